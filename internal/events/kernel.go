@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+// Record is one fact that the kernel side reported. The concrete types are the
+// structs of this file that embed Meta.
+type Record interface{ Header() Meta }
+
+// Task is a task as the kernel names it.
+type Task struct {
+	TGID, TID  uint32
+	Comm       string // of the thread
+	LeaderComm string // of the thread group's leader
+	Kthread    bool   // PF_KTHREAD
+	Cgroup     CgroupKey
+}
+
+// Meta is common to all records.
+type Meta struct {
+	// BootNS is CLOCK_BOOTTIME at the event.
+	BootNS uint64
+	// Pass numbers the runs of out_of_memory; 0 is outside of one, or where
+	// out_of_memory cannot be hooked.
+	Pass uint64
+	// Current is the task in whose context the event happened.
+	Current Task
+}
+
+// Header returns the record's common part.
+func (m Meta) Header() Meta { return m }
+
+// Constraint is the kernel's enum oom_constraint (include/linux/oom.h), or the
+// reason why it is not known.
+type Constraint string
+
+// The constraints. Unknown values of a future kernel come as "constraint_N".
+const (
+	ConstraintNone      Constraint = "none"
+	ConstraintCpuset    Constraint = "cpuset"
+	ConstraintMempolicy Constraint = "memory_policy"
+	ConstraintMemcg     Constraint = "memcg"
+	ConstraintUnknown   Constraint = "" // the tier cannot tell
+)
+
+// NoLimit is the page count of a limit that is not set (PAGE_COUNTER_MAX,
+// include/linux/page_counter.h), whatever the page size.
+const NoLimit = ^uint64(0)
+
+// Counter is a page_counter at one instant, in pages.
+type Counter struct {
+	Known                       bool
+	Usage, Max, High, Watermark uint64
+}
+
+// ChainLevel is one memcg of a chain from a victim's up to the root.
+type ChainLevel struct {
+	Key         CgroupKey
+	Name        string // of the directory; "" for the root
+	NameCut     bool
+	Memory      Counter
+	Swap        Counter // v2: swap; v1: memory+swap (memsw)
+	OOMGroup    bool
+	OOMLocal    uint64 // memory_events_local[MEMCG_OOM]
+	OOMKill     uint64 // memory_events[MEMCG_OOM_KILL], hierarchical
+	EventsKnown bool
+}
+
+// Decision is the kernel at the moment it has chosen a victim: at the entry of
+// oom_kill_process, or at mark_victim where only tracepoints can be had.
+type Decision struct {
+	Meta
+	Tier       Tier
+	Constraint Constraint
+	// Chain goes from the chosen victim's memcg to the root. ChainCut is true
+	// where the root was not reached.
+	Chain    []ChainLevel
+	ChainCut bool
+	// LimiterIndex is the limit owner's place in Chain, -1 if the node ran out,
+	// LimiterUnknown if the tier leaves it to be found from OOMLocal.
+	LimiterIndex int
+	Victim       Task
+	AllocKnown   bool // Order, GFP, TotalPages and Points are valid
+	Order        int32
+	GFP          uint32
+	TotalPages   uint64 // what could be used: limit plus swap, or RAM plus swap
+	Points       int64
+	Nodes        []int // allowed NUMA nodes: mempolicy's nodemask or the trigger's mems_allowed
+	NodesKnown   bool
+	Sysrq        bool // order -1, or a kworker that did not reclaim (tracepoint tier)
+	Stack        []uint64
+	LastReclaim  Reclaim // what the trigger reclaimed for last (tracepoint tier)
+}
+
+// LimiterUnknown is Decision.LimiterIndex of the tracepoint tier.
+const LimiterUnknown = -2
+
+// Reclaim is what a task last reclaimed for.
+type Reclaim uint8
+
+// The kinds of reclaim.
+const (
+	ReclaimNone Reclaim = iota
+	ReclaimMemcg
+	ReclaimGlobal
+)
+
+// Charge is the limiter's charge split, in bytes, read at the first SIGKILL of
+// a pass: the kernel has just flushed its counters for the log, if that was
+// not rate limited (mm/oom_kill.c: dump_header). Known says which are valid.
+type Charge struct {
+	Meta
+	Limiter CgroupKey
+	Memory  Memory
+}
+
+// Kill is a SIGKILL on its way to a task (signal_generate).
+type Kill struct {
+	Meta
+	Target Task
+	// FromKernel: SEND_SIG_PRIV. Such are the OOM killer's, but also those of a
+	// dying pid namespace's init.
+	FromKernel bool
+	// SharesMM: the target has the memory of the victim that was marked last in
+	// the same pass.
+	SharesMM bool
+	Code     int32 // si_code
+	Group    bool
+	Result   int32 // 0 delivered, 1 ignored, 2 already pending (trace/events/signal.h)
+	// Of the target, at that instant. Known is false where it has no memory any
+	// more, or its fields could not be read.
+	MemoryKnown                      bool
+	AnonPages, FilePages, ShmemPages uint64
+	SwapPages, TotalVMPages          uint64
+	PgtablesBytes                    uint64
+	OOMScoreAdj                      int16
+	UID                              uint32
+	IdentityKnown                    bool   // OOMScoreAdj, UID, StartBootNS
+	StartBootNS                      uint64 // CLOCK_BOOTTIME
+	ContainerInit                    bool   // pid 1 of a pid namespace that is not the first
+	SenderParentTGID                 uint32
+	SenderParentComm                 string
+}
+
+// Mark is oom:mark_victim. PID is the kernel's pid, a thread's id.
+type Mark struct {
+	Meta
+	PID uint32
+}
+
+// PassEnd is the return of out_of_memory. One is sent for each pass that
+// killed; those that did not are folded per limiter and outcome, Count of them
+// since the start.
+type PassEnd struct {
+	Meta
+	Outcome    Outcome
+	Limiter    CgroupKey // zero for the node
+	Constraint Constraint
+	Count      uint64
+	FirstNS    uint64
+	LastNS     uint64
+	Order      int32
+	GFP        uint32
+	Chosen     uint32 // TGID, of a pass that killed
+	// LimiterLevel is the limiter as it was at the pass, of a folded one.
+	LimiterLevel ChainLevel
+}
+
+// Exit is the end of the last thread of a process that was sent SIGKILL.
+type Exit struct {
+	Meta
+	TGID uint32
+}
+
+// Released is the end of exit_mmap for such a process: its memory is free.
+type Released struct {
+	Meta
+	TGID uint32
+}
+
+// CgroupChange is cgroup_mkdir, cgroup_rmdir or cgroup_rename.
+type CgroupChange struct {
+	Meta
+	Op      string // mkdir, rmdir, rename
+	Key     CgroupKey
+	Path    string
+	PathCut bool
+}
+
+// RecordsLost counts records of one kind that found the ring buffer full.
+type RecordsLost struct {
+	Meta
+	What  string
+	Count uint64
+}
