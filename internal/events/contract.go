@@ -206,6 +206,9 @@ type Allocation struct {
 	Order    *int     `json:"order,omitempty"`
 	GFP      *uint32  `json:"gfp,omitempty"`
 	GFPFlags []string `json:"gfp_flags,omitempty"`
+	// TotalPages is what could be used at most: the limit plus swap, or RAM plus
+	// swap. It is neither the victim's size nor the usage.
+	TotalPages *uint64 `json:"total_pages,omitempty"`
 	// Class is what the memory was for: anon_fault, page_cache, tmpfs, slab,
 	// sock, pagetable, limit_lowered, sysrq, other.
 	Class string `json:"class,omitempty"`
