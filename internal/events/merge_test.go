@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import (
+	"reflect"
+	"testing"
+	"time"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+func TestMerge(t *testing.T) {
+	start := time.Date(2026, 8, 20, 12, 0, 0, 0, time.UTC)
+	java := Victim{Process: Process{PID: 4711, TID: 4711, Comm: "java"}, Role: RoleChosen, AnonRSSBytes: ptr(uint64(480))}
+	sh := Victim{Process: Process{PID: 4650, TID: 4650, Comm: "sh"}, Role: RoleGroup}
+
+	into := Incident{
+		Envelope: Envelope{V: Version, Kind: KindIncident, Time: start, BootID: "b", Node: "n"},
+		ID:       "1", Scope: ScopeMemcg, Outcome: OutcomeKilled,
+		Passes:  &Passes{Killed: 1, Waiting: 2},
+		Victims: []Victim{java},
+		Unknown: []string{"memory", "trigger"},
+	}
+	shared := into.Victims
+	update := Incident{
+		Envelope: Envelope{V: Version, Kind: KindIncidentUpdate, Time: start.Add(time.Second), BootID: "b", Node: "n"},
+		ID:       "1",
+		Passes:   &Passes{Killed: 1},
+		Victims:  []Victim{{Process: Process{PID: 4711}, ExitAfterNS: ptr(uint64(31))}, sh},
+		Audit:    &Audit{Victims: 2, Explained: true},
+		Unknown:  []string{"memory"},
+	}
+	want := into
+	want.Passes, want.Audit, want.Unknown = update.Passes, update.Audit, update.Unknown
+	java.ExitAfterNS = ptr(uint64(31))
+	want.Victims = []Victim{java, sh}
+
+	Merge(&into, &update)
+	if !reflect.DeepEqual(into, want) {
+		t.Errorf("merged\n%+v\nwant\n%+v", into, want)
+	}
+	if shared[0].ExitAfterNS != nil {
+		t.Error("Merge wrote into victims that a copy of the incident shares")
+	}
+}
+
+func TestMergeOfNothingChangesNothing(t *testing.T) {
+	into := Incident{ID: "1", Victims: []Victim{{Process: Process{PID: 1}}}, Notes: []string{"x"}}
+	want := into
+	Merge(&into, &Incident{ID: "1"})
+	if !reflect.DeepEqual(into, want) {
+		t.Errorf("merged %+v, want %+v", into, want)
+	}
+}
