@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+//go:generate go run ./schemagen -src . -o ../../docs/events.schema.json

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Schemagen writes the JSON Schema of the event contract from the Go types and
+// their comments.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+
+	"github.com/invopop/jsonschema"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "schemagen:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	flags := flag.NewFlagSet("schemagen", flag.ContinueOnError)
+	src := flags.String("src", ".", "folder of the contract's source")
+	out := flags.String("o", "events.schema.json", "file to write")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	schema, err := generate(*src)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(*out, schema, 0o644)
+}
+
+// lines are the kinds with the type of their line.
+func lines() map[string]any {
+	return map[string]any{
+		events.KindIncident:       events.Incident{},
+		events.KindIncidentUpdate: events.Incident{},
+		events.KindLost:           events.Lost{},
+		events.KindStatus:         events.Status{},
+	}
+}
+
+// generate makes the schema of one line. Keys that it does not know are valid,
+// since keys are added, and so are values that it does not know.
+func generate(src string) ([]byte, error) {
+	docs, err := parseDocs(src)
+	if err != nil {
+		return nil, err
+	}
+	root := &jsonschema.Schema{
+		Version:     jsonschema.Version,
+		ID:          "https://github.com/oomtrace/oomtrace/docs/events.schema.json",
+		Title:       "oomtrace events",
+		Description: "One line of oomtrace -o json.",
+		Definitions: jsonschema.Definitions{},
+	}
+	for kind, line := range lines() {
+		root.Definitions[kind] = lineSchema(docs, kind, line, root.Definitions)
+	}
+	for _, kind := range []string{events.KindIncident, events.KindIncidentUpdate, events.KindLost, events.KindStatus} {
+		root.OneOf = append(root.OneOf, &jsonschema.Schema{Ref: "#/$defs/" + kind})
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(root); err != nil {
+		return nil, fmt.Errorf("encode the schema: %w", err)
+	}
+	return buf.Bytes(), nil
+}
+
+// lineSchema reflects the line of one kind and leaves the types that it uses in
+// shared.
+func lineSchema(docs *docs, kind string, line any, shared jsonschema.Definitions) *jsonschema.Schema {
+	r := jsonschema.Reflector{
+		Anonymous:                 true,
+		ExpandedStruct:            true,
+		AllowAdditionalProperties: true,
+		LookupComment:             docs.comment,
+		Mapper:                    docs.scalar,
+	}
+	s := r.Reflect(line)
+	for name, def := range s.Definitions {
+		if name != reflect.TypeOf(line).Name() {
+			shared[name] = def
+		}
+	}
+	s.Version, s.Definitions = "", nil
+	setConst(s, "v", events.Version)
+	setConst(s, "kind", kind)
+	if kind == events.KindIncident {
+		s.Required = append(s.Required, "scope", "outcome")
+	}
+	return s
+}
+
+func setConst(s *jsonschema.Schema, key string, value any) {
+	p, _ := s.Properties.Get(key)
+	s.Properties.Set(key, &jsonschema.Schema{Const: value, Description: p.Description})
+}
+
+// scalar maps the types that the library would describe too loosely: numbers
+// that cannot be negative, and names of which more may come.
+func (d *docs) scalar(t reflect.Type) *jsonschema.Schema {
+	switch {
+	case t.Kind() == reflect.String && t.PkgPath() != "":
+		return d.openEnum(t.Name())
+	case t.Kind() >= reflect.Uint && t.Kind() <= reflect.Uint64:
+		return &jsonschema.Schema{Type: "integer", Minimum: "0"}
+	}
+	return nil
+}
+
+// openEnum lists the constants of a type, with what they mean, and allows any
+// other string.
+func (d *docs) openEnum(typeName string) *jsonschema.Schema {
+	s := &jsonschema.Schema{}
+	for _, c := range d.consts[typeName] {
+		s.AnyOf = append(s.AnyOf, &jsonschema.Schema{Const: c.value, Description: c.doc})
+	}
+	s.AnyOf = append(s.AnyOf, &jsonschema.Schema{Type: "string"})
+	return s
+}

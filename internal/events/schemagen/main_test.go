@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+const schemaFile = "../../../docs/events.schema.json"
+
+func TestSchemaIsUpToDate(t *testing.T) {
+	got, err := generate("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("docs/events.schema.json differs from the Go types: go generate ./internal/events")
+	}
+}
+
+func TestSchema(t *testing.T) {
+	schema, err := jsonschema.NewCompiler().Compile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const head = `"v":1,"time":"2026-08-20T12:03:07.412Z","boot_id":"b","node":"n"`
+	tests := []struct {
+		name, line string
+		valid      bool
+	}{
+		{"incident", `{` + head + `,"kind":"incident","id":"1","scope":"memcg","outcome":"killed"}`, true},
+		{"key and values that do not exist yet", `{` + head + `,"kind":"incident","id":"1","scope":"constraint_9","outcome":"panic","new":[1]}`, true},
+		{"smallest update", `{` + head + `,"kind":"incident_update","id":"1"}`, true},
+		{"incident without a scope", `{` + head + `,"kind":"incident","id":"1"}`, false},
+		{"update without an id", `{` + head + `,"kind":"incident_update"}`, false},
+		{"another version", `{` + strings.Replace(head, `"v":1`, `"v":2`, 1) + `,"kind":"incident_update","id":"1"}`, false},
+		{"another kind", `{` + head + `,"kind":"stall"}`, false},
+		{"size below zero", `{` + head + `,"kind":"incident_update","id":"1","memory":{"anon_bytes":-1}}`, false},
+		{"lost", `{` + head + `,"kind":"lost","what":"kill","count":3}`, true},
+		{"status", `{` + head + `,"kind":"status","phase":"start","page_size_bytes":4096}`, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := validate(schema, []byte(tt.line))
+			if (err == nil) != tt.valid {
+				t.Errorf("valid: %v, want %v: %v", err == nil, tt.valid, err)
+			}
+		})
+	}
+}
+
+// TestReferenceExamples holds the reference to what it shows: its examples are
+// lines of the contract, and there is one of each kind.
+func TestReferenceExamples(t *testing.T) {
+	schema, err := jsonschema.NewCompiler().Compile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../../docs/events.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for i, part := range strings.Split(string(page), "```json\n") {
+		if i == 0 {
+			continue
+		}
+		example, _, _ := strings.Cut(part, "```")
+		if err := validate(schema, []byte(example)); err != nil {
+			t.Errorf("example %d: %v\n%s", i, err, example)
+		}
+		var line events.Envelope
+		if err := json.Unmarshal([]byte(example), &line); err != nil {
+			t.Fatal(err)
+		}
+		seen[line.Kind] = true
+	}
+	for kind := range lines() {
+		if !seen[kind] {
+			t.Errorf("no example of %q", kind)
+		}
+	}
+}
+
+// TestReferenceNamesEveryKey fails when a key is added and not described.
+func TestReferenceNamesEveryKey(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/events.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct {
+		Defs map[string]struct{ Properties map[string]any } `json:"$defs"`
+	}
+	if err := json.Unmarshal(raw, &schema); err != nil {
+		t.Fatal(err)
+	}
+	for name, def := range schema.Defs {
+		for key := range def.Properties {
+			if !bytes.Contains(page, []byte("`"+key+"`")) {
+				t.Errorf("docs/events.md does not name %s of %s", key, name)
+			}
+		}
+	}
+}
+
+func validate(schema *jsonschema.Schema, line []byte) error {
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(line))
+	if err != nil {
+		return err
+	}
+	return schema.Validate(v)
+}

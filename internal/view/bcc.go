@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package view
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// NewBCC writes the line that bcc's oomkill prints, one for each victim, those
+// of a group included. The pages are, as there, what could be used at most
+// (limit plus swap), not the size of the victim. What is not known is "?".
+//
+// Loadavg is asked for the content of /proc/loadavg once an incident; it may be
+// nil. Times are shown in loc, or the local time if it is nil. Updates, status
+// and lost records have no line in this format.
+func NewBCC(w io.Writer, loadavg func() string, loc *time.Location) Sink {
+	return &bccSink{out: output{w: w, what: "bcc line"}, loadavg: loadavg, loc: zone(loc)}
+}
+
+type bccSink struct {
+	out     output
+	loadavg func() string
+	loc     *time.Location
+}
+
+func (s *bccSink) Incident(inc *events.Incident) error {
+	if inc.Outcome != events.OutcomeKilled || len(inc.Victims) == 0 {
+		return s.out.err
+	}
+	load := "?"
+	if s.loadavg != nil {
+		load = strings.TrimSpace(s.loadavg())
+	}
+	var b strings.Builder
+	for i := range inc.Victims {
+		fmt.Fprintf(&b, "%s Triggered by %s, OOM kill of %s, %s pages, loadavg: %s\n",
+			inc.Time.In(s.loc).Format(time.TimeOnly),
+			bccTask(inc.Trigger), bccTask(&inc.Victims[i].Process), totalPages(inc), Sanitize(load))
+	}
+	return s.out.write([]byte(b.String()))
+}
+
+// bccTask names the process by its id and, as bcc does, by the task's name.
+func bccTask(p *events.Process) string {
+	if p == nil || p.PID == 0 {
+		return `PID ? ("?")`
+	}
+	comm := p.Comm
+	if p.Thread != "" {
+		comm = p.Thread
+	}
+	return fmt.Sprintf(`PID %d ("%s")`, p.PID, Sanitize(comm))
+}
+
+func totalPages(inc *events.Incident) string {
+	if inc.Allocation == nil || inc.Allocation.TotalPages == nil {
+		return "?"
+	}
+	return strconv.FormatUint(*inc.Allocation.TotalPages, 10)
+}
+
+func (s *bccSink) Headline(Headline) error        { return s.out.err }
+func (s *bccSink) Update(*events.Incident) error  { return s.out.err }
+func (s *bccSink) Lost(*events.Lost) error        { return s.out.err }
+func (s *bccSink) Status(st *events.Status) error { return s.out.err }
+func (s *bccSink) Close() error                   { return s.out.err }

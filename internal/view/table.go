@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package view
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/tw"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// TableOptions says how the table is shown. The zero value has all columns and
+// local time.
+type TableOptions struct {
+	// Width below wideTable, and above 0, leaves out the columns that fit into
+	// 80 columns least: scope, used, role and trigger.
+	Width    int
+	Location *time.Location // nil: local time
+}
+
+// NewTable writes one row for each victim, at once, in columns of fixed width:
+// later rows are not known yet. What does not fit ends (paths: begins) with
+// "…". An OOM that killed nobody has a row that says so. Updates, status and
+// lost records have no row.
+func NewTable(w io.Writer, opts TableOptions) Sink {
+	s := &tableSink{out: output{w: w, what: "table"}, loc: zone(opts.Location)}
+	for _, c := range columns() {
+		if c.narrow || opts.Width == 0 || opts.Width >= wideTable {
+			s.columns = append(s.columns, c)
+		}
+	}
+	return s
+}
+
+// wideTable is the columns that the whole table takes.
+const wideTable = 135
+
+type tableSink struct {
+	out     output
+	loc     *time.Location
+	columns []column
+	table   *tablewriter.Table
+	row     bytes.Buffer // the table writes in pieces, the sink row by row
+}
+
+// cell is what a column shows a part of. v is nil where nobody was killed.
+type cell struct {
+	inc *events.Incident
+	v   *events.Victim
+	loc *time.Location
+}
+
+type column struct {
+	title  string
+	width  int
+	narrow bool // shown in 80 columns, too
+	align  tw.Align
+	text   func(cell) string
+}
+
+func columns() []column {
+	return []column{
+		{"TIME", 8, true, tw.AlignLeft, func(c cell) string { return c.inc.Time.In(c.loc).Format(time.TimeOnly) }},
+		{"SCOPE", 9, false, tw.AlignLeft, func(c cell) string { return string(c.inc.Scope) }},
+		{"LEVEL", 9, true, tw.AlignLeft, func(c cell) string { return string(c.limiter().Level) }},
+		{"LIMIT", 8, true, tw.AlignRight, func(c cell) string { return shortSize(c.limiter().LimitBytes) }},
+		{"USED", 8, false, tw.AlignRight, func(c cell) string { return shortSize(c.limiter().UsageBytes) }},
+		{"VICTIM", 15, true, tw.AlignLeft, cell.victim},
+		{"PID", 7, true, tw.AlignRight, cell.pid},
+		{"ROLE", 9, false, tw.AlignLeft, cell.role},
+		{"ANON", 8, true, tw.AlignRight, cell.anon},
+		{"TRIGGER", 15, false, tw.AlignLeft, cell.trigger},
+		{"POD/CONTAINER", 19, true, tw.AlignLeft, cell.place},
+	}
+}
+
+func (c cell) limiter() events.Limiter {
+	if c.inc.Limiter == nil {
+		return events.Limiter{}
+	}
+	return *c.inc.Limiter
+}
+
+func (c cell) victim() string {
+	switch {
+	case c.v != nil:
+		return c.v.Comm
+	case c.inc.Outcome == events.OutcomeKilled:
+		return ""
+	case c.inc.Outcome == events.OutcomeNoKillable:
+		return "(none killable)"
+	case c.inc.Outcome == events.OutcomeWaiting:
+		return "(still dying)"
+	case c.inc.Outcome == events.OutcomeAlreadyExiting:
+		return "(was exiting)"
+	}
+	return "(" + spaced(string(c.inc.Outcome)) + ")"
+}
+
+func (c cell) pid() string {
+	if c.v == nil || c.v.PID == 0 {
+		return ""
+	}
+	return strconv.Itoa(c.v.PID)
+}
+
+func (c cell) role() string {
+	if c.v == nil {
+		return "-"
+	}
+	return string(c.v.Role)
+}
+
+func (c cell) anon() string {
+	if c.v == nil {
+		return "-"
+	}
+	return shortSize(c.v.AnonRSSBytes)
+}
+
+func (c cell) trigger() string {
+	if c.inc.Trigger == nil {
+		return ""
+	}
+	return c.inc.Trigger.Comm
+}
+
+// place is where the victim was, else what the limiter is: names if they are
+// known, else ids, else the end of the path.
+func (c cell) place() string {
+	w, cg := c.limiter().Workload, c.limiter().Cgroup
+	if c.v != nil && (c.v.Workload != nil || c.v.Cgroup != nil) {
+		w, cg = c.v.Workload, c.v.Cgroup
+	}
+	if w != nil {
+		pod, container := or(w.Pod, shortID(w.PodUID)), or(w.Container, shortID(w.ContainerID))
+		if s := strings.Trim(pod+"/"+container, "/"); s != "" {
+			return s
+		}
+	}
+	if cg == nil || cg.Path == "" {
+		return ""
+	}
+	return tail(shortIDs(Sanitize(cg.Path)), 19)
+}
+
+func or(s, otherwise string) string {
+	if s != "" {
+		return s
+	}
+	return otherwise
+}
+
+func (s *tableSink) Incident(inc *events.Incident) error {
+	if len(inc.Victims) == 0 {
+		return s.append(cell{inc, nil, s.loc})
+	}
+	for i := range inc.Victims {
+		if err := s.append(cell{inc, &inc.Victims[i], s.loc}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *tableSink) append(c cell) error {
+	if s.out.err != nil {
+		return s.out.err
+	}
+	if err := s.start(); err != nil {
+		return err
+	}
+	row := make([]string, len(s.columns))
+	for i, col := range s.columns {
+		row[i] = clip(Sanitize(or(col.text(c), "?")), col.width)
+	}
+	if err := s.table.Append(row); err != nil {
+		return fmt.Errorf("lay out a row: %w", err)
+	}
+	return s.flush()
+}
+
+// start writes the header before the first row.
+func (s *tableSink) start() error {
+	if s.table != nil {
+		return nil
+	}
+	widths, titles, aligns := tw.NewMapper[int, int](), []string{}, []tw.Align{}
+	for i, c := range s.columns {
+		widths.Set(i, c.width+1) // the gap to the next column
+		titles, aligns = append(titles, c.title), append(aligns, c.align)
+	}
+	s.table = tablewriter.NewTable(&s.row, streaming(widths, aligns)...)
+	if err := s.table.Start(); err != nil {
+		return fmt.Errorf("start the table: %w", err)
+	}
+	s.table.Header(titles)
+	return s.flush()
+}
+
+// streaming sets up a table without lines, whose cells are cut already.
+func streaming(widths tw.Mapper[int, int], aligns []tw.Align) []tablewriter.Option {
+	cells := tw.CellConfig{
+		Formatting: tw.CellFormatting{AutoWrap: tw.WrapNone, AutoFormat: tw.Off},
+		Alignment:  tw.CellAlignment{PerColumn: aligns},
+		Padding:    tw.CellPadding{Global: tw.Padding{Right: " ", Overwrite: true}},
+	}
+	return []tablewriter.Option{
+		tablewriter.WithStreaming(tw.StreamConfig{Enable: true}),
+		tablewriter.WithColumnWidths(widths),
+		tablewriter.WithHeaderConfig(cells),
+		tablewriter.WithRowConfig(cells),
+		tablewriter.WithTrimSpace(tw.Off),
+		tablewriter.WithRendition(tw.Rendition{
+			Borders:  tw.BorderNone,
+			Settings: tw.Settings{Lines: tw.LinesNone, Separators: tw.SeparatorsNone},
+		}),
+	}
+}
+
+// flush hands the laid out lines on, without the blanks at their ends.
+func (s *tableSink) flush() error {
+	var lines strings.Builder
+	for line := range strings.Lines(s.row.String()) {
+		lines.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	s.row.Reset()
+	return s.out.write([]byte(lines.String()))
+}
+
+func (s *tableSink) Headline(Headline) error       { return s.out.err }
+func (s *tableSink) Update(*events.Incident) error { return s.out.err }
+func (s *tableSink) Lost(*events.Lost) error       { return s.out.err }
+func (s *tableSink) Status(*events.Status) error   { return s.out.err }
+
+// Close ends the table; an empty one still shows its header.
+func (s *tableSink) Close() error {
+	if s.out.err != nil {
+		return s.out.err
+	}
+	if err := s.start(); err != nil {
+		return err
+	}
+	if err := s.table.Close(); err != nil {
+		return fmt.Errorf("end the table: %w", err)
+	}
+	return s.flush()
+}

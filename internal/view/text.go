@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package view
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// TextOptions says how text is shown. The zero value is wide, without colour,
+// in local time.
+type TextOptions struct {
+	// Width is the columns that no line goes beyond; less than 40 counts as 40.
+	// 0 has no limit and leaves nothing out: whole ids and paths, all victims,
+	// values that are zero, and the date.
+	Width    int
+	Color    bool
+	Location *time.Location // nil: local time
+}
+
+const (
+	minWidth = 40
+	// remembered is for how many incidents updates can be put into words. Those
+	// of older ones name the incident by its id.
+	remembered = 64
+)
+
+// NewText shows each incident as a block: a headline, and below it indented
+// sections. The headline is written at the first victim, without waiting; the
+// block follows and repeats it only if other lines came between. So do lines of
+// later updates.
+func NewText(w io.Writer, opts TextOptions) Sink {
+	if opts.Width > 0 {
+		opts.Width = max(opts.Width, minWidth)
+	}
+	return &textSink{
+		out:   output{w: w, what: "text"},
+		opts:  opts,
+		loc:   zone(opts.Location),
+		known: map[string]*events.Incident{},
+	}
+}
+
+type textSink struct {
+	out  output
+	opts TextOptions
+	loc  *time.Location
+
+	// at is the incident that the last line belongs to, shown what the headline
+	// above it told.
+	at    string
+	shown events.Scope
+
+	known map[string]*events.Incident // with updates merged
+	order []string                    // their ids, oldest first
+}
+
+func (s *textSink) Headline(h Headline) error {
+	p := s.page()
+	word, style := verdict(events.OutcomeKilled)
+	p.head(s.clock(h.Time), word, style, apart(task(h.Comm, h.PID), shortage(h.Scope, nil)))
+	s.at, s.shown = h.ID, h.Scope
+	return s.out.write(p.buf.Bytes())
+}
+
+func (s *textSink) Incident(inc *events.Incident) error {
+	p := s.page()
+	if s.at != inc.ID || inc.Outcome != events.OutcomeKilled {
+		s.headline(p, inc)
+	} else if s.shown != inc.Scope {
+		p.section(section{"scope", []group{list(s.shortage(inc))}})
+	}
+	for _, sec := range s.block(inc).sections() {
+		p.section(sec)
+	}
+	s.at = inc.ID
+	s.remember(inc)
+	return s.out.write(p.buf.Bytes())
+}
+
+// Update prints the sections that the update changed, and of victims only what
+// is new of each.
+func (s *textSink) Update(update *events.Incident) error {
+	old := s.known[update.ID]
+	if old == nil {
+		old = &events.Incident{ID: update.ID}
+	}
+	merged := *old
+	events.Merge(&merged, update)
+	if s.known[update.ID] != nil {
+		s.known[update.ID] = &merged
+	}
+	news := difference(s.block(old).sections(), s.block(&merged).sections())
+	if len(news) == 0 {
+		return s.out.err
+	}
+	p := s.page()
+	if s.at != update.ID {
+		s.reference(p, &merged, update.Time)
+	}
+	for _, sec := range news {
+		p.section(sec)
+	}
+	s.at = update.ID
+	return s.out.write(p.buf.Bytes())
+}
+
+func (s *textSink) Lost(l *events.Lost) error {
+	p := s.page()
+	p.head(s.clock(l.Time), "LOST", styleAlarm, list(plural(l.Count, "record")+" ("+spaced(l.What)+")", "what is shown may be incomplete"))
+	s.at = ""
+	return s.out.write(p.buf.Bytes())
+}
+
+func (s *textSink) Status(st *events.Status) error {
+	p := s.page()
+	p.head(s.clock(st.Time), st.Phase, styleLabel, statusItems(st))
+	for _, h := range st.Hooks {
+		if h.Why != "" || h.Tier == "" || s.opts.Width == 0 {
+			p.section(section{"hook", []group{hookLine(h)}})
+		}
+	}
+	s.at = ""
+	return s.out.write(p.buf.Bytes())
+}
+
+func (s *textSink) Close() error { return s.out.err }
+
+func (s *textSink) page() *page { return &page{width: s.opts.Width, color: s.opts.Color} }
+
+func (s *textSink) block(inc *events.Incident) block {
+	// What is wrapped hangs by two columns more.
+	return block{inc: inc, wide: s.opts.Width == 0, max: s.opts.Width - indent - 2, loc: s.loc}
+}
+
+func (s *textSink) clock(t time.Time) string {
+	if s.opts.Width == 0 {
+		return t.In(s.loc).Format("2006-01-02 15:04:05.000000")
+	}
+	return t.In(s.loc).Format("15:04:05.000")
+}
+
+func (s *textSink) headline(p *page, inc *events.Incident, more ...string) {
+	word, style := verdict(inc.Outcome)
+	p.head(s.clock(inc.Time), word, style, apart(append([]string{subject(inc), s.shortage(inc)}, more...)...))
+}
+
+// reference names the incident that an update belongs to.
+func (s *textSink) reference(p *page, inc *events.Incident, at time.Time) {
+	if s.known[inc.ID] != nil {
+		s.headline(p, inc, "(continued)")
+		return
+	}
+	p.head(s.clock(at), "LATER", styleLabel, list("of incident "+inc.ID))
+}
+
+func (s *textSink) shortage(inc *events.Incident) string {
+	var nodes []int
+	if inc.Limiter != nil {
+		nodes = inc.Limiter.Nodes
+	}
+	return shortage(inc.Scope, nodes)
+}
+
+// subject is the first victim, of an outcome that has one.
+func subject(inc *events.Incident) string {
+	if len(inc.Victims) > 0 {
+		return task(inc.Victims[0].Comm, inc.Victims[0].PID)
+	}
+	if inc.Outcome == events.OutcomeKilled {
+		return "victim not known"
+	}
+	return ""
+}
+
+// remember keeps a copy for updates, and forgets the oldest.
+func (s *textSink) remember(inc *events.Incident) {
+	kept := *inc
+	if s.known[inc.ID] == nil {
+		s.order = append(s.order, inc.ID)
+	}
+	s.known[inc.ID] = &kept
+	if len(s.order) > remembered {
+		delete(s.known, s.order[0])
+		s.order = slices.Delete(s.order, 0, 1)
+	}
+}
+
+// difference gives the sections of after that before does not have.
+func difference(before, after []section) []section {
+	var news []section
+	for _, sec := range after {
+		var old section
+		if i := slices.IndexFunc(before, func(s section) bool { return s.label == sec.label }); i >= 0 {
+			old = before[i]
+		}
+		switch {
+		case slices.EqualFunc(old.groups, sec.groups, func(a, b group) bool { return a.text() == b.text() }):
+		case sec.label == "victims":
+			news = append(news, victimNews(old, sec)...)
+		case sec.label == "notes":
+			news = append(news, section{sec.label, without(sec.groups, old.groups)})
+		default:
+			news = append(news, sec)
+		}
+	}
+	return news
+}
+
+// without leaves out the groups that are in old.
+func without(groups, old []group) []group {
+	return slices.DeleteFunc(slices.Clone(groups), func(g group) bool {
+		return slices.ContainsFunc(old, func(o group) bool { return o.text() == g.text() })
+	})
+}
+
+// victimNews tells what became known of victims that were shown, and shows those
+// that were not.
+func victimNews(old, now section) []section {
+	then, added := section{label: "then"}, section{label: now.label}
+	for _, g := range now.groups {
+		i := slices.IndexFunc(old.groups, func(o group) bool { return name(o) == name(g) })
+		if i < 0 {
+			added.groups = append(added.groups, g)
+			continue
+		}
+		fresh := slices.DeleteFunc(slices.Clone(g.items), func(item string) bool { return slices.Contains(old.groups[i].items, item) })
+		if len(fresh) == 0 {
+			continue
+		}
+		if fresh[0] != g.items[0] {
+			fresh[0] = name(g) + " " + fresh[0]
+		}
+		then.groups = append(then.groups, list(fresh...))
+	}
+	return slices.DeleteFunc([]section{added, then}, func(s section) bool { return len(s.groups) == 0 })
+}
+
+// name is the first item of a victim's group up to the pid.
+func name(g group) string {
+	head, _, found := strings.Cut(g.items[0], "] ")
+	if found {
+		head += "]"
+	}
+	return head
+}
+
+func statusItems(st *events.Status) group {
+	var items []string
+	if st.Tier != "" {
+		items = append(items, "tier "+string(st.Tier))
+	}
+	if st.CgroupMode != "" {
+		items = append(items, "cgroup "+st.CgroupMode)
+	}
+	if st.KernelRelease != "" {
+		items = append(items, "kernel "+st.KernelRelease)
+	}
+	if st.PageSizeBytes > 0 {
+		items = append(items, size(uint64(st.PageSizeBytes))+" pages")
+	}
+	count := func(n *uint64, thing string) {
+		if n != nil {
+			items = append(items, plural(*n, thing))
+		}
+	}
+	count(st.Incidents, "incident")
+	count(st.Victims, "victim")
+	count(st.Lost, "lost record")
+	return list(appendSet(items, st.Text)...)
+}
+
+func hookLine(h events.Hook) group {
+	tier := string(h.Tier)
+	if tier == "" {
+		tier = "not attached"
+	}
+	item := fmt.Sprintf("%s: %s", h.Name, tier)
+	if h.Why != "" {
+		item += " (" + h.Why + ")"
+	}
+	return prose(item)
+}
