@@ -87,7 +87,8 @@ func (b block) limits(l *events.Limiter) []string {
 	if len(l.Nodes) > 0 {
 		items = append(items, "NUMA nodes "+ranges(l.Nodes))
 	}
-	if l.SwapLimitBytes != nil || l.SwapUsageBytes != nil {
+	memsw := strings.HasPrefix(l.Which, "memory.memsw.") // said already
+	if !memsw && (l.SwapLimitBytes != nil || l.SwapUsageBytes != nil) {
 		limit := b.limit(l.SwapLimitBytes, "limiter.swap_limit_bytes")
 		items = append(items, swapWord(l.Cgroup)+" "+ratio(l.SwapUsageBytes, l.SwapLimitBytes, limit))
 	}
@@ -357,7 +358,7 @@ func (b block) killer() group {
 	if k.PID != 0 {
 		items = append(items, task(k.Comm, k.PID))
 	}
-	items = append(items, killPath(k.Path))
+	items = append(items, killPath(k.Path, b.inc.Scope))
 	if k.GroupCgroup != nil || k.GroupLevel != "" {
 		at := "memory.oom.group=1"
 		if k.GroupLevel != "" {
@@ -371,10 +372,10 @@ func (b block) killer() group {
 	return list(items...)
 }
 
-// passes says nothing of the usual case: one pass, one kill.
+// passes says nothing of a single pass: its outcome is the headline.
 func (b block) passes() group {
 	p := b.inc.Passes
-	if p == nil || (*p == events.Passes{Killed: 1}) {
+	if p == nil || p.Killed+p.NoKillable+p.Waiting+p.AlreadyExiting+p.Skipped <= 1 {
 		return list()
 	}
 	var items []string

@@ -94,7 +94,7 @@ func (p *page) wrap(before string, columns int, gap string, g group, hang string
 		}
 		for p.width > 0 && item != "" && columns+len(lead)+width(item+end) > p.width {
 			head, rest := breakAt(item, p.width-columns-len(lead))
-			p.buf.WriteString(lead + head + "\n" + hang)
+			p.buf.WriteString(lead + strings.TrimRight(head, " ") + "\n" + hang)
 			item, columns, lead = rest, free, ""
 		}
 		p.buf.WriteString(lead + item + end)

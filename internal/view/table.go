@@ -69,9 +69,9 @@ func columns() []column {
 	return []column{
 		{"TIME", 8, true, tw.AlignLeft, func(c cell) string { return c.inc.Time.In(c.loc).Format(time.TimeOnly) }},
 		{"SCOPE", 9, false, tw.AlignLeft, func(c cell) string { return string(c.inc.Scope) }},
-		{"LEVEL", 9, true, tw.AlignLeft, func(c cell) string { return string(c.limiter().Level) }},
-		{"LIMIT", 8, true, tw.AlignRight, func(c cell) string { return shortSize(c.limiter().LimitBytes) }},
-		{"USED", 8, false, tw.AlignRight, func(c cell) string { return shortSize(c.limiter().UsageBytes) }},
+		{"LEVEL", 9, true, tw.AlignLeft, cell.level},
+		{"LIMIT", 8, true, tw.AlignRight, func(c cell) string { return c.counter(c.limiter().LimitBytes) }},
+		{"USED", 8, false, tw.AlignRight, func(c cell) string { return c.counter(c.limiter().UsageBytes) }},
 		{"VICTIM", 15, true, tw.AlignLeft, cell.victim},
 		{"PID", 7, true, tw.AlignRight, cell.pid},
 		{"ROLE", 9, false, tw.AlignLeft, cell.role},
@@ -86,6 +86,22 @@ func (c cell) limiter() events.Limiter {
 		return events.Limiter{}
 	}
 	return *c.inc.Limiter
+}
+
+// level is "-" where nothing limited: memory was not short.
+func (c cell) level() string {
+	if c.inc.Scope == events.ScopeSysrq && c.inc.Limiter == nil {
+		return "-"
+	}
+	return string(c.limiter().Level)
+}
+
+// counter shows a value of the limiter; a node has no such counters.
+func (c cell) counter(bytes *uint64) string {
+	if bytes == nil && (c.level() == "-" || c.limiter().Level == events.LevelNode) {
+		return "-"
+	}
+	return shortSize(bytes)
 }
 
 func (c cell) victim() string {
@@ -105,7 +121,10 @@ func (c cell) victim() string {
 }
 
 func (c cell) pid() string {
-	if c.v == nil || c.v.PID == 0 {
+	switch {
+	case c.v == nil:
+		return "-"
+	case c.v.PID == 0:
 		return ""
 	}
 	return strconv.Itoa(c.v.PID)
@@ -238,7 +257,14 @@ func (s *tableSink) flush() error {
 func (s *tableSink) Headline(Headline) error       { return s.out.err }
 func (s *tableSink) Update(*events.Incident) error { return s.out.err }
 func (s *tableSink) Lost(*events.Lost) error       { return s.out.err }
-func (s *tableSink) Status(*events.Status) error   { return s.out.err }
+
+// Status shows the header early, as a sign that the table is alive.
+func (s *tableSink) Status(*events.Status) error {
+	if s.out.err != nil {
+		return s.out.err
+	}
+	return s.start()
+}
 
 // Close ends the table; an empty one still shows its header.
 func (s *tableSink) Close() error {

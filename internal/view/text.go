@@ -233,8 +233,12 @@ func victimNews(old, now section) []section {
 		if len(fresh) == 0 {
 			continue
 		}
-		if fresh[0] != g.items[0] {
+		switch {
+		case fresh[0] == g.items[0]:
+		case strings.HasSuffix(name(g), "]"):
 			fresh[0] = name(g) + " " + fresh[0]
+		default: // a count
+			fresh = append([]string{name(g)}, fresh...)
 		}
 		then.groups = append(then.groups, list(fresh...))
 	}
@@ -262,7 +266,7 @@ func statusItems(st *events.Status) group {
 		items = append(items, "kernel "+st.KernelRelease)
 	}
 	if st.PageSizeBytes > 0 {
-		items = append(items, size(uint64(st.PageSizeBytes))+" pages")
+		items = append(items, fmt.Sprintf("%d KiB pages", st.PageSizeBytes/1024))
 	}
 	count := func(n *uint64, thing string) {
 		if n != nil {

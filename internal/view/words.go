@@ -109,8 +109,12 @@ func flags(a *events.Allocation) string {
 	return "gfp ?"
 }
 
-// killPath is the kernel's way to the kill.
-func killPath(path string) string {
+// killPath is the kernel's way to the kill. A group is killed on the way that
+// its chosen member is.
+func killPath(path string, scope events.Scope) string {
+	if path == "group" && scope == events.ScopeMemcg {
+		path = "memcg"
+	}
 	switch path {
 	case "memcg":
 		return "memcg OOM path"
