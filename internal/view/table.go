@@ -237,6 +237,7 @@ func streaming(widths tw.Mapper[int, int], aligns []tw.Align) []tablewriter.Opti
 		tablewriter.WithHeaderConfig(cells),
 		tablewriter.WithRowConfig(cells),
 		tablewriter.WithTrimSpace(tw.Off),
+		tablewriter.WithEastAsian(tw.Off), // count columns as width does
 		tablewriter.WithRendition(tw.Rendition{
 			Borders:  tw.BorderNone,
 			Settings: tw.Settings{Lines: tw.LinesNone, Separators: tw.SeparatorsNone},
