@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
 )
@@ -112,6 +113,23 @@ func plural(n uint64, thing string) string {
 // characters of ambiguous width.
 func width(s string) int { return twwidth.WidthWithOptions(s, twwidth.Options{}) }
 
+func runeWidth(r rune) int {
+	if r < utf8.RuneSelf { // controls do not come here
+		return 1
+	}
+	return width(string(r))
+}
+
+// fits looks at no more of s than it needs: names may be long.
+func fits(s string, columns int) bool {
+	for _, r := range s {
+		if columns -= runeWidth(r); columns < 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // idColumns is how much of an id is shown where space is short.
 const idColumns = 8
 
@@ -133,13 +151,24 @@ func shortPath(path string, max int) string {
 	}
 	path = shortIDs(path)
 	parts := strings.Split(path, "/")
-	for drop := 1; drop < len(parts)-2; drop++ {
-		kept := slices.Concat(parts[:2], []string{"…"}, parts[2+drop:])
-		if p := strings.Join(kept, "/"); width(p) <= max {
-			return p
-		}
+	if len(parts) < 4 {
+		return tail(path, max)
 	}
-	return tail(path, max)
+	head := parts[0] + "/" + parts[1] + "/…"
+	free, from := max-width(head), len(parts)
+	for from > 2 {
+		if free -= 1 + width(parts[from-1]); free < 0 {
+			break
+		}
+		from--
+	}
+	switch from {
+	case 2: // with its ids shortened, all fits
+		return path
+	case len(parts):
+		return tail(path, max)
+	}
+	return head + "/" + strings.Join(parts[from:], "/")
 }
 
 // shortIDs shortens the container ids and pod UIDs in a path.
@@ -150,20 +179,23 @@ func shortIDs(path string) string {
 
 // tail keeps the end of s that fits into max columns.
 func tail(s string, max int) string {
-	if width(s) <= max {
+	if fits(s, max) {
 		return s
 	}
-	for i, r := range s {
-		if rest := s[i+len(string(r)):]; width(rest) < max {
-			return "…" + rest
+	columns, from := 1, len(s)
+	for from > 0 {
+		r, n := utf8.DecodeLastRuneInString(s[:from])
+		if columns += runeWidth(r); columns > max {
+			break
 		}
+		from -= n
 	}
-	return ""
+	return "…" + s[from:]
 }
 
 // clip keeps the begin of s that fits into max columns.
 func clip(s string, max int) string {
-	if width(s) <= max {
+	if fits(s, max) {
 		return s
 	}
 	head, _ := cut(s, max-1)
@@ -174,7 +206,7 @@ func clip(s string, max int) string {
 func cut(s string, max int) (head, rest string) {
 	columns := 0
 	for i, r := range s {
-		columns += width(string(r))
+		columns += runeWidth(r)
 		if columns > max && i > 0 {
 			return s[:i], s[i:]
 		}

@@ -88,11 +88,11 @@ func (p *page) wrap(before string, columns int, gap string, g group, hang string
 		if i < len(g.items)-1 {
 			end = strings.TrimRight(g.sep, " ")
 		}
-		if p.width > 0 && columns+len(lead)+width(item+end) > p.width && columns > free {
+		if columns > free && !p.fits(columns, lead+item+end) {
 			p.buf.WriteString("\n" + hang)
 			columns, lead = free, ""
 		}
-		for p.width > 0 && item != "" && columns+len(lead)+width(item+end) > p.width {
+		for item != "" && !p.fits(columns, lead+item+end) {
 			head, rest := breakAt(item, p.width-columns-len(lead))
 			p.buf.WriteString(lead + strings.TrimRight(head, " ") + "\n" + hang)
 			item, columns, lead = rest, free, ""
@@ -105,6 +105,10 @@ func (p *page) wrap(before string, columns int, gap string, g group, hang string
 		}
 	}
 	p.buf.WriteByte('\n')
+}
+
+func (p *page) fits(columns int, s string) bool {
+	return p.width <= 0 || fits(s, p.width-columns)
 }
 
 // breakAt splits an item that is longer than a line, after a mark that may end
