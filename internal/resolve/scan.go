@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package resolve
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// maxDepth bounds how deep a scan goes: each level holds a directory open.
+const maxDepth = 256
+
+// Scan finds the cgroups that exist, by walking the mount of their hierarchy.
+// Tree.NewScan makes one, Tree.Merge takes it in.
+type Scan struct {
+	// Base is the path, within the hierarchy, of the mount's top; empty is "/".
+	// It is another one where only a part of the hierarchy is mounted.
+	Base string
+
+	dir       string
+	hierarchy uint32
+	since     uint64 // the tree when the scan was made
+	forgotten uint64
+
+	found    []found
+	dev      uint64
+	complete bool
+	errs     []error
+}
+
+type found struct {
+	id     uint64
+	parent int // index in Scan.found, -1 of the top
+	name   string
+}
+
+// NewScan prepares the scan of a hierarchy (0 is cgroup v2) that is mounted at
+// dir. The hook that feeds Observe must be attached before the scan runs, or
+// what is made in between is missed.
+func (t *Tree) NewScan(dir string, hierarchy uint32) *Scan {
+	return &Scan{dir: dir, hierarchy: hierarchy, since: t.seq, forgotten: t.forgotten}
+}
+
+// Run walks the mount. It may run in a goroutine of its own, and touches
+// nothing but the scan. A cgroup's id is the inode number of its directory
+// (fs/kernfs; 64-bit kernels since 5.5).
+//
+// Directories that vanish meanwhile are not errors. Others that cannot be read
+// are skipped and reported together; what was found is good to merge even so.
+func (s *Scan) Run() error {
+	s.found, s.errs = nil, nil
+	top, err := os.OpenRoot(s.dir)
+	if err != nil {
+		return fmt.Errorf("scan cgroups: %w", err)
+	}
+	base := s.Base
+	if base == "" {
+		base = "/"
+	}
+	s.complete = true
+	s.walk(top, -1, base, 0)
+	if len(s.errs) > 0 {
+		return fmt.Errorf("scan cgroups of %s: %w", s.dir, errors.Join(s.errs...))
+	}
+	return nil
+}
+
+// Len returns how many cgroups were found.
+func (s *Scan) Len() int { return len(s.found) }
+
+// walk records the directory and goes down. It goes by open directories, not by
+// paths, so that renaming one of them under way loses nothing.
+func (s *Scan) walk(dir *os.Root, parent int, name string, depth int) {
+	defer dir.Close()
+	self, err := dir.Open(".")
+	if err != nil {
+		s.fail(dir.Name(), err)
+		return
+	}
+	defer self.Close()
+	info, err := self.Stat()
+	if err != nil {
+		s.fail(dir.Name(), err)
+		return
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		s.fail(dir.Name(), errors.New("no inode number"))
+		return
+	}
+	if parent < 0 {
+		s.dev = uint64(st.Dev)
+	} else if uint64(st.Dev) != s.dev { // something else is mounted here
+		return
+	}
+	index := len(s.found)
+	s.found = append(s.found, found{id: st.Ino, parent: parent, name: name})
+
+	list, err := self.ReadDir(-1)
+	if err != nil {
+		s.fail(dir.Name(), err)
+	}
+	for _, d := range list {
+		if !d.IsDir() {
+			continue
+		}
+		if depth == maxDepth {
+			s.fail(dir.Name(), errors.New("deeper than a scan goes"))
+			return
+		}
+		child, err := dir.OpenRoot(d.Name())
+		if err != nil {
+			s.fail(d.Name(), err)
+			continue
+		}
+		s.walk(child, index, d.Name(), depth+1)
+	}
+}
+
+// maxErrors bounds what a scan reports.
+const maxErrors = 8
+
+func (s *Scan) fail(name string, err error) {
+	// kernfs answers ENODEV for a directory that is being removed.
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
+		return
+	}
+	s.complete = false
+	if len(s.errs) < maxErrors {
+		s.errs = append(s.errs, fmt.Errorf("%s: %w", name, err))
+	}
+}
