@@ -56,7 +56,7 @@ type entry struct {
 	path  string
 	cut   bool
 	gone  bool
-	seq   uint64
+	seq   uint64 // of its creation or last renaming
 	place *Place // made when first asked for
 }
 
@@ -201,31 +201,41 @@ func (t *Tree) Stats() TreeStats {
 // made, and that a complete scan of a whole hierarchy did not find, were
 // removed without a record; they become removed ones.
 //
-// It returns false where so many cgroups were removed meanwhile that some are
-// forgotten already, and the scan may have brought such back to life: scan
-// again.
+// It returns false where so much happened meanwhile that another scan is
+// needed to be sure of every path: a cgroup was renamed, which only cgroup v1
+// can do, or so many were removed that some are forgotten already and may have
+// come back to life.
 func (t *Tree) Merge(s *Scan) bool {
 	h := s.hierarchy
+	sure := t.forgotten == s.forgotten
 	seen := make(map[uint64]bool, len(s.found))
 	paths := make([]string, len(s.found))
 	for i, f := range s.found {
-		// The path comes from the parent's as it is known by now, not as it was
-		// when the scan passed by. Parents come before their children.
-		if f.parent < 0 {
-			paths[i] = f.name
-		} else {
-			paths[i] = join(paths[f.parent], f.name)
-		}
 		seen[f.id] = true
-		key := events.CgroupKey{Hierarchy: h, ID: f.id}
-		switch e := t.cgroup[key]; {
-		case e == nil:
-			t.add(key, paths[i], false)
-		case e.cut:
-			e.set(paths[i], false)
-		case !e.gone:
-			paths[i] = e.path
+		// A cgroup cannot move to another parent, and parents precede their
+		// children here: only names can have changed.
+		place := func(name string) string {
+			if f.parent < 0 {
+				return f.name
+			}
+			return join(paths[f.parent], name)
 		}
+		paths[i] = place(f.name)
+		key := events.CgroupKey{Hierarchy: h, ID: f.id}
+		e := t.cgroup[key]
+		if e == nil {
+			t.add(key, paths[i], false)
+			continue
+		}
+		if e.gone && !e.cut {
+			continue
+		}
+		if !e.cut && e.seq > s.since {
+			newer := place(nameOf(e.path))
+			sure = sure && newer == paths[i]
+			paths[i] = newer
+		}
+		e.set(paths[i], false)
 	}
 	if s.complete && paths[0] == "/" {
 		for key, e := range t.cgroup {
@@ -234,7 +244,7 @@ func (t *Tree) Merge(s *Scan) bool {
 			}
 		}
 	}
-	return t.forgotten == s.forgotten
+	return sure
 }
 
 func (t *Tree) add(key events.CgroupKey, path string, cut bool) *entry {
@@ -260,11 +270,11 @@ func (t *Tree) remove(key events.CgroupKey, e *entry) {
 }
 
 // rename moves e and what lives below it. Removed cgroups keep the path that
-// they had. Only cgroup v1 can rename, and hardly anything does: a walk over
-// all cgroups is good enough.
+// they had. Hardly anything renames cgroups: a walk over all is good enough.
 func (t *Tree) rename(hierarchy uint32, e *entry, to string, cut bool) {
-	from := e.path
-	unknown := e.cut
+	from, unknown := e.path, e.cut
+	t.seq++
+	e.seq = t.seq
 	e.set(to, cut)
 	if unknown || from == to || from == "/" {
 		return
@@ -296,6 +306,9 @@ func join(dir, name string) string {
 	}
 	return dir + "/" + name
 }
+
+// nameOf returns the last name of a path.
+func nameOf(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // parentOf returns the path without its last name.
 func parentOf(path string) string {
