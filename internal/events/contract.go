@@ -157,7 +157,8 @@ type Rung struct {
 }
 
 // Process is a task and the process it belongs to. PID is the process (TGID),
-// TID the thread; Comm is the thread's name.
+// TID the thread; Comm is the process's name, Thread the thread's where it has
+// another one.
 type Process struct {
 	PID      int       `json:"pid"`
 	TID      int       `json:"tid"`

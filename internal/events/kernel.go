@@ -54,15 +54,16 @@ type Counter struct {
 
 // ChainLevel is one memcg of a chain from a victim's up to the root.
 type ChainLevel struct {
-	Key         CgroupKey
-	Name        string // of the directory; "" for the root
-	NameCut     bool
-	Memory      Counter
-	Swap        Counter // v2: swap; v1: memory+swap (memsw)
-	OOMGroup    bool
-	OOMLocal    uint64 // memory_events_local[MEMCG_OOM]
-	OOMKill     uint64 // memory_events[MEMCG_OOM_KILL], hierarchical
-	EventsKnown bool
+	Key           CgroupKey
+	Name          string // of the directory; "" for the root
+	NameCut       bool
+	Memory        Counter
+	Swap          Counter // v2: swap; v1: memory+swap (memsw)
+	OOMGroup      bool
+	OOMGroupKnown bool
+	OOMLocal      uint64 // memory_events_local[MEMCG_OOM]
+	OOMKill       uint64 // memory_events[MEMCG_OOM_KILL], hierarchical
+	EventsKnown   bool
 }
 
 // Decision is the kernel at the moment it has chosen a victim: at the entry of
@@ -104,13 +105,20 @@ const (
 	ReclaimGlobal
 )
 
-// Charge is the limiter's charge split, in bytes, read at the first SIGKILL of
-// a pass: the kernel has just flushed its counters for the log, if that was
-// not rate limited (mm/oom_kill.c: dump_header). Known says which are valid.
+// Charge is the charge split, in bytes, read at the first SIGKILL of a pass: the
+// kernel has just flushed its counters for the log, if that was not rate
+// limited (mm/oom_kill.c: dump_header). Of the limiter, or of the target's whole
+// chain where the limiter is left to be found.
 type Charge struct {
 	Meta
-	Limiter CgroupKey
-	Memory  Memory
+	Levels []ChargeLevel
+}
+
+// ChargeLevel is the charge split of one memcg with its descendants. What the
+// kernel does not keep, or where could not be learnt, is nil.
+type ChargeLevel struct {
+	Key    CgroupKey
+	Memory Memory
 }
 
 // Kill is a SIGKILL on its way to a task (signal_generate).
@@ -158,10 +166,11 @@ type PassEnd struct {
 	Count      uint64
 	FirstNS    uint64
 	LastNS     uint64
+	AllocKnown bool // Order and GFP are valid, and LimiterLevel is where there is a limiter
 	Order      int32
 	GFP        uint32
 	Chosen     uint32 // TGID, of a pass that killed
-	// LimiterLevel is the limiter as it was at the pass, of a folded one.
+	// LimiterLevel is the limiter as it was at the pass.
 	LimiterLevel ChainLevel
 }
 

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Differences between kernels, each behind one getter. A getter that can fail
+ * says so; nothing here turns "not known" into 0.
+ */
+#ifndef OOMTRACE_COMPAT_H
+#define OOMTRACE_COMPAT_H
+
+#include "kernel.h"
+#include "wire.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+/* How many CPU ids are possible; set by user space before the load. */
+volatile const __u32 possible_cpus = 0;
+
+/* Data symbols: there only with CONFIG_KALLSYMS_ALL. */
+extern void mem_cgroup_stats_index __ksym __weak;
+extern void __per_cpu_offset __ksym __weak;
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* Since 6.2 a process's page counts are per-CPU counters (f1a7941243c1). */
+struct percpu_counter {
+	__s64 count;
+	__s32 *counters;
+};
+
+struct mm_struct___percpu {
+	struct percpu_counter rss_stat[1];
+};
+
+struct mm_rss_stat {
+	atomic_long_t count[1];
+};
+
+struct mm_struct___atomic {
+	struct mm_rss_stat rss_stat;
+};
+
+/* memcg counters: in the memcg (5.10), in a struct (5.13), behind a pointer (6.1). */
+struct memcg_vmstats {
+	long state[1];
+};
+
+struct mem_cgroup___pointer {
+	struct memcg_vmstats *vmstats;
+};
+
+struct mem_cgroup___struct {
+	struct memcg_vmstats vmstats;
+};
+
+struct mem_cgroup___array {
+	atomic_long_t vmstats[1];
+};
+
+#pragma clang attribute pop
+
+struct rss { /* pages */
+	__s64 file, anon, swap, shmem;
+};
+
+static __always_inline void *rss_counter(struct mm_struct *mm, int member)
+{
+	struct mm_struct___percpu *m = (void *)mm;
+
+	return (void *)__builtin_preserve_access_index(&m->rss_stat) +
+	       member * bpf_core_type_size(struct percpu_counter);
+}
+
+static __always_inline __s64 rss_part(void *parts, unsigned long cpu_offset)
+{
+	__s32 part = 0;
+
+	if (parts)
+		bpf_probe_read_kernel(&part, sizeof(part), parts + cpu_offset);
+	return part;
+}
+
+static __always_inline __s64 rss_atomic(struct mm_struct *mm, int member)
+{
+	struct mm_struct___atomic *m = (void *)mm;
+	__s64 count = 0;
+
+	bpf_probe_read_kernel(&count, sizeof(count),
+			      (void *)__builtin_preserve_access_index(&m->rss_stat.count) +
+				      member * sizeof(count));
+	return count;
+}
+
+static __always_inline __s64 not_negative(__s64 count)
+{
+	return count < 0 ? 0 : count;
+}
+
+/*
+ * The pages that mm has. Per-CPU counters are summed where the offsets of the
+ * CPUs are known; else each count may be off by a batch (2 * CPUs, at least
+ * 32) for each CPU, as in oom:mark_victim and /proc/PID/status.
+ */
+static __always_inline bool mm_rss(struct mm_struct *mm, struct rss *rss)
+{
+	if (bpf_core_field_exists(((struct mm_struct___percpu *)0)->rss_stat)) {
+		struct percpu_counter *f = rss_counter(mm, MM_FILEPAGES), *a = rss_counter(mm, MM_ANONPAGES);
+		struct percpu_counter *w = rss_counter(mm, MM_SWAPENTS), *s = rss_counter(mm, MM_SHMEMPAGES);
+
+		rss->file = BPF_CORE_READ(f, count);
+		rss->anon = BPF_CORE_READ(a, count);
+		rss->swap = BPF_CORE_READ(w, count);
+		rss->shmem = BPF_CORE_READ(s, count);
+		if (&__per_cpu_offset) {
+			void *fp = BPF_CORE_READ(f, counters), *ap = BPF_CORE_READ(a, counters);
+			void *wp = BPF_CORE_READ(w, counters), *sp = BPF_CORE_READ(s, counters);
+
+			for (__u32 cpu = 0; cpu < possible_cpus; cpu++) {
+				unsigned long offset = 0;
+
+				if (bpf_probe_read_kernel(&offset, sizeof(offset),
+							  (void *)&__per_cpu_offset + cpu * sizeof(offset)))
+					break;
+				rss->file += rss_part(fp, offset);
+				rss->anon += rss_part(ap, offset);
+				rss->swap += rss_part(wp, offset);
+				rss->shmem += rss_part(sp, offset);
+			}
+		}
+	} else if (bpf_core_field_exists(((struct mm_struct___atomic *)0)->rss_stat)) {
+		rss->file = rss_atomic(mm, MM_FILEPAGES);
+		rss->anon = rss_atomic(mm, MM_ANONPAGES);
+		rss->swap = rss_atomic(mm, MM_SWAPENTS);
+		rss->shmem = rss_atomic(mm, MM_SHMEMPAGES);
+	} else {
+		return false;
+	}
+	rss->file = not_negative(rss->file);
+	rss->anon = not_negative(rss->anon);
+	rss->swap = not_negative(rss->swap);
+	rss->shmem = not_negative(rss->shmem);
+	return true;
+}
+
+/* The place of a counter in a memcg's state[], -1 where it is not kept or not known. */
+static __always_inline int memcg_slot(int item)
+{
+	if (&mem_cgroup_stats_index) {
+		__u8 slot = 0xff;
+
+		bpf_probe_read_kernel(&slot, sizeof(slot), (void *)&mem_cgroup_stats_index + item);
+		return slot == 0xff ? -1 : slot;
+	}
+	/* Not compressed, before 6.10: state[] has room for all items. */
+	if (bpf_core_field_exists(((struct memcg_vmstats *)0)->state)) {
+		if (bpf_core_field_size(((struct memcg_vmstats *)0)->state) / sizeof(long) !=
+		    bpf_core_enum_value(enum memcg_stat_item, MEMCG_NR_STAT))
+			return -1;
+	}
+	return item;
+}
+
+/* One counter of a memcg with its descendants, in the kernel's own unit. */
+static __always_inline bool memcg_state(struct mem_cgroup *memcg, int item, __s64 *value)
+{
+	int slot = memcg_slot(item);
+	void *state = 0;
+
+	if (slot < 0)
+		return false;
+	if (bpf_core_field_exists(((struct mem_cgroup___pointer *)0)->vmstats)) {
+		struct mem_cgroup___pointer *m = (void *)memcg;
+
+		state = BPF_CORE_READ(m, vmstats);
+		if (state)
+			state = __builtin_preserve_access_index(&((struct memcg_vmstats *)state)->state);
+	} else if (bpf_core_field_exists(((struct mem_cgroup___struct *)0)->vmstats)) {
+		struct mem_cgroup___struct *m = (void *)memcg;
+
+		state = __builtin_preserve_access_index(&m->vmstats.state);
+	} else if (bpf_core_field_exists(((struct mem_cgroup___array *)0)->vmstats)) {
+		struct mem_cgroup___array *m = (void *)memcg;
+
+		state = __builtin_preserve_access_index(&m->vmstats);
+	}
+	if (!state || bpf_probe_read_kernel(value, sizeof(*value), state + slot * sizeof(long)))
+		return false;
+	*value = not_negative(*value);
+	return true;
+}
+
+/* memory_events is an array of atomics; an event's index differs between kernels. */
+static __always_inline bool memcg_event(struct mem_cgroup *memcg, bool local, int event, __u64 *count)
+{
+	void *array;
+
+	if (!bpf_core_field_exists(memcg->memory_events_local))
+		return false;
+	array = local ? (void *)__builtin_preserve_access_index(&memcg->memory_events_local)
+		      : (void *)__builtin_preserve_access_index(&memcg->memory_events);
+	return !bpf_probe_read_kernel(count, sizeof(*count), array + event * sizeof(*count));
+}
+
+static __always_inline bool has_pagetables(void)
+{
+	return bpf_core_enum_value_exists(enum node_stat_item, NR_PAGETABLE);
+}
+
+/*
+ * What oom:mark_victim was given: a pid, or since 6.8 and in later stable
+ * releases of older series a task (72ba14deb40a). Kernel addresses are negative
+ * numbers, pids are not.
+ */
+static __always_inline __u32 marked_pid(__u64 argument)
+{
+	struct task_struct *task = (void *)argument;
+
+	return (__s64)argument < 0 ? BPF_CORE_READ(task, pid) : (int)argument;
+}
+
+#endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The kernel's structures, as far as they are read. Only names matter: where a
+ * field is, is asked of the running kernel's BTF when a program is loaded.
+ * What differs between kernels is in compat.h.
+ */
+#ifndef OOMTRACE_KERNEL_H
+#define OOMTRACE_KERNEL_H
+
+#include <linux/bpf.h>
+
+typedef _Bool bool;
+enum { false, true };
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
+typedef atomic64_t atomic_long_t;
+
+struct kernfs_node {
+	__u64 id;
+	const char *name;
+};
+
+struct cgroup_root {
+	int hierarchy_id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
+enum cgroup_subsys_id {
+	memory_cgrp_id = 4,
+};
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[1];
+	struct cgroup *dfl_cgrp;
+};
+
+struct page_counter {
+	atomic_long_t usage;
+	unsigned long high;
+	unsigned long max;
+	unsigned long watermark;
+};
+
+enum memcg_memory_event {
+	MEMCG_OOM = 3,
+	MEMCG_OOM_KILL = 4,
+};
+
+struct mem_cgroup {
+	struct cgroup_subsys_state css;
+	struct page_counter memory;
+	struct page_counter swap; /* v1: memory and swap */
+	bool oom_group;
+	atomic_long_t memory_events[1];
+	atomic_long_t memory_events_local[1];
+};
+
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
+struct cred {
+	kuid_t uid;
+};
+
+struct pid_namespace;
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+};
+
+struct signal_struct {
+	atomic_t live;
+	short oom_score_adj;
+};
+
+struct mm_struct {
+	unsigned long total_vm;
+	atomic_long_t pgtables_bytes;
+};
+
+typedef struct {
+	unsigned long bits[1];
+} nodemask_t;
+
+struct task_struct {
+	unsigned int flags;
+	int pid;
+	int tgid;
+	char comm[16];
+	struct mm_struct *mm;
+	struct task_struct *group_leader;
+	struct task_struct *real_parent;
+	struct signal_struct *signal;
+	const struct cred *real_cred;
+	struct css_set *cgroups;
+	struct pid *thread_pid;
+	__u64 start_boottime;
+	nodemask_t mems_allowed;
+};
+
+struct kernel_siginfo {
+	int si_code;
+};
+
+enum oom_constraint {
+	CONSTRAINT_NONE,
+	CONSTRAINT_CPUSET,
+	CONSTRAINT_MEMORY_POLICY,
+	CONSTRAINT_MEMCG,
+};
+
+struct oom_control {
+	nodemask_t *nodemask;
+	struct mem_cgroup *memcg;
+	unsigned int gfp_mask;
+	int order;
+	unsigned long totalpages;
+	struct task_struct *chosen;
+	long chosen_points;
+	enum oom_constraint constraint;
+};
+
+enum node_stat_item {
+	NR_ANON_MAPPED = 17,
+	NR_FILE_PAGES = 19,
+	NR_SHMEM = 22,
+	NR_SLAB_RECLAIMABLE_B = 5,
+	NR_SLAB_UNRECLAIMABLE_B = 6,
+	NR_KERNEL_STACK_KB = 36,
+	NR_PAGETABLE = 37, /* a zone_stat_item before 5.11: not charged to memcgs */
+};
+
+enum memcg_stat_item {
+	MEMCG_SOCK = 51,
+	MEMCG_NR_STAT = 60,
+};
+
+#pragma clang attribute pop
+
+/* include/linux/mm_types_task.h: an enum without a name; the same since 4.5 (eca56ff906bd) */
+#define MM_FILEPAGES 0
+#define MM_ANONPAGES 1
+#define MM_SWAPENTS 2
+#define MM_SHMEMPAGES 3
+/* include/linux/sched.h */
+#define PF_KTHREAD 0x00200000
+#define SIGKILL 9
+/* include/linux/sched/signal.h: the siginfo "pointer" of the kernel's own signals */
+#define SEND_SIG_PRIV ((void *)1)
+#define SI_USER 0
+#define SI_KERNEL 0x80
+
+/* A register file as kprobes give it: what the two calling conventions need. */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
+	unsigned long ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
+};
+#define PARAMETER_1(registers) ((registers)->di)
+#define RETURN_VALUE(registers) ((registers)->ax)
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	unsigned long regs[31], sp, pc, pstate;
+};
+#define PARAMETER_1(registers) ((registers)->regs[0])
+#define RETURN_VALUE(registers) ((registers)->regs[0])
+#else
+#error "no calling convention known for this architecture"
+#endif
+
+#endif

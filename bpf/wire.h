@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The records that go through the ring buffers to user space. bpf2go makes Go
+ * types of them; internal/probe turns those into events. Natural alignment, no
+ * implicit padding, every byte of a sent record is written.
+ */
+#ifndef OOMTRACE_WIRE_H
+#define OOMTRACE_WIRE_H
+
+enum wire_kind {
+	WIRE_DECISION = 1,
+	WIRE_CHARGE,
+	WIRE_KILL,
+	WIRE_MARK,
+	WIRE_PASS,
+	WIRE_EXIT,
+	WIRE_RELEASED,
+	WIRE_CGROUP,
+	WIRE_STATE, /* never sent: what a full hash map made us forget */
+	WIRE_KINDS,
+};
+
+enum {
+	WIRE_COMM = 16,	      /* TASK_COMM_LEN */
+	WIRE_LEVELS = 24,     /* memcgs of a chain, leaf first */
+	WIRE_NAME = 128,      /* of a cgroup's directory; NAME_MAX is 255 */
+	WIRE_PATH_SHORT = 256,
+	WIRE_PATH_LONG = 1024, /* TRACE_CGROUP_PATH_LEN: the kernel cuts there */
+	WIRE_FRAMES = 24,
+	WIRE_NODE_WORDS = 16, /* 1024 NUMA nodes, the most a kernel can have */
+};
+
+/* wire_task.flags */
+enum wire_task_flag {
+	WIRE_TASK_KTHREAD = 1 << 0,
+};
+
+struct wire_task {
+	__u32 tgid;
+	__u32 tid;
+	char comm[WIRE_COMM];
+	char leader_comm[WIRE_COMM];
+	__u32 flags;
+	__u32 hierarchy;
+	__u64 cgroup_id; /* 0: not known */
+};
+
+struct wire_header {
+	__u32 kind;
+	__u32 cpu;
+	__u64 boot_ns;
+	__u64 pass;
+	struct wire_task current_task;
+};
+
+struct wire_counter { /* pages */
+	__u64 usage;
+	__u64 max;
+	__u64 high;
+	__u64 watermark;
+};
+
+/* wire_level.flags */
+enum wire_level_flag {
+	WIRE_LEVEL_OOM_GROUP = 1 << 0,
+	WIRE_LEVEL_NAME_CUT = 1 << 1,
+	WIRE_LEVEL_MEMORY = 1 << 2, /* memory is valid */
+	WIRE_LEVEL_SWAP = 1 << 3,   /* swap is valid */
+	WIRE_LEVEL_EVENTS = 1 << 4, /* oom_local and oom_kill are valid */
+	WIRE_LEVEL_GROUP_KNOWN = 1 << 5,
+};
+
+struct wire_level {
+	__u64 cgroup_id;
+	__u32 hierarchy;
+	__u32 flags;
+	struct wire_counter memory;
+	struct wire_counter swap;
+	__u64 oom_local;
+	__u64 oom_kill;
+	char name[WIRE_NAME];
+};
+
+/* wire_decision.limiter, where it is not a place in levels[] */
+enum wire_limiter {
+	WIRE_LIMITER_NODE = -1,
+	WIRE_LIMITER_UNKNOWN = -2,
+};
+
+/* wire_decision.flags */
+enum wire_decision_flag {
+	WIRE_DECISION_CUT = 1 << 0,   /* the chain does not reach the root */
+	WIRE_DECISION_ALLOC = 1 << 1, /* read from oom_control */
+	WIRE_DECISION_NODES = 1 << 2, /* nodes is valid */
+};
+
+enum wire_tier {
+	WIRE_TIER_TRACEPOINT,
+	WIRE_TIER_FENTRY,
+	WIRE_TIER_KPROBE,
+};
+
+enum wire_reclaim {
+	WIRE_RECLAIM_NONE,
+	WIRE_RECLAIM_MEMCG,
+	WIRE_RECLAIM_GLOBAL,
+};
+
+struct wire_decision {
+	struct wire_header h;
+	struct wire_task victim;
+	__u32 tier;
+	__u32 flags;
+	__u32 constraint;
+	__s32 order;
+	__u32 gfp;
+	__s32 limiter;
+	__u64 total_pages;
+	__s64 points;
+	__u64 nodes[WIRE_NODE_WORDS];
+	__u64 stack[WIRE_FRAMES];
+	__u32 frames;
+	__u32 last_reclaim;
+	__u32 level_count;
+	__u32 pad;
+	struct wire_level levels[WIRE_LEVELS];
+};
+
+enum wire_charge_item {
+	WIRE_ANON,
+	WIRE_FILE,
+	WIRE_SHMEM,
+	WIRE_SLAB_RECLAIMABLE,
+	WIRE_SLAB_UNRECLAIMABLE,
+	WIRE_KERNEL_STACK,
+	WIRE_PAGETABLES,
+	WIRE_SOCK,
+	WIRE_ITEMS,
+};
+
+struct wire_charge_level {
+	__u64 cgroup_id;
+	__u32 hierarchy;
+	__u32 known;		 /* bit per item */
+	__s64 items[WIRE_ITEMS]; /* in the kernel's unit: bytes of slab, KiB of stack, else pages */
+};
+
+struct wire_charge {
+	struct wire_header h;
+	__u32 level_count;
+	__u32 pad;
+	struct wire_charge_level levels[WIRE_LEVELS];
+};
+
+/* wire_kill.flags */
+enum wire_kill_flag {
+	WIRE_KILL_FROM_KERNEL = 1 << 0,
+	WIRE_KILL_SHARES_MM = 1 << 1,
+	WIRE_KILL_GROUP = 1 << 2,
+	WIRE_KILL_MEMORY = 1 << 3,	   /* the page counts are valid */
+	WIRE_KILL_CONTAINER_INIT = 1 << 4,
+};
+
+struct wire_kill {
+	struct wire_header h;
+	struct wire_task target;
+	__u32 flags;
+	__s32 code;
+	__s32 result;
+	__u32 uid;
+	__s64 anon_pages;
+	__s64 file_pages;
+	__s64 shmem_pages;
+	__s64 swap_pages;
+	__u64 total_vm_pages;
+	__u64 pgtables_bytes;
+	__u64 start_boot_ns;
+	__s32 oom_score_adj;
+	__u32 sender_parent_tgid;
+	char sender_parent_comm[WIRE_COMM];
+};
+
+struct wire_mark {
+	struct wire_header h;
+	__u32 pid;
+	__u32 pad;
+};
+
+enum wire_outcome {
+	WIRE_KILLED = 1,
+	WIRE_NO_KILLABLE,
+	WIRE_WAITING,
+	WIRE_ALREADY_EXITING,
+	WIRE_SKIPPED,
+};
+
+struct wire_pass {
+	struct wire_header h;
+	__u32 outcome;
+	__u32 constraint;
+	__s32 order;
+	__u32 gfp;
+	__u32 chosen; /* TGID; 0: none */
+	__u32 global; /* no memcg: limiter is not filled */
+	__u64 count;  /* passes like this one so far */
+	__u64 first_ns;
+	__u64 last_ns;
+	struct wire_level limiter;
+};
+
+struct wire_exit {
+	struct wire_header h;
+	__u32 tgid;
+	__u32 pad;
+};
+
+struct wire_cgroup {
+	struct wire_header h;
+	__u64 cgroup_id;
+	__u32 hierarchy;
+	__u32 op;
+	char path[WIRE_PATH_SHORT];
+};
+
+struct wire_cgroup_long {
+	struct wire_header h;
+	__u64 cgroup_id;
+	__u32 hierarchy;
+	__u32 op;
+	char path[WIRE_PATH_LONG];
+};
+
+enum wire_cgroup_op {
+	WIRE_MKDIR = 1,
+	WIRE_RMDIR,
+	WIRE_RENAME,
+};
+
+/* Key and value of the map of passes that killed nobody. */
+struct wire_fold_key {
+	__u64 cgroup_id;
+	__u32 hierarchy;
+	__u32 outcome;
+	__u32 global;
+	__u32 constraint;
+};
+
+struct wire_fold {
+	__u64 count;
+	__u64 first_ns;
+	__u64 last_ns;
+	__u64 sent_ns;
+};
+
+#endif

@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"fmt"
+	"math"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/oomtrace/oomtrace/bpf"
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// decoder turns wire records into events. It is pure; any bytes are answered
+// by a record or an error.
+type decoder struct {
+	pageSize uint64
+}
+
+// as looks at raw as a T, without copying.
+func as[T any](raw []byte) (*T, error) {
+	var t T
+	if uintptr(len(raw)) < unsafe.Sizeof(t) {
+		return nil, fmt.Errorf("a record of %d bytes where a %T has %d", len(raw), t, unsafe.Sizeof(t))
+	}
+	at := unsafe.Pointer(unsafe.SliceData(raw))
+	if uintptr(at)%unsafe.Alignof(t) != 0 {
+		t = *(*T)(unsafe.Pointer(unsafe.SliceData(append(make([]byte, 0, len(raw)+8), raw...))))
+		return &t, nil
+	}
+	return (*T)(at), nil
+}
+
+func (d decoder) record(raw []byte) (events.Record, error) {
+	h, err := as[bpf.OomtraceWireHeader](raw)
+	if err != nil {
+		return nil, fmt.Errorf("decoding a record: %w", err)
+	}
+	var record events.Record
+	switch kind := bpf.OomtraceWireKind(h.Kind); kind {
+	case bpf.OomtraceWireKindWIRE_DECISION:
+		record, err = into(raw, d.decision)
+	case bpf.OomtraceWireKindWIRE_CHARGE:
+		record, err = into(raw, d.charge)
+	case bpf.OomtraceWireKindWIRE_KILL:
+		record, err = into(raw, d.kill)
+	case bpf.OomtraceWireKindWIRE_MARK:
+		record, err = into(raw, d.mark)
+	case bpf.OomtraceWireKindWIRE_PASS:
+		record, err = into(raw, d.pass)
+	case bpf.OomtraceWireKindWIRE_EXIT:
+		record, err = into(raw, d.exit)
+	case bpf.OomtraceWireKindWIRE_RELEASED:
+		record, err = into(raw, d.released)
+	case bpf.OomtraceWireKindWIRE_CGROUP:
+		if len(raw) >= int(unsafe.Sizeof(bpf.OomtraceWireCgroupLong{})) {
+			record, err = into(raw, d.cgroupLong)
+		} else {
+			record, err = into(raw, d.cgroup)
+		}
+	default:
+		return nil, fmt.Errorf("decoding a record: kind %d is not known", kind)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("decoding a record: %w", err)
+	}
+	return record, nil
+}
+
+func into[W any, R events.Record](raw []byte, f func(*W) R) (events.Record, error) {
+	w, err := as[W](raw)
+	if err != nil {
+		return nil, err
+	}
+	return f(w), nil
+}
+
+// text is a C string in a fixed array; whole says that it ends within.
+func text(chars []int8) (s string, whole bool) {
+	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(chars))), len(chars))
+	for i, c := range bytes {
+		if c == 0 {
+			return string(bytes[:i]), true
+		}
+	}
+	return string(bytes), false
+}
+
+func name(chars []int8) string { s, _ := text(chars); return s }
+
+func key(hierarchy uint32, id uint64) events.CgroupKey {
+	return events.CgroupKey{Hierarchy: hierarchy, ID: id}
+}
+
+func task(w *bpf.OomtraceWireTask) events.Task {
+	return events.Task{
+		TGID: w.Tgid, TID: w.Tid,
+		Comm:       name(w.Comm[:]),
+		LeaderComm: name(w.LeaderComm[:]),
+		Kthread:    w.Flags&uint32(bpf.OomtraceWireTaskFlagWIRE_TASK_KTHREAD) != 0,
+		Cgroup:     key(w.Hierarchy, w.CgroupId),
+	}
+}
+
+func meta(w *bpf.OomtraceWireHeader) events.Meta {
+	return events.Meta{BootNS: w.BootNs, Pass: w.Pass, Current: task(&w.CurrentTask)}
+}
+
+// pages maps PAGE_COUNTER_MAX (LONG_MAX / PAGE_SIZE) to NoLimit.
+func (d decoder) pages(count uint64) uint64 {
+	if count >= math.MaxInt64/max(d.pageSize, 1) {
+		return events.NoLimit
+	}
+	return count
+}
+
+func (d decoder) counter(w *bpf.OomtraceWireCounter, known bool) events.Counter {
+	if !known {
+		return events.Counter{}
+	}
+	return events.Counter{
+		Known: true, Usage: w.Usage, Max: d.pages(w.Max), High: d.pages(w.High), Watermark: w.Watermark,
+	}
+}
+
+func (d decoder) level(w *bpf.OomtraceWireLevel) events.ChainLevel {
+	has := func(flag bpf.OomtraceWireLevelFlag) bool { return w.Flags&uint32(flag) != 0 }
+	return events.ChainLevel{
+		Key:           key(w.Hierarchy, w.CgroupId),
+		Name:          name(w.Name[:]),
+		NameCut:       has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_NAME_CUT),
+		Memory:        d.counter(&w.Memory, has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_MEMORY)),
+		Swap:          d.counter(&w.Swap, has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_SWAP)),
+		OOMGroup:      has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_OOM_GROUP),
+		OOMGroupKnown: has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_GROUP_KNOWN),
+		OOMLocal:      w.OomLocal,
+		OOMKill:       w.OomKill,
+		EventsKnown:   has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_EVENTS),
+	}
+}
+
+// constraint is enum oom_constraint (include/linux/oom.h).
+func constraint(value uint32) events.Constraint {
+	switch value {
+	case 0:
+		return events.ConstraintNone
+	case 1:
+		return events.ConstraintCpuset
+	case 2:
+		return events.ConstraintMempolicy
+	case 3:
+		return events.ConstraintMemcg
+	}
+	return events.Constraint(fmt.Sprintf("constraint_%d", value))
+}
+
+var tiers = map[uint32]events.Tier{
+	uint32(bpf.OomtraceWireTierWIRE_TIER_FENTRY):     events.TierFentry,
+	uint32(bpf.OomtraceWireTierWIRE_TIER_KPROBE):     events.TierKprobe,
+	uint32(bpf.OomtraceWireTierWIRE_TIER_TRACEPOINT): events.TierTracepoint,
+}
+
+func (d decoder) decision(w *bpf.OomtraceWireDecision) events.Decision {
+	has := func(flag bpf.OomtraceWireDecisionFlag) bool { return w.Flags&uint32(flag) != 0 }
+	r := events.Decision{
+		Meta:         meta(&w.H),
+		Tier:         tiers[w.Tier],
+		ChainCut:     has(bpf.OomtraceWireDecisionFlagWIRE_DECISION_CUT),
+		LimiterIndex: int(w.Limiter),
+		Victim:       task(&w.Victim),
+		AllocKnown:   has(bpf.OomtraceWireDecisionFlagWIRE_DECISION_ALLOC),
+		NodesKnown:   has(bpf.OomtraceWireDecisionFlagWIRE_DECISION_NODES),
+		LastReclaim:  events.Reclaim(w.LastReclaim),
+	}
+	if r.AllocKnown {
+		r.Constraint = constraint(w.Constraint)
+		r.Order, r.GFP, r.TotalPages, r.Points = w.Order, w.Gfp, w.TotalPages, w.Points
+		r.Sysrq = w.Order == -1 // mm/oom_kill.c: is_sysrq_oom
+	}
+	r.Chain = make([]events.ChainLevel, min(int(w.LevelCount), len(w.Levels)))
+	for i := range r.Chain {
+		r.Chain[i] = d.level(&w.Levels[i])
+	}
+	if r.LimiterIndex < events.LimiterUnknown || r.LimiterIndex >= len(r.Chain) {
+		r.LimiterIndex = events.LimiterUnknown
+	}
+	r.Stack = append(r.Stack, w.Stack[:min(int(w.Frames), len(w.Stack))]...)
+	if r.NodesKnown {
+		for i, word := range w.Nodes {
+			for bit := range 64 {
+				if word&(1<<bit) != 0 {
+					r.Nodes = append(r.Nodes, i*64+bit)
+				}
+			}
+		}
+	}
+	return r
+}
+
+// charge gives bytes: the kernel counts pages, but slab in bytes and stacks in KiB.
+func (d decoder) charge(w *bpf.OomtraceWireCharge) events.Charge {
+	r := events.Charge{Meta: meta(&w.H)}
+	for i := range min(int(w.LevelCount), len(w.Levels)) {
+		l := &w.Levels[i]
+		item := func(which bpf.OomtraceWireChargeItem, unit uint64) *uint64 {
+			if l.Known&(1<<which) == 0 {
+				return nil
+			}
+			bytes := uint64(max(l.Items[which], 0)) * unit
+			return &bytes
+		}
+		memory := events.Memory{
+			AnonBytes:        item(bpf.OomtraceWireChargeItemWIRE_ANON, d.pageSize),
+			FileBytes:        item(bpf.OomtraceWireChargeItemWIRE_FILE, d.pageSize),
+			ShmemBytes:       item(bpf.OomtraceWireChargeItemWIRE_SHMEM, d.pageSize),
+			KernelStackBytes: item(bpf.OomtraceWireChargeItemWIRE_KERNEL_STACK, 1024),
+			PagetablesBytes:  item(bpf.OomtraceWireChargeItemWIRE_PAGETABLES, d.pageSize),
+			SockBytes:        item(bpf.OomtraceWireChargeItemWIRE_SOCK, d.pageSize),
+		}
+		reclaimable := item(bpf.OomtraceWireChargeItemWIRE_SLAB_RECLAIMABLE, 1)
+		unreclaimable := item(bpf.OomtraceWireChargeItemWIRE_SLAB_UNRECLAIMABLE, 1)
+		if reclaimable != nil && unreclaimable != nil {
+			slab := *reclaimable + *unreclaimable
+			memory.SlabBytes = &slab
+		}
+		r.Levels = append(r.Levels, events.ChargeLevel{Key: key(l.Hierarchy, l.CgroupId), Memory: memory})
+	}
+	return r
+}
+
+func (d decoder) kill(w *bpf.OomtraceWireKill) events.Kill {
+	has := func(flag bpf.OomtraceWireKillFlag) bool { return w.Flags&uint32(flag) != 0 }
+	count := func(v int64) uint64 { return uint64(max(v, 0)) }
+	return events.Kill{
+		Meta:             meta(&w.H),
+		Target:           task(&w.Target),
+		FromKernel:       has(bpf.OomtraceWireKillFlagWIRE_KILL_FROM_KERNEL),
+		SharesMM:         has(bpf.OomtraceWireKillFlagWIRE_KILL_SHARES_MM),
+		Code:             w.Code,
+		Group:            has(bpf.OomtraceWireKillFlagWIRE_KILL_GROUP),
+		Result:           w.Result,
+		MemoryKnown:      has(bpf.OomtraceWireKillFlagWIRE_KILL_MEMORY),
+		AnonPages:        count(w.AnonPages),
+		FilePages:        count(w.FilePages),
+		ShmemPages:       count(w.ShmemPages),
+		SwapPages:        count(w.SwapPages),
+		TotalVMPages:     w.TotalVmPages,
+		PgtablesBytes:    w.PgtablesBytes,
+		OOMScoreAdj:      int16(w.OomScoreAdj),
+		UID:              w.Uid,
+		StartBootNS:      w.StartBootNs,
+		ContainerInit:    has(bpf.OomtraceWireKillFlagWIRE_KILL_CONTAINER_INIT),
+		SenderParentTGID: w.SenderParentTgid,
+		SenderParentComm: name(w.SenderParentComm[:]),
+	}
+}
+
+func (d decoder) mark(w *bpf.OomtraceWireMark) events.Mark {
+	return events.Mark{Meta: meta(&w.H), PID: w.Pid}
+}
+
+func (d decoder) pass(w *bpf.OomtraceWirePass) events.PassEnd {
+	r := events.PassEnd{
+		Meta:       meta(&w.H),
+		Outcome:    outcome(w.Outcome),
+		Constraint: constraint(w.Constraint),
+		Count:      w.Count, FirstNS: w.FirstNs, LastNS: w.LastNs,
+		Order: w.Order, GFP: w.Gfp, AllocKnown: true,
+		Chosen: w.Chosen,
+	}
+	if w.Global == 0 {
+		r.LimiterLevel = d.level(&w.Limiter)
+		r.Limiter = r.LimiterLevel.Key
+	}
+	return r
+}
+
+func outcome(value uint32) events.Outcome {
+	switch bpf.OomtraceWireOutcome(value) {
+	case bpf.OomtraceWireOutcomeWIRE_KILLED:
+		return events.OutcomeKilled
+	case bpf.OomtraceWireOutcomeWIRE_NO_KILLABLE:
+		return events.OutcomeNoKillable
+	case bpf.OomtraceWireOutcomeWIRE_WAITING:
+		return events.OutcomeWaiting
+	case bpf.OomtraceWireOutcomeWIRE_ALREADY_EXITING:
+		return events.OutcomeAlreadyExiting
+	}
+	return events.OutcomeSkipped
+}
+
+func (d decoder) exit(w *bpf.OomtraceWireExit) events.Exit {
+	return events.Exit{Meta: meta(&w.H), TGID: w.Tgid}
+}
+
+func (d decoder) released(w *bpf.OomtraceWireExit) events.Released {
+	return events.Released{Meta: meta(&w.H), TGID: w.Tgid}
+}
+
+func (d decoder) cgroup(w *bpf.OomtraceWireCgroup) events.CgroupChange {
+	return change(&w.H, w.Hierarchy, w.CgroupId, w.Op, w.Path[:])
+}
+
+// cgroupLong is cut where the path fills the kernel's own buffer.
+func (d decoder) cgroupLong(w *bpf.OomtraceWireCgroupLong) events.CgroupChange {
+	r := change(&w.H, w.Hierarchy, w.CgroupId, w.Op, w.Path[:])
+	r.PathCut = len(r.Path) >= len(w.Path)-1
+	return r
+}
+
+var cgroupOps = map[uint32]string{
+	uint32(bpf.OomtraceWireCgroupOpWIRE_MKDIR):  "mkdir",
+	uint32(bpf.OomtraceWireCgroupOpWIRE_RMDIR):  "rmdir",
+	uint32(bpf.OomtraceWireCgroupOpWIRE_RENAME): "rename",
+}
+
+func change(h *bpf.OomtraceWireHeader, hierarchy uint32, id uint64, op uint32, path []int8) events.CgroupChange {
+	return events.CgroupChange{Meta: meta(h), Op: cgroupOps[op], Key: key(hierarchy, id), Path: name(path)}
+}
+
+func lostName(kind bpf.OomtraceWireKind) string {
+	switch kind {
+	case bpf.OomtraceWireKindWIRE_DECISION:
+		return "decision"
+	case bpf.OomtraceWireKindWIRE_CHARGE:
+		return "charge"
+	case bpf.OomtraceWireKindWIRE_KILL:
+		return "sigkill"
+	case bpf.OomtraceWireKindWIRE_MARK:
+		return "mark_victim"
+	case bpf.OomtraceWireKindWIRE_PASS:
+		return "out_of_memory"
+	case bpf.OomtraceWireKindWIRE_EXIT:
+		return "exit"
+	case bpf.OomtraceWireKindWIRE_RELEASED:
+		return "released"
+	case bpf.OomtraceWireKindWIRE_CGROUP:
+		return "cgroup"
+	}
+	return "state"
+}
+
+// foldPoll asks the kernel side for passes that it counted and did not send,
+// as long as there were any lately.
+type foldPoll struct {
+	sent  map[bpf.OomtraceWireFoldKey]uint64
+	armed int // polls left
+}
+
+const foldPolls = 5
+
+func (f *foldPoll) saw(pass events.PassEnd) {
+	if pass.Outcome != events.OutcomeKilled {
+		f.armed = foldPolls
+	}
+}
+
+func (f *foldPoll) poll(folds *ebpf.Map, m events.Meta) []events.PassEnd {
+	if f.armed == 0 {
+		return nil
+	}
+	f.armed--
+	if f.sent == nil {
+		f.sent = make(map[bpf.OomtraceWireFoldKey]uint64)
+	}
+	var (
+		passes []events.PassEnd
+		k      bpf.OomtraceWireFoldKey
+		fold   bpf.OomtraceWireFold
+		seen   = make(map[bpf.OomtraceWireFoldKey]uint64)
+	)
+	for all := folds.Iterate(); all.Next(&k, &fold); {
+		seen[k] = fold.Count
+		if f.sent[k] == fold.Count {
+			continue
+		}
+		pass := events.PassEnd{
+			Meta: m, Outcome: outcome(k.Outcome), Constraint: constraint(k.Constraint),
+			Count: fold.Count, FirstNS: fold.FirstNs, LastNS: fold.LastNs,
+		}
+		if k.Global == 0 {
+			pass.Limiter = key(k.Hierarchy, k.CgroupId)
+		}
+		passes = append(passes, pass)
+	}
+	f.sent = seen
+	return passes
+}
+
+// BootNS reads CLOCK_BOOTTIME.
+func BootNS() uint64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return 0
+	}
+	return uint64(t.Nano())
+}
+

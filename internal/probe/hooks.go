@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/oomtrace/oomtrace/bpf"
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// way is one way to attach a hook: all of its programs, or none.
+type way struct {
+	tier     events.Tier
+	programs []string
+}
+
+// hook is a place in the kernel, with the ways to it, best first.
+type hook struct {
+	name     string
+	ways     []way
+	required bool
+}
+
+// The decision is seen in one piece: the bracket of out_of_memory gives each
+// pass its number, and without it oom_kill_process says less than it seems to.
+var decision = hook{
+	name: "oom_kill_process",
+	ways: []way{
+		{events.TierFentry, []string{"fentry_out_of_memory", "fexit_out_of_memory", "fentry_oom_kill_process"}},
+		{events.TierKprobe, []string{"kprobe_out_of_memory", "kretprobe_out_of_memory", "kprobe_oom_kill_process"}},
+		{events.TierTracepoint, nil}, // mark_victim takes its place
+	},
+	required: true,
+}
+
+func tracepoint(name string, required bool, program string) hook {
+	return hook{name, []way{{events.TierTracepoint, []string{program}}}, required}
+}
+
+var hooks = []hook{
+	tracepoint("signal:signal_generate", true, "signal_generate"),
+	tracepoint("oom:mark_victim", true, "mark_victim"),
+	tracepoint("cgroup:cgroup_mkdir", false, "cgroup_mkdir"),
+	tracepoint("cgroup:cgroup_rmdir", false, "cgroup_rmdir"),
+	tracepoint("cgroup:cgroup_rename", false, "cgroup_rename"),
+	tracepoint("sched:sched_process_exit", false, "sched_process_exit"),
+	{"exit_mmap", []way{
+		{events.TierFentry, []string{"fexit_exit_mmap"}},
+		{events.TierKprobe, []string{"kprobe_exit_mmap", "kretprobe_exit_mmap"}},
+	}, false},
+}
+
+// Only a thread's last reclaim tells a node's shortage from sysrq-f where
+// out_of_memory cannot be seen.
+var reclaimHooks = []hook{
+	tracepoint("vmscan:mm_vmscan_memcg_reclaim_begin", false, "memcg_reclaim_begin"),
+	tracepoint("vmscan:mm_vmscan_direct_reclaim_begin", false, "direct_reclaim_begin"),
+}
+
+var wireTier = map[events.Tier]bpf.OomtraceWireTier{
+	events.TierFentry:     bpf.OomtraceWireTierWIRE_TIER_FENTRY,
+	events.TierKprobe:     bpf.OomtraceWireTierWIRE_TIER_KPROBE,
+	events.TierTracepoint: bpf.OomtraceWireTierWIRE_TIER_TRACEPOINT,
+}
+
+// attach takes for each hook the best way there is. The decision's comes first:
+// the other programs are told of it when they are loaded. A forced tier is the
+// best that may be taken anywhere.
+func (p *Probe) attach(forced events.Tier) error {
+	taken, err := p.attachHook(decision, forced)
+	if err != nil {
+		return err
+	}
+	if forced != "" && taken.Tier != forced {
+		return fmt.Errorf("tier %s is not to be had here: %s; see `oomtrace doctor`", forced, taken.Why)
+	}
+	p.tier = taken.Tier
+	if err := p.loader.spec.Variables["decision_tier"].Set(uint32(wireTier[p.tier])); err != nil {
+		return fmt.Errorf("setting the tier: %w", err)
+	}
+	bracket := taken
+	bracket.Name = "out_of_memory"
+	if p.tier == events.TierTracepoint {
+		bracket.Tier = "" // nothing takes the place of the bracket
+	}
+	p.hooks = append(p.hooks, bracket, taken)
+
+	rest := hooks
+	if p.tier == events.TierTracepoint {
+		rest = append(rest[:len(rest):len(rest)], reclaimHooks...)
+	}
+	for _, h := range rest {
+		taken, err := p.attachHook(h, forced)
+		if err != nil {
+			return err
+		}
+		p.hooks = append(p.hooks, taken)
+	}
+	return nil
+}
+
+// attachHook tries the ways of a hook. A way is there only if it loads and
+// attaches: on some kernels fentry does one and not the other.
+func (p *Probe) attachHook(h hook, forced events.Tier) (events.Hook, error) {
+	var why []string
+	for _, w := range h.ways {
+		if forced != "" && better(w.tier, forced) {
+			continue
+		}
+		err := p.loader.attach(w.programs)
+		if err == nil {
+			return events.Hook{Name: h.name, Tier: w.tier, Why: strings.Join(why, "; ")}, nil
+		}
+		if h.required && len(h.ways) == 1 {
+			return events.Hook{}, fmt.Errorf("attaching %s, without which no kill is seen: %w: %s", h.name, err, advice(err))
+		}
+		why = append(why, fmt.Sprintf("%s: %s", w.tier, reason(err)))
+	}
+	return events.Hook{Name: h.name, Why: strings.Join(why, "; ")}, nil
+}
+
+var rank = map[events.Tier]int{events.TierFentry: 0, events.TierKprobe: 1, events.TierTracepoint: 2}
+
+func better(a, b events.Tier) bool { return rank[a] < rank[b] }
+
+// attach loads and attaches programs, all or none.
+func (l *loader) attach(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	c, err := l.load(names...)
+	if err != nil {
+		return err
+	}
+	var links []link.Link
+	for _, name := range names {
+		k, err := attachProgram(c.Programs[name], l.spec.Programs[name])
+		if err != nil {
+			for _, k := range links {
+				k.Close()
+			}
+			return fmt.Errorf("attaching %s: %w", name, err)
+		}
+		links = append(links, k)
+	}
+	l.links = append(l.links, links...)
+	return nil
+}
+
+func attachProgram(program *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
+	switch spec.Type {
+	case ebpf.Tracing:
+		return link.AttachTracing(link.TracingOptions{Program: program})
+	case ebpf.RawTracepoint:
+		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: spec.AttachTo, Program: program})
+	case ebpf.Kprobe:
+		if strings.HasPrefix(spec.SectionName, "kretprobe/") {
+			return link.Kretprobe(spec.AttachTo, program, nil)
+		}
+		return link.Kprobe(spec.AttachTo, program, nil)
+	}
+	return nil, fmt.Errorf("program type %s: %w", spec.Type, errors.ErrUnsupported)
+}
+
+// reason is an attach error in few words. EPERM is also what a kernel says that
+// has function tracing but gives it to nobody.
+func reason(err error) string {
+	var verifier *ebpf.VerifierError
+	switch {
+	case errors.As(err, &verifier):
+		return "the verifier refuses the program: " + strings.TrimSpace(lastLine(verifier))
+	case errors.Is(err, unix.EPERM):
+		return "refused by the kernel (EPERM)"
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return "not supported by this kernel"
+	}
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return text
+}
+
+func lastLine(err *ebpf.VerifierError) string {
+	if len(err.Log) == 0 {
+		return err.Error()
+	}
+	return err.Cause.Error() + ": " + err.Log[len(err.Log)-1]
+}
+
+func advice(err error) string {
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return "run as root, or with CAP_BPF and CAP_PERFMON; in a container, as a privileged one"
+	}
+	return "`oomtrace doctor` tells what this kernel offers"
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package probe is the kernel side as Go sees it: it loads the programs, picks
+// for each hook the best way that this kernel takes, reads the ring buffers and
+// turns wire records into records of package events. With bpf/ it is the only
+// user of cilium/ebpf.
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/oomtrace/oomtrace/bpf"
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// Options say what to load.
+type Options struct {
+	// Tier forces the way in which the decision is seen; empty takes the best.
+	Tier events.Tier
+	// MemoryHierarchy is the hierarchy with the memory controller, 0 for cgroup v2.
+	MemoryHierarchy uint32
+	PageSize        uint64 // bytes
+}
+
+// ErrNoBTF says that the kernel does not describe its types.
+var ErrNoBTF = errors.New("this kernel has no BTF (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF=y")
+
+// Probe is a set of attached programs. It belongs to one goroutine; only Close
+// of its context may come from another.
+type Probe struct {
+	tier   events.Tier
+	hooks  []events.Hook
+	loader *loader
+	urgent *ringbuf.Reader
+	bulk   *ringbuf.Reader
+	decode decoder
+	lost   [bpf.OomtraceWireKindWIRE_KINDS]uint64
+	folds  foldPoll
+}
+
+// Open loads and attaches. It returns an error only if kills cannot be seen at
+// all, or the forced tier is not to be had; lesser gaps are in Hooks.
+func Open(opts Options) (*Probe, error) {
+	// Before 5.11 the kernel counts BPF memory against RLIMIT_MEMLOCK.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("raising RLIMIT_MEMLOCK: %w: run as root, or with CAP_SYS_RESOURCE", err)
+	}
+	if _, err := btf.LoadKernelSpec(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoBTF, err)
+	}
+	l, err := newLoader(opts)
+	if err != nil {
+		return nil, err
+	}
+	p := &Probe{loader: l, decode: decoder{pageSize: opts.PageSize}}
+	if err := p.attach(opts.Tier); err != nil {
+		p.Close()
+		return nil, err
+	}
+	if p.urgent, err = ringbuf.NewReader(l.maps.Maps["urgent"]); err == nil {
+		p.bulk, err = ringbuf.NewReader(l.maps.Maps["bulk"])
+	}
+	if err != nil {
+		p.Close()
+		return nil, fmt.Errorf("opening the ring buffers: %w", err)
+	}
+	return p, nil
+}
+
+// Tier tells how decisions are seen.
+func (p *Probe) Tier() events.Tier { return p.tier }
+
+// Hooks tells how each hook is attached, and what keeps it from a better way.
+func (p *Probe) Hooks() []events.Hook { return p.hooks }
+
+// Close detaches everything.
+func (p *Probe) Close() error {
+	var errs []error
+	if p.urgent != nil {
+		errs = append(errs, p.urgent.Close())
+	}
+	if p.bulk != nil {
+		errs = append(errs, p.bulk.Close())
+	}
+	return errors.Join(append(errs, p.loader.close())...)
+}
+
+// Handler takes what the probe reads. Its methods are called from the goroutine
+// of Run.
+type Handler interface {
+	Record(events.Record) error
+	// Idle comes when the urgent ring is empty and a deadline has passed, with
+	// CLOCK_BOOTTIME. It returns how long the probe may sleep at most if nothing
+	// happens.
+	Idle(bootNS uint64) (time.Duration, error)
+}
+
+const (
+	bulkEvery     = 100 * time.Millisecond
+	countersEvery = time.Second
+)
+
+// Run reads until ctx is done, and then what is left in the rings. It returns
+// the handler's error, if any.
+func (p *Probe) Run(ctx context.Context, h Handler) error {
+	stop := context.AfterFunc(ctx, func() { p.urgent.Flush() })
+	defer stop()
+
+	var (
+		rec      ringbuf.Record
+		sleep    = bulkEvery
+		bulk     time.Time
+		counters = time.Now()
+	)
+	for {
+		now := time.Now()
+		p.urgent.SetDeadline(now.Add(sleep))
+		err := p.urgent.ReadInto(&rec)
+		switch {
+		case err == nil:
+			if err := p.deliver(h, rec.RawSample); err != nil {
+				return err
+			}
+			if now.Sub(bulk) < bulkEvery {
+				continue // a flood of urgent records must not starve the rest
+			}
+		case errors.Is(err, ringbuf.ErrFlushed):
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("reading the ring buffer: %w", err)
+		}
+		now = time.Now()
+		if now.Sub(bulk) >= bulkEvery || ctx.Err() != nil {
+			bulk = now
+			if err := p.drain(h); err != nil {
+				return err
+			}
+		}
+		if now.Sub(counters) >= countersEvery || ctx.Err() != nil {
+			counters = now
+			if err := p.poll(h); err != nil {
+				return err
+			}
+		}
+		if sleep, err = h.Idle(BootNS()); err != nil || ctx.Err() != nil {
+			return err
+		}
+		sleep = min(sleep, bulkEvery)
+	}
+}
+
+// drain reads the bulk ring without waiting.
+func (p *Probe) drain(h Handler) error {
+	var rec ringbuf.Record
+	p.bulk.SetDeadline(time.Unix(1, 0))
+	for {
+		err := p.bulk.ReadInto(&rec)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the bulk ring buffer: %w", err)
+		}
+		if err := p.deliver(h, rec.RawSample); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *Probe) deliver(h Handler, raw []byte) error {
+	record, err := p.decode.record(raw)
+	if err != nil {
+		return err // our own programs sent it: a bug, not an input
+	}
+	if pass, ok := record.(events.PassEnd); ok {
+		p.folds.saw(pass)
+	}
+	return h.Record(record)
+}
+
+// poll reads what the kernel side only counts: lost records, and the passes
+// that were folded since the last one that was sent.
+func (p *Probe) poll(h Handler) error {
+	meta := events.Meta{BootNS: BootNS()}
+	for kind := range p.lost {
+		var count uint64
+		if err := p.loader.maps.Maps["lost"].Lookup(uint32(kind), &count); err != nil {
+			return fmt.Errorf("reading the counts of lost records: %w", err)
+		}
+		if count != p.lost[kind] {
+			lost := events.RecordsLost{Meta: meta, What: lostName(bpf.OomtraceWireKind(kind)), Count: count - p.lost[kind]}
+			p.lost[kind] = count
+			if err := h.Record(lost); err != nil {
+				return err
+			}
+		}
+	}
+	for _, pass := range p.folds.poll(p.loader.maps.Maps["folds"], meta) {
+		if err := h.Record(pass); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loader makes collections that share one set of maps, and keeps their links:
+// a link that is garbage detaches itself.
+type loader struct {
+	spec  *ebpf.CollectionSpec
+	maps  *ebpf.Collection
+	kept  []*ebpf.Collection
+	links []link.Link
+}
+
+func newLoader(opts Options) (*loader, error) {
+	spec, err := bpf.LoadOomtrace()
+	if err != nil {
+		return nil, fmt.Errorf("reading the programs: %w", err)
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("counting CPUs: %w", err)
+	}
+	l := &loader{spec: spec}
+	if err := errors.Join(
+		spec.Variables["possible_cpus"].Set(uint32(cpus)),
+		spec.Variables["memory_hierarchy"].Set(opts.MemoryHierarchy),
+	); err != nil {
+		return nil, fmt.Errorf("setting constants: %w", err)
+	}
+	maps := spec.Copy()
+	maps.Programs = nil
+	for name := range maps.Maps {
+		if isGlobals(name) {
+			delete(maps.Maps, name)
+		}
+	}
+	maps.Variables = nil
+	if l.maps, err = ebpf.NewCollection(maps); err != nil {
+		return nil, fmt.Errorf("creating BPF maps: %w: oomtrace needs root, or CAP_BPF and CAP_PERFMON", err)
+	}
+	return l, nil
+}
+
+// isGlobals tells the sections of global variables from maps by their names.
+func isGlobals(name string) bool { return name[0] == '.' }
+
+// load loads the named programs.
+func (l *loader) load(names ...string) (*ebpf.Collection, error) {
+	spec := l.spec.Copy()
+	programs := make(map[string]*ebpf.ProgramSpec, len(names))
+	for _, name := range names {
+		programs[name] = spec.Programs[name]
+	}
+	spec.Programs = programs
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: l.maps.Maps})
+	if err != nil {
+		return nil, err
+	}
+	l.kept = append(l.kept, c)
+	return c, nil
+}
+
+func (l *loader) close() error {
+	var errs []error
+	for _, k := range l.links {
+		errs = append(errs, k.Close())
+	}
+	for _, c := range l.kept {
+		c.Close()
+	}
+	l.maps.Close()
+	return errors.Join(errs...)
+}
