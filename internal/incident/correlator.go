@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package incident
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// Correlator is the state machine. Record and Idle return the errors of Out.
+type Correlator struct {
+	cfg Config
+	out Out
+
+	// passes are the decisions that are being made, by pass number. With
+	// tracepoints only there are none, and threads hold what each trigger did.
+	passes  map[uint64]*episode
+	threads map[uint32]*thread
+
+	local   localEvents
+	folds   map[foldKey]*fold
+	reports reports
+	audit   audit
+	now     uint64 // of the newest record or Idle
+
+	incidents, victims uint64
+}
+
+// New returns a correlator without a past.
+func New(cfg Config, out Out) *Correlator {
+	c := &Correlator{
+		cfg: cfg, out: out,
+		passes:  make(map[uint64]*episode),
+		threads: make(map[uint32]*thread),
+		folds:   make(map[foldKey]*fold),
+		local:   localEvents{last: maps.Clone(cfg.OOMLocal)},
+	}
+	if c.local.last == nil {
+		c.local.last = make(map[events.CgroupKey]uint64)
+	}
+	c.reports.early = make(map[uint32]ends)
+	return c
+}
+
+// Totals tells how many incidents and victims there were so far.
+func (c *Correlator) Totals() (incidents, victims uint64) { return c.incidents, c.victims }
+
+// episode is a decision in the making: what will be an incident with victims.
+type episode struct {
+	id       string
+	tier     events.Tier
+	firstNS  uint64
+	lastNS   uint64
+	trigger  events.Task
+	decision *events.Decision
+	verdict  verdict
+	charge   *events.Charge
+	end      *events.PassEnd
+	victims  []victim
+	// kernelKills counts SIGKILLs of __oom_kill_process; repeated are those to a
+	// process that had one already.
+	kernelKills, repeated uint64
+	headlined             bool
+}
+
+type victim struct {
+	kill events.Kill
+	role events.Role
+}
+
+func (e *episode) victim(tgid uint32) bool {
+	return slices.ContainsFunc(e.victims, func(v victim) bool { return v.kill.Target.TGID == tgid })
+}
+
+// thread is what a trigger did lately, where passes cannot be seen.
+type thread struct {
+	lastNS   uint64
+	charge   *events.Charge
+	decision *events.Decision
+	kills    []events.Kill // kernel SIGKILLs that have no mark yet
+	open     *episode
+}
+
+// Record takes in one record.
+func (c *Correlator) Record(r events.Record) error {
+	c.now = max(c.now, r.Header().BootNS)
+	bracketed := c.cfg.Tier != events.TierTracepoint
+	switch r := r.(type) {
+	case events.Decision:
+		c.cfg.Cgroups.LearnChain(r.Chain, r.ChainCut)
+		if bracketed {
+			e := c.pass(r.Meta)
+			e.decision = &r
+			e.verdict = c.judge(&r)
+			return nil
+		}
+		c.thread(r.Meta).decision = &r
+	case events.Charge:
+		if bracketed {
+			c.pass(r.Meta).charge = &r
+			return nil
+		}
+		c.thread(r.Meta).charge = &r
+	case events.Kill:
+		if !r.FromKernel || bracketed && r.Pass == 0 {
+			return nil // not the OOM killer's
+		}
+		if bracketed {
+			return c.killed(c.pass(r.Meta), r)
+		}
+		return c.looseKill(r)
+	case events.Mark:
+		if !bracketed {
+			return c.mark(r)
+		}
+	case events.PassEnd:
+		return c.passEnd(r)
+	case events.Exit:
+		return c.ended(r.TGID, r.BootNS, func(e *ends) *uint64 { return &e.exitNS })
+	case events.Released:
+		return c.ended(r.TGID, r.BootNS, func(e *ends) *uint64 { return &e.releasedNS })
+	case events.CgroupChange:
+		c.local.observe(r)
+	case events.RecordsLost:
+		c.audit.lost += r.Count
+	}
+	return nil
+}
+
+// pass is the episode of a pass number; a record without one cannot be of the
+// OOM path there.
+func (c *Correlator) pass(m events.Meta) *episode {
+	e := c.passes[m.Pass]
+	if e == nil {
+		e = c.begin(m)
+		c.passes[m.Pass] = e
+	}
+	e.lastNS = max(e.lastNS, m.BootNS)
+	return e
+}
+
+func (c *Correlator) begin(m events.Meta) *episode {
+	return &episode{
+		id:   fmt.Sprintf("%.8s-%d", c.cfg.BootID, m.BootNS),
+		tier: c.cfg.Tier, firstNS: m.BootNS, lastNS: m.BootNS, trigger: m.Current,
+		verdict: lostVerdict,
+	}
+}
+
+// killed adds a SIGKILL of the OOM path to its episode.
+func (c *Correlator) killed(e *episode, r events.Kill) error {
+	e.lastNS = max(e.lastNS, r.BootNS)
+	if e.victim(r.Target.TGID) {
+		// The chosen one of a group is met again among the members.
+		e.kernelKills++
+		e.repeated++
+		return nil
+	}
+	v := victim{kill: r, role: e.role(r)}
+	if v.role != events.RoleSharedMM {
+		e.kernelKills++
+	}
+	e.victims = append(e.victims, v)
+	if e.headlined {
+		return nil
+	}
+	e.headlined = true
+	inc := &events.Incident{Envelope: c.envelope(events.KindIncident, r.BootNS), ID: e.id, Scope: e.verdict.scope, Tier: e.tier}
+	inc.Victims = []events.Victim{{Process: c.process(r.Target), Role: v.role}}
+	return c.out.Headline(inc)
+}
+
+// role tells why a process died. Processes that share the victim's memory are
+// killed after it, without a mark of their own (mm/oom_kill.c: __oom_kill_process).
+func (e *episode) role(r events.Kill) events.Role {
+	switch {
+	case r.SharesMM:
+		return events.RoleSharedMM
+	case e.decision == nil:
+		if len(e.victims) == 0 {
+			return events.RoleChosen
+		}
+		return events.RoleUnknown
+	case r.Target.TGID == e.decision.Victim.TGID:
+		return events.RoleChosen
+	case e.verdict.group >= 0:
+		return events.RoleGroup
+	}
+	// No group and not the chosen one: only sharing its memory is left. The
+	// kernel side sees no memory at a leader that has exited before its threads.
+	return events.RoleSharedMM
+}
+
+func (c *Correlator) thread(m events.Meta) *thread {
+	t := c.threads[m.Current.TID]
+	if t == nil {
+		t = &thread{}
+		c.threads[m.Current.TID] = t
+	}
+	t.lastNS = m.BootNS
+	return t
+}
+
+// looseKill is a kernel SIGKILL where passes cannot be seen: a mark must tell
+// that it is the OOM killer's. A dying pid namespace's init sends the same.
+func (c *Correlator) looseKill(r events.Kill) error {
+	t := c.thread(r.Meta)
+	if t.open != nil && r.BootNS-t.open.lastNS > quietNS {
+		if err := c.report(t.open); err != nil {
+			return err
+		}
+		t.open = nil
+	}
+	if t.open != nil && (r.SharesMM || t.open.victim(r.Target.TGID)) {
+		return c.killed(t.open, r)
+	}
+	if len(t.kills) == 64 {
+		t.kills = slices.Delete(t.kills, 0, 1)
+	}
+	t.kills = append(t.kills, r)
+	return nil
+}
+
+// mark joins oom:mark_victim with the SIGKILL just before it by the same thread.
+func (c *Correlator) mark(r events.Mark) error {
+	t := c.thread(r.Meta)
+	i := slices.IndexFunc(t.kills, func(k events.Kill) bool { return k.Target.TID == r.PID })
+	if i < 0 {
+		return c.markedOnly(r)
+	}
+	kill, decision := t.kills[i], t.decision
+	t.kills = slices.Delete(t.kills, i, i+1)
+	if decision != nil && decision.Victim.TID != r.PID {
+		decision = nil // it was lost: this one is of another victim
+	}
+	v := lostVerdict
+	grown := false
+	if decision != nil {
+		v, grown = c.local.judge(c, decision)
+	}
+	if t.open != nil {
+		if !grown && t.open.verdict.group >= 0 && v.group >= 0 {
+			return c.killed(t.open, kill)
+		}
+		if err := c.report(t.open); err != nil {
+			return err
+		}
+	}
+	t.open = c.begin(kill.Meta)
+	t.open.decision, t.open.verdict, t.open.charge = decision, v, t.charge
+	t.decision, t.charge = nil, nil
+	return c.killed(t.open, kill)
+}
+
+// passEnd closes the episode of a pass that killed; the others are folded.
+func (c *Correlator) passEnd(r events.PassEnd) error {
+	if r.Outcome != events.OutcomeKilled {
+		delete(c.passes, r.Pass) // of a victim that was already exiting
+		return c.folded(r)
+	}
+	e := c.pass(r.Meta)
+	e.end = &r
+	delete(c.passes, r.Pass)
+	if len(e.victims) == 0 {
+		return nil // its kill was lost: the audit will say so
+	}
+	return c.report(e)
+}
+
+// Idle does what is due by time. It returns how long it can wait for the next
+// call if no record comes.
+func (c *Correlator) Idle(bootNS uint64) (time.Duration, error) {
+	c.now = max(c.now, bootNS)
+	open := false
+	for number, e := range c.passes {
+		if c.now-e.lastNS < lostEndNS {
+			open = true
+			continue
+		}
+		delete(c.passes, number)
+		if len(e.victims) > 0 {
+			if err := c.report(e); err != nil {
+				return 0, err
+			}
+		}
+	}
+	for tid, t := range c.threads {
+		if t.open != nil && c.now-t.open.lastNS >= quietNS {
+			if err := c.report(t.open); err != nil {
+				return 0, err
+			}
+			t.open = nil
+		}
+		open = open || t.open != nil
+		if t.open == nil && c.now-t.lastNS >= looseNS {
+			delete(c.threads, tid)
+		}
+	}
+	if !open {
+		if err := c.runAudit(); err != nil {
+			return 0, err
+		}
+	}
+	if err := c.flush(false); err != nil {
+		return 0, err
+	}
+	if open {
+		return quietNS * time.Nanosecond / 2, nil
+	}
+	return 100 * time.Millisecond, nil
+}
+
+// Close reports what is open, and all news.
+func (c *Correlator) Close() error {
+	for _, number := range slices.Sorted(maps.Keys(c.passes)) {
+		if e := c.passes[number]; len(e.victims) > 0 {
+			if err := c.report(e); err != nil {
+				return err
+			}
+		}
+	}
+	clear(c.passes)
+	for _, tid := range slices.Sorted(maps.Keys(c.threads)) {
+		if e := c.threads[tid].open; e != nil {
+			if err := c.report(e); err != nil {
+				return err
+			}
+		}
+	}
+	clear(c.threads)
+	if err := c.closeAudit(); err != nil {
+		return err
+	}
+	return c.flush(true)
+}
