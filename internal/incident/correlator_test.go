@@ -20,15 +20,17 @@ const (
 // machine feeds a correlator with what a kernel would say, and keeps what comes
 // out, updates merged.
 type machine struct {
-	t        *testing.T
-	c        *Correlator
-	tree     *resolve.Tree
-	now      uint64
-	pass     uint64
-	kills    uint64 // the kernel's oom_kill
-	headline []string
-	all      []*events.Incident
-	findings []string
+	t     *testing.T
+	c     *Correlator
+	tree  *resolve.Tree
+	now   uint64
+	pass  uint64
+	kills uint64 // the kernel's oom_kill
+	// passKills is what it counts at the limiter between a decision and its end.
+	passKills uint64
+	headline  []string
+	all       []*events.Incident
+	findings  []string
 }
 
 func newMachine(t *testing.T, tier events.Tier, change ...func(*Config)) *machine {
@@ -139,6 +141,7 @@ func (m *machine) decide(trigger, victim events.Task, c []events.ChainLevel, lim
 func (m *machine) kill(trigger, target events.Task, counted, shares bool) {
 	if counted {
 		m.kills++
+		m.passKills++
 	}
 	m.record(events.Kill{
 		Meta: m.meta(trigger), Target: target, FromKernel: true, SharesMM: shares, Group: true,
@@ -152,6 +155,8 @@ func (m *machine) mark(trigger, target events.Task) {
 
 func (m *machine) end(trigger events.Task, outcome events.Outcome, limiter events.ChainLevel) {
 	meta := m.meta(trigger)
+	limiter.OOMKill += m.passKills
+	m.passKills = 0
 	m.record(events.PassEnd{
 		Meta: meta, Outcome: outcome, Count: 1, FirstNS: meta.BootNS, LastNS: meta.BootNS, Limiter: limiter.Key,
 		LimiterLevel: limiter, Constraint: events.ConstraintMemcg, AllocKnown: true,
@@ -187,9 +192,7 @@ func TestLeafLimit(t *testing.T) {
 		t.Error("no headline at the first victim")
 	}
 	m.mark(a, a)
-	after := c[0]
-	after.OOMKill++
-	m.end(a, events.OutcomeKilled, after)
+	m.end(a, events.OutcomeKilled, c[0])
 	if len(m.all) != 1 {
 		t.Fatal("the incident waits for more than the end of the pass")
 	}
