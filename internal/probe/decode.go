@@ -398,4 +398,3 @@ func BootNS() uint64 {
 	}
 	return uint64(t.Nano())
 }
-

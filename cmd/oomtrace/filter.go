@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// filter picks incidents whose limiter or any victim matches. Fields that are
+// set must all match, each by itself.
+type filter struct {
+	podUID, containerID, cgroup, comm string
+	pid                               int
+}
+
+func (f *filter) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.podUID, "pod-uid", "", "only incidents of the pod with this `uid`")
+	flags.StringVar(&f.containerID, "container", "", "only incidents of the container whose `id` begins so")
+	flags.StringVar(&f.cgroup, "cgroup", "", "only incidents of this cgroup `path` or below it, such as /kubepods.slice")
+	flags.IntVar(&f.pid, "pid", 0, "only incidents in which this `pid` died")
+	flags.StringVar(&f.comm, "comm", "", "only incidents in which a process of this `name` died")
+}
+
+func (f *filter) check() error {
+	switch {
+	case f.pid < 0:
+		return usagef("--pid %d: it cannot be negative", f.pid)
+	case f.cgroup != "" && !strings.HasPrefix(f.cgroup, "/"):
+		return usagef("--cgroup %q: a path begins with /, at the mount of the cgroup hierarchy", f.cgroup)
+	case f.containerID != "" && strings.Trim(strings.ToLower(f.containerID), "0123456789abcdef") != "":
+		return usagef("--container %q: an id is hexadecimal", f.containerID)
+	}
+	return nil
+}
+
+func (f *filter) active() bool { return *f != filter{} }
+
+func (f *filter) match(inc *events.Incident) bool {
+	return (f.pid == 0 || slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == f.pid || v.TID == f.pid })) &&
+		(f.comm == "" || slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.Comm == f.comm || v.Thread == f.comm })) &&
+		(f.podUID == "" || anyWorkload(inc, func(w *events.Workload) bool { return sameUID(w.PodUID, f.podUID) })) &&
+		(f.containerID == "" || anyWorkload(inc, func(w *events.Workload) bool {
+			id := strings.ToLower(f.containerID)
+			return strings.HasPrefix(w.ContainerID, id) || strings.HasPrefix(w.NodeContainerID, id)
+		})) &&
+		(f.cgroup == "" || f.anyCgroup(inc))
+}
+
+// sameUID compares pod UIDs as people copy them: with dashes, or with the
+// underscores of a systemd slice.
+func sameUID(a, b string) bool {
+	plain := func(s string) string { return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(s)) }
+	return a != "" && plain(a) == plain(b)
+}
+
+func anyWorkload(inc *events.Incident, match func(*events.Workload) bool) bool {
+	if inc.Limiter != nil && inc.Limiter.Workload != nil && match(inc.Limiter.Workload) {
+		return true
+	}
+	return slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.Workload != nil && match(v.Workload) })
+}
+
+func (f *filter) anyCgroup(inc *events.Incident) bool {
+	prefix := strings.TrimRight(f.cgroup, "/")
+	below := func(c *events.Cgroup) bool {
+		return c != nil && (c.Path == prefix || strings.HasPrefix(c.Path, prefix+"/"))
+	}
+	return inc.Limiter != nil && below(inc.Limiter.Cgroup) ||
+		slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return below(v.Cgroup) })
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/tracer"
+)
+
+type traceFlags struct {
+	output    string
+	wide      bool
+	utc       bool
+	tier      string
+	duration  time.Duration
+	readyFile string
+	filter    filter
+}
+
+var (
+	outputs = []string{"text", "json", "table", "bcc"}
+	tiers   = []string{"auto", string(events.TierFentry), string(events.TierKprobe), string(events.TierTracepoint)}
+)
+
+func (f *traceFlags) add(flags *pflag.FlagSet) {
+	flags.StringVarP(&f.output, "output", "o", "text", "`format`: "+strings.Join(outputs, ", "))
+	flags.BoolVarP(&f.wide, "wide", "w", false, "leave nothing out: whole ids and paths, every victim, zeros")
+	flags.BoolVar(&f.utc, "utc", false, "show times in UTC (JSON always does)")
+	flags.StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
+	flags.DurationVar(&f.duration, "duration", 0, "end after this `time`, such as 30s or 10m; 0: until interrupted")
+	flags.StringVar(&f.readyFile, "ready-file", "", "create this `file` once nothing is missed any more")
+	f.filter.add(flags)
+}
+
+func (f *traceFlags) check() error {
+	if !slices.Contains(outputs, f.output) {
+		return usagef("--output %q: it is one of %s", f.output, strings.Join(outputs, ", "))
+	}
+	if !slices.Contains(tiers, f.tier) {
+		return usagef("--tier %q: it is one of %s", f.tier, strings.Join(tiers, ", "))
+	}
+	if f.duration < 0 {
+		return usagef("--duration %s: it cannot be negative", f.duration)
+	}
+	return f.filter.check()
+}
+
+func (f *traceFlags) forcedTier() events.Tier {
+	if f.tier == "auto" {
+		return ""
+	}
+	return events.Tier(f.tier)
+}
+
+func newTrace(stdout, stderr io.Writer) *cobra.Command {
+	var f traceFlags
+	cmd := &cobra.Command{
+		Use:   "trace",
+		Short: "Explain OOM kills as they happen (the default)",
+		Long: `  sudo oomtrace trace --comm java       # only where java died
+  sudo oomtrace trace -o json > oom.json
+
+trace prints a block for every OOM kill, and later what became known of it.
+Filters match the limiter or a victim; several filters must all match.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			return trace(cmd.Context(), &f, stdout, stderr)
+		},
+	}
+	f.add(cmd.Flags())
+	return cmd
+}
+
+func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
+	sink := newSink(f, stdout, stderr)
+	t, err := tracer.Open(tracer.Options{
+		Tier: f.forcedTier(), Sink: sink,
+		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
+	})
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	if f.duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, f.duration)
+		defer cancel()
+	}
+	if err := t.Run(ctx, f.ready); err != nil {
+		return err
+	}
+	return sink.close()
+}
+
+func (f *traceFlags) ready() error {
+	if f.readyFile == "" {
+		return nil
+	}
+	file, err := os.OpenFile(f.readyFile, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("creating --ready-file: %w", err)
+	}
+	return file.Close()
+}

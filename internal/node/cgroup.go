@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Layout tells where the memory controller is.
+type Layout struct {
+	Mode          string // v1, v2, or hybrid: both are mounted
+	MemoryVersion int    // of the hierarchy with the memory controller: 1 or 2
+	HierarchyID   uint32 // of it: 0 for cgroup v2
+	MemoryMount   string // where it is mounted
+	// MountRoot is the path within the hierarchy that is at the mount; not "/"
+	// where a container sees only its own part.
+	MountRoot string
+}
+
+// mount is a line of mountinfo, as far as it is needed.
+type mount struct{ root, point, fsType, options string }
+
+// Cgroups finds the memory controller. Its errors tell what to do.
+func Cgroups() (Layout, error) { return cgroups("/") }
+
+func cgroups(root string) (Layout, error) {
+	text, err := readSmall(filepath.Join(root, "proc/self/mountinfo"))
+	if err != nil {
+		return Layout{}, fmt.Errorf("reading the mounts: %w: is /proc mounted?", err)
+	}
+	var v1, v2 []mount
+	for _, m := range parseMounts(text) {
+		switch m.fsType {
+		case "cgroup":
+			v1 = append(v1, m)
+		case "cgroup2":
+			v2 = append(v2, m)
+		}
+	}
+	layout := Layout{Mode: "hybrid"}
+	switch {
+	case len(v1) == 0 && len(v2) == 0:
+		return Layout{}, errors.New("no cgroup hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup")
+	case len(v1) == 0:
+		layout.Mode = "v2"
+	case len(v2) == 0:
+		layout.Mode = "v1"
+	}
+	for _, m := range v1 {
+		if !slices.Contains(strings.Split(m.options, ","), "memory") {
+			continue
+		}
+		id, err := memoryHierarchy(root)
+		if err != nil {
+			return Layout{}, err
+		}
+		layout.MemoryVersion, layout.HierarchyID = 1, id
+		layout.MemoryMount, layout.MountRoot = m.point, m.root
+		return layout, nil
+	}
+	for _, m := range v2 {
+		controllers, err := readSmall(filepath.Join(root, m.point, "cgroup.controllers"))
+		if err != nil || !slices.Contains(strings.Fields(string(controllers)), "memory") {
+			continue
+		}
+		layout.MemoryVersion = 2
+		layout.MemoryMount, layout.MountRoot = m.point, m.root
+		return layout, nil
+	}
+	return Layout{}, errors.New("no mounted cgroup hierarchy has the memory controller: " +
+		"if it was disabled at boot, add cgroup_enable=memory to the kernel's command line")
+}
+
+// memoryHierarchy finds the number of the v1 hierarchy with the memory
+// controller, which is also in the kernel's cgroup_root.
+func memoryHierarchy(root string) (uint32, error) {
+	text, err := readSmall(filepath.Join(root, "proc/self/cgroup"))
+	if err != nil {
+		return 0, fmt.Errorf("reading the cgroups of oomtrace: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		id, rest, _ := strings.Cut(line, ":")
+		controllers, _, _ := strings.Cut(rest, ":")
+		if !slices.Contains(strings.Split(controllers, ","), "memory") {
+			continue
+		}
+		n, err := strconv.ParseUint(id, 10, 32)
+		if err != nil {
+			return 0, fmt.Errorf("reading the cgroups of oomtrace: %w", err)
+		}
+		return uint32(n), nil
+	}
+	return 0, errors.New("a cgroup v1 memory hierarchy is mounted, but /proc/self/cgroup does not have it")
+}
+
+// parseMounts reads /proc/PID/mountinfo (Documentation/filesystems/proc.rst,
+// 3.5): a variable number of fields, a dash, and three more.
+func parseMounts(text []byte) []mount {
+	var mounts []mount
+	for line := range bytes.Lines(text) {
+		before, after, ok := strings.Cut(strings.TrimRight(string(line), "\n"), " - ")
+		if !ok {
+			continue
+		}
+		fields, tail := strings.Fields(before), strings.Fields(after)
+		if len(fields) < 5 || len(tail) < 3 {
+			continue
+		}
+		mounts = append(mounts, mount{
+			root: unescapeMount(fields[3]), point: unescapeMount(fields[4]), fsType: tail[0], options: tail[2],
+		})
+	}
+	return mounts
+}
+
+// unescapeMount undoes the octal escapes of space, tab, newline and backslash.
+func unescapeMount(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(c))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// ScanOOMLocal reads how often each cgroup's own limit led to the OOM killer
+// (oom of memory.events.local), by cgroup id (the inode of its directory).
+// Cgroups that vanish meanwhile are left out; others that cannot be read are
+// counted in the error, which comes with what could be read. cgroup v1 does not
+// tell: there is nothing to scan.
+func ScanOOMLocal(l Layout) (map[uint64]uint64, error) {
+	if l.MemoryVersion != 2 {
+		return nil, nil
+	}
+	counts := make(map[uint64]uint64)
+	unreadable, cause := 0, error(nil)
+	walk := func(dir string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			return nil
+		}
+		if err == nil {
+			err = scanOne(dir, counts)
+		}
+		switch {
+		case err == nil, vanished(err):
+		default:
+			unreadable++
+			cause = err
+		}
+		if err != nil && entry != nil && entry.IsDir() && unreadable > 0 && errors.Is(err, fs.ErrPermission) {
+			return fs.SkipDir
+		}
+		return nil
+	}
+	if err := filepath.WalkDir(l.MemoryMount, walk); err != nil {
+		return counts, fmt.Errorf("reading the cgroups' event counts: %w", err)
+	}
+	if unreadable > 0 {
+		return counts, fmt.Errorf("reading the event counts of %d cgroups: %w", unreadable, cause)
+	}
+	return counts, nil
+}
+
+func scanOne(dir string, counts map[uint64]uint64) error {
+	text, err := readSmall(filepath.Join(dir, "memory.events.local"))
+	if err != nil {
+		return err // the root has none, nor has one without the controller
+	}
+	var stat syscall.Stat_t
+	if err := syscall.Stat(dir, &stat); err != nil {
+		return err
+	}
+	if oom, ok := field(text, "oom"); ok {
+		counts[stat.Ino] = oom
+	}
+	return nil
+}
+
+// vanished tells that a cgroup is gone, or has no such file.
+func vanished(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV)
+}
+
+// ownCgroup is the path of this process in the memory hierarchy.
+func ownCgroup(l Layout) (string, error) {
+	text, err := readSmall("/proc/self/cgroup")
+	if err != nil {
+		return "", fmt.Errorf("reading the cgroup of oomtrace: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		if l.MemoryVersion == 2 && parts[0] == "0" ||
+			l.MemoryVersion == 1 && slices.Contains(strings.Split(parts[1], ","), "memory") {
+			return parts[2], nil
+		}
+	}
+	return "", errors.New("reading the cgroup of oomtrace: /proc/self/cgroup does not have the memory hierarchy")
+}

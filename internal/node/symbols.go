@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// Symbols names kernel functions by address. It is safe for concurrent use.
+type Symbols struct {
+	addresses []uint64
+	offsets   []uint32 // of the names
+	names     []byte
+}
+
+// LoadKallsyms reads the functions of /proc/kallsyms. It fails where the kernel
+// hides addresses (kptr_restrict, or no CAP_SYSLOG).
+func LoadKallsyms() (*Symbols, error) {
+	file, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return nil, fmt.Errorf("reading the kernel's symbols: %w", err)
+	}
+	defer file.Close()
+	s, err := parseKallsyms(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading the kernel's symbols: %w", err)
+	}
+	return s, nil
+}
+
+var errHidden = errors.New("the kernel hides its addresses: as root, set sysctl kernel.kptr_restrict=1 or 0")
+
+func parseKallsyms(r io.Reader) (*Symbols, error) {
+	s := &Symbols{}
+	sorted := true
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		// address type name [module]
+		line := lines.Bytes()
+		hex, rest, ok := bytes.Cut(line, []byte{' '})
+		if !ok || len(rest) < 3 || rest[1] != ' ' || !strings.ContainsRune("tTwW", rune(rest[0])) {
+			continue
+		}
+		address, err := strconv.ParseUint(string(hex), 16, 64)
+		if err != nil || address == 0 {
+			continue
+		}
+		name, _, _ := bytes.Cut(rest[2:], []byte{'\t'})
+		// GCC names copies that it made: f.constprop.0, f.isra.0, f.cold.
+		if i := bytes.IndexByte(name, '.'); i > 0 {
+			name = name[:i]
+		}
+		if n := len(s.addresses); n > 0 && address < s.addresses[n-1] {
+			sorted = false
+		}
+		s.addresses = append(s.addresses, address)
+		s.offsets = append(s.offsets, uint32(len(s.names)))
+		s.names = append(append(s.names, name...), 0)
+	}
+	if len(s.addresses) == 0 {
+		return nil, errHidden
+	}
+	if !sorted {
+		s.sort()
+	}
+	return s, nil
+}
+
+// sort orders the table by address; modules come after the kernel and between.
+func (s *Symbols) sort() {
+	order := make([]int, len(s.addresses))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(s.addresses[a], s.addresses[b]) })
+	addresses, offsets := make([]uint64, len(order)), make([]uint32, len(order))
+	for i, from := range order {
+		addresses[i], offsets[i] = s.addresses[from], s.offsets[from]
+	}
+	s.addresses, s.offsets = addresses, offsets
+}
+
+// Lookup names the function that address is in, and how far.
+func (s *Symbols) Lookup(address uint64) (name string, offset uint64, ok bool) {
+	i := sort.Search(len(s.addresses), func(i int) bool { return s.addresses[i] > address }) - 1
+	if i < 0 {
+		return "", 0, false
+	}
+	begin := s.offsets[i]
+	end := begin
+	for s.names[end] != 0 {
+		end++
+	}
+	return string(s.names[begin:end]), address - s.addresses[i], true
+}

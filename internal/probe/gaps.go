@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import "github.com/oomtrace/oomtrace/internal/events"
+
+// gaps tells what is lost where a hook is not attached, or not in the best way.
+var gaps = map[string]string{
+	"out_of_memory": "OOM passes that kill nobody (no killable task, waiting for a victim)",
+	"oom_kill_process": "the allocation's order and flags, badness points, cpuset and memory policy; " +
+		"the limiter is concluded from its event counter",
+	"exit_mmap":                             "when the victim's memory was given back",
+	"sched:sched_process_exit":              "how long the victim took to die",
+	"cgroup:cgroup_mkdir":                   "paths of cgroups made during the trace",
+	"cgroup:cgroup_rmdir":                   "that cgroups are gone: memory of oomtrace itself",
+	"cgroup:cgroup_rename":                  "new names of renamed cgroups",
+	"vmscan:mm_vmscan_memcg_reclaim_begin":  "memcg told from node, where counters do not tell",
+	"vmscan:mm_vmscan_direct_reclaim_begin": "memcg told from node, where counters do not tell",
+}
+
+// Lost tells what the state of a hook costs, in words; empty: nothing.
+func Lost(h events.Hook) string {
+	if h.Tier == "" || h.Name == decision.name && h.Tier == events.TierTracepoint {
+		return gaps[h.Name]
+	}
+	return ""
+}
+
+// Remedy tells how the loss could be avoided.
+func Remedy(h events.Hook) string {
+	switch h.Name {
+	case "out_of_memory", "oom_kill_process", "exit_mmap":
+		return "a kernel with CONFIG_FUNCTION_TRACER and DYNAMIC_FTRACE_WITH_DIRECT_CALLS (fentry), or with CONFIG_KPROBES, " +
+			"that lets root use them"
+	}
+	return "a kernel with this tracepoint"
+}

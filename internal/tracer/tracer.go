@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tracer joins the parts into a running trace: the probe's records go to
+// the tree of cgroups and the correlator, and what comes out goes to a sink.
+package tracer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/incident"
+	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/probe"
+	"github.com/oomtrace/oomtrace/internal/resolve"
+)
+
+// Sink takes the lines of a trace. Its methods are called from the goroutine of
+// Run; an error ends the trace.
+type Sink interface {
+	// Headline comes at the first victim: an incident with an id, a time, a
+	// scope and that victim.
+	Headline(*events.Incident) error
+	Incident(*events.Incident) error
+	Update(*events.Incident) error
+	Lost(*events.Lost) error
+	Status(*events.Status) error
+}
+
+// findings makes status lines of what the audit finds.
+type findings struct {
+	Sink
+	t *Tracer
+}
+
+func (f findings) Finding(_ time.Time, text string) error {
+	return f.Status(&events.Status{Envelope: f.t.envelope(events.KindStatus), Phase: "audit", Text: text})
+}
+
+// Options say how to trace.
+type Options struct {
+	Tier events.Tier // empty: the best there is
+	Sink Sink
+	// Warn takes remarks on what could not be had, for people; nil drops them.
+	Warn func(text string)
+}
+
+// Tracer is an attached trace. It belongs to one goroutine.
+type Tracer struct {
+	opts   Options
+	layout node.Layout
+	ident  identity
+	clock  *node.BootClock
+	probe  *probe.Probe
+	tree   *resolve.Tree
+	scan   chan *resolve.Scan
+	core   *incident.Correlator
+	lost   uint64
+}
+
+type identity struct{ bootID, node string }
+
+// Open attaches the probes. From its return on nothing is missed; the paths of
+// cgroups are read meanwhile.
+func Open(opts Options) (*Tracer, error) {
+	if opts.Warn == nil {
+		opts.Warn = func(string) {}
+	}
+	layout, err := node.Cgroups()
+	if err != nil {
+		return nil, err
+	}
+	clock, err := node.NewBootClock()
+	if err != nil {
+		return nil, fmt.Errorf("reading the clocks: %w", err)
+	}
+	for _, gap := range node.Protect() {
+		opts.Warn(gap)
+	}
+	page := uint64(node.PageSize())
+	p, err := probe.Open(probe.Options{Tier: opts.Tier, MemoryHierarchy: layout.HierarchyID, PageSize: page})
+	if err != nil {
+		return nil, err
+	}
+	t := &Tracer{
+		opts: opts, layout: layout, clock: clock, probe: p,
+		ident: identity{bootID: node.BootID(), node: node.Hostname()},
+		tree:  resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}),
+		scan:  make(chan *resolve.Scan, 1),
+	}
+	t.startScan()
+	t.core = incident.New(t.config(page), findings{opts.Sink, t})
+	if _, err := t.core.Idle(probe.BootNS()); err != nil { // the audit's first reading
+		p.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *Tracer) config(page uint64) incident.Config {
+	cfg := incident.Config{
+		Tier: t.probe.Tier(), PageSize: page, CgroupV1: t.layout.MemoryVersion == 1,
+		BootID: t.ident.bootID, Node: t.ident.node,
+		Cgroups: t.tree, WallClock: t.clock.Time, KernelKills: node.VMStatOOMKill,
+	}
+	if ram, swap, err := node.Memory(); err == nil {
+		cfg.RAMBytes, cfg.SwapBytes = ram, swap
+	}
+	if symbols, err := node.LoadKallsyms(); err == nil {
+		cfg.Symbol = func(address uint64) (string, bool) {
+			name, _, ok := symbols.Lookup(address)
+			return name, ok
+		}
+	} else {
+		t.opts.Warn("the kind of an allocation will be unknown: " + err.Error())
+	}
+	if cfg.Tier == events.TierTracepoint && !cfg.CgroupV1 {
+		seeds, err := node.ScanOOMLocal(t.layout)
+		if err != nil {
+			t.opts.Warn("some limiters may be unknown: " + err.Error())
+		}
+		cfg.OOMLocal = make(map[events.CgroupKey]uint64, len(seeds))
+		for id, count := range seeds {
+			cfg.OOMLocal[events.CgroupKey{ID: id}] = count
+		}
+	}
+	return cfg
+}
+
+func (t *Tracer) startScan() {
+	scan := t.tree.NewScan(t.layout.MemoryMount, t.layout.HierarchyID)
+	scan.Base = t.layout.MountRoot
+	go func() {
+		if err := scan.Run(); err != nil {
+			t.opts.Warn("some cgroups have no path: " + err.Error())
+		}
+		t.scan <- scan
+	}()
+}
+
+// Status is the line that opens the trace.
+func (t *Tracer) Status(phase string) *events.Status {
+	return &events.Status{
+		Envelope: t.envelope(events.KindStatus), Phase: phase, Tier: t.probe.Tier(), Hooks: t.probe.Hooks(),
+		CgroupMode: t.layout.Mode, KernelRelease: node.KernelRelease(), PageSizeBytes: node.PageSize(),
+	}
+}
+
+func (t *Tracer) envelope(kind string) events.Envelope {
+	return events.Envelope{
+		V: events.Version, Kind: kind, Time: t.clock.Time(probe.BootNS()).UTC(),
+		BootID: t.ident.bootID, Node: t.ident.node,
+	}
+}
+
+// Run traces until ctx is done, then reports what is open. ready is called once
+// paths are known; it may be nil.
+func (t *Tracer) Run(ctx context.Context, ready func() error) error {
+	if err := t.opts.Sink.Status(t.Status("start")); err != nil {
+		return err
+	}
+	t.merge(<-t.scan)
+	if ready != nil {
+		if err := ready(); err != nil {
+			return err
+		}
+	}
+	if err := t.probe.Run(ctx, t); err != nil {
+		return err
+	}
+	if err := t.core.Close(); err != nil {
+		return err
+	}
+	incidents, victims := t.core.Totals()
+	return t.opts.Sink.Status(&events.Status{
+		Envelope: t.envelope(events.KindStatus), Phase: "end",
+		Incidents: &incidents, Victims: &victims, Lost: &t.lost,
+	})
+}
+
+// Close detaches.
+func (t *Tracer) Close() error { return t.probe.Close() }
+
+// Record implements probe.Handler.
+func (t *Tracer) Record(r events.Record) error {
+	switch r := r.(type) {
+	case events.CgroupChange:
+		t.tree.Observe(r)
+	case events.RecordsLost:
+		t.lost += r.Count
+		if err := t.opts.Sink.Lost(&events.Lost{Envelope: t.envelope(events.KindLost), What: r.What, Count: r.Count}); err != nil {
+			return err
+		}
+	}
+	return t.core.Record(r)
+}
+
+// Idle implements probe.Handler.
+func (t *Tracer) Idle(bootNS uint64) (time.Duration, error) {
+	select {
+	case scan := <-t.scan:
+		t.merge(scan)
+	default:
+	}
+	t.clock.Sync()
+	return t.core.Idle(bootNS)
+}
+
+func (t *Tracer) merge(scan *resolve.Scan) {
+	if !t.tree.Merge(scan) {
+		t.startScan()
+	}
+}
