@@ -1,0 +1,166 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Fetches Debian kernels for the tests into .cache/kernels/NAME:
+#   vmlinuz, btf (the kernel's type information), modules/ (for swap), release
+# What is there already is left alone.
+#
+#   scripts/kernels.sh             all of them
+#   scripts/kernels.sh NAME...     some: amd64-6.12 arm64-6.1 ...
+#   scripts/kernels.sh --list      the names
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+mirror=${DEBIAN_MIRROR:-http://deb.debian.org}
+cache=.cache
+
+# name, architecture, suites (path under the mirror), pattern of the package's name
+kernels='
+amd64-5.10  amd64 debian-security/dists/bullseye-security,debian/dists/bullseye linux-image-5\.10\.0-[0-9]+-cloud-amd64
+amd64-6.1   amd64 debian-security/dists/bookworm-security,debian/dists/bookworm linux-image-6\.1\.0-[0-9]+-cloud-amd64
+amd64-6.12  amd64 debian-security/dists/trixie-security,debian/dists/trixie linux-image-6\.12\.[0-9]+\+deb13-cloud-amd64
+amd64-6.18  amd64 debian/dists/trixie-backports linux-image-6\.18\.[0-9]+\+deb13-cloud-amd64
+amd64-7.3   amd64 debian/dists/trixie-backports linux-binary-7\.[0-9]+\.[0-9]+\+deb13-cloud-amd64
+arm64-6.1   arm64 debian-security/dists/bookworm-security,debian/dists/bookworm linux-image-6\.1\.0-[0-9]+-cloud-arm64
+arm64-6.12  arm64 debian-security/dists/trixie-security,debian/dists/trixie linux-image-6\.12\.[0-9]+\+deb13-cloud-arm64
+'
+
+die() { echo "kernels.sh: $*" >&2; exit 1; }
+
+# download URL FILE [SHA256]
+download() {
+	local try
+	for try in 1 2 3 4; do
+		if curl -fsSL --retry 2 -o "$2.part" "$1"; then
+			[ -z "${3:-}" ] || echo "$3  $2.part" | sha256sum -c --quiet - || { rm -f "$2.part"; continue; }
+			mv "$2.part" "$2"
+			return
+		fi
+		sleep $((try * 2))
+	done
+	rm -f "$2.part"
+	die "cannot download $1: is the network there? DEBIAN_MIRROR sets another mirror"
+}
+
+# index SUITE ARCH: prints "package filename sha256" of everything in the suite.
+index() {
+	local file
+	file=$cache/index/$(echo "$1-$2" | tr / _).txt
+	if [ ! -s "$file" ] || [ -n "$(find "$file" -mtime +1)" ]; then
+		mkdir -p "$cache/index"
+		local xz=$file.xz
+		download "$mirror/$1/main/binary-$2/Packages.xz" "$xz"
+		xz -dc "$xz" | awk '
+			/^Package: /{p=$2} /^Filename: /{f=$2} /^SHA256: /{s=$2}
+			/^$/{print p, f, s; p=""} END{if (p) print p, f, s}' > "$file.part"
+		mv "$file.part" "$file"
+		rm "$xz"
+	fi
+	cat "$file"
+}
+
+# unpack SUITES ARCH PATTERN DIR: the newest package that matches.
+unpack() {
+	local suite found='' root
+	for suite in ${1//,/ }; do
+		found+=$(index "$suite" "$2" | grep -E "^$3 " | sed "s|$| ${suite%%/dists/*}|" || true)$'\n'
+	done
+	found=$(echo "$found" | grep . | sort -V | tail -n 1) || die "no package $3 in $1"
+	local package file sum
+	read -r package file sum root <<< "$found"
+	download "$mirror/$root/$file" "$cache/$package-$2.deb" "$sum"
+	dpkg-deb -x "$cache/$package-$2.deb" "$4"
+	rm "$cache/$package-$2.deb"
+	echo "$package"
+}
+
+# number FILE OFFSET: four bytes, little endian.
+number() { od -An -t u4 -j "$2" -N 4 "$1" | tr -d ' '; }
+
+# find_btf FILE OUT: cuts out the type information, which begins with the header of
+# Documentation/bpf/btf.rst: magic, version, length of itself, then offsets and lengths
+# of types and strings. The longest is the kernel's own.
+find_btf() {
+	local at length best=0
+	for at in $(LC_ALL=C grep -abo -P '\x9f\xeb\x01\x00\x18\x00\x00\x00' "$1" | cut -d: -f1); do
+		length=$((24 + $(number "$1" $((at + 16))) + $(number "$1" $((at + 20)))))
+		[ "$length" -gt "$best" ] && [ "$length" -lt 100000000 ] || continue
+		best=$length
+		tail -c +$((at + 1)) "$1" | head -c "$length" > "$2" || true
+	done
+	[ "$best" -gt 1000000 ]
+}
+
+# A kernel image is plain (arm64), or has a compressed part.
+extract_btf() {
+	local image=$1 out=$2 work=$3 at magic tool
+	find_btf "$image" "$out" && return
+	while read -r magic tool; do
+		for at in $(LC_ALL=C grep -abo -P "$magic" "$image" | cut -d: -f1 | head -n 4); do
+			tail -c +$((at + 1)) "$image" | $tool > "$work/vmlinux" 2>/dev/null || true
+			find_btf "$work/vmlinux" "$out" && return
+		done
+	done <<- 'END'
+		\x28\xb5\x2f\xfd zstd -dc
+		\x02\x21\x4c\x18 lz4 -dc
+		\x1f\x8b\x08 gzip -dc
+		\xfd7zXZ\x00 xz -dc
+	END
+	die "cannot find the types in $image"
+}
+
+fetch() {
+	local name=$1 arch=$2 suites=$3 pattern=$4
+	local dir=$cache/kernels/$name
+	[ -s "$dir/release" ] && return
+	local work
+	work=$(mktemp -d)
+	# shellcheck disable=SC2064
+	trap "rm -rf '$work'" RETURN
+	local package release
+	package=$(unpack "$suites" "$arch" "$pattern" "$work/root")
+	release=${package#linux-image-}
+	release=${release#linux-binary-}
+	case $package in
+	linux-binary-*) unpack "$suites" "$arch" "linux-modules-$(echo "$release" | sed 's/[.+]/\\&/g')" "$work/root" > /dev/null ;;
+	esac
+	rm -rf "$dir"
+	mkdir -p "$dir/modules"
+	find "$work/root" -name "vmlinuz*" -type f -exec cp {} "$dir/vmlinuz" \; -quit
+	[ -s "$dir/vmlinuz" ] || die "$package has no vmlinuz"
+	# Swap in the guests is zram; xz-compressed modules are unpacked for insmod.
+	local module
+	for module in lzo_compress lz4_compress lz4hc_compress zstd_compress 842_compress lzo lzo-rle zsmalloc zram; do
+		find "$work/root" -name "$module.ko*" -exec cp {} "$dir/modules/" \;
+	done
+	find "$dir/modules" -name '*.xz' -exec xz -d {} +
+	extract_btf "$dir/vmlinuz" "$dir/btf" "$work"
+	echo "$release" > "$dir/release"
+	echo "$name: $release"
+}
+
+names() { echo "$kernels" | awk 'NF{print $1}'; }
+
+# The guests' shell; that of the machine serves guests of its own architecture.
+busybox() {
+	[ -x "$cache/busybox-arm64" ] && return
+	local work
+	work=$(mktemp -d)
+	unpack debian/dists/bookworm arm64 busybox-static "$work" > /dev/null
+	cp "$work"/bin/busybox "$cache/busybox-arm64" 2>/dev/null || cp "$work"/usr/bin/busybox "$cache/busybox-arm64"
+	rm -rf "$work"
+}
+
+case ${1:-} in
+--list) names; exit ;;
+-*) echo "kernels.sh: unknown option $1" >&2; exit 2 ;;
+esac
+mkdir -p "$cache"
+[ $# -gt 0 ] || mapfile -t wanted < <(names)
+[ $# -eq 0 ] || wanted=("$@")
+for want in "${wanted[@]}"; do
+	line=$(echo "$kernels" | awk -v n="$want" '$1 == n')
+	[ -n "$line" ] || { echo "kernels.sh: no kernel $want; there are: $(names | tr '\n' ' ')" >&2; exit 2; }
+	# shellcheck disable=SC2086
+	fetch $line
+	case $want in arm64-*) busybox ;; esac
+done
