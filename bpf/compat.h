@@ -140,6 +140,16 @@ static __always_inline bool mm_rss(struct mm_struct *mm, struct rss *rss)
 	return true;
 }
 
+/*
+ * Is state[] as long as the list of items? Not inlined: a compiler may compute
+ * what it inlines ahead of the check that the type exists.
+ */
+static __noinline bool state_has_all(void)
+{
+	return bpf_core_field_size(((struct memcg_vmstats *)0)->state) / sizeof(long) ==
+	       bpf_core_enum_value(enum memcg_stat_item, MEMCG_NR_STAT);
+}
+
 /* The place of a counter in a memcg's state[], -1 where it is not kept or not known. */
 static __always_inline int memcg_slot(int item)
 {
@@ -149,12 +159,9 @@ static __always_inline int memcg_slot(int item)
 		bpf_probe_read_kernel(&slot, sizeof(slot), (void *)&mem_cgroup_stats_index + item);
 		return slot == 0xff ? -1 : slot;
 	}
-	/* Not compressed, before 6.10: state[] has room for all items. */
-	if (bpf_core_field_exists(((struct memcg_vmstats *)0)->state)) {
-		if (bpf_core_field_size(((struct memcg_vmstats *)0)->state) / sizeof(long) !=
-		    bpf_core_enum_value(enum memcg_stat_item, MEMCG_NR_STAT))
-			return -1;
-	}
+	/* Before 6.10 there is a place for each item. */
+	if (bpf_core_type_exists(struct memcg_vmstats) && !state_has_all())
+		return -1;
 	return item;
 }
 

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/oomtrace/oomtrace/internal/testenv"
+)
+
+// TestRelocation lets this machine's verifier look at every program as it would
+// be on each kernel of the matrix: a field that the kernel has not, and that no
+// exists-check guards, is an invalid instruction there. What would need that
+// kernel's functions to attach to is loaded as a program type that does not.
+//
+// The BTF files hold just the types that the programs name; `make btf` makes
+// them anew.
+func TestRelocation(t *testing.T) {
+	testenv.Root(t)
+	if err := rlimit.RemoveMemlock(); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("testdata/btf/*.btf")
+	if err != nil || len(files) < 7 {
+		t.Fatalf("%d BTF files, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".btf"), func(t *testing.T) {
+			types, err := btf.LoadSpec(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := newLoader(Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.close()
+			for name := range l.spec.Programs {
+				if err := relocate(l, name, types); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
+	}
+}
+
+func relocate(l *loader, name string, types *btf.Spec) error {
+	spec := l.spec.Copy()
+	program := spec.Programs[name]
+	if program.Type == ebpf.Tracing {
+		// Its context is an array of numbers, like that of a raw tracepoint.
+		program.Type, program.AttachType = ebpf.RawTracepoint, ebpf.AttachNone
+		program.AttachTo = "sys_enter"
+	}
+	spec.Programs = map[string]*ebpf.ProgramSpec{name: program}
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		MapReplacements: l.maps.Maps,
+		Programs:        ebpf.ProgramOptions{KernelTypes: types},
+	})
+	if err == nil {
+		c.Close()
+		return nil
+	}
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) {
+		log := verifier.Log
+		return fmt.Errorf("%w\n%s", verifier.Cause, strings.Join(log[max(0, len(log)-12):], "\n"))
+	}
+	return err
+}
