@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/oomtrace/oomtrace/test/lab"
+)
+
+// cases in the order in which they are played; those that hurt come last.
+var cases = []play{
+	{name: "memcg-leaf", v1: true, do: func(s *scene) {
+		s.hogOver(s.group("leaf", "leaf", 40, nil), "anon", "80")
+	}},
+	{name: "parent-limit", v1: true, do: func(s *scene) {
+		parent := s.group("parent", "parent", 40, nil)
+		s.hogOver(s.group("leaf", "leaf", 0, parent), "anon", "80")
+	}},
+	{name: "oom-group", do: func(s *scene) {
+		g := s.group("group", "group", 60, nil)
+		g.set("memory.oom.group", "1")
+		for i, mb := range []int{15, 20} {
+			p := s.start(fmt.Sprintf("member%d", i+1), g, 0, "anon", strconv.Itoa(mb))
+			p.goAhead()
+			p.waitRSS(mb)
+		}
+		s.hogOver(g, "anon", "80")
+		for _, p := range s.procs {
+			p.waitEnd()
+		}
+	}},
+	{name: "multithread", v1: true, do: func(s *scene) {
+		s.hogOver(s.group("leaf", "leaf", 40, nil), "thread", "80")
+	}},
+	{name: "zombie-leader", v1: true, do: func(s *scene) {
+		s.hogOver(s.group("leaf", "leaf", 40, nil), "zombie", "80")
+	}},
+	{name: "shared-mm", v1: true, do: func(s *scene) {
+		hog := s.start("hog", s.group("leaf", "leaf", 40, nil), 0, "shared", "80")
+		hog.goAhead()
+		pid, err := strconv.Atoi(hog.line())
+		check("reading the sharer's pid", err)
+		sharer := &process{Proc: lab.Proc{Name: "sharer", PID: pid, Comm: "sharer", Group: "leaf"}, done: make(chan struct{})}
+		s.procs = append(s.procs, sharer)
+		hog.waitEnd()
+		for range 500 {
+			if syscall.Kill(pid, 0) != nil {
+				sharer.status = syscall.WaitStatus(syscall.SIGKILL)
+				close(sharer.done)
+				return
+			}
+			// Its parent is dead: it is ours, or our parent's, to reap.
+			_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+			time.Sleep(10 * time.Millisecond)
+		}
+	}},
+	{name: "tmpfs", v1: true, do: func(s *scene) {
+		file := "/tmp/tmpfs-case"
+		s.clean = append(s.clean, func() { os.Remove(file) })
+		s.hogOver(s.group("leaf", "leaf", 40, nil), "tmpfs", "80", file)
+	}},
+	{name: "swap-max", do: func(s *scene) {
+		off := swapOn()
+		s.clean = append(s.clean, off)
+		g := s.group("leaf", "leaf", 32, nil)
+		g.set("memory.swap.max", "16M")
+		s.hogOver(g, "anon", "120")
+	}},
+	{name: "limit-lowered", v1: true, do: func(s *scene) {
+		g := s.group("leaf", "leaf", 0, nil)
+		hog := s.start("hog", g, 0, "anon", "60")
+		hog.goAhead()
+		hog.waitRSS(60)
+		g.Max = 20 << 20
+		writer := s.start("writer", nil, 0, "write", filepath.Join(g.dir, s.limitFile()), fmt.Sprint(g.Max))
+		writer.goAhead()
+		writer.waitEnd()
+		if !s.m.v1 {
+			hog.waitEnd()
+		}
+	}},
+	{name: "no-killable", quiet: 2500 * time.Millisecond, do: func(s *scene) {
+		g := s.group("leaf", "leaf", 40, nil)
+		hog := s.start("hog", g, -1000, "anon", "60")
+		hog.goAhead()
+		time.Sleep(2500 * time.Millisecond)
+		g.set("memory.max", "max")
+		hog.waitRSS(60)
+	}},
+	{name: "already-exiting", do: alreadyExiting},
+	{name: "two-at-once", v1: true, do: func(s *scene) {
+		a := s.start("hog1", s.group("one", "one", 40, nil), 0, "anon", "80")
+		b := s.start("hog2", s.group("two", "two", 40, nil), 0, "anon", "80")
+		a.goAhead()
+		b.goAhead()
+		a.waitEnd()
+		b.waitEnd()
+	}},
+	{name: "hostile-names", do: func(s *scene) {
+		g := s.group("leaf", "sp ace\x1b[31m\u202e\"{", 40, nil)
+		hog := s.launch(&process{Proc: lab.Proc{Name: "hog", Comm: "\x1b[2J\"}\\\ne\xffvil"}}, g, 0, 0, "anon", "80")
+		hog.goAhead()
+		hog.waitEnd()
+	}},
+	{name: "user-kill", v1: true, do: func(s *scene) {
+		g := s.group("leaf", "leaf", 40, nil)
+		p := s.start("hog", g, 0, "anon", "8")
+		p.goAhead()
+		p.waitRSS(8)
+		check("killing", syscall.Kill(p.PID, syscall.SIGKILL))
+		p.waitEnd()
+		q := s.start("hog2", g, 0, "anon", "8")
+		q.goAhead()
+		q.waitRSS(8)
+		if err := os.WriteFile(filepath.Join(g.dir, "cgroup.kill"), []byte("1"), 0); err != nil {
+			check("killing", syscall.Kill(q.PID, syscall.SIGKILL)) // before 5.14
+		}
+		q.waitEnd()
+	}},
+	{name: "pidns-init", v1: true, do: func(s *scene) {
+		// Its end kills the namespace with the signal that the OOM killer uses.
+		p := s.launch(&process{Proc: lab.Proc{Name: "hog", Comm: "hog"}}, nil, 0, syscall.CLONE_NEWPID, "init", "3")
+		p.goAhead()
+		p.line()
+		check("killing", syscall.Kill(p.PID, syscall.SIGKILL))
+		p.waitEnd()
+	}},
+	{name: "sysrq-f", v1: true, do: func(s *scene) {
+		hog := s.start("hog", s.group("leaf", "leaf", 0, nil), 1000, "anon", "60")
+		hog.goAhead()
+		hog.waitRSS(60)
+		check("asking for a kill", os.WriteFile("/proc/sysrq-trigger", []byte("f"), 0))
+		hog.waitEnd()
+	}},
+	{name: "cpuset", do: func(s *scene) {
+		g := s.group("leaf", "leaf", 0, nil)
+		g.set("cpuset.mems", "1")
+		s.hogOver(g, "anon", "2048")
+	}},
+	{name: "mempolicy", do: func(s *scene) {
+		s.hogOver(s.group("leaf", "leaf", 0, nil), "bind", "2048")
+	}},
+	{name: "global", v1: true, do: func(s *scene) {
+		s.hogOver(s.group("leaf", "leaf", 0, nil), "anon", "4096")
+	}},
+	{name: "burst", do: burst},
+}
+
+// hogOver starts a hog that goes over a limit, and waits for its end.
+func (s *scene) hogOver(g *group, args ...string) {
+	hog := s.start("hog", g, 0, args...)
+	hog.goAhead()
+	hog.waitEnd()
+}
+
+// alreadyExiting holds a process on its way out, with its memory, by ptrace.
+// The kernel chooses it, sees that it is leaving, and only marks it
+// (mm/oom_kill.c: oom_kill_process, task_will_free_mem).
+func alreadyExiting(s *scene) {
+	g := s.group("leaf", "leaf", 60, nil)
+	leaving := s.start("leaving", g, 0, "exit", "40")
+	leaving.goAhead()
+	leaving.line()
+
+	// ptrace is by thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_, _, errno := syscall.Syscall6(syscall.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(leaving.PID), 0, unix.PTRACE_O_TRACEEXIT, 0, 0)
+	if errno != 0 {
+		check("ptrace", errno)
+	}
+	// Detached at the end by the tracer's own end, or here.
+	defer func() { _ = unix.PtraceDetach(leaving.PID) }()
+	leaving.goAhead()
+	stopped := false
+	for range 200 {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", leaving.PID))
+		if containsState(stat, 't') {
+			stopped = true
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if !stopped {
+		check("waiting for the stop", fmt.Errorf("%s did not stop at its exit", leaving.Name))
+	}
+	other := s.start("other", g, 0, "anon", "30")
+	other.goAhead()
+	other.waitRSS(30)
+}
+
+// containsState looks at the state letter of /proc/PID/stat, after the name.
+func containsState(stat []byte, state byte) bool {
+	for i := len(stat) - 1; i > 0; i-- {
+		if stat[i] == ')' {
+			return i+2 < len(stat) && stat[i+2] == state
+		}
+	}
+	return false
+}
+
+// burst kills 200 processes within seconds, far more than the log's rate limit
+// lets through.
+func burst(s *scene) {
+	const workers, each = 4, 50
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	for w := range workers {
+		name := fmt.Sprintf("burst%d", w)
+		g := s.group(name, name, 4, nil)
+		dir, err := os.Open(g.dir)
+		check("opening a cgroup", err)
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			defer dir.Close()
+			for range each {
+				cmd := exec.Command("/bin/hog", "anon", "64")
+				cmd.Env = []string{"HOG_NOW=1", "HOG_NAME=" + name}
+				cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+				p := &process{Proc: lab.Proc{Name: name, Comm: name, Group: name}, done: make(chan struct{})}
+				close(p.done)
+				if err := cmd.Start(); err != nil {
+					continue
+				}
+				p.PID = cmd.Process.Pid
+				_ = cmd.Wait()
+				p.status, _ = cmd.ProcessState.Sys().(syscall.WaitStatus)
+				mu.Lock()
+				s.procs = append(s.procs, p)
+				mu.Unlock()
+			}
+		}()
+	}
+	all.Wait()
+}
+
+// swapOn makes swap of compressed memory, and returns how to end it. Modules
+// that are built in are not there to load.
+func swapOn() func() {
+	for _, module := range []string{
+		"lzo_compress", "lz4_compress", "lz4hc_compress", "842_compress", "zstd_compress", "lzo", "lzo-rle", "zsmalloc", "zram",
+	} {
+		file := "/modules/" + module + ".ko"
+		if fd, err := unix.Open(file, unix.O_RDONLY, 0); err == nil {
+			_ = unix.FinitModule(fd, "", 0)
+			unix.Close(fd)
+		}
+	}
+	check("sizing the swap", os.WriteFile("/sys/block/zram0/disksize", []byte("128M"), 0))
+	for _, command := range [][]string{{"mkswap", "/dev/zram0"}, {"swapon", "/dev/zram0"}} {
+		if out, err := exec.Command("/bin/busybox", command...).CombinedOutput(); err != nil {
+			check(command[0], fmt.Errorf("%w: %s", err, out))
+		}
+	}
+	return func() {
+		_ = exec.Command("/bin/busybox", "swapoff", "/dev/zram0").Run()
+		_ = os.WriteFile("/sys/block/zram0/reset", []byte("1"), 0)
+	}
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command guest runs the cases in a test machine, with one tracer for each tier
+// watching all of them, and writes what happened to the console. It is started
+// by the machine's init.
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/oomtrace/oomtrace/test/lab"
+)
+
+func main() {
+	fmt.Println(lab.MarkStart)
+	if err := run(); err != nil {
+		fmt.Println("guest:", err)
+		os.Exit(1)
+	}
+}
+
+// options come from the kernel's command line: cases=a,b tiers=x,y v1.
+type options struct {
+	cases, tiers []string
+	v1           bool
+}
+
+func readOptions() options {
+	o := options{tiers: []string{"fentry", "kprobe", "tracepoint"}}
+	text, _ := os.ReadFile("/proc/cmdline")
+	for _, word := range strings.Fields(string(text)) {
+		name, value, _ := strings.Cut(word, "=")
+		switch name {
+		case "lab.cases":
+			o.cases = strings.Split(value, ",")
+		case "lab.tiers":
+			o.tiers = strings.Split(value, ",")
+		case "lab.v1":
+			o.v1 = true
+		}
+	}
+	return o
+}
+
+func run() error {
+	o := readOptions()
+	m, err := newMachine(o.v1)
+	if err != nil {
+		return err
+	}
+	result := lab.Result{Kernel: m.release, CgroupV1: o.v1, Tracers: map[string]lab.Tracer{}}
+	tracers := make(map[string]*tracer)
+	// Together: most of a start is the verifier's work.
+	for _, tier := range o.tiers {
+		t, err := startTracer(tier)
+		if err != nil {
+			return err
+		}
+		tracers[tier] = t
+	}
+	for tier, t := range tracers {
+		if err := t.waitReady(); err != nil {
+			result.Tracers[tier] = lab.Tracer{Error: err.Error()}
+			delete(tracers, tier)
+			continue
+		}
+		result.Tracers[tier] = lab.Tracer{Start: t.lines()}
+	}
+	m.tracers = tracers
+	for _, c := range cases {
+		if len(o.cases) > 0 && !slices.Contains(o.cases, c.name) || o.v1 && !c.v1 {
+			continue
+		}
+		fmt.Println(lab.MarkCase, c.name)
+		result.Cases = append(result.Cases, m.run(c))
+	}
+	for tier, t := range tracers {
+		r := result.Tracers[tier]
+		r.ExitOK = t.stop()
+		r.End = t.lines()
+		r.Stderr = t.stderr()
+		result.Tracers[tier] = r
+	}
+	return send(result)
+}
+
+// send writes the result to the console in short lines: long ones get lost.
+func send(result lab.Result) error {
+	var packed bytes.Buffer
+	z, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	if err == nil {
+		err = json.NewEncoder(z).Encode(result)
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("packing the result: %w", err)
+	}
+	text := base64.StdEncoding.EncodeToString(packed.Bytes())
+	fmt.Println(lab.MarkBegin)
+	for line := range slices.Chunk([]byte(text), 200) {
+		fmt.Printf("%s\n", line)
+	}
+	fmt.Println(lab.MarkEnd)
+	return nil
+}
+
+// tracer is a running oomtrace that writes JSON to a file.
+type tracer struct {
+	tier string
+	cmd  *exec.Cmd
+	done chan error
+	at   int64 // of the output, how much was taken
+}
+
+func (t *tracer) file(kind string) string { return "/tmp/" + t.tier + "." + kind }
+
+func startTracer(tier string) (*tracer, error) {
+	t := &tracer{tier: tier, done: make(chan error, 1)}
+	out, err := os.Create(t.file("json"))
+	if err != nil {
+		return nil, err
+	}
+	stderr, err := os.Create(t.file("err"))
+	if err != nil {
+		return nil, err
+	}
+	t.cmd = exec.Command("/bin/oomtrace", "trace", "-o", "json", "--tier", tier, "--ready-file", t.file("ready"))
+	t.cmd.Stdout, t.cmd.Stderr = out, stderr
+	if err := t.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting oomtrace: %w", err)
+	}
+	go func() { t.done <- t.cmd.Wait() }()
+	return t, nil
+}
+
+func (t *tracer) waitReady() error {
+	deadline := time.After(90 * time.Second)
+	for {
+		if _, err := os.Stat(t.file("ready")); err == nil {
+			return nil
+		}
+		select {
+		case err := <-t.done:
+			return fmt.Errorf("%v: %s", err, strings.TrimSpace(t.stderr()))
+		case <-deadline:
+			return fmt.Errorf("not ready after 90 s: %s", strings.TrimSpace(t.stderr()))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (t *tracer) stderr() string {
+	text, _ := os.ReadFile(t.file("err"))
+	return string(text)
+}
+
+func (t *tracer) size() int64 {
+	info, err := os.Stat(t.file("json"))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// lines takes the output that was not taken yet.
+func (t *tracer) lines() []string {
+	text, _ := os.ReadFile(t.file("json"))
+	fresh := string(text[min(t.at, int64(len(text))):])
+	t.at = int64(len(text))
+	if fresh == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(fresh, "\n"), "\n")
+}
+
+func (t *tracer) stop() bool {
+	t.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-t.done:
+		return err == nil
+	case <-time.After(20 * time.Second):
+		t.cmd.Process.Kill()
+		return false
+	}
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Takes memory in the ways that a test asks for. It waits for a line on stdin
+ * before it begins, so that it can be put into a cgroup first; HOG_NOW=1 does
+ * not wait. HOG_NAME is its name (comm), any bytes.
+ *
+ *   hog anon MB            touch MB, then pause
+ *   hog thread MB          the same, in a second thread
+ *   hog zombie MB          the same, after the first thread has ended
+ *   hog shared MB          the same, with a process that shares the memory
+ *   hog bind MB            the same, on NUMA node 1 only
+ *   hog tmpfs MB FILE      write MB to FILE
+ *   hog exit MB            touch MB, say so, wait for a line, and exit: with a
+ *                          second thread, so that the group is marked as exiting
+ *   hog init N             start N children that pause, and say who they are
+ *   hog write FILE TEXT    write TEXT to FILE
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static size_t bytes;
+static int numa_node = -1;
+
+static void fail(const char *what)
+{
+	perror(what);
+	exit(3);
+}
+
+static void wait_line(void)
+{
+	char c;
+
+	while (read(0, &c, 1) == 1 && c != '\n')
+		;
+}
+
+/* Who starts it may be protected from the OOM killer, and its children with it. */
+static void mortal(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY);
+
+	if (fd < 0 || write(fd, "0", 1) != 1)
+		fail("oom_score_adj");
+	close(fd);
+}
+
+static void touch(void)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	char *p = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		fail("mmap");
+	/* Huge pages would make sizes depend on the kernel's mood. */
+	madvise(p, bytes, MADV_NOHUGEPAGE);
+	if (numa_node >= 0) {
+		unsigned long mask = 1ul << numa_node;
+
+		if (syscall(SYS_mbind, p, bytes, 2 /* MPOL_BIND */, &mask, 64, 0))
+			fail("mbind");
+	}
+	for (size_t i = 0; i < bytes; i += page)
+		p[i] = 1;
+}
+
+static void *touch_thread(void *arg)
+{
+	prctl(PR_SET_NAME, "worker");
+	touch();
+	for (;;)
+		pause();
+	return arg;
+}
+
+static void *idle_thread(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+static int idle_process(void *arg)
+{
+	prctl(PR_SET_NAME, "sharer");
+	for (;;)
+		pause();
+	return arg != 0;
+}
+
+static void start(void *(*f)(void *))
+{
+	pthread_t t;
+
+	if (pthread_create(&t, 0, f, 0))
+		fail("pthread_create");
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = getenv("HOG_NAME"), *mode = argc > 2 ? argv[1] : "";
+
+	if (name)
+		prctl(PR_SET_NAME, name);
+	bytes = argc > 2 ? strtoul(argv[2], 0, 10) << 20 : 0;
+	if (getenv("HOG_NOW"))
+		mortal();
+	else
+		wait_line();
+	if (!strcmp(mode, "anon")) {
+		touch();
+	} else if (!strcmp(mode, "bind")) {
+		numa_node = 1;
+		touch();
+	} else if (!strcmp(mode, "thread")) {
+		start(touch_thread);
+	} else if (!strcmp(mode, "zombie")) {
+		start(touch_thread);
+		pthread_exit(0);
+	} else if (!strcmp(mode, "shared")) {
+		char *stack = malloc(65536);
+		int pid = clone(idle_process, stack + 65536, CLONE_VM | SIGCHLD, 0);
+
+		if (pid < 0)
+			fail("clone");
+		dprintf(1, "%d\n", pid);
+		touch();
+	} else if (!strcmp(mode, "exit")) {
+		start(idle_thread);
+		touch();
+		dprintf(1, "ready\n");
+		wait_line();
+		_exit(0);
+	} else if (!strcmp(mode, "init")) {
+		for (int i = atoi(argv[2]); i > 0; i--)
+			if (!fork())
+				for (;;)
+					pause();
+		dprintf(1, "ready\n");
+	} else if (!strcmp(mode, "tmpfs") && argc == 4) {
+		static char block[1 << 16];
+		int fd = open(argv[3], O_CREAT | O_WRONLY, 0600);
+
+		if (fd < 0)
+			fail(argv[3]);
+		for (size_t i = 0; i < bytes; i += sizeof(block))
+			if (write(fd, block, sizeof(block)) < 0)
+				fail("write");
+	} else if (!strcmp(mode, "write") && argc == 4) {
+		int fd = open(argv[2], O_WRONLY);
+
+		if (fd < 0 || write(fd, argv[3], strlen(argv[3])) < 0)
+			fail(argv[2]);
+		return 0;
+	} else {
+		fprintf(stderr, "hog: bad arguments\n");
+		return 2;
+	}
+	for (;;)
+		pause();
+}

@@ -1,0 +1,537 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/test/lab"
+)
+
+// verdict is what one kernel's boot came to.
+type verdict struct {
+	kernel   kernel
+	cells    map[string]map[string]string // case, tier: ok, FAIL, or why there is none
+	problems []string
+}
+
+func (v *verdict) problem(format string, args ...any) {
+	v.problems = append(v.problems, fmt.Sprintf(format, args...))
+}
+
+const notOffered = "–"
+
+// judge looks at everything that a boot gave. Each case must have run, and each
+// tier must have been right about it.
+func judge(k kernel, result *lab.Result, err error, o options) verdict {
+	v := verdict{kernel: k, cells: map[string]map[string]string{}}
+	if err != nil {
+		v.problem("%v", err)
+		return v
+	}
+	wanted := tiers
+	if len(o.tiers) > 0 {
+		wanted = o.tiers
+	}
+	for _, tier := range wanted {
+		t, ok := result.Tracers[tier]
+		offered := !slices.Contains(k.without, tier)
+		switch {
+		case !ok:
+			v.problem("%s: the tracer was not started", tier)
+		case t.Error != "" && offered:
+			v.problem("%s: %s", tier, t.Error)
+		case t.Error == "" && !offered:
+			v.problem("%s: it runs, although this kernel was not thought to offer it", tier)
+		case t.Error != "" && !strings.Contains(t.Error, "is not to be had here"):
+			v.problem("%s: not offered, but the reason is unclear: %s", tier, t.Error)
+		}
+		if ok && t.Error == "" {
+			v.session(tier, t, result)
+		}
+	}
+	for _, e := range expectations {
+		if len(o.cases) > 0 && !slices.Contains(o.cases, e.name) || k.v1 && !e.v1 {
+			continue
+		}
+		v.cells[e.name] = map[string]string{}
+		i := slices.IndexFunc(result.Cases, func(c lab.Case) bool { return c.Name == e.name })
+		if i < 0 {
+			v.problem("%s did not run", e.name)
+			continue
+		}
+		c := result.Cases[i]
+		if c.Error != "" {
+			v.problem("%s could not be done: %s", e.name, c.Error)
+		}
+		for _, tier := range wanted {
+			if slices.Contains(k.without, tier) {
+				v.cells[e.name][tier] = notOffered
+				continue
+			}
+			before := len(v.problems)
+			cc := newCaseCheck(&v, k, tier, c)
+			cc.all(e)
+			if c.Error == "" && o.golden(k, tier) {
+				cc.golden(o.update)
+			}
+			v.cells[e.name][tier] = "ok"
+			if len(v.problems) > before || c.Error != "" {
+				v.cells[e.name][tier] = "FAIL"
+			}
+		}
+	}
+	return v
+}
+
+// session checks what belongs to no case: the tracer's start and end.
+func (v *verdict) session(tier string, t lab.Tracer, result *lab.Result) {
+	if !t.ExitOK {
+		v.problem("%s: the tracer did not end well: %s", tier, t.Stderr)
+	}
+	var end *events.Status
+	for _, line := range append(slices.Clone(t.Start), t.End...) {
+		var s events.Status
+		if err := json.Unmarshal([]byte(line), &s); err != nil {
+			v.problem("%s: not JSON: %s", tier, line)
+			continue
+		}
+		if s.Kind == events.KindStatus && s.Phase == "end" {
+			end = &s
+		}
+	}
+	if end == nil {
+		v.problem("%s: no status line at the end", tier)
+		return
+	}
+	seen := uint64(0)
+	for _, c := range result.Cases {
+		for _, line := range c.Lines[tier] {
+			if strings.Contains(line, `"kind":"incident",`) {
+				seen++
+			}
+		}
+	}
+	if *end.Lost != 0 {
+		v.problem("%s: %d records lost", tier, *end.Lost)
+	}
+	if *end.Incidents != seen {
+		v.problem("%s: it counted %d incidents and wrote %d", tier, *end.Incidents, seen)
+	}
+}
+
+// caseCheck judges one tier's account of one case.
+type caseCheck struct {
+	v         *verdict
+	kernel    kernel
+	tier      string
+	c         lab.Case
+	incidents []*events.Incident // updates merged
+	reports   []report
+	noKill    int
+}
+
+func (cc *caseCheck) problem(format string, args ...any) {
+	cc.v.problem("%s %s: %s", cc.c.Name, cc.tier, fmt.Sprintf(format, args...))
+}
+
+func (cc *caseCheck) equal(what string, got, want any) {
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		cc.problem("%s is %v, not %v", what, got, want)
+	}
+}
+
+func newCaseCheck(v *verdict, k kernel, tier string, c lab.Case) *caseCheck {
+	cc := &caseCheck{v: v, kernel: k, tier: tier, c: c}
+	cc.reports, cc.noKill = parseLog(c.Log)
+	for _, line := range c.Lines[tier] {
+		if err := validate(line); err != nil {
+			cc.problem("against the schema: %v: %s", err, line)
+		}
+		var head events.Envelope
+		if err := json.Unmarshal([]byte(line), &head); err != nil {
+			cc.problem("not JSON: %s", line)
+			continue
+		}
+		switch head.Kind {
+		case events.KindIncident, events.KindIncidentUpdate:
+			var inc events.Incident
+			if err := json.Unmarshal([]byte(line), &inc); err != nil {
+				cc.problem("%v: %s", err, line)
+				continue
+			}
+			unescape(&inc)
+			i := slices.IndexFunc(cc.incidents, func(old *events.Incident) bool { return old.ID == inc.ID })
+			switch {
+			case head.Kind == events.KindIncident && i >= 0:
+				cc.problem("incident %s came twice", inc.ID)
+			case head.Kind == events.KindIncident:
+				cc.incidents = append(cc.incidents, &inc)
+			case i < 0:
+				cc.problem("an update of %s, which is not of this case", inc.ID)
+			default:
+				events.Merge(cc.incidents[i], &inc)
+			}
+		default:
+			cc.problem("an unexpected line: %s", line)
+		}
+	}
+	return cc
+}
+
+func unescape(inc *events.Incident) {
+	for i := range inc.Victims {
+		inc.Victims[i].Comm = events.UnescapeText(inc.Victims[i].Comm)
+	}
+	if inc.Trigger != nil {
+		inc.Trigger.Comm = events.UnescapeText(inc.Trigger.Comm)
+	}
+	if inc.Limiter != nil && inc.Limiter.Cgroup != nil {
+		inc.Limiter.Cgroup.Path = events.UnescapeText(inc.Limiter.Cgroup.Path)
+	}
+}
+
+var schema *jsonschema.Schema
+
+func init() {
+	var err error
+	if schema, err = jsonschema.NewCompiler().Compile("docs/events.schema.json"); err != nil {
+		fmt.Fprintf(os.Stderr, "vm-test: reading the schema: %v: run it in the repository\n", err)
+		os.Exit(1)
+	}
+}
+
+func validate(line string) error {
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+	if err != nil {
+		return err
+	}
+	return schema.Validate(value)
+}
+
+func (cc *caseCheck) all(e expectation) {
+	cc.victims(e)
+	cc.counters()
+	for _, inc := range cc.incidents {
+		cc.known(inc)
+		if inc.Outcome == events.OutcomeKilled {
+			cc.againstLog(inc)
+		}
+	}
+	e.check(cc)
+}
+
+// victims: whoever was killed is in exactly one incident, and nobody else is.
+func (cc *caseCheck) victims(e expectation) {
+	reported := map[int]int{}
+	for _, inc := range cc.incidents {
+		for _, v := range inc.Victims {
+			reported[v.PID]++
+		}
+	}
+	for _, p := range cc.c.Procs {
+		switch n := reported[p.PID]; {
+		case n > 1:
+			cc.problem("%s[%d] is a victim of %d incidents", p.Name, p.PID, n)
+		case p.Killed && !e.notOOM && n == 0:
+			cc.problem("%s[%d] was killed, and is in no incident", p.Name, p.PID)
+		case n == 1 && (!p.Killed || e.notOOM):
+			cc.problem("%s[%d] is called a victim of the OOM killer, and was not", p.Name, p.PID)
+		}
+		delete(reported, p.PID)
+	}
+	for pid := range reported {
+		if !cc.inLog(pid) {
+			cc.problem("victim %d is neither of the case nor in the kernel's log", pid)
+		}
+	}
+	for _, r := range cc.reports {
+		for _, k := range r.kills {
+			if _, v := cc.find(k.pid); v == nil {
+				cc.problem("the kernel's log has victim %s[%d], no incident has", k.comm, k.pid)
+			}
+		}
+	}
+}
+
+func (cc *caseCheck) inLog(pid int) bool {
+	return slices.ContainsFunc(cc.reports, func(r report) bool {
+		return slices.ContainsFunc(r.kills, func(k logKill) bool { return k.pid == pid })
+	})
+}
+
+// find gives the incident and the victim with a pid, which the kernel may have
+// as a thread's.
+func (cc *caseCheck) find(pid int) (*events.Incident, *events.Victim) {
+	for _, inc := range cc.incidents {
+		for i := range inc.Victims {
+			if v := &inc.Victims[i]; v.PID == pid || v.TID == pid {
+				return inc, v
+			}
+		}
+	}
+	return nil, nil
+}
+
+// counters: the kernel's own counts are what the incidents say.
+func (cc *caseCheck) counters() {
+	var kills uint64
+	for _, inc := range cc.incidents {
+		if inc.Outcome != events.OutcomeKilled {
+			continue
+		}
+		if inc.Audit == nil {
+			cc.problem("incident %s has no audit", inc.ID)
+			continue
+		}
+		if !inc.Audit.Explained {
+			cc.problem("its audit explains nothing: %s", inc.Audit.Text)
+		}
+		kills += inc.Audit.KernelKills
+	}
+	cc.equal("the sum of kills", kills, cc.c.OOMKills[1]-cc.c.OOMKills[0])
+	for _, g := range cc.c.Groups {
+		var below, hits uint64
+		for _, inc := range cc.incidents {
+			if inc.Audit == nil {
+				continue
+			}
+			if counted(inc, g.ID, cc.kernel.v1) {
+				below += inc.Audit.KernelKills
+			}
+			if inc.Limiter != nil && inc.Limiter.Cgroup != nil && inc.Limiter.Cgroup.ID == g.ID {
+				hits++
+			}
+		}
+		cc.equal("oom_kill of "+g.Name, below, g.OOMKill)
+		if hits > 0 && !cc.kernel.v1 && g.OOMLocal == 0 {
+			cc.problem("%s is called the limiter, and its own limit was never hit", g.Name)
+		}
+	}
+}
+
+// counted tells whether a cgroup counts the kills of an incident: each ancestor
+// of the victim's does on cgroup v2, only the victim's own on v1.
+func counted(inc *events.Incident, id uint64, v1 bool) bool {
+	if v1 {
+		return len(inc.Ladder) > 0 && inc.Ladder[0].Cgroup.ID == id
+	}
+	return slices.ContainsFunc(inc.Ladder, func(r events.Rung) bool { return r.Cgroup.ID == id })
+}
+
+// againstLog compares an incident with the kernel's report of it.
+func (cc *caseCheck) againstLog(inc *events.Incident) {
+	for _, r := range cc.reports {
+		mine := slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == r.pid || v.TID == r.pid })
+		if r.whole && mine {
+			cc.header(inc, r)
+		}
+		for _, k := range r.kills {
+			i := slices.IndexFunc(inc.Victims, func(v events.Victim) bool { return v.PID == k.pid || v.TID == k.pid })
+			if i >= 0 {
+				cc.victim(&inc.Victims[i], k)
+			}
+		}
+	}
+}
+
+func (cc *caseCheck) header(inc *events.Incident, r report) {
+	known := cc.tier != "tracepoint"
+	scope := map[string]events.Scope{
+		"CONSTRAINT_NONE": events.ScopeGlobal, "CONSTRAINT_MEMCG": events.ScopeMemcg,
+		"CONSTRAINT_CPUSET": events.ScopeCpuset, "CONSTRAINT_MEMORY_POLICY": events.ScopeMempolicy,
+	}[r.constraint]
+	if r.order == -1 {
+		scope = events.ScopeSysrq
+	}
+	if !known && (scope == events.ScopeCpuset || scope == events.ScopeMempolicy) {
+		scope = events.ScopeGlobal // and says that it cannot tell
+		if !slices.Contains(inc.Unknown, "constraint") {
+			cc.problem("unknown %q lacks constraint", inc.Unknown)
+		}
+	}
+	cc.equal("the scope", inc.Scope, scope)
+	if inc.Trigger != nil {
+		cc.equal("the trigger's thread", inc.Trigger.TID, r.invokerPID)
+	}
+	plain := cc.c.Name != "hostile-names" // the log escapes names in its own way
+	if plain && inc.Trigger != nil {
+		comm := inc.Trigger.Thread
+		if comm == "" {
+			comm = inc.Trigger.Comm
+		}
+		cc.equal("the trigger's name", comm, r.invoker)
+	}
+	if r.constraint == "CONSTRAINT_MEMCG" && inc.Limiter != nil && inc.Limiter.Cgroup != nil {
+		if plain {
+			cc.equal("the limiter", inc.Limiter.Cgroup.Path, r.oomMemcg)
+		}
+		near(cc, "the limit in KiB", *inc.Limiter.LimitBytes/1024, r.limitKB, 0)
+		near(cc, "the limiter's usage in KiB", *inc.Limiter.UsageBytes/1024, r.usageKB, 1024)
+	}
+	if len(inc.Victims) > 0 && plain && inc.Victims[0].Cgroup != nil && r.taskMemcg != "/" {
+		cc.equal("the victim's cgroup", inc.Victims[0].Cgroup.Path, r.taskMemcg)
+	}
+	if known && inc.Allocation != nil && inc.Allocation.Order != nil {
+		cc.equal("the order", *inc.Allocation.Order, r.order)
+		cc.equal("the gfp mask", *inc.Allocation.GFP, r.gfp)
+	}
+	if known && (scope == events.ScopeCpuset || scope == events.ScopeMempolicy) {
+		cc.equal("the nodes", strings.Trim(strings.Join(strings.Fields(fmt.Sprint(inc.Limiter.Nodes)), ","), "[]"), r.nodes)
+	}
+}
+
+// Kernels before 6.2 keep a part of the counts in each thread, and the others
+// change between the signal and the log's line.
+const (
+	slackKB   = 1024
+	slackOld  = 4096
+	slackPgKB = 128
+)
+
+func (cc *caseCheck) victim(v *events.Victim, k logKill) {
+	slack := uint64(slackKB)
+	if strings.HasPrefix(cc.kernel.name, "5.") || strings.HasPrefix(cc.kernel.name, "6.1-") || cc.kernel.name == "6.1" {
+		slack = slackOld
+	}
+	what := fmt.Sprintf("%s[%d]: ", k.comm, k.pid)
+	if v.AnonRSSBytes != nil {
+		near(cc, what+"anon KiB", *v.AnonRSSBytes/1024, k.anonKB, slack)
+		near(cc, what+"file KiB", *v.FileRSSBytes/1024, k.fileKB, slack)
+		near(cc, what+"shmem KiB", *v.ShmemRSSBytes/1024, k.shmemKB, slack)
+		near(cc, what+"page table KiB", *v.PgtablesBytes/1024, k.pgtKB, slackPgKB)
+		near(cc, what+"virtual KiB", *v.TotalVMBytes/1024, k.totalVMKB, slack)
+	}
+	cc.equal(what+"uid", *v.UID, k.uid)
+	cc.equal(what+"oom_score_adj", *v.OOMScoreAdj, k.adj)
+	if cc.c.Name != "hostile-names" {
+		comm := v.Thread
+		if comm == "" {
+			comm = v.Comm
+		}
+		cc.equal(what+"name", comm, k.comm)
+	}
+}
+
+func near(cc *caseCheck, what string, got, want, slack uint64) {
+	if got+slack < want || got > want+slack {
+		cc.problem("%s is %d, not near %d", what, got, want)
+	}
+}
+
+// known: each field is there, or named as unknown, and unknown is only what this
+// tier may leave so.
+func (cc *caseCheck) known(inc *events.Incident) {
+	text, err := json.Marshal(inc)
+	if err != nil {
+		cc.problem("%v", err)
+		return
+	}
+	var tree map[string]any
+	if err := json.Unmarshal(text, &tree); err != nil {
+		cc.problem("%v", err)
+		return
+	}
+	for _, path := range required(inc, cc.tier) {
+		said := slices.ContainsFunc(inc.Unknown, func(u string) bool { return path == u || strings.HasPrefix(path, u+".") })
+		there := has(tree, strings.Split(path, "."))
+		switch {
+		case there && said && path != "limiter" && path != "scope":
+			cc.problem("%s is there, and named as unknown", path)
+		case !there && !said:
+			cc.problem("%s is absent, and not named as unknown", path)
+		}
+	}
+	for _, u := range inc.Unknown {
+		if !mayBeUnknown(u, inc, cc) {
+			cc.problem("%s is unknown, and need not be", u)
+		}
+	}
+}
+
+func required(inc *events.Incident, tier string) []string {
+	list := []string{"scope", "outcome", "tier", "trigger.pid", "trigger.tid", "trigger.comm", "allocation.class",
+		"allocation.order", "allocation.gfp", "allocation.total_pages", "limiter.level", "limiter.which",
+		"limiter.usage_bytes", "limiter.limit_bytes", "ladder", "memory"}
+	if inc.Outcome != events.OutcomeKilled {
+		return list
+	}
+	list = append(list, "killer.kind", "killer.path", "passes.killed", "audit.text")
+	for _, key := range []string{"pid", "tid", "comm", "role", "anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes", "swap_bytes",
+		"pgtables_bytes", "total_vm_bytes", "oom_score_adj", "uid", "start_time", "is_container_init", "exit_after_ns",
+		"released_after_ns", "cgroup.path"} {
+		list = append(list, "victims."+key)
+	}
+	if inc.Scope == events.ScopeMemcg {
+		list = append(list, "limiter.cgroup.path", "ladder.usage_bytes", "ladder.peak_bytes", "ladder.cgroup.path", "memory.anon_bytes",
+			"memory.file_bytes", "memory.slab_bytes", "memory.kernel_stack_bytes", "memory.pagetables_bytes", "memory.sock_bytes")
+	}
+	return list
+}
+
+// has follows keys; in a list every element must have the rest.
+func has(value any, path []string) bool {
+	if list, ok := value.([]any); ok {
+		return len(list) > 0 && !slices.ContainsFunc(list, func(e any) bool { return !has(e, path) })
+	}
+	if len(path) == 0 {
+		return value != nil
+	}
+	object, ok := value.(map[string]any)
+	if !ok {
+		return false
+	}
+	next, there := object[path[0]]
+	return there && has(next, path[1:])
+}
+
+func mayBeUnknown(name string, inc *events.Incident, cc *caseCheck) bool {
+	node := inc.Scope != events.ScopeMemcg
+	unkilled := inc.Outcome != events.OutcomeKilled
+	switch name {
+	case "limiter.usage_bytes", "limiter.swap_usage_bytes":
+		return node
+	case "limiter.limit_bytes":
+		return inc.Scope == events.ScopeCpuset || inc.Scope == events.ScopeMempolicy
+	case "memory":
+		// Of a node; or the counters were not flushed, where the log was rate limited.
+		return node || unkilled || !cc.whole(inc)
+	case "memory.pagetables_bytes":
+		return strings.HasPrefix(cc.kernel.name, "5.10")
+	case "memory.slab_bytes":
+		return false
+	case "allocation.class":
+		return true // a compiler may have inlined what tells it
+	case "ladder", "allocation.total_pages":
+		return unkilled || cc.tier == "tracepoint"
+	}
+	if cc.tier != "tracepoint" {
+		return false
+	}
+	switch name {
+	case "victims.points", "victims.released_after_ns", "allocation.order", "allocation.gfp", "allocation.gfp_flags", "constraint":
+		return true
+	case "limiter", "scope", "trigger":
+		return unkilled
+	}
+	return false
+}
+
+// whole tells that the kernel wrote all of its report.
+func (cc *caseCheck) whole(inc *events.Incident) bool {
+	for _, r := range cc.reports {
+		for _, v := range inc.Victims {
+			if r.whole && (r.pid == v.PID || r.pid == v.TID) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"slices"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/test/lab"
+)
+
+// expectation is what must come of a case, beyond what holds for all.
+type expectation struct {
+	name   string
+	v1     bool // it is played on cgroup v1 too
+	notOOM bool // its dead are not the OOM killer's
+	check  func(*caseCheck)
+}
+
+// kill is the incident that a case is about.
+type kill struct {
+	victim  string // name of the chosen one
+	scope   events.Scope
+	limiter string // name of a cgroup; "" is the node
+	trigger string
+	class   string
+	killer  string
+}
+
+var expectations = []expectation{
+	{name: "memcg-leaf", v1: true, check: expectKill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "anon_fault", "memcg"})},
+	{name: "parent-limit", v1: true, check: expectKill(kill{"hog", events.ScopeMemcg, "parent", "hog", "anon_fault", "memcg"})},
+	{name: "oom-group", check: func(cc *caseCheck) {
+		inc := cc.kill(kill{"", events.ScopeMemcg, "group", "hog", "anon_fault", "group"})
+		if inc == nil {
+			return
+		}
+		roles := map[events.Role]int{}
+		for _, v := range inc.Victims {
+			roles[v.Role]++
+		}
+		cc.equal("the number of victims", len(inc.Victims), 3)
+		cc.equal("the chosen", roles[events.RoleChosen], 1)
+		cc.equal("the members", roles[events.RoleGroup], 2)
+		if inc.Killer.GroupCgroup == nil || inc.Killer.GroupCgroup.Path != "/group" {
+			cc.problem("the group is %+v", inc.Killer.GroupCgroup)
+		}
+	}},
+	{name: "multithread", v1: true, check: func(cc *caseCheck) {
+		inc := cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "anon_fault", "memcg"})
+		if inc != nil && (inc.Trigger.TID == inc.Trigger.PID || inc.Trigger.Thread != "worker") {
+			cc.problem("the trigger is %+v, not the second thread", inc.Trigger)
+		}
+	}},
+	{name: "zombie-leader", v1: true, check: expectKill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "anon_fault", "memcg"})},
+	{name: "shared-mm", v1: true, check: func(cc *caseCheck) {
+		inc := cc.kill(kill{"", events.ScopeMemcg, "leaf", "hog", "anon_fault", "memcg"})
+		if inc == nil {
+			return
+		}
+		cc.equal("the number of victims", len(inc.Victims), 2)
+		if len(inc.Victims) == 2 {
+			cc.equal("the roles", []events.Role{inc.Victims[0].Role, inc.Victims[1].Role}, []events.Role{events.RoleChosen, events.RoleSharedMM})
+		}
+	}},
+	{name: "tmpfs", v1: true, check: expectKill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "tmpfs", "memcg"})},
+	{name: "swap-max", check: func(cc *caseCheck) {
+		inc := cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "anon_fault", "memcg"})
+		if inc == nil {
+			return
+		}
+		l := inc.Limiter
+		if l.SwapLimitBytes == nil || *l.SwapLimitBytes != 16<<20 || l.SwapUsageBytes == nil || *l.SwapUsageBytes < 15<<20 {
+			cc.problem("swap is not at its limit: %+v", l)
+		}
+	}},
+	{name: "limit-lowered", v1: true, check: func(cc *caseCheck) {
+		if cc.kernel.v1 {
+			// The write fails with EBUSY where it cannot reclaim: nobody dies.
+			cc.equal("the number of incidents", len(cc.incidents), 0)
+			return
+		}
+		cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "writer", "limit_lowered", "memcg"})
+	}},
+	{name: "no-killable", check: func(cc *caseCheck) {
+		if cc.tier == "tracepoint" {
+			cc.equal("the number of incidents", len(cc.incidents), 0)
+			return
+		}
+		if cc.noKill == 0 {
+			cc.problem("the kernel's log does not say so")
+		}
+		cc.equal("the number of incidents", len(cc.incidents), 1)
+		for _, inc := range cc.incidents {
+			cc.equal("the outcome", inc.Outcome, events.OutcomeNoKillable)
+			cc.limiter(inc, "leaf")
+			if inc.Passes.NoKillable < 2 {
+				cc.problem("passes %+v", inc.Passes)
+			}
+			if hits := cc.group("leaf").OOM; inc.Passes.NoKillable > hits {
+				cc.problem("%d passes, and the kernel counted %d", inc.Passes.NoKillable, hits)
+			}
+		}
+	}},
+	{name: "already-exiting", check: func(cc *caseCheck) {
+		cc.equal("the number of incidents", len(cc.incidents), 1)
+		for _, inc := range cc.incidents {
+			cc.equal("the outcome", inc.Outcome, events.OutcomeAlreadyExiting)
+			cc.equal("the number of victims", len(inc.Victims), 0)
+			if cc.tier != "tracepoint" {
+				cc.limiter(inc, "leaf")
+			}
+		}
+	}},
+	{name: "two-at-once", v1: true, check: func(cc *caseCheck) {
+		cc.kill(kill{"hog1", events.ScopeMemcg, "one", "hog1", "anon_fault", "memcg"})
+		cc.kill(kill{"hog2", events.ScopeMemcg, "two", "hog2", "anon_fault", "memcg"})
+	}},
+	{name: "hostile-names", check: func(cc *caseCheck) {
+		inc := cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "anon_fault", "memcg"})
+		if inc != nil {
+			cc.equal("the name", inc.Victims[0].Comm, cc.proc("hog").Comm)
+		}
+	}},
+	{name: "user-kill", v1: true, notOOM: true, check: nothing},
+	{name: "pidns-init", v1: true, notOOM: true, check: nothing},
+	{name: "sysrq-f", v1: true, check: func(cc *caseCheck) {
+		inc := cc.kill(kill{"hog", events.ScopeSysrq, "", "", "sysrq", "sysrq"})
+		if inc != nil && !inc.Trigger.IsKernel {
+			cc.problem("the trigger is %+v, not a kernel thread", inc.Trigger)
+		}
+	}},
+	{name: "cpuset", check: expectKill(kill{"hog", events.ScopeCpuset, "", "hog", "anon_fault", "global"})},
+	{name: "mempolicy", check: expectKill(kill{"hog", events.ScopeMempolicy, "", "hog", "anon_fault", "global"})},
+	{name: "global", v1: true, check: expectKill(kill{"hog", events.ScopeGlobal, "", "", "", "global"})},
+	{name: "burst", check: func(cc *caseCheck) {
+		cc.equal("the number of processes", len(cc.c.Procs), 200)
+		if len(cc.reports) > 0 && len(wholeReports(cc.reports)) > 100 {
+			cc.problem("the log was not rate limited: this is no burst")
+		}
+		for _, inc := range cc.incidents {
+			cc.equal("the scope", inc.Scope, events.ScopeMemcg)
+			cc.equal("the outcome", inc.Outcome, events.OutcomeKilled)
+		}
+	}},
+}
+
+func wholeReports(reports []report) []report {
+	return slices.DeleteFunc(slices.Clone(reports), func(r report) bool { return !r.whole })
+}
+
+func expectationOf(name string) *expectation {
+	i := slices.IndexFunc(expectations, func(e expectation) bool { return e.name == name })
+	if i < 0 {
+		return nil
+	}
+	return &expectations[i]
+}
+
+func nothing(cc *caseCheck) { cc.equal("the number of incidents", len(cc.incidents), 0) }
+
+func expectKill(k kill) func(*caseCheck) { return func(cc *caseCheck) { cc.kill(k) } }
+
+func (cc *caseCheck) proc(name string) lab.Proc {
+	i := slices.IndexFunc(cc.c.Procs, func(p lab.Proc) bool { return p.Name == name })
+	if i < 0 {
+		cc.problem("the case has no process %s", name)
+		return lab.Proc{}
+	}
+	return cc.c.Procs[i]
+}
+
+func (cc *caseCheck) group(name string) lab.Group {
+	i := slices.IndexFunc(cc.c.Groups, func(g lab.Group) bool { return g.Name == name })
+	if i < 0 {
+		cc.problem("the case has no cgroup %s", name)
+		return lab.Group{}
+	}
+	return cc.c.Groups[i]
+}
+
+// limiter compares the limiter with a cgroup of the case.
+func (cc *caseCheck) limiter(inc *events.Incident, name string) {
+	g := cc.group(name)
+	l := inc.Limiter
+	if l == nil || l.Cgroup == nil || l.LimitBytes == nil {
+		cc.problem("no limiter")
+		return
+	}
+	cc.equal("the limiter", l.Cgroup.Path, g.Path)
+	cc.equal("the limiter's id", l.Cgroup.ID, g.ID)
+	cc.equal("the limit", *l.LimitBytes, g.Max)
+	which := "memory.max"
+	if cc.kernel.v1 {
+		which = "memory.limit_in_bytes"
+	}
+	cc.equal("the file of the limit", l.Which, which)
+}
+
+// kill finds the incident of a victim, or the only one, and compares it.
+func (cc *caseCheck) kill(want kill) *events.Incident {
+	var inc *events.Incident
+	if want.victim != "" {
+		inc, _ = cc.find(cc.proc(want.victim).PID)
+	} else if len(cc.incidents) == 1 {
+		inc = cc.incidents[0]
+	}
+	if inc == nil {
+		cc.problem("no incident (of %d) killed %s", len(cc.incidents), want.victim)
+		return nil
+	}
+	scope := want.scope
+	if cc.tier == "tracepoint" && (scope == events.ScopeCpuset || scope == events.ScopeMempolicy) {
+		scope = events.ScopeGlobal
+	}
+	cc.equal("the scope", inc.Scope, scope)
+	cc.equal("the outcome", inc.Outcome, events.OutcomeKilled)
+	if want.limiter != "" {
+		cc.limiter(inc, want.limiter)
+	} else if inc.Limiter == nil || inc.Limiter.Level != events.LevelNode {
+		cc.problem("the limiter is %+v, not the node", inc.Limiter)
+	}
+	if want.victim != "" {
+		cc.equal("the first victim", inc.Victims[0].PID, cc.proc(want.victim).PID)
+		cc.equal("its role", inc.Victims[0].Role, events.RoleChosen)
+	}
+	if want.trigger != "" && inc.Trigger != nil {
+		cc.equal("the trigger", inc.Trigger.PID, cc.proc(want.trigger).PID)
+	}
+	if want.class != "" && inc.Allocation.Class != "" {
+		cc.equal("the kind of allocation", inc.Allocation.Class, want.class)
+	}
+	cc.equal("the killer", inc.Killer.Kind+" "+inc.Killer.Path, "kernel "+want.killer)
+	return inc
+}

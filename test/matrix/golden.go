@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/view"
+)
+
+// The golden files are of one kernel and tier.
+func (o options) golden(k kernel, tier string) bool {
+	return k.id() == "amd64-6.12" && tier == "fentry"
+}
+
+const goldenDir = "test/matrix/golden"
+
+// golden compares what was said of a case, as JSON and as text, with what is
+// kept; what varies from run to run is masked.
+func (cc *caseCheck) golden(update bool) {
+	incidents := cc.incidents
+	if cc.c.Name == "burst" && len(incidents) > 1 {
+		incidents = incidents[:1]
+	}
+	sort.SliceStable(incidents, func(i, j int) bool { return limiterPath(incidents[i]) < limiterPath(incidents[j]) })
+	var asJSON, asText bytes.Buffer
+	for _, inc := range incidents {
+		text, err := json.MarshalIndent(inc, "", "  ")
+		if err != nil {
+			cc.problem("%v", err)
+			return
+		}
+		asJSON.Write(text)
+		asJSON.WriteByte('\n')
+		if err := view.NewText(&asText, view.TextOptions{Location: time.UTC}).Incident(inc); err != nil {
+			cc.problem("%v", err)
+		}
+	}
+	cc.compare(cc.c.Name+".json", maskJSON(asJSON.String()), update)
+	cc.compare(cc.c.Name+".txt", maskText(asText.String()), update)
+}
+
+func limiterPath(inc *events.Incident) string {
+	if inc.Limiter == nil || inc.Limiter.Cgroup == nil {
+		return ""
+	}
+	return inc.Limiter.Cgroup.Path
+}
+
+func (cc *caseCheck) compare(name, got string, update bool) {
+	file := filepath.Join(goldenDir, name)
+	if update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			cc.problem("%v", err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		cc.problem("%v: scripts/vm-test.sh --kernel 6.12 --arch amd64 --update writes it", err)
+		return
+	}
+	if string(want) != got {
+		cc.problem("it differs from %s:\n%s", file, difference(string(want), got))
+	}
+}
+
+func difference(want, got string) string {
+	var b strings.Builder
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		var a, c string
+		if i < len(w) {
+			a = w[i]
+		}
+		if i < len(g) {
+			c = g[i]
+		}
+		if a != c {
+			fmt.Fprintf(&b, "-%s\n+%s\n", a, c)
+		}
+	}
+	return b.String()
+}
+
+var (
+	// Limits and roles stay; identities, times and measurements do not.
+	varyingJSON = regexp.MustCompile(`("(?:pid|tid|id|time|boot_id|node|start_time|usage_bytes|swap_usage_bytes|peak_bytes|points|text|\w*_after_ns|` +
+		`\w*rss_bytes|swap_bytes|pgtables_bytes|total_vm_bytes|anon_bytes|file_bytes|shmem_bytes|slab_bytes|kernel_stack_bytes|` +
+		`pagetables_bytes|sock_bytes|no_killable_task|waiting_for_victim|vmstat_oom_kill|kernel_kills|window_\w+|memory_events_oom_kill|` +
+		`total_pages|swap_limit_bytes|limit_bytes)": )("(?:[^"\\]|\\.)*"|-?[0-9.e+]+)`)
+	varyingText = []struct {
+		what *regexp.Regexp
+		with string
+	}{
+		{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?`), "TIME"},
+		{regexp.MustCompile(`\[\d+\]`), "[PID]"},
+		{regexp.MustCompile(`tid \d+`), "tid TID"},
+		{regexp.MustCompile(`cgroup \d+ of`), "cgroup ID of"},
+		{regexp.MustCompile(`\d+(\.\d+)?( (B|KiB|MiB|GiB|ns|µs|ms|s)\b)`), "N$2"},
+		{regexp.MustCompile(`\d+(\.\d+)?/`), "N/"},
+		{regexp.MustCompile(`\b\d[\d ]* (pages|times|passes|OOM)`), "N $1"},
+		{regexp.MustCompile(`oom_kill \+\d+( over \d+ incidents, as seen)?`), "oom_kill +N"},
+		{regexp.MustCompile(` \(the kernel counts the chosen one of a group twice\)`), ""},
+		{regexp.MustCompile(`kworker/[\w:+-]+`), "kworker"},
+	}
+)
+
+// maskJSON keeps limits of cgroups, which the case sets, and masks the rest.
+func maskJSON(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		keep := strings.Contains(line, `"limit_bytes"`) && !strings.Contains(text, `"level": "node"`)
+		if !keep {
+			line = varyingJSON.ReplaceAllString(line, `$1"VARIES"`)
+		}
+		b.WriteString(kworker.ReplaceAllString(line, "kworker"))
+	}
+	// Which pages a kernel counts in the last moment makes a part come and go.
+	return b.String()
+}
+
+var kworker = regexp.MustCompile(`kworker/[\w:+-]+`)
+
+func maskText(text string) string {
+	for _, v := range varyingText {
+		text = v.what.ReplaceAllString(text, v.with)
+	}
+	return text
+}
+
+// printTable shows kernel, tier and case.
+func printTable(verdicts []verdict, o options) {
+	wanted := tiers
+	if len(o.tiers) > 0 {
+		wanted = o.tiers
+	}
+	fmt.Printf("%-16s", "case")
+	for _, v := range verdicts {
+		fmt.Printf(" %-14s", v.kernel.id())
+	}
+	fmt.Printf("   (%s)\n", strings.Join(wanted, " "))
+	for _, e := range expectations {
+		var row []string
+		some := false
+		for _, v := range verdicts {
+			var cells []string
+			for _, tier := range wanted {
+				cell := v.cells[e.name][tier]
+				if cell == "" {
+					cell = "."
+				} else {
+					some = true
+				}
+				cells = append(cells, cell)
+			}
+			row = append(row, fmt.Sprintf("%-14s", strings.Join(cells, " ")))
+		}
+		if some {
+			fmt.Printf("%-16s %s\n", e.name, strings.Join(row, " "))
+		}
+	}
+	fmt.Printf("\n. not played on this kernel   %s not offered by this kernel\n", notOffered)
+}

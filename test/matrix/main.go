@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command matrix boots real kernels, provokes OOMs in them with a tracer for
+// each tier watching, and compares what the tracers said with the kernel's own
+// report, its counters, and what was done.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+type options struct {
+	cases, tiers []string
+	keep, update bool
+	patience     time.Duration // with one boot
+}
+
+var tiers = []string{"fentry", "kprobe", "tracepoint"}
+
+func main() {
+	err := run()
+	var usage usageError
+	switch {
+	case err == nil:
+	case errors.As(err, &usage):
+		fmt.Fprintf(os.Stderr, "vm-test: %v\n", err)
+		os.Exit(2)
+	default:
+		fmt.Fprintf(os.Stderr, "vm-test: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+type usageError struct{ error }
+
+func run() error {
+	var arch, kernelName, caseName, tier string
+	o := options{patience: 4 * time.Minute}
+	flags := pflag.NewFlagSet("vm-test", pflag.ContinueOnError)
+	flags.StringVar(&arch, "arch", "", "only this architecture: amd64, arm64")
+	flags.StringVar(&kernelName, "kernel", "", "only this kernel, such as 6.12 or 5.10-v1")
+	flags.StringVar(&caseName, "case", "", "only this case, or several with commas")
+	flags.StringVar(&tier, "tier", "", "only this tier: "+strings.Join(tiers, ", "))
+	flags.BoolVar(&o.keep, "keep", false, "keep the consoles in .cache/lab")
+	flags.BoolVar(&o.update, "update", false, "write the golden files anew")
+	list := flags.Bool("list", false, "print the kernels and cases")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return nil
+		}
+		return usageError{err}
+	}
+	if *list {
+		for _, k := range kernels {
+			fmt.Println(k.id())
+		}
+		for _, e := range expectations {
+			fmt.Println(" ", e.name)
+		}
+		return nil
+	}
+	if caseName != "" {
+		o.cases = strings.Split(caseName, ",")
+		for _, name := range o.cases {
+			if expectationOf(name) == nil {
+				return usageError{fmt.Errorf("no case %q; --list prints them", name)}
+			}
+		}
+	}
+	if tier != "" {
+		if !slices.Contains(tiers, tier) {
+			return usageError{fmt.Errorf("no tier %q; there are: %s", tier, strings.Join(tiers, ", "))}
+		}
+		o.tiers = []string{tier}
+	}
+	var chosen []kernel
+	for _, k := range kernels {
+		if (arch == "" || k.arch == arch) && (kernelName == "" || k.name == kernelName) {
+			chosen = append(chosen, k)
+		}
+	}
+	if len(chosen) == 0 {
+		return usageError{fmt.Errorf("no kernel %q of architecture %q; --list prints them", kernelName, arch)}
+	}
+	return matrix(chosen, o)
+}
+
+// matrix boots the kernels, two at a time, and judges them.
+func matrix(chosen []kernel, o options) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	for _, arch := range []string{"amd64", "arm64"} {
+		if slices.ContainsFunc(chosen, func(k kernel) bool { return k.arch == arch }) {
+			if err := build(arch); err != nil {
+				return err
+			}
+		}
+	}
+	verdicts := make([]verdict, len(chosen))
+	var all sync.WaitGroup
+	two := make(chan struct{}, 2) // more are slower, and crash more
+	for i, k := range chosen {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			two <- struct{}{}
+			defer func() { <-two }()
+			began := time.Now()
+			result, err := boot(ctx, k, o)
+			verdicts[i] = judge(k, result, err, o)
+			fmt.Fprintf(os.Stderr, "%s: %s, %d problems\n", k.id(), time.Since(began).Round(time.Second), len(verdicts[i].problems))
+		}()
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	problems := 0
+	printTable(verdicts, o)
+	for _, v := range verdicts {
+		for _, p := range v.problems {
+			fmt.Printf("%s: %s\n", v.kernel.id(), p)
+			problems++
+		}
+	}
+	if problems > 0 {
+		return fmt.Errorf("%d problems", problems)
+	}
+	return nil
+}
