@@ -67,14 +67,16 @@ func (c *Correlator) folded(r events.PassEnd) error {
 	return nil
 }
 
-// followed finds the kill that passes without one follow.
+// followed finds the kill that passes without one follow; one that waits may
+// also follow a victim that was found exiting already.
 func (c *Correlator) followed(r events.PassEnd) *reported {
 	window := uint64(followNS)
 	if r.Outcome == events.OutcomeNoKillable {
 		window = followNoKillableNS
 	}
 	for _, kill := range slices.Backward(c.reports.recent) {
-		if kill.outcome != events.OutcomeKilled {
+		waits := kill.outcome == events.OutcomeAlreadyExiting && r.Outcome == events.OutcomeWaiting
+		if kill.outcome != events.OutcomeKilled && !waits {
 			continue
 		}
 		if r.FirstNS > kill.timeNS && r.LastNS-kill.timeNS > window {

@@ -38,6 +38,8 @@ type deceased struct {
 	killNS  uint64
 	role    events.Role
 	ends    ends
+	// memoryOf is the victim whose memory this one shares.
+	memoryOf *deceased
 }
 
 // ends are the times of a process's end; 0: not seen.
@@ -81,8 +83,14 @@ func (c *Correlator) remember(e *episode, inc *events.Incident) *reported {
 	if c.reports.dying == nil {
 		c.reports.dying = make(map[uint32]dying)
 	}
+	var owner *deceased
 	for i, v := range e.victims {
 		d := &deceased{process: inc.Victims[i].Process, killNS: v.kill.BootNS, role: v.role}
+		if v.role == events.RoleSharedMM && owner != nil {
+			d.memoryOf = owner
+		} else {
+			owner = d
+		}
 		r.victims = append(r.victims, d)
 		tgid := v.kill.Target.TGID
 		c.reports.dying[tgid] = dying{r, d}
@@ -145,6 +153,14 @@ func (c *Correlator) ended(tgid uint32, bootNS uint64, which func(*ends) *uint64
 	e := d.victim.ends
 	*which(&e) = bootNS
 	c.end(d.of, d.victim, e)
+	for _, other := range d.of.victims {
+		// One memory, one return of it.
+		if e.releasedNS != 0 && other.memoryOf == d.victim && other.ends.releasedNS == 0 {
+			shared := other.ends
+			shared.releasedNS = e.releasedNS
+			c.end(d.of, other, shared)
+		}
+	}
 	return nil
 }
 

@@ -40,7 +40,7 @@ type Case struct {
 type Proc struct {
 	Name   string `json:"name"` // in the case
 	PID    int    `json:"pid"`
-	Comm   string `json:"comm"`
+	Comm   []byte `json:"comm"`            // any bytes; JSON strings cannot hold them
 	Group  string `json:"group,omitempty"` // name of its cgroup in the case
 	Killed bool   `json:"killed"`          // it ended by SIGKILL before the case was cleaned up
 }

@@ -119,7 +119,7 @@ var expectations = []expectation{
 	{name: "hostile-names", check: func(cc *caseCheck) {
 		inc := cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "anon_fault", "memcg"})
 		if inc != nil {
-			cc.equal("the name", inc.Victims[0].Comm, cc.proc("hog").Comm)
+			cc.equal("the name", inc.Victims[0].Comm, string(cc.proc("hog").Comm))
 		}
 	}},
 	{name: "user-kill", v1: true, notOOM: true, check: nothing},

@@ -51,7 +51,7 @@ var cases = []play{
 		hog.goAhead()
 		pid, err := strconv.Atoi(hog.line())
 		check("reading the sharer's pid", err)
-		sharer := &process{Proc: lab.Proc{Name: "sharer", PID: pid, Comm: "sharer", Group: "leaf"}, done: make(chan struct{})}
+		sharer := &process{Proc: lab.Proc{Name: "sharer", PID: pid, Comm: []byte("sharer"), Group: "leaf"}, done: make(chan struct{})}
 		s.procs = append(s.procs, sharer)
 		hog.waitEnd()
 		for range 500 {
@@ -109,7 +109,7 @@ var cases = []play{
 	}},
 	{name: "hostile-names", do: func(s *scene) {
 		g := s.group("leaf", "sp ace\x1b[31m\u202e\"{", 40, nil)
-		hog := s.launch(&process{Proc: lab.Proc{Name: "hog", Comm: "\x1b[2J\"}\\\ne\xffvil"}}, g, 0, 0, "anon", "80")
+		hog := s.launch(&process{Proc: lab.Proc{Name: "hog", Comm: []byte("\x1b[2J\"}\\\ne\xffvil")}}, g, 0, 0, "anon", "80")
 		hog.goAhead()
 		hog.waitEnd()
 	}},
@@ -130,7 +130,7 @@ var cases = []play{
 	}},
 	{name: "pidns-init", v1: true, do: func(s *scene) {
 		// Its end kills the namespace with the signal that the OOM killer uses.
-		p := s.launch(&process{Proc: lab.Proc{Name: "hog", Comm: "hog"}}, nil, 0, syscall.CLONE_NEWPID, "init", "3")
+		p := s.launch(&process{Proc: lab.Proc{Name: "hog", Comm: []byte("hog")}}, nil, 0, syscall.CLONE_NEWPID, "init", "3")
 		p.goAhead()
 		p.line()
 		check("killing", syscall.Kill(p.PID, syscall.SIGKILL))
@@ -229,7 +229,7 @@ func burst(s *scene) {
 				cmd := exec.Command("/bin/hog", "anon", "64")
 				cmd.Env = []string{"HOG_NOW=1", "HOG_NAME=" + name}
 				cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
-				p := &process{Proc: lab.Proc{Name: name, Comm: name, Group: name}, done: make(chan struct{})}
+				p := &process{Proc: lab.Proc{Name: name, Comm: []byte(name), Group: name}, done: make(chan struct{})}
 				close(p.done)
 				if err := cmd.Start(); err != nil {
 					continue

@@ -254,13 +254,13 @@ func (g *group) read(v1 bool) {
 
 // start starts a hog in a cgroup; it begins only with go.
 func (s *scene) start(name string, g *group, adj int, args ...string) *process {
-	return s.launch(&process{Proc: lab.Proc{Name: name, Comm: name}}, g, adj, 0, args...)
+	return s.launch(&process{Proc: lab.Proc{Name: name, Comm: []byte(name)}}, g, adj, 0, args...)
 }
 
 func (s *scene) launch(p *process, g *group, adj int, flags uintptr, args ...string) *process {
 	p.done = make(chan struct{})
 	p.cmd = exec.Command("/bin/hog", args...)
-	p.cmd.Env = []string{"HOG_NAME=" + p.Comm}
+	p.cmd.Env = []string{"HOG_NAME=" + string(p.Comm)}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 	in, err := p.cmd.StdinPipe()
 	check("a pipe", err)
