@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# The version that generated files are made with; another one gives another object.
+CLANG := 19
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null)
+
+.DEFAULT_GOAL := build
+.PHONY: help build demo test test-unit test-root test-fuzz test-matrix vm-test generate check-generate btf lint setup clean
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' Makefile
+
+build: ## bin/oomtrace; needs nothing but Go
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/oomtrace ./cmd/oomtrace
+
+demo: build ## provoke a real OOM in a scratch cgroup, and explain it (root)
+	bin/oomtrace demo
+
+setup: ## install what the tests need (Debian, root)
+	scripts/setup.sh
+
+test: setup lint check-generate test-unit test-root test-fuzz vm-test ## all tests (root); installs what they need
+
+test-unit: ## tests that need neither root nor more than Go
+	go vet ./...
+	go test ./...
+
+test-root: build ## tests on this machine's kernel (root)
+	CI=true go test -count=1 ./internal/probe ./internal/node ./internal/tracer ./cmd/...
+	bin/oomtrace demo > /dev/null
+	bin/oomtrace demo -o json > /dev/null
+
+FUZZTIME := 30s
+test-fuzz: ## fuzz what reads foreign bytes
+	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) ./internal/probe
+	go test -run '^$$' -fuzz '^FuzzParsePath$$' -fuzztime $(FUZZTIME) ./internal/resolve
+
+vm-test: ## real kernels, every case, every tier
+	scripts/vm-test.sh
+
+test-matrix: vm-test ## the same: all kernels run in full
+
+generate: ## make the generated files anew: BPF objects, Go types, the schema
+	BPF2GO_CC=clang-$(CLANG) BPF2GO_STRIP=llvm-strip-$(CLANG) \
+	BPF2GO_CFLAGS="-O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -mcpu=v3 -fdebug-prefix-map=$(CURDIR)=. -I/usr/include/$(MULTIARCH)" \
+		go generate ./bpf ./internal/events
+
+check-generate: generate ## fail if generated files are not those that are committed
+	git diff --exit-code -- bpf docs/events.schema.json
+
+btf: ## make the small BTFs of the relocation test anew
+	scripts/kernels.sh
+	for dir in .cache/kernels/*; do \
+		name=$$(basename $$dir); \
+		case $$name in arm64-*) object=arm64;; *) object=x86;; esac; \
+		bpftool gen min_core_btf $$dir/btf internal/probe/testdata/btf/$$name.btf bpf/oomtrace_$${object}_bpfel.o || exit; \
+	done
+
+lint: ## formatting
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
+
+clean: ## remove what was built, not what was downloaded
+	rm -rf bin .cache/lab

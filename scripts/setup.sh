@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what the tests need on Debian: a pinned clang, an emulator, cross
+# compilers. What is there already is left alone. Go is not installed here.
+set -euo pipefail
+
+die() { echo "setup.sh: $*" >&2; exit 1; }
+
+packages=(
+	clang-19 llvm-19 libbpf-dev linux-libc-dev # the kernel side
+	bpftool # small BTFs
+	qemu-system-x86 qemu-system-arm busybox-static cpio # guests
+	gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross # what runs in them
+	curl ca-certificates xz-utils zstd lz4 binutils make git
+)
+
+if ! command -v apt-get > /dev/null; then
+	die "this is no Debian: install the like of ${packages[*]}"
+fi
+command -v go > /dev/null || die "Go is missing: install 1.26 or newer from go.dev/dl"
+
+missing=()
+for package in "${packages[@]}"; do
+	dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q '^install ok installed$' || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+[ "$(id -u)" = 0 ] || die "missing: ${missing[*]}: run as root"
+echo "setup.sh: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+apt-get install -q -y --no-install-recommends "${missing[@]}"
