@@ -122,20 +122,20 @@ func prefixes() map[string]string {
 	return list
 }
 
-// class tells from the stack what the memory was for. It is empty where no
-// function has a name, or where the failure was put off until the fault's end
-// (pagefault_out_of_memory), so that the stack does not tell.
+// class tells from the stack what the memory was for. It is empty where the
+// stack does not tell: no function has a name, it was put off until the fault's
+// end (pagefault_out_of_memory), or the walk broke off, as it does at a kretprobe
+// before 5.15.
 func (c *Correlator) class(stack []uint64) string {
 	if c.cfg.Symbol == nil {
 		return ""
 	}
-	named, fault := false, false
+	whole, fault := false, false
 	for _, address := range stack {
 		name, ok := c.cfg.Symbol(address)
 		if !ok {
 			continue
 		}
-		named = true
 		if class := classOf(name); class != "" {
 			return class
 		}
@@ -143,15 +143,26 @@ func (c *Correlator) class(stack []uint64) string {
 			return ""
 		}
 		fault = fault || strings.HasSuffix(name, "handle_mm_fault") || name == "handle_pte_fault"
+		whole = whole || entry(name)
 	}
 	switch {
 	case fault:
 		// Not of a file and not of tmpfs, which have frames of their own.
 		return "anon_fault"
-	case named:
+	case whole:
 		return "other"
 	}
 	return ""
+}
+
+// entry tells functions at which a task comes into the kernel, or begins in it.
+func entry(function string) bool {
+	for _, prefix := range []string{"do_syscall_", "entry_", "el0", "invoke_syscall", "asm_exc_", "exc_page_fault", "ret_from_fork", "kthread"} {
+		if strings.HasPrefix(function, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 func classOf(function string) string {

@@ -4,6 +4,7 @@ package incident
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
@@ -43,6 +44,20 @@ func (c *Correlator) count(r *reported) {
 	a.kills += r.kernelKills
 	a.killNS = max(a.killNS, c.now)
 	a.nextNS = 0
+}
+
+// countLate counts one more kill of a reported incident.
+func (c *Correlator) countLate(r *reported) {
+	a := &c.audit
+	if r.timeNS < a.baseNS {
+		return
+	}
+	a.kills++
+	a.killNS = max(a.killNS, c.now)
+	a.nextNS = 0
+	if !slices.Contains(a.window, r) {
+		a.window = append(a.window, r)
+	}
 }
 
 func (c *Correlator) runAudit() error {

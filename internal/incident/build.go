@@ -9,13 +9,44 @@ import (
 )
 
 // report makes the incident of an episode and gives it out.
-func (c *Correlator) report(e *episode) error {
+func (c *Correlator) report(e *episode) (*reported, error) {
 	inc := c.build(e)
 	c.incidents++
 	c.victims += uint64(len(e.victims))
 	r := c.remember(e, inc)
 	c.count(r)
-	return c.out.Incident(inc)
+	return r, c.out.Incident(inc)
+}
+
+// late adds a victim to an incident that was given out already.
+func (c *Correlator) late(r *reported, k events.Kill) {
+	r.lastNS = max(r.lastNS, k.BootNS)
+	if r.victim(k.Target.TGID) != nil {
+		r.kernelKills++
+		r.repeated++
+		c.countLate(r)
+		return
+	}
+	v := victim{kill: k, role: events.RoleUnknown}
+	switch {
+	case k.SharesMM:
+		v.role = events.RoleSharedMM
+	case r.group:
+		v.role = events.RoleGroup
+	}
+	if v.role != events.RoleSharedMM {
+		r.kernelKills++
+		c.countLate(r)
+	}
+	unknown := &unknowns{names: r.unknown}
+	shown := c.victim(v, unknown)
+	n := c.newsOf(r)
+	n.Victims = append(n.Victims, shown)
+	if len(unknown.names) > len(r.unknown) {
+		r.unknown, n.Unknown = unknown.names, unknown.names
+	}
+	c.victims++
+	c.await(r, v, shown.Process)
 }
 
 func (c *Correlator) build(e *episode) *events.Incident {

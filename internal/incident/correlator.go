@@ -42,7 +42,7 @@ func New(cfg Config, out Out) *Correlator {
 	if c.local.last == nil {
 		c.local.last = make(map[events.CgroupKey]uint64)
 	}
-	c.reports.early = make(map[uint32]ends)
+	c.reports.early, c.reports.dying = make(map[uint32]ends), make(map[uint32]dying)
 	return c
 }
 
@@ -55,6 +55,7 @@ type episode struct {
 	tier     events.Tier
 	firstNS  uint64
 	lastNS   uint64
+	pass     uint64
 	trigger  events.Task
 	decision *events.Decision
 	verdict  verdict
@@ -83,6 +84,8 @@ type thread struct {
 	decision *events.Decision
 	kills    []events.Kill // kernel SIGKILLs that have no mark yet
 	open     *episode
+	// done is what open was, until its group can have no more members.
+	done *reported
 }
 
 // Record takes in one record.
@@ -109,10 +112,14 @@ func (c *Correlator) Record(r events.Record) error {
 		if !r.FromKernel || bracketed && r.Pass == 0 {
 			return nil // not the OOM killer's
 		}
-		if bracketed {
-			return c.killed(c.pass(r.Meta), r)
+		if !bracketed {
+			return c.looseKill(r)
 		}
-		return c.looseKill(r)
+		if done := c.reports.ofPass(r.Pass); done != nil {
+			c.late(done, r)
+			return nil
+		}
+		return c.killed(c.pass(r.Meta), r)
 	case events.Mark:
 		if !bracketed {
 			return c.mark(r)
@@ -146,7 +153,7 @@ func (c *Correlator) pass(m events.Meta) *episode {
 func (c *Correlator) begin(m events.Meta) *episode {
 	return &episode{
 		id:   fmt.Sprintf("%.8s-%d", c.cfg.BootID, m.BootNS),
-		tier: c.cfg.Tier, firstNS: m.BootNS, lastNS: m.BootNS, trigger: m.Current,
+		tier: c.cfg.Tier, firstNS: m.BootNS, lastNS: m.BootNS, pass: m.Pass, trigger: m.Current,
 		verdict: lostVerdict,
 	}
 }
@@ -210,10 +217,13 @@ func (c *Correlator) thread(m events.Meta) *thread {
 func (c *Correlator) looseKill(r events.Kill) error {
 	t := c.thread(r.Meta)
 	if t.open != nil && r.BootNS-t.open.lastNS > quietNS {
-		if err := c.report(t.open); err != nil {
+		if err := c.close(t); err != nil {
 			return err
 		}
-		t.open = nil
+	}
+	if t.done != nil && t.done.victim(r.Target.TGID) != nil {
+		c.late(t.done, r) // the chosen one of a group again: it gets no second mark
+		return nil
 	}
 	if t.open != nil && (r.SharesMM || t.open.victim(r.Target.TGID)) {
 		return c.killed(t.open, r)
@@ -246,14 +256,30 @@ func (c *Correlator) mark(r events.Mark) error {
 		if !grown && t.open.verdict.group >= 0 && v.group >= 0 {
 			return c.killed(t.open, kill)
 		}
-		if err := c.report(t.open); err != nil {
+		if err := c.close(t); err != nil {
 			return err
 		}
 	}
+	if d := t.done; d != nil && !grown && v.group >= 0 && kill.BootNS-d.lastNS <= groupNS {
+		c.late(d, kill)
+		return nil
+	}
+	t.done = nil
 	t.open = c.begin(kill.Meta)
 	t.open.decision, t.open.verdict, t.open.charge = decision, v, t.charge
 	t.decision, t.charge = nil, nil
 	return c.killed(t.open, kill)
+}
+
+// close reports what a thread is doing. If it is a group's end, more of it may
+// follow.
+func (c *Correlator) close(t *thread) error {
+	r, err := c.report(t.open)
+	t.open, t.done = nil, nil
+	if r.group {
+		t.done = r
+	}
+	return err
 }
 
 // passEnd closes the episode of a pass that killed; the others are folded.
@@ -266,39 +292,19 @@ func (c *Correlator) passEnd(r events.PassEnd) error {
 	e.end = &r
 	delete(c.passes, r.Pass)
 	if len(e.victims) == 0 {
-		return nil // its kill was lost: the audit will say so
+		return nil // it was reported, or its kill was lost: the audit will say so
 	}
-	return c.report(e)
+	_, err := c.report(e)
+	return err
 }
 
 // Idle does what is due by time. It returns how long it can wait for the next
 // call if no record comes.
 func (c *Correlator) Idle(bootNS uint64) (time.Duration, error) {
 	c.now = max(c.now, bootNS)
-	open := false
-	for number, e := range c.passes {
-		if c.now-e.lastNS < lostEndNS {
-			open = true
-			continue
-		}
-		delete(c.passes, number)
-		if len(e.victims) > 0 {
-			if err := c.report(e); err != nil {
-				return 0, err
-			}
-		}
-	}
-	for tid, t := range c.threads {
-		if t.open != nil && c.now-t.open.lastNS >= quietNS {
-			if err := c.report(t.open); err != nil {
-				return 0, err
-			}
-			t.open = nil
-		}
-		open = open || t.open != nil
-		if t.open == nil && c.now-t.lastNS >= looseNS {
-			delete(c.threads, tid)
-		}
+	open, err := c.overdue()
+	if err != nil {
+		return 0, err
 	}
 	if !open {
 		if err := c.runAudit(); err != nil {
@@ -314,19 +320,61 @@ func (c *Correlator) Idle(bootNS uint64) (time.Duration, error) {
 	return 100 * time.Millisecond, nil
 }
 
+// overdue reports what has been quiet for long enough. It tells whether something
+// is still open.
+func (c *Correlator) overdue() (open bool, err error) {
+	var newest uint64
+	for number := range c.passes {
+		newest = max(newest, number)
+	}
+	for number, e := range c.passes {
+		patience := uint64(lostEndNS)
+		if len(e.victims) == 0 {
+			patience = noKillNS
+		}
+		// Passes do not overlap: what is not the newest has ended.
+		if number == newest && c.now-min(e.lastNS, c.now) < patience {
+			open = open || len(e.victims) > 0
+			continue
+		}
+		delete(c.passes, number)
+		if len(e.victims) > 0 {
+			if _, err := c.report(e); err != nil {
+				return open, err
+			}
+		}
+	}
+	for tid, t := range c.threads {
+		if t.open != nil && c.now-min(t.open.lastNS, c.now) >= quietNS {
+			if err := c.close(t); err != nil {
+				return open, err
+			}
+		}
+		open = open || t.open != nil
+		patience := uint64(looseNS)
+		if t.done != nil {
+			patience = groupNS
+		}
+		if t.open == nil && c.now-min(t.lastNS, c.now) >= patience {
+			delete(c.threads, tid)
+		}
+	}
+	return open, nil
+}
+
 // Close reports what is open, and all news.
 func (c *Correlator) Close() error {
 	for _, number := range slices.Sorted(maps.Keys(c.passes)) {
 		if e := c.passes[number]; len(e.victims) > 0 {
-			if err := c.report(e); err != nil {
+			if _, err := c.report(e); err != nil {
 				return err
 			}
 		}
 	}
 	clear(c.passes)
 	for _, tid := range slices.Sorted(maps.Keys(c.threads)) {
-		if e := c.threads[tid].open; e != nil {
-			if err := c.report(e); err != nil {
+		if t := c.threads[tid]; t.open != nil {
+			if err := c.close(t); err != nil {
 				return err
 			}
 		}

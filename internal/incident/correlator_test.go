@@ -627,3 +627,78 @@ func TestStormIsBounded(t *testing.T) {
 		t.Errorf("%d incidents", len(m.all))
 	}
 }
+
+func TestSlowReport(t *testing.T) {
+	// The kernel writes its report between the decision and the kill; a serial
+	// console takes seconds for it.
+	m := newMachine(t, events.TierFentry)
+	a := proc(10, "a")
+	c := chain(1000, events.NoLimit)
+	m.pass = 1
+	m.decide(a, a, c, 0, events.ConstraintMemcg)
+	m.settle()
+	m.kill(a, a, true, false)
+	m.end(a, events.OutcomeKilled, c[0])
+	m.settle()
+	if inc := m.one(); len(inc.Ladder) == 0 || inc.Victims[0].Points == nil {
+		t.Errorf("the decision was forgotten: %+v", inc)
+	}
+}
+
+func TestLateVictims(t *testing.T) {
+	t.Run("of a pass", func(t *testing.T) {
+		m := newMachine(t, events.TierFentry)
+		a, b := proc(10, "a"), proc(11, "b")
+		c := chain(1000, events.NoLimit)
+		c[0].OOMGroup = true
+		m.pass = 1
+		m.decide(a, a, c, 0, events.ConstraintMemcg)
+		m.kill(a, a, true, false)
+		m.settle() // reported: the end of the pass is late
+		m.kill(a, b, true, false)
+		m.kill(a, a, true, false)
+		m.end(a, events.OutcomeKilled, c[0])
+		m.settle()
+		inc := m.one()
+		if roles(inc) != "chosen group" || inc.Victims[1].AnonRSSBytes == nil {
+			t.Errorf("roles %s", roles(inc))
+		}
+		if _, victims := m.c.Totals(); victims != 2 {
+			t.Errorf("%d victims", victims)
+		}
+	})
+	t.Run("of a group, tracepoints only", func(t *testing.T) {
+		m := newMachine(t, events.TierTracepoint)
+		m.record(events.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+		a, b := proc(10, "a"), proc(11, "b")
+		c := chain(1000, events.NoLimit)
+		c[0].OOMLocal, c[0].OOMGroup = 1, true
+		m.marked(a, a, c, events.ReclaimMemcg)
+		m.idle(50 * ms)
+		m.marked(a, b, c, events.ReclaimMemcg)
+		m.idle(50 * ms)
+		m.kill(a, a, true, false)
+		m.settle()
+		inc := m.one()
+		if roles(inc) != "chosen group" || !inc.Audit.Explained || *inc.Audit.VMStatDelta != 3 {
+			t.Errorf("roles %s, audit %+v", roles(inc), inc.Audit)
+		}
+	})
+}
+
+func TestVictimThatDoesNotDie(t *testing.T) {
+	m := newMachine(t, events.TierFentry)
+	a := proc(10, "a")
+	c := chain(1000, events.NoLimit)
+	m.pass = 1
+	m.decide(a, a, c, 0, events.ConstraintMemcg)
+	m.kill(a, a, true, false)
+	m.end(a, events.OutcomeKilled, c[0])
+	for range 80 {
+		m.idle(100 * ms)
+	}
+	inc := m.one()
+	if len(inc.Notes) != 1 || !strings.Contains(inc.Notes[0], "a[10] was not dead 5s after") || !slices.Contains(inc.Unknown, "victims.exit_after_ns") {
+		t.Errorf("notes %q, unknown %q", inc.Notes, inc.Unknown)
+	}
+}

@@ -64,12 +64,20 @@ const (
 	// quietNS ends an incident where the return of out_of_memory is not seen:
 	// members of a group follow each other within microseconds.
 	quietNS = 20e6
-	// lostEndNS ends one whose PassEnd did not come.
-	lostEndNS = 500e6
+	// lostEndNS ends one whose PassEnd did not come. Until the next pass it can
+	// still come: the kernel may be writing its report to a slow console.
+	lostEndNS = 2e9
+	// noKillNS is how long a decision waits for its kill, for the same reason.
+	noKillNS = 60e9
+	// groupNS is how long members of a group may follow each other where the
+	// return of out_of_memory is not seen: each has its line in the log.
+	groupNS = 5e9
 	// looseNS is how long a kernel SIGKILL waits for its mark.
 	looseNS = 1e9
 	// updateNS is how long news of an incident are collected.
 	updateNS = 500e6
+	// awaitNS is how long a victim's end may take before it is remarked on.
+	awaitNS = 5e9
 	// recentNS is how long an incident waits for its victims' ends, and takes in
 	// passes of its limiter that wait for them.
 	recentNS = 60e9

@@ -18,8 +18,12 @@ type reported struct {
 	limiter events.CgroupKey // zero for the node
 	ladder  []events.CgroupKey
 	timeNS  uint64
+	lastNS  uint64 // of its last kill
+	pass    uint64
+	group   bool // it is a group kill
 	passes  events.Passes
 	unknown []string
+	notes   []string
 	victims []*deceased
 	// previous was killed for the same limiter shortly before, and was not seen
 	// to be gone.
@@ -28,8 +32,18 @@ type reported struct {
 	kernelKills, repeated uint64
 	memcgDelta            *uint64
 
-	news   *events.Incident // not yet given out
-	newsNS uint64           // since when
+	news     *events.Incident // not yet given out
+	newsNS   uint64           // since when
+	remarked bool             // that its victims are not gone
+}
+
+func (r *reported) victim(tgid uint32) *deceased {
+	for _, v := range r.victims {
+		if v.process.PID == int(tgid) {
+			return v
+		}
+	}
+	return nil
 }
 
 // deceased is a victim of a reported incident.
@@ -65,7 +79,8 @@ const maxRecent = 1024
 func (c *Correlator) remember(e *episode, inc *events.Incident) *reported {
 	r := &reported{
 		id: e.id, tier: e.tier, outcome: inc.Outcome, timeNS: e.victims[0].kill.BootNS, passes: *inc.Passes,
-		unknown: inc.Unknown, kernelKills: e.kernelKills, repeated: e.repeated,
+		unknown: inc.Unknown, notes: inc.Notes, kernelKills: e.kernelKills, repeated: e.repeated,
+		lastNS: e.lastNS, pass: e.pass, group: e.verdict.group >= 0,
 	}
 	if e.verdict.limiter >= 0 && e.decision != nil {
 		level := e.decision.Chain[e.verdict.limiter]
@@ -80,27 +95,40 @@ func (c *Correlator) remember(e *episode, inc *events.Incident) *reported {
 		r.ladder = append(r.ladder, rung.Cgroup.CgroupKey)
 	}
 	r.previous = c.reports.stillDying(r.limiter, e.firstNS)
-	if c.reports.dying == nil {
-		c.reports.dying = make(map[uint32]dying)
-	}
-	var owner *deceased
 	for i, v := range e.victims {
-		d := &deceased{process: inc.Victims[i].Process, killNS: v.kill.BootNS, role: v.role}
-		if v.role == events.RoleSharedMM && owner != nil {
-			d.memoryOf = owner
-		} else {
-			owner = d
-		}
-		r.victims = append(r.victims, d)
-		tgid := v.kill.Target.TGID
-		c.reports.dying[tgid] = dying{r, d}
-		if early, ok := c.reports.early[tgid]; ok {
-			delete(c.reports.early, tgid)
-			c.end(r, d, early)
-		}
+		c.await(r, v, inc.Victims[i].Process)
 	}
 	c.reports.add(r)
 	return r
+}
+
+// await puts a victim among those whose end is awaited.
+func (c *Correlator) await(r *reported, v victim, p events.Process) {
+	d := &deceased{process: p, killNS: v.kill.BootNS, role: v.role}
+	if v.role == events.RoleSharedMM {
+		for _, before := range r.victims {
+			if before.role != events.RoleSharedMM {
+				d.memoryOf = before // it is killed right after the one it shares with
+			}
+		}
+	}
+	r.victims = append(r.victims, d)
+	tgid := v.kill.Target.TGID
+	c.reports.dying[tgid] = dying{r, d}
+	if early, ok := c.reports.early[tgid]; ok {
+		delete(c.reports.early, tgid)
+		c.end(r, d, early)
+	}
+}
+
+// ofPass finds the incident of a pass that was reported before its end.
+func (rs *reports) ofPass(pass uint64) *reported {
+	for _, r := range slices.Backward(rs.recent) {
+		if r.pass == pass {
+			return r
+		}
+	}
+	return nil
 }
 
 func (rs *reports) add(r *reported) {
@@ -177,7 +205,7 @@ func (c *Correlator) end(r *reported, d *deceased, e ends) {
 	u.ExitAfterNS, u.ReleasedAfterNS = after(e.exitNS), after(e.releasedNS)
 	n := c.newsOf(r)
 	if i := slices.IndexFunc(n.Victims, func(v events.Victim) bool { return v.PID == u.PID }); i >= 0 {
-		n.Victims[i] = u
+		n.Victims[i].ExitAfterNS, n.Victims[i].ReleasedAfterNS = u.ExitAfterNS, u.ReleasedAfterNS
 	} else {
 		n.Victims = append(n.Victims, u)
 	}
@@ -191,9 +219,10 @@ func (c *Correlator) overlaps(d *deceased) {
 	for _, r := range c.reports.recent {
 		if r.previous == d && gone > r.timeNS {
 			r.previous = nil
-			c.newsOf(r).Notes = []string{fmt.Sprintf(
+			r.notes = append(slices.Clone(r.notes), fmt.Sprintf(
 				"%s[%d], killed %s before for the same limit, was still dying: it was gone %s later",
-				d.process.Comm, d.process.PID, milliseconds(r.timeNS-d.killNS), milliseconds(gone-r.timeNS))}
+				d.process.Comm, d.process.PID, milliseconds(r.timeNS-d.killNS), milliseconds(gone-r.timeNS)))
+			c.newsOf(r).Notes = r.notes
 		}
 	}
 }
@@ -219,10 +248,42 @@ func (r *reported) complete() bool {
 	return true
 }
 
+// remark tells of victims that are not gone, or whose memory was not seen to come
+// back, after a time in which they should be.
+func (c *Correlator) remark(r *reported) {
+	r.remarked = true
+	unreleased := false
+	var notes []string
+	for _, v := range r.victims {
+		switch {
+		case v.ends.exitNS == 0:
+			notes = append(notes, fmt.Sprintf("%s[%d] was not dead %s after its SIGKILL", v.process.Comm, v.process.PID, milliseconds(awaitNS)))
+		case v.ends.releasedNS == 0 && r.tier != events.TierTracepoint:
+			unreleased = true
+		}
+	}
+	if len(notes) == 0 && !unreleased {
+		return
+	}
+	unknown := &unknowns{names: slices.Clone(r.unknown)}
+	if len(notes) > 0 {
+		c.newsOf(r).Notes = append(slices.Clone(r.notes), notes...)
+		unknown.add("victims.exit_after_ns")
+	}
+	if unreleased || len(notes) > 0 {
+		unknown.add("victims.released_after_ns")
+	}
+	r.unknown = unknown.names
+	c.newsOf(r).Unknown = unknown.names
+}
+
 // flush gives out news that are complete or old enough, and forgets incidents of
 // which no more is to be expected.
 func (c *Correlator) flush(all bool) error {
 	for _, r := range c.reports.recent {
+		if !r.remarked && c.now-min(r.lastNS, c.now) >= awaitNS {
+			c.remark(r)
+		}
 		if r.news == nil {
 			continue
 		}

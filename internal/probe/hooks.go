@@ -5,6 +5,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -161,6 +162,9 @@ func attachProgram(program *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, er
 	case ebpf.RawTracepoint:
 		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: spec.AttachTo, Program: program})
 	case ebpf.Kprobe:
+		if _, err := os.Stat("/sys/bus/event_source/devices/kprobe"); errors.Is(err, os.ErrNotExist) {
+			return nil, errNoKprobes
+		}
 		if strings.HasPrefix(spec.SectionName, "kretprobe/") {
 			return link.Kretprobe(spec.AttachTo, program, nil)
 		}
@@ -168,6 +172,8 @@ func attachProgram(program *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, er
 	}
 	return nil, fmt.Errorf("program type %s: %w", spec.Type, errors.ErrUnsupported)
 }
+
+var errNoKprobes = errors.New("this kernel has no kprobes (CONFIG_KPROBE_EVENTS)")
 
 // reason is an attach error in few words. EPERM is also what a kernel says that
 // has function tracing but gives it to nobody.
@@ -178,6 +184,8 @@ func reason(err error) string {
 		return "the verifier refuses the program: " + strings.TrimSpace(lastLine(verifier))
 	case errors.Is(err, unix.EPERM):
 		return "refused by the kernel (EPERM)"
+	case errors.Is(err, errNoKprobes):
+		return errNoKprobes.Error()
 	case errors.Is(err, ebpf.ErrNotSupported):
 		return "not supported by this kernel"
 	}

@@ -7,6 +7,7 @@ package tracer
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -66,6 +67,9 @@ type identity struct{ bootID, node string }
 func Open(opts Options) (*Tracer, error) {
 	if opts.Warn == nil {
 		opts.Warn = func(string) {}
+	}
+	if p, err := node.ReadPrivileges(); err == nil && len(p.Missing) > 0 {
+		return nil, fmt.Errorf("missing %s: run as root (sudo oomtrace)", strings.Join(p.Missing, " and "))
 	}
 	layout, err := node.Cgroups()
 	if err != nil {

@@ -512,6 +512,9 @@ func mayBeUnknown(name string, inc *events.Incident, cc *caseCheck) bool {
 	case "ladder", "allocation.total_pages":
 		return unkilled || cc.tier == "tracepoint"
 	}
+	if name == "victims.released_after_ns" && cc.c.Name == "burst" {
+		return true // a process that dies while it becomes another program
+	}
 	if cc.tier != "tracepoint" {
 		return false
 	}

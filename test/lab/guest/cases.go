@@ -154,7 +154,7 @@ var cases = []play{
 	{name: "global", v1: true, do: func(s *scene) {
 		s.hogOver(s.group("leaf", "leaf", 0, nil), "anon", "4096")
 	}},
-	{name: "burst", do: burst},
+	{name: "burst", quiet: 6 * time.Second, do: burst},
 }
 
 // hogOver starts a hog that goes over a limit, and waits for its end.

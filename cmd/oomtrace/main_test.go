@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/testenv"
+)
+
+// TestMain lets the test binary be oomtrace itself.
+func TestMain(m *testing.M) {
+	if os.Getenv("OOMTRACE_TEST_MAIN") == "1" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func oomtrace(args ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), "OOMTRACE_TEST_MAIN=1")
+	return cmd
+}
+
+func TestUsage(t *testing.T) {
+	for _, test := range []struct {
+		args   string
+		status int
+		says   string
+	}{
+		{"version", exitOK, "oomtrace "},
+		{"--help", exitOK, "sudo oomtrace "},
+		{"nonsense", exitUsage, `unknown command "nonsense"`},
+		{"trace nonsense", exitUsage, "takes no arguments"},
+		{"--nonsense", exitUsage, "unknown flag: --nonsense"},
+		{"-o xml", exitUsage, "one of text, json, table, bcc"},
+		{"demo -o table", exitUsage, "text and json"},
+		{"--tier perf", exitUsage, "one of auto, fentry"},
+		{"--duration -1s", exitUsage, "negative"},
+		{"--duration soon", exitUsage, "invalid argument"},
+		{"--pid x", exitUsage, "invalid argument"},
+		{"--pid -4", exitUsage, "negative"},
+		{"--cgroup kubepods.slice", exitUsage, "begins with /"},
+		{"--container xyz", exitUsage, "hexadecimal"},
+	} {
+		var stdout, stderr bytes.Buffer
+		status := run(strings.Fields(test.args), &stdout, &stderr)
+		all := stdout.String() + stderr.String()
+		if status != test.status || !strings.Contains(all, test.says) {
+			t.Errorf("%s: status %d, says %q", test.args, status, all)
+		}
+		if status != exitOK && strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("%s: not one line: %q", test.args, stderr.String())
+		}
+	}
+}
+
+func TestHelpBeginsWithAnExample(t *testing.T) {
+	for _, command := range []string{"", "trace ", "demo "} {
+		var stdout bytes.Buffer
+		run(strings.Fields(command+"--help"), &stdout, &stdout)
+		if first, _, _ := strings.Cut(stdout.String(), "\n"); !strings.HasPrefix(strings.TrimSpace(first), "sudo oomtrace") {
+			t.Errorf("%s: %q", command, first)
+		}
+	}
+}
+
+func TestFilter(t *testing.T) {
+	inc := &events.Incident{
+		Limiter: &events.Limiter{
+			Cgroup:   &events.Cgroup{Path: "/kubepods.slice/pod1/c1"},
+			Workload: &events.Workload{PodUID: "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b", ContainerID: "3f2a91c07d4e"},
+		},
+		Victims: []events.Victim{{Process: events.Process{PID: 10, TID: 11, Comm: "java", Thread: "C2"}}},
+	}
+	for _, test := range []struct {
+		f    filter
+		want bool
+	}{
+		{filter{}, true},
+		{filter{pid: 10}, true},
+		{filter{pid: 11}, true},
+		{filter{pid: 12}, false},
+		{filter{comm: "java"}, true},
+		{filter{comm: "C2"}, true},
+		{filter{comm: "jav"}, false},
+		{filter{podUID: "6ba0af16_1c3e_4d5f_8a9b_0c1d2e3f4a5b"}, true},
+		{filter{podUID: "6ba0af16"}, false},
+		{filter{containerID: "3F2a"}, true},
+		{filter{containerID: "f2a"}, false},
+		{filter{cgroup: "/kubepods.slice"}, true},
+		{filter{cgroup: "/kubepods.slice/pod1/c1/"}, true},
+		{filter{cgroup: "/kubepods"}, false},
+		{filter{cgroup: "/"}, true},
+		{filter{pid: 10, comm: "sh"}, false},
+	} {
+		if got := test.f.match(inc); got != test.want {
+			t.Errorf("%+v: %v", test.f, got)
+		}
+	}
+	if (&filter{comm: "x"}).match(&events.Incident{}) {
+		t.Error("an incident without a victim matches a name")
+	}
+}
+
+func TestDemo(t *testing.T) {
+	testenv.Root(t)
+	out, err := oomtrace("demo", "-o", "json").Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, stderr(err))
+	}
+	var inc events.Incident
+	if err := json.Unmarshal(out, &inc); err != nil {
+		t.Fatal(err)
+	}
+	if inc.Scope != events.ScopeMemcg || len(inc.Victims) != 1 || !inc.Audit.Explained {
+		t.Errorf("%s", out)
+	}
+}
+
+func stderr(err error) string {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return string(exit.Stderr)
+	}
+	return ""
+}
+
+// running starts a trace and waits until it misses nothing.
+func running(t *testing.T, args ...string) (cmd *exec.Cmd, lines *bufio.Scanner) {
+	t.Helper()
+	testenv.Root(t)
+	ready := filepath.Join(t.TempDir(), "ready")
+	cmd = oomtrace(append(args, "--ready-file", ready)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	for range 500 {
+		if _, err := os.Stat(ready); err == nil {
+			lines = bufio.NewScanner(out)
+			lines.Buffer(nil, 1<<20)
+			return cmd, lines
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatal("the trace did not get ready")
+	return nil, nil
+}
+
+// oom makes a child die by the limit of a cgroup of its own, and returns its pid.
+func oom(t *testing.T, name string) int {
+	t.Helper()
+	scratch, err := node.NewScratch(fmt.Sprintf("%s-%d", name, os.Getpid()), 16<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer scratch.Close()
+	child := oomtrace("hog", "--bytes=134217728")
+	in, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := scratch.Add(child.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	in.Write([]byte{1})
+	if err := child.Wait(); !killedBySIGKILL(err) {
+		t.Fatalf("the child was not killed: %v", err)
+	}
+	return child.Process.Pid
+}
+
+func TestTraceUnderFilter(t *testing.T) {
+	cmd, lines := running(t, "-o", "json", "--cgroup", "/", "--comm", "no such name")
+	oom(t, "oomtrace-test-filtered")
+	time.Sleep(300 * time.Millisecond)
+	cmd.Process.Signal(os.Interrupt)
+	for lines.Scan() {
+		if !strings.Contains(lines.Text(), `"kind":"status"`) {
+			t.Errorf("not filtered: %s", lines.Text())
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTraceJSON(t *testing.T) {
+	cmd, lines := running(t, "-o", "json")
+	pid := oom(t, "oomtrace-test")
+	time.Sleep(300 * time.Millisecond)
+	cmd.Process.Signal(syscall.SIGTERM)
+	var incidents int
+	var end *events.Status
+	for lines.Scan() {
+		var head events.Envelope
+		if err := json.Unmarshal(lines.Bytes(), &head); err != nil {
+			t.Fatalf("%v: %s", err, lines.Text())
+		}
+		switch head.Kind {
+		case events.KindIncident:
+			var inc events.Incident
+			if err := json.Unmarshal(lines.Bytes(), &inc); err != nil {
+				t.Fatalf("%v: %s", err, lines.Text())
+			}
+			if slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == pid }) {
+				incidents++
+			}
+		case events.KindStatus:
+			end = &events.Status{}
+			if err := json.Unmarshal(lines.Bytes(), end); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if incidents != 1 || end == nil || end.Phase != "end" || *end.Lost != 0 {
+		t.Errorf("%d incidents, end %+v", incidents, end)
+	}
+}
+
+// TestOutputs: every format shows the victim of a real OOM.
+func TestOutputs(t *testing.T) {
+	for _, format := range []string{"text", "table", "bcc"} {
+		t.Run(format, func(t *testing.T) {
+			cmd, lines := running(t, "-o", format)
+			pid := oom(t, "oomtrace-test-"+format)
+			time.Sleep(300 * time.Millisecond)
+			cmd.Process.Signal(os.Interrupt)
+			found := false
+			for lines.Scan() {
+				found = found || strings.Contains(lines.Text(), fmt.Sprint(pid))
+			}
+			if err := cmd.Wait(); err != nil || !found {
+				t.Errorf("victim shown: %v, %v", found, err)
+			}
+		})
+	}
+}
+
+func TestBadPlaces(t *testing.T) {
+	testenv.Root(t)
+	t.Run("a full disk", func(t *testing.T) {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer full.Close()
+		cmd := oomtrace("-o", "json", "--duration", "20s")
+		cmd.Stdout = full
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		err = cmd.Run()
+		if cmd.ProcessState.ExitCode() != exitError || !strings.Contains(errs.String(), "no space left on device") {
+			t.Errorf("%v: %s", err, errs.String())
+		}
+	})
+	t.Run("a closed pipe", func(t *testing.T) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		cmd := oomtrace("-o", "json", "--duration", "20s")
+		cmd.Stdout = w
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		err = cmd.Run()
+		w.Close()
+		if err != nil || strings.Contains(errs.String(), "pipe") {
+			t.Errorf("%v: %s", err, errs.String())
+		}
+	})
+	t.Run("not root", func(t *testing.T) {
+		cmd := oomtrace("--duration", "1s")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		// The test binary may lie where nobody may go: /proc/self/exe needs no path.
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		err := cmd.Run()
+		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != exitError || !strings.Contains(errs.String(), "missing CAP_BPF and CAP_PERFMON: run as root") {
+			t.Errorf("%v: %s", err, errs.String())
+		}
+	})
+	t.Run("a tier that is not to be had", func(t *testing.T) {
+		if out, err := oomtrace("doctor").CombinedOutput(); err != nil || strings.Contains(string(out), "oom_kill_process: fentry") {
+			t.Skip("this kernel has the best tier")
+		}
+		out, err := oomtrace("--tier", "fentry", "--duration", "1s").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "tier fentry is not to be had here") {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	t.Run("interrupted twice", func(t *testing.T) {
+		cmd, _ := running(t, "-o", "json")
+		// A stopped reader keeps the first interrupt from ending it; a second must.
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Process.Signal(os.Interrupt)
+		done := make(chan struct{})
+		go func() { cmd.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(5 * time.Second):
+			t.Error("it is still there")
+		}
+	})
+}
+
+func TestDoctor(t *testing.T) {
+	testenv.Root(t)
+	out, err := oomtrace("doctor").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "A trace can run here") || !strings.Contains(string(out), "hook ") {
+		t.Errorf("%v: %s", err, out)
+	}
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/oomtrace/oomtrace/bpf"
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// wire are the records by their C names.
+var wire = map[string]any{
+	"wire_header": bpf.OomtraceWireHeader{}, "wire_task": bpf.OomtraceWireTask{}, "wire_level": bpf.OomtraceWireLevel{},
+	"wire_decision": bpf.OomtraceWireDecision{}, "wire_charge": bpf.OomtraceWireCharge{}, "wire_kill": bpf.OomtraceWireKill{},
+	"wire_mark": bpf.OomtraceWireMark{}, "wire_pass": bpf.OomtraceWirePass{}, "wire_exit": bpf.OomtraceWireExit{},
+	"wire_cgroup": bpf.OomtraceWireCgroup{}, "wire_cgroup_long": bpf.OomtraceWireCgroupLong{},
+}
+
+// TestWireLayout compares the Go types with the C structures in the object, byte
+// by byte: size, and offset of each field. No byte may be padding: it would carry
+// what the kernel had there before.
+func TestWireLayout(t *testing.T) {
+	spec, err := bpf.LoadOomtrace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range wire {
+		var c *btf.Struct
+		if err := spec.Types.TypeByName(name, &c); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		g := reflect.TypeOf(value)
+		if uintptr(c.Size) != g.Size() {
+			t.Errorf("%s has %d bytes in C, %d in Go", name, c.Size, g.Size())
+		}
+		end := uint32(0)
+		for _, member := range c.Members {
+			if got := member.Offset.Bytes(); got != end {
+				t.Errorf("%s has padding before %s", name, member.Name)
+			}
+			size, err := btf.Sizeof(member.Type)
+			if err != nil {
+				t.Fatal(err)
+			}
+			end = member.Offset.Bytes() + uint32(size)
+			field := strings.ReplaceAll(member.Name, "_", "")
+			f, ok := g.FieldByNameFunc(func(s string) bool { return strings.EqualFold(s, field) })
+			if !ok || f.Offset != uintptr(member.Offset.Bytes()) {
+				t.Errorf("%s.%s is at %d in C, in Go at %d", name, member.Name, member.Offset.Bytes(), f.Offset)
+			}
+		}
+		if end != c.Size {
+			t.Errorf("%s has padding at its end", name)
+		}
+	}
+}
+
+func raw[T any](v T) []byte {
+	return append([]byte(nil), unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v))...)
+}
+
+func chars(s string) (out [16]int8) {
+	for i := range s {
+		out[i] = int8(s[i])
+	}
+	return out
+}
+
+func TestDecodeDecision(t *testing.T) {
+	w := bpf.OomtraceWireDecision{}
+	w.H.Kind = uint32(bpf.OomtraceWireKindWIRE_DECISION)
+	w.H.Pass, w.H.BootNs = 7, 99
+	w.H.CurrentTask.Tgid, w.H.CurrentTask.Tid = 10, 11
+	w.H.CurrentTask.Comm, w.H.CurrentTask.LeaderComm = chars("worker"), chars("exactly16letters")
+	w.Tier = uint32(bpf.OomtraceWireTierWIRE_TIER_KPROBE)
+	w.Flags = uint32(bpf.OomtraceWireDecisionFlagWIRE_DECISION_ALLOC | bpf.OomtraceWireDecisionFlagWIRE_DECISION_NODES)
+	w.Constraint, w.Order, w.Gfp, w.TotalPages, w.Points = 2, -1, 0xcc0, 100, -5
+	w.Nodes[0], w.Nodes[1] = 1<<3, 1
+	w.Limiter, w.LevelCount, w.Frames = 1, 2, 1
+	w.Stack[0] = 0xffffffff81000000
+	w.Levels[1].Hierarchy, w.Levels[1].CgroupId = 4, 77
+	w.Levels[1].Flags = uint32(bpf.OomtraceWireLevelFlagWIRE_LEVEL_MEMORY)
+	w.Levels[1].Memory.Usage, w.Levels[1].Memory.Max, w.Levels[1].Memory.High = 5, 6, 1<<63/4096
+	r, err := decoder{pageSize: 4096}.record(raw(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := r.(events.Decision)
+	if d.Pass != 7 || d.BootNS != 99 || d.Current.Comm != "worker" || d.Current.LeaderComm != "exactly16letters" {
+		t.Errorf("header %+v", d.Meta)
+	}
+	if d.Tier != events.TierKprobe || d.Constraint != events.ConstraintMempolicy || !d.Sysrq || d.Points != -5 {
+		t.Errorf("%+v", d)
+	}
+	if len(d.Nodes) != 2 || d.Nodes[0] != 3 || d.Nodes[1] != 64 || len(d.Stack) != 1 {
+		t.Errorf("nodes %v, stack %v", d.Nodes, d.Stack)
+	}
+	l := d.Chain[1]
+	if len(d.Chain) != 2 || l.Key != (events.CgroupKey{Hierarchy: 4, ID: 77}) || !l.Memory.Known || l.Memory.Usage != 5 ||
+		l.Memory.Max != 6 || l.Memory.High != events.NoLimit || l.Swap.Known || l.EventsKnown {
+		t.Errorf("chain %+v", d.Chain)
+	}
+}
+
+func TestDecodeLimitsWhatCountsSay(t *testing.T) {
+	w := bpf.OomtraceWireDecision{}
+	w.H.Kind = uint32(bpf.OomtraceWireKindWIRE_DECISION)
+	w.LevelCount, w.Frames, w.Limiter = 1<<31, 1<<31, 1000
+	r, err := decoder{}.record(raw(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := r.(events.Decision)
+	if len(d.Chain) != len(w.Levels) || len(d.Stack) != len(w.Stack) || d.LimiterIndex != events.LimiterUnknown {
+		t.Errorf("%d levels, %d frames, limiter %d", len(d.Chain), len(d.Stack), d.LimiterIndex)
+	}
+}
+
+func TestDecodeChargeUnits(t *testing.T) {
+	w := bpf.OomtraceWireCharge{LevelCount: 1}
+	w.H.Kind = uint32(bpf.OomtraceWireKindWIRE_CHARGE)
+	for i := range w.Levels[0].Items {
+		w.Levels[0].Items[i] = 10
+	}
+	w.Levels[0].Known = 1<<bpf.OomtraceWireChargeItemWIRE_ANON | 1<<bpf.OomtraceWireChargeItemWIRE_KERNEL_STACK |
+		1<<bpf.OomtraceWireChargeItemWIRE_SLAB_RECLAIMABLE | 1<<bpf.OomtraceWireChargeItemWIRE_SLAB_UNRECLAIMABLE
+	r, err := decoder{pageSize: 4096}.record(raw(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := r.(events.Charge).Levels[0].Memory
+	if *m.AnonBytes != 40960 || *m.KernelStackBytes != 10240 || *m.SlabBytes != 20 || m.FileBytes != nil || m.SockBytes != nil {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	short := raw(bpf.OomtraceWireKill{H: bpf.OomtraceWireHeader{Kind: uint32(bpf.OomtraceWireKindWIRE_KILL)}})
+	unknown := raw(bpf.OomtraceWireHeader{Kind: 200})
+	for name, b := range map[string][]byte{"nothing": nil, "a cut record": short[:len(short)-1], "an unknown kind": unknown} {
+		if r, err := (decoder{}).record(b); err == nil {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+func TestCgroupPaths(t *testing.T) {
+	short := bpf.OomtraceWireCgroup{Op: uint32(bpf.OomtraceWireCgroupOpWIRE_MKDIR)}
+	short.H.Kind = uint32(bpf.OomtraceWireKindWIRE_CGROUP)
+	copy(short.Path[:], []int8{'/', 'a'})
+	long := bpf.OomtraceWireCgroupLong{Op: uint32(bpf.OomtraceWireCgroupOpWIRE_RMDIR)}
+	long.H.Kind = uint32(bpf.OomtraceWireKindWIRE_CGROUP)
+	for i := range long.Path[:1023] {
+		long.Path[i] = 'x'
+	}
+	for _, test := range []struct {
+		raw  []byte
+		op   string
+		size int
+		cut  bool
+	}{{raw(short), "mkdir", 2, false}, {raw(long), "rmdir", 1023, true}} {
+		r, err := decoder{}.record(test.raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := r.(events.CgroupChange); c.Op != test.op || len(c.Path) != test.size || c.PathCut != test.cut {
+			t.Errorf("%s, %d bytes, cut %v", c.Op, len(c.Path), c.PathCut)
+		}
+	}
+}
+
+// FuzzDecode: any bytes are a record that can be told as JSON, or an error.
+func FuzzDecode(f *testing.F) {
+	for kind := range uint32(bpf.OomtraceWireKindWIRE_KINDS) {
+		for _, value := range wire {
+			b := make([]byte, reflect.TypeOf(value).Size())
+			b[0] = byte(kind)
+			f.Add(b)
+			for i := 8; i < len(b); i++ {
+				b[i] = 0xff
+			}
+			f.Add(b)
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decoder{pageSize: 4096}.record(b)
+		if err != nil {
+			return
+		}
+		if _, err := json.Marshal(r); err != nil {
+			t.Error(err)
+		}
+	})
+}
