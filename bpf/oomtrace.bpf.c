@@ -34,9 +34,14 @@ struct {
 	__uint(max_entries, 1 << 19);
 } bulk SEC(".maps");
 
-/* Records that found their ring, or their map, full; by kind. */
+/*
+ * Records that found their ring, or their map, full; by kind. User space maps it
+ * into its memory: while a bpf() call holds a map, kprobe programs do not run on
+ * that CPU (kernel/bpf/syscall.c: bpf_disable_instrumentation).
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, WIRE_KINDS);
 	__type(key, __u32);
 	__type(value, __u64);
@@ -449,6 +454,12 @@ static __always_inline void on_sigkill(void *ctx, void *info, struct task_struct
 			pass->target_mm = mm;
 			pass->target_tid = target_tid;
 			pass->kills++;
+			if (number && !pass->decided) {
+				/* The kernel skips a kprobe that another program's run is in the way of. */
+				pass->decided = 1;
+				pass->chosen = tgid;
+				send_decision(ctx, target, pass->oc, number, decision_tier);
+			}
 			if (!pass->charged && (number || decision_tier == WIRE_TIER_TRACEPOINT))
 				send_charge(target, pass->limiter, number);
 			/* Without a bracket there is no first kill of a pass: each is one. */

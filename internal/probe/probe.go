@@ -8,6 +8,7 @@ package probe
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -44,7 +45,9 @@ type Probe struct {
 	urgent *ringbuf.Reader
 	bulk   *ringbuf.Reader
 	decode decoder
-	lost   [bpf.OomtraceWireKindWIRE_KINDS]uint64
+	counts *ebpf.Memory                           // of lost records, as the kernel side counts them
+	lost   [bpf.OomtraceWireKindWIRE_KINDS]uint64 // as they were told
+	polls  int
 	folds  foldPoll
 }
 
@@ -69,6 +72,9 @@ func Open(opts Options) (*Probe, error) {
 	}
 	if p.urgent, err = ringbuf.NewReader(l.maps.Maps["urgent"]); err == nil {
 		p.bulk, err = ringbuf.NewReader(l.maps.Maps["bulk"])
+	}
+	if err == nil {
+		p.counts, err = l.maps.Maps["lost"].Memory()
 	}
 	if err != nil {
 		p.Close()
@@ -108,6 +114,7 @@ type Handler interface {
 const (
 	bulkEvery     = 100 * time.Millisecond
 	countersEvery = time.Second
+	missesEvery   = 10 // polls
 )
 
 // Run reads until ctx is done, and then what is left in the rings. It returns
@@ -191,15 +198,24 @@ func (p *Probe) deliver(h Handler, raw []byte) error {
 // that were folded since the last one that was sent.
 func (p *Probe) poll(h Handler) error {
 	meta := events.Meta{BootNS: BootNS()}
+	var raw [8 * len(p.lost)]byte
+	if _, err := p.counts.ReadAt(raw[:], 0); err != nil {
+		return fmt.Errorf("reading the counts of lost records: %w", err)
+	}
 	for kind := range p.lost {
-		var count uint64
-		if err := p.loader.maps.Maps["lost"].Lookup(uint32(kind), &count); err != nil {
-			return fmt.Errorf("reading the counts of lost records: %w", err)
+		count := binary.NativeEndian.Uint64(raw[8*kind:])
+		if count == p.lost[kind] {
+			continue
 		}
-		if count != p.lost[kind] {
-			lost := events.RecordsLost{Meta: meta, What: lostName(bpf.OomtraceWireKind(kind)), Count: count - p.lost[kind]}
-			p.lost[kind] = count
-			if err := h.Record(lost); err != nil {
+		lost := events.RecordsLost{Meta: meta, What: lostName(bpf.OomtraceWireKind(kind)), Count: count - p.lost[kind]}
+		p.lost[kind] = count
+		if err := h.Record(lost); err != nil {
+			return err
+		}
+	}
+	if p.polls++; p.polls%missesEvery == 0 {
+		for what, count := range p.loader.missed() {
+			if err := h.Record(events.RecordsLost{Meta: meta, What: what, Count: count}); err != nil {
 				return err
 			}
 		}
@@ -219,6 +235,8 @@ type loader struct {
 	maps  *ebpf.Collection
 	kept  []*ebpf.Collection
 	links []link.Link
+	// misses is what the kernel said of each program, see missed.
+	misses map[string]uint64
 }
 
 func newLoader(opts Options) (*loader, error) {
@@ -230,7 +248,7 @@ func newLoader(opts Options) (*loader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("counting CPUs: %w", err)
 	}
-	l := &loader{spec: spec}
+	l := &loader{spec: spec, misses: make(map[string]uint64)}
 	if err := errors.Join(
 		spec.Variables["possible_cpus"].Set(uint32(cpus)),
 		spec.Variables["memory_hierarchy"].Set(opts.MemoryHierarchy),
@@ -268,6 +286,25 @@ func (l *loader) load(names ...string) (*ebpf.Collection, error) {
 	}
 	l.kept = append(l.kept, c)
 	return c, nil
+}
+
+// missed tells how often programs did not run since the last call, because an
+// interrupted run of the same one was in the way (kernel/bpf/trampoline.c, 5.12).
+func (l *loader) missed() map[string]uint64 {
+	fresh := make(map[string]uint64)
+	for _, c := range l.kept {
+		for name, program := range c.Programs {
+			stats, err := program.Stats()
+			if err != nil {
+				continue // no privilege to ask is no loss
+			}
+			if count := stats.RecursionMisses; count != l.misses[name] {
+				fresh["missed run of "+name] = count - l.misses[name]
+				l.misses[name] = count
+			}
+		}
+	}
+	return fresh
 }
 
 func (l *loader) close() error {
