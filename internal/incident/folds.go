@@ -31,6 +31,9 @@ type fold struct {
 func (c *Correlator) folded(r events.PassEnd) error {
 	key := foldKey{r.Limiter, r.Outcome, r.Constraint}
 	f := c.folds[key]
+	if f == nil && !r.AllocKnown {
+		return nil // only counted: its first record, which tells more, is on its way
+	}
 	if f == nil {
 		if len(c.folds) >= maxRecent {
 			clear(c.folds)
