@@ -54,7 +54,7 @@ btf: ## make the small BTFs of the relocation test anew
 	for dir in .cache/kernels/*; do \
 		name=$$(basename $$dir); \
 		case $$name in arm64-*) object=arm64;; *) object=x86;; esac; \
-		bpftool gen min_core_btf $$dir/btf internal/probe/testdata/btf/$$name.btf bpf/oomtrace_$${object}_bpfel.o || exit; \
+		bpftool gen min_core_btf $$dir/btf internal/probe/testdata/btf/$$name.btf bpf/oomtrace_$${object}_bpfel.o bpf/stalls_$${object}_bpfel.o || exit; \
 	done
 
 lint: ## formatting

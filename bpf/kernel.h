@@ -95,6 +95,7 @@ struct pid {
 
 struct signal_struct {
 	atomic_t live;
+	unsigned int flags;
 	short oom_score_adj;
 };
 
@@ -121,6 +122,7 @@ struct task_struct {
 	struct pid *thread_pid;
 	__u64 start_boottime;
 	nodemask_t mems_allowed;
+	unsigned int memcg_nr_pages_over_high;
 };
 
 struct kernel_siginfo {
@@ -170,6 +172,8 @@ enum memcg_stat_item {
 /* include/linux/sched.h */
 #define PF_KTHREAD 0x00200000
 #define SIGKILL 9
+/* include/linux/sched/signal.h */
+#define SIGNAL_GROUP_EXIT 0x4
 /* include/linux/sched/signal.h: the siginfo "pointer" of the kernel's own signals */
 #define SEND_SIG_PRIV ((void *)1)
 #define SI_USER 0

@@ -10,42 +10,12 @@
  * The kill path runs under oom_lock, in a task that may be dying: it reads,
  * fills ring-buffer memory in place, and touches no lock but the ring's.
  */
-#include "compat.h"
+#include "common.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Which hierarchy has the memory controller; 0 is cgroup v2. Set by user space. */
-volatile const __u32 memory_hierarchy = 0;
 /* enum wire_tier: how decisions are seen. With tracepoints only, at mark_victim. */
 volatile const __u32 decision_tier = 0;
-
-/*
- * urgent wakes user space for what ends a story: a mark, a pass, a user's
- * SIGKILL, a cgroup's life. What comes before it in the same pass is seen with
- * it. bulk never wakes; it is drained on a deadline.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 21);
-} urgent SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 19);
-} bulk SEC(".maps");
-
-/*
- * Records that found their ring, or their map, full; by kind. User space maps it
- * into its memory: while a bpf() call holds a map, kprobe programs do not run on
- * that CPU (kernel/bpf/syscall.c: bpf_disable_instrumentation).
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, WIRE_KINDS);
-	__type(key, __u32);
-	__type(value, __u64);
-} lost SEC(".maps");
 
 /* The run of out_of_memory that a thread is in, or its last kernel SIGKILL. */
 struct pass {
@@ -134,70 +104,6 @@ const struct {
 	enum wire_decision_flag decision_flag;
 	enum wire_kill_flag kill_flag;
 } *wire __attribute__((unused));
-
-static __always_inline void count_lost(__u32 kind)
-{
-	__u64 *count = bpf_map_lookup_elem(&lost, &kind);
-
-	if (count)
-		__sync_fetch_and_add(count, 1);
-}
-
-static __always_inline struct task_struct *current_task(void)
-{
-	return (struct task_struct *)bpf_get_current_task();
-}
-
-static __always_inline __u32 current_tid(void)
-{
-	return (__u32)bpf_get_current_pid_tgid();
-}
-
-static __always_inline struct cgroup_subsys_state *task_memory_css(struct task_struct *task)
-{
-	struct css_set *set = BPF_CORE_READ(task, cgroups);
-	struct cgroup_subsys_state *css = 0;
-	int index = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
-
-	bpf_probe_read_kernel(&css, sizeof(css),
-			      (void *)__builtin_preserve_access_index(&set->subsys) +
-				      index * sizeof(css));
-	return css;
-}
-
-/*
- * Where the task is. On cgroup v2 its own cgroup, which may lie below the memcg
- * that it is charged to: not every cgroup has the memory controller.
- */
-static __always_inline struct cgroup *task_cgroup(struct task_struct *task)
-{
-	if (memory_hierarchy == 0)
-		return BPF_CORE_READ(task, cgroups, dfl_cgrp);
-	return BPF_CORE_READ(task_memory_css(task), cgroup);
-}
-
-static __always_inline void fill_task(struct wire_task *out, struct task_struct *task)
-{
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	struct cgroup *cgroup = task_cgroup(task);
-
-	out->tgid = BPF_CORE_READ(task, tgid);
-	out->tid = BPF_CORE_READ(task, pid);
-	BPF_CORE_READ_INTO(&out->comm, task, comm);
-	BPF_CORE_READ_INTO(&out->leader_comm, leader, comm);
-	out->flags = BPF_CORE_READ(task, flags) & PF_KTHREAD ? WIRE_TASK_KTHREAD : 0;
-	out->hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id);
-	out->cgroup_id = BPF_CORE_READ(cgroup, kn, id);
-}
-
-static __always_inline void fill_header(struct wire_header *h, __u32 kind, __u64 pass)
-{
-	h->kind = kind;
-	h->cpu = bpf_get_smp_processor_id();
-	h->boot_ns = bpf_ktime_get_boot_ns();
-	h->pass = pass;
-	fill_task(&h->current_task, current_task());
-}
 
 static __always_inline void fill_counter(struct wire_counter *out, struct page_counter *counter)
 {

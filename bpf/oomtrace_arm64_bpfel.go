@@ -172,16 +172,18 @@ const (
 type OomtraceWireKind uint32
 
 const (
-	OomtraceWireKindWIRE_DECISION OomtraceWireKind = 1
-	OomtraceWireKindWIRE_CHARGE   OomtraceWireKind = 2
-	OomtraceWireKindWIRE_KILL     OomtraceWireKind = 3
-	OomtraceWireKindWIRE_MARK     OomtraceWireKind = 4
-	OomtraceWireKindWIRE_PASS     OomtraceWireKind = 5
-	OomtraceWireKindWIRE_EXIT     OomtraceWireKind = 6
-	OomtraceWireKindWIRE_RELEASED OomtraceWireKind = 7
-	OomtraceWireKindWIRE_CGROUP   OomtraceWireKind = 8
-	OomtraceWireKindWIRE_STATE    OomtraceWireKind = 9
-	OomtraceWireKindWIRE_KINDS    OomtraceWireKind = 10
+	OomtraceWireKindWIRE_DECISION    OomtraceWireKind = 1
+	OomtraceWireKindWIRE_CHARGE      OomtraceWireKind = 2
+	OomtraceWireKindWIRE_KILL        OomtraceWireKind = 3
+	OomtraceWireKindWIRE_MARK        OomtraceWireKind = 4
+	OomtraceWireKindWIRE_PASS        OomtraceWireKind = 5
+	OomtraceWireKindWIRE_EXIT        OomtraceWireKind = 6
+	OomtraceWireKindWIRE_RELEASED    OomtraceWireKind = 7
+	OomtraceWireKindWIRE_CGROUP      OomtraceWireKind = 8
+	OomtraceWireKindWIRE_STATE       OomtraceWireKind = 9
+	OomtraceWireKindWIRE_STALL       OomtraceWireKind = 10
+	OomtraceWireKindWIRE_STALL_STATE OomtraceWireKind = 11
+	OomtraceWireKindWIRE_KINDS       OomtraceWireKind = 12
 )
 
 type OomtraceWireLevel struct {

@@ -17,6 +17,8 @@ enum wire_kind {
 	WIRE_RELEASED,
 	WIRE_CGROUP,
 	WIRE_STATE, /* never sent: what a full hash map made us forget */
+	WIRE_STALL,
+	WIRE_STALL_STATE, /* never sent: stalls of cgroups beyond those that fit */
 	WIRE_KINDS,
 };
 
@@ -234,6 +236,55 @@ enum wire_cgroup_op {
 	WIRE_MKDIR = 1,
 	WIRE_RMDIR,
 	WIRE_RENAME,
+};
+
+/* In what a task stalls. A memory.high sleep may hold memcg reclaim within it. */
+enum wire_stall_kind {
+	WIRE_MEMCG_RECLAIM,
+	WIRE_DIRECT_RECLAIM,
+	WIRE_NODE_RECLAIM,
+	WIRE_MEMORY_HIGH,
+	WIRE_COMPACTION,
+	WIRE_THROTTLE,
+	WIRE_AFTER_KILL, /* reclaim by a process that has its SIGKILL already */
+	WIRE_STALL_KINDS,
+};
+
+enum {
+	WIRE_BUCKETS = 28, /* of log2(microseconds): the last is 134 s and more */
+};
+
+/* A single stall that is long enough to be told. */
+struct wire_stall {
+	struct wire_header h;
+	__u32 kind;
+	__u32 owner_hierarchy;
+	__u64 owner_id; /* whose limit it reclaimed for; 0: not known, or the node */
+	__u64 duration_ns;
+	__u64 reclaimed_pages;
+};
+
+/* Key and value of the map of stalls: per CPU, counted up for ever. */
+struct wire_stall_key {
+	__u64 cgroup_id; /* of the stalled task */
+	__u32 hierarchy;
+	__u32 kind;
+};
+
+struct wire_stalls {
+	__u64 count;
+	__u64 fruitless; /* reclaimed nothing */
+	__u64 total_ns;
+	__u64 max_ns;
+	__u64 reclaimed_pages;
+	__u64 buckets[WIRE_BUCKETS];
+};
+
+/* What kswapd did on a node. */
+struct wire_kswapd {
+	__u64 wakeups;
+	__u64 awake_since_ns; /* 0: asleep */
+	__u64 awake_ns;
 };
 
 /* Key and value of the map of passes that killed nobody. */

@@ -21,6 +21,7 @@ const (
 	KindIncidentUpdate = "incident_update"
 	KindLost           = "lost"
 	KindStatus         = "status"
+	KindStall          = "stall"
 )
 
 // Scope is what ran out of memory, or who asked for a kill.
@@ -226,6 +227,59 @@ type Memory struct {
 	SockBytes        *uint64 `json:"sock_bytes,omitempty"`
 }
 
+// Before is what stalled before a kill: tasks in the limiter and below it, or on
+// the whole node.
+type Before struct {
+	WindowNS uint64 `json:"window_ns"`
+	// Stalls is by kind, the longest in total first. A sleep for memory.high may
+	// hold memcg reclaim within it: kinds do not add up.
+	Stalls []StallSum `json:"stalls"`
+	// Timeline has a row for each second in which something stalled, oldest first.
+	Timeline []StallSecond `json:"timeline,omitempty"`
+	// Longest are the longest single stalls, longest first.
+	Longest []LongStall `json:"longest,omitempty"`
+}
+
+// StallSum sums up one kind of stalls.
+type StallSum struct {
+	What      string `json:"what"` // memcg_reclaim, direct_reclaim, node_reclaim, memory_high, compaction, throttle, after_kill
+	Count     uint64 `json:"count"`
+	Fruitless uint64 `json:"fruitless_count"` // reclaimed nothing
+	TotalNS   uint64 `json:"total_ns"`
+	// MaxNS is the longest; of short ones rounded up to a power of two.
+	MaxNS          uint64 `json:"max_ns"`
+	ReclaimedBytes uint64 `json:"reclaimed_bytes"`
+}
+
+// StallSecond is one second before the kill.
+type StallSecond struct {
+	BeforeNS       uint64 `json:"before_ns"` // from its end to the kill
+	Count          uint64 `json:"count"`
+	TotalNS        uint64 `json:"total_ns"`
+	ReclaimedBytes uint64 `json:"reclaimed_bytes"`
+}
+
+// LongStall is a single stall.
+type LongStall struct {
+	What           string  `json:"what"`
+	BeforeNS       uint64  `json:"before_ns"` // from its end to the kill
+	DurationNS     uint64  `json:"duration_ns"`
+	ReclaimedBytes uint64  `json:"reclaimed_bytes"`
+	Task           Process `json:"task"`
+	// Limiter is whose limit it reclaimed for, where the kernel tells.
+	Limiter *Cgroup `json:"limiter,omitempty"`
+}
+
+// StallLine is a single long stall, told by itself (Kind "stall").
+type StallLine struct {
+	Envelope
+	What           string  `json:"what"`
+	DurationNS     uint64  `json:"duration_ns"`
+	ReclaimedBytes uint64  `json:"reclaimed_bytes"`
+	Task           Process `json:"task"`
+	Limiter        *Cgroup `json:"limiter,omitempty"`
+}
+
 // Passes counts how often out_of_memory ran for this incident.
 type Passes struct {
 	Killed         uint64 `json:"killed,omitempty"`
@@ -267,6 +321,7 @@ type Incident struct {
 	Killer     *Killer     `json:"killer,omitempty"`
 	Allocation *Allocation `json:"allocation,omitempty"`
 	Memory     *Memory     `json:"memory,omitempty"`
+	Before     *Before     `json:"before,omitempty"`
 	Passes     *Passes     `json:"passes,omitempty"`
 	Audit      *Audit      `json:"audit,omitempty"`
 	// Notes are short remarks on what is unusual, for people.

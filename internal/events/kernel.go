@@ -201,3 +201,49 @@ type RecordsLost struct {
 	What  string
 	Count uint64
 }
+
+// StallKind is in what a task stalls.
+type StallKind string
+
+// The kinds of stalls. A sleep for memory.high may hold memcg reclaim within it.
+const (
+	StallMemcgReclaim  StallKind = "memcg_reclaim"  // for a cgroup's limit
+	StallDirectReclaim StallKind = "direct_reclaim" // for the node
+	StallNodeReclaim   StallKind = "node_reclaim"   // for one NUMA node
+	StallMemoryHigh    StallKind = "memory_high"    // reclaim and sleep over memory.high
+	StallCompaction    StallKind = "compaction"
+	StallThrottle      StallKind = "throttle"   // asleep in reclaim
+	StallAfterKill     StallKind = "after_kill" // reclaim by a process that has its SIGKILL
+)
+
+// Stall is a single long stall, told at its end.
+type Stall struct {
+	Meta
+	What           StallKind
+	DurationNS     uint64
+	ReclaimedPages uint64
+	Owner          CgroupKey // whose limit it reclaimed for; zero: the node, or not known
+}
+
+// StallBuckets is the number of buckets of log2(microseconds).
+const StallBuckets = 28
+
+// StallCount is what was counted of one kind of stalls in one cgroup, since the
+// start of the tracer.
+type StallCount struct {
+	Count, Fruitless, TotalNS, MaxNS, ReclaimedPages uint64
+	Buckets                                          [StallBuckets]uint64
+}
+
+// StallKey says of which cgroup (the stalled task's) and kind.
+type StallKey struct {
+	Cgroup CgroupKey
+	What   StallKind
+}
+
+// StallCounts are all counts at one instant. It comes once a second while there
+// are stalls.
+type StallCounts struct {
+	Meta
+	Counts map[StallKey]StallCount
+}

@@ -61,6 +61,8 @@ func (d decoder) record(raw []byte) (events.Record, error) {
 		} else {
 			record, err = into(raw, d.cgroup)
 		}
+	case bpf.OomtraceWireKindWIRE_STALL:
+		record, err = into(raw, d.stall)
 	default:
 		return nil, fmt.Errorf("decoding a record: kind %d is not known", kind)
 	}
@@ -339,6 +341,10 @@ func lostName(kind bpf.OomtraceWireKind) string {
 		return "released"
 	case bpf.OomtraceWireKindWIRE_CGROUP:
 		return "cgroup"
+	case bpf.OomtraceWireKindWIRE_STALL:
+		return "stall"
+	case bpf.OomtraceWireKindWIRE_STALL_STATE:
+		return "stalls of further cgroups"
 	}
 	return "state"
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -20,6 +21,7 @@ import (
 type way struct {
 	tier     events.Tier
 	programs []string
+	function string // to attach to, where the program's own name for it may not be there
 }
 
 // hook is a place in the kernel, with the ways to it, best first.
@@ -34,15 +36,15 @@ type hook struct {
 var decision = hook{
 	name: "oom_kill_process",
 	ways: []way{
-		{events.TierFentry, []string{"fentry_out_of_memory", "fexit_out_of_memory", "fentry_oom_kill_process"}},
-		{events.TierKprobe, []string{"kprobe_out_of_memory", "kretprobe_out_of_memory", "kprobe_oom_kill_process"}},
-		{events.TierTracepoint, nil}, // mark_victim takes its place
+		{tier: events.TierFentry, programs: []string{"fentry_out_of_memory", "fexit_out_of_memory", "fentry_oom_kill_process"}},
+		{tier: events.TierKprobe, programs: []string{"kprobe_out_of_memory", "kretprobe_out_of_memory", "kprobe_oom_kill_process"}},
+		{tier: events.TierTracepoint}, // mark_victim takes its place
 	},
 	required: true,
 }
 
-func tracepoint(name string, required bool, program string) hook {
-	return hook{name, []way{{events.TierTracepoint, []string{program}}}, required}
+func tracepoint(name string, required bool, programs ...string) hook {
+	return hook{name, []way{{tier: events.TierTracepoint, programs: programs}}, required}
 }
 
 var hooks = []hook{
@@ -53,8 +55,8 @@ var hooks = []hook{
 	tracepoint("cgroup:cgroup_rename", false, "cgroup_rename"),
 	tracepoint("sched:sched_process_exit", false, "sched_process_exit"),
 	{"exit_mmap", []way{
-		{events.TierFentry, []string{"fexit_exit_mmap"}},
-		{events.TierKprobe, []string{"kprobe_exit_mmap", "kretprobe_exit_mmap"}},
+		{tier: events.TierFentry, programs: []string{"fexit_exit_mmap"}},
+		{tier: events.TierKprobe, programs: []string{"kprobe_exit_mmap", "kretprobe_exit_mmap"}},
 	}, false},
 }
 
@@ -65,6 +67,29 @@ var reclaimHooks = []hook{
 	tracepoint("vmscan:mm_vmscan_direct_reclaim_begin", false, "direct_reclaim_begin"),
 }
 
+// stallHooks are where tasks stall. From 6.18 on, memory.high is dealt with in a
+// function with two underscores, and the other is inlined.
+var stallHooks = []hook{
+	tracepoint("vmscan:mm_vmscan_memcg_reclaim", false, "stall_memcg_begin", "stall_memcg_end"),
+	tracepoint("vmscan:mm_vmscan_direct_reclaim", false, "stall_direct_begin", "stall_direct_end"),
+	tracepoint("vmscan:mm_vmscan_node_reclaim", false, "stall_node_begin", "stall_node_end"),
+	tracepoint("vmscan:mm_vmscan_throttled", false, "stall_throttled"),
+	tracepoint("vmscan:mm_vmscan_kswapd", false, "stall_kswapd_wake", "stall_kswapd_sleep"),
+	tracepoint("compaction:mm_compaction", false, "stall_compaction_begin", "stall_compaction_end"),
+	{"memory.high", []way{
+		{tier: events.TierFentry, programs: []string{"fentry_high", "fexit_high"}, function: "__mem_cgroup_handle_over_high"},
+		{tier: events.TierFentry, programs: []string{"fentry_high", "fexit_high"}},
+		{tier: events.TierKprobe, programs: []string{"kprobe_high", "kretprobe_high"}, function: "__mem_cgroup_handle_over_high"},
+		{tier: events.TierKprobe, programs: []string{"kprobe_high", "kretprobe_high"}},
+	}, false},
+}
+
+// ownerHook tells whose limit a task reclaims for, where the event does not.
+var ownerHook = hook{"try_to_free_mem_cgroup_pages", []way{
+	{tier: events.TierFentry, programs: []string{"fentry_owner"}},
+	{tier: events.TierKprobe, programs: []string{"kprobe_owner"}},
+}, false}
+
 var wireTier = map[events.Tier]bpf.OomtraceWireTier{
 	events.TierFentry:     bpf.OomtraceWireTierWIRE_TIER_FENTRY,
 	events.TierKprobe:     bpf.OomtraceWireTierWIRE_TIER_KPROBE,
@@ -74,7 +99,7 @@ var wireTier = map[events.Tier]bpf.OomtraceWireTier{
 // attach takes for each hook the best way there is. The decision's comes first:
 // the other programs are told of it when they are loaded. A forced tier is the
 // best that may be taken anywhere.
-func (p *Probe) attach(forced events.Tier) error {
+func (p *Probe) attach(forced events.Tier, stalls bool) error {
 	taken, err := p.attachHook(decision, forced)
 	if err != nil {
 		return err
@@ -83,8 +108,8 @@ func (p *Probe) attach(forced events.Tier) error {
 		return fmt.Errorf("tier %s is not to be had here: %s; see `oomtrace doctor`", forced, taken.Why)
 	}
 	p.tier = taken.Tier
-	if err := p.loader.spec.Variables["decision_tier"].Set(uint32(wireTier[p.tier])); err != nil {
-		return fmt.Errorf("setting the tier: %w", err)
+	if err := p.loader.constant("decision_tier", uint32(wireTier[p.tier])); err != nil {
+		return err
 	}
 	bracket := taken
 	bracket.Name = "out_of_memory"
@@ -93,9 +118,15 @@ func (p *Probe) attach(forced events.Tier) error {
 	}
 	p.hooks = append(p.hooks, bracket, taken)
 
-	rest := hooks
+	rest := slices.Clone(hooks)
 	if p.tier == events.TierTracepoint {
-		rest = append(rest[:len(rest):len(rest)], reclaimHooks...)
+		rest = append(rest, reclaimHooks...)
+	}
+	if stalls {
+		rest = append(rest, stallHooks...)
+		if !beginHasMemcg() {
+			rest = append(rest, ownerHook)
+		}
 	}
 	for _, h := range rest {
 		taken, err := p.attachHook(h, forced)
@@ -115,7 +146,7 @@ func (p *Probe) attachHook(h hook, forced events.Tier) (events.Hook, error) {
 		if forced != "" && better(w.tier, forced) {
 			continue
 		}
-		err := p.loader.attach(w.programs)
+		err := p.loader.attach(w)
 		if err == nil {
 			return events.Hook{Name: h.name, Tier: w.tier, Why: strings.Join(why, "; ")}, nil
 		}
@@ -132,17 +163,22 @@ var rank = map[events.Tier]int{events.TierFentry: 0, events.TierKprobe: 1, event
 func better(a, b events.Tier) bool { return rank[a] < rank[b] }
 
 // attach loads and attaches programs, all or none.
-func (l *loader) attach(names []string) error {
-	if len(names) == 0 {
+func (l *loader) attach(w way) error {
+	if len(w.programs) == 0 {
 		return nil
 	}
-	c, err := l.load(names...)
+	c, err := l.load(w.function, w.programs...)
 	if err != nil {
 		return err
 	}
 	var links []link.Link
-	for _, name := range names {
-		k, err := attachProgram(c.Programs[name], l.spec.Programs[name])
+	for _, name := range w.programs {
+		_, spec := l.program(name)
+		spec = spec.Copy()
+		if w.function != "" {
+			spec.AttachTo = w.function
+		}
+		k, err := attachProgram(c.Programs[name], spec)
 		if err != nil {
 			for _, k := range links {
 				k.Close()

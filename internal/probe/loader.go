@@ -5,8 +5,13 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/oomtrace/oomtrace/bpf"
@@ -15,8 +20,8 @@ import (
 // loader makes collections that share one set of maps, and keeps their links:
 // a link that is garbage detaches itself.
 type loader struct {
-	spec  *ebpf.CollectionSpec
-	maps  *ebpf.Collection
+	specs []*ebpf.CollectionSpec
+	maps  map[string]*ebpf.Map
 	kept  []*ebpf.Collection
 	links []link.Link
 	// misses is what the kernel said of each program, see missed.
@@ -24,47 +29,155 @@ type loader struct {
 }
 
 func newLoader(opts Options) (*loader, error) {
-	spec, err := bpf.LoadOomtrace()
-	if err != nil {
-		return nil, fmt.Errorf("reading the programs: %w", err)
-	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return nil, fmt.Errorf("counting CPUs: %w", err)
 	}
-	l := &loader{spec: spec, misses: make(map[string]uint64)}
-	if err := errors.Join(
-		spec.Variables["possible_cpus"].Set(uint32(cpus)),
-		spec.Variables["memory_hierarchy"].Set(opts.MemoryHierarchy),
-	); err != nil {
-		return nil, fmt.Errorf("setting constants: %w", err)
+	oom, err := bpf.LoadOomtrace()
+	if err != nil {
+		return nil, fmt.Errorf("reading the programs: %w", err)
 	}
-	maps := spec.Copy()
-	maps.Programs = nil
-	for name := range maps.Maps {
-		if isGlobals(name) {
-			delete(maps.Maps, name)
+	stalls, err := bpf.LoadStalls()
+	if err != nil {
+		return nil, fmt.Errorf("reading the programs: %w", err)
+	}
+	l := &loader{
+		specs: []*ebpf.CollectionSpec{oom}, maps: make(map[string]*ebpf.Map), misses: make(map[string]uint64),
+	}
+	if err := l.constant("possible_cpus", uint32(cpus)); err != nil {
+		return nil, err
+	}
+	if opts.Stalls {
+		if err := prepareStalls(stalls, opts, cpus); err != nil {
+			return nil, err
 		}
+		l.specs = append(l.specs, stalls)
 	}
-	maps.Variables = nil
-	if l.maps, err = ebpf.NewCollection(maps); err != nil {
-		return nil, fmt.Errorf("creating BPF maps: %w: oomtrace needs root, or CAP_BPF and CAP_PERFMON", err)
+	if err := l.constant("memory_hierarchy", opts.MemoryHierarchy); err != nil {
+		return nil, err
+	}
+	for _, spec := range l.specs {
+		if err := l.createMaps(spec); err != nil {
+			l.close()
+			return nil, fmt.Errorf("creating BPF maps: %w: oomtrace needs root, or CAP_BPF and CAP_PERFMON", err)
+		}
 	}
 	return l, nil
 }
 
-// isGlobals tells the sections of global variables from maps by their names.
-func isGlobals(name string) bool { return name[0] == '.' }
+// constant sets a constant in every object that has it.
+func (l *loader) constant(name string, value any) error {
+	for _, spec := range l.specs {
+		if v := spec.Variables[name]; v != nil {
+			if err := v.Set(value); err != nil {
+				return fmt.Errorf("setting %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
 
-// load loads the named programs.
-func (l *loader) load(names ...string) (*ebpf.Collection, error) {
-	spec := l.spec.Copy()
+// stallBytes bounds the map of stalls: it has a value for each possible CPU.
+const stallBytes = 16 << 20
+
+// prepareStalls fits the object to the kernel and the machine.
+func prepareStalls(spec *ebpf.CollectionSpec, opts Options, cpus int) error {
+	stalls := spec.Maps["stalls"]
+	stalls.MaxEntries = uint32(min(max(stallBytes/(int(stalls.ValueSize)*cpus), 1024), 16384))
+	storage := features.HaveMapType(ebpf.TaskStorage) == nil &&
+		features.HaveProgramHelper(ebpf.Tracing, asm.FnGetCurrentTaskBtf) == nil
+	if !storage {
+		// Something must be there under its name.
+		spec.Maps["stall_storage"] = spec.Maps["stall_hash"].Copy()
+		spec.Maps["stall_storage"].Name = "stall_storage"
+		spec.Maps["stall_storage"].MaxEntries = 1
+	}
+	return errors.Join(
+		spec.Variables["task_storage"].Set(storage),
+		spec.Variables["begin_has_memcg"].Set(beginHasMemcg()),
+		spec.Variables["min_stall_ns"].Set(uint64(max(opts.MinStall, 0))),
+	)
+}
+
+// beginHasMemcg tells whether the events of reclaim name the limit's owner, as
+// they do since 7.x, with other arguments in another order.
+func beginHasMemcg() bool {
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		return false
+	}
+	var event *btf.Typedef
+	if err := types.TypeByName("btf_trace_mm_vmscan_memcg_reclaim_begin", &event); err != nil {
+		return false
+	}
+	pointer, ok := event.Type.(*btf.Pointer)
+	if !ok {
+		return false
+	}
+	proto, ok := pointer.Target.(*btf.FuncProto)
+	// void *, gfp_t, int order, struct mem_cgroup *
+	return ok && len(proto.Params) == 4
+}
+
+// createMaps makes the maps that are not there yet.
+func (l *loader) createMaps(spec *ebpf.CollectionSpec) error {
+	only := spec.Copy()
+	only.Programs, only.Variables = nil, nil
+	shared := make(map[string]*ebpf.Map)
+	for name := range only.Maps {
+		if isGlobals(name) {
+			delete(only.Maps, name)
+		} else if m := l.maps[name]; m != nil {
+			shared[name] = m
+		}
+	}
+	c, err := ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: shared})
+	if err != nil {
+		return err
+	}
+	for name, m := range c.Maps {
+		if shared[name] == nil {
+			l.maps[name] = m
+		} else {
+			m.Close()
+		}
+	}
+	return nil
+}
+
+// isGlobals tells the sections of global variables from maps by their names.
+func isGlobals(name string) bool { return strings.HasPrefix(name, ".") }
+
+// program finds the specification of a program, and the object it is in.
+func (l *loader) program(name string) (*ebpf.CollectionSpec, *ebpf.ProgramSpec) {
+	for _, spec := range l.specs {
+		if p := spec.Programs[name]; p != nil {
+			return spec, p
+		}
+	}
+	return nil, nil
+}
+
+// load loads the named programs, which are of one object, to be attached to the
+// function attachTo; empty is where their source says.
+func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error) {
+	from, _ := l.program(names[0])
+	if from == nil {
+		return nil, fmt.Errorf("there is no program %s", names[0])
+	}
+	spec := from.Copy()
 	programs := make(map[string]*ebpf.ProgramSpec, len(names))
 	for _, name := range names {
-		programs[name] = spec.Programs[name]
+		p := spec.Programs[name]
+		if attachTo != "" {
+			p.AttachTo = attachTo
+		}
+		programs[name] = p
 	}
 	spec.Programs = programs
-	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: l.maps.Maps})
+	shared := maps.Clone(l.maps)
+	maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return spec.Maps[name] == nil })
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +212,8 @@ func (l *loader) close() error {
 	for _, c := range l.kept {
 		c.Close()
 	}
-	l.maps.Close()
+	for _, m := range l.maps {
+		errs = append(errs, m.Close())
+	}
 	return errors.Join(errs...)
 }

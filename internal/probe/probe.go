@@ -30,6 +30,10 @@ type Options struct {
 	// MemoryHierarchy is the hierarchy with the memory controller, 0 for cgroup v2.
 	MemoryHierarchy uint32
 	PageSize        uint64 // bytes
+	// Stalls also attaches to where tasks stall for memory.
+	Stalls bool
+	// MinStall is how long a stall must be to be told by itself.
+	MinStall time.Duration
 }
 
 // ErrNoBTF says that the kernel does not describe its types.
@@ -65,15 +69,15 @@ func Open(opts Options) (*Probe, error) {
 		return nil, err
 	}
 	p := &Probe{loader: l, decode: decoder{pageSize: opts.PageSize}}
-	if err := p.attach(opts.Tier); err != nil {
+	if err := p.attach(opts.Tier, opts.Stalls); err != nil {
 		p.Close()
 		return nil, err
 	}
-	if p.urgent, err = ringbuf.NewReader(l.maps.Maps["urgent"]); err == nil {
-		p.bulk, err = ringbuf.NewReader(l.maps.Maps["bulk"])
+	if p.urgent, err = ringbuf.NewReader(l.maps["urgent"]); err == nil {
+		p.bulk, err = ringbuf.NewReader(l.maps["bulk"])
 	}
 	if err == nil {
-		p.counts, err = l.maps.Maps["lost"].Memory()
+		p.counts, err = l.maps["lost"].Memory()
 	}
 	if err != nil {
 		p.Close()
@@ -219,7 +223,7 @@ func (p *Probe) poll(h Handler) error {
 			}
 		}
 	}
-	for _, pass := range p.folds.poll(p.loader.maps.Maps["folds"], meta) {
+	for _, pass := range p.folds.poll(p.loader.maps["folds"], meta) {
 		if err := h.Record(pass); err != nil {
 			return err
 		}

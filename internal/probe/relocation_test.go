@@ -5,6 +5,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,22 +39,24 @@ func TestRelocation(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := newLoader(Options{})
+			l, err := newLoader(Options{Stalls: true})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer l.close()
-			for name := range l.spec.Programs {
-				if err := relocate(l, name, types); err != nil {
-					t.Errorf("%s: %v", name, err)
+			for _, spec := range l.specs {
+				for name := range spec.Programs {
+					if err := relocate(l, spec, name, types); err != nil {
+						t.Errorf("%s: %v", name, err)
+					}
 				}
 			}
 		})
 	}
 }
 
-func relocate(l *loader, name string, types *btf.Spec) error {
-	spec := l.spec.Copy()
+func relocate(l *loader, from *ebpf.CollectionSpec, name string, types *btf.Spec) error {
+	spec := from.Copy()
 	program := spec.Programs[name]
 	if program.Type == ebpf.Tracing {
 		// Its context is an array of numbers, like that of a raw tracepoint.
@@ -61,8 +64,10 @@ func relocate(l *loader, name string, types *btf.Spec) error {
 		program.AttachTo = "sys_enter"
 	}
 	spec.Programs = map[string]*ebpf.ProgramSpec{name: program}
+	shared := maps.Clone(l.maps)
+	maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return spec.Maps[name] == nil })
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		MapReplacements: l.maps.Maps,
+		MapReplacements: shared,
 		Programs:        ebpf.ProgramOptions{KernelTypes: types},
 	})
 	if err == nil {

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+//go:build ignore
+
+/*
+ * Where tasks stall for memory: reclaim, memory.high, throttling, compaction.
+ * These events come by the ten thousand a second, so they are counted in the
+ * kernel, per cgroup and kind, and only a long one is told by itself; none of
+ * them wakes user space.
+ */
+#include "common.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* A single stall is told from this long on. */
+volatile const __u64 min_stall_ns = 10000000;
+/* Has this kernel task storage, and the current task as a pointer with a type? */
+volatile const bool task_storage = true;
+/* Do the begin events have (gfp, order, memcg)? Before 7.x: (order, gfp). */
+volatile const bool begin_has_memcg = false;
+
+/* What the current task is in. */
+struct stall_state {
+	__u64 begin_ns[WIRE_STALL_KINDS];
+	__u64 owner_id;
+	__u32 owner_hierarchy;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct stall_state);
+} stall_storage SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32); /* tid */
+	__type(value, struct stall_state);
+} stall_hash SEC(".maps");
+
+/* Sized by user space: a value for each possible CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct wire_stall_key);
+	__type(value, struct wire_stalls);
+} stalls SEC(".maps");
+
+/* Counted up with each stall: user space looks at it before it asks for more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} stall_activity SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32); /* NUMA node */
+	__type(value, struct wire_kswapd);
+} kswapd SEC(".maps");
+
+/* bpf2go: see oomtrace.bpf.c. */
+const struct {
+	struct wire_stall stall;
+	struct wire_stall_key key;
+	struct wire_stalls stalls;
+	struct wire_kswapd kswapd;
+	enum wire_stall_kind kind;
+} *stall_wire __attribute__((unused));
+
+static __always_inline struct stall_state *stall_state(bool create)
+{
+	struct stall_state fresh = {};
+	struct stall_state *state;
+	__u32 tid;
+
+	if (task_storage)
+		return bpf_task_storage_get(&stall_storage, (void *)bpf_get_current_task_btf(), 0,
+					    create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	tid = current_tid();
+	state = bpf_map_lookup_elem(&stall_hash, &tid);
+	if (state || !create)
+		return state;
+	bpf_map_update_elem(&stall_hash, &tid, &fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&stall_hash, &tid);
+}
+
+/* The cgroup with the memory controller that the current task is charged to. */
+static __always_inline struct cgroup *current_memory_cgroup(void)
+{
+	return BPF_CORE_READ(task_memory_css(current_task()), cgroup);
+}
+
+static __always_inline bool current_is_killed(void)
+{
+	return BPF_CORE_READ(current_task(), signal, flags) & SIGNAL_GROUP_EXIT;
+}
+
+static __always_inline __u32 bucket(__u64 ns)
+{
+	__u64 us = ns / 1000;
+	__u32 log = 0;
+
+	if (us >> 16) {
+		us >>= 16;
+		log += 16;
+	}
+	if (us >> 8) {
+		us >>= 8;
+		log += 8;
+	}
+	if (us >> 4) {
+		us >>= 4;
+		log += 4;
+	}
+	if (us >> 2) {
+		us >>= 2;
+		log += 2;
+	}
+	if (us >> 1)
+		log += 1;
+	return log < WIRE_BUCKETS ? log : WIRE_BUCKETS - 1;
+}
+
+static __always_inline void count_stall(__u32 kind, __u64 duration_ns, __u64 reclaimed, bool reclaims,
+					struct stall_state *state)
+{
+	struct cgroup *cgroup = current_memory_cgroup();
+	struct wire_stall_key key = {
+		.cgroup_id = BPF_CORE_READ(cgroup, kn, id),
+		.hierarchy = memory_hierarchy,
+		.kind = kind,
+	};
+	struct wire_stalls *sum;
+	struct wire_stall *r;
+	__u32 zero = 0;
+	__u64 *activity;
+
+	if (reclaims && current_is_killed())
+		key.kind = WIRE_AFTER_KILL;
+	sum = bpf_map_lookup_elem(&stalls, &key);
+	if (!sum) {
+		struct wire_stalls fresh = {};
+
+		bpf_map_update_elem(&stalls, &key, &fresh, BPF_NOEXIST);
+		sum = bpf_map_lookup_elem(&stalls, &key);
+	}
+	if (!sum) {
+		count_lost(WIRE_STALL_STATE);
+	} else {
+		__u32 b = bucket(duration_ns);
+
+		sum->count++;
+		sum->total_ns += duration_ns;
+		sum->reclaimed_pages += reclaimed;
+		if (reclaims && !reclaimed)
+			sum->fruitless++;
+		if (duration_ns > sum->max_ns)
+			sum->max_ns = duration_ns;
+		if (b < WIRE_BUCKETS)
+			sum->buckets[b]++;
+	}
+	activity = bpf_map_lookup_elem(&stall_activity, &zero);
+	if (activity)
+		*activity = 1; /* user space clears it; that it was set is enough */
+	if (duration_ns < min_stall_ns)
+		return;
+	r = bpf_ringbuf_reserve(&bulk, sizeof(*r), 0);
+	if (!r) {
+		count_lost(WIRE_STALL);
+		return;
+	}
+	fill_header(&r->h, WIRE_STALL, 0);
+	r->kind = key.kind;
+	r->owner_hierarchy = state ? state->owner_hierarchy : 0;
+	r->owner_id = state && kind == WIRE_MEMCG_RECLAIM ? state->owner_id : 0;
+	r->duration_ns = duration_ns;
+	r->reclaimed_pages = reclaimed;
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void begin_stall(__u32 kind)
+{
+	struct stall_state *state = stall_state(true);
+
+	if (!state) {
+		count_lost(WIRE_STALL_STATE);
+		return;
+	}
+	state->begin_ns[kind] = bpf_ktime_get_ns();
+}
+
+static __always_inline void end_stall(__u32 kind, __u64 reclaimed, bool reclaims)
+{
+	struct stall_state *state = stall_state(false);
+	__u64 begin;
+
+	if (!state)
+		return;
+	begin = state->begin_ns[kind];
+	if (!begin)
+		return; /* it began before us, or it is not one that counts */
+	state->begin_ns[kind] = 0;
+	count_stall(kind, bpf_ktime_get_ns() - begin, reclaimed, reclaims, state);
+	if (kind == WIRE_MEMCG_RECLAIM)
+		state->owner_id = 0;
+}
+
+static __always_inline void set_owner(struct mem_cgroup *memcg)
+{
+	struct stall_state *state = stall_state(true);
+	struct cgroup *cgroup = BPF_CORE_READ(memcg, css.cgroup);
+
+	if (!state)
+		return;
+	state->owner_id = BPF_CORE_READ(cgroup, kn, id);
+	state->owner_hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id);
+}
+
+/*
+ * On its way back to user space a task that took its cgroup over memory.high
+ * reclaims and sleeps (mm/memcontrol.c). Up to 6.12 the function is called for
+ * every task, mostly with nothing to do.
+ */
+static __always_inline void begin_high(void)
+{
+	if (BPF_CORE_READ(current_task(), memcg_nr_pages_over_high))
+		begin_stall(WIRE_MEMORY_HIGH);
+}
+
+SEC("tp_btf/mm_vmscan_memcg_reclaim_begin")
+int stall_memcg_begin(__u64 *ctx)
+{
+	begin_stall(WIRE_MEMCG_RECLAIM);
+	if (begin_has_memcg)
+		set_owner((void *)ctx[2]);
+	return 0;
+}
+
+SEC("tp_btf/mm_vmscan_memcg_reclaim_end")
+int stall_memcg_end(__u64 *ctx)
+{
+	end_stall(WIRE_MEMCG_RECLAIM, ctx[0], true);
+	return 0;
+}
+
+SEC("tp_btf/mm_vmscan_direct_reclaim_begin")
+int stall_direct_begin(void *ctx)
+{
+	begin_stall(WIRE_DIRECT_RECLAIM);
+	return 0;
+}
+
+SEC("tp_btf/mm_vmscan_direct_reclaim_end")
+int stall_direct_end(__u64 *ctx)
+{
+	end_stall(WIRE_DIRECT_RECLAIM, ctx[0], true);
+	return 0;
+}
+
+SEC("tp_btf/mm_vmscan_node_reclaim_begin")
+int stall_node_begin(void *ctx)
+{
+	begin_stall(WIRE_NODE_RECLAIM);
+	return 0;
+}
+
+SEC("tp_btf/mm_vmscan_node_reclaim_end")
+int stall_node_end(__u64 *ctx)
+{
+	end_stall(WIRE_NODE_RECLAIM, ctx[0], true);
+	return 0;
+}
+
+SEC("tp_btf/mm_compaction_begin")
+int stall_compaction_begin(void *ctx)
+{
+	begin_stall(WIRE_COMPACTION);
+	return 0;
+}
+
+SEC("tp_btf/mm_compaction_end")
+int stall_compaction_end(void *ctx)
+{
+	end_stall(WIRE_COMPACTION, 0, false);
+	return 0;
+}
+
+/* (nid, usec_timeout, usec_delayed, reason): it comes after the sleep. */
+SEC("tp_btf/mm_vmscan_throttled")
+int stall_throttled(__u64 *ctx)
+{
+	count_stall(WIRE_THROTTLE, (__u64)(__u32)ctx[2] * 1000, 0, false, 0);
+	return 0;
+}
+
+SEC("tp_btf/mm_vmscan_kswapd_wake")
+int stall_kswapd_wake(__u64 *ctx)
+{
+	__u32 node = ctx[0];
+	struct wire_kswapd fresh = {}, *k;
+
+	bpf_map_update_elem(&kswapd, &node, &fresh, BPF_NOEXIST);
+	k = bpf_map_lookup_elem(&kswapd, &node);
+	if (!k)
+		return 0;
+	/* Each node has one kswapd: nobody else writes here. */
+	k->wakeups++;
+	if (!k->awake_since_ns)
+		k->awake_since_ns = bpf_ktime_get_boot_ns();
+	return 0;
+}
+
+SEC("tp_btf/mm_vmscan_kswapd_sleep")
+int stall_kswapd_sleep(__u64 *ctx)
+{
+	__u32 node = ctx[0];
+	struct wire_kswapd *k = bpf_map_lookup_elem(&kswapd, &node);
+
+	if (!k || !k->awake_since_ns)
+		return 0;
+	k->awake_ns += bpf_ktime_get_boot_ns() - k->awake_since_ns;
+	k->awake_since_ns = 0;
+	return 0;
+}
+
+SEC("fentry/mem_cgroup_handle_over_high")
+int fentry_high(void *ctx)
+{
+	begin_high();
+	return 0;
+}
+
+SEC("fexit/mem_cgroup_handle_over_high")
+int fexit_high(void *ctx)
+{
+	end_stall(WIRE_MEMORY_HIGH, 0, false);
+	return 0;
+}
+
+SEC("kprobe/mem_cgroup_handle_over_high")
+int kprobe_high(void *ctx)
+{
+	begin_high();
+	return 0;
+}
+
+SEC("kretprobe/mem_cgroup_handle_over_high")
+int kretprobe_high(void *ctx)
+{
+	end_stall(WIRE_MEMORY_HIGH, 0, false);
+	return 0;
+}
+
+SEC("fentry/try_to_free_mem_cgroup_pages")
+int fentry_owner(__u64 *ctx)
+{
+	set_owner((void *)ctx[0]);
+	return 0;
+}
+
+SEC("kprobe/try_to_free_mem_cgroup_pages")
+int kprobe_owner(struct pt_regs *ctx)
+{
+	set_owner((void *)PARAMETER_1(ctx));
+	return 0;
+}

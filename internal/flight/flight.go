@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package flight is the flight recorder: of every cgroup in which tasks stalled
+// for memory lately, the last 60 seconds, second by second, and its longest single
+// stalls. Its memory is bounded whatever the number of cgroups; quiet ones cost
+// nothing.
+package flight
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+const (
+	// Seconds is how far back the recorder remembers.
+	Seconds = 60
+	// Longest is how many single stalls are kept for each cgroup.
+	Longest = 32
+	// DefaultCgroups is how many cgroups are remembered at most.
+	DefaultCgroups = 2048
+)
+
+const second = 1_000_000_000
+
+// Recorder belongs to one goroutine.
+type Recorder struct {
+	max     int
+	cgroups map[events.CgroupKey]*track
+	// Evicted counts cgroups that were forgotten although their last stall was
+	// not yet out of the window.
+	Evicted uint64
+}
+
+// New returns a recorder for at most so many cgroups; 0 is DefaultCgroups.
+func New(maxCgroups int) *Recorder {
+	if maxCgroups <= 0 {
+		maxCgroups = DefaultCgroups
+	}
+	return &Recorder{max: maxCgroups, cgroups: make(map[events.CgroupKey]*track)}
+}
+
+// track is one cgroup's past.
+type track struct {
+	lastNS uint64
+	last   map[events.StallKind]events.StallCount // the counts when last told
+	past   []slot                                 // oldest first, only seconds with stalls
+	long   []events.Stall                         // longest first
+}
+
+// slot is what happened between two readings of the counts.
+type slot struct {
+	fromNS, toNS uint64
+	kinds        []kindSum
+}
+
+type kindSum struct {
+	what                                             events.StallKind
+	count, fruitless, totalNS, maxNS, reclaimedPages uint64
+}
+
+// Counts takes in a reading of all counts. Since the last one is in r.
+func (r *Recorder) Counts(c events.StallCounts) {
+	slots := make(map[events.CgroupKey]*slot)
+	for key, now := range c.Counts {
+		t := r.cgroups[key.Cgroup]
+		if t == nil {
+			t = r.track(key.Cgroup, c.BootNS)
+		}
+		before := t.last[key.What]
+		if now.Count == before.Count {
+			continue
+		}
+		if now.Count < before.Count {
+			before = events.StallCount{} // the kernel side began anew
+		}
+		s := slots[key.Cgroup]
+		if s == nil {
+			s = &slot{fromNS: t.lastNS, toNS: c.BootNS}
+			slots[key.Cgroup] = s
+		}
+		s.kinds = append(s.kinds, kindSum{
+			what: key.What, count: now.Count - before.Count, fruitless: now.Fruitless - before.Fruitless,
+			totalNS: now.TotalNS - before.TotalNS, maxNS: longest(before, now), reclaimedPages: now.ReclaimedPages - before.ReclaimedPages,
+		})
+		t.last[key.What] = now
+	}
+	for key, s := range slots {
+		t := r.cgroups[key]
+		t.lastNS = c.BootNS
+		t.past = append(t.past, *s)
+		t.forget(c.BootNS)
+	}
+}
+
+// longest is the longest stall between two readings: exact if it is the longest of
+// all, else the upper end of the highest bucket that grew.
+func longest(before, now events.StallCount) uint64 {
+	if now.MaxNS > before.MaxNS {
+		return now.MaxNS
+	}
+	for b := events.StallBuckets - 1; b >= 0; b-- {
+		if now.Buckets[b] > before.Buckets[b] {
+			return min(uint64(2000)<<b, now.MaxNS)
+		}
+	}
+	return 0
+}
+
+// Stall takes in a single long stall.
+func (r *Recorder) Stall(s events.Stall) {
+	key := s.Current.Cgroup
+	t := r.cgroups[key]
+	if t == nil {
+		t = r.track(key, s.BootNS)
+	}
+	t.lastNS = max(t.lastNS, s.BootNS)
+	i, _ := slices.BinarySearchFunc(t.long, s.DurationNS, func(a events.Stall, d uint64) int { return cmp.Compare(d, a.DurationNS) })
+	if i >= Longest {
+		return
+	}
+	t.long = slices.Insert(t.long, i, s)
+	if len(t.long) > Longest {
+		t.long = t.long[:Longest]
+	}
+}
+
+// track makes room for a cgroup: the one that has been quiet for longest goes.
+func (r *Recorder) track(key events.CgroupKey, now uint64) *track {
+	if len(r.cgroups) >= r.max {
+		var oldest events.CgroupKey
+		at := ^uint64(0)
+		for k, t := range r.cgroups {
+			if t.lastNS < at {
+				oldest, at = k, t.lastNS
+			}
+		}
+		if now-min(at, now) < Seconds*second {
+			r.Evicted++
+		}
+		delete(r.cgroups, oldest)
+	}
+	t := &track{lastNS: now - min(now, second), last: make(map[events.StallKind]events.StallCount)}
+	r.cgroups[key] = t
+	return t
+}
+
+func (t *track) forget(now uint64) {
+	const window = Seconds * second
+	old := slices.IndexFunc(t.past, func(s slot) bool { return s.toNS+window > now })
+	if old < 0 {
+		old = len(t.past)
+	}
+	t.past = slices.Delete(t.past, 0, old)
+	t.long = slices.DeleteFunc(t.long, func(s events.Stall) bool { return s.BootNS+window <= now })
+}
+
+// Forget drops a cgroup that is gone for good.
+func (r *Recorder) Forget(key events.CgroupKey) { delete(r.cgroups, key) }
+
+// Len is the number of cgroups that are remembered.
+func (r *Recorder) Len() int { return len(r.cgroups) }
+
+// Summary is what stalled in a set of cgroups before an instant.
+type Summary struct {
+	Stalls  []Sum // by kind, the longest in total first
+	Seconds []Second
+	Long    []events.Stall // longest first
+}
+
+// Sum is one kind of stalls.
+type Sum struct {
+	What                                             events.StallKind
+	Count, Fruitless, TotalNS, MaxNS, ReclaimedPages uint64
+}
+
+// Second is one second, by how long it was before the instant.
+type Second struct {
+	BeforeNS                       uint64
+	Count, TotalNS, ReclaimedPages uint64
+}
+
+// Before sums up the last 60 seconds before atNS, of the cgroups that in says
+// belong to it. What was counted up to the reading at or after atNS is included.
+func (r *Recorder) Before(atNS uint64, in func(events.CgroupKey) bool) Summary {
+	var out Summary
+	sums := make(map[events.StallKind]*Sum)
+	seconds := make(map[uint64]*Second)
+	for key, t := range r.cgroups {
+		if !in(key) {
+			continue
+		}
+		for _, s := range t.past {
+			if s.toNS+Seconds*second <= atNS {
+				continue
+			}
+			before := (atNS - min(s.toNS, atNS)) / second
+			sec := seconds[before]
+			if sec == nil {
+				sec = &Second{BeforeNS: before * second}
+				seconds[before] = sec
+			}
+			for _, k := range s.kinds {
+				sum := sums[k.what]
+				if sum == nil {
+					sum = &Sum{What: k.what}
+					sums[k.what] = sum
+				}
+				sum.Count += k.count
+				sum.Fruitless += k.fruitless
+				sum.TotalNS += k.totalNS
+				sum.MaxNS = max(sum.MaxNS, k.maxNS)
+				sum.ReclaimedPages += k.reclaimedPages
+				sec.Count += k.count
+				sec.TotalNS += k.totalNS
+				sec.ReclaimedPages += k.reclaimedPages
+			}
+		}
+		for _, s := range t.long {
+			if s.BootNS+Seconds*second > atNS {
+				out.Long = append(out.Long, s)
+			}
+		}
+	}
+	for _, s := range sums {
+		out.Stalls = append(out.Stalls, *s)
+	}
+	slices.SortFunc(out.Stalls, func(a, b Sum) int {
+		return cmp.Or(cmp.Compare(b.TotalNS, a.TotalNS), cmp.Compare(a.What, b.What))
+	})
+	for _, s := range seconds {
+		out.Seconds = append(out.Seconds, *s)
+	}
+	slices.SortFunc(out.Seconds, func(a, b Second) int { return cmp.Compare(b.BeforeNS, a.BeforeNS) })
+	slices.SortFunc(out.Long, func(a, b events.Stall) int { return cmp.Compare(b.DurationNS, a.DurationNS) })
+	out.Long = out.Long[:min(len(out.Long), Longest)]
+	return out
+}
