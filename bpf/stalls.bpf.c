@@ -23,8 +23,6 @@ volatile const bool begin_has_memcg = false;
 struct stall_state {
 	__u64 begin_ns[WIRE_STALL_KINDS];
 	__u64 owner_id;
-	__u32 owner_hierarchy;
-	__u32 pad;
 };
 
 struct {
@@ -134,6 +132,7 @@ static __always_inline void count_stall(__u32 kind, __u64 duration_ns, __u64 rec
 	struct cgroup *cgroup = current_memory_cgroup();
 	struct wire_stall_key key = {
 		.cgroup_id = BPF_CORE_READ(cgroup, kn, id),
+		.owner_id = kind == WIRE_MEMCG_RECLAIM && state ? state->owner_id : 0,
 		.hierarchy = memory_hierarchy,
 		.kind = kind,
 	};
@@ -178,8 +177,8 @@ static __always_inline void count_stall(__u32 kind, __u64 duration_ns, __u64 rec
 	}
 	fill_header(&r->h, WIRE_STALL, 0);
 	r->kind = key.kind;
-	r->owner_hierarchy = state ? state->owner_hierarchy : 0;
-	r->owner_id = state && kind == WIRE_MEMCG_RECLAIM ? state->owner_id : 0;
+	r->hierarchy = key.hierarchy;
+	r->owner_id = key.owner_id;
 	r->duration_ns = duration_ns;
 	r->reclaimed_pages = reclaimed;
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
@@ -220,7 +219,6 @@ static __always_inline void set_owner(struct mem_cgroup *memcg)
 	if (!state)
 		return;
 	state->owner_id = BPF_CORE_READ(cgroup, kn, id);
-	state->owner_hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id);
 }
 
 /*

@@ -33,7 +33,7 @@ type StallsWireStall struct {
 	_              structs.HostLayout
 	H              StallsWireHeader
 	Kind           uint32
-	OwnerHierarchy uint32
+	Hierarchy      uint32
 	OwnerId        uint64
 	DurationNs     uint64
 	ReclaimedPages uint64
@@ -42,6 +42,7 @@ type StallsWireStall struct {
 type StallsWireStallKey struct {
 	_         structs.HostLayout
 	CgroupId  uint64
+	OwnerId   uint64
 	Hierarchy uint32
 	Kind      uint32
 }

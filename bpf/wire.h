@@ -258,7 +258,7 @@ enum {
 struct wire_stall {
 	struct wire_header h;
 	__u32 kind;
-	__u32 owner_hierarchy;
+	__u32 hierarchy;
 	__u64 owner_id; /* whose limit it reclaimed for; 0: not known, or the node */
 	__u64 duration_ns;
 	__u64 reclaimed_pages;
@@ -267,6 +267,7 @@ struct wire_stall {
 /* Key and value of the map of stalls: per CPU, counted up for ever. */
 struct wire_stall_key {
 	__u64 cgroup_id; /* of the stalled task */
+	__u64 owner_id;	 /* whose limit it reclaimed for, in the same hierarchy; 0: not known, or the node */
 	__u32 hierarchy;
 	__u32 kind;
 };

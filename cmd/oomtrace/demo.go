@@ -90,7 +90,7 @@ func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 		}
 		d.view = view.NewText(stdout, view.TextOptions{Width: width, Color: color, Location: loc})
 	}
-	t, err := tracer.Open(tracer.Options{Tier: f.forcedTier(), Sink: d})
+	t, err := tracer.Open(tracer.Options{Tier: f.forcedTier(), Sink: d, Stalls: true, MinStall: 10 * time.Millisecond})
 	if err != nil {
 		return err
 	}
@@ -189,8 +189,9 @@ func (d *demonstration) Update(update *events.Incident) error {
 	return d.view.Update(update)
 }
 
-func (d *demonstration) Lost(*events.Lost) error     { return nil }
-func (d *demonstration) Status(*events.Status) error { return nil }
+func (d *demonstration) Stall(*events.StallLine) error { return nil }
+func (d *demonstration) Lost(*events.Lost) error       { return nil }
+func (d *demonstration) Status(*events.Status) error   { return nil }
 
 // wrong compares the incident with what was done.
 func (d *demonstration) wrong(path string) []string {

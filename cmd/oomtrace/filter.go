@@ -65,11 +65,12 @@ func anyWorkload(inc *events.Incident, match func(*events.Workload) bool) bool {
 	return slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.Workload != nil && match(v.Workload) })
 }
 
-func (f *filter) anyCgroup(inc *events.Incident) bool {
+func (f *filter) below(c *events.Cgroup) bool {
 	prefix := strings.TrimRight(f.cgroup, "/")
-	below := func(c *events.Cgroup) bool {
-		return c != nil && (c.Path == prefix || strings.HasPrefix(c.Path, prefix+"/"))
-	}
-	return inc.Limiter != nil && below(inc.Limiter.Cgroup) ||
-		slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return below(v.Cgroup) })
+	return c != nil && (c.Path == prefix || strings.HasPrefix(c.Path, prefix+"/"))
+}
+
+func (f *filter) anyCgroup(inc *events.Incident) bool {
+	return inc.Limiter != nil && f.below(inc.Limiter.Cgroup) ||
+		slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return f.below(v.Cgroup) })
 }

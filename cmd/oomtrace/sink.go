@@ -115,6 +115,18 @@ func (s *sink) other() view.Sink {
 	return s.view
 }
 
+// Stall is told under any filter but that of the process.
+func (s *sink) Stall(l *events.StallLine) error {
+	f := s.filter
+	switch {
+	case f.pid != 0 && l.Task.PID != f.pid && l.Task.TID != f.pid, f.comm != "" && l.Task.Comm != f.comm:
+		return nil
+	case f.cgroup != "" && !f.below(l.Task.Cgroup) && !f.below(l.Limiter), f.podUID != "", f.containerID != "":
+		return nil
+	}
+	return s.view.Stall(l)
+}
+
 func (s *sink) Lost(l *events.Lost) error      { return s.other().Lost(l) }
 func (s *sink) Status(st *events.Status) error { return s.other().Status(st) }
 

@@ -25,6 +25,9 @@ type traceFlags struct {
 	tier      string
 	duration  time.Duration
 	readyFile string
+	noStalls  bool
+	stalls    bool
+	minStall  time.Duration
 	filter    filter
 }
 
@@ -40,6 +43,9 @@ func (f *traceFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
 	flags.DurationVar(&f.duration, "duration", 0, "end after this `time`, such as 30s or 10m; 0: until interrupted")
 	flags.StringVar(&f.readyFile, "ready-file", "", "create this `file` once nothing is missed any more")
+	flags.BoolVar(&f.stalls, "stalls", false, "print a line for each long stall")
+	flags.DurationVar(&f.minStall, "min-stall", 10*time.Millisecond, "how `long` a stall must be for a line")
+	flags.BoolVar(&f.noStalls, "no-stalls", false, "do not look at stalls at all: kills come without what was before")
 	f.filter.add(flags)
 }
 
@@ -52,6 +58,12 @@ func (f *traceFlags) check() error {
 	}
 	if f.duration < 0 {
 		return usagef("--duration %s: it cannot be negative", f.duration)
+	}
+	if f.minStall < 0 {
+		return usagef("--min-stall %s: it cannot be negative", f.minStall)
+	}
+	if f.stalls && f.noStalls {
+		return usagef("--stalls and --no-stalls exclude each other")
 	}
 	return f.filter.check()
 }
@@ -88,7 +100,7 @@ Filters match the limiter or a victim; several filters must all match.`,
 func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	sink := newSink(f, stdout, stderr)
 	t, err := tracer.Open(tracer.Options{
-		Tier: f.forcedTier(), Sink: sink,
+		Tier: f.forcedTier(), Sink: sink, Stalls: !f.noStalls, MinStall: f.minStall, TellStalls: f.stalls,
 		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
 	})
 	if err != nil {

@@ -236,6 +236,8 @@ type Before struct {
 	Stalls []StallSum `json:"stalls"`
 	// Timeline has a row for each second in which something stalled, oldest first.
 	Timeline []StallSecond `json:"timeline,omitempty"`
+	// Unseen are kinds that the tier at hand cannot see.
+	Unseen []string `json:"unseen,omitempty"`
 	// Longest are the longest single stalls, longest first.
 	Longest []LongStall `json:"longest,omitempty"`
 }

@@ -238,6 +238,7 @@ type StallCount struct {
 // StallKey says of which cgroup (the stalled task's) and kind.
 type StallKey struct {
 	Cgroup CgroupKey
+	Owner  CgroupKey // whose limit was reclaimed for; zero: the node, or not known
 	What   StallKind
 }
 

@@ -8,6 +8,7 @@ package flight
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -27,18 +28,21 @@ const second = 1_000_000_000
 // Recorder belongs to one goroutine.
 type Recorder struct {
 	max     int
-	cgroups map[events.CgroupKey]*track
+	cgroups map[Who]*track
 	// Evicted counts cgroups that were forgotten although their last stall was
 	// not yet out of the window.
 	Evicted uint64
 }
+
+// Who stalled, and for whose limit; a zero Owner is the node, or not known.
+type Who struct{ Cgroup, Owner events.CgroupKey }
 
 // New returns a recorder for at most so many cgroups; 0 is DefaultCgroups.
 func New(maxCgroups int) *Recorder {
 	if maxCgroups <= 0 {
 		maxCgroups = DefaultCgroups
 	}
-	return &Recorder{max: maxCgroups, cgroups: make(map[events.CgroupKey]*track)}
+	return &Recorder{max: maxCgroups, cgroups: make(map[Who]*track)}
 }
 
 // track is one cgroup's past.
@@ -62,11 +66,12 @@ type kindSum struct {
 
 // Counts takes in a reading of all counts. Since the last one is in r.
 func (r *Recorder) Counts(c events.StallCounts) {
-	slots := make(map[events.CgroupKey]*slot)
+	slots := make(map[Who]*slot)
 	for key, now := range c.Counts {
-		t := r.cgroups[key.Cgroup]
+		who := Who{key.Cgroup, key.Owner}
+		t := r.cgroups[who]
 		if t == nil {
-			t = r.track(key.Cgroup, c.BootNS)
+			t = r.track(who, c.BootNS)
 		}
 		before := t.last[key.What]
 		if now.Count == before.Count {
@@ -75,10 +80,10 @@ func (r *Recorder) Counts(c events.StallCounts) {
 		if now.Count < before.Count {
 			before = events.StallCount{} // the kernel side began anew
 		}
-		s := slots[key.Cgroup]
+		s := slots[who]
 		if s == nil {
 			s = &slot{fromNS: t.lastNS, toNS: c.BootNS}
-			slots[key.Cgroup] = s
+			slots[who] = s
 		}
 		s.kinds = append(s.kinds, kindSum{
 			what: key.What, count: now.Count - before.Count, fruitless: now.Fruitless - before.Fruitless,
@@ -86,8 +91,11 @@ func (r *Recorder) Counts(c events.StallCounts) {
 		})
 		t.last[key.What] = now
 	}
-	for key, s := range slots {
-		t := r.cgroups[key]
+	for who, s := range slots {
+		t := r.cgroups[who]
+		if t == nil {
+			continue // evicted: more cgroups stall at once than are remembered
+		}
 		t.lastNS = c.BootNS
 		t.past = append(t.past, *s)
 		t.forget(c.BootNS)
@@ -110,10 +118,10 @@ func longest(before, now events.StallCount) uint64 {
 
 // Stall takes in a single long stall.
 func (r *Recorder) Stall(s events.Stall) {
-	key := s.Current.Cgroup
-	t := r.cgroups[key]
+	who := Who{s.Current.Cgroup, s.Owner}
+	t := r.cgroups[who]
 	if t == nil {
-		t = r.track(key, s.BootNS)
+		t = r.track(who, s.BootNS)
 	}
 	t.lastNS = max(t.lastNS, s.BootNS)
 	i, _ := slices.BinarySearchFunc(t.long, s.DurationNS, func(a events.Stall, d uint64) int { return cmp.Compare(d, a.DurationNS) })
@@ -127,9 +135,9 @@ func (r *Recorder) Stall(s events.Stall) {
 }
 
 // track makes room for a cgroup: the one that has been quiet for longest goes.
-func (r *Recorder) track(key events.CgroupKey, now uint64) *track {
+func (r *Recorder) track(who Who, now uint64) *track {
 	if len(r.cgroups) >= r.max {
-		var oldest events.CgroupKey
+		var oldest Who
 		at := ^uint64(0)
 		for k, t := range r.cgroups {
 			if t.lastNS < at {
@@ -142,7 +150,7 @@ func (r *Recorder) track(key events.CgroupKey, now uint64) *track {
 		delete(r.cgroups, oldest)
 	}
 	t := &track{lastNS: now - min(now, second), last: make(map[events.StallKind]events.StallCount)}
-	r.cgroups[key] = t
+	r.cgroups[who] = t
 	return t
 }
 
@@ -156,15 +164,17 @@ func (t *track) forget(now uint64) {
 	t.long = slices.DeleteFunc(t.long, func(s events.Stall) bool { return s.BootNS+window <= now })
 }
 
-// Forget drops a cgroup that is gone for good.
-func (r *Recorder) Forget(key events.CgroupKey) { delete(r.cgroups, key) }
+// Forget drops cgroups that are gone for good.
+func (r *Recorder) Forget(gone map[events.CgroupKey]bool) {
+	maps.DeleteFunc(r.cgroups, func(who Who, _ *track) bool { return gone[who.Cgroup] })
+}
 
 // Len is the number of cgroups that are remembered.
 func (r *Recorder) Len() int { return len(r.cgroups) }
 
 // Summary is what stalled in a set of cgroups before an instant.
 type Summary struct {
-	Stalls  []Sum // by kind, the longest in total first
+	Stalls  []Sum // by kind, the longest in total first, reclaim after a kill last
 	Seconds []Second
 	Long    []events.Stall // longest first
 }
@@ -183,12 +193,12 @@ type Second struct {
 
 // Before sums up the last 60 seconds before atNS, of the cgroups that in says
 // belong to it. What was counted up to the reading at or after atNS is included.
-func (r *Recorder) Before(atNS uint64, in func(events.CgroupKey) bool) Summary {
+func (r *Recorder) Before(atNS uint64, in func(Who) bool) Summary {
 	var out Summary
 	sums := make(map[events.StallKind]*Sum)
 	seconds := make(map[uint64]*Second)
-	for key, t := range r.cgroups {
-		if !in(key) {
+	for who, t := range r.cgroups {
+		if !in(who) {
 			continue
 		}
 		for _, s := range t.past {
@@ -212,6 +222,9 @@ func (r *Recorder) Before(atNS uint64, in func(events.CgroupKey) bool) Summary {
 				sum.TotalNS += k.totalNS
 				sum.MaxNS = max(sum.MaxNS, k.maxNS)
 				sum.ReclaimedPages += k.reclaimedPages
+				if k.what == events.StallAfterKill {
+					continue // not of the way there
+				}
 				sec.Count += k.count
 				sec.TotalNS += k.totalNS
 				sec.ReclaimedPages += k.reclaimedPages
@@ -227,9 +240,18 @@ func (r *Recorder) Before(atNS uint64, in func(events.CgroupKey) bool) Summary {
 		out.Stalls = append(out.Stalls, *s)
 	}
 	slices.SortFunc(out.Stalls, func(a, b Sum) int {
-		return cmp.Or(cmp.Compare(b.TotalNS, a.TotalNS), cmp.Compare(a.What, b.What))
+		late := func(s Sum) int {
+			if s.What == events.StallAfterKill {
+				return 1
+			}
+			return 0
+		}
+		return cmp.Or(cmp.Compare(late(a), late(b)), cmp.Compare(b.TotalNS, a.TotalNS), cmp.Compare(a.What, b.What))
 	})
 	for _, s := range seconds {
+		if s.Count == 0 {
+			continue
+		}
 		out.Seconds = append(out.Seconds, *s)
 	}
 	slices.SortFunc(out.Seconds, func(a, b Second) int { return cmp.Compare(b.BeforeNS, a.BeforeNS) })

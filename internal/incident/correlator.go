@@ -298,15 +298,16 @@ func (c *Correlator) passEnd(r events.PassEnd) error {
 	return err
 }
 
-// Idle does what is due by time. It returns how long it can wait for the next
-// call if no record comes.
-func (c *Correlator) Idle(bootNS uint64) (time.Duration, error) {
+// Idle does what is due by time. caughtUp says that there are no records which
+// were not given to Record yet. It returns how long it can wait for the next call
+// if none comes.
+func (c *Correlator) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	c.now = max(c.now, bootNS)
 	open, err := c.overdue()
 	if err != nil {
 		return 0, err
 	}
-	if !open {
+	if !open && caughtUp {
 		if err := c.runAudit(); err != nil {
 			return 0, err
 		}

@@ -90,7 +90,7 @@ func (m *machine) record(r events.Record) {
 func (m *machine) idle(ns uint64) {
 	m.t.Helper()
 	m.now += ns
-	if _, err := m.c.Idle(m.now); err != nil {
+	if _, err := m.c.Idle(m.now, true); err != nil {
 		m.t.Fatal(err)
 	}
 }

@@ -22,6 +22,9 @@ func NewBootClock() (*BootClock, error) {
 	return c, c.sync()
 }
 
+// BootNS maps wall time back, by the last offset.
+func (c *BootClock) BootNS(t time.Time) uint64 { return uint64(max(t.UnixNano()-c.offset, 0)) }
+
 func now(clock int32) (int64, error) {
 	var t unix.Timespec
 	if err := unix.ClockGettime(clock, &t); err != nil {

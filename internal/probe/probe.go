@@ -52,6 +52,7 @@ type Probe struct {
 	lost   [bpf.OomtraceWireKindWIRE_KINDS]uint64 // as they were told
 	polls  int
 	folds  foldPoll
+	stalls *stallReader // nil: not asked for
 }
 
 // Open loads and attaches. It returns an error only if kills cannot be seen at
@@ -78,6 +79,9 @@ func Open(opts Options) (*Probe, error) {
 	}
 	if err == nil {
 		p.counts, err = l.maps["lost"].Memory()
+	}
+	if err == nil {
+		p.stalls, err = newStallReader(l)
 	}
 	if err != nil {
 		p.Close()
@@ -108,10 +112,10 @@ func (p *Probe) Close() error {
 // of Run.
 type Handler interface {
 	Record(events.Record) error
-	// Idle comes when the urgent ring is empty and a deadline has passed, with
-	// CLOCK_BOOTTIME. It returns how long the probe may sleep at most if nothing
+	// Idle comes now and then, with CLOCK_BOOTTIME. caughtUp says that the urgent
+	// ring was empty. It returns how long the probe may sleep at most if nothing
 	// happens.
-	Idle(bootNS uint64) (time.Duration, error)
+	Idle(bootNS uint64, caughtUp bool) (time.Duration, error)
 }
 
 const (
@@ -136,6 +140,7 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 		now := time.Now()
 		p.urgent.SetDeadline(now.Add(sleep))
 		err := p.urgent.ReadInto(&rec)
+		caughtUp := err != nil
 		switch {
 		case err == nil:
 			if err := p.deliver(h, rec.RawSample); err != nil {
@@ -161,7 +166,7 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 				return err
 			}
 		}
-		if sleep, err = h.Idle(BootNS()); err != nil || ctx.Err() != nil {
+		if sleep, err = h.Idle(BootNS(), caughtUp); err != nil || ctx.Err() != nil {
 			return err
 		}
 		sleep = min(sleep, bulkEvery)
@@ -197,6 +202,26 @@ func (p *Probe) deliver(h Handler, raw []byte) error {
 	return h.Record(record)
 }
 
+// Stalls reads the counts of stalls. It returns nil where nothing stalled since the
+// last reading, whoever made it.
+func (p *Probe) Stalls() (*events.StallCounts, error) {
+	if p.stalls == nil {
+		return nil, nil
+	}
+	counts, err := p.stalls.read()
+	if err != nil || counts == nil {
+		return nil, err
+	}
+	return &events.StallCounts{Meta: events.Meta{BootNS: BootNS()}, Counts: counts}, nil
+}
+
+// ForgetStalls drops the counts of cgroups that are gone, to make room for others.
+func (p *Probe) ForgetStalls(cgroups map[events.CgroupKey]bool) {
+	if p.stalls != nil {
+		p.stalls.forget(cgroups)
+	}
+}
+
 // poll reads what the kernel side only counts: lost records, and the passes
 // that were folded since the last one that was sent.
 func (p *Probe) poll(h Handler) error {
@@ -221,6 +246,15 @@ func (p *Probe) poll(h Handler) error {
 			if err := h.Record(events.RecordsLost{Meta: meta, What: what, Count: count}); err != nil {
 				return err
 			}
+		}
+	}
+	stalls, err := p.Stalls()
+	if err != nil {
+		return err
+	}
+	if stalls != nil {
+		if err := h.Record(*stalls); err != nil {
+			return err
 		}
 	}
 	for _, pass := range p.folds.poll(p.loader.maps["folds"], meta) {

@@ -37,7 +37,7 @@ func (d decoder) stall(w *bpf.StallsWireStall) events.Stall {
 	h.CurrentTask = bpf.OomtraceWireTask(w.H.CurrentTask)
 	return events.Stall{
 		Meta: meta(&h), What: stallKind(w.Kind), DurationNS: w.DurationNs, ReclaimedPages: w.ReclaimedPages,
-		Owner: key(w.OwnerHierarchy, w.OwnerId),
+		Owner: owner(w.Hierarchy, w.OwnerId),
 	}
 }
 
@@ -90,7 +90,9 @@ func (r *stallReader) read() (map[events.StallKey]events.StallCount, error) {
 				sum.Buckets[b] += v.Buckets[b]
 			}
 		}
-		counts[events.StallKey{Cgroup: key(k.Hierarchy, k.CgroupId), What: stallKind(k.Kind)}] = sum
+		counts[events.StallKey{
+			Cgroup: key(k.Hierarchy, k.CgroupId), Owner: owner(k.Hierarchy, k.OwnerId), What: stallKind(k.Kind),
+		}] = sum
 	}
 	// Aborted: keys were deleted meanwhile; the next second has the rest.
 	if err := all.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
@@ -99,10 +101,24 @@ func (r *stallReader) read() (map[events.StallKey]events.StallCount, error) {
 	return counts, nil
 }
 
+// owner is zero where none is known.
+func owner(hierarchy uint32, id uint64) events.CgroupKey {
+	if id == 0 {
+		return events.CgroupKey{}
+	}
+	return key(hierarchy, id)
+}
+
 // forget makes room for other cgroups.
-func (r *stallReader) forget(cgroup events.CgroupKey) {
-	for number := range stallKinds {
-		// Not there is as good.
-		_ = r.counts.Delete(bpf.StallsWireStallKey{CgroupId: cgroup.ID, Hierarchy: cgroup.Hierarchy, Kind: uint32(number)})
+func (r *stallReader) forget(cgroups map[events.CgroupKey]bool) {
+	var gone []bpf.StallsWireStallKey
+	var k bpf.StallsWireStallKey
+	for all := r.counts.Iterate(); all.Next(&k, &r.values); {
+		if cgroups[key(k.Hierarchy, k.CgroupId)] {
+			gone = append(gone, k)
+		}
+	}
+	for _, k := range gone {
+		_ = r.counts.Delete(k) // not there is as good
 	}
 }

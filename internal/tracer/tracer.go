@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/node"
 	"github.com/oomtrace/oomtrace/internal/probe"
@@ -25,14 +26,14 @@ type Sink interface {
 	Headline(*events.Incident) error
 	Incident(*events.Incident) error
 	Update(*events.Incident) error
+	Stall(*events.StallLine) error
 	Lost(*events.Lost) error
 	Status(*events.Status) error
 }
 
 // findings makes status lines of what the audit finds.
 type findings struct {
-	Sink
-	t *Tracer
+	outlet
 }
 
 func (f findings) Finding(_ time.Time, text string) error {
@@ -43,6 +44,16 @@ func (f findings) Finding(_ time.Time, text string) error {
 type Options struct {
 	Tier events.Tier // empty: the best there is
 	Sink Sink
+	// Stalls also looks at where tasks stall for memory; kills then tell what
+	// stalled before them.
+	Stalls bool
+	// MinStall is how long a single stall must be to be remembered by itself;
+	// TellStalls gives those to the sink.
+	MinStall   time.Duration
+	TellStalls bool
+	// Counts takes the counts of stalls, each second in which there are any; nil
+	// drops them.
+	Counts func(events.StallCounts) error
 	// Warn takes remarks on what could not be had, for people; nil drops them.
 	Warn func(text string)
 }
@@ -58,7 +69,24 @@ type Tracer struct {
 	scan   chan *resolve.Scan
 	core   *incident.Correlator
 	lost   uint64
+	page   int
+	flight *flight.Recorder
+	kills  []*events.Incident // that want their past
+	pastNS uint64             // when kills were last given theirs
+	gone   []goneCgroup       // oldest first
 }
+
+// goneCgroup is a removed one whose counts in the kernel make room soon.
+type goneCgroup struct {
+	key    events.CgroupKey
+	bootNS uint64
+}
+
+// pastEveryNS is how often counts are read for kills: in a storm, for many at once.
+const pastEveryNS = 300e6
+
+// forgetNS is how long the stalls of a removed cgroup are kept.
+const forgetNS = 65e9
 
 type identity struct{ bootID, node string }
 
@@ -83,7 +111,7 @@ func Open(opts Options) (*Tracer, error) {
 		opts.Warn(gap)
 	}
 	page := uint64(node.PageSize())
-	p, err := probe.Open(probe.Options{Tier: opts.Tier, MemoryHierarchy: layout.HierarchyID, PageSize: page})
+	p, err := probe.Open(probe.Options{Tier: opts.Tier, MemoryHierarchy: layout.HierarchyID, PageSize: page, Stalls: opts.Stalls, MinStall: opts.MinStall})
 	if err != nil {
 		return nil, err
 	}
@@ -91,11 +119,11 @@ func Open(opts Options) (*Tracer, error) {
 		opts: opts, layout: layout, clock: clock, probe: p,
 		ident: identity{bootID: node.BootID(), node: node.Hostname()},
 		tree:  resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}),
-		scan:  make(chan *resolve.Scan, 1),
+		scan:  make(chan *resolve.Scan, 1), page: int(page), flight: flight.New(0),
 	}
 	t.startScan()
-	t.core = incident.New(t.config(page), findings{opts.Sink, t})
-	if _, err := t.core.Idle(probe.BootNS()); err != nil { // the audit's first reading
+	t.core = incident.New(t.config(page), findings{outlet{opts.Sink, t}})
+	if _, err := t.core.Idle(probe.BootNS(), true); err != nil { // the audit's first reading
 		p.Close()
 		return nil, err
 	}
@@ -158,6 +186,15 @@ func (t *Tracer) envelope(kind string) events.Envelope {
 	}
 }
 
+// Place tells a cgroup's path, empty if it is not known, and what it is.
+func (t *Tracer) Place(key events.CgroupKey) (string, resolve.Place) {
+	place, path, _ := t.tree.Place(key)
+	return path, place
+}
+
+// Layout tells where the memory controller is.
+func (t *Tracer) Layout() node.Layout { return t.layout }
+
 // Run traces until ctx is done, then reports what is open. ready is called once
 // paths are known; it may be nil.
 func (t *Tracer) Run(ctx context.Context, ready func() error) error {
@@ -176,6 +213,9 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 	if err := t.core.Close(); err != nil {
 		return err
 	}
+	if err := t.past(); err != nil {
+		return err
+	}
 	incidents, victims := t.core.Totals()
 	return t.opts.Sink.Status(&events.Status{
 		Envelope: t.envelope(events.KindStatus), Phase: "end",
@@ -189,8 +229,23 @@ func (t *Tracer) Close() error { return t.probe.Close() }
 // Record implements probe.Handler.
 func (t *Tracer) Record(r events.Record) error {
 	switch r := r.(type) {
+	case events.Stall:
+		t.flight.Stall(r)
+		if t.opts.TellStalls {
+			return t.opts.Sink.Stall(t.stallLine(r))
+		}
+		return nil
+	case events.StallCounts:
+		t.flight.Counts(r)
+		if t.opts.Counts != nil {
+			return t.opts.Counts(r)
+		}
+		return nil
 	case events.CgroupChange:
 		t.tree.Observe(r)
+		if r.Op == "rmdir" && t.opts.Stalls {
+			t.gone = append(t.gone, goneCgroup{r.Key, r.BootNS})
+		}
 	case events.RecordsLost:
 		t.lost += r.Count
 		if err := t.opts.Sink.Lost(&events.Lost{Envelope: t.envelope(events.KindLost), What: r.What, Count: r.Count}); err != nil {
@@ -201,14 +256,39 @@ func (t *Tracer) Record(r events.Record) error {
 }
 
 // Idle implements probe.Handler.
-func (t *Tracer) Idle(bootNS uint64) (time.Duration, error) {
+func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	select {
 	case scan := <-t.scan:
 		t.merge(scan)
 	default:
 	}
 	t.clock.Sync()
-	return t.core.Idle(bootNS)
+	t.forget(bootNS)
+	sleep, err := t.core.Idle(bootNS, caughtUp)
+	if err != nil {
+		return 0, err
+	}
+	if !caughtUp || bootNS-min(t.pastNS, bootNS) < pastEveryNS {
+		return sleep, nil
+	}
+	if len(t.kills) > 0 {
+		t.pastNS = bootNS
+	}
+	return sleep, t.past()
+}
+
+// forget drops the stalls of cgroups that have been gone for longer than a kill
+// looks back.
+func (t *Tracer) forget(bootNS uint64) {
+	due := make(map[events.CgroupKey]bool)
+	for len(t.gone) > 0 && bootNS-min(t.gone[0].bootNS, bootNS) > forgetNS {
+		due[t.gone[0].key] = true
+		t.gone = t.gone[1:]
+	}
+	if len(due) > 0 {
+		t.probe.ForgetStalls(due)
+		t.flight.Forget(due)
+	}
 }
 
 func (t *Tracer) merge(scan *resolve.Scan) {

@@ -67,6 +67,7 @@ func totalPages(inc *events.Incident) string {
 
 func (s *bccSink) Headline(Headline) error        { return s.out.err }
 func (s *bccSink) Update(*events.Incident) error  { return s.out.err }
+func (s *bccSink) Stall(*events.StallLine) error  { return s.out.err }
 func (s *bccSink) Lost(*events.Lost) error        { return s.out.err }
 func (s *bccSink) Status(st *events.Status) error { return s.out.err }
 func (s *bccSink) Close() error                   { return s.out.err }

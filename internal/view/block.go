@@ -35,6 +35,7 @@ func (b block) sections() []section {
 	add("trigger", b.trigger())
 	add("victims", b.victims()...)
 	add("memory", b.memory())
+	add("before", b.before()...)
 	add("killer", b.killer())
 	add("passes", b.passes())
 	add("audit", b.audit())

@@ -110,6 +110,23 @@ func (s *textSink) Update(update *events.Incident) error {
 	return s.out.write(p.buf.Bytes())
 }
 
+// Stall prints a line.
+func (s *textSink) Stall(l *events.StallLine) error {
+	p := s.page()
+	items := []string{
+		task(l.Task.Comm, l.Task.PID), stallWord(l.What) + " " + duration(l.DurationNS), size(l.ReclaimedBytes) + " reclaimed",
+	}
+	if l.Task.Cgroup != nil && l.Task.Cgroup.Path != "" {
+		items = append(items, shortPath(l.Task.Cgroup.Path, 40))
+	}
+	if l.Limiter != nil && l.Limiter.Path != "" && (l.Task.Cgroup == nil || l.Task.Cgroup.ID != l.Limiter.ID) {
+		items = append(items, "for the limit of "+shortPath(l.Limiter.Path, 40))
+	}
+	p.head(s.clock(l.Time), "stall", styleLabel, list(items...))
+	s.at = ""
+	return s.out.write(p.buf.Bytes())
+}
+
 func (s *textSink) Lost(l *events.Lost) error {
 	p := s.page()
 	p.head(s.clock(l.Time), "LOST", styleAlarm, list(plural(l.Count, "record")+" ("+spaced(l.What)+")", "what is shown may be incomplete"))

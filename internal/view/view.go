@@ -30,6 +30,7 @@ type Sink interface {
 	Incident(*events.Incident) error
 	// Update holds what was learnt later: only new or changed keys.
 	Update(*events.Incident) error
+	Stall(*events.StallLine) error
 	Lost(*events.Lost) error
 	Status(*events.Status) error
 	// Close flushes what is held back. It does not close the writer.

@@ -32,6 +32,8 @@ type Case struct {
 	OOMKills [2]uint64 `json:"oom_kills"`
 	// Log is the kernel's log of the case, as /dev/kmsg has it.
 	Log []string `json:"log"`
+	// Facts are numbers that the case measured by itself.
+	Facts map[string]uint64 `json:"facts,omitempty"`
 	// Lines are those of each tracer, by tier.
 	Lines map[string][]string `json:"lines"`
 }

@@ -160,6 +160,7 @@ type caseCheck struct {
 	tier      string
 	c         lab.Case
 	incidents []*events.Incident // updates merged
+	stalls    []events.StallLine
 	reports   []report
 	noKill    int
 }
@@ -234,6 +235,12 @@ func newCaseCheck(v *verdict, k kernel, tier string, c lab.Case, told story) *ca
 				cc.incidents = append(cc.incidents, inc)
 			}
 		case events.KindIncidentUpdate:
+		case events.KindStall:
+			var stall events.StallLine
+			if err := json.Unmarshal([]byte(line), &stall); err != nil {
+				cc.problem("%v: %s", err, line)
+			}
+			cc.stalls = append(cc.stalls, stall)
 		default:
 			if _, explained := skippedReclaim(line); !explained {
 				cc.problem("an unexpected line: %s", line)
@@ -280,6 +287,7 @@ func (cc *caseCheck) all(e expectation) {
 		cc.known(inc)
 		if inc.Outcome == events.OutcomeKilled {
 			cc.againstLog(inc)
+			cc.before(inc)
 		}
 	}
 	e.check(cc)
@@ -381,6 +389,36 @@ func counted(inc *events.Incident, id uint64, v1 bool) bool {
 		return len(inc.Ladder) > 0 && inc.Ladder[0].Cgroup.ID == id
 	}
 	return slices.ContainsFunc(inc.Ladder, func(r events.Rung) bool { return r.Cgroup.ID == id })
+}
+
+// before: each kill tells what stalled before it, and what cannot be seen.
+func (cc *caseCheck) before(inc *events.Incident) {
+	if inc.Before == nil {
+		cc.problem("incident %s does not tell what was before", inc.ID)
+		return
+	}
+	high := slices.Contains(inc.Before.Unseen, string(events.StallMemoryHigh))
+	if high != (cc.tier == "tracepoint") {
+		cc.problem("unseen is %q", inc.Before.Unseen)
+	}
+	// A task from elsewhere reclaims where the limit is lowered: this tier does not
+	// know for whom.
+	elsewhere := cc.c.Name == "limit-lowered" && cc.tier == "tracepoint" && !strings.HasPrefix(cc.kernel.name, "7.")
+	if cc.c.Name != "burst" && !elsewhere && inc.Scope == events.ScopeMemcg && stalled(inc, events.StallMemcgReclaim) == 0 {
+		cc.problem("a cgroup's limit was hit without reclaim: %+v", inc.Before.Stalls)
+	}
+	if inc.Scope == events.ScopeGlobal && cc.c.Name == "global" && stalled(inc, events.StallDirectReclaim) == 0 {
+		cc.problem("the node ran out without direct reclaim: %+v", inc.Before.Stalls)
+	}
+}
+
+func stalled(inc *events.Incident, what events.StallKind) uint64 {
+	for _, s := range inc.Before.Stalls {
+		if s.What == string(what) {
+			return s.Count
+		}
+	}
+	return 0
 }
 
 // againstLog compares an incident with the kernel's report of it.

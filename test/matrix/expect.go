@@ -124,6 +124,34 @@ var expectations = []expectation{
 	}},
 	{name: "user-kill", v1: true, notOOM: true, check: nothing},
 	{name: "pidns-init", v1: true, notOOM: true, check: nothing},
+	{name: "memory-high", notOOM: true, check: func(cc *caseCheck) {
+		nothing(cc)
+		var told uint64
+		for _, s := range cc.stalls {
+			if s.What == string(events.StallMemoryHigh) && s.Task.PID == cc.proc("hog").PID {
+				told += s.DurationNS / 1e6
+			}
+		}
+		felt := cc.c.Facts["felt_ms"]
+		switch {
+		case felt < 100:
+			cc.problem("the hog was held up for %d ms only: the case shows nothing", felt)
+		case cc.tier == "tracepoint":
+			cc.equal("the time over memory.high, which this tier cannot see", told, 0)
+		case told*100 < felt*95 || told*100 > felt*105:
+			cc.problem("%d ms over memory.high were told, %d ms were felt", told, felt)
+		}
+	}},
+	{name: "stalled-kill", check: func(cc *caseCheck) {
+		inc := cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "", "memcg"})
+		if inc == nil || inc.Before == nil {
+			return
+		}
+		cc.equal("the number of reclaims", stalled(inc, events.StallMemcgReclaim)+stalled(inc, events.StallAfterKill), cc.c.Facts["reclaims"])
+		if len(inc.Before.Timeline) < 10 {
+			cc.problem("%d seconds of 20 are in the timeline", len(inc.Before.Timeline))
+		}
+	}},
 	{name: "sysrq-f", v1: true, check: func(cc *caseCheck) {
 		inc := cc.kill(kill{"hog", events.ScopeSysrq, "", "", "sysrq", "sysrq"})
 		if inc != nil && !inc.Trigger.IsKernel {

@@ -55,6 +55,7 @@ func (cc *caseCheck) golden(update bool) {
 // end, and how many incidents one look at the counters holds.
 func steady(inc *events.Incident) *events.Incident {
 	out := *inc
+	out.Before = nil
 	if inc.Passes != nil {
 		passes := *inc.Passes
 		passes.Waiting = 0

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -136,6 +137,16 @@ var cases = []play{
 		check("killing", syscall.Kill(p.PID, syscall.SIGKILL))
 		p.waitEnd()
 	}},
+	{name: "memory-high", do: func(s *scene) {
+		g := s.group("leaf", "leaf", 0, nil)
+		g.set("memory.high", "20M")
+		hog := s.start("hog", g, 0, "felt", "24")
+		hog.goAhead()
+		ms, err := strconv.ParseUint(hog.line(), 10, 64)
+		check("reading what was felt", err)
+		s.facts["felt_ms"] = ms
+	}},
+	{name: "stalled-kill", do: stalledKill},
 	{name: "sysrq-f", v1: true, do: func(s *scene) {
 		hog := s.start("hog", s.group("leaf", "leaf", 0, nil), 1000, "anon", "60")
 		hog.goAhead()
@@ -210,6 +221,50 @@ func containsState(stat []byte, state byte) bool {
 	return false
 }
 
+// stalledKill is 20 s of reclaim of page cache, and then a kill. The kernel's own
+// histogram counts beside us.
+func stalledKill(s *scene) {
+	file, off := disk()
+	s.clean = append(s.clean, off)
+	count := reclaimHistogram()
+	g := s.group("leaf", "leaf", 24, nil)
+	hog := s.start("hog", g, 0, "churn", "24", file, "20")
+	hog.goAhead()
+	hog.waitEnd()
+	time.Sleep(200 * time.Millisecond)
+	s.facts["reclaims"] = count(hog.PID)
+}
+
+// reclaimHistogram lets the kernel count the ends of memcg reclaim by thread.
+func reclaimHistogram() func(pid int) uint64 {
+	const tracing = "/sys/kernel/tracing"
+	_ = unix.Mount("tracefs", tracing, "tracefs", 0, "")
+	dir := tracing + "/events/vmscan/mm_vmscan_memcg_reclaim_end"
+	check("a histogram", os.WriteFile(dir+"/trigger", []byte("hist:keys=common_pid:size=4096"), 0))
+	return func(pid int) uint64 {
+		text, err := os.ReadFile(dir + "/hist")
+		check("reading the histogram", err)
+		check("ending the histogram", os.WriteFile(dir+"/trigger", []byte("!hist:keys=common_pid:size=4096"), 0))
+		for line := range strings.Lines(string(text)) {
+			// { common_pid:        123 } hitcount:         45
+			fields := strings.Fields(line)
+			if len(fields) == 6 && fields[1] == "common_pid:" && fields[2] == strconv.Itoa(pid) {
+				n, err := strconv.ParseUint(fields[5], 10, 64)
+				check("reading the histogram", err)
+				return n
+			}
+		}
+		return 0
+	}
+}
+
+// disk makes one of compressed memory: what is read of it is page cache that can be
+// dropped, unlike the pages of tmpfs.
+func disk() (file string, off func()) {
+	zram("96M")
+	return "/dev/zram0", func() { _ = os.WriteFile("/sys/block/zram0/reset", []byte("1"), 0) }
+}
+
 // burst kills 200 processes within seconds, far more than the log's rate limit
 // lets through.
 func burst(s *scene) {
@@ -246,19 +301,9 @@ func burst(s *scene) {
 	all.Wait()
 }
 
-// swapOn makes swap of compressed memory, and returns how to end it. Modules
-// that are built in are not there to load.
+// swapOn makes swap of compressed memory, and returns how to end it.
 func swapOn() func() {
-	for _, module := range []string{
-		"lzo_compress", "lz4_compress", "lz4hc_compress", "842_compress", "zstd_compress", "lzo", "lzo-rle", "zsmalloc", "zram",
-	} {
-		file := "/modules/" + module + ".ko"
-		if fd, err := unix.Open(file, unix.O_RDONLY, 0); err == nil {
-			_ = unix.FinitModule(fd, "", 0)
-			unix.Close(fd)
-		}
-	}
-	check("sizing the swap", os.WriteFile("/sys/block/zram0/disksize", []byte("128M"), 0))
+	zram("128M")
 	for _, command := range [][]string{{"mkswap", "/dev/zram0"}, {"swapon", "/dev/zram0"}} {
 		if out, err := exec.Command("/bin/busybox", command...).CombinedOutput(); err != nil {
 			check(command[0], fmt.Errorf("%w: %s", err, out))
@@ -268,4 +313,19 @@ func swapOn() func() {
 		_ = exec.Command("/bin/busybox", "swapoff", "/dev/zram0").Run()
 		_ = os.WriteFile("/sys/block/zram0/reset", []byte("1"), 0)
 	}
+}
+
+// zram makes a disk of compressed memory. Modules that are built in are not there
+// to load.
+func zram(size string) {
+	for _, module := range []string{
+		"lzo_compress", "lz4_compress", "lz4hc_compress", "842_compress", "zstd_compress", "lzo", "lzo-rle", "zsmalloc", "zram",
+	} {
+		file := "/modules/" + module + ".ko"
+		if fd, err := unix.Open(file, unix.O_RDONLY, 0); err == nil {
+			_ = unix.FinitModule(fd, "", 0)
+			unix.Close(fd)
+		}
+	}
+	check("sizing zram", os.WriteFile("/sys/block/zram0/disksize", []byte(size), 0))
 }

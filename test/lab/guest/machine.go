@@ -97,6 +97,7 @@ type scene struct {
 	groups []*group
 	procs  []*process
 	clean  []func()
+	facts  map[string]uint64
 }
 
 type group struct {
@@ -132,7 +133,7 @@ func check(what string, err error) {
 
 func (m *machine) run(p play) (c lab.Case) {
 	c = lab.Case{Name: p.name, Lines: map[string][]string{}}
-	s := &scene{m: m}
+	s := &scene{m: m, facts: map[string]uint64{}}
 	m.log()
 	for _, t := range m.tracers {
 		t.lines()
@@ -160,7 +161,7 @@ func (m *machine) run(p play) (c lab.Case) {
 		}
 		c.Procs = append(c.Procs, proc.Proc)
 	}
-	c.Log = m.log()
+	c.Log, c.Facts = m.log(), s.facts
 	for tier, t := range m.tracers {
 		c.Lines[tier] = t.lines()
 	}

@@ -136,7 +136,7 @@ func startTracer(tier string) (*tracer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.cmd = exec.Command("/bin/oomtrace", "trace", "-o", "json", "--tier", tier, "--ready-file", t.file("ready"))
+	t.cmd = exec.Command("/bin/oomtrace", "trace", "-o", "json", "--tier", tier, "--stalls", "--min-stall", "5ms", "--ready-file", t.file("ready"))
 	t.cmd.Stdout, t.cmd.Stderr = out, stderr
 	if err := t.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting oomtrace: %w", err)

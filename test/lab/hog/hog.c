@@ -14,6 +14,8 @@
  *                          second thread, so that the group is marked as exiting
  *   hog init N             start N children that pause, and say who they are
  *   hog write FILE TEXT    write TEXT to FILE
+ *   hog felt MB            touch MB, and say how many ms of it stood still
+ *   hog churn MB FILE SEC  read FILE all the time, and take MB over SEC seconds
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -27,6 +29,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static size_t bytes;
@@ -56,15 +59,22 @@ static void mortal(void)
 	close(fd);
 }
 
-static void touch(void)
+static char *map_bytes(void)
 {
-	size_t page = sysconf(_SC_PAGESIZE);
 	char *p = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		fail("mmap");
 	/* Huge pages would make sizes depend on the kernel's mood. */
 	madvise(p, bytes, MADV_NOHUGEPAGE);
+	return p;
+}
+
+static void touch(void)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	char *p = map_bytes();
+
 	if (numa_node >= 0) {
 		unsigned long mask = 1ul << numa_node;
 
@@ -73,6 +83,56 @@ static void touch(void)
 	}
 	for (size_t i = 0; i < bytes; i += page)
 		p[i] = 1;
+}
+
+static unsigned long long now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
+/* A page that takes 5 ms was not only faulted in: the task was held up. */
+static void felt(void)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	unsigned long long still = 0;
+	char *p = map_bytes();
+
+	for (size_t i = 0; i < bytes; i += page) {
+		unsigned long long before = now_ns(), took;
+
+		p[i] = 1;
+		took = now_ns() - before;
+		if (took >= 5000000)
+			still += took;
+	}
+	dprintf(1, "%llu\n", still / 1000000);
+}
+
+static void churn(const char *file, int seconds)
+{
+	size_t page = sysconf(_SC_PAGESIZE), taken = 0;
+	unsigned long long begin = now_ns(), whole = seconds * 1000000000ull;
+	char *p = map_bytes(), block[4096];
+	int fd = open(file, O_RDONLY);
+	off_t size = lseek(fd, 0, SEEK_END), at = 0;
+
+	if (fd < 0 || size < (off_t)sizeof(block))
+		fail(file);
+	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+	for (;;) {
+		unsigned long long due = (now_ns() - begin) * bytes / whole;
+
+		if (pread(fd, block, sizeof(block), at) < 0)
+			fail("pread");
+		at = (at + sizeof(block)) % (size - sizeof(block));
+		for (; taken < due && taken < bytes; taken += page)
+			p[taken] = 1;
+		if (taken >= bytes)
+			return;
+	}
 }
 
 static void *touch_thread(void *arg)
@@ -157,6 +217,10 @@ int main(int argc, char **argv)
 		for (size_t i = 0; i < bytes; i += sizeof(block))
 			if (write(fd, block, sizeof(block)) < 0)
 				fail("write");
+	} else if (!strcmp(mode, "felt")) {
+		felt();
+	} else if (!strcmp(mode, "churn") && argc == 5) {
+		churn(argv[3], atoi(argv[4]));
 	} else if (!strcmp(mode, "write") && argc == 4) {
 		int fd = open(argv[2], O_WRONLY);
 

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/tracer"
+	"github.com/oomtrace/oomtrace/internal/view"
+)
+
+type reclaimFlags struct {
+	interval  time.Duration
+	by        string
+	histogram bool
+	duration  time.Duration
+	tier      string
+}
+
+var groupings = []string{"cgroup", "container", "pod"}
+
+func newReclaim(stdout, stderr io.Writer) *cobra.Command {
+	f := reclaimFlags{}
+	cmd := &cobra.Command{
+		Use:   "reclaim",
+		Short: "Show who stalls for memory, interval by interval",
+		Long: `  sudo oomtrace reclaim                      # each second, by cgroup
+  sudo oomtrace reclaim --by pod --interval 5s
+  sudo oomtrace reclaim --histogram --duration 30s
+
+reclaim prints, for each cgroup whose tasks stalled for memory in the interval,
+how often and how long, what was reclaimed, and how near the limit is.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case f.interval < 100*time.Millisecond:
+				return usagef("--interval %s: the shortest is 100ms", f.interval)
+			case !slices.Contains(groupings, f.by):
+				return usagef("--by %q: it is one of %s", f.by, strings.Join(groupings, ", "))
+			case !slices.Contains(tiers, f.tier):
+				return usagef("--tier %q: it is one of %s", f.tier, strings.Join(tiers, ", "))
+			case f.duration < 0:
+				return usagef("--duration %s: it cannot be negative", f.duration)
+			}
+			return reclaim(cmd.Context(), f, stdout, stderr)
+		},
+	}
+	flags := cmd.Flags()
+	flags.DurationVar(&f.interval, "interval", time.Second, "`time` between tables")
+	flags.StringVar(&f.by, "by", "cgroup", "`what` to sum up by: "+strings.Join(groupings, ", "))
+	flags.BoolVar(&f.histogram, "histogram", false, "print how long stalls took, at the end")
+	flags.DurationVar(&f.duration, "duration", 0, "end after this `time`; 0: until interrupted")
+	flags.StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
+	return cmd
+}
+
+func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) error {
+	r := &reclaimTable{flags: f, out: stdout, next: time.Now().Add(f.interval), last: map[events.StallKey]events.StallCount{}}
+	options := tracer.Options{
+		Stalls: true, MinStall: time.Hour, Sink: r, Counts: r.counts,
+		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
+	}
+	if f.tier != "auto" {
+		options.Tier = events.Tier(f.tier)
+	}
+	t, err := tracer.Open(options)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	r.tracer = t
+	if f.duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, f.duration)
+		defer cancel()
+	}
+	if err := t.Run(ctx, nil); err != nil {
+		return err
+	}
+	if f.histogram {
+		return r.printHistogram()
+	}
+	return nil
+}
+
+// reclaimTable turns counts since the start into a table for each interval. Kills
+// are one line each.
+type reclaimTable struct {
+	flags  reclaimFlags
+	out    io.Writer
+	tracer *tracer.Tracer
+	next   time.Time
+	last   map[events.StallKey]events.StallCount
+	newest map[events.StallKey]events.StallCount
+}
+
+func (r *reclaimTable) counts(c events.StallCounts) error {
+	r.newest = c.Counts
+	now := time.Now()
+	if now.Before(r.next) || r.flags.histogram {
+		return nil
+	}
+	r.next = now.Add(r.flags.interval - 50*time.Millisecond) // counts come each second
+	return r.print(now)
+}
+
+type reclaimRow struct {
+	name                     string
+	count, fruitless         uint64
+	reclaimNS, highNS, allNS uint64
+	reclaimedPages           uint64
+	paths                    []string
+}
+
+func (r *reclaimTable) print(now time.Time) error {
+	rows := map[string]*reclaimRow{}
+	for key, c := range r.newest {
+		before := r.last[key]
+		if c.Count == before.Count {
+			continue
+		}
+		if c.Count < before.Count {
+			before = events.StallCount{}
+		}
+		path, place := r.tracer.Place(key.Cgroup)
+		name := r.name(path, place)
+		row := rows[name]
+		if row == nil {
+			row = &reclaimRow{name: name}
+			rows[name] = row
+		}
+		if !slices.Contains(row.paths, path) {
+			row.paths = append(row.paths, path)
+		}
+		ns := c.TotalNS - before.TotalNS
+		switch key.What {
+		case events.StallMemoryHigh:
+			row.highNS += ns
+		case events.StallMemcgReclaim, events.StallDirectReclaim, events.StallNodeReclaim:
+			row.reclaimNS += ns
+			row.count += c.Count - before.Count
+			row.fruitless += c.Fruitless - before.Fruitless
+			row.reclaimedPages += c.ReclaimedPages - before.ReclaimedPages
+		}
+		row.allNS += ns
+	}
+	r.last = r.newest
+	sorted := make([]*reclaimRow, 0, len(rows))
+	for _, row := range rows {
+		sorted = append(sorted, row)
+	}
+	slices.SortFunc(sorted, func(a, b *reclaimRow) int { return cmp.Or(cmp.Compare(b.allNS, a.allNS), cmp.Compare(a.name, b.name)) })
+	if len(sorted) == 0 {
+		return nil
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-8s %9s %9s %10s %9s %10s %9s %9s  %s\n", "TIME", "RECLAIMS", "FRUITLESS", "RECLAIM-ms", "HIGH-ms", "RECLAIMED", "USED", "HEADROOM", strings.ToUpper(r.flags.by))
+	for _, row := range sorted {
+		used, headroom := "-", "-"
+		if len(row.paths) == 1 && row.paths[0] != "" {
+			s := node.SampleCgroup(r.tracer.Layout(), row.paths[0])
+			if s.UsageBytes != nil {
+				used = mib(*s.UsageBytes)
+				if s.LimitBytes != nil {
+					headroom = mib(*s.LimitBytes - min(*s.UsageBytes, *s.LimitBytes))
+				}
+			}
+		}
+		fmt.Fprintf(&b, "%-8s %9d %9d %10.1f %9.1f %10s %9s %9s  %s\n", now.Format("15:04:05"), row.count, row.fruitless,
+			float64(row.reclaimNS)/1e6, float64(row.highNS)/1e6, mib(row.reclaimedPages*uint64(node.PageSize())), used, headroom, view.Sanitize(row.name))
+	}
+	_, err := io.WriteString(r.out, b.String())
+	return err
+}
+
+func mib(bytes uint64) string { return fmt.Sprintf("%.1fM", float64(bytes)/(1<<20)) }
+
+// name is what a row sums up by. What is no pod or container keeps its path.
+func (r *reclaimTable) name(path string, place resolve.Place) string {
+	w := place.Workload
+	switch {
+	case w != nil && r.flags.by == "pod" && w.PodUID != "":
+		return "pod " + w.PodUID
+	case w != nil && r.flags.by == "container" && w.ContainerID != "":
+		return "container " + w.ContainerID
+	case path == "":
+		return "path not known"
+	}
+	return path
+}
+
+// printHistogram shows for each kind how long stalls took, over all cgroups.
+func (r *reclaimTable) printHistogram() error {
+	sums := map[events.StallKind]*[events.StallBuckets]uint64{}
+	for key, c := range r.newest {
+		if sums[key.What] == nil {
+			sums[key.What] = new([events.StallBuckets]uint64)
+		}
+		for b, n := range c.Buckets {
+			sums[key.What][b] += n
+		}
+	}
+	var kinds []events.StallKind
+	for what := range sums {
+		kinds = append(kinds, what)
+	}
+	slices.Sort(kinds)
+	var b strings.Builder
+	for _, what := range kinds {
+		fmt.Fprintf(&b, "%s\n", what)
+		first, last, most := events.StallBuckets, 0, uint64(0)
+		for i, n := range sums[what] {
+			if n > 0 {
+				first, last, most = min(first, i), i, max(most, n)
+			}
+		}
+		for i := first; i <= last; i++ {
+			n := sums[what][i]
+			fmt.Fprintf(&b, "  %10s .. %-10s %10d |%s\n", micro(i), micro(i+1), n, strings.Repeat("#", int(n*40/most)))
+		}
+	}
+	if len(kinds) == 0 {
+		b.WriteString("nothing stalled\n")
+	}
+	_, err := io.WriteString(r.out, b.String())
+	return err
+}
+
+// micro is the lower end of a bucket; the first holds all below 2 us.
+func micro(bucket int) string {
+	if bucket == 0 {
+		return "0"
+	}
+	return (time.Microsecond << bucket).String()
+}
+
+func (r *reclaimTable) Headline(*events.Incident) error { return nil }
+
+func (r *reclaimTable) Incident(inc *events.Incident) error {
+	for _, v := range inc.Victims {
+		if _, err := fmt.Fprintf(r.out, "%s OOM kill of %s[%d], see `oomtrace trace`\n", inc.Time.Local().Format("15:04:05"), view.Sanitize(v.Comm), v.PID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reclaimTable) Update(*events.Incident) error { return nil }
+func (r *reclaimTable) Stall(*events.StallLine) error { return nil }
+func (r *reclaimTable) Status(*events.Status) error   { return nil }
+
+func (r *reclaimTable) Lost(l *events.Lost) error {
+	_, err := fmt.Fprintf(r.out, "%d lost: %s\n", l.Count, l.What)
+	return err
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flight
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+func key(id uint64) events.CgroupKey { return events.CgroupKey{ID: id} }
+
+func counts(atNS uint64, id, count, totalNS uint64) events.StallCounts {
+	c := events.StallCount{Count: count, TotalNS: totalNS, MaxNS: 3000, Fruitless: 1, ReclaimedPages: 10 * count}
+	c.Buckets[1] = count
+	return events.StallCounts{
+		Meta:   events.Meta{BootNS: atNS},
+		Counts: map[events.StallKey]events.StallCount{{Cgroup: key(id), What: events.StallMemcgReclaim}: c},
+	}
+}
+
+func all(Who) bool { return true }
+
+func TestCountsBecomeSeconds(t *testing.T) {
+	r := New(0)
+	r.Counts(counts(100*second, 1, 5, 500))
+	r.Counts(counts(101*second, 1, 5, 500)) // nothing new
+	r.Counts(counts(102*second, 1, 8, 900))
+	got := r.Before(102*second+1, all)
+	if len(got.Stalls) != 1 || got.Stalls[0].Count != 8 || got.Stalls[0].TotalNS != 900 || got.Stalls[0].ReclaimedPages != 80 || got.Stalls[0].MaxNS != 3000 {
+		t.Errorf("%+v", got.Stalls)
+	}
+	if len(got.Seconds) != 2 || got.Seconds[0].BeforeNS != 2*second || got.Seconds[0].Count != 5 || got.Seconds[1].Count != 3 {
+		t.Errorf("%+v", got.Seconds)
+	}
+	if got := r.Before(102*second, func(w Who) bool { return w.Cgroup.ID == 2 }); len(got.Stalls) != 0 {
+		t.Errorf("of another cgroup: %+v", got)
+	}
+}
+
+func TestWindow(t *testing.T) {
+	r := New(0)
+	for s := uint64(1); s <= 200; s++ {
+		r.Counts(counts(s*second, 1, s, s*100))
+		r.Stall(events.Stall{Meta: events.Meta{BootNS: s * second, Current: events.Task{Cgroup: key(1)}}, DurationNS: s})
+	}
+	got := r.Before(200*second, all)
+	if got.Stalls[0].Count != Seconds || len(got.Seconds) != Seconds {
+		t.Errorf("%d stalls in %d seconds", got.Stalls[0].Count, len(got.Seconds))
+	}
+	if n := len(r.cgroups[Who{Cgroup: key(1)}].past); n > Seconds {
+		t.Errorf("%d seconds are kept", n)
+	}
+	if len(got.Long) != Longest || got.Long[0].DurationNS != 200 || got.Long[Longest-1].DurationNS != 200-Longest+1 {
+		t.Errorf("%d long ones, the first %d", len(got.Long), got.Long[0].DurationNS)
+	}
+}
+
+func TestAfterKillIsNotOfTheWay(t *testing.T) {
+	r := New(0)
+	r.Counts(events.StallCounts{Meta: events.Meta{BootNS: second}, Counts: map[events.StallKey]events.StallCount{
+		{Cgroup: key(1), What: events.StallAfterKill}:    {Count: 17, TotalNS: 1000},
+		{Cgroup: key(1), What: events.StallMemcgReclaim}: {Count: 5, TotalNS: 10},
+	}})
+	got := r.Before(second, all)
+	if len(got.Seconds) != 1 || got.Seconds[0].Count != 5 || got.Stalls[0].What != events.StallMemcgReclaim {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestKernelSideBeganAnew(t *testing.T) {
+	r := New(0)
+	r.Counts(counts(1*second, 1, 50, 500))
+	r.Counts(counts(2*second, 1, 2, 20))
+	if got := r.Before(2*second, all); got.Stalls[0].Count != 52 {
+		t.Errorf("%+v", got.Stalls)
+	}
+}
+
+// TestManyCgroups: memory is bounded, and what is forgotten too early is counted.
+func TestManyCgroups(t *testing.T) {
+	r := New(0)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for s := uint64(1); s <= 3; s++ {
+		for id := uint64(1); id <= 10000; id++ {
+			r.Counts(counts(s*second, id, s, s))
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if r.Len() != DefaultCgroups {
+		t.Errorf("%d cgroups are remembered", r.Len())
+	}
+	if r.Evicted == 0 {
+		t.Error("nobody counts what was forgotten")
+	}
+	if used := int64(after.HeapAlloc) - int64(before.HeapAlloc); used > 16<<20 {
+		t.Errorf("%d bytes are in use", used)
+	}
+	runtime.KeepAlive(r)
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"bytes"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Sample is a cgroup's memory at an instant. What could not be read is nil.
+type Sample struct {
+	UsageBytes, LimitBytes *uint64 // no limit: LimitBytes is nil
+	// PSIFullUS is the time in which all tasks stood still for memory, in
+	// microseconds since the cgroup was made.
+	PSIFullUS *uint64
+}
+
+// SampleCgroup reads the files of a cgroup by its path in the hierarchy.
+func SampleCgroup(l Layout, path string) Sample {
+	dir := filepath.Join(l.MemoryMount, strings.TrimPrefix(path, strings.TrimSuffix(l.MountRoot, "/")))
+	usage, limit := "memory.current", "memory.max"
+	if l.MemoryVersion == 1 {
+		usage, limit = "memory.usage_in_bytes", "memory.limit_in_bytes"
+	}
+	var s Sample
+	s.UsageBytes = readNumber(filepath.Join(dir, usage))
+	s.LimitBytes = readNumber(filepath.Join(dir, limit))
+	if s.LimitBytes != nil && *s.LimitBytes >= 1<<62 {
+		s.LimitBytes = nil // cgroup v1's way to say that there is none
+	}
+	if text, err := readSmall(filepath.Join(dir, "memory.pressure")); err == nil {
+		s.PSIFullUS = psiTotal(text, "full")
+	}
+	return s
+}
+
+func readNumber(path string) *uint64 {
+	text, err := readSmall(path)
+	if err != nil {
+		return nil
+	}
+	n, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 64)
+	if err != nil {
+		return nil // "max"
+	}
+	return &n
+}
+
+// psiTotal reads "full avg10=0.00 avg60=0.00 avg300=0.00 total=0".
+func psiTotal(text []byte, kind string) *uint64 {
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == kind {
+			value, ok := strings.CutPrefix(fields[len(fields)-1], "total=")
+			n, err := strconv.ParseUint(value, 10, 64)
+			if ok && err == nil {
+				return &n
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/flight"
+)
+
+// outlet hands on what the correlator finds, and remembers kills that want their
+// past.
+type outlet struct {
+	Sink
+	t *Tracer
+}
+
+func (o outlet) Incident(inc *events.Incident) error {
+	if o.t.opts.Stalls && inc.Outcome == events.OutcomeKilled {
+		o.t.kills = append(o.t.kills, inc)
+	}
+	return o.Sink.Incident(inc)
+}
+
+// past gives kills what stalled before them. It comes after the verdict, as an
+// update: reading the counts takes system calls.
+func (t *Tracer) past() error {
+	if len(t.kills) == 0 {
+		return nil
+	}
+	counts, err := t.probe.Stalls()
+	if err != nil {
+		return err
+	}
+	if counts != nil {
+		t.flight.Counts(*counts)
+	}
+	kills := t.kills
+	t.kills = nil
+	for _, inc := range kills {
+		update := &events.Incident{Envelope: t.envelope(events.KindIncidentUpdate), ID: inc.ID, Before: t.before(inc)}
+		if err := t.opts.Sink.Update(update); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// before looks back at the limiter's subtree; where no cgroup limited, at the
+// whole node.
+func (t *Tracer) before(inc *events.Incident) *events.Before {
+	in := func(flight.Who) bool { return true }
+	if inc.Limiter != nil && inc.Limiter.Cgroup != nil {
+		limiter := *inc.Limiter.Cgroup
+		below := func(key events.CgroupKey) bool {
+			path, ok := t.tree.Path(key)
+			return key == limiter.CgroupKey || ok && limiter.Path != "" && strings.HasPrefix(path, limiter.Path+"/")
+		}
+		// A task from elsewhere may pay for the limit: who lowers it.
+		in = func(who flight.Who) bool { return below(who.Cgroup) || below(who.Owner) }
+	}
+	at := t.clock.BootNS(inc.Time)
+	past := t.flight.Before(at, in)
+	out := &events.Before{WindowNS: flight.Seconds * 1e9, Stalls: []events.StallSum{}, Unseen: t.unseen()}
+	page := uint64(t.page)
+	for _, s := range past.Stalls {
+		out.Stalls = append(out.Stalls, events.StallSum{
+			What: string(s.What), Count: s.Count, Fruitless: s.Fruitless, TotalNS: s.TotalNS, MaxNS: s.MaxNS, ReclaimedBytes: s.ReclaimedPages * page,
+		})
+	}
+	for _, s := range past.Seconds {
+		out.Timeline = append(out.Timeline, events.StallSecond{
+			BeforeNS: s.BeforeNS, Count: s.Count, TotalNS: s.TotalNS, ReclaimedBytes: s.ReclaimedPages * page,
+		})
+	}
+	for _, s := range past.Long {
+		line := t.stallLine(s)
+		out.Longest = append(out.Longest, events.LongStall{
+			What: line.What, BeforeNS: at - min(s.BootNS, at), DurationNS: line.DurationNS, ReclaimedBytes: line.ReclaimedBytes,
+			Task: line.Task, Limiter: line.Limiter,
+		})
+	}
+	return out
+}
+
+// unseen names the kinds of stalls that no hook sees here.
+func (t *Tracer) unseen() []string {
+	kinds := map[string]events.StallKind{
+		"memory.high": events.StallMemoryHigh, "vmscan:mm_vmscan_throttled": events.StallThrottle,
+		"vmscan:mm_vmscan_memcg_reclaim": events.StallMemcgReclaim, "vmscan:mm_vmscan_direct_reclaim": events.StallDirectReclaim,
+		"vmscan:mm_vmscan_node_reclaim": events.StallNodeReclaim, "compaction:mm_compaction": events.StallCompaction,
+	}
+	var names []string
+	for _, h := range t.probe.Hooks() {
+		if kind, ok := kinds[h.Name]; ok && h.Tier == "" {
+			names = append(names, string(kind))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// stallLine makes the published line of a stall.
+func (t *Tracer) stallLine(s events.Stall) *events.StallLine {
+	process := func(task events.Task) events.Process {
+		p := events.Process{PID: int(task.TGID), TID: int(task.TID), Comm: task.LeaderComm, IsKernel: task.Kthread}
+		if task.Comm != task.LeaderComm {
+			p.Thread = task.Comm
+		}
+		p.Cgroup = t.cgroup(task.Cgroup)
+		return p
+	}
+	return &events.StallLine{
+		Envelope: events.Envelope{
+			V: events.Version, Kind: events.KindStall, Time: t.clock.Time(s.BootNS).UTC(), BootID: t.ident.bootID, Node: t.ident.node,
+		},
+		What: string(s.What), DurationNS: s.DurationNS, ReclaimedBytes: s.ReclaimedPages * uint64(t.page),
+		Task: process(s.Current), Limiter: t.cgroup(s.Owner),
+	}
+}
+
+func (t *Tracer) cgroup(key events.CgroupKey) *events.Cgroup {
+	if key.ID == 0 {
+		return nil
+	}
+	path, _ := t.tree.Path(key)
+	return &events.Cgroup{CgroupKey: key, Path: path}
+}
