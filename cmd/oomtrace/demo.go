@@ -189,9 +189,10 @@ func (d *demonstration) Update(update *events.Incident) error {
 	return d.view.Update(update)
 }
 
-func (d *demonstration) Stall(*events.StallLine) error { return nil }
-func (d *demonstration) Lost(*events.Lost) error       { return nil }
-func (d *demonstration) Status(*events.Status) error   { return nil }
+func (d *demonstration) Stall(*events.StallLine) error       { return nil }
+func (d *demonstration) Pressure(*events.PressureLine) error { return nil }
+func (d *demonstration) Lost(*events.Lost) error             { return nil }
+func (d *demonstration) Status(*events.Status) error         { return nil }
 
 // wrong compares the incident with what was done.
 func (d *demonstration) wrong(path string) []string {

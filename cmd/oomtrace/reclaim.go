@@ -256,9 +256,10 @@ func (r *reclaimTable) Incident(inc *events.Incident) error {
 	return nil
 }
 
-func (r *reclaimTable) Update(*events.Incident) error { return nil }
-func (r *reclaimTable) Stall(*events.StallLine) error { return nil }
-func (r *reclaimTable) Status(*events.Status) error   { return nil }
+func (r *reclaimTable) Update(*events.Incident) error       { return nil }
+func (r *reclaimTable) Stall(*events.StallLine) error       { return nil }
+func (r *reclaimTable) Pressure(*events.PressureLine) error { return nil }
+func (r *reclaimTable) Status(*events.Status) error         { return nil }
 
 func (r *reclaimTable) Lost(l *events.Lost) error {
 	_, err := fmt.Fprintf(r.out, "%d lost: %s\n", l.Count, l.What)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -125,6 +126,20 @@ func (s *sink) Stall(l *events.StallLine) error {
 		return nil
 	}
 	return s.view.Stall(l)
+}
+
+// Pressure is told under any filter but those of a process.
+func (s *sink) Pressure(l *events.PressureLine) error {
+	f := s.filter
+	switch {
+	case f.pid != 0, f.comm != "", f.cgroup != "" && !f.below(&l.Cgroup):
+		return nil
+	case f.podUID != "" && (l.Workload == nil || !sameUID(l.Workload.PodUID, f.podUID)):
+		return nil
+	case f.containerID != "" && (l.Workload == nil || !strings.HasPrefix(l.Workload.ContainerID, strings.ToLower(f.containerID))):
+		return nil
+	}
+	return s.view.Pressure(l)
 }
 
 func (s *sink) Lost(l *events.Lost) error      { return s.other().Lost(l) }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/tracer"
 )
 
@@ -28,6 +29,8 @@ type traceFlags struct {
 	noStalls  bool
 	stalls    bool
 	minStall  time.Duration
+	pressure  bool
+	limits    pressure.Limits
 	filter    filter
 }
 
@@ -45,6 +48,11 @@ func (f *traceFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.readyFile, "ready-file", "", "create this `file` once nothing is missed any more")
 	flags.BoolVar(&f.stalls, "stalls", false, "print a line for each long stall")
 	flags.DurationVar(&f.minStall, "min-stall", 10*time.Millisecond, "how `long` a stall must be for a line")
+	f.limits = pressure.DefaultLimits
+	flags.BoolVar(&f.pressure, "pressure", false, "warn early: of throttling, of reclaim that gains nothing, of guardians that stand still")
+	flags.Uint64Var(&f.limits.HighPercent, "pressure-high", f.limits.HighPercent, "warn from this `percent` of the time over memory.high")
+	flags.Uint64Var(&f.limits.FruitlessPercent, "pressure-fruitless", f.limits.FruitlessPercent, "warn if this `percent` of reclaims gain nothing")
+	flags.Uint64Var(&f.limits.GuardianPercent, "pressure-guardian", f.limits.GuardianPercent, "warn if a guardian stands still for this `percent` of the time")
 	flags.BoolVar(&f.noStalls, "no-stalls", false, "do not look at stalls at all: kills come without what was before")
 	f.filter.add(flags)
 }
@@ -62,8 +70,8 @@ func (f *traceFlags) check() error {
 	if f.minStall < 0 {
 		return usagef("--min-stall %s: it cannot be negative", f.minStall)
 	}
-	if f.stalls && f.noStalls {
-		return usagef("--stalls and --no-stalls exclude each other")
+	if (f.stalls || f.pressure) && f.noStalls {
+		return usagef("--no-stalls excludes --stalls and --pressure")
 	}
 	return f.filter.check()
 }
@@ -99,8 +107,12 @@ Filters match the limiter or a victim; several filters must all match.`,
 
 func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	sink := newSink(f, stdout, stderr)
+	var limits *pressure.Limits
+	if f.pressure {
+		limits = &f.limits
+	}
 	t, err := tracer.Open(tracer.Options{
-		Tier: f.forcedTier(), Sink: sink, Stalls: !f.noStalls, MinStall: f.minStall, TellStalls: f.stalls,
+		Tier: f.forcedTier(), Sink: sink, Stalls: !f.noStalls, MinStall: f.minStall, TellStalls: f.stalls, Pressure: limits,
 		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
 	})
 	if err != nil {

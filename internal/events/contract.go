@@ -22,6 +22,7 @@ const (
 	KindLost           = "lost"
 	KindStatus         = "status"
 	KindStall          = "stall"
+	KindPressure       = "pressure"
 )
 
 // Scope is what ran out of memory, or who asked for a kill.
@@ -270,6 +271,19 @@ type LongStall struct {
 	Task           Process `json:"task"`
 	// Limiter is whose limit it reclaimed for, where the kernel tells.
 	Limiter *Cgroup `json:"limiter,omitempty"`
+}
+
+// PressureLine is an early warning (Kind "pressure").
+type PressureLine struct {
+	Envelope
+	// What is due: memory_high_throttling, reclaim_gains_nothing, guardian_stalled.
+	What      string    `json:"what"`
+	Cgroup    Cgroup    `json:"cgroup"`
+	Workload  *Workload `json:"workload,omitempty"`
+	WindowNS  uint64    `json:"window_ns"`
+	TotalNS   uint64    `json:"total_ns"` // stalled in the window, of all its tasks
+	Count     uint64    `json:"count"`
+	Fruitless uint64    `json:"fruitless_count"`
 }
 
 // StallLine is a single long stall, told by itself (Kind "stall").

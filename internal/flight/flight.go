@@ -191,6 +191,43 @@ type Second struct {
 	Count, TotalNS, ReclaimedPages uint64
 }
 
+// Recent sums up the stalls of each cgroup in the last windowNS before atNS, whose
+// limit they were for left aside.
+func (r *Recorder) Recent(atNS, windowNS uint64) map[events.CgroupKey][]Sum {
+	out := make(map[events.CgroupKey][]Sum)
+	for who, t := range r.cgroups {
+		if t.lastNS+windowNS <= atNS {
+			continue
+		}
+		sums := out[who.Cgroup]
+		for _, s := range t.past {
+			if s.toNS+windowNS <= atNS {
+				continue
+			}
+			for _, k := range s.kinds {
+				i := slices.IndexFunc(sums, func(s Sum) bool { return s.What == k.what })
+				if i < 0 {
+					i = len(sums)
+					sums = append(sums, Sum{What: k.what})
+				}
+				sums[i].add(k)
+			}
+		}
+		if len(sums) > 0 {
+			out[who.Cgroup] = sums
+		}
+	}
+	return out
+}
+
+func (s *Sum) add(k kindSum) {
+	s.Count += k.count
+	s.Fruitless += k.fruitless
+	s.TotalNS += k.totalNS
+	s.MaxNS = max(s.MaxNS, k.maxNS)
+	s.ReclaimedPages += k.reclaimedPages
+}
+
 // Before sums up the last 60 seconds before atNS, of the cgroups that in says
 // belong to it. What was counted up to the reading at or after atNS is included.
 func (r *Recorder) Before(atNS uint64, in func(Who) bool) Summary {
@@ -217,11 +254,7 @@ func (r *Recorder) Before(atNS uint64, in func(Who) bool) Summary {
 					sum = &Sum{What: k.what}
 					sums[k.what] = sum
 				}
-				sum.Count += k.count
-				sum.Fruitless += k.fruitless
-				sum.TotalNS += k.totalNS
-				sum.MaxNS = max(sum.MaxNS, k.maxNS)
-				sum.ReclaimedPages += k.reclaimedPages
+				sum.add(k)
 				if k.what == events.StallAfterKill {
 					continue // not of the way there
 				}

@@ -128,3 +128,32 @@ func (t *Tracer) cgroup(key events.CgroupKey) *events.Cgroup {
 	path, _ := t.tree.Path(key)
 	return &events.Cgroup{CgroupKey: key, Path: path}
 }
+
+// warn gives out what the watch finds due.
+func (t *Tracer) warn(nowNS uint64) error {
+	if t.watch == nil {
+		return nil
+	}
+	for _, w := range t.watch.Check(nowNS, t.flight) {
+		place, path, _ := t.tree.Place(w.Cgroup)
+		if err := t.opts.Sink.Pressure(&events.PressureLine{
+			Envelope: t.envelope(events.KindPressure), What: w.What,
+			Cgroup: events.Cgroup{CgroupKey: w.Cgroup, Path: path}, Workload: place.Workload,
+			WindowNS: t.opts.Pressure.WindowNS, TotalNS: w.StalledNS, Count: w.Count, Fruitless: w.Fruitless,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Tracer) unit(key events.CgroupKey) string {
+	place, path, _ := t.tree.Place(key)
+	if path == "/init.scope" {
+		return "init.scope"
+	}
+	if place.Workload == nil {
+		return ""
+	}
+	return place.Workload.Unit
+}

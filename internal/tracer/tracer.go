@@ -14,6 +14,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/probe"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
@@ -27,6 +28,7 @@ type Sink interface {
 	Incident(*events.Incident) error
 	Update(*events.Incident) error
 	Stall(*events.StallLine) error
+	Pressure(*events.PressureLine) error
 	Lost(*events.Lost) error
 	Status(*events.Status) error
 }
@@ -51,6 +53,8 @@ type Options struct {
 	// TellStalls gives those to the sink.
 	MinStall   time.Duration
 	TellStalls bool
+	// Pressure are the limits of early warnings; nil gives none.
+	Pressure *pressure.Limits
 	// Counts takes the counts of stalls, each second in which there are any; nil
 	// drops them.
 	Counts func(events.StallCounts) error
@@ -71,6 +75,7 @@ type Tracer struct {
 	lost   uint64
 	page   int
 	flight *flight.Recorder
+	watch  *pressure.Watch    // nil: no warnings
 	kills  []*events.Incident // that want their past
 	pastNS uint64             // when kills were last given theirs
 	gone   []goneCgroup       // oldest first
@@ -120,6 +125,9 @@ func Open(opts Options) (*Tracer, error) {
 		ident: identity{bootID: node.BootID(), node: node.Hostname()},
 		tree:  resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}),
 		scan:  make(chan *resolve.Scan, 1), page: int(page), flight: flight.New(0),
+	}
+	if opts.Pressure != nil {
+		t.watch = pressure.New(*opts.Pressure, t.unit)
 	}
 	t.startScan()
 	t.core = incident.New(t.config(page), findings{outlet{opts.Sink, t}})
@@ -237,6 +245,9 @@ func (t *Tracer) Record(r events.Record) error {
 		return nil
 	case events.StallCounts:
 		t.flight.Counts(r)
+		if err := t.warn(r.BootNS); err != nil {
+			return err
+		}
 		if t.opts.Counts != nil {
 			return t.opts.Counts(r)
 		}

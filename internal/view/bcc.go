@@ -65,9 +65,10 @@ func totalPages(inc *events.Incident) string {
 	return strconv.FormatUint(*inc.Allocation.TotalPages, 10)
 }
 
-func (s *bccSink) Headline(Headline) error        { return s.out.err }
-func (s *bccSink) Update(*events.Incident) error  { return s.out.err }
-func (s *bccSink) Stall(*events.StallLine) error  { return s.out.err }
-func (s *bccSink) Lost(*events.Lost) error        { return s.out.err }
-func (s *bccSink) Status(st *events.Status) error { return s.out.err }
-func (s *bccSink) Close() error                   { return s.out.err }
+func (s *bccSink) Headline(Headline) error             { return s.out.err }
+func (s *bccSink) Update(*events.Incident) error       { return s.out.err }
+func (s *bccSink) Stall(*events.StallLine) error       { return s.out.err }
+func (s *bccSink) Pressure(*events.PressureLine) error { return s.out.err }
+func (s *bccSink) Lost(*events.Lost) error             { return s.out.err }
+func (s *bccSink) Status(st *events.Status) error      { return s.out.err }
+func (s *bccSink) Close() error                        { return s.out.err }

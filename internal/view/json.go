@@ -22,10 +22,11 @@ func (s *jsonSink) line(v any) error {
 	return s.out.write(line)
 }
 
-func (s *jsonSink) Headline(Headline) error             { return s.out.err }
-func (s *jsonSink) Incident(inc *events.Incident) error { return s.line(inc) }
-func (s *jsonSink) Update(inc *events.Incident) error   { return s.line(inc) }
-func (s *jsonSink) Stall(l *events.StallLine) error     { return s.line(l) }
-func (s *jsonSink) Lost(l *events.Lost) error           { return s.line(l) }
-func (s *jsonSink) Status(st *events.Status) error      { return s.line(st) }
-func (s *jsonSink) Close() error                        { return s.out.err }
+func (s *jsonSink) Headline(Headline) error               { return s.out.err }
+func (s *jsonSink) Incident(inc *events.Incident) error   { return s.line(inc) }
+func (s *jsonSink) Update(inc *events.Incident) error     { return s.line(inc) }
+func (s *jsonSink) Stall(l *events.StallLine) error       { return s.line(l) }
+func (s *jsonSink) Pressure(l *events.PressureLine) error { return s.line(l) }
+func (s *jsonSink) Lost(l *events.Lost) error             { return s.line(l) }
+func (s *jsonSink) Status(st *events.Status) error        { return s.line(st) }
+func (s *jsonSink) Close() error                          { return s.out.err }

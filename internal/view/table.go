@@ -255,10 +255,11 @@ func (s *tableSink) flush() error {
 	return s.out.write([]byte(lines.String()))
 }
 
-func (s *tableSink) Headline(Headline) error       { return s.out.err }
-func (s *tableSink) Update(*events.Incident) error { return s.out.err }
-func (s *tableSink) Stall(*events.StallLine) error { return s.out.err }
-func (s *tableSink) Lost(*events.Lost) error       { return s.out.err }
+func (s *tableSink) Headline(Headline) error             { return s.out.err }
+func (s *tableSink) Update(*events.Incident) error       { return s.out.err }
+func (s *tableSink) Stall(*events.StallLine) error       { return s.out.err }
+func (s *tableSink) Pressure(*events.PressureLine) error { return s.out.err }
+func (s *tableSink) Lost(*events.Lost) error             { return s.out.err }
 
 // Status shows the header early, as a sign that the table is alive.
 func (s *tableSink) Status(*events.Status) error {

@@ -127,6 +127,33 @@ func (s *textSink) Stall(l *events.StallLine) error {
 	return s.out.write(p.buf.Bytes())
 }
 
+// Pressure prints a line.
+func (s *textSink) Pressure(l *events.PressureLine) error {
+	p := s.page()
+	window := duration(l.WindowNS)
+	var items []string
+	switch l.What {
+	case "memory_high_throttling":
+		items = append(items, "held up over memory.high for "+duration(l.TotalNS)+" of "+window)
+	case "reclaim_gains_nothing":
+		items = append(items, fmt.Sprintf("%d of %s in %s gained nothing", l.Fruitless, plural(l.Count, "reclaim"), window), "a kill is near")
+	case "guardian_stalled":
+		items = append(items, "a guardian of the node stood still for "+duration(l.TotalNS)+" of "+window)
+	default:
+		items = append(items, spaced(l.What)+" "+duration(l.TotalNS)+" of "+window)
+	}
+	name := l.Cgroup.Path
+	if name == "" {
+		name = fmt.Sprintf("cgroup %d", l.Cgroup.ID)
+	}
+	if s.opts.Width > 0 {
+		name = shortPath(name, s.opts.Width-indent)
+	}
+	p.head(s.clock(l.Time), "pressure", styleWarn, list(append(items, name)...))
+	s.at = ""
+	return s.out.write(p.buf.Bytes())
+}
+
 func (s *textSink) Lost(l *events.Lost) error {
 	p := s.page()
 	p.head(s.clock(l.Time), "LOST", styleAlarm, list(plural(l.Count, "record")+" ("+spaced(l.What)+")", "what is shown may be incomplete"))

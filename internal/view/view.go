@@ -31,6 +31,7 @@ type Sink interface {
 	// Update holds what was learnt later: only new or changed keys.
 	Update(*events.Incident) error
 	Stall(*events.StallLine) error
+	Pressure(*events.PressureLine) error
 	Lost(*events.Lost) error
 	Status(*events.Status) error
 	// Close flushes what is held back. It does not close the writer.
