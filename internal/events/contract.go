@@ -260,6 +260,14 @@ type StallSecond struct {
 	Count          uint64 `json:"count"`
 	TotalNS        uint64 `json:"total_ns"`
 	ReclaimedBytes uint64 `json:"reclaimed_bytes"`
+	// Of the limiter at its end, where a file could be read: its usage and limit,
+	// and since it was made how long some or all of its tasks stood still for
+	// memory, and how often the limit was reached.
+	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
+	LimitBytes *uint64 `json:"limit_bytes,omitempty"`
+	PSISomeNS  *uint64 `json:"psi_some_total_ns,omitempty"`
+	PSIFullNS  *uint64 `json:"psi_full_total_ns,omitempty"`
+	MaxEvents  *uint64 `json:"max_events,omitempty"`
 }
 
 // LongStall is a single stall.

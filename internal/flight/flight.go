@@ -32,6 +32,9 @@ type Recorder struct {
 	// Evicted counts cgroups that were forgotten although their last stall was
 	// not yet out of the window.
 	Evicted uint64
+	samples map[events.CgroupKey][]Sample // oldest first
+	// Unsampled counts samples that there was no room or time for.
+	Unsampled uint64
 }
 
 // Who stalled, and for whose limit; a zero Owner is the node, or not known.
@@ -42,7 +45,7 @@ func New(maxCgroups int) *Recorder {
 	if maxCgroups <= 0 {
 		maxCgroups = DefaultCgroups
 	}
-	return &Recorder{max: maxCgroups, cgroups: make(map[Who]*track)}
+	return &Recorder{max: maxCgroups, cgroups: make(map[Who]*track), samples: make(map[events.CgroupKey][]Sample)}
 }
 
 // track is one cgroup's past.
@@ -167,6 +170,7 @@ func (t *track) forget(now uint64) {
 // Forget drops cgroups that are gone for good.
 func (r *Recorder) Forget(gone map[events.CgroupKey]bool) {
 	maps.DeleteFunc(r.cgroups, func(who Who, _ *track) bool { return gone[who.Cgroup] })
+	maps.DeleteFunc(r.samples, func(key events.CgroupKey, _ []Sample) bool { return gone[key] })
 }
 
 // Len is the number of cgroups that are remembered.
@@ -189,6 +193,7 @@ type Sum struct {
 type Second struct {
 	BeforeNS                       uint64
 	Count, TotalNS, ReclaimedPages uint64
+	Sample                         *Sample // of the limiter, if there is one
 }
 
 // Recent sums up the stalls of each cgroup in the last windowNS before atNS, whose
@@ -230,7 +235,9 @@ func (s *Sum) add(k kindSum) {
 
 // Before sums up the last 60 seconds before atNS, of the cgroups that in says
 // belong to it. What was counted up to the reading at or after atNS is included.
-func (r *Recorder) Before(atNS uint64, in func(Who) bool) Summary {
+//
+// limiter is whose samples go with the seconds; zero for none.
+func (r *Recorder) Before(atNS uint64, limiter events.CgroupKey, in func(Who) bool) Summary {
 	var out Summary
 	sums := make(map[events.StallKind]*Sum)
 	seconds := make(map[uint64]*Second)
@@ -246,6 +253,9 @@ func (r *Recorder) Before(atNS uint64, in func(Who) bool) Summary {
 			sec := seconds[before]
 			if sec == nil {
 				sec = &Second{BeforeNS: before * second}
+				if sample, ok := r.sampleAt(limiter, s.toNS+second/2); ok {
+					sec.Sample = &sample
+				}
 				seconds[before] = sec
 			}
 			for _, k := range s.kinds {

@@ -27,14 +27,14 @@ func TestCountsBecomeSeconds(t *testing.T) {
 	r.Counts(counts(100*second, 1, 5, 500))
 	r.Counts(counts(101*second, 1, 5, 500)) // nothing new
 	r.Counts(counts(102*second, 1, 8, 900))
-	got := r.Before(102*second+1, all)
+	got := r.Before(102*second+1, events.CgroupKey{}, all)
 	if len(got.Stalls) != 1 || got.Stalls[0].Count != 8 || got.Stalls[0].TotalNS != 900 || got.Stalls[0].ReclaimedPages != 80 || got.Stalls[0].MaxNS != 3000 {
 		t.Errorf("%+v", got.Stalls)
 	}
 	if len(got.Seconds) != 2 || got.Seconds[0].BeforeNS != 2*second || got.Seconds[0].Count != 5 || got.Seconds[1].Count != 3 {
 		t.Errorf("%+v", got.Seconds)
 	}
-	if got := r.Before(102*second, func(w Who) bool { return w.Cgroup.ID == 2 }); len(got.Stalls) != 0 {
+	if got := r.Before(102*second, events.CgroupKey{}, func(w Who) bool { return w.Cgroup.ID == 2 }); len(got.Stalls) != 0 {
 		t.Errorf("of another cgroup: %+v", got)
 	}
 }
@@ -45,7 +45,7 @@ func TestWindow(t *testing.T) {
 		r.Counts(counts(s*second, 1, s, s*100))
 		r.Stall(events.Stall{Meta: events.Meta{BootNS: s * second, Current: events.Task{Cgroup: key(1)}}, DurationNS: s})
 	}
-	got := r.Before(200*second, all)
+	got := r.Before(200*second, events.CgroupKey{}, all)
 	if got.Stalls[0].Count != Seconds || len(got.Seconds) != Seconds {
 		t.Errorf("%d stalls in %d seconds", got.Stalls[0].Count, len(got.Seconds))
 	}
@@ -63,7 +63,7 @@ func TestAfterKillIsNotOfTheWay(t *testing.T) {
 		{Cgroup: key(1), What: events.StallAfterKill}:    {Count: 17, TotalNS: 1000},
 		{Cgroup: key(1), What: events.StallMemcgReclaim}: {Count: 5, TotalNS: 10},
 	}})
-	got := r.Before(second, all)
+	got := r.Before(second, events.CgroupKey{}, all)
 	if len(got.Seconds) != 1 || got.Seconds[0].Count != 5 || got.Stalls[0].What != events.StallMemcgReclaim {
 		t.Errorf("%+v", got)
 	}
@@ -73,7 +73,7 @@ func TestKernelSideBeganAnew(t *testing.T) {
 	r := New(0)
 	r.Counts(counts(1*second, 1, 50, 500))
 	r.Counts(counts(2*second, 1, 2, 20))
-	if got := r.Before(2*second, all); got.Stalls[0].Count != 52 {
+	if got := r.Before(2*second, events.CgroupKey{}, all); got.Stalls[0].Count != 52 {
 		t.Errorf("%+v", got.Stalls)
 	}
 }
@@ -101,4 +101,31 @@ func TestManyCgroups(t *testing.T) {
 		t.Errorf("%d bytes are in use", used)
 	}
 	runtime.KeepAlive(r)
+}
+
+func TestSamples(t *testing.T) {
+	r := New(0)
+	usage := uint64(5)
+	for s := uint64(100); s < 110; s++ {
+		r.Counts(counts(s*second, 1, s, s))
+		active := r.Active(s*second, 10)
+		if len(active) != 1 || active[0] != key(1) {
+			t.Fatalf("active %v", active)
+		}
+		r.Sample(key(1), Sample{BootNS: s*second + 1000, UsageBytes: &usage})
+	}
+	r.Counts(counts(111*second, 1, 109, 109)) // quiet
+	if active := r.Active(111*second, 10); len(active) != 0 {
+		t.Errorf("a quiet cgroup is active: %v", active)
+	}
+	got := r.Before(110*second, key(1), all)
+	if len(got.Seconds) != 10 || got.Seconds[0].Sample == nil || *got.Seconds[0].Sample.UsageBytes != 5 {
+		t.Errorf("%+v", got.Seconds)
+	}
+	for s := uint64(200); s < 400; s++ {
+		r.Sample(key(1), Sample{BootNS: s * second})
+	}
+	if n := len(r.samples[key(1)]); n > Seconds {
+		t.Errorf("%d samples are kept", n)
+	}
 }

@@ -12,9 +12,11 @@ import (
 // Sample is a cgroup's memory at an instant. What could not be read is nil.
 type Sample struct {
 	UsageBytes, LimitBytes *uint64 // no limit: LimitBytes is nil
-	// PSIFullUS is the time in which all tasks stood still for memory, in
-	// microseconds since the cgroup was made.
-	PSIFullUS *uint64
+	// PSISomeUS and PSIFullUS are the time in which some task, or all, stood still
+	// for memory, in microseconds since the cgroup was made.
+	PSISomeUS, PSIFullUS *uint64
+	// MaxEvents is how often its limit was reached since then.
+	MaxEvents *uint64
 }
 
 // SampleCgroup reads the files of a cgroup by its path in the hierarchy.
@@ -31,7 +33,12 @@ func SampleCgroup(l Layout, path string) Sample {
 		s.LimitBytes = nil // cgroup v1's way to say that there is none
 	}
 	if text, err := readSmall(filepath.Join(dir, "memory.pressure")); err == nil {
-		s.PSIFullUS = psiTotal(text, "full")
+		s.PSISomeUS, s.PSIFullUS = psiTotal(text, "some"), psiTotal(text, "full")
+	}
+	if text, err := readSmall(filepath.Join(dir, "memory.events")); err == nil {
+		if n, ok := field(text, "max"); ok {
+			s.MaxEvents = &n
+		}
 	}
 	return s
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
+	"github.com/oomtrace/oomtrace/internal/node"
 )
 
 // outlet hands on what the correlator finds, and remembers kills that want their
@@ -62,7 +63,7 @@ func (t *Tracer) before(inc *events.Incident) *events.Before {
 		in = func(who flight.Who) bool { return below(who.Cgroup) || below(who.Owner) }
 	}
 	at := t.clock.BootNS(inc.Time)
-	past := t.flight.Before(at, in)
+	past := t.flight.Before(at, limiterKey(inc), in)
 	out := &events.Before{WindowNS: flight.Seconds * 1e9, Stalls: []events.StallSum{}, Unseen: t.unseen()}
 	page := uint64(t.page)
 	for _, s := range past.Stalls {
@@ -71,9 +72,12 @@ func (t *Tracer) before(inc *events.Incident) *events.Before {
 		})
 	}
 	for _, s := range past.Seconds {
-		out.Timeline = append(out.Timeline, events.StallSecond{
-			BeforeNS: s.BeforeNS, Count: s.Count, TotalNS: s.TotalNS, ReclaimedBytes: s.ReclaimedPages * page,
-		})
+		row := events.StallSecond{BeforeNS: s.BeforeNS, Count: s.Count, TotalNS: s.TotalNS, ReclaimedBytes: s.ReclaimedPages * page}
+		if s.Sample != nil {
+			row.UsageBytes, row.LimitBytes, row.MaxEvents = s.Sample.UsageBytes, s.Sample.LimitBytes, s.Sample.MaxEvents
+			row.PSISomeNS, row.PSIFullNS = nanoseconds(s.Sample.PSISomeUS), nanoseconds(s.Sample.PSIFullUS)
+		}
+		out.Timeline = append(out.Timeline, row)
 	}
 	for _, s := range past.Long {
 		line := t.stallLine(s)
@@ -83,6 +87,40 @@ func (t *Tracer) before(inc *events.Incident) *events.Before {
 		})
 	}
 	return out
+}
+
+func nanoseconds(us *uint64) *uint64 {
+	if us == nil {
+		return nil
+	}
+	ns := *us * 1000
+	return &ns
+}
+
+func limiterKey(inc *events.Incident) events.CgroupKey {
+	if inc.Limiter == nil || inc.Limiter.Cgroup == nil {
+		return events.CgroupKey{}
+	}
+	return inc.Limiter.Cgroup.CgroupKey
+}
+
+// samplesASecond bounds the files that are read while many cgroups stall.
+const samplesASecond = 64
+
+// sample reads the files of cgroups in which something stalled just now. Quiet ones
+// cost nothing.
+func (t *Tracer) sample(atNS uint64) {
+	for _, key := range t.flight.Active(atNS, samplesASecond) {
+		path, ok := t.tree.Path(key)
+		if !ok {
+			continue
+		}
+		s := node.SampleCgroup(t.layout, path)
+		t.flight.Sample(key, flight.Sample{
+			BootNS: atNS, UsageBytes: s.UsageBytes, LimitBytes: s.LimitBytes,
+			PSISomeUS: s.PSISomeUS, PSIFullUS: s.PSIFullUS, MaxEvents: s.MaxEvents,
+		})
+	}
 }
 
 // unseen names the kinds of stalls that no hook sees here.

@@ -245,6 +245,7 @@ func (t *Tracer) Record(r events.Record) error {
 		return nil
 	case events.StallCounts:
 		t.flight.Counts(r)
+		t.sample(r.BootNS)
 		if err := t.warn(r.BootNS); err != nil {
 			return err
 		}

@@ -151,6 +151,15 @@ var expectations = []expectation{
 		if len(inc.Before.Timeline) < 10 {
 			cc.problem("%d seconds of 20 are in the timeline", len(inc.Before.Timeline))
 		}
+		sampled := 0
+		for _, s := range inc.Before.Timeline {
+			if s.UsageBytes != nil && s.LimitBytes != nil && *s.LimitBytes == cc.group("leaf").Max {
+				sampled++
+			}
+		}
+		if sampled < 8 {
+			cc.problem("%d of %d seconds tell the limiter's usage", sampled, len(inc.Before.Timeline))
+		}
 	}},
 	{name: "sysrq-f", v1: true, check: func(cc *caseCheck) {
 		inc := cc.kill(kill{"hog", events.ScopeSysrq, "", "", "sysrq", "sysrq"})
