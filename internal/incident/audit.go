@@ -22,10 +22,12 @@ type audit struct {
 	baseNS uint64 // of the first reading
 	window []*reported
 	kills  uint64 // seen in the window
-	killNS uint64 // of the last of them
-	tries  int
-	lost   uint64 // records, since the last window
-	nextNS uint64
+	// quietNS is since when no kill has come in, by the clock: records may be
+	// read late. 0: one has just come.
+	quietNS uint64
+	tries   int
+	lost    uint64 // records, since the last window
+	nextNS  uint64
 }
 
 const (
@@ -42,8 +44,7 @@ func (c *Correlator) count(r *reported) {
 	}
 	a.window = append(a.window, r)
 	a.kills += r.kernelKills
-	a.killNS = max(a.killNS, c.now)
-	a.nextNS = 0
+	a.quietNS, a.nextNS, a.tries = 0, 0, 0
 }
 
 // countLate counts one more kill of a reported incident.
@@ -53,8 +54,7 @@ func (c *Correlator) countLate(r *reported) {
 		return
 	}
 	a.kills++
-	a.killNS = max(a.killNS, c.now)
-	a.nextNS = 0
+	a.quietNS, a.nextNS, a.tries = 0, 0, 0
 	if !slices.Contains(a.window, r) {
 		a.window = append(a.window, r)
 	}
@@ -62,7 +62,11 @@ func (c *Correlator) countLate(r *reported) {
 
 func (c *Correlator) runAudit() error {
 	a := &c.audit
-	if c.cfg.KernelKills == nil || c.now-a.killNS < auditAfterNS || c.now < a.nextNS {
+	if a.quietNS == 0 {
+		a.quietNS = c.now
+	}
+	quiet := len(a.window) == 0 || c.now-a.quietNS >= auditAfterNS
+	if c.cfg.KernelKills == nil || !quiet || c.now < a.nextNS {
 		return nil
 	}
 	return c.readAudit(false)
@@ -105,7 +109,7 @@ func (c *Correlator) readAudit(last bool) error {
 			return err
 		}
 	}
-	*a = audit{base: now, known: true, baseNS: a.baseNS, killNS: a.killNS, nextNS: c.now + auditEveryNS}
+	*a = audit{base: now, known: true, baseNS: a.baseNS, quietNS: c.now, nextNS: c.now + auditEveryNS}
 	return nil
 }
 

@@ -15,6 +15,7 @@
  *   hog init N             start N children that pause, and say who they are
  *   hog write FILE TEXT    write TEXT to FILE
  *   hog felt MB            touch MB, and say how many ms of it stood still
+ *   hog read 0 FILE COUNT  read FILE for ever, and keep the number of reads in COUNT
  *   hog churn MB FILE SEC  read FILE all the time, and take MB over SEC seconds
  */
 #define _GNU_SOURCE
@@ -135,6 +136,27 @@ static void churn(const char *file, int seconds)
 	}
 }
 
+static void read_for_ever(const char *file, const char *count)
+{
+	int fd = open(file, O_RDONLY), c = open(count, O_RDWR | O_CREAT, 0600);
+	volatile unsigned long long *reads;
+	char block[4096];
+	off_t size = lseek(fd, 0, SEEK_END), at = 0;
+
+	if (fd < 0 || c < 0 || ftruncate(c, 4096))
+		fail(file);
+	reads = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, c, 0);
+	if (reads == MAP_FAILED)
+		fail("mmap");
+	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+	for (;;) {
+		if (pread(fd, block, sizeof(block), at) < 0)
+			fail("pread");
+		at = (at + sizeof(block)) % (size - sizeof(block));
+		++*reads;
+	}
+}
+
 static void *touch_thread(void *arg)
 {
 	prctl(PR_SET_NAME, "worker");
@@ -221,6 +243,8 @@ int main(int argc, char **argv)
 		felt();
 	} else if (!strcmp(mode, "churn") && argc == 5) {
 		churn(argv[3], atoi(argv[4]));
+	} else if (!strcmp(mode, "read") && argc == 5) {
+		read_for_ever(argv[3], argv[4]);
 	} else if (!strcmp(mode, "write") && argc == 4) {
 		int fd = open(argv[2], O_WRONLY);
 

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Measures what oomtrace costs on this machine, beside bpftrace and perf where they
+# are installed, and writes docs/overhead.md. Some minutes; root.
+#
+#   scripts/bench.sh [--rounds N] [--slice 2s] [--out FILE]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ "$(id -u)" = 0 ] || { echo "bench: run as root" >&2; exit 1; }
+for tool in gcc bpftool; do
+	command -v "$tool" > /dev/null || { echo "bench: $tool is missing: scripts/setup.sh installs it" >&2; exit 1; }
+done
+# Some commands look for tracefs by themselves, others do not.
+mountpoint -q /sys/kernel/tracing || mount -t tracefs nodev /sys/kernel/tracing || true
+make -s build
+mkdir -p .cache/bench
+gcc -O2 -Wall -pthread -o .cache/bench/hog test/lab/hog/hog.c
+exec go run ./test/bench --out docs/overhead.md "$@"
