@@ -21,7 +21,9 @@ type audit struct {
 	known  bool
 	baseNS uint64 // of the first reading
 	window []*reported
-	kills  uint64 // seen in the window
+	// incidents is how many the window had: in a storm, window keeps the last.
+	incidents int
+	kills     uint64 // seen in the window
 	// quietNS is since when no kill has come in, by the clock: records may be
 	// read late. 0: one has just come.
 	quietNS uint64
@@ -42,9 +44,17 @@ func (c *Correlator) count(r *reported) {
 	if r.timeNS < a.baseNS {
 		return // before the first reading: the hooks were attached already
 	}
-	a.window = append(a.window, r)
+	a.add(r)
 	a.kills += r.kernelKills
 	a.quietNS, a.nextNS, a.tries = 0, 0, 0
+}
+
+func (a *audit) add(r *reported) {
+	a.incidents++
+	if len(a.window) >= maxRecent {
+		a.window = slices.Delete(a.window, 0, 1)
+	}
+	a.window = append(a.window, r)
 }
 
 // countLate counts one more kill of a reported incident.
@@ -56,7 +66,7 @@ func (c *Correlator) countLate(r *reported) {
 	a.kills++
 	a.quietNS, a.nextNS, a.tries = 0, 0, 0
 	if !slices.Contains(a.window, r) {
-		a.window = append(a.window, r)
+		a.add(r)
 	}
 }
 
@@ -117,7 +127,7 @@ func (c *Correlator) auditOf(r *reported, delta uint64) *events.Audit {
 	a := &c.audit
 	out := &events.Audit{
 		Victims: len(r.victims), KernelKills: r.kernelKills,
-		VMStatDelta: &delta, Incidents: len(a.window), WindowKills: a.kills,
+		VMStatDelta: &delta, Incidents: a.incidents, WindowKills: a.kills,
 		MemcgDelta: r.memcgDelta,
 	}
 	out.Explained = delta == a.kills && (r.memcgDelta == nil || *r.memcgDelta == r.kernelKills)
@@ -128,10 +138,10 @@ func (c *Correlator) auditOf(r *reported, delta uint64) *events.Audit {
 		}
 	}
 	out.Text = plural(len(r.victims), "victim")
-	if len(a.window) == 1 {
+	if a.incidents == 1 {
 		out.Text += fmt.Sprintf("; oom_kill +%d", delta)
 	} else {
-		out.Text += fmt.Sprintf("; oom_kill +%d over %d incidents", delta, len(a.window))
+		out.Text += fmt.Sprintf("; oom_kill +%d over %d incidents", delta, a.incidents)
 		if delta == a.kills {
 			out.Text += ", as seen"
 		}
