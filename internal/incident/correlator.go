@@ -55,6 +55,7 @@ type episode struct {
 	tier     events.Tier
 	firstNS  uint64
 	lastNS   uint64
+	quiet    quiet
 	pass     uint64
 	trigger  events.Task
 	decision *events.Decision
@@ -79,7 +80,7 @@ func (e *episode) victim(tgid uint32) bool {
 
 // thread is what a trigger did lately, where passes cannot be seen.
 type thread struct {
-	lastNS   uint64
+	quiet    quiet
 	charge   *events.Charge
 	decision *events.Decision
 	kills    []events.Kill // kernel SIGKILLs that have no mark yet
@@ -147,6 +148,7 @@ func (c *Correlator) pass(m events.Meta) *episode {
 		c.passes[m.Pass] = e
 	}
 	e.lastNS = max(e.lastNS, m.BootNS)
+	e.quiet = 0
 	return e
 }
 
@@ -158,9 +160,22 @@ func (c *Correlator) begin(m events.Meta) *episode {
 	}
 }
 
+// quiet is since when nothing has come in, by the clock of Idle: records may be read
+// long after they were made. 0: something came in since the last Idle.
+type quiet uint64
+
+// forNS tells whether it has been quiet for so long.
+func (q *quiet) forNS(now, limit uint64) bool {
+	if *q == 0 {
+		*q = quiet(now)
+	}
+	return now-min(uint64(*q), now) >= limit
+}
+
 // killed adds a SIGKILL of the OOM path to its episode.
 func (c *Correlator) killed(e *episode, r events.Kill) error {
 	e.lastNS = max(e.lastNS, r.BootNS)
+	e.quiet = 0
 	if e.victim(r.Target.TGID) {
 		// The chosen one of a group is met again among the members.
 		e.kernelKills++
@@ -208,7 +223,7 @@ func (c *Correlator) thread(m events.Meta) *thread {
 		t = &thread{}
 		c.threads[m.Current.TID] = t
 	}
-	t.lastNS = m.BootNS
+	t.quiet = 0
 	return t
 }
 
@@ -303,11 +318,14 @@ func (c *Correlator) passEnd(r events.PassEnd) error {
 // if none comes.
 func (c *Correlator) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	c.now = max(c.now, bootNS)
-	open, err := c.overdue()
+	if !caughtUp {
+		return quietNS * time.Nanosecond / 2, nil // what seems overdue may be among them
+	}
+	open, err := c.overdue(bootNS)
 	if err != nil {
 		return 0, err
 	}
-	if !open && caughtUp {
+	if !open {
 		if err := c.runAudit(); err != nil {
 			return 0, err
 		}
@@ -323,7 +341,7 @@ func (c *Correlator) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 
 // overdue reports what has been quiet for long enough. It tells whether something
 // is still open.
-func (c *Correlator) overdue() (open bool, err error) {
+func (c *Correlator) overdue(now uint64) (open bool, err error) {
 	var newest uint64
 	for number := range c.passes {
 		newest = max(newest, number)
@@ -334,7 +352,7 @@ func (c *Correlator) overdue() (open bool, err error) {
 			patience = noKillNS
 		}
 		// Passes do not overlap: what is not the newest has ended.
-		if number == newest && c.now-min(e.lastNS, c.now) < patience {
+		if number == newest && !e.quiet.forNS(now, patience) {
 			open = open || len(e.victims) > 0
 			continue
 		}
@@ -346,7 +364,7 @@ func (c *Correlator) overdue() (open bool, err error) {
 		}
 	}
 	for tid, t := range c.threads {
-		if t.open != nil && c.now-min(t.open.lastNS, c.now) >= quietNS {
+		if t.open != nil && t.open.quiet.forNS(now, quietNS) {
 			if err := c.close(t); err != nil {
 				return open, err
 			}
@@ -356,7 +374,7 @@ func (c *Correlator) overdue() (open bool, err error) {
 		if t.done != nil {
 			patience = groupNS
 		}
-		if t.open == nil && c.now-min(t.lastNS, c.now) >= patience {
+		if t.open == nil && t.quiet.forNS(now, patience) {
 			delete(c.threads, tid)
 		}
 	}

@@ -702,3 +702,27 @@ func TestVictimThatDoesNotDie(t *testing.T) {
 		t.Errorf("notes %q, unknown %q", inc.Notes, inc.Unknown)
 	}
 }
+
+func TestLateReader(t *testing.T) {
+	// Records are read seconds after they were made, and Idle comes between.
+	m := newMachine(t, events.TierTracepoint)
+	m.record(events.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+	a := proc(10, "a")
+	c := chain(1000, events.NoLimit)
+	c[0].OOMLocal = 1
+	m.kill(a, a, true, false)
+	for ahead := uint64(1); ahead <= 5; ahead++ {
+		if _, err := m.c.Idle(m.now+ahead*1000*ms, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.record(events.Decision{
+		Meta: m.meta(a), Tier: events.TierTracepoint, Chain: c, LimiterIndex: events.LimiterUnknown, Victim: a, LastReclaim: events.ReclaimMemcg,
+	})
+	m.mark(a, a)
+	m.now += 6000 * ms
+	m.settle()
+	if inc := m.one(); inc.Outcome != events.OutcomeKilled || !inc.Audit.Explained {
+		t.Errorf("%+v", inc)
+	}
+}

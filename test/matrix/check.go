@@ -131,9 +131,9 @@ func (v *verdict) session(tier string, t lab.Tracer, result *lab.Result) {
 	}
 }
 
-// skippedReclaims counts runs of the program that notes what a thread reclaimed
-// for. From 7.x on tracepoints can be preempted, and then the kernel does not run
-// it for others on that CPU.
+// skippedReclaims counts runs of programs at reclaim that the kernel skipped. From
+// 7.x on tracepoints can be preempted, and then the kernel does not run a program
+// for others on that CPU.
 func skippedReclaims(result *lab.Result, tier string) uint64 {
 	var count uint64
 	for _, c := range result.Cases {
@@ -150,7 +150,8 @@ func skippedReclaim(line string) (l events.Lost, ok bool) {
 	if err := json.Unmarshal([]byte(line), &l); err != nil || l.Kind != events.KindLost {
 		return l, false
 	}
-	return l, l.What == "missed run of memcg_reclaim_begin" || l.What == "missed run of direct_reclaim_begin"
+	what, missed := strings.CutPrefix(l.What, "missed run of ")
+	return l, missed && (strings.HasPrefix(what, "stall_") || strings.HasSuffix(what, "_reclaim_begin"))
 }
 
 // caseCheck judges one tier's account of one case.

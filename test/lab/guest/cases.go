@@ -240,7 +240,9 @@ func reclaimHistogram() func(pid int) uint64 {
 	const tracing = "/sys/kernel/tracing"
 	_ = unix.Mount("tracefs", tracing, "tracefs", 0, "")
 	dir := tracing + "/events/vmscan/mm_vmscan_memcg_reclaim_end"
-	check("a histogram", os.WriteFile(dir+"/trigger", []byte("hist:keys=common_pid:size=4096"), 0))
+	if err := os.WriteFile(dir+"/trigger", []byte("hist:keys=common_pid:size=4096"), 0); err != nil {
+		return reclaimTrace(tracing, dir) // a kernel without CONFIG_HIST_TRIGGERS
+	}
 	return func(pid int) uint64 {
 		text, err := os.ReadFile(dir + "/hist")
 		check("reading the histogram", err)
@@ -255,6 +257,26 @@ func reclaimHistogram() func(pid int) uint64 {
 			}
 		}
 		return 0
+	}
+}
+
+// reclaimTrace does the same by the lines of the kernel's trace.
+func reclaimTrace(tracing, dir string) func(pid int) uint64 {
+	check("a trace", os.WriteFile(tracing+"/buffer_size_kb", []byte("32768"), 0))
+	check("a trace", os.WriteFile(tracing+"/trace", nil, 0))
+	check("a trace", os.WriteFile(dir+"/enable", []byte("1"), 0))
+	return func(pid int) (count uint64) {
+		check("ending the trace", os.WriteFile(dir+"/enable", []byte("0"), 0))
+		text, err := os.ReadFile(tracing + "/trace")
+		check("reading the trace", err)
+		for line := range strings.Lines(string(text)) {
+			// "   hog-123  [001] ....  12.3: mm_vmscan_memcg_reclaim_end: nr_reclaimed=0"
+			if strings.Contains(line, fmt.Sprintf("-%d ", pid)) {
+				count++
+			}
+		}
+		check("a trace", os.WriteFile(tracing+"/buffer_size_kb", []byte("64"), 0))
+		return count
 	}
 }
 
