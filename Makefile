@@ -33,8 +33,8 @@ test-root: build ## tests on this machine's kernel (root)
 
 FUZZTIME := 30s
 test-fuzz: ## fuzz what reads foreign bytes
-	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) ./internal/probe
-	go test -run '^$$' -fuzz '^FuzzParsePath$$' -fuzztime $(FUZZTIME) ./internal/resolve
+	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/probe
+	go test -run '^$$' -fuzz '^FuzzParsePath$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/resolve
 
 vm-test: ## real kernels, every case, every tier
 	scripts/vm-test.sh

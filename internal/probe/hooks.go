@@ -124,7 +124,7 @@ func (p *Probe) attach(forced events.Tier, stalls bool) error {
 	}
 	if stalls {
 		rest = append(rest, stallHooks...)
-		if !beginHasMemcg() {
+		if !p.loader.beginHasMemcg() {
 			rest = append(rest, ownerHook)
 		}
 	}

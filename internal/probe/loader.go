@@ -24,6 +24,8 @@ type loader struct {
 	maps  map[string]*ebpf.Map
 	kept  []*ebpf.Collection
 	links []link.Link
+	// types is the kernel's BTF, decoded once for all loads, and dropped after them.
+	types *btf.Cache
 	// misses is what the kernel said of each program, see missed.
 	misses map[string]uint64
 }
@@ -43,12 +45,16 @@ func newLoader(opts Options) (*loader, error) {
 	}
 	l := &loader{
 		specs: []*ebpf.CollectionSpec{oom}, maps: make(map[string]*ebpf.Map), misses: make(map[string]uint64),
+		types: btf.NewCache(),
+	}
+	if _, err := l.types.Kernel(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoBTF, err)
 	}
 	if err := l.constant("possible_cpus", uint32(cpus)); err != nil {
 		return nil, err
 	}
 	if opts.Stalls {
-		if err := prepareStalls(stalls, opts, cpus); err != nil {
+		if err := l.prepareStalls(stalls, opts, cpus); err != nil {
 			return nil, err
 		}
 		l.specs = append(l.specs, stalls)
@@ -81,7 +87,7 @@ func (l *loader) constant(name string, value any) error {
 const stallBytes = 16 << 20
 
 // prepareStalls fits the object to the kernel and the machine.
-func prepareStalls(spec *ebpf.CollectionSpec, opts Options, cpus int) error {
+func (l *loader) prepareStalls(spec *ebpf.CollectionSpec, opts Options, cpus int) error {
 	stalls := spec.Maps["stalls"]
 	stalls.MaxEntries = uint32(min(max(stallBytes/(int(stalls.ValueSize)*cpus), 1024), 16384))
 	storage := features.HaveMapType(ebpf.TaskStorage) == nil &&
@@ -94,15 +100,15 @@ func prepareStalls(spec *ebpf.CollectionSpec, opts Options, cpus int) error {
 	}
 	return errors.Join(
 		spec.Variables["task_storage"].Set(storage),
-		spec.Variables["begin_has_memcg"].Set(beginHasMemcg()),
+		spec.Variables["begin_has_memcg"].Set(l.beginHasMemcg()),
 		spec.Variables["min_stall_ns"].Set(uint64(max(opts.MinStall, 0))),
 	)
 }
 
 // beginHasMemcg tells whether the events of reclaim name the limit's owner, as
 // they do since 7.x, with other arguments in another order.
-func beginHasMemcg() bool {
-	types, err := btf.LoadKernelSpec()
+func (l *loader) beginHasMemcg() bool {
+	types, err := l.types.Kernel()
 	if err != nil {
 		return false
 	}
@@ -131,7 +137,7 @@ func (l *loader) createMaps(spec *ebpf.CollectionSpec) error {
 			shared[name] = m
 		}
 	}
-	c, err := ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: shared})
+	c, err := ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: shared, Cache: l.types})
 	if err != nil {
 		return err
 	}
@@ -177,7 +183,7 @@ func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error
 	spec.Programs = programs
 	shared := maps.Clone(l.maps)
 	maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return spec.Maps[name] == nil })
-	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: l.types})
 	if err != nil {
 		return nil, err
 	}

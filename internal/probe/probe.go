@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 
@@ -62,9 +61,6 @@ func Open(opts Options) (*Probe, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raising RLIMIT_MEMLOCK: %w: run as root, or with CAP_SYS_RESOURCE", err)
 	}
-	if _, err := btf.LoadKernelSpec(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoBTF, err)
-	}
 	l, err := newLoader(opts)
 	if err != nil {
 		return nil, err
@@ -74,6 +70,7 @@ func Open(opts Options) (*Probe, error) {
 		p.Close()
 		return nil, err
 	}
+	l.types = nil // tens of MiB
 	if p.urgent, err = ringbuf.NewReader(l.maps["urgent"]); err == nil {
 		p.bulk, err = ringbuf.NewReader(l.maps["bulk"])
 	}
