@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package view
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+func TestBefore(t *testing.T) {
+	inc := &events.Incident{ID: "1", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled, Before: &events.Before{
+		WindowNS: 60e9, Unseen: []string{"memory_high"},
+		Stalls: []events.StallSum{
+			{What: "memcg_reclaim", Count: 31, Fruitless: 5, TotalNS: 8.2e9, MaxNS: 1.2e9, ReclaimedBytes: 12 << 20},
+			{What: "after_kill", Count: 17, Fruitless: 17, TotalNS: 1e6, MaxNS: 1e5},
+		},
+		Timeline: []events.StallSecond{{BeforeNS: 30e9, TotalNS: 1e8}, {BeforeNS: 0, TotalNS: 8e8}},
+	}}
+	for _, width := range []int{0, 80, 40} {
+		var out bytes.Buffer
+		if err := NewText(&out, TextOptions{Width: width, Location: time.UTC}).Incident(inc); err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(strings.Fields(out.String()), " ")
+		for _, want := range []string{
+			"before memcg reclaim 8.2 s in 31 times", "5 freed nothing", "12.0 MiB reclaimed", "reclaim after the kill",
+			"memory.high cannot be seen here", "▂", "█|",
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("width %d: no %q in\n%s", width, want, out.String())
+			}
+		}
+		for line := range strings.Lines(out.String()) {
+			if n := len([]rune(strings.TrimRight(line, "\n"))); width > 0 && n > width {
+				t.Errorf("%d columns of %d: %s", n, width, line)
+			}
+		}
+	}
+}
+
+func TestNoStallsBefore(t *testing.T) {
+	var out bytes.Buffer
+	inc := &events.Incident{ID: "1", Outcome: events.OutcomeKilled, Before: &events.Before{WindowNS: 60e9, Stalls: []events.StallSum{}}}
+	if err := NewText(&out, TextOptions{}).Incident(inc); err != nil || !strings.Contains(out.String(), "no stalls in the last 60 s") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+}
+
+func TestStallAndPressureLines(t *testing.T) {
+	at := time.Date(2026, 8, 20, 14, 3, 7, 0, time.UTC)
+	hostile := "ja\x1b[2Jva\nx"
+	stall := &events.StallLine{
+		Envelope: events.Envelope{Time: at}, What: "memory_high", DurationNS: 75e6, ReclaimedBytes: 4096,
+		Task:    events.Process{PID: 7, Comm: hostile, Cgroup: &events.Cgroup{Path: "/a"}},
+		Limiter: &events.Cgroup{CgroupKey: events.CgroupKey{ID: 3}, Path: "/b"},
+	}
+	warning := &events.PressureLine{
+		Envelope: events.Envelope{Time: at}, What: "reclaim_gains_nothing", Cgroup: events.Cgroup{Path: "/kube\x1b[2Jpods"},
+		WindowNS: 10e9, TotalNS: 4e9, Count: 310, Fruitless: 296,
+	}
+	for _, width := range []int{0, 80} {
+		var out bytes.Buffer
+		s := NewText(&out, TextOptions{Width: width, Location: time.UTC})
+		if err := s.Stall(stall); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Pressure(warning); err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(strings.Fields(out.String()), " ")
+		for _, want := range []string{"memory.high 75 ms", "for the limit of /b", "296 of 310 reclaims in 10.0 s gained nothing", "a kill is near"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("width %d: no %q in %s", width, want, text)
+			}
+		}
+		if strings.ContainsRune(out.String(), '\x1b') {
+			t.Errorf("a control character reached the terminal: %q", out.String())
+		}
+	}
+}
