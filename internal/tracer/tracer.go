@@ -7,6 +7,7 @@ package tracer
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -135,6 +136,9 @@ func Open(opts Options) (*Tracer, error) {
 		p.Close()
 		return nil, err
 	}
+	// The kernel's types were decoded for the load, and are not needed any more:
+	// tens of MiB that a node out of memory can use.
+	debug.FreeOSMemory()
 	return t, nil
 }
 

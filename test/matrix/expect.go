@@ -73,6 +73,11 @@ var expectations = []expectation{
 		if l.SwapLimitBytes == nil || *l.SwapLimitBytes != 16<<20 || l.SwapUsageBytes == nil || *l.SwapUsageBytes < 15<<20 {
 			cc.problem("swap is not at its limit: %+v", l)
 		}
+		if inc.Before != nil && !slices.ContainsFunc(inc.Before.Stalls, func(s events.StallSum) bool {
+			return s.What == string(events.StallMemcgReclaim) && s.ReclaimedBytes >= 8<<20
+		}) {
+			cc.problem("what went to swap was not reclaimed: %+v", inc.Before.Stalls)
+		}
 	}},
 	{name: "limit-lowered", v1: true, check: func(cc *caseCheck) {
 		if cc.kernel.v1 {
