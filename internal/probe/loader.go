@@ -171,16 +171,17 @@ func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error
 	if from == nil {
 		return nil, fmt.Errorf("there is no program %s", names[0])
 	}
-	spec := from.Copy()
-	programs := make(map[string]*ebpf.ProgramSpec, len(names))
+	// Only what is needed is copied: a start takes a load for each hook.
+	spec := &ebpf.CollectionSpec{
+		Maps: from.Maps, Programs: make(map[string]*ebpf.ProgramSpec, len(names)), Types: from.Types, ByteOrder: from.ByteOrder,
+	}
 	for _, name := range names {
-		p := spec.Programs[name]
+		p := from.Programs[name].Copy()
 		if attachTo != "" {
 			p.AttachTo = attachTo
 		}
-		programs[name] = p
+		spec.Programs[name] = p
 	}
-	spec.Programs = programs
 	shared := maps.Clone(l.maps)
 	maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return spec.Maps[name] == nil })
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: l.types})
