@@ -21,9 +21,11 @@ struct {
 	__uint(max_entries, 1 << 21);
 } urgent SEC(".maps");
 
+#define BULK_BYTES (1 << 19)
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 19);
+	__uint(max_entries, BULK_BYTES);
 } bulk SEC(".maps");
 
 /*

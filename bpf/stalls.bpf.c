@@ -170,7 +170,11 @@ static __always_inline void count_stall(__u32 kind, __u64 duration_ns, __u64 rec
 		*activity = 1; /* user space clears it; that it was set is enough */
 	if (duration_ns < min_stall_ns)
 		return;
-	r = bpf_ringbuf_reserve(&bulk, sizeof(*r), 0);
+	/* A flood of stalls leaves room for what comes once: the end of a victim. */
+	if (bpf_ringbuf_query(&bulk, BPF_RB_AVAIL_DATA) > BULK_BYTES / 2)
+		r = 0;
+	else
+		r = bpf_ringbuf_reserve(&bulk, sizeof(*r), 0);
 	if (!r) {
 		count_lost(WIRE_STALL);
 		return;

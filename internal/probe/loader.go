@@ -171,9 +171,11 @@ func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error
 	if from == nil {
 		return nil, fmt.Errorf("there is no program %s", names[0])
 	}
-	// Only what is needed is copied: a start takes a load for each hook.
+	// Only what is needed is copied: a start takes a load for each hook. The
+	// constants come with the variables, not with the maps that hold them.
 	spec := &ebpf.CollectionSpec{
-		Maps: from.Maps, Programs: make(map[string]*ebpf.ProgramSpec, len(names)), Types: from.Types, ByteOrder: from.ByteOrder,
+		Maps: from.Maps, Programs: make(map[string]*ebpf.ProgramSpec, len(names)), Variables: from.Variables,
+		Types: from.Types, ByteOrder: from.ByteOrder,
 	}
 	for _, name := range names {
 		p := from.Programs[name].Copy()
