@@ -211,6 +211,12 @@ static __always_inline bool has_pagetables(void)
 	return bpf_core_enum_value_exists(enum node_stat_item, NR_PAGETABLE);
 }
 
+/* Without CONFIG_NUMA a zone does not say its node: there is one. */
+static __always_inline __u32 zone_node(struct zone *zone)
+{
+	return bpf_core_field_exists(zone->node) ? BPF_CORE_READ(zone, node) : 0;
+}
+
 /*
  * What oom:mark_victim was given: a pid, or since 6.8 and in later stable
  * releases of older series a task (72ba14deb40a). Kernel addresses are negative

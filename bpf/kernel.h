@@ -125,6 +125,15 @@ struct task_struct {
 	unsigned int memcg_nr_pages_over_high;
 };
 
+struct zone {
+	int node;
+	const char *name;
+};
+
+struct zoneref {
+	struct zone *zone;
+};
+
 struct kernel_siginfo {
 	int si_code;
 };

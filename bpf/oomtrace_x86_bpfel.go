@@ -183,7 +183,8 @@ const (
 	OomtraceWireKindWIRE_STATE       OomtraceWireKind = 9
 	OomtraceWireKindWIRE_STALL       OomtraceWireKind = 10
 	OomtraceWireKindWIRE_STALL_STATE OomtraceWireKind = 11
-	OomtraceWireKindWIRE_KINDS       OomtraceWireKind = 12
+	OomtraceWireKindWIRE_GAVE_UP     OomtraceWireKind = 12
+	OomtraceWireKindWIRE_KINDS       OomtraceWireKind = 13
 )
 
 type OomtraceWireLevel struct {

@@ -63,12 +63,30 @@ struct {
 	__type(value, struct wire_kswapd);
 } kswapd SEC(".maps");
 
+struct retries {
+	__u64 reclaim_ns;
+	__u64 compact_ns;
+	__u64 reclaimable, available, min_watermark;
+	struct zoneref *zoneref;
+	__u32 no_progress_loops, order, watermark_ok;
+	__u32 compact_order, compact_priority, compact_result, compact_retries, compact_max_retries, compact_again;
+};
+
+/* The last answers to a task that asked whether to go on; see wire_gave_up. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 512);
+	__type(key, __u32); /* tid */
+	__type(value, struct retries);
+} retries SEC(".maps");
+
 /* bpf2go: see oomtrace.bpf.c. */
 const struct {
 	struct wire_stall stall;
 	struct wire_stall_key key;
 	struct wire_stalls stalls;
 	struct wire_kswapd kswapd;
+	struct wire_gave_up gave_up;
 	enum wire_stall_kind kind;
 } *stall_wire __attribute__((unused));
 
@@ -126,6 +144,15 @@ static __always_inline __u32 bucket(__u64 ns)
 	return log < WIRE_BUCKETS ? log : WIRE_BUCKETS - 1;
 }
 
+static __always_inline void show_activity(void)
+{
+	__u32 zero = 0;
+	__u64 *activity = bpf_map_lookup_elem(&stall_activity, &zero);
+
+	if (activity)
+		*activity = 1; /* user space clears it; that it was set is enough */
+}
+
 static __always_inline void count_stall(__u32 kind, __u64 duration_ns, __u64 reclaimed, bool reclaims,
 					struct stall_state *state)
 {
@@ -138,8 +165,6 @@ static __always_inline void count_stall(__u32 kind, __u64 duration_ns, __u64 rec
 	};
 	struct wire_stalls *sum;
 	struct wire_stall *r;
-	__u32 zero = 0;
-	__u64 *activity;
 
 	if (reclaims && current_is_killed())
 		key.kind = WIRE_AFTER_KILL;
@@ -165,9 +190,7 @@ static __always_inline void count_stall(__u32 kind, __u64 duration_ns, __u64 rec
 		if (b < WIRE_BUCKETS)
 			sum->buckets[b]++;
 	}
-	activity = bpf_map_lookup_elem(&stall_activity, &zero);
-	if (activity)
-		*activity = 1; /* user space clears it; that it was set is enough */
+	show_activity();
 	if (duration_ns < min_stall_ns)
 		return;
 	/* A flood of stalls leaves room for what comes once: the end of a victim. */
@@ -316,6 +339,7 @@ int stall_kswapd_wake(__u64 *ctx)
 	k->wakeups++;
 	if (!k->awake_since_ns)
 		k->awake_since_ns = bpf_ktime_get_boot_ns();
+	show_activity();
 	return 0;
 }
 
@@ -329,6 +353,101 @@ int stall_kswapd_sleep(__u64 *ctx)
 		return 0;
 	k->awake_ns += bpf_ktime_get_boot_ns() - k->awake_since_ns;
 	k->awake_since_ns = 0;
+	show_activity();
+	return 0;
+}
+
+static __always_inline struct retries *task_retries(void)
+{
+	struct retries fresh = {}, *r;
+	__u32 tid = current_tid();
+
+	r = bpf_map_lookup_elem(&retries, &tid);
+	if (r)
+		return r;
+	bpf_map_update_elem(&retries, &tid, &fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&retries, &tid);
+}
+
+/* (zoneref, order, reclaimable, available, min_wmark, no_progress_loops, wmark_check) */
+SEC("tp_btf/reclaim_retry_zone")
+int retry_reclaim(__u64 *ctx)
+{
+	struct retries *r = task_retries();
+
+	if (!r)
+		return 0;
+	r->reclaim_ns = bpf_ktime_get_boot_ns();
+	r->zoneref = (void *)ctx[0];
+	r->order = ctx[1];
+	r->reclaimable = ctx[2];
+	r->available = ctx[3];
+	r->min_watermark = ctx[4];
+	r->no_progress_loops = ctx[5];
+	r->watermark_ok = (__u8)ctx[6];
+	return 0;
+}
+
+/* (order, priority, result, retries, max_retries, again) */
+SEC("tp_btf/compact_retry")
+int retry_compact(__u64 *ctx)
+{
+	struct retries *r = task_retries();
+
+	if (!r)
+		return 0;
+	r->compact_ns = bpf_ktime_get_boot_ns();
+	r->compact_order = ctx[0];
+	r->compact_priority = ctx[1];
+	r->compact_result = ctx[2];
+	r->compact_retries = ctx[3];
+	r->compact_max_retries = ctx[4];
+	r->compact_again = (__u8)ctx[5];
+	return 0;
+}
+
+/*
+ * The trigger is the current task. This one is attached before the one that tells
+ * of the mark, whose wakeup is for both.
+ */
+SEC("tp_btf/mark_victim")
+int gave_up(void *ctx)
+{
+	__u32 tid = current_tid();
+	struct retries *r = bpf_map_lookup_elem(&retries, &tid);
+	struct wire_gave_up *w;
+	struct zoneref *zoneref;
+	struct zone *zone;
+
+	if (!r)
+		return 0;
+	w = bpf_ringbuf_reserve(&urgent, sizeof(*w), 0);
+	if (!w) {
+		count_lost(WIRE_GAVE_UP);
+		return 0;
+	}
+	fill_header(&w->h, WIRE_GAVE_UP, 0);
+	w->reclaim_ns = r->reclaim_ns;
+	w->reclaimable_pages = r->reclaimable;
+	w->available_pages = r->available;
+	w->min_watermark_pages = r->min_watermark;
+	zoneref = r->zoneref; /* r itself is ours: it is not relocated */
+	zone = BPF_CORE_READ(zoneref, zone);
+	w->node = zone_node(zone);
+	__builtin_memset(w->zone, 0, sizeof(w->zone));
+	bpf_probe_read_kernel_str(w->zone, sizeof(w->zone), BPF_CORE_READ(zone, name));
+	w->no_progress_loops = r->no_progress_loops;
+	w->order = r->order;
+	w->watermark_ok = r->watermark_ok;
+	w->compact_ns = r->compact_ns;
+	w->compact_order = r->compact_order;
+	w->compact_priority = r->compact_priority;
+	w->compact_result = r->compact_result;
+	w->compact_retries = r->compact_retries;
+	w->compact_max_retries = r->compact_max_retries;
+	w->compact_again = r->compact_again;
+	bpf_ringbuf_submit(w, BPF_RB_NO_WAKEUP);
+	bpf_map_delete_elem(&retries, &tid);
 	return 0;
 }
 

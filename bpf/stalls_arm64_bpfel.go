@@ -13,6 +13,27 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type StallsWireGaveUp struct {
+	_                 structs.HostLayout
+	H                 StallsWireHeader
+	ReclaimNs         uint64
+	ReclaimablePages  uint64
+	AvailablePages    uint64
+	MinWatermarkPages uint64
+	Node              uint32
+	NoProgressLoops   uint32
+	Order             uint32
+	WatermarkOk       uint32
+	Zone              [16]int8
+	CompactNs         uint64
+	CompactOrder      uint32
+	CompactPriority   uint32
+	CompactResult     uint32
+	CompactRetries    uint32
+	CompactMaxRetries uint32
+	CompactAgain      uint32
+}
+
 type StallsWireHeader struct {
 	_           structs.HostLayout
 	Kind        uint32
@@ -88,6 +109,7 @@ const (
 	StallsMapBulk                  = "bulk"
 	StallsMapKswapd                = "kswapd"
 	StallsMapLost                  = "lost"
+	StallsMapRetries               = "retries"
 	StallsMapStallActivity         = "stall_activity"
 	StallsMapStallHash             = "stall_hash"
 	StallsMapStallStorage          = "stall_storage"
@@ -96,9 +118,12 @@ const (
 	StallsProgFentryHigh           = "fentry_high"
 	StallsProgFentryOwner          = "fentry_owner"
 	StallsProgFexitHigh            = "fexit_high"
+	StallsProgGaveUp               = "gave_up"
 	StallsProgKprobeHigh           = "kprobe_high"
 	StallsProgKprobeOwner          = "kprobe_owner"
 	StallsProgKretprobeHigh        = "kretprobe_high"
+	StallsProgRetryCompact         = "retry_compact"
+	StallsProgRetryReclaim         = "retry_reclaim"
 	StallsProgStallCompactionBegin = "stall_compaction_begin"
 	StallsProgStallCompactionEnd   = "stall_compaction_end"
 	StallsProgStallDirectBegin     = "stall_direct_begin"
@@ -163,9 +188,12 @@ type StallsProgramSpecs struct {
 	FentryHigh           *ebpf.ProgramSpec `ebpf:"fentry_high"`
 	FentryOwner          *ebpf.ProgramSpec `ebpf:"fentry_owner"`
 	FexitHigh            *ebpf.ProgramSpec `ebpf:"fexit_high"`
+	GaveUp               *ebpf.ProgramSpec `ebpf:"gave_up"`
 	KprobeHigh           *ebpf.ProgramSpec `ebpf:"kprobe_high"`
 	KprobeOwner          *ebpf.ProgramSpec `ebpf:"kprobe_owner"`
 	KretprobeHigh        *ebpf.ProgramSpec `ebpf:"kretprobe_high"`
+	RetryCompact         *ebpf.ProgramSpec `ebpf:"retry_compact"`
+	RetryReclaim         *ebpf.ProgramSpec `ebpf:"retry_reclaim"`
 	StallCompactionBegin *ebpf.ProgramSpec `ebpf:"stall_compaction_begin"`
 	StallCompactionEnd   *ebpf.ProgramSpec `ebpf:"stall_compaction_end"`
 	StallDirectBegin     *ebpf.ProgramSpec `ebpf:"stall_direct_begin"`
@@ -186,6 +214,7 @@ type StallsMapSpecs struct {
 	Bulk          *ebpf.MapSpec `ebpf:"bulk"`
 	Kswapd        *ebpf.MapSpec `ebpf:"kswapd"`
 	Lost          *ebpf.MapSpec `ebpf:"lost"`
+	Retries       *ebpf.MapSpec `ebpf:"retries"`
 	StallActivity *ebpf.MapSpec `ebpf:"stall_activity"`
 	StallHash     *ebpf.MapSpec `ebpf:"stall_hash"`
 	StallStorage  *ebpf.MapSpec `ebpf:"stall_storage"`
@@ -228,6 +257,7 @@ type StallsMaps struct {
 	Bulk          *ebpf.Map `ebpf:"bulk"`
 	Kswapd        *ebpf.Map `ebpf:"kswapd"`
 	Lost          *ebpf.Map `ebpf:"lost"`
+	Retries       *ebpf.Map `ebpf:"retries"`
 	StallActivity *ebpf.Map `ebpf:"stall_activity"`
 	StallHash     *ebpf.Map `ebpf:"stall_hash"`
 	StallStorage  *ebpf.Map `ebpf:"stall_storage"`
@@ -240,6 +270,7 @@ func (m *StallsMaps) Close() error {
 		m.Bulk,
 		m.Kswapd,
 		m.Lost,
+		m.Retries,
 		m.StallActivity,
 		m.StallHash,
 		m.StallStorage,
@@ -267,9 +298,12 @@ type StallsPrograms struct {
 	FentryHigh           *ebpf.Program `ebpf:"fentry_high"`
 	FentryOwner          *ebpf.Program `ebpf:"fentry_owner"`
 	FexitHigh            *ebpf.Program `ebpf:"fexit_high"`
+	GaveUp               *ebpf.Program `ebpf:"gave_up"`
 	KprobeHigh           *ebpf.Program `ebpf:"kprobe_high"`
 	KprobeOwner          *ebpf.Program `ebpf:"kprobe_owner"`
 	KretprobeHigh        *ebpf.Program `ebpf:"kretprobe_high"`
+	RetryCompact         *ebpf.Program `ebpf:"retry_compact"`
+	RetryReclaim         *ebpf.Program `ebpf:"retry_reclaim"`
 	StallCompactionBegin *ebpf.Program `ebpf:"stall_compaction_begin"`
 	StallCompactionEnd   *ebpf.Program `ebpf:"stall_compaction_end"`
 	StallDirectBegin     *ebpf.Program `ebpf:"stall_direct_begin"`
@@ -288,9 +322,12 @@ func (p *StallsPrograms) Close() error {
 		p.FentryHigh,
 		p.FentryOwner,
 		p.FexitHigh,
+		p.GaveUp,
 		p.KprobeHigh,
 		p.KprobeOwner,
 		p.KretprobeHigh,
+		p.RetryCompact,
+		p.RetryReclaim,
 		p.StallCompactionBegin,
 		p.StallCompactionEnd,
 		p.StallDirectBegin,

@@ -19,6 +19,7 @@ enum wire_kind {
 	WIRE_STATE, /* never sent: what a full hash map made us forget */
 	WIRE_STALL,
 	WIRE_STALL_STATE, /* never sent: stalls of cgroups beyond those that fit */
+	WIRE_GAVE_UP,
 	WIRE_KINDS,
 };
 
@@ -262,6 +263,30 @@ struct wire_stall {
 	__u64 owner_id; /* whose limit it reclaimed for; 0: not known, or the node */
 	__u64 duration_ns;
 	__u64 reclaimed_pages;
+};
+
+/*
+ * Why the allocator gave up before a victim was marked: the last answers that the
+ * task got to whether another round of reclaim, or of compaction, is worth it.
+ */
+struct wire_gave_up {
+	struct wire_header h;
+	__u64 reclaim_ns; /* CLOCK_BOOTTIME; 0: not asked */
+	__u64 reclaimable_pages;
+	__u64 available_pages;
+	__u64 min_watermark_pages;
+	__u32 node;
+	__u32 no_progress_loops;
+	__u32 order;
+	__u32 watermark_ok;
+	char zone[16];
+	__u64 compact_ns; /* 0: not asked */
+	__u32 compact_order;
+	__u32 compact_priority;
+	__u32 compact_result;
+	__u32 compact_retries;
+	__u32 compact_max_retries;
+	__u32 compact_again;
 };
 
 /* Key and value of the map of stalls: per CPU, counted up for ever. */

@@ -7,7 +7,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/tracer"
 	"github.com/oomtrace/oomtrace/internal/view"
@@ -26,6 +29,7 @@ type reclaimFlags struct {
 	histogram bool
 	duration  time.Duration
 	tier      string
+	guardians []string
 }
 
 var groupings = []string{"cgroup", "container", "pod"}
@@ -40,7 +44,11 @@ func newReclaim(stdout, stderr io.Writer) *cobra.Command {
   sudo oomtrace reclaim --histogram --duration 30s
 
 reclaim prints, for each cgroup whose tasks stalled for memory in the interval,
-how often and how long, what was reclaimed, and how near the limit is.`,
+how often and how long, what was reclaimed, and how near the limit is. PSI% is
+the share of the time in which some task of the cgroup stood still for memory;
+HEADROOM is what is left below the tightest limit; ^ marks an ancestor's limit.
+REFAULTS are pages that were reclaimed and needed again. Services that the node
+depends on, and kswapd, have lines of their own.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
@@ -62,13 +70,14 @@ how often and how long, what was reclaimed, and how near the limit is.`,
 	flags.BoolVar(&f.histogram, "histogram", false, "print how long stalls took, at the end")
 	flags.DurationVar(&f.duration, "duration", 0, "end after this `time`; 0: until interrupted")
 	flags.StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
+	flags.StringSliceVar(&f.guardians, "guardians", pressure.DefaultGuardians, "systemd `units` that get a line of their own")
 	return cmd
 }
 
 func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) error {
 	r := &reclaimTable{flags: f, out: stdout, next: time.Now().Add(f.interval), last: map[events.StallKey]events.StallCount{}}
 	options := tracer.Options{
-		Stalls: true, MinStall: time.Hour, Sink: r, Counts: r.counts,
+		Stalls: true, MinStall: time.Hour, Guardians: f.guardians, Sink: r, Counts: r.counts,
 		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
 	}
 	if f.tier != "auto" {
@@ -97,16 +106,24 @@ func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) erro
 // reclaimTable turns counts since the start into a table for each interval. Kills
 // are one line each.
 type reclaimTable struct {
-	flags  reclaimFlags
-	out    io.Writer
-	tracer *tracer.Tracer
-	next   time.Time
-	last   map[events.StallKey]events.StallCount
-	newest map[events.StallKey]events.StallCount
+	flags              reclaimFlags
+	out                io.Writer
+	tracer             *tracer.Tracer
+	next               time.Time
+	last               map[events.StallKey]events.StallCount
+	newest             map[events.StallKey]events.StallCount
+	kswapd, lastKswapd map[int]events.KswapdCount
+	samples            map[string]cgroupSample // by path, of the last table
+}
+
+type cgroupSample struct {
+	node.Sample
+	refaultPages *uint64
+	at           time.Time
 }
 
 func (r *reclaimTable) counts(c events.StallCounts) error {
-	r.newest = c.Counts
+	r.newest, r.kswapd = c.Counts, c.Kswapd
 	now := time.Now()
 	if now.Before(r.next) || r.flags.histogram {
 		return nil
@@ -121,6 +138,7 @@ type reclaimRow struct {
 	reclaimNS, highNS, allNS uint64
 	reclaimedPages           uint64
 	paths                    []string
+	guardian                 string
 }
 
 func (r *reclaimTable) print(now time.Time) error {
@@ -137,7 +155,7 @@ func (r *reclaimTable) print(now time.Time) error {
 		name := r.name(path, place)
 		row := rows[name]
 		if row == nil {
-			row = &reclaimRow{name: name}
+			row = &reclaimRow{name: name, guardian: r.tracer.Guardian(key.Cgroup)}
 			rows[name] = row
 		}
 		if !slices.Contains(row.paths, path) {
@@ -161,27 +179,64 @@ func (r *reclaimTable) print(now time.Time) error {
 		sorted = append(sorted, row)
 	}
 	slices.SortFunc(sorted, func(a, b *reclaimRow) int { return cmp.Or(cmp.Compare(b.allNS, a.allNS), cmp.Compare(a.name, b.name)) })
-	if len(sorted) == 0 {
-		return nil
-	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-8s %9s %9s %10s %9s %10s %9s %9s  %s\n", "TIME", "RECLAIMS", "FRUITLESS", "RECLAIM-ms", "HIGH-ms", "RECLAIMED", "USED", "HEADROOM", strings.ToUpper(r.flags.by))
+	samples := make(map[string]cgroupSample)
+	if len(sorted) > 0 {
+		fmt.Fprintf(&b, "%-8s %9s %9s %10s %9s %10s %9s %9s %6s %9s  %s\n", "TIME", "RECLAIMS", "FRUITLESS", "RECLAIM-ms", "HIGH-ms", "RECLAIMED",
+			"USED", "HEADROOM", "PSI%", "REFAULTS", strings.ToUpper(r.flags.by))
+	}
 	for _, row := range sorted {
-		used, headroom := "-", "-"
+		used, headroom, psi, refaults := "-", "-", "-", "-"
 		if len(row.paths) == 1 && row.paths[0] != "" {
-			s := node.SampleCgroup(r.tracer.Layout(), row.paths[0])
+			layout, path := r.tracer.Layout(), row.paths[0]
+			s := cgroupSample{node.SampleCgroup(layout, path), node.RefaultPages(layout, path), now}
+			samples[path] = s
 			if s.UsageBytes != nil {
 				used = mib(*s.UsageBytes)
-				if s.LimitBytes != nil {
-					headroom = mib(*s.LimitBytes - min(*s.UsageBytes, *s.LimitBytes))
+			}
+			if room, limiter, ok := node.Headroom(layout, path); ok {
+				headroom = mib(room)
+				if limiter != path {
+					headroom += "^" // an ancestor's limit is tighter
+				}
+			}
+			// The first time there is nothing to compare with.
+			if before, ok := r.samples[path]; ok {
+				if us, ok := grown(before.PSISomeUS, s.PSISomeUS); ok {
+					psi = fmt.Sprintf("%.0f", float64(us)/float64(now.Sub(before.at).Microseconds())*100)
+				}
+				if pages, ok := grown(before.refaultPages, s.refaultPages); ok {
+					refaults = strconv.FormatUint(pages, 10)
 				}
 			}
 		}
-		fmt.Fprintf(&b, "%-8s %9d %9d %10.1f %9.1f %10s %9s %9s  %s\n", now.Format("15:04:05"), row.count, row.fruitless,
-			float64(row.reclaimNS)/1e6, float64(row.highNS)/1e6, mib(row.reclaimedPages*uint64(node.PageSize())), used, headroom, view.Sanitize(row.name))
+		fmt.Fprintf(&b, "%-8s %9d %9d %10.1f %9.1f %10s %9s %9s %6s %9s  %s\n", now.Format("15:04:05"), row.count, row.fruitless,
+			float64(row.reclaimNS)/1e6, float64(row.highNS)/1e6, mib(row.reclaimedPages*uint64(node.PageSize())), used, headroom,
+			psi, refaults, view.Sanitize(row.name))
 	}
+	r.samples = samples
+	for _, row := range sorted {
+		if row.guardian != "" {
+			fmt.Fprintf(&b, "%-8s %s, which the node depends on, stood still for %.1f ms\n", now.Format("15:04:05"), view.Sanitize(row.guardian), float64(row.allNS)/1e6)
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(r.kswapd)) {
+		if k, before := r.kswapd[n], r.lastKswapd[n]; k != before {
+			fmt.Fprintf(&b, "%-8s kswapd of node %d was awake for %.1f ms, %d wakeups\n", now.Format("15:04:05"), n,
+				float64(k.AwakeNS-before.AwakeNS)/1e6, k.Wakeups-before.Wakeups)
+		}
+	}
+	r.lastKswapd = r.kswapd
 	_, err := io.WriteString(r.out, b.String())
 	return err
+}
+
+// grown is by how much a count grew, if both readings are known.
+func grown(before, now *uint64) (uint64, bool) {
+	if before == nil || now == nil || *now < *before {
+		return 0, false
+	}
+	return *now - *before, true
 }
 
 func mib(bytes uint64) string { return fmt.Sprintf("%.1fM", float64(bytes)/(1<<20)) }

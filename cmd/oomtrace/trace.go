@@ -29,6 +29,7 @@ type traceFlags struct {
 	noStalls  bool
 	stalls    bool
 	minStall  time.Duration
+	guardians []string
 	pressure  bool
 	limits    pressure.Limits
 	filter    filter
@@ -53,6 +54,7 @@ func (f *traceFlags) add(flags *pflag.FlagSet) {
 	flags.Uint64Var(&f.limits.HighPercent, "pressure-high", f.limits.HighPercent, "warn from this `percent` of the time over memory.high")
 	flags.Uint64Var(&f.limits.FruitlessPercent, "pressure-fruitless", f.limits.FruitlessPercent, "warn if this `percent` of reclaims gain nothing")
 	flags.Uint64Var(&f.limits.GuardianPercent, "pressure-guardian", f.limits.GuardianPercent, "warn if a guardian stands still for this `percent` of the time")
+	flags.StringSliceVar(&f.guardians, "guardians", pressure.DefaultGuardians, "systemd `units` that the whole node depends on")
 	flags.BoolVar(&f.noStalls, "no-stalls", false, "do not look at stalls at all: kills come without what was before")
 	f.filter.add(flags)
 }
@@ -112,7 +114,7 @@ func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 		limits = &f.limits
 	}
 	t, err := tracer.Open(tracer.Options{
-		Tier: f.forcedTier(), Sink: sink, Stalls: !f.noStalls, MinStall: f.minStall, TellStalls: f.stalls, Pressure: limits,
+		Tier: f.forcedTier(), Sink: sink, Stalls: !f.noStalls, MinStall: f.minStall, TellStalls: f.stalls, Pressure: limits, Guardians: f.guardians,
 		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
 	})
 	if err != nil {

@@ -241,6 +241,58 @@ type Before struct {
 	Unseen []string `json:"unseen,omitempty"`
 	// Longest are the longest single stalls, longest first.
 	Longest []LongStall `json:"longest,omitempty"`
+	// Guardians are services that the whole node depends on, and that stalled, the
+	// longest first, whatever the limiter.
+	Guardians []GuardianStall `json:"guardians,omitempty"`
+	// Kswapd is what the node's own reclaim did, where no cgroup limited.
+	Kswapd []Kswapd `json:"kswapd,omitempty"`
+	// GaveUp is why the allocator called the OOM killer, where no cgroup limited.
+	GaveUp *GaveUpLine `json:"gave_up,omitempty"`
+}
+
+// GuardianStall is a service (kubelet, a runtime, sshd, ...) that stood still.
+type GuardianStall struct {
+	Unit    string `json:"unit"`
+	TotalNS uint64 `json:"total_ns"`
+}
+
+// Kswapd is what kswapd did on one NUMA node in the window.
+type Kswapd struct {
+	Node    int    `json:"node"`
+	Wakeups uint64 `json:"wakeups"`
+	AwakeNS uint64 `json:"awake_ns"`
+}
+
+// GaveUpLine holds the last answers that the trigger got to whether another round
+// of reclaim or compaction is worth it (mm/page_alloc.c: should_reclaim_retry,
+// should_compact_retry).
+type GaveUpLine struct {
+	Reclaim *ReclaimAnswer `json:"reclaim,omitempty"`
+	Compact *CompactAnswer `json:"compact,omitempty"`
+}
+
+// ReclaimAnswer is about the zone that was looked at last.
+type ReclaimAnswer struct {
+	BeforeNS          uint64 `json:"before_ns"`
+	Order             uint32 `json:"order"`
+	Zone              string `json:"zone"`
+	Node              uint32 `json:"node"`
+	ReclaimableBytes  uint64 `json:"reclaimable_bytes"`
+	AvailableBytes    uint64 `json:"available_bytes"` // free and reclaimable
+	MinWatermarkBytes uint64 `json:"min_watermark_bytes"`
+	NoProgressLoops   uint32 `json:"no_progress_loops"`
+	WatermarkOK       bool   `json:"watermark_ok"` // it would do if all could be reclaimed
+}
+
+// CompactAnswer is about compaction for an order above 0.
+type CompactAnswer struct {
+	BeforeNS   uint64 `json:"before_ns"`
+	Order      uint32 `json:"order"`
+	Priority   uint32 `json:"priority"`
+	Result     string `json:"result"`
+	Retries    uint32 `json:"retries"`
+	MaxRetries uint32 `json:"max_retries"`
+	Again      bool   `json:"again"`
 }
 
 // StallSum sums up one kind of stalls.

@@ -247,4 +247,38 @@ type StallKey struct {
 type StallCounts struct {
 	Meta
 	Counts map[StallKey]StallCount
+	Kswapd map[int]KswapdCount // by NUMA node
+}
+
+// KswapdCount is what kswapd did on a NUMA node since the start of the tracer.
+type KswapdCount struct {
+	Wakeups uint64
+	AwakeNS uint64
+}
+
+// GaveUp is why the allocator gave up, before the task that asked for memory marked
+// a victim: the last answers to whether another round is worth it.
+type GaveUp struct {
+	Meta
+	Reclaim *ReclaimRetry // nil: it was not asked
+	Compact *CompactRetry
+}
+
+// ReclaimRetry is an answer of should_reclaim_retry for one zone (mm/page_alloc.c).
+type ReclaimRetry struct {
+	BootNS                                              uint64
+	Order                                               uint32
+	Zone                                                string
+	Node                                                uint32
+	ReclaimablePages, AvailablePages, MinWatermarkPages uint64
+	NoProgressLoops                                     uint32
+	WatermarkOK                                         bool
+}
+
+// CompactRetry is an answer of should_compact_retry (mm/page_alloc.c).
+type CompactRetry struct {
+	BootNS                               uint64
+	Order, Priority, Retries, MaxRetries uint32
+	Result                               string
+	Again                                bool
 }

@@ -33,6 +33,7 @@ type Recorder struct {
 	// not yet out of the window.
 	Evicted uint64
 	samples map[events.CgroupKey][]Sample // oldest first
+	kswapd  []kswapdReading               // oldest first; one may be older than the window
 	// Unsampled counts samples that there was no room or time for.
 	Unsampled uint64
 }
@@ -46,6 +47,12 @@ func New(maxCgroups int) *Recorder {
 		maxCgroups = DefaultCgroups
 	}
 	return &Recorder{max: maxCgroups, cgroups: make(map[Who]*track), samples: make(map[events.CgroupKey][]Sample)}
+}
+
+// kswapdReading is what kswapd had done by an instant.
+type kswapdReading struct {
+	bootNS uint64
+	nodes  map[int]events.KswapdCount
 }
 
 // track is one cgroup's past.
@@ -103,6 +110,30 @@ func (r *Recorder) Counts(c events.StallCounts) {
 		t.past = append(t.past, *s)
 		t.forget(c.BootNS)
 	}
+	r.kswapd = append(r.kswapd, kswapdReading{c.BootNS, c.Kswapd})
+	for len(r.kswapd) > 2 && r.kswapd[1].bootNS+Seconds*second <= c.BootNS {
+		r.kswapd = slices.Delete(r.kswapd, 0, 1)
+	}
+}
+
+// kswapdBefore is what kswapd did in the window, from the last reading before it;
+// counts begin at 0 with the tracer.
+func (r *Recorder) kswapdBefore(atNS uint64) []Kswapd {
+	if len(r.kswapd) == 0 {
+		return nil
+	}
+	var from map[int]events.KswapdCount
+	if first := r.kswapd[0]; first.bootNS+Seconds*second <= atNS {
+		from = first.nodes
+	}
+	var out []Kswapd
+	for node, now := range r.kswapd[len(r.kswapd)-1].nodes {
+		if now != from[node] {
+			out = append(out, Kswapd{node, now.Wakeups - from[node].Wakeups, now.AwakeNS - from[node].AwakeNS})
+		}
+	}
+	slices.SortFunc(out, func(a, b Kswapd) int { return cmp.Compare(a.Node, b.Node) })
+	return out
 }
 
 // longest is the longest stall between two readings: exact if it is the longest of
@@ -181,6 +212,13 @@ type Summary struct {
 	Stalls  []Sum // by kind, the longest in total first, reclaim after a kill last
 	Seconds []Second
 	Long    []events.Stall // longest first
+	Kswapd  []Kswapd       // of NUMA nodes on which it was awake, by number
+}
+
+// Kswapd is what kswapd did on one NUMA node.
+type Kswapd struct {
+	Node             int
+	Wakeups, AwakeNS uint64
 }
 
 // Sum is one kind of stalls.
@@ -300,5 +338,6 @@ func (r *Recorder) Before(atNS uint64, limiter events.CgroupKey, in func(Who) bo
 	slices.SortFunc(out.Seconds, func(a, b Second) int { return cmp.Compare(b.BeforeNS, a.BeforeNS) })
 	slices.SortFunc(out.Long, func(a, b events.Stall) int { return cmp.Compare(b.DurationNS, a.DurationNS) })
 	out.Long = out.Long[:min(len(out.Long), Longest)]
+	out.Kswapd = r.kswapdBefore(atNS)
 	return out
 }

@@ -19,9 +19,31 @@ type Sample struct {
 	MaxEvents *uint64
 }
 
+// dir is where the files of a cgroup are.
+func (l Layout) dir(path string) string {
+	return filepath.Join(l.MemoryMount, strings.TrimPrefix(path, strings.TrimSuffix(l.MountRoot, "/")))
+}
+
+// Headroom is how much can be used until the tightest limit over a cgroup is reached,
+// its own or an ancestor's, and the path of the cgroup that has it; ok is false where
+// none is limited.
+func Headroom(l Layout, path string) (bytes uint64, limiter string, ok bool) {
+	root := strings.TrimSuffix(l.MountRoot, "/")
+	for at := path; at != root && at != "/" && at != "." && at != ""; at = filepath.Dir(at) {
+		s := SampleCgroup(l, at)
+		if s.UsageBytes == nil || s.LimitBytes == nil {
+			continue
+		}
+		if room := *s.LimitBytes - min(*s.UsageBytes, *s.LimitBytes); !ok || room < bytes {
+			bytes, limiter, ok = room, at, true
+		}
+	}
+	return bytes, limiter, ok
+}
+
 // SampleCgroup reads the files of a cgroup by its path in the hierarchy.
 func SampleCgroup(l Layout, path string) Sample {
-	dir := filepath.Join(l.MemoryMount, strings.TrimPrefix(path, strings.TrimSuffix(l.MountRoot, "/")))
+	dir := l.dir(path)
 	usage, limit := "memory.current", "memory.max"
 	if l.MemoryVersion == 1 {
 		usage, limit = "memory.usage_in_bytes", "memory.limit_in_bytes"
@@ -41,6 +63,35 @@ func SampleCgroup(l Layout, path string) Sample {
 		}
 	}
 	return s
+}
+
+// RefaultPages reads how many pages were reclaimed and needed again, since the cgroup
+// was made; nil where the kernel does not tell. It costs more than a sample: the
+// kernel sums up all CPUs first.
+func RefaultPages(l Layout, path string) *uint64 {
+	text, err := readSmall(filepath.Join(l.dir(path), "memory.stat"))
+	if err != nil {
+		return nil
+	}
+	return refaults(text)
+}
+
+// refaults sums up those of anonymous memory and of files; older kernels tell one
+// number. cgroup v1 has them with its descendants' as total_, or not at all.
+func refaults(stat []byte) *uint64 {
+	var sum uint64
+	known := false
+	for _, name := range []string{"workingset_refault", "workingset_refault_anon", "workingset_refault_file"} {
+		n, ok := field(stat, "total_"+name)
+		if !ok {
+			n, ok = field(stat, name)
+		}
+		sum, known = sum+n, known || ok
+	}
+	if !known {
+		return nil
+	}
+	return &sum
 }
 
 func readNumber(path string) *uint64 {

@@ -36,8 +36,8 @@ var DefaultLimits = Limits{
 	WindowNS: 10e9, HighPercent: 50, Reclaims: 100, FruitlessPercent: 80, GuardianPercent: 10, QuietNS: 60e9,
 }
 
-// Guardians are the units whose stalls the whole node feels.
-var Guardians = []string{
+// DefaultGuardians are the units whose stalls the whole node feels.
+var DefaultGuardians = []string{
 	"kubelet.service", "containerd.service", "crio.service", "docker.service", "k3s.service", "k3s-agent.service", "rke2-agent.service",
 	"rke2-server.service", "ssh.service", "sshd.service", "init.scope", "systemd-journald.service", "systemd-networkd.service",
 	"NetworkManager.service", "cilium.service", "calico-node.service",
@@ -61,8 +61,9 @@ type Warning struct {
 // Watch decides what is due. It belongs to one goroutine.
 type Watch struct {
 	limits Limits
-	unit   func(events.CgroupKey) string // of systemd, empty for none
-	due    map[dueKey]uint64             // when it was due last
+	// guardian names the guardian that a cgroup is, empty for none.
+	guardian func(events.CgroupKey) string
+	due      map[dueKey]uint64 // when it was due last
 }
 
 type dueKey struct {
@@ -70,9 +71,10 @@ type dueKey struct {
 	cgroup events.CgroupKey
 }
 
-// New returns a watch. unit names the systemd unit of a cgroup.
-func New(limits Limits, unit func(events.CgroupKey) string) *Watch {
-	return &Watch{limits: limits, unit: unit, due: make(map[dueKey]uint64)}
+// New returns a watch. guardian names the service of a cgroup that the node depends
+// on, empty for any other.
+func New(limits Limits, guardian func(events.CgroupKey) string) *Watch {
+	return &Watch{limits: limits, guardian: guardian, due: make(map[dueKey]uint64)}
 }
 
 // Check looks at the last window before nowNS.
@@ -80,7 +82,7 @@ func (w *Watch) Check(nowNS uint64, past *flight.Recorder) []Warning {
 	var warnings []Warning
 	for cgroup, sums := range past.Recent(nowNS, w.limits.WindowNS) {
 		var high, reclaim flight.Sum
-		var stalled uint64
+		stalled := Stalled(sums)
 		for _, s := range sums {
 			switch s.What {
 			case events.StallMemoryHigh:
@@ -88,11 +90,7 @@ func (w *Watch) Check(nowNS uint64, past *flight.Recorder) []Warning {
 			case events.StallMemcgReclaim:
 				reclaim = s
 			}
-			if s.What != events.StallAfterKill && s.What != events.StallMemoryHigh {
-				stalled += s.TotalNS
-			}
 		}
-		stalled = max(stalled, high.TotalNS) // the one may be within the other
 		add := func(what string, w Warning) {
 			w.What, w.Cgroup = what, cgroup
 			warnings = append(warnings, w)
@@ -103,7 +101,7 @@ func (w *Watch) Check(nowNS uint64, past *flight.Recorder) []Warning {
 		if reclaim.Count >= w.limits.Reclaims && reclaim.Fruitless*100 >= w.limits.FruitlessPercent*reclaim.Count {
 			add(Fruitless, Warning{StalledNS: reclaim.TotalNS, Count: reclaim.Count, Fruitless: reclaim.Fruitless})
 		}
-		if stalled*100 >= w.limits.GuardianPercent*w.limits.WindowNS && slices.Contains(Guardians, w.unit(cgroup)) {
+		if stalled*100 >= w.limits.GuardianPercent*w.limits.WindowNS && w.guardian(cgroup) != "" {
 			add(Guardian, Warning{StalledNS: stalled})
 		}
 	}
@@ -111,6 +109,22 @@ func (w *Watch) Check(nowNS uint64, past *flight.Recorder) []Warning {
 		return cmp.Or(cmp.Compare(b.StalledNS, a.StalledNS), cmp.Compare(a.Cgroup.ID, b.Cgroup.ID), cmp.Compare(a.What, b.What))
 	})
 	return w.fresh(nowNS, warnings)
+}
+
+// Stalled is the time that tasks stood still, in nanoseconds, without what the dead
+// stood after their kill. A sleep for memory.high may hold reclaim within it.
+func Stalled(sums []flight.Sum) uint64 {
+	var reclaim, high uint64
+	for _, s := range sums {
+		switch s.What {
+		case events.StallAfterKill:
+		case events.StallMemoryHigh:
+			high += s.TotalNS
+		default:
+			reclaim += s.TotalNS
+		}
+	}
+	return max(reclaim, high)
 }
 
 // fresh leaves out what was due a moment ago.

@@ -3,6 +3,7 @@
 package pressure
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -20,7 +21,12 @@ type feed struct {
 func newFeed(unit string) *feed {
 	return &feed{
 		r: flight.New(0), sums: map[events.StallKey]events.StallCount{},
-		watch: New(DefaultLimits, func(events.CgroupKey) string { return unit }),
+		watch: New(DefaultLimits, func(events.CgroupKey) string {
+			if slices.Contains(DefaultGuardians, unit) {
+				return unit
+			}
+			return ""
+		}),
 	}
 }
 

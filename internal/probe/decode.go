@@ -63,6 +63,8 @@ func (d decoder) record(raw []byte) (events.Record, error) {
 		}
 	case bpf.OomtraceWireKindWIRE_STALL:
 		record, err = into(raw, d.stall)
+	case bpf.OomtraceWireKindWIRE_GAVE_UP:
+		record, err = into(raw, d.gaveUp)
 	default:
 		return nil, fmt.Errorf("decoding a record: kind %d is not known", kind)
 	}
@@ -345,6 +347,8 @@ func lostName(kind bpf.OomtraceWireKind) string {
 		return "stall"
 	case bpf.OomtraceWireKindWIRE_STALL_STATE:
 		return "stalls of further cgroups"
+	case bpf.OomtraceWireKindWIRE_GAVE_UP:
+		return "why the allocator gave up"
 	}
 	return "state"
 }

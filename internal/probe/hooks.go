@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -76,6 +75,8 @@ var stallHooks = []hook{
 	tracepoint("vmscan:mm_vmscan_throttled", false, "stall_throttled"),
 	tracepoint("vmscan:mm_vmscan_kswapd", false, "stall_kswapd_wake", "stall_kswapd_sleep"),
 	tracepoint("compaction:mm_compaction", false, "stall_compaction_begin", "stall_compaction_end"),
+	tracepoint("oom:reclaim_retry_zone", false, "retry_reclaim"),
+	tracepoint("oom:compact_retry", false, "retry_compact"),
 	{"memory.high", []way{
 		{tier: events.TierFentry, programs: []string{"fentry_high", "fexit_high"}, function: "__mem_cgroup_handle_over_high"},
 		{tier: events.TierFentry, programs: []string{"fentry_high", "fexit_high"}},
@@ -83,6 +84,10 @@ var stallHooks = []hook{
 		{tier: events.TierKprobe, programs: []string{"kprobe_high", "kretprobe_high"}},
 	}, false},
 }
+
+// gaveUpHook tells why the allocator gave up. It comes before the hook of the
+// mark, and needs no other wakeup.
+var gaveUpHook = tracepoint("oom:mark_victim, evidence", false, "gave_up")
 
 // ownerHook tells whose limit a task reclaims for, where the event does not.
 var ownerHook = hook{"try_to_free_mem_cgroup_pages", []way{
@@ -118,7 +123,11 @@ func (p *Probe) attach(forced events.Tier, stalls bool) error {
 	}
 	p.hooks = append(p.hooks, bracket, taken)
 
-	rest := slices.Clone(hooks)
+	var rest []hook
+	if stalls {
+		rest = append(rest, gaveUpHook)
+	}
+	rest = append(rest, hooks...)
 	if p.tier == events.TierTracepoint {
 		rest = append(rest, reclaimHooks...)
 	}

@@ -209,7 +209,12 @@ func (p *Probe) Stalls() (*events.StallCounts, error) {
 	if err != nil || counts == nil {
 		return nil, err
 	}
-	return &events.StallCounts{Meta: events.Meta{BootNS: BootNS()}, Counts: counts}, nil
+	now := BootNS()
+	nodes, err := p.stalls.nodes(now)
+	if err != nil {
+		return nil, err
+	}
+	return &events.StallCounts{Meta: events.Meta{BootNS: now}, Counts: counts, Kswapd: nodes}, nil
 }
 
 // ForgetStalls drops the counts of cgroups that are gone, to make room for others.

@@ -32,13 +32,48 @@ func stallKind(number uint32) events.StallKind {
 }
 
 func (d decoder) stall(w *bpf.StallsWireStall) events.Stall {
-	// The two objects have the same header, under two names.
-	h := bpf.OomtraceWireHeader{Kind: w.H.Kind, Cpu: w.H.Cpu, BootNs: w.H.BootNs, Pass: w.H.Pass}
-	h.CurrentTask = bpf.OomtraceWireTask(w.H.CurrentTask)
 	return events.Stall{
-		Meta: meta(&h), What: stallKind(w.Kind), DurationNS: w.DurationNs, ReclaimedPages: w.ReclaimedPages,
+		Meta: stallMeta(&w.H), What: stallKind(w.Kind), DurationNS: w.DurationNs, ReclaimedPages: w.ReclaimedPages,
 		Owner: owner(w.Hierarchy, w.OwnerId),
 	}
+}
+
+// stallMeta is meta of the second object, whose header has another name in Go.
+func stallMeta(w *bpf.StallsWireHeader) events.Meta {
+	return meta(&bpf.OomtraceWireHeader{
+		Kind: w.Kind, Cpu: w.Cpu, BootNs: w.BootNs, Pass: w.Pass, CurrentTask: bpf.OomtraceWireTask(w.CurrentTask),
+	})
+}
+
+func (d decoder) gaveUp(w *bpf.StallsWireGaveUp) events.GaveUp {
+	out := events.GaveUp{Meta: stallMeta(&w.H)}
+	if w.ReclaimNs != 0 {
+		out.Reclaim = &events.ReclaimRetry{
+			BootNS: w.ReclaimNs, Order: w.Order, Zone: name(w.Zone[:]), Node: w.Node,
+			ReclaimablePages: w.ReclaimablePages, AvailablePages: w.AvailablePages, MinWatermarkPages: w.MinWatermarkPages,
+			NoProgressLoops: w.NoProgressLoops, WatermarkOK: w.WatermarkOk != 0,
+		}
+	}
+	if w.CompactNs != 0 {
+		out.Compact = &events.CompactRetry{
+			BootNS: w.CompactNs, Order: w.CompactOrder, Priority: w.CompactPriority, Result: compactResult(w.CompactResult),
+			Retries: w.CompactRetries, MaxRetries: w.CompactMaxRetries, Again: w.CompactAgain != 0,
+		}
+	}
+	return out
+}
+
+// compactResults are the kernel's numbers (include/linux/compaction.h: enum
+// compact_result, the same from 5.10 to 7.x).
+var compactResults = [...]string{
+	"not_suitable_zone", "skipped", "deferred", "no_suitable_page", "continue", "complete", "partial_skipped", "contended", "success",
+}
+
+func compactResult(number uint32) string {
+	if int(number) < len(compactResults) {
+		return compactResults[number]
+	}
+	return fmt.Sprintf("result_%d", number)
 }
 
 // stallReader reads the counts of stalls. Where nothing stalled since the last
@@ -46,6 +81,7 @@ func (d decoder) stall(w *bpf.StallsWireStall) events.Stall {
 type stallReader struct {
 	counts   *ebpf.Map
 	activity *ebpf.Memory
+	kswapd   *ebpf.Map
 	values   []bpf.StallsWireStalls // of one key, by CPU; kept for the next
 }
 
@@ -58,7 +94,7 @@ func newStallReader(l *loader) (*stallReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mapping the activity of stalls: %w", err)
 	}
-	return &stallReader{counts: m, activity: activity}, nil
+	return &stallReader{counts: m, activity: activity, kswapd: l.maps["kswapd"]}, nil
 }
 
 // read returns nil where nothing stalled since the last time.
@@ -99,6 +135,25 @@ func (r *stallReader) read() (map[events.StallKey]events.StallCount, error) {
 		return nil, fmt.Errorf("reading the counts of stalls: %w", err)
 	}
 	return counts, nil
+}
+
+// nodes reads what kswapd did on each NUMA node; it works by itself.
+func (r *stallReader) nodes(nowNS uint64) (map[int]events.KswapdCount, error) {
+	nodes := make(map[int]events.KswapdCount)
+	var node uint32
+	var w bpf.StallsWireKswapd
+	all := r.kswapd.Iterate()
+	for all.Next(&node, &w) {
+		count := events.KswapdCount{Wakeups: w.Wakeups, AwakeNS: w.AwakeNs}
+		if w.AwakeSinceNs != 0 {
+			count.AwakeNS += nowNS - min(w.AwakeSinceNs, nowNS)
+		}
+		nodes[int(node)] = count
+	}
+	if err := all.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return nil, fmt.Errorf("reading what kswapd did: %w", err)
+	}
+	return nodes, nil
 }
 
 // owner is zero where none is known.

@@ -3,12 +3,14 @@
 package tracer
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/pressure"
 )
 
 // outlet hands on what the correlator finds, and remembers kills that want their
@@ -86,7 +88,70 @@ func (t *Tracer) before(inc *events.Incident) *events.Before {
 			Task: line.Task, Limiter: line.Limiter,
 		})
 	}
+	out.Guardians = t.guardians(at)
+	if limiterKey(inc).ID == 0 {
+		for _, n := range past.Kswapd {
+			out.Kswapd = append(out.Kswapd, events.Kswapd{Node: n.Node, Wakeups: n.Wakeups, AwakeNS: n.AwakeNS})
+		}
+		out.GaveUp = t.gaveUpOf(inc, at)
+	}
 	return out
+}
+
+// guardians sums up the stalls of the node's services before an instant.
+func (t *Tracer) guardians(atNS uint64) []events.GuardianStall {
+	units := make(map[string]uint64)
+	for key, sums := range t.flight.Recent(atNS, flight.Seconds*1e9) {
+		unit := t.Guardian(key)
+		if unit == "" {
+			continue
+		}
+		units[unit] += pressure.Stalled(sums)
+	}
+	var out []events.GuardianStall
+	for unit, total := range units {
+		out = append(out, events.GuardianStall{Unit: unit, TotalNS: total})
+	}
+	slices.SortFunc(out, func(a, b events.GuardianStall) int {
+		return cmp.Or(cmp.Compare(b.TotalNS, a.TotalNS), cmp.Compare(a.Unit, b.Unit))
+	})
+	return out
+}
+
+// gaveUpWithinNS is how old an answer may be to be the reason of a kill: the OOM
+// killer is called in the same round.
+const gaveUpWithinNS = 10e9
+
+// gaveUpOf is why the trigger of a kill found no memory.
+func (t *Tracer) gaveUpOf(inc *events.Incident, atNS uint64) *events.GaveUpLine {
+	if inc.Trigger == nil {
+		return nil
+	}
+	page := uint64(t.page)
+	near := func(ns uint64) bool { return max(atNS, ns)-min(atNS, ns) < gaveUpWithinNS }
+	for _, g := range slices.Backward(t.gaveUp) {
+		if int(g.Current.TID) != inc.Trigger.TID || !near(g.BootNS) {
+			continue
+		}
+		var line events.GaveUpLine
+		if r := g.Reclaim; r != nil && near(r.BootNS) {
+			line.Reclaim = &events.ReclaimAnswer{
+				BeforeNS: atNS - min(r.BootNS, atNS), Order: r.Order, Zone: r.Zone, Node: r.Node, ReclaimableBytes: r.ReclaimablePages * page,
+				AvailableBytes: r.AvailablePages * page, MinWatermarkBytes: r.MinWatermarkPages * page,
+				NoProgressLoops: r.NoProgressLoops, WatermarkOK: r.WatermarkOK,
+			}
+		}
+		if c := g.Compact; c != nil && near(c.BootNS) {
+			line.Compact = &events.CompactAnswer{
+				BeforeNS: atNS - min(c.BootNS, atNS), Order: c.Order, Priority: c.Priority, Result: c.Result,
+				Retries: c.Retries, MaxRetries: c.MaxRetries, Again: c.Again,
+			}
+		}
+		if line.Reclaim != nil || line.Compact != nil {
+			return &line
+		}
+	}
+	return nil
 }
 
 func nanoseconds(us *uint64) *uint64 {
@@ -185,13 +250,18 @@ func (t *Tracer) warn(nowNS uint64) error {
 	return nil
 }
 
-func (t *Tracer) unit(key events.CgroupKey) string {
+// Guardian names the service of a cgroup if the node depends on it.
+func (t *Tracer) Guardian(key events.CgroupKey) string {
 	place, path, _ := t.tree.Place(key)
-	if path == "/init.scope" {
-		return "init.scope"
+	unit := ""
+	switch {
+	case path == "/init.scope":
+		unit = "init.scope"
+	case place.Workload != nil:
+		unit = place.Workload.Unit
 	}
-	if place.Workload == nil {
-		return ""
+	if slices.Contains(t.opts.Guardians, unit) {
+		return unit
 	}
-	return place.Workload.Unit
+	return ""
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,8 @@ type Options struct {
 	// TellStalls gives those to the sink.
 	MinStall   time.Duration
 	TellStalls bool
+	// Guardians are the units whose stalls are told with each kill.
+	Guardians []string
 	// Pressure are the limits of early warnings; nil gives none.
 	Pressure *pressure.Limits
 	// Counts takes the counts of stalls, each second in which there are any; nil
@@ -80,6 +83,7 @@ type Tracer struct {
 	kills  []*events.Incident // that want their past
 	pastNS uint64             // when kills were last given theirs
 	gone   []goneCgroup       // oldest first
+	gaveUp []events.GaveUp    // oldest first, at most gaveUpMost
 }
 
 // goneCgroup is a removed one whose counts in the kernel make room soon.
@@ -90,6 +94,9 @@ type goneCgroup struct {
 
 // pastEveryNS is how often counts are read for kills: in a storm, for many at once.
 const pastEveryNS = 300e6
+
+// gaveUpMost is how many give-ups are kept until their kills are told.
+const gaveUpMost = 64
 
 // forgetNS is how long the stalls of a removed cgroup are kept.
 const forgetNS = 65e9
@@ -128,7 +135,7 @@ func Open(opts Options) (*Tracer, error) {
 		scan:  make(chan *resolve.Scan, 1), page: int(page), flight: flight.New(0),
 	}
 	if opts.Pressure != nil {
-		t.watch = pressure.New(*opts.Pressure, t.unit)
+		t.watch = pressure.New(*opts.Pressure, t.Guardian)
 	}
 	t.startScan()
 	t.core = incident.New(t.config(page), findings{outlet{opts.Sink, t}})
@@ -246,6 +253,12 @@ func (t *Tracer) Record(r events.Record) error {
 		if t.opts.TellStalls {
 			return t.opts.Sink.Stall(t.stallLine(r))
 		}
+		return nil
+	case events.GaveUp:
+		if len(t.gaveUp) == gaveUpMost {
+			t.gaveUp = slices.Delete(t.gaveUp, 0, 1)
+		}
+		t.gaveUp = append(t.gaveUp, r)
 		return nil
 	case events.StallCounts:
 		t.flight.Counts(r)

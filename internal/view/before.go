@@ -45,8 +45,41 @@ func (b block) before() []group {
 	if bars := sparkline(p); bars != "" {
 		groups = append(groups, list(seconds+" |"+bars+"|"))
 	}
+	groups = append(groups, b.node()...)
 	if unseen := b.unseen(); len(unseen) > 0 {
 		groups = append(groups, list(unseen...))
+	}
+	return groups
+}
+
+// node has what concerns the node more than one cgroup: kswapd, why the allocator
+// gave up, and services that stood still.
+func (b block) node() []group {
+	p := b.inc.Before
+	var groups []group
+	for _, k := range p.Kswapd {
+		groups = append(groups, list(fmt.Sprintf("kswapd of node %d awake %s", k.Node, duration(k.AwakeNS)), plural(k.Wakeups, "wakeup")))
+	}
+	if g := p.GaveUp; g != nil && g.Reclaim != nil {
+		r := g.Reclaim
+		groups = append(groups, list(
+			fmt.Sprintf("gave up at zone %s of node %d: %s free or reclaimable", Sanitize(r.Zone), r.Node, size(r.AvailableBytes)),
+			"min watermark "+size(r.MinWatermarkBytes), plural(uint64(r.NoProgressLoops), "round")+" gained nothing",
+		))
+	}
+	if g := p.GaveUp; g != nil && g.Compact != nil {
+		c := g.Compact
+		groups = append(groups, list(
+			fmt.Sprintf("compaction for order %d: %s", c.Order, spaced(c.Result)),
+			fmt.Sprintf("%d of %d retries", c.Retries, c.MaxRetries),
+		))
+	}
+	if len(p.Guardians) > 0 {
+		var items []string
+		for _, g := range p.Guardians {
+			items = append(items, fmt.Sprintf("%s stood still for %s", Sanitize(g.Unit), duration(g.TotalNS)))
+		}
+		groups = append(groups, list(items...))
 	}
 	return groups
 }

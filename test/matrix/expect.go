@@ -166,6 +166,16 @@ var expectations = []expectation{
 			cc.problem("%d of %d seconds tell the limiter's usage", sampled, len(inc.Before.Timeline))
 		}
 	}},
+	{name: "high-order", check: func(cc *caseCheck) {
+		inc := cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "anon_fault", "memcg"})
+		if inc == nil || inc.Before == nil {
+			return
+		}
+		if cc.c.Facts["compactions"] == 0 {
+			cc.problem("the kernel did not compact: the case shows nothing")
+		}
+		cc.equal("the number of compactions", stalled(inc, events.StallCompaction), cc.c.Facts["compactions"])
+	}},
 	{name: "sysrq-f", v1: true, check: func(cc *caseCheck) {
 		inc := cc.kill(kill{"hog", events.ScopeSysrq, "", "", "sysrq", "sysrq"})
 		if inc != nil && !inc.Trigger.IsKernel {
@@ -174,7 +184,18 @@ var expectations = []expectation{
 	}},
 	{name: "cpuset", check: expectKill(kill{"hog", events.ScopeCpuset, "", "hog", "anon_fault", "global"})},
 	{name: "mempolicy", check: expectKill(kill{"hog", events.ScopeMempolicy, "", "hog", "anon_fault", "global"})},
-	{name: "global", v1: true, check: expectKill(kill{"hog", events.ScopeGlobal, "", "", "", "global"})},
+	{name: "global", v1: true, check: func(cc *caseCheck) {
+		inc := cc.kill(kill{"hog", events.ScopeGlobal, "", "", "", "global"})
+		if inc == nil || inc.Before == nil {
+			return
+		}
+		if g := inc.Before.GaveUp; g == nil || g.Reclaim == nil || g.Reclaim.Zone == "" || g.Reclaim.MinWatermarkBytes == 0 {
+			cc.problem("the allocator gave up for no reason: %+v", g)
+		}
+		if len(inc.Before.Kswapd) == 0 {
+			cc.problem("no kswapd was awake")
+		}
+	}},
 	{name: "burst", check: func(cc *caseCheck) {
 		cc.equal("the number of processes", len(cc.c.Procs), 200)
 		if len(cc.reports) > 0 && len(wholeReports(cc.reports)) > 100 {

@@ -96,6 +96,9 @@ func run() error {
 	return matrix(chosen, o)
 }
 
+// problemsAtOnce are printed of a kernel as soon as it is through; all are at the end.
+const problemsAtOnce = 20
+
 // matrix boots the kernels, two at a time, and judges them.
 func matrix(chosen []kernel, o options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -120,6 +123,9 @@ func matrix(chosen []kernel, o options) error {
 			result, err := boot(ctx, k, o)
 			verdicts[i] = judge(k, result, err, o)
 			fmt.Fprintf(os.Stderr, "%s: %s, %d problems\n", k.id(), time.Since(began).Round(time.Second), len(verdicts[i].problems))
+			for _, p := range verdicts[i].problems[:min(len(verdicts[i].problems), problemsAtOnce)] {
+				fmt.Fprintf(os.Stderr, "%s: %s\n", k.id(), p)
+			}
 		}()
 	}
 	all.Wait()

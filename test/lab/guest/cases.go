@@ -147,6 +147,14 @@ var cases = []play{
 		s.facts["felt_ms"] = ms
 	}},
 	{name: "stalled-kill", do: stalledKill},
+	{name: "high-order", do: func(s *scene) {
+		count := eventCount("compaction", "mm_compaction_end")
+		hog := s.start("hog", s.group("leaf", "leaf", 520, nil), 0, "compact", "500", "230")
+		hog.goAhead()
+		hog.waitEnd()
+		time.Sleep(200 * time.Millisecond)
+		s.facts["compactions"] = count(hog.PID)
+	}},
 	{name: "sysrq-f", v1: true, do: func(s *scene) {
 		hog := s.start("hog", s.group("leaf", "leaf", 0, nil), 1000, "anon", "60")
 		hog.goAhead()
@@ -226,7 +234,7 @@ func containsState(stat []byte, state byte) bool {
 func stalledKill(s *scene) {
 	file, off := disk()
 	s.clean = append(s.clean, off)
-	count := reclaimHistogram()
+	count := eventCount("vmscan", "mm_vmscan_memcg_reclaim_end")
 	g := s.group("leaf", "leaf", 24, nil)
 	hog := s.start("hog", g, 0, "churn", "24", file, "20")
 	hog.goAhead()
@@ -235,13 +243,13 @@ func stalledKill(s *scene) {
 	s.facts["reclaims"] = count(hog.PID)
 }
 
-// reclaimHistogram lets the kernel count the ends of memcg reclaim by thread.
-func reclaimHistogram() func(pid int) uint64 {
+// eventCount lets the kernel count an event by thread, until it is asked.
+func eventCount(group, event string) func(pid int) uint64 {
 	const tracing = "/sys/kernel/tracing"
 	_ = unix.Mount("tracefs", tracing, "tracefs", 0, "")
-	dir := tracing + "/events/vmscan/mm_vmscan_memcg_reclaim_end"
+	dir := filepath.Join(tracing, "events", group, event)
 	if err := os.WriteFile(dir+"/trigger", []byte("hist:keys=common_pid:size=4096"), 0); err != nil {
-		return reclaimTrace(tracing, dir) // a kernel without CONFIG_HIST_TRIGGERS
+		return eventTrace(tracing, dir) // a kernel without CONFIG_HIST_TRIGGERS
 	}
 	return func(pid int) uint64 {
 		text, err := os.ReadFile(dir + "/hist")
@@ -260,8 +268,8 @@ func reclaimHistogram() func(pid int) uint64 {
 	}
 }
 
-// reclaimTrace does the same by the lines of the kernel's trace.
-func reclaimTrace(tracing, dir string) func(pid int) uint64 {
+// eventTrace does the same by the lines of the kernel's trace.
+func eventTrace(tracing, dir string) func(pid int) uint64 {
 	check("a trace", os.WriteFile(tracing+"/buffer_size_kb", []byte("32768"), 0))
 	check("a trace", os.WriteFile(tracing+"/trace", nil, 0))
 	check("a trace", os.WriteFile(dir+"/enable", []byte("1"), 0))

@@ -16,6 +16,8 @@
  *   hog write FILE TEXT    write TEXT to FILE
  *   hog felt MB            touch MB, and say how many ms of it stood still
  *   hog read 0 FILE COUNT  read FILE for ever, and keep the number of reads in COUNT
+ *   hog compact MB COUNT   break memory into single pages with MB, ask for COUNT huge
+ *                          pages and give them back, and take MB more
  *   hog churn MB FILE SEC  read FILE all the time, and take MB over SEC seconds
  */
 #define _GNU_SOURCE
@@ -157,6 +159,33 @@ static void read_for_ever(const char *file, const char *count)
 	}
 }
 
+static void huge_pages(const char *count)
+{
+	int fd = open("/proc/sys/vm/nr_hugepages", O_WRONLY);
+
+	if (fd < 0 || write(fd, count, strlen(count)) < 0)
+		fail("nr_hugepages");
+	close(fd);
+}
+
+/* Every second page is free then: as much memory, and no piece of it larger. */
+static void compact(const char *count)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	char *p = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		fail("mmap");
+	madvise(p, bytes, MADV_NOHUGEPAGE);
+	for (size_t i = 0; i < bytes; i += page)
+		p[i] = 1;
+	for (size_t i = 0; i < bytes; i += 2 * page)
+		madvise(p + i, page, MADV_DONTNEED);
+	huge_pages(count);
+	huge_pages("0");
+	touch();
+}
+
 static void *touch_thread(void *arg)
 {
 	prctl(PR_SET_NAME, "worker");
@@ -243,6 +272,8 @@ int main(int argc, char **argv)
 		felt();
 	} else if (!strcmp(mode, "churn") && argc == 5) {
 		churn(argv[3], atoi(argv[4]));
+	} else if (!strcmp(mode, "compact") && argc == 4) {
+		compact(argv[3]);
 	} else if (!strcmp(mode, "read") && argc == 5) {
 		read_for_ever(argv[3], argv[4]);
 	} else if (!strcmp(mode, "write") && argc == 4) {
