@@ -123,7 +123,7 @@ func (v *verdict) session(tier string, t lab.Tracer, result *lab.Result) {
 			}
 		}
 	}
-	if told := skippedReclaims(result, tier); *end.Lost != told {
+	if told := skippedRuns(result, tier); *end.Lost != told {
 		v.problem("%s: %d records lost, %d of them explained", tier, *end.Lost, told)
 	}
 	if *end.Incidents != seen {
@@ -131,14 +131,14 @@ func (v *verdict) session(tier string, t lab.Tracer, result *lab.Result) {
 	}
 }
 
-// skippedReclaims counts runs of programs at reclaim that the kernel skipped. From
+// skippedRuns counts runs of programs that the kernel skipped. From
 // 7.x on tracepoints can be preempted, and then the kernel does not run a program
 // for others on that CPU.
-func skippedReclaims(result *lab.Result, tier string) uint64 {
+func skippedRuns(result *lab.Result, tier string) uint64 {
 	var count uint64
 	for _, c := range result.Cases {
 		for _, line := range c.Lines[tier] {
-			if l, ok := skippedReclaim(line); ok {
+			if l, ok := skippedRun(line); ok {
 				count += l.Count
 			}
 		}
@@ -146,12 +146,16 @@ func skippedReclaims(result *lab.Result, tier string) uint64 {
 	return count
 }
 
-func skippedReclaim(line string) (l events.Lost, ok bool) {
+// skippedRun tells such a line. Kprobes share the fate on all kernels: while one
+// runs, or an interrupt comes upon a program, others are skipped on that CPU; what
+// they would have told must then be missing as unknown, which each case checks.
+func skippedRun(line string) (l events.Lost, ok bool) {
 	if err := json.Unmarshal([]byte(line), &l); err != nil || l.Kind != events.KindLost {
 		return l, false
 	}
 	what, missed := strings.CutPrefix(l.What, "missed run of ")
-	return l, missed && (strings.HasPrefix(what, "stall_") || strings.HasSuffix(what, "_reclaim_begin"))
+	return l, missed && (strings.HasPrefix(what, "stall_") || strings.HasSuffix(what, "_reclaim_begin") ||
+		strings.HasPrefix(what, "kprobe_") || strings.HasPrefix(what, "kretprobe_"))
 }
 
 // caseCheck judges one tier's account of one case.
@@ -243,7 +247,7 @@ func newCaseCheck(v *verdict, k kernel, tier string, c lab.Case, told story) *ca
 			}
 			cc.stalls = append(cc.stalls, stall)
 		default:
-			if _, explained := skippedReclaim(line); !explained {
+			if _, explained := skippedRun(line); !explained {
 				cc.problem("an unexpected line: %s", line)
 			}
 		}
