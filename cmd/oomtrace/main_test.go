@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv("OOMTRACE_TEST_MAIN") == "1" {
 		main()
 	}
+	if os.Getenv("OOMTRACE_TEST_CHURN") == "1" {
+		churn(os.Args[1])
+	}
 	os.Exit(m.Run())
 }
 

@@ -433,7 +433,7 @@ type Status struct {
 	PageSizeBytes int    `json:"page_size_bytes,omitempty"`
 	Hooks         []Hook `json:"hooks,omitempty"`
 	// Totals since the start (phase end).
-	Incidents *uint64 `json:"incidents,omitempty"`
-	Victims   *uint64 `json:"victims,omitempty"`
-	Lost      *uint64 `json:"lost,omitempty"`
+	Incidents *uint64 `json:"incident_count,omitempty"`
+	Victims   *uint64 `json:"victim_count,omitempty"`
+	Lost      *uint64 `json:"lost_count,omitempty"`
 }

@@ -9,6 +9,30 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
+func TestKswapdBefore(t *testing.T) {
+	r := New(0)
+	at := func(s, wakeups, awakeNS uint64) {
+		r.Counts(events.StallCounts{
+			Meta: events.Meta{BootNS: s * second}, Kswapd: map[int]events.KswapdCount{0: {Wakeups: wakeups, AwakeNS: awakeNS}, 1: {Wakeups: 7}},
+		})
+	}
+	none := func(Who) bool { return false }
+	at(100, 10, 5e9)
+	if got := r.Before(100*second, events.CgroupKey{}, none).Kswapd; len(got) != 2 || got[0] != (Kswapd{0, 10, 5e9}) {
+		t.Errorf("since the start: %+v", got)
+	}
+	for s := uint64(150); s <= 300; s++ {
+		at(s, s, s*1e8)
+	}
+	// Of 300, less what was there 60 s before.
+	if got := r.Before(300*second, events.CgroupKey{}, none).Kswapd; len(got) != 1 || got[0] != (Kswapd{0, 60, 60e8}) {
+		t.Errorf("in the window: %+v", got)
+	}
+	if len(r.kswapd) > Seconds+2 {
+		t.Errorf("%d readings are kept", len(r.kswapd))
+	}
+}
+
 func key(id uint64) events.CgroupKey { return events.CgroupKey{ID: id} }
 
 func counts(atNS uint64, id, count, totalNS uint64) events.StallCounts {

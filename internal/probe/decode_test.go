@@ -200,3 +200,28 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestDecodeGaveUp(t *testing.T) {
+	w := bpf.StallsWireGaveUp{ReclaimNs: 5, Zone: chars("Normal"), Node: 1, AvailablePages: 9, NoProgressLoops: 16, WatermarkOk: 1}
+	w.H.Kind, w.H.BootNs, w.H.CurrentTask.Tid = uint32(bpf.OomtraceWireKindWIRE_GAVE_UP), 7, 42
+	got, err := decoder{}.record(raw(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := got.(events.GaveUp)
+	if g.BootNS != 7 || g.Current.TID != 42 || g.Compact != nil || g.Reclaim == nil ||
+		*g.Reclaim != (events.ReclaimRetry{BootNS: 5, Zone: "Normal", Node: 1, AvailablePages: 9, NoProgressLoops: 16, WatermarkOK: true}) {
+		t.Errorf("%+v", g)
+	}
+	w.ReclaimNs, w.CompactNs, w.CompactResult = 0, 6, 3
+	if got, err = (decoder{}).record(raw(w)); err != nil {
+		t.Fatal(err)
+	}
+	if g := got.(events.GaveUp); g.Reclaim != nil || g.Compact == nil || g.Compact.Result != "no_suitable_page" {
+		t.Errorf("%+v", g)
+	}
+	w.CompactResult = 99
+	if got, _ = (decoder{}).record(raw(w)); got.(events.GaveUp).Compact.Result != "result_99" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -18,6 +18,12 @@ func TestBefore(t *testing.T) {
 			{What: "memcg_reclaim", Count: 31, Fruitless: 5, TotalNS: 8.2e9, MaxNS: 1.2e9, ReclaimedBytes: 12 << 20},
 			{What: "after_kill", Count: 17, Fruitless: 17, TotalNS: 1e6, MaxNS: 1e5},
 		},
+		Kswapd:    []events.Kswapd{{Node: 1, Wakeups: 12, AwakeNS: 3.5e9}},
+		Guardians: []events.GuardianStall{{Unit: "kubelet.service", TotalNS: 2.5e9}},
+		GaveUp: &events.GaveUpLine{
+			Reclaim: &events.ReclaimAnswer{Zone: "Nor\x1bmal", AvailableBytes: 12 << 20, MinWatermarkBytes: 45 << 20, NoProgressLoops: 16},
+			Compact: &events.CompactAnswer{Order: 3, Result: "no_suitable_page", Retries: 2, MaxRetries: 16},
+		},
 		Timeline: []events.StallSecond{{BeforeNS: 30e9, TotalNS: 1e8}, {BeforeNS: 0, TotalNS: 8e8}},
 	}}
 	for _, width := range []int{0, 80, 40} {
@@ -28,7 +34,9 @@ func TestBefore(t *testing.T) {
 		text := strings.Join(strings.Fields(out.String()), " ")
 		for _, want := range []string{
 			"before memcg reclaim 8.2 s in 31 times", "5 freed nothing", "12.0 MiB reclaimed", "reclaim after the kill",
-			"memory.high cannot be seen here", "▂", "█|",
+			"kswapd of node 1 awake 3.5 s, 12 wakeups", "zone Nor\\x1bmal of node 0: 12.0 MiB free or reclaimable",
+			"min watermark 45.0 MiB", "16 rounds gained nothing", "compaction for order 3: no suitable page, 2 of 16 retries",
+			"kubelet.service stood still for 2.5 s", "memory.high cannot be seen here", "▂", "█|",
 		} {
 			if !strings.Contains(text, want) {
 				t.Errorf("width %d: no %q in\n%s", width, want, out.String())
