@@ -59,15 +59,19 @@ static __always_inline __u32 current_tid(void)
 	return (__u32)bpf_get_current_pid_tgid();
 }
 
+/* Where a css_set has the memory controller's css. */
+static __always_inline __u64 memory_css_offset(void)
+{
+	return bpf_core_field_offset(struct css_set, subsys) +
+	       bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id) * sizeof(void *);
+}
+
 static __always_inline struct cgroup_subsys_state *task_memory_css(struct task_struct *task)
 {
 	struct css_set *set = BPF_CORE_READ(task, cgroups);
 	struct cgroup_subsys_state *css = 0;
-	int index = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
 
-	bpf_probe_read_kernel(&css, sizeof(css),
-			      (void *)__builtin_preserve_access_index(&set->subsys) +
-				      index * sizeof(css));
+	bpf_probe_read_kernel(&css, sizeof(css), (void *)set + memory_css_offset());
 	return css;
 }
 

@@ -3,11 +3,11 @@
 # Measures what oomtrace costs on this machine, beside bpftrace and perf where they
 # are installed, and writes docs/overhead.md. Some minutes; root.
 #
-#   scripts/bench.sh [--rounds N] [--slice 2s] [--out FILE]
+#   scripts/bench.sh [--rounds N] [--slice 2s] [--part kill] [--out FILE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "bench: run as root" >&2; exit 1; }
-for tool in gcc bpftool; do
+for tool in gcc clang-19; do
 	command -v "$tool" > /dev/null || { echo "bench: $tool is missing: scripts/setup.sh installs it" >&2; exit 1; }
 done
 # Some commands look for tracefs by themselves, others do not.
@@ -15,4 +15,5 @@ mountpoint -q /sys/kernel/tracing || mount -t tracefs nodev /sys/kernel/tracing 
 make -s build
 mkdir -p .cache/bench
 gcc -O2 -Wall -pthread -o .cache/bench/hog test/lab/hog/hog.c
+clang-19 -target bpf -O2 -g -mcpu=v3 -I"/usr/include/$(gcc -print-multiarch)" -c -o .cache/bench/minimal.bpf.o test/bench/minimal.bpf.c
 exec go run ./test/bench --out docs/overhead.md "$@"

@@ -30,6 +30,8 @@ type traceFlags struct {
 	stalls    bool
 	minStall  time.Duration
 	guardians []string
+	lock      bool
+	realTime  bool
 	pressure  bool
 	limits    pressure.Limits
 	filter    filter
@@ -56,6 +58,8 @@ func (f *traceFlags) add(flags *pflag.FlagSet) {
 	flags.Uint64Var(&f.limits.GuardianPercent, "pressure-guardian", f.limits.GuardianPercent, "warn if a guardian stands still for this `percent` of the time")
 	flags.StringSliceVar(&f.guardians, "guardians", pressure.DefaultGuardians, "systemd `units` that the whole node depends on")
 	flags.BoolVar(&f.noStalls, "no-stalls", false, "do not look at stalls at all: kills come without what was before")
+	flags.BoolVar(&f.lock, "lock-memory", true, "keep the tracer's memory from being swapped or dropped")
+	flags.BoolVar(&f.realTime, "realtime", false, "read events at real-time priority: lines come in time on a loaded node")
 	f.filter.add(flags)
 }
 
@@ -114,7 +118,7 @@ func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 		limits = &f.limits
 	}
 	t, err := tracer.Open(tracer.Options{
-		Tier: f.forcedTier(), Sink: sink, Stalls: !f.noStalls, MinStall: f.minStall, TellStalls: f.stalls, Pressure: limits, Guardians: f.guardians,
+		Tier: f.forcedTier(), Sink: sink, Stalls: !f.noStalls, MinStall: f.minStall, TellStalls: f.stalls, Pressure: limits, Guardians: f.guardians, NoLock: !f.lock, RealTime: f.realTime,
 		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
 	})
 	if err != nil {

@@ -703,6 +703,35 @@ func TestVictimThatDoesNotDie(t *testing.T) {
 	}
 }
 
+func TestEndThatWasNotSeen(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		released bool
+		gone     func(int) bool
+		unknown  []string
+	}{
+		{"its memory came back", true, nil, []string{"victims.exit_after_ns"}},
+		{"its pid is gone", false, func(pid int) bool { return pid == 10 }, []string{"victims.exit_after_ns", "victims.released_after_ns"}},
+	} {
+		m := newMachine(t, events.TierFentry, func(cfg *Config) { cfg.Gone = test.gone })
+		a := proc(10, "a")
+		c := chain(1000, events.NoLimit)
+		m.pass = 1
+		m.decide(a, a, c, 0, events.ConstraintMemcg)
+		m.kill(a, a, true, false)
+		m.end(a, events.OutcomeKilled, c[0])
+		if test.released {
+			m.record(events.Released{Meta: events.Meta{BootNS: m.now + ms}, TGID: 10})
+		}
+		for range 80 {
+			m.idle(100 * ms)
+		}
+		if inc := m.one(); len(inc.Notes) != 0 || !slices.Equal(inc.Unknown, test.unknown) {
+			t.Errorf("%s: notes %q, unknown %q", test.name, inc.Notes, inc.Unknown)
+		}
+	}
+}
+
 func TestLateReader(t *testing.T) {
 	// Records are read seconds after they were made, and Idle comes between.
 	m := newMachine(t, events.TierTracepoint)

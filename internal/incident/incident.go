@@ -42,6 +42,9 @@ type Config struct {
 	// before the tracer, as far as it is known. The tracepoint tier tells the
 	// limiter by it.
 	OOMLocal map[events.CgroupKey]uint64
+	// Gone tells for certain that no process has that pid any more; nil: nobody
+	// knows. It is asked seconds after a kill, if the victim's end was not seen.
+	Gone func(pid int) bool
 	// KernelKills reads oom_kill of /proc/vmstat; nil: no audit.
 	KernelKills func() (uint64, error)
 }

@@ -252,25 +252,28 @@ func (r *reported) complete() bool {
 // back, after a time in which they should be.
 func (c *Correlator) remark(r *reported) {
 	r.remarked = true
-	unreleased := false
+	unended, unreleased := false, false
 	var notes []string
 	for _, v := range r.victims {
-		switch {
-		case v.ends.exitNS == 0:
+		unended = unended || v.ends.exitNS == 0
+		unreleased = unreleased || v.ends.releasedNS == 0 && r.tier != events.TierTracepoint
+		// The kernel may have skipped the program that tells of its end.
+		dead := v.ends.exitNS != 0 || v.ends.releasedNS != 0 || c.cfg.Gone != nil && c.cfg.Gone(v.process.PID)
+		if !dead {
 			notes = append(notes, fmt.Sprintf("%s[%d] was not dead %s after its SIGKILL", v.process.Comm, v.process.PID, milliseconds(awaitNS)))
-		case v.ends.releasedNS == 0 && r.tier != events.TierTracepoint:
-			unreleased = true
 		}
 	}
-	if len(notes) == 0 && !unreleased {
+	if !unended && !unreleased {
 		return
 	}
 	unknown := &unknowns{names: slices.Clone(r.unknown)}
 	if len(notes) > 0 {
 		c.newsOf(r).Notes = append(slices.Clone(r.notes), notes...)
+	}
+	if unended {
 		unknown.add("victims.exit_after_ns")
 	}
-	if unreleased || len(notes) > 0 {
+	if unreleased {
 		unknown.add("victims.released_after_ns")
 	}
 	r.unknown = unknown.names

@@ -39,6 +39,17 @@ func BootID() string {
 	return strings.TrimSpace(string(text))
 }
 
+// ProcessGone tells for certain that there is no process with that pid in the
+// kernel's own pid namespace; false where that cannot be told from here.
+func ProcessGone(pid int) bool {
+	// PROC_PID_INIT_INO (include/linux/proc_ns.h) is the first namespace's number.
+	if own, err := os.Readlink("/proc/self/ns/pid"); err != nil || own != fmt.Sprintf("pid:[%d]", 0xEFFFFFFC) {
+		return false
+	}
+	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+	return errors.Is(err, os.ErrNotExist)
+}
+
 // Hostname returns the node's name, empty if there is none.
 func Hostname() string {
 	name, err := os.Hostname()

@@ -62,16 +62,31 @@ func privileges(caps uint64) Privileges {
 	return p
 }
 
-// Protect makes this process an unlikely victim of the OOM it watches, and keeps
-// its memory from being swapped. It returns in words what was refused.
-func Protect() []string {
+// Protect makes this process an unlikely victim of the OOM it watches, and with
+// lock keeps its memory where it is: neither swapped nor, for the program's own
+// pages, dropped and read again while the node thrashes. It returns in words what
+// was refused.
+func Protect(lock bool) []string {
 	var refused []string
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-999"), 0); err != nil {
 		refused = append(refused, fmt.Sprintf("oomtrace itself can be a victim: lowering oom_score_adj: %v", err))
+	}
+	if !lock {
+		return refused
 	}
 	// What is touched stays; what the runtime only reserves costs nothing.
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
 		refused = append(refused, fmt.Sprintf("oomtrace may be slowed down by swap: locking its memory: %v", err))
 	}
 	return refused
+}
+
+// RealTime gives the calling thread the lowest real-time priority (SCHED_FIFO): it
+// runs before all that has none.
+func RealTime() error {
+	err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+	if err != nil {
+		return fmt.Errorf("asking for real-time priority: %w: it needs CAP_SYS_NICE, and a share of real time in a cgroup v1 cpu controller", err)
+	}
+	return nil
 }

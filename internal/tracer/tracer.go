@@ -7,6 +7,7 @@ package tracer
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -62,6 +63,10 @@ type Options struct {
 	// Counts takes the counts of stalls, each second in which there are any; nil
 	// drops them.
 	Counts func(events.StallCounts) error
+	// NoLock leaves the tracer's memory to the kernel, which may swap it.
+	NoLock bool
+	// RealTime reads events at real-time priority.
+	RealTime bool
 	// Warn takes remarks on what could not be had, for people; nil drops them.
 	Warn func(text string)
 }
@@ -120,7 +125,7 @@ func Open(opts Options) (*Tracer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the clocks: %w", err)
 	}
-	for _, gap := range node.Protect() {
+	for _, gap := range node.Protect(!opts.NoLock) {
 		opts.Warn(gap)
 	}
 	page := uint64(node.PageSize())
@@ -153,7 +158,7 @@ func (t *Tracer) config(page uint64) incident.Config {
 	cfg := incident.Config{
 		Tier: t.probe.Tier(), PageSize: page, CgroupV1: t.layout.MemoryVersion == 1,
 		BootID: t.ident.bootID, Node: t.ident.node,
-		Cgroups: t.tree, WallClock: t.clock.Time, KernelKills: node.VMStatOOMKill,
+		Cgroups: t.tree, WallClock: t.clock.Time, KernelKills: node.VMStatOOMKill, Gone: node.ProcessGone,
 	}
 	if ram, swap, err := node.Memory(); err == nil {
 		cfg.RAMBytes, cfg.SwapBytes = ram, swap
@@ -224,6 +229,14 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 	if ready != nil {
 		if err := ready(); err != nil {
 			return err
+		}
+	}
+	if t.opts.RealTime {
+		// The thread is given back with its priority: it ends with this goroutine, or
+		// with the process.
+		runtime.LockOSThread()
+		if err := node.RealTime(); err != nil {
+			t.opts.Warn(err.Error())
 		}
 	}
 	if err := t.probe.Run(ctx, t); err != nil {

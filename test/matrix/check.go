@@ -61,6 +61,10 @@ func judge(k kernel, result *lab.Result, err error, o options) verdict {
 	for _, tier := range wanted {
 		told[tier] = v.story(tier, result)
 	}
+	skipped := map[string][]string{}
+	for _, tier := range wanted {
+		_, skipped[tier] = skippedRuns(result, tier)
+	}
 	for _, e := range expectations {
 		if len(o.cases) > 0 && !slices.Contains(o.cases, e.name) || k.v1 && !e.v1 {
 			continue
@@ -82,6 +86,7 @@ func judge(k kernel, result *lab.Result, err error, o options) verdict {
 			}
 			before := len(v.problems)
 			cc := newCaseCheck(&v, k, tier, c, told[tier])
+			cc.skipped = skipped[tier]
 			cc.all(e)
 			if c.Error == "" && o.golden(k, tier) {
 				cc.golden(o.update)
@@ -123,7 +128,7 @@ func (v *verdict) session(tier string, t lab.Tracer, result *lab.Result) {
 			}
 		}
 	}
-	if told := skippedRuns(result, tier); *end.Lost != told {
+	if told, _ := skippedRuns(result, tier); *end.Lost != told {
 		v.problem("%s: %d records lost, %d of them explained", tier, *end.Lost, told)
 	}
 	if *end.Incidents != seen {
@@ -131,31 +136,32 @@ func (v *verdict) session(tier string, t lab.Tracer, result *lab.Result) {
 	}
 }
 
-// skippedRuns counts runs of programs that the kernel skipped. From
-// 7.x on tracepoints can be preempted, and then the kernel does not run a program
-// for others on that CPU.
-func skippedRuns(result *lab.Result, tier string) uint64 {
-	var count uint64
+// skippedRuns counts runs of programs that the kernel skipped. A program that
+// is preempted, as many can be from 6.18 on, is not run for others on that CPU. What
+// they would have told must be missing as unknown, which each case checks. The
+// kill itself is under the kernel's own locks, and cannot be skipped so.
+func skippedRuns(result *lab.Result, tier string) (count uint64, programs []string) {
 	for _, c := range result.Cases {
 		for _, line := range c.Lines[tier] {
 			if l, ok := skippedRun(line); ok {
 				count += l.Count
+				programs = append(programs, strings.TrimPrefix(l.What, missedRun))
 			}
 		}
 	}
-	return count
+	return count, programs
 }
 
-// skippedRun tells such a line. Kprobes share the fate on all kernels: while one
-// runs, or an interrupt comes upon a program, others are skipped on that CPU; what
-// they would have told must then be missing as unknown, which each case checks.
+const missedRun = "missed run of "
+
+// skippedRun tells such a line.
 func skippedRun(line string) (l events.Lost, ok bool) {
 	if err := json.Unmarshal([]byte(line), &l); err != nil || l.Kind != events.KindLost {
 		return l, false
 	}
-	what, missed := strings.CutPrefix(l.What, "missed run of ")
-	return l, missed && (strings.HasPrefix(what, "stall_") || strings.HasSuffix(what, "_reclaim_begin") ||
-		strings.HasPrefix(what, "kprobe_") || strings.HasPrefix(what, "kretprobe_"))
+	what, missed := strings.CutPrefix(l.What, missedRun)
+	sacred := []string{"signal_generate", "mark_victim", "out_of_memory", "oom_kill_process"}
+	return l, missed && !slices.ContainsFunc(sacred, func(s string) bool { return strings.HasSuffix(what, s) })
 }
 
 // caseCheck judges one tier's account of one case.
@@ -166,6 +172,7 @@ type caseCheck struct {
 	c         lab.Case
 	incidents []*events.Incident // updates merged
 	stalls    []events.StallLine
+	skipped   []string // programs of which the kernel skipped runs in this session
 	reports   []report
 	noKill    int
 }
@@ -611,6 +618,11 @@ func mayBeUnknown(name string, inc *events.Incident, cc *caseCheck) bool {
 		return true // a compiler may have inlined what tells it
 	case "ladder", "allocation.total_pages":
 		return unkilled || cc.tier == "tracepoint"
+	}
+	// The kernel skipped the program that tells, and the tracer said so.
+	if slices.Contains(cc.skipped, "sched_process_exit") && strings.HasSuffix(name, "_after_ns") ||
+		name == "victims.released_after_ns" && slices.ContainsFunc(cc.skipped, func(p string) bool { return strings.HasSuffix(p, "exit_mmap") }) {
+		return true
 	}
 	if name == "victims.released_after_ns" && (cc.c.Name == "burst" || cc.tier == "kprobe") {
 		// A process may die while it becomes another program; a kprobe is skipped

@@ -228,6 +228,11 @@ func parseOutput(console []byte) (*lab.Result, error) {
 	return &result, nil
 }
 
+// tail is the end of a console, from where the kernel says that it dies if it does.
 func tail(console []byte) string {
-	return fmt.Sprintf("%q", console[max(0, len(console)-300):])
+	from := max(0, len(console)-300)
+	if died := bytes.Index(console, []byte("BUG: ")); died >= 0 {
+		from = died
+	}
+	return fmt.Sprintf("%q", console[from:min(len(console), from+3000)])
 }
