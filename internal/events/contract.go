@@ -10,7 +10,10 @@
 // could not be read is absent and named in "unknown"; zero means zero.
 package events
 
-import "time"
+import (
+	"reflect"
+	"time"
+)
 
 // Version is the value of "v" in every line.
 const Version = 1
@@ -36,6 +39,7 @@ const (
 	ScopeCpuset    Scope = "cpuset"    // the NUMA nodes of a cpuset
 	ScopeMempolicy Scope = "mempolicy" // the NUMA nodes of a memory policy
 	ScopeSysrq     Scope = "sysrq"     // asked for by sysrq-f, no shortage
+	ScopeUser      Scope = "user"      // a SIGKILL that no OOM explains: somebody in user space sent it
 	ScopeUnknown   Scope = "unknown"   // the evidence was lost
 )
 
@@ -49,6 +53,7 @@ const (
 	OutcomeWaiting        Outcome = "waiting_for_victim" // an earlier victim is still dying
 	OutcomeAlreadyExiting Outcome = "already_exiting"    // the chosen task was leaving by itself: no signal, no count
 	OutcomeSkipped        Outcome = "skipped"            // out_of_memory returned without a choice (no __GFP_FS, or a notifier freed memory)
+	OutcomePanic          Outcome = "panic"              // vm.panic_on_oom: the node went down (known from a kernel log only)
 )
 
 // Level says where in the node's cgroup tree a cgroup stands.
@@ -74,6 +79,8 @@ const (
 	TierFentry     Tier = "fentry"
 	TierKprobe     Tier = "kprobe"
 	TierTracepoint Tier = "tracepoint"
+	// TierKernelLog is an incident that was read from a kernel log afterwards.
+	TierKernelLog Tier = "kernel_log"
 )
 
 // Role is why a victim died.
@@ -84,6 +91,7 @@ const (
 	RoleChosen   Role = "chosen"    // picked by badness
 	RoleGroup    Role = "group"     // memory.oom.group of its cgroup or of an ancestor
 	RoleSharedMM Role = "shared_mm" // it shares the memory of the victim (CLONE_VM)
+	RoleChild    Role = "child"     // sacrificed for its parent, which had been chosen (kernels before 5.1)
 	RoleUnknown  Role = "unknown"
 )
 
@@ -122,9 +130,19 @@ type Workload struct {
 	Unit        string `json:"unit,omitempty"`
 	// NodeContainerID is the container that a nested node (kind, k3d) runs in.
 	NodeContainerID string `json:"node_container_id,omitempty"`
-	// Source says which resolver answered: path, log_dir, disk or cri.
+	Image           string `json:"image,omitempty"` // as the runtime names it
+	// Labels are the pod's.
+	Labels map[string]string `json:"labels,omitempty"`
+	// RestartCount is how often the container was started anew in its pod.
+	RestartCount *uint32 `json:"restart_count,omitempty"`
+	// OOMScoreAdj is what the runtime was told to give the container.
+	OOMScoreAdj *int `json:"oom_score_adj,omitempty"`
+	// Source says which resolver answered: path, log_dir, disk, cri or kubelet.
 	Source string `json:"source,omitempty"`
 }
+
+// IsZero tells that nothing is known.
+func (w *Workload) IsZero() bool { return reflect.ValueOf(*w).IsZero() }
 
 // Limiter is whose limit was hit.
 type Limiter struct {
@@ -195,13 +213,54 @@ type Victim struct {
 
 // Killer is who sent the SIGKILL.
 type Killer struct {
-	Kind string `json:"kind"` // kernel (user is for later)
-	Path string `json:"path"` // memcg, global, group, sysrq, unknown
+	Kind string `json:"kind"` // kernel, user
+	// Path is how: of the kernel memcg, global, group, sysrq; of user space
+	// runtime, systemd, systemd-oomd, earlyoom, oomd, self (from inside the
+	// container), pidns (the end of the pid namespace), cgroup_kill, human, other.
+	Path string `json:"path"`
 	// GroupCgroup is the cgroup whose memory.oom.group=1 made it a group kill.
 	GroupCgroup *Cgroup `json:"group_cgroup,omitempty"`
 	GroupLevel  Level   `json:"group_level,omitempty"`
-	PID         int     `json:"pid,omitempty"`
-	Comm        string  `json:"comm,omitempty"`
+	// The process that sent it, of user space.
+	PID    int     `json:"pid,omitempty"`
+	Comm   string  `json:"comm,omitempty"`
+	Exe    string  `json:"exe,omitempty"`
+	UID    *uint32 `json:"uid,omitempty"`
+	Cgroup *Cgroup `json:"cgroup,omitempty"`
+	// Ancestry is its parents, the nearest first.
+	Ancestry []Ancestor `json:"ancestry,omitempty"`
+	// Reason is why, as far as the node's evidence goes: eviction, delete, probe,
+	// preemption, unit_stop, timeout, memory_pressure, asked. Evidence is what it
+	// rests on.
+	Reason   string     `json:"reason,omitempty"`
+	Evidence []Evidence `json:"evidence,omitempty"`
+	// TermBeforeNS is how long before the first SIGKILL a SIGTERM was sent to the
+	// same cgroup; absent: none was seen.
+	TermBeforeNS *uint64 `json:"term_before_ns,omitempty"`
+	// Login is the human behind it.
+	Login *Login `json:"login,omitempty"`
+}
+
+// Ancestor is a parent of the sender.
+type Ancestor struct {
+	PID  int    `json:"pid"`
+	Comm string `json:"comm"`
+	Exe  string `json:"exe,omitempty"`
+}
+
+// Login is a session of a person.
+type Login struct {
+	Session  string `json:"session,omitempty"` // of logind
+	TTY      string `json:"tty,omitempty"`
+	User     string `json:"user,omitempty"`      // who logged in (loginuid)
+	SudoUser string `json:"sudo_user,omitempty"` // who called sudo
+}
+
+// Evidence is one fact and where it comes from.
+type Evidence struct {
+	What   string `json:"what"`
+	Value  string `json:"value"`
+	Source string `json:"source"`
 }
 
 // Allocation is what could not be had.
@@ -226,6 +285,168 @@ type Memory struct {
 	KernelStackBytes *uint64 `json:"kernel_stack_bytes,omitempty"`
 	PagetablesBytes  *uint64 `json:"pagetables_bytes,omitempty"`
 	SockBytes        *uint64 `json:"sock_bytes,omitempty"`
+	// Parts of the above: of file, of anon and of slab.
+	FileDirtyBytes         *uint64 `json:"file_dirty_bytes,omitempty"`
+	FileWritebackBytes     *uint64 `json:"file_writeback_bytes,omitempty"`
+	ActiveFileBytes        *uint64 `json:"active_file_bytes,omitempty"`
+	InactiveFileBytes      *uint64 `json:"inactive_file_bytes,omitempty"`
+	UnevictableBytes       *uint64 `json:"unevictable_bytes,omitempty"`
+	AnonTHPBytes           *uint64 `json:"anon_thp_bytes,omitempty"`
+	SlabReclaimableBytes   *uint64 `json:"slab_reclaimable_bytes,omitempty"`
+	SlabUnreclaimableBytes *uint64 `json:"slab_unreclaimable_bytes,omitempty"`
+	PercpuBytes            *uint64 `json:"percpu_bytes,omitempty"`
+}
+
+// Share is what one cgroup has of a limit that it has to share.
+type Share struct {
+	Cgroup     Cgroup    `json:"cgroup"`
+	Level      Level     `json:"level"`
+	Workload   *Workload `json:"workload,omitempty"`
+	UsageBytes *uint64   `json:"usage_bytes,omitempty"`
+	MaxBytes   *uint64   `json:"max_bytes,omitempty"` // absent: no limit of its own
+}
+
+// Candidate is a process that could have been killed.
+type Candidate struct {
+	Process
+	AnonRSSBytes  *uint64 `json:"anon_rss_bytes,omitempty"`
+	FileRSSBytes  *uint64 `json:"file_rss_bytes,omitempty"`
+	ShmemRSSBytes *uint64 `json:"shmem_rss_bytes,omitempty"`
+	// RSSBytes is the sum, where only that is known.
+	RSSBytes      *uint64 `json:"rss_bytes,omitempty"`
+	SwapBytes     *uint64 `json:"swap_bytes,omitempty"`
+	PgtablesBytes *uint64 `json:"pgtables_bytes,omitempty"`
+	OOMScoreAdj   *int    `json:"oom_score_adj,omitempty"`
+	// Points is the badness in pages, as the kernel counts it (mm/oom_kill.c:
+	// oom_badness).
+	Points *int64 `json:"points,omitempty"`
+	Victim bool   `json:"victim,omitempty"`
+	// Unkillable is true of oom_score_adj -1000.
+	Unkillable bool `json:"unkillable,omitempty"`
+}
+
+// NodeState is the memory of the whole machine.
+type NodeState struct {
+	// AfterNS is how long after the kill it was read; absent: the kernel wrote it
+	// at the kill.
+	AfterNS           *uint64     `json:"after_ns,omitempty"`
+	TotalBytes        *uint64     `json:"total_bytes,omitempty"`
+	FreeBytes         *uint64     `json:"free_bytes,omitempty"`
+	AvailableBytes    *uint64     `json:"available_bytes,omitempty"` // MemAvailable
+	AnonBytes         *uint64     `json:"anon_bytes,omitempty"`
+	FileBytes         *uint64     `json:"file_bytes,omitempty"`
+	ShmemBytes        *uint64     `json:"shmem_bytes,omitempty"`
+	DirtyBytes        *uint64     `json:"dirty_bytes,omitempty"`
+	WritebackBytes    *uint64     `json:"writeback_bytes,omitempty"`
+	SlabReclaimable   *uint64     `json:"slab_reclaimable_bytes,omitempty"`
+	SlabUnreclaimable *uint64     `json:"slab_unreclaimable_bytes,omitempty"`
+	KernelStackBytes  *uint64     `json:"kernel_stack_bytes,omitempty"`
+	PagetablesBytes   *uint64     `json:"pagetables_bytes,omitempty"`
+	UnevictableBytes  *uint64     `json:"unevictable_bytes,omitempty"`
+	AnonTHPBytes      *uint64     `json:"anon_thp_bytes,omitempty"`
+	HugetlbBytes      *uint64     `json:"hugetlb_bytes,omitempty"`
+	HugetlbFreeBytes  *uint64     `json:"hugetlb_free_bytes,omitempty"`
+	SwapTotalBytes    *uint64     `json:"swap_total_bytes,omitempty"`
+	SwapFreeBytes     *uint64     `json:"swap_free_bytes,omitempty"`
+	PSISome           *PSI        `json:"psi_some,omitempty"`
+	PSIFull           *PSI        `json:"psi_full,omitempty"`
+	Zones             []Zone      `json:"zones,omitempty"`
+	Slabs             []SlabCache `json:"slabs,omitempty"` // the largest first
+	TransparentHuge   string      `json:"transparent_hugepage,omitempty"`
+	// Cgroups are the largest cgroups of the first two levels, largest first.
+	Cgroups []Share `json:"cgroups,omitempty"`
+}
+
+// PSI is the share of the time that tasks stood still for memory, in percent.
+type PSI struct {
+	Avg10  float64 `json:"avg10"`
+	Avg60  float64 `json:"avg60"`
+	Avg300 float64 `json:"avg300"`
+}
+
+// Zone is one zone of one NUMA node.
+type Zone struct {
+	Node         int     `json:"node"`
+	Zone         string  `json:"zone"`
+	FreeBytes    *uint64 `json:"free_bytes,omitempty"`
+	MinBytes     *uint64 `json:"min_bytes,omitempty"`
+	LowBytes     *uint64 `json:"low_bytes,omitempty"`
+	HighBytes    *uint64 `json:"high_bytes,omitempty"`
+	ManagedBytes *uint64 `json:"managed_bytes,omitempty"`
+	// FreeBlocks counts free blocks by order: FreeBlocks[3] are of 8 pages.
+	FreeBlocks []uint64 `json:"free_blocks,omitempty"`
+}
+
+// SlabCache is a cache of the kernel's slab allocator.
+type SlabCache struct {
+	Name  string `json:"name"`
+	Bytes uint64 `json:"bytes"`
+}
+
+// Eviction is the kubelet's side: how far the node was from an eviction, and
+// whether one lost the race against the kernel.
+type Eviction struct {
+	// AvailableBytes is memory.available as the kubelet computes it.
+	AvailableBytes *uint64 `json:"available_bytes,omitempty"`
+	// MemAvailableBytes is the kernel's own idea, of /proc/meminfo.
+	MemAvailableBytes *uint64 `json:"mem_available_bytes,omitempty"`
+	// HardBytes and SoftBytes are the thresholds; Signals has them all as they are
+	// configured.
+	HardBytes *uint64           `json:"hard_bytes,omitempty"`
+	SoftBytes *uint64           `json:"soft_bytes,omitempty"`
+	Signals   map[string]string `json:"signals,omitempty"`
+	// HardSinceNS and SoftSinceNS are how long it had been below the threshold;
+	// absent: it was not.
+	HardSinceNS *uint64 `json:"hard_since_ns,omitempty"`
+	SoftSinceNS *uint64 `json:"soft_since_ns,omitempty"`
+	Text        string  `json:"text,omitempty"`   // for people
+	Source      string  `json:"source,omitempty"` // where the thresholds come from
+	// Log are the kubelet's own lines about it.
+	Log []string `json:"log,omitempty"`
+}
+
+// Reported is what the container runtime says of a container's end, beside what
+// the kernel did.
+type Reported struct {
+	ContainerID string `json:"container_id"`
+	Container   string `json:"container,omitempty"`
+	State       string `json:"state"` // running, exited, unknown
+	Reason      string `json:"reason,omitempty"`
+	ExitCode    *int   `json:"exit_code,omitempty"`
+	Source      string `json:"source"` // cri, disk
+	// Agrees tells whether it is what the kernel did. Text says it, for people.
+	Agrees bool   `json:"agrees"`
+	Text   string `json:"text"`
+}
+
+// Cause is why it came to the kill: a rule whose evidence is there.
+type Cause struct {
+	ID         string     `json:"id"`
+	Text       string     `json:"text"`
+	Confidence string     `json:"confidence"` // certain, likely, possible
+	Evidence   []Evidence `json:"evidence"`
+	Advice     []Advice   `json:"advice,omitempty"`
+	// Reference is where more is told of it.
+	Reference string `json:"reference,omitempty"`
+}
+
+// Advice is what can be done about a cause.
+type Advice struct {
+	Layer string `json:"layer"` // kubernetes, cgroup, kernel, application
+	Text  string `json:"text"`
+}
+
+// Log is where in a kernel log an incident was read.
+type Log struct {
+	FirstLine int `json:"first_line"`
+	LastLine  int `json:"last_line"`
+	// UptimeNS is the log's own clock: since boot, and some milliseconds off the
+	// other clocks.
+	UptimeNS *uint64 `json:"uptime_ns,omitempty"`
+	// Truncated tells that the report has gaps, or no end.
+	Truncated bool `json:"truncated,omitempty"`
+	// Panic tells that the kernel went down with it.
+	Panic bool `json:"panic,omitempty"`
 }
 
 // Before is what stalled before a kill: tasks in the limiter and below it, or on
@@ -400,6 +621,14 @@ type Incident struct {
 	Before     *Before     `json:"before,omitempty"`
 	Passes     *Passes     `json:"passes,omitempty"`
 	Audit      *Audit      `json:"audit,omitempty"`
+	// Shares are the cgroups right below the limiter, the largest first.
+	Shares     []Share     `json:"shares,omitempty"`
+	Candidates []Candidate `json:"candidates,omitempty"` // the likeliest first
+	NodeState  *NodeState  `json:"node_state,omitempty"`
+	Eviction   *Eviction   `json:"eviction,omitempty"`
+	Reported   []Reported  `json:"reported,omitempty"`
+	Causes     []Cause     `json:"causes,omitempty"` // the best supported first
+	Log        *Log        `json:"log,omitempty"`    // of tier kernel_log
 	// Notes are short remarks on what is unusual, for people.
 	Notes   []string `json:"notes,omitempty"`
 	Tier    Tier     `json:"tier,omitempty"`

@@ -90,7 +90,7 @@ type parser struct {
 func (p *parser) place() Place {
 	w := p.w
 	w.NodeContainerID = p.outer
-	if w == (events.Workload{}) {
+	if w.IsZero() {
 		return Place{Level: p.level}
 	}
 	w.Source = SourcePath

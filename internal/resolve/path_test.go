@@ -164,7 +164,7 @@ func TestParsePath(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got := ParsePath(expand.Replace(c.path))
 			var want *events.Workload
-			if c.want != (events.Workload{}) {
+			if !c.want.IsZero() {
 				c.want.Source = SourcePath
 				want = &c.want
 			}
@@ -206,7 +206,7 @@ func FuzzParsePath(f *testing.F) {
 			case events.LevelContainer, events.LevelPod, events.LevelQoS, events.LevelService, events.LevelSlice:
 				t.Errorf("level %s without a workload", p.Level)
 			}
-		} else if w.Source != SourcePath || *w == (events.Workload{Source: SourcePath}) {
+		} else if w.Source != SourcePath || reflect.DeepEqual(*w, events.Workload{Source: SourcePath}) {
 			t.Errorf("workload says nothing: %+v", w)
 		}
 		for _, id := range []string{w.ContainerID, w.NodeContainerID} {
@@ -228,7 +228,7 @@ func FuzzParsePath(f *testing.F) {
 		// a node of its own.
 		if p.Level == events.LevelContainer && utf8.ValidString(path) {
 			below := ParsePath(path + "/x")
-			if below.Level != events.LevelCgroup || *below.Workload != *w {
+			if below.Level != events.LevelCgroup || !reflect.DeepEqual(below.Workload, w) {
 				t.Errorf("below: %s %+v", below.Level, below.Workload)
 			}
 		}
