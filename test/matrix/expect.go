@@ -198,6 +198,10 @@ var expectations = []expectation{
 		if len(inc.Before.Kswapd) == 0 {
 			cc.problem("no kswapd was awake")
 		}
+		// Those of the first kill; more may come until the counts are read.
+		if told, was := stalled(inc, events.StallDirectReclaim), cc.c.Facts["direct_reclaims"]; was == 0 || told < was {
+			cc.problem("%d direct reclaims before the kill, of %d", told, was)
+		}
 	}},
 	{name: "burst", check: func(cc *caseCheck) {
 		cc.equal("the number of processes", len(cc.c.Procs), 200)

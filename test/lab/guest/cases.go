@@ -171,7 +171,9 @@ var cases = []play{
 		s.hogOver(s.group("leaf", "leaf", 0, nil), "bind", "2048")
 	}},
 	{name: "global", v1: true, do: func(s *scene) {
+		count := eventTrace("vmscan", "mm_vmscan_direct_reclaim_end", "oom", "mark_victim")
 		s.hogOver(s.group("leaf", "leaf", 0, nil), "anon", "4096")
+		s.facts["direct_reclaims"] = count(anyone)
 	}},
 	{name: "burst", quiet: 6 * time.Second, do: burst},
 }
@@ -270,6 +272,9 @@ func eventCount(group, event string) func(pid int) uint64 {
 
 const tracing = "/sys/kernel/tracing"
 
+// anyone stands for all processes.
+const anyone = -1
+
 // eventTrace does the same by the lines of the kernel's trace. With an end, it counts
 // up to the first event of that name.
 func eventTrace(group, event, endGroup, endEvent string) func(pid int) uint64 {
@@ -296,7 +301,7 @@ func eventTrace(group, event, endGroup, endEvent string) func(pid int) uint64 {
 			if endEvent != "" && strings.Contains(line, ": "+endEvent+": ") {
 				break
 			}
-			if strings.Contains(line, fmt.Sprintf("-%d ", pid)) {
+			if pid == anyone && strings.Contains(line, ": "+event+": ") || strings.Contains(line, fmt.Sprintf("-%d ", pid)) {
 				count++
 			}
 		}
