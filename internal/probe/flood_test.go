@@ -151,7 +151,7 @@ func TestFlood(t *testing.T) {
 // looped makes one program of a begin and an end that runs them so many times: a call
 // from user space for each would take longer than they do. It is of a type that can
 // be run by hand; the context is an array of numbers there, too.
-func looped(t *testing.T, l *loader, times int32, begin, end string) *ebpf.Program {
+func looped(t testing.TB, l *loader, times int32, begin, end string) *ebpf.Program {
 	t.Helper()
 	from, first := l.program(begin)
 	_, second := l.program(end)
