@@ -199,6 +199,8 @@ enum memcg_stat_item {
 #define SEND_SIG_PRIV ((void *)1)
 #define SEND_SIG_NOINFO ((void *)0)
 #define SI_USER 0
+/* include/trace/events/signal.h */
+#define TRACE_SIGNAL_IGNORED 1
 #define SI_KERNEL 0x80
 
 /* A register file as kprobes give it: what the two calling conventions need. */

@@ -83,7 +83,7 @@ struct {
 struct term {
 	__u64 boot_ns;
 	struct wire_ancestor sender;
-	__u32 pad;
+	__u32 ignored;
 };
 
 struct {
@@ -517,7 +517,7 @@ static __always_inline void on_user_kill(void *info, struct task_struct *target,
 	fill_sender(r, info, target, flags);
 	term = bpf_map_lookup_elem(&terms, &key);
 	if (term) {
-		r->flags |= WIRE_SENDER_TERM;
+		r->flags |= WIRE_SENDER_TERM | (term->ignored ? WIRE_SENDER_TERM_IGNORED : 0);
 		r->term_ns = term->boot_ns;
 		r->term_sender = term->sender;
 	} else {
@@ -534,10 +534,8 @@ static __always_inline void on_user_kill(void *info, struct task_struct *target,
 static __always_inline void on_sigterm(struct task_struct *target, int result)
 {
 	struct wire_cgroup_key key, own;
-	struct term term = { .boot_ns = bpf_ktime_get_boot_ns() };
+	struct term term = { .boot_ns = bpf_ktime_get_boot_ns(), .ignored = result == TRACE_SIGNAL_IGNORED };
 
-	if (result)
-		return;
 	cgroup_key(&key, target);
 	cgroup_key(&own, current_task());
 	term.sender.tgid = bpf_get_current_pid_tgid() >> 32;

@@ -286,14 +286,15 @@ const (
 type OomtraceWireSenderFlag uint32
 
 const (
-	OomtraceWireSenderFlagWIRE_SENDER_SAME_PIDNS  OomtraceWireSenderFlag = 1
-	OomtraceWireSenderFlagWIRE_SENDER_INIT        OomtraceWireSenderFlag = 2
-	OomtraceWireSenderFlagWIRE_SENDER_EXITING     OomtraceWireSenderFlag = 4
-	OomtraceWireSenderFlagWIRE_SENDER_NO_INFO     OomtraceWireSenderFlag = 8
-	OomtraceWireSenderFlagWIRE_SENDER_LOGIN       OomtraceWireSenderFlag = 16
-	OomtraceWireSenderFlagWIRE_SENDER_TERM        OomtraceWireSenderFlag = 32
-	OomtraceWireSenderFlagWIRE_SENDER_MORE        OomtraceWireSenderFlag = 64
-	OomtraceWireSenderFlagWIRE_SENDER_TARGET_GONE OomtraceWireSenderFlag = 128
+	OomtraceWireSenderFlagWIRE_SENDER_SAME_PIDNS   OomtraceWireSenderFlag = 1
+	OomtraceWireSenderFlagWIRE_SENDER_INIT         OomtraceWireSenderFlag = 2
+	OomtraceWireSenderFlagWIRE_SENDER_EXITING      OomtraceWireSenderFlag = 4
+	OomtraceWireSenderFlagWIRE_SENDER_NO_INFO      OomtraceWireSenderFlag = 8
+	OomtraceWireSenderFlagWIRE_SENDER_LOGIN        OomtraceWireSenderFlag = 16
+	OomtraceWireSenderFlagWIRE_SENDER_TERM         OomtraceWireSenderFlag = 32
+	OomtraceWireSenderFlagWIRE_SENDER_MORE         OomtraceWireSenderFlag = 64
+	OomtraceWireSenderFlagWIRE_SENDER_TARGET_GONE  OomtraceWireSenderFlag = 128
+	OomtraceWireSenderFlagWIRE_SENDER_TERM_IGNORED OomtraceWireSenderFlag = 256
 )
 
 type OomtraceWireTask struct {

@@ -203,6 +203,7 @@ enum wire_sender_flag {
 	WIRE_SENDER_TERM = 1 << 5,	/* term_ns and term_sender are valid */
 	WIRE_SENDER_MORE = 1 << 6,	/* there are more ancestors */
 	WIRE_SENDER_TARGET_GONE = 1 << 7, /* the target's last thread is exiting */
+	WIRE_SENDER_TERM_IGNORED = 1 << 8, /* by SIG_IGN, or as pid 1 without a handler */
 };
 
 struct wire_ancestor {

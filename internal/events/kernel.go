@@ -181,9 +181,11 @@ type Sender struct {
 	Ancestors     []ProcessName
 	MoreAncestors bool
 	// TermNS is CLOCK_BOOTTIME of the last SIGTERM to a process in the target's
-	// cgroup, 0 if none was seen, and TermSender who sent it.
-	TermNS     uint64
-	TermSender ProcessName
+	// cgroup, 0 if none was seen, and TermSender who sent it. TermIgnored: by SIG_IGN,
+	// or as pid 1 of a pid namespace without a handler.
+	TermNS      uint64
+	TermSender  ProcessName
+	TermIgnored bool
 }
 
 // ProcessName is a process by its id and name.

@@ -172,7 +172,13 @@ func (c *Correlator) diesOfOOM(k events.Kill) bool {
 // without takes SIGKILLs out of a group. It tells whether some are left.
 func (c *Correlator) without(g *userGroup, not func(events.Kill) bool) bool {
 	before := len(g.kills)
-	g.kills = slices.DeleteFunc(g.kills, not)
+	g.kills = slices.DeleteFunc(g.kills, func(k events.Kill) bool {
+		if !not(k) {
+			return false
+		}
+		delete(g.targets, k.Target.TGID)
+		return true
+	})
 	if len(g.kills) > 0 && len(g.kills) < before {
 		g.from, g.to = c.process(g.kills[0].Current), c.process(g.kills[0].Target)
 	}

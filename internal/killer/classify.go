@@ -104,8 +104,12 @@ func (v *verdict) term() {
 	}
 	before := v.Kill.BootNS - s.TermNS
 	v.k.TermBeforeNS = &before
-	v.evidence("sigterm", fmt.Sprintf("%s[%d] sent SIGTERM to this cgroup %s before", s.TermSender.Comm, s.TermSender.TGID,
-		time.Duration(before).Round(time.Millisecond)), fromKernel)
+	text := fmt.Sprintf("%s[%d] sent SIGTERM here %s before", s.TermSender.Comm, s.TermSender.TGID,
+		time.Duration(before).Round(time.Millisecond))
+	if s.TermIgnored {
+		text += "; it was ignored: by SIG_IGN, or as pid 1 without a handler"
+	}
+	v.evidence("sigterm", text, fromKernel)
 }
 
 // way tells how the kernel was asked, where that is not kill(2).
@@ -309,15 +313,24 @@ func isSession(component string) bool {
 // context adds the login, and where the sender runs if nothing else told.
 func (v *verdict) context() {
 	switch v.k.Path {
-	case PathHuman, PathRuntime, PathCgroupKill, PathOther, PathCron:
-		v.k.Login = v.login()
+	case PathHuman, PathCgroupKill, PathOther, PathCron:
+	case PathRuntime:
+		if v.k.Reason == ReasonAsked {
+			v.k.Login = v.login()
+		}
+		return
+	default:
+		return
 	}
-	unit := v.From.Workload
-	if v.k.Path == PathOther && unit != nil && unit.Unit != "" {
-		v.evidence("cgroup", "the sender runs in "+unit.Unit, fromKernel)
+	v.k.Login = v.login()
+	if w := v.From.Workload; v.k.Path != PathCron && w != nil && w.Unit != "" && !isSession(w.Unit) {
+		v.evidence("cgroup", "the sender runs in "+w.Unit, fromKernel)
 	}
-	if len(v.Sender.Command) > 1 {
-		v.evidence("command", strings.Join(v.Sender.Command, " "), fromProc)
+	for _, p := range v.lineage() {
+		if len(p.Command) > 0 {
+			v.evidence("command", fmt.Sprintf("%s[%d]: %s", p.Comm, p.PID, strings.Join(p.Command, " ")), fromProc)
+			return
+		}
 	}
 }
 

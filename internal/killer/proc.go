@@ -18,7 +18,7 @@ const (
 	// maxAncestors is how far the lineage is followed.
 	maxAncestors = 16
 	// What a process may make as long as it likes is read up to a bound.
-	maxCommand = 1 << 10
+	maxCommand = 256
 	maxEnviron = 64 << 10
 	maxFile    = 4 << 10
 	maxPasswd  = 1 << 20

@@ -23,8 +23,8 @@ type KubeletLog interface {
 	About(w *events.Workload, bootNS uint64) []string
 }
 
-// Watch gathers facts. Saw and Killer may be called from one goroutine; looking at
-// /proc is done by another.
+// Watch gathers facts. Its methods are for one goroutine; looking at /proc is done
+// by another: what a process lets itself be read may be held up by that process.
 type Watch struct {
 	opts  Options
 	queue chan *look
@@ -67,11 +67,8 @@ func NewWatch(opts Options) *Watch {
 	return w
 }
 
-// Close ends the goroutine.
-func (w *Watch) Close() {
-	close(w.queue)
-	<-w.done
-}
+// Close ends the other goroutine, as soon as it is done with its present look.
+func (w *Watch) Close() { close(w.queue) }
 
 // Saw has the sender of a SIGKILL looked at. It does not wait: where many senders
 // are waiting to be looked at, the kernel's record must do.

@@ -305,6 +305,7 @@ func (d decoder) userKill(w *bpf.OomtraceWireUserKill) events.Kill {
 	}
 	if has(bpf.OomtraceWireSenderFlagWIRE_SENDER_TERM) {
 		s.TermNS, s.TermSender = w.TermNs, process(w.TermSender)
+		s.TermIgnored = has(bpf.OomtraceWireSenderFlagWIRE_SENDER_TERM_IGNORED)
 	}
 	for _, a := range w.Ancestors[:min(int(w.AncestorCount), len(w.Ancestors))] {
 		s.Ancestors = append(s.Ancestors, process(a))
