@@ -141,6 +141,7 @@ func (v *verdict) path() string {
 		v.evidence("pid_namespace", fmt.Sprintf("its init %s[%d] ended", v.k.Comm, v.k.PID), fromKernel)
 		return PathPIDNS
 	case v.Kill.FromKernel:
+		v.k.Kind = "kernel"
 		return PathKernel
 	case v.inside():
 		return PathSelf
