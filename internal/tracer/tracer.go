@@ -165,10 +165,9 @@ func (t *Tracer) config(page uint64) incident.Config {
 	cfg := incident.Config{
 		Tier: t.probe.Tier(), PageSize: page, CgroupV1: t.layout.MemoryVersion == 1,
 		BootID: t.ident.bootID, Node: t.ident.node,
-		UserKills: t.opts.UserKills,
-		Cgroups:   t.tree, WallClock: t.clock.Time, KernelKills: node.VMStatOOMKill, Gone: node.ProcessGone,
+		Cgroups: t.tree, WallClock: t.clock.Time, KernelKills: node.VMStatOOMKill, Gone: node.ProcessGone,
 	}
-	if t.killer != nil {
+	if cfg.UserKills = t.opts.UserKills; t.killer != nil {
 		cfg.Killers = t.killer
 	}
 	if ram, swap, err := node.Memory(); err == nil {
