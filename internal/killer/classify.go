@@ -157,7 +157,7 @@ func (v *verdict) path() string {
 	case v.runtime():
 		v.asked()
 		return PathRuntime
-	case v.Sender.PID == 1 || v.Sender.is("systemd"):
+	case v.Sender.is("systemd"):
 		if v.oomd() {
 			v.k.Reason = ReasonMemory
 			return PathSystemdOOMD

@@ -23,7 +23,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// kept is a sink that keeps incidents, updates merged.
+// kept is a sink that keeps incidents of this test's cgroups, updates merged: the
+// machine may have others.
 type kept struct {
 	mu        sync.Mutex
 	incidents []*events.Incident
@@ -45,6 +46,10 @@ func (k *kept) Lost(l *events.Lost) error {
 func (k *kept) Incident(inc *events.Incident) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	ours := func(v events.Victim) bool { return v.Cgroup != nil && strings.Contains(v.Cgroup.Path, testRoot()) }
+	if !slices.ContainsFunc(inc.Victims, ours) {
+		return nil
+	}
 	copied := *inc
 	k.incidents = append(k.incidents, &copied)
 	return nil
@@ -93,6 +98,8 @@ func (k *kept) of(pid int) *events.Incident {
 	return nil
 }
 
+func testRoot() string { return fmt.Sprintf("oomtrace-user-%d", os.Getpid()) }
+
 const testUID = "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
 
 // posing makes a cgroup in a place that looks like a container's.
@@ -103,7 +110,7 @@ func posing(t *testing.T, container string) (dir string) {
 		t.Fatal(err)
 	}
 	dir = layout.MemoryMount
-	for _, name := range []string{fmt.Sprintf("oomtrace-user-%d", os.Getpid()), "kubepods", "burstable", "pod" + testUID, container} {
+	for _, name := range []string{testRoot(), "kubepods", "burstable", "pod" + testUID, container} {
 		dir = filepath.Join(dir, name)
 		if err := os.Mkdir(dir, 0o755); err == nil {
 			made := dir

@@ -295,6 +295,9 @@ func validate(line string) error {
 func (cc *caseCheck) all(e expectation) {
 	cc.victims(e)
 	cc.counters()
+	if !e.users && slices.ContainsFunc(cc.incidents, byUser) {
+		cc.problem("it has an incident of scope user: %d in all", len(cc.incidents))
+	}
 	for _, inc := range cc.incidents {
 		cc.known(inc)
 		if inc.Outcome == events.OutcomeKilled {
@@ -310,7 +313,9 @@ func (cc *caseCheck) victims(e expectation) {
 	reported := map[int]int{}
 	for _, inc := range cc.incidents {
 		for _, v := range inc.Victims {
-			reported[v.PID]++
+			if !byUser(inc) {
+				reported[v.PID]++
+			}
 		}
 	}
 	for _, p := range cc.c.Procs {
@@ -361,7 +366,7 @@ func (cc *caseCheck) find(pid int) (*events.Incident, *events.Victim) {
 func (cc *caseCheck) counters() {
 	var kills uint64
 	for _, inc := range cc.incidents {
-		if inc.Outcome != events.OutcomeKilled {
+		if inc.Outcome != events.OutcomeKilled || byUser(inc) {
 			continue
 		}
 		if inc.Audit == nil {
@@ -564,6 +569,9 @@ func (cc *caseCheck) known(inc *events.Incident) {
 }
 
 func required(inc *events.Incident, tier string) []string {
+	if inc.Scope == events.ScopeUser {
+		return requiredOfUser
+	}
 	list := []string{"scope", "outcome", "tier", "trigger.pid", "trigger.tid", "trigger.comm", "allocation.class",
 		"allocation.order", "allocation.gfp", "allocation.total_pages", "limiter.level", "limiter.which",
 		"limiter.usage_bytes", "limiter.limit_bytes", "ladder", "memory"}
@@ -578,7 +586,10 @@ func required(inc *events.Incident, tier string) []string {
 	}
 	if inc.Scope == events.ScopeMemcg {
 		list = append(list, "limiter.cgroup.path", "ladder.usage_bytes", "ladder.peak_bytes", "ladder.cgroup.path", "memory.anon_bytes",
-			"memory.file_bytes", "memory.slab_bytes", "memory.kernel_stack_bytes", "memory.pagetables_bytes", "memory.sock_bytes")
+			"memory.file_bytes", "memory.slab_bytes", "memory.kernel_stack_bytes", "memory.pagetables_bytes", "memory.sock_bytes",
+			"memory.file_dirty_bytes", "memory.file_writeback_bytes", "memory.active_file_bytes", "memory.inactive_file_bytes",
+			"memory.unevictable_bytes", "memory.anon_thp_bytes", "memory.slab_reclaimable_bytes", "memory.slab_unreclaimable_bytes",
+			"memory.percpu_bytes")
 	}
 	return list
 }
@@ -600,6 +611,9 @@ func has(value any, path []string) bool {
 }
 
 func mayBeUnknown(name string, inc *events.Incident, cc *caseCheck) bool {
+	if byUser(inc) {
+		return strings.HasPrefix(name, "ladder.swap_") && cc.kernel.v1 // without swap accounting
+	}
 	node := inc.Scope != events.ScopeMemcg
 	unkilled := inc.Outcome != events.OutcomeKilled
 	switch name {

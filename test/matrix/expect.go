@@ -14,6 +14,7 @@ type expectation struct {
 	name   string
 	v1     bool // it is played on cgroup v1 too
 	notOOM bool // its dead are not the OOM killer's
+	users  bool // it has incidents of scope user
 	check  func(*caseCheck)
 }
 
@@ -127,8 +128,8 @@ var expectations = []expectation{
 			cc.equal("the name", inc.Victims[0].Comm, string(cc.proc("hog").Comm))
 		}
 	}},
-	{name: "user-kill", v1: true, notOOM: true, check: nothing},
-	{name: "pidns-init", v1: true, notOOM: true, check: nothing},
+	{name: "user-kill", v1: true, notOOM: true, users: true, check: expectUserKill},
+	{name: "pidns-init", v1: true, notOOM: true, users: true, check: expectPIDNS},
 	{name: "memory-high", notOOM: true, check: func(cc *caseCheck) {
 		nothing(cc)
 		var told uint64

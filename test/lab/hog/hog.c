@@ -12,7 +12,7 @@
  *   hog tmpfs MB FILE      write MB to FILE
  *   hog exit MB            touch MB, say so, wait for a line, and exit: with a
  *                          second thread, so that the group is marked as exiting
- *   hog init N             start N children that pause, and say who they are
+ *   hog init N             start N children that pause, say so, and exit at the end of stdin
  *   hog write FILE TEXT    write TEXT to FILE
  *   hog felt MB            touch MB, and say how many ms of it stood still
  *   hog read 0 FILE COUNT  read FILE for ever, and keep the number of reads in COUNT
@@ -259,6 +259,8 @@ int main(int argc, char **argv)
 				for (;;)
 					pause();
 		dprintf(1, "ready\n");
+		wait_line();
+		return 0;
 	} else if (!strcmp(mode, "tmpfs") && argc == 4) {
 		static char block[1 << 16];
 		int fd = open(argv[3], O_CREAT | O_WRONLY, 0600);
