@@ -444,6 +444,7 @@ func (cc *caseCheck) againstLog(inc *events.Incident) {
 		mine := slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == r.pid || v.TID == r.pid })
 		if r.whole && mine {
 			cc.header(inc, r)
+			cc.split(inc, r)
 		}
 		for _, k := range r.kills {
 			i := slices.IndexFunc(inc.Victims, func(v events.Victim) bool { return v.PID == k.pid || v.TID == k.pid })
@@ -497,6 +498,30 @@ func (cc *caseCheck) header(inc *events.Incident, r report) {
 	}
 	if known && (scope == events.ScopeCpuset || scope == events.ScopeMempolicy) {
 		cc.equal("the nodes", strings.Trim(strings.Join(strings.Fields(fmt.Sprint(inc.Limiter.Nodes)), ","), "[]"), r.nodes)
+	}
+}
+
+// split compares the charge split with memory.stat in the log: units and names.
+func (cc *caseCheck) split(inc *events.Incident, r report) {
+	m := inc.Memory
+	if m == nil || len(r.stat) == 0 {
+		return
+	}
+	compared := 0
+	for name, got := range map[string]*uint64{
+		"anon": m.AnonBytes, "file": m.FileBytes, "shmem": m.ShmemBytes, "sock": m.SockBytes, "kernel_stack": m.KernelStackBytes,
+		"pagetables": m.PagetablesBytes, "file_dirty": m.FileDirtyBytes, "file_writeback": m.FileWritebackBytes,
+		"active_file": m.ActiveFileBytes, "inactive_file": m.InactiveFileBytes, "unevictable": m.UnevictableBytes,
+		"anon_thp": m.AnonTHPBytes, "slab_reclaimable": m.SlabReclaimableBytes, "slab_unreclaimable": m.SlabUnreclaimableBytes,
+		"percpu": m.PercpuBytes,
+	} {
+		if want, ok := r.stat[name]; ok && got != nil {
+			near(cc, name+" of the limiter", *got, want, 1<<20)
+			compared++
+		}
+	}
+	if compared < 5 {
+		cc.problem("of memory.stat in the log only %d counters were compared", compared)
 	}
 }
 

@@ -65,6 +65,15 @@ var expectations = []expectation{
 		}
 	}},
 	{name: "tmpfs", v1: true, check: expectKill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "tmpfs", "memcg"})},
+	{name: "huge-pages", v1: true, check: func(cc *caseCheck) {
+		inc := cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "", "memcg"})
+		if inc == nil || inc.Memory == nil || inc.Memory.AnonTHPBytes == nil {
+			return
+		}
+		if huge := *inc.Memory.AnonTHPBytes; huge < 20<<20 || huge > 60<<20 {
+			cc.problem("it had %d bytes of huge pages", huge)
+		}
+	}},
 	{name: "swap-max", check: func(cc *caseCheck) {
 		inc := cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "anon_fault", "memcg"})
 		if inc == nil {

@@ -54,7 +54,8 @@ func expectUserKill(cc *caseCheck) {
 		cc.equal("the path", inc.Killer.Path, "other")
 		cc.equal("the first", inc.Victims[0].PID, cc.proc("hog").PID)
 		cc.equal("the second", inc.Victims[1].PID, cc.proc("hog2").PID)
-		if *inc.Victims[0].AnonRSSBytes < 8<<20 || *inc.Ladder[0].UsageBytes < 16<<20 {
+		// They have 8 MiB each, of which a few are of the program's file.
+		if *inc.Victims[0].AnonRSSBytes < 6<<20 || *inc.Ladder[0].UsageBytes < 12<<20 {
 			cc.problem("its memory is %+v, in %+v", inc.Victims[0], inc.Ladder[0])
 		}
 	}

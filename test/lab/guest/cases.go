@@ -71,6 +71,10 @@ var cases = []play{
 		s.clean = append(s.clean, func() { os.Remove(file) })
 		s.hogOver(s.group("leaf", "leaf", 40, nil), "tmpfs", "80", file)
 	}},
+	{name: "huge-pages", v1: true, do: func(s *scene) {
+		check("offering huge pages", os.WriteFile("/sys/kernel/mm/transparent_hugepage/enabled", []byte("madvise"), 0))
+		s.hogOver(s.group("leaf", "leaf", 60, nil), "huge", "120")
+	}},
 	{name: "swap-max", do: func(s *scene) {
 		off := swapOn()
 		s.clean = append(s.clean, off)

@@ -5,6 +5,7 @@
  * not wait. HOG_NAME is its name (comm), any bytes.
  *
  *   hog anon MB            touch MB, then pause
+ *   hog huge MB            the same, with huge pages
  *   hog thread MB          the same, in a second thread
  *   hog zombie MB          the same, after the first thread has ended
  *   hog shared MB          the same, with a process that shares the memory
@@ -36,7 +37,7 @@
 #include <unistd.h>
 
 static size_t bytes;
-static int numa_node = -1;
+static int numa_node = -1, huge;
 
 static void fail(const char *what)
 {
@@ -84,6 +85,8 @@ static void touch(void)
 		if (syscall(SYS_mbind, p, bytes, 2 /* MPOL_BIND */, &mask, 64, 0))
 			fail("mbind");
 	}
+	if (huge && madvise(p, bytes, MADV_HUGEPAGE))
+		fail("madvise");
 	for (size_t i = 0; i < bytes; i += page)
 		p[i] = 1;
 }
@@ -230,6 +233,9 @@ int main(int argc, char **argv)
 	else
 		wait_line();
 	if (!strcmp(mode, "anon")) {
+		touch();
+	} else if (!strcmp(mode, "huge")) {
+		huge = 1;
 		touch();
 	} else if (!strcmp(mode, "bind")) {
 		numa_node = 1;
