@@ -70,7 +70,7 @@ var expectations = []expectation{
 		if inc == nil || inc.Memory == nil || inc.Memory.AnonTHPBytes == nil {
 			return
 		}
-		if huge := *inc.Memory.AnonTHPBytes; huge < 20<<20 || huge > 60<<20 {
+		if huge := *inc.Memory.AnonTHPBytes; huge < 60<<20 || huge > 200<<20 {
 			cc.problem("it had %d bytes of huge pages", huge)
 		}
 	}},
