@@ -551,24 +551,23 @@ static __always_inline void on_sigkill(void *ctx, void *info, struct task_struct
 	struct mm_struct *mm = BPF_CORE_READ(target, mm);
 	struct pass *pass = bpf_map_lookup_elem(&passes, &tid);
 	struct task_struct *current = current_task();
-	bool from_kernel = info == SEND_SIG_PRIV, shares_mm = false;
+	bool from_kernel = info == SEND_SIG_PRIV, shares_mm = false, exiting;
 	struct wire_kill *r;
 
 	if (pass)
 		number = pass->number;
-	if (!from_kernel || !number) {
+	/*
+	 * The init of a pid namespace ends all others in it on its way out
+	 * (kernel/pid_namespace.c: zap_pid_ns_processes). What else the kernel sends
+	 * outside of a pass may be the OOM killer's where there are none.
+	 */
+	exiting = BPF_CORE_READ(current, flags) & PF_EXITING;
+	if (!from_kernel || (!number && (exiting || decision_tier != WIRE_TIER_TRACEPOINT))) {
 		__u32 sender = pidns_flags(BPF_CORE_READ(current, group_leader), BPF_CORE_READ(target, group_leader));
 
-		if (BPF_CORE_READ(current, flags) & PF_EXITING)
+		if (exiting)
 			sender |= WIRE_SENDER_EXITING;
-		/*
-		 * The init of a pid namespace ends all others in it on its way out
-		 * (kernel/pid_namespace.c: zap_pid_ns_processes). What else the kernel
-		 * sends outside of a pass may be the OOM killer's where there are none.
-		 */
-		bool teardown = (sender & WIRE_SENDER_INIT) && (sender & WIRE_SENDER_EXITING);
-
-		if (!from_kernel || teardown || decision_tier != WIRE_TIER_TRACEPOINT) {
+		if (!from_kernel || (sender & WIRE_SENDER_INIT) || decision_tier != WIRE_TIER_TRACEPOINT) {
 			on_user_kill(info, target, group, result, sender);
 			return;
 		}

@@ -229,21 +229,28 @@ func (v *verdict) asked() {
 
 // kubeletWords are what the kubelet's lines say, what explains most first: an
 // evicted pod is deleted after that.
-var kubeletWords = []struct{ reason, words string }{
-	{ReasonEviction, "eviction manager: pod is evicted"},
-	{ReasonEviction, "eviction manager: must evict"},
-	{ReasonEviction, "eviction manager: attempting to reclaim"},
-	{ReasonPreemption, "preempting pod"},
-	{ReasonProbe, "failed liveness probe"},
-	{ReasonProbe, "failed startup probe"},
-	{ReasonDelete, "syncloop delete"},
-	{ReasonDelete, "syncloop remove"},
+var kubeletWords = []struct {
+	reason string
+	words  []string // all of them
+}{
+	{ReasonEviction, []string{"eviction manager: pod", "evicted successfully"}},
+	{ReasonEviction, []string{"eviction manager: must evict"}},
+	{ReasonEviction, []string{"eviction manager: attempting to reclaim"}},
+	{ReasonPreemption, []string{"preempting pod"}},
+	{ReasonProbe, []string{"failed liveness probe"}},
+	{ReasonProbe, []string{"failed startup probe"}},
+	{ReasonProbe, []string{"probe failed", "liveness"}}, // one that is not ready is not killed
+	{ReasonProbe, []string{"probe failed", "startup"}},
+	{ReasonDelete, []string{"syncloop delete"}},
+	{ReasonDelete, []string{"syncloop remove"}},
 }
 
 func kubeletReason(lines []string) (reason, line string) {
 	for _, w := range kubeletWords {
 		for _, line := range slices.Backward(lines) {
-			if strings.Contains(strings.ToLower(line), w.words) {
+			lower := strings.ToLower(line)
+			lacks := func(word string) bool { return !strings.Contains(lower, word) }
+			if !slices.ContainsFunc(w.words, lacks) {
 				return w.reason, line
 			}
 		}

@@ -93,6 +93,12 @@ func TestClassify(t *testing.T) {
 		{name: "a probe", facts: facts(by("runc", ""), func(f *Facts) {
 			f.Kubelet = []string{`containerMessage="Container app failed liveness probe, will be restarted"`}
 		}), path: "runtime", reason: "probe", evidence: "liveness"},
+		{name: "a probe, by its own line", facts: facts(by("runc", ""), func(f *Facts) {
+			f.Kubelet = []string{`"Probe failed" probeType="Readiness"`, `"Probe failed" probeType="Liveness" pod="shop/a"`}
+		}), path: "runtime", reason: "probe", evidence: "Liveness"},
+		{name: "who is not ready is not killed for it", facts: facts(by("runc", ""), func(f *Facts) {
+			f.Kubelet = []string{`"Probe failed" probeType="Readiness" pod="shop/a"`}
+		}), path: "runtime"},
 		{name: "a preemption", facts: facts(by("runc", ""), func(f *Facts) {
 			f.Kubelet = []string{`"Preempting pod to free up resources" pod="shop/a"`}
 		}), path: "runtime", reason: "preemption"},

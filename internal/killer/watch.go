@@ -17,8 +17,9 @@ type Options struct {
 	Kubelet KubeletLog // nil: there is none
 }
 
-// KubeletLog gives the kubelet's lines about a pod or container, of the minutes
-// before an instant (CLOCK_BOOTTIME), oldest first. It answers from memory.
+// KubeletLog gives the kubelet's lines about a pod or container, and those about
+// evictions, of the minutes before an instant (CLOCK_BOOTTIME), oldest first, with
+// their arguments (probeType="Liveness"). It answers from memory.
 type KubeletLog interface {
 	About(w *events.Workload, bootNS uint64) []string
 }

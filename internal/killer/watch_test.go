@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
@@ -159,4 +161,44 @@ func FuzzParseStat(f *testing.F) {
 			t.Error("a name from nowhere")
 		}
 	})
+}
+
+func TestOOMDMark(t *testing.T) {
+	mount := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(mount, "system.slice/db.service/worker"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(filepath.Join(mount, "system.slice/db.service"), "user.oomd_kill", []byte("12"), 0); err != nil {
+		t.Skipf("no user xattrs in %s: %v", mount, err)
+	}
+	for cgroup, want := range map[string]string{
+		"/system.slice/db.service": "12", "/system.slice/db.service/worker": "12", "/system.slice": "", "/gone/x": "", "/": "", "": "",
+	} {
+		if got := oomdKills(mount, cgroup); got != want {
+			t.Errorf("%s: %q, want %q", cgroup, got, want)
+		}
+	}
+}
+
+// TestKubeletLines: they are asked for of pods only, at the instant of the SIGKILL.
+func TestKubeletLines(t *testing.T) {
+	log := &fakeLog{}
+	w := NewWatch(Options{Proc: t.TempDir(), Kubelet: log})
+	defer w.Close()
+	f := facts(by("runc", ""))
+	if k := w.Killer(f.Kill, f.From, f.To); k.Reason != ReasonDelete || log.at != f.Kill.BootNS {
+		t.Errorf("%+v, asked for %d", k, log.at)
+	}
+	log.at = 0
+	w.Killer(f.Kill, f.From, events.Process{Workload: &events.Workload{Unit: "db.service"}})
+	if log.at != 0 {
+		t.Error("it was asked about a service")
+	}
+}
+
+type fakeLog struct{ at uint64 }
+
+func (l *fakeLog) About(_ *events.Workload, bootNS uint64) []string {
+	l.at = bootNS
+	return []string{`"SyncLoop DELETE" source="api"`}
 }
