@@ -120,7 +120,7 @@ func nodeOvercommitted(f *facts) *finding {
 	if hit.weight >= podsMajor {
 		hit.confidence = Certain
 	}
-	hit.text = fmt.Sprintf("The node ran out of memory, and pods had %s of it: they may use more than there is.", of(used, *n.TotalBytes))
+	hit.text = fmt.Sprintf("The node ran out of memory, and pods had %s: they may use more than there is.", within(used, *n.TotalBytes, "it"))
 	return hit
 }
 
@@ -147,10 +147,11 @@ func (f *facts) victimSize() uint64 {
 	return value(sum(f.victim.AnonRSSBytes, f.victim.FileRSSBytes, f.victim.ShmemRSSBytes))
 }
 
+// limitEvidence is never empty: whose limit it was is known at least.
 func limitEvidence(f *facts) []events.Evidence {
 	l := f.limiter()
 	if l.LimitBytes == nil {
-		return nil
+		return []events.Evidence{item("limiter", f.whose(), f.source(fromKernel))}
 	}
 	if l.UsageBytes == nil {
 		return []events.Evidence{item(f.whose(), units.Size(*l.LimitBytes), f.source(fromCounters))}
@@ -232,21 +233,11 @@ func ancestorLimit(f *facts) *finding {
 	if len(f.inc.Shares) > 0 {
 		top := f.inc.Shares[0]
 		if top.UsageBytes != nil && f.limiter().UsageBytes != nil && share(*top.UsageBytes, *f.limiter().UsageBytes) >= topShare {
-			hit.text += fmt.Sprintf(" %s had most of it, %s.", capital(called(top.Workload, &top.Cgroup)), of(*top.UsageBytes, *f.limiter().UsageBytes))
+			hit.text += fmt.Sprintf(" The most, %s, was in %s.", within(*top.UsageBytes, *f.limiter().UsageBytes, "it"), called(top.Workload, &top.Cgroup))
 		}
 		hit.evidence = append(hit.evidence, shareEvidence(f)...)
 	}
-	if len(hit.evidence) == 0 {
-		hit.evidence = []events.Evidence{item("limiter", f.whose(), f.source(fromKernel))}
-	}
 	return hit
-}
-
-func capital(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToUpper(s[:1]) + s[1:] // called begins with a letter, or a unit's name
 }
 
 // ownRung is the victim's rung of the ladder, or the nearest below the limiter.
@@ -279,7 +270,7 @@ func swapExhausted(f *facts) *finding {
 	if f.is(events.ScopeMemcg) {
 		if full(l.SwapUsageBytes, l.SwapLimitBytes) && v2(l.Cgroup) && strings.HasPrefix(l.Which, "memory.max") {
 			return &finding{
-				text:       fmt.Sprintf("Swap was used up as well (%s), so anonymous memory could go nowhere.", of(*l.SwapUsageBytes, *l.SwapLimitBytes)),
+				text:       fmt.Sprintf("All swap that it may use, %s, was used up, so anonymous memory could go nowhere.", units.Size(*l.SwapLimitBytes)),
 				confidence: Certain,
 				evidence:   []events.Evidence{item("used of memory.swap.max", of(*l.SwapUsageBytes, *l.SwapLimitBytes), f.source(fromCounters))},
 			}
@@ -288,8 +279,8 @@ func swapExhausted(f *facts) *finding {
 			r := &f.inc.Ladder[i]
 			if !r.Below && v2(&r.Cgroup) && full(r.SwapUsageBytes, r.SwapMaxBytes) {
 				return &finding{
-					text: fmt.Sprintf("Swap of %s, above, was used up (%s), so anonymous memory could go nowhere.",
-						called(r.Workload, &r.Cgroup), of(*r.SwapUsageBytes, *r.SwapMaxBytes)),
+					text: fmt.Sprintf("All swap that %s may use, %s, was used up, so anonymous memory could go nowhere.",
+						called(r.Workload, &r.Cgroup), units.Size(*r.SwapMaxBytes)),
 					confidence: Certain,
 					evidence: []events.Evidence{item("used of memory.swap.max of "+called(r.Workload, &r.Cgroup),
 						of(*r.SwapUsageBytes, *r.SwapMaxBytes), f.source(fromCounters))},
@@ -307,7 +298,7 @@ func swapExhausted(f *facts) *finding {
 	}
 	// Where the whole node is short, full swap goes with it, whoever filled it.
 	return &finding{
-		text:       fmt.Sprintf("The node's swap was used up (%s), so anonymous memory could go nowhere.", of(used, *n.SwapTotalBytes)),
+		text:       fmt.Sprintf("The node's swap, %s, was used up, so anonymous memory could go nowhere.", units.Size(*n.SwapTotalBytes)),
 		confidence: Certain, minor: true,
 		evidence: []events.Evidence{item("used of the node's swap", of(used, *n.SwapTotalBytes), f.nodeSource("/proc/meminfo"))},
 	}
@@ -370,7 +361,7 @@ func outsideContainers(f *facts) *finding {
 			outside := less(*total, *idle+*pods.UsageBytes)
 			hit.weight = share(outside, *total)
 			if hit.weight >= outsideShare {
-				hit.text = fmt.Sprintf("Memory outside of pods filled the node: %s, while all pods had %s", of(outside, *total), units.Size(*pods.UsageBytes))
+				hit.text = fmt.Sprintf("Memory outside of pods filled the node: %s, while all pods had %s", within(outside, *total, "it"), units.Size(*pods.UsageBytes))
 				hit.evidence = []events.Evidence{
 					item("used outside of pods", of(outside, *total), f.nodeSource("/proc/meminfo and memory.current of kubepods")),
 					item("used by all pods", of(*pods.UsageBytes, *total), f.nodeSource("memory.current of kubepods")),
@@ -385,7 +376,7 @@ func outsideContainers(f *facts) *finding {
 			return nil
 		}
 		hit.weight = share(size, *total)
-		hit.text = fmt.Sprintf("A process outside of any container had %s of the node's memory", of(size, *total))
+		hit.text = fmt.Sprintf("A process outside of any container had %s", within(size, *total, "the node's memory"))
 	}
 	hit.confidence = Likely
 	if hit.weight >= outsideMajor {

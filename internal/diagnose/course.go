@@ -116,11 +116,11 @@ var courseRules = []rule{
 				return nil
 			}
 			return &finding{
-				text: fmt.Sprintf("Its tasks were held up over memory.high for %s in the %s before: slow first, then killed.",
-					units.Duration(s.TotalNS), units.Duration(f.before().WindowNS)),
+				text: fmt.Sprintf("Its tasks were held up over memory.high for %s in the %d s before: slow first, then killed.",
+					units.Duration(s.TotalNS), f.before().WindowNS/1e9),
 				confidence: Certain,
 				evidence: []events.Evidence{item("held up over memory.high", fmt.Sprintf("%s in %s, longest %s",
-					units.Duration(s.TotalNS), plural(int(min(s.Count, 1<<31)), "time"), units.Duration(s.MaxNS)), f.source(fromBefore))},
+					units.Duration(s.TotalNS), plural(int(min(s.Count, 1<<31)), "stall"), units.Duration(s.MaxNS)), f.source(fromBefore))},
 			}
 		},
 		advice: []advice{
@@ -347,8 +347,8 @@ func survivors(f *facts) *finding {
 		return nil
 	}
 	return &finding{
-		text: fmt.Sprintf("%s that may not be killed (oom_score_adj -1000) held %s of %s, most of all %s.",
-			capital(plural(count, "process")), of(held, f.total()), f.whose(), process(&most.Process)),
+		text: fmt.Sprintf("%s that may not be killed (oom_score_adj -1000) held %s, the largest is %s.",
+			plural(count, "process"), within(held, f.total(), f.whose()), process(&most.Process)),
 		confidence: Certain,
 		evidence: []events.Evidence{
 			item("held by processes with oom_score_adj -1000", of(held, f.total()), f.source("candidates at the kill")),
@@ -407,11 +407,11 @@ func stalledBefore(f *facts) *finding {
 	}
 	hit := &finding{confidence: Certain, evidence: []events.Evidence{
 		item("in reclaim", fmt.Sprintf("%s in %s, %d of them gained nothing", units.Duration(s.TotalNS),
-			plural(int(min(s.Count, 1<<31)), "time"), s.Fruitless), f.source(fromBefore)),
+			plural(int(min(s.Count, 1<<31)), "stall"), s.Fruitless), f.source(fromBefore)),
 	}}
 	hit.text = fmt.Sprintf("Tasks stood still in reclaim for %s before", units.Duration(s.TotalNS))
 	if vain >= fruitlessSeconds {
-		hit.text += fmt.Sprintf(", the last %d s of it for nothing", vain)
+		hit.text += fmt.Sprintf(", and gained nothing in the last %d s", vain)
 		hit.evidence = append(hit.evidence, item("seconds at the end without gain", fmt.Sprint(vain), f.source(fromBefore)))
 	}
 	hit.text += "."
@@ -466,8 +466,8 @@ func manyProcesses(f *facts) *finding {
 		return nil
 	}
 	return &finding{
-		text: fmt.Sprintf("It is the number of them: %s named %s hold %s of %s together.",
-			plural(top.count, "process"), clip(top.comm), of(top.held, f.total()), f.whose()),
+		text: fmt.Sprintf("It is the number of them: %s named %s hold %s together.",
+			plural(top.count, "process"), clip(top.comm), within(top.held, f.total(), f.whose())),
 		confidence: Likely,
 		evidence: []events.Evidence{
 			item("processes named "+clip(top.comm), fmt.Sprintf("%d, %s together, the largest %s", top.count, of(top.held, f.total()), units.Size(top.largest)), f.source("candidates at the kill")),
@@ -485,8 +485,8 @@ func runtimeUncounted(f *facts) *finding {
 		return nil
 	}
 	hit := &finding{
-		text: fmt.Sprintf("%s had %s of anonymous memory, more than a heap is usually given: memory that the %s runtime does not count may be part of it.",
-			process(&f.victim.Process), of(*f.victim.AnonRSSBytes, whole), lang.name),
+		text: fmt.Sprintf("%s had %s in anonymous memory, more than a heap is usually given: memory that the %s runtime does not count may be part of it.",
+			process(&f.victim.Process), within(*f.victim.AnonRSSBytes, whole, f.whose()), lang.name),
 		confidence: Possible,
 		evidence: []events.Evidence{
 			item("anonymous memory of "+process(&f.victim.Process), of(*f.victim.AnonRSSBytes, whole), f.source(fromKernel)),

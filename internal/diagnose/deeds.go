@@ -247,8 +247,17 @@ var deedRules = []rule{
 			when: func(f *facts) bool { return !f.inPod() },
 		},
 	),
+	userKill("killed_by_process",
+		"Another process of the node sent the signal, one that is none of the known killers.",
+		"a kill from user space whose sender is known, and is neither a runtime, systemd, an OOM daemon nor a person",
+		"signal(7), kill(2)",
+		func(f *facts, k *events.Killer) (string, bool) {
+			return sender(k) + " sent SIGKILL.", k.Path == "other" && k.Login == nil && (k.Comm != "" || k.PID != 0)
+		},
+		advice{layer: application, text: "Look at what the sender is, and what started it: its ancestors are listed."},
+	),
 	{
-		id: "not_memory", class: classDeed,
+		id: "not_memory", class: classBoundary,
 		means: "An exit status of 137 looks like an OOM kill and is none: there was memory left at every limit above it.",
 		needs: fmt.Sprintf("a kill from user space that was not for memory; usage below %s of every limit of the ladder, one at least; PSI some (10 s), where known, below %.0f %%; MemAvailable, where known, above %s of the node",
 			percent(idleShare), idlePSI, percent(idleAvailable)),

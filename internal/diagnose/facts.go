@@ -235,6 +235,14 @@ func of(part, whole uint64) string {
 	return fmt.Sprintf("%s of %s (%s)", units.Size(part), units.Size(whole), percent(share(part, whole)))
 }
 
+// within is of for a sentence: the whole is named instead of numbered.
+func within(part, whole uint64, name string) string {
+	if whole == 0 {
+		return units.Size(part)
+	}
+	return fmt.Sprintf("%s (%s of %s)", units.Size(part), percent(share(part, whole)), name)
+}
+
 func percent(share float64) string { return fmt.Sprintf("%.0f %%", share*100) }
 
 func share(part, whole uint64) float64 {

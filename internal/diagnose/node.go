@@ -44,7 +44,7 @@ var nodeRules = []rule{
 			if !f.is(events.ScopeMempolicy) {
 				return nil
 			}
-			return restricted(f, "its memory policy (numactl, mbind, set_mempolicy) allows")
+			return restricted(f, "its memory policy allows")
 		},
 		advice: numaAdvice("Prefer a node (MPOL_PREFERRED_MANY, numactl --preferred) instead of binding to it."),
 	},
@@ -82,8 +82,8 @@ var nodeRules = []rule{
 				return nil
 			}
 			return &finding{
-				text: fmt.Sprintf("Huge pages that nobody uses take %s of the node's memory away from everything else.",
-					of(*n.HugetlbFreeBytes, *n.TotalBytes)),
+				text: fmt.Sprintf("Huge pages that nobody uses take %s away from everything else.",
+					within(*n.HugetlbFreeBytes, *n.TotalBytes, "the node's memory")),
 				confidence: Certain, weight: weight, minor: weight < notableNodeShare,
 				evidence: []events.Evidence{
 					item("huge pages, all", of(*n.HugetlbBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")),
@@ -139,14 +139,13 @@ func (n numaNode) plenty() bool {
 func restricted(f *facts, by string) *finding {
 	allowed := f.limiter().Nodes
 	hit := &finding{confidence: Certain, weight: 1}
-	which := "The NUMA nodes"
+	hit.text = "The NUMA nodes that " + by + " ran out of memory"
 	if len(allowed) > 0 {
-		which = "NUMA " + listed("node", allowed)
+		hit.text = fmt.Sprintf("NUMA %s, all that %s, ran out of memory", listed("node", allowed), by)
 		hit.evidence = append(hit.evidence, item("allowed NUMA nodes", numbers(allowed), f.source(fromKernel)))
 	} else {
 		hit.evidence = append(hit.evidence, item("constraint", string(f.inc.Scope), f.source(fromKernel)))
 	}
-	hit.text = fmt.Sprintf("%s that %s ran out of memory", which, by)
 	var others []string
 	for _, n := range numaNodes(f.node().Zones) {
 		if !n.known {

@@ -51,10 +51,13 @@ func ownLimit(f *facts) *finding {
 		return nil
 	}
 	hit := &finding{confidence: Likely, evidence: limitEvidence(f)}
-	owner := called(f.limiter().Workload, f.limiter().Cgroup)
-	hit.text = capital(owner) + " reached its own limit"
-	if l := f.limiter(); l.LimitBytes != nil {
+	l := f.limiter()
+	hit.text = "It reached its own limit"
+	if l.LimitBytes != nil {
 		hit.text += " of " + units.Size(*l.LimitBytes)
+	}
+	if l.Workload != nil || l.Cgroup != nil {
+		hit.text += " (" + called(l.Workload, l.Cgroup) + ")"
 	}
 	if c := f.charge; c != nil {
 		hit.evidence = append(hit.evidence, c.items(part{"anonymous memory", c.anon}, part{"page cache", c.cache})...)
@@ -68,9 +71,6 @@ func ownLimit(f *facts) *finding {
 		hit.evidence = append(hit.evidence, item("growth", fmt.Sprintf("%s a second over %s", units.Size(rate), units.Duration(over)), f.source("memory.current before the kill")))
 	}
 	hit.text += "."
-	if len(hit.evidence) == 0 {
-		hit.evidence = []events.Evidence{item("limiter", f.whose(), f.source(fromKernel))}
-	}
 	return hit
 }
 
@@ -108,7 +108,7 @@ func nodeExhausted(f *facts) *finding {
 			}
 		}
 		if n.AnonBytes != nil && n.AfterNS == nil {
-			hit.text += fmt.Sprintf(": processes had %s", of(*n.AnonBytes, whole))
+			hit.text += ": anonymous memory is " + within(*n.AnonBytes, whole, "it")
 		}
 	}
 	if size > 0 {

@@ -84,6 +84,9 @@ func scenes() []scene {
 		{rule: "runtime_stop", confidence: Likely,
 			make: func() *incident { return userKillOf("runtime", "probe") },
 			lack: func(i *incident) { i.Killer.Path = "other" }},
+		{rule: "killed_by_process", confidence: Certain,
+			make: func() *incident { return userKillOf("other", "") },
+			lack: func(i *incident) { i.Killer.PID, i.Killer.Comm = 0, "" }},
 		{rule: "not_memory", confidence: Certain,
 			make: func() *incident { return userKillOf("runtime", "delete") },
 			lack: func(i *incident) { i.Ladder[0].UsageBytes = ptr(410 * mib) }},
@@ -110,10 +113,14 @@ func scenes() []scene {
 			make: with(plainKill(), func(i *incident) { i.Memory.UnevictableBytes = ptr(300 * mib) }),
 			lack: func(i *incident) { i.Memory.UnevictableBytes = ptr(127 * mib) }},
 		{rule: "page_cache_dirty", confidence: Certain,
-			make: filled(func(m *events.Memory) { m.FileBytes, m.FileDirtyBytes, m.FileWritebackBytes = ptr(390*mib), ptr(100*mib), ptr(60*mib) }),
+			make: filled(func(m *events.Memory) {
+				m.FileBytes, m.FileDirtyBytes, m.FileWritebackBytes = ptr(390*mib), ptr(100*mib), ptr(60*mib)
+			}),
 			lack: func(i *incident) { i.Memory.FileDirtyBytes, i.Memory.FileWritebackBytes = ptr(uint64(0)), ptr(51*mib) }},
 		{rule: "page_cache_hot", confidence: Certain,
-			make: filled(func(m *events.Memory) { m.FileBytes, m.ActiveFileBytes, m.InactiveFileBytes = ptr(390*mib), ptr(300*mib), ptr(90*mib) }),
+			make: filled(func(m *events.Memory) {
+				m.FileBytes, m.ActiveFileBytes, m.InactiveFileBytes = ptr(390*mib), ptr(300*mib), ptr(90*mib)
+			}),
 			lack: func(i *incident) { i.Memory.ActiveFileBytes = ptr(89 * mib) }},
 		{rule: "slab_unreclaimable", confidence: Certain,
 			make: filled(func(m *events.Memory) { m.SlabUnreclaimableBytes = ptr(300 * mib) }),

@@ -49,7 +49,7 @@ type filler struct {
 	// only restricts it further; nil: no.
 	only func(*facts, *charge) bool
 	// text says what the number means; more is evidence beside it.
-	text   func(f *facts, c *charge, ratio string) string
+	text   func(f *facts, c *charge, amount string) string
 	more   func(f *facts, c *charge) []events.Evidence
 	needs  string // beside the share
 	advice []advice
@@ -81,7 +81,7 @@ func (p filler) rule() rule {
 				return nil
 			}
 			hit := &finding{
-				text: p.text(f, c, of(*part, c.whole)), confidence: Certain, weight: weight,
+				text: p.text(f, c, within(*part, c.whole, c.of)), confidence: Certain, weight: weight,
 				evidence: []events.Evidence{c.item(p.what, part)},
 			}
 			if p.more != nil {
@@ -104,8 +104,8 @@ var shortageRules = []rule{
 		what:  "tmpfs and shared memory", part: func(c *charge) *uint64 { return c.shmem },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: `Documentation/filesystems/tmpfs.rst; Kubernetes "Volumes", emptyDir`,
-		text: func(f *facts, c *charge, ratio string) string {
-			text := fmt.Sprintf("Files in tmpfs or shared memory hold %s of %s, and cannot be reclaimed as page cache can.", ratio, c.of)
+		text: func(f *facts, c *charge, amount string) string {
+			text := fmt.Sprintf("Files in tmpfs or shared memory hold %s, and cannot be reclaimed as page cache can.", amount)
 			if f.limiter().Level == events.LevelPod {
 				text += " In a volume they outlive the container: the next one begins with them."
 			}
@@ -128,8 +128,8 @@ var shortageRules = []rule{
 		what:  "unevictable memory", part: func(c *charge) *uint64 { return c.unevictable },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: "Documentation/mm/unevictable-lru.rst",
-		text: func(f *facts, c *charge, ratio string) string {
-			return fmt.Sprintf("Locked memory holds %s of %s: reclaim has to leave it alone.", ratio, c.of)
+		text: func(f *facts, c *charge, amount string) string {
+			return fmt.Sprintf("Locked memory holds %s: reclaim has to leave it alone.", amount)
 		},
 		advice: []advice{
 			{layer: application, text: "Lock less: mlockall(MCL_FUTURE) locks all that comes later; look at VmLck in /proc/PID/status."},
@@ -141,8 +141,8 @@ var shortageRules = []rule{
 		what:  "dirty page cache and what is being written", part: func(c *charge) *uint64 { return c.dirty },
 		least: dirtyShare, leastNode: dirtyShare, major: notableShare,
 		reference: `Documentation/admin-guide/cgroup-v2.rst, "Writeback"`,
-		text: func(f *facts, c *charge, ratio string) string {
-			return fmt.Sprintf("Page cache that was not yet written holds %s of %s: it cannot be given back before the disk has it.", ratio, c.of)
+		text: func(f *facts, c *charge, amount string) string {
+			return fmt.Sprintf("Page cache that was not yet written holds %s: it cannot be given back before the disk has it.", amount)
 		},
 		more: func(f *facts, c *charge) []events.Evidence { return c.items(part{"page cache in all", c.cache}) },
 		advice: []advice{
@@ -162,8 +162,8 @@ var shortageRules = []rule{
 			return c.active != nil && c.inactive != nil && share(*c.active, *c.active+*c.inactive) >= hotShare &&
 				c.share(c.dirty) < dirtyShare
 		},
-		text: func(f *facts, c *charge, ratio string) string {
-			return fmt.Sprintf("Page cache that is in use holds %s of %s: reclaim takes it last, and it is read in again at once.", ratio, c.of)
+		text: func(f *facts, c *charge, amount string) string {
+			return fmt.Sprintf("Page cache that is in use holds %s: reclaim takes it last, and it is read in again at once.", amount)
 		},
 		more: func(f *facts, c *charge) []events.Evidence { return c.items(part{"on the active list", c.active}) },
 		advice: []advice{
@@ -177,8 +177,8 @@ var shortageRules = []rule{
 		what:  "unreclaimable slab", part: func(c *charge) *uint64 { return c.slabFixed },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat slab_unreclaimable; slabtop(1)",
-		text: func(f *facts, c *charge, ratio string) string {
-			text := fmt.Sprintf("Kernel objects that cannot be reclaimed hold %s of %s", ratio, c.of)
+		text: func(f *facts, c *charge, amount string) string {
+			text := fmt.Sprintf("Kernel objects that cannot be reclaimed hold %s", amount)
 			if top := largestSlab(f, c); top != "" {
 				text += ", the most in slab cache " + top
 			}
@@ -196,8 +196,8 @@ var shortageRules = []rule{
 		what:  "slab that is reclaimable, or not split by the kernel", part: func(c *charge) *uint64 { return c.slabReclaimable },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: "Documentation/admin-guide/sysctl/vm.rst, vfs_cache_pressure",
-		text: func(f *facts, c *charge, ratio string) string {
-			text := fmt.Sprintf("File system metadata and other kernel objects (slab) hold %s of %s", ratio, c.of)
+		text: func(f *facts, c *charge, amount string) string {
+			text := fmt.Sprintf("File system metadata and other kernel objects (slab) hold %s", amount)
 			if top := largestSlab(f, c); top != "" {
 				text += ", the most in slab cache " + top
 			}
@@ -215,8 +215,8 @@ var shortageRules = []rule{
 		what:  "page tables", part: func(c *charge) *uint64 { return c.pagetables },
 		least: notableOverhead, leastNode: notableOverhead, major: majorOverhead,
 		reference: "Documentation/mm/page_tables.rst",
-		text: func(f *facts, c *charge, ratio string) string {
-			return fmt.Sprintf("Page tables alone hold %s of %s.", ratio, c.of)
+		text: func(f *facts, c *charge, amount string) string {
+			return fmt.Sprintf("Page tables alone hold %s.", amount)
 		},
 		more: func(f *facts, c *charge) []events.Evidence {
 			if f.victim == nil || f.victim.PgtablesBytes == nil {
@@ -234,9 +234,9 @@ var shortageRules = []rule{
 		what:  "kernel stacks", part: func(c *charge) *uint64 { return c.kernelStacks },
 		least: notableOverhead, leastNode: notableOverhead, major: majorOverhead,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat kernel_stack; pids.max",
-		text: func(f *facts, c *charge, ratio string) string {
+		text: func(f *facts, c *charge, amount string) string {
 			const stackBytes = 16 << 10 // THREAD_SIZE of x86-64 and arm64 without KASAN
-			return fmt.Sprintf("Kernel stacks hold %s of %s: there are about %d threads.", ratio, c.of, *c.kernelStacks/stackBytes)
+			return fmt.Sprintf("Kernel stacks hold %s: there are about %d threads.", amount, *c.kernelStacks/stackBytes)
 		},
 		advice: []advice{
 			{layer: application, text: "Bound the number of threads and processes: a pool instead of one for each request."},
@@ -249,12 +249,12 @@ var shortageRules = []rule{
 		what:  "socket buffers and per-CPU memory", part: func(c *charge) *uint64 { return sum(c.sock, c.perCP) },
 		least: notableOverhead, major: majorOverhead,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat sock and percpu",
-		text: func(f *facts, c *charge, ratio string) string {
+		text: func(f *facts, c *charge, amount string) string {
 			name := "Socket buffers hold"
 			if value(c.perCP) > value(c.sock) {
 				name = "Per-CPU memory of the kernel and socket buffers hold"
 			}
-			return fmt.Sprintf("%s %s of %s.", name, ratio, c.of)
+			return fmt.Sprintf("%s %s.", name, amount)
 		},
 		more: func(f *facts, c *charge) []events.Evidence {
 			return c.items(part{"socket buffers", c.sock}, part{"per-CPU memory", c.perCP})
@@ -301,7 +301,7 @@ var thp = rule{
 			return nil
 		}
 		hit := &finding{
-			text:       fmt.Sprintf("%s of anonymous memory is in transparent huge pages, which are charged whole.", of(*c.thp, *c.anon)),
+			text:       fmt.Sprintf("%s is in transparent huge pages, which are charged whole.", within(*c.thp, *c.anon, "anonymous memory")),
 			confidence: Possible,
 			evidence:   []events.Evidence{item("anonymous memory in huge pages", of(*c.thp, *c.anon), c.source)},
 		}
