@@ -371,5 +371,7 @@ func scripts() []script {
 		{"hostile", hostile()},
 		{"shared_mm", sharedMM()},
 		{"memsw", memsw()},
+		{"explained", explained()},
+		{"explained_at_length", explainedAtLength()},
 	}
 }
