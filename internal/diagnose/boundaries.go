@@ -37,7 +37,7 @@ var boundaryRules = []rule{
 		advice: []advice{
 			{layer: kubernetes, text: "Set requests near the 95th to 99th percentile of real peaks, so that the scheduler knows; keep limits within 20 to 40 % above."},
 			{layer: kubernetes, text: "Make what is critical Guaranteed, and add nodes by the cluster autoscaler."},
-			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for memory.available, so that the kubelet acts before the kernel.", when: func(f *facts) bool { return f.is(events.ScopeGlobal) }},
+			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for memory.available, so that the kubelet acts before the kernel.", when: &condition{"the node ran out", func(f *facts) bool { return f.is(events.ScopeGlobal) }}},
 		},
 	},
 	{
@@ -47,7 +47,7 @@ var boundaryRules = []rule{
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Pod-level CPU and memory resources"`,
 		match:     ancestorLimit,
 		advice: []advice{
-			{layer: kubernetes, text: "Give each container of the pod a limit of its own, and the pod as much as they have together, with what its volumes in memory take.", when: func(f *facts) bool { return f.limiter().Level == events.LevelPod }},
+			{layer: kubernetes, text: "Give each container of the pod a limit of its own, and the pod as much as they have together, with what its volumes in memory take.", when: &condition{"the pod's limit", func(f *facts) bool { return f.limiter().Level == events.LevelPod }}},
 			{layer: kubernetes, text: "Look at who shares this limit: set limits for those that have none, and move out those whose use swings."},
 			{layer: cgroupLayer, text: "Set memory.high below memory.max on those who use most, as an early brake."},
 		},
@@ -70,9 +70,9 @@ var boundaryRules = []rule{
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.oom.group; KubeletConfiguration singleProcessOOMKill",
 		match:     groupKill,
 		advice: []advice{
-			{layer: kubernetes, text: "If the container can live on without the process that was chosen: singleProcessOOMKill: true in the kubelet's configuration.", when: (*facts).inPod},
-			{layer: kubernetes, text: "Put processes whose use swings into a container of their own.", when: (*facts).inPod},
-			{layer: cgroupLayer, text: "Set memory.oom.group to 0 if the others can live on (OOMPolicy=continue for a unit of systemd).", when: func(f *facts) bool { return !f.inPod() }},
+			{layer: kubernetes, text: "If the container can live on without the process that was chosen: singleProcessOOMKill: true in the kubelet's configuration.", when: ofAPod},
+			{layer: kubernetes, text: "Put processes whose use swings into a container of their own.", when: ofAPod},
+			{layer: cgroupLayer, text: "Set memory.oom.group to 0 if the others can live on (OOMPolicy=continue for a unit of systemd).", when: noPod},
 		},
 	},
 	{
@@ -83,7 +83,7 @@ var boundaryRules = []rule{
 		match:     outsideContainers,
 		advice: []advice{
 			{layer: cgroupLayer, text: "Give the host service that grew a memory limit of its own (MemoryHigh=, MemoryMax= of its unit)."},
-			{layer: kubernetes, text: "Set system-reserved and kube-reserved to what the host really uses.", when: func(f *facts) bool { return f.kubepods() != nil }},
+			{layer: kubernetes, text: "Set system-reserved and kube-reserved to what the host really uses.", when: &condition{"a node of Kubernetes", func(f *facts) bool { return f.kubepods() != nil }}},
 			{layer: kernel, text: "Watch slabtop and /proc/meminfo for memory that no cgroup is charged for."},
 		},
 	},

@@ -57,7 +57,7 @@ var courseRules = []rule{
 		reference: `Kubernetes "Pod Lifecycle", CrashLoopBackOff`,
 		match:     killLoop,
 		advice: []advice{
-			{layer: kubernetes, text: "Restarts do not help: raise the limit or lower the load until the cause is found.", when: (*facts).inPod},
+			{layer: kubernetes, text: "Restarts do not help: raise the limit or lower the load until the cause is found.", when: ofAPod},
 			{layer: application, text: "Look at what it does right after it starts: what it loads, replays or caches has to fit."},
 		},
 	},
@@ -79,7 +79,7 @@ var courseRules = []rule{
 		reference: `mm/oom_kill.c, oom_badness; Kubernetes "Node-pressure Eviction", node out of memory behavior`,
 		match:     chosenByScore,
 		advice: []advice{
-			{layer: kubernetes, text: "Make critical pods Guaranteed, or raise their memory request: the kubelet sets oom_score_adj from class and request.", when: (*facts).inPod},
+			{layer: kubernetes, text: "Make critical pods Guaranteed, or raise their memory request: the kubelet sets oom_score_adj from class and request.", when: ofAPod},
 			{layer: application, text: "Look at the process that was spared: it holds more of what was short."},
 		},
 	},
@@ -162,7 +162,7 @@ var courseRules = []rule{
 		},
 		advice: []advice{
 			{layer: cgroupLayer, text: "Protect them by MemoryMin= or MemoryLow= of their units, so that reclaim takes from others first."},
-			{layer: kubernetes, text: "Raise system-reserved and kube-reserved, so that pods leave room.", when: (*facts).inPod},
+			{layer: kubernetes, text: "Raise system-reserved and kube-reserved, so that pods leave room.", when: ofAPod},
 		},
 	},
 	{

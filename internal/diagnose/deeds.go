@@ -97,7 +97,7 @@ var deedRules = []rule{
 			return hit
 		},
 		advice: []advice{
-			{layer: kubernetes, text: "Lower a memory limit in place only below what is in use now (memory.current); else recreate the pod.", when: (*facts).inPod},
+			{layer: kubernetes, text: "Lower a memory limit in place only below what is in use now (memory.current); else recreate the pod.", when: ofAPod},
 			{layer: cgroupLayer, text: "Lower memory.high first, and memory.max when memory.current has come down."},
 		},
 	},
@@ -162,13 +162,22 @@ var deedRules = []rule{
 		advice{layer: cgroupLayer, text: "Set ManagedOOMMemoryPressure and its limit for the slices it may act on, and ManagedOOMPreference for those it should spare."},
 	),
 	userKill("earlyoom_kill",
-		"earlyoom killed the process with the highest score, since the node's memory and swap were below its thresholds.",
-		"a kill from user space, sent by earlyoom",
-		"earlyoom(1)",
+		"earlyoom, or nohang, killed a process with a high score, since the node's memory and swap were below its thresholds.",
+		"a kill from user space, sent by earlyoom or nohang",
+		"earlyoom(1), nohang(8)",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return "earlyoom killed it: the node had less free memory and swap than earlyoom wants.", k.Path == "earlyoom"
+			return clip(k.Path) + " killed it: the node had less free memory and swap than that daemon wants.", k.Path == "earlyoom" || k.Path == "nohang"
 		},
-		advice{layer: kernel, text: "Look at earlyoom's log for the percentages that it saw; -m and -s set them, --prefer and --avoid weigh the choice."},
+		advice{layer: kernel, text: "Look at the daemon's log for the percentages that it saw; of earlyoom -m and -s set them, --prefer and --avoid weigh the choice."},
+	),
+	userKill("kernel_signal",
+		"The kernel itself sent the signal, and not for memory: a CPU time limit, a tracer that ended, or a page that went bad.",
+		"a kill whose path is the kernel, outside of the OOM killer",
+		"setrlimit(2) RLIMIT_CPU, ptrace(2) PTRACE_O_EXITKILL, Documentation/mm/hwpoison.rst",
+		func(f *facts, k *events.Killer) (string, bool) {
+			return "The kernel killed it for another reason than memory: RLIMIT_CPU, the end of its tracer, or a memory error.", k.Path == "kernel"
+		},
+		advice{layer: kernel, text: "Look at the kernel log around that time for memory errors, and at the CPU time limit of the process (/proc/PID/limits)."},
 	),
 	userKill("killed_by_human",
 		"A person, or a command in a person's login, sent the signal.",
@@ -228,23 +237,23 @@ var deedRules = []rule{
 		},
 		advice{
 			layer: application, text: "Handle SIGTERM, and end within the grace period.",
-			when: func(f *facts) bool { return f.killer().TermBeforeNS != nil },
+			when: &condition{"SIGTERM came before", func(f *facts) bool { return f.killer().TermBeforeNS != nil }},
 		},
 		advice{
 			layer: kubernetes, text: "Give the pod a terminationGracePeriodSeconds that its shutdown fits in.",
-			when: func(f *facts) bool { return f.killer().TermBeforeNS != nil && f.inPod() },
+			when: &condition{"of a pod, SIGTERM came before", func(f *facts) bool { return f.killer().TermBeforeNS != nil && f.inPod() }},
 		},
 		advice{
 			layer: kubernetes, text: "Look at the probe's timeout and failureThreshold: a container that stalls for memory or CPU answers late.",
-			when: func(f *facts) bool { return f.killer().Reason == "probe" },
+			when: &condition{"a probe failed", func(f *facts) bool { return f.killer().Reason == "probe" }},
 		},
 		advice{
 			layer: kubernetes, text: "Look at the pod's events and at who deleted it: memory is not what to look at.",
-			when: func(f *facts) bool { return f.killer().Reason != "probe" && f.inPod() },
+			when: &condition{"of a pod, no probe failed", func(f *facts) bool { return f.killer().Reason != "probe" && f.inPod() }},
 		},
 		advice{
 			layer: application, text: "Look at the log of the unit's manager: memory is not what to look at.",
-			when: func(f *facts) bool { return !f.inPod() },
+			when: noPod,
 		},
 	),
 	userKill("killed_by_process",
@@ -252,7 +261,7 @@ var deedRules = []rule{
 		"a kill from user space whose sender is known, and is neither a runtime, systemd, an OOM daemon nor a person",
 		"signal(7), kill(2)",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return sender(k) + " sent SIGKILL.", k.Path == "other" && k.Login == nil && (k.Comm != "" || k.PID != 0)
+			return sender(k) + " sent SIGKILL.", (k.Path == "other" || k.Path == "cron") && k.Login == nil && (k.Comm != "" || k.PID != 0)
 		},
 		advice{layer: application, text: "Look at what the sender is, and what started it: its ancestors are listed."},
 	),
@@ -340,7 +349,7 @@ func notMemory(f *facts) *finding {
 	k := f.killer()
 	switch {
 	case !f.is(events.ScopeUser), k.Reason == "eviction", k.Reason == "memory_pressure",
-		k.Path == "systemd-oomd", k.Path == "oomd", k.Path == "earlyoom":
+		k.Path == "systemd-oomd", k.Path == "oomd", k.Path == "earlyoom", k.Path == "nohang":
 		return nil
 	}
 	hit := &finding{confidence: Likely}

@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"encoding/json"
 	"math/rand"
 	"reflect"
 	"slices"
@@ -228,3 +229,27 @@ func TestAnyIncident(t *testing.T) {
 
 // longest is what a cause's text may have: a few sentences with clipped names.
 const longest = 600
+
+// FuzzDiagnose reads incidents as a recording or a log may give them.
+func FuzzDiagnose(f *testing.F) {
+	for _, s := range scenes() {
+		line, err := events.Marshal(s.make())
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(line)
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		var inc incident
+		if json.Unmarshal(line, &inc) != nil {
+			return
+		}
+		var journal Journal
+		journal.Add(&inc)
+		for _, c := range Diagnose(&inc, journal.Before(&inc)) {
+			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 {
+				t.Errorf("%+v", c)
+			}
+		}
+	})
+}

@@ -41,7 +41,7 @@ func document() string {
 			for _, a := range r.advice {
 				when := ""
 				if a.when != nil {
-					when = ", if it applies"
+					when = ", " + a.when.words
 				}
 				fmt.Fprintf(&b, "- Advice (%s%s): %s\n", a.layer, when, a.text)
 			}

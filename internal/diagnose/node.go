@@ -101,7 +101,7 @@ func numaAdvice(first string) []advice {
 	return []advice{
 		{layer: kernel, text: first},
 		{layer: kernel, text: "Watch numastat and the free memory of each NUMA node, not the sum."},
-		{layer: kubernetes, text: "Place by topology: memory manager policy Static with topology manager for Guaranteed pods, and room for the others on each node.", when: (*facts).inPod},
+		{layer: kubernetes, text: "Place by topology: memory manager policy Static with topology manager for Guaranteed pods, and room for the others on each node.", when: ofAPod},
 	}
 }
 

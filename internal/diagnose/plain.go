@@ -28,7 +28,7 @@ var plainRules = []rule{
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Memory Resources to Containers and Pods"`,
 		match:     ownLimit,
 		advice: append([]advice{
-			{layer: kubernetes, text: "If this is its real need: set the limit 20 to 40 % above the 95th to 99th percentile of its peak (VPA tells it).", when: (*facts).inPod},
+			{layer: kubernetes, text: "If this is its real need: set the limit 20 to 40 % above the 95th to 99th percentile of its peak (VPA tells it).", when: ofAPod},
 			{layer: cgroupLayer, text: "Set memory.high below memory.max as an early brake, and watch high in memory.events."},
 		}, runtimeAdvice...),
 	},
@@ -41,7 +41,7 @@ var plainRules = []rule{
 		advice: []advice{
 			{layer: cgroupLayer, text: "Set a limit for what may grow without bound, so that it meets its own limit before the node's."},
 			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s: it comes before the kill."},
-			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for memory.available, so that the kubelet acts before the kernel.", when: (*facts).inPod},
+			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for memory.available, so that the kubelet acts before the kernel.", when: ofAPod},
 		},
 	},
 }
@@ -203,12 +203,12 @@ var runtimeAdvice = func() []advice {
 	for i := range languages {
 		l := &languages[i]
 		for _, a := range l.advice {
-			a.when = func(f *facts) bool { return f.runtime() == l }
+			a.when = &condition{l.name, func(f *facts) bool { return f.runtime() == l }}
 			all = append(all, a)
 		}
 	}
 	return append(all, advice{
 		layer: application, text: "Profile what grows: the heap profile of its runtime; for a Go program set GOMEMLIMIT below the limit and use pprof.",
-		when: func(f *facts) bool { return f.runtime() == nil },
+		when: &condition{"no runtime that is known by its name", func(f *facts) bool { return f.runtime() == nil }},
 	})
 }()

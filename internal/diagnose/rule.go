@@ -24,8 +24,19 @@ type rule struct {
 // follow from what was seen.
 type advice struct {
 	layer, text string
-	when        func(*facts) bool // nil: always
+	when        *condition // nil: always
 }
+
+// condition is of advice; words are for docs/causes.md.
+type condition struct {
+	words string
+	holds func(*facts) bool
+}
+
+var (
+	ofAPod = &condition{"of a pod", (*facts).inPod}
+	noPod  = &condition{"not of a pod", func(f *facts) bool { return !f.inPod() }}
+)
 
 // The layers of advice.
 const (
@@ -41,7 +52,7 @@ var rules = slices.Concat(deedRules, shortageRules, nodeRules, boundaryRules, pl
 func (r *rule) advise(f *facts) []events.Advice {
 	var list []events.Advice
 	for _, a := range r.advice {
-		if a.when == nil || a.when(f) {
+		if a.when == nil || a.when.holds(f) {
 			list = append(list, events.Advice{Layer: a.layer, Text: a.text})
 		}
 	}

@@ -118,7 +118,7 @@ var shortageRules = []rule{
 			return nil
 		},
 		advice: []advice{
-			{layer: kubernetes, text: "Give emptyDir volumes of medium Memory a sizeLimit, and count it into the memory limit; or use the disk.", when: (*facts).inPod},
+			{layer: kubernetes, text: "Give emptyDir volumes of medium Memory a sizeLimit, and count it into the memory limit; or use the disk.", when: ofAPod},
 			{layer: application, text: "Find the files: df -t tmpfs, du -x on them, ipcs -m; delete what is not needed, map less shared memory."},
 		},
 	}.rule(),
@@ -262,11 +262,11 @@ var shortageRules = []rule{
 		advice: []advice{
 			{
 				layer: application, text: "Read from sockets as fast as peers write, bound the number of connections, and their buffers (SO_RCVBUF, SO_SNDBUF).",
-				when: func(f *facts) bool { return value(f.charge.sock) >= value(f.charge.perCP) },
+				when: &condition{"of sockets", func(f *facts) bool { return value(f.charge.sock) >= value(f.charge.perCP) }},
 			},
 			{
 				layer: kernel, text: "Per-CPU memory grows with cgroups, BPF maps and network namespaces, times the number of CPUs: look for those that are left over.",
-				when: func(f *facts) bool { return value(f.charge.perCP) > value(f.charge.sock) },
+				when: &condition{"of per-CPU memory", func(f *facts) bool { return value(f.charge.perCP) > value(f.charge.sock) }},
 			},
 		},
 	}.rule(),
