@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-var rewrite = flag.Bool("update", false, "write docs/causes.md anew from the rules")
+var rewrite = flag.Bool("update", false, "write docs/causes.md and the golden files anew")
 
 const page = "../../docs/causes.md"
 

@@ -51,7 +51,7 @@ var nodeRules = []rule{
 	{
 		id: "fragmentation", class: classShortage,
 		means:     "An allocation of several pages in a row failed though memory was free: it was in pieces too small.",
-		needs:     "order above 0, no cgroup limited, and a zone (not DMA) above its low watermark that has no free block of that order, or compaction that was given up",
+		needs:     "order above 0, no cgroup limited, and a zone (not DMA) above its low watermark that has no free block of that order, or one that the allocator gave up though twice its min watermark was free or reclaimable, or compaction that was given up. Certain if the zones are as they were at the kill",
 		reference: "Documentation/admin-guide/mm/concepts.rst, compaction; /proc/buddyinfo, proc(5)",
 		match:     fragmentation,
 		advice: []advice{
@@ -223,6 +223,9 @@ func fragmentation(f *facts) *finding {
 		if !scattered(z, order) {
 			continue
 		}
+		if f.node().AfterNS != nil {
+			hit.confidence = Likely // what was free then, the kill may have freed
+		}
 		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free, but no block of that size.",
 			uint64(1)<<min(order, 63), clip(z.Zone), z.Node, units.Size(*z.FreeBytes))
 		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d", clip(z.Zone), z.Node),
@@ -239,10 +242,29 @@ func fragmentation(f *facts) *finding {
 			hit.text = fmt.Sprintf("%d pages in a row were asked for, and compaction could not make a block of that size.", uint64(1)<<min(order, 63))
 		}
 	}
+	if g != nil && g.Reclaim != nil && enoughInPieces(g.Reclaim) {
+		r := g.Reclaim
+		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d, as the allocator gave up", clip(r.Zone), r.Node),
+			fmt.Sprintf("free or reclaimable %s, min watermark %s, still not enough for order %d", units.Size(r.AvailableBytes), units.Size(r.MinWatermarkBytes), r.Order),
+			f.source("oom:reclaim_retry_zone")))
+		if hit.text == "" {
+			hit.confidence = Likely
+			hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free or reclaimable, but no block of that size.",
+				uint64(1)<<min(order, 63), clip(r.Zone), r.Node, units.Size(r.AvailableBytes))
+		}
+	}
 	if hit.text == "" {
 		return nil
 	}
 	return hit
+}
+
+// enoughInPieces: the zone was refused for the order, though it was well above its
+// watermark (mm/page_alloc.c: __zone_watermark_ok). What lowmem_reserve holds back
+// on top of that is not known, hence the factor.
+func enoughInPieces(r *events.ReclaimAnswer) bool {
+	const factor = 2
+	return r.Order > 0 && !r.WatermarkOK && r.MinWatermarkBytes > 0 && r.AvailableBytes/factor >= r.MinWatermarkBytes
 }
 
 // scattered: a single page could have been had, 2^order in a row could not. Zone

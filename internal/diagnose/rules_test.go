@@ -186,6 +186,19 @@ func scenes() []scene {
 				i.Before = &events.Before{GaveUp: &events.GaveUpLine{Compact: &events.CompactAnswer{Order: 3, Result: "complete", Retries: 16, MaxRetries: 16}}}
 			}),
 			lack: func(i *incident) { i.Before.GaveUp.Compact.Again = true }},
+		{rule: "fragmentation", name: "as the allocator gave up", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) {
+				i.Allocation.Order, i.NodeState = ptr(2), nil
+				i.Before = &events.Before{GaveUp: &events.GaveUpLine{Reclaim: &events.ReclaimAnswer{
+					Order: 2, Zone: "Normal", AvailableBytes: 128 * mib, MinWatermarkBytes: 64 * mib,
+				}}}
+			}),
+			lack: func(i *incident) { i.Before.GaveUp.Reclaim.AvailableBytes-- }},
+		{rule: "fragmentation", name: "read after the kill", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) {
+				i.Allocation.Order, i.NodeState.Zones[1].FreeBytes, i.NodeState.AfterNS = ptr(3), ptr(400*mib), ptr(uint64(1))
+			}),
+			lack: func(i *incident) { i.NodeState.Zones[1].FreeBlocks = nil }},
 		{rule: "hugetlb", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) { i.NodeState.HugetlbBytes, i.NodeState.HugetlbFreeBytes = ptr(6*gib), ptr(5*gib) }),
 			lack: func(i *incident) { i.NodeState.HugetlbFreeBytes = ptr(16*gib/20 - 1) }},

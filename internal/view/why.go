@@ -47,7 +47,7 @@ func (b block) why() []group {
 		}
 		groups = append(groups, prose(fmt.Sprintf("%s, %s: %s", c.ID, c.Confidence, c.Text)), evidence(c.Evidence))
 		if c.Reference != "" {
-			groups = append(groups, prose("see "+c.Reference))
+			groups = append(groups, prose("- see "+c.Reference))
 		}
 	}
 	return append(groups, more(len(causes)-shown, "cause"))
@@ -64,6 +64,9 @@ func evidence(facts []events.Evidence) group {
 	g := group{sep: "; "}
 	for _, e := range facts {
 		item := e.What + ": " + e.Value
+		if len(g.items) == 0 {
+			item = "- " + item
+		}
 		if e.Source != "" {
 			item += " (" + e.Source + ")"
 		}
