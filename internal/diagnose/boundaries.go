@@ -376,7 +376,7 @@ func outsideContainers(f *facts) *finding {
 			return nil
 		}
 		hit.weight = share(size, *total)
-		hit.text = fmt.Sprintf("A process outside of any container had %s", within(size, *total, "the node's memory"))
+		hit.text = fmt.Sprintf("%s, outside of any container, had %s", process(hog), within(size, *total, "the node's memory"))
 	}
 	hit.confidence = Likely
 	if hit.weight >= outsideMajor {
@@ -384,7 +384,9 @@ func outsideContainers(f *facts) *finding {
 	}
 	var most []string
 	if hog != nil {
-		most = append(most, process(hog)+" with "+units.Size(size))
+		if len(hit.evidence) > 0 { // else the text has it
+			most = append(most, process(hog)+" with "+units.Size(size))
+		}
 		hit.evidence = append(hit.evidence, item("largest process outside of containers", process(hog)+" "+of(size, *total), f.source("memory of the processes")))
 	}
 	if c := f.hostCgroup(); c != nil {

@@ -19,8 +19,9 @@ const (
 	loopKills  = 3
 	loopWindow = time.Hour
 	// aftermath is how soon a second kill for the same limit comes while the first
-	// victim is still giving its memory back: that takes milliseconds to a second.
-	aftermath = time.Second
+	// victim is still giving its memory back, where it is not known how long that
+	// took: some milliseconds as a rule. Later, others may have grown.
+	aftermath = 50 * time.Millisecond
 
 	// throttledNS and stalledNS, of all tasks in a minute, are what users notice.
 	throttledNS = 1e9
@@ -64,7 +65,7 @@ var courseRules = []rule{
 	{
 		id: "aftermath", class: classCourse,
 		means:     "It was killed while an earlier victim of the same limit was still dying: its memory was not back yet, so the kernel took one more.",
-		needs:     fmt.Sprintf("a kill for the same limit less than %s before, whose memory was not known to be back", units.Duration(uint64(aftermath))),
+		needs:     fmt.Sprintf("an earlier kill for the same limit whose memory came back after this one, or, where that is not known, less than %s before", units.Duration(uint64(aftermath))),
 		reference: "mm/oom_kill.c, oom_evaluate_task: a victim that is exiting does not hold up the next choice for long",
 		match:     afterAnother,
 		advice: []advice{
@@ -258,7 +259,7 @@ func afterAnother(f *facts) *finding {
 	}
 	for _, k := range slices.Backward(f.history) {
 		gap := f.inc.Time.Sub(k.Time)
-		if !k.SameLimiter || gap < 0 || gap >= aftermath || k.Released && k.ReleasedAfterNS <= uint64(gap) {
+		if !k.SameLimiter || gap < 0 || k.Released && k.ReleasedAfterNS <= uint64(gap) || !k.Released && gap >= aftermath {
 			continue
 		}
 		return &finding{
@@ -327,17 +328,24 @@ func (f *facts) total() uint64 {
 	return 0
 }
 
-func survivors(f *facts) *finding {
+// exempt are the candidates that may not be killed.
+func (f *facts) exempt() []*events.Candidate {
 	const unkillable = -1000 // OOM_SCORE_ADJ_MIN (include/uapi/linux/oom.h)
+	var all []*events.Candidate
+	for i := range f.inc.Candidates {
+		c := &f.inc.Candidates[i]
+		if c.Unkillable || c.OOMScoreAdj != nil && *c.OOMScoreAdj == unkillable {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func survivors(f *facts) *finding {
 	var held uint64
 	var most *events.Candidate
-	count, list := 0, f.inc.Candidates
-	for i := range list {
-		c := &list[i]
-		if !c.Unkillable && (c.OOMScoreAdj == nil || *c.OOMScoreAdj != unkillable) {
-			continue
-		}
-		count++
+	exempt := f.exempt()
+	for _, c := range exempt {
 		held += candidateSize(c)
 		if most == nil || candidateSize(c) > candidateSize(most) {
 			most = c
@@ -348,7 +356,7 @@ func survivors(f *facts) *finding {
 	}
 	return &finding{
 		text: fmt.Sprintf("%s that may not be killed (oom_score_adj -1000) held %s, the largest is %s.",
-			plural(count, "process"), within(held, f.total(), f.whose()), process(&most.Process)),
+			plural(len(exempt), "process"), within(held, f.total(), f.whose()), process(&most.Process)),
 		confidence: Certain,
 		evidence: []events.Evidence{
 			item("held by processes with oom_score_adj -1000", of(held, f.total()), f.source("candidates at the kill")),

@@ -48,30 +48,6 @@ var deedRules = []rule{
 		},
 	},
 	{
-		id: "no_killable", class: classDeed,
-		means:     "The limit was hit and nothing could be killed: every process has oom_score_adj -1000. They go on failing, and reclaiming, until something is given back.",
-		needs:     "outcome no_killable_task",
-		reference: "Documentation/filesystems/proc.rst, oom_score_adj",
-		match: func(f *facts) *finding {
-			if f.inc.Outcome != events.OutcomeNoKillable {
-				return nil
-			}
-			hit := &finding{
-				text:       "Nothing may be killed for " + f.whose() + ": each process there is exempt (oom_score_adj -1000), so its tasks fail and reclaim without end.",
-				confidence: Certain,
-				evidence:   []events.Evidence{item("outcome", "no killable task", f.source(fromKernel))},
-			}
-			if p := f.inc.Passes; p != nil && p.NoKillable > 0 {
-				hit.evidence = append(hit.evidence, item("runs of the OOM killer that found nobody", fmt.Sprint(p.NoKillable), f.source(fromKernel)))
-			}
-			return hit
-		},
-		advice: []advice{
-			{layer: application, text: "Do not give -1000 to what a limit is set for: a process inherits oom_score_adj from the one that started it."},
-			{layer: cgroupLayer, text: "Raise the limit, or end the processes by hand: the kernel will not."},
-		},
-	},
-	{
 		id: "limit_lowered", class: classDeed,
 		means:     "The limit was set below what was in use. The kernel reclaims, and then kills, within the write.",
 		needs:     "allocation class limit_lowered: the OOM began in a write to the limit's file; the trigger is the writer",
@@ -99,6 +75,34 @@ var deedRules = []rule{
 		advice: []advice{
 			{layer: kubernetes, text: "Lower a memory limit in place only below what is in use now (memory.current); else recreate the pod.", when: ofAPod},
 			{layer: cgroupLayer, text: "Lower memory.high first, and memory.max when memory.current has come down."},
+		},
+	},
+	{
+		id: "no_killable", class: classDeed,
+		means:     "The limit was hit and nothing could be killed: every process has oom_score_adj -1000, or none is left. Those that are exempt go on failing, and reclaiming, until something is given back.",
+		needs:     "outcome no_killable_task",
+		reference: "Documentation/filesystems/proc.rst, oom_score_adj",
+		match: func(f *facts) *finding {
+			if f.inc.Outcome != events.OutcomeNoKillable {
+				return nil
+			}
+			hit := &finding{
+				text:       "Nothing could be killed for " + f.whose() + ": no process is left there, or each is exempt (oom_score_adj -1000).",
+				confidence: Certain,
+				evidence:   []events.Evidence{item("outcome", "no killable task", f.source(fromKernel))},
+			}
+			if exempt := f.exempt(); len(exempt) > 0 {
+				hit.text = "Nothing may be killed for " + f.whose() + ": its processes are exempt (oom_score_adj -1000), so they fail and reclaim without end."
+				hit.evidence = append(hit.evidence, item("exempt", plural(len(exempt), "process"), f.source("candidates at the kill")))
+			}
+			if p := f.inc.Passes; p != nil && p.NoKillable > 0 {
+				hit.evidence = append(hit.evidence, item("runs of the OOM killer that found nobody", fmt.Sprint(p.NoKillable), f.source(fromKernel)))
+			}
+			return hit
+		},
+		advice: []advice{
+			{layer: application, text: "Do not give -1000 to what a limit is set for: a process inherits oom_score_adj from the one that started it."},
+			{layer: cgroupLayer, text: "Raise the limit, or end the processes by hand: the kernel will not."},
 		},
 	},
 	userKill("evicted",

@@ -40,7 +40,12 @@ func TestOrder(t *testing.T) {
 		{"a part that does not explain it", with(plainKill(), func(i *incident) {
 			i.Memory.AnonBytes, i.Memory.SlabReclaimableBytes = ptr(350*mib), ptr(140*mib)
 		}), []string{"own_limit", "slab_reclaimable"}},
-		{"an act beats what memory was used for", filled(func(m *events.Memory) { m.FileBytes, m.ShmemBytes = ptr(400*mib), ptr(400*mib) }), []string{"tmpfs"}},
+		{"an act beats what memory was used for", with(filled(func(m *events.Memory) { m.FileBytes, m.ShmemBytes = ptr(400*mib), ptr(400*mib) })(), func(i *incident) {
+			i.Allocation.Class = "limit_lowered"
+		}), []string{"limit_lowered", "tmpfs"}},
+		{"a limit lowered, and nobody left", with(plainKill(), func(i *incident) {
+			i.Allocation.Class, i.Outcome, i.Victims = "limit_lowered", events.OutcomeNoKillable, nil
+		}), []string{"limit_lowered", "no_killable"}},
 		{"pod limit", podKill, []string{"ancestor_limit"}},
 		{"pod limit, of files in memory", with(podKill(), func(i *incident) {
 			i.Memory = memory(100 * mib)
@@ -51,7 +56,7 @@ func TestOrder(t *testing.T) {
 			[]string{"swap_exhausted", "own_limit"}},
 		{"group", withGroup(nil), []string{"group_kill", "own_limit"}},
 		{"group of a process 1", withGroup(ptr(true)), []string{"own_limit", "group_kill"}},
-		{"lowered", with(withGroup(nil)(), func(i *incident) { i.Allocation.Class = "limit_lowered" }), []string{"limit_lowered", "group_kill", "own_limit"}},
+		{"lowered", with(withGroup(nil)(), func(i *incident) { i.Allocation.Class = "limit_lowered" }), []string{"limit_lowered", "group_kill"}},
 		{"nobody killable", with(plainKill(), func(i *incident) { i.Outcome, i.Victims = events.OutcomeNoKillable, nil }), []string{"no_killable", "own_limit"}},
 		{"node", nodeKill, []string{"node_exhausted"}},
 		{"node, all that goes with it", with(nodeKill(), func(i *incident) {

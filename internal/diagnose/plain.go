@@ -24,7 +24,7 @@ var plainRules = []rule{
 	{
 		id: "own_limit", class: classPlain,
 		means:     "The container, or service, used its own limit up.",
-		needs:     fmt.Sprintf("scope memcg; the limiter is the victim's own cgroup, container or service. Certain if anonymous memory is at least %s of the limit", percent(plainShare)),
+		needs:     fmt.Sprintf("scope memcg; the limiter is the victim's own cgroup, container or service, and was not lowered. Certain if anonymous memory is at least %s of the limit", percent(plainShare)),
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Memory Resources to Containers and Pods"`,
 		match:     ownLimit,
 		advice: append([]advice{
@@ -47,7 +47,9 @@ var plainRules = []rule{
 }
 
 func ownLimit(f *facts) *finding {
-	if own, known := f.ownLimit(); !f.is(events.ScopeMemcg) || !known || !own {
+	own, known := f.ownLimit()
+	// A limit that came down was not reached.
+	if !f.is(events.ScopeMemcg) || !known || !own || f.allocation().Class == "limit_lowered" {
 		return nil
 	}
 	hit := &finding{confidence: Likely, evidence: limitEvidence(f)}

@@ -295,6 +295,9 @@ func scenes() []scene {
 		{rule: "aftermath", name: "late", confidence: Likely, make: plainKill,
 			history:  History{{ID: "1", Time: noon().Add(-aftermath + 1), SameLimiter: true, Victim: "hog[1]"}},
 			lackPast: func(h History) History { h[0].Time = noon().Add(-aftermath); return h }},
+		{rule: "aftermath", name: "of a large one", confidence: Likely, make: plainKill,
+			history:  History{{ID: "1", Time: noon().Add(-2 * time.Second), SameLimiter: true, Victim: "hog[1]", Released: true, ReleasedAfterNS: 3e9}},
+			lackPast: func(h History) History { h[0].SameLimiter = false; return h }},
 		{rule: "chosen_by_score", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}
