@@ -75,6 +75,17 @@ func explainedAtLength() func(Sink) error {
 		SoftBytes: ptr(500 * mib), Source: "/var/lib/kubelet/config.yaml", Text: "The node had been below the hard threshold for 4.2 s.",
 		Log: []string{"attempting to reclaim memory", "must evict pod(s) to reclaim memory \x1b[31m"},
 	}
+	inc.NodeState = &events.NodeState{
+		AfterNS: ptr(uint64(12_000_000)), TotalBytes: ptr(62 * gib), FreeBytes: ptr(60 * mib), AvailableBytes: ptr(90 * mib),
+		AnonBytes: ptr(55 * gib), FileBytes: ptr(400 * mib), DirtyBytes: ptr(3 * mib), SlabReclaimable: ptr(gib), SlabUnreclaimable: ptr(2 * gib),
+		SwapTotalBytes: ptr(4 * gib), SwapFreeBytes: ptr(uint64(0)),
+		PSISome: &events.PSI{Avg10: 91.27, Avg60: 60, Avg300: 15.5}, PSIFull: &events.PSI{Avg10: 80},
+		Zones: []events.Zone{
+			{Node: 0, Zone: "DMA32", FreeBytes: ptr(300 * mib), MinBytes: ptr(4 * mib)},
+			{Node: 0, Zone: "Normal\x1b", FreeBytes: ptr(60 * mib), MinBytes: ptr(66 * mib), ManagedBytes: ptr(60 * gib), FreeBlocks: []uint64{900, 12, 0, 0}},
+		},
+		Slabs: []events.SlabCache{{Name: "dentry", Bytes: gib}, {Name: "kmalloc-1k", Bytes: 700 * mib}},
+	}
 	for i := range 9 {
 		inc.Shares = append(inc.Shares, share(fmt.Sprint("c", i), uint64(9-i)*gib, nil))
 		inc.Candidates = append(inc.Candidates, candidate(100+i, "worker", uint64(9-i)*gib, 0))
