@@ -103,7 +103,7 @@ var courseRules = []rule{
 		match:     lostRace,
 		advice: []advice{
 			{layer: kubernetes, text: "Raise evictionHard for memory.available: the kubelet looks every 10 s, so the margin must outlast 10 s of growth."},
-			{layer: kubernetes, text: "Set evictionSoft with a short grace period above it, and kernelMemcgNotification: true, which wakes the kubelet at the threshold."},
+			{layer: kubernetes, text: "Set evictionSoft above it with a short grace period, so that pods go in order while there is time."},
 		},
 	},
 	{
@@ -164,6 +164,17 @@ var courseRules = []rule{
 		advice: []advice{
 			{layer: cgroupLayer, text: "Protect them by MemoryMin= or MemoryLow= of their units, so that reclaim takes from others first."},
 			{layer: kubernetes, text: "Raise system-reserved and kube-reserved, so that pods leave room.", when: ofAPod},
+		},
+	},
+	{
+		id: "init_spared", class: classCourse,
+		means:     "A process of a container died, but not its process 1: the container lives on without it, and nothing is restarted.",
+		needs:     "victims in a container, of which none is process 1 of its container, and none died by memory.oom.group",
+		reference: `Kubernetes "Pod Lifecycle", container restart policy; KubeletConfiguration singleProcessOOMKill`,
+		match:     initSpared,
+		advice: []advice{
+			{layer: kubernetes, text: "Add a liveness probe that fails without this process; or let the whole container die (memory.oom.group=1: on cgroup v2 the kubelet's default, singleProcessOOMKill: false).", when: ofAPod},
+			{layer: application, text: "Let process 1 notice a dead child, and end or start it anew."},
 		},
 	},
 	{
@@ -438,6 +449,24 @@ func (f *facts) vainSeconds() int {
 		count, last = count+1, s.BeforeNS
 	}
 	return count
+}
+
+func initSpared(f *facts) *finding {
+	if f.inc.Outcome != events.OutcomeKilled || f.is(events.ScopeUser) || f.victim == nil || !inContainer(&f.victim.Process) {
+		return nil
+	}
+	for i := range f.inc.Victims {
+		v := &f.inc.Victims[i]
+		if v.IsContainerInit == nil || *v.IsContainerInit || v.Role == events.RoleGroup {
+			return nil
+		}
+	}
+	return &finding{
+		text: fmt.Sprintf("%s was not process 1 of %s: unless that ends by itself, the container lives on without it, and nothing is restarted.",
+			process(&f.victim.Process), called(f.victim.Workload, f.victim.Cgroup)),
+		confidence: Likely,
+		evidence:   []events.Evidence{item("process 1 of a container among the victims", "none", f.source(fromKernel))},
+	}
 }
 
 func manyProcesses(f *facts) *finding {

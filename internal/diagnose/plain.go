@@ -5,6 +5,7 @@ package diagnose
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/units"
@@ -57,6 +58,9 @@ func ownLimit(f *facts) *finding {
 	hit.text = "It reached its own limit"
 	if l.LimitBytes != nil {
 		hit.text += " of " + units.Size(*l.LimitBytes)
+	}
+	if strings.HasPrefix(l.Which, "memory.memsw.") {
+		hit.text += " for memory and swap together"
 	}
 	if l.Workload != nil || l.Cgroup != nil {
 		hit.text += " (" + called(l.Workload, l.Cgroup) + ")"
@@ -192,8 +196,7 @@ func languageOf(comm string) *language {
 			return &languages[i]
 		}
 	}
-	// python3.12
-	if len(comm) > len("python3.") && comm[:len("python3.")] == "python3." {
+	if strings.HasPrefix(comm, "python3.") { // python3.12
 		return languageOf("python3")
 	}
 	return nil

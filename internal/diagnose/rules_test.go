@@ -338,6 +338,12 @@ func scenes() []scene {
 				i.Before = &events.Before{WindowNS: 60e9, Guardians: []events.GuardianStall{{Unit: "kubelet.service", TotalNS: guardianNS}}}
 			}),
 			lack: func(i *incident) { i.Before.Guardians[0].TotalNS-- }},
+		{rule: "init_spared", confidence: Likely,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].IsContainerInit = ptr(false) }),
+			lack: func(i *incident) { i.Victims[0].IsContainerInit = nil }},
+		{rule: "init_spared", name: "a process of the host", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) { i.Victims[0].IsContainerInit = ptr(false) }),
+			lack: func(i *incident) { i.Victims[0].Workload = nil }},
 		{rule: "many_processes", confidence: Likely,
 			make: with(plainKill(), func(i *incident) {
 				for pid := range crowd {
