@@ -23,6 +23,9 @@ const (
 	// took: some milliseconds as a rule. Later, others may have grown.
 	aftermath = 50 * time.Millisecond
 
+	// headroomShare of a limit is what one would raise it by: 20 to 40 % are advised.
+	headroomShare = 0.20
+
 	// throttledNS and stalledNS, of all tasks in a minute, are what users notice.
 	throttledNS = 1e9
 	stalledNS   = 1e9
@@ -104,6 +107,17 @@ var courseRules = []rule{
 		advice: []advice{
 			{layer: kubernetes, text: "Raise evictionHard for memory.available: the kubelet looks every 10 s, so the margin must outlast 10 s of growth."},
 			{layer: kubernetes, text: "Set evictionSoft above it with a short grace period, so that pods go in order while there is time."},
+		},
+	},
+	{
+		id: "next_limit", class: classCourse,
+		means:     "A limit further up is nearly used up as well: to raise the one that was hit is not enough.",
+		needs:     fmt.Sprintf("scope memcg; an ancestor of the limiter whose limit leaves less than %s of the limiter's own", percent(headroomShare)),
+		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Pod-level CPU and memory resources"`,
+		match:     nextLimit,
+		advice: []advice{
+			{layer: cgroupLayer, text: "Raise the limits above together with this one, or neither."},
+			{layer: kubernetes, text: "After a resize in place look at the pod's cgroup too: a container's limit above its pod's never counts.", when: ofAPod},
 		},
 	},
 	{
@@ -401,6 +415,46 @@ func lostRace(f *facts) *finding {
 		hit.evidence = append(hit.evidence, item("memory.available", units.Size(*e.AvailableBytes), "as the kubelet computes it"))
 	}
 	return hit
+}
+
+func nextLimit(f *facts) *finding {
+	limit := value(f.limiter().LimitBytes)
+	if !f.is(events.ScopeMemcg) || limit == 0 {
+		return nil
+	}
+	for i := range f.inc.Ladder {
+		r := &f.inc.Ladder[i]
+		self, known := same(&r.Cgroup, f.limiter().Cgroup)
+		if r.Below || !known || self || r.MaxBytes == nil || r.UsageBytes == nil {
+			continue
+		}
+		left := less(*r.MaxBytes, *r.UsageBytes)
+		if share(left, limit) >= headroomShare {
+			continue
+		}
+		return &finding{
+			text: fmt.Sprintf("To raise %s alone is not enough: the next one, of %s, has %s left.",
+				f.whose(), rungName(r), units.Size(left)),
+			confidence: Certain,
+			evidence: []events.Evidence{
+				item("used of the limit of "+rungName(r), of(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters)),
+				item("left there", units.Size(left), f.source(fromCounters)),
+			},
+		}
+	}
+	return nil
+}
+
+func rungName(r *events.Rung) string {
+	switch r.Level {
+	case events.LevelPod:
+		return "the pod"
+	case events.LevelQoS:
+		return "the QoS class"
+	case events.LevelKubepods:
+		return "all pods (node allocatable)"
+	}
+	return called(r.Workload, &r.Cgroup)
 }
 
 // stalls sums up kinds of stalls before the kill.

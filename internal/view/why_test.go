@@ -114,3 +114,45 @@ func TestNothingIsCutInSilence(t *testing.T) {
 		}
 	}
 }
+
+// FuzzWhy: nothing that a cause or a name holds makes a line longer than the
+// width, or a line more.
+func FuzzWhy(f *testing.F) {
+	f.Add("java", "It reached its own limit.", "cgroup", uint8(80))
+	f.Add("\x1b日本", strings.Repeat("日", 99), "\u202e\n", uint8(1))
+	f.Fuzz(func(t *testing.T, name, text, word string, columns uint8) {
+		inc := container()
+		inc.Causes = []events.Cause{cause(word, word, text, events.Advice{Layer: word, Text: text})}
+		inc.Shares = []events.Share{share(name, mib, nil)}
+		inc.Candidates = []events.Candidate{candidate(1, name, mib, 0)}
+		inc.Eviction = &events.Eviction{Text: text, Source: word, Log: []string{text}}
+		inc.Reported = []events.Reported{{Container: name, State: word, Text: text}}
+		inc.Scope = events.ScopeGlobal
+		inc.NodeState = &events.NodeState{Zones: []events.Zone{{Zone: name}}, Slabs: []events.SlabCache{{Name: name}}}
+		limit := max(int(columns)+1, minWidth)
+		for _, width := range []int{limit, 0} {
+			checkText(t, inc, width)
+		}
+	})
+}
+
+// checkText shows an incident, and looks at each line: no rune that could steer a
+// terminal, none beyond the width.
+func checkText(t *testing.T, inc *events.Incident, columns int) {
+	t.Helper()
+	var out bytes.Buffer
+	if err := NewText(&out, TextOptions{Width: columns, Location: time.UTC}).Incident(inc); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		line = strings.TrimSuffix(line, "\n")
+		if columns > 0 && width(line) > columns {
+			t.Errorf("%d columns of %d: %q", width(line), columns, line)
+		}
+		for _, r := range line {
+			if !events.Printable(r) {
+				t.Errorf("raw %U in %q", r, line)
+			}
+		}
+	}
+}
