@@ -49,7 +49,7 @@ var boundaryRules = []rule{
 		advice: []advice{
 			{layer: kubernetes, text: "Give each container of the pod a limit of its own, and the pod as much as they have together, with what its volumes in memory take.", when: &condition{"the pod's limit", func(f *facts) bool { return f.limiter().Level == events.LevelPod }}},
 			{layer: kubernetes, text: "Look at who shares this limit: set limits for those that have none, and move out those whose use swings."},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max on those who use most, as an early brake."},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max on those who use most, as an early brake.", when: onV2},
 		},
 	},
 	{
@@ -265,10 +265,10 @@ func swapExhausted(f *facts) *finding {
 		return usage != nil && limit != nil && *limit > 0 && share(*usage, *limit) >= fullShare
 	}
 	// In cgroup v1 the second counter has memory and swap together.
-	v2 := func(c *events.Cgroup) bool { return c == nil || c.Hierarchy == 0 }
+	v2 := !f.v1()
 	l := f.limiter()
 	if f.is(events.ScopeMemcg) {
-		if full(l.SwapUsageBytes, l.SwapLimitBytes) && v2(l.Cgroup) && strings.HasPrefix(l.Which, "memory.max") {
+		if full(l.SwapUsageBytes, l.SwapLimitBytes) && v2 {
 			return &finding{
 				text:       fmt.Sprintf("All swap that it may use, %s, was used up, so anonymous memory could go nowhere.", units.Size(*l.SwapLimitBytes)),
 				confidence: Certain,
@@ -277,7 +277,7 @@ func swapExhausted(f *facts) *finding {
 		}
 		for i := range f.inc.Ladder {
 			r := &f.inc.Ladder[i]
-			if !r.Below && v2(&r.Cgroup) && full(r.SwapUsageBytes, r.SwapMaxBytes) {
+			if !r.Below && v2 && full(r.SwapUsageBytes, r.SwapMaxBytes) {
 				return &finding{
 					text: fmt.Sprintf("All swap that %s may use, %s, was used up, so anonymous memory could go nowhere.",
 						called(r.Workload, &r.Cgroup), units.Size(*r.SwapMaxBytes)),

@@ -73,7 +73,7 @@ var courseRules = []rule{
 		match:     afterAnother,
 		advice: []advice{
 			{layer: application, text: "Look at the earlier victim: this one is likely a bystander."},
-			{layer: cgroupLayer, text: "If the processes cannot live without each other, memory.oom.group=1 makes it one kill."},
+			{layer: cgroupLayer, text: "If the processes cannot live without each other, memory.oom.group=1 makes it one kill.", when: onV2},
 		},
 	},
 	{
@@ -152,7 +152,7 @@ var courseRules = []rule{
 		match:     stalledBefore,
 		advice: []advice{
 			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s, of the cgroup as well as of the node."},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max: it slows down what allocates, before all tasks reclaim in vain."},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max: it slows down what allocates, before all tasks reclaim in vain.", when: onV2},
 		},
 	},
 	{
@@ -220,9 +220,9 @@ var courseRules = []rule{
 				return nil
 			}
 			hit := &finding{confidence: Possible}
-			v1 := l.Cgroup != nil && l.Cgroup.Hierarchy != 0 // there it counts memory as well
 			switch {
-			case l.SwapLimitBytes != nil && *l.SwapLimitBytes == 0 && !c.node && !v1:
+			// The second limit of cgroup v1 counts memory as well.
+			case l.SwapLimitBytes != nil && *l.SwapLimitBytes == 0 && !c.node && !f.v1():
 				hit.text = "It may not use swap: a short peak of anonymous memory is a kill."
 				hit.evidence = []events.Evidence{item("memory.swap.max", "0", f.source(fromCounters))}
 			case n.SwapTotalBytes != nil && *n.SwapTotalBytes == 0:

@@ -74,7 +74,7 @@ var deedRules = []rule{
 		},
 		advice: []advice{
 			{layer: kubernetes, text: "Lower a memory limit in place only below what is in use now (memory.current); else recreate the pod.", when: ofAPod},
-			{layer: cgroupLayer, text: "Lower memory.high first, and memory.max when memory.current has come down."},
+			{layer: cgroupLayer, text: "Lower a limit in steps, as usage comes down; in cgroup v2 memory.high first, then memory.max."},
 		},
 	},
 	{

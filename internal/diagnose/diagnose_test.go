@@ -136,6 +136,11 @@ func TestAdviceFollowsFromTheEvidence(t *testing.T) {
 	if got := advice(plainKill(), "own_limit"); strings.Contains(got, "-Xmx") || !strings.Contains(got, "GOMEMLIMIT") {
 		t.Errorf("no runtime that is known: %s", got)
 	}
+	v1 := plainKill()
+	v1.Limiter.Cgroup.Hierarchy = 4
+	if got := advice(v1, "own_limit"); strings.Contains(got, "memory.high") {
+		t.Errorf("cgroup v1 has no memory.high: %s", got)
+	}
 	service := plainKill()
 	service.Limiter.Level, service.Limiter.Workload, service.Victims[0].Workload = events.LevelService, nil, nil
 	if got := advice(service, "own_limit"); strings.Contains(got, kubernetes+":") {

@@ -22,7 +22,7 @@ func TestExplainerTellsWhatIsNew(t *testing.T) {
 	var e Explainer
 	inc := plainKill()
 	split := inc.Memory
-	inc.Memory = nil
+	inc.Memory, inc.Victims[0].AnonRSSBytes = nil, nil
 	e.Take(inc)
 	if c := e.Explain(inc.ID); len(c) != 1 || c[0].ID != "own_limit" || c[0].Confidence != Likely {
 		t.Errorf("at the verdict: %+v", c)

@@ -112,6 +112,13 @@ func (f *facts) inPod() bool {
 	return f.victim != nil && f.victim.Workload != nil && f.victim.Workload.PodUID != ""
 }
 
+// v1 tells that the limit is of cgroup v1, which has neither memory.high nor
+// memory.oom.group. A kernel log has no hierarchies, but names the file.
+func (f *facts) v1() bool {
+	l := f.limiter()
+	return l.Cgroup != nil && l.Cgroup.Hierarchy != 0 || strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw.")
+}
+
 // whose names the limit in words.
 func (f *facts) whose() string {
 	l := f.limiter()

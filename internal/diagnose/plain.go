@@ -25,12 +25,12 @@ var plainRules = []rule{
 	{
 		id: "own_limit", class: classPlain,
 		means:     "The container, or service, used its own limit up.",
-		needs:     fmt.Sprintf("scope memcg; the limiter is the victim's own cgroup, container or service, and was not lowered. Certain if anonymous memory is at least %s of the limit", percent(plainShare)),
+		needs:     fmt.Sprintf("scope memcg; the limiter is the victim's own cgroup, container or service, and was not lowered. Certain if anonymous memory, of the limiter or where that is not known of the victim, is at least %s of the limit", percent(plainShare)),
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Memory Resources to Containers and Pods"`,
 		match:     ownLimit,
 		advice: append([]advice{
 			{layer: kubernetes, text: "If this is its real need: set the limit 20 to 40 % above the 95th to 99th percentile of its peak (VPA tells it).", when: ofAPod},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max as an early brake, and watch high in memory.events."},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max as an early brake, and watch high in memory.events.", when: onV2},
 		}, runtimeAdvice...),
 	},
 	{
@@ -64,6 +64,13 @@ func ownLimit(f *facts) *finding {
 	}
 	if l.Workload != nil || l.Cgroup != nil {
 		hit.text += " (" + called(l.Workload, l.Cgroup) + ")"
+	}
+	if c := f.charge; c == nil || c.anon == nil {
+		if v := f.victim; v != nil && v.AnonRSSBytes != nil && share(*v.AnonRSSBytes, value(l.LimitBytes)) >= plainShare {
+			hit.confidence = Certain
+			hit.text += fmt.Sprintf(": the plain memory of %s is %s of it", process(&v.Process), percent(share(*v.AnonRSSBytes, *l.LimitBytes)))
+			hit.evidence = append(hit.evidence, item("anonymous memory of "+process(&v.Process), of(*v.AnonRSSBytes, *l.LimitBytes), f.source(fromKernel)))
+		}
 	}
 	if c := f.charge; c != nil {
 		hit.evidence = append(hit.evidence, c.items(part{"anonymous memory", c.anon}, part{"page cache", c.cache})...)

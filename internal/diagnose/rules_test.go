@@ -272,8 +272,11 @@ func scenes() []scene {
 		{rule: "own_limit", confidence: Certain, make: plainKill,
 			lack: func(i *incident) { i.Limiter.Level = events.LevelPod; i.Limiter.Cgroup = cgroup(9004, podPath) }},
 		{rule: "own_limit", name: "split not known", confidence: Likely,
-			make: with(plainKill(), func(i *incident) { i.Memory = nil }),
+			make: with(plainKill(), func(i *incident) { i.Memory, i.Victims[0].AnonRSSBytes = nil, ptr(255*mib) }),
 			lack: func(i *incident) { i.Scope = events.ScopeUnknown }},
+		{rule: "own_limit", name: "by its victim", confidence: Certain,
+			make: with(plainKill(), func(i *incident) { i.Memory, i.Victims[0].AnonRSSBytes = nil, ptr(256*mib) }),
+			lack: func(i *incident) { i.Allocation.Class = "limit_lowered" }},
 		{rule: "node_exhausted", confidence: Certain, make: nodeKill,
 			lack: func(i *incident) { i.NodeState, i.Victims = nil, nil }},
 

@@ -147,7 +147,7 @@ var shortageRules = []rule{
 		more: func(f *facts, c *charge) []events.Evidence { return c.items(part{"page cache in all", c.cache}) },
 		advice: []advice{
 			{layer: application, text: "Write in smaller, sequential batches and fsync between them; rotate logs; write past the cache (O_DIRECT) what is not read again."},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max: writers are slowed down before they meet the limit."},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max: writers are slowed down before they meet the limit.", when: onV2},
 			{layer: kernel, text: "Lower vm.dirty_bytes and vm.dirty_background_bytes, so that writing begins sooner."},
 		},
 	}.rule(),
