@@ -21,6 +21,8 @@ const (
 	podsShare, podsMajor = 0.50, 0.70
 	// hogShare of the node in one process outlives any doubt about the rest.
 	hogShare = 0.25
+	// blameShare of it is worth being named.
+	blameShare = 0.25
 	// topShare is what one of several must have to be called the one.
 	topShare = 0.40
 )
@@ -105,9 +107,10 @@ func nodeOvercommitted(f *facts) *finding {
 	}
 	used := *pods.UsageBytes
 	hit := &finding{evidence: []events.Evidence{item("used by all pods", of(used, *n.TotalBytes), f.nodeSource("memory.current of kubepods"))}}
-	// What was read after the kill no longer has the victim's memory.
+	// What was read after the kill may no longer have the victim's memory: then it
+	// is free again.
 	if n.AfterNS != nil && f.victim != nil && inContainer(&f.victim.Process) {
-		if size := f.victimSize(); size > 0 && used+size <= *n.TotalBytes {
+		if size := f.victimSize(); size > 0 && size <= max(value(n.AvailableBytes), value(n.FreeBytes)) {
 			used += size
 			hit.evidence = append(hit.evidence, item("of the victim, a pod's, before", units.Size(size), f.source(fromKernel)))
 		}
@@ -382,28 +385,44 @@ func outsideContainers(f *facts) *finding {
 	if hit.weight >= outsideMajor {
 		hit.confidence = Certain
 	}
+	hit.text += f.blame(hit, hog, size, *total) + "."
+	return hit
+}
+
+// blame names what had the better part of the memory outside of containers, and
+// adds it to the evidence.
+func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) string {
+	outside := uint64(hit.weight * float64(total))
+	byHog := len(hit.evidence) == 0 // then the text has the process already
 	var most []string
-	if hog != nil {
-		if len(hit.evidence) > 0 { // else the text has it
-			most = append(most, process(hog)+" with "+units.Size(size))
+	name := func(what string, bytes uint64) {
+		if !byHog && share(bytes, outside) >= blameShare {
+			most = append(most, what+" with "+units.Size(bytes))
 		}
-		hit.evidence = append(hit.evidence, item("largest process outside of containers", process(hog)+" "+of(size, *total), f.source("memory of the processes")))
+	}
+	if hog != nil {
+		name(process(hog), size)
+		hit.evidence = append(hit.evidence, item("largest process outside of containers", process(hog)+" "+of(size, total), f.source("memory of the processes")))
 	}
 	if c := f.hostCgroup(); c != nil {
-		most = append(most, called(c.Workload, &c.Cgroup)+" with "+units.Size(*c.UsageBytes))
-		hit.evidence = append(hit.evidence, item("largest cgroup outside of pods", called(c.Workload, &c.Cgroup)+" "+of(*c.UsageBytes, *total), f.nodeSource("memory.current")))
+		name(called(c.Workload, &c.Cgroup), *c.UsageBytes)
+		hit.evidence = append(hit.evidence, item("largest cgroup outside of pods", called(c.Workload, &c.Cgroup)+" "+of(*c.UsageBytes, total), f.nodeSource("memory.current")))
 	}
+	n := f.node()
 	if slab := sum(n.SlabUnreclaimable, n.SlabReclaimable); slab != nil {
-		hit.evidence = append(hit.evidence, item("slab", of(*slab, *total), f.nodeSource("/proc/meminfo")))
+		name("the kernel's slab", *slab)
+		hit.evidence = append(hit.evidence, item("slab", of(*slab, total), f.nodeSource("/proc/meminfo")))
 		if len(n.Slabs) > 0 {
 			hit.evidence = append(hit.evidence, item("largest slab cache", clip(n.Slabs[0].Name)+" "+units.Size(n.Slabs[0].Bytes), f.nodeSource("/proc/slabinfo")))
 		}
 	}
-	if len(most) > 0 {
-		hit.text += ": " + strings.Join(most, ", ")
+	switch {
+	case byHog:
+		return ""
+	case len(most) == 0:
+		return "; no process, cgroup or slab that is known explains it"
 	}
-	hit.text += "."
-	return hit
+	return ": " + strings.Join(most, ", ")
 }
 
 // hostHog is the largest process that is known to run outside of containers.

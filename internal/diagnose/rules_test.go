@@ -212,9 +212,15 @@ func scenes() []scene {
 		{rule: "node_overcommitted", name: "read after the kill", confidence: Likely,
 			make: with(nodeKill(), func(i *incident) {
 				i.NodeState.Cgroups, i.NodeState.AfterNS = []events.Share{kubepodsShare(2 * gib)}, ptr(uint64(5e7))
-				i.Victims[0].AnonRSSBytes = ptr(8 * gib)
+				i.Victims[0].AnonRSSBytes, i.NodeState.FreeBytes = ptr(8*gib), ptr(8*gib)
 			}),
 			lack: func(i *incident) { i.Victims[0].Workload = nil }},
+		{rule: "node_overcommitted", name: "with the victim in it still", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) {
+				i.NodeState.Cgroups, i.NodeState.AfterNS = []events.Share{kubepodsShare(2 * gib)}, ptr(uint64(5e7))
+				i.Victims[0].AnonRSSBytes, i.NodeState.FreeBytes = ptr(8*gib), ptr(8*gib)
+			}),
+			lack: func(i *incident) { i.NodeState.FreeBytes = ptr(8*gib - 1) }},
 		{rule: "ancestor_limit", confidence: Certain,
 			make: podKill,
 			lack: func(i *incident) { i.Limiter.Cgroup, i.Limiter.Level = cgroup(9010, appPath), events.LevelContainer }},
