@@ -69,6 +69,12 @@ func TestOrder(t *testing.T) {
 			i.NodeState.AnonBytes, i.NodeState.SlabUnreclaimable = ptr(4*gib), ptr(10*gib)
 			i.NodeState.Cgroups = []events.Share{kubepodsShare(3 * gib)}
 		}), []string{"slab_unreclaimable", "outside_containers", "node_exhausted"}},
+		{"slab of the node, beside more", with(nodeKill(), func(i *incident) {
+			i.NodeState.AnonBytes, i.NodeState.SlabReclaimable = ptr(10*gib), ptr(5*gib)
+		}), []string{"slab_reclaimable", "node_exhausted"}},
+		{"some slab of the node", with(nodeKill(), func(i *incident) {
+			i.NodeState.AnonBytes, i.NodeState.SlabReclaimable = ptr(12*gib), ptr(3*gib)
+		}), []string{"node_exhausted", "slab_reclaimable"}},
 		{"cpuset", func() *incident { return numaKill(events.ScopeCpuset) }, []string{"cpuset_exhausted"}},
 		{"mempolicy", func() *incident { return numaKill(events.ScopeMempolicy) }, []string{"mempolicy_exhausted"}},
 		{"numa", func() *incident { return numaKill(events.ScopeGlobal) }, []string{"numa_imbalance", "node_exhausted"}},

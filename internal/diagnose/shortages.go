@@ -21,6 +21,9 @@ const (
 	// majorShare is what explains a kill even beside a larger part.
 	majorShare = 0.40
 
+	// majorNodeShare is lower for the same reason as notableNodeShare.
+	majorNodeShare = 0.25
+
 	// Kinds that are a percent or less as a rule stand out sooner.
 	notableOverhead = 0.10 // page tables (0.2 % of what they map), stacks of threads
 	majorOverhead   = 0.25
@@ -64,6 +67,9 @@ func (p filler) rule() rule {
 		needs += "; " + p.needs
 	}
 	needs += fmt.Sprintf(". It explains the kill if it is the largest part, or at least %s", percent(p.major))
+	if p.leastNode > 0 && p.major > majorNodeShare {
+		needs += fmt.Sprintf(" (of the node %s)", percent(majorNodeShare))
+	}
 	return rule{
 		id: p.id, class: classShortage, means: p.means, needs: needs, reference: p.reference, advice: p.advice,
 		match: func(f *facts) *finding {
@@ -71,9 +77,9 @@ func (p filler) rule() rule {
 			if c == nil || c.node && p.leastNode == 0 {
 				return nil
 			}
-			least := p.least
+			least, major := p.least, p.major
 			if c.node {
-				least = p.leastNode
+				least, major = p.leastNode, min(p.major, majorNodeShare)
 			}
 			part := p.part(c)
 			weight := c.share(part)
@@ -87,7 +93,7 @@ func (p filler) rule() rule {
 			if p.more != nil {
 				hit.evidence = append(hit.evidence, p.more(f, c)...)
 			}
-			if weight < p.major && !c.largest(part) {
+			if weight < major && !c.largest(part) {
 				hit.minor, hit.confidence = true, Likely
 			}
 			return hit
