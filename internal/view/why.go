@@ -229,12 +229,12 @@ func threshold(name string, bytes, since *uint64) []string {
 func (b block) runtime() []group {
 	var groups []group
 	for i := range b.inc.Reported {
-		groups = append(groups, prose(b.reported(&b.inc.Reported[i])))
+		groups = append(groups, prose(b.runtimeSays(&b.inc.Reported[i])))
 	}
 	return groups
 }
 
-func (b block) reported(r *events.Reported) string {
+func (b block) runtimeSays(r *events.Reported) string {
 	text := r.Text
 	if text == "" {
 		items := appendSet(nil, r.State, r.Reason)
