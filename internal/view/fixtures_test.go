@@ -372,5 +372,7 @@ func scripts() []script {
 		{"shared_mm", sharedMM()},
 		{"memsw", memsw()},
 		{"user", userKills()},
+		{"explained", explained()},
+		{"explained_at_length", explainedAtLength()},
 	}
 }

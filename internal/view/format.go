@@ -3,35 +3,21 @@
 package view
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
+
+	"github.com/oomtrace/oomtrace/internal/units"
 )
 
 // size is a number of bytes in binary units, with one decimal.
-func size(bytes uint64) string {
-	n, unit := scale(bytes)
-	return n + " " + unit
-}
+func size(bytes uint64) string { return units.Size(bytes) }
 
-func scale(bytes uint64) (number, unit string) {
-	const units = "KMGTPE"
-	if bytes < 1024 {
-		return strconv.FormatUint(bytes, 10), "B"
-	}
-	v := float64(bytes) / 1024
-	i := 0
-	for ; v >= 1023.95 && i < len(units)-1; i++ { // what would be rounded to 1024.0
-		v /= 1024
-	}
-	return strconv.FormatFloat(v, 'f', 1, 64), units[i:i+1] + "iB"
-}
+func scale(bytes uint64) (number, unit string) { return units.Scale(bytes) }
 
 // maybe shows a size, or that it is not known.
 func maybe(bytes *uint64) string {
@@ -67,20 +53,7 @@ func shortSize(bytes *uint64) string {
 }
 
 // duration is a time in nanoseconds, as coarse as people read it.
-func duration(ns uint64) string {
-	d := time.Duration(ns)
-	switch {
-	case d < time.Millisecond:
-		return fmt.Sprintf("%d µs", d.Microseconds())
-	case d < 10*time.Millisecond:
-		return fmt.Sprintf("%.1f ms", d.Seconds()*1e3)
-	case d < time.Second:
-		return fmt.Sprintf("%d ms", d.Milliseconds())
-	case d < time.Minute:
-		return fmt.Sprintf("%.1f s", d.Seconds())
-	}
-	return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
-}
+func duration(ns uint64) string { return units.Duration(ns) }
 
 // ranges writes numbers as the kernel does: 0-1,3.
 func ranges(nodes []int) string {

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diagnose
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/units"
+)
+
+// A kill from user space has nothing to do with memory where
+const (
+	// no limit is used up to more than this: below it the kernel has not even
+	// begun to reclaim for long, and page cache alone often fills as much;
+	idleShare = 0.80
+	// tasks stood still for memory less than this share of ten seconds, in percent:
+	// oomd's and Talos's thresholds begin at several times as much;
+	idlePSI = 5.0
+	// the node had at least this share of its memory to give.
+	idleAvailable = 0.10
+)
+
+// cacheFactor: the kubelet counts active page cache as used. Where the kernel
+// holds this many times as much to be available, it was that.
+const cacheFactor = 2
+
+// deedRules are about those who act on purpose.
+var deedRules = []rule{
+	{
+		id: "sysrq", class: classDeed,
+		means:     "Somebody asked the kernel to run its OOM killer. Nothing had to be short.",
+		needs:     "scope sysrq",
+		reference: "Documentation/admin-guide/sysrq.rst, command f",
+		match: func(f *facts) *finding {
+			if !f.is(events.ScopeSysrq) {
+				return nil
+			}
+			return &finding{
+				text:       "Somebody asked for an OOM kill by sysrq-f; no limit was hit.",
+				confidence: Certain,
+				evidence:   []events.Evidence{item("scope", "sysrq", f.source(fromKernel))},
+			}
+		},
+		advice: []advice{
+			{layer: kernel, text: "Find who wrote f to /proc/sysrq-trigger: some user-space OOM killers do on purpose; kernel.sysrq restricts the keyboard's."},
+		},
+	},
+	{
+		id: "limit_lowered", class: classDeed,
+		means:     "The limit was set below what was in use. The kernel reclaims, and then kills, within the write.",
+		needs:     "allocation class limit_lowered: the OOM began in a write to the limit's file; the trigger is the writer",
+		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Resize CPU and Memory Resources assigned to Containers"`,
+		match: func(f *facts) *finding {
+			if f.allocation().Class != "limit_lowered" {
+				return nil
+			}
+			l, by := f.limiter(), "Somebody"
+			hit := &finding{confidence: Certain, evidence: []events.Evidence{
+				item("class of the allocation", "limit lowered below usage", f.source("stack of the trigger")),
+			}}
+			if t := f.inc.Trigger; t != nil {
+				by = process(t)
+				hit.evidence = append(hit.evidence, item("writer of the limit", by, f.source(fromKernel)))
+			}
+			to := ""
+			if l.LimitBytes != nil {
+				to = " to " + units.Size(*l.LimitBytes)
+				hit.evidence = append(hit.evidence, item("limit that was written", units.Size(*l.LimitBytes), f.source(fromCounters)))
+			}
+			hit.text = fmt.Sprintf("%s lowered %s%s, below what was in use; no process had grown.", by, f.whose(), to)
+			return hit
+		},
+		advice: []advice{
+			{layer: kubernetes, text: "Lower a memory limit in place only below what is in use now (memory.current); else recreate the pod.", when: ofAPod},
+			{layer: cgroupLayer, text: "Lower a limit in steps, as usage comes down; in cgroup v2 memory.high first, then memory.max."},
+		},
+	},
+	{
+		id: "no_killable", class: classDeed,
+		means:     "The limit was hit and nothing could be killed: every process has oom_score_adj -1000, or none is left. Those that are exempt go on failing, and reclaiming, until something is given back.",
+		needs:     "outcome no_killable_task",
+		reference: "Documentation/filesystems/proc.rst, oom_score_adj",
+		match: func(f *facts) *finding {
+			if f.inc.Outcome != events.OutcomeNoKillable {
+				return nil
+			}
+			hit := &finding{
+				text:       "Nothing could be killed for " + f.whose() + ": no process is left there, or each is exempt (oom_score_adj -1000).",
+				confidence: Certain,
+				evidence:   []events.Evidence{item("outcome", "no killable task", f.source(fromKernel))},
+			}
+			if exempt := f.exempt(); len(exempt) > 0 {
+				hit.text = "Nothing may be killed for " + f.whose() + ": its processes are exempt (oom_score_adj -1000), so they fail and reclaim without end."
+				hit.evidence = append(hit.evidence, item("exempt", plural(len(exempt), "process"), f.source("candidates at the kill")))
+			}
+			if p := f.inc.Passes; p != nil && p.NoKillable > 0 {
+				hit.evidence = append(hit.evidence, item("runs of the OOM killer that found nobody", fmt.Sprint(p.NoKillable), f.source(fromKernel)))
+			}
+			return hit
+		},
+		advice: []advice{
+			{layer: application, text: "Do not give -1000 to what a limit is set for: a process inherits oom_score_adj from the one that started it."},
+			{layer: cgroupLayer, text: "Raise the limit, or end the processes by hand: the kernel will not."},
+		},
+	},
+	userKill("evicted",
+		"The kubelet took the pod off the node to save the node. The container's own limit has no part in it.",
+		"a kill from user space whose reason is an eviction",
+		`Kubernetes "Node-pressure Eviction"`,
+		func(f *facts, k *events.Killer) (string, bool) {
+			if k.Reason != "eviction" {
+				return "", false
+			}
+			text := "The kubelet evicted the pod because the node was short of memory; no limit of the pod was hit."
+			if e := f.inc.Eviction; e != nil && e.AvailableBytes != nil {
+				text = fmt.Sprintf("The kubelet evicted the pod: memory.available of the node was %s", units.Size(*e.AvailableBytes))
+				if e.HardBytes != nil {
+					text += ", its hard threshold is " + units.Size(*e.HardBytes)
+				}
+				text += ". No limit of the pod was hit."
+			}
+			return text, true
+		},
+		advice{layer: kubernetes, text: "Set the pod's request near the 95th to 99th percentile of its real peak: pods above their request are evicted first."},
+		advice{layer: kubernetes, text: "Reserve what the host needs (system-reserved, kube-reserved), and spread or scale the nodes."},
+	),
+	{
+		id: "working_set_cache", class: classShortage,
+		means:     "The node was short by the kubelet's count, which takes active page cache for used; by the kernel's own it was not.",
+		needs:     fmt.Sprintf("an eviction; the kernel's MemAvailable at least %d times the kubelet's memory.available", cacheFactor),
+		reference: `Kubernetes "Node-pressure Eviction", active file memory is not considered as available`,
+		match: func(f *facts) *finding {
+			e := f.inc.Eviction
+			if f.killer().Reason != "eviction" || e == nil || e.AvailableBytes == nil || e.MemAvailableBytes == nil ||
+				*e.MemAvailableBytes/cacheFactor < *e.AvailableBytes || *e.MemAvailableBytes == 0 {
+				return nil
+			}
+			return &finding{
+				text: fmt.Sprintf("The kubelet saw %s available, the kernel %s: active page cache made the difference, and would have been given back.",
+					units.Size(*e.AvailableBytes), units.Size(*e.MemAvailableBytes)),
+				confidence: Likely,
+				evidence: []events.Evidence{
+					item("memory.available", units.Size(*e.AvailableBytes), "as the kubelet computes it"),
+					item("MemAvailable", units.Size(*e.MemAvailableBytes), f.nodeSource("/proc/meminfo")),
+				},
+			}
+		},
+		advice: []advice{
+			{layer: application, text: "Avoid needless hot data in the page cache: rotate logs, read and write large files in sequence, or past the cache."},
+			{layer: kubernetes, text: "Limit the pods that keep files hot: the cache is charged to them, and reclaimed from them first."},
+		},
+	},
+	userKill("oomd_kill",
+		"A user-space OOM daemon (systemd-oomd, oomd) killed a cgroup for its pressure or swap use, before the kernel had to.",
+		"a kill from user space, sent by systemd-oomd or oomd",
+		"systemd-oomd.service(8), oomd.conf(5)",
+		func(f *facts, k *events.Killer) (string, bool) {
+			if k.Path != "systemd-oomd" && k.Path != "oomd" {
+				return "", false
+			}
+			return k.Path + " killed it by its rules for pressure or swap; the kernel's OOM killer did not run.", true
+		},
+		advice{layer: kernel, text: "Look at the daemon's log for the limit that it saw passed; watch PSI some and full over 60 s and 300 s yourself."},
+		advice{layer: cgroupLayer, text: "Set ManagedOOMMemoryPressure and its limit for the slices it may act on, and ManagedOOMPreference for those it should spare."},
+	),
+	userKill("earlyoom_kill",
+		"earlyoom, or nohang, killed a process with a high score, since the node's memory and swap were below its thresholds.",
+		"a kill from user space, sent by earlyoom or nohang",
+		"earlyoom(1), nohang(8)",
+		func(f *facts, k *events.Killer) (string, bool) {
+			return clip(k.Path) + " killed it: the node had less free memory and swap than that daemon wants.", k.Path == "earlyoom" || k.Path == "nohang"
+		},
+		advice{layer: kernel, text: "Look at the daemon's log for the percentages that it saw; of earlyoom -m and -s set them, --prefer and --avoid weigh the choice."},
+	),
+	userKill("kernel_signal",
+		"The kernel itself sent the signal, and not for memory: a CPU time limit, a tracer that ended, or a page that went bad.",
+		"a kill whose path is the kernel, outside of the OOM killer",
+		"setrlimit(2) RLIMIT_CPU, ptrace(2) PTRACE_O_EXITKILL, Documentation/mm/hwpoison.rst",
+		func(f *facts, k *events.Killer) (string, bool) {
+			return "The kernel killed it for another reason than memory: RLIMIT_CPU, the end of its tracer, or a memory error.", k.Path == "kernel"
+		},
+		advice{layer: kernel, text: "Look at the kernel log around that time for memory errors, and at the CPU time limit of the process (/proc/PID/limits)."},
+	),
+	userKill("killed_by_human",
+		"A person, or a command in a person's login, sent the signal.",
+		"a kill from user space with a login behind the sender",
+		"signal(7)",
+		func(f *facts, k *events.Killer) (string, bool) {
+			if k.Path != "human" && k.Login == nil {
+				return "", false
+			}
+			who := "Somebody who is logged in"
+			if l := k.Login; l != nil {
+				if name := firstSet(l.SudoUser, l.User); name != "" {
+					who = "User " + clip(name)
+				}
+				if l.TTY != "" {
+					who += " at " + clip(l.TTY)
+				}
+			}
+			return who + " sent SIGKILL by " + sender(k) + ".", true
+		},
+		advice{layer: application, text: "Ask who did it; SIGTERM gives a process the time to end in order."},
+	),
+	userKill("pidns_teardown",
+		"The first process of the container ended, and the kernel killed the rest of its pid namespace.",
+		"a kill whose path is the end of a pid namespace",
+		"pid_namespaces(7), the namespace's init process",
+		func(f *facts, k *events.Killer) (string, bool) {
+			return "Process 1 of the container ended, and the kernel killed the others with it; look for why that one ended.", k.Path == "pidns"
+		},
+		advice{layer: application, text: "Let process 1 of the container wait for its children before it ends."},
+	),
+	userKill("killed_from_inside",
+		"A process of the same container sent the signal: a supervisor, a script, or the application itself.",
+		"a kill from user space, sent from inside the container",
+		"signal(7)",
+		func(f *facts, k *events.Killer) (string, bool) {
+			return "It was killed from inside its own container, by " + sender(k) + ".", k.Path == "self"
+		},
+		advice{layer: application, text: "Look at the log of the sender: supervisors kill what does not answer, or outgrows a limit of their own."},
+	),
+	userKill("runtime_stop",
+		"The container runtime or systemd stopped it because it was asked to: the pod was deleted or preempted, a probe failed, a unit was stopped.",
+		"a kill from user space, sent by the runtime or by systemd (or by cgroup.kill), and not for an eviction",
+		`Kubernetes "Pod Lifecycle", termination of Pods; systemd.kill(5)`,
+		func(f *facts, k *events.Killer) (string, bool) {
+			if k.Path != "runtime" && k.Path != "systemd" && k.Path != "cgroup_kill" || k.Reason == "eviction" {
+				return "", false
+			}
+			text := "It was stopped by " + sender(k)
+			if why := stopReasons[k.Reason]; why != "" {
+				text += ": " + why
+			}
+			if k.TermBeforeNS != nil {
+				text += fmt.Sprintf("; SIGTERM came %s before and was not followed", units.Duration(*k.TermBeforeNS))
+			}
+			return text + ".", true
+		},
+		advice{
+			layer: application, text: "Handle SIGTERM, and end within the grace period.",
+			when: &condition{"SIGTERM came before", func(f *facts) bool { return f.killer().TermBeforeNS != nil }},
+		},
+		advice{
+			layer: kubernetes, text: "Give the pod a terminationGracePeriodSeconds that its shutdown fits in.",
+			when: &condition{"of a pod, SIGTERM came before", func(f *facts) bool { return f.killer().TermBeforeNS != nil && f.inPod() }},
+		},
+		advice{
+			layer: kubernetes, text: "Look at the probe's timeout and failureThreshold: a container that stalls for memory or CPU answers late.",
+			when: &condition{"a probe failed", func(f *facts) bool { return f.killer().Reason == "probe" }},
+		},
+		advice{
+			layer: kubernetes, text: "Look at the pod's events and at who deleted it: memory is not what to look at.",
+			when: &condition{"of a pod, no probe failed", func(f *facts) bool { return f.killer().Reason != "probe" && f.inPod() }},
+		},
+		advice{
+			layer: application, text: "Look at the log of the unit's manager: memory is not what to look at.",
+			when: noPod,
+		},
+	),
+	userKill("killed_by_process",
+		"Another process of the node sent the signal, one that is none of the known killers.",
+		"a kill from user space whose sender is known, and is neither a runtime, systemd, an OOM daemon nor a person",
+		"signal(7), kill(2)",
+		func(f *facts, k *events.Killer) (string, bool) {
+			return sender(k) + " sent SIGKILL.", (k.Path == "other" || k.Path == "cron") && k.Login == nil && (k.Comm != "" || k.PID != 0)
+		},
+		advice{layer: application, text: "Look at what the sender is, and what started it: its ancestors are listed."},
+	),
+	{
+		id: "not_memory", class: classBoundary,
+		means: "An exit status of 137 looks like an OOM kill and is none: there was memory left at every limit above it.",
+		needs: fmt.Sprintf("a kill from user space that was not for memory; usage below %s of every limit of the ladder, one at least; PSI some (10 s), where known, below %.0f %%; MemAvailable, where known, above %s of the node",
+			percent(idleShare), idlePSI, percent(idleAvailable)),
+		reference: `Kubernetes "Assign Memory Resources to Containers and Pods", exit code 137`,
+		match:     notMemory,
+		advice: []advice{
+			{layer: application, text: "Do not raise the memory limit for this one: find out about the sender instead."},
+		},
+	},
+}
+
+var stopReasons = map[string]string{
+	"delete": "the pod was deleted", "probe": "its liveness or startup probe failed", "preemption": "a pod of higher priority took its place",
+	"unit_stop": "the unit was stopped", "timeout": "it did not end in time", "asked": "somebody asked for it",
+	"memory_pressure": "memory was short",
+}
+
+// userKill makes a rule about a SIGKILL from user space. Text is asked for a
+// killer that is known.
+func userKill(id, means, needs, reference string, text func(*facts, *events.Killer) (string, bool), list ...advice) rule {
+	return rule{
+		id: id, class: classDeed, means: means, needs: needs, reference: reference, advice: list,
+		match: func(f *facts) *finding {
+			k := f.inc.Killer
+			if !f.is(events.ScopeUser) || k == nil {
+				return nil
+			}
+			words, ok := text(f, k)
+			if !ok {
+				return nil
+			}
+			hit := &finding{text: words, confidence: Likely, evidence: senderEvidence(f, k)}
+			// Who sent it is the kernel's word. Why is a conclusion from other evidence.
+			if k.Reason == "" || len(k.Evidence) > 0 {
+				hit.confidence = Certain
+			}
+			return hit
+		},
+	}
+}
+
+func sender(k *events.Killer) string {
+	if k.Comm == "" && k.PID == 0 {
+		return spaced(k.Path)
+	}
+	return process(&events.Process{PID: k.PID, Comm: k.Comm})
+}
+
+func spaced(s string) string { return strings.ReplaceAll(clip(s), "_", " ") }
+
+func senderEvidence(f *facts, k *events.Killer) []events.Evidence {
+	list := []events.Evidence{item("sender of SIGKILL", sender(k)+" ("+spaced(k.Path)+")", f.source("kernel at the signal"))}
+	var line []string
+	for _, a := range k.Ancestry {
+		line = append(line, process(&events.Process{PID: a.PID, Comm: a.Comm}))
+	}
+	if len(line) > 0 {
+		const shown = 6 // the nearest tell most
+		if len(line) > shown {
+			line = append(line[:shown], fmt.Sprintf("and %d more", len(line)-shown))
+		}
+		list = append(list, item("started by", strings.Join(line, ", "), "/proc"))
+	}
+	if k.Reason != "" {
+		list = append(list, item("reason", spaced(k.Reason), f.source("evidence on the node")))
+	}
+	return append(list, k.Evidence...)
+}
+
+func firstSet(words ...string) string {
+	for _, w := range words {
+		if w != "" {
+			return w
+		}
+	}
+	return ""
+}
+
+func notMemory(f *facts) *finding {
+	k := f.killer()
+	switch {
+	case !f.is(events.ScopeUser), k.Reason == "eviction", k.Reason == "memory_pressure",
+		k.Path == "systemd-oomd", k.Path == "oomd", k.Path == "earlyoom", k.Path == "nohang":
+		return nil
+	}
+	hit := &finding{confidence: Likely}
+	var numbers []string
+	for i := range f.inc.Ladder {
+		r := &f.inc.Ladder[i]
+		if r.MaxBytes == nil {
+			continue
+		}
+		if r.UsageBytes == nil || share(*r.UsageBytes, *r.MaxBytes) >= idleShare || *r.MaxBytes == 0 {
+			return nil
+		}
+		ratio := of(*r.UsageBytes, *r.MaxBytes)
+		numbers = append(numbers, string(r.Level)+" "+ratio)
+		hit.evidence = append(hit.evidence, item("used of the limit of "+called(r.Workload, &r.Cgroup), ratio, f.source("page counters at the signal")))
+	}
+	if len(numbers) == 0 {
+		return nil
+	}
+	n := f.node()
+	if n.AvailableBytes != nil && n.TotalBytes != nil {
+		if share(*n.AvailableBytes, *n.TotalBytes) < idleAvailable {
+			return nil
+		}
+		hit.evidence = append(hit.evidence, item("available on the node", of(*n.AvailableBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")))
+	}
+	if n.PSISome != nil {
+		if n.PSISome.Avg10 >= idlePSI {
+			return nil
+		}
+		hit.confidence = Certain
+		hit.evidence = append(hit.evidence, item("PSI memory some, 10 s", fmt.Sprintf("%.1f %%", n.PSISome.Avg10), f.nodeSource("/proc/pressure/memory")))
+	}
+	hit.text = "This was not about memory: no limit above it was near (" + numbers[0]
+	if len(numbers) > 1 {
+		hit.text += fmt.Sprintf(", and %s above", plural(len(numbers)-1, "more limit"))
+	}
+	hit.text += ")."
+	return hit
+}

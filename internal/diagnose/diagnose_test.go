@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diagnose
+
+import (
+	"encoding/json"
+	"math/rand"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// TestOrder: the first cause is what a reader takes for the answer.
+func TestOrder(t *testing.T) {
+	tests := []struct {
+		name string
+		make func() *incident
+		want []string // the causes begin so
+	}{
+		{"plain", plainKill, []string{"own_limit"}},
+		{"plain, with what most kills have", with(plainKill(), func(i *incident) {
+			i.Victims[0].Comm = "java"
+			i.Limiter.SwapLimitBytes, i.Memory.AnonTHPBytes = ptr(uint64(0)), ptr(400*mib)
+			i.Before = stalls(events.StallMemcgReclaim, 100, 90, 5e9)
+		}), []string{"own_limit", "stalled_before", "thp", "runtime_uncounted", "swap_absent"}},
+		{"what fills most goes first", filled(func(m *events.Memory) {
+			m.FileBytes, m.ShmemBytes, m.SlabUnreclaimableBytes = ptr(310*mib), ptr(300*mib), ptr(140*mib)
+		}), []string{"tmpfs", "own_limit", "slab_unreclaimable"}},
+		{"the other way round", filled(func(m *events.Memory) {
+			m.FileBytes, m.ShmemBytes, m.SlabUnreclaimableBytes = ptr(150*mib), ptr(140*mib), ptr(300*mib)
+		}), []string{"slab_unreclaimable", "own_limit", "tmpfs"}},
+		{"dirty cache is not hot", filled(func(m *events.Memory) {
+			m.FileBytes, m.FileDirtyBytes, m.ActiveFileBytes, m.InactiveFileBytes = ptr(400*mib), ptr(150*mib), ptr(390*mib), ptr(10*mib)
+		}), []string{"page_cache_dirty", "own_limit"}},
+		{"a part that does not explain it", with(plainKill(), func(i *incident) {
+			i.Memory.AnonBytes, i.Memory.SlabReclaimableBytes = ptr(350*mib), ptr(140*mib)
+		}), []string{"own_limit", "slab_reclaimable"}},
+		{"an act beats what memory was used for", with(filled(func(m *events.Memory) { m.FileBytes, m.ShmemBytes = ptr(400*mib), ptr(400*mib) })(), func(i *incident) {
+			i.Allocation.Class = "limit_lowered"
+		}), []string{"limit_lowered", "tmpfs"}},
+		{"a limit lowered, and nobody left", with(plainKill(), func(i *incident) {
+			i.Allocation.Class, i.Outcome, i.Victims = "limit_lowered", events.OutcomeNoKillable, nil
+		}), []string{"limit_lowered", "no_killable"}},
+		{"pod limit", podKill, []string{"ancestor_limit"}},
+		{"pod limit, of files in memory", with(podKill(), func(i *incident) {
+			i.Memory = memory(100 * mib)
+			i.Memory.FileBytes, i.Memory.ShmemBytes = ptr(450*mib), ptr(440*mib)
+		}), []string{"tmpfs", "ancestor_limit"}},
+		{"all pods", with(podKill(), func(i *incident) { i.Limiter.Level = events.LevelKubepods }), []string{"node_overcommitted", "ancestor_limit"}},
+		{"swap", with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = ptr(100*mib), ptr(100*mib) }),
+			[]string{"swap_exhausted", "own_limit"}},
+		{"group", withGroup(nil), []string{"group_kill", "own_limit"}},
+		{"group of a process 1", withGroup(ptr(true)), []string{"own_limit", "group_kill"}},
+		{"lowered", with(withGroup(nil)(), func(i *incident) { i.Allocation.Class = "limit_lowered" }), []string{"limit_lowered", "group_kill"}},
+		{"nobody killable", with(plainKill(), func(i *incident) { i.Outcome, i.Victims = events.OutcomeNoKillable, nil }), []string{"no_killable", "own_limit"}},
+		{"node", nodeKill, []string{"node_exhausted"}},
+		{"node, all that goes with it", with(nodeKill(), func(i *incident) {
+			i.NodeState.SwapFreeBytes = ptr(uint64(0))
+			i.NodeState.Cgroups = []events.Share{kubepodsShare(4 * gib)}
+			i.Eviction = &events.Eviction{HardSinceNS: ptr(uint64(3e9))}
+			i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}
+		}), []string{"outside_containers", "node_exhausted", "swap_exhausted", "chosen_by_score", "eviction_lost_race"}},
+		{"slab of the node", with(nodeKill(), func(i *incident) {
+			i.NodeState.AnonBytes, i.NodeState.SlabUnreclaimable = ptr(4*gib), ptr(10*gib)
+			i.NodeState.Cgroups = []events.Share{kubepodsShare(3 * gib)}
+		}), []string{"slab_unreclaimable", "outside_containers", "node_exhausted"}},
+		{"slab of the node, beside more", with(nodeKill(), func(i *incident) {
+			i.NodeState.AnonBytes, i.NodeState.SlabReclaimable = ptr(10*gib), ptr(5*gib)
+		}), []string{"slab_reclaimable", "node_exhausted"}},
+		{"some slab of the node", with(nodeKill(), func(i *incident) {
+			i.NodeState.AnonBytes, i.NodeState.SlabReclaimable = ptr(12*gib), ptr(3*gib)
+		}), []string{"node_exhausted", "slab_reclaimable"}},
+		{"cpuset", func() *incident { return numaKill(events.ScopeCpuset) }, []string{"cpuset_exhausted"}},
+		{"mempolicy", func() *incident { return numaKill(events.ScopeMempolicy) }, []string{"mempolicy_exhausted"}},
+		{"numa", func() *incident { return numaKill(events.ScopeGlobal) }, []string{"numa_imbalance", "node_exhausted"}},
+		{"high order", with(nodeKill(), func(i *incident) {
+			i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = ptr(3), ptr(400*mib)
+			i.NodeState.AnonBytes = ptr(8 * gib)
+		}), []string{"fragmentation", "node_exhausted"}},
+		{"eviction", func() *incident { return userKillOf("runtime", "eviction") }, []string{"evicted"}},
+		{"137", func() *incident { return userKillOf("runtime", "delete") }, []string{"runtime_stop", "not_memory"}},
+		{"sysrq", with(nodeKill(), func(i *incident) { i.Scope = events.ScopeSysrq }), []string{"sysrq"}},
+		{"evidence lost", with(plainKill(), func(i *incident) { i.Scope, i.Limiter = events.ScopeUnknown, nil }), nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := ids(Diagnose(tt.make(), nil))
+			if len(got) < len(tt.want) || !slices.Equal(got[:len(tt.want)], tt.want) || tt.want == nil && got != nil {
+				t.Errorf("causes %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// withGroup is a helper process that is chosen, while process 1 of the container
+// goes with it; or process 1 itself.
+func withGroup(isInit *bool) func() *incident {
+	return with(plainKill(), func(i *incident) {
+		member := victim(4650, "server", 10*mib)
+		member.Role = events.RoleGroup
+		i.Victims[0].IsContainerInit = isInit
+		i.Victims = append(i.Victims, member)
+		i.Killer = &events.Killer{Kind: "kernel", Path: "group", GroupCgroup: i.Limiter.Cgroup, GroupLevel: events.LevelContainer}
+	})
+}
+
+// TestOfAKernelLog: what the log has is enough, and is said to come from it.
+func TestOfAKernelLog(t *testing.T) {
+	for _, inc := range []*incident{plainKill(), podKill(), nodeKill(), numaKill(events.ScopeCpuset)} {
+		live := ids(Diagnose(inc, nil))
+		inc.Tier = events.TierKernelLog
+		logged := Diagnose(inc, nil)
+		if got := ids(logged); !slices.Equal(got, live) {
+			t.Errorf("causes %v, live %v", got, live)
+		}
+		for _, e := range logged[0].Evidence {
+			if e.Source != "kernel log" && e.Source != "memory.current" { // shares are not in a log
+				t.Errorf("%s: source %q", e.What, e.Source)
+			}
+		}
+	}
+}
+
+func TestAdviceFollowsFromTheEvidence(t *testing.T) {
+	advice := func(inc *incident, id string) string {
+		var all strings.Builder
+		for _, a := range find(Diagnose(inc, nil), id).Advice {
+			all.WriteString(a.Layer + ": " + a.Text + "\n")
+		}
+		return all.String()
+	}
+	java := plainKill()
+	java.Victims[0].Comm = "java"
+	if got := advice(java, "own_limit"); !strings.Contains(got, "-Xmx") || strings.Contains(got, "GOMEMLIMIT") {
+		t.Errorf("a JVM in a pod: %s", got)
+	}
+	if got := advice(plainKill(), "own_limit"); strings.Contains(got, "-Xmx") || !strings.Contains(got, "GOMEMLIMIT") {
+		t.Errorf("no runtime that is known: %s", got)
+	}
+	v1 := plainKill()
+	v1.Limiter.Cgroup.Hierarchy = 4
+	if got := advice(v1, "own_limit"); strings.Contains(got, "memory.high") {
+		t.Errorf("cgroup v1 has no memory.high: %s", got)
+	}
+	service := plainKill()
+	service.Limiter.Level, service.Limiter.Workload, service.Victims[0].Workload = events.LevelService, nil, nil
+	if got := advice(service, "own_limit"); strings.Contains(got, kubernetes+":") {
+		t.Errorf("not a pod: %s", got)
+	}
+}
+
+func TestGrowth(t *testing.T) {
+	inc := plainKill()
+	inc.Before = &events.Before{Timeline: seconds([]uint64{200 * mib, 0, 300 * mib, 500 * mib}, 1, 1, 1, 1)}
+	inc.Before.Timeline[1].UsageBytes = nil
+	if c := find(Diagnose(inc, nil), "own_limit"); !strings.Contains(c.Text, "growing by 100.0 MiB a second") {
+		t.Errorf("%s", c.Text)
+	}
+	inc.Before.Timeline = inc.Before.Timeline[2:] // two rows of a second
+	if c := find(Diagnose(inc, nil), "own_limit"); strings.Contains(c.Text, "growing") {
+		t.Errorf("of two rows: %s", c.Text)
+	}
+}
+
+// TestLeavesTheIncidentAlone: it is shared with sinks.
+func TestLeavesTheIncidentAlone(t *testing.T) {
+	for i, s := range scenes() {
+		inc, twin := s.make(), scenes()[i].make()
+		if Diagnose(inc, s.history); !reflect.DeepEqual(inc, twin) {
+			t.Errorf("%s changed its incident", s.rule)
+		}
+	}
+}
+
+// words reach the rules' branches, and are hostile.
+var words = []string{
+	"memcg", "global", "cpuset", "mempolicy", "user", "sysrq", "killed", "no_killable_task", "chosen", "group", "container", "pod",
+	"qos", "kubepods", "slice", "cgroup", "service", "memory.max", "limit_lowered", "eviction", "runtime", "pidns", "java", "python3",
+	"memory_high", "memcg_reclaim", "Normal", "kernel_log", "/kubepods.slice/x", "/system.slice", "/system.slice/a.service", "",
+	"\x1b[2J\xff\u202e", strings.Repeat("日", 300),
+}
+
+// scramble gives everything a random value, or none; numbers are at the ends of
+// their range.
+func scramble(v reflect.Value, r *rand.Rand, depth int) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if r.Intn(4) > 0 && depth < 12 {
+			v.Set(reflect.New(v.Type().Elem()))
+			scramble(v.Elem(), r, depth+1)
+		}
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(time.Unix(r.Int63n(3), r.Int63n(4e9))))
+			return
+		}
+		for i := range v.NumField() {
+			scramble(v.Field(i), r, depth+1)
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), r.Intn(6), 8))
+		for i := range v.Len() {
+			scramble(v.Index(i), r, depth+1)
+		}
+	case reflect.String:
+		v.SetString(words[r.Intn(len(words))])
+	case reflect.Bool:
+		v.SetBool(r.Intn(2) > 0)
+	case reflect.Int, reflect.Int64:
+		v.SetInt([]int64{-1 << 63, -1000, -1, 0, 1, 3, 9, 63, 1<<63 - 1}[r.Intn(9)])
+	case reflect.Uint64, reflect.Uint32:
+		v.SetUint([]uint64{0, 1, 16, 1 << 12, 1 << 28, 1 << 31, 1<<32 - 1, 1 << 40, 1<<64 - 1}[r.Intn(9)])
+	case reflect.Float64:
+		v.SetFloat(r.Float64() * 100)
+	}
+}
+
+// TestAnyIncident: no part of an incident is promised, and none is to be trusted.
+func TestAnyIncident(t *testing.T) {
+	r, fired := rand.New(rand.NewSource(1)), map[string]bool{}
+	for range 5000 {
+		var inc incident
+		var history History
+		scramble(reflect.ValueOf(&inc).Elem(), r, 0)
+		scramble(reflect.ValueOf(&history).Elem(), r, 0)
+		var journal Journal
+		journal.Add(&inc)
+		journal.Before(&inc)
+		for _, c := range Diagnose(&inc, history) {
+			fired[c.ID] = true
+			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 || doubt(c.Confidence) < 0 || utf8.RuneCountInString(c.Text) > longest {
+				t.Fatalf("%+v", c)
+			}
+		}
+	}
+	if len(fired) < len(rules)*2/3 {
+		t.Errorf("only %d rules of %d were reached", len(fired), len(rules))
+	}
+}
+
+// longest is what a cause's text may have: a few sentences with clipped names.
+const longest = 600
+
+// FuzzDiagnose reads incidents as a recording or a log may give them.
+func FuzzDiagnose(f *testing.F) {
+	for _, s := range scenes() {
+		line, err := events.Marshal(s.make())
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(line)
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		var inc incident
+		if json.Unmarshal(line, &inc) != nil {
+			return
+		}
+		var journal Journal
+		journal.Add(&inc)
+		for _, c := range Diagnose(&inc, journal.Before(&inc)) {
+			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 {
+				t.Errorf("%+v", c)
+			}
+		}
+	})
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diagnose
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var rewrite = flag.Bool("update", false, "write docs/causes.md and the golden files anew")
+
+const page = "../../docs/causes.md"
+
+// headings are in the order of the rules' classes.
+var headings = []struct {
+	class class
+	title string
+}{
+	{classDeed, "Somebody acted"},
+	{classShortage, "What ran short"},
+	{classBoundary, "Where the limit was"},
+	{classPlain, "The limit was reached"},
+	{classCourse, "What went with it"},
+	{classHint, "Worth a look"},
+}
+
+func document() string {
+	var b strings.Builder
+	b.WriteString(intro)
+	for _, h := range headings {
+		fmt.Fprintf(&b, "\n## %s\n", h.title)
+		for _, r := range rules {
+			if r.class != h.class {
+				continue
+			}
+			fmt.Fprintf(&b, "\n### %s\n\n%s\n\n- Evidence: %s.\n", r.id, r.means, r.needs)
+			for _, a := range r.advice {
+				when := ""
+				if a.when != nil {
+					when = ", " + a.when.words
+				}
+				fmt.Fprintf(&b, "- Advice (%s%s): %s\n", a.layer, when, a.text)
+			}
+			fmt.Fprintf(&b, "- Reference: %s\n", r.reference)
+		}
+	}
+	return b.String()
+}
+
+const intro = `# Causes
+
+What the rules of ` + "`internal/diagnose`" + ` may say of an incident, in ` + "`causes`" + `. A rule speaks only if its evidence is there, and shows it with its
+source; else it is silent: that a cause is not named does not rule it out. The rules look at the incident alone, so a kernel log gives the same
+as the live trace, as far as it has the evidence.
+
+The best answer comes first: what explains the kill by itself, in the order of the parts below, then what went with it, then what is only
+possible. Within a part the better supported comes first (` + "`certain`, `likely`, `possible`" + `), then what explains more of the memory.
+A rule of the second part whose share is too small to explain the kill counts as what went with it.
+
+"Limit" is the one that was hit. Paths that begin with Documentation/ and mm/ are of the kernel's source.
+
+This page is made from the rules: ` + "`go test ./internal/diagnose -update`" + `.
+`
+
+// TestDocument: the page tells of each rule, as it is.
+func TestDocument(t *testing.T) {
+	want := document()
+	if *rewrite {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Error("docs/causes.md is not what the rules say: go test ./internal/diagnose -update")
+	}
+	told := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^### (\S+)$`).FindAllStringSubmatch(string(got), -1) {
+		told[m[1]] = true
+	}
+	for _, r := range rules {
+		if !told[r.id] {
+			t.Errorf("%s is not told", r.id)
+		}
+	}
+	if len(told) != len(rules) {
+		t.Errorf("%d rules are told, %d there", len(told), len(rules))
+	}
+}
+
+func TestRulesAreComplete(t *testing.T) {
+	snake, seen := regexp.MustCompile(`^[a-z0-9]+(_[a-z0-9]+)*$`), map[string]bool{}
+	for _, r := range rules {
+		if !snake.MatchString(r.id) || seen[r.id] {
+			t.Errorf("id %q", r.id)
+		}
+		seen[r.id] = true
+		if r.means == "" || r.needs == "" || r.reference == "" || r.match == nil || len(r.advice) == 0 {
+			t.Errorf("%s lacks a part", r.id)
+		}
+		for _, a := range r.advice {
+			if a.layer == "" || !strings.HasSuffix(a.text, ".") {
+				t.Errorf("%s: advice %+v", r.id, a.text)
+			}
+		}
+	}
+}

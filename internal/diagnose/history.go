@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diagnose
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// History is what is remembered of kills before an incident that have to do with
+// it, the oldest first.
+type History []Kill
+
+// Kill is an earlier OOM kill.
+type Kill struct {
+	ID   string
+	Time time.Time
+	// SameVictim: it hit the same container or service, or what replaced it.
+	// SameLimiter: it was for the same limit, or for the node as this one.
+	SameVictim, SameLimiter bool
+	Victim                  string // its name and pid, for people
+	// Released tells that the victim's memory was known to be back; ReleasedAfterNS
+	// is how long that took.
+	Released        bool
+	ReleasedAfterNS uint64
+}
+
+// journalKills bounds a Journal. A loop repeats within minutes; a node with more
+// kills than this in the time is in a state that no loop explains.
+const journalKills = 1024
+
+// Journal remembers kills, a bounded number, for Diagnose. The zero value is
+// ready. It is not safe for concurrent use.
+type Journal struct{ kills []entry }
+
+type entry struct {
+	Kill
+	boot    string
+	subject subject
+	scope   events.Scope
+	limiter *events.Cgroup
+}
+
+// Add takes an incident in, or anew after an update. Only OOM kills are kept.
+func (j *Journal) Add(inc *events.Incident) {
+	v := chosen(inc)
+	if inc.Outcome != events.OutcomeKilled || inc.Scope == events.ScopeUser || v == nil {
+		return
+	}
+	e := entry{
+		Kill: Kill{
+			ID: inc.ID, Time: inc.Time, Victim: process(&v.Process),
+			Released: v.ReleasedAfterNS != nil, ReleasedAfterNS: value(v.ReleasedAfterNS),
+		},
+		boot: inc.BootID, subject: subjectOf(v), scope: inc.Scope,
+	}
+	if inc.Limiter != nil {
+		e.limiter = inc.Limiter.Cgroup
+	}
+	if i := slices.IndexFunc(j.kills, func(o entry) bool { return o.ID == e.ID && o.boot == e.boot }); i >= 0 {
+		j.kills[i] = e
+		return
+	}
+	if len(j.kills) == journalKills {
+		j.kills = slices.Delete(j.kills, 0, 1)
+	}
+	j.kills = append(j.kills, e)
+}
+
+// Before gives the kills before an incident, which may be in the journal itself.
+func (j *Journal) Before(inc *events.Incident) History {
+	v := chosen(inc)
+	if v == nil {
+		return nil
+	}
+	subject := subjectOf(v)
+	var history History
+	for _, e := range j.kills {
+		if e.boot == inc.BootID && e.ID == inc.ID || e.Time.After(inc.Time) {
+			continue
+		}
+		kill := e.Kill
+		kill.SameVictim = subject.is(e.subject)
+		kill.SameLimiter = e.boot == inc.BootID && e.scope == inc.Scope && sameLimiter(e.limiter, inc.Limiter)
+		if kill.SameVictim || kill.SameLimiter {
+			history = append(history, kill)
+		}
+	}
+	slices.SortStableFunc(history, func(a, b Kill) int { return cmp.Compare(a.Time.UnixNano(), b.Time.UnixNano()) })
+	return history
+}
+
+func sameLimiter(then *events.Cgroup, l *events.Limiter) bool {
+	if l == nil || l.Cgroup == nil {
+		return then == nil
+	}
+	equal, _ := same(then, l.Cgroup)
+	return equal
+}
+
+// subject is who died, as far as it survives a restart: a container's id does
+// not.
+type subject struct {
+	podUID, pod, container, unit, path, comm string
+}
+
+var containerIDs = regexp.MustCompile(`[0-9a-f]{64}`)
+
+func subjectOf(v *events.Victim) subject {
+	s := subject{comm: v.Comm}
+	if w := v.Workload; w != nil {
+		s.podUID, s.container, s.unit = w.PodUID, w.Container, w.Unit
+		if w.Pod != "" {
+			s.pod = w.Namespace + "/" + w.Pod
+		}
+	}
+	if v.Cgroup != nil {
+		s.path = containerIDs.ReplaceAllLiteralString(v.Cgroup.Path, "*")
+	}
+	return s
+}
+
+// is reports whether both are the same workload. Where the container's name is
+// not known, its process's has to do.
+func (s subject) is(o subject) bool {
+	inside := s.comm == o.comm
+	if s.container != "" && o.container != "" {
+		inside = s.container == o.container
+	}
+	switch {
+	case s.podUID != "" && s.podUID == o.podUID, s.pod != "" && s.pod == o.pod:
+		return inside
+	case s.podUID != "" || o.podUID != "" || s.pod != "" || o.pod != "":
+		return false
+	case s.unit != "" || o.unit != "":
+		return s.unit == o.unit
+	}
+	return s.path != "" && s.path == o.path && inside
+}

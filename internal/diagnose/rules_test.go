@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diagnose
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+type incident = events.Incident
+
+// scene is a case of a rule: it fires on what make gives, and not once lack has
+// taken one piece of its evidence away.
+type scene struct {
+	rule       string
+	confidence string
+	make       func() *incident
+	history    History
+	lack       func(*incident)
+	lackPast   func(History) History
+	name       string // where a rule has several
+}
+
+func with(base *incident, change func(*incident)) func() *incident {
+	return func() *incident { change(base); return base }
+}
+
+// filled is a container that something else than anonymous memory fills.
+func filled(change func(*events.Memory)) func() *incident {
+	inc := plainKill()
+	inc.Memory = memory(100 * mib)
+	change(inc.Memory)
+	return func() *incident { return inc }
+}
+
+func scenes() []scene {
+	return []scene{
+		{rule: "sysrq", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) { i.Scope, i.Limiter = events.ScopeSysrq, nil }),
+			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
+		{rule: "no_killable", confidence: Certain,
+			make: with(plainKill(), func(i *incident) {
+				i.Outcome, i.Victims, i.Killer, i.Passes = events.OutcomeNoKillable, nil, nil, &events.Passes{NoKillable: 900}
+			}),
+			lack: func(i *incident) { i.Outcome = events.OutcomeWaiting }},
+		{rule: "limit_lowered", confidence: Certain,
+			make: with(plainKill(), func(i *incident) {
+				i.Allocation.Class, i.Trigger = "limit_lowered", &events.Process{PID: 50, TID: 50, Comm: "runc"}
+			}),
+			lack: func(i *incident) { i.Allocation.Class = "" }},
+		{rule: "evicted", confidence: Likely,
+			make: with(userKillOf("runtime", "eviction"), func(i *incident) {
+				i.Eviction = &events.Eviction{AvailableBytes: ptr(90 * mib), HardBytes: ptr(100 * mib)}
+			}),
+			lack: func(i *incident) { i.Killer.Reason = "delete" }},
+		{rule: "evicted", name: "with the kubelet's own word", confidence: Certain,
+			make: with(userKillOf("runtime", "eviction"), func(i *incident) {
+				i.Killer.Evidence = []events.Evidence{{What: "kubelet", Value: "must evict pod(s)", Source: "journal"}}
+			}),
+			lack: func(i *incident) { i.Scope = events.ScopeMemcg }},
+		{rule: "working_set_cache", confidence: Likely,
+			make: with(userKillOf("runtime", "eviction"), func(i *incident) {
+				i.Eviction = &events.Eviction{AvailableBytes: ptr(90 * mib), MemAvailableBytes: ptr(2 * gib)}
+			}),
+			lack: func(i *incident) { i.Eviction.MemAvailableBytes = ptr(180*mib - 2) }},
+		{rule: "oomd_kill", confidence: Certain,
+			make: func() *incident { return userKillOf("systemd-oomd", "") },
+			lack: func(i *incident) { i.Killer.Path = "systemd" }},
+		{rule: "earlyoom_kill", confidence: Certain,
+			make: func() *incident { return userKillOf("earlyoom", "") },
+			lack: func(i *incident) { i.Killer.Path = "other" }},
+		{rule: "kernel_signal", confidence: Certain,
+			make: func() *incident { return userKillOf("kernel", "") },
+			lack: func(i *incident) { i.Scope = events.ScopeMemcg }},
+		{rule: "killed_by_human", confidence: Certain,
+			make: with(userKillOf("other", ""), func(i *incident) { i.Killer.Login = &events.Login{SudoUser: "ann", TTY: "pts/1"} }),
+			lack: func(i *incident) { i.Killer.Login = nil }},
+		{rule: "pidns_teardown", confidence: Certain,
+			make: func() *incident { return userKillOf("pidns", "") },
+			lack: func(i *incident) { i.Killer.Path = "other" }},
+		{rule: "killed_from_inside", confidence: Certain,
+			make: func() *incident { return userKillOf("self", "") },
+			lack: func(i *incident) { i.Killer.Path = "other" }},
+		{rule: "runtime_stop", confidence: Likely,
+			make: func() *incident { return userKillOf("runtime", "probe") },
+			lack: func(i *incident) { i.Killer.Path = "other" }},
+		{rule: "killed_by_process", confidence: Certain,
+			make: func() *incident { return userKillOf("other", "") },
+			lack: func(i *incident) { i.Killer.PID, i.Killer.Comm = 0, "" }},
+		{rule: "not_memory", confidence: Certain,
+			make: func() *incident { return userKillOf("runtime", "delete") },
+			lack: func(i *incident) { i.Ladder[0].UsageBytes = ptr(410 * mib) }},
+		{rule: "not_memory", name: "without PSI", confidence: Likely,
+			make: with(userKillOf("other", ""), func(i *incident) { i.NodeState.PSISome = nil }),
+			lack: func(i *incident) { i.Ladder[0].UsageBytes = nil }},
+		{rule: "not_memory", name: "under pressure", confidence: Certain,
+			make: with(userKillOf("other", ""), func(i *incident) { i.NodeState.PSISome.Avg10 = idlePSI - 0.1 }),
+			lack: func(i *incident) { i.NodeState.PSISome.Avg10 = idlePSI }},
+		{rule: "not_memory", name: "of an oomd", confidence: Certain,
+			make: func() *incident { return userKillOf("other", "") },
+			lack: func(i *incident) { i.Killer.Path = "oomd" }},
+
+		{rule: "tmpfs", confidence: Certain,
+			make: filled(func(m *events.Memory) { m.FileBytes, m.ShmemBytes = ptr(380*mib), ptr(370*mib) }),
+			lack: func(i *incident) { i.Memory.ShmemBytes = ptr(128*mib - 1) }},
+		{rule: "tmpfs", name: "of the node", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.ShmemBytes, i.NodeState.FileBytes = ptr(8*gib), ptr(8*gib) }),
+			lack: func(i *incident) { i.NodeState.ShmemBytes = nil }},
+		{rule: "tmpfs", name: "beside more", confidence: Likely,
+			make: with(plainKill(), func(i *incident) { i.Memory.AnonBytes, i.Memory.ShmemBytes = ptr(350*mib), ptr(130*mib) }),
+			lack: func(i *incident) { i.Memory.ShmemBytes = ptr(127 * mib) }},
+		{rule: "unevictable", confidence: Certain,
+			make: with(plainKill(), func(i *incident) { i.Memory.UnevictableBytes = ptr(300 * mib) }),
+			lack: func(i *incident) { i.Memory.UnevictableBytes = ptr(127 * mib) }},
+		{rule: "page_cache_dirty", confidence: Certain,
+			make: filled(func(m *events.Memory) {
+				m.FileBytes, m.FileDirtyBytes, m.FileWritebackBytes = ptr(390*mib), ptr(100*mib), ptr(60*mib)
+			}),
+			lack: func(i *incident) { i.Memory.FileDirtyBytes, i.Memory.FileWritebackBytes = ptr(uint64(0)), ptr(51*mib) }},
+		{rule: "page_cache_hot", confidence: Certain,
+			make: filled(func(m *events.Memory) {
+				m.FileBytes, m.ActiveFileBytes, m.InactiveFileBytes = ptr(390*mib), ptr(300*mib), ptr(90*mib)
+			}),
+			lack: func(i *incident) { i.Memory.ActiveFileBytes = ptr(89 * mib) }},
+		{rule: "slab_unreclaimable", confidence: Certain,
+			make: filled(func(m *events.Memory) { m.SlabUnreclaimableBytes = ptr(300 * mib) }),
+			lack: func(i *incident) { i.Memory.SlabUnreclaimableBytes = nil }},
+		{rule: "slab_unreclaimable", name: "of the node", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.NodeState.SlabUnreclaimable, i.NodeState.AnonBytes = ptr(7*gib), ptr(8*gib)
+				i.NodeState.Slabs = []events.SlabCache{{Name: "kmalloc-1k", Bytes: 6 * gib}}
+			}),
+			lack: func(i *incident) { i.NodeState.SlabUnreclaimable = ptr(2 * gib) }},
+		{rule: "slab_reclaimable", confidence: Certain,
+			make: filled(func(m *events.Memory) { m.SlabReclaimableBytes = ptr(300 * mib) }),
+			lack: func(i *incident) { i.Memory.SlabReclaimableBytes = ptr(127 * mib) }},
+		{rule: "slab_reclaimable", name: "not split", confidence: Certain,
+			make: filled(func(m *events.Memory) {
+				m.SlabBytes, m.SlabReclaimableBytes, m.SlabUnreclaimableBytes = ptr(300*mib), nil, nil
+			}),
+			lack: func(i *incident) { i.Memory.SlabBytes = nil }},
+		{rule: "pagetables", confidence: Certain,
+			make: with(plainKill(), func(i *incident) { i.Memory.AnonBytes, i.Memory.PagetablesBytes = ptr(250*mib), ptr(240*mib) }),
+			lack: func(i *incident) { i.Memory.PagetablesBytes = ptr(51 * mib) }},
+		{rule: "kernel_stacks", confidence: Certain,
+			make: filled(func(m *events.Memory) { m.KernelStackBytes = ptr(300 * mib) }),
+			lack: func(i *incident) { i.Memory.KernelStackBytes = ptr(51 * mib) }},
+		{rule: "kernel_memory", confidence: Certain,
+			make: filled(func(m *events.Memory) { m.SockBytes = ptr(300 * mib) }),
+			lack: func(i *incident) { i.Memory.SockBytes = ptr(50 * mib) }},
+		{rule: "thp", confidence: Possible,
+			make: with(plainKill(), func(i *incident) { i.Memory.AnonTHPBytes = ptr(400 * mib) }),
+			lack: func(i *incident) { i.Memory.AnonTHPBytes = ptr(240*mib - 1) }},
+		{rule: "thp", name: "always", confidence: Likely,
+			make: with(plainKill(), func(i *incident) {
+				i.Memory.AnonTHPBytes, i.NodeState = ptr(400*mib), &events.NodeState{TransparentHuge: "always"}
+			}),
+			lack: func(i *incident) { i.Memory.AnonBytes = nil }},
+
+		{rule: "cpuset_exhausted", confidence: Certain,
+			make: func() *incident { return numaKill(events.ScopeCpuset) },
+			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
+		{rule: "mempolicy_exhausted", confidence: Certain,
+			make: func() *incident { return numaKill(events.ScopeMempolicy) },
+			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
+		{rule: "numa_imbalance", confidence: Likely,
+			make: func() *incident { return numaKill(events.ScopeGlobal) },
+			lack: func(i *incident) { i.NodeState.Zones[0].FreeBytes = ptr(8 * gib / 11) }},
+		{rule: "fragmentation", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = ptr(3), ptr(400*mib)
+			}),
+			lack: func(i *incident) { i.NodeState.Zones[1].FreeBlocks[3] = 1 }},
+		{rule: "fragmentation", name: "a single page", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) { i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = ptr(3), ptr(400*mib) }),
+			lack: func(i *incident) { i.Allocation.Order = ptr(0) }},
+		{rule: "fragmentation", name: "nothing free", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) { i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = ptr(3), ptr(64*mib+1) }),
+			lack: func(i *incident) { i.NodeState.Zones[1].FreeBytes = ptr(64 * mib) }},
+		{rule: "fragmentation", name: "by compaction", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) {
+				i.Allocation.Order = ptr(3)
+				i.Before = &events.Before{GaveUp: &events.GaveUpLine{Compact: &events.CompactAnswer{Order: 3, Result: "complete", Retries: 16, MaxRetries: 16}}}
+			}),
+			lack: func(i *incident) { i.Before.GaveUp.Compact.Again = true }},
+		{rule: "fragmentation", name: "as the allocator gave up", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) {
+				i.Allocation.Order, i.NodeState = ptr(2), nil
+				i.Before = &events.Before{GaveUp: &events.GaveUpLine{Reclaim: &events.ReclaimAnswer{
+					Order: 2, Zone: "Normal", AvailableBytes: 128 * mib, MinWatermarkBytes: 64 * mib,
+				}}}
+			}),
+			lack: func(i *incident) { i.Before.GaveUp.Reclaim.AvailableBytes-- }},
+		{rule: "fragmentation", name: "read after the kill", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) {
+				i.Allocation.Order, i.NodeState.Zones[1].FreeBytes, i.NodeState.AfterNS = ptr(3), ptr(400*mib), ptr(uint64(1))
+			}),
+			lack: func(i *incident) { i.NodeState.Zones[1].FreeBlocks = nil }},
+		{rule: "hugetlb", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.HugetlbBytes, i.NodeState.HugetlbFreeBytes = ptr(6*gib), ptr(5*gib) }),
+			lack: func(i *incident) { i.NodeState.HugetlbFreeBytes = ptr(16*gib/20 - 1) }},
+
+		{rule: "node_overcommitted", confidence: Certain,
+			make: with(podKill(), func(i *incident) { i.Limiter.Level = events.LevelKubepods }),
+			lack: func(i *incident) { i.Limiter.Level = events.LevelQoS }},
+		{rule: "node_overcommitted", name: "of the node", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.Cgroups = []events.Share{kubepodsShare(13 * gib)} }),
+			lack: func(i *incident) { i.NodeState.Cgroups[0].UsageBytes = ptr(8*gib - 1) }},
+		{rule: "node_overcommitted", name: "read after the kill", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) {
+				i.NodeState.Cgroups, i.NodeState.AfterNS = []events.Share{kubepodsShare(2 * gib)}, ptr(uint64(5e7))
+				i.Victims[0].AnonRSSBytes, i.NodeState.FreeBytes = ptr(8*gib), ptr(8*gib)
+			}),
+			lack: func(i *incident) { i.Victims[0].Workload = nil }},
+		{rule: "node_overcommitted", name: "with the victim in it still", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) {
+				i.NodeState.Cgroups, i.NodeState.AfterNS = []events.Share{kubepodsShare(2 * gib)}, ptr(uint64(5e7))
+				i.Victims[0].AnonRSSBytes, i.NodeState.FreeBytes = ptr(8*gib), ptr(8*gib)
+			}),
+			lack: func(i *incident) { i.NodeState.FreeBytes = ptr(8*gib - 1) }},
+		{rule: "ancestor_limit", confidence: Certain,
+			make: podKill,
+			lack: func(i *incident) { i.Limiter.Cgroup, i.Limiter.Level = cgroup(9010, appPath), events.LevelContainer }},
+		{rule: "ancestor_limit", name: "of a plain cgroup", confidence: Certain,
+			make: with(podKill(), func(i *incident) { i.Limiter.Level = events.LevelCgroup }),
+			lack: func(i *incident) { i.Victims[0].Cgroup = i.Limiter.Cgroup }},
+		{rule: "ancestor_limit", name: "by paths, of a kernel log", confidence: Certain,
+			make: with(podKill(), func(i *incident) {
+				i.Tier, i.Ladder, i.Limiter.Level = events.TierKernelLog, nil, events.LevelCgroup
+				i.Limiter.Cgroup, i.Victims[0].Cgroup = cgroup(0, "/parent"), cgroup(0, "/parent/leaf")
+			}),
+			lack: func(i *incident) { i.Victims[0].Cgroup = nil }},
+		{rule: "swap_exhausted", confidence: Certain,
+			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = ptr(100*mib), ptr(100*mib) }),
+			lack: func(i *incident) { i.Limiter.SwapUsageBytes = ptr(94 * mib) }},
+		{rule: "swap_exhausted", name: "of an ancestor", confidence: Certain,
+			make: with(plainKill(), func(i *incident) { i.Ladder[1].SwapMaxBytes, i.Ladder[1].SwapUsageBytes = ptr(100*mib), ptr(99*mib) }),
+			lack: func(i *incident) { i.Ladder[1].Below = true }},
+		{rule: "swap_exhausted", name: "of the node", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.SwapFreeBytes = ptr(uint64(0)) }),
+			lack: func(i *incident) { i.NodeState.SwapTotalBytes = ptr(uint64(0)) }},
+		{rule: "swap_exhausted", name: "cgroup v1 counts memory too", confidence: Certain,
+			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = ptr(512*mib), ptr(512*mib) }),
+			lack: func(i *incident) { i.Limiter.Cgroup.Hierarchy = 4 }},
+		{rule: "group_kill", confidence: Certain,
+			make: with(plainKill(), func(i *incident) {
+				member := victim(4650, "sh", mib)
+				member.Role = events.RoleGroup
+				i.Victims = append(i.Victims, member)
+				i.Killer = &events.Killer{Kind: "kernel", Path: "group", GroupCgroup: i.Limiter.Cgroup, GroupLevel: events.LevelContainer}
+			}),
+			lack: func(i *incident) { i.Victims = i.Victims[:1] }},
+		{rule: "outside_containers", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.NodeState.Cgroups = []events.Share{
+					{Cgroup: *cgroup(3, "/system.slice"), Level: events.LevelSlice, UsageBytes: ptr(11 * gib)},
+					{Cgroup: *cgroup(4, "/system.slice/backup.service"), Level: events.LevelService, UsageBytes: ptr(10 * gib), Workload: &events.Workload{Unit: "backup.service"}},
+					kubepodsShare(4 * gib),
+				}
+			}),
+			lack: func(i *incident) { i.NodeState.Cgroups[2].UsageBytes = nil }},
+		{rule: "outside_containers", name: "by its victim, of a kernel log", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) {
+				i.Tier, i.Limiter.LimitBytes = events.TierKernelLog, nil
+				i.Victims[0].Process = events.Process{PID: 7, Comm: "backup", Cgroup: cgroup(0, "/system.slice/backup.service")}
+				i.Victims[0].AnonRSSBytes = ptr(6 * gib)
+			}),
+			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = ptr(4*gib - 1) }},
+		{rule: "outside_containers", name: "a pod's victim", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) {
+				i.Victims[0].Workload, i.Victims[0].Cgroup, i.Victims[0].AnonRSSBytes = nil, cgroup(5, "/system.slice/x.service"), ptr(6*gib)
+			}),
+			lack: func(i *incident) { i.Victims[0].Cgroup.Path = appPath }},
+
+		{rule: "own_limit", confidence: Certain, make: plainKill,
+			lack: func(i *incident) { i.Limiter.Level = events.LevelPod; i.Limiter.Cgroup = cgroup(9004, podPath) }},
+		{rule: "own_limit", name: "split not known", confidence: Likely,
+			make: with(plainKill(), func(i *incident) { i.Memory, i.Victims[0].AnonRSSBytes = nil, ptr(255*mib) }),
+			lack: func(i *incident) { i.Scope = events.ScopeUnknown }},
+		{rule: "own_limit", name: "by its victim", confidence: Certain,
+			make: with(plainKill(), func(i *incident) { i.Memory, i.Victims[0].AnonRSSBytes = nil, ptr(256*mib) }),
+			lack: func(i *incident) { i.Allocation.Class = "limit_lowered" }},
+		{rule: "node_exhausted", confidence: Certain, make: nodeKill,
+			lack: func(i *incident) { i.NodeState, i.Victims = nil, nil }},
+
+		{rule: "kill_loop", confidence: Certain, make: plainKill,
+			history: History{
+				{ID: "1", Time: noon().Add(-20 * time.Minute), SameVictim: true},
+				{ID: "2", Time: noon().Add(-9 * time.Minute), SameVictim: true},
+			},
+			lackPast: func(h History) History { h[0].Time = noon().Add(-loopWindow - 1); return h }},
+		{rule: "kill_loop", name: "of another", confidence: Certain, make: plainKill,
+			history: History{
+				{ID: "1", Time: noon().Add(-20 * time.Minute), SameVictim: true},
+				{ID: "2", Time: noon().Add(-9 * time.Minute), SameVictim: true},
+			},
+			lackPast: func(h History) History { h[1].SameVictim, h[1].SameLimiter = false, true; return h }},
+		{rule: "aftermath", confidence: Likely, make: plainKill,
+			history:  History{{ID: "1", Time: noon().Add(-3 * time.Millisecond), SameLimiter: true, Victim: "hog[1]"}},
+			lackPast: func(h History) History { h[0].Released, h[0].ReleasedAfterNS = true, 3e6; return h }},
+		{rule: "aftermath", name: "late", confidence: Likely, make: plainKill,
+			history:  History{{ID: "1", Time: noon().Add(-aftermath + 1), SameLimiter: true, Victim: "hog[1]"}},
+			lackPast: func(h History) History { h[0].Time = noon().Add(-aftermath); return h }},
+		{rule: "aftermath", name: "of a large one", confidence: Likely, make: plainKill,
+			history:  History{{ID: "1", Time: noon().Add(-2 * time.Second), SameLimiter: true, Victim: "hog[1]", Released: true, ReleasedAfterNS: 3e9}},
+			lackPast: func(h History) History { h[0].SameLimiter = false; return h }},
+		{rule: "chosen_by_score", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}
+			}),
+			lack: func(i *incident) { i.Candidates[1].OOMScoreAdj = ptr(985) }},
+		{rule: "chosen_by_score", name: "hardly larger", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Candidates = []events.Candidate{candidate(4711, "hog", 4*gib, 985), candidate(30, "big", 5*gib, 0)}
+			}),
+			lack: func(i *incident) { i.Candidates[1].AnonRSSBytes = ptr(5*gib - 1) }},
+		{rule: "unkillable_survivors", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 4*gib, -1000)}
+			}),
+			lack: func(i *incident) { i.Candidates[1].OOMScoreAdj, i.Candidates[1].Unkillable = ptr(-999), false }},
+		{rule: "eviction_lost_race", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Eviction = &events.Eviction{AvailableBytes: ptr(50 * mib), HardBytes: ptr(100 * mib), HardSinceNS: ptr(uint64(4e9))}
+			}),
+			lack: func(i *incident) { i.Eviction.HardSinceNS = nil }},
+		{rule: "eviction_lost_race", name: "of a container's limit", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) { i.Eviction = &events.Eviction{SoftSinceNS: ptr(uint64(4e9))} }),
+			lack: func(i *incident) { i.Scope, i.Limiter.Level = events.ScopeMemcg, events.LevelContainer }},
+		{rule: "next_limit", confidence: Certain,
+			make: with(plainKill(), func(i *incident) { i.Ladder[1].MaxBytes = ptr(600 * mib) }),
+			lack: func(i *incident) { i.Ladder[1].MaxBytes = ptr(520*mib + 103*mib) }},
+		{rule: "next_limit", name: "a rung below", confidence: Certain,
+			make: with(plainKill(), func(i *incident) { i.Ladder[1].MaxBytes = ptr(600 * mib) }),
+			lack: func(i *incident) { i.Ladder[1].Below = true }},
+		{rule: "throttled_before", confidence: Certain,
+			make: with(plainKill(), func(i *incident) { i.Before = stalls(events.StallMemoryHigh, 40, 0, throttledNS) }),
+			lack: func(i *incident) { i.Before.Stalls[0].TotalNS-- }},
+		{rule: "stalled_before", confidence: Certain,
+			make: with(plainKill(), func(i *incident) { i.Before = stalls(events.StallMemcgReclaim, 40, 20, stalledNS) }),
+			lack: func(i *incident) { i.Before.Stalls[0].Fruitless-- }},
+		{rule: "stalled_before", name: "in vain at the end", confidence: Certain,
+			make: with(plainKill(), func(i *incident) {
+				i.Before = stalls(events.StallMemcgReclaim, 40, 1, 1e8)
+				i.Before.Timeline = seconds(nil, mib, 0, 0)
+			}),
+			lack: func(i *incident) { i.Before.Timeline[1].ReclaimedBytes = 1 }},
+		{rule: "guardians_stalled", confidence: Certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Before = &events.Before{WindowNS: 60e9, Guardians: []events.GuardianStall{{Unit: "kubelet.service", TotalNS: guardianNS}}}
+			}),
+			lack: func(i *incident) { i.Before.Guardians[0].TotalNS-- }},
+		{rule: "init_spared", confidence: Likely,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].IsContainerInit = ptr(false) }),
+			lack: func(i *incident) { i.Victims[0].IsContainerInit = nil }},
+		{rule: "init_spared", name: "a process of the host", confidence: Likely,
+			make: with(nodeKill(), func(i *incident) { i.Victims[0].IsContainerInit = ptr(false) }),
+			lack: func(i *incident) { i.Victims[0].Workload = nil }},
+		{rule: "many_processes", confidence: Likely,
+			make: with(plainKill(), func(i *incident) {
+				for pid := range crowd {
+					i.Candidates = append(i.Candidates, candidate(100+pid, "php-fpm", 64*mib, 0))
+				}
+			}),
+			lack: func(i *incident) { i.Candidates = i.Candidates[1:] }},
+		{rule: "runtime_uncounted", confidence: Possible,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Comm = "java" }),
+			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = ptr(409 * mib) }},
+		{rule: "runtime_uncounted", name: "not a runtime", confidence: Possible,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Comm = "node" }),
+			lack: func(i *incident) { i.Victims[0].Comm = "python3" }},
+		{rule: "swap_absent", confidence: Possible,
+			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes = ptr(uint64(0)) }),
+			lack: func(i *incident) { i.Limiter.SwapLimitBytes = ptr(uint64(1)) }},
+		{rule: "swap_absent", name: "of the node", confidence: Possible,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.SwapTotalBytes = ptr(uint64(0)) }),
+			lack: func(i *incident) { i.NodeState.SwapTotalBytes = nil }},
+	}
+}
+
+func kubepodsShare(usage uint64) events.Share {
+	return events.Share{Cgroup: *cgroup(2, "/kubepods.slice"), Level: events.LevelKubepods, UsageBytes: ptr(usage)}
+}
+
+func stalls(kind events.StallKind, count, fruitless, total uint64) *events.Before {
+	return &events.Before{WindowNS: 60e9, Stalls: []events.StallSum{{What: string(kind), Count: count, Fruitless: fruitless, TotalNS: total}}}
+}
+
+func find(causes []events.Cause, id string) *events.Cause {
+	if i := slices.IndexFunc(causes, func(c events.Cause) bool { return c.ID == id }); i >= 0 {
+		return &causes[i]
+	}
+	return nil
+}
+
+func ids(causes []events.Cause) []string {
+	var list []string
+	for _, c := range causes {
+		list = append(list, c.ID)
+	}
+	return list
+}
+
+func TestEachRuleNeedsItsEvidence(t *testing.T) {
+	for _, s := range scenes() {
+		t.Run(s.rule+"/"+s.name, func(t *testing.T) {
+			inc := s.make()
+			causes := Diagnose(inc, s.history)
+			c := find(causes, s.rule)
+			switch {
+			case c == nil:
+				t.Fatalf("silent; causes %v", ids(causes))
+			case c.Confidence != s.confidence:
+				t.Errorf("%s, want %s", c.Confidence, s.confidence)
+			}
+			if s.lack != nil {
+				s.lack(inc)
+			}
+			if s.lackPast != nil {
+				s.history = s.lackPast(s.history)
+			}
+			if c := find(Diagnose(inc, s.history), s.rule); c != nil {
+				t.Errorf("still speaks: %s", c.Text)
+			}
+		})
+	}
+}
+
+// TestEachCauseIsWhole: a cause is no use without its evidence and advice.
+func TestEachCauseIsWhole(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range scenes() {
+		for _, c := range Diagnose(s.make(), s.history) {
+			seen[c.ID] = true
+			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 || c.Reference == "" {
+				t.Errorf("%s/%s: %s lacks a part: %+v", s.rule, s.name, c.ID, c)
+			}
+			for _, e := range c.Evidence {
+				if e.What == "" || e.Value == "" || e.Source == "" {
+					t.Errorf("%s/%s: %s: evidence %+v", s.rule, s.name, c.ID, e)
+				}
+			}
+			for _, a := range c.Advice {
+				if !slices.Contains([]string{kubernetes, cgroupLayer, kernel, application}, a.Layer) {
+					t.Errorf("%s: layer %q", c.ID, a.Layer)
+				}
+			}
+		}
+	}
+	for _, r := range rules {
+		if !seen[r.id] {
+			t.Errorf("no case for rule %s", r.id)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package view
+
+import (
+	"fmt"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// nodeState has the memory of the machine. Where a cgroup's limit was hit it
+// matters little, and a narrow block leaves it to -o json; so it does with zones
+// that are above their watermark.
+func (b block) nodeState() []group {
+	n := b.inc.NodeState
+	if n == nil || !b.wide && b.inc.Scope == events.ScopeMemcg {
+		return nil
+	}
+	free := "free " + ratio(n.FreeBytes, n.TotalBytes, "?")
+	if n.AfterNS != nil {
+		free += ", " + duration(*n.AfterNS) + " after the kill"
+	}
+	items := append([]string{free}, b.sizes(
+		part{"available", n.AvailableBytes}, part{"anon", n.AnonBytes}, part{"file", n.FileBytes}, part{"shmem", n.ShmemBytes},
+		part{"dirty", sum(n.DirtyBytes, n.WritebackBytes)}, part{"slab", sum(n.SlabReclaimable, n.SlabUnreclaimable)},
+		part{"kernel stacks", n.KernelStackBytes}, part{"page tables", n.PagetablesBytes}, part{"unevictable", n.UnevictableBytes},
+		part{"in huge pages", n.AnonTHPBytes}, part{"hugetlb", n.HugetlbBytes})...)
+	if n.SwapTotalBytes != nil {
+		items = append(items, "swap free "+ratio(n.SwapFreeBytes, n.SwapTotalBytes, "?"))
+	}
+	groups := []group{list(items...), list(appendSet(nil, psi("some", n.PSISome), psi("full", n.PSIFull))...)}
+	for i := range n.Zones {
+		if z := &n.Zones[i]; b.wide || starved(z) {
+			groups = append(groups, zoneLine(z))
+		}
+	}
+	if len(n.Slabs) > 0 {
+		shown := b.shown(len(n.Slabs), narrowShares)
+		g := list("slab caches " + slab(n.Slabs[0]))
+		for _, s := range n.Slabs[1:shown] {
+			g.items = append(g.items, slab(s))
+		}
+		if rest := len(n.Slabs) - shown; rest > 0 {
+			g.items = append(g.items, fmt.Sprintf("and %d more", rest))
+		}
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// memoryParts splits the parts of the limiter's charge further. It is what the
+// causes rest on, so a narrow block need not repeat it.
+func (b block) memoryParts() group {
+	m := b.inc.Memory
+	if m == nil || !b.wide {
+		return list()
+	}
+	items := b.sizes(
+		part{"dirty", m.FileDirtyBytes}, part{"in writeback", m.FileWritebackBytes}, part{"active file", m.ActiveFileBytes},
+		part{"inactive file", m.InactiveFileBytes}, part{"unevictable", m.UnevictableBytes}, part{"anon in huge pages", m.AnonTHPBytes},
+		part{"slab reclaimable", m.SlabReclaimableBytes}, part{"slab unreclaimable", m.SlabUnreclaimableBytes}, part{"per CPU", m.PercpuBytes})
+	if len(items) > 0 {
+		items[0] = "of it " + items[0]
+	}
+	return list(items...)
+}
+
+func slab(s events.SlabCache) string { return s.Name + " " + size(s.Bytes) }
+
+// sum adds what is known.
+func sum(a, b *uint64) *uint64 {
+	if a == nil || b == nil {
+		if a == nil {
+			return b
+		}
+		return a
+	}
+	total := *a + *b
+	return &total
+}
+
+func psi(name string, p *events.PSI) string {
+	if p == nil {
+		return ""
+	}
+	return fmt.Sprintf("PSI %s %.1f/%.1f/%.1f %% (10/60/300 s)", name, p.Avg10, p.Avg60, p.Avg300)
+}
+
+// starved: only what may use the reserves gets a page of it.
+func starved(z *events.Zone) bool {
+	return z.FreeBytes != nil && z.MinBytes != nil && *z.FreeBytes < *z.MinBytes
+}
+
+func zoneLine(z *events.Zone) group {
+	items := []string{fmt.Sprintf("zone %s of NUMA node %d free %s", z.Zone, z.Node, ratio(z.FreeBytes, z.ManagedBytes, "?"))}
+	for _, p := range []part{{"min", z.MinBytes}, {"low", z.LowBytes}, {"high", z.HighBytes}} {
+		if p.bytes != nil {
+			items = append(items, p.name+" "+size(*p.bytes))
+		}
+	}
+	if len(z.FreeBlocks) > 0 {
+		blocks := "free blocks by order"
+		for _, count := range z.FreeBlocks {
+			blocks += fmt.Sprintf(" %d", count)
+		}
+		items = append(items, blocks)
+	}
+	return list(items...)
+}
