@@ -90,8 +90,7 @@ func (r Reader) pick(all []candidate, most int) []events.Candidate {
 	list := make([]events.Candidate, 0, len(picked))
 	for _, p := range picked {
 		if p.cgroup == "" {
-			text, _ := readSmall(r.in(filepath.Join("proc", strconv.Itoa(p.pid), "cgroup")))
-			p.cgroup, _ = memoryPath(text, r.Layout)
+			p.cgroup, _ = r.CgroupOf(p.pid)
 		}
 		list = append(list, r.contract(p))
 	}

@@ -138,26 +138,16 @@ var ladderFiles = map[int][]ladderFile{
 	},
 }
 
-// CgroupEvents counts what happened to a cgroup and those below it since it was
-// made. cgroup v1 knows its own alone, and only Max (memory.failcnt) and OOMKill.
-type CgroupEvents struct {
-	Low          *uint64 `json:"low,omitempty"`
-	High         *uint64 `json:"high,omitempty"`
-	Max          *uint64 `json:"max,omitempty"`
-	OOM          *uint64 `json:"oom,omitempty"`
-	OOMKill      *uint64 `json:"oom_kill,omitempty"`
-	OOMGroupKill *uint64 `json:"oom_group_kill,omitempty"`
-}
-
 // Events reads memory.events; with local those of the cgroup's own limits alone
-// (memory.events.local, since 5.2). It is nil where there is nothing to read.
-func (r Reader) Events(path string, local bool) *CgroupEvents {
+// (memory.events.local, since 5.2). It is nil where there is nothing to read. In cgroup
+// v1 both are the own ones: memory.failcnt and memory.oom_control.
+func (r Reader) Events(path string, local bool) *events.CgroupEvents {
 	dir := r.Layout.dir(path)
 	switch {
 	case r.Layout.MemoryMount == "" || r.Layout.MemoryVersion == 1 && local:
 		return nil
 	case r.Layout.MemoryVersion == 1:
-		e := &CgroupEvents{Max: readNumber(filepath.Join(dir, "memory.failcnt"))}
+		e := &events.CgroupEvents{Max: readNumber(filepath.Join(dir, "memory.failcnt"))}
 		if text, err := readSmall(filepath.Join(dir, "memory.oom_control")); err == nil {
 			e.OOMKill = stat(text, "oom_kill")
 		}
@@ -171,7 +161,7 @@ func (r Reader) Events(path string, local bool) *CgroupEvents {
 	if err != nil {
 		return nil
 	}
-	return &CgroupEvents{
+	return &events.CgroupEvents{
 		Low: stat(text, "low"), High: stat(text, "high"), Max: stat(text, "max"),
 		OOM: stat(text, "oom"), OOMKill: stat(text, "oom_kill"), OOMGroupKill: stat(text, "oom_group_kill"),
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -90,4 +91,14 @@ func value(n *uint64) uint64 {
 		return 0
 	}
 	return *n
+}
+
+// CgroupOf returns the path of a process in the memory hierarchy; false if there
+// is no such process.
+func (r Reader) CgroupOf(pid int) (path string, ok bool) {
+	text, err := readSmall(r.in(filepath.Join("proc", strconv.Itoa(pid), "cgroup")))
+	if err != nil {
+		return "", false
+	}
+	return memoryPath(text, r.Layout)
 }

@@ -47,6 +47,7 @@ func lines() map[string]any {
 		events.KindStall:          events.StallLine{},
 		events.KindPressure:       events.PressureLine{},
 		events.KindStatus:         events.Status{},
+		events.KindInspection:     events.Inspection{},
 	}
 }
 
