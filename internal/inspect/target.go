@@ -24,7 +24,7 @@ type AmbiguousError struct {
 }
 
 func (e *AmbiguousError) Error() string {
-	text := fmt.Sprintf("%q is ambiguous: %s", e.Name, strings.Join(e.Paths, " "))
+	text := fmt.Sprintf("%q is ambiguous: %q", e.Name, e.Paths)
 	if more := e.Count - len(e.Paths); more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
@@ -79,7 +79,7 @@ func findPath(r node.Reader, name string) (string, error) {
 	if r.Cgroup(name).ID != 0 {
 		return name, nil
 	}
-	return "", fmt.Errorf("there is no cgroup %s below %s: it may have ended; a pod's or container's id finds it by name", name, r.Layout.MemoryMount)
+	return "", fmt.Errorf("there is no cgroup %q below %s: it may have ended; a pod's or container's id finds it by name", name, r.Layout.MemoryMount)
 }
 
 // matcher compares cgroups with a name.

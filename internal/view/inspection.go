@@ -329,7 +329,7 @@ func (v inspection) candidates() []group {
 		if anon == nil {
 			anon = c.RSSBytes // together
 		}
-		t = append(t, []string{badness, adj, shortSize(anon), shortSize(file), shortSize(c.SwapBytes), task(c.Comm, c.PID)})
+		t = append(t, []string{badness, adj, shortSize(anon), shortSize(file), shortSize(c.SwapBytes), v.candidate(c)})
 	}
 	groups := t.groups(0)
 	var rest []string
@@ -347,6 +347,18 @@ func (v inspection) candidates() []group {
 	}
 	return append(groups, list(rest...))
 }
+
+// candidate names a process, and where it is unless that was asked for.
+func (v inspection) candidate(c *events.Candidate) string {
+	name := join(task(c.Comm, c.PID), v.block.place(&c.Process, v.Cgroup))
+	if v.wide {
+		return name
+	}
+	return clip(Sanitize(name), v.block.max-nameIndent)
+}
+
+// nameIndent is the columns of a candidate before its name.
+const nameIndent = 42
 
 func (v inspection) eviction() []group {
 	e := v.Eviction
