@@ -7,6 +7,7 @@ package inspect
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -32,7 +33,7 @@ const maxTime = 5 * time.Second
 // Node looks at the whole machine.
 func Node(ctx context.Context, o Options) *events.Inspection {
 	i := &events.Inspection{Envelope: o.Envelope}
-	i.NodeState = o.Reader.State()
+	o.node(i)
 	limitByNode(i)
 	o.finish(ctx, i)
 	return i
@@ -56,11 +57,27 @@ func Cgroup(ctx context.Context, o Options, path string) *events.Inspection {
 	if i.PSISome == nil {
 		i.Unknown = append(i.Unknown, "psi_some", "psi_full") // cgroup v1 has none
 	}
-	i.NodeState = o.Reader.State()
+	o.node(i)
 	limitByNode(i)
 	limitByCgroup(i, o.Reader.Layout)
 	o.finish(ctx, i)
 	return i
+}
+
+// node reads the state of the machine, and names what it lacks.
+func (o Options) node(i *events.Inspection) {
+	s := o.Reader.State()
+	i.NodeState = s
+	for name, missing := range map[string]bool{
+		"available_bytes": s.AvailableBytes == nil, "psi_some": s.PSISome == nil, "psi_full": s.PSIFull == nil,
+		"zones": len(s.Zones) == 0, "slabs": len(s.Slabs) == 0, "transparent_hugepage": s.TransparentHuge == "",
+		"cgroups": o.Reader.Layout.MemoryMount == "",
+	} {
+		if missing {
+			i.Unknown = append(i.Unknown, "node_state."+name)
+		}
+	}
+	slices.Sort(i.Unknown)
 }
 
 // limitByNode takes the node for the limiter: it has what is available and free

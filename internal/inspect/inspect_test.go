@@ -5,8 +5,7 @@ package inspect
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/node"
 	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 const (
@@ -31,7 +31,6 @@ const (
 // machine has two pods, one of them with two containers, and services of the host.
 func machine(t *testing.T, more map[string]string) node.Reader {
 	t.Helper()
-	root := t.TempDir()
 	files := map[string]string{
 		"proc/meminfo":                                           "MemTotal: 1048576 kB\nMemAvailable: 524288 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
 		"proc/4711/cgroup":                                       "0::" + app + "\n",
@@ -57,18 +56,8 @@ func machine(t *testing.T, more map[string]string) node.Reader {
 		"var/log/pods/shop_checkout_" + uid + "/x":               "",
 		"var/log/containers/checkout_shop_app-" + first + ".log": "",
 	}
-	for name, text := range more {
-		files[name] = text
-	}
-	for name, text := range files {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	maps.Copy(files, more)
+	root := testenv.Tree(t, files)
 	return node.Reader{
 		Root: root, Layout: node.Layout{Mode: "v2", MemoryVersion: 2, MemoryMount: root + "/cg", MountRoot: "/"},
 		Place: func(path string) (events.Level, *events.Workload) {

@@ -4,35 +4,12 @@ package kubelet
 
 import (
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-)
 
-// tree writes files below a new directory; what ends in a slash is a symbolic
-// link to the text.
-func tree(t *testing.T, files map[string]string) string {
-	t.Helper()
-	root := t.TempDir()
-	for name, text := range files {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		var err error
-		if strings.HasSuffix(name, "/") {
-			err = os.Symlink(text, path)
-		} else {
-			err = os.WriteFile(path, []byte(text), 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return root
-}
+	"github.com/oomtrace/oomtrace/internal/testenv"
+)
 
 // process is a /proc entry.
 func process(pid, comm, cgroup string, args ...string) map[string]string {
@@ -124,7 +101,7 @@ func TestFind(t *testing.T) {
 		{"no YAML", map[string]string{"var/lib/kubelet/config.yaml": "\t- {"}, nil, "reading the kubelet's configuration /var/lib"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c, err := Find(tree(t, test.files))
+			c, err := Find(testenv.Tree(t, test.files))
 			if test.err != "" {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
 					t.Fatalf("%+v, %v", c, err)

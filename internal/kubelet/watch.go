@@ -155,8 +155,8 @@ func (c *Config) tell(e *events.Eviction, s sample, at time.Time) {
 	}
 	switch {
 	case e.HardSinceNS != nil:
-		say("%s %s, below evictionHard %s for %s (the kubelet looks every %s)",
-			signalMemory, quantity(*m.AvailableBytes), c.EvictionHard[signalMemory], seconds(*e.HardSinceNS), kubeletLooks)
+		say("%s %s, below evictionHard %s%s (the kubelet looks every %s)",
+			signalMemory, quantity(*m.AvailableBytes), c.EvictionHard[signalMemory], lasting(*e.HardSinceNS), kubeletLooks)
 	case s.hard == nil:
 		say("evictionHard has no %s: the kubelet evicts nothing at once for lack of memory", signalMemory)
 	case m.AvailableBytes != nil:
@@ -164,15 +164,15 @@ func (c *Config) tell(e *events.Eviction, s sample, at time.Time) {
 			quantity(*m.AvailableBytes-*s.hard), c.EvictionHard[signalMemory])
 	}
 	if e.SoftSinceNS != nil {
-		text := fmt.Sprintf("below evictionSoft %s for %s", c.EvictionSoft[signalMemory], seconds(*e.SoftSinceNS))
+		text := fmt.Sprintf("below evictionSoft %s%s", c.EvictionSoft[signalMemory], lasting(*e.SoftSinceNS))
 		if grace, ok := c.grace(signalMemory); ok {
-			text += fmt.Sprintf(" of %s that it may be", grace)
+			text += fmt.Sprintf(", it may be for %s", grace)
 		}
 		say("%s", text)
 	}
 	if past := ago(s.allocatableSince, at); past != nil {
-		say("of all pods %s %s of %s, below evictionHard for %s", signalAllocatable,
-			quantity(*m.AllocatableAvailableBytes), quantity(*m.AllocatableBytes), seconds(*past))
+		say("of all pods %s %s of %s, below evictionHard%s", signalAllocatable,
+			quantity(*m.AllocatableAvailableBytes), quantity(*m.AllocatableBytes), lasting(*past))
 	}
 	e.Text = strings.Join(words, "; ")
 }
@@ -182,6 +182,14 @@ func ago(since, at time.Time) *uint64 {
 		return nil
 	}
 	return pointer(uint64(max(at.Sub(since), 0)))
+}
+
+// lasting says for how long, unless it was seen for the first time.
+func lasting(ns uint64) string {
+	if ns == 0 {
+		return ""
+	}
+	return " for " + seconds(ns)
 }
 
 func seconds(ns uint64) string {

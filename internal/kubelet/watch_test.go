@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 func TestThreshold(t *testing.T) {
@@ -74,7 +75,7 @@ func TestRead(t *testing.T) {
 		{"v2 without memory.stat of the root", 2, Config{}, map[string]string{"proc/meminfo": meminfo, "cg/x": ""}, 100, -1},
 		{"nothing", 2, Config{}, nil, -1, -1},
 	} {
-		root := tree(t, test.files)
+		root := testenv.Tree(t, test.files)
 		m := test.config.Read(node.Reader{Root: root, Layout: node.Layout{MemoryVersion: test.version, MemoryMount: root + "/cg", MountRoot: "/"}})
 		kib := func(n *uint64) int64 {
 			if n == nil {
@@ -110,7 +111,7 @@ func TestWatch(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	if want := "eviction lost the race by 4.2s: memory.available 60Mi, below evictionHard 100Mi for 4.2s (the kubelet looks every 10s); " +
-		"below evictionSoft 30% for 6.2s of 1m30s that it may be"; e.Text != want {
+		"below evictionSoft 30% for 6.2s, it may be for 1m30s"; e.Text != want {
 		t.Errorf("%q", e.Text)
 	}
 	if e.Signals["evictionHard.memory.available"] != "100Mi" || e.Source != "a file" {
