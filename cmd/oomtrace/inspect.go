@@ -101,6 +101,9 @@ func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, d
 	case err != nil:
 		return nil, err
 	}
+	if path == "/" { // it has no limit but the node
+		return inspect.Node(cmd.Context(), o), nil
+	}
 	return inspect.Cgroup(cmd.Context(), o, path), nil
 }
 

@@ -22,7 +22,7 @@ type Inspection struct {
 	Ladder        []Rung   `json:"ladder,omitempty"`
 	Memory        *Memory  `json:"memory,omitempty"`
 	// Events are of the cgroup and those below it since it was made, OwnEvents of
-	// its own limits alone.
+	// its own limits alone. cgroup v1 has only the latter.
 	Events    *CgroupEvents `json:"events,omitempty"`
 	OwnEvents *CgroupEvents `json:"own_events,omitempty"`
 	PSISome   *PSI          `json:"psi_some,omitempty"`
@@ -46,7 +46,7 @@ type Inspection struct {
 }
 
 // CgroupEvents counts what happened to a cgroup since it was made (memory.events).
-// cgroup v1 knows its own alone, and only max (memory.failcnt) and oom_kill.
+// cgroup v1 knows only max (memory.failcnt) and oom_kill.
 type CgroupEvents struct {
 	Low          *uint64 `json:"low,omitempty"`
 	High         *uint64 `json:"high,omitempty"` // held up over memory.high

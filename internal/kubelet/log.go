@@ -44,6 +44,21 @@ type Finding struct {
 	Text string
 }
 
+// String is the line for people, as Eviction.Log has it: it is not safe for a
+// terminal.
+func (f Finding) String() string {
+	words := []string{f.Text}
+	if !f.Time.IsZero() {
+		words = []string{f.Time.UTC().Format(time.RFC3339), f.Text}
+	}
+	for _, w := range []string{f.Resource, f.Probe, f.Pod, f.Container} {
+		if w != "" && !strings.Contains(f.Text, w) {
+			words = append(words, w)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
 // phrases are how messages begin, in lower case: the kubelet changed the case and
 // put arguments aside in 1.21.
 var phrases = []struct{ begin, what string }{

@@ -123,6 +123,19 @@ func TestReadLog(t *testing.T) {
 	}
 }
 
+func TestFindingString(t *testing.T) {
+	for line, want := range map[string]string{
+		`1755698587.5 n kubelet[1]: I0820 14:03:07.0 1 x.go:1] "Eviction manager: attempting to reclaim" resourceName="memory"`:   "2025-08-20T14:03:07Z Eviction manager: attempting to reclaim memory",
+		`1755698587.5 n kubelet[1]: W0820 14:03:07.0 1 x.go:1] eviction manager: attempting to reclaim memory`:                    "2025-08-20T14:03:07Z eviction manager: attempting to reclaim memory",
+		`1755698587.5 n kubelet[1]: I0820 14:03:07.0 1 x.go:1] "Probe failed" probeType="Liveness" pod="a/b" containerName="app"`: "2025-08-20T14:03:07Z Probe failed Liveness a/b app",
+	} {
+		found, _, err := Read(strings.NewReader(line), time.Now(), 1)
+		if err != nil || len(found) != 1 || found[0].String() != want {
+			t.Errorf("%v, %v, want %q", found, err, want)
+		}
+	}
+}
+
 func TestJournal(t *testing.T) {
 	bin := t.TempDir()
 	t.Setenv("PATH", bin+":/usr/bin:/bin")

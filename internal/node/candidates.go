@@ -188,22 +188,27 @@ func (r Reader) totalPages(path string) uint64 {
 	return ramPages + swapPages
 }
 
-// swapPages is how much swap a cgroup may use beside its limit.
+// swapPages is how much swap a cgroup may use beside its limit: none where it does
+// not swap at all.
 func (r Reader) swapPages(path string, limitBytes uint64) uint64 {
 	const all = 1 << 50
 	dir := r.Layout.dir(path)
+	swappiness := r.in("proc/sys/vm/swappiness") // of all in cgroup v2
 	if r.Layout.MemoryVersion == 1 {
-		if n := readNumber(filepath.Join(dir, "memory.swappiness")); n != nil && *n == 0 {
-			return 0
+		swappiness = filepath.Join(dir, "memory.swappiness")
+	}
+	if n := readNumber(swappiness); n != nil && *n == 0 {
+		return 0
+	}
+	page := uint64(PageSize())
+	if r.Layout.MemoryVersion == 1 { // of memory and swap together
+		if both := limited(readNumber(filepath.Join(dir, "memory.memsw.limit_in_bytes"))); both != nil {
+			return (max(*both, limitBytes) - limitBytes) / page
 		}
-		both := limited(readNumber(filepath.Join(dir, "memory.memsw.limit_in_bytes")))
-		if both == nil {
-			return all
-		}
-		return (max(*both, limitBytes) - limitBytes) / uint64(PageSize())
+		return all
 	}
 	if n := readNumber(filepath.Join(dir, "memory.swap.max")); n != nil {
-		return *n / uint64(PageSize())
+		return *n / page
 	}
 	return all
 }

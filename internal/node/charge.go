@@ -138,13 +138,13 @@ var ladderFiles = map[int][]ladderFile{
 	},
 }
 
-// Events reads memory.events; with local those of the cgroup's own limits alone
-// (memory.events.local, since 5.2). It is nil where there is nothing to read. In cgroup
-// v1 both are the own ones: memory.failcnt and memory.oom_control.
+// Events reads memory.events: of a cgroup with those below it, or of its own limits
+// alone (memory.events.local, since 5.2). cgroup v1 counts the own ones only, in
+// memory.failcnt and memory.oom_control. It is nil where there is nothing to read.
 func (r Reader) Events(path string, local bool) *events.CgroupEvents {
 	dir := r.Layout.dir(path)
 	switch {
-	case r.Layout.MemoryMount == "" || r.Layout.MemoryVersion == 1 && local:
+	case r.Layout.MemoryMount == "" || r.Layout.MemoryVersion == 1 && !local:
 		return nil
 	case r.Layout.MemoryVersion == 1:
 		e := &events.CgroupEvents{Max: readNumber(filepath.Join(dir, "memory.failcnt"))}

@@ -293,7 +293,10 @@ func TestEvents(t *testing.T) {
 		t.Errorf("local: %+v", e)
 	}
 	r.Layout.MemoryVersion, r.Layout.MemoryMount = 1, root+"/v1"
-	if e := r.Events("/a", false); e == nil || value(e.Max) != 7 || value(e.OOMKill) != 2 || e.High != nil {
+	if e := r.Events("/a", false); e != nil {
+		t.Errorf("v1 does not count those below: %+v", e)
+	}
+	if e := r.Events("/a", true); e == nil || value(e.Max) != 7 || value(e.OOMKill) != 2 || e.High != nil {
 		t.Errorf("v1: %+v", e)
 	}
 }
@@ -399,6 +402,34 @@ func TestCandidatesBelow(t *testing.T) {
 	}
 	if _, err := r.Candidates(context.Background(), "/gone", 9); err == nil {
 		t.Error("a cgroup that is not there has no candidates")
+	}
+}
+
+func TestTotalPages(t *testing.T) {
+	const ram, swap = 1000, 24 // MiB
+	for _, test := range []struct {
+		name    string
+		version int
+		files   map[string]string
+		want    uint64 // MiB
+	}{
+		{"v2, no limit", 2, map[string]string{"cg/a/memory.max": "max\n"}, ram + swap},
+		{"v2, swap not limited", 2, map[string]string{"cg/a/memory.max": "104857600\n", "cg/a/memory.swap.max": "max\n"}, 100 + swap},
+		{"v2, no swap for it", 2, map[string]string{"cg/a/memory.max": "104857600\n", "cg/a/memory.swap.max": "0\n"}, 100},
+		{"v2, nobody swaps", 2, map[string]string{"cg/a/memory.max": "104857600\n", "proc/sys/vm/swappiness": "0\n"}, 100},
+		{"v1, swap not limited", 1, map[string]string{"cg/a/memory.limit_in_bytes": "104857600\n"}, 100 + swap},
+		{"v1, both limited", 1, map[string]string{"cg/a/memory.limit_in_bytes": "104857600\n", "cg/a/memory.memsw.limit_in_bytes": "105906176\n"}, 101},
+		{"v1, it does not swap", 1, map[string]string{"cg/a/memory.limit_in_bytes": "104857600\n", "cg/a/memory.swappiness": "0\n"}, 100},
+		{"v1, no limit", 1, map[string]string{"cg/a/memory.limit_in_bytes": "9223372036854771712\n"}, ram + swap},
+	} {
+		root := processes(t, nil, nil, test.files)
+		r := Reader{Root: root, Layout: Layout{MemoryVersion: test.version, MemoryMount: root + "/cg", MountRoot: "/"}}
+		if got := r.totalPages("/a") * uint64(PageSize()) >> 20; got != test.want {
+			t.Errorf("%s: %d MiB, want %d", test.name, got, test.want)
+		}
+	}
+	if got := (Reader{Root: t.TempDir()}).totalPages(""); got != 0 {
+		t.Errorf("of nothing: %d", got)
 	}
 }
 
