@@ -49,9 +49,7 @@ func Cgroup(ctx context.Context, o Options, path string) *events.Inspection {
 	}
 	i.Ladder, i.Unknown = o.Reader.Ladder(path)
 	i.Memory = o.Reader.Charge(path)
-	if i.Memory == nil {
-		i.Unknown = append(i.Unknown, "memory")
-	}
+	i.Unknown = append(i.Unknown, missing(i.Memory)...)
 	i.Events, i.OwnEvents = o.Reader.Events(path, false), o.Reader.Events(path, true)
 	i.PSISome, i.PSIFull = o.Reader.PSI(path)
 	if i.PSISome == nil {
@@ -78,6 +76,24 @@ func (o Options) node(i *events.Inspection) {
 		}
 	}
 	slices.Sort(i.Unknown)
+}
+
+// missing names the parts of a charge that are not told: cgroup v1 does not split
+// the kernel's own memory.
+func missing(m *events.Memory) []string {
+	if m == nil {
+		return []string{"memory"}
+	}
+	var names []string
+	for name, bytes := range map[string]*uint64{
+		"anon": m.AnonBytes, "file": m.FileBytes, "shmem": m.ShmemBytes, "slab": m.SlabBytes,
+		"kernel_stack": m.KernelStackBytes, "pagetables": m.PagetablesBytes, "sock": m.SockBytes,
+	} {
+		if bytes == nil {
+			names = append(names, "memory."+name+"_bytes")
+		}
+	}
+	return names
 }
 
 // limitByNode takes the node for the limiter: it has what is available and free

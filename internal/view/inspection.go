@@ -348,13 +348,31 @@ func (v inspection) candidates() []group {
 	return append(groups, list(rest...))
 }
 
-// candidate names a process, and where it is unless that was asked for.
+// candidate names a process, and where it is unless that was asked for: where
+// space is short, by the one word that tells it from its neighbours.
 func (v inspection) candidate(c *events.Candidate) string {
-	name := join(task(c.Comm, c.PID), v.block.place(&c.Process, v.Cgroup))
+	name := task(c.Comm, c.PID)
 	if v.wide {
-		return name
+		return join(name, v.block.place(&c.Process, v.Cgroup))
+	}
+	if where := v.where(&c.Process); where != "" {
+		name += " in " + where
 	}
 	return clip(Sanitize(name), v.block.max-nameIndent)
+}
+
+func (v inspection) where(p *events.Process) string {
+	if p.Cgroup == nil || v.Cgroup != nil && p.Cgroup.CgroupKey == v.Cgroup.CgroupKey {
+		return ""
+	}
+	if w := p.Workload; w != nil {
+		for _, word := range []string{w.Container, shortID(w.ContainerID), w.Pod, shortID(w.PodUID), w.Unit} {
+			if word != "" {
+				return word
+			}
+		}
+	}
+	return shortPath(p.Cgroup.Path, 24)
 }
 
 // nameIndent is the columns of a candidate before its name.
