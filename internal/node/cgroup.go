@@ -201,6 +201,15 @@ func ownCgroup(l Layout) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the cgroup of oomtrace: %w", err)
 	}
+	path, ok := memoryPath(text, l)
+	if !ok {
+		return "", errors.New("reading the cgroup of oomtrace: /proc/self/cgroup does not have the memory hierarchy")
+	}
+	return path, nil
+}
+
+// memoryPath finds the path in the memory hierarchy in a /proc/PID/cgroup.
+func memoryPath(text []byte, l Layout) (path string, ok bool) {
 	for line := range strings.Lines(string(text)) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
 		if len(parts) != 3 {
@@ -208,8 +217,8 @@ func ownCgroup(l Layout) (string, error) {
 		}
 		if l.MemoryVersion == 2 && parts[0] == "0" ||
 			l.MemoryVersion == 1 && slices.Contains(strings.Split(parts[1], ","), "memory") {
-			return parts[2], nil
+			return parts[2], true
 		}
 	}
-	return "", errors.New("reading the cgroup of oomtrace: /proc/self/cgroup does not have the memory hierarchy")
+	return "", false
 }

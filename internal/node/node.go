@@ -21,13 +21,15 @@ import (
 // maxFile bounds what is read of a small file.
 const maxFile = 1 << 20
 
-func readSmall(path string) ([]byte, error) {
+func readSmall(path string) ([]byte, error) { return readUpTo(path, maxFile) }
+
+func readUpTo(path string, most int64) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, maxFile))
+	return io.ReadAll(io.LimitReader(file, most))
 }
 
 // BootID returns /proc/sys/kernel/random/boot_id, empty if it cannot be read.

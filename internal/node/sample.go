@@ -45,16 +45,8 @@ func Headroom(l Layout, path string) (bytes uint64, limiter string, ok bool) {
 // SampleCgroup reads the files of a cgroup by its path in the hierarchy.
 func SampleCgroup(l Layout, path string) Sample {
 	dir := l.dir(path)
-	usage, limit := "memory.current", "memory.max"
-	if l.MemoryVersion == 1 {
-		usage, limit = "memory.usage_in_bytes", "memory.limit_in_bytes"
-	}
 	var s Sample
-	s.UsageBytes = readNumber(filepath.Join(dir, usage))
-	s.LimitBytes = readNumber(filepath.Join(dir, limit))
-	if s.LimitBytes != nil && *s.LimitBytes >= 1<<62 {
-		s.LimitBytes = nil // cgroup v1's way to say that there is none
-	}
+	s.UsageBytes, s.LimitBytes = l.usage(path)
 	if text, err := readSmall(filepath.Join(dir, "memory.pressure")); err == nil {
 		s.PSISomeUS, s.PSIFullUS = psiTotal(text, "some"), psiTotal(text, "full")
 	}
@@ -69,6 +61,24 @@ func SampleCgroup(l Layout, path string) Sample {
 		}
 	}
 	return s
+}
+
+// usage reads what a cgroup uses and its limit, nil where it has none.
+func (l Layout) usage(path string) (usageBytes, limitBytes *uint64) {
+	usage, limit := "memory.current", "memory.max"
+	if l.MemoryVersion == 1 {
+		usage, limit = "memory.usage_in_bytes", "memory.limit_in_bytes"
+	}
+	dir := l.dir(path)
+	return readNumber(filepath.Join(dir, usage)), limited(readNumber(filepath.Join(dir, limit)))
+}
+
+// limited is nil for cgroup v1's way to say that there is no limit.
+func limited(n *uint64) *uint64 {
+	if n != nil && *n >= 1<<62 {
+		return nil
+	}
+	return n
 }
 
 // RefaultPages reads how many pages were reclaimed and needed again, since the cgroup
@@ -105,6 +115,10 @@ func readNumber(path string) *uint64 {
 	if err != nil {
 		return nil
 	}
+	return parseNumber(text)
+}
+
+func parseNumber(text []byte) *uint64 {
 	n, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 64)
 	if err != nil {
 		return nil // "max"

@@ -47,6 +47,7 @@ func lines() map[string]any {
 		events.KindStall:          events.StallLine{},
 		events.KindPressure:       events.PressureLine{},
 		events.KindStatus:         events.Status{},
+		events.KindInspection:     events.Inspection{},
 	}
 }
 
@@ -67,7 +68,7 @@ func generate(src string) ([]byte, error) {
 	for kind, line := range lines() {
 		root.Definitions[kind] = lineSchema(docs, kind, line, root.Definitions)
 	}
-	for _, kind := range []string{events.KindIncident, events.KindIncidentUpdate, events.KindStall, events.KindPressure, events.KindLost, events.KindStatus} {
+	for _, kind := range []string{events.KindIncident, events.KindIncidentUpdate, events.KindStall, events.KindPressure, events.KindLost, events.KindStatus, events.KindInspection} {
 		root.OneOf = append(root.OneOf, &jsonschema.Schema{Ref: "#/$defs/" + kind})
 	}
 	var buf bytes.Buffer

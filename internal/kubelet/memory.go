@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubelet
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/oomtrace/oomtrace/internal/node"
+)
+
+// The signals of memory (pkg/kubelet/eviction/api/types.go).
+const (
+	signalMemory      = "memory.available"
+	signalAllocatable = "allocatableMemory.available"
+)
+
+// Memory is what the kubelet compares with its thresholds. Nil is not known, or
+// of Allocatable not there.
+type Memory struct {
+	CapacityBytes  *uint64 // MemTotal
+	AvailableBytes *uint64 // memory.available
+	// MemAvailableBytes is the kernel's own idea, which the kubelet does not ask.
+	MemAvailableBytes *uint64
+	// AllocatableBytes is the limit of all pods together, AllocatableAvailableBytes
+	// what they have not used of it.
+	AllocatableBytes, AllocatableAvailableBytes *uint64
+}
+
+// Read computes memory.available as the kubelet does: capacity less the working
+// set of the root cgroup, which is its usage without inactive files. With cgroup
+// v2 the root has no memory.current, and usage is anon and file of its memory.stat
+// (github.com/opencontainers/cgroups v0.0.6; older ones took MemTotal less MemFree).
+// The same is done for kubepods, against its limit, where the kubelet enforces it.
+func (c *Config) Read(r node.Reader) Memory {
+	var m Memory
+	state := r.Meminfo()
+	m.CapacityBytes, m.MemAvailableBytes = state.TotalBytes, state.AvailableBytes
+	var used *uint64
+	if state.TotalBytes != nil && state.FreeBytes != nil {
+		used = pointer(less(*state.TotalBytes, *state.FreeBytes))
+	}
+	root := r.Layout.MountRoot
+	if root == "" {
+		root = "/"
+	}
+	m.AvailableBytes = left(m.CapacityBytes, workingSet(r, root, used))
+	if pods := c.kubepods(r); pods != "" && slices.Contains(c.EnforceNodeAllocatable, "pods") {
+		sample := node.SampleCgroup(r.Layout, pods)
+		m.AllocatableBytes = sample.LimitBytes
+		m.AllocatableAvailableBytes = left(sample.LimitBytes, workingSet(r, pods, nil))
+	}
+	return m
+}
+
+// workingSet is nil where it cannot be told. Otherwise is the usage where the
+// cgroup tells none.
+func workingSet(r node.Reader, cgroup string, otherwise *uint64) *uint64 {
+	usage := node.SampleCgroup(r.Layout, cgroup).UsageBytes
+	charge := r.Charge(cgroup)
+	switch {
+	case charge == nil || charge.InactiveFileBytes == nil:
+		return otherwise
+	case usage == nil && charge.AnonBytes != nil && charge.FileBytes != nil:
+		usage = pointer(*charge.AnonBytes + *charge.FileBytes)
+	case usage == nil:
+		usage = otherwise
+	}
+	if usage == nil {
+		return nil
+	}
+	return pointer(less(*usage, *charge.InactiveFileBytes))
+}
+
+// kubepods is the path of the cgroup of all pods, empty if there is none. The
+// driver need not be known: only one of the names is there.
+func (c *Config) kubepods(r node.Reader) string {
+	root := path.Join("/", r.Layout.MountRoot)
+	slice := strings.Trim(strings.ReplaceAll(c.CgroupRoot, "/", "-"), "-")
+	prefix, above := "", root
+	if slice != "" {
+		prefix = slice + "-"
+		at := ""
+		for part := range strings.SplitSeq(slice, "-") {
+			at = strings.TrimPrefix(at+"-"+part, "-")
+			above = path.Join(above, at+".slice")
+		}
+	}
+	for _, name := range []string{path.Join(root, c.CgroupRoot, "kubepods"), path.Join(above, prefix+"kubepods.slice")} {
+		if r.Cgroup(name).ID != 0 {
+			return name
+		}
+	}
+	return ""
+}
+
+func less(a, b uint64) uint64 { return a - min(a, b) }
+
+func left(of, used *uint64) *uint64 {
+	if of == nil || used == nil {
+		return nil
+	}
+	return pointer(less(*of, *used))
+}
+
+func pointer[T any](v T) *T { return &v }
+
+// Threshold reads the threshold of a signal: a quantity, or percents of a capacity
+// (pkg/kubelet/eviction/helpers.go). It is nil where there is none; 0% and 100%
+// mean that too.
+func Threshold(of map[string]string, signal string, capacityBytes *uint64) (*uint64, error) {
+	text, ok := of[signal]
+	if !ok || text == "0%" || text == "100%" {
+		return nil, nil
+	}
+	if number, ok := strings.CutSuffix(text, "%"); ok {
+		percent, err := strconv.ParseFloat(number, 32)
+		if err != nil || !(percent >= 0 && percent <= 100) {
+			return nil, fmt.Errorf("threshold %s of %s: no percentage", text, signal)
+		}
+		if capacityBytes == nil {
+			return nil, nil
+		}
+		// The kubelet has it as float32: it is off by some bytes.
+		return pointer(uint64(float64(*capacityBytes) * float64(float32(percent)/100))), nil
+	}
+	quantity, err := resource.ParseQuantity(text)
+	if err != nil {
+		return nil, fmt.Errorf("threshold %s of %s: %w", text, signal, err)
+	}
+	if quantity.Sign() <= 0 {
+		return nil, fmt.Errorf("threshold %s of %s: not above zero", text, signal)
+	}
+	return pointer(uint64(quantity.Value())), nil
+}
+
+// grace is how long a soft threshold may be crossed before the kubelet evicts.
+func (c *Config) grace(signal string) (time.Duration, bool) {
+	d, err := time.ParseDuration(c.EvictionSoftGracePeriod[signal])
+	return d, err == nil && d >= 0
+}
+
+// quantity writes bytes as the kubelet does, in whole MiB.
+func quantity(bytes uint64) string {
+	if bytes >= 1<<20 {
+		bytes &^= 1<<20 - 1
+	}
+	return resource.NewQuantity(int64(min(bytes, 1<<62)), resource.BinarySI).String()
+}

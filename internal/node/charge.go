@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// Charge splits what a cgroup and those below it are charged, by memory.stat. It
+// is nil where that cannot be read. The kernel sums up the counters of all CPUs
+// first. cgroup v1 does not split the memory of the kernel itself.
+func (r Reader) Charge(path string) *events.Memory {
+	if r.Layout.MemoryMount == "" {
+		return nil
+	}
+	dir := r.Layout.dir(path)
+	text, err := readSmall(filepath.Join(dir, "memory.stat"))
+	if err != nil {
+		return nil
+	}
+	if r.Layout.MemoryVersion == 1 {
+		m := chargeV1(text)
+		m.SockBytes = readNumber(filepath.Join(dir, "memory.kmem.tcp.usage_in_bytes"))
+		return m
+	}
+	return chargeV2(text)
+}
+
+func stat(text []byte, name string) *uint64 {
+	n, ok := field(text, name)
+	if !ok {
+		return nil
+	}
+	return &n
+}
+
+// chargeV2 takes the names of mm/memcontrol.c: memory_stats; each kernel has some.
+func chargeV2(text []byte) *events.Memory {
+	m := &events.Memory{
+		AnonBytes: stat(text, "anon"), FileBytes: stat(text, "file"), ShmemBytes: stat(text, "shmem"),
+		SlabBytes: stat(text, "slab"), KernelStackBytes: stat(text, "kernel_stack"),
+		PagetablesBytes: stat(text, "pagetables"), SockBytes: stat(text, "sock"),
+		FileDirtyBytes: stat(text, "file_dirty"), FileWritebackBytes: stat(text, "file_writeback"),
+		ActiveFileBytes: stat(text, "active_file"), InactiveFileBytes: stat(text, "inactive_file"),
+		UnevictableBytes: stat(text, "unevictable"), AnonTHPBytes: stat(text, "anon_thp"),
+		SlabReclaimableBytes: stat(text, "slab_reclaimable"), SlabUnreclaimableBytes: stat(text, "slab_unreclaimable"),
+		PercpuBytes: stat(text, "percpu"),
+	}
+	if m.SlabBytes == nil && m.SlabReclaimableBytes != nil && m.SlabUnreclaimableBytes != nil {
+		sum := *m.SlabReclaimableBytes + *m.SlabUnreclaimableBytes
+		m.SlabBytes = &sum
+	}
+	return m
+}
+
+// chargeV1 takes the sums over the subtree (mm/memcontrol-v1.c: memcg1_stat_format).
+func chargeV1(text []byte) *events.Memory {
+	return &events.Memory{
+		AnonBytes: stat(text, "total_rss"), FileBytes: stat(text, "total_cache"), ShmemBytes: stat(text, "total_shmem"),
+		FileDirtyBytes: stat(text, "total_dirty"), FileWritebackBytes: stat(text, "total_writeback"),
+		ActiveFileBytes: stat(text, "total_active_file"), InactiveFileBytes: stat(text, "total_inactive_file"),
+		UnevictableBytes: stat(text, "total_unevictable"), AnonTHPBytes: stat(text, "total_rss_huge"),
+	}
+}
+
+// Above lists a cgroup and its ancestors, the nearest first, as far as they can be
+// seen here. The root is not among them: it has no limit.
+func (l Layout) Above(cgroup string) []string {
+	top := strings.TrimSuffix(l.MountRoot, "/")
+	var paths []string
+	for at := path.Clean("/" + cgroup); at != "/" && at != top; at = path.Dir(at) {
+		paths = append(paths, at)
+	}
+	return paths
+}
+
+// Ladder reads the limits of a cgroup and of its ancestors, the nearest first. A
+// limit that is absent is not set; what could not be read is named in unknown, by
+// the keys of an incident.
+func (r Reader) Ladder(cgroup string) (rungs []events.Rung, unknown []string) {
+	if r.Layout.MemoryMount == "" {
+		return nil, []string{"ladder"}
+	}
+	missing := map[string]bool{}
+	for _, at := range r.Layout.Above(cgroup) {
+		rung := events.Rung{Cgroup: r.Cgroup(at)}
+		rung.Level, rung.Workload = r.place(at)
+		for _, f := range ladderFiles[r.Layout.MemoryVersion] {
+			text, err := readSmall(filepath.Join(r.Layout.dir(at), f.name))
+			if err != nil {
+				missing[f.key] = true
+				continue
+			}
+			f.set(&rung, limited(parseNumber(text)))
+		}
+		rungs = append(rungs, rung)
+	}
+	for _, f := range ladderFiles[r.Layout.MemoryVersion] {
+		if missing[f.key] {
+			unknown = append(unknown, "ladder."+f.key)
+		}
+	}
+	return rungs, unknown
+}
+
+// ladderFile is where a field of a rung comes from. Some are not there on a kernel
+// without swap, or on older ones: memory.peak came with 5.19.
+type ladderFile struct {
+	name, key string
+	set       func(*events.Rung, *uint64)
+}
+
+var ladderFiles = map[int][]ladderFile{
+	1: {
+		{"memory.usage_in_bytes", "usage_bytes", func(r *events.Rung, n *uint64) { r.UsageBytes = n }},
+		{"memory.limit_in_bytes", "max_bytes", func(r *events.Rung, n *uint64) { r.MaxBytes = n }},
+		{"memory.max_usage_in_bytes", "peak_bytes", func(r *events.Rung, n *uint64) { r.PeakBytes = n }},
+		{"memory.memsw.usage_in_bytes", "swap_usage_bytes", func(r *events.Rung, n *uint64) { r.SwapUsageBytes = n }},
+		{"memory.memsw.limit_in_bytes", "swap_max_bytes", func(r *events.Rung, n *uint64) { r.SwapMaxBytes = n }},
+	},
+	2: {
+		{"memory.current", "usage_bytes", func(r *events.Rung, n *uint64) { r.UsageBytes = n }},
+		{"memory.max", "max_bytes", func(r *events.Rung, n *uint64) { r.MaxBytes = n }},
+		{"memory.high", "high_bytes", func(r *events.Rung, n *uint64) { r.HighBytes = n }},
+		{"memory.peak", "peak_bytes", func(r *events.Rung, n *uint64) { r.PeakBytes = n }},
+		{"memory.swap.current", "swap_usage_bytes", func(r *events.Rung, n *uint64) { r.SwapUsageBytes = n }},
+		{"memory.swap.max", "swap_max_bytes", func(r *events.Rung, n *uint64) { r.SwapMaxBytes = n }},
+		{"memory.oom.group", "oom_group", func(r *events.Rung, n *uint64) {
+			if n != nil {
+				group := *n == 1
+				r.OOMGroup = &group
+			}
+		}},
+	},
+}
+
+// Events reads memory.events: of a cgroup with those below it, or of its own limits
+// alone (memory.events.local, since 5.2). cgroup v1 counts the own ones only, in
+// memory.failcnt and memory.oom_control. It is nil where there is nothing to read.
+func (r Reader) Events(path string, local bool) *events.CgroupEvents {
+	dir := r.Layout.dir(path)
+	switch {
+	case r.Layout.MemoryMount == "" || r.Layout.MemoryVersion == 1 && !local:
+		return nil
+	case r.Layout.MemoryVersion == 1:
+		e := &events.CgroupEvents{Max: readNumber(filepath.Join(dir, "memory.failcnt"))}
+		if text, err := readSmall(filepath.Join(dir, "memory.oom_control")); err == nil {
+			e.OOMKill = stat(text, "oom_kill")
+		}
+		return e
+	}
+	name := "memory.events"
+	if local {
+		name += ".local"
+	}
+	text, err := readSmall(filepath.Join(dir, name))
+	if err != nil {
+		return nil
+	}
+	return &events.CgroupEvents{
+		Low: stat(text, "low"), High: stat(text, "high"), Max: stat(text, "max"),
+		OOM: stat(text, "oom"), OOMKill: stat(text, "oom_kill"), OOMGroupKill: stat(text, "oom_group_kill"),
+	}
+}
+
+// PSI reads how much of the time tasks of a cgroup stood still for memory, nil
+// where there is no memory.pressure: in cgroup v1.
+func (r Reader) PSI(path string) (some, full *events.PSI) {
+	if r.Layout.MemoryMount == "" {
+		return nil, nil
+	}
+	return readPSI(filepath.Join(r.Layout.dir(path), "memory.pressure"))
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package view
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+func mibs(n uint64) *uint64 { return ptr(n << 20) }
+
+func inspections() map[string]*events.Inspection {
+	const uid, id = "8f14e45f-ceea-467f-a8f1-0123456789ab", "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00"
+	envelope := events.Envelope{V: 1, Kind: events.KindInspection, Time: time.Date(2026, 8, 20, 14, 3, 7, 0, time.UTC), Node: "worker-3"}
+	app := events.Cgroup{CgroupKey: events.CgroupKey{ID: 9}, Path: "/kubepods/burstable/pod" + uid + "/" + id}
+	pod := events.Cgroup{CgroupKey: events.CgroupKey{ID: 8}, Path: "/kubepods/burstable/pod" + uid}
+	workload := &events.Workload{PodUID: uid, ContainerID: id, QoS: "burstable", Source: "path"}
+	podWorkload := &events.Workload{PodUID: uid, QoS: "burstable", Source: "path"}
+	process := func(pid int, comm string, in *events.Cgroup, w *events.Workload) events.Process {
+		return events.Process{PID: pid, TID: pid, Comm: comm, Cgroup: in, Workload: w}
+	}
+	ladder := []events.Rung{
+		{Cgroup: app, Level: events.LevelContainer, Workload: workload, UsageBytes: mibs(300), MaxBytes: mibs(1024), HighBytes: mibs(900), Below: true},
+		{Cgroup: pod, Level: events.LevelPod, Workload: podWorkload, UsageBytes: mibs(500), MaxBytes: mibs(512)},
+	}
+	container := &events.Inspection{
+		Envelope: envelope, Cgroup: &app, Level: events.LevelContainer, Workload: workload, Ladder: ladder,
+		Limiter: &events.Limiter{
+			Level: events.LevelPod, Which: "memory.max", LimitBytes: mibs(512), UsageBytes: mibs(500), Cgroup: &pod, Workload: podWorkload,
+		},
+		HeadroomBytes: mibs(12),
+		Memory:        &events.Memory{AnonBytes: mibs(250), FileBytes: mibs(40), ShmemBytes: mibs(30), SlabBytes: mibs(10), InactiveFileBytes: mibs(5), FileDirtyBytes: mibs(2)},
+		Events:        &events.CgroupEvents{High: ptr(uint64(5)), Max: ptr(uint64(9)), OOM: ptr(uint64(1)), OOMKill: ptr(uint64(1))},
+		OwnEvents:     &events.CgroupEvents{High: ptr(uint64(0)), Max: ptr(uint64(0))},
+		PSISome:       &events.PSI{Avg10: 12.5, Avg60: 3.25}, PSIFull: &events.PSI{Avg10: 1},
+		Shares: []events.Share{
+			{Cgroup: app, Level: events.LevelContainer, Workload: workload, UsageBytes: mibs(300), MaxBytes: mibs(1024)},
+			{Cgroup: events.Cgroup{Path: "/kubepods/x\x1b[2J"}, Level: events.LevelCgroup, UsageBytes: mibs(200)},
+		},
+		SharesLeftOut: 1,
+		Candidates: []events.Candidate{
+			{Process: process(4711, "java", &app, workload), AnonRSSBytes: mibs(250), FileRSSBytes: mibs(4), ShmemRSSBytes: mibs(0), SwapBytes: mibs(0), OOMScoreAdj: ptr(985), Points: ptr(int64(194_000))},
+			{Process: process(4712, "evil\x1b[31m\nname", &pod, podWorkload), AnonRSSBytes: mibs(9), OOMScoreAdj: ptr(-5), Points: ptr(int64(-2))},
+			{Process: process(4713, "old", &app, workload), RSSBytes: mibs(7)},
+			{Process: process(12, "sshd", nil, nil), AnonRSSBytes: mibs(2), OOMScoreAdj: ptr(-1000), Unkillable: true},
+		},
+		CandidatesLeftOut: 3, CandidatesUnread: 2, TotalPages: ptr(uint64(131072)),
+		NodeState: &events.NodeState{},
+		Eviction: &events.Eviction{
+			Text: "memory.available 3021Mi, 2921Mi above evictionHard 100Mi", MemAvailableBytes: mibs(4000), Source: "/var/lib/kubelet/config.yaml",
+		},
+		Causes:  []events.Cause{{Text: "the limit of the pod is nearer than the container's own", Confidence: "certain"}},
+		Unknown: []string{"ladder.peak_bytes"},
+	}
+	zone := func(node int, name string, free uint64) events.Zone {
+		return events.Zone{
+			Node: node, Zone: name, FreeBytes: mibs(free), MinBytes: mibs(60), LowBytes: mibs(75), HighBytes: mibs(90), ManagedBytes: mibs(16000),
+			FreeBlocks: []uint64{free, 1500, 0, 0, 0, 0, 0, 0, 0, 0, 1_200_000},
+		}
+	}
+	return map[string]*events.Inspection{
+		"container": container,
+		"node": {
+			Envelope: envelope, Limiter: &events.Limiter{Level: events.LevelNode, Which: "node"}, HeadroomBytes: mibs(300),
+			NodeState: &events.NodeState{
+				TotalBytes: mibs(32000), FreeBytes: mibs(200), AvailableBytes: mibs(300), AnonBytes: mibs(25000), FileBytes: mibs(150), ShmemBytes: mibs(2000),
+				SlabReclaimable: mibs(100), SlabUnreclaimable: mibs(3000), SwapTotalBytes: mibs(0), TransparentHuge: "always", AnonTHPBytes: mibs(9000),
+				HugetlbBytes: mibs(2048), HugetlbFreeBytes: mibs(2048),
+				PSISome: &events.PSI{Avg10: 80, Avg60: 40, Avg300: 10}, Zones: []events.Zone{zone(0, "Normal", 50), zone(1, "Normal", 70), zone(1, "Movable", 100)},
+				Slabs:   []events.SlabCache{{Name: "dentry", Bytes: 2 << 30}},
+				Cgroups: []events.Share{{Cgroup: events.Cgroup{Path: "/kubepods"}, Level: events.LevelKubepods, UsageBytes: mibs(20000), MaxBytes: mibs(30000)}},
+			},
+			Candidates: container.Candidates[:1],
+		},
+		"nothing-known": {Envelope: envelope, Limiter: &events.Limiter{Level: events.LevelNode}, NodeState: &events.NodeState{}, Unknown: []string{"candidates"}},
+	}
+}
+
+func TestInspection(t *testing.T) {
+	for name, i := range inspections() {
+		for _, columns := range []int{80, 0} {
+			var out bytes.Buffer
+			if err := Inspection(&out, i, TextOptions{Width: columns, Location: time.UTC}); err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(out.String()) {
+				line = strings.TrimSuffix(line, "\n")
+				if strings.ContainsFunc(line, func(r rune) bool { return !events.Printable(r) }) {
+					t.Errorf("raw control in %q", line)
+				}
+				if columns > 0 && width(line) > columns {
+					t.Errorf("%d columns: %s", width(line), line)
+				}
+			}
+			file := filepath.Join("testdata", fmt.Sprintf("inspection-%s-%d.txt", name, columns))
+			if *rewrite {
+				if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(out.Bytes(), want) {
+				t.Errorf("%s: got\n%s", file, out.Bytes())
+			}
+		}
+	}
+}
+
+type fullWriter struct{}
+
+func (fullWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestInspectionToFullDisk(t *testing.T) {
+	if err := Inspection(fullWriter{}, inspections()["node"], TextOptions{}); err == nil {
+		t.Error("a write that failed is no success")
+	}
+}
