@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package record
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// Reader reads a recording line by line, in the order of writing, from a writer's
+// directory or from one file. Its memory does not grow with the recording. It
+// belongs to one goroutine.
+type Reader struct {
+	root     *os.Root  // nil: one file
+	segments []segment // not yet begun
+	lines    *lineReader
+	closer   io.Closer
+	name     string // of what is being read
+	selector selector
+	stats    Stats
+}
+
+// Open opens a directory, a file of lines, plain or compressed, or "-", the
+// standard input. A directory may have a writer: what it holds now is read, and
+// what comes to its newest segment meanwhile.
+func Open(path string) (*Reader, error) {
+	if path == "-" {
+		return newReader(os.Stdin, "standard input")
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the recording: %w", err)
+	}
+	if !info.IsDir() {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("open the recording: %w", err)
+		}
+		return newReader(file, path)
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the recording: %w", err)
+	}
+	l, err := list(root)
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	if len(l.segments) == 0 {
+		root.Close()
+		return nil, fmt.Errorf("%s: no recording: no file in it is named as a segment (00000001-...%s)", path, plainSuffix)
+	}
+	r := &Reader{root: root, segments: l.segments}
+	r.stats.count(l)
+	return r, nil
+}
+
+// newReader reads one file, which it closes unless it is the standard input.
+func newReader(file *os.File, name string) (*Reader, error) {
+	r := &Reader{name: name}
+	if file != os.Stdin {
+		r.closer = file
+	}
+	if err := r.begin(file); err != nil {
+		r.Close()
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return r, nil
+}
+
+func (r *Reader) begin(in io.Reader) error {
+	var err error
+	r.lines, err = newLineReader(in)
+	r.stats.Segments++
+	return err
+}
+
+// Select leaves out all lines but those of the selection. It is called before the
+// first Next.
+func (r *Reader) Select(s Selection) { r.selector = selector{Selection: s} }
+
+// Stats tells what was met so far.
+func (r *Reader) Stats() Stats { return r.stats }
+
+// Next gives the next line, which is valid until the one after it, and io.EOF
+// after the last. What cannot be read is left out and counted (Stats); only an
+// error that leaves nothing to go on with is returned.
+func (r *Reader) Next() (*Line, error) {
+	for {
+		if r.lines == nil {
+			if err := r.nextSegment(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		raw, whole, err := r.lines.next()
+		if err != nil {
+			r.ended(err, len(raw) > 0)
+			if r.root == nil {
+				return nil, io.EOF
+			}
+			continue
+		}
+		l, ok := r.take(raw, whole)
+		if ok && r.selector.takes(&l) {
+			return &l, nil
+		}
+	}
+}
+
+// take parses a line, or counts it as damaged.
+func (r *Reader) take(raw []byte, whole bool) (Line, bool) {
+	if raw != nil && len(bytes.TrimSpace(raw)) == 0 {
+		return Line{}, false
+	}
+	r.stats.Bytes += int64(len(raw)) + 1
+	l, err := Line{}, errTooLong
+	if raw != nil {
+		l, err = parse(raw)
+	}
+	switch {
+	case err == nil:
+		r.stats.Lines++
+		if l.V > events.Version {
+			r.stats.Newer++
+		}
+		return l, true
+	case !whole:
+		r.stats.Torn++
+	default:
+		r.stats.Damaged++
+	}
+	return Line{}, false
+}
+
+var errTooLong = fmt.Errorf("longer than %d bytes", MaxLineBytes)
+
+// ended closes what has been read, to its end or as far as it can be.
+func (r *Reader) ended(err error, torn bool) {
+	if torn {
+		r.stats.Torn++
+	}
+	if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		r.stats.cutOffBy(fmt.Errorf("%s: %w", r.name, err))
+	}
+	r.closeFile()
+}
+
+func (r *Reader) closeFile() {
+	if r.lines != nil {
+		r.lines.close()
+		r.lines = nil
+	}
+	if r.closer != nil {
+		r.closer.Close()
+		r.closer = nil
+	}
+}
+
+// nextSegment opens the next segment that can be opened.
+func (r *Reader) nextSegment() error {
+	if len(r.segments) == 0 {
+		return io.EOF
+	}
+	s := r.segments[0]
+	r.segments = r.segments[1:]
+	r.name = s.name()
+	file, err := openRegular(r.root, r.name, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) && !s.packed {
+		// It was compressed since the directory was read.
+		s.packed = true
+		r.name = s.name()
+		file, err = openRegular(r.root, r.name, os.O_RDONLY)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // removed since, to bound the total
+		r.stats.Missing++
+		return nil
+	case err != nil:
+		r.stats.cutOffBy(err)
+		return nil
+	}
+	r.closer = file
+	if err := r.begin(file); err != nil {
+		r.ended(err, false)
+	}
+	return nil
+}
+
+// Close closes what is open.
+func (r *Reader) Close() error {
+	r.closeFile()
+	r.segments = nil
+	if r.root != nil {
+		return r.root.Close()
+	}
+	return nil
+}
