@@ -53,7 +53,7 @@ func (l *lineReader) next() (line []byte, whole bool, err error) {
 	for {
 		part, err := l.in.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
-			if tooLong = tooLong || len(l.long)+len(part) > MaxLineBytes; !tooLong {
+			if tooLong = tooLong || len(l.long)+len(part) > MaxLineBytes+1; !tooLong {
 				l.long = append(l.long, part...)
 			}
 			continue
@@ -62,13 +62,13 @@ func (l *lineReader) next() (line []byte, whole bool, err error) {
 			part = append(l.long, part...)
 			l.long = part
 		}
-		if tooLong = tooLong || len(part) > MaxLineBytes; tooLong {
+		if err == nil {
+			part = part[:len(part)-1]
+		}
+		if tooLong || len(part) > MaxLineBytes {
 			return nil, err == nil, eofLast(err, 1)
 		}
-		if err == nil {
-			return part[:len(part)-1], true, nil
-		}
-		return part, false, eofLast(err, len(part))
+		return part, err == nil, eofLast(err, len(part))
 	}
 }
 

@@ -48,7 +48,7 @@ func Open(path string) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the recording: %w", err)
 	}
-	l, err := list(root)
+	l, err := listTwice(root)
 	if err != nil {
 		root.Close()
 		return nil, err
@@ -181,7 +181,11 @@ func (r *Reader) nextSegment() error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // removed since, to bound the total
-		r.stats.Missing++
+		if r.stats.Segments == 0 {
+			r.stats.Earlier++
+		} else {
+			r.stats.Missing++
+		}
 		return nil
 	case err != nil:
 		r.stats.cutOffBy(err)

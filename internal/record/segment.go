@@ -96,8 +96,37 @@ func list(root *os.Root) (listing, error) {
 		s.plain = s.plain || match[3] == plainSuffix
 		s.packed = s.packed || match[3] == packedSuffix
 	}
+	l.sort()
+	return l, nil
+}
+
+func (l *listing) sort() {
 	slices.SortFunc(l.segments, func(a, b segment) int {
 		return cmp.Or(cmp.Compare(a.seq, b.seq), cmp.Compare(a.stem, b.stem))
 	})
+}
+
+// listTwice reads a directory that has a writer. A segment whose compressed form
+// comes, and whose original goes, just while the directory is read may be in
+// neither list of names; but only once.
+func listTwice(root *os.Root) (listing, error) {
+	first, err := list(root)
+	if err != nil {
+		return listing{}, err
+	}
+	l, err := list(root)
+	if err != nil {
+		return listing{}, err
+	}
+	listed := make(map[string]bool, len(l.segments))
+	for _, s := range l.segments {
+		listed[s.stem] = true
+	}
+	for _, s := range first.segments {
+		if !listed[s.stem] {
+			l.segments = append(l.segments, s)
+		}
+	}
+	l.sort()
 	return l, nil
 }
