@@ -4,9 +4,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,12 +55,14 @@ func (f *selectionFlags) selection(now time.Time) (record.Selection, error) {
 func newReplay(stdout, stderr io.Writer) *cobra.Command {
 	f := traceFlags{tier: "auto"}
 	var selected selectionFlags
+	var follow bool
 	cmd := &cobra.Command{
 		Use:   "replay DIR|FILE|-",
 		Short: "Show a recording as it was shown live",
 		Long: `  oomtrace replay /var/log/oomtrace
   oomtrace replay /var/log/oomtrace --since "yesterday 03:00" --until "yesterday 04:00"
   oomtrace replay /var/log/oomtrace -o json | jq .
+  oomtrace replay /var/log/oomtrace --since now --follow
   zstd -dc old.jsonl.zst | oomtrace replay -
 
 replay feeds what was recorded (oomtrace record, or the output of -o json) to
@@ -67,7 +73,7 @@ it was recorded. Loadavg (-o bcc) is not recorded.
 
 ` + timearg.Grammar,
 		Args: oneArg("the directory or file of the recording, or - for stdin"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
 				return err
 			}
@@ -75,30 +81,41 @@ it was recorded. Loadavg (-o bcc) is not recorded.
 			if err != nil {
 				return err
 			}
-			return replay(args[0], selection, &f, stdout, stderr)
+			if args[0] == "-" {
+				// A read from a terminal or a pipe is called off only with the process.
+				signal.Reset(os.Interrupt, syscall.SIGTERM)
+			}
+			r, err := record.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			r.Select(selection)
+			if follow {
+				r.Follow(cmd.Context())
+			}
+			return replay(cmd.Context(), r, &f, stdout, stderr)
 		},
 	}
 	f.addOutput(cmd.Flags())
 	selected.add(cmd.Flags())
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "at the end, wait for what is recorded next, until interrupted")
 	return cmd
 }
 
-func replay(path string, selection record.Selection, f *traceFlags, stdout, stderr io.Writer) error {
-	r, err := record.Open(path)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	r.Select(selection)
+func replay(ctx context.Context, r *record.Reader, f *traceFlags, stdout, stderr io.Writer) error {
 	p := newPlayer(f, stdout, stderr)
-	for err == nil {
-		var line *record.Line
-		if line, err = r.Next(); err == nil {
+	for ctx.Err() == nil {
+		line, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
 			err = p.play(line)
 		}
-	}
-	if !errors.Is(err, io.EOF) {
-		return err
+		if err != nil {
+			return err
+		}
 	}
 	if err := p.sink.close(); err != nil {
 		return err
@@ -176,10 +193,10 @@ func (p *player) remarks() []string {
 		all = append(all, "nothing was recorded that is selected")
 	}
 	if p.undecoded > 0 {
-		all = append(all, fmt.Sprintf("%d lines are not as their kind should be, and were left out", p.undecoded))
+		all = append(all, fmt.Sprintf("lines that are not as their kind should be, left out: %d", p.undecoded))
 	}
 	if p.unknown > 0 {
-		all = append(all, fmt.Sprintf("%d lines are of kinds that are not known, and were left out: use a newer oomtrace, or -o json", p.unknown))
+		all = append(all, fmt.Sprintf("lines of a kind that is not known here, left out: %d: use a newer oomtrace, or -o json", p.unknown))
 	}
 	return all
 }

@@ -4,6 +4,7 @@ package record
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,10 +19,13 @@ import (
 // belongs to one goroutine.
 type Reader struct {
 	root     *os.Root  // nil: one file
+	file     *os.File  // that one, not yet begun
 	segments []segment // not yet begun
 	lines    *lineReader
 	closer   io.Closer
-	name     string // of what is being read
+	name     string          // of what is being read
+	newest   uint64          // number of the last segment begun
+	follow   context.Context // nil: to the end, and no further
 	selector selector
 	stats    Stats
 }
@@ -31,7 +35,7 @@ type Reader struct {
 // what comes to its newest segment meanwhile.
 func Open(path string) (*Reader, error) {
 	if path == "-" {
-		return newReader(os.Stdin, "standard input")
+		return &Reader{name: "standard input", file: os.Stdin}, nil
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -42,7 +46,7 @@ func Open(path string) (*Reader, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open the recording: %w", err)
 		}
-		return newReader(file, path)
+		return &Reader{name: path, file: file, closer: file}, nil
 	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
@@ -62,23 +66,14 @@ func Open(path string) (*Reader, error) {
 	return r, nil
 }
 
-// newReader reads one file, which it closes unless it is the standard input.
-func newReader(file *os.File, name string) (*Reader, error) {
-	r := &Reader{name: name}
-	if file != os.Stdin {
-		r.closer = file
-	}
-	if err := r.begin(file); err != nil {
-		r.Close()
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	return r, nil
-}
-
+// begin looks at the first bytes: a file that is followed may have none yet.
 func (r *Reader) begin(in io.Reader) error {
 	var err error
 	r.lines, err = newLineReader(in)
 	r.stats.Segments++
+	if t, ok := in.(*tail); ok && err == nil && r.lines.zstd != nil {
+		t.finished = true // nothing is appended to what is compressed
+	}
 	return err
 }
 
@@ -95,7 +90,7 @@ func (r *Reader) Stats() Stats { return r.stats }
 func (r *Reader) Next() (*Line, error) {
 	for {
 		if r.lines == nil {
-			if err := r.nextSegment(); err != nil {
+			if err := r.advance(); err != nil {
 				return nil, err
 			}
 			continue
@@ -103,9 +98,6 @@ func (r *Reader) Next() (*Line, error) {
 		raw, whole, err := r.lines.next()
 		if err != nil {
 			r.ended(err, len(raw) > 0)
-			if r.root == nil {
-				return nil, io.EOF
-			}
 			continue
 		}
 		l, ok := r.take(raw, whole)
@@ -164,13 +156,26 @@ func (r *Reader) closeFile() {
 	}
 }
 
-// nextSegment opens the next segment that can be opened.
-func (r *Reader) nextSegment() error {
-	if len(r.segments) == 0 {
-		return io.EOF
+// advance begins with the file, or with the next segment that can be opened.
+func (r *Reader) advance() error {
+	if file := r.file; file != nil {
+		r.file = nil
+		return r.beginFile(file, 0)
+	}
+	for len(r.segments) == 0 {
+		if r.root == nil || r.follow == nil {
+			return io.EOF
+		}
+		if err := r.relist(r.newest); err != nil {
+			return err
+		}
+		if len(r.segments) == 0 && !r.wait() {
+			return io.EOF
+		}
 	}
 	s := r.segments[0]
 	r.segments = r.segments[1:]
+	r.newest = s.seq
 	r.name = s.name()
 	file, err := openRegular(r.root, r.name, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) && !s.packed {
@@ -192,7 +197,15 @@ func (r *Reader) nextSegment() error {
 		return nil
 	}
 	r.closer = file
-	if err := r.begin(file); err != nil {
+	return r.beginFile(file, s.seq)
+}
+
+func (r *Reader) beginFile(file *os.File, seq uint64) error {
+	var in io.Reader = file
+	if r.follow != nil && file != os.Stdin {
+		in = &tail{r: r, file: file, seq: seq}
+	}
+	if err := r.begin(in); err != nil {
 		r.ended(err, false)
 	}
 	return nil
@@ -201,7 +214,7 @@ func (r *Reader) nextSegment() error {
 // Close closes what is open.
 func (r *Reader) Close() error {
 	r.closeFile()
-	r.segments = nil
+	r.file, r.segments = nil, nil
 	if r.root != nil {
 		return r.root.Close()
 	}

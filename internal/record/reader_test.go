@@ -4,6 +4,7 @@ package record
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
@@ -257,4 +259,103 @@ func FuzzReader(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestFollow: a reader that waits gets each line once, through rotations,
+// compressions and another writer after a crash, and ends when it is told to.
+func TestFollow(t *testing.T) {
+	dir := t.TempDir()
+	w := create(t, dir, Options{SegmentBytes: 2 << 10})
+	w.Append(incidentLine(t, "0", 0), true)
+	r, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	r.Follow(ctx)
+	const n = 400
+	go func() {
+		for i := 1; i < n; i++ {
+			if i == n/2 {
+				// A writer that died left a torn line.
+				if _, err := w.open.file.WriteString(`{"v":1,"ki`); err != nil {
+					t.Error(err)
+				}
+				w.Close()
+				w, err = Create(dir, Options{SegmentBytes: 2 << 10})
+				if err != nil {
+					t.Error(err)
+					cancel()
+					return
+				}
+			}
+			w.Append(incidentLine(t, fmt.Sprint(i), i), false)
+			if i%100 == 0 {
+				time.Sleep(followEvery)
+			}
+		}
+	}()
+	for i := range n {
+		l, err := r.Next()
+		if err != nil || l.ID != fmt.Sprint(i) {
+			t.Fatalf("%d: %+v, %v", i, l, err)
+		}
+	}
+	cancel()
+	if l, err := r.Next(); err != io.EOF {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if s := r.Stats(); s.Torn != 1 || s.Damaged+s.Missing+s.CutOff != 0 {
+		t.Errorf("%+v", s)
+	}
+	w.Close()
+}
+
+// TestFollowCompressed: the last lines of what is compressed do not wait for more.
+func TestFollowCompressed(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir, segmentFile(1, packedSuffix), packed(t, incidentLine(t, "a", 1)))
+	for _, path := range []string{dir, filepath.Join(dir, segmentFile(1, packedSuffix))} {
+		r, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		r.Follow(ctx)
+		if l, err := r.Next(); err != nil || l.ID != "a" {
+			t.Errorf("%+v, %v", l, err)
+		}
+		cancel()
+		if _, err := r.Next(); err != io.EOF {
+			t.Error(err)
+		}
+	}
+}
+
+// TestFollowFile: half a line is waited for.
+func TestFollowFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	r, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	r.Follow(t.Context())
+	go func() {
+		line := incidentLine(t, "a", 1)
+		for _, part := range [][]byte{line[:2], line[2:30], line[30:]} {
+			time.Sleep(followEvery)
+			file.Write(part)
+		}
+	}()
+	if l, err := r.Next(); err != nil || l.ID != "a" {
+		t.Errorf("%+v, %v", l, err)
+	}
 }

@@ -354,7 +354,7 @@ func TestCutCompressed(t *testing.T) {
 			t.Fatalf("cut at %d: %d lines", cut, len(got))
 		}
 		// Below the size of the magic it looks like a torn line.
-		if cut > 3 && (stats.CutOff != 1 || !strings.Contains(strings.Join(stats.Remarks(), "\n"), "could not be read to their end")) {
+		if cut > 3 && (stats.CutOff != 1 || !strings.Contains(strings.Join(stats.Remarks(), "\n"), "cannot be read to their end")) {
 			t.Fatalf("cut at %d: %+v", cut, stats)
 		}
 	}

@@ -50,18 +50,18 @@ func (s *Stats) count(l listing) {
 // Remarks says for people what is not as it should be, one sentence each.
 func (s Stats) Remarks() []string {
 	var all []string
-	add := func(n int, format string, args ...any) {
+	add := func(n int, what, more string) {
 		if n > 0 {
-			all = append(all, fmt.Sprintf("%d ", n)+fmt.Sprintf(format, args...))
+			all = append(all, fmt.Sprintf("%s: %d%s", what, n, more))
 		}
 	}
-	add(s.Earlier, "earlier segments of the recording are gone, as its total size is bounded")
-	add(s.Missing, "segments of the recording are missing between others")
-	add(s.CutOff, "segments could not be read to their end: %v", s.cutOff)
-	add(s.Refused, "files of the recording are no regular files, and were not followed")
-	add(s.Damaged, "damaged lines were left out")
-	add(s.Torn, "lines were not written to their end, and were left out")
-	add(s.Newer, "lines are of a later version than %d: what is new in them is not shown; use a newer oomtrace", events.Version)
-	add(s.Late, "updates have no incident here any more, and were left out")
+	add(s.Earlier, "earlier segments, removed to bound the total size of the recording", "")
+	add(s.Missing, "segments that are missing between others", "")
+	add(s.CutOff, "segments that cannot be read to their end", fmt.Sprintf(", the first: %v", s.cutOff))
+	add(s.Refused, "symlinks and the like that are named as segments, not followed", "")
+	add(s.Damaged, "damaged lines, left out", "")
+	add(s.Torn, "lines that were not written to their end, left out", "")
+	add(s.Newer, fmt.Sprintf("lines of a later version than %d, of which only what is known here is shown", events.Version), ": use a newer oomtrace")
+	add(s.Late, "updates whose incident is not there, left out", "")
 	return all
 }
