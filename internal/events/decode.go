@@ -16,11 +16,28 @@ func Unmarshal(line []byte, into any) error {
 	if err := json.Unmarshal(line, into); err != nil {
 		return fmt.Errorf("decode a line: %w", err)
 	}
-	// Strings were escaped only where the mark is; others may write it as \ufffd.
-	if bytes.ContainsRune(line, utf8.RuneError) || bytes.Contains(bytes.ToLower(line), []byte(`\ufffd`)) {
+	if marked(line) {
 		restore(reflect.ValueOf(into))
 	}
 	return nil
+}
+
+// marked tells whether a string of the line may hold the mark of EscapeText, as
+// itself or as another writer of JSON may put it.
+func marked(line []byte) bool {
+	if bytes.ContainsRune(line, utf8.RuneError) {
+		return true
+	}
+	for {
+		i := bytes.Index(line, []byte(`\u`))
+		if i < 0 || len(line) < i+6 {
+			return false
+		}
+		if bytes.EqualFold(line[i+2:i+6], []byte("fffd")) {
+			return true
+		}
+		line = line[i+2:]
+	}
 }
 
 // restore undoes EscapeText in all strings that canonical escaped.
