@@ -210,7 +210,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	add(100)
-	if len(told) != 2 || !strings.Contains(told[1], "room again") {
+	if len(told) != 2 || !strings.Contains(told[1], "goes on") {
 		t.Errorf("%q", told)
 	}
 	fill(t, ballast)
@@ -258,6 +258,59 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("%d recorded and %d missing of %d", present, missing, appended)
 	}
 	t.Logf("%d recorded, %d missing in %d gaps", present, missing, gaps)
+}
+
+// TestSyncRefused: a segment that the disk refused is not written to any more, and
+// what may be lost with it counts as missing.
+func TestSyncRefused(t *testing.T) {
+	dir := t.TempDir()
+	var told []string
+	w := create(t, dir, Options{SegmentBytes: 1000, Warn: func(text string) { told = append(told, text) }})
+	w.Append(incidentLine(t, "on disk", 1), true)
+	for round := range 2 {
+		// A pipe takes lines, and cannot be synced.
+		in, out, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		w.mu.Lock()
+		w.open.file.Close()
+		w.open.file = out
+		w.mu.Unlock()
+		w.Append(updateLine(t, "a", 1, "x"), false)
+		if round == 0 {
+			w.Append(incidentLine(t, "refused", 2), true)
+		} else { // while a segment is finished
+			w.Append(updateLine(t, "a", 1, strings.Repeat("y", 1000)), false)
+		}
+		w.Append(incidentLine(t, fmt.Sprint("next ", round), 3), true)
+	}
+	w.Close()
+	var got []string
+	lines, stats := readAll(t, dir, Selection{})
+	for _, line := range lines {
+		l, err := parse([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoded, err := l.Decode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lost, ok := decoded.(*events.Lost); ok {
+			got = append(got, fmt.Sprint("lost ", lost.Count))
+		} else {
+			got = append(got, l.Kind+" "+l.ID)
+		}
+	}
+	want := "incident on disk, lost 2, incident next 0, lost 1, incident_update a, incident next 1"
+	if text := strings.Join(got, ", "); text != want || stats.Torn+stats.Damaged != 0 {
+		t.Errorf("%s, %+v", text, stats)
+	}
+	if len(told) != 2 || !strings.Contains(told[0], "invalid argument") || !strings.Contains(told[1], "missing: 2") {
+		t.Errorf("%q", told)
+	}
 }
 
 // TestFullToTheEnd: who closes on a full disk is told what is missing.

@@ -139,8 +139,8 @@ func (w *Writer) begin() error {
 	return nil
 }
 
-// Append records lines, each with a newline at its end; with durable it returns
-// only once they, and all before them, are on disk. It does not fail: what cannot
+// Append records a line, with its newline; with durable it returns only once it,
+// and all before it, are on disk. It does not fail: what cannot
 // be recorded is counted, told by Options.Warn, and said by a line of kind "lost"
 // as soon as there is room again.
 func (w *Writer) Append(line []byte, durable bool) {
@@ -157,29 +157,20 @@ func (w *Writer) Append(line []byte, durable bool) {
 	if durable {
 		w.sync()
 	}
-	if w.inOutage && w.missing == 0 {
-		w.inOutage = false
-		w.opts.Warn("recording: there is room again; how many lines are missing is in the recording")
-	}
 }
 
 // write puts lines into the segment, after the one that tells what is missing.
 func (w *Writer) write(line []byte, lines uint64) error {
+	if s := w.open; s != nil && (s.bytes > 0 && s.bytes+int64(len(line)) > w.opts.SegmentBytes || s.stale(w.opts.SegmentAge)) {
+		w.rotate()
+	}
 	missing := w.missing
 	if missing > 0 {
-		told, err := events.Marshal(&events.Lost{
-			Envelope: events.Envelope{
-				V: events.Version, Kind: events.KindLost, Time: time.Now(), BootID: w.opts.BootID, Node: w.opts.Node,
-			},
-			What: LostRecording, Count: missing,
-		})
+		told, err := w.told(missing)
 		if err != nil {
 			return err
 		}
 		line = append(told, line...)
-	}
-	if s := w.open; s != nil && (s.bytes > 0 && s.bytes+int64(len(line)) > w.opts.SegmentBytes || s.stale(w.opts.SegmentAge)) {
-		w.rotate()
 	}
 	if w.open == nil {
 		if err := w.next(); err != nil {
@@ -192,9 +183,24 @@ func (w *Writer) write(line []byte, lines uint64) error {
 		}
 		return err
 	}
+	// If they do not come to disk, those that this line told of are missing again.
 	w.open.written += lines + missing
 	w.missing = 0
+	if w.inOutage {
+		w.inOutage = false
+		w.opts.Warn(fmt.Sprintf("recording: goes on; lines that are missing: %d (the recording says so)", missing))
+	}
 	return nil
+}
+
+// told is the line that tells of lines that were not recorded.
+func (w *Writer) told(missing uint64) ([]byte, error) {
+	return events.Marshal(&events.Lost{
+		Envelope: events.Envelope{
+			V: events.Version, Kind: events.KindLost, Time: time.Now(), BootID: w.opts.BootID, Node: w.opts.Node,
+		},
+		What: LostRecording, Count: missing,
+	})
 }
 
 // sync waits for the disk. A segment that the disk refused once is not trusted
@@ -274,6 +280,9 @@ func (w *Writer) tick() {
 		case <-ticker.C:
 		}
 		w.mu.Lock()
+		if w.missing > 0 {
+			_ = w.write(nil, 0) // there may be room again
+		}
 		s := w.open
 		if s == nil {
 			w.mu.Unlock()
