@@ -120,56 +120,39 @@ type recording struct {
 	writer *record.Writer
 }
 
-func (r *recording) write(v any, durable bool) error {
+// Incident is handed on only once it is on disk.
+func (r *recording) Incident(inc *events.Incident) error {
+	return tee(r.writer, inc, true, r.Sink.Incident)
+}
+
+func (r *recording) Update(inc *events.Incident) error {
+	return tee(r.writer, inc, false, r.Sink.Update)
+}
+
+func (r *recording) Stall(l *events.StallLine) error {
+	return tee(r.writer, l, false, r.Sink.Stall)
+}
+
+func (r *recording) Pressure(l *events.PressureLine) error {
+	return tee(r.writer, l, false, r.Sink.Pressure)
+}
+
+func (r *recording) Lost(l *events.Lost) error {
+	return tee(r.writer, l, false, r.Sink.Lost)
+}
+
+func (r *recording) Status(st *events.Status) error {
+	return tee(r.writer, st, false, r.Sink.Status)
+}
+
+// tee records a line, and hands it on.
+func tee[T any](w *record.Writer, v T, durable bool, next func(T) error) error {
 	line, err := events.Marshal(v)
 	if err != nil {
 		return err
 	}
-	r.writer.Append(line, durable)
-	return nil
-}
-
-// Incident is printed only once it is on disk.
-func (r *recording) Incident(inc *events.Incident) error {
-	if err := r.write(inc, true); err != nil {
-		return err
-	}
-	return r.Sink.Incident(inc)
-}
-
-func (r *recording) Update(inc *events.Incident) error {
-	if err := r.write(inc, false); err != nil {
-		return err
-	}
-	return r.Sink.Update(inc)
-}
-
-func (r *recording) Stall(l *events.StallLine) error {
-	if err := r.write(l, false); err != nil {
-		return err
-	}
-	return r.Sink.Stall(l)
-}
-
-func (r *recording) Pressure(l *events.PressureLine) error {
-	if err := r.write(l, false); err != nil {
-		return err
-	}
-	return r.Sink.Pressure(l)
-}
-
-func (r *recording) Lost(l *events.Lost) error {
-	if err := r.write(l, false); err != nil {
-		return err
-	}
-	return r.Sink.Lost(l)
-}
-
-func (r *recording) Status(st *events.Status) error {
-	if err := r.write(st, false); err != nil {
-		return err
-	}
-	return r.Sink.Status(st)
+	w.Append(line, durable)
+	return next(v)
 }
 
 // silent shows nothing.

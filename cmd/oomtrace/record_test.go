@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -32,11 +31,7 @@ func recorded(t *testing.T, dir string) (map[string]bool, record.Stats) {
 	}
 	defer r.Close()
 	lines := make(map[string]bool)
-	for {
-		l, err := r.Next()
-		if err == io.EOF {
-			return lines, r.Stats()
-		}
+	for l, err := range r.Lines() {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,6 +40,7 @@ func recorded(t *testing.T, dir string) (map[string]bool, record.Stats) {
 		}
 		lines[string(l.Raw)] = true
 	}
+	return lines, r.Stats()
 }
 
 // killStream makes processes die by the limit of a cgroup, one after the other,

@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -105,16 +104,15 @@ it was recorded. Loadavg (-o bcc) is not recorded.
 
 func replay(ctx context.Context, r *record.Reader, f *traceFlags, stdout, stderr io.Writer) error {
 	p := newPlayer(f, stdout, stderr)
-	for ctx.Err() == nil {
-		line, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
+	for line, err := range r.Lines() {
 		if err == nil {
 			err = p.play(line)
 		}
 		if err != nil {
 			return err
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
 	if err := p.sink.close(); err != nil {

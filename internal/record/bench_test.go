@@ -4,7 +4,6 @@ package record
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -70,7 +69,7 @@ func BenchmarkRead(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "x")
 	for form, bytes := range map[string][]byte{"plain": content, "zstd": packed(b, content)} {
 		for name, read := range map[string]func(*Reader) error{
-			"lines":     func(r *Reader) error { return readLines(r) },
+			"lines":     readLines,
 			"incidents": func(r *Reader) error { return Incidents(r, func(*events.Incident) error { return nil }) },
 		} {
 			b.Run(name+"/"+form, func(b *testing.B) {
@@ -94,11 +93,10 @@ func BenchmarkRead(b *testing.B) {
 }
 
 func readLines(r *Reader) error {
-	for {
-		if _, err := r.Next(); err == io.EOF {
-			return nil
-		} else if err != nil {
+	for _, err := range r.Lines() {
+		if err != nil {
 			return err
 		}
 	}
+	return nil
 }

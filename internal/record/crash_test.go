@@ -5,7 +5,6 @@ package record
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -142,11 +141,7 @@ func checkRecorded(t *testing.T, dir string, want []string) int {
 	defer r.Close()
 	got := make(map[string]bool)
 	run, last := 0, -1
-	for {
-		l, err := r.Next()
-		if err == io.EOF {
-			break
-		}
+	for l, err := range r.Lines() {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,10 +225,9 @@ func TestFullDisk(t *testing.T) {
 	}
 	defer r.Close()
 	present, missing, gaps, last := 0, 0, 0, 0
-	for {
-		l, err := r.Next()
-		if err == io.EOF {
-			break
+	for l, err := range r.Lines() {
+		if err != nil {
+			t.Fatal(err)
 		}
 		decoded, err := l.Decode()
 		if err != nil {

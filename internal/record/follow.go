@@ -13,9 +13,9 @@ import (
 // followEvery is how often is looked for what is new.
 const followEvery = 200 * time.Millisecond
 
-// Follow lets Next wait at the end for what is written next, until ctx is done. It
-// is called before the first Next. What Next waits for is a line of a directory or
-// of a plain file; the end of the standard input remains its end.
+// Follow lets Lines wait at the end for what is written next to a directory or to
+// a plain file, until ctx is done; the end of the standard input remains its end.
+// It is called before the first line.
 func (r *Reader) Follow(ctx context.Context) { r.follow = ctx }
 
 // tail reads a segment that may grow. Its end is where it ends when a newer one

@@ -2,12 +2,7 @@
 
 package record
 
-import (
-	"errors"
-	"io"
-
-	"github.com/oomtrace/oomtrace/internal/events"
-)
+import "github.com/oomtrace/oomtrace/internal/events"
 
 const (
 	// windowMost is how many incidents wait for updates. A trace gives updates only
@@ -27,11 +22,7 @@ const (
 // Stats.Late.
 func Incidents(r *Reader, fn func(*events.Incident) error) error {
 	w := window{waiting: make(map[key]*waiting), fn: fn}
-	for {
-		l, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return w.give(0, 0)
-		}
+	for l, err := range r.Lines() {
 		if err != nil {
 			return err
 		}
@@ -53,6 +44,7 @@ func Incidents(r *Reader, fn func(*events.Incident) error) error {
 			return err
 		}
 	}
+	return w.give(0, 0)
 }
 
 func (l *Line) incident() (*events.Incident, error) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -78,16 +79,31 @@ func (r *Reader) begin(in io.Reader) error {
 }
 
 // Select leaves out all lines but those of the selection. It is called before the
-// first Next.
+// first line.
 func (r *Reader) Select(s Selection) { r.selector = selector{Selection: s} }
 
 // Stats tells what was met so far.
 func (r *Reader) Stats() Stats { return r.stats }
 
-// Next gives the next line, which is valid until the one after it, and io.EOF
-// after the last. What cannot be read is left out and counted (Stats); only an
-// error that leaves nothing to go on with is returned.
-func (r *Reader) Next() (*Line, error) {
+// Lines gives the lines, each valid until the next one. What cannot be read is
+// left out and counted (Stats); only an error that leaves nothing to go on with is
+// given, as the last.
+func (r *Reader) Lines() iter.Seq2[*Line, error] {
+	return func(yield func(*Line, error) bool) {
+		for {
+			l, err := r.next()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if !yield(l, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// next gives the next line, and io.EOF after the last.
+func (r *Reader) next() (*Line, error) {
 	for {
 		if r.lines == nil {
 			if err := r.advance(); err != nil {

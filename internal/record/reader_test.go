@@ -233,11 +233,7 @@ func FuzzReader(f *testing.F) {
 		r := read()
 		defer r.Close()
 		lines := 0
-		for {
-			l, err := r.Next()
-			if err == io.EOF {
-				break
-			}
+		for l, err := range r.Lines() {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -297,13 +293,13 @@ func TestFollow(t *testing.T) {
 		}
 	}()
 	for i := range n {
-		l, err := r.Next()
+		l, err := r.next()
 		if err != nil || l.ID != fmt.Sprint(i) {
 			t.Fatalf("%d: %+v, %v", i, l, err)
 		}
 	}
 	cancel()
-	if l, err := r.Next(); err != io.EOF {
+	if l, err := r.next(); err != io.EOF {
 		t.Errorf("%+v, %v", l, err)
 	}
 	if s := r.Stats(); s.Torn != 1 || s.Damaged+s.Missing+s.CutOff != 0 {
@@ -324,11 +320,11 @@ func TestFollowCompressed(t *testing.T) {
 		defer r.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		r.Follow(ctx)
-		if l, err := r.Next(); err != nil || l.ID != "a" {
+		if l, err := r.next(); err != nil || l.ID != "a" {
 			t.Errorf("%+v, %v", l, err)
 		}
 		cancel()
-		if _, err := r.Next(); err != io.EOF {
+		if _, err := r.next(); err != io.EOF {
 			t.Error(err)
 		}
 	}
@@ -355,7 +351,7 @@ func TestFollowFile(t *testing.T) {
 			file.Write(part)
 		}
 	}()
-	if l, err := r.Next(); err != nil || l.ID != "a" {
+	if l, err := r.next(); err != nil || l.ID != "a" {
 		t.Errorf("%+v, %v", l, err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,16 +72,13 @@ func readAll(t testing.TB, path string, s Selection) ([]string, Stats) {
 	defer r.Close()
 	r.Select(s)
 	var lines []string
-	for {
-		l, err := r.Next()
-		if err == io.EOF {
-			return lines, r.Stats()
-		}
+	for l, err := range r.Lines() {
 		if err != nil {
 			t.Fatal(err)
 		}
 		lines = append(lines, string(l.Raw))
 	}
+	return lines, r.Stats()
 }
 
 func trimmed(lines ...[]byte) []string {
