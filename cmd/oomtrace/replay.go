@@ -68,7 +68,8 @@ replay feeds what was recorded (oomtrace record, or the output of -o json) to
 the same output that a trace has. It may run while the recording goes on. What
 is damaged is left out, and counted on stderr. Updates belong to their incident:
 --since and --until look at the time of the incident. -o json gives each line as
-it was recorded. Loadavg (-o bcc) is not recorded.
+it was recorded. Not recorded are the loadavg (-o bcc), and when a headline came
+before its block: a replay shows it there.
 
 ` + timearg.Grammar,
 		Args: oneArg("the directory or file of the recording, or - for stdin"),
