@@ -140,9 +140,9 @@ func (w *Writer) begin() error {
 }
 
 // Append records a line, with its newline; with durable it returns only once it,
-// and all before it, are on disk. It does not fail: what cannot
-// be recorded is counted, told by Options.Warn, and said by a line of kind "lost"
-// as soon as there is room again.
+// and all before it, are on disk. It does not fail: what cannot be recorded is
+// counted, told by Options.Warn, and said by a line of kind "lost" as soon as
+// there is room again.
 func (w *Writer) Append(line []byte, durable bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
