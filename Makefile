@@ -27,7 +27,7 @@ test-unit: ## tests that need neither root nor more than Go
 	go test ./...
 
 test-root: build ## tests on this machine's kernel (root)
-	CI=true go test -count=1 ./internal/probe ./internal/node ./internal/tracer ./cmd/...
+	CI=true go test -count=1 ./internal/probe ./internal/node ./internal/tracer ./internal/record ./cmd/...
 	bin/oomtrace demo > /dev/null
 	bin/oomtrace demo -o json > /dev/null
 
@@ -36,6 +36,8 @@ test-fuzz: ## fuzz what reads foreign bytes
 	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/probe
 	go test -run '^$$' -fuzz '^FuzzParsePath$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/resolve
 	go test -run '^$$' -fuzz '^FuzzDiagnose$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/diagnose
+	go test -run '^$$' -fuzz '^FuzzReader$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/record
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/timearg
 
 vm-test: ## real kernels, every case, every tier
 	scripts/vm-test.sh

@@ -102,7 +102,11 @@ limited, who triggered, who died and who killed. Without a command it traces.`,
 	}
 	root.Flags().AddFlagSet(trace.Flags())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(trace, newInspect(stdout, stderr, nil), newReclaim(stdout, stderr), newDemo(stdout, stderr), newHog(), newDoctor(stdout), newVersion(stdout))
+	root.AddCommand(
+		trace, newReclaim(stdout, stderr), newInspect(stdout, stderr, nil),
+		newRecord(stderr), newReplay(stdout, stderr),
+		newDemo(stdout, stderr), newHog(), newDoctor(stdout), newVersion(stdout),
+	)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

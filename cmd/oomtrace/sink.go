@@ -29,10 +29,7 @@ const maxShown = 4096
 
 func newSink(f *traceFlags, stdout, stderr io.Writer) *sink {
 	s := &sink{filter: f.filter, shown: map[string]bool{}}
-	loc := time.Local
-	if f.utc {
-		loc = time.UTC
-	}
+	loc := f.location()
 	width, color := terminal(stdout)
 	if f.wide {
 		width = 0
@@ -50,6 +47,13 @@ func newSink(f *traceFlags, stdout, stderr io.Writer) *sink {
 		s.view = view.NewText(stdout, view.TextOptions{Width: width, Color: color, Location: loc})
 	}
 	return s
+}
+
+func (f *traceFlags) location() *time.Location {
+	if f.utc {
+		return time.UTC
+	}
+	return time.Local
 }
 
 // terminal gives the width for w: a terminal's own, at most what stays readable.

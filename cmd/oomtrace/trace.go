@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -35,6 +36,7 @@ type traceFlags struct {
 	pressure  bool
 	limits    pressure.Limits
 	filter    filter
+	record    recordFlags
 }
 
 var (
@@ -42,10 +44,16 @@ var (
 	tiers   = []string{"auto", string(events.TierFentry), string(events.TierKprobe), string(events.TierTracepoint)}
 )
 
-func (f *traceFlags) add(flags *pflag.FlagSet) {
+// addOutput adds what says how to show: the same for a trace and for a replay.
+func (f *traceFlags) addOutput(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.output, "output", "o", "text", "`format`: "+strings.Join(outputs, ", "))
 	flags.BoolVarP(&f.wide, "wide", "w", false, "leave nothing out: whole ids and paths, every victim, zeros")
 	flags.BoolVar(&f.utc, "utc", false, "show times in UTC (JSON always does)")
+	f.filter.add(flags)
+}
+
+// addSource adds what says how to trace.
+func (f *traceFlags) addSource(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
 	flags.DurationVar(&f.duration, "duration", 0, "end after this `time`, such as 30s or 10m; 0: until interrupted")
 	flags.StringVar(&f.readyFile, "ready-file", "", "create this `file` once nothing is missed any more")
@@ -60,7 +68,6 @@ func (f *traceFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.noStalls, "no-stalls", false, "do not look at stalls at all: kills come without what was before")
 	flags.BoolVar(&f.lock, "lock-memory", true, "keep the tracer's memory from being swapped or dropped")
 	flags.BoolVar(&f.realTime, "realtime", false, "read events at real-time priority: lines come in time on a loaded node")
-	f.filter.add(flags)
 }
 
 func (f *traceFlags) check() error {
@@ -79,6 +86,9 @@ func (f *traceFlags) check() error {
 	if (f.stalls || f.pressure) && f.noStalls {
 		return usagef("--no-stalls excludes --stalls and --pressure")
 	}
+	if err := f.record.check(); err != nil {
+		return err
+	}
 	return f.filter.check()
 }
 
@@ -96,9 +106,11 @@ func newTrace(stdout, stderr io.Writer) *cobra.Command {
 		Short: "Explain OOM kills as they happen (the default)",
 		Long: `  sudo oomtrace trace --comm java       # only where java died
   sudo oomtrace trace -o json > oom.json
+  sudo oomtrace trace --record /var/log/oomtrace
 
 trace prints a block for every OOM kill, and later what became known of it.
-Filters match the limiter or a victim; several filters must all match.`,
+Filters match the limiter or a victim; several filters must all match. They say
+what is shown; --record records everything.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
@@ -107,12 +119,31 @@ Filters match the limiter or a victim; several filters must all match.`,
 			return trace(cmd.Context(), &f, stdout, stderr)
 		},
 	}
-	f.add(cmd.Flags())
+	f.addOutput(cmd.Flags())
+	f.addSource(cmd.Flags())
+	cmd.Flags().StringVar(&f.record.dir, "record", "", "also record into this `directory`, each incident before it is printed")
+	f.record.add(cmd.Flags())
 	return cmd
 }
 
 func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
-	sink := newSink(f, stdout, stderr)
+	shown := newSink(f, stdout, stderr)
+	if err := f.run(ctx, shown, stderr); err != nil {
+		return err
+	}
+	return shown.close()
+}
+
+// run traces into a sink, and records if that is asked for.
+func (f *traceFlags) run(ctx context.Context, sink tracer.Sink, stderr io.Writer) (err error) {
+	if f.record.dir != "" {
+		recording, rerr := f.record.open(sink, stderr)
+		if rerr != nil {
+			return rerr
+		}
+		defer func() { err = errors.Join(err, recording.writer.Close()) }()
+		sink = recording
+	}
 	var limits *pressure.Limits
 	if f.pressure {
 		limits = &f.limits
@@ -130,10 +161,7 @@ func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 		ctx, cancel = context.WithTimeout(ctx, f.duration)
 		defer cancel()
 	}
-	if err := t.Run(ctx, f.ready); err != nil {
-		return err
-	}
-	return sink.close()
+	return t.Run(ctx, f.ready)
 }
 
 func (f *traceFlags) ready() error {

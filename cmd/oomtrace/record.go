@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/record"
+	"github.com/oomtrace/oomtrace/internal/tracer"
+)
+
+// recordFlags say where and how to record.
+type recordFlags struct {
+	dir         string // empty: no recording
+	segmentSize byteSize
+	segmentAge  time.Duration
+	totalSize   byteSize
+}
+
+func (f *recordFlags) add(flags *pflag.FlagSet) {
+	f.segmentSize, f.totalSize = record.DefaultSegmentBytes, record.DefaultTotalBytes
+	flags.Var(&f.segmentSize, "segment-size", "begin another segment of the recording at this `size`")
+	flags.DurationVar(&f.segmentAge, "segment-age", record.DefaultSegmentAge, "begin another segment at this `age`")
+	flags.Var(&f.totalSize, "total-size", "remove the oldest segments beyond this `size` of all")
+}
+
+func (f *recordFlags) check() error {
+	if f.dir == "" {
+		return nil
+	}
+	switch {
+	case f.segmentSize <= 0:
+		return usagef("--segment-size %s: it must be larger than 0", f.segmentSize)
+	case f.segmentAge < time.Second:
+		return usagef("--segment-age %s: the shortest is 1s", f.segmentAge)
+	case f.totalSize/2 < f.segmentSize:
+		return usagef("--total-size %s: it must hold two segments of --segment-size %s", f.totalSize, f.segmentSize)
+	}
+	return nil
+}
+
+// byteSize is a flag's number of bytes, with a unit of 1024: 512KiB, 16MiB, 1g.
+type byteSize int64
+
+func (b byteSize) String() string { return units.BytesSize(float64(b)) }
+func (b byteSize) Type() string   { return "size" }
+
+func (b *byteSize) Set(text string) error {
+	n, err := units.RAMInBytes(text)
+	if err != nil {
+		return fmt.Errorf("%q is no size: write 512KiB, 16MiB or 1GiB", text)
+	}
+	*b = byteSize(n)
+	return nil
+}
+
+func newRecord(stderr io.Writer) *cobra.Command {
+	var f traceFlags
+	cmd := &cobra.Command{
+		Use:   "record DIR",
+		Short: "Record every OOM kill to disk, for later",
+		Long: `  sudo oomtrace record /var/log/oomtrace
+  sudo oomtrace record --stalls --total-size 4GiB /var/log/oomtrace
+  oomtrace replay /var/log/oomtrace --since "1h ago"
+
+record writes what trace -o json would print into segments in DIR, and prints
+nothing. Each incident is on disk at once, everything else within a second. A
+segment that is full or old is compressed; ` + "`zstd -dcf DIR/*.jsonl*`" + ` gives all
+lines. If the disk is full the trace goes on, and how many lines are missing
+stands in the recording. DIR belongs to one writer at a time.`,
+		Args: oneArg("DIR, the directory to record into"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.record.dir, f.output = args[0], "json"
+			if err := f.check(); err != nil {
+				return err
+			}
+			return f.run(cmd.Context(), silent{}, stderr)
+		},
+	}
+	f.addSource(cmd.Flags())
+	f.record.add(cmd.Flags())
+	return cmd
+}
+
+// oneArg wants one argument that is not empty.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 || args[0] == "" {
+			return usagef("%s takes one argument: %s", cmd.Name(), what)
+		}
+		return nil
+	}
+}
+
+// open begins to record what goes to the next sink.
+func (f *recordFlags) open(next tracer.Sink, stderr io.Writer) (*recording, error) {
+	w, err := record.Create(f.dir, record.Options{
+		SegmentBytes: int64(f.segmentSize), SegmentAge: f.segmentAge, TotalBytes: int64(f.totalSize),
+		BootID: node.BootID(), Node: node.Hostname(),
+		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &recording{next, w}, nil
+}
+
+// recording writes lines to a recording before it hands them on. A headline is
+// no line: the incident follows.
+type recording struct {
+	tracer.Sink
+	writer *record.Writer
+}
+
+// Incident is handed on only once it is on disk.
+func (r *recording) Incident(inc *events.Incident) error {
+	return tee(r.writer, inc, true, r.Sink.Incident)
+}
+
+func (r *recording) Update(inc *events.Incident) error {
+	return tee(r.writer, inc, false, r.Sink.Update)
+}
+
+func (r *recording) Stall(l *events.StallLine) error {
+	return tee(r.writer, l, false, r.Sink.Stall)
+}
+
+func (r *recording) Pressure(l *events.PressureLine) error {
+	return tee(r.writer, l, false, r.Sink.Pressure)
+}
+
+func (r *recording) Lost(l *events.Lost) error {
+	return tee(r.writer, l, false, r.Sink.Lost)
+}
+
+func (r *recording) Status(st *events.Status) error {
+	return tee(r.writer, st, false, r.Sink.Status)
+}
+
+// tee records a line, and hands it on.
+func tee[T any](w *record.Writer, v T, durable bool, next func(T) error) error {
+	line, err := events.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Append(line, durable)
+	return next(v)
+}
+
+// silent shows nothing.
+type silent struct{}
+
+func (silent) Headline(*events.Incident) error     { return nil }
+func (silent) Incident(*events.Incident) error     { return nil }
+func (silent) Update(*events.Incident) error       { return nil }
+func (silent) Stall(*events.StallLine) error       { return nil }
+func (silent) Pressure(*events.PressureLine) error { return nil }
+func (silent) Lost(*events.Lost) error             { return nil }
+func (silent) Status(*events.Status) error         { return nil }

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const (
+	lineStart   = `{"v":1,"kind":"status","time":"2026-08-20T14:03:00Z","boot_id":"b","node":"n","phase":"start","tier":"fentry"}`
+	lineA       = `{"v":1,"kind":"incident","time":"2026-08-20T14:03:07.5Z","boot_id":"b","node":"n","id":"b-1","scope":"memcg","outcome":"killed","limiter":{"level":"cgroup","cgroup":{"hierarchy":0,"id":7,"path":"/a"}},"victims":[{"pid":10,"tid":10,"comm":"ja\u001bva�ff"}],"new_key":{"x":1}}`
+	lineB       = `{ "v":1, "kind":"incident","time":"2026-08-20T14:04:00Z","boot_id":"b","node":"n","id":"b-2","scope":"memcg","outcome":"killed","victims":[{"pid":11,"tid":11,"comm":"sh"}]}`
+	lineUpdateA = `{"v":1,"kind":"incident_update","time":"2026-08-20T14:05:00Z","boot_id":"b","node":"n","id":"b-1","victims":[{"pid":10,"tid":10,"comm":"java","exit_after_ns":31000000}]}`
+	lineFuture  = `{"v":2,"kind":"tomorrow","time":"2026-08-20T14:05:01Z","boot_id":"b","node":"n","what":"ever"}`
+	lineLost    = `{"v":1,"kind":"lost","time":"2026-08-20T14:05:02Z","boot_id":"b","node":"n","what":"recording","count":3}`
+)
+
+// playing runs a replay of a file of these lines.
+func playing(t *testing.T, lines []string, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "x.jsonl")
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	status = run(append([]string{"replay", path}, args...), &out, &errs)
+	return out.String(), errs.String(), status
+}
+
+func TestReplay(t *testing.T) {
+	all := []string{lineStart, lineA, lineB, "torn or what", lineUpdateA, lineFuture, lineLost}
+	joined := func(lines ...string) string { return strings.Join(lines, "\n") + "\n" }
+	const damaged = "oomtrace: damaged lines, left out: 1\n"
+	const newer = "oomtrace: lines of a later version than 1, of which only what is known here is shown: 1: use a newer oomtrace\n"
+	const unknown = "oomtrace: lines of a kind that is not known here, left out: 1: use a newer oomtrace, or -o json\n"
+	for _, test := range []struct{ args, want, remarks string }{
+		{"-o json", joined(lineStart, lineA, lineB, lineUpdateA, lineFuture, lineLost), damaged + newer},
+		{"-o json --pid 10", joined(lineStart, lineA, lineUpdateA, lineLost), damaged + newer + unknown},
+		{"-o json --id b-1", joined(lineA, lineUpdateA), damaged + newer},
+		{"-o json --since 2026-08-20T14:03:30Z --until 2026-08-20T14:04:00Z", joined(lineB), damaged + newer},
+		{"-o json --id b-9", "", damaged + newer + "oomtrace: nothing was recorded that is selected\n"},
+		{"-o bcc --utc --id b-2", "14:04:00 Triggered by PID ? (\"?\"), OOM kill of PID 11 (\"sh\"), ? pages, loadavg: ?\n", damaged + newer},
+		{"--utc", `14:03:00.000 start  tier fentry
+14:03:07.500 OOM KILL  ja\x1bva\xff[10]  memcg limit
+  limiter  cgroup ?, used ?
+           /a
+  victims  ja\x1bva\xff[10]
+14:04:00.000 OOM KILL  sh[11]  memcg limit
+  victims  sh[11]
+14:03:07.500 OOM KILL  java[10]  memcg limit  (continued)
+  victims  java[10], dead after 31 ms
+14:05:02.000 LOST  3 records (recording), what is shown may be incomplete
+`, damaged + newer + unknown},
+	} {
+		stdout, stderr, status := playing(t, all, strings.Fields(test.args)...)
+		if stdout != test.want || stderr != test.remarks || status != exitOK {
+			t.Errorf("%s: status %d\n%s\n%s", test.args, status, stdout, stderr)
+		}
+	}
+}
+
+func TestReplayUsage(t *testing.T) {
+	for _, test := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"replay"}, exitUsage, "replay takes one argument"},
+		{[]string{"replay", ""}, exitUsage, "replay takes one argument"},
+		{[]string{"replay", "/a", "/b"}, exitUsage, "replay takes one argument"},
+		{[]string{"replay", "/nowhere"}, exitError, "no such file"},
+		{[]string{"replay", "/a", "--since", "whenever"}, exitUsage, `"10m ago"`},
+		{[]string{"replay", "/a", "--until", "2026-99-99"}, exitUsage, "--until"},
+		{[]string{"replay", "/a", "--since", "1m ago", "--until", "2m ago"}, exitUsage, "is before --since"},
+		{[]string{"replay", "/a", "-o", "xml"}, exitUsage, "one of text, json"},
+		{[]string{"replay", "--help"}, exitOK, "yesterday 03:00"},
+		{[]string{"record"}, exitUsage, "record takes one argument"},
+		{[]string{"record", "/a", "--segment-size", "much"}, exitUsage, "write 512KiB"},
+		{[]string{"record", "/a", "--segment-size", "0"}, exitUsage, "larger than 0"},
+		{[]string{"record", "/a", "--segment-age", "1ms"}, exitUsage, "shortest is 1s"},
+		{[]string{"record", "/a", "--total-size", "20MiB"}, exitUsage, "--segment-size 16MiB"},
+		{[]string{"record", "--help"}, exitOK, "(default 1GiB)"},
+		{[]string{"--record", "/a", "--segment-size", "-1k"}, exitUsage, "no size"},
+	} {
+		var stdout, stderr bytes.Buffer
+		status := run(test.args, &stdout, &stderr)
+		if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.says) {
+			t.Errorf("%q: status %d, says %q", test.args, status, all)
+		}
+		if status != exitOK && strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("%q: not one line: %q", test.args, stderr.String())
+		}
+	}
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package timearg reads points in time as people write them on a command line.
+package timearg
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Grammar is the help for what Parse takes.
+const Grammar = `Times:
+  10m ago, -10m, 1h30m ago    before now: s, m, h, d (24 hours), w
+  now, today, yesterday       today and yesterday begin at midnight
+  03:00, 03:00:05             the last time that it was so late
+  yesterday 03:00
+  2026-11-25, 2026-11-25 03:00, 2026-11-25 03:00:05.25
+  2026-11-25T03:00:00Z, 2026-11-25T03:00:00+02:00
+  @1760000000, @1760000000.5  seconds since 1970
+Times are local unless they end in Z or an offset.`
+
+// Parse reads a point in time by the grammar, relative to now, and in the
+// location of now where the text has no zone. The error is one line with examples.
+func Parse(text string, now time.Time) (time.Time, error) {
+	words := strings.Fields(strings.ToLower(text))
+	if t, ok := parse(strings.Join(words, " "), now); ok {
+		return t, nil
+	}
+	return time.Time{}, fmt.Errorf(`%.80q is no time: write "10m ago", "03:00", "yesterday 03:00", "2026-11-25 03:00", "2026-11-25T03:00:00Z" or "@1760000000"`, text)
+}
+
+func parse(text string, now time.Time) (time.Time, bool) {
+	switch {
+	case text == "now":
+		return now, true
+	case strings.HasPrefix(text, "@"):
+		return unix(text[1:], now.Location())
+	case strings.HasPrefix(text, "-"):
+		return before(text[1:], now)
+	case strings.HasSuffix(text, " ago"):
+		return before(strings.TrimSuffix(text, " ago"), now)
+	}
+	if day, clock, _ := strings.Cut(text, " "); day == "today" || day == "yesterday" {
+		date := now
+		if day == "yesterday" {
+			date = now.AddDate(0, 0, -1)
+		}
+		if clock == "" {
+			clock = "00:00"
+		}
+		return onDay(date, clock)
+	}
+	if t, ok := onDay(now, text); ok {
+		if t.After(now) {
+			t, ok = onDay(now.AddDate(0, 0, -1), text)
+		}
+		return t, ok
+	}
+	return absolute(strings.ToUpper(text), now.Location())
+}
+
+// A fraction is taken after the seconds of any layout.
+var (
+	clockLayouts = []string{"15:04", "15:04:05"}
+	localLayouts = []string{"2006-01-02", "2006-01-02 15:04", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02T15:04:05"}
+	zoneLayouts  = []string{"2006-01-02T15:04:05Z07:00", "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04Z07:00", "2006-01-02 15:04Z07:00"}
+)
+
+// onDay takes a time of the day, on the day of date.
+func onDay(date time.Time, clock string) (time.Time, bool) {
+	for _, layout := range clockLayouts {
+		if t, err := time.Parse(layout, clock); err == nil {
+			year, month, day := date.Date()
+			return time.Date(year, month, day, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), date.Location()), true
+		}
+	}
+	return time.Time{}, false
+}
+
+func absolute(text string, loc *time.Location) (time.Time, bool) {
+	for _, layout := range zoneLayouts {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, true
+		}
+	}
+	for _, layout := range localLayouts {
+		if t, err := time.ParseInLocation(layout, text, loc); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+var units = map[string]time.Duration{
+	"s": time.Second, "sec": time.Second, "second": time.Second,
+	"m": time.Minute, "min": time.Minute, "minute": time.Minute,
+	"h": time.Hour, "hour": time.Hour,
+	"d": 24 * time.Hour, "day": 24 * time.Hour,
+	"w": 7 * 24 * time.Hour, "week": 7 * 24 * time.Hour,
+}
+
+var amount = regexp.MustCompile(`^([0-9]{1,9}) ?([a-z]+) ?`)
+
+// before takes a span such as 1h30m or "2 days", back from now.
+func before(span string, now time.Time) (time.Time, bool) {
+	const most = 100 * 366 * 24 * time.Hour
+	var total time.Duration
+	for rest := strings.TrimSpace(span); ; {
+		match := amount.FindStringSubmatch(rest)
+		if match == nil {
+			return now.Add(-total), rest == "" && span != ""
+		}
+		n, _ := strconv.ParseInt(match[1], 10, 64) // nine digits fit
+		unit, known := units[match[2]]
+		if !known {
+			unit, known = units[strings.TrimSuffix(match[2], "s")]
+		}
+		if !known || time.Duration(n) > most/unit {
+			return time.Time{}, false
+		}
+		if total += time.Duration(n) * unit; total > most {
+			return time.Time{}, false
+		}
+		rest = rest[len(match[0]):]
+	}
+}
+
+var seconds = regexp.MustCompile(`^([0-9]{1,11})(?:\.([0-9]{1,9}))?$`)
+
+func unix(text string, loc *time.Location) (time.Time, bool) {
+	match := seconds.FindStringSubmatch(text)
+	if match == nil {
+		return time.Time{}, false
+	}
+	sec, _ := strconv.ParseInt(match[1], 10, 64)
+	ns, _ := strconv.ParseInt((match[2] + "000000000")[:9], 10, 64)
+	return time.Unix(sec, ns).In(loc), true
+}
