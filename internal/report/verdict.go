@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/view"
+)
+
+// verdict answers the four questions, each in some words. What is not known is
+// empty.
+type verdict struct {
+	Limited, Triggered, Died, Killed string
+}
+
+func judge(inc *events.Incident) verdict {
+	return verdict{limited(inc), triggered(inc), died(inc), killed(inc)}
+}
+
+// sentence is the whole verdict.
+func sentence(inc *events.Incident) string {
+	v := judge(inc)
+	parts := []string{v.Limited}
+	if v.Triggered != "" && inc.Scope != events.ScopeSysrq {
+		parts = append(parts, v.Triggered)
+	}
+	return upper(strings.Join(append(parts, outcome(inc, v)), "; ")) + "."
+}
+
+func outcome(inc *events.Incident, v verdict) string {
+	switch inc.Outcome {
+	case events.OutcomeNoKillable:
+		return "there was nobody that may be killed"
+	case events.OutcomeWaiting:
+		return "an earlier victim was still dying, and nobody else was killed"
+	case events.OutcomeAlreadyExiting:
+		return "the chosen process was leaving by itself, and nobody was killed"
+	case events.OutcomeSkipped:
+		return "the kernel made no choice"
+	case events.OutcomePanic:
+		return "the kernel panicked instead of killing (vm.panic_on_oom)"
+	}
+	who := v.Killed
+	if who == "" {
+		who = "somebody unknown"
+	}
+	if v.Died == "" {
+		return who + " killed a process that is not known"
+	}
+	text := who + " killed " + v.Died
+	if t := inc.Trigger; t != nil && len(inc.Victims) == 1 && t.PID == inc.Victims[0].PID && t.PID != 0 {
+		text = who + " killed it"
+	}
+	if k := inc.Killer; k != nil && k.Reason != "" {
+		text += " (" + spaced(k.Reason) + ")"
+	}
+	return text
+}
+
+// limited is whose limit was hit.
+func limited(inc *events.Incident) string {
+	switch inc.Scope {
+	case events.ScopeGlobal:
+		return "the node was out of memory"
+	case events.ScopeCpuset, events.ScopeMempolicy:
+		if words := view.Shortage(inc); words != "" {
+			return strings.Replace(words, " out of memory", " were out of memory", 1)
+		}
+	case events.ScopeSysrq:
+		return "no memory was short: sysrq-f asked for a kill"
+	case events.ScopeUser:
+		return "no limit was hit"
+	}
+	l := inc.Limiter
+	if l == nil {
+		return "whose limit it was is not known"
+	}
+	text := holder(l)
+	if l.Which == "" {
+		text += " reached its limit"
+	} else {
+		text += " reached its " + l.Which
+	}
+	if l.LimitBytes != nil {
+		text += " of " + view.Size(*l.LimitBytes)
+	}
+	return text
+}
+
+// holder names who has the limit.
+func holder(l *events.Limiter) string {
+	path := ""
+	if l.Cgroup != nil {
+		path = l.Cgroup.Path
+	}
+	switch l.Level {
+	case events.LevelQoS:
+		if l.Workload != nil && l.Workload.QoS != "" {
+			return "all " + l.Workload.QoS + " pods together"
+		}
+		return "all pods of a QoS class together"
+	case events.LevelKubepods:
+		return "all pods together"
+	}
+	if name := view.Owner(l.Workload, false); name != "" {
+		return name
+	}
+	level := string(l.Level)
+	if level == "" {
+		level = "cgroup"
+	}
+	if path != "" {
+		return level + " " + tail(path)
+	}
+	return "a " + level
+}
+
+// tail is the last name of a path, unless that is nothing.
+func tail(path string) string {
+	if name := path[strings.LastIndexByte(path, '/')+1:]; name != "" {
+		return name
+	}
+	return path
+}
+
+// triggered is whose allocation failed, and what it was for.
+func triggered(inc *events.Incident) string {
+	p := inc.Trigger
+	if p == nil || inc.Scope == events.ScopeUser {
+		return ""
+	}
+	text := view.Task(p.Comm, p.PID)
+	if p.IsKernel {
+		text = "kernel thread " + text
+	}
+	if where := view.Owner(p.Workload, false); where != "" && !sameCgroup(p.Cgroup, limitingCgroup(inc)) {
+		text += " in " + where
+	}
+	a := inc.Allocation
+	switch {
+	case a != nil && a.Class == "limit_lowered":
+		return text + " lowered the limit below what was used"
+	case a != nil && a.Class != "" && a.Class != "other":
+		return text + " asked for more (" + view.Class(a.Class) + ")"
+	}
+	return text + " asked for more"
+}
+
+func limitingCgroup(inc *events.Incident) *events.Cgroup {
+	if inc.Limiter == nil {
+		return nil
+	}
+	return inc.Limiter.Cgroup
+}
+
+func sameCgroup(a, b *events.Cgroup) bool {
+	return a != nil && b != nil && a.CgroupKey == b.CgroupKey
+}
+
+// died is the first victim, and how many died with it.
+func died(inc *events.Incident) string {
+	if len(inc.Victims) == 0 {
+		return ""
+	}
+	v := &inc.Victims[0]
+	text := view.Task(v.Comm, v.PID)
+	if where := view.Owner(v.Workload, false); where != "" && !sameCgroup(v.Cgroup, limitingCgroup(inc)) {
+		text += " in " + where
+	}
+	if n := len(inc.Victims) - 1; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
+}
+
+// killed is who sent the SIGKILL.
+func killed(inc *events.Incident) string {
+	k := inc.Killer
+	switch {
+	case k == nil:
+		return ""
+	case k.Kind == "user":
+		return user(k)
+	case k.Path == "group" || k.GroupCgroup != nil:
+		return "the kernel, as one group,"
+	}
+	return "the kernel"
+}
+
+func user(k *events.Killer) string {
+	words := map[string]string{
+		"runtime": "the container runtime", "self": "a process of the container itself", "pidns": "the end of the pid namespace",
+		"cgroup_kill": "a write to cgroup.kill", "human": "a person", "other": "",
+	}
+	who, known := words[k.Path]
+	if !known {
+		who = spaced(k.Path)
+	}
+	if k.PID == 0 {
+		if who == "" {
+			return "user space"
+		}
+		return who
+	}
+	process := view.Task(k.Comm, k.PID)
+	if who == "" || who == k.Comm {
+		return process
+	}
+	return who + ", by " + process + ","
+}
+
+func spaced(s string) string { return strings.ReplaceAll(s, "_", " ") }
+
+func upper(s string) string {
+	if s != "" && s[0] >= 'a' && s[0] <= 'z' {
+		return string(s[0]-'a'+'A') + s[1:]
+	}
+	return s
+}
