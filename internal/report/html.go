@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -115,23 +114,19 @@ func title(s *Summary) string {
 }
 
 var layout = template.Must(template.New("report.html.tmpl").Funcs(template.FuncMap{
-	"size":   func(v any) string { return orUnknown(anySize(v)) },
-	"maybe":  size,
-	"span":   func(ns uint64) string { return view.Duration(ns) },
-	"maybes": span,
-	"task":   view.Task,
-	"role":   view.Role,
-	"stall":  view.Stall,
-	"plural": func(n int, thing string) string { return view.Plural(uint64(n), thing) },
-	"owner":  func(w *events.Workload) string { return view.Owner(w, false) },
-	"spaced": spaced,
-	"upper":  upper,
-	"script": func() template.JS { return template.JS(script()) },
-	"style":  func() template.CSS { return template.CSS(style()) },
-	"number": number,
-	"percent": func(p float64) string {
-		return strings.TrimSuffix(fmt.Sprintf("%.1f", p), ".0")
-	},
+	"size":    func(v any) string { return orUnknown(anySize(v)) },
+	"maybe":   size,
+	"span":    func(ns uint64) string { return view.Duration(ns) },
+	"maybes":  span,
+	"task":    view.Task,
+	"role":    view.Role,
+	"stall":   view.Stall,
+	"plural":  func(n int, thing string) string { return view.Plural(uint64(n), thing) },
+	"spaced":  spaced,
+	"script":  func() template.JS { return template.JS(script()) },
+	"style":   func() template.CSS { return template.CSS(style()) },
+	"number":  number,
+	"percent": func(p float64) string { return fmt.Sprintf("%.1f", p) },
 }).ParseFS(web, "web/*.tmpl"))
 
 func anySize(v any) string {

@@ -41,12 +41,31 @@ type incidentPage struct {
 	Split                         *split
 	Shares                        []shareRow
 	SharesMore                    int
-	Victims                       []events.Victim
+	Victims                       []victimRow
 	VictimsMore                   int
-	Candidates                    []events.Candidate
+	Candidates                    []candidateRow
 	CandidatesMore                int
-	Node                          *nodePage
-	Raw                           string
+	// Whether any row has the column.
+	LadderHigh, LadderSwap, Resident, Badness bool
+	Node                             *nodePage
+	Raw                              string
+}
+
+// victimRow and candidateRow tell where a process was, too.
+type (
+	victimRow struct {
+		events.Victim
+		Where string
+	}
+	candidateRow struct {
+		events.Candidate
+		Where string
+	}
+)
+
+// where tells where a process was, without the pod that the limit is of.
+func where(inc *events.Incident, p *events.Process) string {
+	return or(owner(p.Workload, said(inc)), path(p.Cgroup))
 }
 
 // card answers one of the four questions.
@@ -82,9 +101,26 @@ func newIncidentPage(inc *events.Incident, seq int, o *Options) (*incidentPage, 
 		Cards: cards(inc, o), Panels: panels(inc), Ladder: ladder(inc), Split: chargeSplit(inc),
 		Node: newNodePage(inc.NodeState), Raw: raw,
 	}
-	p.Victims, p.VictimsMore = head(inc.Victims)
-	p.Candidates, p.CandidatesMore = head(inc.Candidates)
-	p.Shares, p.SharesMore = shareRows(inc.Shares)
+	for _, r := range p.Ladder {
+		p.LadderHigh = p.LadderHigh || r.HighBytes != nil
+		p.LadderSwap = p.LadderSwap || r.SwapUsageBytes != nil
+	}
+	if inc.Scope == events.ScopeUser {
+		p.Shortage = "" // nothing was short
+	}
+	victims, more := head(inc.Victims)
+	for _, v := range victims {
+		p.Victims = append(p.Victims, victimRow{v, where(inc, &v.Process)})
+		p.Badness = p.Badness || v.Points != nil
+	}
+	p.VictimsMore = more
+	candidates, more := head(inc.Candidates)
+	for _, c := range candidates {
+		p.Candidates = append(p.Candidates, candidateRow{c, where(inc, &c.Process)})
+		p.Resident = p.Resident || c.RSSBytes != nil
+	}
+	p.CandidatesMore = more
+	p.Shares, p.SharesMore = shareRows(inc.Shares, said(inc))
 	return p, nil
 }
 
@@ -143,8 +179,8 @@ func span(ns *uint64) string {
 func cards(inc *events.Incident, o *Options) []card {
 	v := judge(inc)
 	return []card{
-		{"Who limited", or(upper(v.Limited), "not known"), limiterFacts(inc)},
-		{"Who triggered", or(upper(v.Triggered), noTrigger(inc)), triggerFacts(inc)},
+		{"Who limited", or(begin(v.Limited), "not known"), limiterFacts(inc)},
+		{"Who triggered", or(begin(v.Triggered), noTrigger(inc)), triggerFacts(inc)},
 		{"Who died", or(v.Died, "Nobody"), victimFacts(inc, o)},
 		{"Who killed", killerAnswer(inc, v), killerFacts(inc)},
 	}
@@ -162,11 +198,11 @@ func noTrigger(inc *events.Incident) string {
 func killerAnswer(inc *events.Incident, v verdict) string {
 	switch {
 	case inc.Outcome != events.OutcomeKilled:
-		return upper(outcome(inc, v))
+		return begin(outcome(inc, v))
 	case v.Killed == "":
 		return "not known"
 	}
-	return upper(strings.TrimSuffix(v.Killed, ","))
+	return begin(strings.TrimSuffix(v.Killed, ","))
 }
 
 func limiterFacts(inc *events.Incident) []fact {
@@ -174,23 +210,20 @@ func limiterFacts(inc *events.Incident) []fact {
 	if l == nil {
 		return nil
 	}
-	path := ""
-	if l.Cgroup != nil {
-		path = l.Cgroup.Path
-	}
 	name := "swap used"
 	if l.Cgroup != nil && l.Cgroup.Hierarchy != 0 {
 		name = "memory+swap used"
 	}
 	return facts("used", size(l.UsageBytes), "limit", size(l.LimitBytes), name, ratio(l.SwapUsageBytes, l.SwapLimitBytes),
-		"who", view.Owner(l.Workload, false), "QoS", workloadQoS(l.Workload), "cgroup", path)
+		"QoS", identity(l.Workload).QoS, "pod UID", view.ShortID(identity(l.Workload).PodUID),
+		"container id", view.ShortID(identity(l.Workload).ContainerID), "cgroup", path(l.Cgroup))
 }
 
-func workloadQoS(w *events.Workload) string {
+func identity(w *events.Workload) events.Workload {
 	if w == nil {
-		return ""
+		return events.Workload{}
 	}
-	return w.QoS
+	return *w
 }
 
 func ratio(usage, limit *uint64) string {
@@ -210,7 +243,7 @@ func triggerFacts(inc *events.Incident) []fact {
 		if p.Thread != "" && p.TID != p.PID {
 			thread = view.Task(p.Thread, p.TID)
 		}
-		all = facts("thread", thread, "in", view.Owner(p.Workload, false), "cgroup", path(p.Cgroup))
+		all = facts("thread", thread, "container id", view.ShortID(identity(p.Workload).ContainerID), "cgroup", path(p.Cgroup))
 	}
 	if a := inc.Allocation; a != nil && inc.Scope != events.ScopeUser {
 		order := ""
@@ -226,7 +259,7 @@ func path(c *events.Cgroup) string {
 	if c == nil {
 		return ""
 	}
-	return c.Path
+	return view.ShortPath(c.Path, 48)
 }
 
 func victimFacts(inc *events.Incident, o *Options) []fact {
@@ -250,7 +283,7 @@ func victimFacts(inc *events.Incident, o *Options) []fact {
 	if v.StartTime != nil {
 		started = v.StartTime.In(o.location()).Format(time.DateTime)
 	}
-	return facts("in", view.Owner(v.Workload, false), "memory", memory, "container's init", init, "oom_score_adj", adj,
+	return facts("container id", view.ShortID(identity(v.Workload).ContainerID), "image", identity(v.Workload).Image, "memory", memory, "container's init", init, "oom_score_adj", adj,
 		"started", started, "dead after", span(v.ExitAfterNS), "memory back after", span(v.ReleasedAfterNS))
 }
 
@@ -290,11 +323,11 @@ func killerFacts(inc *events.Incident) []fact {
 // rungRow is a cgroup of the ladder as a bar.
 type rungRow struct {
 	events.Rung
-	Name, Path string
-	Limiter    bool
-	Fill       float64 // percent of its own limit
-	High       float64 // where memory.high is on it; 0: none
-	Limited    bool
+	Name    string
+	Limiter bool
+	Limited bool
+	Fill    float64 // percent of its own limit
+	High    float64 // where memory.high is on it; 0: none
 }
 
 func ladder(inc *events.Incident) []rungRow {
@@ -302,8 +335,7 @@ func ladder(inc *events.Incident) []rungRow {
 	var rows []rungRow
 	for i := range rungs {
 		r := rungs[i]
-		row := rungRow{Rung: r, Path: r.Cgroup.Path, Limiter: sameCgroup(limitingCgroup(inc), &r.Cgroup), Limited: r.MaxBytes != nil}
-		row.Name = or(view.Owner(r.Workload, false), view.RungName(r.Level, r.Workload, r.Cgroup.Path))
+		row := rungRow{Rung: r, Name: rungName(&r), Limiter: sameCgroup(limitingCgroup(inc), &r.Cgroup), Limited: r.MaxBytes != nil}
 		if r.MaxBytes != nil && *r.MaxBytes > 0 && r.UsageBytes != nil {
 			row.Fill = percent(*r.UsageBytes, *r.MaxBytes)
 			if r.HighBytes != nil {
@@ -313,6 +345,25 @@ func ladder(inc *events.Incident) []rungRow {
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// rungName is what is to be said beside the level.
+func rungName(r *events.Rung) string {
+	w := identity(r.Workload)
+	name := view.RungName(r.Level, r.Workload, r.Cgroup.Path)
+	switch r.Level {
+	case events.LevelContainer:
+		name = or(w.Container, view.ShortID(w.ContainerID))
+	case events.LevelPod:
+		name = or(w.Pod, view.ShortID(w.PodUID))
+		if w.Pod != "" && w.Namespace != "" {
+			name = w.Namespace + "/" + w.Pod
+		}
+	}
+	if name == string(r.Level) {
+		return ""
+	}
+	return name
 }
 
 // percent is at most 100, with one decimal.
@@ -390,7 +441,7 @@ type shareRow struct {
 	Fill float64
 }
 
-func shareRows(shares []events.Share) (rows []shareRow, more int) {
+func shareRows(shares []events.Share, said *events.Workload) (rows []shareRow, more int) {
 	shares, more = head(shares)
 	most := uint64(1)
 	for _, s := range shares {
@@ -399,7 +450,7 @@ func shareRows(shares []events.Share) (rows []shareRow, more int) {
 		}
 	}
 	for _, s := range shares {
-		row := shareRow{Share: s, Name: or(view.Owner(s.Workload, false), view.RungName(s.Level, s.Workload, s.Cgroup.Path))}
+		row := shareRow{Share: s, Name: or(owner(s.Workload, said), view.RungName(s.Level, s.Workload, s.Cgroup.Path))}
 		if s.UsageBytes != nil {
 			row.Fill = percent(*s.UsageBytes, most)
 		}
@@ -452,7 +503,7 @@ func newNodePage(n *events.NodeState) *nodePage {
 	for i := range orders {
 		p.Orders = append(p.Orders, i)
 	}
-	p.Cgroups, _ = shareRows(n.Cgroups)
+	p.Cgroups, _ = shareRows(n.Cgroups, nil)
 	slabs, _ := head(n.Slabs)
 	most := uint64(1)
 	for _, s := range slabs {

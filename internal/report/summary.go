@@ -70,8 +70,8 @@ func workload(inc *events.Incident) string {
 		return name
 	}
 	switch {
-	case view.Owner(w, false) != "":
-		return view.Owner(w, false)
+	case owner(w, nil) != "":
+		return owner(w, nil)
 	case c != nil && c.Path != "":
 		return c.Path
 	}

@@ -96,13 +96,13 @@ func tallyRows(t *tally, o *Options) []tallyRow {
 	return rows
 }
 
-// timeChart has a bar for each span of time, at its place in time.
+// timeChart has a bar for each span of time, at its place in time. All is in
+// percent of the picture.
 type timeChart struct {
-	Step          string
-	Width, Height float64
-	Bars          []timeBar
-	Most          uint64
-	From, To      string
+	Step     string
+	Bars     []timeBar
+	Most     uint64
+	From, To string
 }
 
 type timeBar struct {
@@ -110,28 +110,29 @@ type timeBar struct {
 	Label      string
 }
 
+// leastSlots keeps the bars of a short time from being blocks.
+const leastSlots = 24
+
 func newTimeChart(h *histogram, o *Options) *timeChart {
-	const height, top, bottom = 150.0, 18.0, 26.0
 	spans := h.spans()
 	if len(spans) == 0 {
 		return nil
 	}
+	format := func(at time.Time) string { return at.In(o.location()).Format("2006-01-02 15:04") }
 	first, step := spans[0].Begin, h.Step()
 	end := spans[len(spans)-1].Begin.Add(step)
-	slots := max(float64(end.Sub(first)/step), 12)
-	c := &timeChart{Step: stepWord(step), Width: svgWidth, Height: height}
+	slots := max(end.Sub(first)/step, leastSlots)
+	c := &timeChart{Step: stepWord(step), From: format(first), To: format(first.Add(slots * step))}
 	for _, s := range spans {
 		c.Most = max(c.Most, s.Count)
 	}
-	slot := svgWidth / slots
-	width := max(2, slot*0.8)
+	slot := 100 / float64(slots)
 	for _, s := range spans {
-		h := max(2, float64(s.Count)/float64(c.Most)*(height-top-bottom))
-		at := float64(s.Begin.Sub(first)/step) * slot
-		c.Bars = append(c.Bars, timeBar{round(at), round(height - bottom - h), round(width), round(h),
-			fmt.Sprintf("%s: %s", s.Begin.In(o.location()).Format("2006-01-02 15:04"), view.Plural(s.Count, "incident"))})
+		height := max(2, percent(s.Count, c.Most))
+		c.Bars = append(c.Bars, timeBar{
+			X: round(float64(s.Begin.Sub(first)/step) * slot), Y: 100 - height, W: max(0.3, round(slot*0.8)), H: height,
+			Label: format(s.Begin) + ": " + view.Plural(s.Count, "incident"),
+		})
 	}
-	c.From = first.In(o.location()).Format("2006-01-02 15:04")
-	c.To = first.Add(time.Duration(slots) * step).In(o.location()).Format("2006-01-02 15:04")
 	return c
 }

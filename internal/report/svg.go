@@ -9,7 +9,7 @@ import (
 
 // The picture of a panel, in units of its view box.
 const (
-	svgWidth               = 760.0
+	svgWidth               = 960.0
 	svgLeft, svgRight      = 70.0, 14.0
 	svgTop, svgBottom      = 16.0, 22.0
 	svgSecond              = (svgWidth - svgLeft - svgRight) / 61

@@ -24,7 +24,7 @@ type Panel struct {
 	Max    float64  `json:"max"`
 	Ticks  []Tick   `json:"ticks"`
 	Series []Series `json:"series"`
-	// Beyond names limits that are too far above to be drawn.
+	// Beyond names limits that are not drawn, and says why.
 	Beyond []string `json:"-"`
 }
 
@@ -88,7 +88,11 @@ func marker(inc *events.Incident) string {
 
 // usage is what the limiter used, against the limits of the ladder.
 func usage(inc *events.Incident, rows []events.StallSecond) Panel {
-	p := Panel{Title: "Memory of the limiter", Unit: "bytes", Height: 220}
+	whose := "the limiter"
+	if l := inc.Limiter; l != nil && l.Level != "" {
+		whose = "the " + string(l.Level)
+	}
+	p := Panel{Title: "Memory of " + whose, Unit: "bytes", Height: 220}
 	s := Series{Label: "used", Kind: "area", Colour: 1}
 	var most float64
 	for _, r := range rows {
@@ -126,11 +130,10 @@ func limitOf(inc *events.Incident, rows []events.StallSecond) float64 {
 
 // limits draws those that are within reach, and names the others.
 func (p *Panel) limits(inc *events.Incident, own, reach float64) {
-	colours := []int{2, 3, 4, 5, 6}
+	colours := []int{3, 2, 5, 6, 7}
 	add := func(label string, bytes uint64) {
-		text := label + " " + view.Size(bytes)
 		if float64(bytes) > reach || len(p.Series) > len(colours) {
-			p.Beyond = append(p.Beyond, text)
+			p.Beyond = append(p.Beyond, fmt.Sprintf("%s %s (above the chart)", label, view.Size(bytes)))
 			return
 		}
 		p.Series = append(p.Series, Series{
@@ -151,6 +154,14 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 	for i := range inc.Ladder {
 		r := &inc.Ladder[i]
 		name := view.RungName(r.Level, r.Workload, r.Cgroup.Path)
+		if r.Below {
+			// It limits a part of what is drawn: a line across the whole would
+			// look as if it had been passed.
+			if r.MaxBytes != nil {
+				p.Beyond = append(p.Beyond, fmt.Sprintf("%s limit %s (of a part)", name, view.Size(*r.MaxBytes)))
+			}
+			continue
+		}
 		if r.HighBytes != nil {
 			add(name+" memory.high", *r.HighBytes)
 		}

@@ -27,7 +27,7 @@ func sentence(inc *events.Incident) string {
 	if v.Triggered != "" && inc.Scope != events.ScopeSysrq {
 		parts = append(parts, v.Triggered)
 	}
-	return upper(strings.Join(append(parts, outcome(inc, v)), "; ")) + "."
+	return begin(strings.Join(append(parts, outcome(inc, v)), "; ")) + "."
 }
 
 func outcome(inc *events.Incident, v verdict) string {
@@ -105,7 +105,10 @@ func holder(l *events.Limiter) string {
 	case events.LevelKubepods:
 		return "all pods together"
 	}
-	if name := view.Owner(l.Workload, false); name != "" {
+	if name := owner(l.Workload, nil); name != "" {
+		if name == l.Workload.Unit {
+			return "unit " + name
+		}
 		return name
 	}
 	level := string(l.Level)
@@ -136,9 +139,7 @@ func triggered(inc *events.Incident) string {
 	if p.IsKernel {
 		text = "kernel thread " + text
 	}
-	if where := view.Owner(p.Workload, false); where != "" && !sameCgroup(p.Cgroup, limitingCgroup(inc)) {
-		text += " in " + where
-	}
+	text += inside(inc, p)
 	a := inc.Allocation
 	switch {
 	case a != nil && a.Class == "limit_lowered":
@@ -160,6 +161,46 @@ func sameCgroup(a, b *events.Cgroup) bool {
 	return a != nil && b != nil && a.CgroupKey == b.CgroupKey
 }
 
+// inside tells where a process was, unless that has been said: the limiter is
+// named first.
+func inside(inc *events.Incident, p *events.Process) string {
+	if sameCgroup(p.Cgroup, limitingCgroup(inc)) {
+		return ""
+	}
+	if where := owner(p.Workload, said(inc)); where != "" {
+		return " in " + where
+	}
+	return ""
+}
+
+// said is the workload that the verdict begins with.
+func said(inc *events.Incident) *events.Workload {
+	if inc.Limiter == nil {
+		return nil
+	}
+	return inc.Limiter.Workload
+}
+
+// owner names a workload as shortly as people do: by names, by ids only where
+// there is no name, and without the pod if it has been said.
+func owner(w, said *events.Workload) string {
+	if w == nil {
+		return ""
+	}
+	names := *w
+	if names.Container != "" {
+		names.ContainerID = ""
+	}
+	if names.Pod != "" {
+		names.PodUID = ""
+	}
+	names.NodeContainerID = ""
+	if said != nil && w.PodUID != "" && w.PodUID == said.PodUID && (w.Container != "" || w.ContainerID != "") {
+		names.Namespace, names.Pod, names.PodUID = "", "", ""
+	}
+	return view.Owner(&names, false)
+}
+
 // died is the first victim, and how many died with it.
 func died(inc *events.Incident) string {
 	if len(inc.Victims) == 0 {
@@ -167,9 +208,7 @@ func died(inc *events.Incident) string {
 	}
 	v := &inc.Victims[0]
 	text := view.Task(v.Comm, v.PID)
-	if where := view.Owner(v.Workload, false); where != "" && !sameCgroup(v.Cgroup, limitingCgroup(inc)) {
-		text += " in " + where
-	}
+	text += inside(inc, &v.Process)
 	if n := len(inc.Victims) - 1; n > 0 {
 		text += fmt.Sprintf(" and %d more", n)
 	}
@@ -214,9 +253,12 @@ func user(k *events.Killer) string {
 
 func spaced(s string) string { return strings.ReplaceAll(s, "_", " ") }
 
-func upper(s string) string {
-	if s != "" && s[0] >= 'a' && s[0] <= 'z' {
-		return string(s[0]-'a'+'A') + s[1:]
+// begin makes a sentence of words, unless they begin with somebody's name.
+func begin(s string) string {
+	for _, own := range []string{"the ", "a ", "an ", "all ", "no ", "nobody", "whose ", "pod ", "container ", "cgroup ", "slice ", "service ", "unit ", "node ", "user ", "kernel ", "there "} {
+		if strings.HasPrefix(s, own) {
+			return strings.ToUpper(s[:1]) + s[1:]
+		}
 	}
 	return s
 }

@@ -71,3 +71,10 @@ func Paragraph(text string, width, indent int) string {
 // Clip keeps the begin of a sanitized text that fits into columns, and marks
 // that it did.
 func Clip(s string, columns int) string { return clip(s, columns) }
+
+// ShortID is as much of an id as people tell it by.
+func ShortID(id string) string { return shortID(id) }
+
+// ShortPath shows a path in at most columns: first with the ids in it shortened,
+// then without its middle, then only its tail.
+func ShortPath(path string, columns int) string { return shortPath(path, columns) }

@@ -50,6 +50,7 @@
       const x = Math.round(u.valToPos(0, "x", true));
       const ctx = u.ctx;
       ctx.save();
+      ctx.setLineDash([]);
       ctx.strokeStyle = color("alarm");
       ctx.lineWidth = 1.5 * devicePixelRatio;
       ctx.beginPath();
