@@ -63,7 +63,7 @@ func HTML(w io.Writer, src Source, o Options) (Result, error) {
 	}); err != nil {
 		return Result{Incidents: s.Incidents}, err
 	}
-	p := newPage(&s, &k, src.Remarks(), &o)
+	p := newDocument(&s, &k, src.Remarks(), &o)
 	out := bufio.NewWriter(w)
 	err := layout.Execute(out, p)
 	if err == nil {
@@ -75,8 +75,8 @@ func HTML(w io.Writer, src Source, o Options) (Result, error) {
 	return Result{s.Incidents, len(k.items)}, err
 }
 
-func newPage(s *Summary, k *kept, remarks []string, o *Options) *page {
-	p := &page{
+func newDocument(s *Summary, k *kept, remarks []string, o *Options) *document {
+	p := &document{
 		Title: title(s), Made: clock(o.Now, o), Policy: policy(script(), style()), None: s.Incidents == 0,
 		Incidents: func(yield func(*incidentPage) bool) {
 			seq := 0

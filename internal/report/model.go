@@ -18,8 +18,8 @@ import (
 // maxRows is how many rows of a table HTML shows; the raw event has all.
 const maxRows = 100
 
-// page is what the template shows.
-type page struct {
+// document is what the template shows.
+type document struct {
 	Title, Made, Scope string
 	Policy             string
 	Summary            *summaryPage // nil: a single incident needs none
@@ -47,8 +47,8 @@ type incidentPage struct {
 	CandidatesMore                int
 	// Whether any row has the column.
 	LadderHigh, LadderSwap, Resident, Badness bool
-	Node                             *nodePage
-	Raw                              string
+	Node                                      *nodePage
+	Raw                                       string
 }
 
 // victimRow and candidateRow tell where a process was, too.
