@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -310,5 +311,24 @@ func squeeze(t *testing.T, file string, png []byte) {
 	}
 	if err := os.WriteFile(file, out, 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestBrowserSeesTrouble shows that the other tests could fail, and that the
+// policy holds what the escaping would let through.
+func TestBrowserSeesTrouble(t *testing.T) {
+	html := makeHTML(t, Options{}, "user-kill")
+	bad := bytes.Replace(html, []byte("<footer>"), []byte(`<script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)"><p style="color:red">x</p><footer>`), 1)
+	p := browse(t, bad, dressed("light", 1200, 900)...)
+	evaluate[[]int](t, p, drawAll)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, directive := range []string{"script-src", "img-src", "style-src"} {
+		if !slices.ContainsFunc(p.trouble, func(s string) bool { return strings.Contains(s, directive) }) {
+			t.Errorf("%s let it through: %q", directive, p.trouble)
+		}
+	}
+	if slices.ContainsFunc(p.trouble, func(s string) bool { return strings.HasPrefix(s, "dialog") }) {
+		t.Errorf("a script ran: %q", p.trouble)
 	}
 }
