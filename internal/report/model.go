@@ -259,7 +259,7 @@ func path(c *events.Cgroup) string {
 	if c == nil {
 		return ""
 	}
-	return view.ShortPath(c.Path, 48)
+	return view.ShortPath(c.Path, 64)
 }
 
 func victimFacts(inc *events.Incident, o *Options) []fact {

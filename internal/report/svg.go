@@ -9,15 +9,17 @@ import (
 
 // The picture of a panel, in units of its view box.
 const (
-	svgWidth               = 960.0
+	svgWide, svgHalf       = 1100.0, 540.0
 	svgLeft, svgRight      = 70.0, 14.0
 	svgTop, svgBottom      = 16.0, 22.0
-	svgSecond              = (svgWidth - svgLeft - svgRight) / 61
 	xTickSeconds      uint = 10
 )
 
 // drawing places a panel's values in its picture.
-type drawing struct{ p *Panel }
+type drawing struct {
+	p     *Panel
+	width float64
+}
 
 // SVG is the picture of a panel: grid, areas, lines, bars, limits and the kill.
 // It holds numbers and labels of the panel only, and the template escapes them.
@@ -53,7 +55,7 @@ type Bar struct {
 func round(v float64) float64 { return float64(int(v*10+0.5)) / 10 }
 
 func (d drawing) x(v float64) float64 {
-	return svgLeft + (v-d.p.Begin)/(-d.p.Begin+1)*(svgWidth-svgLeft-svgRight)
+	return svgLeft + (v-d.p.Begin)/(-d.p.Begin+1)*(d.width-svgLeft-svgRight)
 }
 
 func (d drawing) y(v float64) float64 {
@@ -63,15 +65,22 @@ func (d drawing) y(v float64) float64 {
 
 // SVG draws the panel.
 func (p *Panel) SVG() SVG {
-	d := drawing{p}
+	d := drawing{p, svgHalf}
+	if p.Wide {
+		d.width = svgWide
+	}
 	s := SVG{
-		Width: svgWidth, Height: float64(p.Height), Bottom: float64(p.Height) - svgBottom, Left: svgLeft, Right: svgWidth - svgRight,
+		Width: d.width, Height: float64(p.Height), Bottom: float64(p.Height) - svgBottom, Left: svgLeft, Right: d.width - svgRight,
 		Kill: round(d.x(0)), Marker: p.Marker,
 	}
 	for _, t := range p.Ticks {
 		s.Grid = append(s.Grid, Mark{At: round(d.y(t.At)), Label: t.Label})
 	}
-	for at := p.Begin; at < 0; at += float64(xTickSeconds) {
+	every := float64(xTickSeconds)
+	if !p.Wide {
+		every *= 2
+	}
+	for at := p.Begin; at < 0; at += every {
 		s.Times = append(s.Times, Mark{At: round(d.x(at)), Label: fmt.Sprintf("−%g s", -at)})
 	}
 	width := round((d.x(1) - d.x(0)) * 0.7)

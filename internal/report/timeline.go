@@ -18,6 +18,7 @@ type Panel struct {
 	Title  string   `json:"title"`
 	Unit   string   `json:"unit"` // bytes, ns, percent, count
 	Height int      `json:"height"`
+	Wide   bool     `json:"-"`     // the first, above the others
 	Begin  float64  `json:"begin"` // seconds before the kill, negative
 	Marker string   `json:"marker"`
 	X      []Value  `json:"x"`
@@ -43,9 +44,10 @@ type Series struct {
 	Kind   string  `json:"kind"` // area, line, bars, limit
 	Colour int     `json:"colour"`
 	Y      []Value `json:"y"`
-	// Level is the height of a limit; Text says it.
+	// Level is the height of a limit.
 	Level float64 `json:"level,omitempty"`
-	Text  string  `json:"text,omitempty"`
+	// Text sums the series up: the limit, the last value, or the highest.
+	Text string `json:"text,omitempty"`
 }
 
 func value(v float64) Value { return &v }
@@ -67,8 +69,10 @@ func panels(inc *events.Incident) []Panel {
 	all = slices.DeleteFunc(all, func(p Panel) bool { return len(p.Series) == 0 })
 	for i := range all {
 		p := &all[i]
+		p.Wide = i == 0
 		p.Begin, p.Marker = -float64(b.WindowNS)/1e9, marker(inc)
 		p.scale()
+		p.sumUp()
 	}
 	return all
 }
@@ -284,6 +288,37 @@ func (p *Panel) scale() {
 	for at := 0.0; at <= p.Max; at += step {
 		p.Ticks = append(p.Ticks, Tick{at, p.label(at)})
 	}
+}
+
+// sumUp says of each series what is to be known without looking closely.
+func (p *Panel) sumUp() {
+	for i := range p.Series {
+		s := &p.Series[i]
+		most, last := 0.0, 0.0
+		for _, y := range s.Y {
+			if y != nil {
+				most, last = max(most, *y), *y
+			}
+		}
+		switch s.Kind {
+		case "area":
+			s.Text = p.exact(last) + " at the end"
+		case "line", "bars":
+			s.Text = "at most " + p.exact(most)
+		}
+	}
+}
+
+func (p *Panel) exact(v float64) string {
+	switch p.Unit {
+	case "bytes":
+		return view.Size(uint64(v))
+	case "ns":
+		return view.Duration(uint64(v))
+	case "percent":
+		return fmt.Sprintf("%.1f %%", v)
+	}
+	return fmt.Sprint(uint64(v))
 }
 
 func (p *Panel) label(v float64) string {

@@ -3,7 +3,6 @@
 (function () {
   "use strict";
   const root = document.documentElement;
-  const sync = {};
   const drawn = new Set();
 
   function color(name) { return getComputedStyle(root).getPropertyValue("--" + name).trim(); }
@@ -86,7 +85,6 @@
         Object.assign({}, axis, {
           size: 26, gap: 4, grid: { show: false }, splits: () => times,
           values: (u, at) => at.map((v) => v === 0 ? panel.marker : u.width < 480 && v % 20 ? "" : "−" + -v + " s"),
-          stroke: color("soft"),
         }),
         Object.assign({}, axis, {
           size: 66, gap: 6, grid: { stroke: color("rule"), width: 1 },
@@ -99,12 +97,11 @@
           panel.series.forEach((s, i) => {
             if (s.kind === "limit") return;
             const at = u.cursor.idx;
-            outputs[i].textContent = at == null ? "" : text(panel.unit, u.data[i + 1][at]);
+            outputs[i].textContent = at == null ? s.text || "" : text(panel.unit, u.data[i + 1][at]);
           });
         }],
       },
     }, columns(panel), live);
-    sync[figure.id] = plot;
     drawn.add(figure);
     figure.plot = plot;
   }
