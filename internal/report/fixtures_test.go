@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"flag"
 	"io"
-	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,17 +66,13 @@ type list struct {
 	remarks   []string
 }
 
-func (l list) Incidents() iter.Seq2[*events.Incident, error] {
-	return func(yield func(*events.Incident, error) bool) {
-		for _, inc := range l.incidents {
-			if !yield(inc, nil) {
-				return
-			}
-		}
-		if l.err != nil {
-			yield(nil, l.err)
+func (l list) Incidents(do func(*events.Incident) error) error {
+	for _, inc := range l.incidents {
+		if err := do(inc); err != nil {
+			return err
 		}
 	}
+	return l.err
 }
 
 func (l list) Remarks() []string { return l.remarks }
@@ -103,9 +98,10 @@ func kill(id string, after time.Duration, pod string) *events.Incident {
 func hostileSource() Source {
 	nasty := injection + "\u202e\u2066\u200b\x1b[2J\x00\xff" + `"'&{{.}}` + "\u2028"
 	long := strings.Repeat("looong", 700)
+	text := strings.ToValidUTF8(nasty, "?") // of maps, whose text comes from the API
 	w := &events.Workload{
 		Namespace: nasty, Pod: nasty, PodUID: nasty, Container: nasty, ContainerID: nasty, Runtime: nasty, QoS: nasty, Unit: nasty,
-		Image: nasty, Labels: map[string]string{nasty: nasty}, Source: nasty,
+		Image: nasty, Labels: map[string]string{text: text}, Source: nasty,
 	}
 	c := &events.Cgroup{CgroupKey: events.CgroupKey{ID: 7}, Path: "/" + nasty + "/" + long}
 	process := events.Process{PID: 1, TID: 2, Comm: nasty, Thread: nasty, Cgroup: c, Workload: w}
@@ -141,7 +137,7 @@ func hostileSource() Source {
 		TransparentHuge: nasty, Zones: []events.Zone{{Zone: nasty, FreeBlocks: make([]uint64, 400)}},
 		Slabs: []events.SlabCache{{Name: nasty, Bytes: 1}, {Name: long, Bytes: 2}}, Cgroups: []events.Share{{Cgroup: *c}},
 	}
-	inc.Eviction = &events.Eviction{Signals: map[string]string{nasty: long}, Text: nasty, Source: long, Log: []string{nasty, long}}
+	inc.Eviction = &events.Eviction{Signals: map[string]string{text: long}, Text: nasty, Source: long, Log: []string{nasty, long}}
 	inc.Reported = []events.Reported{{ContainerID: nasty, Container: nasty, State: nasty, Reason: long, Source: nasty, Text: nasty}}
 	inc.Causes = []events.Cause{{
 		ID: nasty, Text: nasty + long, Confidence: nasty, Evidence: []events.Evidence{{What: long, Value: nasty, Source: long}},

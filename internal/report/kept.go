@@ -5,7 +5,6 @@ package report
 import (
 	"cmp"
 	"container/heap"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"slices"
@@ -54,7 +53,7 @@ func (k *kept) add(inc *events.Incident) error {
 		k.drops++
 		return nil
 	}
-	line, err := json.Marshal(inc)
+	line, err := events.Marshal(inc)
 	if err != nil {
 		return fmt.Errorf("keep incident %s: %w", inc.ID, err)
 	}
@@ -77,7 +76,7 @@ func (k *kept) each() iter.Seq[*events.Incident] {
 		})
 		for _, h := range items {
 			inc := new(events.Incident)
-			if json.Unmarshal(h.json, inc) != nil { // it was written here
+			if events.Unmarshal(h.json, inc) != nil { // it was written here
 				continue
 			}
 			if !yield(inc) {

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"slices"
 	"strings"
 
@@ -48,24 +47,22 @@ type open struct {
 	bytes int
 }
 
-func (l *lines) Incidents() iter.Seq2[*events.Incident, error] {
-	return func(yield func(*events.Incident, error) bool) {
-		l.open = map[string]*open{}
-		for {
-			line, err := l.line()
-			if err != nil && !errors.Is(err, io.EOF) {
-				yield(nil, fmt.Errorf("read the recording: %w", err))
-				return
+func (l *lines) Incidents(do func(*events.Incident) error) error {
+	l.open = map[string]*open{}
+	for {
+		line, err := l.line()
+		last := errors.Is(err, io.EOF)
+		if err != nil && !last {
+			return fmt.Errorf("read the recording: %w", err)
+		}
+		l.take(line, last)
+		for len(l.queue) > 0 && (last || l.bytes > openBytes || len(l.queue) > openIncidents) {
+			if err := do(l.close()); err != nil {
+				return err
 			}
-			l.take(line, err != nil)
-			for len(l.queue) > 0 && (err != nil || l.bytes > openBytes || len(l.queue) > openIncidents) {
-				if !yield(l.close(), nil) {
-					return
-				}
-			}
-			if err != nil {
-				return
-			}
+		}
+		if last {
+			return nil
 		}
 	}
 }
@@ -127,7 +124,7 @@ func (l *lines) take(line []byte, last bool) {
 		l.lost += head.Count
 	case events.KindIncident, events.KindIncidentUpdate:
 		inc := new(events.Incident)
-		if json.Unmarshal(line, inc) != nil {
+		if events.Unmarshal(line, inc) != nil {
 			l.unreadable(last)
 			return
 		}

@@ -17,12 +17,12 @@ import (
 func read(t testing.TB, r io.Reader) (ids []string, incidents []*events.Incident, remarks []string) {
 	t.Helper()
 	src := NewLines(r)
-	for inc, err := range src.Incidents() {
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := src.Incidents(func(inc *events.Incident) error {
 		ids = append(ids, inc.ID)
 		incidents = append(incidents, inc)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 	return ids, incidents, src.Remarks()
 }
@@ -103,12 +103,8 @@ func (f failing) Read(p []byte) (int, error) {
 
 func TestLinesReadError(t *testing.T) {
 	src := NewLines(failing{strings.NewReader(`{"v":1,"kind":"incident","id":"a"}` + "\n")})
-	var last error
-	for _, err := range src.Incidents() {
-		last = err
-	}
-	if !errors.Is(last, errBad) {
-		t.Error(last)
+	if err := src.Incidents(func(*events.Incident) error { return nil }); !errors.Is(err, errBad) {
+		t.Error(err)
 	}
 }
 

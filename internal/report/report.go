@@ -14,7 +14,6 @@
 package report
 
 import (
-	"iter"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -22,9 +21,9 @@ import (
 
 // Source gives incidents with their updates merged.
 type Source interface {
-	// Incidents gives each incident once, oldest first. An error ends it. What
-	// it gave stays as it is until it is asked for the next.
-	Incidents() iter.Seq2[*events.Incident, error]
+	// Incidents gives each incident once, in the order in which they were first
+	// told. An error of do ends it. An incident is do's to keep and to change.
+	Incidents(do func(*events.Incident) error) error
 	// Remarks tells, after the last incident, what was lost, skipped or could
 	// not be read.
 	Remarks() []string
@@ -74,19 +73,13 @@ func (o *Options) about(inc *events.Incident) bool {
 
 // each calls do with each incident that the report is about.
 func (o *Options) each(src Source, do func(*events.Incident) error) error {
-	for inc, err := range src.Incidents() {
-		if err != nil {
-			return err
-		}
+	return src.Incidents(func(inc *events.Incident) error {
 		if !o.about(inc) {
-			continue
+			return nil
 		}
 		if o.Enrich != nil {
 			o.Enrich(inc)
 		}
-		if err := do(inc); err != nil {
-			return err
-		}
-	}
-	return nil
+		return do(inc)
+	})
 }

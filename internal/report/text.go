@@ -62,7 +62,11 @@ func (t *text) incident(inc *events.Incident) error {
 			return err
 		}
 	}
-	if err := t.write(view.Paragraph(head, t.o.Width, 0) + view.Paragraph(sentence(inc), t.o.Width, 0)); err != nil {
+	verdict := sentence(inc)
+	if len(inc.Causes) > 0 { // the block has all of them, with what they rest on
+		verdict += " " + inc.Causes[0].Text
+	}
+	if err := t.write(view.Paragraph(head, t.o.Width, 0) + view.Paragraph(verdict, t.o.Width, 0)); err != nil {
 		return err
 	}
 	return t.blocks.Incident(inc)

@@ -182,23 +182,28 @@ func said(inc *events.Incident) *events.Workload {
 }
 
 // owner names a workload as shortly as people do: by names, by ids only where
-// there is no name, and without the pod if it has been said.
+// there is no name, and without the pod if it has been said. It is empty where
+// nothing is known.
 func owner(w, said *events.Workload) string {
 	if w == nil {
 		return ""
 	}
-	names := *w
-	if names.Container != "" {
-		names.ContainerID = ""
+	var parts []string
+	if c := or(w.Container, view.ShortID(w.ContainerID)); c != "" {
+		parts = append(parts, "container "+c)
 	}
-	if names.Pod != "" {
-		names.PodUID = ""
+	pod := or(w.Pod, view.ShortID(w.PodUID))
+	if w.Pod != "" && w.Namespace != "" {
+		pod = w.Namespace + "/" + pod
 	}
-	names.NodeContainerID = ""
-	if said != nil && w.PodUID != "" && w.PodUID == said.PodUID && (w.Container != "" || w.ContainerID != "") {
-		names.Namespace, names.Pod, names.PodUID = "", "", ""
+	samePod := said != nil && w.PodUID != "" && w.PodUID == said.PodUID
+	if pod != "" && !(samePod && len(parts) > 0) {
+		parts = append(parts, "pod "+pod)
 	}
-	return view.Owner(&names, false)
+	if len(parts) == 0 {
+		return w.Unit
+	}
+	return strings.Join(parts, " of ")
 }
 
 // died is the first victim, and how many died with it.

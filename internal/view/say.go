@@ -23,10 +23,6 @@ func Plural(n uint64, thing string) string { return plural(n, thing) }
 // Task names a process and its id.
 func Task(comm string, pid int) string { return task(comm, pid) }
 
-// Owner is a workload in words; whole says whether ids are kept whole. It is
-// empty where nothing is known.
-func Owner(w *events.Workload, whole bool) string { return owner(w, whole) }
-
 // RungName names a cgroup as shortly as it can be told from its neighbours.
 func RungName(level events.Level, w *events.Workload, path string) string {
 	return rungName(level, w, path)
