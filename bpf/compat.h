@@ -14,9 +14,12 @@
 /* How many CPU ids are possible; set by user space before the load. */
 volatile const __u32 possible_cpus = 0;
 
-/* Data symbols: there only with CONFIG_KALLSYMS_ALL. */
-extern void mem_cgroup_stats_index __ksym __weak;
-extern void __per_cpu_offset __ksym __weak;
+/*
+ * Addresses of data, 0 where they are not known: the kernel tells them only with
+ * CONFIG_KALLSYMS_ALL. Set by user space, which reads its symbols anyway.
+ */
+volatile const __u64 mem_cgroup_stats_index = 0;
+volatile const __u64 __per_cpu_offset = 0;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -109,7 +112,7 @@ static __always_inline bool mm_rss(struct mm_struct *mm, struct rss *rss)
 		rss->anon = BPF_CORE_READ(a, count);
 		rss->swap = BPF_CORE_READ(w, count);
 		rss->shmem = BPF_CORE_READ(s, count);
-		if (&__per_cpu_offset) {
+		if (__per_cpu_offset) {
 			void *fp = BPF_CORE_READ(f, counters), *ap = BPF_CORE_READ(a, counters);
 			void *wp = BPF_CORE_READ(w, counters), *sp = BPF_CORE_READ(s, counters);
 
@@ -117,7 +120,7 @@ static __always_inline bool mm_rss(struct mm_struct *mm, struct rss *rss)
 				unsigned long offset = 0;
 
 				if (bpf_probe_read_kernel(&offset, sizeof(offset),
-							  (void *)&__per_cpu_offset + cpu * sizeof(offset)))
+							  (void *)__per_cpu_offset + cpu * sizeof(offset)))
 					break;
 				rss->file += rss_part(fp, offset);
 				rss->anon += rss_part(ap, offset);
@@ -153,10 +156,10 @@ static __noinline bool state_has_all(void)
 /* The place of a counter in a memcg's state[], -1 where it is not kept or not known. */
 static __always_inline int memcg_slot(int item)
 {
-	if (&mem_cgroup_stats_index) {
+	if (mem_cgroup_stats_index) {
 		__u8 slot = 0xff;
 
-		bpf_probe_read_kernel(&slot, sizeof(slot), (void *)&mem_cgroup_stats_index + item);
+		bpf_probe_read_kernel(&slot, sizeof(slot), (void *)mem_cgroup_stats_index + item);
 		return slot == 0xff ? -1 : slot;
 	}
 	/* Before 6.10 there is a place for each item. */

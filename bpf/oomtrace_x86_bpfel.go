@@ -312,7 +312,9 @@ const (
 	OomtraceProgMemcgReclaimBegin    = "memcg_reclaim_begin"
 	OomtraceProgSchedProcessExit     = "sched_process_exit"
 	OomtraceProgSignalGenerate       = "signal_generate"
+	OomtraceVarPerCpuOffset          = "__per_cpu_offset"
 	OomtraceVarDecisionTier          = "decision_tier"
+	OomtraceVarMemCgroupStatsIndex   = "mem_cgroup_stats_index"
 	OomtraceVarMemoryHierarchy       = "memory_hierarchy"
 	OomtraceVarPossibleCpus          = "possible_cpus"
 	OomtraceVarWire                  = "wire"
@@ -398,10 +400,12 @@ type OomtraceMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type OomtraceVariableSpecs struct {
-	DecisionTier    *ebpf.VariableSpec `ebpf:"decision_tier"`
-	MemoryHierarchy *ebpf.VariableSpec `ebpf:"memory_hierarchy"`
-	PossibleCpus    *ebpf.VariableSpec `ebpf:"possible_cpus"`
-	Wire            *ebpf.VariableSpec `ebpf:"wire"`
+	PerCpuOffset        *ebpf.VariableSpec `ebpf:"__per_cpu_offset"`
+	DecisionTier        *ebpf.VariableSpec `ebpf:"decision_tier"`
+	MemCgroupStatsIndex *ebpf.VariableSpec `ebpf:"mem_cgroup_stats_index"`
+	MemoryHierarchy     *ebpf.VariableSpec `ebpf:"memory_hierarchy"`
+	PossibleCpus        *ebpf.VariableSpec `ebpf:"possible_cpus"`
+	Wire                *ebpf.VariableSpec `ebpf:"wire"`
 }
 
 // OomtraceObjects contains all objects after they have been loaded into the kernel.
@@ -453,10 +457,12 @@ func (m *OomtraceMaps) Close() error {
 //
 // It can be passed to LoadOomtraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type OomtraceVariables struct {
-	DecisionTier    *ebpf.Variable `ebpf:"decision_tier"`
-	MemoryHierarchy *ebpf.Variable `ebpf:"memory_hierarchy"`
-	PossibleCpus    *ebpf.Variable `ebpf:"possible_cpus"`
-	Wire            *ebpf.Variable `ebpf:"wire"`
+	PerCpuOffset        *ebpf.Variable `ebpf:"__per_cpu_offset"`
+	DecisionTier        *ebpf.Variable `ebpf:"decision_tier"`
+	MemCgroupStatsIndex *ebpf.Variable `ebpf:"mem_cgroup_stats_index"`
+	MemoryHierarchy     *ebpf.Variable `ebpf:"memory_hierarchy"`
+	PossibleCpus        *ebpf.Variable `ebpf:"possible_cpus"`
+	Wire                *ebpf.Variable `ebpf:"wire"`
 }
 
 // OomtracePrograms contains all programs after they have been loaded into the kernel.

@@ -165,8 +165,9 @@ static __always_inline void show_activity(void)
 	__u32 zero = 0;
 	__u64 *activity = bpf_map_lookup_elem(&stall_activity, &zero);
 
-	if (activity)
-		*activity = 1; /* user space clears it; that it was set is enough */
+	/* User space clears it. It is written once only: the line is all CPUs'. */
+	if (activity && !*activity)
+		*activity = 1;
 }
 
 static __always_inline void count_stall(__u32 kind, __u64 duration_ns, __u64 reclaimed, bool reclaims,

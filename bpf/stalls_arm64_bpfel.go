@@ -135,7 +135,9 @@ const (
 	StallsProgStallNodeBegin       = "stall_node_begin"
 	StallsProgStallNodeEnd         = "stall_node_end"
 	StallsProgStallThrottled       = "stall_throttled"
+	StallsVarPerCpuOffset          = "__per_cpu_offset"
 	StallsVarBeginHasMemcg         = "begin_has_memcg"
+	StallsVarMemCgroupStatsIndex   = "mem_cgroup_stats_index"
 	StallsVarMemoryHierarchy       = "memory_hierarchy"
 	StallsVarMinStallNs            = "min_stall_ns"
 	StallsVarPossibleCpus          = "possible_cpus"
@@ -226,12 +228,14 @@ type StallsMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type StallsVariableSpecs struct {
-	BeginHasMemcg   *ebpf.VariableSpec `ebpf:"begin_has_memcg"`
-	MemoryHierarchy *ebpf.VariableSpec `ebpf:"memory_hierarchy"`
-	MinStallNs      *ebpf.VariableSpec `ebpf:"min_stall_ns"`
-	PossibleCpus    *ebpf.VariableSpec `ebpf:"possible_cpus"`
-	StallWire       *ebpf.VariableSpec `ebpf:"stall_wire"`
-	TaskStorage     *ebpf.VariableSpec `ebpf:"task_storage"`
+	PerCpuOffset        *ebpf.VariableSpec `ebpf:"__per_cpu_offset"`
+	BeginHasMemcg       *ebpf.VariableSpec `ebpf:"begin_has_memcg"`
+	MemCgroupStatsIndex *ebpf.VariableSpec `ebpf:"mem_cgroup_stats_index"`
+	MemoryHierarchy     *ebpf.VariableSpec `ebpf:"memory_hierarchy"`
+	MinStallNs          *ebpf.VariableSpec `ebpf:"min_stall_ns"`
+	PossibleCpus        *ebpf.VariableSpec `ebpf:"possible_cpus"`
+	StallWire           *ebpf.VariableSpec `ebpf:"stall_wire"`
+	TaskStorage         *ebpf.VariableSpec `ebpf:"task_storage"`
 }
 
 // StallsObjects contains all objects after they have been loaded into the kernel.
@@ -283,12 +287,14 @@ func (m *StallsMaps) Close() error {
 //
 // It can be passed to LoadStallsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type StallsVariables struct {
-	BeginHasMemcg   *ebpf.Variable `ebpf:"begin_has_memcg"`
-	MemoryHierarchy *ebpf.Variable `ebpf:"memory_hierarchy"`
-	MinStallNs      *ebpf.Variable `ebpf:"min_stall_ns"`
-	PossibleCpus    *ebpf.Variable `ebpf:"possible_cpus"`
-	StallWire       *ebpf.Variable `ebpf:"stall_wire"`
-	TaskStorage     *ebpf.Variable `ebpf:"task_storage"`
+	PerCpuOffset        *ebpf.Variable `ebpf:"__per_cpu_offset"`
+	BeginHasMemcg       *ebpf.Variable `ebpf:"begin_has_memcg"`
+	MemCgroupStatsIndex *ebpf.Variable `ebpf:"mem_cgroup_stats_index"`
+	MemoryHierarchy     *ebpf.Variable `ebpf:"memory_hierarchy"`
+	MinStallNs          *ebpf.Variable `ebpf:"min_stall_ns"`
+	PossibleCpus        *ebpf.Variable `ebpf:"possible_cpus"`
+	StallWire           *ebpf.Variable `ebpf:"stall_wire"`
+	TaskStorage         *ebpf.Variable `ebpf:"task_storage"`
 }
 
 // StallsPrograms contains all programs after they have been loaded into the kernel.

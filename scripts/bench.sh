@@ -7,8 +7,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "bench: run as root" >&2; exit 1; }
-for tool in gcc clang-19; do
-	command -v "$tool" > /dev/null || { echo "bench: $tool is missing: scripts/setup.sh installs it" >&2; exit 1; }
+scripts/setup.sh
+# The peers. Without them their rows say so.
+for tool in bpftrace:bpftrace perf:linux-perf; do
+	command -v "${tool%:*}" > /dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${tool#*:}" > /dev/null ||
+		echo "bench: cannot install ${tool#*:}" >&2
 done
 # Some commands look for tracefs by themselves, others do not.
 mountpoint -q /sys/kernel/tracing || mount -t tracefs nodev /sys/kernel/tracing || true

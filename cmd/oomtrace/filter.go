@@ -12,7 +12,8 @@ import (
 )
 
 // filter picks incidents whose limiter or any victim matches. Fields that are
-// set must all match, each by itself.
+// set must all match: pod and container the same workload, the others each by
+// itself.
 type filter struct {
 	podUID, containerID, cgroup, comm string
 	pid                               int
@@ -43,12 +44,18 @@ func (f *filter) active() bool { return *f != filter{} }
 func (f *filter) match(inc *events.Incident) bool {
 	return (f.pid == 0 || slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == f.pid || v.TID == f.pid })) &&
 		(f.comm == "" || slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.Comm == f.comm || v.Thread == f.comm })) &&
-		(f.podUID == "" || anyWorkload(inc, func(w *events.Workload) bool { return sameUID(w.PodUID, f.podUID) })) &&
-		(f.containerID == "" || anyWorkload(inc, func(w *events.Workload) bool {
-			id := strings.ToLower(f.containerID)
-			return strings.HasPrefix(w.ContainerID, id) || strings.HasPrefix(w.NodeContainerID, id)
-		})) &&
+		(f.workload(nil) || anyWorkload(inc, f.workload)) &&
 		(f.cgroup == "" || f.anyCgroup(inc))
+}
+
+// workload tells whether a workload, nil for none, is one that is asked for.
+func (f *filter) workload(w *events.Workload) bool {
+	if w == nil {
+		w = &events.Workload{}
+	}
+	id := strings.ToLower(f.containerID)
+	return (f.podUID == "" || sameUID(w.PodUID, f.podUID)) &&
+		(id == "" || strings.HasPrefix(w.ContainerID, id) || strings.HasPrefix(w.NodeContainerID, id))
 }
 
 // sameUID compares pod UIDs as people copy them: with dashes, or with the

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -122,7 +121,7 @@ func (s *sink) Stall(l *events.StallLine) error {
 	switch {
 	case f.pid != 0 && l.Task.PID != f.pid && l.Task.TID != f.pid, f.comm != "" && l.Task.Comm != f.comm:
 		return nil
-	case f.cgroup != "" && !f.below(l.Task.Cgroup) && !f.below(l.Limiter), f.podUID != "", f.containerID != "":
+	case f.cgroup != "" && !f.below(l.Task.Cgroup) && !f.below(l.Limiter), !f.workload(l.Task.Workload):
 		return nil
 	}
 	return s.view.Stall(l)
@@ -132,11 +131,7 @@ func (s *sink) Stall(l *events.StallLine) error {
 func (s *sink) Pressure(l *events.PressureLine) error {
 	f := s.filter
 	switch {
-	case f.pid != 0, f.comm != "", f.cgroup != "" && !f.below(&l.Cgroup):
-		return nil
-	case f.podUID != "" && (l.Workload == nil || !sameUID(l.Workload.PodUID, f.podUID)):
-		return nil
-	case f.containerID != "" && (l.Workload == nil || !strings.HasPrefix(l.Workload.ContainerID, strings.ToLower(f.containerID))):
+	case f.pid != 0, f.comm != "", f.cgroup != "" && !f.below(&l.Cgroup), !f.workload(l.Workload):
 		return nil
 	}
 	return s.view.Pressure(l)

@@ -532,6 +532,7 @@ type StallSecond struct {
 	BeforeNS       uint64 `json:"before_ns"` // from its end to the kill
 	Count          uint64 `json:"count"`
 	TotalNS        uint64 `json:"total_ns"`
+	HighNS         uint64 `json:"memory_high_ns,omitempty"` // of it, held up over memory.high
 	ReclaimedBytes uint64 `json:"reclaimed_bytes"`
 	// Of the limiter at its end, where a file could be read: its usage and limit,
 	// and since it was made how long some or all of its tasks stood still for
@@ -541,6 +542,8 @@ type StallSecond struct {
 	PSISomeNS  *uint64 `json:"psi_some_total_ns,omitempty"`
 	PSIFullNS  *uint64 `json:"psi_full_total_ns,omitempty"`
 	MaxEvents  *uint64 `json:"max_events,omitempty"`
+	// HighEvents is how often memory.high made them reclaim, since it was made.
+	HighEvents *uint64 `json:"high_events,omitempty"`
 }
 
 // LongStall is a single stall.

@@ -231,6 +231,7 @@ type Sum struct {
 type Second struct {
 	BeforeNS                       uint64
 	Count, TotalNS, ReclaimedPages uint64
+	HighNS                         uint64  // of TotalNS, held up over memory.high
 	Sample                         *Sample // of the limiter, if there is one
 }
 
@@ -308,6 +309,9 @@ func (r *Recorder) Before(atNS uint64, limiter events.CgroupKey, in func(Who) bo
 				}
 				sec.Count += k.count
 				sec.TotalNS += k.totalNS
+				if k.what == events.StallMemoryHigh {
+					sec.HighNS += k.totalNS
+				}
 				sec.ReclaimedPages += k.reclaimedPages
 			}
 		}

@@ -15,8 +15,9 @@ type Sample struct {
 	// PSISomeUS and PSIFullUS are the kernel's sums since the cgroup was made, in
 	// microseconds.
 	PSISomeUS, PSIFullUS *uint64
-	// MaxEvents counts how often the limit was reached, since it was made.
-	MaxEvents *uint64
+	// MaxEvents counts how often the limit was reached, since it was made, and
+	// HighEvents how often memory.high made its tasks reclaim.
+	MaxEvents, HighEvents *uint64
 }
 
 // Active lists cgroups in which something stalled at the reading of atNS, and those

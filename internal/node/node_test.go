@@ -126,8 +126,8 @@ func TestField(t *testing.T) {
 
 func TestSymbols(t *testing.T) {
 	s, err := parseKallsyms(strings.NewReader(
-		"ffffffff81000300 T c.constprop.0\nffffffff81000100 T a\nffffffff81000200 t b.cold\nffffffff82000000 D data\n" +
-			"ffffffffc0000000 t m\t[module]\nnonsense\n\nzz T x\n"))
+		"ffffffff81000300 T c.constprop.0\nffffffff81000100 T a\nffffffff81000200 t b.cold\nffffffff82000000 D data\n"+
+			"ffffffffc0000000 t m\t[module]\nnonsense\n\nzz T x\nffffffff82000010 d other\n"), []string{"data", "absent"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,10 +138,18 @@ func TestSymbols(t *testing.T) {
 			t.Errorf("%x: %q, want %q", address, got, want)
 		}
 	}
+	if address, ok := s.Address("data"); !ok || address != 0xffffffff82000000 {
+		t.Errorf("data is at %x", address)
+	}
+	for _, name := range []string{"other", "absent", "a"} {
+		if address, ok := s.Address(name); ok {
+			t.Errorf("%s is at %x", name, address)
+		}
+	}
 	if name, _, ok := s.Lookup(1); ok {
 		t.Errorf("an address below all is in %s", name)
 	}
-	if _, err := parseKallsyms(strings.NewReader("0000000000000000 T a\n")); !errors.Is(err, errHidden) {
+	if _, err := parseKallsyms(strings.NewReader("0000000000000000 T a\n"), nil); !errors.Is(err, errHidden) {
 		t.Errorf("hidden addresses: %v", err)
 	}
 }

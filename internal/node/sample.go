@@ -15,8 +15,9 @@ type Sample struct {
 	// PSISomeUS and PSIFullUS are the time in which some task, or all, stood still
 	// for memory, in microseconds since the cgroup was made.
 	PSISomeUS, PSIFullUS *uint64
-	// MaxEvents is how often its limit was reached since then.
-	MaxEvents *uint64
+	// MaxEvents is how often its limit was reached since then; HighEvents how often
+	// memory.high made its tasks reclaim.
+	MaxEvents, HighEvents *uint64
 }
 
 // dir is where the files of a cgroup are.
@@ -57,9 +58,14 @@ func SampleCgroup(l Layout, path string) Sample {
 	if text, err := readSmall(filepath.Join(dir, "memory.pressure")); err == nil {
 		s.PSISomeUS, s.PSIFullUS = psiTotal(text, "some"), psiTotal(text, "full")
 	}
-	if text, err := readSmall(filepath.Join(dir, "memory.events")); err == nil {
+	if l.MemoryVersion == 1 {
+		s.MaxEvents = readNumber(filepath.Join(dir, "memory.failcnt"))
+	} else if text, err := readSmall(filepath.Join(dir, "memory.events")); err == nil {
 		if n, ok := field(text, "max"); ok {
 			s.MaxEvents = &n
+		}
+		if n, ok := field(text, "high"); ok {
+			s.HighEvents = &n
 		}
 	}
 	return s

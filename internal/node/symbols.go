@@ -16,22 +16,25 @@ import (
 	"strings"
 )
 
-// Symbols names kernel functions by address. It is safe for concurrent use.
+// Symbols names kernel functions by address, and finds some data by name. It is safe
+// for concurrent use.
 type Symbols struct {
+	data      map[string]uint64
 	addresses []uint64
 	offsets   []uint32 // of the names
 	names     []byte
 }
 
-// LoadKallsyms reads the functions of /proc/kallsyms. It fails where the kernel
-// hides addresses (kptr_restrict, or no CAP_SYSLOG).
-func LoadKallsyms() (*Symbols, error) {
+// LoadKallsyms reads the functions of /proc/kallsyms, and of its data the symbols
+// that are named. It fails where the kernel hides addresses (kptr_restrict, or no
+// CAP_SYSLOG).
+func LoadKallsyms(data ...string) (*Symbols, error) {
 	file, err := os.Open("/proc/kallsyms")
 	if err != nil {
 		return nil, fmt.Errorf("reading the kernel's symbols: %w", err)
 	}
 	defer file.Close()
-	s, err := parseKallsyms(file)
+	s, err := parseKallsyms(file, data)
 	if err != nil {
 		return nil, fmt.Errorf("reading the kernel's symbols: %w", err)
 	}
@@ -40,18 +43,26 @@ func LoadKallsyms() (*Symbols, error) {
 
 var errHidden = errors.New("the kernel hides its addresses: as root, set sysctl kernel.kptr_restrict=1 or 0")
 
-func parseKallsyms(r io.Reader) (*Symbols, error) {
-	s := &Symbols{}
+func parseKallsyms(r io.Reader, data []string) (*Symbols, error) {
+	s := &Symbols{data: make(map[string]uint64)}
 	sorted := true
 	for lines := bufio.NewScanner(r); lines.Scan(); {
 		// address type name [module]
 		line := lines.Bytes()
 		hex, rest, ok := bytes.Cut(line, []byte{' '})
-		if !ok || len(rest) < 3 || rest[1] != ' ' || !strings.ContainsRune("tTwW", rune(rest[0])) {
+		if !ok || len(rest) < 3 || rest[1] != ' ' {
+			continue
+		}
+		function := strings.ContainsRune("tTwW", rune(rest[0]))
+		if !function && !slices.Contains(data, string(rest[2:])) {
 			continue
 		}
 		address, err := strconv.ParseUint(string(hex), 16, 64)
 		if err != nil || address == 0 {
+			continue
+		}
+		if !function {
+			s.data[string(rest[2:])] = address
 			continue
 		}
 		name, _, _ := bytes.Cut(rest[2:], []byte{'\t'})
@@ -87,6 +98,15 @@ func (s *Symbols) sort() {
 		addresses[i], offsets[i] = s.addresses[from], s.offsets[from]
 	}
 	s.addresses, s.offsets = addresses, offsets
+}
+
+// Address finds data that LoadKallsyms was asked for; in nil symbols it finds none.
+func (s *Symbols) Address(name string) (address uint64, ok bool) {
+	if s == nil {
+		return 0, false
+	}
+	address, ok = s.data[name]
+	return address, ok
 }
 
 // Lookup names the function that address is in, and how far.

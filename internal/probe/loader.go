@@ -53,6 +53,16 @@ func newLoader(opts Options) (*loader, error) {
 	if err := l.constant("possible_cpus", uint32(cpus)); err != nil {
 		return nil, err
 	}
+	for _, symbol := range DataSymbols {
+		if opts.Address == nil {
+			break
+		}
+		if address, ok := opts.Address(symbol); ok {
+			if err := l.constant(symbol, address); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if opts.Stalls {
 		if err := l.prepareStalls(stalls, opts, cpus); err != nil {
 			return nil, err

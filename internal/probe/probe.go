@@ -29,11 +29,18 @@ type Options struct {
 	// MemoryHierarchy is the hierarchy with the memory controller, 0 for cgroup v2.
 	MemoryHierarchy uint32
 	PageSize        uint64 // bytes
+	// Address finds the kernel's data by its symbol; nil finds none. Some counters
+	// are exact, or known at all, only with it: see DataSymbols.
+	Address func(symbol string) (address uint64, ok bool)
 	// Stalls also attaches to where tasks stall for memory.
 	Stalls bool
 	// MinStall is how long a stall must be to be told by itself.
 	MinStall time.Duration
 }
+
+// DataSymbols are those that Options.Address is asked for. The constants of the
+// programs have the same names.
+var DataSymbols = []string{"__per_cpu_offset", "mem_cgroup_stats_index"}
 
 // ErrNoBTF says that the kernel does not describe its types.
 var ErrNoBTF = errors.New("this kernel has no BTF (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF=y")
@@ -132,6 +139,7 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 		sleep    = bulkEvery
 		bulk     time.Time
 		counters = time.Now()
+		turn     int
 	)
 	for {
 		now := time.Now()
@@ -143,7 +151,7 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 			if err := p.deliver(h, rec.RawSample); err != nil {
 				return err
 			}
-			if now.Sub(bulk) < bulkEvery {
+			if turn++; turn%urgentAtOnce != 0 || now.Sub(bulk) < bulkEvery {
 				continue // a flood of urgent records must not starve the rest
 			}
 		case errors.Is(err, ringbuf.ErrFlushed):
@@ -151,10 +159,13 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 			return fmt.Errorf("reading the ring buffer: %w", err)
 		}
 		now = time.Now()
+		more := false
 		if now.Sub(bulk) >= bulkEvery || ctx.Err() != nil {
-			bulk = now
-			if err := p.drain(h); err != nil {
+			if more, err = p.drain(h); err != nil {
 				return err
+			}
+			if !more {
+				bulk = now
 			}
 		}
 		if now.Sub(counters) >= countersEvery || ctx.Err() != nil {
@@ -163,29 +174,39 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 				return err
 			}
 		}
-		if sleep, err = h.Idle(BootNS(), caughtUp); err != nil || ctx.Err() != nil {
+		if sleep, err = h.Idle(BootNS(), caughtUp); err != nil || ctx.Err() != nil && !more {
 			return err
 		}
-		sleep = min(sleep, bulkEvery)
+		if sleep = min(sleep, bulkEvery); more {
+			sleep = 0
+		}
 	}
 }
 
-// drain reads the bulk ring without waiting.
-func (p *Probe) drain(h Handler) error {
+// How many records of one ring are read before the other has its turn: some hundred
+// microseconds' worth. A flood never ends by itself.
+const (
+	urgentAtOnce = 64
+	bulkAtOnce   = 1024
+)
+
+// drain reads the bulk ring without waiting. It tells whether there is more.
+func (p *Probe) drain(h Handler) (more bool, err error) {
 	var rec ringbuf.Record
 	p.bulk.SetDeadline(time.Unix(1, 0))
-	for {
+	for range bulkAtOnce {
 		err := p.bulk.ReadInto(&rec)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
+			return false, nil
 		}
 		if err != nil {
-			return fmt.Errorf("reading the bulk ring buffer: %w", err)
+			return false, fmt.Errorf("reading the bulk ring buffer: %w", err)
 		}
 		if err := p.deliver(h, rec.RawSample); err != nil {
-			return err
+			return false, err
 		}
 	}
+	return true, nil
 }
 
 func (p *Probe) deliver(h Handler, raw []byte) error {

@@ -74,9 +74,10 @@ func (t *Tracer) before(inc *events.Incident) *events.Before {
 		})
 	}
 	for _, s := range past.Seconds {
-		row := events.StallSecond{BeforeNS: s.BeforeNS, Count: s.Count, TotalNS: s.TotalNS, ReclaimedBytes: s.ReclaimedPages * page}
+		row := events.StallSecond{BeforeNS: s.BeforeNS, Count: s.Count, TotalNS: s.TotalNS, HighNS: s.HighNS, ReclaimedBytes: s.ReclaimedPages * page}
 		if s.Sample != nil {
-			row.UsageBytes, row.LimitBytes, row.MaxEvents = s.Sample.UsageBytes, s.Sample.LimitBytes, s.Sample.MaxEvents
+			row.UsageBytes, row.LimitBytes = s.Sample.UsageBytes, s.Sample.LimitBytes
+			row.MaxEvents, row.HighEvents = s.Sample.MaxEvents, s.Sample.HighEvents
 			row.PSISomeNS, row.PSIFullNS = nanoseconds(s.Sample.PSISomeUS), nanoseconds(s.Sample.PSIFullUS)
 		}
 		out.Timeline = append(out.Timeline, row)
@@ -183,7 +184,7 @@ func (t *Tracer) sample(atNS uint64) {
 		s := node.SampleCgroup(t.layout, path)
 		t.flight.Sample(key, flight.Sample{
 			BootNS: atNS, UsageBytes: s.UsageBytes, LimitBytes: s.LimitBytes,
-			PSISomeUS: s.PSISomeUS, PSIFullUS: s.PSIFullUS, MaxEvents: s.MaxEvents,
+			PSISomeUS: s.PSISomeUS, PSIFullUS: s.PSIFullUS, MaxEvents: s.MaxEvents, HighEvents: s.HighEvents,
 		})
 	}
 }
@@ -213,6 +214,8 @@ func (t *Tracer) stallLine(s events.Stall) *events.StallLine {
 			p.Thread = task.Comm
 		}
 		p.Cgroup = t.cgroup(task.Cgroup)
+		place, _, _ := t.tree.Place(task.Cgroup)
+		p.Workload = place.Workload
 		return p
 	}
 	return &events.StallLine{

@@ -129,7 +129,13 @@ func Open(opts Options) (*Tracer, error) {
 		opts.Warn(gap)
 	}
 	page := uint64(node.PageSize())
-	p, err := probe.Open(probe.Options{Tier: opts.Tier, MemoryHierarchy: layout.HierarchyID, PageSize: page, Stalls: opts.Stalls, MinStall: opts.MinStall})
+	symbols, err := node.LoadKallsyms(probe.DataSymbols...)
+	if err != nil {
+		opts.Warn("the kind of an allocation will be unknown: " + err.Error())
+	}
+	p, err := probe.Open(probe.Options{
+		Tier: opts.Tier, MemoryHierarchy: layout.HierarchyID, PageSize: page, Stalls: opts.Stalls, MinStall: opts.MinStall, Address: symbols.Address,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +149,7 @@ func Open(opts Options) (*Tracer, error) {
 		t.watch = pressure.New(*opts.Pressure, t.Guardian)
 	}
 	t.startScan()
-	t.core = incident.New(t.config(page), findings{outlet{opts.Sink, t}})
+	t.core = incident.New(t.config(page, symbols), findings{outlet{opts.Sink, t}})
 	if _, err := t.core.Idle(probe.BootNS(), true); err != nil { // the audit's first reading
 		p.Close()
 		return nil, err
@@ -154,7 +160,7 @@ func Open(opts Options) (*Tracer, error) {
 	return t, nil
 }
 
-func (t *Tracer) config(page uint64) incident.Config {
+func (t *Tracer) config(page uint64, symbols *node.Symbols) incident.Config {
 	cfg := incident.Config{
 		Tier: t.probe.Tier(), PageSize: page, CgroupV1: t.layout.MemoryVersion == 1,
 		BootID: t.ident.bootID, Node: t.ident.node,
@@ -163,13 +169,11 @@ func (t *Tracer) config(page uint64) incident.Config {
 	if ram, swap, err := node.Memory(); err == nil {
 		cfg.RAMBytes, cfg.SwapBytes = ram, swap
 	}
-	if symbols, err := node.LoadKallsyms(); err == nil {
+	if symbols != nil {
 		cfg.Symbol = func(address uint64) (string, bool) {
 			name, _, ok := symbols.Lookup(address)
 			return name, ok
 		}
-	} else {
-		t.opts.Warn("the kind of an allocation will be unknown: " + err.Error())
 	}
 	if cfg.Tier == events.TierTracepoint && !cfg.CgroupV1 {
 		seeds, err := node.ScanOOMLocal(t.layout)

@@ -125,6 +125,8 @@ func kernelTime(p *page) error {
 	p.say("| oomtrace, a pair | %s |", spread(ours, 0))
 	p.say("| minimal, a pair | %s |", spread(least, 0))
 	p.say("| ratio of the two | %s |", spread(ratios, 2))
+	p.goal(median(ours) <= 750, "reclaim begin and end in the kernel", "≤ 750 ns a pair", "%.0f ns", median(ours))
+	p.goal(median(ratios) <= 1.25, "the same, beside a minimal program", "≤ 1.25x", "%.2fx", median(ratios))
 	return nil
 }
 

@@ -64,6 +64,15 @@ func killToLine(p *page) error {
 		}
 		p.say("| %s | %s | %.2f | %s | %.2f |", c.name, spread(took[i][0], 2), p90(took[i][0]), spread(took[i][1], 2), p90(took[i][1]))
 	}
+	const ours, realtime, bpftrace, dmesg = 0, 1, 2, 3
+	for load, name := range []string{"idle", "at load"} {
+		p.goal(median(took[ours][load]) <= 1.2*median(took[bpftrace][load]), "kill to line, "+name, "median ≤ 1.2x bpftrace's", "%.2f ms, it %.2f",
+			median(took[ours][load]), median(took[bpftrace][load]))
+		p.goal(p90(took[ours][load]) <= p90(took[dmesg][load]), "kill to line, "+name, "p90 ≤ dmesg -w's", "%.2f ms, it %.2f",
+			p90(took[ours][load]), p90(took[dmesg][load]))
+	}
+	p.goal(p90(took[realtime][1]) <= p90(took[ours][1])/3, "kill to line at load, --realtime", "p90 ≤ 1/3 of the default's", "%.2f ms, it %.2f",
+		p90(took[realtime][1]), p90(took[ours][1]))
 	return nil
 }
 

@@ -4,10 +4,7 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -149,9 +146,10 @@ func boot(ctx context.Context, k kernel, o options) (*lab.Result, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		result, parseErr := parseOutput(output)
+		var result lab.Result
+		parseErr := lab.Receive(output, &result)
 		if parseErr == nil {
-			return result, nil
+			return &result, nil
 		}
 		errs = append(errs, fmt.Errorf("%w (%v); the console's end: %s", parseErr, err, tail(output)))
 		fmt.Fprintf(os.Stderr, "%s: booting again: %v\n", k.id(), errs[len(errs)-1])
@@ -195,37 +193,6 @@ func runVM(ctx context.Context, k kernel, image string, o options) ([]byte, erro
 		fmt.Fprintln(os.Stderr, "kept", name)
 	}
 	return out.Bytes(), err
-}
-
-// parseOutput finds the result on the console.
-func parseOutput(console []byte) (*lab.Result, error) {
-	text := strings.ReplaceAll(string(console), "\r", "")
-	if !strings.Contains(text, lab.MarkStart) {
-		return nil, errors.New("it did not start")
-	}
-	_, after, ok := strings.Cut(text, lab.MarkBegin)
-	packed, _, ended := strings.Cut(after, lab.MarkEnd)
-	if !ok || !ended {
-		return nil, errors.New("it did not come to its end")
-	}
-	raw, err := base64.StdEncoding.DecodeString(strings.Map(func(r rune) rune {
-		if r == '\n' || r == ' ' {
-			return -1
-		}
-		return r
-	}, packed))
-	if err != nil {
-		return nil, fmt.Errorf("its result is damaged: %w", err)
-	}
-	z, err := gzip.NewReader(bytes.NewReader(raw))
-	if err != nil {
-		return nil, fmt.Errorf("its result is damaged: %w", err)
-	}
-	var result lab.Result
-	if err := json.NewDecoder(z).Decode(&result); err != nil {
-		return nil, fmt.Errorf("its result is damaged: %w", err)
-	}
-	return &result, nil
 }
 
 // tail is the end of a console, from where the kernel says that it dies if it does.

@@ -171,7 +171,9 @@ var cases = []play{
 		s.hogOver(s.group("leaf", "leaf", 0, nil), "bind", "2048")
 	}},
 	{name: "global", v1: true, do: func(s *scene) {
+		count := eventTrace("vmscan", "mm_vmscan_direct_reclaim_end", "oom", "mark_victim")
 		s.hogOver(s.group("leaf", "leaf", 0, nil), "anon", "4096")
+		s.facts["direct_reclaims"] = count(anyone)
 	}},
 	{name: "burst", quiet: 6 * time.Second, do: burst},
 }
@@ -230,11 +232,12 @@ func containsState(stat []byte, state byte) bool {
 }
 
 // stalledKill is 20 s of reclaim of page cache, and then a kill. The kernel's own
-// histogram counts beside us.
+// trace counts beside us what was before the kill: what the victim goes on trying
+// after it may not be over yet when the account of the kill is given.
 func stalledKill(s *scene) {
 	file, off := disk()
 	s.clean = append(s.clean, off)
-	count := eventCount("vmscan", "mm_vmscan_memcg_reclaim_end")
+	count := eventTrace("vmscan", "mm_vmscan_memcg_reclaim_end", "oom", "mark_victim")
 	g := s.group("leaf", "leaf", 24, nil)
 	hog := s.start("hog", g, 0, "churn", "24", file, "20")
 	hog.goAhead()
@@ -245,11 +248,10 @@ func stalledKill(s *scene) {
 
 // eventCount lets the kernel count an event by thread, until it is asked.
 func eventCount(group, event string) func(pid int) uint64 {
-	const tracing = "/sys/kernel/tracing"
 	_ = unix.Mount("tracefs", tracing, "tracefs", 0, "")
 	dir := filepath.Join(tracing, "events", group, event)
 	if err := os.WriteFile(dir+"/trigger", []byte("hist:keys=common_pid:size=4096"), 0); err != nil {
-		return eventTrace(tracing, dir) // a kernel without CONFIG_HIST_TRIGGERS
+		return eventTrace(group, event, "", "") // a kernel without CONFIG_HIST_TRIGGERS
 	}
 	return func(pid int) uint64 {
 		text, err := os.ReadFile(dir + "/hist")
@@ -268,22 +270,42 @@ func eventCount(group, event string) func(pid int) uint64 {
 	}
 }
 
-// eventTrace does the same by the lines of the kernel's trace.
-func eventTrace(tracing, dir string) func(pid int) uint64 {
-	check("a trace", os.WriteFile(tracing+"/buffer_size_kb", []byte("32768"), 0))
-	check("a trace", os.WriteFile(tracing+"/trace", nil, 0))
-	check("a trace", os.WriteFile(dir+"/enable", []byte("1"), 0))
+const tracing = "/sys/kernel/tracing"
+
+// anyone stands for all processes.
+const anyone = -1
+
+// eventTrace does the same by the lines of the kernel's trace. With an end, it counts
+// up to the first event of that name.
+func eventTrace(group, event, endGroup, endEvent string) func(pid int) uint64 {
+	_ = unix.Mount("tracefs", tracing, "tracefs", 0, "")
+	dirs := []string{filepath.Join(tracing, "events", group, event)}
+	if endEvent != "" {
+		dirs = append(dirs, filepath.Join(tracing, "events", endGroup, endEvent))
+	}
+	write := func(file, text string) { check("a trace", os.WriteFile(file, []byte(text), 0)) }
+	write(tracing+"/buffer_size_kb", "32768")
+	write(tracing+"/trace_clock", "mono") // the lines of both CPUs in their order
+	write(tracing+"/trace", "")
+	for _, dir := range dirs {
+		write(dir+"/enable", "1")
+	}
 	return func(pid int) (count uint64) {
-		check("ending the trace", os.WriteFile(dir+"/enable", []byte("0"), 0))
+		for _, dir := range dirs {
+			write(dir+"/enable", "0")
+		}
 		text, err := os.ReadFile(tracing + "/trace")
 		check("reading the trace", err)
 		for line := range strings.Lines(string(text)) {
 			// "   hog-123  [001] ....  12.3: mm_vmscan_memcg_reclaim_end: nr_reclaimed=0"
-			if strings.Contains(line, fmt.Sprintf("-%d ", pid)) {
+			if endEvent != "" && strings.Contains(line, ": "+endEvent+": ") {
+				break
+			}
+			if pid == anyone && strings.Contains(line, ": "+event+": ") || strings.Contains(line, fmt.Sprintf("-%d ", pid)) {
 				count++
 			}
 		}
-		check("a trace", os.WriteFile(tracing+"/buffer_size_kb", []byte("64"), 0))
+		write(tracing+"/buffer_size_kb", "64")
 		return count
 	}
 }

@@ -6,10 +6,6 @@
 package main
 
 import (
-	"bytes"
-	"compress/gzip"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -91,29 +87,7 @@ func run() error {
 		r.Stderr = t.stderr()
 		result.Tracers[tier] = r
 	}
-	return send(result)
-}
-
-// send writes the result to the console in short lines: long ones get lost.
-func send(result lab.Result) error {
-	var packed bytes.Buffer
-	z, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
-	if err == nil {
-		err = json.NewEncoder(z).Encode(result)
-	}
-	if err == nil {
-		err = z.Close()
-	}
-	if err != nil {
-		return fmt.Errorf("packing the result: %w", err)
-	}
-	text := base64.StdEncoding.EncodeToString(packed.Bytes())
-	fmt.Println(lab.MarkBegin)
-	for line := range slices.Chunk([]byte(text), 200) {
-		fmt.Printf("%s\n", line)
-	}
-	fmt.Println(lab.MarkEnd)
-	return nil
+	return lab.Send(os.Stdout, result)
 }
 
 // tracer is a running oomtrace that writes JSON to a file.

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"os"
+	"testing"
+
+	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/testenv"
+)
+
+// BenchmarkOpen is a start: load all programs, attach, and detach.
+func BenchmarkOpen(b *testing.B) {
+	testenv.Root(b)
+	layout, err := node.Cgroups()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		p, err := Open(Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(os.Getpagesize()), Stalls: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		p.Close()
+	}
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command machine boots a whole Debian in an emulator, lets everybody who kills on a
+// node kill a service there, and compares what oomtrace said of each with what was
+// done.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/test/lab"
+)
+
+const cache = ".cache/machine"
+
+// bootTries is how often a boot may fail, see test/matrix.
+const bootTries = 3
+
+func main() {
+	deeds := pflag.StringSlice("case", nil, "only these deeds")
+	keep := pflag.Bool("keep", false, "keep the console and the tracer's lines in "+cache)
+	patience := pflag.Duration("patience", 10*time.Minute, "with one boot")
+	pflag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *deeds, *keep, *patience); err != nil {
+		fmt.Fprintln(os.Stderr, "machine:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, wanted []string, keep bool, patience time.Duration) error {
+	for _, name := range wanted {
+		if expectationOf(name) == nil {
+			return fmt.Errorf("no deed %q", name)
+		}
+	}
+	disk, err := pack()
+	if err != nil {
+		return err
+	}
+	var result lab.Deeds
+	for try := 1; ; try++ {
+		console, runErr := boot(ctx, disk, wanted, patience)
+		if keep {
+			_ = os.WriteFile(filepath.Join(cache, "console"), console, 0o644)
+		}
+		if err := lab.Receive(console, &result); err == nil {
+			break
+		} else if try == bootTries || ctx.Err() != nil {
+			return fmt.Errorf("%d boots without a result: %w", try, errors.Join(err, runErr))
+		}
+	}
+	if keep {
+		_ = os.WriteFile(filepath.Join(cache, "trace.jsonl"), []byte(strings.Join(result.Lines, "\n")+"\n"), 0o644)
+	}
+	return judge(&result, wanted)
+}
+
+// pack makes the second disk: the guest's programs.
+func pack() (string, error) {
+	dir, err := os.MkdirTemp("", "oomtrace-machine-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	for name, source := range map[string]string{"guest": "./test/machine/guest", "oomtrace": "./cmd/oomtrace"} {
+		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), source)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("building %s: %w\n%s", source, err, text)
+		}
+	}
+	disk := filepath.Join(cache, "lab.ext4")
+	os.Remove(disk)
+	if text, err := exec.Command("mke2fs", "-q", "-t", "ext4", "-m", "0", "-d", dir, disk, "160M").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("making a disk: %w\n%s", err, text)
+	}
+	return disk, nil
+}
+
+func boot(ctx context.Context, disk string, wanted []string, patience time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	line := "console=ttyS0 quiet panic=-1 psi=1 root=/dev/vda rw systemd.show_status=0"
+	if len(wanted) > 0 {
+		line += " lab.cases=" + strings.Join(wanted, ",")
+	}
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048",
+		"-nographic", "-no-reboot", "-kernel", filepath.Join(cache, "vmlinuz"), "-initrd", filepath.Join(cache, "initrd"), "-append", line,
+		"-drive", "file="+filepath.Join(cache, "root.ext4")+",if=virtio,format=raw,snapshot=on",
+		"-drive", "file="+disk+",if=virtio,format=raw,snapshot=on")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	return out.Bytes(), err
+}
+
+// judge compares each deed with the incident of its victim.
+func judge(result *lab.Deeds, wanted []string) error {
+	incidents, err := merged(result.Lines)
+	if err != nil {
+		return err
+	}
+	problems := 0
+	problem := func(deed, format string, args ...any) {
+		fmt.Printf("%-14s %s\n", deed, fmt.Sprintf(format, args...))
+		problems++
+	}
+	if !result.ExitOK || result.Stderr != "" {
+		problem("(tracer)", "exit ok %v, stderr %q", result.ExitOK, result.Stderr)
+	}
+	seen := map[string]bool{}
+	for _, d := range result.Deeds {
+		seen[d.Name] = true
+		before := problems
+		switch {
+		case d.Error != "":
+			problem(d.Name, "it could not be done: %s", d.Error)
+		case !d.Killed:
+			problem(d.Name, "nobody died; %q", d.Said)
+		default:
+			expectationOf(d.Name).compare(d, of(incidents, d.PID), func(format string, args ...any) { problem(d.Name, format, args...) })
+		}
+		if problems == before {
+			fmt.Printf("%-14s ok\n", d.Name)
+		}
+	}
+	for _, e := range expectations {
+		if len(wanted) == 0 && !seen[e.name] {
+			problem(e.name, "it was not played")
+		}
+	}
+	if problems > 0 {
+		return fmt.Errorf("%d problems", problems)
+	}
+	return nil
+}
+
+// merged are the incidents with what was learnt later.
+func merged(lines []string) ([]*events.Incident, error) {
+	var all []*events.Incident
+	byID := map[string]*events.Incident{}
+	for _, line := range lines {
+		var inc events.Incident
+		if err := json.Unmarshal([]byte(line), &inc); err != nil {
+			return nil, fmt.Errorf("%.100q: %w", line, err)
+		}
+		switch {
+		case inc.Kind == events.KindIncident:
+			all = append(all, &inc)
+			byID[inc.ID] = &inc
+		case inc.Kind == events.KindIncidentUpdate && byID[inc.ID] != nil:
+			events.Merge(byID[inc.ID], &inc)
+		}
+	}
+	return all, nil
+}
+
+// of finds the incidents in which a process died.
+func of(incidents []*events.Incident, pid int) []*events.Incident {
+	var found []*events.Incident
+	for _, inc := range incidents {
+		for _, v := range inc.Victims {
+			if v.PID == pid {
+				found = append(found, inc)
+				break
+			}
+		}
+	}
+	return found
+}
