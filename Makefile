@@ -35,6 +35,7 @@ FUZZTIME := 30s
 test-fuzz: ## fuzz what reads foreign bytes
 	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/probe
 	go test -run '^$$' -fuzz '^FuzzParsePath$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/resolve
+	go test -run '^$$' -fuzz '^FuzzLines$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/report
 
 vm-test: ## real kernels, every case, every tier
 	scripts/vm-test.sh

@@ -61,12 +61,10 @@ func (l *large) more() {
 }
 
 func TestMain(m *testing.M) {
-	switch kind := os.Getenv("OOMTRACE_TEST_REPORT"); kind {
-	case "":
-		os.Exit(m.Run())
-	default:
+	if kind := os.Getenv("OOMTRACE_TEST_REPORT"); kind != "" {
 		os.Exit(reportStdin(kind))
 	}
+	os.Exit(m.Run())
 }
 
 // reportStdin is the child of TestMemoryIsBounded.

@@ -9,10 +9,9 @@ import (
 
 // The picture of a panel, in units of its view box.
 const (
-	svgWide, svgHalf       = 1100.0, 540.0
-	svgLeft, svgRight      = 70.0, 14.0
-	svgTop, svgBottom      = 16.0, 22.0
-	xTickSeconds      uint = 10
+	svgWide, svgHalf  = 1100.0, 540.0
+	svgLeft, svgRight = 70.0, 14.0
+	svgTop, svgBottom = 16.0, 22.0
 )
 
 // drawing places a panel's values in its picture.
@@ -76,12 +75,10 @@ func (p *Panel) SVG() SVG {
 	for _, t := range p.Ticks {
 		s.Grid = append(s.Grid, Mark{At: round(d.y(t.At)), Label: t.Label})
 	}
-	every := float64(xTickSeconds)
-	if !p.Wide {
-		every *= 2
-	}
-	for at := p.Begin; at < 0; at += every {
-		s.Times = append(s.Times, Mark{At: round(d.x(at)), Label: fmt.Sprintf("−%g s", -at)})
+	for i, at := range p.Times[:len(p.Times)-1] {
+		if p.Wide || i%2 == 0 {
+			s.Times = append(s.Times, Mark{At: round(d.x(at)), Label: fmt.Sprintf("−%.3g s", -at)})
+		}
 	}
 	width := round((d.x(1) - d.x(0)) * 0.7)
 	for _, series := range p.Series {

@@ -15,16 +15,17 @@ import (
 // Panel is one chart of the minute before: the page draws it with a library, and
 // without JavaScript it is the same picture as SVG.
 type Panel struct {
-	Title  string   `json:"title"`
-	Unit   string   `json:"unit"` // bytes, ns, percent, count
-	Height int      `json:"height"`
-	Wide   bool     `json:"-"`     // the first, above the others
-	Begin  float64  `json:"begin"` // seconds before the kill, negative
-	Marker string   `json:"marker"`
-	X      []Value  `json:"x"`
-	Max    float64  `json:"max"`
-	Ticks  []Tick   `json:"ticks"`
-	Series []Series `json:"series"`
+	Title  string    `json:"title"`
+	Unit   string    `json:"unit"` // bytes, ns, percent, count
+	Height int       `json:"height"`
+	Wide   bool      `json:"-"`     // the first, above the others
+	Begin  float64   `json:"begin"` // seconds before the kill, negative
+	Marker string    `json:"marker"`
+	Times  []float64 `json:"times"` // marks of the axis, in seconds, up to the kill
+	X      []Value   `json:"x"`
+	Max    float64   `json:"max"`
+	Ticks  []Tick    `json:"ticks"`
+	Series []Series  `json:"series"`
 	// Beyond names limits that are not drawn, and says why.
 	Beyond []string `json:"-"`
 }
@@ -61,7 +62,8 @@ func panels(inc *events.Incident) []Panel {
 	rows := slices.SortedFunc(slices.Values(b.Timeline), func(x, y events.StallSecond) int {
 		return cmp.Compare(y.BeforeNS, x.BeforeNS)
 	})
-	rows = slices.DeleteFunc(rows, func(r events.StallSecond) bool { return r.BeforeNS > b.WindowNS })
+	window := min(b.WindowNS, maxWindowNS)
+	rows = slices.DeleteFunc(rows, func(r events.StallSecond) bool { return r.BeforeNS > window })
 	if len(rows) > maxTimeline {
 		rows = rows[len(rows)-maxTimeline:]
 	}
@@ -70,15 +72,19 @@ func panels(inc *events.Incident) []Panel {
 	for i := range all {
 		p := &all[i]
 		p.Wide = i == 0
-		p.Begin, p.Marker = -float64(b.WindowNS)/1e9, marker(inc)
+		p.Begin, p.Marker = -float64(window)/1e9, marker(inc)
+		p.times()
 		p.scale()
 		p.sumUp()
 	}
 	return all
 }
 
-// maxTimeline is more than the flight recorder keeps.
-const maxTimeline = 600
+// More than the flight recorder keeps.
+const (
+	maxTimeline = 600
+	maxWindowNS = uint64(600e9)
+)
 
 func marker(inc *events.Incident) string {
 	switch {
@@ -179,28 +185,35 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 // in a second is usual.
 func stalled(rows []events.StallSecond) Panel {
 	p := Panel{Title: "Time stalled, of all tasks, in each second", Unit: "ns", Height: 130}
-	return p.bars("stalled", 3, rows, func(r events.StallSecond) uint64 { return r.TotalNS })
+	p.bars("stalled", 3, rows, func(r events.StallSecond) uint64 { return r.TotalNS })
+	p.bars("of it over memory.high", 2, rows, func(r events.StallSecond) uint64 { return r.HighNS })
+	return p
 }
 
 func reclaimed(rows []events.StallSecond) Panel {
 	p := Panel{Title: "Reclaimed in each second", Unit: "bytes", Height: 110}
-	return p.bars("reclaimed", 4, rows, func(r events.StallSecond) uint64 { return r.ReclaimedBytes })
+	p.bars("reclaimed", 4, rows, func(r events.StallSecond) uint64 { return r.ReclaimedBytes })
+	return p
 }
 
-// bars stand in the middle of their second. Seconds without a row are zero: in
-// them nothing stalled.
-func (p Panel) bars(label string, colour int, rows []events.StallSecond, of func(events.StallSecond) uint64) Panel {
+// bars adds a series, unless all of it is zero. Bars stand in the middle of their
+// second. Seconds without a row are zero: in them nothing stalled.
+func (p *Panel) bars(label string, colour int, rows []events.StallSecond, of func(events.StallSecond) uint64) {
 	s := Series{Label: label, Kind: "bars", Colour: colour}
 	any := false
 	for _, r := range rows {
-		p.X = append(p.X, value(-float64(r.BeforeNS)/1e9-0.5))
 		s.Y = append(s.Y, value(float64(of(r))))
 		any = any || of(r) > 0
 	}
-	if any {
-		p.Series = []Series{s}
+	if !any {
+		return
 	}
-	return p
+	p.Series = append(p.Series, s)
+	if p.X == nil {
+		for _, r := range rows {
+			p.X = append(p.X, value(-float64(r.BeforeNS)/1e9-0.5))
+		}
+	}
 }
 
 // waiting is the share of the time in which tasks stood still for memory, as the
@@ -253,6 +266,15 @@ func hits(rows []events.StallSecond) Panel {
 		p.Series = []Series{s}
 	}
 	return p
+}
+
+// times marks each ten seconds of a minute, and of other windows as many.
+func (p *Panel) times() {
+	step := -p.Begin / 6
+	for at := range 6 {
+		p.Times = append(p.Times, p.Begin+float64(at)*step)
+	}
+	p.Times = append(p.Times, 0)
 }
 
 // scale gives the axis its end and its marks.

@@ -69,9 +69,6 @@
     live.hidden = false;
     live.replaceChildren();
     figure.classList.add("drawn");
-    const times = [];
-    for (let at = panel.begin; at < 0; at += 10) times.push(at);
-    times.push(0);
     const plot = new uPlot({
       width: live.clientWidth, height: panel.height,
       legend: { show: false },
@@ -83,8 +80,8 @@
       series: [{}].concat(panel.series.map(series)),
       axes: [
         Object.assign({}, axis, {
-          size: 26, gap: 4, grid: { show: false }, splits: () => times,
-          values: (u, at) => at.map((v) => v === 0 ? panel.marker : u.width < 480 && v % 20 ? "" : "−" + -v + " s"),
+          size: 26, gap: 4, grid: { show: false }, splits: () => panel.times,
+          values: (u, at) => at.map((v, i) => v === 0 ? panel.marker : u.width < 480 && i % 2 ? "" : "−" + +(-v).toPrecision(3) + " s"),
         }),
         Object.assign({}, axis, {
           size: 66, gap: 6, grid: { stroke: color("rule"), width: 1 },
