@@ -18,7 +18,7 @@ type Panel struct {
 	Title  string    `json:"title"`
 	Unit   string    `json:"unit"` // bytes, ns, percent, count
 	Height int       `json:"height"`
-	Wide   bool      `json:"-"`     // the first, above the others
+	Wide   bool      `json:"-"`     // drawn across the page
 	Begin  float64   `json:"begin"` // seconds before the kill, negative
 	Marker string    `json:"marker"`
 	Times  []float64 `json:"times"` // marks of the axis, in seconds, up to the kill
@@ -71,7 +71,7 @@ func panels(inc *events.Incident) []Panel {
 	all = slices.DeleteFunc(all, func(p Panel) bool { return len(p.Series) == 0 })
 	for i := range all {
 		p := &all[i]
-		p.Wide = i == 0
+		p.Wide = i == 0 && (p.Unit == "bytes" || len(all)%2 == 1)
 		p.Begin, p.Marker = -float64(window)/1e9, marker(inc)
 		p.times()
 		p.scale()
@@ -186,7 +186,7 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 func stalled(rows []events.StallSecond) Panel {
 	p := Panel{Title: "Time stalled, of all tasks, in each second", Unit: "ns", Height: 130}
 	p.bars("stalled", 3, rows, func(r events.StallSecond) uint64 { return r.TotalNS })
-	p.bars("of it over memory.high", 2, rows, func(r events.StallSecond) uint64 { return r.HighNS })
+	p.bars("of it over memory.high", 1, rows, func(r events.StallSecond) uint64 { return r.HighNS })
 	return p
 }
 

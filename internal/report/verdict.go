@@ -23,6 +23,9 @@ func judge(inc *events.Incident) verdict {
 // sentence is the whole verdict.
 func sentence(inc *events.Incident) string {
 	v := judge(inc)
+	if inc.Scope == events.ScopeUser { // who did it is what matters
+		return begin(outcome(inc, v)+"; "+v.Limited) + "."
+	}
 	parts := []string{v.Limited}
 	if v.Triggered != "" && inc.Scope != events.ScopeSysrq {
 		parts = append(parts, v.Triggered)
@@ -53,6 +56,9 @@ func outcome(inc *events.Incident, v verdict) string {
 	text := who + " killed " + v.Died
 	if t := inc.Trigger; t != nil && len(inc.Victims) == 1 && t.PID == inc.Victims[0].PID && t.PID != 0 {
 		text = who + " killed it"
+	}
+	if k := inc.Killer; k != nil && (k.Path == "group" || k.GroupCgroup != nil) {
+		text += " as one group"
 	}
 	if k := inc.Killer; k != nil && k.Reason != "" {
 		text += " (" + spaced(k.Reason) + ")"
@@ -228,8 +234,6 @@ func killed(inc *events.Incident) string {
 		return ""
 	case k.Kind == "user":
 		return user(k)
-	case k.Path == "group" || k.GroupCgroup != nil:
-		return "the kernel, as one group,"
 	}
 	return "the kernel"
 }

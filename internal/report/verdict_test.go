@@ -21,7 +21,7 @@ func TestSentence(t *testing.T) {
 			side.Container = "side"
 			inc.Victims[0].Process = events.Process{PID: 9, Comm: "sh", Cgroup: &events.Cgroup{CgroupKey: events.CgroupKey{ID: 8}}, Workload: &side}
 		}},
-		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] lowered the limit below what was used; the kernel, as one group, killed java[4711] and 2 more.", func(inc *events.Incident) {
+		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] lowered the limit below what was used; the kernel killed java[4711] and 2 more as one group.", func(inc *events.Incident) {
 			inc.Allocation = &events.Allocation{Class: "limit_lowered"}
 			inc.Killer.Path = "group"
 			inc.Victims = append(inc.Victims, inc.Victims[0], inc.Victims[0])
@@ -49,11 +49,11 @@ func TestSentence(t *testing.T) {
 			inc.Scope, inc.Limiter.Workload = events.ScopeSysrq, nil
 			inc.Trigger = &events.Process{PID: 52, Comm: "kworker/0:2", IsKernel: true}
 		}},
-		{"No limit was hit; the container runtime, by runc[7], killed java[4711] (probe).", func(inc *events.Incident) {
+		{"The container runtime, by runc[7], killed java[4711] (probe); no limit was hit.", func(inc *events.Incident) {
 			inc.Scope, inc.Trigger = events.ScopeUser, nil
 			inc.Killer = &events.Killer{Kind: "user", Path: "runtime", PID: 7, Comm: "runc", Reason: "probe"}
 		}},
-		{"No limit was hit; systemd-oomd killed java[4711].", func(inc *events.Incident) {
+		{"systemd-oomd killed java[4711]; no limit was hit.", func(inc *events.Incident) {
 			inc.Scope, inc.Trigger = events.ScopeUser, nil
 			inc.Killer = &events.Killer{Kind: "user", Path: "systemd-oomd"}
 		}},
