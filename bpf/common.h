@@ -16,9 +16,11 @@ volatile const __u32 memory_hierarchy = 0;
  * SIGKILL, a cgroup's life. What comes before it in the same pass is seen with
  * it. bulk never wakes; it is drained on a deadline.
  */
+#define URGENT_BYTES (1 << 21)
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 21);
+	__uint(max_entries, URGENT_BYTES);
 } urgent SEC(".maps");
 
 /* Half of it holds some 8000 stalls: what comes between two readings at 80 000 a second. */

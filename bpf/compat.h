@@ -214,6 +214,33 @@ static __always_inline bool has_pagetables(void)
 	return bpf_core_enum_value_exists(enum node_stat_item, NR_PAGETABLE);
 }
 
+/*
+ * NR_ANON_THPS counts pages since 5.12 (69473e5de873), before that huge pages.
+ * Types cannot tell; NR_SWAPCACHE came with the same release, where there is
+ * swap (b6038942480e), struct memcg_vmstats with the next. Page tables of a
+ * node came one before (f0c0c115fb81): without them it is older.
+ */
+static __always_inline bool thp_in_pages(void)
+{
+	return bpf_core_enum_value_exists(enum node_stat_item, NR_SWAPCACHE) || bpf_core_type_exists(struct memcg_vmstats);
+}
+
+static __always_inline bool thp_in_huge_pages(void)
+{
+	return !thp_in_pages() && !has_pagetables();
+}
+
+/* Who logged in, also through sudo and su. Without CONFIG_AUDIT nobody keeps it. */
+static __always_inline bool task_login(struct task_struct *task, __u32 *uid, __u32 *session)
+{
+	*uid = *session = 0;
+	if (!bpf_core_field_exists(task->loginuid) || !bpf_core_field_exists(task->sessionid))
+		return false;
+	*uid = BPF_CORE_READ(task, loginuid.val);
+	*session = BPF_CORE_READ(task, sessionid);
+	return *uid != (__u32)-1; /* it never logged in */
+}
+
 /* Without CONFIG_NUMA a zone does not say its node: there is one. */
 static __always_inline __u32 zone_node(struct zone *zone)
 {

@@ -123,6 +123,8 @@ struct task_struct {
 	__u64 start_boottime;
 	nodemask_t mems_allowed;
 	unsigned int memcg_nr_pages_over_high;
+	kuid_t loginuid;
+	unsigned int sessionid;
 };
 
 struct zone {
@@ -163,11 +165,19 @@ enum node_stat_item {
 	NR_SLAB_RECLAIMABLE_B = 5,
 	NR_SLAB_UNRECLAIMABLE_B = 6,
 	NR_KERNEL_STACK_KB = 36,
+	NR_INACTIVE_FILE = 2,
+	NR_ACTIVE_FILE = 3,
+	NR_UNEVICTABLE = 4,
+	NR_FILE_DIRTY = 20,
+	NR_WRITEBACK = 21,
+	NR_ANON_THPS = 28,
+	NR_SWAPCACHE = 41, /* since 5.12, with CONFIG_SWAP */
 	NR_PAGETABLE = 37, /* a zone_stat_item before 5.11: not charged to memcgs */
 };
 
 enum memcg_stat_item {
 	MEMCG_SOCK = 51,
+	MEMCG_PERCPU_B = 49, /* since 5.9 */
 	MEMCG_NR_STAT = 60,
 };
 
@@ -180,12 +190,17 @@ enum memcg_stat_item {
 #define MM_SHMEMPAGES 3
 /* include/linux/sched.h */
 #define PF_KTHREAD 0x00200000
+#define PF_EXITING 0x00000004
 #define SIGKILL 9
+#define SIGTERM 15
 /* include/linux/sched/signal.h */
 #define SIGNAL_GROUP_EXIT 0x4
 /* include/linux/sched/signal.h: the siginfo "pointer" of the kernel's own signals */
 #define SEND_SIG_PRIV ((void *)1)
+#define SEND_SIG_NOINFO ((void *)0)
 #define SI_USER 0
+/* include/trace/events/signal.h */
+#define TRACE_SIGNAL_IGNORED 1
 #define SI_KERNEL 0x80
 
 /* A register file as kprobes give it: what the two calling conventions need. */

@@ -79,6 +79,28 @@ struct {
 	__type(value, __u32);
 } last_reclaim SEC(".maps");
 
+/* The last SIGTERM to a process of a cgroup, until it is forgotten. */
+struct term {
+	__u64 boot_ns;
+	struct wire_ancestor sender;
+	__u32 ignored;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct wire_cgroup_key);
+	__type(value, struct term);
+} terms SEC(".maps");
+
+/* When a cgroup's ladder was last sent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct wire_cgroup_key);
+	__type(value, __u64);
+} ladders SEC(".maps");
+
 /* Only ever written under oom_lock, by out_of_memory's entry. */
 static __u64 pass_number;
 
@@ -92,6 +114,8 @@ const struct {
 	struct wire_exit exit;
 	struct wire_cgroup cgroup;
 	struct wire_cgroup_long cgroup_long;
+	struct wire_user_kill user_kill;
+	struct wire_ladder ladder;
 	enum wire_kind kind;
 	enum wire_tier tier;
 	enum wire_reclaim reclaim;
@@ -103,6 +127,7 @@ const struct {
 	enum wire_level_flag level_flag;
 	enum wire_decision_flag decision_flag;
 	enum wire_kill_flag kill_flag;
+	enum wire_sender_flag sender_flag;
 } *wire __attribute__((unused));
 
 static __always_inline void fill_counter(struct wire_counter *out, struct page_counter *counter)
@@ -266,6 +291,18 @@ static __always_inline void fill_charge(struct wire_charge_level *out, struct me
 	out->items[WIRE_PAGETABLES] = 0;
 	if (has_pagetables())
 		charge_item(out, memcg, WIRE_PAGETABLES, bpf_core_enum_value(enum node_stat_item, NR_PAGETABLE));
+	charge_item(out, memcg, WIRE_FILE_DIRTY, bpf_core_enum_value(enum node_stat_item, NR_FILE_DIRTY));
+	charge_item(out, memcg, WIRE_WRITEBACK, bpf_core_enum_value(enum node_stat_item, NR_WRITEBACK));
+	charge_item(out, memcg, WIRE_ACTIVE_FILE, bpf_core_enum_value(enum node_stat_item, NR_ACTIVE_FILE));
+	charge_item(out, memcg, WIRE_INACTIVE_FILE, bpf_core_enum_value(enum node_stat_item, NR_INACTIVE_FILE));
+	charge_item(out, memcg, WIRE_UNEVICTABLE, bpf_core_enum_value(enum node_stat_item, NR_UNEVICTABLE));
+	out->items[WIRE_ANON_THP] = out->items[WIRE_ANON_HUGEPAGES] = out->items[WIRE_PERCPU] = 0;
+	if (thp_in_pages())
+		charge_item(out, memcg, WIRE_ANON_THP, bpf_core_enum_value(enum node_stat_item, NR_ANON_THPS));
+	else if (thp_in_huge_pages())
+		charge_item(out, memcg, WIRE_ANON_HUGEPAGES, bpf_core_enum_value(enum node_stat_item, NR_ANON_THPS));
+	if (bpf_core_enum_value_exists(enum memcg_stat_item, MEMCG_PERCPU_B))
+		charge_item(out, memcg, WIRE_PERCPU, bpf_core_enum_value(enum memcg_stat_item, MEMCG_PERCPU_B));
 }
 
 /*
@@ -299,19 +336,52 @@ static __always_inline void send_charge(struct task_struct *target, struct mem_c
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
+/* A process's id in the pid namespace of a level. */
+static __always_inline void pid_at(struct pid *pid, unsigned int level, int *nr, struct pid_namespace **ns)
+{
+	void *upid = (void *)__builtin_preserve_access_index(&pid->numbers) + level * bpf_core_type_size(struct upid);
+
+	*nr = 0;
+	*ns = 0;
+	bpf_probe_read_kernel(nr, sizeof(*nr), upid + bpf_core_field_offset(struct upid, nr));
+	bpf_probe_read_kernel(ns, sizeof(*ns), upid + bpf_core_field_offset(struct upid, ns));
+}
+
+/* The level of a process's own pid namespace; 0 is the first one, or not known. */
+static __always_inline unsigned int pidns_level(struct pid *pid)
+{
+	unsigned int level = pid ? BPF_CORE_READ(pid, level) : 0;
+
+	return level > 32 /* MAX_PID_NS_LEVEL */ ? 0 : level;
+}
+
 static __always_inline bool is_container_init(struct task_struct *leader)
 {
 	struct pid *pid = BPF_CORE_READ(leader, thread_pid);
-	unsigned int level = BPF_CORE_READ(pid, level);
+	unsigned int level = pidns_level(pid);
+	struct pid_namespace *ns;
 	int nr = 0;
 
-	if (!pid || !level || level > 32 /* MAX_PID_NS_LEVEL */)
-		return false;
-	bpf_probe_read_kernel(&nr, sizeof(nr),
-			      (void *)__builtin_preserve_access_index(&pid->numbers) +
-				      level * bpf_core_type_size(struct upid) +
-				      bpf_core_field_offset(struct upid, nr));
+	if (level)
+		pid_at(pid, level, &nr, &ns);
 	return nr == 1;
+}
+
+/* How the sender stands to the target by their pid namespaces. */
+static __always_inline __u32 pidns_flags(struct task_struct *sender, struct task_struct *target)
+{
+	struct pid *s = BPF_CORE_READ(sender, thread_pid), *t = BPF_CORE_READ(target, thread_pid);
+	unsigned int level = pidns_level(s), below = pidns_level(t);
+	struct pid_namespace *ns, *other;
+	int nr, unused;
+
+	if (!level || below < level)
+		return 0;
+	pid_at(s, level, &nr, &ns);
+	pid_at(t, level, &unused, &other);
+	if (!ns || ns != other)
+		return 0;
+	return (below == level ? WIRE_SENDER_SAME_PIDNS : 0) | (nr == 1 ? WIRE_SENDER_INIT : 0);
 }
 
 static __always_inline void fill_target_memory(struct wire_kill *r, struct mm_struct *mm)
@@ -331,82 +401,231 @@ static __always_inline void fill_target_memory(struct wire_kill *r, struct mm_st
 	r->pgtables_bytes = BPF_CORE_READ(mm, pgtables_bytes.counter);
 }
 
-/* Every SIGKILL, from whomever. The OOM killer's come between its decision and mark_victim. */
-static __always_inline void on_sigkill(void *ctx, void *info, struct task_struct *target, bool group, int result)
+static __always_inline void fill_kill(struct wire_kill *r, __u32 kind, __u64 pass, void *info,
+				      struct task_struct *target, bool group, int result)
+{
+	struct task_struct *leader = BPF_CORE_READ(target, group_leader);
+
+	fill_header(&r->h, kind, pass);
+	fill_task(&r->target, target);
+	r->flags = (group ? WIRE_KILL_GROUP : 0) | (is_container_init(leader) ? WIRE_KILL_CONTAINER_INIT : 0);
+	if (info == SEND_SIG_PRIV) {
+		r->flags |= WIRE_KILL_FROM_KERNEL;
+		r->code = SI_KERNEL;
+	} else if (info == SEND_SIG_NOINFO) {
+		r->code = SI_USER;
+	} else {
+		r->code = BPF_CORE_READ((struct kernel_siginfo *)info, si_code);
+	}
+	r->result = result;
+	r->uid = BPF_CORE_READ(target, real_cred, uid.val);
+	r->oom_score_adj = BPF_CORE_READ(target, signal, oom_score_adj);
+	r->pad = 0;
+	r->start_boot_ns = BPF_CORE_READ(leader, start_boottime);
+	fill_target_memory(r, BPF_CORE_READ(target, mm));
+}
+
+static __always_inline void cgroup_key(struct wire_cgroup_key *key, struct task_struct *task)
+{
+	struct cgroup *cgroup = task_cgroup(task);
+
+	key->cgroup_id = BPF_CORE_READ(cgroup, kn, id);
+	key->hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id);
+	key->pad = 0;
+}
+
+/* The limits above a target, at most once a second for each cgroup. */
+static __always_inline void send_ladder(struct task_struct *target, struct wire_cgroup_key *key)
+{
+	__u64 now = bpf_ktime_get_boot_ns(), *sent = bpf_map_lookup_elem(&ladders, key);
+	struct mem_cgroup *memcg;
+	struct wire_ladder *r;
+
+	if (sent && now - *sent < 1000000000ull)
+		return;
+	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
+	if (!r) {
+		count_lost(WIRE_LADDER);
+		return;
+	}
+	if (bpf_map_update_elem(&ladders, key, &now, BPF_ANY))
+		count_lost(WIRE_STATE);
+	fill_header(&r->h, WIRE_LADDER, 0);
+	r->cgroup_id = key->cgroup_id;
+	r->hierarchy = key->hierarchy;
+	r->level_count = 0;
+	r->pad = 0;
+	memcg = css_memcg(task_memory_css(target));
+	for (int i = 0; i < WIRE_LEVELS; i++) {
+		if (!memcg)
+			break;
+		fill_level(&r->levels[i], memcg);
+		r->level_count = i + 1;
+		memcg = memcg_parent(memcg);
+	}
+	r->cut = memcg != 0;
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP); /* the SIGKILL follows at once, and wakes */
+}
+
+/* Who sent it: its parents too, since a command may be gone before anybody looks. */
+static __always_inline void fill_sender(struct wire_user_kill *r, void *info, struct task_struct *target, __u32 flags)
+{
+	struct task_struct *task = BPF_CORE_READ(current_task(), group_leader);
+
+	r->flags = flags | (info == SEND_SIG_NOINFO ? WIRE_SENDER_NO_INFO : 0) |
+		   (BPF_CORE_READ(target, signal, live.counter) > 0 ? 0 : WIRE_SENDER_TARGET_GONE);
+	r->uid = (__u32)bpf_get_current_uid_gid();
+	if (task_login(current_task(), &r->login_uid, &r->session_id))
+		r->flags |= WIRE_SENDER_LOGIN;
+	r->ancestor_count = 0;
+	__builtin_memset(r->ancestors, 0, sizeof(r->ancestors));
+	for (int i = 0; i < WIRE_ANCESTORS; i++) {
+		task = BPF_CORE_READ(task, real_parent, group_leader);
+		r->ancestors[i].tgid = BPF_CORE_READ(task, tgid);
+		if (!r->ancestors[i].tgid)
+			return;
+		BPF_CORE_READ_INTO(&r->ancestors[i].comm, task, comm);
+		r->ancestor_count = i + 1;
+		if (r->ancestors[i].tgid == 1)
+			return;
+	}
+	r->flags |= WIRE_SENDER_MORE;
+}
+
+/*
+ * A SIGKILL that is not the OOM killer's. However many there are, they leave
+ * half of the ring to those.
+ */
+static __always_inline void on_user_kill(void *info, struct task_struct *target, bool group, int result, __u32 flags)
+{
+	struct wire_cgroup_key key;
+	struct wire_user_kill *r;
+	struct term *term;
+
+	if (bpf_ringbuf_query(&urgent, BPF_RB_AVAIL_DATA) > URGENT_BYTES / 2) {
+		count_lost(WIRE_USER_KILL);
+		return;
+	}
+	cgroup_key(&key, target);
+	send_ladder(target, &key);
+	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
+	if (!r) {
+		count_lost(WIRE_USER_KILL);
+		return;
+	}
+	fill_kill(&r->kill, WIRE_USER_KILL, 0, info, target, group, result);
+	fill_sender(r, info, target, flags);
+	term = bpf_map_lookup_elem(&terms, &key);
+	if (term) {
+		r->flags |= WIRE_SENDER_TERM | (term->ignored ? WIRE_SENDER_TERM_IGNORED : 0);
+		r->term_ns = term->boot_ns;
+		r->term_sender = term->sender;
+	} else {
+		r->term_ns = 0;
+		__builtin_memset(&r->term_sender, 0, sizeof(r->term_sender));
+	}
+	bpf_ringbuf_submit(r, BPF_RB_FORCE_WAKEUP);
+}
+
+/*
+ * A SIGTERM is only remembered: it says something if a SIGKILL follows. One that
+ * a process passes on within its own cgroup does not hide who asked first.
+ */
+static __always_inline void on_sigterm(struct task_struct *target, int result)
+{
+	struct wire_cgroup_key key, own;
+	struct term term = { .boot_ns = bpf_ktime_get_boot_ns(), .ignored = result == TRACE_SIGNAL_IGNORED };
+
+	cgroup_key(&key, target);
+	cgroup_key(&own, current_task());
+	term.sender.tgid = bpf_get_current_pid_tgid() >> 32;
+	BPF_CORE_READ_INTO(&term.sender.comm, current_task(), group_leader, comm);
+	bpf_map_update_elem(&terms, &key, &term, own.cgroup_id == key.cgroup_id ? BPF_NOEXIST : BPF_ANY);
+}
+
+/*
+ * Is a SIGKILL the OOM killer's, as far as can be told here? Else sender tells of
+ * who sent it.
+ */
+static __always_inline bool may_be_oom(void *info, struct task_struct *target, __u32 *sender)
+{
+	struct task_struct *current = current_task();
+	__u32 tid = current_tid();
+	struct pass *pass;
+	bool exiting;
+
+	if (info == SEND_SIG_PRIV) {
+		pass = bpf_map_lookup_elem(&passes, &tid);
+		if (pass && pass->number)
+			return true;
+	}
+	/*
+	 * The init of a pid namespace ends all others in it on its way out
+	 * (kernel/pid_namespace.c: zap_pid_ns_processes). What else the kernel sends
+	 * outside of a pass may be the OOM killer's where there are none.
+	 */
+	exiting = BPF_CORE_READ(current, flags) & PF_EXITING;
+	if (info == SEND_SIG_PRIV && !exiting && decision_tier == WIRE_TIER_TRACEPOINT)
+		return true;
+	*sender = pidns_flags(BPF_CORE_READ(current, group_leader), BPF_CORE_READ(target, group_leader));
+	if (exiting)
+		*sender |= WIRE_SENDER_EXITING;
+	return info == SEND_SIG_PRIV && !(*sender & WIRE_SENDER_INIT) && decision_tier == WIRE_TIER_TRACEPOINT;
+}
+
+/* A SIGKILL of the OOM killer: they come between its decision and mark_victim. */
+static __always_inline void on_oom_kill(void *ctx, void *info, struct task_struct *target, bool group, int result)
 {
 	__u32 tid = current_tid(), tgid = BPF_CORE_READ(target, tgid), target_tid = BPF_CORE_READ(target, pid);
+	__u64 now = bpf_ktime_get_boot_ns(), number = 0, mm_key;
 	struct mm_struct *mm = BPF_CORE_READ(target, mm);
-	struct task_struct *current = current_task(), *leader, *parent;
-	bool from_kernel = info == SEND_SIG_PRIV, shares_mm = false;
 	struct pass *pass = bpf_map_lookup_elem(&passes, &tid);
-	__u64 number = 0, flags = 0;
+	bool shares_mm = false;
 	struct wire_kill *r;
 
-	if (from_kernel) {
-		__u64 now = bpf_ktime_get_boot_ns(), mm_key = (__u64)mm;
+	if (pass)
+		number = pass->number;
+	mm_key = (__u64)mm;
+	if (!pass) {
+		struct pass fresh = {};
 
-		if (!pass) {
-			struct pass fresh = {};
-
-			bpf_map_update_elem(&passes, &tid, &fresh, BPF_ANY);
-			pass = bpf_map_lookup_elem(&passes, &tid);
-		}
-		if (!pass) {
-			count_lost(WIRE_STATE);
-		} else {
-			number = pass->number;
-			shares_mm = mm && pass->marked_mm == mm && pass->target_tid != target_tid;
-			pass->target = target;
-			pass->target_mm = mm;
-			pass->target_tid = target_tid;
-			pass->kills++;
-			if (number && !pass->decided) {
-				/* The kernel skips a kprobe that another program's run is in the way of. */
-				pass->decided = 1;
-				pass->chosen = tgid;
-				send_decision(ctx, target, pass->oc, number, decision_tier);
-			}
-			if (!pass->charged && (number || decision_tier == WIRE_TIER_TRACEPOINT))
-				send_charge(target, pass->limiter, number);
-			/* Without a bracket there is no first kill of a pass: each is one. */
-			pass->charged = number != 0;
-		}
-		if (bpf_map_update_elem(&dying, &tgid, &now, BPF_ANY))
-			count_lost(WIRE_STATE);
-		if (mm)
-			bpf_map_update_elem(&dying_mm, &mm_key, &tgid, BPF_NOEXIST);
+		bpf_map_update_elem(&passes, &tid, &fresh, BPF_ANY);
+		pass = bpf_map_lookup_elem(&passes, &tid);
 	}
+	if (!pass) {
+		count_lost(WIRE_STATE);
+	} else {
+		shares_mm = mm && pass->marked_mm == mm && pass->target_tid != target_tid;
+		pass->target = target;
+		pass->target_mm = mm;
+		pass->target_tid = target_tid;
+		pass->kills++;
+		if (number && !pass->decided) {
+			/* The kernel skips a kprobe that another program's run is in the way of. */
+			pass->decided = 1;
+			pass->chosen = tgid;
+			send_decision(ctx, target, pass->oc, number, decision_tier);
+		}
+		if (!pass->charged && (number || decision_tier == WIRE_TIER_TRACEPOINT))
+			send_charge(target, pass->limiter, number);
+		/* Without a bracket there is no first kill of a pass: each is one. */
+		pass->charged = number != 0;
+	}
+	if (bpf_map_update_elem(&dying, &tgid, &now, BPF_ANY))
+		count_lost(WIRE_STATE);
+	if (mm)
+		bpf_map_update_elem(&dying_mm, &mm_key, &tgid, BPF_NOEXIST);
 
 	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
 	if (!r) {
 		count_lost(WIRE_KILL);
 		return;
 	}
-	fill_header(&r->h, WIRE_KILL, number);
-	fill_task(&r->target, target);
-	leader = BPF_CORE_READ(target, group_leader);
-	parent = BPF_CORE_READ(current, group_leader, real_parent, group_leader);
-	r->flags = (from_kernel ? WIRE_KILL_FROM_KERNEL : 0) | (shares_mm ? WIRE_KILL_SHARES_MM : 0) |
-		   (group ? WIRE_KILL_GROUP : 0) | (is_container_init(leader) ? WIRE_KILL_CONTAINER_INIT : 0);
-	if (from_kernel)
-		r->code = SI_KERNEL;
-	else if (!info)
-		r->code = SI_USER; /* SEND_SIG_NOINFO */
-	else
-		r->code = BPF_CORE_READ((struct kernel_siginfo *)info, si_code);
-	r->result = result;
-	r->uid = BPF_CORE_READ(target, real_cred, uid.val);
-	r->oom_score_adj = BPF_CORE_READ(target, signal, oom_score_adj);
-	r->start_boot_ns = BPF_CORE_READ(leader, start_boottime);
-	r->sender_parent_tgid = BPF_CORE_READ(parent, tgid);
-	BPF_CORE_READ_INTO(&r->sender_parent_comm, parent, comm);
-	fill_target_memory(r, mm);
+	fill_kill(r, WIRE_KILL, number, info, target, group, result);
+	if (shares_mm)
+		r->flags |= WIRE_KILL_SHARES_MM;
 	/* The OOM killer's mark follows at once, and wakes; others have none. */
-	if (from_kernel && !shares_mm)
-		flags = BPF_RB_NO_WAKEUP;
-	else
-		flags = BPF_RB_FORCE_WAKEUP;
-	bpf_ringbuf_submit(r, flags);
+	bpf_ringbuf_submit(r, shares_mm ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
 static __always_inline void on_mark(void *ctx, __u32 pid)
@@ -636,11 +855,30 @@ static __always_inline void on_reclaim(__u32 kind)
 
 /* The programs. Arguments of BTF tracepoints, fentry and fexit come as an array. */
 
+/*
+ * Two programs, one for the OOM killer's signals and one for all others: a program
+ * is not run while an interrupted run of itself is on the CPU, and a flood of
+ * signals by users must not hide an OOM kill.
+ */
 SEC("tp_btf/signal_generate")
 int signal_generate(__u64 *ctx)
 {
-	if ((int)ctx[0] == SIGKILL)
-		on_sigkill(ctx, (void *)ctx[1], (void *)ctx[2], (int)ctx[3] != 0, (int)ctx[4]);
+	__u32 sender = 0;
+
+	if ((int)ctx[0] == SIGKILL && (void *)ctx[1] == SEND_SIG_PRIV && may_be_oom((void *)ctx[1], (void *)ctx[2], &sender))
+		on_oom_kill(ctx, (void *)ctx[1], (void *)ctx[2], (int)ctx[3] != 0, (int)ctx[4]);
+	return 0;
+}
+
+SEC("tp_btf/signal_generate")
+int user_signal(__u64 *ctx)
+{
+	__u32 sender = 0;
+
+	if ((int)ctx[0] == SIGTERM)
+		on_sigterm((void *)ctx[2], (int)ctx[4]);
+	else if ((int)ctx[0] == SIGKILL && !may_be_oom((void *)ctx[1], (void *)ctx[2], &sender))
+		on_user_kill((void *)ctx[1], (void *)ctx[2], (int)ctx[3] != 0, (int)ctx[4], sender);
 	return 0;
 }
 

@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type OomtraceWireAncestor struct {
+	_    structs.HostLayout
+	Tgid uint32
+	Comm [16]int8
+}
+
 type OomtraceWireCgroup struct {
 	_         structs.HostLayout
 	H         OomtraceWireHeader
@@ -58,7 +64,15 @@ const (
 	OomtraceWireChargeItemWIRE_KERNEL_STACK       OomtraceWireChargeItem = 5
 	OomtraceWireChargeItemWIRE_PAGETABLES         OomtraceWireChargeItem = 6
 	OomtraceWireChargeItemWIRE_SOCK               OomtraceWireChargeItem = 7
-	OomtraceWireChargeItemWIRE_ITEMS              OomtraceWireChargeItem = 8
+	OomtraceWireChargeItemWIRE_FILE_DIRTY         OomtraceWireChargeItem = 8
+	OomtraceWireChargeItemWIRE_WRITEBACK          OomtraceWireChargeItem = 9
+	OomtraceWireChargeItemWIRE_ACTIVE_FILE        OomtraceWireChargeItem = 10
+	OomtraceWireChargeItemWIRE_INACTIVE_FILE      OomtraceWireChargeItem = 11
+	OomtraceWireChargeItemWIRE_UNEVICTABLE        OomtraceWireChargeItem = 12
+	OomtraceWireChargeItemWIRE_ANON_THP           OomtraceWireChargeItem = 13
+	OomtraceWireChargeItemWIRE_ANON_HUGEPAGES     OomtraceWireChargeItem = 14
+	OomtraceWireChargeItemWIRE_PERCPU             OomtraceWireChargeItem = 15
+	OomtraceWireChargeItemWIRE_ITEMS              OomtraceWireChargeItem = 16
 )
 
 type OomtraceWireChargeLevel struct {
@@ -66,7 +80,7 @@ type OomtraceWireChargeLevel struct {
 	CgroupId  uint64
 	Hierarchy uint32
 	Known     uint32
-	Items     [8]int64
+	Items     [16]int64
 }
 
 type OomtraceWireCounter struct {
@@ -140,23 +154,22 @@ type OomtraceWireHeader struct {
 }
 
 type OomtraceWireKill struct {
-	_                structs.HostLayout
-	H                OomtraceWireHeader
-	Target           OomtraceWireTask
-	Flags            uint32
-	Code             int32
-	Result           int32
-	Uid              uint32
-	AnonPages        int64
-	FilePages        int64
-	ShmemPages       int64
-	SwapPages        int64
-	TotalVmPages     uint64
-	PgtablesBytes    uint64
-	StartBootNs      uint64
-	OomScoreAdj      int32
-	SenderParentTgid uint32
-	SenderParentComm [16]int8
+	_             structs.HostLayout
+	H             OomtraceWireHeader
+	Target        OomtraceWireTask
+	Flags         uint32
+	Code          int32
+	Result        int32
+	Uid           uint32
+	AnonPages     int64
+	FilePages     int64
+	ShmemPages    int64
+	SwapPages     int64
+	TotalVmPages  uint64
+	PgtablesBytes uint64
+	StartBootNs   uint64
+	OomScoreAdj   int32
+	Pad           uint32
 }
 
 type OomtraceWireKillFlag uint32
@@ -184,8 +197,21 @@ const (
 	OomtraceWireKindWIRE_STALL       OomtraceWireKind = 10
 	OomtraceWireKindWIRE_STALL_STATE OomtraceWireKind = 11
 	OomtraceWireKindWIRE_GAVE_UP     OomtraceWireKind = 12
-	OomtraceWireKindWIRE_KINDS       OomtraceWireKind = 13
+	OomtraceWireKindWIRE_USER_KILL   OomtraceWireKind = 13
+	OomtraceWireKindWIRE_LADDER      OomtraceWireKind = 14
+	OomtraceWireKindWIRE_KINDS       OomtraceWireKind = 15
 )
+
+type OomtraceWireLadder struct {
+	_          structs.HostLayout
+	H          OomtraceWireHeader
+	CgroupId   uint64
+	Hierarchy  uint32
+	Cut        uint32
+	LevelCount uint32
+	Pad        uint32
+	Levels     [24]OomtraceWireLevel
+}
 
 type OomtraceWireLevel struct {
 	_         structs.HostLayout
@@ -257,6 +283,20 @@ const (
 	OomtraceWireReclaimWIRE_RECLAIM_GLOBAL OomtraceWireReclaim = 2
 )
 
+type OomtraceWireSenderFlag uint32
+
+const (
+	OomtraceWireSenderFlagWIRE_SENDER_SAME_PIDNS   OomtraceWireSenderFlag = 1
+	OomtraceWireSenderFlagWIRE_SENDER_INIT         OomtraceWireSenderFlag = 2
+	OomtraceWireSenderFlagWIRE_SENDER_EXITING      OomtraceWireSenderFlag = 4
+	OomtraceWireSenderFlagWIRE_SENDER_NO_INFO      OomtraceWireSenderFlag = 8
+	OomtraceWireSenderFlagWIRE_SENDER_LOGIN        OomtraceWireSenderFlag = 16
+	OomtraceWireSenderFlagWIRE_SENDER_TERM         OomtraceWireSenderFlag = 32
+	OomtraceWireSenderFlagWIRE_SENDER_MORE         OomtraceWireSenderFlag = 64
+	OomtraceWireSenderFlagWIRE_SENDER_TARGET_GONE  OomtraceWireSenderFlag = 128
+	OomtraceWireSenderFlagWIRE_SENDER_TERM_IGNORED OomtraceWireSenderFlag = 256
+)
+
 type OomtraceWireTask struct {
 	_          structs.HostLayout
 	Tgid       uint32
@@ -282,6 +322,19 @@ const (
 	OomtraceWireTierWIRE_TIER_KPROBE     OomtraceWireTier = 2
 )
 
+type OomtraceWireUserKill struct {
+	_             structs.HostLayout
+	Kill          OomtraceWireKill
+	Flags         uint32
+	Uid           uint32
+	LoginUid      uint32
+	SessionId     uint32
+	TermNs        uint64
+	TermSender    OomtraceWireAncestor
+	AncestorCount uint32
+	Ancestors     [8]OomtraceWireAncestor
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -291,9 +344,11 @@ const (
 	OomtraceMapDyingMm               = "dying_mm"
 	OomtraceMapExitingMm             = "exiting_mm"
 	OomtraceMapFolds                 = "folds"
+	OomtraceMapLadders               = "ladders"
 	OomtraceMapLastReclaim           = "last_reclaim"
 	OomtraceMapLost                  = "lost"
 	OomtraceMapPasses                = "passes"
+	OomtraceMapTerms                 = "terms"
 	OomtraceMapUrgent                = "urgent"
 	OomtraceProgCgroupMkdir          = "cgroup_mkdir"
 	OomtraceProgCgroupRename         = "cgroup_rename"
@@ -312,6 +367,7 @@ const (
 	OomtraceProgMemcgReclaimBegin    = "memcg_reclaim_begin"
 	OomtraceProgSchedProcessExit     = "sched_process_exit"
 	OomtraceProgSignalGenerate       = "signal_generate"
+	OomtraceProgUserSignal           = "user_signal"
 	OomtraceVarPerCpuOffset          = "__per_cpu_offset"
 	OomtraceVarDecisionTier          = "decision_tier"
 	OomtraceVarMemCgroupStatsIndex   = "mem_cgroup_stats_index"
@@ -379,6 +435,7 @@ type OomtraceProgramSpecs struct {
 	MemcgReclaimBegin    *ebpf.ProgramSpec `ebpf:"memcg_reclaim_begin"`
 	SchedProcessExit     *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
 	SignalGenerate       *ebpf.ProgramSpec `ebpf:"signal_generate"`
+	UserSignal           *ebpf.ProgramSpec `ebpf:"user_signal"`
 }
 
 // OomtraceMapSpecs contains maps before they are loaded into the kernel.
@@ -390,9 +447,11 @@ type OomtraceMapSpecs struct {
 	DyingMm     *ebpf.MapSpec `ebpf:"dying_mm"`
 	ExitingMm   *ebpf.MapSpec `ebpf:"exiting_mm"`
 	Folds       *ebpf.MapSpec `ebpf:"folds"`
+	Ladders     *ebpf.MapSpec `ebpf:"ladders"`
 	LastReclaim *ebpf.MapSpec `ebpf:"last_reclaim"`
 	Lost        *ebpf.MapSpec `ebpf:"lost"`
 	Passes      *ebpf.MapSpec `ebpf:"passes"`
+	Terms       *ebpf.MapSpec `ebpf:"terms"`
 	Urgent      *ebpf.MapSpec `ebpf:"urgent"`
 }
 
@@ -433,9 +492,11 @@ type OomtraceMaps struct {
 	DyingMm     *ebpf.Map `ebpf:"dying_mm"`
 	ExitingMm   *ebpf.Map `ebpf:"exiting_mm"`
 	Folds       *ebpf.Map `ebpf:"folds"`
+	Ladders     *ebpf.Map `ebpf:"ladders"`
 	LastReclaim *ebpf.Map `ebpf:"last_reclaim"`
 	Lost        *ebpf.Map `ebpf:"lost"`
 	Passes      *ebpf.Map `ebpf:"passes"`
+	Terms       *ebpf.Map `ebpf:"terms"`
 	Urgent      *ebpf.Map `ebpf:"urgent"`
 }
 
@@ -446,9 +507,11 @@ func (m *OomtraceMaps) Close() error {
 		m.DyingMm,
 		m.ExitingMm,
 		m.Folds,
+		m.Ladders,
 		m.LastReclaim,
 		m.Lost,
 		m.Passes,
+		m.Terms,
 		m.Urgent,
 	)
 }
@@ -486,6 +549,7 @@ type OomtracePrograms struct {
 	MemcgReclaimBegin    *ebpf.Program `ebpf:"memcg_reclaim_begin"`
 	SchedProcessExit     *ebpf.Program `ebpf:"sched_process_exit"`
 	SignalGenerate       *ebpf.Program `ebpf:"signal_generate"`
+	UserSignal           *ebpf.Program `ebpf:"user_signal"`
 }
 
 func (p *OomtracePrograms) Close() error {
@@ -507,6 +571,7 @@ func (p *OomtracePrograms) Close() error {
 		p.MemcgReclaimBegin,
 		p.SchedProcessExit,
 		p.SignalGenerate,
+		p.UserSignal,
 	)
 }
 

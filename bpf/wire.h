@@ -20,6 +20,8 @@ enum wire_kind {
 	WIRE_STALL,
 	WIRE_STALL_STATE, /* never sent: stalls of cgroups beyond those that fit */
 	WIRE_GAVE_UP,
+	WIRE_USER_KILL,
+	WIRE_LADDER,
 	WIRE_KINDS,
 };
 
@@ -30,6 +32,7 @@ enum {
 	WIRE_PATH_SHORT = 256,
 	WIRE_PATH_LONG = 1024, /* TRACE_CGROUP_PATH_LEN: the kernel cuts there */
 	WIRE_FRAMES = 24,
+	WIRE_ANCESTORS = 8,   /* of a sender, the nearest first */
 	WIRE_NODE_WORDS = 16, /* 1024 NUMA nodes, the most a kernel can have */
 };
 
@@ -138,6 +141,14 @@ enum wire_charge_item {
 	WIRE_KERNEL_STACK,
 	WIRE_PAGETABLES,
 	WIRE_SOCK,
+	WIRE_FILE_DIRTY,
+	WIRE_WRITEBACK,
+	WIRE_ACTIVE_FILE,
+	WIRE_INACTIVE_FILE,
+	WIRE_UNEVICTABLE,
+	WIRE_ANON_THP,	     /* either this, */
+	WIRE_ANON_HUGEPAGES, /* or this: in huge pages */
+	WIRE_PERCPU,
 	WIRE_ITEMS,
 };
 
@@ -145,7 +156,7 @@ struct wire_charge_level {
 	__u64 cgroup_id;
 	__u32 hierarchy;
 	__u32 known;		 /* bit per item */
-	__s64 items[WIRE_ITEMS]; /* in the kernel's unit: bytes of slab, KiB of stack, else pages */
+	__s64 items[WIRE_ITEMS]; /* in the kernel's unit: bytes of slab and percpu, KiB of stack, else pages */
 };
 
 struct wire_charge {
@@ -179,8 +190,56 @@ struct wire_kill {
 	__u64 pgtables_bytes;
 	__u64 start_boot_ns;
 	__s32 oom_score_adj;
-	__u32 sender_parent_tgid;
-	char sender_parent_comm[WIRE_COMM];
+	__u32 pad;
+};
+
+/* wire_user_kill.flags */
+enum wire_sender_flag {
+	WIRE_SENDER_SAME_PIDNS = 1 << 0, /* as the target, and not the first one */
+	WIRE_SENDER_INIT = 1 << 1,	 /* pid 1 of a pid namespace that the target is in, and not of the first */
+	WIRE_SENDER_EXITING = 1 << 2,
+	WIRE_SENDER_NO_INFO = 1 << 3,	/* SEND_SIG_NOINFO: cgroup.kill, or a parent's death */
+	WIRE_SENDER_LOGIN = 1 << 4,	/* login_uid and session_id are valid */
+	WIRE_SENDER_TERM = 1 << 5,	/* term_ns and term_sender are valid */
+	WIRE_SENDER_MORE = 1 << 6,	/* there are more ancestors */
+	WIRE_SENDER_TARGET_GONE = 1 << 7, /* the target's last thread is exiting */
+	WIRE_SENDER_TERM_IGNORED = 1 << 8, /* by SIG_IGN, or as pid 1 without a handler */
+};
+
+struct wire_ancestor {
+	__u32 tgid;
+	char comm[WIRE_COMM];
+};
+
+/* A SIGKILL that is not the OOM killer's, and who sent it. */
+struct wire_user_kill {
+	struct wire_kill kill;
+	__u32 flags;
+	__u32 uid; /* of the sender */
+	__u32 login_uid;
+	__u32 session_id;
+	__u64 term_ns; /* of the last SIGTERM to the target's cgroup */
+	struct wire_ancestor term_sender;
+	__u32 ancestor_count;
+	struct wire_ancestor ancestors[WIRE_ANCESTORS];
+};
+
+/* The limits above the target of such a SIGKILL, before it is told. */
+struct wire_ladder {
+	struct wire_header h;
+	__u64 cgroup_id; /* the target's */
+	__u32 hierarchy;
+	__u32 cut; /* the chain does not reach the root */
+	__u32 level_count;
+	__u32 pad;
+	struct wire_level levels[WIRE_LEVELS];
+};
+
+/* Keys of the maps of what was lately done to a cgroup. */
+struct wire_cgroup_key {
+	__u64 cgroup_id;
+	__u32 hierarchy;
+	__u32 pad;
 };
 
 struct wire_mark {

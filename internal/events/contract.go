@@ -216,7 +216,8 @@ type Killer struct {
 	Kind string `json:"kind"` // kernel, user
 	// Path is how: of the kernel memcg, global, group, sysrq; of user space
 	// runtime, systemd, systemd-oomd, earlyoom, oomd, self (from inside the
-	// container), pidns (the end of the pid namespace), cgroup_kill, human, other.
+	// container), pidns (the end of the pid namespace), cgroup_kill, human, other;
+	// also nohang, cron, and kernel (ptrace, RLIMIT_CPU, a page that went bad).
 	Path string `json:"path"`
 	// GroupCgroup is the cgroup whose memory.oom.group=1 made it a group kill.
 	GroupCgroup *Cgroup `json:"group_cgroup,omitempty"`

@@ -126,8 +126,11 @@ type Kill struct {
 	Meta
 	Target Task
 	// FromKernel: SEND_SIG_PRIV. Such are the OOM killer's, but also those of a
-	// dying pid namespace's init.
+	// dying pid namespace's init, of ptrace, and of RLIMIT_CPU.
 	FromKernel bool
+	// Sender is there where the kernel side knows that it is not the OOM killer's,
+	// or sees nothing of an OOM: Meta.Current is who sent it, and this is more of it.
+	Sender *Sender
 	// SharesMM: the target has the memory of the victim that was marked last in
 	// the same pass.
 	SharesMM bool
@@ -145,8 +148,59 @@ type Kill struct {
 	IdentityKnown                    bool   // OOMScoreAdj, UID, StartBootNS
 	StartBootNS                      uint64 // CLOCK_BOOTTIME
 	ContainerInit                    bool   // pid 1 of a pid namespace that is not the first
-	SenderParentTGID                 uint32
-	SenderParentComm                 string
+}
+
+// Kernel values of Kill.Code and Kill.Result.
+const (
+	CodeUser        = 0  // SI_USER: kill(2), or no information
+	CodeThread      = -6 // SI_TKILL: tkill(2), tgkill(2)
+	ResultDelivered = 0
+	ResultIgnored   = 1 // the target was dying, or is the init of the sender's pid namespace
+	ResultPending   = 2 // it had one already
+)
+
+// Sender is more of a process that sent a SIGKILL, at that instant.
+type Sender struct {
+	UID uint32
+	// LoginUID and AuditSession are of audit (pam_loginuid): who logged in, also
+	// through sudo. LoginKnown is false where nobody did, or nobody keeps it.
+	LoginKnown             bool
+	LoginUID, AuditSession uint32
+	// SamePIDNS: it is in the target's pid namespace, which is not the first one.
+	SamePIDNS bool
+	// NamespaceInit: it is pid 1 of a pid namespace that the target is in.
+	NamespaceInit bool
+	Exiting       bool // it is on its way out
+	// NoInfo: the kernel sent it without saying for whom (SEND_SIG_NOINFO). To a
+	// thread it is cgroup.kill, to a process PR_SET_PDEATHSIG.
+	NoInfo bool
+	// TargetGone: the target's last thread was exiting already.
+	TargetGone bool
+	// Ancestors are its parents, the nearest first; MoreAncestors that there are
+	// further ones.
+	Ancestors     []ProcessName
+	MoreAncestors bool
+	// TermNS is CLOCK_BOOTTIME of the last SIGTERM to a process in the target's
+	// cgroup, 0 if none was seen, and TermSender who sent it. TermIgnored: by SIG_IGN,
+	// or as pid 1 of a pid namespace without a handler.
+	TermNS      uint64
+	TermSender  ProcessName
+	TermIgnored bool
+}
+
+// ProcessName is a process by its id and name.
+type ProcessName struct {
+	TGID uint32
+	Comm string
+}
+
+// Ladder holds the limits above the target of a SIGKILL that is not the OOM
+// killer's: at most one a second for each cgroup, right before the Kill.
+type Ladder struct {
+	Meta
+	Target   CgroupKey
+	Chain    []ChainLevel // as Decision.Chain
+	ChainCut bool
 }
 
 // Mark is oom:mark_victim. PID is the kernel's pid, a thread's id.

@@ -276,6 +276,11 @@ func (c *Correlator) memory(inc *events.Incident, e *episode, unknown *unknowns)
 			}{
 				{"memory.slab_bytes", m.SlabBytes}, {"memory.kernel_stack_bytes", m.KernelStackBytes},
 				{"memory.pagetables_bytes", m.PagetablesBytes}, {"memory.sock_bytes", m.SockBytes},
+				{"memory.file_dirty_bytes", m.FileDirtyBytes}, {"memory.file_writeback_bytes", m.FileWritebackBytes},
+				{"memory.active_file_bytes", m.ActiveFileBytes}, {"memory.inactive_file_bytes", m.InactiveFileBytes},
+				{"memory.unevictable_bytes", m.UnevictableBytes}, {"memory.anon_thp_bytes", m.AnonTHPBytes},
+				{"memory.slab_reclaimable_bytes", m.SlabReclaimableBytes}, {"memory.slab_unreclaimable_bytes", m.SlabUnreclaimableBytes},
+				{"memory.percpu_bytes", m.PercpuBytes},
 			} {
 				if part.value == nil {
 					unknown.add(part.name)
@@ -295,7 +300,7 @@ func fresh(m events.Memory, usageBytes uint64) bool {
 		return false
 	}
 	var sum uint64
-	for _, part := range []*uint64{m.AnonBytes, m.FileBytes, m.SlabBytes, m.KernelStackBytes, m.PagetablesBytes, m.SockBytes} {
+	for _, part := range []*uint64{m.AnonBytes, m.FileBytes, m.SlabBytes, m.KernelStackBytes, m.PagetablesBytes, m.SockBytes, m.PercpuBytes} {
 		if part != nil {
 			sum += *part
 		}

@@ -24,6 +24,7 @@ type Correlator struct {
 	local   localEvents
 	folds   map[foldKey]*fold
 	reports reports
+	users   users
 	audit   audit
 	now     uint64 // of the newest record or Idle
 
@@ -37,6 +38,7 @@ func New(cfg Config, out Out) *Correlator {
 		passes:  make(map[uint64]*episode),
 		threads: make(map[uint32]*thread),
 		folds:   make(map[foldKey]*fold),
+		users:   newUsers(),
 		local:   localEvents{last: maps.Clone(cfg.OOMLocal)},
 	}
 	if c.local.last == nil {
@@ -109,7 +111,13 @@ func (c *Correlator) Record(r events.Record) error {
 			return nil
 		}
 		c.thread(r.Meta).charge = &r
+	case events.Ladder:
+		c.cfg.Cgroups.LearnChain(r.Chain, r.ChainCut)
+		c.users.ladder(r)
 	case events.Kill:
+		if r.Sender != nil {
+			return c.userKill(r)
+		}
 		if !r.FromKernel || bracketed && r.Pass == 0 {
 			return nil // not the OOM killer's
 		}
@@ -125,6 +133,7 @@ func (c *Correlator) Record(r events.Record) error {
 		if !bracketed {
 			return c.mark(r)
 		}
+		c.markedUser(r)
 	case events.PassEnd:
 		return c.passEnd(r)
 	case events.Exit:
@@ -330,6 +339,9 @@ func (c *Correlator) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 			return 0, err
 		}
 	}
+	if err := c.overdueUsers(bootNS, false); err != nil {
+		return 0, err
+	}
 	if err := c.flush(false); err != nil {
 		return 0, err
 	}
@@ -399,6 +411,9 @@ func (c *Correlator) Close() error {
 		}
 	}
 	clear(c.threads)
+	if err := c.overdueUsers(c.now, true); err != nil {
+		return err
+	}
 	if err := c.closeAudit(); err != nil {
 		return err
 	}

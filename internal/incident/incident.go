@@ -45,6 +45,10 @@ type Config struct {
 	// Gone tells for certain that no process has that pid any more; nil: nobody
 	// knows. It is asked seconds after a kill, if the victim's end was not seen.
 	Gone func(pid int) bool
+	// UserKills says which SIGKILLs from user space become incidents, and Killers
+	// who sent them; nil: nobody knows more than the kernel's record.
+	UserKills UserKills
+	Killers   Killers
 	// KernelKills reads oom_kill of /proc/vmstat; nil: no audit.
 	KernelKills func() (uint64, error)
 }

@@ -51,6 +51,7 @@ type deceased struct {
 	process events.Process
 	killNS  uint64
 	role    events.Role
+	init    bool // of its pid namespace
 	ends    ends
 	// memoryOf is the victim whose memory this one shares.
 	memoryOf *deceased
@@ -104,7 +105,7 @@ func (c *Correlator) remember(e *episode, inc *events.Incident) *reported {
 
 // await puts a victim among those whose end is awaited.
 func (c *Correlator) await(r *reported, v victim, p events.Process) {
-	d := &deceased{process: p, killNS: v.kill.BootNS, role: v.role}
+	d := &deceased{process: p, killNS: v.kill.BootNS, role: v.role, init: v.kill.ContainerInit}
 	if v.role == events.RoleSharedMM {
 		for _, before := range r.victims {
 			if before.role != events.RoleSharedMM {

@@ -47,6 +47,10 @@ func (d decoder) record(raw []byte) (events.Record, error) {
 		record, err = into(raw, d.charge)
 	case bpf.OomtraceWireKindWIRE_KILL:
 		record, err = into(raw, d.kill)
+	case bpf.OomtraceWireKindWIRE_USER_KILL:
+		record, err = into(raw, d.userKill)
+	case bpf.OomtraceWireKindWIRE_LADDER:
+		record, err = into(raw, d.ladder)
 	case bpf.OomtraceWireKindWIRE_MARK:
 		record, err = into(raw, d.mark)
 	case bpf.OomtraceWireKindWIRE_PASS:
@@ -146,6 +150,14 @@ func (d decoder) level(w *bpf.OomtraceWireLevel) events.ChainLevel {
 	}
 }
 
+func (d decoder) chain(levels []bpf.OomtraceWireLevel, count uint32) []events.ChainLevel {
+	chain := make([]events.ChainLevel, min(int(count), len(levels)))
+	for i := range chain {
+		chain[i] = d.level(&levels[i])
+	}
+	return chain
+}
+
 // constraint is enum oom_constraint (include/linux/oom.h).
 func constraint(value uint32) events.Constraint {
 	switch value {
@@ -184,10 +196,7 @@ func (d decoder) decision(w *bpf.OomtraceWireDecision) events.Decision {
 		r.Order, r.GFP, r.TotalPages, r.Points = w.Order, w.Gfp, w.TotalPages, w.Points
 		r.Sysrq = w.Order == -1 // mm/oom_kill.c: is_sysrq_oom
 	}
-	r.Chain = make([]events.ChainLevel, min(int(w.LevelCount), len(w.Levels)))
-	for i := range r.Chain {
-		r.Chain[i] = d.level(&w.Levels[i])
-	}
+	r.Chain = d.chain(w.Levels[:], w.LevelCount)
 	if r.LimiterIndex < events.LimiterUnknown || r.LimiterIndex >= len(r.Chain) {
 		r.LimiterIndex = events.LimiterUnknown
 	}
@@ -204,7 +213,8 @@ func (d decoder) decision(w *bpf.OomtraceWireDecision) events.Decision {
 	return r
 }
 
-// charge gives bytes: the kernel counts pages, but slab in bytes and stacks in KiB.
+// charge gives bytes: the kernel counts pages, but slab and percpu memory in bytes,
+// stacks in KiB, and before 5.12 huge pages one by one.
 func (d decoder) charge(w *bpf.OomtraceWireCharge) events.Charge {
 	r := events.Charge{Meta: meta(&w.H)}
 	for i := range min(int(w.LevelCount), len(w.Levels)) {
@@ -223,11 +233,22 @@ func (d decoder) charge(w *bpf.OomtraceWireCharge) events.Charge {
 			KernelStackBytes: item(bpf.OomtraceWireChargeItemWIRE_KERNEL_STACK, 1024),
 			PagetablesBytes:  item(bpf.OomtraceWireChargeItemWIRE_PAGETABLES, d.pageSize),
 			SockBytes:        item(bpf.OomtraceWireChargeItemWIRE_SOCK, d.pageSize),
+
+			FileDirtyBytes:         item(bpf.OomtraceWireChargeItemWIRE_FILE_DIRTY, d.pageSize),
+			FileWritebackBytes:     item(bpf.OomtraceWireChargeItemWIRE_WRITEBACK, d.pageSize),
+			ActiveFileBytes:        item(bpf.OomtraceWireChargeItemWIRE_ACTIVE_FILE, d.pageSize),
+			InactiveFileBytes:      item(bpf.OomtraceWireChargeItemWIRE_INACTIVE_FILE, d.pageSize),
+			UnevictableBytes:       item(bpf.OomtraceWireChargeItemWIRE_UNEVICTABLE, d.pageSize),
+			AnonTHPBytes:           item(bpf.OomtraceWireChargeItemWIRE_ANON_THP, d.pageSize),
+			SlabReclaimableBytes:   item(bpf.OomtraceWireChargeItemWIRE_SLAB_RECLAIMABLE, 1),
+			SlabUnreclaimableBytes: item(bpf.OomtraceWireChargeItemWIRE_SLAB_UNRECLAIMABLE, 1),
+			PercpuBytes:            item(bpf.OomtraceWireChargeItemWIRE_PERCPU, 1),
 		}
-		reclaimable := item(bpf.OomtraceWireChargeItemWIRE_SLAB_RECLAIMABLE, 1)
-		unreclaimable := item(bpf.OomtraceWireChargeItemWIRE_SLAB_UNRECLAIMABLE, 1)
-		if reclaimable != nil && unreclaimable != nil {
-			slab := *reclaimable + *unreclaimable
+		if memory.AnonTHPBytes == nil {
+			memory.AnonTHPBytes = item(bpf.OomtraceWireChargeItemWIRE_ANON_HUGEPAGES, d.hugePageSize())
+		}
+		if memory.SlabReclaimableBytes != nil && memory.SlabUnreclaimableBytes != nil {
+			slab := *memory.SlabReclaimableBytes + *memory.SlabUnreclaimableBytes
 			memory.SlabBytes = &slab
 		}
 		r.Levels = append(r.Levels, events.ChargeLevel{Key: key(l.Hierarchy, l.CgroupId), Memory: memory})
@@ -235,30 +256,69 @@ func (d decoder) charge(w *bpf.OomtraceWireCharge) events.Charge {
 	return r
 }
 
+// hugePageSize is what an entry of the second level of page tables maps: a table is
+// a page of entries of 8 bytes.
+func (d decoder) hugePageSize() uint64 { return d.pageSize * (d.pageSize / 8) }
+
 func (d decoder) kill(w *bpf.OomtraceWireKill) events.Kill {
 	has := func(flag bpf.OomtraceWireKillFlag) bool { return w.Flags&uint32(flag) != 0 }
 	count := func(v int64) uint64 { return uint64(max(v, 0)) }
 	return events.Kill{
-		Meta:             meta(&w.H),
-		Target:           task(&w.Target),
-		FromKernel:       has(bpf.OomtraceWireKillFlagWIRE_KILL_FROM_KERNEL),
-		SharesMM:         has(bpf.OomtraceWireKillFlagWIRE_KILL_SHARES_MM),
-		Code:             w.Code,
-		Group:            has(bpf.OomtraceWireKillFlagWIRE_KILL_GROUP),
-		Result:           w.Result,
-		MemoryKnown:      has(bpf.OomtraceWireKillFlagWIRE_KILL_MEMORY),
-		AnonPages:        count(w.AnonPages),
-		FilePages:        count(w.FilePages),
-		ShmemPages:       count(w.ShmemPages),
-		SwapPages:        count(w.SwapPages),
-		TotalVMPages:     w.TotalVmPages,
-		PgtablesBytes:    w.PgtablesBytes,
-		OOMScoreAdj:      int16(w.OomScoreAdj),
-		UID:              w.Uid,
-		StartBootNS:      w.StartBootNs,
-		ContainerInit:    has(bpf.OomtraceWireKillFlagWIRE_KILL_CONTAINER_INIT),
-		SenderParentTGID: w.SenderParentTgid,
-		SenderParentComm: name(w.SenderParentComm[:]),
+		Meta:          meta(&w.H),
+		Target:        task(&w.Target),
+		FromKernel:    has(bpf.OomtraceWireKillFlagWIRE_KILL_FROM_KERNEL),
+		SharesMM:      has(bpf.OomtraceWireKillFlagWIRE_KILL_SHARES_MM),
+		Code:          w.Code,
+		Group:         has(bpf.OomtraceWireKillFlagWIRE_KILL_GROUP),
+		Result:        w.Result,
+		MemoryKnown:   has(bpf.OomtraceWireKillFlagWIRE_KILL_MEMORY),
+		AnonPages:     count(w.AnonPages),
+		FilePages:     count(w.FilePages),
+		ShmemPages:    count(w.ShmemPages),
+		SwapPages:     count(w.SwapPages),
+		TotalVMPages:  w.TotalVmPages,
+		PgtablesBytes: w.PgtablesBytes,
+		OOMScoreAdj:   int16(w.OomScoreAdj),
+		UID:           w.Uid,
+		StartBootNS:   w.StartBootNs,
+		ContainerInit: has(bpf.OomtraceWireKillFlagWIRE_KILL_CONTAINER_INIT),
+	}
+}
+
+func (d decoder) userKill(w *bpf.OomtraceWireUserKill) events.Kill {
+	has := func(flag bpf.OomtraceWireSenderFlag) bool { return w.Flags&uint32(flag) != 0 }
+	process := func(w bpf.OomtraceWireAncestor) events.ProcessName {
+		return events.ProcessName{TGID: w.Tgid, Comm: name(w.Comm[:])}
+	}
+	s := &events.Sender{
+		UID:           w.Uid,
+		LoginKnown:    has(bpf.OomtraceWireSenderFlagWIRE_SENDER_LOGIN),
+		SamePIDNS:     has(bpf.OomtraceWireSenderFlagWIRE_SENDER_SAME_PIDNS),
+		NamespaceInit: has(bpf.OomtraceWireSenderFlagWIRE_SENDER_INIT),
+		Exiting:       has(bpf.OomtraceWireSenderFlagWIRE_SENDER_EXITING),
+		NoInfo:        has(bpf.OomtraceWireSenderFlagWIRE_SENDER_NO_INFO),
+		TargetGone:    has(bpf.OomtraceWireSenderFlagWIRE_SENDER_TARGET_GONE),
+		MoreAncestors: has(bpf.OomtraceWireSenderFlagWIRE_SENDER_MORE),
+	}
+	if s.LoginKnown {
+		s.LoginUID, s.AuditSession = w.LoginUid, w.SessionId
+	}
+	if has(bpf.OomtraceWireSenderFlagWIRE_SENDER_TERM) {
+		s.TermNS, s.TermSender = w.TermNs, process(w.TermSender)
+		s.TermIgnored = has(bpf.OomtraceWireSenderFlagWIRE_SENDER_TERM_IGNORED)
+	}
+	for _, a := range w.Ancestors[:min(int(w.AncestorCount), len(w.Ancestors))] {
+		s.Ancestors = append(s.Ancestors, process(a))
+	}
+	k := d.kill(&w.Kill)
+	k.Sender = s
+	return k
+}
+
+func (d decoder) ladder(w *bpf.OomtraceWireLadder) events.Ladder {
+	return events.Ladder{
+		Meta: meta(&w.H), Target: key(w.Hierarchy, w.CgroupId),
+		Chain: d.chain(w.Levels[:], w.LevelCount), ChainCut: w.Cut != 0,
 	}
 }
 
@@ -349,6 +409,10 @@ func lostName(kind bpf.OomtraceWireKind) string {
 		return "stalls of further cgroups"
 	case bpf.OomtraceWireKindWIRE_GAVE_UP:
 		return "why the allocator gave up"
+	case bpf.OomtraceWireKindWIRE_USER_KILL:
+		return "user_kill"
+	case bpf.OomtraceWireKindWIRE_LADDER:
+		return "ladder"
 	}
 	return "state"
 }

@@ -20,6 +20,7 @@ var wire = map[string]any{
 	"wire_header": bpf.OomtraceWireHeader{}, "wire_task": bpf.OomtraceWireTask{}, "wire_level": bpf.OomtraceWireLevel{},
 	"wire_decision": bpf.OomtraceWireDecision{}, "wire_charge": bpf.OomtraceWireCharge{}, "wire_kill": bpf.OomtraceWireKill{},
 	"wire_mark": bpf.OomtraceWireMark{}, "wire_pass": bpf.OomtraceWirePass{}, "wire_exit": bpf.OomtraceWireExit{},
+	"wire_user_kill": bpf.OomtraceWireUserKill{}, "wire_ancestor": bpf.OomtraceWireAncestor{}, "wire_ladder": bpf.OomtraceWireLadder{},
 	"wire_cgroup": bpf.OomtraceWireCgroup{}, "wire_cgroup_long": bpf.OomtraceWireCgroupLong{},
 }
 
@@ -137,8 +138,62 @@ func TestDecodeChargeUnits(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := r.(events.Charge).Levels[0].Memory
-	if *m.AnonBytes != 40960 || *m.KernelStackBytes != 10240 || *m.SlabBytes != 20 || m.FileBytes != nil || m.SockBytes != nil {
+	if *m.AnonBytes != 40960 || *m.KernelStackBytes != 10240 || *m.SlabBytes != 20 || m.FileBytes != nil || m.SockBytes != nil ||
+		*m.SlabReclaimableBytes != 10 || m.AnonTHPBytes != nil || m.PercpuBytes != nil {
 		t.Errorf("%+v", m)
+	}
+}
+
+// TestDecodeHugePages: older kernels count them one by one, newer ones their pages.
+func TestDecodeHugePages(t *testing.T) {
+	for item, want := range map[bpf.OomtraceWireChargeItem]uint64{
+		bpf.OomtraceWireChargeItemWIRE_ANON_THP: 10 * 4096, bpf.OomtraceWireChargeItemWIRE_ANON_HUGEPAGES: 10 * 2 << 20,
+	} {
+		w := bpf.OomtraceWireCharge{LevelCount: 1}
+		w.H.Kind = uint32(bpf.OomtraceWireKindWIRE_CHARGE)
+		w.Levels[0].Items[item], w.Levels[0].Known = 10, 1<<item
+		r, err := decoder{pageSize: 4096}.record(raw(w))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.(events.Charge).Levels[0].Memory.AnonTHPBytes; got == nil || *got != want {
+			t.Errorf("item %d: %v, want %d", item, got, want)
+		}
+	}
+}
+
+func TestDecodeUserKill(t *testing.T) {
+	w := bpf.OomtraceWireUserKill{Uid: 1000, LoginUid: 1001, SessionId: 3, TermNs: 77, AncestorCount: 1 << 30}
+	w.Kill.H.Kind = uint32(bpf.OomtraceWireKindWIRE_USER_KILL)
+	w.Kill.Target.Tgid = 9
+	w.TermSender.Comm, w.Ancestors[0] = chars("runc"), bpf.OomtraceWireAncestor{Tgid: 5, Comm: chars("containerd-shim")}
+	r, err := decoder{}.record(raw(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := r.(events.Kill)
+	if s := k.Sender; k.Target.TGID != 9 || k.FromKernel || s == nil || s.UID != 1000 || s.LoginKnown || s.LoginUID != 0 ||
+		s.TermNS != 0 || s.SamePIDNS || len(s.Ancestors) != len(w.Ancestors) || s.Ancestors[0] != (events.ProcessName{TGID: 5, Comm: "containerd-shim"}) {
+		t.Errorf("%+v %+v", k, k.Sender)
+	}
+	w.Flags = uint32(bpf.OomtraceWireSenderFlagWIRE_SENDER_LOGIN | bpf.OomtraceWireSenderFlagWIRE_SENDER_TERM | bpf.OomtraceWireSenderFlagWIRE_SENDER_INIT)
+	if r, err = (decoder{}).record(raw(w)); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.(events.Kill).Sender; !s.LoginKnown || s.LoginUID != 1001 || s.TermNS != 77 || s.TermSender.Comm != "runc" || !s.NamespaceInit {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestDecodeLadder(t *testing.T) {
+	w := bpf.OomtraceWireLadder{Hierarchy: 4, CgroupId: 77, Cut: 1, LevelCount: 2}
+	w.H.Kind = uint32(bpf.OomtraceWireKindWIRE_LADDER)
+	r, err := decoder{}.record(raw(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := r.(events.Ladder); l.Target != (events.CgroupKey{Hierarchy: 4, ID: 77}) || !l.ChainCut || len(l.Chain) != 2 {
+		t.Errorf("%+v", l)
 	}
 }
 

@@ -9,6 +9,7 @@ var gaps = map[string]string{
 	"out_of_memory": "OOM passes that kill nobody (no killable task, waiting for a victim)",
 	"oom_kill_process": "the allocation's order and flags, badness points, cpuset and memory policy; " +
 		"the limiter is concluded from its event counter",
+	"signal:signal_generate, of users":      "who killed a container or a service that no OOM explains",
 	"exit_mmap":                             "when the victim's memory was given back",
 	"sched:sched_process_exit":              "how long the victim took to die",
 	"cgroup:cgroup_mkdir":                   "paths of cgroups made during the trace",

@@ -48,6 +48,7 @@ func tracepoint(name string, required bool, programs ...string) hook {
 
 var hooks = []hook{
 	tracepoint("signal:signal_generate", true, "signal_generate"),
+	tracepoint("signal:signal_generate, of users", false, "user_signal"),
 	tracepoint("oom:mark_victim", true, "mark_victim"),
 	tracepoint("cgroup:cgroup_mkdir", false, "cgroup_mkdir"),
 	tracepoint("cgroup:cgroup_rmdir", false, "cgroup_rmdir"),

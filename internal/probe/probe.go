@@ -168,9 +168,9 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 				bulk = now
 			}
 		}
-		if now.Sub(counters) >= countersEvery || ctx.Err() != nil {
+		if ending := ctx.Err() != nil; ending || now.Sub(counters) >= countersEvery {
 			counters = now
-			if err := p.poll(h); err != nil {
+			if err := p.poll(h, ending); err != nil {
 				return err
 			}
 		}
@@ -246,8 +246,8 @@ func (p *Probe) ForgetStalls(cgroups map[events.CgroupKey]bool) {
 }
 
 // poll reads what the kernel side only counts: lost records, and the passes
-// that were folded since the last one that was sent.
-func (p *Probe) poll(h Handler) error {
+// that were folded since the last one that was sent. The last time, it asks for all.
+func (p *Probe) poll(h Handler, last bool) error {
 	meta := events.Meta{BootNS: BootNS()}
 	var raw [8 * len(p.lost)]byte
 	if _, err := p.counts.ReadAt(raw[:], 0); err != nil {
@@ -264,7 +264,7 @@ func (p *Probe) poll(h Handler) error {
 			return err
 		}
 	}
-	if p.polls++; p.polls%missesEvery == 0 {
+	if p.polls++; last || p.polls%missesEvery == 0 {
 		for what, count := range p.loader.missed() {
 			if err := h.Record(events.RecordsLost{Meta: meta, What: what, Count: count}); err != nil {
 				return err

@@ -55,8 +55,8 @@ func (t *Tracer) past() error {
 // whole node.
 func (t *Tracer) before(inc *events.Incident) *events.Before {
 	in := func(flight.Who) bool { return true }
-	if inc.Limiter != nil && inc.Limiter.Cgroup != nil {
-		limiter := *inc.Limiter.Cgroup
+	if of := whole(inc); of != nil {
+		limiter := *of
 		below := func(key events.CgroupKey) bool {
 			path, ok := t.tree.Path(key)
 			return key == limiter.CgroupKey || ok && limiter.Path != "" && strings.HasPrefix(path, limiter.Path+"/")
@@ -163,11 +163,23 @@ func nanoseconds(us *uint64) *uint64 {
 	return &ns
 }
 
-func limiterKey(inc *events.Incident) events.CgroupKey {
-	if inc.Limiter == nil || inc.Limiter.Cgroup == nil {
-		return events.CgroupKey{}
+// whole is the cgroup that a kill is about, nil for the node: whose limit was hit,
+// or where the victim of a user was.
+func whole(inc *events.Incident) *events.Cgroup {
+	switch {
+	case inc.Limiter != nil:
+		return inc.Limiter.Cgroup
+	case inc.Scope == events.ScopeUser && len(inc.Victims) > 0:
+		return inc.Victims[0].Cgroup
 	}
-	return inc.Limiter.Cgroup.CgroupKey
+	return nil
+}
+
+func limiterKey(inc *events.Incident) events.CgroupKey {
+	if of := whole(inc); of != nil {
+		return of.CgroupKey
+	}
+	return events.CgroupKey{}
 }
 
 // samplesASecond bounds the files that are read while many cgroups stall.

@@ -16,6 +16,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/incident"
+	"github.com/oomtrace/oomtrace/internal/killer"
 	"github.com/oomtrace/oomtrace/internal/node"
 	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/probe"
@@ -63,6 +64,10 @@ type Options struct {
 	// Counts takes the counts of stalls, each second in which there are any; nil
 	// drops them.
 	Counts func(events.StallCounts) error
+	// UserKills says which SIGKILLs from user space become incidents, Killer where
+	// to look for who sent them.
+	UserKills incident.UserKills
+	Killer    killer.Options
 	// NoLock leaves the tracer's memory to the kernel, which may swap it.
 	NoLock bool
 	// RealTime reads events at real-time priority.
@@ -85,6 +90,7 @@ type Tracer struct {
 	page   int
 	flight *flight.Recorder
 	watch  *pressure.Watch    // nil: no warnings
+	killer *killer.Watch      // nil: no incidents of scope user
 	kills  []*events.Incident // that want their past
 	pastNS uint64             // when kills were last given theirs
 	gone   []goneCgroup       // oldest first
@@ -149,6 +155,7 @@ func Open(opts Options) (*Tracer, error) {
 		t.watch = pressure.New(*opts.Pressure, t.Guardian)
 	}
 	t.startScan()
+	t.watchKillers()
 	t.core = incident.New(t.config(page, symbols), findings{outlet{opts.Sink, t}})
 	if _, err := t.core.Idle(probe.BootNS(), true); err != nil { // the audit's first reading
 		p.Close()
@@ -165,6 +172,9 @@ func (t *Tracer) config(page uint64, symbols *node.Symbols) incident.Config {
 		Tier: t.probe.Tier(), PageSize: page, CgroupV1: t.layout.MemoryVersion == 1,
 		BootID: t.ident.bootID, Node: t.ident.node,
 		Cgroups: t.tree, WallClock: t.clock.Time, KernelKills: node.VMStatOOMKill, Gone: node.ProcessGone,
+	}
+	if cfg.UserKills = t.opts.UserKills; t.killer != nil {
+		cfg.Killers = t.killer
 	}
 	if ram, swap, err := node.Memory(); err == nil {
 		cfg.RAMBytes, cfg.SwapBytes = ram, swap
@@ -260,7 +270,24 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 }
 
 // Close detaches.
-func (t *Tracer) Close() error { return t.probe.Close() }
+func (t *Tracer) Close() error {
+	if t.killer != nil {
+		t.killer.Close()
+	}
+	return t.probe.Close()
+}
+
+// watchKillers begins to look at who sends SIGKILLs, if anybody wants to know.
+func (t *Tracer) watchKillers() {
+	if t.opts.UserKills == incident.UserKillsNone {
+		return
+	}
+	opts := t.opts.Killer
+	if opts.Cgroups == "" && t.layout.MemoryVersion == 2 && t.layout.MountRoot == "/" {
+		opts.Cgroups = t.layout.MemoryMount
+	}
+	t.killer = killer.NewWatch(opts)
+}
 
 // Record implements probe.Handler.
 func (t *Tracer) Record(r events.Record) error {

@@ -13,8 +13,9 @@ import (
 )
 
 // NewBCC writes the line that bcc's oomkill prints, one for each victim, those
-// of a group included. The pages are, as there, what could be used at most
-// (limit plus swap), not the size of the victim. What is not known is "?".
+// of a group included; a kill by a user has none. The pages are, as there, what
+// could be used at most (limit plus swap), not the size of the victim. What is
+// not known is "?".
 //
 // Loadavg is asked for the content of /proc/loadavg once an incident; it may be
 // nil. Times are shown in loc, or the local time if it is nil. Updates, status
@@ -30,7 +31,7 @@ type bccSink struct {
 }
 
 func (s *bccSink) Incident(inc *events.Incident) error {
-	if inc.Outcome != events.OutcomeKilled || len(inc.Victims) == 0 {
+	if inc.Outcome != events.OutcomeKilled || inc.Scope == events.ScopeUser || len(inc.Victims) == 0 {
 		return s.out.err
 	}
 	load := "?"

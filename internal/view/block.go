@@ -30,6 +30,8 @@ func (b block) sections() []section {
 			all = append(all, section{label, groups})
 		}
 	}
+	add("killer", b.userKiller()...)
+	add("evidence", b.userEvidence()...)
 	add("limiter", b.limiter()...)
 	add("ladder", b.ladder())
 	add("trigger", b.trigger())
@@ -352,7 +354,7 @@ func (b block) memory() group {
 
 func (b block) killer() group {
 	k := b.inc.Killer
-	if k == nil {
+	if k == nil || b.inc.Scope == events.ScopeUser {
 		return list()
 	}
 	items := []string{k.Kind}

@@ -371,5 +371,6 @@ func scripts() []script {
 		{"hostile", hostile()},
 		{"shared_mm", sharedMM()},
 		{"memsw", memsw()},
+		{"user", userKills()},
 	}
 }

@@ -90,7 +90,7 @@ func (c cell) limiter() events.Limiter {
 
 // level is "-" where nothing limited: memory was not short.
 func (c cell) level() string {
-	if c.inc.Scope == events.ScopeSysrq && c.inc.Limiter == nil {
+	if (c.inc.Scope == events.ScopeSysrq || c.inc.Scope == events.ScopeUser) && c.inc.Limiter == nil {
 		return "-"
 	}
 	return string(c.limiter().Level)
@@ -131,7 +131,7 @@ func (c cell) pid() string {
 }
 
 func (c cell) role() string {
-	if c.v == nil {
+	if c.v == nil || c.v.Role == "" && c.inc.Scope == events.ScopeUser {
 		return "-"
 	}
 	return string(c.v.Role)
@@ -145,10 +145,13 @@ func (c cell) anon() string {
 }
 
 func (c cell) trigger() string {
-	if c.inc.Trigger == nil {
-		return ""
+	switch {
+	case c.inc.Trigger != nil:
+		return c.inc.Trigger.Comm
+	case c.inc.Scope == events.ScopeUser:
+		return "-" // nothing was asked for
 	}
-	return c.inc.Trigger.Comm
+	return ""
 }
 
 // place is where the victim was, else what the limiter is: names if they are

@@ -190,7 +190,7 @@ func (s *textSink) clock(t time.Time) string {
 }
 
 func (s *textSink) headline(p *page, inc *events.Incident, more ...string) {
-	word, style := verdict(inc.Outcome)
+	word, style := headWords(inc)
 	p.head(s.clock(inc.Time), word, style, apart(append([]string{subject(inc), s.shortage(inc)}, more...)...))
 }
 
@@ -204,6 +204,9 @@ func (s *textSink) reference(p *page, inc *events.Incident, at time.Time) {
 }
 
 func (s *textSink) shortage(inc *events.Incident) string {
+	if inc.Scope == events.ScopeUser {
+		return byWhom(inc.Killer)
+	}
 	var nodes []int
 	if inc.Limiter != nil {
 		nodes = inc.Limiter.Nodes

@@ -60,6 +60,9 @@ type Group struct {
 	Max      uint64 `json:"max"` // bytes; 0: no limit
 }
 
+// PodUID is of the pod whose cgroups some cases make.
+const PodUID = "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
+
 // Markers of the console. Between Begin and End stands base64 of gzip of a
 // Result.
 const (

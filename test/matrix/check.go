@@ -295,6 +295,9 @@ func validate(line string) error {
 func (cc *caseCheck) all(e expectation) {
 	cc.victims(e)
 	cc.counters()
+	if !e.users && slices.ContainsFunc(cc.incidents, byUser) {
+		cc.problem("it has an incident of scope user: %d in all", len(cc.incidents))
+	}
 	for _, inc := range cc.incidents {
 		cc.known(inc)
 		if inc.Outcome == events.OutcomeKilled {
@@ -310,7 +313,9 @@ func (cc *caseCheck) victims(e expectation) {
 	reported := map[int]int{}
 	for _, inc := range cc.incidents {
 		for _, v := range inc.Victims {
-			reported[v.PID]++
+			if !byUser(inc) {
+				reported[v.PID]++
+			}
 		}
 	}
 	for _, p := range cc.c.Procs {
@@ -361,7 +366,7 @@ func (cc *caseCheck) find(pid int) (*events.Incident, *events.Victim) {
 func (cc *caseCheck) counters() {
 	var kills uint64
 	for _, inc := range cc.incidents {
-		if inc.Outcome != events.OutcomeKilled {
+		if inc.Outcome != events.OutcomeKilled || byUser(inc) {
 			continue
 		}
 		if inc.Audit == nil {
@@ -439,6 +444,7 @@ func (cc *caseCheck) againstLog(inc *events.Incident) {
 		mine := slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == r.pid || v.TID == r.pid })
 		if r.whole && mine {
 			cc.header(inc, r)
+			cc.split(inc, r)
 		}
 		for _, k := range r.kills {
 			i := slices.IndexFunc(inc.Victims, func(v events.Victim) bool { return v.PID == k.pid || v.TID == k.pid })
@@ -492,6 +498,30 @@ func (cc *caseCheck) header(inc *events.Incident, r report) {
 	}
 	if known && (scope == events.ScopeCpuset || scope == events.ScopeMempolicy) {
 		cc.equal("the nodes", strings.Trim(strings.Join(strings.Fields(fmt.Sprint(inc.Limiter.Nodes)), ","), "[]"), r.nodes)
+	}
+}
+
+// split compares the charge split with memory.stat in the log: units and names.
+func (cc *caseCheck) split(inc *events.Incident, r report) {
+	m := inc.Memory
+	if m == nil || len(r.stat) == 0 {
+		return
+	}
+	compared := 0
+	for name, got := range map[string]*uint64{
+		"anon": m.AnonBytes, "file": m.FileBytes, "shmem": m.ShmemBytes, "sock": m.SockBytes, "kernel_stack": m.KernelStackBytes,
+		"pagetables": m.PagetablesBytes, "file_dirty": m.FileDirtyBytes, "file_writeback": m.FileWritebackBytes,
+		"active_file": m.ActiveFileBytes, "inactive_file": m.InactiveFileBytes, "unevictable": m.UnevictableBytes,
+		"anon_thp": m.AnonTHPBytes, "slab_reclaimable": m.SlabReclaimableBytes, "slab_unreclaimable": m.SlabUnreclaimableBytes,
+		"percpu": m.PercpuBytes,
+	} {
+		if want, ok := r.stat[name]; ok && got != nil {
+			near(cc, name+" of the limiter", *got, want, 1<<20)
+			compared++
+		}
+	}
+	if compared < 5 {
+		cc.problem("of memory.stat in the log only %d counters were compared", compared)
 	}
 }
 
@@ -564,6 +594,9 @@ func (cc *caseCheck) known(inc *events.Incident) {
 }
 
 func required(inc *events.Incident, tier string) []string {
+	if inc.Scope == events.ScopeUser {
+		return requiredOfUser
+	}
 	list := []string{"scope", "outcome", "tier", "trigger.pid", "trigger.tid", "trigger.comm", "allocation.class",
 		"allocation.order", "allocation.gfp", "allocation.total_pages", "limiter.level", "limiter.which",
 		"limiter.usage_bytes", "limiter.limit_bytes", "ladder", "memory"}
@@ -578,7 +611,10 @@ func required(inc *events.Incident, tier string) []string {
 	}
 	if inc.Scope == events.ScopeMemcg {
 		list = append(list, "limiter.cgroup.path", "ladder.usage_bytes", "ladder.peak_bytes", "ladder.cgroup.path", "memory.anon_bytes",
-			"memory.file_bytes", "memory.slab_bytes", "memory.kernel_stack_bytes", "memory.pagetables_bytes", "memory.sock_bytes")
+			"memory.file_bytes", "memory.slab_bytes", "memory.kernel_stack_bytes", "memory.pagetables_bytes", "memory.sock_bytes",
+			"memory.file_dirty_bytes", "memory.file_writeback_bytes", "memory.active_file_bytes", "memory.inactive_file_bytes",
+			"memory.unevictable_bytes", "memory.anon_thp_bytes", "memory.slab_reclaimable_bytes", "memory.slab_unreclaimable_bytes",
+			"memory.percpu_bytes")
 	}
 	return list
 }
@@ -600,6 +636,9 @@ func has(value any, path []string) bool {
 }
 
 func mayBeUnknown(name string, inc *events.Incident, cc *caseCheck) bool {
+	if byUser(inc) {
+		return strings.HasPrefix(name, "ladder.swap_") && cc.kernel.v1 // without swap accounting
+	}
 	node := inc.Scope != events.ScopeMemcg
 	unkilled := inc.Outcome != events.OutcomeKilled
 	switch name {

@@ -14,6 +14,7 @@ type expectation struct {
 	name   string
 	v1     bool // it is played on cgroup v1 too
 	notOOM bool // its dead are not the OOM killer's
+	users  bool // it has incidents of scope user
 	check  func(*caseCheck)
 }
 
@@ -64,6 +65,15 @@ var expectations = []expectation{
 		}
 	}},
 	{name: "tmpfs", v1: true, check: expectKill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "tmpfs", "memcg"})},
+	{name: "huge-pages", v1: true, check: func(cc *caseCheck) {
+		inc := cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "", "memcg"})
+		if inc == nil || inc.Memory == nil || inc.Memory.AnonTHPBytes == nil {
+			return
+		}
+		if huge := *inc.Memory.AnonTHPBytes; huge < 60<<20 || huge > 200<<20 {
+			cc.problem("it had %d bytes of huge pages", huge)
+		}
+	}},
 	{name: "swap-max", check: func(cc *caseCheck) {
 		inc := cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "anon_fault", "memcg"})
 		if inc == nil {
@@ -127,8 +137,8 @@ var expectations = []expectation{
 			cc.equal("the name", inc.Victims[0].Comm, string(cc.proc("hog").Comm))
 		}
 	}},
-	{name: "user-kill", v1: true, notOOM: true, check: nothing},
-	{name: "pidns-init", v1: true, notOOM: true, check: nothing},
+	{name: "user-kill", v1: true, notOOM: true, users: true, check: expectUserKill},
+	{name: "pidns-init", v1: true, notOOM: true, users: true, check: expectPIDNS},
 	{name: "memory-high", notOOM: true, check: func(cc *caseCheck) {
 		nothing(cc)
 		var told uint64

@@ -130,9 +130,9 @@ func difference(want, got string) string {
 
 var (
 	// Limits and roles stay; identities, times and measurements do not.
-	varyingJSON = regexp.MustCompile(`("(?:pid|tid|id|time|boot_id|node|start_time|usage_bytes|swap_usage_bytes|peak_bytes|points|text|\w*_after_ns|` +
-		`\w*rss_bytes|swap_bytes|pgtables_bytes|total_vm_bytes|anon_bytes|file_bytes|shmem_bytes|slab_bytes|kernel_stack_bytes|` +
-		`pagetables_bytes|sock_bytes|no_killable_task|waiting_for_victim|vmstat_oom_kill|kernel_kills|window_\w+|memory_events_oom_kill|` +
+	varyingJSON = regexp.MustCompile(`("(?:pid|tid|id|time|boot_id|node|start_time|usage_bytes|swap_usage_bytes|peak_bytes|points|text|value|\w*_after_ns|\w*_before_ns|` +
+		`\w*rss_bytes|swap_bytes|pgtables_bytes|total_vm_bytes|(?:anon|file|shmem|slab|kernel_stack|active_file|inactive_file|unevictable)\w*_bytes|` +
+		`pagetables_bytes|sock_bytes|percpu_bytes|no_killable_task|waiting_for_victim|vmstat_oom_kill|kernel_kills|window_\w+|memory_events_oom_kill|` +
 		`total_pages|swap_limit_bytes|limit_bytes)": )("(?:[^"\\]|\\.)*"|-?[0-9.e+]+)`)
 	varyingText = []struct {
 		what *regexp.Regexp
@@ -142,7 +142,7 @@ var (
 		{regexp.MustCompile(`\[\d+\]`), "[PID]"},
 		{regexp.MustCompile(`tid \d+`), "tid TID"},
 		{regexp.MustCompile(`cgroup \d+ of`), "cgroup ID of"},
-		{regexp.MustCompile(`\d+(\.\d+)? (ns|µs|ms|s)\b`), "SPAN"},
+		{regexp.MustCompile(`\d+(\.\d+)? ?(ns|µs|ms|s)\b`), "SPAN"},
 		{regexp.MustCompile(`\d+(\.\d+)? (B|KiB|MiB|GiB)\b`), "SIZE"},
 		{regexp.MustCompile(`\d+(\.\d+)?/`), "SIZE/"},
 		{regexp.MustCompile(`\b\d[\d ]* (pages|times|passes|OOM)`), "N $1"},

@@ -24,6 +24,7 @@ type report struct {
 	limitKB    uint64
 	whole      bool // the header was there
 	kills      []logKill
+	stat       map[string]uint64 // memory.stat of the limiter, in bytes
 }
 
 type logKill struct {
@@ -37,6 +38,7 @@ type logKill struct {
 var (
 	invokedLine = regexp.MustCompile(`^(.*) invoked oom-killer: gfp_mask=(0x[0-9a-f]+)\(.*\), order=(-?\d+), oom_score_adj=(-?\d+)$`)
 	taskLine    = regexp.MustCompile(`^CPU: \d+ (?:UID: \d+ )?PID: (\d+) `)
+	statLine    = regexp.MustCompile(`^(\w+) (\d+)$`)
 	usageLine   = regexp.MustCompile(`^memory: usage (\d+)kB, limit (\d+)kB, failcnt \d+$`)
 	killLine    = regexp.MustCompile(`^oom-kill:constraint=(\w+),nodemask=([^ ]*),cpuset=.*,mems_allowed=([^ ]*?),(?:oom_memcg=(.*)|global_oom),task_memcg=(.*),task=(.*),pid=(\d+),uid=(\d+)$`)
 	killedLine  = regexp.MustCompile(`^(Memory cgroup out of memory|Out of memory[^:]*): Killed process (\d+) \((.*)\) total-vm:(\d+)kB, anon-rss:(\d+)kB, file-rss:(\d+)kB, shmem-rss:(\d+)kB, UID:(\d+) pgtables:(\d+)kB oom_score_adj:(-?\d+)$`)
@@ -55,7 +57,9 @@ func parseLog(lines []string) (reports []report, noKillable int) {
 	for _, line := range lines {
 		if m := invokedLine.FindStringSubmatch(line); m != nil {
 			flush()
-			open = &report{invoker: m[1], gfp: uint32(number(m[2])), order: int(number(m[3])), whole: true}
+			open = &report{
+				invoker: m[1], gfp: uint32(number(m[2])), order: int(number(m[3])), whole: true, stat: make(map[string]uint64),
+			}
 			continue
 		}
 		if strings.Contains(line, "no killable processes") {
@@ -81,6 +85,12 @@ func parseLog(lines []string) (reports []report, noKillable int) {
 		switch m := taskLine.FindStringSubmatch(line); {
 		case m != nil && open.invokerPID == 0:
 			open.invokerPID = int(number(m[1]))
+		}
+		// Older kernels write the counters as one record of many lines.
+		for part := range strings.SplitSeq(line, `\x0a`) {
+			if m := statLine.FindStringSubmatch(part); m != nil && open.whole {
+				open.stat[m[1]] = uint64(number(m[2]))
+			}
 		}
 		if m := usageLine.FindStringSubmatch(line); m != nil {
 			open.usageKB, open.limitKB = uint64(number(m[1])), uint64(number(m[2]))

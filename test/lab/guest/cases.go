@@ -71,6 +71,11 @@ var cases = []play{
 		s.clean = append(s.clean, func() { os.Remove(file) })
 		s.hogOver(s.group("leaf", "leaf", 40, nil), "tmpfs", "80", file)
 	}},
+	{name: "huge-pages", v1: true, do: func(s *scene) {
+		check("offering huge pages", os.WriteFile("/sys/kernel/mm/transparent_hugepage/enabled", []byte("madvise"), 0))
+		// Old kernels keep up to 32 of them in each CPU's count.
+		s.hogOver(s.group("leaf", "leaf", 200, nil), "huge", "300")
+	}},
 	{name: "swap-max", do: func(s *scene) {
 		off := swapOn()
 		s.clean = append(s.clean, off)
@@ -114,27 +119,49 @@ var cases = []play{
 		hog.goAhead()
 		hog.waitEnd()
 	}},
-	{name: "user-kill", v1: true, do: func(s *scene) {
-		g := s.group("leaf", "leaf", 40, nil)
-		p := s.start("hog", g, 0, "anon", "8")
-		p.goAhead()
-		p.waitRSS(8)
-		check("killing", syscall.Kill(p.PID, syscall.SIGKILL))
-		p.waitEnd()
-		q := s.start("hog2", g, 0, "anon", "8")
-		q.goAhead()
-		q.waitRSS(8)
-		if err := os.WriteFile(filepath.Join(g.dir, "cgroup.kill"), []byte("1"), 0); err != nil {
-			check("killing", syscall.Kill(q.PID, syscall.SIGKILL)) // before 5.14
+	{name: "user-kill", v1: true, quiet: 3 * time.Second, do: func(s *scene) {
+		kill := func(p *process) { check("killing", syscall.Kill(p.PID, syscall.SIGKILL)) }
+		begin := func(name string, g *group) *process {
+			p := s.start(name, g, 0, "anon", "8")
+			p.goAhead()
+			p.waitRSS(8)
+			return p
 		}
+		plain := begin("plain", s.group("leaf", "leaf", 40, nil))
+		kill(plain)
+		plain.waitEnd()
+		g := s.container("stopped", "a", 40)
+		p, q := begin("hog", g), begin("hog2", g)
+		kill(p)
+		kill(q)
+		p.waitEnd()
 		q.waitEnd()
+		g = s.container("killed", "b", 40)
+		r := begin("hog3", g)
+		if err := os.WriteFile(filepath.Join(g.dir, "cgroup.kill"), []byte("1"), 0); err != nil {
+			kill(r) // before 5.14
+		} else {
+			s.facts["cgroup_kill"] = 1
+		}
+		r.waitEnd()
 	}},
-	{name: "pidns-init", v1: true, do: func(s *scene) {
+	{name: "pidns-init", v1: true, quiet: 3 * time.Second, do: func(s *scene) {
 		// Its end kills the namespace with the signal that the OOM killer uses.
-		p := s.launch(&process{Proc: lab.Proc{Name: "hog", Comm: []byte("hog")}}, nil, 0, syscall.CLONE_NEWPID, "init", "3")
-		p.goAhead()
-		p.line()
-		check("killing", syscall.Kill(p.PID, syscall.SIGKILL))
+		init := func(name string, g *group) *process {
+			p := s.launch(&process{Proc: lab.Proc{Name: name, Comm: []byte(name)}}, g, 0, syscall.CLONE_NEWPID, "init", "3")
+			p.goAhead()
+			p.line()
+			return p
+		}
+		for _, p := range []*process{init("plain", nil), init("stopped", s.container("stopped", "a", 0))} {
+			// It is ignored: pid 1 of a namespace has no default handlers.
+			check("asking", syscall.Kill(p.PID, syscall.SIGTERM))
+			time.Sleep(200 * time.Millisecond)
+			check("killing", syscall.Kill(p.PID, syscall.SIGKILL))
+			p.waitEnd()
+		}
+		p := init("left", s.container("left", "b", 0))
+		check("closing a pipe", p.in.Close()) // it leaves
 		p.waitEnd()
 	}},
 	{name: "memory-high", do: func(s *scene) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -203,6 +204,19 @@ func (s *scene) end() {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
+}
+
+// container makes a cgroup in the place of a container of a pod.
+func (s *scene) container(name string, digit string, maxMB int) *group {
+	var parent *group
+	for _, dir := range []string{"kubepods", "burstable", "pod" + lab.PodUID} {
+		if i := slices.IndexFunc(s.groups, func(g *group) bool { return g.Name == dir }); i >= 0 {
+			parent = s.groups[i]
+			continue
+		}
+		parent = s.group(dir, dir, 0, parent)
+	}
+	return s.group(name, strings.Repeat(digit, 64), maxMB, parent)
 }
 
 // group makes a cgroup below the root or another one; maxMB 0 is no limit.

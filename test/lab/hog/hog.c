@@ -5,6 +5,7 @@
  * not wait. HOG_NAME is its name (comm), any bytes.
  *
  *   hog anon MB            touch MB, then pause
+ *   hog huge MB            the same, with huge pages
  *   hog thread MB          the same, in a second thread
  *   hog zombie MB          the same, after the first thread has ended
  *   hog shared MB          the same, with a process that shares the memory
@@ -12,7 +13,7 @@
  *   hog tmpfs MB FILE      write MB to FILE
  *   hog exit MB            touch MB, say so, wait for a line, and exit: with a
  *                          second thread, so that the group is marked as exiting
- *   hog init N             start N children that pause, and say who they are
+ *   hog init N             start N children that pause, say so, and exit at the end of stdin
  *   hog write FILE TEXT    write TEXT to FILE
  *   hog felt MB            touch MB, and say how many ms of it stood still
  *   hog read 0 FILE COUNT  read FILE for ever, and keep the number of reads in COUNT
@@ -36,7 +37,7 @@
 #include <unistd.h>
 
 static size_t bytes;
-static int numa_node = -1;
+static int numa_node = -1, huge;
 
 static void fail(const char *what)
 {
@@ -84,6 +85,8 @@ static void touch(void)
 		if (syscall(SYS_mbind, p, bytes, 2 /* MPOL_BIND */, &mask, 64, 0))
 			fail("mbind");
 	}
+	if (huge && madvise(p, bytes, MADV_HUGEPAGE))
+		fail("madvise");
 	for (size_t i = 0; i < bytes; i += page)
 		p[i] = 1;
 }
@@ -231,6 +234,9 @@ int main(int argc, char **argv)
 		wait_line();
 	if (!strcmp(mode, "anon")) {
 		touch();
+	} else if (!strcmp(mode, "huge")) {
+		huge = 1;
+		touch();
 	} else if (!strcmp(mode, "bind")) {
 		numa_node = 1;
 		touch();
@@ -259,6 +265,8 @@ int main(int argc, char **argv)
 				for (;;)
 					pause();
 		dprintf(1, "ready\n");
+		wait_line();
+		return 0;
 	} else if (!strcmp(mode, "tmpfs") && argc == 4) {
 		static char block[1 << 16];
 		int fd = open(argv[3], O_CREAT | O_WRONLY, 0600);

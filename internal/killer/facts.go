@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package killer tells who sent a SIGKILL from user space, how, and as far as
+// the node's evidence goes, why.
+//
+// Classify is pure: facts in, a verdict out. Watch gathers the facts: the
+// kernel's record has the sender and its parents, the rest is read from /proc
+// right after it, in a goroutine of its own, since a command like `runc kill`
+// lives for some milliseconds.
+package killer
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// Process is the sender, or one of its ancestors. What could not be read of it,
+// because it was gone, is empty.
+type Process struct {
+	PID     int
+	Comm    string
+	Exe     string
+	Command []string // its arguments, bounded
+	// Cgroups are its cgroups' paths, one for each hierarchy.
+	Cgroups  []string
+	TTY      string // pts/3
+	SudoUser string // SUDO_USER of its environment
+}
+
+// Facts are what is known of a SIGKILL.
+type Facts struct {
+	// Kill is the kernel's record, with a Sender.
+	Kill events.Kill
+	// From and To are the sender and the target as the correlator places them.
+	From, To events.Process
+	// Sender and Ancestors, the nearest first, are what /proc said; where it said
+	// nothing, what the kernel's record says.
+	Sender    Process
+	Ancestors []Process
+	// User is the name of LoginUID.
+	User string
+	// OOMDKills is the xattr user.oomd_kill of the target's cgroup or of one above
+	// it: how many processes systemd-oomd killed there; empty: it did not.
+	OOMDKills string
+	// Kubelet are the kubelet's own lines about the target, oldest first.
+	Kubelet []string
+}
+
+// interpreters run what their process is named after.
+var interpreters = []string{"python", "perl", "ruby", "bash", "sh", "dash", "busybox", "node", "java"}
+
+// names are what a process may be known by: its executable's, which nobody but its
+// owner chooses, and where that says nothing the one it gives itself.
+func (p *Process) names() []string {
+	if p.Exe == "" {
+		return []string{p.Comm}
+	}
+	exe := strings.TrimSuffix(p.Exe, " (deleted)")
+	if memory, ok := strings.CutPrefix(exe, "/memfd:"); ok { // runc runs a copy of itself
+		exe, _, _ = strings.Cut(memory, "_cloned")
+	}
+	exe = path.Base(exe)
+	if slices.ContainsFunc(interpreters, func(i string) bool { return strings.HasPrefix(exe, i) }) {
+		return []string{exe, p.Comm}
+	}
+	return []string{exe}
+}
+
+// commLen is the most that the kernel keeps of a name (TASK_COMM_LEN).
+const commLen = 15
+
+// is tells whether a process has one of the names, or begins with one that ends in *.
+func (p *Process) is(names ...string) bool {
+	return slices.ContainsFunc(p.names(), func(own string) bool {
+		return slices.ContainsFunc(names, func(name string) bool {
+			if prefix, ok := strings.CutSuffix(name, "*"); ok {
+				return strings.HasPrefix(own, prefix)
+			}
+			return own == name || len(own) == commLen && strings.HasPrefix(name, own)
+		})
+	})
+}
+
+// lineage is the sender and its ancestors.
+func (f *Facts) lineage() []*Process {
+	all := []*Process{&f.Sender}
+	for i := range f.Ancestors {
+		all = append(all, &f.Ancestors[i])
+	}
+	return all
+}
+
+// find gives the nearest of the lineage that has one of the names, nil if none.
+func (f *Facts) find(names ...string) *Process {
+	for _, p := range f.lineage() {
+		if p.is(names...) {
+			return p
+		}
+	}
+	return nil
+}
+
+// cgroup gives the first of the lineage's cgroup paths with a component that
+// matches, and that component.
+func (f *Facts) cgroup(match func(component string) bool) (component string) {
+	paths := []string{}
+	if f.From.Cgroup != nil {
+		paths = append(paths, f.From.Cgroup.Path)
+	}
+	for _, p := range f.lineage() {
+		paths = append(paths, p.Cgroups...)
+	}
+	for _, path := range paths {
+		for component := range strings.SplitSeq(path, "/") {
+			if match(component) {
+				return component
+			}
+		}
+	}
+	return ""
+}
