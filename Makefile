@@ -31,13 +31,15 @@ test-root: build ## tests on this machine's kernel (root)
 	bin/oomtrace demo > /dev/null
 	bin/oomtrace demo -o json > /dev/null
 
+# Target:package of what reads foreign bytes. The kernel's and the runtimes' have longer.
+FUZZ := Decode:probe ParsePath:resolve Parse:kernellog
+FUZZ_SHORT := Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:node Line:kubelet Flags:kubelet
 FUZZTIME := 30s
+FUZZTIME_SHORT := 8s
+fuzz = go test -run '^$$' -fuzz '^Fuzz$(firstword $(subst :, ,$(1)))$$' -fuzztime $(2) -fuzzminimizetime 20x ./internal/$(lastword $(subst :, ,$(1)))
 test-fuzz: ## fuzz what reads foreign bytes
-	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/probe
-	go test -run '^$$' -fuzz '^FuzzParsePath$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/resolve
-	go test -run '^$$' -fuzz '^FuzzDiagnose$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/diagnose
-	go test -run '^$$' -fuzz '^FuzzReader$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/record
-	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/timearg
+	$(foreach target,$(FUZZ),$(call fuzz,$(target),$(FUZZTIME)) &&) true
+	$(foreach target,$(FUZZ_SHORT),$(call fuzz,$(target),$(FUZZTIME_SHORT)) &&) true
 
 vm-test: ## real kernels, every case, every tier
 	scripts/vm-test.sh

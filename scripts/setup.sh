@@ -9,6 +9,7 @@ die() { echo "setup.sh: $*" >&2; exit 1; }
 packages=(
 	clang-19 llvm-19 libbpf-dev linux-libc-dev # the kernel side
 	bpftool # small BTFs
+	chromium fonts-inter # looks at the HTML report
 	qemu-system-x86 qemu-system-arm busybox-static cpio # guests
 	gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross # what runs in them
 	curl ca-certificates xz-utils zstd lz4 binutils make git

@@ -104,7 +104,7 @@ limited, who triggered, who died and who killed. Without a command it traces.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		trace, newReclaim(stdout, stderr), newInspect(stdout, stderr, nil),
-		newRecord(stderr), newReplay(stdout, stderr),
+		newRecord(stderr), newReplay(stdout, stderr), newReport(stdout, stderr),
 		newDemo(stdout, stderr), newHog(), newDoctor(stdout), newVersion(stdout),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true

@@ -5,6 +5,7 @@ package testenv
 
 import (
 	"os"
+	"os/exec"
 	"testing"
 )
 
@@ -19,4 +20,20 @@ func Root(t testing.TB) {
 		t.Fatal("this test needs root, and CI must give it")
 	}
 	t.Skip("this test needs root")
+}
+
+// Program gives the path of the first of the named programs that is there, and
+// skips the test if none is. Under CI=true it fails instead, as Root does.
+func Program(t testing.TB, names ...string) string {
+	t.Helper()
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("this test needs %s, and CI must have it: scripts/setup.sh installs it", names[0])
+	}
+	t.Skipf("this test needs %s: scripts/setup.sh installs it", names[0])
+	return ""
 }

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/view"
+)
+
+const (
+	// maxKeys is how many names a tally counts one by one.
+	maxKeys = 4096
+	// maxKeyRunes is how much of a name tells it from others.
+	maxKeyRunes = 160
+	// maxBuckets is how many spans of time are counted one by one.
+	maxBuckets = 48
+)
+
+// Summary counts incidents by workload, by cause and by time. Its size is
+// bounded, however many it is given.
+type Summary struct {
+	Incidents, Victims uint64
+	First, Last        time.Time
+	Nodes              tally
+	Workloads          tally
+	Causes             tally
+	Times              histogram
+}
+
+func (s *Summary) add(inc *events.Incident) {
+	s.Incidents++
+	s.Victims += uint64(len(inc.Victims))
+	if s.First.IsZero() || inc.Time.Before(s.First) {
+		s.First = inc.Time
+	}
+	if inc.Time.After(s.Last) {
+		s.Last = inc.Time
+	}
+	dead := uint64(len(inc.Victims))
+	s.Nodes.add(inc.Node, dead, inc.Time)
+	s.Workloads.add(workload(inc), dead, inc.Time)
+	s.Causes.add(cause(inc), dead, inc.Time)
+	s.Times.add(inc.Time)
+}
+
+// workload is whom it hit: where the first victim was, else who limited.
+func workload(inc *events.Incident) string {
+	var w *events.Workload
+	var c *events.Cgroup
+	if l := inc.Limiter; l != nil {
+		w, c = l.Workload, l.Cgroup
+	}
+	if len(inc.Victims) > 0 && (inc.Victims[0].Workload != nil || inc.Victims[0].Cgroup != nil) {
+		w, c = inc.Victims[0].Workload, inc.Victims[0].Cgroup
+	}
+	if w != nil && w.Pod != "" {
+		name := w.Pod
+		if w.Namespace != "" {
+			name = w.Namespace + "/" + name
+		}
+		if w.Container != "" {
+			name += " " + w.Container
+		}
+		return name
+	}
+	switch {
+	case owner(w, nil) != "":
+		return owner(w, nil)
+	case c != nil && c.Path != "":
+		return c.Path
+	}
+	return "not known"
+}
+
+// cause is the best supported one, else what ran out.
+func cause(inc *events.Incident) string {
+	if len(inc.Causes) > 0 && inc.Causes[0].ID != "" {
+		return spaced(inc.Causes[0].ID)
+	}
+	what := view.Shortage(inc)
+	if inc.Scope == events.ScopeMemcg && inc.Limiter != nil && inc.Limiter.Level != "" {
+		what = "limit of a " + string(inc.Limiter.Level)
+	}
+	if what == "" {
+		what = "not known"
+	}
+	return what + " (no cause named)"
+}
+
+// count is what a tally has of one name.
+type count struct {
+	Name               string
+	Incidents, Victims uint64
+	Last               time.Time
+}
+
+// tally counts by name. When it is full, the names with the lowest counts are
+// folded into one; so a name that was folded and comes again has a count that is
+// too low, and Folded tells that it may be.
+type tally struct {
+	counts map[string]*count
+	other  count  // of names that were folded
+	folded uint64 // how often a name was
+}
+
+func (t *tally) add(name string, victims uint64, at time.Time) {
+	name = clip(name, maxKeyRunes)
+	c := t.counts[name]
+	if c == nil {
+		if t.counts == nil {
+			t.counts = map[string]*count{}
+		}
+		if len(t.counts) >= maxKeys {
+			t.fold()
+		}
+		c = &count{Name: name}
+		t.counts[name] = c
+	}
+	c.add(1, victims, at)
+}
+
+func (c *count) add(incidents, victims uint64, at time.Time) {
+	c.Incidents += incidents
+	c.Victims += victims
+	if at.After(c.Last) {
+		c.Last = at
+	}
+}
+
+// fold gives up the lower half.
+func (t *tally) fold() {
+	for _, c := range t.sorted()[maxKeys/2:] {
+		t.other.add(c.Incidents, c.Victims, c.Last)
+		t.folded++
+		delete(t.counts, c.Name)
+	}
+}
+
+func (t *tally) sorted() []*count {
+	return slices.SortedFunc(maps.Values(t.counts), func(a, b *count) int {
+		return cmp.Or(cmp.Compare(b.Incidents, a.Incidents), b.Last.Compare(a.Last), strings.Compare(a.Name, b.Name))
+	})
+}
+
+// top gives the n names with most incidents, and what all others have together.
+func (t *tally) top(n int) (most []*count, other count, others uint64) {
+	most = t.sorted()
+	other, others = t.other, t.folded
+	if len(most) > n {
+		for _, c := range most[n:] {
+			other.add(c.Incidents, c.Victims, c.Last)
+		}
+		others += uint64(len(most) - n)
+		most = most[:n]
+	}
+	return most, other, others
+}
+
+// histogram counts by spans of time. They begin as hours, and get wider when
+// there are too many.
+type histogram struct {
+	step   int // of steps
+	counts map[int64]uint64
+}
+
+var steps = []time.Duration{time.Hour, 3 * time.Hour, 24 * time.Hour, 7 * 24 * time.Hour, 28 * 24 * time.Hour, 364 * 24 * time.Hour, 36400 * 24 * time.Hour}
+
+// Step is the span that is counted by now.
+func (h *histogram) Step() time.Duration { return steps[h.step] }
+
+func (h *histogram) bucket(unix int64) int64 {
+	step := int64(h.Step() / time.Second)
+	at := unix / step
+	if unix%step < 0 {
+		at--
+	}
+	return at * step
+}
+
+func (h *histogram) add(at time.Time) {
+	if h.counts == nil {
+		h.counts = map[int64]uint64{}
+	}
+	h.counts[h.bucket(at.Unix())]++
+	for len(h.counts) > maxBuckets && h.step < len(steps)-1 {
+		h.step++
+		wider := map[int64]uint64{}
+		for at, n := range h.counts {
+			wider[h.bucket(at)] += n
+		}
+		h.counts = wider
+	}
+}
+
+// Span is a span of time and how many incidents it had.
+type Span struct {
+	Begin time.Time
+	Count uint64
+}
+
+// spans are those in which something was, oldest first.
+func (h *histogram) spans() []Span {
+	var all []Span
+	for _, at := range slices.Sorted(maps.Keys(h.counts)) {
+		all = append(all, Span{time.Unix(at, 0), h.counts[at]})
+	}
+	return all
+}
+
+// clip keeps the begin of a name, and marks that it did.
+func clip(s string, runes int) string {
+	if len(s) <= runes {
+		return s
+	}
+	n := 0
+	for i := range s {
+		if n == runes {
+			return s[:i] + "…"
+		}
+		n++
+	}
+	return s
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/tw"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/view"
+)
+
+// textRows is how many names a table of the summary has.
+const textRows = 15
+
+// Text writes the verdict of each incident as a sentence and below it all that
+// is known, and a summary at the end if there is more than one.
+func Text(w io.Writer, src Source, o Options) (Result, error) {
+	t := text{w: w, o: &o, blocks: view.NewText(w, view.TextOptions{Width: o.Width, Color: o.Color, Location: o.location()})}
+	err := o.each(src, t.incident)
+	if err == nil {
+		err = t.end(src.Remarks())
+	}
+	detailed := int(t.summary.Incidents)
+	if o.SummaryOnly {
+		detailed = 0
+	}
+	return Result{t.summary.Incidents, detailed}, err
+}
+
+type text struct {
+	w       io.Writer
+	o       *Options
+	blocks  view.Sink
+	summary Summary
+}
+
+func (t *text) write(s string) error {
+	if _, err := io.WriteString(t.w, s); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	return nil
+}
+
+func (t *text) incident(inc *events.Incident) error {
+	t.summary.add(inc)
+	if t.o.SummaryOnly {
+		return nil
+	}
+	head := fmt.Sprintf("%s  incident %s", inc.Time.In(t.o.location()).Format(time.DateTime), inc.ID)
+	if inc.Node != "" {
+		head += " of node " + inc.Node
+	}
+	if t.summary.Incidents > 1 {
+		if err := t.write("\n"); err != nil {
+			return err
+		}
+	}
+	verdict := sentence(inc)
+	if len(inc.Causes) > 0 { // the block has all of them, with what they rest on
+		verdict += " " + inc.Causes[0].Text
+	}
+	if err := t.write(view.Paragraph(head, t.o.Width, 0) + view.Paragraph(verdict, t.o.Width, 0)); err != nil {
+		return err
+	}
+	return t.blocks.Incident(inc)
+}
+
+func (t *text) end(remarks []string) error {
+	var out strings.Builder
+	if t.summary.Incidents > 1 || t.o.SummaryOnly {
+		if !t.o.SummaryOnly {
+			out.WriteByte('\n')
+		}
+		if err := t.summary.text(&out, t.o); err != nil {
+			return err
+		}
+	}
+	if t.summary.Incidents == 0 {
+		out.WriteString("no incidents\n")
+	}
+	for _, r := range remarks {
+		out.WriteString(view.Paragraph("note: "+r, t.o.Width, 0))
+	}
+	return t.write(out.String())
+}
+
+func (s *Summary) text(w *strings.Builder, o *Options) error {
+	if s.Incidents == 0 {
+		return nil
+	}
+	format := func(at time.Time) string { return at.In(o.location()).Format(time.DateTime) }
+	w.WriteString(view.Paragraph(fmt.Sprintf("Summary: %s, %s, from %s to %s", view.Plural(s.Incidents, "incident"),
+		view.Plural(s.Victims, "victim"), format(s.First), format(s.Last)), o.Width, 0))
+	for _, t := range []struct {
+		title string
+		tally *tally
+		skip  bool
+	}{{"NODE", &s.Nodes, len(s.Nodes.counts) < 2}, {"WORKLOAD", &s.Workloads, false}, {"CAUSE", &s.Causes, false}} {
+		if t.skip {
+			continue
+		}
+		w.WriteByte('\n')
+		if err := t.tally.text(w, t.title, o); err != nil {
+			return err
+		}
+	}
+	w.WriteByte('\n')
+	return s.Times.text(w, o)
+}
+
+func (t *tally) text(w *strings.Builder, title string, o *Options) error {
+	most, other, others := t.top(textRows)
+	rows := [][]string{{title, "INCIDENTS", "VICTIMS", "LAST"}}
+	const rest = 44 // columns of the others
+	columns := 0
+	if o.Width > 0 {
+		columns = max(o.Width-rest, 20)
+	}
+	row := func(name string, c *count) {
+		name = view.Sanitize(name)
+		if columns > 0 {
+			name = view.Clip(name, columns)
+		}
+		rows = append(rows, []string{name, fmt.Sprint(c.Incidents), fmt.Sprint(c.Victims), c.Last.In(o.location()).Format(time.DateTime)})
+	}
+	for _, c := range most {
+		row(c.Name, c)
+	}
+	if others > 0 {
+		row(fmt.Sprintf("(%d others)", others), &other)
+	}
+	if err := table(w, rows, []tw.Align{tw.AlignLeft, tw.AlignRight, tw.AlignRight, tw.AlignLeft}); err != nil {
+		return err
+	}
+	if t.folded > 0 {
+		w.WriteString(view.Paragraph(foldedRemark, o.Width, 0))
+	}
+	return nil
+}
+
+const foldedRemark = "There were too many names to count each: the rarest were folded into the others, so a count may be too low."
+
+func (h *histogram) text(w *strings.Builder, o *Options) error {
+	spans := h.spans()
+	most := uint64(1)
+	for _, s := range spans {
+		most = max(most, s.Count)
+	}
+	rows := [][]string{{strings.ToUpper(stepWord(h.Step())), "INCIDENTS", ""}}
+	for _, s := range spans {
+		bar := strings.Repeat("█", int((s.Count*30+most-1)/most))
+		rows = append(rows, []string{s.Begin.In(o.location()).Format("2006-01-02 15:04"), fmt.Sprint(s.Count), bar})
+	}
+	return table(w, rows, []tw.Align{tw.AlignLeft, tw.AlignRight, tw.AlignLeft})
+}
+
+// stepWord names a span of time.
+func stepWord(d time.Duration) string {
+	switch {
+	case d == time.Hour:
+		return "hour"
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%d hours", int(d.Hours()))
+	case d == 24*time.Hour:
+		return "day (UTC)"
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+// table lays rows out without lines, and without blanks at their ends.
+func table(w *strings.Builder, rows [][]string, aligns []tw.Align) error {
+	var out bytes.Buffer
+	cells := tw.CellConfig{
+		Formatting: tw.CellFormatting{AutoWrap: tw.WrapNone, AutoFormat: tw.Off},
+		Alignment:  tw.CellAlignment{PerColumn: aligns},
+		Padding:    tw.CellPadding{Global: tw.Padding{Right: "  ", Overwrite: true}},
+	}
+	t := tablewriter.NewTable(&out,
+		tablewriter.WithHeaderConfig(cells), tablewriter.WithRowConfig(cells), tablewriter.WithTrimSpace(tw.Off),
+		tablewriter.WithEastAsian(tw.Off),
+		tablewriter.WithRendition(tw.Rendition{Borders: tw.BorderNone, Settings: tw.Settings{Lines: tw.LinesNone, Separators: tw.SeparatorsNone}}))
+	t.Header(rows[0])
+	for _, row := range rows[1:] {
+		if err := t.Append(row); err != nil {
+			return fmt.Errorf("lay out a row of the summary: %w", err)
+		}
+	}
+	if err := t.Render(); err != nil {
+		return fmt.Errorf("lay out the summary: %w", err)
+	}
+	for line := range strings.Lines(out.String()) {
+		w.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	return nil
+}
+
+// JSON writes each incident as one line, merged with its updates.
+func JSON(w io.Writer, src Source, o Options) (Result, error) {
+	var r Result
+	err := o.each(src, func(inc *events.Incident) error {
+		r.Incidents++
+		r.Detailed++
+		line, err := events.Marshal(inc)
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(line); err != nil {
+			return fmt.Errorf("write the report: %w", err)
+		}
+		return nil
+	})
+	return r, err
+}

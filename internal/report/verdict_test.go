@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"testing"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+func TestSentence(t *testing.T) {
+	service := &events.Workload{Unit: "mariadb.service"}
+	for _, test := range []struct {
+		want   string
+		change func(*events.Incident)
+	}{
+		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] asked for more; the kernel killed it.", func(*events.Incident) {}},
+		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] asked for more (tmpfs); the kernel killed sh[9] in container side.", func(inc *events.Incident) {
+			inc.Allocation = &events.Allocation{Class: "tmpfs"}
+			side := *inc.Limiter.Workload
+			side.Container = "side"
+			inc.Victims[0].Process = events.Process{PID: 9, Comm: "sh", Cgroup: &events.Cgroup{CgroupKey: events.CgroupKey{ID: 8}}, Workload: &side}
+		}},
+		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] lowered the limit below what was used; the kernel killed java[4711] and 2 more as one group.", func(inc *events.Incident) {
+			inc.Allocation = &events.Allocation{Class: "limit_lowered"}
+			inc.Killer.Path = "group"
+			inc.Victims = append(inc.Victims, inc.Victims[0], inc.Victims[0])
+		}},
+		{"All burstable pods together reached its memory.max; java[4711] in container app of pod shop/cart-0 asked for more; there was nobody that may be killed.", func(inc *events.Incident) {
+			inc.Limiter = &events.Limiter{Level: events.LevelQoS, Which: "memory.max", Workload: &events.Workload{QoS: "burstable"}}
+			inc.Outcome, inc.Victims = events.OutcomeNoKillable, nil
+		}},
+		{"Unit mariadb.service reached its memory.max of 512.0 MiB; java[4711] in container app of pod shop/cart-0 asked for more; an earlier victim was still dying, and nobody else was killed.", func(inc *events.Incident) {
+			inc.Limiter.Level, inc.Limiter.Workload, inc.Limiter.Cgroup = events.LevelService, service, nil
+			inc.Outcome, inc.Victims = events.OutcomeWaiting, nil
+		}},
+		{"Cgroup b reached its limit of 512.0 MiB; kernel thread kworker/0:1[5] asked for more; the kernel killed java[4711] in container app of pod shop/cart-0.", func(inc *events.Incident) {
+			inc.Limiter.Level, inc.Limiter.Workload, inc.Limiter.Which = events.LevelCgroup, nil, ""
+			inc.Limiter.Cgroup = &events.Cgroup{CgroupKey: events.CgroupKey{ID: 77}, Path: "/a/b"}
+			inc.Trigger = &events.Process{PID: 5, Comm: "kworker/0:1", IsKernel: true}
+		}},
+		{"The node was out of memory; the kernel panicked instead of killing (vm.panic_on_oom).", func(inc *events.Incident) {
+			inc.Scope, inc.Outcome, inc.Trigger, inc.Victims = events.ScopeGlobal, events.OutcomePanic, nil, nil
+		}},
+		{"NUMA nodes 1,3 of the cpuset were out of memory; java[4711] asked for more; the kernel killed it.", func(inc *events.Incident) {
+			inc.Scope, inc.Limiter.Nodes = events.ScopeCpuset, []int{1, 3}
+		}},
+		{"No memory was short: sysrq-f asked for a kill; the kernel killed java[4711].", func(inc *events.Incident) {
+			inc.Scope, inc.Limiter.Workload = events.ScopeSysrq, nil
+			inc.Trigger = &events.Process{PID: 52, Comm: "kworker/0:2", IsKernel: true}
+		}},
+		{"The container runtime, by runc[7], killed java[4711] (probe); no limit was hit.", func(inc *events.Incident) {
+			inc.Scope, inc.Trigger = events.ScopeUser, nil
+			inc.Killer = &events.Killer{Kind: "user", Path: "runtime", PID: 7, Comm: "runc", Reason: "probe"}
+		}},
+		{"systemd-oomd killed java[4711]; no limit was hit.", func(inc *events.Incident) {
+			inc.Scope, inc.Trigger = events.ScopeUser, nil
+			inc.Killer = &events.Killer{Kind: "user", Path: "systemd-oomd"}
+		}},
+		{"Whose limit it was is not known; somebody unknown killed a process that is not known.", func(inc *events.Incident) {
+			*inc = events.Incident{Outcome: events.OutcomeKilled}
+		}},
+	} {
+		inc := kill("a", 0, "cart-0")
+		test.change(inc)
+		if got := sentence(inc); got != test.want {
+			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+	}
+}
