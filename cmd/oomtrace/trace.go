@@ -34,6 +34,7 @@ type traceFlags struct {
 	realTime  bool
 	pressure  bool
 	limits    pressure.Limits
+	names     nameFlags
 	filter    filter
 }
 
@@ -60,6 +61,7 @@ func (f *traceFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.noStalls, "no-stalls", false, "do not look at stalls at all: kills come without what was before")
 	flags.BoolVar(&f.lock, "lock-memory", true, "keep the tracer's memory from being swapped or dropped")
 	flags.BoolVar(&f.realTime, "realtime", false, "read events at real-time priority: lines come in time on a loaded node")
+	f.names.add(flags)
 	f.filter.add(flags)
 }
 
@@ -78,6 +80,9 @@ func (f *traceFlags) check() error {
 	}
 	if (f.stalls || f.pressure) && f.noStalls {
 		return usagef("--no-stalls excludes --stalls and --pressure")
+	}
+	if f.names.off && f.filter.byName() {
+		return usagef("--no-names excludes the filters that need names: --namespace, --pod and --pod-label")
 	}
 	return f.filter.check()
 }
@@ -117,9 +122,19 @@ func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	if f.pressure {
 		limits = &f.limits
 	}
+	warn := func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) }
+	resolver, err := f.names.open(warn)
+	if err != nil {
+		return err
+	}
+	var known tracer.Names
+	if resolver != nil {
+		known = resolver
+		defer resolver.Close()
+	}
 	t, err := tracer.Open(tracer.Options{
+		Names: known, Warn: warn,
 		Tier: f.forcedTier(), Sink: sink, Stalls: !f.noStalls, MinStall: f.minStall, TellStalls: f.stalls, Pressure: limits, Guardians: f.guardians, NoLock: !f.lock, RealTime: f.realTime,
-		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
 	})
 	if err != nil {
 		return err

@@ -226,7 +226,7 @@ func (c *cache) fill(w *events.Workload) *events.Workload {
 	if pod != nil {
 		add(&out, &pod.w)
 	}
-	if out.Source == "" || out.Pod == "" && out.Container == "" && out.Image == "" {
+	if rank[out.Source] <= rank[w.Source] {
 		out.Source = w.Source
 	}
 	if equal(&out, w) {

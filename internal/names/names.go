@@ -100,9 +100,10 @@ type Resolver struct {
 		sync.Mutex
 		list []*runtime
 	}
-	kubelet chan Ref // nil: it is not asked
-	checks  chan Check
-	done    reports
+	searched atomic.Bool // sockets were looked for once
+	kubelet  chan Ref    // nil: it is not asked
+	checks   chan Check
+	done     reports
 
 	dropped atomic.Uint64
 	said    struct {

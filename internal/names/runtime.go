@@ -86,9 +86,7 @@ func (r *Resolver) findRuntimes(endpoint string) {
 				r.begin(socket, label)
 			}
 		}
-		if len(begun) == 0 {
-			r.warnOnce("sockets", "no CRI socket at any of the usual places, names come from files only: --cri-endpoint names another")
-		}
+		r.searched.Store(true)
 		select {
 		case <-r.ctx.Done():
 			return
@@ -123,6 +121,10 @@ func (r *Resolver) connected() []*connection {
 func (r *Resolver) askRuntimes(ref Ref) {
 	r.runtimes.Lock()
 	defer r.runtimes.Unlock()
+	// On a node without pods it is nothing to remark on.
+	if len(r.runtimes.list) == 0 && ref.PodUID != "" && r.searched.Load() {
+		r.warnOnce("sockets", "no CRI socket at any of the usual places, names come from files only: --cri-endpoint names another")
+	}
 	for _, rt := range r.runtimes.list {
 		if rt.now.Load() == nil {
 			continue

@@ -56,6 +56,8 @@ type Options struct {
 	// TellStalls gives those to the sink.
 	MinStall   time.Duration
 	TellStalls bool
+	// Names knows pods and containers by name; nil leaves ids.
+	Names Names
 	// Guardians are the units whose stalls are told with each kill.
 	Guardians []string
 	// Pressure are the limits of early warnings; nil gives none.
@@ -84,6 +86,7 @@ type Tracer struct {
 	lost   uint64
 	page   int
 	flight *flight.Recorder
+	naming *naming            // nil: ids only
 	watch  *pressure.Watch    // nil: no warnings
 	kills  []*events.Incident // that want their past
 	pastNS uint64             // when kills were last given theirs
@@ -139,6 +142,9 @@ func Open(opts Options) (*Tracer, error) {
 		tree:  resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}),
 		scan:  make(chan *resolve.Scan, 1), page: int(page), flight: flight.New(0),
 	}
+	if opts.Names != nil {
+		t.naming = &naming{names: opts.Names}
+	}
 	if opts.Pressure != nil {
 		t.watch = pressure.New(*opts.Pressure, t.Guardian)
 	}
@@ -158,7 +164,7 @@ func (t *Tracer) config(page uint64) incident.Config {
 	cfg := incident.Config{
 		Tier: t.probe.Tier(), PageSize: page, CgroupV1: t.layout.MemoryVersion == 1,
 		BootID: t.ident.bootID, Node: t.ident.node,
-		Cgroups: t.tree, WallClock: t.clock.Time, KernelKills: node.VMStatOOMKill, Gone: node.ProcessGone,
+		Cgroups: t.places(), WallClock: t.clock.Time, KernelKills: node.VMStatOOMKill, Gone: node.ProcessGone,
 	}
 	if ram, swap, err := node.Memory(); err == nil {
 		cfg.RAMBytes, cfg.SwapBytes = ram, swap
@@ -212,7 +218,7 @@ func (t *Tracer) envelope(kind string) events.Envelope {
 
 // Place tells a cgroup's path, empty if it is not known, and what it is.
 func (t *Tracer) Place(key events.CgroupKey) (string, resolve.Place) {
-	place, path, _ := t.tree.Place(key)
+	place, path, _ := t.places().Place(key)
 	return path, place
 }
 
@@ -246,6 +252,9 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 		return err
 	}
 	if err := t.past(); err != nil {
+		return err
+	}
+	if err := t.name(probe.BootNS()); err != nil {
 		return err
 	}
 	incidents, victims := t.core.Totals()
@@ -285,6 +294,10 @@ func (t *Tracer) Record(r events.Record) error {
 		return nil
 	case events.CgroupChange:
 		t.tree.Observe(r)
+		if t.naming != nil {
+			place, _, _ := t.tree.Place(r.Key)
+			t.naming.observe(place, r.Op == "rmdir")
+		}
 		if r.Op == "rmdir" && t.opts.Stalls {
 			t.gone = append(t.gone, goneCgroup{r.Key, r.BootNS})
 		}
@@ -308,6 +321,9 @@ func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	t.forget(bootNS)
 	sleep, err := t.core.Idle(bootNS, caughtUp)
 	if err != nil {
+		return 0, err
+	}
+	if err := t.name(bootNS); err != nil {
 		return 0, err
 	}
 	if !caughtUp || bootNS-min(t.pastNS, bootNS) < pastEveryNS {
@@ -337,4 +353,27 @@ func (t *Tracer) merge(scan *resolve.Scan) {
 	if !t.tree.Merge(scan) {
 		t.startScan()
 	}
+	if t.naming != nil {
+		t.tree.Live(func(place resolve.Place) { t.naming.observe(place, false) })
+	}
+}
+
+// places are those of the tree, with names.
+func (t *Tracer) places() namedTree { return namedTree{t.tree, t.opts.Names} }
+
+// name gives out what became known by name of earlier incidents.
+func (t *Tracer) name(bootNS uint64) error {
+	if t.naming == nil {
+		return nil
+	}
+	for _, u := range t.naming.due(bootNS) {
+		u.Envelope = t.envelope(events.KindIncidentUpdate)
+		if err := t.opts.Sink.Update(u); err != nil {
+			return err
+		}
+	}
+	if lost := t.naming.lost(); lost > 0 {
+		return t.opts.Sink.Lost(&events.Lost{Envelope: t.envelope(events.KindLost), What: "name_lookup", Count: lost})
+	}
+	return nil
 }

@@ -37,6 +37,7 @@ func (b block) sections() []section {
 	add("memory", b.memory())
 	add("before", b.before()...)
 	add("killer", b.killer())
+	add("runtime", b.reported()...)
 	add("passes", b.passes())
 	add("audit", b.audit())
 	add("seen", b.tier())
@@ -119,7 +120,7 @@ func (b block) identity(l *events.Limiter) []string {
 	}
 	items := appendSet(nil, owner(w, b.wide), w.QoS)
 	if b.wide {
-		items = appendSet(items, w.Runtime)
+		items = appendSet(items, w.Runtime, imageOf(w), restarts(w), labels(w))
 		if w.Unit != "" && !slices.Contains(items, w.Unit) {
 			items = append(items, w.Unit)
 		}
