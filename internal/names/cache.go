@@ -46,7 +46,7 @@ type entry struct {
 	gone  bool
 	at    *list.Element
 	// turn is the list of a runtime that last had it; see cache.sweep.
-	turn *runtime
+	turn *endpoint
 	seq  uint64
 }
 
@@ -286,7 +286,7 @@ func (c *cache) exitOf(id string) (exit, bool) {
 }
 
 // listed marks what a runtime has, in its seq-th list.
-func (c *cache) listed(of *runtime, seq uint64, containerID, podUID string) {
+func (c *cache) listed(of *endpoint, seq uint64, containerID, podUID string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.containers.byID[containerID]; e != nil {
@@ -298,7 +298,7 @@ func (c *cache) listed(of *runtime, seq uint64, containerID, podUID string) {
 }
 
 // sweep counts as gone what a runtime had in a list before seq, and has no more.
-func (c *cache) sweep(of *runtime, seq uint64) {
+func (c *cache) sweep(of *endpoint, seq uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range []*ages{&c.containers, &c.pods} {

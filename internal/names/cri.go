@@ -13,7 +13,7 @@ import (
 )
 
 // list takes in all that the runtime has, and lets go what it has no more.
-func (rt *runtime) list(ctx context.Context, c *connection) error {
+func (rt *endpoint) list(ctx context.Context, c *connection) error {
 	sandboxes, err := call(ctx, c.client.ListPodSandbox, &cri.ListPodSandboxRequest{})
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func (rt *runtime) list(ctx context.Context, c *connection) error {
 }
 
 // stream takes in events until the stream ends, which is always an error.
-func (rt *runtime) stream(ctx context.Context, c *connection) error {
+func (rt *endpoint) stream(ctx context.Context, c *connection) error {
 	stream, err := c.client.GetContainerEvents(ctx, &cri.GetEventsRequest{})
 	if err != nil {
 		return err
@@ -64,7 +64,7 @@ func (rt *runtime) stream(ctx context.Context, c *connection) error {
 	}
 }
 
-func (rt *runtime) event(c *connection, e *cri.ContainerEventResponse) {
+func (rt *endpoint) event(c *connection, e *cri.ContainerEventResponse) {
 	cache := rt.of.cache
 	var pod events.Workload
 	if s := e.PodSandboxStatus; s != nil && s.Metadata.GetName() != "" {
@@ -85,7 +85,7 @@ func (rt *runtime) event(c *connection, e *cri.ContainerEventResponse) {
 }
 
 // answer looks up ids that are wanted and that nothing told yet.
-func (rt *runtime) answer(ctx context.Context, c *connection) {
+func (rt *endpoint) answer(ctx context.Context, c *connection) {
 	for {
 		select {
 		case <-ctx.Done():

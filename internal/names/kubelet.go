@@ -66,7 +66,7 @@ func newKubelet(o KubeletOptions) (*kubelet, error) {
 		url: strings.TrimSuffix(o.Endpoint, "/") + "/pods", tokenFile: o.TokenFile,
 		// A token goes to the kubelet only, not where it may point to.
 		client: &http.Client{
-			Timeout: kubeletTimeout, Transport: &http.Transport{TLSClientConfig: config, Proxy: nil},
+			Timeout: kubeletTimeout, Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}, nil

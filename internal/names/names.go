@@ -98,7 +98,7 @@ type Resolver struct {
 	// runtimes are the sockets that were found.
 	runtimes struct {
 		sync.Mutex
-		list []*runtime
+		list []*endpoint
 	}
 	searched atomic.Bool // sockets were looked for once
 	kubelet  chan Ref    // nil: it is not asked

@@ -56,10 +56,10 @@ func parseEndpoint(endpoint string) (path string, err error) {
 	return path, nil
 }
 
-// runtime is a CRI socket. It connects by itself, again and again.
-type runtime struct {
+// endpoint is a CRI socket. It connects by itself, again and again.
+type endpoint struct {
 	of     *Resolver
-	socket string // as this process reaches it
+	path   string // of the socket, as this process reaches it
 	label  string // as people know it
 	wanted chan Ref
 	now    atomic.Pointer[connection]
@@ -96,7 +96,7 @@ func (r *Resolver) findRuntimes(endpoint string) {
 }
 
 func (r *Resolver) begin(socket, label string) {
-	rt := &runtime{of: r, socket: socket, label: label, wanted: make(chan Ref, queued)}
+	rt := &endpoint{of: r, path: socket, label: label, wanted: make(chan Ref, queued)}
 	r.runtimes.Lock()
 	r.runtimes.list = append(r.runtimes.list, rt)
 	r.runtimes.Unlock()
@@ -137,7 +137,7 @@ func (r *Resolver) askRuntimes(ref Ref) {
 	}
 }
 
-func (rt *runtime) run() {
+func (rt *endpoint) run() {
 	backoff := firstBackoff
 	for rt.of.ctx.Err() == nil {
 		worked, err := rt.session(rt.of.ctx)
@@ -154,7 +154,7 @@ func (rt *runtime) run() {
 }
 
 // say tells, once for each reason, that names come from elsewhere.
-func (rt *runtime) say(err error) {
+func (rt *endpoint) say(err error) {
 	const elsewhere = ": names come from files meanwhile"
 	reason, text := "lost", fmt.Sprintf("the runtime at %s does not answer: %v%s", rt.label, err, elsewhere)
 	switch {
@@ -169,16 +169,16 @@ func (rt *runtime) say(err error) {
 	case status.Code(err) == codes.Unimplemented:
 		reason, text = "no_cri", fmt.Sprintf("%s does not speak CRI v1%s", rt.label, elsewhere)
 	}
-	rt.of.warnOnce(rt.socket+" "+reason, text)
+	rt.of.warnOnce(rt.path+" "+reason, text)
 }
 
 // session is one connection, from its begin to its end. It tells whether it came
 // to work.
-func (rt *runtime) session(ctx context.Context) (worked bool, err error) {
+func (rt *endpoint) session(ctx context.Context) (worked bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// gRPC hides why it cannot connect.
-	probe, err := (&net.Dialer{Timeout: callTimeout}).DialContext(ctx, "unix", rt.socket)
+	probe, err := (&net.Dialer{Timeout: callTimeout}).DialContext(ctx, "unix", rt.path)
 	if err != nil {
 		return false, err
 	}
@@ -186,7 +186,7 @@ func (rt *runtime) session(ctx context.Context) (worked bool, err error) {
 	conn, err := grpc.NewClient("passthrough:///cri",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", rt.socket)
+			return (&net.Dialer{}).DialContext(ctx, "unix", rt.path)
 		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
 	if err != nil {

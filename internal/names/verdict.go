@@ -41,7 +41,7 @@ func Verdict(k Kernel, state, reason string, code *int) (agrees bool, text strin
 	case k.Init:
 		return oom, said + ", kernel: " + k.act()
 	case code == nil || *code == killedBySignal:
-		return oom, said + ", kernel: " + k.act() + ", of a child, not of PID 1"
+		return oom, said + ", kernel: " + k.act() + ", of a process that was not PID 1"
 	case oom:
 		return false, said + ", but PID 1 left by itself with " + strconv.Itoa(*code) + "; a child was killed"
 	}
