@@ -90,9 +90,10 @@ func play(runtime, oomtrace string, loop int, user bool) (err error) {
 	defer func() {
 		for _, t := range s.traces {
 			err = errors.Join(err, t.stop())
-			for _, p := range t.problems {
+			for _, p := range append(t.problems, t.remarks()...) {
 				err = errors.Join(err, fmt.Errorf("oomtrace %s: %s", t.label, p))
 			}
+			fmt.Printf("  by %-4s %s\n", t.label, t.summary())
 		}
 		err = errors.Join(err, b.close())
 	}()

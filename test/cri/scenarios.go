@@ -151,7 +151,6 @@ func (s *suite) shortLived() error {
 	if err != nil {
 		return err
 	}
-	begin := time.Now()
 	c, err := p.run("app", 16, "eat", fmt.Sprint(beyond))
 	// With a limit this low runc itself may be hit while it starts the container.
 	if err != nil && !strings.Contains(err.Error(), "OOM-killed") {
@@ -160,7 +159,6 @@ func (s *suite) shortLived() error {
 	if err := c.exited(); err != nil {
 		return err
 	}
-	_ = begin
 	s.expect("short", initKill("short-0"))
 	return p.remove()
 }
@@ -218,7 +216,7 @@ func (s *suite) restart() error {
 // manyPods starts pods, some at a time, that are killed, and looks only when all
 // are gone.
 func (s *suite) manyPods() error {
-	const atATime = 4
+	const atATime = 8
 	var (
 		wg      sync.WaitGroup
 		mu      sync.Mutex
@@ -237,7 +235,7 @@ func (s *suite) manyPods() error {
 		}
 		// The kubelet keeps a dead container for a while, too: it is what the
 		// runtime is asked about.
-		time.Sleep(1200 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond)
 		return p.remove()
 	}
 	for range atATime {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -98,6 +99,52 @@ func (t *trace) all() []*events.Incident {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Clone(t.incidents)
+}
+
+// remarks are those on stderr that there is no reason for: there is one for the
+// restart of containerd, and one for the tracer that has no socket.
+func (t *trace) remarks() []string {
+	text, err := os.ReadFile(t.stderr)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	expected := []string{"itself can be a victim"} // without CAP_SYS_RESOURCE
+	if t.label == byCRI {
+		expected = append(expected, "c.sock does not answer", "there is no socket", "nobody listens at")
+	} else {
+		expected = append(expected, "no CRI socket at any of the usual places")
+	}
+	var all []string
+	for line := range strings.Lines(string(text)) {
+		if !slices.ContainsFunc(expected, func(part string) bool { return strings.Contains(line, part) }) {
+			all = append(all, strings.TrimSpace(line))
+		}
+	}
+	return all
+}
+
+// summary tells how often names were there in the first line of an incident, and
+// the runtime said OOMKilled of a PID 1 that the kernel had killed.
+func (t *trace) summary() string {
+	first, asked, right := 0, 0, 0
+	for _, inc := range t.all() {
+		if t.atOnce[inc.ID] {
+			first++
+		}
+		for _, r := range inc.Reported {
+			if r.ExitCode != nil && *r.ExitCode == 137 {
+				asked++
+				if r.Reason == "OOMKilled" {
+					right++
+				}
+			}
+		}
+	}
+	s := fmt.Sprintf("%d incidents, %d with names in the first line", len(t.all()), first)
+	if asked > 0 {
+		s += fmt.Sprintf("; the runtime said OOMKilled for %d of %d killed PIDs 1", right, asked)
+	}
+	return s
 }
 
 // stop ends the tracer in order.
