@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"unicode/utf8"
+	"unique"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
@@ -32,6 +33,9 @@ func bound(w *events.Workload) {
 		*s = clip(*s, maxName)
 	}
 	w.Image = clip(w.Image, maxImage)
+	for _, s := range []*string{&w.Namespace, &w.Container, &w.Runtime, &w.QoS, &w.Image} {
+		*s = unique.Make(*s).Value() // thousands of pods share a few
+	}
 	w.Labels = boundLabels(w.Labels)
 }
 
@@ -46,7 +50,7 @@ func boundLabels(labels map[string]string) map[string]string {
 			left++
 			continue
 		}
-		kept[k] = v
+		kept[unique.Make(k).Value()] = unique.Make(v).Value()
 		bytes += len(k) + len(v)
 	}
 	if left > 0 {

@@ -5,6 +5,7 @@ package names
 import (
 	"container/list"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -172,7 +173,9 @@ func add(into, more *events.Workload) {
 	text(&into.ContainerID, more.ContainerID)
 	text(&into.Runtime, more.Runtime)
 	text(&into.QoS, more.QoS)
-	text(&into.Image, more.Image)
+	if into.Image == "" || more.Image != "" && isImageID(into.Image) && !isImageID(more.Image) {
+		into.Image = more.Image
+	}
 	text(&into.Source, more.Source)
 	if into.Labels == nil {
 		into.Labels = more.Labels
@@ -183,6 +186,11 @@ func add(into, more *events.Workload) {
 	if into.OOMScoreAdj == nil {
 		into.OOMScoreAdj = more.OOMScoreAdj
 	}
+}
+
+// isImageID tells an image's id from its name: newer kubelets give runtimes the id.
+func isImageID(image string) bool {
+	return strings.HasPrefix(image, "sha256:") || len(image) == 64 && isHex(image)
 }
 
 func equal(a, b *events.Workload) bool {

@@ -117,6 +117,10 @@ func TestRanks(t *testing.T) {
 	if name(w) != fromCRI || *w.OOMScoreAdj != 3 {
 		t.Errorf("%+v", w)
 	}
+	put(events.Workload{Image: "sha256:" + appID, Source: SourceCRI})
+	if w := c.fill(&app); w.Image != "i" {
+		t.Errorf("the image's name %q was forgotten for its id", w.Image)
+	}
 	if put(events.Workload{Namespace: "x", Pod: "y", Container: "z", Source: SourceDisk}) {
 		t.Error("the worse source is news")
 	}

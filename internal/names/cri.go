@@ -121,6 +121,11 @@ func (c *connection) lookup(ctx context.Context, ref Ref) (events.Workload, erro
 		return events.Workload{}, err
 	}
 	w := c.status(answer.Status)
+	// A question for a pod makes the runtime go through all of them. Mostly its
+	// sandbox, which has a cgroup as well, was asked for before.
+	if c.knows != nil && c.knows(w.PodUID) {
+		return w, nil
+	}
 	if pod, err := c.pod(ctx, w.PodUID); err == nil {
 		w.Labels = pod.Labels
 	}

@@ -94,7 +94,9 @@ type Resolver struct {
 	root  hostRoot
 	cache *cache
 	local []source // answered by reading files, quickly
-	queue chan Ref
+	// What was just made goes before what was there already: its files may be gone
+	// in a moment.
+	queue, backlog chan Ref
 	// runtimes are the sockets that were found.
 	runtimes struct {
 		sync.Mutex
@@ -125,7 +127,7 @@ func New(opts Options) (*Resolver, error) {
 	r := &Resolver{
 		opts: opts, root: root, cache: newCache(opts.Remember),
 		local: []source{newDisk(root), newLogDir(root)},
-		queue: make(chan Ref, queued), checks: make(chan Check, maxChecks),
+		queue: make(chan Ref, queued), backlog: make(chan Ref, queued), checks: make(chan Check, maxChecks),
 	}
 	r.said.texts = make(map[string]bool)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
@@ -154,11 +156,16 @@ func (r *Resolver) Close() {
 	r.work.Wait()
 }
 
-// Seen tells of a container or pod whose names may be wanted. It returns at once;
-// if too many wait already, it is dropped and counted.
-func (r *Resolver) Seen(ref Ref) {
+// Seen tells of a container or pod that was just made, and whose names may be
+// wanted. It returns at once; if too many wait already, it is dropped and counted.
+func (r *Resolver) Seen(ref Ref) { r.enqueue(r.queue, ref) }
+
+// Found tells of one that was there already. It is like Seen, with less hurry.
+func (r *Resolver) Found(ref Ref) { r.enqueue(r.backlog, ref) }
+
+func (r *Resolver) enqueue(queue chan<- Ref, ref Ref) {
 	select {
-	case r.queue <- ref:
+	case queue <- ref:
 	default:
 		r.dropped.Add(1)
 	}
@@ -225,9 +232,17 @@ func (r *Resolver) readFiles() {
 	}
 	for {
 		select {
+		case ref := <-r.queue:
+			try(ref, 0)
+			continue
+		default:
+		}
+		select {
 		case <-r.ctx.Done():
 			return
 		case ref := <-r.queue:
+			try(ref, 0)
+		case ref := <-r.backlog:
 			try(ref, 0)
 		case now := <-tick.C:
 			due := waiting
@@ -256,15 +271,13 @@ func (r *Resolver) lookUp(ref Ref, attempt int) bool {
 			}
 		}
 	}
-	if known < rank[SourceCRI] && attempt < 4 {
+	// The kubelet makes a pod's cgroup before the runtime hears of the pod, and its
+	// first container tells of it: a pod is asked for only if none came.
+	if known < rank[SourceCRI] && attempt < 4 && (ref.ContainerID != "" || attempt > 1) {
 		r.askRuntimes(ref)
 	}
 	if known < rank[SourceKubelet] && r.kubelet != nil {
-		select {
-		case r.kubelet <- ref:
-		default:
-			r.dropped.Add(1)
-		}
+		r.enqueue(r.kubelet, ref)
 	}
 	return known > 0
 }

@@ -106,6 +106,7 @@ func TestSlow(t *testing.T) {
 	ref, _ := RefOf(&app)
 	for range 1000 { // were one of them to wait for the runtime, it would never end
 		r.Seen(ref)
+		r.Found(ref)
 		r.Fill(&app)
 		r.Check(Check{Ref: ref})
 		r.Gone(Ref{ContainerID: otherID})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -70,6 +71,8 @@ type endpoint struct {
 type connection struct {
 	client cri.RuntimeServiceClient
 	name   string // of the runtime, as events.Workload has it
+	// knows tells that a pod need not be asked for; nil: none is known.
+	knows func(podUID string) bool
 }
 
 // findRuntimes starts a runtime for each socket as it appears.
@@ -129,11 +132,7 @@ func (r *Resolver) askRuntimes(ref Ref) {
 		if rt.now.Load() == nil {
 			continue
 		}
-		select {
-		case rt.wanted <- ref:
-		default:
-			r.dropped.Add(1)
-		}
+		r.enqueue(rt.wanted, ref)
 	}
 }
 
@@ -199,7 +198,9 @@ func (rt *endpoint) session(ctx context.Context) (worked bool, err error) {
 		return false, err
 	}
 
-	c := &connection{client: client, name: runtimeName(version.RuntimeName)}
+	c := &connection{client: client, name: runtimeName(version.RuntimeName), knows: func(uid string) bool {
+		return rt.of.cache.rank(Ref{PodUID: uid}) == rank[SourceCRI]
+	}}
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	defer cancel()
@@ -219,6 +220,11 @@ func (rt *endpoint) session(ctx context.Context) (worked bool, err error) {
 		begin := time.Now()
 		if err := rt.list(ctx, c); err != nil {
 			return worked, err
+		}
+		if !worked {
+			// The first list is the longest, and a node out of memory can use what it
+			// took.
+			debug.FreeOSMemory()
 		}
 		worked = true
 		every := listEveryPolling

@@ -15,6 +15,7 @@ import (
 // its methods may wait.
 type Names interface {
 	Seen(names.Ref)
+	Found(names.Ref)
 	Gone(names.Ref)
 	Fill(*events.Workload) *events.Workload
 	Version() uint64
@@ -60,17 +61,11 @@ type held struct {
 	sinceNS uint64
 }
 
-// observe hands a container or pod whose cgroup was made, or found, to the names;
-// of a removed one they let go.
-func (n *naming) observe(place resolve.Place, removed bool) {
+// tell hands the ids of a container's or a pod's own cgroup on.
+func tell(place resolve.Place, to func(names.Ref)) {
 	ref, ok := names.RefOf(place.Workload)
-	if !ok || place.Level != events.LevelContainer && place.Level != events.LevelPod {
-		return
-	}
-	if removed {
-		n.names.Gone(ref)
-	} else {
-		n.names.Seen(ref)
+	if ok && (place.Level == events.LevelContainer || place.Level == events.LevelPod) {
+		to(ref)
 	}
 }
 

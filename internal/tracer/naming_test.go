@@ -31,7 +31,9 @@ type book struct {
 	dropped uint64
 }
 
-func (b *book) Seen(r names.Ref) { b.seen = append(b.seen, r) }
+func (b *book) Seen(r names.Ref)  { b.seen = append(b.seen, r) }
+func (b *book) Found(r names.Ref) { b.Seen(r) }
+
 func (b *book) Gone(r names.Ref) { b.gone = append(b.gone, r) }
 func (b *book) Version() uint64  { return b.version }
 func (b *book) Dropped() uint64  { return b.dropped }
@@ -190,16 +192,15 @@ func TestNothingIsHeldForEver(t *testing.T) {
 }
 
 // Containers and pods are handed on as they are made, what is in them is not.
-func TestObserve(t *testing.T) {
+func TestTell(t *testing.T) {
 	known := newBook()
-	n := &naming{names: known}
-	tree().Live(func(p resolve.Place) { n.observe(p, false) })
+	tree().Live(func(p resolve.Place) { tell(p, known.Seen) })
 	slices.SortFunc(known.seen, func(a, b names.Ref) int { return len(a.ContainerID) - len(b.ContainerID) })
 	want := []names.Ref{{PodUID: podUID}, {ContainerID: appID, PodUID: podUID}}
 	if !slices.Equal(known.seen, want) {
 		t.Errorf("%+v", known.seen)
 	}
-	n.observe(resolve.ParsePath(appPath), true)
+	tell(resolve.ParsePath(appPath), known.Gone)
 	if !slices.Equal(known.gone, want[1:]) {
 		t.Errorf("%+v", known.gone)
 	}

@@ -296,7 +296,12 @@ func (t *Tracer) Record(r events.Record) error {
 		t.tree.Observe(r)
 		if t.naming != nil {
 			place, _, _ := t.tree.Place(r.Key)
-			t.naming.observe(place, r.Op == "rmdir")
+			switch r.Op {
+			case "mkdir":
+				tell(place, t.opts.Names.Seen)
+			case "rmdir":
+				tell(place, t.opts.Names.Gone)
+			}
 		}
 		if r.Op == "rmdir" && t.opts.Stalls {
 			t.gone = append(t.gone, goneCgroup{r.Key, r.BootNS})
@@ -354,7 +359,7 @@ func (t *Tracer) merge(scan *resolve.Scan) {
 		t.startScan()
 	}
 	if t.naming != nil {
-		t.tree.Live(func(place resolve.Place) { t.naming.observe(place, false) })
+		t.tree.Live(func(place resolve.Place) { tell(place, t.opts.Names.Found) })
 	}
 }
 
