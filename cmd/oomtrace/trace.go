@@ -17,6 +17,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/tracer"
+	"github.com/oomtrace/oomtrace/internal/view"
 )
 
 type traceFlags struct {
@@ -122,7 +123,7 @@ func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	if f.pressure {
 		limits = &f.limits
 	}
-	warn := func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) }
+	warn := func(text string) { fmt.Fprintln(stderr, "oomtrace:", view.Sanitize(text)) }
 	resolver, err := f.names.open(warn)
 	if err != nil {
 		return err

@@ -49,18 +49,14 @@ func (rt *endpoint) list(ctx context.Context, c *connection) error {
 	return nil
 }
 
-// stream takes in events until the stream ends, which is always an error.
-func (rt *endpoint) stream(ctx context.Context, c *connection) error {
+// stream takes in events until there are no more.
+func (rt *endpoint) stream(ctx context.Context, c *connection) {
 	stream, err := c.client.GetContainerEvents(ctx, &cri.GetEventsRequest{})
-	if err != nil {
-		return err
-	}
-	for {
-		e, err := stream.Recv()
-		if err != nil {
-			return err
+	for err == nil {
+		var e *cri.ContainerEventResponse
+		if e, err = stream.Recv(); err == nil {
+			rt.event(c, e)
 		}
-		rt.event(c, e)
 	}
 }
 

@@ -190,6 +190,9 @@ func (r *Resolver) Version() uint64 { return r.cache.version.Load() }
 // Dropped counts ids that were not looked up, because too many waited.
 func (r *Resolver) Dropped() uint64 { return r.dropped.Load() }
 
+// maxRemark bounds a remark: a runtime's own words may be in it.
+const maxRemark = 400
+
 // warnOnce says a text at most once for each key.
 func (r *Resolver) warnOnce(key, text string) {
 	r.said.Lock()
@@ -197,7 +200,7 @@ func (r *Resolver) warnOnce(key, text string) {
 	r.said.texts[key] = true
 	r.said.Unlock()
 	if !said && r.ctx.Err() == nil {
-		r.opts.Warn(text)
+		r.opts.Warn(clip(text, maxRemark))
 	}
 }
 

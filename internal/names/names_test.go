@@ -136,7 +136,7 @@ func TestPolling(t *testing.T) {
 	for _, test := range []struct {
 		version string
 		reads   int
-	}{{"1.6.20~ds1", 0}, {"v1.7.24", 0}, {"v2.1.9", 1}} {
+	}{{"1.6.20~ds1", 0}, {"v1.7.24", 0}, {"v2.1.9", 1}} { // the last has none, too
 		f := withPod(newFake())
 		f.version = test.version
 		socket := filepath.Join(socketDir(t), "c.sock")
@@ -150,8 +150,8 @@ func TestPolling(t *testing.T) {
 		if w := r.Fill(&late); w.OOMScoreAdj == nil || *w.OOMScoreAdj != 985 || w.Labels["app"] != "checkout" {
 			t.Errorf("%+v", w)
 		}
-		if n := f.asked("GetContainerEvents"); n != test.reads {
-			t.Errorf("%s: events were asked for %d times", test.version, n)
+		if n, m := f.asked("GetContainerEvents"), f.asked("Version"); n != test.reads || m != 1 {
+			t.Errorf("%s: events were asked for %d times, in %d connections", test.version, n, m)
 		}
 		if len(said.text) > 0 {
 			t.Errorf("%s: %q", test.version, said.text)

@@ -139,9 +139,10 @@ func (r *Resolver) askRuntimes(ref Ref) {
 func (rt *endpoint) run() {
 	backoff := firstBackoff
 	for rt.of.ctx.Err() == nil {
-		worked, err := rt.session(rt.of.ctx)
+		begin := time.Now()
+		err := rt.session(rt.of.ctx)
 		rt.say(err)
-		if worked {
+		if time.Since(begin) > maxBackoff {
 			backoff = firstBackoff
 		}
 		select {
@@ -171,15 +172,14 @@ func (rt *endpoint) say(err error) {
 	rt.of.warnOnce(rt.path+" "+reason, text)
 }
 
-// session is one connection, from its begin to its end. It tells whether it came
-// to work.
-func (rt *endpoint) session(ctx context.Context) (worked bool, err error) {
+// session is one connection, from its begin to its end.
+func (rt *endpoint) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// gRPC hides why it cannot connect.
 	probe, err := (&net.Dialer{Timeout: callTimeout}).DialContext(ctx, "unix", rt.path)
 	if err != nil {
-		return false, err
+		return err
 	}
 	probe.Close()
 	conn, err := grpc.NewClient("passthrough:///cri",
@@ -189,26 +189,29 @@ func (rt *endpoint) session(ctx context.Context) (worked bool, err error) {
 		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer conn.Close()
 	client := cri.NewRuntimeServiceClient(conn)
 	version, err := call(ctx, client.Version, &cri.VersionRequest{})
 	if err != nil {
-		return false, err
+		return err
 	}
 
-	c := &connection{client: client, name: runtimeName(version.RuntimeName), knows: func(uid string) bool {
+	c := &connection{client: client, name: strings.ToLower(version.RuntimeName), knows: func(uid string) bool {
 		return rt.of.cache.rank(Ref{PodUID: uid}) == rank[SourceCRI]
 	}}
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	defer cancel()
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
 	streaming := broadcastsEvents(version)
 	if streaming {
 		// Before the list, so that nothing falls between.
-		wait.Go(func() { ended <- rt.stream(ctx, c) })
+		wait.Go(func() {
+			defer close(ended)
+			rt.stream(ctx, c)
+		})
 	}
 	// What is asked for meanwhile is queued.
 	rt.now.Store(c)
@@ -216,28 +219,25 @@ func (rt *endpoint) session(ctx context.Context) (worked bool, err error) {
 	for range lookups {
 		wait.Go(func() { rt.answer(ctx, c) })
 	}
-	for {
+	for lists := 0; ; lists++ {
 		begin := time.Now()
 		if err := rt.list(ctx, c); err != nil {
-			return worked, err
+			return err
 		}
-		if !worked {
-			// The first list is the longest, and a node out of memory can use what it
-			// took.
+		if lists == 0 {
+			// What the list took, a node out of memory can use.
 			debug.FreeOSMemory()
 		}
-		worked = true
-		every := listEveryPolling
-		if streaming {
-			every = listEveryStreaming
+		every := listEveryStreaming
+		if !streaming {
+			every, ended = listEveryPolling, nil
 		}
 		select {
 		case <-ctx.Done():
-			return worked, nil
-		case err := <-ended:
-			if status.Code(err) != codes.Unimplemented {
-				return worked, fmt.Errorf("events: %w", err)
-			}
+			return nil
+		case <-ended:
+			// They are Unimplemented, or turned off, or the runtime is gone: the list will
+			// tell.
 			streaming = false
 		case <-time.After(max(every, listShare*time.Since(begin))):
 		}
@@ -249,13 +249,6 @@ func (rt *endpoint) session(ctx context.Context) (worked bool, err error) {
 // pkg/cri/server): reading there would take events away from the kubelet.
 func broadcastsEvents(v *cri.VersionResponse) bool {
 	return v.RuntimeName != "containerd" || !strings.HasPrefix(strings.TrimPrefix(v.RuntimeVersion, "v"), "1.")
-}
-
-func runtimeName(name string) string {
-	if name == "" {
-		return ""
-	}
-	return clip(strings.ToLower(name), 64)
 }
 
 // call makes a call that ends in time.
