@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-unit test-root test-fuzz test-matrix vm-test generate check-generate btf lint setup clean
+.PHONY: help build demo test test-unit test-root test-fuzz test-cri test-matrix vm-test generate check-generate btf lint setup clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -20,7 +20,7 @@ demo: build ## provoke a real OOM in a scratch cgroup, and explain it (root)
 setup: ## install what the tests need (Debian, root)
 	scripts/setup.sh
 
-test: setup lint check-generate test-unit test-root test-fuzz vm-test ## all tests (root); installs what they need
+test: setup lint check-generate test-unit test-root test-fuzz test-cri vm-test ## all tests (root); installs what they need
 
 test-unit: ## tests that need neither root nor more than Go
 	go vet ./...
@@ -33,13 +33,17 @@ test-root: build ## tests on this machine's kernel (root)
 
 # Target:package of what reads foreign bytes. The kernel's and the runtimes' have longer.
 FUZZ := Decode:probe ParsePath:resolve Parse:kernellog
-FUZZ_SHORT := Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:node Line:kubelet Flags:kubelet
+FUZZ_SHORT := Spec:names Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:node Line:kubelet Flags:kubelet
 FUZZTIME := 30s
 FUZZTIME_SHORT := 8s
 fuzz = go test -run '^$$' -fuzz '^Fuzz$(firstword $(subst :, ,$(1)))$$' -fuzztime $(2) -fuzzminimizetime 20x ./internal/$(lastword $(subst :, ,$(1)))
 test-fuzz: ## fuzz what reads foreign bytes
 	$(foreach target,$(FUZZ),$(call fuzz,$(target),$(FUZZTIME)) &&) true
 	$(foreach target,$(FUZZ_SHORT),$(call fuzz,$(target),$(FUZZTIME_SHORT)) &&) true
+
+test-cri: build ## pods on real containerds, old and new (root, Debian, cgroup v1)
+	scripts/containerd.sh
+	go run ./test/cri
 
 vm-test: ## real kernels, every case, every tier
 	scripts/vm-test.sh

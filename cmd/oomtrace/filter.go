@@ -12,14 +12,20 @@ import (
 )
 
 // filter picks incidents whose limiter or any victim matches. Fields that are
-// set must all match: pod and container the same workload, the others each by
-// itself.
+// set must all match: those of a pod the same workload, the others each by itself.
+//
+// Names may come later than the incident (see byName).
 type filter struct {
 	podUID, containerID, cgroup, comm string
+	namespace, pod, podLabel, qos     string
 	pid                               int
 }
 
 func (f *filter) add(flags *pflag.FlagSet) {
+	flags.StringVarP(&f.namespace, "namespace", "n", "", "only incidents of pods in this `namespace`")
+	flags.StringVar(&f.pod, "pod", "", "only incidents of the pod with this `name`, or namespace/name")
+	flags.StringVar(&f.podLabel, "pod-label", "", "only incidents of pods with these `labels`, such as app=shop,tier=front")
+	flags.StringVar(&f.qos, "qos", "", "only incidents of pods of this `class`: "+strings.Join(qosClasses, ", "))
 	flags.StringVar(&f.podUID, "pod-uid", "", "only incidents of the pod with this `uid`")
 	flags.StringVar(&f.containerID, "container", "", "only incidents of the container whose `id` begins so")
 	flags.StringVar(&f.cgroup, "cgroup", "", "only incidents of this cgroup `path` or below it, such as /kubepods.slice")
@@ -33,10 +39,60 @@ func (f *filter) check() error {
 		return usagef("--pid %d: it cannot be negative", f.pid)
 	case f.cgroup != "" && !strings.HasPrefix(f.cgroup, "/"):
 		return usagef("--cgroup %q: a path begins with /, at the mount of the cgroup hierarchy", f.cgroup)
+	case f.qos != "" && !slices.Contains(qosClasses, strings.ToLower(f.qos)):
+		return usagef("--qos %q: it is one of %s", f.qos, strings.Join(qosClasses, ", "))
+	case f.podLabel != "" && !validSelector(f.podLabel):
+		return usagef("--pod-label %q: it is key=value, several with commas between", f.podLabel)
 	case f.containerID != "" && strings.Trim(strings.ToLower(f.containerID), "0123456789abcdef") != "":
 		return usagef("--container %q: an id is hexadecimal", f.containerID)
 	}
 	return nil
+}
+
+var qosClasses = []string{"guaranteed", "burstable", "besteffort"}
+
+func validSelector(selector string) bool {
+	for term := range strings.SplitSeq(selector, ",") {
+		if key, _, ok := strings.Cut(term, "="); !ok || key == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// byName tells whether the filter asks for what only names tell. An incident that
+// does not match by then is kept, and matched again as its names come; it is shown
+// late rather than not at all, and no incident is held up that matches at once.
+func (f *filter) byName() bool { return f.namespace != "" || f.pod != "" || f.podLabel != "" }
+
+// workload matches what is asked of a single workload: a pod, not one pod's name
+// with another's label.
+func (f *filter) workload(w *events.Workload) bool {
+	if w == nil {
+		w = &events.Workload{}
+	}
+	id := strings.ToLower(f.containerID)
+	namespace, pod, both := strings.Cut(f.pod, "/")
+	if !both {
+		namespace, pod = "", f.pod
+	}
+	return (f.podUID == "" || sameUID(w.PodUID, f.podUID)) &&
+		(id == "" || strings.HasPrefix(w.ContainerID, id) || strings.HasPrefix(w.NodeContainerID, id)) &&
+		(f.namespace == "" || w.Namespace == f.namespace) &&
+		(namespace == "" || w.Namespace == namespace) &&
+		(pod == "" || w.Pod == pod) &&
+		(f.qos == "" || strings.EqualFold(w.QoS, f.qos)) &&
+		(f.podLabel == "" || hasLabels(w.Labels, f.podLabel))
+}
+
+func hasLabels(labels map[string]string, selector string) bool {
+	for term := range strings.SplitSeq(selector, ",") {
+		key, value, _ := strings.Cut(term, "=")
+		if got, ok := labels[key]; !ok || got != value {
+			return false
+		}
+	}
+	return true
 }
 
 func (f *filter) active() bool { return *f != filter{} }
@@ -46,16 +102,6 @@ func (f *filter) match(inc *events.Incident) bool {
 		(f.comm == "" || slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.Comm == f.comm || v.Thread == f.comm })) &&
 		(f.workload(nil) || anyWorkload(inc, f.workload)) &&
 		(f.cgroup == "" || f.anyCgroup(inc))
-}
-
-// workload tells whether a workload, nil for none, is one that is asked for.
-func (f *filter) workload(w *events.Workload) bool {
-	if w == nil {
-		w = &events.Workload{}
-	}
-	id := strings.ToLower(f.containerID)
-	return (f.podUID == "" || sameUID(w.PodUID, f.podUID)) &&
-		(id == "" || strings.HasPrefix(w.ContainerID, id) || strings.HasPrefix(w.NodeContainerID, id))
 }
 
 // sameUID compares pod UIDs as people copy them: with dashes, or with the

@@ -59,6 +59,13 @@ func TestUsage(t *testing.T) {
 		{"--pid -4", exitUsage, "negative"},
 		{"--cgroup kubepods.slice", exitUsage, "begins with /"},
 		{"--container xyz", exitUsage, "hexadecimal"},
+		{"--qos best", exitUsage, "one of guaranteed"},
+		{"--pod-label app", exitUsage, "key=value"},
+		{"--no-names -n shop", exitUsage, "need names"},
+		{"--cri-endpoint run/c.sock", exitUsage, "unix:///run"},
+		{"--cri-endpoint tcp://1.2.3.4:5", exitUsage, "unix:///run"},
+		{"--kubelet-endpoint 127.0.0.1", exitUsage, "https://"},
+		{"--kubelet-endpoint http://127.0.0.1:10255 --kubelet-token-file /t", exitUsage, "without TLS"},
 	} {
 		var stdout, stderr bytes.Buffer
 		status := run(strings.Fields(test.args), &stdout, &stderr)
@@ -85,10 +92,13 @@ func TestHelpBeginsWithAnExample(t *testing.T) {
 func TestFilter(t *testing.T) {
 	inc := &events.Incident{
 		Limiter: &events.Limiter{
-			Cgroup:   &events.Cgroup{Path: "/kubepods.slice/pod1/c1"},
-			Workload: &events.Workload{PodUID: "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b", ContainerID: "3f2a91c07d4e"},
+			Cgroup: &events.Cgroup{Path: "/kubepods.slice/pod1/c1"},
+			Workload: &events.Workload{
+				PodUID: "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b", ContainerID: "3f2a91c07d4e", QoS: "burstable",
+				Namespace: "shop", Pod: "checkout-7d9f", Labels: map[string]string{"app": "checkout", "tier": "front"},
+			},
 		},
-		Victims: []events.Victim{{Process: events.Process{PID: 10, TID: 11, Comm: "java", Thread: "C2"}}},
+		Victims: []events.Victim{{Process: events.Process{PID: 10, TID: 11, Comm: "java", Thread: "C2", Workload: &events.Workload{Namespace: "ops", Pod: "agent"}}}},
 	}
 	for _, test := range []struct {
 		f    filter
@@ -110,6 +120,20 @@ func TestFilter(t *testing.T) {
 		{filter{cgroup: "/kubepods"}, false},
 		{filter{cgroup: "/"}, true},
 		{filter{pid: 10, comm: "sh"}, false},
+		{filter{namespace: "shop"}, true},
+		{filter{namespace: "sho"}, false},
+		{filter{pod: "checkout-7d9f"}, true},
+		{filter{pod: "shop/checkout-7d9f"}, true},
+		{filter{pod: "other/checkout-7d9f"}, false},
+		{filter{podLabel: "app=checkout"}, true},
+		{filter{podLabel: "app=checkout,tier=front"}, true},
+		{filter{podLabel: "app=checkout,tier=back"}, false},
+		{filter{podLabel: "empty="}, false},
+		{filter{qos: "Burstable"}, true},
+		{filter{qos: "guaranteed"}, false},
+		{filter{namespace: "shop", qos: "guaranteed"}, false},
+		{filter{namespace: "ops", comm: "java"}, true},          // the victim's
+		{filter{namespace: "ops", pod: "checkout-7d9f"}, false}, // not of one workload
 	} {
 		if got := test.f.match(inc); got != test.want {
 			t.Errorf("%+v: %v", test.f, got)
@@ -339,5 +363,45 @@ func TestDoctor(t *testing.T) {
 	out, err := oomtrace("doctor").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "A trace can run here") || !strings.Contains(string(out), "hook ") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// A filter by name shows an incident when its names come, once, with what was
+// learnt meanwhile; what never gets a name is remarked on.
+func TestFilterWaitsForNames(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	s := newSink(&traceFlags{output: "json", filter: filter{namespace: "shop"}}, &stdout, &stderr)
+	incident := func(id string) *events.Incident {
+		return &events.Incident{ID: id, Limiter: &events.Limiter{Workload: &events.Workload{PodUID: "u-" + id}}}
+	}
+	named := func(id, namespace string) *events.Incident {
+		return &events.Incident{ID: id, Limiter: &events.Limiter{Workload: &events.Workload{
+			PodUID: "u-" + id, Namespace: namespace, Pod: "p", Labels: map[string]string{},
+		}}}
+	}
+	for _, step := range []error{
+		s.Incident(incident("a")), s.Incident(incident("b")), s.Incident(incident("c")), s.Incident(named("d", "shop")),
+		s.Update(&events.Incident{ID: "a", Notes: []string{"before the names"}}),
+		s.Update(named("a", "shop")), s.Update(named("b", "other")),
+		s.Update(&events.Incident{ID: "a", Notes: []string{"later"}}), s.Update(&events.Incident{ID: "b", Notes: []string{"never"}}),
+		s.close(),
+	} {
+		if step != nil {
+			t.Fatal(step)
+		}
+	}
+	var got []string
+	for line := range strings.Lines(stdout.String()) {
+		var inc events.Incident
+		if err := json.Unmarshal([]byte(line), &inc); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, inc.ID+" "+strings.Join(inc.Notes, ","))
+	}
+	if want := []string{"d ", "a before the names", "a later"}; !slices.Equal(got, want) {
+		t.Errorf("%q, not %q", got, want)
+	}
+	if !strings.Contains(stderr.String(), "never got a name: 1") {
+		t.Errorf("stderr: %q", stderr.String())
 	}
 }

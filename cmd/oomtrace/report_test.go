@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-const recorded = "../../internal/report/testdata/pod-limit.jsonl"
+const podLimit = "../../internal/report/testdata/pod-limit.jsonl"
 
 func TestReportUsage(t *testing.T) {
 	for _, test := range []struct {
@@ -25,20 +25,20 @@ func TestReportUsage(t *testing.T) {
 		{[]string{"--help"}, exitOK, "oomtrace report oom.json"},
 		{nil, exitUsage, "needs the file of a recording"},
 		{[]string{"a", "b"}, exitUsage, "needs the file of a recording"},
-		{[]string{recorded, "-o", "table"}, exitUsage, "one of text, json"},
-		{[]string{recorded, "--html", "x", "-o", "json"}, exitUsage, "exclude each other"},
-		{[]string{recorded, "--summary", "-o", "json"}, exitUsage, "for text only"},
-		{[]string{recorded, "--max-incidents", "0"}, exitUsage, "at least 1"},
-		{[]string{recorded, "--since", "whenever"}, exitUsage, "10m ago"},
-		{[]string{recorded, "--since", "1m ago", "--until", "2m ago"}, exitUsage, "is before --since"},
+		{[]string{podLimit, "-o", "table"}, exitUsage, "one of text, json"},
+		{[]string{podLimit, "--html", "x", "-o", "json"}, exitUsage, "exclude each other"},
+		{[]string{podLimit, "--summary", "-o", "json"}, exitUsage, "for text only"},
+		{[]string{podLimit, "--max-incidents", "0"}, exitUsage, "at least 1"},
+		{[]string{podLimit, "--since", "whenever"}, exitUsage, "10m ago"},
+		{[]string{podLimit, "--since", "1m ago", "--until", "2m ago"}, exitUsage, "is before --since"},
 		{[]string{"/nowhere/x.json"}, exitError, "no such file"},
-		{[]string{recorded}, exitOK, "java[4711]"},
-		{[]string{recorded, "--id", "5f0c2c1e-18"}, exitOK, "java[4711]"},
-		{[]string{recorded, "--id", "5f0c2c1e"}, exitOK, "no incidents"},
-		{[]string{recorded, "--until", "2026-08-20"}, exitOK, "no incidents"},
-		{[]string{recorded, "--summary"}, exitOK, "WORKLOAD"},
-		{[]string{recorded, "-o", "json"}, exitOK, `{"v":1,"kind":"incident",`},
-		{[]string{recorded, "--html", "-"}, exitOK, "<!DOCTYPE html>"},
+		{[]string{podLimit}, exitOK, "java[4711]"},
+		{[]string{podLimit, "--id", "5f0c2c1e-18"}, exitOK, "java[4711]"},
+		{[]string{podLimit, "--id", "5f0c2c1e"}, exitOK, "no incidents"},
+		{[]string{podLimit, "--until", "2026-08-20"}, exitOK, "no incidents"},
+		{[]string{podLimit, "--summary"}, exitOK, "WORKLOAD"},
+		{[]string{podLimit, "-o", "json"}, exitOK, `{"v":1,"kind":"incident",`},
+		{[]string{podLimit, "--html", "-"}, exitOK, "<!DOCTYPE html>"},
 	} {
 		var stdout, stderr bytes.Buffer
 		status := run(append([]string{"report"}, test.args...), &stdout, &stderr)
@@ -54,7 +54,7 @@ func TestReportUsage(t *testing.T) {
 func TestReportFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "out.html")
 	var stdout, stderr bytes.Buffer
-	if status := run([]string{"report", recorded, "--html", file}, &stdout, &stderr); status != exitOK || stdout.Len() > 0 {
+	if status := run([]string{"report", podLimit, "--html", file}, &stdout, &stderr); status != exitOK || stdout.Len() > 0 {
 		t.Fatal(status, stdout.String(), stderr.String())
 	}
 	info, err := os.Stat(file)

@@ -22,13 +22,18 @@ type sink struct {
 	aside view.Sink
 	shown map[string]bool // ids that passed the filter
 	order []string
+	// nameless are incidents that a filter by name did not match yet.
+	nameless      map[string]*events.Incident
+	namelessOrder []string
+	unknown       int // of them, those that never got a name
+	stderr        io.Writer
 }
 
 // maxShown is for how many incidents updates are let through under a filter.
 const maxShown = 4096
 
 func newSink(f *traceFlags, stdout, stderr io.Writer) *sink {
-	s := &sink{filter: f.filter, shown: map[string]bool{}}
+	s := &sink{filter: f.filter, shown: map[string]bool{}, nameless: map[string]*events.Incident{}, stderr: stderr}
 	loc := f.location()
 	width, color := terminal(stdout)
 	if f.wide {
@@ -94,19 +99,72 @@ func (s *sink) Headline(inc *events.Incident) error {
 func (s *sink) Incident(inc *events.Incident) error {
 	if s.filter.active() {
 		if !s.filter.match(inc) {
+			s.await(inc)
 			return nil
 		}
-		s.shown[inc.ID] = true
-		if s.order = append(s.order, inc.ID); len(s.order) > maxShown {
-			delete(s.shown, s.order[0])
-			s.order = s.order[1:]
-		}
+		s.show(inc.ID)
 	}
 	return s.view.Incident(inc)
 }
 
+func (s *sink) show(id string) {
+	s.shown[id] = true
+	if s.order = append(s.order, id); len(s.order) > maxShown {
+		delete(s.shown, s.order[0])
+		s.order = s.order[1:]
+	}
+}
+
+// maxNameless is how many incidents wait for names under a filter.
+const maxNameless = 1024
+
+// await keeps an incident whose names may come later.
+func (s *sink) await(inc *events.Incident) {
+	if !s.filter.byName() || !anyWorkload(inc, unnamed) {
+		return
+	}
+	kept := *inc
+	s.nameless[inc.ID] = &kept
+	if s.namelessOrder = append(s.namelessOrder, inc.ID); len(s.namelessOrder) > maxNameless {
+		s.drop(s.namelessOrder[0])
+		s.namelessOrder = s.namelessOrder[1:]
+	}
+}
+
+// unnamed tells a pod's workload without, or with some, names.
+func unnamed(w *events.Workload) bool {
+	return (w.PodUID != "" || w.ContainerID != "") && (w.Pod == "" || w.Labels == nil)
+}
+
+// drop gives up waiting. What never got a name may have been meant.
+func (s *sink) drop(id string) {
+	inc := s.nameless[id]
+	delete(s.nameless, id)
+	if inc != nil && anyWorkload(inc, func(w *events.Workload) bool { return unnamed(w) && w.Pod == "" }) {
+		s.unknown++
+	}
+}
+
+// named matches an incident again that an update may have given its names.
+func (s *sink) named(update *events.Incident) (matched *events.Incident) {
+	inc := s.nameless[update.ID]
+	if inc == nil {
+		return nil
+	}
+	events.Merge(inc, update)
+	if !s.filter.match(inc) {
+		return nil
+	}
+	delete(s.nameless, update.ID)
+	s.show(update.ID)
+	return inc
+}
+
 func (s *sink) Update(inc *events.Incident) error {
 	if s.filter.active() && !s.shown[inc.ID] {
+		if late := s.named(inc); late != nil {
+			return s.view.Incident(late)
+		}
 		return nil
 	}
 	return s.view.Update(inc)
@@ -145,6 +203,12 @@ func (s *sink) Lost(l *events.Lost) error      { return s.other().Lost(l) }
 func (s *sink) Status(st *events.Status) error { return s.other().Status(st) }
 
 func (s *sink) close() error {
+	for _, id := range s.namelessOrder {
+		s.drop(id)
+	}
+	if s.unknown > 0 {
+		fmt.Fprintf(s.stderr, "oomtrace: incidents that are not shown, though they may match, for their pods never got a name: %d\n", s.unknown)
+	}
 	if err := s.view.Close(); err != nil {
 		return fmt.Errorf("finishing the output: %w", err)
 	}

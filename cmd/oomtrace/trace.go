@@ -18,6 +18,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/tracer"
+	"github.com/oomtrace/oomtrace/internal/view"
 )
 
 type traceFlags struct {
@@ -35,6 +36,7 @@ type traceFlags struct {
 	realTime  bool
 	pressure  bool
 	limits    pressure.Limits
+	names     nameFlags
 	filter    filter
 	record    recordFlags
 }
@@ -68,6 +70,7 @@ func (f *traceFlags) addSource(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.noStalls, "no-stalls", false, "do not look at stalls at all: kills come without what was before")
 	flags.BoolVar(&f.lock, "lock-memory", true, "keep the tracer's memory from being swapped or dropped")
 	flags.BoolVar(&f.realTime, "realtime", false, "read events at real-time priority: lines come in time on a loaded node")
+	f.names.add(flags)
 }
 
 func (f *traceFlags) check() error {
@@ -88,6 +91,9 @@ func (f *traceFlags) check() error {
 	}
 	if err := f.record.check(); err != nil {
 		return err
+	}
+	if f.names.off && f.filter.byName() {
+		return usagef("--no-names excludes the filters that need names: --namespace, --pod and --pod-label")
 	}
 	return f.filter.check()
 }
@@ -148,9 +154,19 @@ func (f *traceFlags) run(ctx context.Context, sink tracer.Sink, stderr io.Writer
 	if f.pressure {
 		limits = &f.limits
 	}
+	warn := func(text string) { fmt.Fprintln(stderr, "oomtrace:", view.Sanitize(text)) }
+	resolver, err := f.names.open(warn)
+	if err != nil {
+		return err
+	}
+	var known tracer.Names
+	if resolver != nil {
+		known = resolver
+		defer resolver.Close()
+	}
 	t, err := tracer.Open(tracer.Options{
+		Names: known, Warn: warn,
 		Tier: f.forcedTier(), Sink: sink, Stalls: !f.noStalls, MinStall: f.minStall, TellStalls: f.stalls, Pressure: limits, Guardians: f.guardians, NoLock: !f.lock, RealTime: f.realTime,
-		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
 	})
 	if err != nil {
 		return err

@@ -57,6 +57,14 @@ func canonical(v reflect.Value) reflect.Value {
 		for i := range v.Len() {
 			out.Index(i).Set(canonical(v.Index(i)))
 		}
+	case reflect.Map:
+		if v.IsNil() {
+			return v
+		}
+		out.Set(reflect.MakeMapWithSize(v.Type(), v.Len()))
+		for i := v.MapRange(); i.Next(); {
+			out.SetMapIndex(canonical(i.Key()), canonical(i.Value()))
+		}
 	case reflect.String:
 		out.SetString(EscapeText(v.String()))
 	default:

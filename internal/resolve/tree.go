@@ -181,6 +181,17 @@ func (t *Tree) Place(key events.CgroupKey) (place Place, path string, ok bool) {
 	return *e.place, e.path, true
 }
 
+// Live calls f with the place of each cgroup that exists, as far as is known, in no
+// order.
+func (t *Tree) Live(f func(Place)) {
+	for key, e := range t.cgroup {
+		if !e.gone {
+			place, _, _ := t.Place(key)
+			f(place)
+		}
+	}
+}
+
 // TreeStats counts what a Tree holds.
 type TreeStats struct {
 	Live      int    // cgroups that exist, as far as is known

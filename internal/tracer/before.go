@@ -11,6 +11,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/node"
 	"github.com/oomtrace/oomtrace/internal/pressure"
+	"github.com/oomtrace/oomtrace/internal/probe"
 )
 
 // outlet hands on what the correlator finds, and remembers kills that want their
@@ -24,7 +25,17 @@ func (o outlet) Incident(inc *events.Incident) error {
 	if o.t.opts.Stalls && inc.Outcome == events.OutcomeKilled {
 		o.t.kills = append(o.t.kills, inc)
 	}
+	if o.t.naming != nil {
+		o.t.naming.hold(inc, probe.BootNS())
+	}
 	return o.Sink.Incident(inc)
+}
+
+func (o outlet) Update(inc *events.Incident) error {
+	if o.t.naming != nil {
+		o.t.naming.merge(inc)
+	}
+	return o.Sink.Update(inc)
 }
 
 // past gives kills what stalled before them. It comes after the verdict, as an
@@ -253,7 +264,7 @@ func (t *Tracer) warn(nowNS uint64) error {
 		return nil
 	}
 	for _, w := range t.watch.Check(nowNS, t.flight) {
-		place, path, _ := t.tree.Place(w.Cgroup)
+		place, path, _ := t.places().Place(w.Cgroup)
 		if err := t.opts.Sink.Pressure(&events.PressureLine{
 			Envelope: t.envelope(events.KindPressure), What: w.What,
 			Cgroup: events.Cgroup{CgroupKey: w.Cgroup, Path: path}, Workload: place.Workload,

@@ -57,6 +57,8 @@ type Options struct {
 	// TellStalls gives those to the sink.
 	MinStall   time.Duration
 	TellStalls bool
+	// Names knows pods and containers by name; nil leaves ids.
+	Names Names
 	// Guardians are the units whose stalls are told with each kill.
 	Guardians []string
 	// Pressure are the limits of early warnings; nil gives none.
@@ -89,6 +91,7 @@ type Tracer struct {
 	lost   uint64
 	page   int
 	flight *flight.Recorder
+	naming *naming            // nil: ids only
 	watch  *pressure.Watch    // nil: no warnings
 	killer *killer.Watch      // nil: no incidents of scope user
 	kills  []*events.Incident // that want their past
@@ -151,6 +154,9 @@ func Open(opts Options) (*Tracer, error) {
 		tree:  resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}),
 		scan:  make(chan *resolve.Scan, 1), page: int(page), flight: flight.New(0),
 	}
+	if opts.Names != nil {
+		t.naming = &naming{names: opts.Names}
+	}
 	if opts.Pressure != nil {
 		t.watch = pressure.New(*opts.Pressure, t.Guardian)
 	}
@@ -171,7 +177,7 @@ func (t *Tracer) config(page uint64, symbols *node.Symbols) incident.Config {
 	cfg := incident.Config{
 		Tier: t.probe.Tier(), PageSize: page, CgroupV1: t.layout.MemoryVersion == 1,
 		BootID: t.ident.bootID, Node: t.ident.node,
-		Cgroups: t.tree, WallClock: t.clock.Time, KernelKills: node.VMStatOOMKill, Gone: node.ProcessGone,
+		Cgroups: t.places(), WallClock: t.clock.Time, KernelKills: node.VMStatOOMKill, Gone: node.ProcessGone,
 	}
 	if cfg.UserKills = t.opts.UserKills; t.killer != nil {
 		cfg.Killers = t.killer
@@ -226,7 +232,7 @@ func (t *Tracer) envelope(kind string) events.Envelope {
 
 // Place tells a cgroup's path, empty if it is not known, and what it is.
 func (t *Tracer) Place(key events.CgroupKey) (string, resolve.Place) {
-	place, path, _ := t.tree.Place(key)
+	place, path, _ := t.places().Place(key)
 	return path, place
 }
 
@@ -260,6 +266,9 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 		return err
 	}
 	if err := t.past(); err != nil {
+		return err
+	}
+	if err := t.name(probe.BootNS()); err != nil {
 		return err
 	}
 	incidents, victims := t.core.Totals()
@@ -316,6 +325,15 @@ func (t *Tracer) Record(r events.Record) error {
 		return nil
 	case events.CgroupChange:
 		t.tree.Observe(r)
+		if t.naming != nil {
+			place, _, _ := t.tree.Place(r.Key)
+			switch r.Op {
+			case "mkdir":
+				tell(place, t.opts.Names.Seen)
+			case "rmdir":
+				tell(place, t.opts.Names.Gone)
+			}
+		}
 		if r.Op == "rmdir" && t.opts.Stalls {
 			t.gone = append(t.gone, goneCgroup{r.Key, r.BootNS})
 		}
@@ -339,6 +357,9 @@ func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	t.forget(bootNS)
 	sleep, err := t.core.Idle(bootNS, caughtUp)
 	if err != nil {
+		return 0, err
+	}
+	if err := t.name(bootNS); err != nil {
 		return 0, err
 	}
 	if !caughtUp || bootNS-min(t.pastNS, bootNS) < pastEveryNS {
@@ -368,4 +389,27 @@ func (t *Tracer) merge(scan *resolve.Scan) {
 	if !t.tree.Merge(scan) {
 		t.startScan()
 	}
+	if t.naming != nil {
+		t.tree.Live(func(place resolve.Place) { tell(place, t.opts.Names.Found) })
+	}
+}
+
+// places are those of the tree, with names.
+func (t *Tracer) places() namedTree { return namedTree{t.tree, t.opts.Names} }
+
+// name gives out what became known by name of earlier incidents.
+func (t *Tracer) name(bootNS uint64) error {
+	if t.naming == nil {
+		return nil
+	}
+	for _, u := range t.naming.due(bootNS) {
+		u.Envelope = t.envelope(events.KindIncidentUpdate)
+		if err := t.opts.Sink.Update(u); err != nil {
+			return err
+		}
+	}
+	if lost := t.naming.lost(); lost > 0 {
+		return t.opts.Sink.Lost(&events.Lost{Envelope: t.envelope(events.KindLost), What: "name_lookup", Count: lost})
+	}
+	return nil
 }

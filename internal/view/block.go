@@ -128,7 +128,7 @@ func (b block) identity(l *events.Limiter) []string {
 	}
 	items := appendSet(nil, owner(w, b.wide), w.QoS)
 	if b.wide {
-		items = appendSet(items, w.Runtime)
+		items = appendSet(items, w.Runtime, imageOf(w), restarts(w), labels(w))
 		if w.Unit != "" && !slices.Contains(items, w.Unit) {
 			items = append(items, w.Unit)
 		}

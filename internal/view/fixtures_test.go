@@ -369,6 +369,8 @@ func scripts() []script {
 		{"already_exiting", alreadyExiting()},
 		{"tracepoints", tracepoints()},
 		{"hostile", hostile()},
+		{"names", withNames()},
+		{"hostile_names", hostileNames()},
 		{"shared_mm", sharedMM()},
 		{"memsw", memsw()},
 		{"user", userKills()},

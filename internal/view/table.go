@@ -20,7 +20,8 @@ import (
 // local time.
 type TableOptions struct {
 	// Width below wideTable, and above 0, leaves out the columns that fit into
-	// 80 columns least: scope, used, role and trigger.
+	// 80 columns least: scope, used, role and trigger; below namesTable those
+	// with the names of Kubernetes each by itself.
 	Width    int
 	Location *time.Location // nil: local time
 }
@@ -32,15 +33,18 @@ type TableOptions struct {
 func NewTable(w io.Writer, opts TableOptions) Sink {
 	s := &tableSink{out: output{w: w, what: "table"}, loc: zone(opts.Location)}
 	for _, c := range columns() {
-		if c.narrow || opts.Width == 0 || opts.Width >= wideTable {
+		if opts.Width == 0 || opts.Width >= c.from {
 			s.columns = append(s.columns, c)
 		}
 	}
 	return s
 }
 
-// wideTable is the columns that the whole table takes.
-const wideTable = 135
+// The columns of a terminal that it takes to show more than the least, and all.
+const (
+	wideTable  = 135
+	namesTable = wideTable + 64
+)
 
 type tableSink struct {
 	out     output
@@ -58,26 +62,29 @@ type cell struct {
 }
 
 type column struct {
-	title  string
-	width  int
-	narrow bool // shown in 80 columns, too
-	align  tw.Align
-	text   func(cell) string
+	title string
+	width int
+	from  int // shown from this width on
+	align tw.Align
+	text  func(cell) string
 }
 
 func columns() []column {
 	return []column{
-		{"TIME", 8, true, tw.AlignLeft, func(c cell) string { return c.inc.Time.In(c.loc).Format(time.TimeOnly) }},
-		{"SCOPE", 9, false, tw.AlignLeft, func(c cell) string { return string(c.inc.Scope) }},
-		{"LEVEL", 9, true, tw.AlignLeft, cell.level},
-		{"LIMIT", 8, true, tw.AlignRight, func(c cell) string { return c.counter(c.limiter().LimitBytes) }},
-		{"USED", 8, false, tw.AlignRight, func(c cell) string { return c.counter(c.limiter().UsageBytes) }},
-		{"VICTIM", 15, true, tw.AlignLeft, cell.victim},
-		{"PID", 7, true, tw.AlignRight, cell.pid},
-		{"ROLE", 9, false, tw.AlignLeft, cell.role},
-		{"ANON", 8, true, tw.AlignRight, cell.anon},
-		{"TRIGGER", 15, false, tw.AlignLeft, cell.trigger},
-		{"POD/CONTAINER", 19, true, tw.AlignLeft, cell.place},
+		{"TIME", 8, 0, tw.AlignLeft, func(c cell) string { return c.inc.Time.In(c.loc).Format(time.TimeOnly) }},
+		{"SCOPE", 9, wideTable, tw.AlignLeft, func(c cell) string { return string(c.inc.Scope) }},
+		{"LEVEL", 9, 0, tw.AlignLeft, cell.level},
+		{"LIMIT", 8, 0, tw.AlignRight, func(c cell) string { return c.counter(c.limiter().LimitBytes) }},
+		{"USED", 8, wideTable, tw.AlignRight, func(c cell) string { return c.counter(c.limiter().UsageBytes) }},
+		{"VICTIM", 15, 0, tw.AlignLeft, cell.victim},
+		{"PID", 7, 0, tw.AlignRight, cell.pid},
+		{"ROLE", 9, wideTable, tw.AlignLeft, cell.role},
+		{"ANON", 8, 0, tw.AlignRight, cell.anon},
+		{"TRIGGER", 15, wideTable, tw.AlignLeft, cell.trigger},
+		{"POD/CONTAINER", 19, 0, tw.AlignLeft, cell.place},
+		{"K8S.NAMESPACE", 15, namesTable, tw.AlignLeft, func(c cell) string { return c.name(func(w *events.Workload) string { return w.Namespace }) }},
+		{"K8S.PODNAME", 28, namesTable, tw.AlignLeft, func(c cell) string { return c.name(func(w *events.Workload) string { return w.Pod }) }},
+		{"K8S.CONTAINERNAME", 18, namesTable, tw.AlignLeft, func(c cell) string { return c.name(func(w *events.Workload) string { return w.Container }) }},
 	}
 }
 
@@ -157,10 +164,7 @@ func (c cell) trigger() string {
 // place is where the victim was, else what the limiter is: names if they are
 // known, else ids, else the end of the path.
 func (c cell) place() string {
-	w, cg := c.limiter().Workload, c.limiter().Cgroup
-	if c.v != nil && (c.v.Workload != nil || c.v.Cgroup != nil) {
-		w, cg = c.v.Workload, c.v.Cgroup
-	}
+	w, cg := c.where()
 	if w != nil {
 		pod, container := or(w.Pod, shortID(w.PodUID)), or(w.Container, shortID(w.ContainerID))
 		if s := strings.Trim(pod+"/"+container, "/"); s != "" {
@@ -171,6 +175,22 @@ func (c cell) place() string {
 		return ""
 	}
 	return tail(shortIDs(Sanitize(cg.Path)), 19)
+}
+
+func (c cell) where() (*events.Workload, *events.Cgroup) {
+	if c.v != nil && (c.v.Workload != nil || c.v.Cgroup != nil) {
+		return c.v.Workload, c.v.Cgroup
+	}
+	return c.limiter().Workload, c.limiter().Cgroup
+}
+
+// name is one of the names of Kubernetes; "-" for what is no pod.
+func (c cell) name(of func(*events.Workload) string) string {
+	w, _ := c.where()
+	if w == nil || w.PodUID == "" && w.Pod == "" {
+		return "-"
+	}
+	return of(w)
 }
 
 func or(s, otherwise string) string {

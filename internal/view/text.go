@@ -250,7 +250,7 @@ func difference(before, after []section) []section {
 		case slices.EqualFunc(old.groups, sec.groups, func(a, b group) bool { return a.text() == b.text() }):
 		case sec.label == "victims":
 			news = append(news, victimNews(old, sec)...)
-		case sec.label == "notes":
+		case sec.label == "notes" || sec.label == "runtime":
 			news = append(news, section{sec.label, without(sec.groups, old.groups)})
 		default:
 			news = append(news, sec)

@@ -148,48 +148,6 @@ func task(comm string, pid int) string {
 	return comm + "[" + id + "]"
 }
 
-// owner is the workload in words; short is for identities beside which there is
-// little space.
-func owner(w *events.Workload, wide bool) string {
-	if w == nil {
-		return ""
-	}
-	id := shortID
-	if wide {
-		id = Sanitize
-	}
-	var parts []string
-	if c := named("container", w.Container, id(w.ContainerID)); c != "" {
-		parts = append(parts, c)
-	}
-	pod := w.Pod
-	if w.Namespace != "" && pod != "" {
-		pod = w.Namespace + "/" + pod
-	}
-	if p := named("pod", pod, id(w.PodUID)); p != "" {
-		parts = append(parts, p)
-	}
-	if len(parts) == 0 && w.Unit != "" {
-		parts = append(parts, w.Unit)
-	}
-	if w.NodeContainerID != "" {
-		parts = append(parts, "node container "+id(w.NodeContainerID))
-	}
-	return strings.Join(parts, " of ")
-}
-
-func named(what, name, id string) string {
-	switch {
-	case name == "" && id == "":
-		return ""
-	case name == "":
-		return what + " " + id
-	case id == "":
-		return what + " " + name
-	}
-	return what + " " + name + " (" + id + ")"
-}
-
 // rungName names a cgroup of the ladder as shortly as it can be told from its
 // neighbours.
 func rungName(level events.Level, w *events.Workload, path string) string {

@@ -30,7 +30,7 @@ var (
 	rounds = pflag.Int("rounds", 7, "alternating pairs for each tracer")
 	slice  = pflag.Duration("slice", 2*time.Second, "how long each half of a pair runs")
 	out    = pflag.String("out", "", "write the page to this file, too")
-	parts  = pflag.StringSlice("part", []string{"throughput", "kernel", "loss", "reader", "start", "kill", "scale"}, "what to measure")
+	parts  = pflag.StringSlice("part", []string{"throughput", "kernel", "loss", "reader", "start", "kill", "scale", "names"}, "what to measure")
 )
 
 func main() {
@@ -110,7 +110,7 @@ func run() error {
 		name string
 		do   func(*page) error
 	}{
-		{"throughput", throughput}, {"kernel", kernelTime}, {"loss", loss}, {"reader", reader}, {"start", start}, {"kill", killToLine}, {"scale", scale},
+		{"throughput", throughput}, {"kernel", kernelTime}, {"loss", loss}, {"reader", reader}, {"start", start}, {"kill", killToLine}, {"scale", scale}, {"names", naming},
 	} {
 		if !slices.Contains(*parts, part.name) {
 			continue

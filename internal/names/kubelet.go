@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package names
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// KubeletOptions say how to ask the kubelet for its list of pods. It takes
+// permission for nodes/proxy (newer: nodes/pods); by default it is not asked.
+type KubeletOptions struct {
+	Endpoint  string // such as https://127.0.0.1:10250; empty: do not ask
+	TokenFile string // its content is the bearer token, read for each request
+	CAFile    string // who signed the kubelet's certificate; empty: the system's authorities
+	// Insecure takes any certificate.
+	Insecure bool
+}
+
+const (
+	// maxPodList bounds the kubelet's answer; a pod takes some 10 KiB.
+	maxPodList = 64 << 20
+	// kubeletEvery is how often it is asked at most.
+	kubeletEvery   = 5 * time.Second
+	kubeletTimeout = 10 * time.Second
+)
+
+type kubelet struct {
+	url       string
+	tokenFile string
+	client    *http.Client
+}
+
+func newKubelet(o KubeletOptions) (*kubelet, error) {
+	u, err := url.Parse(o.Endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, fmt.Errorf("kubelet endpoint %q: it is like https://127.0.0.1:10250", o.Endpoint)
+	}
+	if u.Scheme == "http" && o.TokenFile != "" {
+		return nil, fmt.Errorf("kubelet endpoint %q: a token is not sent without TLS", o.Endpoint)
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: o.Insecure}
+	if o.CAFile != "" {
+		pem, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading the kubelet's authority: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("the kubelet's authority %s holds no certificate in PEM", o.CAFile)
+		}
+	}
+	return &kubelet{
+		url: strings.TrimSuffix(o.Endpoint, "/") + "/pods", tokenFile: o.TokenFile,
+		// A token goes to the kubelet only, not where it may point to.
+		client: &http.Client{
+			Timeout: kubeletTimeout, Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// podList is what is wanted of a v1.PodList.
+type podList struct {
+	Items []struct {
+		Metadata struct {
+			Name, Namespace, UID string
+			Labels, Annotations  map[string]string
+		}
+		Status struct {
+			QOSClass                                                             string
+			ContainerStatuses, InitContainerStatuses, EphemeralContainerStatuses []containerStatus
+		}
+	}
+}
+
+type containerStatus struct {
+	Name, Image, ContainerID string
+	RestartCount             uint32
+}
+
+// found is an answer about a container, or about a pod as a whole.
+type found struct {
+	ref Ref
+	w   events.Workload
+}
+
+// pods asks for the list.
+func (k *kubelet) pods(ctx context.Context) ([]found, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
+	if err != nil {
+		return nil, err
+	}
+	if k.tokenFile != "" {
+		token, err := os.ReadFile(k.tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading the token: %w", err)
+		}
+		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	response, err := k.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("GET %s: %s", k.url, response.Status)
+	}
+	var list podList
+	body := &io.LimitedReader{R: response.Body, N: maxPodList}
+	if err := json.NewDecoder(body).Decode(&list); err != nil {
+		if body.N <= 0 {
+			err = errors.New("the list is too long")
+		}
+		return nil, fmt.Errorf("GET %s: %w", k.url, err)
+	}
+	return list.found(), nil
+}
+
+func (l *podList) found() []found {
+	var all []found
+	for i := range l.Items {
+		p := &l.Items[i]
+		pod := events.Workload{
+			Namespace: p.Metadata.Namespace, Pod: p.Metadata.Name, PodUID: p.Metadata.UID, Labels: p.Metadata.Labels,
+			QoS: strings.ToLower(p.Status.QOSClass), Source: SourceKubelet,
+		}
+		// The node knows a static pod by the hash of its configuration.
+		if hash := p.Metadata.Annotations["kubernetes.io/config.hash"]; hash != "" && p.Metadata.Annotations["kubernetes.io/config.source"] != "api" {
+			pod.PodUID = hash
+		}
+		all = append(all, found{Ref{PodUID: pod.PodUID}, pod})
+		for _, list := range [][]containerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses} {
+			for _, c := range list {
+				runtime, id, ok := strings.Cut(c.ContainerID, "://")
+				if !ok || id == "" {
+					continue
+				}
+				w := pod
+				w.Container, w.Image, w.ContainerID, w.Runtime = c.Name, c.Image, id, runtime
+				restarts := c.RestartCount
+				w.RestartCount = &restarts
+				all = append(all, found{Ref{ContainerID: id, PodUID: pod.PodUID}, w})
+			}
+		}
+	}
+	return all
+}
+
+// lookup implements source.
+func (k *kubelet) lookup(ctx context.Context, ref Ref) (events.Workload, error) {
+	all, err := k.pods(ctx)
+	if err != nil {
+		return events.Workload{}, err
+	}
+	for _, f := range all {
+		if ref.ContainerID != "" && f.ref.ContainerID == ref.ContainerID || ref.ContainerID == "" && f.ref.ContainerID == "" && f.ref.PodUID == ref.PodUID {
+			return f.w, nil
+		}
+	}
+	return events.Workload{}, errUnknown
+}
+
+// askKubelet takes in the whole list when an id is wanted, not more often than
+// kubeletEvery.
+func (r *Resolver) askKubelet(k *kubelet) {
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case ref := <-r.kubelet:
+			if r.cache.rank(ref) >= rank[SourceKubelet] {
+				continue
+			}
+		}
+		all, err := k.pods(r.ctx)
+		if err != nil {
+			r.warnOnce("kubelet", fmt.Sprintf("the kubelet's list of pods cannot be had, names come from elsewhere: %v", err))
+		}
+		for _, f := range all {
+			r.cache.put(f.ref, f.w)
+		}
+		for len(r.kubelet) > 0 { // they were in the list, or will ask again
+			<-r.kubelet
+		}
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-time.After(kubeletEvery):
+		}
+	}
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+const (
+	namespace    = "shop"
+	callPatience = 60 * time.Second
+)
+
+// pod is one that runs, made as the kubelet makes them.
+type pod struct {
+	bed       *bed
+	name, uid string
+	parent    string // its cgroup
+	sandbox   string
+	config    *cri.PodSandboxConfig
+}
+
+type container struct {
+	of       *pod
+	name, id string
+}
+
+func newUID() string {
+	b := make([]byte, 16)
+	rand.Read(b)
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// newPod starts a pod's sandbox. A limit in MiB is the pod's own; 0 is none.
+func (b *bed) newPod(name string, limitMiB int) (*pod, error) {
+	p := &pod{bed: b, name: name, uid: newUID()}
+	p.parent = filepath.Join(b.cgroup, "kubepods/burstable/pod"+p.uid)
+	// The kubelet makes the pod's cgroup before the runtime hears of the pod.
+	dir := filepath.Join(b.memory, p.parent)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if limitMiB > 0 {
+		if err := os.WriteFile(filepath.Join(dir, "memory.limit_in_bytes"), []byte(strconv.Itoa(limitMiB<<20)), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	p.config = &cri.PodSandboxConfig{
+		Metadata:     &cri.PodSandboxMetadata{Name: name, Namespace: namespace, Uid: p.uid},
+		LogDirectory: filepath.Join(b.dir, "log", name),
+		Labels: map[string]string{
+			"io.kubernetes.pod.name": name, "io.kubernetes.pod.namespace": namespace, "io.kubernetes.pod.uid": p.uid, "app": name,
+		},
+		Linux: &cri.LinuxPodSandboxConfig{CgroupParent: p.parent, SecurityContext: &cri.LinuxSandboxSecurityContext{
+			NamespaceOptions: options(), Seccomp: unconfined(),
+		}},
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
+	defer cancel()
+	answer, err := b.client.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: p.config})
+	if err != nil {
+		return nil, fmt.Errorf("run the sandbox of %s: %w", name, err)
+	}
+	p.sandbox = answer.PodSandboxId
+	return p, nil
+}
+
+func options() *cri.NamespaceOption {
+	return &cri.NamespaceOption{Network: cri.NamespaceMode_NODE, Pid: cri.NamespaceMode_CONTAINER, Ipc: cri.NamespaceMode_POD}
+}
+
+func unconfined() *cri.SecurityProfile {
+	return &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Unconfined}
+}
+
+// run starts a container of the pod.
+func (p *pod) run(name string, limitMiB int, args ...string) (*container, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
+	defer cancel()
+	created, err := p.bed.client.CreateContainer(ctx, &cri.CreateContainerRequest{
+		PodSandboxId: p.sandbox, SandboxConfig: p.config,
+		Config: &cri.ContainerConfig{
+			Metadata: &cri.ContainerMetadata{Name: name, Attempt: 2}, Image: &cri.ImageSpec{Image: imageName},
+			Args: args, LogPath: name + ".log",
+			Labels: map[string]string{
+				"io.kubernetes.container.name": name, "io.kubernetes.pod.name": p.name, "io.kubernetes.pod.namespace": namespace, "io.kubernetes.pod.uid": p.uid,
+			},
+			Linux: &cri.LinuxContainerConfig{
+				Resources:       &cri.LinuxContainerResources{MemoryLimitInBytes: int64(limitMiB) << 20, OomScoreAdj: 900},
+				SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: options(), Seccomp: unconfined()},
+			},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create %s/%s: %w", p.name, name, err)
+	}
+	c := &container{of: p, name: name, id: created.ContainerId}
+	if _, err := p.bed.client.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: c.id}); err != nil {
+		return nil, fmt.Errorf("start %s/%s: %w", p.name, name, err)
+	}
+	return c, nil
+}
+
+// exited waits for the end of a container.
+func (c *container) exited() error {
+	for range 600 {
+		ctx, cancel := context.WithTimeout(context.Background(), callPatience)
+		answer, err := c.of.bed.client.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.id})
+		cancel()
+		if err != nil {
+			return err
+		}
+		if answer.Status.State == cri.ContainerState_CONTAINER_EXITED {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return fmt.Errorf("%s/%s did not end", c.of.name, c.name)
+}
+
+func (c *container) stop(graceSeconds int64) error {
+	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
+	defer cancel()
+	_, err := c.of.bed.client.StopContainer(ctx, &cri.StopContainerRequest{ContainerId: c.id, Timeout: graceSeconds})
+	return err
+}
+
+// pids are the processes of the container.
+func (c *container) pids() ([]int, error) {
+	text, err := os.ReadFile(filepath.Join(c.of.bed.memory, c.of.parent, c.id, "cgroup.procs"))
+	if err != nil {
+		return nil, err
+	}
+	return numbers(string(text)), nil
+}
+
+func (p *pod) remove() error {
+	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
+	defer cancel()
+	if _, err := p.bed.client.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: p.sandbox}); err != nil {
+		return fmt.Errorf("stop the sandbox of %s: %w", p.name, err)
+	}
+	_, err := p.bed.client.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: p.sandbox})
+	return err
+}
