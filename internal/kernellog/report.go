@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// section is where in the kernel's fixed order a line stands (mm/oom_kill.c:
+// dump_header, then __oom_kill_process).
+type section int
+
+const (
+	inHeader section = iota + 1
+	inTask           // CPU and PID of the trigger
+	inTrace
+	inLimits // usage and limits of the memcg
+	inStats
+	inMemInfo
+	inSlab
+	inTasks
+	inSummary // oom-kill:, or Kill process N
+	inKills
+)
+
+const (
+	// longestPause within a report. A slow console holds the writer up for some
+	// tenths of a second at each line.
+	longestPause = 3 * time.Second
+	// longestAside is how many foreign lines may stand within a report, in logs
+	// without times.
+	longestAside = 400
+	maxStreams   = 256
+	maxDone      = 64
+	maxTasks     = 8192
+	maxVictims   = 4096
+	maxZones     = 1024
+	maxSlabs     = 256
+	maxFrames    = 128
+	maxStats     = 64
+	maxNotes     = 16
+)
+
+// streamKey tells apart who writes: what one task prints is in order.
+type streamKey struct{ host, boot, caller string }
+
+type stream struct {
+	open *report
+	// sysrq is the last "Manual OOM execution".
+	sysrq record
+	// suppressed is how many reports the kernel says that it left out.
+	suppressed int
+	lastLine   int
+}
+
+// report is what a log says of one decision.
+type report struct {
+	first, last record
+	at          section
+	aside       int // foreign lines since the last of its own
+	notes       []string
+	broken      bool // ended by something else than its end
+
+	header  *header
+	task    *triggerTask
+	release string // of the kernel
+	frames  []string
+	traced  bool // the stack's end is there
+
+	limits  limits
+	stats   []memcgStats
+	inStats bool
+
+	memInfo *memInfo
+	slabs   []events.SlabCache
+
+	columns  []string
+	tasks    []taskRow
+	tasksCut int
+	pids     map[int]int // pid and tgid of a row to its place in tasks
+
+	summary *summary
+	chosen  *chosen // before 5.1: Kill process N (x) score S or sacrifice child
+
+	killTime    record // the first kill
+	kills       []kill
+	repeated    int
+	killsCut    int
+	group       string // cgroup of memory.oom.group
+	chosenFirst bool   // the first kill was before the line that announces the group
+	exiting     []kill // already exiting: no signal
+	noKillable  bool
+	panicked    string
+	sysrqAsked  bool
+	reaped      []string
+	suppressed  int
+	seqGap      bool
+	isMemcg     bool // a kill's message says so
+	isNode      bool
+	// waiting tells that it counts in Parser.unsettled.
+	waiting bool
+	user    *events.Incident // of a killer in user space: made already
+}
+
+func (r *report) note(text string) {
+	if len(r.notes) < maxNotes && !slices.Contains(r.notes, text) {
+		r.notes = append(r.notes, text)
+	}
+}
+
+// settled tells that only kills may follow, which the prefilter lets through.
+func (r *report) settled() bool {
+	return r.at >= inKills || r.noKillable || r.user != nil
+}
+
+// take takes in one line.
+func (p *Parser) take(rec record) {
+	if rec.program != "" {
+		p.userLine(rec)
+		return
+	}
+	s := p.stream(rec)
+	s.lastLine = rec.line
+	if s.open != nil {
+		p.pause(s, rec)
+	}
+	if p.kernelLine(s, rec, strings.TrimLeft(rec.text, " \t")) || rec.bare && p.userLine(rec) || s.open == nil {
+		return
+	}
+	// A foreign line.
+	r := s.open
+	r.aside++
+	r.inStats = false
+	r.traced = r.traced || r.at == inTrace // what is no frame ends the stack
+	if r.aside > longestAside && !r.settled() {
+		r.broken = true
+		p.closeReport(s)
+	}
+}
+
+// pause ends a report that a line comes too late for, and notices lines that are
+// missing where the carrier numbers them.
+func (p *Parser) pause(s *stream, rec record) {
+	last := s.open.last
+	late := false
+	switch {
+	case rec.uptime && last.uptime:
+		late = rec.uptimeNS > last.uptimeNS+uint64(longestPause) || last.uptimeNS > rec.uptimeNS+uint64(longestPause)
+	case !rec.wall.IsZero() && !last.wall.IsZero():
+		d := rec.wall.Sub(last.wall)
+		late = d > longestPause || d < -longestPause
+	}
+	if late {
+		s.open.broken = !s.open.settled()
+		p.closeReport(s)
+	}
+}
+
+func (p *Parser) stream(rec record) *stream {
+	key := streamKey{rec.host, rec.boot, rec.caller}
+	s := p.streams[key]
+	if s == nil {
+		if len(p.streams) >= maxStreams {
+			oldest := slices.MinFunc(slices.Collect(maps.Keys(p.streams)), func(a, b streamKey) int {
+				return cmp.Compare(p.streams[a].lastLine, p.streams[b].lastLine)
+			})
+			p.closeReport(p.streams[oldest])
+			delete(p.streams, oldest)
+		}
+		s = &stream{}
+		p.streams[key] = s
+	}
+	return s
+}
+
+// begin opens a report, after closing what is open.
+func (p *Parser) begin(s *stream, rec record) *report {
+	if s.open != nil {
+		s.open.broken = !s.open.settled()
+		p.closeReport(s)
+	}
+	s.open = &report{first: rec, last: rec, pids: map[int]int{}, suppressed: s.suppressed}
+	s.suppressed = 0
+	s.open.waiting = true
+	p.unsettled++
+	return s.open
+}
+
+// closeReport ends the stream's report, if it has one.
+func (p *Parser) closeReport(s *stream) {
+	r := s.open
+	if r == nil {
+		return
+	}
+	s.open = nil
+	if r.waiting {
+		r.waiting = false
+		p.unsettled--
+	}
+	p.done = append(p.done, r)
+}
+
+// belongs gives the report that a line of a section belongs to: the open one if it
+// is not beyond that section, else a new one, without its beginning.
+func (p *Parser) belongs(s *stream, rec record, at section) *report {
+	r := s.open
+	if r == nil || r.at > at || r.settled() {
+		r = p.begin(s, rec)
+	}
+	p.advance(r, rec, at)
+	return r
+}
+
+func (p *Parser) advance(r *report, rec record, at section) {
+	if r.last.kmsg && rec.kmsg && r.last.caller == rec.caller && rec.caller == "" && rec.seq > r.last.seq+1+uint64(r.aside) {
+		r.seqGap = true
+	}
+	if r.at == inTrace && at > inTrace {
+		r.traced = true
+	}
+	r.at, r.last, r.aside = at, rec, 0
+	if at != inStats {
+		r.inStats = false
+	}
+	if r.settled() && r.waiting {
+		r.waiting = false
+		p.unsettled--
+	}
+}
+
+// giveOut gives away what is done. The newest wait a little: the reaper's line may
+// still come.
+func (p *Parser) giveOut(all bool) error {
+	for len(p.done) > 0 && (all || len(p.done) > maxDone) {
+		r := p.done[0]
+		p.done = p.done[1:]
+		inc := p.incident(r)
+		p.stats.Incidents++
+		if err := p.give(inc); err != nil {
+			return err
+		}
+	}
+	if all {
+		p.done = nil
+	}
+	return nil
+}
+
+// withVictim is the report of a victim that a line speaks of afterwards.
+func (p *Parser) withVictim(rec record, pid int) *report {
+	match := func(r *report) bool {
+		return r.first.host == rec.host && r.first.boot == rec.boot &&
+			slices.ContainsFunc(r.kills, func(k kill) bool { return k.pid == pid })
+	}
+	for _, s := range p.streams {
+		if s.open != nil && match(s.open) {
+			return s.open
+		}
+	}
+	for _, r := range slices.Backward(p.done) {
+		if match(r) {
+			return r
+		}
+	}
+	return nil
+}
