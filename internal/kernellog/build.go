@@ -114,7 +114,7 @@ func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
 	if inc.Outcome == "" {
 		unknown.add("outcome", "victims", "passes")
 	}
-	inc.Scope = r.scope(unknown)
+	inc.Scope = r.scope(page, unknown)
 	r.limiter(inc, page, unknown)
 	r.ladder(inc, unknown)
 	r.trigger(inc, unknown)
@@ -203,11 +203,11 @@ func (r *report) statsOfLimiter() bool {
 // constraint: 5.0 to 5.2 print CONSTRAINT_NONE always (oom_control.constraint was
 // not set before 5.3). Where the log cannot tell the node from some of its NUMA
 // nodes, or from sysrq-f, it is the node, and "constraint" is in unknown.
-func (r *report) scope(unknown *unknowns) events.Scope {
+func (r *report) scope(page uint64, unknown *unknowns) events.Scope {
 	if r.header != nil && r.header.order != nil && *r.header.order == -1 || r.sysrqAsked {
 		return events.ScopeSysrq
 	}
-	memcg := r.isMemcg || r.limits.any() || len(r.stats) > 0 || r.limits.limitOf != ""
+	memcg := r.isMemcg || r.ofMemcg()
 	if s := r.summary; s != nil {
 		switch {
 		case s.oomMemcg != "" || s.constraint == "CONSTRAINT_MEMCG":
@@ -234,7 +234,11 @@ func (r *report) scope(unknown *unknowns) events.Scope {
 	case memcg:
 		return events.ScopeMemcg
 	case r.isNode || r.memInfo != nil || r.noKillable || r.panicked != "":
-		unknown.add("constraint")
+		// 4.9 to 4.20 show the policy in the header, and leave out of Mem-Info the
+		// nodes that the cpuset does not allow.
+		if r.header == nil || r.header.order == nil || r.header.nodemask != "(null)" || r.memInfo == nil || !r.memInfo.whole(page) {
+			unknown.add("constraint")
+		}
 		return events.ScopeGlobal
 	}
 	unknown.add("scope")
@@ -424,12 +428,13 @@ func (r *report) trigger(inc *events.Incident, unknown *unknowns) {
 	t.TID = r.task.tid
 	// The log has the thread's id. The table tells the process, if it shows that
 	// thread: it has one line for each process, mostly of its leader.
-	i, ok := r.pids[t.TID]
-	if !ok {
+	// Else the thread is taken for the process, and "trigger.pid" is in unknown.
+	t.PID = t.TID
+	if i, ok := r.pids[t.TID]; ok {
+		t.PID = r.tasks[i].tgid
+	} else if t.TID != 1 {
 		unknown.add("trigger.pid")
-		return
 	}
-	t.PID = r.tasks[i].tgid
 }
 
 func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
@@ -472,7 +477,7 @@ func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
 		if s := r.summary; v.UID == nil && s != nil && s.pid != 0 && s.pid == v.PID && s.uid >= 0 {
 			v.UID = pointer(uint32(s.uid))
 		}
-		v.PgtablesBytes = r.pgtables(k, row)
+		v.PgtablesBytes = r.pgtables(k, row, page)
 		if row >= 0 {
 			t := &r.tasks[row]
 			v.SwapBytes = pointer(min(t.swap, 1<<44) * page)
@@ -499,7 +504,10 @@ func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
 
 // pgtables are a victim's page tables. 5.4 and 5.5 print bytes and call them kB;
 // the table tells, and without it a number that could be either is not believed.
-func (r *report) pgtables(k kill, row int) *uint64 {
+func (r *report) pgtables(k kill, row int, page uint64) *uint64 {
+	if row >= 0 && k.pgtable == nil && r.tasks[row].pgtablePages != nil && *r.tasks[row].pgtablePages < 1<<40 {
+		return pointer(*r.tasks[row].pgtablePages * page)
+	}
 	if row >= 0 && r.tasks[row].pgtableLen != nil {
 		if k.pgtable == nil || *k.pgtable>>10 == *r.tasks[row].pgtableLen {
 			return r.tasks[row].pgtableLen
@@ -616,7 +624,7 @@ func (r *report) remarks(inc *events.Incident) {
 		lacks("the node's memory", !memcg && (r.memInfo == nil || r.memInfo.ram == nil))
 		lacks("the choice", len(r.kills) > 0 && r.summary == nil && r.chosen == nil)
 		lacks("its end", inc.Outcome == "")
-		lacks("some lines", r.seqGap)
+		lacks(fmt.Sprintf("%d lines", r.holes), r.holes > 0)
 	}
 	if len(missing) > 0 {
 		inc.Log.Truncated = true

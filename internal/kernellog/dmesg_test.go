@@ -16,7 +16,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // now is the Options.Now of all tests.
-var now = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+var now = time.Date(2026, 12, 5, 12, 0, 0, 0, time.UTC)
 
 func parse(t testing.TB, log string, opt Options) []*events.Incident {
 	t.Helper()

@@ -117,6 +117,9 @@ func (p *Parser) line(text []byte, torn bool) error {
 	if !ok {
 		return nil
 	}
+	if r.kmsg && p.last.kmsg && p.last.line == r.line-1 && p.last.host == r.host && r.seq > p.last.seq+1 {
+		p.hole(r.seq - p.last.seq - 1)
+	}
 	p.last = r
 	for part := range r.parts() {
 		p.take(part)

@@ -14,13 +14,12 @@ type header struct {
 	gfp   *uint32
 	flags []string
 	order *int
+	// nodemask is there from 4.9 to 4.20: "(null)" if there was no policy.
+	nodemask string
 }
 
 // triggerTask is the line of dump_stack about the task that runs.
-type triggerTask struct {
-	tid  int
-	comm string
-}
+type triggerTask struct{ tid int }
 
 // summary is "oom-kill:constraint=..." of 5.0 and later.
 type summary struct {
@@ -86,7 +85,6 @@ func (p *Parser) kernelLine(s *stream, rec record, text string) bool {
 	case strings.Contains(text, " page allocation failure"):
 		// It writes a Mem-Info of its own.
 		if s.open != nil && !s.open.settled() {
-			s.open.broken = true
 			p.closeReport(s)
 		}
 		return false
@@ -125,7 +123,20 @@ func (p *Parser) bodyLine(s *stream, rec record, text string) bool {
 	case r.inStats && p.statLine(r, rec, text):
 		return true
 	}
-	return p.memInfoLine(s, rec, text) || p.tasksLine(s, rec, text)
+	if p.memInfoLine(s, rec, text) || p.tasksLine(s, rec, text) {
+		return true
+	}
+	if r.at > inTrace && outOfOrder(text) {
+		p.closeReport(s)
+	}
+	return false
+}
+
+// outOfOrder tells lines of a report's middle that did not find their place: the
+// head that they belong to is missing.
+func outOfOrder(text string) bool {
+	_, _, stat := statOf(text)
+	return stat || strings.HasPrefix(text, "Node ") || strings.HasPrefix(text, "active_anon:")
 }
 
 func (p *Parser) headerLine(s *stream, rec record) bool {
@@ -153,6 +164,9 @@ func (p *Parser) headerLine(s *stream, rec record) bool {
 		if n, err := strconv.Atoi(word); err == nil {
 			h.order = &n
 		}
+	}
+	if _, nodes, found := strings.Cut(rest, ", nodemask="); found && !rec.torn {
+		h.nodemask, _, _ = strings.Cut(nodes, ", ")
 	}
 	r := p.begin(s, rec)
 	r.header = h
@@ -189,20 +203,14 @@ func (p *Parser) taskLine(s *stream, rec record, text string) bool {
 	if err != nil || r.header == nil || r.at >= inTask {
 		return false // of another stack
 	}
-	comm, rest, found := cutLast(named, " Not tainted ")
-	if !found {
-		if comm, rest, found = cutLast(named, " Tainted: "); found {
-			rest = afterTaint(rest)
-		}
-	}
-	if !found {
-		return false
-	}
-	if comm != r.header.comm {
+	// The name is followed by "Not tainted", "Tainted: G  OE", "Kdump: loaded".
+	rest, same := strings.CutPrefix(named, r.header.comm+" ")
+	_, rest, found = strings.Cut(rest, "ainted")
+	if !same || !found {
 		return false // another task's stack got in between
 	}
-	r.task = &triggerTask{tid: tid, comm: comm}
-	if release, _, found := strings.Cut(rest, " "); found {
+	r.task = &triggerTask{tid: tid}
+	if release, _, found := strings.Cut(afterTaint(rest), " "); found {
 		r.release = release
 	}
 	p.advance(r, rec, inTask)
@@ -217,8 +225,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// afterTaint skips the flags, which are single letters, to the release, which
-// begins with a digit.
+// afterTaint skips the flags to the release, which begins with a digit.
 func afterTaint(s string) string {
 	for s != "" {
 		word, rest, _ := strings.Cut(strings.TrimLeft(s, " "), " ")
@@ -308,7 +315,15 @@ func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
 		sum.tail = rest
 	}
 	r := s.open
-	if r == nil || r.at >= inSummary || r.settled() || r.contradicts(&sum) {
+	switch {
+	case r == nil || r.at >= inSummary || r.settled():
+		r = p.begin(s, rec)
+	case r.ofAnother(&sum):
+		// Whose tasks these are is open.
+		r.columns, r.tasks = nil, nil
+		clear(r.pids)
+		r = p.begin(s, rec)
+	case r.contradicts(&sum):
 		r = p.begin(s, rec)
 	}
 	r.summary = &sum
@@ -316,20 +331,32 @@ func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
 	return true
 }
 
-// contradicts tells that a summary is of another decision.
-func (r *report) contradicts(sum *summary) bool {
-	memcg := r.limits.any() || len(r.stats) > 0 || r.limits.limitOf != ""
+// ofAnother tells that a summary is of another cgroup, or not of a cgroup.
+func (r *report) ofAnother(sum *summary) bool {
 	switch {
-	case memcg && sum.global, r.memInfo != nil && sum.oomMemcg != "":
+	case sum.global:
+		return r.ofMemcg()
+	case sum.oomMemcg == "":
+		return false
+	case len(r.stats) > 0 && r.stats[0].path != sum.oomMemcg, r.limits.limitOf != "" && r.limits.limitOf != sum.oomMemcg:
 		return true
-	case sum.oomMemcg != "" && len(r.stats) > 0 && r.stats[0].path != sum.oomMemcg:
-		return true
-	case sum.pid != 0 && r.columns != nil && r.tasksCut == 0:
+	}
+	return r.memInfo != nil
+}
+
+// ofMemcg tells that there are lines that only a cgroup's limit has.
+func (r *report) ofMemcg() bool {
+	return r.limits.any() || len(r.stats) > 0 || r.limits.limitOf != ""
+}
+
+// contradicts tells that a summary does not go with what is there.
+func (r *report) contradicts(sum *summary) bool {
+	if sum.pid != 0 && r.columns != nil && r.tasksCut == 0 {
 		_, known := r.pids[sum.pid]
 		return !known
 	}
 	// Nothing but a beginning: the middle is missing, and maybe a whole decision.
-	return r.columns == nil && !memcg && r.memInfo == nil
+	return r.columns == nil && !r.ofMemcg() && r.memInfo == nil
 }
 
 // chosenOf is the pid that the report announces to be killed, 0: none.
@@ -371,7 +398,7 @@ func (r *report) saw(message string) {
 
 // fits tells that a kill's message is not of another kind than the report.
 func (r *report) fits(message string) bool {
-	memcg := r.limits.any() || len(r.stats) > 0 || r.isMemcg || r.summary != nil && r.summary.oomMemcg != ""
+	memcg := r.ofMemcg() || r.isMemcg || r.summary != nil && r.summary.oomMemcg != ""
 	node := r.memInfo != nil || r.isNode || r.summary != nil && r.summary.global
 	switch {
 	case strings.HasPrefix(message, "Memory cgroup"):
@@ -635,13 +662,29 @@ func (p *Parser) gapLine(s *stream, text string) bool {
 	return true
 }
 
+// hole tells that lines of /dev/kmsg are missing, whose records are numbered. One
+// that could hold the end of a report and the beginning of another ends all.
+func (p *Parser) hole(n uint64) {
+	if n > 8 {
+		p.missed(int(min(n, 1<<31)))
+		return
+	}
+	p.stats.Missed += int(n)
+	for _, s := range p.streams {
+		if s.open != nil && !s.open.settled() {
+			s.open.holes += int(n)
+		}
+	}
+}
+
 // missed ends all reports: what follows a hole is not of them.
 func (p *Parser) missed(n int) {
 	p.stats.Missed += max(n, 0)
 	for _, s := range p.streams {
-		if s.open != nil {
-			s.open.broken = true
-			s.open.note(fmt.Sprintf("the log lost %d lines here", n))
+		if r := s.open; r != nil {
+			if !r.settled() {
+				r.note(fmt.Sprintf("the log lost %d lines here", n))
+			}
 			p.closeReport(s)
 		}
 	}

@@ -149,12 +149,8 @@ func (p *Parser) statsHead(s *stream, rec record, text string) bool {
 
 // statLine reads "anon 4096".
 func (p *Parser) statLine(r *report, rec record, text string) bool {
-	key, value, found := strings.Cut(text, " ")
-	if !found || !isDigits(value) || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_0123456789") != "" {
-		return false
-	}
+	key, n, ok := statOf(text)
 	values := r.stats[len(r.stats)-1].values
-	n, ok := number(value)
 	if _, twice := values[key]; twice || !ok || rec.torn {
 		return false
 	}
@@ -164,6 +160,15 @@ func (p *Parser) statLine(r *report, rec record, text string) bool {
 	p.advance(r, rec, inStats)
 	r.inStats = true
 	return true
+}
+
+func statOf(text string) (key string, n uint64, ok bool) {
+	key, value, _ := strings.Cut(text, " ")
+	if key == "" || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_0123456789") != "" {
+		return "", 0, false
+	}
+	n, ok = number(value)
+	return key, n, ok
 }
 
 var wantedStats = func() map[string]bool {

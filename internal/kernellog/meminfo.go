@@ -165,7 +165,7 @@ func (m *memInfo) nodeLine(rec record, node int, text string) bool {
 		if m.nodes[node] != nil || len(m.nodes) >= maxZones {
 			return false
 		}
-		m.nodes[node] = kibWords(rec, text)
+		m.nodes[node] = kibWords(rec, strings.ReplaceAll(text, ": ", ":")) // 5.x: "anon_thp: 0kB"
 		return true
 	}
 	if !strings.HasPrefix(rest, "free:") {
@@ -324,22 +324,31 @@ func (m *memInfo) anon(pageBytes uint64) *uint64 {
 	return pointer((sum - shmem) * pageBytes)
 }
 
-// nodeSum adds up a value of all nodes. The kernel leaves out nodes that the
-// allocation could not use; all are there if their zones make up the RAM.
-func (m *memInfo) nodeSum(key string, pageBytes uint64) *uint64 {
-	var present, sum uint64
+// whole tells that all zones of the machine are there: they make up its RAM. The
+// kernel leaves out nodes that the allocation could not use.
+func (m *memInfo) whole(pageBytes uint64) bool {
+	var present uint64
 	for i := range m.zones {
 		present += m.zones[i].values["present"]
+	}
+	return m.ram != nil && present > 0 && *m.ram < 1<<44 && present == *m.ram*pageBytes
+}
+
+// nodeSum adds up a value of all nodes, if they are there.
+func (m *memInfo) nodeSum(key string, pageBytes uint64) *uint64 {
+	if !m.whole(pageBytes) {
+		return nil
+	}
+	var sum uint64
+	for i := range m.zones {
+		if i > 0 && m.zones[i-1].node == m.zones[i].node {
+			continue
+		}
 		n, ok := m.nodes[m.zones[i].node][key]
 		if !ok {
 			return nil
 		}
-		if i == 0 || m.zones[i-1].node != m.zones[i].node {
-			sum += n
-		}
-	}
-	if m.ram == nil || present == 0 || present != *m.ram*pageBytes {
-		return nil
+		sum += n
 	}
 	return &sum
 }

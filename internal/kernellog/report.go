@@ -31,8 +31,8 @@ const (
 
 const (
 	// longestPause within a report. A slow console holds the writer up for some
-	// tenths of a second at each line.
-	longestPause = 3 * time.Second
+	// tenths of a second at each line; a second report comes later than that.
+	longestPause = time.Second
 	// longestAside is how many foreign lines may stand within a report, in logs
 	// without times.
 	longestAside = 400
@@ -65,7 +65,6 @@ type report struct {
 	at          section
 	aside       int // foreign lines since the last of its own
 	notes       []string
-	broken      bool // ended by something else than its end
 
 	header  *header
 	task    *triggerTask
@@ -100,7 +99,7 @@ type report struct {
 	sysrqAsked  bool
 	reaped      []string
 	suppressed  int
-	seqGap      bool
+	holes       int  // lines that are missing in between
 	isMemcg     bool // a kill's message says so
 	isNode      bool
 	// waiting tells that it counts in Parser.unsettled.
@@ -139,13 +138,11 @@ func (p *Parser) take(rec record) {
 	r.inStats = false
 	r.traced = r.traced || r.at == inTrace // what is no frame ends the stack
 	if r.aside > longestAside && !r.settled() {
-		r.broken = true
 		p.closeReport(s)
 	}
 }
 
-// pause ends a report that a line comes too late for, and notices lines that are
-// missing where the carrier numbers them.
+// pause ends a report that a line comes too late for.
 func (p *Parser) pause(s *stream, rec record) {
 	last := s.open.last
 	late := false
@@ -157,7 +154,6 @@ func (p *Parser) pause(s *stream, rec record) {
 		late = d > longestPause || d < -longestPause
 	}
 	if late {
-		s.open.broken = !s.open.settled()
 		p.closeReport(s)
 	}
 }
@@ -182,7 +178,6 @@ func (p *Parser) stream(rec record) *stream {
 // begin opens a report, after closing what is open.
 func (p *Parser) begin(s *stream, rec record) *report {
 	if s.open != nil {
-		s.open.broken = !s.open.settled()
 		p.closeReport(s)
 	}
 	s.open = &report{first: rec, last: rec, pids: map[int]int{}, suppressed: s.suppressed}
@@ -218,9 +213,6 @@ func (p *Parser) belongs(s *stream, rec record, at section) *report {
 }
 
 func (p *Parser) advance(r *report, rec record, at section) {
-	if r.last.kmsg && rec.kmsg && r.last.caller == rec.caller && rec.caller == "" && rec.seq > r.last.seq+1+uint64(r.aside) {
-		r.seqGap = true
-	}
 	if r.at == inTrace && at > inTrace {
 		r.traced = true
 	}

@@ -27,11 +27,7 @@ type taskRow struct {
 func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
 	r := s.open
 	if strings.HasPrefix(text, "Tasks state (memory values in pages):") {
-		if r.at > inTasks {
-			return false
-		}
-		p.advance(r, rec, inTasks)
-		return true
+		return p.tasksHead(s, rec)
 	}
 	if !strings.HasPrefix(text, "[") {
 		return false
@@ -46,8 +42,10 @@ func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
 		if len(columns) < 6 || len(columns) > 32 || columns[len(columns)-1] != "name" || r.columns != nil || rec.torn {
 			return false
 		}
-		r.columns = columns
-		p.advance(r, rec, inTasks)
+		if !p.tasksHead(s, rec) {
+			return false
+		}
+		r.columns = columns // of a report that was closed they tell nothing any more
 		return true
 	case r.columns == nil || !isDigits(inner):
 		return false
@@ -66,6 +64,21 @@ func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
 	r.tasks = append(r.tasks, row)
 	r.pids[row.tgid] = len(r.tasks) - 1
 	r.pids[row.pid] = len(r.tasks) - 1
+	return true
+}
+
+// tasksHead begins the table. Where nothing but a report's beginning is before it,
+// its middle is missing, and maybe all that lies between two reports.
+func (p *Parser) tasksHead(s *stream, rec record) bool {
+	r := s.open
+	switch {
+	case r.at > inTasks:
+		return false
+	case r.at < inLimits:
+		p.closeReport(s)
+		return true
+	}
+	p.advance(r, rec, inTasks)
 	return true
 }
 
