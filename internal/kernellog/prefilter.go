@@ -8,19 +8,17 @@ import "bytes"
 // lines of a log hold none and cost this search alone. Each way of beginning a
 // report, of ending one, and of telling a gap has one.
 var needles = [][]byte{
-	[]byte("oom"), // invoked oom-killer, oom-kill:, oom_reaper, memory.oom.group, earlyoom, systemd-oomd, oomd
-	[]byte("OOM"), // Manual OOM execution, OOM victim, Talos
-	[]byte("Kill process"),
-	[]byte("illed "), // Killed process, killed as a result of
-	[]byte("no killable"),
-	[]byte("SIGKILL"),
+	[]byte("oom"),       // invoked oom-killer, oom-kill:, oom_reaper, memory.oom.group, earlyoom, systemd-oomd, oomd
+	[]byte("OOM"),       // Manual OOM execution, OOM victim, Talos
+	[]byte("Kill"),      // Killed process, Kill process; systemd-oomd
+	[]byte("killed as"), // a result of limit of
 	[]byte("failcnt"),
 	[]byte("Memory cgroup"),
-	[]byte("ut of memory"),
+	[]byte("ut of memory"), // no killable processes, panic
 	[]byte("deadlocked on memory"),
-	[]byte("Missed "),     // systemd-journald: Missed N kernel messages
-	[]byte("victi"),       // Eviction manager, Evicting pod; victim processes
-	[]byte("sending SIG"), // earlyoom
+	[]byte("Missed "), // systemd-journald: Missed N kernel messages
+	[]byte("victi"),   // Eviction manager, Evicting pod; victim processes
+	[]byte("SIG"),     // earlyoom, nohang, Talos
 }
 
 // bytesMessage is how journalctl -o json writes a message that is no text.
