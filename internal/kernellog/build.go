@@ -38,14 +38,16 @@ func (u *unknowns) unless(name string, known bool) {
 
 // incident makes the incident of a report.
 func (p *Parser) incident(r *report) *events.Incident {
-	var inc *events.Incident
 	unknown := &unknowns{}
-	if r.user != nil {
-		inc = r.user
-		unknown.names = inc.Unknown
-	} else {
-		inc = p.kernelIncident(r, unknown)
-	}
+	inc := p.kernelIncident(r, unknown)
+	inc.Unknown = unknown.names
+	p.seal(r, inc)
+	return inc
+}
+
+// seal adds what all incidents have.
+func (p *Parser) seal(r *report, inc *events.Incident) {
+	unknown := &unknowns{names: slices.Clone(inc.Unknown)}
 	at := r.first
 	if len(r.kills) > 0 && r.killTime.line > 0 {
 		at = r.killTime
@@ -61,7 +63,6 @@ func (p *Parser) incident(r *report) *events.Incident {
 	}
 	inc.Unknown = unknown.names
 	inc.ID = p.id(inc, at)
-	return inc
 }
 
 func (p *Parser) envelope(kind string, at record, unknown *unknowns) events.Envelope {
@@ -471,6 +472,10 @@ func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
 			unknown.add("victims.cgroup.id")
 		} else {
 			unknown.add("victims.cgroup")
+			if r.group != "" { // it is there or below
+				_, place := cgroupOf(r.group)
+				v.Workload = place.Workload
+			}
 		}
 		v.TotalVMBytes, v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes = k.totalVM, k.anon, k.file, k.shmem
 		v.UID, v.OOMScoreAdj = k.uid, k.adj
@@ -621,7 +626,7 @@ func (r *report) remarks(inc *events.Incident) {
 		lacks("the stack", r.header != nil && r.task != nil && !r.traced)
 		lacks("usage and limits of the cgroup", memcg && r.limits.memory == nil)
 		lacks("the cgroup's statistics", memcg && len(r.stats) == 0)
-		lacks("the node's memory", !memcg && (r.memInfo == nil || r.memInfo.ram == nil))
+		lacks("the node's memory", !memcg && inc.Scope != events.ScopeUnknown && (r.memInfo == nil || r.memInfo.ram == nil))
 		lacks("the choice", len(r.kills) > 0 && r.summary == nil && r.chosen == nil)
 		lacks("its end", inc.Outcome == "")
 		lacks(fmt.Sprintf("%d lines", r.holes), r.holes > 0)
@@ -642,9 +647,6 @@ func (r *report) remarks(inc *events.Incident) {
 		}
 	} else if len(r.exiting) > 0 {
 		r.note(fmt.Sprintf("the chosen task, %s[%d], was exiting already", r.exiting[0].comm, r.exiting[0].pid))
-	}
-	for _, text := range r.reaped {
-		r.note(text)
 	}
 	if r.killsCut > 0 {
 		r.note(fmt.Sprintf("%d more victims are in the log", r.killsCut))

@@ -235,7 +235,7 @@ func (p *Parser) zonedTime(s, zone string) (t time.Time, ok bool) {
 	}
 	day, err := time.ParseInLocation("2006-01-02", s[:10], loc)
 	clock, fine := clockTime(s[11:])
-	if err != nil || !fine {
+	if err != nil || !fine || day.Year() < 1970 || day.Year() > 9000 {
 		return t, false
 	}
 	return at(day, clock), true
@@ -251,5 +251,5 @@ func (p *Parser) dmesgDate(s string) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	t, err := time.ParseInLocation("Mon Jan _2 15:04:05 2006", s, p.opt.Location)
-	return t, err == nil
+	return t, err == nil && t.Year() >= 1970 && t.Year() <= 9000
 }

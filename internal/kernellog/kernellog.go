@@ -22,9 +22,12 @@ package kernellog
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -129,8 +132,10 @@ func (p *Parser) line(text []byte, torn bool) error {
 
 // Close ends the log: what is open is given out as far as it came.
 func (p *Parser) Close() error {
-	for key := range p.streams {
-		p.closeReport(p.streams[key])
+	open := slices.Collect(maps.Values(p.streams))
+	slices.SortFunc(open, func(a, b *stream) int { return cmp.Compare(a.lastLine, b.lastLine) })
+	for _, s := range open {
+		p.closeReport(s)
 	}
 	return p.giveOut(true)
 }

@@ -47,6 +47,11 @@ type kill struct {
 	uid                                 *uint32
 	adj                                 *int
 	shares                              bool // its memory
+	// unproven is a kill behind the line that announces a group, of a process that
+	// nothing else shows to be of it: at is its line.
+	unproven bool
+	at       record
+	message  string
 }
 
 // kernelLine takes in a line of the kernel; false: it is not of the OOM killer.
@@ -157,7 +162,7 @@ func (p *Parser) headerLine(s *stream, rec record) bool {
 			h.gfp = pointer(uint32(n))
 		}
 	}
-	if names != "" {
+	if names != "" && len(names) < 1024 {
 		h.flags = strings.Split(names, "|")
 	}
 	if word, ok := after(rec, rest, " order="); ok {
@@ -263,7 +268,7 @@ func (p *Parser) frameLine(r *report, rec record, text string) bool {
 	if !found || strings.ContainsAny(function, " :") || !strings.Contains(offset, "/0x") {
 		return false
 	}
-	if sure && len(r.frames) < maxFrames {
+	if sure && len(r.frames) < maxFrames && len(function) < 128 {
 		r.frames = append(r.frames, function)
 	}
 	p.advance(r, rec, inTrace)
@@ -446,19 +451,26 @@ func (p *Parser) killedLine(s *stream, rec record, message, rest string) bool {
 		return false
 	}
 	r := s.open
-	switch {
-	case r == nil || !r.fits(message), !r.expects(&k):
+	if r == nil || !r.fits(message) || !r.expects(&k) {
 		r = p.begin(s, rec)
-		r.saw(message)
-	default:
-		r.saw(message)
 	}
-	for _, earlier := range r.kills {
-		if earlier.pid == k.pid {
-			r.repeated++ // the chosen one of a group is printed twice
-			p.advance(r, rec, inKills)
-			return true
+	for i, earlier := range r.kills {
+		if earlier.pid != k.pid {
+			continue
 		}
+		// The chosen one of a group is printed twice, the second time among the
+		// members, which come in one go: so those before it are members.
+		if i == 0 && r.chosenFirst {
+			for j := range r.kills {
+				r.kills[j].unproven = false
+			}
+		}
+		p.advance(r, rec, inKills)
+		return true
+	}
+	k.at, k.message, k.unproven = rec, message, r.group != "" && !r.inTable(k.pid)
+	if !k.unproven {
+		r.saw(message)
 	}
 	if len(r.kills) == 0 {
 		r.killTime = rec
@@ -479,23 +491,28 @@ func (r *report) expects(k *kill) bool {
 			return true
 		}
 	}
-	row, inTable := r.pids[k.pid]
 	switch {
 	case r.group != "":
-		// All members are in the table of the limiter's tasks.
-		return inTable || r.columns == nil || r.tasksCut > 0
+		// All members are in the table of the limiter's tasks, if it is there.
+		return r.inTable(k.pid) || r.columns == nil || r.tasksCut > 0
 	case len(r.kills) > 0 || r.noKillable:
 		return false
 	case r.at != inSummary:
 		return false
 	case r.summary != nil && r.summary.pid != 0:
 		// A thread's id stands for a process whose leader is gone.
-		return r.summary.pid == k.pid || inTable && r.tasks[row].tgid == r.summary.pid
+		return r.summary.pid == k.pid || r.inTable(k.pid) && r.tasks[r.pids[k.pid]].tgid == r.summary.pid
 	case r.chosen != nil:
 		// It, or a child of it.
 		return true
 	}
 	return false
+}
+
+// inTable tells that the report shows a process to be one of the limiter's.
+func (r *report) inTable(pid int) bool {
+	_, ok := r.pids[pid]
+	return ok
 }
 
 // parseKill reads "N (comm)[, UID N,] total-vm:NkB, anon-rss:NkB, file-rss:NkB[,
@@ -549,7 +566,7 @@ func (p *Parser) exitingLine(s *stream, rec record, message, rest string) bool {
 	}
 	k := kill{pid: pid, comm: comm}
 	r := s.open
-	if r == nil || !r.fits(message) || !r.expects(&k) {
+	if r == nil || !r.fits(message) || !r.expects(&k) || r.group != "" && !r.inTable(pid) {
 		r = p.begin(s, rec)
 	}
 	r.saw(message)
@@ -578,7 +595,7 @@ func (p *Parser) groupLine(s *stream, rec record, text string) bool {
 	if !ours {
 		r = p.begin(s, rec)
 	}
-	r.group, r.chosenFirst = path, len(r.kills) == 1
+	r.group, r.groupLine, r.chosenFirst = path, rec, len(r.kills) == 1
 	p.advance(r, rec, inKills)
 	return true
 }

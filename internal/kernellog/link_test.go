@@ -129,7 +129,19 @@ func TestLinks(t *testing.T) {
 		},
 		{
 			"another cgroup's group", whole + groupOf("/c") + killOf("hog", 9),
-			"memcg killed: hog in /a by memcg, chosen hog[7] of /a/b\nmemcg killed: - in - by group, unknown hog[9]",
+			"memcg killed: hog in /a by memcg, chosen hog[7] of /a/b\nunknown : - in - by group\nmemcg killed: - in - by memcg, unknown hog[9]",
+		},
+		{
+			"a group without a report", killOf("hog", 7) + groupOf("/a") + killOf("hog", 8) + killOf("hog", 7),
+			"memcg killed: - in - by group, chosen hog[7], group hog[8]",
+		},
+		{
+			"a group without a report, and another kill behind it", killOf("hog", 7) + groupOf("/a") + killOf("hog", 8) + killOf("hog", 7) + killOf("hog", 9),
+			"memcg killed: - in - by group, chosen hog[7], group hog[8]\nmemcg killed: - in - by memcg, unknown hog[9]",
+		},
+		{
+			"a group whose chosen one is not told twice", killOf("hog", 7) + groupOf("/a") + killOf("hog", 8),
+			"memcg killed: - in - by group, chosen hog[7]\nmemcg killed: - in - by memcg, unknown hog[8]",
 		},
 		{
 			"a thread for a dead leader", headerOf("hog", 7) + limitsOf("/a") + strings.Replace(tableOf("hog", 7), "[      7]", "[     12]", 1) +

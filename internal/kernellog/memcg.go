@@ -78,7 +78,7 @@ func (p *Parser) limitsLine(s *stream, rec record, text string) bool {
 // taskInLine reads "Task in P killed as a result of limit of L".
 func (p *Parser) taskInLine(s *stream, rec record, text string) bool {
 	task, limit, found := strings.Cut(strings.TrimPrefix(text, "Task in "), " killed as a result of limit of ")
-	if !found || !strings.HasPrefix(task, "/") || !strings.HasPrefix(limit, "/") || rec.torn {
+	if !found || !strings.HasPrefix(task, "/") || !strings.HasPrefix(limit, "/") || rec.torn || len(text) > 2*maxPath {
 		return false
 	}
 	r := p.belongs(s, rec, inLimits)
@@ -109,7 +109,7 @@ func (p *Parser) statsHead(s *stream, rec record, text string) bool {
 		one.path, one.perCgroup = path, true
 		for word := range strings.FieldsSeq("cache:" + values) {
 			key, size, _ := strings.Cut(word, ":")
-			if n, ok := kib(size); ok {
+			if n, ok := kib(size); ok && wantedStats[key] {
 				one.values[key] = n
 			}
 		}
@@ -123,7 +123,7 @@ func (p *Parser) statsHead(s *stream, rec record, text string) bool {
 		}
 		one.path = path
 	}
-	if !strings.HasPrefix(one.path, "/") {
+	if !strings.HasPrefix(one.path, "/") || len(one.path) > maxPath {
 		return false
 	}
 	r := p.belongs(s, rec, inStats)

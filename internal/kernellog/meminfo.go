@@ -38,7 +38,7 @@ func (m *memInfo) zone(node int, name string) *zone {
 			return &m.zones[i]
 		}
 	}
-	if len(m.zones) >= maxZones {
+	if len(m.zones) >= maxZones || len(name) > 32 {
 		return nil
 	}
 	m.zones = append(m.zones, zone{node: node, name: name, values: map[string]uint64{}})
@@ -143,7 +143,10 @@ func (m *memInfo) globalLine(rec record, text string) bool {
 		if _, twice := m.global[key]; twice {
 			return false
 		}
-		m.global[key], seen = n, true
+		if len(m.global) < 128 && len(key) < 64 {
+			m.global[key] = n
+		}
+		seen = true
 	}
 	return seen
 }
@@ -188,11 +191,15 @@ func kibWords(rec record, text string) map[string]uint64 {
 	}
 	for _, word := range words[:min(len(words), 64)] {
 		key, value, _ := strings.Cut(word, ":")
-		if n, ok := kib(value); ok {
+		if n, ok := kib(value); ok && wantedZone[key] {
 			values[key] = n
 		}
 	}
 	return values
+}
+
+var wantedZone = map[string]bool{
+	"free": true, "min": true, "low": true, "high": true, "managed": true, "present": true, "kernel_stack": true, "anon_thp": true,
 }
 
 // freeLists reads "0*4kB 1*8kB (U) ... = 1800kB".
@@ -264,7 +271,7 @@ func (p *Parser) slabLine(r *report, rec record, text string) bool {
 	}
 	total, ok1 := kib(words[len(words)-1])
 	_, ok2 := kib(words[len(words)-2])
-	if !ok1 || !ok2 || rec.torn {
+	if !ok1 || !ok2 || rec.torn || len(text) > 512 {
 		return false
 	}
 	if len(r.slabs) < maxSlabs {

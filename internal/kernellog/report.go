@@ -36,9 +36,9 @@ const (
 	// longestAside is how many foreign lines may stand within a report, in logs
 	// without times.
 	longestAside = 400
-	maxStreams   = 256
+	maxStreams   = 64
 	maxDone      = 64
-	maxTasks     = 8192
+	maxTasks     = 4096
 	maxVictims   = 4096
 	maxZones     = 1024
 	maxSlabs     = 256
@@ -89,9 +89,9 @@ type report struct {
 
 	killTime    record // the first kill
 	kills       []kill
-	repeated    int
 	killsCut    int
 	group       string // cgroup of memory.oom.group
+	groupLine   record
 	chosenFirst bool   // the first kill was before the line that announces the group
 	exiting     []kill // already exiting: no signal
 	noKillable  bool
@@ -104,7 +104,8 @@ type report struct {
 	isNode      bool
 	// waiting tells that it counts in Parser.unsettled.
 	waiting bool
-	user    *events.Incident // of a killer in user space: made already
+	user    bool             // of a killer in user space
+	made    *events.Incident // once it is closed; at once for one of user space
 }
 
 func (r *report) note(text string) {
@@ -115,7 +116,7 @@ func (r *report) note(text string) {
 
 // settled tells that only kills may follow, which the prefilter lets through.
 func (r *report) settled() bool {
-	return r.at >= inKills || r.noKillable || r.user != nil
+	return r.at >= inKills || r.noKillable || r.user
 }
 
 // take takes in one line.
@@ -194,11 +195,44 @@ func (p *Parser) closeReport(s *stream) {
 		return
 	}
 	s.open = nil
+	alone := r.split()
 	if r.waiting {
 		r.waiting = false
 		p.unsettled--
 	}
+	r.made = p.incident(r)
+	// What is large is done with.
+	r.columns, r.tasks, r.pids, r.frames, r.stats, r.memInfo, r.slabs = nil, nil, nil, nil, nil, nil, nil
 	p.done = append(p.done, r)
+	for _, other := range alone {
+		other.made = p.incident(other)
+		p.done = append(p.done, other)
+	}
+}
+
+// split takes out the kills that nothing shows to be of the report's group: each is
+// one by itself, as far as is known.
+func (r *report) split() (alone []*report) {
+	r.kills = slices.DeleteFunc(r.kills, func(k kill) bool {
+		if k.unproven {
+			k.unproven = false
+			one := &report{first: k.at, last: k.at, at: inKills, killTime: k.at, kills: []kill{k}}
+			one.saw(k.message)
+			alone = append(alone, one)
+			return true
+		}
+		return false
+	})
+	if len(alone) > 0 {
+		r.last = r.groupLine
+		for _, k := range r.kills {
+			if k.at.line > r.last.line {
+				r.last = k.at
+			}
+		}
+		r.note("more was killed right behind the group: whether for the same reason is not known")
+	}
+	return alone
 }
 
 // belongs gives the report that a line of a section belongs to: the open one if it
@@ -232,7 +266,11 @@ func (p *Parser) giveOut(all bool) error {
 	for len(p.done) > 0 && (all || len(p.done) > maxDone) {
 		r := p.done[0]
 		p.done = p.done[1:]
-		inc := p.incident(r)
+		if r.user {
+			p.seal(r, r.made)
+		}
+		inc := r.made
+		inc.Notes = append(inc.Notes, r.reaped...)
 		p.stats.Incidents++
 		if err := p.give(inc); err != nil {
 			return err
@@ -246,14 +284,18 @@ func (p *Parser) giveOut(all bool) error {
 
 // withVictim is the report of a victim that a line speaks of afterwards.
 func (p *Parser) withVictim(rec record, pid int) *report {
+	var found *report
 	match := func(r *report) bool {
 		return r.first.host == rec.host && r.first.boot == rec.boot &&
 			slices.ContainsFunc(r.kills, func(k kill) bool { return k.pid == pid })
 	}
 	for _, s := range p.streams {
-		if s.open != nil && match(s.open) {
-			return s.open
+		if r := s.open; r != nil && match(r) && (found == nil || r.last.line > found.last.line) {
+			found = r
 		}
+	}
+	if found != nil {
+		return found
 	}
 	for _, r := range slices.Backward(p.done) {
 		if match(r) {

@@ -56,6 +56,9 @@ func pidAndComm(s, suffix string) (pid int, comm, rest string, ok bool) {
 	return pid, named[:end], named[end+len(suffix):], err == nil && pid > 0
 }
 
+// maxPath bounds a cgroup's path; the kernel's lines end at 1024 bytes.
+const maxPath = 4096
+
 // maxComm bounds the name of a task. The kernel has 15 bytes; workers' names are
 // longer, and a kernel may escape bytes.
 const maxComm = 64

@@ -57,7 +57,7 @@ func (p *Parser) userKill(rec record, killer, reason string, victim *events.Vict
 		inc.Killer.Comm = rec.program
 	}
 	evidence(inc, rec)
-	p.done = append(p.done, &report{first: rec, last: rec, user: inc})
+	p.done = append(p.done, &report{first: rec, last: rec, user: true, made: inc})
 	return inc
 }
 
@@ -81,10 +81,10 @@ func evidence(inc *events.Incident, rec record) {
 // be about as well.
 func (p *Parser) earlier(rec record, killer string, match func(*events.Incident) bool) *report {
 	for _, r := range slices.Backward(p.done) {
-		if r.user == nil || r.user.Killer.Path != killer || r.first.host != rec.host || r.first.boot != rec.boot {
+		if !r.user || r.made.Killer.Path != killer || r.first.host != rec.host || r.first.boot != rec.boot {
 			continue
 		}
-		if apart(r.last, rec) <= sameEvent && match(r.user) {
+		if apart(r.last, rec) <= sameEvent && match(r.made) {
 			return r
 		}
 	}
@@ -103,7 +103,7 @@ func apart(a, b record) time.Duration {
 
 func (p *Parser) more(r *report, rec record) {
 	r.last = rec
-	evidence(r.user, rec)
+	evidence(r.made, rec)
 }
 
 // cgroupVictim is a victim of which only the cgroup is known.
@@ -138,9 +138,9 @@ func (p *Parser) systemdOOMDLine(rec record, text string) bool {
 		return v.Cgroup != nil && v.Cgroup.Path == at || v.Cgroup == nil && v.Workload != nil && v.Workload.Unit == unit
 	}); r != nil {
 		p.more(r, rec)
-		if r.user.Victims[0].Cgroup == nil {
-			r.user.Victims[0] = *cgroupVictim(at)
-			r.user.Unknown = cgroupOnly
+		if r.made.Victims[0].Cgroup == nil {
+			r.made.Victims[0] = *cgroupVictim(at)
+			r.made.Unknown = cgroupOnly
 		}
 		return true
 	}
@@ -214,7 +214,7 @@ func (p *Parser) earlyoomLine(rec record, text string) bool {
 	if r := p.earlier(rec, "earlyoom", func(inc *events.Incident) bool { return inc.Victims[0].PID == pid }); r != nil {
 		p.more(r, rec)
 		r.note("earlyoom sent SIGTERM first, then SIGKILL")
-		r.user.Notes = r.notes
+		r.made.Notes = r.notes
 		return true
 	}
 	v := &events.Victim{Process: events.Process{PID: pid, TID: pid, Comm: name}, Role: events.RoleChosen}
@@ -259,13 +259,13 @@ func (p *Parser) talosLine(rec record, text string) bool {
 		p.more(r, rec)
 		var pids []int
 		if json.Unmarshal(facts.Processes, &pids) == nil && len(pids) > 0 {
-			v := r.user.Victims[0]
-			r.user.Victims = nil
+			v := r.made.Victims[0]
+			r.made.Victims = nil
 			for _, pid := range pids[:min(len(pids), maxVictims)] {
 				v.PID, v.TID = pid, pid
-				r.user.Victims = append(r.user.Victims, v)
+				r.made.Victims = append(r.made.Victims, v)
 			}
-			r.user.Unknown = slices.DeleteFunc(slices.Clone(r.user.Unknown), func(s string) bool { return s == "victims.pid" || s == "victims.tid" })
+			r.made.Unknown = slices.DeleteFunc(slices.Clone(r.made.Unknown), func(s string) bool { return s == "victims.pid" || s == "victims.tid" })
 		}
 		return true
 	}
@@ -307,7 +307,7 @@ func (p *Parser) kubeletLine(rec record, text string) bool {
 	case strings.Contains(text, `"Evicting pod"`):
 		pod, ok1 := klogValue(text, "pod")
 		uid, ok2 := klogValue(text, "podUID")
-		if ok1 && ok2 && len(p.user.uids) < 256 {
+		if ok1 && ok2 && len(p.user.uids) < 256 && len(pod)+len(uid) < 1024 {
 			if p.user.uids == nil {
 				p.user.uids = map[string]string{}
 			}
