@@ -170,7 +170,7 @@ var holeLogs = []string{
 	"dmesg/7.3.4-memcg-oom-group", "dmesg/5.10.0-32-memcg-parent-limit", "dmesg/6.12.117-cpuset", "dmesg/6.1.0-56-mempolicy", "dmesg/7.3.4-sysrq-f",
 	"dmesg/6.1.0-56-memcg-v1-parent-limit", "dmesg/6.18.44-nokprobes-memcg-v1-parent-limit",
 	"reports/3.10-memcg-child", "reports/3.10-sysrq", "reports/4.4-global", "reports/4.14-memcg-tree", "reports/4.18-rhel8-memcg",
-	"reports/5.0-memcg-constraint-none", "reports/5.15-panic",
+	"reports/5.0-memcg-constraint-none", "reports/5.15-panic", "reports/rate-limited",
 }
 
 // TestHoles takes away lines: ends, beginnings, stretches, single lines, random
