@@ -461,6 +461,7 @@ func (p *Parser) killedLine(s *stream, rec record, message, rest string) bool {
 		// The chosen one of a group is printed twice, the second time among the
 		// members, which come in one go: so those before it are members.
 		if i == 0 && r.chosenFirst {
+			r.saw(message)
 			for j := range r.kills {
 				r.kills[j].unproven = false
 			}
@@ -496,8 +497,6 @@ func (r *report) expects(k *kill) bool {
 		// All members are in the table of the limiter's tasks, if it is there.
 		return r.inTable(k.pid) || r.columns == nil || r.tasksCut > 0
 	case len(r.kills) > 0 || r.noKillable:
-		return false
-	case r.at != inSummary:
 		return false
 	case r.summary != nil && r.summary.pid != 0:
 		// A thread's id stands for a process whose leader is gone.
@@ -588,9 +587,12 @@ func (p *Parser) groupLine(s *stream, rec record, text string) bool {
 	if ours && r.summary != nil && r.summary.oomMemcg != "" {
 		ours = within(path, r.summary.oomMemcg)
 	}
-	if ours && r.summary == nil {
-		// Of a kill alone: the kernel writes this line right behind it.
-		ours = r.at == inKills && rec.line-r.last.line <= 2 && len(r.kills)+len(r.exiting) == 1
+	if ours && r.summary == nil && r.chosen == nil {
+		// Of a kill alone, if it is told again among the members.
+		ours = len(r.kills) == 1 && len(r.exiting) == 0
+		if ours {
+			r.kills[0].unproven = true
+		}
 	}
 	if !ours {
 		r = p.begin(s, rec)

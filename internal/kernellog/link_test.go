@@ -141,7 +141,29 @@ func TestLinks(t *testing.T) {
 		},
 		{
 			"a group whose chosen one is not told twice", killOf("hog", 7) + groupOf("/a") + killOf("hog", 8),
-			"memcg killed: - in - by group, chosen hog[7]\nmemcg killed: - in - by memcg, unknown hog[8]",
+			"memcg killed: - in - by memcg, unknown hog[7]\nunknown : - in - by group\nmemcg killed: - in - by memcg, unknown hog[8]",
+		},
+		{
+			"another's group", killOf("other", 6) + groupOf("/a") + killOf("hog", 8) + killOf("hog", 7),
+			"memcg killed: - in - by memcg, unknown other[6]\nunknown : - in - by group\n" +
+				"memcg killed: - in - by memcg, unknown hog[8]\nmemcg killed: - in - by memcg, unknown hog[7]",
+		},
+		{
+			"another than announced", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7, 9) + summaryOf("/a", "/a", "hog", 7) + killOf("hog", 9),
+			"memcg : hog in /a by memcg\nmemcg killed: - in - by memcg, unknown hog[9]",
+		},
+		{
+			"limits behind the statistics", headerOf("hog", 7) + "Memory cgroup stats for /a:\nanon 1\nmemory: usage 1kB, limit 2kB, failcnt 0\n",
+			"memcg : hog in /a by memcg\nmemcg : - in - by memcg",
+		},
+		{
+			"one limit twice", headerOf("hog", 7) + "memory: usage 1kB, limit 2kB, failcnt 0\nmemory: usage 2kB, limit 2kB, failcnt 0\nMemory cgroup stats for /a:\n",
+			"memcg : hog in - by memcg\nmemcg : - in /a by memcg",
+		},
+		{
+			"a kill behind a child's", "Memory cgroup out of memory: Kill process 7 (hog) score 900 or sacrifice child\n" +
+				"Killed process 8 (child) total-vm:1kB, anon-rss:1kB, file-rss:1kB\nKilled process 9 (hog) total-vm:1kB, anon-rss:1kB, file-rss:1kB\n",
+			"memcg killed: - in - by memcg, child child[8]\nunknown killed: - in - by unknown, unknown hog[9]",
 		},
 		{
 			"a thread for a dead leader", headerOf("hog", 7) + limitsOf("/a") + strings.Replace(tableOf("hog", 7), "[      7]", "[     12]", 1) +

@@ -200,14 +200,22 @@ func (p *Parser) closeReport(s *stream) {
 		r.waiting = false
 		p.unsettled--
 	}
+	for len(alone) > 0 && alone[0].first.line < r.first.line {
+		p.finish(alone[0])
+		alone = alone[1:]
+	}
+	p.finish(r)
+	for _, other := range alone {
+		p.finish(other)
+	}
+}
+
+// finish makes the incident of a report that is closed.
+func (p *Parser) finish(r *report) {
 	r.made = p.incident(r)
 	// What is large is done with.
 	r.columns, r.tasks, r.pids, r.frames, r.stats, r.memInfo, r.slabs = nil, nil, nil, nil, nil, nil, nil
 	p.done = append(p.done, r)
-	for _, other := range alone {
-		other.made = p.incident(other)
-		p.done = append(p.done, other)
-	}
 }
 
 // split takes out the kills that nothing shows to be of the report's group: each is
@@ -225,6 +233,9 @@ func (r *report) split() (alone []*report) {
 	})
 	if len(alone) > 0 {
 		r.last = r.groupLine
+		if alone[0].first.line < r.groupLine.line { // all that was before it
+			r.first, r.chosenFirst, r.isMemcg, r.isNode = r.groupLine, false, false, false
+		}
 		for _, k := range r.kills {
 			if k.at.line > r.last.line {
 				r.last = k.at
