@@ -34,6 +34,7 @@ test-root: build ## tests on this machine's kernel (root)
 FUZZTIME := 30s
 test-fuzz: ## fuzz what reads foreign bytes
 	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/probe
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/kernellog
 	go test -run '^$$' -fuzz '^FuzzParsePath$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/resolve
 
 vm-test: ## real kernels, every case, every tier
