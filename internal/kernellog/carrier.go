@@ -42,7 +42,7 @@ func (r record) parts() iter.Seq[record] {
 		if r.program == "" && strings.Contains(text, "#012") {
 			text = strings.ReplaceAll(text, "#012", "\n") // rsyslog's escape
 		}
-		if !strings.Contains(text, "\n") {
+		if !strings.Contains(text, "\n") || named(text) {
 			yield(r)
 			return
 		}
@@ -55,6 +55,13 @@ func (r record) parts() iter.Seq[record] {
 			}
 		}
 	}
+}
+
+// named tells lines that hold a task's name, which may hold a newline: they are one.
+func named(text string) bool {
+	return strings.Contains(text, " invoked oom-killer: ") || strings.Contains(text, "ll process ") || strings.Contains(text, "lled process ") ||
+		strings.Contains(text, "OOM victim ") || strings.HasPrefix(text, "[") || strings.HasPrefix(text, "CPU: ") ||
+		strings.HasPrefix(text, "oom-kill:") || strings.HasPrefix(text, "oom_reaper: ")
 }
 
 // Carriers nest: a container's log may hold syslog lines, which hold the kernel's
@@ -180,6 +187,9 @@ func (p *Parser) bracket(r *record, text string, seen int) (rest string, kind in
 			return after, isUptime, true
 		}
 	}
+	if seen&(isUptime|isSyslog) == 0 && relative(trimmed) {
+		return after, isUptime, true
+	}
 	if seen&(isUptime|isSyslog) == 0 {
 		if t, ok := p.dmesgDate(trimmed); ok {
 			r.wall = t
@@ -195,6 +205,16 @@ func (p *Parser) bracket(r *record, text string, seen int) (rest string, kind in
 		return after, isSyslog, true
 	}
 	return text, 0, true
+}
+
+// relative tells the times of dmesg -H, which are to the minute or since the line
+// before: "Nov25 02:21", "+0.000012". They are of no use.
+func relative(s string) bool {
+	if after, found := strings.CutPrefix(s, "+"); found {
+		_, ok := seconds(after)
+		return ok
+	}
+	return len(s) == 11 && months[s[:3]] != 0 && s[5] == ' ' && s[8] == ':'
 }
 
 // level reads "<4>", as a serial console and RFC 3164 have it. facility 0 is the

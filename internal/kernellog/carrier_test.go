@@ -103,6 +103,14 @@ var carriers = []struct {
 	{"dmesg -d", func(_ int, l logLine) string {
 		return each(l, func(text string) string { return strings.TrimSuffix(stampOf(l), "] ") + " <    0.000012>] " + text })
 	}},
+	{"dmesg -H", func(i int, l logLine) string {
+		return each(l, func(text string) string {
+			if i == 0 {
+				return "[Nov25 02:21] " + text
+			}
+			return "[  +0.000012] " + text
+		})
+	}},
 	{"dmesg --color=always", func(_ int, l logLine) string {
 		return each(l, func(text string) string { return "\x1b[32m" + stampOf(l) + "\x1b[0m\x1b[33m" + text + "\x1b[0m" })
 	}},
@@ -284,4 +292,42 @@ func difference(got, want string) string {
 	}
 	from := max(0, i-80)
 	return "got  ..." + got[from:min(len(got), i+200)] + "\nwant ..." + want[from:min(len(want), i+200)]
+}
+
+func TestTimes(t *testing.T) {
+	zone := time.FixedZone("", 3600)
+	for _, test := range []struct{ now, line, want string }{
+		{"2026-11-25T12:00:00Z", "Nov 25 02:21:31 h kernel: ", "2026-11-25T01:21:31Z"},
+		{"2026-01-02T12:00:00Z", "Dec 31 23:59:59 h kernel: ", "2025-12-31T22:59:59Z"},
+		{"2026-01-01T00:10:00Z", "Jan  2 00:20:00 h kernel: ", "2026-01-01T23:20:00Z"}, // a clock that is ahead
+		{"2026-11-25T12:00:00Z", "Feb 29 02:21:31 h kernel: ", "2024-02-29T01:21:31Z"},
+		{"2026-11-25T12:00:00Z", "2026-02-03T04:05:06.5-0800 h kernel: ", "2026-02-03T12:05:06.5Z"},
+		{"2026-11-25T12:00:00Z", "2026-02-03T04:05:06,5+05:30 ", "2026-02-02T22:35:06.5Z"},
+		{"2026-11-25T12:00:00Z", "2026-02-03 04:05:06 h kernel: ", "2026-02-03T03:05:06Z"},
+		{"2026-11-25T12:00:00Z", "[Tue Feb  3 04:05:06 2026] ", "2026-02-03T03:05:06Z"},
+		{"2026-11-25T12:00:00Z", "<4>Feb  3 04:05:06 h kernel: [ 1.5] ", "2026-02-03T03:05:06Z"},
+		{"2026-11-25T12:00:00Z", "[    1.500000] ", "2026-11-25T10:00:01.5Z"},
+	} {
+		at, _ := time.Parse(time.RFC3339, test.now)
+		boot := time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)
+		list := parse(t, test.line+killOf("a", 1), Options{Now: at, Location: zone, BootTime: boot})
+		if len(list) != 1 || list[0].Time.Format(time.RFC3339Nano) != test.want || slices.Contains(list[0].Unknown, "time") {
+			t.Errorf("%q: %s", test.line, show(t, list))
+		}
+	}
+}
+
+// TestHostileNames: what a carrier escapes comes back, and does not end a line.
+func TestHostileNames(t *testing.T) {
+	name := "a\n)\\\xff\x1b[b"
+	kill := strings.TrimSuffix(killOf(name, 1), "\n")
+	for carrier, line := range map[string]string{
+		"kmsg":        "4,1,5,-;" + escapeKmsg(kill),
+		"json, bytes": `{"_TRANSPORT":"kernel","MESSAGE":` + byteList(kill) + `}`,
+	} {
+		list := parse(t, line+"\n", Options{})
+		if len(list) != 1 || list[0].Victims[0].Comm != name {
+			t.Errorf("%s: %s", carrier, show(t, list))
+		}
+	}
 }
