@@ -287,3 +287,30 @@ func TestIDs(t *testing.T) {
 		check(t, "id", inc.ID, first[i].ID)
 	}
 }
+
+// TestFolds: nobody to kill, again and again, is one incident; right after a kill it
+// belongs to that.
+func TestFolds(t *testing.T) {
+	stamped := func(at float64, text string) string {
+		return shift(t, "[0.0] "+strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n[0.0] ")+"\n", at)
+	}
+	none := headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + "Out of memory and no killable processes...\n"
+	other := strings.Replace(none, "stats for /a:", "stats for /b:", 1)
+	killed := headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + summaryOf("/a", "/a", "hog", 7) + killOf("hog", 7)
+	for _, test := range []struct{ name, log, want string }{
+		{"loop", stamped(10, none) + stamped(11, none) + stamped(30, none), "no_killable_task 0/3 lines 1 to 54; "},
+		{"two limiters", stamped(10, none) + stamped(11, other) + stamped(12, none), "no_killable_task 0/2 lines 1 to 54; no_killable_task 0/1 lines 19 to 36; "},
+		{"long after", stamped(10, none) + stamped(100, none), "no_killable_task 0/1 lines 1 to 18; no_killable_task 0/1 lines 19 to 36; "},
+		{"aftermath", stamped(10, killed) + stamped(10.5, none), "killed 1/1 lines 1 to 37; "},
+		{"later", stamped(10, killed) + stamped(15, none), "killed 1/0 lines 1 to 19; no_killable_task 0/1 lines 20 to 37; "},
+		{"no times", none + none, "no_killable_task 0/1 lines 1 to 18; no_killable_task 0/1 lines 19 to 36; "},
+	} {
+		got := ""
+		for _, inc := range parse(t, test.log, Options{}) {
+			got += fmt.Sprintf("%s %d/%d lines %d to %d; ", inc.Outcome, inc.Passes.Killed, inc.Passes.NoKillable, inc.Log.FirstLine, inc.Log.LastLine)
+		}
+		if got != test.want {
+			t.Errorf("%s: got %s\nwant %s", test.name, got, test.want)
+		}
+	}
+}

@@ -215,7 +215,9 @@ func (p *Parser) finish(r *report) {
 	r.made = p.incident(r)
 	// What is large is done with.
 	r.columns, r.tasks, r.pids, r.frames, r.stats, r.memInfo, r.slabs = nil, nil, nil, nil, nil, nil, nil
-	p.done = append(p.done, r)
+	if !p.fold(r) {
+		p.done = append(p.done, r)
+	}
 }
 
 // split takes out the kills that nothing shows to be of the report's group: each is
