@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/allocation"
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// unknowns collects names of what the log does not say, each once.
+type unknowns struct{ names []string }
+
+func (u *unknowns) add(names ...string) {
+	for _, name := range names {
+		if !slices.Contains(u.names, name) {
+			u.names = append(u.names, name)
+		}
+	}
+}
+
+// unless names what is not known.
+func (u *unknowns) unless(name string, known bool) {
+	if !known {
+		u.add(name)
+	}
+}
+
+// incident makes the incident of a report.
+func (p *Parser) incident(r *report) *events.Incident {
+	unknown := &unknowns{}
+	inc := p.kernelIncident(r, unknown)
+	inc.Unknown = unknown.names
+	p.seal(r, inc)
+	return inc
+}
+
+// seal adds what all incidents have.
+func (p *Parser) seal(r *report, inc *events.Incident) {
+	unknown := &unknowns{names: slices.Clone(inc.Unknown)}
+	at := r.first
+	if len(r.kills) > 0 && r.killTime.line > 0 {
+		at = r.killTime
+	}
+	inc.Envelope = p.envelope(events.KindIncident, at, unknown)
+	inc.Tier = events.TierKernelLog
+	if inc.Log == nil {
+		inc.Log = &events.Log{}
+	}
+	inc.Log.FirstLine, inc.Log.LastLine = r.first.line, r.last.line
+	if at.uptime {
+		inc.Log.UptimeNS = pointer(at.uptimeNS)
+	}
+	inc.Unknown = unknown.names
+	inc.ID = p.id(inc, at)
+}
+
+func (p *Parser) envelope(kind string, at record, unknown *unknowns) events.Envelope {
+	e := events.Envelope{V: events.Version, Kind: kind, BootID: cmp.Or(at.boot, p.opt.BootID), Node: cmp.Or(at.host, p.opt.Node)}
+	switch {
+	case !at.wall.IsZero():
+		e.Time = at.wall.UTC()
+	case at.uptime && !p.opt.BootTime.IsZero():
+		e.Time = p.opt.BootTime.Add(time.Duration(at.uptimeNS)).UTC()
+	default:
+		e.Time = time.Unix(0, int64(at.uptimeNS)).UTC()
+		unknown.add("time")
+	}
+	return e
+}
+
+// id is made of when it was, as exactly as the log has it, and of who died. So the
+// same log gives the same ids, and those of a live trace are others.
+func (p *Parser) id(inc *events.Incident, at record) string {
+	h := sha256.New()
+	when := at.wall.UTC().Format(time.RFC3339Nano)
+	if at.uptime {
+		when = strconv.FormatUint(at.uptimeNS/1000, 10)
+	}
+	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s\x00%s\x00", inc.BootID, inc.Node, when, inc.Scope, inc.Outcome)
+	if inc.Trigger != nil {
+		fmt.Fprintf(h, "trigger\x00%d\x00%s\x00", inc.Trigger.TID, inc.Trigger.Comm)
+	}
+	if inc.Limiter != nil && inc.Limiter.Cgroup != nil {
+		fmt.Fprintf(h, "limiter\x00%s\x00", inc.Limiter.Cgroup.Path)
+	}
+	for _, v := range inc.Victims {
+		fmt.Fprintf(h, "victim\x00%d\x00%s\x00", v.PID, v.Comm)
+	}
+	id := "log-" + hex.EncodeToString(h.Sum(nil)[:8])
+	if len(p.ids) >= 1<<16 {
+		clear(p.ids)
+	}
+	p.ids[id]++
+	if n := p.ids[id]; n > 1 { // a log without times
+		return fmt.Sprintf("%s-%d", id, n)
+	}
+	return id
+}
+
+func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
+	inc := &events.Incident{Log: &events.Log{Panic: r.panicked != ""}}
+	page := r.pageBytes(p.opt.PageSizeBytes)
+	inc.Outcome, inc.Passes = r.outcome()
+	if inc.Outcome == "" {
+		unknown.add("outcome", "victims", "passes")
+	}
+	inc.Scope = r.scope(page, unknown)
+	r.limiter(inc, page, unknown)
+	r.ladder(inc, unknown)
+	r.trigger(inc, unknown)
+	inc.Victims = r.victims(page, unknown)
+	inc.Killer = r.killer(inc.Scope)
+	total := r.totalPages(inc, page, unknown)
+	r.allocation(inc, total, unknown)
+	if inc.Memory = r.memory(); inc.Memory == nil || !r.statsOfLimiter() {
+		inc.Memory = nil
+		unknown.add("memory")
+	} else {
+		m := inc.Memory
+		unknown.unless("memory.slab_bytes", m.SlabBytes != nil)
+		unknown.unless("memory.kernel_stack_bytes", m.KernelStackBytes != nil)
+		unknown.unless("memory.pagetables_bytes", m.PagetablesBytes != nil)
+		unknown.unless("memory.sock_bytes", m.SockBytes != nil)
+	}
+	if len(r.tasks) > 0 {
+		inc.Candidates = r.candidates(page, total, r.likelyPages(inc, total, page))
+	} else {
+		unknown.add("candidates")
+	}
+	if r.memInfo != nil {
+		inc.NodeState = r.memInfo.state(page, r.slabs)
+	} else {
+		unknown.add("node_state")
+	}
+	r.remarks(inc)
+	return inc
+}
+
+// pageBytes is the kernel's page size: of the free lists, or of the victim, whose
+// address space is in the log in pages and in kB.
+func (r *report) pageBytes(otherwise int) uint64 {
+	if r.memInfo != nil && r.memInfo.pageBytes != 0 {
+		return r.memInfo.pageBytes
+	}
+	for _, k := range r.kills {
+		i, ok := r.pids[k.pid]
+		if !ok || k.totalVM == nil || r.tasks[i].totalVM == 0 {
+			continue
+		}
+		size := *k.totalVM / r.tasks[i].totalVM
+		if *k.totalVM%r.tasks[i].totalVM == 0 && size >= 4096 && size <= 1<<18 && bits.OnesCount64(size) == 1 {
+			return size
+		}
+	}
+	if r.memInfo != nil || len(r.tasks) > 0 {
+		r.note(fmt.Sprintf("the page size is taken to be %d bytes", otherwise))
+	}
+	return uint64(otherwise)
+}
+
+func (r *report) outcome() (events.Outcome, *events.Passes) {
+	switch {
+	case slices.ContainsFunc(r.kills, func(k kill) bool { return !k.shares }):
+		return events.OutcomeKilled, &events.Passes{Killed: 1}
+	case r.noKillable:
+		return events.OutcomeNoKillable, &events.Passes{NoKillable: 1}
+	case r.panicked != "":
+		return events.OutcomePanic, nil
+	case len(r.exiting) > 0:
+		return events.OutcomeAlreadyExiting, &events.Passes{AlreadyExiting: 1}
+	}
+	return "", nil
+}
+
+func (r *report) allocation(inc *events.Incident, total *uint64, unknown *unknowns) {
+	a := &events.Allocation{TotalPages: total}
+	if total == nil {
+		unknown.add("allocation.total_pages")
+	}
+	if r.header == nil {
+		unknown.add("allocation.order", "allocation.gfp", "allocation.gfp_flags", "allocation.class")
+		if total != nil {
+			inc.Allocation = a
+		}
+		return
+	}
+	inc.Allocation = a
+	a.Order, a.GFP, a.GFPFlags = r.header.order, r.header.gfp, r.header.flags
+	switch {
+	case inc.Scope == events.ScopeSysrq:
+		a.Class = "sysrq"
+	case r.traced:
+		a.Class = allocation.Class(slices.Values(r.frames))
+	}
+	unknown.unless("allocation.order", a.Order != nil)
+	unknown.unless("allocation.gfp", a.GFP != nil)
+	// Before 4.6 the flags are a number alone, and its bits were others.
+	unknown.unless("allocation.gfp_flags", a.GFPFlags != nil)
+	unknown.unless("allocation.class", a.Class != "")
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"strconv"
+	"strings"
+)
+
+// header is "X invoked oom-killer: ...".
+type header struct {
+	comm  string
+	gfp   *uint32
+	flags []string
+	order *int
+	// nodemask is there from 4.9 to 4.20: "(null)" if there was no policy.
+	nodemask string
+}
+
+// triggerTask is the line of dump_stack about the task that runs.
+type triggerTask struct{ tid int }
+
+func (p *Parser) headerLine(s *stream, rec record) bool {
+	comm, rest, _ := strings.Cut(rec.text, " invoked oom-killer: ")
+	if len(comm) > maxComm || !strings.HasPrefix(rest, "gfp_mask=") {
+		return false
+	}
+	h := &header{comm: comm}
+	mask, names := rest[len("gfp_mask="):], ""
+	if i := strings.IndexAny(mask, "(,"); i >= 0 {
+		if mask[i] == '(' {
+			names, _, _ = strings.Cut(mask[i+1:], ")")
+			if !strings.Contains(mask[i:], ")") {
+				names = ""
+			}
+		}
+		if n, err := strconv.ParseUint(mask[:i], 0, 32); err == nil {
+			h.gfp = pointer(uint32(n))
+		}
+	}
+	if names != "" && len(names) < 1024 {
+		h.flags = strings.Split(names, "|")
+	}
+	if word, ok := after(rec, rest, " order="); ok {
+		if n, err := strconv.Atoi(word); err == nil {
+			h.order = &n
+		}
+	}
+	if _, nodes, found := strings.Cut(rest, ", nodemask="); found && !rec.torn {
+		h.nodemask, _, _ = strings.Cut(nodes, ", ")
+	}
+	r := p.begin(s, rec)
+	r.header = h
+	// Before 4.3 the order of sysrq-f was 0 (drivers/tty/sysrq.c: moom_callback).
+	if s.sysrq.line > 0 && strings.HasPrefix(comm, "kworker") && near(s.sysrq, rec) {
+		r.sysrqAsked = true
+	}
+	s.sysrq = record{}
+	p.advance(r, rec, inHeader)
+	return true
+}
+
+// near tells that two lines may be of one event.
+func near(a, b record) bool {
+	switch {
+	case a.uptime && b.uptime:
+		return b.uptimeNS >= a.uptimeNS && b.uptimeNS-a.uptimeNS <= uint64(longestPause)
+	case !a.wall.IsZero() && !b.wall.IsZero():
+		d := b.wall.Sub(a.wall)
+		return d >= 0 && d <= longestPause
+	}
+	return b.line-a.line < 20
+}
+
+// taskLine reads "CPU: 0 UID: 0 PID: 419 Comm: trigger Not tainted 7.3.4 #1 ...".
+func (p *Parser) taskLine(s *stream, rec record, text string) bool {
+	r := s.open
+	word, ok := after(rec, text, " PID: ")
+	_, named, found := strings.Cut(text, " Comm: ")
+	if !ok || !found {
+		return false
+	}
+	tid, err := strconv.Atoi(word)
+	if err != nil || r.header == nil || r.at >= inTask {
+		return false // of another stack
+	}
+	// The name is followed by "Not tainted", "Tainted: G  OE", "Kdump: loaded".
+	rest, same := strings.CutPrefix(named, r.header.comm+" ")
+	_, rest, found = strings.Cut(rest, "ainted")
+	if !same || !found {
+		return false // another task's stack got in between
+	}
+	r.task = &triggerTask{tid: tid}
+	if release, _, found := strings.Cut(afterTaint(rest), " "); found {
+		r.release = release
+	}
+	p.advance(r, rec, inTask)
+	return true
+}
+
+// afterTaint skips the flags to the release, which begins with a digit.
+func afterTaint(s string) string {
+	for s != "" {
+		word, rest, _ := strings.Cut(strings.TrimLeft(s, " "), " ")
+		if word != "" && word[0] >= '0' && word[0] <= '9' {
+			return word + " " + rest
+		}
+		s = rest
+	}
+	return ""
+}
+
+// frameLine reads a line of the stack: "func+0x1/0x2", with its address in old
+// kernels. Those with a question mark were not on the way.
+func (p *Parser) frameLine(r *report, rec record, text string) bool {
+	if strings.HasPrefix(text, "[<") {
+		_, rest, found := strings.Cut(text, ">]")
+		if !found {
+			return false
+		}
+		text = strings.TrimLeft(rest, " ")
+	}
+	switch text {
+	case "<TASK>", "<IRQ>", "</IRQ>", "<EOI>":
+		p.advance(r, rec, inTrace)
+		return true
+	case "</TASK>":
+		p.advance(r, rec, inTrace)
+		r.traced = true
+		return true
+	}
+	text = strings.TrimPrefix(strings.TrimPrefix(text, "<EOI>"), " ")
+	name, sure := strings.CutPrefix(text, "? ")
+	sure = !sure
+	function, offset, found := strings.Cut(name, "+0x")
+	if !found || strings.ContainsAny(function, " :") || !strings.Contains(offset, "/0x") {
+		return false
+	}
+	if sure && len(r.frames) < maxFrames && len(function) < 128 {
+		r.frames = append(r.frames, function)
+	}
+	p.advance(r, rec, inTrace)
+	return true
+}
+
+// belongsToEnd gives the report that ends without a kill.
+func (p *Parser) belongsToEnd(s *stream, rec record) *report {
+	if r := s.open; r != nil && !r.settled() && r.at < inSummary {
+		return r
+	}
+	return p.begin(s, rec)
+}
+
+func (p *Parser) panicLine(s *stream, rec record, text string) bool {
+	why := strings.TrimPrefix(text, "Kernel panic - not syncing: ")
+	deadlocked := strings.HasPrefix(why, "System is deadlocked on memory")
+	if !deadlocked && !strings.HasPrefix(why, "Out of memory") && !strings.HasPrefix(why, "out of memory") {
+		return false
+	}
+	r := s.open
+	if r == nil || !(deadlocked && r.noKillable) {
+		r = p.belongsToEnd(s, rec)
+	}
+	r.panicked = why
+	r.noKillable = r.noKillable || strings.Contains(why, "no killable processes")
+	p.advance(r, rec, max(r.at, inKills))
+	return true
+}

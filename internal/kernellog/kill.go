@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// kill is "Killed process N (x) ...".
+type kill struct {
+	pid                                 int
+	comm                                string
+	totalVM, anon, file, shmem, pgtable *uint64 // bytes
+	uid                                 *uint32
+	adj                                 *int
+	shares                              bool // its memory
+	// unproven is a kill behind the line that announces a group, of a process that
+	// nothing else shows to be of it: at is its line.
+	unproven bool
+	at       record
+	message  string
+}
+
+// killLine reads the lines about victims.
+func (p *Parser) killLine(s *stream, rec record, text string) bool {
+	message := text
+	for _, verb := range []string{"Killed process ", "Kill process ", "OOM victim "} {
+		prefix, rest, found := strings.Cut(text, verb)
+		if !found || prefix != "" && !strings.HasPrefix(prefix, "Memory cgroup out of memory") && !strings.HasPrefix(prefix, "Out of memory") {
+			continue
+		}
+		message = prefix
+		switch verb {
+		case "Killed process ":
+			return p.killedLine(s, rec, message, rest)
+		case "Kill process ":
+			return p.chosenLine(s, rec, message, rest)
+		default:
+			return p.exitingLine(s, rec, message, rest)
+		}
+	}
+	return false
+}
+
+func (r *report) saw(message string) {
+	r.isMemcg = r.isMemcg || strings.HasPrefix(message, "Memory cgroup")
+	r.isNode = r.isNode || strings.HasPrefix(message, "Out of memory")
+}
+
+// fits tells that a kill's message is not of another kind than the report.
+func (r *report) fits(message string) bool {
+	memcg := r.ofMemcg() || r.isMemcg || r.summary != nil && r.summary.oomMemcg != ""
+	node := r.memInfo != nil || r.isNode || r.summary != nil && r.summary.global
+	switch {
+	case strings.HasPrefix(message, "Memory cgroup"):
+		return !node
+	case strings.HasPrefix(message, "Out of memory"):
+		return !memcg
+	}
+	return true
+}
+
+func (p *Parser) killedLine(s *stream, rec record, message, rest string) bool {
+	k, ok := parseKill(rec, rest)
+	if !ok {
+		return false
+	}
+	r := s.open
+	if r == nil || !r.fits(message) || !r.expects(&k) {
+		r = p.begin(s, rec)
+	}
+	for i, earlier := range r.kills {
+		if earlier.pid != k.pid {
+			continue
+		}
+		// The chosen one of a group is printed twice, the second time among the
+		// members, which come in one go: so those before it are members.
+		if i == 0 && r.chosenFirst {
+			r.saw(message)
+			for j := range r.kills {
+				r.kills[j].unproven = false
+			}
+		}
+		p.advance(r, rec, inKills)
+		return true
+	}
+	k.at, k.message, k.unproven = rec, message, r.group != "" && !r.inTable(k.pid)
+	if !k.unproven {
+		r.saw(message)
+	}
+	if len(r.kills) == 0 {
+		r.killTime = rec
+	}
+	if len(r.kills) < maxVictims {
+		r.kills = append(r.kills, k)
+	} else {
+		r.killsCut++
+	}
+	p.advance(r, rec, inKills)
+	return true
+}
+
+// expects tells whether a kill is of this report.
+func (r *report) expects(k *kill) bool {
+	for _, earlier := range r.kills {
+		if earlier.pid == k.pid {
+			return true
+		}
+	}
+	switch {
+	case r.group != "":
+		// All members are in the table of the limiter's tasks, if it is there.
+		return r.inTable(k.pid) || r.columns == nil || r.tasksCut > 0
+	case len(r.kills) > 0 || r.noKillable:
+		return false
+	case r.summary != nil && r.summary.pid != 0:
+		// A thread's id stands for a process whose leader is gone.
+		return r.summary.pid == k.pid || r.inTable(k.pid) && r.tasks[r.pids[k.pid]].tgid == r.summary.pid
+	case r.chosen != nil:
+		// It, or a child of it.
+		return true
+	}
+	return false
+}
+
+// inTable tells that the report shows a process to be one of the limiter's.
+func (r *report) inTable(pid int) bool {
+	_, ok := r.pids[pid]
+	return ok
+}
+
+// parseKill reads "N (comm)[, UID N,] total-vm:NkB, anon-rss:NkB, file-rss:NkB[,
+// shmem-rss:NkB][, UID:N pgtables:NkB oom_score_adj:N]".
+func parseKill(rec record, s string) (kill, bool) {
+	suffix := ") total-vm:"
+	if !strings.Contains(s, suffix) {
+		suffix = "), UID " // of RHEL 7 and 8
+	}
+	if !strings.Contains(s, suffix) {
+		suffix = ")"
+	}
+	pid, comm, rest, ok := pidAndComm(s, suffix)
+	if !ok || suffix == ")" && strings.Trim(rest, " ,") != "" {
+		return kill{}, false
+	}
+	k := kill{pid: pid, comm: comm}
+	rest = strings.TrimPrefix(suffix, ")") + rest
+	size := func(key string) *uint64 {
+		word, ok := after(rec, rest, key)
+		if !ok {
+			return nil
+		}
+		if n, ok := kib(word); ok {
+			return &n
+		}
+		return nil
+	}
+	k.totalVM, k.anon, k.file, k.shmem = size("total-vm:"), size("anon-rss:"), size("file-rss:"), size("shmem-rss:")
+	k.pgtable = size("pgtables:")
+	for _, key := range []string{"UID:", "UID "} {
+		if word, ok := after(rec, rest, key); ok && k.uid == nil {
+			if n, err := strconv.ParseUint(word, 10, 32); err == nil {
+				k.uid = pointer(uint32(n))
+			}
+		}
+	}
+	if word, ok := after(rec, rest, "oom_score_adj:"); ok {
+		if n, err := strconv.Atoi(word); err == nil {
+			k.adj = &n
+		}
+	}
+	return k, true
+}
+
+// exitingLine reads "OOM victim N (x) is already exiting. Skip killing the task".
+func (p *Parser) exitingLine(s *stream, rec record, message, rest string) bool {
+	pid, comm, _, ok := pidAndComm(rest, ") is already exiting")
+	if !ok {
+		return false
+	}
+	k := kill{pid: pid, comm: comm}
+	r := s.open
+	if r == nil || !r.fits(message) || !r.expects(&k) || r.group != "" && !r.inTable(pid) {
+		r = p.begin(s, rec)
+	}
+	r.saw(message)
+	if len(r.exiting) < maxVictims {
+		r.exiting = append(r.exiting, k)
+	}
+	p.advance(r, rec, inKills)
+	return true
+}
+
+// groupLine reads "Tasks in P are going to be killed due to memory.oom.group set".
+func (p *Parser) groupLine(s *stream, rec record, text string) bool {
+	path, _, found := cutLast(strings.TrimPrefix(text, "Tasks in "), " are going to be killed due to memory.oom.group set")
+	if !found || !strings.HasPrefix(path, "/") {
+		return false
+	}
+	r := s.open
+	ours := r != nil && r.group == "" && r.at >= inSummary && !r.noKillable
+	if ours && r.summary != nil && r.summary.oomMemcg != "" {
+		ours = within(path, r.summary.oomMemcg)
+	}
+	if ours && r.summary == nil && r.chosen == nil {
+		// Of a kill alone, if it is told again among the members.
+		ours = len(r.kills) == 1 && len(r.exiting) == 0
+		if ours {
+			r.kills[0].unproven = true
+		}
+	}
+	if !ours {
+		r = p.begin(s, rec)
+	}
+	r.group, r.groupLine, r.chosenFirst = path, rec, len(r.kills) == 1
+	p.advance(r, rec, inKills)
+	return true
+}
+
+// within tells that a cgroup is another, or below it.
+func within(path, top string) bool {
+	return path == top || top == "/" || strings.HasPrefix(path, top+"/")
+}
+
+func (p *Parser) reaperLine(rec record, text string) bool {
+	rest, reaped := strings.CutPrefix(text, "oom_reaper: reaped process ")
+	suffix := "), now"
+	if !reaped {
+		if rest, reaped = strings.CutPrefix(text, "oom_reaper: unable to reap pid:"); !reaped {
+			return false
+		}
+		suffix = ")"
+	}
+	pid, comm, left, ok := pidAndComm(rest, suffix)
+	if !ok {
+		return false
+	}
+	r := p.withVictim(rec, pid)
+	if r == nil || len(r.reaped) >= 8 {
+		return true
+	}
+	when := ""
+	if r.killTime.uptime && rec.uptime && rec.uptimeNS >= r.killTime.uptimeNS {
+		when = fmt.Sprintf(" %d ms after the kill", (rec.uptimeNS-r.killTime.uptimeNS)/1e6)
+	}
+	if suffix == ")" {
+		r.reaped = append(r.reaped, fmt.Sprintf("the OOM reaper could not take the memory of %s[%d] back%s", comm, pid, when))
+		return true
+	}
+	r.reaped = append(r.reaped, fmt.Sprintf("the OOM reaper took the memory of %s[%d] back%s; left:%s", comm, pid, when, left))
+	return true
+}

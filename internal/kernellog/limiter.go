@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve"
+)
+
+// limiterPath is the cgroup whose limit was hit, as far as it is named.
+func (r *report) limiterPath() string {
+	switch {
+	case r.summary != nil && r.summary.oomMemcg != "":
+		return r.summary.oomMemcg
+	case r.limits.limitOf != "":
+		return r.limits.limitOf
+	case len(r.stats) > 0 && !r.stats[0].perCgroup:
+		return r.stats[0].path
+	}
+	return ""
+}
+
+func (r *report) statsOfLimiter() bool {
+	return len(r.stats) > 0 && r.stats[0].path == r.limiterPath()
+}
+
+// scope is what ran out. The cgroup that the summary names counts more than its
+// constraint: 5.0 to 5.2 print CONSTRAINT_NONE always (oom_control.constraint was
+// not set before 5.3). Where the log cannot tell the node from some of its NUMA
+// nodes, or from sysrq-f, it is the node, and "constraint" is in unknown.
+func (r *report) scope(page uint64, unknown *unknowns) events.Scope {
+	if r.header != nil && r.header.order != nil && *r.header.order == -1 || r.sysrqAsked {
+		return events.ScopeSysrq
+	}
+	memcg := r.isMemcg || r.ofMemcg()
+	if s := r.summary; s != nil {
+		switch {
+		case s.oomMemcg != "" || s.constraint == "CONSTRAINT_MEMCG":
+			return events.ScopeMemcg
+		case memcg:
+			return events.ScopeMemcg
+		case !s.global:
+			unknown.add("constraint")
+			return events.ScopeGlobal
+		case s.constraint == "CONSTRAINT_CPUSET":
+			return events.ScopeCpuset
+		case s.constraint == "CONSTRAINT_MEMORY_POLICY":
+			return events.ScopeMempolicy
+		case s.constraint != "CONSTRAINT_NONE":
+			return events.Scope(s.constraint)
+		}
+		unset := r.release != "" && !versionBefore(r.release, 5, 0) && versionBefore(r.release, 5, 3)
+		if unset || r.header == nil || r.header.order == nil || r.release == "" {
+			unknown.add("constraint")
+		}
+		return events.ScopeGlobal
+	}
+	switch {
+	case memcg:
+		return events.ScopeMemcg
+	case r.isNode || r.memInfo != nil || r.noKillable || r.panicked != "":
+		// 4.9 to 4.20 show the policy in the header, and leave out of Mem-Info the
+		// nodes that the cpuset does not allow.
+		if r.header == nil || r.header.order == nil || r.header.nodemask != "(null)" || r.memInfo == nil || !r.memInfo.whole(page) {
+			unknown.add("constraint")
+		}
+		return events.ScopeGlobal
+	}
+	unknown.add("scope")
+	return events.ScopeUnknown
+}
+
+func (r *report) limiter(inc *events.Incident, page uint64, unknown *unknowns) {
+	switch inc.Scope {
+	case events.ScopeMemcg:
+		r.memcgLimiter(inc, unknown)
+	case events.ScopeGlobal, events.ScopeSysrq:
+		inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
+		if r.memInfo != nil {
+			state := r.memInfo.state(page, nil)
+			inc.Limiter.LimitBytes, inc.Limiter.SwapLimitBytes = state.TotalBytes, state.SwapTotalBytes
+		}
+		unknown.unless("limiter.limit_bytes", inc.Limiter.LimitBytes != nil)
+		unknown.unless("limiter.swap_limit_bytes", inc.Limiter.SwapLimitBytes != nil)
+		unknown.add("limiter.usage_bytes", "limiter.swap_usage_bytes")
+	case events.ScopeCpuset, events.ScopeMempolicy:
+		inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "numa_nodes"}
+		unknown.add("limiter.limit_bytes", "limiter.usage_bytes")
+		if inc.Limiter.Nodes = r.nodes(inc.Scope); inc.Limiter.Nodes == nil {
+			unknown.add("limiter.nodes")
+		}
+	default:
+		unknown.add("limiter")
+	}
+}
+
+// nodes are the NUMA nodes that were allowed: of the policy, or of the cpuset.
+func (r *report) nodes(scope events.Scope) []int {
+	list := r.summary.mems
+	if scope == events.ScopeMempolicy {
+		list = r.summary.nodemask
+	}
+	return nodeList(list)
+}
+
+// nodeList reads "0-1,3"; nil if it is none.
+func nodeList(s string) []int {
+	var nodes []int
+	for part := range strings.SplitSeq(s, ",") {
+		from, to, isRange := strings.Cut(part, "-")
+		if !isRange {
+			to = from
+		}
+		a, err1 := strconv.Atoi(from)
+		b, err2 := strconv.Atoi(to)
+		if err1 != nil || err2 != nil || a < 0 || b < a || b > 1<<14 || len(nodes)+b-a > 1<<10 {
+			return nil
+		}
+		for n := a; n <= b; n++ {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+// cgroupOf is a cgroup of a log: it has a path, and no id.
+func cgroupOf(path string) (*events.Cgroup, resolve.Place) {
+	return &events.Cgroup{Path: path}, resolve.ParsePath(path)
+}
+
+func (r *report) memcgLimiter(inc *events.Incident, unknown *unknowns) {
+	path := r.limiterPath()
+	if path == "" {
+		unknown.add("limiter")
+		return
+	}
+	cgroup, place := cgroupOf(path)
+	l := &events.Limiter{Level: place.Level, Cgroup: cgroup, Workload: place.Workload}
+	inc.Limiter = l
+	unknown.add("limiter.cgroup.id")
+	if r.limits.swap == nil {
+		unknown.add("limiter.cgroup.hierarchy") // of cgroup v1, or not known which
+	}
+	if l.Which = r.limits.which(); l.Which == "" {
+		unknown.add("limiter.which")
+	}
+	set := func(c *counter, usage, limit **uint64, usageName, limitName string) {
+		if c == nil {
+			unknown.add(limitName, usageName)
+			return
+		}
+		if *usage = c.usage; c.usage == nil {
+			unknown.add(usageName)
+		}
+		if *limit = c.limit; c.limit == nil && !c.unlimited {
+			unknown.add(limitName)
+		}
+	}
+	set(r.limits.memory, &l.UsageBytes, &l.LimitBytes, "limiter.usage_bytes", "limiter.limit_bytes")
+	set(cmp.Or(r.limits.memsw, r.limits.swap), &l.SwapUsageBytes, &l.SwapLimitBytes, "limiter.swap_usage_bytes", "limiter.swap_limit_bytes")
+}
+
+// which tells the file of the limit: in cgroup v1 the one of two with less room.
+func (l *limits) which() string {
+	switch {
+	case l.swap != nil:
+		return "memory.max"
+	case l.memsw == nil || l.memory == nil || l.memory.usage == nil || l.memsw.usage == nil:
+		return ""
+	case l.memory.limit == nil && !l.memory.unlimited, l.memsw.limit == nil && !l.memsw.unlimited:
+		return ""
+	case l.memsw.room() < l.memory.room():
+		return "memory.memsw.limit_in_bytes"
+	}
+	return "memory.limit_in_bytes"
+}
+
+func (c *counter) room() uint64 {
+	if c.limit == nil {
+		return 1 << 63
+	}
+	return *c.limit - min(*c.usage, *c.limit)
+}
+
+// taskMemcg is the cgroup of the task that was chosen. Its end, where the task's
+// name begins, is sure only if the name is known from elsewhere, or there is only
+// one way to read it.
+func (r *report) taskMemcg() string {
+	if r.summary == nil {
+		return r.limits.taskIn
+	}
+	tail := r.summary.tail
+	for _, k := range slices.Concat(r.kills, r.exiting) {
+		if path, ok := strings.CutSuffix(tail, ",task="+k.comm); ok && len(r.kills)+len(r.exiting) > 0 && k.pid == r.summary.pid {
+			return path
+		}
+	}
+	if strings.Count(tail, ",task=") == 1 {
+		path, _, _ := strings.Cut(tail, ",task=")
+		return path
+	}
+	return ""
+}
+
+// ladder holds what the log names: the limiter, and the cgroups from the victim's
+// up to it.
+func (r *report) ladder(inc *events.Incident, unknown *unknowns) {
+	if inc.Scope != events.ScopeMemcg || inc.Limiter == nil {
+		unknown.add("ladder")
+		return
+	}
+	top := inc.Limiter.Cgroup.Path
+	task := r.taskMemcg()
+	if task == "" || !within(task, top) {
+		task = top
+	}
+	for at := task; len(at) > len(top) && len(inc.Ladder) < 64; at = at[:max(strings.LastIndexByte(at, '/'), len(top))] {
+		cgroup, place := cgroupOf(at)
+		rung := events.Rung{Cgroup: *cgroup, Level: place.Level, Workload: place.Workload, Below: true}
+		inc.Ladder = append(inc.Ladder, rung)
+		unknown.add("ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes")
+	}
+	l := inc.Limiter
+	inc.Ladder = append(inc.Ladder, events.Rung{
+		Cgroup: *l.Cgroup, Level: l.Level, Workload: l.Workload, UsageBytes: l.UsageBytes, MaxBytes: l.LimitBytes,
+		SwapUsageBytes: l.SwapUsageBytes, SwapMaxBytes: l.SwapLimitBytes,
+	})
+	for i := range inc.Ladder {
+		if r.group != "" && inc.Ladder[i].Cgroup.Path == r.group {
+			inc.Ladder[i].OOMGroup = pointer(true)
+		}
+	}
+	for _, name := range []string{"usage_bytes", "limit_bytes", "swap_usage_bytes", "swap_limit_bytes"} {
+		if slices.Contains(unknown.names, "limiter."+name) {
+			unknown.add("ladder." + strings.Replace(name, "limit", "max", 1))
+		}
+	}
+	unknown.add("ladder.cgroup.id", "ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group")
+}
+
+// totalPages is what could be used at most (mm/oom_kill.c: constrained_alloc). For
+// a memcg that may swap, the node's swap counts, which its report does not have.
+// For a cpuset or a policy it is what its nodes have; the report does not show
+// whether all their zones are there.
+func (r *report) totalPages(inc *events.Incident, page uint64, unknown *unknowns) *uint64 {
+	var total *uint64
+	sure := !slices.Contains(unknown.names, "constraint")
+	switch {
+	case !sure:
+	case inc.Scope == events.ScopeMemcg:
+		l := &r.limits
+		noSwap := l.swap != nil && l.swap.limit != nil && *l.swap.limit == 0 ||
+			l.memsw != nil && l.memsw.limit != nil && l.memory != nil && l.memory.limit != nil && *l.memsw.limit == *l.memory.limit
+		if noSwap && l.memory != nil && l.memory.limit != nil {
+			total = pointer(*l.memory.limit / page)
+		}
+	case r.memInfo == nil || r.memInfo.swapTotal == nil:
+	case inc.Scope == events.ScopeGlobal || inc.Scope == events.ScopeSysrq:
+		if m := r.memInfo; m.ram != nil && m.reserved != nil && *m.reserved <= *m.ram {
+			total = pointer(*m.ram - *m.reserved + *m.swapTotal/page)
+		}
+	}
+	return total
+}
+
+// likelyPages stands in for totalPages to sort the candidates.
+func (r *report) likelyPages(inc *events.Incident, total *uint64, page uint64) uint64 {
+	switch {
+	case total != nil:
+		return *total
+	case inc.Scope == events.ScopeMemcg && r.limits.memory != nil && r.limits.memory.limit != nil:
+		return *r.limits.memory.limit / page
+	case r.memInfo != nil && r.memInfo.ram != nil:
+		return min(*r.memInfo.ram, 1<<44)
+	}
+	return 0
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// limits are the lines "memory: usage NkB, limit NkB, failcnt N" and alike
+// (mm/memcontrol.c: mem_cgroup_print_oom_meminfo). memory+swap and kmem are of
+// cgroup v1, swap of v2.
+type limits struct {
+	memory, memsw, swap, kmem *counter
+	// "Task in P killed as a result of limit of L", before 5.0
+	taskIn, limitOf string
+}
+
+type counter struct {
+	usage, limit *uint64 // bytes
+	unlimited    bool
+}
+
+func (l *limits) any() bool {
+	return l.memory != nil || l.memsw != nil || l.swap != nil || l.kmem != nil
+}
+
+// unlimitedBytes: limits are printed whether set or not. Not set is the largest
+// number of pages, or of bytes before 3.19, that a counter holds.
+const unlimitedBytes = 9007199254740000 << 10
+
+func (p *Parser) limitsLine(s *stream, rec record, text string) bool {
+	name, rest, found := strings.Cut(text, ": usage ")
+	if !found || !strings.Contains(rest, "limit") {
+		return false
+	}
+	slot := func(l *limits) **counter {
+		switch name {
+		case "memory":
+			return &l.memory
+		case "memory+swap":
+			return &l.memsw
+		case "swap":
+			return &l.swap
+		case "kmem":
+			return &l.kmem
+		}
+		return nil
+	}
+	if slot(&limits{}) == nil {
+		return false
+	}
+	var c counter
+	if word, ok := after(rec, text, ": usage "); ok {
+		if n, ok := kib(word); ok {
+			c.usage = &n
+		}
+	}
+	if word, ok := after(rec, text, ", limit "); ok {
+		if n, ok := kib(word); ok && n < unlimitedBytes {
+			c.limit = &n
+		} else if ok {
+			c.unlimited = true
+		} else if n, ok := number(strings.TrimSuffix(strings.TrimSuffix(word, "kB"), "KB")); ok && n > unlimitedBytes>>10 {
+			c.unlimited = true
+		}
+	}
+	r := p.belongs(s, rec, inLimits)
+	if *slot(&r.limits) != nil || r.memInfo != nil {
+		r = p.begin(s, rec)
+		p.advance(r, rec, inLimits)
+	}
+	*slot(&r.limits) = &c
+	return true
+}
+
+// taskInLine reads "Task in P killed as a result of limit of L".
+func (p *Parser) taskInLine(s *stream, rec record, text string) bool {
+	task, limit, found := strings.Cut(strings.TrimPrefix(text, "Task in "), " killed as a result of limit of ")
+	if !found || !strings.HasPrefix(task, "/") || !strings.HasPrefix(limit, "/") || rec.torn || len(text) > 2*maxPath {
+		return false
+	}
+	r := p.belongs(s, rec, inLimits)
+	if r.limits.any() || r.limits.limitOf != "" || r.memInfo != nil {
+		r = p.begin(s, rec)
+		p.advance(r, rec, inLimits)
+	}
+	r.limits.taskIn, r.limits.limitOf = task, limit
+	return true
+}
+
+// memcgStats are the counters of one memcg. Before 5.2 every cgroup below the
+// limiter has a line, with what is its own (perCgroup); later there is one for
+// the limiter, with sums.
+type memcgStats struct {
+	path      string
+	perCgroup bool
+	values    map[string]uint64 // bytes
+}
+
+// statsHead reads "Memory cgroup stats for P:", with its values behind it before
+// 5.2.
+func (p *Parser) statsHead(s *stream, rec record, text string) bool {
+	text = strings.TrimPrefix(text, "Memory cgroup stats for ")
+	one := memcgStats{values: map[string]uint64{}}
+	path, values, perCgroup := strings.Cut(text, ": cache:")
+	if perCgroup {
+		one.path, one.perCgroup = path, true
+		for word := range strings.FieldsSeq("cache:" + values) {
+			key, size, _ := strings.Cut(word, ":")
+			if n, ok := kib(size); ok && wantedStats[key] {
+				one.values[key] = n
+			}
+		}
+		if rec.torn && len(one.values) > 0 {
+			one.values = map[string]uint64{}
+		}
+	} else {
+		path, colon := strings.CutSuffix(strings.TrimRight(text, " "), ":")
+		if !colon || rec.torn {
+			return false
+		}
+		one.path = path
+	}
+	if !strings.HasPrefix(one.path, "/") || len(one.path) > maxPath {
+		return false
+	}
+	r := p.belongs(s, rec, inStats)
+	other := r.memInfo != nil
+	if len(r.stats) > 0 {
+		other = other || !one.perCgroup || !r.stats[0].perCgroup || !within(one.path, r.stats[0].path) || one.path == r.stats[0].path
+	}
+	if r.limits.limitOf != "" {
+		other = other || !within(one.path, r.limits.limitOf)
+	}
+	if other {
+		r = p.begin(s, rec)
+		p.advance(r, rec, inStats)
+	}
+	if len(r.stats) < maxStats {
+		r.stats = append(r.stats, one)
+	} else {
+		r.note("the log has more cgroups below the limiter than are read")
+	}
+	r.inStats = !one.perCgroup
+	return true
+}
+
+// statLine reads "anon 4096".
+func (p *Parser) statLine(r *report, rec record, text string) bool {
+	key, n, ok := statOf(text)
+	values := r.stats[len(r.stats)-1].values
+	if _, twice := values[key]; twice || !ok || rec.torn {
+		return false
+	}
+	if wantedStats[key] {
+		values[key] = n
+	}
+	p.advance(r, rec, inStats)
+	r.inStats = true
+	return true
+}
+
+func statOf(text string) (key string, n uint64, ok bool) {
+	key, value, _ := strings.Cut(text, " ")
+	if key == "" || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_0123456789") != "" {
+		return "", 0, false
+	}
+	n, ok = number(value)
+	return key, n, ok
+}
+
+var wantedStats = func() map[string]bool {
+	wanted := map[string]bool{}
+	for _, f := range memoryFields(&events.Memory{}) {
+		for _, key := range f.keys {
+			wanted[key] = true
+		}
+	}
+	return wanted
+}()
+
+// memoryField is a part of the charge and its names: of cgroup v2, of v1 as a sum,
+// and of the one-line form before 5.2.
+type memoryField struct {
+	to   **uint64
+	keys [3]string
+}
+
+func memoryFields(m *events.Memory) []memoryField {
+	return []memoryField{
+		{&m.AnonBytes, [3]string{"anon", "total_rss", "rss"}},
+		{&m.FileBytes, [3]string{"file", "total_cache", "cache"}},
+		{&m.ShmemBytes, [3]string{"shmem", "total_shmem", "shmem"}},
+		{&m.SlabBytes, [3]string{"slab"}},
+		{&m.KernelStackBytes, [3]string{"kernel_stack"}},
+		{&m.PagetablesBytes, [3]string{"pagetables"}},
+		{&m.SockBytes, [3]string{"sock"}},
+		{&m.FileDirtyBytes, [3]string{"file_dirty", "total_dirty", "dirty"}},
+		{&m.FileWritebackBytes, [3]string{"file_writeback", "total_writeback", "writeback"}},
+		{&m.ActiveFileBytes, [3]string{"active_file", "total_active_file", "active_file"}},
+		{&m.InactiveFileBytes, [3]string{"inactive_file", "total_inactive_file", "inactive_file"}},
+		{&m.UnevictableBytes, [3]string{"unevictable", "total_unevictable", "unevictable"}},
+		{&m.AnonTHPBytes, [3]string{"anon_thp", "total_rss_huge", "rss_huge"}},
+		{&m.SlabReclaimableBytes, [3]string{"slab_reclaimable"}},
+		{&m.SlabUnreclaimableBytes, [3]string{"slab_unreclaimable"}},
+		{&m.PercpuBytes, [3]string{"percpu"}},
+	}
+}
+
+// memory is the limiter's charge split, nil where the log does not have it.
+func (r *report) memory() *events.Memory {
+	if len(r.stats) == 0 || r.limits.memory == nil || r.limits.memory.usage == nil {
+		return nil
+	}
+	var m events.Memory
+	form := 0
+	values := r.stats[0].values
+	switch {
+	case r.stats[0].perCgroup:
+		form, values = 2, r.sumStats()
+	case has(values, "total_rss"):
+		form = 1 // of cgroup v1; "rss" is the limiter's own alone
+	case !has(values, "anon"):
+		return nil
+	}
+	for _, f := range memoryFields(&m) {
+		if n, ok := values[f.keys[form]]; ok && f.keys[form] != "" {
+			*f.to = &n
+		}
+	}
+	if m.SlabBytes == nil && m.SlabReclaimableBytes != nil && m.SlabUnreclaimableBytes != nil {
+		m.SlabBytes = pointer(*m.SlabReclaimableBytes + *m.SlabUnreclaimableBytes)
+	}
+	if r.stats[0].perCgroup && !r.sumsUp(&m) {
+		return nil
+	}
+	return &m
+}
+
+func has(values map[string]uint64, key string) bool {
+	_, ok := values[key]
+	return ok
+}
+
+// sumStats adds up what each cgroup has for itself.
+func (r *report) sumStats() map[string]uint64 {
+	sum := map[string]uint64{}
+	for key := range r.stats[0].values {
+		for _, one := range r.stats {
+			if n, ok := one.values[key]; ok {
+				sum[key] += n
+			}
+		}
+	}
+	return sum
+}
+
+// sumsUp tells that no cgroup of weight is missing: the parts are the usage, but
+// for kernel memory and for what each CPU has charged ahead.
+func (r *report) sumsUp(m *events.Memory) bool {
+	if m.AnonBytes == nil || m.FileBytes == nil {
+		return false
+	}
+	sum, usage := *m.AnonBytes+*m.FileBytes, *r.limits.memory.usage
+	if r.limits.kmem != nil && r.limits.kmem.usage != nil {
+		sum += *r.limits.kmem.usage
+	}
+	slack := usage/50 + 1<<20
+	return sum+slack >= usage && sum <= usage+slack
+}

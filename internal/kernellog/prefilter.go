@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import "bytes"
+
+// needles are what a line must hold to matter where no report is being read. Most
+// lines of a log hold none and cost this search alone. Each way of beginning a
+// report, of ending one, and of telling a gap has one.
+var needles = [][]byte{
+	[]byte("oom"),       // invoked oom-killer, oom-kill:, oom_reaper, memory.oom.group, earlyoom, systemd-oomd, oomd
+	[]byte("OOM"),       // Manual OOM execution, OOM victim, Talos
+	[]byte("Kill"),      // Killed process, Kill process; systemd-oomd
+	[]byte("killed as"), // a result of limit of
+	[]byte("failcnt"),
+	[]byte("Memory cgroup"),
+	[]byte("ut of memory"), // no killable processes, panic
+	[]byte("deadlocked on memory"),
+	[]byte("Missed "), // systemd-journald: Missed N kernel messages
+	[]byte("victi"),   // Eviction manager, Evicting pod; victim processes
+	[]byte("SIG"),     // earlyoom, nohang, Talos
+}
+
+// bytesMessage is how journalctl -o json writes a message that is no text.
+var bytesMessage = []byte(`"MESSAGE":[`)
+
+func relevant(line []byte) bool {
+	for _, needle := range needles {
+		if bytes.Contains(line, needle) {
+			return true
+		}
+	}
+	return len(line) > 0 && line[0] == '{' && bytes.Contains(line, bytesMessage)
+}

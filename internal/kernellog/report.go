@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// section is where in the kernel's fixed order a line stands (mm/oom_kill.c:
+// dump_header, then __oom_kill_process).
+type section int
+
+const (
+	inHeader section = iota + 1
+	inTask           // CPU and PID of the trigger
+	inTrace
+	inLimits // usage and limits of the memcg
+	inStats
+	inMemInfo
+	inSlab
+	inTasks
+	inSummary // oom-kill:, or Kill process N
+	inKills
+)
+
+const (
+	// longestPause within a report. A slow console holds the writer up for some
+	// tenths of a second at each line; a second report comes later than that.
+	longestPause = time.Second
+	// longestAside is how many foreign lines may stand within a report, in logs
+	// without times.
+	longestAside = 400
+	maxStreams   = 64
+	maxDone      = 64
+	maxTasks     = 4096
+	maxVictims   = 4096
+	maxZones     = 1024
+	maxSlabs     = 256
+	maxFrames    = 128
+	maxStats     = 64
+	maxNotes     = 16
+)
+
+// streamKey tells apart who writes: what one task prints is in order.
+type streamKey struct{ host, boot, caller string }
+
+type stream struct {
+	open *report
+	// sysrq is the last "Manual OOM execution".
+	sysrq record
+	// suppressed is how many reports the kernel says that it left out.
+	suppressed int
+	lastLine   int
+}
+
+// report is what a log says of one decision.
+type report struct {
+	first, last record
+	at          section
+	aside       int // foreign lines since the last of its own
+	notes       []string
+
+	header  *header
+	task    *triggerTask
+	release string // of the kernel
+	frames  []string
+	traced  bool // the stack's end is there
+
+	limits  limits
+	stats   []memcgStats
+	inStats bool
+
+	memInfo *memInfo
+	slabs   []events.SlabCache
+
+	columns  []string
+	tasks    []taskRow
+	tasksCut int
+	pids     map[int]int // pid and tgid of a row to its place in tasks
+
+	summary *summary
+	chosen  *chosen // before 5.1: Kill process N (x) score S or sacrifice child
+
+	killTime    record // the first kill
+	kills       []kill
+	killsCut    int
+	group       string // cgroup of memory.oom.group
+	groupLine   record
+	chosenFirst bool   // the first kill was before the line that announces the group
+	exiting     []kill // already exiting: no signal
+	noKillable  bool
+	panicked    string
+	sysrqAsked  bool
+	reaped      []string
+	suppressed  int
+	holes       int  // lines that are missing in between
+	isMemcg     bool // a kill's message says so
+	isNode      bool
+	// waiting tells that it counts in Parser.unsettled.
+	waiting bool
+	user    bool             // of a killer in user space
+	made    *events.Incident // once it is closed; at once for one of user space
+}
+
+func (r *report) note(text string) {
+	if len(r.notes) < maxNotes && !slices.Contains(r.notes, text) {
+		r.notes = append(r.notes, text)
+	}
+}
+
+// settled tells that only kills may follow, which the prefilter lets through.
+func (r *report) settled() bool {
+	return r.at >= inKills || r.noKillable || r.user
+}
+
+// take takes in one line.
+func (p *Parser) take(rec record) {
+	if rec.program != "" {
+		p.userLine(rec)
+		return
+	}
+	s := p.stream(rec)
+	s.lastLine = rec.line
+	if s.open != nil {
+		p.pause(s, rec)
+	}
+	if p.kernelLine(s, rec, strings.TrimLeft(rec.text, " \t")) || rec.bare && p.userLine(rec) || s.open == nil {
+		return
+	}
+	// A foreign line.
+	r := s.open
+	r.aside++
+	r.inStats = false
+	r.traced = r.traced || r.at == inTrace // what is no frame ends the stack
+	if r.aside > longestAside && !r.settled() {
+		p.closeReport(s)
+	}
+}
+
+// pause ends a report that a line comes too late for.
+func (p *Parser) pause(s *stream, rec record) {
+	last := s.open.last
+	late := false
+	switch {
+	case rec.uptime && last.uptime:
+		late = rec.uptimeNS > last.uptimeNS+uint64(longestPause) || last.uptimeNS > rec.uptimeNS+uint64(longestPause)
+	case !rec.wall.IsZero() && !last.wall.IsZero():
+		d := rec.wall.Sub(last.wall)
+		late = d > longestPause || d < -longestPause
+	}
+	if late {
+		p.closeReport(s)
+	}
+}
+
+func (p *Parser) stream(rec record) *stream {
+	key := streamKey{rec.host, rec.boot, rec.caller}
+	s := p.streams[key]
+	if s == nil {
+		if len(p.streams) >= maxStreams {
+			oldest := slices.MinFunc(slices.Collect(maps.Keys(p.streams)), func(a, b streamKey) int {
+				return cmp.Compare(p.streams[a].lastLine, p.streams[b].lastLine)
+			})
+			p.closeReport(p.streams[oldest])
+			delete(p.streams, oldest)
+		}
+		s = &stream{}
+		p.streams[key] = s
+	}
+	return s
+}
+
+// begin opens a report, after closing what is open.
+func (p *Parser) begin(s *stream, rec record) *report {
+	if s.open != nil {
+		p.closeReport(s)
+	}
+	s.open = &report{first: rec, last: rec, pids: map[int]int{}, suppressed: s.suppressed}
+	s.suppressed = 0
+	s.open.waiting = true
+	p.unsettled++
+	return s.open
+}
+
+// closeReport ends the stream's report, if it has one.
+func (p *Parser) closeReport(s *stream) {
+	r := s.open
+	if r == nil {
+		return
+	}
+	s.open = nil
+	alone := r.split()
+	if r.waiting {
+		r.waiting = false
+		p.unsettled--
+	}
+	for len(alone) > 0 && alone[0].first.line < r.first.line {
+		p.finish(alone[0])
+		alone = alone[1:]
+	}
+	p.finish(r)
+	for _, other := range alone {
+		p.finish(other)
+	}
+}
+
+// finish makes the incident of a report that is closed.
+func (p *Parser) finish(r *report) {
+	r.made = p.incident(r)
+	// What is large is done with.
+	r.columns, r.tasks, r.pids, r.frames, r.stats, r.memInfo, r.slabs = nil, nil, nil, nil, nil, nil, nil
+	if !p.fold(r) {
+		p.done = append(p.done, r)
+	}
+}
+
+// split takes out the kills that nothing shows to be of the report's group: each is
+// one by itself, as far as is known.
+func (r *report) split() (alone []*report) {
+	r.kills = slices.DeleteFunc(r.kills, func(k kill) bool {
+		if k.unproven {
+			k.unproven = false
+			one := &report{first: k.at, last: k.at, at: inKills, killTime: k.at, kills: []kill{k}}
+			one.saw(k.message)
+			alone = append(alone, one)
+			return true
+		}
+		return false
+	})
+	if len(alone) > 0 {
+		r.last = r.groupLine
+		if alone[0].first.line < r.groupLine.line { // all that was before it
+			r.first, r.chosenFirst, r.isMemcg, r.isNode = r.groupLine, false, false, false
+		}
+		for _, k := range r.kills {
+			if k.at.line > r.last.line {
+				r.last = k.at
+			}
+		}
+		r.note("more was killed right behind the group: whether for the same reason is not known")
+	}
+	return alone
+}
+
+// belongs gives the report that a line of a section belongs to: the open one if it
+// is not beyond that section, else a new one, without its beginning.
+func (p *Parser) belongs(s *stream, rec record, at section) *report {
+	r := s.open
+	if r == nil || r.at > at || r.settled() {
+		r = p.begin(s, rec)
+	}
+	p.advance(r, rec, at)
+	return r
+}
+
+func (p *Parser) advance(r *report, rec record, at section) {
+	if r.at == inTrace && at > inTrace {
+		r.traced = true
+	}
+	r.at, r.last, r.aside = at, rec, 0
+	if at != inStats {
+		r.inStats = false
+	}
+	if r.settled() && r.waiting {
+		r.waiting = false
+		p.unsettled--
+	}
+}
+
+// giveOut gives away what is done. The newest wait a little: the reaper's line may
+// still come.
+func (p *Parser) giveOut(all bool) error {
+	for len(p.done) > 0 && (all || len(p.done) > maxDone) {
+		r := p.done[0]
+		p.done = p.done[1:]
+		if r.user {
+			p.seal(r, r.made)
+		}
+		inc := r.made
+		inc.Notes = append(inc.Notes, r.reaped...)
+		p.stats.Incidents++
+		if err := p.give(inc); err != nil {
+			return err
+		}
+	}
+	if all {
+		p.done = nil
+	}
+	return nil
+}
+
+// withVictim is the report of a victim that a line speaks of afterwards.
+func (p *Parser) withVictim(rec record, pid int) *report {
+	var found *report
+	match := func(r *report) bool {
+		return r.first.host == rec.host && r.first.boot == rec.boot &&
+			slices.ContainsFunc(r.kills, func(k kill) bool { return k.pid == pid })
+	}
+	for _, s := range p.streams {
+		if r := s.open; r != nil && match(r) && (found == nil || r.last.line > found.last.line) {
+			found = r
+		}
+	}
+	if found != nil {
+		return found
+	}
+	for _, r := range slices.Backward(p.done) {
+		if match(r) {
+			return r
+		}
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+
+	"golang.org/x/sys/unix"
+)
+
+// OpenKmsg reads the kernel's own buffer from its beginning to where it ends now,
+// without waiting for more. Records that are overwritten meanwhile are missing in
+// the numbering, which the parser tells. It needs root or CAP_SYSLOG where
+// kernel.dmesg_restrict is set.
+func OpenKmsg() (io.ReadCloser, error) { return openKmsg("/dev/kmsg") }
+
+func openKmsg(path string) (io.ReadCloser, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return nil, fmt.Errorf("open %s: %w: run as root or with CAP_SYSLOG, or give the log as a file", path, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w: give the log as a file", path, err)
+	}
+	return &kmsg{path: path, fd: fd}, nil
+}
+
+// kmsg turns the one record that each read gives into a stream of bytes. It does
+// without os.File, which would wait for the next record.
+type kmsg struct {
+	path string
+	fd   int
+	// The longest record has 8 KiB (kernel/printk/internal.h: PRINTK_MESSAGE_MAX).
+	record [16 << 10]byte
+	left   []byte
+}
+
+func (k *kmsg) Read(p []byte) (int, error) {
+	for len(k.left) == 0 {
+		n, err := unix.Read(k.fd, k.record[:])
+		switch {
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EPIPE): // overwritten: the next is the oldest
+			continue
+		case errors.Is(err, unix.EAGAIN), err == nil && n == 0:
+			return 0, io.EOF
+		case err != nil:
+			return 0, fmt.Errorf("read %s: %w", k.path, err)
+		}
+		k.left = k.record[:n]
+	}
+	n := copy(p, k.left)
+	k.left = k.left[n:]
+	return n, nil
+}
+
+func (k *kmsg) Close() error { return unix.Close(k.fd) }
+
+// journalPrograms are those whose lines matter, beside the kernel's.
+var journalPrograms = []string{"systemd-oomd", "earlyoom", "oomd", "nohang", "kubelet", "k3s", "rke2", "microk8s.daemon-kubelite"}
+
+// OpenJournal runs journalctl over the entries of the kernel and of killers in user
+// space: of this boot, or, with allBoots, of all that the journal has. The end of
+// ctx ends it. A failure of journalctl is an error of Read, at the end.
+func OpenJournal(ctx context.Context, allBoots bool) (io.ReadCloser, error) {
+	path, err := exec.LookPath("journalctl")
+	if err != nil {
+		return nil, fmt.Errorf("find journalctl: %w: read /dev/kmsg instead, or give the log as a file", err)
+	}
+	args := []string{"-o", "json", "--no-pager", "--quiet"}
+	if !allBoots {
+		args = append(args, "--boot")
+	}
+	args = append(args, "_TRANSPORT=kernel")
+	for _, program := range journalPrograms {
+		args = append(args, "+", "SYSLOG_IDENTIFIER="+program)
+	}
+	return openCommand(ctx, path, args...)
+}
+
+// command is the output of a program that runs.
+type command struct {
+	cmd    *exec.Cmd
+	out    io.ReadCloser
+	stderr head
+	done   bool
+}
+
+func openCommand(ctx context.Context, path string, args ...string) (io.ReadCloser, error) {
+	c := &command{cmd: exec.CommandContext(ctx, path, args...)}
+	c.cmd.Stderr = &c.stderr
+	var err error
+	if c.out, err = c.cmd.StdoutPipe(); err != nil {
+		return nil, fmt.Errorf("run %s: %w", path, err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("run %s: %w", path, err)
+	}
+	return c, nil
+}
+
+func (c *command) Read(p []byte) (int, error) {
+	n, err := c.out.Read(p)
+	if !errors.Is(err, io.EOF) || c.done {
+		return n, err
+	}
+	c.done = true
+	if failed := c.cmd.Wait(); failed != nil {
+		return n, fmt.Errorf("run %s: %w: %s", c.cmd.Path, failed, bytes.TrimSpace(c.stderr.text))
+	}
+	return n, io.EOF
+}
+
+// Close ends the program if it still runs.
+func (c *command) Close() error {
+	if !c.done {
+		c.done = true
+		_ = c.cmd.Process.Kill()
+		_ = c.cmd.Wait() // it was killed
+	}
+	return nil
+}
+
+// head keeps the beginning of what is written to it.
+type head struct{ text []byte }
+
+func (t *head) Write(p []byte) (int, error) {
+	t.text = append(t.text, p[:min(len(p), 1024-min(len(t.text), 1024))]...)
+	return len(p), nil
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// noise are lines of a kernel's everyday.
+var noise = []string{
+	"audit: type=1400 audit(1764037291.123:871): apparmor=\"DENIED\" operation=\"open\" profile=\"/usr/sbin/x\" pid=871 comm=\"x\"",
+	"eth0: renamed from veth3f2a91c",
+	"IPv6: ADDRCONF(NETDEV_CHANGE): cali6ba0af16: link becomes ready",
+	"TCP: request_sock_TCP: Possible SYN flooding on port 443. Sending cookies. Check SNMP counters.",
+	"EXT4-fs (sda1): re-mounted. Opts: errors=remount-ro",
+	"nginx[4711]: segfault at 0 ip 00007f1c2d3e4f50 sp 00007ffc11223344 error 4 in libc.so.6[7f1c2d200000+195000]",
+	"Call Trace:",
+	" dump_stack_lvl+0x44/0x5c",
+	"blk_update_request: I/O error, dev sdb, sector 2048 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 0",
+	"systemd-journald[311]: Received client request to flush runtime journal, and it will still be of use.",
+}
+
+// generate writes a log with n reports, each behind 900 other lines.
+func generate(t testing.TB, n int, carrier func(i int, l logLine) string) (log []byte, lines int) {
+	t.Helper()
+	files, err := filepath.Glob("testdata/dmesg/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	at := uint64(1e6)
+	write := func(text string) {
+		out.WriteString(carrier(lines, logLine{at, text}) + "\n")
+		lines++
+	}
+	for i := range n {
+		for j := range 900 {
+			at += 700
+			write(noise[j%len(noise)])
+		}
+		for _, l := range dmesgLines(t, files[i%len(files)]) {
+			at += 5
+			write(l.text)
+		}
+	}
+	return out.Bytes(), lines
+}
+
+// BenchmarkRead reads logs of some 100 000 records. Its metric is for one: a
+// million takes as many milliseconds as it has nanoseconds.
+func BenchmarkRead(b *testing.B) {
+	for _, c := range carriers {
+		switch c.name {
+		case "dmesg", "kmsg", "journal short", "journal json", "RFC 5424":
+		default:
+			continue
+		}
+		b.Run(c.name, func(b *testing.B) {
+			log, lines := generate(b, 100, c.write)
+			b.SetBytes(int64(len(log)))
+			b.ReportAllocs()
+			found := 0
+			for b.Loop() {
+				stats, err := Read(bytes.NewReader(log), Options{Now: now}, func(*events.Incident) error { return nil })
+				if err != nil {
+					b.Fatal(err)
+				}
+				found = stats.Incidents
+			}
+			if found < 100 {
+				b.Fatalf("%d incidents", found)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(lines), "ns/line")
+		})
+	}
+}
+
+// TestGenerated finds every report of a long log.
+func TestGenerated(t *testing.T) {
+	log, _ := generate(t, 62, carriers[0].write)
+	killed := 0
+	if _, err := Read(bytes.NewReader(log), Options{Now: now}, func(inc *events.Incident) error {
+		killed += len(inc.Victims)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want := bytes.Count(log, []byte("Killed process")) - 5 // of a group the chosen one is told twice
+	if killed != want {
+		t.Errorf("%d victims, %d kills in the log", killed, want)
+	}
+}
+
+// TestLongLines: a line of any length costs a bounded buffer, is counted, and does
+// not disturb those around it.
+func TestLongLines(t *testing.T) {
+	long := strings.Repeat("x", 3*MaxLineBytes) + "\n"
+	log := long + killOf("a", 1) + "[ 1.0] " + long + killOf("b", 2) + strings.Repeat("y", MaxLineBytes+1)
+	var got []string
+	stats, err := Read(strings.NewReader(log), Options{Now: now}, func(inc *events.Incident) error {
+		got = append(got, inc.Victims[0].Comm)
+		return nil
+	})
+	if err != nil || fmt.Sprint(got) != "[a b]" || stats.CutLines != 3 || stats.Lines != 5 {
+		t.Errorf("%v, %+v, %v", got, stats, err)
+	}
+}

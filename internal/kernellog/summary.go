@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"strconv"
+	"strings"
+)
+
+// summary is "oom-kill:constraint=..." of 5.0 and later.
+type summary struct {
+	constraint     string
+	nodemask, mems string
+	oomMemcg       string
+	global         bool
+	// tail is what follows task_memcg=, up to ",pid=": a path, and a name, both of
+	// which may hold ",task=".
+	tail     string
+	pid, uid int
+}
+
+// chosen is "Kill process N (x) score S or sacrifice child" of 5.0 and earlier.
+type chosen struct {
+	pid  int
+	comm string
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// summaryLine reads "oom-kill:constraint=C,nodemask=N,cpuset=S,mems_allowed=M,
+// oom_memcg=P|global_oom,task_memcg=P,task=comm,pid=N,uid=N".
+func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
+	var sum summary
+	body, uid, found := cutLast(text, ",uid=")
+	if found && !rec.torn {
+		sum.uid, _ = strconv.Atoi(uid)
+	} else if !found {
+		body = text
+	}
+	head, pid, ended := cutLast(body, ",pid=")
+	if n, err := strconv.Atoi(pid); ended && err == nil && found {
+		sum.pid = n
+	} else {
+		head = body
+	}
+	head = strings.TrimPrefix(head, "oom-kill:constraint=")
+	var rest string
+	if sum.constraint, rest, found = strings.Cut(head, ",nodemask="); !found {
+		return true // cut before it says anything
+	}
+	sum.nodemask, rest, _ = strings.Cut(rest, ",cpuset=")
+	_, rest, found = strings.Cut(rest, ",mems_allowed=")
+	if !found {
+		rest = ""
+	}
+	if mems, after, ok := strings.Cut(rest, ",oom_memcg="); ok {
+		// Only what another key ends is whole.
+		if path, tail, ok := strings.Cut(after, ",task_memcg="); ok {
+			sum.mems, sum.oomMemcg, rest = mems, path, tail
+		} else {
+			rest = ""
+		}
+	} else if mems, after, ok := strings.Cut(rest, ",global_oom"); ok {
+		sum.mems, sum.global = mems, true
+		if rest, ok = strings.CutPrefix(after, ",task_memcg="); !ok {
+			rest = ""
+		}
+	} else {
+		rest = ""
+	}
+	if sum.pid != 0 {
+		sum.tail = rest
+	}
+	r := s.open
+	switch {
+	case r == nil || r.at >= inSummary || r.settled():
+		r = p.begin(s, rec)
+	case r.ofAnother(&sum):
+		// Whose tasks these are is open.
+		r.columns, r.tasks = nil, nil
+		clear(r.pids)
+		r = p.begin(s, rec)
+	case r.contradicts(&sum):
+		r = p.begin(s, rec)
+	}
+	r.summary = &sum
+	p.advance(r, rec, inSummary)
+	return true
+}
+
+// ofAnother tells that a summary is of another cgroup, or not of a cgroup.
+func (r *report) ofAnother(sum *summary) bool {
+	switch {
+	case sum.global:
+		return r.ofMemcg()
+	case sum.oomMemcg == "":
+		return false
+	case len(r.stats) > 0 && r.stats[0].path != sum.oomMemcg, r.limits.limitOf != "" && r.limits.limitOf != sum.oomMemcg:
+		return true
+	}
+	return r.memInfo != nil
+}
+
+// ofMemcg tells that there are lines that only a cgroup's limit has.
+func (r *report) ofMemcg() bool {
+	return r.limits.any() || len(r.stats) > 0 || r.limits.limitOf != ""
+}
+
+// contradicts tells that a summary does not go with what is there.
+func (r *report) contradicts(sum *summary) bool {
+	if sum.pid != 0 && r.columns != nil && r.tasksCut == 0 {
+		_, known := r.pids[sum.pid]
+		return !known
+	}
+	// Nothing but a beginning: the middle is missing, and maybe a whole decision.
+	return r.columns == nil && !r.ofMemcg() && r.memInfo == nil
+}
+
+// chosenOf is the pid that the report announces to be killed, 0: none.
+func (r *report) chosenOf() int {
+	switch {
+	case r.summary != nil:
+		return r.summary.pid
+	case r.chosen != nil:
+		return r.chosen.pid
+	}
+	return 0
+}
+
+func (p *Parser) chosenLine(s *stream, rec record, message, rest string) bool {
+	if pid, comm, tail, ok := pidAndComm(rest, ") sharing same memory"); ok && strings.Trim(tail, " ") == "" {
+		// It is sent SIGKILL too (before 4.9 only it is told).
+		if r := s.open; r != nil && r.at == inKills && len(r.kills) < maxVictims {
+			r.kills = append(r.kills, kill{pid: pid, comm: comm, shares: true})
+			p.advance(r, rec, inKills)
+		}
+		return true
+	}
+	pid, comm, _, ok := pidAndComm(rest, ") score ")
+	if !ok {
+		return false
+	}
+	r := s.open
+	bad := r == nil || r.at >= inSummary || r.settled() || !r.fits(message)
+	if !bad && r.columns != nil && r.tasksCut == 0 {
+		_, known := r.pids[pid]
+		bad = !known
+	}
+	if r != nil && r.at == inSummary && r.chosen == nil && r.summary != nil && r.summary.pid == pid {
+		bad = false // 5.0 has both
+	}
+	if bad {
+		r = p.begin(s, rec)
+	}
+	r.chosen = &chosen{pid, comm}
+	r.saw(message)
+	p.advance(r, rec, inSummary)
+	return true
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// taskRow is a row of the task table (mm/oom_kill.c: dump_task): a process that
+// could be chosen. Sizes are pages, but for pgtables.
+type taskRow struct {
+	pid, tgid, adj           int
+	uid                      uint32
+	totalVM, rss, swap       uint64
+	anon, file, shmem        *uint64 // from 6.7 on
+	pgtablePages, pgtableLen *uint64 // the first before 4.15, in pages; the second in bytes
+	comm                     string
+}
+
+// tasksLine reads the head of the table, "[ pid ]   uid  tgid total_vm ...", and
+// its rows. The columns are those that the head names.
+func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
+	r := s.open
+	if strings.HasPrefix(text, "Tasks state (memory values in pages):") {
+		return p.tasksHead(s, rec)
+	}
+	if !strings.HasPrefix(text, "[") {
+		return false
+	}
+	inner, rest, found := strings.Cut(text[1:], "]")
+	inner = strings.TrimSpace(inner)
+	switch {
+	case !found || r.at > inTasks:
+		return false
+	case inner == "pid":
+		columns := strings.Fields(rest)
+		if len(columns) < 6 || len(columns) > 32 || columns[len(columns)-1] != "name" || r.columns != nil || rec.torn {
+			return false
+		}
+		if !p.tasksHead(s, rec) {
+			return false
+		}
+		r.columns = columns // of a report that was closed they tell nothing any more
+		return true
+	case r.columns == nil || !isDigits(inner):
+		return false
+	}
+	pid, err := strconv.Atoi(inner)
+	row, ok := r.row(rest)
+	if err != nil || !ok || rec.torn {
+		return false
+	}
+	row.pid = pid
+	p.advance(r, rec, inTasks)
+	if len(r.tasks) >= maxTasks {
+		r.tasksCut++
+		return true
+	}
+	r.tasks = append(r.tasks, row)
+	r.pids[row.tgid] = len(r.tasks) - 1
+	r.pids[row.pid] = len(r.tasks) - 1
+	return true
+}
+
+// tasksHead begins the table. Where nothing but a report's beginning is before it,
+// its middle is missing, and maybe all that lies between two reports.
+func (p *Parser) tasksHead(s *stream, rec record) bool {
+	r := s.open
+	switch {
+	case r.at > inTasks:
+		return false
+	case r.at < inLimits:
+		p.closeReport(s)
+		return true
+	}
+	p.advance(r, rec, inTasks)
+	return true
+}
+
+// row reads the columns behind the pid. The name is the last, and is what is left:
+// it may hold anything.
+func (r *report) row(text string) (row taskRow, ok bool) {
+	for _, column := range r.columns {
+		if column == "name" {
+			row.comm = strings.TrimPrefix(text, " ")
+			return row, row.tgid > 0 && len(row.comm) <= maxComm
+		}
+		text = strings.TrimLeft(text, " ")
+		word, rest, found := strings.Cut(text, " ")
+		if !found {
+			return row, false
+		}
+		text = rest
+		n, err := strconv.ParseInt(word, 10, 64)
+		if err != nil {
+			return row, false
+		}
+		pages := uint64(max(n, 0))
+		switch column {
+		case "uid":
+			row.uid = uint32(n)
+		case "tgid":
+			row.tgid = int(n)
+		case "total_vm":
+			row.totalVM = pages
+		case "rss":
+			row.rss = pages
+		case "rss_anon":
+			row.anon = &pages
+		case "rss_file":
+			row.file = &pages
+		case "rss_shmem":
+			row.shmem = &pages
+		case "nr_ptes", "nr_pmds", "nr_puds":
+			if row.pgtablePages != nil {
+				pages += *row.pgtablePages
+			}
+			row.pgtablePages = &pages
+		case "pgtables_bytes":
+			row.pgtableLen = &pages
+		case "swapents":
+			row.swap = pages
+		case "oom_score_adj":
+			row.adj = int(n)
+		}
+	}
+	return row, false
+}
+
+// unkillable is OOM_SCORE_ADJ_MIN.
+const unkillable = -1000
+
+// base is the badness without oom_score_adj, in pages (mm/oom_kill.c: oom_badness).
+func (t *taskRow) base(pageBytes uint64) int64 {
+	n := t.rss + t.swap
+	if t.pgtablePages != nil {
+		n += *t.pgtablePages
+	}
+	if t.pgtableLen != nil {
+		n += *t.pgtableLen / pageBytes
+	}
+	return int64(min(n, 1<<50))
+}
+
+// maxCandidates are shown, the likeliest first.
+const maxCandidates = 100
+
+// candidates makes the table's rows into candidates. totalPages is what
+// oom_score_adj weighs against, nil if it is not known; likely stands in for it to
+// sort, and for nothing else.
+func (r *report) candidates(pageBytes uint64, totalPages *uint64, likely uint64) []events.Candidate {
+	type ranked struct {
+		events.Candidate
+		rank int64
+	}
+	list := make([]ranked, 0, len(r.tasks))
+	for i := range r.tasks {
+		t := &r.tasks[i]
+		c := events.Candidate{Process: events.Process{PID: t.tgid, TID: t.pid, Comm: t.comm}}
+		bytes := func(pages *uint64) *uint64 {
+			if pages == nil || *pages > 1<<44 {
+				return nil
+			}
+			return pointer(*pages * pageBytes)
+		}
+		c.AnonRSSBytes, c.FileRSSBytes, c.ShmemRSSBytes = bytes(t.anon), bytes(t.file), bytes(t.shmem)
+		c.RSSBytes, c.SwapBytes = bytes(&t.rss), bytes(&t.swap)
+		c.PgtablesBytes = t.pgtableLen
+		if t.pgtableLen == nil {
+			c.PgtablesBytes = bytes(t.pgtablePages)
+		}
+		c.OOMScoreAdj, c.Unkillable = pointer(t.adj), t.adj == unkillable
+		base := t.base(pageBytes)
+		if !c.Unkillable {
+			c.Points = r.points(t, base, totalPages)
+		}
+		c.Victim = slices.ContainsFunc(r.kills, func(k kill) bool { return k.pid == t.pid || k.pid == t.tgid })
+		rank := base + int64(t.adj)*int64(likely/1000)
+		if c.Unkillable {
+			rank = -1 << 62
+		}
+		list = append(list, ranked{c, rank})
+	}
+	slices.SortStableFunc(list, func(a, b ranked) int { return cmp.Compare(b.rank, a.rank) })
+	out := make([]events.Candidate, min(len(list), maxCandidates))
+	for i := range out {
+		out[i] = list[i].Candidate
+	}
+	return out
+}
+
+// points is the badness as the kernel counted it, nil where the log does not say
+// enough. Before 4.17 root had a discount for a capability that the log does not
+// show; before 5.9 it was at least 1.
+func (r *report) points(t *taskRow, base int64, totalPages *uint64) *int64 {
+	old := t.pgtablePages != nil || versionBefore(r.release, 4, 17)
+	if old && t.uid == 0 {
+		return nil
+	}
+	points := base
+	if t.adj != 0 {
+		if totalPages == nil {
+			return nil
+		}
+		points += int64(t.adj) * int64(*totalPages/1000)
+	}
+	if points < 1 && (r.release == "" || versionBefore(r.release, 5, 9)) {
+		return nil
+	}
+	return &points
+}
+
+// versionBefore compares a release such as 5.4.0-42-generic. Releases that are not
+// known are not before anything.
+func versionBefore(release string, major, minor int) bool {
+	a, rest, _ := strings.Cut(release, ".")
+	b := rest
+	if i := strings.IndexFunc(rest, func(c rune) bool { return c < '0' || c > '9' }); i >= 0 {
+		b = rest[:i]
+	}
+	x, err1 := strconv.Atoi(a)
+	y, err2 := strconv.Atoi(b)
+	if err1 != nil || err2 != nil {
+		return false
+	}
+	return x < major || x == major && y < minor
+}
