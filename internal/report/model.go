@@ -125,7 +125,7 @@ func newIncidentPage(inc *events.Incident, seq int, o *Options) (*incidentPage, 
 }
 
 func outcomeWord(inc *events.Incident) string {
-	if inc.Scope == events.ScopeUser && inc.Outcome == events.OutcomeKilled {
+	if inc.Scope == events.ScopeUser && inc.Killer != nil && inc.Killer.Kind == "user" {
 		return "KILLED FROM USER SPACE"
 	}
 	return view.Outcome(inc)

@@ -57,8 +57,12 @@ func outcome(inc *events.Incident, v verdict) string {
 	if t := inc.Trigger; t != nil && len(inc.Victims) == 1 && t.PID == inc.Victims[0].PID && t.PID != 0 {
 		text = who + " killed it"
 	}
-	if k := inc.Killer; k != nil && (k.Path == "group" || k.GroupCgroup != nil) {
+	switch k := inc.Killer; {
+	case k == nil:
+	case k.Path == "group" || k.GroupCgroup != nil:
 		text += " as one group"
+	case k.Kind == "kernel" && k.Path == "pidns":
+		text += " as the init of its pid namespace ended"
 	}
 	if k := inc.Killer; k != nil && k.Reason != "" {
 		text += " (" + spaced(k.Reason) + ")"

@@ -53,6 +53,9 @@ func TestSentence(t *testing.T) {
 			inc.Scope, inc.Trigger = events.ScopeUser, nil
 			inc.Killer = &events.Killer{Kind: "user", Path: "runtime", PID: 7, Comm: "runc", Reason: "probe"}
 		}},
+		{"The kernel killed java[4711] as the init of its pid namespace ended; no limit was hit.", func(inc *events.Incident) {
+			inc.Scope, inc.Trigger, inc.Killer = events.ScopeUser, nil, &events.Killer{Kind: "kernel", Path: "pidns"}
+		}},
 		{"systemd-oomd killed java[4711]; no limit was hit.", func(inc *events.Incident) {
 			inc.Scope, inc.Trigger = events.ScopeUser, nil
 			inc.Killer = &events.Killer{Kind: "user", Path: "systemd-oomd"}

@@ -30,7 +30,7 @@ func RungName(level events.Level, w *events.Workload, path string) string {
 
 // Outcome is the outcome as a headline has it.
 func Outcome(inc *events.Incident) string {
-	words, _ := verdict(inc.Outcome)
+	words, _ := headWords(inc)
 	return words
 }
 
@@ -50,7 +50,12 @@ func Class(c string) string { return class(c) }
 func Role(r events.Role) string { return role(r) }
 
 // KillPath is the way to the kill.
-func KillPath(k *events.Killer, scope events.Scope) string { return killPath(k.Path, scope) }
+func KillPath(k *events.Killer, scope events.Scope) string {
+	if scope == events.ScopeUser {
+		return userPath(k.Path)
+	}
+	return killPath(k.Path, scope)
+}
 
 // Stall is a kind of stall.
 func Stall(what string) string { return stallWord(what) }
