@@ -107,6 +107,7 @@ func TestClassify(t *testing.T) {
 		}), path: "runtime", reason: "delete"},
 		{name: "runc is gone, its shim says it", facts: facts(by("exe", ""), below("containerd-shim", "systemd")), path: "runtime"},
 		{name: "runc runs a copy of itself", facts: facts(by("6", "/memfd:runc_cloned:/proc/self/exe (deleted)")), path: "runtime"},
+		{name: "a copy of runc, gone", facts: facts(by("6", "memfd:runc_cloned:/proc/self/ex")), path: "runtime"},
 		{name: "docker alone", facts: facts(by("dockerd", "/usr/bin/dockerd"), func(f *Facts) { f.To.Workload = &events.Workload{ContainerID: "c1"} }), path: "runtime"},
 		{name: "podman, by somebody in a shell",
 			facts: facts(by("podman", "/usr/bin/podman", "podman", "kill", "x"), below("bash on pts/3", "sshd"), session, func(f *Facts) { f.To.Workload = &events.Workload{ContainerID: "c1"} }),

@@ -67,6 +67,7 @@ func TestWatchFollowsTheLineage(t *testing.T) {
 	f := facts(by("kill", ""))
 	k := f.Kill
 	k.Sender = &events.Sender{
+		Exe:           "kill",
 		Ancestors:     []events.ProcessName{{TGID: 800, Comm: "sudo"}, {TGID: 700, Comm: "bash"}},
 		MoreAncestors: true, LoginKnown: true, LoginUID: 1000,
 	}
@@ -81,8 +82,8 @@ func TestWatchFollowsTheLineage(t *testing.T) {
 	if !slices.Equal(names, want) {
 		t.Errorf("ancestry %q", names)
 	}
-	if got.Exe != "" {
-		t.Errorf("exe %q of another process", got.Exe)
+	if got.Exe != "kill" {
+		t.Errorf("exe %q", got.Exe)
 	}
 	if got.Path != PathHuman || got.Login == nil || *got.Login != (events.Login{Session: "3", TTY: "pts/3", User: "ada", SudoUser: "ada"}) {
 		t.Errorf("%s, login %+v", got.Path, got.Login)
