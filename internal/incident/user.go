@@ -88,6 +88,7 @@ type userGroup struct {
 type users struct {
 	groups  map[userKey]*userGroup
 	ladders map[events.CgroupKey]*events.Ladder
+	newest  uint64 // of the ladders
 }
 
 func newUsers() users {
@@ -99,6 +100,7 @@ func (u *users) ladder(r events.Ladder) {
 		clear(u.ladders)
 	}
 	u.ladders[r.Target] = &r
+	u.newest = max(u.newest, r.BootNS)
 }
 
 // wantsUser tells whether a SIGKILL in a cgroup is to be an incident.
@@ -211,7 +213,10 @@ func (c *Correlator) markedUser(r events.Mark) {
 
 // overdueUsers reports what has been quiet for long enough; with all, everything.
 func (c *Correlator) overdueUsers(now uint64, all bool) error {
-	if len(c.users.groups) == 0 {
+	if u := &c.users; len(u.groups) == 0 {
+		if now-min(u.newest, now) > ladderNS {
+			clear(u.ladders) // of SIGKILLs that nobody asks about
+		}
 		return nil
 	}
 	for _, g := range c.oldestUsers() {
@@ -343,7 +348,7 @@ func (c *Correlator) aftermath(r *reported, g *userGroup) {
 	if more := len(g.targets) - len(names); more > 0 {
 		names = append(names, fmt.Sprintf("and %d more", more))
 	}
-	r.notes = append(slices.Clone(r.notes), fmt.Sprintf("%s later, %s %s",
-		milliseconds(g.kills[0].BootNS-min(r.timeNS, g.kills[0].BootNS)), by, strings.Join(names, ", ")))
+	later := g.kills[0].BootNS - min(r.timeNS, g.kills[0].BootNS)
+	r.notes = append(slices.Clone(r.notes), fmt.Sprintf("%s after the first victim, %s %s", milliseconds(later), by, strings.Join(names, ", ")))
 	c.newsOf(r).Notes = r.notes
 }
