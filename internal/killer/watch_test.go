@@ -203,3 +203,21 @@ func (l *fakeLog) About(_ *events.Workload, bootNS uint64) []string {
 	l.at = bootNS
 	return []string{`"SyncLoop DELETE" source="api"`}
 }
+
+// BenchmarkSaw is what the reader of records pays for a SIGKILL.
+func BenchmarkSaw(b *testing.B) {
+	w := NewWatch(Options{Proc: b.TempDir()})
+	defer w.Close()
+	k := facts().Kill
+	for b.Loop() {
+		k.Current.TGID++
+		w.Saw(k, events.Process{}, events.Process{})
+	}
+}
+
+// BenchmarkProcess is what a look at one process takes.
+func BenchmarkProcess(b *testing.B) {
+	for b.Loop() {
+		proc{"/proc"}.process(os.Getpid(), 1<<62)
+	}
+}
