@@ -192,14 +192,16 @@ func (c *Correlator) roomForUser() error {
 	if len(c.users.groups) < maxUserGroups {
 		return nil
 	}
-	return c.reportUser(c.oldestUsers()[0])
+	var oldest *userGroup
+	for _, g := range c.users.groups {
+		if oldest == nil || byTime(g, oldest) < 0 {
+			oldest = g
+		}
+	}
+	return c.reportUser(oldest)
 }
 
-func (c *Correlator) oldestUsers() []*userGroup {
-	return slices.SortedFunc(maps.Values(c.users.groups), func(a, b *userGroup) int {
-		return cmp.Compare(a.kills[0].BootNS, b.kills[0].BootNS)
-	})
-}
+func byTime(a, b *userGroup) int { return cmp.Compare(a.kills[0].BootNS, b.kills[0].BootNS) }
 
 // markedUser takes back a SIGKILL that the OOM killer sent after all: the kernel
 // skipped the program that would have told of the pass.
@@ -219,7 +221,7 @@ func (c *Correlator) overdueUsers(now uint64, all bool) error {
 		}
 		return nil
 	}
-	for _, g := range c.oldestUsers() {
+	for _, g := range slices.SortedFunc(maps.Values(c.users.groups), byTime) {
 		if all || g.quiet.forNS(now, userQuietNS) {
 			if err := c.reportUser(g); err != nil {
 				return err
