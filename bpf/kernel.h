@@ -99,7 +99,24 @@ struct signal_struct {
 	short oom_score_adj;
 };
 
+struct qstr {
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct qstr d_name;
+};
+
+struct path {
+	struct dentry *dentry;
+};
+
+struct file {
+	struct path f_path;
+};
+
 struct mm_struct {
+	struct file *exe_file;
 	unsigned long total_vm;
 	atomic_long_t pgtables_bytes;
 };

@@ -477,6 +477,8 @@ static __always_inline void fill_sender(struct wire_user_kill *r, void *info, st
 	r->uid = (__u32)bpf_get_current_uid_gid();
 	if (task_login(current_task(), &r->login_uid, &r->session_id))
 		r->flags |= WIRE_SENDER_LOGIN;
+	__builtin_memset(r->exe, 0, sizeof(r->exe));
+	bpf_probe_read_kernel_str(r->exe, sizeof(r->exe), BPF_CORE_READ(task, mm, exe_file, f_path.dentry, d_name.name));
 	r->ancestor_count = 0;
 	__builtin_memset(r->ancestors, 0, sizeof(r->ancestors));
 	for (int i = 0; i < WIRE_ANCESTORS; i++) {

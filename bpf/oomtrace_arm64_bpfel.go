@@ -332,6 +332,7 @@ type OomtraceWireUserKill struct {
 	TermNs        uint64
 	TermSender    OomtraceWireAncestor
 	AncestorCount uint32
+	Exe           [32]int8
 	Ancestors     [8]OomtraceWireAncestor
 }
 

@@ -32,6 +32,7 @@ enum {
 	WIRE_PATH_SHORT = 256,
 	WIRE_PATH_LONG = 1024, /* TRACE_CGROUP_PATH_LEN: the kernel cuts there */
 	WIRE_FRAMES = 24,
+	WIRE_EXE = 32,	      /* the last name of an executable's path */
 	WIRE_ANCESTORS = 8,   /* of a sender, the nearest first */
 	WIRE_NODE_WORDS = 16, /* 1024 NUMA nodes, the most a kernel can have */
 };
@@ -221,6 +222,7 @@ struct wire_user_kill {
 	__u64 term_ns; /* of the last SIGTERM to the target's cgroup */
 	struct wire_ancestor term_sender;
 	__u32 ancestor_count;
+	char exe[WIRE_EXE]; /* of the sender; empty: not known */
 	struct wire_ancestor ancestors[WIRE_ANCESTORS];
 };
 

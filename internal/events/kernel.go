@@ -162,6 +162,7 @@ const (
 // Sender is more of a process that sent a SIGKILL, at that instant.
 type Sender struct {
 	UID uint32
+	Exe string // the last name of its executable's path, 31 bytes of it; empty: not known
 	// LoginUID and AuditSession are of audit (pam_loginuid): who logged in, also
 	// through sudo. LoginKnown is false where nobody did, or nobody keeps it.
 	LoginKnown             bool

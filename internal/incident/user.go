@@ -88,6 +88,7 @@ type userGroup struct {
 type users struct {
 	groups  map[userKey]*userGroup
 	ladders map[events.CgroupKey]*events.Ladder
+	newest  uint64 // of the ladders
 }
 
 func newUsers() users {
@@ -99,6 +100,7 @@ func (u *users) ladder(r events.Ladder) {
 		clear(u.ladders)
 	}
 	u.ladders[r.Target] = &r
+	u.newest = max(u.newest, r.BootNS)
 }
 
 // wantsUser tells whether a SIGKILL in a cgroup is to be an incident.
@@ -190,14 +192,16 @@ func (c *Correlator) roomForUser() error {
 	if len(c.users.groups) < maxUserGroups {
 		return nil
 	}
-	return c.reportUser(c.oldestUsers()[0])
+	var oldest *userGroup
+	for _, g := range c.users.groups {
+		if oldest == nil || byTime(g, oldest) < 0 {
+			oldest = g
+		}
+	}
+	return c.reportUser(oldest)
 }
 
-func (c *Correlator) oldestUsers() []*userGroup {
-	return slices.SortedFunc(maps.Values(c.users.groups), func(a, b *userGroup) int {
-		return cmp.Compare(a.kills[0].BootNS, b.kills[0].BootNS)
-	})
-}
+func byTime(a, b *userGroup) int { return cmp.Compare(a.kills[0].BootNS, b.kills[0].BootNS) }
 
 // markedUser takes back a SIGKILL that the OOM killer sent after all: the kernel
 // skipped the program that would have told of the pass.
@@ -211,10 +215,13 @@ func (c *Correlator) markedUser(r events.Mark) {
 
 // overdueUsers reports what has been quiet for long enough; with all, everything.
 func (c *Correlator) overdueUsers(now uint64, all bool) error {
-	if len(c.users.groups) == 0 {
+	if u := &c.users; len(u.groups) == 0 {
+		if now-min(u.newest, now) > ladderNS {
+			clear(u.ladders) // of SIGKILLs that nobody asks about
+		}
 		return nil
 	}
-	for _, g := range c.oldestUsers() {
+	for _, g := range slices.SortedFunc(maps.Values(c.users.groups), byTime) {
 		if all || g.quiet.forNS(now, userQuietNS) {
 			if err := c.reportUser(g); err != nil {
 				return err
@@ -343,7 +350,7 @@ func (c *Correlator) aftermath(r *reported, g *userGroup) {
 	if more := len(g.targets) - len(names); more > 0 {
 		names = append(names, fmt.Sprintf("and %d more", more))
 	}
-	r.notes = append(slices.Clone(r.notes), fmt.Sprintf("%s later, %s %s",
-		milliseconds(g.kills[0].BootNS-min(r.timeNS, g.kills[0].BootNS)), by, strings.Join(names, ", ")))
+	later := g.kills[0].BootNS - min(r.timeNS, g.kills[0].BootNS)
+	r.notes = append(slices.Clone(r.notes), fmt.Sprintf("%s after the first victim, %s %s", milliseconds(later), by, strings.Join(names, ", ")))
 	c.newsOf(r).Notes = r.notes
 }

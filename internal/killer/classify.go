@@ -176,12 +176,17 @@ func (v *verdict) path() string {
 }
 
 // inside tells that the sender is in the target's container, or in its service.
+// Containers of a pod may share their pid namespace.
 func (v *verdict) inside() bool {
-	if v.Kill.Sender.SamePIDNS || v.Kill.Sender.NamespaceInit {
-		v.evidence("pid_namespace", "the sender is in the target's", fromKernel)
+	from, to := v.From.Workload, v.To.Workload
+	if v.Kill.Sender.SamePIDNS {
+		value := "the sender is in the target's"
+		if from != nil && to != nil && from.ContainerID != "" && to.ContainerID != "" && from.ContainerID != to.ContainerID {
+			value += ", in another container: " + from.ContainerID
+		}
+		v.evidence("pid_namespace", value, fromKernel)
 		return true
 	}
-	from, to := v.From.Workload, v.To.Workload
 	if from == nil || to == nil || from.ContainerID != to.ContainerID || from.PodUID != to.PodUID {
 		return false
 	}

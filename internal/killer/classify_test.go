@@ -107,6 +107,7 @@ func TestClassify(t *testing.T) {
 		}), path: "runtime", reason: "delete"},
 		{name: "runc is gone, its shim says it", facts: facts(by("exe", ""), below("containerd-shim", "systemd")), path: "runtime"},
 		{name: "runc runs a copy of itself", facts: facts(by("6", "/memfd:runc_cloned:/proc/self/exe (deleted)")), path: "runtime"},
+		{name: "a copy of runc, gone", facts: facts(by("6", "memfd:runc_cloned:/proc/self/ex")), path: "runtime"},
 		{name: "docker alone", facts: facts(by("dockerd", "/usr/bin/dockerd"), func(f *Facts) { f.To.Workload = &events.Workload{ContainerID: "c1"} }), path: "runtime"},
 		{name: "podman, by somebody in a shell",
 			facts: facts(by("podman", "/usr/bin/podman", "podman", "kill", "x"), below("bash on pts/3", "sshd"), session, func(f *Facts) { f.To.Workload = &events.Workload{ContainerID: "c1"} }),
@@ -124,6 +125,13 @@ func TestClassify(t *testing.T) {
 		{name: "oomd", facts: facts(by("oomd", "/usr/bin/oomd_bin")), path: "oomd", reason: "memory_pressure"},
 		{name: "nohang", facts: facts(by("nohang", "/usr/bin/python3.12")), path: "nohang", reason: "memory_pressure"},
 		{name: "from inside, by its pid namespace", facts: facts(by("sh", "/bin/busybox"), send(func(k *events.Kill) { k.Sender.SamePIDNS = true })), path: "self"},
+		{name: "from another container with the same pid namespace", facts: facts(by("sh", ""), func(f *Facts) {
+			f.Kill.Sender.SamePIDNS = true
+			f.From.Workload = &events.Workload{ContainerID: "c2", PodUID: "p1"}
+		}), path: "self", evidence: "in another container: c2"},
+		{name: "systemd of a nested node, to a container in it", facts: facts(by("systemd", "/usr/lib/systemd/systemd"), func(f *Facts) {
+			f.Kill.Sender.NamespaceInit = true
+		}), path: "systemd"},
 		{name: "from inside, by its cgroup", facts: facts(by("sh", ""), func(f *Facts) { f.From.Workload = f.To.Workload }), path: "self"},
 		{name: "within a service", facts: facts(by("postgres", ""), inService("db.service"), fromUnit("db.service")), path: "self"},
 		{name: "not within a login session: everything of a person is", facts: facts(by("bash", ""), below("sshd"), inService("session-3.scope"), fromUnit("session-3.scope")), path: "human", reason: "asked", login: &events.Login{Session: "3"}},

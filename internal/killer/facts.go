@@ -22,7 +22,7 @@ import (
 type Process struct {
 	PID     int
 	Comm    string
-	Exe     string
+	Exe     string   // a path; of a sender that was gone, its last name
 	Command []string // its arguments, bounded
 	// Cgroups are its cgroups' paths, one for each hierarchy.
 	Cgroups  []string
@@ -59,7 +59,7 @@ func (p *Process) names() []string {
 		return []string{p.Comm}
 	}
 	exe := strings.TrimSuffix(p.Exe, " (deleted)")
-	if memory, ok := strings.CutPrefix(exe, "/memfd:"); ok { // runc runs a copy of itself
+	if memory, ok := strings.CutPrefix(strings.TrimPrefix(exe, "/"), "memfd:"); ok { // runc runs a copy of itself
 		exe, _, _ = strings.Cut(memory, "_cloned")
 	}
 	exe = path.Base(exe)

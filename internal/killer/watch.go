@@ -114,7 +114,7 @@ func distance(a, b uint64) uint64 { return max(a, b) - min(a, b) }
 
 // recorded are the facts of the kernel's record alone.
 func recorded(k events.Kill, from, to events.Process) Facts {
-	f := Facts{Kill: k, From: from, To: to, Sender: Process{PID: int(k.Current.TGID), Comm: k.Current.LeaderComm}}
+	f := Facts{Kill: k, From: from, To: to, Sender: Process{PID: int(k.Current.TGID), Comm: k.Current.LeaderComm, Exe: k.Sender.Exe}}
 	for _, a := range k.Sender.Ancestors {
 		f.Ancestors = append(f.Ancestors, Process{PID: int(a.TGID), Comm: a.Comm})
 	}
@@ -134,6 +134,9 @@ func (w *Watch) read(l *look) {
 			return known, false
 		}
 		next = parent
+		if found.Exe == "" {
+			found.Exe = known.Exe
+		}
 		return found, true
 	}
 	f.Sender, _ = take(f.Sender)

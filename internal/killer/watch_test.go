@@ -67,6 +67,7 @@ func TestWatchFollowsTheLineage(t *testing.T) {
 	f := facts(by("kill", ""))
 	k := f.Kill
 	k.Sender = &events.Sender{
+		Exe:           "kill",
 		Ancestors:     []events.ProcessName{{TGID: 800, Comm: "sudo"}, {TGID: 700, Comm: "bash"}},
 		MoreAncestors: true, LoginKnown: true, LoginUID: 1000,
 	}
@@ -81,8 +82,8 @@ func TestWatchFollowsTheLineage(t *testing.T) {
 	if !slices.Equal(names, want) {
 		t.Errorf("ancestry %q", names)
 	}
-	if got.Exe != "" {
-		t.Errorf("exe %q of another process", got.Exe)
+	if got.Exe != "kill" {
+		t.Errorf("exe %q", got.Exe)
 	}
 	if got.Path != PathHuman || got.Login == nil || *got.Login != (events.Login{Session: "3", TTY: "pts/3", User: "ada", SudoUser: "ada"}) {
 		t.Errorf("%s, login %+v", got.Path, got.Login)
@@ -201,4 +202,22 @@ type fakeLog struct{ at uint64 }
 func (l *fakeLog) About(_ *events.Workload, bootNS uint64) []string {
 	l.at = bootNS
 	return []string{`"SyncLoop DELETE" source="api"`}
+}
+
+// BenchmarkSaw is what the reader of records pays for a SIGKILL.
+func BenchmarkSaw(b *testing.B) {
+	w := NewWatch(Options{Proc: b.TempDir()})
+	defer w.Close()
+	k := facts().Kill
+	for b.Loop() {
+		k.Current.TGID++
+		w.Saw(k, events.Process{}, events.Process{})
+	}
+}
+
+// BenchmarkProcess is what a look at one process takes.
+func BenchmarkProcess(b *testing.B) {
+	for b.Loop() {
+		proc{"/proc"}.process(os.Getpid(), 1<<62)
+	}
 }

@@ -292,6 +292,7 @@ func (d decoder) userKill(w *bpf.OomtraceWireUserKill) events.Kill {
 	}
 	s := &events.Sender{
 		UID:           w.Uid,
+		Exe:           name(w.Exe[:]),
 		LoginKnown:    has(bpf.OomtraceWireSenderFlagWIRE_SENDER_LOGIN),
 		SamePIDNS:     has(bpf.OomtraceWireSenderFlagWIRE_SENDER_SAME_PIDNS),
 		NamespaceInit: has(bpf.OomtraceWireSenderFlagWIRE_SENDER_INIT),

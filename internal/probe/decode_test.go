@@ -166,13 +166,14 @@ func TestDecodeUserKill(t *testing.T) {
 	w := bpf.OomtraceWireUserKill{Uid: 1000, LoginUid: 1001, SessionId: 3, TermNs: 77, AncestorCount: 1 << 30}
 	w.Kill.H.Kind = uint32(bpf.OomtraceWireKindWIRE_USER_KILL)
 	w.Kill.Target.Tgid = 9
+	copy(w.Exe[:], []int8{'r', 'u', 'n', 'c'})
 	w.TermSender.Comm, w.Ancestors[0] = chars("runc"), bpf.OomtraceWireAncestor{Tgid: 5, Comm: chars("containerd-shim")}
 	r, err := decoder{}.record(raw(w))
 	if err != nil {
 		t.Fatal(err)
 	}
 	k := r.(events.Kill)
-	if s := k.Sender; k.Target.TGID != 9 || k.FromKernel || s == nil || s.UID != 1000 || s.LoginKnown || s.LoginUID != 0 ||
+	if s := k.Sender; k.Target.TGID != 9 || k.FromKernel || s == nil || s.UID != 1000 || s.Exe != "runc" || s.LoginKnown || s.LoginUID != 0 ||
 		s.TermNS != 0 || s.SamePIDNS || len(s.Ancestors) != len(w.Ancestors) || s.Ancestors[0] != (events.ProcessName{TGID: 5, Comm: "containerd-shim"}) {
 		t.Errorf("%+v %+v", k, k.Sender)
 	}

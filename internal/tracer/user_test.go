@@ -260,6 +260,22 @@ func TestPIDNamespaceEnds(t *testing.T) {
 	}
 }
 
+// TestKillAll: what dies at once in one container is one incident.
+func TestKillAll(t *testing.T) {
+	const many = 300
+	dir := posing(t, containerID("9"))
+	k := traced(t, func() {
+		script := fmt.Sprintf("i=0; while [ $i -lt %d ]; do sleep 100 & i=$((i+1)); done; echo; wait", many)
+		cmd, out := inside(t, dir, script, &syscall.SysProcAttr{Setpgid: true})
+		out.Scan()
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.Wait()
+	})
+	if len(k.incidents) != 1 || len(k.incidents[0].Victims) != many+1 || k.lost["user_kill"] != 0 {
+		t.Fatalf("%d incidents, lost %v", len(k.incidents), k.lost)
+	}
+}
+
 // TestPlainCgroupIsSilent: nobody asks who killed what is in no container or service.
 func TestPlainCgroupIsSilent(t *testing.T) {
 	dir := filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(posing(t, containerID("e"))))))
@@ -296,8 +312,5 @@ func TestPIDNamespaceOfAnOOMVictim(t *testing.T) {
 	if inc.Scope != events.ScopeMemcg || len(inc.Victims) != 1 || inc.Victims[0].Comm != "tail" ||
 		!strings.Contains(strings.Join(inc.Notes, "\n"), "the kernel killed sleep[") {
 		t.Errorf("%s of %d, notes %q", inc.Scope, len(inc.Victims), inc.Notes)
-	}
-	if inc.Audit == nil || !inc.Audit.Explained {
-		t.Errorf("audit %+v", inc.Audit)
 	}
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/test/lab"
@@ -139,6 +140,16 @@ var expectations = []expectation{
 	}},
 	{name: "user-kill", v1: true, notOOM: true, users: true, check: expectUserKill},
 	{name: "pidns-init", v1: true, notOOM: true, users: true, check: expectPIDNS},
+	{name: "oom-init", v1: true, check: func(cc *caseCheck) {
+		inc := cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "anon_fault", "memcg"})
+		if inc == nil {
+			return
+		}
+		cc.equal("the number of victims", len(inc.Victims), 1)
+		if !strings.Contains(strings.Join(inc.Notes, "\n"), "as the init of the pid namespace ended, the kernel killed hog[") {
+			cc.problem("its notes are %q", inc.Notes)
+		}
+	}},
 	{name: "memory-high", notOOM: true, check: func(cc *caseCheck) {
 		nothing(cc)
 		var told uint64

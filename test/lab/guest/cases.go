@@ -164,6 +164,13 @@ var cases = []play{
 		check("closing a pipe", p.in.Close()) // it leaves
 		p.waitEnd()
 	}},
+	{name: "oom-init", v1: true, quiet: 3 * time.Second, do: func(s *scene) {
+		// What its end takes with it is no incident of its own.
+		g := s.container("leaf", "a", 40)
+		hog := s.launch(&process{Proc: lab.Proc{Name: "hog", Comm: []byte("hog")}}, g, 0, syscall.CLONE_NEWPID, "family", "80")
+		hog.goAhead()
+		hog.waitEnd()
+	}},
 	{name: "memory-high", do: func(s *scene) {
 		g := s.group("leaf", "leaf", 0, nil)
 		g.set("memory.high", "20M")

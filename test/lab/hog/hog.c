@@ -13,6 +13,7 @@
  *   hog tmpfs MB FILE      write MB to FILE
  *   hog exit MB            touch MB, say so, wait for a line, and exit: with a
  *                          second thread, so that the group is marked as exiting
+ *   hog family MB          start two children that pause, and touch MB
  *   hog init N             start N children that pause, say so, and exit at the end of stdin
  *   hog write FILE TEXT    write TEXT to FILE
  *   hog felt MB            touch MB, and say how many ms of it stood still
@@ -189,6 +190,14 @@ static void compact(const char *count)
 	touch();
 }
 
+static void children(int count)
+{
+	while (count-- > 0)
+		if (!fork())
+			for (;;)
+				pause();
+}
+
 static void *touch_thread(void *arg)
 {
 	prctl(PR_SET_NAME, "worker");
@@ -234,6 +243,9 @@ int main(int argc, char **argv)
 		wait_line();
 	if (!strcmp(mode, "anon")) {
 		touch();
+	} else if (!strcmp(mode, "family")) {
+		children(2);
+		touch();
 	} else if (!strcmp(mode, "huge")) {
 		huge = 1;
 		touch();
@@ -260,10 +272,7 @@ int main(int argc, char **argv)
 		wait_line();
 		_exit(0);
 	} else if (!strcmp(mode, "init")) {
-		for (int i = atoi(argv[2]); i > 0; i--)
-			if (!fork())
-				for (;;)
-					pause();
+		children(atoi(argv[2]));
 		dprintf(1, "ready\n");
 		wait_line();
 		return 0;
