@@ -13,10 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/killer"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/node"
 	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/probe"
@@ -59,6 +61,8 @@ type Options struct {
 	TellStalls bool
 	// Names knows pods and containers by name; nil leaves ids.
 	Names Names
+	// HostRoot is where the node's own files are; empty is "/".
+	HostRoot string
 	// Guardians are the units whose stalls are told with each kill.
 	Guardians []string
 	// Pressure are the limits of early warnings; nil gives none.
@@ -96,8 +100,12 @@ type Tracer struct {
 	killer *killer.Watch      // nil: no incidents of scope user
 	kills  []*events.Incident // that want their past
 	pastNS uint64             // when kills were last given theirs
-	gone   []goneCgroup       // oldest first
-	gaveUp []events.GaveUp    // oldest first, at most gaveUpMost
+	after  *aftermath
+	// unlooked are ids of kills that nobody had time to look after.
+	unlooked  []string
+	explainer diagnose.Explainer
+	gone      []goneCgroup    // oldest first
+	gaveUp    []events.GaveUp // oldest first, at most gaveUpMost
 }
 
 // goneCgroup is a removed one whose counts in the kernel make room soon.
@@ -162,6 +170,7 @@ func Open(opts Options) (*Tracer, error) {
 	}
 	t.startScan()
 	t.watchKillers()
+	t.lookAfter()
 	t.core = incident.New(t.config(page, symbols), findings{outlet{opts.Sink, t}})
 	if _, err := t.core.Idle(probe.BootNS(), true); err != nil { // the audit's first reading
 		p.Close()
@@ -268,6 +277,9 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 	if err := t.past(); err != nil {
 		return err
 	}
+	if err := t.endAftermath(); err != nil {
+		return err
+	}
 	if err := t.name(probe.BootNS()); err != nil {
 		return err
 	}
@@ -298,6 +310,19 @@ func (t *Tracer) watchKillers() {
 	t.killer = killer.NewWatch(opts)
 }
 
+// lookAfter begins to look at the node after kills.
+func (t *Tracer) lookAfter() {
+	reader := node.Reader{Layout: t.layout, Place: func(path string) (events.Level, *events.Workload) {
+		place := resolve.ParsePath(path)
+		return place.Level, place.Workload
+	}}
+	config, err := kubelet.Find(t.opts.HostRoot)
+	if err != nil {
+		t.opts.Warn("how far an eviction is will be unknown: " + err.Error())
+	}
+	t.after = newAftermath(reader, kubelet.NewWatch(config, reader))
+}
+
 // Record implements probe.Handler.
 func (t *Tracer) Record(r events.Record) error {
 	switch r := r.(type) {
@@ -316,6 +341,7 @@ func (t *Tracer) Record(r events.Record) error {
 	case events.StallCounts:
 		t.flight.Counts(r)
 		t.sample(r.BootNS)
+		t.after.sample(t.clock.Time(r.BootNS))
 		if err := t.warn(r.BootNS); err != nil {
 			return err
 		}
@@ -362,13 +388,16 @@ func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	if err := t.name(bootNS); err != nil {
 		return 0, err
 	}
-	if !caughtUp || bootNS-min(t.pastNS, bootNS) < pastEveryNS {
+	if !caughtUp {
 		return sleep, nil
 	}
-	if len(t.kills) > 0 {
+	if len(t.kills) > 0 && bootNS-min(t.pastNS, bootNS) >= pastEveryNS {
 		t.pastNS = bootNS
+		if err := t.past(); err != nil {
+			return 0, err
+		}
 	}
-	return sleep, t.past()
+	return sleep, t.aftermaths()
 }
 
 // forget drops the stalls of cgroups that have been gone for longer than a kill
@@ -403,7 +432,9 @@ func (t *Tracer) name(bootNS uint64) error {
 		return nil
 	}
 	for _, u := range t.naming.due(bootNS) {
+		// The merged incident has it already.
 		u.Envelope = t.envelope(events.KindIncidentUpdate)
+		t.explainer.Take(u)
 		if err := t.opts.Sink.Update(u); err != nil {
 			return err
 		}
