@@ -134,7 +134,10 @@ func (w *Watch) read(l *look) {
 			return known, false
 		}
 		next = parent
-		if found.Exe == "" {
+		switch {
+		case known.Comm != "" && found.Comm != known.Comm: // another program by now
+			found.Comm, found.Exe, found.Command = known.Comm, known.Exe, nil
+		case found.Exe == "":
 			found.Exe = known.Exe
 		}
 		return found, true
