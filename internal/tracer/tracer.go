@@ -63,6 +63,9 @@ type Options struct {
 	Names Names
 	// HostRoot is where the node's own files are; empty is "/".
 	HostRoot string
+	// KubeletLog is a file with the kubelet's log; empty: it is followed in the
+	// journal, if there is a kubelet.
+	KubeletLog string
 	// Guardians are the units whose stalls are told with each kill.
 	Guardians []string
 	// Pressure are the limits of early warnings; nil gives none.
@@ -101,6 +104,7 @@ type Tracer struct {
 	kills  []*events.Incident // that want their past
 	pastNS uint64             // when kills were last given theirs
 	after  *aftermath
+	log    *kubelet.Follower // nil: no kubelet, or no log of it
 	// unlooked are ids of kills that nobody had time to look after.
 	unlooked  []string
 	explainer diagnose.Explainer
@@ -169,8 +173,8 @@ func Open(opts Options) (*Tracer, error) {
 		t.watch = pressure.New(*opts.Pressure, t.Guardian)
 	}
 	t.startScan()
-	t.watchKillers()
 	t.lookAfter()
+	t.watchKillers()
 	t.core = incident.New(t.config(page, symbols), findings{outlet{opts.Sink, t}})
 	if _, err := t.core.Idle(probe.BootNS(), true); err != nil { // the audit's first reading
 		p.Close()
@@ -295,6 +299,9 @@ func (t *Tracer) Close() error {
 	if t.killer != nil {
 		t.killer.Close()
 	}
+	if t.log != nil {
+		t.log.Close()
+	}
 	return t.probe.Close()
 }
 
@@ -304,6 +311,9 @@ func (t *Tracer) watchKillers() {
 		return
 	}
 	opts := t.opts.Killer
+	if t.log != nil {
+		opts.Kubelet = podLog{t.log, t.clock}
+	}
 	if opts.Cgroups == "" && t.layout.MemoryVersion == 2 && t.layout.MountRoot == "/" {
 		opts.Cgroups = t.layout.MemoryMount
 	}
@@ -321,6 +331,22 @@ func (t *Tracer) lookAfter() {
 		t.opts.Warn("how far an eviction is will be unknown: " + err.Error())
 	}
 	t.after = newAftermath(reader, kubelet.NewWatch(config, reader))
+	if t.opts.UserKills == incident.UserKillsNone || config == nil && t.opts.KubeletLog == "" {
+		return
+	}
+	if t.log, err = kubelet.Follow(t.opts.KubeletLog, t.opts.HostRoot, t.opts.Warn); err != nil {
+		t.opts.Warn(err.Error())
+	}
+}
+
+// podLog gives the killer's watch the kubelet's lines.
+type podLog struct {
+	log   *kubelet.Follower
+	clock *node.BootClock
+}
+
+func (p podLog) About(w *events.Workload, bootNS uint64) []string {
+	return p.log.About(w, p.clock.Time(bootNS))
 }
 
 // Record implements probe.Handler.
