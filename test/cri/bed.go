@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"text/template"
 	"time"
@@ -31,6 +32,9 @@ type bed struct {
 	cgroup   string // parent of all pods' cgroups
 	memory   string // mount of the hierarchy with the memory controller
 	before   outside
+
+	mu      sync.Mutex
+	removed map[string]bool // names of pods that are being removed, or were
 
 	daemon *exec.Cmd
 	conn   *grpc.ClientConn
@@ -60,7 +64,7 @@ func newBed(binaries string) (b *bed, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b = &bed{dir: dir, memory: layout.MemoryMount, cgroup: "/oomtrace-cri-" + strconv.Itoa(os.Getpid()), before: outside{}}
+	b = &bed{dir: dir, memory: layout.MemoryMount, cgroup: "/oomtrace-cri-" + strconv.Itoa(os.Getpid()), before: outside{}, removed: map[string]bool{}}
 	for _, place := range besides {
 		_, err := os.Stat(place)
 		b.before[place] = err == nil
@@ -196,6 +200,18 @@ func (b *bed) halt() error {
 	_ = b.daemon.Wait() // its status says nothing
 	b.daemon = nil
 	return nil
+}
+
+func (b *bed) removing(pod string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.removed[pod] = true
+}
+
+func (b *bed) isRemoved(pod string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.removed[pod]
 }
 
 // removeAll removes all pods.

@@ -149,6 +149,7 @@ func (c *container) pids() ([]int, error) {
 }
 
 func (p *pod) remove() error {
+	p.bed.removing(p.name)
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 	defer cancel()
 	if _, err := p.bed.client.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: p.sandbox}); err != nil {
