@@ -243,7 +243,7 @@ func (b *bed) close() error {
 	errs = append(errs, b.left())
 	for _, place := range besides {
 		if !b.before[place] {
-			errs = append(errs, os.RemoveAll(place))
+			removeEmpty(place)
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -269,6 +269,18 @@ func removeCgroups(dir string) error {
 		err = errors.Join(err, syscall.Rmdir(path))
 	}
 	return err
+}
+
+// removeEmpty removes directories that have nothing in them: another containerd may
+// have begun meanwhile.
+func removeEmpty(dir string) {
+	list, _ := os.ReadDir(dir)
+	for _, d := range list {
+		if d.IsDir() {
+			removeEmpty(filepath.Join(dir, d.Name()))
+		}
+	}
+	_ = syscall.Rmdir(dir)
 }
 
 // left tells of processes, mounts and cgroups of containers that are still there.
