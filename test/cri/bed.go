@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"text/template"
 	"time"
@@ -31,6 +32,9 @@ type bed struct {
 	cgroup   string // parent of all pods' cgroups
 	memory   string // mount of the hierarchy with the memory controller
 	before   outside
+
+	mu      sync.Mutex
+	removed map[string]bool // names of pods that are being removed, or were
 
 	daemon *exec.Cmd
 	conn   *grpc.ClientConn
@@ -60,7 +64,7 @@ func newBed(binaries string) (b *bed, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b = &bed{dir: dir, memory: layout.MemoryMount, cgroup: "/oomtrace-cri-" + strconv.Itoa(os.Getpid()), before: outside{}}
+	b = &bed{dir: dir, memory: layout.MemoryMount, cgroup: "/oomtrace-cri-" + strconv.Itoa(os.Getpid()), before: outside{}, removed: map[string]bool{}}
 	for _, place := range besides {
 		_, err := os.Stat(place)
 		b.before[place] = err == nil
@@ -198,6 +202,18 @@ func (b *bed) halt() error {
 	return nil
 }
 
+func (b *bed) removing(pod string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.removed[pod] = true
+}
+
+func (b *bed) isRemoved(pod string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.removed[pod]
+}
+
 // removeAll removes all pods.
 func (b *bed) removeAll() error {
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
@@ -227,7 +243,7 @@ func (b *bed) close() error {
 	errs = append(errs, b.left())
 	for _, place := range besides {
 		if !b.before[place] {
-			errs = append(errs, os.RemoveAll(place))
+			removeEmpty(place)
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -253,6 +269,18 @@ func removeCgroups(dir string) error {
 		err = errors.Join(err, syscall.Rmdir(path))
 	}
 	return err
+}
+
+// removeEmpty removes directories that have nothing in them: another containerd may
+// have begun meanwhile.
+func removeEmpty(dir string) {
+	list, _ := os.ReadDir(dir)
+	for _, d := range list {
+		if d.IsDir() {
+			removeEmpty(filepath.Join(dir, d.Name()))
+		}
+	}
+	_ = syscall.Rmdir(dir)
 }
 
 // left tells of processes, mounts and cgroups of containers that are still there.

@@ -6,11 +6,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -25,6 +28,7 @@ const (
 // suite is one runtime with its tracers.
 type suite struct {
 	*bed
+	ctx      context.Context // done: end, and clean up
 	oomtrace string
 	loop     int
 	user     bool
@@ -46,13 +50,15 @@ func run() error {
 	runtimes := flags.String("runtimes", ".cache/cri", "`directory` of what scripts/containerd.sh fetched")
 	only := flags.String("runtime", "", "only this `name` of them, such as 1.6")
 	loop := flags.Int("loop", 100, "how `many` pods are started and killed in a row")
-	user := flags.Bool("user", false, "expect incidents of kills from user space, too")
+	user := flags.Bool("user", true, "expect incidents of kills from user space, too")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			return nil
 		}
 		return err
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	if os.Geteuid() != 0 {
 		return errors.New("it takes root: containers are made")
 	}
@@ -70,7 +76,7 @@ func run() error {
 		text, _ := os.ReadFile(v)
 		begin := time.Now()
 		fmt.Printf("containerd %s\n", strings.TrimSpace(string(text)))
-		if err := play(dir, *oomtrace, *loop, *user); err != nil {
+		if err := play(ctx, dir, *oomtrace, *loop, *user); err != nil {
 			return fmt.Errorf("containerd %s: %w", strings.TrimSpace(string(text)), err)
 		}
 		fmt.Printf("  passed in %.1f s, nothing left behind\n", time.Since(begin).Seconds())
@@ -81,12 +87,12 @@ func run() error {
 	return nil
 }
 
-func play(runtime, oomtrace string, loop int, user bool) (err error) {
+func play(ctx context.Context, runtime, oomtrace string, loop int, user bool) (err error) {
 	b, err := newBed(runtime)
 	if err != nil {
 		return err
 	}
-	s := &suite{bed: b, oomtrace: oomtrace, loop: loop, user: user, counts: map[string]int{}}
+	s := &suite{bed: b, ctx: ctx, oomtrace: oomtrace, loop: loop, user: user, counts: map[string]int{}}
 	defer func() {
 		for _, t := range s.traces {
 			err = errors.Join(err, t.stop())
@@ -98,6 +104,9 @@ func play(runtime, oomtrace string, loop int, user bool) (err error) {
 		err = errors.Join(err, b.close())
 	}()
 	for _, scenario := range scenarios {
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
 		begin := time.Now()
 		if err := scenario.play(s); err != nil {
 			return fmt.Errorf("%s: %w", scenario.name, err)

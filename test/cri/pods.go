@@ -111,19 +111,25 @@ func (p *pod) run(name string, limitMiB int, args ...string) (*container, error)
 
 // exited waits for the end of a container.
 func (c *container) exited() error {
+	_, err := c.lived()
+	return err
+}
+
+// lived waits for the end, too, and tells how long it took by the runtime's clock.
+func (c *container) lived() (time.Duration, error) {
 	for range 600 {
 		ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 		answer, err := c.of.bed.client.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.id})
 		cancel()
 		if err != nil {
-			return err
+			return 0, err
 		}
-		if answer.Status.State == cri.ContainerState_CONTAINER_EXITED {
-			return nil
+		if s := answer.Status; s.State == cri.ContainerState_CONTAINER_EXITED {
+			return time.Duration(s.FinishedAt - s.StartedAt), nil
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return fmt.Errorf("%s/%s did not end", c.of.name, c.name)
+	return 0, fmt.Errorf("%s/%s did not end", c.of.name, c.name)
 }
 
 func (c *container) stop(graceSeconds int64) error {
@@ -143,6 +149,7 @@ func (c *container) pids() ([]int, error) {
 }
 
 func (p *pod) remove() error {
+	p.bed.removing(p.name)
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 	defer cancel()
 	if _, err := p.bed.client.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: p.sandbox}); err != nil {

@@ -156,9 +156,11 @@ func (s *suite) shortLived() error {
 	if err != nil && !strings.Contains(err.Error(), "OOM-killed") {
 		return err
 	}
-	if err := c.exited(); err != nil {
+	lived, err := c.lived()
+	if err != nil {
 		return err
 	}
+	fmt.Printf("  (it lived for %s)\n", lived.Round(time.Millisecond))
 	s.expect("short", initKill("short-0"))
 	return p.remove()
 }
@@ -249,6 +251,9 @@ func (s *suite) manyPods() error {
 		})
 	}
 	for i := range s.loop {
+		if s.ctx.Err() != nil {
+			break
+		}
 		wants = append(wants, initKill(fmt.Sprintf("loop-%d", i)))
 		numbers <- i
 	}
