@@ -126,7 +126,7 @@ func (w *Watch) read(l *look) {
 	w.mu.Lock()
 	f := l.facts
 	w.mu.Unlock()
-	at, p := f.Kill.BootNS, proc{w.opts.Proc}
+	at, p := f.Kill.BootNS, proc{w.opts.Proc, w.opts.Passwd}
 	next := 0
 	take := func(known Process) (Process, bool) {
 		found, parent, ok := p.process(known.PID, at)

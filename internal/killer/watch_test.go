@@ -143,7 +143,7 @@ func TestTTYName(t *testing.T) {
 
 // TestOwnProcess reads this process as the real /proc has it.
 func TestOwnProcess(t *testing.T) {
-	got, parent, ok := proc{"/proc"}.process(os.Getpid(), 1<<62)
+	got, parent, ok := proc{root: "/proc"}.process(os.Getpid(), 1<<62)
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
