@@ -151,7 +151,7 @@ func TestOwnProcess(t *testing.T) {
 	if !ok || parent != os.Getppid() || got.Exe != exe || len(got.Command) == 0 || len(got.Cgroups) == 0 {
 		t.Errorf("%+v, parent %d, %v", got, parent, ok)
 	}
-	if _, _, ok := (proc{"/proc"}).process(os.Getpid(), 1); ok {
+	if _, _, ok := (proc{root: "/proc"}).process(os.Getpid(), 1); ok {
 		t.Error("a process that began later is taken for the sender")
 	}
 }
@@ -220,6 +220,6 @@ func BenchmarkSaw(b *testing.B) {
 // BenchmarkProcess is what a look at one process takes.
 func BenchmarkProcess(b *testing.B) {
 	for b.Loop() {
-		proc{"/proc"}.process(os.Getpid(), 1<<62)
+		proc{root: "/proc"}.process(os.Getpid(), 1<<62)
 	}
 }
