@@ -352,10 +352,10 @@ func (p podLog) About(w *events.Workload, bootNS uint64) []string {
 // Record implements probe.Handler.
 func (t *Tracer) Record(r events.Record) error {
 	switch r := r.(type) {
-	case events.Stall:
-		t.flight.Stall(r)
+	case *events.Stall:
+		t.flight.Stall(*r)
 		if t.opts.TellStalls {
-			return t.opts.Sink.Stall(t.stallLine(r))
+			return t.opts.Sink.Stall(t.stallLine(*r))
 		}
 		return nil
 	case events.GaveUp:
