@@ -170,13 +170,14 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 				bulk = now
 			}
 		}
-		if ending := ctx.Err() != nil; ending || now.Sub(counters) >= countersEvery {
+		if ending := ctx.Err() != nil && caughtUp && !more; ending || now.Sub(counters) >= countersEvery {
 			counters = now
 			if err := p.poll(h, ending); err != nil {
 				return err
 			}
 		}
-		if sleep, err = h.Idle(BootNS(), caughtUp); err != nil || ctx.Err() != nil && !more {
+		// The end is reached when both rings are empty.
+		if sleep, err = h.Idle(BootNS(), caughtUp); err != nil || ctx.Err() != nil && caughtUp && !more {
 			return err
 		}
 		if sleep = min(sleep, bulkEvery); more {

@@ -267,7 +267,11 @@ func TestKillAll(t *testing.T) {
 		cmd.Wait()
 	})
 	if len(k.incidents) != 1 || len(k.incidents[0].Victims) != many+1 || k.lost["user_kill"] != 0 {
-		t.Fatalf("%d incidents, lost %v", len(k.incidents), k.lost)
+		victims := 0
+		for _, inc := range k.incidents {
+			victims += len(inc.Victims)
+		}
+		t.Fatalf("%d incidents, %d victims, lost %v", len(k.incidents), victims, k.lost)
 	}
 }
 
