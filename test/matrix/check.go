@@ -308,6 +308,7 @@ func (cc *caseCheck) all(e expectation) {
 		}
 	}
 	e.check(cc)
+	cc.causes()
 }
 
 // victims: whoever was killed is in exactly one incident, and nobody else is.

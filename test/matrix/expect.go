@@ -224,6 +224,9 @@ var expectations = []expectation{
 			cc.problem("%d direct reclaims before the kill, of %d", told, was)
 		}
 	}},
+	{name: "page-tables", check: expectKill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "", "memcg"})},
+	{name: "slab", check: expectKill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "", "memcg"})},
+	{name: "host-daemon", check: expectKill(kill{"daemon", events.ScopeGlobal, "", "", "", "global"})},
 	{name: "burst", check: func(cc *caseCheck) {
 		cc.equal("the number of processes", len(cc.c.Procs), 200)
 		if len(cc.reports) > 0 && len(wholeReports(cc.reports)) > 100 {
