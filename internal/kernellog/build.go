@@ -119,7 +119,9 @@ func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
 	r.trigger(inc, unknown)
 	inc.Victims = r.victims(page, unknown)
 	if inc.Outcome == events.OutcomeKilled || r.group != "" {
-		inc.Killer = r.killer(inc.Scope)
+		if inc.Killer = r.killer(inc.Scope); inc.Killer.GroupCgroup != nil {
+			unknown.add("killer.group_cgroup.id")
+		}
 	} else if inc.Outcome == "" {
 		unknown.add("killer")
 	}

@@ -83,7 +83,7 @@ func judge(k kernel, result *lab.Result, err error, o options) verdict {
 		if err != nil {
 			v.problem("%s: reading the kernel's log: %v", e.name, err)
 		}
-		v.kernelLog(c, log)
+		v.kernelLog(k, c, log)
 		for _, tier := range wanted {
 			if slices.Contains(k.without, tier) {
 				v.cells[e.name][tier] = notOffered

@@ -49,7 +49,7 @@ func readLog(c lab.Case) (kernelLog, error) {
 }
 
 // kernelLog checks what was read of a log against what was counted in it.
-func (v *verdict) kernelLog(c lab.Case, l kernelLog) {
+func (v *verdict) kernelLog(k kernel, c lab.Case, l kernelLog) {
 	problem := func(format string, args ...any) {
 		v.problem("%s kernel_log: %s", c.Name, fmt.Sprintf(format, args...))
 	}
@@ -69,6 +69,14 @@ func (v *verdict) kernelLog(c lab.Case, l kernelLog) {
 		for _, victim := range inc.Victims {
 			if victim.Role != events.RoleSharedMM {
 				victims[victim.TID]++
+			}
+		}
+		if inc.Log.Truncated && c.Name != "burst" { // the one that is too fast for the log's rate limit
+			problem("a report has gaps: %q", inc.Notes)
+		}
+		for _, name := range inc.Unknown {
+			if !logMayLack(name, inc, k) {
+				problem("%s is unknown, and need not be", name)
 			}
 		}
 		line, err := events.Marshal(inc)
@@ -95,6 +103,35 @@ func (v *verdict) kernelLog(c lab.Case, l kernelLog) {
 			problem("%d was killed, and is in no incident", tid)
 		}
 	}
+}
+
+// logMayLack tells what a log does not say, or not in this report.
+func logMayLack(name string, inc *events.Incident, k kernel) bool {
+	memcg := inc.Scope == events.ScopeMemcg
+	switch name {
+	case "time", "trigger.cgroup", "limiter.cgroup.id", "ladder.cgroup.id", "victims.cgroup.id", "ladder.high_bytes", "ladder.peak_bytes",
+		"ladder.oom_group", "victims.points", "victims.start_time", "victims.is_container_init", "victims.exit_after_ns",
+		"victims.released_after_ns", "killer.group_cgroup.id", "allocation.total_pages":
+		return true
+	case "trigger.pid": // the table of tasks has the process's leader, if it may be killed
+		return !slices.ContainsFunc(inc.Candidates, func(c events.Candidate) bool { return inc.Trigger != nil && c.TID == inc.Trigger.TID })
+	case "victims.cgroup":
+		return len(inc.Victims) > 1 || inc.Log.Truncated
+	case "ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes":
+		return len(inc.Ladder) > 1 || inc.Log.Truncated
+	case "node_state":
+		return memcg || inc.Log.Truncated
+	case "memory", "ladder", "limiter.usage_bytes", "limiter.swap_usage_bytes":
+		return !memcg || inc.Log.Truncated
+	case "limiter.limit_bytes":
+		return inc.Scope == events.ScopeCpuset || inc.Scope == events.ScopeMempolicy || inc.Log.Truncated
+	case "limiter.cgroup.hierarchy":
+		return k.v1 || inc.Log.Truncated
+	case "victims.anon_rss_bytes", "victims.file_rss_bytes", "victims.shmem_rss_bytes", "victims.pgtables_bytes", "victims.total_vm_bytes",
+		"victims.uid", "victims.oom_score_adj":
+		return false // the line of the kill has them
+	}
+	return inc.Log.Truncated
 }
 
 // isOf tells that a pid or a thread's id is a victim's.
