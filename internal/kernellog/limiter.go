@@ -63,7 +63,9 @@ func (r *report) scope(page uint64, unknown *unknowns) events.Scope {
 	switch {
 	case memcg:
 		return events.ScopeMemcg
-	case r.isNode || r.memInfo != nil || r.noKillable || r.panicked != "":
+	// Nobody to kill is told in the same words of a cgroup and of the node, which
+	// panics then (mm/oom_kill.c: out_of_memory, from 4.19 on).
+	case r.isNode || r.memInfo != nil || r.panicked != "":
 		// 4.9 to 4.20 show the policy in the header, and leave out of Mem-Info the
 		// nodes that the cpuset does not allow.
 		if r.header == nil || r.header.order == nil || r.header.nodemask != "(null)" || r.memInfo == nil || !r.memInfo.whole(page) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +24,8 @@ import (
 type options struct {
 	cases, tiers []string
 	keep, update bool
+	work         string        // the directory of what is built and kept
+	console      string        // of an earlier boot
 	patience     time.Duration // with one boot
 }
 
@@ -52,7 +55,9 @@ func run() error {
 	flags.StringVar(&kernelName, "kernel", "", "only this kernel, such as 6.12 or 5.10-v1")
 	flags.StringVar(&caseName, "case", "", "only this case, or several with commas")
 	flags.StringVar(&tier, "tier", "", "only this tier: "+strings.Join(tiers, ", "))
-	flags.BoolVar(&o.keep, "keep", false, "keep the consoles in .cache/lab")
+	flags.BoolVar(&o.keep, "keep", false, "keep the consoles in the work directory")
+	flags.StringVar(&o.console, "console", "", "judge this kept console of the one --kernel and --arch, and boot nothing")
+	flags.StringVar(&o.work, "work", filepath.Join(cache, "lab"), "directory of what is built and kept; two runs at once need two")
 	flags.BoolVar(&o.update, "update", false, "write the golden files anew")
 	list := flags.Bool("list", false, "print the kernels and cases")
 	if err := flags.Parse(os.Args[1:]); err != nil {
@@ -93,6 +98,9 @@ func run() error {
 	if len(chosen) == 0 {
 		return usageError{fmt.Errorf("no kernel %q of architecture %q; --list prints them", kernelName, arch)}
 	}
+	if o.console != "" && len(chosen) != 1 {
+		return usageError{errors.New("--console needs --arch and --kernel to name one kernel")}
+	}
 	return matrix(chosen, o)
 }
 
@@ -104,11 +112,14 @@ func matrix(chosen []kernel, o options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	for _, arch := range []string{"amd64", "arm64"} {
-		if slices.ContainsFunc(chosen, func(k kernel) bool { return k.arch == arch }) {
-			if err := build(arch); err != nil {
+		if o.console == "" && slices.ContainsFunc(chosen, func(k kernel) bool { return k.arch == arch }) {
+			if err := build(arch, o); err != nil {
 				return err
 			}
 		}
+	}
+	if _, err := readSchema(); err != nil {
+		return err
 	}
 	verdicts := make([]verdict, len(chosen))
 	var all sync.WaitGroup
