@@ -234,6 +234,7 @@ var expectations = []expectation{
 			cc.equal("the outcome", inc.Outcome, events.OutcomeKilled)
 		}
 	}},
+	{name: "record-killed", check: recordKilled},
 }
 
 func wholeReports(reports []report) []report {

@@ -24,6 +24,7 @@ type options struct {
 	cases, tiers []string
 	keep, update bool
 	patience     time.Duration // with one boot
+	kills        int           // of a recorder, in one boot; 0: the usual
 }
 
 var tiers = []string{"fentry", "kprobe", "tracepoint"}
@@ -54,6 +55,8 @@ func run() error {
 	flags.StringVar(&tier, "tier", "", "only this tier: "+strings.Join(tiers, ", "))
 	flags.BoolVar(&o.keep, "keep", false, "keep the consoles in .cache/lab")
 	flags.BoolVar(&o.update, "update", false, "write the golden files anew")
+	flags.IntVar(&o.kills, "recorder-kills", 0, "kill the recorder of record-killed so often, not 10 times")
+	cuts := flags.Int("power-cuts", 0, "do nothing but to cut the power of the one --kernel and --arch so often, while it records")
 	list := flags.Bool("list", false, "print the kernels and cases")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
@@ -92,6 +95,9 @@ func run() error {
 	}
 	if len(chosen) == 0 {
 		return usageError{fmt.Errorf("no kernel %q of architecture %q; --list prints them", kernelName, arch)}
+	}
+	if *cuts > 0 {
+		return powerCuts(chosen[0], *cuts, o)
 	}
 	return matrix(chosen, o)
 }
