@@ -7,13 +7,12 @@ import (
 	"encoding/hex"
 )
 
-// A machine whose power is cut at some moment goes on with the disk that it had:
-// first it reads back what was recorded, then it records again.
-
-// MarkPrinted goes before the [LineSum] of an incident's line that was printed.
+// MarkPrinted goes before the [LineSum] of an incident's line that was printed, in a
+// machine whose power will be cut.
 const MarkPrinted = "@@LAB-PRINTED@@"
 
-// ReadBack is what a machine finds on its disk when it starts.
+// ReadBack is what such a machine finds on its disk when it starts, before it records
+// again.
 type ReadBack struct {
 	Error     string   `json:"error,omitempty"` // it does not read back
 	Incidents []string `json:"incidents"`       // [LineSum] of each

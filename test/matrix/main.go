@@ -56,7 +56,7 @@ func run() error {
 	flags.BoolVar(&o.keep, "keep", false, "keep the consoles in .cache/lab")
 	flags.BoolVar(&o.update, "update", false, "write the golden files anew")
 	flags.IntVar(&o.kills, "recorder-kills", 0, "kill the recorder of record-killed so often, not 10 times")
-	cuts := flags.Int("power-cuts", 0, "do nothing but to cut the power of the one --kernel and --arch so often, while it records")
+	cuts := flags.Int("power-cuts", 0, "cut the power of the one --kernel and --arch so often while it records, and do nothing else")
 	list := flags.Bool("list", false, "print the kernels and cases")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
@@ -96,7 +96,10 @@ func run() error {
 	if len(chosen) == 0 {
 		return usageError{fmt.Errorf("no kernel %q of architecture %q; --list prints them", kernelName, arch)}
 	}
-	if *cuts > 0 {
+	switch {
+	case *cuts > 0 && len(chosen) > 1:
+		return usageError{errors.New("--power-cuts needs --arch and --kernel to name one kernel")}
+	case *cuts > 0:
 		return powerCuts(chosen[0], *cuts, o)
 	}
 	return matrix(chosen, o)

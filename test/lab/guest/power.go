@@ -20,11 +20,7 @@ import (
 // power reads back what is recorded on the disk, and goes on recording while
 // processes die, until the power is cut. With readOnly, it only reads.
 func power(m *machine, readOnly bool) (err error) {
-	defer func() {
-		if f, ok := recover().(failure); ok {
-			err = f.err
-		}
-	}()
+	defer func() { err = errors.Join(err, failed(recover())) }()
 	const dir = "/disk/recording"
 	// What is not synced goes to the disk soon, and is in its cache when the power goes.
 	for _, file := range []string{"dirty_writeback_centisecs", "dirty_expire_centisecs"} {
@@ -54,11 +50,24 @@ func power(m *machine, readOnly bool) (err error) {
 	}
 }
 
+// failed is what went wrong, of what was recovered.
+func failed(recovered any) error {
+	switch f := recovered.(type) {
+	case nil:
+		return nil
+	case failure:
+		return f.err
+	default:
+		panic(recovered)
+	}
+}
+
+// killForEver makes processes die by the limit of a cgroup, one after the other.
 func killForEver(m *machine) {
 	s := &scene{m: m, facts: map[string]uint64{}}
 	defer func() {
-		if f, ok := recover().(failure); ok {
-			fmt.Println("guest:", f.err)
+		if err := failed(recover()); err != nil {
+			fmt.Println("guest:", err)
 		}
 	}()
 	g := s.group("leaf", "leaf", 4, nil)
@@ -67,6 +76,7 @@ func killForEver(m *machine) {
 	}
 }
 
+// mountDisk mounts the file system of the disk; its journal is replayed then.
 func mountDisk(at string) {
 	load("virtio_blk")
 	const device = "/dev/vda"
@@ -80,6 +90,7 @@ func mountDisk(at string) {
 	check("mounting "+device, unix.Mount(device, at, "ext4", 0, ""))
 }
 
+// found is what a recording on the disk gives; none is an empty one.
 func found(dir string) lab.ReadBack {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return lab.ReadBack{}
