@@ -36,13 +36,19 @@ func recordKilled(s *scene) {
 	for run := range recorderKills {
 		recorder, err := startTracer("recorder", "--record", dir, "--segment-size", smallSegments)
 		check("starting a recorder", err)
-		// Some die before they see anything, some while they see kills.
-		if run%5 > 0 {
+		// Some die before they see anything, the others after their first incident.
+		var kill *time.Timer
+		arm := func() { kill = time.AfterFunc(rand.N(time.Second), func() { recorder.cmd.Process.Kill() }) }
+		if run%5 == 0 {
+			arm()
+		} else {
 			check("waiting for a recorder", recorder.waitReady())
 		}
-		kill := time.AfterFunc(rand.N(800*time.Millisecond), func() { recorder.cmd.Process.Kill() })
 		for ended := false; !ended; {
 			s.hogOver(g, "anon", "8")
+			if kill == nil && recorder.printedIncident() {
+				arm()
+			}
 			select {
 			case err = <-recorder.done:
 				ended = true
@@ -93,6 +99,15 @@ func (t *tracer) wholeLines() func(yield func(string) bool) {
 			}
 		}
 	}
+}
+
+func (t *tracer) printedIncident() bool {
+	for line := range t.wholeLines() {
+		if isIncident([]byte(line)) {
+			return true
+		}
+	}
+	return false
 }
 
 // recorded is a recording as a replay gives it.
