@@ -47,7 +47,7 @@ type usageError struct{ error }
 
 func run() error {
 	var arch, kernelName, caseName, tier string
-	o := options{patience: 4 * time.Minute}
+	o := options{patience: 6 * time.Minute}
 	flags := pflag.NewFlagSet("vm-test", pflag.ContinueOnError)
 	flags.StringVar(&arch, "arch", "", "only this architecture: amd64, arm64")
 	flags.StringVar(&kernelName, "kernel", "", "only this kernel, such as 6.12 or 5.10-v1")
@@ -55,7 +55,7 @@ func run() error {
 	flags.StringVar(&tier, "tier", "", "only this tier: "+strings.Join(tiers, ", "))
 	flags.BoolVar(&o.keep, "keep", false, "keep the consoles in .cache/lab")
 	flags.BoolVar(&o.update, "update", false, "write the golden files anew")
-	flags.IntVar(&o.kills, "recorder-kills", 0, "kill the recorder of record-killed so often, not 10 times")
+	flags.IntVar(&o.kills, "recorder-kills", 0, "kill the recorder of record-killed so often, not 8 times")
 	cuts := flags.Int("power-cuts", 0, "cut the power of the one --kernel and --arch so often while it records, and do nothing else")
 	list := flags.Bool("list", false, "print the kernels and cases")
 	if err := flags.Parse(os.Args[1:]); err != nil {
@@ -87,6 +87,7 @@ func run() error {
 		}
 		o.tiers = []string{tier}
 	}
+	o.patience += time.Duration(o.kills) * 20 * time.Second
 	var chosen []kernel
 	for _, k := range kernels {
 		if (arch == "" || k.arch == arch) && (kernelName == "" || k.name == kernelName) {

@@ -6,8 +6,8 @@ package main
 // left to see that it had something to compare.
 func recordKilled(cc *caseCheck) {
 	facts := cc.c.Facts
-	if facts["recorder_kills"] < 10 {
-		cc.problem("a recorder was killed %d times, not 10", facts["recorder_kills"])
+	if facts["recorder_kills"] < 8 {
+		cc.problem("a recorder was killed only %d times", facts["recorder_kills"])
 	}
 	if facts["printed"] < facts["recorder_kills"]/2 || facts["recorded"] < facts["printed"] {
 		cc.problem("%d incidents were printed and %d recorded: too few to tell", facts["printed"], facts["recorded"])
