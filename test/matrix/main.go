@@ -27,6 +27,7 @@ type options struct {
 	work         string        // the directory of what is built and kept
 	console      string        // of an earlier boot
 	patience     time.Duration // with one boot
+	kills        int           // of a recorder, in one boot; 0: the usual
 }
 
 var tiers = []string{"fentry", "kprobe", "tracepoint"}
@@ -49,7 +50,7 @@ type usageError struct{ error }
 
 func run() error {
 	var arch, kernelName, caseName, tier string
-	o := options{patience: 4 * time.Minute}
+	o := options{patience: 6 * time.Minute}
 	flags := pflag.NewFlagSet("vm-test", pflag.ContinueOnError)
 	flags.StringVar(&arch, "arch", "", "only this architecture: amd64, arm64")
 	flags.StringVar(&kernelName, "kernel", "", "only this kernel, such as 6.12 or 5.10-v1")
@@ -59,6 +60,8 @@ func run() error {
 	flags.StringVar(&o.console, "console", "", "judge this kept console of the one --kernel and --arch, and boot nothing")
 	flags.StringVar(&o.work, "work", filepath.Join(cache, "lab"), "directory of what is built and kept; two runs at once need two")
 	flags.BoolVar(&o.update, "update", false, "write the golden files anew")
+	flags.IntVar(&o.kills, "recorder-kills", 0, "kill the recorder of record-killed so often, not 8 times")
+	cuts := flags.Int("power-cuts", 0, "cut the power of the one --kernel and --arch so often while it records, and do nothing else")
 	list := flags.Bool("list", false, "print the kernels and cases")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
@@ -89,6 +92,7 @@ func run() error {
 		}
 		o.tiers = []string{tier}
 	}
+	o.patience += time.Duration(o.kills) * 20 * time.Second
 	var chosen []kernel
 	for _, k := range kernels {
 		if (arch == "" || k.arch == arch) && (kernelName == "" || k.name == kernelName) {
@@ -98,8 +102,11 @@ func run() error {
 	if len(chosen) == 0 {
 		return usageError{fmt.Errorf("no kernel %q of architecture %q; --list prints them", kernelName, arch)}
 	}
-	if o.console != "" && len(chosen) != 1 {
-		return usageError{errors.New("--console needs --arch and --kernel to name one kernel")}
+	switch {
+	case (o.console != "" || *cuts > 0) && len(chosen) != 1:
+		return usageError{errors.New("--console and --power-cuts need --arch and --kernel to name one kernel")}
+	case *cuts > 0:
+		return powerCuts(chosen[0], *cuts, o)
 	}
 	return matrix(chosen, o)
 }

@@ -187,19 +187,10 @@ func runVM(ctx context.Context, k kernel, image string, o options) ([]byte, erro
 	if len(o.tiers) > 0 {
 		line += " lab.tiers=" + strings.Join(o.tiers, ",")
 	}
-	args := []string{
-		"-accel", "tcg,thread=multi", "-m", "1024", "-smp", "2", "-nographic", "-no-reboot",
-		"-object", "memory-backend-ram,id=m0,size=512M", "-object", "memory-backend-ram,id=m1,size=512M",
-		"-numa", "node,nodeid=0,cpus=0,memdev=m0", "-numa", "node,nodeid=1,cpus=1,memdev=m1",
-		"-kernel", filepath.Join(cache, "kernels", k.dir, "vmlinuz"), "-initrd", image,
+	if o.kills > 0 {
+		line += fmt.Sprintf(" lab.kills=%d", o.kills)
 	}
-	qemu := "qemu-system-x86_64"
-	if k.arch == "arm64" {
-		qemu = "qemu-system-aarch64"
-		args = append(args, "-machine", "virt", "-cpu", "max,pauth-impdef=on", "-append", "console=ttyAMA0 "+line)
-	} else {
-		args = append(args, "-cpu", "max", "-append", "console=ttyS0 "+line)
-	}
+	qemu, args := emulator(k, image, line)
 	cmd := exec.CommandContext(ctx, qemu, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -210,6 +201,20 @@ func runVM(ctx context.Context, k kernel, image string, o options) ([]byte, erro
 		fmt.Fprintln(os.Stderr, "kept", name)
 	}
 	return out.Bytes(), err
+}
+
+// emulator is the call of a machine whose console is its standard output.
+func emulator(k kernel, image, line string) (qemu string, args []string) {
+	args = []string{
+		"-accel", "tcg,thread=multi", "-m", "1024", "-smp", "2", "-nographic", "-no-reboot",
+		"-object", "memory-backend-ram,id=m0,size=512M", "-object", "memory-backend-ram,id=m1,size=512M",
+		"-numa", "node,nodeid=0,cpus=0,memdev=m0", "-numa", "node,nodeid=1,cpus=1,memdev=m1",
+		"-kernel", filepath.Join(cache, "kernels", k.dir, "vmlinuz"), "-initrd", image,
+	}
+	if k.arch == "arm64" {
+		return "qemu-system-aarch64", append(args, "-machine", "virt", "-cpu", "max,pauth-impdef=on", "-append", "console=ttyAMA0 "+line)
+	}
+	return "qemu-system-x86_64", append(args, "-cpu", "max", "-append", "console=ttyS0 "+line)
 }
 
 // tail is the end of a console, from where the kernel says that it dies if it does.

@@ -227,6 +227,7 @@ var cases = []play{
 		daemon.waitEnd()
 	}},
 	{name: "burst", quiet: 6 * time.Second, do: burst},
+	{name: "record-killed", quiet: 3 * time.Second, do: recordKilled},
 }
 
 // tmpfs mounts one that is gone after the case.
@@ -427,17 +428,19 @@ func swapOn() func() {
 	}
 }
 
-// zram makes a disk of compressed memory. Modules that are built in are not there
-// to load.
+// zram makes a disk of compressed memory.
 func zram(size string) {
-	for _, module := range []string{
-		"lzo_compress", "lz4_compress", "lz4hc_compress", "842_compress", "zstd_compress", "lzo", "lzo-rle", "zsmalloc", "zram",
-	} {
+	load("lzo_compress", "lz4_compress", "lz4hc_compress", "842_compress", "zstd_compress", "lzo", "lzo-rle", "zsmalloc", "zram")
+	check("sizing zram", os.WriteFile("/sys/block/zram0/disksize", []byte(size), 0))
+}
+
+// load loads modules. Those that are built in are not there to load.
+func load(modules ...string) {
+	for _, module := range modules {
 		file := "/modules/" + module + ".ko"
 		if fd, err := unix.Open(file, unix.O_RDONLY, 0); err == nil {
 			_ = unix.FinitModule(fd, "", 0)
 			unix.Close(fd)
 		}
 	}
-	check("sizing zram", os.WriteFile("/sys/block/zram0/disksize", []byte(size), 0))
 }
