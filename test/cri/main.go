@@ -32,11 +32,10 @@ var patience time.Duration
 // suite is one runtime with its tracers.
 type suite struct {
 	*bed
-	oomtrace string
-	loop     int
-	traces   []*trace
-	counts   map[string]int // incidents that were looked at, by tracer
-	failed   []string
+	options
+	traces []*trace
+	counts map[string]int // incidents that were looked at, by tracer
+	failed []string
 }
 
 func main() {
@@ -48,9 +47,9 @@ func main() {
 
 // options are those of the command line.
 type options struct {
-	oomtrace, hog, driver string
-	scenarios             []string
-	loop                  int
+	oomtrace, hog, driverName string
+	scenarios                 []string
+	loop, atATime             int
 }
 
 func run() error {
@@ -58,8 +57,9 @@ func run() error {
 	flags := pflag.NewFlagSet("test-cri", pflag.ContinueOnError)
 	flags.StringVar(&o.oomtrace, "oomtrace", "bin/oomtrace", "the `binary` to test")
 	flags.StringVar(&o.hog, "hog", "", "the `binary` of the containers; without it, it is built")
-	flags.StringVar(&o.driver, "driver", "cgroupfs", "who makes cgroups: cgroupfs or systemd")
+	flags.StringVar(&o.driverName, "driver", "cgroupfs", "who makes cgroups: cgroupfs or systemd")
 	flags.IntVar(&o.loop, "loop", 100, "how `many` pods are started and killed in a row")
+	flags.IntVar(&o.atATime, "at-a-time", 8, "how `many` of them are there at the same time")
 	flags.StringSliceVar(&o.scenarios, "case", nil, "only scenarios whose name has one of these `words` in it")
 	flags.DurationVar(&patience, "patience", 30*time.Second, "how `long` anything may take")
 	dir := flags.String("runtimes", ".cache/cri", "`directory` of what scripts/containerd.sh fetched")
@@ -107,12 +107,12 @@ func run() error {
 }
 
 func play(r runtime, o options) (err error) {
-	b, err := newBed(r, o.driver, o.hog)
+	b, err := newBed(r, o.driverName, o.hog)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("containerd %s, cgroup v%d, driver %s\n", r.version, b.layout.MemoryVersion, o.driver)
-	s := &suite{bed: b, oomtrace: o.oomtrace, loop: o.loop, counts: map[string]int{}}
+	fmt.Printf("containerd %s, cgroup v%d, driver %s\n", r.version, b.layout.MemoryVersion, o.driverName)
+	s := &suite{bed: b, options: o, counts: map[string]int{}}
 	defer func() {
 		for _, t := range s.traces {
 			err = errors.Join(err, t.stop())

@@ -278,7 +278,6 @@ func (s *suite) restart() error {
 // manyPods starts pods, some at a time, that are killed, and looks only when all
 // are gone.
 func (s *suite) manyPods() error {
-	const atATime = 8
 	var (
 		wg      sync.WaitGroup
 		mu      sync.Mutex
@@ -300,7 +299,7 @@ func (s *suite) manyPods() error {
 		time.Sleep(500 * time.Millisecond)
 		return p.remove()
 	}
-	for range atATime {
+	for range s.atATime {
 		wg.Go(func() {
 			for i := range numbers {
 				err := one(i)

@@ -24,7 +24,11 @@ func pods(kernel, driver string, cases []string) error {
 	}
 	result := lab.Pods{Kernel: kernel}
 	var output bytes.Buffer
-	args := []string{"--installed", "--driver", driver, "--oomtrace", "/lab/oomtrace", "--hog", "/lab/hog", "--loop", "10", "--patience", "4m"}
+	args := []string{
+		"--installed", "--driver", driver, "--oomtrace", "/lab/oomtrace", "--hog", "/lab/hog",
+		// An emulator is slow, the more so the busier its host is.
+		"--loop", "10", "--at-a-time", "2", "--patience", "4m",
+	}
 	for _, c := range cases {
 		args = append(args, "--case", c)
 	}
