@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-unit test-root test-fuzz test-cri test-matrix vm-test generate check-generate btf lint setup clean
+.PHONY: help build demo test test-unit test-root test-fuzz test-cri test-killers test-matrix vm-test generate check-generate btf lint setup clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -20,14 +20,17 @@ demo: build ## provoke a real OOM in a scratch cgroup, and explain it (root)
 setup: ## install what the tests need (Debian, root)
 	scripts/setup.sh
 
-test: setup lint check-generate test-unit test-root test-fuzz test-cri vm-test ## all tests (root); installs what they need
+test: setup lint check-generate test-unit test-root test-fuzz test-cri test-killers vm-test ## all tests (root); installs what they need
 
-test-unit: ## tests that need neither root nor more than Go
+# What needs this machine's kernel, and root; one after the other: each counts kills.
+ROOT := ./internal/probe ./internal/node ./internal/tracer ./internal/record ./cmd/oomtrace
+
+test-unit: ## tests that need neither root nor more than Go; as root, test-root has the rest
 	go vet ./...
-	go test ./...
+	go test $(if $(filter 0,$(shell id -u)),$$(go list ./... | grep -v -E '($(subst $() ,|,$(ROOT:./%=/%)))$$'),./...)
 
 test-root: build ## tests on this machine's kernel (root)
-	CI=true go test -count=1 ./internal/probe ./internal/node ./internal/tracer ./internal/record ./cmd/...
+	CI=true go test -p 1 -count=1 $(ROOT)
 	bin/oomtrace demo > /dev/null
 	bin/oomtrace demo -o json > /dev/null
 
@@ -44,6 +47,9 @@ test-fuzz: ## fuzz what reads foreign bytes
 test-cri: build ## pods on real containerds, old and new (root, Debian, cgroup v1)
 	scripts/containerd.sh
 	go run ./test/cri
+
+test-killers: ## everybody who kills on a node, in a whole Debian: systemd-oomd, earlyoom, sudo, cron
+	scripts/machine-test.sh
 
 vm-test: ## real kernels, every case, every tier
 	scripts/vm-test.sh

@@ -11,6 +11,7 @@ packages=(
 	bpftool # small BTFs
 	chromium fonts-inter # looks at the HTML report
 	qemu-system-x86 qemu-system-arm busybox-static cpio # guests
+	mmdebstrap debian-archive-keyring e2fsprogs # a whole Debian as a guest
 	gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross # what runs in them
 	curl ca-certificates xz-utils zstd lz4 binutils make git
 )

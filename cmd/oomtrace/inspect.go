@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/inspect"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
@@ -27,6 +28,9 @@ type inspectFlags struct {
 
 // rules find the causes of an incident.
 type rules func(*events.Incident) []events.Cause
+
+// rulesOf looks at what lives now: it has no past.
+func rulesOf(inc *events.Incident) []events.Cause { return diagnose.Diagnose(inc, nil) }
 
 func newInspect(stdout, stderr io.Writer, diagnose rules) *cobra.Command {
 	var f inspectFlags

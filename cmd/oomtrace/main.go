@@ -103,7 +103,7 @@ limited, who triggered, who died and who killed. Without a command it traces.`,
 	root.Flags().AddFlagSet(trace.Flags())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		trace, newReclaim(stdout, stderr), newInspect(stdout, stderr, nil),
+		trace, newReclaim(stdout, stderr), newInspect(stdout, stderr, rulesOf),
 		newRecord(stderr), newReplay(stdout, stderr), newReport(stdout, stderr),
 		newDemo(stdout, stderr), newHog(), newDoctor(stdout), newVersion(stdout),
 	)

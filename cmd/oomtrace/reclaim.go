@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/node"
 	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/resolve"
@@ -77,7 +78,7 @@ depends on, and kswapd, have lines of their own.`,
 func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) error {
 	r := &reclaimTable{flags: f, out: stdout, next: time.Now().Add(f.interval), last: map[events.StallKey]events.StallCount{}}
 	options := tracer.Options{
-		Stalls: true, MinStall: time.Hour, Guardians: f.guardians, Sink: r, Counts: r.counts,
+		Stalls: true, MinStall: time.Hour, Guardians: f.guardians, Sink: r, Counts: r.counts, UserKills: incident.UserKillsNone,
 		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
 	}
 	if f.tier != "auto" {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,14 +16,17 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/oomtrace/oomtrace/internal/diagnose"
+	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/report"
+	"github.com/oomtrace/oomtrace/internal/timearg"
 )
 
 type reportFlags struct {
 	output       string
 	html         string
-	id           string
-	since, until string
+	selected     selectionFlags
+	source       sourceFlags
 	summary      bool
 	wide         bool
 	utc          bool
@@ -34,9 +38,8 @@ var reportOutputs = []string{"text", "json"}
 func (f *reportFlags) add(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.output, "output", "o", "text", "`format`: "+strings.Join(reportOutputs, ", "))
 	flags.StringVar(&f.html, "html", "", "write one self-contained HTML `file` instead; - is stdout")
-	flags.StringVar(&f.id, "id", "", "only the incident with this `id`")
-	flags.StringVar(&f.since, "since", "", "only incidents since this `time`: 10m ago, 2026-08-20 14:03, or RFC 3339")
-	flags.StringVar(&f.until, "until", "", "only incidents until this `time`")
+	f.selected.add(flags)
+	f.source.add(flags)
 	flags.BoolVar(&f.summary, "summary", false, "only the summary: by workload, cause and time")
 	flags.BoolVarP(&f.wide, "wide", "w", false, "leave nothing out: whole ids and paths, every victim, zeros")
 	flags.BoolVar(&f.utc, "utc", false, "show times in UTC (JSON always does)")
@@ -44,7 +47,9 @@ func (f *reportFlags) add(flags *pflag.FlagSet) {
 }
 
 func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
-	o := report.Options{ID: f.id, SummaryOnly: f.summary, MaxIncidents: f.maxIncidents, Location: time.Local, Now: time.Now()}
+	o := report.Options{
+		SummaryOnly: f.summary, MaxIncidents: f.maxIncidents, Location: time.Local, Now: time.Now(), Enrich: explained(),
+	}
 	if f.utc {
 		o.Location = time.UTC
 	}
@@ -58,70 +63,49 @@ func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
 	case f.maxIncidents < 1:
 		return o, usagef("--max-incidents %d: it is at least 1", f.maxIncidents)
 	}
-	var err error
-	if o.Since, err = moment("since", f.since, o.Now, o.Location); err != nil {
+	selected, err := f.selected.selection(o.Now.In(o.Location))
+	if err != nil {
 		return o, err
 	}
-	if o.Until, err = moment("until", f.until, o.Now, o.Location); err != nil {
-		return o, err
-	}
-	if !o.Since.IsZero() && !o.Until.IsZero() && o.Until.Before(o.Since) {
-		return o, usagef("--until is before --since")
-	}
+	o.ID, o.Since, o.Until = selected.ID, selected.Since, selected.Until
 	if o.Width, o.Color = terminal(stdout); f.wide {
 		o.Width = 0
 	}
 	return o, nil
 }
 
-// moment reads a time as people write it; empty is none.
-func moment(flag, s string, now time.Time, loc *time.Location) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	ago := strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(s), "ago"))
-	if d, err := time.ParseDuration(strings.ReplaceAll(ago, " ", "")); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, time.DateTime, "2006-01-02 15:04", time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, s, loc); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, usagef(`--%s %q: write "10m ago", "2026-08-20 14:03" or RFC 3339`, flag, s)
-}
-
 func newReport(stdout, stderr io.Writer) *cobra.Command {
 	f := reportFlags{}
 	cmd := &cobra.Command{
-		Use:   "report FILE",
-		Short: "Tell of recorded incidents: text, one HTML file, or a summary of many",
-		Long: `  oomtrace report oom.json                      # what -o json has written
-  oomtrace report oom.json --html report.html   # one file, for a browser or paper
-  oomtrace report oom.json --since "2h ago" --summary
+		Use:   "report [DIR|FILE|-]",
+		Short: "Tell of recorded incidents, or of a kernel's log: text, one HTML file, a summary",
+		Long: `  oomtrace report /var/log/oomtrace                  # a recording
+  oomtrace report oom.json --html report.html        # of -o json; for a browser or paper
+  oomtrace report /var/log/oomtrace --since "2h ago" --summary
   oomtrace report oom.json --id 5f0c2c1e-17 --wide
+  dmesg | oomtrace report --kernel-log -             # nothing was running? the log has to do
 
 report tells of each incident who limited, who triggered, who died and who
 killed, what was before, why, and what to do; and of many, how often it hit whom,
-by cause and time. It needs no privileges. - reads from stdin.`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usagef("report needs the file of a recording, or - for stdin")
-			}
-			return nil
+by cause and time. A kernel's log tells less: what it cannot tell is named. - reads
+from stdin.
+
+` + timearg.Grammar,
+		Args: func(_ *cobra.Command, args []string) error { return f.source.check(args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runReport(cmd.Context(), args, &f, stdout, stderr)
 		},
-		RunE: func(_ *cobra.Command, args []string) error { return runReport(args[0], &f, stdout, stderr) },
 	}
 	f.add(cmd.Flags())
 	return cmd
 }
 
-func runReport(from string, f *reportFlags, stdout, stderr io.Writer) error {
+func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stderr io.Writer) error {
 	o, err := f.options(stdout)
 	if err != nil {
 		return err
 	}
-	source, end, err := openRecording(from)
+	source, end, err := f.source.open(ctx, args, o.Location)
 	if err != nil {
 		return err
 	}
@@ -150,15 +134,16 @@ func runReport(from string, f *reportFlags, stdout, stderr io.Writer) error {
 	return err
 }
 
-func openRecording(from string) (report.Source, func(), error) {
-	if from == "-" {
-		return report.NewLines(os.Stdin), func() {}, nil
+// explained gives incidents their causes, where the recording does not have them,
+// and a kernel's log never has.
+func explained() func(*events.Incident) {
+	var journal diagnose.Journal
+	return func(inc *events.Incident) {
+		if len(inc.Causes) == 0 {
+			inc.Causes = diagnose.Diagnose(inc, journal.Before(inc))
+		}
+		journal.Add(inc)
 	}
-	file, err := os.Open(from)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the recording: %w", err)
-	}
-	return report.NewLines(file), func() { file.Close() }, nil
 }
 
 // writeFile puts a whole file in the place of the old one, or leaves that alone.

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 const podLimit = "../../internal/report/testdata/pod-limit.jsonl"
@@ -22,13 +21,15 @@ func TestReportUsage(t *testing.T) {
 		status int
 		says   string
 	}{
-		{[]string{"--help"}, exitOK, "oomtrace report oom.json"},
-		{nil, exitUsage, "needs the file of a recording"},
-		{[]string{"a", "b"}, exitUsage, "needs the file of a recording"},
+		{[]string{"--help"}, exitOK, "oomtrace report /var/log/oomtrace"},
+		{nil, exitUsage, "report needs one source"},
+		{[]string{"a", "b"}, exitUsage, "report needs one source"},
 		{[]string{podLimit, "-o", "table"}, exitUsage, "one of text, json"},
 		{[]string{podLimit, "--html", "x", "-o", "json"}, exitUsage, "exclude each other"},
 		{[]string{podLimit, "--summary", "-o", "json"}, exitUsage, "for text only"},
 		{[]string{podLimit, "--max-incidents", "0"}, exitUsage, "at least 1"},
+		{[]string{podLimit, "--kmsg"}, exitUsage, "report needs one source"},
+		{[]string{"--kernel-log", "../../internal/kernellog/testdata/dmesg/6.12.117-memcg-leaf.txt"}, exitOK, "OOM KILL"},
 		{[]string{podLimit, "--since", "whenever"}, exitUsage, "10m ago"},
 		{[]string{podLimit, "--since", "1m ago", "--until", "2m ago"}, exitUsage, "is before --since"},
 		{[]string{"/nowhere/x.json"}, exitError, "no such file"},
@@ -93,28 +94,5 @@ func TestWriteFileLeavesTheOldOne(t *testing.T) {
 	}
 	if info, err := os.Stat("/dev/null"); err != nil || info.Mode().IsRegular() {
 		t.Error("a device was replaced")
-	}
-}
-
-func TestMoment(t *testing.T) {
-	now := time.Date(2026, 8, 20, 14, 0, 0, 0, time.UTC)
-	for text, want := range map[string]time.Time{
-		"":                            {},
-		"10m ago":                     now.Add(-10 * time.Minute),
-		"10m":                         now.Add(-10 * time.Minute),
-		"1h 30m ago":                  now.Add(-90 * time.Minute),
-		"2026-08-19":                  time.Date(2026, 8, 19, 0, 0, 0, 0, time.UTC),
-		"2026-08-19 13:45":            time.Date(2026, 8, 19, 13, 45, 0, 0, time.UTC),
-		"2026-08-19 13:45:06":         time.Date(2026, 8, 19, 13, 45, 6, 0, time.UTC),
-		"2026-08-19T13:45:06.5+02:00": time.Date(2026, 8, 19, 11, 45, 6, 500_000_000, time.UTC),
-	} {
-		if got, err := moment("since", text, now, time.UTC); err != nil || !got.Equal(want) {
-			t.Errorf("%q: %v, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{"ago", "-5m", "tomorrow", "2026-13-01"} {
-		if got, err := moment("since", text, now, time.UTC); err == nil {
-			t.Errorf("%q: %v", text, got)
-		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/incident"
+	"github.com/oomtrace/oomtrace/internal/killer"
 	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/tracer"
 	"github.com/oomtrace/oomtrace/internal/view"
@@ -37,6 +40,8 @@ type traceFlags struct {
 	pressure  bool
 	limits    pressure.Limits
 	names     nameFlags
+	userKills string
+	kubelet   string // its log
 	filter    filter
 	record    recordFlags
 }
@@ -70,7 +75,15 @@ func (f *traceFlags) addSource(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.noStalls, "no-stalls", false, "do not look at stalls at all: kills come without what was before")
 	flags.BoolVar(&f.lock, "lock-memory", true, "keep the tracer's memory from being swapped or dropped")
 	flags.BoolVar(&f.realTime, "realtime", false, "read events at real-time priority: lines come in time on a loaded node")
+	flags.StringVar(&f.userKills, "user-kills", "workloads", "which SIGKILLs that no OOM explains are told: `workloads` (containers, pods, services), all, none")
+	flags.StringVar(&f.kubelet, "kubelet-log", "", "`file` with the kubelet's log; default: its journal")
 	f.names.add(flags)
+}
+
+// userKills are what --user-kills can be; empty where a command does not have it.
+var userKills = map[string]incident.UserKills{
+	"":          incident.UserKillsOfWorkloads,
+	"workloads": incident.UserKillsOfWorkloads, "all": incident.UserKillsAll, "none": incident.UserKillsNone,
 }
 
 func (f *traceFlags) check() error {
@@ -92,10 +105,22 @@ func (f *traceFlags) check() error {
 	if err := f.record.check(); err != nil {
 		return err
 	}
+	if _, ok := userKills[f.userKills]; !ok {
+		return usagef("--user-kills %q: it is one of workloads, all, none", f.userKills)
+	}
 	if f.names.off && f.filter.byName() {
 		return usagef("--no-names excludes the filters that need names: --namespace, --pod and --pod-label")
 	}
 	return f.filter.check()
+}
+
+// killers says where the processes of the node are seen.
+func (f *traceFlags) killers() killer.Options {
+	root := f.names.options.HostRoot
+	if root == "" || root == "/" {
+		return killer.Options{}
+	}
+	return killer.Options{Proc: filepath.Join(root, "proc"), Passwd: filepath.Join(root, "etc/passwd")}
 }
 
 func (f *traceFlags) forcedTier() events.Tier {
@@ -165,7 +190,8 @@ func (f *traceFlags) run(ctx context.Context, sink tracer.Sink, stderr io.Writer
 		defer resolver.Close()
 	}
 	t, err := tracer.Open(tracer.Options{
-		Names: known, Warn: warn,
+		Names: known, Warn: warn, HostRoot: f.names.options.HostRoot,
+		UserKills: userKills[f.userKills], KubeletLog: f.kubelet, Killer: f.killers(),
 		Tier: f.forcedTier(), Sink: sink, Stalls: !f.noStalls, MinStall: f.minStall, TellStalls: f.stalls, Pressure: limits, Guardians: f.guardians, NoLock: !f.lock, RealTime: f.realTime,
 	})
 	if err != nil {

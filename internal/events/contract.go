@@ -628,11 +628,14 @@ type Incident struct {
 	// Shares are the cgroups right below the limiter, the largest first.
 	Shares     []Share     `json:"shares,omitempty"`
 	Candidates []Candidate `json:"candidates,omitempty"` // the likeliest first
-	NodeState  *NodeState  `json:"node_state,omitempty"`
-	Eviction   *Eviction   `json:"eviction,omitempty"`
-	Reported   []Reported  `json:"reported,omitempty"`
-	Causes     []Cause     `json:"causes,omitempty"` // the best supported first
-	Log        *Log        `json:"log,omitempty"`    // of tier kernel_log
+	// How many more there were.
+	SharesLeftOut     int        `json:"shares_left_out,omitempty"`
+	CandidatesLeftOut int        `json:"candidates_left_out,omitempty"`
+	NodeState         *NodeState `json:"node_state,omitempty"`
+	Eviction          *Eviction  `json:"eviction,omitempty"`
+	Reported          []Reported `json:"reported,omitempty"`
+	Causes            []Cause    `json:"causes,omitempty"` // the best supported first
+	Log               *Log       `json:"log,omitempty"`    // of tier kernel_log
 	// Notes are short remarks on what is unusual, for people.
 	Notes   []string `json:"notes,omitempty"`
 	Tier    Tier     `json:"tier,omitempty"`

@@ -323,6 +323,21 @@ func isSession(component string) bool {
 	return strings.HasPrefix(component, "session-") && strings.HasSuffix(component, ".scope")
 }
 
+// calledSudo is whose process called sudo: what sudo runs may be gone before its
+// environment could be read, who called it waits.
+func (f *Facts) calledSudo() string {
+	within := false
+	for _, p := range f.lineage() {
+		switch {
+		case p.is("sudo"): // its monitor of the terminal is its child
+			within = true
+		case within:
+			return p.User
+		}
+	}
+	return ""
+}
+
 // context adds the login, and where the sender runs if nothing else told.
 func (v *verdict) context() {
 	switch v.k.Path {
@@ -359,6 +374,9 @@ func (v *verdict) login() *events.Login {
 		if l.SudoUser == "" {
 			l.SudoUser = p.SudoUser
 		}
+	}
+	if l.SudoUser == "" {
+		l.SudoUser = v.calledSudo()
 	}
 	if s := v.Kill.Sender; s.LoginKnown {
 		l.User = v.User

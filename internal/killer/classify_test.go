@@ -151,6 +151,9 @@ func TestClassify(t *testing.T) {
 			f.Ancestors[1].SudoUser = "ada\x1b[31m"
 			f.Kill.Sender.LoginKnown, f.Kill.Sender.LoginUID = true, 1000
 		}), path: "human", reason: "asked", evidence: "is on pts/3", login: &events.Login{TTY: "pts/3", User: "1000", SudoUser: "ada\x1b[31m"}},
+		{name: "sudo kill, and nobody saw its environment", facts: facts(by("kill", ""), below("sudo", "sudo", "bash on pts/3"), func(f *Facts) {
+			f.Ancestors[2].User = "bob"
+		}), path: "human", reason: "asked", evidence: "is on pts/3", login: &events.Login{TTY: "pts/3", SudoUser: "bob"}},
 		{name: "ssh host kill, without a terminal", facts: facts(by("kill", ""), below("bash", "sshd-session", "sshd", "systemd")), path: "human", reason: "asked", evidence: "sshd-session"},
 		{name: "a cron job, by its cgroup", facts: facts(by("kill", ""), fromUnit("cron.service"), below("sh")), path: "cron", evidence: "cron.service"},
 		{name: "a cron job with sudo", facts: facts(by("kill", ""), below("sudo", "sh", "cron", "cron")), path: "cron", evidence: "ancestor=cron"},

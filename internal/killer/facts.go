@@ -28,6 +28,7 @@ type Process struct {
 	Cgroups  []string
 	TTY      string // pts/3
 	SudoUser string // SUDO_USER of its environment
+	User     string // whose it is, by its real uid
 }
 
 // Facts are what is known of a SIGKILL.

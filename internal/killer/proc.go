@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,7 +41,7 @@ func readBounded(path string, limit int64) []byte {
 }
 
 // proc is a mount of /proc.
-type proc struct{ root string }
+type proc struct{ root, passwd string }
 
 func (p proc) path(pid int, name string) string {
 	return filepath.Join(p.root, strconv.Itoa(pid), name)
@@ -94,6 +95,11 @@ func (p proc) process(pid int, bootNS uint64) (out Process, parent int, ok bool)
 		// 4:memory:/path
 		if parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3); len(parts) == 3 {
 			out.Cgroups = append(out.Cgroups, parts[2])
+		}
+	}
+	if owner, err := os.Stat(p.path(pid, "status")); err == nil {
+		if s, ok := owner.Sys().(*syscall.Stat_t); ok {
+			out.User = userName(p.passwd, s.Uid)
 		}
 	}
 	for variable := range bytes.SplitSeq(readBounded(p.path(pid, "environ"), maxEnviron), []byte{0}) {

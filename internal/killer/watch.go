@@ -126,7 +126,7 @@ func (w *Watch) read(l *look) {
 	w.mu.Lock()
 	f := l.facts
 	w.mu.Unlock()
-	at, p := f.Kill.BootNS, proc{w.opts.Proc}
+	at, p := f.Kill.BootNS, proc{w.opts.Proc, w.opts.Passwd}
 	next := 0
 	take := func(known Process) (Process, bool) {
 		found, parent, ok := p.process(known.PID, at)
@@ -134,7 +134,10 @@ func (w *Watch) read(l *look) {
 			return known, false
 		}
 		next = parent
-		if found.Exe == "" {
+		switch {
+		case known.Comm != "" && found.Comm != known.Comm: // another program by now
+			found.Comm, found.Exe, found.Command = known.Comm, known.Exe, nil
+		case found.Exe == "":
 			found.Exe = known.Exe
 		}
 		return found, true

@@ -53,7 +53,9 @@ func (w *Watch) looked() {
 func TestWatchFollowsTheLineage(t *testing.T) {
 	p := newProc(t)
 	const sessionScope = "1:name=systemd:/user.slice/user-1000.slice/session-3.scope\n0::/\n"
-	// kill is gone, and so is its sudo; the shell above it is there, and up from it.
+	// kill is gone, and so is its sudo; the shell that ran it has become another
+	// program; what is above is there.
+	p.add(750, 700, "sleep", "/usr/bin/sleep", sessionScope, 136<<8|3, 60)
 	p.add(700, 600, "ba) S 1 (sh", "/usr/bin/bash", sessionScope, 136<<8|3, 50, "SUDO_USER=ada", "X=1")
 	p.add(600, 500, "sshd", "/usr/sbin/sshd", sessionScope, 0, 40)
 	p.add(500, 1, "sshd", "/usr/sbin/sshd", "0::/system.slice/ssh.service\n", 0, 30)
@@ -68,7 +70,7 @@ func TestWatchFollowsTheLineage(t *testing.T) {
 	k := f.Kill
 	k.Sender = &events.Sender{
 		Exe:           "kill",
-		Ancestors:     []events.ProcessName{{TGID: 800, Comm: "sudo"}, {TGID: 700, Comm: "bash"}},
+		Ancestors:     []events.ProcessName{{TGID: 800, Comm: "sudo"}, {TGID: 750, Comm: "sh"}, {TGID: 700, Comm: "ba) S 1 (sh"}},
 		MoreAncestors: true, LoginKnown: true, LoginUID: 1000,
 	}
 	w.Saw(k, f.From, f.To)
@@ -78,7 +80,7 @@ func TestWatchFollowsTheLineage(t *testing.T) {
 	for _, a := range got.Ancestry {
 		names = append(names, fmt.Sprintf("%s[%d]%s", a.Comm, a.PID, a.Exe))
 	}
-	want := []string{"sudo[800]", "ba) S 1 (sh[700]/usr/bin/bash", "sshd[600]/usr/sbin/sshd", "sshd[500]/usr/sbin/sshd", "systemd[1]/usr/lib/systemd/systemd"}
+	want := []string{"sudo[800]", "sh[750]", "ba) S 1 (sh[700]/usr/bin/bash", "sshd[600]/usr/sbin/sshd", "sshd[500]/usr/sbin/sshd", "systemd[1]/usr/lib/systemd/systemd"}
 	if !slices.Equal(names, want) {
 		t.Errorf("ancestry %q", names)
 	}
@@ -141,7 +143,7 @@ func TestTTYName(t *testing.T) {
 
 // TestOwnProcess reads this process as the real /proc has it.
 func TestOwnProcess(t *testing.T) {
-	got, parent, ok := proc{"/proc"}.process(os.Getpid(), 1<<62)
+	got, parent, ok := proc{root: "/proc"}.process(os.Getpid(), 1<<62)
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +151,7 @@ func TestOwnProcess(t *testing.T) {
 	if !ok || parent != os.Getppid() || got.Exe != exe || len(got.Command) == 0 || len(got.Cgroups) == 0 {
 		t.Errorf("%+v, parent %d, %v", got, parent, ok)
 	}
-	if _, _, ok := (proc{"/proc"}).process(os.Getpid(), 1); ok {
+	if _, _, ok := (proc{root: "/proc"}).process(os.Getpid(), 1); ok {
 		t.Error("a process that began later is taken for the sender")
 	}
 }
@@ -218,6 +220,6 @@ func BenchmarkSaw(b *testing.B) {
 // BenchmarkProcess is what a look at one process takes.
 func BenchmarkProcess(b *testing.B) {
 	for b.Loop() {
-		proc{"/proc"}.process(os.Getpid(), 1<<62)
+		proc{root: "/proc"}.process(os.Getpid(), 1<<62)
 	}
 }

@@ -277,13 +277,16 @@ func (d *disk) libpod(id string) (events.Workload, bool) {
 func (d *disk) readPodman() {
 	d.podman, d.read = make(map[string]podmanContainer), time.Now()
 	for _, storage := range storages {
-		text, err := d.root.read(path.Join(storage, "overlay-containers", "containers.json"), maxIndex)
-		var all []podmanContainer
-		if err != nil || json.Unmarshal(text, &all) != nil {
-			continue
-		}
-		for _, c := range all {
-			d.podman[c.ID] = c
+		// The second has those of podman run --rm.
+		for _, index := range []string{"containers.json", "volatile-containers.json"} {
+			text, err := d.root.read(path.Join(storage, "overlay-containers", index), maxIndex)
+			var all []podmanContainer
+			if err != nil || json.Unmarshal(text, &all) != nil {
+				continue
+			}
+			for _, c := range all {
+				d.podman[c.ID] = c
+			}
 		}
 	}
 }

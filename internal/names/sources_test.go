@@ -29,6 +29,7 @@ const (
 	dockerID  = "d0c0000000000000000000000000000000000000000000000000000000000001"
 	cridockID = "d0c0000000000000000000000000000000000000000000000000000000000002"
 	podmanID  = "e0c0000000000000000000000000000000000000000000000000000000000001"
+	rmID      = "e0c0000000000000000000000000000000000000000000000000000000000002" // podman run --rm
 	staticID  = "f0c0000000000000000000000000000000000000000000000000000000000001"
 	staticUID = "33333333333343338444555555555555"
 )
@@ -128,6 +129,9 @@ func TestSources(t *testing.T) {
 		}},
 		{"disk", Ref{ContainerID: podmanID, Runtime: "podman"}, events.Workload{
 			Container: "db", ContainerID: podmanID, Runtime: "podman", Image: "docker.io/library/postgres:16",
+		}},
+		{"disk", Ref{ContainerID: rmID, Runtime: "podman"}, events.Workload{
+			Container: "once", ContainerID: rmID, Runtime: "podman", Image: "docker.io/library/busybox:1",
 		}},
 		{"disk", Ref{ContainerID: otherID}, events.Workload{}},
 		{"disk", Ref{ContainerID: "../../../../../etc"}, events.Workload{}},

@@ -22,14 +22,15 @@ type decoder struct {
 
 // as looks at raw as a T, without copying.
 func as[T any](raw []byte) (*T, error) {
-	var t T
-	if uintptr(len(raw)) < unsafe.Sizeof(t) {
-		return nil, fmt.Errorf("a record of %d bytes where a %T has %d", len(raw), t, unsafe.Sizeof(t))
+	var t *T // of its type alone: a T here would be allocated for each record
+	if uintptr(len(raw)) < unsafe.Sizeof(*t) {
+		return nil, fmt.Errorf("a record of %d bytes where a %T has %d", len(raw), *new(T), unsafe.Sizeof(*t))
 	}
 	at := unsafe.Pointer(unsafe.SliceData(raw))
-	if uintptr(at)%unsafe.Alignof(t) != 0 {
-		t = *(*T)(unsafe.Pointer(unsafe.SliceData(append(make([]byte, 0, len(raw)+8), raw...))))
-		return &t, nil
+	if uintptr(at)%unsafe.Alignof(*t) != 0 {
+		t = new(T)
+		*t = *(*T)(unsafe.Pointer(unsafe.SliceData(append(make([]byte, 0, len(raw)+8), raw...))))
+		return t, nil
 	}
 	return (*T)(at), nil
 }
@@ -97,17 +98,25 @@ func text(chars []int8) (s string, whole bool) {
 	return string(bytes), false
 }
 
+// comm is a task's name as the kernel has it.
+type comm = [16]int8
+
+func commName(c *comm) string { return name(c[:]) }
+
 func name(chars []int8) string { s, _ := text(chars); return s }
 
 func key(hierarchy uint32, id uint64) events.CgroupKey {
 	return events.CgroupKey{Hierarchy: hierarchy, ID: id}
 }
 
-func task(w *bpf.OomtraceWireTask) events.Task {
+func task(w *bpf.OomtraceWireTask) events.Task { return namedTask(w, commName) }
+
+// namedTask takes the names from name.
+func namedTask(w *bpf.OomtraceWireTask, name func(*comm) string) events.Task {
 	return events.Task{
 		TGID: w.Tgid, TID: w.Tid,
-		Comm:       name(w.Comm[:]),
-		LeaderComm: name(w.LeaderComm[:]),
+		Comm:       name(&w.Comm),
+		LeaderComm: name(&w.LeaderComm),
 		Kthread:    w.Flags&uint32(bpf.OomtraceWireTaskFlagWIRE_TASK_KTHREAD) != 0,
 		Cgroup:     key(w.Hierarchy, w.CgroupId),
 	}

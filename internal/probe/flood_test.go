@@ -34,7 +34,7 @@ type counter struct {
 
 func (c *counter) Record(r events.Record) error {
 	switch r := r.(type) {
-	case events.Stall:
+	case *events.Stall:
 		c.stalls++
 	case events.RecordsLost:
 		if r.What == "stall" {

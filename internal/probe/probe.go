@@ -54,6 +54,7 @@ type Probe struct {
 	urgent *ringbuf.Reader
 	bulk   *ringbuf.Reader
 	decode decoder
+	fast   stallDecoder
 	counts *ebpf.Memory                           // of lost records, as the kernel side counts them
 	lost   [bpf.OomtraceWireKindWIRE_KINDS]uint64 // as they were told
 	polls  int
@@ -115,6 +116,7 @@ func (p *Probe) Close() error {
 // Handler takes what the probe reads. Its methods are called from the goroutine
 // of Run.
 type Handler interface {
+	// Record takes a record. A stall comes as a pointer, valid until it returns.
 	Record(events.Record) error
 	// Idle comes now and then, with CLOCK_BOOTTIME. caughtUp says that the urgent
 	// ring was empty. It returns how long the probe may sleep at most if nothing
@@ -168,13 +170,14 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 				bulk = now
 			}
 		}
-		if ending := ctx.Err() != nil; ending || now.Sub(counters) >= countersEvery {
+		if ending := ctx.Err() != nil && caughtUp && !more; ending || now.Sub(counters) >= countersEvery {
 			counters = now
 			if err := p.poll(h, ending); err != nil {
 				return err
 			}
 		}
-		if sleep, err = h.Idle(BootNS(), caughtUp); err != nil || ctx.Err() != nil && !more {
+		// The end is reached when both rings are empty.
+		if sleep, err = h.Idle(BootNS(), caughtUp); err != nil || ctx.Err() != nil && caughtUp && !more {
 			return err
 		}
 		if sleep = min(sleep, bulkEvery); more {
@@ -210,6 +213,11 @@ func (p *Probe) drain(h Handler) (more bool, err error) {
 }
 
 func (p *Probe) deliver(h Handler, raw []byte) error {
+	if head, err := as[bpf.OomtraceWireHeader](raw); err == nil && bpf.OomtraceWireKind(head.Kind) == bpf.OomtraceWireKindWIRE_STALL {
+		if w, err := as[bpf.StallsWireStall](raw); err == nil {
+			return h.Record(p.fast.decode(w))
+		}
+	}
 	record, err := p.decode.record(raw)
 	if err != nil {
 		return err // our own programs sent it: a bug, not an input

@@ -31,11 +31,42 @@ func stallKind(number uint32) events.StallKind {
 	return events.StallKind(fmt.Sprintf("kind_%d", number))
 }
 
-func (d decoder) stall(w *bpf.StallsWireStall) events.Stall {
+func (d decoder) stall(w *bpf.StallsWireStall) events.Stall { return namedStall(w, commName) }
+
+func namedStall(w *bpf.StallsWireStall, name func(*comm) string) events.Stall {
+	task := bpf.OomtraceWireTask(w.H.CurrentTask)
 	return events.Stall{
-		Meta: stallMeta(&w.H), What: stallKind(w.Kind), DurationNS: w.DurationNs, ReclaimedPages: w.ReclaimedPages,
+		Meta: events.Meta{BootNS: w.H.BootNs, Pass: w.H.Pass, Current: namedTask(&task, name)}, What: stallKind(w.Kind), DurationNS: w.DurationNs, ReclaimedPages: w.ReclaimedPages,
 		Owner: owner(w.Hierarchy, w.OwnerId),
 	}
+}
+
+// stallDecoder decodes stalls without allocating: they can come by the ten thousand,
+// of the same few tasks.
+type stallDecoder struct {
+	stall events.Stall
+	names [64]struct {
+		comm comm
+		text string
+	}
+}
+
+// decode gives a stall that is valid until the next one.
+func (d *stallDecoder) decode(w *bpf.StallsWireStall) *events.Stall {
+	d.stall = namedStall(w, d.name)
+	return &d.stall
+}
+
+func (d *stallDecoder) name(c *comm) string {
+	var sum uint8
+	for _, char := range c {
+		sum = sum*31 + uint8(char)
+	}
+	known := &d.names[sum%uint8(len(d.names))]
+	if known.comm != *c {
+		known.comm, known.text = *c, commName(c)
+	}
+	return known.text
 }
 
 // stallMeta is meta of the second object, whose header has another name in Go.

@@ -26,6 +26,9 @@ func Incidents(r *Reader, fn func(*events.Incident) error) error {
 		if err != nil {
 			return err
 		}
+		if l.Kind == events.KindLost {
+			r.stats.lose(l)
+		}
 		if !l.IsIncident() {
 			continue
 		}

@@ -20,7 +20,7 @@ import (
 // belongs to one goroutine.
 type Reader struct {
 	root     *os.Root  // nil: one file
-	file     *os.File  // that one, not yet begun
+	file     io.Reader // that one, not yet begun
 	segments []segment // not yet begun
 	lines    *lineReader
 	closer   io.Closer
@@ -36,7 +36,7 @@ type Reader struct {
 // what comes to its newest segment meanwhile.
 func Open(path string) (*Reader, error) {
 	if path == "-" {
-		return &Reader{name: "standard input", file: os.Stdin}, nil
+		return NewReader(os.Stdin), nil
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -66,6 +66,9 @@ func Open(path string) (*Reader, error) {
 	r.stats.count(l)
 	return r, nil
 }
+
+// NewReader reads lines, plain or compressed. Closing r is the caller's.
+func NewReader(r io.Reader) *Reader { return &Reader{name: "the input", file: r} }
 
 // begin looks at the first bytes: a file that is followed may have none yet.
 func (r *Reader) begin(in io.Reader) error {
@@ -216,9 +219,8 @@ func (r *Reader) advance() error {
 	return r.beginFile(file, s.seq)
 }
 
-func (r *Reader) beginFile(file *os.File, seq uint64) error {
-	var in io.Reader = file
-	if r.follow != nil && file != os.Stdin {
+func (r *Reader) beginFile(in io.Reader, seq uint64) error {
+	if file, ok := in.(*os.File); ok && r.follow != nil && file != os.Stdin {
 		in = &tail{r: r, file: file, seq: seq}
 	}
 	if err := r.begin(in); err != nil {

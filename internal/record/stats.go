@@ -14,16 +14,25 @@ type Stats struct {
 	Lines    int   // that are whole, selected or not
 	Bytes    int64 // of all lines, decompressed
 
-	Damaged int // lines that are no line of the contract, or longer than MaxLineBytes
-	Torn    int // last lines that were not written to their end: a crash, or a writer at work
-	CutOff  int // segments that could not be read to their end
-	Missing int // segments between others that are not there
-	Earlier int // segments before the first one, removed to bound the total
-	Refused int // symlinks and the like, named as segments
-	Newer   int // lines of a later version of the contract
-	Late    int // updates whose incident was not there, or had been given out (Incidents)
+	Damaged int    // lines that are no line of the contract, or longer than MaxLineBytes
+	Torn    int    // last lines that were not written to their end: a crash, or a writer at work
+	CutOff  int    // segments that could not be read to their end
+	Missing int    // segments between others that are not there
+	Earlier int    // segments before the first one, removed to bound the total
+	Refused int    // symlinks and the like, named as segments
+	Newer   int    // lines of a later version of the contract
+	Lost    uint64 // records that did not reach the tracer, as it wrote (Incidents)
+	Late    int    // updates whose incident was not there, or had been given out (Incidents)
 
 	cutOff error // the first
+}
+
+func (s *Stats) lose(l *Line) {
+	if line, err := l.Decode(); err == nil {
+		if lost, ok := line.(*events.Lost); ok {
+			s.Lost += lost.Count
+		}
+	}
 }
 
 func (s *Stats) cutOffBy(err error) {
@@ -62,6 +71,9 @@ func (s Stats) Remarks() []string {
 	add(s.Damaged, "damaged lines, left out", "")
 	add(s.Torn, "lines that were not written to their end, left out", "")
 	add(s.Newer, fmt.Sprintf("lines of a later version than %d, of which only what is known here is shown", events.Version), ": use a newer oomtrace")
+	if s.Lost > 0 {
+		all = append(all, fmt.Sprintf("records that did not reach the tracer: %d: what is shown may be incomplete", s.Lost))
+	}
 	add(s.Late, "updates whose incident is not there, left out", "")
 	return all
 }

@@ -26,7 +26,7 @@ const (
 func ptr[T any](v T) *T { return &v }
 
 // recording joins recordings of testdata.
-func recording(t testing.TB, names ...string) io.Reader {
+func fixture(t testing.TB, names ...string) io.Reader {
 	t.Helper()
 	var all bytes.Buffer
 	for _, name := range names {
@@ -47,7 +47,7 @@ func fixed(o Options) Options {
 
 func makeHTML(t testing.TB, o Options, names ...string) []byte {
 	t.Helper()
-	return renderHTML(t, NewLines(recording(t, names...)), o)
+	return renderHTML(t, lines(fixture(t, names...)), o)
 }
 
 func renderHTML(t testing.TB, src Source, o Options) []byte {

@@ -25,7 +25,7 @@ type large struct {
 }
 
 func newLarge(t testing.TB, size int) *large {
-	text, err := io.ReadAll(recording(t, "pod-limit", "node", "user-kill"))
+	text, err := io.ReadAll(fixture(t, "pod-limit", "node", "user-kill"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestMain(m *testing.M) {
 // reportStdin is the child of TestMemoryIsBounded.
 func reportStdin(kind string) int {
 	do := map[string]func(io.Writer, Source, Options) (Result, error){"text": Text, "json": JSON, "html": HTML}[kind]
-	r, err := do(io.Discard, NewLines(os.Stdin), fixed(Options{Width: 80}))
+	r, err := do(io.Discard, lines(os.Stdin), fixed(Options{Width: 80}))
 	if err != nil || r.Incidents == 0 {
 		fmt.Fprintln(os.Stderr, r, err)
 		return 1

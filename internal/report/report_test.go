@@ -36,7 +36,7 @@ func golden(t *testing.T, name string, got []byte) {
 
 func TestFixturesKeepTheContract(t *testing.T) {
 	for _, name := range []string{"pod-limit", "node", "user-kill"} {
-		dec := json.NewDecoder(recording(t, name))
+		dec := json.NewDecoder(fixture(t, name))
 		dec.DisallowUnknownFields()
 		for dec.More() {
 			if err := dec.Decode(new(events.Incident)); err != nil {
@@ -59,7 +59,7 @@ func TestText(t *testing.T) {
 		{"text-summary", Options{Width: 80, SummaryOnly: true}, all},
 	} {
 		var out bytes.Buffer
-		if _, err := Text(&out, NewLines(recording(t, test.from...)), fixed(test.o)); err != nil {
+		if _, err := Text(&out, lines(fixture(t, test.from...)), fixed(test.o)); err != nil {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(out.String()) {
@@ -105,23 +105,23 @@ func TestTextWithoutIncidents(t *testing.T) {
 // TestJSON: what comes out is what went in, merged.
 func TestJSON(t *testing.T) {
 	var out bytes.Buffer
-	r, err := JSON(&out, NewLines(recording(t, "pod-limit", "node")), fixed(Options{}))
+	r, err := JSON(&out, lines(fixture(t, "pod-limit", "node")), fixed(Options{}))
 	if err != nil || r.Incidents != 2 {
 		t.Fatal(r, err)
 	}
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 2 {
-		t.Fatalf("%d lines", len(lines))
+	got := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(got) != 2 {
+		t.Fatalf("%d got", len(got))
 	}
 	var inc events.Incident
-	if err := json.Unmarshal([]byte(lines[0]), &inc); err != nil {
+	if err := json.Unmarshal([]byte(got[0]), &inc); err != nil {
 		t.Fatal(err)
 	}
 	if inc.Kind != events.KindIncident || inc.Before == nil || len(inc.Causes) != 3 || inc.Victims[0].ExitAfterNS == nil || inc.Audit == nil {
-		t.Errorf("not merged: %s", lines[0])
+		t.Errorf("not merged: %s", got[0])
 	}
 	var again bytes.Buffer
-	if _, err := JSON(&again, NewLines(&out), fixed(Options{})); err != nil || again.String() != strings.Join(lines, "\n")+"\n" {
+	if _, err := JSON(&again, lines(&out), fixed(Options{})); err != nil || again.String() != strings.Join(got, "\n")+"\n" {
 		t.Error("a report of a report differs", err)
 	}
 }
@@ -133,7 +133,7 @@ func TestJSONOfHostileNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	line := first.String()
-	if _, err := JSON(&again, NewLines(&first), fixed(Options{})); err != nil || again.String() != line {
+	if _, err := JSON(&again, lines(&first), fixed(Options{})); err != nil || again.String() != line {
 		t.Errorf("%v\n%.2000q\n%.2000q", err, line, again.String())
 	}
 }

@@ -28,13 +28,21 @@ func (o outlet) Incident(inc *events.Incident) error {
 	if o.t.naming != nil {
 		o.t.naming.hold(inc, probe.BootNS())
 	}
-	return o.Sink.Incident(inc)
+	if err := o.Sink.Incident(inc); err != nil {
+		return err
+	}
+	o.t.explainer.Take(inc)
+	if inc.Outcome == events.OutcomeKilled && !o.t.after.after(inc) {
+		o.t.unlooked = append(o.t.unlooked, inc.ID)
+	}
+	return nil
 }
 
 func (o outlet) Update(inc *events.Incident) error {
 	if o.t.naming != nil {
 		o.t.naming.merge(inc)
 	}
+	o.t.explainer.Take(inc)
 	return o.Sink.Update(inc)
 }
 
@@ -54,8 +62,7 @@ func (t *Tracer) past() error {
 	kills := t.kills
 	t.kills = nil
 	for _, inc := range kills {
-		update := &events.Incident{Envelope: t.envelope(events.KindIncidentUpdate), ID: inc.ID, Before: t.before(inc)}
-		if err := t.opts.Sink.Update(update); err != nil {
+		if err := t.told(&events.Incident{ID: inc.ID, Before: t.before(inc)}); err != nil {
 			return err
 		}
 	}

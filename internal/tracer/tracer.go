@@ -13,10 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/killer"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/node"
 	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/probe"
@@ -59,6 +61,11 @@ type Options struct {
 	TellStalls bool
 	// Names knows pods and containers by name; nil leaves ids.
 	Names Names
+	// HostRoot is where the node's own files are; empty is "/".
+	HostRoot string
+	// KubeletLog is a file with the kubelet's log; empty: it is followed in the
+	// journal, if there is a kubelet.
+	KubeletLog string
 	// Guardians are the units whose stalls are told with each kill.
 	Guardians []string
 	// Pressure are the limits of early warnings; nil gives none.
@@ -96,8 +103,13 @@ type Tracer struct {
 	killer *killer.Watch      // nil: no incidents of scope user
 	kills  []*events.Incident // that want their past
 	pastNS uint64             // when kills were last given theirs
-	gone   []goneCgroup       // oldest first
-	gaveUp []events.GaveUp    // oldest first, at most gaveUpMost
+	after  *aftermath
+	log    *kubelet.Follower // nil: no kubelet, or no log of it
+	// unlooked are ids of kills that nobody had time to look after.
+	unlooked  []string
+	explainer diagnose.Explainer
+	gone      []goneCgroup    // oldest first
+	gaveUp    []events.GaveUp // oldest first, at most gaveUpMost
 }
 
 // goneCgroup is a removed one whose counts in the kernel make room soon.
@@ -161,6 +173,7 @@ func Open(opts Options) (*Tracer, error) {
 		t.watch = pressure.New(*opts.Pressure, t.Guardian)
 	}
 	t.startScan()
+	t.lookAfter()
 	t.watchKillers()
 	t.core = incident.New(t.config(page, symbols), findings{outlet{opts.Sink, t}})
 	if _, err := t.core.Idle(probe.BootNS(), true); err != nil { // the audit's first reading
@@ -268,6 +281,9 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 	if err := t.past(); err != nil {
 		return err
 	}
+	if err := t.endAftermath(); err != nil {
+		return err
+	}
 	if err := t.name(probe.BootNS()); err != nil {
 		return err
 	}
@@ -283,6 +299,9 @@ func (t *Tracer) Close() error {
 	if t.killer != nil {
 		t.killer.Close()
 	}
+	if t.log != nil {
+		t.log.Close()
+	}
 	return t.probe.Close()
 }
 
@@ -292,19 +311,51 @@ func (t *Tracer) watchKillers() {
 		return
 	}
 	opts := t.opts.Killer
+	if t.log != nil {
+		opts.Kubelet = podLog{t.log, t.clock}
+	}
 	if opts.Cgroups == "" && t.layout.MemoryVersion == 2 && t.layout.MountRoot == "/" {
 		opts.Cgroups = t.layout.MemoryMount
 	}
 	t.killer = killer.NewWatch(opts)
 }
 
+// lookAfter begins to look at the node after kills.
+func (t *Tracer) lookAfter() {
+	reader := node.Reader{Layout: t.layout, Place: func(path string) (events.Level, *events.Workload) {
+		place := resolve.ParsePath(path)
+		return place.Level, place.Workload
+	}}
+	config, err := kubelet.Find(t.opts.HostRoot)
+	if err != nil {
+		t.opts.Warn("how far an eviction is will be unknown: " + err.Error())
+	}
+	t.after = newAftermath(reader, kubelet.NewWatch(config, reader))
+	if t.opts.UserKills == incident.UserKillsNone || config == nil && t.opts.KubeletLog == "" {
+		return
+	}
+	if t.log, err = kubelet.Follow(t.opts.KubeletLog, t.opts.HostRoot, t.opts.Warn); err != nil {
+		t.opts.Warn(err.Error())
+	}
+}
+
+// podLog gives the killer's watch the kubelet's lines.
+type podLog struct {
+	log   *kubelet.Follower
+	clock *node.BootClock
+}
+
+func (p podLog) About(w *events.Workload, bootNS uint64) []string {
+	return p.log.About(w, p.clock.Time(bootNS))
+}
+
 // Record implements probe.Handler.
 func (t *Tracer) Record(r events.Record) error {
 	switch r := r.(type) {
-	case events.Stall:
-		t.flight.Stall(r)
+	case *events.Stall:
+		t.flight.Stall(*r)
 		if t.opts.TellStalls {
-			return t.opts.Sink.Stall(t.stallLine(r))
+			return t.opts.Sink.Stall(t.stallLine(*r))
 		}
 		return nil
 	case events.GaveUp:
@@ -316,6 +367,7 @@ func (t *Tracer) Record(r events.Record) error {
 	case events.StallCounts:
 		t.flight.Counts(r)
 		t.sample(r.BootNS)
+		t.after.sample(t.clock.Time(r.BootNS))
 		if err := t.warn(r.BootNS); err != nil {
 			return err
 		}
@@ -362,13 +414,16 @@ func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	if err := t.name(bootNS); err != nil {
 		return 0, err
 	}
-	if !caughtUp || bootNS-min(t.pastNS, bootNS) < pastEveryNS {
+	if !caughtUp {
 		return sleep, nil
 	}
-	if len(t.kills) > 0 {
+	if len(t.kills) > 0 && bootNS-min(t.pastNS, bootNS) >= pastEveryNS {
 		t.pastNS = bootNS
+		if err := t.past(); err != nil {
+			return 0, err
+		}
 	}
-	return sleep, t.past()
+	return sleep, t.aftermaths()
 }
 
 // forget drops the stalls of cgroups that have been gone for longer than a kill
@@ -403,7 +458,9 @@ func (t *Tracer) name(bootNS uint64) error {
 		return nil
 	}
 	for _, u := range t.naming.due(bootNS) {
+		// The merged incident has it already.
 		u.Envelope = t.envelope(events.KindIncidentUpdate)
+		t.explainer.Take(u)
 		if err := t.opts.Sink.Update(u); err != nil {
 			return err
 		}

@@ -25,7 +25,8 @@ import (
 
 // bed is a runtime of its own: directories, socket and cgroups that nobody else has.
 type bed struct {
-	dir     string // all files
+	ctx     context.Context // done: end, and clean up
+	dir     string          // all files
 	runtime runtime
 	layout  node.Layout
 	driver  driver
@@ -47,8 +48,8 @@ func (b *bed) socket() string { return filepath.Join(b.dir, "c.sock") }
 func (b *bed) state() string { return filepath.Join(b.dir, "run/containerd") }
 
 // newBed prepares a runtime and starts it. The hog is the program of all containers.
-func newBed(r runtime, driverName, hog string) (b *bed, err error) {
-	b = &bed{runtime: r, before: outside{}}
+func newBed(ctx context.Context, r runtime, driverName, hog string) (b *bed, err error) {
+	b = &bed{ctx: ctx, runtime: r, before: outside{}}
 	if b.layout, err = node.Cgroups(); err != nil {
 		return nil, err
 	}
@@ -169,7 +170,7 @@ func (b *bed) start() error {
 		return err
 	}
 	b.client = cri.NewRuntimeServiceClient(b.conn)
-	if !until(func() bool {
+	if !until(b.ctx, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 		defer cancel()
 		_, err = b.client.Status(ctx, &cri.StatusRequest{})
@@ -181,15 +182,13 @@ func (b *bed) start() error {
 }
 
 // until asks again and again, for as long as the test is patient.
-func until(done func() bool) bool {
-	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		if done() {
-			return true
-		}
-		if time.Now().After(end) {
+func until(ctx context.Context, done func() bool) bool {
+	for end := time.Now().Add(patience); !done(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) || ctx.Err() != nil {
 			return false
 		}
 	}
+	return true
 }
 
 // halt stops containerd; pods run on.
@@ -229,7 +228,7 @@ func (b *bed) close() error {
 	errs = append(errs, b.driver.close(), b.left())
 	for _, place := range besides {
 		if !b.before[place] {
-			errs = append(errs, os.RemoveAll(place))
+			removeEmpty(place)
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -238,10 +237,22 @@ func (b *bed) close() error {
 	return os.RemoveAll(b.dir)
 }
 
+// removeEmpty removes directories that have nothing in them: another containerd may
+// have begun meanwhile.
+func removeEmpty(dir string) {
+	list, _ := os.ReadDir(dir)
+	for _, d := range list {
+		if d.IsDir() {
+			removeEmpty(filepath.Join(dir, d.Name()))
+		}
+	}
+	_ = syscall.Rmdir(dir)
+}
+
 // left tells of processes, mounts and cgroups of containers that are still there.
 func (b *bed) left() error {
 	var left []string
-	if until(func() bool { left = b.leftNow(); return len(left) == 0 }) {
+	if until(context.Background(), func() bool { left = b.leftNow(); return len(left) == 0 }) {
 		return nil
 	}
 	return fmt.Errorf("left behind: %s", strings.Join(left, ", "))

@@ -32,7 +32,7 @@ type want struct {
 func (s *suite) expect(title string, wants ...want) {
 	for _, t := range s.traces {
 		var wrong []string
-		until(func() bool {
+		until(s.ctx, func() bool {
 			wrong = s.compare(t, wants)
 			return len(wrong) == 0
 		})

@@ -6,11 +6,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -71,6 +74,8 @@ func run() error {
 		}
 		return err
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	if os.Geteuid() != 0 {
 		return errors.New("it takes root: containers are made")
 	}
@@ -98,7 +103,7 @@ func run() error {
 	}
 	for _, r := range all {
 		begin := time.Now()
-		if err := play(r, o); err != nil {
+		if err := play(ctx, r, o); err != nil {
 			return fmt.Errorf("containerd %s: %w", r.version, err)
 		}
 		fmt.Printf("  passed in %.1f s, nothing left behind\n", time.Since(begin).Seconds())
@@ -106,8 +111,8 @@ func run() error {
 	return nil
 }
 
-func play(r runtime, o options) (err error) {
-	b, err := newBed(r, o.driverName, o.hog)
+func play(ctx context.Context, r runtime, o options) (err error) {
+	b, err := newBed(ctx, r, o.driverName, o.hog)
 	if err != nil {
 		return err
 	}
@@ -126,6 +131,9 @@ func play(r runtime, o options) (err error) {
 	for i, scenario := range scenarios {
 		if !scenario.wanted(i, b.layout.MemoryVersion, o.scenarios) {
 			continue
+		}
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
 		}
 		begin := time.Now()
 		if err := scenario.play(s); err != nil {

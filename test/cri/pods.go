@@ -118,7 +118,7 @@ func (c *container) exited() error {
 
 // lived waits for the end, too, and tells how long it took by the runtime's clock.
 func (c *container) lived() (lived time.Duration, err error) {
-	ended := until(func() bool {
+	ended := until(c.of.bed.ctx, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 		defer cancel()
 		var answer *cri.ContainerStatusResponse

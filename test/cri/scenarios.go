@@ -310,6 +310,9 @@ func (s *suite) manyPods() error {
 		})
 	}
 	for i := range s.loop {
+		if s.ctx.Err() != nil {
+			break
+		}
 		wants = append(wants, initKill(fmt.Sprintf("loop-%d", i)))
 		numbers <- i
 	}

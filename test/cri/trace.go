@@ -26,7 +26,7 @@ type trace struct {
 
 	mu        sync.Mutex
 	incidents []*events.Incident
-	atOnce    map[string]bool // ids that had all names in their first line
+	atOnce    map[string]bool // ids that had names in their first line
 	problems  []string
 	done      chan struct{}
 }
@@ -51,7 +51,7 @@ func startTrace(b *bed, oomtrace, label string, args ...string) (*trace, error) 
 	}
 	go t.read(stdout)
 	ended := false
-	if until(func() bool {
+	if until(b.ctx, func() bool {
 		select {
 		case <-t.done:
 			ended = true
@@ -79,7 +79,7 @@ func (t *trace) read(stdout io.Reader) {
 			t.problems = append(t.problems, fmt.Sprintf("a line that is no JSON: %v: %.200s", err, lines.Text()))
 		case inc.Kind == events.KindIncident:
 			t.incidents = append(t.incidents, &inc)
-			t.atOnce[inc.ID] = len(inc.Victims) > 0 && inc.Victims[0].Workload != nil && inc.Victims[0].Workload.Container != ""
+			t.atOnce[inc.ID] = len(inc.Victims) > 0 && inc.Victims[0].Workload != nil && inc.Victims[0].Workload.Pod != ""
 		case inc.Kind == events.KindIncidentUpdate:
 			if i := slices.IndexFunc(t.incidents, func(old *events.Incident) bool { return old.ID == inc.ID }); i >= 0 {
 				merged := *t.incidents[i]
@@ -133,7 +133,7 @@ func (t *trace) summary() string {
 			first++
 		}
 		for _, r := range inc.Reported {
-			if r.ExitCode != nil && *r.ExitCode == 137 {
+			if inc.Scope == events.ScopeMemcg && r.ExitCode != nil && *r.ExitCode == 137 {
 				asked++
 				if r.Reason == "OOMKilled" {
 					right++

@@ -141,12 +141,14 @@ func (v *verdict) session(tier string, t lab.Tracer, result *lab.Result) {
 // they would have told must be missing as unknown, which each case checks. The
 // kill itself is under the kernel's own locks, and cannot be skipped so.
 func skippedRuns(result *lab.Result, tier string) (count uint64, programs []string) {
+	lines := slices.Clone(result.Tracers[tier].End) // they are looked for now and then
 	for _, c := range result.Cases {
-		for _, line := range c.Lines[tier] {
-			if l, ok := skippedRun(line); ok {
-				count += l.Count
-				programs = append(programs, strings.TrimPrefix(l.What, missedRun))
-			}
+		lines = append(lines, c.Lines[tier]...)
+	}
+	for _, line := range lines {
+		if l, ok := skippedRun(line); ok {
+			count += l.Count
+			programs = append(programs, strings.TrimPrefix(l.What, missedRun))
 		}
 	}
 	return count, programs

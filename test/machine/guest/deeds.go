@@ -21,6 +21,7 @@ type deed struct {
 	name       string
 	properties []string // of the service
 	args       []string // of the target
+	before     func()   // the target is started; nil: nothing
 	do         func(*lab.Deed)
 	seconds    int    // how long it may take; 0: 20
 	journal    string // unit of the one who may write about it
@@ -59,9 +60,11 @@ var deeds = []deed{
 		check("stopping earlyoom", exec.Command("systemctl", "stop", "lab-earlyoom-daemon.service").Run())
 	}},
 	{
-		name: "systemd-oomd", args: []string{"400", "slowly"}, seconds: 120, journal: "systemd-oomd.service",
-		// It kills what is below a cgroup that it watches.
-		properties: []string{"Slice=lab.slice", "MemoryHigh=40M", "MemorySwapMax=0"},
+		name: "systemd-oomd", args: []string{"150", "again"}, seconds: 150, journal: "systemd-oomd.service",
+		// It kills what is below a cgroup that it watches, if pages are scanned there:
+		// there must be swap.
+		before:     swap,
+		properties: []string{"Slice=lab.slice", "MemoryHigh=40M"},
 		do: func(*lab.Deed) {
 			check("letting systemd-oomd watch", exec.Command("systemctl", "set-property", "--runtime", "lab.slice",
 				"ManagedOOMMemoryPressure=kill", "ManagedOOMMemoryPressureLimit=1%").Run())
@@ -74,6 +77,11 @@ var deeds = []deed{
 		os.Remove("/etc/cron.d/lab")
 	}},
 	{name: "oom", properties: []string{"MemoryMax=40M", "MemorySwapMax=0"}, args: []string{"100", "slowly"}, do: func(*lab.Deed) {}},
+}
+
+// swap gives the machine compressed swap.
+func swap() {
+	check("swap", exec.Command("sh", "-ec", "modprobe zram; echo 512M > /sys/block/zram0/disksize; mkswap /dev/zram0; swapon /dev/zram0").Run())
 }
 
 // login opens a session as a person does, on a terminal, and types a command.
@@ -132,4 +140,13 @@ func grow(mib int) {
 		block[i] = byte(i>>12) | 1
 	}
 	kept = append(kept, block)
+}
+
+// touch needs all of it again.
+func touch() {
+	for _, block := range kept {
+		for i := 0; i < len(block); i += 4096 {
+			block[i]++
+		}
+	}
 }

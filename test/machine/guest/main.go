@@ -35,11 +35,15 @@ func main() {
 func target(args []string) {
 	signalIgnoreTerm()
 	mib, _ := strconv.Atoi(args[0])
+	how := strings.Join(args[1:], "")
 	for i := range mib {
 		grow(1)
-		if len(args) > 1 && i%8 == 0 { // slowly
+		if how == "slowly" && i%8 == 0 {
 			time.Sleep(20 * time.Millisecond)
 		}
+	}
+	for how == "again" {
+		touch()
 	}
 	for {
 		time.Sleep(time.Hour)
@@ -135,6 +139,9 @@ func do(d deed) (result lab.Deed) {
 		_ = exec.Command("systemctl", "reset-failed", result.Unit).Run()
 	}()
 	since := time.Now()
+	if d.before != nil {
+		d.before()
+	}
 	result.PID = service(result.Unit, d.properties, d.args...)
 	time.Sleep(300 * time.Millisecond) // whoever starts it is done
 	d.do(&result)
