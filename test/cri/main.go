@@ -121,6 +121,9 @@ func play(ctx context.Context, r runtime, o options) (err error) {
 	defer func() {
 		for _, t := range s.traces {
 			err = errors.Join(err, t.stop())
+			for _, late := range s.compare(t, nil) {
+				err = errors.Join(err, fmt.Errorf("oomtrace %s, after all: %s", t.label, late))
+			}
 			for _, p := range append(t.problems, t.remarks()...) {
 				err = errors.Join(err, fmt.Errorf("oomtrace %s: %s", t.label, p))
 			}
