@@ -10,10 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"text/template"
 	"time"
@@ -27,14 +25,12 @@ import (
 
 // bed is a runtime of its own: directories, socket and cgroups that nobody else has.
 type bed struct {
-	dir      string // all files
-	binaries string
-	cgroup   string // parent of all pods' cgroups
-	memory   string // mount of the hierarchy with the memory controller
-	before   outside
-
-	mu      sync.Mutex
-	removed map[string]bool // names of pods that are being removed, or were
+	ctx     context.Context // done: end, and clean up
+	dir     string          // all files
+	runtime runtime
+	layout  node.Layout
+	driver  driver
+	before  outside
 
 	daemon *exec.Cmd
 	conn   *grpc.ClientConn
@@ -51,20 +47,18 @@ func (b *bed) socket() string { return filepath.Join(b.dir, "c.sock") }
 // state is where a node has it, below b.dir as its root.
 func (b *bed) state() string { return filepath.Join(b.dir, "run/containerd") }
 
-// newBed prepares a runtime and starts it.
-func newBed(binaries string) (b *bed, err error) {
-	layout, err := node.Cgroups()
-	if err != nil {
+// newBed prepares a runtime and starts it. The hog is the program of all containers.
+func newBed(ctx context.Context, r runtime, driverName, hog string) (b *bed, err error) {
+	b = &bed{ctx: ctx, runtime: r, before: outside{}}
+	if b.layout, err = node.Cgroups(); err != nil {
 		return nil, err
 	}
-	if layout.MemoryVersion != 1 {
-		return nil, errors.New("the memory controller is on cgroup v2 here: this test is for v1")
-	}
-	dir, err := os.MkdirTemp("/tmp", "oomtrace-cri-")
-	if err != nil {
+	if b.driver, err = newDriver(driverName, b.layout); err != nil {
 		return nil, err
 	}
-	b = &bed{dir: dir, memory: layout.MemoryMount, cgroup: "/oomtrace-cri-" + strconv.Itoa(os.Getpid()), before: outside{}, removed: map[string]bool{}}
+	if b.dir, err = os.MkdirTemp("/tmp", "oomtrace-cri-"); err != nil {
+		return nil, err
+	}
 	for _, place := range besides {
 		_, err := os.Stat(place)
 		b.before[place] = err == nil
@@ -74,34 +68,35 @@ func newBed(binaries string) (b *bed, err error) {
 			err = errors.Join(err, b.close())
 		}
 	}()
-	if b.binaries, err = filepath.Abs(binaries); err != nil {
+	if err := writeImages(filepath.Join(b.dir, "hog.tar"), hog); err != nil {
 		return b, err
 	}
-	hog := filepath.Join(dir, "hog")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", hog, "./test/cri/hog")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return b, fmt.Errorf("build the hog: %w: %s", err, out)
-	}
-	if err := writeImage(filepath.Join(dir, "hog.tar"), hog); err != nil {
-		return b, err
-	}
-	if err := b.configure(); err != nil {
+	if err := b.configure(driverName == "systemd"); err != nil {
 		return b, err
 	}
 	if err := b.start(); err != nil {
 		return b, err
 	}
-	if out, err := b.ctr("-n", "k8s.io", "images", "import", filepath.Join(dir, "hog.tar")); err != nil {
-		return b, fmt.Errorf("import the image: %w: %s", err, out)
+	if out, err := b.ctr("-n", "k8s.io", "images", "import", filepath.Join(b.dir, "hog.tar")); err != nil {
+		return b, fmt.Errorf("import the images: %w: %s", err, out)
 	}
 	return b, nil
+}
+
+// buildHog builds the program of the containers.
+func buildHog(file string) error {
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "./test/cri/hog")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the hog: %w: %s", err, out)
+	}
+	return nil
 }
 
 func (b *bed) ctr(args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 	defer cancel()
-	return exec.CommandContext(ctx, filepath.Join(b.binaries, "ctr"), append([]string{"-a", b.socket()}, args...)...).CombinedOutput()
+	return exec.CommandContext(ctx, b.runtime.ctr, append([]string{"-a", b.socket()}, args...)...).CombinedOutput()
 }
 
 // Version 2 is of containerd 1.x, 3 of 2.x.
@@ -138,20 +133,17 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 [plugins."{{.Runtime}}".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 [plugins."{{.Runtime}}".containerd.runtimes.runc.options]
-  BinaryName = "{{.Binaries}}/runc"
+  BinaryName = "{{.Runc}}"
   Root = "{{.Dir}}/runc"
-  SystemdCgroup = false
+  SystemdCgroup = {{.Systemd}}
 `
 
-func (b *bed) configure() error {
-	version, err := os.ReadFile(filepath.Join(b.binaries, "version"))
-	if err != nil {
-		return fmt.Errorf("%w: run scripts/containerd.sh", err)
-	}
+func (b *bed) configure(systemd bool) error {
 	values := map[string]any{
-		"Version": 3, "Runtime": "io.containerd.cri.v1.runtime", "Dir": b.dir, "State": b.state(), "Image": imageName, "Binaries": b.binaries,
+		"Version": 3, "Runtime": "io.containerd.cri.v1.runtime", "Dir": b.dir, "State": b.state(), "Image": pauseImage, "Runc": b.runtime.runc,
+		"Systemd": systemd,
 	}
-	if strings.HasPrefix(string(version), "1.") {
+	if strings.HasPrefix(b.runtime.version, "1.") {
 		values["Version"], values["Runtime"] = 2, "io.containerd.grpc.v1.cri"
 	}
 	var text bytes.Buffer
@@ -168,8 +160,8 @@ func (b *bed) start() error {
 		return err
 	}
 	defer log.Close()
-	b.daemon = exec.Command(filepath.Join(b.binaries, "containerd"), "-c", filepath.Join(b.dir, "config.toml"))
-	b.daemon.Env = append(os.Environ(), "PATH="+b.binaries+":"+os.Getenv("PATH"))
+	b.daemon = exec.Command(b.runtime.containerd, "-c", filepath.Join(b.dir, "config.toml"))
+	b.daemon.Env = append(os.Environ(), "PATH="+b.runtime.path)
 	b.daemon.Stdout, b.daemon.Stderr = log, log
 	if err := b.daemon.Start(); err != nil {
 		return err
@@ -178,16 +170,25 @@ func (b *bed) start() error {
 		return err
 	}
 	b.client = cri.NewRuntimeServiceClient(b.conn)
-	for range 600 {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	if !until(b.ctx, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), callPatience)
+		defer cancel()
 		_, err = b.client.Status(ctx, &cri.StatusRequest{})
-		cancel()
-		if err == nil {
-			return nil
-		}
-		time.Sleep(50 * time.Millisecond)
+		return err == nil
+	}) {
+		return fmt.Errorf("containerd does not answer: %w: %s", err, lastLines(filepath.Join(b.dir, "containerd.log")))
 	}
-	return fmt.Errorf("containerd does not answer: %w: %s", err, lastLines(filepath.Join(b.dir, "containerd.log")))
+	return nil
+}
+
+// until asks again and again, for as long as the test is patient.
+func until(ctx context.Context, done func() bool) bool {
+	for end := time.Now().Add(patience); !done(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) || ctx.Err() != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // halt stops containerd; pods run on.
@@ -202,18 +203,6 @@ func (b *bed) halt() error {
 	return nil
 }
 
-func (b *bed) removing(pod string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.removed[pod] = true
-}
-
-func (b *bed) isRemoved(pod string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.removed[pod]
-}
-
 // removeAll removes all pods.
 func (b *bed) removeAll() error {
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
@@ -224,7 +213,7 @@ func (b *bed) removeAll() error {
 	}
 	var errs []error
 	for _, s := range list.Items {
-		p := &pod{bed: b, name: s.Metadata.Name, sandbox: s.Id}
+		p := &pod{bed: b, name: s.Metadata.Name, parent: b.driver.pod(s.Metadata.Uid), sandbox: s.Id}
 		errs = append(errs, p.remove())
 	}
 	return errors.Join(errs...)
@@ -236,11 +225,7 @@ func (b *bed) close() error {
 	if b.daemon != nil {
 		errs = append(errs, b.removeAll(), b.halt())
 	}
-	hierarchies, _ := filepath.Glob("/sys/fs/cgroup/*" + b.cgroup)
-	for _, h := range hierarchies {
-		errs = append(errs, removeCgroups(h))
-	}
-	errs = append(errs, b.left())
+	errs = append(errs, b.driver.close(), b.left())
 	for _, place := range besides {
 		if !b.before[place] {
 			removeEmpty(place)
@@ -250,25 +235,6 @@ func (b *bed) close() error {
 		return fmt.Errorf("%w; the files are kept in %s", err, b.dir)
 	}
 	return os.RemoveAll(b.dir)
-}
-
-// removeCgroups removes the parents that were made for the pods. A cgroup of a
-// container would hold a process, and be in the way.
-func removeCgroups(dir string) error {
-	var all []string
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			all = append(all, path)
-		}
-		return nil
-	})
-	for _, path := range slices.Backward(all) {
-		if len(filepath.Base(path)) == 64 {
-			err = errors.Join(err, fmt.Errorf("the cgroup of a container is left: %s", path))
-		}
-		err = errors.Join(err, syscall.Rmdir(path))
-	}
-	return err
 }
 
 // removeEmpty removes directories that have nothing in them: another containerd may
@@ -286,34 +252,30 @@ func removeEmpty(dir string) {
 // left tells of processes, mounts and cgroups of containers that are still there.
 func (b *bed) left() error {
 	var left []string
-	for try := 0; ; try++ {
-		left = nil
-		mounts, err := os.ReadFile("/proc/self/mountinfo")
-		if err != nil {
-			return err
-		}
-		for line := range strings.Lines(string(mounts)) {
-			if strings.Contains(line, b.dir) {
-				left = append(left, "mount "+strings.Fields(line)[4])
-			}
-		}
-		processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-		for _, file := range processes {
-			if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), b.dir) {
-				left = append(left, "process "+strings.ReplaceAll(string(text), "\x00", " "))
-			}
-		}
-		if cgroups, _ := filepath.Glob("/sys/fs/cgroup/*" + b.cgroup); len(cgroups) > 0 {
-			left = append(left, cgroups...)
-		}
-		if len(left) == 0 {
-			return nil
-		}
-		if try == 50 {
-			return fmt.Errorf("left behind: %s", strings.Join(left, ", "))
-		}
-		time.Sleep(100 * time.Millisecond)
+	if until(context.Background(), func() bool { left = b.leftNow(); return len(left) == 0 }) {
+		return nil
 	}
+	return fmt.Errorf("left behind: %s", strings.Join(left, ", "))
+}
+
+func (b *bed) leftNow() []string {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var left []string
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, b.dir) {
+			left = append(left, "mount "+strings.Fields(line)[4])
+		}
+	}
+	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range processes {
+		if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), b.dir) {
+			left = append(left, "process "+strings.ReplaceAll(string(text), "\x00", " "))
+		}
+	}
+	return append(left, cgroupDirs(b.driver.root())...)
 }
 
 func lastLines(file string) string {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
@@ -20,6 +19,7 @@ type want struct {
 	path           string       // of the killer
 	init           bool         // the victim is PID 1
 	victims        int          // 0: one
+	group          bool         // by memory.oom.group of the container
 	term           bool         // a SIGTERM came before
 	// What the runtime says: its state, and the code if it exited. said holds parts
 	// of the text, one of which must be there: a runtime may lose an OOM.
@@ -28,24 +28,14 @@ type want struct {
 	said  []string
 }
 
-// patience is how long names and reports may take; nothing waits for them.
-const patience = 30 * time.Second
-
 // expect waits until each of the kills was told, and nothing else.
 func (s *suite) expect(title string, wants ...want) {
-	if !s.user {
-		wants = slices.DeleteFunc(wants, func(w want) bool { return w.scope == events.ScopeUser })
-	}
 	for _, t := range s.traces {
 		var wrong []string
-		deadline := time.Now().Add(patience)
-		for {
+		until(s.ctx, func() bool {
 			wrong = s.compare(t, wants)
-			if len(wrong) == 0 || time.Now().After(deadline) || s.ctx.Err() != nil {
-				break
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
+			return len(wrong) == 0
+		})
 		s.counts[t.label] = len(t.all())
 		if len(wrong) > 0 {
 			s.failed = append(s.failed, fmt.Sprintf("%s, seen by %s:\n    %s", title, t.label, strings.Join(wrong, "\n    ")))
@@ -57,46 +47,52 @@ func (s *suite) expect(title string, wants ...want) {
 // compare tells what is wrong with the incidents since the last expectation.
 func (s *suite) compare(t *trace, wants []want) []string {
 	news := t.all()[s.counts[t.label]:]
-	if !s.user {
-		news = slices.DeleteFunc(news, func(inc *events.Incident) bool { return inc.Scope == events.ScopeUser })
-	}
 	var wrong []string
 	for _, w := range wants {
 		i := slices.IndexFunc(news, func(inc *events.Incident) bool {
-			return len(inc.Victims) > 0 && inc.Victims[0].Workload != nil && inc.Victims[0].Workload.Pod == w.pod && inc.Victims[0].Workload.Container == w.container
+			if inc.Scope != w.scope || len(inc.Victims) == 0 {
+				return false
+			}
+			of := inc.Victims[0].Workload
+			return of != nil && of.Pod == w.pod && of.Container == w.container
 		})
 		if i < 0 {
-			wrong = append(wrong, fmt.Sprintf("no incident of %s/%s", w.pod, w.container))
+			wrong = append(wrong, fmt.Sprintf("no incident of scope %s of %s/%s", w.scope, w.pod, w.container))
 			continue
 		}
-		if problems := w.compare(news[i], t.label == byCRI); len(problems) > 0 {
+		problems := append(w.compare(news[i], t.label == byCRI), s.places(news[i])...)
+		if len(problems) > 0 {
 			line, _ := json.Marshal(news[i])
 			wrong = append(wrong, strings.Join(problems, "; ")+" in "+string(line))
 		}
 		news = slices.Delete(news, i, i+1)
 	}
 	for _, inc := range news {
-		if s.isRemoval(inc) {
-			continue
-		}
 		line, _ := json.Marshal(inc)
 		wrong = append(wrong, "nobody was killed, but "+string(line))
 	}
 	return wrong
 }
 
-// isRemoval tells what the removal of a pod brings: the runtime kills its sandbox,
-// and what still runs in it.
-func (s *suite) isRemoval(inc *events.Incident) bool {
-	if inc.Scope != events.ScopeUser || inc.Killer == nil || inc.Killer.Path != "runtime" {
-		return false
-	}
+// places tells what is wrong with cgroups: ids must be those of the paths, and the
+// paths those that the driver makes.
+func (s *suite) places(inc *events.Incident) (wrong []string) {
 	for _, v := range inc.Victims {
-		if v.Workload == nil || !s.isRemoved(v.Workload.Pod) {
-			return false
+		switch {
+		case v.Workload == nil || v.Cgroup == nil:
+			wrong = append(wrong, fmt.Sprintf("%s[%d] is nowhere", v.Comm, v.PID))
+		case v.Cgroup.Path != s.driver.pod(v.Workload.PodUID)+"/"+s.driver.leaf(v.Workload.ContainerID):
+			wrong = append(wrong, fmt.Sprintf("%s[%d] is in %s", v.Comm, v.PID, v.Cgroup.Path))
 		}
 	}
-	return true
+	if inc.Limiter == nil {
+		return wrong
+	}
+	which := map[int]string{1: "memory.limit_in_bytes", 2: "memory.max"}[s.layout.MemoryVersion]
+	if inc.Limiter.Which != which {
+		wrong = append(wrong, fmt.Sprintf("the limit is %s", inc.Limiter.Which))
+	}
+	return wrong
 }
 
 func (w want) compare(inc *events.Incident, cri bool) (wrong []string) {
@@ -112,6 +108,17 @@ func (w want) compare(inc *events.Incident, cri bool) (wrong []string) {
 		is("a SIGTERM before", inc.Killer.TermBeforeNS != nil, w.term)
 	} else {
 		wrong = append(wrong, "no killer")
+	}
+	if k := inc.Killer; w.group && k != nil && (k.GroupLevel != events.LevelContainer || k.GroupCgroup == nil) {
+		wrong = append(wrong, fmt.Sprintf("the group is %s %+v", k.GroupLevel, k.GroupCgroup))
+	}
+	for _, v := range inc.Victims {
+		if v.Workload == nil || v.Workload.Pod != w.pod || v.Workload.Container != w.container {
+			wrong = append(wrong, fmt.Sprintf("%s[%d] is of %+v", v.Comm, v.PID, v.Workload))
+		}
+		if v.Comm != "hog" {
+			wrong = append(wrong, fmt.Sprintf("the name of %d is %q", v.PID, v.Comm))
+		}
 	}
 	v := inc.Victims[0]
 	is("container init", v.IsContainerInit != nil && *v.IsContainerInit, w.init)
@@ -172,6 +179,19 @@ func (w want) report(inc *events.Incident) (wrong []string) {
 	}
 	if !slices.ContainsFunc(w.said, func(part string) bool { return strings.Contains(r.Text, part) }) {
 		wrong = append(wrong, fmt.Sprintf("the report says %q", r.Text))
+	}
+	if w.scope != events.ScopeMemcg || !w.init {
+		return wrong
+	}
+	if r.Agrees != (r.Reason == "OOMKilled") {
+		wrong = append(wrong, fmt.Sprintf("agreement of %q is %v", r.Text, r.Agrees))
+	}
+	by := fmt.Sprintf("memcg OOM at %s level", w.level)
+	if w.group {
+		by += " (group kill)"
+	}
+	if !strings.HasSuffix(r.Text, by) {
+		wrong = append(wrong, fmt.Sprintf("the report says %q, without %q", r.Text, by))
 	}
 	return wrong
 }

@@ -2,7 +2,7 @@
 
 // Command cri plays what happens to pods on a real containerd of its own, and
 // compares what oomtrace says of it. It is run as root, at the top of the
-// repository, and leaves nothing behind.
+// repository or with all binaries given, and leaves nothing behind.
 package main
 
 import (
@@ -25,16 +25,20 @@ const (
 	byDisk = "disk"
 )
 
+// callPatience is how long one call to the runtime may take.
+const callPatience = 60 * time.Second
+
+// patience is how long anything may take that is waited for. Nothing is waited for
+// longer than needed.
+var patience time.Duration
+
 // suite is one runtime with its tracers.
 type suite struct {
 	*bed
-	ctx      context.Context // done: end, and clean up
-	oomtrace string
-	loop     int
-	user     bool
-	traces   []*trace
-	counts   map[string]int // incidents that were looked at, by tracer
-	failed   []string
+	options
+	traces []*trace
+	counts map[string]int // incidents that were looked at, by tracer
+	failed []string
 }
 
 func main() {
@@ -44,13 +48,26 @@ func main() {
 	}
 }
 
+// options are those of the command line.
+type options struct {
+	oomtrace, hog, driverName string
+	scenarios                 []string
+	loop, atATime             int
+}
+
 func run() error {
+	var o options
 	flags := pflag.NewFlagSet("test-cri", pflag.ContinueOnError)
-	oomtrace := flags.String("oomtrace", "bin/oomtrace", "the `binary` to test")
-	runtimes := flags.String("runtimes", ".cache/cri", "`directory` of what scripts/containerd.sh fetched")
+	flags.StringVar(&o.oomtrace, "oomtrace", "bin/oomtrace", "the `binary` to test")
+	flags.StringVar(&o.hog, "hog", "", "the `binary` of the containers; without it, it is built")
+	flags.StringVar(&o.driverName, "driver", "cgroupfs", "who makes cgroups: cgroupfs or systemd")
+	flags.IntVar(&o.loop, "loop", 100, "how `many` pods are started and killed in a row")
+	flags.IntVar(&o.atATime, "at-a-time", 8, "how `many` of them are there at the same time")
+	flags.StringSliceVar(&o.scenarios, "case", nil, "only scenarios whose name has one of these `words` in it")
+	flags.DurationVar(&patience, "patience", 30*time.Second, "how `long` anything may take")
+	dir := flags.String("runtimes", ".cache/cri", "`directory` of what scripts/containerd.sh fetched")
 	only := flags.String("runtime", "", "only this `name` of them, such as 1.6")
-	loop := flags.Int("loop", 100, "how `many` pods are started and killed in a row")
-	user := flags.Bool("user", true, "expect incidents of kills from user space, too")
+	own := flags.Bool("installed", false, "the machine's own containerd and runc instead")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			return nil
@@ -62,40 +79,51 @@ func run() error {
 	if os.Geteuid() != 0 {
 		return errors.New("it takes root: containers are made")
 	}
-	versions, err := filepath.Glob(filepath.Join(*runtimes, "*", "version"))
-	if err != nil || len(versions) == 0 {
-		return fmt.Errorf("no runtimes in %s: run scripts/containerd.sh", *runtimes)
+	var all []runtime
+	var err error
+	if *own {
+		all = make([]runtime, 1)
+		all[0], err = installed()
+	} else {
+		all, err = runtimes(*dir, *only)
 	}
-	ran := false
-	for _, v := range versions {
-		dir := filepath.Dir(v)
-		if *only != "" && filepath.Base(dir) != *only {
-			continue
+	if err != nil {
+		return err
+	}
+	if o.hog == "" {
+		dir, err := os.MkdirTemp("", "oomtrace-hog-")
+		if err != nil {
+			return err
 		}
-		ran = true
-		text, _ := os.ReadFile(v)
+		defer os.RemoveAll(dir)
+		o.hog = filepath.Join(dir, "hog")
+		if err := buildHog(o.hog); err != nil {
+			return err
+		}
+	}
+	for _, r := range all {
 		begin := time.Now()
-		fmt.Printf("containerd %s\n", strings.TrimSpace(string(text)))
-		if err := play(ctx, dir, *oomtrace, *loop, *user); err != nil {
-			return fmt.Errorf("containerd %s: %w", strings.TrimSpace(string(text)), err)
+		if err := play(ctx, r, o); err != nil {
+			return fmt.Errorf("containerd %s: %w", r.version, err)
 		}
 		fmt.Printf("  passed in %.1f s, nothing left behind\n", time.Since(begin).Seconds())
-	}
-	if !ran {
-		return fmt.Errorf("there is no runtime %q in %s", *only, *runtimes)
 	}
 	return nil
 }
 
-func play(ctx context.Context, runtime, oomtrace string, loop int, user bool) (err error) {
-	b, err := newBed(runtime)
+func play(ctx context.Context, r runtime, o options) (err error) {
+	b, err := newBed(ctx, r, o.driverName, o.hog)
 	if err != nil {
 		return err
 	}
-	s := &suite{bed: b, ctx: ctx, oomtrace: oomtrace, loop: loop, user: user, counts: map[string]int{}}
+	fmt.Printf("containerd %s, cgroup v%d, driver %s\n", r.version, b.layout.MemoryVersion, o.driverName)
+	s := &suite{bed: b, options: o, counts: map[string]int{}}
 	defer func() {
 		for _, t := range s.traces {
 			err = errors.Join(err, t.stop())
+			for _, late := range s.compare(t, nil) {
+				err = errors.Join(err, fmt.Errorf("oomtrace %s, after all: %s", t.label, late))
+			}
 			for _, p := range append(t.problems, t.remarks()...) {
 				err = errors.Join(err, fmt.Errorf("oomtrace %s: %s", t.label, p))
 			}
@@ -103,18 +131,25 @@ func play(ctx context.Context, runtime, oomtrace string, loop int, user bool) (e
 		}
 		err = errors.Join(err, b.close())
 	}()
-	for _, scenario := range scenarios {
+	for i, scenario := range scenarios {
+		if !scenario.wanted(i, b.layout.MemoryVersion, o.scenarios) {
+			continue
+		}
 		if ctx.Err() != nil {
 			return errors.New("interrupted")
 		}
 		begin := time.Now()
 		if err := scenario.play(s); err != nil {
-			return fmt.Errorf("%s: %w", scenario.name, err)
+			return errors.Join(append(s.failures(), fmt.Errorf("%s: %w", scenario.name, err))...)
 		}
 		fmt.Printf("  %-44s %5.1f s\n", scenario.name, time.Since(begin).Seconds())
 	}
-	if len(s.failed) > 0 {
-		return fmt.Errorf("%d expectations failed:\n  %s", len(s.failed), strings.Join(s.failed, "\n  "))
+	return errors.Join(s.failures()...)
+}
+
+func (s *suite) failures() []error {
+	if len(s.failed) == 0 {
+		return nil
 	}
-	return nil
+	return []error{fmt.Errorf("%d expectations failed:\n  %s", len(s.failed), strings.Join(s.failed, "\n  "))}
 }

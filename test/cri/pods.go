@@ -8,16 +8,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-const (
-	namespace    = "shop"
-	callPatience = 60 * time.Second
-)
+const namespace = "shop"
 
 // pod is one that runs, made as the kubelet makes them.
 type pod struct {
@@ -42,16 +38,9 @@ func newUID() string {
 // newPod starts a pod's sandbox. A limit in MiB is the pod's own; 0 is none.
 func (b *bed) newPod(name string, limitMiB int) (*pod, error) {
 	p := &pod{bed: b, name: name, uid: newUID()}
-	p.parent = filepath.Join(b.cgroup, "kubepods/burstable/pod"+p.uid)
-	// The kubelet makes the pod's cgroup before the runtime hears of the pod.
-	dir := filepath.Join(b.memory, p.parent)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	if limitMiB > 0 {
-		if err := os.WriteFile(filepath.Join(dir, "memory.limit_in_bytes"), []byte(strconv.Itoa(limitMiB<<20)), 0o644); err != nil {
-			return nil, err
-		}
+	p.parent = b.driver.pod(p.uid)
+	if err := b.driver.create(p.parent, limitMiB<<20); err != nil {
+		return nil, fmt.Errorf("make the cgroup of %s: %w", name, err)
 	}
 	p.config = &cri.PodSandboxConfig{
 		Metadata:     &cri.PodSandboxMetadata{Name: name, Namespace: namespace, Uid: p.uid},
@@ -60,7 +49,7 @@ func (b *bed) newPod(name string, limitMiB int) (*pod, error) {
 			"io.kubernetes.pod.name": name, "io.kubernetes.pod.namespace": namespace, "io.kubernetes.pod.uid": p.uid, "app": name,
 		},
 		Linux: &cri.LinuxPodSandboxConfig{CgroupParent: p.parent, SecurityContext: &cri.LinuxSandboxSecurityContext{
-			NamespaceOptions: options(), Seccomp: unconfined(),
+			NamespaceOptions: namespaces(), Seccomp: unconfined(),
 		}},
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
@@ -73,7 +62,7 @@ func (b *bed) newPod(name string, limitMiB int) (*pod, error) {
 	return p, nil
 }
 
-func options() *cri.NamespaceOption {
+func namespaces() *cri.NamespaceOption {
 	return &cri.NamespaceOption{Network: cri.NamespaceMode_NODE, Pid: cri.NamespaceMode_CONTAINER, Ipc: cri.NamespaceMode_POD}
 }
 
@@ -83,19 +72,31 @@ func unconfined() *cri.SecurityProfile {
 
 // run starts a container of the pod.
 func (p *pod) run(name string, limitMiB int, args ...string) (*container, error) {
+	return p.runWith(name, &cri.LinuxContainerResources{MemoryLimitInBytes: int64(limitMiB) << 20, OomScoreAdj: 900}, args...)
+}
+
+// runGroup starts one that is killed as a whole, as the kubelet has it from 1.28 on
+// unless it is told singleProcessOOMKill.
+func (p *pod) runGroup(name string, limitMiB int, args ...string) (*container, error) {
+	return p.runWith(name, &cri.LinuxContainerResources{
+		MemoryLimitInBytes: int64(limitMiB) << 20, OomScoreAdj: 900, Unified: map[string]string{"memory.oom.group": "1"},
+	}, args...)
+}
+
+func (p *pod) runWith(name string, resources *cri.LinuxContainerResources, args ...string) (*container, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 	defer cancel()
 	created, err := p.bed.client.CreateContainer(ctx, &cri.CreateContainerRequest{
 		PodSandboxId: p.sandbox, SandboxConfig: p.config,
 		Config: &cri.ContainerConfig{
-			Metadata: &cri.ContainerMetadata{Name: name, Attempt: 2}, Image: &cri.ImageSpec{Image: imageName},
+			Metadata: &cri.ContainerMetadata{Name: name, Attempt: 2}, Image: &cri.ImageSpec{Image: hogImage},
 			Args: args, LogPath: name + ".log",
 			Labels: map[string]string{
 				"io.kubernetes.container.name": name, "io.kubernetes.pod.name": p.name, "io.kubernetes.pod.namespace": namespace, "io.kubernetes.pod.uid": p.uid,
 			},
 			Linux: &cri.LinuxContainerConfig{
-				Resources:       &cri.LinuxContainerResources{MemoryLimitInBytes: int64(limitMiB) << 20, OomScoreAdj: 900},
-				SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: options(), Seccomp: unconfined()},
+				Resources:       resources,
+				SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: namespaces(), Seccomp: unconfined()},
 			},
 		},
 	})
@@ -116,20 +117,22 @@ func (c *container) exited() error {
 }
 
 // lived waits for the end, too, and tells how long it took by the runtime's clock.
-func (c *container) lived() (time.Duration, error) {
-	for range 600 {
+func (c *container) lived() (lived time.Duration, err error) {
+	ended := until(c.of.bed.ctx, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), callPatience)
-		answer, err := c.of.bed.client.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.id})
-		cancel()
-		if err != nil {
-			return 0, err
+		defer cancel()
+		var answer *cri.ContainerStatusResponse
+		if answer, err = c.of.bed.client.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.id}); err != nil {
+			return true
 		}
-		if s := answer.Status; s.State == cri.ContainerState_CONTAINER_EXITED {
-			return time.Duration(s.FinishedAt - s.StartedAt), nil
-		}
-		time.Sleep(50 * time.Millisecond)
+		s := answer.Status
+		lived = time.Duration(s.FinishedAt - s.StartedAt)
+		return s.State == cri.ContainerState_CONTAINER_EXITED
+	})
+	if !ended {
+		return 0, fmt.Errorf("%s/%s did not end", c.of.name, c.name)
 	}
-	return 0, fmt.Errorf("%s/%s did not end", c.of.name, c.name)
+	return lived, err
 }
 
 func (c *container) stop(graceSeconds int64) error {
@@ -141,7 +144,7 @@ func (c *container) stop(graceSeconds int64) error {
 
 // pids are the processes of the container.
 func (c *container) pids() ([]int, error) {
-	text, err := os.ReadFile(filepath.Join(c.of.bed.memory, c.of.parent, c.id, "cgroup.procs"))
+	text, err := os.ReadFile(filepath.Join(c.of.bed.layout.MemoryMount, c.of.parent, c.of.bed.driver.leaf(c.id), "cgroup.procs"))
 	if err != nil {
 		return nil, err
 	}
@@ -149,12 +152,13 @@ func (c *container) pids() ([]int, error) {
 }
 
 func (p *pod) remove() error {
-	p.bed.removing(p.name)
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 	defer cancel()
 	if _, err := p.bed.client.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: p.sandbox}); err != nil {
 		return fmt.Errorf("stop the sandbox of %s: %w", p.name, err)
 	}
-	_, err := p.bed.client.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: p.sandbox})
-	return err
+	if _, err := p.bed.client.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: p.sandbox}); err != nil {
+		return fmt.Errorf("remove the sandbox of %s: %w", p.name, err)
+	}
+	return p.bed.driver.remove(p.parent)
 }

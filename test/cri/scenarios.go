@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,26 +20,39 @@ const (
 	beyond = 200
 )
 
-// The runtime's word on an OOM kill of PID 1. It may have missed the OOM, but the
-// kernel has not.
+// killed is the runtime's word on an OOM kill of PID 1. It may have missed the OOM,
+// but the kernel has not.
 var killed = []string{"runtime says OOMKilled/137, kernel: memcg OOM at ", "runtime says Error/137, kernel: memcg OOM at "}
 
-// scenarios are played in this order; each says what must be told of it.
-var scenarios = []struct {
+// scenario is something that happens to a pod, and says what must be told of it.
+type scenario struct {
 	name string
 	play func(*suite) error
-}{
-	{"a pod that was there before the tracer", (*suite).before},
-	{"OOM of PID 1", (*suite).init},
-	{"OOM of a child, PID 1 leaves with 7", (*suite).child},
-	{"OOM of a child, PID 1 stays", (*suite).childOnly},
-	{"a limit of the pod, two containers", (*suite).podLimit},
-	{"dead 100 ms after its start", (*suite).shortLived},
-	{"StopContainer, grace 0", func(s *suite) error { return s.stop(0) }},
-	{"StopContainer, grace 2 s", func(s *suite) error { return s.stop(2) }},
-	{"end of the pid namespace", (*suite).pidNamespace},
-	{"containerd is restarted", (*suite).restart},
-	{"pods in a loop", (*suite).manyPods},
+	v2   bool // only with cgroup v2
+}
+
+// scenarios are played in this order. The first one starts the tracers.
+var scenarios = []scenario{
+	{name: "a pod that was there before the tracer", play: (*suite).before},
+	{name: "OOM of PID 1", play: (*suite).init},
+	{name: "OOM of a child, PID 1 leaves with 7", play: (*suite).child},
+	{name: "OOM of a child, PID 1 stays", play: (*suite).childOnly},
+	{name: "memory.oom.group, three processes", play: (*suite).group, v2: true},
+	{name: "a limit of the pod, two containers", play: (*suite).podLimit},
+	{name: "a limit of the pod, memory.oom.group", play: (*suite).podGroup, v2: true},
+	{name: "dead 100 ms after its start", play: (*suite).shortLived},
+	{name: "StopContainer, grace 0", play: func(s *suite) error { return s.stop(0) }},
+	{name: "StopContainer, grace 2 s", play: func(s *suite) error { return s.stop(2) }},
+	{name: "end of the pid namespace", play: (*suite).pidNamespace},
+	{name: "containerd is restarted", play: (*suite).restart},
+	{name: "pods in a loop", play: (*suite).manyPods},
+}
+
+func (s scenario) wanted(number, cgroupVersion int, words []string) bool {
+	if s.v2 && cgroupVersion != 2 {
+		return false
+	}
+	return number == 0 || len(words) == 0 || slices.ContainsFunc(words, func(w string) bool { return strings.Contains(s.name, w) })
 }
 
 // single runs a pod with one container to its end, and removes it.
@@ -56,6 +70,19 @@ func initKill(pod string) want {
 		pod: pod, container: "app", scope: events.ScopeMemcg, level: events.LevelContainer, path: "memcg", init: true,
 		state: "exited", code: 137, said: killed,
 	}
+}
+
+// stoppedByRuntime is what happens to a container that still runs when its pod is
+// removed: SIGKILL at once.
+func stoppedByRuntime(pod, container string) want {
+	return want{pod: pod, container: container, scope: events.ScopeUser, path: "runtime", init: true}
+}
+
+// groupKill is one of three processes, the hog's.
+func groupKill(pod string) want {
+	w := initKill(pod)
+	w.path, w.group, w.victims = "group", true, 3
+	return w
 }
 
 func (s *suite) before() error {
@@ -120,29 +147,62 @@ func (s *suite) childOnly() error {
 	w.init, w.state = false, "running"
 	w.said = []string{"child killed, container not restarted"}
 	s.expect("child only", w)
-	return p.remove()
+	if err := p.remove(); err != nil {
+		return err
+	}
+	s.expect("child only, removed", stoppedByRuntime("child-1", "app"))
+	return nil
 }
 
-// podLimit has a pod whose containers are within their own limits.
-func (s *suite) podLimit() error {
-	p, err := s.newPod("cart-0", limit)
+func (s *suite) group() error {
+	p, err := s.newPod("group-0", 0)
 	if err != nil {
 		return err
 	}
-	if _, err := p.run("sidecar", beyond, "eat", "8"); err != nil {
-		return err
-	}
-	c, err := p.run("app", beyond, "eat", fmt.Sprint(beyond))
+	c, err := p.runGroup("app", limit, "crowd", fmt.Sprint(beyond))
 	if err != nil {
 		return err
 	}
 	if err := c.exited(); err != nil {
 		return err
 	}
-	w := initKill("cart-0")
+	s.expect("group", groupKill("group-0"))
+	return p.remove()
+}
+
+// podLimit has a pod whose containers are within their own limits.
+func (s *suite) podLimit() error {
+	return s.shared("cart-0", (*pod).run, "eat", initKill("cart-0"))
+}
+
+// podGroup is the same, with a group that is one of the containers only.
+func (s *suite) podGroup() error {
+	return s.shared("cart-1", (*pod).runGroup, "crowd", groupKill("cart-1"))
+}
+
+// shared has two containers under one limit: one takes too much, the other stays.
+func (s *suite) shared(name string, run func(*pod, string, int, ...string) (*container, error), how string, w want) error {
+	p, err := s.newPod(name, limit)
+	if err != nil {
+		return err
+	}
+	if _, err := p.run("sidecar", beyond, "eat", "8"); err != nil {
+		return err
+	}
+	c, err := run(p, "app", beyond, how, fmt.Sprint(beyond))
+	if err != nil {
+		return err
+	}
+	if err := c.exited(); err != nil {
+		return err
+	}
 	w.level = events.LevelPod
 	s.expect("pod limit", w)
-	return p.remove()
+	if err := p.remove(); err != nil {
+		return err
+	}
+	s.expect("pod limit, removed", stoppedByRuntime(name, "sidecar"))
+	return nil
 }
 
 // shortLived has nothing that slows it down: it runs for some milliseconds.
@@ -218,7 +278,6 @@ func (s *suite) restart() error {
 // manyPods starts pods, some at a time, that are killed, and looks only when all
 // are gone.
 func (s *suite) manyPods() error {
-	const atATime = 8
 	var (
 		wg      sync.WaitGroup
 		mu      sync.Mutex
@@ -240,7 +299,7 @@ func (s *suite) manyPods() error {
 		time.Sleep(500 * time.Millisecond)
 		return p.remove()
 	}
-	for range atATime {
+	for range s.atATime {
 		wg.Go(func() {
 			for i := range numbers {
 				err := one(i)

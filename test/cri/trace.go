@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
@@ -35,7 +34,7 @@ type trace struct {
 // startTrace traces the pods of a bed, and returns once nothing is missed.
 func startTrace(b *bed, oomtrace, label string, args ...string) (*trace, error) {
 	ready := filepath.Join(b.dir, label+".ready")
-	args = append([]string{"trace", "-o", "json", "--no-stalls", "--cgroup", b.cgroup, "--ready-file", ready}, args...)
+	args = append([]string{"trace", "-o", "json", "--no-stalls", "--cgroup", b.driver.root(), "--ready-file", ready}, args...)
 	t := &trace{cmd: exec.Command(oomtrace, args...), label: label, stderr: filepath.Join(b.dir, label+".stderr"), atOnce: map[string]bool{}, done: make(chan struct{})}
 	stdout, err := t.cmd.StdoutPipe()
 	if err != nil {
@@ -51,15 +50,17 @@ func startTrace(b *bed, oomtrace, label string, args ...string) (*trace, error) 
 		return nil, err
 	}
 	go t.read(stdout)
-	for range 600 {
-		if _, err := os.Stat(ready); err == nil {
-			return t, nil
-		}
+	ended := false
+	if until(b.ctx, func() bool {
 		select {
 		case <-t.done:
-			return nil, fmt.Errorf("oomtrace %s ended: %s", label, lastLines(t.stderr))
-		case <-time.After(50 * time.Millisecond):
+			ended = true
+		default:
 		}
+		_, err = os.Stat(ready)
+		return ended || err == nil
+	}) && !ended {
+		return t, nil
 	}
 	_ = t.cmd.Process.Kill()
 	return nil, fmt.Errorf("oomtrace %s is not ready: %s", label, lastLines(t.stderr))

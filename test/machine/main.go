@@ -2,7 +2,7 @@
 
 // Command machine boots a whole Debian in an emulator, lets everybody who kills on a
 // node kill a service there, and compares what oomtrace said of each with what was
-// done.
+// done. Or it plays there what happens to pods.
 package main
 
 import (
@@ -25,67 +25,100 @@ import (
 	"github.com/oomtrace/oomtrace/test/lab"
 )
 
+// cache has what scripts/machine.sh made.
 const cache = ".cache/machine"
+
+// options are those of the command line.
+type options struct {
+	cases    []string
+	pods     string // driver
+	work     string // directory
+	keep     bool
+	patience time.Duration
+}
+
+// file names one of the work directory.
+func (o options) file(name string) string { return filepath.Join(o.work, name) }
 
 // bootTries is how often a boot may fail, see test/matrix.
 const bootTries = 3
 
 func main() {
-	deeds := pflag.StringSlice("case", nil, "only these deeds")
-	keep := pflag.Bool("keep", false, "keep the console and the tracer's lines in "+cache)
-	patience := pflag.Duration("patience", 10*time.Minute, "with one boot")
+	var o options
+	pflag.StringSliceVar(&o.cases, "case", nil, "only these deeds")
+	pflag.StringVar(&o.pods, "pods", "", "play what happens to pods instead, with this cgroup `driver`: cgroupfs or systemd")
+	pflag.Lookup("pods").NoOptDefVal = "cgroupfs"
+	pflag.StringVar(&o.work, "work", cache, "`directory` for the second disk, and what is kept")
+	pflag.BoolVar(&o.keep, "keep", false, "keep the console and the tracer's lines")
+	pflag.DurationVar(&o.patience, "patience", 10*time.Minute, "with one boot")
 	pflag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *deeds, *keep, *patience); err != nil {
+	play := deeds
+	if o.pods != "" {
+		play = pods
+	}
+	if err := play(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "machine:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, wanted []string, keep bool, patience time.Duration) error {
-	for _, name := range wanted {
+func deeds(ctx context.Context, o options) error {
+	for _, name := range o.cases {
 		if expectationOf(name) == nil {
 			return fmt.Errorf("no deed %q", name)
 		}
 	}
-	disk, err := pack()
+	disk, err := o.pack(map[string]string{"guest": "./test/machine/guest", "oomtrace": "./cmd/oomtrace"})
 	if err != nil {
 		return err
 	}
 	var result lab.Deeds
+	if err := o.result(ctx, disk, "", &result); err != nil {
+		return err
+	}
+	if o.keep {
+		_ = os.WriteFile(o.file("trace.jsonl"), []byte(strings.Join(result.Lines, "\n")+"\n"), 0o644)
+	}
+	return judge(&result, o.cases)
+}
+
+// result boots until one boot comes to its end.
+func (o options) result(ctx context.Context, disk, words string, result any) error {
 	for try := 1; ; try++ {
-		console, runErr := boot(ctx, disk, wanted, patience)
-		if keep {
-			_ = os.WriteFile(filepath.Join(cache, "console"), console, 0o644)
+		console, runErr := o.boot(ctx, disk, words)
+		if o.keep {
+			_ = os.WriteFile(o.file("console"), console, 0o644)
 		}
-		if err := lab.Receive(console, &result); err == nil {
-			break
-		} else if try == bootTries || ctx.Err() != nil {
+		err := lab.Receive(console, result)
+		if err == nil {
+			return nil
+		}
+		if try == bootTries || ctx.Err() != nil {
 			return fmt.Errorf("%d boots without a result: %w", try, errors.Join(err, runErr))
 		}
 	}
-	if keep {
-		_ = os.WriteFile(filepath.Join(cache, "trace.jsonl"), []byte(strings.Join(result.Lines, "\n")+"\n"), 0o644)
-	}
-	return judge(&result, wanted)
 }
 
-// pack makes the second disk: the guest's programs.
-func pack() (string, error) {
+// pack makes the second disk: the guest's programs, by name and package.
+func (o options) pack(programs map[string]string) (string, error) {
 	dir, err := os.MkdirTemp("", "oomtrace-machine-")
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	for name, source := range map[string]string{"guest": "./test/machine/guest", "oomtrace": "./cmd/oomtrace"} {
+	for name, source := range programs {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), source)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("building %s: %w\n%s", source, err, text)
 		}
 	}
-	disk := filepath.Join(cache, "lab.ext4")
+	if err := os.MkdirAll(o.work, 0o755); err != nil {
+		return "", err
+	}
+	disk := o.file("lab.ext4")
 	os.Remove(disk)
 	if text, err := exec.Command("mke2fs", "-q", "-t", "ext4", "-m", "0", "-d", dir, disk, "160M").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("making a disk: %w\n%s", err, text)
@@ -93,12 +126,13 @@ func pack() (string, error) {
 	return disk, nil
 }
 
-func boot(ctx context.Context, disk string, wanted []string, patience time.Duration) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// boot boots once, with words for the guest.
+func (o options) boot(ctx context.Context, disk, words string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.patience)
 	defer cancel()
-	line := "console=ttyS0 quiet panic=-1 psi=1 root=/dev/vda rw systemd.show_status=0"
-	if len(wanted) > 0 {
-		line += " lab.cases=" + strings.Join(wanted, ",")
+	line := "console=ttyS0 quiet panic=-1 psi=1 root=/dev/vda rw systemd.show_status=0 " + words
+	if len(o.cases) > 0 {
+		line += " lab.cases=" + strings.Join(o.cases, ",")
 	}
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048",
 		"-nographic", "-no-reboot", "-kernel", filepath.Join(cache, "vmlinuz"), "-initrd", filepath.Join(cache, "initrd"), "-append", line,

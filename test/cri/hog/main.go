@@ -5,6 +5,7 @@
 //	hog                   wait for SIGTERM: the pause of a sandbox, too
 //	hog eat MIB           take that much memory, and keep it
 //	hog told MIB          the same, from SIGUSR1 on
+//	hog crowd MIB         the same, beside two children that wait
 //	hog child MIB CODE    have a child do it; leave with CODE once it is dead,
 //	                      or stay, if CODE is negative
 //	hog deaf              wait, and do not hear SIGTERM
@@ -43,6 +44,10 @@ func main() {
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
 		wait(syscall.SIGUSR1)
+	case "crowd":
+		start("deaf")
+		start("deaf")
+		eat(number(1))
 	case "family":
 		start("deaf")
 		start("deaf")

@@ -57,7 +57,11 @@ func run() error {
 	if err := unix.Uname(&name); err != nil {
 		return err
 	}
-	result := lab.Deeds{Kernel: unix.ByteSliceToString(name.Release[:])}
+	kernel := unix.ByteSliceToString(name.Release[:])
+	if driver := bootOption("lab.pods"); driver != "" {
+		return pods(kernel, driver, wantedDeeds())
+	}
+	result := lab.Deeds{Kernel: kernel}
 	out, err := os.Create(traceOut)
 	if err != nil {
 		return err
@@ -94,13 +98,21 @@ func run() error {
 }
 
 func wantedDeeds() []string {
-	text, _ := os.ReadFile("/proc/cmdline")
-	for _, word := range strings.Fields(string(text)) {
-		if names, ok := strings.CutPrefix(word, "lab.cases="); ok {
-			return strings.Split(names, ",")
-		}
+	if names := bootOption("lab.cases"); names != "" {
+		return strings.Split(names, ",")
 	}
 	return nil
+}
+
+// bootOption is the value of a word on the kernel's command line.
+func bootOption(name string) string {
+	text, _ := os.ReadFile("/proc/cmdline")
+	for word := range strings.FieldsSeq(string(text)) {
+		if value, ok := strings.CutPrefix(word, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 func waitFor(patience time.Duration, done func() bool) bool {
