@@ -83,6 +83,7 @@ var rules = map[string]rule{
 
 	"before": ignore("seen live only"), "audit": ignore("of live counters"),
 	"shares": ignore("looked up live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),
+	"shares_left_out": ignore("looked up live"), "candidates_left_out": ignore("read at another time"),
 	"eviction": ignore("looked up live"), "reported": ignore("looked up live"), "causes": ignore("of all the evidence"),
 }
 
