@@ -129,8 +129,10 @@ func logMayLack(name string, inc *events.Incident, k kernel) bool {
 		// 5.10 does not count the one; for the other, its stack walk ends where a
 		// tracer returns from out_of_memory.
 		return strings.HasPrefix(k.name, "5.10") || inc.Log.Truncated
-	case "limiter.cgroup.hierarchy":
+	case "limiter.cgroup.hierarchy", "ladder.cgroup.hierarchy":
 		return k.v1 || inc.Log.Truncated
+	case "victims.cgroup.hierarchy":
+		return k.v1 || !memcg || inc.Log.Truncated
 	case "victims.anon_rss_bytes", "victims.file_rss_bytes", "victims.shmem_rss_bytes", "victims.pgtables_bytes", "victims.total_vm_bytes",
 		"victims.uid", "victims.oom_score_adj":
 		return false // the line of the kill has them
