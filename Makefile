@@ -58,7 +58,7 @@ test-pods: ## pods on a real containerd in a whole Debian: cgroup v2, memory.oom
 	scripts/machine-test.sh --pods=cgroupfs
 
 test-systemd: ## the same with systemd as the cgroup driver: slices and scopes; not part of test
-	scripts/machine-test.sh --pods=systemd
+	scripts/machine-test.sh --pods=systemd --patience 20m
 
 vm-test: ## real kernels, every case, every tier
 	scripts/vm-test.sh

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -87,10 +88,7 @@ func deeds(ctx context.Context, o options) error {
 // result boots until one boot comes to its end.
 func (o options) result(ctx context.Context, disk, words string, result any) error {
 	for try := 1; ; try++ {
-		console, runErr := o.boot(ctx, disk, words)
-		if o.keep {
-			_ = os.WriteFile(o.file("console"), console, 0o644)
-		}
+		console, runErr := o.boot(ctx, disk, words, try)
 		err := lab.Receive(console, result)
 		if err == nil {
 			return nil
@@ -126,8 +124,9 @@ func (o options) pack(programs map[string]string) (string, error) {
 	return disk, nil
 }
 
-// boot boots once, with words for the guest.
-func (o options) boot(ctx context.Context, disk, words string) ([]byte, error) {
+// boot boots once, with words for the guest. What is kept of the console is written
+// as it comes, so that it can be looked at when nothing comes any more.
+func (o options) boot(ctx context.Context, disk, words string, try int) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.patience)
 	defer cancel()
 	line := "console=ttyS0 quiet panic=-1 psi=1 root=/dev/vda rw systemd.show_status=0 " + words
@@ -139,7 +138,16 @@ func (o options) boot(ctx context.Context, disk, words string) ([]byte, error) {
 		"-drive", "file="+filepath.Join(cache, "root.ext4")+",if=virtio,format=raw,snapshot=on",
 		"-drive", "file="+disk+",if=virtio,format=raw,snapshot=on")
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	var console io.Writer = &out
+	if o.keep {
+		file, err := os.Create(o.file(fmt.Sprintf("console.%d", try)))
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		console = io.MultiWriter(&out, file)
+	}
+	cmd.Stdout, cmd.Stderr = console, console
 	err := cmd.Run()
 	return out.Bytes(), err
 }
