@@ -291,12 +291,31 @@ func TestIDs(t *testing.T) {
 	}
 }
 
+// stamped gives lines the time of dmesg, in seconds.
+func stamped(t *testing.T, at float64, text string) string {
+	return shift(t, "[0.0] "+strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n[0.0] ")+"\n", at)
+}
+
+// TestHold: the kill that a report announces may come late, others may not.
+func TestHold(t *testing.T) {
+	report := stamped(t, 10, headerOf("hog", 7)+limitsOf("/a")+tableOf("hog", 7, 8)+summaryOf("/a", "/a", "hog", 7))
+	split := "memcg : hog in /a\nmemcg killed: - in - by memcg, unknown "
+	for _, test := range []struct{ name, log, want string }{
+		{"preempted", report + stamped(t, 11.5, killOf("hog", 7)), "memcg killed: hog in /a by memcg, chosen hog[7] of /a"},
+		{"too late", report + stamped(t, 80, killOf("hog", 7)), split + "hog[7]"},
+		{"of another", report + stamped(t, 11.5, killOf("hog", 8)), split + "hog[8]"},
+		{"a longer number", report + stamped(t, 11.5, killOf("hog", 77)), split + "hog[77]"},
+	} {
+		if got := brief(parse(t, test.log, Options{})); got != test.want {
+			t.Errorf("%s: got\n%s\nwant\n%s", test.name, got, test.want)
+		}
+	}
+}
+
 // TestFolds: nobody to kill, again and again, is one incident; right after a kill it
 // belongs to that.
 func TestFolds(t *testing.T) {
-	stamped := func(at float64, text string) string {
-		return shift(t, "[0.0] "+strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n[0.0] ")+"\n", at)
-	}
+	stamped := func(at float64, text string) string { return stamped(t, at, text) }
 	none := headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + "Out of memory and no killable processes...\n"
 	other := strings.Replace(none, "stats for /a:", "stats for /b:", 1)
 	killed := headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + summaryOf("/a", "/a", "hog", 7) + killOf("hog", 7)

@@ -21,6 +21,7 @@ import (
 type rule struct {
 	compare func(p *pair, live, log any) bool
 	why     string
+	unless  events.Tier // this one does not see it
 }
 
 var (
@@ -77,6 +78,7 @@ var rules = map[string]rule{
 	"memory":               charged,
 
 	"passes":                    same,
+	"passes.no_killable_task":   {compare: same.compare, unless: events.TierTracepoint},
 	"passes.waiting_for_victim": ignore("it writes nothing"),
 	"passes.skipped":            ignore("it writes nothing"),
 	"passes.already_exiting":    ignore("it writes nothing, most often"),
@@ -128,7 +130,7 @@ func (p *pair) compare() {
 		switch {
 		case !ok:
 			p.problem("no rule says how to compare %s", key)
-		case r.compare == nil:
+		case r.compare == nil, r.unless != "" && r.unless == p.live.Tier:
 		case inLive && inLog:
 			if !r.compare(p, a, b) {
 				p.problem("%s is %v and %v", at, a, b)

@@ -452,7 +452,7 @@ func (cc *caseCheck) againstLog() {
 			p := pair{cc: cc, live: live, log: log}
 			p.compare()
 		} else if !(cc.tier == "tracepoint" && log.Outcome == events.OutcomeNoKillable) {
-			cc.problem("the kernel's log has an incident (%s, line %d, victims %v) that is not told", log.Outcome, log.Log.FirstLine, log.Victims)
+			cc.problem("the kernel's log has an incident (%s, line %d, %d victims) that is not told", log.Outcome, log.Log.FirstLine, len(log.Victims))
 		}
 	}
 	for _, live := range cc.incidents {
