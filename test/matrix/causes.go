@@ -31,7 +31,7 @@ func (cc *caseCheck) firstCause(inc *events.Incident) []string {
 	switch cc.c.Name {
 	case "cpuset", "mempolicy":
 		if cc.tier == "tracepoint" { // told by the decision alone
-			return firstCauses["global"]
+			return []string{"outside_containers", "node_exhausted"}
 		}
 	case "page-tables", "slab":
 		if inc.Memory == nil || inc.Memory.PagetablesBytes == nil { // old kernels do not count them by cgroup
