@@ -50,7 +50,7 @@ type usageError struct{ error }
 
 func run() error {
 	var arch, kernelName, caseName, tier string
-	o := options{patience: 6 * time.Minute}
+	o := options{patience: 9 * time.Minute}
 	flags := pflag.NewFlagSet("vm-test", pflag.ContinueOnError)
 	flags.StringVar(&arch, "arch", "", "only this architecture: amd64, arm64")
 	flags.StringVar(&kernelName, "kernel", "", "only this kernel, such as 6.12 or 5.10-v1")
@@ -60,7 +60,7 @@ func run() error {
 	flags.StringVar(&o.console, "console", "", "judge this kept console of the one --kernel and --arch, and boot nothing")
 	flags.StringVar(&o.work, "work", filepath.Join(cache, "lab"), "directory of what is built and kept; two runs at once need two")
 	flags.BoolVar(&o.update, "update", false, "write the golden files anew")
-	flags.IntVar(&o.kills, "recorder-kills", 0, "kill the recorder of record-killed so often, not 8 times")
+	flags.IntVar(&o.kills, "recorder-kills", 0, "kill the recorder of record-killed so often, not 5 times")
 	cuts := flags.Int("power-cuts", 0, "cut the power of the one --kernel and --arch so often while it records, and do nothing else")
 	list := flags.Bool("list", false, "print the kernels and cases")
 	if err := flags.Parse(os.Args[1:]); err != nil {

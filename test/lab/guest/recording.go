@@ -19,7 +19,7 @@ import (
 
 // recorderKills is how often recordKilled kills a recorder. In an emulator most of
 // the time goes into the start of the next one.
-var recorderKills = 8
+var recorderKills = 5
 
 // smallSegments let kills hit the change of segments and the compression, too.
 const smallSegments = "16KiB"
