@@ -63,12 +63,12 @@ var reasons = map[string]string{
 		"both are counted twice where they are mapped twice.",
 	"ahead of perf record, reclaim begin and end": "It is within the noise of the control; perf writes and counts nothing by cgroup here.",
 	"the same, beside a minimal program":          "A stall is counted by the limit it was for as well: a key of 24 bytes, not 8, and whether its task is dying is asked.",
-	"reader, CPU":                                 "A record is 144 bytes, not 48: it names the task and its cgroup.",
+	"reader, CPU":                                 "A record is 112 bytes, not 48: it names the task and its cgroup.",
 	"start to attached":                           "Most of it is the kernel's check of some forty programs, one after the other, and the reading of its types and symbols.",
 	"start to attached, beside bpftrace":          "As above; bpftrace loads one program here.",
 	"kill to line, idle":                          "bpftrace prints at the mark of the victim; the line here has the scope, which is known some records later, and goes through a filter.",
 	"kill to line, at load":                       "The same, and one more turn on a busy CPU. --realtime gives the reader the next one.",
-	"kill to line at load, --realtime":            "The default got better meanwhile: two busy processes a CPU are few for a reader that is woken.",
+	"kill to line at load, --realtime":            "At this load the default is low already: a reader that is woken comes soon on two CPUs.",
 }
 
 func (p *page) sayGoals() {
