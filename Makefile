@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-unit test-root test-fuzz test-cri test-killers test-pods test-systemd test-matrix vm-test generate check-generate btf lint setup clean
+.PHONY: help build demo test test-unit test-root test-fuzz test-cri test-killers test-pods test-systemd test-power test-matrix vm-test generate check-generate btf lint setup clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -20,7 +20,7 @@ demo: build ## provoke a real OOM in a scratch cgroup, and explain it (root)
 setup: ## install what the tests need (Debian, root)
 	scripts/setup.sh
 
-test: setup lint check-generate test-unit test-root test-fuzz test-cri test-killers test-pods vm-test ## all tests (root); installs what they need
+test: setup lint check-generate test-unit test-root test-fuzz test-cri test-killers test-pods test-power vm-test ## all tests (root); installs what they need
 
 # What needs this machine's kernel, and root; one after the other: each counts kills.
 ROOT := ./internal/probe ./internal/node ./internal/tracer ./internal/record ./cmd/oomtrace
@@ -50,6 +50,9 @@ test-cri: build ## pods on real containerds, old and new (root, Debian, cgroup v
 
 test-killers: ## everybody who kills on a node, in a whole Debian: systemd-oomd, earlyoom, sudo, cron
 	scripts/machine-test.sh
+
+test-power: ## power cuts of a machine that records
+	scripts/vm-test.sh --arch amd64 --kernel 6.12 --power-cuts 5
 
 test-pods: ## pods on a real containerd in a whole Debian: cgroup v2, memory.oom.group
 	scripts/machine-test.sh --pods=cgroupfs

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Fetches Debian kernels for the tests into .cache/kernels/NAME:
-#   vmlinuz, btf (the kernel's type information), modules/ (for swap), release
-# What is there already is left alone.
+#   vmlinuz, btf (the kernel's type information), modules/ (swap and disks), release
+# What is there already is left alone, unless the list of modules has changed.
 #
 #   scripts/kernels.sh             all of them
 #   scripts/kernels.sh NAME...     some: amd64-6.12 arm64-6.1 ...
@@ -20,6 +20,9 @@ amd64-7.3   amd64 debian/dists/trixie-backports linux-binary-7\.[0-9]+\.[0-9]+\+
 arm64-6.1   arm64 debian-security/dists/bookworm-security,debian/dists/bookworm linux-image-6\.1\.0-[0-9]+-cloud-arm64
 arm64-6.12  arm64 debian-security/dists/trixie-security,debian/dists/trixie linux-image-6\.12\.[0-9]+\+deb13-cloud-arm64
 '
+
+# Swap in the guests is zram, a disk is virtio.
+modules='lzo_compress lz4_compress lz4hc_compress zstd_compress 842_compress lzo lzo-rle zsmalloc zram virtio_blk'
 
 . scripts/debian.sh
 
@@ -61,7 +64,7 @@ extract_btf() {
 fetch() {
 	local name=$1 arch=$2 suites=$3 pattern=$4
 	local dir=$cache/kernels/$name
-	[ -s "$dir/release" ] && return
+	[ "$(cat "$dir/stamp" 2> /dev/null)" != "$modules" ] || return 0
 	local work
 	work=$(mktemp -d)
 	# shellcheck disable=SC2064
@@ -73,18 +76,22 @@ fetch() {
 	case $package in
 	linux-binary-*) unpack "$suites" "$arch" "linux-modules-$(echo "$release" | sed 's/[.+]/\\&/g')" "$work/root" > /dev/null ;;
 	esac
-	rm -rf "$dir"
-	mkdir -p "$dir/modules"
-	find "$work/root" -name "vmlinuz*" -type f -exec cp {} "$dir/vmlinuz" \; -quit
-	[ -s "$dir/vmlinuz" ] || die "$package has no vmlinuz"
-	# Swap in the guests is zram; xz-compressed modules are unpacked for insmod.
+	local new=$cache/kernels/.$name.new
+	rm -rf "$new"
+	mkdir -p "$new/modules"
+	find "$work/root" -name "vmlinuz*" -type f -exec cp {} "$new/vmlinuz" \; -quit
+	[ -s "$new/vmlinuz" ] || die "$package has no vmlinuz"
 	local module
-	for module in lzo_compress lz4_compress lz4hc_compress zstd_compress 842_compress lzo lzo-rle zsmalloc zram; do
-		find "$work/root" -name "$module.ko*" -exec cp {} "$dir/modules/" \;
+	for module in $modules; do
+		find "$work/root" -name "$module.ko*" -exec cp {} "$new/modules/" \;
 	done
-	find "$dir/modules" -name '*.xz' -exec xz -d {} +
-	extract_btf "$dir/vmlinuz" "$dir/btf" "$work"
-	echo "$release" > "$dir/release"
+	find "$new/modules" -name '*.xz' -exec xz -d {} + # for insmod
+	extract_btf "$new/vmlinuz" "$new/btf" "$work"
+	echo "$release" > "$new/release"
+	echo "$modules" > "$new/stamp"
+	# At once, for whoever boots it meanwhile.
+	rm -rf "$dir"
+	mv "$new" "$dir"
 	echo "$name: $release"
 }
 

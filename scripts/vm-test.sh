@@ -4,6 +4,7 @@
 # oomtrace says with the kernel's own account. Without options: all kernels.
 #
 #   scripts/vm-test.sh [--arch A] [--kernel K] [--case C] [--tier T] [--keep] [--update] [--list]
+#                      [--work DIR] [--console FILE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 for tool in qemu-system-x86_64 qemu-system-aarch64 gcc aarch64-linux-gnu-gcc cpio busybox; do

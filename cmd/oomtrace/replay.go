@@ -166,8 +166,8 @@ func (p *player) play(line *record.Line) error {
 		if line.Kind == events.KindIncidentUpdate {
 			return p.sink.Update(l)
 		}
-		// Live, the headline was written at the first victim.
-		if l.Outcome == events.OutcomeKilled {
+		// Live, the headline was written at the first victim of an OOM kill.
+		if l.Outcome == events.OutcomeKilled && l.Scope != events.ScopeUser {
 			if err := p.sink.Headline(l); err != nil {
 				return err
 			}

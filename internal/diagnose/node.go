@@ -187,13 +187,29 @@ func numbers(ids []int) string {
 	return firstFew(words)
 }
 
+// freed is what the kill may have given back by the time the node was looked at.
+func (f *facts) freed() (bytes uint64) {
+	if f.node().AfterNS == nil {
+		return 0
+	}
+	for i := range f.inc.Victims {
+		v := &f.inc.Victims[i]
+		bytes += value(v.AnonRSSBytes) + value(v.ShmemRSSBytes) + value(v.FileRSSBytes)
+	}
+	return bytes
+}
+
 func numaImbalance(f *facts) *finding {
 	nodes := numaNodes(f.node().Zones)
 	if !f.is(events.ScopeGlobal) || len(nodes) < 2 {
 		return nil
 	}
 	short := slices.IndexFunc(nodes, func(n numaNode) bool { return n.known && n.free < n.low })
-	rich := slices.IndexFunc(nodes, numaNode.plenty)
+	freed := f.freed()
+	rich := slices.IndexFunc(nodes, func(n numaNode) bool {
+		n.free -= min(n.free, freed)
+		return n.plenty()
+	})
 	if short < 0 || rich < 0 {
 		return nil
 	}

@@ -169,6 +169,11 @@ func scenes() []scene {
 		{rule: "numa_imbalance", confidence: Likely,
 			make: func() *incident { return numaKill(events.ScopeGlobal) },
 			lack: func(i *incident) { i.NodeState.Zones[0].FreeBytes = ptr(8 * gib / 11) }},
+		{rule: "numa_imbalance", name: "not what the kill gave back", confidence: Likely,
+			make: with(numaKill(events.ScopeGlobal), func(i *incident) {
+				i.NodeState.AfterNS, i.Victims[0].AnonRSSBytes = ptr(uint64(30e6)), ptr(gib)
+			}),
+			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = ptr(4 * gib) }},
 		{rule: "fragmentation", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = ptr(3), ptr(400*mib)

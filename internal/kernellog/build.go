@@ -118,7 +118,13 @@ func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
 	r.ladder(inc, unknown)
 	r.trigger(inc, unknown)
 	inc.Victims = r.victims(page, unknown)
-	inc.Killer = r.killer(inc.Scope)
+	if inc.Outcome == events.OutcomeKilled || r.group != "" {
+		if inc.Killer = r.killer(inc.Scope); inc.Killer.GroupCgroup != nil {
+			unknown.add("killer.group_cgroup.id")
+		}
+	} else if inc.Outcome == "" {
+		unknown.add("killer")
+	}
 	total := r.totalPages(inc, page, unknown)
 	r.allocation(inc, total, unknown)
 	if inc.Memory = r.memory(); inc.Memory == nil || !r.statsOfLimiter() {

@@ -63,7 +63,9 @@ func (r *report) scope(page uint64, unknown *unknowns) events.Scope {
 	switch {
 	case memcg:
 		return events.ScopeMemcg
-	case r.isNode || r.memInfo != nil || r.noKillable || r.panicked != "":
+	// Nobody to kill is told in the same words of a cgroup and of the node, which
+	// panics then (mm/oom_kill.c: out_of_memory, from 4.19 on).
+	case r.isNode || r.memInfo != nil || r.panicked != "":
 		// 4.9 to 4.20 show the policy in the header, and leave out of Mem-Info the
 		// nodes that the cpuset does not allow.
 		if r.header == nil || r.header.order == nil || r.header.nodemask != "(null)" || r.memInfo == nil || !r.memInfo.whole(page) {
@@ -133,6 +135,15 @@ func cgroupOf(path string) (*events.Cgroup, resolve.Place) {
 	return &events.Cgroup{Path: path}, resolve.ParsePath(path)
 }
 
+// unidentified marks what a log never tells of cgroups: their ids, and their
+// hierarchy unless the report is of cgroup v2.
+func (r *report) unidentified(of string, unknown *unknowns) {
+	unknown.add(of + ".cgroup.id")
+	if r.limits.swap == nil {
+		unknown.add(of + ".cgroup.hierarchy")
+	}
+}
+
 func (r *report) memcgLimiter(inc *events.Incident, unknown *unknowns) {
 	path := r.limiterPath()
 	if path == "" {
@@ -142,10 +153,7 @@ func (r *report) memcgLimiter(inc *events.Incident, unknown *unknowns) {
 	cgroup, place := cgroupOf(path)
 	l := &events.Limiter{Level: place.Level, Cgroup: cgroup, Workload: place.Workload}
 	inc.Limiter = l
-	unknown.add("limiter.cgroup.id")
-	if r.limits.swap == nil {
-		unknown.add("limiter.cgroup.hierarchy") // of cgroup v1, or not known which
-	}
+	r.unidentified("limiter", unknown)
 	if l.Which = r.limits.which(); l.Which == "" {
 		unknown.add("limiter.which")
 	}
@@ -240,7 +248,8 @@ func (r *report) ladder(inc *events.Incident, unknown *unknowns) {
 			unknown.add("ladder." + strings.Replace(name, "limit", "max", 1))
 		}
 	}
-	unknown.add("ladder.cgroup.id", "ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group")
+	r.unidentified("ladder", unknown)
+	unknown.add("ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group")
 }
 
 // totalPages is what could be used at most (mm/oom_kill.c: constrained_alloc). For

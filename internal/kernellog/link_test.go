@@ -57,7 +57,10 @@ func brief(list []*events.Incident) string {
 		} else if inc.Limiter != nil {
 			limiter = string(inc.Limiter.Level)
 		}
-		line := fmt.Sprintf("%s %s: %s in %s by %s", inc.Scope, inc.Outcome, trigger, limiter, inc.Killer.Path)
+		line := fmt.Sprintf("%s %s: %s in %s", inc.Scope, inc.Outcome, trigger, limiter)
+		if inc.Killer != nil {
+			line += " by " + inc.Killer.Path
+		}
 		for _, v := range inc.Victims {
 			line += fmt.Sprintf(", %s %s[%d]", v.Role, v.Comm, v.PID)
 			if v.TID != v.PID {
@@ -90,32 +93,32 @@ func TestLinks(t *testing.T) {
 		},
 		{
 			"another kill of the same cgroup", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + summaryOf("/a", "/a", "hog", 8) + killOf("hog", 8),
-			"memcg : hog in /a by memcg\nmemcg killed: - in /a by memcg, chosen hog[8] of /a",
+			"memcg : hog in /a\nmemcg killed: - in /a by memcg, chosen hog[8] of /a",
 		},
 		{
 			"the middle is missing", headerOf("hog", 7) + tableOf("hog", 8) + summaryOf("/a", "/a", "hog", 8) + killOf("hog", 8),
-			"unknown : hog in - by unknown\nmemcg killed: - in /a by memcg, chosen hog[8] of /a",
+			"unknown : hog in -\nmemcg killed: - in /a by memcg, chosen hog[8] of /a",
 		},
 		{
 			"only a header and a summary", headerOf("hog", 7) + summaryOf("/a", "/a", "hog", 7) + killOf("hog", 7),
-			"unknown : hog in - by unknown\nmemcg killed: - in /a by memcg, chosen hog[7] of /a",
+			"unknown : hog in -\nmemcg killed: - in /a by memcg, chosen hog[7] of /a",
 		},
 		{
 			"limits behind the tasks", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + limitsOf("/a") + tableOf("hog", 8) +
 				summaryOf("/a", "/a", "hog", 8) + killOf("hog", 8),
-			"memcg : hog in /a by memcg\nmemcg killed: - in /a by memcg, chosen hog[8] of /a",
+			"memcg : hog in /a\nmemcg killed: - in /a by memcg, chosen hog[8] of /a",
 		},
 		{
 			"limits twice", headerOf("hog", 7) + limitsOf("/a") + "memory: usage 1kB, limit 2kB, failcnt 0\n",
-			"memcg : hog in /a by memcg\nmemcg : - in - by memcg",
+			"memcg : hog in /a\nmemcg : - in -",
 		},
 		{
 			"another cgroup's kill", headerOf("hog", 7) + limitsOf("/a") + summaryOf("/c", "/c", "hog", 7) + killOf("hog", 7),
-			"memcg : hog in /a by memcg\nmemcg killed: - in /c by memcg, chosen hog[7] of /c",
+			"memcg : hog in /a\nmemcg killed: - in /c by memcg, chosen hog[7] of /c",
 		},
 		{
 			"a kill that was not announced", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + killOf("hog", 7),
-			"memcg : hog in /a by memcg\nmemcg killed: - in - by memcg, unknown hog[7]",
+			"memcg : hog in /a\nmemcg killed: - in - by memcg, unknown hog[7]",
 		},
 		{
 			"group", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7, 8) + summaryOf("/a", "/a/b", "hog", 7) + killOf("hog", 7) +
@@ -150,15 +153,15 @@ func TestLinks(t *testing.T) {
 		},
 		{
 			"another than announced", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7, 9) + summaryOf("/a", "/a", "hog", 7) + killOf("hog", 9),
-			"memcg : hog in /a by memcg\nmemcg killed: - in - by memcg, unknown hog[9]",
+			"memcg : hog in /a\nmemcg killed: - in - by memcg, unknown hog[9]",
 		},
 		{
 			"limits behind the statistics", headerOf("hog", 7) + "Memory cgroup stats for /a:\nanon 1\nmemory: usage 1kB, limit 2kB, failcnt 0\n",
-			"memcg : hog in /a by memcg\nmemcg : - in - by memcg",
+			"memcg : hog in /a\nmemcg : - in -",
 		},
 		{
 			"one limit twice", headerOf("hog", 7) + "memory: usage 1kB, limit 2kB, failcnt 0\nmemory: usage 2kB, limit 2kB, failcnt 0\nMemory cgroup stats for /a:\n",
-			"memcg : hog in - by memcg\nmemcg : - in /a by memcg",
+			"memcg : hog in -\nmemcg : - in /a",
 		},
 		{
 			"a kill behind a child's", "Memory cgroup out of memory: Kill process 7 (hog) score 900 or sacrifice child\n" +
@@ -185,15 +188,15 @@ func TestLinks(t *testing.T) {
 		{
 			"already exiting", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + summaryOf("/a", "/a", "hog", 7) +
 				"Memory cgroup out of memory: OOM victim 7 (hog) is already exiting. Skip killing the task\n",
-			"memcg already_exiting: hog in /a by memcg",
+			"memcg already_exiting: hog in /a",
 		},
 		{
 			"lines that were missed", headerOf("hog", 7) + limitsOf("/a") + "Missed 812 kernel messages\n" + tableOf("hog", 7) + summaryOf("/a", "/a", "hog", 7) + killOf("hog", 7),
-			"memcg : hog in /a by memcg\nmemcg killed: - in /a by memcg, chosen hog[7] of /a",
+			"memcg : hog in /a\nmemcg killed: - in /a by memcg, chosen hog[7] of /a",
 		},
 		{
 			"an allocation failure in between", headerOf("hog", 7) + "x: page allocation failure: order:0\nMem-Info:\nactive_anon:1\n" + limitsOf("/a"),
-			"unknown : hog in - by unknown\nmemcg : - in /a by memcg",
+			"unknown : hog in -\nmemcg : - in /a",
 		},
 		{
 			"two hosts", "Nov 25 02:21:31 a kernel: " + strings.ReplaceAll(strings.TrimSuffix(whole, "\n"), "\n", "\nNov 25 02:21:31 b kernel: noise\nNov 25 02:21:31 a kernel: ") + "\n",
@@ -205,7 +208,7 @@ func TestLinks(t *testing.T) {
 		{
 			"no killable, then panic", "x invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\nMem-Info:\n" +
 				"Out of memory and no killable processes...\nKernel panic - not syncing: System is deadlocked on memory\n",
-			"global no_killable_task: x in node by global",
+			"global no_killable_task: x in node",
 		},
 		{
 			"a clone", strings.Replace(headerOf("hog", 7)+limitsOf("/a")+tableOf("hog", 7), "6.1.0", "3.10.0", 1) +
@@ -288,12 +291,31 @@ func TestIDs(t *testing.T) {
 	}
 }
 
+// stamped gives lines the time of dmesg, in seconds.
+func stamped(t *testing.T, at float64, text string) string {
+	return shift(t, "[0.0] "+strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n[0.0] ")+"\n", at)
+}
+
+// TestHold: the kill that a report announces may come late, others may not.
+func TestHold(t *testing.T) {
+	report := stamped(t, 10, headerOf("hog", 7)+limitsOf("/a")+tableOf("hog", 7, 8)+summaryOf("/a", "/a", "hog", 7))
+	split := "memcg : hog in /a\nmemcg killed: - in - by memcg, unknown "
+	for _, test := range []struct{ name, log, want string }{
+		{"preempted", report + stamped(t, 11.5, killOf("hog", 7)), "memcg killed: hog in /a by memcg, chosen hog[7] of /a"},
+		{"too late", report + stamped(t, 80, killOf("hog", 7)), split + "hog[7]"},
+		{"of another", report + stamped(t, 11.5, killOf("hog", 8)), split + "hog[8]"},
+		{"a longer number", report + stamped(t, 11.5, killOf("hog", 77)), split + "hog[77]"},
+	} {
+		if got := brief(parse(t, test.log, Options{})); got != test.want {
+			t.Errorf("%s: got\n%s\nwant\n%s", test.name, got, test.want)
+		}
+	}
+}
+
 // TestFolds: nobody to kill, again and again, is one incident; right after a kill it
 // belongs to that.
 func TestFolds(t *testing.T) {
-	stamped := func(at float64, text string) string {
-		return shift(t, "[0.0] "+strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n[0.0] ")+"\n", at)
-	}
+	stamped := func(at float64, text string) string { return stamped(t, at, text) }
 	none := headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + "Out of memory and no killable processes...\n"
 	other := strings.Replace(none, "stats for /a:", "stats for /b:", 1)
 	killed := headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + summaryOf("/a", "/a", "hog", 7) + killOf("hog", 7)

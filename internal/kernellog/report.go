@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +34,9 @@ const (
 	// longestPause within a report. A slow console holds the writer up for some
 	// tenths of a second at each line; a second report comes later than that.
 	longestPause = time.Second
+	// longestHold is how late the announced kill may come. Its writer may be
+	// preempted, and while it holds oom_lock nobody else decides.
+	longestHold = time.Minute
 	// longestAside is how many foreign lines may stand within a report, in logs
 	// without times.
 	longestAside = 400
@@ -146,17 +150,34 @@ func (p *Parser) take(rec record) {
 // pause ends a report that a line comes too late for.
 func (p *Parser) pause(s *stream, rec record) {
 	last := s.open.last
+	longest := longestPause
+	if s.open.announces(rec.text) {
+		longest = longestHold
+	}
 	late := false
 	switch {
 	case rec.uptime && last.uptime:
-		late = rec.uptimeNS > last.uptimeNS+uint64(longestPause) || last.uptimeNS > rec.uptimeNS+uint64(longestPause)
+		late = rec.uptimeNS > last.uptimeNS+uint64(longest) || last.uptimeNS > rec.uptimeNS+uint64(longestPause)
 	case !rec.wall.IsZero() && !last.wall.IsZero():
 		d := rec.wall.Sub(last.wall)
-		late = d > longestPause || d < -longestPause
+		late = d > longest || d < -longestPause
 	}
 	if late {
 		p.closeReport(s)
 	}
+}
+
+// announces tells that a line is about the end that the report waits for.
+func (r *report) announces(text string) bool {
+	if r.at != inSummary || r.chosenOf() == 0 {
+		return false
+	}
+	_, rest, found := strings.Cut(text, "Killed process ")
+	if !found {
+		_, rest, found = strings.Cut(text, "OOM victim ")
+	}
+	digits, _, _ := strings.Cut(rest, " (")
+	return found && digits == strconv.Itoa(r.chosenOf())
 }
 
 func (p *Parser) stream(rec record) *stream {

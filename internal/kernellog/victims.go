@@ -59,7 +59,7 @@ func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
 		if v.Role == events.RoleChosen && path != "" {
 			cgroup, place := cgroupOf(path)
 			v.Cgroup, v.Workload = cgroup, place.Workload
-			unknown.add("victims.cgroup.id")
+			r.unidentified("victims", unknown)
 		} else {
 			unknown.add("victims.cgroup")
 			if r.group != "" { // it is there or below

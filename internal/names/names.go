@@ -220,8 +220,6 @@ type retry struct {
 // readFiles looks ids up in files, and hands on to the others what the files do
 // not tell.
 func (r *Resolver) readFiles() {
-	tick := time.NewTicker(retryAfter[0] / 2)
-	defer tick.Stop()
 	var waiting []retry
 	try := func(ref Ref, attempt int) {
 		if r.lookUp(ref, attempt) || attempt == len(retryAfter) {
@@ -240,6 +238,10 @@ func (r *Resolver) readFiles() {
 			continue
 		default:
 		}
+		var tick <-chan time.Time // on a quiet node nothing wakes
+		if len(waiting) > 0 {
+			tick = time.After(retryAfter[0] / 2)
+		}
 		select {
 		case <-r.ctx.Done():
 			return
@@ -247,7 +249,7 @@ func (r *Resolver) readFiles() {
 			try(ref, 0)
 		case ref := <-r.backlog:
 			try(ref, 0)
-		case now := <-tick.C:
+		case now := <-tick:
 			due := waiting
 			waiting = nil
 			for _, w := range due {

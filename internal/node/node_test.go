@@ -117,7 +117,7 @@ func TestField(t *testing.T) {
 func TestSymbols(t *testing.T) {
 	s, err := parseKallsyms(strings.NewReader(
 		"ffffffff81000300 T c.constprop.0\nffffffff81000100 T a\nffffffff81000200 t b.cold\nffffffff82000000 D data\n"+
-			"ffffffffc0000000 t m\t[module]\nnonsense\n\nzz T x\nffffffff82000010 d other\n"), []string{"data", "absent"})
+			"ffffffffc0000000 t m\t[module]\nnonsense\n\nzz T x\nffffffff82000010 d other\nffffffff82000020 t listed_as_code\n"), []string{"data", "listed_as_code", "absent"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +130,9 @@ func TestSymbols(t *testing.T) {
 	}
 	if address, ok := s.Address("data"); !ok || address != 0xffffffff82000000 {
 		t.Errorf("data is at %x", address)
+	}
+	if address, ok := s.Address("listed_as_code"); !ok || address != 0xffffffff82000020 {
+		t.Errorf("what is listed as code is at %x", address)
 	}
 	for _, name := range []string{"other", "absent", "a"} {
 		if address, ok := s.Address(name); ok {

@@ -53,15 +53,16 @@ func parseKallsyms(r io.Reader, data []string) (*Symbols, error) {
 		if !ok || len(rest) < 3 || rest[1] != ' ' {
 			continue
 		}
-		function := strings.ContainsRune("tTwW", rune(rest[0]))
-		if !function && !slices.Contains(data, string(rest[2:])) {
+		// By its name: on 6.18 mem_cgroup_stats_index is listed as if it were code.
+		wanted := slices.Contains(data, string(rest[2:]))
+		if !wanted && !strings.ContainsRune("tTwW", rune(rest[0])) {
 			continue
 		}
 		address, err := strconv.ParseUint(string(hex), 16, 64)
 		if err != nil || address == 0 {
 			continue
 		}
-		if !function {
+		if wanted {
 			s.data[string(rest[2:])] = address
 			continue
 		}

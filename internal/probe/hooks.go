@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -148,6 +149,11 @@ func (p *Probe) attach(forced events.Tier, stalls bool) error {
 	return nil
 }
 
+// because leaves out ways of the same tier: a function has another name elsewhere.
+func because(why []string, taken events.Tier) []string {
+	return slices.DeleteFunc(why, func(w string) bool { return strings.HasPrefix(w, string(taken)+": ") })
+}
+
 // attachHook tries the ways of a hook. A way is there only if it loads and
 // attaches: on some kernels fentry does one and not the other.
 func (p *Probe) attachHook(h hook, forced events.Tier) (events.Hook, error) {
@@ -158,7 +164,7 @@ func (p *Probe) attachHook(h hook, forced events.Tier) (events.Hook, error) {
 		}
 		err := p.loader.attach(w)
 		if err == nil {
-			return events.Hook{Name: h.name, Tier: w.tier, Why: strings.Join(why, "; ")}, nil
+			return events.Hook{Name: h.name, Tier: w.tier, Why: strings.Join(because(why, w.tier), "; ")}, nil
 		}
 		if h.required && len(h.ways) == 1 {
 			return events.Hook{}, fmt.Errorf("attaching %s, without which no kill is seen: %w: %s", h.name, err, advice(err))

@@ -30,8 +30,10 @@ type Case struct {
 	Groups []Group `json:"groups"`
 	// OOMKills is oom_kill of /proc/vmstat before and after.
 	OOMKills [2]uint64 `json:"oom_kills"`
-	// Log is the kernel's log of the case, as /dev/kmsg has it.
+	// Log is the kernel's log of the case, as /dev/kmsg has it: a record each.
 	Log []string `json:"log"`
+	// LogOverruns is how often records of it were overwritten before they were read.
+	LogOverruns int `json:"log_overruns"`
 	// Facts are numbers that the case measured by itself.
 	Facts map[string]uint64 `json:"facts,omitempty"`
 	// Lines are those of each tracer, by tier.

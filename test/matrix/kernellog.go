@@ -3,112 +3,144 @@
 package main
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernellog"
+	"github.com/oomtrace/oomtrace/test/lab"
 )
 
-// report is the kernel's own account of one OOM kill (mm/oom_kill.c:
-// dump_header and __oom_kill_process). The log's rate limit may leave only kills.
-type report struct {
-	invoker    string
-	invokerPID int // a thread's id; 0: not in the log
-	gfp        uint32
-	order      int
-	constraint string // CONSTRAINT_MEMCG ...
-	nodes      string // nodemask of a memory policy, or mems_allowed
-	oomMemcg   string
-	taskMemcg  string
-	pid, uid   int
-	usageKB    uint64
-	limitKB    uint64
-	whole      bool // the header was there
-	kills      []logKill
-	stat       map[string]uint64 // memory.stat of the limiter, in bytes
+// kernelLog is what the kernel wrote in a case: as internal/kernellog reads it, and
+// counted without it.
+type kernelLog struct {
+	incidents []*events.Incident
+
+	headers    int          // lines "X invoked oom-killer"
+	noKillable int          // lines "no killable processes"
+	killed     map[int]bool // pids, or thread ids, of "Killed process"
 }
 
-type logKill struct {
-	pid                                       int
-	comm                                      string
-	totalVMKB, anonKB, fileKB, shmemKB, pgtKB uint64
-	uid, adj                                  int
-	memcg                                     bool
-}
+var killedProcess = regexp.MustCompile(`(?:^|: )Killed process (\d+) \(`)
 
-var (
-	invokedLine = regexp.MustCompile(`^(.*) invoked oom-killer: gfp_mask=(0x[0-9a-f]+)\(.*\), order=(-?\d+), oom_score_adj=(-?\d+)$`)
-	taskLine    = regexp.MustCompile(`^CPU: \d+ (?:UID: \d+ )?PID: (\d+) `)
-	statLine    = regexp.MustCompile(`^(\w+) (\d+)$`)
-	usageLine   = regexp.MustCompile(`^memory: usage (\d+)kB, limit (\d+)kB, failcnt \d+$`)
-	killLine    = regexp.MustCompile(`^oom-kill:constraint=(\w+),nodemask=([^ ]*),cpuset=.*,mems_allowed=([^ ]*?),(?:oom_memcg=(.*)|global_oom),task_memcg=(.*),task=(.*),pid=(\d+),uid=(\d+)$`)
-	killedLine  = regexp.MustCompile(`^(Memory cgroup out of memory|Out of memory[^:]*): Killed process (\d+) \((.*)\) total-vm:(\d+)kB, anon-rss:(\d+)kB, file-rss:(\d+)kB, shmem-rss:(\d+)kB, UID:(\d+) pgtables:(\d+)kB oom_score_adj:(-?\d+)$`)
-)
-
-// parseLog reads the reports of a log, and how often it says that there was
-// nobody to kill.
-func parseLog(lines []string) (reports []report, noKillable int) {
-	var open *report
-	flush := func() {
-		if open != nil && len(open.kills) > 0 {
-			reports = append(reports, *open)
+// readLog reads and counts the log of a case.
+func readLog(c lab.Case) (kernelLog, error) {
+	l := kernelLog{killed: map[int]bool{}}
+	for _, text := range c.Log {
+		if strings.Contains(text, " invoked oom-killer: ") {
+			l.headers++
 		}
-		open = nil
-	}
-	for _, line := range lines {
-		if m := invokedLine.FindStringSubmatch(line); m != nil {
-			flush()
-			open = &report{
-				invoker: m[1], gfp: uint32(number(m[2])), order: int(number(m[3])), whole: true, stat: make(map[string]uint64),
-			}
-			continue
+		if strings.Contains(text, "no killable processes") {
+			l.noKillable++
 		}
-		if strings.Contains(line, "no killable processes") {
-			noKillable++
-			open = nil
-			continue
-		}
-		if m := killedLine.FindStringSubmatch(line); m != nil {
-			kill := logKill{
-				memcg: strings.HasPrefix(m[1], "Memory"), pid: int(number(m[2])), comm: m[3],
-				totalVMKB: uint64(number(m[4])), anonKB: uint64(number(m[5])), fileKB: uint64(number(m[6])),
-				shmemKB: uint64(number(m[7])), uid: int(number(m[8])), pgtKB: uint64(number(m[9])), adj: int(number(m[10])),
-			}
-			if open == nil {
-				open = &report{}
-			}
-			open.kills = append(open.kills, kill)
-			continue
-		}
-		if open == nil {
-			continue
-		}
-		switch m := taskLine.FindStringSubmatch(line); {
-		case m != nil && open.invokerPID == 0:
-			open.invokerPID = int(number(m[1]))
-		}
-		// Older kernels write the counters as one record of many lines.
-		for part := range strings.SplitSeq(line, `\x0a`) {
-			if m := statLine.FindStringSubmatch(part); m != nil && open.whole {
-				open.stat[m[1]] = uint64(number(m[2]))
-			}
-		}
-		if m := usageLine.FindStringSubmatch(line); m != nil {
-			open.usageKB, open.limitKB = uint64(number(m[1])), uint64(number(m[2]))
-		}
-		if m := killLine.FindStringSubmatch(line); m != nil {
-			open.constraint, open.oomMemcg, open.taskMemcg = m[1], m[4], m[5]
-			open.pid, open.uid = int(number(m[7])), int(number(m[8]))
-			open.nodes = m[3]
-			if m[2] != "(null)" {
-				open.nodes = m[2]
-			}
+		if m := killedProcess.FindStringSubmatch(text); m != nil {
+			pid, _ := strconv.Atoi(m[1])
+			l.killed[pid] = true
 		}
 	}
-	flush()
-	return reports, noKillable
+	_, err := kernellog.Read(strings.NewReader(strings.Join(c.Log, "\n")+"\n"), kernellog.Options{}, func(inc *events.Incident) error {
+		l.incidents = append(l.incidents, inc)
+		return nil
+	})
+	return l, err
 }
 
-func number(s string) int64 {
-	n, _ := strconv.ParseInt(s, 0, 64)
-	return n
+// kernelLog checks what was read of a log against what was counted in it.
+func (v *verdict) kernelLog(k kernel, c lab.Case, l kernelLog) {
+	problem := func(format string, args ...any) {
+		v.problem("%s kernel_log: %s", c.Name, fmt.Sprintf(format, args...))
+	}
+	if c.LogOverruns > 0 {
+		problem("the log was overwritten before it was read, %d times", c.LogOverruns)
+	}
+	headers, noKillable := 0, 0
+	victims := map[int]int{}
+	for _, inc := range l.incidents {
+		if inc.Trigger != nil {
+			headers++
+		}
+		if inc.Passes != nil { // those beyond the first pass are reports that were folded
+			noKillable += int(inc.Passes.NoKillable)
+			headers += int(inc.Passes.NoKillable + inc.Passes.Killed - 1)
+		}
+		for _, victim := range inc.Victims {
+			if victim.Role != events.RoleSharedMM {
+				victims[victim.TID]++
+			}
+		}
+		if inc.Log.Truncated && c.Name != "burst" && c.Name != "record-killed" { // the one that is too fast for the log's rate limit
+			problem("a report has gaps: %q", inc.Notes)
+		}
+		for _, name := range inc.Unknown {
+			if !logMayLack(name, inc, k) {
+				problem("%s is unknown, and need not be", name)
+			}
+		}
+		line, err := events.Marshal(inc)
+		if err == nil {
+			err = validate(string(line))
+		}
+		if err != nil {
+			problem("against the schema: %v", err)
+		}
+	}
+	if headers != l.headers {
+		problem("%d reports were read of %d", headers, l.headers)
+	}
+	if noKillable != l.noKillable {
+		problem("nobody to kill was read %d times, of %d", noKillable, l.noKillable)
+	}
+	for tid, n := range victims {
+		if n > 1 || !l.killed[tid] {
+			problem("%d is a victim of %d incidents, the log says so: %v", tid, n, l.killed[tid])
+		}
+	}
+	for tid := range l.killed {
+		if victims[tid] == 0 {
+			problem("%d was killed, and is in no incident", tid)
+		}
+	}
+}
+
+// logMayLack tells what a log does not say, or not in this report.
+func logMayLack(name string, inc *events.Incident, k kernel) bool {
+	memcg := inc.Scope == events.ScopeMemcg
+	switch name {
+	case "time", "trigger.cgroup", "limiter.cgroup.id", "ladder.cgroup.id", "victims.cgroup.id", "ladder.high_bytes", "ladder.peak_bytes",
+		"ladder.oom_group", "victims.points", "victims.start_time", "victims.is_container_init", "victims.exit_after_ns",
+		"victims.released_after_ns", "killer.group_cgroup.id", "allocation.total_pages":
+		return true
+	case "trigger.pid": // the table of tasks has the process's leader, if it may be killed
+		return !slices.ContainsFunc(inc.Candidates, func(c events.Candidate) bool { return inc.Trigger != nil && c.TID == inc.Trigger.TID })
+	case "victims.cgroup":
+		return len(inc.Victims) > 1 || inc.Log.Truncated
+	case "ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes":
+		return len(inc.Ladder) > 1 || inc.Log.Truncated
+	case "node_state":
+		return memcg || inc.Log.Truncated
+	case "memory", "ladder", "limiter.usage_bytes", "limiter.swap_usage_bytes":
+		return !memcg || inc.Log.Truncated
+	case "limiter.limit_bytes":
+		return inc.Scope == events.ScopeCpuset || inc.Scope == events.ScopeMempolicy || inc.Log.Truncated
+	case "memory.pagetables_bytes", "allocation.class":
+		// 5.10 does not count the one; for the other, its stack walk ends where a
+		// tracer returns from out_of_memory.
+		return strings.HasPrefix(k.name, "5.10") || inc.Log.Truncated
+	case "limiter.cgroup.hierarchy", "ladder.cgroup.hierarchy":
+		return k.v1 || inc.Log.Truncated
+	case "victims.cgroup.hierarchy":
+		return k.v1 || !memcg || inc.Log.Truncated
+	case "victims.anon_rss_bytes", "victims.file_rss_bytes", "victims.shmem_rss_bytes", "victims.pgtables_bytes", "victims.total_vm_bytes",
+		"victims.uid", "victims.oom_score_adj":
+		return false // the line of the kill has them
+	}
+	return inc.Log.Truncated
+}
+
+// isOf tells that a pid or a thread's id is a victim's.
+func isOf(inc *events.Incident, pid int) bool {
+	return slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == pid || v.TID == pid })
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +24,10 @@ import (
 type options struct {
 	cases, tiers []string
 	keep, update bool
+	work         string        // the directory of what is built and kept
+	console      string        // of an earlier boot
 	patience     time.Duration // with one boot
+	kills        int           // of a recorder, in one boot; 0: the usual
 }
 
 var tiers = []string{"fentry", "kprobe", "tracepoint"}
@@ -46,14 +50,18 @@ type usageError struct{ error }
 
 func run() error {
 	var arch, kernelName, caseName, tier string
-	o := options{patience: 4 * time.Minute}
+	o := options{patience: 9 * time.Minute}
 	flags := pflag.NewFlagSet("vm-test", pflag.ContinueOnError)
 	flags.StringVar(&arch, "arch", "", "only this architecture: amd64, arm64")
 	flags.StringVar(&kernelName, "kernel", "", "only this kernel, such as 6.12 or 5.10-v1")
 	flags.StringVar(&caseName, "case", "", "only this case, or several with commas")
 	flags.StringVar(&tier, "tier", "", "only this tier: "+strings.Join(tiers, ", "))
-	flags.BoolVar(&o.keep, "keep", false, "keep the consoles in .cache/lab")
+	flags.BoolVar(&o.keep, "keep", false, "keep the consoles in the work directory")
+	flags.StringVar(&o.console, "console", "", "judge this kept console of the one --kernel and --arch, and boot nothing")
+	flags.StringVar(&o.work, "work", filepath.Join(cache, "lab"), "directory of what is built and kept; two runs at once need two")
 	flags.BoolVar(&o.update, "update", false, "write the golden files anew")
+	flags.IntVar(&o.kills, "recorder-kills", 0, "kill the recorder of record-killed so often, not 5 times")
+	cuts := flags.Int("power-cuts", 0, "cut the power of the one --kernel and --arch so often while it records, and do nothing else")
 	list := flags.Bool("list", false, "print the kernels and cases")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
@@ -84,6 +92,7 @@ func run() error {
 		}
 		o.tiers = []string{tier}
 	}
+	o.patience += time.Duration(o.kills) * 20 * time.Second
 	var chosen []kernel
 	for _, k := range kernels {
 		if (arch == "" || k.arch == arch) && (kernelName == "" || k.name == kernelName) {
@@ -92,6 +101,12 @@ func run() error {
 	}
 	if len(chosen) == 0 {
 		return usageError{fmt.Errorf("no kernel %q of architecture %q; --list prints them", kernelName, arch)}
+	}
+	switch {
+	case (o.console != "" || *cuts > 0) && len(chosen) != 1:
+		return usageError{errors.New("--console and --power-cuts need --arch and --kernel to name one kernel")}
+	case *cuts > 0:
+		return powerCuts(chosen[0], *cuts, o)
 	}
 	return matrix(chosen, o)
 }
@@ -104,11 +119,14 @@ func matrix(chosen []kernel, o options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	for _, arch := range []string{"amd64", "arm64"} {
-		if slices.ContainsFunc(chosen, func(k kernel) bool { return k.arch == arch }) {
-			if err := build(arch); err != nil {
+		if o.console == "" && slices.ContainsFunc(chosen, func(k kernel) bool { return k.arch == arch }) {
+			if err := build(arch, o); err != nil {
 				return err
 			}
 		}
+	}
+	if _, err := readSchema(); err != nil {
+		return err
 	}
 	verdicts := make([]verdict, len(chosen))
 	var all sync.WaitGroup

@@ -64,7 +64,7 @@ fi
 `
 
 // pack makes the initial file system of a kernel.
-func pack(k kernel) (string, error) {
+func pack(k kernel, o options) (string, error) {
 	root, err := os.MkdirTemp("", "oomtrace-lab-")
 	if err != nil {
 		return "", err
@@ -78,7 +78,7 @@ func pack(k kernel) (string, error) {
 	if k.arch == "arm64" {
 		busybox = filepath.Join(cache, "busybox-arm64")
 	}
-	built := filepath.Join(cache, "lab", k.arch)
+	built := filepath.Join(o.work, k.arch)
 	for from, to := range map[string]string{
 		busybox: "busybox", filepath.Join(built, "guest"): "guest",
 		filepath.Join(built, "hog"): "hog", filepath.Join(built, "oomtrace"): "oomtrace",
@@ -93,7 +93,7 @@ func pack(k kernel) (string, error) {
 	if err := os.WriteFile(filepath.Join(root, "init"), []byte(initScript), 0o755); err != nil {
 		return "", err
 	}
-	image, err := filepath.Abs(filepath.Join(cache, "lab", k.id()+".cpio.gz"))
+	image, err := filepath.Abs(filepath.Join(o.work, k.id()+".cpio.gz"))
 	if err != nil {
 		return "", err
 	}
@@ -101,8 +101,8 @@ func pack(k kernel) (string, error) {
 }
 
 // build makes the guest's programs for an architecture.
-func build(arch string) error {
-	out := filepath.Join(cache, "lab", arch)
+func build(arch string, o options) error {
+	out := filepath.Join(o.work, arch)
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
@@ -136,7 +136,10 @@ const bootTries = 4
 
 // boot runs a kernel with its cases until it gives a result.
 func boot(ctx context.Context, k kernel, o options) (*lab.Result, error) {
-	image, err := pack(k)
+	if o.console != "" {
+		return kept(o.console)
+	}
+	image, err := pack(k, o)
 	if err != nil {
 		return nil, err
 	}
@@ -157,10 +160,24 @@ func boot(ctx context.Context, k kernel, o options) (*lab.Result, error) {
 	return nil, fmt.Errorf("%d boots without a result: %w", bootTries, errors.Join(errs...))
 }
 
+// kept reads the result of an earlier boot.
+func kept(console string) (*lab.Result, error) {
+	output, err := os.ReadFile(console)
+	if err != nil {
+		return nil, err
+	}
+	var result lab.Result
+	if err := lab.Receive(output, &result); err != nil {
+		return nil, fmt.Errorf("%s: %w", console, err)
+	}
+	return &result, nil
+}
+
 func runVM(ctx context.Context, k kernel, image string, o options) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.patience)
 	defer cancel()
-	line := "quiet panic=-1 psi=1"
+	// The log must hold all that a case makes the kernel write.
+	line := "quiet panic=-1 psi=1 log_buf_len=16M"
 	if k.v1 {
 		line += " lab.v1"
 	}
@@ -170,29 +187,34 @@ func runVM(ctx context.Context, k kernel, image string, o options) ([]byte, erro
 	if len(o.tiers) > 0 {
 		line += " lab.tiers=" + strings.Join(o.tiers, ",")
 	}
-	args := []string{
-		"-accel", "tcg,thread=multi", "-m", "1024", "-smp", "2", "-nographic", "-no-reboot",
-		"-object", "memory-backend-ram,id=m0,size=512M", "-object", "memory-backend-ram,id=m1,size=512M",
-		"-numa", "node,nodeid=0,cpus=0,memdev=m0", "-numa", "node,nodeid=1,cpus=1,memdev=m1",
-		"-kernel", filepath.Join(cache, "kernels", k.dir, "vmlinuz"), "-initrd", image,
+	if o.kills > 0 {
+		line += fmt.Sprintf(" lab.kills=%d", o.kills)
 	}
-	qemu := "qemu-system-x86_64"
-	if k.arch == "arm64" {
-		qemu = "qemu-system-aarch64"
-		args = append(args, "-machine", "virt", "-cpu", "max,pauth-impdef=on", "-append", "console=ttyAMA0 "+line)
-	} else {
-		args = append(args, "-cpu", "max", "-append", "console=ttyS0 "+line)
-	}
+	qemu, args := emulator(k, image, line)
 	cmd := exec.CommandContext(ctx, qemu, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
 	if o.keep {
-		name := filepath.Join(cache, "lab", k.id()+time.Now().Format("-150405")+".console")
+		name := filepath.Join(o.work, k.id()+time.Now().Format("-150405")+".console")
 		_ = os.WriteFile(name, out.Bytes(), 0o644)
 		fmt.Fprintln(os.Stderr, "kept", name)
 	}
 	return out.Bytes(), err
+}
+
+// emulator is the call of a machine whose console is its standard output.
+func emulator(k kernel, image, line string) (qemu string, args []string) {
+	args = []string{
+		"-accel", "tcg,thread=multi", "-m", "1024", "-smp", "2", "-nographic", "-no-reboot",
+		"-object", "memory-backend-ram,id=m0,size=512M", "-object", "memory-backend-ram,id=m1,size=512M",
+		"-numa", "node,nodeid=0,cpus=0,memdev=m0", "-numa", "node,nodeid=1,cpus=1,memdev=m1",
+		"-kernel", filepath.Join(cache, "kernels", k.dir, "vmlinuz"), "-initrd", image,
+	}
+	if k.arch == "arm64" {
+		return "qemu-system-aarch64", append(args, "-machine", "virt", "-cpu", "max,pauth-impdef=on", "-append", "console=ttyAMA0 "+line)
+	}
+	return "qemu-system-x86_64", append(args, "-cpu", "max", "-append", "console=ttyS0 "+line)
 }
 
 // tail is the end of a console, from where the kernel says that it dies if it does.

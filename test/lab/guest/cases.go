@@ -209,7 +209,34 @@ var cases = []play{
 		s.hogOver(s.group("leaf", "leaf", 0, nil), "anon", "4096")
 		s.facts["direct_reclaims"] = count(anyone)
 	}},
+	{name: "page-tables", do: func(s *scene) {
+		s.hogOver(s.group("leaf", "leaf", 24, nil), "page-tables", "262144")
+	}},
+	{name: "slab", do: func(s *scene) {
+		dir := s.tmpfs()
+		s.hogOver(s.group("leaf", "leaf", 40, nil), "files", "1000000", dir)
+	}},
+	{name: "host-daemon", do: func(s *scene) {
+		slice := s.group("system", "system.slice", 0, nil)
+		pods := s.group("kubepods", "kubepods.slice", 0, nil)
+		pod := s.start("pod", pods, 0, "anon", "20")
+		pod.goAhead()
+		pod.waitRSS(20)
+		daemon := s.start("daemon", s.group("daemon", "daemon.service", 0, slice), 0, "anon", "4096")
+		daemon.goAhead()
+		daemon.waitEnd()
+	}},
 	{name: "burst", quiet: 6 * time.Second, do: burst},
+	{name: "record-killed", quiet: 3 * time.Second, do: recordKilled},
+}
+
+// tmpfs mounts one that is gone after the case.
+func (s *scene) tmpfs() (dir string) {
+	dir, err := os.MkdirTemp("/tmp", "tmpfs-")
+	check("a directory", err)
+	check("mounting a tmpfs", unix.Mount("none", dir, "tmpfs", 0, "nr_inodes=0"))
+	s.clean = append(s.clean, func() { _ = unix.Unmount(dir, 0); os.Remove(dir) })
+	return dir
 }
 
 // hogOver starts a hog that goes over a limit, and waits for its end.
@@ -401,17 +428,19 @@ func swapOn() func() {
 	}
 }
 
-// zram makes a disk of compressed memory. Modules that are built in are not there
-// to load.
+// zram makes a disk of compressed memory.
 func zram(size string) {
-	for _, module := range []string{
-		"lzo_compress", "lz4_compress", "lz4hc_compress", "842_compress", "zstd_compress", "lzo", "lzo-rle", "zsmalloc", "zram",
-	} {
+	load("lzo_compress", "lz4_compress", "lz4hc_compress", "842_compress", "zstd_compress", "lzo", "lzo-rle", "zsmalloc", "zram")
+	check("sizing zram", os.WriteFile("/sys/block/zram0/disksize", []byte(size), 0))
+}
+
+// load loads modules. Those that are built in are not there to load.
+func load(modules ...string) {
+	for _, module := range modules {
 		file := "/modules/" + module + ".ko"
 		if fd, err := unix.Open(file, unix.O_RDONLY, 0); err == nil {
 			_ = unix.FinitModule(fd, "", 0)
 			unix.Close(fd)
 		}
 	}
-	check("sizing zram", os.WriteFile("/sys/block/zram0/disksize", []byte(size), 0))
 }

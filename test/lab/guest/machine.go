@@ -57,22 +57,21 @@ func newMachine(v1 bool) (*machine, error) {
 	return m, err
 }
 
-// log takes what the kernel wrote since the last time.
-func (m *machine) log() []string {
-	var lines []string
+// log takes what the kernel wrote since the last time, and how often some of it was
+// overwritten before.
+func (m *machine) log() (lines []string, overruns int) {
 	buf := make([]byte, 8192)
 	for {
 		n, err := unix.Read(m.kmsg, buf)
 		if errors.Is(err, unix.EPIPE) {
-			lines = append(lines, "(the log was overrun)")
+			overruns++
 			continue
 		}
 		if err != nil {
-			return lines
+			return lines, overruns
 		}
 		// "priority,sequence,time,flags;text\n KEY=value\n..."
-		_, text, _ := strings.Cut(string(buf[:n]), ";")
-		text, _, _ = strings.Cut(text, "\n")
+		text, _, _ := strings.Cut(string(buf[:n]), "\n")
 		lines = append(lines, text)
 	}
 }
@@ -162,7 +161,8 @@ func (m *machine) run(p play) (c lab.Case) {
 		}
 		c.Procs = append(c.Procs, proc.Proc)
 	}
-	c.Log, c.Facts = m.log(), s.facts
+	c.Log, c.LogOverruns = m.log()
+	c.Facts = s.facts
 	for tier, t := range m.tracers {
 		c.Lines[tier] = t.lines()
 	}

@@ -6,10 +6,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,10 +27,12 @@ func main() {
 	}
 }
 
-// options come from the kernel's command line: cases=a,b tiers=x,y v1.
+// options come from the kernel's command line: lab.cases=a,b lab.tiers=x,y lab.v1
+// lab.power[=read] lab.kills=N.
 type options struct {
 	cases, tiers []string
 	v1           bool
+	power        string // not empty: the power will be cut; "read": only look at what is left
 }
 
 func readOptions() options {
@@ -41,6 +45,10 @@ func readOptions() options {
 			o.cases = strings.Split(value, ",")
 		case "lab.tiers":
 			o.tiers = strings.Split(value, ",")
+		case "lab.power":
+			o.power = cmp.Or(value, "cut")
+		case "lab.kills":
+			recorderKills, _ = strconv.Atoi(value)
 		case "lab.v1":
 			o.v1 = true
 		}
@@ -54,11 +62,14 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	if o.power != "" {
+		return power(m, o.power == "read")
+	}
 	result := lab.Result{Kernel: m.release, CgroupV1: o.v1, Tracers: map[string]lab.Tracer{}}
 	tracers := make(map[string]*tracer)
 	// Together: most of a start is the verifier's work.
 	for _, tier := range o.tiers {
-		t, err := startTracer(tier)
+		t, err := startTracer(tier, "--tier", tier, "--stalls", "--min-stall", "5ms")
 		if err != nil {
 			return err
 		}
@@ -92,16 +103,17 @@ func run() error {
 
 // tracer is a running oomtrace that writes JSON to a file.
 type tracer struct {
-	tier string
+	name string
 	cmd  *exec.Cmd
 	done chan error
 	at   int64 // of the output, how much was taken
 }
 
-func (t *tracer) file(kind string) string { return "/tmp/" + t.tier + "." + kind }
+func (t *tracer) file(kind string) string { return "/tmp/" + t.name + "." + kind }
 
-func startTracer(tier string) (*tracer, error) {
-	t := &tracer{tier: tier, done: make(chan error, 1)}
+func startTracer(name string, args ...string) (*tracer, error) {
+	t := &tracer{name: name, done: make(chan error, 1)}
+	os.Remove(t.file("ready"))
 	out, err := os.Create(t.file("json"))
 	if err != nil {
 		return nil, err
@@ -110,7 +122,7 @@ func startTracer(tier string) (*tracer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.cmd = exec.Command("/bin/oomtrace", "trace", "-o", "json", "--tier", tier, "--stalls", "--min-stall", "5ms", "--ready-file", t.file("ready"))
+	t.cmd = exec.Command("/bin/oomtrace", append([]string{"trace", "-o", "json", "--ready-file", t.file("ready")}, args...)...)
 	t.cmd.Stdout, t.cmd.Stderr = out, stderr
 	if err := t.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting oomtrace: %w", err)

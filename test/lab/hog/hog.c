@@ -222,6 +222,35 @@ static int idle_process(void *arg)
 	return arg != 0;
 }
 
+/*
+ * Reads a byte in every second MiB: the pages are the kernel's one page of zeros,
+ * and only the page tables to them are charged.
+ */
+static void page_tables(void)
+{
+	volatile char *p = map_bytes();
+	char sum = 0;
+
+	for (size_t i = 0; i < bytes; i += 2 << 20)
+		sum += p[i];
+	(void)sum;
+}
+
+/* Makes empty files, which the kernel keeps in its slab caches: on tmpfs for good. */
+static void files(const char *dir, int count)
+{
+	char name[256];
+
+	for (int i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "%s/%d", dir, i);
+		int fd = open(name, O_CREAT | O_WRONLY, 0600);
+
+		if (fd < 0)
+			fail(name);
+		close(fd);
+	}
+}
+
 static void start(void *(*f)(void *))
 {
 	pthread_t t;
@@ -285,6 +314,10 @@ int main(int argc, char **argv)
 		for (size_t i = 0; i < bytes; i += sizeof(block))
 			if (write(fd, block, sizeof(block)) < 0)
 				fail("write");
+	} else if (!strcmp(mode, "page-tables")) {
+		page_tables();
+	} else if (!strcmp(mode, "files") && argc == 4) {
+		files(argv[3], atoi(argv[2]));
 	} else if (!strcmp(mode, "felt")) {
 		felt();
 	} else if (!strcmp(mode, "churn") && argc == 5) {
