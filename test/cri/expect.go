@@ -139,6 +139,18 @@ func (w want) compare(inc *events.Incident, cri bool) (wrong []string) {
 	return append(wrong, w.report(inc)...)
 }
 
+// isReported tells whether the runtime's word on a pod's container was told.
+func (s *suite) isReported(pod string) bool {
+	for _, t := range s.traces {
+		if t.label == byCRI && !slices.ContainsFunc(t.all(), func(inc *events.Incident) bool {
+			return inc.Scope != events.ScopeUser && len(inc.Reported) > 0 && inc.Victims[0].Workload != nil && inc.Victims[0].Workload.Pod == pod
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
 func (w want) limiter(inc *events.Incident) (wrong []string) {
 	l := inc.Limiter
 	switch {

@@ -296,7 +296,7 @@ func (s *suite) manyPods() error {
 		}
 		// The kubelet keeps a dead container for a while, too: it is what the
 		// runtime is asked about.
-		time.Sleep(500 * time.Millisecond)
+		until(s.ctx, func() bool { return s.isReported(name) })
 		return p.remove()
 	}
 	for range s.atATime {
