@@ -177,7 +177,7 @@ func runVM(ctx context.Context, k kernel, image string, o options) ([]byte, erro
 	ctx, cancel := context.WithTimeout(ctx, o.patience)
 	defer cancel()
 	// The log must hold all that a case makes the kernel write.
-	line := "quiet panic=-1 psi=1 log_buf_len=16M"
+	line := "quiet panic=-1 no_timer_check psi=1 log_buf_len=16M"
 	if k.v1 {
 		line += " lab.v1"
 	}
