@@ -176,7 +176,7 @@ func TestFullDisk(t *testing.T) {
 	testenv.Root(t)
 	disk := t.TempDir()
 	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=512k"); err != nil {
-		t.Skipf("no tmpfs can be mounted: %v", err)
+		t.Fatalf("mounting a tmpfs as root: %v", err)
 	}
 	defer unix.Unmount(disk, 0)
 	dir, ballast := filepath.Join(disk, "recording"), filepath.Join(disk, "ballast")
@@ -312,7 +312,7 @@ func TestFullToTheEnd(t *testing.T) {
 	testenv.Root(t)
 	disk := t.TempDir()
 	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=256k"); err != nil {
-		t.Skipf("no tmpfs can be mounted: %v", err)
+		t.Fatalf("mounting a tmpfs as root: %v", err)
 	}
 	defer unix.Unmount(disk, 0)
 	w := create(t, filepath.Join(disk, "recording"), Options{})
