@@ -80,7 +80,28 @@ func newBed(ctx context.Context, r runtime, driverName, hog string) (b *bed, err
 	if out, err := b.ctr("-n", "k8s.io", "images", "import", filepath.Join(b.dir, "hog.tar")); err != nil {
 		return b, fmt.Errorf("import the images: %w: %s", err, out)
 	}
-	return b, nil
+	return b, b.haveImages()
+}
+
+// haveImages waits until the CRI knows the images: it hears of what others import
+// by an event, and would look for them in a registry until then.
+func (b *bed) haveImages() error {
+	images := cri.NewImageServiceClient(b.conn)
+	for _, name := range []string{pauseImage, hogImage} {
+		var err error
+		if !until(b.ctx, func() bool {
+			ctx, cancel := context.WithTimeout(context.Background(), callPatience)
+			defer cancel()
+			var status *cri.ImageStatusResponse
+			if status, err = images.ImageStatus(ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: name}}); err == nil && status.Image == nil {
+				err = errors.New("not found")
+			}
+			return err == nil
+		}) {
+			return fmt.Errorf("waiting until the CRI knows the imported image %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // buildHog builds the program of the containers.
