@@ -26,6 +26,49 @@ const (
 // holds this many times as much to be available, it was that.
 const cacheFactor = 2
 
+// aboveLimit is how far usage must be above a limit before that says something: tasks
+// that are dying, and allocations that may not fail, are let through.
+const aboveLimit = 1.25
+
+// lowered tells whether the limit came down on what was in use, and how it is known.
+func (f *facts) lowered() (evidence []events.Evidence, confidence string, ok bool) {
+	l, class := f.limiter(), f.allocation().Class
+	switch {
+	case class == "limit_lowered":
+		return []events.Evidence{item("class of the allocation", "limit lowered below usage", f.source("stack of the trigger"))}, Certain, true
+	case class != "" || !f.is(events.ScopeMemcg) || f.inc.Trigger == nil || l.UsageBytes == nil || l.LimitBytes == nil,
+		strings.HasPrefix(l.Which, "memory.memsw."), float64(*l.UsageBytes) < aboveLimit*float64(*l.LimitBytes):
+		return nil, "", false
+	}
+	if inside, known := inside(f.inc.Trigger.Cgroup, l.Cgroup); inside || !known {
+		return nil, "", false
+	}
+	return []events.Evidence{
+		item("used, and the limit", units.Size(*l.UsageBytes)+", "+units.Size(*l.LimitBytes), f.source(fromCounters)),
+		item("cgroup of the trigger, which has no part in the limit", called(f.inc.Trigger.Workload, f.inc.Trigger.Cgroup), f.source(fromKernel)),
+	}, Likely, true
+}
+
+func limitLowered(f *facts) *finding {
+	evidence, confidence, ok := f.lowered()
+	if !ok {
+		return nil
+	}
+	l, by := f.limiter(), "Somebody"
+	hit := &finding{confidence: confidence, evidence: evidence}
+	if t := f.inc.Trigger; t != nil {
+		by = process(t)
+		hit.evidence = append(hit.evidence, item("writer of the limit", by, f.source(fromKernel)))
+	}
+	to := ""
+	if l.LimitBytes != nil {
+		to = " to " + units.Size(*l.LimitBytes)
+		hit.evidence = append(hit.evidence, item("limit that was written", units.Size(*l.LimitBytes), f.source(fromCounters)))
+	}
+	hit.text = fmt.Sprintf("%s lowered %s%s, below what was in use; no process had grown.", by, f.whose(), to)
+	return hit
+}
+
 // deedRules are about those who act on purpose.
 var deedRules = []rule{
 	{
@@ -50,28 +93,9 @@ var deedRules = []rule{
 	{
 		id: "limit_lowered", class: classDeed,
 		means:     "The limit was set below what was in use. The kernel reclaims, and then kills, within the write.",
-		needs:     "allocation class limit_lowered: the OOM began in a write to the limit's file; the trigger is the writer",
+		needs:     "allocation class limit_lowered: the OOM began in a write to the limit's file; the trigger is the writer. Where the class is not known, likely: usage is well above the limit, which no charge may take it to, and the trigger is not of the limiter",
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Resize CPU and Memory Resources assigned to Containers"`,
-		match: func(f *facts) *finding {
-			if f.allocation().Class != "limit_lowered" {
-				return nil
-			}
-			l, by := f.limiter(), "Somebody"
-			hit := &finding{confidence: Certain, evidence: []events.Evidence{
-				item("class of the allocation", "limit lowered below usage", f.source("stack of the trigger")),
-			}}
-			if t := f.inc.Trigger; t != nil {
-				by = process(t)
-				hit.evidence = append(hit.evidence, item("writer of the limit", by, f.source(fromKernel)))
-			}
-			to := ""
-			if l.LimitBytes != nil {
-				to = " to " + units.Size(*l.LimitBytes)
-				hit.evidence = append(hit.evidence, item("limit that was written", units.Size(*l.LimitBytes), f.source(fromCounters)))
-			}
-			hit.text = fmt.Sprintf("%s lowered %s%s, below what was in use; no process had grown.", by, f.whose(), to)
-			return hit
-		},
+		match:     limitLowered,
 		advice: []advice{
 			{layer: kubernetes, text: "Lower a memory limit in place only below what is in use now (memory.current); else recreate the pod.", when: ofAPod},
 			{layer: cgroupLayer, text: "Lower a limit in steps, as usage comes down; in cgroup v2 memory.high first, then memory.max."},

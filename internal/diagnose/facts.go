@@ -189,6 +189,17 @@ func same(a, b *events.Cgroup) (equal, known bool) {
 	return false, false
 }
 
+// inside tells whether a cgroup is another one, or below it.
+func inside(c, top *events.Cgroup) (is, known bool) {
+	if equal, known := same(c, top); equal || !known {
+		return equal, known
+	}
+	if c.Hierarchy != top.Hierarchy || c.Path == "" || top.Path == "" {
+		return false, false
+	}
+	return strings.HasPrefix(c.Path, strings.TrimSuffix(top.Path, "/")+"/"), true
+}
+
 // nameRunes is how much of a name is repeated in a sentence. Units and paths may
 // have 255 and 4096 bytes.
 const nameRunes = 60

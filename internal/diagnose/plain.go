@@ -49,9 +49,11 @@ var plainRules = []rule{
 
 func ownLimit(f *facts) *finding {
 	own, known := f.ownLimit()
-	// A limit that came down was not reached.
-	if !f.is(events.ScopeMemcg) || !known || !own || f.allocation().Class == "limit_lowered" {
+	if !f.is(events.ScopeMemcg) || !known || !own {
 		return nil
+	}
+	if _, _, lowered := f.lowered(); lowered {
+		return nil // a limit that came down was not reached
 	}
 	hit := &finding{confidence: Likely, evidence: limitEvidence(f)}
 	l := f.limiter()

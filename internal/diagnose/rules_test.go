@@ -51,6 +51,18 @@ func scenes() []scene {
 				i.Allocation.Class, i.Trigger = "limit_lowered", &events.Process{PID: 50, TID: 50, Comm: "runc"}
 			}),
 			lack: func(i *incident) { i.Allocation.Class = "" }},
+		{rule: "limit_lowered", name: "by what is above it", confidence: Likely,
+			make: with(plainKill(), func(i *incident) {
+				i.Allocation.Class, i.Limiter.UsageBytes = "", ptr(640*mib)
+				i.Trigger = &events.Process{PID: 50, TID: 50, Comm: "runc", Cgroup: cgroup(7, "/system.slice/kubelet.service")}
+			}),
+			lack: func(i *incident) { i.Limiter.UsageBytes = ptr(640*mib - 1) }},
+		{rule: "limit_lowered", name: "by a trigger of its own", confidence: Likely,
+			make: with(plainKill(), func(i *incident) {
+				i.Allocation.Class, i.Limiter.UsageBytes = "", ptr(640*mib)
+				i.Trigger = &events.Process{PID: 50, TID: 50, Comm: "runc", Cgroup: cgroup(7, "/system.slice/kubelet.service")}
+			}),
+			lack: func(i *incident) { i.Trigger.Cgroup = cgroup(9011, appPath+"/inner") }},
 		{rule: "evicted", confidence: Likely,
 			make: with(userKillOf("runtime", "eviction"), func(i *incident) {
 				i.Eviction = &events.Eviction{AvailableBytes: ptr(90 * mib), HardBytes: ptr(100 * mib)}

@@ -332,6 +332,23 @@ func TestPassesWithoutAKill(t *testing.T) {
 			t.Errorf("passes %+v", inc.Passes)
 		}
 	})
+	t.Run("a count is read while an older one is on its way", func(t *testing.T) {
+		m := newMachine(t, events.TierFentry)
+		send(m, events.OutcomeNoKillable, 1)
+		onItsWay := m.meta(a)
+		read := m.meta(a)
+		for _, r := range []events.PassEnd{
+			{Meta: read, Count: 173, LastNS: read.BootNS},
+			{Meta: onItsWay, Count: 71, LastNS: onItsWay.BootNS, LimiterLevel: c[0], AllocKnown: true},
+		} {
+			r.Outcome, r.Limiter, r.Constraint, r.FirstNS = events.OutcomeNoKillable, c[0].Key, events.ConstraintMemcg, onItsWay.BootNS
+			m.record(r)
+		}
+		m.settle()
+		if inc := m.one(); inc.Passes.NoKillable != 173 {
+			t.Errorf("passes %+v", inc.Passes)
+		}
+	})
 	t.Run("waiting for the victim", func(t *testing.T) {
 		m := newMachine(t, events.TierFentry)
 		killed(m)

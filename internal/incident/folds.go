@@ -43,6 +43,9 @@ func (c *Correlator) folded(r events.PassEnd) error {
 	}
 	grown := r.Count - f.count
 	if r.Count < f.count {
+		if r.LastNS <= f.lastNS {
+			return nil // it was sent before the count was read that is known already
+		}
 		grown = r.Count // the kernel side forgot it meanwhile
 	}
 	if grown == 0 {

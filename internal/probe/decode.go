@@ -430,16 +430,28 @@ func lostName(kind bpf.OomtraceWireKind) string {
 // foldPoll asks the kernel side for passes that it counted and did not send,
 // as long as there were any lately.
 type foldPoll struct {
-	sent  map[bpf.OomtraceWireFoldKey]uint64
-	armed int // polls left
+	sent  map[foldKey]uint64 // counts, of what a record was seen of
+	armed int                // polls left
+}
+
+// foldKey is what passes are folded by.
+type foldKey struct {
+	outcome    events.Outcome
+	constraint events.Constraint
+	limiter    events.CgroupKey
 }
 
 const foldPolls = 5
 
 func (f *foldPoll) saw(pass events.PassEnd) {
-	if pass.Outcome != events.OutcomeKilled {
-		f.armed = foldPolls
+	if pass.Outcome == events.OutcomeKilled {
+		return
 	}
+	f.armed = foldPolls
+	if f.sent == nil {
+		f.sent = make(map[foldKey]uint64)
+	}
+	f.sent[foldKey{pass.Outcome, pass.Constraint, pass.Limiter}] = pass.Count
 }
 
 func (f *foldPoll) poll(folds *ebpf.Map, m events.Meta) []events.PassEnd {
@@ -447,20 +459,13 @@ func (f *foldPoll) poll(folds *ebpf.Map, m events.Meta) []events.PassEnd {
 		return nil
 	}
 	f.armed--
-	if f.sent == nil {
-		f.sent = make(map[bpf.OomtraceWireFoldKey]uint64)
-	}
 	var (
 		passes []events.PassEnd
 		k      bpf.OomtraceWireFoldKey
 		fold   bpf.OomtraceWireFold
-		seen   = make(map[bpf.OomtraceWireFoldKey]uint64)
+		still  = make(map[foldKey]uint64)
 	)
 	for all := folds.Iterate(); all.Next(&k, &fold); {
-		seen[k] = fold.Count
-		if f.sent[k] == fold.Count {
-			continue
-		}
 		pass := events.PassEnd{
 			Meta: m, Outcome: outcome(k.Outcome), Constraint: constraint(k.Constraint),
 			Count: fold.Count, FirstNS: fold.FirstNs, LastNS: fold.LastNs,
@@ -468,9 +473,17 @@ func (f *foldPoll) poll(folds *ebpf.Map, m events.Meta) []events.PassEnd {
 		if k.Global == 0 {
 			pass.Limiter = key(k.Hierarchy, k.CgroupId)
 		}
-		passes = append(passes, pass)
+		key := foldKey{pass.Outcome, pass.Constraint, pass.Limiter}
+		sent, seen := f.sent[key]
+		if !seen {
+			continue // its first record, which tells more, is on its way
+		}
+		still[key] = fold.Count
+		if sent != fold.Count {
+			passes = append(passes, pass)
+		}
 	}
-	f.sent = seen
+	f.sent = still
 	return passes
 }
 

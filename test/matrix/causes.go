@@ -30,8 +30,8 @@ var firstCauses = map[string][]string{
 func (cc *caseCheck) firstCause(inc *events.Incident) []string {
 	switch cc.c.Name {
 	case "cpuset", "mempolicy":
-		if cc.tier == "tracepoint" { // told by the decision alone
-			return []string{"outside_containers", "node_exhausted"}
+		if cc.tier == "tracepoint" { // told by the decision alone; that memory was free elsewhere is seen
+			return []string{"outside_containers", "node_exhausted", "numa_imbalance"}
 		}
 	case "page-tables", "slab":
 		if inc.Memory == nil || inc.Memory.PagetablesBytes == nil { // old kernels do not count them by cgroup

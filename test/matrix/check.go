@@ -489,6 +489,10 @@ func (cc *caseCheck) againstLog() {
 			cc.problem("incident %s (%s) is %d times in the kernel's log", live.ID, live.Outcome, n)
 		}
 	}
+	// The log of a burst has gaps.
+	if live, log := noKillable(cc.incidents), noKillable(cc.log.incidents); cc.tier != "tracepoint" && live < log {
+		cc.problem("%d passes found nobody to kill, the log has %d", live, log)
+	}
 }
 
 // partner is the live incident of one in the log: that with its victims, or that
