@@ -309,21 +309,30 @@ static __always_inline void fill_charge(struct wire_charge_level *out, struct me
  * The charge split at a pass's first SIGKILL: the kernel has just flushed the
  * counters for its report, unless that was rate limited (mm/oom_kill.c:
  * dump_header). Of the limiter where it is known, else of the whole chain.
+ *
+ * A global function: it is verified once, and not for each state of its caller, which
+ * takes the kernel thirty times as long. It gets no pointers; older kernels let none
+ * through.
  */
-static __always_inline void send_charge(struct task_struct *target, struct mem_cgroup *limiter, __u64 pass)
+__noinline int send_charge(void)
 {
-	struct wire_charge *r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
-	struct mem_cgroup *memcg = limiter;
+	__u32 tid = current_tid();
+	struct pass *pass = bpf_map_lookup_elem(&passes, &tid);
+	struct mem_cgroup *limiter, *memcg;
+	struct wire_charge *r;
 
+	if (!pass)
+		return 0;
+	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
 	if (!r) {
 		count_lost(WIRE_CHARGE);
-		return;
+		return 0;
 	}
-	fill_header(&r->h, WIRE_CHARGE, pass);
+	fill_header(&r->h, WIRE_CHARGE, pass->number);
 	r->level_count = 0;
 	r->pad = 0;
-	if (!memcg)
-		memcg = css_memcg(task_memory_css(target));
+	limiter = pass->limiter;
+	memcg = limiter ?: css_memcg(task_memory_css(pass->target));
 	for (int i = 0; i < WIRE_LEVELS; i++) {
 		if (!memcg)
 			break;
@@ -334,6 +343,7 @@ static __always_inline void send_charge(struct task_struct *target, struct mem_c
 		memcg = memcg_parent(memcg);
 	}
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	return 0;
 }
 
 /* A process's id in the pid namespace of a level. */
@@ -575,19 +585,37 @@ static __always_inline bool may_be_oom(void *info, struct task_struct *target, _
 	return info == SEND_SIG_PRIV && !(*sender & WIRE_SENDER_INIT) && decision_tier == WIRE_TIER_TRACEPOINT;
 }
 
+/* Its end will be told. */
+static __always_inline void await_end(struct task_struct *target, struct mm_struct *mm)
+{
+	__u32 tgid = BPF_CORE_READ(target, tgid);
+	__u64 now = bpf_ktime_get_boot_ns(), mm_key = (__u64)mm;
+
+	if (bpf_map_update_elem(&dying, &tgid, &now, BPF_ANY))
+		count_lost(WIRE_STATE);
+	if (mm)
+		bpf_map_update_elem(&dying_mm, &mm_key, &tgid, BPF_NOEXIST);
+}
+
 /* A SIGKILL of the OOM killer: they come between its decision and mark_victim. */
 static __always_inline void on_oom_kill(void *ctx, void *info, struct task_struct *target, bool group, int result)
 {
-	__u32 tid = current_tid(), tgid = BPF_CORE_READ(target, tgid), target_tid = BPF_CORE_READ(target, pid);
-	__u64 now = bpf_ktime_get_boot_ns(), number = 0, mm_key;
-	struct mm_struct *mm = BPF_CORE_READ(target, mm);
+	__u32 tid = current_tid(), target_tid;
 	struct pass *pass = bpf_map_lookup_elem(&passes, &tid);
 	bool shares_mm = false;
+	struct mm_struct *mm;
 	struct wire_kill *r;
+	__u64 number = 0;
 
-	if (pass)
-		number = pass->number;
-	mm_key = (__u64)mm;
+	/* The kernel skips a kprobe that another program's run is in the way of. */
+	if (pass && pass->number && !pass->decided) {
+		pass->decided = 1;
+		pass->chosen = BPF_CORE_READ(target, tgid);
+		send_decision(ctx, target, pass->oc, pass->number, decision_tier);
+	}
+	mm = BPF_CORE_READ(target, mm);
+	target_tid = BPF_CORE_READ(target, pid);
+	pass = bpf_map_lookup_elem(&passes, &tid);
 	if (!pass) {
 		struct pass fresh = {};
 
@@ -597,27 +625,18 @@ static __always_inline void on_oom_kill(void *ctx, void *info, struct task_struc
 	if (!pass) {
 		count_lost(WIRE_STATE);
 	} else {
+		number = pass->number;
 		shares_mm = mm && pass->marked_mm == mm && pass->target_tid != target_tid;
 		pass->target = target;
 		pass->target_mm = mm;
 		pass->target_tid = target_tid;
 		pass->kills++;
-		if (number && !pass->decided) {
-			/* The kernel skips a kprobe that another program's run is in the way of. */
-			pass->decided = 1;
-			pass->chosen = tgid;
-			send_decision(ctx, target, pass->oc, number, decision_tier);
-		}
 		if (!pass->charged && (number || decision_tier == WIRE_TIER_TRACEPOINT))
-			send_charge(target, pass->limiter, number);
+			send_charge();
 		/* Without a bracket there is no first kill of a pass: each is one. */
 		pass->charged = number != 0;
 	}
-	if (bpf_map_update_elem(&dying, &tgid, &now, BPF_ANY))
-		count_lost(WIRE_STATE);
-	if (mm)
-		bpf_map_update_elem(&dying_mm, &mm_key, &tgid, BPF_NOEXIST);
-
+	await_end(target, mm);
 	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
 	if (!r) {
 		count_lost(WIRE_KILL);
@@ -630,6 +649,18 @@ static __always_inline void on_oom_kill(void *ctx, void *info, struct task_struc
 	bpf_ringbuf_submit(r, shares_mm ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
+/*
+ * A SIGKILL of the kernel outside of a pass: a mark will tell that it was in one,
+ * and that the kernel skipped the kprobe at its beginning.
+ */
+static __always_inline void maybe_missed_pass(struct task_struct *target)
+{
+	struct pass missed = { .target = target, .target_mm = BPF_CORE_READ(target, mm), .target_tid = BPF_CORE_READ(target, pid) };
+	__u32 tid = current_tid();
+
+	bpf_map_update_elem(&passes, &tid, &missed, BPF_ANY);
+}
+
 static __always_inline void on_mark(void *ctx, __u32 pid)
 {
 	__u32 tid = current_tid();
@@ -640,8 +671,12 @@ static __always_inline void on_mark(void *ctx, __u32 pid)
 		pass->marks++;
 		if (pass->target && pass->target_tid == pid) {
 			pass->marked_mm = pass->target_mm;
-			if (decision_tier == WIRE_TIER_TRACEPOINT)
+			if (decision_tier == WIRE_TIER_TRACEPOINT) {
 				send_decision(ctx, pass->target, 0, 0, WIRE_TIER_TRACEPOINT);
+			} else if (decision_tier == WIRE_TIER_KPROBE && !pass->number) {
+				await_end(pass->target, pass->target_mm);
+				send_decision(ctx, pass->target, 0, 0, WIRE_TIER_TRACEPOINT);
+			}
 		}
 		pass->target = 0;
 	}
@@ -877,10 +912,13 @@ int user_signal(__u64 *ctx)
 {
 	__u32 sender = 0;
 
-	if ((int)ctx[0] == SIGTERM)
+	if ((int)ctx[0] == SIGTERM) {
 		on_sigterm((void *)ctx[2], (int)ctx[4]);
-	else if ((int)ctx[0] == SIGKILL && !may_be_oom((void *)ctx[1], (void *)ctx[2], &sender))
+	} else if ((int)ctx[0] == SIGKILL && !may_be_oom((void *)ctx[1], (void *)ctx[2], &sender)) {
+		if ((void *)ctx[1] == SEND_SIG_PRIV && decision_tier == WIRE_TIER_KPROBE)
+			maybe_missed_pass((void *)ctx[2]);
 		on_user_kill((void *)ctx[1], (void *)ctx[2], (int)ctx[3] != 0, (int)ctx[4], sender);
+	}
 	return 0;
 }
 

@@ -98,13 +98,16 @@ func (c *Correlator) Record(r events.Record) error {
 	switch r := r.(type) {
 	case events.Decision:
 		c.cfg.Cgroups.LearnChain(r.Chain, r.ChainCut)
-		if bracketed {
+		if bracketed && r.Pass != 0 {
 			e := c.pass(r.Meta)
 			e.decision = &r
 			e.verdict = c.judge(&r)
+			c.local.learn(&r)
 			return nil
 		}
-		c.thread(r.Meta).decision = &r
+		if t := c.thread(r.Meta); t.decision == nil || !t.decision.AllocKnown || t.decision.Victim.TID != r.Victim.TID {
+			t.decision = &r
+		}
 	case events.Charge:
 		if bracketed {
 			c.pass(r.Meta).charge = &r
@@ -116,6 +119,9 @@ func (c *Correlator) Record(r events.Record) error {
 		c.users.ladder(r)
 	case events.Kill:
 		if r.Sender != nil {
+			if bracketed && r.FromKernel {
+				c.maybeMissed(r)
+			}
 			return c.userKill(r)
 		}
 		if !r.FromKernel || bracketed && r.Pass == 0 {
@@ -130,10 +136,11 @@ func (c *Correlator) Record(r events.Record) error {
 		}
 		return c.killed(c.pass(r.Meta), r)
 	case events.Mark:
-		if !bracketed {
-			return c.mark(r)
+		if bracketed && r.Pass != 0 {
+			return nil // the pass tells more
 		}
 		c.markedUser(r)
+		return c.mark(r)
 	case events.PassEnd:
 		return c.passEnd(r)
 	case events.Exit:
@@ -252,17 +259,35 @@ func (c *Correlator) looseKill(r events.Kill) error {
 	if t.open != nil && (r.SharesMM || t.open.victim(r.Target.TGID)) {
 		return c.killed(t.open, r)
 	}
+	t.keep(r)
+	return nil
+}
+
+// keep keeps a kernel SIGKILL until a mark tells whose it was.
+func (t *thread) keep(k events.Kill) {
 	if len(t.kills) == 64 {
 		t.kills = slices.Delete(t.kills, 0, 1)
 	}
-	t.kills = append(t.kills, r)
-	return nil
+	t.kills = append(t.kills, k)
+}
+
+// maybeMissed is a kernel SIGKILL outside of any pass. If a mark by the same thread
+// follows, it was the OOM killer's, and the kernel skipped the kprobe at the
+// beginning of its pass: it is told as where passes cannot be seen. It skips one while
+// a task inside of bpf() is preempted on that CPU (kernel/trace/bpf_trace.c:
+// trace_call_bpf).
+func (c *Correlator) maybeMissed(k events.Kill) {
+	k.Sender = nil
+	c.thread(k.Meta).keep(k)
 }
 
 // mark joins oom:mark_victim with the SIGKILL just before it by the same thread.
 func (c *Correlator) mark(r events.Mark) error {
 	t := c.thread(r.Meta)
 	i := slices.IndexFunc(t.kills, func(k events.Kill) bool { return k.Target.TID == r.PID })
+	if i < 0 && c.cfg.Tier != events.TierTracepoint {
+		return nil // the end of its pass tells that nobody was killed
+	}
 	if i < 0 {
 		return c.markedOnly(r)
 	}
@@ -273,7 +298,11 @@ func (c *Correlator) mark(r events.Mark) error {
 	}
 	v := lostVerdict
 	grown := false
-	if decision != nil {
+	switch {
+	case decision == nil:
+	case decision.AllocKnown:
+		v = c.judge(decision) // of a pass of which only the beginning was missed
+	default:
 		v, grown = c.local.judge(c, decision)
 	}
 	if t.open != nil {
@@ -291,6 +320,9 @@ func (c *Correlator) mark(r events.Mark) error {
 	t.done = nil
 	t.open = c.begin(kill.Meta)
 	t.open.decision, t.open.verdict, t.open.charge = decision, v, t.charge
+	if decision == nil || !decision.AllocKnown {
+		t.open.tier = events.TierTracepoint // no more is known of it
+	}
 	t.decision, t.charge = nil, nil
 	return c.killed(t.open, kill)
 }

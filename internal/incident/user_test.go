@@ -181,17 +181,54 @@ func TestOOMExplainsWhatFollows(t *testing.T) {
 	}
 }
 
-// TestMarkTakesBack: a kernel SIGKILL outside of a pass that is marked after all is
-// the OOM killer's.
-func TestMarkTakesBack(t *testing.T) {
-	m := newUserMachine(t, events.TierFentry)
-	app, other := in(200, 10, "app"), in(200, 11, "other")
-	m.user(other, app, func(k *events.Kill) { k.FromKernel = true })
-	m.mark(other, app)
-	m.settle()
-	if len(m.all) != 0 {
-		t.Errorf("%+v", m.all[0])
+// TestMissedPass: a kernel SIGKILL outside of a pass that is marked after all is the
+// OOM killer's. The kernel skipped the kprobe at the beginning of its pass; what is told
+// is what can be seen without passes, or with the decision if that was seen.
+func TestMissedPass(t *testing.T) {
+	app, other, another := in(100, 10, "app"), in(100, 11, "other"), in(100, 12, "another")
+	grown := func() []events.ChainLevel {
+		c := chain(1000, events.NoLimit)
+		c[0].OOMLocal = 1
+		return c
 	}
+	sent := func(m *machine, to events.Task) {
+		m.user(other, to, func(k *events.Kill) { k.FromKernel = true })
+	}
+	for name, test := range map[string]struct {
+		decision *events.Decision
+		seen     events.Tier
+		scope    events.Scope
+	}{
+		"nothing but the mark": {nil, events.TierTracepoint, events.ScopeUnknown},
+		"with the counters":    {&events.Decision{Chain: grown(), LimiterIndex: events.LimiterUnknown}, events.TierTracepoint, events.ScopeMemcg},
+		"with the decision": {&events.Decision{Chain: grown(), LimiterIndex: 0, Constraint: events.ConstraintMemcg, AllocKnown: true},
+			events.TierKprobe, events.ScopeMemcg},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newUserMachine(t, events.TierKprobe)
+			m.record(events.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+			sent(m, app)
+			if d := test.decision; d != nil {
+				d.Meta, d.Victim = m.meta(other), app
+				m.record(*d)
+			}
+			m.mark(other, app)
+			m.settle()
+			inc := m.one()
+			if inc.Tier != test.seen || inc.Scope != test.scope || roles(inc) != "chosen" || inc.Trigger.PID != 11 {
+				t.Errorf("tier %s, scope %s, victims %s, trigger %+v", inc.Tier, inc.Scope, roles(inc), inc.Trigger)
+			}
+		})
+	}
+	t.Run("a signal that is not marked", func(t *testing.T) {
+		m := newUserMachine(t, events.TierKprobe)
+		sent(m, in(200, 10, "app"))
+		m.mark(other, another)
+		m.settle()
+		if inc := m.one(); inc.Scope != events.ScopeUser {
+			t.Errorf("%+v", inc)
+		}
+	})
 }
 
 func TestUserKillsAreBounded(t *testing.T) {

@@ -77,6 +77,15 @@ func (l *localEvents) observe(change events.CgroupChange) {
 	}
 }
 
+// learn takes the counts of a decision whose limiter is known without them.
+func (l *localEvents) learn(d *events.Decision) {
+	for _, level := range d.Chain {
+		if level.EventsKnown {
+			l.last[level.Key] = level.OOMLocal
+		}
+	}
+}
+
 // nearLimitPages: a page_counter at its limit may lack what the last charge
 // could not have, a batch at most (mm/memcontrol.c: MEMCG_CHARGE_BATCH).
 const nearLimitPages = 64

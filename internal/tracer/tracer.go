@@ -204,7 +204,7 @@ func (t *Tracer) config(page uint64, symbols *node.Symbols) incident.Config {
 			return name, ok
 		}
 	}
-	if cfg.Tier == events.TierTracepoint && !cfg.CgroupV1 {
+	if cfg.Tier != events.TierFentry && !cfg.CgroupV1 { // the kernel may skip a kprobe
 		seeds, err := node.ScanOOMLocal(t.layout)
 		if err != nil {
 			t.opts.Warn("some limiters may be unknown: " + err.Error())

@@ -10,6 +10,9 @@ type Result struct {
 	CgroupV1 bool              `json:"cgroup_v1"`
 	Tracers  map[string]Tracer `json:"tracers"` // by tier
 	Cases    []Case            `json:"cases"`
+	// StartSeconds is how long the tracers took to be ready, UpSeconds the machine in all.
+	StartSeconds float64 `json:"start_seconds"`
+	UpSeconds    float64 `json:"up_seconds"`
 }
 
 // Tracer tells of one running oomtrace.
@@ -25,6 +28,8 @@ type Tracer struct {
 type Case struct {
 	Name  string `json:"name"`
 	Error string `json:"error,omitempty"` // the deed could not be done
+	// Seconds are how long the deed took, and the wait for the tracers' last word.
+	Seconds [2]float64 `json:"seconds"`
 	// Procs and Groups are what the case made.
 	Procs  []Proc  `json:"procs"`
 	Groups []Group `json:"groups"`

@@ -187,7 +187,9 @@ func (p *pair) concluded(at place) bool {
 
 // folded tells a count of passes that comes once a second by limiter: where many die in
 // that time, which of their incidents it is with is chance. Their sum is compared.
-func (p *pair) folded(key string) bool { return p.cc.c.Name == "burst" && key == "passes.no_killable_task" }
+func (p *pair) folded(key string) bool {
+	return p.cc.c.Name == "burst" && key == "passes.no_killable_task"
+}
 
 // noKillable is the number of passes that found nobody to kill, in all.
 func noKillable(incidents []*events.Incident) (sum uint64) {

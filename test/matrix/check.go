@@ -97,11 +97,12 @@ func judge(k kernel, result *lab.Result, err error, o options) verdict {
 				cc.golden(o.update)
 			}
 			v.cells[e.name][tier] = "ok"
-			switch {
-			case len(v.problems) > before && c.Error == "" && cc.toldMiss():
+			if len(v.problems) > before && c.Error == "" && cc.fellBack() {
 				v.problems = v.problems[:before]
-				v.cells[e.name][tier] = missTold
-			case len(v.problems) > before || c.Error != "":
+				cc.victims(e)
+				v.cells[e.name][tier] = fellBack
+			}
+			if len(v.problems) > before || c.Error != "" {
 				v.cells[e.name][tier] = "FAIL"
 			}
 		}
@@ -178,25 +179,16 @@ func skippedRun(line string) (l events.Lost, ok bool) {
 	return l, missed && !slices.ContainsFunc(sacred, func(s string) bool { return strings.HasSuffix(what, s) })
 }
 
-// missTold is a case in which the kernel did not let a kprobe tell a decision: while
+// fellBack is a case in which the kernel did not let a kprobe tell of a decision: while
 // a task inside of a bpf() call is preempted, kprobe programs do not run on its CPU
-// (kernel/trace/bpf_trace.c: trace_call_bpf, bpf_prog_active). A kill is missing then;
-// the tracer must have said so, both by the run and by its audit.
-const missTold = "told"
+// (kernel/trace/bpf_trace.c: trace_call_bpf, bpf_prog_active). Such a kill is told by
+// tracepoints alone; who died must be right even so.
+const fellBack = "less"
 
-func (cc *caseCheck) toldMiss() bool {
-	if cc.tier != "kprobe" || !slices.ContainsFunc(cc.skipped, func(p string) bool {
+func (cc *caseCheck) fellBack() bool {
+	return cc.tier == "kprobe" && slices.ContainsFunc(cc.skipped, func(p string) bool {
 		return strings.HasPrefix(p, "kprobe_") && (strings.HasSuffix(p, "_out_of_memory") || strings.HasSuffix(p, "_oom_kill_process"))
-	}) {
-		return false
-	}
-	for _, line := range cc.c.Lines[cc.tier] {
-		var s events.Status
-		if json.Unmarshal([]byte(line), &s) == nil && s.Kind == events.KindStatus && s.Phase == "audit" {
-			return true
-		}
-	}
-	return false
+	}) && slices.ContainsFunc(cc.incidents, func(inc *events.Incident) bool { return inc.Tier == events.TierTracepoint })
 }
 
 // caseCheck judges one tier's account of one case.

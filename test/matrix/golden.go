@@ -215,5 +215,5 @@ func printTable(verdicts []verdict, o options) {
 			fmt.Printf("%-16s %s\n", e.name, strings.Join(row, " "))
 		}
 	}
-	fmt.Printf("\n. not played on this kernel   %s not offered by this kernel   %s: a kprobe was skipped, a kill is missing, and the tracer says so\n", notOffered, missTold)
+	fmt.Printf("\n. not played on this kernel   %s not offered by this kernel   %s: the kernel skipped a kprobe, a kill was told by tracepoints alone\n", notOffered, fellBack)
 }

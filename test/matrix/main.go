@@ -19,11 +19,14 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/oomtrace/oomtrace/test/lab"
 )
 
 type options struct {
 	cases, tiers []string
 	keep, update bool
+	times        bool
 	work         string        // the directory of what is built and kept
 	console      string        // of an earlier boot
 	patience     time.Duration // with one boot
@@ -62,6 +65,7 @@ func run() error {
 	flags.BoolVar(&o.update, "update", false, "write the golden files anew")
 	flags.IntVar(&o.kills, "recorder-kills", 0, "kill the recorder of record-killed so often, not 5 times")
 	cuts := flags.Int("power-cuts", 0, "cut the power of the one --kernel and --arch so often while it records, and do nothing else")
+	flags.BoolVar(&o.times, "times", false, "tell how long each case took: the deed, and the wait for the tracers")
 	list := flags.Bool("list", false, "print the kernels and cases")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
@@ -141,6 +145,9 @@ func matrix(chosen []kernel, o options) error {
 			result, err := boot(ctx, k, o)
 			verdicts[i] = judge(k, result, err, o)
 			fmt.Fprintf(os.Stderr, "%s: %s, %d problems\n", k.id(), time.Since(began).Round(time.Second), len(verdicts[i].problems))
+			if o.times && err == nil {
+				printTimes(k, result)
+			}
 			for _, p := range verdicts[i].problems[:min(len(verdicts[i].problems), problemsAtOnce)] {
 				fmt.Fprintf(os.Stderr, "%s: %s\n", k.id(), p)
 			}
@@ -162,4 +169,13 @@ func matrix(chosen []kernel, o options) error {
 		return fmt.Errorf("%d problems", problems)
 	}
 	return nil
+}
+
+// printTimes tells where a boot's time went.
+func printTimes(k kernel, r *lab.Result) {
+	fmt.Printf("%s: up %.0f s, tracers ready after %.1f s", k.id(), r.UpSeconds, r.StartSeconds)
+	for _, c := range r.Cases {
+		fmt.Printf("; %s %.1f+%.1f", c.Name, c.Seconds[0], c.Seconds[1])
+	}
+	fmt.Println()
 }

@@ -139,6 +139,7 @@ func (m *machine) run(p play) (c lab.Case) {
 		t.lines()
 	}
 	c.OOMKills[0] = oomKills()
+	began := time.Now()
 	func() {
 		defer func() {
 			if f, ok := recover().(failure); ok {
@@ -147,7 +148,9 @@ func (m *machine) run(p play) (c lab.Case) {
 		}()
 		p.do(s)
 	}()
+	done := time.Now()
 	m.waitQuiet(max(p.quiet, 1200*time.Millisecond))
+	c.Seconds = [2]float64{done.Sub(began).Seconds(), time.Since(done).Seconds()}
 	c.OOMKills[1] = oomKills()
 	for _, g := range s.groups {
 		g.read(m.v1)

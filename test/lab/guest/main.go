@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/oomtrace/oomtrace/test/lab"
 )
 
@@ -66,6 +68,7 @@ func run() error {
 		return power(m, o.power == "read")
 	}
 	result := lab.Result{Kernel: m.release, CgroupV1: o.v1, Tracers: map[string]lab.Tracer{}}
+	began := time.Now()
 	tracers := make(map[string]*tracer)
 	// Together: most of a start is the verifier's work.
 	for _, tier := range o.tiers {
@@ -84,6 +87,7 @@ func run() error {
 		result.Tracers[tier] = lab.Tracer{Start: t.lines()}
 	}
 	m.tracers = tracers
+	result.StartSeconds = time.Since(began).Seconds()
 	for _, c := range cases {
 		if len(o.cases) > 0 && !slices.Contains(o.cases, c.name) || o.v1 && !c.v1 {
 			continue
@@ -98,6 +102,7 @@ func run() error {
 		r.Stderr = t.stderr()
 		result.Tracers[tier] = r
 	}
+	result.UpSeconds = upSeconds()
 	return lab.Send(os.Stdout, result)
 }
 
@@ -180,4 +185,12 @@ func (t *tracer) stop() bool {
 		t.cmd.Process.Kill()
 		return false
 	}
+}
+
+func upSeconds() float64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano()).Seconds()
 }
