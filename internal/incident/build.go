@@ -216,7 +216,7 @@ func (c *Correlator) victimList(e *episode, unknown *unknowns) []events.Victim {
 	} else {
 		unknown.add("victims.points")
 	}
-	if e.tier == events.TierTracepoint {
+	if c.cfg.Tier == events.TierTracepoint {
 		unknown.add("victims.released_after_ns")
 	}
 	return list

@@ -160,7 +160,7 @@ func (c *Correlator) reportUnkilled(f *fold, e *episode, outcome events.Outcome,
 	unknown.add("memory")
 	inc.Unknown = unknown.names
 	r := &reported{
-		id: e.id, tier: e.tier, outcome: outcome, timeNS: firstNS, lastNS: c.now, remarked: true, passes: *inc.Passes, unknown: inc.Unknown,
+		id: e.id, outcome: outcome, timeNS: firstNS, lastNS: c.now, remarked: true, passes: *inc.Passes, unknown: inc.Unknown,
 	}
 	if e.end != nil {
 		r.limiter = e.end.Limiter

@@ -13,7 +13,6 @@ import (
 // reported is an incident that was given out, and what is still awaited of it.
 type reported struct {
 	id      string
-	tier    events.Tier
 	outcome events.Outcome
 	limiter events.CgroupKey // zero for the node
 	ladder  []events.CgroupKey
@@ -79,7 +78,7 @@ const maxRecent = 1024
 
 func (c *Correlator) remember(e *episode, inc *events.Incident) *reported {
 	r := &reported{
-		id: e.id, tier: e.tier, outcome: inc.Outcome, timeNS: e.victims[0].kill.BootNS, passes: *inc.Passes,
+		id: e.id, outcome: inc.Outcome, timeNS: e.victims[0].kill.BootNS, passes: *inc.Passes,
 		unknown: inc.Unknown, notes: inc.Notes, kernelKills: e.kernelKills, repeated: e.repeated,
 		lastNS: e.lastNS, pass: e.pass, group: e.verdict.group >= 0,
 	}
@@ -239,10 +238,10 @@ func (c *Correlator) newsOf(r *reported) *events.Incident {
 	return r.news
 }
 
-// complete tells that nothing more is awaited.
-func (r *reported) complete() bool {
+// complete tells that nothing more is awaited of an incident.
+func (c *Correlator) complete(r *reported) bool {
 	for _, v := range r.victims {
-		if v.ends.exitNS == 0 || v.ends.releasedNS == 0 && r.tier != events.TierTracepoint {
+		if v.ends.exitNS == 0 || v.ends.releasedNS == 0 && c.cfg.Tier != events.TierTracepoint {
 			return false
 		}
 	}
@@ -257,7 +256,7 @@ func (c *Correlator) remark(r *reported) {
 	var notes []string
 	for _, v := range r.victims {
 		unended = unended || v.ends.exitNS == 0
-		unreleased = unreleased || v.ends.releasedNS == 0 && r.tier != events.TierTracepoint
+		unreleased = unreleased || v.ends.releasedNS == 0 && c.cfg.Tier != events.TierTracepoint
 		// The kernel may have skipped the program that tells of its end.
 		dead := v.ends.exitNS != 0 || v.ends.releasedNS != 0 || c.cfg.Gone != nil && c.cfg.Gone(v.process.PID)
 		if !dead {
@@ -292,7 +291,7 @@ func (c *Correlator) flush(all bool) error {
 			continue
 		}
 		audited := r.news.Audit != nil || c.cfg.KernelKills == nil || r.outcome != events.OutcomeKilled
-		if all || c.now-r.newsNS >= updateNS || audited && r.complete() {
+		if all || c.now-r.newsNS >= updateNS || audited && c.complete(r) {
 			r.news.Envelope = c.envelope(events.KindIncidentUpdate, c.now)
 			news := r.news
 			r.news = nil

@@ -63,7 +63,7 @@ func run() error {
 	flags.StringVar(&o.console, "console", "", "judge this kept console of the one --kernel and --arch, and boot nothing")
 	flags.StringVar(&o.work, "work", filepath.Join(cache, "lab"), "directory of what is built and kept; two runs at once need two")
 	flags.BoolVar(&o.update, "update", false, "write the golden files anew")
-	flags.IntVar(&o.kills, "recorder-kills", 0, "kill the recorder of record-killed so often, not 5 times")
+	flags.IntVar(&o.kills, "recorder-kills", 0, "kill the recorder of record-killed so often, not 4 times")
 	cuts := flags.Int("power-cuts", 0, "cut the power of the one --kernel and --arch so often while it records, and do nothing else")
 	flags.BoolVar(&o.times, "times", false, "tell how long each case took: the deed, and the wait for the tracers")
 	list := flags.Bool("list", false, "print the kernels and cases")

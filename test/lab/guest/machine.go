@@ -149,7 +149,7 @@ func (m *machine) run(p play) (c lab.Case) {
 		p.do(s)
 	}()
 	done := time.Now()
-	m.waitQuiet(max(p.quiet, 1200*time.Millisecond))
+	m.waitQuiet(max(p.quiet, 700*time.Millisecond))
 	c.Seconds = [2]float64{done.Sub(began).Seconds(), time.Since(done).Seconds()}
 	c.OOMKills[1] = oomKills()
 	for _, g := range s.groups {

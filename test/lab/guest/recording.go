@@ -19,7 +19,7 @@ import (
 
 // recorderKills is how often recordKilled kills a recorder. In an emulator most of
 // the time goes into the start of the next one.
-var recorderKills = 5
+var recorderKills = 4
 
 // smallSegments let kills hit the change of segments and the compression, too.
 const smallSegments = "16KiB"
@@ -39,7 +39,7 @@ func recordKilled(s *scene) {
 		// Some die before they see anything, the others after their first incident.
 		var kill *time.Timer
 		arm := func() { kill = time.AfterFunc(rand.N(time.Second), func() { recorder.cmd.Process.Kill() }) }
-		if run%5 == 0 {
+		if run%4 == 0 {
 			arm()
 		} else {
 			check("waiting for a recorder", recorder.waitReady())

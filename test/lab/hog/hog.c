@@ -16,7 +16,7 @@
  *   hog family MB          start two children that pause, and touch MB
  *   hog init N             start N children that pause, say so, and exit at the end of stdin
  *   hog write FILE TEXT    write TEXT to FILE
- *   hog felt MB            touch MB, and say how many ms of it stood still
+ *   hog felt MB FILE       touch MB, and leave in FILE how many ms of it stood still, and 1
  *   hog read 0 FILE COUNT  read FILE for ever, and keep the number of reads in COUNT
  *   hog compact MB COUNT   break memory into single pages with MB, ask for COUNT huge
  *                          pages and give them back, and take MB more
@@ -101,12 +101,29 @@ static unsigned long long now_ns(void)
 }
 
 /* A page that takes 5 ms was not only faulted in: the task was held up. */
-static void felt(void)
+/* A page of a file that others read while it is written. */
+static volatile unsigned long long *shared(const char *file)
+{
+	int fd = open(file, O_RDWR | O_CREAT, 0600);
+	void *page;
+
+	if (fd < 0 || ftruncate(fd, 4096))
+		fail(file);
+	page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (page == MAP_FAILED)
+		fail("mmap");
+	return page;
+}
+
+/* What is written to a pipe is charged, and held up as well: the answer is left in memory. */
+static void felt(const char *answer)
 {
 	size_t page = sysconf(_SC_PAGESIZE);
 	unsigned long long still = 0;
+	volatile unsigned long long *ms = shared(answer);
 	char *p = map_bytes();
 
+	*ms = 0;
 	for (size_t i = 0; i < bytes; i += page) {
 		unsigned long long before = now_ns(), took;
 
@@ -115,7 +132,7 @@ static void felt(void)
 		if (took >= 5000000)
 			still += took;
 	}
-	dprintf(1, "%llu\n", still / 1000000);
+	*ms = still / 1000000 + 1;
 }
 
 static void churn(const char *file, int seconds)
@@ -144,16 +161,13 @@ static void churn(const char *file, int seconds)
 
 static void read_for_ever(const char *file, const char *count)
 {
-	int fd = open(file, O_RDONLY), c = open(count, O_RDWR | O_CREAT, 0600);
-	volatile unsigned long long *reads;
+	int fd = open(file, O_RDONLY);
+	volatile unsigned long long *reads = shared(count);
 	char block[4096];
 	off_t size = lseek(fd, 0, SEEK_END), at = 0;
 
-	if (fd < 0 || c < 0 || ftruncate(c, 4096))
+	if (fd < 0)
 		fail(file);
-	reads = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, c, 0);
-	if (reads == MAP_FAILED)
-		fail("mmap");
 	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 	for (;;) {
 		if (pread(fd, block, sizeof(block), at) < 0)
@@ -318,8 +332,8 @@ int main(int argc, char **argv)
 		page_tables();
 	} else if (!strcmp(mode, "files") && argc == 4) {
 		files(argv[3], atoi(argv[2]));
-	} else if (!strcmp(mode, "felt")) {
-		felt();
+	} else if (!strcmp(mode, "felt") && argc == 4) {
+		felt(argv[3]);
 	} else if (!strcmp(mode, "churn") && argc == 5) {
 		churn(argv[3], atoi(argv[4]));
 	} else if (!strcmp(mode, "compact") && argc == 4) {
