@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-unit test-root test-fuzz test-cri test-killers test-pods test-systemd test-power test-matrix vm-test generate check-generate btf lint setup clean
+.PHONY: help build demo test test-unit test-root test-fuzz test-cri test-machines test-killers test-pods test-systemd test-power test-matrix vm-test generate check-generate btf lint setup clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -20,7 +20,7 @@ demo: build ## provoke a real OOM in a scratch cgroup, and explain it (root)
 setup: ## install what the tests need (Debian, root)
 	scripts/setup.sh
 
-test: setup lint check-generate test-unit test-root test-fuzz test-cri test-killers test-pods test-power vm-test ## all tests (root); installs what they need
+test: setup lint check-generate test-unit test-root test-fuzz test-cri test-machines vm-test ## all tests (root); installs what they need
 
 # What needs this machine's kernel, and root; one after the other: each counts kills.
 ROOT := ./internal/probe ./internal/node ./internal/tracer ./internal/record ./cmd/oomtrace
@@ -47,6 +47,10 @@ test-fuzz: ## fuzz what reads foreign bytes
 test-cri: build ## pods on real containerds, old and new (root, Debian, cgroup v1)
 	scripts/containerd.sh
 	go run ./test/cri
+
+test-machines: ## the next three, two machines at a time
+	scripts/machine.sh
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-killers test-pods test-power
 
 test-killers: ## everybody who kills on a node, in a whole Debian: systemd-oomd, earlyoom, sudo, cron
 	scripts/machine-test.sh

@@ -152,7 +152,7 @@ func indent(out *strings.Builder, line []byte) error {
 }
 
 func clock(at time.Time, o *Options) string {
-	return at.In(o.location()).Format("2006-01-02 15:04:05.000 MST")
+	return view.When(at, "2006-01-02 15:04:05.000 MST", o.location())
 }
 
 func head[T any](all []T) (first []T, more int) {
@@ -281,7 +281,7 @@ func victimFacts(inc *events.Incident, o *Options) []fact {
 	}
 	started := ""
 	if v.StartTime != nil {
-		started = v.StartTime.In(o.location()).Format(time.DateTime)
+		started = view.When(*v.StartTime, time.DateTime, o.location())
 	}
 	return facts("container id", view.ShortID(identity(v.Workload).ContainerID), "image", identity(v.Workload).Image, "memory", memory, "container's init", init, "oom_score_adj", adj,
 		"started", started, "dead after", span(v.ExitAfterNS), "memory back after", span(v.ReleasedAfterNS))

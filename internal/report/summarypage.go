@@ -43,7 +43,7 @@ type indexRow struct {
 func newSummaryPage(s *Summary, k *kept, o *Options) *summaryPage {
 	p := &summaryPage{
 		Incidents: view.Plural(s.Incidents, "incident"), Victims: view.Plural(s.Victims, "victim"),
-		From: s.First.In(o.location()).Format(time.DateTime), To: s.Last.In(o.location()).Format(time.DateTime + " MST"),
+		From: view.When(s.First, time.DateTime, o.location()), To: view.When(s.Last, time.DateTime+" MST", o.location()),
 		Times: newTimeChart(&s.Times, o),
 	}
 	for _, t := range []struct {
@@ -64,7 +64,7 @@ func newSummaryPage(s *Summary, k *kept, o *Options) *summaryPage {
 			seq++
 			plain(reflect.ValueOf(inc))
 			row := indexRow{
-				anchor(seq), inc.Time.In(o.location()).Format(time.DateTime), outcomeWord(inc), sentence(inc), rank(inc) > 0,
+				anchor(seq), view.When(inc.Time, time.DateTime, o.location()), outcomeWord(inc), sentence(inc), rank(inc) > 0,
 			}
 			if !yield(row) {
 				return
@@ -78,7 +78,7 @@ func tallyRows(t *tally, o *Options) []tallyRow {
 	most, other, others := t.top(htmlRows)
 	var rows []tallyRow
 	add := func(name string, c *count) {
-		rows = append(rows, tallyRow{Name: name, Last: c.Last.In(o.location()).Format(time.DateTime), Incidents: c.Incidents, Victims: c.Victims})
+		rows = append(rows, tallyRow{Name: name, Last: view.When(c.Last, time.DateTime, o.location()), Incidents: c.Incidents, Victims: c.Victims})
 	}
 	for _, c := range most {
 		add(short(view.Sanitize(c.Name)), c)
@@ -118,7 +118,7 @@ func newTimeChart(h *histogram, o *Options) *timeChart {
 	if len(spans) == 0 {
 		return nil
 	}
-	format := func(at time.Time) string { return at.In(o.location()).Format("2006-01-02 15:04") }
+	format := func(at time.Time) string { return view.When(at, "2006-01-02 15:04", o.location()) }
 	first, step := spans[0].Begin, h.Step()
 	end := spans[len(spans)-1].Begin.Add(step)
 	slots := max(end.Sub(first)/step, leastSlots)

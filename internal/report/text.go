@@ -53,7 +53,7 @@ func (t *text) incident(inc *events.Incident) error {
 	if t.o.SummaryOnly {
 		return nil
 	}
-	head := fmt.Sprintf("%s  incident %s", inc.Time.In(t.o.location()).Format(time.DateTime), inc.ID)
+	head := fmt.Sprintf("%s  incident %s", view.When(inc.Time, time.DateTime, t.o.location()), inc.ID)
 	if inc.Node != "" {
 		head += " of node " + inc.Node
 	}
@@ -95,7 +95,7 @@ func (s *Summary) text(w *strings.Builder, o *Options) error {
 	if s.Incidents == 0 {
 		return nil
 	}
-	format := func(at time.Time) string { return at.In(o.location()).Format(time.DateTime) }
+	format := func(at time.Time) string { return view.When(at, time.DateTime, o.location()) }
 	w.WriteString(view.Paragraph(fmt.Sprintf("Summary: %s, %s, from %s to %s", view.Plural(s.Incidents, "incident"),
 		view.Plural(s.Victims, "victim"), format(s.First), format(s.Last)), o.Width, 0))
 	for _, t := range []struct {
@@ -128,7 +128,7 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 		if columns > 0 {
 			name = view.Clip(name, columns)
 		}
-		rows = append(rows, []string{name, fmt.Sprint(c.Incidents), fmt.Sprint(c.Victims), c.Last.In(o.location()).Format(time.DateTime)})
+		rows = append(rows, []string{name, fmt.Sprint(c.Incidents), fmt.Sprint(c.Victims), view.When(c.Last, time.DateTime, o.location())})
 	}
 	for _, c := range most {
 		row(c.Name, c)
@@ -156,7 +156,7 @@ func (h *histogram) text(w *strings.Builder, o *Options) error {
 	rows := [][]string{{strings.ToUpper(stepWord(h.Step())), "INCIDENTS", ""}}
 	for _, s := range spans {
 		bar := strings.Repeat("█", int((s.Count*30+most-1)/most))
-		rows = append(rows, []string{s.Begin.In(o.location()).Format("2006-01-02 15:04"), fmt.Sprint(s.Count), bar})
+		rows = append(rows, []string{view.When(s.Begin, "2006-01-02 15:04", o.location()), fmt.Sprint(s.Count), bar})
 	}
 	return table(w, rows, []tw.Align{tw.AlignLeft, tw.AlignRight, tw.AlignLeft})
 }

@@ -41,7 +41,7 @@ func (s *bccSink) Incident(inc *events.Incident) error {
 	var b strings.Builder
 	for i := range inc.Victims {
 		fmt.Fprintf(&b, "%s Triggered by %s, OOM kill of %s, %s pages, loadavg: %s\n",
-			inc.Time.In(s.loc).Format(time.TimeOnly),
+			When(inc.Time, time.TimeOnly, s.loc),
 			bccTask(inc.Trigger), bccTask(&inc.Victims[i].Process), totalPages(inc), Sanitize(load))
 	}
 	return s.out.write([]byte(b.String()))

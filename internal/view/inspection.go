@@ -24,7 +24,7 @@ func Inspection(w io.Writer, i *events.Inspection, opts TextOptions) error {
 		inc: &events.Incident{Limiter: i.Limiter, Ladder: i.Ladder, Memory: i.Memory, Unknown: i.Unknown},
 		max: max(opts.Width-indent, 20), wide: v.wide, loc: loc,
 	}
-	p.head(i.Time.In(loc).Format("15:04:05"), v.title(), styleWarn, list(v.what()...))
+	p.head(When(i.Time, "15:04:05", loc), v.title(), styleWarn, list(v.what()...))
 	for _, s := range v.sections() {
 		if s.groups = filled(s.groups); len(s.groups) > 0 {
 			p.section(s)

@@ -71,7 +71,7 @@ type column struct {
 
 func columns() []column {
 	return []column{
-		{"TIME", 8, 0, tw.AlignLeft, func(c cell) string { return c.inc.Time.In(c.loc).Format(time.TimeOnly) }},
+		{"TIME", 8, 0, tw.AlignLeft, func(c cell) string { return When(c.inc.Time, time.TimeOnly, c.loc) }},
 		{"SCOPE", 9, wideTable, tw.AlignLeft, func(c cell) string { return string(c.inc.Scope) }},
 		{"LEVEL", 9, 0, tw.AlignLeft, cell.level},
 		{"LIMIT", 8, 0, tw.AlignRight, func(c cell) string { return c.counter(c.limiter().LimitBytes) }},

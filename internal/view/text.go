@@ -184,9 +184,9 @@ func (s *textSink) block(inc *events.Incident) block {
 
 func (s *textSink) clock(t time.Time) string {
 	if s.opts.Width == 0 {
-		return t.In(s.loc).Format("2006-01-02 15:04:05.000000")
+		return When(t, "2006-01-02 15:04:05.000000", s.loc)
 	}
-	return t.In(s.loc).Format("15:04:05.000")
+	return When(t, "15:04:05.000", s.loc)
 }
 
 func (s *textSink) headline(p *page, inc *events.Incident, more ...string) {

@@ -258,3 +258,18 @@ func TestUpdateWithoutNewsIsSilent(t *testing.T) {
 		t.Errorf("%v, wrote %q", err, out.String())
 	}
 }
+
+func TestWhen(t *testing.T) {
+	for at, want := range map[time.Time]string{
+		time.Date(2026, 7, 21, 14, 3, 7, 0, time.UTC): "14:03:07",
+		time.Unix(32, 439271e3):                       "[32.439]", // of a log that has no wall clock
+		time.Unix(0, 0):                               "[0.000]",
+		time.Unix(400*24*3600, 0):                     "[34560000.000]",
+		time.Date(1980, 6, 1, 1, 2, 3, 0, time.UTC):   "01:02:03",
+		time.Date(1969, 12, 31, 1, 2, 3, 0, time.UTC): "01:02:03",
+	} {
+		if got := When(at, time.TimeOnly, time.UTC); got != want {
+			t.Errorf("%s is %q, want %q", at, got, want)
+		}
+	}
+}

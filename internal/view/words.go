@@ -5,6 +5,7 @@ package view
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
@@ -163,4 +164,18 @@ func rungName(level events.Level, w *events.Workload, path string) string {
 		}
 	}
 	return string(level)
+}
+
+// uptimeUntil is the end of the times that are taken for an uptime: no machine runs
+// longer, and no record is older.
+var uptimeUntil = time.Unix(0, 0).AddDate(10, 0, 0)
+
+// When lays out a point in time. A kernel log without a wall clock has the machine's
+// uptime for it, from 1970 on (see events.Incident); that is shown as the kernel does,
+// in seconds.
+func When(at time.Time, layout string, loc *time.Location) string {
+	if at.Before(uptimeUntil) && !at.Before(time.Unix(0, 0)) {
+		return fmt.Sprintf("[%d.%03d]", at.Unix(), at.Nanosecond()/1e6)
+	}
+	return at.In(loc).Format(layout)
 }

@@ -7,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,7 +50,7 @@ func main() {
 	pflag.StringSliceVar(&o.cases, "case", nil, "only these deeds")
 	pflag.StringVar(&o.pods, "pods", "", "play what happens to pods instead, with this cgroup `driver`: cgroupfs or systemd")
 	pflag.Lookup("pods").NoOptDefVal = "cgroupfs"
-	pflag.StringVar(&o.work, "work", cache, "`directory` for the second disk, and what is kept")
+	pflag.StringVar(&o.work, "work", "", "`directory` for the second disk, and what is kept; without it one below "+cache)
 	pflag.BoolVar(&o.keep, "keep", false, "keep the console and the tracer's lines")
 	pflag.DurationVar(&o.patience, "patience", 10*time.Minute, "with one boot")
 	pflag.Parse()
@@ -58,6 +59,9 @@ func main() {
 	play := deeds
 	if o.pods != "" {
 		play = pods
+	}
+	if o.work == "" {
+		o.work = filepath.Join(cache, "work", cmp.Or(o.pods, "deeds")) // both may run at once
 	}
 	if err := play(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "machine:", err)
