@@ -20,7 +20,8 @@ demo: build ## provoke a real OOM in a scratch cgroup, and explain it (root)
 setup: ## install what the tests need (Debian, root)
 	scripts/setup.sh
 
-test: setup lint check-generate test-unit test-root test-fuzz test-cri test-machines vm-test ## all tests (root); installs what they need
+test: setup lint check-generate test-unit test-root test-cri test-machines ## all tests (root); installs what they need
+	$(MAKE) --no-print-directory -j2 test-fuzz vm-test # emulators wait a lot; fuzzing takes what is left
 
 # What needs this machine's kernel, and root; one after the other: each counts kills.
 ROOT := ./internal/probe ./internal/node ./internal/tracer ./internal/record ./cmd/oomtrace
@@ -39,7 +40,7 @@ FUZZ := Decode:probe ParsePath:resolve Parse:kernellog
 FUZZ_SHORT := Spec:names Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:node Line:kubelet Flags:kubelet
 FUZZTIME := 30s
 FUZZTIME_SHORT := 8s
-fuzz = go test -run '^$$' -fuzz '^Fuzz$(firstword $(subst :, ,$(1)))$$' -fuzztime $(2) -fuzzminimizetime 20x ./internal/$(lastword $(subst :, ,$(1)))
+fuzz = nice go test -run '^$$' -fuzz '^Fuzz$(firstword $(subst :, ,$(1)))$$' -fuzztime $(2) -fuzzminimizetime 20x ./internal/$(lastword $(subst :, ,$(1)))
 test-fuzz: ## fuzz what reads foreign bytes
 	$(foreach target,$(FUZZ),$(call fuzz,$(target),$(FUZZTIME)) &&) true
 	$(foreach target,$(FUZZ_SHORT),$(call fuzz,$(target),$(FUZZTIME_SHORT)) &&) true
@@ -50,7 +51,7 @@ test-cri: build ## pods on real containerds, old and new (root, Debian, cgroup v
 
 test-machines: ## the next three, two machines at a time
 	scripts/machine.sh
-	$(MAKE) --no-print-directory -j2 --output-sync=target test-killers test-pods test-power
+	$(MAKE) --no-print-directory -j2 test-killers test-pods test-power
 
 test-killers: ## everybody who kills on a node, in a whole Debian: systemd-oomd, earlyoom, sudo, cron
 	scripts/machine-test.sh
