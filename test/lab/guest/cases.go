@@ -357,6 +357,9 @@ func eventTrace(group, event, endGroup, endEvent string) func(pid int) uint64 {
 	write := func(file, text string) { check("a trace", os.WriteFile(file, []byte(text), 0)) }
 	write(tracing+"/buffer_size_kb", "32768")
 	write(tracing+"/trace_clock", "mono") // the lines of both CPUs in their order
+	// Names of tasks are recorded at each switch: the kernel would patch its busiest
+	// code for that, while the other CPU runs it, which an emulator may not survive.
+	write(tracing+"/options/record-cmd", "0")
 	write(tracing+"/trace", "")
 	for _, dir := range dirs {
 		write(dir+"/enable", "1")
