@@ -10,8 +10,8 @@ import (
 )
 
 // openIncidents bounds how many incidents an Explainer holds whole. Evidence
-// comes within seconds of the kill.
-const openIncidents = 64
+// comes within seconds of the kill; in those, hundreds may die.
+const openIncidents = 256
 
 // Explainer follows the lines of a trace and gives causes when asked, as the
 // evidence of an incident comes in pieces. The zero value is ready. It is not safe
@@ -20,6 +20,7 @@ type Explainer struct {
 	journal Journal
 	open    map[string]*events.Incident // with updates merged
 	order   []string                    // their ids, oldest first
+	dropped uint64
 }
 
 // Take takes in an incident, or an update of one. It keeps a copy of the top
@@ -43,6 +44,9 @@ func (e *Explainer) Take(line *events.Incident) {
 		inc = &kept
 		e.open[line.ID] = inc
 		if len(e.order) > openIncidents {
+			if old := e.open[e.order[0]]; old.Causes == nil && Explicable(old) {
+				e.dropped++
+			}
 			delete(e.open, e.order[0])
 			e.order = slices.Delete(e.order, 0, 1)
 		}
@@ -64,4 +68,14 @@ func (e *Explainer) Explain(id string) []events.Cause {
 	}
 	inc.Causes = causes
 	return causes
+}
+
+// Dropped counts the incidents that came so fast that they were held no longer when
+// their causes could have been asked for.
+func (e *Explainer) Dropped() uint64 { return e.dropped }
+
+// Explicable tells of outcomes that have a cause worth looking for; others end by
+// themselves.
+func Explicable(inc *events.Incident) bool {
+	return inc.Outcome == events.OutcomeKilled || inc.Outcome == events.OutcomeNoKillable
 }

@@ -54,6 +54,9 @@ func TestExplainerRemembers(t *testing.T) {
 	if c := e.Explain("0"); c != nil {
 		t.Errorf("of an incident that is forgotten: %v", ids(c))
 	}
+	if e.Dropped() != 1 {
+		t.Errorf("%d were dropped without causes, want 1", e.Dropped())
+	}
 	e.Take(updateOf(killed("0", 0, nil), func(u *incident) { u.Scope = events.ScopeGlobal }))
 	if e.open["0"] != nil {
 		t.Error("an update alone is no incident")

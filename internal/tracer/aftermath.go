@@ -172,6 +172,13 @@ func (t *Tracer) aftermaths() error {
 		}
 	}
 	t.unlooked = nil
+	if dropped := t.explainer.Dropped(); dropped > t.uncaused {
+		lost := &events.Lost{Envelope: t.envelope(events.KindLost), What: "causes", Count: dropped - t.uncaused}
+		t.uncaused = dropped
+		if err := t.opts.Sink.Lost(lost); err != nil {
+			return err
+		}
+	}
 	for {
 		select {
 		case u := <-t.after.found:

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/node"
@@ -32,16 +33,10 @@ func (o outlet) Incident(inc *events.Incident) error {
 		return err
 	}
 	o.t.explainer.Take(inc)
-	if explicable(inc) && !o.t.after.after(inc) {
+	if diagnose.Explicable(inc) && !o.t.after.after(inc) {
 		o.t.unlooked = append(o.t.unlooked, inc.ID)
 	}
 	return nil
-}
-
-// explicable tells of outcomes that have a cause worth looking for; others end by
-// themselves.
-func explicable(inc *events.Incident) bool {
-	return inc.Outcome == events.OutcomeKilled || inc.Outcome == events.OutcomeNoKillable
 }
 
 func (o outlet) Update(inc *events.Incident) error {

@@ -107,6 +107,7 @@ type Tracer struct {
 	log    *kubelet.Follower // nil: no kubelet, or no log of it
 	// unlooked are ids of kills that nobody had time to look after.
 	unlooked  []string
+	uncaused  uint64 // incidents that were held no longer when their causes were due
 	explainer diagnose.Explainer
 	gone      []goneCgroup    // oldest first
 	gaveUp    []events.GaveUp // oldest first, at most gaveUpMost
