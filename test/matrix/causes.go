@@ -22,6 +22,7 @@ var firstCauses = map[string][]string{
 	"mempolicy":     {"mempolicy_exhausted"},
 	"global":        {"outside_containers"},
 	"page-tables":   {"pagetables"},
+	"dirty-cache":   {"page_cache_dirty"},
 	"slab":          {"slab_unreclaimable", "slab_reclaimable"},
 	"host-daemon":   {"outside_containers"},
 }

@@ -227,6 +227,7 @@ var expectations = []expectation{
 		}
 	}},
 	{name: "page-tables", check: expectKill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "", "memcg"})},
+	{name: "dirty-cache", check: expectKill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "", "memcg"})},
 	{name: "slab", check: expectKill(kill{"hog", events.ScopeMemcg, "leaf", "hog", "", "memcg"})},
 	{name: "host-daemon", check: expectKill(kill{"daemon", events.ScopeGlobal, "", "", "", "global"})},
 	{name: "burst", check: func(cc *caseCheck) {

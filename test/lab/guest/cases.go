@@ -71,7 +71,7 @@ var cases = []play{
 	{name: "tmpfs", v1: true, do: func(s *scene) {
 		file := "/tmp/tmpfs-case"
 		s.clean = append(s.clean, func() { os.Remove(file) })
-		s.hogOver(s.group("leaf", "leaf", 40, nil), "tmpfs", "80", file)
+		s.hogOver(s.group("leaf", "leaf", 40, nil), "file", "80", file)
 	}},
 	{name: "huge-pages", v1: true, do: func(s *scene) {
 		check("offering huge pages", os.WriteFile("/sys/kernel/mm/transparent_hugepage/enabled", []byte("madvise"), 0))
@@ -225,6 +225,7 @@ var cases = []play{
 	{name: "page-tables", do: func(s *scene) {
 		s.hogOver(s.group("leaf", "leaf", 24, nil), "page-tables", "262144")
 	}},
+	{name: "dirty-cache", do: dirtyCache},
 	{name: "slab", do: func(s *scene) {
 		dir := s.tmpfs()
 		s.hogOver(s.group("leaf", "leaf", 40, nil), "files", "1000000", dir)
@@ -444,6 +445,38 @@ func burst(s *scene) {
 		}()
 	}
 	all.Wait()
+}
+
+// dirtyCache writes far more than the disk takes: what is dirty cannot be given back.
+// Without the writer being held up first, as it is by default (vm.dirty_ratio).
+func dirtyCache(s *scene) {
+	const at, disk = "/tmp/disk", "/dev/zram0"
+	zram("256M")
+	off := func() { _ = os.WriteFile("/sys/block/zram0/reset", []byte("1"), 0) }
+	s.clean = append(s.clean, off)
+	if out, err := exec.Command("/bin/busybox", "mke2fs", "-b", "4096", disk).CombinedOutput(); err != nil {
+		check("making a file system", fmt.Errorf("%w: %s", err, out))
+	}
+	check("making a directory", os.MkdirAll(at, 0o755))
+	check("mounting "+disk, unix.Mount(disk, at, "ext4", 0, "")) // of those, it writes back by cgroup
+	s.clean = append(s.clean, func() { _ = unix.Unmount(at, 0) })
+	for _, knob := range []struct{ file, value string }{{"dirty_ratio", "100"}, {"dirty_background_ratio", "99"}} {
+		file := "/proc/sys/vm/" + knob.file
+		old, err := os.ReadFile(file)
+		check("reading "+file, err)
+		check("setting "+file, os.WriteFile(file, []byte(knob.value), 0))
+		s.clean = append(s.clean, func() { _ = os.WriteFile(file, old, 0) })
+	}
+	var stat unix.Stat_t
+	check("looking at "+disk, unix.Stat(disk, &stat))
+	number := fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
+	control := filepath.Join(s.m.mount, "cgroup.subtree_control")
+	check("giving out the io controller", os.WriteFile(control, []byte("+io"), 0))
+	s.clean = append(s.clean, func() { _ = os.WriteFile(control, []byte("-io"), 0) })
+	g := s.group("leaf", "leaf", 40, nil)
+	g.set("io.max", number+" wbps=65536")
+	s.clean = append(s.clean, func() { _ = os.WriteFile(filepath.Join(g.dir, "io.max"), []byte(number+" wbps=max"), 0) })
+	s.hogOver(g, "file", "80", filepath.Join(at, "file"))
 }
 
 // swapOn makes swap of compressed memory, and returns how to end it.

@@ -10,7 +10,7 @@
  *   hog zombie MB          the same, after the first thread has ended
  *   hog shared MB          the same, with a process that shares the memory
  *   hog bind MB            the same, on NUMA node 1 only
- *   hog tmpfs MB FILE      write MB to FILE
+ *   hog file MB FILE       write MB to FILE
  *   hog exit MB            touch MB, say so, wait for a line, and exit: with a
  *                          second thread, so that the group is marked as exiting
  *   hog family MB          start two children that pause, and touch MB
@@ -319,7 +319,7 @@ int main(int argc, char **argv)
 		dprintf(1, "ready\n");
 		wait_line();
 		return 0;
-	} else if (!strcmp(mode, "tmpfs") && argc == 4) {
+	} else if (!strcmp(mode, "file") && argc == 4) {
 		static char block[1 << 16];
 		int fd = open(argv[3], O_CREAT | O_WRONLY, 0600);
 
