@@ -51,6 +51,7 @@ func main() {
 // options are those of the command line.
 type options struct {
 	oomtrace, hog, driverName string
+	save                      string // directory
 	scenarios                 []string
 	loop, atATime             int
 }
@@ -61,6 +62,7 @@ func run() error {
 	flags.StringVar(&o.oomtrace, "oomtrace", "bin/oomtrace", "the `binary` to test")
 	flags.StringVar(&o.hog, "hog", "", "the `binary` of the containers; without it, it is built")
 	flags.StringVar(&o.driverName, "driver", "cgroupfs", "who makes cgroups: cgroupfs or systemd")
+	flags.StringVar(&o.save, "save", "", "a `directory` for what the tracers say")
 	flags.IntVar(&o.loop, "loop", 100, "how `many` pods are started and killed in a row")
 	flags.IntVar(&o.atATime, "at-a-time", 8, "how `many` of them are there at the same time")
 	flags.StringSliceVar(&o.scenarios, "case", nil, "only scenarios whose name has one of these `words` in it")

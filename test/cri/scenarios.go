@@ -91,7 +91,7 @@ func (s *suite) before() error {
 		return err
 	}
 	for label, args := range map[string][]string{byCRI: {"--cri-endpoint", "unix://" + s.socket()}, byDisk: {"--host-root", s.dir}} {
-		t, err := startTrace(s.bed, s.oomtrace, label, args...)
+		t, err := startTrace(s.bed, s.oomtrace, s.save, label, args...)
 		if err != nil {
 			return err
 		}

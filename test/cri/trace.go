@@ -24,6 +24,8 @@ type trace struct {
 	label  string
 	stderr string // file
 
+	save io.Writer // its lines, too
+
 	mu        sync.Mutex
 	incidents []*events.Incident
 	atOnce    map[string]bool // ids that had names in their first line
@@ -31,11 +33,19 @@ type trace struct {
 	done      chan struct{}
 }
 
-// startTrace traces the pods of a bed, and returns once nothing is missed.
-func startTrace(b *bed, oomtrace, label string, args ...string) (*trace, error) {
+// startTrace traces the pods of a bed, and returns once nothing is missed. The lines
+// are saved in a directory, if there is one.
+func startTrace(b *bed, oomtrace, save, label string, args ...string) (*trace, error) {
 	ready := filepath.Join(b.dir, label+".ready")
 	args = append([]string{"trace", "-o", "json", "--no-stalls", "--cgroup", b.driver.root(), "--ready-file", ready}, args...)
-	t := &trace{cmd: exec.Command(oomtrace, args...), label: label, stderr: filepath.Join(b.dir, label+".stderr"), atOnce: map[string]bool{}, done: make(chan struct{})}
+	t := &trace{cmd: exec.Command(oomtrace, args...), label: label, stderr: filepath.Join(b.dir, label+".stderr"), atOnce: map[string]bool{}, done: make(chan struct{}), save: io.Discard}
+	if save != "" {
+		file, err := os.OpenFile(filepath.Join(save, label+".jsonl"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			return nil, fmt.Errorf("saving the lines of oomtrace %s: %w", label, err)
+		}
+		t.save = file
+	}
 	stdout, err := t.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -71,6 +81,11 @@ func (t *trace) read(stdout io.Reader) {
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
+		if _, err := fmt.Fprintf(t.save, "%s\n", lines.Bytes()); err != nil {
+			t.mu.Lock()
+			t.problems = append(t.problems, fmt.Sprintf("saving its lines: %v", err))
+			t.mu.Unlock()
+		}
 		var inc events.Incident
 		err := json.Unmarshal(lines.Bytes(), &inc)
 		t.mu.Lock()

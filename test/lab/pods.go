@@ -8,4 +8,5 @@ type Pods struct {
 	Kernel string `json:"kernel"`
 	Output string `json:"output"` // of test/cri
 	Passed bool   `json:"passed"`
+	Trace  string `json:"trace"` // what the tracer with the runtime's socket said
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/oomtrace/oomtrace/test/lab"
 )
@@ -21,6 +22,11 @@ func pods(ctx context.Context, o options) error {
 	var result lab.Pods
 	if err := o.result(ctx, disk, "lab.pods="+o.pods, &result); err != nil {
 		return err
+	}
+	if o.keep {
+		if err := os.WriteFile(o.file("trace.jsonl"), []byte(result.Trace), 0o644); err != nil {
+			return err
+		}
 	}
 	fmt.Printf("Linux %s\n%s", result.Kernel, result.Output)
 	if !result.Passed {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 
 	"github.com/oomtrace/oomtrace/test/lab"
 )
@@ -23,11 +24,15 @@ func pods(kernel, driver string, cases []string) error {
 		}
 	}
 	result := lab.Pods{Kernel: kernel}
+	save, err := os.MkdirTemp("", "traces")
+	if err != nil {
+		return err
+	}
 	var output bytes.Buffer
 	args := []string{
 		"--installed", "--driver", driver, "--oomtrace", "/lab/oomtrace", "--hog", "/lab/hog",
 		// An emulator is slow, the more so the busier its host is.
-		"--loop", "10", "--at-a-time", "2", "--patience", "4m",
+		"--loop", "10", "--at-a-time", "2", "--patience", "4m", "--save", save,
 	}
 	for _, c := range cases {
 		args = append(args, "--case", c)
@@ -35,11 +40,16 @@ func pods(kernel, driver string, cases []string) error {
 	cmd := exec.Command("/lab/cri", args...)
 	cmd.Stdout = io.MultiWriter(os.Stdout, &output)
 	cmd.Stderr = cmd.Stdout
-	err := cmd.Run()
+	err = cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return fmt.Errorf("starting the test of pods: %w", err)
 	}
 	result.Output, result.Passed = output.String(), err == nil
+	trace, err := os.ReadFile(filepath.Join(save, "cri.jsonl"))
+	if err != nil {
+		return err
+	}
+	result.Trace = string(trace)
 	return lab.Send(os.Stdout, result)
 }
