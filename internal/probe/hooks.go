@@ -169,7 +169,10 @@ func (p *Probe) attachHook(h hook, forced events.Tier) (events.Hook, error) {
 		if h.required && len(h.ways) == 1 {
 			return events.Hook{}, fmt.Errorf("attaching %s, without which no kill is seen: %w: %s", h.name, err, advice(err))
 		}
-		why = append(why, fmt.Sprintf("%s: %s", w.tier, reason(err)))
+		// A function may be tried by two names, and fail for one reason.
+		if text := fmt.Sprintf("%s: %s", w.tier, reason(err)); !slices.Contains(why, text) {
+			why = append(why, text)
+		}
 	}
 	return events.Hook{Name: h.name, Why: strings.Join(why, "; ")}, nil
 }
