@@ -30,7 +30,7 @@ type inspectFlags struct {
 type rules func(*events.Incident) []events.Cause
 
 // rulesOf looks at what lives now: it has no past.
-func rulesOf(inc *events.Incident) []events.Cause { return diagnose.Diagnose(inc, nil) }
+func rulesOf(inc *events.Incident) []events.Cause { return diagnose.Prospect(inc) }
 
 func newInspect(stdout, stderr io.Writer, diagnose rules) *cobra.Command {
 	var f inspectFlags

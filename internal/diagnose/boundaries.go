@@ -196,7 +196,7 @@ func (f *facts) ownLimit() (own, known bool) {
 	if f.victim == nil {
 		return false, l.Level == events.LevelPod
 	}
-	if equal, ok := same(l.Cgroup, f.victim.Cgroup); ok {
+	if equal, ok := l.Cgroup.Same(f.victim.Cgroup); ok {
 		return equal, true
 	}
 	for i := range f.inc.Ladder {
@@ -216,9 +216,9 @@ func ancestorLimit(f *facts) *finding {
 		return nil
 	}
 	hit := &finding{confidence: Certain, evidence: limitEvidence(f)}
-	hit.text = "It was not the container's own limit: " + f.whose() + " was hit"
+	hit.text = "The limit was not the container's own: " + f.whose() + " was hit"
 	if f.victim == nil || !inContainer(&f.victim.Process) {
-		hit.text = "It was not the process's own cgroup: " + f.whose() + " was hit"
+		hit.text = "The limit was not of the victim's own cgroup: " + f.whose() + " was hit"
 	}
 	if r := f.ownRung(); r != nil && r.UsageBytes != nil {
 		switch max := f.limiter().LimitBytes; {
@@ -252,7 +252,7 @@ func (f *facts) ownRung() *events.Rung {
 			continue
 		}
 		if f.victim != nil {
-			if equal, known := same(&r.Cgroup, f.victim.Cgroup); known && equal {
+			if equal, known := r.Cgroup.Same(f.victim.Cgroup); known && equal {
 				return r
 			}
 		}

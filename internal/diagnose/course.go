@@ -424,7 +424,7 @@ func nextLimit(f *facts) *finding {
 	}
 	for i := range f.inc.Ladder {
 		r := &f.inc.Ladder[i]
-		self, known := same(&r.Cgroup, f.limiter().Cgroup)
+		self, known := r.Cgroup.Same(f.limiter().Cgroup)
 		if r.Below || !known || self || r.MaxBytes == nil || r.UsageBytes == nil {
 			continue
 		}

@@ -105,6 +105,15 @@ func Diagnose(inc *events.Incident, history History) []events.Cause {
 	return causes
 }
 
+// Prospect gives the causes that a kill would have of which nothing has run out yet, as
+// [events.Inspection.Incident] makes it. That the limit was reached is the premise
+// there, and no finding.
+func Prospect(inc *events.Incident) []events.Cause {
+	return slices.DeleteFunc(Diagnose(inc, nil), func(c events.Cause) bool {
+		return slices.ContainsFunc(rules, func(r rule) bool { return r.id == c.ID && r.class == classPlain })
+	})
+}
+
 func doubt(confidence string) int {
 	return slices.Index([]string{Certain, Likely, Possible}, confidence)
 }

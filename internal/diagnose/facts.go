@@ -175,23 +175,9 @@ func process(p *events.Process) string {
 	return fmt.Sprintf("%s[%d]", clip(p.Comm), p.PID)
 }
 
-// same compares two cgroups; known is false where too little is known of one.
-// A kernel log has paths, and no ids.
-func same(a, b *events.Cgroup) (equal, known bool) {
-	switch {
-	case a == nil || b == nil:
-		return false, false
-	case a.ID != 0 && b.ID != 0:
-		return a.CgroupKey == b.CgroupKey, true
-	case a.Path != "" && b.Path != "":
-		return a.Path == b.Path, true
-	}
-	return false, false
-}
-
 // inside tells whether a cgroup is another one, or below it.
 func inside(c, top *events.Cgroup) (is, known bool) {
-	if equal, known := same(c, top); equal || !known {
+	if equal, known := c.Same(top); equal || !known {
 		return equal, known
 	}
 	if c.Hierarchy != top.Hierarchy || c.Path == "" || top.Path == "" {

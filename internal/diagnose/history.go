@@ -98,7 +98,7 @@ func sameLimiter(then *events.Cgroup, l *events.Limiter) bool {
 	if l == nil || l.Cgroup == nil {
 		return then == nil
 	}
-	equal, _ := same(then, l.Cgroup)
+	equal, _ := then.Same(l.Cgroup)
 	return equal
 }
 

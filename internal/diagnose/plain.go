@@ -57,7 +57,10 @@ func ownLimit(f *facts) *finding {
 	}
 	hit := &finding{confidence: Likely, evidence: limitEvidence(f)}
 	l := f.limiter()
-	hit.text = "It reached its own limit"
+	hit.text = "The victim reached its own limit"
+	if f.victim == nil {
+		hit.text = "The cgroup reached its own limit"
+	}
 	if l.LimitBytes != nil {
 		hit.text += " of " + units.Size(*l.LimitBytes)
 	}
@@ -70,7 +73,12 @@ func ownLimit(f *facts) *finding {
 	if c := f.charge; c == nil || c.anon == nil {
 		if v := f.victim; v != nil && v.AnonRSSBytes != nil && share(*v.AnonRSSBytes, value(l.LimitBytes)) >= plainShare {
 			hit.confidence = Certain
-			hit.text += fmt.Sprintf(": the plain memory of %s is %s of it", process(&v.Process), percent(share(*v.AnonRSSBytes, *l.LimitBytes)))
+			// A process's counters are a little off those of its cgroup.
+			part := percent(share(*v.AnonRSSBytes, *l.LimitBytes)) + " of"
+			if *v.AnonRSSBytes >= *l.LimitBytes {
+				part = "all of"
+			}
+			hit.text += fmt.Sprintf(": the plain memory of %s is %s it", process(&v.Process), part)
 			hit.evidence = append(hit.evidence, item("anonymous memory of "+process(&v.Process), of(*v.AnonRSSBytes, *l.LimitBytes), f.source(fromKernel)))
 		}
 	}

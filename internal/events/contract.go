@@ -118,6 +118,26 @@ type Cgroup struct {
 	Path string `json:"path,omitempty"`
 }
 
+// Same compares two cgroups, by ids where both are known, else by paths: a kernel log
+// has no ids. Known is false where too little is known of one.
+func (c *Cgroup) Same(other *Cgroup) (equal, known bool) {
+	switch {
+	case c == nil || other == nil:
+		return false, false
+	case c.ID != 0 && other.ID != 0:
+		return c.CgroupKey == other.CgroupKey, true
+	case c.Path != "" && other.Path != "":
+		return c.Path == other.Path, true
+	}
+	return false, false
+}
+
+// Is reports whether two cgroups are known to be the same.
+func (c *Cgroup) Is(other *Cgroup) bool {
+	equal, _ := c.Same(other)
+	return equal
+}
+
 // Workload is what runs in a cgroup, as far as it is known.
 type Workload struct {
 	Namespace   string `json:"namespace,omitempty"`

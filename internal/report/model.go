@@ -335,7 +335,7 @@ func ladder(inc *events.Incident) []rungRow {
 	var rows []rungRow
 	for i := range rungs {
 		r := rungs[i]
-		row := rungRow{Rung: r, Name: rungName(&r), Limiter: sameCgroup(limitingCgroup(inc), &r.Cgroup), Limited: r.MaxBytes != nil}
+		row := rungRow{Rung: r, Name: rungName(&r), Limiter: limitingCgroup(inc).Is(&r.Cgroup), Limited: r.MaxBytes != nil}
 		if r.MaxBytes != nil && *r.MaxBytes > 0 && r.UsageBytes != nil {
 			row.Fill = percent(*r.UsageBytes, *r.MaxBytes)
 			if r.HighBytes != nil {

@@ -175,7 +175,7 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 		if r.HighBytes != nil {
 			add(name+" memory.high", *r.HighBytes)
 		}
-		if r.MaxBytes != nil && !(own > 0 && sameCgroup(limiter, &r.Cgroup)) {
+		if r.MaxBytes != nil && !(own > 0 && limiter.Is(&r.Cgroup)) {
 			add(name+" limit", *r.MaxBytes)
 		}
 	}

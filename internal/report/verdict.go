@@ -43,6 +43,8 @@ func outcome(inc *events.Incident, v verdict) string {
 		return "the chosen process was leaving by itself, and nobody was killed"
 	case events.OutcomeSkipped:
 		return "the kernel made no choice"
+	case "":
+		return "whether anybody was killed is not known"
 	case events.OutcomePanic:
 		return "the kernel panicked instead of killing (vm.panic_on_oom)"
 	}
@@ -167,14 +169,10 @@ func limitingCgroup(inc *events.Incident) *events.Cgroup {
 	return inc.Limiter.Cgroup
 }
 
-func sameCgroup(a, b *events.Cgroup) bool {
-	return a != nil && b != nil && a.CgroupKey == b.CgroupKey
-}
-
 // inside tells where a process was, unless that has been said: the limiter is
 // named first.
 func inside(inc *events.Incident, p *events.Process) string {
-	if sameCgroup(p.Cgroup, limitingCgroup(inc)) {
+	if p.Cgroup.Is(limitingCgroup(inc)) {
 		return ""
 	}
 	if where := owner(p.Workload, said(inc)); where != "" {

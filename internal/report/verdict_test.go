@@ -26,6 +26,9 @@ func TestSentence(t *testing.T) {
 			inc.Killer.Path = "group"
 			inc.Victims = append(inc.Victims, inc.Victims[0], inc.Victims[0])
 		}},
+		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] asked for more; whether anybody was killed is not known.", func(inc *events.Incident) {
+			inc.Outcome, inc.Victims, inc.Killer = "", nil, nil // a log that breaks off
+		}},
 		{"All burstable pods together reached its memory.max; java[4711] in container app of pod shop/cart-0 asked for more; there was nobody that may be killed.", func(inc *events.Incident) {
 			inc.Limiter = &events.Limiter{Level: events.LevelQoS, Which: "memory.max", Workload: &events.Workload{QoS: "burstable"}}
 			inc.Outcome, inc.Victims = events.OutcomeNoKillable, nil

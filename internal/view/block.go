@@ -100,7 +100,7 @@ func (b block) limits(l *events.Limiter) []string {
 	memsw := strings.HasPrefix(l.Which, "memory.memsw.") // said already
 	if !memsw && (l.SwapLimitBytes != nil || l.SwapUsageBytes != nil) {
 		limit := b.limit(l.SwapLimitBytes, "limiter.swap_limit_bytes")
-		items = append(items, swapWord(l.Cgroup)+" "+ratio(l.SwapUsageBytes, l.SwapLimitBytes, limit))
+		items = append(items, b.swapWord(l.Cgroup)+" "+ratio(l.SwapUsageBytes, l.SwapLimitBytes, limit))
 	}
 	return items
 }
@@ -113,9 +113,11 @@ func file(l *events.Limiter) string {
 	return l.Which
 }
 
-// swapWord: in cgroup v1 the second counter counts memory and swap together.
-func swapWord(c *events.Cgroup) string {
-	if c != nil && c.Hierarchy != 0 {
+// swapWord: in cgroup v1 the second counter counts memory and swap together. A kernel
+// log has no hierarchies, but names the file of the limit.
+func (b block) swapWord(c *events.Cgroup) string {
+	l := b.inc.Limiter
+	if c != nil && c.Hierarchy != 0 || l != nil && (strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw.")) {
 		return "memory+swap"
 	}
 	return "swap"
@@ -174,7 +176,7 @@ func (b block) rung(r *events.Rung) string {
 		item += " high " + size(*r.HighBytes)
 	}
 	if r.SwapMaxBytes != nil {
-		item += " " + swapWord(&r.Cgroup) + " " + ratio(r.SwapUsageBytes, r.SwapMaxBytes, "?")
+		item += " " + b.swapWord(&r.Cgroup) + " " + ratio(r.SwapUsageBytes, r.SwapMaxBytes, "?")
 	}
 	if b.wide {
 		if r.PeakBytes != nil {
@@ -184,7 +186,7 @@ func (b block) rung(r *events.Rung) string {
 			item += " oom.group"
 		}
 	}
-	if l := b.inc.Limiter; l != nil && l.Cgroup != nil && l.Cgroup.CgroupKey == r.Cgroup.CgroupKey {
+	if l := b.inc.Limiter; l != nil && l.Cgroup.Is(&r.Cgroup) {
 		item += " <-"
 	}
 	return item
@@ -235,7 +237,7 @@ func (b block) home() *events.Cgroup {
 
 // place tells where a process is, unless it is where the reader knows.
 func (b block) place(p *events.Process, known *events.Cgroup) string {
-	if p.Cgroup != nil && known != nil && p.Cgroup.CgroupKey == known.CgroupKey {
+	if p.Cgroup.Is(known) {
 		return ""
 	}
 	if w := owner(p.Workload, b.wide); w != "" {
@@ -375,7 +377,7 @@ func (b block) killer() group {
 			at += " at " + string(k.GroupLevel)
 		}
 		items = append(items, at)
-		if home := b.home(); k.GroupCgroup != nil && (home == nil || home.CgroupKey != k.GroupCgroup.CgroupKey) {
+		if k.GroupCgroup != nil && !b.home().Is(k.GroupCgroup) {
 			items = append(items, b.path(k.GroupCgroup, b.max)...)
 		}
 	}

@@ -104,7 +104,7 @@ func (v inspection) limiter() []group {
 		items[len(items)-1] += fmt.Sprintf(" (%.0f %%)", 100*float64(*v.HeadroomBytes)/float64(*l.LimitBytes))
 	}
 	groups := []group{list(items...)}
-	if v.Cgroup == nil || l.Cgroup == nil || l.Cgroup.CgroupKey != v.Cgroup.CgroupKey {
+	if !l.Cgroup.Is(v.Cgroup) {
 		groups = append(groups, list(v.block.identity(l)...), list(v.block.path(l.Cgroup, v.block.max)...))
 	}
 	return groups
@@ -362,7 +362,7 @@ func (v inspection) candidate(c *events.Candidate) string {
 }
 
 func (v inspection) where(p *events.Process) string {
-	if p.Cgroup == nil || v.Cgroup != nil && p.Cgroup.CgroupKey == v.Cgroup.CgroupKey {
+	if p.Cgroup == nil || p.Cgroup.Is(v.Cgroup) {
 		return ""
 	}
 	if w := p.Workload; w != nil {
@@ -395,6 +395,9 @@ func (v inspection) eviction() []group {
 
 func (v inspection) causes() []group {
 	var groups []group
+	if len(v.Causes) > 0 {
+		groups = append(groups, prose("if it came to a kill now:"))
+	}
 	for _, c := range v.Causes {
 		groups = append(groups, prose(join(c.Text, "("+c.Confidence+")")))
 	}

@@ -273,3 +273,29 @@ func TestWhen(t *testing.T) {
 		}
 	}
 }
+
+// TestOfALog: a kernel log has paths of cgroups, and neither ids nor hierarchies.
+func TestOfALog(t *testing.T) {
+	for _, test := range []struct{ which, swap, other string }{
+		{"memory.max", "swap 40.0 MiB/max", "memory+swap"},
+		{"memory.limit_in_bytes", "memory+swap 40.0 MiB/max", " swap "},
+	} {
+		inc := &events.Incident{
+			Envelope: events.Envelope{Kind: events.KindIncident}, ID: "log-1", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled, Tier: events.TierKernelLog,
+			Limiter: &events.Limiter{
+				Level: events.LevelCgroup, Which: test.which, LimitBytes: new(uint64(40 << 20)), UsageBytes: new(uint64(40 << 20)),
+				SwapUsageBytes: new(uint64(40 << 20)), Cgroup: &events.Cgroup{Path: "/b"},
+			},
+			Ladder:  []events.Rung{{Cgroup: events.Cgroup{Path: "/b/leaf"}, Level: events.LevelCgroup, Below: true}, {Cgroup: events.Cgroup{Path: "/b"}, Level: events.LevelCgroup, MaxBytes: new(uint64(40 << 20))}},
+			Victims: []events.Victim{{Process: events.Process{PID: 267, Comm: "hog", Cgroup: &events.Cgroup{Path: "/b/leaf"}}, Role: events.RoleChosen}},
+		}
+		var out bytes.Buffer
+		if err := NewText(&out, TextOptions{Location: time.UTC, Width: 80}).Incident(inc); err != nil {
+			t.Fatal(err)
+		}
+		text := out.String()
+		if strings.Count(text, "<-") != 1 || !strings.Contains(text, "in /b/leaf") || !strings.Contains(text, test.swap) || strings.Contains(text, test.other) {
+			t.Errorf("%s:\n%s", test.which, text)
+		}
+	}
+}

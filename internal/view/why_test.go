@@ -57,7 +57,7 @@ func explained() func(Sink) error {
 	}
 	sizing := events.Advice{Layer: "kubernetes", Text: "Give each container of the pod a limit of its own, and the pod as much as they have together."}
 	later.Causes = []events.Cause{
-		cause("ancestor_limit", "certain", "It was not the container's own limit: the pod's limit was hit while container app had used 300.0 MiB of 500.0 MiB (60 %).",
+		cause("ancestor_limit", "certain", "The limit was not the container's own: the pod's limit was hit while container app had used 300.0 MiB of 500.0 MiB (60 %).",
 			sizing, events.Advice{Layer: "cgroup", Text: "Set memory.high below memory.max."}),
 		cause("thp", "possible", "400.0 MiB (83 % of anonymous memory) is in transparent huge pages, which are charged whole.", sizing),
 	}
