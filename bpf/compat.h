@@ -72,13 +72,27 @@ static __always_inline void *rss_counter(struct mm_struct *mm, int member)
 	       member * bpf_core_type_size(struct percpu_counter);
 }
 
-static __always_inline __s64 rss_part(void *parts, unsigned long cpu_offset)
+/*
+ * The sum of a counter's parts, one for each CPU. A global function: it is verified
+ * once, and not for each state of its callers; with hundreds of CPUs the verifier
+ * would give up on those.
+ */
+__noinline long percpu_sum(__u64 parts)
 {
-	__s32 part = 0;
+	long sum = 0;
 
-	if (parts)
-		bpf_probe_read_kernel(&part, sizeof(part), parts + cpu_offset);
-	return part;
+	if (!parts)
+		return 0;
+	for (__u32 cpu = 0; cpu < possible_cpus; cpu++) {
+		unsigned long offset = 0;
+		__s32 part = 0;
+
+		if (bpf_probe_read_kernel(&offset, sizeof(offset), (void *)__per_cpu_offset + cpu * sizeof(offset)))
+			break;
+		bpf_probe_read_kernel(&part, sizeof(part), (void *)parts + offset);
+		sum += part;
+	}
+	return sum;
 }
 
 static __always_inline __s64 rss_atomic(struct mm_struct *mm, int member)
@@ -113,20 +127,10 @@ static __always_inline bool mm_rss(struct mm_struct *mm, struct rss *rss)
 		rss->swap = BPF_CORE_READ(w, count);
 		rss->shmem = BPF_CORE_READ(s, count);
 		if (__per_cpu_offset) {
-			void *fp = BPF_CORE_READ(f, counters), *ap = BPF_CORE_READ(a, counters);
-			void *wp = BPF_CORE_READ(w, counters), *sp = BPF_CORE_READ(s, counters);
-
-			for (__u32 cpu = 0; cpu < possible_cpus; cpu++) {
-				unsigned long offset = 0;
-
-				if (bpf_probe_read_kernel(&offset, sizeof(offset),
-							  (void *)__per_cpu_offset + cpu * sizeof(offset)))
-					break;
-				rss->file += rss_part(fp, offset);
-				rss->anon += rss_part(ap, offset);
-				rss->swap += rss_part(wp, offset);
-				rss->shmem += rss_part(sp, offset);
-			}
+			rss->file += percpu_sum((__u64)BPF_CORE_READ(f, counters));
+			rss->anon += percpu_sum((__u64)BPF_CORE_READ(a, counters));
+			rss->swap += percpu_sum((__u64)BPF_CORE_READ(w, counters));
+			rss->shmem += percpu_sum((__u64)BPF_CORE_READ(s, counters));
 		}
 	} else if (bpf_core_field_exists(((struct mm_struct___atomic *)0)->rss_stat)) {
 		rss->file = rss_atomic(mm, MM_FILEPAGES);
@@ -157,9 +161,13 @@ static __noinline bool state_has_all(void)
 static __always_inline int memcg_slot(int item)
 {
 	if (mem_cgroup_stats_index) {
-		__u8 slot = 0xff;
+		__u8 slot = 0xff, first = 0;
 
 		bpf_probe_read_kernel(&slot, sizeof(slot), (void *)mem_cgroup_stats_index + item);
+		bpf_probe_read_kernel(&first, sizeof(first), (void *)mem_cgroup_stats_index +
+				      bpf_core_enum_value(enum node_stat_item, NR_INACTIVE_ANON));
+		if (first == 1) /* 6.10 and 6.11 count from 1, and have 0 for what is not kept */
+			return (int)slot - 1;
 		return slot == 0xff ? -1 : slot;
 	}
 	/* Before 6.10 there is a place for each item. */
@@ -168,14 +176,18 @@ static __always_inline int memcg_slot(int item)
 	return item;
 }
 
-/* One counter of a memcg with its descendants, in the kernel's own unit. */
-static __always_inline bool memcg_state(struct mem_cgroup *memcg, int item, __s64 *value)
+/*
+ * One counter of a memcg with its descendants, in the kernel's own unit; -1 where it
+ * is not known. A global function, as percpu_sum is.
+ */
+__noinline long memcg_counter(__u64 memcg, int item)
 {
 	int slot = memcg_slot(item);
 	void *state = 0;
+	long value = 0;
 
 	if (slot < 0)
-		return false;
+		return -1;
 	if (bpf_core_field_exists(((struct mem_cgroup___pointer *)0)->vmstats)) {
 		struct mem_cgroup___pointer *m = (void *)memcg;
 
@@ -191,10 +203,9 @@ static __always_inline bool memcg_state(struct mem_cgroup *memcg, int item, __s6
 
 		state = __builtin_preserve_access_index(&m->vmstats);
 	}
-	if (!state || bpf_probe_read_kernel(value, sizeof(*value), state + slot * sizeof(long)))
-		return false;
-	*value = not_negative(*value);
-	return true;
+	if (!state || bpf_probe_read_kernel(&value, sizeof(value), state + slot * sizeof(long)))
+		return -1;
+	return not_negative(value);
 }
 
 /* memory_events is an array of atomics; an event's index differs between kernels. */

@@ -176,6 +176,7 @@ struct oom_control {
 };
 
 enum node_stat_item {
+	NR_INACTIVE_ANON = 0,
 	NR_ANON_MAPPED = 17,
 	NR_FILE_PAGES = 19,
 	NR_SHMEM = 22,

@@ -63,6 +63,9 @@ struct {
 	__type(value, __u64);
 } exiting_mm SEC(".maps");
 
+/* Passes that are so far apart are of two runs. */
+#define FOLD_RUN_NS 10000000000ull
+
 /* Passes that killed nobody, folded: there can be thousands in a second. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -265,11 +268,11 @@ static __always_inline void send_decision(void *ctx, struct task_struct *victim,
 
 static __always_inline void charge_item(struct wire_charge_level *out, struct mem_cgroup *memcg, int place, int item)
 {
-	__s64 value = 0;
+	long value = memcg_counter((__u64)memcg, item);
 
-	if (memcg_state(memcg, item, &value))
+	if (value >= 0)
 		out->known |= 1 << place;
-	out->items[place] = value;
+	out->items[place] = value < 0 ? 0 : value;
 }
 
 static __always_inline void fill_charge(struct wire_charge_level *out, struct mem_cgroup *memcg)
@@ -570,6 +573,9 @@ static __always_inline bool may_be_oom(void *info, struct task_struct *target, _
 		pass = bpf_map_lookup_elem(&passes, &tid);
 		if (pass && pass->number)
 			return true;
+		/* Who shares the memory of a victim is killed after its mark, without one. */
+		if (pass && pass->marked_mm && pass->marked_mm == BPF_CORE_READ(target, mm))
+			return true;
 	}
 	/*
 	 * The init of a pid namespace ends all others in it on its way out
@@ -768,6 +774,8 @@ static __always_inline void fold_pass(struct pass *pass, struct oom_control *oc,
 			return;
 	}
 	/* Plain arithmetic: all of this is under oom_lock. */
+	if (now - fold->last_ns > FOLD_RUN_NS)
+		fold->first_ns = now;
 	fold->count++;
 	fold->last_ns = now;
 	if (fold->sent_ns && now - fold->sent_ns < 1000000000ull)
@@ -822,8 +830,11 @@ static __always_inline void send_end(__u32 kind, __u32 tgid)
 
 static __always_inline void on_process_exit(struct task_struct *task)
 {
-	__u32 tgid = BPF_CORE_READ(task, tgid);
+	__u32 tgid = BPF_CORE_READ(task, tgid), tid = BPF_CORE_READ(task, pid);
 
+	/* Of a pass whose return was skipped: what this task sends on its way out is not the OOM killer's. */
+	if (bpf_map_lookup_elem(&passes, &tid))
+		bpf_map_delete_elem(&passes, &tid);
 	if (!bpf_map_lookup_elem(&dying, &tgid))
 		return;
 	/* live is counted down before the tracepoint (kernel/exit.c: do_exit). */

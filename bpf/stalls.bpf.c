@@ -271,8 +271,16 @@ static __always_inline void set_owner(struct mem_cgroup *memcg)
  */
 static __always_inline void begin_high(void)
 {
-	if (BPF_CORE_READ(current_task(), memcg_nr_pages_over_high))
+	struct stall_state *state;
+
+	if (BPF_CORE_READ(current_task(), memcg_nr_pages_over_high)) {
 		begin_stall(WIRE_MEMORY_HIGH);
+		return;
+	}
+	/* One whose end was skipped must not end here. */
+	state = stall_state(false);
+	if (state)
+		state->begin_ns[WIRE_MEMORY_HIGH] = 0;
 }
 
 SEC("tp_btf/mm_vmscan_memcg_reclaim_begin")

@@ -29,6 +29,9 @@ const second = 1_000_000_000
 type Recorder struct {
 	max     int
 	cgroups map[Who]*track
+	// last are the counts when last told, of all keys of the kernel side: also of those
+	// whose past was evicted.
+	last map[events.StallKey]events.StallCount
 	// Evicted counts cgroups that were forgotten although their last stall was
 	// not yet out of the window.
 	Evicted uint64
@@ -46,7 +49,7 @@ func New(maxCgroups int) *Recorder {
 	if maxCgroups <= 0 {
 		maxCgroups = DefaultCgroups
 	}
-	return &Recorder{max: maxCgroups, cgroups: make(map[Who]*track), samples: make(map[events.CgroupKey][]Sample)}
+	return &Recorder{max: maxCgroups, cgroups: make(map[Who]*track), last: make(map[events.StallKey]events.StallCount), samples: make(map[events.CgroupKey][]Sample)}
 }
 
 // kswapdReading is what kswapd had done by an instant.
@@ -58,9 +61,8 @@ type kswapdReading struct {
 // track is one cgroup's past.
 type track struct {
 	lastNS uint64
-	last   map[events.StallKind]events.StallCount // the counts when last told
-	past   []slot                                 // oldest first, only seconds with stalls
-	long   []events.Stall                         // longest first
+	past   []slot         // oldest first, only seconds with stalls
+	long   []events.Stall // longest first
 }
 
 // slot is what happened between two readings of the counts.
@@ -78,17 +80,18 @@ type kindSum struct {
 func (r *Recorder) Counts(c events.StallCounts) {
 	slots := make(map[Who]*slot)
 	for key, now := range c.Counts {
+		before := r.last[key]
+		if now.Count == before.Count {
+			continue
+		}
+		r.last[key] = now
+		if now.Count < before.Count {
+			before = events.StallCount{} // the kernel side began anew
+		}
 		who := Who{key.Cgroup, key.Owner}
 		t := r.cgroups[who]
 		if t == nil {
 			t = r.track(who, c.BootNS)
-		}
-		before := t.last[key.What]
-		if now.Count == before.Count {
-			continue
-		}
-		if now.Count < before.Count {
-			before = events.StallCount{} // the kernel side began anew
 		}
 		s := slots[who]
 		if s == nil {
@@ -99,7 +102,6 @@ func (r *Recorder) Counts(c events.StallCounts) {
 			what: key.What, count: now.Count - before.Count, fruitless: now.Fruitless - before.Fruitless,
 			totalNS: now.TotalNS - before.TotalNS, maxNS: longest(before, now), reclaimedPages: now.ReclaimedPages - before.ReclaimedPages,
 		})
-		t.last[key.What] = now
 	}
 	for who, s := range slots {
 		t := r.cgroups[who]
@@ -183,7 +185,7 @@ func (r *Recorder) track(who Who, now uint64) *track {
 		}
 		delete(r.cgroups, oldest)
 	}
-	t := &track{lastNS: now - min(now, second), last: make(map[events.StallKind]events.StallCount)}
+	t := &track{lastNS: now - min(now, second)}
 	r.cgroups[who] = t
 	return t
 }
@@ -201,6 +203,7 @@ func (t *track) forget(now uint64) {
 // Forget drops cgroups that are gone for good.
 func (r *Recorder) Forget(gone map[events.CgroupKey]bool) {
 	maps.DeleteFunc(r.cgroups, func(who Who, _ *track) bool { return gone[who.Cgroup] })
+	maps.DeleteFunc(r.last, func(key events.StallKey, _ events.StallCount) bool { return gone[key.Cgroup] })
 	maps.DeleteFunc(r.samples, func(key events.CgroupKey, _ []Sample) bool { return gone[key] })
 }
 

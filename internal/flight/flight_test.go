@@ -127,6 +127,29 @@ func TestManyCgroups(t *testing.T) {
 	runtime.KeepAlive(r)
 }
 
+// TestManyQuietCgroups: the kernel side's counts never end. Of thousands that stalled
+// once, only what grew is news.
+func TestManyQuietCgroups(t *testing.T) {
+	r := New(0)
+	reading := events.StallCounts{Counts: map[events.StallKey]events.StallCount{}}
+	for id := uint64(1); id <= 3000; id++ {
+		for k, n := range counts(0, id, 1000, 1000).Counts {
+			reading.Counts[k] = n
+		}
+	}
+	for s := uint64(1); s <= 900; s += 100 {
+		reading.BootNS = s * second
+		for k, n := range counts(0, 7, 1000+s, 1000+s).Counts {
+			reading.Counts[k] = n
+		}
+		r.Counts(reading)
+	}
+	got := r.Before(801*second, key(7), all).Stalls
+	if len(got) != 1 || got[0].Count != 100 {
+		t.Errorf("in the last minute: %+v, want 100 stalls", got)
+	}
+}
+
 func TestSamples(t *testing.T) {
 	r := New(0)
 	usage := uint64(5)

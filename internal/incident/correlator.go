@@ -102,7 +102,7 @@ func (c *Correlator) Record(r events.Record) error {
 			e := c.pass(r.Meta)
 			e.decision = &r
 			e.verdict = c.judge(&r)
-			c.local.learn(&r)
+			c.local.learn(r.Chain...)
 			return nil
 		}
 		if t := c.thread(r.Meta); t.decision == nil || !t.decision.AllocKnown || t.decision.Victim.TID != r.Victim.TID {
@@ -124,10 +124,10 @@ func (c *Correlator) Record(r events.Record) error {
 			}
 			return c.userKill(r)
 		}
-		if !r.FromKernel || bracketed && r.Pass == 0 {
+		switch {
+		case !r.FromKernel, bracketed && r.Pass == 0 && !r.SharesMM:
 			return nil // not the OOM killer's
-		}
-		if !bracketed {
+		case r.Pass == 0: // there are no passes, or this one was missed
 			return c.looseKill(r)
 		}
 		if done := c.reports.ofPass(r.Pass); done != nil {
@@ -302,6 +302,7 @@ func (c *Correlator) mark(r events.Mark) error {
 	case decision == nil:
 	case decision.AllocKnown:
 		v = c.judge(decision) // of a pass of which only the beginning was missed
+		c.local.learn(decision.Chain...)
 	default:
 		v, grown = c.local.judge(c, decision)
 	}
@@ -340,6 +341,7 @@ func (c *Correlator) close(t *thread) error {
 
 // passEnd closes the episode of a pass that killed; the others are folded.
 func (c *Correlator) passEnd(r events.PassEnd) error {
+	c.local.learn(r.LimiterLevel)
 	if r.Outcome != events.OutcomeKilled {
 		delete(c.passes, r.Pass) // of a victim that was already exiting
 		return c.folded(r)

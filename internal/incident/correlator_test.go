@@ -349,6 +349,60 @@ func TestPassesWithoutAKill(t *testing.T) {
 			t.Errorf("passes %+v", inc.Passes)
 		}
 	})
+	later := func(m *machine, ns uint64) {
+		for range ns / (500 * ms) {
+			m.idle(500 * ms)
+		}
+	}
+	t.Run("a second run, an hour later", func(t *testing.T) {
+		m := newMachine(t, events.TierFentry)
+		send(m, events.OutcomeNoKillable, 1)
+		first := m.now
+		later(m, 3600e9)
+		for _, count := range []uint64{2, 500, 900} {
+			meta := m.meta(a)
+			m.record(events.PassEnd{
+				Meta: meta, Outcome: events.OutcomeNoKillable, Count: count, FirstNS: first, LastNS: meta.BootNS,
+				Limiter: c[0].Key, LimiterLevel: c[0], Constraint: events.ConstraintMemcg, AllocKnown: true,
+			})
+			later(m, 1e9)
+		}
+		m.settle()
+		if len(m.all) != 2 || m.all[1].Passes.NoKillable != 899 {
+			t.Fatalf("%d incidents, the last with %+v", len(m.all), m.all[len(m.all)-1].Passes)
+		}
+		if apart := m.all[1].Time.Sub(m.all[0].Time); apart < time.Hour {
+			t.Errorf("the second is %v after the first", apart)
+		}
+	})
+	t.Run("a run of two minutes", func(t *testing.T) {
+		m := newMachine(t, events.TierFentry)
+		for i := range uint64(120) {
+			send(m, events.OutcomeNoKillable, 100*(i+1))
+			later(m, 1e9)
+		}
+		m.settle()
+		if inc := m.one(); inc.Passes.NoKillable != 12000 {
+			t.Errorf("passes %+v", inc.Passes)
+		}
+	})
+	t.Run("long after a kill, of an older fold", func(t *testing.T) {
+		m := newMachine(t, events.TierFentry)
+		send(m, events.OutcomeNoKillable, 1)
+		old := m.now
+		later(m, 20e9)
+		killed(m)
+		later(m, 30e9)
+		meta := m.meta(a)
+		m.record(events.PassEnd{
+			Meta: meta, Outcome: events.OutcomeNoKillable, Count: 81, FirstNS: old, LastNS: meta.BootNS,
+			Limiter: c[0].Key, LimiterLevel: c[0], Constraint: events.ConstraintMemcg, AllocKnown: true,
+		})
+		m.settle()
+		if len(m.all) != 3 || m.all[2].Outcome != events.OutcomeNoKillable {
+			t.Errorf("%d incidents", len(m.all))
+		}
+	})
 	t.Run("waiting for the victim", func(t *testing.T) {
 		m := newMachine(t, events.TierFentry)
 		killed(m)
@@ -772,5 +826,23 @@ func TestLateReader(t *testing.T) {
 	m.settle()
 	if inc := m.one(); inc.Outcome != events.OutcomeKilled || !inc.Audit.Explained {
 		t.Errorf("%+v", inc)
+	}
+}
+
+// TestEndOfAnother: an end that came too late for its own incident is not that of a
+// later process with the same id.
+func TestEndOfAnother(t *testing.T) {
+	m := newMachine(t, events.TierFentry)
+	a := proc(10, "a")
+	m.gone(10)
+	m.now += 1000 * ms
+	c := chain(1000, events.NoLimit)
+	m.pass = 1
+	m.decide(a, a, c, 0, events.ConstraintMemcg)
+	m.kill(a, a, true, false)
+	m.end(a, events.OutcomeKilled, c[0])
+	m.settle()
+	if v := m.one().Victims[0]; v.ExitAfterNS != nil || v.ReleasedAfterNS != nil {
+		t.Errorf("%d, %d", *v.ExitAfterNS, *v.ReleasedAfterNS)
 	}
 }

@@ -52,6 +52,9 @@ func (c *Correlator) folded(r events.PassEnd) error {
 		return nil
 	}
 	f.count = r.Count
+	if f.lastNS != 0 && r.FirstNS <= f.lastNS && r.LastNS-f.lastNS > followNS {
+		r.FirstNS = r.LastNS // what was sent is of a run that is over
+	}
 	if f.incident != nil && r.LastNS-f.lastNS > followNS {
 		f.incident = nil
 	}
@@ -85,7 +88,7 @@ func (c *Correlator) followed(r events.PassEnd) *reported {
 		if kill.outcome != events.OutcomeKilled && !waits {
 			continue
 		}
-		if r.FirstNS > kill.timeNS && r.LastNS-kill.timeNS > window {
+		if r.LastNS > kill.timeNS && r.LastNS-kill.timeNS > window {
 			return nil
 		}
 		switch {
@@ -115,6 +118,7 @@ func count(p *events.Passes, outcome events.Outcome) *uint64 {
 }
 
 func (c *Correlator) morePasses(r *reported, outcome events.Outcome, grown uint64) {
+	r.lastNS = max(r.lastNS, c.now) // it goes on
 	*count(&r.passes, outcome) += grown
 	passes := r.passes
 	c.newsOf(r).Passes = &passes

@@ -117,7 +117,9 @@ func (c *Correlator) await(r *reported, v victim, p events.Process) {
 	c.reports.dying[tgid] = dying{r, d}
 	if early, ok := c.reports.early[tgid]; ok {
 		delete(c.reports.early, tgid)
-		c.end(r, d, early)
+		if max(early.exitNS, early.releasedNS) >= d.killNS { // else it is of an earlier process with this id
+			c.end(r, d, early)
+		}
 	}
 }
 
@@ -301,7 +303,7 @@ func (c *Correlator) flush(all bool) error {
 		}
 	}
 	old := 0
-	for old < len(c.reports.recent) && c.now-c.reports.recent[old].timeNS > recentNS && c.reports.recent[old].news == nil {
+	for old < len(c.reports.recent) && c.now-min(c.reports.recent[old].lastNS, c.now) > recentNS && c.reports.recent[old].news == nil {
 		c.reports.forget(c.reports.recent[old])
 		old++
 	}

@@ -220,6 +220,35 @@ func TestMissedPass(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a group, of which the decision was seen", func(t *testing.T) {
+		m := newUserMachine(t, events.TierKprobe)
+		m.record(events.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+		c := grown()
+		c[0].OOMGroup = true
+		for i, member := range []events.Task{app, other, another} {
+			sent(m, member)
+			d := events.Decision{Meta: m.meta(other), Victim: member, Chain: c, LimiterIndex: events.LimiterUnknown}
+			if i == 0 {
+				d.LimiterIndex, d.Constraint, d.AllocKnown = 0, events.ConstraintMemcg, true
+			}
+			m.record(d)
+			m.mark(other, member)
+		}
+		m.settle()
+		if inc := m.one(); roles(inc) != "chosen group group" {
+			t.Errorf("victims %s", roles(inc))
+		}
+	})
+	t.Run("who shares its memory", func(t *testing.T) {
+		m := newUserMachine(t, events.TierKprobe)
+		sent(m, app)
+		m.mark(other, app)
+		m.kill(other, another, false, true)
+		m.settle()
+		if inc := m.one(); roles(inc) != "chosen shared_mm" {
+			t.Errorf("victims %s", roles(inc))
+		}
+	})
 	t.Run("a signal that is not marked", func(t *testing.T) {
 		m := newUserMachine(t, events.TierKprobe)
 		sent(m, in(200, 10, "app"))

@@ -77,9 +77,9 @@ func (l *localEvents) observe(change events.CgroupChange) {
 	}
 }
 
-// learn takes the counts of a decision whose limiter is known without them.
-func (l *localEvents) learn(d *events.Decision) {
-	for _, level := range d.Chain {
+// learn takes the counts of cgroups whose part in a decision is known without them.
+func (l *localEvents) learn(levels ...events.ChainLevel) {
+	for _, level := range levels {
 		if level.EventsKnown {
 			l.last[level.Key] = level.OOMLocal
 		}

@@ -112,12 +112,13 @@ func (w *Watch) Check(nowNS uint64, past *flight.Recorder) []Warning {
 }
 
 // Stalled is the time that tasks stood still, in nanoseconds, without what the dead
-// stood after their kill. A sleep for memory.high may hold reclaim within it.
+// stood after their kill. A sleep for memory.high may hold reclaim within it, and
+// throttling is within reclaim or compaction (mm/vmscan.c: reclaim_throttle).
 func Stalled(sums []flight.Sum) uint64 {
 	var reclaim, high uint64
 	for _, s := range sums {
 		switch s.What {
-		case events.StallAfterKill:
+		case events.StallAfterKill, events.StallThrottle:
 		case events.StallMemoryHigh:
 			high += s.TotalNS
 		default:

@@ -62,7 +62,7 @@ var hooks = []hook{
 }
 
 // Only a thread's last reclaim tells a node's shortage from sysrq-f where
-// out_of_memory cannot be seen.
+// out_of_memory cannot be seen, or a kprobe at it was skipped.
 var reclaimHooks = []hook{
 	tracepoint("vmscan:mm_vmscan_memcg_reclaim_begin", false, "memcg_reclaim_begin"),
 	tracepoint("vmscan:mm_vmscan_direct_reclaim_begin", false, "direct_reclaim_begin"),
@@ -130,7 +130,7 @@ func (p *Probe) attach(forced events.Tier, stalls bool) error {
 		rest = append(rest, gaveUpHook)
 	}
 	rest = append(rest, hooks...)
-	if p.tier == events.TierTracepoint {
+	if p.tier != events.TierFentry {
 		rest = append(rest, reclaimHooks...)
 	}
 	if stalls {
