@@ -80,7 +80,7 @@ func (d *examination) fatal(err error) error {
 }
 
 func (d *examination) hooks(layout node.Layout) {
-	p, err := probe.Open(probe.Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(node.PageSize())})
+	p, err := probe.Open(probe.Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(node.PageSize()), Stalls: true})
 	if d.fatal(err) != nil {
 		return
 	}

@@ -17,6 +17,17 @@ var gaps = map[string]string{
 	"cgroup:cgroup_rename":                  "new names of renamed cgroups",
 	"vmscan:mm_vmscan_memcg_reclaim_begin":  "memcg told from node, where counters do not tell",
 	"vmscan:mm_vmscan_direct_reclaim_begin": "memcg told from node, where counters do not tell",
+	"vmscan:mm_vmscan_memcg_reclaim":        "reclaim against a cgroup's limit",
+	"vmscan:mm_vmscan_direct_reclaim":       "direct reclaim for the node",
+	"vmscan:mm_vmscan_node_reclaim":         "reclaim of one NUMA node",
+	"vmscan:mm_vmscan_throttled":            "throttling in reclaim",
+	"vmscan:mm_vmscan_kswapd":               "when kswapd was awake",
+	"compaction:mm_compaction":              "compaction",
+	"memory.high":                           "time that tasks slept over memory.high",
+	"try_to_free_mem_cgroup_pages":          "whose limit a task reclaimed for, if not its own cgroup's",
+	"oom:reclaim_retry_zone":                "why the allocator gave up reclaiming",
+	"oom:compact_retry":                     "why the allocator gave up compacting",
+	"oom:mark_victim, evidence":             "why the allocator gave up",
 }
 
 // Lost tells what the state of a hook costs, in words; empty: nothing.
@@ -30,7 +41,7 @@ func Lost(h events.Hook) string {
 // Remedy tells how the loss could be avoided.
 func Remedy(h events.Hook) string {
 	switch h.Name {
-	case "out_of_memory", "oom_kill_process", "exit_mmap":
+	case "out_of_memory", "oom_kill_process", "exit_mmap", "memory.high", "try_to_free_mem_cgroup_pages":
 		return "a kernel with CONFIG_FUNCTION_TRACER and DYNAMIC_FTRACE_WITH_DIRECT_CALLS (fentry), or with CONFIG_KPROBES, " +
 			"that lets root use them"
 	}

@@ -164,10 +164,13 @@ func (s *textSink) Lost(l *events.Lost) error {
 func (s *textSink) Status(st *events.Status) error {
 	p := s.page()
 	p.head(s.clock(st.Time), st.Phase, styleLabel, statusItems(st))
-	for _, h := range st.Hooks {
-		if h.Why != "" || h.Tier == "" || s.opts.Width == 0 {
+	switch short := lesserHooks(st.Hooks); {
+	case s.opts.Width == 0:
+		for _, h := range st.Hooks {
 			p.section(section{"hook", []group{hookLine(h)}})
 		}
+	case short != "":
+		p.section(section{"hooks", []group{prose(short + ": see `oomtrace doctor` for why, and what it costs")}})
 	}
 	s.at = ""
 	return s.out.write(p.buf.Bytes())
@@ -324,6 +327,30 @@ func statusItems(st *events.Status) group {
 	count(st.Victims, "victim")
 	count(st.Lost, "lost record")
 	return list(appendSet(items, st.Text)...)
+}
+
+// lesserHooks names the hooks that are not attached in the best way, by the way that they
+// are.
+func lesserHooks(hooks []events.Hook) string {
+	var ways, parts []string
+	names := map[string][]string{}
+	for _, h := range hooks {
+		way := "not attached"
+		if h.Tier != "" {
+			way = "by " + string(h.Tier)
+		}
+		if h.Why == "" && h.Tier != "" {
+			continue
+		}
+		if names[way] == nil {
+			ways = append(ways, way)
+		}
+		names[way] = append(names[way], h.Name)
+	}
+	for _, way := range ways {
+		parts = append(parts, strings.Join(names[way], ", ")+" "+way)
+	}
+	return strings.Join(parts, "; ")
 }
 
 func hookLine(h events.Hook) group {
