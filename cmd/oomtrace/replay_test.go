@@ -53,7 +53,8 @@ func TestReplay(t *testing.T) {
   victims  sh[11]
 14:03:07.500 OOM KILL  java[10]  memcg limit  (continued)
   victims  java[10], dead after 31 ms
-14:05:02.000 LOST  3 records (recording), what is shown may be incomplete
+14:05:02.000 LOST  3 lines that could not be recorded,
+           what is shown may be incomplete
 `, damaged + newer + unknown},
 	} {
 		stdout, stderr, status := playing(t, all, strings.Fields(test.args)...)

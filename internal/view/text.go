@@ -156,7 +156,11 @@ func (s *textSink) Pressure(l *events.PressureLine) error {
 
 func (s *textSink) Lost(l *events.Lost) error {
 	p := s.page()
-	p.head(s.clock(l.Time), "LOST", styleAlarm, list(plural(l.Count, "record")+" ("+spaced(l.What)+")", "what is shown may be incomplete"))
+	what := plural(l.Count, "record") + " (" + spaced(l.What) + ")"
+	if l.What == "recording" {
+		what = plural(l.Count, "line") + " that could not be recorded"
+	}
+	p.head(s.clock(l.Time), "LOST", styleAlarm, list(what, "what is shown may be incomplete"))
 	s.at = ""
 	return s.out.write(p.buf.Bytes())
 }
