@@ -105,7 +105,7 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 	if err != nil {
 		return err
 	}
-	source, end, err := f.source.open(ctx, args, o.Location)
+	source, end, err := f.source.open(ctx, args, o.Location, stderr)
 	if err != nil {
 		return err
 	}

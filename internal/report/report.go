@@ -14,6 +14,7 @@
 package report
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -73,13 +74,25 @@ func (o *Options) about(inc *events.Incident) bool {
 
 // each calls do with each incident that the report is about.
 func (o *Options) each(src Source, do func(*events.Incident) error) error {
-	return src.Incidents(func(inc *events.Incident) error {
+	found := o.ID == ""
+	err := src.Incidents(func(inc *events.Incident) error {
 		if !o.about(inc) {
 			return nil
 		}
+		found = true
 		if o.Enrich != nil {
 			o.Enrich(inc)
 		}
 		return do(inc)
 	})
+	if err == nil && !found {
+		err = NoSuchID(o.ID)
+	}
+	return err
+}
+
+// NoSuchID is the error where nothing was asked for but one incident, and it is not
+// there.
+func NoSuchID(id string) error {
+	return fmt.Errorf("no incident has the id %q, in the time that is asked for: leave --id out to see all", id)
 }

@@ -146,7 +146,6 @@ func TestWhichIncidents(t *testing.T) {
 	}{
 		{Options{}, "a-1 a-2 a-10"},
 		{Options{ID: "a-1"}, "a-1"},
-		{Options{ID: "a"}, ""},
 		{Options{Since: base().Add(time.Minute)}, "a-2 a-10"},
 		{Options{Until: base().Add(time.Minute)}, "a-1 a-2"},
 		{Options{Since: base().Add(time.Second), Until: base().Add(2 * time.Minute)}, "a-2"},
@@ -159,6 +158,19 @@ func TestWhichIncidents(t *testing.T) {
 		}
 		if strings.Join(got, " ") != test.want || enriched != len(got) {
 			t.Errorf("%+v: %q, %d enriched", test.o, got, enriched)
+		}
+	}
+}
+
+// TestNoSuchID: an id that is not there is no report of nothing.
+func TestNoSuchID(t *testing.T) {
+	src := list{incidents: []*events.Incident{kill("a-1", 0, "p"), kill("a-10", 0, "p")}}
+	for _, o := range []Options{{ID: "a"}, {ID: "a-1", Since: base().Add(time.Second)}} {
+		var out bytes.Buffer
+		for name, err := range map[string]error{"text": second(Text(&out, src, o)), "json": second(JSON(&out, src, o)), "html": second(HTML(&out, src, o))} {
+			if err == nil || !strings.Contains(err.Error(), "no incident has the id") || out.Len() > 0 {
+				t.Errorf("%s: %v, %q", name, err, out.String())
+			}
 		}
 	}
 }
