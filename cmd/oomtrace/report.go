@@ -123,10 +123,10 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 			fmt.Fprintf(stderr, "oomtrace: %s: %d incidents, %d in detail\n", f.html, r.Incidents, r.Detailed)
 		}
 	case f.output == "json":
-		if _, err = report.JSON(stdout, source, o); err == nil {
-			for _, remark := range source.Remarks() {
-				fmt.Fprintf(stderr, "oomtrace: %s\n", remark)
-			}
+		var r report.Result
+		r, err = report.JSON(stdout, source, o)
+		for _, remark := range r.Remarks {
+			fmt.Fprintf(stderr, "oomtrace: %s\n", remark)
 		}
 	default:
 		_, err = report.Text(stdout, source, o)
