@@ -41,9 +41,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	root := newRoot(stdout, stderr)
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	help := &writer{out: stdout}
+	root.SetOut(help)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if err == nil && help.err != nil {
+		err = fmt.Errorf("write the help: %w", help.err)
+	}
 	var usage usageError
 	switch {
 	case err == nil:
@@ -54,11 +58,25 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "oomtrace: %s; see `oomtrace --help`\n", oneLine(err))
 		return exitUsage
 	case errors.Is(err, syscall.ENOSPC):
-		fmt.Fprintf(stderr, "oomtrace: %s: the trace ends here; make room, or write elsewhere\n", oneLine(err))
+		fmt.Fprintf(stderr, "oomtrace: %s: make room, or write elsewhere\n", oneLine(err))
 		return exitError
 	}
 	fmt.Fprintf(stderr, "oomtrace: %s\n", oneLine(err))
 	return exitError
+}
+
+// writer remembers an error that cobra, which writes the help, does not look at.
+type writer struct {
+	out io.Writer
+	err error
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	n, err := w.out.Write(p)
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
 }
 
 // oneLine keeps a message to one line: causes from below may have more.

@@ -79,6 +79,22 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// TestFullDisk: whatever was to be written, the message is true of it.
+func TestFullDisk(t *testing.T) {
+	for _, args := range []string{"--help", "help report", "report --help", "version", "report " + podLimit, "replay " + podLimit, "inspect"} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Skip(err)
+		}
+		var stderr bytes.Buffer
+		status := run(strings.Fields(args), full, &stderr)
+		full.Close()
+		if said := stderr.String(); status != exitError || !strings.Contains(said, "no space left on device: make room, or write elsewhere\n") {
+			t.Errorf("%s: status %d, %q", args, status, said)
+		}
+	}
+}
+
 func TestHelpBeginsWithAnExample(t *testing.T) {
 	for _, command := range []string{"", "trace ", "demo "} {
 		var stdout bytes.Buffer
