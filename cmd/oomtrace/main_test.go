@@ -96,7 +96,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestHelpBeginsWithAnExample(t *testing.T) {
-	for _, command := range []string{"", "trace ", "demo "} {
+	for _, command := range []string{"", "trace ", "demo ", "record ", "replay ", "report "} {
 		var stdout bytes.Buffer
 		run(strings.Fields(command+"--help"), &stdout, &stdout)
 		if first, _, _ := strings.Cut(stdout.String(), "\n"); !strings.HasPrefix(strings.TrimSpace(first), "sudo oomtrace") {
@@ -348,6 +348,37 @@ func TestBadPlaces(t *testing.T) {
 		err := cmd.Run()
 		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != exitError || !strings.Contains(errs.String(), "missing CAP_BPF and CAP_PERFMON: run as root") {
 			t.Errorf("%v: %s", err, errs.String())
+		}
+	})
+	t.Run("not root, and files", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		log := filepath.Join(dir, "log")
+		if err := os.WriteFile(log, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		open := t.TempDir() // anybody may look into, but not read what is there
+		if err := os.WriteFile(filepath.Join(open, "00000001-20260820T140307Z-boot.jsonl"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []string{open, filepath.Dir(open)} { // both are the test's own
+			if err := os.Chmod(p, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for args, says := range map[string]string{
+			"report " + dir: "run it as root: recordings are", "report " + log: "run it as root: recordings are", "replay " + dir: "run it as root: recordings are",
+			"report " + open:             "run it as root: recordings are",
+			"report --kernel-log " + log: "run as root", "demo": "run as root", "record " + filepath.Join(dir, "x"): "run as root",
+		} {
+			cmd := oomtrace(strings.Fields(args)...)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			out, err := cmd.CombinedOutput()
+			if cmd.ProcessState.ExitCode() != exitError || !strings.Contains(string(out), "permission denied: "+says) {
+				t.Errorf("%s: %v: %s", args, err, out)
+			}
 		}
 	})
 	t.Run("a tier that is not to be had", func(t *testing.T) {

@@ -59,10 +59,10 @@ func newReplay(stdout, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay DIR|FILE|-",
 		Short: "Show a recording as it was shown live",
-		Long: `  oomtrace replay /var/log/oomtrace
-  oomtrace replay /var/log/oomtrace --since "yesterday 03:00" --until "yesterday 04:00"
-  oomtrace replay /var/log/oomtrace -o json | jq .
-  oomtrace replay /var/log/oomtrace --since now --follow
+		Long: `  sudo oomtrace replay /var/log/oomtrace
+  sudo oomtrace replay /var/log/oomtrace --since "yesterday 03:00" --until "yesterday 04:00"
+  sudo oomtrace replay /var/log/oomtrace -o json | jq .
+  sudo oomtrace replay /var/log/oomtrace --since now --follow
   zstd -dc old.jsonl.zst | oomtrace replay -
 
 replay feeds what was recorded (oomtrace record, or the output of -o json) to

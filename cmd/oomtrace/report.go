@@ -79,11 +79,11 @@ func newReport(stdout, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report [DIR|FILE|-]",
 		Short: "Tell of recorded incidents, or of a kernel's log: text, one HTML file, a summary",
-		Long: `  oomtrace report /var/log/oomtrace                  # a recording
+		Long: `  sudo oomtrace report /var/log/oomtrace             # a recording
   oomtrace report oom.json --html report.html        # of -o json; for a browser or paper
-  oomtrace report /var/log/oomtrace --since "2h ago" --summary
+  sudo oomtrace report /var/log/oomtrace --since "2h ago" --summary
   oomtrace report oom.json --id 5f0c2c1e-17 --wide
-  dmesg | oomtrace report --kernel-log -             # nothing was running? the log has to do
+  sudo dmesg | oomtrace report --kernel-log -        # nothing was running? the log has to do
 
 report tells of each incident who limited, who triggered, who died and who
 killed, what was before, why, and what to do; and of many, how often it hit whom,

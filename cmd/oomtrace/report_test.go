@@ -83,7 +83,7 @@ func TestReportOfWhatIsNone(t *testing.T) {
 		{[]string{bin}, exitError, "is an event"},
 		{[]string{gz}, exitError, "zcat " + gz + " | oomtrace report -"},
 		{[]string{file("half", lineA[:100])}, exitError, "none of 1 lines"},
-		{[]string{file("broken.zst", "\x28\xb5\x2f\xfd"+string(random))}, exitError, "read the recording"},
+		{[]string{file("broken.zst", "\x28\xb5\x2f\xfd"+string(random))}, exitError, "open the recording"},
 		{[]string{file("empty", "")}, exitOK, "no incidents"},
 		{[]string{file("blank", "\n\n")}, exitOK, "no incidents"},
 		{[]string{file("start", lineStart+"\nwhat\n")}, exitOK, "no incidents"},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -56,6 +57,9 @@ func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Locatio
 		in = io.NopCloser(os.Stdin)
 	case f.kernelLog != "":
 		if in, err = os.Open(f.kernelLog); err != nil {
+			if errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w: run as root", err)
+			}
 			return nil, nil, fmt.Errorf("open the kernel's log: %w", err)
 		}
 	case f.kmsg:
@@ -107,8 +111,8 @@ func (s recordingSource) Incidents(do func(*events.Incident) error) error {
 // somebody who took another one must not read as a node without a kill.
 func noEvents(r *record.Reader, name string) error {
 	begin, err := r.NoEvents()
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, fs.ErrPermission) { // which says what to do
+		return err
 	}
 	what, file := name, name
 	if name == "-" {

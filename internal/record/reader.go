@@ -41,23 +41,23 @@ func Open(path string) (*Reader, error) {
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("open the recording: %w", err)
+		return nil, unopened(err)
 	}
 	if !info.IsDir() {
 		file, err := os.Open(path)
 		if err != nil {
-			return nil, fmt.Errorf("open the recording: %w", err)
+			return nil, unopened(err)
 		}
 		return &Reader{name: path, file: file, closer: file}, nil
 	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
-		return nil, fmt.Errorf("open the recording: %w", err)
+		return nil, unopened(err)
 	}
 	l, err := listTwice(root)
 	if err != nil {
 		root.Close()
-		return nil, err
+		return nil, unopened(err)
 	}
 	if len(l.segments) == 0 {
 		root.Close()
@@ -66,6 +66,14 @@ func Open(path string) (*Reader, error) {
 	r := &Reader{root: root, segments: l.segments}
 	r.stats.count(l)
 	return r, nil
+}
+
+// unopened says what to do about a recording that may not be read.
+func unopened(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("open the recording: %w: run it as root: recordings are readable by root only", err)
+	}
+	return fmt.Errorf("open the recording: %w", err)
 }
 
 // NewReader reads lines, plain or compressed. Closing r is the caller's.
@@ -167,7 +175,7 @@ func (r *Reader) NoEvents() (begin []byte, err error) {
 	case s.Lines > 0, s.Damaged+s.CutOff == 0 && (s.Torn == 0 || r.root != nil):
 		return nil, nil
 	case s.Damaged+s.Torn == 0:
-		return nil, fmt.Errorf("read the recording: %w", s.cutOff)
+		return nil, unopened(s.cutOff)
 	}
 	return r.strange, fmt.Errorf("read the recording: none of %d lines is an event", s.Damaged+s.Torn)
 }
