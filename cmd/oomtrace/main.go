@@ -44,7 +44,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	help := &writer{out: stdout}
 	root.SetOut(help)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil && help.err != nil {
 		err = fmt.Errorf("write the help: %w", help.err)
 	}
@@ -55,7 +55,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, syscall.EPIPE):
 		return exitOK // the reader has seen enough
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "oomtrace: %s; see `oomtrace --help`\n", oneLine(err))
+		fmt.Fprintf(stderr, "oomtrace: %s; see `%s --help`\n", oneLine(err), strings.TrimSuffix(cmd.CommandPath(), " help"))
 		return exitUsage
 	case errors.Is(err, syscall.ENOSPC):
 		fmt.Fprintf(stderr, "oomtrace: %s: make room, or write elsewhere\n", oneLine(err))
@@ -126,7 +126,24 @@ limited, who triggered, who died and who killed. Without a command it traces.`,
 		newDemo(stdout, stderr), newHog(), newDoctor(stdout), newVersion(stdout),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true
+	strictHelp(root)
 	return root
+}
+
+// strictHelp makes help for a command that is not there wrong usage.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "help" {
+			continue
+		}
+		cmd.Args = func(_ *cobra.Command, args []string) error {
+			if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+				return usagef("unknown command %q", strings.Join(args, " "))
+			}
+			return nil
+		}
+	}
 }
 
 func noArgs(cmd *cobra.Command, args []string) error {
