@@ -102,6 +102,20 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestEmptyFlags: a variable that is not set must not select everything.
+func TestEmptyFlags(t *testing.T) {
+	for _, args := range []string{
+		"--comm", "--container", "-n", "--namespace", "--pod", "--pod-uid", "--pod-label", "--qos", "--cgroup", "trace --comm", "--record",
+		"replay /a --comm", "replay /a --id", "replay /a --since", "report /a --id", "report /a --until", "report /a --html", "report --kernel-log",
+	} {
+		var stdout, stderr bytes.Buffer
+		status := run(append(strings.Fields(args), ""), &stdout, &stderr)
+		if status != exitUsage || !strings.Contains(stderr.String(), "it is empty; see `oomtrace ") || strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("%s: status %d, %q", args, status, stderr.String())
+		}
+	}
+}
+
 func TestHelpBeginsWithAnExample(t *testing.T) {
 	for _, command := range []string{"", "trace ", "demo ", "record ", "replay ", "report "} {
 		var stdout bytes.Buffer

@@ -26,9 +26,9 @@ import (
 type selectionFlags struct{ since, until, id string }
 
 func (f *selectionFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.since, "since", "", "only what happened at this `time` or later")
-	flags.StringVar(&f.until, "until", "", "only what happened until this `time`")
-	flags.StringVar(&f.id, "id", "", "only the incident with this `id`")
+	flags.Var((*word)(&f.since), "since", "only what happened at this `time` or later")
+	flags.Var((*word)(&f.until), "until", "only what happened until this `time`")
+	flags.Var((*word)(&f.id), "id", "only the incident with this `id`")
 }
 
 func (f *selectionFlags) selection(now time.Time) (record.Selection, error) {

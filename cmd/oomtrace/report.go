@@ -37,7 +37,7 @@ var reportOutputs = []string{"text", "json"}
 
 func (f *reportFlags) add(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.output, "output", "o", "text", "`format`: "+strings.Join(reportOutputs, ", "))
-	flags.StringVar(&f.html, "html", "", "write one self-contained HTML `file` instead; - is stdout")
+	flags.Var((*word)(&f.html), "html", "write one self-contained HTML `file` instead; - is stdout")
 	f.selected.add(flags)
 	f.source.add(flags)
 	flags.BoolVar(&f.summary, "summary", false, "only the summary: by workload, cause and time")

@@ -28,7 +28,7 @@ type sourceFlags struct {
 }
 
 func (f *sourceFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.kernelLog, "kernel-log", "", "read OOM reports of a kernel's log in this `file`, as of dmesg or syslog; - is stdin")
+	flags.Var((*word)(&f.kernelLog), "kernel-log", "read OOM reports of a kernel's log in this `file`, as of dmesg or syslog; - is stdin")
 	flags.BoolVar(&f.kmsg, "kmsg", false, "read this kernel's log, /dev/kmsg")
 	flags.BoolVar(&f.journal, "journal", false, "read the kernel's log, and what user-space killers say, in the journal of all boots")
 }
