@@ -68,6 +68,25 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// TestReplayEndUnderFilter: the totals at the end do not read as what was shown.
+func TestReplayEndUnderFilter(t *testing.T) {
+	end := strings.Replace(lineStart, `"phase":"start","tier":"fentry"`, `"phase":"end","incident_count":2,"victim_count":2,"lost_count":0`, 1)
+	one := []string{lineStart, lineA, lineB, end}
+	for args, want := range map[string]string{
+		"":                  "end  2 incidents, 2 victims, 0 lost records\n",
+		"--pid 10":          "end  1 of 2 incidents shown, 2 victims in all, 0 lost records\n",
+		"--pid 99":          "end  0 of 2 incidents shown, 2 victims in all, 0 lost records\n",
+		"--pid 10 -o json":  end + "\n",
+		"--pid 10 -o table": "",
+		"--pid 10 --id b-1": "victims  ja\\x1bva\\xff[10]\n",
+	} {
+		stdout, stderr, status := playing(t, append(one, one...), append(strings.Fields(args), "--utc")...)
+		if !strings.HasSuffix(stdout, want) || status != exitOK || strings.HasSuffix(args, "table") && !strings.Contains(stderr, "1 of 2 incidents shown") {
+			t.Errorf("%s: status %d\n%s\n%s", args, status, stdout, stderr)
+		}
+	}
+}
+
 func TestReplayUsage(t *testing.T) {
 	for _, test := range []struct {
 		args   []string

@@ -165,9 +165,15 @@ func (s *textSink) Lost(l *events.Lost) error {
 	return s.out.write(p.buf.Bytes())
 }
 
-func (s *textSink) Status(st *events.Status) error {
+func (s *textSink) Status(st *events.Status) error { return s.status(st, nil) }
+
+// StatusShown is Status where only so many of the incidents were shown, for a filter
+// stood before the sink. Sinks of the contract's lines do not have it.
+func (s *textSink) StatusShown(st *events.Status, shown uint64) error { return s.status(st, &shown) }
+
+func (s *textSink) status(st *events.Status, shown *uint64) error {
 	p := s.page()
-	p.head(s.clock(st.Time), st.Phase, styleLabel, statusItems(st))
+	p.head(s.clock(st.Time), st.Phase, styleLabel, statusItems(st, shown))
 	for _, h := range st.Hooks {
 		if h.Why != "" || h.Tier == "" || s.opts.Width == 0 {
 			p.section(section{"hook", []group{hookLine(h)}})
@@ -305,7 +311,7 @@ func name(g group) string {
 	return head
 }
 
-func statusItems(st *events.Status) group {
+func statusItems(st *events.Status, shown *uint64) group {
 	var items []string
 	if st.Tier != "" {
 		items = append(items, "tier "+string(st.Tier))
@@ -324,8 +330,15 @@ func statusItems(st *events.Status) group {
 			items = append(items, plural(*n, thing))
 		}
 	}
-	count(st.Incidents, "incident")
-	count(st.Victims, "victim")
+	if shown == nil || st.Incidents == nil {
+		count(st.Incidents, "incident")
+		count(st.Victims, "victim")
+	} else {
+		items = append(items, fmt.Sprintf("%d of %s shown", *shown, plural(*st.Incidents, "incident")))
+		if st.Victims != nil {
+			items = append(items, plural(*st.Victims, "victim")+" in all")
+		}
+	}
 	count(st.Lost, "lost record")
 	return list(appendSet(items, st.Text)...)
 }
