@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/node"
@@ -99,6 +102,28 @@ func TestFullDisk(t *testing.T) {
 		if said := stderr.String(); status != exitError || !strings.Contains(said, "no space left on device: make room, or write elsewhere\n") {
 			t.Errorf("%s: status %d, %q", args, status, said)
 		}
+	}
+}
+
+// TestFlagsAreAlike: a flag has the same shorthand, and the same words of its
+// value, in all commands.
+func TestFlagsAreAlike(t *testing.T) {
+	root := newRoot(io.Discard, io.Discard)
+	long, value := map[string]string{}, map[string]string{}
+	for _, cmd := range append(root.Commands(), root) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Shorthand != "" {
+				if other := long[f.Shorthand]; other != "" && other != f.Name {
+					t.Errorf("%s: -%s is --%s, and --%s elsewhere", cmd.Name(), f.Shorthand, f.Name, other)
+				}
+				long[f.Shorthand] = f.Name
+			}
+			name, _ := pflag.UnquoteUsage(f)
+			if other := value[f.Name]; other != "" && other != name {
+				t.Errorf("%s: --%s %s, and %s elsewhere", cmd.Name(), f.Name, name, other)
+			}
+			value[f.Name] = name
+		})
 	}
 }
 
