@@ -125,8 +125,12 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 	}
 	row := func(name string, c *count) {
 		name = view.Sanitize(name)
-		if columns > 0 {
-			name = view.Clip(name, columns)
+		switch {
+		case columns == 0:
+		case strings.HasPrefix(name, "/"):
+			name = view.ShortPath(name, columns)
+		default:
+			name = view.ClipMiddle(name, columns)
 		}
 		rows = append(rows, []string{name, fmt.Sprint(c.Incidents), fmt.Sprint(c.Victims), view.When(c.Last, time.DateTime, o.location())})
 	}
