@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"slices"
@@ -61,6 +62,9 @@ status 0 only if every answer was right.`,
 
 func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	scratch, err := node.NewScratch(fmt.Sprintf("oomtrace-demo-%d", os.Getpid()), demoLimitBytes)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: run as root", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -22,15 +23,30 @@ type filter struct {
 }
 
 func (f *filter) add(flags *pflag.FlagSet) {
-	flags.StringVarP(&f.namespace, "namespace", "n", "", "only incidents of pods in this `namespace`")
-	flags.StringVar(&f.pod, "pod", "", "only incidents of the pod with this `name`, or namespace/name")
-	flags.StringVar(&f.podLabel, "pod-label", "", "only incidents of pods with these `labels`, such as app=shop,tier=front")
-	flags.StringVar(&f.qos, "qos", "", "only incidents of pods of this `class`: "+strings.Join(qosClasses, ", "))
-	flags.StringVar(&f.podUID, "pod-uid", "", "only incidents of the pod with this `uid`")
-	flags.StringVar(&f.containerID, "container", "", "only incidents of the container whose `id` begins so")
-	flags.StringVar(&f.cgroup, "cgroup", "", "only incidents of this cgroup `path` or below it, such as /kubepods.slice")
+	flags.VarP((*word)(&f.namespace), "namespace", "n", "only incidents of pods in this `namespace`")
+	flags.Var((*word)(&f.pod), "pod", "only incidents of the pod with this `name`, or namespace/name")
+	flags.Var((*word)(&f.podLabel), "pod-label", "only incidents of pods with these `labels`, such as app=shop,tier=front")
+	flags.Var((*word)(&f.qos), "qos", "only incidents of pods of this `class`: "+strings.Join(qosClasses, ", "))
+	flags.Var((*word)(&f.podUID), "pod-uid", "only incidents of the pod with this `uid`")
+	flags.Var((*word)(&f.containerID), "container", "only incidents of the container whose `id` begins so")
+	flags.Var((*word)(&f.cgroup), "cgroup", "only incidents of this cgroup `path` or below it, such as /kubepods.slice")
 	flags.IntVar(&f.pid, "pid", 0, "only incidents in which this `pid` died")
-	flags.StringVar(&f.comm, "comm", "", "only incidents in which a process of this `name` died")
+	flags.Var((*word)(&f.comm), "comm", "only incidents in which a process of this `name` died")
+}
+
+// word is the text of a flag that is not empty if it is given: an empty one comes of
+// a variable that is not set, and would select everything.
+type word string
+
+func (w *word) String() string { return string(*w) }
+func (w *word) Type() string   { return "string" }
+
+func (w *word) Set(text string) error {
+	if text == "" {
+		return errors.New("it is empty")
+	}
+	*w = word(text)
+	return nil
 }
 
 func (f *filter) check() error {

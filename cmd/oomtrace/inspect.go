@@ -55,9 +55,9 @@ read it names as unknown.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case f.output != "text" && f.output != "json":
-				return usagef("-o %q: use text or json", f.output)
+				return usagef("--output %q: it is one of text, json", f.output)
 			case f.most < 1:
-				return usagef("-n %d: use a number above 0", f.most)
+				return usagef("--number %d: it is at least 1", f.most)
 			}
 			i, err := look(cmd, f, args, stderr, diagnose)
 			if err != nil {
@@ -66,8 +66,8 @@ read it names as unknown.`,
 			return f.show(stdout, i)
 		},
 	}
-	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "format: text, json")
-	cmd.Flags().IntVarP(&f.most, "number", "n", 10, "how many processes and cgroups to list")
+	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "`format`: text, json")
+	cmd.Flags().IntVar(&f.most, "number", 10, "how `many` processes and cgroups to list")
 	cmd.Flags().BoolVarP(&f.wide, "wide", "w", false, "whole ids and paths, no limit of columns")
 	cmd.Flags().BoolVar(&f.utc, "utc", false, "show times in UTC")
 	return cmd

@@ -26,8 +26,9 @@ func TestInspectUsage(t *testing.T) {
 		text   string
 	}{
 		{[]string{"a", "b"}, exitUsage, "takes one argument"},
-		{[]string{"-o", "yaml"}, exitUsage, "use text or json"},
-		{[]string{"-n", "0"}, exitUsage, "above 0"},
+		{[]string{"-o", "yaml"}, exitUsage, "one of text, json"},
+		{[]string{"--number", "0"}, exitUsage, "at least 1"},
+		{[]string{"-n", "5"}, exitUsage, "unknown shorthand"}, // elsewhere it is a namespace
 		{[]string{"--nonsense"}, exitUsage, "unknown flag"},
 		{[]string{"no-such-thing"}, exitError, "nothing on this node is called"},
 		{[]string{"/no/such\x1b[2J/cgroup"}, exitError, `\x1b`},

@@ -41,9 +41,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	root := newRoot(stdout, stderr)
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	help := &writer{out: stdout}
+	root.SetOut(help)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil && help.err != nil {
+		err = fmt.Errorf("write the help: %w", help.err)
+	}
 	var usage usageError
 	switch {
 	case err == nil:
@@ -51,14 +55,28 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, syscall.EPIPE):
 		return exitOK // the reader has seen enough
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "oomtrace: %s; see `oomtrace --help`\n", oneLine(err))
+		fmt.Fprintf(stderr, "oomtrace: %s; see `%s --help`\n", oneLine(err), strings.TrimSuffix(cmd.CommandPath(), " help"))
 		return exitUsage
 	case errors.Is(err, syscall.ENOSPC):
-		fmt.Fprintf(stderr, "oomtrace: %s: the trace ends here; make room, or write elsewhere\n", oneLine(err))
+		fmt.Fprintf(stderr, "oomtrace: %s: make room, or write elsewhere\n", oneLine(err))
 		return exitError
 	}
 	fmt.Fprintf(stderr, "oomtrace: %s\n", oneLine(err))
 	return exitError
+}
+
+// writer remembers an error that cobra, which writes the help, does not look at.
+type writer struct {
+	out io.Writer
+	err error
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	n, err := w.out.Write(p)
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
 }
 
 // oneLine keeps a message to one line: causes from below may have more.
@@ -108,7 +126,24 @@ limited, who triggered, who died and who killed. Without a command it traces.`,
 		newDemo(stdout, stderr), newHog(), newDoctor(stdout), newVersion(stdout),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true
+	strictHelp(root)
 	return root
+}
+
+// strictHelp makes help for a command that is not there wrong usage.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "help" {
+			continue
+		}
+		cmd.Args = func(_ *cobra.Command, args []string) error {
+			if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+				return usagef("unknown command %q", strings.Join(args, " "))
+			}
+			return nil
+		}
+	}
 }
 
 func noArgs(cmd *cobra.Command, args []string) error {

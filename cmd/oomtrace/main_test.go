@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/node"
@@ -47,7 +50,14 @@ func TestUsage(t *testing.T) {
 	}{
 		{"version", exitOK, "oomtrace "},
 		{"--help", exitOK, "sudo oomtrace "},
-		{"nonsense", exitUsage, `unknown command "nonsense"`},
+		{"nonsense", exitUsage, "unknown command \"nonsense\"; see `oomtrace --help`"},
+		{"report", exitUsage, "see `oomtrace report --help`"},
+		{"report --nonsense", exitUsage, "see `oomtrace report --help`"},
+		{"--pid -4", exitUsage, "see `oomtrace --help`"},
+		{"trace --pid -4", exitUsage, "see `oomtrace trace --help`"},
+		{"help nosuch", exitUsage, "unknown command \"nosuch\"; see `oomtrace --help`"},
+		{"help", exitOK, "sudo oomtrace "},
+		{"help report", exitOK, "report tells of each incident"},
 		{"trace nonsense", exitUsage, "takes no arguments"},
 		{"--nonsense", exitUsage, "unknown flag: --nonsense"},
 		{"-o xml", exitUsage, "one of text, json, table, bcc"},
@@ -79,8 +89,60 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// TestFullDisk: whatever was to be written, the message is true of it.
+func TestFullDisk(t *testing.T) {
+	for _, args := range []string{"--help", "help report", "report --help", "version", "report " + podLimit, "replay " + podLimit, "inspect"} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Skip(err)
+		}
+		var stderr bytes.Buffer
+		status := run(strings.Fields(args), full, &stderr)
+		full.Close()
+		if said := stderr.String(); status != exitError || !strings.Contains(said, "no space left on device: make room, or write elsewhere\n") {
+			t.Errorf("%s: status %d, %q", args, status, said)
+		}
+	}
+}
+
+// TestFlagsAreAlike: a flag has the same shorthand, and the same words of its
+// value, in all commands.
+func TestFlagsAreAlike(t *testing.T) {
+	root := newRoot(io.Discard, io.Discard)
+	long, value := map[string]string{}, map[string]string{}
+	for _, cmd := range append(root.Commands(), root) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Shorthand != "" {
+				if other := long[f.Shorthand]; other != "" && other != f.Name {
+					t.Errorf("%s: -%s is --%s, and --%s elsewhere", cmd.Name(), f.Shorthand, f.Name, other)
+				}
+				long[f.Shorthand] = f.Name
+			}
+			name, _ := pflag.UnquoteUsage(f)
+			if other := value[f.Name]; other != "" && other != name {
+				t.Errorf("%s: --%s %s, and %s elsewhere", cmd.Name(), f.Name, name, other)
+			}
+			value[f.Name] = name
+		})
+	}
+}
+
+// TestEmptyFlags: a variable that is not set must not select everything.
+func TestEmptyFlags(t *testing.T) {
+	for _, args := range []string{
+		"--comm", "--container", "-n", "--namespace", "--pod", "--pod-uid", "--pod-label", "--qos", "--cgroup", "trace --comm", "--record",
+		"replay /a --comm", "replay /a --id", "replay /a --since", "report /a --id", "report /a --until", "report /a --html", "report --kernel-log",
+	} {
+		var stdout, stderr bytes.Buffer
+		status := run(append(strings.Fields(args), ""), &stdout, &stderr)
+		if status != exitUsage || !strings.Contains(stderr.String(), "it is empty; see `oomtrace ") || strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("%s: status %d, %q", args, status, stderr.String())
+		}
+	}
+}
+
 func TestHelpBeginsWithAnExample(t *testing.T) {
-	for _, command := range []string{"", "trace ", "demo "} {
+	for _, command := range []string{"", "trace ", "demo ", "record ", "replay ", "report "} {
 		var stdout bytes.Buffer
 		run(strings.Fields(command+"--help"), &stdout, &stdout)
 		if first, _, _ := strings.Cut(stdout.String(), "\n"); !strings.HasPrefix(strings.TrimSpace(first), "sudo oomtrace") {
@@ -332,6 +394,37 @@ func TestBadPlaces(t *testing.T) {
 		err := cmd.Run()
 		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != exitError || !strings.Contains(errs.String(), "missing CAP_BPF and CAP_PERFMON: run as root") {
 			t.Errorf("%v: %s", err, errs.String())
+		}
+	})
+	t.Run("not root, and files", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		log := filepath.Join(dir, "log")
+		if err := os.WriteFile(log, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		open := t.TempDir() // anybody may look into, but not read what is there
+		if err := os.WriteFile(filepath.Join(open, "00000001-20260820T140307Z-boot.jsonl"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []string{open, filepath.Dir(open)} { // both are the test's own
+			if err := os.Chmod(p, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for args, says := range map[string]string{
+			"report " + dir: "run it as root: recordings are", "report " + log: "run it as root: recordings are", "replay " + dir: "run it as root: recordings are",
+			"report " + open:             "run it as root: recordings are",
+			"report --kernel-log " + log: "run as root", "demo": "run as root", "record " + filepath.Join(dir, "x"): "run as root",
+		} {
+			cmd := oomtrace(strings.Fields(args)...)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			out, err := cmd.CombinedOutput()
+			if cmd.ProcessState.ExitCode() != exitError || !strings.Contains(string(out), "permission denied: "+says) {
+				t.Errorf("%s: %v: %s", args, err, out)
+			}
 		}
 	})
 	t.Run("a tier that is not to be had", func(t *testing.T) {

@@ -69,7 +69,7 @@ func newRecord(stderr io.Writer) *cobra.Command {
 		Short: "Record every OOM kill to disk, for later",
 		Long: `  sudo oomtrace record /var/log/oomtrace
   sudo oomtrace record --stalls --total-size 4GiB /var/log/oomtrace
-  oomtrace replay /var/log/oomtrace --since "1h ago"
+  sudo oomtrace replay /var/log/oomtrace --since "1h ago"
 
 record writes what trace -o json would print into segments in DIR, and prints
 nothing. Each incident is on disk at once, everything else within a second. A

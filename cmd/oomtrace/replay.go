@@ -17,6 +17,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/record"
+	"github.com/oomtrace/oomtrace/internal/report"
 	"github.com/oomtrace/oomtrace/internal/timearg"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
@@ -25,9 +26,9 @@ import (
 type selectionFlags struct{ since, until, id string }
 
 func (f *selectionFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.since, "since", "", "only what happened at this `time` or later")
-	flags.StringVar(&f.until, "until", "", "only what happened until this `time`")
-	flags.StringVar(&f.id, "id", "", "only the incident with this `id`")
+	flags.Var((*word)(&f.since), "since", "only what happened at this `time` or later")
+	flags.Var((*word)(&f.until), "until", "only what happened until this `time`")
+	flags.Var((*word)(&f.id), "id", "only the incident with this `id`")
 }
 
 func (f *selectionFlags) selection(now time.Time) (record.Selection, error) {
@@ -58,10 +59,10 @@ func newReplay(stdout, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay DIR|FILE|-",
 		Short: "Show a recording as it was shown live",
-		Long: `  oomtrace replay /var/log/oomtrace
-  oomtrace replay /var/log/oomtrace --since "yesterday 03:00" --until "yesterday 04:00"
-  oomtrace replay /var/log/oomtrace -o json | jq .
-  oomtrace replay /var/log/oomtrace --since now --follow
+		Long: `  sudo oomtrace replay /var/log/oomtrace
+  sudo oomtrace replay /var/log/oomtrace --since "yesterday 03:00" --until "yesterday 04:00"
+  sudo oomtrace replay /var/log/oomtrace -o json | jq .
+  sudo oomtrace replay /var/log/oomtrace --since now --follow
   zstd -dc old.jsonl.zst | oomtrace replay -
 
 replay feeds what was recorded (oomtrace record, or the output of -o json) to
@@ -94,7 +95,7 @@ before its block: a replay shows it there.
 			if follow {
 				r.Follow(cmd.Context())
 			}
-			return replay(cmd.Context(), r, &f, stdout, stderr)
+			return replay(cmd.Context(), r, args[0], selection.ID, &f, stdout, stderr)
 		},
 	}
 	f.addOutput(cmd.Flags())
@@ -103,7 +104,7 @@ before its block: a replay shows it there.
 	return cmd
 }
 
-func replay(ctx context.Context, r *record.Reader, f *traceFlags, stdout, stderr io.Writer) error {
+func replay(ctx context.Context, r *record.Reader, name, id string, f *traceFlags, stdout, stderr io.Writer) error {
 	p := newPlayer(f, stdout, stderr)
 	for line, err := range r.Lines() {
 		if err == nil {
@@ -119,8 +120,19 @@ func replay(ctx context.Context, r *record.Reader, f *traceFlags, stdout, stderr
 	if err := p.sink.close(); err != nil {
 		return err
 	}
+	ended := ctx.Err() == nil // not called off
+	if ended {
+		if err := noEvents(r, name); err != nil {
+			return err
+		}
+	}
+	missed := ended && id != "" && p.played == 0
+	p.nothing = p.played == 0 && !missed
 	for _, remark := range append(r.Stats().Remarks(), p.remarks()...) {
 		fmt.Fprintln(stderr, "oomtrace:", remark)
+	}
+	if missed {
+		return report.NoSuchID(id)
 	}
 	return nil
 }
@@ -130,8 +142,9 @@ type player struct {
 	sink       *sink
 	raw        *rawLines // nil: not -o json
 	played     int
-	undecoded  int // of a kind that is known, but not readable
-	unknown    int // of kinds that are not known
+	nothing    bool // was played, and is to be said
+	undecoded  int  // of a kind that is known, but not readable
+	unknown    int  // of kinds that are not known
 	unfiltered bool
 }
 
@@ -188,7 +201,7 @@ func (p *player) play(line *record.Line) error {
 
 func (p *player) remarks() []string {
 	var all []string
-	if p.played == 0 {
+	if p.nothing {
 		all = append(all, "nothing was recorded that is selected")
 	}
 	if p.undecoded > 0 {

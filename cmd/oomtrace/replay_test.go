@@ -37,13 +37,17 @@ func TestReplay(t *testing.T) {
 	const damaged = "oomtrace: damaged lines, left out: 1\n"
 	const newer = "oomtrace: lines of a later version than 1, of which only what is known here is shown: 1: use a newer oomtrace\n"
 	const unknown = "oomtrace: lines of a kind that is not known here, left out: 1: use a newer oomtrace, or -o json\n"
-	for _, test := range []struct{ args, want, remarks string }{
-		{"-o json", joined(lineStart, lineA, lineB, lineUpdateA, lineFuture, lineLost), damaged + newer},
-		{"-o json --pid 10", joined(lineStart, lineA, lineUpdateA, lineLost), damaged + newer + unknown},
-		{"-o json --id b-1", joined(lineA, lineUpdateA), damaged + newer},
-		{"-o json --since 2026-08-20T14:03:30Z --until 2026-08-20T14:04:00Z", joined(lineB), damaged + newer},
-		{"-o json --id b-9", "", damaged + newer + "oomtrace: nothing was recorded that is selected\n"},
-		{"-o bcc --utc --id b-2", "14:04:00 Triggered by PID ? (\"?\"), OOM kill of PID 11 (\"sh\"), ? pages, loadavg: ?\n", damaged + newer},
+	for _, test := range []struct {
+		args, want, remarks string
+		status              int
+	}{
+		{"-o json", joined(lineStart, lineA, lineB, lineUpdateA, lineFuture, lineLost), damaged + newer, exitOK},
+		{"-o json --pid 10", joined(lineStart, lineA, lineUpdateA, lineLost), damaged + newer + unknown, exitOK},
+		{"-o json --id b-1", joined(lineA, lineUpdateA), damaged + newer, exitOK},
+		{"-o json --since 2026-08-20T14:03:30Z --until 2026-08-20T14:04:00Z", joined(lineB), damaged + newer, exitOK},
+		{"-o json --until 2020-01-01", "", damaged + newer + "oomtrace: nothing was recorded that is selected\n", exitOK},
+		{"-o json --id b-9", "", damaged + newer + "oomtrace: no incident has the id \"b-9\", in the time that is asked for: leave --id out to see all\n", exitError},
+		{"-o bcc --utc --id b-2", "14:04:00 Triggered by PID ? (\"?\"), OOM kill of PID 11 (\"sh\"), ? pages, loadavg: ?\n", damaged + newer, exitOK},
 		{"--utc", `14:03:00.000 start  tier fentry
 14:03:07.500 OOM KILL  ja\x1bva\xff[10]  memcg limit
   limiter  cgroup ?, used ?
@@ -53,12 +57,32 @@ func TestReplay(t *testing.T) {
   victims  sh[11]
 14:03:07.500 OOM KILL  java[10]  memcg limit  (continued)
   victims  java[10], dead after 31 ms
-14:05:02.000 LOST  3 records (recording), what is shown may be incomplete
-`, damaged + newer + unknown},
+14:05:02.000 LOST  3 lines that could not be recorded,
+           what is shown may be incomplete
+`, damaged + newer + unknown, exitOK},
 	} {
 		stdout, stderr, status := playing(t, all, strings.Fields(test.args)...)
-		if stdout != test.want || stderr != test.remarks || status != exitOK {
+		if stdout != test.want || stderr != test.remarks || status != test.status {
 			t.Errorf("%s: status %d\n%s\n%s", test.args, status, stdout, stderr)
+		}
+	}
+}
+
+// TestReplayEndUnderFilter: the totals at the end do not read as what was shown.
+func TestReplayEndUnderFilter(t *testing.T) {
+	end := strings.Replace(lineStart, `"phase":"start","tier":"fentry"`, `"phase":"end","incident_count":2,"victim_count":2,"lost_count":0`, 1)
+	one := []string{lineStart, lineA, lineB, end}
+	for args, want := range map[string]string{
+		"":                  "end  2 incidents, 2 victims, 0 lost records\n",
+		"--pid 10":          "end  1 of 2 incidents shown, 2 victims in all, 0 lost records\n",
+		"--pid 99":          "end  0 of 2 incidents shown, 2 victims in all, 0 lost records\n",
+		"--pid 10 -o json":  end + "\n",
+		"--pid 10 -o table": "",
+		"--pid 10 --id b-1": "victims  ja\\x1bva\\xff[10]\n",
+	} {
+		stdout, stderr, status := playing(t, append(one, one...), append(strings.Fields(args), "--utc")...)
+		if !strings.HasSuffix(stdout, want) || status != exitOK || strings.HasSuffix(args, "table") && !strings.Contains(stderr, "1 of 2 incidents shown") {
+			t.Errorf("%s: status %d\n%s\n%s", args, status, stdout, stderr)
 		}
 	}
 }

@@ -37,7 +37,7 @@ var reportOutputs = []string{"text", "json"}
 
 func (f *reportFlags) add(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.output, "output", "o", "text", "`format`: "+strings.Join(reportOutputs, ", "))
-	flags.StringVar(&f.html, "html", "", "write one self-contained HTML `file` instead; - is stdout")
+	flags.Var((*word)(&f.html), "html", "write one self-contained HTML `file` instead; - is stdout")
 	f.selected.add(flags)
 	f.source.add(flags)
 	flags.BoolVar(&f.summary, "summary", false, "only the summary: by workload, cause and time")
@@ -79,11 +79,11 @@ func newReport(stdout, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report [DIR|FILE|-]",
 		Short: "Tell of recorded incidents, or of a kernel's log: text, one HTML file, a summary",
-		Long: `  oomtrace report /var/log/oomtrace                  # a recording
+		Long: `  sudo oomtrace report /var/log/oomtrace             # a recording
   oomtrace report oom.json --html report.html        # of -o json; for a browser or paper
-  oomtrace report /var/log/oomtrace --since "2h ago" --summary
+  sudo oomtrace report /var/log/oomtrace --since "2h ago" --summary
   oomtrace report oom.json --id 5f0c2c1e-17 --wide
-  dmesg | oomtrace report --kernel-log -             # nothing was running? the log has to do
+  sudo dmesg | oomtrace report --kernel-log -        # nothing was running? the log has to do
 
 report tells of each incident who limited, who triggered, who died and who
 killed, what was before, why, and what to do; and of many, how often it hit whom,
@@ -105,7 +105,7 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 	if err != nil {
 		return err
 	}
-	source, end, err := f.source.open(ctx, args, o.Location)
+	source, end, err := f.source.open(ctx, args, o.Location, stderr)
 	if err != nil {
 		return err
 	}
@@ -123,10 +123,10 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 			fmt.Fprintf(stderr, "oomtrace: %s: %d incidents, %d in detail\n", f.html, r.Incidents, r.Detailed)
 		}
 	case f.output == "json":
-		if _, err = report.JSON(stdout, source, o); err == nil {
-			for _, remark := range source.Remarks() {
-				fmt.Fprintf(stderr, "oomtrace: %s\n", remark)
-			}
+		var r report.Result
+		r, err = report.JSON(stdout, source, o)
+		for _, remark := range r.Remarks {
+			fmt.Fprintf(stderr, "oomtrace: %s\n", remark)
 		}
 	default:
 		_, err = report.Text(stdout, source, o)

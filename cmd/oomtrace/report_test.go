@@ -4,9 +4,11 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,7 +37,7 @@ func TestReportUsage(t *testing.T) {
 		{[]string{"/nowhere/x.json"}, exitError, "no such file"},
 		{[]string{podLimit}, exitOK, "java[4711]"},
 		{[]string{podLimit, "--id", "5f0c2c1e-18"}, exitOK, "java[4711]"},
-		{[]string{podLimit, "--id", "5f0c2c1e"}, exitOK, "no incidents"},
+		{[]string{podLimit, "--id", "5f0c2c1e"}, exitError, "no incident has the id"},
 		{[]string{podLimit, "--until", "2026-08-20"}, exitOK, "no incidents"},
 		{[]string{podLimit, "--summary"}, exitOK, "WORKLOAD"},
 		{[]string{podLimit, "-o", "json"}, exitOK, `{"v":1,"kind":"incident",`},
@@ -49,6 +51,84 @@ func TestReportUsage(t *testing.T) {
 		if status != exitOK && (strings.Count(stderr.String(), "\n") != 1 || stdout.Len() > 0) {
 			t.Errorf("%q: %q, %q", test.args, stdout.String(), stderr.String())
 		}
+	}
+}
+
+// TestReportOfWhatIsNone: what is no recording, and no log, must not read as a node
+// without a kill.
+func TestReportOfWhatIsNone(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	fmt.Fprintln(w, lineA)
+	w.Close()
+	random := make([]byte, 8192)
+	rand.NewChaCha8([32]byte{1}).Read(random)
+	log := "../../internal/kernellog/testdata/dmesg/6.12.117-memcg-leaf.txt"
+	gz, bin := file("x.gz", packed.String()), file("bin", string(random))
+	for _, test := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{log}, exitError, "use --kernel-log"},
+		{[]string{file("text", "# A title\n\nSome text.\n")}, exitError, "none of 2 lines is an event: give what oomtrace record"},
+		{[]string{bin}, exitError, "is an event"},
+		{[]string{gz}, exitError, "zcat " + gz + " | oomtrace report -"},
+		{[]string{file("half", lineA[:100])}, exitError, "none of 1 lines"},
+		{[]string{file("broken.zst", "\x28\xb5\x2f\xfd"+string(random))}, exitError, "open the recording"},
+		{[]string{file("empty", "")}, exitOK, "no incidents"},
+		{[]string{file("blank", "\n\n")}, exitOK, "no incidents"},
+		{[]string{file("start", lineStart+"\nwhat\n")}, exitOK, "no incidents"},
+		{[]string{"--kernel-log", gz}, exitError, "zcat " + gz + " | oomtrace report --kernel-log -"},
+		{[]string{"--kernel-log", bin}, exitError, "binary"},
+		{[]string{"--kernel-log", file("quiet", "[    1.000000] hello\n")}, exitOK, "no incidents"},
+	} {
+		commands := []string{"report", "replay"}
+		if len(test.args) > 1 {
+			commands = commands[:1]
+		}
+		for _, command := range commands {
+			if command == "replay" && test.status == exitOK {
+				continue // has no words for it
+			}
+			var stdout, stderr bytes.Buffer
+			status := run(append([]string{command}, test.args...), &stdout, &stderr)
+			if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.says) {
+				t.Errorf("%s %q: status %d, says %.500q", command, test.args, status, all)
+			}
+			if status != exitOK && (strings.Count(stderr.String(), "\n") != 1 || stdout.Len() > 0) {
+				t.Errorf("%s %q: %q, %q", command, test.args, stdout.String(), stderr.String())
+			}
+		}
+	}
+	html := filepath.Join(dir, "out.html")
+	if status := run([]string{"report", log, "--html", html}, io.Discard, io.Discard); status != exitError {
+		t.Error(status)
+	}
+	if _, err := os.Stat(html); err == nil {
+		t.Error("a report of nothing was written")
+	}
+}
+
+// TestReportOfNoJournal: a journal that is not there is said.
+func TestReportOfNoJournal(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "journalctl"), []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir)
+	var stdout, stderr bytes.Buffer
+	status := run([]string{"report", "--journal"}, &stdout, &stderr)
+	if status != exitOK || !strings.Contains(stderr.String(), "try --kmsg") || stdout.String() != "no incidents\n" {
+		t.Errorf("status %d, %q, %q", status, stdout.String(), stderr.String())
 	}
 }
 

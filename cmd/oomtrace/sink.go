@@ -22,6 +22,7 @@ type sink struct {
 	aside view.Sink
 	shown map[string]bool // ids that passed the filter
 	order []string
+	count uint64 // of them, since the start
 	// nameless are incidents that a filter by name did not match yet.
 	nameless      map[string]*events.Incident
 	namelessOrder []string
@@ -108,6 +109,7 @@ func (s *sink) Incident(inc *events.Incident) error {
 }
 
 func (s *sink) show(id string) {
+	s.count++
 	s.shown[id] = true
 	if s.order = append(s.order, id); len(s.order) > maxShown {
 		delete(s.shown, s.order[0])
@@ -199,8 +201,24 @@ func (s *sink) Pressure(l *events.PressureLine) error {
 	return s.view.Pressure(l)
 }
 
-func (s *sink) Lost(l *events.Lost) error      { return s.other().Lost(l) }
-func (s *sink) Status(st *events.Status) error { return s.other().Status(st) }
+func (s *sink) Lost(l *events.Lost) error { return s.other().Lost(l) }
+
+// Status of the end has the totals of the trace. People are told how many of them
+// the filter let through.
+func (s *sink) Status(st *events.Status) error {
+	switch st.Phase {
+	case "start":
+		s.count = 0 // a recording may be of several traces
+	case "end":
+		some, ok := s.other().(interface {
+			StatusShown(*events.Status, uint64) error
+		})
+		if ok && s.filter.active() {
+			return some.StatusShown(st, s.count)
+		}
+	}
+	return s.other().Status(st)
+}
 
 func (s *sink) close() error {
 	for _, id := range s.namelessOrder {

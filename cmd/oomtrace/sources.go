@@ -4,8 +4,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -26,7 +28,7 @@ type sourceFlags struct {
 }
 
 func (f *sourceFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.kernelLog, "kernel-log", "", "read OOM reports of a kernel's log in this `file`, as of dmesg or syslog; - is stdin")
+	flags.Var((*word)(&f.kernelLog), "kernel-log", "read OOM reports of a kernel's log in this `file`, as of dmesg or syslog; - is stdin")
 	flags.BoolVar(&f.kmsg, "kmsg", false, "read this kernel's log, /dev/kmsg")
 	flags.BoolVar(&f.journal, "journal", false, "read the kernel's log, and what user-space killers say, in the journal of all boots")
 }
@@ -45,8 +47,9 @@ func (f *sourceFlags) check(args []string) error {
 }
 
 // open opens the source; args[0] is a recording, if there is no other.
-func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Location) (report.Source, func(), error) {
+func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Location, stderr io.Writer) (report.Source, func(), error) {
 	opts := kernellog.Options{Location: loc, Now: time.Now()}
+	log := &logSource{stderr: stderr}
 	var in io.ReadCloser
 	var err error
 	switch {
@@ -54,6 +57,9 @@ func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Locatio
 		in = io.NopCloser(os.Stdin)
 	case f.kernelLog != "":
 		if in, err = os.Open(f.kernelLog); err != nil {
+			if errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w: run as root", err)
+			}
 			return nil, nil, fmt.Errorf("open the kernel's log: %w", err)
 		}
 	case f.kmsg:
@@ -69,25 +75,73 @@ func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Locatio
 		if in, err = kernellog.OpenJournal(ctx, true); err != nil {
 			return nil, nil, err
 		}
+		log.empty = "journalctl gives no line of the kernel's: there is no journal here, or only root may read it: run as root, or try --kmsg"
 	default:
 		r, err := record.Open(args[0])
 		if err != nil {
 			return nil, nil, err
 		}
-		return report.Recording(r), func() { r.Close() }, nil
+		return recordingSource{report.Recording(r), r, args[0]}, func() { r.Close() }, nil
 	}
-	return &logSource{in: in, opts: opts}, func() { in.Close() }, nil
+	log.in, log.opts = in, opts
+	if f.kernelLog != "" {
+		if log.in, err = kernellog.Open(in, f.kernelLog); err != nil {
+			in.Close()
+			return nil, nil, err
+		}
+	}
+	return log, func() { in.Close() }, nil
+}
+
+// recordingSource fails if what it was given is no recording.
+type recordingSource struct {
+	report.Source
+	reader *record.Reader
+	name   string
+}
+
+func (s recordingSource) Incidents(do func(*events.Incident) error) error {
+	if err := s.Source.Incidents(do); err != nil {
+		return err
+	}
+	return noEvents(s.reader, s.name)
+}
+
+// noEvents is the error of a recording that is none, with what to do: the file of
+// somebody who took another one must not read as a node without a kill.
+func noEvents(r *record.Reader, name string) error {
+	begin, err := r.NoEvents()
+	if err == nil || errors.Is(err, fs.ErrPermission) { // which says what to do
+		return err
+	}
+	what, file := name, name
+	if name == "-" {
+		what, file = "the input", "FILE"
+	}
+	err = fmt.Errorf("%s: %w", what, err)
+	if packing, cat, ok := kernellog.Packed(begin); ok {
+		return fmt.Errorf("%w: it is %s: %s %s | oomtrace report -", err, packing, cat, file)
+	}
+	if kernellog.Looks(begin) {
+		return fmt.Errorf("%w: it looks like a kernel's log: use --kernel-log: oomtrace report --kernel-log %s", err, name)
+	}
+	return fmt.Errorf("%w: give what oomtrace record or -o json wrote, or a kernel's log with report --kernel-log", err)
 }
 
 // logSource gives the incidents of a kernel's log.
 type logSource struct {
-	in    io.Reader
-	opts  kernellog.Options
-	stats kernellog.Stats
+	in     io.Reader
+	opts   kernellog.Options
+	stats  kernellog.Stats
+	empty  string // said if there is no line at all; "" is not
+	stderr io.Writer
 }
 
 func (s *logSource) Incidents(do func(*events.Incident) error) (err error) {
 	s.stats, err = kernellog.Read(s.in, s.opts, do)
+	if err == nil && s.stats.Lines == 0 && s.empty != "" {
+		remark(s.stderr, errors.New(s.empty))
+	}
 	return err
 }
 

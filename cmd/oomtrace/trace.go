@@ -152,7 +152,7 @@ what is shown; --record records everything.`,
 	}
 	f.addOutput(cmd.Flags())
 	f.addSource(cmd.Flags())
-	cmd.Flags().StringVar(&f.record.dir, "record", "", "also record into this `directory`, each incident before it is printed")
+	cmd.Flags().Var((*word)(&f.record.dir), "record", "also record into this `directory`, each incident before it is printed")
 	f.record.add(cmd.Flags())
 	return cmd
 }

@@ -29,6 +29,7 @@ type Reader struct {
 	follow   context.Context // nil: to the end, and no further
 	selector selector
 	stats    Stats
+	strange  []byte // the begin of what is no line of the contract
 }
 
 // Open opens a directory, a file of lines, plain or compressed, or "-", the
@@ -40,23 +41,23 @@ func Open(path string) (*Reader, error) {
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("open the recording: %w", err)
+		return nil, unopened(err)
 	}
 	if !info.IsDir() {
 		file, err := os.Open(path)
 		if err != nil {
-			return nil, fmt.Errorf("open the recording: %w", err)
+			return nil, unopened(err)
 		}
 		return &Reader{name: path, file: file, closer: file}, nil
 	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
-		return nil, fmt.Errorf("open the recording: %w", err)
+		return nil, unopened(err)
 	}
 	l, err := listTwice(root)
 	if err != nil {
 		root.Close()
-		return nil, err
+		return nil, unopened(err)
 	}
 	if len(l.segments) == 0 {
 		root.Close()
@@ -65,6 +66,14 @@ func Open(path string) (*Reader, error) {
 	r := &Reader{root: root, segments: l.segments}
 	r.stats.count(l)
 	return r, nil
+}
+
+// unopened says what to do about a recording that may not be read.
+func unopened(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("open the recording: %w: run it as root: recordings are readable by root only", err)
+	}
+	return fmt.Errorf("open the recording: %w", err)
 }
 
 // NewReader reads lines, plain or compressed. Closing r is the caller's.
@@ -148,7 +157,27 @@ func (r *Reader) take(raw []byte, whole bool) (Line, bool) {
 	default:
 		r.stats.Damaged++
 	}
+	if room := maxStrange - len(r.strange); room > 0 && raw != nil {
+		r.strange = append(append(r.strange, raw[:min(len(raw), room)]...), '\n')
+	}
 	return Line{}, false
+}
+
+// maxStrange is how much is kept to tell what it is.
+const maxStrange = 4096
+
+// NoEvents is the error if the input had something, and nothing of it was a line of
+// the contract; with the begin of what it was. A directory whose first line was torn
+// by a crash is a recording still. It is called after the last line.
+func (r *Reader) NoEvents() (begin []byte, err error) {
+	s := r.stats
+	switch {
+	case s.Lines > 0, s.Damaged+s.CutOff == 0 && (s.Torn == 0 || r.root != nil):
+		return nil, nil
+	case s.Damaged+s.Torn == 0:
+		return nil, unopened(s.cutOff)
+	}
+	return r.strange, fmt.Errorf("read the recording: none of %d lines is an event", s.Damaged+s.Torn)
 }
 
 var errTooLong = fmt.Errorf("longer than %d bytes", MaxLineBytes)

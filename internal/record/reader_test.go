@@ -355,3 +355,22 @@ func TestFollowFile(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 }
+
+// TestLostIsToldApart: what did not reach the tracer, and what the disk did not take.
+func TestLostIsToldApart(t *testing.T) {
+	r := NewReader(strings.NewReader(`{"v":1,"kind":"lost","what":"recording","count":11}
+{"v":1,"kind":"lost","what":"victim_signal","count":2}
+`))
+	if err := Incidents(r, func(*events.Incident) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.Stats(); s.Unkept != 11 || s.Lost != 2 {
+		t.Errorf("%+v", s)
+	}
+	said := strings.Join(r.Stats().Remarks(), "\n")
+	for _, words := range []string{"did not reach the tracer: 2:", "lines that could not be recorded, as the disk was full or refused them: 11:"} {
+		if !strings.Contains(said, words) {
+			t.Errorf("not said: %q in %q", words, said)
+		}
+	}
+}

@@ -138,7 +138,7 @@ func waitFor(t testing.TB, what string, done func() bool) {
 }
 
 func TestRoundTrip(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "new", "recording")
+	dir := filepath.Join(t.TempDir(), "new")
 	w := create(t, dir, Options{BootID: testBoot, Node: "n"})
 	want := [][]byte{incidentLine(t, "a", 1), updateLine(t, "a", 2, "x"), incidentLine(t, "b", 3)}
 	for i, line := range want {
@@ -292,6 +292,20 @@ func TestSecondWriter(t *testing.T) {
 	if got, _ := readAll(t, dir, Selection{}); len(got) != 2 {
 		t.Errorf("%q", got)
 	}
+}
+
+// TestParentsAreNotMade: a disk that is not mounted is not recorded beside.
+func TestParentsAreNotMade(t *testing.T) {
+	parent := filepath.Join(t.TempDir(), "disk")
+	_, err := Create(filepath.Join(parent, "oomtrace")+"/", Options{})
+	if err == nil || !strings.Contains(err.Error(), "make its parent first: mkdir -p "+parent) {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(parent); err == nil {
+		t.Error("it was made")
+	}
+	w := create(t, filepath.Dir(parent)+"/new/", Options{})
+	w.Close()
 }
 
 // TestTornAtEveryByte: whatever a crash leaves of a segment, its whole lines are

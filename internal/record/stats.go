@@ -22,6 +22,7 @@ type Stats struct {
 	Refused int    // symlinks and the like, named as segments
 	Newer   int    // lines of a later version of the contract
 	Lost    uint64 // records that did not reach the tracer, as it wrote (Incidents)
+	Unkept  uint64 // lines that the writer could not record, as it wrote (Incidents)
 	Late    int    // updates whose incident was not there, or had been given out (Incidents)
 
 	cutOff error // the first
@@ -29,7 +30,12 @@ type Stats struct {
 
 func (s *Stats) lose(l *Line) {
 	if line, err := l.Decode(); err == nil {
-		if lost, ok := line.(*events.Lost); ok {
+		lost, ok := line.(*events.Lost)
+		switch {
+		case !ok:
+		case lost.What == LostRecording:
+			s.Unkept += lost.Count
+		default:
 			s.Lost += lost.Count
 		}
 	}
@@ -73,6 +79,9 @@ func (s Stats) Remarks() []string {
 	add(s.Newer, fmt.Sprintf("lines of a later version than %d, of which only what is known here is shown", events.Version), ": use a newer oomtrace")
 	if s.Lost > 0 {
 		all = append(all, fmt.Sprintf("records that did not reach the tracer: %d: what is shown may be incomplete", s.Lost))
+	}
+	if s.Unkept > 0 {
+		all = append(all, fmt.Sprintf("lines that could not be recorded, as the disk was full or refused them: %d: what is shown may be incomplete", s.Unkept))
 	}
 	add(s.Late, "updates whose incident is not there, left out", "")
 	return all

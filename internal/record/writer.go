@@ -5,6 +5,7 @@ package record
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -87,15 +88,15 @@ type Writer struct {
 	tasks    sync.WaitGroup
 }
 
-// Create makes the directory (0700) if it is not there, takes it for this
-// process and goes on with what is recorded there. A directory that has a writer
-// gives ErrLocked.
+// Create makes the directory (0700), but not its parents, if it is not there, takes
+// it for this process and goes on with what is recorded there. A directory that has
+// a writer gives ErrLocked.
 func Create(dir string, opts Options) (*Writer, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of the recording: %w", err)
+	if err := makeDir(dir); err != nil {
+		return nil, err
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -114,6 +115,21 @@ func Create(dir string, opts Options) (*Writer, error) {
 	go w.tick()
 	w.wake <- struct{}{} // for what an earlier writer left
 	return w, nil
+}
+
+// makeDir makes the last element alone: parents that are missing may be a disk that
+// is not mounted, or a slip of the keyboard.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	switch {
+	case err == nil, errors.Is(err, fs.ErrExist):
+		return nil // that it is a directory, opening it tells
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("make the directory of the recording: %w: make its parent first: mkdir -p %s", err, filepath.Dir(filepath.Clean(dir)))
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("make the directory of the recording: %w: run as root", err)
+	}
+	return fmt.Errorf("make the directory of the recording: %w", err)
 }
 
 func (w *Writer) begin() error {

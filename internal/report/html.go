@@ -57,22 +57,23 @@ func HTML(w io.Writer, src Source, o Options) (Result, error) {
 	}
 	k := kept{max: o.MaxIncidents}
 	var s Summary
-	if err := o.each(src, func(inc *events.Incident) error {
+	remarks, err := o.each(src, func(inc *events.Incident) error {
 		s.add(inc)
 		return k.add(inc)
-	}); err != nil {
+	})
+	if err != nil {
 		return Result{Incidents: s.Incidents}, err
 	}
-	p := newDocument(&s, &k, src.Remarks(), &o)
+	p := newDocument(&s, &k, remarks, &o)
 	out := bufio.NewWriter(w)
-	err := layout.Execute(out, p)
+	err = layout.Execute(out, p)
 	if err == nil {
 		err = out.Flush()
 	}
 	if err != nil {
 		err = fmt.Errorf("write the report: %w", err)
 	}
-	return Result{s.Incidents, len(k.items)}, err
+	return Result{s.Incidents, len(k.items), remarks}, err
 }
 
 func newDocument(s *Summary, k *kept, remarks []string, o *Options) *document {

@@ -14,6 +14,8 @@
 package report
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -56,6 +58,8 @@ const DefaultIncidents = 100
 type Result struct {
 	Incidents uint64 // that it was about
 	Detailed  int    // of those, shown in detail
+	// Remarks are the source's, and what the selection could not tell.
+	Remarks []string
 }
 
 func (o *Options) location() *time.Location {
@@ -71,15 +75,47 @@ func (o *Options) about(inc *events.Incident) bool {
 		(o.Until.IsZero() || !inc.Time.After(o.Until))
 }
 
-// each calls do with each incident that the report is about.
-func (o *Options) each(src Source, do func(*events.Incident) error) error {
-	return src.Incidents(func(inc *events.Incident) error {
+// each calls do with each incident that the report is about, and gives the remarks.
+//
+// An incident of a log that has uptimes alone has no time that --since and --until
+// could be held against: under them it is left out, and counted.
+func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []string, err error) {
+	found := o.ID == ""
+	timeless := 0
+	err = src.Incidents(func(inc *events.Incident) error {
+		if o.bounded() && slices.Contains(inc.Unknown, "time") {
+			if o.ID == "" || o.ID == inc.ID {
+				timeless++
+			}
+			return nil
+		}
 		if !o.about(inc) {
 			return nil
 		}
+		found = true
 		if o.Enrich != nil {
 			o.Enrich(inc)
 		}
 		return do(inc)
 	})
+	if err == nil && !found && timeless == 0 {
+		err = NoSuchID(o.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	remarks = src.Remarks()
+	if timeless > 0 {
+		remarks = append(remarks, fmt.Sprintf("incidents that have no wall-clock time, only an uptime: %d: --since and --until cannot select them; "+
+			"use dmesg -T or --kmsg, or leave --since and --until out", timeless))
+	}
+	return remarks, nil
+}
+
+func (o *Options) bounded() bool { return !o.Since.IsZero() || !o.Until.IsZero() }
+
+// NoSuchID is the error where nothing was asked for but one incident, and it is not
+// there.
+func NoSuchID(id string) error {
+	return fmt.Errorf("no incident has the id %q, in the time that is asked for: leave --id out to see all", id)
 }

@@ -146,7 +146,6 @@ func TestWhichIncidents(t *testing.T) {
 	}{
 		{Options{}, "a-1 a-2 a-10"},
 		{Options{ID: "a-1"}, "a-1"},
-		{Options{ID: "a"}, ""},
 		{Options{Since: base().Add(time.Minute)}, "a-2 a-10"},
 		{Options{Until: base().Add(time.Minute)}, "a-1 a-2"},
 		{Options{Since: base().Add(time.Second), Until: base().Add(2 * time.Minute)}, "a-2"},
@@ -154,11 +153,60 @@ func TestWhichIncidents(t *testing.T) {
 		var got []string
 		enriched := 0
 		test.o.Enrich = func(*events.Incident) { enriched++ }
-		if err := test.o.each(src, func(inc *events.Incident) error { got = append(got, inc.ID); return nil }); err != nil {
+		if _, err := test.o.each(src, func(inc *events.Incident) error { got = append(got, inc.ID); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Join(got, " ") != test.want || enriched != len(got) {
 			t.Errorf("%+v: %q, %d enriched", test.o, got, enriched)
+		}
+	}
+}
+
+// TestNoSuchID: an id that is not there is no report of nothing.
+func TestNoSuchID(t *testing.T) {
+	src := list{incidents: []*events.Incident{kill("a-1", 0, "p"), kill("a-10", 0, "p")}}
+	for _, o := range []Options{{ID: "a"}, {ID: "a-1", Since: base().Add(time.Second)}} {
+		var out bytes.Buffer
+		for name, err := range map[string]error{"text": second(Text(&out, src, o)), "json": second(JSON(&out, src, o)), "html": second(HTML(&out, src, o))} {
+			if err == nil || !strings.Contains(err.Error(), "no incident has the id") || out.Len() > 0 {
+				t.Errorf("%s: %v, %q", name, err, out.String())
+			}
+		}
+	}
+}
+
+// TestTimesThatAreNone: what has an uptime alone is not left out in silence.
+func TestTimesThatAreNone(t *testing.T) {
+	timeless := kill("a-1", 0, "p")
+	timeless.Time, timeless.Unknown = time.Unix(100, 0), []string{"time"}
+	src := list{incidents: []*events.Incident{timeless, kill("a-2", 0, "p")}, remarks: []string{"one"}}
+	for _, test := range []struct {
+		o         Options
+		incidents uint64
+		said      bool
+	}{
+		{Options{}, 2, false},
+		{Options{Since: base()}, 1, true},
+		{Options{Until: base()}, 1, true},
+		{Options{ID: "a-1", Since: base()}, 0, true},
+		{Options{ID: "a-2", Since: base()}, 1, false},
+	} {
+		var text, html, json bytes.Buffer
+		for name, show := range map[string]func() (Result, error){
+			"text": func() (Result, error) { return Text(&text, src, fixed(test.o)) },
+			"html": func() (Result, error) { return HTML(&html, src, fixed(test.o)) },
+			"json": func() (Result, error) { return JSON(&json, src, fixed(test.o)) },
+		} {
+			r, err := show()
+			said := strings.Contains(strings.Join(r.Remarks, "\n"), "only an uptime: 1: --since and --until cannot select them")
+			if err != nil || r.Incidents != test.incidents || said != test.said || r.Remarks[0] != "one" {
+				t.Errorf("%+v: %s: %+v, %v", test.o, name, r, err)
+			}
+		}
+		for name, out := range map[string]string{"text": text.String(), "html": html.String()} {
+			if strings.Contains(out, "only an uptime") != test.said {
+				t.Errorf("%+v: %s does not say it, or does", test.o, name)
+			}
 		}
 	}
 }

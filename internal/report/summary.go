@@ -213,17 +213,15 @@ func (h *histogram) spans() []Span {
 	return all
 }
 
-// clip keeps the begin of a name, and marks that it did.
+// clip keeps so many runes of a name, of its begin and of its end, where paths
+// differ, and marks that it did.
 func clip(s string, runes int) string {
 	if len(s) <= runes {
 		return s
 	}
-	n := 0
-	for i := range s {
-		if n == runes {
-			return s[:i] + "…"
-		}
-		n++
+	all := []rune(s)
+	if len(all) <= runes {
+		return s
 	}
-	return s
+	return string(all[:runes/2]) + "…" + string(all[len(all)-(runes-runes/2):])
 }

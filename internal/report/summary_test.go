@@ -45,8 +45,8 @@ func TestTallyIsBounded(t *testing.T) {
 
 func TestTallyClipsNames(t *testing.T) {
 	var tally tally
-	for _, end := range []string{"a", "b"} {
-		tally.add(strings.Repeat("ü", 4096)+end, 1, base())
+	for _, middle := range []string{"a", "b"} {
+		tally.add(strings.Repeat("ü", 2048)+middle+strings.Repeat("ü", 2048), 1, base())
 	}
 	if len(tally.counts) != 1 {
 		t.Errorf("%d names", len(tally.counts))
@@ -54,6 +54,29 @@ func TestTallyClipsNames(t *testing.T) {
 	for name := range tally.counts {
 		if len([]rune(name)) != maxKeyRunes+1 {
 			t.Errorf("%d runes", len([]rune(name)))
+		}
+	}
+}
+
+// TestPathsAreToldApart: by their ends, in the count and on a narrow terminal.
+func TestPathsAreToldApart(t *testing.T) {
+	var tally tally
+	long := "/system.slice/" + strings.Repeat("a-service-of-many-words.slice/", 8)
+	for _, name := range []string{long + "worker-1.service", long + "worker-2.service", "shop/a-pod-of-a-deployment-with-words-7d9f8c6b5-x2x8q app", "shop/a-pod-of-a-deployment-with-words-7d9f8c6b5-kk2zz app"} {
+		tally.add(name, 1, base())
+	}
+	var text strings.Builder
+	if err := tally.text(&text, "WORKLOAD", &Options{Width: 80, Location: time.UTC}); err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range []string{"worker-1.service ", "worker-2.service ", "-x2x8q app ", "-kk2zz app "} {
+		if !strings.Contains(text.String(), end) {
+			t.Errorf("no %q:\n%s", end, text.String())
+		}
+	}
+	for line := range strings.Lines(text.String()) {
+		if n := len([]rune(line)); n > 81 {
+			t.Errorf("%d columns: %q", n, line)
 		}
 	}
 }

@@ -23,15 +23,15 @@ const textRows = 15
 // is known, and a summary at the end if there is more than one.
 func Text(w io.Writer, src Source, o Options) (Result, error) {
 	t := text{w: w, o: &o, blocks: view.NewText(w, view.TextOptions{Width: o.Width, Color: o.Color, Location: o.location()})}
-	err := o.each(src, t.incident)
+	remarks, err := o.each(src, t.incident)
 	if err == nil {
-		err = t.end(src.Remarks())
+		err = t.end(remarks)
 	}
 	detailed := int(t.summary.Incidents)
 	if o.SummaryOnly {
 		detailed = 0
 	}
-	return Result{t.summary.Incidents, detailed}, err
+	return Result{t.summary.Incidents, detailed, remarks}, err
 }
 
 type text struct {
@@ -125,8 +125,12 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 	}
 	row := func(name string, c *count) {
 		name = view.Sanitize(name)
-		if columns > 0 {
-			name = view.Clip(name, columns)
+		switch {
+		case columns == 0:
+		case strings.HasPrefix(name, "/"):
+			name = view.ShortPath(name, columns)
+		default:
+			name = view.ClipMiddle(name, columns)
 		}
 		rows = append(rows, []string{name, fmt.Sprint(c.Incidents), fmt.Sprint(c.Victims), view.When(c.Last, time.DateTime, o.location())})
 	}
@@ -204,7 +208,7 @@ func table(w *strings.Builder, rows [][]string, aligns []tw.Align) error {
 // JSON writes each incident as one line, merged with its updates.
 func JSON(w io.Writer, src Source, o Options) (Result, error) {
 	var r Result
-	err := o.each(src, func(inc *events.Incident) error {
+	remarks, err := o.each(src, func(inc *events.Incident) error {
 		r.Incidents++
 		r.Detailed++
 		line, err := events.Marshal(inc)
@@ -216,5 +220,6 @@ func JSON(w io.Writer, src Source, o Options) (Result, error) {
 		}
 		return nil
 	})
+	r.Remarks = remarks
 	return r, err
 }

@@ -69,9 +69,15 @@ func Paragraph(text string, width, indent int) string {
 	return p.buf.String()
 }
 
-// Clip keeps the begin of a sanitized text that fits into columns, and marks
-// that it did.
-func Clip(s string, columns int) string { return clip(s, columns) }
+// ClipMiddle keeps the begin and the end of a sanitized text: names of the same kind
+// differ at their ends.
+func ClipMiddle(s string, columns int) string {
+	if fits(s, columns) {
+		return s
+	}
+	head, rest := cut(s, (columns-1)/2)
+	return head + tail(rest, columns-width(head))
+}
 
 // ShortID is as much of an id as people tell it by.
 func ShortID(id string) string { return shortID(id) }

@@ -156,14 +156,24 @@ func (s *textSink) Pressure(l *events.PressureLine) error {
 
 func (s *textSink) Lost(l *events.Lost) error {
 	p := s.page()
-	p.head(s.clock(l.Time), "LOST", styleAlarm, list(plural(l.Count, "record")+" ("+spaced(l.What)+")", "what is shown may be incomplete"))
+	what := plural(l.Count, "record") + " (" + spaced(l.What) + ")"
+	if l.What == "recording" {
+		what = plural(l.Count, "line") + " that could not be recorded"
+	}
+	p.head(s.clock(l.Time), "LOST", styleAlarm, list(what, "what is shown may be incomplete"))
 	s.at = ""
 	return s.out.write(p.buf.Bytes())
 }
 
-func (s *textSink) Status(st *events.Status) error {
+func (s *textSink) Status(st *events.Status) error { return s.status(st, nil) }
+
+// StatusShown is Status where only so many of the incidents were shown, for a filter
+// stood before the sink. Sinks of the contract's lines do not have it.
+func (s *textSink) StatusShown(st *events.Status, shown uint64) error { return s.status(st, &shown) }
+
+func (s *textSink) status(st *events.Status, shown *uint64) error {
 	p := s.page()
-	p.head(s.clock(st.Time), st.Phase, styleLabel, statusItems(st))
+	p.head(s.clock(st.Time), st.Phase, styleLabel, statusItems(st, shown))
 	switch short := lesserHooks(st.Hooks); {
 	case s.opts.Width == 0:
 		for _, h := range st.Hooks {
@@ -304,7 +314,7 @@ func name(g group) string {
 	return head
 }
 
-func statusItems(st *events.Status) group {
+func statusItems(st *events.Status, shown *uint64) group {
 	var items []string
 	if st.Tier != "" {
 		items = append(items, "tier "+string(st.Tier))
@@ -323,8 +333,15 @@ func statusItems(st *events.Status) group {
 			items = append(items, plural(*n, thing))
 		}
 	}
-	count(st.Incidents, "incident")
-	count(st.Victims, "victim")
+	if shown == nil || st.Incidents == nil {
+		count(st.Incidents, "incident")
+		count(st.Victims, "victim")
+	} else {
+		items = append(items, fmt.Sprintf("%d of %s shown", *shown, plural(*st.Incidents, "incident")))
+		if st.Victims != nil {
+			items = append(items, plural(*st.Victims, "victim")+" in all")
+		}
+	}
 	count(st.Lost, "lost record")
 	return list(appendSet(items, st.Text)...)
 }
