@@ -19,6 +19,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/report"
+	"github.com/oomtrace/oomtrace/internal/view"
 	"github.com/oomtrace/oomtrace/internal/timearg"
 )
 
@@ -26,6 +27,7 @@ type reportFlags struct {
 	output       string
 	html         string
 	selected     selectionFlags
+	filter       filter
 	source       sourceFlags
 	summary      bool
 	wide         bool
@@ -39,6 +41,7 @@ func (f *reportFlags) add(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.output, "output", "o", "text", "`format`: "+strings.Join(reportOutputs, ", "))
 	flags.Var((*word)(&f.html), "html", "write one self-contained HTML `file` instead; - is stdout")
 	f.selected.add(flags)
+	f.filter.add(flags)
 	f.source.add(flags)
 	flags.BoolVar(&f.summary, "summary", false, "only the summary: by workload, cause and time")
 	flags.BoolVarP(&f.wide, "wide", "w", false, "leave nothing out: whole ids and paths, every victim, zeros")
@@ -68,6 +71,12 @@ func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
 		return o, err
 	}
 	o.ID, o.Since, o.Until = selected.ID, selected.Since, selected.Until
+	if err := f.filter.check(); err != nil {
+		return o, err
+	}
+	if f.filter.active() {
+		o.Match = f.filter.match
+	}
 	if o.Width, o.Color = terminal(stdout); f.wide {
 		o.Width = 0
 	}
@@ -82,6 +91,7 @@ func newReport(stdout, stderr io.Writer) *cobra.Command {
 		Long: `  sudo oomtrace report /var/log/oomtrace             # a recording
   oomtrace report oom.json --html report.html        # of -o json; for a browser or paper
   sudo oomtrace report /var/log/oomtrace --since "2h ago" --summary
+  sudo oomtrace report /var/log/oomtrace -n shop --pod checkout-7d9f
   oomtrace report oom.json --id 5f0c2c1e-17 --wide
   sudo dmesg | oomtrace report --kernel-log -        # nothing was running? the log has to do
 
@@ -120,7 +130,7 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 			return err
 		})
 		if err == nil {
-			fmt.Fprintf(stderr, "oomtrace: %s: %d incidents, %d in detail\n", f.html, r.Incidents, r.Detailed)
+			fmt.Fprintf(stderr, "oomtrace: %s: %s, %d in detail\n", f.html, view.Plural(r.Incidents, "incident"), r.Detailed)
 		}
 	case f.output == "json":
 		var r report.Result

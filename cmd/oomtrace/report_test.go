@@ -132,6 +132,32 @@ func TestReportOfNoJournal(t *testing.T) {
 	}
 }
 
+func TestReportFilter(t *testing.T) {
+	for _, test := range []struct {
+		args  []string
+		shown bool
+	}{
+		{nil, true},
+		{[]string{"-n", "shop"}, true},
+		{[]string{"-n", "shop", "--pod", "cart-7d9f8c6b5-x2x8q"}, true},
+		{[]string{"-n", "other"}, false},
+		{[]string{"--comm", "nosuch"}, false},
+	} {
+		var stdout, stderr bytes.Buffer
+		if status := run(append([]string{"report", podLimit}, test.args...), &stdout, &stderr); status != exitOK {
+			t.Fatal(test.args, status, stderr.String())
+		}
+		text := stdout.String()
+		if shown := strings.Contains(text, "OOM KILL"); shown != test.shown || !shown && !strings.Contains(text, "incidents that were not asked for: 1") {
+			t.Errorf("%q: %s", test.args, text)
+		}
+	}
+	var stdout, stderr bytes.Buffer
+	if status := run([]string{"report", podLimit, "--cgroup", "kubepods"}, &stdout, &stderr); status != exitUsage {
+		t.Errorf("%d, %s", status, stderr.String())
+	}
+}
+
 func TestReportFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "out.html")
 	var stdout, stderr bytes.Buffer
@@ -142,7 +168,7 @@ func TestReportFile(t *testing.T) {
 	if err != nil || info.Mode() != 0o600 || info.Size() < 50_000 {
 		t.Error(info, err)
 	}
-	if !strings.Contains(stderr.String(), "1 incidents, 1 in detail") {
+	if !strings.Contains(stderr.String(), "1 incident, 1 in detail") {
 		t.Errorf("%q", stderr.String())
 	}
 }

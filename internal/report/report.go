@@ -36,6 +36,8 @@ type Source interface {
 type Options struct {
 	ID           string    // only this incident
 	Since, Until time.Time // only incidents in this time; zero: no bound
+	// Match selects incidents by what they are about; nil: all.
+	Match func(*events.Incident) bool
 	// Enrich is called with each incident before anything looks at it.
 	Enrich func(*events.Incident)
 
@@ -72,7 +74,8 @@ func (o *Options) location() *time.Location {
 func (o *Options) about(inc *events.Incident) bool {
 	return (o.ID == "" || inc.ID == o.ID) &&
 		(o.Since.IsZero() || !inc.Time.Before(o.Since)) &&
-		(o.Until.IsZero() || !inc.Time.After(o.Until))
+		(o.Until.IsZero() || !inc.Time.After(o.Until)) &&
+		(o.Match == nil || o.Match(inc))
 }
 
 // each calls do with each incident that the report is about, and gives the remarks.
@@ -81,7 +84,7 @@ func (o *Options) about(inc *events.Incident) bool {
 // could be held against: under them it is left out, and counted.
 func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []string, err error) {
 	found := o.ID == ""
-	timeless := 0
+	timeless, others := 0, 0
 	err = src.Incidents(func(inc *events.Incident) error {
 		if o.bounded() && slices.Contains(inc.Unknown, "time") {
 			if o.ID == "" || o.ID == inc.ID {
@@ -90,6 +93,7 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []s
 			return nil
 		}
 		if !o.about(inc) {
+			others++
 			return nil
 		}
 		found = true
@@ -105,6 +109,9 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []s
 		return nil, err
 	}
 	remarks = src.Remarks()
+	if others > 0 && o.Match != nil {
+		remarks = append(remarks, fmt.Sprintf("incidents that were not asked for: %d", others))
+	}
 	if timeless > 0 {
 		remarks = append(remarks, fmt.Sprintf("incidents that have no wall-clock time, only an uptime: %d: --since and --until cannot select them; "+
 			"use dmesg -T or --kmsg, or leave --since and --until out", timeless))
