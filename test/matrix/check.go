@@ -20,6 +20,7 @@ type verdict struct {
 	kernel   kernel
 	cells    map[string]map[string]string // case, tier: ok, FAIL, or why there is none
 	problems []string
+	once     []string // problems that were not there when their cases were played again
 }
 
 func (v *verdict) problem(format string, args ...any) {

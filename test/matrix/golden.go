@@ -215,5 +215,6 @@ func printTable(verdicts []verdict, o options) {
 			fmt.Printf("%-16s %s\n", e.name, strings.Join(row, " "))
 		}
 	}
-	fmt.Printf("\n. not played on this kernel   %s not offered by this kernel   %s: the kernel skipped a kprobe, a kill was told by tracepoints alone\n", notOffered, fellBack)
+	fmt.Printf("\n. not played on this kernel   %s not offered by this kernel   %s: the kernel skipped a kprobe, a kill was told by tracepoints alone   %s: right when it was played once more\n",
+		notOffered, fellBack, playedAgain)
 }
