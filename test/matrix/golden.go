@@ -47,7 +47,11 @@ func (cc *caseCheck) golden(update bool) {
 			cc.problem("%v", err)
 		}
 	}
-	cc.compare(cc.c.Name+".json", maskJSON(asJSON.String()), update)
+	masked := maskJSON(asJSON.String())
+	if cc.c.Name == "high-order" { // its limit is what there is
+		masked = anyLimit.ReplaceAllString(masked, `$1"VARIES"`)
+	}
+	cc.compare(cc.c.Name+".json", masked, update)
 	cc.compare(cc.c.Name+".txt", maskText(asText.String()), update)
 }
 
@@ -171,6 +175,8 @@ func maskJSON(text string) string {
 	}
 	return b.String()
 }
+
+var anyLimit = regexp.MustCompile(`("(?:limit_bytes|max_bytes)": )\d+`)
 
 var (
 	kworker   = regexp.MustCompile(`kworker/[\w:+-]+`)
