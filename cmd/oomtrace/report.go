@@ -19,8 +19,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/report"
-	"github.com/oomtrace/oomtrace/internal/view"
 	"github.com/oomtrace/oomtrace/internal/timearg"
+	"github.com/oomtrace/oomtrace/internal/view"
 )
 
 type reportFlags struct {
