@@ -117,10 +117,22 @@ func (c *Correlator) await(r *reported, v victim, p events.Process) {
 	c.reports.dying[tgid] = dying{r, d}
 	if early, ok := c.reports.early[tgid]; ok {
 		delete(c.reports.early, tgid)
-		if max(early.exitNS, early.releasedNS) >= d.killNS { // else it is of an earlier process with this id
+		early = early.since(d.killNS)
+		if early != (ends{}) {
 			c.end(r, d, early)
 		}
 	}
+}
+
+// since leaves out what was before a kill: it is of an earlier process with the same id.
+func (e ends) since(killNS uint64) (own ends) {
+	if e.exitNS >= killNS {
+		own.exitNS = e.exitNS
+	}
+	if e.releasedNS >= killNS {
+		own.releasedNS = e.releasedNS
+	}
+	return own
 }
 
 // ofPass finds the incident of a pass that was reported before its end.
