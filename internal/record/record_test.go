@@ -548,3 +548,22 @@ func TestReadWhileWriting(t *testing.T) {
 		t.Errorf("%d lines", len(got))
 	}
 }
+
+// TestListings: of a directory that changes, two listings make one.
+func TestListings(t *testing.T) {
+	of := func(numbers ...uint64) (l listing) {
+		for _, n := range numbers {
+			l.segments = append(l.segments, segment{stem: fmt.Sprint(n), seq: n})
+		}
+		return l
+	}
+	if l := of(1, 2, 4); !l.gaps() {
+		t.Error("3 is missing")
+	}
+	if l := of(1, 2, 4).with(of(2, 3)); l.gaps() || len(l.segments) != 4 {
+		t.Errorf("%+v", l)
+	}
+	if l := of(7); l.gaps() {
+		t.Error("what is before the first was removed")
+	}
+}

@@ -106,27 +106,51 @@ func (l *listing) sort() {
 	})
 }
 
+// mostLists is how often a directory is read that seems to lack a segment: a reader
+// beside a writer that changes segments as fast as it can needs some.
+const mostLists = 8
+
 // listTwice reads a directory that has a writer. A segment whose compressed form
 // comes, and whose original goes, just while the directory is read may be in
-// neither list of names; but only once.
+// neither list of names; one that is made and compressed between two readings is in
+// none of both. So it is read until no segment between others is missing, at least
+// twice.
 func listTwice(root *os.Root) (listing, error) {
-	first, err := list(root)
+	all, err := list(root)
 	if err != nil {
 		return listing{}, err
 	}
-	l, err := list(root)
-	if err != nil {
-		return listing{}, err
+	for tries := 1; tries < mostLists && (tries == 1 || all.gaps()); tries++ {
+		next, err := list(root)
+		if err != nil {
+			return listing{}, err
+		}
+		all = next.with(all)
 	}
+	return all, nil
+}
+
+// with adds the segments of an earlier listing that are not in this one.
+func (l listing) with(earlier listing) listing {
 	listed := make(map[string]bool, len(l.segments))
 	for _, s := range l.segments {
 		listed[s.stem] = true
 	}
-	for _, s := range first.segments {
+	for _, s := range earlier.segments {
 		if !listed[s.stem] {
 			l.segments = append(l.segments, s)
 		}
 	}
 	l.sort()
-	return l, nil
+	return l
+}
+
+// gaps tells that segments between others are missing.
+func (l listing) gaps() bool {
+	for i, s := range l.segments {
+		if i > 0 && s.seq > l.segments[i-1].seq+1 {
+			return true
+		}
+	}
+	return false
 }
