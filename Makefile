@@ -24,7 +24,7 @@ test: setup lint check-generate test-unit test-root test-cri test-machines ## al
 	$(MAKE) --no-print-directory -j2 test-fuzz vm-test # emulators wait a lot; fuzzing takes what is left
 
 # What needs this machine's kernel, and root; one after the other: each counts kills.
-ROOT := ./internal/probe ./internal/node ./internal/tracer ./internal/record ./cmd/oomtrace
+ROOT := ./internal/probe ./internal/host ./internal/tracer ./internal/record ./cmd/oomtrace
 
 test-unit: ## tests that need neither root nor more than Go; as root, test-root has the rest
 	go vet ./...
@@ -37,7 +37,7 @@ test-root: build ## tests on this machine's kernel (root)
 
 # Target:package of what reads foreign bytes. The kernel's and the runtimes' have longer.
 FUZZ := Decode:probe ParsePath:resolve Parse:kernellog
-FUZZ_SHORT := Spec:names Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:node Line:kubelet Flags:kubelet
+FUZZ_SHORT := Spec:names Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:host Line:kubelet Flags:kubelet
 FUZZTIME := 30s
 FUZZTIME_SHORT := 8s
 fuzz = nice go test -run '^$$' -fuzz '^Fuzz$(firstword $(subst :, ,$(1)))$$' -fuzztime $(2) -fuzzminimizetime 20x ./internal/$(lastword $(subst :, ,$(1)))

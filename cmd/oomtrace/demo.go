@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/tracer"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
@@ -61,7 +61,7 @@ status 0 only if every answer was right.`,
 }
 
 func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
-	scratch, err := node.NewScratch(fmt.Sprintf("oomtrace-demo-%d", os.Getpid()), demoLimitBytes)
+	scratch, err := host.NewScratch(fmt.Sprintf("oomtrace-demo-%d", os.Getpid()), demoLimitBytes)
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: run as root", err)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/probe"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
@@ -26,12 +26,12 @@ func newDoctor(stdout io.Writer) *cobra.Command {
 // doctor looks at everything, and fails at the end if a trace could not run.
 func doctor(stdout io.Writer) error {
 	d := &examination{out: stdout}
-	d.line("kernel", "%s %s, %d KiB pages", node.KernelRelease(), node.Arch(), node.PageSize()/1024)
-	layout, err := node.Cgroups()
+	d.line("kernel", "%s %s, %d KiB pages", host.KernelRelease(), host.Arch(), host.PageSize()/1024)
+	layout, err := host.Cgroups()
 	if d.fatal(err) == nil {
 		d.line("cgroups", "%s, memory controller on v%d at %s", layout.Mode, layout.MemoryVersion, layout.MemoryMount)
 	}
-	if privileges, err := node.ReadPrivileges(); d.fatal(err) == nil {
+	if privileges, err := host.ReadPrivileges(); d.fatal(err) == nil {
 		if len(privileges.Missing) > 0 {
 			d.fatal(fmt.Errorf("missing capabilities: %s: run as root", strings.Join(privileges.Missing, ", ")))
 		} else {
@@ -41,7 +41,7 @@ func doctor(stdout io.Writer) error {
 			d.line("", "%s", gap)
 		}
 	}
-	if _, err := node.LoadKallsyms(); err != nil {
+	if _, err := host.LoadKallsyms(); err != nil {
 		d.line("symbols", "hidden: %v", err)
 		d.line("", "lost: the kind of the allocation (allocation.class)")
 	} else {
@@ -79,8 +79,8 @@ func (d *examination) fatal(err error) error {
 	return err
 }
 
-func (d *examination) hooks(layout node.Layout) {
-	p, err := probe.Open(probe.Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(node.PageSize()), Stalls: true})
+func (d *examination) hooks(layout host.Layout) {
+	p, err := probe.Open(probe.Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(host.PageSize()), Stalls: true})
 	if d.fatal(err) != nil {
 		return
 	}

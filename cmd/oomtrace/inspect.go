@@ -12,9 +12,9 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/inspect"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
-	"github.com/oomtrace/oomtrace/internal/node"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
@@ -74,7 +74,7 @@ read it names as unknown.`,
 }
 
 func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, diagnose rules) (*events.Inspection, error) {
-	layout, err := node.Cgroups()
+	layout, err := host.Cgroups()
 	if err != nil && len(args) > 0 {
 		return nil, err
 	}
@@ -82,12 +82,12 @@ func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, d
 		remark(stderr, err)
 	}
 	o := inspect.Options{
-		Reader: node.Reader{Layout: layout, Place: func(path string) (events.Level, *events.Workload) {
+		Reader: host.Reader{Layout: layout, Place: func(path string) (events.Level, *events.Workload) {
 			place := resolve.ParsePath(path)
 			return place.Level, place.Workload
 		}},
 		Rules: diagnose, Most: f.most,
-		Envelope: events.Envelope{Time: time.Now(), BootID: node.BootID(), Node: node.Hostname()},
+		Envelope: events.Envelope{Time: time.Now(), BootID: host.BootID(), Node: host.Hostname()},
 	}
 	config, err := kubelet.Find("/")
 	if err != nil {

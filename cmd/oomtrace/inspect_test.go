@@ -15,7 +15,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -86,7 +86,7 @@ func TestInspectNode(t *testing.T) {
 // TestInspectProcess finds a process's cgroup, its limit, and that it would die.
 func TestInspectProcess(t *testing.T) {
 	testenv.Root(t)
-	s, err := node.NewScratch(fmt.Sprintf("oomtrace-inspect-%d", os.Getpid()), 64<<20)
+	s, err := host.NewScratch(fmt.Sprintf("oomtrace-inspect-%d", os.Getpid()), 64<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

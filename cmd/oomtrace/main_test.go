@@ -21,7 +21,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -259,7 +259,7 @@ func running(t *testing.T, args ...string) (cmd *exec.Cmd, lines *bufio.Scanner)
 // oom makes a child die by the limit of a cgroup of its own, and returns its pid.
 func oom(t *testing.T, name string) int {
 	t.Helper()
-	scratch, err := node.NewScratch(fmt.Sprintf("%s-%d", name, os.Getpid()), 16<<20)
+	scratch, err := host.NewScratch(fmt.Sprintf("%s-%d", name, os.Getpid()), 16<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

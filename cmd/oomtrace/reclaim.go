@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/incident"
-	"github.com/oomtrace/oomtrace/internal/node"
 	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/tracer"
@@ -118,7 +118,7 @@ type reclaimTable struct {
 }
 
 type cgroupSample struct {
-	node.Sample
+	host.Sample
 	refaultPages *uint64
 	at           time.Time
 }
@@ -190,12 +190,12 @@ func (r *reclaimTable) print(now time.Time) error {
 		used, headroom, psi, refaults := "-", "-", "-", "-"
 		if len(row.paths) == 1 && row.paths[0] != "" {
 			layout, path := r.tracer.Layout(), row.paths[0]
-			s := cgroupSample{node.SampleCgroup(layout, path), node.RefaultPages(layout, path), now}
+			s := cgroupSample{host.SampleCgroup(layout, path), host.RefaultPages(layout, path), now}
 			samples[path] = s
 			if s.UsageBytes != nil {
 				used = mib(*s.UsageBytes)
 			}
-			if room, limiter, ok := node.Headroom(layout, path); ok {
+			if room, limiter, ok := host.Headroom(layout, path); ok {
 				headroom = mib(room)
 				if limiter != path {
 					headroom += "^" // an ancestor's limit is tighter
@@ -212,7 +212,7 @@ func (r *reclaimTable) print(now time.Time) error {
 			}
 		}
 		fmt.Fprintf(&b, "%-8s %9d %9d %10.1f %9.1f %10s %9s %9s %6s %9s  %s\n", now.Format("15:04:05"), row.count, row.fruitless,
-			float64(row.reclaimNS)/1e6, float64(row.highNS)/1e6, mib(row.reclaimedPages*uint64(node.PageSize())), used, headroom,
+			float64(row.reclaimNS)/1e6, float64(row.highNS)/1e6, mib(row.reclaimedPages*uint64(host.PageSize())), used, headroom,
 			psi, refaults, view.Sanitize(row.name))
 	}
 	r.samples = samples

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/record"
 	"github.com/oomtrace/oomtrace/internal/tracer"
 )
@@ -104,7 +104,7 @@ func oneArg(what string) cobra.PositionalArgs {
 func (f *recordFlags) open(next tracer.Sink, stderr io.Writer) (*recording, error) {
 	w, err := record.Create(f.dir, record.Options{
 		SegmentBytes: int64(f.segmentSize), SegmentAge: f.segmentAge, TotalBytes: int64(f.totalSize),
-		BootID: node.BootID(), Node: node.Hostname(),
+		BootID: host.BootID(), Node: host.Hostname(),
 		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
 	})
 	if err != nil {

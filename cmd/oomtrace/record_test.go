@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/record"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
@@ -48,7 +48,7 @@ func recorded(t *testing.T, dir string) (map[string]bool, record.Stats) {
 // until the test is over.
 func killStream(t *testing.T) {
 	t.Helper()
-	scratch, err := node.NewScratch(fmt.Sprintf("oomtrace-test-stream-%d", os.Getpid()), 4<<20)
+	scratch, err := host.NewScratch(fmt.Sprintf("oomtrace-test-stream-%d", os.Getpid()), 4<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kernellog"
-	"github.com/oomtrace/oomtrace/internal/node"
 	"github.com/oomtrace/oomtrace/internal/record"
 	"github.com/oomtrace/oomtrace/internal/report"
 )
@@ -63,15 +63,15 @@ func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Locatio
 			return nil, nil, fmt.Errorf("open the kernel's log: %w", err)
 		}
 	case f.kmsg:
-		opts.BootID, opts.Node, opts.PageSizeBytes = node.BootID(), node.Hostname(), node.PageSize()
-		if clock, err := node.NewBootClock(); err == nil {
+		opts.BootID, opts.Node, opts.PageSizeBytes = host.BootID(), host.Hostname(), host.PageSize()
+		if clock, err := host.NewBootClock(); err == nil {
 			opts.BootTime = clock.Time(0)
 		}
 		if in, err = kernellog.OpenKmsg(); err != nil {
 			return nil, nil, err
 		}
 	case f.journal:
-		opts.Node, opts.PageSizeBytes = node.Hostname(), node.PageSize()
+		opts.Node, opts.PageSizeBytes = host.Hostname(), host.PageSize()
 		if in, err = kernellog.OpenJournal(ctx, true); err != nil {
 			return nil, nil, err
 		}

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -70,7 +70,7 @@ func TestStallsBeforeAKill(t *testing.T) {
 	if err := uncached(file, 2*limit); err != nil {
 		t.Fatal(err)
 	}
-	scratch, err := node.NewScratch(fmt.Sprintf("oomtrace-test-stalls-%d", os.Getpid()), limit)
+	scratch, err := host.NewScratch(fmt.Sprintf("oomtrace-test-stalls-%d", os.Getpid()), limit)
 	if err != nil {
 		t.Fatal(err)
 	}

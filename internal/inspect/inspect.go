@@ -11,13 +11,13 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
-	"github.com/oomtrace/oomtrace/internal/node"
 )
 
 // Options say with what to look.
 type Options struct {
-	Reader  node.Reader
+	Reader  host.Reader
 	Kubelet *kubelet.Watch // nil: there is no kubelet
 	// Rules find the causes of an incident. Nil: nobody is asked.
 	Rules func(*events.Incident) []events.Cause
@@ -117,7 +117,7 @@ func limitByNode(i *events.Inspection) {
 
 // limitByCgroup takes the rung with the least headroom, if it has less than the
 // node. Of equal ones the lowest is reached first.
-func limitByCgroup(i *events.Inspection, layout node.Layout) {
+func limitByCgroup(i *events.Inspection, layout host.Layout) {
 	for n := range i.Ladder {
 		r := &i.Ladder[n]
 		if r.MaxBytes == nil || r.UsageBytes == nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
@@ -29,7 +29,7 @@ const (
 )
 
 // machine has two pods, one of them with two containers, and services of the host.
-func machine(t *testing.T, more map[string]string) node.Reader {
+func machine(t *testing.T, more map[string]string) host.Reader {
 	t.Helper()
 	files := map[string]string{
 		"proc/meminfo":                                           "MemTotal: 1048576 kB\nMemAvailable: 524288 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
@@ -58,8 +58,8 @@ func machine(t *testing.T, more map[string]string) node.Reader {
 	}
 	maps.Copy(files, more)
 	root := testenv.Tree(t, files)
-	return node.Reader{
-		Root: root, Layout: node.Layout{Mode: "v2", MemoryVersion: 2, MemoryMount: root + "/cg", MountRoot: "/"},
+	return host.Reader{
+		Root: root, Layout: host.Layout{Mode: "v2", MemoryVersion: 2, MemoryMount: root + "/cg", MountRoot: "/"},
 		Place: func(path string) (events.Level, *events.Workload) {
 			p := resolve.ParsePath(path)
 			if p.Workload != nil && p.Workload.PodUID == uid2 { // as a resolver that knows names does
@@ -111,12 +111,12 @@ func TestFind(t *testing.T) {
 	if _, err := Find(r, "c0ff"); !errors.As(err, &ambiguous) || ambiguous.Count != 2 {
 		t.Errorf("%v", err)
 	}
-	if _, err := Find(node.Reader{}, "4711"); err == nil || !strings.Contains(err.Error(), "memory controller") {
+	if _, err := Find(host.Reader{}, "4711"); err == nil || !strings.Contains(err.Error(), "memory controller") {
 		t.Errorf("without cgroups: %v", err)
 	}
 }
 
-func options(r node.Reader) Options {
+func options(r host.Reader) Options {
 	return Options{Reader: r, Most: 5, Envelope: events.Envelope{Time: time.Unix(1, 0), Node: "n"}}
 }
 
@@ -167,7 +167,7 @@ func TestNodeLimits(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 	// Nothing can be read.
-	i = Node(context.Background(), options(node.Reader{Root: t.TempDir()}))
+	i = Node(context.Background(), options(host.Reader{Root: t.TempDir()}))
 	if i.HeadroomBytes != nil || i.TotalPages != nil || !slices.Contains(i.Unknown, "candidates") {
 		t.Errorf("%+v", i)
 	}

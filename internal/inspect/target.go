@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 )
 
 // AmbiguousError tells that a name fits more than one cgroup.
@@ -43,7 +43,7 @@ const shortestID = 4
 // namespace/pod/container. Names of pods are those that Reader.Place tells, and
 // those in the names of /var/log/pods and /var/log/containers below the reader's
 // root.
-func Find(r node.Reader, name string) (string, error) {
+func Find(r host.Reader, name string) (string, error) {
 	switch {
 	case r.Layout.MemoryMount == "":
 		return "", fmt.Errorf("looking for %q: no cgroup hierarchy has the memory controller", name)
@@ -67,7 +67,7 @@ func Find(r node.Reader, name string) (string, error) {
 	return "", &AmbiguousError{Name: name, Paths: paths[:min(len(paths), shownMatches)], Count: len(paths)}
 }
 
-func findPath(r node.Reader, name string) (string, error) {
+func findPath(r host.Reader, name string) (string, error) {
 	name = path.Clean(name)
 	// Of two readings the one that exists holds: a cgroup may be called as the mount.
 	if rest, ok := strings.CutPrefix(name, r.Layout.MemoryMount); ok && (rest == "" || rest[0] == '/') {
@@ -84,7 +84,7 @@ func findPath(r node.Reader, name string) (string, error) {
 
 // matcher compares cgroups with a name.
 type matcher struct {
-	reader     node.Reader
+	reader     host.Reader
 	name       string
 	namespace  string // of namespace/pod[/container]
 	pod        string
@@ -93,7 +93,7 @@ type matcher struct {
 	containers []string // ids, likewise
 }
 
-func newMatcher(r node.Reader, name string) *matcher {
+func newMatcher(r host.Reader, name string) *matcher {
 	m := &matcher{reader: r, name: name}
 	parts := strings.Split(name, "/")
 	if len(parts) != 2 && len(parts) != 3 {

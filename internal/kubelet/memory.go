@@ -12,7 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 )
 
 // The signals of memory (pkg/kubelet/eviction/api/types.go).
@@ -38,7 +38,7 @@ type Memory struct {
 // v2 the root has no memory.current, and usage is anon and file of its memory.stat
 // (github.com/opencontainers/cgroups v0.0.6; older ones took MemTotal less MemFree).
 // The same is done for kubepods, against its limit, where the kubelet enforces it.
-func (c *Config) Read(r node.Reader) Memory {
+func (c *Config) Read(r host.Reader) Memory {
 	var m Memory
 	state := r.Meminfo()
 	m.CapacityBytes, m.MemAvailableBytes = state.TotalBytes, state.AvailableBytes
@@ -52,7 +52,7 @@ func (c *Config) Read(r node.Reader) Memory {
 	}
 	m.AvailableBytes = left(m.CapacityBytes, workingSet(r, root, used))
 	if pods := c.kubepods(r); pods != "" && slices.Contains(c.EnforceNodeAllocatable, "pods") {
-		sample := node.SampleCgroup(r.Layout, pods)
+		sample := host.SampleCgroup(r.Layout, pods)
 		m.AllocatableBytes = sample.LimitBytes
 		m.AllocatableAvailableBytes = left(sample.LimitBytes, workingSet(r, pods, nil))
 	}
@@ -61,8 +61,8 @@ func (c *Config) Read(r node.Reader) Memory {
 
 // workingSet is nil where it cannot be told. Otherwise is the usage where the
 // cgroup tells none.
-func workingSet(r node.Reader, cgroup string, otherwise *uint64) *uint64 {
-	usage := node.SampleCgroup(r.Layout, cgroup).UsageBytes
+func workingSet(r host.Reader, cgroup string, otherwise *uint64) *uint64 {
+	usage := host.SampleCgroup(r.Layout, cgroup).UsageBytes
 	charge := r.Charge(cgroup)
 	switch {
 	case charge == nil || charge.InactiveFileBytes == nil:
@@ -80,7 +80,7 @@ func workingSet(r node.Reader, cgroup string, otherwise *uint64) *uint64 {
 
 // kubepods is the path of the cgroup of all pods, empty if there is none. The
 // driver need not be known: only one of the names is there.
-func (c *Config) kubepods(r node.Reader) string {
+func (c *Config) kubepods(r host.Reader) string {
 	root := path.Join("/", r.Layout.MountRoot)
 	slice := strings.Trim(strings.ReplaceAll(c.CgroupRoot, "/", "-"), "-")
 	prefix, above := "", root

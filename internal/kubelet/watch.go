@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 )
 
 // kubeletLooks is how often the kubelet compares (pkg/kubelet/kubelet.go:
@@ -25,7 +25,7 @@ const remembered = 32
 // safe for concurrent use.
 type Watch struct {
 	config *Config
-	reader node.Reader
+	reader host.Reader
 
 	mu      sync.Mutex
 	samples []sample // oldest first
@@ -44,7 +44,7 @@ type sample struct {
 
 // NewWatch returns a watch over the memory that reader reads; nil if there is no
 // configuration.
-func NewWatch(config *Config, reader node.Reader) *Watch {
+func NewWatch(config *Config, reader host.Reader) *Watch {
 	if config == nil {
 		return nil
 	}

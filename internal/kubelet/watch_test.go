@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -76,7 +76,7 @@ func TestRead(t *testing.T) {
 		{"nothing", 2, Config{}, nil, -1, -1},
 	} {
 		root := testenv.Tree(t, test.files)
-		m := test.config.Read(node.Reader{Root: root, Layout: node.Layout{MemoryVersion: test.version, MemoryMount: root + "/cg", MountRoot: "/"}})
+		m := test.config.Read(host.Reader{Root: root, Layout: host.Layout{MemoryVersion: test.version, MemoryMount: root + "/cg", MountRoot: "/"}})
 		kib := func(n *uint64) int64 {
 			if n == nil {
 				return -1
@@ -100,7 +100,7 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := NewWatch(config, node.Reader{})
+	w := NewWatch(config, host.Reader{})
 	for second, mib := range []uint64{500, 290, 250, 99, 90, 80, 70, 60} {
 		w.observe(at(float64(second)), memory(mib))
 	}
@@ -149,7 +149,7 @@ func TestWatch(t *testing.T) {
 func TestWatchAllocatable(t *testing.T) {
 	now := time.Date(2026, 8, 20, 14, 0, 0, 0, time.UTC)
 	config, _ := parse(nil, nil, nil)
-	w := NewWatch(config, node.Reader{})
+	w := NewWatch(config, host.Reader{})
 	w.observe(now, Memory{
 		CapacityBytes: pointer(uint64(8 << 30)), AvailableBytes: pointer(uint64(2 << 30)),
 		AllocatableBytes: pointer(uint64(6 << 30)), AllocatableAvailableBytes: pointer(uint64(50 << 20)),
@@ -161,7 +161,7 @@ func TestWatchAllocatable(t *testing.T) {
 	}
 
 	config.EvictionHard = map[string]string{"nodefs.available": "5%"}
-	w = NewWatch(config, node.Reader{})
+	w = NewWatch(config, host.Reader{})
 	w.observe(now, Memory{CapacityBytes: pointer(uint64(8 << 30)), AvailableBytes: pointer(uint64(1))})
 	if e := w.Eviction(now, true); e.HardSinceNS != nil || !strings.Contains(e.Text, "evictionHard has no memory.available") {
 		t.Errorf("%+v", e)
@@ -169,7 +169,7 @@ func TestWatchAllocatable(t *testing.T) {
 }
 
 func TestNoKubelet(t *testing.T) {
-	w := NewWatch(nil, node.Reader{})
+	w := NewWatch(nil, host.Reader{})
 	w.Sample(time.Now())
 	if w != nil || w.Eviction(time.Now(), true) != nil || w.Now(time.Now()) != nil {
 		t.Error("without a kubelet there is nothing to tell")
@@ -177,12 +177,12 @@ func TestNoKubelet(t *testing.T) {
 }
 
 func BenchmarkSample(b *testing.B) {
-	layout, err := node.Cgroups()
+	layout, err := host.Cgroups()
 	if err != nil {
 		b.Skip(err)
 	}
 	config, _ := parse(nil, nil, nil)
-	w := NewWatch(config, node.Reader{Layout: layout})
+	w := NewWatch(config, host.Reader{Layout: layout})
 	for b.Loop() {
 		w.Sample(time.Now())
 	}

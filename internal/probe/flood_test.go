@@ -19,7 +19,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -62,7 +62,7 @@ func (c *counter) Idle(uint64, bool) (time.Duration, error) { return time.Second
 // each stall is counted, and of those told each is delivered or counted as lost.
 func TestFlood(t *testing.T) {
 	testenv.Root(t)
-	layout, err := node.Cgroups()
+	layout, err := host.Cgroups()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func static(p *ebpf.ProgramSpec) asm.Instructions {
 
 // oomKill lets a process die by the limit of a cgroup, and returns its pid.
 func oomKill(i int) (uint32, error) {
-	scratch, err := node.NewScratch(fmt.Sprintf("oomtrace-flood-%d-%d", os.Getpid(), i), 8<<20)
+	scratch, err := host.NewScratch(fmt.Sprintf("oomtrace-flood-%d-%d", os.Getpid(), i), 8<<20)
 	if err != nil {
 		return 0, err
 	}

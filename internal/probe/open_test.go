@@ -6,14 +6,14 @@ import (
 	"os"
 	"testing"
 
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 // BenchmarkOpen is a start: load all programs, attach, and detach.
 func BenchmarkOpen(b *testing.B) {
 	testenv.Root(b)
-	layout, err := node.Cgroups()
+	layout, err := host.Cgroups()
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -18,7 +18,7 @@ import (
 // does: out of the ring, decoded, and given to a handler.
 func BenchmarkReader(b *testing.B) {
 	testenv.Root(b)
-	layout, err := node.Cgroups()
+	layout, err := host.Cgroups()
 	if err != nil {
 		b.Fatal(err)
 	}

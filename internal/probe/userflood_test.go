@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -53,7 +53,7 @@ func (s *sorted) Idle(uint64, bool) (time.Duration, error) { return time.Second,
 // kernel tells of those like of any other.
 func TestUserKillFlood(t *testing.T) {
 	testenv.Root(t)
-	layout, err := node.Cgroups()
+	layout, err := host.Cgroups()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
-	"github.com/oomtrace/oomtrace/internal/node"
 )
 
 const (
@@ -28,7 +28,7 @@ const (
 // files may take long on a node that is out of memory, so it has a goroutine of its
 // own; the tracer hands kills to it without waiting and takes what it found.
 type aftermath struct {
-	reader  node.Reader
+	reader  host.Reader
 	kubelet *kubelet.Watch // nil: no kubelet here
 	queue   chan look
 	found   chan *events.Incident // updates without their envelope
@@ -40,7 +40,7 @@ type look struct {
 	at  time.Time
 }
 
-func newAftermath(reader node.Reader, watch *kubelet.Watch) *aftermath {
+func newAftermath(reader host.Reader, watch *kubelet.Watch) *aftermath {
 	a := &aftermath{
 		reader: reader, kubelet: watch,
 		queue: make(chan look, maxLooks), found: make(chan *events.Incident, 2*maxLooks),
@@ -94,7 +94,7 @@ func (a *aftermath) look(l look) *events.Incident {
 		c, err := a.reader.Candidates(ctx, path, listed)
 		cancel()
 		if err == nil {
-			u.Candidates = withVictims(inc, c.List, c.TotalPages, uint64(node.PageSize()))
+			u.Candidates = withVictims(inc, c.List, c.TotalPages, uint64(host.PageSize()))
 			u.CandidatesLeftOut = c.LeftOut + c.Unread
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/probe"
 )
@@ -212,7 +212,7 @@ func (t *Tracer) sample(atNS uint64) {
 		if !ok {
 			continue
 		}
-		s := node.SampleCgroup(t.layout, path)
+		s := host.SampleCgroup(t.layout, path)
 		t.flight.Sample(key, flight.Sample{
 			BootNS: atNS, UsageBytes: s.UsageBytes, LimitBytes: s.LimitBytes,
 			PSISomeUS: s.PSISomeUS, PSIFullUS: s.PSIFullUS, MaxEvents: s.MaxEvents, HighEvents: s.HighEvents,

@@ -16,10 +16,10 @@ import (
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/killer"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
-	"github.com/oomtrace/oomtrace/internal/node"
 	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/probe"
 	"github.com/oomtrace/oomtrace/internal/resolve"
@@ -88,9 +88,9 @@ type Options struct {
 // Tracer is an attached trace. It belongs to one goroutine.
 type Tracer struct {
 	opts   Options
-	layout node.Layout
+	layout host.Layout
 	ident  identity
-	clock  *node.BootClock
+	clock  *host.BootClock
 	probe  *probe.Probe
 	tree   *resolve.Tree
 	scan   chan *resolve.Scan
@@ -136,22 +136,22 @@ func Open(opts Options) (*Tracer, error) {
 	if opts.Warn == nil {
 		opts.Warn = func(string) {}
 	}
-	if p, err := node.ReadPrivileges(); err == nil && len(p.Missing) > 0 {
+	if p, err := host.ReadPrivileges(); err == nil && len(p.Missing) > 0 {
 		return nil, fmt.Errorf("missing %s: run as root (sudo oomtrace)", strings.Join(p.Missing, " and "))
 	}
-	layout, err := node.Cgroups()
+	layout, err := host.Cgroups()
 	if err != nil {
 		return nil, err
 	}
-	clock, err := node.NewBootClock()
+	clock, err := host.NewBootClock()
 	if err != nil {
 		return nil, fmt.Errorf("reading the clocks: %w", err)
 	}
-	for _, gap := range node.Protect(!opts.NoLock) {
+	for _, gap := range host.Protect(!opts.NoLock) {
 		opts.Warn(gap)
 	}
-	page := uint64(node.PageSize())
-	symbols, err := node.LoadKallsyms(probe.DataSymbols...)
+	page := uint64(host.PageSize())
+	symbols, err := host.LoadKallsyms(probe.DataSymbols...)
 	if err != nil {
 		opts.Warn("the kind of an allocation will be unknown: " + err.Error())
 	}
@@ -163,7 +163,7 @@ func Open(opts Options) (*Tracer, error) {
 	}
 	t := &Tracer{
 		opts: opts, layout: layout, clock: clock, probe: p,
-		ident: identity{bootID: node.BootID(), node: node.Hostname()},
+		ident: identity{bootID: host.BootID(), node: host.Hostname()},
 		tree:  resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}),
 		scan:  make(chan *resolve.Scan, 1), page: int(page), flight: flight.New(0),
 	}
@@ -187,16 +187,16 @@ func Open(opts Options) (*Tracer, error) {
 	return t, nil
 }
 
-func (t *Tracer) config(page uint64, symbols *node.Symbols) incident.Config {
+func (t *Tracer) config(page uint64, symbols *host.Symbols) incident.Config {
 	cfg := incident.Config{
 		Tier: t.probe.Tier(), PageSize: page, CgroupV1: t.layout.MemoryVersion == 1,
 		BootID: t.ident.bootID, Node: t.ident.node,
-		Cgroups: t.places(), WallClock: t.clock.Time, KernelKills: node.VMStatOOMKill, Gone: node.ProcessGone,
+		Cgroups: t.places(), WallClock: t.clock.Time, KernelKills: host.VMStatOOMKill, Gone: host.ProcessGone,
 	}
 	if cfg.UserKills = t.opts.UserKills; t.killer != nil {
 		cfg.Killers = t.killer
 	}
-	if ram, swap, err := node.Memory(); err == nil {
+	if ram, swap, err := host.Memory(); err == nil {
 		cfg.RAMBytes, cfg.SwapBytes = ram, swap
 	}
 	if symbols != nil {
@@ -206,7 +206,7 @@ func (t *Tracer) config(page uint64, symbols *node.Symbols) incident.Config {
 		}
 	}
 	if cfg.Tier != events.TierFentry && !cfg.CgroupV1 { // the kernel may skip a kprobe
-		seeds, err := node.ScanOOMLocal(t.layout)
+		seeds, err := host.ScanOOMLocal(t.layout)
 		if err != nil {
 			t.opts.Warn("some limiters may be unknown: " + err.Error())
 		}
@@ -233,7 +233,7 @@ func (t *Tracer) startScan() {
 func (t *Tracer) Status(phase string) *events.Status {
 	return &events.Status{
 		Envelope: t.envelope(events.KindStatus), Phase: phase, Tier: t.probe.Tier(), Hooks: t.probe.Hooks(),
-		CgroupMode: t.layout.Mode, KernelRelease: node.KernelRelease(), PageSizeBytes: node.PageSize(),
+		CgroupMode: t.layout.Mode, KernelRelease: host.KernelRelease(), PageSizeBytes: host.PageSize(),
 	}
 }
 
@@ -251,7 +251,7 @@ func (t *Tracer) Place(key events.CgroupKey) (string, resolve.Place) {
 }
 
 // Layout tells where the memory controller is.
-func (t *Tracer) Layout() node.Layout { return t.layout }
+func (t *Tracer) Layout() host.Layout { return t.layout }
 
 // Run traces until ctx is done, then reports what is open. ready is called once
 // paths are known; it may be nil.
@@ -269,7 +269,7 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 		// The thread is given back with its priority: it ends with this goroutine, or
 		// with the process.
 		runtime.LockOSThread()
-		if err := node.RealTime(); err != nil {
+		if err := host.RealTime(); err != nil {
 			t.opts.Warn(err.Error())
 		}
 	}
@@ -323,7 +323,7 @@ func (t *Tracer) watchKillers() {
 
 // lookAfter begins to look at the node after kills.
 func (t *Tracer) lookAfter() {
-	reader := node.Reader{Layout: t.layout, Place: func(path string) (events.Level, *events.Workload) {
+	reader := host.Reader{Layout: t.layout, Place: func(path string) (events.Level, *events.Workload) {
 		place := resolve.ParsePath(path)
 		return place.Level, place.Workload
 	}}
@@ -343,7 +343,7 @@ func (t *Tracer) lookAfter() {
 // podLog gives the killer's watch the kubelet's lines.
 type podLog struct {
 	log   *kubelet.Follower
-	clock *node.BootClock
+	clock *host.BootClock
 }
 
 func (p podLog) About(w *events.Workload, bootNS uint64) []string {

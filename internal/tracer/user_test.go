@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -105,7 +105,7 @@ const testUID = "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
 // posing makes a cgroup in a place that looks like a container's.
 func posing(t *testing.T, container string) (dir string) {
 	t.Helper()
-	layout, err := node.Cgroups()
+	layout, err := host.Cgroups()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 )
 
 // killsEach is how many processes die under each tracer in each round.
@@ -131,7 +131,7 @@ func kills(c contender, m *minimal) (ms []float64, err error) {
 
 // oomKill lets a process die by the limit of a cgroup.
 func oomKill() (pid int, err error) {
-	s, err := node.NewScratch(fmt.Sprintf("oomtrace-bench-kill-%d", os.Getpid()), 8<<20)
+	s, err := host.NewScratch(fmt.Sprintf("oomtrace-bench-kill-%d", os.Getpid()), 8<<20)
 	if err != nil {
 		return 0, err
 	}

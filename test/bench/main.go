@@ -23,7 +23,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 )
 
 var (
@@ -116,7 +116,7 @@ func run() error {
 	p := &page{}
 	p.say("# Overhead\n")
 	p.say("Written by `scripts/bench.sh`. %s, %s, kernel %s, %d CPUs, memory controller on cgroup v%d.", time.Now().Format("2006-01-02"),
-		node.Arch(), node.KernelRelease(), cpus(), memoryVersion())
+		host.Arch(), host.KernelRelease(), cpus(), memoryVersion())
 	p.say("Every figure is median [minimum–maximum]. The machine is shared and noisy: compare within a table, not between machines.\n")
 	for _, part := range []struct {
 		name string
@@ -145,7 +145,7 @@ func run() error {
 }
 
 func memoryVersion() int {
-	layout, err := node.Cgroups()
+	layout, err := host.Cgroups()
 	if err != nil {
 		return 0
 	}

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/names"
-	"github.com/oomtrace/oomtrace/internal/node"
 )
 
 const (
@@ -22,7 +22,7 @@ const (
 // naming measures what names cost: a tracer on a node with many pods, quiet and
 // while pods come and go, and how long it takes until a new container has its name.
 func naming(p *page) error {
-	layout, err := node.Cgroups()
+	layout, err := host.Cgroups()
 	if err != nil {
 		return err
 	}

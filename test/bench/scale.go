@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 )
 
 // scale measures with more and more cgroups: first quiet, and then with stalls in
@@ -40,7 +40,7 @@ func scale(p *page) error {
 	if err := os.WriteFile(knob, []byte("1"), 0); err != nil {
 		return err
 	}
-	var all []*node.Scratch
+	var all []*host.Scratch
 	defer func() {
 		for _, s := range all {
 			s.Close()
@@ -48,7 +48,7 @@ func scale(p *page) error {
 	}()
 	for _, count := range []int{10, 100, 1000, 10000} {
 		for len(all) < count {
-			s, err := node.NewScratch(fmt.Sprintf("oomtrace-bench-%d-%d", os.Getpid(), len(all)), 1<<20)
+			s, err := host.NewScratch(fmt.Sprintf("oomtrace-bench-%d-%d", os.Getpid(), len(all)), 1<<20)
 			if err != nil {
 				return err
 			}
@@ -61,7 +61,7 @@ func scale(p *page) error {
 	return nil
 }
 
-func scaled(p *page, dir, file string, all []*node.Scratch) error {
+func scaled(p *page, dir, file string, all []*host.Scratch) error {
 	ready := filepath.Join(dir, "ready")
 	os.Remove(ready)
 	began := time.Now()

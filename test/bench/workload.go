@@ -11,13 +11,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 )
 
 // workload is two readers in small cgroups. They run all the time and say each
 // 100 ms how many reads they made.
 type workload struct {
-	scratch []*node.Scratch
+	scratch []*host.Scratch
 	cmds    []*exec.Cmd
 	file    string
 	reads   []*counter
@@ -43,7 +43,7 @@ func newWorkload() (*workload, error) {
 		return nil, err
 	}
 	for i := range 2 {
-		s, err := node.NewScratch(fmt.Sprintf("oomtrace-bench-%d-%d", os.Getpid(), i), limitBytes)
+		s, err := host.NewScratch(fmt.Sprintf("oomtrace-bench-%d-%d", os.Getpid(), i), limitBytes)
 		if err != nil {
 			return nil, err
 		}

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 )
 
 // bed is a runtime of its own: directories, socket and cgroups that nobody else has.
@@ -28,7 +28,7 @@ type bed struct {
 	ctx     context.Context // done: end, and clean up
 	dir     string          // all files
 	runtime runtime
-	layout  node.Layout
+	layout  host.Layout
 	driver  driver
 	before  outside
 
@@ -50,7 +50,7 @@ func (b *bed) state() string { return filepath.Join(b.dir, "run/containerd") }
 // newBed prepares a runtime and starts it. The hog is the program of all containers.
 func newBed(ctx context.Context, r runtime, driverName, hog string) (b *bed, err error) {
 	b = &bed{ctx: ctx, runtime: r, before: outside{}}
-	if b.layout, err = node.Cgroups(); err != nil {
+	if b.layout, err = host.Cgroups(); err != nil {
 		return nil, err
 	}
 	if b.driver, err = newDriver(driverName, b.layout); err != nil {

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/oomtrace/oomtrace/internal/node"
+	"github.com/oomtrace/oomtrace/internal/host"
 )
 
 // driver makes the cgroups of pods as the kubelet does with its cgroupDriver of
@@ -33,7 +33,7 @@ type driver interface {
 	close() error
 }
 
-func newDriver(name string, layout node.Layout) (driver, error) {
+func newDriver(name string, layout host.Layout) (driver, error) {
 	switch name {
 	case "cgroupfs":
 		return cgroupfs{layout, "/oomtrace-cri-" + strconv.Itoa(os.Getpid())}, nil
@@ -52,7 +52,7 @@ func newDriver(name string, layout node.Layout) (driver, error) {
 
 // cgroupfs has a parent of its own, that nobody else has.
 type cgroupfs struct {
-	node.Layout
+	host.Layout
 	parent string
 }
 
@@ -120,7 +120,7 @@ func cgroupDirs(path string) []string {
 }
 
 // systemd has a slice for each pod, and the runtime a scope for each container.
-type systemd struct{ node.Layout }
+type systemd struct{ host.Layout }
 
 func (systemd) root() string { return "/kubepods.slice" }
 

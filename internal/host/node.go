@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package node tells what /proc, /sys and the cgroup mounts say of this
+// Package host tells what /proc, /sys and the cgroup mounts say of this
 // machine. What it reads is hostile text: reads are bounded, and what does not
 // parse is an error or left out, never a panic.
-package node
+package host
 
 import (
 	"bytes"
