@@ -18,8 +18,8 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/incident"
-	"github.com/oomtrace/oomtrace/internal/killer"
 	"github.com/oomtrace/oomtrace/internal/pressure"
+	"github.com/oomtrace/oomtrace/internal/sigkill"
 	"github.com/oomtrace/oomtrace/internal/tracer"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
@@ -115,12 +115,12 @@ func (f *traceFlags) check() error {
 }
 
 // killers says where the processes of the node are seen.
-func (f *traceFlags) killers() killer.Options {
+func (f *traceFlags) killers() sigkill.Options {
 	root := f.names.options.HostRoot
 	if root == "" || root == "/" {
-		return killer.Options{}
+		return sigkill.Options{}
 	}
-	return killer.Options{Proc: filepath.Join(root, "proc"), Passwd: filepath.Join(root, "etc/passwd")}
+	return sigkill.Options{Proc: filepath.Join(root, "proc"), Passwd: filepath.Join(root, "etc/passwd")}
 }
 
 func (f *traceFlags) forcedTier() events.Tier {

@@ -18,11 +18,11 @@ import (
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/incident"
-	"github.com/oomtrace/oomtrace/internal/killer"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/probe"
 	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/sigkill"
 )
 
 // Sink takes the lines of a trace. Its methods are called from the goroutine of
@@ -76,7 +76,7 @@ type Options struct {
 	// UserKills says which SIGKILLs from user space become incidents, Killer where
 	// to look for who sent them.
 	UserKills incident.UserKills
-	Killer    killer.Options
+	Killer    sigkill.Options
 	// NoLock leaves the tracer's memory to the kernel, which may swap it.
 	NoLock bool
 	// RealTime reads events at real-time priority.
@@ -100,7 +100,7 @@ type Tracer struct {
 	flight *flight.Recorder
 	naming *naming            // nil: ids only
 	watch  *pressure.Watch    // nil: no warnings
-	killer *killer.Watch      // nil: no incidents of scope user
+	killer *sigkill.Watch     // nil: no incidents of scope user
 	kills  []*events.Incident // that want their past
 	pastNS uint64             // when kills were last given theirs
 	after  *aftermath
@@ -318,7 +318,7 @@ func (t *Tracer) watchKillers() {
 	if opts.Cgroups == "" && t.layout.MemoryVersion == 2 && t.layout.MountRoot == "/" {
 		opts.Cgroups = t.layout.MemoryMount
 	}
-	t.killer = killer.NewWatch(opts)
+	t.killer = sigkill.NewWatch(opts)
 }
 
 // lookAfter begins to look at the node after kills.

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package killer tells who sent a SIGKILL from user space, how, and as far as
+// Package sigkill tells who sent a SIGKILL from user space, how, and as far as
 // the node's evidence goes, why.
 //
 // Classify is pure: facts in, a verdict out. Watch gathers the facts: the
 // kernel's record has the sender and its parents, the rest is read from /proc
 // right after it, in a goroutine of its own, since a command like `runc kill`
 // lives for some milliseconds.
-package killer
+package sigkill
 
 import (
 	"path"
