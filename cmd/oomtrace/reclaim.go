@@ -15,10 +15,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/oomtrace/oomtrace/internal/alert"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/incident"
-	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/tracer"
 	"github.com/oomtrace/oomtrace/internal/view"
@@ -71,7 +71,7 @@ depends on, and kswapd, have lines of their own.`,
 	flags.BoolVar(&f.histogram, "histogram", false, "print how long stalls took, at the end")
 	flags.DurationVar(&f.duration, "duration", 0, "end after this `time`; 0: until interrupted")
 	flags.StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
-	flags.StringSliceVar(&f.guardians, "guardians", pressure.DefaultGuardians, "systemd `units` that get a line of their own")
+	flags.StringSliceVar(&f.guardians, "guardians", alert.DefaultGuardians, "systemd `units` that get a line of their own")
 	return cmd
 }
 

@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/oomtrace/oomtrace/internal/alert"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/incident"
-	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/sigkill"
 	"github.com/oomtrace/oomtrace/internal/tracer"
 	"github.com/oomtrace/oomtrace/internal/view"
@@ -38,7 +38,7 @@ type traceFlags struct {
 	lock      bool
 	realTime  bool
 	pressure  bool
-	limits    pressure.Limits
+	limits    alert.Limits
 	names     nameFlags
 	userKills string
 	kubelet   string // its log
@@ -66,12 +66,12 @@ func (f *traceFlags) addSource(flags *pflag.FlagSet) {
 	flags.StringVar(&f.readyFile, "ready-file", "", "create this `file` once nothing is missed any more")
 	flags.BoolVar(&f.stalls, "stalls", false, "print a line for each long stall")
 	flags.DurationVar(&f.minStall, "min-stall", 10*time.Millisecond, "how `long` a stall must be for a line")
-	f.limits = pressure.DefaultLimits
+	f.limits = alert.DefaultLimits
 	flags.BoolVar(&f.pressure, "pressure", false, "warn early: of throttling, of reclaim that gains nothing, of guardians that stand still")
 	flags.Uint64Var(&f.limits.HighPercent, "pressure-high", f.limits.HighPercent, "warn from this `percent` of the time over memory.high")
 	flags.Uint64Var(&f.limits.FruitlessPercent, "pressure-fruitless", f.limits.FruitlessPercent, "warn if this `percent` of reclaims gain nothing")
 	flags.Uint64Var(&f.limits.GuardianPercent, "pressure-guardian", f.limits.GuardianPercent, "warn if a guardian stands still for this `percent` of the time")
-	flags.StringSliceVar(&f.guardians, "guardians", pressure.DefaultGuardians, "systemd `units` that the whole node depends on")
+	flags.StringSliceVar(&f.guardians, "guardians", alert.DefaultGuardians, "systemd `units` that the whole node depends on")
 	flags.BoolVar(&f.noStalls, "no-stalls", false, "do not look at stalls at all: kills come without what was before")
 	flags.BoolVar(&f.lock, "lock-memory", true, "keep the tracer's memory from being swapped or dropped")
 	flags.BoolVar(&f.realTime, "realtime", false, "read events at real-time priority: lines come in time on a loaded node")
@@ -175,7 +175,7 @@ func (f *traceFlags) run(ctx context.Context, sink tracer.Sink, stderr io.Writer
 		defer func() { err = errors.Join(err, recording.writer.Close()) }()
 		sink = recording
 	}
-	var limits *pressure.Limits
+	var limits *alert.Limits
 	if f.pressure {
 		limits = &f.limits
 	}

@@ -7,11 +7,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oomtrace/oomtrace/internal/alert"
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/host"
-	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/probe"
 )
 
@@ -126,7 +126,7 @@ func (t *Tracer) guardians(atNS uint64) []events.GuardianStall {
 		if unit == "" {
 			continue
 		}
-		units[unit] += pressure.Stalled(sums)
+		units[unit] += alert.Stalled(sums)
 	}
 	var out []events.GuardianStall
 	for unit, total := range units {

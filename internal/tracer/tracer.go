@@ -13,13 +13,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oomtrace/oomtrace/internal/alert"
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
-	"github.com/oomtrace/oomtrace/internal/pressure"
 	"github.com/oomtrace/oomtrace/internal/probe"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/sigkill"
@@ -69,7 +69,7 @@ type Options struct {
 	// Guardians are the units whose stalls are told with each kill.
 	Guardians []string
 	// Pressure are the limits of early warnings; nil gives none.
-	Pressure *pressure.Limits
+	Pressure *alert.Limits
 	// Counts takes the counts of stalls, each second in which there are any; nil
 	// drops them.
 	Counts func(events.StallCounts) error
@@ -99,7 +99,7 @@ type Tracer struct {
 	page   int
 	flight *flight.Recorder
 	naming *naming            // nil: ids only
-	watch  *pressure.Watch    // nil: no warnings
+	watch  *alert.Watch       // nil: no warnings
 	killer *sigkill.Watch     // nil: no incidents of scope user
 	kills  []*events.Incident // that want their past
 	pastNS uint64             // when kills were last given theirs
@@ -171,7 +171,7 @@ func Open(opts Options) (*Tracer, error) {
 		t.naming = &naming{names: opts.Names}
 	}
 	if opts.Pressure != nil {
-		t.watch = pressure.New(*opts.Pressure, t.Guardian)
+		t.watch = alert.New(*opts.Pressure, t.Guardian)
 	}
 	t.startScan()
 	t.lookAfter()

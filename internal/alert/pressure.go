@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pressure warns early: of cgroups that stand still over memory.high, of
+// Package alert warns early: of cgroups that stand still over memory.high, of
 // reclaim that gains nothing any more, and of the node's guardians (kubelet,
 // runtimes, sshd, systemd) standing in reclaim, which turns a node NotReady without
 // any kill. A warning comes once, and again only after it was quiet for a while.
-package pressure
+package alert
 
 import (
 	"cmp"
