@@ -3,8 +3,8 @@
 package incident
 
 import (
-	"github.com/oomtrace/oomtrace/internal/allocation"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
 func (c *Correlator) allocation(e *episode, unknown *unknowns) *events.Allocation {
@@ -13,9 +13,9 @@ func (c *Correlator) allocation(e *episode, unknown *unknowns) *events.Allocatio
 	case e.decision != nil && e.decision.AllocKnown:
 		d := e.decision
 		a.Order, a.GFP, a.TotalPages = pointer(int(d.Order)), pointer(d.GFP), pointer(d.TotalPages)
-		a.GFPFlags = allocation.FlagNames(d.GFP)
+		a.GFPFlags = oom.FlagNames(d.GFP)
 	case e.end != nil && e.end.AllocKnown:
-		a.Order, a.GFP, a.GFPFlags = pointer(int(e.end.Order)), pointer(e.end.GFP), allocation.FlagNames(e.end.GFP)
+		a.Order, a.GFP, a.GFPFlags = pointer(int(e.end.Order)), pointer(e.end.GFP), oom.FlagNames(e.end.GFP)
 		unknown.add("allocation.total_pages")
 	default:
 		unknown.add("allocation.order", "allocation.gfp", "allocation.gfp_flags", "allocation.total_pages")
@@ -37,7 +37,7 @@ func (c *Correlator) class(stack []uint64) string {
 	if c.cfg.Symbol == nil {
 		return ""
 	}
-	return allocation.Class(func(yield func(string) bool) {
+	return oom.Class(func(yield func(string) bool) {
 		for _, address := range stack {
 			if name, ok := c.cfg.Symbol(address); ok && !yield(name) {
 				return

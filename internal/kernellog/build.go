@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/oomtrace/oomtrace/internal/allocation"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
 // unknowns collects names of what the log does not say, each once.
@@ -205,7 +205,7 @@ func (r *report) allocation(inc *events.Incident, total *uint64, unknown *unknow
 	case inc.Scope == events.ScopeSysrq:
 		a.Class = "sysrq"
 	case r.traced:
-		a.Class = allocation.Class(slices.Values(r.frames))
+		a.Class = oom.Class(slices.Values(r.frames))
 	}
 	unknown.unless("allocation.order", a.Order != nil)
 	unknown.unless("allocation.gfp", a.GFP != nil)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package allocation tells what the memory was for that could not be had: from
+// Package oom tells what the memory was for that could not be had: from
 // the flags of the allocation, and from the functions on the way to it. The live
 // trace has them as numbers and addresses, a kernel log as names.
-package allocation
+package oom
 
 import (
 	"fmt"
