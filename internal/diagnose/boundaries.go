@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/units"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 const (
@@ -112,7 +112,7 @@ func nodeOvercommitted(f *facts) *finding {
 	if n.AfterNS != nil && f.victim != nil && inContainer(&f.victim.Process) {
 		if size := f.victimSize(); size > 0 && size <= max(value(n.AvailableBytes), value(n.FreeBytes)) {
 			used += size
-			hit.evidence = append(hit.evidence, item("of the victim, a pod's, before", units.Size(size), f.source(fromKernel)))
+			hit.evidence = append(hit.evidence, item("of the victim, a pod's, before", phrase.Size(size), f.source(fromKernel)))
 		}
 	}
 	hit.weight = share(used, *n.TotalBytes)
@@ -157,7 +157,7 @@ func limitEvidence(f *facts) []events.Evidence {
 		return []events.Evidence{item("limiter", f.whose(), f.source(fromKernel))}
 	}
 	if l.UsageBytes == nil {
-		return []events.Evidence{item(f.whose(), units.Size(*l.LimitBytes), f.source(fromCounters))}
+		return []events.Evidence{item(f.whose(), phrase.Size(*l.LimitBytes), f.source(fromCounters))}
 	}
 	return []events.Evidence{item("used of "+f.whose(), of(*l.UsageBytes, *l.LimitBytes), f.source(fromCounters))}
 }
@@ -170,7 +170,7 @@ func shareEvidence(f *facts) []events.Evidence {
 		if s.UsageBytes == nil {
 			continue
 		}
-		ratio := units.Size(*s.UsageBytes)
+		ratio := phrase.Size(*s.UsageBytes)
 		if s.MaxBytes != nil {
 			ratio = of(*s.UsageBytes, *s.MaxBytes)
 		} else {
@@ -223,7 +223,7 @@ func ancestorLimit(f *facts) *finding {
 	if r := f.ownRung(); r != nil && r.UsageBytes != nil {
 		switch max := f.limiter().LimitBytes; {
 		case r.MaxBytes == nil:
-			hit.evidence = append(hit.evidence, item("used in "+called(r.Workload, &r.Cgroup), units.Size(*r.UsageBytes)+", no limit of its own", f.source(fromCounters)))
+			hit.evidence = append(hit.evidence, item("used in "+called(r.Workload, &r.Cgroup), phrase.Size(*r.UsageBytes)+", no limit of its own", f.source(fromCounters)))
 		default:
 			hit.text += fmt.Sprintf(" while %s had used %s", called(r.Workload, &r.Cgroup), of(*r.UsageBytes, *r.MaxBytes))
 			hit.evidence = append(hit.evidence, item("used of the own limit of "+called(r.Workload, &r.Cgroup), of(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters)))
@@ -273,7 +273,7 @@ func swapExhausted(f *facts) *finding {
 	if f.is(events.ScopeMemcg) {
 		if full(l.SwapUsageBytes, l.SwapLimitBytes) && v2 {
 			return &finding{
-				text:       fmt.Sprintf("All swap that it may use, %s, was used up, so anonymous memory could go nowhere.", units.Size(*l.SwapLimitBytes)),
+				text:       fmt.Sprintf("All swap that it may use, %s, was used up, so anonymous memory could go nowhere.", phrase.Size(*l.SwapLimitBytes)),
 				confidence: Certain,
 				evidence:   []events.Evidence{item("used of memory.swap.max", of(*l.SwapUsageBytes, *l.SwapLimitBytes), f.source(fromCounters))},
 			}
@@ -283,7 +283,7 @@ func swapExhausted(f *facts) *finding {
 			if !r.Below && v2 && full(r.SwapUsageBytes, r.SwapMaxBytes) {
 				return &finding{
 					text: fmt.Sprintf("All swap that %s may use, %s, was used up, so anonymous memory could go nowhere.",
-						called(r.Workload, &r.Cgroup), units.Size(*r.SwapMaxBytes)),
+						called(r.Workload, &r.Cgroup), phrase.Size(*r.SwapMaxBytes)),
 					confidence: Certain,
 					evidence: []events.Evidence{item("used of memory.swap.max of "+called(r.Workload, &r.Cgroup),
 						of(*r.SwapUsageBytes, *r.SwapMaxBytes), f.source(fromCounters))},
@@ -301,7 +301,7 @@ func swapExhausted(f *facts) *finding {
 	}
 	// Where the whole node is short, full swap goes with it, whoever filled it.
 	return &finding{
-		text:       fmt.Sprintf("The node's swap, %s, was used up, so anonymous memory could go nowhere.", units.Size(*n.SwapTotalBytes)),
+		text:       fmt.Sprintf("The node's swap, %s, was used up, so anonymous memory could go nowhere.", phrase.Size(*n.SwapTotalBytes)),
 		confidence: Certain, minor: true,
 		evidence: []events.Evidence{item("used of the node's swap", of(used, *n.SwapTotalBytes), f.nodeSource("/proc/meminfo"))},
 	}
@@ -337,7 +337,7 @@ func groupKill(f *facts) *finding {
 		hit.evidence = append(hit.evidence, item("whose allocation failed", process(t), f.source(fromKernel)))
 	}
 	if size := f.victimSize(); size > 0 {
-		hit.evidence = append(hit.evidence, item("memory of the chosen one", units.Size(size), f.source(fromKernel)))
+		hit.evidence = append(hit.evidence, item("memory of the chosen one", phrase.Size(size), f.source(fromKernel)))
 	}
 	return hit
 }
@@ -364,7 +364,7 @@ func outsideContainers(f *facts) *finding {
 			outside := less(*total, *idle+*pods.UsageBytes)
 			hit.weight = share(outside, *total)
 			if hit.weight >= outsideShare {
-				hit.text = fmt.Sprintf("Memory outside of pods filled the node: %s, while all pods had %s", within(outside, *total, "it"), units.Size(*pods.UsageBytes))
+				hit.text = fmt.Sprintf("Memory outside of pods filled the node: %s, while all pods had %s", within(outside, *total, "it"), phrase.Size(*pods.UsageBytes))
 				hit.evidence = []events.Evidence{
 					item("used outside of pods", of(outside, *total), f.nodeSource("/proc/meminfo and memory.current of kubepods")),
 					item("used by all pods", of(*pods.UsageBytes, *total), f.nodeSource("memory.current of kubepods")),
@@ -397,7 +397,7 @@ func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) str
 	var most []string
 	name := func(what string, bytes uint64) {
 		if !byHog && share(bytes, outside) >= blameShare {
-			most = append(most, what+" with "+units.Size(bytes))
+			most = append(most, what+" with "+phrase.Size(bytes))
 		}
 	}
 	if hog != nil {
@@ -413,7 +413,7 @@ func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) str
 		name("the kernel's slab", *slab)
 		hit.evidence = append(hit.evidence, item("slab", of(*slab, total), f.nodeSource("/proc/meminfo")))
 		if len(n.Slabs) > 0 {
-			hit.evidence = append(hit.evidence, item("largest slab cache", clip(n.Slabs[0].Name)+" "+units.Size(n.Slabs[0].Bytes), f.nodeSource("/proc/slabinfo")))
+			hit.evidence = append(hit.evidence, item("largest slab cache", clip(n.Slabs[0].Name)+" "+phrase.Size(n.Slabs[0].Bytes), f.nodeSource("/proc/slabinfo")))
 		}
 	}
 	switch {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/units"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 const (
@@ -57,7 +57,7 @@ var courseRules = []rule{
 	{
 		id: "kill_loop", class: classCourse,
 		means:     "It was killed again and again: each restart meets the same limit.",
-		needs:     fmt.Sprintf("%d kills of the same container or service within %s, this one included", loopKills, units.Duration(uint64(loopWindow))),
+		needs:     fmt.Sprintf("%d kills of the same container or service within %s, this one included", loopKills, phrase.Duration(uint64(loopWindow))),
 		reference: `Kubernetes "Pod Lifecycle", CrashLoopBackOff`,
 		match:     killLoop,
 		advice: []advice{
@@ -68,7 +68,7 @@ var courseRules = []rule{
 	{
 		id: "aftermath", class: classCourse,
 		means:     "It was killed while an earlier victim of the same limit was still dying: its memory was not back yet, so the kernel took one more.",
-		needs:     fmt.Sprintf("an earlier kill for the same limit whose memory came back after this one, or, where that is not known, less than %s before", units.Duration(uint64(aftermath))),
+		needs:     fmt.Sprintf("an earlier kill for the same limit whose memory came back after this one, or, where that is not known, less than %s before", phrase.Duration(uint64(aftermath))),
 		reference: "mm/oom_kill.c, oom_evaluate_task: a victim that is exiting does not hold up the next choice for long",
 		match:     afterAnother,
 		advice: []advice{
@@ -123,7 +123,7 @@ var courseRules = []rule{
 	{
 		id: "throttled_before", class: classCourse,
 		means:     "Its tasks were held up over memory.high before: the brake worked, and did not suffice.",
-		needs:     fmt.Sprintf("stalls of kind memory_high of at least %s in the minute before", units.Duration(throttledNS)),
+		needs:     fmt.Sprintf("stalls of kind memory_high of at least %s in the minute before", phrase.Duration(throttledNS)),
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.high",
 		match: func(f *facts) *finding {
 			s := f.stalls(events.StallMemoryHigh)
@@ -132,10 +132,10 @@ var courseRules = []rule{
 			}
 			return &finding{
 				text: fmt.Sprintf("Its tasks were held up over memory.high for %s in the %d s before: slow first, then killed.",
-					units.Duration(s.TotalNS), f.before().WindowNS/1e9),
+					phrase.Duration(s.TotalNS), f.before().WindowNS/1e9),
 				confidence: Certain,
 				evidence: []events.Evidence{item("held up over memory.high", fmt.Sprintf("%s in %s, longest %s",
-					units.Duration(s.TotalNS), plural(int(min(s.Count, 1<<31)), "stall"), units.Duration(s.MaxNS)), f.source(fromBefore))},
+					phrase.Duration(s.TotalNS), plural(int(min(s.Count, 1<<31)), "stall"), phrase.Duration(s.MaxNS)), f.source(fromBefore))},
 			}
 		},
 		advice: []advice{
@@ -147,7 +147,7 @@ var courseRules = []rule{
 		id: "stalled_before", class: classCourse,
 		means: "Tasks stood still in reclaim before the kill: all that could be given back was given back again and again.",
 		needs: fmt.Sprintf("reclaim of at least %s in the minute before that gained nothing every other time; or at least %d s at the end in which it gained nothing",
-			units.Duration(stalledNS), fruitlessSeconds),
+			phrase.Duration(stalledNS), fruitlessSeconds),
 		reference: "Documentation/accounting/psi.rst",
 		match:     stalledBefore,
 		advice: []advice{
@@ -158,15 +158,15 @@ var courseRules = []rule{
 	{
 		id: "guardians_stalled", class: classCourse,
 		means:     "Services that the whole node depends on stood still in reclaim: a node turns NotReady from that, with or without a kill.",
-		needs:     fmt.Sprintf("a guardian (kubelet, a runtime, sshd, ...) that stood still for at least %s", units.Duration(guardianNS)),
+		needs:     fmt.Sprintf("a guardian (kubelet, a runtime, sshd, ...) that stood still for at least %s", phrase.Duration(guardianNS)),
 		reference: `Kubernetes "Reserve Compute Resources for System Daemons"`,
 		match: func(f *facts) *finding {
 			hit := &finding{confidence: Certain}
 			var names []string
 			for _, g := range f.before().Guardians {
 				if g.TotalNS >= guardianNS {
-					names = append(names, fmt.Sprintf("%s for %s", clip(g.Unit), units.Duration(g.TotalNS)))
-					hit.evidence = append(hit.evidence, item("stood still: "+clip(g.Unit), units.Duration(g.TotalNS), f.source(fromBefore)))
+					names = append(names, fmt.Sprintf("%s for %s", clip(g.Unit), phrase.Duration(g.TotalNS)))
+					hit.evidence = append(hit.evidence, item("stood still: "+clip(g.Unit), phrase.Duration(g.TotalNS), f.source(fromBefore)))
 				}
 			}
 			if len(names) == 0 {
@@ -258,18 +258,18 @@ func killLoop(f *facts) *finding {
 	}
 	slices.Sort(gaps)
 	hit := &finding{confidence: Certain, evidence: []events.Evidence{
-		item("kills", fmt.Sprintf("%d in %s", len(times), units.Duration(uint64(span))), "earlier incidents"),
-		item("time between two", fmt.Sprintf("%s to %s, half of them within %s", units.Duration(uint64(gaps[0])),
-			units.Duration(uint64(gaps[len(gaps)-1])), units.Duration(uint64(gaps[(len(gaps)-1)/2]))), "earlier incidents"),
+		item("kills", fmt.Sprintf("%d in %s", len(times), phrase.Duration(uint64(span))), "earlier incidents"),
+		item("time between two", fmt.Sprintf("%s to %s, half of them within %s", phrase.Duration(uint64(gaps[0])),
+			phrase.Duration(uint64(gaps[len(gaps)-1])), phrase.Duration(uint64(gaps[(len(gaps)-1)/2]))), "earlier incidents"),
 	}}
-	hit.text = fmt.Sprintf("It is a loop: %d kills in %s", len(times), units.Duration(uint64(span)))
+	hit.text = fmt.Sprintf("It is a loop: %d kills in %s", len(times), phrase.Duration(uint64(span)))
 	if v := f.victim; v != nil && v.StartTime != nil && f.inc.Time.After(*v.StartTime) {
-		lived := units.Duration(uint64(f.inc.Time.Sub(*v.StartTime)))
+		lived := phrase.Duration(uint64(f.inc.Time.Sub(*v.StartTime)))
 		hit.text += ", this time " + lived + " after its start"
 		hit.evidence = append(hit.evidence, item("lived", lived, f.source(fromKernel)))
 	}
 	if rate, over, ok := f.growth(); ok {
-		hit.evidence = append(hit.evidence, item("growth", fmt.Sprintf("%s a second over %s", units.Size(rate), units.Duration(over)), f.source("memory.current before the kill")))
+		hit.evidence = append(hit.evidence, item("growth", fmt.Sprintf("%s a second over %s", phrase.Size(rate), phrase.Duration(over)), f.source("memory.current before the kill")))
 	}
 	if v := f.victim; v != nil && v.Workload != nil && v.Workload.RestartCount != nil {
 		hit.evidence = append(hit.evidence, item("restarts", fmt.Sprint(*v.Workload.RestartCount), "container runtime"))
@@ -289,9 +289,9 @@ func afterAnother(f *facts) *finding {
 		}
 		return &finding{
 			text: fmt.Sprintf("%s was killed for the same limit %s before and was not gone yet: this one died because its memory was not back.",
-				k.Victim, units.Duration(uint64(gap))),
+				k.Victim, phrase.Duration(uint64(gap))),
 			confidence: Likely,
-			evidence:   []events.Evidence{item("earlier kill for the same limit", fmt.Sprintf("%s, %s before, incident %s", k.Victim, units.Duration(uint64(gap)), clip(k.ID)), "earlier incidents")},
+			evidence:   []events.Evidence{item("earlier kill for the same limit", fmt.Sprintf("%s, %s before, incident %s", k.Victim, phrase.Duration(uint64(gap)), clip(k.ID)), "earlier incidents")},
 		}
 	}
 	return nil
@@ -323,7 +323,7 @@ func chosenByScore(f *facts) *finding {
 		return nil
 	}
 	row := func(c *events.Candidate) string {
-		s := fmt.Sprintf("%s, oom_score_adj %d", units.Size(weighed(c)), *c.OOMScoreAdj)
+		s := fmt.Sprintf("%s, oom_score_adj %d", phrase.Size(weighed(c)), *c.OOMScoreAdj)
 		if c.Points != nil {
 			s += fmt.Sprintf(", %d points", *c.Points)
 		}
@@ -331,7 +331,7 @@ func chosenByScore(f *facts) *finding {
 	}
 	return &finding{
 		text: fmt.Sprintf("%s was not the largest: %s has %s and was spared, since its oom_score_adj is %d and that of the victim %d.",
-			process(&victim.Process), process(&spared.Process), units.Size(weighed(spared)), *spared.OOMScoreAdj, *victim.OOMScoreAdj),
+			process(&victim.Process), process(&spared.Process), phrase.Size(weighed(spared)), *spared.OOMScoreAdj, *victim.OOMScoreAdj),
 		confidence: Certain,
 		evidence: []events.Evidence{
 			item("victim "+process(&victim.Process), row(victim), f.source("candidates at the kill")),
@@ -385,7 +385,7 @@ func survivors(f *facts) *finding {
 		confidence: Certain,
 		evidence: []events.Evidence{
 			item("held by processes with oom_score_adj -1000", of(held, f.total()), f.source("candidates at the kill")),
-			item("largest of them", process(&most.Process)+" "+units.Size(candidateSize(most)), f.source("candidates at the kill")),
+			item("largest of them", process(&most.Process)+" "+phrase.Size(candidateSize(most)), f.source("candidates at the kill")),
 		},
 	}
 }
@@ -404,15 +404,15 @@ func lostRace(f *facts) *finding {
 	}
 	hit := &finding{
 		text: fmt.Sprintf("Eviction lost the race: memory.available had been below the %s threshold for %s, and the kubelet had not yet freed anything.",
-			which, units.Duration(*since)),
+			which, phrase.Duration(*since)),
 		confidence: confidence,
-		evidence:   []events.Evidence{item("below the "+which+" threshold for", units.Duration(*since), firstSet(clip(e.Source), "kubelet's configuration"))},
+		evidence:   []events.Evidence{item("below the "+which+" threshold for", phrase.Duration(*since), firstSet(clip(e.Source), "kubelet's configuration"))},
 	}
 	if threshold != nil {
-		hit.evidence = append(hit.evidence, item(which+" threshold", units.Size(*threshold), firstSet(clip(e.Source), "kubelet's configuration")))
+		hit.evidence = append(hit.evidence, item(which+" threshold", phrase.Size(*threshold), firstSet(clip(e.Source), "kubelet's configuration")))
 	}
 	if e.AvailableBytes != nil {
-		hit.evidence = append(hit.evidence, item("memory.available", units.Size(*e.AvailableBytes), "as the kubelet computes it"))
+		hit.evidence = append(hit.evidence, item("memory.available", phrase.Size(*e.AvailableBytes), "as the kubelet computes it"))
 	}
 	return hit
 }
@@ -434,11 +434,11 @@ func nextLimit(f *facts) *finding {
 		}
 		return &finding{
 			text: fmt.Sprintf("To raise %s alone is not enough: the next one, of %s, has %s left.",
-				f.whose(), rungName(r), units.Size(left)),
+				f.whose(), rungName(r), phrase.Size(left)),
 			confidence: Certain,
 			evidence: []events.Evidence{
 				item("used of the limit of "+rungName(r), of(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters)),
-				item("left there", units.Size(left), f.source(fromCounters)),
+				item("left there", phrase.Size(left), f.source(fromCounters)),
 			},
 		}
 	}
@@ -479,10 +479,10 @@ func stalledBefore(f *facts) *finding {
 		return nil
 	}
 	hit := &finding{confidence: Certain, evidence: []events.Evidence{
-		item("in reclaim", fmt.Sprintf("%s in %s, %d of them gained nothing", units.Duration(s.TotalNS),
+		item("in reclaim", fmt.Sprintf("%s in %s, %d of them gained nothing", phrase.Duration(s.TotalNS),
 			plural(int(min(s.Count, 1<<31)), "stall"), s.Fruitless), f.source(fromBefore)),
 	}}
-	hit.text = fmt.Sprintf("Tasks stood still in reclaim for %s before", units.Duration(s.TotalNS))
+	hit.text = fmt.Sprintf("Tasks stood still in reclaim for %s before", phrase.Duration(s.TotalNS))
 	if vain >= fruitlessSeconds {
 		hit.text += fmt.Sprintf(", and gained nothing in the last %d s", vain)
 		hit.evidence = append(hit.evidence, item("seconds at the end without gain", fmt.Sprint(vain), f.source(fromBefore)))
@@ -561,7 +561,7 @@ func manyProcesses(f *facts) *finding {
 			plural(top.count, "process"), clip(top.comm), within(top.held, f.total(), f.whose())),
 		confidence: Likely,
 		evidence: []events.Evidence{
-			item("processes named "+clip(top.comm), fmt.Sprintf("%d, %s together, the largest %s", top.count, of(top.held, f.total()), units.Size(top.largest)), f.source("candidates at the kill")),
+			item("processes named "+clip(top.comm), fmt.Sprintf("%d, %s together, the largest %s", top.count, of(top.held, f.total()), phrase.Size(top.largest)), f.source("candidates at the kill")),
 		},
 	}
 }

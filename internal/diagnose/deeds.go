@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/units"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // A kill from user space has nothing to do with memory where
@@ -44,7 +44,7 @@ func (f *facts) lowered() (evidence []events.Evidence, confidence string, ok boo
 		return nil, "", false
 	}
 	return []events.Evidence{
-		item("used, and the limit", units.Size(*l.UsageBytes)+", "+units.Size(*l.LimitBytes), f.source(fromCounters)),
+		item("used, and the limit", phrase.Size(*l.UsageBytes)+", "+phrase.Size(*l.LimitBytes), f.source(fromCounters)),
 		item("cgroup of the trigger, which has no part in the limit", called(f.inc.Trigger.Workload, f.inc.Trigger.Cgroup), f.source(fromKernel)),
 	}, Likely, true
 }
@@ -62,8 +62,8 @@ func limitLowered(f *facts) *finding {
 	}
 	to := ""
 	if l.LimitBytes != nil {
-		to = " to " + units.Size(*l.LimitBytes)
-		hit.evidence = append(hit.evidence, item("limit that was written", units.Size(*l.LimitBytes), f.source(fromCounters)))
+		to = " to " + phrase.Size(*l.LimitBytes)
+		hit.evidence = append(hit.evidence, item("limit that was written", phrase.Size(*l.LimitBytes), f.source(fromCounters)))
 	}
 	hit.text = fmt.Sprintf("%s lowered %s%s, below what was in use; no process had grown.", by, f.whose(), to)
 	return hit
@@ -139,9 +139,9 @@ var deedRules = []rule{
 			}
 			text := "The kubelet evicted the pod because the node was short of memory; no limit of the pod was hit."
 			if e := f.inc.Eviction; e != nil && e.AvailableBytes != nil {
-				text = fmt.Sprintf("The kubelet evicted the pod: memory.available of the node was %s", units.Size(*e.AvailableBytes))
+				text = fmt.Sprintf("The kubelet evicted the pod: memory.available of the node was %s", phrase.Size(*e.AvailableBytes))
 				if e.HardBytes != nil {
-					text += ", its hard threshold is " + units.Size(*e.HardBytes)
+					text += ", its hard threshold is " + phrase.Size(*e.HardBytes)
 				}
 				text += ". No limit of the pod was hit."
 			}
@@ -163,11 +163,11 @@ var deedRules = []rule{
 			}
 			return &finding{
 				text: fmt.Sprintf("The kubelet saw %s available, the kernel %s: active page cache made the difference, and would have been given back.",
-					units.Size(*e.AvailableBytes), units.Size(*e.MemAvailableBytes)),
+					phrase.Size(*e.AvailableBytes), phrase.Size(*e.MemAvailableBytes)),
 				confidence: Likely,
 				evidence: []events.Evidence{
-					item("memory.available", units.Size(*e.AvailableBytes), "as the kubelet computes it"),
-					item("MemAvailable", units.Size(*e.MemAvailableBytes), f.nodeSource("/proc/meminfo")),
+					item("memory.available", phrase.Size(*e.AvailableBytes), "as the kubelet computes it"),
+					item("MemAvailable", phrase.Size(*e.MemAvailableBytes), f.nodeSource("/proc/meminfo")),
 				},
 			}
 		},
@@ -259,7 +259,7 @@ var deedRules = []rule{
 				text += ": " + why
 			}
 			if k.TermBeforeNS != nil {
-				text += fmt.Sprintf("; SIGTERM came %s before and was not followed", units.Duration(*k.TermBeforeNS))
+				text += fmt.Sprintf("; SIGTERM came %s before and was not followed", phrase.Duration(*k.TermBeforeNS))
 			}
 			return text + ".", true
 		},

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/units"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // facts is an incident as the rules ask about it.
@@ -55,7 +55,7 @@ const (
 // nodeSource tells how stale the node's state is: it is read after the kill.
 func (f *facts) nodeSource(file string) string {
 	if n := f.inc.NodeState; n != nil && n.AfterNS != nil {
-		file += ", " + units.Duration(*n.AfterNS) + " after the kill"
+		file += ", " + phrase.Duration(*n.AfterNS) + " after the kill"
 	}
 	return f.source(file)
 }
@@ -234,17 +234,17 @@ func item(what, value, source string) events.Evidence {
 // of shows a part of a whole.
 func of(part, whole uint64) string {
 	if whole == 0 {
-		return units.Size(part)
+		return phrase.Size(part)
 	}
-	return fmt.Sprintf("%s of %s (%s)", units.Size(part), units.Size(whole), percent(share(part, whole)))
+	return fmt.Sprintf("%s of %s (%s)", phrase.Size(part), phrase.Size(whole), percent(share(part, whole)))
 }
 
 // within is of for a sentence: the whole is named instead of numbered.
 func within(part, whole uint64, name string) string {
 	if whole == 0 {
-		return units.Size(part)
+		return phrase.Size(part)
 	}
-	return fmt.Sprintf("%s (%s of %s)", units.Size(part), percent(share(part, whole)), name)
+	return fmt.Sprintf("%s (%s of %s)", phrase.Size(part), percent(share(part, whole)), name)
 }
 
 func percent(share float64) string { return fmt.Sprintf("%.0f %%", share*100) }

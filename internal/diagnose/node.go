@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/units"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 const (
@@ -153,7 +153,7 @@ func restricted(f *facts, by string) *finding {
 		}
 		hit.evidence = append(hit.evidence, item(fmt.Sprintf("free on NUMA node %d", n.id), of(n.free, n.managed), f.nodeSource("/proc/zoneinfo")))
 		if len(allowed) > 0 && !slices.Contains(allowed, n.id) && n.plenty() {
-			others = append(others, fmt.Sprintf("%s on node %d", units.Size(n.free), n.id))
+			others = append(others, fmt.Sprintf("%s on node %d", phrase.Size(n.free), n.id))
 		}
 	}
 	if len(others) > 0 {
@@ -215,12 +215,12 @@ func numaImbalance(f *facts) *finding {
 	}
 	hit := &finding{
 		text: fmt.Sprintf("NUMA node %d was exhausted while node %d had %s free.",
-			nodes[short].id, nodes[rich].id, units.Size(nodes[rich].free)),
+			nodes[short].id, nodes[rich].id, phrase.Size(nodes[rich].free)),
 		confidence: Likely, weight: 1,
 	}
 	for _, n := range nodes {
 		hit.evidence = append(hit.evidence, item(fmt.Sprintf("free on NUMA node %d", n.id),
-			of(n.free, n.managed)+", low watermarks "+units.Size(n.low), f.nodeSource("/proc/zoneinfo")))
+			of(n.free, n.managed)+", low watermarks "+phrase.Size(n.low), f.nodeSource("/proc/zoneinfo")))
 	}
 	return hit
 }
@@ -243,9 +243,9 @@ func fragmentation(f *facts) *finding {
 			hit.confidence = Likely // what was free then, the kill may have freed
 		}
 		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free, but no block of that size.",
-			uint64(1)<<min(order, 63), clip(z.Zone), z.Node, units.Size(*z.FreeBytes))
+			uint64(1)<<min(order, 63), clip(z.Zone), z.Node, phrase.Size(*z.FreeBytes))
 		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d", clip(z.Zone), z.Node),
-			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0", units.Size(*z.FreeBytes), units.Size(*z.LowBytes), order),
+			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0", phrase.Size(*z.FreeBytes), phrase.Size(*z.LowBytes), order),
 			f.nodeSource("/proc/buddyinfo")))
 	}
 	g := f.before().GaveUp
@@ -261,12 +261,12 @@ func fragmentation(f *facts) *finding {
 	if g != nil && g.Reclaim != nil && enoughInPieces(g.Reclaim) {
 		r := g.Reclaim
 		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d, as the allocator gave up", clip(r.Zone), r.Node),
-			fmt.Sprintf("free or reclaimable %s, min watermark %s, still not enough for order %d", units.Size(r.AvailableBytes), units.Size(r.MinWatermarkBytes), r.Order),
+			fmt.Sprintf("free or reclaimable %s, min watermark %s, still not enough for order %d", phrase.Size(r.AvailableBytes), phrase.Size(r.MinWatermarkBytes), r.Order),
 			f.source("oom:reclaim_retry_zone")))
 		if hit.text == "" {
 			hit.confidence = Likely
 			hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free or reclaimable, but no block of that size.",
-				uint64(1)<<min(order, 63), clip(r.Zone), r.Node, units.Size(r.AvailableBytes))
+				uint64(1)<<min(order, 63), clip(r.Zone), r.Node, phrase.Size(r.AvailableBytes))
 		}
 	}
 	if hit.text == "" {

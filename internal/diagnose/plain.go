@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/units"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 const (
@@ -62,7 +62,7 @@ func ownLimit(f *facts) *finding {
 		hit.text = "The cgroup reached its own limit"
 	}
 	if l.LimitBytes != nil {
-		hit.text += " of " + units.Size(*l.LimitBytes)
+		hit.text += " of " + phrase.Size(*l.LimitBytes)
 	}
 	if strings.HasPrefix(l.Which, "memory.memsw.") {
 		hit.text += " for memory and swap together"
@@ -90,8 +90,8 @@ func ownLimit(f *facts) *finding {
 		}
 	}
 	if rate, over, ok := f.growth(); ok {
-		hit.text += fmt.Sprintf(", growing by %s a second", units.Size(rate))
-		hit.evidence = append(hit.evidence, item("growth", fmt.Sprintf("%s a second over %s", units.Size(rate), units.Duration(over)), f.source("memory.current before the kill")))
+		hit.text += fmt.Sprintf(", growing by %s a second", phrase.Size(rate))
+		hit.evidence = append(hit.evidence, item("growth", fmt.Sprintf("%s a second over %s", phrase.Size(rate), phrase.Duration(over)), f.source("memory.current before the kill")))
 	}
 	hit.text += "."
 	return hit
@@ -135,12 +135,12 @@ func nodeExhausted(f *facts) *finding {
 		}
 	}
 	if size > 0 {
-		hit.text += fmt.Sprintf("; the victim %s had %s", process(&f.victim.Process), units.Size(size))
-		hit.evidence = append(hit.evidence, item("memory of the victim", units.Size(size), f.source(fromKernel)))
+		hit.text += fmt.Sprintf("; the victim %s had %s", process(&f.victim.Process), phrase.Size(size))
+		hit.evidence = append(hit.evidence, item("memory of the victim", phrase.Size(size), f.source(fromKernel)))
 	}
 	if z := f.shortZone(); z != nil {
 		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d", clip(z.Zone), z.Node),
-			fmt.Sprintf("free %s, min watermark %s", units.Size(*z.FreeBytes), units.Size(*z.MinBytes)), f.nodeSource("/proc/zoneinfo")))
+			fmt.Sprintf("free %s, min watermark %s", phrase.Size(*z.FreeBytes), phrase.Size(*z.MinBytes)), f.nodeSource("/proc/zoneinfo")))
 	}
 	hit.text += "."
 	return hit

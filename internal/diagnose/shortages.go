@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/units"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // What is worth naming in a charge split. The shares are of the limit, or of the
@@ -228,7 +228,7 @@ var shortageRules = []rule{
 			if f.victim == nil || f.victim.PgtablesBytes == nil {
 				return nil
 			}
-			return []events.Evidence{item("page tables of the victim", units.Size(*f.victim.PgtablesBytes), f.source(fromKernel))}
+			return []events.Evidence{item("page tables of the victim", phrase.Size(*f.victim.PgtablesBytes), f.source(fromKernel))}
 		},
 		advice: []advice{
 			{layer: application, text: "Map large shared memory with huge pages, touch it less sparsely, and share it among fewer processes (connection pooling)."},
@@ -284,7 +284,7 @@ func largestSlab(f *facts, c *charge) string {
 		return ""
 	}
 	top := f.node().Slabs[0]
-	return fmt.Sprintf("%s (%s)", clip(top.Name), units.Size(top.Bytes))
+	return fmt.Sprintf("%s (%s)", clip(top.Name), phrase.Size(top.Bytes))
 }
 
 func slabEvidence(f *facts, c *charge) []events.Evidence {

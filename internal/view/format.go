@@ -11,13 +11,13 @@ import (
 
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
 
-	"github.com/oomtrace/oomtrace/internal/units"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // size is a number of bytes in binary units, with one decimal.
-func size(bytes uint64) string { return units.Size(bytes) }
+func size(bytes uint64) string { return phrase.Size(bytes) }
 
-func scale(bytes uint64) (number, unit string) { return units.Scale(bytes) }
+func scale(bytes uint64) (number, unit string) { return phrase.Scale(bytes) }
 
 // maybe shows a size, or that it is not known.
 func maybe(bytes *uint64) string {
@@ -53,7 +53,7 @@ func shortSize(bytes *uint64) string {
 }
 
 // duration is a time in nanoseconds, as coarse as people read it.
-func duration(ns uint64) string { return units.Duration(ns) }
+func duration(ns uint64) string { return phrase.Duration(ns) }
 
 // ranges writes numbers as the kernel does: 0-1,3.
 func ranges(nodes []int) string {

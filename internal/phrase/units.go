@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package units writes sizes and durations for people, the same way wherever
+// Package phrase writes sizes and durations for people, the same way wherever
 // oomtrace speaks to them.
-package units
+package phrase
 
 import (
 	"fmt"
