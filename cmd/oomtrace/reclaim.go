@@ -19,6 +19,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/incident"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/tracer"
 	"github.com/oomtrace/oomtrace/internal/view"
@@ -76,7 +77,7 @@ depends on, and kswapd, have lines of their own.`,
 }
 
 func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) error {
-	r := &reclaimTable{flags: f, out: stdout, next: time.Now().Add(f.interval), last: map[events.StallKey]events.StallCount{}}
+	r := &reclaimTable{flags: f, out: stdout, next: time.Now().Add(f.interval), last: map[kernel.StallKey]kernel.StallCount{}}
 	options := tracer.Options{
 		Stalls: true, MinStall: time.Hour, Guardians: f.guardians, Sink: r, Counts: r.counts, UserKills: incident.UserKillsNone,
 		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
@@ -111,9 +112,9 @@ type reclaimTable struct {
 	out                io.Writer
 	tracer             *tracer.Tracer
 	next               time.Time
-	last               map[events.StallKey]events.StallCount
-	newest             map[events.StallKey]events.StallCount
-	kswapd, lastKswapd map[int]events.KswapdCount
+	last               map[kernel.StallKey]kernel.StallCount
+	newest             map[kernel.StallKey]kernel.StallCount
+	kswapd, lastKswapd map[int]kernel.KswapdCount
 	samples            map[string]cgroupSample // by path, of the last table
 }
 
@@ -123,7 +124,7 @@ type cgroupSample struct {
 	at           time.Time
 }
 
-func (r *reclaimTable) counts(c events.StallCounts) error {
+func (r *reclaimTable) counts(c kernel.StallCounts) error {
 	r.newest, r.kswapd = c.Counts, c.Kswapd
 	now := time.Now()
 	if now.Before(r.next) || r.flags.histogram {
@@ -150,7 +151,7 @@ func (r *reclaimTable) print(now time.Time) error {
 			continue
 		}
 		if c.Count < before.Count {
-			before = events.StallCount{}
+			before = kernel.StallCount{}
 		}
 		path, place := r.tracer.Place(key.Cgroup)
 		name := r.name(path, place)
@@ -258,10 +259,10 @@ func (r *reclaimTable) name(path string, place resolve.Place) string {
 
 // printHistogram shows for each kind how long stalls took, over all cgroups.
 func (r *reclaimTable) printHistogram() error {
-	sums := map[events.StallKind]*[events.StallBuckets]uint64{}
+	sums := map[events.StallKind]*[kernel.StallBuckets]uint64{}
 	for key, c := range r.newest {
 		if sums[key.What] == nil {
-			sums[key.What] = new([events.StallBuckets]uint64)
+			sums[key.What] = new([kernel.StallBuckets]uint64)
 		}
 		for b, n := range c.Buckets {
 			sums[key.What][b] += n
@@ -275,7 +276,7 @@ func (r *reclaimTable) printHistogram() error {
 	var b strings.Builder
 	for _, what := range kinds {
 		fmt.Fprintf(&b, "%s\n", what)
-		first, last, most := events.StallBuckets, 0, uint64(0)
+		first, last, most := kernel.StallBuckets, 0, uint64(0)
 		for i, n := range sums[what] {
 			if n > 0 {
 				first, last, most = min(first, i), i, max(most, n)

@@ -8,19 +8,20 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 const second = uint64(1e9)
 
 type feed struct {
 	r     *flight.Recorder
-	sums  map[events.StallKey]events.StallCount
+	sums  map[kernel.StallKey]kernel.StallCount
 	watch *Watch
 }
 
 func newFeed(unit string) *feed {
 	return &feed{
-		r: flight.New(0), sums: map[events.StallKey]events.StallCount{},
+		r: flight.New(0), sums: map[kernel.StallKey]kernel.StallCount{},
 		watch: New(DefaultLimits, func(events.CgroupKey) string {
 			if slices.Contains(DefaultGuardians, unit) {
 				return unit
@@ -32,13 +33,13 @@ func newFeed(unit string) *feed {
 
 // tick is a second in which something stalled.
 func (f *feed) tick(s uint64, what events.StallKind, count, fruitless, ns uint64) []Warning {
-	key := events.StallKey{Cgroup: events.CgroupKey{ID: 7}, What: what}
+	key := kernel.StallKey{Cgroup: events.CgroupKey{ID: 7}, What: what}
 	c := f.sums[key]
 	c.Count += count
 	c.Fruitless += fruitless
 	c.TotalNS += ns
 	f.sums[key] = c
-	f.r.Counts(events.StallCounts{Meta: events.Meta{BootNS: s * second}, Counts: f.sums})
+	f.r.Counts(kernel.StallCounts{Meta: kernel.Meta{BootNS: s * second}, Counts: f.sums})
 	return f.watch.Check(s*second, f.r)
 }
 

@@ -83,6 +83,20 @@ const (
 	TierKernelLog Tier = "kernel_log"
 )
 
+// StallKind is in what a task stalls.
+type StallKind string
+
+// The kinds of stalls. A sleep for memory.high may hold memcg reclaim within it.
+const (
+	StallMemcgReclaim  StallKind = "memcg_reclaim"  // for a cgroup's limit
+	StallDirectReclaim StallKind = "direct_reclaim" // for the node
+	StallNodeReclaim   StallKind = "node_reclaim"   // for one NUMA node
+	StallMemoryHigh    StallKind = "memory_high"    // reclaim and sleep over memory.high
+	StallCompaction    StallKind = "compaction"
+	StallThrottle      StallKind = "throttle"   // asleep in reclaim
+	StallAfterKill     StallKind = "after_kill" // reclaim by a process that has its SIGKILL
+)
+
 // Role is why a victim died.
 type Role string
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 const (
@@ -31,7 +32,7 @@ type Recorder struct {
 	cgroups map[Who]*track
 	// last are the counts when last told, of all keys of the kernel side: also of those
 	// whose past was evicted.
-	last map[events.StallKey]events.StallCount
+	last map[kernel.StallKey]kernel.StallCount
 	// Evicted counts cgroups that were forgotten although their last stall was
 	// not yet out of the window.
 	Evicted uint64
@@ -49,20 +50,20 @@ func New(maxCgroups int) *Recorder {
 	if maxCgroups <= 0 {
 		maxCgroups = DefaultCgroups
 	}
-	return &Recorder{max: maxCgroups, cgroups: make(map[Who]*track), last: make(map[events.StallKey]events.StallCount), samples: make(map[events.CgroupKey][]Sample)}
+	return &Recorder{max: maxCgroups, cgroups: make(map[Who]*track), last: make(map[kernel.StallKey]kernel.StallCount), samples: make(map[events.CgroupKey][]Sample)}
 }
 
 // kswapdReading is what kswapd had done by an instant.
 type kswapdReading struct {
 	bootNS uint64
-	nodes  map[int]events.KswapdCount
+	nodes  map[int]kernel.KswapdCount
 }
 
 // track is one cgroup's past.
 type track struct {
 	lastNS uint64
 	past   []slot         // oldest first, only seconds with stalls
-	long   []events.Stall // longest first
+	long   []kernel.Stall // longest first
 }
 
 // slot is what happened between two readings of the counts.
@@ -77,7 +78,7 @@ type kindSum struct {
 }
 
 // Counts takes in a reading of all counts. Since the last one is in r.
-func (r *Recorder) Counts(c events.StallCounts) {
+func (r *Recorder) Counts(c kernel.StallCounts) {
 	slots := make(map[Who]*slot)
 	for key, now := range c.Counts {
 		before := r.last[key]
@@ -86,7 +87,7 @@ func (r *Recorder) Counts(c events.StallCounts) {
 		}
 		r.last[key] = now
 		if now.Count < before.Count {
-			before = events.StallCount{} // the kernel side began anew
+			before = kernel.StallCount{} // the kernel side began anew
 		}
 		who := Who{key.Cgroup, key.Owner}
 		t := r.cgroups[who]
@@ -124,7 +125,7 @@ func (r *Recorder) kswapdBefore(atNS uint64) []Kswapd {
 	if len(r.kswapd) == 0 {
 		return nil
 	}
-	var from map[int]events.KswapdCount
+	var from map[int]kernel.KswapdCount
 	if first := r.kswapd[0]; first.bootNS+Seconds*second <= atNS {
 		from = first.nodes
 	}
@@ -140,11 +141,11 @@ func (r *Recorder) kswapdBefore(atNS uint64) []Kswapd {
 
 // longest is the longest stall between two readings: exact if it is the longest of
 // all, else the upper end of the highest bucket that grew.
-func longest(before, now events.StallCount) uint64 {
+func longest(before, now kernel.StallCount) uint64 {
 	if now.MaxNS > before.MaxNS {
 		return now.MaxNS
 	}
-	for b := events.StallBuckets - 1; b >= 0; b-- {
+	for b := kernel.StallBuckets - 1; b >= 0; b-- {
 		if now.Buckets[b] > before.Buckets[b] {
 			return min(uint64(2000)<<b, now.MaxNS)
 		}
@@ -153,14 +154,14 @@ func longest(before, now events.StallCount) uint64 {
 }
 
 // Stall takes in a single long stall.
-func (r *Recorder) Stall(s events.Stall) {
+func (r *Recorder) Stall(s kernel.Stall) {
 	who := Who{s.Current.Cgroup, s.Owner}
 	t := r.cgroups[who]
 	if t == nil {
 		t = r.track(who, s.BootNS)
 	}
 	t.lastNS = max(t.lastNS, s.BootNS)
-	i, _ := slices.BinarySearchFunc(t.long, s.DurationNS, func(a events.Stall, d uint64) int { return cmp.Compare(d, a.DurationNS) })
+	i, _ := slices.BinarySearchFunc(t.long, s.DurationNS, func(a kernel.Stall, d uint64) int { return cmp.Compare(d, a.DurationNS) })
 	if i >= Longest {
 		return
 	}
@@ -197,13 +198,13 @@ func (t *track) forget(now uint64) {
 		old = len(t.past)
 	}
 	t.past = slices.Delete(t.past, 0, old)
-	t.long = slices.DeleteFunc(t.long, func(s events.Stall) bool { return s.BootNS+window <= now })
+	t.long = slices.DeleteFunc(t.long, func(s kernel.Stall) bool { return s.BootNS+window <= now })
 }
 
 // Forget drops cgroups that are gone for good.
 func (r *Recorder) Forget(gone map[events.CgroupKey]bool) {
 	maps.DeleteFunc(r.cgroups, func(who Who, _ *track) bool { return gone[who.Cgroup] })
-	maps.DeleteFunc(r.last, func(key events.StallKey, _ events.StallCount) bool { return gone[key.Cgroup] })
+	maps.DeleteFunc(r.last, func(key kernel.StallKey, _ kernel.StallCount) bool { return gone[key.Cgroup] })
 	maps.DeleteFunc(r.samples, func(key events.CgroupKey, _ []Sample) bool { return gone[key] })
 }
 
@@ -214,7 +215,7 @@ func (r *Recorder) Len() int { return len(r.cgroups) }
 type Summary struct {
 	Stalls  []Sum // by kind, the longest in total first, reclaim after a kill last
 	Seconds []Second
-	Long    []events.Stall // longest first
+	Long    []kernel.Stall // longest first
 	Kswapd  []Kswapd       // of NUMA nodes on which it was awake, by number
 }
 
@@ -343,7 +344,7 @@ func (r *Recorder) Before(atNS uint64, limiter events.CgroupKey, in func(Who) bo
 		out.Seconds = append(out.Seconds, *s)
 	}
 	slices.SortFunc(out.Seconds, func(a, b Second) int { return cmp.Compare(b.BeforeNS, a.BeforeNS) })
-	slices.SortFunc(out.Long, func(a, b events.Stall) int { return cmp.Compare(b.DurationNS, a.DurationNS) })
+	slices.SortFunc(out.Long, func(a, b kernel.Stall) int { return cmp.Compare(b.DurationNS, a.DurationNS) })
 	out.Long = out.Long[:min(len(out.Long), Longest)]
 	out.Kswapd = r.kswapdBefore(atNS)
 	return out

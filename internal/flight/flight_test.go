@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 func TestKswapdBefore(t *testing.T) {
 	r := New(0)
 	at := func(s, wakeups, awakeNS uint64) {
-		r.Counts(events.StallCounts{
-			Meta: events.Meta{BootNS: s * second}, Kswapd: map[int]events.KswapdCount{0: {Wakeups: wakeups, AwakeNS: awakeNS}, 1: {Wakeups: 7}},
+		r.Counts(kernel.StallCounts{
+			Meta: kernel.Meta{BootNS: s * second}, Kswapd: map[int]kernel.KswapdCount{0: {Wakeups: wakeups, AwakeNS: awakeNS}, 1: {Wakeups: 7}},
 		})
 	}
 	none := func(Who) bool { return false }
@@ -35,12 +36,12 @@ func TestKswapdBefore(t *testing.T) {
 
 func key(id uint64) events.CgroupKey { return events.CgroupKey{ID: id} }
 
-func counts(atNS uint64, id, count, totalNS uint64) events.StallCounts {
-	c := events.StallCount{Count: count, TotalNS: totalNS, MaxNS: 3000, Fruitless: 1, ReclaimedPages: 10 * count}
+func counts(atNS uint64, id, count, totalNS uint64) kernel.StallCounts {
+	c := kernel.StallCount{Count: count, TotalNS: totalNS, MaxNS: 3000, Fruitless: 1, ReclaimedPages: 10 * count}
 	c.Buckets[1] = count
-	return events.StallCounts{
-		Meta:   events.Meta{BootNS: atNS},
-		Counts: map[events.StallKey]events.StallCount{{Cgroup: key(id), What: events.StallMemcgReclaim}: c},
+	return kernel.StallCounts{
+		Meta:   kernel.Meta{BootNS: atNS},
+		Counts: map[kernel.StallKey]kernel.StallCount{{Cgroup: key(id), What: events.StallMemcgReclaim}: c},
 	}
 }
 
@@ -67,7 +68,7 @@ func TestWindow(t *testing.T) {
 	r := New(0)
 	for s := uint64(1); s <= 200; s++ {
 		r.Counts(counts(s*second, 1, s, s*100))
-		r.Stall(events.Stall{Meta: events.Meta{BootNS: s * second, Current: events.Task{Cgroup: key(1)}}, DurationNS: s})
+		r.Stall(kernel.Stall{Meta: kernel.Meta{BootNS: s * second, Current: kernel.Task{Cgroup: key(1)}}, DurationNS: s})
 	}
 	got := r.Before(200*second, events.CgroupKey{}, all)
 	if got.Stalls[0].Count != Seconds || len(got.Seconds) != Seconds {
@@ -83,7 +84,7 @@ func TestWindow(t *testing.T) {
 
 func TestAfterKillIsNotOfTheWay(t *testing.T) {
 	r := New(0)
-	r.Counts(events.StallCounts{Meta: events.Meta{BootNS: second}, Counts: map[events.StallKey]events.StallCount{
+	r.Counts(kernel.StallCounts{Meta: kernel.Meta{BootNS: second}, Counts: map[kernel.StallKey]kernel.StallCount{
 		{Cgroup: key(1), What: events.StallAfterKill}:    {Count: 17, TotalNS: 1000},
 		{Cgroup: key(1), What: events.StallMemcgReclaim}: {Count: 5, TotalNS: 10},
 	}})
@@ -131,7 +132,7 @@ func TestManyCgroups(t *testing.T) {
 // once, only what grew is news.
 func TestManyQuietCgroups(t *testing.T) {
 	r := New(0)
-	reading := events.StallCounts{Counts: map[events.StallKey]events.StallCount{}}
+	reading := kernel.StallCounts{Counts: map[kernel.StallKey]kernel.StallCount{}}
 	for id := uint64(1); id <= 3000; id++ {
 		for k, n := range counts(0, id, 1000, 1000).Counts {
 			reading.Counts[k] = n

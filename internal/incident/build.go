@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // report makes the incident of an episode and gives it out.
@@ -19,7 +20,7 @@ func (c *Correlator) report(e *episode) (*reported, error) {
 }
 
 // late adds a victim to an incident that was given out already.
-func (c *Correlator) late(r *reported, k events.Kill) {
+func (c *Correlator) late(r *reported, k kernel.Kill) {
 	r.lastNS = max(r.lastNS, k.BootNS)
 	if r.victim(k.Target.TGID) != nil {
 		r.kernelKills++
@@ -121,7 +122,7 @@ func (c *Correlator) limiter(inc *events.Incident, e *episode, unknown *unknowns
 	}
 }
 
-func (c *Correlator) limiterOf(level events.ChainLevel) *events.Limiter {
+func (c *Correlator) limiterOf(level kernel.ChainLevel) *events.Limiter {
 	cgroup, place := c.cgroup(level.Key)
 	l := &events.Limiter{Level: place.Level, Which: "memory.max", Cgroup: &cgroup, Workload: place.Workload}
 	if l.Level == "" {
@@ -141,15 +142,15 @@ func (c *Correlator) limiterOf(level events.ChainLevel) *events.Limiter {
 
 // v1Limit tells which of the two limits of cgroup v1 was hit: the one with less
 // room. memsw counts memory and swap together.
-func v1Limit(level events.ChainLevel) string {
+func v1Limit(level kernel.ChainLevel) string {
 	if level.Memory.Known && level.Swap.Known && room(level.Swap) < room(level.Memory) {
 		return "memory.memsw.limit_in_bytes"
 	}
 	return "memory.limit_in_bytes"
 }
 
-func room(c events.Counter) uint64 {
-	if c.Max == events.NoLimit || c.Usage > c.Max {
+func room(c kernel.Counter) uint64 {
+	if c.Max == kernel.NoLimit || c.Usage > c.Max {
 		return c.Max
 	}
 	return c.Max - c.Usage
@@ -266,7 +267,7 @@ func (c *Correlator) killer(e *episode) *events.Killer {
 func (c *Correlator) memory(inc *events.Incident, e *episode, unknown *unknowns) {
 	if e.verdict.limiter >= 0 && e.decision != nil && e.charge != nil {
 		limiter := e.decision.Chain[e.verdict.limiter]
-		i := slices.IndexFunc(e.charge.Levels, func(l events.ChargeLevel) bool { return l.Key == limiter.Key })
+		i := slices.IndexFunc(e.charge.Levels, func(l kernel.ChargeLevel) bool { return l.Key == limiter.Key })
 		if i >= 0 && fresh(e.charge.Levels[i].Memory, limiter.Memory.Usage*c.cfg.PageSize) {
 			m := e.charge.Levels[i].Memory
 			inc.Memory = &m

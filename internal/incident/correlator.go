@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // Correlator is the state machine. Record and Idle return the errors of Out.
@@ -59,11 +60,11 @@ type episode struct {
 	lastNS   uint64
 	quiet    quiet
 	pass     uint64
-	trigger  events.Task
-	decision *events.Decision
+	trigger  kernel.Task
+	decision *kernel.Decision
 	verdict  verdict
-	charge   *events.Charge
-	end      *events.PassEnd
+	charge   *kernel.Charge
+	end      *kernel.PassEnd
 	victims  []victim
 	// kernelKills counts SIGKILLs of __oom_kill_process; repeated are those to a
 	// process that had one already.
@@ -72,7 +73,7 @@ type episode struct {
 }
 
 type victim struct {
-	kill events.Kill
+	kill kernel.Kill
 	role events.Role
 }
 
@@ -83,20 +84,20 @@ func (e *episode) victim(tgid uint32) bool {
 // thread is what a trigger did lately, where passes cannot be seen.
 type thread struct {
 	quiet    quiet
-	charge   *events.Charge
-	decision *events.Decision
-	kills    []events.Kill // kernel SIGKILLs that have no mark yet
+	charge   *kernel.Charge
+	decision *kernel.Decision
+	kills    []kernel.Kill // kernel SIGKILLs that have no mark yet
 	open     *episode
 	// done is what open was, until its group can have no more members.
 	done *reported
 }
 
 // Record takes in one record.
-func (c *Correlator) Record(r events.Record) error {
+func (c *Correlator) Record(r kernel.Record) error {
 	c.now = max(c.now, r.Header().BootNS)
 	bracketed := c.cfg.Tier != events.TierTracepoint
 	switch r := r.(type) {
-	case events.Decision:
+	case kernel.Decision:
 		c.cfg.Cgroups.LearnChain(r.Chain, r.ChainCut)
 		if bracketed && r.Pass != 0 {
 			e := c.pass(r.Meta)
@@ -108,16 +109,16 @@ func (c *Correlator) Record(r events.Record) error {
 		if t := c.thread(r.Meta); t.decision == nil || !t.decision.AllocKnown || t.decision.Victim.TID != r.Victim.TID {
 			t.decision = &r
 		}
-	case events.Charge:
+	case kernel.Charge:
 		if bracketed {
 			c.pass(r.Meta).charge = &r
 			return nil
 		}
 		c.thread(r.Meta).charge = &r
-	case events.Ladder:
+	case kernel.Ladder:
 		c.cfg.Cgroups.LearnChain(r.Chain, r.ChainCut)
 		c.users.ladder(r)
-	case events.Kill:
+	case kernel.Kill:
 		if r.Sender != nil {
 			if bracketed && r.FromKernel {
 				c.maybeMissed(r)
@@ -135,21 +136,21 @@ func (c *Correlator) Record(r events.Record) error {
 			return nil
 		}
 		return c.killed(c.pass(r.Meta), r)
-	case events.Mark:
+	case kernel.Mark:
 		if bracketed && r.Pass != 0 {
 			return nil // the pass tells more
 		}
 		c.markedUser(r)
 		return c.mark(r)
-	case events.PassEnd:
+	case kernel.PassEnd:
 		return c.passEnd(r)
-	case events.Exit:
+	case kernel.Exit:
 		return c.ended(r.TGID, r.BootNS, func(e *ends) *uint64 { return &e.exitNS })
-	case events.Released:
+	case kernel.Released:
 		return c.ended(r.TGID, r.BootNS, func(e *ends) *uint64 { return &e.releasedNS })
-	case events.CgroupChange:
+	case kernel.CgroupChange:
 		c.local.observe(r)
-	case events.RecordsLost:
+	case kernel.RecordsLost:
 		c.audit.lost += r.Count
 	}
 	return nil
@@ -157,7 +158,7 @@ func (c *Correlator) Record(r events.Record) error {
 
 // pass is the episode of a pass number; a record without one cannot be of the
 // OOM path there.
-func (c *Correlator) pass(m events.Meta) *episode {
+func (c *Correlator) pass(m kernel.Meta) *episode {
 	e := c.passes[m.Pass]
 	if e == nil {
 		e = c.begin(m)
@@ -168,7 +169,7 @@ func (c *Correlator) pass(m events.Meta) *episode {
 	return e
 }
 
-func (c *Correlator) begin(m events.Meta) *episode {
+func (c *Correlator) begin(m kernel.Meta) *episode {
 	return &episode{
 		id:   fmt.Sprintf("%.8s-%d", c.cfg.BootID, m.BootNS),
 		tier: c.cfg.Tier, firstNS: m.BootNS, lastNS: m.BootNS, pass: m.Pass, trigger: m.Current,
@@ -189,7 +190,7 @@ func (q *quiet) forNS(now, limit uint64) bool {
 }
 
 // killed adds a SIGKILL of the OOM path to its episode.
-func (c *Correlator) killed(e *episode, r events.Kill) error {
+func (c *Correlator) killed(e *episode, r kernel.Kill) error {
 	e.lastNS = max(e.lastNS, r.BootNS)
 	e.quiet = 0
 	if e.victim(r.Target.TGID) {
@@ -214,7 +215,7 @@ func (c *Correlator) killed(e *episode, r events.Kill) error {
 
 // role tells why a process died. Processes that share the victim's memory are
 // killed after it, without a mark of their own (mm/oom_kill.c: __oom_kill_process).
-func (e *episode) role(r events.Kill) events.Role {
+func (e *episode) role(r kernel.Kill) events.Role {
 	switch {
 	case r.SharesMM:
 		return events.RoleSharedMM
@@ -233,7 +234,7 @@ func (e *episode) role(r events.Kill) events.Role {
 	return events.RoleSharedMM
 }
 
-func (c *Correlator) thread(m events.Meta) *thread {
+func (c *Correlator) thread(m kernel.Meta) *thread {
 	t := c.threads[m.Current.TID]
 	if t == nil {
 		t = &thread{}
@@ -245,7 +246,7 @@ func (c *Correlator) thread(m events.Meta) *thread {
 
 // looseKill is a kernel SIGKILL where passes cannot be seen: a mark must tell
 // that it is the OOM killer's. A dying pid namespace's init sends the same.
-func (c *Correlator) looseKill(r events.Kill) error {
+func (c *Correlator) looseKill(r kernel.Kill) error {
 	t := c.thread(r.Meta)
 	if t.open != nil && r.BootNS-t.open.lastNS > quietNS {
 		if err := c.close(t); err != nil {
@@ -264,7 +265,7 @@ func (c *Correlator) looseKill(r events.Kill) error {
 }
 
 // keep keeps a kernel SIGKILL until a mark tells whose it was.
-func (t *thread) keep(k events.Kill) {
+func (t *thread) keep(k kernel.Kill) {
 	if len(t.kills) == 64 {
 		t.kills = slices.Delete(t.kills, 0, 1)
 	}
@@ -276,15 +277,15 @@ func (t *thread) keep(k events.Kill) {
 // beginning of its pass: it is told as where passes cannot be seen. It skips one while
 // a task inside of bpf() is preempted on that CPU (kernel/trace/bpf_trace.c:
 // trace_call_bpf).
-func (c *Correlator) maybeMissed(k events.Kill) {
+func (c *Correlator) maybeMissed(k kernel.Kill) {
 	k.Sender = nil
 	c.thread(k.Meta).keep(k)
 }
 
 // mark joins oom:mark_victim with the SIGKILL just before it by the same thread.
-func (c *Correlator) mark(r events.Mark) error {
+func (c *Correlator) mark(r kernel.Mark) error {
 	t := c.thread(r.Meta)
-	i := slices.IndexFunc(t.kills, func(k events.Kill) bool { return k.Target.TID == r.PID })
+	i := slices.IndexFunc(t.kills, func(k kernel.Kill) bool { return k.Target.TID == r.PID })
 	if i < 0 && c.cfg.Tier != events.TierTracepoint {
 		return nil // the end of its pass tells that nobody was killed
 	}
@@ -340,7 +341,7 @@ func (c *Correlator) close(t *thread) error {
 }
 
 // passEnd closes the episode of a pass that killed; the others are folded.
-func (c *Correlator) passEnd(r events.PassEnd) error {
+func (c *Correlator) passEnd(r kernel.PassEnd) error {
 	c.local.learn(r.LimiterLevel)
 	if r.Outcome != events.OutcomeKilled {
 		delete(c.passes, r.Pass) // of a victim that was already exiting

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
@@ -80,7 +81,7 @@ func (m *machine) Finding(_ time.Time, text string) error {
 	return nil
 }
 
-func (m *machine) record(r events.Record) {
+func (m *machine) record(r kernel.Record) {
 	m.t.Helper()
 	if err := m.c.Record(r); err != nil {
 		m.t.Fatal(err)
@@ -110,64 +111,64 @@ func (m *machine) one() *events.Incident {
 	return m.all[0]
 }
 
-func (m *machine) meta(current events.Task) events.Meta {
+func (m *machine) meta(current kernel.Task) kernel.Meta {
 	m.now += 1000
-	return events.Meta{BootNS: m.now, Pass: m.pass, Current: current}
+	return kernel.Meta{BootNS: m.now, Pass: m.pass, Current: current}
 }
 
-func proc(pid uint32, comm string) events.Task {
-	return events.Task{TGID: pid, TID: pid, Comm: comm, LeaderComm: comm, Cgroup: events.CgroupKey{ID: 100}}
+func proc(pid uint32, comm string) kernel.Task {
+	return kernel.Task{TGID: pid, TID: pid, Comm: comm, LeaderComm: comm, Cgroup: events.CgroupKey{ID: 100}}
 }
 
 // chain is leaf, parent, root.
-func chain(leafMax, parentMax uint64) []events.ChainLevel {
-	level := func(id uint64, name string, max uint64) events.ChainLevel {
-		return events.ChainLevel{
+func chain(leafMax, parentMax uint64) []kernel.ChainLevel {
+	level := func(id uint64, name string, max uint64) kernel.ChainLevel {
+		return kernel.ChainLevel{
 			Key: events.CgroupKey{ID: id}, Name: name, EventsKnown: true, OOMGroupKnown: true,
-			Memory: events.Counter{Known: true, Usage: 1000, Max: max, High: events.NoLimit, Watermark: 1000},
-			Swap:   events.Counter{Known: true, Max: events.NoLimit},
+			Memory: kernel.Counter{Known: true, Usage: 1000, Max: max, High: kernel.NoLimit, Watermark: 1000},
+			Swap:   kernel.Counter{Known: true, Max: kernel.NoLimit},
 		}
 	}
-	return []events.ChainLevel{level(100, "leaf", leafMax), level(50, "parent", parentMax), level(1, "", events.NoLimit)}
+	return []kernel.ChainLevel{level(100, "leaf", leafMax), level(50, "parent", parentMax), level(1, "", kernel.NoLimit)}
 }
 
-func (m *machine) decide(trigger, victim events.Task, c []events.ChainLevel, limiter int, constraint events.Constraint) {
-	m.record(events.Decision{
+func (m *machine) decide(trigger, victim kernel.Task, c []kernel.ChainLevel, limiter int, constraint kernel.Constraint) {
+	m.record(kernel.Decision{
 		Meta: m.meta(trigger), Tier: m.c.cfg.Tier, Constraint: constraint, Chain: c, LimiterIndex: limiter, Victim: victim,
 		AllocKnown: true, GFP: 0xcc0, TotalPages: 1000, Points: 900,
 	})
 }
 
-func (m *machine) kill(trigger, target events.Task, counted, shares bool) {
+func (m *machine) kill(trigger, target kernel.Task, counted, shares bool) {
 	if counted {
 		m.kills++
 		m.passKills++
 	}
-	m.record(events.Kill{
+	m.record(kernel.Kill{
 		Meta: m.meta(trigger), Target: target, FromKernel: true, SharesMM: shares, Group: true,
 		MemoryKnown: true, AnonPages: 900,
 	})
 }
 
-func (m *machine) mark(trigger, target events.Task) {
-	m.record(events.Mark{Meta: m.meta(trigger), PID: target.TID})
+func (m *machine) mark(trigger, target kernel.Task) {
+	m.record(kernel.Mark{Meta: m.meta(trigger), PID: target.TID})
 }
 
-func (m *machine) end(trigger events.Task, outcome events.Outcome, limiter events.ChainLevel) {
+func (m *machine) end(trigger kernel.Task, outcome events.Outcome, limiter kernel.ChainLevel) {
 	meta := m.meta(trigger)
 	limiter.OOMKill += m.passKills
 	m.passKills = 0
-	m.record(events.PassEnd{
+	m.record(kernel.PassEnd{
 		Meta: meta, Outcome: outcome, Count: 1, FirstNS: meta.BootNS, LastNS: meta.BootNS, Limiter: limiter.Key,
-		LimiterLevel: limiter, Constraint: events.ConstraintMemcg, AllocKnown: true,
+		LimiterLevel: limiter, Constraint: kernel.ConstraintMemcg, AllocKnown: true,
 	})
 }
 
 func (m *machine) gone(pid uint32) {
 	m.now += 2 * ms
-	m.record(events.Exit{Meta: events.Meta{BootNS: m.now}, TGID: pid})
+	m.record(kernel.Exit{Meta: kernel.Meta{BootNS: m.now}, TGID: pid})
 	m.now += ms
-	m.record(events.Released{Meta: events.Meta{BootNS: m.now}, TGID: pid})
+	m.record(kernel.Released{Meta: kernel.Meta{BootNS: m.now}, TGID: pid})
 }
 
 func roles(inc *events.Incident) string {
@@ -182,8 +183,8 @@ func TestLeafLimit(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
 	a := proc(10, "a")
 	m.pass = 7
-	c := chain(1000, events.NoLimit)
-	m.decide(a, a, c, 0, events.ConstraintMemcg)
+	c := chain(1000, kernel.NoLimit)
+	m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 	if len(m.headline) != 0 {
 		t.Error("a headline before the kill: the victim may be exiting already")
 	}
@@ -228,9 +229,9 @@ func TestParentLimitAndGroup(t *testing.T) {
 	m := newMachine(t, events.TierKprobe)
 	a, b := proc(10, "a"), proc(11, "b")
 	m.pass = 1
-	c := chain(events.NoLimit, 1000)
+	c := chain(kernel.NoLimit, 1000)
 	c[1].OOMGroup = true
-	m.decide(b, a, c, 1, events.ConstraintMemcg)
+	m.decide(b, a, c, 1, kernel.ConstraintMemcg)
 	m.kill(b, a, true, false)
 	m.mark(b, a)
 	m.kill(b, b, true, false) // the members, the chosen one among them again
@@ -261,8 +262,8 @@ func TestSharedMemoryIsNotCounted(t *testing.T) {
 		m := newMachine(t, events.TierFentry)
 		a, b := proc(10, "a"), proc(11, "b")
 		m.pass = 1
-		c := chain(1000, events.NoLimit)
-		m.decide(a, a, c, 0, events.ConstraintMemcg)
+		c := chain(1000, kernel.NoLimit)
+		m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
 		m.mark(a, a)
 		m.kill(a, b, false, shares)
@@ -278,9 +279,9 @@ func TestNotOOM(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
 	a, b := proc(10, "a"), proc(11, "b")
 	m.kill(a, b, false, false)                                                                            // a dying pid namespace's init
-	m.record(events.Kill{Meta: m.meta(a), Target: b})                                                     // a user's
-	m.record(events.Exit{Meta: m.meta(b), TGID: 11})                                                      // its end
-	m.record(events.CgroupChange{Meta: m.meta(a), Op: "mkdir", Key: events.CgroupKey{ID: 5}, Path: "/x"}) // life
+	m.record(kernel.Kill{Meta: m.meta(a), Target: b})                                                     // a user's
+	m.record(kernel.Exit{Meta: m.meta(b), TGID: 11})                                                      // its end
+	m.record(kernel.CgroupChange{Meta: m.meta(a), Op: "mkdir", Key: events.CgroupKey{ID: 5}, Path: "/x"}) // life
 	m.settle()
 	if len(m.all) != 0 || len(m.headline) != 0 || len(m.findings) != 0 {
 		t.Errorf("incidents %v, findings %q", m.all, m.findings)
@@ -291,8 +292,8 @@ func TestAlreadyExiting(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
 	a := proc(10, "a")
 	m.pass = 3
-	c := chain(1000, events.NoLimit)
-	m.decide(a, a, c, 0, events.ConstraintMemcg)
+	c := chain(1000, kernel.NoLimit)
+	m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 	m.mark(a, a)
 	m.end(a, events.OutcomeAlreadyExiting, c[0])
 	m.settle()
@@ -308,14 +309,14 @@ func TestTwoDecisionsAtOnce(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
 	a, b := proc(10, "a"), proc(20, "b")
 	b.Cgroup.ID = 200
-	ca, cb := chain(1000, events.NoLimit), chain(1000, events.NoLimit)
+	ca, cb := chain(1000, kernel.NoLimit), chain(1000, kernel.NoLimit)
 	cb[0].Key.ID = 200
 	m.pass = 1
-	m.decide(a, a, ca, 0, events.ConstraintMemcg)
+	m.decide(a, a, ca, 0, kernel.ConstraintMemcg)
 	m.kill(a, a, true, false)
 	m.end(a, events.OutcomeKilled, ca[0])
 	m.pass = 2
-	m.decide(b, b, cb, 0, events.ConstraintMemcg)
+	m.decide(b, b, cb, 0, kernel.ConstraintMemcg)
 	m.kill(b, b, true, false)
 	m.end(b, events.OutcomeKilled, cb[0])
 	m.settle()
@@ -332,10 +333,10 @@ func TestTwoDecisionsAtOnce(t *testing.T) {
 func TestStillDying(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
 	a, b := proc(10, "a"), proc(11, "b")
-	c := chain(1000, events.NoLimit)
-	for i, victim := range []events.Task{a, b} {
+	c := chain(1000, kernel.NoLimit)
+	for i, victim := range []kernel.Task{a, b} {
 		m.pass = uint64(i + 1)
-		m.decide(b, victim, c, 0, events.ConstraintMemcg)
+		m.decide(b, victim, c, 0, kernel.ConstraintMemcg)
 		m.kill(b, victim, true, false)
 		m.end(b, events.OutcomeKilled, c[0])
 	}
@@ -350,10 +351,10 @@ func TestStillDying(t *testing.T) {
 func TestEndsBeforeTheKill(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
 	a := proc(10, "a")
-	c := chain(1000, events.NoLimit)
-	m.record(events.Exit{Meta: events.Meta{BootNS: m.now + 5*ms}, TGID: 10})
+	c := chain(1000, kernel.NoLimit)
+	m.record(kernel.Exit{Meta: kernel.Meta{BootNS: m.now + 5*ms}, TGID: 10})
 	m.pass = 1
-	m.decide(a, a, c, 0, events.ConstraintMemcg)
+	m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 	m.kill(a, a, true, false)
 	m.end(a, events.OutcomeKilled, c[0])
 	m.settle()
@@ -367,7 +368,7 @@ func TestLostRecords(t *testing.T) {
 		m := newMachine(t, events.TierFentry)
 		a := proc(10, "a")
 		m.pass = 1
-		c := chain(1000, events.NoLimit)
+		c := chain(1000, kernel.NoLimit)
 		m.kill(a, a, true, false)
 		m.end(a, events.OutcomeKilled, c[0])
 		m.settle()
@@ -380,7 +381,7 @@ func TestLostRecords(t *testing.T) {
 		m := newMachine(t, events.TierFentry)
 		a := proc(10, "a")
 		m.pass = 1
-		m.decide(a, a, chain(1000, events.NoLimit), 0, events.ConstraintMemcg)
+		m.decide(a, a, chain(1000, kernel.NoLimit), 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
 		m.settle()
 		m.one()
@@ -390,8 +391,8 @@ func TestLostRecords(t *testing.T) {
 		a := proc(10, "a")
 		m.pass = 1
 		m.kills++
-		m.decide(a, a, chain(1000, events.NoLimit), 0, events.ConstraintMemcg)
-		m.end(a, events.OutcomeKilled, events.ChainLevel{})
+		m.decide(a, a, chain(1000, kernel.NoLimit), 0, kernel.ConstraintMemcg)
+		m.end(a, events.OutcomeKilled, kernel.ChainLevel{})
 		for range 200 {
 			m.idle(100 * ms)
 		}
@@ -403,15 +404,15 @@ func TestLostRecords(t *testing.T) {
 
 func TestSysrq(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
-	k := events.Task{TGID: 5, TID: 5, Comm: "kworker/0:1", LeaderComm: "kworker/0:1", Kthread: true}
+	k := kernel.Task{TGID: 5, TID: 5, Comm: "kworker/0:1", LeaderComm: "kworker/0:1", Kthread: true}
 	a := proc(10, "a")
 	m.pass = 1
-	m.record(events.Decision{
-		Meta: m.meta(k), Tier: events.TierFentry, Constraint: events.ConstraintNone, LimiterIndex: -1, Victim: a,
-		Chain: chain(events.NoLimit, events.NoLimit), AllocKnown: true, Order: -1, Sysrq: true,
+	m.record(kernel.Decision{
+		Meta: m.meta(k), Tier: events.TierFentry, Constraint: kernel.ConstraintNone, LimiterIndex: -1, Victim: a,
+		Chain: chain(kernel.NoLimit, kernel.NoLimit), AllocKnown: true, Order: -1, Sysrq: true,
 	})
 	m.kill(k, a, true, false)
-	m.end(k, events.OutcomeKilled, events.ChainLevel{})
+	m.end(k, events.OutcomeKilled, kernel.ChainLevel{})
 	inc := m.one()
 	if inc.Scope != events.ScopeSysrq || inc.Killer.Path != "sysrq" || !inc.Trigger.IsKernel || inc.Limiter.Level != events.LevelNode {
 		t.Errorf("%+v", inc)
@@ -422,9 +423,9 @@ func TestUnknownConstraint(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
 	a := proc(10, "a")
 	m.pass = 1
-	m.decide(a, a, chain(1000, events.NoLimit), -1, "constraint_4")
+	m.decide(a, a, chain(1000, kernel.NoLimit), -1, "constraint_4")
 	m.kill(a, a, true, false)
-	m.end(a, events.OutcomeKilled, events.ChainLevel{})
+	m.end(a, events.OutcomeKilled, kernel.ChainLevel{})
 	if inc := m.one(); inc.Scope != "constraint_4" || !slices.Contains(inc.Unknown, "limiter") {
 		t.Errorf("scope %s, unknown %q", inc.Scope, inc.Unknown)
 	}
@@ -432,10 +433,10 @@ func TestUnknownConstraint(t *testing.T) {
 
 // tracepoints only
 
-func (m *machine) marked(trigger, victim events.Task, c []events.ChainLevel, reclaim events.Reclaim) {
+func (m *machine) marked(trigger, victim kernel.Task, c []kernel.ChainLevel, reclaim kernel.Reclaim) {
 	m.kill(trigger, victim, true, false)
-	m.record(events.Decision{
-		Meta: m.meta(trigger), Tier: events.TierTracepoint, Chain: c, LimiterIndex: events.LimiterUnknown, Victim: victim,
+	m.record(kernel.Decision{
+		Meta: m.meta(trigger), Tier: events.TierTracepoint, Chain: c, LimiterIndex: kernel.LimiterUnknown, Victim: victim,
 		LastReclaim: reclaim,
 	})
 	m.mark(trigger, victim)
@@ -446,33 +447,33 @@ func TestTracepointLimiter(t *testing.T) {
 		cfg.OOMLocal = map[events.CgroupKey]uint64{{ID: 100}: 4, {ID: 50}: 2, {ID: 1}: 0}
 	}
 	a := proc(10, "a")
-	counted := func(leaf, parent uint64) []events.ChainLevel {
+	counted := func(leaf, parent uint64) []kernel.ChainLevel {
 		c := chain(1000, 1000)
 		c[0].OOMLocal, c[1].OOMLocal = leaf, parent
 		return c
 	}
 	for _, test := range []struct {
 		name    string
-		chain   []events.ChainLevel
-		reclaim events.Reclaim
+		chain   []kernel.ChainLevel
+		reclaim kernel.Reclaim
 		kthread bool
 		scope   events.Scope
 		limiter uint64
 		unsure  string
 	}{
-		{"leaf grew", counted(5, 2), events.ReclaimMemcg, false, events.ScopeMemcg, 100, ""},
-		{"parent grew", counted(4, 3), events.ReclaimMemcg, false, events.ScopeMemcg, 50, ""},
-		{"both grew", counted(5, 3), events.ReclaimMemcg, false, events.ScopeMemcg, 100, "limiter"},
-		{"node", counted(4, 2), events.ReclaimGlobal, false, events.ScopeGlobal, 0, "constraint"},
-		{"node, although a limit was hit before", counted(5, 2), events.ReclaimGlobal, false, events.ScopeGlobal, 0, "constraint"},
-		{"sysrq", counted(4, 2), events.ReclaimNone, true, events.ScopeSysrq, 0, ""},
-		{"no evidence", counted(4, 2), events.ReclaimNone, false, events.ScopeUnknown, 0, "scope"},
+		{"leaf grew", counted(5, 2), kernel.ReclaimMemcg, false, events.ScopeMemcg, 100, ""},
+		{"parent grew", counted(4, 3), kernel.ReclaimMemcg, false, events.ScopeMemcg, 50, ""},
+		{"both grew", counted(5, 3), kernel.ReclaimMemcg, false, events.ScopeMemcg, 100, "limiter"},
+		{"node", counted(4, 2), kernel.ReclaimGlobal, false, events.ScopeGlobal, 0, "constraint"},
+		{"node, although a limit was hit before", counted(5, 2), kernel.ReclaimGlobal, false, events.ScopeGlobal, 0, "constraint"},
+		{"sysrq", counted(4, 2), kernel.ReclaimNone, true, events.ScopeSysrq, 0, ""},
+		{"no evidence", counted(4, 2), kernel.ReclaimNone, false, events.ScopeUnknown, 0, "scope"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := newMachine(t, events.TierTracepoint, seeds)
 			trigger := a
 			if test.kthread {
-				trigger = events.Task{TGID: 5, TID: 5, Comm: "kworker/0:1", LeaderComm: "kworker/0:1", Kthread: true}
+				trigger = kernel.Task{TGID: 5, TID: 5, Comm: "kworker/0:1", LeaderComm: "kworker/0:1", Kthread: true}
 			}
 			m.marked(trigger, a, test.chain, test.reclaim)
 			m.settle()
@@ -501,12 +502,12 @@ func TestTracepointLimiter(t *testing.T) {
 
 func TestTracepointGroup(t *testing.T) {
 	m := newMachine(t, events.TierTracepoint)
-	m.record(events.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+	m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
 	a, b, other := proc(10, "a"), proc(11, "b"), proc(12, "c")
-	c := chain(1000, events.NoLimit)
+	c := chain(1000, kernel.NoLimit)
 	c[0].OOMLocal, c[0].OOMGroup = 1, true
-	m.marked(a, a, c, events.ReclaimMemcg)
-	m.marked(a, b, c, events.ReclaimMemcg)
+	m.marked(a, a, c, kernel.ReclaimMemcg)
+	m.marked(a, b, c, kernel.ReclaimMemcg)
 	m.kill(a, a, true, false)     // the chosen one again, without a mark
 	m.kill(a, other, false, true) // shares the memory of b
 	m.settle()
@@ -518,12 +519,12 @@ func TestTracepointGroup(t *testing.T) {
 
 func TestTracepointSecondKillOfOneThread(t *testing.T) {
 	m := newMachine(t, events.TierTracepoint)
-	m.record(events.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+	m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
 	a, b, c := proc(10, "a"), proc(11, "b"), proc(12, "c")
-	for i, victim := range []events.Task{a, b} {
-		ch := chain(1000, events.NoLimit)
+	for i, victim := range []kernel.Task{a, b} {
+		ch := chain(1000, kernel.NoLimit)
 		ch[0].OOMLocal = uint64(i + 1)
-		m.marked(c, victim, ch, events.ReclaimMemcg)
+		m.marked(c, victim, ch, kernel.ReclaimMemcg)
 	}
 	m.settle()
 	if len(m.all) != 2 {
@@ -550,11 +551,11 @@ func TestStormIsBounded(t *testing.T) {
 	for i := range uint32(5000) {
 		a := proc(1000+i, "a")
 		m.pass++
-		c := chain(1000, events.NoLimit)
-		m.decide(a, a, c, 0, events.ConstraintMemcg)
+		c := chain(1000, kernel.NoLimit)
+		m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
 		m.end(a, events.OutcomeKilled, c[0])
-		m.record(events.Exit{Meta: m.meta(a), TGID: 1000 + i})
+		m.record(kernel.Exit{Meta: m.meta(a), TGID: 1000 + i})
 	}
 	if got := len(m.c.reports.recent); got > maxRecent {
 		t.Errorf("%d incidents remembered", got)
@@ -572,9 +573,9 @@ func TestSlowReport(t *testing.T) {
 	// console takes seconds for it.
 	m := newMachine(t, events.TierFentry)
 	a := proc(10, "a")
-	c := chain(1000, events.NoLimit)
+	c := chain(1000, kernel.NoLimit)
 	m.pass = 1
-	m.decide(a, a, c, 0, events.ConstraintMemcg)
+	m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 	m.settle()
 	m.kill(a, a, true, false)
 	m.end(a, events.OutcomeKilled, c[0])
@@ -588,10 +589,10 @@ func TestLateVictims(t *testing.T) {
 	t.Run("of a pass", func(t *testing.T) {
 		m := newMachine(t, events.TierFentry)
 		a, b := proc(10, "a"), proc(11, "b")
-		c := chain(1000, events.NoLimit)
+		c := chain(1000, kernel.NoLimit)
 		c[0].OOMGroup = true
 		m.pass = 1
-		m.decide(a, a, c, 0, events.ConstraintMemcg)
+		m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
 		m.settle() // reported: the end of the pass is late
 		m.kill(a, b, true, false)
@@ -608,13 +609,13 @@ func TestLateVictims(t *testing.T) {
 	})
 	t.Run("of a group, tracepoints only", func(t *testing.T) {
 		m := newMachine(t, events.TierTracepoint)
-		m.record(events.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+		m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
 		a, b := proc(10, "a"), proc(11, "b")
-		c := chain(1000, events.NoLimit)
+		c := chain(1000, kernel.NoLimit)
 		c[0].OOMLocal, c[0].OOMGroup = 1, true
-		m.marked(a, a, c, events.ReclaimMemcg)
+		m.marked(a, a, c, kernel.ReclaimMemcg)
 		m.idle(50 * ms)
-		m.marked(a, b, c, events.ReclaimMemcg)
+		m.marked(a, b, c, kernel.ReclaimMemcg)
 		m.idle(50 * ms)
 		m.kill(a, a, true, false)
 		m.settle()
@@ -628,9 +629,9 @@ func TestLateVictims(t *testing.T) {
 func TestVictimThatDoesNotDie(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
 	a := proc(10, "a")
-	c := chain(1000, events.NoLimit)
+	c := chain(1000, kernel.NoLimit)
 	m.pass = 1
-	m.decide(a, a, c, 0, events.ConstraintMemcg)
+	m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 	m.kill(a, a, true, false)
 	m.end(a, events.OutcomeKilled, c[0])
 	for range 80 {
@@ -654,13 +655,13 @@ func TestEndThatWasNotSeen(t *testing.T) {
 	} {
 		m := newMachine(t, events.TierFentry, func(cfg *Config) { cfg.Gone = test.gone })
 		a := proc(10, "a")
-		c := chain(1000, events.NoLimit)
+		c := chain(1000, kernel.NoLimit)
 		m.pass = 1
-		m.decide(a, a, c, 0, events.ConstraintMemcg)
+		m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
 		m.end(a, events.OutcomeKilled, c[0])
 		if test.released {
-			m.record(events.Released{Meta: events.Meta{BootNS: m.now + ms}, TGID: 10})
+			m.record(kernel.Released{Meta: kernel.Meta{BootNS: m.now + ms}, TGID: 10})
 		}
 		for range 80 {
 			m.idle(100 * ms)
@@ -676,9 +677,9 @@ func TestEndThatWasNotSeen(t *testing.T) {
 func TestLateReader(t *testing.T) {
 	// Records are read seconds after they were made, and Idle comes between.
 	m := newMachine(t, events.TierTracepoint)
-	m.record(events.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+	m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
 	a := proc(10, "a")
-	c := chain(1000, events.NoLimit)
+	c := chain(1000, kernel.NoLimit)
 	c[0].OOMLocal = 1
 	m.kill(a, a, true, false)
 	for ahead := uint64(1); ahead <= 5; ahead++ {
@@ -686,8 +687,8 @@ func TestLateReader(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	m.record(events.Decision{
-		Meta: m.meta(a), Tier: events.TierTracepoint, Chain: c, LimiterIndex: events.LimiterUnknown, Victim: a, LastReclaim: events.ReclaimMemcg,
+	m.record(kernel.Decision{
+		Meta: m.meta(a), Tier: events.TierTracepoint, Chain: c, LimiterIndex: kernel.LimiterUnknown, Victim: a, LastReclaim: kernel.ReclaimMemcg,
 	})
 	m.mark(a, a)
 	m.now += 6000 * ms
@@ -704,9 +705,9 @@ func TestEndOfAnother(t *testing.T) {
 	a := proc(10, "a")
 	m.gone(10)
 	m.now += 1000 * ms
-	c := chain(1000, events.NoLimit)
+	c := chain(1000, kernel.NoLimit)
 	m.pass = 1
-	m.decide(a, a, c, 0, events.ConstraintMemcg)
+	m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 	m.kill(a, a, true, false)
 	m.end(a, events.OutcomeKilled, c[0])
 	m.settle()

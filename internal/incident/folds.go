@@ -7,13 +7,14 @@ import (
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // Passes that kill nobody come folded: a count for each limiter and outcome.
 type foldKey struct {
 	limiter    events.CgroupKey
 	outcome    events.Outcome
-	constraint events.Constraint
+	constraint kernel.Constraint
 }
 
 type fold struct {
@@ -28,7 +29,7 @@ type fold struct {
 
 // folded takes in the new count of such passes. Those that follow a kill of
 // the same limiter are its aftermath; others are an incident.
-func (c *Correlator) folded(r events.PassEnd) error {
+func (c *Correlator) folded(r kernel.PassEnd) error {
 	key := foldKey{r.Limiter, r.Outcome, r.Constraint}
 	f := c.folds[key]
 	if f == nil && !r.AllocKnown {
@@ -78,7 +79,7 @@ func (c *Correlator) folded(r events.PassEnd) error {
 
 // followed finds the kill that passes without one follow; one that waits may
 // also follow a victim that was found exiting already.
-func (c *Correlator) followed(r events.PassEnd) *reported {
+func (c *Correlator) followed(r kernel.PassEnd) *reported {
 	window := uint64(followNS)
 	if r.Outcome == events.OutcomeNoKillable {
 		window = followNoKillableNS
@@ -125,7 +126,7 @@ func (c *Correlator) morePasses(r *reported, outcome events.Outcome, grown uint6
 }
 
 // unkilled makes an incident of passes that killed nobody.
-func (c *Correlator) unkilled(f *fold, r events.PassEnd, grown uint64) error {
+func (c *Correlator) unkilled(f *fold, r kernel.PassEnd, grown uint64) error {
 	v := lostVerdict
 	switch {
 	case r.AllocKnown && r.Order == -1:
@@ -133,7 +134,7 @@ func (c *Correlator) unkilled(f *fold, r events.PassEnd, grown uint64) error {
 	case r.Limiter.ID != 0:
 		v.scope = events.ScopeMemcg
 	default:
-		v = c.judge(&events.Decision{Constraint: r.Constraint, LimiterIndex: -1})
+		v = c.judge(&kernel.Decision{Constraint: r.Constraint, LimiterIndex: -1})
 	}
 	e := c.begin(r.Meta)
 	e.verdict, e.end = v, &r
@@ -155,7 +156,7 @@ func (c *Correlator) reportUnkilled(f *fold, e *episode, outcome events.Outcome,
 		unknown.add("trigger")
 	}
 	if e.verdict.scope == events.ScopeCpuset || e.verdict.scope == events.ScopeMempolicy {
-		e.decision = &events.Decision{} // the nodes were not read
+		e.decision = &kernel.Decision{} // the nodes were not read
 	}
 	c.limiter(inc, e, unknown)
 	e.decision = nil
@@ -179,7 +180,7 @@ func (c *Correlator) reportUnkilled(f *fold, e *episode, outcome events.Outcome,
 
 // markedOnly is a mark without a SIGKILL, where passes cannot be seen: its
 // process was leaving by itself and only got access to the reserves.
-func (c *Correlator) markedOnly(r events.Mark) error {
+func (c *Correlator) markedOnly(r kernel.Mark) error {
 	for _, past := range slices.Backward(c.reports.recent) {
 		if r.BootNS-past.timeNS > followNS {
 			break

@@ -8,23 +8,24 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 func TestPassesWithoutAKill(t *testing.T) {
 	a := proc(10, "a")
-	c := chain(1000, events.NoLimit)
+	c := chain(1000, kernel.NoLimit)
 	// A first time of 0 is that of the record.
 	sendSince := func(m *machine, firstNS uint64, outcome events.Outcome, count uint64) {
 		meta := m.meta(a)
-		m.record(events.PassEnd{
+		m.record(kernel.PassEnd{
 			Meta: meta, Outcome: outcome, Count: count, FirstNS: cmp.Or(firstNS, meta.BootNS), LastNS: meta.BootNS,
-			Limiter: c[0].Key, LimiterLevel: c[0], Constraint: events.ConstraintMemcg, AllocKnown: true,
+			Limiter: c[0].Key, LimiterLevel: c[0], Constraint: kernel.ConstraintMemcg, AllocKnown: true,
 		})
 	}
 	send := func(m *machine, outcome events.Outcome, count uint64) { sendSince(m, 0, outcome, count) }
 	killed := func(m *machine) {
 		m.pass = 1
-		m.decide(a, a, c, 0, events.ConstraintMemcg)
+		m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
 		m.end(a, events.OutcomeKilled, c[0])
 		m.pass = 0
@@ -47,11 +48,11 @@ func TestPassesWithoutAKill(t *testing.T) {
 		send(m, events.OutcomeNoKillable, 1)
 		onItsWay := m.meta(a)
 		read := m.meta(a)
-		for _, r := range []events.PassEnd{
+		for _, r := range []kernel.PassEnd{
 			{Meta: read, Count: 173, LastNS: read.BootNS},
 			{Meta: onItsWay, Count: 71, LastNS: onItsWay.BootNS, LimiterLevel: c[0], AllocKnown: true},
 		} {
-			r.Outcome, r.Limiter, r.Constraint, r.FirstNS = events.OutcomeNoKillable, c[0].Key, events.ConstraintMemcg, onItsWay.BootNS
+			r.Outcome, r.Limiter, r.Constraint, r.FirstNS = events.OutcomeNoKillable, c[0].Key, kernel.ConstraintMemcg, onItsWay.BootNS
 			m.record(r)
 		}
 		m.settle()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
@@ -20,7 +21,7 @@ import (
 // *resolve.Tree is one.
 type Cgroups interface {
 	Place(events.CgroupKey) (place resolve.Place, path string, ok bool)
-	LearnChain(chain []events.ChainLevel, cut bool)
+	LearnChain(chain []kernel.ChainLevel, cut bool)
 }
 
 // Config is what a Correlator must know of the machine.
@@ -98,7 +99,7 @@ const (
 )
 
 // process makes the contract's process of a task.
-func (c *Correlator) process(t events.Task) events.Process {
+func (c *Correlator) process(t kernel.Task) events.Process {
 	p := events.Process{PID: int(t.TGID), TID: int(t.TID), Comm: t.LeaderComm, IsKernel: t.Kthread}
 	if t.Comm != t.LeaderComm {
 		p.Thread = t.Comm
@@ -129,7 +130,7 @@ func (c *Correlator) bytes(pages uint64) *uint64 {
 
 // limit is nil for a limit that is not set.
 func (c *Correlator) limit(pages uint64) *uint64 {
-	if pages == events.NoLimit {
+	if pages == kernel.NoLimit {
 		return nil
 	}
 	return c.bytes(pages)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
@@ -27,9 +28,9 @@ const (
 type Killers interface {
 	// Saw comes with the record, so that the sender can be looked at while it is
 	// there.
-	Saw(k events.Kill, from, to events.Process)
+	Saw(k kernel.Kill, from, to events.Process)
 	// Killer comes about a second later.
-	Killer(k events.Kill, from, to events.Process) *events.Killer
+	Killer(k kernel.Kill, from, to events.Process) *events.Killer
 }
 
 const (
@@ -78,24 +79,24 @@ type userGroup struct {
 	key      userKey
 	quiet    quiet
 	lastNS   uint64
-	kills    []events.Kill // at most maxUserVictims
+	kills    []kernel.Kill // at most maxUserVictims
 	targets  map[uint32]bool
 	from, to events.Process // of the first
-	ladder   *events.Ladder
+	ladder   *kernel.Ladder
 }
 
 // users holds SIGKILLs that the OOM killer did not send, until they are told.
 type users struct {
 	groups  map[userKey]*userGroup
-	ladders map[events.CgroupKey]*events.Ladder
+	ladders map[events.CgroupKey]*kernel.Ladder
 	newest  uint64 // of the ladders
 }
 
 func newUsers() users {
-	return users{groups: make(map[userKey]*userGroup), ladders: make(map[events.CgroupKey]*events.Ladder)}
+	return users{groups: make(map[userKey]*userGroup), ladders: make(map[events.CgroupKey]*kernel.Ladder)}
 }
 
-func (u *users) ladder(r events.Ladder) {
+func (u *users) ladder(r kernel.Ladder) {
 	if len(u.ladders) >= maxUserGroups {
 		clear(u.ladders)
 	}
@@ -121,9 +122,9 @@ func (c *Correlator) wantsUser(place resolve.Place, path string) bool {
 }
 
 // userKill takes in a SIGKILL that is not the OOM killer's.
-func (c *Correlator) userKill(k events.Kill) error {
+func (c *Correlator) userKill(k kernel.Kill) error {
 	if c.cfg.UserKills == UserKillsNone || k.Sender.TargetGone ||
-		k.Result == events.ResultIgnored || k.Result == events.ResultPending {
+		k.Result == kernel.ResultIgnored || k.Result == kernel.ResultPending {
 		return nil // nobody dies of it
 	}
 	if c.diesOfOOM(k) {
@@ -166,15 +167,15 @@ func (c *Correlator) userKill(k events.Kill) error {
 }
 
 // diesOfOOM tells that the target is a victim of the OOM killer already.
-func (c *Correlator) diesOfOOM(k events.Kill) bool {
+func (c *Correlator) diesOfOOM(k kernel.Kill) bool {
 	d, ok := c.reports.dying[k.Target.TGID]
 	return ok && k.StartBootNS <= d.victim.killNS // not another process with its pid
 }
 
 // without takes SIGKILLs out of a group. It tells whether some are left.
-func (c *Correlator) without(g *userGroup, not func(events.Kill) bool) bool {
+func (c *Correlator) without(g *userGroup, not func(kernel.Kill) bool) bool {
 	before := len(g.kills)
-	g.kills = slices.DeleteFunc(g.kills, func(k events.Kill) bool {
+	g.kills = slices.DeleteFunc(g.kills, func(k kernel.Kill) bool {
 		if !not(k) {
 			return false
 		}
@@ -205,9 +206,9 @@ func byTime(a, b *userGroup) int { return cmp.Compare(a.kills[0].BootNS, b.kills
 
 // markedUser takes back a SIGKILL that the OOM killer sent after all: the kernel
 // skipped the program that would have told of the pass.
-func (c *Correlator) markedUser(r events.Mark) {
+func (c *Correlator) markedUser(r kernel.Mark) {
 	for key, g := range c.users.groups {
-		if !c.without(g, func(k events.Kill) bool { return k.FromKernel && k.Target.TID == r.PID }) {
+		if !c.without(g, func(k kernel.Kill) bool { return k.FromKernel && k.Target.TID == r.PID }) {
 			delete(c.users.groups, key)
 		}
 	}
@@ -253,7 +254,7 @@ func (c *Correlator) reportUser(g *userGroup) error {
 	unknown := &unknowns{}
 	e := &episode{verdict: lostVerdict}
 	if g.ladder != nil {
-		e.decision = &events.Decision{Chain: g.ladder.Chain, ChainCut: g.ladder.ChainCut}
+		e.decision = &kernel.Decision{Chain: g.ladder.Chain, ChainCut: g.ladder.ChainCut}
 	}
 	c.ladder(inc, e, unknown)
 	for _, k := range g.kills {
@@ -280,7 +281,7 @@ func (c *Correlator) userKiller(g *userGroup) *events.Killer {
 
 // sandbox tells that nobody died but the process that holds a pod's namespaces.
 func (g *userGroup) sandbox() bool {
-	return !slices.ContainsFunc(g.kills, func(k events.Kill) bool { return k.Target.LeaderComm != "pause" || !k.ContainerInit })
+	return !slices.ContainsFunc(g.kills, func(k kernel.Kill) bool { return k.Target.LeaderComm != "pause" || !k.ContainerInit })
 }
 
 // notes tell of what is unlike the first SIGKILL.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 const (
@@ -29,16 +30,16 @@ func newUserMachine(t *testing.T, tier events.Tier, change ...func(*Config)) *ma
 	return m
 }
 
-func in(cgroup uint64, pid uint32, comm string) events.Task {
+func in(cgroup uint64, pid uint32, comm string) kernel.Task {
 	t := proc(pid, comm)
 	t.Cgroup.ID = cgroup
 	return t
 }
 
 // user sends a SIGKILL from user space.
-func (m *machine) user(from, to events.Task, change ...func(*events.Kill)) {
+func (m *machine) user(from, to kernel.Task, change ...func(*kernel.Kill)) {
 	m.t.Helper()
-	k := events.Kill{Meta: m.meta(from), Target: to, Group: true, MemoryKnown: true, AnonPages: 10, Sender: &events.Sender{}}
+	k := kernel.Kill{Meta: m.meta(from), Target: to, Group: true, MemoryKnown: true, AnonPages: 10, Sender: &kernel.Sender{}}
 	k.Pass = 0
 	for _, f := range change {
 		f(&k)
@@ -47,7 +48,7 @@ func (m *machine) user(from, to events.Task, change ...func(*events.Kill)) {
 }
 
 // teardown is the kernel's SIGKILL as the init of a pid namespace ends.
-func teardown(k *events.Kill) {
+func teardown(k *kernel.Kill) {
 	k.FromKernel, k.Sender.NamespaceInit, k.Sender.SamePIDNS, k.Sender.Exiting = true, true, true, true
 }
 
@@ -62,14 +63,14 @@ func victims(inc *events.Incident) string {
 func TestUserKillsFoldByContainer(t *testing.T) {
 	m := newUserMachine(t, events.TierFentry)
 	runc, app, helper := in(1, 900, "runc"), in(200, 10, "app"), in(201, 11, "helper")
-	levels := chain(1000, events.NoLimit)
-	m.record(events.Ladder{Meta: m.meta(runc), Target: app.Cgroup, Chain: levels})
-	m.user(runc, app, func(k *events.Kill) { k.ContainerInit = true })
+	levels := chain(1000, kernel.NoLimit)
+	m.record(kernel.Ladder{Meta: m.meta(runc), Target: app.Cgroup, Chain: levels})
+	m.user(runc, app, func(k *kernel.Kill) { k.ContainerInit = true })
 	m.user(app, helper, teardown)
 	m.user(runc, app)                                                                      // once more
-	m.user(runc, helper, func(k *events.Kill) { k.Result = events.ResultIgnored })         // dying
+	m.user(runc, helper, func(k *kernel.Kill) { k.Result = kernel.ResultIgnored })         // dying
 	m.user(runc, in(210, 20, "other"))                                                     // another container of the pod
-	m.user(runc, in(210, 21, "gone"), func(k *events.Kill) { k.Sender.TargetGone = true }) // nobody dies of it
+	m.user(runc, in(210, 21, "gone"), func(k *kernel.Kill) { k.Sender.TargetGone = true }) // nobody dies of it
 	if len(m.all) != 0 || len(m.headline) != 0 {
 		t.Error("told before it is quiet")
 	}
@@ -144,7 +145,7 @@ func TestOOMExplainsWhatFollows(t *testing.T) {
 		} {
 			t.Run(string(tier)+", "+name, func(t *testing.T) {
 				m := newUserMachine(t, tier)
-				c := chain(1000, events.NoLimit)
+				c := chain(1000, kernel.NoLimit)
 				c[0].Key.ID = 200
 				if tier != events.TierTracepoint {
 					m.pass = 1
@@ -152,12 +153,12 @@ func TestOOMExplainsWhatFollows(t *testing.T) {
 					m.c.local.last[c[0].Key] = 0
 					c[0].OOMLocal = 1
 				}
-				m.decide(app, app, c, 0, events.ConstraintMemcg)
+				m.decide(app, app, c, 0, kernel.ConstraintMemcg)
 				m.kills++
 				m.passKills++
-				m.record(events.Kill{Meta: m.meta(app), Target: app, FromKernel: true, Group: true, ContainerInit: test.init})
+				m.record(kernel.Kill{Meta: m.meta(app), Target: app, FromKernel: true, Group: true, ContainerInit: test.init})
 				if tier == events.TierTracepoint {
-					m.decide(app, app, c, 0, events.ConstraintMemcg)
+					m.decide(app, app, c, 0, kernel.ConstraintMemcg)
 				}
 				m.mark(app, app)
 				if tier != events.TierTracepoint {
@@ -186,27 +187,27 @@ func TestOOMExplainsWhatFollows(t *testing.T) {
 // is what can be seen without passes, or with the decision if that was seen.
 func TestMissedPass(t *testing.T) {
 	app, other, another := in(100, 10, "app"), in(100, 11, "other"), in(100, 12, "another")
-	grown := func() []events.ChainLevel {
-		c := chain(1000, events.NoLimit)
+	grown := func() []kernel.ChainLevel {
+		c := chain(1000, kernel.NoLimit)
 		c[0].OOMLocal = 1
 		return c
 	}
-	sent := func(m *machine, to events.Task) {
-		m.user(other, to, func(k *events.Kill) { k.FromKernel = true })
+	sent := func(m *machine, to kernel.Task) {
+		m.user(other, to, func(k *kernel.Kill) { k.FromKernel = true })
 	}
 	for name, test := range map[string]struct {
-		decision *events.Decision
+		decision *kernel.Decision
 		seen     events.Tier
 		scope    events.Scope
 	}{
 		"nothing but the mark": {nil, events.TierTracepoint, events.ScopeUnknown},
-		"with the counters":    {&events.Decision{Chain: grown(), LimiterIndex: events.LimiterUnknown}, events.TierTracepoint, events.ScopeMemcg},
-		"with the decision": {&events.Decision{Chain: grown(), LimiterIndex: 0, Constraint: events.ConstraintMemcg, AllocKnown: true},
+		"with the counters":    {&kernel.Decision{Chain: grown(), LimiterIndex: kernel.LimiterUnknown}, events.TierTracepoint, events.ScopeMemcg},
+		"with the decision": {&kernel.Decision{Chain: grown(), LimiterIndex: 0, Constraint: kernel.ConstraintMemcg, AllocKnown: true},
 			events.TierKprobe, events.ScopeMemcg},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newUserMachine(t, events.TierKprobe)
-			m.record(events.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+			m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
 			sent(m, app)
 			if d := test.decision; d != nil {
 				d.Meta, d.Victim = m.meta(other), app
@@ -222,14 +223,14 @@ func TestMissedPass(t *testing.T) {
 	}
 	t.Run("a group, of which the decision was seen", func(t *testing.T) {
 		m := newUserMachine(t, events.TierKprobe)
-		m.record(events.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+		m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
 		c := grown()
 		c[0].OOMGroup = true
-		for i, member := range []events.Task{app, other, another} {
+		for i, member := range []kernel.Task{app, other, another} {
 			sent(m, member)
-			d := events.Decision{Meta: m.meta(other), Victim: member, Chain: c, LimiterIndex: events.LimiterUnknown}
+			d := kernel.Decision{Meta: m.meta(other), Victim: member, Chain: c, LimiterIndex: kernel.LimiterUnknown}
 			if i == 0 {
-				d.LimiterIndex, d.Constraint, d.AllocKnown = 0, events.ConstraintMemcg, true
+				d.LimiterIndex, d.Constraint, d.AllocKnown = 0, kernel.ConstraintMemcg, true
 			}
 			m.record(d)
 			m.mark(other, member)
@@ -286,7 +287,7 @@ func TestSandboxOfEachPodEndsLikeThis(t *testing.T) {
 	pause := in(210, 20, "pause")
 	for path, want := range map[string]int{"runtime": 0, "human": 1} {
 		m := newUserMachine(t, events.TierFentry, func(c *Config) { c.Killers = sender(path) })
-		m.user(in(1, 900, "runc"), pause, func(k *events.Kill) { k.ContainerInit = true })
+		m.user(in(1, 900, "runc"), pause, func(k *kernel.Kill) { k.ContainerInit = true })
 		m.settle()
 		if len(m.all) != want {
 			t.Errorf("%s: %d incidents, want %d", path, len(m.all), want)
@@ -297,8 +298,8 @@ func TestSandboxOfEachPodEndsLikeThis(t *testing.T) {
 // sender knows one way for all.
 type sender string
 
-func (s sender) Saw(events.Kill, events.Process, events.Process) {}
+func (s sender) Saw(kernel.Kill, events.Process, events.Process) {}
 
-func (s sender) Killer(events.Kill, events.Process, events.Process) *events.Killer {
+func (s sender) Killer(kernel.Kill, events.Process, events.Process) *events.Killer {
 	return &events.Killer{Kind: "user", Path: string(s)}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // verdict is who limited, as far as the evidence goes.
@@ -21,18 +22,18 @@ type verdict struct {
 var lostVerdict = verdict{scope: events.ScopeUnknown, limiter: -1, group: -1}
 
 // judge reads the verdict where oom_kill_process was seen.
-func (c *Correlator) judge(d *events.Decision) verdict {
+func (c *Correlator) judge(d *kernel.Decision) verdict {
 	v := verdict{limiter: -1}
 	switch {
 	case d.Sysrq:
 		v.scope = events.ScopeSysrq
-	case d.Constraint == events.ConstraintNone:
+	case d.Constraint == kernel.ConstraintNone:
 		v.scope = events.ScopeGlobal
-	case d.Constraint == events.ConstraintCpuset:
+	case d.Constraint == kernel.ConstraintCpuset:
 		v.scope = events.ScopeCpuset
-	case d.Constraint == events.ConstraintMempolicy:
+	case d.Constraint == kernel.ConstraintMempolicy:
 		v.scope = events.ScopeMempolicy
-	case d.Constraint == events.ConstraintMemcg:
+	case d.Constraint == kernel.ConstraintMemcg:
 		v.scope, v.limiter = events.ScopeMemcg, d.LimiterIndex
 	default:
 		v.scope, v.limiter = events.Scope(d.Constraint), d.LimiterIndex
@@ -43,7 +44,7 @@ func (c *Correlator) judge(d *events.Decision) verdict {
 
 // groupOf is the highest memcg with memory.oom.group between the victim and the
 // limiter (mm/memcontrol.c: mem_cgroup_get_oom_group); cgroup v1 has none.
-func (c *Correlator) groupOf(d *events.Decision, limiter int) int {
+func (c *Correlator) groupOf(d *kernel.Decision, limiter int) int {
 	if c.cfg.CgroupV1 {
 		return -1
 	}
@@ -66,7 +67,7 @@ type localEvents struct {
 	last map[events.CgroupKey]uint64
 }
 
-func (l *localEvents) observe(change events.CgroupChange) {
+func (l *localEvents) observe(change kernel.CgroupChange) {
 	switch change.Op {
 	case "mkdir":
 		if _, known := l.last[change.Key]; !known {
@@ -78,7 +79,7 @@ func (l *localEvents) observe(change events.CgroupChange) {
 }
 
 // learn takes the counts of cgroups whose part in a decision is known without them.
-func (l *localEvents) learn(levels ...events.ChainLevel) {
+func (l *localEvents) learn(levels ...kernel.ChainLevel) {
 	for _, level := range levels {
 		if level.EventsKnown {
 			l.last[level.Key] = level.OOMLocal
@@ -90,8 +91,8 @@ func (l *localEvents) learn(levels ...events.ChainLevel) {
 // could not have, a batch at most (mm/memcontrol.c: MEMCG_CHARGE_BATCH).
 const nearLimitPages = 64
 
-func nearLimit(c events.Counter) bool {
-	return c.Known && c.Max != events.NoLimit && c.Usage+nearLimitPages >= c.Max
+func nearLimit(c kernel.Counter) bool {
+	return c.Known && c.Max != kernel.NoLimit && c.Usage+nearLimitPages >= c.Max
 }
 
 // judge concludes the verdict of a decision seen at mark_victim. grown tells
@@ -101,7 +102,7 @@ func nearLimit(c events.Counter) bool {
 // Reclaim decides between a memcg and the node: every charge that fails has
 // reclaimed its memcg last, every allocation that fails the node. It cannot
 // tell a cpuset or a memory policy from the whole node.
-func (l *localEvents) judge(c *Correlator, d *events.Decision) (v verdict, grown bool) {
+func (l *localEvents) judge(c *Correlator, d *kernel.Decision) (v verdict, grown bool) {
 	var candidates []int
 	for i, level := range d.Chain {
 		if !level.EventsKnown {
@@ -116,7 +117,7 @@ func (l *localEvents) judge(c *Correlator, d *events.Decision) (v verdict, grown
 	grown = len(candidates) > 0
 	v = verdict{scope: events.ScopeMemcg, limiter: -1}
 	switch {
-	case d.LastReclaim == events.ReclaimGlobal:
+	case d.LastReclaim == kernel.ReclaimGlobal:
 		v.scope = events.ScopeGlobal
 		v.unsure = []string{"constraint"}
 	case len(candidates) == 1:
@@ -126,7 +127,7 @@ func (l *localEvents) judge(c *Correlator, d *events.Decision) (v verdict, grown
 		// that is full now is the likeliest.
 		v.limiter = lowestFull(d.Chain, candidates)
 		v.unsure = []string{"limiter"}
-	case d.LastReclaim == events.ReclaimMemcg:
+	case d.LastReclaim == kernel.ReclaimMemcg:
 		all := make([]int, 0, len(d.Chain))
 		for i, level := range d.Chain {
 			if level.OOMLocal > 0 {
@@ -146,7 +147,7 @@ func (l *localEvents) judge(c *Correlator, d *events.Decision) (v verdict, grown
 	return v, grown
 }
 
-func lowestFull(chain []events.ChainLevel, among []int) int {
+func lowestFull(chain []kernel.ChainLevel, among []int) int {
 	for _, i := range among {
 		if nearLimit(chain[i].Memory) || nearLimit(chain[i].Swap) {
 			return i

@@ -12,6 +12,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/bpf"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // decoder turns wire records into events. It is pure; any bytes are answered
@@ -35,12 +36,12 @@ func as[T any](raw []byte) (*T, error) {
 	return (*T)(at), nil
 }
 
-func (d decoder) record(raw []byte) (events.Record, error) {
+func (d decoder) record(raw []byte) (kernel.Record, error) {
 	h, err := as[bpf.OomtraceWireHeader](raw)
 	if err != nil {
 		return nil, fmt.Errorf("decoding a record: %w", err)
 	}
-	var record events.Record
+	var record kernel.Record
 	switch kind := bpf.OomtraceWireKind(h.Kind); kind {
 	case bpf.OomtraceWireKindWIRE_DECISION:
 		record, err = into(raw, d.decision)
@@ -79,7 +80,7 @@ func (d decoder) record(raw []byte) (events.Record, error) {
 	return record, nil
 }
 
-func into[W any, R events.Record](raw []byte, f func(*W) R) (events.Record, error) {
+func into[W any, R kernel.Record](raw []byte, f func(*W) R) (kernel.Record, error) {
 	w, err := as[W](raw)
 	if err != nil {
 		return nil, err
@@ -109,11 +110,11 @@ func key(hierarchy uint32, id uint64) events.CgroupKey {
 	return events.CgroupKey{Hierarchy: hierarchy, ID: id}
 }
 
-func task(w *bpf.OomtraceWireTask) events.Task { return namedTask(w, commName) }
+func task(w *bpf.OomtraceWireTask) kernel.Task { return namedTask(w, commName) }
 
 // namedTask takes the names from name.
-func namedTask(w *bpf.OomtraceWireTask, name func(*comm) string) events.Task {
-	return events.Task{
+func namedTask(w *bpf.OomtraceWireTask, name func(*comm) string) kernel.Task {
+	return kernel.Task{
 		TGID: w.Tgid, TID: w.Tid,
 		Comm:       name(&w.Comm),
 		LeaderComm: name(&w.LeaderComm),
@@ -122,30 +123,30 @@ func namedTask(w *bpf.OomtraceWireTask, name func(*comm) string) events.Task {
 	}
 }
 
-func meta(w *bpf.OomtraceWireHeader) events.Meta {
-	return events.Meta{BootNS: w.BootNs, Pass: w.Pass, Current: task(&w.CurrentTask)}
+func meta(w *bpf.OomtraceWireHeader) kernel.Meta {
+	return kernel.Meta{BootNS: w.BootNs, Pass: w.Pass, Current: task(&w.CurrentTask)}
 }
 
 // pages maps PAGE_COUNTER_MAX (LONG_MAX / PAGE_SIZE) to NoLimit.
 func (d decoder) pages(count uint64) uint64 {
 	if count >= math.MaxInt64/max(d.pageSize, 1) {
-		return events.NoLimit
+		return kernel.NoLimit
 	}
 	return count
 }
 
-func (d decoder) counter(w *bpf.OomtraceWireCounter, known bool) events.Counter {
+func (d decoder) counter(w *bpf.OomtraceWireCounter, known bool) kernel.Counter {
 	if !known {
-		return events.Counter{}
+		return kernel.Counter{}
 	}
-	return events.Counter{
+	return kernel.Counter{
 		Known: true, Usage: w.Usage, Max: d.pages(w.Max), High: d.pages(w.High), Watermark: w.Watermark,
 	}
 }
 
-func (d decoder) level(w *bpf.OomtraceWireLevel) events.ChainLevel {
+func (d decoder) level(w *bpf.OomtraceWireLevel) kernel.ChainLevel {
 	has := func(flag bpf.OomtraceWireLevelFlag) bool { return w.Flags&uint32(flag) != 0 }
-	return events.ChainLevel{
+	return kernel.ChainLevel{
 		Key:           key(w.Hierarchy, w.CgroupId),
 		Name:          name(w.Name[:]),
 		NameCut:       has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_NAME_CUT),
@@ -159,8 +160,8 @@ func (d decoder) level(w *bpf.OomtraceWireLevel) events.ChainLevel {
 	}
 }
 
-func (d decoder) chain(levels []bpf.OomtraceWireLevel, count uint32) []events.ChainLevel {
-	chain := make([]events.ChainLevel, min(int(count), len(levels)))
+func (d decoder) chain(levels []bpf.OomtraceWireLevel, count uint32) []kernel.ChainLevel {
+	chain := make([]kernel.ChainLevel, min(int(count), len(levels)))
 	for i := range chain {
 		chain[i] = d.level(&levels[i])
 	}
@@ -168,18 +169,18 @@ func (d decoder) chain(levels []bpf.OomtraceWireLevel, count uint32) []events.Ch
 }
 
 // constraint is enum oom_constraint (include/linux/oom.h).
-func constraint(value uint32) events.Constraint {
+func constraint(value uint32) kernel.Constraint {
 	switch value {
 	case 0:
-		return events.ConstraintNone
+		return kernel.ConstraintNone
 	case 1:
-		return events.ConstraintCpuset
+		return kernel.ConstraintCpuset
 	case 2:
-		return events.ConstraintMempolicy
+		return kernel.ConstraintMempolicy
 	case 3:
-		return events.ConstraintMemcg
+		return kernel.ConstraintMemcg
 	}
-	return events.Constraint(fmt.Sprintf("constraint_%d", value))
+	return kernel.Constraint(fmt.Sprintf("constraint_%d", value))
 }
 
 var tiers = map[uint32]events.Tier{
@@ -188,9 +189,9 @@ var tiers = map[uint32]events.Tier{
 	uint32(bpf.OomtraceWireTierWIRE_TIER_TRACEPOINT): events.TierTracepoint,
 }
 
-func (d decoder) decision(w *bpf.OomtraceWireDecision) events.Decision {
+func (d decoder) decision(w *bpf.OomtraceWireDecision) kernel.Decision {
 	has := func(flag bpf.OomtraceWireDecisionFlag) bool { return w.Flags&uint32(flag) != 0 }
-	r := events.Decision{
+	r := kernel.Decision{
 		Meta:         meta(&w.H),
 		Tier:         tiers[w.Tier],
 		ChainCut:     has(bpf.OomtraceWireDecisionFlagWIRE_DECISION_CUT),
@@ -198,7 +199,7 @@ func (d decoder) decision(w *bpf.OomtraceWireDecision) events.Decision {
 		Victim:       task(&w.Victim),
 		AllocKnown:   has(bpf.OomtraceWireDecisionFlagWIRE_DECISION_ALLOC),
 		NodesKnown:   has(bpf.OomtraceWireDecisionFlagWIRE_DECISION_NODES),
-		LastReclaim:  events.Reclaim(w.LastReclaim),
+		LastReclaim:  kernel.Reclaim(w.LastReclaim),
 	}
 	if r.AllocKnown {
 		r.Constraint = constraint(w.Constraint)
@@ -206,8 +207,8 @@ func (d decoder) decision(w *bpf.OomtraceWireDecision) events.Decision {
 		r.Sysrq = w.Order == -1 // mm/oom_kill.c: is_sysrq_oom
 	}
 	r.Chain = d.chain(w.Levels[:], w.LevelCount)
-	if r.LimiterIndex < events.LimiterUnknown || r.LimiterIndex >= len(r.Chain) {
-		r.LimiterIndex = events.LimiterUnknown
+	if r.LimiterIndex < kernel.LimiterUnknown || r.LimiterIndex >= len(r.Chain) {
+		r.LimiterIndex = kernel.LimiterUnknown
 	}
 	r.Stack = append(r.Stack, w.Stack[:min(int(w.Frames), len(w.Stack))]...)
 	if r.NodesKnown {
@@ -224,8 +225,8 @@ func (d decoder) decision(w *bpf.OomtraceWireDecision) events.Decision {
 
 // charge gives bytes: the kernel counts pages, but slab and percpu memory in bytes,
 // stacks in KiB, and before 5.12 huge pages one by one.
-func (d decoder) charge(w *bpf.OomtraceWireCharge) events.Charge {
-	r := events.Charge{Meta: meta(&w.H)}
+func (d decoder) charge(w *bpf.OomtraceWireCharge) kernel.Charge {
+	r := kernel.Charge{Meta: meta(&w.H)}
 	for i := range min(int(w.LevelCount), len(w.Levels)) {
 		l := &w.Levels[i]
 		item := func(which bpf.OomtraceWireChargeItem, unit uint64) *uint64 {
@@ -260,7 +261,7 @@ func (d decoder) charge(w *bpf.OomtraceWireCharge) events.Charge {
 			slab := *memory.SlabReclaimableBytes + *memory.SlabUnreclaimableBytes
 			memory.SlabBytes = &slab
 		}
-		r.Levels = append(r.Levels, events.ChargeLevel{Key: key(l.Hierarchy, l.CgroupId), Memory: memory})
+		r.Levels = append(r.Levels, kernel.ChargeLevel{Key: key(l.Hierarchy, l.CgroupId), Memory: memory})
 	}
 	return r
 }
@@ -269,10 +270,10 @@ func (d decoder) charge(w *bpf.OomtraceWireCharge) events.Charge {
 // a page of entries of 8 bytes.
 func (d decoder) hugePageSize() uint64 { return d.pageSize * (d.pageSize / 8) }
 
-func (d decoder) kill(w *bpf.OomtraceWireKill) events.Kill {
+func (d decoder) kill(w *bpf.OomtraceWireKill) kernel.Kill {
 	has := func(flag bpf.OomtraceWireKillFlag) bool { return w.Flags&uint32(flag) != 0 }
 	count := func(v int64) uint64 { return uint64(max(v, 0)) }
-	return events.Kill{
+	return kernel.Kill{
 		Meta:          meta(&w.H),
 		Target:        task(&w.Target),
 		FromKernel:    has(bpf.OomtraceWireKillFlagWIRE_KILL_FROM_KERNEL),
@@ -294,12 +295,12 @@ func (d decoder) kill(w *bpf.OomtraceWireKill) events.Kill {
 	}
 }
 
-func (d decoder) userKill(w *bpf.OomtraceWireUserKill) events.Kill {
+func (d decoder) userKill(w *bpf.OomtraceWireUserKill) kernel.Kill {
 	has := func(flag bpf.OomtraceWireSenderFlag) bool { return w.Flags&uint32(flag) != 0 }
-	process := func(w bpf.OomtraceWireAncestor) events.ProcessName {
-		return events.ProcessName{TGID: w.Tgid, Comm: name(w.Comm[:])}
+	process := func(w bpf.OomtraceWireAncestor) kernel.ProcessName {
+		return kernel.ProcessName{TGID: w.Tgid, Comm: name(w.Comm[:])}
 	}
-	s := &events.Sender{
+	s := &kernel.Sender{
 		UID:           w.Uid,
 		Exe:           name(w.Exe[:]),
 		LoginKnown:    has(bpf.OomtraceWireSenderFlagWIRE_SENDER_LOGIN),
@@ -325,19 +326,19 @@ func (d decoder) userKill(w *bpf.OomtraceWireUserKill) events.Kill {
 	return k
 }
 
-func (d decoder) ladder(w *bpf.OomtraceWireLadder) events.Ladder {
-	return events.Ladder{
+func (d decoder) ladder(w *bpf.OomtraceWireLadder) kernel.Ladder {
+	return kernel.Ladder{
 		Meta: meta(&w.H), Target: key(w.Hierarchy, w.CgroupId),
 		Chain: d.chain(w.Levels[:], w.LevelCount), ChainCut: w.Cut != 0,
 	}
 }
 
-func (d decoder) mark(w *bpf.OomtraceWireMark) events.Mark {
-	return events.Mark{Meta: meta(&w.H), PID: w.Pid}
+func (d decoder) mark(w *bpf.OomtraceWireMark) kernel.Mark {
+	return kernel.Mark{Meta: meta(&w.H), PID: w.Pid}
 }
 
-func (d decoder) pass(w *bpf.OomtraceWirePass) events.PassEnd {
-	r := events.PassEnd{
+func (d decoder) pass(w *bpf.OomtraceWirePass) kernel.PassEnd {
+	r := kernel.PassEnd{
 		Meta:       meta(&w.H),
 		Outcome:    outcome(w.Outcome),
 		Constraint: constraint(w.Constraint),
@@ -366,20 +367,20 @@ func outcome(value uint32) events.Outcome {
 	return events.OutcomeSkipped
 }
 
-func (d decoder) exit(w *bpf.OomtraceWireExit) events.Exit {
-	return events.Exit{Meta: meta(&w.H), TGID: w.Tgid}
+func (d decoder) exit(w *bpf.OomtraceWireExit) kernel.Exit {
+	return kernel.Exit{Meta: meta(&w.H), TGID: w.Tgid}
 }
 
-func (d decoder) released(w *bpf.OomtraceWireExit) events.Released {
-	return events.Released{Meta: meta(&w.H), TGID: w.Tgid}
+func (d decoder) released(w *bpf.OomtraceWireExit) kernel.Released {
+	return kernel.Released{Meta: meta(&w.H), TGID: w.Tgid}
 }
 
-func (d decoder) cgroup(w *bpf.OomtraceWireCgroup) events.CgroupChange {
+func (d decoder) cgroup(w *bpf.OomtraceWireCgroup) kernel.CgroupChange {
 	return change(&w.H, w.Hierarchy, w.CgroupId, w.Op, w.Path[:])
 }
 
 // cgroupLong is cut where the path fills the kernel's own buffer.
-func (d decoder) cgroupLong(w *bpf.OomtraceWireCgroupLong) events.CgroupChange {
+func (d decoder) cgroupLong(w *bpf.OomtraceWireCgroupLong) kernel.CgroupChange {
 	r := change(&w.H, w.Hierarchy, w.CgroupId, w.Op, w.Path[:])
 	r.PathCut = len(r.Path) >= len(w.Path)-1
 	return r
@@ -391,8 +392,8 @@ var cgroupOps = map[uint32]string{
 	uint32(bpf.OomtraceWireCgroupOpWIRE_RENAME): "rename",
 }
 
-func change(h *bpf.OomtraceWireHeader, hierarchy uint32, id uint64, op uint32, path []int8) events.CgroupChange {
-	return events.CgroupChange{Meta: meta(h), Op: cgroupOps[op], Key: key(hierarchy, id), Path: name(path)}
+func change(h *bpf.OomtraceWireHeader, hierarchy uint32, id uint64, op uint32, path []int8) kernel.CgroupChange {
+	return kernel.CgroupChange{Meta: meta(h), Op: cgroupOps[op], Key: key(hierarchy, id), Path: name(path)}
 }
 
 func lostName(kind bpf.OomtraceWireKind) string {
@@ -437,13 +438,13 @@ type foldPoll struct {
 // foldKey is what passes are folded by.
 type foldKey struct {
 	outcome    events.Outcome
-	constraint events.Constraint
+	constraint kernel.Constraint
 	limiter    events.CgroupKey
 }
 
 const foldPolls = 5
 
-func (f *foldPoll) saw(pass events.PassEnd) {
+func (f *foldPoll) saw(pass kernel.PassEnd) {
 	if pass.Outcome == events.OutcomeKilled {
 		return
 	}
@@ -454,19 +455,19 @@ func (f *foldPoll) saw(pass events.PassEnd) {
 	f.sent[foldKey{pass.Outcome, pass.Constraint, pass.Limiter}] = pass.Count
 }
 
-func (f *foldPoll) poll(folds *ebpf.Map, m events.Meta) []events.PassEnd {
+func (f *foldPoll) poll(folds *ebpf.Map, m kernel.Meta) []kernel.PassEnd {
 	if f.armed == 0 {
 		return nil
 	}
 	f.armed--
 	var (
-		passes []events.PassEnd
+		passes []kernel.PassEnd
 		k      bpf.OomtraceWireFoldKey
 		fold   bpf.OomtraceWireFold
 		still  = make(map[foldKey]uint64)
 	)
 	for all := folds.Iterate(); all.Next(&k, &fold); {
-		pass := events.PassEnd{
+		pass := kernel.PassEnd{
 			Meta: m, Outcome: outcome(k.Outcome), Constraint: constraint(k.Constraint),
 			Count: fold.Count, FirstNS: fold.FirstNs, LastNS: fold.LastNs,
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/bpf"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // wire are the records by their C names.
@@ -94,11 +95,11 @@ func TestDecodeDecision(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := r.(events.Decision)
+	d := r.(kernel.Decision)
 	if d.Pass != 7 || d.BootNS != 99 || d.Current.Comm != "worker" || d.Current.LeaderComm != "exactly16letters" {
 		t.Errorf("header %+v", d.Meta)
 	}
-	if d.Tier != events.TierKprobe || d.Constraint != events.ConstraintMempolicy || !d.Sysrq || d.Points != -5 {
+	if d.Tier != events.TierKprobe || d.Constraint != kernel.ConstraintMempolicy || !d.Sysrq || d.Points != -5 {
 		t.Errorf("%+v", d)
 	}
 	if len(d.Nodes) != 2 || d.Nodes[0] != 3 || d.Nodes[1] != 64 || len(d.Stack) != 1 {
@@ -106,7 +107,7 @@ func TestDecodeDecision(t *testing.T) {
 	}
 	l := d.Chain[1]
 	if len(d.Chain) != 2 || l.Key != (events.CgroupKey{Hierarchy: 4, ID: 77}) || !l.Memory.Known || l.Memory.Usage != 5 ||
-		l.Memory.Max != 6 || l.Memory.High != events.NoLimit || l.Swap.Known || l.EventsKnown {
+		l.Memory.Max != 6 || l.Memory.High != kernel.NoLimit || l.Swap.Known || l.EventsKnown {
 		t.Errorf("chain %+v", d.Chain)
 	}
 }
@@ -119,8 +120,8 @@ func TestDecodeLimitsWhatCountsSay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := r.(events.Decision)
-	if len(d.Chain) != len(w.Levels) || len(d.Stack) != len(w.Stack) || d.LimiterIndex != events.LimiterUnknown {
+	d := r.(kernel.Decision)
+	if len(d.Chain) != len(w.Levels) || len(d.Stack) != len(w.Stack) || d.LimiterIndex != kernel.LimiterUnknown {
 		t.Errorf("%d levels, %d frames, limiter %d", len(d.Chain), len(d.Stack), d.LimiterIndex)
 	}
 }
@@ -137,7 +138,7 @@ func TestDecodeChargeUnits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := r.(events.Charge).Levels[0].Memory
+	m := r.(kernel.Charge).Levels[0].Memory
 	if *m.AnonBytes != 40960 || *m.KernelStackBytes != 10240 || *m.SlabBytes != 20 || m.FileBytes != nil || m.SockBytes != nil ||
 		*m.SlabReclaimableBytes != 10 || m.AnonTHPBytes != nil || m.PercpuBytes != nil {
 		t.Errorf("%+v", m)
@@ -156,7 +157,7 @@ func TestDecodeHugePages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := r.(events.Charge).Levels[0].Memory.AnonTHPBytes; got == nil || *got != want {
+		if got := r.(kernel.Charge).Levels[0].Memory.AnonTHPBytes; got == nil || *got != want {
 			t.Errorf("item %d: %v, want %d", item, got, want)
 		}
 	}
@@ -172,16 +173,16 @@ func TestDecodeUserKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := r.(events.Kill)
+	k := r.(kernel.Kill)
 	if s := k.Sender; k.Target.TGID != 9 || k.FromKernel || s == nil || s.UID != 1000 || s.Exe != "runc" || s.LoginKnown || s.LoginUID != 0 ||
-		s.TermNS != 0 || s.SamePIDNS || len(s.Ancestors) != len(w.Ancestors) || s.Ancestors[0] != (events.ProcessName{TGID: 5, Comm: "containerd-shim"}) {
+		s.TermNS != 0 || s.SamePIDNS || len(s.Ancestors) != len(w.Ancestors) || s.Ancestors[0] != (kernel.ProcessName{TGID: 5, Comm: "containerd-shim"}) {
 		t.Errorf("%+v %+v", k, k.Sender)
 	}
 	w.Flags = uint32(bpf.OomtraceWireSenderFlagWIRE_SENDER_LOGIN | bpf.OomtraceWireSenderFlagWIRE_SENDER_TERM | bpf.OomtraceWireSenderFlagWIRE_SENDER_INIT)
 	if r, err = (decoder{}).record(raw(w)); err != nil {
 		t.Fatal(err)
 	}
-	if s := r.(events.Kill).Sender; !s.LoginKnown || s.LoginUID != 1001 || s.TermNS != 77 || s.TermSender.Comm != "runc" || !s.NamespaceInit {
+	if s := r.(kernel.Kill).Sender; !s.LoginKnown || s.LoginUID != 1001 || s.TermNS != 77 || s.TermSender.Comm != "runc" || !s.NamespaceInit {
 		t.Errorf("%+v", s)
 	}
 }
@@ -193,7 +194,7 @@ func TestDecodeLadder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := r.(events.Ladder); l.Target != (events.CgroupKey{Hierarchy: 4, ID: 77}) || !l.ChainCut || len(l.Chain) != 2 {
+	if l := r.(kernel.Ladder); l.Target != (events.CgroupKey{Hierarchy: 4, ID: 77}) || !l.ChainCut || len(l.Chain) != 2 {
 		t.Errorf("%+v", l)
 	}
 }
@@ -227,7 +228,7 @@ func TestCgroupPaths(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c := r.(events.CgroupChange); c.Op != test.op || len(c.Path) != test.size || c.PathCut != test.cut {
+		if c := r.(kernel.CgroupChange); c.Op != test.op || len(c.Path) != test.size || c.PathCut != test.cut {
 			t.Errorf("%s, %d bytes, cut %v", c.Op, len(c.Path), c.PathCut)
 		}
 	}
@@ -264,20 +265,20 @@ func TestDecodeGaveUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := got.(events.GaveUp)
+	g := got.(kernel.GaveUp)
 	if g.BootNS != 7 || g.Current.TID != 42 || g.Compact != nil || g.Reclaim == nil ||
-		*g.Reclaim != (events.ReclaimRetry{BootNS: 5, Zone: "Normal", Node: 1, AvailablePages: 9, NoProgressLoops: 16, WatermarkOK: true}) {
+		*g.Reclaim != (kernel.ReclaimRetry{BootNS: 5, Zone: "Normal", Node: 1, AvailablePages: 9, NoProgressLoops: 16, WatermarkOK: true}) {
 		t.Errorf("%+v", g)
 	}
 	w.ReclaimNs, w.CompactNs, w.CompactResult = 0, 6, 3
 	if got, err = (decoder{}).record(raw(w)); err != nil {
 		t.Fatal(err)
 	}
-	if g := got.(events.GaveUp); g.Reclaim != nil || g.Compact == nil || g.Compact.Result != "no_suitable_page" {
+	if g := got.(kernel.GaveUp); g.Reclaim != nil || g.Compact == nil || g.Compact.Result != "no_suitable_page" {
 		t.Errorf("%+v", g)
 	}
 	w.CompactResult = 99
-	if got, _ = (decoder{}).record(raw(w)); got.(events.GaveUp).Compact.Result != "result_99" {
+	if got, _ = (decoder{}).record(raw(w)); got.(kernel.GaveUp).Compact.Result != "result_99" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -29,27 +30,27 @@ type counter struct {
 	lostOther          map[string]uint64
 	marked, killed     map[uint32]bool
 	hierarchies        map[uint32]bool
-	counted            map[events.StallKey]events.StallCount
+	counted            map[kernel.StallKey]kernel.StallCount
 }
 
-func (c *counter) Record(r events.Record) error {
+func (c *counter) Record(r kernel.Record) error {
 	switch r := r.(type) {
-	case *events.Stall:
+	case *kernel.Stall:
 		c.stalls++
-	case events.RecordsLost:
+	case kernel.RecordsLost:
 		if r.What == "stall" {
 			c.lostStalls += r.Count
 		} else {
 			c.lostOther[r.What] += r.Count
 		}
-	case events.Kill:
+	case kernel.Kill:
 		if r.FromKernel {
 			c.killed[r.Target.TGID] = true
 			c.hierarchies[r.Target.Cgroup.Hierarchy] = true
 		}
-	case events.Mark:
+	case kernel.Mark:
 		c.marked[r.PID] = true
-	case events.StallCounts:
+	case kernel.StallCounts:
 		c.counted = r.Counts
 	}
 	return nil

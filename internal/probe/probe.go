@@ -20,6 +20,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/bpf"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // Options say what to load.
@@ -117,7 +118,7 @@ func (p *Probe) Close() error {
 // of Run.
 type Handler interface {
 	// Record takes a record. A stall comes as a pointer, valid until it returns.
-	Record(events.Record) error
+	Record(kernel.Record) error
 	// Idle comes now and then, with CLOCK_BOOTTIME. caughtUp says that the urgent
 	// ring was empty. It returns how long the probe may sleep at most if nothing
 	// happens.
@@ -222,7 +223,7 @@ func (p *Probe) deliver(h Handler, raw []byte) error {
 	if err != nil {
 		return err // our own programs sent it: a bug, not an input
 	}
-	if pass, ok := record.(events.PassEnd); ok {
+	if pass, ok := record.(kernel.PassEnd); ok {
 		p.folds.saw(pass)
 	}
 	return h.Record(record)
@@ -230,7 +231,7 @@ func (p *Probe) deliver(h Handler, raw []byte) error {
 
 // Stalls reads the counts of stalls. It returns nil where nothing stalled since the
 // last reading, whoever made it.
-func (p *Probe) Stalls() (*events.StallCounts, error) {
+func (p *Probe) Stalls() (*kernel.StallCounts, error) {
 	if p.stalls == nil {
 		return nil, nil
 	}
@@ -243,7 +244,7 @@ func (p *Probe) Stalls() (*events.StallCounts, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &events.StallCounts{Meta: events.Meta{BootNS: now}, Counts: counts, Kswapd: nodes}, nil
+	return &kernel.StallCounts{Meta: kernel.Meta{BootNS: now}, Counts: counts, Kswapd: nodes}, nil
 }
 
 // ForgetStalls drops the counts of cgroups that are gone, to make room for others.
@@ -256,7 +257,7 @@ func (p *Probe) ForgetStalls(cgroups map[events.CgroupKey]bool) {
 // poll reads what the kernel side only counts: lost records, and the passes
 // that were folded since the last one that was sent. The last time, it asks for all.
 func (p *Probe) poll(h Handler, last bool) error {
-	meta := events.Meta{BootNS: BootNS()}
+	meta := kernel.Meta{BootNS: BootNS()}
 	var raw [8 * len(p.lost)]byte
 	if _, err := p.counts.ReadAt(raw[:], 0); err != nil {
 		return fmt.Errorf("reading the counts of lost records: %w", err)
@@ -266,7 +267,7 @@ func (p *Probe) poll(h Handler, last bool) error {
 		if count == p.lost[kind] {
 			continue
 		}
-		lost := events.RecordsLost{Meta: meta, What: lostName(bpf.OomtraceWireKind(kind)), Count: count - p.lost[kind]}
+		lost := kernel.RecordsLost{Meta: meta, What: lostName(bpf.OomtraceWireKind(kind)), Count: count - p.lost[kind]}
 		p.lost[kind] = count
 		if err := h.Record(lost); err != nil {
 			return err
@@ -274,7 +275,7 @@ func (p *Probe) poll(h Handler, last bool) error {
 	}
 	if p.polls++; last || p.polls%missesEvery == 0 {
 		for what, count := range p.loader.missed() {
-			if err := h.Record(events.RecordsLost{Meta: meta, What: what, Count: count}); err != nil {
+			if err := h.Record(kernel.RecordsLost{Meta: meta, What: what, Count: count}); err != nil {
 				return err
 			}
 		}

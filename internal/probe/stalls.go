@@ -11,6 +11,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/bpf"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // stallKinds are the kinds by the kernel side's number.
@@ -31,12 +32,12 @@ func stallKind(number uint32) events.StallKind {
 	return events.StallKind(fmt.Sprintf("kind_%d", number))
 }
 
-func (d decoder) stall(w *bpf.StallsWireStall) events.Stall { return namedStall(w, commName) }
+func (d decoder) stall(w *bpf.StallsWireStall) kernel.Stall { return namedStall(w, commName) }
 
-func namedStall(w *bpf.StallsWireStall, name func(*comm) string) events.Stall {
+func namedStall(w *bpf.StallsWireStall, name func(*comm) string) kernel.Stall {
 	task := bpf.OomtraceWireTask(w.H.CurrentTask)
-	return events.Stall{
-		Meta: events.Meta{BootNS: w.H.BootNs, Pass: w.H.Pass, Current: namedTask(&task, name)}, What: stallKind(w.Kind), DurationNS: w.DurationNs, ReclaimedPages: w.ReclaimedPages,
+	return kernel.Stall{
+		Meta: kernel.Meta{BootNS: w.H.BootNs, Pass: w.H.Pass, Current: namedTask(&task, name)}, What: stallKind(w.Kind), DurationNS: w.DurationNs, ReclaimedPages: w.ReclaimedPages,
 		Owner: owner(w.Hierarchy, w.OwnerId),
 	}
 }
@@ -44,7 +45,7 @@ func namedStall(w *bpf.StallsWireStall, name func(*comm) string) events.Stall {
 // stallDecoder decodes stalls without allocating: they can come by the ten thousand,
 // of the same few tasks.
 type stallDecoder struct {
-	stall events.Stall
+	stall kernel.Stall
 	names [64]struct {
 		comm comm
 		text string
@@ -52,7 +53,7 @@ type stallDecoder struct {
 }
 
 // decode gives a stall that is valid until the next one.
-func (d *stallDecoder) decode(w *bpf.StallsWireStall) *events.Stall {
+func (d *stallDecoder) decode(w *bpf.StallsWireStall) *kernel.Stall {
 	d.stall = namedStall(w, d.name)
 	return &d.stall
 }
@@ -70,23 +71,23 @@ func (d *stallDecoder) name(c *comm) string {
 }
 
 // stallMeta is meta of the second object, whose header has another name in Go.
-func stallMeta(w *bpf.StallsWireHeader) events.Meta {
+func stallMeta(w *bpf.StallsWireHeader) kernel.Meta {
 	return meta(&bpf.OomtraceWireHeader{
 		Kind: w.Kind, Cpu: w.Cpu, BootNs: w.BootNs, Pass: w.Pass, CurrentTask: bpf.OomtraceWireTask(w.CurrentTask),
 	})
 }
 
-func (d decoder) gaveUp(w *bpf.StallsWireGaveUp) events.GaveUp {
-	out := events.GaveUp{Meta: stallMeta(&w.H)}
+func (d decoder) gaveUp(w *bpf.StallsWireGaveUp) kernel.GaveUp {
+	out := kernel.GaveUp{Meta: stallMeta(&w.H)}
 	if w.ReclaimNs != 0 {
-		out.Reclaim = &events.ReclaimRetry{
+		out.Reclaim = &kernel.ReclaimRetry{
 			BootNS: w.ReclaimNs, Order: w.Order, Zone: name(w.Zone[:]), Node: w.Node,
 			ReclaimablePages: w.ReclaimablePages, AvailablePages: w.AvailablePages, MinWatermarkPages: w.MinWatermarkPages,
 			NoProgressLoops: w.NoProgressLoops, WatermarkOK: w.WatermarkOk != 0,
 		}
 	}
 	if w.CompactNs != 0 {
-		out.Compact = &events.CompactRetry{
+		out.Compact = &kernel.CompactRetry{
 			BootNS: w.CompactNs, Order: w.CompactOrder, Priority: w.CompactPriority, Result: compactResult(w.CompactResult),
 			Retries: w.CompactRetries, MaxRetries: w.CompactMaxRetries, Again: w.CompactAgain != 0,
 		}
@@ -129,7 +130,7 @@ func newStallReader(l *loader) (*stallReader, error) {
 }
 
 // read returns nil where nothing stalled since the last time.
-func (r *stallReader) read() (map[events.StallKey]events.StallCount, error) {
+func (r *stallReader) read() (map[kernel.StallKey]kernel.StallCount, error) {
 	var word [8]byte
 	if _, err := r.activity.ReadAt(word[:], 0); err != nil {
 		return nil, fmt.Errorf("reading the activity of stalls: %w", err)
@@ -141,11 +142,11 @@ func (r *stallReader) read() (map[events.StallKey]events.StallCount, error) {
 	if _, err := r.activity.WriteAt(make([]byte, 8), 0); err != nil {
 		return nil, fmt.Errorf("clearing the activity of stalls: %w", err)
 	}
-	counts := make(map[events.StallKey]events.StallCount)
+	counts := make(map[kernel.StallKey]kernel.StallCount)
 	var k bpf.StallsWireStallKey
 	all := r.counts.Iterate()
 	for all.Next(&k, &r.values) {
-		sum := events.StallCount{}
+		sum := kernel.StallCount{}
 		for i := range r.values {
 			v := &r.values[i]
 			sum.Count += v.Count
@@ -157,7 +158,7 @@ func (r *stallReader) read() (map[events.StallKey]events.StallCount, error) {
 				sum.Buckets[b] += v.Buckets[b]
 			}
 		}
-		counts[events.StallKey{
+		counts[kernel.StallKey{
 			Cgroup: key(k.Hierarchy, k.CgroupId), Owner: owner(k.Hierarchy, k.OwnerId), What: stallKind(k.Kind),
 		}] = sum
 	}
@@ -169,13 +170,13 @@ func (r *stallReader) read() (map[events.StallKey]events.StallCount, error) {
 }
 
 // nodes reads what kswapd did on each NUMA node; it works by itself.
-func (r *stallReader) nodes(nowNS uint64) (map[int]events.KswapdCount, error) {
-	nodes := make(map[int]events.KswapdCount)
+func (r *stallReader) nodes(nowNS uint64) (map[int]kernel.KswapdCount, error) {
+	nodes := make(map[int]kernel.KswapdCount)
 	var node uint32
 	var w bpf.StallsWireKswapd
 	all := r.kswapd.Iterate()
 	for all.Next(&node, &w) {
-		count := events.KswapdCount{Wakeups: w.Wakeups, AwakeNS: w.AwakeNs}
+		count := kernel.KswapdCount{Wakeups: w.Wakeups, AwakeNS: w.AwakeNs}
 		if w.AwakeSinceNs != 0 {
 			count.AwakeNS += nowNS - min(w.AwakeSinceNs, nowNS)
 		}

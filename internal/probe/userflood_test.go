@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -25,9 +25,9 @@ type sorted struct {
 	killed, marked map[uint32]bool
 }
 
-func (s *sorted) Record(r events.Record) error {
+func (s *sorted) Record(r kernel.Record) error {
 	switch r := r.(type) {
-	case events.Kill:
+	case kernel.Kill:
 		if r.Sender == nil {
 			s.killed[r.Target.TGID] = true
 			return nil
@@ -35,11 +35,11 @@ func (s *sorted) Record(r events.Record) error {
 		s.users++
 		for begin := time.Now(); time.Since(begin) < 10*time.Microsecond; {
 		}
-	case events.Ladder:
+	case kernel.Ladder:
 		s.ladders++
-	case events.Mark:
+	case kernel.Mark:
 		s.marked[r.PID] = true
-	case events.RecordsLost:
+	case kernel.RecordsLost:
 		s.lost[r.What] += r.Count
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // DefaultRemembered is how many removed cgroups a Tree remembers at least.
@@ -74,7 +75,7 @@ func NewTree(opts TreeOptions) *Tree {
 // A path that was cut by the record's size (PathCut, the path then being its
 // beginning) or that is empty leaves the cgroup's own path unknown, but not what it is inside
 // of: see Place. Learn, LearnChain or a scan can complete it.
-func (t *Tree) Observe(c events.CgroupChange) {
+func (t *Tree) Observe(c kernel.CgroupChange) {
 	if len(t.opts.Hierarchies) > 0 && !slices.Contains(t.opts.Hierarchies, c.Key.Hierarchy) {
 		return
 	}
@@ -125,7 +126,7 @@ func (t *Tree) Learn(key events.CgroupKey, path string) {
 // has it: each name that the kernel gave in full, below a known path or the
 // root, makes a path. It does nothing, quickly, where all are known; cut says
 // that the chain does not reach the root.
-func (t *Tree) LearnChain(chain []events.ChainLevel, cut bool) {
+func (t *Tree) LearnChain(chain []kernel.ChainLevel, cut bool) {
 	above, known := "", false
 	for i := len(chain) - 1; i >= 0; i-- {
 		l := &chain[i]

@@ -12,15 +12,16 @@ import (
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 func key(id uint64) events.CgroupKey { return events.CgroupKey{Hierarchy: 4, ID: id} }
 
-func change(op string, id uint64, path string) events.CgroupChange {
-	return events.CgroupChange{Op: op, Key: key(id), Path: path}
+func change(op string, id uint64, path string) kernel.CgroupChange {
+	return kernel.CgroupChange{Op: op, Key: key(id), Path: path}
 }
 
-func cut(op string, id uint64, path string) events.CgroupChange {
+func cut(op string, id uint64, path string) kernel.CgroupChange {
 	c := change(op, id, path)
 	c.PathCut = true
 	return c
@@ -67,7 +68,7 @@ func TestTreeLife(t *testing.T) {
 
 func TestTreeHierarchies(t *testing.T) {
 	tree := NewTree(TreeOptions{Hierarchies: []uint32{4, 0}})
-	tree.Observe(events.CgroupChange{Op: "mkdir", Key: events.CgroupKey{Hierarchy: 5, ID: 1}, Path: "/a"})
+	tree.Observe(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{Hierarchy: 5, ID: 1}, Path: "/a"})
 	tree.Observe(change("mkdir", 1, "/a"))
 	if n := tree.Stats().Live; n != 1 {
 		t.Errorf("%d live", n)
@@ -81,7 +82,7 @@ func TestTreeRename(t *testing.T) {
 			tree.Observe(change("mkdir", uint64(id), p))
 		}
 	}
-	other := events.CgroupChange{Op: "mkdir", Key: events.CgroupKey{Hierarchy: 9, ID: 1}, Path: "/a/b"}
+	other := kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{Hierarchy: 9, ID: 1}, Path: "/a/b"}
 	tree.Observe(other)
 	tree.Observe(change("rmdir", 5, "/a/dead"))
 	tree.Place(key(3)) // the place must not survive the path
@@ -143,8 +144,8 @@ func TestTreeCutPath(t *testing.T) {
 }
 
 func TestLearnChain(t *testing.T) {
-	level := func(id uint64, name string) events.ChainLevel { return events.ChainLevel{Key: key(id), Name: name} }
-	chain := []events.ChainLevel{level(4, "c"), level(3, "b"), level(2, "a"), level(1, "")}
+	level := func(id uint64, name string) kernel.ChainLevel { return kernel.ChainLevel{Key: key(id), Name: name} }
+	chain := []kernel.ChainLevel{level(4, "c"), level(3, "b"), level(2, "a"), level(1, "")}
 
 	tree := NewTree(TreeOptions{})
 	tree.LearnChain(chain, false)
@@ -257,7 +258,7 @@ func TestMergeRaces(t *testing.T) {
 	for seed := range uint64(5000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		truth := newModel()
-		var queue []events.CgroupChange
+		var queue []kernel.CgroupChange
 		for range 12 {
 			truth.act(r) // before the hook is attached: not seen
 		}
@@ -351,7 +352,7 @@ func (m *model) children(of uint64) []uint64 {
 	return ids
 }
 
-func (m *model) act(r *rand.Rand) []events.CgroupChange {
+func (m *model) act(r *rand.Rand) []kernel.CgroupChange {
 	ids := make([]uint64, 0, len(m.nodes))
 	for id := range m.nodes {
 		ids = append(ids, id)
@@ -374,7 +375,7 @@ func (m *model) act(r *rand.Rand) []events.CgroupChange {
 		}
 		m.last++
 		m.nodes[m.last] = modelNode{id, name}
-		return []events.CgroupChange{change("mkdir", m.last, m.path(m.last))}
+		return []kernel.CgroupChange{change("mkdir", m.last, m.path(m.last))}
 	case id == 1:
 		return nil
 	case op == 3:
@@ -383,13 +384,13 @@ func (m *model) act(r *rand.Rand) []events.CgroupChange {
 		}
 		c := change("rmdir", id, m.path(id))
 		delete(m.nodes, id)
-		return []events.CgroupChange{c}
+		return []kernel.CgroupChange{c}
 	default:
 		if taken(m.nodes[id].parent) {
 			return nil
 		}
 		m.nodes[id] = modelNode{m.nodes[id].parent, name}
-		return []events.CgroupChange{change("rename", id, m.path(id))}
+		return []kernel.CgroupChange{change("rename", id, m.path(id))}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // The paths of user space.
@@ -121,7 +122,7 @@ func (v *verdict) way() {
 		v.evidence("signal", "PR_SET_PDEATHSIG: the death of its parent", fromKernel)
 	case v.Kill.FromKernel && !v.teardown():
 		v.evidence("signal", "sent by the kernel itself: ptrace, RLIMIT_CPU or a page that went bad", fromKernel)
-	case v.Kill.Code == events.CodeThread:
+	case v.Kill.Code == kernel.CodeThread:
 		v.evidence("signal", "tkill(2), to a thread", fromKernel)
 	}
 }

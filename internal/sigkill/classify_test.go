@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 const second = uint64(1e9)
@@ -15,10 +16,10 @@ const second = uint64(1e9)
 // facts of a SIGKILL by kill(2), a hundred seconds after the boot, to a container's
 // init that began ten seconds after it.
 func facts(change ...func(*Facts)) *Facts {
-	k := events.Kill{
-		Meta:   events.Meta{BootNS: 100 * second, Current: events.Task{TGID: 900, TID: 900, Comm: "x", LeaderComm: "x"}},
-		Target: events.Task{TGID: 10, TID: 10, LeaderComm: "app"}, Group: true, StartBootNS: 10 * second, ContainerInit: true,
-		Sender: &events.Sender{UID: 0},
+	k := kernel.Kill{
+		Meta:   kernel.Meta{BootNS: 100 * second, Current: kernel.Task{TGID: 900, TID: 900, Comm: "x", LeaderComm: "x"}},
+		Target: kernel.Task{TGID: 10, TID: 10, LeaderComm: "app"}, Group: true, StartBootNS: 10 * second, ContainerInit: true,
+		Sender: &kernel.Sender{UID: 0},
 	}
 	f := &Facts{
 		Kill: k, Sender: Process{PID: 900},
@@ -50,7 +51,7 @@ func below(parents ...string) func(*Facts) {
 
 func termBefore(ns uint64, comm string) func(*Facts) {
 	return func(f *Facts) {
-		f.Kill.Sender.TermNS, f.Kill.Sender.TermSender = f.Kill.BootNS-ns, events.ProcessName{TGID: 1, Comm: comm}
+		f.Kill.Sender.TermNS, f.Kill.Sender.TermSender = f.Kill.BootNS-ns, kernel.ProcessName{TGID: 1, Comm: comm}
 	}
 }
 
@@ -65,7 +66,7 @@ func fromUnit(unit string) func(*Facts) {
 	}
 }
 
-func send(change func(*events.Kill)) func(*Facts) { return func(f *Facts) { change(&f.Kill) } }
+func send(change func(*kernel.Kill)) func(*Facts) { return func(f *Facts) { change(&f.Kill) } }
 
 func TestClassify(t *testing.T) {
 	session := func(f *Facts) {
@@ -124,7 +125,7 @@ func TestClassify(t *testing.T) {
 		{name: "earlyoom", facts: facts(by("earlyoom", "/usr/bin/earlyoom"), termBefore(10*second, "earlyoom")), path: "earlyoom", reason: "memory_pressure"},
 		{name: "oomd", facts: facts(by("oomd", "/usr/bin/oomd_bin")), path: "oomd", reason: "memory_pressure"},
 		{name: "nohang", facts: facts(by("nohang", "/usr/bin/python3.12")), path: "nohang", reason: "memory_pressure"},
-		{name: "from inside, by its pid namespace", facts: facts(by("sh", "/bin/busybox"), send(func(k *events.Kill) { k.Sender.SamePIDNS = true })), path: "self"},
+		{name: "from inside, by its pid namespace", facts: facts(by("sh", "/bin/busybox"), send(func(k *kernel.Kill) { k.Sender.SamePIDNS = true })), path: "self"},
 		{name: "from another container with the same pid namespace", facts: facts(by("sh", ""), func(f *Facts) {
 			f.Kill.Sender.SamePIDNS = true
 			f.From.Workload = &events.Workload{ContainerID: "c2", PodUID: "p1"}
@@ -136,15 +137,15 @@ func TestClassify(t *testing.T) {
 		{name: "within a service", facts: facts(by("postgres", ""), inService("db.service"), fromUnit("db.service")), path: "self"},
 		{name: "not within a login session: everything of a person is", facts: facts(by("bash", ""), below("sshd"), inService("session-3.scope"), fromUnit("session-3.scope")), path: "human", reason: "asked", login: &events.Login{Session: "3"}},
 		{name: "another pod's sidecar is not inside", facts: facts(by("x", ""), func(f *Facts) { f.From.Workload = &events.Workload{ContainerID: "c2", PodUID: "p1"} }), path: "other"},
-		{name: "the init of the pid namespace ends", facts: facts(by("app", ""), send(func(k *events.Kill) {
+		{name: "the init of the pid namespace ends", facts: facts(by("app", ""), send(func(k *kernel.Kill) {
 			k.FromKernel, k.Sender.NamespaceInit, k.Sender.SamePIDNS, k.Sender.Exiting = true, true, true, true
 		})), path: "pidns", evidence: "its init app[900] ended"},
-		{name: "the kernel itself", facts: facts(by("app", ""), send(func(k *events.Kill) { k.FromKernel = true })), kind: "kernel", path: "kernel", evidence: "RLIMIT_CPU"},
-		{name: "cgroup.kill by nobody known", facts: facts(by("x", ""), send(func(k *events.Kill) { k.Sender.NoInfo, k.Group = true, false })), path: "cgroup_kill", evidence: "cgroup.kill was written"},
-		{name: "cgroup.kill by runc", facts: facts(by("runc", ""), send(func(k *events.Kill) { k.Sender.NoInfo, k.Group = true, false })), path: "runtime", evidence: "cgroup.kill was written"},
-		{name: "cgroup.kill by a human", facts: facts(by("bash", ""), below("sshd"), session, send(func(k *events.Kill) { k.Sender.NoInfo, k.Group = true, false })),
+		{name: "the kernel itself", facts: facts(by("app", ""), send(func(k *kernel.Kill) { k.FromKernel = true })), kind: "kernel", path: "kernel", evidence: "RLIMIT_CPU"},
+		{name: "cgroup.kill by nobody known", facts: facts(by("x", ""), send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Group = true, false })), path: "cgroup_kill", evidence: "cgroup.kill was written"},
+		{name: "cgroup.kill by runc", facts: facts(by("runc", ""), send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Group = true, false })), path: "runtime", evidence: "cgroup.kill was written"},
+		{name: "cgroup.kill by a human", facts: facts(by("bash", ""), below("sshd"), session, send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Group = true, false })),
 			path: "human", reason: "asked", evidence: "cgroup.kill was written", login: &events.Login{Session: "3", User: "ada"}},
-		{name: "a parent's death", facts: facts(by("x", ""), send(func(k *events.Kill) { k.Sender.NoInfo = true })), path: "other", evidence: "PR_SET_PDEATHSIG"},
+		{name: "a parent's death", facts: facts(by("x", ""), send(func(k *kernel.Kill) { k.Sender.NoInfo = true })), path: "other", evidence: "PR_SET_PDEATHSIG"},
 		{name: "kill -9 in a shell", facts: facts(by("bash", "/usr/bin/bash", "-bash"), below("sshd"), session), path: "human", reason: "asked", evidence: "session-3.scope",
 			login: &events.Login{Session: "3", User: "ada"}},
 		{name: "sudo kill, all of it gone", facts: facts(by("kill", ""), below("sudo", "bash on pts/3"), func(f *Facts) {
@@ -188,7 +189,7 @@ func TestTermBefore(t *testing.T) {
 	for name, f := range map[string]*Facts{
 		"none":                            facts(),
 		"before the target was there":     facts(termBefore(99*second, "x")),
-		"after the SIGKILL, by the clock": facts(send(func(k *events.Kill) { k.Sender.TermNS = k.BootNS + 1 })),
+		"after the SIGKILL, by the clock": facts(send(func(k *kernel.Kill) { k.Sender.TermNS = k.BootNS + 1 })),
 	} {
 		if k := Classify(f); k.TermBeforeNS != nil {
 			t.Errorf("%s: %d", name, *k.TermBeforeNS)

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // Process is the sender, or one of its ancestors. What could not be read of it,
@@ -34,7 +35,7 @@ type Process struct {
 // Facts are what is known of a SIGKILL.
 type Facts struct {
 	// Kill is the kernel's record, with a Sender.
-	Kill events.Kill
+	Kill kernel.Kill
 	// From and To are the sender and the target as the correlator places them.
 	From, To events.Process
 	// Sender and Ancestors, the nearest first, are what /proc said; where it said

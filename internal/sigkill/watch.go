@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // Options say where to look. The zero value is this machine.
@@ -73,7 +74,7 @@ func (w *Watch) Close() { close(w.queue) }
 
 // Saw has the sender of a SIGKILL looked at. It does not wait: where many senders
 // are waiting to be looked at, the kernel's record must do.
-func (w *Watch) Saw(k events.Kill, from, to events.Process) {
+func (w *Watch) Saw(k kernel.Kill, from, to events.Process) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	tgid := k.Current.TGID
@@ -97,7 +98,7 @@ func (w *Watch) Saw(k events.Kill, from, to events.Process) {
 }
 
 // Killer tells who sent a SIGKILL that was seen, with what is known by now.
-func (w *Watch) Killer(k events.Kill, from, to events.Process) *events.Killer {
+func (w *Watch) Killer(k kernel.Kill, from, to events.Process) *events.Killer {
 	facts := recorded(k, from, to)
 	w.mu.Lock()
 	if l := w.looks[k.Current.TGID]; l != nil && distance(l.facts.Kill.BootNS, k.BootNS) < nearNS {
@@ -113,7 +114,7 @@ func (w *Watch) Killer(k events.Kill, from, to events.Process) *events.Killer {
 func distance(a, b uint64) uint64 { return max(a, b) - min(a, b) }
 
 // recorded are the facts of the kernel's record alone.
-func recorded(k events.Kill, from, to events.Process) Facts {
+func recorded(k kernel.Kill, from, to events.Process) Facts {
 	f := Facts{Kill: k, From: from, To: to, Sender: Process{PID: int(k.Current.TGID), Comm: k.Current.LeaderComm, Exe: k.Sender.Exe}}
 	for _, a := range k.Sender.Ancestors {
 		f.Ancestors = append(f.Ancestors, Process{PID: int(a.TGID), Comm: a.Comm})

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
 // fakeProc is a /proc with processes in it.
@@ -68,9 +69,9 @@ func TestWatchFollowsTheLineage(t *testing.T) {
 	w := NewWatch(Options{Proc: p.root, Passwd: passwd})
 	f := facts(by("kill", ""))
 	k := f.Kill
-	k.Sender = &events.Sender{
+	k.Sender = &kernel.Sender{
 		Exe:           "kill",
-		Ancestors:     []events.ProcessName{{TGID: 800, Comm: "sudo"}, {TGID: 750, Comm: "sh"}, {TGID: 700, Comm: "ba) S 1 (sh"}},
+		Ancestors:     []kernel.ProcessName{{TGID: 800, Comm: "sudo"}, {TGID: 750, Comm: "sh"}, {TGID: 700, Comm: "ba) S 1 (sh"}},
 		MoreAncestors: true, LoginKnown: true, LoginUID: 1000,
 	}
 	w.Saw(k, f.From, f.To)
@@ -124,7 +125,7 @@ func TestAncestryEnds(t *testing.T) {
 	for _, first := range []uint32{1000, 2000} {
 		w := NewWatch(Options{Proc: p.root})
 		k := facts().Kill
-		k.Sender = &events.Sender{Ancestors: []events.ProcessName{{TGID: first, Comm: "sh"}}, MoreAncestors: true}
+		k.Sender = &kernel.Sender{Ancestors: []kernel.ProcessName{{TGID: first, Comm: "sh"}}, MoreAncestors: true}
 		w.Saw(k, events.Process{}, events.Process{})
 		w.looked()
 		if n := len(w.Killer(k, events.Process{}, events.Process{}).Ancestry); n != maxAncestors {

@@ -12,6 +12,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/host"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/probe"
 )
 
@@ -238,8 +239,8 @@ func (t *Tracer) unseen() []string {
 }
 
 // stallLine makes the published line of a stall.
-func (t *Tracer) stallLine(s events.Stall) *events.StallLine {
-	process := func(task events.Task) events.Process {
+func (t *Tracer) stallLine(s kernel.Stall) *events.StallLine {
+	process := func(task kernel.Task) events.Process {
 		p := events.Process{PID: int(task.TGID), TID: int(task.TID), Comm: task.LeaderComm, IsKernel: task.Kthread}
 		if task.Comm != task.LeaderComm {
 			p.Thread = task.Comm

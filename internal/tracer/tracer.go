@@ -19,6 +19,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/incident"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/probe"
 	"github.com/oomtrace/oomtrace/internal/resolve"
@@ -72,7 +73,7 @@ type Options struct {
 	Pressure *alert.Limits
 	// Counts takes the counts of stalls, each second in which there are any; nil
 	// drops them.
-	Counts func(events.StallCounts) error
+	Counts func(kernel.StallCounts) error
 	// UserKills says which SIGKILLs from user space become incidents, Killer where
 	// to look for who sent them.
 	UserKills incident.UserKills
@@ -110,7 +111,7 @@ type Tracer struct {
 	uncaused  uint64 // incidents that were held no longer when their causes were due
 	explainer diagnose.Explainer
 	gone      []goneCgroup    // oldest first
-	gaveUp    []events.GaveUp // oldest first, at most gaveUpMost
+	gaveUp    []kernel.GaveUp // oldest first, at most gaveUpMost
 }
 
 // goneCgroup is a removed one whose counts in the kernel make room soon.
@@ -351,21 +352,21 @@ func (p podLog) About(w *events.Workload, bootNS uint64) []string {
 }
 
 // Record implements probe.Handler.
-func (t *Tracer) Record(r events.Record) error {
+func (t *Tracer) Record(r kernel.Record) error {
 	switch r := r.(type) {
-	case *events.Stall:
+	case *kernel.Stall:
 		t.flight.Stall(*r)
 		if t.opts.TellStalls {
 			return t.opts.Sink.Stall(t.stallLine(*r))
 		}
 		return nil
-	case events.GaveUp:
+	case kernel.GaveUp:
 		if len(t.gaveUp) == gaveUpMost {
 			t.gaveUp = slices.Delete(t.gaveUp, 0, 1)
 		}
 		t.gaveUp = append(t.gaveUp, r)
 		return nil
-	case events.StallCounts:
+	case kernel.StallCounts:
 		t.flight.Counts(r)
 		t.sample(r.BootNS)
 		t.after.sample(t.clock.Time(r.BootNS))
@@ -376,7 +377,7 @@ func (t *Tracer) Record(r events.Record) error {
 			return t.opts.Counts(r)
 		}
 		return nil
-	case events.CgroupChange:
+	case kernel.CgroupChange:
 		t.tree.Observe(r)
 		if t.naming != nil {
 			place, _, _ := t.tree.Place(r.Key)
@@ -390,7 +391,7 @@ func (t *Tracer) Record(r events.Record) error {
 		if r.Op == "rmdir" && t.opts.Stalls {
 			t.gone = append(t.gone, goneCgroup{r.Key, r.BootNS})
 		}
-	case events.RecordsLost:
+	case kernel.RecordsLost:
 		t.lost += r.Count
 		if err := t.opts.Sink.Lost(&events.Lost{Envelope: t.envelope(events.KindLost), What: r.What, Count: r.Count}); err != nil {
 			return err

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package events
+// Package kernel holds the records of the kernel side after decoding: what each hook
+// reported, in Go types and before any interpretation. The published contract, which
+// the correlator makes of them, is package events.
+package kernel
+
+import "github.com/oomtrace/oomtrace/internal/events"
 
 // Record is one fact that the kernel side reported. The concrete types are the
 // structs of this file that embed Meta.
@@ -12,7 +17,7 @@ type Task struct {
 	Comm       string // of the thread
 	LeaderComm string // of the thread group's leader
 	Kthread    bool   // PF_KTHREAD
-	Cgroup     CgroupKey
+	Cgroup     events.CgroupKey
 }
 
 // Meta is common to all records.
@@ -54,7 +59,7 @@ type Counter struct {
 
 // ChainLevel is one memcg of a chain from a victim's up to the root.
 type ChainLevel struct {
-	Key           CgroupKey
+	Key           events.CgroupKey
 	Name          string // of the directory; "" for the root
 	NameCut       bool
 	Memory        Counter
@@ -70,7 +75,7 @@ type ChainLevel struct {
 // oom_kill_process, or at mark_victim where only tracepoints can be had.
 type Decision struct {
 	Meta
-	Tier       Tier
+	Tier       events.Tier
 	Constraint Constraint
 	// Chain goes from the chosen victim's memcg to the root. ChainCut is true
 	// where the root was not reached.
@@ -117,8 +122,8 @@ type Charge struct {
 // ChargeLevel is the charge split of one memcg with its descendants. What the
 // kernel does not keep, or where could not be learnt, is nil.
 type ChargeLevel struct {
-	Key    CgroupKey
-	Memory Memory
+	Key    events.CgroupKey
+	Memory events.Memory
 }
 
 // Kill is a SIGKILL on its way to a task (signal_generate).
@@ -199,7 +204,7 @@ type ProcessName struct {
 // killer's: at most one a second for each cgroup, right before the Kill.
 type Ladder struct {
 	Meta
-	Target   CgroupKey
+	Target   events.CgroupKey
 	Chain    []ChainLevel // as Decision.Chain
 	ChainCut bool
 }
@@ -215,8 +220,8 @@ type Mark struct {
 // since the start.
 type PassEnd struct {
 	Meta
-	Outcome    Outcome
-	Limiter    CgroupKey // zero for the node
+	Outcome    events.Outcome
+	Limiter    events.CgroupKey // zero for the node
 	Constraint Constraint
 	Count      uint64
 	FirstNS    uint64
@@ -245,7 +250,7 @@ type Released struct {
 type CgroupChange struct {
 	Meta
 	Op      string // mkdir, rmdir, rename
-	Key     CgroupKey
+	Key     events.CgroupKey
 	Path    string
 	PathCut bool
 }
@@ -257,27 +262,13 @@ type RecordsLost struct {
 	Count uint64
 }
 
-// StallKind is in what a task stalls.
-type StallKind string
-
-// The kinds of stalls. A sleep for memory.high may hold memcg reclaim within it.
-const (
-	StallMemcgReclaim  StallKind = "memcg_reclaim"  // for a cgroup's limit
-	StallDirectReclaim StallKind = "direct_reclaim" // for the node
-	StallNodeReclaim   StallKind = "node_reclaim"   // for one NUMA node
-	StallMemoryHigh    StallKind = "memory_high"    // reclaim and sleep over memory.high
-	StallCompaction    StallKind = "compaction"
-	StallThrottle      StallKind = "throttle"   // asleep in reclaim
-	StallAfterKill     StallKind = "after_kill" // reclaim by a process that has its SIGKILL
-)
-
 // Stall is a single long stall, told at its end.
 type Stall struct {
 	Meta
-	What           StallKind
+	What           events.StallKind
 	DurationNS     uint64
 	ReclaimedPages uint64
-	Owner          CgroupKey // whose limit it reclaimed for; zero: the node, or not known
+	Owner          events.CgroupKey // whose limit it reclaimed for; zero: the node, or not known
 }
 
 // StallBuckets is the number of buckets of log2(microseconds).
@@ -292,9 +283,9 @@ type StallCount struct {
 
 // StallKey says of which cgroup (the stalled task's) and kind.
 type StallKey struct {
-	Cgroup CgroupKey
-	Owner  CgroupKey // whose limit was reclaimed for; zero: the node, or not known
-	What   StallKind
+	Cgroup events.CgroupKey
+	Owner  events.CgroupKey // whose limit was reclaimed for; zero: the node, or not known
+	What   events.StallKind
 }
 
 // StallCounts are all counts at one instant. It comes once a second while there
