@@ -70,7 +70,7 @@ func (c *Correlator) build(e *episode) *events.Incident {
 	inc.Killer = c.killer(e)
 	inc.Allocation = c.allocation(e, unknown)
 	c.memory(inc, e, unknown)
-	if e.decision != nil && e.decision.ChainCut {
+	if e.decision != nil && e.decision.AncestryCut {
 		inc.Notes = append(inc.Notes, "the ladder does not reach the root: the cgroups are nested too deeply")
 	}
 	if e.decision == nil {
@@ -96,7 +96,7 @@ func (c *Correlator) limiter(inc *events.Incident, e *episode, unknown *unknowns
 	v := e.verdict
 	switch {
 	case v.limiter >= 0 && e.decision != nil:
-		inc.Limiter = c.limiterOf(e.decision.Chain[v.limiter])
+		inc.Limiter = c.limiterOf(e.decision.Ancestry[v.limiter])
 	case v.scope == events.ScopeGlobal, v.scope == events.ScopeSysrq:
 		inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
 		if c.cfg.RAMBytes > 0 {
@@ -122,7 +122,7 @@ func (c *Correlator) limiter(inc *events.Incident, e *episode, unknown *unknowns
 	}
 }
 
-func (c *Correlator) limiterOf(level kernel.ChainLevel) *events.Limiter {
+func (c *Correlator) limiterOf(level kernel.Memcg) *events.Limiter {
 	cgroup, place := c.cgroup(level.Key)
 	l := &events.Limiter{Level: place.Level, Which: "memory.max", Cgroup: &cgroup, Workload: place.Workload}
 	if l.Level == "" {
@@ -142,7 +142,7 @@ func (c *Correlator) limiterOf(level kernel.ChainLevel) *events.Limiter {
 
 // v1Limit tells which of the two limits of cgroup v1 was hit: the one with less
 // room. memsw counts memory and swap together.
-func v1Limit(level kernel.ChainLevel) string {
+func v1Limit(level kernel.Memcg) string {
 	if level.Memory.Known && level.Swap.Known && room(level.Swap) < room(level.Memory) {
 		return "memory.memsw.limit_in_bytes"
 	}
@@ -163,8 +163,8 @@ func (c *Correlator) ladder(inc *events.Incident, e *episode, unknown *unknowns)
 		unknown.add("ladder")
 		return
 	}
-	chain := e.decision.Chain
-	if n := len(chain); n > 0 && !e.decision.ChainCut {
+	chain := e.decision.Ancestry
+	if n := len(chain); n > 0 && !e.decision.AncestryCut {
 		chain = chain[:n-1]
 	}
 	for i, level := range chain {
@@ -253,7 +253,7 @@ func (c *Correlator) killer(e *episode) *events.Killer {
 		k.Path = "unknown"
 	}
 	if g := e.verdict.group; g >= 0 && e.decision != nil {
-		cgroup, place := c.cgroup(e.decision.Chain[g].Key)
+		cgroup, place := c.cgroup(e.decision.Ancestry[g].Key)
 		k.Path, k.GroupCgroup, k.GroupLevel = "group", &cgroup, place.Level
 		if k.GroupLevel == "" {
 			k.GroupLevel = events.LevelCgroup
@@ -266,8 +266,8 @@ func (c *Correlator) killer(e *episode) *events.Killer {
 // write its report (the log's rate limit), it did not flush its counters either.
 func (c *Correlator) memory(inc *events.Incident, e *episode, unknown *unknowns) {
 	if e.verdict.limiter >= 0 && e.decision != nil && e.charge != nil {
-		limiter := e.decision.Chain[e.verdict.limiter]
-		i := slices.IndexFunc(e.charge.Levels, func(l kernel.ChargeLevel) bool { return l.Key == limiter.Key })
+		limiter := e.decision.Ancestry[e.verdict.limiter]
+		i := slices.IndexFunc(e.charge.Levels, func(l kernel.MemcgCharge) bool { return l.Key == limiter.Key })
 		if i >= 0 && fresh(e.charge.Levels[i].Memory, limiter.Memory.Usage*c.cfg.PageSize) {
 			m := e.charge.Levels[i].Memory
 			inc.Memory = &m

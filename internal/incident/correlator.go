@@ -61,10 +61,10 @@ type episode struct {
 	quiet    quiet
 	pass     uint64
 	trigger  kernel.Task
-	decision *kernel.Decision
+	decision *kernel.VictimChosen
 	verdict  verdict
 	charge   *kernel.Charge
-	end      *kernel.PassEnd
+	end      *kernel.OOMReturn
 	victims  []victim
 	// kernelKills counts SIGKILLs of __oom_kill_process; repeated are those to a
 	// process that had one already.
@@ -85,7 +85,7 @@ func (e *episode) victim(tgid uint32) bool {
 type thread struct {
 	quiet    quiet
 	charge   *kernel.Charge
-	decision *kernel.Decision
+	decision *kernel.VictimChosen
 	kills    []kernel.Kill // kernel SIGKILLs that have no mark yet
 	open     *episode
 	// done is what open was, until its group can have no more members.
@@ -97,13 +97,13 @@ func (c *Correlator) Record(r kernel.Record) error {
 	c.now = max(c.now, r.Header().BootNS)
 	bracketed := c.cfg.Tier != events.TierTracepoint
 	switch r := r.(type) {
-	case kernel.Decision:
-		c.cfg.Cgroups.LearnChain(r.Chain, r.ChainCut)
+	case kernel.VictimChosen:
+		c.cfg.Cgroups.LearnChain(r.Ancestry, r.AncestryCut)
 		if bracketed && r.Pass != 0 {
 			e := c.pass(r.Meta)
 			e.decision = &r
 			e.verdict = c.judge(&r)
-			c.local.learn(r.Chain...)
+			c.local.learn(r.Ancestry...)
 			return nil
 		}
 		if t := c.thread(r.Meta); t.decision == nil || !t.decision.AllocKnown || t.decision.Victim.TID != r.Victim.TID {
@@ -115,8 +115,8 @@ func (c *Correlator) Record(r kernel.Record) error {
 			return nil
 		}
 		c.thread(r.Meta).charge = &r
-	case kernel.Ladder:
-		c.cfg.Cgroups.LearnChain(r.Chain, r.ChainCut)
+	case kernel.TargetAncestry:
+		c.cfg.Cgroups.LearnChain(r.Ancestry, r.AncestryCut)
 		c.users.ladder(r)
 	case kernel.Kill:
 		if r.Sender != nil {
@@ -142,7 +142,7 @@ func (c *Correlator) Record(r kernel.Record) error {
 		}
 		c.markedUser(r)
 		return c.mark(r)
-	case kernel.PassEnd:
+	case kernel.OOMReturn:
 		return c.passEnd(r)
 	case kernel.Exit:
 		return c.ended(r.TGID, r.BootNS, func(e *ends) *uint64 { return &e.exitNS })
@@ -303,7 +303,7 @@ func (c *Correlator) mark(r kernel.Mark) error {
 	case decision == nil:
 	case decision.AllocKnown:
 		v = c.judge(decision) // of a pass of which only the beginning was missed
-		c.local.learn(decision.Chain...)
+		c.local.learn(decision.Ancestry...)
 	default:
 		v, grown = c.local.judge(c, decision)
 	}
@@ -341,7 +341,7 @@ func (c *Correlator) close(t *thread) error {
 }
 
 // passEnd closes the episode of a pass that killed; the others are folded.
-func (c *Correlator) passEnd(r kernel.PassEnd) error {
+func (c *Correlator) passEnd(r kernel.OOMReturn) error {
 	c.local.learn(r.LimiterLevel)
 	if r.Outcome != events.OutcomeKilled {
 		delete(c.passes, r.Pass) // of a victim that was already exiting

@@ -121,20 +121,20 @@ func proc(pid uint32, comm string) kernel.Task {
 }
 
 // chain is leaf, parent, root.
-func chain(leafMax, parentMax uint64) []kernel.ChainLevel {
-	level := func(id uint64, name string, max uint64) kernel.ChainLevel {
-		return kernel.ChainLevel{
+func chain(leafMax, parentMax uint64) []kernel.Memcg {
+	level := func(id uint64, name string, max uint64) kernel.Memcg {
+		return kernel.Memcg{
 			Key: events.CgroupKey{ID: id}, Name: name, EventsKnown: true, OOMGroupKnown: true,
 			Memory: kernel.Counter{Known: true, Usage: 1000, Max: max, High: kernel.NoLimit, Watermark: 1000},
 			Swap:   kernel.Counter{Known: true, Max: kernel.NoLimit},
 		}
 	}
-	return []kernel.ChainLevel{level(100, "leaf", leafMax), level(50, "parent", parentMax), level(1, "", kernel.NoLimit)}
+	return []kernel.Memcg{level(100, "leaf", leafMax), level(50, "parent", parentMax), level(1, "", kernel.NoLimit)}
 }
 
-func (m *machine) decide(trigger, victim kernel.Task, c []kernel.ChainLevel, limiter int, constraint kernel.Constraint) {
-	m.record(kernel.Decision{
-		Meta: m.meta(trigger), Tier: m.c.cfg.Tier, Constraint: constraint, Chain: c, LimiterIndex: limiter, Victim: victim,
+func (m *machine) decide(trigger, victim kernel.Task, c []kernel.Memcg, limiter int, constraint kernel.Constraint) {
+	m.record(kernel.VictimChosen{
+		Meta: m.meta(trigger), Tier: m.c.cfg.Tier, Constraint: constraint, Ancestry: c, LimiterIndex: limiter, Victim: victim,
 		AllocKnown: true, GFP: 0xcc0, TotalPages: 1000, Points: 900,
 	})
 }
@@ -154,11 +154,11 @@ func (m *machine) mark(trigger, target kernel.Task) {
 	m.record(kernel.Mark{Meta: m.meta(trigger), PID: target.TID})
 }
 
-func (m *machine) end(trigger kernel.Task, outcome events.Outcome, limiter kernel.ChainLevel) {
+func (m *machine) end(trigger kernel.Task, outcome events.Outcome, limiter kernel.Memcg) {
 	meta := m.meta(trigger)
 	limiter.OOMKill += m.passKills
 	m.passKills = 0
-	m.record(kernel.PassEnd{
+	m.record(kernel.OOMReturn{
 		Meta: meta, Outcome: outcome, Count: 1, FirstNS: meta.BootNS, LastNS: meta.BootNS, Limiter: limiter.Key,
 		LimiterLevel: limiter, Constraint: kernel.ConstraintMemcg, AllocKnown: true,
 	})
@@ -392,7 +392,7 @@ func TestLostRecords(t *testing.T) {
 		m.pass = 1
 		m.kills++
 		m.decide(a, a, chain(1000, kernel.NoLimit), 0, kernel.ConstraintMemcg)
-		m.end(a, events.OutcomeKilled, kernel.ChainLevel{})
+		m.end(a, events.OutcomeKilled, kernel.Memcg{})
 		for range 200 {
 			m.idle(100 * ms)
 		}
@@ -407,12 +407,12 @@ func TestSysrq(t *testing.T) {
 	k := kernel.Task{TGID: 5, TID: 5, Comm: "kworker/0:1", LeaderComm: "kworker/0:1", Kthread: true}
 	a := proc(10, "a")
 	m.pass = 1
-	m.record(kernel.Decision{
+	m.record(kernel.VictimChosen{
 		Meta: m.meta(k), Tier: events.TierFentry, Constraint: kernel.ConstraintNone, LimiterIndex: -1, Victim: a,
-		Chain: chain(kernel.NoLimit, kernel.NoLimit), AllocKnown: true, Order: -1, Sysrq: true,
+		Ancestry: chain(kernel.NoLimit, kernel.NoLimit), AllocKnown: true, Order: -1, Sysrq: true,
 	})
 	m.kill(k, a, true, false)
-	m.end(k, events.OutcomeKilled, kernel.ChainLevel{})
+	m.end(k, events.OutcomeKilled, kernel.Memcg{})
 	inc := m.one()
 	if inc.Scope != events.ScopeSysrq || inc.Killer.Path != "sysrq" || !inc.Trigger.IsKernel || inc.Limiter.Level != events.LevelNode {
 		t.Errorf("%+v", inc)
@@ -425,7 +425,7 @@ func TestUnknownConstraint(t *testing.T) {
 	m.pass = 1
 	m.decide(a, a, chain(1000, kernel.NoLimit), -1, "constraint_4")
 	m.kill(a, a, true, false)
-	m.end(a, events.OutcomeKilled, kernel.ChainLevel{})
+	m.end(a, events.OutcomeKilled, kernel.Memcg{})
 	if inc := m.one(); inc.Scope != "constraint_4" || !slices.Contains(inc.Unknown, "limiter") {
 		t.Errorf("scope %s, unknown %q", inc.Scope, inc.Unknown)
 	}
@@ -433,10 +433,10 @@ func TestUnknownConstraint(t *testing.T) {
 
 // tracepoints only
 
-func (m *machine) marked(trigger, victim kernel.Task, c []kernel.ChainLevel, reclaim kernel.Reclaim) {
+func (m *machine) marked(trigger, victim kernel.Task, c []kernel.Memcg, reclaim kernel.Reclaim) {
 	m.kill(trigger, victim, true, false)
-	m.record(kernel.Decision{
-		Meta: m.meta(trigger), Tier: events.TierTracepoint, Chain: c, LimiterIndex: kernel.LimiterUnknown, Victim: victim,
+	m.record(kernel.VictimChosen{
+		Meta: m.meta(trigger), Tier: events.TierTracepoint, Ancestry: c, LimiterIndex: kernel.LimiterUnknown, Victim: victim,
 		LastReclaim: reclaim,
 	})
 	m.mark(trigger, victim)
@@ -447,14 +447,14 @@ func TestTracepointLimiter(t *testing.T) {
 		cfg.OOMLocal = map[events.CgroupKey]uint64{{ID: 100}: 4, {ID: 50}: 2, {ID: 1}: 0}
 	}
 	a := proc(10, "a")
-	counted := func(leaf, parent uint64) []kernel.ChainLevel {
+	counted := func(leaf, parent uint64) []kernel.Memcg {
 		c := chain(1000, 1000)
 		c[0].OOMLocal, c[1].OOMLocal = leaf, parent
 		return c
 	}
 	for _, test := range []struct {
 		name    string
-		chain   []kernel.ChainLevel
+		chain   []kernel.Memcg
 		reclaim kernel.Reclaim
 		kthread bool
 		scope   events.Scope
@@ -687,8 +687,8 @@ func TestLateReader(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	m.record(kernel.Decision{
-		Meta: m.meta(a), Tier: events.TierTracepoint, Chain: c, LimiterIndex: kernel.LimiterUnknown, Victim: a, LastReclaim: kernel.ReclaimMemcg,
+	m.record(kernel.VictimChosen{
+		Meta: m.meta(a), Tier: events.TierTracepoint, Ancestry: c, LimiterIndex: kernel.LimiterUnknown, Victim: a, LastReclaim: kernel.ReclaimMemcg,
 	})
 	m.mark(a, a)
 	m.now += 6000 * ms

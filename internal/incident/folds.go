@@ -29,7 +29,7 @@ type fold struct {
 
 // folded takes in the new count of such passes. Those that follow a kill of
 // the same limiter are its aftermath; others are an incident.
-func (c *Correlator) folded(r kernel.PassEnd) error {
+func (c *Correlator) folded(r kernel.OOMReturn) error {
 	key := foldKey{r.Limiter, r.Outcome, r.Constraint}
 	f := c.folds[key]
 	if f == nil && !r.AllocKnown {
@@ -79,7 +79,7 @@ func (c *Correlator) folded(r kernel.PassEnd) error {
 
 // followed finds the kill that passes without one follow; one that waits may
 // also follow a victim that was found exiting already.
-func (c *Correlator) followed(r kernel.PassEnd) *reported {
+func (c *Correlator) followed(r kernel.OOMReturn) *reported {
 	window := uint64(followNS)
 	if r.Outcome == events.OutcomeNoKillable {
 		window = followNoKillableNS
@@ -126,7 +126,7 @@ func (c *Correlator) morePasses(r *reported, outcome events.Outcome, grown uint6
 }
 
 // unkilled makes an incident of passes that killed nobody.
-func (c *Correlator) unkilled(f *fold, r kernel.PassEnd, grown uint64) error {
+func (c *Correlator) unkilled(f *fold, r kernel.OOMReturn, grown uint64) error {
 	v := lostVerdict
 	switch {
 	case r.AllocKnown && r.Order == -1:
@@ -134,7 +134,7 @@ func (c *Correlator) unkilled(f *fold, r kernel.PassEnd, grown uint64) error {
 	case r.Limiter.ID != 0:
 		v.scope = events.ScopeMemcg
 	default:
-		v = c.judge(&kernel.Decision{Constraint: r.Constraint, LimiterIndex: -1})
+		v = c.judge(&kernel.VictimChosen{Constraint: r.Constraint, LimiterIndex: -1})
 	}
 	e := c.begin(r.Meta)
 	e.verdict, e.end = v, &r
@@ -156,7 +156,7 @@ func (c *Correlator) reportUnkilled(f *fold, e *episode, outcome events.Outcome,
 		unknown.add("trigger")
 	}
 	if e.verdict.scope == events.ScopeCpuset || e.verdict.scope == events.ScopeMempolicy {
-		e.decision = &kernel.Decision{} // the nodes were not read
+		e.decision = &kernel.VictimChosen{} // the nodes were not read
 	}
 	c.limiter(inc, e, unknown)
 	e.decision = nil

@@ -17,7 +17,7 @@ func TestPassesWithoutAKill(t *testing.T) {
 	// A first time of 0 is that of the record.
 	sendSince := func(m *machine, firstNS uint64, outcome events.Outcome, count uint64) {
 		meta := m.meta(a)
-		m.record(kernel.PassEnd{
+		m.record(kernel.OOMReturn{
 			Meta: meta, Outcome: outcome, Count: count, FirstNS: cmp.Or(firstNS, meta.BootNS), LastNS: meta.BootNS,
 			Limiter: c[0].Key, LimiterLevel: c[0], Constraint: kernel.ConstraintMemcg, AllocKnown: true,
 		})
@@ -48,7 +48,7 @@ func TestPassesWithoutAKill(t *testing.T) {
 		send(m, events.OutcomeNoKillable, 1)
 		onItsWay := m.meta(a)
 		read := m.meta(a)
-		for _, r := range []kernel.PassEnd{
+		for _, r := range []kernel.OOMReturn{
 			{Meta: read, Count: 173, LastNS: read.BootNS},
 			{Meta: onItsWay, Count: 71, LastNS: onItsWay.BootNS, LimiterLevel: c[0], AllocKnown: true},
 		} {

@@ -21,7 +21,7 @@ import (
 // *resolve.Tree is one.
 type Cgroups interface {
 	Place(events.CgroupKey) (place resolve.Place, path string, ok bool)
-	LearnChain(chain []kernel.ChainLevel, cut bool)
+	LearnChain(chain []kernel.Memcg, cut bool)
 }
 
 // Config is what a Correlator must know of the machine.

@@ -83,7 +83,7 @@ func (c *Correlator) remember(e *episode, inc *events.Incident) *reported {
 		lastNS: e.lastNS, pass: e.pass, group: e.verdict.group >= 0,
 	}
 	if e.verdict.limiter >= 0 && e.decision != nil {
-		level := e.decision.Chain[e.verdict.limiter]
+		level := e.decision.Ancestry[e.verdict.limiter]
 		r.limiter = level.Key
 		// cgroup v1 counts a kill at the victim's memcg only (memcg_memory_event).
 		counted := !c.cfg.CgroupV1 || e.verdict.limiter == 0

@@ -82,21 +82,21 @@ type userGroup struct {
 	kills    []kernel.Kill // at most maxUserVictims
 	targets  map[uint32]bool
 	from, to events.Process // of the first
-	ladder   *kernel.Ladder
+	ladder   *kernel.TargetAncestry
 }
 
 // users holds SIGKILLs that the OOM killer did not send, until they are told.
 type users struct {
 	groups  map[userKey]*userGroup
-	ladders map[events.CgroupKey]*kernel.Ladder
+	ladders map[events.CgroupKey]*kernel.TargetAncestry
 	newest  uint64 // of the ladders
 }
 
 func newUsers() users {
-	return users{groups: make(map[userKey]*userGroup), ladders: make(map[events.CgroupKey]*kernel.Ladder)}
+	return users{groups: make(map[userKey]*userGroup), ladders: make(map[events.CgroupKey]*kernel.TargetAncestry)}
 }
 
-func (u *users) ladder(r kernel.Ladder) {
+func (u *users) ladder(r kernel.TargetAncestry) {
 	if len(u.ladders) >= maxUserGroups {
 		clear(u.ladders)
 	}
@@ -254,7 +254,7 @@ func (c *Correlator) reportUser(g *userGroup) error {
 	unknown := &unknowns{}
 	e := &episode{verdict: lostVerdict}
 	if g.ladder != nil {
-		e.decision = &kernel.Decision{Chain: g.ladder.Chain, ChainCut: g.ladder.ChainCut}
+		e.decision = &kernel.VictimChosen{Ancestry: g.ladder.Ancestry, AncestryCut: g.ladder.AncestryCut}
 	}
 	c.ladder(inc, e, unknown)
 	for _, k := range g.kills {

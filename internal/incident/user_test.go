@@ -64,7 +64,7 @@ func TestUserKillsFoldByContainer(t *testing.T) {
 	m := newUserMachine(t, events.TierFentry)
 	runc, app, helper := in(1, 900, "runc"), in(200, 10, "app"), in(201, 11, "helper")
 	levels := chain(1000, kernel.NoLimit)
-	m.record(kernel.Ladder{Meta: m.meta(runc), Target: app.Cgroup, Chain: levels})
+	m.record(kernel.TargetAncestry{Meta: m.meta(runc), Target: app.Cgroup, Ancestry: levels})
 	m.user(runc, app, func(k *kernel.Kill) { k.ContainerInit = true })
 	m.user(app, helper, teardown)
 	m.user(runc, app)                                                                      // once more
@@ -187,7 +187,7 @@ func TestOOMExplainsWhatFollows(t *testing.T) {
 // is what can be seen without passes, or with the decision if that was seen.
 func TestMissedPass(t *testing.T) {
 	app, other, another := in(100, 10, "app"), in(100, 11, "other"), in(100, 12, "another")
-	grown := func() []kernel.ChainLevel {
+	grown := func() []kernel.Memcg {
 		c := chain(1000, kernel.NoLimit)
 		c[0].OOMLocal = 1
 		return c
@@ -196,13 +196,13 @@ func TestMissedPass(t *testing.T) {
 		m.user(other, to, func(k *kernel.Kill) { k.FromKernel = true })
 	}
 	for name, test := range map[string]struct {
-		decision *kernel.Decision
+		decision *kernel.VictimChosen
 		seen     events.Tier
 		scope    events.Scope
 	}{
 		"nothing but the mark": {nil, events.TierTracepoint, events.ScopeUnknown},
-		"with the counters":    {&kernel.Decision{Chain: grown(), LimiterIndex: kernel.LimiterUnknown}, events.TierTracepoint, events.ScopeMemcg},
-		"with the decision": {&kernel.Decision{Chain: grown(), LimiterIndex: 0, Constraint: kernel.ConstraintMemcg, AllocKnown: true},
+		"with the counters":    {&kernel.VictimChosen{Ancestry: grown(), LimiterIndex: kernel.LimiterUnknown}, events.TierTracepoint, events.ScopeMemcg},
+		"with the decision": {&kernel.VictimChosen{Ancestry: grown(), LimiterIndex: 0, Constraint: kernel.ConstraintMemcg, AllocKnown: true},
 			events.TierKprobe, events.ScopeMemcg},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -228,7 +228,7 @@ func TestMissedPass(t *testing.T) {
 		c[0].OOMGroup = true
 		for i, member := range []kernel.Task{app, other, another} {
 			sent(m, member)
-			d := kernel.Decision{Meta: m.meta(other), Victim: member, Chain: c, LimiterIndex: kernel.LimiterUnknown}
+			d := kernel.VictimChosen{Meta: m.meta(other), Victim: member, Ancestry: c, LimiterIndex: kernel.LimiterUnknown}
 			if i == 0 {
 				d.LimiterIndex, d.Constraint, d.AllocKnown = 0, kernel.ConstraintMemcg, true
 			}

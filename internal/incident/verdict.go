@@ -22,7 +22,7 @@ type verdict struct {
 var lostVerdict = verdict{scope: events.ScopeUnknown, limiter: -1, group: -1}
 
 // judge reads the verdict where oom_kill_process was seen.
-func (c *Correlator) judge(d *kernel.Decision) verdict {
+func (c *Correlator) judge(d *kernel.VictimChosen) verdict {
 	v := verdict{limiter: -1}
 	switch {
 	case d.Sysrq:
@@ -44,16 +44,16 @@ func (c *Correlator) judge(d *kernel.Decision) verdict {
 
 // groupOf is the highest memcg with memory.oom.group between the victim and the
 // limiter (mm/memcontrol.c: mem_cgroup_get_oom_group); cgroup v1 has none.
-func (c *Correlator) groupOf(d *kernel.Decision, limiter int) int {
+func (c *Correlator) groupOf(d *kernel.VictimChosen, limiter int) int {
 	if c.cfg.CgroupV1 {
 		return -1
 	}
 	top := limiter
 	if top < 0 {
-		top = len(d.Chain) - 1
+		top = len(d.Ancestry) - 1
 	}
 	for i := top; i >= 0; i-- {
-		if d.Chain[i].OOMGroup {
+		if d.Ancestry[i].OOMGroup {
 			return i
 		}
 	}
@@ -79,7 +79,7 @@ func (l *localEvents) observe(change kernel.CgroupChange) {
 }
 
 // learn takes the counts of cgroups whose part in a decision is known without them.
-func (l *localEvents) learn(levels ...kernel.ChainLevel) {
+func (l *localEvents) learn(levels ...kernel.Memcg) {
 	for _, level := range levels {
 		if level.EventsKnown {
 			l.last[level.Key] = level.OOMLocal
@@ -102,9 +102,9 @@ func nearLimit(c kernel.Counter) bool {
 // Reclaim decides between a memcg and the node: every charge that fails has
 // reclaimed its memcg last, every allocation that fails the node. It cannot
 // tell a cpuset or a memory policy from the whole node.
-func (l *localEvents) judge(c *Correlator, d *kernel.Decision) (v verdict, grown bool) {
+func (l *localEvents) judge(c *Correlator, d *kernel.VictimChosen) (v verdict, grown bool) {
 	var candidates []int
-	for i, level := range d.Chain {
+	for i, level := range d.Ancestry {
 		if !level.EventsKnown {
 			continue
 		}
@@ -125,16 +125,16 @@ func (l *localEvents) judge(c *Correlator, d *kernel.Decision) (v verdict, grown
 	case grown:
 		// Another ancestor was at its limit lately, without a kill. The lowest
 		// that is full now is the likeliest.
-		v.limiter = lowestFull(d.Chain, candidates)
+		v.limiter = lowestFull(d.Ancestry, candidates)
 		v.unsure = []string{"limiter"}
 	case d.LastReclaim == kernel.ReclaimMemcg:
-		all := make([]int, 0, len(d.Chain))
-		for i, level := range d.Chain {
+		all := make([]int, 0, len(d.Ancestry))
+		for i, level := range d.Ancestry {
 			if level.OOMLocal > 0 {
 				all = append(all, i)
 			}
 		}
-		v.limiter = lowestFull(d.Chain, all)
+		v.limiter = lowestFull(d.Ancestry, all)
 		v.unsure = []string{"limiter"}
 	case d.Current.Kthread && strings.HasPrefix(d.Current.Comm, "kworker"):
 		// drivers/tty/sysrq.c: moom_callback runs on a workqueue.
@@ -147,7 +147,7 @@ func (l *localEvents) judge(c *Correlator, d *kernel.Decision) (v verdict, grown
 	return v, grown
 }
 
-func lowestFull(chain []kernel.ChainLevel, among []int) int {
+func lowestFull(chain []kernel.Memcg, among []int) int {
 	for _, i := range among {
 		if nearLimit(chain[i].Memory) || nearLimit(chain[i].Swap) {
 			return i

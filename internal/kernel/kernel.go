@@ -57,8 +57,8 @@ type Counter struct {
 	Usage, Max, High, Watermark uint64
 }
 
-// ChainLevel is one memcg of a chain from a victim's up to the root.
-type ChainLevel struct {
+// Memcg is one memcg of a chain from a victim's up to the root.
+type Memcg struct {
 	Key           events.CgroupKey
 	Name          string // of the directory; "" for the root
 	NameCut       bool
@@ -71,17 +71,17 @@ type ChainLevel struct {
 	EventsKnown   bool
 }
 
-// Decision is the kernel at the moment it has chosen a victim: at the entry of
+// VictimChosen is the kernel at the moment it has chosen a victim: at the entry of
 // oom_kill_process, or at mark_victim where only tracepoints can be had.
-type Decision struct {
+type VictimChosen struct {
 	Meta
 	Tier       events.Tier
 	Constraint Constraint
-	// Chain goes from the chosen victim's memcg to the root. ChainCut is true
+	// Ancestry goes from the chosen victim's memcg to the root. AncestryCut is true
 	// where the root was not reached.
-	Chain    []ChainLevel
-	ChainCut bool
-	// LimiterIndex is the limit owner's place in Chain, -1 if the node ran out,
+	Ancestry    []Memcg
+	AncestryCut bool
+	// LimiterIndex is the limit owner's place in Ancestry, -1 if the node ran out,
 	// LimiterUnknown if the tier leaves it to be found from OOMLocal.
 	LimiterIndex int
 	Victim       Task
@@ -97,7 +97,7 @@ type Decision struct {
 	LastReclaim  Reclaim // what the trigger reclaimed for last (tracepoint tier)
 }
 
-// LimiterUnknown is Decision.LimiterIndex of the tracepoint tier.
+// LimiterUnknown is VictimChosen.LimiterIndex of the tracepoint tier.
 const LimiterUnknown = -2
 
 // Reclaim is what a task last reclaimed for.
@@ -116,12 +116,12 @@ const (
 // chain where the limiter is left to be found.
 type Charge struct {
 	Meta
-	Levels []ChargeLevel
+	Levels []MemcgCharge
 }
 
-// ChargeLevel is the charge split of one memcg with its descendants. What the
+// MemcgCharge is the charge split of one memcg with its descendants. What the
 // kernel does not keep, or where could not be learnt, is nil.
-type ChargeLevel struct {
+type MemcgCharge struct {
 	Key    events.CgroupKey
 	Memory events.Memory
 }
@@ -200,13 +200,13 @@ type ProcessName struct {
 	Comm string
 }
 
-// Ladder holds the limits above the target of a SIGKILL that is not the OOM
+// TargetAncestry holds the limits above the target of a SIGKILL that is not the OOM
 // killer's: at most one a second for each cgroup, right before the Kill.
-type Ladder struct {
+type TargetAncestry struct {
 	Meta
-	Target   events.CgroupKey
-	Chain    []ChainLevel // as Decision.Chain
-	ChainCut bool
+	Target      events.CgroupKey
+	Ancestry    []Memcg // as VictimChosen.Ancestry
+	AncestryCut bool
 }
 
 // Mark is oom:mark_victim. PID is the kernel's pid, a thread's id.
@@ -215,10 +215,10 @@ type Mark struct {
 	PID uint32
 }
 
-// PassEnd is the return of out_of_memory. One is sent for each pass that
+// OOMReturn is the return of out_of_memory. One is sent for each pass that
 // killed; those that did not are folded per limiter and outcome, Count of them
 // since the start.
-type PassEnd struct {
+type OOMReturn struct {
 	Meta
 	Outcome    events.Outcome
 	Limiter    events.CgroupKey // zero for the node
@@ -231,7 +231,7 @@ type PassEnd struct {
 	GFP        uint32
 	Chosen     uint32 // TGID, of a pass that killed
 	// LimiterLevel is the limiter as it was at the pass.
-	LimiterLevel ChainLevel
+	LimiterLevel Memcg
 }
 
 // Exit is the end of the last thread of a process that was sent SIGKILL.

@@ -144,9 +144,9 @@ func (d decoder) counter(w *bpf.OomtraceWireCounter, known bool) kernel.Counter 
 	}
 }
 
-func (d decoder) level(w *bpf.OomtraceWireLevel) kernel.ChainLevel {
+func (d decoder) level(w *bpf.OomtraceWireLevel) kernel.Memcg {
 	has := func(flag bpf.OomtraceWireLevelFlag) bool { return w.Flags&uint32(flag) != 0 }
-	return kernel.ChainLevel{
+	return kernel.Memcg{
 		Key:           key(w.Hierarchy, w.CgroupId),
 		Name:          name(w.Name[:]),
 		NameCut:       has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_NAME_CUT),
@@ -160,8 +160,8 @@ func (d decoder) level(w *bpf.OomtraceWireLevel) kernel.ChainLevel {
 	}
 }
 
-func (d decoder) chain(levels []bpf.OomtraceWireLevel, count uint32) []kernel.ChainLevel {
-	chain := make([]kernel.ChainLevel, min(int(count), len(levels)))
+func (d decoder) chain(levels []bpf.OomtraceWireLevel, count uint32) []kernel.Memcg {
+	chain := make([]kernel.Memcg, min(int(count), len(levels)))
 	for i := range chain {
 		chain[i] = d.level(&levels[i])
 	}
@@ -189,12 +189,12 @@ var tiers = map[uint32]events.Tier{
 	uint32(bpf.OomtraceWireTierWIRE_TIER_TRACEPOINT): events.TierTracepoint,
 }
 
-func (d decoder) decision(w *bpf.OomtraceWireDecision) kernel.Decision {
+func (d decoder) decision(w *bpf.OomtraceWireDecision) kernel.VictimChosen {
 	has := func(flag bpf.OomtraceWireDecisionFlag) bool { return w.Flags&uint32(flag) != 0 }
-	r := kernel.Decision{
+	r := kernel.VictimChosen{
 		Meta:         meta(&w.H),
 		Tier:         tiers[w.Tier],
-		ChainCut:     has(bpf.OomtraceWireDecisionFlagWIRE_DECISION_CUT),
+		AncestryCut:  has(bpf.OomtraceWireDecisionFlagWIRE_DECISION_CUT),
 		LimiterIndex: int(w.Limiter),
 		Victim:       task(&w.Victim),
 		AllocKnown:   has(bpf.OomtraceWireDecisionFlagWIRE_DECISION_ALLOC),
@@ -206,8 +206,8 @@ func (d decoder) decision(w *bpf.OomtraceWireDecision) kernel.Decision {
 		r.Order, r.GFP, r.TotalPages, r.Points = w.Order, w.Gfp, w.TotalPages, w.Points
 		r.Sysrq = w.Order == -1 // mm/oom_kill.c: is_sysrq_oom
 	}
-	r.Chain = d.chain(w.Levels[:], w.LevelCount)
-	if r.LimiterIndex < kernel.LimiterUnknown || r.LimiterIndex >= len(r.Chain) {
+	r.Ancestry = d.chain(w.Levels[:], w.LevelCount)
+	if r.LimiterIndex < kernel.LimiterUnknown || r.LimiterIndex >= len(r.Ancestry) {
 		r.LimiterIndex = kernel.LimiterUnknown
 	}
 	r.Stack = append(r.Stack, w.Stack[:min(int(w.Frames), len(w.Stack))]...)
@@ -261,7 +261,7 @@ func (d decoder) charge(w *bpf.OomtraceWireCharge) kernel.Charge {
 			slab := *memory.SlabReclaimableBytes + *memory.SlabUnreclaimableBytes
 			memory.SlabBytes = &slab
 		}
-		r.Levels = append(r.Levels, kernel.ChargeLevel{Key: key(l.Hierarchy, l.CgroupId), Memory: memory})
+		r.Levels = append(r.Levels, kernel.MemcgCharge{Key: key(l.Hierarchy, l.CgroupId), Memory: memory})
 	}
 	return r
 }
@@ -326,10 +326,10 @@ func (d decoder) userKill(w *bpf.OomtraceWireUserKill) kernel.Kill {
 	return k
 }
 
-func (d decoder) ladder(w *bpf.OomtraceWireLadder) kernel.Ladder {
-	return kernel.Ladder{
+func (d decoder) ladder(w *bpf.OomtraceWireLadder) kernel.TargetAncestry {
+	return kernel.TargetAncestry{
 		Meta: meta(&w.H), Target: key(w.Hierarchy, w.CgroupId),
-		Chain: d.chain(w.Levels[:], w.LevelCount), ChainCut: w.Cut != 0,
+		Ancestry: d.chain(w.Levels[:], w.LevelCount), AncestryCut: w.Cut != 0,
 	}
 }
 
@@ -337,8 +337,8 @@ func (d decoder) mark(w *bpf.OomtraceWireMark) kernel.Mark {
 	return kernel.Mark{Meta: meta(&w.H), PID: w.Pid}
 }
 
-func (d decoder) pass(w *bpf.OomtraceWirePass) kernel.PassEnd {
-	r := kernel.PassEnd{
+func (d decoder) pass(w *bpf.OomtraceWirePass) kernel.OOMReturn {
+	r := kernel.OOMReturn{
 		Meta:       meta(&w.H),
 		Outcome:    outcome(w.Outcome),
 		Constraint: constraint(w.Constraint),
@@ -444,7 +444,7 @@ type foldKey struct {
 
 const foldPolls = 5
 
-func (f *foldPoll) saw(pass kernel.PassEnd) {
+func (f *foldPoll) saw(pass kernel.OOMReturn) {
 	if pass.Outcome == events.OutcomeKilled {
 		return
 	}
@@ -455,19 +455,19 @@ func (f *foldPoll) saw(pass kernel.PassEnd) {
 	f.sent[foldKey{pass.Outcome, pass.Constraint, pass.Limiter}] = pass.Count
 }
 
-func (f *foldPoll) poll(folds *ebpf.Map, m kernel.Meta) []kernel.PassEnd {
+func (f *foldPoll) poll(folds *ebpf.Map, m kernel.Meta) []kernel.OOMReturn {
 	if f.armed == 0 {
 		return nil
 	}
 	f.armed--
 	var (
-		passes []kernel.PassEnd
+		passes []kernel.OOMReturn
 		k      bpf.OomtraceWireFoldKey
 		fold   bpf.OomtraceWireFold
 		still  = make(map[foldKey]uint64)
 	)
 	for all := folds.Iterate(); all.Next(&k, &fold); {
-		pass := kernel.PassEnd{
+		pass := kernel.OOMReturn{
 			Meta: m, Outcome: outcome(k.Outcome), Constraint: constraint(k.Constraint),
 			Count: fold.Count, FirstNS: fold.FirstNs, LastNS: fold.LastNs,
 		}

@@ -95,7 +95,7 @@ func TestDecodeDecision(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := r.(kernel.Decision)
+	d := r.(kernel.VictimChosen)
 	if d.Pass != 7 || d.BootNS != 99 || d.Current.Comm != "worker" || d.Current.LeaderComm != "exactly16letters" {
 		t.Errorf("header %+v", d.Meta)
 	}
@@ -105,10 +105,10 @@ func TestDecodeDecision(t *testing.T) {
 	if len(d.Nodes) != 2 || d.Nodes[0] != 3 || d.Nodes[1] != 64 || len(d.Stack) != 1 {
 		t.Errorf("nodes %v, stack %v", d.Nodes, d.Stack)
 	}
-	l := d.Chain[1]
-	if len(d.Chain) != 2 || l.Key != (events.CgroupKey{Hierarchy: 4, ID: 77}) || !l.Memory.Known || l.Memory.Usage != 5 ||
+	l := d.Ancestry[1]
+	if len(d.Ancestry) != 2 || l.Key != (events.CgroupKey{Hierarchy: 4, ID: 77}) || !l.Memory.Known || l.Memory.Usage != 5 ||
 		l.Memory.Max != 6 || l.Memory.High != kernel.NoLimit || l.Swap.Known || l.EventsKnown {
-		t.Errorf("chain %+v", d.Chain)
+		t.Errorf("chain %+v", d.Ancestry)
 	}
 }
 
@@ -120,9 +120,9 @@ func TestDecodeLimitsWhatCountsSay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := r.(kernel.Decision)
-	if len(d.Chain) != len(w.Levels) || len(d.Stack) != len(w.Stack) || d.LimiterIndex != kernel.LimiterUnknown {
-		t.Errorf("%d levels, %d frames, limiter %d", len(d.Chain), len(d.Stack), d.LimiterIndex)
+	d := r.(kernel.VictimChosen)
+	if len(d.Ancestry) != len(w.Levels) || len(d.Stack) != len(w.Stack) || d.LimiterIndex != kernel.LimiterUnknown {
+		t.Errorf("%d levels, %d frames, limiter %d", len(d.Ancestry), len(d.Stack), d.LimiterIndex)
 	}
 }
 
@@ -194,7 +194,7 @@ func TestDecodeLadder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := r.(kernel.Ladder); l.Target != (events.CgroupKey{Hierarchy: 4, ID: 77}) || !l.ChainCut || len(l.Chain) != 2 {
+	if l := r.(kernel.TargetAncestry); l.Target != (events.CgroupKey{Hierarchy: 4, ID: 77}) || !l.AncestryCut || len(l.Ancestry) != 2 {
 		t.Errorf("%+v", l)
 	}
 }

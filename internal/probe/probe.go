@@ -223,7 +223,7 @@ func (p *Probe) deliver(h Handler, raw []byte) error {
 	if err != nil {
 		return err // our own programs sent it: a bug, not an input
 	}
-	if pass, ok := record.(kernel.PassEnd); ok {
+	if pass, ok := record.(kernel.OOMReturn); ok {
 		p.folds.saw(pass)
 	}
 	return h.Record(record)

@@ -35,7 +35,7 @@ func (s *sorted) Record(r kernel.Record) error {
 		s.users++
 		for begin := time.Now(); time.Since(begin) < 10*time.Microsecond; {
 		}
-	case kernel.Ladder:
+	case kernel.TargetAncestry:
 		s.ladders++
 	case kernel.Mark:
 		s.marked[r.PID] = true

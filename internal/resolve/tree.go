@@ -126,7 +126,7 @@ func (t *Tree) Learn(key events.CgroupKey, path string) {
 // has it: each name that the kernel gave in full, below a known path or the
 // root, makes a path. It does nothing, quickly, where all are known; cut says
 // that the chain does not reach the root.
-func (t *Tree) LearnChain(chain []kernel.ChainLevel, cut bool) {
+func (t *Tree) LearnChain(chain []kernel.Memcg, cut bool) {
 	above, known := "", false
 	for i := len(chain) - 1; i >= 0; i-- {
 		l := &chain[i]

@@ -144,8 +144,8 @@ func TestTreeCutPath(t *testing.T) {
 }
 
 func TestLearnChain(t *testing.T) {
-	level := func(id uint64, name string) kernel.ChainLevel { return kernel.ChainLevel{Key: key(id), Name: name} }
-	chain := []kernel.ChainLevel{level(4, "c"), level(3, "b"), level(2, "a"), level(1, "")}
+	level := func(id uint64, name string) kernel.Memcg { return kernel.Memcg{Key: key(id), Name: name} }
+	chain := []kernel.Memcg{level(4, "c"), level(3, "b"), level(2, "a"), level(1, "")}
 
 	tree := NewTree(TreeOptions{})
 	tree.LearnChain(chain, false)
