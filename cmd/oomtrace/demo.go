@@ -47,9 +47,11 @@ status 0 only if every answer was right.`,
 			if err := f.check(); err != nil {
 				return err
 			}
+
 			if f.output != "text" && f.output != "json" {
 				return usagef("--output %q: demo has text and json", f.output)
 			}
+
 			return demo(cmd.Context(), &f, stdout, stderr)
 		},
 	}
@@ -57,6 +59,7 @@ status 0 only if every answer was right.`,
 	cmd.Flags().BoolVarP(&f.wide, "wide", "w", false, "leave nothing out")
 	cmd.Flags().BoolVar(&f.utc, "utc", false, "show times in UTC")
 	cmd.Flags().StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
+
 	return cmd
 }
 
@@ -65,15 +68,19 @@ func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: run as root", err)
 	}
+
 	if err != nil {
 		return err
 	}
+
 	defer scratch.Close()
+
 	child, err := startHog(demoWantBytes)
 	if err != nil {
 		return err
 	}
 	defer child.end()
+
 	if err := scratch.Add(child.pid()); err != nil {
 		return err
 	}
@@ -83,17 +90,20 @@ func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 		say = stderr
 	}
 	d := &demonstration{pid: child.pid(), done: make(chan struct{})}
+
 	if f.output == "text" {
 		width, color := terminal(stdout)
 		if f.wide {
 			width = 0
 		}
+
 		loc := time.Local
 		if f.utc {
 			loc = time.UTC
 		}
 		d.view = view.NewText(stdout, view.TextOptions{Width: width, Color: color, Location: loc})
 	}
+
 	t, err := tracer.Open(tracer.Options{Tier: f.forcedTier(), Sink: d, Stalls: true, MinStall: 10 * time.Millisecond})
 	if err != nil {
 		return err
@@ -107,29 +117,35 @@ func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, demoPatience)
 	defer cancel()
 	ended := make(chan error, 1)
+
 	go func() {
 		<-d.done
 		cancel()
 	}()
+
 	if err := t.Run(ctx, func() error {
 		go func() { ended <- child.run() }()
 		return nil
 	}); err != nil {
 		return err
 	}
+
 	if d.incident == nil {
 		return errors.New("demo: the child's death was not seen: `oomtrace doctor` tells what this kernel offers")
 	}
+
 	if f.output == "json" {
 		line, err := events.Marshal(d.incident)
 		if err != nil {
 			return err
 		}
+
 		if _, err := stdout.Write(line); err != nil {
 			return err
 		}
 	}
 	wrong := d.wrong(scratch.Path())
+
 	select {
 	case err := <-ended:
 		if !killedBySIGKILL(err) {
@@ -138,10 +154,13 @@ func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	case <-time.After(time.Second):
 		wrong = append(wrong, "the child is still there")
 	}
+
 	if len(wrong) > 0 {
 		return fmt.Errorf("demo: wrong: %s", strings.Join(wrong, "; "))
 	}
+
 	fmt.Fprintln(say, "\ndemo: right: limiter, trigger, victim, killer and the kernel's counters are as they were made")
+
 	return nil
 }
 
@@ -163,6 +182,7 @@ func (d *demonstration) Headline(inc *events.Incident) error {
 		return nil
 	}
 	v := inc.Victims[0]
+
 	return d.view.Headline(view.Headline{Time: inc.Time, ID: inc.ID, Scope: inc.Scope, PID: v.PID, Comm: v.Comm})
 }
 
@@ -171,10 +191,12 @@ func (d *demonstration) Incident(inc *events.Incident) error {
 		return nil
 	}
 	kept := *inc
+
 	d.incident = &kept
 	if d.view == nil {
 		return nil
 	}
+
 	return d.view.Incident(inc)
 }
 
@@ -182,14 +204,18 @@ func (d *demonstration) Update(update *events.Incident) error {
 	if d.incident == nil || update.ID != d.incident.ID {
 		return nil
 	}
+
 	events.Merge(d.incident, update)
+
 	if !d.closed && d.incident.Audit != nil && d.incident.Victims[0].ExitAfterNS != nil {
 		d.closed = true
 		close(d.done)
 	}
+
 	if d.view == nil {
 		return nil
 	}
+
 	return d.view.Update(update)
 }
 
@@ -209,31 +235,37 @@ func (d *demonstration) wrong(path string) []string {
 	}
 	expect("the scope", inc.Scope, events.ScopeMemcg)
 	expect("the outcome", inc.Outcome, events.OutcomeKilled)
+
 	if l := inc.Limiter; l == nil || l.Cgroup == nil || l.LimitBytes == nil {
 		wrong = append(wrong, "the limiter is not known")
 	} else {
 		expect("the limiter", l.Cgroup.Path, path)
 		expect("the limit", *l.LimitBytes, uint64(demoLimitBytes))
 	}
+
 	if inc.Trigger == nil {
 		wrong = append(wrong, "the trigger is not known")
 	} else {
 		expect("the trigger", inc.Trigger.PID, d.pid)
 	}
+
 	expect("the number of victims", len(inc.Victims), 1)
 	expect("the victim", inc.Victims[0].PID, d.pid)
 	// What it had before it came into the cgroup is charged elsewhere.
 	if rss := inc.Victims[0].AnonRSSBytes; rss == nil || *rss < demoLimitBytes/2 || *rss > 2*demoLimitBytes {
 		wrong = append(wrong, "the victim's memory is not near the limit")
 	}
+
 	if inc.Killer == nil {
 		wrong = append(wrong, "the killer is not known")
 	} else {
 		expect("the killer", inc.Killer.Kind+" "+inc.Killer.Path, "kernel memcg")
 	}
+
 	if inc.Audit == nil || !inc.Audit.Explained {
 		wrong = append(wrong, "the kernel's counters were not explained")
 	}
+
 	return wrong
 }
 
@@ -250,6 +282,7 @@ func newHog() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error { return takeMemory(bytes) },
 	}
 	cmd.Flags().IntVar(&bytes, "bytes", demoWantBytes, "how much to take")
+
 	return cmd
 }
 
@@ -258,13 +291,16 @@ func takeMemory(bytes int) error {
 	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
 		return fmt.Errorf("waiting to begin: %w", err)
 	}
+
 	memory, err := unix.Mmap(-1, 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return fmt.Errorf("taking %d bytes: %w", bytes, err)
 	}
+
 	for i := 0; i < len(memory); i += os.Getpagesize() {
 		memory[i] = 1
 	}
+
 	return errors.New("nothing stopped it")
 }
 
@@ -275,13 +311,16 @@ func startHog(bytes int) (*hog, error) {
 	}
 	cmd := exec.Command(self, "hog", fmt.Sprintf("--bytes=%d", bytes))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+
 	in, err := cmd.StdinPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("starting the child: %w", err)
 	}
+
 	return &hog{cmd, in}, nil
 }
 
@@ -291,6 +330,7 @@ func (h *hog) run() error {
 	if _, err := h.in.Write([]byte{1}); err != nil {
 		return err
 	}
+
 	return h.cmd.Wait()
 }
 
@@ -305,5 +345,6 @@ func killedBySIGKILL(err error) bool {
 		return false
 	}
 	status, ok := exit.Sys().(syscall.WaitStatus)
+
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }

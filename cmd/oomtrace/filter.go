@@ -46,6 +46,7 @@ func (w *word) Set(text string) error {
 		return errors.New("it is empty")
 	}
 	*w = word(text)
+
 	return nil
 }
 
@@ -62,6 +63,7 @@ func (f *filter) check() error {
 	case f.containerID != "" && strings.Trim(strings.ToLower(f.containerID), "0123456789abcdef") != "":
 		return usagef("--container %q: an id is hexadecimal", f.containerID)
 	}
+
 	return nil
 }
 
@@ -73,6 +75,7 @@ func validSelector(selector string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -88,10 +91,12 @@ func (f *filter) workload(w *events.Workload) bool {
 		w = &events.Workload{}
 	}
 	id := strings.ToLower(f.containerID)
+
 	namespace, pod, both := strings.Cut(f.pod, "/")
 	if !both {
 		namespace, pod = "", f.pod
 	}
+
 	return (f.podUID == "" || sameUID(w.PodUID, f.podUID)) &&
 		(id == "" || strings.HasPrefix(w.ContainerID, id) || strings.HasPrefix(w.NodeContainerID, id)) &&
 		(f.namespace == "" || w.Namespace == f.namespace) &&
@@ -108,6 +113,7 @@ func hasLabels(labels map[string]string, selector string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -131,6 +137,7 @@ func anyWorkload(inc *events.Incident, match func(*events.Workload) bool) bool {
 	if inc.Limiter != nil && inc.Limiter.Workload != nil && match(inc.Limiter.Workload) {
 		return true
 	}
+
 	return slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.Workload != nil && match(v.Workload) })
 }
 

@@ -50,6 +50,7 @@ read it names as unknown.`,
 			if len(args) > 1 {
 				return usagef("%q: inspect takes one argument", args[1])
 			}
+
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -59,10 +60,12 @@ read it names as unknown.`,
 			case f.most < 1:
 				return usagef("--number %d: it is at least 1", f.most)
 			}
+
 			i, err := look(cmd, f, args, stderr, diagnose)
 			if err != nil {
 				return err
 			}
+
 			return f.show(stdout, i)
 		},
 	}
@@ -70,6 +73,7 @@ read it names as unknown.`,
 	cmd.Flags().IntVar(&f.most, "number", 10, "how `many` processes and cgroups to list")
 	cmd.Flags().BoolVarP(&f.wide, "wide", "w", false, "whole ids and paths, no limit of columns")
 	cmd.Flags().BoolVar(&f.utc, "utc", false, "show times in UTC")
+
 	return cmd
 }
 
@@ -78,6 +82,7 @@ func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, d
 	if err != nil && len(args) > 0 {
 		return nil, err
 	}
+
 	if err != nil {
 		remark(stderr, err)
 	}
@@ -89,15 +94,18 @@ func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, d
 		Rules: diagnose, Most: f.most,
 		Envelope: events.Envelope{Time: time.Now(), BootID: host.BootID(), Node: host.Hostname()},
 	}
+
 	config, err := kubelet.Find("/")
 	if err != nil {
 		remark(stderr, err)
 	}
+
 	o.Kubelet = kubelet.NewWatch(config, o.Reader)
 	if len(args) == 0 {
 		return inspect.Node(cmd.Context(), o), nil
 	}
 	path, err := inspect.Find(o.Reader, args[0])
+
 	var ambiguous *inspect.AmbiguousError
 	switch {
 	case errors.As(err, &ambiguous):
@@ -105,9 +113,11 @@ func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, d
 	case err != nil:
 		return nil, err
 	}
+
 	if path == "/" { // it has no limit but the node
 		return inspect.Node(cmd.Context(), o), nil
 	}
+
 	return inspect.Cgroup(cmd.Context(), o, path), nil
 }
 
@@ -118,16 +128,20 @@ func (f inspectFlags) show(stdout io.Writer, i *events.Inspection) error {
 			return err
 		}
 		_, err = stdout.Write(line)
+
 		return err
 	}
+
 	width, color := terminal(stdout)
 	if f.wide {
 		width = 0
 	}
+
 	loc := time.Local
 	if f.utc {
 		loc = time.UTC
 	}
+
 	return view.Inspection(stdout, i, view.TextOptions{Width: width, Color: color, Location: loc})
 }
 

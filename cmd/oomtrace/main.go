@@ -44,10 +44,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	help := &writer{out: stdout}
 	root.SetOut(help)
 	root.SetErr(stderr)
+
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil && help.err != nil {
 		err = fmt.Errorf("write the help: %w", help.err)
 	}
+
 	var usage usageError
 	switch {
 	case err == nil:
@@ -61,7 +63,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "oomtrace: %s: make room, or write elsewhere\n", oneLine(err))
 		return exitError
 	}
+
 	fmt.Fprintf(stderr, "oomtrace: %s\n", oneLine(err))
+
 	return exitError
 }
 
@@ -76,6 +80,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	if w.err == nil {
 		w.err = err
 	}
+
 	return n, err
 }
 
@@ -92,6 +97,7 @@ func interruptible() (context.Context, context.CancelFunc) {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	// A closed stdout is an error of the write, not a death.
 	signal.Ignore(syscall.SIGPIPE)
+
 	go func() {
 		<-signals
 		cancel()
@@ -99,6 +105,7 @@ func interruptible() (context.Context, context.CancelFunc) {
 		fmt.Fprintln(os.Stderr, "oomtrace: interrupted twice, ending at once")
 		os.Exit(exitError)
 	}()
+
 	return ctx, cancel
 }
 
@@ -127,12 +134,14 @@ limited, who triggered, who died and who killed. Without a command it traces.`,
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	strictHelp(root)
+
 	return root
 }
 
 // strictHelp makes help for a command that is not there wrong usage.
 func strictHelp(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
+
 	for _, cmd := range root.Commands() {
 		if cmd.Name() != "help" {
 			continue
@@ -141,6 +150,7 @@ func strictHelp(root *cobra.Command) {
 			if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
 				return usagef("unknown command %q", strings.Join(args, " "))
 			}
+
 			return nil
 		}
 	}
@@ -150,8 +160,10 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+
 	if cmd.HasSubCommands() {
 		return usagef("unknown command %q", args[0])
 	}
+
 	return usagef("%q: %s takes no arguments", args[0], cmd.Name())
 }

@@ -30,15 +30,19 @@ func TestMain(m *testing.M) {
 	if os.Getenv("OOMTRACE_TEST_MAIN") == "1" {
 		main()
 	}
+
 	if os.Getenv("OOMTRACE_TEST_CHURN") == "1" {
 		churn(os.Args[1])
 	}
+
 	os.Exit(m.Run())
 }
 
 func oomtrace(args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
+
 	cmd.Env = append(os.Environ(), "OOMTRACE_TEST_MAIN=1")
+
 	return cmd
 }
 
@@ -79,10 +83,12 @@ func TestUsage(t *testing.T) {
 	} {
 		var stdout, stderr bytes.Buffer
 		status := run(strings.Fields(test.args), &stdout, &stderr)
+
 		all := stdout.String() + stderr.String()
 		if status != test.status || !strings.Contains(all, test.says) {
 			t.Errorf("%s: status %d, says %q", test.args, status, all)
 		}
+
 		if status != exitOK && strings.Count(stderr.String(), "\n") != 1 {
 			t.Errorf("%s: not one line: %q", test.args, stderr.String())
 		}
@@ -99,6 +105,7 @@ func TestFullDisk(t *testing.T) {
 		var stderr bytes.Buffer
 		status := run(strings.Fields(args), full, &stderr)
 		full.Close()
+
 		if said := stderr.String(); status != exitError || !strings.Contains(said, "no space left on device: make room, or write elsewhere\n") {
 			t.Errorf("%s: status %d, %q", args, status, said)
 		}
@@ -110,6 +117,7 @@ func TestFullDisk(t *testing.T) {
 func TestFlagsAreAlike(t *testing.T) {
 	root := newRoot(io.Discard, io.Discard)
 	long, value := map[string]string{}, map[string]string{}
+
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			if f.Shorthand != "" {
@@ -118,6 +126,7 @@ func TestFlagsAreAlike(t *testing.T) {
 				}
 				long[f.Shorthand] = f.Name
 			}
+
 			name, _ := pflag.UnquoteUsage(f)
 			if other := value[f.Name]; other != "" && other != name {
 				t.Errorf("%s: --%s %s, and %s elsewhere", cmd.Name(), f.Name, name, other)
@@ -134,6 +143,7 @@ func TestEmptyFlags(t *testing.T) {
 		"replay /a --comm", "replay /a --id", "replay /a --since", "report /a --id", "report /a --until", "report /a --html", "report --kernel-log",
 	} {
 		var stdout, stderr bytes.Buffer
+
 		status := run(append(strings.Fields(args), ""), &stdout, &stderr)
 		if status != exitUsage || !strings.Contains(stderr.String(), "it is empty; see `oomtrace ") || strings.Count(stderr.String(), "\n") != 1 {
 			t.Errorf("%s: status %d, %q", args, status, stderr.String())
@@ -145,6 +155,7 @@ func TestHelpBeginsWithAnExample(t *testing.T) {
 	for _, command := range []string{"", "trace ", "demo ", "record ", "replay ", "report "} {
 		var stdout bytes.Buffer
 		run(strings.Fields(command+"--help"), &stdout, &stdout)
+
 		if first, _, _ := strings.Cut(stdout.String(), "\n"); !strings.HasPrefix(strings.TrimSpace(first), "sudo oomtrace") {
 			t.Errorf("%s: %q", command, first)
 		}
@@ -201,6 +212,7 @@ func TestFilter(t *testing.T) {
 			t.Errorf("%+v: %v", test.f, got)
 		}
 	}
+
 	if (&filter{comm: "x"}).match(&events.Incident{}) {
 		t.Error("an incident without a victim matches a name")
 	}
@@ -208,14 +220,17 @@ func TestFilter(t *testing.T) {
 
 func TestDemo(t *testing.T) {
 	testenv.Root(t)
+
 	out, err := oomtrace("demo", "-o", "json").Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, stderr(err))
 	}
+
 	var inc events.Incident
 	if err := json.Unmarshal(out, &inc); err != nil {
 		t.Fatal(err)
 	}
+
 	if inc.Scope != events.ScopeMemcg || len(inc.Victims) != 1 || !inc.Audit.Explained {
 		t.Errorf("%s", out)
 	}
@@ -226,6 +241,7 @@ func stderr(err error) string {
 	if errors.As(err, &exit) {
 		return string(exit.Stderr)
 	}
+
 	return ""
 }
 
@@ -236,49 +252,64 @@ func running(t *testing.T, args ...string) (cmd *exec.Cmd, lines *bufio.Scanner)
 	ready := filepath.Join(t.TempDir(), "ready")
 	cmd = oomtrace(append(args, "--ready-file", ready)...)
 	cmd.Stderr = os.Stderr
+
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { cmd.Process.Kill() })
+
 	for range 500 {
 		if _, err := os.Stat(ready); err == nil {
 			lines = bufio.NewScanner(out)
 			lines.Buffer(nil, 1<<20)
+
 			return cmd, lines
 		}
+
 		time.Sleep(20 * time.Millisecond)
 	}
+
 	t.Fatal("the trace did not get ready")
+
 	return nil, nil
 }
 
 // oom makes a child die by the limit of a cgroup of its own, and returns its pid.
 func oom(t *testing.T, name string) int {
 	t.Helper()
+
 	scratch, err := host.NewScratch(fmt.Sprintf("%s-%d", name, os.Getpid()), 16<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer scratch.Close()
 	child := oomtrace("hog", "--bytes=134217728")
+
 	in, err := child.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := scratch.Add(child.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
+
 	in.Write([]byte{1})
+
 	if err := child.Wait(); !killedBySIGKILL(err) {
 		t.Fatalf("the child was not killed: %v", err)
 	}
+
 	return child.Process.Pid
 }
 
@@ -287,11 +318,13 @@ func TestTraceUnderFilter(t *testing.T) {
 	oom(t, "oomtrace-test-filtered")
 	time.Sleep(300 * time.Millisecond)
 	cmd.Process.Signal(os.Interrupt)
+
 	for lines.Scan() {
 		if !strings.Contains(lines.Text(), `"kind":"status"`) {
 			t.Errorf("not filtered: %s", lines.Text())
 		}
 	}
+
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
@@ -300,21 +333,25 @@ func TestTraceUnderFilter(t *testing.T) {
 func TestTraceJSON(t *testing.T) {
 	cmd, lines := running(t, "-o", "json")
 	pid := oom(t, "oomtrace-test")
+
 	time.Sleep(300 * time.Millisecond)
 	cmd.Process.Signal(syscall.SIGTERM)
 	var incidents int
 	var end *events.Status
+
 	for lines.Scan() {
 		var head events.Envelope
 		if err := json.Unmarshal(lines.Bytes(), &head); err != nil {
 			t.Fatalf("%v: %s", err, lines.Text())
 		}
+
 		switch head.Kind {
 		case events.KindIncident:
 			var inc events.Incident
 			if err := json.Unmarshal(lines.Bytes(), &inc); err != nil {
 				t.Fatalf("%v: %s", err, lines.Text())
 			}
+
 			if slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == pid }) {
 				incidents++
 			}
@@ -325,9 +362,11 @@ func TestTraceJSON(t *testing.T) {
 			}
 		}
 	}
+
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
+
 	if incidents != 1 || end == nil || end.Phase != "end" || *end.Lost != 0 {
 		t.Errorf("%d incidents, end %+v", incidents, end)
 	}
@@ -339,12 +378,15 @@ func TestOutputs(t *testing.T) {
 		t.Run(format, func(t *testing.T) {
 			cmd, lines := running(t, "-o", format)
 			pid := oom(t, "oomtrace-test-"+format)
+
 			time.Sleep(300 * time.Millisecond)
 			cmd.Process.Signal(os.Interrupt)
+
 			found := false
 			for lines.Scan() {
 				found = found || strings.Contains(lines.Text(), fmt.Sprint(pid))
 			}
+
 			if err := cmd.Wait(); err != nil || !found {
 				t.Errorf("victim shown: %v, %v", found, err)
 			}
@@ -364,6 +406,7 @@ func TestBadPlaces(t *testing.T) {
 		cmd.Stdout = full
 		var errs bytes.Buffer
 		cmd.Stderr = &errs
+
 		err = cmd.Run()
 		if cmd.ProcessState.ExitCode() != exitError || !strings.Contains(errs.String(), "no space left on device") {
 			t.Errorf("%v: %s", err, errs.String())
@@ -374,13 +417,16 @@ func TestBadPlaces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		r.Close()
 		cmd := oomtrace("-o", "json", "--duration", "20s")
 		cmd.Stdout = w
 		var errs bytes.Buffer
 		cmd.Stderr = &errs
 		err = cmd.Run()
+
 		w.Close()
+
 		if err != nil || strings.Contains(errs.String(), "pipe") {
 			t.Errorf("%v: %s", err, errs.String())
 		}
@@ -391,6 +437,7 @@ func TestBadPlaces(t *testing.T) {
 		// The test binary may lie where nobody may go: /proc/self/exe needs no path.
 		var errs bytes.Buffer
 		cmd.Stderr = &errs
+
 		err := cmd.Run()
 		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != exitError || !strings.Contains(errs.String(), "missing CAP_BPF and CAP_PERFMON: run as root") {
 			t.Errorf("%v: %s", err, errs.String())
@@ -401,19 +448,23 @@ func TestBadPlaces(t *testing.T) {
 		if err := os.Chmod(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
+
 		log := filepath.Join(dir, "log")
 		if err := os.WriteFile(log, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
+
 		open := t.TempDir() // anybody may look into, but not read what is there
 		if err := os.WriteFile(filepath.Join(open, "00000001-20260820T140307Z-boot.jsonl"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
+
 		for _, p := range []string{open, filepath.Dir(open)} { // both are the test's own
 			if err := os.Chmod(p, 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
+
 		for args, says := range map[string]string{
 			"report " + dir: "run it as root: recordings are", "report " + log: "run it as root: recordings are", "replay " + dir: "run it as root: recordings are",
 			"report " + open:             "run it as root: recordings are",
@@ -421,6 +472,7 @@ func TestBadPlaces(t *testing.T) {
 		} {
 			cmd := oomtrace(strings.Fields(args)...)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+
 			out, err := cmd.CombinedOutput()
 			if cmd.ProcessState.ExitCode() != exitError || !strings.Contains(string(out), "permission denied: "+says) {
 				t.Errorf("%s: %v: %s", args, err, out)
@@ -431,6 +483,7 @@ func TestBadPlaces(t *testing.T) {
 		if out, err := oomtrace("doctor").CombinedOutput(); err != nil || strings.Contains(string(out), "oom_kill_process: fentry") {
 			t.Skip("this kernel has the best tier")
 		}
+
 		out, err := oomtrace("--tier", "fentry", "--duration", "1s").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "tier fentry is not to be had here") {
 			t.Errorf("%v: %s", err, out)
@@ -442,7 +495,9 @@ func TestBadPlaces(t *testing.T) {
 		cmd.Process.Signal(os.Interrupt)
 		cmd.Process.Signal(os.Interrupt)
 		done := make(chan struct{})
+
 		go func() { cmd.Wait(); close(done) }()
+
 		select {
 		case <-done:
 		case <-time.After(5 * time.Second):
@@ -453,6 +508,7 @@ func TestBadPlaces(t *testing.T) {
 
 func TestDoctor(t *testing.T) {
 	testenv.Root(t)
+
 	out, err := oomtrace("doctor").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "A trace can run here") || !strings.Contains(string(out), "hook ") {
 		t.Errorf("%v: %s", err, out)
@@ -467,6 +523,7 @@ func TestFilterWaitsForNames(t *testing.T) {
 	incident := func(id string) *events.Incident {
 		return &events.Incident{ID: id, Limiter: &events.Limiter{Workload: &events.Workload{PodUID: "u-" + id}}}
 	}
+
 	named := func(id, namespace string) *events.Incident {
 		return &events.Incident{ID: id, Limiter: &events.Limiter{Workload: &events.Workload{
 			PodUID: "u-" + id, Namespace: namespace, Pod: "p", Labels: map[string]string{},
@@ -484,6 +541,7 @@ func TestFilterWaitsForNames(t *testing.T) {
 		}
 	}
 	var got []string
+
 	for line := range strings.Lines(stdout.String()) {
 		var inc events.Incident
 		if err := json.Unmarshal([]byte(line), &inc); err != nil {
@@ -491,9 +549,11 @@ func TestFilterWaitsForNames(t *testing.T) {
 		}
 		got = append(got, inc.ID+" "+strings.Join(inc.Notes, ","))
 	}
+
 	if want := []string{"d ", "a before the names", "a later"}; !slices.Equal(got, want) {
 		t.Errorf("%q, not %q", got, want)
 	}
+
 	if !strings.Contains(stderr.String(), "never got a name: 1") {
 		t.Errorf("stderr: %q", stderr.String())
 	}

@@ -32,9 +32,11 @@ func (f *nameFlags) open(warn func(string)) (*names.Resolver, error) {
 		return nil, nil
 	}
 	f.options.Warn = warn
+
 	r, err := names.New(f.options)
 	if err != nil {
 		return nil, usageError{err}
 	}
+
 	return r, nil
 }

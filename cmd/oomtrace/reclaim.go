@@ -63,6 +63,7 @@ depends on, and kswapd, have lines of their own.`,
 			case f.duration < 0:
 				return usagef("--duration %s: it cannot be negative", f.duration)
 			}
+
 			return reclaim(cmd.Context(), f, stdout, stderr)
 		},
 	}
@@ -73,11 +74,13 @@ depends on, and kswapd, have lines of their own.`,
 	flags.DurationVar(&f.duration, "duration", 0, "end after this `time`; 0: until interrupted")
 	flags.StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
 	flags.StringSliceVar(&f.guardians, "guardians", alert.DefaultGuardians, "systemd `units` that get a line of their own")
+
 	return cmd
 }
 
 func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) error {
 	r := &reclaimTable{flags: f, out: stdout, next: time.Now().Add(f.interval), last: map[kernel.StallKey]kernel.StallCount{}}
+
 	options := tracer.Options{
 		Stalls: true, MinStall: time.Hour, Guardians: f.guardians, Sink: r, Counts: r.counts, UserKills: incident.UserKillsNone,
 		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
@@ -85,23 +88,29 @@ func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) erro
 	if f.tier != "auto" {
 		options.Tier = events.Tier(f.tier)
 	}
+
 	t, err := tracer.Open(options)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
 	r.tracer = t
+
 	if f.duration > 0 {
 		var cancel context.CancelFunc
+
 		ctx, cancel = context.WithTimeout(ctx, f.duration)
 		defer cancel()
 	}
+
 	if err := t.Run(ctx, nil); err != nil {
 		return err
 	}
+
 	if f.histogram {
 		return r.printHistogram()
 	}
+
 	return nil
 }
 
@@ -126,11 +135,13 @@ type cgroupSample struct {
 
 func (r *reclaimTable) counts(c kernel.StallCounts) error {
 	r.newest, r.kswapd = c.Counts, c.Kswapd
+
 	now := time.Now()
 	if now.Before(r.next) || r.flags.histogram {
 		return nil
 	}
 	r.next = now.Add(r.flags.interval - 50*time.Millisecond) // counts come each second
+
 	return r.print(now)
 }
 
@@ -145,25 +156,30 @@ type reclaimRow struct {
 
 func (r *reclaimTable) print(now time.Time) error {
 	rows := map[string]*reclaimRow{}
+
 	for key, c := range r.newest {
 		before := r.last[key]
 		if c.Count == before.Count {
 			continue
 		}
+
 		if c.Count < before.Count {
 			before = kernel.StallCount{}
 		}
 		path, place := r.tracer.Place(key.Cgroup)
 		name := r.name(path, place)
+
 		row := rows[name]
 		if row == nil {
 			row = &reclaimRow{name: name, guardian: r.tracer.Guardian(key.Cgroup)}
 			rows[name] = row
 		}
+
 		if !slices.Contains(row.paths, path) {
 			row.paths = append(row.paths, path)
 		}
 		ns := c.TotalNS - before.TotalNS
+
 		switch key.What {
 		case events.StallMemoryHigh:
 			row.highNS += ns
@@ -176,26 +192,33 @@ func (r *reclaimTable) print(now time.Time) error {
 		row.allNS += ns
 	}
 	r.last = r.newest
+
 	sorted := make([]*reclaimRow, 0, len(rows))
 	for _, row := range rows {
 		sorted = append(sorted, row)
 	}
+
 	slices.SortFunc(sorted, func(a, b *reclaimRow) int { return cmp.Or(cmp.Compare(b.allNS, a.allNS), cmp.Compare(a.name, b.name)) })
 	var b strings.Builder
 	samples := make(map[string]cgroupSample)
+
 	if len(sorted) > 0 {
 		fmt.Fprintf(&b, "%-8s %9s %9s %10s %9s %10s %9s %9s %6s %9s  %s\n", "TIME", "RECLAIMS", "FRUITLESS", "RECLAIM-ms", "HIGH-ms", "RECLAIMED",
 			"USED", "HEADROOM", "PSI%", "REFAULTS", strings.ToUpper(r.flags.by))
 	}
+
 	for _, row := range sorted {
 		used, headroom, psi, refaults := "-", "-", "-", "-"
+
 		if len(row.paths) == 1 && row.paths[0] != "" {
 			layout, path := r.tracer.Layout(), row.paths[0]
 			s := cgroupSample{host.SampleCgroup(layout, path), host.RefaultPages(layout, path), now}
+
 			samples[path] = s
 			if s.UsageBytes != nil {
 				used = mib(*s.UsageBytes)
 			}
+
 			if room, limiter, ok := host.Headroom(layout, path); ok {
 				headroom = mib(room)
 				if limiter != path {
@@ -207,21 +230,25 @@ func (r *reclaimTable) print(now time.Time) error {
 				if us, ok := grown(before.PSISomeUS, s.PSISomeUS); ok {
 					psi = fmt.Sprintf("%.0f", float64(us)/float64(now.Sub(before.at).Microseconds())*100)
 				}
+
 				if pages, ok := grown(before.refaultPages, s.refaultPages); ok {
 					refaults = strconv.FormatUint(pages, 10)
 				}
 			}
 		}
+
 		fmt.Fprintf(&b, "%-8s %9d %9d %10.1f %9.1f %10s %9s %9s %6s %9s  %s\n", now.Format("15:04:05"), row.count, row.fruitless,
 			float64(row.reclaimNS)/1e6, float64(row.highNS)/1e6, mib(row.reclaimedPages*uint64(host.PageSize())), used, headroom,
 			psi, refaults, view.Sanitize(row.name))
 	}
 	r.samples = samples
+
 	for _, row := range sorted {
 		if row.guardian != "" {
 			fmt.Fprintf(&b, "%-8s %s, which the node depends on, stood still for %.1f ms\n", now.Format("15:04:05"), view.Sanitize(row.guardian), float64(row.allNS)/1e6)
 		}
 	}
+
 	for _, n := range slices.Sorted(maps.Keys(r.kswapd)) {
 		if k, before := r.kswapd[n], r.lastKswapd[n]; k != before {
 			fmt.Fprintf(&b, "%-8s kswapd of node %d was awake for %.1f ms, %d wakeups\n", now.Format("15:04:05"), n,
@@ -230,6 +257,7 @@ func (r *reclaimTable) print(now time.Time) error {
 	}
 	r.lastKswapd = r.kswapd
 	_, err := io.WriteString(r.out, b.String())
+
 	return err
 }
 
@@ -238,6 +266,7 @@ func grown(before, now *uint64) (uint64, bool) {
 	if before == nil || now == nil || *now < *before {
 		return 0, false
 	}
+
 	return *now - *before, true
 }
 
@@ -254,6 +283,7 @@ func (r *reclaimTable) name(path string, place resolve.Place) string {
 	case path == "":
 		return "path not known"
 	}
+
 	return path
 }
 
@@ -264,33 +294,41 @@ func (r *reclaimTable) printHistogram() error {
 		if sums[key.What] == nil {
 			sums[key.What] = new([kernel.StallBuckets]uint64)
 		}
+
 		for b, n := range c.Buckets {
 			sums[key.What][b] += n
 		}
 	}
+
 	var kinds []events.StallKind
 	for what := range sums {
 		kinds = append(kinds, what)
 	}
+
 	slices.Sort(kinds)
+
 	var b strings.Builder
 	for _, what := range kinds {
 		fmt.Fprintf(&b, "%s\n", what)
 		first, last, most := kernel.StallBuckets, 0, uint64(0)
+
 		for i, n := range sums[what] {
 			if n > 0 {
 				first, last, most = min(first, i), i, max(most, n)
 			}
 		}
+
 		for i := first; i <= last; i++ {
 			n := sums[what][i]
 			fmt.Fprintf(&b, "  %10s .. %-10s %10d |%s\n", micro(i), micro(i+1), n, strings.Repeat("#", int(n*40/most)))
 		}
 	}
+
 	if len(kinds) == 0 {
 		b.WriteString("nothing stalled\n")
 	}
 	_, err := io.WriteString(r.out, b.String())
+
 	return err
 }
 
@@ -299,6 +337,7 @@ func micro(bucket int) string {
 	if bucket == 0 {
 		return "0"
 	}
+
 	return (time.Microsecond << bucket).String()
 }
 
@@ -310,6 +349,7 @@ func (r *reclaimTable) Incident(inc *events.Incident) error {
 			return err
 		}
 	}
+
 	return nil
 }
 

@@ -36,6 +36,7 @@ func (f *recordFlags) check() error {
 	if f.dir == "" {
 		return nil
 	}
+
 	switch {
 	case f.segmentSize <= 0:
 		return usagef("--segment-size %s: it must be larger than 0", f.segmentSize)
@@ -44,6 +45,7 @@ func (f *recordFlags) check() error {
 	case f.totalSize/2 < f.segmentSize:
 		return usagef("--total-size %s: it must hold two segments of --segment-size %s", f.totalSize, f.segmentSize)
 	}
+
 	return nil
 }
 
@@ -59,6 +61,7 @@ func (b *byteSize) Set(text string) error {
 		return fmt.Errorf("%q is no size: write 512KiB, 16MiB or 1GiB", text)
 	}
 	*b = byteSize(n)
+
 	return nil
 }
 
@@ -82,11 +85,13 @@ stands in the recording. DIR belongs to one writer at a time.`,
 			if err := f.check(); err != nil {
 				return err
 			}
+
 			return f.run(cmd.Context(), silent{}, stderr)
 		},
 	}
 	f.addSource(cmd.Flags())
 	f.record.add(cmd.Flags())
+
 	return cmd
 }
 
@@ -96,6 +101,7 @@ func oneArg(what string) cobra.PositionalArgs {
 		if len(args) != 1 || args[0] == "" {
 			return usagef("%s takes one argument: %s", cmd.Name(), what)
 		}
+
 		return nil
 	}
 }
@@ -110,6 +116,7 @@ func (f *recordFlags) open(next tracer.Sink, stderr io.Writer) (*recording, erro
 	if err != nil {
 		return nil, err
 	}
+
 	return &recording{next, w}, nil
 }
 
@@ -151,7 +158,9 @@ func tee[T any](w *record.Writer, v T, durable bool, next func(T) error) error {
 	if err != nil {
 		return err
 	}
+
 	w.Append(line, durable)
+
 	return next(v)
 }
 

@@ -26,21 +26,25 @@ import (
 // recorded gives the lines of a recording.
 func recorded(t *testing.T, dir string) (map[string]bool, record.Stats) {
 	t.Helper()
+
 	r, err := record.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
 	lines := make(map[string]bool)
+
 	for l, err := range r.Lines() {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if lines[string(l.Raw)] && l.IsIncident() {
 			t.Errorf("recorded twice: %s", l.Raw)
 		}
 		lines[string(l.Raw)] = true
 	}
+
 	return lines, r.Stats()
 }
 
@@ -48,18 +52,22 @@ func recorded(t *testing.T, dir string) (map[string]bool, record.Stats) {
 // until the test is over.
 func killStream(t *testing.T) {
 	t.Helper()
+
 	scratch, err := host.NewScratch(fmt.Sprintf("oomtrace-test-stream-%d", os.Getpid()), 4<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop, stopped := make(chan struct{}), make(chan struct{})
+
 	t.Cleanup(func() {
 		close(stop)
 		<-stopped
 		scratch.Close()
 	})
+
 	go func() {
 		defer close(stopped)
+
 		for {
 			select {
 			case <-stop:
@@ -67,17 +75,21 @@ func killStream(t *testing.T) {
 			default:
 			}
 			child := oomtrace("hog", "--bytes=33554432")
+
 			in, err := child.StdinPipe()
 			if err == nil {
 				err = child.Start()
 			}
+
 			if err == nil {
 				err = scratch.Add(child.Process.Pid)
 			}
+
 			if err != nil {
 				t.Errorf("a process to be killed: %v", err)
 				return
 			}
+
 			in.Write([]byte{1})
 			child.Wait()
 		}
@@ -89,6 +101,7 @@ func killStream(t *testing.T) {
 func TestRecordKilled(t *testing.T) {
 	testenv.Root(t)
 	kills := 40
+
 	if text := os.Getenv("OOMTRACE_TEST_KILLS"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {
@@ -96,41 +109,51 @@ func TestRecordKilled(t *testing.T) {
 		}
 		kills = n
 	}
+
 	killStream(t)
 	dir := filepath.Join(t.TempDir(), "recording")
 	incidents, updates := 0, 0
 	printed := make(map[string]bool)
+
 	for run := range kills {
 		cmd := oomtrace("trace", "-o", "json", "--record", dir, "--segment-size", "64KiB")
 		cmd.Stderr = os.Stderr
+
 		out, err := cmd.StdoutPipe()
 		if err == nil {
 			err = cmd.Start()
 		}
+
 		if err != nil {
 			t.Fatal(err)
 		}
 		in := bufio.NewReader(out)
 		// Some die before the first kill that they see, most while they see some.
 		kill := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+
 		after := events.KindIncident
 		if run%5 == 0 {
 			after = events.KindStatus
 		}
+
 		for armed := false; ; {
 			line, err := in.ReadString('\n')
 			if err != nil {
 				break // without a newline it was not printed
 			}
+
 			var head events.Envelope
 			if err := json.Unmarshal([]byte(line), &head); err != nil {
 				t.Fatalf("run %d: %v: %s", run, err, line)
 			}
+
 			if !armed && head.Kind == after {
 				armed = true
+
 				kill.Reset(time.Duration(rand.IntN(400_000)) * time.Microsecond)
 			}
 			printed[strings.TrimSuffix(line, "\n")] = true
+
 			switch head.Kind {
 			case events.KindIncident:
 				incidents++
@@ -138,24 +161,29 @@ func TestRecordKilled(t *testing.T) {
 				updates++
 			}
 		}
+
 		if err := cmd.Wait(); !killedBySIGKILL(err) {
 			t.Fatalf("run %d ended by itself: %v", run, err)
 		}
+
 		lines, stats := recorded(t, dir)
 		for line := range printed {
 			if !lines[line] {
 				t.Errorf("run %d: printed, and not recorded: %s", run, line)
 			}
 		}
+
 		if stats.Damaged+stats.CutOff+stats.Missing+stats.Earlier != 0 {
 			t.Errorf("run %d: %+v", run, stats)
 		}
+
 		if t.Failed() {
 			return
 		}
 	}
 	_, stats := recorded(t, dir)
 	t.Logf("%d kills, %d incidents and %d updates printed; %d segments, %d lines, %d torn", kills, incidents, updates, stats.Segments, stats.Lines, stats.Torn)
+
 	if incidents < kills/2 {
 		t.Errorf("only %d incidents in %d traces: too few to tell", incidents, kills)
 	}
@@ -175,21 +203,26 @@ func TestReplayShowsWhatWasLive(t *testing.T) {
 			oom(t, "oomtrace-test-record-"+format)
 			time.Sleep(1500 * time.Millisecond)
 			cmd.Process.Signal(syscall.SIGTERM)
+
 			var live strings.Builder
 			for lines.Scan() {
 				live.WriteString(lines.Text() + "\n")
 			}
+
 			if err := cmd.Wait(); err != nil {
 				t.Error(err)
 			}
+
 			again, err := oomtrace("replay", "-o", format, dir).Output()
 			if err != nil || stderr(err) != "" {
 				t.Errorf("%v: %s", err, stderr(err))
 			}
+
 			want := live.String()
 			for apart.MatchString(want) {
 				want = apart.ReplaceAllString(want, "$1")
 			}
+
 			if string(again) != want || want == "" {
 				t.Errorf("live:\n%s\nreplay:\n%s", live.String(), again)
 			}
@@ -203,29 +236,37 @@ func TestRecord(t *testing.T) {
 	ready := filepath.Join(t.TempDir(), "ready")
 	cmd := oomtrace("record", dir, "--ready-file", ready)
 	var stdout bytes.Buffer
+
 	cmd.Stdout, cmd.Stderr = &stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer cmd.Process.Kill()
+
 	for range 500 {
 		if _, err := os.Stat(ready); err == nil {
 			break
 		}
+
 		time.Sleep(20 * time.Millisecond)
 	}
 	pid := oom(t, "oomtrace-test-record")
+
 	second, err := oomtrace("record", dir).CombinedOutput()
 	if err == nil || !strings.Contains(string(second), fmt.Sprintf("has a writer already, pid %d", cmd.Process.Pid)) {
 		t.Errorf("a second writer: %v, %s", err, second)
 	}
+
 	time.Sleep(300 * time.Millisecond)
 	cmd.Process.Signal(os.Interrupt)
+
 	if err := cmd.Wait(); err != nil || stdout.Len() > 0 {
 		t.Errorf("%v, stdout %q", err, stdout.String())
 	}
+
 	for args, want := range map[string]bool{"": true, "--since 1h": true, "--pid " + fmt.Sprint(pid): true, "--pid 1": false} {
 		args = strings.Replace(args, "--since 1h", "--since -1h", 1)
+
 		out, err := oomtrace(append([]string{"replay", dir}, strings.Fields(args)...)...).Output()
 		if got := strings.Contains(string(out), fmt.Sprintf("[%d]", pid)); err != nil || got != want {
 			t.Errorf("%q: shown: %v, %v: %s", args, got, err, out)

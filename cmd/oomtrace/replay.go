@@ -40,15 +40,18 @@ func (f *selectionFlags) selection(now time.Time) (record.Selection, error) {
 		if bound.text == "" {
 			continue
 		}
+
 		t, err := timearg.Parse(bound.text, now)
 		if err != nil {
 			return s, usagef("--%s: %w", bound.name, err)
 		}
 		*bound.into = t
 	}
+
 	if !s.Since.IsZero() && !s.Until.IsZero() && s.Until.Before(s.Since) {
 		return s, usagef("--until %s is before --since %s", s.Until.Format(time.DateTime), s.Since.Format(time.DateTime))
 	}
+
 	return s, nil
 }
 
@@ -78,48 +81,60 @@ before its block: a replay shows it there.
 			if err := f.check(); err != nil {
 				return err
 			}
+
 			selection, err := selected.selection(time.Now().In(f.location()))
 			if err != nil {
 				return err
 			}
+
 			if args[0] == "-" {
 				// A read from a terminal or a pipe is called off only with the process.
 				signal.Reset(os.Interrupt, syscall.SIGTERM)
 			}
+
 			r, err := record.Open(args[0])
 			if err != nil {
 				return err
 			}
 			defer r.Close()
+
 			r.Select(selection)
+
 			if follow {
 				r.Follow(cmd.Context())
 			}
+
 			return replay(cmd.Context(), r, args[0], selection.ID, &f, stdout, stderr)
 		},
 	}
 	f.addOutput(cmd.Flags())
 	selected.add(cmd.Flags())
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "at the end, wait for what is recorded next, until interrupted")
+
 	return cmd
 }
 
 func replay(ctx context.Context, r *record.Reader, name, id string, f *traceFlags, stdout, stderr io.Writer) error {
 	p := newPlayer(f, stdout, stderr)
+
 	for line, err := range r.Lines() {
 		if err == nil {
 			err = p.play(line)
 		}
+
 		if err != nil {
 			return err
 		}
+
 		if ctx.Err() != nil {
 			break
 		}
 	}
+
 	if err := p.sink.close(); err != nil {
 		return err
 	}
+
 	ended := ctx.Err() == nil // not called off
 	if ended {
 		if err := noEvents(r, name); err != nil {
@@ -127,13 +142,16 @@ func replay(ctx context.Context, r *record.Reader, name, id string, f *traceFlag
 		}
 	}
 	missed := ended && id != "" && p.played == 0
+
 	p.nothing = p.played == 0 && !missed
 	for _, remark := range append(r.Stats().Remarks(), p.remarks()...) {
 		fmt.Fprintln(stderr, "oomtrace:", remark)
 	}
+
 	if missed {
 		return report.NoSuchID(id)
 	}
+
 	return nil
 }
 
@@ -158,6 +176,7 @@ func newPlayer(f *traceFlags, stdout, stderr io.Writer) *player {
 		// The load of now says nothing of then.
 		p.sink.view = view.NewBCC(stdout, nil, f.location())
 	}
+
 	return p
 }
 
@@ -169,11 +188,13 @@ func (p *player) play(line *record.Line) error {
 			return p.raw.write()
 		}
 	}
+
 	decoded, err := line.Decode()
 	if err != nil {
 		p.undecoded++
 		return nil
 	}
+
 	switch l := decoded.(type) {
 	case *events.Incident:
 		if line.Kind == events.KindIncidentUpdate {
@@ -185,6 +206,7 @@ func (p *player) play(line *record.Line) error {
 				return err
 			}
 		}
+
 		return p.sink.Incident(l)
 	case *events.StallLine:
 		return p.sink.Stall(l)
@@ -195,7 +217,9 @@ func (p *player) play(line *record.Line) error {
 	case *events.Status:
 		return p.sink.Status(l)
 	}
+
 	p.unknown++
+
 	return nil
 }
 
@@ -204,12 +228,15 @@ func (p *player) remarks() []string {
 	if p.nothing {
 		all = append(all, "nothing was recorded that is selected")
 	}
+
 	if p.undecoded > 0 {
 		all = append(all, fmt.Sprintf("lines that are not as their kind should be, left out: %d", p.undecoded))
 	}
+
 	if p.unknown > 0 {
 		all = append(all, fmt.Sprintf("lines of a kind that is not known here, left out: %d: use a newer oomtrace, or -o json", p.unknown))
 	}
+
 	return all
 }
 
@@ -224,9 +251,11 @@ func (v *rawLines) write() error {
 	v.buf.Reset()
 	v.buf.Write(v.line)
 	v.buf.WriteByte('\n')
+
 	if _, err := v.out.Write(v.buf.Bytes()); err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
+
 	return nil
 }
 

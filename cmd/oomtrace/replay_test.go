@@ -22,12 +22,14 @@ const (
 // playing runs a replay of a file of these lines.
 func playing(t *testing.T, lines []string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
+
 	path := filepath.Join(t.TempDir(), "x.jsonl")
 	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var out, errs bytes.Buffer
 	status = run(append([]string{"replay", path}, args...), &out, &errs)
+
 	return out.String(), errs.String(), status
 }
 
@@ -36,6 +38,7 @@ func TestReplay(t *testing.T) {
 	joined := func(lines ...string) string { return strings.Join(lines, "\n") + "\n" }
 	const damaged = "oomtrace: damaged lines, left out: 1\n"
 	const newer = "oomtrace: lines of a later version than 1, of which only what is known here is shown: 1: use a newer oomtrace\n"
+
 	const unknown = "oomtrace: lines of a kind that is not known here, left out: 1: use a newer oomtrace, or -o json\n"
 	for _, test := range []struct {
 		args, want, remarks string
@@ -71,6 +74,7 @@ func TestReplay(t *testing.T) {
 // TestReplayEndUnderFilter: the totals at the end do not read as what was shown.
 func TestReplayEndUnderFilter(t *testing.T) {
 	end := strings.Replace(lineStart, `"phase":"start","tier":"fentry"`, `"phase":"end","incident_count":2,"victim_count":2,"lost_count":0`, 1)
+
 	one := []string{lineStart, lineA, lineB, end}
 	for args, want := range map[string]string{
 		"":                  "end  2 incidents, 2 victims, 0 lost records\n",
@@ -111,10 +115,12 @@ func TestReplayUsage(t *testing.T) {
 		{[]string{"--record", "/a", "--segment-size", "-1k"}, exitUsage, "no size"},
 	} {
 		var stdout, stderr bytes.Buffer
+
 		status := run(test.args, &stdout, &stderr)
 		if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.says) {
 			t.Errorf("%q: status %d, says %q", test.args, status, all)
 		}
+
 		if status != exitOK && strings.Count(stderr.String(), "\n") != 1 {
 			t.Errorf("%q: not one line: %q", test.args, stderr.String())
 		}

@@ -56,6 +56,7 @@ func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
 	if f.utc {
 		o.Location = time.UTC
 	}
+
 	switch {
 	case !slices.Contains(reportOutputs, f.output):
 		return o, usagef("--output %q: it is one of %s", f.output, strings.Join(reportOutputs, ", "))
@@ -66,20 +67,25 @@ func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
 	case f.maxIncidents < 1:
 		return o, usagef("--max-incidents %d: it is at least 1", f.maxIncidents)
 	}
+
 	selected, err := f.selected.selection(o.Now.In(o.Location))
 	if err != nil {
 		return o, err
 	}
+
 	o.ID, o.Since, o.Until = selected.ID, selected.Since, selected.Until
 	if err := f.filter.check(); err != nil {
 		return o, err
 	}
+
 	if f.filter.active() {
 		o.Match = f.filter.match
 	}
+
 	if o.Width, o.Color = terminal(stdout); f.wide {
 		o.Width = 0
 	}
+
 	return o, nil
 }
 
@@ -107,6 +113,7 @@ from stdin.
 		},
 	}
 	f.add(cmd.Flags())
+
 	return cmd
 }
 
@@ -115,16 +122,19 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 	if err != nil {
 		return err
 	}
+
 	source, end, err := f.source.open(ctx, args, o.Location, stderr)
 	if err != nil {
 		return err
 	}
 	defer end()
+
 	switch {
 	case f.html == "-":
 		_, err = report.HTML(stdout, source, o)
 	case f.html != "":
 		var r report.Result
+
 		err = writeFile(f.html, func(w io.Writer) (err error) {
 			r, err = report.HTML(w, source, o)
 			return err
@@ -134,6 +144,7 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 		}
 	case f.output == "json":
 		var r report.Result
+
 		r, err = report.JSON(stdout, source, o)
 		for _, remark := range r.Remarks {
 			fmt.Fprintf(stderr, "oomtrace: %s\n", remark)
@@ -141,6 +152,7 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 	default:
 		_, err = report.Text(stdout, source, o)
 	}
+
 	return err
 }
 
@@ -148,10 +160,12 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 // and a kernel's log never has.
 func explained() func(*events.Incident) {
 	var journal diagnose.Journal
+
 	return func(inc *events.Incident) {
 		if len(inc.Causes) == 0 {
 			inc.Causes = diagnose.Diagnose(inc, journal.Before(inc))
 		}
+
 		journal.Add(inc)
 	}
 }
@@ -164,24 +178,30 @@ func writeFile(name string, write func(io.Writer) error) error {
 		if err != nil {
 			return fmt.Errorf("open %s: %w", name, err)
 		}
+
 		return errors.Join(write(file), file.Close())
 	}
+
 	file, err := os.CreateTemp(filepath.Dir(name), ".oomtrace-report-*")
 	if err != nil {
 		return fmt.Errorf("make %s: %w", name, err)
 	}
+
 	err = write(file)
 	if err == nil {
 		err = file.Close()
 	} else {
 		file.Close()
 	}
+
 	if err == nil {
 		err = os.Rename(file.Name(), name)
 	}
+
 	if err != nil {
 		os.Remove(file.Name())
 		return fmt.Errorf("write %s: %w", name, err)
 	}
+
 	return nil
 }

@@ -44,10 +44,12 @@ func TestReportUsage(t *testing.T) {
 		{[]string{podLimit, "--html", "-"}, exitOK, "<!DOCTYPE html>"},
 	} {
 		var stdout, stderr bytes.Buffer
+
 		status := run(append([]string{"report"}, test.args...), &stdout, &stderr)
 		if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.says) {
 			t.Errorf("%q: status %d, says %.300q", test.args, status, all)
 		}
+
 		if status != exitOK && (strings.Count(stderr.String(), "\n") != 1 || stdout.Len() > 0) {
 			t.Errorf("%q: %q, %q", test.args, stdout.String(), stderr.String())
 		}
@@ -63,6 +65,7 @@ func TestReportOfWhatIsNone(t *testing.T) {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
+
 		return name
 	}
 	var packed bytes.Buffer
@@ -72,6 +75,7 @@ func TestReportOfWhatIsNone(t *testing.T) {
 	random := make([]byte, 8192)
 	rand.NewChaCha8([32]byte{1}).Read(random)
 	log := "../../internal/kernellog/testdata/dmesg/6.12.117-memcg-leaf.txt"
+
 	gz, bin := file("x.gz", packed.String()), file("bin", string(random))
 	for _, test := range []struct {
 		args   []string
@@ -95,24 +99,29 @@ func TestReportOfWhatIsNone(t *testing.T) {
 		if len(test.args) > 1 {
 			commands = commands[:1]
 		}
+
 		for _, command := range commands {
 			if command == "replay" && test.status == exitOK {
 				continue // has no words for it
 			}
 			var stdout, stderr bytes.Buffer
+
 			status := run(append([]string{command}, test.args...), &stdout, &stderr)
 			if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.says) {
 				t.Errorf("%s %q: status %d, says %.500q", command, test.args, status, all)
 			}
+
 			if status != exitOK && (strings.Count(stderr.String(), "\n") != 1 || stdout.Len() > 0) {
 				t.Errorf("%s %q: %q, %q", command, test.args, stdout.String(), stderr.String())
 			}
 		}
 	}
+
 	html := filepath.Join(dir, "out.html")
 	if status := run([]string{"report", log, "--html", html}, io.Discard, io.Discard); status != exitError {
 		t.Error(status)
 	}
+
 	if _, err := os.Stat(html); err == nil {
 		t.Error("a report of nothing was written")
 	}
@@ -124,8 +133,10 @@ func TestReportOfNoJournal(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "journalctl"), []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Setenv("PATH", dir)
 	var stdout, stderr bytes.Buffer
+
 	status := run([]string{"report", "--journal"}, &stdout, &stderr)
 	if status != exitOK || !strings.Contains(stderr.String(), "try --kmsg") || stdout.String() != "no incidents\n" {
 		t.Errorf("status %d, %q, %q", status, stdout.String(), stderr.String())
@@ -147,11 +158,13 @@ func TestReportFilter(t *testing.T) {
 		if status := run(append([]string{"report", podLimit}, test.args...), &stdout, &stderr); status != exitOK {
 			t.Fatal(test.args, status, stderr.String())
 		}
+
 		text := stdout.String()
 		if shown := strings.Contains(text, "OOM KILL"); shown != test.shown || !shown && !strings.Contains(text, "incidents that were not asked for: 1") {
 			t.Errorf("%q: %s", test.args, text)
 		}
 	}
+
 	var stdout, stderr bytes.Buffer
 	if status := run([]string{"report", podLimit, "--cgroup", "kubepods"}, &stdout, &stderr); status != exitUsage {
 		t.Errorf("%d, %s", status, stderr.String())
@@ -160,14 +173,17 @@ func TestReportFilter(t *testing.T) {
 
 func TestReportFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "out.html")
+
 	var stdout, stderr bytes.Buffer
 	if status := run([]string{"report", podLimit, "--html", file}, &stdout, &stderr); status != exitOK || stdout.Len() > 0 {
 		t.Fatal(status, stdout.String(), stderr.String())
 	}
+
 	info, err := os.Stat(file)
 	if err != nil || info.Mode() != 0o600 || info.Size() < 50_000 {
 		t.Error(info, err)
 	}
+
 	if !strings.Contains(stderr.String(), "1 incident, 1 in detail") {
 		t.Errorf("%q", stderr.String())
 	}
@@ -177,27 +193,34 @@ func TestReportFile(t *testing.T) {
 // still, and nothing else is.
 func TestWriteFileLeavesTheOldOne(t *testing.T) {
 	dir := t.TempDir()
+
 	file := filepath.Join(dir, "out.html")
 	if err := os.WriteFile(file, []byte("old"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	broken := errors.New("broken")
+
 	err := writeFile(file, func(w io.Writer) error { fmt.Fprint(w, "half"); return broken })
 	if !errors.Is(err, broken) {
 		t.Error(err)
 	}
+
 	if text, err := os.ReadFile(file); err != nil || string(text) != "old" {
 		t.Errorf("%q %v", text, err)
 	}
+
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("left behind: %v", left)
 	}
+
 	if err := writeFile(filepath.Join(dir, "none", "x"), func(io.Writer) error { return nil }); err == nil {
 		t.Error("written into a directory that is not there")
 	}
+
 	if err := writeFile("/dev/null", func(w io.Writer) error { _, err := fmt.Fprint(w, "x"); return err }); err != nil {
 		t.Error(err)
 	}
+
 	if info, err := os.Stat("/dev/null"); err != nil || info.Mode().IsRegular() {
 		t.Error("a device was replaced")
 	}

@@ -36,10 +36,12 @@ const maxShown = 4096
 func newSink(f *traceFlags, stdout, stderr io.Writer) *sink {
 	s := &sink{filter: f.filter, shown: map[string]bool{}, nameless: map[string]*events.Incident{}, stderr: stderr}
 	loc := f.location()
+
 	width, color := terminal(stdout)
 	if f.wide {
 		width = 0
 	}
+
 	switch f.output {
 	case "json":
 		s.view = view.NewJSON(stdout)
@@ -52,6 +54,7 @@ func newSink(f *traceFlags, stdout, stderr io.Writer) *sink {
 	default:
 		s.view = view.NewText(stdout, view.TextOptions{Width: width, Color: color, Location: loc})
 	}
+
 	return s
 }
 
@@ -59,6 +62,7 @@ func (f *traceFlags) location() *time.Location {
 	if f.utc {
 		return time.UTC
 	}
+
 	return time.Local
 }
 
@@ -67,15 +71,18 @@ func (f *traceFlags) location() *time.Location {
 // asked for by --wide.
 func terminal(w io.Writer) (width int, color bool) {
 	const columns = 80
+
 	file, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return columns, false
 	}
+
 	if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
 		width = columns
 	} else {
 		width = columns
 	}
+
 	return width, os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
@@ -84,6 +91,7 @@ func loadavg() string {
 	if err != nil {
 		return "?"
 	}
+
 	return string(text)
 }
 
@@ -94,6 +102,7 @@ func (s *sink) Headline(inc *events.Incident) error {
 		return nil
 	}
 	v := inc.Victims[0]
+
 	return s.view.Headline(view.Headline{Time: inc.Time, ID: inc.ID, Scope: inc.Scope, PID: v.PID, Comm: v.Comm})
 }
 
@@ -103,13 +112,16 @@ func (s *sink) Incident(inc *events.Incident) error {
 			s.await(inc)
 			return nil
 		}
+
 		s.show(inc.ID)
 	}
+
 	return s.view.Incident(inc)
 }
 
 func (s *sink) show(id string) {
 	s.count++
+
 	s.shown[id] = true
 	if s.order = append(s.order, id); len(s.order) > maxShown {
 		delete(s.shown, s.order[0])
@@ -126,6 +138,7 @@ func (s *sink) await(inc *events.Incident) {
 		return
 	}
 	kept := *inc
+
 	s.nameless[inc.ID] = &kept
 	if s.namelessOrder = append(s.namelessOrder, inc.ID); len(s.namelessOrder) > maxNameless {
 		s.drop(s.namelessOrder[0])
@@ -142,6 +155,7 @@ func unnamed(w *events.Workload) bool {
 func (s *sink) drop(id string) {
 	inc := s.nameless[id]
 	delete(s.nameless, id)
+
 	if inc != nil && anyWorkload(inc, func(w *events.Workload) bool { return unnamed(w) && w.Pod == "" }) {
 		s.unknown++
 	}
@@ -153,12 +167,16 @@ func (s *sink) named(update *events.Incident) (matched *events.Incident) {
 	if inc == nil {
 		return nil
 	}
+
 	events.Merge(inc, update)
+
 	if !s.filter.match(inc) {
 		return nil
 	}
+
 	delete(s.nameless, update.ID)
 	s.show(update.ID)
+
 	return inc
 }
 
@@ -167,8 +185,10 @@ func (s *sink) Update(inc *events.Incident) error {
 		if late := s.named(inc); late != nil {
 			return s.view.Incident(late)
 		}
+
 		return nil
 	}
+
 	return s.view.Update(inc)
 }
 
@@ -176,6 +196,7 @@ func (s *sink) other() view.Sink {
 	if s.aside != nil {
 		return s.aside
 	}
+
 	return s.view
 }
 
@@ -188,6 +209,7 @@ func (s *sink) Stall(l *events.StallLine) error {
 	case f.cgroup != "" && !f.below(l.Task.Cgroup) && !f.below(l.Limiter), !f.workload(l.Task.Workload):
 		return nil
 	}
+
 	return s.view.Stall(l)
 }
 
@@ -198,6 +220,7 @@ func (s *sink) Pressure(l *events.PressureLine) error {
 	case f.pid != 0, f.comm != "", f.cgroup != "" && !f.below(&l.Cgroup), !f.workload(l.Workload):
 		return nil
 	}
+
 	return s.view.Pressure(l)
 }
 
@@ -217,6 +240,7 @@ func (s *sink) Status(st *events.Status) error {
 			return some.StatusShown(st, s.count)
 		}
 	}
+
 	return s.other().Status(st)
 }
 
@@ -224,11 +248,14 @@ func (s *sink) close() error {
 	for _, id := range s.namelessOrder {
 		s.drop(id)
 	}
+
 	if s.unknown > 0 {
 		fmt.Fprintf(s.stderr, "oomtrace: incidents that are not shown, though they may match, for their pods never got a name: %d\n", s.unknown)
 	}
+
 	if err := s.view.Close(); err != nil {
 		return fmt.Errorf("finishing the output: %w", err)
 	}
+
 	return nil
 }

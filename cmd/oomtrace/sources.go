@@ -35,14 +35,17 @@ func (f *sourceFlags) add(flags *pflag.FlagSet) {
 
 func (f *sourceFlags) check(args []string) error {
 	given := len(args)
+
 	for _, is := range []bool{f.kernelLog != "", f.kmsg, f.journal} {
 		if is {
 			given++
 		}
 	}
+
 	if given != 1 {
 		return usagef("report needs one source: a recording, --kernel-log FILE, --kmsg or --journal")
 	}
+
 	return nil
 }
 
@@ -52,6 +55,7 @@ func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Locatio
 	log := &logSource{stderr: stderr}
 	var in io.ReadCloser
 	var err error
+
 	switch {
 	case f.kernelLog == "-":
 		in = io.NopCloser(os.Stdin)
@@ -60,6 +64,7 @@ func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Locatio
 			if errors.Is(err, fs.ErrPermission) {
 				err = fmt.Errorf("%w: run as root", err)
 			}
+
 			return nil, nil, fmt.Errorf("open the kernel's log: %w", err)
 		}
 	case f.kmsg:
@@ -67,11 +72,13 @@ func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Locatio
 		if clock, err := host.NewBootClock(); err == nil {
 			opts.BootTime = clock.Time(0)
 		}
+
 		if in, err = kernellog.OpenKmsg(); err != nil {
 			return nil, nil, err
 		}
 	case f.journal:
 		opts.Node, opts.PageSizeBytes = host.Hostname(), host.PageSize()
+
 		if in, err = kernellog.OpenJournal(ctx, true); err != nil {
 			return nil, nil, err
 		}
@@ -81,8 +88,10 @@ func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Locatio
 		if err != nil {
 			return nil, nil, err
 		}
+
 		return recordingSource{report.Recording(r), r, args[0]}, func() { r.Close() }, nil
 	}
+
 	log.in, log.opts = in, opts
 	if f.kernelLog != "" {
 		if log.in, err = kernellog.Open(in, f.kernelLog); err != nil {
@@ -90,6 +99,7 @@ func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Locatio
 			return nil, nil, err
 		}
 	}
+
 	return log, func() { in.Close() }, nil
 }
 
@@ -104,6 +114,7 @@ func (s recordingSource) Incidents(do func(*events.Incident) error) error {
 	if err := s.Source.Incidents(do); err != nil {
 		return err
 	}
+
 	return noEvents(s.reader, s.name)
 }
 
@@ -114,17 +125,21 @@ func noEvents(r *record.Reader, name string) error {
 	if err == nil || errors.Is(err, fs.ErrPermission) { // which says what to do
 		return err
 	}
+
 	what, file := name, name
 	if name == "-" {
 		what, file = "the input", "FILE"
 	}
+
 	err = fmt.Errorf("%s: %w", what, err)
 	if packing, cat, ok := kernellog.Packed(begin); ok {
 		return fmt.Errorf("%w: it is %s: %s %s | oomtrace report -", err, packing, cat, file)
 	}
+
 	if kernellog.Looks(begin) {
 		return fmt.Errorf("%w: it looks like a kernel's log: use --kernel-log: oomtrace report --kernel-log %s", err, name)
 	}
+
 	return fmt.Errorf("%w: give what oomtrace record or -o json wrote, or a kernel's log with report --kernel-log", err)
 }
 
@@ -142,6 +157,7 @@ func (s *logSource) Incidents(do func(*events.Incident) error) (err error) {
 	if err == nil && s.stats.Lines == 0 && s.empty != "" {
 		remark(s.stderr, errors.New(s.empty))
 	}
+
 	return err
 }
 
@@ -150,8 +166,10 @@ func (s *logSource) Remarks() []string {
 	if n := s.stats.CutLines; n > 0 {
 		all = append(all, fmt.Sprintf("lines that were too long, and cut: %d", n))
 	}
+
 	if n := s.stats.Missed; n > 0 {
 		all = append(all, fmt.Sprintf("lines that the log itself says it lost: %d: reports may be incomplete, or missing", n))
 	}
+
 	return all
 }

@@ -90,27 +90,35 @@ func (f *traceFlags) check() error {
 	if !slices.Contains(outputs, f.output) {
 		return usagef("--output %q: it is one of %s", f.output, strings.Join(outputs, ", "))
 	}
+
 	if !slices.Contains(tiers, f.tier) {
 		return usagef("--tier %q: it is one of %s", f.tier, strings.Join(tiers, ", "))
 	}
+
 	if f.duration < 0 {
 		return usagef("--duration %s: it cannot be negative", f.duration)
 	}
+
 	if f.minStall < 0 {
 		return usagef("--min-stall %s: it cannot be negative", f.minStall)
 	}
+
 	if (f.stalls || f.pressure) && f.noStalls {
 		return usagef("--no-stalls excludes --stalls and --pressure")
 	}
+
 	if err := f.record.check(); err != nil {
 		return err
 	}
+
 	if _, ok := userKills[f.userKills]; !ok {
 		return usagef("--user-kills %q: it is one of workloads, all, none", f.userKills)
 	}
+
 	if f.names.off && f.filter.byName() {
 		return usagef("--no-names excludes the filters that need names: --namespace, --pod and --pod-label")
 	}
+
 	return f.filter.check()
 }
 
@@ -120,6 +128,7 @@ func (f *traceFlags) killers() sigkill.Options {
 	if root == "" || root == "/" {
 		return sigkill.Options{}
 	}
+
 	return sigkill.Options{Proc: filepath.Join(root, "proc"), Passwd: filepath.Join(root, "etc/passwd")}
 }
 
@@ -127,6 +136,7 @@ func (f *traceFlags) forcedTier() events.Tier {
 	if f.tier == "auto" {
 		return ""
 	}
+
 	return events.Tier(f.tier)
 }
 
@@ -147,6 +157,7 @@ what is shown; --record records everything.`,
 			if err := f.check(); err != nil {
 				return err
 			}
+
 			return trace(cmd.Context(), &f, stdout, stderr)
 		},
 	}
@@ -154,6 +165,7 @@ what is shown; --record records everything.`,
 	f.addSource(cmd.Flags())
 	cmd.Flags().Var((*word)(&f.record.dir), "record", "also record into this `directory`, each incident before it is printed")
 	f.record.add(cmd.Flags())
+
 	return cmd
 }
 
@@ -162,6 +174,7 @@ func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	if err := f.run(ctx, shown, stderr); err != nil {
 		return err
 	}
+
 	return shown.close()
 }
 
@@ -175,20 +188,24 @@ func (f *traceFlags) run(ctx context.Context, sink tracer.Sink, stderr io.Writer
 		defer func() { err = errors.Join(err, recording.writer.Close()) }()
 		sink = recording
 	}
+
 	var limits *alert.Limits
 	if f.pressure {
 		limits = &f.limits
 	}
 	warn := func(text string) { fmt.Fprintln(stderr, "oomtrace:", view.Sanitize(text)) }
+
 	resolver, err := f.names.open(warn)
 	if err != nil {
 		return err
 	}
+
 	var known tracer.Names
 	if resolver != nil {
 		known = resolver
 		defer resolver.Close()
 	}
+
 	t, err := tracer.Open(tracer.Options{
 		Names: known, Warn: warn, HostRoot: f.names.options.HostRoot,
 		UserKills: userKills[f.userKills], KubeletLog: f.kubelet, Killer: f.killers(),
@@ -198,11 +215,14 @@ func (f *traceFlags) run(ctx context.Context, sink tracer.Sink, stderr io.Writer
 		return err
 	}
 	defer t.Close()
+
 	if f.duration > 0 {
 		var cancel context.CancelFunc
+
 		ctx, cancel = context.WithTimeout(ctx, f.duration)
 		defer cancel()
 	}
+
 	return t.Run(ctx, f.ready)
 }
 
@@ -210,9 +230,11 @@ func (f *traceFlags) ready() error {
 	if f.readyFile == "" {
 		return nil
 	}
+
 	file, err := os.OpenFile(f.readyFile, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
 	if err != nil {
 		return fmt.Errorf("creating --ready-file: %w", err)
 	}
+
 	return file.Close()
 }

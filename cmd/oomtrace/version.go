@@ -31,8 +31,10 @@ func versionText() string {
 	if version != "" {
 		return version
 	}
+
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}
+
 	return "devel"
 }

@@ -80,8 +80,10 @@ func New(limits Limits, guardian func(events.CgroupKey) string) *Watch {
 // Check looks at the last window before nowNS.
 func (w *Watch) Check(nowNS uint64, past *flight.Recorder) []Warning {
 	var warnings []Warning
+
 	for cgroup, sums := range past.Recent(nowNS, w.limits.WindowNS) {
 		var high, reclaim flight.Sum
+
 		stalled := Stalled(sums)
 		for _, s := range sums {
 			switch s.What {
@@ -91,6 +93,7 @@ func (w *Watch) Check(nowNS uint64, past *flight.Recorder) []Warning {
 				reclaim = s
 			}
 		}
+
 		add := func(what string, w Warning) {
 			w.What, w.Cgroup = what, cgroup
 			warnings = append(warnings, w)
@@ -98,16 +101,20 @@ func (w *Watch) Check(nowNS uint64, past *flight.Recorder) []Warning {
 		if high.TotalNS*100 >= w.limits.HighPercent*w.limits.WindowNS {
 			add(MemoryHigh, Warning{StalledNS: high.TotalNS, Count: high.Count})
 		}
+
 		if reclaim.Count >= w.limits.Reclaims && reclaim.Fruitless*100 >= w.limits.FruitlessPercent*reclaim.Count {
 			add(Fruitless, Warning{StalledNS: reclaim.TotalNS, Count: reclaim.Count, Fruitless: reclaim.Fruitless})
 		}
+
 		if stalled*100 >= w.limits.GuardianPercent*w.limits.WindowNS && w.guardian(cgroup) != "" {
 			add(Guardian, Warning{StalledNS: stalled})
 		}
 	}
+
 	slices.SortFunc(warnings, func(a, b Warning) int {
 		return cmp.Or(cmp.Compare(b.StalledNS, a.StalledNS), cmp.Compare(a.Cgroup.ID, b.Cgroup.ID), cmp.Compare(a.What, b.What))
 	})
+
 	return w.fresh(nowNS, warnings)
 }
 
@@ -116,6 +123,7 @@ func (w *Watch) Check(nowNS uint64, past *flight.Recorder) []Warning {
 // throttling is within reclaim or compaction (mm/vmscan.c: reclaim_throttle).
 func Stalled(sums []flight.Sum) uint64 {
 	var reclaim, high uint64
+
 	for _, s := range sums {
 		switch s.What {
 		case events.StallAfterKill, events.StallThrottle:
@@ -125,24 +133,29 @@ func Stalled(sums []flight.Sum) uint64 {
 			reclaim += s.TotalNS
 		}
 	}
+
 	return max(reclaim, high)
 }
 
 // fresh leaves out what was due a moment ago.
 func (w *Watch) fresh(nowNS uint64, warnings []Warning) []Warning {
 	var fresh []Warning
+
 	for _, x := range warnings {
 		key := dueKey{x.What, x.Cgroup}
 		last, known := w.due[key]
+
 		w.due[key] = nowNS
 		if !known || nowNS-last > w.limits.QuietNS {
 			fresh = append(fresh, x)
 		}
 	}
+
 	for key, last := range w.due {
 		if nowNS-last > w.limits.QuietNS {
 			delete(w.due, key)
 		}
 	}
+
 	return fresh
 }

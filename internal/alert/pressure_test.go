@@ -26,6 +26,7 @@ func newFeed(unit string) *feed {
 			if slices.Contains(DefaultGuardians, unit) {
 				return unit
 			}
+
 			return ""
 		}),
 	}
@@ -40,6 +41,7 @@ func (f *feed) tick(s uint64, what events.StallKind, count, fruitless, ns uint64
 	c.TotalNS += ns
 	f.sums[key] = c
 	f.r.Counts(kernel.StallCounts{Meta: kernel.Meta{BootNS: s * second}, Counts: f.sums})
+
 	return f.watch.Check(s*second, f.r)
 }
 
@@ -47,6 +49,7 @@ func run(f *feed, seconds uint64, what events.StallKind, count, fruitless, ns ui
 	for s := uint64(100); s < 100+seconds; s++ {
 		warnings = append(warnings, f.tick(s, what, count, fruitless, ns)...)
 	}
+
 	return warnings
 }
 
@@ -89,6 +92,7 @@ func TestWarningComesAgain(t *testing.T) {
 	for s := uint64(300); s < 320; s++ {
 		again = append(again, f.tick(s, events.StallMemoryHigh, 10, 0, 900e6)...)
 	}
+
 	if len(first) != 1 || len(again) != 1 {
 		t.Errorf("%d warnings, then %d", len(first), len(again))
 	}

@@ -99,8 +99,10 @@ func nodeOvercommitted(f *facts) *finding {
 			confidence: Certain, evidence: limitEvidence(f),
 		}
 		hit.evidence = append(hit.evidence, shareEvidence(f)...)
+
 		return hit
 	}
+
 	n, pods := f.node(), f.kubepods()
 	if !f.is(events.ScopeGlobal) || pods == nil || pods.UsageBytes == nil || n.TotalBytes == nil {
 		return nil
@@ -115,15 +117,18 @@ func nodeOvercommitted(f *facts) *finding {
 			hit.evidence = append(hit.evidence, item("of the victim, a pod's, before", phrase.Size(size), f.source(fromKernel)))
 		}
 	}
+
 	hit.weight = share(used, *n.TotalBytes)
 	if hit.weight < podsShare {
 		return nil
 	}
+
 	hit.confidence = Likely
 	if hit.weight >= podsMajor {
 		hit.confidence = Certain
 	}
 	hit.text = fmt.Sprintf("The node ran out of memory, and pods had %s: they may use more than there is.", within(used, *n.TotalBytes, "it"))
+
 	return hit
 }
 
@@ -135,6 +140,7 @@ func (f *facts) kubepods() *events.Share {
 			return &list[i]
 		}
 	}
+
 	return nil
 }
 
@@ -147,6 +153,7 @@ func (f *facts) victimSize() uint64 {
 	if f.victim == nil {
 		return 0
 	}
+
 	return value(sum(f.victim.AnonRSSBytes, f.victim.FileRSSBytes, f.victim.ShmemRSSBytes))
 }
 
@@ -156,9 +163,11 @@ func limitEvidence(f *facts) []events.Evidence {
 	if l.LimitBytes == nil {
 		return []events.Evidence{item("limiter", f.whose(), f.source(fromKernel))}
 	}
+
 	if l.UsageBytes == nil {
 		return []events.Evidence{item(f.whose(), phrase.Size(*l.LimitBytes), f.source(fromCounters))}
 	}
+
 	return []events.Evidence{item("used of "+f.whose(), of(*l.UsageBytes, *l.LimitBytes), f.source(fromCounters))}
 }
 
@@ -166,20 +175,24 @@ func limitEvidence(f *facts) []events.Evidence {
 func shareEvidence(f *facts) []events.Evidence {
 	const shown = 3
 	var list []events.Evidence
+
 	for _, s := range f.inc.Shares {
 		if s.UsageBytes == nil {
 			continue
 		}
+
 		ratio := phrase.Size(*s.UsageBytes)
 		if s.MaxBytes != nil {
 			ratio = of(*s.UsageBytes, *s.MaxBytes)
 		} else {
 			ratio += ", no limit of its own"
 		}
+
 		if list = append(list, item("used by "+called(s.Workload, &s.Cgroup), ratio, f.source("memory.current"))); len(list) == shown {
 			break
 		}
 	}
+
 	return list
 }
 
@@ -193,12 +206,15 @@ func (f *facts) ownLimit() (own, known bool) {
 	case events.LevelQoS, events.LevelKubepods:
 		return false, true
 	}
+
 	if f.victim == nil {
 		return false, l.Level == events.LevelPod
 	}
+
 	if equal, ok := l.Cgroup.Same(f.victim.Cgroup); ok {
 		return equal, true
 	}
+
 	for i := range f.inc.Ladder {
 		if f.inc.Ladder[i].Below {
 			return false, true
@@ -212,20 +228,24 @@ func ancestorLimit(f *facts) *finding {
 	if !f.is(events.ScopeMemcg) {
 		return nil
 	}
+
 	if own, known := f.ownLimit(); own || !known {
 		return nil
 	}
 	hit := &finding{confidence: Certain, evidence: limitEvidence(f)}
+
 	hit.text = "The limit was not the container's own: " + f.whose() + " was hit"
 	if f.victim == nil || !inContainer(&f.victim.Process) {
 		hit.text = "The limit was not of the victim's own cgroup: " + f.whose() + " was hit"
 	}
+
 	if r := f.ownRung(); r != nil && r.UsageBytes != nil {
 		switch max := f.limiter().LimitBytes; {
 		case r.MaxBytes == nil:
 			hit.evidence = append(hit.evidence, item("used in "+called(r.Workload, &r.Cgroup), phrase.Size(*r.UsageBytes)+", no limit of its own", f.source(fromCounters)))
 		default:
 			hit.text += fmt.Sprintf(" while %s had used %s", called(r.Workload, &r.Cgroup), of(*r.UsageBytes, *r.MaxBytes))
+
 			hit.evidence = append(hit.evidence, item("used of the own limit of "+called(r.Workload, &r.Cgroup), of(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters)))
 			if max != nil && *r.MaxBytes > *max {
 				hit.text += ", which is above that limit and can never be reached"
@@ -233,6 +253,7 @@ func ancestorLimit(f *facts) *finding {
 		}
 	}
 	hit.text += "."
+
 	if len(f.inc.Shares) > 0 {
 		top := f.inc.Shares[0]
 		if top.UsageBytes != nil && f.limiter().UsageBytes != nil && share(*top.UsageBytes, *f.limiter().UsageBytes) >= topShare {
@@ -240,26 +261,31 @@ func ancestorLimit(f *facts) *finding {
 		}
 		hit.evidence = append(hit.evidence, shareEvidence(f)...)
 	}
+
 	return hit
 }
 
 // ownRung is the victim's rung of the ladder, or the nearest below the limiter.
 func (f *facts) ownRung() *events.Rung {
 	var nearest *events.Rung
+
 	for i := range f.inc.Ladder {
 		r := &f.inc.Ladder[i]
 		if !r.Below {
 			continue
 		}
+
 		if f.victim != nil {
 			if equal, known := r.Cgroup.Same(f.victim.Cgroup); known && equal {
 				return r
 			}
 		}
+
 		if nearest == nil {
 			nearest = r
 		}
 	}
+
 	return nearest
 }
 
@@ -269,6 +295,7 @@ func swapExhausted(f *facts) *finding {
 	}
 	// In cgroup v1 the second counter has memory and swap together.
 	v2 := !f.v1()
+
 	l := f.limiter()
 	if f.is(events.ScopeMemcg) {
 		if full(l.SwapUsageBytes, l.SwapLimitBytes) && v2 {
@@ -278,6 +305,7 @@ func swapExhausted(f *facts) *finding {
 				evidence:   []events.Evidence{item("used of memory.swap.max", of(*l.SwapUsageBytes, *l.SwapLimitBytes), f.source(fromCounters))},
 			}
 		}
+
 		for i := range f.inc.Ladder {
 			r := &f.inc.Ladder[i]
 			if !r.Below && v2 && full(r.SwapUsageBytes, r.SwapMaxBytes) {
@@ -291,10 +319,12 @@ func swapExhausted(f *facts) *finding {
 			}
 		}
 	}
+
 	n := f.node()
 	if !f.is(events.ScopeMemcg, events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy) || n.SwapTotalBytes == nil || n.SwapFreeBytes == nil {
 		return nil
 	}
+
 	used := less(*n.SwapTotalBytes, *n.SwapFreeBytes)
 	if !full(&used, n.SwapTotalBytes) {
 		return nil
@@ -309,14 +339,17 @@ func swapExhausted(f *facts) *finding {
 
 func groupKill(f *facts) *finding {
 	members := 0
+
 	for i := range f.inc.Victims {
 		if f.inc.Victims[i].Role == events.RoleGroup {
 			members++
 		}
 	}
+
 	if members == 0 || f.victim == nil {
 		return nil
 	}
+
 	k, at := f.killer(), "of its cgroup"
 	if k.GroupCgroup != nil || k.GroupLevel != "" {
 		at = "of the " + string(k.GroupLevel)
@@ -324,6 +357,7 @@ func groupKill(f *facts) *finding {
 			at = "of " + called(nil, k.GroupCgroup)
 		}
 	}
+
 	hit := &finding{
 		text: fmt.Sprintf("%s was chosen, and %s died with it because memory.oom.group %s is set.",
 			process(&f.victim.Process), plural(members, "more process"), at),
@@ -336,9 +370,11 @@ func groupKill(f *facts) *finding {
 	if t := f.inc.Trigger; t != nil && t.PID != f.victim.PID {
 		hit.evidence = append(hit.evidence, item("whose allocation failed", process(t), f.source(fromKernel)))
 	}
+
 	if size := f.victimSize(); size > 0 {
 		hit.evidence = append(hit.evidence, item("memory of the chosen one", phrase.Size(size), f.source(fromKernel)))
 	}
+
 	return hit
 }
 
@@ -347,21 +383,26 @@ func outsideContainers(f *facts) *finding {
 	if !f.is(events.ScopeGlobal) {
 		return nil
 	}
+
 	total := n.TotalBytes
 	if total == nil {
 		total = f.limiter().LimitBytes
 	}
+
 	if total == nil || *total == 0 {
 		return nil
 	}
 	hit := &finding{}
+
 	if pods := f.kubepods(); pods != nil && pods.UsageBytes != nil {
 		idle := n.AvailableBytes
 		if idle == nil {
 			idle = n.FreeBytes
 		}
+
 		if idle != nil {
 			outside := less(*total, *idle+*pods.UsageBytes)
+
 			hit.weight = share(outside, *total)
 			if hit.weight >= outsideShare {
 				hit.text = fmt.Sprintf("Memory outside of pods filled the node: %s, while all pods had %s", within(outside, *total, "it"), phrase.Size(*pods.UsageBytes))
@@ -373,6 +414,7 @@ func outsideContainers(f *facts) *finding {
 		}
 	}
 	hog, size := f.hostHog()
+
 	hogs := hog != nil && share(size, *total) >= hogShare
 	if hit.text == "" {
 		if !hogs {
@@ -381,11 +423,13 @@ func outsideContainers(f *facts) *finding {
 		hit.weight = share(size, *total)
 		hit.text = fmt.Sprintf("%s, outside of any container, had %s", process(hog), within(size, *total, "the node's memory"))
 	}
+
 	hit.confidence = Likely
 	if hit.weight >= outsideMajor {
 		hit.confidence = Certain
 	}
 	hit.text += f.blame(hit, hog, size, *total) + "."
+
 	return hit
 }
 
@@ -395,6 +439,7 @@ func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) str
 	outside := uint64(hit.weight * float64(total))
 	byHog := len(hit.evidence) == 0 // then the text has the process already
 	var most []string
+
 	name := func(what string, bytes uint64) {
 		if !byHog && share(bytes, outside) >= blameShare {
 			most = append(most, what+" with "+phrase.Size(bytes))
@@ -404,24 +449,29 @@ func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) str
 		name(process(hog), size)
 		hit.evidence = append(hit.evidence, item("largest process outside of containers", process(hog)+" "+of(size, total), f.source("memory of the processes")))
 	}
+
 	if c := f.hostCgroup(); c != nil {
 		name(called(c.Workload, &c.Cgroup), *c.UsageBytes)
 		hit.evidence = append(hit.evidence, item("largest cgroup outside of pods", called(c.Workload, &c.Cgroup)+" "+of(*c.UsageBytes, total), f.nodeSource("memory.current")))
 	}
+
 	n := f.node()
 	if slab := sum(n.SlabUnreclaimable, n.SlabReclaimable); slab != nil {
 		name("the kernel's slab", *slab)
+
 		hit.evidence = append(hit.evidence, item("slab", of(*slab, total), f.nodeSource("/proc/meminfo")))
 		if len(n.Slabs) > 0 {
 			hit.evidence = append(hit.evidence, item("largest slab cache", clip(n.Slabs[0].Name)+" "+phrase.Size(n.Slabs[0].Bytes), f.nodeSource("/proc/slabinfo")))
 		}
 	}
+
 	switch {
 	case byHog:
 		return ""
 	case len(most) == 0:
 		return "; no process, cgroup or slab that is known explains it"
 	}
+
 	return ": " + strings.Join(most, ", ")
 }
 
@@ -434,13 +484,16 @@ func (f *facts) hostHog() (*events.Process, uint64) {
 			hog, most = p, size
 		}
 	}
+
 	for i := range f.inc.Victims {
 		v := &f.inc.Victims[i]
 		try(&v.Process, value(sum(v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes)))
 	}
+
 	for i := range f.inc.Candidates {
 		try(&f.inc.Candidates[i].Process, candidateSize(&f.inc.Candidates[i]))
 	}
+
 	return hog, most
 }
 
@@ -449,6 +502,7 @@ func onHost(p *events.Process) bool {
 	if p.Cgroup == nil || p.Cgroup.Path == "" || inContainer(p) {
 		return false
 	}
+
 	return !strings.Contains(p.Cgroup.Path, "kubepods") && !containerIDs.MatchString(p.Cgroup.Path)
 }
 
@@ -456,6 +510,7 @@ func candidateSize(c *events.Candidate) uint64 {
 	if c.RSSBytes != nil {
 		return *c.RSSBytes
 	}
+
 	return value(sum(c.AnonRSSBytes, c.FileRSSBytes, c.ShmemRSSBytes))
 }
 
@@ -468,21 +523,26 @@ func (f *facts) hostCgroup() *events.Share {
 		case events.LevelKubepods, events.LevelQoS, events.LevelPod, events.LevelContainer, events.LevelNode:
 			return false
 		}
+
 		return s.UsageBytes != nil && s.Cgroup.Path != "/" && !strings.Contains(s.Cgroup.Path, "kubepods")
 	}
+
 	var top *events.Share
 	for i := range list {
 		if host(list[i]) && (top == nil || *list[i].UsageBytes > *top.UsageBytes) {
 			top = &list[i]
 		}
 	}
+
 	if top == nil {
 		return nil
 	}
+
 	if i := slices.IndexFunc(list, func(s events.Share) bool {
 		return host(s) && strings.HasPrefix(s.Cgroup.Path, top.Cgroup.Path+"/") && *s.UsageBytes*2 >= *top.UsageBytes
 	}); i >= 0 {
 		return &list[i]
 	}
+
 	return top
 }

@@ -28,19 +28,24 @@ func newCharge(f *facts) *charge {
 	switch {
 	case f.is(events.ScopeMemcg) && f.inc.Memory != nil:
 		c := memcgCharge(f.inc.Memory)
+
 		c.whole, c.of, c.source = value(l.LimitBytes), f.whose(), f.source("memory.stat counters at the kill")
 		if l.LimitBytes == nil {
 			c.whole = value(l.UsageBytes)
 		}
+
 		return c
 	case f.is(events.ScopeGlobal) && f.inc.NodeState != nil:
 		c := nodeCharge(f.inc.NodeState)
+
 		c.whole, c.of, c.source = value(f.inc.NodeState.TotalBytes), "the node's memory", f.nodeSource("/proc/meminfo")
 		if c.whole == 0 {
 			c.whole = value(l.LimitBytes)
 		}
+
 		return c
 	}
+
 	return nil
 }
 
@@ -57,6 +62,7 @@ func memcgCharge(m *events.Memory) *charge {
 	if c.slabReclaimable == nil && c.slabFixed == nil {
 		c.slabReclaimable = m.SlabBytes
 	}
+
 	return c
 }
 
@@ -76,6 +82,7 @@ func cacheOf(file, shmem *uint64) *uint64 {
 		return nil
 	}
 	cache := less(*file, value(shmem))
+
 	return &cache
 }
 
@@ -83,14 +90,17 @@ func cacheOf(file, shmem *uint64) *uint64 {
 func sum(parts ...*uint64) *uint64 {
 	var total uint64
 	known := false
+
 	for _, p := range parts {
 		if p != nil {
 			total, known = total+*p, true
 		}
 	}
+
 	if !known {
 		return nil
 	}
+
 	return &total
 }
 
@@ -99,6 +109,7 @@ func (c *charge) share(part *uint64) float64 {
 	if c == nil || part == nil {
 		return 0
 	}
+
 	return share(*part, c.whole)
 }
 
@@ -111,6 +122,7 @@ func (c *charge) largest(part *uint64) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -121,11 +133,13 @@ func (c *charge) item(what string, part *uint64) events.Evidence {
 // items leaves out what is not known.
 func (c *charge) items(parts ...part) []events.Evidence {
 	var list []events.Evidence
+
 	for _, p := range parts {
 		if p.bytes != nil {
 			list = append(list, c.item(p.what, p.bytes))
 		}
 	}
+
 	return list
 }
 

@@ -130,6 +130,7 @@ var courseRules = []rule{
 			if s.TotalNS < throttledNS {
 				return nil
 			}
+
 			return &finding{
 				text: fmt.Sprintf("Its tasks were held up over memory.high for %s in the %d s before: slow first, then killed.",
 					phrase.Duration(s.TotalNS), f.before().WindowNS/1e9),
@@ -163,16 +164,19 @@ var courseRules = []rule{
 		match: func(f *facts) *finding {
 			hit := &finding{confidence: Certain}
 			var names []string
+
 			for _, g := range f.before().Guardians {
 				if g.TotalNS >= guardianNS {
 					names = append(names, fmt.Sprintf("%s for %s", clip(g.Unit), phrase.Duration(g.TotalNS)))
 					hit.evidence = append(hit.evidence, item("stood still: "+clip(g.Unit), phrase.Duration(g.TotalNS), f.source(fromBefore)))
 				}
 			}
+
 			if len(names) == 0 {
 				return nil
 			}
 			hit.text = "Services that the node depends on stood still in reclaim: " + firstFew(names) + "."
+
 			return hit
 		},
 		advice: []advice{
@@ -220,6 +224,7 @@ var courseRules = []rule{
 				return nil
 			}
 			hit := &finding{confidence: Possible}
+
 			switch {
 			// The second limit of cgroup v1 counts memory as well.
 			case l.SwapLimitBytes != nil && *l.SwapLimitBytes == 0 && !c.node && !f.v1():
@@ -231,7 +236,9 @@ var courseRules = []rule{
 			default:
 				return nil
 			}
+
 			hit.evidence = append(hit.evidence, c.item("anonymous memory", c.anon))
+
 			return hit
 		},
 		advice: []advice{
@@ -247,34 +254,42 @@ func killLoop(f *facts) *finding {
 			times = append(times, k.Time)
 		}
 	}
+
 	if len(times) < loopKills {
 		return nil
 	}
+
 	slices.SortFunc(times, time.Time.Compare)
 	span := times[len(times)-1].Sub(times[0])
+
 	gaps := make([]time.Duration, 0, len(times)-1)
 	for i := range times[1:] {
 		gaps = append(gaps, times[i+1].Sub(times[i]))
 	}
+
 	slices.Sort(gaps)
 	hit := &finding{confidence: Certain, evidence: []events.Evidence{
 		item("kills", fmt.Sprintf("%d in %s", len(times), phrase.Duration(uint64(span))), "earlier incidents"),
 		item("time between two", fmt.Sprintf("%s to %s, half of them within %s", phrase.Duration(uint64(gaps[0])),
 			phrase.Duration(uint64(gaps[len(gaps)-1])), phrase.Duration(uint64(gaps[(len(gaps)-1)/2]))), "earlier incidents"),
 	}}
+
 	hit.text = fmt.Sprintf("It is a loop: %d kills in %s", len(times), phrase.Duration(uint64(span)))
 	if v := f.victim; v != nil && v.StartTime != nil && f.inc.Time.After(*v.StartTime) {
 		lived := phrase.Duration(uint64(f.inc.Time.Sub(*v.StartTime)))
 		hit.text += ", this time " + lived + " after its start"
 		hit.evidence = append(hit.evidence, item("lived", lived, f.source(fromKernel)))
 	}
+
 	if rate, over, ok := f.growth(); ok {
 		hit.evidence = append(hit.evidence, item("growth", fmt.Sprintf("%s a second over %s", phrase.Size(rate), phrase.Duration(over)), f.source("memory.current before the kill")))
 	}
+
 	if v := f.victim; v != nil && v.Workload != nil && v.Workload.RestartCount != nil {
 		hit.evidence = append(hit.evidence, item("restarts", fmt.Sprint(*v.Workload.RestartCount), "container runtime"))
 	}
 	hit.text += "."
+
 	return hit
 }
 
@@ -282,11 +297,13 @@ func afterAnother(f *facts) *finding {
 	if f.inc.Outcome != events.OutcomeKilled || f.is(events.ScopeUser, events.ScopeSysrq) {
 		return nil
 	}
+
 	for _, k := range slices.Backward(f.history) {
 		gap := f.inc.Time.Sub(k.Time)
 		if !k.SameLimiter || gap < 0 || k.Released && k.ReleasedAfterNS <= uint64(gap) || !k.Released && gap >= aftermath {
 			continue
 		}
+
 		return &finding{
 			text: fmt.Sprintf("%s was killed for the same limit %s before and was not gone yet: this one died because its memory was not back.",
 				k.Victim, phrase.Duration(uint64(gap))),
@@ -294,6 +311,7 @@ func afterAnother(f *facts) *finding {
 			evidence:   []events.Evidence{item("earlier kill for the same limit", fmt.Sprintf("%s, %s before, incident %s", k.Victim, phrase.Duration(uint64(gap)), clip(k.ID)), "earlier incidents")},
 		}
 	}
+
 	return nil
 }
 
@@ -305,12 +323,14 @@ func weighed(c *events.Candidate) uint64 {
 
 func chosenByScore(f *facts) *finding {
 	var victim, spared *events.Candidate
+
 	list := f.inc.Candidates
 	for i := range list {
 		c := &list[i]
 		if c.OOMScoreAdj == nil || weighed(c) == 0 {
 			continue
 		}
+
 		switch {
 		case f.victim != nil && c.PID == f.victim.PID:
 			victim = c
@@ -319,6 +339,7 @@ func chosenByScore(f *facts) *finding {
 			spared = c
 		}
 	}
+
 	if victim == nil || spared == nil || float64(weighed(spared)) < largerBy*float64(weighed(victim)) || *spared.OOMScoreAdj >= *victim.OOMScoreAdj {
 		return nil
 	}
@@ -327,8 +348,10 @@ func chosenByScore(f *facts) *finding {
 		if c.Points != nil {
 			s += fmt.Sprintf(", %d points", *c.Points)
 		}
+
 		return s
 	}
+
 	return &finding{
 		text: fmt.Sprintf("%s was not the largest: %s has %s and was spared, since its oom_score_adj is %d and that of the victim %d.",
 			process(&victim.Process), process(&spared.Process), phrase.Size(weighed(spared)), *spared.OOMScoreAdj, *victim.OOMScoreAdj),
@@ -350,6 +373,7 @@ func (f *facts) total() uint64 {
 	case f.is(events.ScopeGlobal):
 		return value(f.limiter().LimitBytes)
 	}
+
 	return 0
 }
 
@@ -357,18 +381,21 @@ func (f *facts) total() uint64 {
 func (f *facts) exempt() []*events.Candidate {
 	const unkillable = -1000 // OOM_SCORE_ADJ_MIN (include/uapi/linux/oom.h)
 	var all []*events.Candidate
+
 	for i := range f.inc.Candidates {
 		c := &f.inc.Candidates[i]
 		if c.Unkillable || c.OOMScoreAdj != nil && *c.OOMScoreAdj == unkillable {
 			all = append(all, c)
 		}
 	}
+
 	return all
 }
 
 func survivors(f *facts) *finding {
 	var held uint64
 	var most *events.Candidate
+
 	exempt := f.exempt()
 	for _, c := range exempt {
 		held += candidateSize(c)
@@ -376,9 +403,11 @@ func survivors(f *facts) *finding {
 			most = c
 		}
 	}
+
 	if share(held, f.total()) < survivorShare {
 		return nil
 	}
+
 	return &finding{
 		text: fmt.Sprintf("%s that may not be killed (oom_score_adj -1000) held %s, the largest is %s.",
 			plural(len(exempt), "process"), within(held, f.total(), f.whose()), process(&most.Process)),
@@ -392,16 +421,19 @@ func survivors(f *facts) *finding {
 
 func lostRace(f *facts) *finding {
 	e := f.inc.Eviction
+
 	ofNode := f.is(events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy) ||
 		f.is(events.ScopeMemcg) && f.limiter().Level == events.LevelKubepods // allocatableMemory.available
 	if e == nil || !ofNode || e.HardSinceNS == nil && e.SoftSinceNS == nil {
 		return nil
 	}
+
 	which, since, threshold, confidence := "hard", e.HardSinceNS, e.HardBytes, Certain
 	if since == nil {
 		// A soft threshold has a grace period: it may have been too early to act.
 		which, since, threshold, confidence = "soft", e.SoftSinceNS, e.SoftBytes, Likely
 	}
+
 	hit := &finding{
 		text: fmt.Sprintf("Eviction lost the race: memory.available had been below the %s threshold for %s, and the kubelet had not yet freed anything.",
 			which, phrase.Duration(*since)),
@@ -411,9 +443,11 @@ func lostRace(f *facts) *finding {
 	if threshold != nil {
 		hit.evidence = append(hit.evidence, item(which+" threshold", phrase.Size(*threshold), firstSet(clip(e.Source), "kubelet's configuration")))
 	}
+
 	if e.AvailableBytes != nil {
 		hit.evidence = append(hit.evidence, item("memory.available", phrase.Size(*e.AvailableBytes), "as the kubelet computes it"))
 	}
+
 	return hit
 }
 
@@ -422,16 +456,20 @@ func nextLimit(f *facts) *finding {
 	if !f.is(events.ScopeMemcg) || limit == 0 {
 		return nil
 	}
+
 	for i := range f.inc.Ladder {
 		r := &f.inc.Ladder[i]
+
 		self, known := r.Cgroup.Same(f.limiter().Cgroup)
 		if r.Below || !known || self || r.MaxBytes == nil || r.UsageBytes == nil {
 			continue
 		}
+
 		left := less(*r.MaxBytes, *r.UsageBytes)
 		if share(left, limit) >= headroomShare {
 			continue
 		}
+
 		return &finding{
 			text: fmt.Sprintf("To raise %s alone is not enough: the next one, of %s, has %s left.",
 				f.whose(), rungName(r), phrase.Size(left)),
@@ -442,6 +480,7 @@ func nextLimit(f *facts) *finding {
 			},
 		}
 	}
+
 	return nil
 }
 
@@ -454,12 +493,14 @@ func rungName(r *events.Rung) string {
 	case events.LevelKubepods:
 		return "all pods (node allocatable)"
 	}
+
 	return called(r.Workload, &r.Cgroup)
 }
 
 // stalls sums up kinds of stalls before the kill.
 func (f *facts) stalls(kinds ...events.StallKind) events.StallSum {
 	var all events.StallSum
+
 	for _, s := range f.before().Stalls {
 		if slices.Contains(kinds, events.StallKind(s.What)) {
 			all.Count += s.Count
@@ -469,11 +510,13 @@ func (f *facts) stalls(kinds ...events.StallKind) events.StallSum {
 			all.ReclaimedBytes += s.ReclaimedBytes
 		}
 	}
+
 	return all
 }
 
 func stalledBefore(f *facts) *finding {
 	s := f.stalls(events.StallMemcgReclaim, events.StallDirectReclaim, events.StallNodeReclaim)
+
 	vain := f.vainSeconds()
 	if vain < fruitlessSeconds && (s.TotalNS < stalledNS || s.Fruitless*2 < s.Count || s.Fruitless == 0) {
 		return nil
@@ -482,12 +525,14 @@ func stalledBefore(f *facts) *finding {
 		item("in reclaim", fmt.Sprintf("%s in %s, %d of them gained nothing", phrase.Duration(s.TotalNS),
 			plural(int(min(s.Count, 1<<31)), "stall"), s.Fruitless), f.source(fromBefore)),
 	}}
+
 	hit.text = fmt.Sprintf("Tasks stood still in reclaim for %s before", phrase.Duration(s.TotalNS))
 	if vain >= fruitlessSeconds {
 		hit.text += fmt.Sprintf(", and gained nothing in the last %d s", vain)
 		hit.evidence = append(hit.evidence, item("seconds at the end without gain", fmt.Sprint(vain), f.source(fromBefore)))
 	}
 	hit.text += "."
+
 	return hit
 }
 
@@ -495,6 +540,7 @@ func stalledBefore(f *facts) *finding {
 // nothing was reclaimed.
 func (f *facts) vainSeconds() int {
 	count := 0
+
 	var last uint64
 	for _, s := range slices.Backward(f.before().Timeline) {
 		if s.ReclaimedBytes > 0 || s.Count == 0 || less(s.BeforeNS, last) > rowNS {
@@ -502,6 +548,7 @@ func (f *facts) vainSeconds() int {
 		}
 		count, last = count+1, s.BeforeNS
 	}
+
 	return count
 }
 
@@ -509,12 +556,14 @@ func initSpared(f *facts) *finding {
 	if f.inc.Outcome != events.OutcomeKilled || f.is(events.ScopeUser) || f.victim == nil || !inContainer(&f.victim.Process) {
 		return nil
 	}
+
 	for i := range f.inc.Victims {
 		v := &f.inc.Victims[i]
 		if v.IsContainerInit == nil || *v.IsContainerInit || v.Role == events.RoleGroup {
 			return nil
 		}
 	}
+
 	return &finding{
 		text: fmt.Sprintf("%s was not process 1 of %s: unless that ends by itself, the container lives on without it, and nothing is restarted.",
 			process(&f.victim.Process), called(f.victim.Workload, f.victim.Cgroup)),
@@ -530,11 +579,13 @@ func manyProcesses(f *facts) *finding {
 		held, largest uint64
 	}
 	pools := map[string]*pool{}
+
 	for i := range f.inc.Candidates {
 		c := &f.inc.Candidates[i]
 		if c.Comm == "" || c.Unkillable {
 			continue
 		}
+
 		p := pools[c.Comm]
 		if p == nil {
 			p = &pool{comm: c.Comm}
@@ -547,15 +598,18 @@ func manyProcesses(f *facts) *finding {
 		}
 		p.count, p.held, p.largest = p.count+1, p.held+size, max(p.largest, size)
 	}
+
 	var top *pool
 	for _, p := range pools {
 		if top == nil || p.held > top.held || p.held == top.held && strings.Compare(p.comm, top.comm) < 0 {
 			top = p
 		}
 	}
+
 	if top == nil || top.count < crowd || share(top.held, f.total()) < crowdShare || top.largest*2 >= top.held {
 		return nil
 	}
+
 	return &finding{
 		text: fmt.Sprintf("It is the number of them: %s named %s hold %s together.",
 			plural(top.count, "process"), clip(top.comm), within(top.held, f.total(), f.whose())),
@@ -571,10 +625,12 @@ func runtimeUncounted(f *facts) *finding {
 	if lang == nil || lang.heap == "" || !f.is(events.ScopeMemcg) || f.victim.AnonRSSBytes == nil {
 		return nil
 	}
+
 	whole := value(f.limiter().LimitBytes)
 	if share(*f.victim.AnonRSSBytes, whole) < runtimeShare {
 		return nil
 	}
+
 	hit := &finding{
 		text: fmt.Sprintf("%s had %s in anonymous memory, more than a heap is usually given: memory that the %s runtime does not count may be part of it.",
 			process(&f.victim.Process), within(*f.victim.AnonRSSBytes, whole, f.whose()), lang.name),
@@ -587,5 +643,6 @@ func runtimeUncounted(f *facts) *finding {
 	if t := f.inc.Trigger; t != nil && t.PID == f.victim.PID && strings.Contains(cmp.Or(t.Thread, t.Comm), "Compiler") {
 		hit.evidence = append(hit.evidence, item("thread whose allocation failed", clip(t.Thread)+", the JIT compiler", f.source(fromKernel)))
 	}
+
 	return hit
 }

@@ -40,9 +40,11 @@ func (f *facts) lowered() (evidence []events.Evidence, confidence string, ok boo
 		strings.HasPrefix(l.Which, "memory.memsw."), float64(*l.UsageBytes) < aboveLimit*float64(*l.LimitBytes):
 		return nil, "", false
 	}
+
 	if inside, known := inside(f.inc.Trigger.Cgroup, l.Cgroup); inside || !known {
 		return nil, "", false
 	}
+
 	return []events.Evidence{
 		item("used, and the limit", phrase.Size(*l.UsageBytes)+", "+phrase.Size(*l.LimitBytes), f.source(fromCounters)),
 		item("cgroup of the trigger, which has no part in the limit", called(f.inc.Trigger.Workload, f.inc.Trigger.Cgroup), f.source(fromKernel)),
@@ -56,16 +58,19 @@ func limitLowered(f *facts) *finding {
 	}
 	l, by := f.limiter(), "Somebody"
 	hit := &finding{confidence: confidence, evidence: evidence}
+
 	if t := f.inc.Trigger; t != nil {
 		by = process(t)
 		hit.evidence = append(hit.evidence, item("writer of the limit", by, f.source(fromKernel)))
 	}
+
 	to := ""
 	if l.LimitBytes != nil {
 		to = " to " + phrase.Size(*l.LimitBytes)
 		hit.evidence = append(hit.evidence, item("limit that was written", phrase.Size(*l.LimitBytes), f.source(fromCounters)))
 	}
 	hit.text = fmt.Sprintf("%s lowered %s%s, below what was in use; no process had grown.", by, f.whose(), to)
+
 	return hit
 }
 
@@ -80,6 +85,7 @@ var deedRules = []rule{
 			if !f.is(events.ScopeSysrq) {
 				return nil
 			}
+
 			return &finding{
 				text:       "Somebody asked for an OOM kill by sysrq-f; no limit was hit.",
 				confidence: Certain,
@@ -110,6 +116,7 @@ var deedRules = []rule{
 			if f.inc.Outcome != events.OutcomeNoKillable {
 				return nil
 			}
+
 			hit := &finding{
 				text:       "Nothing could be killed for " + f.whose() + ": no process is left there, or each is exempt (oom_score_adj -1000).",
 				confidence: Certain,
@@ -119,9 +126,11 @@ var deedRules = []rule{
 				hit.text = "Nothing may be killed for " + f.whose() + ": its processes are exempt (oom_score_adj -1000), so they fail and reclaim without end."
 				hit.evidence = append(hit.evidence, item("exempt", plural(len(exempt), "process"), f.source("candidates at the kill")))
 			}
+
 			if p := f.inc.Passes; p != nil && p.NoKillable > 0 {
 				hit.evidence = append(hit.evidence, item("runs of the OOM killer that found nobody", fmt.Sprint(p.NoKillable), f.source(fromKernel)))
 			}
+
 			return hit
 		},
 		advice: []advice{
@@ -137,6 +146,7 @@ var deedRules = []rule{
 			if k.Reason != "eviction" {
 				return "", false
 			}
+
 			text := "The kubelet evicted the pod because the node was short of memory; no limit of the pod was hit."
 			if e := f.inc.Eviction; e != nil && e.AvailableBytes != nil {
 				text = fmt.Sprintf("The kubelet evicted the pod: memory.available of the node was %s", phrase.Size(*e.AvailableBytes))
@@ -145,6 +155,7 @@ var deedRules = []rule{
 				}
 				text += ". No limit of the pod was hit."
 			}
+
 			return text, true
 		},
 		advice{layer: kubernetes, text: "Set the pod's request near the 95th to 99th percentile of its real peak: pods above their request are evicted first."},
@@ -161,6 +172,7 @@ var deedRules = []rule{
 				*e.MemAvailableBytes/cacheFactor < *e.AvailableBytes || *e.MemAvailableBytes == 0 {
 				return nil
 			}
+
 			return &finding{
 				text: fmt.Sprintf("The kubelet saw %s available, the kernel %s: active page cache made the difference, and would have been given back.",
 					phrase.Size(*e.AvailableBytes), phrase.Size(*e.MemAvailableBytes)),
@@ -184,6 +196,7 @@ var deedRules = []rule{
 			if k.Path != "systemd-oomd" && k.Path != "oomd" {
 				return "", false
 			}
+
 			return k.Path + " killed it by its rules for pressure or swap; the kernel's OOM killer did not run.", true
 		},
 		advice{layer: kernel, text: "Look at the daemon's log for the limit that it saw passed; watch PSI some and full over 60 s and 300 s yourself."},
@@ -216,14 +229,17 @@ var deedRules = []rule{
 				return "", false
 			}
 			who := "Somebody who is logged in"
+
 			if l := k.Login; l != nil {
 				if name := firstSet(l.SudoUser, l.User); name != "" {
 					who = "User " + clip(name)
 				}
+
 				if l.TTY != "" {
 					who += " at " + clip(l.TTY)
 				}
 			}
+
 			return who + " sent SIGKILL by " + sender(k) + ".", true
 		},
 		advice{layer: application, text: "Ask who did it; SIGTERM gives a process the time to end in order."},
@@ -254,13 +270,16 @@ var deedRules = []rule{
 			if k.Path != "runtime" && k.Path != "systemd" && k.Path != "cgroup_kill" || k.Reason == "eviction" {
 				return "", false
 			}
+
 			text := "It was stopped by " + sender(k)
 			if why := stopReasons[k.Reason]; why != "" {
 				text += ": " + why
 			}
+
 			if k.TermBeforeNS != nil {
 				text += fmt.Sprintf("; SIGTERM came %s before and was not followed", phrase.Duration(*k.TermBeforeNS))
 			}
+
 			return text + ".", true
 		},
 		advice{
@@ -322,6 +341,7 @@ func userKill(id, means, needs, reference string, text func(*facts, *events.Kill
 			if !f.is(events.ScopeUser) || k == nil {
 				return nil
 			}
+
 			words, ok := text(f, k)
 			if !ok {
 				return nil
@@ -331,6 +351,7 @@ func userKill(id, means, needs, reference string, text func(*facts, *events.Kill
 			if k.Reason == "" || len(k.Evidence) > 0 {
 				hit.confidence = Certain
 			}
+
 			return hit
 		},
 	}
@@ -340,6 +361,7 @@ func sender(k *events.Killer) string {
 	if k.Comm == "" && k.PID == 0 {
 		return spaced(k.Path)
 	}
+
 	return process(&events.Process{PID: k.PID, Comm: k.Comm})
 }
 
@@ -347,10 +369,12 @@ func spaced(s string) string { return strings.ReplaceAll(clip(s), "_", " ") }
 
 func senderEvidence(f *facts, k *events.Killer) []events.Evidence {
 	list := []events.Evidence{item("sender of SIGKILL", sender(k)+" ("+spaced(k.Path)+")", f.source("kernel at the signal"))}
+
 	var line []string
 	for _, a := range k.Ancestry {
 		line = append(line, process(&events.Process{PID: a.PID, Comm: a.Comm}))
 	}
+
 	if len(line) > 0 {
 		const shown = 6 // the nearest tell most
 		if len(line) > shown {
@@ -358,9 +382,11 @@ func senderEvidence(f *facts, k *events.Killer) []events.Evidence {
 		}
 		list = append(list, item("started by", strings.Join(line, ", "), "/proc"))
 	}
+
 	if k.Reason != "" {
 		list = append(list, item("reason", spaced(k.Reason), f.source("evidence on the node")))
 	}
+
 	return append(list, k.Evidence...)
 }
 
@@ -370,6 +396,7 @@ func firstSet(words ...string) string {
 			return w
 		}
 	}
+
 	return ""
 }
 
@@ -382,11 +409,13 @@ func notMemory(f *facts) *finding {
 	}
 	hit := &finding{confidence: Likely}
 	var numbers []string
+
 	for i := range f.inc.Ladder {
 		r := &f.inc.Ladder[i]
 		if r.MaxBytes == nil {
 			continue
 		}
+
 		if r.UsageBytes == nil || share(*r.UsageBytes, *r.MaxBytes) >= idleShare || *r.MaxBytes == 0 {
 			return nil
 		}
@@ -394,9 +423,11 @@ func notMemory(f *facts) *finding {
 		numbers = append(numbers, string(r.Level)+" "+ratio)
 		hit.evidence = append(hit.evidence, item("used of the limit of "+called(r.Workload, &r.Cgroup), ratio, f.source("page counters at the signal")))
 	}
+
 	if len(numbers) == 0 {
 		return nil
 	}
+
 	n := f.node()
 	if n.AvailableBytes != nil && n.TotalBytes != nil {
 		if share(*n.AvailableBytes, *n.TotalBytes) < idleAvailable {
@@ -404,6 +435,7 @@ func notMemory(f *facts) *finding {
 		}
 		hit.evidence = append(hit.evidence, item("available on the node", of(*n.AvailableBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")))
 	}
+
 	if n.PSISome != nil {
 		if n.PSISome.Avg10 >= idlePSI {
 			return nil
@@ -411,10 +443,12 @@ func notMemory(f *facts) *finding {
 		hit.confidence = Certain
 		hit.evidence = append(hit.evidence, item("PSI memory some, 10 s", fmt.Sprintf("%.1f %%", n.PSISome.Avg10), f.nodeSource("/proc/pressure/memory")))
 	}
+
 	hit.text = "This was not about memory: no limit above it was near (" + numbers[0]
 	if len(numbers) > 1 {
 		hit.text += fmt.Sprintf(", and %s above", plural(len(numbers)-1, "more limit"))
 	}
 	hit.text += ")."
+
 	return hit
 }

@@ -72,19 +72,23 @@ func Diagnose(inc *events.Incident, history History) []events.Cause {
 	}
 	f := newFacts(inc, history)
 	var found []ranked
+
 	for i := range rules {
 		r := &rules[i]
+
 		hit := r.match(f)
 		if hit == nil {
 			continue
 		}
 		at := r.class
+
 		switch {
 		case hit.confidence == Possible:
 			at = classHint
 		case hit.minor:
 			at = classCourse
 		}
+
 		found = append(found, ranked{at, r, hit})
 	}
 	// Stable: the table has the more specific rule first.
@@ -95,6 +99,7 @@ func Diagnose(inc *events.Incident, history History) []events.Cause {
 			cmp.Compare(b.weight, a.weight),
 		)
 	})
+
 	var causes []events.Cause
 	for _, hit := range found {
 		causes = append(causes, events.Cause{
@@ -102,6 +107,7 @@ func Diagnose(inc *events.Incident, history History) []events.Cause {
 			Advice: hit.rule.advise(f), Reference: hit.rule.reference,
 		})
 	}
+
 	return causes
 }
 

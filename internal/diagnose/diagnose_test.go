@@ -114,10 +114,12 @@ func TestOfAKernelLog(t *testing.T) {
 	for _, inc := range []*incident{plainKill(), podKill(), nodeKill(), numaKill(events.ScopeCpuset)} {
 		live := ids(Diagnose(inc, nil))
 		inc.Tier = events.TierKernelLog
+
 		logged := Diagnose(inc, nil)
 		if got := ids(logged); !slices.Equal(got, live) {
 			t.Errorf("causes %v, live %v", got, live)
 		}
+
 		for _, e := range logged[0].Evidence {
 			if e.Source != "kernel log" && e.Source != "memory.current" { // shares are not in a log
 				t.Errorf("%s: source %q", e.What, e.Source)
@@ -132,22 +134,27 @@ func TestAdviceFollowsFromTheEvidence(t *testing.T) {
 		for _, a := range find(Diagnose(inc, nil), id).Advice {
 			all.WriteString(a.Layer + ": " + a.Text + "\n")
 		}
+
 		return all.String()
 	}
 	java := plainKill()
+
 	java.Victims[0].Comm = "java"
 	if got := advice(java, "own_limit"); !strings.Contains(got, "-Xmx") || strings.Contains(got, "GOMEMLIMIT") {
 		t.Errorf("a JVM in a pod: %s", got)
 	}
+
 	if got := advice(plainKill(), "own_limit"); strings.Contains(got, "-Xmx") || !strings.Contains(got, "GOMEMLIMIT") {
 		t.Errorf("no runtime that is known: %s", got)
 	}
 	v1 := plainKill()
+
 	v1.Limiter.Cgroup.Hierarchy = 4
 	if got := advice(v1, "own_limit"); strings.Contains(got, "memory.high") {
 		t.Errorf("cgroup v1 has no memory.high: %s", got)
 	}
 	service := plainKill()
+
 	service.Limiter.Level, service.Limiter.Workload, service.Victims[0].Workload = events.LevelService, nil, nil
 	if got := advice(service, "own_limit"); strings.Contains(got, kubernetes+":") {
 		t.Errorf("not a pod: %s", got)
@@ -157,10 +164,12 @@ func TestAdviceFollowsFromTheEvidence(t *testing.T) {
 func TestGrowth(t *testing.T) {
 	inc := plainKill()
 	inc.Before = &events.Before{Timeline: seconds([]uint64{200 * mib, 0, 300 * mib, 500 * mib}, 1, 1, 1, 1)}
+
 	inc.Before.Timeline[1].UsageBytes = nil
 	if c := find(Diagnose(inc, nil), "own_limit"); !strings.Contains(c.Text, "growing by 100.0 MiB a second") {
 		t.Errorf("%s", c.Text)
 	}
+
 	inc.Before.Timeline = inc.Before.Timeline[2:] // two rows of a second
 	if c := find(Diagnose(inc, nil), "own_limit"); strings.Contains(c.Text, "growing") {
 		t.Errorf("of two rows: %s", c.Text)
@@ -199,11 +208,13 @@ func scramble(v reflect.Value, r *rand.Rand, depth int) {
 			v.Set(reflect.ValueOf(time.Unix(r.Int63n(3), r.Int63n(4e9))))
 			return
 		}
+
 		for i := range v.NumField() {
 			scramble(v.Field(i), r, depth+1)
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), r.Intn(6), 8))
+
 		for i := range v.Len() {
 			scramble(v.Index(i), r, depth+1)
 		}
@@ -223,14 +234,17 @@ func scramble(v reflect.Value, r *rand.Rand, depth int) {
 // TestAnyIncident: no part of an incident is promised, and none is to be trusted.
 func TestAnyIncident(t *testing.T) {
 	r, fired := rand.New(rand.NewSource(1)), map[string]bool{}
+
 	for range 5000 {
 		var inc incident
 		var history History
+
 		scramble(reflect.ValueOf(&inc).Elem(), r, 0)
 		scramble(reflect.ValueOf(&history).Elem(), r, 0)
 		var journal Journal
 		journal.Add(&inc)
 		journal.Before(&inc)
+
 		for _, c := range Diagnose(&inc, history) {
 			fired[c.ID] = true
 			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 || doubt(c.Confidence) < 0 || utf8.RuneCountInString(c.Text) > longest {
@@ -238,6 +252,7 @@ func TestAnyIncident(t *testing.T) {
 			}
 		}
 	}
+
 	if len(fired) < len(rules)*2/3 {
 		t.Errorf("only %d rules of %d were reached", len(fired), len(rules))
 	}
@@ -253,8 +268,10 @@ func FuzzDiagnose(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
+
 		f.Add(line)
 	}
+
 	f.Fuzz(func(t *testing.T, line []byte) {
 		var inc incident
 		if json.Unmarshal(line, &inc) != nil {
@@ -262,6 +279,7 @@ func FuzzDiagnose(f *testing.F) {
 		}
 		var journal Journal
 		journal.Add(&inc)
+
 		for _, c := range Diagnose(&inc, journal.Before(&inc)) {
 			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 {
 				t.Errorf("%+v", c)
@@ -281,6 +299,7 @@ func TestProspect(t *testing.T) {
 		}
 	}
 	full := &incident{Scope: events.ScopeMemcg, Limiter: podKill().Limiter, Memory: memory(100 * mib)}
+
 	full.Memory.FileBytes, full.Memory.ShmemBytes = ptr(450*mib), ptr(440*mib)
 	if got := ids(Prospect(full)); !slices.Contains(got, "tmpfs") {
 		t.Errorf("what fills it is a finding: %q", got)

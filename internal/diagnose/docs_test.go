@@ -31,23 +31,30 @@ var headings = []struct {
 func document() string {
 	var b strings.Builder
 	b.WriteString(intro)
+
 	for _, h := range headings {
 		fmt.Fprintf(&b, "\n## %s\n", h.title)
+
 		for _, r := range rules {
 			if r.class != h.class {
 				continue
 			}
+
 			fmt.Fprintf(&b, "\n### %s\n\n%s\n\n- Evidence: %s.\n", r.id, r.means, r.needs)
+
 			for _, a := range r.advice {
 				when := ""
 				if a.when != nil {
 					when = ", " + a.when.words
 				}
+
 				fmt.Fprintf(&b, "- Advice (%s%s): %s\n", a.layer, when, a.text)
 			}
+
 			fmt.Fprintf(&b, "- Reference: %s\n", r.reference)
 		}
 	}
+
 	return b.String()
 }
 
@@ -74,22 +81,27 @@ func TestDocument(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	got, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if string(got) != want {
 		t.Error("docs/causes.md is not what the rules say: go test ./internal/diagnose -update")
 	}
+
 	told := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^### (\S+)$`).FindAllStringSubmatch(string(got), -1) {
 		told[m[1]] = true
 	}
+
 	for _, r := range rules {
 		if !told[r.id] {
 			t.Errorf("%s is not told", r.id)
 		}
 	}
+
 	if len(told) != len(rules) {
 		t.Errorf("%d rules are told, %d there", len(told), len(rules))
 	}
@@ -101,10 +113,12 @@ func TestRulesAreComplete(t *testing.T) {
 		if !snake.MatchString(r.id) || seen[r.id] {
 			t.Errorf("id %q", r.id)
 		}
+
 		seen[r.id] = true
 		if r.means == "" || r.needs == "" || r.reference == "" || r.match == nil || len(r.advice) == 0 {
 			t.Errorf("%s lacks a part", r.id)
 		}
+
 		for _, a := range r.advice {
 			if a.layer == "" || !strings.HasSuffix(a.text, ".") {
 				t.Errorf("%s: advice %+v", r.id, a.text)

@@ -37,20 +37,24 @@ func (e *Explainer) Take(line *events.Incident) {
 		if e.open == nil {
 			e.open = map[string]*events.Incident{}
 		}
+
 		if inc == nil {
 			e.order = append(e.order, line.ID)
 		}
 		kept := *line
 		inc = &kept
+
 		e.open[line.ID] = inc
 		if len(e.order) > openIncidents {
 			if old := e.open[e.order[0]]; old.Causes == nil && Explicable(old) {
 				e.dropped++
 			}
+
 			delete(e.open, e.order[0])
 			e.order = slices.Delete(e.order, 0, 1)
 		}
 	}
+
 	e.journal.Add(inc)
 }
 
@@ -62,11 +66,13 @@ func (e *Explainer) Explain(id string) []events.Cause {
 	if inc == nil {
 		return nil
 	}
+
 	causes := Diagnose(inc, e.journal.Before(inc))
 	if len(causes) == 0 || reflect.DeepEqual(causes, inc.Causes) {
 		return nil
 	}
 	inc.Causes = causes
+
 	return causes
 }
 

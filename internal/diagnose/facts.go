@@ -22,6 +22,7 @@ type facts struct {
 func newFacts(inc *events.Incident, history History) *facts {
 	f := &facts{inc: inc, history: history, victim: chosen(inc)}
 	f.charge = newCharge(f)
+
 	return f
 }
 
@@ -31,9 +32,11 @@ func chosen(inc *events.Incident) *events.Victim {
 			return &inc.Victims[i]
 		}
 	}
+
 	if len(inc.Victims) > 0 {
 		return &inc.Victims[0]
 	}
+
 	return nil
 }
 
@@ -43,6 +46,7 @@ func (f *facts) source(live string) string {
 	if f.inc.Tier == events.TierKernelLog {
 		return "kernel log"
 	}
+
 	return live
 }
 
@@ -57,6 +61,7 @@ func (f *facts) nodeSource(file string) string {
 	if n := f.inc.NodeState; n != nil && n.AfterNS != nil {
 		file += ", " + phrase.Duration(*n.AfterNS) + " after the kill"
 	}
+
 	return f.source(file)
 }
 
@@ -66,6 +71,7 @@ func (f *facts) is(scopes ...events.Scope) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -73,6 +79,7 @@ func (f *facts) allocation() events.Allocation {
 	if f.inc.Allocation == nil {
 		return events.Allocation{}
 	}
+
 	return *f.inc.Allocation
 }
 
@@ -80,6 +87,7 @@ func (f *facts) limiter() events.Limiter {
 	if f.inc.Limiter == nil {
 		return events.Limiter{}
 	}
+
 	return *f.inc.Limiter
 }
 
@@ -87,6 +95,7 @@ func (f *facts) killer() events.Killer {
 	if f.inc.Killer == nil {
 		return events.Killer{}
 	}
+
 	return *f.inc.Killer
 }
 
@@ -94,6 +103,7 @@ func (f *facts) node() events.NodeState {
 	if f.inc.NodeState == nil {
 		return events.NodeState{}
 	}
+
 	return *f.inc.NodeState
 }
 
@@ -101,6 +111,7 @@ func (f *facts) before() events.Before {
 	if f.inc.Before == nil {
 		return events.Before{}
 	}
+
 	return *f.inc.Before
 }
 
@@ -109,6 +120,7 @@ func (f *facts) inPod() bool {
 	if l := f.limiter(); l.Level == events.LevelPod || l.Workload != nil && l.Workload.PodUID != "" {
 		return true
 	}
+
 	return f.victim != nil && f.victim.Workload != nil && f.victim.Workload.PodUID != ""
 }
 
@@ -131,12 +143,14 @@ func (f *facts) whose() string {
 		if l.Workload != nil && l.Workload.QoS != "" {
 			return "the limit of all " + clip(l.Workload.QoS) + " pods"
 		}
+
 		return "the limit of a QoS class"
 	case events.LevelKubepods:
 		return "the limit of all pods (node allocatable)"
 	case events.LevelNode:
 		return "the node's memory"
 	}
+
 	return "the limit of " + called(l.Workload, l.Cgroup)
 }
 
@@ -156,12 +170,15 @@ func called(w *events.Workload, c *events.Cgroup) string {
 			return clip(w.Unit)
 		}
 	}
+
 	if c == nil {
 		return "a cgroup"
 	}
+
 	if c.Path == "" {
 		return fmt.Sprintf("cgroup %d", c.ID)
 	}
+
 	return "cgroup " + clipHead(c.Path)
 }
 
@@ -169,9 +186,11 @@ func process(p *events.Process) string {
 	if p.Comm == "" {
 		return fmt.Sprintf("process %d", p.PID)
 	}
+
 	if p.PID <= 0 {
 		return clip(p.Comm)
 	}
+
 	return fmt.Sprintf("%s[%d]", clip(p.Comm), p.PID)
 }
 
@@ -180,9 +199,11 @@ func inside(c, top *events.Cgroup) (is, known bool) {
 	if equal, known := c.Same(top); equal || !known {
 		return equal, known
 	}
+
 	if c.Hierarchy != top.Hierarchy || c.Path == "" || top.Path == "" {
 		return false, false
 	}
+
 	return strings.HasPrefix(c.Path, strings.TrimSuffix(top.Path, "/")+"/"), true
 }
 
@@ -194,12 +215,14 @@ func clip(s string) string {
 	if utf8.RuneCountInString(s) <= nameRunes {
 		return s
 	}
+
 	n := 0
 	for i := range s {
 		if n++; n == nameRunes {
 			return s[:i] + "…"
 		}
 	}
+
 	return s
 }
 
@@ -209,11 +232,13 @@ func clipHead(s string) string {
 	if over <= 0 {
 		return s
 	}
+
 	for i := range s {
 		if over--; over < -1 {
 			return "…" + s[i:]
 		}
 	}
+
 	return s
 }
 
@@ -224,6 +249,7 @@ func short(id string) string {
 	if len(id) <= idRunes {
 		return id
 	}
+
 	return strings.ToValidUTF8(id[:idRunes], "") + "…"
 }
 
@@ -236,6 +262,7 @@ func of(part, whole uint64) string {
 	if whole == 0 {
 		return phrase.Size(part)
 	}
+
 	return fmt.Sprintf("%s of %s (%s)", phrase.Size(part), phrase.Size(whole), percent(share(part, whole)))
 }
 
@@ -244,6 +271,7 @@ func within(part, whole uint64, name string) string {
 	if whole == 0 {
 		return phrase.Size(part)
 	}
+
 	return fmt.Sprintf("%s (%s of %s)", phrase.Size(part), percent(share(part, whole)), name)
 }
 
@@ -253,6 +281,7 @@ func share(part, whole uint64) float64 {
 	if whole == 0 {
 		return 0
 	}
+
 	return float64(part) / float64(whole)
 }
 
@@ -264,6 +293,7 @@ func plural(n int, thing string) string {
 	default:
 		thing += "s"
 	}
+
 	return fmt.Sprintf("%d %s", n, thing)
 }
 
@@ -272,6 +302,7 @@ func value[T any](p *T) T {
 		var zero T
 		return zero
 	}
+
 	return *p
 }
 
@@ -280,5 +311,6 @@ func less(a, b uint64) uint64 {
 	if a < b {
 		return 0
 	}
+
 	return a - b
 }

@@ -44,6 +44,7 @@ func victim(pid int, comm string, anon uint64) events.Victim {
 // plainKill is a container at its own limit of 512 MiB, with nothing unusual.
 func plainKill() *events.Incident {
 	v := victim(4711, "hog", 480*mib)
+
 	return &events.Incident{
 		Envelope: envelope(), ID: "boot-1", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled, Tier: events.TierFentry,
 		Limiter: &events.Limiter{
@@ -88,6 +89,7 @@ func podKill() *events.Incident {
 		{Cgroup: *cgroup(9020, podPath+"/sidecar"), Level: events.LevelContainer, Workload: &events.Workload{Container: "proxy"}, UsageBytes: ptr(290 * mib)},
 	}
 	inc.Memory = memory(560 * mib)
+
 	return inc
 }
 
@@ -109,6 +111,7 @@ func nodeKill() *events.Incident {
 			zone(0, "Normal", 60*mib, 64*mib, 16*gib, 9000, 400, 40, 0),
 		},
 	}
+
 	return inc
 }
 
@@ -129,6 +132,7 @@ func numaKill(scope events.Scope) *events.Incident {
 		zone(0, "Normal", 4*gib, 32*mib, 8*gib, 100, 100, 100, 100),
 		zone(1, "Normal", 20*mib, 32*mib, 8*gib, 100, 10, 0, 0),
 	}
+
 	return inc
 }
 
@@ -145,12 +149,14 @@ func userKillOf(path, reason string) *events.Incident {
 	inc.NodeState = &events.NodeState{
 		TotalBytes: ptr(16 * gib), AvailableBytes: ptr(8 * gib), PSISome: &events.PSI{Avg10: 0.1}, AfterNS: ptr(uint64(12e6)),
 	}
+
 	return inc
 }
 
 // seconds are rows of a timeline up to the kill, the oldest first.
 func seconds(usage []uint64, reclaimed ...uint64) []events.StallSecond {
 	var rows []events.StallSecond
+
 	for i := range reclaimed {
 		row := events.StallSecond{
 			BeforeNS: uint64(len(reclaimed)-1-i) * 1e9, Count: 10, TotalNS: 5e8, ReclaimedBytes: reclaimed[i],
@@ -158,8 +164,10 @@ func seconds(usage []uint64, reclaimed ...uint64) []events.StallSecond {
 		if i < len(usage) {
 			row.UsageBytes = ptr(usage[i])
 		}
+
 		rows = append(rows, row)
 	}
+
 	return rows
 }
 

@@ -56,22 +56,26 @@ func TestGolden(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			inc := s.make()
 			inc.Causes = Diagnose(inc, s.history)
+
 			var out bytes.Buffer
 			for _, width := range []int{80, 0} {
 				if err := view.NewText(&out, view.TextOptions{Width: width, Location: time.UTC}).Incident(inc); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			file := filepath.Join("testdata", s.name+".golden")
 			if *rewrite {
 				if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			want, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if !bytes.Equal(out.Bytes(), want) {
 				t.Errorf("differs from %s (go test -update writes it anew):\n%s", file, out.Bytes())
 			}

@@ -51,6 +51,7 @@ func (j *Journal) Add(inc *events.Incident) {
 	if inc.Outcome != events.OutcomeKilled || inc.Scope == events.ScopeUser || v == nil {
 		return
 	}
+
 	e := entry{
 		Kill: Kill{
 			ID: inc.ID, Time: inc.Time, Victim: process(&v.Process),
@@ -61,10 +62,12 @@ func (j *Journal) Add(inc *events.Incident) {
 	if inc.Limiter != nil {
 		e.limiter = inc.Limiter.Cgroup
 	}
+
 	if i := slices.IndexFunc(j.kills, func(o entry) bool { return o.ID == e.ID && o.boot == e.boot }); i >= 0 {
 		j.kills[i] = e
 		return
 	}
+
 	if len(j.kills) == journalKills {
 		j.kills = slices.Delete(j.kills, 0, 1)
 	}
@@ -79,18 +82,22 @@ func (j *Journal) Before(inc *events.Incident) History {
 	}
 	subject := subjectOf(v)
 	var history History
+
 	for _, e := range j.kills {
 		if e.boot == inc.BootID && e.ID == inc.ID || e.Time.After(inc.Time) {
 			continue
 		}
 		kill := e.Kill
 		kill.SameVictim = subject.is(e.subject)
+
 		kill.SameLimiter = e.boot == inc.BootID && e.scope == inc.Scope && sameLimiter(e.limiter, inc.Limiter)
 		if kill.SameVictim || kill.SameLimiter {
 			history = append(history, kill)
 		}
 	}
+
 	slices.SortStableFunc(history, func(a, b Kill) int { return cmp.Compare(a.Time.UnixNano(), b.Time.UnixNano()) })
+
 	return history
 }
 
@@ -99,6 +106,7 @@ func sameLimiter(then *events.Cgroup, l *events.Limiter) bool {
 		return then == nil
 	}
 	equal, _ := then.Same(l.Cgroup)
+
 	return equal
 }
 
@@ -118,9 +126,11 @@ func subjectOf(v *events.Victim) subject {
 			s.pod = w.Namespace + "/" + w.Pod
 		}
 	}
+
 	if v.Cgroup != nil {
 		s.path = containerIDs.ReplaceAllLiteralString(v.Cgroup.Path, "*")
 	}
+
 	return s
 }
 
@@ -131,6 +141,7 @@ func (s subject) is(o subject) bool {
 	if s.container != "" && o.container != "" {
 		inside = s.container == o.container
 	}
+
 	switch {
 	case s.podUID != "" && s.podUID == o.podUID, s.pod != "" && s.pod == o.pod:
 		return inside
@@ -139,5 +150,6 @@ func (s subject) is(o subject) bool {
 	case s.unit != "" || o.unit != "":
 		return s.unit == o.unit
 	}
+
 	return s.path != "" && s.path == o.path && inside
 }

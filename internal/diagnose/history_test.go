@@ -14,10 +14,12 @@ import (
 // killed is an incident at some time after noon.
 func killed(id string, after time.Duration, change func(*incident)) *incident {
 	inc := plainKill()
+
 	inc.ID, inc.Time = id, noon().Add(after)
 	if change != nil {
 		change(inc)
 	}
+
 	return inc
 }
 
@@ -28,6 +30,7 @@ func TestJournalKnowsAWorkloadAgain(t *testing.T) {
 		w := *i.Victims[0].Workload
 		w.ContainerID, i.Victims[0].Workload = otherID, &w
 	}
+
 	tests := []struct {
 		name      string
 		then, now func(*incident)
@@ -63,12 +66,14 @@ func TestJournalKnowsAWorkloadAgain(t *testing.T) {
 			j.Add(killed("then", 0, tt.then))
 			now := killed("now", time.Minute, tt.now)
 			j.Add(now)
+
 			var got Kill
 			if h := j.Before(now); len(h) == 1 {
 				got = h[0]
 			} else if len(h) > 1 {
 				t.Fatalf("%d kills", len(h))
 			}
+
 			if got.SameVictim != tt.same || got.SameLimiter != tt.sameLimit {
 				t.Errorf("same victim %t, same limiter %t; want %t, %t", got.SameVictim, got.SameLimiter, tt.same, tt.sameLimit)
 			}
@@ -90,6 +95,7 @@ func TestJournalKeepsOOMKillsOnly(t *testing.T) {
 	j.Add(killed("later", 2*time.Minute, nil))
 	j.Add(killed("kill", 0, nil))
 	j.Add(killed("kill", 0, func(i *incident) { i.Victims[0].ReleasedAfterNS = ptr(uint64(5)) })) // an update
+
 	h := j.Before(killed("now", time.Minute, nil))
 	if len(h) != 1 || h[0].ID != "kill" || !h[0].Released || h[0].ReleasedAfterNS != 5 {
 		t.Errorf("%+v", h)
@@ -101,6 +107,7 @@ func TestJournalIsBounded(t *testing.T) {
 	for i := range journalKills + 10 {
 		j.Add(killed(fmt.Sprint(i), time.Duration(i)*time.Second, nil))
 	}
+
 	h := j.Before(killed("now", 24*time.Hour, nil))
 	if len(h) != journalKills || h[0].ID != "10" {
 		t.Errorf("%d kills, from %s on", len(h), h[0].ID)
@@ -115,6 +122,7 @@ func TestLoopIsTold(t *testing.T) {
 	now := killed("now", 20*time.Minute, func(i *incident) {
 		i.Victims[0].StartTime, i.Victims[0].Workload.RestartCount = ptr(noon().Add(19*time.Minute)), ptr(uint32(5))
 	})
+
 	c := find(Diagnose(now, j.Before(now)), "kill_loop")
 	if c == nil || !strings.Contains(c.Text, "5 kills in 20 min 0 s, this time 1 min 0 s after its start") {
 		t.Errorf("%+v", c)

@@ -31,6 +31,7 @@ var nodeRules = []rule{
 			if !f.is(events.ScopeCpuset) {
 				return nil
 			}
+
 			return restricted(f, "its cpuset allows")
 		},
 		advice: numaAdvice("Widen cpuset.mems, or move memory of others off these nodes."),
@@ -44,6 +45,7 @@ var nodeRules = []rule{
 			if !f.is(events.ScopeMempolicy) {
 				return nil
 			}
+
 			return restricted(f, "its memory policy allows")
 		},
 		advice: numaAdvice("Prefer a node (MPOL_PREFERRED_MANY, numactl --preferred) instead of binding to it."),
@@ -77,10 +79,12 @@ var nodeRules = []rule{
 			if !f.is(events.ScopeGlobal) || n.HugetlbBytes == nil || n.HugetlbFreeBytes == nil || n.TotalBytes == nil {
 				return nil
 			}
+
 			weight := share(*n.HugetlbFreeBytes, *n.TotalBytes)
 			if weight < hugetlbShare {
 				return nil
 			}
+
 			return &finding{
 				text: fmt.Sprintf("Huge pages that nobody uses take %s away from everything else.",
 					within(*n.HugetlbFreeBytes, *n.TotalBytes, "the node's memory")),
@@ -114,8 +118,10 @@ type numaNode struct {
 
 func numaNodes(zones []events.Zone) []numaNode {
 	var nodes []numaNode
+
 	for i := range zones {
 		z := &zones[i]
+
 		at := slices.IndexFunc(nodes, func(n numaNode) bool { return n.id == z.Node })
 		if at < 0 {
 			nodes = append(nodes, numaNode{id: z.Node, known: true})
@@ -127,6 +133,7 @@ func numaNodes(zones []events.Zone) []numaNode {
 		n.low += value(z.LowBytes)
 		n.managed += value(z.ManagedBytes)
 	}
+
 	return nodes
 }
 
@@ -139,6 +146,7 @@ func (n numaNode) plenty() bool {
 func restricted(f *facts, by string) *finding {
 	allowed := f.limiter().Nodes
 	hit := &finding{confidence: Certain, weight: 1}
+
 	hit.text = "The NUMA nodes that " + by + " ran out of memory"
 	if len(allowed) > 0 {
 		hit.text = fmt.Sprintf("NUMA %s, all that %s, ran out of memory", listed("node", allowed), by)
@@ -147,19 +155,23 @@ func restricted(f *facts, by string) *finding {
 		hit.evidence = append(hit.evidence, item("constraint", string(f.inc.Scope), f.source(fromKernel)))
 	}
 	var others []string
+
 	for _, n := range numaNodes(f.node().Zones) {
 		if !n.known {
 			continue
 		}
+
 		hit.evidence = append(hit.evidence, item(fmt.Sprintf("free on NUMA node %d", n.id), of(n.free, n.managed), f.nodeSource("/proc/zoneinfo")))
 		if len(allowed) > 0 && !slices.Contains(allowed, n.id) && n.plenty() {
 			others = append(others, fmt.Sprintf("%s on node %d", phrase.Size(n.free), n.id))
 		}
 	}
+
 	if len(others) > 0 {
 		hit.text += "; free elsewhere: " + firstFew(others)
 	}
 	hit.text += "."
+
 	return hit
 }
 
@@ -169,6 +181,7 @@ func firstFew(words []string) string {
 	if len(words) <= few {
 		return strings.Join(words, ", ")
 	}
+
 	return strings.Join(words[:few], ", ") + fmt.Sprintf(" and %d more", len(words)-few)
 }
 
@@ -176,6 +189,7 @@ func listed(thing string, ids []int) string {
 	if len(ids) != 1 {
 		thing += "s"
 	}
+
 	return thing + " " + numbers(ids)
 }
 
@@ -184,6 +198,7 @@ func numbers(ids []int) string {
 	for _, id := range ids {
 		words = append(words, fmt.Sprint(id))
 	}
+
 	return firstFew(words)
 }
 
@@ -192,10 +207,12 @@ func (f *facts) freed() (bytes uint64) {
 	if f.node().AfterNS == nil {
 		return 0
 	}
+
 	for i := range f.inc.Victims {
 		v := &f.inc.Victims[i]
 		bytes += value(v.AnonRSSBytes) + value(v.ShmemRSSBytes) + value(v.FileRSSBytes)
 	}
+
 	return bytes
 }
 
@@ -206,6 +223,7 @@ func numaImbalance(f *facts) *finding {
 	}
 	short := slices.IndexFunc(nodes, func(n numaNode) bool { return n.known && n.free < n.low })
 	freed := f.freed()
+
 	rich := slices.IndexFunc(nodes, func(n numaNode) bool {
 		n.free -= min(n.free, freed)
 		return n.plenty()
@@ -213,6 +231,7 @@ func numaImbalance(f *facts) *finding {
 	if short < 0 || rich < 0 {
 		return nil
 	}
+
 	hit := &finding{
 		text: fmt.Sprintf("NUMA node %d was exhausted while node %d had %s free.",
 			nodes[short].id, nodes[rich].id, phrase.Size(nodes[rich].free)),
@@ -222,6 +241,7 @@ func numaImbalance(f *facts) *finding {
 		hit.evidence = append(hit.evidence, item(fmt.Sprintf("free on NUMA node %d", n.id),
 			of(n.free, n.managed)+", low watermarks "+phrase.Size(n.low), f.nodeSource("/proc/zoneinfo")))
 	}
+
 	return hit
 }
 
@@ -233,12 +253,14 @@ func fragmentation(f *facts) *finding {
 	hit := &finding{confidence: Certain, weight: 1, evidence: []events.Evidence{
 		item("order of the allocation", fmt.Sprintf("%d (%d pages in a row)", order, uint64(1)<<min(order, 63)), f.source(fromKernel)),
 	}}
+
 	zones := f.node().Zones
 	for i := range zones {
 		z := &zones[i]
 		if !scattered(z, order) {
 			continue
 		}
+
 		if f.node().AfterNS != nil {
 			hit.confidence = Likely // what was free then, the kill may have freed
 		}
@@ -248,6 +270,7 @@ func fragmentation(f *facts) *finding {
 			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0", phrase.Size(*z.FreeBytes), phrase.Size(*z.LowBytes), order),
 			f.nodeSource("/proc/buddyinfo")))
 	}
+
 	g := f.before().GaveUp
 	if g != nil && g.Compact != nil && !g.Compact.Again {
 		hit.evidence = append(hit.evidence, item("compaction", fmt.Sprintf("%s, %d of %d retries, then given up",
@@ -258,8 +281,10 @@ func fragmentation(f *facts) *finding {
 			hit.text = fmt.Sprintf("%d pages in a row were asked for, and compaction could not make a block of that size.", uint64(1)<<min(order, 63))
 		}
 	}
+
 	if g != nil && g.Reclaim != nil && enoughInPieces(g.Reclaim) {
 		r := g.Reclaim
+
 		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d, as the allocator gave up", clip(r.Zone), r.Node),
 			fmt.Sprintf("free or reclaimable %s, min watermark %s, still not enough for order %d", phrase.Size(r.AvailableBytes), phrase.Size(r.MinWatermarkBytes), r.Order),
 			f.source("oom:reclaim_retry_zone")))
@@ -269,9 +294,11 @@ func fragmentation(f *facts) *finding {
 				uint64(1)<<min(order, 63), clip(r.Zone), r.Node, phrase.Size(r.AvailableBytes))
 		}
 	}
+
 	if hit.text == "" {
 		return nil
 	}
+
 	return hit
 }
 
@@ -289,5 +316,6 @@ func scattered(z *events.Zone, order int) bool {
 	if z.Zone == "DMA" || z.FreeBytes == nil || z.LowBytes == nil || *z.FreeBytes <= *z.LowBytes || len(z.FreeBlocks) <= order {
 		return false
 	}
+
 	return !slices.ContainsFunc(z.FreeBlocks[order:], func(blocks uint64) bool { return blocks > 0 })
 }

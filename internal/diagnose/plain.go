@@ -52,24 +52,30 @@ func ownLimit(f *facts) *finding {
 	if !f.is(events.ScopeMemcg) || !known || !own {
 		return nil
 	}
+
 	if _, _, lowered := f.lowered(); lowered {
 		return nil // a limit that came down was not reached
 	}
 	hit := &finding{confidence: Likely, evidence: limitEvidence(f)}
 	l := f.limiter()
+
 	hit.text = "The victim reached its own limit"
 	if f.victim == nil {
 		hit.text = "The cgroup reached its own limit"
 	}
+
 	if l.LimitBytes != nil {
 		hit.text += " of " + phrase.Size(*l.LimitBytes)
 	}
+
 	if strings.HasPrefix(l.Which, "memory.memsw.") {
 		hit.text += " for memory and swap together"
 	}
+
 	if l.Workload != nil || l.Cgroup != nil {
 		hit.text += " (" + called(l.Workload, l.Cgroup) + ")"
 	}
+
 	if c := f.charge; c == nil || c.anon == nil {
 		if v := f.victim; v != nil && v.AnonRSSBytes != nil && share(*v.AnonRSSBytes, value(l.LimitBytes)) >= plainShare {
 			hit.confidence = Certain
@@ -82,6 +88,7 @@ func ownLimit(f *facts) *finding {
 			hit.evidence = append(hit.evidence, item("anonymous memory of "+process(&v.Process), of(*v.AnonRSSBytes, *l.LimitBytes), f.source(fromKernel)))
 		}
 	}
+
 	if c := f.charge; c != nil {
 		hit.evidence = append(hit.evidence, c.items(part{"anonymous memory", c.anon}, part{"page cache", c.cache})...)
 		if c.share(c.anon) >= plainShare {
@@ -89,11 +96,13 @@ func ownLimit(f *facts) *finding {
 			hit.text += fmt.Sprintf(": the plain memory of its processes is %s of it", percent(c.share(c.anon)))
 		}
 	}
+
 	if rate, over, ok := f.growth(); ok {
 		hit.text += fmt.Sprintf(", growing by %s a second", phrase.Size(rate))
 		hit.evidence = append(hit.evidence, item("growth", fmt.Sprintf("%s a second over %s", phrase.Size(rate), phrase.Duration(over)), f.source("memory.current before the kill")))
 	}
 	hit.text += "."
+
 	return hit
 }
 
@@ -101,19 +110,23 @@ func ownLimit(f *facts) *finding {
 // and over what time that was seen.
 func (f *facts) growth() (rate, overNS uint64, ok bool) {
 	var rows []events.StallSecond
+
 	for _, s := range f.before().Timeline {
 		if s.UsageBytes != nil {
 			rows = append(rows, s)
 		}
 	}
+
 	if len(rows) < growthRows {
 		return 0, 0, false
 	}
 	first, last := rows[0], rows[len(rows)-1]
+
 	span := less(first.BeforeNS, last.BeforeNS)
 	if span < growthSpanNS || *last.UsageBytes <= *first.UsageBytes {
 		return 0, 0, false
 	}
+
 	return uint64(float64(*last.UsageBytes-*first.UsageBytes) / (float64(span) / 1e9)), span, true
 }
 
@@ -123,6 +136,7 @@ func nodeExhausted(f *facts) *finding {
 		return nil
 	}
 	hit := &finding{text: "The node's memory was used up", confidence: Certain}
+
 	if n.TotalBytes != nil {
 		whole := *n.TotalBytes
 		for _, p := range []part{{"free", n.FreeBytes}, {"anonymous memory", n.AnonBytes}, {"page cache and tmpfs", n.FileBytes}} {
@@ -130,35 +144,42 @@ func nodeExhausted(f *facts) *finding {
 				hit.evidence = append(hit.evidence, item(p.what, of(*p.bytes, whole), f.nodeSource("/proc/meminfo")))
 			}
 		}
+
 		if n.AnonBytes != nil && n.AfterNS == nil {
 			hit.text += ": anonymous memory is " + within(*n.AnonBytes, whole, "it")
 		}
 	}
+
 	if size > 0 {
 		hit.text += fmt.Sprintf("; the victim %s had %s", process(&f.victim.Process), phrase.Size(size))
 		hit.evidence = append(hit.evidence, item("memory of the victim", phrase.Size(size), f.source(fromKernel)))
 	}
+
 	if z := f.shortZone(); z != nil {
 		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d", clip(z.Zone), z.Node),
 			fmt.Sprintf("free %s, min watermark %s", phrase.Size(*z.FreeBytes), phrase.Size(*z.MinBytes)), f.nodeSource("/proc/zoneinfo")))
 	}
 	hit.text += "."
+
 	return hit
 }
 
 // shortZone is the largest zone whose free memory is below its min watermark.
 func (f *facts) shortZone() *events.Zone {
 	var short *events.Zone
+
 	zones := f.node().Zones
 	for i := range zones {
 		z := &zones[i]
 		if z.FreeBytes == nil || z.MinBytes == nil || *z.FreeBytes >= *z.MinBytes {
 			continue
 		}
+
 		if short == nil || value(z.ManagedBytes) > value(short.ManagedBytes) {
 			short = z
 		}
 	}
+
 	return short
 }
 
@@ -204,6 +225,7 @@ func (f *facts) runtime() *language {
 	if f.victim == nil {
 		return nil
 	}
+
 	return languageOf(f.victim.Comm)
 }
 
@@ -213,15 +235,18 @@ func languageOf(comm string) *language {
 			return &languages[i]
 		}
 	}
+
 	if strings.HasPrefix(comm, "python3.") { // python3.12
 		return languageOf("python3")
 	}
+
 	return nil
 }
 
 // runtimeAdvice is that of the victim's runtime.
 var runtimeAdvice = func() []advice {
 	var all []advice
+
 	for i := range languages {
 		l := &languages[i]
 		for _, a := range l.advice {
@@ -229,6 +254,7 @@ var runtimeAdvice = func() []advice {
 			all = append(all, a)
 		}
 	}
+
 	return append(all, advice{
 		layer: application, text: "Profile what grows: the heap profile of its runtime; for a Go program set GOMEMLIMIT below the limit and use pprof.",
 		when: &condition{"no runtime that is known by its name", func(f *facts) bool { return f.runtime() == nil }},

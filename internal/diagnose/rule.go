@@ -52,10 +52,12 @@ var rules = slices.Concat(deedRules, shortageRules, nodeRules, boundaryRules, pl
 
 func (r *rule) advise(f *facts) []events.Advice {
 	var list []events.Advice
+
 	for _, a := range r.advice {
 		if a.when == nil || a.when.holds(f) {
 			list = append(list, events.Advice{Layer: a.layer, Text: a.text})
 		}
 	}
+
 	return list
 }

@@ -33,6 +33,7 @@ func filled(change func(*events.Memory)) func() *incident {
 	inc := plainKill()
 	inc.Memory = memory(100 * mib)
 	change(inc.Memory)
+
 	return func() *incident { return inc }
 }
 
@@ -410,6 +411,7 @@ func find(causes []events.Cause, id string) *events.Cause {
 	if i := slices.IndexFunc(causes, func(c events.Cause) bool { return c.ID == id }); i >= 0 {
 		return &causes[i]
 	}
+
 	return nil
 }
 
@@ -418,6 +420,7 @@ func ids(causes []events.Cause) []string {
 	for _, c := range causes {
 		list = append(list, c.ID)
 	}
+
 	return list
 }
 
@@ -426,6 +429,7 @@ func TestEachRuleNeedsItsEvidence(t *testing.T) {
 		t.Run(s.rule+"/"+s.name, func(t *testing.T) {
 			inc := s.make()
 			causes := Diagnose(inc, s.history)
+
 			c := find(causes, s.rule)
 			switch {
 			case c == nil:
@@ -433,12 +437,15 @@ func TestEachRuleNeedsItsEvidence(t *testing.T) {
 			case c.Confidence != s.confidence:
 				t.Errorf("%s, want %s", c.Confidence, s.confidence)
 			}
+
 			if s.lack != nil {
 				s.lack(inc)
 			}
+
 			if s.lackPast != nil {
 				s.history = s.lackPast(s.history)
 			}
+
 			if c := find(Diagnose(inc, s.history), s.rule); c != nil {
 				t.Errorf("still speaks: %s", c.Text)
 			}
@@ -449,17 +456,20 @@ func TestEachRuleNeedsItsEvidence(t *testing.T) {
 // TestEachCauseIsWhole: a cause is no use without its evidence and advice.
 func TestEachCauseIsWhole(t *testing.T) {
 	seen := map[string]bool{}
+
 	for _, s := range scenes() {
 		for _, c := range Diagnose(s.make(), s.history) {
 			seen[c.ID] = true
 			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 || c.Reference == "" {
 				t.Errorf("%s/%s: %s lacks a part: %+v", s.rule, s.name, c.ID, c)
 			}
+
 			for _, e := range c.Evidence {
 				if e.What == "" || e.Value == "" || e.Source == "" {
 					t.Errorf("%s/%s: %s: evidence %+v", s.rule, s.name, c.ID, e)
 				}
 			}
+
 			for _, a := range c.Advice {
 				if !slices.Contains([]string{kubernetes, cgroupLayer, kernel, application}, a.Layer) {
 					t.Errorf("%s: layer %q", c.ID, a.Layer)
@@ -467,6 +477,7 @@ func TestEachCauseIsWhole(t *testing.T) {
 			}
 		}
 	}
+
 	for _, r := range rules {
 		if !seen[r.id] {
 			t.Errorf("no case for rule %s", r.id)

@@ -63,13 +63,16 @@ func (p filler) rule() rule {
 	if p.leastNode > 0 {
 		needs += fmt.Sprintf(", or %s of the node", percent(p.leastNode))
 	}
+
 	if p.needs != "" {
 		needs += "; " + p.needs
 	}
+
 	needs += fmt.Sprintf(". It explains the kill if it is the largest part, or at least %s", percent(p.major))
 	if p.leastNode > 0 && p.major > majorNodeShare {
 		needs += fmt.Sprintf(" (of the node %s)", percent(majorNodeShare))
 	}
+
 	return rule{
 		id: p.id, class: classShortage, means: p.means, needs: needs, reference: p.reference, advice: p.advice,
 		match: func(f *facts) *finding {
@@ -77,15 +80,18 @@ func (p filler) rule() rule {
 			if c == nil || c.node && p.leastNode == 0 {
 				return nil
 			}
+
 			least, major := p.least, p.major
 			if c.node {
 				least, major = p.leastNode, min(p.major, majorNodeShare)
 			}
 			part := p.part(c)
+
 			weight := c.share(part)
 			if weight == 0 || weight < least || p.only != nil && !p.only(f, c) {
 				return nil
 			}
+
 			hit := &finding{
 				text: p.text(f, c, within(*part, c.whole, c.of)), confidence: Certain, weight: weight,
 				evidence: []events.Evidence{c.item(p.what, part)},
@@ -93,9 +99,11 @@ func (p filler) rule() rule {
 			if p.more != nil {
 				hit.evidence = append(hit.evidence, p.more(f, c)...)
 			}
+
 			if weight < major && !c.largest(part) {
 				hit.minor, hit.confidence = true, Likely
 			}
+
 			return hit
 		},
 	}
@@ -115,12 +123,14 @@ var shortageRules = []rule{
 			if f.limiter().Level == events.LevelPod {
 				text += " In a volume they outlive the container: the next one begins with them."
 			}
+
 			return text
 		},
 		more: func(f *facts, c *charge) []events.Evidence {
 			if f.allocation().Class == "tmpfs" {
 				return []events.Evidence{item("class of the allocation", "tmpfs", f.source("stack of the trigger"))}
 			}
+
 			return nil
 		},
 		advice: []advice{
@@ -188,6 +198,7 @@ var shortageRules = []rule{
 			if top := largestSlab(f, c); top != "" {
 				text += ", the most in slab cache " + top
 			}
+
 			return text + ". No process's RSS shows them."
 		},
 		more: slabEvidence,
@@ -207,6 +218,7 @@ var shortageRules = []rule{
 			if top := largestSlab(f, c); top != "" {
 				text += ", the most in slab cache " + top
 			}
+
 			return text + ". No process's RSS shows them."
 		},
 		more: slabEvidence,
@@ -228,6 +240,7 @@ var shortageRules = []rule{
 			if f.victim == nil || f.victim.PgtablesBytes == nil {
 				return nil
 			}
+
 			return []events.Evidence{item("page tables of the victim", phrase.Size(*f.victim.PgtablesBytes), f.source(fromKernel))}
 		},
 		advice: []advice{
@@ -260,6 +273,7 @@ var shortageRules = []rule{
 			if value(c.perCP) > value(c.sock) {
 				name = "Per-CPU memory of the kernel and socket buffers hold"
 			}
+
 			return fmt.Sprintf("%s %s.", name, amount)
 		},
 		more: func(f *facts, c *charge) []events.Evidence {
@@ -284,6 +298,7 @@ func largestSlab(f *facts, c *charge) string {
 		return ""
 	}
 	top := f.node().Slabs[0]
+
 	return fmt.Sprintf("%s (%s)", clip(top.Name), phrase.Size(top.Bytes))
 }
 
@@ -292,6 +307,7 @@ func slabEvidence(f *facts, c *charge) []events.Evidence {
 	if top := largestSlab(f, c); top != "" {
 		list = append(list, item("largest slab cache", top, f.nodeSource("/proc/slabinfo")))
 	}
+
 	return list
 }
 
@@ -306,6 +322,7 @@ var thp = rule{
 		if c == nil || c.thp == nil || c.anon == nil || share(*c.thp, *c.anon) < thpShare || c.share(c.thp) < notableShare {
 			return nil
 		}
+
 		hit := &finding{
 			text:       fmt.Sprintf("%s is in transparent huge pages, which are charged whole.", within(*c.thp, *c.anon, "anonymous memory")),
 			confidence: Possible,
@@ -315,6 +332,7 @@ var thp = rule{
 			hit.confidence = Likely
 			hit.evidence = append(hit.evidence, item("mode of transparent huge pages", mode, f.nodeSource("/sys/kernel/mm/transparent_hugepage/enabled")))
 		}
+
 		return hit
 	},
 	advice: []advice{

@@ -143,6 +143,7 @@ func (c *Cgroup) Same(other *Cgroup) (equal, known bool) {
 	case c.Path != "" && other.Path != "":
 		return c.Path == other.Path, true
 	}
+
 	return false, false
 }
 

@@ -16,9 +16,11 @@ func Unmarshal(line []byte, into any) error {
 	if err := json.Unmarshal(line, into); err != nil {
 		return fmt.Errorf("decode a line: %w", err)
 	}
+
 	if marked(line) {
 		restore(reflect.ValueOf(into))
 	}
+
 	return nil
 }
 
@@ -28,11 +30,13 @@ func marked(line []byte) bool {
 	if bytes.ContainsRune(line, utf8.RuneError) {
 		return true
 	}
+
 	for {
 		i := bytes.Index(line, []byte(`\u`))
 		if i < 0 || len(line) < i+6 {
 			return false
 		}
+
 		if bytes.EqualFold(line[i+2:i+6], []byte("fffd")) {
 			return true
 		}

@@ -12,16 +12,19 @@ import (
 // TestUnmarshalGivesBack: what Marshal was given, byte for byte.
 func TestUnmarshalGivesBack(t *testing.T) {
 	at := time.Date(2026, 8, 20, 14, 3, 7, 5, time.UTC)
+
 	for _, text := range []string{"java", "", "a\xffb", "\ufffd", "\ufffdff", "\x1b[2J\u202e\n", "\xed\xa0\x80", `\ufffd`, "😀\u0301"} {
 		count := uint64(1) << 63
 		want := &Incident{
 			Envelope: Envelope{V: 1, Kind: KindIncident, Time: at, BootID: "b", Node: text}, ID: "1", Notes: []string{text, "x"},
 			Victims: []Victim{{Process: Process{Comm: text, Cgroup: &Cgroup{CgroupKey: CgroupKey{ID: 7}, Path: text}}, AnonRSSBytes: &count, StartTime: &at}},
 		}
+
 		line, err := Marshal(want)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		var got Incident
 		if err := Unmarshal(line, &got); err != nil || !reflect.DeepEqual(&got, want) {
 			t.Errorf("%q: %v, %+v", text, err, got)
@@ -34,6 +37,7 @@ func TestUnmarshalGivesBack(t *testing.T) {
 			}
 		}
 	}
+
 	if err := Unmarshal([]byte(`{"id":`), &Incident{}); err == nil {
 		t.Error("half a line is taken")
 	}

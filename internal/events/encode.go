@@ -25,10 +25,12 @@ func Marshal(line any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
+
 	if err := enc.Encode(canonical(reflect.ValueOf(line)).Interface()); err != nil {
 		return nil, fmt.Errorf("encode a line: %w", err)
 	}
 	body := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+
 	return append(escapeRunes(body), '\n'), nil
 }
 
@@ -40,12 +42,14 @@ func canonical(v reflect.Value) reflect.Value {
 		if v.IsNil() {
 			return v
 		}
+
 		out.Set(reflect.New(v.Type().Elem()))
 		out.Elem().Set(canonical(v.Elem()))
 	case reflect.Struct:
 		if t, ok := v.Interface().(time.Time); ok {
 			return reflect.ValueOf(t.UTC())
 		}
+
 		for i := range v.NumField() {
 			out.Field(i).Set(canonical(v.Field(i)))
 		}
@@ -53,7 +57,9 @@ func canonical(v reflect.Value) reflect.Value {
 		if v.IsNil() {
 			return v
 		}
+
 		out.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
+
 		for i := range v.Len() {
 			out.Index(i).Set(canonical(v.Index(i)))
 		}
@@ -61,7 +67,9 @@ func canonical(v reflect.Value) reflect.Value {
 		if v.IsNil() {
 			return v
 		}
+
 		out.Set(reflect.MakeMapWithSize(v.Type(), v.Len()))
+
 		for i := v.MapRange(); i.Next(); {
 			out.SetMapIndex(canonical(i.Key()), canonical(i.Value()))
 		}
@@ -70,6 +78,7 @@ func canonical(v reflect.Value) reflect.Value {
 	default:
 		return v
 	}
+
 	return out
 }
 
@@ -89,6 +98,7 @@ func escapeRunes(line []byte) []byte {
 		}
 		line = line[n:]
 	}
+
 	return out
 }
 
@@ -101,6 +111,7 @@ func EscapeText(s string) string {
 		return s
 	}
 	var b strings.Builder
+
 	for len(s) > 0 {
 		r, n := utf8.DecodeRuneInString(s)
 		if r != utf8.RuneError {
@@ -112,6 +123,7 @@ func EscapeText(s string) string {
 		}
 		s = s[n:]
 	}
+
 	return b.String()
 }
 
@@ -120,20 +132,25 @@ func EscapeText(s string) string {
 func UnescapeText(s string) string {
 	const mark = string(utf8.RuneError)
 	var b strings.Builder
+
 	for {
 		before, after, found := strings.Cut(s, mark)
 		b.WriteString(before)
+
 		if !found {
 			return b.String()
 		}
+
 		s = after
 		if len(after) >= 2 {
 			if c, err := strconv.ParseUint(after[:2], 16, 8); err == nil {
 				b.WriteByte(byte(c))
 				s = after[2:]
+
 				continue
 			}
 		}
+
 		b.WriteString(mark)
 	}
 }

@@ -17,29 +17,36 @@ func TestMarshalHostile(t *testing.T) {
 		Envelope: Envelope{Time: time.Date(2026, 8, 20, 14, 0, 0, 0, time.FixedZone("", 7200))},
 		Trigger:  &Process{Comm: comm},
 	}
+
 	line, err := Marshal(in)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	body, newline := bytes.CutSuffix(line, []byte("\n"))
 	if !newline || !utf8.Valid(body) {
 		t.Fatalf("not a line of UTF-8: %q", line)
 	}
+
 	for _, r := range string(body) {
 		if !Printable(r) {
 			t.Errorf("raw %U in %s", r, body)
 		}
 	}
+
 	if !strings.Contains(string(body), `<&>`) || !strings.Contains(string(body), `"2026-08-20T12:00:00Z"`) {
 		t.Errorf("HTML escaped, or time not in UTC: %s", body)
 	}
+
 	var out Incident
 	if err := json.Unmarshal(body, &out); err != nil {
 		t.Fatal(err)
 	}
+
 	if got := UnescapeText(out.Trigger.Comm); got != comm {
 		t.Errorf("round trip gave %q, want %q", got, comm)
 	}
+
 	if in.Trigger.Comm != comm {
 		t.Error("Marshal changed its argument")
 	}
@@ -57,11 +64,13 @@ func FuzzEscapeText(f *testing.F) {
 	for _, s := range []string{"", "java", "\xff\xfe", "\ufffd41", "a\xc3", "日本"} {
 		f.Add(s)
 	}
+
 	f.Fuzz(func(t *testing.T, s string) {
 		escaped := EscapeText(s)
 		if !utf8.ValidString(escaped) {
 			t.Errorf("%q: not UTF-8: %q", s, escaped)
 		}
+
 		if got := UnescapeText(escaped); got != s {
 			t.Errorf("%q came back as %q", s, got)
 		}

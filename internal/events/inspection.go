@@ -63,9 +63,11 @@ func (i *Inspection) Incident() *Incident {
 		Envelope: i.Envelope, Scope: ScopeMemcg, Limiter: i.Limiter, Ladder: i.Ladder, Memory: i.Memory, Shares: i.Shares,
 		Candidates: i.Candidates, NodeState: i.NodeState, Eviction: i.Eviction, Unknown: i.Unknown,
 	}
+
 	inc.Kind = KindIncident
 	if i.Limiter == nil || i.Limiter.Level == LevelNode {
 		inc.Scope = ScopeGlobal
 	}
+
 	return inc
 }

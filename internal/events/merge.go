@@ -27,15 +27,19 @@ func mergeVictims(old, update []Victim) []Victim {
 		return old
 	}
 	merged := slices.Clone(old)
+
 	for i := range update {
 		u := &update[i]
+
 		at := slices.IndexFunc(merged, func(v Victim) bool { return v.PID == u.PID })
 		if at < 0 {
 			merged = append(merged, *u)
 			continue
 		}
+
 		overlay(reflect.ValueOf(&merged[at]).Elem(), reflect.ValueOf(u).Elem())
 	}
+
 	return merged
 }
 

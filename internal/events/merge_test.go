@@ -37,9 +37,11 @@ func TestMerge(t *testing.T) {
 	want.Victims = []Victim{java, sh}
 
 	Merge(&into, &update)
+
 	if !reflect.DeepEqual(into, want) {
 		t.Errorf("merged\n%+v\nwant\n%+v", into, want)
 	}
+
 	if shared[0].ExitAfterNS != nil {
 		t.Error("Merge wrote into victims that a copy of the incident shares")
 	}
@@ -49,6 +51,7 @@ func TestMergeOfNothingChangesNothing(t *testing.T) {
 	into := Incident{ID: "1", Victims: []Victim{{Process: Process{PID: 1}}}, Notes: []string{"x"}}
 	want := into
 	Merge(&into, &Incident{ID: "1"})
+
 	if !reflect.DeepEqual(into, want) {
 		t.Errorf("merged %+v, want %+v", into, want)
 	}

@@ -50,6 +50,7 @@ func New(maxCgroups int) *Recorder {
 	if maxCgroups <= 0 {
 		maxCgroups = DefaultCgroups
 	}
+
 	return &Recorder{max: maxCgroups, cgroups: make(map[Who]*track), last: make(map[kernel.StallKey]kernel.StallCount), samples: make(map[events.CgroupKey][]Sample)}
 }
 
@@ -80,20 +81,24 @@ type kindSum struct {
 // Counts takes in a reading of all counts. Since the last one is in r.
 func (r *Recorder) Counts(c kernel.StallCounts) {
 	slots := make(map[Who]*slot)
+
 	for key, now := range c.Counts {
 		before := r.last[key]
 		if now.Count == before.Count {
 			continue
 		}
+
 		r.last[key] = now
 		if now.Count < before.Count {
 			before = kernel.StallCount{} // the kernel side began anew
 		}
 		who := Who{key.Cgroup, key.Owner}
+
 		t := r.cgroups[who]
 		if t == nil {
 			t = r.track(who, c.BootNS)
 		}
+
 		s := slots[who]
 		if s == nil {
 			s = &slot{fromNS: t.lastNS, toNS: c.BootNS}
@@ -104,6 +109,7 @@ func (r *Recorder) Counts(c kernel.StallCounts) {
 			totalNS: now.TotalNS - before.TotalNS, maxNS: longest(before, now), reclaimedPages: now.ReclaimedPages - before.ReclaimedPages,
 		})
 	}
+
 	for who, s := range slots {
 		t := r.cgroups[who]
 		if t == nil {
@@ -113,6 +119,7 @@ func (r *Recorder) Counts(c kernel.StallCounts) {
 		t.past = append(t.past, *s)
 		t.forget(c.BootNS)
 	}
+
 	r.kswapd = append(r.kswapd, kswapdReading{c.BootNS, c.Kswapd})
 	for len(r.kswapd) > 2 && r.kswapd[1].bootNS+Seconds*second <= c.BootNS {
 		r.kswapd = slices.Delete(r.kswapd, 0, 1)
@@ -125,17 +132,21 @@ func (r *Recorder) kswapdBefore(atNS uint64) []Kswapd {
 	if len(r.kswapd) == 0 {
 		return nil
 	}
+
 	var from map[int]kernel.KswapdCount
 	if first := r.kswapd[0]; first.bootNS+Seconds*second <= atNS {
 		from = first.nodes
 	}
 	var out []Kswapd
+
 	for node, now := range r.kswapd[len(r.kswapd)-1].nodes {
 		if now != from[node] {
 			out = append(out, Kswapd{node, now.Wakeups - from[node].Wakeups, now.AwakeNS - from[node].AwakeNS})
 		}
 	}
+
 	slices.SortFunc(out, func(a, b Kswapd) int { return cmp.Compare(a.Node, b.Node) })
+
 	return out
 }
 
@@ -145,26 +156,31 @@ func longest(before, now kernel.StallCount) uint64 {
 	if now.MaxNS > before.MaxNS {
 		return now.MaxNS
 	}
+
 	for b := kernel.StallBuckets - 1; b >= 0; b-- {
 		if now.Buckets[b] > before.Buckets[b] {
 			return min(uint64(2000)<<b, now.MaxNS)
 		}
 	}
+
 	return 0
 }
 
 // Stall takes in a single long stall.
 func (r *Recorder) Stall(s kernel.Stall) {
 	who := Who{s.Current.Cgroup, s.Owner}
+
 	t := r.cgroups[who]
 	if t == nil {
 		t = r.track(who, s.BootNS)
 	}
 	t.lastNS = max(t.lastNS, s.BootNS)
+
 	i, _ := slices.BinarySearchFunc(t.long, s.DurationNS, func(a kernel.Stall, d uint64) int { return cmp.Compare(d, a.DurationNS) })
 	if i >= Longest {
 		return
 	}
+
 	t.long = slices.Insert(t.long, i, s)
 	if len(t.long) > Longest {
 		t.long = t.long[:Longest]
@@ -175,24 +191,29 @@ func (r *Recorder) Stall(s kernel.Stall) {
 func (r *Recorder) track(who Who, now uint64) *track {
 	if len(r.cgroups) >= r.max {
 		var oldest Who
+
 		at := ^uint64(0)
 		for k, t := range r.cgroups {
 			if t.lastNS < at {
 				oldest, at = k, t.lastNS
 			}
 		}
+
 		if now-min(at, now) < Seconds*second {
 			r.Evicted++
 		}
+
 		delete(r.cgroups, oldest)
 	}
 	t := &track{lastNS: now - min(now, second)}
 	r.cgroups[who] = t
+
 	return t
 }
 
 func (t *track) forget(now uint64) {
 	const window = Seconds * second
+
 	old := slices.IndexFunc(t.past, func(s slot) bool { return s.toNS+window > now })
 	if old < 0 {
 		old = len(t.past)
@@ -243,28 +264,34 @@ type Second struct {
 // limit they were for left aside.
 func (r *Recorder) Recent(atNS, windowNS uint64) map[events.CgroupKey][]Sum {
 	out := make(map[events.CgroupKey][]Sum)
+
 	for who, t := range r.cgroups {
 		if t.lastNS+windowNS <= atNS {
 			continue
 		}
 		sums := out[who.Cgroup]
+
 		for _, s := range t.past {
 			if s.toNS+windowNS <= atNS {
 				continue
 			}
+
 			for _, k := range s.kinds {
 				i := slices.IndexFunc(sums, func(s Sum) bool { return s.What == k.what })
 				if i < 0 {
 					i = len(sums)
 					sums = append(sums, Sum{What: k.what})
 				}
+
 				sums[i].add(k)
 			}
 		}
+
 		if len(sums) > 0 {
 			out[who.Cgroup] = sums
 		}
 	}
+
 	return out
 }
 
@@ -284,15 +311,18 @@ func (r *Recorder) Before(atNS uint64, limiter events.CgroupKey, in func(Who) bo
 	var out Summary
 	sums := make(map[events.StallKind]*Sum)
 	seconds := make(map[uint64]*Second)
+
 	for who, t := range r.cgroups {
 		if !in(who) {
 			continue
 		}
+
 		for _, s := range t.past {
 			if s.toNS+Seconds*second <= atNS {
 				continue
 			}
 			before := (atNS - min(s.toNS, atNS)) / second
+
 			sec := seconds[before]
 			if sec == nil {
 				sec = &Second{BeforeNS: before * second}
@@ -301,17 +331,21 @@ func (r *Recorder) Before(atNS uint64, limiter events.CgroupKey, in func(Who) bo
 				}
 				seconds[before] = sec
 			}
+
 			for _, k := range s.kinds {
 				sum := sums[k.what]
 				if sum == nil {
 					sum = &Sum{What: k.what}
 					sums[k.what] = sum
 				}
+
 				sum.add(k)
+
 				if k.what == events.StallAfterKill {
 					continue // not of the way there
 				}
 				sec.Count += k.count
+
 				sec.TotalNS += k.totalNS
 				if k.what == events.StallMemoryHigh {
 					sec.HighNS += k.totalNS
@@ -319,33 +353,41 @@ func (r *Recorder) Before(atNS uint64, limiter events.CgroupKey, in func(Who) bo
 				sec.ReclaimedPages += k.reclaimedPages
 			}
 		}
+
 		for _, s := range t.long {
 			if s.BootNS+Seconds*second > atNS {
 				out.Long = append(out.Long, s)
 			}
 		}
 	}
+
 	for _, s := range sums {
 		out.Stalls = append(out.Stalls, *s)
 	}
+
 	slices.SortFunc(out.Stalls, func(a, b Sum) int {
 		late := func(s Sum) int {
 			if s.What == events.StallAfterKill {
 				return 1
 			}
+
 			return 0
 		}
+
 		return cmp.Or(cmp.Compare(late(a), late(b)), cmp.Compare(b.TotalNS, a.TotalNS), cmp.Compare(a.What, b.What))
 	})
+
 	for _, s := range seconds {
 		if s.Count == 0 {
 			continue
 		}
 		out.Seconds = append(out.Seconds, *s)
 	}
+
 	slices.SortFunc(out.Seconds, func(a, b Second) int { return cmp.Compare(b.BeforeNS, a.BeforeNS) })
 	slices.SortFunc(out.Long, func(a, b kernel.Stall) int { return cmp.Compare(b.DurationNS, a.DurationNS) })
 	out.Long = out.Long[:min(len(out.Long), Longest)]
 	out.Kswapd = r.kswapdBefore(atNS)
+
 	return out
 }

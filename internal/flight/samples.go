@@ -34,12 +34,14 @@ func (r *Recorder) Active(atNS uint64, most int) []events.CgroupKey {
 			r.Unsampled++
 		}
 	}
+
 	for who, t := range r.cgroups {
 		if n := len(t.past); n > 0 && t.past[n-1].toNS == atNS {
 			add(who.Cgroup)
 			add(who.Owner)
 		}
 	}
+
 	return keys
 }
 
@@ -52,15 +54,18 @@ func (r *Recorder) Sample(key events.CgroupKey, s Sample) {
 				delete(r.samples, k)
 			}
 		}
+
 		if len(r.samples) >= r.max {
 			r.Unsampled++
 			return
 		}
 	}
+
 	old := slices.IndexFunc(list, func(o Sample) bool { return o.BootNS+Seconds*second > s.BootNS })
 	if old > 0 {
 		list = slices.Delete(list, 0, old)
 	}
+
 	r.samples[key] = append(list, s)
 }
 
@@ -71,5 +76,6 @@ func (r *Recorder) sampleAt(key events.CgroupKey, atNS uint64) (Sample, bool) {
 			return s, atNS-s.BootNS < second
 		}
 	}
+
 	return Sample{}, false
 }

@@ -45,6 +45,7 @@ type Candidates struct {
 func (r Reader) Candidates(ctx context.Context, path string, most int) (Candidates, error) {
 	var c Candidates
 	c.TotalPages = r.totalPages(path)
+
 	pids, err := r.pids(ctx, path)
 	if err != nil {
 		return c, err
@@ -52,14 +53,17 @@ func (r Reader) Candidates(ctx context.Context, path string, most int) (Candidat
 	all := make([]candidate, 0, len(pids))
 	reader := procReader{root: r.in("proc")}
 	init := reader.init()
+
 	for i, at := range pids {
 		if ctx.Err() != nil {
 			c.Unread += len(pids) - i
 			break
 		}
+
 		if at.pid == init {
 			continue
 		}
+
 		p, err := reader.candidate(at.pid)
 		switch {
 		case errors.Is(err, errNoMemory), vanished(err), errors.Is(err, syscall.ESRCH):
@@ -72,9 +76,11 @@ func (r Reader) Candidates(ctx context.Context, path string, most int) (Candidat
 		p.score(c.TotalPages)
 		all = append(all, p)
 	}
+
 	slices.SortStableFunc(all, byBadness)
 	c.List = r.pick(all, most)
 	c.LeftOut = len(all) - len(c.List)
+
 	return c, nil
 }
 
@@ -87,6 +93,7 @@ func (r Reader) pick(all []candidate, most int) []events.Candidate {
 	}
 	spared := all[killable:]
 	picked := slices.Concat(all[:min(most, killable)], spared[:min(mostUnkillable, len(spared))])
+
 	list := make([]events.Candidate, 0, len(picked))
 	for _, p := range picked {
 		if p.cgroup == "" {
@@ -94,6 +101,7 @@ func (r Reader) pick(all []candidate, most int) []events.Candidate {
 		}
 		list = append(list, r.contract(p))
 	}
+
 	return list
 }
 
@@ -107,11 +115,13 @@ func (r Reader) contract(p candidate) events.Candidate {
 	if p.anon == nil {
 		c.RSSBytes = p.rss
 	}
+
 	if p.cgroup != "" && r.Layout.MemoryMount != "" {
 		cgroup := r.Cgroup(p.cgroup)
 		c.Cgroup = &cgroup
 		_, c.Workload = r.place(p.cgroup)
 	}
+
 	return c
 }
 
@@ -147,12 +157,15 @@ func byBadness(a, b candidate) int {
 	if c := boolCompare(a.unkillable(), b.unkillable()); c != 0 {
 		return c
 	}
+
 	if c := boolCompare(a.points == nil, b.points == nil); c != 0 {
 		return c
 	}
+
 	if a.points != nil && *a.points != *b.points {
 		return cmp.Compare(*b.points, *a.points)
 	}
+
 	return cmp.Compare(b.size(), a.size())
 }
 
@@ -163,6 +176,7 @@ func boolCompare(a, b bool) int {
 	case a:
 		return 1
 	}
+
 	return -1
 }
 
@@ -174,17 +188,20 @@ func (r Reader) totalPages(path string) uint64 {
 		return 0
 	}
 	ram, okRAM := field(text, "MemTotal:")
+
 	swap, okSwap := field(text, "SwapTotal:")
 	if !okRAM || !okSwap {
 		return 0
 	}
 	page := uint64(PageSize())
 	ramPages, swapPages := ram*1024/page, swap*1024/page
+
 	if path != "" && r.Layout.MemoryMount != "" {
 		if _, limit := r.Layout.usage(path); limit != nil {
 			return max(*limit/page+min(r.swapPages(path, *limit), swapPages), 1)
 		}
 	}
+
 	return ramPages + swapPages
 }
 
@@ -193,23 +210,29 @@ func (r Reader) totalPages(path string) uint64 {
 func (r Reader) swapPages(path string, limitBytes uint64) uint64 {
 	const all = 1 << 50
 	dir := r.Layout.dir(path)
+
 	swappiness := r.in("proc/sys/vm/swappiness") // of all in cgroup v2
 	if r.Layout.MemoryVersion == 1 {
 		swappiness = filepath.Join(dir, "memory.swappiness")
 	}
+
 	if n := readNumber(swappiness); n != nil && *n == 0 {
 		return 0
 	}
 	page := uint64(PageSize())
+
 	if r.Layout.MemoryVersion == 1 { // of memory and swap together
 		if both := limited(readNumber(filepath.Join(dir, "memory.memsw.limit_in_bytes"))); both != nil {
 			return (max(*both, limitBytes) - limitBytes) / page
 		}
+
 		return all
 	}
+
 	if n := readNumber(filepath.Join(dir, "memory.swap.max")); n != nil {
 		return *n / page
 	}
+
 	return all
 }
 
@@ -236,6 +259,7 @@ func (r Reader) pids(ctx context.Context, path string) ([]location, error) {
 		case err != nil || !entry.IsDir():
 			return nil
 		}
+
 		rest, err := filepath.Rel(top, dir)
 		if err != nil {
 			return err
@@ -245,6 +269,7 @@ func (r Reader) pids(ctx context.Context, path string) ([]location, error) {
 		if err != nil {
 			return nil
 		}
+
 		for _, word := range strings.Fields(string(text)) {
 			// 0 is a process of another pid namespace than ours.
 			pid, err := strconv.Atoi(word)
@@ -254,8 +279,10 @@ func (r Reader) pids(ctx context.Context, path string) ([]location, error) {
 			seen[pid] = true
 			found = append(found, location{pid, filepath.Join(path, rest)})
 		}
+
 		return nil
 	}
+
 	return found, filepath.WalkDir(top, walk)
 }
 
@@ -270,11 +297,13 @@ func (r Reader) allPIDs() ([]location, error) {
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	var found []location
+
 	for _, name := range names {
 		if pid, err := strconv.Atoi(name); err == nil && pid > 0 {
 			found = append(found, location{pid: pid})
 		}
 	}
+
 	return found, err
 }
 
@@ -294,6 +323,7 @@ func (r *procReader) read(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer syscall.Close(fd)
+
 	n := 0
 	for n < len(r.buf) {
 		got, err := syscall.Read(fd, r.buf[n:])
@@ -307,6 +337,7 @@ func (r *procReader) read(path string) ([]byte, error) {
 		}
 		n += got
 	}
+
 	return r.buf[:n], nil
 }
 
@@ -314,21 +345,27 @@ func (r *procReader) read(path string) ([]byte, error) {
 func (r *procReader) candidate(pid int) (candidate, error) {
 	p := candidate{pid: pid}
 	dir := r.root + "/" + strconv.Itoa(pid)
+
 	text, err := r.read(dir + "/status")
 	if err != nil {
 		return p, err
 	}
+
 	p.status(text)
+
 	if p.rss == nil {
 		return p, errNoMemory
 	}
+
 	text, err = r.read(dir + "/oom_score_adj")
 	if err != nil {
 		return p, err
 	}
+
 	if adj, err := strconv.Atoi(string(bytes.TrimSpace(text))); err == nil && adj >= oomScoreAdjMin && adj <= 1000 {
 		p.adj = &adj
 	}
+
 	return p, nil
 }
 
@@ -338,6 +375,7 @@ func (r *procReader) init() int {
 	if p, err := r.candidate(2); errors.Is(err, errNoMemory) && p.comm == "kthreadd" {
 		return 1
 	}
+
 	return 0
 }
 
@@ -345,11 +383,13 @@ func (p *candidate) status(text []byte) {
 	for len(text) > 0 {
 		var line []byte
 		line, text, _ = bytes.Cut(text, []byte("\n"))
+
 		name, rest, ok := bytes.Cut(line, []byte(":"))
 		if !ok {
 			continue
 		}
 		var to **uint64
+
 		switch string(name) {
 		case "Name":
 			p.comm = unescapeName(string(bytes.TrimPrefix(rest, []byte("\t"))))
@@ -371,6 +411,7 @@ func (p *candidate) status(text []byte) {
 		default:
 			continue
 		}
+
 		kib, err := strconv.ParseUint(string(bytes.TrimSuffix(bytes.TrimSpace(rest), []byte(" kB"))), 10, 50)
 		if err == nil {
 			kib *= 1024
@@ -384,5 +425,6 @@ func unescapeName(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s
 	}
+
 	return strings.NewReplacer(`\\`, `\`, `\n`, "\n").Replace(s)
 }

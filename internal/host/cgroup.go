@@ -37,6 +37,7 @@ func cgroups(root string) (Layout, error) {
 		return Layout{}, fmt.Errorf("reading the mounts: %w: is /proc mounted?", err)
 	}
 	var v1, v2 []mount
+
 	for _, m := range parseMounts(text) {
 		switch m.fsType {
 		case "cgroup":
@@ -46,6 +47,7 @@ func cgroups(root string) (Layout, error) {
 		}
 	}
 	layout := Layout{Mode: "hybrid"}
+
 	switch {
 	case len(v1) == 0 && len(v2) == 0:
 		return Layout{}, errors.New("no cgroup hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup")
@@ -54,18 +56,22 @@ func cgroups(root string) (Layout, error) {
 	case len(v2) == 0:
 		layout.Mode = "v1"
 	}
+
 	for _, m := range v1 {
 		if !slices.Contains(strings.Split(m.options, ","), "memory") {
 			continue
 		}
+
 		id, err := memoryHierarchy(root)
 		if err != nil {
 			return Layout{}, err
 		}
 		layout.MemoryVersion, layout.HierarchyID = 1, id
 		layout.MemoryMount, layout.MountRoot = m.point, m.root
+
 		return layout, nil
 	}
+
 	for _, m := range v2 {
 		controllers, err := readSmall(filepath.Join(root, m.point, "cgroup.controllers"))
 		if err != nil || !slices.Contains(strings.Fields(string(controllers)), "memory") {
@@ -73,8 +79,10 @@ func cgroups(root string) (Layout, error) {
 		}
 		layout.MemoryVersion = 2
 		layout.MemoryMount, layout.MountRoot = m.point, m.root
+
 		return layout, nil
 	}
+
 	return Layout{}, errors.New("no mounted cgroup hierarchy has the memory controller: " +
 		"if it was disabled at boot, add cgroup_enable=memory to the kernel's command line")
 }
@@ -86,18 +94,23 @@ func memoryHierarchy(root string) (uint32, error) {
 	if err != nil {
 		return 0, fmt.Errorf("reading the cgroups of oomtrace: %w", err)
 	}
+
 	for line := range strings.Lines(string(text)) {
 		id, rest, _ := strings.Cut(line, ":")
+
 		controllers, _, _ := strings.Cut(rest, ":")
 		if !slices.Contains(strings.Split(controllers, ","), "memory") {
 			continue
 		}
+
 		n, err := strconv.ParseUint(id, 10, 32)
 		if err != nil {
 			return 0, fmt.Errorf("reading the cgroups of oomtrace: %w", err)
 		}
+
 		return uint32(n), nil
 	}
+
 	return 0, errors.New("a cgroup v1 memory hierarchy is mounted, but /proc/self/cgroup does not have it")
 }
 
@@ -105,11 +118,13 @@ func memoryHierarchy(root string) (uint32, error) {
 // 3.5): a variable number of fields, a dash, and three more.
 func parseMounts(text []byte) []mount {
 	var mounts []mount
+
 	for line := range bytes.Lines(text) {
 		before, after, ok := strings.Cut(strings.TrimRight(string(line), "\n"), " - ")
 		if !ok {
 			continue
 		}
+
 		fields, tail := strings.Fields(before), strings.Fields(after)
 		if len(fields) < 5 || len(tail) < 3 {
 			continue
@@ -118,22 +133,27 @@ func parseMounts(text []byte) []mount {
 			root: unescapeMount(fields[3]), point: unescapeMount(fields[4]), fsType: tail[0], options: tail[2],
 		})
 	}
+
 	return mounts
 }
 
 // unescapeMount undoes the octal escapes of space, tab, newline and backslash.
 func unescapeMount(s string) string {
 	var b strings.Builder
+
 	for i := 0; i < len(s); i++ {
 		if s[i] == '\\' && i+4 <= len(s) {
 			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
 				b.WriteByte(byte(c))
 				i += 3
+
 				continue
 			}
 		}
+
 		b.WriteByte(s[i])
 	}
+
 	return b.String()
 }
 
@@ -148,30 +168,37 @@ func ScanOOMLocal(l Layout) (map[uint64]uint64, error) {
 	}
 	counts := make(map[uint64]uint64)
 	unreadable, cause := 0, error(nil)
+
 	walk := func(dir string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() {
 			return nil
 		}
+
 		if err == nil {
 			err = scanOne(dir, counts)
 		}
+
 		switch {
 		case err == nil, vanished(err):
 		default:
 			unreadable++
 			cause = err
 		}
+
 		if err != nil && entry != nil && entry.IsDir() && unreadable > 0 && errors.Is(err, fs.ErrPermission) {
 			return fs.SkipDir
 		}
+
 		return nil
 	}
 	if err := filepath.WalkDir(l.MemoryMount, walk); err != nil {
 		return counts, fmt.Errorf("reading the cgroups' event counts: %w", err)
 	}
+
 	if unreadable > 0 {
 		return counts, fmt.Errorf("reading the event counts of %d cgroups: %w", unreadable, cause)
 	}
+
 	return counts, nil
 }
 
@@ -180,13 +207,16 @@ func scanOne(dir string, counts map[uint64]uint64) error {
 	if err != nil {
 		return err // the root has none, nor has one without the controller
 	}
+
 	var stat syscall.Stat_t
 	if err := syscall.Stat(dir, &stat); err != nil {
 		return err
 	}
+
 	if oom, ok := field(text, "oom"); ok {
 		counts[stat.Ino] = oom
 	}
+
 	return nil
 }
 
@@ -201,10 +231,12 @@ func ownCgroup(l Layout) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the cgroup of oomtrace: %w", err)
 	}
+
 	path, ok := memoryPath(text, l)
 	if !ok {
 		return "", errors.New("reading the cgroup of oomtrace: /proc/self/cgroup does not have the memory hierarchy")
 	}
+
 	return path, nil
 }
 
@@ -215,10 +247,12 @@ func memoryPath(text []byte, l Layout) (path string, ok bool) {
 		if len(parts) != 3 {
 			continue
 		}
+
 		if l.MemoryVersion == 2 && parts[0] == "0" ||
 			l.MemoryVersion == 1 && slices.Contains(strings.Split(parts[1], ","), "memory") {
 			return parts[2], true
 		}
 	}
+
 	return "", false
 }

@@ -18,15 +18,19 @@ func (r Reader) Charge(path string) *events.Memory {
 		return nil
 	}
 	dir := r.Layout.dir(path)
+
 	text, err := readSmall(filepath.Join(dir, "memory.stat"))
 	if err != nil {
 		return nil
 	}
+
 	if r.Layout.MemoryVersion == 1 {
 		m := chargeV1(text)
 		m.SockBytes = readNumber(filepath.Join(dir, "memory.kmem.tcp.usage_in_bytes"))
+
 		return m
 	}
+
 	return chargeV2(text)
 }
 
@@ -35,6 +39,7 @@ func stat(text []byte, name string) *uint64 {
 	if !ok {
 		return nil
 	}
+
 	return &n
 }
 
@@ -54,6 +59,7 @@ func chargeV2(text []byte) *events.Memory {
 		sum := *m.SlabReclaimableBytes + *m.SlabUnreclaimableBytes
 		m.SlabBytes = &sum
 	}
+
 	return m
 }
 
@@ -71,10 +77,12 @@ func chargeV1(text []byte) *events.Memory {
 // seen here. The root is not among them: it has no limit.
 func (l Layout) Above(cgroup string) []string {
 	top := strings.TrimSuffix(l.MountRoot, "/")
+
 	var paths []string
 	for at := path.Clean("/" + cgroup); at != "/" && at != top; at = path.Dir(at) {
 		paths = append(paths, at)
 	}
+
 	return paths
 }
 
@@ -86,8 +94,10 @@ func (r Reader) Ladder(cgroup string) (rungs []events.Rung, unknown []string) {
 		return nil, []string{"ladder"}
 	}
 	missing := map[string]bool{}
+
 	for _, at := range r.Layout.Above(cgroup) {
 		rung := events.Rung{Cgroup: r.Cgroup(at)}
+
 		rung.Level, rung.Workload = r.place(at)
 		for _, f := range ladderFiles[r.Layout.MemoryVersion] {
 			text, err := readSmall(filepath.Join(r.Layout.dir(at), f.name))
@@ -95,15 +105,19 @@ func (r Reader) Ladder(cgroup string) (rungs []events.Rung, unknown []string) {
 				missing[f.key] = true
 				continue
 			}
+
 			f.set(&rung, limited(parseNumber(text)))
 		}
+
 		rungs = append(rungs, rung)
 	}
+
 	for _, f := range ladderFiles[r.Layout.MemoryVersion] {
 		if missing[f.key] {
 			unknown = append(unknown, "ladder."+f.key)
 		}
 	}
+
 	return rungs, unknown
 }
 
@@ -151,16 +165,20 @@ func (r Reader) Events(path string, local bool) *events.CgroupEvents {
 		if text, err := readSmall(filepath.Join(dir, "memory.oom_control")); err == nil {
 			e.OOMKill = stat(text, "oom_kill")
 		}
+
 		return e
 	}
+
 	name := "memory.events"
 	if local {
 		name += ".local"
 	}
+
 	text, err := readSmall(filepath.Join(dir, name))
 	if err != nil {
 		return nil
 	}
+
 	return &events.CgroupEvents{
 		Low: stat(text, "low"), High: stat(text, "high"), Max: stat(text, "max"),
 		OOM: stat(text, "oom"), OOMKill: stat(text, "oom_kill"), OOMGroupKill: stat(text, "oom_group_kill"),
@@ -173,5 +191,6 @@ func (r Reader) PSI(path string) (some, full *events.PSI) {
 	if r.Layout.MemoryMount == "" {
 		return nil, nil
 	}
+
 	return readPSI(filepath.Join(r.Layout.dir(path), "memory.pressure"))
 }

@@ -30,6 +30,7 @@ func now(clock int32) (int64, error) {
 	if err := unix.ClockGettime(clock, &t); err != nil {
 		return 0, fmt.Errorf("reading clock %d: %w", clock, err)
 	}
+
 	return t.Nano(), nil
 }
 
@@ -37,25 +38,30 @@ func now(clock int32) (int64, error) {
 // tightest of a few: a preemption between them would be an error of milliseconds.
 func (c *BootClock) sync() error {
 	best := int64(1 << 62)
+
 	for range 5 {
 		before, err := now(unix.CLOCK_BOOTTIME)
 		if err != nil {
 			return err
 		}
+
 		wall, err := now(unix.CLOCK_REALTIME)
 		if err != nil {
 			return err
 		}
+
 		after, err := now(unix.CLOCK_BOOTTIME)
 		if err != nil {
 			return err
 		}
+
 		if after-before < best {
 			best = after - before
 			c.offset = wall - (before + best/2)
 			c.synced = uint64(after)
 		}
 	}
+
 	return nil
 }
 

@@ -67,6 +67,7 @@ Node 1, zone
 func TestZones(t *testing.T) {
 	page := uint64(PageSize())
 	got := Reader{Root: tree(t, map[string]string{"proc/zoneinfo": zoneinfo, "proc/buddyinfo": buddyinfo})}.zones()
+
 	want := []events.Zone{
 		{
 			Node: 0, Zone: "DMA", FreeBytes: p64(3840 * page), MinBytes: p64(33 * page), LowBytes: p64(41 * page),
@@ -91,10 +92,12 @@ inode_cache         1500   1600    600   26    4 : tunables    0    0    0 : sla
 dentry            210000 210000    192   21    1 : tunables    0    0    0 : slabdata  10000  10000      0
 torn              210000
 `})
+
 	want := []events.SlabCache{{Name: "dentry", Bytes: 10000 * page}, {Name: "inode_cache", Bytes: 62 * 4 * page}}
 	if got := (Reader{Root: root}).slabs(5); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+
 	if got := (Reader{Root: root}).slabs(1); len(got) != 1 || got[0].Name != "dentry" {
 		t.Errorf("the largest one is %+v", got)
 	}
@@ -117,6 +120,7 @@ func TestState(t *testing.T) {
 		"cg/system.slice/memory.current":                             "90\n",
 	})
 	r := Reader{Root: root, Layout: Layout{MemoryVersion: 2, MemoryMount: filepath.Join(root, "cg"), MountRoot: "/"}}
+
 	s := r.State()
 	for _, field := range []struct {
 		name      string
@@ -135,20 +139,25 @@ func TestState(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", field.name, value(field.got), value(field.want))
 		}
 	}
+
 	if s.PSISome == nil || *s.PSISome != (events.PSI{Avg10: 1.5, Avg60: 0.25}) || s.PSIFull != nil {
 		t.Errorf("PSI %+v, %+v", s.PSISome, s.PSIFull)
 	}
+
 	if s.TransparentHuge != "madvise" || s.Zones != nil || s.Slabs != nil {
 		t.Errorf("%+v", s)
 	}
+
 	var paths []string
 	for _, c := range s.Cgroups {
 		paths = append(paths, c.Cgroup.Path)
 	}
+
 	want := []string{"/kubepods.slice", "/kubepods.slice/kubepods-burstable.slice", "/system.slice", "/system.slice/kubelet.service"}
 	if !slices.Equal(paths, want) {
 		t.Errorf("cgroups %v", paths)
 	}
+
 	if s.Cgroups[0].MaxBytes != nil || value(s.Cgroups[1].MaxBytes) != 650 || s.Cgroups[0].Cgroup.ID == 0 {
 		t.Errorf("%+v", s.Cgroups)
 	}
@@ -163,6 +172,7 @@ func FuzzFiles(f *testing.F) {
 	for _, text := range []string{zoneinfo, buddyinfo, "some avg10=1.50 avg60=0.25 avg300=0.00 total=1\n", "Name:\ta\nVmRSS:\t1 kB\n", "Node 0, zone  \nNode 0, zone"} {
 		f.Add([]byte(text))
 	}
+
 	f.Fuzz(func(t *testing.T, text []byte) {
 		zones := parseZones(text, 4096)
 		addFreeBlocks(zones, text)
@@ -201,14 +211,17 @@ func TestLadder(t *testing.T) {
 			return events.LevelPod, &events.Workload{Pod: path}
 		},
 	}
+
 	rungs, unknown := r.Ladder("/a/b")
 	if len(rungs) != 2 {
 		t.Fatalf("%+v", rungs)
 	}
+
 	for i := range rungs {
 		rungs[i].Cgroup.ID = 0
 	}
 	yes, no := true, false
+
 	want := []events.Rung{
 		{
 			Cgroup: events.Cgroup{Path: "/a/b"}, Level: events.LevelPod, Workload: &events.Workload{Pod: "/a/b"},
@@ -223,11 +236,13 @@ func TestLadder(t *testing.T) {
 	if !reflect.DeepEqual(rungs, want) {
 		t.Errorf("got  %+v\nwant %+v", rungs, want)
 	}
+
 	if !slices.Equal(unknown, []string{"ladder.peak_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes"}) {
 		t.Errorf("unknown %v", unknown)
 	}
 
 	r.Layout = Layout{MemoryVersion: 1, HierarchyID: 4, MemoryMount: root + "/v1", MountRoot: "/"}
+
 	rungs, unknown = r.Ladder("/a")
 	if len(rungs) != 1 || rungs[0].MaxBytes != nil || value(rungs[0].SwapMaxBytes) != 2048 || value(rungs[0].PeakBytes) != 950 ||
 		rungs[0].Cgroup.Hierarchy != 4 || len(unknown) != 0 {
@@ -237,10 +252,12 @@ func TestLadder(t *testing.T) {
 	if rungs, unknown := (Reader{}).Ladder("/a"); rungs != nil || !slices.Equal(unknown, []string{"ladder"}) {
 		t.Errorf("without cgroups: %+v, %v", rungs, unknown)
 	}
+
 	nested := Layout{MemoryMount: "/x", MountRoot: "/docker/abc"}
 	if got := nested.Above("/docker/abc/kubepods/pod"); !slices.Equal(got, []string{"/docker/abc/kubepods/pod", "/docker/abc/kubepods"}) {
 		t.Errorf("below another root: %v", got)
 	}
+
 	if got := nested.Above("/../.."); len(got) != 0 {
 		t.Errorf("above the root: %v", got)
 	}
@@ -255,6 +272,7 @@ func TestCharge(t *testing.T) {
 		"v1/a/memory.kmem.tcp.usage_in_bytes": "6\n",
 	})
 	r := Reader{Layout: Layout{MemoryVersion: 2, MemoryMount: root + "/v2", MountRoot: "/"}}
+
 	want := &events.Memory{
 		AnonBytes: p64(1), FileBytes: p64(2), KernelStackBytes: p64(3), PagetablesBytes: p64(4), PercpuBytes: p64(5), SockBytes: p64(6),
 		ShmemBytes: p64(7), FileDirtyBytes: p64(8), FileWritebackBytes: p64(9), AnonTHPBytes: p64(10), InactiveFileBytes: p64(11),
@@ -263,16 +281,19 @@ func TestCharge(t *testing.T) {
 	if got := r.Charge("/a"); !reflect.DeepEqual(got, want) {
 		t.Errorf("v2: %+v", got)
 	}
+
 	if got := r.Charge("/old"); value(got.SlabBytes) != 29 || got.FileBytes != nil {
 		t.Errorf("without slab: %+v", got)
 	}
 	r.Layout.MemoryVersion, r.Layout.MemoryMount = 1, root+"/v1"
+
 	want = &events.Memory{
 		AnonBytes: p64(1), FileBytes: p64(2), ShmemBytes: p64(7), FileDirtyBytes: p64(8), InactiveFileBytes: p64(11), SockBytes: p64(6),
 	}
 	if got := r.Charge("/a"); !reflect.DeepEqual(got, want) {
 		t.Errorf("v1: %+v", got)
 	}
+
 	if got := r.Charge("/gone"); got != nil {
 		t.Errorf("of nothing: %+v", got)
 	}
@@ -285,17 +306,21 @@ func TestEvents(t *testing.T) {
 		"v1/a/memory.failcnt":      "7\n",
 		"v1/a/memory.oom_control":  "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
 	})
+
 	r := Reader{Layout: Layout{MemoryVersion: 2, MemoryMount: root + "/v2", MountRoot: "/"}}
 	if e := r.Events("/a", false); e == nil || value(e.High) != 5 || value(e.OOMGroupKill) != 1 {
 		t.Errorf("%+v", e)
 	}
+
 	if e := r.Events("/a", true); e == nil || e.OOM == nil || *e.OOM != 0 || e.OOMGroupKill != nil {
 		t.Errorf("local: %+v", e)
 	}
+
 	r.Layout.MemoryVersion, r.Layout.MemoryMount = 1, root+"/v1"
 	if e := r.Events("/a", false); e != nil {
 		t.Errorf("v1 does not count those below: %+v", e)
 	}
+
 	if e := r.Events("/a", true); e == nil || value(e.Max) != 7 || value(e.OOMKill) != 2 || e.High != nil {
 		t.Errorf("v1: %+v", e)
 	}
@@ -307,13 +332,16 @@ func processes(t testing.TB, statuses map[int]string, adj map[int]int, more map[
 		// 1000 MiB of RAM and 24 MiB of swap.
 		"proc/meminfo": "MemTotal: 1024000 kB\nSwapTotal: 24576 kB\n",
 	}
+
 	for pid, text := range statuses {
 		dir := "proc/" + strconv.Itoa(pid)
 		files[dir+"/status"] = text
 		files[dir+"/oom_score_adj"] = strconv.Itoa(adj[pid]) + "\n"
 		files[dir+"/cgroup"] = fmt.Sprintf("4:memory:/v1/%d\n0::/v2/%d\n", pid, pid)
 	}
+
 	maps.Copy(files, more)
+
 	return testenv.Tree(t, files)
 }
 
@@ -335,11 +363,13 @@ func TestCandidates(t *testing.T) {
 		14: status("protected", 500_000, 0, 40),
 	}, map[int]int{12: 1000, 13: -1000, 14: -997}, nil)
 	r := Reader{Root: root}
+
 	c, err := r.Candidates(context.Background(), "", 3)
 	if err != nil {
 		t.Fatal(err)
 	}
 	page := PageSize() / 1024
+
 	total := 1048576 / page
 	if c.TotalPages != uint64(total) || c.Unread != 0 || c.LeftOut != 1 {
 		t.Errorf("%+v", c)
@@ -349,6 +379,7 @@ func TestCandidates(t *testing.T) {
 		points int64
 	}
 	var got []row
+
 	for _, p := range c.List {
 		points := int64(-1)
 		if p.Points != nil {
@@ -356,6 +387,7 @@ func TestCandidates(t *testing.T) {
 		}
 		got = append(got, row{p.PID, points})
 	}
+
 	want := []row{
 		{12, int64((4004+40)/page + total/1000*1000)},
 		{11, int64((400_004 + 8192 + 400) / page)},
@@ -365,16 +397,19 @@ func TestCandidates(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+
 	big := c.List[1]
 	if big.Comm != "big\nname \\" || value(big.AnonRSSBytes) != 400_000*1024 || value(big.SwapBytes) != 8<<20 || big.RSSBytes != nil {
 		t.Errorf("%+v", big)
 	}
+
 	if spared := c.List[3]; !spared.Unkillable || *spared.OOMScoreAdj != -1000 {
 		t.Errorf("%+v", spared)
 	}
 
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
+
 	if c, err := r.Candidates(ended, "", 3); err != nil || len(c.List) != 0 || c.Unread != 8 {
 		t.Errorf("out of time: %+v, %v", c, err)
 	}
@@ -390,16 +425,20 @@ func TestCandidatesBelow(t *testing.T) {
 		"cg/other/cgroup.procs":      "12\n",
 	})
 	r := Reader{Root: root, Layout: Layout{MemoryVersion: 2, MemoryMount: root + "/cg", MountRoot: "/"}}
+
 	c, err := r.Candidates(context.Background(), "/pod", 9)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if want := uint64(101 << 20 / PageSize()); c.TotalPages != want {
 		t.Errorf("%d pages in all, want %d", c.TotalPages, want)
 	}
+
 	if len(c.List) != 2 || c.List[0].PID != 10 || c.List[0].Cgroup.Path != "/pod/c1" || c.List[1].Cgroup.Path != "/pod/c1/sub" {
 		t.Errorf("%+v", c.List)
 	}
+
 	if _, err := r.Candidates(context.Background(), "/gone", 9); err == nil {
 		t.Error("a cgroup that is not there has no candidates")
 	}
@@ -423,11 +462,13 @@ func TestTotalPages(t *testing.T) {
 		{"v1, no limit", 1, map[string]string{"cg/a/memory.limit_in_bytes": "9223372036854771712\n"}, ram + swap},
 	} {
 		root := processes(t, nil, nil, test.files)
+
 		r := Reader{Root: root, Layout: Layout{MemoryVersion: test.version, MemoryMount: root + "/cg", MountRoot: "/"}}
 		if got := r.totalPages("/a") * uint64(PageSize()) >> 20; got != test.want {
 			t.Errorf("%s: %d MiB, want %d", test.name, got, test.want)
 		}
 	}
+
 	if got := (Reader{Root: t.TempDir()}).totalPages(""); got != 0 {
 		t.Errorf("of nothing: %d", got)
 	}
@@ -446,6 +487,7 @@ func TestHog(t *testing.T) {
 	if _, err := syscall.Mmap(-1, 0, hogMiB<<20, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE|syscall.MAP_POPULATE); err != nil {
 		t.Fatal(err)
 	}
+
 	fmt.Println("\nfull")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
@@ -454,53 +496,66 @@ func TestHog(t *testing.T) {
 // badness of a process whose memory is known.
 func TestLivingHog(t *testing.T) {
 	testenv.Root(t)
+
 	layout, err := Cgroups()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s, err := NewScratch(fmt.Sprintf("oomtrace-living-%d", os.Getpid()), 2*hogMiB<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	hog := exec.Command(os.Args[0], "-test.run=^TestHog$")
+
 	hog.Env = append(os.Environ(), "OOMTRACE_TEST_HOG=1")
+
 	stdin, err := hog.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	stdout, err := hog.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := hog.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		_ = stdin.Close()
 		_, _ = io.Copy(io.Discard, stdout)
 		_ = hog.Wait()
 	})
+
 	pid := hog.Process.Pid
 	if err := s.Add(pid); err != nil {
 		t.Fatal(err)
 	}
+
 	if _, err := io.WriteString(stdin, "go\n"); err != nil {
 		t.Fatal(err)
 	}
+
 	for lines := bufio.NewScanner(stdout); lines.Scan() && lines.Text() != "full"; {
 	}
 
 	r := Reader{Layout: layout}
 	const slack = 32 << 20 // Go's own memory, more under the race detector
+
 	charge := r.Charge(s.Path())
 	if charge == nil || value(charge.AnonBytes) < hogMiB<<20 || value(charge.AnonBytes) > hogMiB<<20+slack {
 		t.Errorf("the charge is %+v", charge)
 	}
+
 	rungs, _ := r.Ladder(s.Path())
 	if len(rungs) == 0 || value(rungs[0].MaxBytes) != 2*hogMiB<<20 || value(rungs[0].UsageBytes) < hogMiB<<20 {
 		t.Fatalf("the ladder is %+v", rungs)
@@ -510,10 +565,12 @@ func TestLivingHog(t *testing.T) {
 	if err != nil || len(below.List) != 1 || below.List[0].PID != pid {
 		t.Fatalf("candidates %+v, %v", below, err)
 	}
+
 	got := below.List[0]
 	if anon := value(got.AnonRSSBytes); anon < hogMiB<<20 || anon > hogMiB<<20+slack {
 		t.Errorf("anon is %d", anon)
 	}
+
 	if below.TotalPages != 2*hogMiB<<20/uint64(PageSize()) && value(r.State().SwapTotalBytes) == 0 {
 		t.Errorf("%d pages in all", below.TotalPages)
 	}
@@ -525,21 +582,25 @@ func TestLivingHog(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := false
+
 	for _, c := range all.List {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score", c.PID))
 		if err != nil || c.Points == nil {
 			continue // it ended, or cannot be killed
 		}
+
 		score, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		want := (1000 + *c.Points*1000/int64(all.TotalPages)) * 2 / 3
 		if diff := score - want; diff < -1 || diff > 1 {
 			t.Errorf("%s[%d]: the kernel's score is %d, ours %d (%d points)", c.Comm, c.PID, score, want, *c.Points)
 		}
 		found = found || c.PID == pid
 	}
+
 	if !found {
 		t.Error("the hog is not among the candidates of the node")
 	}
@@ -547,6 +608,7 @@ func TestLivingHog(t *testing.T) {
 
 func BenchmarkState(b *testing.B) {
 	layout, _ := Cgroups()
+
 	r := Reader{Layout: layout}
 	for b.Loop() {
 		r.State()
@@ -557,6 +619,7 @@ func BenchmarkCandidatesOfNode(b *testing.B) {
 	layout, _ := Cgroups()
 	r := Reader{Layout: layout}
 	var n int
+
 	for b.Loop() {
 		c, err := r.Candidates(context.Background(), "", 10)
 		if err != nil {
@@ -564,6 +627,7 @@ func BenchmarkCandidatesOfNode(b *testing.B) {
 		}
 		n = len(c.List) + c.LeftOut
 	}
+
 	b.ReportMetric(float64(n), "processes")
 }
 
@@ -574,6 +638,7 @@ func BenchmarkCandidates10000(b *testing.B) {
 	for pid := 10; pid < 10_010; pid++ {
 		statuses[pid], adj[pid] = status(strings.Repeat("x", 15), pid*16, 0, pid), pid%1000
 	}
+
 	r := Reader{Root: processes(b, statuses, adj, nil)}
 	for b.Loop() {
 		if _, err := r.Candidates(context.Background(), "", 10); err != nil {

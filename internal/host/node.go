@@ -29,6 +29,7 @@ func readUpTo(path string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
+
 	return io.ReadAll(io.LimitReader(file, most))
 }
 
@@ -38,6 +39,7 @@ func BootID() string {
 	if err != nil {
 		return ""
 	}
+
 	return strings.TrimSpace(string(text))
 }
 
@@ -49,6 +51,7 @@ func ProcessGone(pid int) bool {
 		return false
 	}
 	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+
 	return errors.Is(err, os.ErrNotExist)
 }
 
@@ -58,6 +61,7 @@ func Hostname() string {
 	if err != nil {
 		return ""
 	}
+
 	return name
 }
 
@@ -67,6 +71,7 @@ func KernelRelease() string {
 	if err := unix.Uname(&name); err != nil {
 		return ""
 	}
+
 	return unix.ByteSliceToString(name.Release[:])
 }
 
@@ -83,10 +88,12 @@ func Memory() (ram, swap uint64, err error) {
 		return 0, 0, fmt.Errorf("reading the size of memory: %w", err)
 	}
 	ram, okRAM := field(text, "MemTotal:")
+
 	swap, okSwap := field(text, "SwapTotal:")
 	if !okRAM || !okSwap {
 		return 0, 0, errors.New("reading the size of memory: /proc/meminfo does not tell it")
 	}
+
 	return ram * 1024, swap * 1024, nil
 }
 
@@ -97,13 +104,16 @@ func field(text []byte, name string) (value uint64, found bool) {
 		if !ok || len(rest) == 0 || rest[0] != ' ' && rest[0] != '\t' {
 			continue
 		}
+
 		words := bytes.Fields(rest)
 		if len(words) == 0 {
 			return 0, false
 		}
 		value, err := strconv.ParseUint(string(words[0]), 10, 64)
+
 		return value, err == nil
 	}
+
 	return 0, false
 }
 
@@ -114,10 +124,12 @@ func VMStatOOMKill() (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("reading the kernel's count of OOM kills: %w", err)
 	}
+
 	kills, ok := field(text, "oom_kill")
 	if !ok {
 		return 0, errors.New("reading the kernel's count of OOM kills: /proc/vmstat has no oom_kill")
 	}
+
 	return kills, nil
 }
 
@@ -128,5 +140,6 @@ func fieldText(text []byte, name string) string {
 			return string(bytes.TrimSpace(rest))
 		}
 	}
+
 	return ""
 }

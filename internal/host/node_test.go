@@ -67,6 +67,7 @@ func TestCgroups(t *testing.T) {
 			if got != test.want {
 				t.Errorf("got %+v, want %+v", got, test.want)
 			}
+
 			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
 				t.Errorf("error %v, want one with %q", err, test.err)
 			}
@@ -81,20 +82,24 @@ func TestScanOOMLocal(t *testing.T) {
 		"a/c/other":               "",
 		"d/memory.events.local":   "oom no number\n",
 	})
+
 	counts, err := ScanOOMLocal(Layout{MemoryVersion: 2, MemoryMount: root})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	inode := func(dir string) uint64 {
 		var stat syscall.Stat_t
 		if err := syscall.Stat(filepath.Join(root, dir), &stat); err != nil {
 			t.Fatal(err)
 		}
+
 		return stat.Ino
 	}
 	if len(counts) != 2 || counts[inode("a")] != 3 || counts[inode("a/b")] != 0 {
 		t.Errorf("%v", counts)
 	}
+
 	if counts, err := ScanOOMLocal(Layout{MemoryVersion: 1, MemoryMount: root}); counts != nil || err != nil {
 		t.Errorf("cgroup v1 does not tell: %v, %v", counts, err)
 	}
@@ -107,6 +112,7 @@ func TestField(t *testing.T) {
 			t.Errorf("%s: %d, %v", name, got, ok)
 		}
 	}
+
 	for _, name := range []string{"oom", "bad", "last", "nothing"} {
 		if got, ok := field(text, name); ok {
 			t.Errorf("%s: %d", name, got)
@@ -121,6 +127,7 @@ func TestSymbols(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for address, want := range map[uint64]string{
 		0xffffffff81000100: "a", 0xffffffff810001ff: "a", 0xffffffff81000250: "b", 0xffffffff81000300: "c", 0xffffffffc0000008: "m",
 	} {
@@ -128,20 +135,25 @@ func TestSymbols(t *testing.T) {
 			t.Errorf("%x: %q, want %q", address, got, want)
 		}
 	}
+
 	if address, ok := s.Address("data"); !ok || address != 0xffffffff82000000 {
 		t.Errorf("data is at %x", address)
 	}
+
 	if address, ok := s.Address("listed_as_code"); !ok || address != 0xffffffff82000020 {
 		t.Errorf("what is listed as code is at %x", address)
 	}
+
 	for _, name := range []string{"other", "absent", "a"} {
 		if address, ok := s.Address(name); ok {
 			t.Errorf("%s is at %x", name, address)
 		}
 	}
+
 	if name, _, ok := s.Lookup(1); ok {
 		t.Errorf("an address below all is in %s", name)
 	}
+
 	if _, err := parseKallsyms(strings.NewReader("0000000000000000 T a\n"), nil); !errors.Is(err, errHidden) {
 		t.Errorf("hidden addresses: %v", err)
 	}
@@ -154,21 +166,27 @@ func TestPrivileges(t *testing.T) {
 		for _, c := range caps {
 			left &^= 1 << c
 		}
+
 		return left
 	}
+
 	if p := privileges(all); len(p.Missing)+len(p.Optional) != 0 {
 		t.Errorf("with all: %+v", p)
 	}
+
 	if p := privileges(without(unix.CAP_BPF, unix.CAP_PERFMON)); len(p.Missing) != 0 {
 		t.Errorf("CAP_SYS_ADMIN holds both: %+v", p)
 	}
+
 	p := privileges(without(unix.CAP_SYS_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON))
 	if !slices.Equal(p.Missing, []string{"CAP_BPF", "CAP_PERFMON"}) {
 		t.Errorf("%+v", p)
 	}
+
 	if p := privileges(0); len(p.Optional) != 3 {
 		t.Errorf("%+v", p)
 	}
+
 	if _, err := capabilities([]byte("CapEff:\tnonsense\n")); err == nil {
 		t.Error("nonsense is no set of capabilities")
 	}
@@ -179,13 +197,16 @@ func TestBootClock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	boot, err := now(unix.CLOCK_BOOTTIME)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if off := time.Since(c.Time(uint64(boot))).Abs(); off > 100*time.Millisecond {
 		t.Errorf("wall time is off by %s", off)
 	}
+
 	if n := testing.AllocsPerRun(100, func() { c.Time(uint64(boot)) }); n != 0 {
 		t.Errorf("%v allocations to map a time", n)
 	}
@@ -195,9 +216,11 @@ func TestThisMachine(t *testing.T) {
 	if BootID() == "" || Hostname() == "" || KernelRelease() == "" || PageSize() < 4096 {
 		t.Errorf("boot id %q, host %q, kernel %q, page %d", BootID(), Hostname(), KernelRelease(), PageSize())
 	}
+
 	if ram, _, err := Memory(); err != nil || ram < 1<<20 {
 		t.Errorf("%d bytes of memory, %v", ram, err)
 	}
+
 	if _, err := VMStatOOMKill(); err != nil {
 		t.Error(err)
 	}
@@ -205,25 +228,31 @@ func TestThisMachine(t *testing.T) {
 
 func TestScratch(t *testing.T) {
 	testenv.Root(t)
+
 	s, err := NewScratch(fmt.Sprintf("oomtrace-test-%d", os.Getpid()), 16<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	layout, err := Cgroups()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(layout.MemoryMount, strings.TrimPrefix(s.Path(), layout.MountRoot))
+
 	limit := "memory.max"
 	if layout.MemoryVersion == 1 {
 		limit = "memory.limit_in_bytes"
 	}
+
 	if text, err := os.ReadFile(filepath.Join(dir, limit)); err != nil || strings.TrimSpace(string(text)) != "16777216" {
 		t.Errorf("the limit is %q, %v", text, err)
 	}
+
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
+
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("it is still there: %v", err)
 	}

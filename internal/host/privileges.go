@@ -22,19 +22,23 @@ func ReadPrivileges() (Privileges, error) {
 	if err != nil {
 		return Privileges{}, fmt.Errorf("reading the capabilities: %w", err)
 	}
+
 	caps, err := capabilities(text)
 	if err != nil {
 		return Privileges{}, fmt.Errorf("reading the capabilities: %w", err)
 	}
+
 	return privileges(caps), nil
 }
 
 func capabilities(status []byte) (uint64, error) {
 	words := fieldText(status, "CapEff:")
+
 	caps, err := strconv.ParseUint(words, 16, 64)
 	if err != nil {
 		return 0, fmt.Errorf("CapEff of /proc/self/status: %w", err)
 	}
+
 	return caps, nil
 }
 
@@ -46,19 +50,24 @@ func privileges(caps uint64) Privileges {
 		if !has(unix.CAP_BPF) {
 			p.Missing = append(p.Missing, "CAP_BPF")
 		}
+
 		if !has(unix.CAP_PERFMON) {
 			p.Missing = append(p.Missing, "CAP_PERFMON")
 		}
 	}
+
 	if !has(unix.CAP_SYSLOG) {
 		p.Optional = append(p.Optional, "no CAP_SYSLOG: kernel symbols may be hidden, and with them what an allocation was for")
 	}
+
 	if !has(unix.CAP_SYS_RESOURCE) {
 		p.Optional = append(p.Optional, "no CAP_SYS_RESOURCE: oomtrace itself can be a victim (oom_score_adj cannot be lowered)")
 	}
+
 	if !has(unix.CAP_DAC_READ_SEARCH) && !has(unix.CAP_DAC_OVERRIDE) {
 		p.Optional = append(p.Optional, "no CAP_DAC_READ_SEARCH: cgroups that are not readable have no path")
 	}
+
 	return p
 }
 
@@ -71,6 +80,7 @@ func Protect(lock bool) []string {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-999"), 0); err != nil {
 		refused = append(refused, fmt.Sprintf("oomtrace itself can be a victim: lowering oom_score_adj: %v", err))
 	}
+
 	if !lock {
 		return refused
 	}
@@ -78,6 +88,7 @@ func Protect(lock bool) []string {
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
 		refused = append(refused, fmt.Sprintf("oomtrace may be slowed down by swap: locking its memory: %v", err))
 	}
+
 	return refused
 }
 
@@ -88,5 +99,6 @@ func RealTime() error {
 	if err != nil {
 		return fmt.Errorf("asking for real-time priority: %w: it needs CAP_SYS_NICE, and a share of real time in a cgroup v1 cpu controller", err)
 	}
+
 	return nil
 }

@@ -32,6 +32,7 @@ func (r Reader) place(path string) (events.Level, *events.Workload) {
 	if r.Place == nil {
 		return events.LevelCgroup, nil
 	}
+
 	return r.Place(path)
 }
 
@@ -44,6 +45,7 @@ func (r Reader) Cgroup(path string) events.Cgroup {
 			c.ID = stat.Ino
 		}
 	}
+
 	return c
 }
 
@@ -58,16 +60,19 @@ func (r Reader) children(path string) []events.Share {
 	if r.Layout.MemoryMount == "" {
 		return nil
 	}
+
 	entries, err := os.ReadDir(r.Layout.dir(path))
 	if err != nil {
 		return nil
 	}
 	var shares []events.Share
+
 	for _, entry := range entries {
 		if !entry.IsDir() {
 			continue
 		}
 		child := filepath.Join(path, entry.Name())
+
 		share := events.Share{Cgroup: r.Cgroup(child)}
 		if share.Cgroup.ID == 0 {
 			continue // gone meanwhile
@@ -76,12 +81,14 @@ func (r Reader) children(path string) []events.Share {
 		share.UsageBytes, share.MaxBytes = r.Layout.usage(child)
 		shares = append(shares, share)
 	}
+
 	return shares
 }
 
 func largest(shares []events.Share, most int) (kept []events.Share, leftOut int) {
 	slices.SortStableFunc(shares, func(a, b events.Share) int { return cmp.Compare(value(b.UsageBytes), value(a.UsageBytes)) })
 	most = min(most, len(shares))
+
 	return shares[:most:most], len(shares) - most
 }
 
@@ -90,6 +97,7 @@ func value(n *uint64) uint64 {
 	if n == nil {
 		return 0
 	}
+
 	return *n
 }
 
@@ -100,5 +108,6 @@ func (r Reader) CgroupOf(pid int) (path string, ok bool) {
 	if err != nil {
 		return "", false
 	}
+
 	return memoryPath(text, r.Layout)
 }

@@ -35,10 +35,12 @@ func Headroom(l Layout, path string) (bytes uint64, limiter string, ok bool) {
 		if s.UsageBytes == nil || s.LimitBytes == nil {
 			continue
 		}
+
 		if room := *s.LimitBytes - min(*s.UsageBytes, *s.LimitBytes); !ok || room < bytes {
 			bytes, limiter, ok = room, at, true
 		}
 	}
+
 	return bytes, limiter, ok
 }
 
@@ -46,20 +48,24 @@ func Headroom(l Layout, path string) (bytes uint64, limiter string, ok bool) {
 func SampleCgroup(l Layout, path string) Sample {
 	dir := l.dir(path)
 	var s Sample
+
 	s.UsageBytes, s.LimitBytes = l.usage(path)
 	if text, err := readSmall(filepath.Join(dir, "memory.pressure")); err == nil {
 		s.PSISomeUS, s.PSIFullUS = psiTotal(text, "some"), psiTotal(text, "full")
 	}
+
 	if l.MemoryVersion == 1 {
 		s.MaxEvents = readNumber(filepath.Join(dir, "memory.failcnt"))
 	} else if text, err := readSmall(filepath.Join(dir, "memory.events")); err == nil {
 		if n, ok := field(text, "max"); ok {
 			s.MaxEvents = &n
 		}
+
 		if n, ok := field(text, "high"); ok {
 			s.HighEvents = &n
 		}
 	}
+
 	return s
 }
 
@@ -70,6 +76,7 @@ func (l Layout) usage(path string) (usageBytes, limitBytes *uint64) {
 		usage, limit = "memory.usage_in_bytes", "memory.limit_in_bytes"
 	}
 	dir := l.dir(path)
+
 	return readNumber(filepath.Join(dir, usage)), limited(readNumber(filepath.Join(dir, limit)))
 }
 
@@ -78,6 +85,7 @@ func limited(n *uint64) *uint64 {
 	if n != nil && *n >= 1<<62 {
 		return nil
 	}
+
 	return n
 }
 
@@ -89,6 +97,7 @@ func RefaultPages(l Layout, path string) *uint64 {
 	if err != nil {
 		return nil
 	}
+
 	return refaults(text)
 }
 
@@ -97,6 +106,7 @@ func RefaultPages(l Layout, path string) *uint64 {
 func refaults(stat []byte) *uint64 {
 	var sum uint64
 	known := false
+
 	for _, name := range []string{"workingset_refault", "workingset_refault_anon", "workingset_refault_file"} {
 		n, ok := field(stat, "total_"+name)
 		if !ok {
@@ -104,9 +114,11 @@ func refaults(stat []byte) *uint64 {
 		}
 		sum, known = sum+n, known || ok
 	}
+
 	if !known {
 		return nil
 	}
+
 	return &sum
 }
 
@@ -115,6 +127,7 @@ func readNumber(path string) *uint64 {
 	if err != nil {
 		return nil
 	}
+
 	return parseNumber(text)
 }
 
@@ -123,6 +136,7 @@ func parseNumber(text []byte) *uint64 {
 	if err != nil {
 		return nil // "max"
 	}
+
 	return &n
 }
 
@@ -131,11 +145,13 @@ func psiTotal(text []byte, kind string) *uint64 {
 	for line := range strings.Lines(string(text)) {
 		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == kind {
 			value, ok := strings.CutPrefix(fields[len(fields)-1], "total=")
+
 			n, err := strconv.ParseUint(value, 10, 64)
 			if ok && err == nil {
 				return &n
 			}
 		}
 	}
+
 	return nil
 }

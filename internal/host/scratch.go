@@ -33,6 +33,7 @@ func NewScratch(name string, limitBytes int64) (*Scratch, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	own, err := ownCgroup(layout)
 	if err != nil {
 		return nil, err
@@ -42,16 +43,19 @@ func NewScratch(name string, limitBytes int64) (*Scratch, error) {
 		own = "/" + strings.TrimPrefix(rest, "/")
 	}
 	s := &Scratch{}
+
 	var group string
 	if layout.MemoryVersion == 1 {
 		group, err = s.v1(layout, path.Join(own, name), limitBytes)
 	} else {
 		group, err = s.v2(layout, own, name, limitBytes)
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("making a cgroup for the demonstration: %w", err)
 	}
 	s.path = path.Join(layout.MountRoot, group)
+
 	return s, nil
 }
 
@@ -62,6 +66,7 @@ func (s *Scratch) v1(layout Layout, group string, limitBytes int64) (string, err
 	memory := func() ([]cgroup1.Subsystem, error) {
 		return []cgroup1.Subsystem{cgroup1.NewMemory(path.Dir(layout.MemoryMount))}, nil
 	}
+
 	c, err := cgroup1.New(cgroup1.StaticPath(group), &specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: &limitBytes, Swappiness: new(uint64)},
 	}, cgroup1.WithHierarchy(memory))
@@ -70,6 +75,7 @@ func (s *Scratch) v1(layout Layout, group string, limitBytes int64) (string, err
 	}
 	s.add = func(pid int) error { return c.AddProc(uint64(pid)) }
 	s.remove = c.Delete
+
 	return group, nil
 }
 
@@ -86,6 +92,7 @@ func (s *Scratch) v2(layout Layout, own, name string, limitBytes int64) (string,
 		parent = path.Dir(parent)
 	}
 	group := path.Join(parent, name)
+
 	c, err := cgroup2.NewManager(layout.MemoryMount, group, &cgroup2.Resources{
 		Memory: &cgroup2.Memory{Max: &limitBytes, Swap: new(int64)},
 	})
@@ -94,6 +101,7 @@ func (s *Scratch) v2(layout Layout, own, name string, limitBytes int64) (string,
 	}
 	s.add = func(pid int) error { return c.AddProc(uint64(pid)) }
 	s.remove = c.Delete
+
 	return group, nil
 }
 
@@ -110,6 +118,7 @@ func (s *Scratch) Add(pid int) error {
 	if err := s.add(pid); err != nil {
 		return fmt.Errorf("putting process %d into %s: %w", pid, s.path, err)
 	}
+
 	return nil
 }
 
@@ -120,10 +129,13 @@ func (s *Scratch) Close() error {
 		if err = s.remove(); err == nil || errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
+
 		if !errors.Is(err, syscall.EBUSY) && !strings.Contains(err.Error(), "busy") {
 			break
 		}
+
 		time.Sleep(20 * time.Millisecond)
 	}
+
 	return fmt.Errorf("removing the cgroup %s: %w", s.path, err)
 }

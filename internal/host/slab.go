@@ -20,6 +20,7 @@ func (r Reader) slabs(most int) []events.SlabCache {
 	}
 	caches := parseSlabs(text, uint64(PageSize()))
 	slices.SortStableFunc(caches, func(a, b events.SlabCache) int { return cmp.Compare(b.Bytes, a.Bytes) })
+
 	return caches[:min(most, len(caches))]
 }
 
@@ -30,19 +31,23 @@ func (r Reader) slabs(most int) []events.SlabCache {
 // A cache takes its slabs, whether their objects are in use or not.
 func parseSlabs(text []byte, pageBytes uint64) []events.SlabCache {
 	var caches []events.SlabCache
+
 	for line := range bytes.Lines(text) {
 		head, rest, ok := strings.Cut(string(line), " : tunables")
 		_, data, ok2 := strings.Cut(rest, ": slabdata")
+
 		words, slabs := strings.Fields(head), strings.Fields(data)
 		if !ok || !ok2 || len(words) != 6 || len(slabs) < 2 {
 			continue
 		}
 		pages, err := strconv.ParseUint(words[5], 10, 16)
+
 		count, err2 := strconv.ParseUint(slabs[1], 10, 32)
 		if err != nil || err2 != nil || count == 0 {
 			continue
 		}
 		caches = append(caches, events.SlabCache{Name: words[0], Bytes: pages * count * pageBytes})
 	}
+
 	return caches
 }

@@ -33,12 +33,14 @@ func (r Reader) State() *events.NodeState {
 	s.Slabs = r.slabs(mostSlabs)
 	s.TransparentHuge = r.transparentHuge()
 	s.Cgroups = r.topCgroups()
+
 	return s
 }
 
 // Meminfo reads of a state what /proc/meminfo has (fs/proc/meminfo.c): some 50 µs.
 func (r Reader) Meminfo() *events.NodeState {
 	s := &events.NodeState{}
+
 	text, err := readSmall(r.in("proc/meminfo"))
 	if err != nil {
 		return s
@@ -49,6 +51,7 @@ func (r Reader) Meminfo() *events.NodeState {
 			return nil
 		}
 		n *= 1024
+
 		return &n
 	}
 	s.TotalBytes, s.FreeBytes, s.AvailableBytes = kib("MemTotal:"), kib("MemFree:"), kib("MemAvailable:")
@@ -63,6 +66,7 @@ func (r Reader) Meminfo() *events.NodeState {
 	s.KernelStackBytes, s.PagetablesBytes = kib("KernelStack:"), kib("PageTables:")
 	s.UnevictableBytes, s.AnonTHPBytes = kib("Unevictable:"), kib("AnonHugePages:")
 	s.SwapTotalBytes, s.SwapFreeBytes = kib("SwapTotal:"), kib("SwapFree:")
+
 	s.HugetlbBytes = kib("Hugetlb:") // of all sizes; since 4.19
 	if pageBytes := kib("Hugepagesize:"); pageBytes != nil {
 		of := func(name string) *uint64 {
@@ -71,6 +75,7 @@ func (r Reader) Meminfo() *events.NodeState {
 				return nil
 			}
 			n *= *pageBytes
+
 			return &n
 		}
 		if s.HugetlbBytes == nil {
@@ -78,6 +83,7 @@ func (r Reader) Meminfo() *events.NodeState {
 		}
 		s.HugetlbFreeBytes = of("HugePages_Free:")
 	}
+
 	return s
 }
 
@@ -89,9 +95,11 @@ func (r Reader) hugetlb(s *events.NodeState) {
 		return
 	}
 	var sum uint64
+
 	for _, file := range files {
 		name := strings.TrimPrefix(filepath.Base(filepath.Dir(file)), "hugepages-")
 		kib, err := strconv.ParseUint(strings.TrimSuffix(name, "kB"), 10, 32)
+
 		free := readNumber(file)
 		if err != nil || free == nil || *free > 1<<32 {
 			return
@@ -107,6 +115,7 @@ func readPSI(path string) (some, full *events.PSI) {
 	if err != nil {
 		return nil, nil
 	}
+
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(line)
 		if len(fields) < 4 {
@@ -114,12 +123,15 @@ func readPSI(path string) (some, full *events.PSI) {
 		}
 		var p events.PSI
 		known := 0
+
 		for _, field := range fields[1:] {
 			name, number, _ := strings.Cut(field, "=")
+
 			percent, err := strconv.ParseFloat(number, 64)
 			if err != nil || !(percent >= 0 && percent <= 100) {
 				continue
 			}
+
 			switch name {
 			case "avg10":
 				p.Avg10 = percent
@@ -130,8 +142,10 @@ func readPSI(path string) (some, full *events.PSI) {
 			default:
 				continue
 			}
+
 			known++
 		}
+
 		switch {
 		case known != 3:
 		case fields[0] == "some":
@@ -140,6 +154,7 @@ func readPSI(path string) (some, full *events.PSI) {
 			full = &p
 		}
 	}
+
 	return some, full
 }
 
@@ -150,10 +165,12 @@ func (r Reader) transparentHuge() string {
 		return ""
 	}
 	_, rest, _ := bytes.Cut(text, []byte("["))
+
 	setting, _, ok := bytes.Cut(rest, []byte("]"))
 	if !ok || len(setting) > 32 {
 		return ""
 	}
+
 	return string(setting)
 }
 
@@ -164,10 +181,12 @@ func (r Reader) topCgroups() []events.Share {
 	if base == "" {
 		base = "/"
 	}
+
 	all := r.children(base)
 	for _, top := range all[:len(all):len(all)] {
 		all = append(all, r.children(top.Cgroup.Path)...)
 	}
 	kept, _ := largest(all, mostCgroups)
+
 	return kept
 }

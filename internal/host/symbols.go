@@ -34,10 +34,12 @@ func LoadKallsyms(data ...string) (*Symbols, error) {
 		return nil, fmt.Errorf("reading the kernel's symbols: %w", err)
 	}
 	defer file.Close()
+
 	s, err := parseKallsyms(file, data)
 	if err != nil {
 		return nil, fmt.Errorf("reading the kernel's symbols: %w", err)
 	}
+
 	return s, nil
 }
 
@@ -46,9 +48,11 @@ var errHidden = errors.New("the kernel hides its addresses: as root, set sysctl 
 func parseKallsyms(r io.Reader, data []string) (*Symbols, error) {
 	s := &Symbols{data: make(map[string]uint64)}
 	sorted := true
+
 	for lines := bufio.NewScanner(r); lines.Scan(); {
 		// address type name [module]
 		line := lines.Bytes()
+
 		hex, rest, ok := bytes.Cut(line, []byte{' '})
 		if !ok || len(rest) < 3 || rest[1] != ' ' {
 			continue
@@ -58,10 +62,12 @@ func parseKallsyms(r io.Reader, data []string) (*Symbols, error) {
 		if !wanted && !strings.ContainsRune("tTwW", rune(rest[0])) {
 			continue
 		}
+
 		address, err := strconv.ParseUint(string(hex), 16, 64)
 		if err != nil || address == 0 {
 			continue
 		}
+
 		if wanted {
 			s.data[string(rest[2:])] = address
 			continue
@@ -71,6 +77,7 @@ func parseKallsyms(r io.Reader, data []string) (*Symbols, error) {
 		if i := bytes.IndexByte(name, '.'); i > 0 {
 			name = name[:i]
 		}
+
 		if n := len(s.addresses); n > 0 && address < s.addresses[n-1] {
 			sorted = false
 		}
@@ -78,12 +85,15 @@ func parseKallsyms(r io.Reader, data []string) (*Symbols, error) {
 		s.offsets = append(s.offsets, uint32(len(s.names)))
 		s.names = append(append(s.names, name...), 0)
 	}
+
 	if len(s.addresses) == 0 {
 		return nil, errHidden
 	}
+
 	if !sorted {
 		s.sort()
 	}
+
 	return s, nil
 }
 
@@ -93,7 +103,9 @@ func (s *Symbols) sort() {
 	for i := range order {
 		order[i] = i
 	}
+
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(s.addresses[a], s.addresses[b]) })
+
 	addresses, offsets := make([]uint64, len(order)), make([]uint32, len(order))
 	for i, from := range order {
 		addresses[i], offsets[i] = s.addresses[from], s.offsets[from]
@@ -107,6 +119,7 @@ func (s *Symbols) Address(name string) (address uint64, ok bool) {
 		return 0, false
 	}
 	address, ok = s.data[name]
+
 	return address, ok
 }
 
@@ -117,9 +130,11 @@ func (s *Symbols) Lookup(address uint64) (name string, offset uint64, ok bool) {
 		return "", 0, false
 	}
 	begin := s.offsets[i]
+
 	end := begin
 	for s.names[end] != 0 {
 		end++
 	}
+
 	return string(s.names[begin:end]), address - s.addresses[i], true
 }

@@ -23,10 +23,12 @@ func (r Reader) zones() []events.Zone {
 	if err != nil {
 		return nil
 	}
+
 	zones := parseZones(text, uint64(PageSize()))
 	if text, err := readSmall(r.in("proc/buddyinfo")); err == nil {
 		addFreeBlocks(zones, text)
 	}
+
 	return zones
 }
 
@@ -38,48 +40,60 @@ func zoneHead(line []byte) (node int, zone string, rest []byte, ok bool) {
 	}
 	number, rest, _ := bytes.Cut(line, []byte(","))
 	node, err := strconv.Atoi(string(number))
+
 	rest, ok = bytes.CutPrefix(rest, []byte(" zone"))
 	if err != nil || !ok || node < 0 {
 		return 0, "", nil, false
 	}
 	rest = bytes.TrimLeft(rest, " ")
+
 	end := bytes.IndexAny(rest, " \n")
 	if end < 0 {
 		end = len(rest)
 	}
+
 	if end == 0 || end > 32 {
 		return 0, "", nil, false
 	}
+
 	return node, string(rest[:end]), rest[end:], true
 }
 
 func parseZones(text []byte, pageBytes uint64) []events.Zone {
 	var zones []events.Zone
 	var zone *events.Zone // nil between zones and in what no key of ours is in
+
 	for line := range bytes.Lines(text) {
 		if node, name, _, ok := zoneHead(line); ok {
 			zones = append(zones, events.Zone{Node: node, Zone: name})
 			zone = &zones[len(zones)-1]
+
 			continue
 		}
+
 		if zone == nil {
 			continue
 		}
+
 		words := strings.Fields(string(line))
 		if len(words) == 0 {
 			continue
 		}
+
 		if words[0] == "pagesets" {
 			zone = nil // its "high:" is another one
 			continue
 		}
+
 		if words[0] == "pages" {
 			words = words[1:]
 		}
+
 		if len(words) < 2 {
 			continue
 		}
 		var to **uint64
+
 		switch words[0] {
 		case "free":
 			to = &zone.FreeBytes
@@ -94,17 +108,20 @@ func parseZones(text []byte, pageBytes uint64) []events.Zone {
 		default:
 			continue
 		}
+
 		if pages, err := strconv.ParseUint(words[1], 10, 50); err == nil {
 			pages *= pageBytes
 			*to = &pages
 		}
 	}
+
 	kept := zones[:0]
 	for _, z := range zones {
 		if z.ManagedBytes == nil || *z.ManagedBytes > 0 {
 			kept = append(kept, z)
 		}
 	}
+
 	return kept
 }
 
@@ -116,6 +133,7 @@ func addFreeBlocks(zones []events.Zone, text []byte) {
 			continue
 		}
 		var blocks []uint64
+
 		for _, word := range strings.Fields(string(rest)) {
 			n, err := strconv.ParseUint(word, 10, 64)
 			if err != nil || len(blocks) == maxOrders {
@@ -124,6 +142,7 @@ func addFreeBlocks(zones []events.Zone, text []byte) {
 			}
 			blocks = append(blocks, n)
 		}
+
 		for i := range zones {
 			if zones[i].Node == node && zones[i].Zone == name {
 				zones[i].FreeBlocks = blocks

@@ -9,6 +9,7 @@ import (
 
 func (c *Correlator) allocation(e *episode, unknown *unknowns) *events.Allocation {
 	a := &events.Allocation{}
+
 	switch {
 	case e.decision != nil && e.decision.AllocKnown:
 		d := e.decision
@@ -16,18 +17,22 @@ func (c *Correlator) allocation(e *episode, unknown *unknowns) *events.Allocatio
 		a.GFPFlags = oom.FlagNames(d.GFP)
 	case e.end != nil && e.end.AllocKnown:
 		a.Order, a.GFP, a.GFPFlags = pointer(int(e.end.Order)), pointer(e.end.GFP), oom.FlagNames(e.end.GFP)
+
 		unknown.add("allocation.total_pages")
 	default:
 		unknown.add("allocation.order", "allocation.gfp", "allocation.gfp_flags", "allocation.total_pages")
 	}
+
 	if e.verdict.scope == events.ScopeSysrq {
 		a.Class = "sysrq"
 	} else if e.decision != nil {
 		a.Class = c.class(e.decision.Stack)
 	}
+
 	if a.Class == "" {
 		unknown.add("allocation.class")
 	}
+
 	return a
 }
 
@@ -37,6 +42,7 @@ func (c *Correlator) class(stack []uint64) string {
 	if c.cfg.Symbol == nil {
 		return ""
 	}
+
 	return oom.Class(func(yield func(string) bool) {
 		for _, address := range stack {
 			if name, ok := c.cfg.Symbol(address); ok && !yield(name) {

@@ -44,6 +44,7 @@ func (c *Correlator) count(r *reported) {
 	if r.timeNS < a.baseNS {
 		return // before the first reading: the hooks were attached already
 	}
+
 	a.add(r)
 	a.kills += r.kernelKills
 	a.quietNS, a.nextNS, a.tries = 0, 0, 0
@@ -63,7 +64,9 @@ func (c *Correlator) countLate(r *reported) {
 	if r.timeNS < a.baseNS {
 		return
 	}
+
 	a.kills++
+
 	a.quietNS, a.nextNS, a.tries = 0, 0, 0
 	if !slices.Contains(a.window, r) {
 		a.add(r)
@@ -75,10 +78,12 @@ func (c *Correlator) runAudit() error {
 	if a.quietNS == 0 {
 		a.quietNS = c.now
 	}
+
 	quiet := len(a.window) == 0 || c.now-a.quietNS >= auditAfterNS
 	if c.cfg.KernelKills == nil || !quiet || c.now < a.nextNS {
 		return nil
 	}
+
 	return c.readAudit(false)
 }
 
@@ -86,40 +91,50 @@ func (c *Correlator) closeAudit() error {
 	if c.cfg.KernelKills == nil || !c.audit.known {
 		return nil
 	}
+
 	return c.readAudit(true)
 }
 
 func (c *Correlator) readAudit(last bool) error {
 	a := &c.audit
+
 	now, err := c.cfg.KernelKills()
 	if err != nil {
 		a.nextNS = c.now + auditEveryNS
 		return nil // doctor tells why; an incident without an audit says so
 	}
+
 	if !a.known {
 		a.base, a.known, a.baseNS = now, true, c.now
 		a.nextNS = c.now + auditEveryNS
+
 		return nil
 	}
+
 	delta := now - a.base
 	if delta != a.kills && a.tries < auditTries && !last {
 		a.tries++ // a kill may be on its way through the ring
 		a.nextNS = c.now + auditAfterNS
+
 		return nil
 	}
+
 	for _, r := range a.window {
 		c.newsOf(r).Audit = c.auditOf(r, delta)
 	}
+
 	if delta != a.kills {
 		text := fmt.Sprintf("the kernel counted %d OOM kills, %d were seen", delta, a.kills)
 		if a.lost > 0 {
 			text += fmt.Sprintf("; %d records were lost", a.lost)
 		}
+
 		if err := c.out.Finding(c.cfg.WallClock(c.now), text); err != nil {
 			return err
 		}
 	}
 	*a = audit{base: now, known: true, baseNS: a.baseNS, quietNS: c.now, nextNS: c.now + auditEveryNS}
+
 	return nil
 }
 
@@ -132,11 +147,13 @@ func (c *Correlator) auditOf(r *reported, delta uint64) *events.Audit {
 	}
 	out.Explained = delta == a.kills && (r.memcgDelta == nil || *r.memcgDelta == r.kernelKills)
 	shared := 0
+
 	for _, v := range r.victims {
 		if v.role == events.RoleSharedMM {
 			shared++
 		}
 	}
+
 	out.Text = plural(len(r.victims), "victim")
 	if a.incidents == 1 {
 		out.Text += fmt.Sprintf("; oom_kill +%d", delta)
@@ -146,18 +163,23 @@ func (c *Correlator) auditOf(r *reported, delta uint64) *events.Audit {
 			out.Text += ", as seen"
 		}
 	}
+
 	if r.repeated > 0 {
 		out.Text += " (the kernel counts the chosen one of a group twice)"
 	}
+
 	if shared > 0 {
 		out.Text += fmt.Sprintf(" (%d shared its memory: the kernel does not count those)", shared)
 	}
+
 	if r.memcgDelta != nil && *r.memcgDelta != r.kernelKills {
 		out.Text += fmt.Sprintf("; the limiter's memory.events +%d", *r.memcgDelta)
 	}
+
 	if delta != a.kills {
 		out.Text += fmt.Sprintf("; %d kills were seen: not explained", a.kills)
 	}
+
 	return out
 }
 
@@ -165,5 +187,6 @@ func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
+
 	return fmt.Sprintf("%d %ss", n, noun)
 }

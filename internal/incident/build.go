@@ -16,6 +16,7 @@ func (c *Correlator) report(e *episode) (*reported, error) {
 	c.victims += uint64(len(e.victims))
 	r := c.remember(e, inc)
 	c.count(r)
+
 	return r, c.out.Incident(inc)
 }
 
@@ -26,8 +27,10 @@ func (c *Correlator) late(r *reported, k kernel.Kill) {
 		r.kernelKills++
 		r.repeated++
 		c.countLate(r)
+
 		return
 	}
+
 	v := victim{kill: k, role: events.RoleUnknown}
 	switch {
 	case k.SharesMM:
@@ -35,6 +38,7 @@ func (c *Correlator) late(r *reported, k kernel.Kill) {
 	case r.group:
 		v.role = events.RoleGroup
 	}
+
 	if v.role != events.RoleSharedMM {
 		r.kernelKills++
 		c.countLate(r)
@@ -42,10 +46,12 @@ func (c *Correlator) late(r *reported, k kernel.Kill) {
 	unknown := &unknowns{names: r.unknown}
 	shown := c.victim(v, unknown)
 	n := c.newsOf(r)
+
 	n.Victims = append(n.Victims, shown)
 	if len(unknown.names) > len(r.unknown) {
 		r.unknown, n.Unknown = unknown.names, unknown.names
 	}
+
 	c.victims++
 	c.await(r, v, shown.Process)
 }
@@ -70,13 +76,16 @@ func (c *Correlator) build(e *episode) *events.Incident {
 	inc.Killer = c.killer(e)
 	inc.Allocation = c.allocation(e, unknown)
 	c.memory(inc, e, unknown)
+
 	if e.decision != nil && e.decision.AncestryCut {
 		inc.Notes = append(inc.Notes, "the ladder does not reach the root: the cgroups are nested too deeply")
 	}
+
 	if e.decision == nil {
 		inc.Notes = append(inc.Notes, "the kernel's record of the decision was lost")
 	}
 	inc.Unknown = unknown.names
+
 	return inc
 }
 
@@ -105,10 +114,13 @@ func (c *Correlator) limiter(inc *events.Incident, e *episode, unknown *unknowns
 		} else {
 			unknown.add("limiter.limit_bytes", "limiter.swap_limit_bytes")
 		}
+
 		unknown.add("limiter.usage_bytes", "limiter.swap_usage_bytes")
 	case v.scope == events.ScopeCpuset, v.scope == events.ScopeMempolicy:
 		inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "numa_nodes"}
+
 		unknown.add("limiter.limit_bytes", "limiter.usage_bytes")
+
 		if e.decision.NodesKnown {
 			inc.Limiter.Nodes = e.decision.Nodes
 		} else {
@@ -124,19 +136,24 @@ func (c *Correlator) limiter(inc *events.Incident, e *episode, unknown *unknowns
 
 func (c *Correlator) limiterOf(level kernel.Memcg) *events.Limiter {
 	cgroup, place := c.cgroup(level.Key)
+
 	l := &events.Limiter{Level: place.Level, Which: "memory.max", Cgroup: &cgroup, Workload: place.Workload}
 	if l.Level == "" {
 		l.Level = events.LevelCgroup
 	}
+
 	if c.cfg.CgroupV1 {
 		l.Which = v1Limit(level)
 	}
+
 	if level.Memory.Known {
 		l.UsageBytes, l.LimitBytes = c.bytes(level.Memory.Usage), c.limit(level.Memory.Max)
 	}
+
 	if level.Swap.Known {
 		l.SwapUsageBytes, l.SwapLimitBytes = c.bytes(level.Swap.Usage), c.limit(level.Swap.Max)
 	}
+
 	return l
 }
 
@@ -146,6 +163,7 @@ func v1Limit(level kernel.Memcg) string {
 	if level.Memory.Known && level.Swap.Known && room(level.Swap) < room(level.Memory) {
 		return "memory.memsw.limit_in_bytes"
 	}
+
 	return "memory.limit_in_bytes"
 }
 
@@ -153,6 +171,7 @@ func room(c kernel.Counter) uint64 {
 	if c.Max == kernel.NoLimit || c.Usage > c.Max {
 		return c.Max
 	}
+
 	return c.Max - c.Usage
 }
 
@@ -163,12 +182,15 @@ func (c *Correlator) ladder(inc *events.Incident, e *episode, unknown *unknowns)
 		unknown.add("ladder")
 		return
 	}
+
 	chain := e.decision.Ancestry
 	if n := len(chain); n > 0 && !e.decision.AncestryCut {
 		chain = chain[:n-1]
 	}
+
 	for i, level := range chain {
 		cgroup, place := c.cgroup(level.Key)
+
 		rung := events.Rung{
 			Cgroup: cgroup, Level: place.Level, Workload: place.Workload,
 			Below: e.verdict.limiter > i,
@@ -176,6 +198,7 @@ func (c *Correlator) ladder(inc *events.Incident, e *episode, unknown *unknowns)
 		if rung.Level == "" {
 			rung.Level = events.LevelCgroup
 		}
+
 		if m := level.Memory; m.Known {
 			rung.UsageBytes, rung.MaxBytes, rung.PeakBytes = c.bytes(m.Usage), c.limit(m.Max), c.bytes(m.Watermark)
 			if !c.cfg.CgroupV1 {
@@ -184,11 +207,13 @@ func (c *Correlator) ladder(inc *events.Incident, e *episode, unknown *unknowns)
 		} else {
 			unknown.add("ladder.usage_bytes", "ladder.max_bytes", "ladder.high_bytes", "ladder.peak_bytes")
 		}
+
 		if s := level.Swap; s.Known {
 			rung.SwapUsageBytes, rung.SwapMaxBytes = c.bytes(s.Usage), c.limit(s.Max)
 		} else {
 			unknown.add("ladder.swap_usage_bytes", "ladder.swap_max_bytes")
 		}
+
 		if !c.cfg.CgroupV1 {
 			if level.OOMGroupKnown {
 				rung.OOMGroup = pointer(level.OOMGroup)
@@ -196,9 +221,11 @@ func (c *Correlator) ladder(inc *events.Incident, e *episode, unknown *unknowns)
 				unknown.add("ladder.oom_group")
 			}
 		}
+
 		if cgroup.Path == "" {
 			unknown.add("ladder.cgroup.path")
 		}
+
 		inc.Ladder = append(inc.Ladder, rung)
 	}
 }
@@ -208,6 +235,7 @@ func (c *Correlator) victimList(e *episode, unknown *unknowns) []events.Victim {
 	for i, v := range e.victims {
 		list[i] = c.victim(v, unknown)
 	}
+
 	if e.decision != nil && e.decision.AllocKnown {
 		for i := range list {
 			if list[i].Role == events.RoleChosen {
@@ -217,14 +245,17 @@ func (c *Correlator) victimList(e *episode, unknown *unknowns) []events.Victim {
 	} else {
 		unknown.add("victims.points")
 	}
+
 	if c.cfg.Tier == events.TierTracepoint {
 		unknown.add("victims.released_after_ns")
 	}
+
 	return list
 }
 
 func (c *Correlator) victim(v victim, unknown *unknowns) events.Victim {
 	k := v.kill
+
 	out := events.Victim{
 		Process: c.process(k.Target), Role: v.role,
 		OOMScoreAdj: pointer(int(k.OOMScoreAdj)), UID: pointer(k.UID),
@@ -239,11 +270,13 @@ func (c *Correlator) victim(v victim, unknown *unknowns) events.Victim {
 		unknown.add("victims.anon_rss_bytes", "victims.file_rss_bytes", "victims.shmem_rss_bytes",
 			"victims.swap_bytes", "victims.total_vm_bytes", "victims.pgtables_bytes")
 	}
+
 	return out
 }
 
 func (c *Correlator) killer(e *episode) *events.Killer {
 	k := &events.Killer{Kind: "kernel", Path: "global"}
+
 	switch e.verdict.scope {
 	case events.ScopeMemcg:
 		k.Path = "memcg"
@@ -252,13 +285,16 @@ func (c *Correlator) killer(e *episode) *events.Killer {
 	case events.ScopeUnknown:
 		k.Path = "unknown"
 	}
+
 	if g := e.verdict.group; g >= 0 && e.decision != nil {
 		cgroup, place := c.cgroup(e.decision.Ancestry[g].Key)
+
 		k.Path, k.GroupCgroup, k.GroupLevel = "group", &cgroup, place.Level
 		if k.GroupLevel == "" {
 			k.GroupLevel = events.LevelCgroup
 		}
 	}
+
 	return k
 }
 
@@ -267,9 +303,11 @@ func (c *Correlator) killer(e *episode) *events.Killer {
 func (c *Correlator) memory(inc *events.Incident, e *episode, unknown *unknowns) {
 	if e.verdict.limiter >= 0 && e.decision != nil && e.charge != nil {
 		limiter := e.decision.Ancestry[e.verdict.limiter]
+
 		i := slices.IndexFunc(e.charge.Levels, func(l kernel.MemcgCharge) bool { return l.Key == limiter.Key })
 		if i >= 0 && fresh(e.charge.Levels[i].Memory, limiter.Memory.Usage*c.cfg.PageSize) {
 			m := e.charge.Levels[i].Memory
+
 			inc.Memory = &m
 			for _, part := range []struct {
 				name  string
@@ -287,9 +325,11 @@ func (c *Correlator) memory(inc *events.Incident, e *episode, unknown *unknowns)
 					unknown.add(part.name)
 				}
 			}
+
 			return
 		}
 	}
+
 	unknown.add("memory")
 }
 
@@ -301,11 +341,13 @@ func fresh(m events.Memory, usageBytes uint64) bool {
 		return false
 	}
 	var sum uint64
+
 	for _, part := range []*uint64{m.AnonBytes, m.FileBytes, m.SlabBytes, m.KernelStackBytes, m.PagetablesBytes, m.SockBytes, m.PercpuBytes} {
 		if part != nil {
 			sum += *part
 		}
 	}
 	slack := usageBytes/10 + 1<<20
+
 	return sum+slack >= usageBytes && sum <= usageBytes+slack
 }

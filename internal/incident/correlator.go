@@ -46,6 +46,7 @@ func New(cfg Config, out Out) *Correlator {
 		c.local.last = make(map[events.CgroupKey]uint64)
 	}
 	c.reports.early, c.reports.dying = make(map[uint32]ends), make(map[uint32]dying)
+
 	return c
 }
 
@@ -96,16 +97,20 @@ type thread struct {
 func (c *Correlator) Record(r kernel.Record) error {
 	c.now = max(c.now, r.Header().BootNS)
 	bracketed := c.cfg.Tier != events.TierTracepoint
+
 	switch r := r.(type) {
 	case kernel.VictimChosen:
 		c.cfg.Cgroups.LearnChain(r.Ancestry, r.AncestryCut)
+
 		if bracketed && r.Pass != 0 {
 			e := c.pass(r.Meta)
 			e.decision = &r
 			e.verdict = c.judge(&r)
 			c.local.learn(r.Ancestry...)
+
 			return nil
 		}
+
 		if t := c.thread(r.Meta); t.decision == nil || !t.decision.AllocKnown || t.decision.Victim.TID != r.Victim.TID {
 			t.decision = &r
 		}
@@ -123,24 +128,30 @@ func (c *Correlator) Record(r kernel.Record) error {
 			if bracketed && r.FromKernel {
 				c.maybeMissed(r)
 			}
+
 			return c.userKill(r)
 		}
+
 		switch {
 		case !r.FromKernel, bracketed && r.Pass == 0 && !r.SharesMM:
 			return nil // not the OOM killer's
 		case r.Pass == 0: // there are no passes, or this one was missed
 			return c.looseKill(r)
 		}
+
 		if done := c.reports.ofPass(r.Pass); done != nil {
 			c.late(done, r)
 			return nil
 		}
+
 		return c.killed(c.pass(r.Meta), r)
 	case kernel.Mark:
 		if bracketed && r.Pass != 0 {
 			return nil // the pass tells more
 		}
+
 		c.markedUser(r)
+
 		return c.mark(r)
 	case kernel.OOMReturn:
 		return c.passEnd(r)
@@ -153,6 +164,7 @@ func (c *Correlator) Record(r kernel.Record) error {
 	case kernel.RecordsLost:
 		c.audit.lost += r.Count
 	}
+
 	return nil
 }
 
@@ -166,6 +178,7 @@ func (c *Correlator) pass(m kernel.Meta) *episode {
 	}
 	e.lastNS = max(e.lastNS, m.BootNS)
 	e.quiet = 0
+
 	return e
 }
 
@@ -186,23 +199,28 @@ func (q *quiet) forNS(now, limit uint64) bool {
 	if *q == 0 {
 		*q = quiet(now)
 	}
+
 	return now-min(uint64(*q), now) >= limit
 }
 
 // killed adds a SIGKILL of the OOM path to its episode.
 func (c *Correlator) killed(e *episode, r kernel.Kill) error {
 	e.lastNS = max(e.lastNS, r.BootNS)
+
 	e.quiet = 0
 	if e.victim(r.Target.TGID) {
 		// The chosen one of a group is met again among the members.
 		e.kernelKills++
 		e.repeated++
+
 		return nil
 	}
+
 	v := victim{kill: r, role: e.role(r)}
 	if v.role != events.RoleSharedMM {
 		e.kernelKills++
 	}
+
 	e.victims = append(e.victims, v)
 	if e.headlined {
 		return nil
@@ -210,6 +228,7 @@ func (c *Correlator) killed(e *episode, r kernel.Kill) error {
 	e.headlined = true
 	inc := &events.Incident{Envelope: c.envelope(events.KindIncident, r.BootNS), ID: e.id, Scope: e.verdict.scope, Tier: e.tier}
 	inc.Victims = []events.Victim{{Process: c.process(r.Target), Role: v.role}}
+
 	return c.out.Headline(inc)
 }
 
@@ -223,6 +242,7 @@ func (e *episode) role(r kernel.Kill) events.Role {
 		if len(e.victims) == 0 {
 			return events.RoleChosen
 		}
+
 		return events.RoleUnknown
 	case r.Target.TGID == e.decision.Victim.TGID:
 		return events.RoleChosen
@@ -241,6 +261,7 @@ func (c *Correlator) thread(m kernel.Meta) *thread {
 		c.threads[m.Current.TID] = t
 	}
 	t.quiet = 0
+
 	return t
 }
 
@@ -253,14 +274,18 @@ func (c *Correlator) looseKill(r kernel.Kill) error {
 			return err
 		}
 	}
+
 	if t.done != nil && t.done.victim(r.Target.TGID) != nil {
 		c.late(t.done, r) // the chosen one of a group again: it gets no second mark
 		return nil
 	}
+
 	if t.open != nil && (r.SharesMM || t.open.victim(r.Target.TGID)) {
 		return c.killed(t.open, r)
 	}
+
 	t.keep(r)
+
 	return nil
 }
 
@@ -285,20 +310,24 @@ func (c *Correlator) maybeMissed(k kernel.Kill) {
 // mark joins oom:mark_victim with the SIGKILL just before it by the same thread.
 func (c *Correlator) mark(r kernel.Mark) error {
 	t := c.thread(r.Meta)
+
 	i := slices.IndexFunc(t.kills, func(k kernel.Kill) bool { return k.Target.TID == r.PID })
 	if i < 0 && c.cfg.Tier != events.TierTracepoint {
 		return nil // the end of its pass tells that nobody was killed
 	}
+
 	if i < 0 {
 		return c.markedOnly(r)
 	}
 	kill, decision := t.kills[i], t.decision
 	t.kills = slices.Delete(t.kills, i, i+1)
+
 	if decision != nil && decision.Victim.TID != r.PID {
 		decision = nil // it was lost: this one is of another victim
 	}
 	v := lostVerdict
 	grown := false
+
 	switch {
 	case decision == nil:
 	case decision.AllocKnown:
@@ -307,25 +336,30 @@ func (c *Correlator) mark(r kernel.Mark) error {
 	default:
 		v, grown = c.local.judge(c, decision)
 	}
+
 	if t.open != nil {
 		if !grown && t.open.verdict.group >= 0 && v.group >= 0 {
 			return c.killed(t.open, kill)
 		}
+
 		if err := c.close(t); err != nil {
 			return err
 		}
 	}
+
 	if d := t.done; d != nil && !grown && v.group >= 0 && kill.BootNS-d.lastNS <= groupNS {
 		c.late(d, kill)
 		return nil
 	}
 	t.done = nil
 	t.open = c.begin(kill.Meta)
+
 	t.open.decision, t.open.verdict, t.open.charge = decision, v, t.charge
 	if decision == nil || !decision.AllocKnown {
 		t.open.tier = events.TierTracepoint // no more is known of it
 	}
 	t.decision, t.charge = nil, nil
+
 	return c.killed(t.open, kill)
 }
 
@@ -333,16 +367,19 @@ func (c *Correlator) mark(r kernel.Mark) error {
 // follow.
 func (c *Correlator) close(t *thread) error {
 	r, err := c.report(t.open)
+
 	t.open, t.done = nil, nil
 	if r.group {
 		t.done = r
 	}
+
 	return err
 }
 
 // passEnd closes the episode of a pass that killed; the others are folded.
 func (c *Correlator) passEnd(r kernel.OOMReturn) error {
 	c.local.learn(r.LimiterLevel)
+
 	if r.Outcome != events.OutcomeKilled {
 		delete(c.passes, r.Pass) // of a victim that was already exiting
 		return c.folded(r)
@@ -350,10 +387,12 @@ func (c *Correlator) passEnd(r kernel.OOMReturn) error {
 	e := c.pass(r.Meta)
 	e.end = &r
 	delete(c.passes, r.Pass)
+
 	if len(e.victims) == 0 {
 		return nil // it was reported, or its kill was lost: the audit will say so
 	}
 	_, err := c.report(e)
+
 	return err
 }
 
@@ -362,27 +401,34 @@ func (c *Correlator) passEnd(r kernel.OOMReturn) error {
 // if none comes.
 func (c *Correlator) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	c.now = max(c.now, bootNS)
+
 	if !caughtUp {
 		return quietNS * time.Nanosecond / 2, nil // what seems overdue may be among them
 	}
+
 	open, err := c.overdue(bootNS)
 	if err != nil {
 		return 0, err
 	}
+
 	if !open {
 		if err := c.runAudit(); err != nil {
 			return 0, err
 		}
 	}
+
 	if err := c.overdueUsers(bootNS, false); err != nil {
 		return 0, err
 	}
+
 	if err := c.flush(false); err != nil {
 		return 0, err
 	}
+
 	if open {
 		return quietNS * time.Nanosecond / 2, nil
 	}
+
 	return 100 * time.Millisecond, nil
 }
 
@@ -393,6 +439,7 @@ func (c *Correlator) overdue(now uint64) (open bool, err error) {
 	for number := range c.passes {
 		newest = max(newest, number)
 	}
+
 	for number, e := range c.passes {
 		patience := uint64(lostEndNS)
 		if len(e.victims) == 0 {
@@ -403,13 +450,16 @@ func (c *Correlator) overdue(now uint64) (open bool, err error) {
 			open = open || len(e.victims) > 0
 			continue
 		}
+
 		delete(c.passes, number)
+
 		if len(e.victims) > 0 {
 			if _, err := c.report(e); err != nil {
 				return open, err
 			}
 		}
 	}
+
 	for tid, t := range c.threads {
 		if t.open != nil && t.open.quiet.forNS(now, quietNS) {
 			if err := c.close(t); err != nil {
@@ -417,14 +467,17 @@ func (c *Correlator) overdue(now uint64) (open bool, err error) {
 			}
 		}
 		open = open || t.open != nil
+
 		patience := uint64(looseNS)
 		if t.done != nil {
 			patience = groupNS
 		}
+
 		if t.open == nil && t.quiet.forNS(now, patience) {
 			delete(c.threads, tid)
 		}
 	}
+
 	return open, nil
 }
 
@@ -437,7 +490,9 @@ func (c *Correlator) Close() error {
 			}
 		}
 	}
+
 	clear(c.passes)
+
 	for _, tid := range slices.Sorted(maps.Keys(c.threads)) {
 		if t := c.threads[tid]; t.open != nil {
 			if err := c.close(t); err != nil {
@@ -445,12 +500,16 @@ func (c *Correlator) Close() error {
 			}
 		}
 	}
+
 	clear(c.threads)
+
 	if err := c.overdueUsers(c.now, true); err != nil {
 		return err
 	}
+
 	if err := c.closeAudit(); err != nil {
 		return err
 	}
+
 	return c.flush(true)
 }

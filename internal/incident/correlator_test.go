@@ -36,6 +36,7 @@ type machine struct {
 
 func newMachine(t *testing.T, tier events.Tier, change ...func(*Config)) *machine {
 	m := &machine{t: t, tree: resolve.NewTree(resolve.TreeOptions{}), now: 1e9}
+
 	cfg := Config{
 		Tier: tier, PageSize: page, BootID: "5f0c2c1e-8e0e", Node: "n1", RAMBytes: 1 << 30, Cgroups: m.tree,
 		WallClock:   func(ns uint64) time.Time { return time.Unix(0, int64(ns)) },
@@ -47,6 +48,7 @@ func newMachine(t *testing.T, tier events.Tier, change ...func(*Config)) *machin
 	m.c = New(cfg, m)
 	m.idle(0)
 	m.idle(200 * ms)
+
 	return m
 }
 
@@ -62,6 +64,7 @@ func (m *machine) Incident(inc *events.Incident) error {
 		}
 	}
 	m.all = append(m.all, inc)
+
 	return nil
 }
 
@@ -72,7 +75,9 @@ func (m *machine) Update(u *events.Incident) error {
 			return nil
 		}
 	}
+
 	m.t.Errorf("update of %s, which was not given out", u.ID)
+
 	return nil
 }
 
@@ -83,6 +88,7 @@ func (m *machine) Finding(_ time.Time, text string) error {
 
 func (m *machine) record(r kernel.Record) {
 	m.t.Helper()
+
 	if err := m.c.Record(r); err != nil {
 		m.t.Fatal(err)
 	}
@@ -90,6 +96,7 @@ func (m *machine) record(r kernel.Record) {
 
 func (m *machine) idle(ns uint64) {
 	m.t.Helper()
+
 	m.now += ns
 	if _, err := m.c.Idle(m.now, true); err != nil {
 		m.t.Fatal(err)
@@ -105,9 +112,11 @@ func (m *machine) settle() {
 
 func (m *machine) one() *events.Incident {
 	m.t.Helper()
+
 	if len(m.all) != 1 {
 		m.t.Fatalf("%d incidents, want 1", len(m.all))
 	}
+
 	return m.all[0]
 }
 
@@ -129,6 +138,7 @@ func chain(leafMax, parentMax uint64) []kernel.Memcg {
 			Swap:   kernel.Counter{Known: true, Max: kernel.NoLimit},
 		}
 	}
+
 	return []kernel.Memcg{level(100, "leaf", leafMax), level(50, "parent", parentMax), level(1, "", kernel.NoLimit)}
 }
 
@@ -144,6 +154,7 @@ func (m *machine) kill(trigger, target kernel.Task, counted, shares bool) {
 		m.kills++
 		m.passKills++
 	}
+
 	m.record(kernel.Kill{
 		Meta: m.meta(trigger), Target: target, FromKernel: true, SharesMM: shares, Group: true,
 		MemoryKnown: true, AnonPages: 900,
@@ -176,6 +187,7 @@ func roles(inc *events.Incident) string {
 	for _, v := range inc.Victims {
 		list = append(list, string(v.Role))
 	}
+
 	return strings.Join(list, " ")
 }
 
@@ -185,18 +197,24 @@ func TestLeafLimit(t *testing.T) {
 	m.pass = 7
 	c := chain(1000, kernel.NoLimit)
 	m.decide(a, a, c, 0, kernel.ConstraintMemcg)
+
 	if len(m.headline) != 0 {
 		t.Error("a headline before the kill: the victim may be exiting already")
 	}
+
 	m.kill(a, a, true, false)
+
 	if len(m.headline) != 1 {
 		t.Error("no headline at the first victim")
 	}
+
 	m.mark(a, a)
 	m.end(a, events.OutcomeKilled, c[0])
+
 	if len(m.all) != 1 {
 		t.Fatal("the incident waits for more than the end of the pass")
 	}
+
 	m.gone(10)
 	m.settle()
 
@@ -204,22 +222,28 @@ func TestLeafLimit(t *testing.T) {
 	if inc.Scope != events.ScopeMemcg || inc.Outcome != events.OutcomeKilled || inc.ID != m.headline[0] {
 		t.Errorf("scope %s, outcome %s, id %s", inc.Scope, inc.Outcome, inc.ID)
 	}
+
 	if l := inc.Limiter; l.Cgroup.ID != 100 || *l.LimitBytes != 1000*page || l.Which != "memory.max" || l.Cgroup.Path != "/parent/leaf" {
 		t.Errorf("limiter %+v %+v", l, l.Cgroup)
 	}
+
 	if len(inc.Ladder) != 2 || inc.Ladder[1].MaxBytes != nil || inc.Ladder[0].Below {
 		t.Errorf("ladder %+v", inc.Ladder)
 	}
+
 	v := inc.Victims[0]
 	if v.PID != 10 || v.Role != events.RoleChosen || *v.Points != 900 || *v.AnonRSSBytes != 900*page {
 		t.Errorf("victim %+v", v)
 	}
+
 	if v.ExitAfterNS == nil || v.ReleasedAfterNS == nil || *v.ReleasedAfterNS-*v.ExitAfterNS != ms {
 		t.Errorf("ends %v %v", v.ExitAfterNS, v.ReleasedAfterNS)
 	}
+
 	if a := inc.Audit; a == nil || !a.Explained || *a.MemcgDelta != 1 || a.Text != "1 victim; oom_kill +1" {
 		t.Errorf("audit %+v", a)
 	}
+
 	if len(m.findings) != 0 {
 		t.Errorf("findings %q", m.findings)
 	}
@@ -239,19 +263,24 @@ func TestParentLimitAndGroup(t *testing.T) {
 	m.kill(b, a, true, false)
 	m.end(b, events.OutcomeKilled, c[1])
 	m.settle()
+
 	inc := m.one()
 	if roles(inc) != "chosen group" {
 		t.Errorf("roles %s", roles(inc))
 	}
+
 	if inc.Limiter.Cgroup.ID != 50 || !inc.Ladder[0].Below || inc.Ladder[1].Below {
 		t.Errorf("limiter %+v, ladder %+v", inc.Limiter.Cgroup, inc.Ladder)
 	}
+
 	if inc.Killer.Path != "group" || inc.Killer.GroupCgroup.ID != 50 {
 		t.Errorf("killer %+v", inc.Killer)
 	}
+
 	if a := inc.Audit; *a.VMStatDelta != 3 || a.KernelKills != 3 || !strings.Contains(a.Text, "twice") {
 		t.Errorf("audit %+v", a)
 	}
+
 	if inc.Trigger.PID != 11 {
 		t.Errorf("trigger %+v", inc.Trigger)
 	}
@@ -269,6 +298,7 @@ func TestSharedMemoryIsNotCounted(t *testing.T) {
 		m.kill(a, b, false, shares)
 		m.end(a, events.OutcomeKilled, c[0])
 		m.settle()
+
 		if inc := m.one(); roles(inc) != "chosen shared_mm" {
 			t.Errorf("shares %v: roles %s", shares, roles(inc))
 		}
@@ -283,6 +313,7 @@ func TestNotOOM(t *testing.T) {
 	m.record(kernel.Exit{Meta: m.meta(b), TGID: 11})                                                      // its end
 	m.record(kernel.CgroupChange{Meta: m.meta(a), Op: "mkdir", Key: events.CgroupKey{ID: 5}, Path: "/x"}) // life
 	m.settle()
+
 	if len(m.all) != 0 || len(m.headline) != 0 || len(m.findings) != 0 {
 		t.Errorf("incidents %v, findings %q", m.all, m.findings)
 	}
@@ -297,6 +328,7 @@ func TestAlreadyExiting(t *testing.T) {
 	m.mark(a, a)
 	m.end(a, events.OutcomeAlreadyExiting, c[0])
 	m.settle()
+
 	inc := m.one()
 	if inc.Outcome != events.OutcomeAlreadyExiting || len(inc.Victims) != 0 || len(m.headline) != 0 {
 		t.Errorf("%+v", inc)
@@ -320,9 +352,11 @@ func TestTwoDecisionsAtOnce(t *testing.T) {
 	m.kill(b, b, true, false)
 	m.end(b, events.OutcomeKilled, cb[0])
 	m.settle()
+
 	if len(m.all) != 2 || m.all[0].Victims[0].PID != 10 || m.all[1].Victims[0].PID != 20 {
 		t.Fatalf("%d incidents", len(m.all))
 	}
+
 	for _, inc := range m.all {
 		if !inc.Audit.Explained || *inc.Audit.VMStatDelta != 2 || inc.Audit.Incidents != 2 {
 			t.Errorf("audit %+v", inc.Audit)
@@ -334,15 +368,18 @@ func TestStillDying(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
 	a, b := proc(10, "a"), proc(11, "b")
 	c := chain(1000, kernel.NoLimit)
+
 	for i, victim := range []kernel.Task{a, b} {
 		m.pass = uint64(i + 1)
 		m.decide(b, victim, c, 0, kernel.ConstraintMemcg)
 		m.kill(b, victim, true, false)
 		m.end(b, events.OutcomeKilled, c[0])
 	}
+
 	m.gone(10)
 	m.gone(11)
 	m.settle()
+
 	if len(m.all) != 2 || len(m.all[0].Notes) != 0 || len(m.all[1].Notes) != 1 || !strings.HasPrefix(m.all[1].Notes[0], "a[10], killed ") {
 		t.Errorf("notes %q %q", m.all[0].Notes, m.all[1].Notes)
 	}
@@ -352,12 +389,14 @@ func TestEndsBeforeTheKill(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
 	a := proc(10, "a")
 	c := chain(1000, kernel.NoLimit)
+
 	m.record(kernel.Exit{Meta: kernel.Meta{BootNS: m.now + 5*ms}, TGID: 10})
 	m.pass = 1
 	m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 	m.kill(a, a, true, false)
 	m.end(a, events.OutcomeKilled, c[0])
 	m.settle()
+
 	if v := m.one().Victims[0]; v.ExitAfterNS == nil || *v.ExitAfterNS > 5*ms {
 		t.Errorf("exit after %v", v.ExitAfterNS)
 	}
@@ -369,9 +408,11 @@ func TestLostRecords(t *testing.T) {
 		a := proc(10, "a")
 		m.pass = 1
 		c := chain(1000, kernel.NoLimit)
+
 		m.kill(a, a, true, false)
 		m.end(a, events.OutcomeKilled, c[0])
 		m.settle()
+
 		inc := m.one()
 		if inc.Limiter.Cgroup.ID != 100 || inc.Scope != events.ScopeMemcg || !slices.Contains(inc.Unknown, "ladder") {
 			t.Errorf("%+v", inc)
@@ -393,9 +434,11 @@ func TestLostRecords(t *testing.T) {
 		m.kills++
 		m.decide(a, a, chain(1000, kernel.NoLimit), 0, kernel.ConstraintMemcg)
 		m.end(a, events.OutcomeKilled, kernel.Memcg{})
+
 		for range 200 {
 			m.idle(100 * ms)
 		}
+
 		if len(m.all) != 0 || len(m.findings) != 1 || !strings.Contains(m.findings[0], "counted 1 OOM kills, 0 were seen") {
 			t.Errorf("incidents %d, findings %q", len(m.all), m.findings)
 		}
@@ -413,6 +456,7 @@ func TestSysrq(t *testing.T) {
 	})
 	m.kill(k, a, true, false)
 	m.end(k, events.OutcomeKilled, kernel.Memcg{})
+
 	inc := m.one()
 	if inc.Scope != events.ScopeSysrq || inc.Killer.Path != "sysrq" || !inc.Trigger.IsKernel || inc.Limiter.Level != events.LevelNode {
 		t.Errorf("%+v", inc)
@@ -426,6 +470,7 @@ func TestUnknownConstraint(t *testing.T) {
 	m.decide(a, a, chain(1000, kernel.NoLimit), -1, "constraint_4")
 	m.kill(a, a, true, false)
 	m.end(a, events.OutcomeKilled, kernel.Memcg{})
+
 	if inc := m.one(); inc.Scope != "constraint_4" || !slices.Contains(inc.Unknown, "limiter") {
 		t.Errorf("scope %s, unknown %q", inc.Scope, inc.Unknown)
 	}
@@ -447,9 +492,11 @@ func TestTracepointLimiter(t *testing.T) {
 		cfg.OOMLocal = map[events.CgroupKey]uint64{{ID: 100}: 4, {ID: 50}: 2, {ID: 1}: 0}
 	}
 	a := proc(10, "a")
+
 	counted := func(leaf, parent uint64) []kernel.Memcg {
 		c := chain(1000, 1000)
 		c[0].OOMLocal, c[1].OOMLocal = leaf, parent
+
 		return c
 	}
 	for _, test := range []struct {
@@ -471,28 +518,35 @@ func TestTracepointLimiter(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := newMachine(t, events.TierTracepoint, seeds)
+
 			trigger := a
 			if test.kthread {
 				trigger = kernel.Task{TGID: 5, TID: 5, Comm: "kworker/0:1", LeaderComm: "kworker/0:1", Kthread: true}
 			}
+
 			m.marked(trigger, a, test.chain, test.reclaim)
 			m.settle()
 			inc := m.one()
+
 			var limiter uint64
 			if inc.Limiter != nil && inc.Limiter.Cgroup != nil {
 				limiter = inc.Limiter.Cgroup.ID
 			}
+
 			if inc.Scope != test.scope || limiter != test.limiter {
 				t.Errorf("scope %s, limiter %d", inc.Scope, limiter)
 			}
+
 			if test.unsure != "" && !slices.Contains(inc.Unknown, test.unsure) {
 				t.Errorf("unknown %q lacks %s", inc.Unknown, test.unsure)
 			}
+
 			for _, name := range []string{"allocation.gfp", "victims.points", "memory"} {
 				if !slices.Contains(inc.Unknown, name) {
 					t.Errorf("unknown %q lacks %s", inc.Unknown, name)
 				}
 			}
+
 			if inc.Audit == nil || !inc.Audit.Explained {
 				t.Errorf("audit %+v", inc.Audit)
 			}
@@ -511,6 +565,7 @@ func TestTracepointGroup(t *testing.T) {
 	m.kill(a, a, true, false)     // the chosen one again, without a mark
 	m.kill(a, other, false, true) // shares the memory of b
 	m.settle()
+
 	inc := m.one()
 	if roles(inc) != "chosen group shared_mm" || inc.Audit.KernelKills != 3 || !inc.Audit.Explained {
 		t.Errorf("roles %s, audit %+v", roles(inc), inc.Audit)
@@ -520,13 +575,16 @@ func TestTracepointGroup(t *testing.T) {
 func TestTracepointSecondKillOfOneThread(t *testing.T) {
 	m := newMachine(t, events.TierTracepoint)
 	m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+
 	a, b, c := proc(10, "a"), proc(11, "b"), proc(12, "c")
 	for i, victim := range []kernel.Task{a, b} {
 		ch := chain(1000, kernel.NoLimit)
 		ch[0].OOMLocal = uint64(i + 1)
 		m.marked(c, victim, ch, kernel.ReclaimMemcg)
 	}
+
 	m.settle()
+
 	if len(m.all) != 2 {
 		t.Errorf("%d incidents, want 2: the limit was hit twice", len(m.all))
 	}
@@ -537,6 +595,7 @@ func TestTracepointMarkWithoutKill(t *testing.T) {
 	a := proc(10, "a")
 	m.mark(a, a)
 	m.settle()
+
 	if inc := m.one(); inc.Outcome != events.OutcomeAlreadyExiting || len(inc.Victims) != 0 {
 		t.Errorf("%+v", inc)
 	}
@@ -548,6 +607,7 @@ func TestTracepointMarkWithoutKill(t *testing.T) {
 
 func TestStormIsBounded(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
+
 	for i := range uint32(5000) {
 		a := proc(1000+i, "a")
 		m.pass++
@@ -557,12 +617,15 @@ func TestStormIsBounded(t *testing.T) {
 		m.end(a, events.OutcomeKilled, c[0])
 		m.record(kernel.Exit{Meta: m.meta(a), TGID: 1000 + i})
 	}
+
 	if got := len(m.c.reports.recent); got > maxRecent {
 		t.Errorf("%d incidents remembered", got)
 	}
+
 	if got := len(m.c.reports.dying); got > maxRecent {
 		t.Errorf("%d victims remembered", got)
 	}
+
 	if len(m.all) != 5000 {
 		t.Errorf("%d incidents", len(m.all))
 	}
@@ -580,6 +643,7 @@ func TestSlowReport(t *testing.T) {
 	m.kill(a, a, true, false)
 	m.end(a, events.OutcomeKilled, c[0])
 	m.settle()
+
 	if inc := m.one(); len(inc.Ladder) == 0 || inc.Victims[0].Points == nil {
 		t.Errorf("the decision was forgotten: %+v", inc)
 	}
@@ -599,10 +663,12 @@ func TestLateVictims(t *testing.T) {
 		m.kill(a, a, true, false)
 		m.end(a, events.OutcomeKilled, c[0])
 		m.settle()
+
 		inc := m.one()
 		if roles(inc) != "chosen group" || inc.Victims[1].AnonRSSBytes == nil {
 			t.Errorf("roles %s", roles(inc))
 		}
+
 		if _, victims := m.c.Totals(); victims != 2 {
 			t.Errorf("%d victims", victims)
 		}
@@ -619,6 +685,7 @@ func TestLateVictims(t *testing.T) {
 		m.idle(50 * ms)
 		m.kill(a, a, true, false)
 		m.settle()
+
 		inc := m.one()
 		if roles(inc) != "chosen group" || !inc.Audit.Explained || *inc.Audit.VMStatDelta != 3 {
 			t.Errorf("roles %s, audit %+v", roles(inc), inc.Audit)
@@ -634,9 +701,11 @@ func TestVictimThatDoesNotDie(t *testing.T) {
 	m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 	m.kill(a, a, true, false)
 	m.end(a, events.OutcomeKilled, c[0])
+
 	for range 80 {
 		m.idle(100 * ms)
 	}
+
 	inc := m.one()
 	if len(inc.Notes) != 1 || !strings.Contains(inc.Notes[0], "a[10] was not dead 5s after") || !slices.Contains(inc.Unknown, "victims.exit_after_ns") {
 		t.Errorf("notes %q, unknown %q", inc.Notes, inc.Unknown)
@@ -660,13 +729,16 @@ func TestEndThatWasNotSeen(t *testing.T) {
 		m.decide(a, a, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
 		m.end(a, events.OutcomeKilled, c[0])
+
 		if test.released {
 			m.record(kernel.Released{Meta: kernel.Meta{BootNS: m.now + ms}, TGID: 10})
 		}
+
 		for range 80 {
 			m.idle(100 * ms)
 		}
 		inc := m.one()
+
 		ends := slices.DeleteFunc(slices.Clone(inc.Unknown), func(u string) bool { return !strings.HasSuffix(u, "_after_ns") })
 		if len(inc.Notes) != 0 || !slices.Equal(ends, test.unknown) {
 			t.Errorf("%s: notes %q, unknown %q", test.name, inc.Notes, inc.Unknown)
@@ -681,18 +753,22 @@ func TestLateReader(t *testing.T) {
 	a := proc(10, "a")
 	c := chain(1000, kernel.NoLimit)
 	c[0].OOMLocal = 1
+
 	m.kill(a, a, true, false)
+
 	for ahead := uint64(1); ahead <= 5; ahead++ {
 		if _, err := m.c.Idle(m.now+ahead*1000*ms, false); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	m.record(kernel.VictimChosen{
 		Meta: m.meta(a), Tier: events.TierTracepoint, Ancestry: c, LimiterIndex: kernel.LimiterUnknown, Victim: a, LastReclaim: kernel.ReclaimMemcg,
 	})
 	m.mark(a, a)
 	m.now += 6000 * ms
 	m.settle()
+
 	if inc := m.one(); inc.Outcome != events.OutcomeKilled || !inc.Audit.Explained {
 		t.Errorf("%+v", inc)
 	}
@@ -703,6 +779,7 @@ func TestLateReader(t *testing.T) {
 func TestEndOfAnother(t *testing.T) {
 	m := newMachine(t, events.TierFentry)
 	a := proc(10, "a")
+
 	m.gone(10)
 	m.now += 1000 * ms
 	c := chain(1000, kernel.NoLimit)
@@ -711,6 +788,7 @@ func TestEndOfAnother(t *testing.T) {
 	m.kill(a, a, true, false)
 	m.end(a, events.OutcomeKilled, c[0])
 	m.settle()
+
 	if v := m.one().Victims[0]; v.ExitAfterNS != nil || v.ReleasedAfterNS != nil {
 		t.Errorf("%d, %d", *v.ExitAfterNS, *v.ReleasedAfterNS)
 	}

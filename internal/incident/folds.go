@@ -31,10 +31,12 @@ type fold struct {
 // the same limiter are its aftermath; others are an incident.
 func (c *Correlator) folded(r kernel.OOMReturn) error {
 	key := foldKey{r.Limiter, r.Outcome, r.Constraint}
+
 	f := c.folds[key]
 	if f == nil && !r.AllocKnown {
 		return nil // only counted: its first record, which tells more, is on its way
 	}
+
 	if f == nil {
 		if len(c.folds) >= maxRecent {
 			clear(c.folds)
@@ -42,6 +44,7 @@ func (c *Correlator) folded(r kernel.OOMReturn) error {
 		f = &fold{}
 		c.folds[key] = f
 	}
+
 	grown := r.Count - f.count
 	if r.Count < f.count {
 		if r.LastNS <= f.lastNS {
@@ -49,31 +52,39 @@ func (c *Correlator) folded(r kernel.OOMReturn) error {
 		}
 		grown = r.Count // the kernel side forgot it meanwhile
 	}
+
 	if grown == 0 {
 		return nil
 	}
+
 	f.count = r.Count
 	if f.lastNS != 0 && r.FirstNS <= f.lastNS && r.LastNS-f.lastNS > followNS {
 		r.FirstNS = r.LastNS // what was sent is of a run that is over
 	}
+
 	if f.incident != nil && r.LastNS-f.lastNS > followNS {
 		f.incident = nil
 	}
+
 	f.lastNS = r.LastNS
 	if f.incident == nil {
 		if kill := c.followed(r); kill != nil {
 			if f.after != kill {
 				f.after, f.followed = kill, 0
 			}
+
 			f.followed += grown
 			if r.Outcome != events.OutcomeNoKillable || f.followed <= followNoKillableCount {
 				c.morePasses(kill, r.Outcome, grown)
 				return nil
 			}
 		}
+
 		return c.unkilled(f, r, grown)
 	}
+
 	c.morePasses(f.incident, r.Outcome, grown)
+
 	return nil
 }
 
@@ -84,14 +95,17 @@ func (c *Correlator) followed(r kernel.OOMReturn) *reported {
 	if r.Outcome == events.OutcomeNoKillable {
 		window = followNoKillableNS
 	}
+
 	for _, kill := range slices.Backward(c.reports.recent) {
 		waits := kill.outcome == events.OutcomeAlreadyExiting && r.Outcome == events.OutcomeWaiting
 		if kill.outcome != events.OutcomeKilled && !waits {
 			continue
 		}
+
 		if r.LastNS > kill.timeNS && r.LastNS-kill.timeNS > window {
 			return nil
 		}
+
 		switch {
 		case kill.limiter == r.Limiter:
 			return kill
@@ -101,6 +115,7 @@ func (c *Correlator) followed(r kernel.OOMReturn) *reported {
 			return kill
 		}
 	}
+
 	return nil
 }
 
@@ -115,6 +130,7 @@ func count(p *events.Passes, outcome events.Outcome) *uint64 {
 	case events.OutcomeKilled:
 		return &p.Killed
 	}
+
 	return &p.Skipped
 }
 
@@ -128,6 +144,7 @@ func (c *Correlator) morePasses(r *reported, outcome events.Outcome, grown uint6
 // unkilled makes an incident of passes that killed nobody.
 func (c *Correlator) unkilled(f *fold, r kernel.OOMReturn, grown uint64) error {
 	v := lostVerdict
+
 	switch {
 	case r.AllocKnown && r.Order == -1:
 		v.scope = events.ScopeSysrq
@@ -140,6 +157,7 @@ func (c *Correlator) unkilled(f *fold, r kernel.OOMReturn, grown uint64) error {
 	e.verdict, e.end = v, &r
 	// A verdict without a decision: what is read there is not there.
 	e.decision = nil
+
 	return c.reportUnkilled(f, e, r.Outcome, grown, r.FirstNS)
 }
 
@@ -149,32 +167,39 @@ func (c *Correlator) reportUnkilled(f *fold, e *episode, outcome events.Outcome,
 		Envelope: c.envelope(events.KindIncident, firstNS), ID: e.id, Scope: e.verdict.scope, Outcome: outcome,
 		Tier: e.tier, Passes: &events.Passes{},
 	}
+
 	*count(inc.Passes, outcome) = grown
 	if e.trigger.TID != 0 {
 		inc.Trigger = pointer(c.process(e.trigger))
 	} else {
 		unknown.add("trigger")
 	}
+
 	if e.verdict.scope == events.ScopeCpuset || e.verdict.scope == events.ScopeMempolicy {
 		e.decision = &kernel.VictimChosen{} // the nodes were not read
 	}
+
 	c.limiter(inc, e, unknown)
 	e.decision = nil
 	c.ladder(inc, e, unknown)
 	inc.Allocation = c.allocation(e, unknown)
 	unknown.add("memory")
 	inc.Unknown = unknown.names
+
 	r := &reported{
 		id: e.id, outcome: outcome, timeNS: firstNS, lastNS: c.now, remarked: true, passes: *inc.Passes, unknown: inc.Unknown,
 	}
 	if e.end != nil {
 		r.limiter = e.end.Limiter
 	}
+
 	c.incidents++
 	c.reports.add(r)
+
 	if f != nil {
 		f.incident = r
 	}
+
 	return c.out.Incident(inc)
 }
 
@@ -185,6 +210,7 @@ func (c *Correlator) markedOnly(r kernel.Mark) error {
 		if r.BootNS-past.timeNS > followNS {
 			break
 		}
+
 		for _, v := range past.victims {
 			if v.process.TID == int(r.PID) || v.process.PID == int(r.PID) || v.process.PID == int(r.Current.TGID) {
 				c.morePasses(past, events.OutcomeAlreadyExiting, 1)
@@ -192,12 +218,15 @@ func (c *Correlator) markedOnly(r kernel.Mark) error {
 			}
 		}
 	}
+
 	if t := c.threads[r.Current.TID]; t != nil && t.open != nil {
 		return nil // the aftermath of what is just being reported
 	}
+
 	e := c.begin(r.Meta)
 	if err := c.reportUnkilled(nil, e, events.OutcomeAlreadyExiting, 1, r.BootNS); err != nil {
 		return fmt.Errorf("reporting a victim that was already exiting: %w", err)
 	}
+
 	return nil
 }

@@ -30,15 +30,19 @@ func TestPassesWithoutAKill(t *testing.T) {
 		m.end(a, events.OutcomeKilled, c[0])
 		m.pass = 0
 	}
+
 	t.Run("nobody to kill", func(t *testing.T) {
 		m := newMachine(t, events.TierFentry)
 		send(m, events.OutcomeNoKillable, 1)
+
 		if inc := m.one(); inc.Outcome != events.OutcomeNoKillable || inc.Limiter.Cgroup.ID != 100 {
 			t.Errorf("%+v", inc)
 		}
+
 		send(m, events.OutcomeNoKillable, 500)
 		send(m, events.OutcomeNoKillable, 2000)
 		m.settle()
+
 		if inc := m.one(); inc.Passes.NoKillable != 2000 {
 			t.Errorf("passes %+v", inc.Passes)
 		}
@@ -47,6 +51,7 @@ func TestPassesWithoutAKill(t *testing.T) {
 		m := newMachine(t, events.TierFentry)
 		send(m, events.OutcomeNoKillable, 1)
 		onItsWay := m.meta(a)
+
 		read := m.meta(a)
 		for _, r := range []kernel.OOMReturn{
 			{Meta: read, Count: 173, LastNS: read.BootNS},
@@ -55,7 +60,9 @@ func TestPassesWithoutAKill(t *testing.T) {
 			r.Outcome, r.Limiter, r.Constraint, r.FirstNS = events.OutcomeNoKillable, c[0].Key, kernel.ConstraintMemcg, onItsWay.BootNS
 			m.record(r)
 		}
+
 		m.settle()
+
 		if inc := m.one(); inc.Passes.NoKillable != 173 {
 			t.Errorf("passes %+v", inc.Passes)
 		}
@@ -65,19 +72,24 @@ func TestPassesWithoutAKill(t *testing.T) {
 			m.idle(500 * ms)
 		}
 	}
+
 	t.Run("a second run, an hour later", func(t *testing.T) {
 		m := newMachine(t, events.TierFentry)
 		send(m, events.OutcomeNoKillable, 1)
 		first := m.now
 		later(m, 3600e9)
+
 		for _, count := range []uint64{2, 500, 900} {
 			sendSince(m, first, events.OutcomeNoKillable, count)
 			later(m, 1e9)
 		}
+
 		m.settle()
+
 		if len(m.all) != 2 || m.all[1].Passes.NoKillable != 899 {
 			t.Fatalf("%d incidents, the last with %+v", len(m.all), m.all[len(m.all)-1].Passes)
 		}
+
 		if apart := m.all[1].Time.Sub(m.all[0].Time); apart < time.Hour {
 			t.Errorf("the second is %v after the first", apart)
 		}
@@ -88,7 +100,9 @@ func TestPassesWithoutAKill(t *testing.T) {
 			send(m, events.OutcomeNoKillable, 100*(i+1))
 			later(m, 1e9)
 		}
+
 		m.settle()
+
 		if inc := m.one(); inc.Passes.NoKillable != 12000 {
 			t.Errorf("passes %+v", inc.Passes)
 		}
@@ -102,6 +116,7 @@ func TestPassesWithoutAKill(t *testing.T) {
 		later(m, 30e9)
 		sendSince(m, old, events.OutcomeNoKillable, 81)
 		m.settle()
+
 		if len(m.all) != 3 || m.all[2].Outcome != events.OutcomeNoKillable {
 			t.Errorf("%d incidents", len(m.all))
 		}
@@ -112,6 +127,7 @@ func TestPassesWithoutAKill(t *testing.T) {
 		send(m, events.OutcomeWaiting, 1)
 		send(m, events.OutcomeWaiting, 300)
 		m.settle()
+
 		if inc := m.one(); inc.Passes.Waiting != 300 || inc.Passes.Killed != 1 {
 			t.Errorf("passes %+v", inc.Passes)
 		}
@@ -121,6 +137,7 @@ func TestPassesWithoutAKill(t *testing.T) {
 		killed(m)
 		send(m, events.OutcomeNoKillable, 1)
 		m.settle()
+
 		if inc := m.one(); inc.Passes.NoKillable != 1 {
 			t.Errorf("passes %+v", inc.Passes)
 		}
@@ -131,6 +148,7 @@ func TestPassesWithoutAKill(t *testing.T) {
 		send(m, events.OutcomeNoKillable, 1)
 		send(m, events.OutcomeNoKillable, 400)
 		m.settle()
+
 		if len(m.all) != 2 || m.all[1].Outcome != events.OutcomeNoKillable {
 			t.Errorf("%d incidents", len(m.all))
 		}

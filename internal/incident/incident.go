@@ -104,10 +104,12 @@ func (c *Correlator) process(t kernel.Task) events.Process {
 	if t.Comm != t.LeaderComm {
 		p.Thread = t.Comm
 	}
+
 	if t.Cgroup.ID != 0 {
 		cgroup, place := c.cgroup(t.Cgroup)
 		p.Cgroup, p.Workload = &cgroup, place.Workload
 	}
+
 	return p
 }
 
@@ -133,6 +135,7 @@ func (c *Correlator) limit(pages uint64) *uint64 {
 	if pages == kernel.NoLimit {
 		return nil
 	}
+
 	return c.bytes(pages)
 }
 

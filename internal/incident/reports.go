@@ -42,6 +42,7 @@ func (r *reported) victim(tgid uint32) *deceased {
 			return v
 		}
 	}
+
 	return nil
 }
 
@@ -91,14 +92,18 @@ func (c *Correlator) remember(e *episode, inc *events.Incident) *reported {
 			r.memcgDelta = pointer(e.end.LimiterLevel.OOMKill - level.OOMKill)
 		}
 	}
+
 	for _, rung := range inc.Ladder {
 		r.ladder = append(r.ladder, rung.Cgroup.CgroupKey)
 	}
+
 	r.previous = c.reports.stillDying(r.limiter, e.firstNS)
 	for i, v := range e.victims {
 		c.await(r, v, inc.Victims[i].Process)
 	}
+
 	c.reports.add(r)
+
 	return r
 }
 
@@ -112,11 +117,14 @@ func (c *Correlator) await(r *reported, v victim, p events.Process) {
 			}
 		}
 	}
+
 	r.victims = append(r.victims, d)
 	tgid := v.kill.Target.TGID
+
 	c.reports.dying[tgid] = dying{r, d}
 	if early, ok := c.reports.early[tgid]; ok {
 		delete(c.reports.early, tgid)
+
 		early = early.since(d.killNS)
 		if early != (ends{}) {
 			c.end(r, d, early)
@@ -129,9 +137,11 @@ func (e ends) since(killNS uint64) (own ends) {
 	if e.exitNS >= killNS {
 		own.exitNS = e.exitNS
 	}
+
 	if e.releasedNS >= killNS {
 		own.releasedNS = e.releasedNS
 	}
+
 	return own
 }
 
@@ -142,6 +152,7 @@ func (rs *reports) ofPass(pass uint64) *reported {
 			return r
 		}
 	}
+
 	return nil
 }
 
@@ -168,15 +179,18 @@ func (rs *reports) stillDying(limiter events.CgroupKey, now uint64) *deceased {
 		if now-r.timeNS > 2e9 {
 			return nil
 		}
+
 		if r.limiter != limiter || r.outcome != events.OutcomeKilled {
 			continue
 		}
+
 		for _, v := range r.victims {
 			if v.ends.releasedNS == 0 {
 				return v
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -190,11 +204,13 @@ func (c *Correlator) ended(tgid uint32, bootNS uint64, which func(*ends) *uint64
 		e := c.reports.early[tgid]
 		*which(&e) = bootNS
 		c.reports.early[tgid] = e
+
 		return nil
 	}
 	e := d.victim.ends
 	*which(&e) = bootNS
 	c.end(d.of, d.victim, e)
+
 	for _, other := range d.of.victims {
 		// One memory, one return of it.
 		if e.releasedNS != 0 && other.memoryOf == d.victim && other.ends.releasedNS == 0 {
@@ -203,6 +219,7 @@ func (c *Correlator) ended(tgid uint32, bootNS uint64, which func(*ends) *uint64
 			c.end(d.of, other, shared)
 		}
 	}
+
 	return nil
 }
 
@@ -211,18 +228,21 @@ func (c *Correlator) end(r *reported, d *deceased, e ends) {
 		if ns == 0 {
 			return nil
 		}
+
 		return pointer(ns - min(d.killNS, ns))
 	}
 	d.ends = e
 	// Updates are matched by pid, and repeat who it is.
 	u := events.Victim{Process: events.Process{PID: d.process.PID, TID: d.process.TID, Comm: d.process.Comm}}
 	u.ExitAfterNS, u.ReleasedAfterNS = after(e.exitNS), after(e.releasedNS)
+
 	n := c.newsOf(r)
 	if i := slices.IndexFunc(n.Victims, func(v events.Victim) bool { return v.PID == u.PID }); i >= 0 {
 		n.Victims[i].ExitAfterNS, n.Victims[i].ReleasedAfterNS = u.ExitAfterNS, u.ReleasedAfterNS
 	} else {
 		n.Victims = append(n.Victims, u)
 	}
+
 	c.overlaps(d)
 }
 
@@ -249,6 +269,7 @@ func (c *Correlator) newsOf(r *reported) *events.Incident {
 	if r.news == nil {
 		r.news, r.newsNS = &events.Incident{ID: r.id}, c.now
 	}
+
 	return r.news
 }
 
@@ -259,6 +280,7 @@ func (c *Correlator) complete(r *reported) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -268,6 +290,7 @@ func (c *Correlator) remark(r *reported) {
 	r.remarked = true
 	unended, unreleased := false, false
 	var notes []string
+
 	for _, v := range r.victims {
 		unended = unended || v.ends.exitNS == 0
 		unreleased = unreleased || v.ends.releasedNS == 0 && c.cfg.Tier != events.TierTracepoint
@@ -277,16 +300,20 @@ func (c *Correlator) remark(r *reported) {
 			notes = append(notes, fmt.Sprintf("%s[%d] was not dead %s after its SIGKILL", v.process.Comm, v.process.PID, milliseconds(awaitNS)))
 		}
 	}
+
 	if !unended && !unreleased {
 		return
 	}
+
 	unknown := &unknowns{names: slices.Clone(r.unknown)}
 	if len(notes) > 0 {
 		c.newsOf(r).Notes = append(slices.Clone(r.notes), notes...)
 	}
+
 	if unended {
 		unknown.add("victims.exit_after_ns")
 	}
+
 	if unreleased {
 		unknown.add("victims.released_after_ns")
 	}
@@ -301,24 +328,29 @@ func (c *Correlator) flush(all bool) error {
 		if !r.remarked && c.now-min(r.lastNS, c.now) >= awaitNS {
 			c.remark(r)
 		}
+
 		if r.news == nil {
 			continue
 		}
+
 		audited := r.news.Audit != nil || c.cfg.KernelKills == nil || r.outcome != events.OutcomeKilled
 		if all || c.now-r.newsNS >= updateNS || audited && c.complete(r) {
 			r.news.Envelope = c.envelope(events.KindIncidentUpdate, c.now)
 			news := r.news
+
 			r.news = nil
 			if err := c.out.Update(news); err != nil {
 				return err
 			}
 		}
 	}
+
 	old := 0
 	for old < len(c.reports.recent) && c.now-min(c.reports.recent[old].lastNS, c.now) > recentNS && c.reports.recent[old].news == nil {
 		c.reports.forget(c.reports.recent[old])
 		old++
 	}
 	c.reports.recent = slices.Delete(c.reports.recent, 0, old)
+
 	return nil
 }

@@ -69,8 +69,10 @@ func keyOf(key events.CgroupKey, w *events.Workload, path string) userKey {
 		if at := strings.LastIndex(path, w.Unit); at >= 0 {
 			path = path[:at]
 		}
+
 		return userKey{unit: path + w.Unit}
 	}
+
 	return userKey{cgroup: key}
 }
 
@@ -109,6 +111,7 @@ func (c *Correlator) wantsUser(place resolve.Place, path string) bool {
 	if c.cfg.UserKills != UserKillsOfWorkloads {
 		return c.cfg.UserKills == UserKillsAll
 	}
+
 	w := place.Workload
 	switch {
 	case w == nil:
@@ -118,6 +121,7 @@ func (c *Correlator) wantsUser(place resolve.Place, path string) bool {
 	case strings.HasSuffix(w.Unit, ".service"):
 		return true
 	}
+
 	return strings.HasSuffix(w.Unit, ".scope") && !strings.HasPrefix(path, "/user.slice/")
 }
 
@@ -127,14 +131,17 @@ func (c *Correlator) userKill(k kernel.Kill) error {
 		k.Result == kernel.ResultIgnored || k.Result == kernel.ResultPending {
 		return nil // nobody dies of it
 	}
+
 	if c.diesOfOOM(k) {
 		return nil
 	}
+
 	place, path, _ := c.cfg.Cgroups.Place(k.Target.Cgroup)
 	if !c.wantsUser(place, path) {
 		return nil
 	}
 	key := keyOf(k.Target.Cgroup, place.Workload, path)
+
 	g := c.users.groups[key]
 	if g != nil && k.BootNS-min(g.kills[0].BootNS, k.BootNS) > userLongestNS {
 		if err := c.reportUser(g); err != nil {
@@ -142,27 +149,33 @@ func (c *Correlator) userKill(k kernel.Kill) error {
 		}
 		g = nil
 	}
+
 	if g == nil {
 		if err := c.roomForUser(); err != nil {
 			return err
 		}
+
 		g = &userGroup{key: key, targets: make(map[uint32]bool), from: c.process(k.Current), to: c.process(k.Target)}
 		if l := c.users.ladders[k.Target.Cgroup]; l != nil && k.BootNS-min(l.BootNS, k.BootNS) < ladderNS {
 			g.ladder = l
 		}
+
 		c.users.groups[key] = g
 		if c.cfg.Killers != nil {
 			c.cfg.Killers.Saw(k, g.from, g.to)
 		}
 	}
+
 	g.lastNS, g.quiet = max(g.lastNS, k.BootNS), 0
 	if g.targets[k.Target.TGID] {
 		return nil
 	}
+
 	g.targets[k.Target.TGID] = true
 	if len(g.kills) < maxUserVictims {
 		g.kills = append(g.kills, k)
 	}
+
 	return nil
 }
 
@@ -175,16 +188,20 @@ func (c *Correlator) diesOfOOM(k kernel.Kill) bool {
 // without takes SIGKILLs out of a group. It tells whether some are left.
 func (c *Correlator) without(g *userGroup, not func(kernel.Kill) bool) bool {
 	before := len(g.kills)
+
 	g.kills = slices.DeleteFunc(g.kills, func(k kernel.Kill) bool {
 		if !not(k) {
 			return false
 		}
+
 		delete(g.targets, k.Target.TGID)
+
 		return true
 	})
 	if len(g.kills) > 0 && len(g.kills) < before {
 		g.from, g.to = c.process(g.kills[0].Current), c.process(g.kills[0].Target)
 	}
+
 	return len(g.kills) > 0
 }
 
@@ -193,12 +210,14 @@ func (c *Correlator) roomForUser() error {
 	if len(c.users.groups) < maxUserGroups {
 		return nil
 	}
+
 	var oldest *userGroup
 	for _, g := range c.users.groups {
 		if oldest == nil || byTime(g, oldest) < 0 {
 			oldest = g
 		}
 	}
+
 	return c.reportUser(oldest)
 }
 
@@ -220,8 +239,10 @@ func (c *Correlator) overdueUsers(now uint64, all bool) error {
 		if now-min(u.newest, now) > ladderNS {
 			clear(u.ladders) // of SIGKILLs that nobody asks about
 		}
+
 		return nil
 	}
+
 	for _, g := range slices.SortedFunc(maps.Values(c.users.groups), byTime) {
 		if all || g.quiet.forNS(now, userQuietNS) {
 			if err := c.reportUser(g); err != nil {
@@ -229,21 +250,25 @@ func (c *Correlator) overdueUsers(now uint64, all bool) error {
 			}
 		}
 	}
+
 	return nil
 }
 
 // reportUser gives out a group, or adds it to the OOM incident that explains it.
 func (c *Correlator) reportUser(g *userGroup) error {
 	delete(c.users.groups, g.key)
+
 	if !c.without(g, c.diesOfOOM) { // it was told meanwhile
 		return nil
 	}
+
 	oom, explains := c.oomBefore(g)
 	if explains {
 		c.aftermath(oom, g)
 		return nil
 	}
 	first := g.kills[0]
+
 	inc := &events.Incident{
 		Envelope: c.envelope(events.KindIncident, first.BootNS), ID: fmt.Sprintf("%.8s-%d", c.cfg.BootID, first.BootNS),
 		Scope: events.ScopeUser, Outcome: events.OutcomeKilled, Tier: c.cfg.Tier, Killer: c.userKiller(g),
@@ -252,22 +277,28 @@ func (c *Correlator) reportUser(g *userGroup) error {
 		return nil // each pod ends like this
 	}
 	unknown := &unknowns{}
+
 	e := &episode{verdict: lostVerdict}
 	if g.ladder != nil {
 		e.decision = &kernel.VictimChosen{Ancestry: g.ladder.Ancestry, AncestryCut: g.ladder.AncestryCut}
 	}
+
 	c.ladder(inc, e, unknown)
+
 	for _, k := range g.kills {
 		inc.Victims = append(inc.Victims, c.victim(victim{kill: k}, unknown))
 	}
 	inc.Unknown = unknown.names
+
 	inc.Notes = g.notes()
 	if oom != nil {
 		inc.Notes = append(inc.Notes, fmt.Sprintf("%s before, the OOM killer killed here: incident %s",
 			milliseconds(first.BootNS-min(oom.timeNS, first.BootNS)), oom.id))
 	}
+
 	c.incidents++
 	c.victims += uint64(len(g.targets))
+
 	return c.out.Incident(inc)
 }
 
@@ -276,6 +307,7 @@ func (c *Correlator) userKiller(g *userGroup) *events.Killer {
 	if c.cfg.Killers != nil {
 		return c.cfg.Killers.Killer(first, g.from, g.to)
 	}
+
 	return &events.Killer{Kind: "user", Path: "other", PID: g.from.PID, Comm: g.from.Comm, UID: pointer(first.Sender.UID), Cgroup: g.from.Cgroup}
 }
 
@@ -296,15 +328,19 @@ func (g *userGroup) notes() (notes []string) {
 			others++
 		}
 	}
+
 	if ended > 0 {
 		notes = append(notes, fmt.Sprintf("%s killed by the kernel, as the init of the pid namespace ended", were(ended)))
 	}
+
 	if others > 0 {
 		notes = append(notes, fmt.Sprintf("%s killed by another process than the first", were(others)))
 	}
+
 	if more := len(g.targets) - len(g.kills); more > 0 {
 		notes = append(notes, fmt.Sprintf("%d more were killed that are not listed", more))
 	}
+
 	return notes
 }
 
@@ -312,6 +348,7 @@ func were(n int) string {
 	if n == 1 {
 		return "1 of the victims was"
 	}
+
 	return fmt.Sprintf("%d of the victims were", n)
 }
 
@@ -324,17 +361,21 @@ func (c *Correlator) oomBefore(g *userGroup) (r *reported, explains bool) {
 		if r.outcome != events.OutcomeKilled || first.BootNS < r.timeNS {
 			continue
 		}
+
 		for _, v := range r.victims {
 			if v.process.PID == int(first.Current.TGID) {
 				return r, true
 			}
+
 			if v.process.Cgroup == nil || keyOf(v.process.Cgroup.CgroupKey, v.process.Workload, v.process.Cgroup.Path) != g.key {
 				continue
 			}
 			all := v.init || r.group || g.key.container == ""
+
 			return r, all && first.BootNS-r.lastNS <= aftermathNS
 		}
 	}
+
 	return nil, false
 }
 
@@ -344,10 +385,12 @@ func (c *Correlator) aftermath(r *reported, g *userGroup) {
 	if first := g.kills[0]; first.FromKernel && first.Sender.NamespaceInit {
 		by = "as the init of the pid namespace ended, the kernel killed"
 	}
+
 	var names []string
 	for _, k := range g.kills[:min(len(g.kills), 5)] {
 		names = append(names, fmt.Sprintf("%s[%d]", k.Target.LeaderComm, k.Target.TGID))
 	}
+
 	if more := len(g.targets) - len(names); more > 0 {
 		names = append(names, fmt.Sprintf("and %d more", more))
 	}

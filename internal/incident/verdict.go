@@ -24,6 +24,7 @@ var lostVerdict = verdict{scope: events.ScopeUnknown, limiter: -1, group: -1}
 // judge reads the verdict where oom_kill_process was seen.
 func (c *Correlator) judge(d *kernel.VictimChosen) verdict {
 	v := verdict{limiter: -1}
+
 	switch {
 	case d.Sysrq:
 		v.scope = events.ScopeSysrq
@@ -39,6 +40,7 @@ func (c *Correlator) judge(d *kernel.VictimChosen) verdict {
 		v.scope, v.limiter = events.Scope(d.Constraint), d.LimiterIndex
 	}
 	v.group = c.groupOf(d, v.limiter)
+
 	return v
 }
 
@@ -48,15 +50,18 @@ func (c *Correlator) groupOf(d *kernel.VictimChosen, limiter int) int {
 	if c.cfg.CgroupV1 {
 		return -1
 	}
+
 	top := limiter
 	if top < 0 {
 		top = len(d.Ancestry) - 1
 	}
+
 	for i := top; i >= 0; i-- {
 		if d.Ancestry[i].OOMGroup {
 			return i
 		}
 	}
+
 	return -1
 }
 
@@ -104,10 +109,12 @@ func nearLimit(c kernel.Counter) bool {
 // tell a cpuset or a memory policy from the whole node.
 func (l *localEvents) judge(c *Correlator, d *kernel.VictimChosen) (v verdict, grown bool) {
 	var candidates []int
+
 	for i, level := range d.Ancestry {
 		if !level.EventsKnown {
 			continue
 		}
+
 		last, known := l.last[level.Key]
 		if known && level.OOMLocal > last || !known && level.OOMLocal > 0 && nearLimit(level.Memory) {
 			candidates = append(candidates, i)
@@ -116,6 +123,7 @@ func (l *localEvents) judge(c *Correlator, d *kernel.VictimChosen) (v verdict, g
 	}
 	grown = len(candidates) > 0
 	v = verdict{scope: events.ScopeMemcg, limiter: -1}
+
 	switch {
 	case d.LastReclaim == kernel.ReclaimGlobal:
 		v.scope = events.ScopeGlobal
@@ -144,6 +152,7 @@ func (l *localEvents) judge(c *Correlator, d *kernel.VictimChosen) (v verdict, g
 		v.unsure = []string{"scope", "limiter"}
 	}
 	v.group = c.groupOf(d, v.limiter)
+
 	return v, grown
 }
 
@@ -153,5 +162,6 @@ func lowestFull(chain []kernel.Memcg, among []int) int {
 			return i
 		}
 	}
+
 	return -1
 }

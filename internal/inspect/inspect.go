@@ -36,6 +36,7 @@ func Node(ctx context.Context, o Options) *events.Inspection {
 	o.node(i)
 	limitByNode(i)
 	o.finish(ctx, i)
+
 	return i
 }
 
@@ -43,6 +44,7 @@ func Node(ctx context.Context, o Options) *events.Inspection {
 func Cgroup(ctx context.Context, o Options, path string) *events.Inspection {
 	i := &events.Inspection{Envelope: o.Envelope}
 	cgroup := o.Reader.Cgroup(path)
+
 	i.Cgroup = &cgroup
 	if o.Reader.Place != nil {
 		i.Level, i.Workload = o.Reader.Place(path)
@@ -51,20 +53,24 @@ func Cgroup(ctx context.Context, o Options, path string) *events.Inspection {
 	i.Memory = o.Reader.Charge(path)
 	i.Unknown = append(i.Unknown, missing(i.Memory)...)
 	i.Events, i.OwnEvents = o.Reader.Events(path, false), o.Reader.Events(path, true)
+
 	i.PSISome, i.PSIFull = o.Reader.PSI(path)
 	if i.PSISome == nil {
 		i.Unknown = append(i.Unknown, "psi_some", "psi_full") // cgroup v1 has none
 	}
+
 	o.node(i)
 	limitByNode(i)
 	limitByCgroup(i, o.Reader.Layout)
 	o.finish(ctx, i)
+
 	return i
 }
 
 // node reads the state of the machine, and names what it lacks.
 func (o Options) node(i *events.Inspection) {
 	s := o.Reader.State()
+
 	i.NodeState = s
 	for name, missing := range map[string]bool{
 		"available_bytes": s.AvailableBytes == nil, "psi_some": s.PSISome == nil, "psi_full": s.PSIFull == nil,
@@ -75,6 +81,7 @@ func (o Options) node(i *events.Inspection) {
 			i.Unknown = append(i.Unknown, "node_state."+name)
 		}
 	}
+
 	slices.Sort(i.Unknown)
 }
 
@@ -85,6 +92,7 @@ func missing(m *events.Memory) []string {
 		return []string{"memory"}
 	}
 	var names []string
+
 	for name, bytes := range map[string]*uint64{
 		"anon": m.AnonBytes, "file": m.FileBytes, "shmem": m.ShmemBytes, "slab": m.SlabBytes,
 		"kernel_stack": m.KernelStackBytes, "pagetables": m.PagetablesBytes, "sock": m.SockBytes,
@@ -93,6 +101,7 @@ func missing(m *events.Memory) []string {
 			names = append(names, "memory."+name+"_bytes")
 		}
 	}
+
 	return names
 }
 
@@ -100,15 +109,18 @@ func missing(m *events.Memory) []string {
 // swap before it comes to a kill.
 func limitByNode(i *events.Inspection) {
 	i.Limiter = &events.Limiter{Level: events.LevelNode, Which: string(events.LevelNode)}
+
 	s := i.NodeState
 	if s.AvailableBytes == nil {
 		return
 	}
+
 	room := *s.AvailableBytes
 	if s.SwapFreeBytes != nil {
 		room += *s.SwapFreeBytes
 	}
 	i.HeadroomBytes = &room
+
 	if s.TotalBytes != nil {
 		used := *s.TotalBytes - min(*s.AvailableBytes, *s.TotalBytes)
 		i.Limiter.UsageBytes = &used
@@ -123,11 +135,13 @@ func limitByCgroup(i *events.Inspection, layout host.Layout) {
 		if r.MaxBytes == nil || r.UsageBytes == nil {
 			continue
 		}
+
 		room := *r.MaxBytes - min(*r.UsageBytes, *r.MaxBytes)
 		if i.HeadroomBytes != nil && room >= *i.HeadroomBytes {
 			continue
 		}
 		i.HeadroomBytes = &room
+
 		i.Limiter = &events.Limiter{
 			Level: r.Level, Which: "memory.max", LimitBytes: r.MaxBytes, UsageBytes: r.UsageBytes,
 			SwapLimitBytes: r.SwapMaxBytes, SwapUsageBytes: r.SwapUsageBytes, Cgroup: &r.Cgroup, Workload: r.Workload,
@@ -135,6 +149,7 @@ func limitByCgroup(i *events.Inspection, layout host.Layout) {
 		if layout.MemoryVersion == 1 {
 			i.Limiter.Which = "memory.limit_in_bytes"
 		}
+
 		for below := range i.Ladder {
 			i.Ladder[below].Below = below < n
 		}
@@ -144,21 +159,26 @@ func limitByCgroup(i *events.Inspection, layout host.Layout) {
 // finish adds what depends on the limiter, and what an incident needs.
 func (o Options) finish(ctx context.Context, i *events.Inspection) {
 	i.V, i.Kind = events.Version, events.KindInspection
+
 	path := ""
 	if i.Limiter.Cgroup != nil {
 		path = i.Limiter.Cgroup.Path
 		i.Shares, i.SharesLeftOut = o.Reader.Shares(path, o.Most)
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
+
 	c, err := o.Reader.Candidates(ctx, path, o.Most)
 	if err != nil {
 		i.Unknown = append(i.Unknown, "candidates")
 	}
+
 	i.Candidates, i.CandidatesLeftOut, i.CandidatesUnread = c.List, c.LeftOut, c.Unread
 	if c.TotalPages > 0 {
 		i.TotalPages = &c.TotalPages
 	}
+
 	i.Eviction = o.Kubelet.Now(i.Time)
 	if o.Rules != nil {
 		i.Causes = o.Rules(i.Incident())

@@ -58,6 +58,7 @@ func machine(t *testing.T, more map[string]string) host.Reader {
 	}
 	maps.Copy(files, more)
 	root := testenv.Tree(t, files)
+
 	return host.Reader{
 		Root: root, Layout: host.Layout{Mode: "v2", MemoryVersion: 2, MemoryMount: root + "/cg", MountRoot: "/"},
 		Place: func(path string) (events.Level, *events.Workload) {
@@ -65,8 +66,10 @@ func machine(t *testing.T, more map[string]string) host.Reader {
 			if p.Workload != nil && p.Workload.PodUID == uid2 { // as a resolver that knows names does
 				w := *p.Workload
 				w.Namespace, w.Pod = "shop", "cart"
+
 				return p.Level, &w
 			}
+
 			return p.Level, p.Workload
 		},
 	}
@@ -103,14 +106,17 @@ func TestFind(t *testing.T) {
 		if test.err == "" && (err != nil || got != test.want) {
 			t.Errorf("%q: %q, %v", test.name, got, err)
 		}
+
 		if test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
 			t.Errorf("%q: %q, error %v, want one with %q", test.name, got, err, test.err)
 		}
 	}
+
 	var ambiguous *AmbiguousError
 	if _, err := Find(r, "c0ff"); !errors.As(err, &ambiguous) || ambiguous.Count != 2 {
 		t.Errorf("%v", err)
 	}
+
 	if _, err := Find(host.Reader{}, "4711"); err == nil || !strings.Contains(err.Error(), "memory controller") {
 		t.Errorf("without cgroups: %v", err)
 	}
@@ -125,31 +131,40 @@ func TestCgroup(t *testing.T) {
 	asked := 0
 	o.Rules = func(inc *events.Incident) []events.Cause {
 		asked++
+
 		if inc.Scope != events.ScopeMemcg || inc.Limiter == nil || inc.Limiter.Level != events.LevelPod || len(inc.Candidates) != 1 ||
 			len(inc.Shares) != 2 || inc.Kind != events.KindIncident || inc.NodeState == nil || len(inc.Victims) != 0 {
 			t.Errorf("the rules are asked of %+v", inc)
 		}
+
 		return []events.Cause{{ID: "x"}}
 	}
+
 	i := Cgroup(context.Background(), o, app)
 	if i.V != events.Version || i.Kind != events.KindInspection || i.Level != events.LevelContainer || i.Workload.ContainerID != first {
 		t.Errorf("%+v", i)
 	}
+
 	if i.Limiter.Level != events.LevelPod || i.Limiter.Which != "memory.max" || *i.HeadroomBytes != 2_000_000 || i.Limiter.Cgroup.Path != pod {
 		t.Errorf("limiter %+v, headroom %d", i.Limiter, *i.HeadroomBytes)
 	}
+
 	if len(i.Ladder) != 3 || !i.Ladder[0].Below || i.Ladder[1].Below {
 		t.Errorf("ladder %+v", i.Ladder)
 	}
+
 	if *i.Memory.AnonBytes != 5 || *i.Events.High != 3 || i.OwnEvents != nil || i.PSISome.Avg10 != 1 || i.PSIFull != nil {
 		t.Errorf("%+v", i)
 	}
+
 	if i.Shares[0].Cgroup.Path != side || i.Candidates[0].PID != 4711 || i.Candidates[0].Cgroup.Path != app {
 		t.Errorf("shares %+v, candidates %+v", i.Shares, i.Candidates)
 	}
+
 	if asked != 1 || len(i.Causes) != 1 || i.Eviction != nil {
 		t.Errorf("asked %d times, causes %+v, eviction %+v", asked, i.Causes, i.Eviction)
 	}
+
 	if !slices.Contains(i.Unknown, "ladder.high_bytes") || !slices.Contains(i.Unknown, "memory.slab_bytes") || slices.Contains(i.Unknown, "memory.anon_bytes") {
 		t.Errorf("unknown %v", i.Unknown)
 	}
@@ -158,10 +173,12 @@ func TestCgroup(t *testing.T) {
 func TestNodeLimits(t *testing.T) {
 	// What the node has left is less than the limit of any cgroup.
 	o := options(machine(t, map[string]string{"proc/meminfo": "MemTotal: 1048576 kB\nMemAvailable: 1000 kB\nSwapTotal: 100 kB\nSwapFree: 10 kB\n"}))
+
 	i := Cgroup(context.Background(), o, app)
 	if i.Limiter.Level != events.LevelNode || *i.HeadroomBytes != 1010*1024 || len(i.Shares) != 0 || i.Incident().Scope != events.ScopeGlobal {
 		t.Errorf("%+v", i)
 	}
+
 	i = Node(context.Background(), o)
 	if i.Cgroup != nil || i.Limiter.Level != events.LevelNode || len(i.NodeState.Cgroups) == 0 || len(i.Candidates) != 1 || i.Ladder != nil {
 		t.Errorf("%+v", i)
@@ -175,10 +192,12 @@ func TestNodeLimits(t *testing.T) {
 
 func TestUnlimited(t *testing.T) {
 	o := options(machine(t, nil))
+
 	i := Cgroup(context.Background(), o, "/system.slice/kubelet.service")
 	if i.Limiter.Level != events.LevelNode || *i.HeadroomBytes != 512<<20 {
 		t.Errorf("%+v", i.Limiter)
 	}
+
 	if !slices.Contains(i.Unknown, "memory") || !slices.Contains(i.Unknown, "psi_some") {
 		t.Errorf("unknown %v", i.Unknown)
 	}

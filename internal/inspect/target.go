@@ -28,6 +28,7 @@ func (e *AmbiguousError) Error() string {
 	if more := e.Count - len(e.Paths); more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
+
 	return text + ": give the path of one"
 }
 
@@ -50,12 +51,14 @@ func Find(r host.Reader, name string) (string, error) {
 	case strings.HasPrefix(name, "/"):
 		return findPath(r, name)
 	}
+
 	if pid, err := strconv.Atoi(name); err == nil && pid > 0 {
 		if at, ok := r.CgroupOf(pid); ok {
 			return at, nil
 		}
 	}
 	m := newMatcher(r, name)
+
 	paths := m.scan()
 	switch len(paths) {
 	case 0:
@@ -64,6 +67,7 @@ func Find(r host.Reader, name string) (string, error) {
 	case 1:
 		return paths[0], nil
 	}
+
 	return "", &AmbiguousError{Name: name, Paths: paths[:min(len(paths), shownMatches)], Count: len(paths)}
 }
 
@@ -76,9 +80,11 @@ func findPath(r host.Reader, name string) (string, error) {
 			return at, nil
 		}
 	}
+
 	if r.Cgroup(name).ID != 0 {
 		return name, nil
 	}
+
 	return "", fmt.Errorf("there is no cgroup %q below %s: it may have ended; a pod's or container's id finds it by name", name, r.Layout.MemoryMount)
 }
 
@@ -95,17 +101,21 @@ type matcher struct {
 
 func newMatcher(r host.Reader, name string) *matcher {
 	m := &matcher{reader: r, name: name}
+
 	parts := strings.Split(name, "/")
 	if len(parts) != 2 && len(parts) != 3 {
 		return m
 	}
+
 	m.namespace, m.pod = parts[0], parts[1]
 	if len(parts) == 3 {
 		m.container = parts[2]
 		m.containers = logged(filepath.Join("/", r.Root, "var/log/containers"), m.pod+"_"+m.namespace+"_"+m.container+"-", ".log")
+
 		return m
 	}
 	m.podUIDs = logged(filepath.Join("/", r.Root, "var/log/pods"), m.namespace+"_"+m.pod+"_", "")
+
 	return m
 }
 
@@ -116,6 +126,7 @@ func logged(dir, begin, end string) []string {
 		return nil
 	}
 	var found []string
+
 	for _, entry := range entries {
 		if rest, ok := strings.CutPrefix(entry.Name(), begin); ok {
 			if rest, ok = strings.CutSuffix(rest, end); ok && rest != "" {
@@ -123,12 +134,14 @@ func logged(dir, begin, end string) []string {
 			}
 		}
 	}
+
 	return found
 }
 
 // scan compares all cgroups. Below one that matches none is looked for.
 func (m *matcher) scan() []string {
 	var paths []string
+
 	if m.reader.Place == nil {
 		return nil
 	}
@@ -139,13 +152,17 @@ func (m *matcher) scan() []string {
 			return nil
 		}
 		at := path.Join("/", m.reader.Layout.MountRoot, strings.TrimPrefix(dir, mount))
+
 		level, workload := m.reader.Place(at)
 		if workload == nil || !m.matches(level, workload) {
 			return nil
 		}
+
 		paths = append(paths, at)
+
 		return fs.SkipDir
 	})
+
 	return paths
 }
 
@@ -160,5 +177,6 @@ func (m *matcher) matches(level events.Level, w *events.Workload) bool {
 	case events.LevelService, events.LevelSlice:
 		return w.Unit == m.name || w.Unit == m.name+".service"
 	}
+
 	return false
 }

@@ -40,21 +40,25 @@ func (p *Parser) incident(r *report) *events.Incident {
 	inc := p.kernelIncident(r, unknown)
 	inc.Unknown = unknown.names
 	p.seal(r, inc)
+
 	return inc
 }
 
 // seal adds what all incidents have.
 func (p *Parser) seal(r *report, inc *events.Incident) {
 	unknown := &unknowns{names: slices.Clone(inc.Unknown)}
+
 	at := r.first
 	if len(r.kills) > 0 && r.killTime.line > 0 {
 		at = r.killTime
 	}
 	inc.Envelope = p.envelope(events.KindIncident, at, unknown)
+
 	inc.Tier = events.TierKernelLog
 	if inc.Log == nil {
 		inc.Log = &events.Log{}
 	}
+
 	inc.Log.FirstLine, inc.Log.LastLine = r.first.line, r.last.line
 	if at.uptime {
 		inc.Log.UptimeNS = pointer(at.uptimeNS)
@@ -72,8 +76,10 @@ func (p *Parser) envelope(kind string, at record, unknown *unknowns) events.Enve
 		e.Time = p.opt.BootTime.Add(time.Duration(at.uptimeNS)).UTC()
 	default:
 		e.Time = time.Unix(0, int64(at.uptimeNS)).UTC()
+
 		unknown.add("time")
 	}
+
 	return e
 }
 
@@ -81,34 +87,43 @@ func (p *Parser) envelope(kind string, at record, unknown *unknowns) events.Enve
 // same log gives the same ids, and those of a live trace are others.
 func (p *Parser) id(inc *events.Incident, at record) string {
 	h := sha256.New()
+
 	when := at.wall.UTC().Format(time.RFC3339Nano)
 	if at.uptime {
 		when = strconv.FormatUint(at.uptimeNS/1000, 10)
 	}
+
 	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s\x00%s\x00", inc.BootID, inc.Node, when, inc.Scope, inc.Outcome)
+
 	if inc.Trigger != nil {
 		fmt.Fprintf(h, "trigger\x00%d\x00%s\x00", inc.Trigger.TID, inc.Trigger.Comm)
 	}
+
 	if inc.Limiter != nil && inc.Limiter.Cgroup != nil {
 		fmt.Fprintf(h, "limiter\x00%s\x00", inc.Limiter.Cgroup.Path)
 	}
+
 	for _, v := range inc.Victims {
 		fmt.Fprintf(h, "victim\x00%d\x00%s\x00", v.PID, v.Comm)
 	}
 	id := "log-" + hex.EncodeToString(h.Sum(nil)[:8])
+
 	if len(p.ids) >= 1<<16 {
 		clear(p.ids)
 	}
+
 	p.ids[id]++
 	if n := p.ids[id]; n > 1 { // a log without times
 		return fmt.Sprintf("%s-%d", id, n)
 	}
+
 	return id
 }
 
 func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
 	inc := &events.Incident{Log: &events.Log{Panic: r.panicked != ""}}
 	page := r.pageBytes(p.opt.PageSizeBytes)
+
 	inc.Outcome, inc.Passes = r.outcome()
 	if inc.Outcome == "" {
 		unknown.add("outcome", "victims", "passes")
@@ -117,6 +132,7 @@ func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
 	r.limiter(inc, page, unknown)
 	r.ladder(inc, unknown)
 	r.trigger(inc, unknown)
+
 	inc.Victims = r.victims(page, unknown)
 	if inc.Outcome == events.OutcomeKilled || r.group != "" {
 		if inc.Killer = r.killer(inc.Scope); inc.Killer.GroupCgroup != nil {
@@ -127,8 +143,10 @@ func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
 	}
 	total := r.totalPages(inc, page, unknown)
 	r.allocation(inc, total, unknown)
+
 	if inc.Memory = r.memory(); inc.Memory == nil || !r.statsOfLimiter() {
 		inc.Memory = nil
+
 		unknown.add("memory")
 	} else {
 		m := inc.Memory
@@ -137,17 +155,21 @@ func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
 		unknown.unless("memory.pagetables_bytes", m.PagetablesBytes != nil)
 		unknown.unless("memory.sock_bytes", m.SockBytes != nil)
 	}
+
 	if len(r.tasks) > 0 {
 		inc.Candidates = r.candidates(page, total, r.likelyPages(inc, total, page))
 	} else {
 		unknown.add("candidates")
 	}
+
 	if r.memInfo != nil {
 		inc.NodeState = r.memInfo.state(page, r.slabs)
 	} else {
 		unknown.add("node_state")
 	}
+
 	r.remarks(inc)
+
 	return inc
 }
 
@@ -157,19 +179,23 @@ func (r *report) pageBytes(otherwise int) uint64 {
 	if r.memInfo != nil && r.memInfo.pageBytes != 0 {
 		return r.memInfo.pageBytes
 	}
+
 	for _, k := range r.kills {
 		i, ok := r.pids[k.pid]
 		if !ok || k.totalVM == nil || r.tasks[i].totalVM == 0 {
 			continue
 		}
+
 		size := *k.totalVM / r.tasks[i].totalVM
 		if *k.totalVM%r.tasks[i].totalVM == 0 && size >= 4096 && size <= 1<<18 && bits.OnesCount64(size) == 1 {
 			return size
 		}
 	}
+
 	if r.memInfo != nil || len(r.tasks) > 0 {
 		r.note(fmt.Sprintf("the page size is taken to be %d bytes", otherwise))
 	}
+
 	return uint64(otherwise)
 }
 
@@ -184,6 +210,7 @@ func (r *report) outcome() (events.Outcome, *events.Passes) {
 	case len(r.exiting) > 0:
 		return events.OutcomeAlreadyExiting, &events.Passes{AlreadyExiting: 1}
 	}
+
 	return "", nil
 }
 
@@ -192,14 +219,18 @@ func (r *report) allocation(inc *events.Incident, total *uint64, unknown *unknow
 	if total == nil {
 		unknown.add("allocation.total_pages")
 	}
+
 	if r.header == nil {
 		unknown.add("allocation.order", "allocation.gfp", "allocation.gfp_flags", "allocation.class")
+
 		if total != nil {
 			inc.Allocation = a
 		}
+
 		return
 	}
 	inc.Allocation = a
+
 	a.Order, a.GFP, a.GFPFlags = r.header.order, r.header.gfp, r.header.flags
 	switch {
 	case inc.Scope == events.ScopeSysrq:
@@ -207,6 +238,7 @@ func (r *report) allocation(inc *events.Incident, total *uint64, unknown *unknow
 	case r.traced:
 		a.Class = oom.Class(slices.Values(r.frames))
 	}
+
 	unknown.unless("allocation.order", a.Order != nil)
 	unknown.unless("allocation.gfp", a.GFP != nil)
 	// Before 4.6 the flags are a number alone, and its bits were others.

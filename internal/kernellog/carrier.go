@@ -42,13 +42,16 @@ func (r record) parts() iter.Seq[record] {
 		if r.program == "" && strings.Contains(text, "#012") {
 			text = strings.ReplaceAll(text, "#012", "\n") // rsyslog's escape
 		}
+
 		if !strings.Contains(text, "\n") || named(text) {
 			yield(r)
 			return
 		}
+
 		parts := strings.Split(text, "\n")
 		for i, part := range parts {
 			one := r
+
 			one.text, one.torn = part, r.torn && i == len(parts)-1
 			if !yield(one) {
 				return
@@ -79,28 +82,34 @@ const (
 // themselves.
 func (p *Parser) decode(line string, torn bool) (record, bool) {
 	r := record{line: p.stats.Lines, torn: torn, bare: true}
+
 	text := line
 	if strings.HasPrefix(strings.TrimLeft(text, " "), "\x1b[") {
 		text = stripColors(text)
 	}
+
 	if i := strings.LastIndexByte(text, '\r'); i >= 0 {
 		text = text[i+1:] // a serial console begins lines anew
 	}
+
 	var seen int
 	for range 8 {
 		rest, kind, ok := p.step(&r, text, seen)
 		if !ok {
 			return record{}, false
 		}
+
 		if kind == 0 {
 			break
 		}
 		seen |= kind
+
 		r.bare, text = false, rest
 		if r.program != "" {
 			break
 		}
 	}
+
 	if r.bare {
 		if strings.HasPrefix(text, " ") && p.last.kmsg && p.last.line == r.line-1 {
 			p.last.line = r.line
@@ -111,11 +120,13 @@ func (p *Parser) decode(line string, torn bool) (record, bool) {
 			r.wall, r.uptimeNS, r.uptime, r.host, r.boot, r.caller =
 				p.last.wall, p.last.uptimeNS, p.last.uptime, p.last.host, p.last.boot, p.last.caller
 		}
+
 		if i := strings.Index(text, " kernel: "); i >= 0 && i < 128 {
 			text = text[i+len(" kernel: "):]
 		}
 	}
 	r.text = text
+
 	return r, true
 }
 
@@ -139,6 +150,7 @@ func (p *Parser) step(r *record, text string, seen int) (rest string, kind int, 
 				}
 				r.program, rest = programTag(r, rest)
 			}
+
 			return rest, isLevel, true
 		}
 	case c == '[':
@@ -150,17 +162,21 @@ func (p *Parser) step(r *record, text string, seen int) (rest string, kind int, 
 			}
 		}
 	}
+
 	if seen&(isSyslog|isKmsg|isUptime) == 0 {
 		if rest, ok := levelWords(text); ok {
 			return rest, isLevel, true
 		}
+
 		if rest, ok := p.cri(r, text); ok && seen&isContainer == 0 {
 			return rest, isContainer, true
 		}
+
 		if rest, ok := p.syslog(r, text); ok {
 			return rest, isSyslog, true
 		}
 	}
+
 	return text, 0, true
 }
 
@@ -172,6 +188,7 @@ func (p *Parser) bracket(r *record, text string, seen int) (rest string, kind in
 		return text, 0, true
 	}
 	after := strings.TrimPrefix(rest, " ")
+
 	trimmed := strings.TrimSpace(inner)
 	if seen&isUptime == 0 {
 		// dmesg -d and journalctl -o short-delta add "<    0.000012>".
@@ -184,26 +201,32 @@ func (p *Parser) bracket(r *record, text string, seen int) (rest string, kind in
 					return inner, isUptime | isSyslog, true
 				}
 			}
+
 			return after, isUptime, true
 		}
 	}
+
 	if seen&(isUptime|isSyslog) == 0 && relative(trimmed) {
 		return after, isUptime, true
 	}
+
 	if seen&(isUptime|isSyslog) == 0 {
 		if t, ok := p.dmesgDate(trimmed); ok {
 			r.wall = t
 			return strings.TrimPrefix(strings.TrimPrefix(rest, ":"), " "), isUptime, true
 		}
 	}
+
 	if seen&isCaller == 0 && len(trimmed) > 1 && (trimmed[0] == 'T' || trimmed[0] == 'C') && isDigits(trimmed[1:]) {
 		r.caller = trimmed
 		return after, isCaller, true
 	}
+
 	if trimmed == "talos" && seen&isSyslog == 0 {
 		r.program = trimmed
 		return after, isSyslog, true
 	}
+
 	return text, 0, true
 }
 
@@ -214,6 +237,7 @@ func relative(s string) bool {
 		_, ok := seconds(after)
 		return ok
 	}
+
 	return len(s) == 11 && months[s[:3]] != 0 && s[5] == ' ' && s[8] == ':'
 }
 
@@ -224,10 +248,12 @@ func level(text string) (facility int, rest string, ok bool) {
 	if end < 2 || end > 4 {
 		return 0, "", false
 	}
+
 	n, err := strconv.Atoi(text[1:end])
 	if err != nil || n < 0 || n > 191 {
 		return 0, "", false
 	}
+
 	return n >> 3, text[end+1:], true
 }
 
@@ -237,19 +263,23 @@ func levelWords(text string) (rest string, ok bool) {
 	if !found || len(facility) > 8 {
 		return "", false
 	}
+
 	word, rest, found := strings.Cut(rest, ":")
 	if !found || len(word) > 9 {
 		return "", false
 	}
+
 	switch strings.TrimSpace(facility) {
 	case "kern", "user", "daemon", "syslog":
 	default:
 		return "", false
 	}
+
 	switch strings.TrimSpace(word) {
 	case "emerg", "alert", "crit", "err", "error", "warn", "warning", "notice", "info", "debug":
 		return strings.TrimPrefix(rest, " "), true
 	}
+
 	return "", false
 }
 
@@ -260,26 +290,31 @@ func kmsgRecord(r *record, text string) (rest string, ok bool) {
 	if !found || len(head) > 128 {
 		return "", false
 	}
+
 	fields := strings.Split(head, ",")
 	if len(fields) < 3 {
 		return "", false
 	}
 	prio, err1 := strconv.ParseUint(fields[0], 10, 32)
 	seq, err2 := strconv.ParseUint(fields[1], 10, 64)
+
 	us, err3 := strconv.ParseUint(fields[2], 10, 64)
 	if err1 != nil || err2 != nil || err3 != nil || us > 1<<53 {
 		return "", false
 	}
+
 	for _, f := range fields[3:] {
 		if caller, ok := strings.CutPrefix(f, "caller="); ok {
 			r.caller = caller
 		}
 	}
 	r.kmsg, r.seq, r.uptimeNS, r.uptime = true, seq, us*1000, true
+
 	body = unescape(body)
 	if prio>>3 != 0 { // written by a program, as systemd does early
 		r.program, body = programTag(r, body)
 	}
+
 	return body, true
 }
 
@@ -289,19 +324,24 @@ func unescape(s string) string {
 		return s
 	}
 	var b strings.Builder
+
 	for {
 		before, after, found := strings.Cut(s, `\x`)
 		b.WriteString(before)
+
 		if !found {
 			return b.String()
 		}
+
 		if len(after) >= 2 {
 			if c, err := strconv.ParseUint(after[:2], 16, 8); err == nil {
 				b.WriteByte(byte(c))
 				s = after[2:]
+
 				continue
 			}
 		}
+
 		b.WriteString(`\x`)
 		s = after
 	}
@@ -314,6 +354,7 @@ func programTag(r *record, text string) (program, rest string) {
 		return "?", text
 	}
 	program, r.pid = splitTag(tag)
+
 	return program, rest
 }
 
@@ -322,6 +363,7 @@ func splitTag(tag string) (name string, pid int) {
 	if found {
 		pid, _ = strconv.Atoi(strings.TrimSuffix(number, "]"))
 	}
+
 	return name, pid
 }
 
@@ -332,6 +374,7 @@ func hostAndTag(r *record, text string, strict bool) (rest string, ok bool) {
 	if !found || first == "" {
 		return "", false
 	}
+
 	host, tag := first, ""
 	if strings.HasSuffix(first, ":") {
 		if strict {
@@ -343,21 +386,26 @@ func hostAndTag(r *record, text string, strict bool) (rest string, ok bool) {
 		if !found {
 			tag, rest = after, ""
 		}
+
 		if !strings.HasSuffix(tag, ":") {
 			// "host (systemd)[1]: text" and such have no spaces either.
 			return "", false
 		}
 	}
+
 	tag = strings.TrimSuffix(tag, ":")
 	if strict && tag != "kernel" && !strings.HasSuffix(tag, "]") {
 		return "", false
 	}
+
 	if host != "" {
 		r.host = host
 	}
+
 	if name, pid := splitTag(tag); name != "kernel" {
 		r.program, r.pid = name, pid
 	}
+
 	return rest, true
 }
 
@@ -368,31 +416,38 @@ func (p *Parser) cri(r *record, text string) (rest string, ok bool) {
 	}
 	stamp, rest, _ := strings.Cut(text, " ")
 	stream, rest, _ := strings.Cut(rest, " ")
+
 	tag, rest, found := strings.Cut(rest, " ")
 	if !found || stream != "stdout" && stream != "stderr" {
 		return "", false
 	}
+
 	tag, _, _ = strings.Cut(tag, ":")
 	if tag != "F" && tag != "P" {
 		return "", false
 	}
+
 	t, ok := p.isoTime(stamp)
 	if !ok {
 		return "", false
 	}
 	r.wall, r.torn = t, r.torn || tag == "P"
+
 	return rest, true
 }
 
 // stripColors takes out the colours of dmesg --color=always.
 func stripColors(s string) string {
 	var b strings.Builder
+
 	for {
 		before, after, found := strings.Cut(s, "\x1b[")
 		b.WriteString(before)
+
 		if !found {
 			return b.String()
 		}
+
 		end := strings.IndexFunc(after, func(c rune) bool { return c >= '@' && c <= '~' })
 		if end < 0 {
 			return b.String()
@@ -407,5 +462,6 @@ func isDigits(s string) bool {
 			return false
 		}
 	}
+
 	return s != ""
 }

@@ -33,18 +33,22 @@ func (p *Parser) json(r *record, text string) (rest string, kind int, ok bool) {
 	if err := json.Unmarshal([]byte(text), &j); err != nil {
 		return "", 0, false
 	}
+
 	if j.Log != nil {
 		if t, ok := p.isoTime(j.Time); ok {
 			r.wall = t
 		}
 		line, whole := strings.CutSuffix(*j.Log, "\n")
 		r.torn = r.torn || !whole
+
 		return strings.TrimSuffix(line, "\r"), isContainer, true
 	}
+
 	message, ok := journalMessage(j.Message)
 	if !ok {
 		return "", 0, false
 	}
+
 	if us, err := strconv.ParseInt(j.Realtime, 10, 64); err == nil && us > 0 && us < 1<<53 {
 		r.wall = time.UnixMicro(us).UTC()
 	}
@@ -52,21 +56,25 @@ func (p *Parser) json(r *record, text string) (rest string, kind int, ok bool) {
 	if us, err := strconv.ParseInt(j.Source, 10, 64); err == nil && us > 0 && us < 1<<53 {
 		r.wall = time.UnixMicro(us).UTC()
 	}
+
 	if us, err := strconv.ParseUint(j.Monotonic, 10, 64); err == nil && us < 1<<53 {
 		r.uptimeNS, r.uptime = us*1000, true
 	}
+
 	r.host, r.boot = j.Hostname, bootID(j.BootID)
 	if j.Transport != "kernel" && j.Identifier != "kernel" {
 		r.program = j.Identifier
 		if r.program == "" {
 			r.program = j.Comm
 		}
+
 		if r.program == "" {
 			r.program = "?"
 		}
 		r.pid, _ = strconv.Atoi(j.PID)
 	}
 	r.torn = false // its end is there, or the object would not be whole
+
 	return message, isSyslog | isUptime, true
 }
 
@@ -77,14 +85,17 @@ func journalMessage(raw json.RawMessage) (string, bool) {
 	if json.Unmarshal(raw, &text) == nil {
 		return text, len(raw) > 0
 	}
+
 	var numbers []int
 	if json.Unmarshal(raw, &numbers) != nil {
 		return "", false
 	}
+
 	message := make([]byte, len(numbers))
 	for i, n := range numbers {
 		message[i] = byte(n)
 	}
+
 	return string(message), true
 }
 
@@ -93,5 +104,6 @@ func bootID(s string) string {
 	if len(s) != 32 {
 		return s
 	}
+
 	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 }

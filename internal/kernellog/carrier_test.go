@@ -28,16 +28,20 @@ func (l logLine) wall() time.Time {
 func dmesgLines(t testing.TB, name string) []logLine {
 	t.Helper()
 	var lines []logLine
+
 	for line := range strings.Lines(readFile(t, name)) {
 		line = strings.TrimSuffix(line, "\n")
 		stamp, text, found := strings.Cut(strings.TrimPrefix(line, "["), "] ")
+
 		ns, ok := seconds(strings.TrimSpace(stamp))
 		if !found || !ok {
 			lines[len(lines)-1].text += "\n" + line // of the same record
 			continue
 		}
+
 		lines = append(lines, logLine{ns / 1000, text})
 	}
+
 	return lines
 }
 
@@ -52,6 +56,7 @@ func records(lines []logLine) []logLine {
 		}
 		out = append(out, l)
 	}
+
 	return out
 }
 
@@ -62,6 +67,7 @@ func quote(s string) string {
 
 func escapeKmsg(s string) string {
 	var b strings.Builder
+
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '\\' {
 			fmt.Fprintf(&b, `\x%02x`, c)
@@ -69,6 +75,7 @@ func escapeKmsg(s string) string {
 			b.WriteByte(c)
 		}
 	}
+
 	return b.String()
 }
 
@@ -77,6 +84,7 @@ func byteList(s string) string {
 	for i := range len(s) {
 		list = append(list, strconv.Itoa(int(s[i])))
 	}
+
 	return "[" + strings.Join(list, ",") + "]"
 }
 
@@ -108,6 +116,7 @@ var carriers = []struct {
 			if i == 0 {
 				return "[Nov25 02:21] " + text
 			}
+
 			return "[  +0.000012] " + text
 		})
 	}},
@@ -190,6 +199,7 @@ func each(l logLine, write func(string) string) string {
 	for text := range strings.SplitSeq(l.text, "\n") {
 		out = append(out, write(text))
 	}
+
 	return strings.Join(out, "\n")
 }
 
@@ -207,20 +217,24 @@ func TestCarriers(t *testing.T) {
 	} {
 		lines := records(dmesgLines(t, "testdata/"+name+".txt"))
 		var want []*events.Incident
+
 		for _, c := range carriers {
 			t.Run(name+"/"+c.name, func(t *testing.T) {
 				var log strings.Builder
 				for i, l := range lines {
 					log.WriteString(c.write(i, l) + "\n")
 				}
+
 				got := parse(t, log.String(), Options{})
 				for _, inc := range got {
 					checkTime(t, c.name, inc, lines)
 					maskCarrier(inc)
 				}
+
 				if want == nil {
 					want = got
 				}
+
 				if !reflect.DeepEqual(got, want) {
 					t.Errorf("differs\n%s", difference(show(t, got), show(t, want)))
 				}
@@ -232,18 +246,22 @@ func TestCarriers(t *testing.T) {
 func checkTime(t *testing.T, carrier string, inc *events.Incident, lines []logLine) {
 	t.Helper()
 	unknown := slices.Contains(inc.Unknown, "time")
+
 	dated := !strings.HasPrefix(carrier, "dmesg") && !strings.HasPrefix(carrier, "kmsg") && carrier != "no times" && carrier != "serial console" &&
 		carrier != "journal short-monotonic" || carrier == "dmesg -T" || carrier == "dmesg --time-format iso"
 	if dated == unknown {
 		t.Errorf("dated %v, time in unknown %v", dated, unknown)
 	}
+
 	first, last := lines[0].wall().Truncate(time.Second), lines[len(lines)-1].wall()
 	if dated && (inc.Time.Before(first) || inc.Time.After(last)) {
 		t.Errorf("time %v, not in %v to %v", inc.Time, first, last)
 	}
+
 	if strings.Contains(carrier, "journal") && inc.Node != "worker-3" {
 		t.Errorf("node %q", inc.Node)
 	}
+
 	if carrier == "journal json" && inc.BootID != "5f0c2c1e-8e0e-4b57-9b1f-3c8f0a4d2e61" {
 		t.Errorf("boot id %q", inc.BootID)
 	}
@@ -255,6 +273,7 @@ func maskCarrier(inc *events.Incident) {
 	inc.Log.FirstLine, inc.Log.LastLine, inc.Log.UptimeNS = 0, 0, nil
 	inc.Unknown = remove(inc.Unknown, "time")
 	var notes []string
+
 	for _, note := range inc.Notes { // the reaper's delay
 		if !strings.Contains(note, "reaper") {
 			notes = append(notes, note)
@@ -269,18 +288,22 @@ func remove(list []string, name string) (out []string) {
 			out = append(out, s)
 		}
 	}
+
 	return out
 }
 
 func show(t testing.TB, list []*events.Incident) string {
 	var b strings.Builder
+
 	for _, inc := range list {
 		line, err := events.Marshal(inc)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		b.Write(line)
 	}
+
 	return b.String()
 }
 
@@ -291,11 +314,13 @@ func difference(got, want string) string {
 		i++
 	}
 	from := max(0, i-80)
+
 	return "got  ..." + got[from:min(len(got), i+200)] + "\nwant ..." + want[from:min(len(want), i+200)]
 }
 
 func TestTimes(t *testing.T) {
 	zone := time.FixedZone("", 3600)
+
 	for _, test := range []struct{ now, line, want string }{
 		{"2026-11-25T12:00:00Z", "Nov 25 02:21:31 h kernel: ", "2026-11-25T01:21:31Z"},
 		{"2026-01-02T12:00:00Z", "Dec 31 23:59:59 h kernel: ", "2025-12-31T22:59:59Z"},
@@ -310,6 +335,7 @@ func TestTimes(t *testing.T) {
 	} {
 		at, _ := time.Parse(time.RFC3339, test.now)
 		boot := time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)
+
 		list := parse(t, test.line+killOf("a", 1), Options{Now: at, Location: zone, BootTime: boot})
 		if len(list) != 1 || list[0].Time.Format(time.RFC3339Nano) != test.want || slices.Contains(list[0].Unknown, "time") {
 			t.Errorf("%q: %s", test.line, show(t, list))
@@ -320,6 +346,7 @@ func TestTimes(t *testing.T) {
 // TestHostileNames: what a carrier escapes comes back, and does not end a line.
 func TestHostileNames(t *testing.T) {
 	name := "a\n)\\\xff\x1b[b"
+
 	kill := strings.TrimSuffix(killOf(name, 1), "\n")
 	for carrier, line := range map[string]string{
 		"kmsg":        "4,1,5,-;" + escapeKmsg(kill),

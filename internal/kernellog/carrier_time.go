@@ -14,44 +14,55 @@ func (p *Parser) syslog(r *record, text string) (rest string, ok bool) {
 	if after, found := strings.CutPrefix(text, "1 "); found {
 		return p.rfc5424(r, after)
 	}
+
 	if t, rest, ok := p.monthTime(text); ok {
 		inner, ok := hostAndTag(r, rest, false)
 		if ok {
 			r.wall = t
 		}
+
 		return inner, ok
 	}
+
 	stamp, rest, found := strings.Cut(text, " ")
 	if !found {
 		return "", false
 	}
+
 	if len(stamp) == 3 && len(rest) > 20 && rest[4] == '-' {
 		// journalctl -o short-full: Wed 2026-11-25 02:21:31 UTC host kernel: text
 		date, after, _ := strings.Cut(rest, " ")
 		clock, after, _ := strings.Cut(after, " ")
+
 		zone, after, found := strings.Cut(after, " ")
 		if t, ok := p.zonedTime(date+"T"+clock, zone); ok && found {
 			inner, ok := hostAndTag(r, after, false)
 			if ok {
 				r.wall = t
 			}
+
 			return inner, ok
 		}
+
 		return "", false
 	}
+
 	if len(stamp) == 10 && stamp[4] == '-' && len(rest) > 8 && rest[2] == ':' {
 		clock, after, _ := strings.Cut(rest, " ")
 		stamp, rest = stamp+"T"+clock, after
 	}
+
 	if t, ok := p.isoTime(stamp); ok {
 		if strings.Contains(stamp, ",") { // dmesg --time-format iso
 			r.wall = t
 			return rest, true
 		}
+
 		inner, ok := hostAndTag(r, rest, false)
 		if ok {
 			r.wall = t
 		}
+
 		return inner, ok
 	}
 	// journalctl -o short-unix
@@ -60,8 +71,10 @@ func (p *Parser) syslog(r *record, text string) (rest string, ok bool) {
 		if ok {
 			r.wall = time.Unix(0, int64(ns)).UTC()
 		}
+
 		return inner, ok
 	}
+
 	return "", false
 }
 
@@ -74,19 +87,23 @@ func (p *Parser) rfc5424(r *record, text string) (rest string, ok bool) {
 			return "", false
 		}
 	}
+
 	if t, ok := p.isoTime(fields[0]); ok {
 		r.wall = t
 	} else if fields[0] != "-" {
 		return "", false
 	}
+
 	if fields[1] != "-" {
 		r.host = fields[1]
 	}
+
 	if fields[2] != "kernel" {
 		r.program = fields[2]
 		r.pid, _ = strconv.Atoi(fields[3])
 	}
 	text, ok = structuredData(text)
+
 	return strings.TrimPrefix(text, "\ufeff"), ok
 }
 
@@ -95,6 +112,7 @@ func structuredData(text string) (rest string, ok bool) {
 	if rest, ok := strings.CutPrefix(text, "-"); ok {
 		return strings.TrimPrefix(rest, " "), true
 	}
+
 	for strings.HasPrefix(text, "[") {
 		quoted, end := false, -1
 		for i := 1; i < len(text) && end < 0; i++ {
@@ -107,11 +125,13 @@ func structuredData(text string) (rest string, ok bool) {
 				end = i
 			}
 		}
+
 		if end < 0 {
 			return "", false
 		}
 		text, ok = text[end+1:], true
 	}
+
 	return strings.TrimPrefix(text, " "), ok
 }
 
@@ -121,14 +141,17 @@ func seconds(s string) (ns uint64, ok bool) {
 	if !found || len(whole) > 11 || !isDigits(whole) || !isDigits(frac) || len(frac) > 9 {
 		return 0, false
 	}
+
 	sec, _ := strconv.ParseUint(whole, 10, 64)
 	if sec > 1<<33 {
 		return 0, false
 	}
+
 	sub, _ := strconv.ParseUint(frac, 10, 64)
 	for range 9 - len(frac) {
 		sub *= 10
 	}
+
 	return sec*1e9 + sub, true
 }
 
@@ -143,6 +166,7 @@ func (p *Parser) monthTime(text string) (t time.Time, rest string, ok bool) {
 	if len(text) < 16 || text[3] != ' ' {
 		return t, "", false
 	}
+
 	month, known := months[text[:3]]
 	if !known {
 		return t, "", false
@@ -150,20 +174,24 @@ func (p *Parser) monthTime(text string) (t time.Time, rest string, ok bool) {
 	dayText, rest, _ := strings.Cut(strings.TrimLeft(text[4:], " "), " ")
 	clock, rest, found := strings.Cut(rest, " ")
 	day, err := strconv.Atoi(dayText)
+
 	sinceMidnight, fine := clockTime(clock)
 	if err != nil || !fine || !found {
 		return t, "", false
 	}
+
 	latest := p.opt.Now.Add(24 * time.Hour)
 	for year := latest.In(p.opt.Location).Year(); year > latest.Year()-9; year-- {
 		t = time.Date(year, month, day, 0, 0, 0, 0, p.opt.Location)
 		if t.Month() != month || t.Day() != day { // 29 February
 			continue
 		}
+
 		if t = at(t, sinceMidnight); !t.After(latest) {
 			return t, rest, true
 		}
 	}
+
 	return t, "", false
 }
 
@@ -179,18 +207,22 @@ func clockTime(s string) (time.Duration, bool) {
 		return 0, false
 	}
 	h, _ := strconv.Atoi(s[:2])
+
 	m, _ := strconv.Atoi(s[3:5])
 	if h > 23 || m > 59 {
 		return 0, false
 	}
+
 	sec := s[6:]
 	if len(sec) == 2 {
 		sec += ".0"
 	}
+
 	ns, ok := seconds(strings.Replace(sec, ",", ".", 1))
 	if !ok || ns > 61e9 {
 		return 0, false
 	}
+
 	return time.Duration(h)*time.Hour + time.Duration(m)*time.Minute + time.Duration(ns), true
 }
 
@@ -200,10 +232,12 @@ func (p *Parser) isoTime(s string) (time.Time, bool) {
 	if len(s) < 19 || len(s) > 40 || s[4] != '-' || s[7] != '-' || s[10] != 'T' {
 		return time.Time{}, false
 	}
+
 	clock, zone := s[11:], ""
 	if i := strings.IndexAny(clock, "Z+-"); i >= 0 {
 		clock, zone = clock[:i], clock[i:]
 	}
+
 	return p.zonedTime(s[:11]+clock, zone)
 }
 
@@ -214,6 +248,7 @@ func (p *Parser) zonedTime(s, zone string) (t time.Time, ok bool) {
 		return t, false
 	}
 	loc := p.opt.Location
+
 	switch {
 	case zone == "Z" || zone == "UTC" || zone == "GMT":
 		loc = time.UTC
@@ -223,10 +258,12 @@ func (p *Parser) zonedTime(s, zone string) (t time.Time, ok bool) {
 			return t, false
 		}
 		h, _ := strconv.Atoi(digits[:2])
+
 		m := 0
 		if len(digits) == 4 {
 			m, _ = strconv.Atoi(digits[2:])
 		}
+
 		offset := h*3600 + m*60
 		if zone[0] == '-' {
 			offset = -offset
@@ -234,10 +271,12 @@ func (p *Parser) zonedTime(s, zone string) (t time.Time, ok bool) {
 		loc = time.FixedZone("", offset)
 	}
 	day, err := time.ParseInLocation("2006-01-02", s[:10], loc)
+
 	clock, fine := clockTime(s[11:])
 	if err != nil || !fine || day.Year() < 1970 || day.Year() > 9000 {
 		return t, false
 	}
+
 	return at(day, clock), true
 }
 
@@ -247,9 +286,11 @@ func (p *Parser) dmesgDate(s string) (time.Time, bool) {
 	if t, ok := p.isoTime(s); ok {
 		return t, true
 	}
+
 	if len(s) != 24 || s[3] != ' ' || s[19] != ' ' {
 		return time.Time{}, false
 	}
 	t, err := time.ParseInLocation("Mon Jan _2 15:04:05 2006", s, p.opt.Location)
+
 	return t, err == nil && t.Year() >= 1970 && t.Year() <= 9000
 }

@@ -20,13 +20,16 @@ var now = time.Date(2026, 12, 5, 12, 0, 0, 0, time.UTC)
 
 func parse(t testing.TB, log string, opt Options) []*events.Incident {
 	t.Helper()
+
 	if opt.Location == nil {
 		opt.Location = time.UTC
 	}
+
 	if opt.Now.IsZero() {
 		opt.Now = now
 	}
 	var list []*events.Incident
+
 	stats, err := Read(strings.NewReader(log), opt, func(inc *events.Incident) error {
 		list = append(list, inc)
 		return nil
@@ -34,18 +37,22 @@ func parse(t testing.TB, log string, opt Options) []*events.Incident {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if stats.Incidents != len(list) {
 		t.Errorf("%d incidents counted, %d given", stats.Incidents, len(list))
 	}
+
 	return list
 }
 
 func readFile(t testing.TB, name string) string {
 	t.Helper()
+
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return string(text)
 }
 
@@ -83,6 +90,7 @@ func TestDmesgVerdicts(t *testing.T) {
 	if err != nil || len(files) != 62 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
+
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txt")
 		t.Run(name, func(t *testing.T) {
@@ -92,34 +100,42 @@ func TestDmesgVerdicts(t *testing.T) {
 					which = c
 				}
 			}
+
 			want, ok := verdicts[which]
 			if !ok {
 				t.Fatal("no such case")
 			}
+
 			if want.scope == "" {
 				want.scope = events.ScopeMemcg
 			}
+
 			if want.outcome == "" {
 				want.outcome = events.OutcomeKilled
 			}
+
 			if want.path == "" && want.outcome == events.OutcomeKilled {
 				want.path = "global"
 				if want.scope == events.ScopeMemcg {
 					want.path = "memcg"
 				}
 			}
+
 			if want.kills == 0 && want.outcome == events.OutcomeKilled {
 				want.kills = 1
 			}
+
 			if want.task == "" {
 				want.task = want.limiter
 			}
+
 			if strings.HasPrefix(name, "6.18.44") {
 				want.limiter, want.task, want.class = "/kfp", "/kfp/leaf", "page_cache"
 			}
 			// Some files begin with the end of another report: of which scope it is may be
 			// unknown then, but not another.
 			var inc *events.Incident
+
 			list := parse(t, readFile(t, file), Options{})
 			for _, one := range list {
 				if inc == nil && one.Outcome == want.outcome && one.Trigger != nil {
@@ -128,52 +144,67 @@ func TestDmesgVerdicts(t *testing.T) {
 					t.Errorf("an incident of scope %s at line %d", one.Scope, one.Log.FirstLine)
 				}
 			}
+
 			if inc == nil {
 				t.Fatalf("none of %d incidents is %s", len(list), want.outcome)
 			}
+
 			check(t, "scope", inc.Scope, want.scope)
+
 			if (inc.Killer != nil) != (want.path != "") || inc.Killer != nil && inc.Killer.Path != want.path {
 				t.Errorf("killer %+v, want %q", inc.Killer, want.path)
 			}
+
 			check(t, "class", inc.Allocation.Class, want.class)
 			check(t, "victims", len(inc.Victims), want.kills)
 			check(t, "tier", inc.Tier, events.TierKernelLog)
+
 			if inc.Log.Truncated {
 				t.Errorf("truncated: %q", inc.Notes)
 			}
+
 			for i, v := range inc.Victims {
 				if v.AnonRSSBytes == nil || v.TotalVMBytes == nil || v.PgtablesBytes == nil || v.UID == nil || v.SwapBytes == nil {
 					t.Errorf("victim %d lacks numbers: %+v", i, v)
 				}
 			}
+
 			if want.kills > 0 {
 				if !strings.HasSuffix(name, "-global") { // either of two
 					check(t, "victim", inc.Victims[0].Comm, want.victim)
 				}
+
 				check(t, "role", inc.Victims[0].Role, events.RoleChosen)
 				check(t, "task's cgroup", inc.Victims[0].Cgroup.Path, want.task)
 			}
+
 			if want.limiter != "" {
 				check(t, "limiter", inc.Limiter.Cgroup.Path, want.limiter)
 				check(t, "limit", *inc.Limiter.LimitBytes, want.limit)
+
 				which := "memory.max"
 				if strings.Contains(name, "v1") {
 					which = "memory.limit_in_bytes"
 				}
+
 				check(t, "which", inc.Limiter.Which, which)
+
 				if inc.Memory == nil || *inc.Memory.AnonBytes+*inc.Memory.FileBytes == 0 || *inc.Memory.AnonBytes+*inc.Memory.FileBytes > *inc.Limiter.UsageBytes {
 					t.Errorf("memory %+v, usage %d", inc.Memory, *inc.Limiter.UsageBytes)
 				}
 			} else {
 				check(t, "level", inc.Limiter.Level, events.LevelNode)
+
 				if inc.NodeState == nil || len(inc.NodeState.Zones) == 0 || inc.NodeState.TotalBytes == nil {
 					t.Errorf("node state %+v", inc.NodeState)
 				}
 			}
+
 			if want.nodes != nil {
 				check(t, "nodes", len(inc.Limiter.Nodes), 1)
 				check(t, "node", inc.Limiter.Nodes[0], want.nodes[0])
 			}
+
 			if len(inc.Candidates) == 0 {
 				t.Error("no candidates")
 			}
@@ -183,6 +214,7 @@ func TestDmesgVerdicts(t *testing.T) {
 
 func check[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
+
 	if got != want {
 		t.Errorf("%s is %v, want %v", what, got, want)
 	}

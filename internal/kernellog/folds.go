@@ -25,22 +25,28 @@ func (p *Parser) fold(r *report) bool {
 	if inc.Outcome != events.OutcomeNoKillable || r.panicked != "" || inc.Limiter == nil || inc.Limiter.Cgroup == nil {
 		return false
 	}
+
 	for _, before := range slices.Backward(p.done) {
 		b := before.made
 		if before.user || before.first.host != r.first.host || before.first.boot != r.first.boot ||
 			b.Limiter == nil || b.Limiter.Cgroup == nil || b.Limiter.Cgroup.Path != inc.Limiter.Cgroup.Path {
 			continue
 		}
+
 		within := sameShortage
 		if b.Outcome == events.OutcomeKilled {
 			within = afterKill
 		}
+
 		if b.Log.Truncated || b.Passes == nil || apart(before.last, r.first) > within || !before.last.uptime && before.last.wall.IsZero() {
 			return false
 		}
+
 		b.Passes.NoKillable++
 		before.last, b.Log.LastLine = r.last, r.last.line
+
 		return true
 	}
+
 	return false
 }

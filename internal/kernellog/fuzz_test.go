@@ -18,36 +18,45 @@ func FuzzParse(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+
 	for _, file := range files {
 		f.Add([]byte(readFile(f, file)))
 	}
+
 	for _, c := range carriers {
 		var log bytes.Buffer
 		for i, l := range records(dmesgLines(f, "testdata/dmesg/7.3.4-memcg-oom-group.txt")) {
 			log.WriteString(c.write(i, l) + "\n")
 		}
+
 		f.Add(log.Bytes())
 	}
+
 	f.Fuzz(func(t *testing.T, log []byte) {
 		read := func() (text []byte) {
 			opt := Options{Location: time.UTC, Now: now}
+
 			stats, err := Read(bytes.NewReader(log), opt, func(inc *events.Incident) error {
 				if inc.ID == "" || inc.Scope == "" || inc.Tier != events.TierKernelLog || inc.Log == nil || inc.Log.FirstLine > inc.Log.LastLine {
 					t.Errorf("%+v", inc)
 				}
+
 				if inc.Time.Year() > 9999 || inc.Time.Year() < 0 {
 					t.Errorf("time %v", inc.Time)
 				}
 				line, err := events.Marshal(inc)
 				text = append(text, line...)
+
 				return err
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if stats.Lines > bytes.Count(log, []byte("\n"))+1 {
 				t.Errorf("%d lines", stats.Lines)
 			}
+
 			return text
 		}
 		if first, second := read(), read(); !bytes.Equal(first, second) {

@@ -14,18 +14,22 @@ func (p *Parser) gapLine(s *stream, text string) bool {
 	if rest, found := strings.CutPrefix(text, "Missed "); found {
 		n, _ := strconv.Atoi(strings.TrimSuffix(rest, " kernel messages"))
 		p.missed(n)
+
 		return true
 	}
+
 	function, rest, found := strings.Cut(text, ": ")
 	if !found || !strings.Contains(function, "oom") && function != "out_of_memory" {
 		return false
 	}
+
 	n, err := strconv.Atoi(strings.TrimSuffix(rest, " callbacks suppressed"))
 	if err != nil || n <= 0 {
 		return false
 	}
 	p.stats.Missed += n
 	s.suppressed += n
+
 	return true
 }
 
@@ -36,6 +40,7 @@ func (p *Parser) hole(n uint64) {
 		p.missed(int(min(n, 1<<31)))
 		return
 	}
+
 	p.stats.Missed += int(n)
 	for _, s := range p.streams {
 		if s.open != nil && !s.open.settled() {
@@ -52,6 +57,7 @@ func (p *Parser) missed(n int) {
 			if !r.settled() {
 				r.note(fmt.Sprintf("the log lost %d lines here", n))
 			}
+
 			p.closeReport(s)
 		}
 	}

@@ -23,25 +23,30 @@ func TestGolden(t *testing.T) {
 	} {
 		files = append(files, "testdata/dmesg/"+kernel+".txt")
 	}
+
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txt")
 		t.Run(name, func(t *testing.T) {
 			var got bytes.Buffer
+
 			for _, inc := range parse(t, readFile(t, file), Options{BootID: "5f0c2c1e-8e0e-4b57-9b1f-3c8f0a4d2e61", Node: "worker-3"}) {
 				line, err := events.Marshal(inc)
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				if err := json.Indent(&got, line, "", " "); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			golden := "testdata/golden/" + name + ".json"
 			if *update {
 				if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			if want := readFile(t, golden); got.String() != want {
 				t.Errorf("got\n%s\nwant %s", got.String(), golden)
 			}

@@ -26,6 +26,7 @@ func (p *Parser) headerLine(s *stream, rec record) bool {
 		return false
 	}
 	h := &header{comm: comm}
+
 	mask, names := rest[len("gfp_mask="):], ""
 	if i := strings.IndexAny(mask, "(,"); i >= 0 {
 		if mask[i] == '(' {
@@ -34,18 +35,22 @@ func (p *Parser) headerLine(s *stream, rec record) bool {
 				names = ""
 			}
 		}
+
 		if n, err := strconv.ParseUint(mask[:i], 0, 32); err == nil {
 			h.gfp = pointer(uint32(n))
 		}
 	}
+
 	if names != "" && len(names) < 1024 {
 		h.flags = strings.Split(names, "|")
 	}
+
 	if word, ok := after(rec, rest, " order="); ok {
 		if n, err := strconv.Atoi(word); err == nil {
 			h.order = &n
 		}
 	}
+
 	if _, nodes, found := strings.Cut(rest, ", nodemask="); found && !rec.torn {
 		h.nodemask, _, _ = strings.Cut(nodes, ", ")
 	}
@@ -56,7 +61,9 @@ func (p *Parser) headerLine(s *stream, rec record) bool {
 		r.sysrqAsked = true
 	}
 	s.sysrq = record{}
+
 	p.advance(r, rec, inHeader)
+
 	return true
 }
 
@@ -69,6 +76,7 @@ func near(a, b record) bool {
 		d := b.wall.Sub(a.wall)
 		return d >= 0 && d <= longestPause
 	}
+
 	return b.line-a.line < 20
 }
 
@@ -76,25 +84,31 @@ func near(a, b record) bool {
 func (p *Parser) taskLine(s *stream, rec record, text string) bool {
 	r := s.open
 	word, ok := after(rec, text, " PID: ")
+
 	_, named, found := strings.Cut(text, " Comm: ")
 	if !ok || !found {
 		return false
 	}
+
 	tid, err := strconv.Atoi(word)
 	if err != nil || r.header == nil || r.at >= inTask {
 		return false // of another stack
 	}
 	// The name is followed by "Not tainted", "Tainted: G  OE", "Kdump: loaded".
 	rest, same := strings.CutPrefix(named, r.header.comm+" ")
+
 	_, rest, found = strings.Cut(rest, "ainted")
 	if !same || !found {
 		return false // another task's stack got in between
 	}
+
 	r.task = &triggerTask{tid: tid}
 	if release, _, found := strings.Cut(afterTaint(rest), " "); found {
 		r.release = release
 	}
+
 	p.advance(r, rec, inTask)
+
 	return true
 }
 
@@ -107,6 +121,7 @@ func afterTaint(s string) string {
 		}
 		s = rest
 	}
+
 	return ""
 }
 
@@ -120,6 +135,7 @@ func (p *Parser) frameLine(r *report, rec record, text string) bool {
 		}
 		text = strings.TrimLeft(rest, " ")
 	}
+
 	switch text {
 	case "<TASK>", "<IRQ>", "</IRQ>", "<EOI>":
 		p.advance(r, rec, inTrace)
@@ -127,19 +143,24 @@ func (p *Parser) frameLine(r *report, rec record, text string) bool {
 	case "</TASK>":
 		p.advance(r, rec, inTrace)
 		r.traced = true
+
 		return true
 	}
 	text = strings.TrimPrefix(strings.TrimPrefix(text, "<EOI>"), " ")
 	name, sure := strings.CutPrefix(text, "? ")
 	sure = !sure
+
 	function, offset, found := strings.Cut(name, "+0x")
 	if !found || strings.ContainsAny(function, " :") || !strings.Contains(offset, "/0x") {
 		return false
 	}
+
 	if sure && len(r.frames) < maxFrames && len(function) < 128 {
 		r.frames = append(r.frames, function)
 	}
+
 	p.advance(r, rec, inTrace)
+
 	return true
 }
 
@@ -148,15 +169,18 @@ func (p *Parser) belongsToEnd(s *stream, rec record) *report {
 	if r := s.open; r != nil && !r.settled() && r.at < inSummary {
 		return r
 	}
+
 	return p.begin(s, rec)
 }
 
 func (p *Parser) panicLine(s *stream, rec record, text string) bool {
 	why := strings.TrimPrefix(text, "Kernel panic - not syncing: ")
+
 	deadlocked := strings.HasPrefix(why, "System is deadlocked on memory")
 	if !deadlocked && !strings.HasPrefix(why, "Out of memory") && !strings.HasPrefix(why, "out of memory") {
 		return false
 	}
+
 	r := s.open
 	if r == nil || !(deadlocked && r.noKillable) {
 		r = p.belongsToEnd(s, rec)
@@ -164,5 +188,6 @@ func (p *Parser) panicLine(s *stream, rec record, text string) bool {
 	r.panicked = why
 	r.noKillable = r.noKillable || strings.Contains(why, "no killable processes")
 	p.advance(r, rec, max(r.at, inKills))
+
 	return true
 }

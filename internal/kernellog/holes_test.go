@@ -18,10 +18,12 @@ import (
 // named by what tells them apart.
 func flatten(t testing.TB, inc *events.Incident) map[string]string {
 	t.Helper()
+
 	line, err := events.Marshal(inc)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var value any
 	if err := json.Unmarshal(line, &value); err != nil {
 		t.Fatal(err)
@@ -37,6 +39,7 @@ func flatten(t testing.TB, inc *events.Incident) map[string]string {
 		case []any:
 			for i, inner := range v {
 				name := fmt.Sprint(i)
+
 				if m, ok := inner.(map[string]any); ok {
 					cgroup, _ := m["cgroup"].(map[string]any)
 					switch {
@@ -50,6 +53,7 @@ func flatten(t testing.TB, inc *events.Incident) map[string]string {
 						name = fmt.Sprint(cgroup["path"])
 					}
 				}
+
 				walk(key+"["+name+"]", inner)
 			}
 		default:
@@ -57,12 +61,14 @@ func flatten(t testing.TB, inc *events.Incident) map[string]string {
 		}
 	}
 	walk("", value)
+
 	for key := range out {
 		switch strings.TrimRight(strings.Split(key, "[")[0], "]") {
 		case "id", "time", "v", "kind", "log.first_line", "log.last_line", "log.uptime_ns", "log.truncated", "notes", "unknown":
 			delete(out, key)
 		}
 	}
+
 	return out
 }
 
@@ -70,6 +76,7 @@ func flatten(t testing.TB, inc *events.Incident) map[string]string {
 func plain(key string) string {
 	var b strings.Builder
 	depth := 0
+
 	for _, c := range key {
 		switch c {
 		case '[':
@@ -82,6 +89,7 @@ func plain(key string) string {
 			}
 		}
 	}
+
 	return b.String()
 }
 
@@ -93,6 +101,7 @@ func unsure(inc *events.Incident, key, value string) bool {
 			return true
 		}
 	}
+
 	noConstraint := slices.Contains(inc.Unknown, "constraint")
 	switch {
 	case noConstraint && (name == "scope" || name == "killer.path" || name == "allocation.class" || strings.HasPrefix(name, "limiter.")):
@@ -104,6 +113,7 @@ func unsure(inc *events.Incident, key, value string) bool {
 	case strings.HasPrefix(name, "passes."):
 		return true
 	}
+
 	return false
 }
 
@@ -117,16 +127,20 @@ type holeTest struct {
 
 func (h *holeTest) check(t *testing.T, what, log string) bool {
 	t.Helper()
+
 	for _, inc := range parse(t, log, Options{}) {
 		got := flatten(t, inc)
 		var why []string
+
 		for _, want := range h.whole {
 			var differs []string
+
 			for key, value := range got {
 				if full, ok := want[key]; full != value && !unsure(inc, key, value) && !h.inherent(key, value, full) {
 					differs = append(differs, fmt.Sprintf("%s is %q, whole: %q (%v)", key, value, full, ok))
 				}
 			}
+
 			if why == nil || len(differs) < len(why) {
 				why = differs
 				if why == nil {
@@ -134,17 +148,21 @@ func (h *holeTest) check(t *testing.T, what, log string) bool {
 				}
 			}
 		}
+
 		if len(why) > 0 {
 			slices.Sort(why)
 			t.Errorf("%s: %s\nnotes %q unknown %q", what, strings.Join(why[:min(len(why), 5)], "\n"), inc.Notes, inc.Unknown)
+
 			return false
 		}
 	}
+
 	return true
 }
 
 func newHoleTest(t testing.TB, log string) *holeTest {
 	h := &holeTest{}
+
 	legacy := strings.Contains(log, ": cache:")
 	for _, inc := range parse(t, log, Options{}) {
 		h.whole = append(h.whole, flatten(t, inc))
@@ -161,8 +179,10 @@ func newHoleTest(t testing.TB, log string) *holeTest {
 		case legacy && strings.HasPrefix(name, "memory."): // one of several cgroups
 			return true
 		}
+
 		return false
 	}
+
 	return h
 }
 
@@ -182,35 +202,42 @@ func TestHoles(t *testing.T) {
 			log := readFile(t, "testdata/"+name+".txt")
 			lines := strings.SplitAfter(log, "\n")
 			h := newHoleTest(t, log)
+
 			n := len(lines)
 			for i := range n {
 				if !h.check(t, fmt.Sprintf("the first %d lines", i), strings.Join(lines[:i], "")) ||
 					!h.check(t, fmt.Sprintf("from line %d on", i+1), strings.Join(lines[i:], "")) {
 					return
 				}
+
 				for _, size := range []int{1, 2, 7, 30} {
 					if i+size > n || i%((size+3)/2) != 0 {
 						continue
 					}
+
 					if !h.check(t, fmt.Sprintf("without lines %d to %d", i+1, i+size), strings.Join(lines[:i], "")+strings.Join(lines[i+size:], "")) {
 						return
 					}
 				}
 			}
+
 			for i := range len(log) {
 				if i%31 == 0 && !h.check(t, fmt.Sprintf("the first %d bytes", i), log[:i]) {
 					return
 				}
 			}
+
 			random := rand.New(rand.NewPCG(1, 2))
 			for round := range 60 {
 				keep := random.Float64()
 				var some strings.Builder
+
 				for _, line := range lines {
 					if random.Float64() < keep {
 						some.WriteString(line)
 					}
 				}
+
 				if !h.check(t, fmt.Sprintf("random lines, round %d", round), some.String()) {
 					return
 				}
@@ -223,15 +250,19 @@ func TestHoles(t *testing.T) {
 func shift(t testing.TB, log string, seconds float64) string {
 	t.Helper()
 	var out strings.Builder
+
 	for line := range strings.Lines(log) {
 		stamp, rest, found := strings.Cut(line, "]")
+
 		var at float64
 		if _, err := fmt.Sscanf(strings.TrimLeft(stamp, "[ "), "%f", &at); err != nil || !found {
 			out.WriteString(line)
 			continue
 		}
+
 		fmt.Fprintf(&out, "[%12.6f]%s", at+seconds, rest)
 	}
+
 	return out.String()
 }
 
@@ -239,19 +270,23 @@ func shift(t testing.TB, log string, seconds float64) string {
 // one's beginning stands before another's end.
 func TestHolesAcrossReports(t *testing.T) {
 	log := ""
+
 	for i, name := range []string{"7.3.4-memcg-oom-group", "6.12.117-memcg-leaf", "6.1.0-56-global", "7.3.4-sysrq-f", "6.12.117-memcg-parent-limit"} {
 		one := readFile(t, "testdata/dmesg/"+name+".txt")
 		first := parse(t, one, Options{})[0]
 		log += shift(t, one, float64(100+20*i)-float64(*first.Log.UptimeNS)/1e9)
 	}
 	lines := strings.SplitAfter(log, "\n")
+
 	h := newHoleTest(t, log)
 	if len(h.whole) != 6 {
 		t.Fatalf("%d incidents", len(h.whole))
 	}
+
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 300 {
 		from := random.IntN(len(lines))
+
 		to := min(from+random.IntN(200), len(lines))
 		if !h.check(t, fmt.Sprintf("without lines %d to %d", from+1, to), strings.Join(lines[:from], "")+strings.Join(lines[to:], "")) {
 			return
@@ -269,6 +304,7 @@ func TestHolesBetweenCloseReports(t *testing.T) {
 		b = shift(t, b, float64(*end.Log.UptimeNS)/1e9-float64(*begin.Log.UptimeNS)/1e9+0.5)
 		h := newHoleTest(t, a+b)
 		first, second := strings.SplitAfter(a, "\n"), strings.SplitAfter(b, "\n")
+
 		table := slices.IndexFunc(first, func(s string) bool { return strings.Contains(s, "Tasks state") })
 		for i := table + 1; i < len(first); i++ {
 			for j := i % 3; j < len(second); j += 3 {
@@ -286,22 +322,28 @@ func TestInterleaved(t *testing.T) {
 	files := []string{"6.12.117-memcg-leaf", "6.12.117-memcg-parent-limit", "7.3.4-memcg-oom-group"}
 	var logs [][]string
 	var want []map[string]string
+
 	for i, name := range files {
 		text := readFile(t, "testdata/dmesg/"+name+".txt")
 		want = append(want, flatten(t, parse(t, text, Options{})[0]))
 		at := parse(t, text, Options{})[0].Log.UptimeNS
+
 		var lines []string
 		for line := range strings.Lines(shift(t, text, 500-float64(*at)/1e9)) {
 			lines = append(lines, strings.Replace(line, "]", fmt.Sprintf("][ T%d]", 900+i), 1))
 		}
+
 		logs = append(logs, lines)
 	}
 	random := rand.New(rand.NewPCG(5, 6))
+
 	for range 50 {
 		var mixed strings.Builder
 		next := make([]int, len(logs))
+
 		for left := true; left; {
 			left = false
+
 			for i := range logs {
 				for n := random.IntN(4); n > 0 && next[i] < len(logs[i]); n-- {
 					mixed.WriteString(logs[i][next[i]])
@@ -310,10 +352,12 @@ func TestInterleaved(t *testing.T) {
 				left = left || next[i] < len(logs[i])
 			}
 		}
+
 		got := parse(t, mixed.String(), Options{})
 		if len(got) != len(files) {
 			t.Fatalf("%d incidents", len(got))
 		}
+
 		for _, inc := range got {
 			one := flatten(t, inc)
 			if !slices.ContainsFunc(want, func(w map[string]string) bool { return maps.Equal(w, one) }) {

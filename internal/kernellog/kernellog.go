@@ -89,12 +89,15 @@ func New(opt Options, give func(*events.Incident) error) *Parser {
 	if opt.Location == nil {
 		opt.Location = time.Local
 	}
+
 	if opt.Now.IsZero() {
 		opt.Now = time.Now()
 	}
+
 	if opt.PageSizeBytes <= 0 {
 		opt.PageSizeBytes = 4096
 	}
+
 	return &Parser{opt: opt, give: give, streams: map[streamKey]*stream{}, ids: map[string]int{}}
 }
 
@@ -108,25 +111,31 @@ func (p *Parser) Line(text []byte) error { return p.line(text, false) }
 // line takes in a line; torn tells that its end is missing.
 func (p *Parser) line(text []byte, torn bool) error {
 	p.stats.Lines++
+
 	text = bytes.TrimRight(text, "\r\n\x00")
 	if len(text) > MaxLineBytes {
 		p.stats.CutLines++
 		text, torn = text[:MaxLineBytes], true
 	}
+
 	if p.unsettled == 0 && !relevant(text) {
 		return nil
 	}
+
 	r, ok := p.decode(string(text), torn)
 	if !ok {
 		return nil
 	}
+
 	if r.kmsg && p.last.kmsg && p.last.line == r.line-1 && p.last.host == r.host && r.seq > p.last.seq+1 {
 		p.hole(r.seq - p.last.seq - 1)
 	}
+
 	p.last = r
 	for part := range r.parts() {
 		p.take(part)
 	}
+
 	return p.giveOut(false)
 }
 
@@ -134,9 +143,11 @@ func (p *Parser) line(text []byte, torn bool) error {
 func (p *Parser) Close() error {
 	open := slices.Collect(maps.Values(p.streams))
 	slices.SortFunc(open, func(a, b *stream) int { return cmp.Compare(a.lastLine, b.lastLine) })
+
 	for _, s := range open {
 		p.closeReport(s)
 	}
+
 	return p.giveOut(true)
 }
 
@@ -147,6 +158,7 @@ func (p *Parser) Close() error {
 func Read(r io.Reader, opt Options, give func(*events.Incident) error) (Stats, error) {
 	p := New(opt, give)
 	err := p.read(r)
+
 	return p.stats, err
 }
 
@@ -159,23 +171,28 @@ func (p *Parser) read(r io.Reader) error {
 			if err := p.line(line, false); err != nil {
 				return err
 			}
+
 			continue
 		case errors.Is(err, bufio.ErrBufferFull):
 			if err := p.line(line, true); err != nil {
 				return err
 			}
+
 			if err := skipLine(in); err != nil && !errors.Is(err, io.EOF) {
 				return fmt.Errorf("read the log after line %d: %w", p.stats.Lines, err)
 			}
+
 			continue
 		case !errors.Is(err, io.EOF):
 			return errors.Join(fmt.Errorf("read the log after line %d: %w", p.stats.Lines, err), p.Close())
 		}
+
 		if len(line) > 0 {
 			if err := p.line(line, true); err != nil {
 				return err
 			}
 		}
+
 		return p.Close()
 	}
 }

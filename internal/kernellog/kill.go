@@ -32,6 +32,7 @@ func (p *Parser) killLine(s *stream, rec record, text string) bool {
 			continue
 		}
 		message = prefix
+
 		switch verb {
 		case "Killed process ":
 			return p.killedLine(s, rec, message, rest)
@@ -41,6 +42,7 @@ func (p *Parser) killLine(s *stream, rec record, text string) bool {
 			return p.exitingLine(s, rec, message, rest)
 		}
 	}
+
 	return false
 }
 
@@ -53,12 +55,14 @@ func (r *report) saw(message string) {
 func (r *report) fits(message string) bool {
 	memcg := r.ofMemcg() || r.isMemcg || r.summary != nil && r.summary.oomMemcg != ""
 	node := r.memInfo != nil || r.isNode || r.summary != nil && r.summary.global
+
 	switch {
 	case strings.HasPrefix(message, "Memory cgroup"):
 		return !node
 	case strings.HasPrefix(message, "Out of memory"):
 		return !memcg
 	}
+
 	return true
 }
 
@@ -67,10 +71,12 @@ func (p *Parser) killedLine(s *stream, rec record, message, rest string) bool {
 	if !ok {
 		return false
 	}
+
 	r := s.open
 	if r == nil || !r.fits(message) || !r.expects(&k) {
 		r = p.begin(s, rec)
 	}
+
 	for i, earlier := range r.kills {
 		if earlier.pid != k.pid {
 			continue
@@ -79,26 +85,34 @@ func (p *Parser) killedLine(s *stream, rec record, message, rest string) bool {
 		// members, which come in one go: so those before it are members.
 		if i == 0 && r.chosenFirst {
 			r.saw(message)
+
 			for j := range r.kills {
 				r.kills[j].unproven = false
 			}
 		}
+
 		p.advance(r, rec, inKills)
+
 		return true
 	}
+
 	k.at, k.message, k.unproven = rec, message, r.group != "" && !r.inTable(k.pid)
 	if !k.unproven {
 		r.saw(message)
 	}
+
 	if len(r.kills) == 0 {
 		r.killTime = rec
 	}
+
 	if len(r.kills) < maxVictims {
 		r.kills = append(r.kills, k)
 	} else {
 		r.killsCut++
 	}
+
 	p.advance(r, rec, inKills)
+
 	return true
 }
 
@@ -109,6 +123,7 @@ func (r *report) expects(k *kill) bool {
 			return true
 		}
 	}
+
 	switch {
 	case r.group != "":
 		// All members are in the table of the limiter's tasks, if it is there.
@@ -122,6 +137,7 @@ func (r *report) expects(k *kill) bool {
 		// It, or a child of it.
 		return true
 	}
+
 	return false
 }
 
@@ -138,9 +154,11 @@ func parseKill(rec record, s string) (kill, bool) {
 	if !strings.Contains(s, suffix) {
 		suffix = "), UID " // of RHEL 7 and 8
 	}
+
 	if !strings.Contains(s, suffix) {
 		suffix = ")"
 	}
+
 	pid, comm, rest, ok := pidAndComm(s, suffix)
 	if !ok || suffix == ")" && strings.Trim(rest, " ,") != "" {
 		return kill{}, false
@@ -152,12 +170,15 @@ func parseKill(rec record, s string) (kill, bool) {
 		if !ok {
 			return nil
 		}
+
 		if n, ok := kib(word); ok {
 			return &n
 		}
+
 		return nil
 	}
 	k.totalVM, k.anon, k.file, k.shmem = size("total-vm:"), size("anon-rss:"), size("file-rss:"), size("shmem-rss:")
+
 	k.pgtable = size("pgtables:")
 	for _, key := range []string{"UID:", "UID "} {
 		if word, ok := after(rec, rest, key); ok && k.uid == nil {
@@ -166,11 +187,13 @@ func parseKill(rec record, s string) (kill, bool) {
 			}
 		}
 	}
+
 	if word, ok := after(rec, rest, "oom_score_adj:"); ok {
 		if n, err := strconv.Atoi(word); err == nil {
 			k.adj = &n
 		}
 	}
+
 	return k, true
 }
 
@@ -181,15 +204,20 @@ func (p *Parser) exitingLine(s *stream, rec record, message, rest string) bool {
 		return false
 	}
 	k := kill{pid: pid, comm: comm}
+
 	r := s.open
 	if r == nil || !r.fits(message) || !r.expects(&k) || r.group != "" && !r.inTable(pid) {
 		r = p.begin(s, rec)
 	}
+
 	r.saw(message)
+
 	if len(r.exiting) < maxVictims {
 		r.exiting = append(r.exiting, k)
 	}
+
 	p.advance(r, rec, inKills)
+
 	return true
 }
 
@@ -200,10 +228,12 @@ func (p *Parser) groupLine(s *stream, rec record, text string) bool {
 		return false
 	}
 	r := s.open
+
 	ours := r != nil && r.group == "" && r.at >= inSummary && !r.noKillable
 	if ours && r.summary != nil && r.summary.oomMemcg != "" {
 		ours = within(path, r.summary.oomMemcg)
 	}
+
 	if ours && r.summary == nil && r.chosen == nil {
 		// Of a kill alone, if it is told again among the members.
 		ours = len(r.kills) == 1 && len(r.exiting) == 0
@@ -211,11 +241,13 @@ func (p *Parser) groupLine(s *stream, rec record, text string) bool {
 			r.kills[0].unproven = true
 		}
 	}
+
 	if !ours {
 		r = p.begin(s, rec)
 	}
 	r.group, r.groupLine, r.chosenFirst = path, rec, len(r.kills) == 1
 	p.advance(r, rec, inKills)
+
 	return true
 }
 
@@ -227,28 +259,35 @@ func within(path, top string) bool {
 func (p *Parser) reaperLine(rec record, text string) bool {
 	rest, reaped := strings.CutPrefix(text, "oom_reaper: reaped process ")
 	suffix := "), now"
+
 	if !reaped {
 		if rest, reaped = strings.CutPrefix(text, "oom_reaper: unable to reap pid:"); !reaped {
 			return false
 		}
 		suffix = ")"
 	}
+
 	pid, comm, left, ok := pidAndComm(rest, suffix)
 	if !ok {
 		return false
 	}
+
 	r := p.withVictim(rec, pid)
 	if r == nil || len(r.reaped) >= 8 {
 		return true
 	}
+
 	when := ""
 	if r.killTime.uptime && rec.uptime && rec.uptimeNS >= r.killTime.uptimeNS {
 		when = fmt.Sprintf(" %d ms after the kill", (rec.uptimeNS-r.killTime.uptimeNS)/1e6)
 	}
+
 	if suffix == ")" {
 		r.reaped = append(r.reaped, fmt.Sprintf("the OOM reaper could not take the memory of %s[%d] back%s", comm, pid, when))
 		return true
 	}
+
 	r.reaped = append(r.reaped, fmt.Sprintf("the OOM reaper took the memory of %s[%d] back%s; left:%s", comm, pid, when, left))
+
 	return true
 }

@@ -22,6 +22,7 @@ func (r *report) limiterPath() string {
 	case len(r.stats) > 0 && !r.stats[0].perCgroup:
 		return r.stats[0].path
 	}
+
 	return ""
 }
 
@@ -37,6 +38,7 @@ func (r *report) scope(page uint64, unknown *unknowns) events.Scope {
 	if r.header != nil && r.header.order != nil && *r.header.order == -1 || r.sysrqAsked {
 		return events.ScopeSysrq
 	}
+
 	memcg := r.isMemcg || r.ofMemcg()
 	if s := r.summary; s != nil {
 		switch {
@@ -54,12 +56,15 @@ func (r *report) scope(page uint64, unknown *unknowns) events.Scope {
 		case s.constraint != "CONSTRAINT_NONE":
 			return events.Scope(s.constraint)
 		}
+
 		unset := r.release != "" && !versionBefore(r.release, 5, 0) && versionBefore(r.release, 5, 3)
 		if unset || r.header == nil || r.header.order == nil || r.release == "" {
 			unknown.add("constraint")
 		}
+
 		return events.ScopeGlobal
 	}
+
 	switch {
 	case memcg:
 		return events.ScopeMemcg
@@ -71,9 +76,12 @@ func (r *report) scope(page uint64, unknown *unknowns) events.Scope {
 		if r.header == nil || r.header.order == nil || r.header.nodemask != "(null)" || r.memInfo == nil || !r.memInfo.whole(page) {
 			unknown.add("constraint")
 		}
+
 		return events.ScopeGlobal
 	}
+
 	unknown.add("scope")
+
 	return events.ScopeUnknown
 }
 
@@ -83,16 +91,20 @@ func (r *report) limiter(inc *events.Incident, page uint64, unknown *unknowns) {
 		r.memcgLimiter(inc, unknown)
 	case events.ScopeGlobal, events.ScopeSysrq:
 		inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
+
 		if r.memInfo != nil {
 			state := r.memInfo.state(page, nil)
 			inc.Limiter.LimitBytes, inc.Limiter.SwapLimitBytes = state.TotalBytes, state.SwapTotalBytes
 		}
+
 		unknown.unless("limiter.limit_bytes", inc.Limiter.LimitBytes != nil)
 		unknown.unless("limiter.swap_limit_bytes", inc.Limiter.SwapLimitBytes != nil)
 		unknown.add("limiter.usage_bytes", "limiter.swap_usage_bytes")
 	case events.ScopeCpuset, events.ScopeMempolicy:
 		inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "numa_nodes"}
+
 		unknown.add("limiter.limit_bytes", "limiter.usage_bytes")
+
 		if inc.Limiter.Nodes = r.nodes(inc.Scope); inc.Limiter.Nodes == nil {
 			unknown.add("limiter.nodes")
 		}
@@ -107,26 +119,31 @@ func (r *report) nodes(scope events.Scope) []int {
 	if scope == events.ScopeMempolicy {
 		list = r.summary.nodemask
 	}
+
 	return nodeList(list)
 }
 
 // nodeList reads "0-1,3"; nil if it is none.
 func nodeList(s string) []int {
 	var nodes []int
+
 	for part := range strings.SplitSeq(s, ",") {
 		from, to, isRange := strings.Cut(part, "-")
 		if !isRange {
 			to = from
 		}
 		a, err1 := strconv.Atoi(from)
+
 		b, err2 := strconv.Atoi(to)
 		if err1 != nil || err2 != nil || a < 0 || b < a || b > 1<<14 || len(nodes)+b-a > 1<<10 {
 			return nil
 		}
+
 		for n := a; n <= b; n++ {
 			nodes = append(nodes, n)
 		}
 	}
+
 	return nodes
 }
 
@@ -139,6 +156,7 @@ func cgroupOf(path string) (*events.Cgroup, resolve.Place) {
 // hierarchy unless the report is of cgroup v2.
 func (r *report) unidentified(of string, unknown *unknowns) {
 	unknown.add(of + ".cgroup.id")
+
 	if r.limits.swap == nil {
 		unknown.add(of + ".cgroup.hierarchy")
 	}
@@ -153,7 +171,9 @@ func (r *report) memcgLimiter(inc *events.Incident, unknown *unknowns) {
 	cgroup, place := cgroupOf(path)
 	l := &events.Limiter{Level: place.Level, Cgroup: cgroup, Workload: place.Workload}
 	inc.Limiter = l
+
 	r.unidentified("limiter", unknown)
+
 	if l.Which = r.limits.which(); l.Which == "" {
 		unknown.add("limiter.which")
 	}
@@ -162,9 +182,11 @@ func (r *report) memcgLimiter(inc *events.Incident, unknown *unknowns) {
 			unknown.add(limitName, usageName)
 			return
 		}
+
 		if *usage = c.usage; c.usage == nil {
 			unknown.add(usageName)
 		}
+
 		if *limit = c.limit; c.limit == nil && !c.unlimited {
 			unknown.add(limitName)
 		}
@@ -185,6 +207,7 @@ func (l *limits) which() string {
 	case l.memsw.room() < l.memory.room():
 		return "memory.memsw.limit_in_bytes"
 	}
+
 	return "memory.limit_in_bytes"
 }
 
@@ -192,6 +215,7 @@ func (c *counter) room() uint64 {
 	if c.limit == nil {
 		return 1 << 63
 	}
+
 	return *c.limit - min(*c.usage, *c.limit)
 }
 
@@ -202,16 +226,19 @@ func (r *report) taskMemcg() string {
 	if r.summary == nil {
 		return r.limits.taskIn
 	}
+
 	tail := r.summary.tail
 	for _, k := range slices.Concat(r.kills, r.exiting) {
 		if path, ok := strings.CutSuffix(tail, ",task="+k.comm); ok && len(r.kills)+len(r.exiting) > 0 && k.pid == r.summary.pid {
 			return path
 		}
 	}
+
 	if strings.Count(tail, ",task=") == 1 {
 		path, _, _ := strings.Cut(tail, ",task=")
 		return path
 	}
+
 	return ""
 }
 
@@ -223,17 +250,21 @@ func (r *report) ladder(inc *events.Incident, unknown *unknowns) {
 		return
 	}
 	top := inc.Limiter.Cgroup.Path
+
 	task := r.taskMemcg()
 	if task == "" || !within(task, top) {
 		task = top
 	}
+
 	for at := task; len(at) > len(top) && len(inc.Ladder) < 64; at = at[:max(strings.LastIndexByte(at, '/'), len(top))] {
 		cgroup, place := cgroupOf(at)
 		rung := events.Rung{Cgroup: *cgroup, Level: place.Level, Workload: place.Workload, Below: true}
 		inc.Ladder = append(inc.Ladder, rung)
+
 		unknown.add("ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes")
 	}
 	l := inc.Limiter
+
 	inc.Ladder = append(inc.Ladder, events.Rung{
 		Cgroup: *l.Cgroup, Level: l.Level, Workload: l.Workload, UsageBytes: l.UsageBytes, MaxBytes: l.LimitBytes,
 		SwapUsageBytes: l.SwapUsageBytes, SwapMaxBytes: l.SwapLimitBytes,
@@ -243,11 +274,13 @@ func (r *report) ladder(inc *events.Incident, unknown *unknowns) {
 			inc.Ladder[i].OOMGroup = pointer(true)
 		}
 	}
+
 	for _, name := range []string{"usage_bytes", "limit_bytes", "swap_usage_bytes", "swap_limit_bytes"} {
 		if slices.Contains(unknown.names, "limiter."+name) {
 			unknown.add("ladder." + strings.Replace(name, "limit", "max", 1))
 		}
 	}
+
 	r.unidentified("ladder", unknown)
 	unknown.add("ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group")
 }
@@ -258,11 +291,13 @@ func (r *report) ladder(inc *events.Incident, unknown *unknowns) {
 // whether all their zones are there.
 func (r *report) totalPages(inc *events.Incident, page uint64, unknown *unknowns) *uint64 {
 	var total *uint64
+
 	sure := !slices.Contains(unknown.names, "constraint")
 	switch {
 	case !sure:
 	case inc.Scope == events.ScopeMemcg:
 		l := &r.limits
+
 		noSwap := l.swap != nil && l.swap.limit != nil && *l.swap.limit == 0 ||
 			l.memsw != nil && l.memsw.limit != nil && l.memory != nil && l.memory.limit != nil && *l.memsw.limit == *l.memory.limit
 		if noSwap && l.memory != nil && l.memory.limit != nil {
@@ -274,6 +309,7 @@ func (r *report) totalPages(inc *events.Incident, page uint64, unknown *unknowns
 			total = pointer(*m.ram - *m.reserved + *m.swapTotal/page)
 		}
 	}
+
 	return total
 }
 
@@ -287,5 +323,6 @@ func (r *report) likelyPages(inc *events.Incident, total *uint64, page uint64) u
 	case r.memInfo != nil && r.memInfo.ram != nil:
 		return min(*r.memInfo.ram, 1<<44)
 	}
+
 	return 0
 }

@@ -9,6 +9,7 @@ func (p *Parser) kernelLine(s *stream, rec record, text string) bool {
 	if text == "" {
 		return false
 	}
+
 	switch {
 	case strings.Contains(text, " invoked oom-killer: "):
 		return p.headerLine(s, rec)
@@ -35,6 +36,7 @@ func (p *Parser) kernelLine(s *stream, rec record, text string) bool {
 			r := p.belongsToEnd(s, rec)
 			r.noKillable = true
 			p.advance(r, rec, r.at)
+
 			return true
 		}
 	case strings.Contains(text, " page allocation failure"):
@@ -42,19 +44,24 @@ func (p *Parser) kernelLine(s *stream, rec record, text string) bool {
 		if s.open != nil && !s.open.settled() {
 			p.closeReport(s)
 		}
+
 		return false
 	}
+
 	if strings.Contains(text, "ill") || strings.Contains(text, "OOM victim ") {
 		if p.killLine(s, rec, text) {
 			return true
 		}
 	}
+
 	if p.limitsLine(s, rec, text) {
 		return true
 	}
+
 	if s.open == nil || s.open.settled() {
 		return false
 	}
+
 	return p.bodyLine(s, rec, text)
 }
 
@@ -72,18 +79,22 @@ func (p *Parser) bodyLine(s *stream, rec record, text string) bool {
 			p.advance(r, rec, inTrace)
 			return true
 		}
+
 		return false
 	case r.at == inTrace && !r.traced && p.frameLine(r, rec, text):
 		return true
 	case r.inStats && p.statLine(r, rec, text):
 		return true
 	}
+
 	if p.memInfoLine(s, rec, text) || p.tasksLine(s, rec, text) {
 		return true
 	}
+
 	if r.at > inTrace && outOfOrder(text) {
 		p.closeReport(s)
 	}
+
 	return false
 }
 

@@ -27,6 +27,7 @@ func tableOf(comm string, pids ...int) string {
 	for _, pid := range pids {
 		text += fmt.Sprintf("[%7d]  1000 %5d    20747    10323   122880        0           985 %s\n", pid, pid, comm)
 	}
+
 	return text
 }
 
@@ -47,31 +48,38 @@ func groupOf(path string) string {
 // brief says of each incident: trigger, limiter, killer's path, victims with roles.
 func brief(list []*events.Incident) string {
 	var out []string
+
 	for _, inc := range list {
 		trigger, limiter := "-", "-"
 		if inc.Trigger != nil {
 			trigger = inc.Trigger.Comm
 		}
+
 		if inc.Limiter != nil && inc.Limiter.Cgroup != nil {
 			limiter = inc.Limiter.Cgroup.Path
 		} else if inc.Limiter != nil {
 			limiter = string(inc.Limiter.Level)
 		}
+
 		line := fmt.Sprintf("%s %s: %s in %s", inc.Scope, inc.Outcome, trigger, limiter)
 		if inc.Killer != nil {
 			line += " by " + inc.Killer.Path
 		}
+
 		for _, v := range inc.Victims {
 			line += fmt.Sprintf(", %s %s[%d]", v.Role, v.Comm, v.PID)
 			if v.TID != v.PID {
 				line += fmt.Sprintf("/%d", v.TID)
 			}
+
 			if v.Cgroup != nil {
 				line += " of " + v.Cgroup.Path
 			}
 		}
+
 		out = append(out, line)
 	}
+
 	return strings.Join(out, "\n")
 }
 
@@ -245,18 +253,22 @@ func TestTorn(t *testing.T) {
 // TestUnlimited: a limit that is not set is absent, and known to be.
 func TestUnlimited(t *testing.T) {
 	log := strings.Replace(headerOf("hog", 7)+limitsOf("/a"), "swap: usage 0kB, limit 0kB", "swap: usage 0kB, limit 9007199254740988kB", 1)
+
 	inc := parse(t, log, Options{})[0]
 	if inc.Limiter.SwapLimitBytes != nil {
 		t.Errorf("swap limit %d", *inc.Limiter.SwapLimitBytes)
 	}
+
 	for _, name := range inc.Unknown {
 		if strings.Contains(name, "swap") {
 			t.Errorf("unknown: %s", name)
 		}
 	}
+
 	if inc.Allocation.TotalPages != nil {
 		t.Errorf("total pages %d: the swap is not in the log", *inc.Allocation.TotalPages)
 	}
+
 	inc = parse(t, headerOf("hog", 7)+limitsOf("/a"), Options{})[0]
 	if inc.Allocation.TotalPages == nil || *inc.Allocation.TotalPages != 10240 {
 		t.Errorf("total pages %v", inc.Allocation.TotalPages)
@@ -266,10 +278,12 @@ func TestUnlimited(t *testing.T) {
 // TestPgtablesInBytes: 5.4 printed bytes, and called them kB.
 func TestPgtablesInBytes(t *testing.T) {
 	kill := strings.Replace(killOf("hog", 7), "pgtables:120kB", "pgtables:122880kB", 1)
+
 	whole := parse(t, headerOf("hog", 7)+limitsOf("/a")+tableOf("hog", 7)+summaryOf("/a", "/a", "hog", 7)+kill, Options{})[0]
 	if v := whole.Victims[0]; v.PgtablesBytes == nil || *v.PgtablesBytes != 122880 {
 		t.Errorf("with the table: %v", v.PgtablesBytes)
 	}
+
 	if v := parse(t, kill, Options{})[0].Victims[0]; v.PgtablesBytes != nil {
 		t.Errorf("without: %d", *v.PgtablesBytes)
 	}
@@ -279,6 +293,7 @@ func TestPgtablesInBytes(t *testing.T) {
 func TestIDs(t *testing.T) {
 	log := killOf("a", 1) + killOf("a", 1+1) + killOf("b", 1)
 	seen := map[string]bool{}
+
 	first := parse(t, log+strings.Repeat(killOf("c", 5)+"foreign\n"+killOf("d", 6), 3), Options{})
 	for _, inc := range first {
 		if seen[inc.ID] {
@@ -286,6 +301,7 @@ func TestIDs(t *testing.T) {
 		}
 		seen[inc.ID] = true
 	}
+
 	for i, inc := range parse(t, log, Options{}) {
 		check(t, "id", inc.ID, first[i].ID)
 	}
@@ -299,6 +315,7 @@ func stamped(t *testing.T, at float64, text string) string {
 // TestHold: the kill that a report announces may come late, others may not.
 func TestHold(t *testing.T) {
 	report := stamped(t, 10, headerOf("hog", 7)+limitsOf("/a")+tableOf("hog", 7, 8)+summaryOf("/a", "/a", "hog", 7))
+
 	split := "memcg : hog in /a\nmemcg killed: - in - by memcg, unknown "
 	for _, test := range []struct{ name, log, want string }{
 		{"preempted", report + stamped(t, 11.5, killOf("hog", 7)), "memcg killed: hog in /a by memcg, chosen hog[7] of /a"},
@@ -318,6 +335,7 @@ func TestFolds(t *testing.T) {
 	stamped := func(at float64, text string) string { return stamped(t, at, text) }
 	none := headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + "Out of memory and no killable processes...\n"
 	other := strings.Replace(none, "stats for /a:", "stats for /b:", 1)
+
 	killed := headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + summaryOf("/a", "/a", "hog", 7) + killOf("hog", 7)
 	for _, test := range []struct{ name, log, want string }{
 		{"loop", stamped(10, none) + stamped(11, none) + stamped(30, none), "no_killable_task 0/3 lines 1 to 54; "},
@@ -331,6 +349,7 @@ func TestFolds(t *testing.T) {
 		for _, inc := range parse(t, test.log, Options{}) {
 			got += fmt.Sprintf("%s %d/%d lines %d to %d; ", inc.Outcome, inc.Passes.Killed, inc.Passes.NoKillable, inc.Log.FirstLine, inc.Log.LastLine)
 		}
+
 		if got != test.want {
 			t.Errorf("%s: got %s\nwant %s", test.name, got, test.want)
 		}

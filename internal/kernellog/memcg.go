@@ -35,6 +35,7 @@ func (p *Parser) limitsLine(s *stream, rec record, text string) bool {
 	if !found || !strings.Contains(rest, "limit") {
 		return false
 	}
+
 	slot := func(l *limits) **counter {
 		switch name {
 		case "memory":
@@ -46,17 +47,20 @@ func (p *Parser) limitsLine(s *stream, rec record, text string) bool {
 		case "kmem":
 			return &l.kmem
 		}
+
 		return nil
 	}
 	if slot(&limits{}) == nil {
 		return false
 	}
 	var c counter
+
 	if word, ok := after(rec, text, ": usage "); ok {
 		if n, ok := kib(word); ok {
 			c.usage = &n
 		}
 	}
+
 	if word, ok := after(rec, text, ", limit "); ok {
 		if n, ok := kib(word); ok && n < unlimitedBytes {
 			c.limit = &n
@@ -66,12 +70,14 @@ func (p *Parser) limitsLine(s *stream, rec record, text string) bool {
 			c.unlimited = true
 		}
 	}
+
 	r := p.belongs(s, rec, inLimits)
 	if *slot(&r.limits) != nil || r.memInfo != nil {
 		r = p.begin(s, rec)
 		p.advance(r, rec, inLimits)
 	}
 	*slot(&r.limits) = &c
+
 	return true
 }
 
@@ -81,12 +87,14 @@ func (p *Parser) taskInLine(s *stream, rec record, text string) bool {
 	if !found || !strings.HasPrefix(task, "/") || !strings.HasPrefix(limit, "/") || rec.torn || len(text) > 2*maxPath {
 		return false
 	}
+
 	r := p.belongs(s, rec, inLimits)
 	if r.limits.any() || r.limits.limitOf != "" || r.memInfo != nil {
 		r = p.begin(s, rec)
 		p.advance(r, rec, inLimits)
 	}
 	r.limits.taskIn, r.limits.limitOf = task, limit
+
 	return true
 }
 
@@ -104,15 +112,18 @@ type memcgStats struct {
 func (p *Parser) statsHead(s *stream, rec record, text string) bool {
 	text = strings.TrimPrefix(text, "Memory cgroup stats for ")
 	one := memcgStats{values: map[string]uint64{}}
+
 	path, values, perCgroup := strings.Cut(text, ": cache:")
 	if perCgroup {
 		one.path, one.perCgroup = path, true
+
 		for word := range strings.FieldsSeq("cache:" + values) {
 			key, size, _ := strings.Cut(word, ":")
 			if n, ok := kib(size); ok && wantedStats[key] {
 				one.values[key] = n
 			}
 		}
+
 		if rec.torn && len(one.values) > 0 {
 			one.values = map[string]uint64{}
 		}
@@ -123,42 +134,52 @@ func (p *Parser) statsHead(s *stream, rec record, text string) bool {
 		}
 		one.path = path
 	}
+
 	if !strings.HasPrefix(one.path, "/") || len(one.path) > maxPath {
 		return false
 	}
 	r := p.belongs(s, rec, inStats)
+
 	other := r.memInfo != nil
 	if len(r.stats) > 0 {
 		other = other || !one.perCgroup || !r.stats[0].perCgroup || !within(one.path, r.stats[0].path) || one.path == r.stats[0].path
 	}
+
 	if r.limits.limitOf != "" {
 		other = other || !within(one.path, r.limits.limitOf)
 	}
+
 	if other {
 		r = p.begin(s, rec)
 		p.advance(r, rec, inStats)
 	}
+
 	if len(r.stats) < maxStats {
 		r.stats = append(r.stats, one)
 	} else {
 		r.note("the log has more cgroups below the limiter than are read")
 	}
 	r.inStats = !one.perCgroup
+
 	return true
 }
 
 // statLine reads "anon 4096".
 func (p *Parser) statLine(r *report, rec record, text string) bool {
 	key, n, ok := statOf(text)
+
 	values := r.stats[len(r.stats)-1].values
 	if _, twice := values[key]; twice || !ok || rec.torn {
 		return false
 	}
+
 	if wantedStats[key] {
 		values[key] = n
 	}
+
 	p.advance(r, rec, inStats)
 	r.inStats = true
+
 	return true
 }
 
@@ -168,16 +189,19 @@ func statOf(text string) (key string, n uint64, ok bool) {
 		return "", 0, false
 	}
 	n, ok = number(value)
+
 	return key, n, ok
 }
 
 var wantedStats = func() map[string]bool {
 	wanted := map[string]bool{}
+
 	for _, f := range memoryFields(&events.Memory{}) {
 		for _, key := range f.keys {
 			wanted[key] = true
 		}
 	}
+
 	return wanted
 }()
 
@@ -216,6 +240,7 @@ func (r *report) memory() *events.Memory {
 	}
 	var m events.Memory
 	form := 0
+
 	values := r.stats[0].values
 	switch {
 	case r.stats[0].perCgroup:
@@ -225,17 +250,21 @@ func (r *report) memory() *events.Memory {
 	case !has(values, "anon"):
 		return nil
 	}
+
 	for _, f := range memoryFields(&m) {
 		if n, ok := values[f.keys[form]]; ok && f.keys[form] != "" {
 			*f.to = &n
 		}
 	}
+
 	if m.SlabBytes == nil && m.SlabReclaimableBytes != nil && m.SlabUnreclaimableBytes != nil {
 		m.SlabBytes = pointer(*m.SlabReclaimableBytes + *m.SlabUnreclaimableBytes)
 	}
+
 	if r.stats[0].perCgroup && !r.sumsUp(&m) {
 		return nil
 	}
+
 	return &m
 }
 
@@ -247,6 +276,7 @@ func has(values map[string]uint64, key string) bool {
 // sumStats adds up what each cgroup has for itself.
 func (r *report) sumStats() map[string]uint64 {
 	sum := map[string]uint64{}
+
 	for key := range r.stats[0].values {
 		for _, one := range r.stats {
 			if n, ok := one.values[key]; ok {
@@ -254,6 +284,7 @@ func (r *report) sumStats() map[string]uint64 {
 			}
 		}
 	}
+
 	return sum
 }
 
@@ -263,10 +294,12 @@ func (r *report) sumsUp(m *events.Memory) bool {
 	if m.AnonBytes == nil || m.FileBytes == nil {
 		return false
 	}
+
 	sum, usage := *m.AnonBytes+*m.FileBytes, *r.limits.memory.usage
 	if r.limits.kmem != nil && r.limits.kmem.usage != nil {
 		sum += *r.limits.kmem.usage
 	}
 	slack := usage/50 + 1<<20
+
 	return sum+slack >= usage && sum <= usage+slack
 }

@@ -38,10 +38,12 @@ func (m *memInfo) zone(node int, name string) *zone {
 			return &m.zones[i]
 		}
 	}
+
 	if len(m.zones) >= maxZones || len(name) > 32 {
 		return nil
 	}
 	m.zones = append(m.zones, zone{node: node, name: name, values: map[string]uint64{}})
+
 	return &m.zones[len(m.zones)-1]
 }
 
@@ -55,44 +57,57 @@ func (p *Parser) memInfoLine(s *stream, rec record, text string) bool {
 		}
 		r.memInfo = &memInfo{global: map[string]uint64{}, nodes: map[int]map[string]uint64{}}
 		p.advance(r, rec, inMemInfo)
+
 		return true
 	}
+
 	if r.memInfo == nil || r.at > inSlab {
 		return false
 	}
+
 	if r.at == inMemInfo && text == "Unreclaimable slab info:" {
 		p.advance(r, rec, inSlab)
 		return true
 	}
+
 	if r.at == inSlab {
 		return p.slabLine(r, rec, text)
 	}
+
 	if !r.memInfo.line(rec, text) {
 		return false
 	}
+
 	p.advance(r, rec, inMemInfo)
+
 	return true
 }
 
 func (m *memInfo) line(rec record, text string) bool {
 	if rest, found := strings.CutPrefix(text, "Node "); found {
 		number, rest, _ := strings.Cut(rest, " ")
+
 		node, err := strconv.Atoi(number)
 		if err != nil || node < 0 {
 			return false
 		}
+
 		return m.nodeLine(rec, node, rest)
 	}
+
 	if strings.HasPrefix(text, "lowmem_reserve[]:") || strings.HasPrefix(text, "Swap cache stats:") ||
 		strings.HasPrefix(text, "Memory cgroup min protection") {
 		return true
 	}
+
 	if rest, found := strings.CutPrefix(text, "Free swap "); found {
 		return once(&m.swapFree, rec, strings.TrimLeft(rest, " ="), kib)
 	}
+
 	if rest, found := strings.CutPrefix(text, "Total swap "); found {
 		return once(&m.swapTotal, rec, strings.TrimLeft(rest, " ="), kib)
 	}
+
 	if word, what, _ := strings.Cut(text, " "); isDigits(word) {
 		switch what {
 		case "total pagecache pages":
@@ -106,11 +121,14 @@ func (m *memInfo) line(rec record, text string) bool {
 		case "pages HighMem/MovableOnly", "pages cma reserved", "pages hwpoisoned", "pages shared", "pages non-shared":
 			return true
 		}
+
 		return false
 	}
+
 	if strings.HasPrefix(text, "CPU ") && strings.Contains(text, "hi:") {
 		return true // per-cpu lists, before 4.2
 	}
+
 	return m.globalLine(rec, text)
 }
 
@@ -121,6 +139,7 @@ func once(to **uint64, rec record, word string, read func(string) (uint64, bool)
 		return false
 	}
 	*to = &n
+
 	return true
 }
 
@@ -130,24 +149,30 @@ func (m *memInfo) globalLine(rec record, text string) bool {
 	if len(words) > 16 {
 		return false
 	}
+
 	if rec.torn && len(words) > 0 {
 		words = words[:len(words)-1]
 	}
 	seen := false
+
 	for _, word := range words {
 		key, value, found := strings.Cut(word, ":")
+
 		n, ok := number(value)
 		if !found || !ok {
 			return seen
 		}
+
 		if _, twice := m.global[key]; twice {
 			return false
 		}
+
 		if len(m.global) < 128 && len(key) < 64 {
 			m.global[key] = n
 		}
 		seen = true
 	}
+
 	return seen
 }
 
@@ -157,44 +182,54 @@ func (m *memInfo) nodeLine(rec record, node int, text string) bool {
 	if strings.HasPrefix(text, "hugepages_total=") {
 		return m.hugeLine(rec, text)
 	}
+
 	first, rest, _ := strings.Cut(text, " ")
 	if name, found := strings.CutSuffix(first, ":"); found {
 		return m.freeLists(rec, node, name, rest)
 	}
+
 	if strings.HasPrefix(rest, "per-cpu:") {
 		return true
 	}
+
 	if strings.Contains(first, ":") {
 		if m.nodes[node] != nil || len(m.nodes) >= maxZones {
 			return false
 		}
 		m.nodes[node] = kibWords(rec, strings.ReplaceAll(text, ": ", ":")) // 5.x: "anon_thp: 0kB"
+
 		return true
 	}
+
 	if !strings.HasPrefix(rest, "free:") {
 		return false
 	}
+
 	z := m.zone(node, first)
 	if z == nil || len(z.values) > 0 {
 		return false
 	}
 	z.values = kibWords(rec, rest)
+
 	return true
 }
 
 // kibWords reads "free:12kB min:3kB ..." as bytes. Kernels write some as KB.
 func kibWords(rec record, text string) map[string]uint64 {
 	values := map[string]uint64{}
+
 	words := strings.Fields(text)
 	if rec.torn && len(words) > 0 {
 		words = words[:len(words)-1]
 	}
+
 	for _, word := range words[:min(len(words), 64)] {
 		key, value, _ := strings.Cut(word, ":")
 		if n, ok := kib(value); ok && wantedZone[key] {
 			values[key] = n
 		}
 	}
+
 	return values
 }
 
@@ -205,31 +240,37 @@ var wantedZone = map[string]bool{
 // freeLists reads "0*4kB 1*8kB (U) ... = 1800kB".
 func (m *memInfo) freeLists(rec record, node int, name, text string) bool {
 	list, _, whole := strings.Cut(text, " = ")
+
 	z := m.zone(node, name)
 	if !whole || rec.torn && strings.HasSuffix(list, "=") || z == nil || z.blocked {
 		return false
 	}
 	var blocks []uint64
 	var pageBytes uint64
+
 	for word := range strings.FieldsSeq(list) {
 		count, size, found := strings.Cut(word, "*")
 		if !found {
 			continue // (UME): migrate types
 		}
 		n, ok1 := number(count)
+
 		bytes, ok2 := kib(size)
 		if !ok1 || !ok2 || len(blocks) > 20 {
 			return false
 		}
+
 		if len(blocks) == 0 {
 			pageBytes = bytes
 		}
+
 		if bytes != pageBytes<<len(blocks) {
 			return false
 		}
 		blocks = append(blocks, n)
 	}
 	z.blocks, z.blocked, m.pageBytes = blocks, true, pageBytes
+
 	return true
 }
 
@@ -237,12 +278,14 @@ func (m *memInfo) freeLists(rec record, node int, name, text string) bool {
 // hugepages_size=2048kB". There is one for each node and size.
 func (m *memInfo) hugeLine(rec record, text string) bool {
 	values := map[string]string{}
+
 	for word := range strings.FieldsSeq(text) {
 		key, value, _ := strings.Cut(word, "=")
 		values[key] = value
 	}
 	total, ok1 := number(values["hugepages_total"])
 	free, ok2 := number(values["hugepages_free"])
+
 	size, ok3 := kib(values["hugepages_size"])
 	if !ok1 || !ok2 || !ok3 || rec.torn || total > 1<<32 || free > total || size > 1<<40 {
 		return false
@@ -255,6 +298,7 @@ func (m *memInfo) hugeLine(rec record, text string) bool {
 	}
 	add(&m.hugeTotal, total*size)
 	add(&m.hugeFree, free*size)
+
 	return true
 }
 
@@ -265,21 +309,26 @@ func (p *Parser) slabLine(r *report, rec record, text string) bool {
 	if len(words) < 3 {
 		return false
 	}
+
 	if words[0] == "Name" {
 		p.advance(r, rec, inSlab)
 		return true
 	}
 	total, ok1 := kib(words[len(words)-1])
+
 	_, ok2 := kib(words[len(words)-2])
 	if !ok1 || !ok2 || rec.torn || len(text) > 512 {
 		return false
 	}
+
 	if len(r.slabs) < maxSlabs {
 		r.slabs = append(r.slabs, events.SlabCache{Name: strings.Join(words[:len(words)-2], " "), Bytes: total})
 	} else {
 		r.note("the log has more slab caches than are read")
 	}
+
 	p.advance(r, rec, inSlab)
+
 	return true
 }
 
@@ -290,25 +339,31 @@ func (m *memInfo) state(pageBytes uint64, slabs []events.SlabCache) *events.Node
 		if v, ok := m.global[key]; ok && v < 1<<44 {
 			return pointer(v * pageBytes)
 		}
+
 		return nil
 	}
+
 	if m.ram != nil && m.reserved != nil && *m.reserved <= *m.ram && *m.ram < 1<<44 {
 		n.TotalBytes = pointer((*m.ram - *m.reserved) * pageBytes)
 	}
 	n.FreeBytes, n.ShmemBytes, n.PagetablesBytes = pages("free"), pages("shmem"), pages("pagetables")
 	n.DirtyBytes, n.WritebackBytes, n.UnevictableBytes = pages("dirty"), pages("writeback"), pages("unevictable")
+
 	n.SlabReclaimable, n.SlabUnreclaimable = pages("slab_reclaimable"), pages("slab_unreclaimable")
 	if a, i := pages("active_file"), pages("inactive_file"); a != nil && i != nil {
 		n.FileBytes = pointer(*a + *i)
 	}
 	n.AnonBytes = m.anon(pageBytes)
 	n.KernelStackBytes, n.AnonTHPBytes = m.nodeSum("kernel_stack", pageBytes), m.nodeSum("anon_thp", pageBytes)
+
 	n.HugetlbBytes, n.HugetlbFreeBytes = m.hugeTotal, m.hugeFree
 	for _, z := range m.zones {
 		n.Zones = append(n.Zones, z.event())
 	}
+
 	slices.SortStableFunc(slabs, func(a, b events.SlabCache) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	n.Slabs = slabs
+
 	return n
 }
 
@@ -316,6 +371,7 @@ func (m *memInfo) state(pageBytes uint64, slabs []events.SlabCache) *events.Node
 // shmem and the swap cache too; and where something is locked, they lack it.
 func (m *memInfo) anon(pageBytes uint64) *uint64 {
 	var sum uint64
+
 	for _, key := range []string{"active_anon", "inactive_anon", "isolated_anon"} {
 		n, ok := m.global[key]
 		if !ok || n > 1<<44 {
@@ -324,10 +380,12 @@ func (m *memInfo) anon(pageBytes uint64) *uint64 {
 		sum += n
 	}
 	shmem, ok1 := m.global["shmem"]
+
 	locked, ok2 := m.global["unevictable"]
 	if !ok1 || !ok2 || locked != 0 || m.swapCache == nil || *m.swapCache != 0 || shmem > sum {
 		return nil
 	}
+
 	return pointer((sum - shmem) * pageBytes)
 }
 
@@ -338,6 +396,7 @@ func (m *memInfo) whole(pageBytes uint64) bool {
 	for i := range m.zones {
 		present += m.zones[i].values["present"]
 	}
+
 	return m.ram != nil && present > 0 && *m.ram < 1<<44 && present == *m.ram*pageBytes
 }
 
@@ -347,16 +406,19 @@ func (m *memInfo) nodeSum(key string, pageBytes uint64) *uint64 {
 		return nil
 	}
 	var sum uint64
+
 	for i := range m.zones {
 		if i > 0 && m.zones[i-1].node == m.zones[i].node {
 			continue
 		}
+
 		n, ok := m.nodes[m.zones[i].node][key]
 		if !ok {
 			return nil
 		}
 		sum += n
 	}
+
 	return &sum
 }
 
@@ -365,8 +427,10 @@ func (z *zone) event() events.Zone {
 		if n, ok := z.values[key]; ok {
 			return &n
 		}
+
 		return nil
 	}
+
 	return events.Zone{
 		Node: z.node, Zone: z.name, FreeBytes: bytes("free"), MinBytes: bytes("min"), LowBytes: bytes("low"),
 		HighBytes: bytes("high"), ManagedBytes: bytes("managed"), FreeBlocks: z.blocks,

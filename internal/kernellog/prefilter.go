@@ -30,5 +30,6 @@ func relevant(line []byte) bool {
 			return true
 		}
 	}
+
 	return len(line) > 0 && line[0] == '{' && bytes.Contains(line, bytesMessage)
 }

@@ -130,10 +130,12 @@ func (p *Parser) take(rec record) {
 		return
 	}
 	s := p.stream(rec)
+
 	s.lastLine = rec.line
 	if s.open != nil {
 		p.pause(s, rec)
 	}
+
 	if p.kernelLine(s, rec, strings.TrimLeft(rec.text, " \t")) || rec.bare && p.userLine(rec) || s.open == nil {
 		return
 	}
@@ -141,6 +143,7 @@ func (p *Parser) take(rec record) {
 	r := s.open
 	r.aside++
 	r.inStats = false
+
 	r.traced = r.traced || r.at == inTrace // what is no frame ends the stack
 	if r.aside > longestAside && !r.settled() {
 		p.closeReport(s)
@@ -150,11 +153,13 @@ func (p *Parser) take(rec record) {
 // pause ends a report that a line comes too late for.
 func (p *Parser) pause(s *stream, rec record) {
 	last := s.open.last
+
 	longest := longestPause
 	if s.open.announces(rec.text) {
 		longest = longestHold
 	}
 	late := false
+
 	switch {
 	case rec.uptime && last.uptime:
 		late = rec.uptimeNS > last.uptimeNS+uint64(longest) || last.uptimeNS > rec.uptimeNS+uint64(longestPause)
@@ -162,6 +167,7 @@ func (p *Parser) pause(s *stream, rec record) {
 		d := rec.wall.Sub(last.wall)
 		late = d > longest || d < -longestPause
 	}
+
 	if late {
 		p.closeReport(s)
 	}
@@ -172,16 +178,19 @@ func (r *report) announces(text string) bool {
 	if r.at != inSummary || r.chosenOf() == 0 {
 		return false
 	}
+
 	_, rest, found := strings.Cut(text, "Killed process ")
 	if !found {
 		_, rest, found = strings.Cut(text, "OOM victim ")
 	}
 	digits, _, _ := strings.Cut(rest, " (")
+
 	return found && digits == strconv.Itoa(r.chosenOf())
 }
 
 func (p *Parser) stream(rec record) *stream {
 	key := streamKey{rec.host, rec.boot, rec.caller}
+
 	s := p.streams[key]
 	if s == nil {
 		if len(p.streams) >= maxStreams {
@@ -194,6 +203,7 @@ func (p *Parser) stream(rec record) *stream {
 		s = &stream{}
 		p.streams[key] = s
 	}
+
 	return s
 }
 
@@ -206,6 +216,7 @@ func (p *Parser) begin(s *stream, rec record) *report {
 	s.suppressed = 0
 	s.open.waiting = true
 	p.unsettled++
+
 	return s.open
 }
 
@@ -216,16 +227,20 @@ func (p *Parser) closeReport(s *stream) {
 		return
 	}
 	s.open = nil
+
 	alone := r.split()
 	if r.waiting {
 		r.waiting = false
 		p.unsettled--
 	}
+
 	for len(alone) > 0 && alone[0].first.line < r.first.line {
 		p.finish(alone[0])
 		alone = alone[1:]
 	}
+
 	p.finish(r)
+
 	for _, other := range alone {
 		p.finish(other)
 	}
@@ -250,8 +265,10 @@ func (r *report) split() (alone []*report) {
 			one := &report{first: k.at, last: k.at, at: inKills, killTime: k.at, kills: []kill{k}}
 			one.saw(k.message)
 			alone = append(alone, one)
+
 			return true
 		}
+
 		return false
 	})
 	if len(alone) > 0 {
@@ -259,13 +276,16 @@ func (r *report) split() (alone []*report) {
 		if alone[0].first.line < r.groupLine.line { // all that was before it
 			r.first, r.chosenFirst, r.isMemcg, r.isNode = r.groupLine, false, false, false
 		}
+
 		for _, k := range r.kills {
 			if k.at.line > r.last.line {
 				r.last = k.at
 			}
 		}
+
 		r.note("more was killed right behind the group: whether for the same reason is not known")
 	}
+
 	return alone
 }
 
@@ -276,7 +296,9 @@ func (p *Parser) belongs(s *stream, rec record, at section) *report {
 	if r == nil || r.at > at || r.settled() {
 		r = p.begin(s, rec)
 	}
+
 	p.advance(r, rec, at)
+
 	return r
 }
 
@@ -284,10 +306,12 @@ func (p *Parser) advance(r *report, rec record, at section) {
 	if r.at == inTrace && at > inTrace {
 		r.traced = true
 	}
+
 	r.at, r.last, r.aside = at, rec, 0
 	if at != inStats {
 		r.inStats = false
 	}
+
 	if r.settled() && r.waiting {
 		r.waiting = false
 		p.unsettled--
@@ -299,26 +323,31 @@ func (p *Parser) advance(r *report, rec record, at section) {
 func (p *Parser) giveOut(all bool) error {
 	for len(p.done) > 0 && (all || len(p.done) > maxDone) {
 		r := p.done[0]
+
 		p.done = p.done[1:]
 		if r.user {
 			p.seal(r, r.made)
 		}
 		inc := r.made
 		inc.Notes = append(inc.Notes, r.reaped...)
+
 		p.stats.Incidents++
 		if err := p.give(inc); err != nil {
 			return err
 		}
 	}
+
 	if all {
 		p.done = nil
 	}
+
 	return nil
 }
 
 // withVictim is the report of a victim that a line speaks of afterwards.
 func (p *Parser) withVictim(rec record, pid int) *report {
 	var found *report
+
 	match := func(r *report) bool {
 		return r.first.host == rec.host && r.first.boot == rec.boot &&
 			slices.ContainsFunc(r.kills, func(k kill) bool { return k.pid == pid })
@@ -328,13 +357,16 @@ func (p *Parser) withVictim(rec record, pid int) *report {
 			found = r
 		}
 	}
+
 	if found != nil {
 		return found
 	}
+
 	for _, r := range slices.Backward(p.done) {
 		if match(r) {
 			return r
 		}
 	}
+
 	return nil
 }

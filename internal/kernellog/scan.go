@@ -18,10 +18,12 @@ func kib(s string) (bytes uint64, ok bool) {
 	if len(s) < 3 || !strings.EqualFold(s[len(s)-2:], "kb") {
 		return 0, false
 	}
+
 	n, ok := number(s[:len(s)-2])
 	if !ok || n > 1<<54 {
 		return 0, false
 	}
+
 	return n << 10, true
 }
 
@@ -32,10 +34,12 @@ func after(rec record, text, key string) (string, bool) {
 	if !found {
 		return "", false
 	}
+
 	end := strings.IndexAny(rest, " ,")
 	if end < 0 {
 		return rest, !rec.torn && rest != ""
 	}
+
 	return rest[:end], end > 0
 }
 
@@ -48,11 +52,13 @@ func pidAndComm(s, suffix string) (pid int, comm, rest string, ok bool) {
 	if !found || !isDigits(digits) {
 		return 0, "", "", false
 	}
+
 	end := strings.LastIndex(named, suffix)
 	if end < 0 || end > maxComm {
 		return 0, "", "", false
 	}
 	pid, err := strconv.Atoi(digits)
+
 	return pid, named[:end], named[end+len(suffix):], err == nil && pid > 0
 }
 

@@ -26,6 +26,7 @@ func Packed(begin []byte) (name, cat string, ok bool) {
 			return p.name, p.cat, true
 		}
 	}
+
 	return "", "", false
 }
 
@@ -33,15 +34,18 @@ func Packed(begin []byte) (name, cat string, ok bool) {
 // or is the kernel's of an OOM kill.
 func Looks(text []byte) bool {
 	p := New(Options{}, nil)
+
 	for line := range bytes.Lines(text) {
 		line = bytes.Trim(line, "\r\n\x00")
 		if bytes.Contains(line, []byte("invoked oom-killer: ")) || bytes.Contains(line, []byte("Killed process ")) {
 			return true
 		}
+
 		if r, ok := p.decode(string(line), true); ok && !r.bare && r.text != "" {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -50,17 +54,21 @@ func Looks(text []byte) bool {
 // of - is stdin.
 func Open(r io.Reader, name string) (io.Reader, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
+
 	what := name
 	if name == "-" {
 		what, name = "the input", "FILE"
 	}
+
 	begin, err := in.Peek(8) // as long as the longest magic
 	if err == nil {
 		begin, err = in.Peek(in.Buffered())
 	}
+
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read the kernel's log: %w", err)
 	}
+
 	if packing, cat, ok := Packed(begin); ok {
 		return nil, fmt.Errorf("%s is no text but %s: %s %s | oomtrace report --kernel-log -", what, packing, cat, name)
 	}
@@ -68,5 +76,6 @@ func Open(r io.Reader, name string) (io.Reader, error) {
 	if bytes.IndexByte(begin, 0) >= 0 && !Looks(begin) {
 		return nil, fmt.Errorf("%s is binary, no kernel's log: if it is packed, unpack it: zcat %s | oomtrace report --kernel-log -", what, name)
 	}
+
 	return in, nil
 }

@@ -18,15 +18,18 @@ func TestLooks(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
+
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if !Looks(text[:min(len(text), 4096)]) {
 			t.Errorf("%s does not look like a log", file)
 		}
 	}
+
 	for text, want := range map[string]bool{
 		"": false,
 		"# A title\n\nSome text, and (1) a list.\n": false,
@@ -49,10 +52,12 @@ func TestOpen(t *testing.T) {
 	w.Write([]byte("[    1.000000] hello\n"))
 	w.Close()
 	random := make([]byte, 4096)
+
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range random {
 		random[i] = byte(rng.Uint32())
 	}
+
 	const log = "[    1.000000] hello\n"
 	for name, test := range map[string]struct{ text, says string }{
 		"a log":               {log, ""},
@@ -70,12 +75,15 @@ func TestOpen(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("%s: %v", name, err)
 			}
+
 			continue
 		}
+
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
+
 		if all, err := io.ReadAll(in); err != nil || string(all) != test.text {
 			t.Errorf("%s: %q, %v", name, all, err)
 		}

@@ -24,9 +24,11 @@ func openKmsg(path string) (io.ReadCloser, error) {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 		return nil, fmt.Errorf("open %s: %w: run as root or with CAP_SYSLOG, or give the log as a file", path, err)
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w: give the log as a file", path, err)
 	}
+
 	return &kmsg{path: path, fd: fd}, nil
 }
 
@@ -55,6 +57,7 @@ func (k *kmsg) Read(p []byte) (int, error) {
 	}
 	n := copy(p, k.left)
 	k.left = k.left[n:]
+
 	return n, nil
 }
 
@@ -71,14 +74,17 @@ func OpenJournal(ctx context.Context, allBoots bool) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find journalctl: %w: read /dev/kmsg instead, or give the log as a file", err)
 	}
+
 	args := []string{"-o", "json", "--no-pager", "--quiet"}
 	if !allBoots {
 		args = append(args, "--boot")
 	}
+
 	args = append(args, "_TRANSPORT=kernel")
 	for _, program := range journalPrograms {
 		args = append(args, "+", "SYSLOG_IDENTIFIER="+program)
 	}
+
 	return openCommand(ctx, path, args...)
 }
 
@@ -93,13 +99,16 @@ type command struct {
 func openCommand(ctx context.Context, path string, args ...string) (io.ReadCloser, error) {
 	c := &command{cmd: exec.CommandContext(ctx, path, args...)}
 	c.cmd.Stderr = &c.stderr
+
 	var err error
 	if c.out, err = c.cmd.StdoutPipe(); err != nil {
 		return nil, fmt.Errorf("run %s: %w", path, err)
 	}
+
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("run %s: %w", path, err)
 	}
+
 	return c, nil
 }
 
@@ -108,10 +117,12 @@ func (c *command) Read(p []byte) (int, error) {
 	if !errors.Is(err, io.EOF) || c.done {
 		return n, err
 	}
+
 	c.done = true
 	if failed := c.cmd.Wait(); failed != nil {
 		return n, fmt.Errorf("run %s: %w: %s", c.cmd.Path, failed, bytes.TrimSpace(c.stderr.text))
 	}
+
 	return n, io.EOF
 }
 
@@ -122,6 +133,7 @@ func (c *command) Close() error {
 		_ = c.cmd.Process.Kill()
 		_ = c.cmd.Wait() // it was killed
 	}
+
 	return nil
 }
 

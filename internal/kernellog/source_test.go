@@ -21,20 +21,24 @@ func TestKmsgReadsToTheEnd(t *testing.T) {
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		t.Skip("no named pipes here: ", err)
 	}
+
 	in, err := openKmsg(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer in.Close()
+
 	writer, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer writer.Close()
+
 	want := "4,1,5,-;a\n4,2,6,-;b\n"
 	if _, err := writer.WriteString(want); err != nil {
 		t.Fatal(err)
 	}
+
 	got, err := io.ReadAll(in)
 	if err != nil || string(got) != want {
 		t.Errorf("got %q, %v", got, err)
@@ -50,6 +54,7 @@ func TestKmsgMissing(t *testing.T) {
 
 func TestJournalctlMissing(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
+
 	if _, err := OpenJournal(context.Background(), false); err == nil || !strings.Contains(err.Error(), "/dev/kmsg") {
 		t.Errorf("error %v", err)
 	}
@@ -58,19 +63,24 @@ func TestJournalctlMissing(t *testing.T) {
 // TestJournalctlFails: what it says on stderr is in the error, after its output.
 func TestJournalctlFails(t *testing.T) {
 	dir := t.TempDir()
+
 	script := "#!/bin/sh\necho '{\"MESSAGE\":\"hello\"}'\necho no journal files >&2\nexit 1\n"
 	if err := os.WriteFile(filepath.Join(dir, "journalctl"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+
 	in, err := OpenJournal(context.Background(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	got, err := io.ReadAll(in)
 	if !strings.Contains(string(got), "hello") || err == nil || !strings.Contains(err.Error(), "no journal files") {
 		t.Errorf("got %q, error %v", got, err)
 	}
+
 	if err := in.Close(); err != nil {
 		t.Error(err)
 	}
@@ -82,6 +92,7 @@ func TestCloseEndsTheProgram(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
+
 	if err := in.Close(); err != nil {
 		t.Error(err)
 	}

@@ -29,6 +29,7 @@ var noise = []string{
 // generate writes a log with n reports, each behind 900 other lines.
 func generate(t testing.TB, n int, carrier func(i int, l logLine) string) (log []byte, lines int) {
 	t.Helper()
+
 	files, err := filepath.Glob("testdata/dmesg/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatal(err)
@@ -39,16 +40,21 @@ func generate(t testing.TB, n int, carrier func(i int, l logLine) string) (log [
 		out.WriteString(carrier(lines, logLine{at, text}) + "\n")
 		lines++
 	}
+
 	for i := range n {
 		for j := range 900 {
 			at += 700
+
 			write(noise[j%len(noise)])
 		}
+
 		for _, l := range dmesgLines(t, files[i%len(files)]) {
 			at += 5
+
 			write(l.text)
 		}
 	}
+
 	return out.Bytes(), lines
 }
 
@@ -61,11 +67,13 @@ func BenchmarkRead(b *testing.B) {
 		default:
 			continue
 		}
+
 		b.Run(c.name, func(b *testing.B) {
 			log, lines := generate(b, 100, c.write)
 			b.SetBytes(int64(len(log)))
 			b.ReportAllocs()
 			found := 0
+
 			for b.Loop() {
 				stats, err := Read(bytes.NewReader(log), Options{Now: now}, func(*events.Incident) error { return nil })
 				if err != nil {
@@ -73,9 +81,11 @@ func BenchmarkRead(b *testing.B) {
 				}
 				found = stats.Incidents
 			}
+
 			if found < 100 {
 				b.Fatalf("%d incidents", found)
 			}
+
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(lines), "ns/line")
 		})
 	}
@@ -85,12 +95,14 @@ func BenchmarkRead(b *testing.B) {
 func TestGenerated(t *testing.T) {
 	log, _ := generate(t, 62, carriers[0].write)
 	killed := 0
+
 	if _, err := Read(bytes.NewReader(log), Options{Now: now}, func(inc *events.Incident) error {
 		killed += len(inc.Victims)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
+
 	want := bytes.Count(log, []byte("Killed process")) - 5 // of a group the chosen one is told twice
 	if killed != want {
 		t.Errorf("%d victims, %d kills in the log", killed, want)
@@ -103,6 +115,7 @@ func TestLongLines(t *testing.T) {
 	long := strings.Repeat("x", 3*MaxLineBytes) + "\n"
 	log := long + killOf("a", 1) + "[ 1.0] " + long + killOf("b", 2) + strings.Repeat("y", MaxLineBytes+1)
 	var got []string
+
 	stats, err := Read(strings.NewReader(log), Options{Now: now}, func(inc *events.Incident) error {
 		got = append(got, inc.Victims[0].Comm)
 		return nil

@@ -30,6 +30,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	if i < 0 {
 		return s, "", false
 	}
+
 	return s[:i], s[i+len(sep):], true
 }
 
@@ -37,12 +38,14 @@ func cutLast(s, sep string) (before, after string, found bool) {
 // oom_memcg=P|global_oom,task_memcg=P,task=comm,pid=N,uid=N".
 func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
 	var sum summary
+
 	body, uid, found := cutLast(text, ",uid=")
 	if found && !rec.torn {
 		sum.uid, _ = strconv.Atoi(uid)
 	} else if !found {
 		body = text
 	}
+
 	head, pid, ended := cutLast(body, ",pid=")
 	if n, err := strconv.Atoi(pid); ended && err == nil && found {
 		sum.pid = n
@@ -50,15 +53,18 @@ func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
 		head = body
 	}
 	head = strings.TrimPrefix(head, "oom-kill:constraint=")
+
 	var rest string
 	if sum.constraint, rest, found = strings.Cut(head, ",nodemask="); !found {
 		return true // cut before it says anything
 	}
 	sum.nodemask, rest, _ = strings.Cut(rest, ",cpuset=")
+
 	_, rest, found = strings.Cut(rest, ",mems_allowed=")
 	if !found {
 		rest = ""
 	}
+
 	if mems, after, ok := strings.Cut(rest, ",oom_memcg="); ok {
 		// Only what another key ends is whole.
 		if path, tail, ok := strings.Cut(after, ",task_memcg="); ok {
@@ -68,15 +74,18 @@ func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
 		}
 	} else if mems, after, ok := strings.Cut(rest, ",global_oom"); ok {
 		sum.mems, sum.global = mems, true
+
 		if rest, ok = strings.CutPrefix(after, ",task_memcg="); !ok {
 			rest = ""
 		}
 	} else {
 		rest = ""
 	}
+
 	if sum.pid != 0 {
 		sum.tail = rest
 	}
+
 	r := s.open
 	switch {
 	case r == nil || r.at >= inSummary || r.settled():
@@ -91,6 +100,7 @@ func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
 	}
 	r.summary = &sum
 	p.advance(r, rec, inSummary)
+
 	return true
 }
 
@@ -104,6 +114,7 @@ func (r *report) ofAnother(sum *summary) bool {
 	case len(r.stats) > 0 && r.stats[0].path != sum.oomMemcg, r.limits.limitOf != "" && r.limits.limitOf != sum.oomMemcg:
 		return true
 	}
+
 	return r.memInfo != nil
 }
 
@@ -130,6 +141,7 @@ func (r *report) chosenOf() int {
 	case r.chosen != nil:
 		return r.chosen.pid
 	}
+
 	return 0
 }
 
@@ -140,26 +152,32 @@ func (p *Parser) chosenLine(s *stream, rec record, message, rest string) bool {
 			r.kills = append(r.kills, kill{pid: pid, comm: comm, shares: true})
 			p.advance(r, rec, inKills)
 		}
+
 		return true
 	}
+
 	pid, comm, _, ok := pidAndComm(rest, ") score ")
 	if !ok {
 		return false
 	}
 	r := s.open
+
 	bad := r == nil || r.at >= inSummary || r.settled() || !r.fits(message)
 	if !bad && r.columns != nil && r.tasksCut == 0 {
 		_, known := r.pids[pid]
 		bad = !known
 	}
+
 	if r != nil && r.at == inSummary && r.chosen == nil && r.summary != nil && r.summary.pid == pid {
 		bad = false // 5.0 has both
 	}
+
 	if bad {
 		r = p.begin(s, rec)
 	}
 	r.chosen = &chosen{pid, comm}
 	r.saw(message)
 	p.advance(r, rec, inSummary)
+
 	return true
 }

@@ -29,10 +29,12 @@ func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
 	if strings.HasPrefix(text, "Tasks state (memory values in pages):") {
 		return p.tasksHead(s, rec)
 	}
+
 	if !strings.HasPrefix(text, "[") {
 		return false
 	}
 	inner, rest, found := strings.Cut(text[1:], "]")
+
 	inner = strings.TrimSpace(inner)
 	switch {
 	case !found || r.at > inTasks:
@@ -42,21 +44,26 @@ func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
 		if len(columns) < 6 || len(columns) > 32 || columns[len(columns)-1] != "name" || r.columns != nil || rec.torn {
 			return false
 		}
+
 		if !p.tasksHead(s, rec) {
 			return false
 		}
 		r.columns = columns // of a report that was closed they tell nothing any more
+
 		return true
 	case r.columns == nil || !isDigits(inner):
 		return false
 	}
 	pid, err := strconv.Atoi(inner)
+
 	row, ok := r.row(rest)
 	if err != nil || !ok || rec.torn {
 		return false
 	}
 	row.pid = pid
+
 	p.advance(r, rec, inTasks)
+
 	if len(r.tasks) >= maxTasks {
 		r.tasksCut++
 		return true
@@ -64,6 +71,7 @@ func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
 	r.tasks = append(r.tasks, row)
 	r.pids[row.tgid] = len(r.tasks) - 1
 	r.pids[row.pid] = len(r.tasks) - 1
+
 	return true
 }
 
@@ -78,7 +86,9 @@ func (p *Parser) tasksHead(s *stream, rec record) bool {
 		p.closeReport(s)
 		return true
 	}
+
 	p.advance(r, rec, inTasks)
+
 	return true
 }
 
@@ -91,16 +101,19 @@ func (r *report) row(text string) (row taskRow, ok bool) {
 			return row, row.tgid > 0 && len(row.comm) <= maxComm
 		}
 		text = strings.TrimLeft(text, " ")
+
 		word, rest, found := strings.Cut(text, " ")
 		if !found {
 			return row, false
 		}
 		text = rest
+
 		n, err := strconv.ParseInt(word, 10, 64)
 		if err != nil {
 			return row, false
 		}
 		pages := uint64(max(n, 0))
+
 		switch column {
 		case "uid":
 			row.uid = uint32(n)
@@ -129,6 +142,7 @@ func (r *report) row(text string) (row taskRow, ok bool) {
 			row.adj = int(n)
 		}
 	}
+
 	return row, false
 }
 
@@ -141,9 +155,11 @@ func (t *taskRow) base(pageBytes uint64) int64 {
 	if t.pgtablePages != nil {
 		n += *t.pgtablePages
 	}
+
 	if t.pgtableLen != nil {
 		n += *t.pgtableLen / pageBytes
 	}
+
 	return int64(min(n, 1<<50))
 }
 
@@ -158,6 +174,7 @@ func (r *report) candidates(pageBytes uint64, totalPages *uint64, likely uint64)
 		events.Candidate
 		rank int64
 	}
+
 	list := make([]ranked, 0, len(r.tasks))
 	for i := range r.tasks {
 		t := &r.tasks[i]
@@ -166,31 +183,38 @@ func (r *report) candidates(pageBytes uint64, totalPages *uint64, likely uint64)
 			if pages == nil || *pages > 1<<44 {
 				return nil
 			}
+
 			return pointer(*pages * pageBytes)
 		}
 		c.AnonRSSBytes, c.FileRSSBytes, c.ShmemRSSBytes = bytes(t.anon), bytes(t.file), bytes(t.shmem)
 		c.RSSBytes, c.SwapBytes = bytes(&t.rss), bytes(&t.swap)
+
 		c.PgtablesBytes = t.pgtableLen
 		if t.pgtableLen == nil {
 			c.PgtablesBytes = bytes(t.pgtablePages)
 		}
 		c.OOMScoreAdj, c.Unkillable = pointer(t.adj), t.adj == unkillable
+
 		base := t.base(pageBytes)
 		if !c.Unkillable {
 			c.Points = r.points(t, base, totalPages)
 		}
 		c.Victim = slices.ContainsFunc(r.kills, func(k kill) bool { return k.pid == t.pid || k.pid == t.tgid })
+
 		rank := base + int64(t.adj)*int64(likely/1000)
 		if c.Unkillable {
 			rank = -1 << 62
 		}
 		list = append(list, ranked{c, rank})
 	}
+
 	slices.SortStableFunc(list, func(a, b ranked) int { return cmp.Compare(b.rank, a.rank) })
+
 	out := make([]events.Candidate, min(len(list), maxCandidates))
 	for i := range out {
 		out[i] = list[i].Candidate
 	}
+
 	return out
 }
 
@@ -203,15 +227,18 @@ func (r *report) points(t *taskRow, base int64, totalPages *uint64) *int64 {
 		return nil
 	}
 	points := base
+
 	if t.adj != 0 {
 		if totalPages == nil {
 			return nil
 		}
 		points += int64(t.adj) * int64(*totalPages/1000)
 	}
+
 	if points < 1 && (r.release == "" || versionBefore(r.release, 5, 9)) {
 		return nil
 	}
+
 	return &points
 }
 
@@ -219,14 +246,17 @@ func (r *report) points(t *taskRow, base int64, totalPages *uint64) *int64 {
 // known are not before anything.
 func versionBefore(release string, major, minor int) bool {
 	a, rest, _ := strings.Cut(release, ".")
+
 	b := rest
 	if i := strings.IndexFunc(rest, func(c rune) bool { return c < '0' || c > '9' }); i >= 0 {
 		b = rest[:i]
 	}
 	x, err1 := strconv.Atoi(a)
+
 	y, err2 := strconv.Atoi(b)
 	if err1 != nil || err2 != nil {
 		return false
 	}
+
 	return x < major || x == major && y < minor
 }

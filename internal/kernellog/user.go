@@ -44,6 +44,7 @@ func (p *Parser) userLine(rec record) bool {
 	case rec.program == "nohang":
 		return p.nohangLine(rec, text)
 	}
+
 	return false
 }
 
@@ -56,8 +57,10 @@ func (p *Parser) userKill(rec record, killer, reason string, victim *events.Vict
 	if rec.program != "?" {
 		inc.Killer.Comm = rec.program
 	}
+
 	evidence(inc, rec)
 	p.done = append(p.done, &report{first: rec, last: rec, user: true, made: inc})
+
 	return inc
 }
 
@@ -68,10 +71,12 @@ func evidence(inc *events.Incident, rec record) {
 	if rec.program != "" && rec.program != "?" {
 		source = "log of " + rec.program
 	}
+
 	text := rec.text
 	if len(text) > maxEvidence {
 		text = text[:maxEvidence] + "..."
 	}
+
 	if len(inc.Killer.Evidence) < 8 {
 		inc.Killer.Evidence = append(inc.Killer.Evidence, events.Evidence{What: "log_line", Value: text, Source: source})
 	}
@@ -84,10 +89,12 @@ func (p *Parser) earlier(rec record, killer string, match func(*events.Incident)
 		if !r.user || r.made.Killer.Path != killer || r.first.host != rec.host || r.first.boot != rec.boot {
 			continue
 		}
+
 		if apart(r.last, rec) <= sameEvent && match(r.made) {
 			return r
 		}
 	}
+
 	return nil
 }
 
@@ -98,6 +105,7 @@ func apart(a, b record) time.Duration {
 	case !a.wall.IsZero() && !b.wall.IsZero():
 		return b.wall.Sub(a.wall).Abs()
 	}
+
 	return 0
 }
 
@@ -109,10 +117,12 @@ func (p *Parser) more(r *report, rec record) {
 // cgroupVictim is a victim of which only the cgroup is known.
 func cgroupVictim(at string) *events.Victim {
 	v := &events.Victim{Role: events.RoleUnknown}
+
 	if strings.HasPrefix(at, "/") {
 		cgroup, place := cgroupOf(at)
 		v.Cgroup, v.Workload = cgroup, place.Workload
 	}
+
 	return v
 }
 
@@ -124,32 +134,40 @@ var cgroupOnly = []string{"limiter", "victims.pid", "victims.tid", "victims.comm
 // systemd 248 to 258; later ones say "Marked P for killing").
 func (p *Parser) systemdOOMDLine(rec record, text string) bool {
 	killed, rest, found := strings.Cut(text, " due to ")
+
 	at, ok := strings.CutPrefix(killed, "Killed ")
 	if !ok {
 		at, ok = strings.CutPrefix(killed, "Marked ")
 		at = strings.TrimSuffix(at, " for killing")
 	}
+
 	if !found || !ok || !strings.HasPrefix(at, "/") || !strings.HasPrefix(rest, "memory ") && !strings.HasPrefix(rest, "swap ") {
 		return false
 	}
 	unit := path.Base(at)
+
 	if r := p.earlier(rec, "systemd-oomd", func(inc *events.Incident) bool {
 		v := inc.Victims[0]
 		return v.Cgroup != nil && v.Cgroup.Path == at || v.Cgroup == nil && v.Workload != nil && v.Workload.Unit == unit
 	}); r != nil {
 		p.more(r, rec)
+
 		if r.made.Victims[0].Cgroup == nil {
 			r.made.Victims[0] = *cgroupVictim(at)
 			r.made.Unknown = cgroupOnly
 		}
+
 		return true
 	}
 	inc := p.userKill(rec, "systemd-oomd", "memory_pressure", cgroupVictim(at), cgroupOnly...)
+
 	if limiter, _, found := strings.Cut(strings.TrimPrefix(rest, "memory pressure for "), " being "); found && strings.HasPrefix(limiter, "/") {
 		cgroup, place := cgroupOf(limiter)
 		inc.Limiter = &events.Limiter{Level: place.Level, Which: "memory.pressure", Cgroup: cgroup, Workload: place.Workload}
+
 		inc.Unknown = append(slices.Clone(cgroupOnly[1:]), "limiter.cgroup.id", "limiter.limit_bytes", "limiter.usage_bytes")
 	}
+
 	return true
 }
 
@@ -157,6 +175,7 @@ func (p *Parser) systemdOOMDLine(rec record, text string) bool {
 // in this unit."
 func (p *Parser) systemdLine(rec record, text string) bool {
 	unit, _, _ := strings.Cut(text, ": systemd-oomd killed ")
+
 	if r := p.earlier(rec, "systemd-oomd", func(inc *events.Incident) bool {
 		v := inc.Victims[0]
 		return v.Cgroup != nil && path.Base(v.Cgroup.Path) == unit
@@ -167,6 +186,7 @@ func (p *Parser) systemdLine(rec record, text string) bool {
 	v := &events.Victim{Role: events.RoleUnknown, Process: events.Process{Workload: &events.Workload{Unit: unit}}}
 	inc := p.userKill(rec, "systemd-oomd", "memory_pressure", v, append(slices.Clone(cgroupOnly), "victims.cgroup")...)
 	inc.Killer.PID, inc.Killer.Comm = 0, "systemd-oomd"
+
 	return true
 }
 
@@ -174,6 +194,7 @@ func (p *Parser) systemdLine(rec record, text string) bool {
 // ruleset:[r] detectorgroup:[d] killer:k v2". Dry runs kill nobody.
 func (p *Parser) oomdLine(rec record, text string) bool {
 	words := strings.Fields(strings.TrimPrefix(text, "oomd kill: "))
+
 	at := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "ruleset:") })
 	if at < 2 || strings.Contains(text, "killer:(dry)") {
 		return false
@@ -181,6 +202,7 @@ func (p *Parser) oomdLine(rec record, text string) bool {
 	cgroup := "/" + strings.TrimPrefix(words[at-2], "/")
 	inc := p.userKill(rec, "oomd", "memory_pressure", cgroupVictim(cgroup), cgroupOnly...)
 	inc.Killer.Comm = "oomd"
+
 	return true
 }
 
@@ -191,11 +213,13 @@ func (p *Parser) earlyoomLine(rec record, text string) bool {
 		if strings.HasPrefix(text, "low memory!") {
 			p.user.lowMemory = rec
 		}
+
 		return true
 	}
 	rest, found := strings.CutPrefix(text, "sending ")
 	signal, rest, _ := strings.Cut(rest, " to process ")
 	digits, rest, _ := strings.Cut(rest, " uid ")
+
 	owner, rest, ok := strings.Cut(rest, ` "`)
 	if !found || !ok || signal != "SIGTERM" && signal != "SIGKILL" {
 		return false
@@ -207,20 +231,25 @@ func (p *Parser) earlyoomLine(rec record, text string) bool {
 			break
 		}
 	}
+
 	pid, err := strconv.Atoi(digits)
 	if !ok || err != nil || pid <= 0 || len(name) > maxComm {
 		return false
 	}
+
 	if r := p.earlier(rec, "earlyoom", func(inc *events.Incident) bool { return inc.Victims[0].PID == pid }); r != nil {
 		p.more(r, rec)
 		r.note("earlyoom sent SIGTERM first, then SIGKILL")
 		r.made.Notes = r.notes
+
 		return true
 	}
+
 	v := &events.Victim{Process: events.Process{PID: pid, TID: pid, Comm: name}, Role: events.RoleChosen}
 	if n, err := strconv.ParseUint(owner, 10, 32); err == nil {
 		v.UID = pointer(uint32(n))
 	}
+
 	facts, _, _ = strings.Cut(facts, `, cmdline "`)
 	if _, adj, found := strings.Cut(facts, "oom_score_adj "); found {
 		word, _, _ := strings.Cut(adj, ",")
@@ -232,11 +261,13 @@ func (p *Parser) earlyoomLine(rec record, text string) bool {
 		"victims.shmem_rss_bytes", "victims.swap_bytes")
 	inc.Killer.Comm = "earlyoom"
 	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
+
 	inc.Unknown = append(inc.Unknown, "limiter.limit_bytes", "limiter.usage_bytes")
 	if low := p.user.lowMemory; low.line > 0 && low.host == rec.host && apart(low, rec) <= sameEvent {
 		evidence(inc, low)
 	}
 	p.user.lowMemory = record{}
+
 	return true
 }
 
@@ -247,35 +278,44 @@ func (p *Parser) talosLine(rec record, text string) bool {
 		Cgroup    string
 		Processes json.RawMessage
 	}
+
 	i := strings.IndexByte(text, '{')
 	if i < 0 || json.Unmarshal([]byte(text[i:]), &facts) != nil {
 		return false
 	}
+
 	if !strings.HasPrefix(text, "Sending") {
 		r := p.earlier(rec, "talos", func(inc *events.Incident) bool { return len(inc.Killer.Evidence) == 1 })
 		if r == nil {
 			return false
 		}
+
 		p.more(r, rec)
+
 		var pids []int
 		if json.Unmarshal(facts.Processes, &pids) == nil && len(pids) > 0 {
 			v := r.made.Victims[0]
 			r.made.Victims = nil
+
 			for _, pid := range pids[:min(len(pids), maxVictims)] {
 				v.PID, v.TID = pid, pid
 				r.made.Victims = append(r.made.Victims, v)
 			}
 			r.made.Unknown = slices.DeleteFunc(slices.Clone(r.made.Unknown), func(s string) bool { return s == "victims.pid" || s == "victims.tid" })
 		}
+
 		return true
 	}
+
 	at := strings.TrimPrefix(facts.Cgroup, "/sys/fs/cgroup")
 	if !strings.HasPrefix(at, "/") {
 		return false
 	}
 	inc := p.userKill(rec, "talos", "memory_pressure", cgroupVictim(at), cgroupOnly...)
 	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
+
 	inc.Unknown = append(slices.Clone(cgroupOnly[1:]), "limiter.limit_bytes", "limiter.usage_bytes")
+
 	return true
 }
 
@@ -288,6 +328,7 @@ func (p *Parser) nohangLine(rec record, text string) bool {
 	}
 	v := &events.Victim{Role: events.RoleUnknown}
 	p.userKill(rec, "nohang", "memory_pressure", v, "limiter", "victims.pid", "victims.tid", "victims.comm", "victims.cgroup", "victims.role")
+
 	return true
 }
 
@@ -298,14 +339,17 @@ func (p *Parser) kubeletLine(rec record, text string) bool {
 	switch {
 	case strings.Contains(text, "must evict pod(s) to reclaim"):
 		_, rest, _ := strings.Cut(text, "must evict pod(s) to reclaim")
+
 		resource, ok := klogValue(rest, "resourceName")
 		if !ok {
 			resource = strings.Trim(rest, `" `)
 		}
 		p.user.reclaim, p.user.resource, p.user.uids = rec, resource, nil
+
 		return true
 	case strings.Contains(text, `"Evicting pod"`):
 		pod, ok1 := klogValue(text, "pod")
+
 		uid, ok2 := klogValue(text, "podUID")
 		if ok1 && ok2 && len(p.user.uids) < 256 && len(pod)+len(uid) < 1024 {
 			if p.user.uids == nil {
@@ -313,10 +357,12 @@ func (p *Parser) kubeletLine(rec record, text string) bool {
 			}
 			p.user.uids[pod] = uid
 		}
+
 		return true
 	case !strings.Contains(text, "evicted successfully"):
 		return false
 	}
+
 	w := &events.Workload{Source: "kubelet"}
 	if pod, ok := klogValue(text, "pod"); ok {
 		w.Namespace, w.Pod, ok = strings.Cut(pod, "/")
@@ -327,6 +373,7 @@ func (p *Parser) kubeletLine(rec record, text string) bool {
 	} else {
 		_, rest, _ := strings.Cut(text, "eviction manager: pod ")
 		name, rest, found := strings.Cut(rest, "(")
+
 		uid, _, closed := strings.Cut(rest, ")")
 		if !found || !closed {
 			return false
@@ -334,24 +381,29 @@ func (p *Parser) kubeletLine(rec record, text string) bool {
 		w.Pod, w.Namespace, _ = strings.Cut(name, "_")
 		w.PodUID = uid
 	}
+
 	resource := p.user.resource
 	if p.user.reclaim.host != rec.host || apart(p.user.reclaim, rec) > 10*time.Minute {
 		resource = ""
 	}
+
 	if resource != "" && resource != "memory" && resource != "allocatableMemory" {
 		return true
 	}
 	v := &events.Victim{Process: events.Process{Workload: w}, Role: events.RoleUnknown}
 	inc := p.userKill(rec, "runtime", "eviction", v, "victims.pid", "victims.tid", "victims.comm", "victims.cgroup", "victims.role")
+
 	inc.Killer.Comm = "kubelet"
 	if resource == "" {
 		inc.Unknown = append(inc.Unknown, "limiter")
 		inc.Notes = append(inc.Notes, "the log does not say what the kubelet had to reclaim: it may not be memory")
+
 		return true
 	}
 	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
 	inc.Unknown = append(inc.Unknown, "limiter.limit_bytes", "limiter.usage_bytes")
 	evidence(inc, p.user.reclaim)
+
 	return true
 }
 
@@ -361,10 +413,12 @@ func klogValue(text, key string) (string, bool) {
 	if !found {
 		return "", false
 	}
+
 	if value, ok := strings.CutPrefix(rest, `"`); ok {
 		value, _, ok = strings.Cut(value, `"`)
 		return value, ok
 	}
 	value, _, _ := strings.Cut(rest, " ")
+
 	return value, value != ""
 }

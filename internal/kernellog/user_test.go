@@ -12,24 +12,29 @@ import (
 
 func userBrief(list []*events.Incident) string {
 	var out []string
+
 	for _, inc := range list {
 		k := inc.Killer
+
 		line := fmt.Sprintf("%s %s by %s/%s %s[%d] for %s:", inc.Time.Format("15:04:05"), inc.Scope, k.Kind, k.Path, k.Comm, k.PID, k.Reason)
 		for _, v := range inc.Victims {
 			line += fmt.Sprintf(" %s[%d]", v.Comm, v.PID)
 			if v.Cgroup != nil {
 				line += " of " + v.Cgroup.Path
 			}
+
 			if w := v.Workload; w != nil {
 				line += fmt.Sprintf(" (%s/%s %s %s)", w.Namespace, w.Pod, w.PodUID, w.Unit)
 			}
 		}
+
 		if inc.Limiter != nil {
 			line += " limit " + inc.Limiter.Which
 		}
 		line += fmt.Sprintf(", %d lines", len(k.Evidence))
 		out = append(out, line)
 	}
+
 	return strings.Join(out, "\n")
 }
 

@@ -11,7 +11,9 @@ func (r *report) trigger(inc *events.Incident, unknown *unknowns) {
 	}
 	t := &events.Process{Comm: r.header.comm}
 	inc.Trigger = t
+
 	unknown.add("trigger.cgroup")
+
 	if r.task == nil {
 		unknown.add("trigger.pid", "trigger.tid")
 		return
@@ -30,18 +32,22 @@ func (r *report) trigger(inc *events.Incident, unknown *unknowns) {
 
 func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
 	var list []events.Victim
+
 	if len(r.kills) == 0 {
 		return nil
 	}
 	path := r.taskMemcg()
+
 	announced := r.chosenOf()
 	for i, k := range r.kills {
 		v := events.Victim{Process: events.Process{PID: k.pid, TID: k.pid, Comm: k.comm}, Role: events.RoleUnknown}
+
 		row := -1
 		if at, ok := r.pids[k.pid]; ok {
 			row = at
 			v.PID = r.tasks[row].tgid
 		}
+
 		switch {
 		case k.shares:
 			v.Role = events.RoleSharedMM
@@ -56,33 +62,41 @@ func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
 		default:
 			unknown.add("victims.role")
 		}
+
 		if v.Role == events.RoleChosen && path != "" {
 			cgroup, place := cgroupOf(path)
 			v.Cgroup, v.Workload = cgroup, place.Workload
+
 			r.unidentified("victims", unknown)
 		} else {
 			unknown.add("victims.cgroup")
+
 			if r.group != "" { // it is there or below
 				_, place := cgroupOf(r.group)
 				v.Workload = place.Workload
 			}
 		}
 		v.TotalVMBytes, v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes = k.totalVM, k.anon, k.file, k.shmem
+
 		v.UID, v.OOMScoreAdj = k.uid, k.adj
 		if s := r.summary; v.UID == nil && s != nil && s.pid != 0 && s.pid == v.PID && s.uid >= 0 {
 			v.UID = pointer(uint32(s.uid))
 		}
+
 		v.PgtablesBytes = r.pgtables(k, row, page)
 		if row >= 0 {
 			t := &r.tasks[row]
+
 			v.SwapBytes = pointer(min(t.swap, 1<<44) * page)
 			if v.UID == nil {
 				v.UID = pointer(t.uid)
 			}
+
 			if v.OOMScoreAdj == nil {
 				v.OOMScoreAdj = pointer(t.adj)
 			}
 		}
+
 		unknown.unless("victims.anon_rss_bytes", v.AnonRSSBytes != nil)
 		unknown.unless("victims.file_rss_bytes", v.FileRSSBytes != nil)
 		unknown.unless("victims.shmem_rss_bytes", v.ShmemRSSBytes != nil)
@@ -93,7 +107,9 @@ func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
 		unknown.unless("victims.uid", v.UID != nil)
 		list = append(list, v)
 	}
+
 	unknown.add("victims.points", "victims.start_time", "victims.is_container_init", "victims.exit_after_ns", "victims.released_after_ns")
+
 	return list
 }
 
@@ -103,20 +119,25 @@ func (r *report) pgtables(k kill, row int, page uint64) *uint64 {
 	if row >= 0 && k.pgtable == nil && r.tasks[row].pgtablePages != nil && *r.tasks[row].pgtablePages < 1<<40 {
 		return pointer(*r.tasks[row].pgtablePages * page)
 	}
+
 	if row >= 0 && r.tasks[row].pgtableLen != nil {
 		if k.pgtable == nil || *k.pgtable>>10 == *r.tasks[row].pgtableLen {
 			return r.tasks[row].pgtableLen
 		}
+
 		return k.pgtable
 	}
+
 	if k.pgtable != nil && *k.pgtable>>10 >= 4096 && (*k.pgtable>>10)%4096 == 0 {
 		return nil
 	}
+
 	return k.pgtable
 }
 
 func (r *report) killer(scope events.Scope) *events.Killer {
 	k := &events.Killer{Kind: "kernel", Path: "global"}
+
 	switch scope {
 	case events.ScopeMemcg:
 		k.Path = "memcg"
@@ -125,9 +146,11 @@ func (r *report) killer(scope events.Scope) *events.Killer {
 	case events.ScopeUnknown:
 		k.Path = "unknown"
 	}
+
 	if r.group != "" {
 		cgroup, place := cgroupOf(r.group)
 		k.Path, k.GroupCgroup, k.GroupLevel = "group", cgroup, place.Level
 	}
+
 	return k
 }

@@ -73,20 +73,25 @@ func Find(root string) (*Config, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
+
 		if err != nil {
 			return nil, fmt.Errorf("reading the kubelet's configuration: %w: run as root", err)
 		}
+
 		return parse([][]byte{text}, nil, []string{defaultFile})
 	}
 	flags := parseFlags(args)
 	var texts [][]byte
 	var sources []string
+
 	add := func(path string) error {
 		text, err := readOf(root, pid, path)
 		if err != nil {
 			return fmt.Errorf("reading the configuration of kubelet[%d]: %w: run as root on the node", pid, err)
 		}
+
 		texts, sources = append(texts, text), append(sources, path)
+
 		return nil
 	}
 	if path := flags["config"]; path != "" {
@@ -98,16 +103,19 @@ func Find(root string) (*Config, error) {
 	if dir := flags["config-dir"]; dir != "" {
 		names, _ := filepath.Glob(filepath.Join("/", root, dir, "*.conf"))
 		slices.Sort(names)
+
 		for _, name := range names {
 			if err := add(filepath.Join(dir, filepath.Base(name))); err != nil {
 				return nil, err
 			}
 		}
 	}
+
 	c, err := parse(texts, flags, append(sources, fmt.Sprintf("command line of kubelet[%d]", pid)))
 	if c != nil {
 		c.PID = pid
 	}
+
 	return c, err
 }
 
@@ -120,7 +128,9 @@ func parse(texts [][]byte, flags map[string]string, sources []string) (*Config, 
 			return nil, fmt.Errorf("reading the kubelet's configuration %s: %w", sources[i], err)
 		}
 	}
+
 	c.override(flags)
+
 	switch {
 	case len(c.EvictionHard) == 0:
 		c.EvictionHard = maps.Clone(defaultHard)
@@ -129,10 +139,12 @@ func parse(texts [][]byte, flags map[string]string, sources []string) (*Config, 
 		maps.Copy(merged, c.EvictionHard)
 		c.EvictionHard = merged
 	}
+
 	if c.EnforceNodeAllocatable == nil {
 		c.EnforceNodeAllocatable = []string{"pods"}
 	}
 	c.Source = strings.Join(sources, ", ")
+
 	return c, nil
 }
 
@@ -144,6 +156,7 @@ func (c *Config) override(flags map[string]string) {
 			return
 		}
 		*to = map[string]string{}
+
 		for _, pair := range strings.Split(text, ",") {
 			if key, value, ok := strings.Cut(pair, separator); ok {
 				(*to)[strings.TrimSpace(key)] = strings.TrimSpace(value)
@@ -163,12 +176,15 @@ func (c *Config) override(flags map[string]string) {
 	}
 	word("cgroup-driver", &c.CgroupDriver)
 	word("cgroup-root", &c.CgroupRoot)
+
 	if text, ok := flags["enforce-node-allocatable"]; ok {
 		c.EnforceNodeAllocatable = strings.Split(text, ",")
 	}
+
 	if n, err := strconv.Atoi(flags["eviction-max-pod-grace-period"]); err == nil {
 		c.EvictionMaxPodGracePeriod = n
 	}
+
 	if on, err := strconv.ParseBool(flags["fail-swap-on"]); err == nil {
 		c.FailSwapOn = &on
 	}
@@ -178,14 +194,17 @@ func (c *Config) override(flags map[string]string) {
 // dashes, as the kubelet allows.
 func parseFlags(args []string) map[string]string {
 	flags := map[string]string{}
+
 	for i := 0; i < len(args); i++ {
 		arg, ok := strings.CutPrefix(args[i], "--")
 		if !ok || arg == "" {
 			continue
 		}
+
 		name, value, ok := strings.Cut(arg, "=")
 		if !ok {
 			value = "true"
+
 			if i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") {
 				i++
 				value = args[i]
@@ -193,6 +212,7 @@ func parseFlags(args []string) map[string]string {
 		}
 		flags[strings.ReplaceAll(name, "_", "-")] = value
 	}
+
 	return flags
 }
 
@@ -200,6 +220,7 @@ func parseFlags(args []string) map[string]string {
 // pod may name a process so too: those of pods do not count.
 func running(root string) (pid int, args []string) {
 	proc := filepath.Join("/", root, "proc")
+
 	dir, err := os.Open(proc)
 	if err != nil {
 		return 0, nil
@@ -207,27 +228,35 @@ func running(root string) (pid int, args []string) {
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1)
 	var pids []int
+
 	for _, name := range names {
 		if pid, err := strconv.Atoi(name); err == nil {
 			pids = append(pids, pid)
 		}
 	}
+
 	slices.Sort(pids)
+
 	for _, pid := range pids {
 		of := filepath.Join(proc, strconv.Itoa(pid))
+
 		comm, err := readAll(filepath.Join(of, "comm"))
 		if err != nil || strings.TrimSpace(string(comm)) != "kubelet" {
 			continue
 		}
+
 		if cgroup, err := readAll(filepath.Join(of, "cgroup")); err != nil || strings.Contains(string(cgroup), "kubepods") {
 			continue
 		}
+
 		line, err := readAll(filepath.Join(of, "cmdline"))
 		if err != nil || len(line) == 0 {
 			continue
 		}
+
 		return pid, strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")[1:]
 	}
+
 	return 0, nil
 }
 
@@ -238,16 +267,19 @@ func readOf(root string, pid int, path string) ([]byte, error) {
 	if link, err := os.Readlink(own); err != nil || link == "/" {
 		return readAll(filepath.Join("/", root, path))
 	}
+
 	dir, err := os.OpenRoot(own)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
+
 	file, err := dir.Open(strings.TrimLeft(filepath.Clean(path), "/"))
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
+
 	return io.ReadAll(io.LimitReader(file, maxConfig))
 }
 
@@ -257,5 +289,6 @@ func readAll(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
+
 	return io.ReadAll(io.LimitReader(file, maxConfig))
 }

@@ -14,6 +14,7 @@ import (
 // process is a /proc entry.
 func process(pid, comm, cgroup string, args ...string) map[string]string {
 	dir := "proc/" + pid + "/"
+
 	return map[string]string{
 		dir + "comm": comm + "\n", dir + "cgroup": "0::" + cgroup + "\n",
 		dir + "cmdline": strings.Join(args, "\x00") + "\x00", dir + "root/": "/",
@@ -25,6 +26,7 @@ func join(all ...map[string]string) map[string]string {
 	for _, m := range all {
 		maps.Copy(sum, m)
 	}
+
 	return sum
 }
 
@@ -106,8 +108,10 @@ func TestFind(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
 					t.Fatalf("%+v, %v", c, err)
 				}
+
 				return
 			}
+
 			if err != nil || !test.check(c) {
 				t.Errorf("%+v, %v", c, err)
 			}

@@ -43,15 +43,18 @@ func Follow(file, root string, warn func(string)) (*Follower, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &Follower{stop: stop, done: make(chan struct{})}
 	run := func() error { return f.journal(ctx, root) }
+
 	if file != "" {
 		log, err := os.Open(file)
 		if err != nil {
 			stop()
 			return nil, fmt.Errorf("following the kubelet's log: %w", err)
 		}
+
 		if _, err := log.Seek(0, io.SeekEnd); err != nil && !errors.Is(err, os.ErrInvalid) {
 			log.Close()
 			stop()
+
 			return nil, fmt.Errorf("following the kubelet's log: %w", err)
 		}
 		run = func() error {
@@ -59,12 +62,15 @@ func Follow(file, root string, warn func(string)) (*Follower, error) {
 			return f.file(ctx, log)
 		}
 	}
+
 	go func() {
 		defer close(f.done)
+
 		if err := run(); err != nil && ctx.Err() == nil {
 			warn("the kubelet's log is not read: " + err.Error())
 		}
 	}()
+
 	return f, nil
 }
 
@@ -81,14 +87,18 @@ func (f *Follower) journal(ctx context.Context, root string) error {
 	}
 	cmd := exec.CommandContext(ctx, "journalctl", args...)
 	cmd.WaitDelay = time.Second
+
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
+
 	if err != nil {
 		return fmt.Errorf("starting journalctl: %w: give the kubelet's log as a file", err)
 	}
+
 	f.take(out)
+
 	return cmd.Wait()
 }
 
@@ -97,11 +107,13 @@ func (f *Follower) journal(ctx context.Context, root string) error {
 func (f *Follower) file(ctx context.Context, log io.Reader) error {
 	for ctx.Err() == nil {
 		f.take(log)
+
 		select {
 		case <-ctx.Done():
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+
 	return nil
 }
 
@@ -114,6 +126,7 @@ func (f *Follower) take(r io.Reader) {
 		if err != nil {
 			return
 		}
+
 		if found, ok := Line(string(line)); ok && !long {
 			f.add(found)
 		}
@@ -122,8 +135,10 @@ func (f *Follower) take(r io.Reader) {
 
 func (f *Follower) add(found Finding) {
 	found.Time = time.Now() // it was just written, and its own time has no year
+
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if len(f.findings) == followed {
 		f.findings = append(f.findings[:0], f.findings[1:]...)
 	}
@@ -136,16 +151,19 @@ func (f *Follower) About(w *events.Workload, now time.Time) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var lines []string
+
 	for _, found := range f.findings {
 		if age := now.Sub(found.Time); age > near || !found.about(w) {
 			continue
 		}
+
 		text := found.Text
 		if found.Probe != "" && !strings.Contains(text, found.Probe) {
 			text += fmt.Sprintf(" probeType=%q", found.Probe)
 		}
 		lines = append(lines, text)
 	}
+
 	return lines
 }
 
@@ -160,5 +178,6 @@ func (f Finding) about(w *events.Workload) bool {
 	case f.ContainerID != "" && w.ContainerID != "":
 		return f.ContainerID == w.ContainerID
 	}
+
 	return f.Pod != "" && w.Pod != "" && f.Pod == w.Namespace+"/"+w.Pod
 }

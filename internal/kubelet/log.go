@@ -51,11 +51,13 @@ func (f Finding) String() string {
 	if !f.Time.IsZero() {
 		words = []string{f.Time.UTC().Format(time.RFC3339), f.Text}
 	}
+
 	for _, w := range []string{f.Resource, f.Probe, f.Pod, f.Container} {
 		if w != "" && !strings.Contains(f.Text, w) {
 			words = append(words, w)
 		}
 	}
+
 	return strings.Join(words, " ")
 }
 
@@ -88,6 +90,7 @@ func Line(text string) (Finding, bool) {
 		return Finding{}, false
 	}
 	f := Finding{Time: m.time, Text: m.text}
+
 	lower := strings.ToLower(m.text[:min(len(m.text), 256)])
 	for _, p := range phrases {
 		if strings.HasPrefix(lower, p.begin) {
@@ -95,6 +98,7 @@ func Line(text string) (Finding, bool) {
 			break
 		}
 	}
+
 	switch {
 	case f.What != "":
 	case strings.HasPrefix(lower, "eviction manager: pod ") && strings.Contains(lower, "is evicted successfully"):
@@ -108,14 +112,18 @@ func Line(text string) (Finding, bool) {
 	}
 	f.Resource = m.values["resourceName"]
 	f.Pod, f.PodUID = m.values["pod"], m.values["podUID"]
+
 	f.Container, f.ContainerID, f.Probe = m.values["containerName"], m.values["containerID"], m.values["probeType"]
 	if _, id, ok := strings.Cut(f.ContainerID, "://"); ok {
 		f.ContainerID = id
 	}
+
 	if n, err := strconv.ParseInt(m.values["gracePeriod"], 10, 64); err == nil {
 		f.GraceSeconds = &n
 	}
+
 	f.old(lower)
+
 	return f, true
 }
 
@@ -126,12 +134,14 @@ func (f *Finding) old(lower string) {
 			f.Resource = words[len(words)-1]
 		}
 	}
+
 	if f.Pod != "" || f.What != FoundEvicted {
 		return
 	}
 	_, rest, ok := strings.Cut(f.Text, ": pod ")
 	name, uid, ok2 := strings.Cut(rest, "(")
 	uid, _, ok3 := strings.Cut(uid, ")")
+
 	pod, namespace, ok4 := strings.Cut(name, "_")
 	if ok && ok2 && ok3 && ok4 {
 		f.Pod, f.PodUID = namespace+"/"+pod, uid
@@ -157,16 +167,19 @@ func split(line string) (message, bool) {
 	if source < 0 {
 		return message{}, false
 	}
+
 	end := strings.Index(line[source:], "] ")
 	if end < 0 || end > 16 {
 		return message{}, false
 	}
+
 	m := message{time: klogTime(line[:source]), text: line[source+end+2:]}
 	if quoted, err := strconv.QuotedPrefix(m.text); err == nil && quoted[0] == '"' {
 		rest := m.text[len(quoted):]
 		m.text, _ = strconv.Unquote(quoted)
 		m.values = pairs(rest)
 	}
+
 	return m, true
 }
 
@@ -176,14 +189,17 @@ func splitJSON(text string) (message, bool) {
 	if json.NewDecoder(strings.NewReader(text)).Decode(&fields) != nil {
 		return message{}, false
 	}
+
 	msg, ok := fields["msg"].(string)
 	if !ok {
 		return message{}, false
 	}
+
 	m := message{text: msg, values: map[string]string{}}
 	if ts, ok := fields["ts"].(float64); ok && ts > 0 && ts < 1e14 {
 		m.time = time.UnixMilli(0).Add(time.Duration(ts * 1e6)).Round(time.Microsecond)
 	}
+
 	for key, value := range fields {
 		switch v := value.(type) {
 		case string:
@@ -196,6 +212,7 @@ func splitJSON(text string) (message, bool) {
 			m.values[key] = strings.Trim(namespace+"/"+name, "/")
 		}
 	}
+
 	return m, true
 }
 
@@ -206,10 +223,12 @@ func klogTime(head string) time.Time {
 		if len(words[i]) != 5 || !strings.ContainsRune("IWEF", rune(words[i][0])) {
 			continue
 		}
+
 		if t, err := time.ParseInLocation("0102 15:04:05", words[i][1:]+" "+words[i+1], time.Local); err == nil {
 			return t
 		}
 	}
+
 	return time.Time{}
 }
 
@@ -218,11 +237,13 @@ func pairs(text string) map[string]string {
 	values := map[string]string{}
 	for len(values) < 64 {
 		text = strings.TrimLeft(text, " ")
+
 		key, rest, ok := strings.Cut(text, "=")
 		if !ok || strings.ContainsAny(key, " \"") {
 			return values
 		}
 		end := 0
+
 		if quoted, err := strconv.QuotedPrefix(rest); err == nil && quoted[0] == '"' {
 			values[key], _ = strconv.Unquote(quoted)
 			end = len(quoted)
@@ -231,6 +252,7 @@ func pairs(text string) map[string]string {
 			if strings.HasPrefix(rest, "[") {
 				stop = "]"
 			}
+
 			if end = strings.Index(rest, stop); end < 0 {
 				end = len(rest)
 			} else if stop == "]" {
@@ -240,6 +262,7 @@ func pairs(text string) map[string]string {
 		}
 		text = rest[end:]
 	}
+
 	return values
 }
 
@@ -257,23 +280,29 @@ func Read(log io.Reader, near time.Time, most int) (found []Finding, lines int, 
 		if errors.Is(err, io.EOF) {
 			return found, lines, nil
 		}
+
 		if err != nil {
 			return found, lines, fmt.Errorf("reading the kubelet's log: %w", err)
 		}
+
 		lines++
 		line := string(text)
+
 		for isPrefix && err == nil {
 			_, isPrefix, err = in.ReadLine()
 		}
+
 		f, ok := Line(line)
 		if !ok {
 			continue
 		}
+
 		if t := carrierTime(line); !t.IsZero() {
 			f.Time = t
 		} else if !f.Time.IsZero() && f.Time.Year() == 0 {
 			f.Time = withYear(f.Time, near)
 		}
+
 		if found = append(found, f); len(found) == most {
 			return found, lines, nil
 		}
@@ -287,20 +316,24 @@ func carrierTime(line string) time.Time {
 		whole, part := math.Modf(seconds)
 		return time.Unix(int64(whole), int64(part*1e9)).Round(time.Microsecond)
 	}
+
 	if t, err := time.Parse(time.RFC3339Nano, word); err == nil {
 		return t
 	}
+
 	return time.Time{}
 }
 
 // withYear gives a time the year in which it is nearest to another.
 func withYear(t, near time.Time) time.Time {
 	best := time.Time{}
+
 	for year := near.Year() - 1; year <= near.Year()+1; year++ {
 		at := time.Date(year, t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), t.Location())
 		if best.IsZero() || at.Sub(near).Abs() < best.Sub(near).Abs() {
 			best = at
 		}
 	}
+
 	return best
 }

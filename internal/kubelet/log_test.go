@@ -74,16 +74,19 @@ func TestLine(t *testing.T) {
 			t.Errorf("nothing found in %s", test.line)
 			continue
 		}
+
 		if want := time.Date(0, 8, 20, 14, 3, 7, 412_345_000, time.Local); test.want.Time.IsZero() && !got.Time.Equal(want) {
 			t.Errorf("time %v of %s", got.Time, test.line)
 		} else if !test.want.Time.IsZero() && !got.Time.Equal(test.want.Time) {
 			t.Errorf("time %v of %s", got.Time, test.line)
 		}
+
 		got.Time, test.want.Time = time.Time{}, time.Time{}
 		if !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s\ngot  %+v\nwant %+v", test.line, got, test.want)
 		}
 	}
+
 	for _, line := range []string{
 		"", "{", `{"msg":`, "oom", ".go:1] ", ".go:] x",
 		`I0820 14:03:07.412345 2480 kubelet.go:2231] "SyncLoop (PLEG): event for pod" pod="default/nginx"`,
@@ -105,10 +108,12 @@ func TestReadLog(t *testing.T) {
 		`2026-01-01T00:00:01.5+01:00 worker-3 kubelet: I0101 00:00:00.000000 1 eviction_manager.go:616] "Eviction manager: pod is evicted successfully" pod="a/b"`,
 		"no more",
 	}, "\n")
+
 	found, lines, err := Read(strings.NewReader(log), near, 10)
 	if err != nil || lines != 5 || len(found) != 3 {
 		t.Fatalf("%d lines, %+v, %v", lines, found, err)
 	}
+
 	for i, want := range []time.Time{
 		time.Date(2025, 12, 31, 23, 59, 59, 0, time.Local),
 		time.Date(2025, 8, 20, 14, 3, 7, 412_345_000, time.UTC),
@@ -118,6 +123,7 @@ func TestReadLog(t *testing.T) {
 			t.Errorf("%d: %v, want %v", i, found[i].Time, want)
 		}
 	}
+
 	if found, lines, _ := Read(strings.NewReader(log), near, 2); len(found) != 2 || lines != 2 {
 		t.Errorf("at most two: %d of %d lines", len(found), lines)
 	}
@@ -141,6 +147,7 @@ func TestJournal(t *testing.T) {
 	t.Setenv("PATH", bin+":/usr/bin:/bin")
 	script := func(text string) {
 		t.Helper()
+
 		if err := os.WriteFile(filepath.Join(bin, "journalctl"), []byte("#!/bin/sh\n"+text), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -149,27 +156,36 @@ func TestJournal(t *testing.T) {
 	ask := func() ([]Finding, bool, error) {
 		return Journal(context.Background(), JournalOptions{Root: "/host", Since: since})
 	}
+
 	script(`echo "$@" > ` + bin + `/args
 echo '1755698587.4 n kubelet[1]: I0101 00:00:00.0 1 eviction_manager.go:1] "Eviction manager: pod is evicted successfully" pod="a/b"'`)
+
 	found, whole, err := ask()
 	if err != nil || !whole || len(found) != 1 || found[0].Pod != "a/b" {
 		t.Errorf("%+v, %v, %v", found, whole, err)
 	}
+
 	args, _ := os.ReadFile(filepath.Join(bin, "args"))
 	for _, want := range []string{"--unit=kubelet", "--directory=/host/var/log/journal", "--since=@1755698587.500000"} {
 		if !strings.Contains(string(args), want) {
 			t.Errorf("%s is not among %s", want, args)
 		}
 	}
+
 	script("echo 'no journal here' >&2; exit 1")
+
 	if _, whole, err := ask(); err == nil || whole || !strings.Contains(err.Error(), "no journal here") {
 		t.Errorf("%v, %v", whole, err)
 	}
+
 	script(`yes '1755698587.4 n kubelet[1]: I0101 00:00:00.0 1 eviction_manager.go:1] "Eviction manager: attempting to reclaim" resourceName="memory"'`)
+
 	if found, whole, err := ask(); err != nil || whole || len(found) != journalFindings {
 		t.Errorf("an endless journal: %d, %v, %v", len(found), whole, err)
 	}
+
 	t.Setenv("PATH", t.TempDir())
+
 	if _, _, err := ask(); err == nil || !strings.Contains(err.Error(), "as a file") {
 		t.Errorf("without journalctl: %v", err)
 	}

@@ -42,20 +42,24 @@ func (c *Config) Read(r host.Reader) Memory {
 	var m Memory
 	state := r.Meminfo()
 	m.CapacityBytes, m.MemAvailableBytes = state.TotalBytes, state.AvailableBytes
+
 	var used *uint64
 	if state.TotalBytes != nil && state.FreeBytes != nil {
 		used = pointer(less(*state.TotalBytes, *state.FreeBytes))
 	}
+
 	root := r.Layout.MountRoot
 	if root == "" {
 		root = "/"
 	}
+
 	m.AvailableBytes = left(m.CapacityBytes, workingSet(r, root, used))
 	if pods := c.kubepods(r); pods != "" && slices.Contains(c.EnforceNodeAllocatable, "pods") {
 		sample := host.SampleCgroup(r.Layout, pods)
 		m.AllocatableBytes = sample.LimitBytes
 		m.AllocatableAvailableBytes = left(sample.LimitBytes, workingSet(r, pods, nil))
 	}
+
 	return m
 }
 
@@ -63,6 +67,7 @@ func (c *Config) Read(r host.Reader) Memory {
 // cgroup tells none.
 func workingSet(r host.Reader, cgroup string, otherwise *uint64) *uint64 {
 	usage := host.SampleCgroup(r.Layout, cgroup).UsageBytes
+
 	charge := r.Charge(cgroup)
 	switch {
 	case charge == nil || charge.InactiveFileBytes == nil:
@@ -72,9 +77,11 @@ func workingSet(r host.Reader, cgroup string, otherwise *uint64) *uint64 {
 	case usage == nil:
 		usage = otherwise
 	}
+
 	if usage == nil {
 		return nil
 	}
+
 	return pointer(less(*usage, *charge.InactiveFileBytes))
 }
 
@@ -83,20 +90,24 @@ func workingSet(r host.Reader, cgroup string, otherwise *uint64) *uint64 {
 func (c *Config) kubepods(r host.Reader) string {
 	root := path.Join("/", r.Layout.MountRoot)
 	slice := strings.Trim(strings.ReplaceAll(c.CgroupRoot, "/", "-"), "-")
+
 	prefix, above := "", root
 	if slice != "" {
 		prefix = slice + "-"
+
 		at := ""
 		for part := range strings.SplitSeq(slice, "-") {
 			at = strings.TrimPrefix(at+"-"+part, "-")
 			above = path.Join(above, at+".slice")
 		}
 	}
+
 	for _, name := range []string{path.Join(root, c.CgroupRoot, "kubepods"), path.Join(above, prefix+"kubepods.slice")} {
 		if r.Cgroup(name).ID != 0 {
 			return name
 		}
 	}
+
 	return ""
 }
 
@@ -106,6 +117,7 @@ func left(of, used *uint64) *uint64 {
 	if of == nil || used == nil {
 		return nil
 	}
+
 	return pointer(less(*of, *used))
 }
 
@@ -119,24 +131,29 @@ func Threshold(of map[string]string, signal string, capacityBytes *uint64) (*uin
 	if !ok || text == "0%" || text == "100%" {
 		return nil, nil
 	}
+
 	if number, ok := strings.CutSuffix(text, "%"); ok {
 		percent, err := strconv.ParseFloat(number, 32)
 		if err != nil || !(percent >= 0 && percent <= 100) {
 			return nil, fmt.Errorf("threshold %s of %s: no percentage", text, signal)
 		}
+
 		if capacityBytes == nil {
 			return nil, nil
 		}
 		// The kubelet has it as float32: it is off by some bytes.
 		return pointer(uint64(float64(*capacityBytes) * float64(float32(percent)/100))), nil
 	}
+
 	quantity, err := resource.ParseQuantity(text)
 	if err != nil {
 		return nil, fmt.Errorf("threshold %s of %s: %w", text, signal, err)
 	}
+
 	if quantity.Sign() <= 0 {
 		return nil, fmt.Errorf("threshold %s of %s: not above zero", text, signal)
 	}
+
 	return pointer(uint64(quantity.Value())), nil
 }
 
@@ -151,5 +168,6 @@ func quantity(bytes uint64) string {
 	if bytes >= 1<<20 {
 		bytes &^= 1<<20 - 1
 	}
+
 	return resource.NewQuantity(int64(min(bytes, 1<<62)), resource.BinarySI).String()
 }

@@ -48,6 +48,7 @@ func NewWatch(config *Config, reader host.Reader) *Watch {
 	if config == nil {
 		return nil
 	}
+
 	return &Watch{config: config, reader: reader}
 }
 
@@ -58,6 +59,7 @@ func (w *Watch) Sample(now time.Time) {
 	if w == nil {
 		return
 	}
+
 	w.observe(now, w.config.Read(w.reader))
 }
 
@@ -70,6 +72,7 @@ func (w *Watch) observe(at time.Time, m Memory) {
 	s.soft, _ = Threshold(w.config.EvictionSoft, signalMemory, m.CapacityBytes)
 	// The hard threshold holds for all pods together too, with their own capacity.
 	s.allocatable, _ = Threshold(w.config.EvictionHard, signalMemory, m.AllocatableBytes)
+
 	var last sample
 	if n := len(w.samples); n > 0 && at.Sub(w.samples[n-1].at) <= kubeletLooks {
 		last = w.samples[n-1]
@@ -77,6 +80,7 @@ func (w *Watch) observe(at time.Time, m Memory) {
 	s.hardSince = since(m.AvailableBytes, s.hard, last.hardSince, at)
 	s.softSince = since(m.AvailableBytes, s.soft, last.softSince, at)
 	s.allocatableSince = since(m.AllocatableAvailableBytes, s.allocatable, last.allocatableSince, at)
+
 	if len(w.samples) == remembered {
 		w.samples = slices.Delete(w.samples, 0, 1)
 	}
@@ -90,6 +94,7 @@ func since(available, threshold *uint64, before, now time.Time) time.Time {
 	case before.IsZero():
 		return now
 	}
+
 	return before
 }
 
@@ -101,27 +106,35 @@ func (w *Watch) Eviction(at time.Time, lost bool) *events.Eviction {
 	if w == nil {
 		return nil
 	}
+
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	e := &events.Eviction{Signals: w.config.signals(), Source: w.config.Source}
 	for _, s := range slices.Backward(w.samples) {
 		if s.at.After(at) {
 			continue
 		}
+
 		if at.Sub(s.at) <= kubeletLooks {
 			w.config.tell(e, s, at)
+
 			past := e.HardSinceNS
 			if past == nil {
 				past = ago(s.allocatableSince, at)
 			}
+
 			if lost && past != nil {
 				e.Text = "eviction lost the race by " + seconds(*past) + ": " + e.Text
 			}
+
 			return e
 		}
+
 		break
 	}
 	e.Text = "how far the node was from an eviction was not looked at"
+
 	return e
 }
 
@@ -136,9 +149,11 @@ func (c *Config) signals() map[string]string {
 	for signal, threshold := range c.EvictionHard {
 		all["evictionHard."+signal] = threshold
 	}
+
 	for signal, threshold := range c.EvictionSoft {
 		all["evictionSoft."+signal] = threshold
 	}
+
 	return all
 }
 
@@ -149,10 +164,12 @@ func (c *Config) tell(e *events.Eviction, s sample, at time.Time) {
 	e.HardSinceNS, e.SoftSinceNS = ago(s.hardSince, at), ago(s.softSince, at)
 
 	var words []string
+
 	say := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 	if m.AvailableBytes == nil {
 		say("memory.available is not known")
 	}
+
 	switch {
 	case e.HardSinceNS != nil:
 		say("%s %s, below evictionHard %s%s (the kubelet looks every %s)",
@@ -163,13 +180,16 @@ func (c *Config) tell(e *events.Eviction, s sample, at time.Time) {
 		say("%s %s, %s above evictionHard %s", signalMemory, quantity(*m.AvailableBytes),
 			quantity(*m.AvailableBytes-*s.hard), c.EvictionHard[signalMemory])
 	}
+
 	if e.SoftSinceNS != nil {
 		text := fmt.Sprintf("below evictionSoft %s%s", c.EvictionSoft[signalMemory], lasting(*e.SoftSinceNS))
 		if grace, ok := c.grace(signalMemory); ok {
 			text += fmt.Sprintf(", it may be for %s", grace)
 		}
+
 		say("%s", text)
 	}
+
 	if past := ago(s.allocatableSince, at); past != nil {
 		say("of all pods %s %s of %s, below evictionHard%s", signalAllocatable,
 			quantity(*m.AllocatableAvailableBytes), quantity(*m.AllocatableBytes), lasting(*past))
@@ -181,6 +201,7 @@ func ago(since, at time.Time) *uint64 {
 	if since.IsZero() {
 		return nil
 	}
+
 	return pointer(uint64(max(at.Sub(since), 0)))
 }
 
@@ -189,6 +210,7 @@ func lasting(ns uint64) string {
 	if ns == 0 {
 		return ""
 	}
+
 	return " for " + seconds(ns)
 }
 

@@ -38,6 +38,7 @@ func TestThreshold(t *testing.T) {
 			t.Errorf("%q: %v, %v", test.text, got, err)
 		}
 	}
+
 	if got, err := Threshold(nil, signalMemory, capacity); got != nil || err != nil {
 		t.Errorf("without one: %v, %v", got, err)
 	}
@@ -53,6 +54,7 @@ func TestRead(t *testing.T) {
 		"cg/kubepods/memory.limit_in_bytes": "614400\n",
 		"cg/kubepods/memory.usage_in_bytes": "512000\n",
 	}
+
 	v2 := map[string]string{
 		"proc/meminfo":   meminfo,
 		"cg/memory.stat": "anon 409600\nfile 307200\ninactive_file 204800\n",
@@ -77,10 +79,12 @@ func TestRead(t *testing.T) {
 	} {
 		root := testenv.Tree(t, test.files)
 		m := test.config.Read(host.Reader{Root: root, Layout: host.Layout{MemoryVersion: test.version, MemoryMount: root + "/cg", MountRoot: "/"}})
+
 		kib := func(n *uint64) int64 {
 			if n == nil {
 				return -1
 			}
+
 			return int64(*n / 1024)
 		}
 		if kib(m.AvailableBytes) != test.available || kib(m.AllocatableAvailableBytes) != test.allocatable {
@@ -95,31 +99,39 @@ func TestWatch(t *testing.T) {
 	memory := func(mib uint64) Memory {
 		return Memory{CapacityBytes: pointer(uint64(1000 << 20)), AvailableBytes: pointer(mib << 20), MemAvailableBytes: pointer(uint64(1 << 20))}
 	}
+
 	config, err := parse([][]byte{[]byte(`{evictionHard: {memory.available: 100Mi}, evictionSoft: {memory.available: 30%},
 		evictionSoftGracePeriod: {memory.available: 1m30s}}`)}, nil, []string{"a file"})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	w := NewWatch(config, host.Reader{})
 	for second, mib := range []uint64{500, 290, 250, 99, 90, 80, 70, 60} {
 		w.observe(at(float64(second)), memory(mib))
 	}
+
 	w.observe(at(8), memory(800)) // the kill has freed it
+
 	e := w.Eviction(at(7.2), true)
 	if *e.AvailableBytes != 60<<20 || *e.HardBytes != 100<<20 || *e.SoftBytes>>20 != 300 ||
 		*e.HardSinceNS != 4_200_000_000 || *e.SoftSinceNS != 6_200_000_000 || *e.MemAvailableBytes != 1<<20 {
 		t.Errorf("%+v", e)
 	}
+
 	if want := "eviction lost the race by 4.2s: memory.available 60Mi, below evictionHard 100Mi for 4.2s (the kubelet looks every 10s); " +
 		"below evictionSoft 30% for 6.2s, it may be for 1m30s"; e.Text != want {
 		t.Errorf("%q", e.Text)
 	}
+
 	if e.Signals["evictionHard.memory.available"] != "100Mi" || e.Source != "a file" {
 		t.Errorf("%+v", e)
 	}
+
 	if e := w.Eviction(at(8), true); e.HardSinceNS != nil || e.SoftSinceNS != nil || e.Text != "memory.available 800Mi, 700Mi above evictionHard 100Mi" {
 		t.Errorf("%+v", e)
 	}
+
 	if e := w.Eviction(at(7.2), false); strings.Contains(e.Text, "race") {
 		t.Errorf("nobody raced: %q", e.Text)
 	}
@@ -132,15 +144,19 @@ func TestWatch(t *testing.T) {
 	// What was crossed before a gap may have recovered in it.
 	w.observe(at(20), memory(50))
 	w.observe(at(40), memory(50))
+
 	if e := w.Eviction(at(41), true); *e.HardSinceNS != 1e9 {
 		t.Errorf("%+v", e)
 	}
+
 	for i := range 1000 {
 		w.observe(at(50+float64(i)), memory(50))
 	}
+
 	if len(w.samples) != remembered {
 		t.Errorf("%d samples", len(w.samples))
 	}
+
 	if e := w.Eviction(at(1049), true); *e.HardSinceNS < 999e9 {
 		t.Errorf("since when outlives the samples: %+v", e)
 	}
@@ -154,6 +170,7 @@ func TestWatchAllocatable(t *testing.T) {
 		CapacityBytes: pointer(uint64(8 << 30)), AvailableBytes: pointer(uint64(2 << 30)),
 		AllocatableBytes: pointer(uint64(6 << 30)), AllocatableAvailableBytes: pointer(uint64(50 << 20)),
 	})
+
 	e := w.Eviction(now.Add(2*time.Second), true)
 	if e.HardSinceNS != nil || !strings.Contains(e.Text, "lost the race by 2s") ||
 		!strings.Contains(e.Text, "of all pods allocatableMemory.available 50Mi of 6Gi, below evictionHard for 2s") {
@@ -163,6 +180,7 @@ func TestWatchAllocatable(t *testing.T) {
 	config.EvictionHard = map[string]string{"nodefs.available": "5%"}
 	w = NewWatch(config, host.Reader{})
 	w.observe(now, Memory{CapacityBytes: pointer(uint64(8 << 30)), AvailableBytes: pointer(uint64(1))})
+
 	if e := w.Eviction(now, true); e.HardSinceNS != nil || !strings.Contains(e.Text, "evictionHard has no memory.available") {
 		t.Errorf("%+v", e)
 	}
@@ -171,6 +189,7 @@ func TestWatchAllocatable(t *testing.T) {
 func TestNoKubelet(t *testing.T) {
 	w := NewWatch(nil, host.Reader{})
 	w.Sample(time.Now())
+
 	if w != nil || w.Eviction(time.Now(), true) != nil || w.Now(time.Now()) != nil {
 		t.Error("without a kubelet there is nothing to tell")
 	}
@@ -182,6 +201,7 @@ func BenchmarkSample(b *testing.B) {
 		b.Skip(err)
 	}
 	config, _ := parse(nil, nil, nil)
+
 	w := NewWatch(config, host.Reader{Layout: layout})
 	for b.Loop() {
 		w.Sample(time.Now())

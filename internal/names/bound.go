@@ -32,6 +32,7 @@ func bound(w *events.Workload) {
 	for _, s := range []*string{&w.Namespace, &w.Pod, &w.PodUID, &w.Container, &w.ContainerID, &w.Runtime, &w.QoS} {
 		*s = clip(*s, maxName)
 	}
+
 	w.Image = clip(w.Image, maxImage)
 	for _, s := range []*string{&w.Namespace, &w.Container, &w.Runtime, &w.QoS, &w.Image} {
 		*s = unique.Make(*s).Value() // thousands of pods share a few
@@ -43,6 +44,7 @@ func boundLabels(labels map[string]string) map[string]string {
 	if len(labels) == 0 {
 		return nil
 	}
+
 	kept, bytes, left := make(map[string]string, min(len(labels), maxLabels)), 0, 0
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		k, v := clip(key, maxLabelKey), clip(labels[key], maxLabelValue)
@@ -53,9 +55,11 @@ func boundLabels(labels map[string]string) map[string]string {
 		kept[unique.Make(k).Value()] = unique.Make(v).Value()
 		bytes += len(k) + len(v)
 	}
+
 	if left > 0 {
 		kept[ellipsis] = strconv.Itoa(left) + " more labels"
 	}
+
 	return kept
 }
 
@@ -64,6 +68,7 @@ func clip(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
+
 	end := most - len(ellipsis)
 	for end > 0 && end > most-len(ellipsis)-utf8.UTFMax && !utf8.RuneStart(s[end]) {
 		end--

@@ -55,6 +55,7 @@ func newCache(remember int) *cache {
 	if remember <= 0 {
 		remember = DefaultRemembered
 	}
+
 	return &cache{containers: newAges(remember), pods: newAges(remember)}
 }
 
@@ -68,11 +69,13 @@ func (a *ages) obtain(id string) *entry {
 	if e == nil {
 		e = &entry{id: id}
 		e.at = a.live.PushBack(e)
+
 		a.byID[id] = e
 		if a.live.Len() > maxLive {
 			a.bury(a.live.Front().Value.(*entry))
 		}
 	}
+
 	return e
 }
 
@@ -99,6 +102,7 @@ func (a *ages) forget() {
 // set gives an entry what was learnt.
 func (a *ages) set(e *entry, w events.Workload) {
 	before := e.bytes
+
 	e.w, e.bytes = w, size(&w)
 	if e.gone {
 		a.deadBytes += e.bytes - before
@@ -112,6 +116,7 @@ func size(w *events.Workload) int {
 	for k, v := range w.Labels {
 		n += 64 + len(k) + len(v)
 	}
+
 	return n
 }
 
@@ -119,24 +124,30 @@ func size(w *events.Workload) int {
 // a worse one only adds what is missing. Text is bounded here, for all sources.
 func (c *cache) put(ref Ref, w events.Workload) {
 	bound(&w)
+
 	if w.ContainerID == "" {
 		w.ContainerID = ref.ContainerID
 	}
+
 	if w.PodUID == "" {
 		w.PodUID = ref.PodUID
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	changed := false
+
 	if w.PodUID != "" && w.Pod != "" {
 		pod := w
 		pod.Container, pod.ContainerID, pod.Image, pod.RestartCount, pod.OOMScoreAdj, pod.Runtime = "", "", "", nil, nil, ""
 		changed = c.pods.learn(w.PodUID, pod)
 	}
+
 	if w.ContainerID != "" {
 		w.Labels = nil
 		changed = c.containers.learn(w.ContainerID, w) || changed
 	}
+
 	if changed {
 		c.version.Add(1)
 	}
@@ -145,6 +156,7 @@ func (c *cache) put(ref Ref, w events.Workload) {
 // learn tells whether it was news.
 func (a *ages) learn(id string, w events.Workload) bool {
 	e := a.obtain(id)
+
 	old, merged := e.w, w
 	if rank[w.Source] < rank[old.Source] {
 		merged = old
@@ -152,10 +164,13 @@ func (a *ages) learn(id string, w events.Workload) bool {
 	} else {
 		add(&merged, &old)
 	}
+
 	if equal(&merged, &old) {
 		return false
 	}
+
 	a.set(e, merged)
+
 	return true
 }
 
@@ -173,16 +188,21 @@ func add(into, more *events.Workload) {
 	text(&into.ContainerID, more.ContainerID)
 	text(&into.Runtime, more.Runtime)
 	text(&into.QoS, more.QoS)
+
 	if into.Image == "" || more.Image != "" && isImageID(into.Image) && !isImageID(more.Image) {
 		into.Image = more.Image
 	}
+
 	text(&into.Source, more.Source)
+
 	if into.Labels == nil {
 		into.Labels = more.Labels
 	}
+
 	if into.RestartCount == nil {
 		into.RestartCount = more.RestartCount
 	}
+
 	if into.OOMScoreAdj == nil {
 		into.OOMScoreAdj = more.OOMScoreAdj
 	}
@@ -203,6 +223,7 @@ func same[T comparable](a, b *T) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
+
 	return *a == *b
 }
 
@@ -211,6 +232,7 @@ func (c *cache) fill(w *events.Workload) *events.Workload {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	uid := w.PodUID
+
 	var container *entry
 	if w.ContainerID != "" {
 		container = c.containers.byID[w.ContainerID]
@@ -222,24 +244,30 @@ func (c *cache) fill(w *events.Workload) *events.Workload {
 			return w // the path says another pod than the runtime: it cannot be trusted
 		}
 	}
+
 	pod := c.pods.byID[uid]
 	if container == nil && pod == nil {
 		return w
 	}
 	out := *w
+
 	out.Source = "" // the path's; whose the names are is said below
 	if container != nil {
 		add(&out, &container.w)
 	}
+
 	if pod != nil {
 		add(&out, &pod.w)
 	}
+
 	if rank[out.Source] <= rank[w.Source] {
 		out.Source = w.Source
 	}
+
 	if equal(&out, w) {
 		return w
 	}
+
 	return &out
 }
 
@@ -247,15 +275,18 @@ func (c *cache) fill(w *events.Workload) *events.Workload {
 func (c *cache) rank(ref Ref) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	var e *entry
 	if ref.ContainerID != "" {
 		e = c.containers.byID[ref.ContainerID]
 	} else {
 		e = c.pods.byID[ref.PodUID]
 	}
+
 	if e == nil {
 		return 0
 	}
+
 	return rank[e.w.Source]
 }
 
@@ -263,12 +294,15 @@ func (c *cache) rank(ref Ref) int {
 func (c *cache) gone(ref Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if ref.ContainerID != "" {
 		if e := c.containers.byID[ref.ContainerID]; e != nil {
 			c.containers.bury(e)
 		}
+
 		return
 	}
+
 	if e := c.pods.byID[ref.PodUID]; e != nil {
 		c.pods.bury(e)
 	}
@@ -278,6 +312,7 @@ func (c *cache) gone(ref Ref) {
 func (c *cache) ended(id string, x exit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if e := c.containers.byID[id]; e != nil {
 		e.exit = &x
 	}
@@ -287,9 +322,11 @@ func (c *cache) ended(id string, x exit) {
 func (c *cache) exitOf(id string) (exit, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if e := c.containers.byID[id]; e != nil && e.exit != nil {
 		return *e.exit, true
 	}
+
 	return exit{}, false
 }
 
@@ -297,9 +334,11 @@ func (c *cache) exitOf(id string) (exit, bool) {
 func (c *cache) listed(of *endpoint, seq uint64, containerID, podUID string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if e := c.containers.byID[containerID]; e != nil {
 		e.turn, e.seq = of, seq
 	}
+
 	if e := c.pods.byID[podUID]; e != nil {
 		e.turn, e.seq = of, seq
 	}
@@ -309,10 +348,12 @@ func (c *cache) listed(of *endpoint, seq uint64, containerID, podUID string) {
 func (c *cache) sweep(of *endpoint, seq uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	for _, a := range []*ages{&c.containers, &c.pods} {
 		for at := a.live.Front(); at != nil; {
 			e := at.Value.(*entry)
 			at = at.Next()
+
 			if e.turn == of && e.seq < seq {
 				a.bury(e)
 			}
@@ -324,5 +365,6 @@ func (c *cache) sweep(of *endpoint, seq uint64) {
 func (c *cache) counts() (live, dead int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	return c.containers.live.Len() + c.pods.live.Len(), c.containers.dead.Len() + c.pods.dead.Len()
 }

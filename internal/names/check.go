@@ -88,12 +88,14 @@ func (d *reports) take() []Report {
 	defer d.mu.Unlock()
 	list := d.list
 	d.list = nil
+
 	return list
 }
 
 func (r *Resolver) runChecks() {
 	room := make(chan struct{}, maxChecks)
 	slots := make(chan struct{}, asking)
+
 	for {
 		select {
 		case <-r.ctx.Done():
@@ -105,6 +107,7 @@ func (r *Resolver) runChecks() {
 				r.dropped.Add(1)
 				continue
 			}
+
 			r.work.Go(func() {
 				r.check(c, slots)
 				<-room
@@ -118,18 +121,23 @@ func (r *Resolver) check(c Check, slots chan struct{}) {
 	begin := time.Now()
 	last, known := exit{}, false
 	var exited time.Time
+
 	for _, after := range askAfter {
 		select {
 		case <-r.ctx.Done():
 			return
 		case <-time.After(time.Until(begin.Add(after))):
 		}
+
 		slots <- struct{}{}
 		x, answer := r.exit(c.Ref)
+
 		<-slots
+
 		if answer == said {
 			last, known = x, true
 		}
+
 		if answer == forgotten || !known {
 			if x, ok := r.cache.exitOf(c.ContainerID); ok {
 				last, known = x, true
@@ -137,16 +145,19 @@ func (r *Resolver) check(c Check, slots chan struct{}) {
 				break
 			}
 		}
+
 		if known && last.state == stateExited {
 			if exited.IsZero() {
 				exited = time.Now()
 			}
+
 			agrees, _ := Verdict(c.Kernel, last.state, last.reason, last.code)
 			if agrees || answer == forgotten || time.Since(exited) >= settle {
 				break
 			}
 		}
 	}
+
 	if !known {
 		if len(r.connected()) == 0 {
 			return // nobody was there to ask
@@ -172,6 +183,7 @@ const (
 func (r *Resolver) exit(ref Ref) (exit, answer) {
 	all := r.connected()
 	unknown := 0
+
 	for _, c := range all {
 		x, err := c.exit(r.ctx, ref)
 		switch {
@@ -181,6 +193,7 @@ func (r *Resolver) exit(ref Ref) (exit, answer) {
 			unknown++
 		}
 	}
+
 	for _, s := range r.local {
 		if d, ok := s.(*disk); ok {
 			if x, ok := d.exit(ref); ok {
@@ -188,9 +201,11 @@ func (r *Resolver) exit(ref Ref) (exit, answer) {
 			}
 		}
 	}
+
 	if len(all) > 0 && unknown == len(all) {
 		return exit{}, forgotten
 	}
+
 	return exit{}, silent
 }
 
@@ -199,14 +214,17 @@ func (c *connection) exit(ctx context.Context, ref Ref) (exit, error) {
 	if err != nil {
 		return exit{}, err
 	}
+
 	if answer.Status == nil {
 		return exit{}, status.Error(codes.NotFound, "no status")
 	}
+
 	return exitOf(answer.Status), nil
 }
 
 func exitOf(s *cri.ContainerStatus) exit {
 	x := exit{state: stateUnknown, source: SourceCRI}
+
 	switch s.State {
 	case cri.ContainerState_CONTAINER_CREATED, cri.ContainerState_CONTAINER_RUNNING:
 		x.state = stateRunning
@@ -214,5 +232,6 @@ func exitOf(s *cri.ContainerStatus) exit {
 		code := int(s.ExitCode)
 		x.state, x.reason, x.code = stateExited, clip(s.Reason, maxName), &code
 	}
+
 	return x
 }

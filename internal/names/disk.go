@@ -45,6 +45,7 @@ func (d *disk) lookup(_ context.Context, ref Ref) (events.Workload, error) {
 	if ref.ContainerID == "" || !isHex(ref.ContainerID) {
 		return events.Workload{}, errUnknown
 	}
+
 	all := []struct {
 		runtime string
 		look    func(id string) (events.Workload, bool)
@@ -56,12 +57,14 @@ func (d *disk) lookup(_ context.Context, ref Ref) (events.Workload, error) {
 			if (r.runtime == ref.Runtime) != first {
 				continue
 			}
+
 			if w, ok := r.look(ref.ContainerID); ok {
 				w.ContainerID, w.Runtime, w.Source = ref.ContainerID, r.runtime, SourceDisk
 				return w, nil
 			}
 		}
 	}
+
 	return events.Workload{}, errUnknown
 }
 
@@ -78,6 +81,7 @@ type spec struct {
 func (d *disk) spec(file string) (spec, bool) {
 	var s spec
 	text, err := d.root.read(file, maxConfig)
+
 	return s, err == nil && json.Unmarshal(text, &s) == nil
 }
 
@@ -98,12 +102,14 @@ func (d *disk) containerd(id string) (events.Workload, bool) {
 			}
 			const cri = "io.kubernetes.cri."
 			a := s.Annotations
+
 			return events.Workload{
 				Namespace: a[cri+"sandbox-namespace"], Pod: a[cri+"sandbox-name"], PodUID: a[cri+"sandbox-uid"],
 				Container: first(a[cri+"container-name"], a["nerdctl/name"]), Image: a[cri+"image-name"], OOMScoreAdj: s.Process.OOMScoreAdj,
 			}, true
 		}
 	}
+
 	return events.Workload{}, false
 }
 
@@ -119,14 +125,17 @@ func (d *disk) crio(id string) (events.Workload, bool) {
 				return s, true
 			}
 		}
+
 		return spec{}, false
 	}
 	s, ok := bundle(id)
+
 	const own = "io.kubernetes.cri-o."
 	if !ok || s.Annotations[own+"ContainerType"] == "" {
 		return events.Workload{}, false
 	}
 	a := s.Annotations
+
 	w := events.Workload{
 		Namespace: first(a[labelNamespace], a[own+"Namespace"]), Pod: first(a[labelPod], a[own+"KubeName"]), PodUID: a[labelPodUID],
 		Image: a[own+"ImageName"], OOMScoreAdj: s.Process.OOMScoreAdj,
@@ -134,6 +143,7 @@ func (d *disk) crio(id string) (events.Workload, bool) {
 	if a[own+"ContainerType"] == "sandbox" {
 		w.Image, w.OOMScoreAdj = "", nil
 		w.Labels = podLabels(a[own+"Labels"])
+
 		return w, true
 	}
 	w.Container = a[labelContainer]
@@ -144,6 +154,7 @@ func (d *disk) crio(id string) (events.Workload, bool) {
 			w.Labels = podLabels(s.Annotations[own+"Labels"])
 		}
 	}
+
 	return w, true
 }
 
@@ -152,6 +163,7 @@ func podLabels(text string) map[string]string {
 	if json.Unmarshal([]byte(text), &labels) != nil {
 		return nil
 	}
+
 	return userLabels(labels)
 }
 
@@ -165,6 +177,7 @@ func userLabels(labels map[string]string) map[string]string {
 			out[k] = v
 		}
 	}
+
 	return out
 }
 
@@ -184,6 +197,7 @@ type dockerConfig struct {
 func (d *disk) dockerConfig(id string) (dockerConfig, bool) {
 	var c dockerConfig
 	text, err := d.root.read(path.Join("/var/lib/docker/containers", id, "config.v2.json"), maxConfig)
+
 	return c, err == nil && json.Unmarshal(text, &c) == nil
 }
 
@@ -194,6 +208,7 @@ func (d *disk) docker(id string) (events.Workload, bool) {
 		return events.Workload{}, false
 	}
 	l := c.Config.Labels
+
 	w := events.Workload{Namespace: l[labelNamespace], Pod: l[labelPod], PodUID: l[labelPodUID], Container: l[labelContainer], Image: c.Config.Image}
 	switch {
 	case l["io.kubernetes.docker.type"] == "podsandbox":
@@ -201,6 +216,7 @@ func (d *disk) docker(id string) (events.Workload, bool) {
 	case w.Pod == "":
 		w.Container = strings.TrimPrefix(c.Name, "/")
 	}
+
 	return w, true
 }
 
@@ -209,11 +225,13 @@ func (d *disk) exit(ref Ref) (exit, bool) {
 	if ref.ContainerID == "" || !isHex(ref.ContainerID) {
 		return exit{}, false
 	}
+
 	c, ok := d.dockerConfig(ref.ContainerID)
 	if !ok {
 		return exit{}, false
 	}
 	x := exit{state: stateExited, source: SourceDisk}
+
 	switch {
 	case c.State.Running:
 		x.state = stateRunning
@@ -226,6 +244,7 @@ func (d *disk) exit(ref Ref) (exit, bool) {
 		x.reason = "Completed"
 	}
 	x.code = &c.State.ExitCode
+
 	return x, true
 }
 
@@ -249,16 +268,20 @@ func (d *disk) libpod(id string) (events.Workload, bool) {
 	for _, storage := range storages {
 		found = found || d.root.exists(path.Join(storage, "overlay-containers", id))
 	}
+
 	if !found {
 		return events.Workload{}, false
 	}
+
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	c, ok := d.podman[id]
 	if !ok && time.Since(d.read) >= indexEvery {
 		d.readPodman()
 		c, ok = d.podman[id]
 	}
+
 	if !ok {
 		return events.Workload{}, false
 	}
@@ -267,23 +290,28 @@ func (d *disk) libpod(id string) (events.Workload, bool) {
 		Name  string `json:"name"`
 	}
 	_ = json.Unmarshal([]byte(c.Metadata), &meta) // what it does not have stays empty
+
 	w := events.Workload{Container: meta.Name, Image: meta.Image}
 	if w.Container == "" && len(c.Names) > 0 {
 		w.Container = c.Names[0]
 	}
+
 	return w, w.Container != "" || w.Image != ""
 }
 
 func (d *disk) readPodman() {
 	d.podman, d.read = make(map[string]podmanContainer), time.Now()
+
 	for _, storage := range storages {
 		// The second has those of podman run --rm.
 		for _, index := range []string{"containers.json", "volatile-containers.json"} {
 			text, err := d.root.read(path.Join(storage, "overlay-containers", index), maxIndex)
+
 			var all []podmanContainer
 			if err != nil || json.Unmarshal(text, &all) != nil {
 				continue
 			}
+
 			for _, c := range all {
 				d.podman[c.ID] = c
 			}
@@ -297,6 +325,7 @@ func first(texts ...string) string {
 			return s
 		}
 	}
+
 	return ""
 }
 
@@ -306,5 +335,6 @@ func count(text string) *uint32 {
 		return nil
 	}
 	v := uint32(n)
+
 	return &v
 }

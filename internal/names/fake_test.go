@@ -56,6 +56,7 @@ func withPod(f *fake) *fake {
 		Labels: map[string]string{labelPodUID: appUID, labelPod: "checkout-7d9f", "app": "checkout"},
 	}
 	f.add(appID, sandboxID, "app", 3)
+
 	return f
 }
 
@@ -85,24 +86,28 @@ func (f *fake) exit(id, reason string, code int32) {
 func (f *fake) remove(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	delete(f.containers, id)
 }
 
 func (f *fake) asked(method string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	return f.calls[method]
 }
 
 // serve listens until the test ends, or stop is called.
 func (f *fake) serve(t *testing.T, socket string) (stop func()) {
 	t.Helper()
+
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer(grpc.UnaryInterceptor(f.hold))
 	cri.RegisterRuntimeServiceServer(server, f)
+
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -110,6 +115,7 @@ func (f *fake) serve(t *testing.T, socket string) (stop func()) {
 	}()
 	stop = sync.OnceFunc(func() { server.Stop(); <-done })
 	t.Cleanup(stop)
+
 	return stop
 }
 
@@ -118,6 +124,7 @@ func (f *fake) hold(ctx context.Context, request any, info *grpc.UnaryServerInfo
 	f.calls[filepath.Base(info.FullMethod)]++
 	gate := f.gate
 	f.mu.Unlock()
+
 	if gate != nil {
 		select {
 		case <-gate:
@@ -125,6 +132,7 @@ func (f *fake) hold(ctx context.Context, request any, info *grpc.UnaryServerInfo
 			return nil, ctx.Err()
 		}
 	}
+
 	return handle(ctx, request)
 }
 
@@ -135,10 +143,12 @@ func (f *fake) Version(context.Context, *cri.VersionRequest) (*cri.VersionRespon
 func (f *fake) ListContainers(context.Context, *cri.ListContainersRequest) (*cri.ListContainersResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	out := &cri.ListContainersResponse{}
 	for id, c := range f.containers {
 		out.Containers = append(out.Containers, &cri.Container{Id: id, PodSandboxId: f.sandboxOf[id], Metadata: c.Metadata, Image: c.Image, Labels: c.Labels, State: c.State})
 	}
+
 	return out, nil
 }
 
@@ -146,29 +156,35 @@ func (f *fake) ListPodSandbox(_ context.Context, r *cri.ListPodSandboxRequest) (
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	out := &cri.ListPodSandboxResponse{}
+
 	for id, s := range f.sandboxes {
 		if uid, ok := r.GetFilter().GetLabelSelector()[labelPodUID]; !ok || s.Labels[labelPodUID] == uid {
 			out.Items = append(out.Items, &cri.PodSandbox{Id: id, Metadata: s.Metadata, Labels: s.Labels})
 		}
 	}
+
 	return out, nil
 }
 
 func (f *fake) ContainerStatus(_ context.Context, r *cri.ContainerStatusRequest) (*cri.ContainerStatusResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if c := f.containers[r.ContainerId]; c != nil {
 		return &cri.ContainerStatusResponse{Status: c}, nil
 	}
+
 	return nil, status.Error(codes.NotFound, "no such container")
 }
 
 func (f *fake) PodSandboxStatus(_ context.Context, r *cri.PodSandboxStatusRequest) (*cri.PodSandboxStatusResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if s := f.sandboxes[r.PodSandboxId]; s != nil {
 		return &cri.PodSandboxStatusResponse{Status: s}, nil
 	}
+
 	return nil, status.Error(codes.NotFound, "no such sandbox")
 }
 
@@ -176,9 +192,11 @@ func (f *fake) GetContainerEvents(_ *cri.GetEventsRequest, s grpc.ServerStreamin
 	f.mu.Lock()
 	f.calls["GetContainerEvents"]++
 	f.mu.Unlock()
+
 	if f.events == nil {
 		return status.Error(codes.Unimplemented, "no events here")
 	}
+
 	for {
 		select {
 		case <-s.Context().Done():
@@ -194,11 +212,14 @@ func (f *fake) GetContainerEvents(_ *cri.GetEventsRequest, s grpc.ServerStreamin
 // socketDir is a directory whose path is short enough for a socket.
 func socketDir(t *testing.T) string {
 	t.Helper()
+
 	dir, err := os.MkdirTemp("/tmp", "names")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { os.RemoveAll(dir) })
+
 	return dir
 }
 
@@ -218,11 +239,13 @@ func (r *remarks) count(part string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := 0
+
 	for _, text := range r.text {
 		if strings.Contains(text, part) {
 			n++
 		}
 	}
+
 	return n
 }
 
@@ -232,33 +255,41 @@ func open(t *testing.T, opts Options) (*Resolver, *remarks) {
 	before := runtime.NumGoroutine()
 	var said remarks
 	opts.Warn = said.warn
+
 	r, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		r.Close()
+
 		for range 200 { // gRPC's own end after Close has returned
 			if runtime.NumGoroutine() <= before {
 				return
 			}
+
 			time.Sleep(10 * time.Millisecond)
 		}
 		stacks := make([]byte, 1<<16)
 		t.Errorf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
 	})
+
 	return r, &said
 }
 
 // eventually waits for what goroutines do.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
+
 	for range 1000 {
 		if is() {
 			return
 		}
+
 		time.Sleep(10 * time.Millisecond)
 	}
+
 	t.Fatalf("it did not come to be that %s", what)
 }
 

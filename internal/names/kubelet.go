@@ -48,20 +48,24 @@ func newKubelet(o KubeletOptions) (*kubelet, error) {
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, fmt.Errorf("kubelet endpoint %q: it is like https://127.0.0.1:10250", o.Endpoint)
 	}
+
 	if u.Scheme == "http" && o.TokenFile != "" {
 		return nil, fmt.Errorf("kubelet endpoint %q: a token is not sent without TLS", o.Endpoint)
 	}
+
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: o.Insecure}
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("reading the kubelet's authority: %w", err)
 		}
+
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("the kubelet's authority %s holds no certificate in PEM", o.CAFile)
 		}
 	}
+
 	return &kubelet{
 		url: strings.TrimSuffix(o.Endpoint, "/") + "/pods", tokenFile: o.TokenFile,
 		// A token goes to the kubelet only, not where it may point to.
@@ -103,34 +107,42 @@ func (k *kubelet) pods(ctx context.Context) ([]found, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if k.tokenFile != "" {
 		token, err := os.ReadFile(k.tokenFile)
 		if err != nil {
 			return nil, fmt.Errorf("reading the token: %w", err)
 		}
+
 		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
+
 	response, err := k.client.Do(request)
 	if err != nil {
 		return nil, err
 	}
 	defer response.Body.Close()
+
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("GET %s: %s", k.url, response.Status)
 	}
 	var list podList
+
 	body := &io.LimitedReader{R: response.Body, N: maxPodList}
 	if err := json.NewDecoder(body).Decode(&list); err != nil {
 		if body.N <= 0 {
 			err = errors.New("the list is too long")
 		}
+
 		return nil, fmt.Errorf("GET %s: %w", k.url, err)
 	}
+
 	return list.found(), nil
 }
 
 func (l *podList) found() []found {
 	var all []found
+
 	for i := range l.Items {
 		p := &l.Items[i]
 		pod := events.Workload{
@@ -141,7 +153,9 @@ func (l *podList) found() []found {
 		if hash := p.Metadata.Annotations["kubernetes.io/config.hash"]; hash != "" && p.Metadata.Annotations["kubernetes.io/config.source"] != "api" {
 			pod.PodUID = hash
 		}
+
 		all = append(all, found{Ref{PodUID: pod.PodUID}, pod})
+
 		for _, list := range [][]containerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses} {
 			for _, c := range list {
 				runtime, id, ok := strings.Cut(c.ContainerID, "://")
@@ -156,6 +170,7 @@ func (l *podList) found() []found {
 			}
 		}
 	}
+
 	return all
 }
 
@@ -165,11 +180,13 @@ func (k *kubelet) lookup(ctx context.Context, ref Ref) (events.Workload, error) 
 	if err != nil {
 		return events.Workload{}, err
 	}
+
 	for _, f := range all {
 		if ref.ContainerID != "" && f.ref.ContainerID == ref.ContainerID || ref.ContainerID == "" && f.ref.ContainerID == "" && f.ref.PodUID == ref.PodUID {
 			return f.w, nil
 		}
 	}
+
 	return events.Workload{}, errUnknown
 }
 
@@ -185,16 +202,20 @@ func (r *Resolver) askKubelet(k *kubelet) {
 				continue
 			}
 		}
+
 		all, err := k.pods(r.ctx)
 		if err != nil {
 			r.warnOnce("kubelet", fmt.Sprintf("the kubelet's list of pods cannot be had, names come from elsewhere: %v", err))
 		}
+
 		for _, f := range all {
 			r.cache.put(f.ref, f.w)
 		}
+
 		for len(r.kubelet) > 0 { // they were in the list, or will ask again
 			<-r.kubelet
 		}
+
 		select {
 		case <-r.ctx.Done():
 			return

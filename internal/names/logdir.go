@@ -36,20 +36,24 @@ func newLogDir(root hostRoot) *logDir { return &logDir{root: root} }
 func (l *logDir) lookup(_ context.Context, ref Ref) (events.Workload, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	w, ok := l.find(ref)
 	if !ok && time.Since(l.read) >= logsEvery {
 		l.index()
 		w, ok = l.find(ref)
 	}
+
 	if !ok {
 		return events.Workload{}, errUnknown
 	}
 	w.Source = SourceLogDir
+
 	return w, nil
 }
 
 func (l *logDir) find(ref Ref) (events.Workload, bool) {
 	pod, okPod := l.pods[ref.PodUID]
+
 	container, okContainer := l.containers[ref.ContainerID]
 	switch {
 	case okPod && okContainer && (pod.Pod != container.Pod || pod.Namespace != container.Namespace):
@@ -58,24 +62,28 @@ func (l *logDir) find(ref Ref) (events.Workload, bool) {
 		container.PodUID = ref.PodUID
 		return container, true
 	}
+
 	return pod, okPod
 }
 
 func (l *logDir) index() {
 	l.read = time.Now()
 	l.pods, l.containers = make(map[string]events.Workload), make(map[string]events.Workload)
+
 	names, _ := l.root.list(podLogs, maxLogs) // on a node without a kubelet there is none
 	for _, name := range names {
 		if parts := strings.Split(name, "_"); len(parts) == 3 && parts[2] != "" {
 			l.pods[parts[2]] = events.Workload{Namespace: parts[0], Pod: parts[1], PodUID: parts[2]}
 		}
 	}
+
 	names, _ = l.root.list(containerLogs, maxLogs)
 	for _, name := range names {
 		parts := strings.Split(strings.TrimSuffix(name, ".log"), "_")
 		if len(parts) != 3 {
 			continue
 		}
+
 		dash := strings.LastIndexByte(parts[2], '-')
 		if dash <= 0 || !isHex(parts[2][dash+1:]) {
 			continue

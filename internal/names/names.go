@@ -53,6 +53,7 @@ func RefOf(w *events.Workload) (ref Ref, ok bool) {
 	if w == nil || w.NodeContainerID != "" || w.ContainerID == "" && w.PodUID == "" {
 		return Ref{}, false
 	}
+
 	return Ref{ContainerID: w.ContainerID, PodUID: w.PodUID, Runtime: w.Runtime}, true
 }
 
@@ -131,10 +132,12 @@ func New(opts Options) (*Resolver, error) {
 	}
 	r.said.texts = make(map[string]bool)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
+
 	endpoint, err := parseEndpoint(opts.CRIEndpoint)
 	if err != nil {
 		return nil, err
 	}
+
 	if opts.Kubelet.Endpoint != "" {
 		k, err := newKubelet(opts.Kubelet)
 		if err != nil {
@@ -143,9 +146,11 @@ func New(opts Options) (*Resolver, error) {
 		r.kubelet = make(chan Ref, queued)
 		r.work.Go(func() { r.askKubelet(k) })
 	}
+
 	r.work.Go(r.readFiles)
 	r.work.Go(func() { r.findRuntimes(endpoint) })
 	r.work.Go(r.runChecks)
+
 	return r, nil
 }
 
@@ -181,6 +186,7 @@ func (r *Resolver) Fill(w *events.Workload) *events.Workload {
 	if _, ok := RefOf(w); !ok {
 		return w
 	}
+
 	return r.cache.fill(w)
 }
 
@@ -199,6 +205,7 @@ func (r *Resolver) warnOnce(key, text string) {
 	said := r.said.texts[key]
 	r.said.texts[key] = true
 	r.said.Unlock()
+
 	if !said && r.ctx.Err() == nil {
 		r.opts.Warn(clip(text, maxRemark))
 	}
@@ -225,12 +232,14 @@ func (r *Resolver) readFiles() {
 		if r.lookUp(ref, attempt) || attempt == len(retryAfter) {
 			return
 		}
+
 		if len(waiting) == maxRetries {
 			r.dropped.Add(1)
 			return
 		}
 		waiting = append(waiting, retry{ref, attempt + 1, time.Now().Add(retryAfter[attempt])})
 	}
+
 	for {
 		select {
 		case ref := <-r.queue:
@@ -238,10 +247,12 @@ func (r *Resolver) readFiles() {
 			continue
 		default:
 		}
+
 		var tick <-chan time.Time // on a quiet node nothing wakes
 		if len(waiting) > 0 {
 			tick = time.After(retryAfter[0] / 2)
 		}
+
 		select {
 		case <-r.ctx.Done():
 			return
@@ -252,6 +263,7 @@ func (r *Resolver) readFiles() {
 		case now := <-tick:
 			due := waiting
 			waiting = nil
+
 			for _, w := range due {
 				if now.Before(w.due) {
 					waiting = append(waiting, w)
@@ -272,6 +284,7 @@ func (r *Resolver) lookUp(ref Ref, attempt int) bool {
 			if w, err := s.lookup(r.ctx, ref); err == nil {
 				r.cache.put(ref, w)
 				known = rank[w.Source]
+
 				break
 			}
 		}
@@ -281,8 +294,10 @@ func (r *Resolver) lookUp(ref Ref, attempt int) bool {
 	if known < rank[SourceCRI] && attempt < 4 && (ref.ContainerID != "" || attempt > 1) {
 		r.askRuntimes(ref)
 	}
+
 	if known < rank[SourceKubelet] && r.kubelet != nil {
 		r.enqueue(r.kubelet, ref)
 	}
+
 	return known > 0
 }

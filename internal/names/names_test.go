@@ -47,6 +47,7 @@ func TestDegrades(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			l.SetUnlinkOnClose(false)
 			l.Close()
 		}, "nobody listens"},
@@ -55,7 +56,9 @@ func TestDegrades(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			t.Cleanup(func() { l.Close() })
+
 			go func() {
 				for {
 					c, err := l.Accept()
@@ -71,10 +74,12 @@ func TestDegrades(t *testing.T) {
 		}, "does not answer"},
 		{"another service", func(t *testing.T, socket string) {
 			f := newFake()
+
 			l, err := net.Listen("unix", socket)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			serveNothing(t, l)
 			_ = f
 		}, "does not speak CRI v1"},
@@ -88,6 +93,7 @@ func TestDegrades(t *testing.T) {
 			eventually(t, "files answer", func() bool { return name(r.Fill(&app)) == fromDisk })
 			eventually(t, "it is said", func() bool { return said.count(test.says) == 1 })
 			time.Sleep(2 * firstBackoff) // it is tried again
+
 			if n := said.count(test.says); n != 1 {
 				t.Errorf("said %d times", n)
 			}
@@ -103,6 +109,7 @@ func TestSlow(t *testing.T) {
 	f.serve(t, socket)
 	r, _ := open(t, Options{HostRoot: node, CRIEndpoint: socket})
 	eventually(t, "it is asked", func() bool { return f.asked("Version") > 0 })
+
 	ref, _ := RefOf(&app)
 	for range 1000 { // were one of them to wait for the runtime, it would never end
 		r.Seen(ref)
@@ -111,9 +118,11 @@ func TestSlow(t *testing.T) {
 		r.Check(Check{Ref: ref})
 		r.Gone(Ref{ContainerID: otherID})
 	}
+
 	eventually(t, "files answer", func() bool { return name(r.Fill(&app)) == fromDisk })
 	close(f.gate)
 	eventually(t, "the runtime answers", func() bool { return name(r.Fill(&app)) == fromCRI })
+
 	if w := r.Fill(&app); w.Labels["app"] != "checkout" || w.RestartCount == nil || *w.RestartCount != 3 || w.QoS != "burstable" {
 		t.Errorf("%+v", w)
 	}
@@ -147,12 +156,15 @@ func TestPolling(t *testing.T) {
 		late := events.Workload{ContainerID: otherID, PodUID: appUID}
 		r.Seen(Ref{ContainerID: otherID})
 		eventually(t, "it is looked up", func() bool { return name(r.Fill(&late)) == "cri shop checkout-7d9f late" })
+
 		if w := r.Fill(&late); w.OOMScoreAdj == nil || *w.OOMScoreAdj != 985 || w.Labels["app"] != "checkout" {
 			t.Errorf("%+v", w)
 		}
+
 		if n, m := f.asked("GetContainerEvents"), f.asked("Version"); n != test.reads || m != 1 {
 			t.Errorf("%s: events were asked for %d times, in %d connections", test.version, n, m)
 		}
+
 		if len(said.text) > 0 {
 			t.Errorf("%s: %q", test.version, said.text)
 		}
@@ -168,19 +180,25 @@ func TestEvents(t *testing.T) {
 	r, _ := open(t, Options{CRIEndpoint: socket})
 	eventually(t, "it is listed", func() bool { return name(r.Fill(&app)) == fromCRI })
 	f.add(otherID, sandboxID, "late", 0)
+
 	f.events <- &cri.ContainerEventResponse{
 		ContainerId: otherID, ContainerEventType: cri.ContainerEventType_CONTAINER_CREATED_EVENT,
 		PodSandboxStatus: f.sandboxes[sandboxID], ContainersStatuses: []*cri.ContainerStatus{f.containers[otherID]},
 	}
 	late := events.Workload{ContainerID: otherID}
+
 	eventually(t, "the event tells", func() bool { return name(r.Fill(&late)) == "cri shop checkout-7d9f late" })
+
 	if n := f.asked("ContainerStatus"); n != 0 {
 		t.Errorf("%d questions", n)
 	}
 	// Of a sandbox's end, some runtimes do not say whose it was.
 	f.events <- &cri.ContainerEventResponse{ContainerId: sandboxID, ContainerEventType: cri.ContainerEventType_CONTAINER_DELETED_EVENT}
+
 	f.events <- &cri.ContainerEventResponse{ContainerId: otherID, ContainerEventType: cri.ContainerEventType_CONTAINER_DELETED_EVENT}
+
 	eventually(t, "they are gone", func() bool { _, dead := r.cache.counts(); return dead == 2 })
+
 	if got := name(r.Fill(&late)); got != "cri shop checkout-7d9f late" {
 		t.Errorf("forgotten at once: %s", got)
 	}
@@ -204,10 +222,13 @@ func TestRestart(t *testing.T) {
 	g.add(otherID, sandboxID, "meanwhile", 0)
 	g.serve(t, socket)
 	meanwhile := events.Workload{ContainerID: otherID}
+
 	eventually(t, "it is found again", func() bool { return name(r.Fill(&meanwhile)) == "cri shop checkout-7d9f meanwhile" })
+
 	if name(r.Fill(&app)) != fromCRI {
 		t.Errorf("forgotten: %s", name(r.Fill(&app)))
 	}
+
 	if n := said.count("does not answer"); n > 1 {
 		t.Errorf("said %d times", n)
 	}
@@ -216,10 +237,12 @@ func TestRestart(t *testing.T) {
 // Sockets below the host's root are found by themselves, also late.
 func TestFindsSockets(t *testing.T) {
 	root := socketDir(t)
+
 	dir := filepath.Join(root, "run/containerd")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	withPod(newFake()).serve(t, filepath.Join(dir, "containerd.sock"))
 	r, _ := open(t, Options{HostRoot: root})
 	eventually(t, "it is found", func() bool { return name(r.Fill(&app)) == fromCRI })
@@ -230,10 +253,13 @@ func TestNoSockets(t *testing.T) {
 	r, said := open(t, Options{HostRoot: node})
 	r.Seen(Ref{ContainerID: dockerID})
 	docker := events.Workload{ContainerID: dockerID}
+
 	eventually(t, "files answer", func() bool { return name(r.Fill(&docker)) == "disk   web" })
+
 	if n := said.count("no CRI socket"); n != 0 {
 		t.Errorf("said without a pod: %q", said.text)
 	}
+
 	r.Seen(Ref{ContainerID: appID, PodUID: appUID})
 	r.Seen(Ref{ContainerID: otherID, PodUID: appUID})
 	eventually(t, "it is said", func() bool { return said.count("no CRI socket") == 1 })
@@ -248,24 +274,31 @@ func TestPermissionDenied(t *testing.T) {
 		ref, _ := RefOf(&app)
 		r.Seen(ref)
 		eventually(t, "files answer", func() bool { return name(r.Fill(&app)) == fromDisk })
+
 		return
 	}
 	dir := socketDir(t)
 	socket := filepath.Join(dir, "c.sock")
 	withPod(newFake()).serve(t, socket)
+
 	if err := os.Chmod(socket, 0); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	if os.Geteuid() == 0 {
 		cmd := exec.Command("/proc/self/exe", "-test.run=^TestPermissionDenied$")
+
 		cmd.Env = append(os.Environ(), variable+"="+socket)
+
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
+
 		return
 	}
 	_, said := open(t, Options{CRIEndpoint: socket})
@@ -279,6 +312,7 @@ func TestFullQueue(t *testing.T) {
 		r.Seen(Ref{ContainerID: appID})
 		r.Check(Check{})
 	}
+
 	if r.Dropped() != 7 {
 		t.Errorf("dropped %d", r.Dropped())
 	}
@@ -307,6 +341,7 @@ func TestSayKeepsCauses(t *testing.T) {
 	rt.say(&net.OpError{Op: "dial", Err: &os.SyscallError{Syscall: "connect", Err: syscall.EACCES}})
 	rt.say(&fs.PathError{Err: fs.ErrNotExist})
 	rt.say(nil)
+
 	if said.count("permission denied") != 1 || said.count("no socket") != 1 || len(said.text) != 2 {
 		t.Errorf("%q", said.text)
 	}

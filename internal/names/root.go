@@ -22,6 +22,7 @@ func (r hostRoot) path(path string) (string, error) {
 	if r == "" || r == "/" {
 		return path, nil
 	}
+
 	return securejoin.SecureJoin(string(r), path)
 }
 
@@ -32,11 +33,13 @@ func (r hostRoot) read(path string, most int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+
 	info, err := f.Stat()
 	switch {
 	case err != nil:
@@ -46,10 +49,12 @@ func (r hostRoot) read(path string, most int64) ([]byte, error) {
 	case info.Size() > most:
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, most)
 	}
+
 	text, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && int64(len(text)) > most {
 		err = fmt.Errorf("%s is larger than %d bytes", path, most)
 	}
+
 	return text, err
 }
 
@@ -59,15 +64,18 @@ func (r hostRoot) list(path string, most int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	d, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
+
 	names, err := d.Readdirnames(most)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
+
 	return names, err
 }
 
@@ -77,5 +85,6 @@ func (r hostRoot) exists(path string) bool {
 		return false
 	}
 	_, err = os.Stat(path)
+
 	return !errors.Is(err, fs.ErrNotExist)
 }

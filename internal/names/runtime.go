@@ -54,6 +54,7 @@ func parseEndpoint(endpoint string) (path string, err error) {
 	if path != "" && path[0] != '/' || endpoint != "" && path == "" {
 		return "", fmt.Errorf("CRI endpoint %q: it is like unix:///run/containerd/containerd.sock", endpoint)
 	}
+
 	return path, nil
 }
 
@@ -82,6 +83,7 @@ func (r *Resolver) findRuntimes(endpoint string) {
 		return
 	}
 	begun := make(map[string]bool)
+
 	for {
 		for _, label := range Sockets {
 			if socket, err := r.root.path(label); err == nil && !begun[label] && r.root.exists(label) {
@@ -89,7 +91,9 @@ func (r *Resolver) findRuntimes(endpoint string) {
 				r.begin(socket, label)
 			}
 		}
+
 		r.searched.Store(true)
+
 		select {
 		case <-r.ctx.Done():
 			return
@@ -111,11 +115,13 @@ func (r *Resolver) connected() []*connection {
 	r.runtimes.Lock()
 	defer r.runtimes.Unlock()
 	var all []*connection
+
 	for _, rt := range r.runtimes.list {
 		if c := rt.now.Load(); c != nil {
 			all = append(all, c)
 		}
 	}
+
 	return all
 }
 
@@ -128,23 +134,28 @@ func (r *Resolver) askRuntimes(ref Ref) {
 	if len(r.runtimes.list) == 0 && ref.PodUID != "" && r.searched.Load() {
 		r.warnOnce("sockets", "no CRI socket at any of the usual places, names come from files only: --cri-endpoint names another")
 	}
+
 	for _, rt := range r.runtimes.list {
 		if rt.now.Load() == nil {
 			continue
 		}
+
 		r.enqueue(rt.wanted, ref)
 	}
 }
 
 func (rt *endpoint) run() {
 	backoff := firstBackoff
+
 	for rt.of.ctx.Err() == nil {
 		begin := time.Now()
 		err := rt.session(rt.of.ctx)
 		rt.say(err)
+
 		if time.Since(begin) > maxBackoff {
 			backoff = firstBackoff
 		}
+
 		select {
 		case <-rt.of.ctx.Done():
 		case <-time.After(backoff):
@@ -156,6 +167,7 @@ func (rt *endpoint) run() {
 // say tells, once for each reason, that names come from elsewhere.
 func (rt *endpoint) say(err error) {
 	const elsewhere = ": names come from files meanwhile"
+
 	reason, text := "lost", fmt.Sprintf("the runtime at %s does not answer: %v%s", rt.label, err, elsewhere)
 	switch {
 	case err == nil:
@@ -169,6 +181,7 @@ func (rt *endpoint) say(err error) {
 	case status.Code(err) == codes.Unimplemented:
 		reason, text = "no_cri", fmt.Sprintf("%s does not speak CRI v1%s", rt.label, elsewhere)
 	}
+
 	rt.of.warnOnce(rt.path+" "+reason, text)
 }
 
@@ -181,7 +194,9 @@ func (rt *endpoint) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	probe.Close()
+
 	conn, err := grpc.NewClient("passthrough:///cri",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
@@ -193,6 +208,7 @@ func (rt *endpoint) session(ctx context.Context) error {
 	}
 	defer conn.Close()
 	client := cri.NewRuntimeServiceClient(conn)
+
 	version, err := call(ctx, client.Version, &cri.VersionRequest{})
 	if err != nil {
 		return err
@@ -201,37 +217,46 @@ func (rt *endpoint) session(ctx context.Context) error {
 	c := &connection{client: client, name: strings.ToLower(version.RuntimeName), knows: func(uid string) bool {
 		return rt.of.cache.rank(Ref{PodUID: uid}) == rank[SourceCRI]
 	}}
+
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	defer cancel()
 	ended := make(chan struct{})
+
 	streaming := broadcastsEvents(version)
 	if streaming {
 		// Before the list, so that nothing falls between.
 		wait.Go(func() {
 			defer close(ended)
+
 			rt.stream(ctx, c)
 		})
 	}
 	// What is asked for meanwhile is queued.
 	rt.now.Store(c)
 	defer rt.now.Store(nil)
+
 	for range lookups {
 		wait.Go(func() { rt.answer(ctx, c) })
 	}
+
 	for lists := 0; ; lists++ {
 		begin := time.Now()
+
 		if err := rt.list(ctx, c); err != nil {
 			return err
 		}
+
 		if lists == 0 {
 			// What the list took, a node out of memory can use.
 			debug.FreeOSMemory()
 		}
+
 		every := listEveryStreaming
 		if !streaming {
 			every, ended = listEveryPolling, nil
 		}
+
 		select {
 		case <-ctx.Done():
 			return nil
@@ -255,5 +280,6 @@ func broadcastsEvents(v *cri.VersionResponse) bool {
 func call[Q, A any](ctx context.Context, method func(context.Context, Q, ...grpc.CallOption) (A, error), question Q) (A, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+
 	return method(ctx, question)
 }

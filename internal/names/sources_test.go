@@ -39,11 +39,13 @@ func ptr[T any](v T) *T { return &v }
 // serveNothing is gRPC without any service.
 func serveNothing(t *testing.T, l net.Listener) {
 	server := grpc.NewServer()
+
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = server.Serve(l)
 	}()
+
 	t.Cleanup(func() { server.Stop(); <-done })
 }
 
@@ -51,11 +53,14 @@ func serveNothing(t *testing.T, l net.Listener) {
 func criSource(t *testing.T) source {
 	socket := filepath.Join(socketDir(t), "c.sock")
 	withPod(newFake()).serve(t, socket)
+
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { conn.Close() })
+
 	return &connection{client: cri.NewRuntimeServiceClient(conn), name: "containerd"}
 }
 
@@ -80,14 +85,17 @@ func kubeletSource(t *testing.T) *kubelet {
 		}
 	}))
 	t.Cleanup(server.Close)
+
 	token := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	k, err := newKubelet(KubeletOptions{Endpoint: server.URL + "/", TokenFile: token, Insecure: true})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return k
 }
 
@@ -153,12 +161,15 @@ func TestSources(t *testing.T) {
 			if !errors.Is(err, errUnknown) {
 				t.Errorf("%s %+v: %+v, %v", test.source, test.ref, got, err)
 			}
+
 			continue
 		}
 		test.want.Source = test.source
+
 		if len(got.Labels) == 0 {
 			got.Labels = nil
 		}
+
 		if err != nil || !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s %+v:\n got %s, %v\nwant %s", test.source, test.ref, text(got), err, text(test.want))
 		}
@@ -177,10 +188,12 @@ func TestKubelet(t *testing.T) {
 	ref, _ := RefOf(&app)
 	r.Seen(ref)
 	eventually(t, "it answers", func() bool { return name(r.Fill(&app)) == "kubelet shop checkout-7d9f app" })
+
 	static := events.Workload{PodUID: staticUID}
 	if got := r.Fill(&static); got.QoS != "guaranteed" {
 		t.Errorf("%+v", got)
 	}
+
 	if said.count("kubelet") > 0 {
 		t.Errorf("%q", said.text)
 	}
@@ -198,13 +211,16 @@ func TestKubelet(t *testing.T) {
 func TestHostileFiles(t *testing.T) {
 	root := t.TempDir()
 	secret := filepath.Join(t.TempDir(), "config.json")
+
 	config, err := os.ReadFile(filepath.Join(node, "run/containerd/io.containerd.runtime.v2.task/k8s.io", appID, "config.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.WriteFile(secret, config, 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	tasks := filepath.Join(root, "run/containerd/io.containerd.runtime.v2.task/k8s.io")
 	for id, make := range map[string]func(file string) error{
 		"aa": func(file string) error { return os.Symlink(secret, file) },
@@ -217,9 +233,11 @@ func TestHostileFiles(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(tasks, id), 0o755); err != nil {
 			t.Fatal(err)
 		}
+
 		if err := make(filepath.Join(tasks, id, "config.json")); err != nil {
 			t.Fatal(err)
 		}
+
 		if w, err := newDisk(hostRoot(root)).lookup(context.Background(), Ref{ContainerID: id}); err == nil {
 			t.Errorf("%s: %+v", id, w)
 		}
@@ -228,12 +246,15 @@ func TestHostileFiles(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(root, "elsewhere"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.WriteFile(filepath.Join(root, "elsewhere/config.json"), config, 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.Symlink("/elsewhere", filepath.Join(tasks, "ba")); err != nil {
 		t.Fatal(err)
 	}
+
 	if w, err := newDisk(hostRoot(root)).lookup(context.Background(), Ref{ContainerID: "ba"}); err != nil || w.Pod != "checkout-7d9f" {
 		t.Errorf("%+v, %v", w, err)
 	}
@@ -245,8 +266,10 @@ func FuzzSpec(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
+
 		f.Add(text)
 	}
+
 	f.Fuzz(func(t *testing.T, text []byte) {
 		root := t.TempDir()
 		for _, file := range []string{
@@ -257,15 +280,18 @@ func FuzzSpec(f *testing.F) {
 			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 				t.Fatal(err)
 			}
+
 			if err := os.WriteFile(file, text, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
 		c := newCache(0)
+
 		for _, id := range []string{"aa", "ab", "ac"} {
 			w, err := newDisk(hostRoot(root)).lookup(context.Background(), Ref{ContainerID: id})
 			if err == nil {
 				c.put(Ref{ContainerID: id}, w)
+
 				out := c.fill(&events.Workload{ContainerID: id})
 				if n := size(out); n > 512+7*maxName+maxImage+maxLabelBytes+(maxLabels+1)*64+64 {
 					t.Errorf("%d bytes", n)

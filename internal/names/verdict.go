@@ -28,6 +28,7 @@ const killedBySignal = 128 + 9
 // A code that is nil is not known.
 func Verdict(k Kernel, state, reason string, code *int) (agrees bool, text string) {
 	said := "runtime says " + say(reason, code)
+
 	oom := reason == reasonOOMKilled
 	switch {
 	case state == stateUnknown:
@@ -45,6 +46,7 @@ func Verdict(k Kernel, state, reason string, code *int) (agrees bool, text strin
 	case oom:
 		return false, said + ", but PID 1 left by itself with " + strconv.Itoa(*code) + "; a child was killed"
 	}
+
 	return true, said + ": PID 1 left by itself with " + strconv.Itoa(*code) + "; a child was killed"
 }
 
@@ -53,6 +55,7 @@ func userVerdict(k Kernel, state, said string, oom bool) (bool, string) {
 	if k.By != "" {
 		by = "a SIGKILL by " + k.By
 	}
+
 	switch {
 	case state == stateRunning && k.Init:
 		return false, "runtime says running, though its PID 1 was killed; kernel: " + by
@@ -61,6 +64,7 @@ func userVerdict(k Kernel, state, said string, oom bool) (bool, string) {
 	case oom:
 		return false, said + ", but no OOM kill was seen; kernel: " + by
 	}
+
 	return true, said + ", kernel: " + by + ", no OOM"
 }
 
@@ -69,9 +73,11 @@ func say(reason string, code *int) string {
 	if reason == "" {
 		reason = "exited"
 	}
+
 	if code == nil {
 		return reason
 	}
+
 	return reason + "/" + strconv.Itoa(*code)
 }
 
@@ -81,12 +87,14 @@ func (k Kernel) act() string {
 	if k.Group {
 		group = " (group kill)"
 	}
+
 	switch k.Scope {
 	case events.ScopeMemcg:
 		level := string(k.Level)
 		if level == "" {
 			return "memcg OOM" + group
 		}
+
 		return "memcg OOM at " + level + " level" + group
 	case events.ScopeGlobal:
 		return "OOM of the whole node" + group
@@ -96,7 +104,9 @@ func (k Kernel) act() string {
 		if k.By != "" {
 			return "a SIGKILL by " + k.By
 		}
+
 		return "a SIGKILL of user space"
 	}
+
 	return "OOM of " + string(k.Scope) + group
 }

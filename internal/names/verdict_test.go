@@ -16,6 +16,7 @@ func TestVerdict(t *testing.T) {
 	}
 	group := memcg(events.LevelContainer, true, true)
 	group.Group = true
+
 	user := func(init bool, by string) Kernel {
 		return Kernel{Scope: events.ScopeUser, Init: init, Child: !init, By: by}
 	}
@@ -68,6 +69,7 @@ func TestCheck(t *testing.T) {
 	check("exits", appID, memcg)
 	time.Sleep(200 * time.Millisecond)
 	f.exit(appID, "OOMKilled", 137)
+
 	reports := await(t, r, 1)
 	if got := reports["exits"]; !got.Agrees || got.State != "exited" || got.Reason != "OOMKilled" || *got.ExitCode != 137 || got.Source != SourceCRI {
 		t.Errorf("%+v", got)
@@ -82,13 +84,16 @@ func TestCheck(t *testing.T) {
 	check("gone", crioID, memcg)
 	time.Sleep(300 * time.Millisecond)
 	f.exit(otherID, "OOMKilled", 137)
+
 	reports = await(t, r, 3)
 	if got := reports["settles"]; !got.Agrees {
 		t.Errorf("%+v", got)
 	}
+
 	if got := reports["docker"]; !got.Agrees || got.Source != SourceDisk || got.Reason != "OOMKilled" {
 		t.Errorf("%+v", got)
 	}
+
 	if got := reports["gone"]; got.State != "unknown" || got.Agrees {
 		t.Errorf("%+v", got)
 	}
@@ -100,8 +105,10 @@ func TestCheckAfterRemoval(t *testing.T) {
 	r := &Resolver{cache: newCache(0)}
 	c := &connection{name: "containerd"}
 	rt := &endpoint{of: r}
+
 	f.exit(appID, "Error", 137)
 	rt.event(c, eventOf(f, appID))
+
 	if x, ok := r.cache.exitOf(appID); !ok || x.reason != "Error" || *x.code != 137 {
 		t.Errorf("%+v", x)
 	}
@@ -110,11 +117,14 @@ func TestCheckAfterRemoval(t *testing.T) {
 func await(t *testing.T, r *Resolver, n int) map[string]Report {
 	t.Helper()
 	all := map[string]Report{}
+
 	eventually(t, "the runtime is heard", func() bool {
 		for _, report := range r.Reports() {
 			all[report.Incident] = report
 		}
+
 		return len(all) == n
 	})
+
 	return all
 }

@@ -42,22 +42,27 @@ var gfpSets = []struct {
 // bits that it does not know come last, as one number.
 func FlagNames(gfp uint32) []string {
 	var names []string
+
 	for _, set := range gfpSets {
 		if gfp&set.mask == set.mask {
 			names = append(names, set.name)
 			gfp &^= set.mask
+
 			break
 		}
 	}
+
 	for _, flag := range gfpNames {
 		if gfp&flag.mask != 0 {
 			names = append(names, flag.name)
 			gfp &^= flag.mask
 		}
 	}
+
 	if gfp != 0 {
 		names = append(names, fmt.Sprintf("%#x", gfp))
 	}
+
 	return names
 }
 
@@ -94,11 +99,13 @@ var classPrefixes = prefixes()
 
 func prefixes() map[string]string {
 	list := make(map[string]string)
+
 	for name, class := range classes {
 		if prefix, found := strings.CutSuffix(name, "*"); found {
 			list[prefix] = class
 		}
 	}
+
 	return list
 }
 
@@ -112,17 +119,20 @@ func prefixes() map[string]string {
 // count.
 func Class(functions iter.Seq[string]) string {
 	whole, fault := false, false
+
 	for name := range functions {
 		name, _, _ = strings.Cut(strings.TrimPrefix(name, "."), ".")
 		if class := classOf(name); class != "" {
 			return class
 		}
+
 		if name == "pagefault_out_of_memory" {
 			return ""
 		}
 		fault = fault || strings.HasSuffix(name, "handle_mm_fault") || name == "handle_pte_fault"
 		whole = whole || entry(name)
 	}
+
 	switch {
 	case fault:
 		// Not of a file and not of tmpfs, which have frames of their own.
@@ -130,6 +140,7 @@ func Class(functions iter.Seq[string]) string {
 	case whole:
 		return "other"
 	}
+
 	return ""
 }
 
@@ -140,6 +151,7 @@ func entry(function string) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -147,10 +159,12 @@ func classOf(function string) string {
 	if class, ok := classes[function]; ok {
 		return class
 	}
+
 	for prefix, class := range classPrefixes {
 		if strings.HasPrefix(function, prefix) {
 			return class
 		}
 	}
+
 	return ""
 }

@@ -19,14 +19,17 @@ func Size(bytes uint64) string {
 // Scale is Size, the number and its unit apart.
 func Scale(bytes uint64) (number, unit string) {
 	const prefixes = "KMGTPE"
+
 	if bytes < 1024 {
 		return strconv.FormatUint(bytes, 10), "B"
 	}
 	v := float64(bytes) / 1024
+
 	i := 0
 	for ; v >= 1023.95 && i < len(prefixes)-1; i++ { // what would be rounded to 1024.0
 		v /= 1024
 	}
+
 	return strconv.FormatFloat(v, 'f', 1, 64), prefixes[i:i+1] + "iB"
 }
 
@@ -43,5 +46,6 @@ func Duration(ns uint64) string {
 	case d < time.Minute:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	}
+
 	return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
 }

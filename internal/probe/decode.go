@@ -27,12 +27,15 @@ func as[T any](raw []byte) (*T, error) {
 	if uintptr(len(raw)) < unsafe.Sizeof(*t) {
 		return nil, fmt.Errorf("a record of %d bytes where a %T has %d", len(raw), *new(T), unsafe.Sizeof(*t))
 	}
+
 	at := unsafe.Pointer(unsafe.SliceData(raw))
 	if uintptr(at)%unsafe.Alignof(*t) != 0 {
 		t = new(T)
 		*t = *(*T)(unsafe.Pointer(unsafe.SliceData(append(make([]byte, 0, len(raw)+8), raw...))))
+
 		return t, nil
 	}
+
 	return (*T)(at), nil
 }
 
@@ -42,6 +45,7 @@ func (d decoder) record(raw []byte) (kernel.Record, error) {
 		return nil, fmt.Errorf("decoding a record: %w", err)
 	}
 	var record kernel.Record
+
 	switch kind := bpf.OomtraceWireKind(h.Kind); kind {
 	case bpf.OomtraceWireKindWIRE_DECISION:
 		record, err = into(raw, d.decision)
@@ -74,9 +78,11 @@ func (d decoder) record(raw []byte) (kernel.Record, error) {
 	default:
 		return nil, fmt.Errorf("decoding a record: kind %d is not known", kind)
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("decoding a record: %w", err)
 	}
+
 	return record, nil
 }
 
@@ -85,6 +91,7 @@ func into[W any, R kernel.Record](raw []byte, f func(*W) R) (kernel.Record, erro
 	if err != nil {
 		return nil, err
 	}
+
 	return f(w), nil
 }
 
@@ -96,6 +103,7 @@ func text(chars []int8) (s string, whole bool) {
 			return string(bytes[:i]), true
 		}
 	}
+
 	return string(bytes), false
 }
 
@@ -132,6 +140,7 @@ func (d decoder) pages(count uint64) uint64 {
 	if count >= math.MaxInt64/max(d.pageSize, 1) {
 		return kernel.NoLimit
 	}
+
 	return count
 }
 
@@ -139,6 +148,7 @@ func (d decoder) counter(w *bpf.OomtraceWireCounter, known bool) kernel.Counter 
 	if !known {
 		return kernel.Counter{}
 	}
+
 	return kernel.Counter{
 		Known: true, Usage: w.Usage, Max: d.pages(w.Max), High: d.pages(w.High), Watermark: w.Watermark,
 	}
@@ -146,6 +156,7 @@ func (d decoder) counter(w *bpf.OomtraceWireCounter, known bool) kernel.Counter 
 
 func (d decoder) level(w *bpf.OomtraceWireLevel) kernel.Memcg {
 	has := func(flag bpf.OomtraceWireLevelFlag) bool { return w.Flags&uint32(flag) != 0 }
+
 	return kernel.Memcg{
 		Key:           key(w.Hierarchy, w.CgroupId),
 		Name:          name(w.Name[:]),
@@ -165,6 +176,7 @@ func (d decoder) chain(levels []bpf.OomtraceWireLevel, count uint32) []kernel.Me
 	for i := range chain {
 		chain[i] = d.level(&levels[i])
 	}
+
 	return chain
 }
 
@@ -180,6 +192,7 @@ func constraint(value uint32) kernel.Constraint {
 	case 3:
 		return kernel.ConstraintMemcg
 	}
+
 	return kernel.Constraint(fmt.Sprintf("constraint_%d", value))
 }
 
@@ -191,6 +204,7 @@ var tiers = map[uint32]events.Tier{
 
 func (d decoder) decision(w *bpf.OomtraceWireDecision) kernel.VictimChosen {
 	has := func(flag bpf.OomtraceWireDecisionFlag) bool { return w.Flags&uint32(flag) != 0 }
+
 	r := kernel.VictimChosen{
 		Meta:         meta(&w.H),
 		Tier:         tiers[w.Tier],
@@ -206,10 +220,12 @@ func (d decoder) decision(w *bpf.OomtraceWireDecision) kernel.VictimChosen {
 		r.Order, r.GFP, r.TotalPages, r.Points = w.Order, w.Gfp, w.TotalPages, w.Points
 		r.Sysrq = w.Order == -1 // mm/oom_kill.c: is_sysrq_oom
 	}
+
 	r.Ancestry = d.chain(w.Levels[:], w.LevelCount)
 	if r.LimiterIndex < kernel.LimiterUnknown || r.LimiterIndex >= len(r.Ancestry) {
 		r.LimiterIndex = kernel.LimiterUnknown
 	}
+
 	r.Stack = append(r.Stack, w.Stack[:min(int(w.Frames), len(w.Stack))]...)
 	if r.NodesKnown {
 		for i, word := range w.Nodes {
@@ -220,6 +236,7 @@ func (d decoder) decision(w *bpf.OomtraceWireDecision) kernel.VictimChosen {
 			}
 		}
 	}
+
 	return r
 }
 
@@ -234,8 +251,10 @@ func (d decoder) charge(w *bpf.OomtraceWireCharge) kernel.Charge {
 				return nil
 			}
 			bytes := uint64(max(l.Items[which], 0)) * unit
+
 			return &bytes
 		}
+
 		memory := events.Memory{
 			AnonBytes:        item(bpf.OomtraceWireChargeItemWIRE_ANON, d.pageSize),
 			FileBytes:        item(bpf.OomtraceWireChargeItemWIRE_FILE, d.pageSize),
@@ -257,12 +276,14 @@ func (d decoder) charge(w *bpf.OomtraceWireCharge) kernel.Charge {
 		if memory.AnonTHPBytes == nil {
 			memory.AnonTHPBytes = item(bpf.OomtraceWireChargeItemWIRE_ANON_HUGEPAGES, d.hugePageSize())
 		}
+
 		if memory.SlabReclaimableBytes != nil && memory.SlabUnreclaimableBytes != nil {
 			slab := *memory.SlabReclaimableBytes + *memory.SlabUnreclaimableBytes
 			memory.SlabBytes = &slab
 		}
 		r.Levels = append(r.Levels, kernel.MemcgCharge{Key: key(l.Hierarchy, l.CgroupId), Memory: memory})
 	}
+
 	return r
 }
 
@@ -273,6 +294,7 @@ func (d decoder) hugePageSize() uint64 { return d.pageSize * (d.pageSize / 8) }
 func (d decoder) kill(w *bpf.OomtraceWireKill) kernel.Kill {
 	has := func(flag bpf.OomtraceWireKillFlag) bool { return w.Flags&uint32(flag) != 0 }
 	count := func(v int64) uint64 { return uint64(max(v, 0)) }
+
 	return kernel.Kill{
 		Meta:          meta(&w.H),
 		Target:        task(&w.Target),
@@ -300,6 +322,7 @@ func (d decoder) userKill(w *bpf.OomtraceWireUserKill) kernel.Kill {
 	process := func(w bpf.OomtraceWireAncestor) kernel.ProcessName {
 		return kernel.ProcessName{TGID: w.Tgid, Comm: name(w.Comm[:])}
 	}
+
 	s := &kernel.Sender{
 		UID:           w.Uid,
 		Exe:           name(w.Exe[:]),
@@ -314,15 +337,18 @@ func (d decoder) userKill(w *bpf.OomtraceWireUserKill) kernel.Kill {
 	if s.LoginKnown {
 		s.LoginUID, s.AuditSession = w.LoginUid, w.SessionId
 	}
+
 	if has(bpf.OomtraceWireSenderFlagWIRE_SENDER_TERM) {
 		s.TermNS, s.TermSender = w.TermNs, process(w.TermSender)
 		s.TermIgnored = has(bpf.OomtraceWireSenderFlagWIRE_SENDER_TERM_IGNORED)
 	}
+
 	for _, a := range w.Ancestors[:min(int(w.AncestorCount), len(w.Ancestors))] {
 		s.Ancestors = append(s.Ancestors, process(a))
 	}
 	k := d.kill(&w.Kill)
 	k.Sender = s
+
 	return k
 }
 
@@ -350,6 +376,7 @@ func (d decoder) pass(w *bpf.OomtraceWirePass) kernel.OOMReturn {
 		r.LimiterLevel = d.level(&w.Limiter)
 		r.Limiter = r.LimiterLevel.Key
 	}
+
 	return r
 }
 
@@ -364,6 +391,7 @@ func outcome(value uint32) events.Outcome {
 	case bpf.OomtraceWireOutcomeWIRE_ALREADY_EXITING:
 		return events.OutcomeAlreadyExiting
 	}
+
 	return events.OutcomeSkipped
 }
 
@@ -383,6 +411,7 @@ func (d decoder) cgroup(w *bpf.OomtraceWireCgroup) kernel.CgroupChange {
 func (d decoder) cgroupLong(w *bpf.OomtraceWireCgroupLong) kernel.CgroupChange {
 	r := change(&w.H, w.Hierarchy, w.CgroupId, w.Op, w.Path[:])
 	r.PathCut = len(r.Path) >= len(w.Path)-1
+
 	return r
 }
 
@@ -425,6 +454,7 @@ func lostName(kind bpf.OomtraceWireKind) string {
 	case bpf.OomtraceWireKindWIRE_LADDER:
 		return "ladder"
 	}
+
 	return "state"
 }
 
@@ -448,6 +478,7 @@ func (f *foldPoll) saw(pass kernel.OOMReturn) {
 	if pass.Outcome == events.OutcomeKilled {
 		return
 	}
+
 	f.armed = foldPolls
 	if f.sent == nil {
 		f.sent = make(map[foldKey]uint64)
@@ -459,7 +490,9 @@ func (f *foldPoll) poll(folds *ebpf.Map, m kernel.Meta) []kernel.OOMReturn {
 	if f.armed == 0 {
 		return nil
 	}
+
 	f.armed--
+
 	var (
 		passes []kernel.OOMReturn
 		k      bpf.OomtraceWireFoldKey
@@ -475,16 +508,19 @@ func (f *foldPoll) poll(folds *ebpf.Map, m kernel.Meta) []kernel.OOMReturn {
 			pass.Limiter = key(k.Hierarchy, k.CgroupId)
 		}
 		key := foldKey{pass.Outcome, pass.Constraint, pass.Limiter}
+
 		sent, seen := f.sent[key]
 		if !seen {
 			continue // its first record, which tells more, is on its way
 		}
+
 		still[key] = fold.Count
 		if sent != fold.Count {
 			passes = append(passes, pass)
 		}
 	}
 	f.sent = still
+
 	return passes
 }
 
@@ -494,5 +530,6 @@ func BootNS() uint64 {
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
 		return 0
 	}
+
 	return uint64(t.Nano())
 }

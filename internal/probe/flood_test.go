@@ -53,6 +53,7 @@ func (c *counter) Record(r kernel.Record) error {
 	case kernel.StallCounts:
 		c.counted = r.Counts
 	}
+
 	return nil
 }
 
@@ -63,10 +64,12 @@ func (c *counter) Idle(uint64, bool) (time.Duration, error) { return time.Second
 // each stall is counted, and of those told each is delivered or counted as lost.
 func TestFlood(t *testing.T) {
 	testenv.Root(t)
+
 	layout, err := host.Cgroups()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	p, err := Open(Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(os.Getpagesize()), Stalls: true})
 	if err != nil {
 		t.Fatal(err)
@@ -80,27 +83,34 @@ func TestFlood(t *testing.T) {
 	var pairs atomic.Uint64
 	began := time.Now()
 	var took time.Duration
+
 	for range threads {
 		work.Add(1)
 		go func() {
 			defer work.Done()
+
 			runtime.LockOSThread() // begin and end pair by thread
+
 			defer runtime.UnlockOSThread()
+
 			arguments := make([]uint64, 1)
 			for !over.Load() {
 				if _, err := program.Run(&ebpf.RunOptions{Context: arguments}); err != nil {
 					t.Errorf("running a program: %v", err)
 					return
 				}
+
 				pairs.Add(times)
 			}
 		}()
 	}
 	pids := make(map[uint32]bool)
+
 	work.Add(1)
 	go func() {
 		defer work.Done()
 		defer over.Store(true)
+
 		for i := range kills {
 			if pid, err := oomKill(i); err != nil {
 				t.Error(err)
@@ -112,9 +122,11 @@ func TestFlood(t *testing.T) {
 	go func() {
 		work.Wait()
 		took = time.Since(began)
+
 		time.Sleep(200 * time.Millisecond)
 		stop()
 	}()
+
 	c := &counter{lostOther: map[string]uint64{}, marked: map[uint32]bool{}, killed: map[uint32]bool{}, hierarchies: map[uint32]bool{}}
 	if err := p.Run(ctx, c); err != nil {
 		t.Fatal(err)
@@ -125,6 +137,7 @@ func TestFlood(t *testing.T) {
 			t.Errorf("the kill of %d was lost", pid)
 		}
 	}
+
 	if len(pids) != kills || len(c.lostOther) != 0 {
 		t.Errorf("%d kills; other records lost: %v", len(pids), c.lostOther)
 	}
@@ -132,6 +145,7 @@ func TestFlood(t *testing.T) {
 	if len(c.hierarchies) != 1 || !c.hierarchies[layout.HierarchyID] {
 		t.Errorf("victims in hierarchies %v, want %d", c.hierarchies, layout.HierarchyID)
 	}
+
 	var counted, byHand uint64
 	for key, sum := range c.counted {
 		counted += sum.Count
@@ -143,9 +157,11 @@ func TestFlood(t *testing.T) {
 	if were := pairs.Load(); byHand < were || byHand > were+1000 {
 		t.Errorf("%d stalls were counted, of %d", byHand, were)
 	}
+
 	if told := c.stalls + c.lostStalls; told != counted {
 		t.Errorf("%d stalls told and %d lost make %d, not %d", c.stalls, c.lostStalls, told, counted)
 	}
+
 	t.Logf("%.1f M stalls a second; %d told, %d lost", float64(counted)/took.Seconds()/1e6, c.stalls, c.lostStalls)
 }
 
@@ -178,6 +194,7 @@ func looped(t testing.TB, l *loader, times int32, begin, end string) *ebpf.Progr
 	loop.Instructions = append(append(body, static(first)...), static(second)...)
 	shared := maps.Clone(l.maps)
 	maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return from.Maps[name] == nil })
+
 	c, err := ebpf.NewCollectionWithOptions(&ebpf.CollectionSpec{
 		Maps: from.Maps, Programs: map[string]*ebpf.ProgramSpec{loop.Name: loop}, Variables: from.Variables,
 		Types: from.Types, ByteOrder: from.ByteOrder,
@@ -185,7 +202,9 @@ func looped(t testing.TB, l *loader, times int32, begin, end string) *ebpf.Progr
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
+
 	t.Cleanup(c.Close)
+
 	return c.Programs[loop.Name]
 }
 
@@ -196,6 +215,7 @@ func static(p *ebpf.ProgramSpec) asm.Instructions {
 	function := *btf.FuncMetadata(&body[0])
 	function.Linkage = btf.StaticFunc
 	body[0] = btf.WithFuncMetadata(body[0], &function)
+
 	return body
 }
 
@@ -208,21 +228,27 @@ func oomKill(i int) (uint32, error) {
 	defer scratch.Close()
 	// It reads a line that never ends; the shell waits until it is in its cgroup.
 	cmd := exec.Command("/bin/sh", "-c", "read go && exec tail /dev/zero")
+
 	in, err := cmd.StdinPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
+
 	if err == nil {
 		err = scratch.Add(cmd.Process.Pid)
 	}
+
 	if err == nil {
 		_, err = in.Write([]byte("go\n"))
 	}
+
 	if err != nil {
 		return 0, err
 	}
+
 	if err := cmd.Wait(); err == nil {
 		return 0, fmt.Errorf("process %d was not killed", cmd.Process.Pid)
 	}
+
 	return uint32(cmd.Process.Pid), nil
 }

@@ -35,6 +35,7 @@ func Lost(h events.Hook) string {
 	if h.Tier == "" || h.Name == decision.name && h.Tier == events.TierTracepoint {
 		return gaps[h.Name]
 	}
+
 	return ""
 }
 
@@ -45,5 +46,6 @@ func Remedy(h events.Hook) string {
 		return "a kernel with CONFIG_FUNCTION_TRACER and DYNAMIC_FTRACE_WITH_DIRECT_CALLS (fentry), or with CONFIG_KPROBES, " +
 			"that lets root use them"
 	}
+
 	return "a kernel with this tracepoint"
 }

@@ -111,14 +111,17 @@ func (p *Probe) attach(forced events.Tier, stalls bool) error {
 	if err != nil {
 		return err
 	}
+
 	if forced != "" && taken.Tier != forced {
 		return fmt.Errorf("tier %s is not to be had here: %s; see `oomtrace doctor`", forced, taken.Why)
 	}
+
 	p.tier = taken.Tier
 	if err := p.loader.constant("decision_tier", uint32(wireTier[p.tier])); err != nil {
 		return err
 	}
 	bracket := taken
+
 	bracket.Name = "out_of_memory"
 	if p.tier == events.TierTracepoint {
 		bracket.Tier = "" // nothing takes the place of the bracket
@@ -129,23 +132,28 @@ func (p *Probe) attach(forced events.Tier, stalls bool) error {
 	if stalls {
 		rest = append(rest, gaveUpHook)
 	}
+
 	rest = append(rest, hooks...)
 	if p.tier != events.TierFentry {
 		rest = append(rest, reclaimHooks...)
 	}
+
 	if stalls {
 		rest = append(rest, stallHooks...)
 		if !p.loader.beginHasMemcg() {
 			rest = append(rest, ownerHook)
 		}
 	}
+
 	for _, h := range rest {
 		taken, err := p.attachHook(h, forced)
 		if err != nil {
 			return err
 		}
+
 		p.hooks = append(p.hooks, taken)
 	}
+
 	return nil
 }
 
@@ -158,14 +166,17 @@ func because(why []string, taken events.Tier) []string {
 // attaches: on some kernels fentry does one and not the other.
 func (p *Probe) attachHook(h hook, forced events.Tier) (events.Hook, error) {
 	var why []string
+
 	for _, w := range h.ways {
 		if forced != "" && better(w.tier, forced) {
 			continue
 		}
+
 		err := p.loader.attach(w)
 		if err == nil {
 			return events.Hook{Name: h.name, Tier: w.tier, Why: strings.Join(because(why, w.tier), "; ")}, nil
 		}
+
 		if h.required && len(h.ways) == 1 {
 			return events.Hook{}, fmt.Errorf("attaching %s, without which no kill is seen: %w: %s", h.name, err, advice(err))
 		}
@@ -174,6 +185,7 @@ func (p *Probe) attachHook(h hook, forced events.Tier) (events.Hook, error) {
 			why = append(why, text)
 		}
 	}
+
 	return events.Hook{Name: h.name, Why: strings.Join(why, "; ")}, nil
 }
 
@@ -186,27 +198,35 @@ func (l *loader) attach(w way) error {
 	if len(w.programs) == 0 {
 		return nil
 	}
+
 	c, err := l.load(w.function, w.programs...)
 	if err != nil {
 		return err
 	}
 	var links []link.Link
+
 	for _, name := range w.programs {
 		_, spec := l.program(name)
+
 		spec = spec.Copy()
 		if w.function != "" {
 			spec.AttachTo = w.function
 		}
+
 		k, err := attachProgram(c.Programs[name], spec)
 		if err != nil {
 			for _, k := range links {
 				k.Close()
 			}
+
 			return fmt.Errorf("attaching %s: %w", name, err)
 		}
+
 		links = append(links, k)
 	}
+
 	l.links = append(l.links, links...)
+
 	return nil
 }
 
@@ -220,11 +240,14 @@ func attachProgram(program *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, er
 		if _, err := os.Stat("/sys/bus/event_source/devices/kprobe"); errors.Is(err, os.ErrNotExist) {
 			return nil, errNoKprobes
 		}
+
 		if strings.HasPrefix(spec.SectionName, "kretprobe/") {
 			return link.Kretprobe(spec.AttachTo, program, nil)
 		}
+
 		return link.Kprobe(spec.AttachTo, program, nil)
 	}
+
 	return nil, fmt.Errorf("program type %s: %w", spec.Type, errors.ErrUnsupported)
 }
 
@@ -245,6 +268,7 @@ func reason(err error) string {
 		return "not supported by this kernel"
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
+
 	return text
 }
 
@@ -252,6 +276,7 @@ func lastLine(err *ebpf.VerifierError) string {
 	if len(err.Log) == 0 {
 		return err.Error()
 	}
+
 	return err.Cause.Error() + ": " + err.Log[len(err.Log)-1]
 }
 
@@ -260,5 +285,6 @@ func advice(err error) string {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return "run as root, or with CAP_BPF and CAP_PERFMON; in a container, as a privileged one"
 	}
+
 	return "`oomtrace doctor` tells what this kernel offers"
 }

@@ -35,14 +35,17 @@ func newLoader(opts Options) (*loader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("counting CPUs: %w", err)
 	}
+
 	oom, err := bpf.LoadOomtrace()
 	if err != nil {
 		return nil, fmt.Errorf("reading the programs: %w", err)
 	}
+
 	stalls, err := bpf.LoadStalls()
 	if err != nil {
 		return nil, fmt.Errorf("reading the programs: %w", err)
 	}
+
 	l := &loader{
 		specs: []*ebpf.CollectionSpec{oom}, maps: make(map[string]*ebpf.Map), misses: make(map[string]uint64),
 		types: btf.NewCache(),
@@ -50,34 +53,41 @@ func newLoader(opts Options) (*loader, error) {
 	if _, err := l.types.Kernel(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoBTF, err)
 	}
+
 	if err := l.constant("possible_cpus", uint32(cpus)); err != nil {
 		return nil, err
 	}
+
 	for _, symbol := range DataSymbols {
 		if opts.Address == nil {
 			break
 		}
+
 		if address, ok := opts.Address(symbol); ok {
 			if err := l.constant(symbol, address); err != nil {
 				return nil, err
 			}
 		}
 	}
+
 	if opts.Stalls {
 		if err := l.prepareStalls(stalls, opts, cpus); err != nil {
 			return nil, err
 		}
 		l.specs = append(l.specs, stalls)
 	}
+
 	if err := l.constant("memory_hierarchy", opts.MemoryHierarchy); err != nil {
 		return nil, err
 	}
+
 	for _, spec := range l.specs {
 		if err := l.createMaps(spec); err != nil {
 			l.close()
 			return nil, fmt.Errorf("creating BPF maps: %w: oomtrace needs root, or CAP_BPF and CAP_PERFMON", err)
 		}
 	}
+
 	return l, nil
 }
 
@@ -90,6 +100,7 @@ func (l *loader) constant(name string, value any) error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -100,6 +111,7 @@ const stallBytes = 16 << 20
 func (l *loader) prepareStalls(spec *ebpf.CollectionSpec, opts Options, cpus int) error {
 	stalls := spec.Maps["stalls"]
 	stalls.MaxEntries = uint32(min(max(stallBytes/(int(stalls.ValueSize)*cpus), 1024), 16384))
+
 	storage := features.HaveMapType(ebpf.TaskStorage) == nil &&
 		features.HaveProgramHelper(ebpf.Tracing, asm.FnGetCurrentTaskBtf) == nil
 	if !storage {
@@ -108,6 +120,7 @@ func (l *loader) prepareStalls(spec *ebpf.CollectionSpec, opts Options, cpus int
 		spec.Maps["stall_storage"].Name = "stall_storage"
 		spec.Maps["stall_storage"].MaxEntries = 1
 	}
+
 	return errors.Join(
 		spec.Variables["task_storage"].Set(storage),
 		spec.Variables["begin_has_memcg"].Set(l.beginHasMemcg()),
@@ -122,10 +135,12 @@ func (l *loader) beginHasMemcg() bool {
 	if err != nil {
 		return false
 	}
+
 	var event *btf.Typedef
 	if err := types.TypeByName("btf_trace_mm_vmscan_memcg_reclaim_begin", &event); err != nil {
 		return false
 	}
+
 	pointer, ok := event.Type.(*btf.Pointer)
 	if !ok {
 		return false
@@ -140,6 +155,7 @@ func (l *loader) createMaps(spec *ebpf.CollectionSpec) error {
 	only := spec.Copy()
 	only.Programs, only.Variables = nil, nil
 	shared := make(map[string]*ebpf.Map)
+
 	for name := range only.Maps {
 		if isGlobals(name) {
 			delete(only.Maps, name)
@@ -147,10 +163,12 @@ func (l *loader) createMaps(spec *ebpf.CollectionSpec) error {
 			shared[name] = m
 		}
 	}
+
 	c, err := ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: shared, Cache: l.types})
 	if err != nil {
 		return err
 	}
+
 	for name, m := range c.Maps {
 		if shared[name] == nil {
 			l.maps[name] = m
@@ -158,6 +176,7 @@ func (l *loader) createMaps(spec *ebpf.CollectionSpec) error {
 			m.Close()
 		}
 	}
+
 	return nil
 }
 
@@ -171,6 +190,7 @@ func (l *loader) program(name string) (*ebpf.CollectionSpec, *ebpf.ProgramSpec) 
 			return spec, p
 		}
 	}
+
 	return nil, nil
 }
 
@@ -196,11 +216,14 @@ func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error
 	}
 	shared := maps.Clone(l.maps)
 	maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return spec.Maps[name] == nil })
+
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: l.types})
 	if err != nil {
 		return nil, err
 	}
+
 	l.kept = append(l.kept, c)
+
 	return c, nil
 }
 
@@ -208,18 +231,21 @@ func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error
 // interrupted run of the same one was in the way (kernel/bpf/trampoline.c, 5.12).
 func (l *loader) missed() map[string]uint64 {
 	fresh := make(map[string]uint64)
+
 	for _, c := range l.kept {
 		for name, program := range c.Programs {
 			stats, err := program.Stats()
 			if err != nil {
 				continue // no privilege to ask is no loss
 			}
+
 			if count := stats.RecursionMisses; count != l.misses[name] {
 				fresh["missed run of "+name] = count - l.misses[name]
 				l.misses[name] = count
 			}
 		}
 	}
+
 	return fresh
 }
 
@@ -228,11 +254,14 @@ func (l *loader) close() error {
 	for _, k := range l.links {
 		errs = append(errs, k.Close())
 	}
+
 	for _, c := range l.kept {
 		c.Close()
 	}
+
 	for _, m := range l.maps {
 		errs = append(errs, m.Close())
 	}
+
 	return errors.Join(errs...)
 }

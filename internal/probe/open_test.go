@@ -13,15 +13,18 @@ import (
 // BenchmarkOpen is a start: load all programs, attach, and detach.
 func BenchmarkOpen(b *testing.B) {
 	testenv.Root(b)
+
 	layout, err := host.Cgroups()
 	if err != nil {
 		b.Fatal(err)
 	}
+
 	for b.Loop() {
 		p, err := Open(Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(os.Getpagesize()), Stalls: true})
 		if err != nil {
 			b.Fatal(err)
 		}
+
 		p.Close()
 	}
 }

@@ -70,29 +70,36 @@ func Open(opts Options) (*Probe, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raising RLIMIT_MEMLOCK: %w: run as root, or with CAP_SYS_RESOURCE", err)
 	}
+
 	l, err := newLoader(opts)
 	if err != nil {
 		return nil, err
 	}
+
 	p := &Probe{loader: l, decode: decoder{pageSize: opts.PageSize}}
 	if err := p.attach(opts.Tier, opts.Stalls); err != nil {
 		p.Close()
 		return nil, err
 	}
+
 	l.types = nil // tens of MiB
 	if p.urgent, err = ringbuf.NewReader(l.maps["urgent"]); err == nil {
 		p.bulk, err = ringbuf.NewReader(l.maps["bulk"])
 	}
+
 	if err == nil {
 		p.counts, err = l.maps["lost"].Memory()
 	}
+
 	if err == nil {
 		p.stalls, err = newStallReader(l)
 	}
+
 	if err != nil {
 		p.Close()
 		return nil, fmt.Errorf("opening the ring buffers: %w", err)
 	}
+
 	return p, nil
 }
 
@@ -108,9 +115,11 @@ func (p *Probe) Close() error {
 	if p.urgent != nil {
 		errs = append(errs, p.urgent.Close())
 	}
+
 	if p.bulk != nil {
 		errs = append(errs, p.bulk.Close())
 	}
+
 	return errors.Join(append(errs, p.loader.close())...)
 }
 
@@ -148,12 +157,14 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 		now := time.Now()
 		p.urgent.SetDeadline(now.Add(sleep))
 		err := p.urgent.ReadInto(&rec)
+
 		caughtUp := err != nil
 		switch {
 		case err == nil:
 			if err := p.deliver(h, rec.RawSample); err != nil {
 				return err
 			}
+
 			if turn++; turn%urgentAtOnce != 0 || now.Sub(bulk) < bulkEvery {
 				continue // a flood of urgent records must not starve the rest
 			}
@@ -162,17 +173,21 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 			return fmt.Errorf("reading the ring buffer: %w", err)
 		}
 		now = time.Now()
+
 		more := false
 		if now.Sub(bulk) >= bulkEvery || ctx.Err() != nil {
 			if more, err = p.drain(h); err != nil {
 				return err
 			}
+
 			if !more {
 				bulk = now
 			}
 		}
+
 		if ending := ctx.Err() != nil && caughtUp && !more; ending || now.Sub(counters) >= countersEvery {
 			counters = now
+
 			if err := p.poll(h, ending); err != nil {
 				return err
 			}
@@ -181,6 +196,7 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 		if sleep, err = h.Idle(BootNS(), caughtUp); err != nil || ctx.Err() != nil && caughtUp && !more {
 			return err
 		}
+
 		if sleep = min(sleep, bulkEvery); more {
 			sleep = 0
 		}
@@ -197,19 +213,24 @@ const (
 // drain reads the bulk ring without waiting. It tells whether there is more.
 func (p *Probe) drain(h Handler) (more bool, err error) {
 	var rec ringbuf.Record
+
 	p.bulk.SetDeadline(time.Unix(1, 0))
+
 	for range bulkAtOnce {
 		err := p.bulk.ReadInto(&rec)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return false, nil
 		}
+
 		if err != nil {
 			return false, fmt.Errorf("reading the bulk ring buffer: %w", err)
 		}
+
 		if err := p.deliver(h, rec.RawSample); err != nil {
 			return false, err
 		}
 	}
+
 	return true, nil
 }
 
@@ -219,13 +240,16 @@ func (p *Probe) deliver(h Handler, raw []byte) error {
 			return h.Record(p.fast.decode(w))
 		}
 	}
+
 	record, err := p.decode.record(raw)
 	if err != nil {
 		return err // our own programs sent it: a bug, not an input
 	}
+
 	if pass, ok := record.(kernel.OOMReturn); ok {
 		p.folds.saw(pass)
 	}
+
 	return h.Record(record)
 }
 
@@ -235,15 +259,18 @@ func (p *Probe) Stalls() (*kernel.StallCounts, error) {
 	if p.stalls == nil {
 		return nil, nil
 	}
+
 	counts, err := p.stalls.read()
 	if err != nil || counts == nil {
 		return nil, err
 	}
 	now := BootNS()
+
 	nodes, err := p.stalls.nodes(now)
 	if err != nil {
 		return nil, err
 	}
+
 	return &kernel.StallCounts{Meta: kernel.Meta{BootNS: now}, Counts: counts, Kswapd: nodes}, nil
 }
 
@@ -258,21 +285,25 @@ func (p *Probe) ForgetStalls(cgroups map[events.CgroupKey]bool) {
 // that were folded since the last one that was sent. The last time, it asks for all.
 func (p *Probe) poll(h Handler, last bool) error {
 	meta := kernel.Meta{BootNS: BootNS()}
+
 	var raw [8 * len(p.lost)]byte
 	if _, err := p.counts.ReadAt(raw[:], 0); err != nil {
 		return fmt.Errorf("reading the counts of lost records: %w", err)
 	}
+
 	for kind := range p.lost {
 		count := binary.NativeEndian.Uint64(raw[8*kind:])
 		if count == p.lost[kind] {
 			continue
 		}
 		lost := kernel.RecordsLost{Meta: meta, What: lostName(bpf.OomtraceWireKind(kind)), Count: count - p.lost[kind]}
+
 		p.lost[kind] = count
 		if err := h.Record(lost); err != nil {
 			return err
 		}
 	}
+
 	if p.polls++; last || p.polls%missesEvery == 0 {
 		for what, count := range p.loader.missed() {
 			if err := h.Record(kernel.RecordsLost{Meta: meta, What: what, Count: count}); err != nil {
@@ -280,19 +311,23 @@ func (p *Probe) poll(h Handler, last bool) error {
 			}
 		}
 	}
+
 	stalls, err := p.Stalls()
 	if err != nil {
 		return err
 	}
+
 	if stalls != nil {
 		if err := h.Record(*stalls); err != nil {
 			return err
 		}
 	}
+
 	for _, pass := range p.folds.poll(p.loader.maps["folds"], meta) {
 		if err := h.Record(pass); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }

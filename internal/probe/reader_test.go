@@ -18,10 +18,12 @@ import (
 // does: out of the ring, decoded, and given to a handler.
 func BenchmarkReader(b *testing.B) {
 	testenv.Root(b)
+
 	layout, err := host.Cgroups()
 	if err != nil {
 		b.Fatal(err)
 	}
+
 	p, err := Open(Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(os.Getpagesize()), Stalls: true})
 	if err != nil {
 		b.Fatal(err)
@@ -32,6 +34,7 @@ func BenchmarkReader(b *testing.B) {
 	c := &counter{}
 	var took time.Duration
 	var used int64
+
 	for c.stalls < uint64(b.N) {
 		for range runs {
 			if _, err := program.Run(&ebpf.RunOptions{Context: make([]uint64, 1)}); err != nil {
@@ -39,6 +42,7 @@ func BenchmarkReader(b *testing.B) {
 			}
 		}
 		before, began := cpuNS(), time.Now()
+
 		for more := true; more; {
 			if more, err = p.drain(c); err != nil {
 				b.Fatal(err)
@@ -47,6 +51,7 @@ func BenchmarkReader(b *testing.B) {
 		took += time.Since(began)
 		used += cpuNS() - before
 	}
+
 	b.ReportMetric(float64(took.Nanoseconds())/float64(c.stalls), "ns/record")
 	b.ReportMetric(float64(used)/float64(c.stalls), "cpu-ns/record")
 	b.ReportMetric(float64(c.stalls)/took.Seconds()/1e6, "M-records/s")
@@ -56,5 +61,6 @@ func BenchmarkReader(b *testing.B) {
 func cpuNS() int64 {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+
 	return u.Utime.Nano() + u.Stime.Nano()
 }

@@ -26,24 +26,29 @@ import (
 // them anew.
 func TestRelocation(t *testing.T) {
 	testenv.Root(t)
+
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
 	}
+
 	files, err := filepath.Glob("testdata/btf/*.btf")
 	if err != nil || len(files) < 7 {
 		t.Fatalf("%d BTF files, %v", len(files), err)
 	}
+
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".btf"), func(t *testing.T) {
 			types, err := btf.LoadSpec(file)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			l, err := newLoader(Options{Stalls: true})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer l.close()
+
 			for _, spec := range l.specs {
 				for name := range spec.Programs {
 					if err := relocate(l, spec, name, types); err != nil {
@@ -57,6 +62,7 @@ func TestRelocation(t *testing.T) {
 
 func relocate(l *loader, from *ebpf.CollectionSpec, name string, types *btf.Spec) error {
 	spec := from.Copy()
+
 	program := spec.Programs[name]
 	if program.Type == ebpf.Tracing {
 		// Its context is an array of numbers, like that of a raw tracepoint.
@@ -66,6 +72,7 @@ func relocate(l *loader, from *ebpf.CollectionSpec, name string, types *btf.Spec
 	spec.Programs = map[string]*ebpf.ProgramSpec{name: program}
 	shared := maps.Clone(l.maps)
 	maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return spec.Maps[name] == nil })
+
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		MapReplacements: shared,
 		Programs:        ebpf.ProgramOptions{KernelTypes: types},
@@ -74,10 +81,12 @@ func relocate(l *loader, from *ebpf.CollectionSpec, name string, types *btf.Spec
 		c.Close()
 		return nil
 	}
+
 	var verifier *ebpf.VerifierError
 	if errors.As(err, &verifier) {
 		log := verifier.Log
 		return fmt.Errorf("%w\n%s", verifier.Cause, strings.Join(log[max(0, len(log)-12):], "\n"))
 	}
+
 	return err
 }

@@ -29,6 +29,7 @@ func stallKind(number uint32) events.StallKind {
 	if int(number) < len(stallKinds) {
 		return stallKinds[number]
 	}
+
 	return events.StallKind(fmt.Sprintf("kind_%d", number))
 }
 
@@ -36,6 +37,7 @@ func (d decoder) stall(w *bpf.StallsWireStall) kernel.Stall { return namedStall(
 
 func namedStall(w *bpf.StallsWireStall, name func(*comm) string) kernel.Stall {
 	task := bpf.OomtraceWireTask(w.H.CurrentTask)
+
 	return kernel.Stall{
 		Meta: kernel.Meta{BootNS: w.H.BootNs, Pass: w.H.Pass, Current: namedTask(&task, name)}, What: stallKind(w.Kind), DurationNS: w.DurationNs, ReclaimedPages: w.ReclaimedPages,
 		Owner: owner(w.Hierarchy, w.OwnerId),
@@ -63,10 +65,12 @@ func (d *stallDecoder) name(c *comm) string {
 	for _, char := range c {
 		sum = sum*31 + uint8(char)
 	}
+
 	known := &d.names[sum%uint8(len(d.names))]
 	if known.comm != *c {
 		known.comm, known.text = *c, commName(c)
 	}
+
 	return known.text
 }
 
@@ -86,12 +90,14 @@ func (d decoder) gaveUp(w *bpf.StallsWireGaveUp) kernel.GaveUp {
 			NoProgressLoops: w.NoProgressLoops, WatermarkOK: w.WatermarkOk != 0,
 		}
 	}
+
 	if w.CompactNs != 0 {
 		out.Compact = &kernel.CompactRetry{
 			BootNS: w.CompactNs, Order: w.CompactOrder, Priority: w.CompactPriority, Result: compactResult(w.CompactResult),
 			Retries: w.CompactRetries, MaxRetries: w.CompactMaxRetries, Again: w.CompactAgain != 0,
 		}
 	}
+
 	return out
 }
 
@@ -105,6 +111,7 @@ func compactResult(number uint32) string {
 	if int(number) < len(compactResults) {
 		return compactResults[number]
 	}
+
 	return fmt.Sprintf("result_%d", number)
 }
 
@@ -122,10 +129,12 @@ func newStallReader(l *loader) (*stallReader, error) {
 	if m == nil {
 		return nil, nil
 	}
+
 	activity, err := l.maps["stall_activity"].Memory()
 	if err != nil {
 		return nil, fmt.Errorf("mapping the activity of stalls: %w", err)
 	}
+
 	return &stallReader{counts: m, activity: activity, kswapd: l.maps["kswapd"]}, nil
 }
 
@@ -135,6 +144,7 @@ func (r *stallReader) read() (map[kernel.StallKey]kernel.StallCount, error) {
 	if _, err := r.activity.ReadAt(word[:], 0); err != nil {
 		return nil, fmt.Errorf("reading the activity of stalls: %w", err)
 	}
+
 	if binary.NativeEndian.Uint64(word[:]) == 0 {
 		return nil, nil
 	}
@@ -144,15 +154,18 @@ func (r *stallReader) read() (map[kernel.StallKey]kernel.StallCount, error) {
 	}
 	counts := make(map[kernel.StallKey]kernel.StallCount)
 	var k bpf.StallsWireStallKey
+
 	all := r.counts.Iterate()
 	for all.Next(&k, &r.values) {
 		sum := kernel.StallCount{}
+
 		for i := range r.values {
 			v := &r.values[i]
 			sum.Count += v.Count
 			sum.Fruitless += v.Fruitless
 			sum.TotalNS += v.TotalNs
 			sum.MaxNS = max(sum.MaxNS, v.MaxNs)
+
 			sum.ReclaimedPages += v.ReclaimedPages
 			for b := range v.Buckets {
 				sum.Buckets[b] += v.Buckets[b]
@@ -166,6 +179,7 @@ func (r *stallReader) read() (map[kernel.StallKey]kernel.StallCount, error) {
 	if err := all.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
 		return nil, fmt.Errorf("reading the counts of stalls: %w", err)
 	}
+
 	return counts, nil
 }
 
@@ -174,6 +188,7 @@ func (r *stallReader) nodes(nowNS uint64) (map[int]kernel.KswapdCount, error) {
 	nodes := make(map[int]kernel.KswapdCount)
 	var node uint32
 	var w bpf.StallsWireKswapd
+
 	all := r.kswapd.Iterate()
 	for all.Next(&node, &w) {
 		count := kernel.KswapdCount{Wakeups: w.Wakeups, AwakeNS: w.AwakeNs}
@@ -182,9 +197,11 @@ func (r *stallReader) nodes(nowNS uint64) (map[int]kernel.KswapdCount, error) {
 		}
 		nodes[int(node)] = count
 	}
+
 	if err := all.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
 		return nil, fmt.Errorf("reading what kswapd did: %w", err)
 	}
+
 	return nodes, nil
 }
 
@@ -193,18 +210,21 @@ func owner(hierarchy uint32, id uint64) events.CgroupKey {
 	if id == 0 {
 		return events.CgroupKey{}
 	}
+
 	return key(hierarchy, id)
 }
 
 // forget makes room for other cgroups.
 func (r *stallReader) forget(cgroups map[events.CgroupKey]bool) {
 	var gone []bpf.StallsWireStallKey
+
 	var k bpf.StallsWireStallKey
 	for all := r.counts.Iterate(); all.Next(&k, &r.values); {
 		if cgroups[key(k.Hierarchy, k.CgroupId)] {
 			gone = append(gone, k)
 		}
 	}
+
 	for _, k := range gone {
 		_ = r.counts.Delete(k) // not there is as good
 	}

@@ -32,7 +32,9 @@ func (s *sorted) Record(r kernel.Record) error {
 			s.killed[r.Target.TGID] = true
 			return nil
 		}
+
 		s.users++
+
 		for begin := time.Now(); time.Since(begin) < 10*time.Microsecond; {
 		}
 	case kernel.TargetAncestry:
@@ -42,6 +44,7 @@ func (s *sorted) Record(r kernel.Record) error {
 	case kernel.RecordsLost:
 		s.lost[r.What] += r.Count
 	}
+
 	return nil
 }
 
@@ -53,15 +56,18 @@ func (s *sorted) Idle(uint64, bool) (time.Duration, error) { return time.Second,
 // kernel tells of those like of any other.
 func TestUserKillFlood(t *testing.T) {
 	testenv.Root(t)
+
 	layout, err := host.Cgroups()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	p, err := Open(Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(os.Getpagesize())})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
+
 	dead := exec.Command("/bin/true")
 	if err := dead.Start(); err != nil {
 		t.Fatal(err)
@@ -70,6 +76,7 @@ func TestUserKillFlood(t *testing.T) {
 
 	const kills, threads = 30, 2
 	ctx, stop := context.WithCancel(context.Background())
+
 	var (
 		work sync.WaitGroup
 		over atomic.Bool
@@ -79,20 +86,24 @@ func TestUserKillFlood(t *testing.T) {
 		work.Add(1)
 		go func() {
 			defer work.Done()
+
 			for !over.Load() {
 				if err := syscall.Kill(dead.Process.Pid, syscall.SIGKILL); err != nil {
 					t.Errorf("killing: %v", err)
 					return
 				}
+
 				sent.Add(1)
 			}
 		}()
 	}
 	pids := make(map[uint32]bool)
+
 	work.Add(1)
 	go func() {
 		defer work.Done()
 		defer over.Store(true)
+
 		for i := range kills {
 			if pid, err := oomKill(1000 + i); err != nil {
 				t.Error(err)
@@ -106,13 +117,16 @@ func TestUserKillFlood(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 		stop()
 	}()
+
 	s := &sorted{lost: map[string]uint64{}, killed: map[uint32]bool{}, marked: map[uint32]bool{}}
 	if err := p.Run(ctx, s); err != nil {
 		t.Fatal(err)
 	}
+
 	if len(pids) != kills {
 		t.Errorf("%d kills, not %d", len(pids), kills)
 	}
+
 	for pid := range pids {
 		if !s.killed[pid] || !s.marked[pid] {
 			t.Errorf("the kill of %d was lost", pid)
@@ -123,6 +137,7 @@ func TestUserKillFlood(t *testing.T) {
 	lost := s.lost["user_kill"] + s.lost[missed]
 	delete(s.lost, "user_kill")
 	delete(s.lost, missed)
+
 	if len(s.lost) != 0 {
 		t.Errorf("other records lost: %v", s.lost)
 	}
@@ -130,8 +145,10 @@ func TestUserKillFlood(t *testing.T) {
 	if told := s.users + lost; told < sent.Load() || told > sent.Load()+1000 {
 		t.Errorf("%d delivered and %d lost make %d, not %d", s.users, lost, told, sent.Load())
 	}
+
 	if lost == 0 || sent.Load() < 10_000 {
 		t.Error("the flood did not fill the ring: it shows nothing")
 	}
+
 	t.Logf("%d delivered, %d lost, %d ladders", s.users, lost, s.ladders)
 }

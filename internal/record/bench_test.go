@@ -24,6 +24,7 @@ func story(b testing.TB, n int) (incident []byte, updates [][]byte) {
 		PodUID: "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b", ContainerID: fmt.Sprintf("%064x", n), Runtime: "containerd", QoS: "burstable", Source: "path",
 	}
 	inc := &events.Incident{Envelope: envelope(events.KindIncident, 0), ID: id, Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled}
+
 	for i, name := range []string{"/kubepods.slice", "/kubepods-burstable.slice", "/kubepods-burstable-pod6ba0af16_1c3e_4d5f_8a9b_0c1d2e3f4a5b.slice", "/cri-containerd-" + work.ContainerID + ".scope"} {
 		path += name
 		inc.Ladder = append(inc.Ladder, events.Rung{
@@ -36,6 +37,7 @@ func story(b testing.TB, n int) (incident []byte, updates [][]byte) {
 	process := events.Process{PID: n, TID: n, Comm: "java", Cgroup: cgroup, Workload: work}
 	inc.Trigger = &process
 	inc.Victims = []events.Victim{{Process: process, Role: events.RoleChosen, AnonRSSBytes: pointer(uint64(n) << 12), OOMScoreAdj: pointer(985)}}
+
 	past := &events.Incident{Envelope: envelope(events.KindIncidentUpdate, time.Second), ID: id, Before: &events.Before{WindowNS: 60e9}}
 	for i := range 20 {
 		past.Before.Timeline = append(past.Before.Timeline, events.StallSecond{BeforeNS: uint64(i) * 1e9, Count: uint64(n), TotalNS: uint64(n) * 1000})
@@ -43,6 +45,7 @@ func story(b testing.TB, n int) (incident []byte, updates [][]byte) {
 	dead := &events.Incident{Envelope: envelope(events.KindIncidentUpdate, time.Second), ID: id, Victims: []events.Victim{{
 		Process: events.Process{PID: n, TID: n, Comm: "java"}, ExitAfterNS: pointer(uint64(31_000_000)), ReleasedAfterNS: pointer(uint64(40_000_000)),
 	}}}
+
 	return marshal(b, inc), [][]byte{marshal(b, past), marshal(b, dead)}
 }
 
@@ -52,6 +55,7 @@ func BenchmarkAppend(b *testing.B) {
 			w := create(b, b.TempDir(), Options{})
 			line, _ := story(b, 4711)
 			b.SetBytes(int64(len(line)))
+
 			for b.Loop() {
 				w.Append(line, durable)
 			}
@@ -66,6 +70,7 @@ func BenchmarkRead(b *testing.B) {
 		incident, updates := story(b, i)
 		content = append(append(append(content, incident...), updates[0]...), updates[1]...)
 	}
+
 	path := filepath.Join(b.TempDir(), "x")
 	for form, bytes := range map[string][]byte{"plain": content, "zstd": packed(b, content)} {
 		for name, read := range map[string]func(*Reader) error{
@@ -76,15 +81,19 @@ func BenchmarkRead(b *testing.B) {
 				if err := os.WriteFile(path, bytes, 0o600); err != nil {
 					b.Fatal(err)
 				}
+
 				b.SetBytes(int64(len(content)))
+
 				for b.Loop() {
 					r, err := Open(path)
 					if err != nil {
 						b.Fatal(err)
 					}
+
 					if err := read(r); err != nil {
 						b.Fatal(err)
 					}
+
 					r.Close()
 				}
 			})
@@ -98,5 +107,6 @@ func readLines(r *Reader) error {
 			return err
 		}
 	}
+
 	return nil
 }

@@ -33,14 +33,17 @@ func (t *tail) Read(p []byte) (int, error) {
 		if n > 0 || !errors.Is(err, io.EOF) || t.finished {
 			return n, err
 		}
+
 		if t.r.root != nil {
 			if err := t.r.relist(t.seq); err != nil {
 				return 0, err
 			}
+
 			if t.finished = len(t.r.segments) > 0; t.finished {
 				continue
 			}
 		}
+
 		if !t.r.wait() {
 			return 0, io.EOF
 		}
@@ -63,11 +66,13 @@ func (r *Reader) relist(seq uint64) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+
 	for i, s := range l.segments {
 		if s.seq > seq {
 			r.segments = l.segments[i:]
 			break
 		}
 	}
+
 	return nil
 }

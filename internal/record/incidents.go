@@ -22,31 +22,39 @@ const (
 // Stats.Late.
 func Incidents(r *Reader, fn func(*events.Incident) error) error {
 	w := window{waiting: make(map[key]*waiting), fn: fn}
+
 	for l, err := range r.Lines() {
 		if err != nil {
 			return err
 		}
+
 		if l.Kind == events.KindLost {
 			r.stats.lose(l)
 		}
+
 		if !l.IsIncident() {
 			continue
 		}
+
 		inc, err := l.incident()
 		if err != nil {
 			r.stats.Damaged++
 			continue
 		}
+
 		if l.Kind == events.KindIncidentUpdate {
 			if !w.merge(l.key(), inc, len(l.Raw)) {
 				r.stats.Late++
 			}
+
 			continue
 		}
+
 		if err := w.add(l.key(), inc, len(l.Raw)); err != nil {
 			return err
 		}
 	}
+
 	return w.give(0, 0)
 }
 
@@ -55,6 +63,7 @@ func (l *Line) incident() (*events.Incident, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return line.(*events.Incident), nil
 }
 
@@ -79,6 +88,7 @@ func (w *window) add(k key, inc *events.Incident, bytes int) error {
 	w.waiting[k] = entry
 	w.order = append(w.order, entry)
 	w.bytes += bytes
+
 	return w.give(windowMost, windowBytes)
 }
 
@@ -87,9 +97,11 @@ func (w *window) merge(k key, update *events.Incident, bytes int) bool {
 	if entry == nil {
 		return false
 	}
+
 	events.Merge(entry.inc, update)
 	entry.bytes += bytes
 	w.bytes += bytes
+
 	return true
 }
 
@@ -99,13 +111,16 @@ func (w *window) give(most, bytes int) error {
 		entry := w.order[0]
 		w.order[0] = nil
 		w.order = w.order[1:]
+
 		w.bytes -= entry.bytes
 		if w.waiting[entry.key] == entry {
 			delete(w.waiting, entry.key)
 		}
+
 		if err := w.fn(entry.inc); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }

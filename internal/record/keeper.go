@@ -17,12 +17,14 @@ import (
 func (w *Writer) keep() {
 	defer w.tasks.Done()
 	told := "" // the last trouble: not the same twice
+
 	for {
 		select {
 		case <-w.stop:
 			return
 		case <-w.wake:
 		}
+
 		err := w.tidy()
 		switch {
 		case err == nil:
@@ -44,11 +46,13 @@ func (w *Writer) tidy() error {
 	if err != nil {
 		return err
 	}
+
 	for _, name := range l.parts {
 		if err := w.root.Remove(name); err != nil {
 			return fmt.Errorf("remove an unfinished compression: %w", err)
 		}
 	}
+
 	finished := l.segments
 	for i, s := range finished {
 		if s.seq > w.finished.Load() {
@@ -56,18 +60,22 @@ func (w *Writer) tidy() error {
 			break
 		}
 	}
+
 	finished, err = w.trim(finished)
 	if err != nil {
 		return err
 	}
+
 	for _, s := range finished {
 		if !s.plain {
 			continue
 		}
+
 		if err := w.pack(s); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("compress %s: %w", s.stem, err)
 		}
 	}
+
 	return nil
 }
 
@@ -80,6 +88,7 @@ func (w *Writer) trim(finished []segment) ([]segment, error) {
 	}
 	var removed int
 	var freed int64
+
 	for len(finished) > 0 && total > w.opts.TotalBytes-w.opts.SegmentBytes {
 		s := finished[0]
 		for _, suffix := range []string{plainSuffix, packedSuffix} {
@@ -90,9 +99,11 @@ func (w *Writer) trim(finished []segment) ([]segment, error) {
 		finished, total = finished[1:], total-s.bytes
 		removed, freed = removed+1, freed+s.bytes
 	}
+
 	if removed > 0 {
 		w.opts.Warn(fmt.Sprintf("recording: removed the oldest segments: %d, %d bytes, to stay within %d bytes", removed, freed, w.opts.TotalBytes))
 	}
+
 	return finished, nil
 }
 
@@ -109,6 +120,7 @@ func (w *Writer) pack(s segment) error {
 	if err := syncDir(w.root); err != nil {
 		return err
 	}
+
 	return w.root.Remove(s.stem + plainSuffix)
 }
 
@@ -118,6 +130,7 @@ func (w *Writer) compress(stem string) error {
 		return err
 	}
 	defer from.Close()
+
 	to, err := w.root.OpenFile(stem+partSuffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -130,16 +143,20 @@ func (w *Writer) compress(stem string) error {
 	if err != nil {
 		return err
 	}
+
 	if _, err = io.CopyBuffer(enc, w.untilStopped(from), make([]byte, 128<<10)); err != nil {
 		enc.Close()
 		return err
 	}
+
 	if err := enc.Close(); err != nil {
 		return err
 	}
+
 	if err := to.Sync(); err != nil {
 		return err
 	}
+
 	return w.root.Rename(stem+partSuffix, stem+packedSuffix)
 }
 

@@ -30,9 +30,11 @@ func parse(raw []byte) (Line, error) {
 	if err := json.Unmarshal(raw, &head); err != nil {
 		return Line{}, err
 	}
+
 	if head.Kind == "" {
 		return Line{}, errNoKind
 	}
+
 	l := Line{Raw: raw, Envelope: head.Envelope}
 	if len(head.ID) > 0 {
 		// The id of a kind that is not known may be anything.
@@ -40,6 +42,7 @@ func parse(raw []byte) (Line, error) {
 			return Line{}, err
 		}
 	}
+
 	return l, nil
 }
 
@@ -54,6 +57,7 @@ func (l *Line) IsIncident() bool {
 // left out.
 func (l *Line) Decode() (any, error) {
 	var line any
+
 	switch l.Kind {
 	case events.KindIncident, events.KindIncidentUpdate:
 		line = new(events.Incident)
@@ -68,9 +72,11 @@ func (l *Line) Decode() (any, error) {
 	default:
 		return nil, nil
 	}
+
 	if err := events.Unmarshal(l.Raw, line); err != nil {
 		return nil, err
 	}
+
 	return line, nil
 }
 
@@ -103,27 +109,34 @@ func (s *selector) takes(l *Line) bool {
 	if s.Selection == (Selection{}) {
 		return true
 	}
+
 	if l.Kind == events.KindIncidentUpdate {
 		return s.taken[l.key()]
 	}
+
 	if !s.Since.IsZero() && l.Time.Before(s.Since) || !s.Until.IsZero() && l.Time.After(s.Until) {
 		return false
 	}
+
 	if l.Kind != events.KindIncident {
 		return s.ID == ""
 	}
+
 	if s.ID != "" && l.ID != s.ID {
 		return false
 	}
+
 	if k := l.key(); !s.taken[k] {
 		if s.taken == nil {
 			s.taken = make(map[key]bool)
 		}
+
 		s.taken[k] = true
 		if s.order = append(s.order, k); len(s.order) > selectedMost {
 			delete(s.taken, s.order[0])
 			s.order = s.order[1:]
 		}
 	}
+
 	return true
 }

@@ -30,17 +30,21 @@ type lineReader struct {
 // newLineReader reads plain or compressed text, whatever it is called.
 func newLineReader(r io.Reader) (*lineReader, error) {
 	in := bufio.NewReaderSize(r, 256<<10)
+
 	magic, err := in.Peek(len(zstdMagic))
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
+
 	if !bytes.Equal(magic, zstdMagic) {
 		return &lineReader{in: in}, nil
 	}
+
 	dec, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindowBytes))
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
+
 	return &lineReader{in: bufio.NewReaderSize(dec, 256<<10), zstd: dec}, nil
 }
 
@@ -50,24 +54,30 @@ func newLineReader(r io.Reader) (*lineReader, error) {
 func (l *lineReader) next() (line []byte, whole bool, err error) {
 	l.long = l.long[:0]
 	tooLong := false
+
 	for {
 		part, err := l.in.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
 			if tooLong = tooLong || len(l.long)+len(part) > MaxLineBytes+1; !tooLong {
 				l.long = append(l.long, part...)
 			}
+
 			continue
 		}
+
 		if len(l.long) > 0 {
 			part = append(l.long, part...)
 			l.long = part
 		}
+
 		if err == nil {
 			part = part[:len(part)-1]
 		}
+
 		if tooLong || len(part) > MaxLineBytes {
 			return nil, err == nil, eofLast(err, 1)
 		}
+
 		return part, err == nil, eofLast(err, len(part))
 	}
 }
@@ -77,6 +87,7 @@ func eofLast(err error, n int) error {
 	if n > 0 && errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil
 	}
+
 	return err
 }
 

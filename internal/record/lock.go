@@ -26,24 +26,29 @@ func lock(root *os.Root) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", root.Name(), err)
 	}
+
 	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		defer file.Close()
 		return nil, fmt.Errorf("record into %s: %w, %s: end it, or record into another directory", root.Name(), ErrLocked, owner(file))
 	}
+
 	if err == nil {
 		err = file.Truncate(0)
 	}
+
 	if err == nil {
 		_, err = fmt.Fprintln(file, os.Getpid())
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 			err = nil // the lock holds without a pid in it
 		}
 	}
+
 	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("lock %s: %w", root.Name(), err)
 	}
+
 	return file, nil
 }
 
@@ -52,6 +57,7 @@ func owner(file io.Reader) string {
 	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
 		return fmt.Sprintf("pid %d", pid)
 	}
+
 	return "pid unknown"
 }
 
@@ -59,17 +65,21 @@ func owner(file io.Reader) string {
 // what a symlink leads to, nor a pipe or a device that would wait for somebody.
 func openRegular(root *os.Root, name string, flag int) (*os.File, error) {
 	refused := &os.PathError{Op: "open", Path: name, Err: errors.New("no regular file")}
+
 	before, err := root.Lstat(name)
 	if err == nil && !before.Mode().IsRegular() {
 		return nil, refused
 	}
+
 	if err != nil && flag&os.O_CREATE == 0 {
 		return nil, err
 	}
+
 	file, err := root.OpenFile(name, flag|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, err
 	}
+
 	after, err := root.Lstat(name)
 	if err == nil {
 		var opened os.FileInfo
@@ -77,9 +87,11 @@ func openRegular(root *os.Root, name string, flag int) (*os.File, error) {
 			err = refused
 		}
 	}
+
 	if err != nil {
 		file.Close()
 		return nil, err
 	}
+
 	return file, nil
 }

@@ -40,11 +40,14 @@ func beginSegment(root *os.Root, seq uint64, bootID string) (*openSegment, error
 	if err != nil {
 		return nil, fmt.Errorf("begin a segment: %w", err)
 	}
+
 	if err := syncDir(root); err != nil {
 		file.Close()
 		root.Remove(name)
+
 		return nil, fmt.Errorf("begin a segment: %w", err)
 	}
+
 	return &openSegment{file: file, name: name, seq: seq, begun: now}, nil
 }
 
@@ -54,6 +57,7 @@ func syncDir(root *os.Root) error {
 		return err
 	}
 	defer dir.Close()
+
 	return dir.Sync()
 }
 
@@ -63,20 +67,24 @@ func (s *openSegment) write(line []byte) error {
 	if err == nil && n < len(line) {
 		err = io.ErrShortWrite
 	}
+
 	if err == nil {
 		s.bytes += int64(n)
 		return nil
 	}
+
 	if n > 0 {
 		// Its end is asked for: somebody may have emptied the file.
 		info, cut := s.file.Stat()
 		if cut == nil {
 			cut = s.file.Truncate(info.Size() - int64(n))
 		}
+
 		if cut != nil {
 			return fmt.Errorf("%w: %w, %w", errTorn, err, cut)
 		}
 	}
+
 	return err
 }
 
@@ -84,18 +92,22 @@ func (s *openSegment) write(line []byte) error {
 func (s *openSegment) sync() error {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
+
 	if s.refused != nil {
 		return s.refused
 	}
+
 	raw, err := s.file.SyscallConn()
 	if err == nil {
 		var synced error
 		err = raw.Control(func(fd uintptr) { synced = fdatasync(int(fd)) })
 		err = errors.Join(err, synced)
 	}
+
 	if err != nil {
 		s.refused = fmt.Errorf("bring %s to disk: %w", s.name, err)
 	}
+
 	return s.refused
 }
 
@@ -116,5 +128,6 @@ func (s *openSegment) removed() bool {
 		return false
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
+
 	return ok && stat.Nlink == 0
 }

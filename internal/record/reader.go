@@ -39,32 +39,39 @@ func Open(path string) (*Reader, error) {
 	if path == "-" {
 		return NewReader(os.Stdin), nil
 	}
+
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, unopened(err)
 	}
+
 	if !info.IsDir() {
 		file, err := os.Open(path)
 		if err != nil {
 			return nil, unopened(err)
 		}
+
 		return &Reader{name: path, file: file, closer: file}, nil
 	}
+
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, unopened(err)
 	}
+
 	l, err := listTwice(root)
 	if err != nil {
 		root.Close()
 		return nil, unopened(err)
 	}
+
 	if len(l.segments) == 0 {
 		root.Close()
 		return nil, fmt.Errorf("%s: no recording: no file in it is named as a segment (00000001-...%s)", path, plainSuffix)
 	}
 	r := &Reader{root: root, segments: l.segments}
 	r.stats.count(l)
+
 	return r, nil
 }
 
@@ -73,6 +80,7 @@ func unopened(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("open the recording: %w: run it as root: recordings are readable by root only", err)
 	}
+
 	return fmt.Errorf("open the recording: %w", err)
 }
 
@@ -83,10 +91,12 @@ func NewReader(r io.Reader) *Reader { return &Reader{name: "the input", file: r}
 func (r *Reader) begin(in io.Reader) error {
 	var err error
 	r.lines, err = newLineReader(in)
+
 	r.stats.Segments++
 	if t, ok := in.(*tail); ok && err == nil && r.lines.zstd != nil {
 		t.finished = true // nothing is appended to what is compressed
 	}
+
 	return err
 }
 
@@ -107,6 +117,7 @@ func (r *Reader) Lines() iter.Seq2[*Line, error] {
 			if errors.Is(err, io.EOF) {
 				return
 			}
+
 			if !yield(l, err) || err != nil {
 				return
 			}
@@ -121,13 +132,16 @@ func (r *Reader) next() (*Line, error) {
 			if err := r.advance(); err != nil {
 				return nil, err
 			}
+
 			continue
 		}
+
 		raw, whole, err := r.lines.next()
 		if err != nil {
 			r.ended(err, len(raw) > 0)
 			continue
 		}
+
 		l, ok := r.take(raw, whole)
 		if ok && r.selector.takes(&l) {
 			return &l, nil
@@ -141,25 +155,30 @@ func (r *Reader) take(raw []byte, whole bool) (Line, bool) {
 		return Line{}, false
 	}
 	r.stats.Bytes += int64(len(raw)) + 1
+
 	l, err := Line{}, errTooLong
 	if raw != nil {
 		l, err = parse(raw)
 	}
+
 	switch {
 	case err == nil:
 		r.stats.Lines++
 		if l.V > events.Version {
 			r.stats.Newer++
 		}
+
 		return l, true
 	case !whole:
 		r.stats.Torn++
 	default:
 		r.stats.Damaged++
 	}
+
 	if room := maxStrange - len(r.strange); room > 0 && raw != nil {
 		r.strange = append(append(r.strange, raw[:min(len(raw), room)]...), '\n')
 	}
+
 	return Line{}, false
 }
 
@@ -177,6 +196,7 @@ func (r *Reader) NoEvents() (begin []byte, err error) {
 	case s.Damaged+s.Torn == 0:
 		return nil, unopened(s.cutOff)
 	}
+
 	return r.strange, fmt.Errorf("read the recording: none of %d lines is an event", s.Damaged+s.Torn)
 }
 
@@ -187,9 +207,11 @@ func (r *Reader) ended(err error, torn bool) {
 	if torn {
 		r.stats.Torn++
 	}
+
 	if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		r.stats.cutOffBy(fmt.Errorf("%s: %w", r.name, err))
 	}
+
 	r.closeFile()
 }
 
@@ -198,6 +220,7 @@ func (r *Reader) closeFile() {
 		r.lines.close()
 		r.lines = nil
 	}
+
 	if r.closer != nil {
 		r.closer.Close()
 		r.closer = nil
@@ -210,13 +233,16 @@ func (r *Reader) advance() error {
 		r.file = nil
 		return r.beginFile(file, 0)
 	}
+
 	for len(r.segments) == 0 {
 		if r.root == nil || r.follow == nil {
 			return io.EOF
 		}
+
 		if err := r.relist(r.newest); err != nil {
 			return err
 		}
+
 		if len(r.segments) == 0 && !r.wait() {
 			return io.EOF
 		}
@@ -225,6 +251,7 @@ func (r *Reader) advance() error {
 	r.segments = r.segments[1:]
 	r.newest = s.seq
 	r.name = s.name()
+
 	file, err := openRegular(r.root, r.name, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) && !s.packed {
 		// It was compressed since the directory was read.
@@ -232,6 +259,7 @@ func (r *Reader) advance() error {
 		r.name = s.name()
 		file, err = openRegular(r.root, r.name, os.O_RDONLY)
 	}
+
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // removed since, to bound the total
 		if r.stats.Segments == 0 {
@@ -239,12 +267,14 @@ func (r *Reader) advance() error {
 		} else {
 			r.stats.Missing++
 		}
+
 		return nil
 	case err != nil:
 		r.stats.cutOffBy(err)
 		return nil
 	}
 	r.closer = file
+
 	return r.beginFile(file, s.seq)
 }
 
@@ -252,18 +282,22 @@ func (r *Reader) beginFile(in io.Reader, seq uint64) error {
 	if file, ok := in.(*os.File); ok && r.follow != nil && file != os.Stdin {
 		in = &tail{r: r, file: file, seq: seq}
 	}
+
 	if err := r.begin(in); err != nil {
 		r.ended(err, false)
 	}
+
 	return nil
 }
 
 // Close closes what is open.
 func (r *Reader) Close() error {
 	r.closeFile()
+
 	r.file, r.segments = nil, nil
 	if r.root != nil {
 		return r.root.Close()
 	}
+
 	return nil
 }

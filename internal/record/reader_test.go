@@ -22,6 +22,7 @@ import (
 func TestTolerance(t *testing.T) {
 	good := string(trimmed(incidentLine(t, "a", 1))[0])
 	long := `{"kind":"x","time":"2026-08-20T14:03:07Z","pad":"` + strings.Repeat("y", MaxLineBytes) + `"}`
+
 	future := `{"v":2,"kind":"incident_of_tomorrow","time":"2026-08-20T14:03:07Z","id":{"not":"text"},"new":[1,2,{}]}`
 	for name, test := range map[string]struct {
 		text  string
@@ -45,14 +46,17 @@ func TestTolerance(t *testing.T) {
 		for _, form := range []string{plainSuffix, packedSuffix} {
 			t.Run(name+form, func(t *testing.T) {
 				path := filepath.Join(t.TempDir(), "x") // sniffed, not by name
+
 				content := []byte(test.text)
 				if form == packedSuffix {
 					content = packed(t, content)
 				}
+
 				if err := os.WriteFile(path, content, 0o600); err != nil {
 					t.Fatal(err)
 				}
 				got, stats := readAll(t, path, Selection{})
+
 				test.stats.Segments, test.stats.Bytes = 1, stats.Bytes
 				if !slices.Equal(got, test.want) || stats != test.stats {
 					t.Errorf("%.200q, %+v", got, stats)
@@ -69,10 +73,12 @@ func TestSelection(t *testing.T) {
 		incidentLine(t, "a", 1), incidentLine(t, "b", 3), status, updateLine(t, "a", 5, "x"),
 		updateLine(t, "b", 9, "y"), incidentLine(t, "c", 2 /* the clock was set back */), other,
 	}, nil)
+
 	path := filepath.Join(t.TempDir(), "x")
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	for name, test := range map[string]struct {
 		s    Selection
 		want string
@@ -87,13 +93,16 @@ func TestSelection(t *testing.T) {
 	} {
 		lines, _ := readAll(t, path, test.s)
 		var got []string
+
 		for _, line := range lines {
 			l, err := parse([]byte(line))
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			got = append(got, l.Kind+" "+l.ID)
 		}
+
 		if text := strings.Join(got, ", "); text != test.want {
 			t.Errorf("%s: %s", name, text)
 		}
@@ -104,6 +113,7 @@ func TestDecode(t *testing.T) {
 	envelope := func(kind string) events.Envelope {
 		return events.Envelope{V: 1, Kind: kind, Time: testTime(1), BootID: testBoot, Node: "n"}
 	}
+
 	hostile := "a\xff\x1b[2J\u202e\ufffdff"
 	for _, want := range []any{
 		&events.Incident{Envelope: envelope(events.KindIncident), ID: "a", Trigger: &events.Process{Comm: hostile}, Notes: []string{hostile}},
@@ -114,17 +124,21 @@ func TestDecode(t *testing.T) {
 		&events.PressureLine{Envelope: envelope(events.KindPressure), What: "y"},
 	} {
 		raw := bytes.TrimSuffix(marshal(t, want), []byte("\n"))
+
 		l, err := parse(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		got, err := l.Decode()
 		if err != nil || fmt.Sprintf("%T", got) != fmt.Sprintf("%T", want) {
 			t.Fatalf("%T, %v", got, err)
 		}
+
 		if again := bytes.TrimSuffix(marshal(t, got), []byte("\n")); !bytes.Equal(again, raw) {
 			t.Errorf("%s\nis now\n%s", raw, again)
 		}
+
 		if inc, ok := got.(*events.Incident); ok && inc.Trigger != nil && (inc.Trigger.Comm != hostile || inc.Notes[0] != hostile) {
 			t.Errorf("%q", inc.Trigger.Comm)
 		}
@@ -134,11 +148,13 @@ func TestDecode(t *testing.T) {
 // incidents reads a file of lines.
 func incidents(t *testing.T, content []byte, fn func(*events.Incident) error) (Stats, error) {
 	t.Helper()
+
 	r := &Reader{name: "test"}
 	if err := r.begin(bytes.NewReader(content)); err != nil {
 		t.Fatal(err)
 	}
 	err := Incidents(r, fn)
+
 	return r.Stats(), err
 }
 
@@ -149,6 +165,7 @@ func TestIncidents(t *testing.T) {
 		marshal(t, &events.Lost{Envelope: events.Envelope{V: 1, Kind: events.KindLost}, What: "x", Count: 1}),
 	}, nil)
 	var got []string
+
 	stats, err := incidents(t, content, func(inc *events.Incident) error {
 		got = append(got, fmt.Sprintf("%s %s %d %s", inc.Kind, inc.ID, inc.Victims[0].PID, inc.Notes))
 		return nil
@@ -156,9 +173,11 @@ func TestIncidents(t *testing.T) {
 	if want := []string{"incident a 1 [2]", "incident b 2 [4]"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v", got, err)
 	}
+
 	if stats.Late != 1 || stats.Damaged != 1 {
 		t.Errorf("%+v", stats)
 	}
+
 	stop := errors.New("enough")
 	if _, err := incidents(t, content, func(*events.Incident) error { return stop }); err != stop {
 		t.Errorf("%v", err)
@@ -178,34 +197,43 @@ func TestWindow(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r, w := io.Pipe()
+
 			go func() {
 				for i := range test.n {
 					line := incidentLine(t, fmt.Sprint(i), i)
+
 					line = slices.Concat(line[:len(line)-2], []byte(`,"pad":"`), bytes.Repeat([]byte("x"), test.pad), []byte("\"}\n"))
 					if _, err := w.Write(line); err != nil {
 						return
 					}
 				}
+
 				for i := range test.n {
 					if _, err := w.Write(updateLine(t, fmt.Sprint(i), i, "late")); err != nil {
 						return
 					}
 				}
+
 				w.Close()
 			}()
+
 			reader := &Reader{}
 			if err := reader.begin(r); err != nil {
 				t.Fatal(err)
 			}
 			i, late := 0, 0
+
 			err := Incidents(reader, func(inc *events.Incident) error {
 				if inc.ID != fmt.Sprint(i) || (len(inc.Notes) > 0) != test.updated(i) {
 					t.Errorf("%d: id %s, updates %q", i, inc.ID, inc.Notes)
 				}
+
 				if len(inc.Notes) == 0 {
 					late++
 				}
+
 				i++
+
 				return nil
 			})
 			if err != nil || i != test.n || reader.Stats().Late != late || late == 0 {
@@ -228,29 +256,38 @@ func FuzzReader(f *testing.F) {
 			if r.begin(bytes.NewReader(content)) != nil {
 				t.Skip()
 			}
+
 			return r
 		}
+
 		r := read()
 		defer r.Close()
 		lines := 0
+
 		for l, err := range r.Lines() {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			lines++
+
 			if bytes.ContainsRune(l.Raw, '\n') || len(l.Raw) > MaxLineBytes || l.Kind == "" {
 				t.Errorf("%q", l.Raw)
 			}
+
 			if decoded, err := l.Decode(); err == nil && decoded != nil {
 				if _, err := events.Marshal(decoded); err != nil {
 					t.Errorf("%q: %v", l.Raw, err)
 				}
 			}
 		}
+
 		if r.Stats().Lines != lines {
 			t.Errorf("%d lines, %+v", lines, r.Stats())
 		}
+
 		r.Stats().Remarks()
+
 		if err := Incidents(read(), func(*events.Incident) error { return nil }); err != nil {
 			t.Error(err)
 		}
@@ -263,6 +300,7 @@ func TestFollow(t *testing.T) {
 	dir := t.TempDir()
 	w := create(t, dir, Options{SegmentBytes: 2 << 10})
 	w.Append(incidentLine(t, "0", 0), true)
+
 	r, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -270,6 +308,7 @@ func TestFollow(t *testing.T) {
 	defer r.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	r.Follow(ctx)
+
 	const n = 400
 	go func() {
 		for i := 1; i < n; i++ {
@@ -278,33 +317,43 @@ func TestFollow(t *testing.T) {
 				if _, err := w.open.file.WriteString(`{"v":1,"ki`); err != nil {
 					t.Error(err)
 				}
+
 				w.Close()
+
 				w, err = Create(dir, Options{SegmentBytes: 2 << 10})
 				if err != nil {
 					t.Error(err)
 					cancel()
+
 					return
 				}
 			}
+
 			w.Append(incidentLine(t, fmt.Sprint(i), i), false)
+
 			if i%100 == 0 {
 				time.Sleep(followEvery)
 			}
 		}
 	}()
+
 	for i := range n {
 		l, err := r.next()
 		if err != nil || l.ID != fmt.Sprint(i) {
 			t.Fatalf("%d: %+v, %v", i, l, err)
 		}
 	}
+
 	cancel()
+
 	if l, err := r.next(); err != io.EOF {
 		t.Errorf("%+v, %v", l, err)
 	}
+
 	if s := r.Stats(); s.Torn != 1 || s.Damaged+s.Missing+s.CutOff != 0 {
 		t.Errorf("%+v", s)
 	}
+
 	w.Close()
 }
 
@@ -312,6 +361,7 @@ func TestFollow(t *testing.T) {
 func TestFollowCompressed(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, dir, segmentFile(1, packedSuffix), packed(t, incidentLine(t, "a", 1)))
+
 	for _, path := range []string{dir, filepath.Join(dir, segmentFile(1, packedSuffix))} {
 		r, err := Open(path)
 		if err != nil {
@@ -320,10 +370,13 @@ func TestFollowCompressed(t *testing.T) {
 		defer r.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		r.Follow(ctx)
+
 		if l, err := r.next(); err != nil || l.ID != "a" {
 			t.Errorf("%+v, %v", l, err)
 		}
+
 		cancel()
+
 		if _, err := r.next(); err != io.EOF {
 			t.Error(err)
 		}
@@ -333,16 +386,19 @@ func TestFollowCompressed(t *testing.T) {
 // TestFollowFile: half a line is waited for.
 func TestFollowFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
+
 	file, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
+
 	r, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
+
 	r.Follow(t.Context())
 	go func() {
 		line := incidentLine(t, "a", 1)
@@ -351,6 +407,7 @@ func TestFollowFile(t *testing.T) {
 			file.Write(part)
 		}
 	}()
+
 	if l, err := r.next(); err != nil || l.ID != "a" {
 		t.Errorf("%+v, %v", l, err)
 	}
@@ -364,9 +421,11 @@ func TestLostIsToldApart(t *testing.T) {
 	if err := Incidents(r, func(*events.Incident) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
+
 	if s := r.Stats(); s.Unkept != 11 || s.Lost != 2 {
 		t.Errorf("%+v", s)
 	}
+
 	said := strings.Join(r.Stats().Remarks(), "\n")
 	for _, words := range []string{"did not reach the tracer: 2:", "lines that could not be recorded, as the disk was full or refused them: 11:"} {
 		if !strings.Contains(said, words) {

@@ -45,39 +45,49 @@ func marshal(t testing.TB, v any) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return line
 }
 
 // create opens a writer whose remarks go to the log.
 func create(t testing.TB, dir string, opts Options) *Writer {
 	t.Helper()
+
 	if opts.Warn == nil {
 		opts.Warn = func(text string) { t.Log(text) }
 	}
+
 	w, err := Create(dir, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { w.Close() })
+
 	return w
 }
 
 // readAll gives all lines of a recording.
 func readAll(t testing.TB, path string, s Selection) ([]string, Stats) {
 	t.Helper()
+
 	r, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
+
 	r.Select(s)
 	var lines []string
+
 	for l, err := range r.Lines() {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		lines = append(lines, string(l.Raw))
 	}
+
 	return lines, r.Stats()
 }
 
@@ -86,21 +96,25 @@ func trimmed(lines ...[]byte) []string {
 	for _, l := range lines {
 		all = append(all, strings.TrimSuffix(string(l), "\n"))
 	}
+
 	return all
 }
 
 func names(t testing.TB, dir string) []string {
 	t.Helper()
+
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all []string
+
 	for _, e := range entries {
 		if e.Name() != lockName {
 			all = append(all, e.Name())
 		}
 	}
+
 	return all
 }
 
@@ -110,6 +124,7 @@ func segmentFile(seq int, suffix string) string {
 
 func writeFile(t testing.TB, dir, name string, content []byte) {
 	t.Helper()
+
 	if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -117,46 +132,57 @@ func writeFile(t testing.TB, dir, name string, content []byte) {
 
 func packed(t testing.TB, content []byte) []byte {
 	t.Helper()
+
 	enc, err := zstd.NewWriter(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer enc.Close()
+
 	return enc.EncodeAll(content, nil)
 }
 
 // waitFor waits for what a goroutine of the writer does.
 func waitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
+
 	for range 1000 {
 		if done() {
 			return
 		}
+
 		time.Sleep(10 * time.Millisecond)
 	}
+
 	t.Fatalf("not within 10 s: %s", what)
 }
 
 func TestRoundTrip(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new")
 	w := create(t, dir, Options{BootID: testBoot, Node: "n"})
+
 	want := [][]byte{incidentLine(t, "a", 1), updateLine(t, "a", 2, "x"), incidentLine(t, "b", 3)}
 	for i, line := range want {
 		w.Append(line, i != 1)
 	}
+
 	if got, stats := readAll(t, dir, Selection{}); !slices.Equal(got, trimmed(want...)) || stats.Torn+stats.Damaged != 0 {
 		t.Errorf("while it is written: %q, %+v", got, stats)
 	}
+
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
+
 	got, stats := readAll(t, dir, Selection{})
 	if !slices.Equal(got, trimmed(want...)) || stats.Lines != 3 || stats.Segments != 1 || len(stats.Remarks()) != 0 {
 		t.Errorf("%q, %+v, %q", got, stats, stats.Remarks())
 	}
+
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("%s: %v, %v", dir, info.Mode(), err)
 	}
+
 	for _, name := range append(names(t, dir), lockName) {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
@@ -170,6 +196,7 @@ func TestDurable(t *testing.T) {
 	w := create(t, t.TempDir(), Options{SegmentBytes: 1000})
 	for i := range 40 {
 		w.Append(updateLine(t, "a", i, "x"), false)
+
 		if i%4 == 3 {
 			w.Append(incidentLine(t, fmt.Sprint(i), i), true)
 			w.mu.Lock()
@@ -179,10 +206,12 @@ func TestDurable(t *testing.T) {
 			w.mu.Unlock()
 		}
 	}
+
 	w.Append(updateLine(t, "a", 1, "last"), false)
 	waitFor(t, "a line is synced by time", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
+
 		return w.open.synced == w.open.written
 	})
 }
@@ -191,23 +220,28 @@ func TestRotationAndCompression(t *testing.T) {
 	dir := t.TempDir()
 	w := create(t, dir, Options{SegmentBytes: 4 << 10, BootID: testBoot})
 	var want []string
+
 	for i := range 200 {
 		line := incidentLine(t, fmt.Sprint(i), i)
 		want = append(want, trimmed(line)...)
 		w.Append(line, false)
 	}
+
 	waitFor(t, "all but the open one are compressed", func() bool {
 		plain := slices.DeleteFunc(names(t, dir), func(n string) bool { return strings.HasSuffix(n, packedSuffix) })
 		return len(plain) == 1
 	})
+
 	got, stats := readAll(t, dir, Selection{})
 	if !slices.Equal(got, want) || len(stats.Remarks()) != 0 || stats.Segments < 5 {
 		t.Errorf("%d lines of %d, %+v", len(got), len(want), stats)
 	}
+
 	for _, name := range names(t, dir) {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
 		}
+
 		if !strings.Contains(name, testBoot) {
 			t.Errorf("%s does not name the boot", name)
 		}
@@ -224,6 +258,7 @@ func TestAge(t *testing.T) {
 		n := names(t, dir)
 		return len(n) == 2 && strings.HasSuffix(n[0], packedSuffix) && strings.HasSuffix(n[1], packedSuffix)
 	})
+
 	if got, _ := readAll(t, dir, Selection{}); len(got) != 2 {
 		t.Errorf("%q", got)
 	}
@@ -234,12 +269,15 @@ func TestTotal(t *testing.T) {
 	dir := t.TempDir()
 	told := make(chan string, 1000)
 	w := create(t, dir, Options{SegmentBytes: 4 << 10, TotalBytes: 12 << 10, Warn: func(s string) { told <- s }})
+
 	noise := make([]byte, 1500)
 	for i := range 200 {
 		for j := range noise { // what does not compress
 			noise[j] = 'a' + byte((i*7919+j*j*31+j*i)%26)
 		}
+
 		w.Append(updateLine(t, fmt.Sprint(i), i, string(noise)), false)
+
 		if i%20 == 0 {
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -250,16 +288,21 @@ func TestTotal(t *testing.T) {
 				total += info.Size()
 			}
 		}
+
 		return total
 	}
+
 	waitFor(t, "the total is bounded", func() bool { return size() <= 12<<10 })
+
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
+
 	lines, stats := readAll(t, dir, Selection{})
 	if !strings.Contains(<-told, "removed the oldest segments") || stats.Earlier == 0 || !strings.Contains(strings.Join(stats.Remarks(), " "), "earlier segments") {
 		t.Errorf("not told: %+v", stats)
 	}
+
 	if len(lines) == 0 || !strings.Contains(lines[len(lines)-1], `"id":"199"`) || stats.Missing != 0 {
 		t.Errorf("%d lines, %+v", len(lines), stats)
 	}
@@ -269,6 +312,7 @@ func TestOptions(t *testing.T) {
 	if _, err := Create(t.TempDir(), Options{SegmentBytes: 1 << 20, TotalBytes: 1 << 20}); err == nil {
 		t.Error("a total without room for two segments is taken")
 	}
+
 	if _, err := Create(filepath.Join(os.Args[0], "x"), Options{}); err == nil {
 		t.Error("a directory below a file is taken")
 	}
@@ -277,16 +321,19 @@ func TestOptions(t *testing.T) {
 func TestSecondWriter(t *testing.T) {
 	dir := t.TempDir()
 	w := create(t, dir, Options{})
+
 	_, err := Create(dir, Options{})
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), fmt.Sprintf("pid %d", os.Getpid())) {
 		t.Fatalf("%v", err)
 	}
+
 	w.Append(incidentLine(t, "a", 1), true)
 	w.Close()
 	w = create(t, dir, Options{})
 	w.Append(incidentLine(t, "b", 2), true)
 	w.Close()
 	w.Append(incidentLine(t, "c", 3), true) // too late, and harmless
+
 	if got, _ := readAll(t, dir, Selection{}); len(got) != 2 {
 		t.Errorf("%q", got)
 	}
@@ -295,10 +342,12 @@ func TestSecondWriter(t *testing.T) {
 // TestParentsAreNotMade: a disk that is not mounted is not recorded beside.
 func TestParentsAreNotMade(t *testing.T) {
 	parent := filepath.Join(t.TempDir(), "disk")
+
 	_, err := Create(filepath.Join(parent, "oomtrace")+"/", Options{})
 	if err == nil || !strings.Contains(err.Error(), "make its parent first: mkdir -p "+parent) {
 		t.Errorf("%v", err)
 	}
+
 	if _, err := os.Stat(parent); err == nil {
 		t.Error("it was made")
 	}
@@ -310,6 +359,7 @@ func TestParentsAreNotMade(t *testing.T) {
 // read, and what is written later is not joined to the rest.
 func TestTornAtEveryByte(t *testing.T) {
 	lines := [][]byte{incidentLine(t, "a", 1), updateLine(t, "a", 2, "x"), incidentLine(t, "b", 3)}
+
 	whole := bytes.Join(lines, nil)
 	for cut := range len(whole) + 1 {
 		dir := t.TempDir()
@@ -317,6 +367,7 @@ func TestTornAtEveryByte(t *testing.T) {
 		// A line that only lacks its newline is whole.
 		var want []string
 		rest := whole[:cut]
+
 		for _, line := range lines {
 			body := bytes.TrimSuffix(line, []byte("\n"))
 			if !bytes.HasPrefix(rest, body) {
@@ -326,16 +377,19 @@ func TestTornAtEveryByte(t *testing.T) {
 			rest = rest[min(len(line), len(rest)):]
 		}
 		torn := min(len(rest), 1)
+
 		got, stats := readAll(t, dir, Selection{})
 		if !slices.Equal(got, want) || stats.Torn != torn || stats.Damaged != 0 {
 			t.Fatalf("cut at %d: %q, %+v", cut, got, stats)
 		}
+
 		if cut%23 != 0 {
 			continue
 		}
 		w := create(t, dir, Options{})
 		w.Append(incidentLine(t, "later", 9), true)
 		w.Close()
+
 		got, stats = readAll(t, dir, Selection{})
 		if want := append(want, trimmed(incidentLine(t, "later", 9))...); !slices.Equal(got, want) || stats.Torn != torn || stats.Damaged != 0 {
 			t.Fatalf("cut at %d, then written: %q, %+v", cut, got, stats)
@@ -346,6 +400,7 @@ func TestTornAtEveryByte(t *testing.T) {
 func TestCutCompressed(t *testing.T) {
 	var content []byte
 	var want []string
+
 	for i := range 200 {
 		line := incidentLine(t, fmt.Sprint(i), i)
 		content = append(content, line...)
@@ -354,9 +409,11 @@ func TestCutCompressed(t *testing.T) {
 	whole := packed(t, content)
 	dir := t.TempDir()
 	writeFile(t, dir, segmentFile(2, plainSuffix), incidentLine(t, "next", 1))
+
 	for cut := range len(whole) {
 		writeFile(t, dir, segmentFile(1, packedSuffix), whole[:cut])
 		got, stats := readAll(t, dir, Selection{})
+
 		n := len(got) - 1
 		if n < 0 || !strings.Contains(got[n], `"id":"next"`) || !slices.Equal(got[:n], want[:n]) || n == len(want) && cut < len(whole)-4 {
 			t.Fatalf("cut at %d: %d lines", cut, len(got))
@@ -372,6 +429,7 @@ func TestCutCompressed(t *testing.T) {
 // in order by the next writer.
 func TestCrashOfCompression(t *testing.T) {
 	first, second := incidentLine(t, "a", 1), incidentLine(t, "b", 2)
+
 	whole := packed(t, first)
 	for name, files := range map[string]map[string][]byte{
 		"before":         {plainSuffix: first},
@@ -387,6 +445,7 @@ func TestCrashOfCompression(t *testing.T) {
 			for suffix, content := range files {
 				writeFile(t, dir, segmentFile(7, suffix), content)
 			}
+
 			if got, stats := readAll(t, dir, Selection{}); !slices.Equal(got, trimmed(first)) || stats.Torn+stats.Damaged+stats.CutOff+stats.Missing != 0 {
 				t.Errorf("%q, %+v", got, stats)
 			}
@@ -396,6 +455,7 @@ func TestCrashOfCompression(t *testing.T) {
 				n := names(t, dir)
 				return len(n) == 2 && n[0] == segmentFile(7, packedSuffix) && strings.HasPrefix(n[1], "00000008-")
 			})
+
 			if got, _ := readAll(t, dir, Selection{}); !slices.Equal(got, trimmed(first, second)) {
 				t.Errorf("then: %q", got)
 			}
@@ -406,23 +466,28 @@ func TestCrashOfCompression(t *testing.T) {
 // TestOrder: the number counts, not the clock and not the boot.
 func TestOrder(t *testing.T) {
 	dir := t.TempDir()
+
 	for i, begun := range []time.Time{testTime(50), testTime(-999_999), testTime(0)} {
 		boot := fmt.Sprintf("%08d-0000-0000-0000-000000000000", 9-i)
 		writeFile(t, dir, stem(uint64(i+1), begun, boot)+plainSuffix, incidentLine(t, fmt.Sprint(i), i))
 	}
+
 	writeFile(t, dir, stem(123_456_789, testTime(-5), "")+plainSuffix, incidentLine(t, "3", 3))
 	w := create(t, dir, Options{BootID: "../../etc\x00/passwd\n"})
 	w.Append(incidentLine(t, "4", 4), true)
 	w.Close()
+
 	got, stats := readAll(t, dir, Selection{})
 	if len(got) != 5 || stats.Missing != 123_456_785 {
 		t.Fatalf("%d lines, %+v", len(got), stats)
 	}
+
 	for i, line := range got {
 		if !strings.Contains(line, fmt.Sprintf(`"id":"%d"`, i)) {
 			t.Errorf("%d is %s", i, line)
 		}
 	}
+
 	if n := names(t, dir); !strings.HasSuffix(n[len(n)-1], "-etcpasswd.jsonl") {
 		t.Errorf("%q", n)
 	}
@@ -433,6 +498,7 @@ func TestMissingSegment(t *testing.T) {
 	for _, seq := range []int{3, 4, 7} {
 		writeFile(t, dir, segmentFile(seq, plainSuffix), incidentLine(t, fmt.Sprint(seq), seq))
 	}
+
 	got, stats := readAll(t, dir, Selection{})
 	if len(got) != 3 || stats.Earlier != 2 || stats.Missing != 2 {
 		t.Errorf("%d lines, %+v", len(got), stats)
@@ -442,9 +508,11 @@ func TestMissingSegment(t *testing.T) {
 func TestNoRecording(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, dir, "notes.txt", []byte("x"))
+
 	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "no recording") {
 		t.Errorf("%v", err)
 	}
+
 	if _, err := Open(filepath.Join(dir, "nothing")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
@@ -458,14 +526,17 @@ func TestForeignFiles(t *testing.T) {
 	writeFile(t, filepath.Dir(outside), "outside", content)
 	dir := t.TempDir()
 	writeFile(t, dir, segmentFile(1, plainSuffix), incidentLine(t, "a", 1))
+
 	for i, target := range []string{outside, segmentFile(1, plainSuffix), "nowhere"} {
 		if err := os.Symlink(target, filepath.Join(dir, segmentFile(2+i, plainSuffix))); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	if err := os.Mkdir(filepath.Join(dir, segmentFile(5, packedSuffix)), 0o700); err != nil {
 		t.Fatal(err)
 	}
+
 	got, stats := readAll(t, dir, Selection{})
 	if len(got) != 1 || stats.Refused != 4 {
 		t.Errorf("%q, %+v", got, stats)
@@ -474,9 +545,11 @@ func TestForeignFiles(t *testing.T) {
 	w := create(t, dir, Options{})
 	w.Append(incidentLine(t, "b", 2), true)
 	w.Close()
+
 	if got, _ := readAll(t, dir, Selection{}); len(got) != 2 {
 		t.Errorf("%q", got)
 	}
+
 	if now, err := os.ReadFile(outside); err != nil || !bytes.Equal(now, content) {
 		t.Errorf("the file outside: %q, %v", now, err)
 	}
@@ -486,11 +559,14 @@ func TestForeignFiles(t *testing.T) {
 		if err := os.Symlink(target, filepath.Join(dir, lockName)); err != nil {
 			t.Fatal(err)
 		}
+
 		if _, err := Create(dir, Options{}); err == nil || !strings.Contains(err.Error(), "no regular file") {
 			t.Errorf("a lock that is a symlink: %v", err)
 		}
+
 		os.Remove(filepath.Join(dir, lockName))
 	}
+
 	if now, err := os.ReadFile(outside); err != nil || !bytes.Equal(now, content) {
 		t.Errorf("the file outside: %q, %v", now, err)
 	}
@@ -501,15 +577,19 @@ func TestRemovedWhileWriting(t *testing.T) {
 	dir := t.TempDir()
 	w := create(t, dir, Options{})
 	w.Append(incidentLine(t, "a", 1), true)
+
 	for _, name := range names(t, dir) {
 		os.Remove(filepath.Join(dir, name))
 	}
+
 	waitFor(t, "it is noticed", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
+
 		return w.open == nil
 	})
 	w.Append(incidentLine(t, "b", 2), true)
+
 	if got, _ := readAll(t, dir, Selection{}); len(got) != 1 || !strings.Contains(got[0], `"id":"b"`) {
 		t.Errorf("%q", got)
 	}
@@ -521,29 +601,35 @@ func TestReadWhileWriting(t *testing.T) {
 	dir := t.TempDir()
 	w := create(t, dir, Options{SegmentBytes: 2 << 10})
 	w.Append(incidentLine(t, "0", 0), true)
+
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+
 		for i := 1; i < 3000; i++ {
 			w.Append(incidentLine(t, fmt.Sprint(i), i), false)
 		}
 	}()
+
 	for running := true; running; {
 		select {
 		case <-done:
 			running = false
 		default:
 		}
+
 		got, stats := readAll(t, dir, Selection{})
 		if stats.Damaged+stats.CutOff+stats.Missing != 0 {
 			t.Fatalf("%+v", stats)
 		}
+
 		for i, line := range got {
 			if !strings.Contains(line, fmt.Sprintf(`"id":"%d"`, i)) {
 				t.Fatalf("%d is %s", i, line)
 			}
 		}
 	}
+
 	if got, _ := readAll(t, dir, Selection{}); len(got) != 3000 {
 		t.Errorf("%d lines", len(got))
 	}
@@ -555,14 +641,17 @@ func TestListings(t *testing.T) {
 		for _, n := range numbers {
 			l.segments = append(l.segments, segment{stem: fmt.Sprint(n), seq: n})
 		}
+
 		return l
 	}
 	if l := of(1, 2, 4); !l.gaps() {
 		t.Error("3 is missing")
 	}
+
 	if l := of(1, 2, 4).with(of(2, 3)); l.gaps() || len(l.segments) != 4 {
 		t.Errorf("%+v", l)
 	}
+
 	if l := of(7); l.gaps() {
 		t.Error("what is before the first was removed")
 	}

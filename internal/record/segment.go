@@ -37,6 +37,7 @@ func (s *segment) name() string {
 	if s.packed {
 		return s.stem + packedSuffix
 	}
+
 	return s.stem + plainSuffix
 }
 
@@ -49,6 +50,7 @@ func stem(seq uint64, begun time.Time, bootID string) string {
 	if bootID == "" {
 		bootID = "unknown"
 	}
+
 	return fmt.Sprintf("%08d-%s-%.64s", seq, begun.UTC().Format(startLayout), bootID)
 }
 
@@ -67,23 +69,28 @@ func list(root *os.Root) (listing, error) {
 	}
 	var l listing
 	byStem := make(map[string]int)
+
 	for _, entry := range entries {
 		match := segmentName.FindStringSubmatch(entry.Name())
 		if match == nil {
 			continue
 		}
+
 		if !entry.Type().IsRegular() {
 			l.refused = append(l.refused, entry.Name())
 			continue
 		}
+
 		if match[3] == partSuffix {
 			l.parts = append(l.parts, entry.Name())
 			continue
 		}
+
 		info, err := entry.Info()
 		if err != nil {
 			continue // removed or renamed meanwhile: its other form is in the list, or it is gone
 		}
+
 		i, known := byStem[match[1]]
 		if !known {
 			seq, _ := strconv.ParseUint(match[2], 10, 64) // 18 digits fit
@@ -96,7 +103,9 @@ func list(root *os.Root) (listing, error) {
 		s.plain = s.plain || match[3] == plainSuffix
 		s.packed = s.packed || match[3] == packedSuffix
 	}
+
 	l.sort()
+
 	return l, nil
 }
 
@@ -120,6 +129,7 @@ func listTwice(root *os.Root) (listing, error) {
 	if err != nil {
 		return listing{}, err
 	}
+
 	for tries := 1; tries < mostLists && (tries == 1 || all.gaps()); tries++ {
 		next, err := list(root)
 		if err != nil {
@@ -127,6 +137,7 @@ func listTwice(root *os.Root) (listing, error) {
 		}
 		all = next.with(all)
 	}
+
 	return all, nil
 }
 
@@ -136,12 +147,15 @@ func (l listing) with(earlier listing) listing {
 	for _, s := range l.segments {
 		listed[s.stem] = true
 	}
+
 	for _, s := range earlier.segments {
 		if !listed[s.stem] {
 			l.segments = append(l.segments, s)
 		}
 	}
+
 	l.sort()
+
 	return l
 }
 
@@ -152,5 +166,6 @@ func (l listing) gaps() bool {
 			return true
 		}
 	}
+
 	return false
 }

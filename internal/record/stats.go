@@ -54,6 +54,7 @@ func (s *Stats) count(l listing) {
 	const most = 1 << 30
 	first, last := l.segments[0].seq, l.segments[0].seq
 	s.Earlier = int(min(max(first, 1)-1, most))
+
 	for _, seg := range l.segments[1:] {
 		if seg.seq > last+1 {
 			s.Missing += int(min(seg.seq-last-1, most))
@@ -77,12 +78,16 @@ func (s Stats) Remarks() []string {
 	add(s.Damaged, "damaged lines, left out", "")
 	add(s.Torn, "lines that were not written to their end, left out", "")
 	add(s.Newer, fmt.Sprintf("lines of a later version than %d, of which only what is known here is shown", events.Version), ": use a newer oomtrace")
+
 	if s.Lost > 0 {
 		all = append(all, fmt.Sprintf("records that did not reach the tracer: %d: what is shown may be incomplete", s.Lost))
 	}
+
 	if s.Unkept > 0 {
 		all = append(all, fmt.Sprintf("lines that could not be recorded, as the disk was full or refused them: %d: what is shown may be incomplete", s.Unkept))
 	}
+
 	add(s.Late, "updates whose incident is not there, left out", "")
+
 	return all
 }

@@ -52,18 +52,23 @@ func (o *Options) complete() error {
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = DefaultSegmentBytes
 	}
+
 	if o.SegmentAge == 0 {
 		o.SegmentAge = DefaultSegmentAge
 	}
+
 	if o.TotalBytes == 0 {
 		o.TotalBytes = max(DefaultTotalBytes, 2*o.SegmentBytes)
 	}
+
 	if o.Warn == nil {
 		o.Warn = func(string) {}
 	}
+
 	if o.SegmentBytes < 0 || o.SegmentAge < 0 || o.TotalBytes/2 < o.SegmentBytes {
 		return fmt.Errorf("segments of %d bytes in %d bytes: the total must have room for two", o.SegmentBytes, o.TotalBytes)
 	}
+
 	return nil
 }
 
@@ -95,25 +100,33 @@ func Create(dir string, opts Options) (*Writer, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
+
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
+
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the directory of the recording: %w", err)
 	}
+
 	w := &Writer{opts: opts, root: root, wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	if err := w.begin(); err != nil {
 		if w.lock != nil {
 			w.lock.Close()
 		}
+
 		root.Close()
+
 		return nil, err
 	}
+
 	w.tasks.Add(2)
 	go w.keep()
 	go w.tick()
+
 	w.wake <- struct{}{} // for what an earlier writer left
+
 	return w, nil
 }
 
@@ -129,6 +142,7 @@ func makeDir(dir string) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("make the directory of the recording: %w: run as root", err)
 	}
+
 	return fmt.Errorf("make the directory of the recording: %w", err)
 }
 
@@ -137,21 +151,27 @@ func (w *Writer) begin() error {
 	if w.lock, err = lock(w.root); err != nil {
 		return err
 	}
+
 	if parent, err := os.Open(filepath.Dir(filepath.Clean(w.root.Name()))); err == nil {
 		parent.Sync() // best effort: the directory may be an old one, on another's disk
 		parent.Close()
 	}
+
 	l, err := list(w.root)
 	if err != nil {
 		return err
 	}
+
 	for _, name := range l.refused {
 		w.opts.Warn(fmt.Sprintf("recording: %s/%s is no regular file and is left alone", w.root.Name(), name))
 	}
+
 	if n := len(l.segments); n > 0 {
 		w.seq = l.segments[n-1].seq
 	}
+
 	w.finished.Store(w.seq)
+
 	return nil
 }
 
@@ -162,14 +182,17 @@ func (w *Writer) begin() error {
 func (w *Writer) Append(line []byte, durable bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	if w.closed {
 		w.failed(os.ErrClosed, 1)
 		return
 	}
+
 	if err := w.write(line, 1); err != nil {
 		w.failed(err, 1)
 		return
 	}
+
 	if durable {
 		w.sync()
 	}
@@ -180,32 +203,39 @@ func (w *Writer) write(line []byte, lines uint64) error {
 	if s := w.open; s != nil && (s.bytes > 0 && s.bytes+int64(len(line)) > w.opts.SegmentBytes || s.stale(w.opts.SegmentAge)) {
 		w.rotate()
 	}
+
 	missing := w.missing
 	if missing > 0 {
 		told, err := w.told(missing)
 		if err != nil {
 			return err
 		}
+
 		line = append(told, line...)
 	}
+
 	if w.open == nil {
 		if err := w.next(); err != nil {
 			return err
 		}
 	}
+
 	if err := w.open.write(line); err != nil {
 		if errors.Is(err, errTorn) {
 			w.retire()
 		}
+
 		return err
 	}
 	// If they do not come to disk, those that this line told of are missing again.
 	w.open.written += lines + missing
+
 	w.missing = 0
 	if w.inOutage {
 		w.inOutage = false
 		w.opts.Warn(fmt.Sprintf("recording: goes on; lines that are missing: %d (the recording says so)", missing))
 	}
+
 	return nil
 }
 
@@ -227,9 +257,11 @@ func (w *Writer) sync() {
 	if s == nil || s.written == s.synced {
 		return
 	}
+
 	if err := s.sync(); err != nil {
 		w.failed(err, s.written-s.synced)
 		w.retire()
+
 		return
 	}
 	s.synced = s.written
@@ -239,10 +271,12 @@ func (w *Writer) sync() {
 // the old one goes on.
 func (w *Writer) rotate() {
 	w.sync()
+
 	old := w.open
 	if old == nil || w.next() != nil {
 		return
 	}
+
 	old.file.Close()
 	w.retired(old)
 }
@@ -251,6 +285,7 @@ func (w *Writer) rotate() {
 func (w *Writer) retire() {
 	if s := w.open; s != nil {
 		w.open = nil
+
 		s.file.Close()
 		w.retired(s)
 	}
@@ -258,6 +293,7 @@ func (w *Writer) retire() {
 
 func (w *Writer) retired(s *openSegment) {
 	w.finished.Store(s.seq)
+
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -271,6 +307,7 @@ func (w *Writer) next() error {
 		return err
 	}
 	w.open, w.seq = s, w.seq+1
+
 	return nil
 }
 
@@ -287,18 +324,22 @@ func (w *Writer) failed(err error, lines uint64) {
 // tick brings to disk what no incident does, and finishes a segment by its age.
 func (w *Writer) tick() {
 	defer w.tasks.Done()
+
 	ticker := time.NewTicker(syncEvery)
 	defer ticker.Stop()
+
 	for {
 		select {
 		case <-w.stop:
 			return
 		case <-ticker.C:
 		}
+
 		w.mu.Lock()
 		if w.missing > 0 {
 			_ = w.write(nil, 0) // there may be room again
 		}
+
 		s := w.open
 		if s == nil {
 			w.mu.Unlock()
@@ -311,6 +352,7 @@ func (w *Writer) tick() {
 		if written > synced {
 			err = s.sync()
 		}
+
 		w.mu.Lock()
 		if s == w.open {
 			switch {
@@ -341,10 +383,12 @@ func (w *Writer) Close() error {
 		w.mu.Unlock()
 		return nil
 	}
+
 	if w.missing > 0 {
 		// The line that says so is the last chance to.
 		_ = w.write(nil, 0)
 	}
+
 	w.sync()
 	missing := w.missing
 	w.retire()
@@ -354,8 +398,10 @@ func (w *Writer) Close() error {
 	w.tasks.Wait()
 	w.lock.Close()
 	w.root.Close()
+
 	if missing > 0 {
 		return fmt.Errorf("recording: %d lines were not recorded, and %s had no room to say so there", missing, w.root.Name())
 	}
+
 	return nil
 }

@@ -47,22 +47,26 @@ func command[P any](cmd cdp.Command[P, cdp.Empty], params P) setting {
 // browse opens HTML as a file, as people do.
 func browse(t *testing.T, html []byte, before ...setting) *tab {
 	t.Helper()
+
 	file := filepath.Join(t.TempDir(), "report.html")
 	if err := os.WriteFile(file, html, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, // which root cannot have
 		chromedp.ExecPath(testenv.Program(t, "chromium", "chromium-browser", "google-chrome")))
 	ctx, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)
 	t.Cleanup(stop)
+
 	p := &tab{Context: ctx}
 	if err := chromedp.Listen(ctx, p.listen); err != nil {
 		t.Fatal(err)
 	}
 	steps := []setting{command(network.Enable, network.EnableParams{}), command(log.Enable, cdp.Empty{}), command(runtime.Enable, cdp.Empty{})}
 	p.do(t, append(append(steps, before...), chromedp.Navigate("file://"+file), chromedp.WaitReady("footer"))...)
+
 	return p
 }
 
@@ -71,8 +75,10 @@ const patience = 2 * time.Minute
 
 func (p *tab) do(t *testing.T, steps ...setting) {
 	t.Helper()
+
 	ctx, stop := context.WithTimeout(p, patience)
 	defer stop()
+
 	if err := chromedp.Do(ctx, steps...); err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +87,7 @@ func (p *tab) do(t *testing.T, steps ...setting) {
 func (p *tab) listen(event any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
 		p.requests = append(p.requests, e.Request.URL)
@@ -100,9 +107,11 @@ func (p *tab) quiet(t *testing.T) {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if len(p.requests) != 1 {
 		t.Errorf("requests: %q", p.requests)
 	}
+
 	for _, trouble := range p.trouble {
 		t.Error(trouble)
 	}
@@ -110,12 +119,15 @@ func (p *tab) quiet(t *testing.T) {
 
 func evaluate[T any](t *testing.T, p *tab, js string) T {
 	t.Helper()
+
 	ctx, stop := context.WithTimeout(p, patience)
 	defer stop()
+
 	result, err := chromedp.Run(ctx, chromedp.Evaluate[T](js, chromedp.EvalAwaitPromise))
 	if err != nil {
 		t.Fatalf("%v: %s", err, js)
 	}
+
 	return result
 }
 
@@ -164,22 +176,27 @@ const tooWide = `(() => {
 
 func TestBrowser(t *testing.T) {
 	html := makeHTML(t, Options{}, "pod-limit", "node", "user-kill")
+
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int64{360, 1400} {
 			t.Run(fmt.Sprintf("%s-%d", scheme, width), func(t *testing.T) {
 				p := browse(t, html, dressed(scheme, width, 900)...)
+
 				painted := evaluate[[]int](t, p, drawAll)
 				if len(painted) != 5+4+2 {
 					t.Errorf("%d charts", len(painted))
 				}
+
 				for i, n := range painted {
 					if n < 500 {
 						t.Errorf("chart %d has %d painted pixels", i, n)
 					}
 				}
+
 				for _, wrong := range evaluate[[]string](t, p, tooWide) {
 					t.Error(wrong)
 				}
+
 				p.quiet(t)
 			})
 		}
@@ -193,18 +210,22 @@ func TestBrowserChangesColours(t *testing.T) {
 	light := evaluate[string](t, p, picture)
 	p.do(t, dressed("dark", 900, 900)...)
 	evaluate[[]int](t, p, drawAll)
+
 	if dark := evaluate[string](t, p, picture); dark == light {
 		t.Error("the chart was not drawn again in the other colours")
 	}
+
 	if wrong := evaluate[[]string](t, p, tooWide); len(wrong) > 0 {
 		t.Errorf("after the window got narrower: %q", wrong)
 	}
+
 	p.quiet(t)
 }
 
 func TestBrowserWithoutJavaScript(t *testing.T) {
 	html := makeHTML(t, Options{}, "pod-limit", "node", "user-kill")
 	p := browse(t, html, append(dressed("light", 1200, 900), command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}))...)
+
 	text := evaluate[string](t, p, `document.body.innerText`)
 	for _, words := range []string{
 		"reached its memory.max of 600.0 MiB", "envoy[5120]", "The limit that was hit is the pod's", "Raise the limit of the pod",
@@ -214,19 +235,23 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 			t.Errorf("not shown: %q", words)
 		}
 	}
+
 	if n := evaluate[int](t, p, `document.querySelectorAll("canvas").length`); n != 0 {
 		t.Fatal("scripts ran")
 	}
 	const shown = `Array.from(document.querySelectorAll("figure.chart svg.static")).map(s => s.getBoundingClientRect().height)`
+
 	heights := evaluate[[]float64](t, p, shown)
 	if len(heights) != 11 {
 		t.Errorf("%d pictures", len(heights))
 	}
+
 	for i, h := range heights {
 		if h < 50 {
 			t.Errorf("picture %d is %v high", i, h)
 		}
 	}
+
 	p.quiet(t)
 }
 
@@ -234,17 +259,21 @@ func TestBrowserPrint(t *testing.T) {
 	p := browse(t, makeHTML(t, Options{}, "node"), dressed("dark", 1200, 900)...)
 	evaluate[[]int](t, p, drawAll)
 	p.do(t, media("print", "dark"))
+
 	if got := evaluate[string](t, p, `getComputedStyle(document.body).backgroundColor`); got != "rgb(255, 255, 255)" {
 		t.Errorf("paper is %s", got)
 	}
+
 	const shown = `[...document.querySelectorAll("figure.chart")].every(f => f.querySelector("svg.static").getBoundingClientRect().height > 50 && f.querySelector(".live").offsetHeight === 0)`
 	if !evaluate[bool](t, p, shown) {
 		t.Error("paper has the canvas, not the picture")
 	}
+
 	pdf, err := chromedp.Run(p, chromedp.PrintToPDF(chromedp.PDFPrintBackground()))
 	if err != nil || !bytes.HasPrefix(pdf, []byte("%PDF")) {
 		t.Errorf("%v, %d bytes", err, len(pdf))
 	}
+
 	p.quiet(t)
 }
 
@@ -252,25 +281,31 @@ func TestBrowserHostile(t *testing.T) {
 	src := hostileSource()
 	p := browse(t, renderHTML(t, src, Options{}), dressed("light", 360, 900)...)
 	evaluate[[]int](t, p, drawAll)
+
 	const injected = `document.querySelectorAll("img, iframe, object, embed, form, base, link, a[onclick], [onerror], [onload], script[src]").length`
 	if n := evaluate[int](t, p, injected); n != 0 {
 		t.Errorf("%d elements came of names", n)
 	}
+
 	if n := evaluate[int](t, p, `[...document.scripts].filter(s => s.type !== "application/json").length`); n != 1 {
 		t.Errorf("%d scripts", n)
 	}
+
 	text := evaluate[string](t, p, `document.body.innerText`)
 	if !strings.Contains(text, injection) {
 		t.Error("the name is not there as text")
 	}
+
 	for _, r := range text {
 		if strings.ContainsRune("\u202e\u2066\u200b\x1b\x00", r) {
 			t.Errorf("%U is there as it came", r)
 		}
 	}
+
 	for _, wrong := range evaluate[[]string](t, p, tooWide) {
 		t.Error(wrong)
 	}
+
 	p.quiet(t)
 }
 
@@ -285,16 +320,20 @@ func TestScreenshots(t *testing.T) {
 		if *update {
 			p := browse(t, makeHTML(t, Options{}, pic.name), dressed(pic.scheme, 1280, pic.height)...)
 			evaluate[[]int](t, p, drawAll)
+
 			png, err := chromedp.Run(p, chromedp.CaptureScreenshot())
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			squeeze(t, file, png)
 		}
+
 		info, err := os.Stat(file)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if info.Size() > 300<<10 {
 			t.Errorf("%s has %d bytes", file, info.Size())
 		}
@@ -305,10 +344,12 @@ func squeeze(t *testing.T, file string, png []byte) {
 	t.Helper()
 	cmd := exec.Command(testenv.Program(t, "pngquant"), "--speed", "1", "--strip", "-")
 	cmd.Stdin = bytes.NewReader(png)
+
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("pngquant: %v", err)
 	}
+
 	if err := os.WriteFile(file, out, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -323,11 +364,13 @@ func TestBrowserSeesTrouble(t *testing.T) {
 	evaluate[[]int](t, p, drawAll)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	for _, directive := range []string{"script-src", "img-src", "style-src"} {
 		if !slices.ContainsFunc(p.trouble, func(s string) bool { return strings.Contains(s, directive) }) {
 			t.Errorf("%s let it through: %q", directive, p.trouble)
 		}
 	}
+
 	if slices.ContainsFunc(p.trouble, func(s string) bool { return strings.HasPrefix(s, "dialog") }) {
 		t.Errorf("a script ran: %q", p.trouble)
 	}

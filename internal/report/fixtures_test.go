@@ -29,19 +29,23 @@ func ptr[T any](v T) *T { return &v }
 func fixture(t testing.TB, names ...string) io.Reader {
 	t.Helper()
 	var all bytes.Buffer
+
 	for _, name := range names {
 		text, err := os.ReadFile(filepath.Join("testdata", name+".jsonl"))
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		all.Write(text)
 	}
+
 	return &all
 }
 
 func fixed(o Options) Options {
 	o.Location = time.UTC
 	o.Now = time.Date(2026, 8, 22, 9, 0, 0, 0, time.UTC)
+
 	return o
 }
 
@@ -52,10 +56,12 @@ func makeHTML(t testing.TB, o Options, names ...string) []byte {
 
 func renderHTML(t testing.TB, src Source, o Options) []byte {
 	t.Helper()
+
 	var out bytes.Buffer
 	if _, err := HTML(&out, src, fixed(o)); err != nil {
 		t.Fatal(err)
 	}
+
 	return out.Bytes()
 }
 
@@ -72,6 +78,7 @@ func (l list) Incidents(do func(*events.Incident) error) error {
 			return err
 		}
 	}
+
 	return l.err
 }
 
@@ -83,6 +90,7 @@ func base() time.Time { return time.Date(2026, 8, 20, 14, 3, 7, 0, time.UTC) }
 func kill(id string, after time.Duration, pod string) *events.Incident {
 	w := &events.Workload{Namespace: "shop", Pod: pod, PodUID: "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b", Container: "app", ContainerID: "3f2a91c07d4e"}
 	c := &events.Cgroup{CgroupKey: events.CgroupKey{ID: 7}, Path: "/kubepods.slice/" + pod}
+
 	return &events.Incident{
 		Envelope: events.Envelope{V: events.Version, Kind: events.KindIncident, Time: base().Add(after), Node: "worker-3"},
 		ID:       id, Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled,
@@ -148,5 +156,6 @@ func hostileSource() Source {
 	inc.Notes, inc.Unknown, inc.Tier = []string{nasty, long}, []string{nasty, long}, events.Tier(nasty)
 	second := kill("b", time.Hour, long)
 	second.Scope, second.Outcome = events.Scope(nasty), events.Outcome(nasty)
+
 	return list{incidents: []*events.Incident{inc, second}, remarks: []string{nasty}}
 }

@@ -24,6 +24,7 @@ func asset(name string) string {
 	if err != nil {
 		panic(err) // it is in the program, or the program does not build
 	}
+
 	return string(text)
 }
 
@@ -42,6 +43,7 @@ func policy(script, style string) string {
 		sum := sha256.Sum256([]byte(s))
 		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	}
+
 	return "default-src 'none'; script-src " + hash(script) + "; style-src " + hash(style) +
 		"; img-src data:; base-uri 'none'; form-action 'none'"
 }
@@ -52,11 +54,13 @@ func HTML(w io.Writer, src Source, o Options) (Result, error) {
 	if o.MaxIncidents == 0 {
 		o.MaxIncidents = DefaultIncidents
 	}
+
 	if o.Now.IsZero() {
 		o.Now = time.Now()
 	}
 	k := kept{max: o.MaxIncidents}
 	var s Summary
+
 	remarks, err := o.each(src, func(inc *events.Incident) error {
 		s.add(inc)
 		return k.add(inc)
@@ -66,13 +70,16 @@ func HTML(w io.Writer, src Source, o Options) (Result, error) {
 	}
 	p := newDocument(&s, &k, remarks, &o)
 	out := bufio.NewWriter(w)
+
 	err = layout.Execute(out, p)
 	if err == nil {
 		err = out.Flush()
 	}
+
 	if err != nil {
 		err = fmt.Errorf("write the report: %w", err)
 	}
+
 	return Result{s.Incidents, len(k.items), remarks}, err
 }
 
@@ -93,24 +100,29 @@ func newDocument(s *Summary, k *kept, remarks []string, o *Options) *document {
 	for _, r := range remarks {
 		p.Remarks = append(p.Remarks, short(view.Sanitize(r)))
 	}
+
 	if k.drops > 0 {
 		p.Remarks = append(p.Remarks, fmt.Sprintf("%s not shown in detail: the %d shown are those of the whole node and those that need a look, then kills, the newest first. "+
 			"--max-incidents, --id, --since and --until choose others.", view.Plural(k.drops, "incident"), len(k.items)))
 	}
+
 	if s.Incidents > 1 {
 		p.Summary = newSummaryPage(s, k, o)
 	}
+
 	return p
 }
 
 func title(s *Summary) string {
 	names, _, others := s.Nodes.top(1)
+
 	text := "Report of " + view.Plural(s.Incidents, "incident")
 	if len(names) == 1 && others == 0 && names[0].Name != "" {
 		text += " on node " + short(view.Sanitize(names[0].Name))
 	} else if n := uint64(len(names)) + others; n > 1 {
 		text += fmt.Sprintf(" on %d nodes", n)
 	}
+
 	return text
 }
 
@@ -137,6 +149,7 @@ func anySize(v any) string {
 	case uint64:
 		return view.Size(v)
 	}
+
 	return ""
 }
 
@@ -162,5 +175,6 @@ func number(v any) string {
 			return fmt.Sprint(*v)
 		}
 	}
+
 	return "?"
 }

@@ -43,28 +43,33 @@ func rank(inc *events.Incident) int {
 	case inc.Scope == events.ScopeGlobal, inc.Scope == events.ScopeCpuset, inc.Scope == events.ScopeMempolicy:
 		return 2
 	}
+
 	return 1
 }
 
 func (k *kept) add(inc *events.Incident) error {
 	k.seen++
+
 	h := held{rank: rank(inc), at: inc.Time.UnixNano(), seq: k.seen}
 	if len(k.items) >= k.max && less(h, k.items[0]) {
 		k.drops++
 		return nil
 	}
+
 	line, err := events.Marshal(inc)
 	if err != nil {
 		return fmt.Errorf("keep incident %s: %w", inc.ID, err)
 	}
 	h.json = line
 	heap.Push(&k.items, h)
+
 	k.bytes += len(h.json)
 	for len(k.items) > k.max || k.bytes > keptBytes {
 		least := heap.Pop(&k.items).(held)
 		k.bytes -= len(least.json)
 		k.drops++
 	}
+
 	return nil
 }
 
@@ -79,6 +84,7 @@ func (k *kept) each() iter.Seq[*events.Incident] {
 			if events.Unmarshal(h.json, inc) != nil { // it was written here
 				continue
 			}
+
 			if !yield(inc) {
 				return
 			}
@@ -102,5 +108,6 @@ func (h *heldHeap) Pop() any {
 	last := old[len(old)-1]
 	old[len(old)-1] = held{}
 	*h = old[:len(old)-1]
+
 	return last
 }

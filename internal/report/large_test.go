@@ -29,6 +29,7 @@ func newLarge(t testing.TB, size int) *large {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return &large{left: size, lines: bytes.SplitAfter(bytes.TrimSpace(text), []byte("\n"))}
 }
 
@@ -37,14 +38,17 @@ func (l *large) Read(p []byte) (int, error) {
 		if l.left <= 0 {
 			return 0, io.EOF
 		}
+
 		l.more()
 		l.left -= l.queue.Len()
 	}
+
 	return l.queue.Read(p)
 }
 
 func (l *large) more() {
 	at := base().Add(time.Duration(l.n) * 7 * time.Second).Format("2006-01-02T15:04:05")
+
 	replace := strings.NewReplacer(
 		`"id":"5f0c2c1e-`, fmt.Sprintf(`"id":"%d-`, l.n), // ids of the fixtures differ
 		"cart-7d9f8c6b5-x2x8q", fmt.Sprintf("cart-%d", l.n%30000),
@@ -53,10 +57,12 @@ func (l *large) more() {
 	)
 	for _, line := range l.lines {
 		l.queue.WriteString(replace.Replace(strings.TrimSuffix(string(line), "\n")) + "\n")
+
 		for i := range 8 {
 			fmt.Fprintf(&l.queue, `{"v":1,"kind":"stall","time":"%sZ","boot_id":"b","node":"worker-3","what":"memcg_reclaim","duration_ns":%d,"reclaimed_bytes":4096,"task":{"pid":%d,"tid":%d,"comm":"java"}}`+"\n", at, 10_000_000+i, i, i)
 		}
 	}
+
 	l.n++
 }
 
@@ -64,17 +70,20 @@ func TestMain(m *testing.M) {
 	if kind := os.Getenv("OOMTRACE_TEST_REPORT"); kind != "" {
 		os.Exit(reportStdin(kind))
 	}
+
 	os.Exit(m.Run())
 }
 
 // reportStdin is the child of TestMemoryIsBounded.
 func reportStdin(kind string) int {
 	do := map[string]func(io.Writer, Source, Options) (Result, error){"text": Text, "json": JSON, "html": HTML}[kind]
+
 	r, err := do(io.Discard, lines(os.Stdin), fixed(Options{Width: 80}))
 	if err != nil || r.Incidents == 0 {
 		fmt.Fprintln(os.Stderr, r, err)
 		return 1
 	}
+
 	return 0
 }
 
@@ -83,17 +92,21 @@ func reportStdin(kind string) int {
 // would be several times the size of the recording.
 func TestMemoryIsBounded(t *testing.T) {
 	const size, most = 64 << 20, 200 << 20
+
 	for _, kind := range []string{"text", "json", "html"} {
 		t.Run(kind, func(t *testing.T) {
 			cmd := exec.Command("/proc/self/exe")
+
 			cmd.Env = append(os.Environ(), "OOMTRACE_TEST_REPORT="+kind)
 			cmd.Stdin = newLarge(t, size)
+
 			cmd.Stderr = os.Stderr
 			if err := cmd.Run(); err != nil {
 				t.Fatal(err)
 			}
 			rss := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
 			t.Logf("%d MiB for %d MiB", rss>>20, size>>20)
+
 			if rss > most {
 				t.Errorf("%d MiB, which is more than %d MiB", rss>>20, most>>20)
 			}
@@ -104,16 +117,19 @@ func TestMemoryIsBounded(t *testing.T) {
 // TestLargeIsARecording: the generator makes what the test says.
 func TestLargeIsARecording(t *testing.T) {
 	ids, incidents, remarks := read(t, newLarge(t, 1<<20))
+
 	seen := map[string]bool{}
 	for i, id := range ids {
 		if seen[id] {
 			t.Fatalf("%s again", id)
 		}
+
 		seen[id] = true
 		if incidents[i].Before == nil || len(incidents[i].Causes) == 0 {
 			t.Fatalf("%s is not merged", id)
 		}
 	}
+
 	if len(ids) < 40 || len(remarks) > 0 {
 		t.Errorf("%d incidents, %q", len(ids), remarks)
 	}
@@ -126,19 +142,23 @@ func TestWriteLarge(t *testing.T) {
 	if name == "" {
 		t.Skip("OOMTRACE_LARGE does not say where")
 	}
+
 	mebibytes := 1024
 	if s := os.Getenv("OOMTRACE_LARGE_MIB"); s != "" {
 		if _, err := fmt.Sscan(s, &mebibytes); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	file, err := os.Create(name)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if _, err := io.Copy(file, newLarge(t, mebibytes<<20)); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := file.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -78,11 +78,13 @@ type fact struct{ Name, Value string }
 
 func facts(pairs ...string) []fact {
 	var all []fact
+
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
 			all = append(all, fact{pairs[i], pairs[i+1]})
 		}
 	}
+
 	return all
 }
 
@@ -94,7 +96,9 @@ func newIncidentPage(inc *events.Incident, seq int, o *Options) (*incidentPage, 
 	if err != nil {
 		return nil, err
 	}
+
 	plain(reflect.ValueOf(inc))
+
 	p := &incidentPage{
 		Incident: inc, Anchor: anchor(seq), At: clock(inc.Time, o), Outcome: outcomeWord(inc), Shortage: view.Shortage(inc),
 		Alarm: inc.Outcome == events.OutcomeKilled || inc.Outcome == events.OutcomePanic || inc.Outcome == events.OutcomeNoKillable, Sentence: sentence(inc),
@@ -105,15 +109,18 @@ func newIncidentPage(inc *events.Incident, seq int, o *Options) (*incidentPage, 
 		p.LadderHigh = p.LadderHigh || r.HighBytes != nil
 		p.LadderSwap = p.LadderSwap || r.SwapUsageBytes != nil
 	}
+
 	if inc.Scope == events.ScopeUser {
 		p.Shortage = "" // nothing was short
 	}
+
 	victims, more := head(inc.Victims)
 	for _, v := range victims {
 		p.Victims = append(p.Victims, victimRow{v, where(inc, &v.Process)})
 		p.Badness = p.Badness || v.Points != nil
 	}
 	p.VictimsMore = more
+
 	candidates, more := head(inc.Candidates)
 	for _, c := range candidates {
 		p.Candidates = append(p.Candidates, candidateRow{c, where(inc, &c.Process)})
@@ -121,6 +128,7 @@ func newIncidentPage(inc *events.Incident, seq int, o *Options) (*incidentPage, 
 	}
 	p.CandidatesMore = more
 	p.Shares, p.SharesMore = shareRows(inc.Shares, said(inc))
+
 	return p, nil
 }
 
@@ -128,6 +136,7 @@ func outcomeWord(inc *events.Incident) string {
 	if inc.Scope == events.ScopeUser && inc.Killer != nil && inc.Killer.Kind == "user" {
 		return "KILLED FROM USER SPACE"
 	}
+
 	return view.Outcome(inc)
 }
 
@@ -137,10 +146,12 @@ func raw(inc *events.Incident) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	var out strings.Builder
 	if err := indent(&out, line); err != nil {
 		return "", fmt.Errorf("lay out incident %s: %w", inc.ID, err)
 	}
+
 	return out.String(), nil
 }
 
@@ -148,6 +159,7 @@ func indent(out *strings.Builder, line []byte) error {
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
+
 	return enc.Encode(json.RawMessage(line))
 }
 
@@ -159,6 +171,7 @@ func head[T any](all []T) (first []T, more int) {
 	if len(all) > maxRows {
 		return all[:maxRows], len(all) - maxRows
 	}
+
 	return all, 0
 }
 
@@ -166,6 +179,7 @@ func size(bytes *uint64) string {
 	if bytes == nil {
 		return ""
 	}
+
 	return view.Size(*bytes)
 }
 
@@ -173,11 +187,13 @@ func span(ns *uint64) string {
 	if ns == nil {
 		return ""
 	}
+
 	return view.Duration(*ns)
 }
 
 func cards(inc *events.Incident, o *Options) []card {
 	v := judge(inc)
+
 	return []card{
 		{"Who limited", or(begin(v.Limited), "not known"), limiterFacts(inc)},
 		{"Who triggered", or(begin(v.Triggered), noTrigger(inc)), triggerFacts(inc)},
@@ -192,6 +208,7 @@ func noTrigger(inc *events.Incident) string {
 	if inc.Scope == events.ScopeUser {
 		return "Nobody: no allocation failed"
 	}
+
 	return "not known"
 }
 
@@ -202,6 +219,7 @@ func killerAnswer(inc *events.Incident, v verdict) string {
 	case v.Killed == "":
 		return "not known"
 	}
+
 	return begin(strings.TrimSuffix(v.Killed, ","))
 }
 
@@ -210,10 +228,12 @@ func limiterFacts(inc *events.Incident) []fact {
 	if l == nil {
 		return nil
 	}
+
 	name := "swap used"
 	if l.Cgroup != nil && l.Cgroup.Hierarchy != 0 {
 		name = "memory+swap used"
 	}
+
 	return facts("used", size(l.UsageBytes), "limit", size(l.LimitBytes), name, ratio(l.SwapUsageBytes, l.SwapLimitBytes),
 		"QoS", identity(l.Workload).QoS, "pod UID", view.ShortID(identity(l.Workload).PodUID),
 		"container id", view.ShortID(identity(l.Workload).ContainerID), "cgroup", path(l.Cgroup))
@@ -223,6 +243,7 @@ func identity(w *events.Workload) events.Workload {
 	if w == nil {
 		return events.Workload{}
 	}
+
 	return *w
 }
 
@@ -233,11 +254,13 @@ func ratio(usage, limit *uint64) string {
 	case limit == nil:
 		return view.Size(*usage)
 	}
+
 	return view.Size(*usage) + " of " + view.Size(*limit)
 }
 
 func triggerFacts(inc *events.Incident) []fact {
 	var all []fact
+
 	if p := inc.Trigger; p != nil {
 		thread := ""
 		if p.Thread != "" && p.TID != p.PID {
@@ -245,6 +268,7 @@ func triggerFacts(inc *events.Incident) []fact {
 		}
 		all = facts("thread", thread, "container id", view.ShortID(identity(p.Workload).ContainerID), "cgroup", path(p.Cgroup))
 	}
+
 	if a := inc.Allocation; a != nil && inc.Scope != events.ScopeUser {
 		order := ""
 		if a.Order != nil && *a.Order >= 0 && *a.Order < 32 {
@@ -252,6 +276,7 @@ func triggerFacts(inc *events.Incident) []fact {
 		}
 		all = append(all, facts("allocation", order, "for", view.Class(a.Class), "flags", strings.Join(a.GFPFlags, " | "))...)
 	}
+
 	return all
 }
 
@@ -259,6 +284,7 @@ func path(c *events.Cgroup) string {
 	if c == nil {
 		return ""
 	}
+
 	return view.ShortPath(c.Path, 64)
 }
 
@@ -267,22 +293,27 @@ func victimFacts(inc *events.Incident, o *Options) []fact {
 		return nil
 	}
 	v := &inc.Victims[0]
+
 	memory := ""
 	if v.AnonRSSBytes != nil {
 		memory = size(v.AnonRSSBytes) + " anonymous"
 	}
+
 	init := ""
 	if v.IsContainerInit != nil && *v.IsContainerInit {
 		init = "yes: the container ended with it"
 	}
+
 	adj := ""
 	if v.OOMScoreAdj != nil {
 		adj = fmt.Sprint(*v.OOMScoreAdj)
 	}
+
 	started := ""
 	if v.StartTime != nil {
 		started = view.When(*v.StartTime, time.DateTime, o.location())
 	}
+
 	return facts("container id", view.ShortID(identity(v.Workload).ContainerID), "image", identity(v.Workload).Image, "memory", memory, "container's init", init, "oom_score_adj", adj,
 		"started", started, "dead after", span(v.ExitAfterNS), "memory back after", span(v.ReleasedAfterNS))
 }
@@ -292,30 +323,37 @@ func killerFacts(inc *events.Incident) []fact {
 	if k == nil {
 		return nil
 	}
+
 	way := ""
 	if k.Path != "" && k.Kind != "user" {
 		way = view.KillPath(k, inc.Scope)
 	}
+
 	group := ""
 	if k.GroupCgroup != nil || k.GroupLevel != "" {
 		group = strings.TrimSpace("memory.oom.group=1 of the " + string(k.GroupLevel))
 	}
+
 	var parents []string
 	for _, a := range k.Ancestry {
 		parents = append(parents, view.Task(a.Comm, a.PID))
 	}
+
 	login := ""
 	if l := k.Login; l != nil {
 		login = strings.Join(slices.DeleteFunc([]string{l.User, l.SudoUser, l.TTY, l.Session}, func(s string) bool { return s == "" }), ", ")
 	}
+
 	term := ""
 	if k.TermBeforeNS != nil {
 		term = span(k.TermBeforeNS) + " before"
 	}
+
 	reported := ""
 	if len(inc.Reported) > 0 && inc.Reported[0].Reason != "" {
 		reported = inc.Reported[0].Reason
 	}
+
 	return facts("way", way, "group", group, "why", spaced(k.Reason), "SIGTERM", term, "program", k.Exe,
 		"parents", strings.Join(parents, " ← "), "login", login, "cgroup", path(k.Cgroup), "runtime says", reported)
 }
@@ -333,8 +371,10 @@ type rungRow struct {
 func ladder(inc *events.Incident) []rungRow {
 	rungs, _ := head(inc.Ladder)
 	var rows []rungRow
+
 	for i := range rungs {
 		r := rungs[i]
+
 		row := rungRow{Rung: r, Name: rungName(&r), Limiter: limitingCgroup(inc).Is(&r.Cgroup), Limited: r.MaxBytes != nil}
 		if r.MaxBytes != nil && *r.MaxBytes > 0 && r.UsageBytes != nil {
 			row.Fill = percent(*r.UsageBytes, *r.MaxBytes)
@@ -342,14 +382,17 @@ func ladder(inc *events.Incident) []rungRow {
 				row.High = percent(*r.HighBytes, *r.MaxBytes)
 			}
 		}
+
 		rows = append(rows, row)
 	}
+
 	return rows
 }
 
 // rungName is what is to be said beside the level.
 func rungName(r *events.Rung) string {
 	w := identity(r.Workload)
+
 	name := view.RungName(r.Level, r.Workload, r.Cgroup.Path)
 	switch r.Level {
 	case events.LevelContainer:
@@ -360,9 +403,11 @@ func rungName(r *events.Rung) string {
 			name = w.Namespace + "/" + w.Pod
 		}
 	}
+
 	if name == string(r.Level) {
 		return ""
 	}
+
 	return name
 }
 
@@ -371,6 +416,7 @@ func percent(part, of uint64) float64 {
 	if of == 0 {
 		return 0
 	}
+
 	return round(min(100, float64(part)/float64(of)*100))
 }
 
@@ -403,11 +449,13 @@ func chargeSplit(inc *events.Incident) *split {
 			s.Total += *bytes
 		}
 	}
+
 	cache := m.FileBytes
 	if cache != nil && m.ShmemBytes != nil {
 		rest := *cache - min(*cache, *m.ShmemBytes)
 		cache = &rest
 	}
+
 	add("anonymous", m.AnonBytes, 1)
 	add("page cache", cache, 4)
 	add("shmem, tmpfs", m.ShmemBytes, 2)
@@ -415,14 +463,17 @@ func chargeSplit(inc *events.Incident) *split {
 	add("kernel stacks", m.KernelStackBytes, 7)
 	add("page tables", m.PagetablesBytes, 6)
 	add("sockets", m.SockBytes, 3)
+
 	if l := inc.Limiter; l != nil && l.UsageBytes != nil && *l.UsageBytes > s.Total && s.Total > 0 {
 		rest := *l.UsageBytes - s.Total
 		add("not told apart", &rest, 8)
 	}
+
 	if s.Total == 0 {
 		return nil
 	}
 	var begin uint64
+
 	for i := range s.Parts {
 		p := &s.Parts[i]
 		p.Begin, p.Percent = percent(begin, s.Total), percent(p.Bytes, s.Total)
@@ -431,6 +482,7 @@ func chargeSplit(inc *events.Incident) *split {
 	s.Inner = facts("dirty", size(m.FileDirtyBytes), "under writeback", size(m.FileWritebackBytes), "active file", size(m.ActiveFileBytes),
 		"inactive file", size(m.InactiveFileBytes), "unevictable", size(m.UnevictableBytes), "anonymous huge pages", size(m.AnonTHPBytes),
 		"reclaimable slab", size(m.SlabReclaimableBytes), "unreclaimable slab", size(m.SlabUnreclaimableBytes), "per-CPU", size(m.PercpuBytes))
+
 	return s
 }
 
@@ -444,18 +496,22 @@ type shareRow struct {
 func shareRows(shares []events.Share, said *events.Workload) (rows []shareRow, more int) {
 	shares, more = head(shares)
 	most := uint64(1)
+
 	for _, s := range shares {
 		if s.UsageBytes != nil {
 			most = max(most, *s.UsageBytes)
 		}
 	}
+
 	for _, s := range shares {
 		row := shareRow{Share: s, Name: or(owner(s.Workload, said), view.RungName(s.Level, s.Workload, s.Cgroup.Path))}
 		if s.UsageBytes != nil {
 			row.Fill = percent(*s.UsageBytes, most)
 		}
+
 		rows = append(rows, row)
 	}
+
 	return rows, more
 }
 
@@ -491,6 +547,7 @@ func newNodePage(n *events.NodeState) *nodePage {
 		"anonymous huge pages", size(n.AnonTHPBytes), "hugetlb", size(n.HugetlbBytes), "hugetlb free", size(n.HugetlbFreeBytes),
 		"swap", size(n.SwapTotalBytes), "swap free", size(n.SwapFreeBytes), "transparent huge pages", n.TransparentHuge)
 	orders := 0
+
 	zones, _ := head(n.Zones)
 	for i := range zones {
 		z := zones[i]
@@ -500,17 +557,21 @@ func newNodePage(n *events.NodeState) *nodePage {
 		orders = max(orders, len(z.FreeBlocks))
 		p.Zones = append(p.Zones, zoneRow{z, z.FreeBytes != nil && z.MinBytes != nil && *z.FreeBytes < *z.MinBytes})
 	}
+
 	for i := range orders {
 		p.Orders = append(p.Orders, i)
 	}
 	p.Cgroups, _ = shareRows(n.Cgroups, nil)
 	slabs, _ := head(n.Slabs)
+
 	most := uint64(1)
 	for _, s := range slabs {
 		most = max(most, s.Bytes)
 	}
+
 	for _, s := range slabs {
 		p.Slabs = append(p.Slabs, slabRow{s, percent(s.Bytes, most)})
 	}
+
 	return p
 }

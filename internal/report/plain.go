@@ -42,6 +42,7 @@ func plain(v reflect.Value) {
 			plain(e)
 			clean.SetMapIndex(k, e)
 		}
+
 		if !v.IsNil() {
 			v.Set(clean)
 		}
@@ -54,9 +55,11 @@ func short(s string) string {
 	if len(s) <= maxTextBytes {
 		return s
 	}
+
 	at := maxTextBytes
 	for !utf8.RuneStart(s[at]) {
 		at--
 	}
+
 	return fmt.Sprintf("%s… (%d bytes more in the raw event)", s[:at], len(s)-at)
 }

@@ -24,11 +24,13 @@ func FuzzLines(f *testing.F) {
 		if _, err := Text(&out, lines(bytes.NewReader(in)), fixed(Options{Width: 60})); err != nil {
 			t.Fatal(err)
 		}
+
 		for _, r := range out.String() {
 			if r != '\n' && !events.Printable(r) {
 				t.Fatalf("%U came through", r)
 			}
 		}
+
 		html := renderHTML(t, lines(bytes.NewReader(in)), Options{})
 		if n := bytes.Count(html, []byte("<script")); n != 1+bytes.Count(html, []byte(`<script type="application/json">`)) {
 			t.Fatalf("%d scripts", n)
@@ -38,13 +40,16 @@ func FuzzLines(f *testing.F) {
 
 func read(t testing.TB, r io.Reader) (ids []string, incidents []*events.Incident, remarks []string) {
 	t.Helper()
+
 	source := lines(r)
 	if err := source.Incidents(func(inc *events.Incident) error {
 		ids = append(ids, inc.ID)
 		incidents = append(incidents, inc)
+
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
+
 	return ids, incidents, source.Remarks()
 }

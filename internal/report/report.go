@@ -68,6 +68,7 @@ func (o *Options) location() *time.Location {
 	if o.Location == nil {
 		return time.Local
 	}
+
 	return o.Location
 }
 
@@ -85,37 +86,46 @@ func (o *Options) about(inc *events.Incident) bool {
 func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []string, err error) {
 	found := o.ID == ""
 	timeless, others := 0, 0
+
 	err = src.Incidents(func(inc *events.Incident) error {
 		if o.bounded() && slices.Contains(inc.Unknown, "time") {
 			if o.ID == "" || o.ID == inc.ID {
 				timeless++
 			}
+
 			return nil
 		}
+
 		if !o.about(inc) {
 			others++
 			return nil
 		}
 		found = true
+
 		if o.Enrich != nil {
 			o.Enrich(inc)
 		}
+
 		return do(inc)
 	})
 	if err == nil && !found && timeless == 0 {
 		err = NoSuchID(o.ID)
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	remarks = src.Remarks()
 	if others > 0 && o.Match != nil {
 		remarks = append(remarks, fmt.Sprintf("incidents that were not asked for: %d", others))
 	}
+
 	if timeless > 0 {
 		remarks = append(remarks, fmt.Sprintf("incidents that have no wall-clock time, only an uptime: %d: --since and --until cannot select them; "+
 			"use dmesg -T or --kmsg, or leave --since and --until out", timeless))
 	}
+
 	return remarks, nil
 }
 

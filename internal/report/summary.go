@@ -35,10 +35,12 @@ type Summary struct {
 
 func (s *Summary) add(inc *events.Incident) {
 	s.Incidents++
+
 	s.Victims += uint64(len(inc.Victims))
 	if s.First.IsZero() || inc.Time.Before(s.First) {
 		s.First = inc.Time
 	}
+
 	if inc.Time.After(s.Last) {
 		s.Last = inc.Time
 	}
@@ -52,29 +54,36 @@ func (s *Summary) add(inc *events.Incident) {
 // workload is whom it hit: where the first victim was, else who limited.
 func workload(inc *events.Incident) string {
 	var w *events.Workload
+
 	var c *events.Cgroup
 	if l := inc.Limiter; l != nil {
 		w, c = l.Workload, l.Cgroup
 	}
+
 	if len(inc.Victims) > 0 && (inc.Victims[0].Workload != nil || inc.Victims[0].Cgroup != nil) {
 		w, c = inc.Victims[0].Workload, inc.Victims[0].Cgroup
 	}
+
 	if w != nil && w.Pod != "" {
 		name := w.Pod
 		if w.Namespace != "" {
 			name = w.Namespace + "/" + name
 		}
+
 		if w.Container != "" {
 			name += " " + w.Container
 		}
+
 		return name
 	}
+
 	switch {
 	case owner(w, nil) != "":
 		return owner(w, nil)
 	case c != nil && c.Path != "":
 		return c.Path
 	}
+
 	return "not known"
 }
 
@@ -83,13 +92,16 @@ func cause(inc *events.Incident) string {
 	if len(inc.Causes) > 0 && inc.Causes[0].ID != "" {
 		return spaced(inc.Causes[0].ID)
 	}
+
 	what := view.Shortage(inc)
 	if inc.Scope == events.ScopeMemcg && inc.Limiter != nil && inc.Limiter.Level != "" {
 		what = "limit of a " + string(inc.Limiter.Level)
 	}
+
 	if what == "" {
 		what = "not known"
 	}
+
 	return what + " (no cause named)"
 }
 
@@ -111,22 +123,26 @@ type tally struct {
 
 func (t *tally) add(name string, victims uint64, at time.Time) {
 	name = clip(name, maxKeyRunes)
+
 	c := t.counts[name]
 	if c == nil {
 		if t.counts == nil {
 			t.counts = map[string]*count{}
 		}
+
 		if len(t.counts) >= maxKeys {
 			t.fold()
 		}
 		c = &count{Name: name}
 		t.counts[name] = c
 	}
+
 	c.add(1, victims, at)
 }
 
 func (c *count) add(incidents, victims uint64, at time.Time) {
 	c.Incidents += incidents
+
 	c.Victims += victims
 	if at.After(c.Last) {
 		c.Last = at
@@ -152,6 +168,7 @@ func (t *tally) sorted() []*count {
 func (t *tally) top(n int) (most []*count, other count, others uint64) {
 	most = t.sorted()
 	other, others = t.other, t.folded
+
 	if len(most) > n {
 		for _, c := range most[n:] {
 			other.add(c.Incidents, c.Victims, c.Last)
@@ -159,6 +176,7 @@ func (t *tally) top(n int) (most []*count, other count, others uint64) {
 		others += uint64(len(most) - n)
 		most = most[:n]
 	}
+
 	return most, other, others
 }
 
@@ -176,10 +194,12 @@ func (h *histogram) Step() time.Duration { return steps[h.step] }
 
 func (h *histogram) bucket(unix int64) int64 {
 	step := int64(h.Step() / time.Second)
+
 	at := unix / step
 	if unix%step < 0 {
 		at--
 	}
+
 	return at * step
 }
 
@@ -187,9 +207,11 @@ func (h *histogram) add(at time.Time) {
 	if h.counts == nil {
 		h.counts = map[int64]uint64{}
 	}
+
 	h.counts[h.bucket(at.Unix())]++
 	for len(h.counts) > maxBuckets && h.step < len(steps)-1 {
 		h.step++
+
 		wider := map[int64]uint64{}
 		for at, n := range h.counts {
 			wider[h.bucket(at)] += n
@@ -210,6 +232,7 @@ func (h *histogram) spans() []Span {
 	for _, at := range slices.Sorted(maps.Keys(h.counts)) {
 		all = append(all, Span{time.Unix(at, 0), h.counts[at]})
 	}
+
 	return all
 }
 
@@ -219,9 +242,11 @@ func clip(s string, runes int) string {
 	if len(s) <= runes {
 		return s
 	}
+
 	all := []rune(s)
 	if len(all) <= runes {
 		return s
 	}
+
 	return string(all[:runes/2]) + "…" + string(all[len(all)-(runes-runes/2):])
 }

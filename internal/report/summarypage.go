@@ -54,6 +54,7 @@ func newSummaryPage(s *Summary, k *kept, o *Options) *summaryPage {
 		if t.tally.folded > 0 {
 			p.Folded = foldedRemark
 		}
+
 		if !t.skip {
 			p.Tables = append(p.Tables, tallyTable{t.title, tallyRows(t.tally, o)})
 		}
@@ -62,7 +63,9 @@ func newSummaryPage(s *Summary, k *kept, o *Options) *summaryPage {
 		seq := 0
 		for inc := range k.each() {
 			seq++
+
 			plain(reflect.ValueOf(inc))
+
 			row := indexRow{
 				anchor(seq), view.When(inc.Time, time.DateTime, o.location()), outcomeWord(inc), sentence(inc), rank(inc) > 0,
 			}
@@ -71,28 +74,34 @@ func newSummaryPage(s *Summary, k *kept, o *Options) *summaryPage {
 			}
 		}
 	}
+
 	return p
 }
 
 func tallyRows(t *tally, o *Options) []tallyRow {
 	most, other, others := t.top(htmlRows)
 	var rows []tallyRow
+
 	add := func(name string, c *count) {
 		rows = append(rows, tallyRow{Name: name, Last: view.When(c.Last, time.DateTime, o.location()), Incidents: c.Incidents, Victims: c.Victims})
 	}
 	for _, c := range most {
 		add(short(view.Sanitize(c.Name)), c)
 	}
+
 	if others > 0 {
 		add(fmt.Sprintf("%d others", others), &other)
 	}
+
 	top := uint64(1)
 	for _, r := range rows {
 		top = max(top, r.Incidents)
 	}
+
 	for i := range rows {
 		rows[i].Fill = percent(rows[i].Incidents, top)
 	}
+
 	return rows
 }
 
@@ -122,11 +131,13 @@ func newTimeChart(h *histogram, o *Options) *timeChart {
 	first, step := spans[0].Begin, h.Step()
 	end := spans[len(spans)-1].Begin.Add(step)
 	slots := max(end.Sub(first)/step, leastSlots)
+
 	c := &timeChart{Step: stepWord(step), From: format(first), To: format(first.Add(slots * step))}
 	for _, s := range spans {
 		c.Most = max(c.Most, s.Count)
 	}
 	slot := 100 / float64(slots)
+
 	for _, s := range spans {
 		height := max(2, percent(s.Count, c.Most))
 		c.Bars = append(c.Bars, timeBar{
@@ -134,5 +145,6 @@ func newTimeChart(h *histogram, o *Options) *timeChart {
 			Label: format(s.Begin) + ": " + view.Plural(s.Count, "incident"),
 		})
 	}
+
 	return c
 }

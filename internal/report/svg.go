@@ -68,6 +68,7 @@ func (p *Panel) SVG() SVG {
 	if p.Wide {
 		d.width = svgWide
 	}
+
 	s := SVG{
 		Width: d.width, Height: float64(p.Height), Bottom: float64(p.Height) - svgBottom, Left: svgLeft, Right: d.width - svgRight,
 		Kill: round(d.x(0)), Marker: p.Marker,
@@ -75,12 +76,14 @@ func (p *Panel) SVG() SVG {
 	for _, t := range p.Ticks {
 		s.Grid = append(s.Grid, Mark{At: round(d.y(t.At)), Label: t.Label})
 	}
+
 	for i, at := range p.Times[:len(p.Times)-1] {
 		if p.Wide || i%2 == 0 {
 			s.Times = append(s.Times, Mark{At: round(d.x(at)), Label: fmt.Sprintf("−%.3g s", -at)})
 		}
 	}
 	width := round((d.x(1) - d.x(0)) * 0.7)
+
 	for _, series := range p.Series {
 		switch series.Kind {
 		case "limit":
@@ -94,12 +97,14 @@ func (p *Panel) SVG() SVG {
 			}
 		default:
 			line, area := d.trace(p, series)
+
 			s.Lines = append(s.Lines, Path{line, series.Colour})
 			if series.Kind == "area" {
 				s.Areas = append(s.Areas, Path{area, series.Colour})
 			}
 		}
 	}
+
 	return s
 }
 
@@ -107,21 +112,26 @@ func (p *Panel) SVG() SVG {
 func (d drawing) trace(p *Panel, s Series) (line, area string) {
 	var b strings.Builder
 	var first, last float64
+
 	for i, y := range s.Y {
 		if y == nil {
 			continue
 		}
 		last = round(d.x(*p.X[i]))
+
 		command := "L"
 		if b.Len() == 0 {
 			command, first = "M", last
 		}
+
 		fmt.Fprintf(&b, "%s%g %g", command, last, round(d.y(*y)))
 	}
+
 	line = b.String()
 	if line == "" {
 		return "", ""
 	}
 	bottom := round(d.y(0))
+
 	return line, fmt.Sprintf("%sL%g %gL%g %gZ", line, last, bottom, first, bottom)
 }

@@ -23,14 +23,17 @@ const textRows = 15
 // is known, and a summary at the end if there is more than one.
 func Text(w io.Writer, src Source, o Options) (Result, error) {
 	t := text{w: w, o: &o, blocks: view.NewText(w, view.TextOptions{Width: o.Width, Color: o.Color, Location: o.location()})}
+
 	remarks, err := o.each(src, t.incident)
 	if err == nil {
 		err = t.end(remarks)
 	}
+
 	detailed := int(t.summary.Incidents)
 	if o.SummaryOnly {
 		detailed = 0
 	}
+
 	return Result{t.summary.Incidents, detailed, remarks}, err
 }
 
@@ -45,49 +48,61 @@ func (t *text) write(s string) error {
 	if _, err := io.WriteString(t.w, s); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
+
 	return nil
 }
 
 func (t *text) incident(inc *events.Incident) error {
 	t.summary.add(inc)
+
 	if t.o.SummaryOnly {
 		return nil
 	}
+
 	head := fmt.Sprintf("%s  incident %s", view.When(inc.Time, time.DateTime, t.o.location()), inc.ID)
 	if inc.Node != "" {
 		head += " of node " + inc.Node
 	}
+
 	if t.summary.Incidents > 1 {
 		if err := t.write("\n"); err != nil {
 			return err
 		}
 	}
+
 	verdict := sentence(inc)
 	if len(inc.Causes) > 0 { // the block has all of them, with what they rest on
 		verdict += " " + inc.Causes[0].Text
 	}
+
 	if err := t.write(view.Paragraph(head, t.o.Width, 0) + view.Paragraph(verdict, t.o.Width, 0)); err != nil {
 		return err
 	}
+
 	return t.blocks.Incident(inc)
 }
 
 func (t *text) end(remarks []string) error {
 	var out strings.Builder
+
 	if t.summary.Incidents > 1 || t.o.SummaryOnly {
 		if !t.o.SummaryOnly {
 			out.WriteByte('\n')
 		}
+
 		if err := t.summary.text(&out, t.o); err != nil {
 			return err
 		}
 	}
+
 	if t.summary.Incidents == 0 {
 		out.WriteString("no incidents\n")
 	}
+
 	for _, r := range remarks {
 		out.WriteString(view.Paragraph("note: "+r, t.o.Width, 0))
 	}
+
 	return t.write(out.String())
 }
 
@@ -98,6 +113,7 @@ func (s *Summary) text(w *strings.Builder, o *Options) error {
 	format := func(at time.Time) string { return view.When(at, time.DateTime, o.location()) }
 	w.WriteString(view.Paragraph(fmt.Sprintf("Summary: %s, %s, from %s to %s", view.Plural(s.Incidents, "incident"),
 		view.Plural(s.Victims, "victim"), format(s.First), format(s.Last)), o.Width, 0))
+
 	for _, t := range []struct {
 		title string
 		tally *tally
@@ -106,12 +122,16 @@ func (s *Summary) text(w *strings.Builder, o *Options) error {
 		if t.skip {
 			continue
 		}
+
 		w.WriteByte('\n')
+
 		if err := t.tally.text(w, t.title, o); err != nil {
 			return err
 		}
 	}
+
 	w.WriteByte('\n')
+
 	return s.Times.text(w, o)
 }
 
@@ -119,10 +139,12 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 	most, other, others := t.top(textRows)
 	rows := [][]string{{title, "INCIDENTS", "VICTIMS", "LAST"}}
 	const rest = 44 // columns of the others
+
 	columns := 0
 	if o.Width > 0 {
 		columns = max(o.Width-rest, 20)
 	}
+
 	row := func(name string, c *count) {
 		name = view.Sanitize(name)
 		switch {
@@ -132,20 +154,25 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 		default:
 			name = view.ClipMiddle(name, columns)
 		}
+
 		rows = append(rows, []string{name, fmt.Sprint(c.Incidents), fmt.Sprint(c.Victims), view.When(c.Last, time.DateTime, o.location())})
 	}
 	for _, c := range most {
 		row(c.Name, c)
 	}
+
 	if others > 0 {
 		row(fmt.Sprintf("(%d others)", others), &other)
 	}
+
 	if err := table(w, rows, []tw.Align{tw.AlignLeft, tw.AlignRight, tw.AlignRight, tw.AlignLeft}); err != nil {
 		return err
 	}
+
 	if t.folded > 0 {
 		w.WriteString(view.Paragraph(foldedRemark, o.Width, 0))
 	}
+
 	return nil
 }
 
@@ -153,15 +180,18 @@ const foldedRemark = "There were too many names to count each: the rarest were f
 
 func (h *histogram) text(w *strings.Builder, o *Options) error {
 	spans := h.spans()
+
 	most := uint64(1)
 	for _, s := range spans {
 		most = max(most, s.Count)
 	}
 	rows := [][]string{{strings.ToUpper(stepWord(h.Step())), "INCIDENTS", ""}}
+
 	for _, s := range spans {
 		bar := strings.Repeat("█", int((s.Count*30+most-1)/most))
 		rows = append(rows, []string{view.When(s.Begin, "2006-01-02 15:04", o.location()), fmt.Sprint(s.Count), bar})
 	}
+
 	return table(w, rows, []tw.Align{tw.AlignLeft, tw.AlignRight, tw.AlignLeft})
 }
 
@@ -175,6 +205,7 @@ func stepWord(d time.Duration) string {
 	case d == 24*time.Hour:
 		return "day (UTC)"
 	}
+
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
@@ -191,17 +222,21 @@ func table(w *strings.Builder, rows [][]string, aligns []tw.Align) error {
 		tablewriter.WithEastAsian(tw.Off),
 		tablewriter.WithRendition(tw.Rendition{Borders: tw.BorderNone, Settings: tw.Settings{Lines: tw.LinesNone, Separators: tw.SeparatorsNone}}))
 	t.Header(rows[0])
+
 	for _, row := range rows[1:] {
 		if err := t.Append(row); err != nil {
 			return fmt.Errorf("lay out a row of the summary: %w", err)
 		}
 	}
+
 	if err := t.Render(); err != nil {
 		return fmt.Errorf("lay out the summary: %w", err)
 	}
+
 	for line := range strings.Lines(out.String()) {
 		w.WriteString(strings.TrimRight(line, " \n") + "\n")
 	}
+
 	return nil
 }
 
@@ -211,15 +246,19 @@ func JSON(w io.Writer, src Source, o Options) (Result, error) {
 	remarks, err := o.each(src, func(inc *events.Incident) error {
 		r.Incidents++
 		r.Detailed++
+
 		line, err := events.Marshal(inc)
 		if err != nil {
 			return err
 		}
+
 		if _, err := w.Write(line); err != nil {
 			return fmt.Errorf("write the report: %w", err)
 		}
+
 		return nil
 	})
 	r.Remarks = remarks
+
 	return r, err
 }

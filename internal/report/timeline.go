@@ -63,11 +63,13 @@ func panels(inc *events.Incident) []Panel {
 		return cmp.Compare(y.BeforeNS, x.BeforeNS)
 	})
 	window := min(b.WindowNS, maxWindowNS)
+
 	rows = slices.DeleteFunc(rows, func(r events.StallSecond) bool { return r.BeforeNS > window })
 	if len(rows) > maxTimeline {
 		rows = rows[len(rows)-maxTimeline:]
 	}
 	all := []Panel{usage(inc, rows), stalled(rows), waiting(rows), reclaimed(rows), hits(rows)}
+
 	all = slices.DeleteFunc(all, func(p Panel) bool { return len(p.Series) == 0 })
 	for i := range all {
 		p := &all[i]
@@ -77,6 +79,7 @@ func panels(inc *events.Incident) []Panel {
 		p.scale()
 		p.sumUp()
 	}
+
 	return all
 }
 
@@ -93,6 +96,7 @@ func marker(inc *events.Incident) string {
 	case inc.Scope == events.ScopeUser:
 		return "SIGKILL"
 	}
+
 	return "kill"
 }
 
@@ -105,24 +109,30 @@ func usage(inc *events.Incident, rows []events.StallSecond) Panel {
 	p := Panel{Title: "Memory of " + whose, Unit: "bytes", Height: 220}
 	s := Series{Label: "used", Kind: "area", Colour: 1}
 	var most float64
+
 	for _, r := range rows {
 		if r.UsageBytes == nil {
 			continue
 		}
 		v := float64(*r.UsageBytes)
 		most = max(most, v)
+
 		p.X, s.Y = append(p.X, value(-float64(r.BeforeNS)/1e9)), append(s.Y, value(v))
 	}
+
 	if len(p.X) == 0 {
 		return p
 	}
 	p.Series = append(p.Series, s)
 	reach := most
+
 	limit := limitOf(inc, rows)
 	if limit > 0 {
 		reach = max(reach, limit)
 	}
+
 	p.limits(inc, limit, reach*1.5)
+
 	return p
 }
 
@@ -130,17 +140,20 @@ func limitOf(inc *events.Incident, rows []events.StallSecond) float64 {
 	if l := inc.Limiter; l != nil && l.LimitBytes != nil {
 		return float64(*l.LimitBytes)
 	}
+
 	for _, r := range slices.Backward(rows) {
 		if r.LimitBytes != nil {
 			return float64(*r.LimitBytes)
 		}
 	}
+
 	return 0
 }
 
 // limits draws those that are within reach, and names the others.
 func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 	colours := []int{3, 2, 5, 6, 7}
+
 	add := func(label string, bytes uint64) {
 		if float64(bytes) > reach || len(p.Series) > len(colours) {
 			p.Beyond = append(p.Beyond, fmt.Sprintf("%s %s (above the chart)", label, view.Size(bytes)))
@@ -158,11 +171,14 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 				label = "all of the " + string(l.Level)
 			}
 		}
+
 		add(label, uint64(own))
 	}
+
 	limiter := limitingCgroup(inc)
 	for i := range inc.Ladder {
 		r := &inc.Ladder[i]
+
 		name := view.RungName(r.Level, r.Workload, r.Cgroup.Path)
 		if r.Below {
 			// It limits a part of what is drawn: a line across the whole would
@@ -170,11 +186,14 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 			if r.MaxBytes != nil {
 				p.Beyond = append(p.Beyond, fmt.Sprintf("%s limit %s (of a part)", name, view.Size(*r.MaxBytes)))
 			}
+
 			continue
 		}
+
 		if r.HighBytes != nil {
 			add(name+" memory.high", *r.HighBytes)
 		}
+
 		if r.MaxBytes != nil && !(own > 0 && limiter.Is(&r.Cgroup)) {
 			add(name+" limit", *r.MaxBytes)
 		}
@@ -187,12 +206,14 @@ func stalled(rows []events.StallSecond) Panel {
 	p := Panel{Title: "Time stalled, of all tasks, in each second", Unit: "ns", Height: 130}
 	p.bars("stalled", 3, rows, func(r events.StallSecond) uint64 { return r.TotalNS })
 	p.bars("of it over memory.high", 1, rows, func(r events.StallSecond) uint64 { return r.HighNS })
+
 	return p
 }
 
 func reclaimed(rows []events.StallSecond) Panel {
 	p := Panel{Title: "Reclaimed in each second", Unit: "bytes", Height: 110}
 	p.bars("reclaimed", 4, rows, func(r events.StallSecond) uint64 { return r.ReclaimedBytes })
+
 	return p
 }
 
@@ -201,13 +222,16 @@ func reclaimed(rows []events.StallSecond) Panel {
 func (p *Panel) bars(label string, colour int, rows []events.StallSecond, of func(events.StallSecond) uint64) {
 	s := Series{Label: label, Kind: "bars", Colour: colour}
 	any := false
+
 	for _, r := range rows {
 		s.Y = append(s.Y, value(float64(of(r))))
 		any = any || of(r) > 0
 	}
+
 	if !any {
 		return
 	}
+
 	p.Series = append(p.Series, s)
 	if p.X == nil {
 		for _, r := range rows {
@@ -223,19 +247,24 @@ func waiting(rows []events.StallSecond) Panel {
 	some := Series{Label: "some", Kind: "line", Colour: 2}
 	full := Series{Label: "full", Kind: "line", Colour: 5}
 	drawn := false
+
 	for i := 1; i < len(rows); i++ {
 		x := value(-float64(rows[i].BeforeNS) / 1e9)
 		s := share(rows[i-1], rows[i], func(r events.StallSecond) *uint64 { return r.PSISomeNS })
+
 		f := share(rows[i-1], rows[i], func(r events.StallSecond) *uint64 { return r.PSIFullNS })
 		if s == nil && f == nil {
 			continue
 		}
 		drawn = true
+
 		p.X, some.Y, full.Y = append(p.X, x), append(some.Y, s), append(full.Y, f)
 	}
+
 	if drawn {
 		p.Series = []Series{some, full}
 	}
+
 	return p
 }
 
@@ -246,6 +275,7 @@ func share(from, to events.StallSecond, of func(events.StallSecond) *uint64) Val
 	if a == nil || b == nil || *b < *a || from.BeforeNS <= to.BeforeNS {
 		return nil
 	}
+
 	return value(min(100, float64(*b-*a)/float64(from.BeforeNS-to.BeforeNS)*100))
 }
 
@@ -254,17 +284,21 @@ func hits(rows []events.StallSecond) Panel {
 	p := Panel{Title: "Limit reached (memory.events max) since the row before", Unit: "count", Height: 110}
 	s := Series{Label: "times", Kind: "bars", Colour: 6}
 	any := false
+
 	for i := 1; i < len(rows); i++ {
 		a, b := rows[i-1].MaxEvents, rows[i].MaxEvents
 		if a == nil || b == nil || *b < *a {
 			continue
 		}
 		any = any || *b > *a
+
 		p.X, s.Y = append(p.X, value(-float64(rows[i].BeforeNS)/1e9-0.5)), append(s.Y, value(float64(*b-*a)))
 	}
+
 	if any {
 		p.Series = []Series{s}
 	}
+
 	return p
 }
 
@@ -274,6 +308,7 @@ func (p *Panel) times() {
 	for at := range 6 {
 		p.Times = append(p.Times, p.Begin+float64(at)*step)
 	}
+
 	p.Times = append(p.Times, 0)
 }
 
@@ -288,10 +323,12 @@ func (p *Panel) scale() {
 			}
 		}
 	}
+
 	if most == 0 {
 		most = 1
 	}
 	step := 25.0
+
 	switch p.Unit {
 	case "bytes":
 		step = 1
@@ -306,6 +343,7 @@ func (p *Panel) scale() {
 	case "percent":
 		most = 100
 	}
+
 	p.Max = most * 1.06
 	for at := 0.0; at <= p.Max; at += step {
 		p.Ticks = append(p.Ticks, Tick{at, p.label(at)})
@@ -317,11 +355,13 @@ func (p *Panel) sumUp() {
 	for i := range p.Series {
 		s := &p.Series[i]
 		most, last := 0.0, 0.0
+
 		for _, y := range s.Y {
 			if y != nil {
 				most, last = max(most, *y), *y
 			}
 		}
+
 		switch s.Kind {
 		case "area":
 			s.Text = p.exact(last) + " at the end"
@@ -340,6 +380,7 @@ func (p *Panel) exact(v float64) string {
 	case "percent":
 		return fmt.Sprintf("%.1f %%", v)
 	}
+
 	return fmt.Sprint(uint64(v))
 }
 
@@ -358,5 +399,6 @@ func (p *Panel) label(v float64) string {
 	case p.Unit == "percent":
 		return fmt.Sprintf("%g %%", v)
 	}
+
 	return fmt.Sprintf("%g", v)
 }

@@ -27,45 +27,57 @@ func TestPanels(t *testing.T) {
 		{BeforeNS: 9e9, TotalNS: 5e8, PSISomeNS: ptr(uint64(2e9))}, // the total went back: another cgroup
 	}}
 	all := panels(inc)
+
 	var titles []string
 	for _, p := range all {
 		titles = append(titles, strings.Fields(p.Title)[0])
 		if len(p.Ticks) < 2 || p.Max <= 0 || p.Begin != -60 {
 			t.Errorf("%s: %+v", p.Title, p)
 		}
+
 		for _, s := range p.Series {
 			if s.Kind != "limit" && len(s.Y) != len(p.X) {
 				t.Errorf("%s: %d values at %d times", p.Title, len(s.Y), len(p.X))
 			}
 		}
+
 		if _, err := json.Marshal(p); err != nil {
 			t.Error(err)
 		}
+
 		checkSVG(t, p.Title, p.SVG())
 	}
+
 	if got := strings.Join(titles, " "); got != "Memory Time Tasks Limit" { // nothing was reclaimed
 		t.Fatal(got)
 	}
+
 	memory, stalls, psi, limit := all[0], all[1], all[2], all[3]
 	if len(memory.X) != 2 || *memory.X[0] != -4 || *memory.X[1] != 0 {
 		t.Errorf("%+v", memory)
 	}
+
 	var limits []string
 	for _, s := range memory.Series[1:] {
 		limits = append(limits, s.Label+" "+s.Text)
 	}
+
 	if got := strings.Join(limits, ", "); got != "container memory.max 512.0 MiB, pod memory.high 500.0 MiB, qos limit 700.0 MiB" {
 		t.Error(got)
 	}
+
 	if got := strings.Join(memory.Beyond, ", "); got != "container limit 100.0 MiB (of a part), kubepods limit 8.8 GiB (above the chart)" {
 		t.Error(got)
 	}
+
 	if len(stalls.Series) != 2 || stalls.Series[0].Text != "at most 4.0 s" || stalls.Series[1].Text != "at most 1.0 s" || *stalls.X[2] != -0.5 {
 		t.Errorf("%+v", stalls)
 	}
+
 	if len(psi.X) != 1 || *psi.Series[0].Y[0] != 50 || *psi.Series[1].Y[0] != 0 {
 		t.Errorf("%+v", psi)
 	}
+
 	if len(limit.X) != 1 || *limit.Series[0].Y[0] != 20 {
 		t.Errorf("%+v", limit)
 	}
@@ -74,6 +86,7 @@ func TestPanels(t *testing.T) {
 // checkSVG: all is within the picture.
 func checkSVG(t *testing.T, title string, s SVG) {
 	t.Helper()
+
 	inside := func(x, y float64) {
 		if math.IsNaN(x+y) || x < 0 || x > s.Width || y < 0 || y > s.Height {
 			t.Errorf("%s: %v, %v is outside of %v, %v", title, x, y, s.Width, s.Height)
@@ -83,12 +96,15 @@ func checkSVG(t *testing.T, title string, s SVG) {
 		inside(b.X, b.Y)
 		inside(b.X+b.W, b.Y+b.H)
 	}
+
 	for _, m := range s.Limits {
 		inside(s.Left, m.At)
 	}
+
 	for _, m := range s.Grid {
 		inside(s.Left, m.At)
 	}
+
 	inside(s.Kill, s.Bottom)
 }
 
@@ -105,18 +121,22 @@ func TestPanelsOfStrangeNumbers(t *testing.T) {
 		{WindowNS: 60e9, Timeline: []events.StallSecond{{UsageBytes: ptr(uint64(0)), LimitBytes: ptr(uint64(0))}}},
 	} {
 		inc := kill("a", 0, "p")
+
 		inc.Before = before
 		for _, p := range panels(inc) {
 			if len(p.X) > maxTimeline || len(p.Ticks) > 12 {
 				t.Errorf("%d values, %d marks", len(p.X), len(p.Ticks))
 			}
+
 			if s := p.SVG(); len(s.Times) > 70 {
 				t.Errorf("%d times", len(s.Times))
 			}
+
 			if _, err := json.Marshal(p); err != nil {
 				t.Error(err)
 			}
 		}
+
 		renderHTML(t, list{incidents: []*events.Incident{inc}}, Options{})
 	}
 }

@@ -26,10 +26,12 @@ func sentence(inc *events.Incident) string {
 	if inc.Scope == events.ScopeUser { // who did it is what matters
 		return begin(outcome(inc, v)+"; "+v.Limited) + "."
 	}
+
 	parts := []string{v.Limited}
 	if v.Triggered != "" && inc.Scope != events.ScopeSysrq {
 		parts = append(parts, v.Triggered)
 	}
+
 	return begin(strings.Join(append(parts, outcome(inc, v)), "; ")) + "."
 }
 
@@ -48,17 +50,21 @@ func outcome(inc *events.Incident, v verdict) string {
 	case events.OutcomePanic:
 		return "the kernel panicked instead of killing (vm.panic_on_oom)"
 	}
+
 	who := v.Killed
 	if who == "" {
 		who = "somebody unknown"
 	}
+
 	if v.Died == "" {
 		return who + " killed a process that is not known"
 	}
+
 	text := who + " killed " + v.Died
 	if t := inc.Trigger; t != nil && len(inc.Victims) == 1 && t.PID == inc.Victims[0].PID && t.PID != 0 {
 		text = who + " killed it"
 	}
+
 	switch k := inc.Killer; {
 	case k == nil:
 	case k.Path == "group" || k.GroupCgroup != nil:
@@ -66,9 +72,11 @@ func outcome(inc *events.Incident, v verdict) string {
 	case k.Kind == "kernel" && k.Path == "pidns":
 		text += " as the init of its pid namespace ended"
 	}
+
 	if k := inc.Killer; k != nil && k.Reason != "" {
 		text += " (" + spaced(k.Reason) + ")"
 	}
+
 	return text
 }
 
@@ -86,19 +94,23 @@ func limited(inc *events.Incident) string {
 	case events.ScopeUser:
 		return "no limit was hit"
 	}
+
 	l := inc.Limiter
 	if l == nil {
 		return "whose limit it was is not known"
 	}
+
 	text := holder(l)
 	if l.Which == "" {
 		text += " reached its limit"
 	} else {
 		text += " reached its " + l.Which
 	}
+
 	if l.LimitBytes != nil {
 		text += " of " + view.Size(*l.LimitBytes)
 	}
+
 	return text
 }
 
@@ -108,28 +120,35 @@ func holder(l *events.Limiter) string {
 	if l.Cgroup != nil {
 		path = l.Cgroup.Path
 	}
+
 	switch l.Level {
 	case events.LevelQoS:
 		if l.Workload != nil && l.Workload.QoS != "" {
 			return "all " + l.Workload.QoS + " pods together"
 		}
+
 		return "all pods of a QoS class together"
 	case events.LevelKubepods:
 		return "all pods together"
 	}
+
 	if name := owner(l.Workload, nil); name != "" {
 		if name == l.Workload.Unit {
 			return "unit " + name
 		}
+
 		return name
 	}
+
 	level := string(l.Level)
 	if level == "" {
 		level = "cgroup"
 	}
+
 	if path != "" {
 		return level + " " + tail(path)
 	}
+
 	return "a " + level
 }
 
@@ -138,6 +157,7 @@ func tail(path string) string {
 	if name := path[strings.LastIndexByte(path, '/')+1:]; name != "" {
 		return name
 	}
+
 	return path
 }
 
@@ -147,11 +167,13 @@ func triggered(inc *events.Incident) string {
 	if p == nil || inc.Scope == events.ScopeUser {
 		return ""
 	}
+
 	text := view.Task(p.Comm, p.PID)
 	if p.IsKernel {
 		text = "kernel thread " + text
 	}
 	text += inside(inc, p)
+
 	a := inc.Allocation
 	switch {
 	case a != nil && a.Class == "limit_lowered":
@@ -159,6 +181,7 @@ func triggered(inc *events.Incident) string {
 	case a != nil && a.Class != "" && a.Class != "other":
 		return text + " asked for more (" + view.Class(a.Class) + ")"
 	}
+
 	return text + " asked for more"
 }
 
@@ -166,6 +189,7 @@ func limitingCgroup(inc *events.Incident) *events.Cgroup {
 	if inc.Limiter == nil {
 		return nil
 	}
+
 	return inc.Limiter.Cgroup
 }
 
@@ -175,9 +199,11 @@ func inside(inc *events.Incident, p *events.Process) string {
 	if p.Cgroup.Is(limitingCgroup(inc)) {
 		return ""
 	}
+
 	if where := owner(p.Workload, said(inc)); where != "" {
 		return " in " + where
 	}
+
 	return ""
 }
 
@@ -186,6 +212,7 @@ func said(inc *events.Incident) *events.Workload {
 	if inc.Limiter == nil {
 		return nil
 	}
+
 	return inc.Limiter.Workload
 }
 
@@ -196,21 +223,26 @@ func owner(w, said *events.Workload) string {
 	if w == nil {
 		return ""
 	}
+
 	var parts []string
 	if c := or(w.Container, view.ShortID(w.ContainerID)); c != "" {
 		parts = append(parts, "container "+c)
 	}
+
 	pod := or(w.Pod, view.ShortID(w.PodUID))
 	if w.Pod != "" && w.Namespace != "" {
 		pod = w.Namespace + "/" + pod
 	}
+
 	samePod := said != nil && w.PodUID != "" && w.PodUID == said.PodUID
 	if pod != "" && !(samePod && len(parts) > 0) {
 		parts = append(parts, "pod "+pod)
 	}
+
 	if len(parts) == 0 {
 		return w.Unit
 	}
+
 	return strings.Join(parts, " of ")
 }
 
@@ -221,10 +253,12 @@ func died(inc *events.Incident) string {
 	}
 	v := &inc.Victims[0]
 	text := view.Task(v.Comm, v.PID)
+
 	text += inside(inc, &v.Process)
 	if n := len(inc.Victims) - 1; n > 0 {
 		text += fmt.Sprintf(" and %d more", n)
 	}
+
 	return text
 }
 
@@ -237,6 +271,7 @@ func killed(inc *events.Incident) string {
 	case k.Kind == "user":
 		return user(k)
 	}
+
 	return "the kernel"
 }
 
@@ -245,20 +280,25 @@ func user(k *events.Killer) string {
 		"runtime": "the container runtime", "self": "a process of the container itself", "pidns": "the end of the pid namespace",
 		"cgroup_kill": "a write to cgroup.kill", "human": "a person", "other": "",
 	}
+
 	who, known := words[k.Path]
 	if !known {
 		who = spaced(k.Path)
 	}
+
 	if k.PID == 0 {
 		if who == "" {
 			return "user space"
 		}
+
 		return who
 	}
+
 	process := view.Task(k.Comm, k.PID)
 	if who == "" || who == k.Comm {
 		return process
 	}
+
 	return who + ", by " + process + ","
 }
 
@@ -271,5 +311,6 @@ func begin(s string) string {
 			return strings.ToUpper(s[:1]) + s[1:]
 		}
 	}
+
 	return s
 }

@@ -10,6 +10,7 @@ import (
 
 func TestSentence(t *testing.T) {
 	service := &events.Workload{Unit: "mariadb.service"}
+
 	for _, test := range []struct {
 		want   string
 		change func(*events.Incident)
@@ -69,6 +70,7 @@ func TestSentence(t *testing.T) {
 	} {
 		inc := kill("a", 0, "cart-0")
 		test.change(inc)
+
 		if got := sentence(inc); got != test.want {
 			t.Errorf("got  %s\nwant %s", got, test.want)
 		}

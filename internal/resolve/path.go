@@ -60,19 +60,24 @@ type Place struct {
 // the 32 digits of its configuration's hash.
 func ParsePath(path string) Place {
 	var p parser
+
 	p.level = events.LevelCgroup
 	if path == "/" {
 		p.level = events.LevelNode
 	}
+
 	for rest := path; rest != ""; {
 		var name string
+
 		name, rest, _ = strings.Cut(rest, "/")
 		if name == "" || name == ".." { // ".." comes from outside a cgroup namespace
 			continue
 		}
+
 		p.step(name)
 		p.parent = name
 	}
+
 	return p.place()
 }
 
@@ -89,11 +94,13 @@ type parser struct {
 
 func (p *parser) place() Place {
 	w := p.w
+
 	w.NodeContainerID = p.outer
 	if w.IsZero() {
 		return Place{Level: p.level}
 	}
 	w.Source = SourcePath
+
 	return Place{Level: p.level, Workload: &w}
 }
 
@@ -102,12 +109,14 @@ func (p *parser) step(name string) {
 	// takes "slice:prefix:id" for a directory's name.
 	if strings.Count(name, ":") == 2 {
 		slice, id, _ := strings.Cut(name, ":")
+
 		prefix, id, _ := strings.Cut(id, ":")
 		if isContainerID(id) && p.kubeSlice(slice) {
 			p.enter(runtimes[prefix], id)
 			return
 		}
 	}
+
 	switch {
 	case name == "kubepods":
 		p.kubepods()
@@ -147,28 +156,34 @@ func (p *parser) kubeSlice(name string) bool {
 	if !ok {
 		return false
 	}
+
 	at := strings.LastIndex(name, "kubepods")
 	if at < 0 || at > 0 && name[at-1] != '-' {
 		return false
 	}
 	rest := name[at+len("kubepods"):]
 	qos := ""
+
 	for _, q := range [...]string{qosBurstable, qosBestEffort} {
 		if after, ok := cutWord(rest, q); ok {
 			qos, rest = q, after
 			break
 		}
 	}
+
 	uid := ""
 	if rest != "" {
 		if uid, ok = podUID(strings.TrimPrefix(rest, "-")); !ok || rest[0] != '-' {
 			return false
 		}
+
 		if qos == "" {
 			qos = qosGuaranteed
 		}
 	}
+
 	p.kubepods()
+
 	p.w.QoS, p.w.PodUID = qos, uid
 	switch {
 	case uid != "":
@@ -176,6 +191,7 @@ func (p *parser) kubeSlice(name string) bool {
 	case qos != "":
 		p.level = events.LevelQoS
 	}
+
 	return true
 }
 
@@ -185,6 +201,7 @@ func cutWord(s, word string) (string, bool) {
 	if !ok || after != "" && after[0] != '-' {
 		return s, false
 	}
+
 	return after, true
 }
 
@@ -194,14 +211,17 @@ func (p *parser) pod(name string) bool {
 	if p.w.ContainerID != "" || p.w.PodUID != "" {
 		return false
 	}
+
 	if uid, ok := podUID(name); ok {
 		if p.w.QoS == "" && p.level == events.LevelKubepods {
 			p.w.QoS = qosGuaranteed
 		}
 		p.w.PodUID, p.w.Unit, p.level = uid, "", events.LevelPod
 		p.service = ""
+
 		return true
 	}
+
 	id := name
 	if p.parent != "libpod_parent" {
 		_, after, ok := strings.Cut(name, "libpod_pod_")
@@ -210,11 +230,13 @@ func (p *parser) pod(name string) bool {
 		}
 		id = strings.TrimSuffix(after, ".slice")
 	}
+
 	if !isContainerID(id) {
 		return false
 	}
 	p.w.PodUID, p.w.Runtime, p.level = id, runtimePodman, events.LevelPod
 	p.w.Unit = p.service
+
 	return true
 }
 
@@ -233,20 +255,26 @@ func (p *parser) container(name string) bool {
 	if len(name) < idLen || !isContainerID(name[len(name)-idLen:]) {
 		return false
 	}
+
 	prefix, id := name[:len(name)-idLen], name[len(name)-idLen:]
 	if prefix == "" {
 		runtime := ""
 		if p.parent == "docker" {
 			runtime = runtimeDocker
 		}
+
 		p.enter(runtime, id)
+
 		return true
 	}
+
 	runtime, ok := runtimes[strings.TrimSuffix(prefix, "-")]
 	if !ok || prefix[len(prefix)-1] != '-' {
 		return false
 	}
+
 	p.enter(runtime, id)
+
 	return true
 }
 
@@ -260,10 +288,12 @@ func (p *parser) enter(runtime, id string) {
 // unit reads what is neither of Kubernetes nor a container.
 func (p *parser) unit(name string) {
 	p.level = events.LevelCgroup
+
 	dot := strings.LastIndexByte(name, '.')
 	if dot <= 0 {
 		return
 	}
+
 	switch name[dot:] {
 	case ".slice":
 		p.level, p.w.Unit = events.LevelSlice, name
@@ -289,6 +319,7 @@ func isHex(s string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -299,6 +330,7 @@ func podUID(s string) (string, bool) {
 	if !ok {
 		return "", false
 	}
+
 	switch len(s) {
 	case 32:
 		return s, isHex(s)
@@ -308,15 +340,19 @@ func podUID(s string) (string, bool) {
 			if !isHex(s[at : at+n]) {
 				return "", false
 			}
+
 			at += n
 			if at < len(s) {
 				if s[at] != '-' && s[at] != '_' {
 					return "", false
 				}
+
 				at++
 			}
 		}
+
 		return strings.ReplaceAll(s, "_", "-"), true
 	}
+
 	return "", false
 }

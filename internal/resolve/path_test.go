@@ -163,11 +163,13 @@ func TestParsePath(t *testing.T) {
 	for _, c := range pathCases {
 		t.Run(c.name, func(t *testing.T) {
 			got := ParsePath(expand.Replace(c.path))
+
 			var want *events.Workload
 			if !c.want.IsZero() {
 				c.want.Source = SourcePath
 				want = &c.want
 			}
+
 			if got.Level != c.level || !reflect.DeepEqual(got.Workload, want) {
 				t.Errorf("ParsePath(%q)\n got %s %+v\nwant %s %+v", c.path, got.Level, got.Workload, c.level, want)
 			}
@@ -180,6 +182,7 @@ func TestParsePathLong(t *testing.T) {
 	if got := ParsePath(deep); got.Level != events.LevelCgroup || got.Workload != nil {
 		t.Errorf("got %+v", got)
 	}
+
 	got := ParsePath(strings.Repeat("/"+idA, 1000) + "/" + idB)
 	if got.Workload == nil || got.Workload.ContainerID != idB || got.Workload.NodeContainerID != idA {
 		t.Errorf("got %+v", got.Workload)
@@ -194,14 +197,17 @@ func FuzzParsePath(f *testing.F) {
 		events.LevelContainer: true, events.LevelPod: true, events.LevelQoS: true, events.LevelKubepods: true,
 		events.LevelService: true, events.LevelSlice: true, events.LevelCgroup: true, events.LevelNode: true,
 	}
+
 	f.Fuzz(func(t *testing.T, path string) {
 		p := ParsePath(path)
 		if !levels[p.Level] || (p.Level == events.LevelNode) != (path == "/") {
 			t.Errorf("level %q", p.Level)
 		}
+
 		w := p.Workload
 		if w == nil {
 			w = &events.Workload{}
+
 			switch p.Level {
 			case events.LevelContainer, events.LevelPod, events.LevelQoS, events.LevelService, events.LevelSlice:
 				t.Errorf("level %s without a workload", p.Level)
@@ -209,17 +215,21 @@ func FuzzParsePath(f *testing.F) {
 		} else if w.Source != SourcePath || reflect.DeepEqual(*w, events.Workload{Source: SourcePath}) {
 			t.Errorf("workload says nothing: %+v", w)
 		}
+
 		for _, id := range []string{w.ContainerID, w.NodeContainerID} {
 			if id != "" && (!isContainerID(id) || !strings.Contains(path, id)) {
 				t.Errorf("id %q is not of the path", id)
 			}
 		}
+
 		if w.PodUID != "" && !strings.Contains(strings.ReplaceAll(path, "_", "-"), w.PodUID) {
 			t.Errorf("pod uid %q is not of the path", w.PodUID)
 		}
+
 		if !strings.Contains(path, w.Unit) {
 			t.Errorf("unit %q is not of the path", w.Unit)
 		}
+
 		if p.Level == events.LevelContainer && w.ContainerID == "" || p.Level == events.LevelPod && w.PodUID == "" ||
 			p.Level == events.LevelQoS && w.QoS == "" {
 			t.Errorf("level %s of %+v", p.Level, w)
@@ -237,7 +247,9 @@ func FuzzParsePath(f *testing.F) {
 
 func BenchmarkParsePath(b *testing.B) {
 	path := expand.Replace("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid_>.slice/cri-containerd-<A>.scope")
+
 	b.ReportAllocs()
+
 	for b.Loop() {
 		ParsePath(path)
 	}

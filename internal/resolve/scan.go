@@ -52,19 +52,23 @@ func (t *Tree) NewScan(dir string, hierarchy uint32) *Scan {
 // are skipped and reported together; what was found is good to merge even so.
 func (s *Scan) Run() error {
 	s.found, s.errs = nil, nil
+
 	top, err := os.OpenRoot(s.dir)
 	if err != nil {
 		return fmt.Errorf("scan cgroups: %w", err)
 	}
+
 	base := s.Base
 	if base == "" {
 		base = "/"
 	}
 	s.complete = true
 	s.walk(top, -1, base, 0)
+
 	if len(s.errs) > 0 {
 		return fmt.Errorf("scan cgroups of %s: %w", s.dir, errors.Join(s.errs...))
 	}
+
 	return nil
 }
 
@@ -75,22 +79,26 @@ func (s *Scan) Len() int { return len(s.found) }
 // paths, so that renaming one of them under way loses nothing.
 func (s *Scan) walk(dir *os.Root, parent int, name string, depth int) {
 	defer dir.Close()
+
 	self, err := dir.Open(".")
 	if err != nil {
 		s.fail(dir.Name(), err)
 		return
 	}
 	defer self.Close()
+
 	info, err := self.Stat()
 	if err != nil {
 		s.fail(dir.Name(), err)
 		return
 	}
+
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		s.fail(dir.Name(), errors.New("no inode number"))
 		return
 	}
+
 	if parent < 0 {
 		s.dev = uint64(st.Dev)
 	} else if uint64(st.Dev) != s.dev { // something else is mounted here
@@ -103,19 +111,23 @@ func (s *Scan) walk(dir *os.Root, parent int, name string, depth int) {
 	if err != nil {
 		s.fail(dir.Name(), err)
 	}
+
 	for _, d := range list {
 		if !d.IsDir() {
 			continue
 		}
+
 		if depth == maxDepth {
 			s.fail(dir.Name(), errors.New("deeper than a scan goes"))
 			return
 		}
+
 		child, err := dir.OpenRoot(d.Name())
 		if err != nil {
 			s.fail(d.Name(), err)
 			continue
 		}
+
 		s.walk(child, index, d.Name(), depth+1)
 	}
 }
@@ -128,6 +140,7 @@ func (s *Scan) fail(name string, err error) {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
 		return
 	}
+
 	s.complete = false
 	if len(s.errs) < maxErrors {
 		s.errs = append(s.errs, fmt.Errorf("%s: %w", name, err))

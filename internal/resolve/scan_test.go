@@ -17,6 +17,7 @@ import (
 // make them.
 func TestScanFixtures(t *testing.T) {
 	cgroupfs := []string{"/kubepods/burstable/pod<uid>/<A>", "/kubepods/pod<static>/<B>", "/docker/<C>"}
+
 	systemd := []string{
 		"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid_>.slice/cri-containerd-<A>.scope",
 		"/system.slice/sshd.service", "/user.slice/user-1000.slice/user@1000.service/init.scope",
@@ -37,33 +38,41 @@ func TestScanFixtures(t *testing.T) {
 			root := t.TempDir()
 			tree := NewTree(TreeOptions{})
 			want := map[events.CgroupKey]string{}
+
 			for mount, hierarchy := range c.mount {
 				top := filepath.Join(root, mount)
+
 				for _, p := range c.paths {
 					p = expand.Replace(p)
 					if err := os.MkdirAll(filepath.Join(top, p), 0o755); err != nil {
 						t.Fatal(err)
 					}
+
 					for p != "/" {
 						want[events.CgroupKey{Hierarchy: hierarchy, ID: inode(t, filepath.Join(top, p))}] = p
 						p = filepath.Dir(p)
 					}
 				}
+
 				want[events.CgroupKey{Hierarchy: hierarchy, ID: inode(t, top)}] = "/"
 				if err := os.WriteFile(filepath.Join(top, "cgroup.procs"), nil, 0o644); err != nil {
 					t.Fatal(err)
 				}
+
 				s := tree.NewScan(top, hierarchy)
 				if err := s.Run(); err != nil {
 					t.Fatal(err)
 				}
+
 				if !tree.Merge(s) {
 					t.Error("scan again?")
 				}
 			}
+
 			if n := tree.Stats().Live; n != len(want) {
 				t.Errorf("%d found, want %d", n, len(want))
 			}
+
 			for k, p := range want {
 				place, got, ok := tree.Place(k)
 				if !ok || got != p || place.Level != ParsePath(p).Level {
@@ -76,10 +85,12 @@ func TestScanFixtures(t *testing.T) {
 
 func inode(t *testing.T, dir string) uint64 {
 	t.Helper()
+
 	var st syscall.Stat_t
 	if err := syscall.Stat(dir, &st); err != nil {
 		t.Fatal(err)
 	}
+
 	return st.Ino
 }
 
@@ -90,10 +101,12 @@ func TestScanBase(t *testing.T) {
 	}
 	tree := NewTree(TreeOptions{})
 	s := tree.NewScan(dir, 4)
+
 	s.Base = "/docker/" + idA
 	if err := s.Run(); err != nil {
 		t.Fatal(err)
 	}
+
 	tree.Merge(s)
 	wantPath(t, tree, inode(t, dir), s.Base)
 	wantPath(t, tree, inode(t, filepath.Join(dir, "init.scope")), s.Base+"/init.scope")
@@ -101,25 +114,32 @@ func TestScanBase(t *testing.T) {
 
 func TestScanErrors(t *testing.T) {
 	tree := NewTree(TreeOptions{})
+
 	s := tree.NewScan(filepath.Join(t.TempDir(), "nowhere"), 4)
 	if err := s.Run(); err == nil || !strings.Contains(err.Error(), "scan cgroups") {
 		t.Errorf("no mount: %v", err)
 	}
+
 	if !tree.Merge(s) || tree.Stats() != (TreeStats{}) {
 		t.Errorf("merged nothing: %+v", tree.Stats())
 	}
 
 	dir := t.TempDir()
+
 	deep := dir + strings.Repeat("/d", maxDepth+2)
 	if err := os.MkdirAll(deep, 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	tree.Observe(change("mkdir", 1<<40, "/far/below"))
+
 	s = tree.NewScan(dir, 4)
 	if err := s.Run(); err == nil || s.Len() != maxDepth+1 {
 		t.Errorf("%d found, %v", s.Len(), err)
 	}
+
 	tree.Merge(s)
+
 	if n := tree.Stats().Removed; n != 0 {
 		t.Errorf("%d removed by an incomplete scan", n)
 	}
@@ -128,9 +148,11 @@ func TestScanErrors(t *testing.T) {
 // TestScanChurn scans a real hierarchy while cgroups come and go in it.
 func TestScanChurn(t *testing.T) {
 	top := ownCgroup(t)
+
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
+
 		for i := 0; ; i++ {
 			select {
 			case <-stop:
@@ -144,20 +166,26 @@ func TestScanChurn(t *testing.T) {
 			os.Remove(d)
 		}
 	}()
+
 	defer func() { close(stop); <-stopped }()
+
 	stay := filepath.Join(top, "stay")
 	if err := os.Mkdir(stay, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	defer os.Remove(stay)
 	id := inode(t, stay)
+
 	for range 200 {
 		tree := NewTree(TreeOptions{})
+
 		s := tree.NewScan(top, 4)
 		if err := s.Run(); err != nil {
 			t.Fatal(err)
 		}
+
 		tree.Merge(s)
+
 		if got, _ := tree.Path(key(id)); got != "/stay" {
 			t.Fatalf("path %q", got)
 		}
@@ -167,16 +195,19 @@ func TestScanChurn(t *testing.T) {
 // ownCgroup makes a scratch cgroup below the test's own.
 func ownCgroup(t *testing.T) string {
 	t.Helper()
+
 	data, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		t.Skip(err)
 	}
+
 	for line := range strings.Lines(string(data)) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(f) != 3 {
 			continue
 		}
 		var mount string
+
 		switch f[1] {
 		case "memory":
 			mount = "/sys/fs/cgroup/memory"
@@ -185,22 +216,28 @@ func ownCgroup(t *testing.T) string {
 		default:
 			continue
 		}
+
 		dir, err := os.MkdirTemp(filepath.Join(mount, f[2]), "oomtrace-test-")
 		if err != nil {
 			continue
 		}
+
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err != nil {
 			os.Remove(dir)
 			continue
 		}
+
 		t.Cleanup(func() {
 			if err := os.Remove(dir); err != nil {
 				t.Error(err)
 			}
 		})
+
 		return dir
 	}
+
 	t.Skip("no cgroup that can be written to")
+
 	return ""
 }
 

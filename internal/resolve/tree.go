@@ -66,6 +66,7 @@ func NewTree(opts TreeOptions) *Tree {
 	if opts.Remember <= 0 {
 		opts.Remember = DefaultRemembered
 	}
+
 	return &Tree{opts: opts, cgroup: make(map[events.CgroupKey]*entry)}
 }
 
@@ -79,10 +80,12 @@ func (t *Tree) Observe(c kernel.CgroupChange) {
 	if len(t.opts.Hierarchies) > 0 && !slices.Contains(t.opts.Hierarchies, c.Key.Hierarchy) {
 		return
 	}
+
 	path, cut := c.Path, c.PathCut || !strings.HasPrefix(c.Path, "/")
 	if cut {
 		path = parentOf(path) // the last name may be cut as well
 	}
+
 	e := t.cgroup[c.Key]
 	switch c.Op {
 	case "mkdir":
@@ -104,6 +107,7 @@ func (t *Tree) Observe(c kernel.CgroupChange) {
 		} else if !cut {
 			e.set(path, false)
 		}
+
 		t.remove(c.Key, e)
 	}
 }
@@ -114,6 +118,7 @@ func (t *Tree) Learn(key events.CgroupKey, path string) {
 	if path == "" || path[0] != '/' {
 		return
 	}
+
 	switch e := t.cgroup[key]; {
 	case e == nil:
 		t.add(key, path, false)
@@ -128,12 +133,14 @@ func (t *Tree) Learn(key events.CgroupKey, path string) {
 // that the chain does not reach the root.
 func (t *Tree) LearnChain(chain []kernel.Memcg, cut bool) {
 	above, known := "", false
+
 	for i := len(chain) - 1; i >= 0; i-- {
 		l := &chain[i]
 		if path, ok := t.Path(l.Key); ok {
 			above, known = path, true
 			continue
 		}
+
 		switch {
 		case i == len(chain)-1 && !cut && l.Name == "":
 			above, known = "/", true
@@ -143,6 +150,7 @@ func (t *Tree) LearnChain(chain []kernel.Memcg, cut bool) {
 		default:
 			above = join(above, l.Name)
 		}
+
 		t.Learn(l.Key, above)
 	}
 }
@@ -153,6 +161,7 @@ func (t *Tree) Path(key events.CgroupKey) (path string, ok bool) {
 	if e := t.cgroup[key]; e != nil && !e.cut {
 		return e.path, true
 	}
+
 	return "", false
 }
 
@@ -169,6 +178,7 @@ func (t *Tree) Place(key events.CgroupKey) (place Place, path string, ok bool) {
 	if e == nil {
 		return Place{Level: events.LevelCgroup}, "", false
 	}
+
 	if e.place == nil {
 		p := ParsePath(e.path)
 		if e.cut {
@@ -176,9 +186,11 @@ func (t *Tree) Place(key events.CgroupKey) (place Place, path string, ok bool) {
 		}
 		e.place = &p
 	}
+
 	if e.cut {
 		return *e.place, "", true
 	}
+
 	return *e.place, e.path, true
 }
 
@@ -221,6 +233,7 @@ func (t *Tree) Merge(s *Scan) bool {
 	h := s.hierarchy
 	sure := t.forgotten == s.forgotten
 	seen := make(map[uint64]bool, len(s.found))
+
 	paths := make([]string, len(s.found))
 	for i, f := range s.found {
 		seen[f.id] = true
@@ -230,25 +243,31 @@ func (t *Tree) Merge(s *Scan) bool {
 			if f.parent < 0 {
 				return f.name
 			}
+
 			return join(paths[f.parent], name)
 		}
 		paths[i] = place(f.name)
 		key := events.CgroupKey{Hierarchy: h, ID: f.id}
+
 		e := t.cgroup[key]
 		if e == nil {
 			t.add(key, paths[i], false)
 			continue
 		}
+
 		if e.gone && !e.cut {
 			continue
 		}
+
 		if !e.cut && e.seq > s.since {
 			newer := place(nameOf(e.path))
 			sure = sure && newer == paths[i]
 			paths[i] = newer
 		}
+
 		e.set(paths[i], false)
 	}
+
 	if s.complete && paths[0] == "/" {
 		for key, e := range t.cgroup {
 			if key.Hierarchy == h && !e.gone && e.seq <= s.since && !seen[key.ID] {
@@ -256,6 +275,7 @@ func (t *Tree) Merge(s *Scan) bool {
 			}
 		}
 	}
+
 	return sure
 }
 
@@ -263,6 +283,7 @@ func (t *Tree) add(key events.CgroupKey, path string, cut bool) *entry {
 	t.seq++
 	e := &entry{path: path, cut: cut, seq: t.seq}
 	t.cgroup[key] = e
+
 	return e
 }
 
@@ -271,10 +292,12 @@ func (t *Tree) remove(key events.CgroupKey, e *entry) {
 		return
 	}
 	e.gone = true
+
 	if len(t.removed) < t.opts.Remember {
 		t.removed = append(t.removed, key)
 		return
 	}
+
 	delete(t.cgroup, t.removed[t.next])
 	t.forgotten++
 	t.removed[t.next] = key
@@ -288,13 +311,16 @@ func (t *Tree) rename(hierarchy uint32, e *entry, to string, cut bool) {
 	t.seq++
 	e.seq = t.seq
 	e.set(to, cut)
+
 	if unknown || from == to || from == "/" {
 		return
 	}
+
 	for key, c := range t.cgroup {
 		if c == e || key.Hierarchy != hierarchy || c.gone {
 			continue
 		}
+
 		below, ok := strings.CutPrefix(c.path, from)
 		switch {
 		case !ok || below != "" && below[0] != '/' || below == "" && !c.cut:
@@ -316,6 +342,7 @@ func join(dir, name string) string {
 	if dir == "/" {
 		return "/" + name
 	}
+
 	return dir + "/" + name
 }
 
@@ -327,5 +354,6 @@ func parentOf(path string) string {
 	if i := strings.LastIndexByte(path, '/'); i > 0 {
 		return path[:i]
 	}
+
 	return "/"
 }

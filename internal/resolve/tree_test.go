@@ -24,11 +24,13 @@ func change(op string, id uint64, path string) kernel.CgroupChange {
 func cut(op string, id uint64, path string) kernel.CgroupChange {
 	c := change(op, id, path)
 	c.PathCut = true
+
 	return c
 }
 
 func wantPath(t *testing.T, tree *Tree, id uint64, want string) {
 	t.Helper()
+
 	got, ok := tree.Path(key(id))
 	if got != want || ok != (want != "") {
 		t.Errorf("path of %d: %q, %v; want %q", id, got, ok, want)
@@ -40,25 +42,31 @@ func TestTreeLife(t *testing.T) {
 	p := "/docker/" + idA
 	tree.Observe(change("mkdir", 7, p))
 	tree.Observe(change("mkdir", 8, p+"/sub"))
+
 	if place, got, ok := tree.Place(key(7)); !ok || got != p || place.Level != events.LevelContainer || place.Workload.ContainerID != idA {
 		t.Errorf("place %+v %q %v", place, got, ok)
 	}
+
 	tree.Observe(change("rmdir", 8, p+"/sub"))
 	tree.Observe(change("rmdir", 7, p))
 	tree.Observe(change("rmdir", 7, p))
 	wantPath(t, tree, 7, p)
+
 	if s := tree.Stats(); s != (TreeStats{Live: 0, Removed: 2}) {
 		t.Errorf("stats %+v", s)
 	}
 	// The same name again is another cgroup.
 	tree.Observe(change("mkdir", 9, p))
 	wantPath(t, tree, 9, p)
+
 	if _, _, ok := tree.Place(events.CgroupKey{Hierarchy: 0, ID: 9}); ok {
 		t.Error("an id is good in its own hierarchy only")
 	}
+
 	if place, _, ok := tree.Place(key(99)); ok || place.Level != events.LevelCgroup || place.Workload != nil {
 		t.Errorf("unknown: %+v %v", place, ok)
 	}
+
 	tree.Observe(change("attach", 50, "/x"))
 	wantPath(t, tree, 50, "")
 	// Removed without having been seen alive.
@@ -70,6 +78,7 @@ func TestTreeHierarchies(t *testing.T) {
 	tree := NewTree(TreeOptions{Hierarchies: []uint32{4, 0}})
 	tree.Observe(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{Hierarchy: 5, ID: 1}, Path: "/a"})
 	tree.Observe(change("mkdir", 1, "/a"))
+
 	if n := tree.Stats().Live; n != 1 {
 		t.Errorf("%d live", n)
 	}
@@ -77,6 +86,7 @@ func TestTreeHierarchies(t *testing.T) {
 
 func TestTreeRename(t *testing.T) {
 	tree := NewTree(TreeOptions{})
+
 	for id, p := range []string{1: "/a", 2: "/a/b", 3: "/a/b/c", 4: "/ab", 5: "/a/dead"} {
 		if p != "" {
 			tree.Observe(change("mkdir", uint64(id), p))
@@ -89,19 +99,23 @@ func TestTreeRename(t *testing.T) {
 	tree.Observe(change("rename", 1, "/kubepods"))
 	tree.Observe(change("mkdir", 6, "/a"))
 	tree.Observe(change("mkdir", 7, "/a/b"))
+
 	for id, want := range []string{1: "/kubepods", 2: "/kubepods/b", 3: "/kubepods/b/c", 4: "/ab", 5: "/a/dead", 6: "/a", 7: "/a/b"} {
 		if want != "" {
 			wantPath(t, tree, uint64(id), want)
 		}
 	}
+
 	if got, _ := tree.Path(other.Key); got != "/a/b" {
 		t.Errorf("of another hierarchy: %q", got)
 	}
+
 	tree.Observe(change("rename", 1, "/kubepods"))
 	tree.Observe(change("rename", 8, "/new")) // not seen before
 	wantPath(t, tree, 8, "/new")
 	tree.Observe(change("rename", 5, "/a/alive")) // of a removed one: nonsense
 	wantPath(t, tree, 5, "/a/dead")
+
 	if p, _, _ := tree.Place(key(1)); p.Level != events.LevelKubepods {
 		t.Errorf("level %s", p.Level)
 	}
@@ -114,16 +128,20 @@ func TestTreeCutPath(t *testing.T) {
 	tree.Observe(cut("mkdir", 2, "/docker/"+idA[:20]))
 	tree.Observe(cut("mkdir", 3, ""))
 	tree.Observe(change("mkdir", 4, ""))
+
 	place, p, ok := tree.Place(key(1))
 	if !ok || p != "" || place.Level != events.LevelCgroup || place.Workload == nil || place.Workload.ContainerID != idA {
 		t.Errorf("place %+v %q %v", place, p, ok)
 	}
+
 	for id := range uint64(3) {
 		wantPath(t, tree, id+1, "")
+
 		if place, _, ok := tree.Place(key(id + 2)); !ok || place.Level != events.LevelCgroup || place.Workload != nil {
 			t.Errorf("place of %d: %+v %v", id+2, place, ok)
 		}
 	}
+
 	tree.Learn(key(1), full)
 	wantPath(t, tree, 1, full)
 	tree.Learn(key(1), "/other")
@@ -152,6 +170,7 @@ func TestLearnChain(t *testing.T) {
 	wantPath(t, tree, 1, "/")
 	wantPath(t, tree, 2, "/a")
 	wantPath(t, tree, 4, "/a/b/c")
+
 	if n := testing.AllocsPerRun(10, func() { tree.LearnChain(chain, false) }); n != 0 {
 		t.Errorf("%v allocations to learn nothing", n)
 	}
@@ -169,9 +188,11 @@ func TestLearnChain(t *testing.T) {
 	chain[2].NameCut = true
 	tree.LearnChain(chain, false)
 	wantPath(t, tree, 1, "/")
+
 	for id := uint64(2); id <= 4; id++ {
 		wantPath(t, tree, id, "")
 	}
+
 	tree.LearnChain(nil, false)
 }
 
@@ -182,10 +203,13 @@ func walkInto(s *Scan, cgroups map[uint64]string) {
 	for id := range cgroups {
 		ids = append(ids, id)
 	}
+
 	slices.SortFunc(ids, func(a, b uint64) int { return strings.Compare(cgroups[a], cgroups[b]) })
 	index := map[string]int{}
+
 	for _, id := range ids {
 		p := cgroups[id]
+
 		f := found{id: id, parent: -1, name: p}
 		if p != "/" {
 			f.parent, f.name = index[path.Dir(p)], path.Base(p)
@@ -206,14 +230,18 @@ func TestMergeOrder(t *testing.T) {
 	tree.Observe(change("mkdir", 7, "/a"))
 	tree.Observe(change("mkdir", 8, "/new"))
 	tree.Observe(cut("mkdir", 3, "/z/"))
+
 	if tree.Merge(s) {
 		t.Error("a renaming went unnoticed")
 	}
+
 	tree.Observe(change("rmdir", 5, "/gone"))
 	tree.Observe(change("mkdir", 4, "/a/b/c")) // read late
+
 	for id, want := range map[uint64]string{1: "/", 2: "/z", 3: "/z/b", 4: "/z/b/c", 5: "/gone", 6: "/gone/too", 7: "/a", 8: "/new", 20: "/lost"} {
 		wantPath(t, tree, id, want)
 	}
+
 	if s := tree.Stats(); s != (TreeStats{Live: 6, Removed: 3}) {
 		t.Errorf("stats %+v", s)
 	}
@@ -227,6 +255,7 @@ func TestMergeOfAPart(t *testing.T) {
 	s.complete = true
 	tree.Merge(s)
 	wantPath(t, tree, 6, "/docker/x/y")
+
 	if n := tree.Stats().Removed; n != 0 {
 		t.Errorf("%d removed by the scan of a part", n)
 	}
@@ -236,14 +265,17 @@ func TestMergeAfterForgetting(t *testing.T) {
 	tree := NewTree(TreeOptions{Remember: 2})
 	s := tree.NewScan("", 4)
 	walkInto(s, map[uint64]string{1: "/", 2: "/a", 3: "/b", 4: "/c"})
+
 	for id, p := range map[uint64]string{2: "/a", 3: "/b", 4: "/c"} {
 		tree.Observe(change("rmdir", id, p))
 	}
+
 	if tree.Merge(s) {
 		t.Error("a removed cgroup came back unnoticed")
 	}
 	s = tree.NewScan("", 4)
 	walkInto(s, map[uint64]string{1: "/"})
+
 	if !tree.Merge(s) || tree.Stats().Live != 1 {
 		t.Errorf("after the second scan: %+v", tree.Stats())
 	}
@@ -259,6 +291,7 @@ func TestMergeRaces(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		truth := newModel()
 		var queue []kernel.CgroupChange
+
 		for range 12 {
 			truth.act(r) // before the hook is attached: not seen
 		}
@@ -272,6 +305,7 @@ func TestMergeRaces(t *testing.T) {
 			name   string
 		}
 		stack := []open{{1, -1, "/"}}
+
 		merged := false
 		for len(stack) > 0 || !merged || len(queue) > 0 {
 			switch r.IntN(4) {
@@ -293,25 +327,30 @@ func TestMergeRaces(t *testing.T) {
 							stack = []open{{1, -1, "/"}}
 						}
 					}
+
 					continue
 				}
 				top := stack[len(stack)-1]
 				stack = stack[:len(stack)-1]
+
 				if !truth.exists(top.id) {
 					continue
 				}
 				index := len(s.found)
+
 				s.found = append(s.found, found{top.id, top.parent, top.name})
 				for _, id := range truth.children(top.id) {
 					stack = append(stack, open{id, index, truth.nodes[id].name})
 				}
 			}
 		}
+
 		for id := range truth.nodes {
 			if got, _ := tree.Path(key(id)); got != truth.path(id) {
 				t.Fatalf("seed %d: path of %d is %q, want %q", seed, id, got, truth.path(id))
 			}
 		}
+
 		if n := tree.Stats().Live; n != len(truth.nodes) {
 			t.Fatalf("seed %d: %d live, want %d", seed, n, len(truth.nodes))
 		}
@@ -338,17 +377,21 @@ func (m *model) path(id uint64) string {
 		return "/"
 	}
 	n := m.nodes[id]
+
 	return path.Join(m.path(n.parent), n.name)
 }
 
 func (m *model) children(of uint64) []uint64 {
 	var ids []uint64
+
 	for id, n := range m.nodes {
 		if n.parent == of {
 			ids = append(ids, id)
 		}
 	}
+
 	slices.Sort(ids)
+
 	return ids
 }
 
@@ -357,6 +400,7 @@ func (m *model) act(r *rand.Rand) []kernel.CgroupChange {
 	for id := range m.nodes {
 		ids = append(ids, id)
 	}
+
 	slices.Sort(ids)
 	id := ids[r.IntN(len(ids))]
 	name := fmt.Sprint("n", r.IntN(4))
@@ -366,15 +410,19 @@ func (m *model) act(r *rand.Rand) []kernel.CgroupChange {
 				return true
 			}
 		}
+
 		return false
 	}
+
 	switch op := r.IntN(5); {
 	case op <= 2:
 		if taken(id) {
 			return nil
 		}
+
 		m.last++
 		m.nodes[m.last] = modelNode{id, name}
+
 		return []kernel.CgroupChange{change("mkdir", m.last, m.path(m.last))}
 	case id == 1:
 		return nil
@@ -384,12 +432,14 @@ func (m *model) act(r *rand.Rand) []kernel.CgroupChange {
 		}
 		c := change("rmdir", id, m.path(id))
 		delete(m.nodes, id)
+
 		return []kernel.CgroupChange{c}
 	default:
 		if taken(m.nodes[id].parent) {
 			return nil
 		}
 		m.nodes[id] = modelNode{m.nodes[id].parent, name}
+
 		return []kernel.CgroupChange{change("rename", id, m.path(id))}
 	}
 }
@@ -410,27 +460,35 @@ func TestTreeMemoryIsBounded(t *testing.T) {
 		runtime.GC()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
+
 		return m.HeapAlloc
 	}
+
 	cycle(1, 2*DefaultRemembered)
 	before := heap()
+
 	cycle(2*DefaultRemembered, million+1)
+
 	after := heap()
 	if after > before+before/4 {
 		t.Errorf("heap grew from %d to %d bytes", before, after)
 	}
+
 	want := TreeStats{Removed: DefaultRemembered, Forgotten: million - DefaultRemembered}
 	if s := tree.Stats(); s != want {
 		t.Errorf("stats %+v, want %+v", s, want)
 	}
+
 	for id := uint64(million - DefaultRemembered + 1); id <= million; id++ {
 		if place, _, ok := tree.Place(key(id)); !ok || place.Workload.PodUID != uid {
 			t.Fatalf("%d is forgotten", id)
 		}
 	}
+
 	if _, ok := tree.Path(key(million - DefaultRemembered)); ok {
 		t.Error("more are remembered than asked for")
 	}
+
 	t.Logf("%d removed cgroups: %d KiB", DefaultRemembered, after>>10)
 }
 
@@ -438,6 +496,7 @@ func TestPlaceDoesNotAllocate(t *testing.T) {
 	tree := NewTree(TreeOptions{})
 	tree.Observe(change("mkdir", 1, "/docker/"+idA))
 	tree.Place(key(1))
+
 	if n := testing.AllocsPerRun(100, func() { tree.Place(key(1)) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -448,7 +507,9 @@ func BenchmarkPlace(b *testing.B) {
 	for id := range uint64(10000) {
 		tree.Observe(change("mkdir", id, fmt.Sprintf("/kubepods/pod%s/%064x", uid, id)))
 	}
+
 	b.ReportAllocs()
+
 	var id uint64
 	for b.Loop() {
 		tree.Place(key(id % 10000))

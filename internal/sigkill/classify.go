@@ -67,12 +67,14 @@ func Classify(f *Facts) *events.Killer {
 	v.way()
 	k.Path = v.path()
 	v.context()
+
 	return k
 }
 
 // describe has what needs no judgement.
 func describe(f *Facts) *events.Killer {
 	s := f.Kill.Sender
+
 	k := &events.Killer{
 		Kind: "user", PID: int(f.Kill.Current.TGID), Comm: f.Kill.Current.LeaderComm, Exe: f.Sender.Exe,
 		Cgroup: f.From.Cgroup, UID: &s.UID,
@@ -80,6 +82,7 @@ func describe(f *Facts) *events.Killer {
 	for _, a := range f.Ancestors {
 		k.Ancestry = append(k.Ancestry, events.Ancestor{PID: a.PID, Comm: a.Comm, Exe: a.Exe})
 	}
+
 	return k
 }
 
@@ -105,11 +108,13 @@ func (v *verdict) term() {
 	}
 	before := v.Kill.BootNS - s.TermNS
 	v.k.TermBeforeNS = &before
+
 	text := fmt.Sprintf("%s[%d] sent SIGTERM here %s before", s.TermSender.Comm, s.TermSender.TGID,
 		time.Duration(before).Round(time.Millisecond))
 	if s.TermIgnored {
 		text += "; it was ignored: by SIG_IGN, or as pid 1 without a handler"
 	}
+
 	v.evidence("sigterm", text, fromKernel)
 }
 
@@ -147,13 +152,16 @@ func (v *verdict) path() string {
 	case v.inside():
 		return PathSelf
 	}
+
 	for _, m := range memoryPaths {
 		if v.Sender.is(m.names...) {
 			v.k.Reason = ReasonMemory
 			v.oomd()
+
 			return m.path
 		}
 	}
+
 	switch {
 	case v.runtime():
 		v.asked()
@@ -163,7 +171,9 @@ func (v *verdict) path() string {
 			v.k.Reason = ReasonMemory
 			return PathSystemdOOMD
 		}
+
 		v.unitStop()
+
 		return PathSystemd
 	case v.cron():
 		return PathCron
@@ -173,6 +183,7 @@ func (v *verdict) path() string {
 	case v.cgroupKill():
 		return PathCgroupKill
 	}
+
 	return PathOther
 }
 
@@ -185,12 +196,16 @@ func (v *verdict) inside() bool {
 		if from != nil && to != nil && from.ContainerID != "" && to.ContainerID != "" && from.ContainerID != to.ContainerID {
 			value += ", in another container: " + from.ContainerID
 		}
+
 		v.evidence("pid_namespace", value, fromKernel)
+
 		return true
 	}
+
 	if from == nil || to == nil || from.ContainerID != to.ContainerID || from.PodUID != to.PodUID {
 		return false
 	}
+
 	switch {
 	case to.ContainerID != "":
 		v.evidence("cgroup", "the sender is in the same container", fromKernel)
@@ -199,6 +214,7 @@ func (v *verdict) inside() bool {
 	default:
 		return false
 	}
+
 	return true
 }
 
@@ -207,6 +223,7 @@ func (v *verdict) runtime() bool {
 	if v.Sender.is(runtimeNames...) {
 		return true
 	}
+
 	return len(v.Ancestors) > 0 && v.Ancestors[0].is("containerd-shim*", "conmon", "conmonrs")
 }
 
@@ -215,8 +232,10 @@ func (v *verdict) asked() {
 	if reason, line := kubeletReason(v.Kubelet); reason != "" {
 		v.k.Reason = reason
 		v.evidence("kubelet", line, "kubelet log")
+
 		return
 	}
+
 	switch w := v.To.Workload; {
 	case v.Sender.is("kubelet"):
 		v.evidence("asked_by", "the kubelet itself: it clears a pod's cgroup", fromKernel)
@@ -227,6 +246,7 @@ func (v *verdict) asked() {
 		} else if grace := time.Duration(*t); grace > 1500*time.Millisecond && grace < 2800*time.Millisecond {
 			value += "; a grace period of 2s is what an eviction at a hard threshold gives"
 		}
+
 		v.evidence("asked_by", value, fromKernel)
 	case v.find("podman", "nerdctl", "docker") != nil && v.human():
 		v.k.Reason = ReasonAsked
@@ -255,12 +275,14 @@ func kubeletReason(lines []string) (reason, line string) {
 	for _, w := range kubeletWords {
 		for _, line := range slices.Backward(lines) {
 			lower := strings.ToLower(line)
+
 			lacks := func(word string) bool { return !strings.Contains(lower, word) }
 			if !slices.ContainsFunc(w.words, lacks) {
 				return w.reason, line
 			}
 		}
 	}
+
 	return "", ""
 }
 
@@ -269,7 +291,9 @@ func (v *verdict) oomd() bool {
 	if v.OOMDKills == "" {
 		return false
 	}
+
 	v.evidence("user.oomd_kill", v.OOMDKills+" processes were killed here by systemd-oomd", "xattr of the cgroup")
+
 	return true
 }
 
@@ -294,10 +318,12 @@ func (v *verdict) cron() bool {
 		v.evidence("cgroup", "the sender runs in "+unit, fromProc)
 		return true
 	}
+
 	if p := v.find(cronNames...); p != nil {
 		v.evidence("ancestor", fmt.Sprintf("%s[%d]", p.Comm, p.PID), fromKernel)
 		return true
 	}
+
 	return false
 }
 
@@ -307,16 +333,19 @@ func (v *verdict) human() bool {
 		v.evidence("cgroup", "the sender runs in "+session, fromProc)
 		return true
 	}
+
 	for _, p := range v.lineage() {
 		if p.TTY != "" {
 			v.evidence("tty", fmt.Sprintf("%s[%d] is on %s", p.Comm, p.PID, p.TTY), fromProc)
 			return true
 		}
 	}
+
 	if p := v.find(loginNames...); p != nil {
 		v.evidence("ancestor", fmt.Sprintf("%s[%d]", p.Comm, p.PID), fromKernel)
 		return true
 	}
+
 	return false
 }
 
@@ -328,6 +357,7 @@ func isSession(component string) bool {
 // environment could be read, who called it waits.
 func (f *Facts) calledSudo() string {
 	within := false
+
 	for _, p := range f.lineage() {
 		switch {
 		case p.is("sudo"): // its monitor of the terminal is its child
@@ -336,6 +366,7 @@ func (f *Facts) calledSudo() string {
 			return p.User
 		}
 	}
+
 	return ""
 }
 
@@ -347,14 +378,17 @@ func (v *verdict) context() {
 		if v.k.Reason == ReasonAsked {
 			v.k.Login = v.login()
 		}
+
 		return
 	default:
 		return
 	}
+
 	v.k.Login = v.login()
 	if w := v.From.Workload; v.k.Path != PathCron && w != nil && w.Unit != "" && !isSession(w.Unit) {
 		v.evidence("cgroup", "the sender runs in "+w.Unit, fromKernel)
 	}
+
 	for _, p := range v.lineage() {
 		if len(p.Command) > 0 {
 			v.evidence("command", fmt.Sprintf("%s[%d]: %s", p.Comm, p.PID, strings.Join(p.Command, " ")), fromProc)
@@ -368,25 +402,31 @@ func (v *verdict) login() *events.Login {
 	if session := v.cgroup(isSession); session != "" {
 		l.Session = strings.TrimSuffix(strings.TrimPrefix(session, "session-"), ".scope")
 	}
+
 	for _, p := range v.lineage() {
 		if l.TTY == "" {
 			l.TTY = p.TTY
 		}
+
 		if l.SudoUser == "" {
 			l.SudoUser = p.SudoUser
 		}
 	}
+
 	if l.SudoUser == "" {
 		l.SudoUser = v.calledSudo()
 	}
+
 	if s := v.Kill.Sender; s.LoginKnown {
 		l.User = v.User
 		if l.User == "" {
 			l.User = strconv.FormatUint(uint64(s.LoginUID), 10)
 		}
 	}
+
 	if l == (events.Login{}) {
 		return nil
 	}
+
 	return &l
 }

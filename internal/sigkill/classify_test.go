@@ -21,6 +21,7 @@ func facts(change ...func(*Facts)) *Facts {
 		Target: kernel.Task{TGID: 10, TID: 10, LeaderComm: "app"}, Group: true, StartBootNS: 10 * second, ContainerInit: true,
 		Sender: &kernel.Sender{UID: 0},
 	}
+
 	f := &Facts{
 		Kill: k, Sender: Process{PID: 900},
 		To: events.Process{PID: 10, Comm: "app", Workload: &events.Workload{ContainerID: "c1", PodUID: "p1", QoS: "burstable"}},
@@ -29,6 +30,7 @@ func facts(change ...func(*Facts)) *Facts {
 		c(f)
 	}
 	f.Kill.Current.LeaderComm = f.Sender.Comm
+
 	return f
 }
 
@@ -166,12 +168,15 @@ func TestClassify(t *testing.T) {
 			if test.kind == "" {
 				test.kind = "user"
 			}
+
 			if k.Kind != test.kind || k.Path != test.path || k.Reason != test.reason {
 				t.Errorf("%s, path %s, reason %q, evidence %v", k.Kind, k.Path, k.Reason, k.Evidence)
 			}
+
 			if test.evidence != "" && !slices.ContainsFunc(k.Evidence, func(e events.Evidence) bool { return strings.Contains(e.What+"="+e.Value, test.evidence) }) {
 				t.Errorf("evidence %v lacks %q", k.Evidence, test.evidence)
 			}
+
 			switch {
 			case (test.login == nil) != (k.Login == nil):
 				t.Errorf("login %+v", k.Login)
@@ -186,6 +191,7 @@ func TestTermBefore(t *testing.T) {
 	if k := Classify(facts(by("runc", ""), termBefore(2*second, "runc"))); k.TermBeforeNS == nil || *k.TermBeforeNS != 2*second {
 		t.Errorf("%v", k.TermBeforeNS)
 	}
+
 	for name, f := range map[string]*Facts{
 		"none":                            facts(),
 		"before the target was there":     facts(termBefore(99*second, "x")),

@@ -60,14 +60,17 @@ func (p *Process) names() []string {
 	if p.Exe == "" {
 		return []string{p.Comm}
 	}
+
 	exe := strings.TrimSuffix(p.Exe, " (deleted)")
 	if memory, ok := strings.CutPrefix(strings.TrimPrefix(exe, "/"), "memfd:"); ok { // runc runs a copy of itself
 		exe, _, _ = strings.Cut(memory, "_cloned")
 	}
+
 	exe = path.Base(exe)
 	if slices.ContainsFunc(interpreters, func(i string) bool { return strings.HasPrefix(exe, i) }) {
 		return []string{exe, p.Comm}
 	}
+
 	return []string{exe}
 }
 
@@ -81,6 +84,7 @@ func (p *Process) is(names ...string) bool {
 			if prefix, ok := strings.CutSuffix(name, "*"); ok {
 				return strings.HasPrefix(own, prefix)
 			}
+
 			return own == name || len(own) == commLen && strings.HasPrefix(name, own)
 		})
 	})
@@ -92,6 +96,7 @@ func (f *Facts) lineage() []*Process {
 	for i := range f.Ancestors {
 		all = append(all, &f.Ancestors[i])
 	}
+
 	return all
 }
 
@@ -102,6 +107,7 @@ func (f *Facts) find(names ...string) *Process {
 			return p
 		}
 	}
+
 	return nil
 }
 
@@ -112,9 +118,11 @@ func (f *Facts) cgroup(match func(component string) bool) (component string) {
 	if f.From.Cgroup != nil {
 		paths = append(paths, f.From.Cgroup.Path)
 	}
+
 	for _, p := range f.lineage() {
 		paths = append(paths, p.Cgroups...)
 	}
+
 	for _, path := range paths {
 		for component := range strings.SplitSeq(path, "/") {
 			if match(component) {
@@ -122,5 +130,6 @@ func (f *Facts) cgroup(match func(component string) bool) (component string) {
 			}
 		}
 	}
+
 	return ""
 }

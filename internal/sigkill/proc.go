@@ -33,10 +33,12 @@ func readBounded(path string, limit int64) []byte {
 		return nil // it is gone, or nobody may look
 	}
 	defer f.Close()
+
 	text, err := io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
 		return nil
 	}
+
 	return text
 }
 
@@ -69,11 +71,13 @@ func parseStat(text []byte) (s stat, ok bool) {
 	}
 	parent, err1 := strconv.Atoi(fields[1])
 	tty, err2 := strconv.ParseInt(fields[4], 10, 64)
+
 	ticks, err3 := strconv.ParseUint(fields[19], 10, 64)
 	if err1 != nil || err2 != nil || err3 != nil {
 		return s, false
 	}
 	s.parent, s.tty, s.startNS = parent, uint64(uint32(tty)), ticks*tickNS
+
 	return s, true
 }
 
@@ -85,28 +89,33 @@ func (p proc) process(pid int, bootNS uint64) (out Process, parent int, ok bool)
 		return out, 0, false
 	}
 	out = Process{PID: pid, Comm: s.comm, TTY: ttyName(s.tty)}
+
 	out.Exe, _ = os.Readlink(p.path(pid, "exe"))
 	for argument := range bytes.SplitSeq(bytes.TrimRight(readBounded(p.path(pid, "cmdline"), maxCommand), "\x00"), []byte{0}) {
 		if len(argument) > 0 {
 			out.Command = append(out.Command, string(argument))
 		}
 	}
+
 	for line := range strings.Lines(string(readBounded(p.path(pid, "cgroup"), maxFile))) {
 		// 4:memory:/path
 		if parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3); len(parts) == 3 {
 			out.Cgroups = append(out.Cgroups, parts[2])
 		}
 	}
+
 	if owner, err := os.Stat(p.path(pid, "status")); err == nil {
 		if s, ok := owner.Sys().(*syscall.Stat_t); ok {
 			out.User = userName(p.passwd, s.Uid)
 		}
 	}
+
 	for variable := range bytes.SplitSeq(readBounded(p.path(pid, "environ"), maxEnviron), []byte{0}) {
 		if user, ok := bytes.CutPrefix(variable, []byte("SUDO_USER=")); ok {
 			out.SudoUser = string(user[:min(len(user), 64)])
 		}
 	}
+
 	return out, s.parent, true
 }
 
@@ -115,6 +124,7 @@ func ttyName(device uint64) string {
 	if device == 0 {
 		return ""
 	}
+
 	major, minor := unix.Major(device), unix.Minor(device)
 	switch {
 	case major >= 136 && major <= 143:
@@ -124,6 +134,7 @@ func ttyName(device uint64) string {
 	case major == 4:
 		return fmt.Sprintf("ttyS%d", minor-64)
 	}
+
 	return fmt.Sprintf("tty %d:%d", major, minor)
 }
 
@@ -135,6 +146,7 @@ func userName(passwd string, uid uint32) string {
 			return f[0]
 		}
 	}
+
 	return ""
 }
 
@@ -142,10 +154,12 @@ func userName(passwd string, uid uint32) string {
 func oomdKills(mount, cgroup string) string {
 	for path := cgroup; len(path) > 1; path = filepath.Dir(path) {
 		var value [32]byte
+
 		n, err := unix.Getxattr(filepath.Join(mount, path), "user.oomd_kill", value[:])
 		if err == nil && n > 0 {
 			return string(value[:n])
 		}
 	}
+
 	return ""
 }

@@ -56,16 +56,20 @@ func NewWatch(opts Options) *Watch {
 	if opts.Proc == "" {
 		opts.Proc = "/proc"
 	}
+
 	if opts.Passwd == "" {
 		opts.Passwd = "/etc/passwd"
 	}
+
 	w := &Watch{opts: opts, queue: make(chan *look, maxLooks), done: make(chan struct{}), looks: make(map[uint32]*look)}
 	go func() {
 		defer close(w.done)
+
 		for l := range w.queue {
 			w.read(l)
 		}
 	}()
+
 	return w
 }
 
@@ -77,6 +81,7 @@ func (w *Watch) Close() { close(w.queue) }
 func (w *Watch) Saw(k kernel.Kill, from, to events.Process) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	tgid := k.Current.TGID
 	if old := w.looks[tgid]; old != nil {
 		if distance(old.facts.Kill.BootNS, k.BootNS) < againNS {
@@ -86,11 +91,13 @@ func (w *Watch) Saw(k kernel.Kill, from, to events.Process) {
 		w.order = append(w.order, tgid)
 	}
 	l := &look{facts: recorded(k, from, to)}
+
 	w.looks[tgid] = l
 	for len(w.order) > maxLooks {
 		delete(w.looks, w.order[0])
 		w.order = w.order[1:]
 	}
+
 	select {
 	case w.queue <- l:
 	default:
@@ -100,14 +107,17 @@ func (w *Watch) Saw(k kernel.Kill, from, to events.Process) {
 // Killer tells who sent a SIGKILL that was seen, with what is known by now.
 func (w *Watch) Killer(k kernel.Kill, from, to events.Process) *events.Killer {
 	facts := recorded(k, from, to)
+
 	w.mu.Lock()
 	if l := w.looks[k.Current.TGID]; l != nil && distance(l.facts.Kill.BootNS, k.BootNS) < nearNS {
 		facts.Sender, facts.Ancestors, facts.User, facts.OOMDKills = l.facts.Sender, l.facts.Ancestors, l.facts.User, l.facts.OOMDKills
 	}
 	w.mu.Unlock()
+
 	if w.opts.Kubelet != nil && to.Workload != nil && to.Workload.PodUID != "" {
 		facts.Kubelet = w.opts.Kubelet.About(to.Workload, k.BootNS)
 	}
+
 	return Classify(&facts)
 }
 
@@ -119,6 +129,7 @@ func recorded(k kernel.Kill, from, to events.Process) Facts {
 	for _, a := range k.Sender.Ancestors {
 		f.Ancestors = append(f.Ancestors, Process{PID: int(a.TGID), Comm: a.Comm})
 	}
+
 	return f
 }
 
@@ -135,17 +146,20 @@ func (w *Watch) read(l *look) {
 			return known, false
 		}
 		next = parent
+
 		switch {
 		case known.Comm != "" && found.Comm != known.Comm: // another program by now
 			found.Comm, found.Exe, found.Command = known.Comm, known.Exe, nil
 		case found.Exe == "":
 			found.Exe = known.Exe
 		}
+
 		return found, true
 	}
 	f.Sender, _ = take(f.Sender)
 	ancestors := make([]Process, 0, len(f.Ancestors))
 	last := false
+
 	for _, known := range f.Ancestors {
 		var process Process
 		process, last = take(known)
@@ -157,17 +171,21 @@ func (w *Watch) read(l *look) {
 		if process, last = take(Process{PID: next}); last {
 			ancestors = append(ancestors, process)
 		}
+
 		if process.PID == 1 {
 			break
 		}
 	}
+
 	f.Ancestors = ancestors
 	if s := f.Kill.Sender; s.LoginKnown {
 		f.User = userName(w.opts.Passwd, s.LoginUID)
 	}
+
 	if w.opts.Cgroups != "" && f.To.Cgroup != nil && f.Sender.is("systemd", "systemd-oomd") {
 		f.OOMDKills = oomdKills(w.opts.Cgroups, f.To.Cgroup.Path)
 	}
+
 	w.mu.Lock()
 	l.facts = f
 	w.mu.Unlock()

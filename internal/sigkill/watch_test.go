@@ -27,10 +27,12 @@ func newProc(t *testing.T) fakeProc { return fakeProc{t, t.TempDir()} }
 
 func (p fakeProc) add(pid, parent int, comm, exe, cgroup string, tty int, startTicks uint64, environ ...string) {
 	p.t.Helper()
+
 	dir := filepath.Join(p.root, strconv.Itoa(pid))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		p.t.Fatal(err)
 	}
+
 	stat := fmt.Sprintf("%d (%s) S %d 1 1 %d 0 0 0 0 0 0 0 0 0 0 20 0 1 0 %d 0 0\n", pid, comm, parent, tty, startTicks)
 	for name, text := range map[string]string{
 		"stat": stat, "cgroup": cgroup, "cmdline": exe + "\x00-9\x00" + strings.Repeat("x", 4096),
@@ -40,6 +42,7 @@ func (p fakeProc) add(pid, parent int, comm, exe, cgroup string, tty int, startT
 			p.t.Fatal(err)
 		}
 	}
+
 	if err := os.Symlink(exe, filepath.Join(dir, "exe")); err != nil {
 		p.t.Fatal(err)
 	}
@@ -62,6 +65,7 @@ func TestWatchFollowsTheLineage(t *testing.T) {
 	p.add(500, 1, "sshd", "/usr/sbin/sshd", "0::/system.slice/ssh.service\n", 0, 30)
 	p.add(1, 0, "systemd", "/usr/lib/systemd/systemd", "0::/init.scope\n", 0, 1)
 	p.add(900, 1, "other", "/bin/other", "", 0, 10_100) // has the pid of kill by now
+
 	passwd := filepath.Join(t.TempDir(), "passwd")
 	if err := os.WriteFile(passwd, []byte("root:x:0:0::/:/bin/sh\nada:x:1000:1000::/:/bin/sh\nbroken\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -77,20 +81,25 @@ func TestWatchFollowsTheLineage(t *testing.T) {
 	w.Saw(k, f.From, f.To)
 	w.looked()
 	got := w.Killer(k, f.From, f.To)
+
 	var names []string
 	for _, a := range got.Ancestry {
 		names = append(names, fmt.Sprintf("%s[%d]%s", a.Comm, a.PID, a.Exe))
 	}
+
 	want := []string{"sudo[800]", "sh[750]", "ba) S 1 (sh[700]/usr/bin/bash", "sshd[600]/usr/sbin/sshd", "sshd[500]/usr/sbin/sshd", "systemd[1]/usr/lib/systemd/systemd"}
 	if !slices.Equal(names, want) {
 		t.Errorf("ancestry %q", names)
 	}
+
 	if got.Exe != "kill" {
 		t.Errorf("exe %q", got.Exe)
 	}
+
 	if got.Path != PathHuman || got.Login == nil || *got.Login != (events.Login{Session: "3", TTY: "pts/3", User: "ada", SudoUser: "ada"}) {
 		t.Errorf("%s, login %+v", got.Path, got.Login)
 	}
+
 	for _, e := range got.Evidence {
 		if len(e.Value) > 2*maxCommand {
 			t.Errorf("%s has %d bytes", e.What, len(e.Value))
@@ -101,15 +110,19 @@ func TestWatchFollowsTheLineage(t *testing.T) {
 func TestWatchIsBounded(t *testing.T) {
 	p := newProc(t)
 	w := NewWatch(Options{Proc: p.root})
+
 	for i := range uint32(5 * maxLooks) {
 		k := facts(pid(int(1000 + i))).Kill
 		w.Saw(k, events.Process{}, events.Process{})
 		w.Saw(k, events.Process{}, events.Process{}) // the same sender, at once: one look
 	}
+
 	w.looked()
+
 	if len(w.looks) > maxLooks || len(w.order) > maxLooks {
 		t.Errorf("%d looks, %d in order", len(w.looks), len(w.order))
 	}
+
 	if k := w.Killer(facts().Kill, events.Process{}, events.Process{}); k.Path != PathOther {
 		t.Errorf("%+v", k)
 	}
@@ -120,14 +133,17 @@ func TestAncestryEnds(t *testing.T) {
 	for i := range 40 { // deeper than is looked
 		p.add(1000+i, 1001+i, "sh", "/bin/sh", "", 0, 1)
 	}
+
 	p.add(2000, 2001, "a", "/bin/a", "", 0, 1)
 	p.add(2001, 2000, "b", "/bin/b", "", 0, 1) // a ring, as /proc may show while pids are reused
+
 	for _, first := range []uint32{1000, 2000} {
 		w := NewWatch(Options{Proc: p.root})
 		k := facts().Kill
 		k.Sender = &kernel.Sender{Ancestors: []kernel.ProcessName{{TGID: first, Comm: "sh"}}, MoreAncestors: true}
 		w.Saw(k, events.Process{}, events.Process{})
 		w.looked()
+
 		if n := len(w.Killer(k, events.Process{}, events.Process{}).Ancestry); n != maxAncestors {
 			t.Errorf("from %d: %d ancestors", first, n)
 		}
@@ -145,13 +161,16 @@ func TestTTYName(t *testing.T) {
 // TestOwnProcess reads this process as the real /proc has it.
 func TestOwnProcess(t *testing.T) {
 	got, parent, ok := proc{root: "/proc"}.process(os.Getpid(), 1<<62)
+
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if !ok || parent != os.Getppid() || got.Exe != exe || len(got.Command) == 0 || len(got.Cgroups) == 0 {
 		t.Errorf("%+v, parent %d, %v", got, parent, ok)
 	}
+
 	if _, _, ok := (proc{root: "/proc"}).process(os.Getpid(), 1); ok {
 		t.Error("a process that began later is taken for the sender")
 	}
@@ -172,9 +191,11 @@ func TestOOMDMark(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(mount, "system.slice/db.service/worker"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := unix.Setxattr(filepath.Join(mount, "system.slice/db.service"), "user.oomd_kill", []byte("12"), 0); err != nil {
 		t.Skipf("no user xattrs in %s: %v", mount, err)
 	}
+
 	for cgroup, want := range map[string]string{
 		"/system.slice/db.service": "12", "/system.slice/db.service/worker": "12", "/system.slice": "", "/gone/x": "", "/": "", "": "",
 	} {
@@ -187,14 +208,18 @@ func TestOOMDMark(t *testing.T) {
 // TestKubeletLines: they are asked for of pods only, at the instant of the SIGKILL.
 func TestKubeletLines(t *testing.T) {
 	log := &fakeLog{}
+
 	w := NewWatch(Options{Proc: t.TempDir(), Kubelet: log})
 	defer w.Close()
+
 	f := facts(by("runc", ""))
 	if k := w.Killer(f.Kill, f.From, f.To); k.Reason != ReasonDelete || log.at != f.Kill.BootNS {
 		t.Errorf("%+v, asked for %d", k, log.at)
 	}
 	log.at = 0
+
 	w.Killer(f.Kill, f.From, events.Process{Workload: &events.Workload{Unit: "db.service"}})
+
 	if log.at != 0 {
 		t.Error("it was asked about a service")
 	}
@@ -211,6 +236,7 @@ func (l *fakeLog) About(_ *events.Workload, bootNS uint64) []string {
 func BenchmarkSaw(b *testing.B) {
 	w := NewWatch(Options{Proc: b.TempDir()})
 	defer w.Close()
+
 	k := facts().Kill
 	for b.Loop() {
 		k.Current.TGID++

@@ -13,21 +13,25 @@ import (
 // slash is a symbolic link to the text.
 func Tree(t testing.TB, files map[string]string) string {
 	t.Helper()
+
 	root := t.TempDir()
 	for name, text := range files {
 		path := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
+
 		var err error
 		if strings.HasSuffix(name, "/") {
 			err = os.Symlink(text, path)
 		} else {
 			err = os.WriteFile(path, []byte(text), 0o644)
 		}
+
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	return root
 }

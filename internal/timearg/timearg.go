@@ -29,6 +29,7 @@ func Parse(text string, now time.Time) (time.Time, error) {
 	if t, ok := parse(strings.Join(words, " "), now); ok {
 		return t, nil
 	}
+
 	return time.Time{}, fmt.Errorf(`%.80q is no time: write "10m ago", "03:00", "yesterday 03:00", "2026-11-25 03:00", "2026-11-25T03:00:00Z" or "@1760000000"`, text)
 }
 
@@ -43,22 +44,28 @@ func parse(text string, now time.Time) (time.Time, bool) {
 	case strings.HasSuffix(text, " ago"):
 		return before(strings.TrimSuffix(text, " ago"), now)
 	}
+
 	if day, clock, _ := strings.Cut(text, " "); day == "today" || day == "yesterday" {
 		date := now
 		if day == "yesterday" {
 			date = now.AddDate(0, 0, -1)
 		}
+
 		if clock == "" {
 			clock = "00:00"
 		}
+
 		return onDay(date, clock)
 	}
+
 	if t, ok := onDay(now, text); ok {
 		if t.After(now) {
 			t, ok = onDay(now.AddDate(0, 0, -1), text)
 		}
+
 		return t, ok
 	}
+
 	return absolute(strings.ToUpper(text), now.Location())
 }
 
@@ -77,6 +84,7 @@ func onDay(date time.Time, clock string) (time.Time, bool) {
 			return time.Date(year, month, day, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), date.Location()), true
 		}
 	}
+
 	return time.Time{}, false
 }
 
@@ -86,11 +94,13 @@ func absolute(text string, loc *time.Location) (time.Time, bool) {
 			return t, true
 		}
 	}
+
 	for _, layout := range localLayouts {
 		if t, err := time.ParseInLocation(layout, text, loc); err == nil {
 			return t, true
 		}
 	}
+
 	return time.Time{}, false
 }
 
@@ -108,19 +118,23 @@ var amount = regexp.MustCompile(`^([0-9]{1,9}) ?([a-z]+) ?`)
 func before(span string, now time.Time) (time.Time, bool) {
 	const most = 100 * 366 * 24 * time.Hour
 	var total time.Duration
+
 	for rest := strings.TrimSpace(span); ; {
 		match := amount.FindStringSubmatch(rest)
 		if match == nil {
 			return now.Add(-total), rest == "" && span != ""
 		}
 		n, _ := strconv.ParseInt(match[1], 10, 64) // nine digits fit
+
 		unit, known := units[match[2]]
 		if !known {
 			unit, known = units[strings.TrimSuffix(match[2], "s")]
 		}
+
 		if !known || time.Duration(n) > most/unit {
 			return time.Time{}, false
 		}
+
 		if total += time.Duration(n) * unit; total > most {
 			return time.Time{}, false
 		}
@@ -137,5 +151,6 @@ func unix(text string, loc *time.Location) (time.Time, bool) {
 	}
 	sec, _ := strconv.ParseInt(match[1], 10, 64)
 	ns, _ := strconv.ParseInt((match[2] + "000000000")[:9], 10, 64)
+
 	return time.Unix(sec, ns).In(loc), true
 }

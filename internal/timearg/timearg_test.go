@@ -11,6 +11,7 @@ import (
 func TestParse(t *testing.T) {
 	zone := time.FixedZone("test", 2*3600)
 	now := time.Date(2026, 11, 25, 14, 30, 0, 0, zone)
+
 	at := func(day, hour, minute, second int) time.Time {
 		return time.Date(2026, 11, day, hour, minute, second, 0, zone)
 	}
@@ -67,6 +68,7 @@ func TestParseRefuses(t *testing.T) {
 			t.Errorf("%.80q is taken for %v", text, got)
 			continue
 		}
+
 		if s := err.Error(); !strings.Contains(s, "10m ago") || strings.ContainsAny(s, "\x1b\n") || len(s) > 600 {
 			t.Errorf("%.80q: %.600s", text, s)
 		}
@@ -80,6 +82,7 @@ func TestClockChange(t *testing.T) {
 		t.Skip("no time zones here")
 	}
 	now := time.Date(2026, 10, 25, 12, 0, 0, 0, berlin) // summer time ended at 03:00
+
 	got, err := Parse("yesterday 12:00", now)
 	if err != nil || now.Sub(got) != 25*time.Hour {
 		t.Errorf("%v, %v", got, err)
@@ -91,6 +94,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	now := time.Date(2026, 11, 25, 14, 30, 0, 0, time.UTC)
+
 	f.Fuzz(func(t *testing.T, text string) {
 		if got, err := Parse(text, now); err == nil && (got.Year() < 0 || got.Year() > 9999) {
 			t.Errorf("%q: %v", text, got)

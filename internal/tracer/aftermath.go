@@ -47,14 +47,17 @@ func newAftermath(reader host.Reader, watch *kubelet.Watch) *aftermath {
 	}
 	go func() {
 		defer close(a.found)
+
 		for l := range a.queue {
 			if l.inc == nil {
 				a.kubelet.Sample(l.at)
 				continue
 			}
+
 			a.found <- a.look(l)
 		}
 	}()
+
 	return a
 }
 
@@ -73,6 +76,7 @@ func (a *aftermath) sample(now time.Time) {
 	if a.kubelet == nil {
 		return
 	}
+
 	select {
 	case a.queue <- look{at: now}:
 	default:
@@ -82,27 +86,34 @@ func (a *aftermath) sample(now time.Time) {
 func (a *aftermath) look(l look) *events.Incident {
 	inc := l.inc
 	u := &events.Incident{ID: inc.ID}
+
 	path := ""
 	if inc.Limiter != nil && inc.Limiter.Cgroup != nil {
 		path = inc.Limiter.Cgroup.Path
 	}
+
 	if path != "" {
 		u.Shares, u.SharesLeftOut = a.reader.Shares(path, listed)
 	}
+
 	if inc.Scope != events.ScopeUser && (path != "" || inc.Scope != events.ScopeMemcg) {
 		ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 		c, err := a.reader.Candidates(ctx, path, listed)
+
 		cancel()
+
 		if err == nil {
 			u.Candidates = withVictims(inc, c.List, c.TotalPages, uint64(host.PageSize()))
 			u.CandidatesLeftOut = c.LeftOut + c.Unread
 		}
 	}
+
 	if u.NodeState = a.reader.State(); u.NodeState != nil {
 		ns := uint64(max(time.Since(l.at), 0))
 		u.NodeState.AfterNS = &ns
 	}
 	u.Eviction = a.kubelet.Eviction(l.at, evictionFailed(inc))
+
 	return u
 }
 
@@ -115,9 +126,11 @@ func evictionFailed(inc *events.Incident) bool {
 // withVictims puts the victims among the processes that still live, by their points.
 func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pageBytes uint64) []events.Candidate {
 	var all []events.Candidate
+
 	dead := make(map[int]bool)
 	for _, v := range inc.Victims {
 		dead[v.PID] = true
+
 		c := events.Candidate{
 			Process: v.Process, Victim: true, AnonRSSBytes: v.AnonRSSBytes, FileRSSBytes: v.FileRSSBytes, ShmemRSSBytes: v.ShmemRSSBytes,
 			SwapBytes: v.SwapBytes, PgtablesBytes: v.PgtablesBytes, OOMScoreAdj: v.OOMScoreAdj, Points: v.Points,
@@ -125,6 +138,7 @@ func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pa
 		if c.Points == nil && v.AnonRSSBytes != nil && v.OOMScoreAdj != nil && totalPages > 0 {
 			// mm/oom_kill.c: oom_badness
 			var bytes uint64
+
 			for _, part := range []*uint64{v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes, v.SwapBytes, v.PgtablesBytes} {
 				if part != nil {
 					bytes += *part
@@ -135,6 +149,7 @@ func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pa
 		}
 		all = append(all, c)
 	}
+
 	for _, c := range living {
 		if !dead[c.PID] {
 			all = append(all, c)
@@ -147,9 +162,12 @@ func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pa
 		case c.Points == nil:
 			return -1 << 61
 		}
+
 		return *c.Points
 	}
+
 	slices.SortStableFunc(all, func(a, b events.Candidate) int { return cmp.Compare(points(b), points(a)) })
+
 	return all
 }
 
@@ -166,19 +184,23 @@ func (t *Tracer) aftermaths() error {
 	if len(t.kills) > 0 {
 		return nil
 	}
+
 	for _, id := range t.unlooked {
 		if err := t.causes(id); err != nil {
 			return err
 		}
 	}
+
 	t.unlooked = nil
 	if dropped := t.explainer.Dropped(); dropped > t.uncaused {
 		lost := &events.Lost{Envelope: t.envelope(events.KindLost), What: "causes", Count: dropped - t.uncaused}
+
 		t.uncaused = dropped
 		if err := t.opts.Sink.Lost(lost); err != nil {
 			return err
 		}
 	}
+
 	for {
 		select {
 		case u := <-t.after.found:
@@ -196,12 +218,14 @@ func (t *Tracer) aftermaths() error {
 func (t *Tracer) endAftermath() error {
 	close(t.after.queue)
 	patience := time.After(2 * time.Second)
+
 	for {
 		select {
 		case u, ok := <-t.after.found:
 			if !ok {
 				return nil
 			}
+
 			if err := t.afterwards(u); err != nil {
 				return err
 			}
@@ -217,9 +241,11 @@ func (t *Tracer) afterwards(u *events.Incident) error {
 		u.Shares = or(renamed(u.Shares, func(s *events.Share) **events.Workload { return &s.Workload }, names.Fill), u.Shares)
 		u.Candidates = or(renamed(u.Candidates, func(c *events.Candidate) **events.Workload { return &c.Workload }, names.Fill), u.Candidates)
 	}
+
 	if err := t.told(u); err != nil {
 		return err
 	}
+
 	return t.causes(u.ID)
 }
 
@@ -227,6 +253,7 @@ func or[T any](a, b []T) []T {
 	if a != nil {
 		return a
 	}
+
 	return b
 }
 
@@ -235,5 +262,6 @@ func (t *Tracer) causes(id string) error {
 	if causes := t.explainer.Explain(id); causes != nil {
 		return t.told(&events.Incident{ID: id, Causes: causes})
 	}
+
 	return nil
 }

@@ -27,16 +27,21 @@ func (o outlet) Incident(inc *events.Incident) error {
 	if o.t.opts.Stalls && inc.Outcome == events.OutcomeKilled {
 		o.t.kills = append(o.t.kills, inc)
 	}
+
 	if o.t.naming != nil {
 		o.t.naming.hold(inc, probe.BootNS())
 	}
+
 	if err := o.Sink.Incident(inc); err != nil {
 		return err
 	}
+
 	o.t.explainer.Take(inc)
+
 	if diagnose.Explicable(inc) && !o.t.after.after(inc) {
 		o.t.unlooked = append(o.t.unlooked, inc.ID)
 	}
+
 	return nil
 }
 
@@ -44,7 +49,9 @@ func (o outlet) Update(inc *events.Incident) error {
 	if o.t.naming != nil {
 		o.t.naming.merge(inc)
 	}
+
 	o.t.explainer.Take(inc)
+
 	return o.Sink.Update(inc)
 }
 
@@ -54,20 +61,24 @@ func (t *Tracer) past() error {
 	if len(t.kills) == 0 {
 		return nil
 	}
+
 	counts, err := t.probe.Stalls()
 	if err != nil {
 		return err
 	}
+
 	if counts != nil {
 		t.flight.Counts(*counts)
 	}
 	kills := t.kills
+
 	t.kills = nil
 	for _, inc := range kills {
 		if err := t.told(&events.Incident{ID: inc.ID, Before: t.before(inc)}); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -75,6 +86,7 @@ func (t *Tracer) past() error {
 // whole node.
 func (t *Tracer) before(inc *events.Incident) *events.Before {
 	in := func(flight.Who) bool { return true }
+
 	if of := whole(inc); of != nil {
 		limiter := *of
 		below := func(key events.CgroupKey) bool {
@@ -87,12 +99,14 @@ func (t *Tracer) before(inc *events.Incident) *events.Before {
 	at := t.clock.BootNS(inc.Time)
 	past := t.flight.Before(at, limiterKey(inc), in)
 	out := &events.Before{WindowNS: flight.Seconds * 1e9, Stalls: []events.StallSum{}, Unseen: t.unseen()}
+
 	page := uint64(t.page)
 	for _, s := range past.Stalls {
 		out.Stalls = append(out.Stalls, events.StallSum{
 			What: string(s.What), Count: s.Count, Fruitless: s.Fruitless, TotalNS: s.TotalNS, MaxNS: s.MaxNS, ReclaimedBytes: s.ReclaimedPages * page,
 		})
 	}
+
 	for _, s := range past.Seconds {
 		row := events.StallSecond{BeforeNS: s.BeforeNS, Count: s.Count, TotalNS: s.TotalNS, HighNS: s.HighNS, ReclaimedBytes: s.ReclaimedPages * page}
 		if s.Sample != nil {
@@ -100,8 +114,10 @@ func (t *Tracer) before(inc *events.Incident) *events.Before {
 			row.MaxEvents, row.HighEvents = s.Sample.MaxEvents, s.Sample.HighEvents
 			row.PSISomeNS, row.PSIFullNS = nanoseconds(s.Sample.PSISomeUS), nanoseconds(s.Sample.PSIFullUS)
 		}
+
 		out.Timeline = append(out.Timeline, row)
 	}
+
 	for _, s := range past.Long {
 		line := t.stallLine(s)
 		out.Longest = append(out.Longest, events.LongStall{
@@ -110,18 +126,21 @@ func (t *Tracer) before(inc *events.Incident) *events.Before {
 		})
 	}
 	out.Guardians = t.guardians(at)
+
 	if limiterKey(inc).ID == 0 {
 		for _, n := range past.Kswapd {
 			out.Kswapd = append(out.Kswapd, events.Kswapd{Node: n.Node, Wakeups: n.Wakeups, AwakeNS: n.AwakeNS})
 		}
 		out.GaveUp = t.gaveUpOf(inc, at)
 	}
+
 	return out
 }
 
 // guardians sums up the stalls of the node's services before an instant.
 func (t *Tracer) guardians(atNS uint64) []events.GuardianStall {
 	units := make(map[string]uint64)
+
 	for key, sums := range t.flight.Recent(atNS, flight.Seconds*1e9) {
 		unit := t.Guardian(key)
 		if unit == "" {
@@ -129,13 +148,16 @@ func (t *Tracer) guardians(atNS uint64) []events.GuardianStall {
 		}
 		units[unit] += alert.Stalled(sums)
 	}
+
 	var out []events.GuardianStall
 	for unit, total := range units {
 		out = append(out, events.GuardianStall{Unit: unit, TotalNS: total})
 	}
+
 	slices.SortFunc(out, func(a, b events.GuardianStall) int {
 		return cmp.Or(cmp.Compare(b.TotalNS, a.TotalNS), cmp.Compare(a.Unit, b.Unit))
 	})
+
 	return out
 }
 
@@ -149,11 +171,13 @@ func (t *Tracer) gaveUpOf(inc *events.Incident, atNS uint64) *events.GaveUpLine 
 		return nil
 	}
 	page := uint64(t.page)
+
 	near := func(ns uint64) bool { return max(atNS, ns)-min(atNS, ns) < gaveUpWithinNS }
 	for _, g := range slices.Backward(t.gaveUp) {
 		if int(g.Current.TID) != inc.Trigger.TID || !near(g.BootNS) {
 			continue
 		}
+
 		var line events.GaveUpLine
 		if r := g.Reclaim; r != nil && near(r.BootNS) {
 			line.Reclaim = &events.ReclaimAnswer{
@@ -162,16 +186,19 @@ func (t *Tracer) gaveUpOf(inc *events.Incident, atNS uint64) *events.GaveUpLine 
 				NoProgressLoops: r.NoProgressLoops, WatermarkOK: r.WatermarkOK,
 			}
 		}
+
 		if c := g.Compact; c != nil && near(c.BootNS) {
 			line.Compact = &events.CompactAnswer{
 				BeforeNS: atNS - min(c.BootNS, atNS), Order: c.Order, Priority: c.Priority, Result: c.Result,
 				Retries: c.Retries, MaxRetries: c.MaxRetries, Again: c.Again,
 			}
 		}
+
 		if line.Reclaim != nil || line.Compact != nil {
 			return &line
 		}
 	}
+
 	return nil
 }
 
@@ -180,6 +207,7 @@ func nanoseconds(us *uint64) *uint64 {
 		return nil
 	}
 	ns := *us * 1000
+
 	return &ns
 }
 
@@ -192,6 +220,7 @@ func whole(inc *events.Incident) *events.Cgroup {
 	case inc.Scope == events.ScopeUser && len(inc.Victims) > 0:
 		return inc.Victims[0].Cgroup
 	}
+
 	return nil
 }
 
@@ -199,6 +228,7 @@ func limiterKey(inc *events.Incident) events.CgroupKey {
 	if of := whole(inc); of != nil {
 		return of.CgroupKey
 	}
+
 	return events.CgroupKey{}
 }
 
@@ -229,12 +259,15 @@ func (t *Tracer) unseen() []string {
 		"vmscan:mm_vmscan_node_reclaim": events.StallNodeReclaim, "compaction:mm_compaction": events.StallCompaction,
 	}
 	var names []string
+
 	for _, h := range t.probe.Hooks() {
 		if kind, ok := kinds[h.Name]; ok && h.Tier == "" {
 			names = append(names, string(kind))
 		}
 	}
+
 	slices.Sort(names)
+
 	return names
 }
 
@@ -248,8 +281,10 @@ func (t *Tracer) stallLine(s kernel.Stall) *events.StallLine {
 		p.Cgroup = t.cgroup(task.Cgroup)
 		place, _, _ := t.tree.Place(task.Cgroup)
 		p.Workload = place.Workload
+
 		return p
 	}
+
 	return &events.StallLine{
 		Envelope: events.Envelope{
 			V: events.Version, Kind: events.KindStall, Time: t.clock.Time(s.BootNS).UTC(), BootID: t.ident.bootID, Node: t.ident.node,
@@ -264,6 +299,7 @@ func (t *Tracer) cgroup(key events.CgroupKey) *events.Cgroup {
 		return nil
 	}
 	path, _ := t.tree.Path(key)
+
 	return &events.Cgroup{CgroupKey: key, Path: path}
 }
 
@@ -272,6 +308,7 @@ func (t *Tracer) warn(nowNS uint64) error {
 	if t.watch == nil {
 		return nil
 	}
+
 	for _, w := range t.watch.Check(nowNS, t.flight) {
 		place, path, _ := t.places().Place(w.Cgroup)
 		if err := t.opts.Sink.Pressure(&events.PressureLine{
@@ -282,6 +319,7 @@ func (t *Tracer) warn(nowNS uint64) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -289,14 +327,17 @@ func (t *Tracer) warn(nowNS uint64) error {
 func (t *Tracer) Guardian(key events.CgroupKey) string {
 	place, path, _ := t.tree.Place(key)
 	unit := ""
+
 	switch {
 	case path == "/init.scope":
 		unit = "init.scope"
 	case place.Workload != nil:
 		unit = place.Workload.Unit
 	}
+
 	if slices.Contains(t.opts.Guardians, unit) {
 		return unit
 	}
+
 	return ""
 }

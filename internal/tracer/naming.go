@@ -35,6 +35,7 @@ func (n namedTree) Place(key events.CgroupKey) (place resolve.Place, path string
 	if n.names != nil {
 		place.Workload = n.names.Fill(place.Workload)
 	}
+
 	return place, path, ok
 }
 
@@ -72,10 +73,12 @@ func tell(place resolve.Place, to func(names.Ref)) {
 // hold waits for more of an incident, and asks the runtime about its containers.
 func (n *naming) hold(inc *events.Incident, nowNS uint64) {
 	h := &held{inc: *inc, sinceNS: nowNS}
+
 	n.held = append(n.held, h)
 	if len(n.held) > maxHeld {
 		n.held = slices.Delete(n.held, 0, 1)
 	}
+
 	for _, c := range checks(inc) {
 		n.names.Check(c)
 	}
@@ -94,12 +97,14 @@ func (n *naming) find(id string) *held {
 			return h
 		}
 	}
+
 	return nil
 }
 
 // due gives the updates that came to be known, without their envelopes.
 func (n *naming) due(nowNS uint64) []*events.Incident {
 	var updates []*events.Incident
+
 	for _, r := range n.names.Reports() {
 		u := &events.Incident{ID: r.Incident, Reported: []events.Reported{r.Reported}}
 		if h := n.find(r.Incident); h != nil {
@@ -107,8 +112,10 @@ func (n *naming) due(nowNS uint64) []*events.Incident {
 			h.inc.Reported = append(slices.Clone(h.inc.Reported), r.Reported)
 			u.Reported = h.inc.Reported
 		}
+
 		updates = append(updates, u)
 	}
+
 	if v := n.names.Version(); v != n.version {
 		n.version = v
 		for _, h := range n.held {
@@ -118,11 +125,13 @@ func (n *naming) due(nowNS uint64) []*events.Incident {
 			}
 		}
 	}
+
 	old := 0
 	for old < len(n.held) && nowNS-min(n.held[old].sinceNS, nowNS) > holdNS {
 		old++
 	}
 	n.held = slices.Delete(n.held, 0, old)
+
 	return updates
 }
 
@@ -131,6 +140,7 @@ func (n *naming) lost() uint64 {
 	now := n.names.Dropped()
 	grown := now - n.dropped
 	n.dropped = now
+
 	return grown
 }
 
@@ -149,6 +159,7 @@ func rename(inc *events.Incident, fill func(*events.Workload) *events.Workload) 
 	u.Shares = renamed(inc.Shares, func(s *events.Share) **events.Workload { return &s.Workload }, fill)
 	u.Candidates = renamed(inc.Candidates, func(c *events.Candidate) **events.Workload { return &c.Workload }, fill)
 	news = news || u.Ladder != nil || u.Shares != nil || u.Candidates != nil
+
 	if t := inc.Trigger; t != nil {
 		if w := fill(t.Workload); w != t.Workload {
 			trigger := *t
@@ -156,32 +167,39 @@ func rename(inc *events.Incident, fill func(*events.Workload) *events.Workload) 
 			u.Trigger, news = &trigger, true
 		}
 	}
+
 	for _, v := range inc.Victims {
 		if w := fill(v.Workload); w != v.Workload {
 			u.Victims = append(u.Victims, events.Victim{Process: events.Process{PID: v.PID, TID: v.TID, Comm: v.Comm, Workload: w}})
 			news = true
 		}
 	}
+
 	if !news {
 		return nil
 	}
+
 	return u
 }
 
 // renamed copies a list with the names filled in; nil where nothing is new.
 func renamed[T any](list []T, workload func(*T) **events.Workload, fill func(*events.Workload) *events.Workload) []T {
 	var out []T
+
 	for i := range list {
 		old := *workload(&list[i])
+
 		w := fill(old)
 		if w == old {
 			continue
 		}
+
 		if out == nil {
 			out = slices.Clone(list)
 		}
 		*workload(&out[i]) = w
 	}
+
 	return out
 }
 
@@ -192,22 +210,26 @@ func checks(inc *events.Incident) []names.Check {
 		return nil
 	}
 	var all []names.Check
+
 	for _, v := range inc.Victims {
 		ref, ok := names.RefOf(v.Workload)
 		if !ok || ref.ContainerID == "" || v.IsContainerInit == nil {
 			continue
 		}
+
 		i := slices.IndexFunc(all, func(c names.Check) bool { return c.ContainerID == ref.ContainerID })
 		if i < 0 {
 			i = len(all)
 			all = append(all, names.Check{Incident: inc.ID, Ref: ref, Container: v.Workload.Container, Kernel: kernelSide(inc)})
 		}
+
 		if *v.IsContainerInit {
 			all[i].Kernel.Init = true
 		} else {
 			all[i].Kernel.Child = true
 		}
 	}
+
 	return all
 }
 
@@ -216,12 +238,15 @@ func kernelSide(inc *events.Incident) names.Kernel {
 	if inc.Limiter != nil {
 		k.Level = inc.Limiter.Level
 	}
+
 	if inc.Killer != nil {
 		k.Group = inc.Killer.Path == "group"
+
 		k.By = inc.Killer.Path
 		if inc.Killer.Comm != "" {
 			k.By = fmt.Sprintf("%s[%d]", inc.Killer.Comm, inc.Killer.PID)
 		}
 	}
+
 	return k
 }

@@ -43,6 +43,7 @@ func (b *book) Check(c names.Check) { b.checks = append(b.checks, c) }
 func (b *book) Reports() []names.Report {
 	list := b.reports
 	b.reports = nil
+
 	return list
 }
 
@@ -56,10 +57,12 @@ func (b *book) Fill(w *events.Workload) *events.Workload {
 		return w
 	}
 	out := *w
+
 	out.Pod, out.Container, out.Source = b.known[w.PodUID], b.known[w.ContainerID], "cri"
 	if reflect.DeepEqual(&out, w) {
 		return w
 	}
+
 	return &out
 }
 
@@ -70,6 +73,7 @@ func killedIn(t *testing.T, tree namedTree) *events.Incident {
 	app, _, _ := tree.Place(events.CgroupKey{ID: 2})
 	pod, _, _ := tree.Place(events.CgroupKey{ID: 1})
 	init, child := true, false
+
 	return &events.Incident{
 		ID: "a", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled, Killer: &events.Killer{Kind: "kernel", Path: "memcg"},
 		Limiter: &events.Limiter{Level: pod.Level, LimitBytes: new(uint64), Workload: pod.Workload},
@@ -89,6 +93,7 @@ func tree() *resolve.Tree {
 	tree.Learn(events.CgroupKey{ID: 2}, appPath)
 	tree.Learn(events.CgroupKey{ID: 3}, appPath+"/init.scope")
 	tree.Learn(events.CgroupKey{ID: 4}, "/system.slice/sshd.service")
+
 	return tree
 }
 
@@ -100,25 +105,33 @@ func TestNamesComeLate(t *testing.T) {
 	places := namedTree{tree(), known}
 	inc := killedIn(t, places)
 	n.hold(inc, 1e9)
+
 	if u := n.due(1e9); len(u) != 0 {
 		t.Fatalf("%+v", u[0])
 	}
+
 	known.learn(podUID, "checkout-7d9f")
 	first := n.due(1.1e9)
+
 	known.learn(appID, "app")
+
 	second := n.due(1.2e9)
 	if len(first) != 1 || len(second) != 1 || len(n.due(1.3e9)) != 0 {
 		t.Fatalf("%d and %d updates", len(first), len(second))
 	}
 	want := killedIn(t, places)
+
 	events.Merge(inc, first[0])
 	events.Merge(inc, second[0])
+
 	if !reflect.DeepEqual(inc, want) {
 		t.Errorf("\n got %+v\nwant %+v", inc, want)
 	}
+
 	if w := want.Limiter.Workload; w.Pod != "checkout-7d9f" || w.Source != "cri" {
 		t.Errorf("%+v", w)
 	}
+
 	if place, _, _ := places.Tree.Place(events.CgroupKey{ID: 2}); place.Workload.Pod != "" {
 		t.Error("the tree's own place was changed")
 	}
@@ -132,6 +145,7 @@ func TestNamesOfLateVictims(t *testing.T) {
 	place, _, _ := tree().Place(events.CgroupKey{ID: 2})
 	n.merge(&events.Incident{ID: "a", Victims: []events.Victim{{Process: events.Process{PID: 12, Workload: place.Workload}}}})
 	known.learn(podUID, "checkout-7d9f")
+
 	updates := n.due(1)
 	if len(updates) != 1 || !slices.ContainsFunc(updates[0].Victims, func(v events.Victim) bool { return v.PID == 12 && v.Workload.Pod == "checkout-7d9f" }) {
 		t.Errorf("%+v", updates)
@@ -144,9 +158,11 @@ func TestReports(t *testing.T) {
 	known := newBook()
 	n := &naming{names: known}
 	n.hold(killedIn(t, namedTree{tree(), known}), 0)
+
 	if len(known.checks) != 1 {
 		t.Fatalf("%+v", known.checks)
 	}
+
 	c := known.checks[0]
 	if want := (names.Kernel{Scope: events.ScopeMemcg, Level: events.LevelPod, Init: true, Child: true, By: "memcg"}); c.Kernel != want || c.ContainerID != appID || c.Incident != "a" {
 		t.Errorf("%+v", c)
@@ -155,14 +171,17 @@ func TestReports(t *testing.T) {
 		return names.Report{Incident: "a", Reported: events.Reported{ContainerID: id, Text: id}}
 	}
 	known.reports = []names.Report{report("1")}
+
 	n.due(1)
 	known.reports = []names.Report{report("2")}
+
 	updates := n.due(2)
 	if len(updates) != 1 || len(updates[0].Reported) != 2 {
 		t.Errorf("%+v", updates)
 	}
 	n.held = nil // forgotten meanwhile
 	known.reports = []names.Report{report("3")}
+
 	if updates := n.due(3); len(updates) != 1 || updates[0].ID != "a" || len(updates[0].Reported) != 1 {
 		t.Errorf("%+v", updates)
 	}
@@ -170,22 +189,29 @@ func TestReports(t *testing.T) {
 
 func TestNothingIsHeldForEver(t *testing.T) {
 	known := newBook()
+
 	n := &naming{names: known}
 	for i := range 3 * maxHeld {
 		n.hold(&events.Incident{ID: fmt.Sprint(i)}, 0)
 	}
+
 	if len(n.held) != maxHeld {
 		t.Errorf("%d are held", len(n.held))
 	}
+
 	n.due(holdNS)
+
 	if len(n.held) != maxHeld {
 		t.Error("given up too early")
 	}
+
 	n.due(holdNS + 1)
+
 	if len(n.held) != 0 {
 		t.Errorf("%d are held", len(n.held))
 	}
 	known.dropped = 5
+
 	if n.lost() != 5 || n.lost() != 0 {
 		t.Error("what is dropped is not told once")
 	}
@@ -194,13 +220,17 @@ func TestNothingIsHeldForEver(t *testing.T) {
 // Containers and pods are handed on as they are made, what is in them is not.
 func TestTell(t *testing.T) {
 	known := newBook()
+
 	tree().Live(func(p resolve.Place) { tell(p, known.Seen) })
 	slices.SortFunc(known.seen, func(a, b names.Ref) int { return len(a.ContainerID) - len(b.ContainerID) })
+
 	want := []names.Ref{{PodUID: podUID}, {ContainerID: appID, PodUID: podUID}}
 	if !slices.Equal(known.seen, want) {
 		t.Errorf("%+v", known.seen)
 	}
+
 	tell(resolve.ParsePath(appPath), known.Gone)
+
 	if !slices.Equal(known.gone, want[1:]) {
 		t.Errorf("%+v", known.gone)
 	}

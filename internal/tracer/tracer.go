@@ -137,31 +137,38 @@ func Open(opts Options) (*Tracer, error) {
 	if opts.Warn == nil {
 		opts.Warn = func(string) {}
 	}
+
 	if p, err := host.ReadPrivileges(); err == nil && len(p.Missing) > 0 {
 		return nil, fmt.Errorf("missing %s: run as root (sudo oomtrace)", strings.Join(p.Missing, " and "))
 	}
+
 	layout, err := host.Cgroups()
 	if err != nil {
 		return nil, err
 	}
+
 	clock, err := host.NewBootClock()
 	if err != nil {
 		return nil, fmt.Errorf("reading the clocks: %w", err)
 	}
+
 	for _, gap := range host.Protect(!opts.NoLock) {
 		opts.Warn(gap)
 	}
 	page := uint64(host.PageSize())
+
 	symbols, err := host.LoadKallsyms(probe.DataSymbols...)
 	if err != nil {
 		opts.Warn("the kind of an allocation will be unknown: " + err.Error())
 	}
+
 	p, err := probe.Open(probe.Options{
 		Tier: opts.Tier, MemoryHierarchy: layout.HierarchyID, PageSize: page, Stalls: opts.Stalls, MinStall: opts.MinStall, Address: symbols.Address,
 	})
 	if err != nil {
 		return nil, err
 	}
+
 	t := &Tracer{
 		opts: opts, layout: layout, clock: clock, probe: p,
 		ident: identity{bootID: host.BootID(), node: host.Hostname()},
@@ -171,12 +178,15 @@ func Open(opts Options) (*Tracer, error) {
 	if opts.Names != nil {
 		t.naming = &naming{names: opts.Names}
 	}
+
 	if opts.Pressure != nil {
 		t.watch = alert.New(*opts.Pressure, t.Guardian)
 	}
+
 	t.startScan()
 	t.lookAfter()
 	t.watchKillers()
+
 	t.core = incident.New(t.config(page, symbols), findings{outlet{opts.Sink, t}})
 	if _, err := t.core.Idle(probe.BootNS(), true); err != nil { // the audit's first reading
 		p.Close()
@@ -185,6 +195,7 @@ func Open(opts Options) (*Tracer, error) {
 	// The kernel's types were decoded for the load, and are not needed any more:
 	// tens of MiB that a node out of memory can use.
 	debug.FreeOSMemory()
+
 	return t, nil
 }
 
@@ -197,35 +208,42 @@ func (t *Tracer) config(page uint64, symbols *host.Symbols) incident.Config {
 	if cfg.UserKills = t.opts.UserKills; t.killer != nil {
 		cfg.Killers = t.killer
 	}
+
 	if ram, swap, err := host.Memory(); err == nil {
 		cfg.RAMBytes, cfg.SwapBytes = ram, swap
 	}
+
 	if symbols != nil {
 		cfg.Symbol = func(address uint64) (string, bool) {
 			name, _, ok := symbols.Lookup(address)
 			return name, ok
 		}
 	}
+
 	if cfg.Tier != events.TierFentry && !cfg.CgroupV1 { // the kernel may skip a kprobe
 		seeds, err := host.ScanOOMLocal(t.layout)
 		if err != nil {
 			t.opts.Warn("some limiters may be unknown: " + err.Error())
 		}
+
 		cfg.OOMLocal = make(map[events.CgroupKey]uint64, len(seeds))
 		for id, count := range seeds {
 			cfg.OOMLocal[events.CgroupKey{ID: id}] = count
 		}
 	}
+
 	return cfg
 }
 
 func (t *Tracer) startScan() {
 	scan := t.tree.NewScan(t.layout.MemoryMount, t.layout.HierarchyID)
+
 	scan.Base = t.layout.MountRoot
 	go func() {
 		if err := scan.Run(); err != nil {
 			t.opts.Warn("some cgroups have no path: " + err.Error())
 		}
+
 		t.scan <- scan
 	}()
 }
@@ -260,36 +278,46 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 	if err := t.opts.Sink.Status(t.Status("start")); err != nil {
 		return err
 	}
+
 	t.merge(<-t.scan)
+
 	if ready != nil {
 		if err := ready(); err != nil {
 			return err
 		}
 	}
+
 	if t.opts.RealTime {
 		// The thread is given back with its priority: it ends with this goroutine, or
 		// with the process.
 		runtime.LockOSThread()
+
 		if err := host.RealTime(); err != nil {
 			t.opts.Warn(err.Error())
 		}
 	}
+
 	if err := t.probe.Run(ctx, t); err != nil {
 		return err
 	}
+
 	if err := t.core.Close(); err != nil {
 		return err
 	}
+
 	if err := t.past(); err != nil {
 		return err
 	}
+
 	if err := t.endAftermath(); err != nil {
 		return err
 	}
+
 	if err := t.name(probe.BootNS()); err != nil {
 		return err
 	}
 	incidents, victims := t.core.Totals()
+
 	return t.opts.Sink.Status(&events.Status{
 		Envelope: t.envelope(events.KindStatus), Phase: "end",
 		Incidents: &incidents, Victims: &victims, Lost: &t.lost,
@@ -301,9 +329,11 @@ func (t *Tracer) Close() error {
 	if t.killer != nil {
 		t.killer.Close()
 	}
+
 	if t.log != nil {
 		t.log.Close()
 	}
+
 	return t.probe.Close()
 }
 
@@ -312,10 +342,12 @@ func (t *Tracer) watchKillers() {
 	if t.opts.UserKills == incident.UserKillsNone {
 		return
 	}
+
 	opts := t.opts.Killer
 	if t.log != nil {
 		opts.Kubelet = podLog{t.log, t.clock}
 	}
+
 	if opts.Cgroups == "" && t.layout.MemoryVersion == 2 && t.layout.MountRoot == "/" {
 		opts.Cgroups = t.layout.MemoryMount
 	}
@@ -328,14 +360,17 @@ func (t *Tracer) lookAfter() {
 		place := resolve.ParsePath(path)
 		return place.Level, place.Workload
 	}}
+
 	config, err := kubelet.Find(t.opts.HostRoot)
 	if err != nil {
 		t.opts.Warn("how far an eviction is will be unknown: " + err.Error())
 	}
+
 	t.after = newAftermath(reader, kubelet.NewWatch(config, reader))
 	if t.opts.UserKills == incident.UserKillsNone || config == nil && t.opts.KubeletLog == "" {
 		return
 	}
+
 	if t.log, err = kubelet.Follow(t.opts.KubeletLog, t.opts.HostRoot, t.opts.Warn); err != nil {
 		t.opts.Warn(err.Error())
 	}
@@ -356,29 +391,36 @@ func (t *Tracer) Record(r kernel.Record) error {
 	switch r := r.(type) {
 	case *kernel.Stall:
 		t.flight.Stall(*r)
+
 		if t.opts.TellStalls {
 			return t.opts.Sink.Stall(t.stallLine(*r))
 		}
+
 		return nil
 	case kernel.GaveUp:
 		if len(t.gaveUp) == gaveUpMost {
 			t.gaveUp = slices.Delete(t.gaveUp, 0, 1)
 		}
 		t.gaveUp = append(t.gaveUp, r)
+
 		return nil
 	case kernel.StallCounts:
 		t.flight.Counts(r)
 		t.sample(r.BootNS)
 		t.after.sample(t.clock.Time(r.BootNS))
+
 		if err := t.warn(r.BootNS); err != nil {
 			return err
 		}
+
 		if t.opts.Counts != nil {
 			return t.opts.Counts(r)
 		}
+
 		return nil
 	case kernel.CgroupChange:
 		t.tree.Observe(r)
+
 		if t.naming != nil {
 			place, _, _ := t.tree.Place(r.Key)
 			switch r.Op {
@@ -388,6 +430,7 @@ func (t *Tracer) Record(r kernel.Record) error {
 				tell(place, t.opts.Names.Gone)
 			}
 		}
+
 		if r.Op == "rmdir" && t.opts.Stalls {
 			t.gone = append(t.gone, goneCgroup{r.Key, r.BootNS})
 		}
@@ -397,6 +440,7 @@ func (t *Tracer) Record(r kernel.Record) error {
 			return err
 		}
 	}
+
 	return t.core.Record(r)
 }
 
@@ -407,24 +451,30 @@ func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 		t.merge(scan)
 	default:
 	}
+
 	t.clock.Sync()
 	t.forget(bootNS)
+
 	sleep, err := t.core.Idle(bootNS, caughtUp)
 	if err != nil {
 		return 0, err
 	}
+
 	if err := t.name(bootNS); err != nil {
 		return 0, err
 	}
+
 	if !caughtUp {
 		return sleep, nil
 	}
+
 	if len(t.kills) > 0 && bootNS-min(t.pastNS, bootNS) >= pastEveryNS {
 		t.pastNS = bootNS
 		if err := t.past(); err != nil {
 			return 0, err
 		}
 	}
+
 	return sleep, t.aftermaths()
 }
 
@@ -436,6 +486,7 @@ func (t *Tracer) forget(bootNS uint64) {
 		due[t.gone[0].key] = true
 		t.gone = t.gone[1:]
 	}
+
 	if len(due) > 0 {
 		t.probe.ForgetStalls(due)
 		t.flight.Forget(due)
@@ -446,6 +497,7 @@ func (t *Tracer) merge(scan *resolve.Scan) {
 	if !t.tree.Merge(scan) {
 		t.startScan()
 	}
+
 	if t.naming != nil {
 		t.tree.Live(func(place resolve.Place) { tell(place, t.opts.Names.Found) })
 	}
@@ -459,16 +511,20 @@ func (t *Tracer) name(bootNS uint64) error {
 	if t.naming == nil {
 		return nil
 	}
+
 	for _, u := range t.naming.due(bootNS) {
 		// The merged incident has it already.
 		u.Envelope = t.envelope(events.KindIncidentUpdate)
 		t.explainer.Take(u)
+
 		if err := t.opts.Sink.Update(u); err != nil {
 			return err
 		}
 	}
+
 	if lost := t.naming.lost(); lost > 0 {
 		return t.opts.Sink.Lost(&events.Lost{Envelope: t.envelope(events.KindLost), What: "name_lookup", Count: lost})
 	}
+
 	return nil
 }

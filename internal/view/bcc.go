@@ -34,16 +34,19 @@ func (s *bccSink) Incident(inc *events.Incident) error {
 	if inc.Outcome != events.OutcomeKilled || inc.Scope == events.ScopeUser || len(inc.Victims) == 0 {
 		return s.out.err
 	}
+
 	load := "?"
 	if s.loadavg != nil {
 		load = strings.TrimSpace(s.loadavg())
 	}
+
 	var b strings.Builder
 	for i := range inc.Victims {
 		fmt.Fprintf(&b, "%s Triggered by %s, OOM kill of %s, %s pages, loadavg: %s\n",
 			When(inc.Time, time.TimeOnly, s.loc),
 			bccTask(inc.Trigger), bccTask(&inc.Victims[i].Process), totalPages(inc), Sanitize(load))
 	}
+
 	return s.out.write([]byte(b.String()))
 }
 
@@ -52,10 +55,12 @@ func bccTask(p *events.Process) string {
 	if p == nil || p.PID == 0 {
 		return `PID ? ("?")`
 	}
+
 	comm := p.Comm
 	if p.Thread != "" {
 		comm = p.Thread
 	}
+
 	return fmt.Sprintf(`PID %d ("%s")`, p.PID, Sanitize(comm))
 }
 
@@ -63,6 +68,7 @@ func totalPages(inc *events.Incident) string {
 	if inc.Allocation == nil || inc.Allocation.TotalPages == nil {
 		return "?"
 	}
+
 	return strconv.FormatUint(*inc.Allocation.TotalPages, 10)
 }
 

@@ -26,11 +26,13 @@ func TestBefore(t *testing.T) {
 		},
 		Timeline: []events.StallSecond{{BeforeNS: 30e9, TotalNS: 1e8}, {BeforeNS: 0, TotalNS: 8e8}},
 	}}
+
 	for _, width := range []int{0, 80, 40} {
 		var out bytes.Buffer
 		if err := NewText(&out, TextOptions{Width: width, Location: time.UTC}).Incident(inc); err != nil {
 			t.Fatal(err)
 		}
+
 		text := strings.Join(strings.Fields(out.String()), " ")
 		for _, want := range []string{
 			"before memcg reclaim 8.2 s in 31 times", "5 freed nothing", "12.0 MiB reclaimed", "reclaim after the kill",
@@ -42,6 +44,7 @@ func TestBefore(t *testing.T) {
 				t.Errorf("width %d: no %q in\n%s", width, want, out.String())
 			}
 		}
+
 		for line := range strings.Lines(out.String()) {
 			if n := len([]rune(strings.TrimRight(line, "\n"))); width > 0 && n > width {
 				t.Errorf("%d columns of %d: %s", n, width, line)
@@ -52,6 +55,7 @@ func TestBefore(t *testing.T) {
 
 func TestNoStallsBefore(t *testing.T) {
 	var out bytes.Buffer
+
 	inc := &events.Incident{ID: "1", Outcome: events.OutcomeKilled, Before: &events.Before{WindowNS: 60e9, Stalls: []events.StallSum{}}}
 	if err := NewText(&out, TextOptions{}).Incident(inc); err != nil || !strings.Contains(out.String(), "no stalls in the last 60 s") {
 		t.Errorf("%v: %s", err, out.String())
@@ -70,21 +74,26 @@ func TestStallAndPressureLines(t *testing.T) {
 		Envelope: events.Envelope{Time: at}, What: "reclaim_gains_nothing", Cgroup: events.Cgroup{Path: "/kube\x1b[2Jpods"},
 		WindowNS: 10e9, TotalNS: 4e9, Count: 310, Fruitless: 296,
 	}
+
 	for _, width := range []int{0, 80} {
 		var out bytes.Buffer
+
 		s := NewText(&out, TextOptions{Width: width, Location: time.UTC})
 		if err := s.Stall(stall); err != nil {
 			t.Fatal(err)
 		}
+
 		if err := s.Pressure(warning); err != nil {
 			t.Fatal(err)
 		}
+
 		text := strings.Join(strings.Fields(out.String()), " ")
 		for _, want := range []string{"memory.high 75 ms", "for the limit of /b", "296 of 310 reclaims in 10.0 s gained nothing", "a kill is near"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("width %d: no %q in %s", width, want, text)
 			}
 		}
+
 		if strings.ContainsRune(out.String(), '\x1b') {
 			t.Errorf("a control character reached the terminal: %q", out.String())
 		}

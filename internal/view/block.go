@@ -51,6 +51,7 @@ func (b block) sections() []section {
 	add("seen", b.tier())
 	add("notes", b.notes()...)
 	add("unknown", list(b.inc.Unknown...))
+
 	return all
 }
 
@@ -69,6 +70,7 @@ func (b block) limit(bytes *uint64, key string) string {
 	case b.unknown(key):
 		return "?"
 	}
+
 	return "max"
 }
 
@@ -77,6 +79,7 @@ func (b block) limiter() []group {
 	if l == nil {
 		return nil
 	}
+
 	return []group{list(b.limits(l)...), list(b.identity(l)...), list(b.path(l.Cgroup, b.max)...)}
 }
 
@@ -86,6 +89,7 @@ func (b block) limits(l *events.Limiter) []string {
 		level = "level ?"
 	}
 	var items []string
+
 	switch {
 	case l.LimitBytes != nil || l.Level != events.LevelNode:
 		items = append(items, join(level, file(l), maybe(l.LimitBytes)), "used "+maybe(l.UsageBytes))
@@ -94,14 +98,17 @@ func (b block) limits(l *events.Limiter) []string {
 	default:
 		items = append(items, level)
 	}
+
 	if len(l.Nodes) > 0 {
 		items = append(items, "NUMA nodes "+ranges(l.Nodes))
 	}
+
 	memsw := strings.HasPrefix(l.Which, "memory.memsw.") // said already
 	if !memsw && (l.SwapLimitBytes != nil || l.SwapUsageBytes != nil) {
 		limit := b.limit(l.SwapLimitBytes, "limiter.swap_limit_bytes")
 		items = append(items, b.swapWord(l.Cgroup)+" "+ratio(l.SwapUsageBytes, l.SwapLimitBytes, limit))
 	}
+
 	return items
 }
 
@@ -110,6 +117,7 @@ func file(l *events.Limiter) string {
 	if l.Which == string(events.LevelNode) || l.Which == "numa_nodes" {
 		return ""
 	}
+
 	return l.Which
 }
 
@@ -120,6 +128,7 @@ func (b block) swapWord(c *events.Cgroup) string {
 	if c != nil && c.Hierarchy != 0 || l != nil && (strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw.")) {
 		return "memory+swap"
 	}
+
 	return "swap"
 }
 
@@ -128,16 +137,19 @@ func (b block) identity(l *events.Limiter) []string {
 	if w == nil {
 		return nil
 	}
+
 	items := appendSet(nil, owner(w, b.wide), w.QoS)
 	if b.wide {
 		items = appendSet(items, w.Runtime, imageOf(w), restarts(w), labels(w))
 		if w.Unit != "" && !slices.Contains(items, w.Unit) {
 			items = append(items, w.Unit)
 		}
+
 		if w.Source != "" {
 			items = append(items, "names from "+w.Source)
 		}
 	}
+
 	return items
 }
 
@@ -145,6 +157,7 @@ func (b block) path(c *events.Cgroup, max int) []string {
 	if c == nil {
 		return nil
 	}
+
 	path := "path ?"
 	if c.Path != "" {
 		path = c.Path
@@ -152,9 +165,11 @@ func (b block) path(c *events.Cgroup, max int) []string {
 			path = shortPath(path, max)
 		}
 	}
+
 	if b.wide || c.Path == "" {
 		return []string{path, fmt.Sprintf("cgroup %d of hierarchy %d", c.ID, c.Hierarchy)}
 	}
+
 	return []string{path}
 }
 
@@ -163,6 +178,7 @@ func (b block) ladder() group {
 	for i := range b.inc.Ladder {
 		g.items = append(g.items, b.rung(&b.inc.Ladder[i]))
 	}
+
 	return g
 }
 
@@ -171,24 +187,30 @@ func (b block) rung(r *events.Rung) string {
 	if !b.wide {
 		name = clip(Sanitize(name), 24)
 	}
+
 	item := name + " " + ratio(r.UsageBytes, r.MaxBytes, b.limit(nil, "ladder.max_bytes"))
 	if r.HighBytes != nil {
 		item += " high " + size(*r.HighBytes)
 	}
+
 	if r.SwapMaxBytes != nil {
 		item += " " + b.swapWord(&r.Cgroup) + " " + ratio(r.SwapUsageBytes, r.SwapMaxBytes, "?")
 	}
+
 	if b.wide {
 		if r.PeakBytes != nil {
 			item += " peak " + size(*r.PeakBytes)
 		}
+
 		if r.OOMGroup != nil && *r.OOMGroup {
 			item += " oom.group"
 		}
 	}
+
 	if l := b.inc.Limiter; l != nil && l.Cgroup.Is(&r.Cgroup) {
 		item += " <-"
 	}
+
 	return item
 }
 
@@ -197,18 +219,22 @@ func (b block) trigger() group {
 	if p == nil && a == nil {
 		return list()
 	}
+
 	items := []string{"?"}
 	if p != nil {
 		items = []string{b.thread(p)}
 		items = appendSet(items, b.place(p, b.home()))
 	}
+
 	if a != nil {
 		items = append(items, order(a.Order), flags(a))
+
 		items = appendSet(items, class(a.Class))
 		if b.wide && a.TotalPages != nil {
 			items = append(items, fmt.Sprintf("%d pages to use at most", *a.TotalPages))
 		}
 	}
+
 	return list(items...)
 }
 
@@ -218,12 +244,14 @@ func (b block) thread(p *events.Process) string {
 	if p.IsKernel {
 		s += " kernel thread"
 	}
+
 	switch {
 	case p.Thread != "" && p.TID != p.PID:
 		s += " thread " + task(p.Thread, p.TID)
 	case b.wide && p.TID != 0 && p.TID != p.PID:
 		s += fmt.Sprintf(" tid %d", p.TID)
 	}
+
 	return s
 }
 
@@ -232,6 +260,7 @@ func (b block) home() *events.Cgroup {
 	if b.inc.Limiter == nil {
 		return nil
 	}
+
 	return b.inc.Limiter.Cgroup
 }
 
@@ -240,51 +269,63 @@ func (b block) place(p *events.Process, known *events.Cgroup) string {
 	if p.Cgroup.Is(known) {
 		return ""
 	}
+
 	if w := owner(p.Workload, b.wide); w != "" {
 		return "in " + w
 	}
+
 	if p.Cgroup == nil || p.Cgroup.Path == "" {
 		return ""
 	}
+
 	return "in " + b.path(p.Cgroup, b.max/2)[0]
 }
 
 func (b block) victims() []group {
 	victims := b.inc.Victims
+
 	shown := len(victims)
 	if !b.wide && shown > narrowVictims+1 { // never "and 1 more"
 		shown = narrowVictims
 	}
 	var groups []group
 	known := b.home()
+
 	for i := range victims[:shown] {
 		v := &victims[i]
+
 		groups = append(groups, list(b.victim(v, known)...))
 		if v.Cgroup != nil {
 			known = v.Cgroup
 		}
 	}
+
 	return append(groups, rest(victims[shown:]))
 }
 
 func (b block) victim(v *events.Victim, known *events.Cgroup) []string {
 	first := b.thread(&v.Process)
+
 	items := appendSet([]string{join(first, role(v.Role))}, b.place(&v.Process, known))
 	if v.IsContainerInit != nil && *v.IsContainerInit {
 		items = append(items, "container init")
 	}
+
 	items = append(items, b.sizes(
 		part{"anon", v.AnonRSSBytes}, part{"file", v.FileRSSBytes}, part{"shmem", v.ShmemRSSBytes}, part{"swap", v.SwapBytes})...)
 	if b.wide {
 		items = append(items, b.sizes(part{"page tables", v.PgtablesBytes}, part{"virtual", v.TotalVMBytes})...)
 	}
+
 	items = append(items, b.traits(v)...)
 	if v.ExitAfterNS != nil {
 		items = append(items, "dead after "+duration(*v.ExitAfterNS))
 	}
+
 	if v.ReleasedAfterNS != nil {
 		items = append(items, "memory back after "+duration(*v.ReleasedAfterNS))
 	}
+
 	return items
 }
 
@@ -294,18 +335,23 @@ func (b block) traits(v *events.Victim) []string {
 	if v.OOMScoreAdj != nil && (b.wide || *v.OOMScoreAdj != 0) {
 		items = append(items, fmt.Sprintf("adj %d", *v.OOMScoreAdj))
 	}
+
 	if !b.wide {
 		return items
 	}
+
 	if v.Points != nil {
 		items = append(items, fmt.Sprintf("badness %d pages", *v.Points))
 	}
+
 	if v.UID != nil {
 		items = append(items, fmt.Sprintf("uid %d", *v.UID))
 	}
+
 	if v.StartTime != nil {
 		items = append(items, "started "+v.StartTime.In(b.loc).Format(time.DateTime))
 	}
+
 	return items
 }
 
@@ -314,16 +360,19 @@ func rest(victims []events.Victim) group {
 	if len(victims) == 0 {
 		return list()
 	}
+
 	what := "victim"
 	if !slices.ContainsFunc(victims, func(v events.Victim) bool { return v.Role != events.RoleGroup }) {
 		what = "group member"
 	}
 	dead, last := 0, uint64(0)
+
 	for _, v := range victims {
 		if v.ExitAfterNS != nil {
 			dead, last = dead+1, max(last, *v.ExitAfterNS)
 		}
 	}
+
 	items := []string{"and " + plural(uint64(len(victims)), "more "+what)}
 	switch {
 	case dead == len(victims):
@@ -331,6 +380,7 @@ func rest(victims []events.Victim) group {
 	case dead > 0:
 		items = append(items, fmt.Sprintf("%d of them dead after %s", dead, duration(last)))
 	}
+
 	return list(append(items, "-o json lists all")...)
 }
 
@@ -343,11 +393,13 @@ type part struct {
 // sizes leaves out what is not known, and zeros where space is short.
 func (b block) sizes(parts ...part) []string {
 	var items []string
+
 	for _, p := range parts {
 		if p.bytes != nil && (b.wide || *p.bytes > 0) {
 			items = append(items, p.name+" "+size(*p.bytes))
 		}
 	}
+
 	return items
 }
 
@@ -356,6 +408,7 @@ func (b block) memory() group {
 	if m == nil {
 		return list()
 	}
+
 	return list(b.sizes(
 		part{"anon", m.AnonBytes}, part{"file", m.FileBytes}, part{"shmem", m.ShmemBytes}, part{"slab", m.SlabBytes},
 		part{"kernel stacks", m.KernelStackBytes}, part{"page tables", m.PagetablesBytes}, part{"sockets", m.SockBytes})...)
@@ -366,21 +419,25 @@ func (b block) killer() group {
 	if k == nil || b.inc.Scope == events.ScopeUser {
 		return list()
 	}
+
 	items := []string{k.Kind}
 	if k.PID != 0 {
 		items = append(items, task(k.Comm, k.PID))
 	}
+
 	items = append(items, killPath(k.Path, b.inc.Scope))
 	if k.GroupCgroup != nil || k.GroupLevel != "" {
 		at := "memory.oom.group=1"
 		if k.GroupLevel != "" {
 			at += " at " + string(k.GroupLevel)
 		}
+
 		items = append(items, at)
 		if k.GroupCgroup != nil && !b.home().Is(k.GroupCgroup) {
 			items = append(items, b.path(k.GroupCgroup, b.max)...)
 		}
 	}
+
 	return list(items...)
 }
 
@@ -401,6 +458,7 @@ func (b block) passes() group {
 	count(p.Waiting, "waited for an earlier victim")
 	count(p.AlreadyExiting, "chose a task that was exiting")
 	count(p.Skipped, "made no choice")
+
 	return list(items...)
 }
 
@@ -409,13 +467,16 @@ func (b block) audit() group {
 	if a == nil {
 		return list()
 	}
+
 	text := a.Text
 	if text == "" {
 		text = fmt.Sprintf("%s; kernel killed %d times", plural(uint64(a.Victims), "victim"), a.KernelKills)
 	}
+
 	if !a.Explained {
 		text = "NOT EXPLAINED: " + text
 	}
+
 	return prose(text)
 }
 
@@ -427,6 +488,7 @@ func (b block) tier() group {
 	case b.wide && t != "":
 		return list("by " + string(t))
 	}
+
 	return list()
 }
 
@@ -435,6 +497,7 @@ func (b block) notes() []group {
 	for _, n := range b.inc.Notes {
 		groups = append(groups, prose(n))
 	}
+
 	return groups
 }
 

@@ -20,6 +20,7 @@ func feed(lines ...any) func(Sink) error {
 	return func(s Sink) error {
 		for _, line := range lines {
 			var err error
+
 			switch l := line.(type) {
 			case Headline:
 				err = s.Headline(l)
@@ -36,10 +37,12 @@ func feed(lines ...any) func(Sink) error {
 			default:
 				err = fmt.Errorf("no line: %T", line)
 			}
+
 			if err != nil {
 				return err
 			}
 		}
+
 		return s.Close()
 	}
 }
@@ -87,6 +90,7 @@ func update(id string, after time.Duration) *events.Incident {
 
 func podLadder() []events.Rung {
 	pod := &events.Workload{PodUID: podUID, QoS: "burstable"}
+
 	return []events.Rung{
 		{Cgroup: *cgroup(9004, podPath), Level: events.LevelPod, UsageBytes: ptr(519*mib + 300<<10), MaxBytes: ptr(600 * mib), OOMGroup: ptr(false), Workload: pod},
 		{Cgroup: *cgroup(310, burstable), Level: events.LevelQoS, UsageBytes: ptr(3*gib + 100*mib), Workload: &events.Workload{QoS: "burstable"}},
@@ -97,6 +101,7 @@ func podLadder() []events.Rung {
 // container is the usual case: a container of a pod at its own limit.
 func container() *events.Incident {
 	app := cgroup(9010, appPath)
+
 	return &events.Incident{
 		Envelope: envelope(events.KindIncident, 0),
 		ID:       "5f0c2c1e-17", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled,
@@ -153,6 +158,7 @@ func containerScript() func(Sink) error {
 		Envelope: envelope(events.KindStatus, 3*time.Second), Phase: "end",
 		Incidents: ptr(uint64(1)), Victims: ptr(uint64(1)), Lost: ptr(uint64(12)),
 	}
+
 	return feed(status, headline(inc), inc, dead, back, audit, lost, end)
 }
 
@@ -187,6 +193,7 @@ func group3() func(Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-20"
 	inc.Killer = &events.Killer{Kind: "kernel", Path: "group", GroupCgroup: inc.Limiter.Cgroup, GroupLevel: events.LevelContainer}
+
 	inc.Ladder[0].OOMGroup = ptr(true)
 	for i, comm := range []string{"sh", "Web Content"} {
 		inc.Victims = append(inc.Victims, events.Victim{
@@ -200,6 +207,7 @@ func group3() func(Sink) error {
 	}
 	h := headline(inc)
 	h.Scope = ""
+
 	return feed(h, inc)
 }
 
@@ -208,6 +216,7 @@ func group60() func(Sink) error {
 	inc.ID = "5f0c2c1e-21"
 	inc.Killer = &events.Killer{Kind: "kernel", Path: "group", GroupCgroup: cgroup(9004, podPath), GroupLevel: events.LevelPod}
 	inc.Victims = inc.Victims[:1]
+
 	dead := update(inc.ID, time.Second)
 	for i := range 59 {
 		p := events.Process{PID: 5000 + i, TID: 5000 + i, Comm: fmt.Sprintf("worker-%d", i), Cgroup: inc.Limiter.Cgroup, Workload: workload(containerID)}
@@ -220,6 +229,7 @@ func group60() func(Sink) error {
 		Victims: 60, KernelKills: 61, VMStatDelta: ptr(uint64(63)), Incidents: 1, WindowKills: 61,
 		Text: "60 victims, 61 kills by the kernel; oom_kill +63: 2 kills were not seen",
 	}
+
 	return feed(inc, dead)
 }
 
@@ -239,6 +249,7 @@ func global() func(Sink) error {
 		NodeContainerID: sidecarID, Source: "cri",
 	}
 	inc.Notes = []string{"the trigger is a kernel thread: its allocation is not charged to any cgroup, so nobody's limit was at fault here"}
+
 	return feed(headline(inc), inc)
 }
 
@@ -251,6 +262,7 @@ func cpuset() func(Sink) error {
 	inc.Trigger = &events.Process{PID: 900, TID: 900, Comm: "postgres", Cgroup: svc, Workload: &events.Workload{Unit: "postgresql@17-main.service"}}
 	inc.Victims[0].Process = *inc.Trigger
 	inc.Victims[0].IsContainerInit, inc.Victims[0].OOMScoreAdj = nil, ptr(0)
+
 	return feed(inc)
 }
 
@@ -261,6 +273,7 @@ func sysrq() func(Sink) error {
 	inc.Trigger = &events.Process{PID: 52, TID: 52, Comm: "kworker/0:2", IsKernel: true}
 	inc.Allocation = &events.Allocation{Order: ptr(-1), GFP: ptr(uint32(0xcc0)), GFPFlags: []string{"GFP_KERNEL"}, Class: "sysrq"}
 	inc.Killer.Path = "sysrq"
+
 	return feed(headline(inc), inc)
 }
 
@@ -271,6 +284,7 @@ func noKillable() func(Sink) error {
 	more := update(inc.ID, time.Second)
 	more.Passes = &events.Passes{NoKillable: 4312}
 	more.Notes = []string{"every process of the cgroup has oom_score_adj -1000"}
+
 	return feed(inc, more)
 }
 
@@ -281,6 +295,7 @@ func alreadyExiting() func(Sink) error {
 	waiting := container()
 	waiting.ID, waiting.Outcome, waiting.Victims, waiting.Killer, waiting.Ladder = "5f0c2c1e-27", events.OutcomeWaiting, nil, nil, nil
 	waiting.Passes = &events.Passes{Waiting: 17}
+
 	return feed(inc, waiting)
 }
 
@@ -302,6 +317,7 @@ func tracepoints() func(Sink) error {
 			"limiter.usage_bytes", "memory", "victims.anon_rss_bytes",
 		},
 	}
+
 	return feed(headline(inc), inc)
 }
 
@@ -320,6 +336,7 @@ func hostile() func(Sink) error {
 	inc.Unknown = []string{"\x1b[1m"}
 	inc.Allocation.Class = "new\x00class"
 	inc.Killer.Path = "\r\n"
+
 	return feed(headline(inc), inc)
 }
 
@@ -332,6 +349,7 @@ func sharedMM() func(Sink) error {
 		Process: events.Process{PID: 4800, TID: 4803, Comm: "helper", Cgroup: cgroup(9020, sidecarPath), Workload: workload(sidecarID)},
 		Role:    events.RoleSharedMM, OOMScoreAdj: ptr(-500),
 	})
+
 	return feed(headline(inc), inc)
 }
 
@@ -353,6 +371,7 @@ func memsw() func(Sink) error {
 	inc.Trigger.Cgroup, inc.Trigger.Workload = v1, w
 	inc.Victims[0].Cgroup, inc.Victims[0].Workload = v1, w
 	inc.Tier = events.TierKprobe
+
 	return feed(headline(inc), inc)
 }
 

@@ -24,6 +24,7 @@ func maybe(bytes *uint64) string {
 	if bytes == nil {
 		return "?"
 	}
+
 	return size(*bytes)
 }
 
@@ -33,13 +34,16 @@ func ratio(usage, limit *uint64, words string) string {
 	if limit == nil {
 		return maybe(usage) + "/" + words
 	}
+
 	if usage == nil {
 		return "?/" + size(*limit)
 	}
+
 	n, unit := scale(*usage)
 	if m, same := scale(*limit); same == unit {
 		return n + "/" + m + " " + unit
 	}
+
 	return size(*usage) + "/" + size(*limit)
 }
 
@@ -49,6 +53,7 @@ func shortSize(bytes *uint64) string {
 		return "?"
 	}
 	n, unit := scale(*bytes)
+
 	return n + strings.TrimSuffix(unit, "B")
 }
 
@@ -59,18 +64,22 @@ func duration(ns uint64) string { return phrase.Duration(ns) }
 func ranges(nodes []int) string {
 	nodes = slices.Compact(slices.Sorted(slices.Values(nodes)))
 	var parts []string
+
 	for i := 0; i < len(nodes); {
 		j := i
 		for j+1 < len(nodes) && nodes[j+1] == nodes[j]+1 {
 			j++
 		}
+
 		part := strconv.Itoa(nodes[i])
 		if j > i {
 			part += "-" + strconv.Itoa(nodes[j])
 		}
+
 		parts = append(parts, part)
 		i = j + 1
 	}
+
 	return strings.Join(parts, ",")
 }
 
@@ -79,6 +88,7 @@ func plural(n uint64, thing string) string {
 	if n != 1 {
 		thing += "s"
 	}
+
 	return strconv.FormatUint(n, 10) + " " + thing
 }
 
@@ -90,6 +100,7 @@ func runeWidth(r rune) int {
 	if r < utf8.RuneSelf { // controls do not come here
 		return 1
 	}
+
 	return width(string(r))
 }
 
@@ -100,6 +111,7 @@ func fits(s string, columns int) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -112,6 +124,7 @@ func shortID(id string) string {
 		return id
 	}
 	head, _ := cut(id, idColumns)
+
 	return head + "…"
 }
 
@@ -123,24 +136,29 @@ func shortPath(path string, max int) string {
 		return path
 	}
 	path = shortIDs(path)
+
 	parts := strings.Split(path, "/")
 	if len(parts) < 4 {
 		return tail(path, max)
 	}
 	head := parts[0] + "/" + parts[1] + "/…"
+
 	free, from := max-width(head), len(parts)
 	for from > 2 {
 		if free -= 1 + width(parts[from-1]); free < 0 {
 			break
 		}
+
 		from--
 	}
+
 	switch from {
 	case 2: // with its ids shortened, all fits
 		return path
 	case len(parts):
 		return tail(path, max)
 	}
+
 	return head + "/" + strings.Join(parts[from:], "/")
 }
 
@@ -155,6 +173,7 @@ func tail(s string, max int) string {
 	if fits(s, max) {
 		return s
 	}
+
 	columns, from := 1, len(s)
 	for from > 0 {
 		r, n := utf8.DecodeLastRuneInString(s[:from])
@@ -163,6 +182,7 @@ func tail(s string, max int) string {
 		}
 		from -= n
 	}
+
 	return "…" + s[from:]
 }
 
@@ -172,6 +192,7 @@ func clip(s string, max int) string {
 		return s
 	}
 	head, _ := cut(s, max-1)
+
 	return head + "…"
 }
 
@@ -184,5 +205,6 @@ func cut(s string, max int) (head, rest string) {
 			return s[:i], s[i:]
 		}
 	}
+
 	return s, ""
 }

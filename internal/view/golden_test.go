@@ -27,6 +27,7 @@ type format struct {
 
 func formats() []format {
 	loadavg := func() string { return "0.99 0.39 0.30 3/282 22724\n" }
+
 	return []format{
 		{"text-80", func(w io.Writer) Sink { return NewText(w, TextOptions{Width: 80, Location: time.UTC}) }},
 		{"text-wide", func(w io.Writer) Sink { return NewText(w, TextOptions{Location: time.UTC}) }},
@@ -40,16 +41,20 @@ func formats() []format {
 // render runs a script and tests what holds for every output.
 func render(t *testing.T, s script, f format) []byte {
 	t.Helper()
+
 	var out bytes.Buffer
 	if err := s.feed(f.make(&out)); err != nil {
 		t.Fatal(err)
 	}
+
 	if n := out.Len(); n > 0 && out.Bytes()[n-1] != '\n' {
 		t.Error("the last line has no end")
 	}
+
 	if !utf8.Valid(out.Bytes()) {
 		t.Error("not UTF-8")
 	}
+
 	for line := range strings.Lines(out.String()) {
 		line = strings.TrimSuffix(line, "\n")
 		for _, r := range line {
@@ -57,13 +62,16 @@ func render(t *testing.T, s script, f format) []byte {
 				t.Errorf("raw %U in %q", r, line)
 			}
 		}
+
 		if strings.HasSuffix(f.name, "-80") && width(line) > 80 {
 			t.Errorf("%d columns: %s", width(line), line)
 		}
+
 		if strings.TrimRight(line, " ") != line {
 			t.Errorf("blanks at the end of %q", line)
 		}
 	}
+
 	return out.Bytes()
 }
 
@@ -72,17 +80,21 @@ func TestGolden(t *testing.T) {
 		for _, f := range formats() {
 			t.Run(s.name+"/"+f.name, func(t *testing.T) {
 				got := render(t, s, f)
+
 				file := filepath.Join("testdata", s.name+"."+f.name+".golden")
 				if *rewrite {
 					if err := os.WriteFile(file, got, 0o644); err != nil {
 						t.Fatal(err)
 					}
+
 					return
 				}
+
 				want, err := os.ReadFile(file)
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				if !bytes.Equal(got, want) {
 					t.Errorf("differs from %s (go test -update writes it anew):\n%s", file, got)
 				}
@@ -97,16 +109,19 @@ func TestJSONIsOfTheContract(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, s := range scripts() {
 		var out bytes.Buffer
 		if err := s.feed(NewJSON(&out)); err != nil {
 			t.Fatal(err)
 		}
+
 		for line := range bytes.Lines(out.Bytes()) {
 			v, err := jsonschema.UnmarshalJSON(bytes.NewReader(line))
 			if err != nil {
 				t.Fatalf("%s: %v", s.name, err)
 			}
+
 			if err := schema.Validate(v); err != nil {
 				t.Errorf("%s: %v\n%s", s.name, err, line)
 			}

@@ -25,22 +25,26 @@ func Inspection(w io.Writer, i *events.Inspection, opts TextOptions) error {
 		max: max(opts.Width-indent, 20), wide: v.wide, loc: loc,
 	}
 	p.head(When(i.Time, "15:04:05", loc), v.title(), styleWarn, list(v.what()...))
+
 	for _, s := range v.sections() {
 		if s.groups = filled(s.groups); len(s.groups) > 0 {
 			p.section(s)
 		}
 	}
 	out := output{w: w, what: "text"}
+
 	return out.write(p.buf.Bytes())
 }
 
 func filled(groups []group) []group {
 	var kept []group
+
 	for _, g := range groups {
 		if len(g.items) > 0 {
 			kept = append(kept, g)
 		}
 	}
+
 	return kept
 }
 
@@ -54,6 +58,7 @@ func (v inspection) title() string {
 	if v.Cgroup == nil {
 		return "NODE"
 	}
+
 	return strings.ToUpper(string(v.Level))
 }
 
@@ -61,6 +66,7 @@ func (v inspection) what() []string {
 	if v.Cgroup == nil {
 		return []string{v.Node}
 	}
+
 	return appendSet(nil, owner(v.Workload, v.wide), v.block.path(v.Cgroup, v.block.max)[0])
 }
 
@@ -68,6 +74,7 @@ func (v inspection) sections() []section {
 	var all []section
 	add := func(label string, groups ...group) { all = append(all, section{label, groups}) }
 	add("limiter", v.limiter()...)
+
 	if v.Cgroup == nil {
 		add("memory", v.nodeMemory()...)
 		add("stalled", stalled(v.NodeState.PSISome, v.NodeState.PSIFull))
@@ -82,10 +89,12 @@ func (v inspection) sections() []section {
 		add("stalled", stalled(v.PSISome, v.PSIFull))
 		add("shares", v.shares(v.Shares, v.SharesLeftOut)...)
 	}
+
 	add("to die", v.candidates()...)
 	add("evict", v.eviction()...)
 	add("causes", v.causes()...)
 	add("unknown", list(v.Unknown...))
+
 	return all
 }
 
@@ -95,18 +104,22 @@ func (v inspection) limiter() []group {
 	if l == nil {
 		return nil
 	}
+
 	room := "headroom " + maybe(v.HeadroomBytes)
 	if l.Level == events.LevelNode {
 		return []group{list("node", room+" (MemAvailable and free swap)")}
 	}
+
 	items := append(v.block.limits(l), room)
 	if l.LimitBytes != nil && *l.LimitBytes > 0 && v.HeadroomBytes != nil {
 		items[len(items)-1] += fmt.Sprintf(" (%.0f %%)", 100*float64(*v.HeadroomBytes)/float64(*l.LimitBytes))
 	}
+
 	groups := []group{list(items...)}
 	if !l.Cgroup.Is(v.Cgroup) {
 		groups = append(groups, list(v.block.identity(l)...), list(v.block.path(l.Cgroup, v.block.max)...))
 	}
+
 	return groups
 }
 
@@ -116,6 +129,7 @@ func (v inspection) reclaim() group {
 	if m == nil {
 		return list()
 	}
+
 	return list(v.block.sizes(
 		part{"inactive file", m.InactiveFileBytes}, part{"active file", m.ActiveFileBytes}, part{"dirty", m.FileDirtyBytes},
 		part{"writeback", m.FileWritebackBytes}, part{"unevictable", m.UnevictableBytes},
@@ -128,6 +142,7 @@ func counts(what string, e *events.CgroupEvents) group {
 		return list()
 	}
 	items := []string{}
+
 	for _, c := range []struct {
 		name  string
 		count *uint64
@@ -136,15 +151,18 @@ func counts(what string, e *events.CgroupEvents) group {
 			items = append(items, c.name+" "+strconv.FormatUint(*c.count, 10))
 		}
 	}
+
 	if len(items) > 0 {
 		items[0] = what + ": " + items[0]
 	}
+
 	return list(items...)
 }
 
 // stalled is the share of the time in which tasks stood still for memory.
 func stalled(some, full *events.PSI) group {
 	var items []string
+
 	for _, k := range []struct {
 		name string
 		psi  *events.PSI
@@ -153,28 +171,34 @@ func stalled(some, full *events.PSI) group {
 			items = append(items, fmt.Sprintf("%s %.1f/%.1f/%.1f %%", k.name, k.psi.Avg10, k.psi.Avg60, k.psi.Avg300))
 		}
 	}
+
 	if len(items) > 0 {
 		items = append(items, "of 10/60/300 s")
 	}
+
 	return list(items...)
 }
 
 func (v inspection) nodeMemory() []group {
 	s := v.NodeState
+
 	swap := list()
 	if s.SwapTotalBytes != nil && *s.SwapTotalBytes == 0 {
 		swap = list("no swap")
 	} else if s.SwapTotalBytes != nil {
 		swap = list(v.block.sizes(part{"swap", s.SwapTotalBytes}, part{"free", s.SwapFreeBytes})...)
 	}
+
 	if s.TransparentHuge != "" {
 		swap.items = append(swap.items, "transparent huge pages "+s.TransparentHuge)
 		swap.items = append(swap.items, v.block.sizes(part{"in use", s.AnonTHPBytes})...)
 	}
+
 	swap.sep = ", "
 	if s.HugetlbBytes != nil && *s.HugetlbBytes > 0 {
 		swap.items = append(swap.items, v.block.sizes(part{"hugetlb", s.HugetlbBytes}, part{"of it free", s.HugetlbFreeBytes})...)
 	}
+
 	return []group{
 		list(v.block.sizes(part{"total", s.TotalBytes}, part{"available", s.AvailableBytes}, part{"free", s.FreeBytes})...),
 		list(v.block.sizes(
@@ -196,6 +220,7 @@ func (v inspection) zones() []group {
 	}
 	t := table{{"node", "zone", "free", "min", "low", "high", "managed", ""}}
 	nodes := map[int][2]uint64{}
+
 	for _, z := range zones {
 		t = append(t, []string{
 			strconv.Itoa(z.Node), z.Zone, shortSize(z.FreeBytes), shortSize(z.MinBytes), shortSize(z.LowBytes), shortSize(z.HighBytes),
@@ -206,6 +231,7 @@ func (v inspection) zones() []group {
 			nodes[z.Node] = [2]uint64{sum[0] + *z.FreeBytes, sum[1] + *z.ManagedBytes}
 		}
 	}
+
 	if len(nodes) > 1 {
 		for n := range 1024 {
 			if sum, ok := nodes[n]; ok {
@@ -213,6 +239,7 @@ func (v inspection) zones() []group {
 			}
 		}
 	}
+
 	return t.groups(2)
 }
 
@@ -226,6 +253,7 @@ func watermark(z events.Zone) string {
 			return mark.text
 		}
 	}
+
 	return ""
 }
 
@@ -233,23 +261,29 @@ func watermark(z events.Zone) string {
 // had for a large allocation.
 func (v inspection) freeBlocks() []group {
 	var t table
+
 	for _, z := range v.NodeState.Zones {
 		if len(z.FreeBlocks) == 0 {
 			continue
 		}
+
 		if t == nil {
 			head := []string{"node", "zone", "order 0"}
 			for order := 1; order < len(z.FreeBlocks); order++ {
 				head = append(head, strconv.Itoa(order))
 			}
+
 			t = append(t, head)
 		}
+
 		row := []string{strconv.Itoa(z.Node), z.Zone}
 		for _, n := range z.FreeBlocks {
 			row = append(row, shortCount(n))
 		}
+
 		t = append(t, row)
 	}
+
 	return t.groups(2)
 }
 
@@ -261,6 +295,7 @@ func shortCount(n uint64) string {
 		}
 		n /= 1000
 	}
+
 	return "many"
 }
 
@@ -272,6 +307,7 @@ func (v inspection) slabs() group {
 		}
 		items = append(items, s.Name+" "+size(s.Bytes))
 	}
+
 	return list(items...)
 }
 
@@ -280,11 +316,13 @@ func (v inspection) shares(shares []events.Share, leftOut int) []group {
 		return nil
 	}
 	t := table{{"used", "limit", "cgroup"}}
+
 	for _, s := range shares {
 		limit := "max"
 		if s.MaxBytes != nil {
 			limit = shortSize(s.MaxBytes)
 		}
+
 		name := owner(s.Workload, v.wide)
 		if name == "" || s.Workload.Unit != "" && s.Workload.ContainerID == "" {
 			name = s.Cgroup.Path
@@ -294,10 +332,12 @@ func (v inspection) shares(shares []events.Share, leftOut int) []group {
 		}
 		t = append(t, []string{shortSize(s.UsageBytes), limit, name})
 	}
+
 	groups := t.groups(0)
 	if leftOut > 0 {
 		groups = append(groups, list("and "+plural(uint64(leftOut), "smaller cgroup")))
 	}
+
 	return groups
 }
 
@@ -307,24 +347,29 @@ func (v inspection) candidates() []group {
 		return nil
 	}
 	t := table{{"badness", "adj", "anon", "file", "swap", "process"}}
+
 	for i := range v.Candidates {
 		c := &v.Candidates[i]
 		badness := "?"
+
 		switch {
 		case c.Unkillable:
 			badness = "never"
 		case c.Points != nil:
 			badness = strconv.FormatInt(*c.Points, 10)
 		}
+
 		adj := "?"
 		if c.OOMScoreAdj != nil {
 			adj = strconv.Itoa(*c.OOMScoreAdj)
 		}
+
 		file := c.FileRSSBytes
 		if file != nil && c.ShmemRSSBytes != nil {
 			sum := *file + *c.ShmemRSSBytes
 			file = &sum
 		}
+
 		anon := c.AnonRSSBytes
 		if anon == nil {
 			anon = c.RSSBytes // together
@@ -332,6 +377,7 @@ func (v inspection) candidates() []group {
 		t = append(t, []string{badness, adj, shortSize(anon), shortSize(file), shortSize(c.SwapBytes), v.candidate(c)})
 	}
 	groups := t.groups(0)
+
 	var rest []string
 	if v.CandidatesLeftOut > 0 {
 		rest = append(rest, "and "+plural(uint64(v.CandidatesLeftOut), "less likely process"))
@@ -339,12 +385,15 @@ func (v inspection) candidates() []group {
 			rest[0] = fmt.Sprintf("and %d less likely processes", v.CandidatesLeftOut)
 		}
 	}
+
 	if v.CandidatesUnread > 0 {
 		rest = append(rest, fmt.Sprintf("%d could not be looked at", v.CandidatesUnread))
 	}
+
 	if v.TotalPages != nil {
 		rest = append(rest, fmt.Sprintf("badness in pages of %d; adj -1000 is never killed", *v.TotalPages))
 	}
+
 	return append(groups, list(rest...))
 }
 
@@ -355,9 +404,11 @@ func (v inspection) candidate(c *events.Candidate) string {
 	if v.wide {
 		return join(name, v.block.place(&c.Process, v.Cgroup))
 	}
+
 	if where := v.where(&c.Process); where != "" {
 		name += " in " + where
 	}
+
 	return clip(Sanitize(name), v.block.max-nameIndent)
 }
 
@@ -365,6 +416,7 @@ func (v inspection) where(p *events.Process) string {
 	if p.Cgroup == nil || p.Cgroup.Is(v.Cgroup) {
 		return ""
 	}
+
 	if w := p.Workload; w != nil {
 		for _, word := range []string{w.Container, shortID(w.ContainerID), w.Pod, shortID(w.PodUID), w.Unit} {
 			if word != "" {
@@ -372,6 +424,7 @@ func (v inspection) where(p *events.Process) string {
 			}
 		}
 	}
+
 	return shortPath(p.Cgroup.Path, 24)
 }
 
@@ -383,13 +436,16 @@ func (v inspection) eviction() []group {
 	if e == nil {
 		return nil
 	}
+
 	groups := []group{prose(e.Text)}
 	if e.MemAvailableBytes != nil {
 		groups = append(groups, list("MemAvailable "+size(*e.MemAvailableBytes)+", which the kubelet does not ask"))
 	}
+
 	if v.wide && e.Source != "" {
 		groups = append(groups, list("thresholds of "+e.Source))
 	}
+
 	return groups
 }
 
@@ -398,9 +454,11 @@ func (v inspection) causes() []group {
 	if len(v.Causes) > 0 {
 		groups = append(groups, prose("if it came to a kill now:"))
 	}
+
 	for _, c := range v.Causes {
 		groups = append(groups, prose(join(c.Text, "("+c.Confidence+")")))
 	}
+
 	return groups
 }
 
@@ -412,6 +470,7 @@ type table [][]string
 // to the left.
 func (t table) groups(left int) []group {
 	var widths []int
+
 	for _, row := range t {
 		for c, cell := range row {
 			if c == len(widths) {
@@ -421,17 +480,21 @@ func (t table) groups(left int) []group {
 			widths[c] = max(widths[c], width(row[c]))
 		}
 	}
+
 	groups := make([]group, 0, len(t))
 	for _, row := range t {
 		var line strings.Builder
+
 		for c, cell := range row {
 			if c > 0 {
 				line.WriteString("  ")
 			}
+
 			pad := strings.Repeat(" ", widths[c]-width(cell))
 			switch {
 			case c < left, c == len(row)-1 && cell != "" && !isNumber(cell):
 				line.WriteString(cell)
+
 				if c < len(row)-1 {
 					line.WriteString(pad)
 				}
@@ -439,8 +502,10 @@ func (t table) groups(left int) []group {
 				line.WriteString(pad + cell)
 			}
 		}
+
 		groups = append(groups, list(strings.TrimRight(line.String(), " ")))
 	}
+
 	return groups
 }
 

@@ -66,6 +66,7 @@ func inspections() map[string]*events.Inspection {
 			FreeBlocks: []uint64{free, 1500, 0, 0, 0, 0, 0, 0, 0, 0, 1_200_000},
 		}
 	}
+
 	return map[string]*events.Inspection{
 		"container": container,
 		"node": {
@@ -91,25 +92,30 @@ func TestInspection(t *testing.T) {
 			if err := Inspection(&out, i, TextOptions{Width: columns, Location: time.UTC}); err != nil {
 				t.Fatal(err)
 			}
+
 			for line := range strings.Lines(out.String()) {
 				line = strings.TrimSuffix(line, "\n")
 				if strings.ContainsFunc(line, func(r rune) bool { return !events.Printable(r) }) {
 					t.Errorf("raw control in %q", line)
 				}
+
 				if columns > 0 && width(line) > columns {
 					t.Errorf("%d columns: %s", width(line), line)
 				}
 			}
+
 			file := filepath.Join("testdata", fmt.Sprintf("inspection-%s-%d.txt", name, columns))
 			if *rewrite {
 				if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			want, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if !bytes.Equal(out.Bytes(), want) {
 				t.Errorf("%s: got\n%s", file, out.Bytes())
 			}

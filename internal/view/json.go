@@ -19,6 +19,7 @@ func (s *jsonSink) line(v any) error {
 	if err != nil {
 		return err
 	}
+
 	return s.out.write(line)
 }
 

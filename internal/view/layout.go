@@ -53,6 +53,7 @@ func (p *page) style(s, code string) string {
 	if !p.color {
 		return s
 	}
+
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
@@ -65,14 +66,17 @@ func (p *page) head(at, word, style string, g group) {
 // section writes the lines of a section: each group begins its own.
 func (p *page) section(s section) {
 	label := s.label + strings.Repeat(" ", max(0, labelColumns-len(s.label)))
+
 	before, hang := "  "+p.style(label, styleLabel), strings.Repeat(" ", indent)
 	if len(s.groups) > 1 {
 		hang += "  " // tells what was wrapped from the next group
 	}
+
 	for i, g := range s.groups {
 		if i > 0 {
 			before = strings.Repeat(" ", indent-1)
 		}
+
 		p.wrap(before, indent-1, " ", g, hang)
 	}
 }
@@ -82,28 +86,35 @@ func (p *page) section(s section) {
 func (p *page) wrap(before string, columns int, gap string, g group, hang string) {
 	p.buf.WriteString(before)
 	free, lead := len(hang), gap
+
 	for i, item := range g.items {
 		item = Sanitize(item)
+
 		end := ""
 		if i < len(g.items)-1 {
 			end = strings.TrimRight(g.sep, " ")
 		}
+
 		if columns > free && !p.fits(columns, lead+item+end) {
 			p.buf.WriteString("\n" + hang)
 			columns, lead = free, ""
 		}
+
 		for item != "" && !p.fits(columns, lead+item+end) {
 			head, rest := breakAt(item, p.width-columns-len(lead))
 			p.buf.WriteString(lead + strings.TrimRight(head, " ") + "\n" + hang)
 			item, columns, lead = rest, free, ""
 		}
+
 		p.buf.WriteString(lead + item + end)
 		columns += len(lead) + width(item+end)
+
 		lead = strings.TrimPrefix(g.sep, end)
 		if end == "" {
 			lead = g.sep
 		}
 	}
+
 	p.buf.WriteByte('\n')
 }
 
@@ -118,8 +129,10 @@ func breakAt(item string, columns int) (head, rest string) {
 	if rest == "" { // only the separator did not fit
 		head, rest = cut(item, columns-1)
 	}
+
 	if at := strings.LastIndexAny(head, " |/") + 1; at > len(head)/2 {
 		return item[:at], item[at:]
 	}
+
 	return head, rest
 }

@@ -28,10 +28,12 @@ func withNames() func(Sink) error {
 		Text: "runtime says Error/137, kernel: memcg OOM at container level",
 	}}
 	more := update(inc.ID, 900*time.Millisecond)
+
 	more.Reported = append(said.Reported, events.Reported{
 		ContainerID: sidecarID, Container: "envoy", State: "running", Source: "cri",
 		Text: "child killed, container not restarted: the runtime says running; kernel: memcg OOM at container level",
 	})
+
 	return feed(headline(inc), inc, said, more)
 }
 
@@ -46,5 +48,6 @@ func hostileNames() func(Sink) error {
 	inc.Limiter.Workload, inc.Victims[0].Workload, inc.Trigger.Workload = w, w, w
 	said := update(inc.ID, 400*time.Millisecond)
 	said.Reported = []events.Reported{{ContainerID: containerID, State: "exited", Source: "cri", Reason: "\x1b]0;x\a", Text: "runtime says \x1b]0;x\a/137\nkernel: memcg OOM"}}
+
 	return feed(headline(inc), inc, said)
 }

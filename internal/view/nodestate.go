@@ -16,10 +16,12 @@ func (b block) nodeState() []group {
 	if n == nil || !b.wide && b.inc.Scope == events.ScopeMemcg {
 		return nil
 	}
+
 	free := "free " + ratio(n.FreeBytes, n.TotalBytes, "?")
 	if n.AfterNS != nil {
 		free += ", " + duration(*n.AfterNS) + " after the kill"
 	}
+
 	items := append([]string{free}, b.sizes(
 		part{"available", n.AvailableBytes}, part{"anon", n.AnonBytes}, part{"file", n.FileBytes}, part{"shmem", n.ShmemBytes},
 		part{"dirty", sum(n.DirtyBytes, n.WritebackBytes)}, part{"slab", sum(n.SlabReclaimable, n.SlabUnreclaimable)},
@@ -28,23 +30,29 @@ func (b block) nodeState() []group {
 	if n.SwapTotalBytes != nil {
 		items = append(items, "swap free "+ratio(n.SwapFreeBytes, n.SwapTotalBytes, "?"))
 	}
+
 	groups := []group{list(items...), list(appendSet(nil, psi("some", n.PSISome), psi("full", n.PSIFull))...)}
 	for i := range n.Zones {
 		if z := &n.Zones[i]; b.wide || starved(z) {
 			groups = append(groups, zoneLine(z))
 		}
 	}
+
 	if len(n.Slabs) > 0 {
 		shown := b.shown(len(n.Slabs), narrowShares)
+
 		g := list("slab caches " + slab(n.Slabs[0]))
 		for _, s := range n.Slabs[1:shown] {
 			g.items = append(g.items, slab(s))
 		}
+
 		if rest := len(n.Slabs) - shown; rest > 0 {
 			g.items = append(g.items, fmt.Sprintf("and %d more", rest))
 		}
+
 		groups = append(groups, g)
 	}
+
 	return groups
 }
 
@@ -55,6 +63,7 @@ func (b block) memoryParts() group {
 	if m == nil || !b.wide {
 		return list()
 	}
+
 	items := b.sizes(
 		part{"dirty", m.FileDirtyBytes}, part{"in writeback", m.FileWritebackBytes}, part{"active file", m.ActiveFileBytes},
 		part{"inactive file", m.InactiveFileBytes}, part{"unevictable", m.UnevictableBytes}, part{"anon in huge pages", m.AnonTHPBytes},
@@ -62,6 +71,7 @@ func (b block) memoryParts() group {
 	if len(items) > 0 {
 		items[0] = "of it " + items[0]
 	}
+
 	return list(items...)
 }
 
@@ -73,9 +83,11 @@ func sum(a, b *uint64) *uint64 {
 		if a == nil {
 			return b
 		}
+
 		return a
 	}
 	total := *a + *b
+
 	return &total
 }
 
@@ -83,6 +95,7 @@ func psi(name string, p *events.PSI) string {
 	if p == nil {
 		return ""
 	}
+
 	return fmt.Sprintf("PSI %s %.1f/%.1f/%.1f %% (10/60/300 s)", name, p.Avg10, p.Avg60, p.Avg300)
 }
 
@@ -98,12 +111,15 @@ func zoneLine(z *events.Zone) group {
 			items = append(items, p.name+" "+size(*p.bytes))
 		}
 	}
+
 	if len(z.FreeBlocks) > 0 {
 		blocks := "free blocks by order"
 		for _, count := range z.FreeBlocks {
 			blocks += fmt.Sprintf(" %d", count)
 		}
+
 		items = append(items, blocks)
 	}
+
 	return list(items...)
 }

@@ -19,6 +19,7 @@ func Sanitize(s string) string {
 		return s
 	}
 	var b strings.Builder
+
 	for len(s) > 0 {
 		r, n := utf8.DecodeRuneInString(s)
 		switch {
@@ -33,6 +34,7 @@ func Sanitize(s string) string {
 		}
 		s = s[n:]
 	}
+
 	return b.String()
 }
 
@@ -42,5 +44,6 @@ func isPlain(s string) bool {
 			return false
 		}
 	}
+
 	return true
 }

@@ -40,6 +40,7 @@ func Shortage(inc *events.Incident) string {
 	if inc.Limiter != nil {
 		nodes = inc.Limiter.Nodes
 	}
+
 	return shortage(inc.Scope, nodes)
 }
 
@@ -54,6 +55,7 @@ func KillPath(k *events.Killer, scope events.Scope) string {
 	if scope == events.ScopeUser {
 		return userPath(k.Path)
 	}
+
 	return killPath(k.Path, scope)
 }
 
@@ -66,6 +68,7 @@ func Paragraph(text string, width, indent int) string {
 	p := page{width: width}
 	blank := strings.Repeat(" ", indent)
 	p.wrap(blank, indent, "", prose(text), blank)
+
 	return p.buf.String()
 }
 
@@ -76,6 +79,7 @@ func ClipMiddle(s string, columns int) string {
 		return s
 	}
 	head, rest := cut(s, (columns-1)/2)
+
 	return head + tail(rest, columns-width(head))
 }
 

@@ -37,6 +37,7 @@ func NewTable(w io.Writer, opts TableOptions) Sink {
 			s.columns = append(s.columns, c)
 		}
 	}
+
 	return s
 }
 
@@ -92,6 +93,7 @@ func (c cell) limiter() events.Limiter {
 	if c.inc.Limiter == nil {
 		return events.Limiter{}
 	}
+
 	return *c.inc.Limiter
 }
 
@@ -100,6 +102,7 @@ func (c cell) level() string {
 	if (c.inc.Scope == events.ScopeSysrq || c.inc.Scope == events.ScopeUser) && c.inc.Limiter == nil {
 		return "-"
 	}
+
 	return string(c.limiter().Level)
 }
 
@@ -108,6 +111,7 @@ func (c cell) counter(bytes *uint64) string {
 	if bytes == nil && (c.level() == "-" || c.limiter().Level == events.LevelNode) {
 		return "-"
 	}
+
 	return shortSize(bytes)
 }
 
@@ -124,6 +128,7 @@ func (c cell) victim() string {
 	case c.inc.Outcome == events.OutcomeAlreadyExiting:
 		return "(was exiting)"
 	}
+
 	return "(" + spaced(string(c.inc.Outcome)) + ")"
 }
 
@@ -134,6 +139,7 @@ func (c cell) pid() string {
 	case c.v.PID == 0:
 		return ""
 	}
+
 	return strconv.Itoa(c.v.PID)
 }
 
@@ -141,6 +147,7 @@ func (c cell) role() string {
 	if c.v == nil || c.v.Role == "" && c.inc.Scope == events.ScopeUser {
 		return "-"
 	}
+
 	return string(c.v.Role)
 }
 
@@ -148,6 +155,7 @@ func (c cell) anon() string {
 	if c.v == nil {
 		return "-"
 	}
+
 	return shortSize(c.v.AnonRSSBytes)
 }
 
@@ -158,6 +166,7 @@ func (c cell) trigger() string {
 	case c.inc.Scope == events.ScopeUser:
 		return "-" // nothing was asked for
 	}
+
 	return ""
 }
 
@@ -171,9 +180,11 @@ func (c cell) place() string {
 			return s
 		}
 	}
+
 	if cg == nil || cg.Path == "" {
 		return ""
 	}
+
 	return tail(shortIDs(Sanitize(cg.Path)), 19)
 }
 
@@ -181,6 +192,7 @@ func (c cell) where() (*events.Workload, *events.Cgroup) {
 	if c.v != nil && (c.v.Workload != nil || c.v.Cgroup != nil) {
 		return c.v.Workload, c.v.Cgroup
 	}
+
 	return c.limiter().Workload, c.limiter().Cgroup
 }
 
@@ -190,6 +202,7 @@ func (c cell) name(of func(*events.Workload) string) string {
 	if w == nil || w.PodUID == "" && w.Pod == "" {
 		return "-"
 	}
+
 	return of(w)
 }
 
@@ -197,6 +210,7 @@ func or(s, otherwise string) string {
 	if s != "" {
 		return s
 	}
+
 	return otherwise
 }
 
@@ -204,11 +218,13 @@ func (s *tableSink) Incident(inc *events.Incident) error {
 	if len(inc.Victims) == 0 {
 		return s.append(cell{inc, nil, s.loc})
 	}
+
 	for i := range inc.Victims {
 		if err := s.append(cell{inc, &inc.Victims[i], s.loc}); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -216,16 +232,20 @@ func (s *tableSink) append(c cell) error {
 	if s.out.err != nil {
 		return s.out.err
 	}
+
 	if err := s.start(); err != nil {
 		return err
 	}
+
 	row := make([]string, len(s.columns))
 	for i, col := range s.columns {
 		row[i] = clip(Sanitize(or(col.text(c), "?")), col.width)
 	}
+
 	if err := s.table.Append(row); err != nil {
 		return fmt.Errorf("lay out a row: %w", err)
 	}
+
 	return s.flush()
 }
 
@@ -234,16 +254,20 @@ func (s *tableSink) start() error {
 	if s.table != nil {
 		return nil
 	}
+
 	widths, titles, aligns := tw.NewMapper[int, int](), []string{}, []tw.Align{}
 	for i, c := range s.columns {
 		widths.Set(i, c.width+1) // the gap to the next column
 		titles, aligns = append(titles, c.title), append(aligns, c.align)
 	}
+
 	s.table = tablewriter.NewTable(&s.row, streaming(widths, aligns)...)
 	if err := s.table.Start(); err != nil {
 		return fmt.Errorf("start the table: %w", err)
 	}
+
 	s.table.Header(titles)
+
 	return s.flush()
 }
 
@@ -254,6 +278,7 @@ func streaming(widths tw.Mapper[int, int], aligns []tw.Align) []tablewriter.Opti
 		Alignment:  tw.CellAlignment{PerColumn: aligns},
 		Padding:    tw.CellPadding{Global: tw.Padding{Right: " ", Overwrite: true}},
 	}
+
 	return []tablewriter.Option{
 		tablewriter.WithStreaming(tw.StreamConfig{Enable: true}),
 		tablewriter.WithColumnWidths(widths),
@@ -274,7 +299,9 @@ func (s *tableSink) flush() error {
 	for line := range strings.Lines(s.row.String()) {
 		lines.WriteString(strings.TrimRight(line, " \n") + "\n")
 	}
+
 	s.row.Reset()
+
 	return s.out.write([]byte(lines.String()))
 }
 
@@ -289,6 +316,7 @@ func (s *tableSink) Status(*events.Status) error {
 	if s.out.err != nil {
 		return s.out.err
 	}
+
 	return s.start()
 }
 
@@ -297,11 +325,14 @@ func (s *tableSink) Close() error {
 	if s.out.err != nil {
 		return s.out.err
 	}
+
 	if err := s.start(); err != nil {
 		return err
 	}
+
 	if err := s.table.Close(); err != nil {
 		return fmt.Errorf("end the table: %w", err)
 	}
+
 	return s.flush()
 }

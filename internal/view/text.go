@@ -38,6 +38,7 @@ func NewText(w io.Writer, opts TextOptions) Sink {
 	if opts.Width > 0 {
 		opts.Width = max(opts.Width, minWidth)
 	}
+
 	return &textSink{
 		out:   output{w: w, what: "text"},
 		opts:  opts,
@@ -65,6 +66,7 @@ func (s *textSink) Headline(h Headline) error {
 	word, style := verdict(events.OutcomeKilled)
 	p.head(s.clock(h.Time), word, style, apart(task(h.Comm, h.PID), shortage(h.Scope, nil)))
 	s.at, s.shown = h.ID, h.Scope
+
 	return s.out.write(p.buf.Bytes())
 }
 
@@ -75,11 +77,13 @@ func (s *textSink) Incident(inc *events.Incident) error {
 	} else if s.shown != inc.Scope {
 		p.section(section{"scope", []group{list(s.shortage(inc))}})
 	}
+
 	for _, sec := range s.block(inc).sections() {
 		p.section(sec)
 	}
 	s.at = inc.ID
 	s.remember(inc)
+
 	return s.out.write(p.buf.Bytes())
 }
 
@@ -92,38 +96,47 @@ func (s *textSink) Update(update *events.Incident) error {
 	}
 	merged := *old
 	events.Merge(&merged, update)
+
 	if s.known[update.ID] != nil {
 		s.known[update.ID] = &merged
 	}
+
 	news := difference(s.block(old).sections(), s.block(&merged).sections())
 	if len(news) == 0 {
 		return s.out.err
 	}
+
 	p := s.page()
 	if s.at != update.ID {
 		s.reference(p, &merged, update.Time)
 	}
+
 	for _, sec := range news {
 		p.section(sec)
 	}
 	s.at = update.ID
+
 	return s.out.write(p.buf.Bytes())
 }
 
 // Stall prints a line.
 func (s *textSink) Stall(l *events.StallLine) error {
 	p := s.page()
+
 	items := []string{
 		task(l.Task.Comm, l.Task.PID), stallWord(l.What) + " " + duration(l.DurationNS), size(l.ReclaimedBytes) + " reclaimed",
 	}
 	if l.Task.Cgroup != nil && l.Task.Cgroup.Path != "" {
 		items = append(items, shortPath(l.Task.Cgroup.Path, 40))
 	}
+
 	if l.Limiter != nil && l.Limiter.Path != "" && (l.Task.Cgroup == nil || l.Task.Cgroup.ID != l.Limiter.ID) {
 		items = append(items, "for the limit of "+shortPath(l.Limiter.Path, 40))
 	}
+
 	p.head(s.clock(l.Time), "stall", styleLabel, list(items...))
 	s.at = ""
+
 	return s.out.write(p.buf.Bytes())
 }
 
@@ -132,6 +145,7 @@ func (s *textSink) Pressure(l *events.PressureLine) error {
 	p := s.page()
 	window := duration(l.WindowNS)
 	var items []string
+
 	switch l.What {
 	case "memory_high_throttling":
 		items = append(items, "held up over memory.high for "+duration(l.TotalNS)+" of "+window)
@@ -142,26 +156,33 @@ func (s *textSink) Pressure(l *events.PressureLine) error {
 	default:
 		items = append(items, spaced(l.What)+" "+duration(l.TotalNS)+" of "+window)
 	}
+
 	name := l.Cgroup.Path
 	if name == "" {
 		name = fmt.Sprintf("cgroup %d", l.Cgroup.ID)
 	}
+
 	if s.opts.Width > 0 {
 		name = shortPath(name, s.opts.Width-indent)
 	}
+
 	p.head(s.clock(l.Time), "pressure", styleWarn, list(append(items, name)...))
 	s.at = ""
+
 	return s.out.write(p.buf.Bytes())
 }
 
 func (s *textSink) Lost(l *events.Lost) error {
 	p := s.page()
+
 	what := plural(l.Count, "record") + " (" + spaced(l.What) + ")"
 	if l.What == "recording" {
 		what = plural(l.Count, "line") + " that could not be recorded"
 	}
+
 	p.head(s.clock(l.Time), "LOST", styleAlarm, list(what, "what is shown may be incomplete"))
 	s.at = ""
+
 	return s.out.write(p.buf.Bytes())
 }
 
@@ -174,6 +195,7 @@ func (s *textSink) StatusShown(st *events.Status, shown uint64) error { return s
 func (s *textSink) status(st *events.Status, shown *uint64) error {
 	p := s.page()
 	p.head(s.clock(st.Time), st.Phase, styleLabel, statusItems(st, shown))
+
 	switch short := lesserHooks(st.Hooks); {
 	case s.opts.Width == 0:
 		for _, h := range st.Hooks {
@@ -183,6 +205,7 @@ func (s *textSink) status(st *events.Status, shown *uint64) error {
 		p.section(section{"hooks", []group{prose(short + ": see `oomtrace doctor` for why, and what it costs")}})
 	}
 	s.at = ""
+
 	return s.out.write(p.buf.Bytes())
 }
 
@@ -199,6 +222,7 @@ func (s *textSink) clock(t time.Time) string {
 	if s.opts.Width == 0 {
 		return When(t, "2006-01-02 15:04:05.000000", s.loc)
 	}
+
 	return When(t, "15:04:05.000", s.loc)
 }
 
@@ -213,6 +237,7 @@ func (s *textSink) reference(p *page, inc *events.Incident, at time.Time) {
 		s.headline(p, inc, "(continued)")
 		return
 	}
+
 	p.head(s.clock(at), "LATER", styleLabel, list("of incident "+inc.ID))
 }
 
@@ -220,10 +245,12 @@ func (s *textSink) shortage(inc *events.Incident) string {
 	if inc.Scope == events.ScopeUser {
 		return byWhom(inc.Killer)
 	}
+
 	var nodes []int
 	if inc.Limiter != nil {
 		nodes = inc.Limiter.Nodes
 	}
+
 	return shortage(inc.Scope, nodes)
 }
 
@@ -232,9 +259,11 @@ func subject(inc *events.Incident) string {
 	if len(inc.Victims) > 0 {
 		return task(inc.Victims[0].Comm, inc.Victims[0].PID)
 	}
+
 	if inc.Outcome == events.OutcomeKilled {
 		return "victim not known"
 	}
+
 	return ""
 }
 
@@ -244,6 +273,7 @@ func (s *textSink) remember(inc *events.Incident) {
 	if s.known[inc.ID] == nil {
 		s.order = append(s.order, inc.ID)
 	}
+
 	s.known[inc.ID] = &kept
 	if len(s.order) > remembered {
 		delete(s.known, s.order[0])
@@ -254,11 +284,13 @@ func (s *textSink) remember(inc *events.Incident) {
 // difference gives the sections of after that before does not have.
 func difference(before, after []section) []section {
 	var news []section
+
 	for _, sec := range after {
 		var old section
 		if i := slices.IndexFunc(before, func(s section) bool { return s.label == sec.label }); i >= 0 {
 			old = before[i]
 		}
+
 		switch {
 		case slices.EqualFunc(old.groups, sec.groups, func(a, b group) bool { return a.text() == b.text() }):
 		case sec.label == "victims":
@@ -269,6 +301,7 @@ func difference(before, after []section) []section {
 			news = append(news, sec)
 		}
 	}
+
 	return news
 }
 
@@ -289,10 +322,12 @@ func victimNews(old, now section) []section {
 			added.groups = append(added.groups, g)
 			continue
 		}
+
 		fresh := slices.DeleteFunc(slices.Clone(g.items), func(item string) bool { return slices.Contains(old.groups[i].items, item) })
 		if len(fresh) == 0 {
 			continue
 		}
+
 		switch {
 		case fresh[0] == g.items[0]:
 		case strings.HasSuffix(name(g), "]"):
@@ -300,8 +335,10 @@ func victimNews(old, now section) []section {
 		default: // a count
 			fresh = append([]string{name(g)}, fresh...)
 		}
+
 		then.groups = append(then.groups, list(fresh...))
 	}
+
 	return slices.DeleteFunc([]section{added, then}, func(s section) bool { return len(s.groups) == 0 })
 }
 
@@ -311,6 +348,7 @@ func name(g group) string {
 	if found {
 		head += "]"
 	}
+
 	return head
 }
 
@@ -319,15 +357,19 @@ func statusItems(st *events.Status, shown *uint64) group {
 	if st.Tier != "" {
 		items = append(items, "tier "+string(st.Tier))
 	}
+
 	if st.CgroupMode != "" {
 		items = append(items, "cgroup "+st.CgroupMode)
 	}
+
 	if st.KernelRelease != "" {
 		items = append(items, "kernel "+st.KernelRelease)
 	}
+
 	if st.PageSizeBytes > 0 {
 		items = append(items, fmt.Sprintf("%d KiB pages", st.PageSizeBytes/1024))
 	}
+
 	count := func(n *uint64, thing string) {
 		if n != nil {
 			items = append(items, plural(*n, thing))
@@ -342,7 +384,9 @@ func statusItems(st *events.Status, shown *uint64) group {
 			items = append(items, plural(*st.Victims, "victim")+" in all")
 		}
 	}
+
 	count(st.Lost, "lost record")
+
 	return list(appendSet(items, st.Text)...)
 }
 
@@ -351,22 +395,27 @@ func statusItems(st *events.Status, shown *uint64) group {
 func lesserHooks(hooks []events.Hook) string {
 	var ways, parts []string
 	names := map[string][]string{}
+
 	for _, h := range hooks {
 		way := "not attached"
 		if h.Tier != "" {
 			way = "by " + string(h.Tier)
 		}
+
 		if h.Why == "" && h.Tier != "" {
 			continue
 		}
+
 		if names[way] == nil {
 			ways = append(ways, way)
 		}
 		names[way] = append(names[way], h.Name)
 	}
+
 	for _, way := range ways {
 		parts = append(parts, strings.Join(names[way], ", ")+" "+way)
 	}
+
 	return strings.Join(parts, "; ")
 }
 
@@ -375,9 +424,11 @@ func hookLine(h events.Hook) group {
 	if tier == "" {
 		tier = "not attached"
 	}
+
 	item := fmt.Sprintf("%s: %s", h.Name, tier)
 	if h.Why != "" {
 		item += " (" + h.Why + ")"
 	}
+
 	return prose(item)
 }

@@ -15,6 +15,7 @@ func headWords(inc *events.Incident) (words, style string) {
 	if inc.Scope == events.ScopeUser {
 		return "KILLED", styleWarn
 	}
+
 	return verdict(inc.Outcome)
 }
 
@@ -28,10 +29,12 @@ func byWhom(k *events.Killer) string {
 	case k.Kind == "kernel":
 		return "by the kernel, not for memory"
 	}
+
 	text := "by " + task(k.Comm, k.PID)
 	if k.Reason != "" {
 		text += ", " + reasonWords(k.Reason)
 	}
+
 	return text
 }
 
@@ -45,6 +48,7 @@ func reasonWords(reason string) string {
 	case "asked":
 		return "asked for"
 	}
+
 	return spaced(reason) // eviction, delete, probe, preemption, memory_pressure
 }
 
@@ -62,6 +66,7 @@ func userPath(path string) string {
 	case "cron":
 		return "cron job"
 	}
+
 	return spaced(path) // systemd, systemd-oomd, earlyoom, human, other
 }
 
@@ -71,26 +76,33 @@ func (b block) userKiller() []group {
 	if k == nil || b.inc.Scope != events.ScopeUser {
 		return nil
 	}
+
 	items := []string{task(k.Comm, k.PID), userPath(k.Path)}
 	if k.Reason != "" {
 		items = append(items, reasonWords(k.Reason))
 	}
+
 	if k.UID != nil && (b.wide || *k.UID != 0) {
 		items = append(items, fmt.Sprintf("uid %d", *k.UID))
 	}
+
 	if k.TermBeforeNS != nil {
 		items = append(items, "SIGTERM "+duration(*k.TermBeforeNS)+" before")
 	}
+
 	groups := []group{list(items...)}
 	if k.Exe != "" && b.wide {
 		groups = append(groups, list(k.Exe))
 	}
+
 	if len(k.Ancestry) > 0 {
 		groups = append(groups, b.ancestry(k.Ancestry))
 	}
+
 	if k.Cgroup != nil && k.Cgroup.Path != "" {
 		groups = append(groups, list("in "+b.path(k.Cgroup, b.max-3)[0]))
 	}
+
 	return append(groups, loginWords(k.Login))
 }
 
@@ -99,14 +111,17 @@ const narrowAncestors = 5
 
 func (b block) ancestry(all []events.Ancestor) group {
 	g := group{sep: " < "}
+
 	for i, a := range all {
 		if !b.wide && i == narrowAncestors && len(all) > i+1 {
 			g.items = append(g.items, fmt.Sprintf("%d more", len(all)-i))
 			break
 		}
+
 		g.items = append(g.items, task(a.Comm, a.PID))
 	}
 	g.items[0] = "below " + g.items[0]
+
 	return g
 }
 
@@ -124,6 +139,7 @@ func loginWords(l *events.Login) group {
 	add("sudo by", l.SudoUser)
 	add("session", l.Session)
 	add("on", l.TTY)
+
 	return list(items...)
 }
 
@@ -133,12 +149,15 @@ func (b block) userEvidence() []group {
 		return nil
 	}
 	var groups []group
+
 	for _, e := range b.inc.Killer.Evidence {
 		text := strings.TrimSpace(spaced(e.What) + ": " + e.Value)
 		if b.wide && e.Source != "" {
 			text += " (" + e.Source + ")"
 		}
+
 		groups = append(groups, prose(text))
 	}
+
 	return groups
 }

@@ -24,6 +24,7 @@ func userKills() func(Sink) error {
 				OOMScoreAdj: ptr(985), UID: ptr(uint32(1000)), IsContainerInit: ptr(i == 0),
 			})
 		}
+
 		return inc
 	}
 	stop := incident("5f0c2c1e-40", 0, &events.Killer{
@@ -50,5 +51,6 @@ func userKills() func(Sink) error {
 	pidns.Ladder, pidns.Unknown = nil, []string{"ladder"}
 	kernel := incident("5f0c2c1e-43", 3*time.Second, &events.Killer{Kind: "kernel", Path: "kernel", PID: 4711, Comm: "java"}, "java")
 	bare := incident("5f0c2c1e-44", 4*time.Second, nil, "java")
+
 	return feed(stop, human, pidns, kernel, bare)
 }

@@ -58,13 +58,16 @@ func (o *output) write(lines []byte) error {
 	if o.err != nil || len(lines) == 0 {
 		return o.err
 	}
+
 	n, err := o.w.Write(lines)
 	if err == nil && n < len(lines) {
 		err = io.ErrShortWrite
 	}
+
 	if err != nil {
 		o.err = fmt.Errorf("write %s: %w", o.what, err)
 	}
+
 	return o.err
 }
 
@@ -73,5 +76,6 @@ func zone(l *time.Location) *time.Location {
 	if l == nil {
 		return time.Local
 	}
+
 	return l
 }

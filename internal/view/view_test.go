@@ -46,11 +46,13 @@ func FuzzSanitize(f *testing.F) {
 		if !utf8.ValidString(safe) {
 			t.Errorf("not UTF-8: %q", safe)
 		}
+
 		for _, r := range safe {
 			if !events.Printable(r) {
 				t.Errorf("raw %U in %q", r, safe)
 			}
 		}
+
 		if again := Sanitize(safe); again != safe {
 			t.Errorf("not stable: %q, then %q", safe, again)
 		}
@@ -66,16 +68,19 @@ func FuzzText(f *testing.F) {
 		inc := container()
 		inc.Victims[0].Comm, inc.Limiter.Cgroup.Path, inc.Notes = comm, path, []string{note}
 		inc.Allocation.GFPFlags = []string{note}
+
 		var out bytes.Buffer
 		if err := NewText(&out, TextOptions{Width: int(columns) + 1, Location: time.UTC}).Incident(inc); err != nil {
 			t.Fatal(err)
 		}
 		limit := max(int(columns)+1, minWidth)
+
 		for line := range strings.Lines(out.String()) {
 			line = strings.TrimSuffix(line, "\n")
 			if width(line) > limit {
 				t.Errorf("%d columns of %d: %q", width(line), limit, line)
 			}
+
 			for _, r := range line {
 				if !events.Printable(r) {
 					t.Errorf("raw %U in %q", r, line)
@@ -138,6 +143,7 @@ func (w *brokenWriter) Write(p []byte) (int, error) {
 	}
 	n, _ := w.got.Write(p[:w.room])
 	w.room = 0
+
 	return n, w.err
 }
 
@@ -147,15 +153,18 @@ func TestWriteErrors(t *testing.T) {
 		if cause == nil { // a writer that breaks the rules of io.Writer
 			want = io.ErrShortWrite
 		}
+
 		for _, f := range formats() {
 			t.Run(fmt.Sprintf("%s/%v", f.name, want), func(t *testing.T) {
 				w := &brokenWriter{room: 30, err: cause}
+
 				s := f.make(w)
 				if err := s.Incident(container()); !errors.Is(err, want) {
 					t.Fatalf("error %v, want %v", err, want)
 				}
 				torn, writes := w.got.String(), w.n
 				w.room = 1 << 20
+
 				calls := []error{
 					s.Headline(headline(container())), s.Incident(container()), s.Update(update("1", 0)),
 					s.Lost(&events.Lost{}), s.Status(&events.Status{}), s.Close(),
@@ -165,6 +174,7 @@ func TestWriteErrors(t *testing.T) {
 						t.Errorf("call %d afterwards: %v, want %v", i, err, want)
 					}
 				}
+
 				if w.got.String() != torn || w.n != writes {
 					t.Errorf("wrote on after an error: %q", w.got.String()[len(torn):])
 				}
@@ -177,14 +187,17 @@ func TestWriteErrors(t *testing.T) {
 func TestOneWrite(t *testing.T) {
 	for _, f := range formats() {
 		w := &brokenWriter{room: 1 << 20}
+
 		s := f.make(w)
 		if err := s.Status(&events.Status{Phase: "start"}); err != nil {
 			t.Fatal(err)
 		}
 		before := w.n
+
 		if err := s.Incident(container()); err != nil {
 			t.Fatal(err)
 		}
+
 		if w.n != before+1 {
 			t.Errorf("%s: %d writes for an incident with one victim", f.name, w.n-before)
 		}
@@ -196,6 +209,7 @@ func TestEmptyTableHasAHeader(t *testing.T) {
 	if err := NewTable(&out, TableOptions{}).Close(); err != nil {
 		t.Fatal(err)
 	}
+
 	if !strings.HasPrefix(out.String(), "TIME ") || strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("%q", out.String())
 	}
@@ -208,9 +222,11 @@ func TestColourTakesNoColumns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if !strings.Contains(coloured.String(), "\x1b[1;31mOOM KILL\x1b[0m") {
 		t.Errorf("no colour in %q", coloured)
 	}
+
 	stripped := strings.NewReplacer("\x1b["+styleAlarm+"m", "", "\x1b["+styleLabel+"m", "", "\x1b[0m", "").Replace(coloured.String())
 	if stripped != plain.String() {
 		t.Errorf("colour changed the layout:\n%s", stripped)
@@ -222,22 +238,28 @@ func TestColourTakesNoColumns(t *testing.T) {
 func TestUpdateOfAForgottenIncident(t *testing.T) {
 	var out bytes.Buffer
 	s := NewText(&out, TextOptions{Width: 80, Location: time.UTC}).(*textSink)
+
 	for i := range remembered + 10 {
 		inc := container()
+
 		inc.ID = fmt.Sprint(i)
 		if err := s.Incident(inc); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	if len(s.known) != remembered || len(s.order) != remembered {
 		t.Errorf("remembers %d and %d incidents, want %d", len(s.known), len(s.order), remembered)
 	}
+
 	out.Reset()
 	late := update("3", time.Second)
+
 	late.Victims = []events.Victim{{Process: events.Process{PID: 4711, TID: 4711, Comm: "java"}, ExitAfterNS: ptr(uint64(1e9))}}
 	if err := s.Update(late); err != nil {
 		t.Fatal(err)
 	}
+
 	want := "14:03:08.412 LATER  of incident 3\n  victims  java[4711], dead after 1.0 s\n"
 	if out.String() != want {
 		t.Errorf("%q, want %q", out.String(), want)
@@ -247,12 +269,15 @@ func TestUpdateOfAForgottenIncident(t *testing.T) {
 func TestUpdateWithoutNewsIsSilent(t *testing.T) {
 	var out bytes.Buffer
 	s := NewText(&out, TextOptions{Width: 80})
+
 	inc := container()
 	if err := s.Incident(inc); err != nil {
 		t.Fatal(err)
 	}
+
 	out.Reset()
 	same := update(inc.ID, time.Second)
+
 	same.Limiter, same.Victims = inc.Limiter, inc.Victims
 	if err := s.Update(same); err != nil || out.Len() > 0 {
 		t.Errorf("%v, wrote %q", err, out.String())
@@ -289,10 +314,12 @@ func TestOfALog(t *testing.T) {
 			Ladder:  []events.Rung{{Cgroup: events.Cgroup{Path: "/b/leaf"}, Level: events.LevelCgroup, Below: true}, {Cgroup: events.Cgroup{Path: "/b"}, Level: events.LevelCgroup, MaxBytes: new(uint64(40 << 20))}},
 			Victims: []events.Victim{{Process: events.Process{PID: 267, Comm: "hog", Cgroup: &events.Cgroup{Path: "/b/leaf"}}, Role: events.RoleChosen}},
 		}
+
 		var out bytes.Buffer
 		if err := NewText(&out, TextOptions{Location: time.UTC, Width: 80}).Incident(inc); err != nil {
 			t.Fatal(err)
 		}
+
 		text := out.String()
 		if strings.Count(text, "<-") != 1 || !strings.Contains(text, "in /b/leaf") || !strings.Contains(text, test.swap) || strings.Contains(text, test.other) {
 			t.Errorf("%s:\n%s", test.which, text)

@@ -61,6 +61,7 @@ func explained() func(Sink) error {
 			sizing, events.Advice{Layer: "cgroup", Text: "Set memory.high below memory.max."}),
 		cause("thp", "possible", "400.0 MiB (83 % of anonymous memory) is in transparent huge pages, which are charged whole.", sizing),
 	}
+
 	return feed(headline(inc), inc, later)
 }
 
@@ -75,6 +76,7 @@ func explainedAtLength() func(Sink) error {
 		SoftBytes: ptr(500 * mib), Source: "/var/lib/kubelet/config.yaml", Text: "The node had been below the hard threshold for 4.2 s.",
 		Log: []string{"attempting to reclaim memory", "must evict pod(s) to reclaim memory \x1b[31m"},
 	}
+
 	inc.NodeState = &events.NodeState{
 		AfterNS: ptr(uint64(12_000_000)), TotalBytes: ptr(62 * gib), FreeBytes: ptr(60 * mib), AvailableBytes: ptr(90 * mib),
 		AnonBytes: ptr(55 * gib), FileBytes: ptr(400 * mib), DirtyBytes: ptr(3 * mib), SlabReclaimable: ptr(gib), SlabUnreclaimable: ptr(2 * gib),
@@ -92,10 +94,12 @@ func explainedAtLength() func(Sink) error {
 		inc.Causes = append(inc.Causes, cause(fmt.Sprint("cause_", i), "likely", fmt.Sprintf("Cause %d.", i),
 			events.Advice{Layer: "kernel", Text: fmt.Sprintf("Do %d.", i)}))
 	}
+
 	inc.Causes[1].Text = "\x1b[2J\u202e" + strings.Repeat("日本", 60)
 	for i := range 6 {
 		inc.Causes[0].Advice = append(inc.Causes[0].Advice, events.Advice{Layer: "application", Text: fmt.Sprintf("Also do %d.", i)})
 	}
+
 	return feed(inc)
 }
 
@@ -105,6 +109,7 @@ func TestNothingIsCutInSilence(t *testing.T) {
 	if err := explainedAtLength()(NewText(&out, TextOptions{Width: 80, Location: time.UTC})); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, want := range []string{
 		"c3 6.0 GiB/max · and 5 more", "and 4 more candidates", "and 6 more causes", "and 11 more of what could be done",
 		"2 lines of the kubelet's log",
@@ -129,6 +134,7 @@ func FuzzWhy(f *testing.F) {
 		inc.Reported = []events.Reported{{Container: name, State: word, Text: text}}
 		inc.Scope = events.ScopeGlobal
 		inc.NodeState = &events.NodeState{Zones: []events.Zone{{Zone: name}}, Slabs: []events.SlabCache{{Name: name}}}
+
 		limit := max(int(columns)+1, minWidth)
 		for _, width := range []int{limit, 0} {
 			checkText(t, inc, width)
@@ -140,15 +146,18 @@ func FuzzWhy(f *testing.F) {
 // terminal, none beyond the width.
 func checkText(t *testing.T, inc *events.Incident, columns int) {
 	t.Helper()
+
 	var out bytes.Buffer
 	if err := NewText(&out, TextOptions{Width: columns, Location: time.UTC}).Incident(inc); err != nil {
 		t.Fatal(err)
 	}
+
 	for line := range strings.Lines(out.String()) {
 		line = strings.TrimSuffix(line, "\n")
 		if columns > 0 && width(line) > columns {
 			t.Errorf("%d columns of %d: %q", width(line), columns, line)
 		}
+
 		for _, r := range line {
 			if !events.Printable(r) {
 				t.Errorf("raw %U in %q", r, line)

@@ -26,6 +26,7 @@ func verdict(o events.Outcome) (words, style string) {
 	case "":
 		return "OOM", styleWarn
 	}
+
 	return "OOM, " + strings.ToUpper(spaced(string(o))), styleWarn
 }
 
@@ -35,6 +36,7 @@ func shortage(scope events.Scope, nodes []int) string {
 	if len(nodes) > 0 {
 		numa += " " + ranges(nodes)
 	}
+
 	switch scope {
 	case "":
 		return ""
@@ -51,6 +53,7 @@ func shortage(scope events.Scope, nodes []int) string {
 	case events.ScopeUnknown:
 		return "limit not known"
 	}
+
 	return spaced(string(scope))
 }
 
@@ -70,6 +73,7 @@ func class(c string) string {
 	case "other":
 		return "other memory"
 	}
+
 	return spaced(c) // page_cache, tmpfs, slab, and what is added later
 }
 
@@ -83,6 +87,7 @@ func role(r events.Role) string {
 	case events.RoleUnknown:
 		return "role ?"
 	}
+
 	return spaced(string(r))
 }
 
@@ -96,6 +101,7 @@ func order(o *int) string {
 	case *o > 0 && *o < 32:
 		return fmt.Sprintf("order %d (%d pages)", *o, 1<<*o)
 	}
+
 	return fmt.Sprintf("order %d", *o)
 }
 
@@ -107,6 +113,7 @@ func flags(a *events.Allocation) string {
 	case a.GFP != nil:
 		return fmt.Sprintf("gfp %#x", *a.GFP)
 	}
+
 	return "gfp ?"
 }
 
@@ -116,6 +123,7 @@ func killPath(path string, scope events.Scope) string {
 	if path == "group" && scope == events.ScopeMemcg {
 		path = "memcg"
 	}
+
 	switch path {
 	case "memcg":
 		return "memcg OOM path"
@@ -128,6 +136,7 @@ func killPath(path string, scope events.Scope) string {
 	case "", "unknown":
 		return "path ?"
 	}
+
 	return spaced(path)
 }
 
@@ -140,12 +149,15 @@ func task(comm string, pid int) string {
 	if pid > 0 {
 		id = fmt.Sprint(pid)
 	}
+
 	if comm == "" {
 		return "?[" + id + "]"
 	}
+
 	if strings.ContainsAny(comm, `[],"·`) || strings.TrimSpace(comm) != comm {
 		comm = `"` + comm + `"`
 	}
+
 	return comm + "[" + id + "]"
 }
 
@@ -159,10 +171,12 @@ func rungName(level events.Level, w *events.Workload, path string) string {
 		if path == "/" {
 			return "root"
 		}
+
 		if path != "" {
 			return path[strings.LastIndexByte(path, '/')+1:]
 		}
 	}
+
 	return string(level)
 }
 
@@ -177,5 +191,6 @@ func When(at time.Time, layout string, loc *time.Location) string {
 	if at.Before(uptimeUntil) && !at.Before(time.Unix(0, 0)) {
 		return fmt.Sprintf("[%d.%03d]", at.Unix(), at.Nanosecond()/1e6)
 	}
+
 	return at.In(loc).Format(layout)
 }

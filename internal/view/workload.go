@@ -16,38 +16,47 @@ func owner(w *events.Workload, wide bool) string {
 	if w == nil {
 		return ""
 	}
+
 	id := shortID
 	if wide {
 		id = Sanitize
 	}
+
 	var parts []string
 	if w.Pod != "" {
 		parts = append(parts, byName(w, id))
 	} else {
 		parts = appendSet(parts, named("container", w.Container, id(w.ContainerID)), named("pod", "", id(w.PodUID)))
 	}
+
 	if len(parts) == 0 && w.Unit != "" {
 		parts = append(parts, w.Unit)
 	}
+
 	if w.NodeContainerID != "" {
 		parts = append(parts, "node container "+id(w.NodeContainerID))
 	}
+
 	return strings.Join(parts, " of ")
 }
 
 // byName is what people call it, namespace/pod/container, and the ids after.
 func byName(w *events.Workload, id func(string) string) string {
 	name := workloadName(w)
+
 	var ids []string
 	if w.ContainerID != "" {
 		ids = append(ids, "container "+id(w.ContainerID))
 	}
+
 	if w.PodUID != "" {
 		ids = append(ids, "pod "+id(w.PodUID))
 	}
+
 	if len(ids) > 0 {
 		name += " (" + strings.Join(ids, " of ") + ")"
 	}
+
 	return name
 }
 
@@ -57,6 +66,7 @@ func workloadName(w *events.Workload) string {
 	if w == nil || w.Pod == "" {
 		return ""
 	}
+
 	return strings.Join(appendSet(nil, w.Namespace, w.Pod, w.Container), "/")
 }
 
@@ -69,6 +79,7 @@ func named(what, name, id string) string {
 	case id == "":
 		return what + " " + name
 	}
+
 	return what + " " + name + " (" + id + ")"
 }
 
@@ -76,6 +87,7 @@ func imageOf(w *events.Workload) string {
 	if w.Image == "" {
 		return ""
 	}
+
 	return "image " + w.Image
 }
 
@@ -83,6 +95,7 @@ func restarts(w *events.Workload) string {
 	if w.RestartCount == nil {
 		return ""
 	}
+
 	return plural(uint64(*w.RestartCount), "restart")
 }
 
@@ -90,9 +103,11 @@ func labels(w *events.Workload) string {
 	if len(w.Labels) == 0 {
 		return ""
 	}
+
 	var pairs []string
 	for _, key := range slices.Sorted(maps.Keys(w.Labels)) {
 		pairs = append(pairs, key+"="+w.Labels[key])
 	}
+
 	return "labels " + strings.Join(pairs, " ")
 }

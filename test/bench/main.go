@@ -35,6 +35,7 @@ var (
 
 func main() {
 	pflag.Parse()
+
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -75,22 +76,27 @@ func (p *page) sayGoals() {
 	if len(p.goals) == 0 {
 		return
 	}
+
 	p.say("## Goals\n")
 	p.say("| | goal | measured | |")
 	p.say("| --- | --- | --- | --- |")
 	var missed []string
+
 	for _, g := range p.goals {
 		verdict := "met"
 		if !g.met {
 			verdict = "**missed**"
+
 			if why := reasons[g.what]; why != "" {
 				if line := fmt.Sprintf("- %s: %s", g.what, why); !slices.Contains(missed, line) {
 					missed = append(missed, line)
 				}
 			}
 		}
+
 		p.say("| %s | %s | %s | %s |", g.what, g.want, g.measured, verdict)
 	}
+
 	if len(missed) > 0 {
 		p.say("\n%s", strings.Join(missed, "\n"))
 	}
@@ -101,6 +107,7 @@ func median(values []float64) float64 {
 	if len(s) == 0 {
 		return math.NaN() // no comparison with it is true
 	}
+
 	return s[len(s)/2]
 }
 
@@ -118,6 +125,7 @@ func run() error {
 	p.say("Written by `scripts/bench.sh`. %s, %s, kernel %s, %d CPUs, memory controller on cgroup v%d.", time.Now().Format("2006-01-02"),
 		host.Arch(), host.KernelRelease(), cpus(), memoryVersion())
 	p.say("Every figure is median [minimum–maximum]. The machine is shared and noisy: compare within a table, not between machines.\n")
+
 	for _, part := range []struct {
 		name string
 		do   func(*page) error
@@ -127,20 +135,27 @@ func run() error {
 		if !slices.Contains(*parts, part.name) {
 			continue
 		}
+
 		if err := part.do(p); err != nil {
 			return fmt.Errorf("measuring %s: %w", part.name, err)
 		}
+
 		p.say("")
 	}
+
 	p.sayGoals()
+
 	if *out != "" {
 		text := strings.TrimRight(p.text.String(), "\n") + "\n"
+
 		old, _ := os.ReadFile(*out)
 		if _, kept, ok := strings.Cut(string(old), byHand); ok {
 			text += byHand + kept
 		}
+
 		return os.WriteFile(*out, []byte(text), 0o644)
 	}
+
 	return nil
 }
 
@@ -149,6 +164,7 @@ func memoryVersion() int {
 	if err != nil {
 		return 0
 	}
+
 	return layout.MemoryVersion
 }
 
@@ -162,6 +178,7 @@ func spread(values []float64, digits int) string {
 		return "–"
 	}
 	s := slices.Sorted(slices.Values(values))
+
 	return fmt.Sprintf("%.*f [%.*f–%.*f]", digits, s[len(s)/2], digits, s[0], digits, s[len(s)-1])
 }
 
@@ -212,43 +229,51 @@ func throughput(p *page) error {
 		return err
 	}
 	defer w.close()
+
 	p.say("## A workload that reclaims all the time\n")
 	p.say("Two processes read a sparse file in 4 KiB steps, each in a cgroup with little room for page cache: every few dozen reads the kernel")
 	p.say("reclaims. Each tracer ran for %d pairs of %s with and %s without it, in alternation with all others; the first row shows what the", *rounds, *slice, *slice)
 	p.say("machine's noise alone makes.\n")
 	p.say("| tracer | throughput with/without | tracer CPU %% of a core | RSS MiB |")
 	p.say("| --- | --- | --- | --- |")
+
 	results := make([]result, 0)
 	for _, c := range contenders() {
 		results = append(results, result{name: c.name})
 	}
+
 	for range *rounds {
 		for i, c := range contenders() {
 			r := &results[i]
 			if r.why != "" {
 				continue
 			}
+
 			if err := w.pair(c, r); err != nil {
 				r.why = err.Error()
 			}
 		}
 	}
+
 	for _, r := range results {
 		if r.why != "" {
 			p.say("| %s | not measured: %s | | |", r.name, r.why)
 			continue
 		}
+
 		p.say("| %s | %s | %s | %s |", r.name, spread(r.ratios, 2), spread(r.cpu, 1), spread(r.rss, 0))
 	}
 	control, ours := median(results[0].ratios), results[1]
 	p.goal(median(ours.ratios) >= 0.97*control, "slowdown of a workload that reclaims all the time", "≥ 0.97 of the A/A control", "%.2f of %.2f", median(ours.ratios), control)
 	p.goal(median(ours.cpu) <= 1, "tracer CPU while it reclaims", "≤ 1 % of a core", "%.1f %%", median(ours.cpu))
 	p.goal(median(ours.rss) <= 32, "memory, everything on", "≤ 32 MiB", "%.0f MiB", median(ours.rss))
+
 	for _, peer := range results[4:] {
 		if peer.why == "" {
 			p.goal(median(ours.ratios) >= median(peer.ratios), "ahead of "+peer.name, "throughput ≥ its", "%.2f, it %.2f", median(ours.ratios), median(peer.ratios))
 		}
 	}
+
 	return nil
 }
 
@@ -259,6 +284,7 @@ func reader(p *page) error {
 		return fmt.Errorf("the reader's benchmark: %w\n%s", err, text)
 	}
 	values := map[string][]float64{}
+
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(line)
 		for i := 1; i < len(fields); i++ {
@@ -272,6 +298,7 @@ func reader(p *page) error {
 	p.goal(median(rate) >= 2, "reader", "≥ 2 M records/s", "%.1f M/s", median(rate))
 	p.goal(median(rate) >= 5, "reader, in a burst", "≥ 5 M records/s", "%.1f M/s", median(rate))
 	p.goal(median(cpu) <= 100, "reader, CPU", "≤ 100 ns a record", "%.0f ns", median(cpu))
+
 	return nil
 }
 
@@ -282,22 +309,27 @@ func loss(p *page) error {
 		return err
 	}
 	defer w.close()
+
 	t, err := startTracer([]string{"bin/oomtrace", "-o", "json", "--stalls", "--min-stall", "0s"})
 	if err != nil {
 		return err
 	}
+
 	time.Sleep(*slice + time.Second)
 	t.stop()
 	var stalls, lost uint64
 	var first, last time.Time
+
 	for line := range strings.Lines(t.output()) {
 		var head events.Envelope
 		if json.Unmarshal([]byte(line), &head) != nil {
 			continue
 		}
+
 		switch head.Kind {
 		case events.KindStall:
 			stalls++
+
 			if first.IsZero() {
 				first = head.Time
 			}
@@ -308,10 +340,12 @@ func loss(p *page) error {
 			lost += l.Count
 		}
 	}
+
 	p.goal(lost == 0, "stalls lost, each of them told", "0 at the workload's rate", "%d of %d", lost, stalls)
 	p.say("With `--stalls --min-stall 0s` every single stall is a line: %d in %.1f s, and %d records lost. `TestFlood` runs a source as fast as the",
 		stalls, last.Sub(first).Seconds(), lost)
 	p.say("machine can while 50 processes are killed: every kill is complete, and told and lost stalls add up to those that there were.")
+
 	return nil
 }
 
@@ -323,6 +357,7 @@ func start(p *page) error {
 	}
 	defer os.RemoveAll(dir)
 	type row struct{ starts, cpu, rss []float64 }
+
 	var ours, unlocked, bpftrace row
 	for range *rounds {
 		for _, c := range []struct {
@@ -335,30 +370,38 @@ func start(p *page) error {
 		} {
 			ready := filepath.Join(dir, "ready")
 			os.Remove(ready)
+
 			args := c.args
 			if c.row != &bpftrace {
 				args = append(slices.Clone(args), "--ready-file", ready)
 			}
 			began := time.Now()
+
 			t, err := startTracer(args)
 			if err != nil {
 				p.say("%s: %v", args[0], err)
 				continue
 			}
+
 			for range 5000 {
 				if _, err := os.Stat(ready); err == nil || strings.Contains(t.output(), "ready\n") {
 					break
 				}
+
 				time.Sleep(time.Millisecond)
 			}
+
 			c.row.starts = append(c.row.starts, float64(time.Since(began).Microseconds())/1000)
 			busy, from := t.cpu(), time.Now()
+
 			time.Sleep(*slice)
+
 			c.row.cpu = append(c.row.cpu, (t.cpu()-busy)/time.Since(from).Seconds()*100)
 			c.row.rss = append(c.row.rss, t.rss())
 			t.stop()
 		}
 	}
+
 	p.say("## Idle\n")
 	p.say("| tracer | start to attached, ms | CPU %% of a core | RSS MiB |")
 	p.say("| --- | --- | --- | --- |")
@@ -369,5 +412,6 @@ func start(p *page) error {
 	p.goal(median(ours.starts) <= median(bpftrace.starts)/2, "start to attached, beside bpftrace", "≤ half of its", "%.0f ms, it %.0f", median(ours.starts), median(bpftrace.starts))
 	p.goal(median(ours.cpu) <= 0.1, "tracer CPU, idle", "≤ 0.1 % of a core", "%.2f %%", median(ours.cpu))
 	p.goal(median(ours.rss) <= 1.5*median(unlocked.rss), "memory, locked", "≤ 1.5x not locked", "%.0f MiB, not locked %.0f", median(ours.rss), median(unlocked.rss))
+
 	return nil
 }

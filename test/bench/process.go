@@ -40,23 +40,28 @@ func startTracer(args []string) (*tracer, error) {
 	t := &tracer{cmd: exec.Command(args[0], args[1:]...), done: make(chan struct{})}
 	t.cmd.Stderr = &t.errs
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+
 	out, err := t.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
+
 	if err := t.cmd.Start(); err != nil {
 		return nil, err
 	}
+
 	go func() {
 		block := make([]byte, 1<<16)
 		for {
 			n, err := out.Read(block)
 			if n > 0 {
 				now := monotonicNS()
+
 				t.mu.Lock()
 				t.read = append(t.read, piece{string(block[:n]), now})
 				t.mu.Unlock()
 			}
+
 			if err != nil {
 				break
 			}
@@ -64,12 +69,14 @@ func startTracer(args []string) (*tracer, error) {
 		_ = t.cmd.Wait()
 		close(t.done)
 	}()
+
 	return t, nil
 }
 
 func monotonicNS() int64 {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+
 	return now.Nano()
 }
 
@@ -77,16 +84,19 @@ func monotonicNS() int64 {
 func (t *tracer) output() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	var all strings.Builder
 	for _, p := range t.read {
 		all.WriteString(p.text)
 	}
+
 	return all.String()
 }
 
 // waitFor waits for a word in the output, and tells when it was read.
 func (t *tracer) waitFor(word string, patience time.Duration) (atNS int64, ok bool) {
 	isWord := regexp.MustCompile(`\b` + regexp.QuoteMeta(word) + `\b`)
+
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		t.mu.Lock()
 		for _, p := range t.read {
@@ -97,6 +107,7 @@ func (t *tracer) waitFor(word string, patience time.Duration) (atNS int64, ok bo
 		}
 		t.mu.Unlock()
 	}
+
 	return 0, false
 }
 
@@ -116,6 +127,7 @@ func (t *tracer) errors() string {
 
 func (t *tracer) stop() {
 	t.cmd.Process.Signal(syscall.SIGINT)
+
 	select {
 	case <-t.done:
 	case <-time.After(5 * time.Second):
@@ -131,12 +143,14 @@ func (t *tracer) cpu() float64 {
 		return 0
 	}
 	_, after, _ := strings.Cut(string(text), ") ")
+
 	fields := strings.Fields(after)
 	if len(fields) < 13 {
 		return 0
 	}
 	user, _ := strconv.ParseFloat(fields[11], 64)
 	system, _ := strconv.ParseFloat(fields[12], 64)
+
 	return (user + system) / 100
 }
 
@@ -146,11 +160,13 @@ func (t *tracer) rss() float64 {
 		return 0
 	}
 	defer file.Close()
+
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		if rest, ok := strings.CutPrefix(lines.Text(), "VmRSS:"); ok {
 			kb, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
 			return kb / 1024
 		}
 	}
+
 	return 0
 }

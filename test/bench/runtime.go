@@ -38,6 +38,7 @@ type shamPod struct{ name, uid, sandbox, container string }
 func podOf(i int) shamPod {
 	id := func(what string) string { return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%s %d", what, i))) }
 	u := id("uid")
+
 	return shamPod{
 		name: fmt.Sprintf("checkout-%d", i), uid: u[:8] + "-" + u[8:12] + "-" + u[12:16] + "-" + u[16:20] + "-" + u[20:32],
 		sandbox: id("sandbox"), container: id("container"),
@@ -51,13 +52,16 @@ func startSham(version, root, cgroups string) (s *shamRuntime, stop func(), err 
 	}
 	socket := filepath.Join(root, "c.sock")
 	_ = os.Remove(socket)
+
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		return nil, nil, err
 	}
 	server := grpc.NewServer()
+
 	cri.RegisterRuntimeServiceServer(server, s)
 	go func() { _ = server.Serve(listener) }()
+
 	return s, server.Stop, nil
 }
 
@@ -73,11 +77,13 @@ func (s *shamRuntime) create(p shamPod) error {
 		return err
 	}
 	labels := map[string]string{"io.kubernetes.pod.name": p.name, "io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.uid": p.uid}
+
 	own := map[string]string{"app": "checkout", "pod-template-hash": "7d9f8c6b5", "app.kubernetes.io/part-of": "shop", "tier": "front"}
 	for k, v := range labels {
 		own[k] = v
 	}
 	sandbox := &cri.PodSandbox{Id: p.sandbox, Metadata: &cri.PodSandboxMetadata{Name: p.name, Namespace: "shop", Uid: p.uid}, Labels: own}
+
 	container := &cri.Container{
 		Id: p.container, PodSandboxId: p.sandbox, Metadata: &cri.ContainerMetadata{Name: "app"}, Image: &cri.ImageSpec{Image: "registry.example/shop/checkout:1.4"},
 		State: cri.ContainerState_CONTAINER_RUNNING, Labels: map[string]string{"io.kubernetes.container.name": "app"},
@@ -85,9 +91,11 @@ func (s *shamRuntime) create(p shamPod) error {
 	for k, v := range labels {
 		container.Labels[k] = v
 	}
+
 	s.mu.Lock()
 	s.sandboxes[p.sandbox], s.containers[p.container] = sandbox, container
 	s.mu.Unlock()
+
 	spec, err := json.Marshal(map[string]any{
 		"ociVersion": "1.1.0", "process": map[string]any{"args": []string{"/app"}, "oomScoreAdj": 985, "env": make([]string, 200)},
 		"annotations": map[string]string{
@@ -99,13 +107,17 @@ func (s *shamRuntime) create(p shamPod) error {
 	if err != nil {
 		return err
 	}
+
 	if err := os.MkdirAll(s.bundle(p), 0o755); err != nil {
 		return err
 	}
+
 	if err := os.WriteFile(filepath.Join(s.bundle(p), "config.json"), spec, 0o644); err != nil {
 		return err
 	}
+
 	s.tell(p, cri.ContainerEventType_CONTAINER_CREATED_EVENT)
+
 	return os.Mkdir(filepath.Join(s.podCgroup(p), p.container), 0o755)
 }
 
@@ -116,22 +128,26 @@ func (s *shamRuntime) remove(p shamPod) error {
 			return err
 		}
 	}
+
 	s.tell(p, cri.ContainerEventType_CONTAINER_DELETED_EVENT)
 	s.mu.Lock()
 	delete(s.sandboxes, p.sandbox)
 	delete(s.containers, p.container)
 	s.mu.Unlock()
+
 	return os.RemoveAll(s.bundle(p))
 }
 
 func (s *shamRuntime) tell(p shamPod, what cri.ContainerEventType) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	e := &cri.ContainerEventResponse{ContainerId: p.container, ContainerEventType: what}
 	if c, sandbox := s.containers[p.container], s.sandboxes[p.sandbox]; c != nil && sandbox != nil {
 		e.PodSandboxStatus = &cri.PodSandboxStatus{Id: sandbox.Id, Metadata: sandbox.Metadata, Labels: sandbox.Labels}
 		e.ContainersStatuses = []*cri.ContainerStatus{{Id: c.Id, Metadata: c.Metadata, Labels: c.Labels, Image: c.Image, State: c.State}}
 	}
+
 	select {
 	case s.events <- e:
 	default: // nobody listens
@@ -145,10 +161,12 @@ func (s *shamRuntime) Version(context.Context, *cri.VersionRequest) (*cri.Versio
 func (s *shamRuntime) ListContainers(context.Context, *cri.ListContainersRequest) (*cri.ListContainersResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	out := &cri.ListContainersResponse{}
 	for _, c := range s.containers {
 		out.Containers = append(out.Containers, c)
 	}
+
 	return out, nil
 }
 
@@ -156,22 +174,26 @@ func (s *shamRuntime) ListPodSandbox(_ context.Context, r *cri.ListPodSandboxReq
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := &cri.ListPodSandboxResponse{}
+
 	uid := r.GetFilter().GetLabelSelector()["io.kubernetes.pod.uid"]
 	for _, p := range s.sandboxes {
 		if uid == "" || p.Metadata.Uid == uid {
 			out.Items = append(out.Items, p)
 		}
 	}
+
 	return out, nil
 }
 
 func (s *shamRuntime) ContainerStatus(_ context.Context, r *cri.ContainerStatusRequest) (*cri.ContainerStatusResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	c := s.containers[r.ContainerId]
 	if c == nil {
 		return nil, status.Error(codes.NotFound, "no such container")
 	}
+
 	return &cri.ContainerStatusResponse{Status: &cri.ContainerStatus{Id: c.Id, Metadata: c.Metadata, Labels: c.Labels, Image: c.Image, State: c.State}}, nil
 }
 

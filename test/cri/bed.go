@@ -53,33 +53,42 @@ func newBed(ctx context.Context, r runtime, driverName, hog string) (b *bed, err
 	if b.layout, err = host.Cgroups(); err != nil {
 		return nil, err
 	}
+
 	if b.driver, err = newDriver(driverName, b.layout); err != nil {
 		return nil, err
 	}
+
 	if b.dir, err = os.MkdirTemp("/tmp", "oomtrace-cri-"); err != nil {
 		return nil, err
 	}
+
 	for _, place := range besides {
 		_, err := os.Stat(place)
 		b.before[place] = err == nil
 	}
+
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close())
 		}
 	}()
+
 	if err := writeImages(filepath.Join(b.dir, "hog.tar"), hog); err != nil {
 		return b, err
 	}
+
 	if err := b.configure(driverName == "systemd"); err != nil {
 		return b, err
 	}
+
 	if err := b.start(); err != nil {
 		return b, err
 	}
+
 	if out, err := b.ctr("-n", "k8s.io", "images", "import", filepath.Join(b.dir, "hog.tar")); err != nil {
 		return b, fmt.Errorf("import the images: %w: %s", err, out)
 	}
+
 	return b, b.haveImages()
 }
 
@@ -87,36 +96,43 @@ func newBed(ctx context.Context, r runtime, driverName, hog string) (b *bed, err
 // by an event, and would look for them in a registry until then.
 func (b *bed) haveImages() error {
 	images := cri.NewImageServiceClient(b.conn)
+
 	for _, name := range []string{pauseImage, hogImage} {
 		var err error
 		if !until(b.ctx, func() bool {
 			ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 			defer cancel()
+
 			var status *cri.ImageStatusResponse
 			if status, err = images.ImageStatus(ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: name}}); err == nil && status.Image == nil {
 				err = errors.New("not found")
 			}
+
 			return err == nil
 		}) {
 			return fmt.Errorf("waiting until the CRI knows the imported image %s: %w", name, err)
 		}
 	}
+
 	return nil
 }
 
 // buildHog builds the program of the containers.
 func buildHog(file string) error {
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "./test/cri/hog")
+
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the hog: %w: %s", err, out)
 	}
+
 	return nil
 }
 
 func (b *bed) ctr(args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 	defer cancel()
+
 	return exec.CommandContext(ctx, b.runtime.ctr, append([]string{"-a", b.socket()}, args...)...).CombinedOutput()
 }
 
@@ -167,10 +183,12 @@ func (b *bed) configure(systemd bool) error {
 	if strings.HasPrefix(b.runtime.version, "1.") {
 		values["Version"], values["Runtime"] = 2, "io.containerd.grpc.v1.cri"
 	}
+
 	var text bytes.Buffer
 	if err := template.Must(template.New("").Parse(config)).Execute(&text, values); err != nil {
 		return err
 	}
+
 	return os.WriteFile(filepath.Join(b.dir, "config.toml"), text.Bytes(), 0o644)
 }
 
@@ -183,22 +201,27 @@ func (b *bed) start() error {
 	defer log.Close()
 	b.daemon = exec.Command(b.runtime.containerd, "-c", filepath.Join(b.dir, "config.toml"))
 	b.daemon.Env = append(os.Environ(), "PATH="+b.runtime.path)
+
 	b.daemon.Stdout, b.daemon.Stderr = log, log
 	if err := b.daemon.Start(); err != nil {
 		return err
 	}
+
 	if b.conn, err = grpc.NewClient("unix://"+b.socket(), grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
 		return err
 	}
+
 	b.client = cri.NewRuntimeServiceClient(b.conn)
 	if !until(b.ctx, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 		defer cancel()
 		_, err = b.client.Status(ctx, &cri.StatusRequest{})
+
 		return err == nil
 	}) {
 		return fmt.Errorf("containerd does not answer: %w: %s", err, lastLines(filepath.Join(b.dir, "containerd.log")))
 	}
+
 	return nil
 }
 
@@ -209,6 +232,7 @@ func until(ctx context.Context, done func() bool) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -217,10 +241,12 @@ func (b *bed) halt() error {
 	if b.daemon == nil {
 		return nil
 	}
+
 	b.conn.Close()
 	_ = b.daemon.Process.Signal(syscall.SIGTERM)
 	_ = b.daemon.Wait() // its status says nothing
 	b.daemon = nil
+
 	return nil
 }
 
@@ -228,15 +254,18 @@ func (b *bed) halt() error {
 func (b *bed) removeAll() error {
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 	defer cancel()
+
 	list, err := b.client.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})
 	if err != nil {
 		return err
 	}
 	var errs []error
+
 	for _, s := range list.Items {
 		p := &pod{bed: b, name: s.Metadata.Name, parent: b.driver.pod(s.Metadata.Uid), sandbox: s.Id}
 		errs = append(errs, p.remove())
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -246,15 +275,18 @@ func (b *bed) close() error {
 	if b.daemon != nil {
 		errs = append(errs, b.removeAll(), b.halt())
 	}
+
 	errs = append(errs, b.driver.close(), b.left())
 	for _, place := range besides {
 		if !b.before[place] {
 			removeEmpty(place)
 		}
 	}
+
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w; the files are kept in %s", err, b.dir)
 	}
+
 	return os.RemoveAll(b.dir)
 }
 
@@ -273,9 +305,11 @@ func removeEmpty(dir string) {
 // left tells of processes, mounts and cgroups of containers that are still there.
 func (b *bed) left() error {
 	var left []string
+
 	if until(context.Background(), func() bool { left = b.leftNow(); return len(left) == 0 }) {
 		return nil
 	}
+
 	return fmt.Errorf("left behind: %s", strings.Join(left, ", "))
 }
 
@@ -285,17 +319,20 @@ func (b *bed) leftNow() []string {
 		return []string{err.Error()}
 	}
 	var left []string
+
 	for line := range strings.Lines(string(mounts)) {
 		if strings.Contains(line, b.dir) {
 			left = append(left, "mount "+strings.Fields(line)[4])
 		}
 	}
+
 	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range processes {
 		if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), b.dir) {
 			left = append(left, "process "+strings.ReplaceAll(string(text), "\x00", " "))
 		}
 	}
+
 	return append(left, cgroupDirs(b.driver.root())...)
 }
 
@@ -304,15 +341,18 @@ func lastLines(file string) string {
 	if err != nil {
 		return err.Error()
 	}
+
 	return string(text[max(0, len(text)-2000):])
 }
 
 func numbers(text string) []int {
 	var all []int
+
 	for field := range strings.FieldsSeq(text) {
 		if n, err := strconv.Atoi(field); err == nil {
 			all = append(all, n)
 		}
 	}
+
 	return all
 }

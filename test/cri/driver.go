@@ -42,11 +42,14 @@ func newDriver(name string, layout host.Layout) (driver, error) {
 		if layout.MemoryVersion != 2 {
 			return nil, errors.New("with systemd the test is for cgroup v2")
 		}
+
 		if _, err := os.Stat(filepath.Join(layout.MemoryMount, d.root())); err == nil {
 			return nil, fmt.Errorf("%s is there: somebody else has pods here", d.root())
 		}
+
 		return d, nil
 	}
+
 	return nil, fmt.Errorf("there is no driver %q: cgroupfs or systemd", name)
 }
 
@@ -68,18 +71,22 @@ func (d cgroupfs) create(pod string, limitBytes int) error {
 				return err
 			}
 		}
+
 		dir = filepath.Join(dir, part)
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
+
 	if limitBytes == 0 {
 		return nil
 	}
+
 	file := "memory.limit_in_bytes"
 	if d.MemoryVersion == 2 {
 		file = "memory.max"
 	}
+
 	return os.WriteFile(filepath.Join(dir, file), []byte(strconv.Itoa(limitBytes)), 0)
 }
 
@@ -90,12 +97,15 @@ func (d cgroupfs) remove(string) error { return nil }
 // container would hold a process, and be in the way.
 func (d cgroupfs) close() error {
 	var errs []error
+
 	for _, dir := range cgroupDirs(d.parent) {
 		var all []string
+
 		err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
 			if err == nil && entry.IsDir() {
 				all = append(all, path)
 			}
+
 			return nil
 		})
 		for _, path := range slices.Backward(all) {
@@ -104,8 +114,10 @@ func (d cgroupfs) close() error {
 			}
 			err = errors.Join(err, syscall.Rmdir(path))
 		}
+
 		errs = append(errs, err)
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -116,6 +128,7 @@ func cgroupDirs(path string) []string {
 	if _, err := os.Stat("/sys/fs/cgroup" + path); err == nil {
 		dirs = append(dirs, "/sys/fs/cgroup"+path)
 	}
+
 	return dirs
 }
 
@@ -136,6 +149,7 @@ func (systemd) create(pod string, limitBytes int) error {
 	if err := systemctl("start", slice); err != nil || limitBytes == 0 {
 		return err
 	}
+
 	return systemctl("set-property", "--runtime", slice, "MemoryMax="+strconv.Itoa(limitBytes))
 }
 
@@ -144,6 +158,7 @@ func (systemd) remove(pod string) error {
 	if err := systemctl("stop", slice); err != nil {
 		return err
 	}
+
 	return systemctl("revert", slice)
 }
 
@@ -153,5 +168,6 @@ func systemctl(args ...string) error {
 	if text, err := exec.Command("systemctl", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("systemctl %s: %w: %s", strings.Join(args, " "), err, text)
 	}
+
 	return nil
 }

@@ -26,6 +26,7 @@ func writeImages(file, binary string) error {
 	if err != nil {
 		return err
 	}
+
 	var layer bytes.Buffer
 	if err := writeTar(&layer, []entry{{name: "hog", mode: 0o755, content: program}, {name: "pause", mode: 0o755, link: "hog"}}); err != nil {
 		return err
@@ -35,6 +36,7 @@ func writeImages(file, binary string) error {
 	}
 	blobs := [][]byte{layer.Bytes()}
 	var manifests []any
+
 	for name, program := range map[string]string{hogImage: "/hog", pauseImage: "/pause"} {
 		config := encode(map[string]any{
 			"architecture": goruntime.GOARCH, "os": "linux",
@@ -48,6 +50,7 @@ func writeImages(file, binary string) error {
 		})
 		top := descriptor("application/vnd.oci.image.manifest.v1+json", manifest)
 		top["annotations"] = map[string]string{"io.containerd.image.name": name}
+
 		blobs, manifests = append(blobs, config, manifest), append(manifests, top)
 	}
 	index := encode(map[string]any{"schemaVersion": 2, "manifests": manifests})
@@ -58,14 +61,17 @@ func writeImages(file, binary string) error {
 	for _, blob := range blobs {
 		entries = append(entries, entry{name: fmt.Sprintf("blobs/sha256/%x", sha256.Sum256(blob)), mode: 0o644, content: blob})
 	}
+
 	out, err := os.Create(file)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
+
 	if err := writeTar(out, entries); err != nil {
 		return err
 	}
+
 	return out.Close()
 }
 
@@ -78,18 +84,22 @@ type entry struct {
 
 func writeTar(w interface{ Write([]byte) (int, error) }, entries []entry) error {
 	t := tar.NewWriter(w)
+
 	for _, e := range entries {
 		header := &tar.Header{Name: e.name, Mode: e.mode, Size: int64(len(e.content)), Typeflag: tar.TypeReg}
 		if e.link != "" {
 			header.Typeflag, header.Linkname = tar.TypeLink, e.link
 		}
+
 		if err := t.WriteHeader(header); err != nil {
 			return err
 		}
+
 		if _, err := t.Write(e.content); err != nil {
 			return err
 		}
 	}
+
 	return t.Close()
 }
 
@@ -100,5 +110,6 @@ func encode(v any) []byte {
 	if err != nil {
 		panic(err) // maps and strings
 	}
+
 	return text
 }

@@ -69,47 +69,59 @@ func run() error {
 	flags.DurationVar(&patience, "patience", 30*time.Second, "how `long` anything may take")
 	dir := flags.String("runtimes", ".cache/cri", "`directory` of what scripts/containerd.sh fetched")
 	only := flags.String("runtime", "", "only this `name` of them, such as 1.6")
+
 	own := flags.Bool("installed", false, "the machine's own containerd and runc instead")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			return nil
 		}
+
 		return err
 	}
+
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	if os.Geteuid() != 0 {
 		return errors.New("it takes root: containers are made")
 	}
 	var all []runtime
 	var err error
+
 	if *own {
 		all = make([]runtime, 1)
 		all[0], err = installed()
 	} else {
 		all, err = runtimes(*dir, *only)
 	}
+
 	if err != nil {
 		return err
 	}
+
 	if o.hog == "" {
 		dir, err := os.MkdirTemp("", "oomtrace-hog-")
 		if err != nil {
 			return err
 		}
 		defer os.RemoveAll(dir)
+
 		o.hog = filepath.Join(dir, "hog")
 		if err := buildHog(o.hog); err != nil {
 			return err
 		}
 	}
+
 	for _, r := range all {
 		begin := time.Now()
+
 		if err := play(ctx, r, o); err != nil {
 			return fmt.Errorf("containerd %s: %w", r.version, err)
 		}
+
 		fmt.Printf("  passed in %.1f s, nothing left behind\n", time.Since(begin).Seconds())
 	}
+
 	return nil
 }
 
@@ -118,7 +130,9 @@ func play(ctx context.Context, r runtime, o options) (err error) {
 	if err != nil {
 		return err
 	}
+
 	fmt.Printf("containerd %s, cgroup v%d, driver %s\n", r.version, b.layout.MemoryVersion, o.driverName)
+
 	s := &suite{bed: b, options: o, counts: map[string]int{}}
 	defer func() {
 		for _, t := range s.traces {
@@ -126,26 +140,33 @@ func play(ctx context.Context, r runtime, o options) (err error) {
 			for _, late := range s.compare(t, nil) {
 				err = errors.Join(err, fmt.Errorf("oomtrace %s, after all: %s", t.label, late))
 			}
+
 			for _, p := range append(t.problems, t.remarks()...) {
 				err = errors.Join(err, fmt.Errorf("oomtrace %s: %s", t.label, p))
 			}
+
 			fmt.Printf("  by %-4s %s\n", t.label, t.summary())
 		}
 		err = errors.Join(err, b.close())
 	}()
+
 	for i, scenario := range scenarios {
 		if !scenario.wanted(i, b.layout.MemoryVersion, o.scenarios) {
 			continue
 		}
+
 		if ctx.Err() != nil {
 			return errors.New("interrupted")
 		}
 		begin := time.Now()
+
 		if err := scenario.play(s); err != nil {
 			return errors.Join(append(s.failures(), fmt.Errorf("%s: %w", scenario.name, err))...)
 		}
+
 		fmt.Printf("  %-44s %5.1f s\n", scenario.name, time.Since(begin).Seconds())
 	}
+
 	return errors.Join(s.failures()...)
 }
 
@@ -153,5 +174,6 @@ func (s *suite) failures() []error {
 	if len(s.failed) == 0 {
 		return nil
 	}
+
 	return []error{fmt.Errorf("%d expectations failed:\n  %s", len(s.failed), strings.Join(s.failed, "\n  "))}
 }

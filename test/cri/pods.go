@@ -32,12 +32,14 @@ type container struct {
 func newUID() string {
 	b := make([]byte, 16)
 	rand.Read(b)
+
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // newPod starts a pod's sandbox. A limit in MiB is the pod's own; 0 is none.
 func (b *bed) newPod(name string, limitMiB int) (*pod, error) {
 	p := &pod{bed: b, name: name, uid: newUID()}
+
 	p.parent = b.driver.pod(p.uid)
 	if err := b.driver.create(p.parent, limitMiB<<20); err != nil {
 		return nil, fmt.Errorf("make the cgroup of %s: %w", name, err)
@@ -52,13 +54,16 @@ func (b *bed) newPod(name string, limitMiB int) (*pod, error) {
 			NamespaceOptions: namespaces(), Seccomp: unconfined(),
 		}},
 	}
+
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 	defer cancel()
+
 	answer, err := b.client.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: p.config})
 	if err != nil {
 		return nil, fmt.Errorf("run the sandbox of %s: %w", name, err)
 	}
 	p.sandbox = answer.PodSandboxId
+
 	return p, nil
 }
 
@@ -86,6 +91,7 @@ func (p *pod) runGroup(name string, limitMiB int, args ...string) (*container, e
 func (p *pod) runWith(name string, resources *cri.LinuxContainerResources, args ...string) (*container, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 	defer cancel()
+
 	created, err := p.bed.client.CreateContainer(ctx, &cri.CreateContainerRequest{
 		PodSandboxId: p.sandbox, SandboxConfig: p.config,
 		Config: &cri.ContainerConfig{
@@ -103,10 +109,12 @@ func (p *pod) runWith(name string, resources *cri.LinuxContainerResources, args 
 	if err != nil {
 		return nil, fmt.Errorf("create %s/%s: %w", p.name, name, err)
 	}
+
 	c := &container{of: p, name: name, id: created.ContainerId}
 	if _, err := p.bed.client.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: c.id}); err != nil {
 		return nil, fmt.Errorf("start %s/%s: %w", p.name, name, err)
 	}
+
 	return c, nil
 }
 
@@ -121,17 +129,20 @@ func (c *container) lived() (lived time.Duration, err error) {
 	ended := until(c.of.bed.ctx, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 		defer cancel()
+
 		var answer *cri.ContainerStatusResponse
 		if answer, err = c.of.bed.client.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.id}); err != nil {
 			return true
 		}
 		s := answer.Status
 		lived = time.Duration(s.FinishedAt - s.StartedAt)
+
 		return s.State == cri.ContainerState_CONTAINER_EXITED
 	})
 	if !ended {
 		return 0, fmt.Errorf("%s/%s did not end", c.of.name, c.name)
 	}
+
 	return lived, err
 }
 
@@ -139,6 +150,7 @@ func (c *container) stop(graceSeconds int64) error {
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 	defer cancel()
 	_, err := c.of.bed.client.StopContainer(ctx, &cri.StopContainerRequest{ContainerId: c.id, Timeout: graceSeconds})
+
 	return err
 }
 
@@ -148,17 +160,21 @@ func (c *container) pids() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return numbers(string(text)), nil
 }
 
 func (p *pod) remove() error {
 	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
 	defer cancel()
+
 	if _, err := p.bed.client.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: p.sandbox}); err != nil {
 		return fmt.Errorf("stop the sandbox of %s: %w", p.name, err)
 	}
+
 	if _, err := p.bed.client.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: p.sandbox}); err != nil {
 		return fmt.Errorf("remove the sandbox of %s: %w", p.name, err)
 	}
+
 	return p.bed.driver.remove(p.parent)
 }

@@ -24,10 +24,12 @@ func fetched(dir string) (runtime, error) {
 	if err != nil {
 		return runtime{}, err
 	}
+
 	version, err := os.ReadFile(filepath.Join(dir, "version"))
 	if err != nil {
 		return runtime{}, fmt.Errorf("%w: run scripts/containerd.sh", err)
 	}
+
 	return runtime{
 		containerd: filepath.Join(dir, "containerd"), ctr: filepath.Join(dir, "ctr"), runc: filepath.Join(dir, "runc"),
 		path: dir + ":" + os.Getenv("PATH"), version: strings.TrimSpace(string(version)),
@@ -38,13 +40,16 @@ func fetched(dir string) (runtime, error) {
 func installed() (runtime, error) {
 	r := runtime{path: os.Getenv("PATH")}
 	var errs []error
+
 	for name, file := range map[string]*string{"containerd": &r.containerd, "ctr": &r.ctr, "runc": &r.runc} {
 		found, err := exec.LookPath(name)
 		*file, errs = found, append(errs, err)
 	}
+
 	if err := errors.Join(errs...); err != nil {
 		return r, err
 	}
+
 	text, err := exec.Command(r.containerd, "--version").Output()
 	if err != nil {
 		return r, fmt.Errorf("asking containerd for its version: %w", err)
@@ -55,6 +60,7 @@ func installed() (runtime, error) {
 		return r, fmt.Errorf("containerd says of its version %q", text)
 	}
 	r.version = fields[2]
+
 	return r, nil
 }
 
@@ -65,17 +71,21 @@ func runtimes(dir, only string) ([]runtime, error) {
 		return nil, fmt.Errorf("no runtimes in %s: run scripts/containerd.sh", dir)
 	}
 	var all []runtime
+
 	for _, v := range versions {
 		if name := filepath.Dir(v); only == "" || filepath.Base(name) == only {
 			r, err := fetched(name)
 			if err != nil {
 				return nil, err
 			}
+
 			all = append(all, r)
 		}
 	}
+
 	if len(all) == 0 {
 		return nil, fmt.Errorf("there is no runtime %q in %s", only, dir)
 	}
+
 	return all, nil
 }

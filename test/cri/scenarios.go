@@ -52,6 +52,7 @@ func (s scenario) wanted(number, cgroupVersion int, words []string) bool {
 	if s.v2 && cgroupVersion != 2 {
 		return false
 	}
+
 	return number == 0 || len(words) == 0 || slices.ContainsFunc(words, func(w string) bool { return strings.Contains(s.name, w) })
 }
 
@@ -62,6 +63,7 @@ func (s *suite) single(name string, args ...string) (*pod, *container, error) {
 		return nil, nil, err
 	}
 	c, err := p.run("app", limit, args...)
+
 	return p, c, err
 }
 
@@ -82,6 +84,7 @@ func stoppedByRuntime(pod, container string) want {
 func groupKill(pod string) want {
 	w := initKill(pod)
 	w.path, w.group, w.victims = "group", true, 3
+
 	return w
 }
 
@@ -90,24 +93,31 @@ func (s *suite) before() error {
 	if err != nil {
 		return err
 	}
+
 	for label, args := range map[string][]string{byCRI: {"--cri-endpoint", "unix://" + s.socket()}, byDisk: {"--host-root", s.dir}} {
 		t, err := startTrace(s.bed, s.oomtrace, s.save, label, args...)
 		if err != nil {
 			return err
 		}
+
 		s.traces = append(s.traces, t)
 	}
+
 	pids, err := c.pids()
 	if err != nil || len(pids) != 1 {
 		return fmt.Errorf("processes of the container: %v, %w", pids, err)
 	}
+
 	if err := syscall.Kill(pids[0], syscall.SIGUSR1); err != nil {
 		return err
 	}
+
 	if err := c.exited(); err != nil {
 		return err
 	}
+
 	s.expect("early", initKill("early-0"))
+
 	return p.remove()
 }
 
@@ -116,10 +126,13 @@ func (s *suite) init() error {
 	if err != nil {
 		return err
 	}
+
 	if err := c.exited(); err != nil {
 		return err
 	}
+
 	s.expect("init", initKill("checkout-7d9f"))
+
 	return p.remove()
 }
 
@@ -128,6 +141,7 @@ func (s *suite) child() error {
 	if err != nil {
 		return err
 	}
+
 	if err := c.exited(); err != nil {
 		return err
 	}
@@ -135,6 +149,7 @@ func (s *suite) child() error {
 	w.init, w.code = false, 7
 	w.said = []string{"runtime says OOMKilled/7, but PID 1 left by itself with 7; a child was killed", "runtime says Error/7: PID 1 left by itself with 7; a child was killed"}
 	s.expect("child", w)
+
 	return p.remove()
 }
 
@@ -147,10 +162,13 @@ func (s *suite) childOnly() error {
 	w.init, w.state = false, "running"
 	w.said = []string{"child killed, container not restarted"}
 	s.expect("child only", w)
+
 	if err := p.remove(); err != nil {
 		return err
 	}
+
 	s.expect("child only, removed", stoppedByRuntime("child-1", "app"))
+
 	return nil
 }
 
@@ -159,14 +177,18 @@ func (s *suite) group() error {
 	if err != nil {
 		return err
 	}
+
 	c, err := p.runGroup("app", limit, "crowd", fmt.Sprint(beyond))
 	if err != nil {
 		return err
 	}
+
 	if err := c.exited(); err != nil {
 		return err
 	}
+
 	s.expect("group", groupKill("group-0"))
+
 	return p.remove()
 }
 
@@ -186,22 +208,28 @@ func (s *suite) shared(name string, run func(*pod, string, int, ...string) (*con
 	if err != nil {
 		return err
 	}
+
 	if _, err := p.run("sidecar", beyond, "eat", "8"); err != nil {
 		return err
 	}
+
 	c, err := run(p, "app", beyond, how, fmt.Sprint(beyond))
 	if err != nil {
 		return err
 	}
+
 	if err := c.exited(); err != nil {
 		return err
 	}
 	w.level = events.LevelPod
 	s.expect("pod limit", w)
+
 	if err := p.remove(); err != nil {
 		return err
 	}
+
 	s.expect("pod limit, removed", stoppedByRuntime(name, "sidecar"))
+
 	return nil
 }
 
@@ -216,28 +244,35 @@ func (s *suite) shortLived() error {
 	if err != nil && !strings.Contains(err.Error(), "OOM-killed") {
 		return err
 	}
+
 	lived, err := c.lived()
 	if err != nil {
 		return err
 	}
+
 	fmt.Printf("  (it lived for %s)\n", lived.Round(time.Millisecond))
 	s.expect("short", initKill("short-0"))
+
 	return p.remove()
 }
 
 func (s *suite) stop(graceSeconds int64) error {
 	name := fmt.Sprintf("stopped-%d", graceSeconds)
+
 	p, c, err := s.single(name, "deaf")
 	if err != nil {
 		return err
 	}
+
 	if err := c.stop(graceSeconds); err != nil {
 		return err
 	}
+
 	s.expect(name, want{
 		pod: name, container: "app", scope: events.ScopeUser, path: "runtime", init: true, term: graceSeconds > 0,
 		state: "exited", code: 137, said: []string{"runtime says Error/137, kernel: a SIGKILL by runc"},
 	})
+
 	return p.remove()
 }
 
@@ -247,13 +282,16 @@ func (s *suite) pidNamespace() error {
 	if err != nil {
 		return err
 	}
+
 	if err := c.exited(); err != nil {
 		return err
 	}
+
 	s.expect("pid namespace", want{
 		pod: "family-0", container: "app", scope: events.ScopeUser, path: "pidns", victims: 2,
 		state: "exited", code: 0, said: []string{"runtime says Completed/0"},
 	})
+
 	return p.remove()
 }
 
@@ -261,17 +299,22 @@ func (s *suite) restart() error {
 	if err := s.halt(); err != nil {
 		return err
 	}
+
 	if err := s.start(); err != nil {
 		return err
 	}
+
 	p, c, err := s.single("again-0", "eat", fmt.Sprint(beyond))
 	if err != nil {
 		return err
 	}
+
 	if err := c.exited(); err != nil {
 		return err
 	}
+
 	s.expect("again", initKill("again-0"))
+
 	return p.remove()
 }
 
@@ -287,37 +330,47 @@ func (s *suite) manyPods() error {
 	)
 	one := func(i int) error {
 		name := fmt.Sprintf("loop-%d", i)
+
 		p, c, err := s.single(name, "eat", fmt.Sprint(beyond))
 		if err != nil {
 			return err
 		}
+
 		if err := c.exited(); err != nil {
 			return err
 		}
 		// The kubelet keeps a dead container for a while, too: it is what the
 		// runtime is asked about.
 		until(s.ctx, func() bool { return s.isReported(name) })
+
 		return p.remove()
 	}
+
 	for range s.atATime {
 		wg.Go(func() {
 			for i := range numbers {
 				err := one(i)
+
 				mu.Lock()
+
 				errs = append(errs, err)
 				mu.Unlock()
 			}
 		})
 	}
+
 	for i := range s.loop {
 		if s.ctx.Err() != nil {
 			break
 		}
+
 		wants = append(wants, initKill(fmt.Sprintf("loop-%d", i)))
 		numbers <- i
 	}
+
 	close(numbers)
 	wg.Wait()
 	s.expect("loop", wants...)
+
 	return errors.Join(errs...)
 }

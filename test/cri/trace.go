@@ -38,6 +38,7 @@ type trace struct {
 func startTrace(b *bed, oomtrace, save, label string, args ...string) (*trace, error) {
 	ready := filepath.Join(b.dir, label+".ready")
 	args = append([]string{"trace", "-o", "json", "--no-stalls", "--cgroup", b.driver.root(), "--ready-file", ready}, args...)
+
 	t := &trace{cmd: exec.Command(oomtrace, args...), label: label, stderr: filepath.Join(b.dir, label+".stderr"), atOnce: map[string]bool{}, done: make(chan struct{}), save: io.Discard}
 	if save != "" {
 		file, err := os.OpenFile(filepath.Join(save, label+".jsonl"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -46,20 +47,25 @@ func startTrace(b *bed, oomtrace, save, label string, args ...string) (*trace, e
 		}
 		t.save = file
 	}
+
 	stdout, err := t.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
+
 	stderr, err := os.Create(t.stderr)
 	if err != nil {
 		return nil, err
 	}
 	defer stderr.Close()
+
 	t.cmd.Stderr = stderr
+
 	if err := t.cmd.Start(); err != nil {
 		return nil, err
 	}
 	go t.read(stdout)
+
 	ended := false
 	if until(b.ctx, func() bool {
 		select {
@@ -68,11 +74,13 @@ func startTrace(b *bed, oomtrace, save, label string, args ...string) (*trace, e
 		default:
 		}
 		_, err = os.Stat(ready)
+
 		return ended || err == nil
 	}) && !ended {
 		return t, nil
 	}
 	_ = t.cmd.Process.Kill()
+
 	return nil, fmt.Errorf("oomtrace %s is not ready: %s", label, lastLines(t.stderr))
 }
 
@@ -80,6 +88,7 @@ func (t *trace) read(stdout io.Reader) {
 	defer close(t.done)
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, 16<<20)
+
 	for lines.Scan() {
 		if _, err := fmt.Fprintf(t.save, "%s\n", lines.Bytes()); err != nil {
 			t.mu.Lock()
@@ -88,6 +97,7 @@ func (t *trace) read(stdout io.Reader) {
 		}
 		var inc events.Incident
 		err := json.Unmarshal(lines.Bytes(), &inc)
+
 		t.mu.Lock()
 		switch {
 		case err != nil:
@@ -114,6 +124,7 @@ func (t *trace) read(stdout io.Reader) {
 func (t *trace) all() []*events.Incident {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	return slices.Clone(t.incidents)
 }
 
@@ -124,6 +135,7 @@ func (t *trace) remarks() []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
+
 	expected := []string{"itself can be a victim"} // without CAP_SYS_RESOURCE
 	if t.label == byCRI {
 		expected = append(expected, "c.sock does not answer", "there is no socket", "nobody listens at")
@@ -131,11 +143,13 @@ func (t *trace) remarks() []string {
 		expected = append(expected, "no CRI socket at any of the usual places")
 	}
 	var all []string
+
 	for line := range strings.Lines(string(text)) {
 		if !slices.ContainsFunc(expected, func(part string) bool { return strings.Contains(line, part) }) {
 			all = append(all, strings.TrimSpace(line))
 		}
 	}
+
 	return all
 }
 
@@ -143,23 +157,28 @@ func (t *trace) remarks() []string {
 // the runtime said OOMKilled of a PID 1 that the kernel had killed.
 func (t *trace) summary() string {
 	first, asked, right := 0, 0, 0
+
 	for _, inc := range t.all() {
 		if t.atOnce[inc.ID] {
 			first++
 		}
+
 		for _, r := range inc.Reported {
 			if inc.Scope == events.ScopeMemcg && r.ExitCode != nil && *r.ExitCode == 137 {
 				asked++
+
 				if r.Reason == "OOMKilled" {
 					right++
 				}
 			}
 		}
 	}
+
 	s := fmt.Sprintf("%d incidents, %d with names in the first line", len(t.all()), first)
 	if asked > 0 {
 		s += fmt.Sprintf("; the runtime said OOMKilled for %d of %d killed PIDs 1", right, asked)
 	}
+
 	return s
 }
 
@@ -167,8 +186,10 @@ func (t *trace) summary() string {
 func (t *trace) stop() error {
 	_ = t.cmd.Process.Signal(syscall.SIGTERM)
 	<-t.done
+
 	if err := t.cmd.Wait(); err != nil {
 		return fmt.Errorf("oomtrace %s: %w: %s", t.label, err, lastLines(t.stderr))
 	}
+
 	return nil
 }

@@ -17,22 +17,29 @@ import (
 // Send writes a result to the console, in short lines: long ones get lost.
 func Send(console io.Writer, result any) error {
 	var packed bytes.Buffer
+
 	z, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
 	if err == nil {
 		err = json.NewEncoder(z).Encode(result)
 	}
+
 	if err == nil {
 		err = z.Close()
 	}
+
 	if err != nil {
 		return fmt.Errorf("packing the result: %w", err)
 	}
 	text := base64.StdEncoding.EncodeToString(packed.Bytes())
+
 	fmt.Fprintln(console, MarkBegin)
+
 	for line := range slices.Chunk([]byte(text), 200) {
 		fmt.Fprintf(console, "%s\n", line)
 	}
+
 	fmt.Fprintln(console, MarkEnd)
+
 	return nil
 }
 
@@ -43,20 +50,25 @@ func Receive(console []byte, result any) error {
 		return errors.New("it did not start")
 	}
 	_, after, ok := strings.Cut(text, MarkBegin)
+
 	packed, _, ended := strings.Cut(after, MarkEnd)
 	if !ok || !ended {
 		return errors.New("it did not come to its end")
 	}
+
 	raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(packed), ""))
 	if err != nil {
 		return fmt.Errorf("its result is damaged: %w", err)
 	}
+
 	z, err := gzip.NewReader(bytes.NewReader(raw))
 	if err != nil {
 		return fmt.Errorf("its result is damaged: %w", err)
 	}
+
 	if err := json.NewDecoder(z).Decode(result); err != nil {
 		return fmt.Errorf("its result is damaged: %w", err)
 	}
+
 	return nil
 }

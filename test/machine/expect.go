@@ -25,9 +25,11 @@ var expectations = []expectation{
 	{name: "shell", scope: events.ScopeUser, path: "human", comm: "sh", check: loggedIn},
 	{name: "sudo", scope: events.ScopeUser, path: "human", comm: "kill", check: func(k *events.Killer, problem func(string, ...any)) {
 		loggedIn(k, problem)
+
 		if k.Login != nil && k.Login.SudoUser != "lab" {
 			problem("who called sudo: %q", k.Login.SudoUser)
 		}
+
 		if !slices.ContainsFunc(k.Ancestry, func(a events.Ancestor) bool { return a.Comm == "sudo" }) {
 			problem("no sudo among the parents: %+v", k.Ancestry)
 		}
@@ -41,6 +43,7 @@ var expectations = []expectation{
 		if !slices.ContainsFunc(k.Ancestry, func(a events.Ancestor) bool { return a.Comm == "cron" }) {
 			problem("no cron among the parents: %+v", k.Ancestry)
 		}
+
 		if k.Path == "human" {
 			problem("a job is no human")
 		}
@@ -54,6 +57,7 @@ func expectationOf(name string) *expectation {
 			return &expectations[i]
 		}
 	}
+
 	return nil
 }
 
@@ -75,6 +79,7 @@ func (e *expectation) compare(d lab.Deed, found []*events.Incident, problem func
 		return
 	}
 	inc := found[0]
+
 	k := inc.Killer
 	switch {
 	case inc.Scope != e.scope:
@@ -88,9 +93,11 @@ func (e *expectation) compare(d lab.Deed, found []*events.Incident, problem func
 	case e.comm != "" && k.Comm != e.comm:
 		problem("the sender is %q, not %q", k.Comm, e.comm)
 	}
+
 	if k == nil {
 		return
 	}
+
 	if e.check != nil {
 		e.check(k, problem)
 	}
@@ -98,6 +105,7 @@ func (e *expectation) compare(d lab.Deed, found []*events.Incident, problem func
 	if len(inc.Ladder) == 0 || inc.Ladder[0].UsageBytes == nil {
 		problem("no ladder: %+v", inc.Ladder)
 	}
+
 	if w := inc.Victims[0].Workload; w == nil || w.Unit != d.Unit {
 		problem("the victim's unit is %+v, not %s", w, d.Unit)
 	}

@@ -50,19 +50,24 @@ func main() {
 	pflag.StringSliceVar(&o.cases, "case", nil, "only these deeds")
 	pflag.StringVar(&o.pods, "pods", "", "play what happens to pods instead, with this cgroup `driver`: cgroupfs or systemd")
 	pflag.Lookup("pods").NoOptDefVal = "cgroupfs"
+
 	pflag.StringVar(&o.work, "work", "", "`directory` for the second disk, and what is kept; without it one below "+cache)
 	pflag.BoolVar(&o.keep, "keep", false, "keep the console and the tracer's lines")
 	pflag.DurationVar(&o.patience, "patience", 10*time.Minute, "with one boot")
 	pflag.Parse()
+
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	play := deeds
 	if o.pods != "" {
 		play = pods
 	}
+
 	if o.work == "" {
 		o.work = filepath.Join(cache, "work", cmp.Or(o.pods, "deeds")) // both may run at once
 	}
+
 	if err := play(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "machine:", err)
 		os.Exit(1)
@@ -75,17 +80,21 @@ func deeds(ctx context.Context, o options) error {
 			return fmt.Errorf("no deed %q", name)
 		}
 	}
+
 	disk, err := o.pack(map[string]string{"guest": "./test/machine/guest", "oomtrace": "./cmd/oomtrace"})
 	if err != nil {
 		return err
 	}
+
 	var result lab.Deeds
 	if err := o.result(ctx, disk, "", &result); err != nil {
 		return err
 	}
+
 	if o.keep {
 		_ = os.WriteFile(o.file("trace.jsonl"), []byte(strings.Join(result.Lines, "\n")+"\n"), 0o644)
 	}
+
 	return judge(&result, o.cases)
 }
 
@@ -93,10 +102,12 @@ func deeds(ctx context.Context, o options) error {
 func (o options) result(ctx context.Context, disk, words string, result any) error {
 	for try := 1; ; try++ {
 		console, runErr := o.boot(ctx, disk, words, try)
+
 		err := lab.Receive(console, result)
 		if err == nil {
 			return nil
 		}
+
 		if try == bootTries || ctx.Err() != nil {
 			return fmt.Errorf("%d boots without a result: %w", try, errors.Join(err, runErr))
 		}
@@ -110,21 +121,26 @@ func (o options) pack(programs map[string]string) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
+
 	for name, source := range programs {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), source)
+
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("building %s: %w\n%s", source, err, text)
 		}
 	}
+
 	if err := os.MkdirAll(o.work, 0o755); err != nil {
 		return "", err
 	}
 	disk := o.file("lab.ext4")
 	os.Remove(disk)
+
 	if text, err := exec.Command("mke2fs", "-q", "-t", "ext4", "-m", "0", "-d", dir, disk, "160M").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("making a disk: %w\n%s", err, text)
 	}
+
 	return disk, nil
 }
 
@@ -144,6 +160,7 @@ func (o options) boot(ctx context.Context, disk, words string, try int) ([]byte,
 		"-drive", "file="+disk+",if=virtio,format=raw,snapshot=on")
 	var out bytes.Buffer
 	var console io.Writer = &out
+
 	if o.keep {
 		file, err := os.Create(o.file(fmt.Sprintf("console.%d", try)))
 		if err != nil {
@@ -154,6 +171,7 @@ func (o options) boot(ctx context.Context, disk, words string, try int) ([]byte,
 	}
 	cmd.Stdout, cmd.Stderr = console, console
 	err := cmd.Run()
+
 	return out.Bytes(), err
 }
 
@@ -164,17 +182,21 @@ func judge(result *lab.Deeds, wanted []string) error {
 		return err
 	}
 	problems := 0
+
 	problem := func(deed, format string, args ...any) {
 		fmt.Printf("%-14s %s\n", deed, fmt.Sprintf(format, args...))
+
 		problems++
 	}
 	if !result.ExitOK || result.Stderr != "" {
 		problem("(tracer)", "exit ok %v, stderr %q", result.ExitOK, result.Stderr)
 	}
+
 	seen := map[string]bool{}
 	for _, d := range result.Deeds {
 		seen[d.Name] = true
 		before := problems
+
 		switch {
 		case d.Error != "":
 			problem(d.Name, "it could not be done: %s", d.Error)
@@ -183,18 +205,22 @@ func judge(result *lab.Deeds, wanted []string) error {
 		default:
 			expectationOf(d.Name).compare(d, of(incidents, d.PID), func(format string, args ...any) { problem(d.Name, format, args...) })
 		}
+
 		if problems == before {
 			fmt.Printf("%-14s ok\n", d.Name)
 		}
 	}
+
 	for _, e := range expectations {
 		if len(wanted) == 0 && !seen[e.name] {
 			problem(e.name, "it was not played")
 		}
 	}
+
 	if problems > 0 {
 		return fmt.Errorf("%d problems", problems)
 	}
+
 	return nil
 }
 
@@ -202,11 +228,13 @@ func judge(result *lab.Deeds, wanted []string) error {
 func merged(lines []string) ([]*events.Incident, error) {
 	var all []*events.Incident
 	byID := map[string]*events.Incident{}
+
 	for _, line := range lines {
 		var inc events.Incident
 		if err := json.Unmarshal([]byte(line), &inc); err != nil {
 			return nil, fmt.Errorf("%.100q: %w", line, err)
 		}
+
 		switch {
 		case inc.Kind == events.KindIncident:
 			all = append(all, &inc)
@@ -215,12 +243,14 @@ func merged(lines []string) ([]*events.Incident, error) {
 			events.Merge(byID[inc.ID], &inc)
 		}
 	}
+
 	return all, nil
 }
 
 // of finds the incidents in which a process died.
 func of(incidents []*events.Incident, pid int) []*events.Incident {
 	var found []*events.Incident
+
 	for _, inc := range incidents {
 		for _, v := range inc.Victims {
 			if v.PID == pid {
@@ -229,5 +259,6 @@ func of(incidents []*events.Incident, pid int) []*events.Incident {
 			}
 		}
 	}
+
 	return found
 }

@@ -19,18 +19,23 @@ func pods(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+
 	var result lab.Pods
 	if err := o.result(ctx, disk, "lab.pods="+o.pods, &result); err != nil {
 		return err
 	}
+
 	if o.keep {
 		if err := os.WriteFile(o.file("trace.jsonl"), []byte(result.Trace), 0o644); err != nil {
 			return err
 		}
 	}
+
 	fmt.Printf("Linux %s\n%s", result.Kernel, result.Output)
+
 	if !result.Passed {
 		return errors.New("the pods' test failed")
 	}
+
 	return nil
 }

@@ -13,6 +13,7 @@ func failed(cases ...string) verdict {
 		v.cells[name] = map[string]string{"fentry": "FAIL", "kprobe": "ok"}
 		v.problem("%s fentry: no limiter", name)
 	}
+
 	return v
 }
 
@@ -33,6 +34,7 @@ func TestDoubtful(t *testing.T) {
 	}
 	more := failed("burst")
 	more.problem("fentry: the tracer did not end well")
+
 	if got := doubtful(more); got != nil {
 		t.Errorf("what is of no case is no doubt: %q", got)
 	}
@@ -41,11 +43,13 @@ func TestDoubtful(t *testing.T) {
 func TestPlayedAgain(t *testing.T) {
 	v := failed("burst")
 	v.again(verdict{cells: map[string]map[string]string{"burst": {"fentry": "ok", "kprobe": "ok"}}})
+
 	if len(v.problems) != 0 || len(v.once) != 1 || v.cells["burst"]["fentry"] != playedAgain || v.cells["burst"]["kprobe"] != "ok" {
 		t.Errorf("%+v", v)
 	}
 	v = failed("burst")
 	v.again(failed("burst"))
+
 	if len(v.problems) != 2 || len(v.once) != 0 || v.cells["burst"]["fentry"] != "FAIL" {
 		t.Errorf("%+v", v)
 	}

@@ -34,6 +34,7 @@ func within(slack float64) rule {
 	return rule{compare: func(_ *pair, live, log any) bool {
 		a, ok1 := live.(float64)
 		b, ok2 := log.(float64)
+
 		return ok1 && ok2 && a <= b+slack && b <= a+slack
 	}}
 }
@@ -94,6 +95,7 @@ func ruleOf(key string) (rule, bool) {
 		if r, ok := rules[key]; ok {
 			return r, true
 		}
+
 		at := strings.LastIndexByte(key, '.')
 		if at < 0 {
 			return rule{}, false
@@ -119,6 +121,7 @@ func (p *pair) compare() {
 	all := maps.Clone(live)
 	maps.Copy(all, log)
 	ofLive, ofLog := elements(live), elements(log)
+
 	for at := range all {
 		key := at.key
 		if at.of != "" && !(ofLive[at.of] && ofLog[at.of]) || p.concluded(at) {
@@ -126,6 +129,7 @@ func (p *pair) compare() {
 		}
 		r, ok := ruleOf(key)
 		a, inLive := live[at]
+
 		b, inLog := log[at]
 		switch {
 		case !ok:
@@ -162,6 +166,7 @@ func (p place) String() string {
 	if p.of == "" {
 		return p.key
 	}
+
 	return fmt.Sprintf("%s of %q", p.key, p.of)
 }
 
@@ -171,6 +176,7 @@ func elements(keys map[place]any) map[string]bool {
 	for at := range keys {
 		of[at.of] = true
 	}
+
 	return of
 }
 
@@ -182,6 +188,7 @@ func (p *pair) concluded(at place) bool {
 			return true
 		}
 	}
+
 	return at.key == "trigger.pid" && names(p.log, at.key)
 }
 
@@ -198,6 +205,7 @@ func noKillable(incidents []*events.Incident) (sum uint64) {
 			sum += inc.Passes.NoKillable
 		}
 	}
+
 	return sum
 }
 
@@ -205,6 +213,7 @@ func noKillable(incidents []*events.Incident) (sum uint64) {
 func sameScope(p *pair, live, log any) bool {
 	ofNode := []any{string(events.ScopeGlobal), string(events.ScopeCpuset), string(events.ScopeMempolicy)}
 	unsure := names(p.live, "constraint") || names(p.log, "constraint")
+
 	return live == log || unsure && slices.Contains(ofNode, live) && slices.Contains(ofNode, log)
 }
 
@@ -213,8 +222,10 @@ func sameSet(_ *pair, live, log any) bool {
 	sorted := func(list any) []string {
 		names := strings.Fields(strings.Trim(fmt.Sprint(list), "[]"))
 		slices.Sort(names)
+
 		return names
 	}
+
 	return slices.Equal(sorted(live), sorted(log))
 }
 
@@ -223,15 +234,19 @@ func sameSet(_ *pair, live, log any) bool {
 func (p *pair) keys(inc *events.Incident) map[place]any {
 	flat := map[place]any{}
 	text, err := events.Marshal(inc)
+
 	var tree map[string]any
 	if err == nil {
 		err = json.Unmarshal(text, &tree)
 	}
+
 	if err != nil {
 		p.problem("%v", err)
 		return flat
 	}
+
 	threadsName(tree["trigger"])
+
 	for _, list := range []struct {
 		name string
 		id   func(map[string]any) any
@@ -241,17 +256,20 @@ func (p *pair) keys(inc *events.Incident) map[place]any {
 	} {
 		elements, _ := tree[list.name].([]any)
 		delete(tree, list.name)
+
 		for _, e := range elements {
 			e := e.(map[string]any)
 			threadsName(e)
 			flatten(flat, place{list.name, fmt.Sprint(list.id(e))}, e)
 		}
 	}
+
 	flatten(flat, place{}, tree)
 	maps.DeleteFunc(flat, func(at place, value any) bool {
 		unknown := strings.HasSuffix(at.key, "cgroup.id") && value == 0.0 || strings.HasSuffix(at.key, "cgroup.hierarchy") && inc == p.log || value == "unknown"
 		return unknown && names(inc, at.key)
 	})
+
 	return flat
 }
 
@@ -261,6 +279,7 @@ func flatten(flat map[place]any, at place, value any) {
 		flat[at] = value
 		return
 	}
+
 	for key, inner := range object {
 		flatten(flat, place{strings.TrimPrefix(at.key+"."+key, "."), at.of}, inner)
 	}
@@ -280,6 +299,7 @@ func (p *pair) victims() {
 			p.problem("%s[%d] is a victim in the log only", v.Comm, v.PID)
 		}
 	}
+
 	for _, v := range p.live.Victims {
 		if v.Role != events.RoleSharedMM && !slices.ContainsFunc(p.log.Victims, func(l events.Victim) bool { return l.PID == v.PID }) {
 			p.problem("%s[%d] is a victim live only", v.Comm, v.PID)
@@ -292,14 +312,17 @@ func (p *pair) rungs() {
 	in := func(ladder []events.Rung, path string) bool {
 		return slices.ContainsFunc(ladder, func(r events.Rung) bool { return r.Cgroup.Path == path })
 	}
+
 	if p.live.Ladder == nil || p.log.Ladder == nil {
 		return // what is unknown is told with the other keys
 	}
+
 	for _, r := range p.log.Ladder {
 		if !in(p.live.Ladder, r.Cgroup.Path) {
 			p.problem("%s is on the ladder in the log only", r.Cgroup.Path)
 		}
 	}
+
 	for _, r := range p.live.Ladder {
 		if (r.Below || r.Cgroup.Path == p.live.Limiter.Cgroup.Path) && !in(p.log.Ladder, r.Cgroup.Path) {
 			p.problem("%s is on the ladder live only", r.Cgroup.Path)

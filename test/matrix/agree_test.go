@@ -15,15 +15,18 @@ import (
 
 func golden(t *testing.T, name string) *events.Incident {
 	t.Helper()
+
 	file, err := os.Open("../../internal/kernellog/testdata/golden/" + name + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
+
 	var inc events.Incident
 	if err := json.NewDecoder(file).Decode(&inc); err != nil {
 		t.Fatal(err)
 	}
+
 	return &inc
 }
 
@@ -31,6 +34,7 @@ func problemsOf(live, log *events.Incident) []string {
 	v := &verdict{}
 	p := pair{cc: &caseCheck{v: v, tier: "fentry"}, live: live, log: log}
 	p.compare()
+
 	return v.problems
 }
 
@@ -50,22 +54,29 @@ func TestAgreeFinds(t *testing.T) {
 				if !ok {
 					t.Errorf("no rule is about %s", key)
 				}
+
 				if r.compare == nil || strings.HasSuffix(key, "cgroup.id") || strings.HasSuffix(key, "cgroup.hierarchy") || key == "trigger.pid" {
 					return
 				}
 				was := reflect.New(value.Type()).Elem()
 				was.Set(value)
 				change(value)
+
 				if len(problemsOf(live, log)) == 0 {
 					t.Errorf("%s is %v and %v, and nothing is said", key, value, was)
 				}
+
 				value.SetZero()
+
 				if !was.IsZero() && len(problemsOf(live, log)) == 0 && !lacks(live, key) {
 					t.Errorf("%s is missing, and nothing is said", key)
 				}
+
 				value.Set(was)
+
 				found++
 			})
+
 			if found < 20 {
 				t.Errorf("%d values were changed only", found)
 			}
@@ -123,6 +134,7 @@ func change(v reflect.Value) {
 func TestRules(t *testing.T) {
 	for i := range reflect.TypeFor[events.Incident]().NumField() {
 		field := reflect.TypeFor[events.Incident]().Field(i)
+
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if _, ok := ruleOf(name); name != "" && !ok {
 			t.Errorf("no rule is about %s", name)

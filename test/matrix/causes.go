@@ -39,6 +39,7 @@ func (cc *caseCheck) firstCause(inc *events.Incident) []string {
 			return append([]string{"own_limit"}, firstCauses[cc.c.Name]...)
 		}
 	}
+
 	return firstCauses[cc.c.Name]
 }
 
@@ -49,10 +50,12 @@ func (cc *caseCheck) causes() {
 		if inc.Scope == events.ScopeUser || len(want) == 0 {
 			continue
 		}
+
 		var ids []string
 		for _, c := range inc.Causes {
 			ids = append(ids, c.ID)
 		}
+
 		if len(ids) == 0 || !slices.Contains(want, ids[0]) {
 			cc.problem("the causes are %q, the first is to be one of %q", ids, want)
 		}

@@ -37,12 +37,15 @@ func judge(k kernel, result *lab.Result, err error, o options) verdict {
 		v.problem("%v", err)
 		return v
 	}
+
 	wanted := tiers
 	if len(o.tiers) > 0 {
 		wanted = o.tiers
 	}
+
 	for _, tier := range wanted {
 		t, ok := result.Tracers[tier]
+
 		offered := !slices.Contains(k.without, tier)
 		switch {
 		case !ok:
@@ -54,37 +57,46 @@ func judge(k kernel, result *lab.Result, err error, o options) verdict {
 		case t.Error != "" && !strings.Contains(t.Error, "is not to be had here"):
 			v.problem("%s: not offered, but the reason is unclear: %s", tier, t.Error)
 		}
+
 		if ok && t.Error == "" {
 			v.session(tier, t, result)
 		}
 	}
+
 	told := map[string]story{}
 	for _, tier := range wanted {
 		told[tier] = v.story(tier, result)
 	}
+
 	skipped := map[string][]string{}
 	for _, tier := range wanted {
 		_, skipped[tier] = skippedRuns(result, tier)
 	}
+
 	for _, e := range expectations {
 		if len(o.cases) > 0 && !slices.Contains(o.cases, e.name) || k.v1 && !e.v1 {
 			continue
 		}
 		v.cells[e.name] = map[string]string{}
+
 		i := slices.IndexFunc(result.Cases, func(c lab.Case) bool { return c.Name == e.name })
 		if i < 0 {
 			v.problem("%s did not run", e.name)
 			continue
 		}
+
 		c := result.Cases[i]
 		if c.Error != "" {
 			v.problem("%s could not be done: %s", e.name, c.Error)
 		}
+
 		log, err := readLog(c)
 		if err != nil {
 			v.problem("%s: reading the kernel's log: %v", e.name, err)
 		}
+
 		v.kernelLog(k, c, log)
+
 		for _, tier := range wanted {
 			if slices.Contains(k.without, tier) {
 				v.cells[e.name][tier] = notOffered
@@ -94,29 +106,36 @@ func judge(k kernel, result *lab.Result, err error, o options) verdict {
 			cc := newCaseCheck(&v, k, tier, c, log, told[tier])
 			cc.skipped = skipped[tier]
 			cc.all(e)
+
 			if c.Error == "" && o.golden(k, tier) && !e.countOnly {
 				cc.golden(o.update)
 			}
+
 			v.cells[e.name][tier] = "ok"
 			if len(v.problems) > before && c.Error == "" && cc.fellBack() {
 				v.problems = v.problems[:before]
+
 				cc.victims(e)
 				v.cells[e.name][tier] = fellBack
 			}
+
 			if len(v.problems) > before || c.Error != "" {
 				v.cells[e.name][tier] = "FAIL"
 			}
 		}
 	}
 	less := 0
+
 	for _, cells := range v.cells {
 		if cells["kprobe"] == fellBack {
 			less++
 		}
 	}
+
 	if less > mostFallBacks {
 		v.problem("kprobe: in %d cases a kill was told by tracepoints alone: that is no chance", less)
 	}
+
 	return v
 }
 
@@ -126,21 +145,25 @@ func (v *verdict) session(tier string, t lab.Tracer, result *lab.Result) {
 		v.problem("%s: the tracer did not end well: %s", tier, t.Stderr)
 	}
 	var end *events.Status
+
 	for _, line := range append(slices.Clone(t.Start), t.End...) {
 		var s events.Status
 		if err := json.Unmarshal([]byte(line), &s); err != nil {
 			v.problem("%s: not JSON: %s", tier, line)
 			continue
 		}
+
 		if s.Kind == events.KindStatus && s.Phase == "end" {
 			end = &s
 		}
 	}
+
 	if end == nil {
 		v.problem("%s: no status line at the end", tier)
 		return
 	}
 	seen := uint64(0)
+
 	for _, c := range result.Cases {
 		for _, line := range c.Lines[tier] {
 			if strings.Contains(line, `"kind":"incident",`) {
@@ -148,9 +171,11 @@ func (v *verdict) session(tier string, t lab.Tracer, result *lab.Result) {
 			}
 		}
 	}
+
 	if told, _ := skippedRuns(result, tier); *end.Lost != told {
 		v.problem("%s: %d records lost, %d of them explained", tier, *end.Lost, told)
 	}
+
 	if *end.Incidents != seen {
 		v.problem("%s: it counted %d incidents and wrote %d", tier, *end.Incidents, seen)
 	}
@@ -165,12 +190,14 @@ func skippedRuns(result *lab.Result, tier string) (count uint64, programs []stri
 	for _, c := range result.Cases {
 		lines = append(lines, c.Lines[tier]...)
 	}
+
 	for _, line := range lines {
 		if l, ok := skippedRun(line); ok {
 			count += l.Count
 			programs = append(programs, strings.TrimPrefix(l.What, missedRun))
 		}
 	}
+
 	return count, programs
 }
 
@@ -183,9 +210,11 @@ func skippedRun(line string) (l events.Lost, ok bool) {
 	}
 	what, missed := strings.CutPrefix(l.What, missedRun)
 	sacred := []string{"signal_generate", "mark_victim", "out_of_memory", "oom_kill_process"}
+
 	if strings.HasPrefix(what, "kprobe_") || strings.HasPrefix(what, "kretprobe_") {
 		return l, missed
 	}
+
 	return l, missed && !slices.ContainsFunc(sacred, func(s string) bool { return strings.HasSuffix(what, s) })
 }
 
@@ -230,25 +259,31 @@ type story map[string]*events.Incident
 
 func (v *verdict) story(tier string, result *lab.Result) story {
 	told := story{}
+
 	lines := slices.Clone(result.Tracers[tier].Start)
 	for _, c := range result.Cases {
 		lines = append(lines, c.Lines[tier]...)
 	}
+
 	for _, line := range append(lines, result.Tracers[tier].End...) {
 		if err := validate(line); err != nil {
 			v.problem("%s: against the schema: %v: %s", tier, err, line)
 			continue
 		}
+
 		var head events.Envelope
 		if err := json.Unmarshal([]byte(line), &head); err != nil || head.Kind != events.KindIncident && head.Kind != events.KindIncidentUpdate {
 			continue
 		}
+
 		var inc events.Incident
 		if err := json.Unmarshal([]byte(line), &inc); err != nil {
 			v.problem("%s: %v: %s", tier, err, line)
 			continue
 		}
+
 		unescape(&inc)
+
 		old := told[inc.ID]
 		switch {
 		case head.Kind == events.KindIncident && old == nil:
@@ -261,6 +296,7 @@ func (v *verdict) story(tier string, result *lab.Result) story {
 			events.Merge(old, &inc)
 		}
 	}
+
 	return told
 }
 
@@ -277,6 +313,7 @@ func newCaseCheck(v *verdict, k kernel, tier string, c lab.Case, log kernelLog, 
 			cc.problem("not JSON: %s", line)
 			continue
 		}
+
 		switch head.Kind {
 		case events.KindIncident:
 			if inc := told[head.ID]; inc != nil {
@@ -295,6 +332,7 @@ func newCaseCheck(v *verdict, k kernel, tier string, c lab.Case, log kernelLog, 
 			}
 		}
 	}
+
 	return cc
 }
 
@@ -302,9 +340,11 @@ func unescape(inc *events.Incident) {
 	for i := range inc.Victims {
 		inc.Victims[i].Comm = events.UnescapeText(inc.Victims[i].Comm)
 	}
+
 	if inc.Trigger != nil {
 		inc.Trigger.Comm = events.UnescapeText(inc.Trigger.Comm)
 	}
+
 	if inc.Limiter != nil && inc.Limiter.Cgroup != nil {
 		inc.Limiter.Cgroup.Path = events.UnescapeText(inc.Limiter.Cgroup.Path)
 	}
@@ -315,6 +355,7 @@ var readSchema = sync.OnceValues(func() (*jsonschema.Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the schema: %w: run it in the repository", err)
 	}
+
 	return schema, nil
 })
 
@@ -323,29 +364,36 @@ func validate(line string) error {
 	if err != nil {
 		return err
 	}
+
 	value, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
 	if err != nil {
 		return err
 	}
+
 	return schema.Validate(value)
 }
 
 func (cc *caseCheck) all(e expectation) {
 	cc.victims(e)
 	cc.counters()
+
 	if e.countOnly {
 		e.check(cc)
 		return
 	}
+
 	if !e.users && slices.ContainsFunc(cc.incidents, byUser) {
 		cc.problem("it has an incident of scope user: %d in all", len(cc.incidents))
 	}
+
 	for _, inc := range cc.incidents {
 		cc.known(inc)
+
 		if inc.Outcome == events.OutcomeKilled {
 			cc.before(inc)
 		}
 	}
+
 	cc.againstLog()
 	e.check(cc)
 	cc.causes()
@@ -354,6 +402,7 @@ func (cc *caseCheck) all(e expectation) {
 // victims: whoever was killed is in exactly one incident, and nobody else is.
 func (cc *caseCheck) victims(e expectation) {
 	reported := map[int]int{}
+
 	for _, inc := range cc.incidents {
 		for _, v := range inc.Victims {
 			if !byUser(inc) {
@@ -361,6 +410,7 @@ func (cc *caseCheck) victims(e expectation) {
 			}
 		}
 	}
+
 	for _, p := range cc.c.Procs {
 		switch n := reported[p.PID]; {
 		case n > 1:
@@ -370,13 +420,16 @@ func (cc *caseCheck) victims(e expectation) {
 		case n == 1 && (!p.Killed || e.notOOM):
 			cc.problem("%s[%d] is called a victim of the OOM killer, and was not", p.Name, p.PID)
 		}
+
 		delete(reported, p.PID)
 	}
+
 	for pid := range reported {
 		if !cc.log.killed[pid] {
 			cc.problem("victim %d is neither of the case nor in the kernel's log", pid)
 		}
 	}
+
 	for pid := range cc.log.killed {
 		if _, v := cc.find(pid); v == nil {
 			cc.problem("the kernel's log has victim %d, no incident has", pid)
@@ -394,40 +447,51 @@ func (cc *caseCheck) find(pid int) (*events.Incident, *events.Victim) {
 			}
 		}
 	}
+
 	return nil, nil
 }
 
 // counters: the kernel's own counts are what the incidents say.
 func (cc *caseCheck) counters() {
 	var kills uint64
+
 	for _, inc := range cc.incidents {
 		if inc.Outcome != events.OutcomeKilled || byUser(inc) {
 			continue
 		}
+
 		if inc.Audit == nil {
 			cc.problem("incident %s has no audit", inc.ID)
 			continue
 		}
+
 		if !inc.Audit.Explained {
 			cc.problem("its audit explains nothing: %s", inc.Audit.Text)
 		}
 		kills += inc.Audit.KernelKills
 	}
+
 	cc.equal("the sum of kills", kills, cc.c.OOMKills[1]-cc.c.OOMKills[0])
+
 	for _, g := range cc.c.Groups {
 		var below, hits uint64
+
 		for _, inc := range cc.incidents {
 			if inc.Audit == nil {
 				continue
 			}
+
 			if counted(inc, g.ID, cc.kernel.v1) {
 				below += inc.Audit.KernelKills
 			}
+
 			if inc.Limiter != nil && inc.Limiter.Cgroup != nil && inc.Limiter.Cgroup.ID == g.ID {
 				hits++
 			}
 		}
+
 		cc.equal("oom_kill of "+g.Name, below, g.OOMKill)
+
 		if hits > 0 && !cc.kernel.v1 && g.OOMLocal == 0 {
 			cc.problem("%s is called the limiter, and its own limit was never hit", g.Name)
 		}
@@ -440,6 +504,7 @@ func counted(inc *events.Incident, id uint64, v1 bool) bool {
 	if v1 {
 		return len(inc.Ladder) > 0 && inc.Ladder[0].Cgroup.ID == id
 	}
+
 	return slices.ContainsFunc(inc.Ladder, func(r events.Rung) bool { return r.Cgroup.ID == id })
 }
 
@@ -449,6 +514,7 @@ func (cc *caseCheck) before(inc *events.Incident) {
 		cc.problem("incident %s does not tell what was before", inc.ID)
 		return
 	}
+
 	high := slices.Contains(inc.Before.Unseen, string(events.StallMemoryHigh))
 	if high != (cc.tier == "tracepoint") {
 		cc.problem("unseen is %q", inc.Before.Unseen)
@@ -459,6 +525,7 @@ func (cc *caseCheck) before(inc *events.Incident) {
 	if cc.c.Name != "burst" && !elsewhere && inc.Scope == events.ScopeMemcg && stalled(inc, events.StallMemcgReclaim) == 0 {
 		cc.problem("a cgroup's limit was hit without reclaim: %+v", inc.Before.Stalls)
 	}
+
 	if inc.Scope == events.ScopeGlobal && cc.c.Name == "global" && stalled(inc, events.StallDirectReclaim) == 0 {
 		cc.problem("the node ran out without direct reclaim: %+v", inc.Before.Stalls)
 	}
@@ -470,12 +537,14 @@ func stalled(inc *events.Incident, what events.StallKind) uint64 {
 			return s.Count
 		}
 	}
+
 	return 0
 }
 
 // againstLog compares the incidents with those that are read from the kernel's log.
 func (cc *caseCheck) againstLog() {
 	reports := map[*events.Incident]int{}
+
 	for _, log := range cc.log.incidents {
 		live := cc.partner(log)
 		if live != nil {
@@ -486,6 +555,7 @@ func (cc *caseCheck) againstLog() {
 			cc.problem("the kernel's log has an incident (%s, line %d, %d victims) that is not told", log.Outcome, log.Log.FirstLine, len(log.Victims))
 		}
 	}
+
 	for _, live := range cc.incidents {
 		told := live.Outcome == events.OutcomeKilled || live.Outcome == events.OutcomeNoKillable // the others write nothing
 		if n := reports[live]; told && !byUser(live) && n != 1 {
@@ -505,13 +575,16 @@ func (cc *caseCheck) partner(log *events.Incident) *events.Incident {
 		if byUser(live) || live.Outcome != log.Outcome {
 			continue
 		}
+
 		if len(log.Victims) > 0 && isOf(live, log.Victims[0].TID) {
 			return live
 		}
+
 		if len(log.Victims) == 0 && limiterPath(live) == limiterPath(log) {
 			return live
 		}
 	}
+
 	return nil
 }
 
@@ -528,6 +601,7 @@ func (cc *caseCheck) slack() uint64 {
 	if strings.HasPrefix(cc.kernel.name, "5.") || strings.HasPrefix(cc.kernel.name, "6.1-") || cc.kernel.name == "6.1" {
 		return slackOld
 	}
+
 	return slackKB
 }
 
@@ -545,13 +619,16 @@ func (cc *caseCheck) known(inc *events.Incident) {
 		cc.problem("%v", err)
 		return
 	}
+
 	var tree map[string]any
 	if err := json.Unmarshal(text, &tree); err != nil {
 		cc.problem("%v", err)
 		return
 	}
+
 	for _, path := range required(inc, cc.tier) {
 		said := slices.ContainsFunc(inc.Unknown, func(u string) bool { return path == u || strings.HasPrefix(path, u+".") })
+
 		there := has(tree, strings.Split(path, "."))
 		switch {
 		case there && said && path != "limiter" && path != "scope":
@@ -560,6 +637,7 @@ func (cc *caseCheck) known(inc *events.Incident) {
 			cc.problem("%s is absent, and not named as unknown", path)
 		}
 	}
+
 	for _, u := range inc.Unknown {
 		if !mayBeUnknown(u, inc, cc) {
 			cc.problem("%s is unknown, and need not be", u)
@@ -571,18 +649,21 @@ func required(inc *events.Incident, tier string) []string {
 	if inc.Scope == events.ScopeUser {
 		return requiredOfUser
 	}
+
 	list := []string{"scope", "outcome", "tier", "trigger.pid", "trigger.tid", "trigger.comm", "allocation.class",
 		"allocation.order", "allocation.gfp", "allocation.total_pages", "limiter.level", "limiter.which",
 		"limiter.usage_bytes", "limiter.limit_bytes", "ladder", "memory"}
 	if inc.Outcome != events.OutcomeKilled {
 		return list
 	}
+
 	list = append(list, "killer.kind", "killer.path", "passes.killed", "audit.text")
 	for _, key := range []string{"pid", "tid", "comm", "role", "anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes", "swap_bytes",
 		"pgtables_bytes", "total_vm_bytes", "oom_score_adj", "uid", "start_time", "is_container_init", "exit_after_ns",
 		"released_after_ns", "cgroup.path"} {
 		list = append(list, "victims."+key)
 	}
+
 	if inc.Scope == events.ScopeMemcg {
 		list = append(list, "limiter.cgroup.path", "ladder.usage_bytes", "ladder.peak_bytes", "ladder.cgroup.path", "memory.anon_bytes",
 			"memory.file_bytes", "memory.slab_bytes", "memory.kernel_stack_bytes", "memory.pagetables_bytes", "memory.sock_bytes",
@@ -590,6 +671,7 @@ func required(inc *events.Incident, tier string) []string {
 			"memory.unevictable_bytes", "memory.anon_thp_bytes", "memory.slab_reclaimable_bytes", "memory.slab_unreclaimable_bytes",
 			"memory.percpu_bytes")
 	}
+
 	return list
 }
 
@@ -598,14 +680,17 @@ func has(value any, path []string) bool {
 	if list, ok := value.([]any); ok {
 		return len(list) > 0 && !slices.ContainsFunc(list, func(e any) bool { return !has(e, path) })
 	}
+
 	if len(path) == 0 {
 		return value != nil
 	}
+
 	object, ok := value.(map[string]any)
 	if !ok {
 		return false
 	}
 	next, there := object[path[0]]
+
 	return there && has(next, path[1:])
 }
 
@@ -615,6 +700,7 @@ func mayBeUnknown(name string, inc *events.Incident, cc *caseCheck) bool {
 	}
 	node := inc.Scope != events.ScopeMemcg
 	unkilled := inc.Outcome != events.OutcomeKilled
+
 	switch name {
 	case "limiter.usage_bytes", "limiter.swap_usage_bytes":
 		return node
@@ -638,20 +724,24 @@ func mayBeUnknown(name string, inc *events.Incident, cc *caseCheck) bool {
 		name == "victims.released_after_ns" && slices.ContainsFunc(cc.skipped, func(p string) bool { return strings.HasSuffix(p, "exit_mmap") }) {
 		return true
 	}
+
 	if name == "victims.released_after_ns" && (cc.c.Name == "burst" || cc.tier == "kprobe") {
 		// A process may die while it becomes another program; a kprobe is skipped
 		// where another BPF program is in the way.
 		return true
 	}
+
 	if cc.tier != "tracepoint" {
 		return false
 	}
+
 	switch name {
 	case "victims.points", "victims.released_after_ns", "allocation.order", "allocation.gfp", "allocation.gfp_flags", "constraint":
 		return true
 	case "limiter", "scope", "trigger":
 		return unkilled
 	}
+
 	return false
 }
 

@@ -39,13 +39,16 @@ var expectations = []expectation{
 		if inc == nil {
 			return
 		}
+
 		roles := map[events.Role]int{}
 		for _, v := range inc.Victims {
 			roles[v.Role]++
 		}
+
 		cc.equal("the number of victims", len(inc.Victims), 3)
 		cc.equal("the chosen", roles[events.RoleChosen], 1)
 		cc.equal("the members", roles[events.RoleGroup], 2)
+
 		if inc.Killer.GroupCgroup == nil || inc.Killer.GroupCgroup.Path != "/group" {
 			cc.problem("the group is %+v", inc.Killer.GroupCgroup)
 		}
@@ -62,7 +65,9 @@ var expectations = []expectation{
 		if inc == nil {
 			return
 		}
+
 		cc.equal("the number of victims", len(inc.Victims), 2)
+
 		if len(inc.Victims) == 2 {
 			cc.equal("the roles", []events.Role{inc.Victims[0].Role, inc.Victims[1].Role}, []events.Role{events.RoleChosen, events.RoleSharedMM})
 		}
@@ -73,6 +78,7 @@ var expectations = []expectation{
 		if inc == nil || inc.Memory == nil || inc.Memory.AnonTHPBytes == nil {
 			return
 		}
+
 		if huge := *inc.Memory.AnonTHPBytes; huge < 60<<20 || huge > 200<<20 {
 			cc.problem("it had %d bytes of huge pages", huge)
 		}
@@ -82,10 +88,12 @@ var expectations = []expectation{
 		if inc == nil {
 			return
 		}
+
 		l := inc.Limiter
 		if l.SwapLimitBytes == nil || *l.SwapLimitBytes != 16<<20 || l.SwapUsageBytes == nil || *l.SwapUsageBytes < 15<<20 {
 			cc.problem("swap is not at its limit: %+v", l)
 		}
+
 		if inc.Before != nil && !slices.ContainsFunc(inc.Before.Stalls, func(s events.StallSum) bool {
 			return s.What == string(events.StallMemcgReclaim) && s.ReclaimedBytes >= 8<<20
 		}) {
@@ -98,6 +106,7 @@ var expectations = []expectation{
 			cc.equal("the number of incidents", len(cc.incidents), 0)
 			return
 		}
+
 		cc.kill(kill{"hog", events.ScopeMemcg, "leaf", "writer", "limit_lowered", "memcg"})
 	}},
 	{name: "no-killable", check: func(cc *caseCheck) {
@@ -105,16 +114,21 @@ var expectations = []expectation{
 			cc.equal("the number of incidents", len(cc.incidents), 0)
 			return
 		}
+
 		if cc.log.noKillable == 0 {
 			cc.problem("the kernel's log does not say so")
 		}
+
 		cc.equal("the number of incidents", len(cc.incidents), 1)
+
 		for _, inc := range cc.incidents {
 			cc.equal("the outcome", inc.Outcome, events.OutcomeNoKillable)
 			cc.limiter(inc, "leaf")
+
 			if inc.Passes.NoKillable < 2 {
 				cc.problem("passes %+v", inc.Passes)
 			}
+
 			if hits := cc.group("leaf").OOM; inc.Passes.NoKillable > hits {
 				cc.problem("%d passes, and the kernel counted %d", inc.Passes.NoKillable, hits)
 			}
@@ -122,9 +136,11 @@ var expectations = []expectation{
 	}},
 	{name: "already-exiting", check: func(cc *caseCheck) {
 		cc.equal("the number of incidents", len(cc.incidents), 1)
+
 		for _, inc := range cc.incidents {
 			cc.equal("the outcome", inc.Outcome, events.OutcomeAlreadyExiting)
 			cc.equal("the number of victims", len(inc.Victims), 0)
+
 			if cc.tier != "tracepoint" {
 				cc.limiter(inc, "leaf")
 			}
@@ -147,7 +163,9 @@ var expectations = []expectation{
 		if inc == nil {
 			return
 		}
+
 		cc.equal("the number of victims", len(inc.Victims), 1)
+
 		if !strings.Contains(strings.Join(inc.Notes, "\n"), "as the init of the pid namespace ended, the kernel killed hog[") {
 			cc.problem("its notes are %q", inc.Notes)
 		}
@@ -155,11 +173,13 @@ var expectations = []expectation{
 	{name: "memory-high", notOOM: true, check: func(cc *caseCheck) {
 		nothing(cc)
 		var told uint64
+
 		for _, s := range cc.stalls {
 			if s.What == string(events.StallMemoryHigh) && s.Task.PID == cc.proc("hog").PID {
 				told += s.DurationNS / 1e6
 			}
 		}
+
 		felt := cc.c.Facts["felt_ms"]
 		switch {
 		case felt < 100:
@@ -175,19 +195,24 @@ var expectations = []expectation{
 		if inc == nil || inc.Before == nil {
 			return
 		}
+
 		cc.equal("the number of reclaims", stalled(inc, events.StallMemcgReclaim), cc.c.Facts["reclaims"])
+
 		if cc.c.Facts["reclaims"] < 100 {
 			cc.problem("%d reclaims only: the case shows nothing", cc.c.Facts["reclaims"])
 		}
+
 		if len(inc.Before.Timeline) < 10 {
 			cc.problem("%d seconds of 20 are in the timeline", len(inc.Before.Timeline))
 		}
 		sampled := 0
+
 		for _, s := range inc.Before.Timeline {
 			if s.UsageBytes != nil && s.LimitBytes != nil && *s.LimitBytes == cc.group("leaf").Max {
 				sampled++
 			}
 		}
+
 		if sampled < 8 {
 			cc.problem("%d of %d seconds tell the limiter's usage", sampled, len(inc.Before.Timeline))
 		}
@@ -197,9 +222,11 @@ var expectations = []expectation{
 		if inc == nil || inc.Before == nil {
 			return
 		}
+
 		if cc.c.Facts["compactions"] == 0 {
 			cc.problem("the kernel did not compact: the case shows nothing")
 		}
+
 		cc.equal("the number of compactions", stalled(inc, events.StallCompaction), cc.c.Facts["compactions"])
 	}},
 	{name: "sysrq-f", v1: true, check: func(cc *caseCheck) {
@@ -215,9 +242,11 @@ var expectations = []expectation{
 		if inc == nil || inc.Before == nil {
 			return
 		}
+
 		if g := inc.Before.GaveUp; g == nil || g.Reclaim == nil || g.Reclaim.Zone == "" || g.Reclaim.MinWatermarkBytes == 0 {
 			cc.problem("the allocator gave up for no reason: %+v", g)
 		}
+
 		if len(inc.Before.Kswapd) == 0 {
 			cc.problem("no kswapd was awake")
 		}
@@ -232,9 +261,11 @@ var expectations = []expectation{
 	{name: "host-daemon", check: expectKill(kill{"daemon", events.ScopeGlobal, "", "", "", "global"})},
 	{name: "burst", check: func(cc *caseCheck) {
 		cc.equal("the number of processes", len(cc.c.Procs), 200)
+
 		if cc.log.headers > 100 {
 			cc.problem("the log was not rate limited: this is no burst")
 		}
+
 		for _, inc := range cc.incidents {
 			cc.equal("the scope", inc.Scope, events.ScopeMemcg)
 			cc.equal("the outcome", inc.Outcome, events.OutcomeKilled)
@@ -248,6 +279,7 @@ func expectationOf(name string) *expectation {
 	if i < 0 {
 		return nil
 	}
+
 	return &expectations[i]
 }
 
@@ -261,6 +293,7 @@ func (cc *caseCheck) proc(name string) lab.Proc {
 		cc.problem("the case has no process %s", name)
 		return lab.Proc{}
 	}
+
 	return cc.c.Procs[i]
 }
 
@@ -270,24 +303,29 @@ func (cc *caseCheck) group(name string) lab.Group {
 		cc.problem("the case has no cgroup %s", name)
 		return lab.Group{}
 	}
+
 	return cc.c.Groups[i]
 }
 
 // limiter compares the limiter with a cgroup of the case.
 func (cc *caseCheck) limiter(inc *events.Incident, name string) {
 	g := cc.group(name)
+
 	l := inc.Limiter
 	if l == nil || l.Cgroup == nil || l.LimitBytes == nil {
 		cc.problem("no limiter")
 		return
 	}
+
 	cc.equal("the limiter", l.Cgroup.Path, g.Path)
 	cc.equal("the limiter's id", l.Cgroup.ID, g.ID)
 	cc.equal("the limit", *l.LimitBytes, g.Max)
+
 	which := "memory.max"
 	if cc.kernel.v1 {
 		which = "memory.limit_in_bytes"
 	}
+
 	cc.equal("the file of the limit", l.Which, which)
 }
 
@@ -299,25 +337,31 @@ func (cc *caseCheck) kill(want kill) *events.Incident {
 	} else if len(cc.incidents) == 1 {
 		inc = cc.incidents[0]
 	}
+
 	if inc == nil {
 		cc.problem("no incident (of %d) killed %s", len(cc.incidents), want.victim)
 		return nil
 	}
+
 	scope := want.scope
 	if cc.tier == "tracepoint" && (scope == events.ScopeCpuset || scope == events.ScopeMempolicy) {
 		scope = events.ScopeGlobal
 	}
+
 	cc.equal("the scope", inc.Scope, scope)
 	cc.equal("the outcome", inc.Outcome, events.OutcomeKilled)
+
 	if want.limiter != "" {
 		cc.limiter(inc, want.limiter)
 	} else if inc.Limiter == nil || inc.Limiter.Level != events.LevelNode {
 		cc.problem("the limiter is %+v, not the node", inc.Limiter)
 	}
+
 	if want.victim != "" {
 		cc.equal("the first victim", inc.Victims[0].PID, cc.proc(want.victim).PID)
 		cc.equal("its role", inc.Victims[0].Role, events.RoleChosen)
 	}
+
 	if want.trigger != "" && inc.Trigger != nil {
 		cc.equal("the trigger", inc.Trigger.PID, cc.proc(want.trigger).PID)
 	}
@@ -326,6 +370,8 @@ func (cc *caseCheck) kill(want kill) *events.Incident {
 	if want.class != "" && inc.Allocation.Class != "" && !table {
 		cc.equal("the kind of allocation", inc.Allocation.Class, want.class)
 	}
+
 	cc.equal("the killer", inc.Killer.Kind+" "+inc.Killer.Path, "kernel "+want.killer)
+
 	return inc
 }

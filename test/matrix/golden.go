@@ -32,25 +32,32 @@ func (cc *caseCheck) golden(update bool) {
 	if cc.c.Name == "burst" && len(incidents) > 1 {
 		incidents = incidents[:1]
 	}
+
 	sort.SliceStable(incidents, func(i, j int) bool { return limiterPath(incidents[i]) < limiterPath(incidents[j]) })
 	var asJSON, asText bytes.Buffer
+
 	for _, inc := range incidents {
 		inc := steady(inc)
+
 		text, err := json.MarshalIndent(inc, "", "  ")
 		if err != nil {
 			cc.problem("%v", err)
 			return
 		}
+
 		asJSON.Write(text)
 		asJSON.WriteByte('\n')
+
 		if err := view.NewText(&asText, view.TextOptions{Location: time.UTC}).Incident(inc); err != nil {
 			cc.problem("%v", err)
 		}
 	}
+
 	masked := maskJSON(asJSON.String())
 	if cc.c.Name == "high-order" { // its limit is what there is
 		masked = anyLimit.ReplaceAllString(masked, `$1"VARIES"`)
 	}
+
 	cc.compare(cc.c.Name+".json", masked, update)
 	cc.compare(cc.c.Name+".txt", maskText(asText.String()), update)
 }
@@ -64,32 +71,39 @@ func steady(inc *events.Incident) *events.Incident {
 	// What is read of the machine after the kill varies; causes are compared by id.
 	out.Shares, out.Candidates, out.NodeState, out.Eviction, out.Causes = nil, nil, nil, nil, nil
 	out.SharesLeftOut, out.CandidatesLeftOut = 0, 0
+
 	if inc.Passes != nil {
 		passes := *inc.Passes
+
 		passes.Waiting = 0
 		if inc.Outcome == events.OutcomeKilled {
 			passes = events.Passes{Killed: passes.Killed}
 		}
 		out.Passes = &passes
 	}
+
 	if inc.Audit != nil {
 		audit := *inc.Audit
 		audit.Incidents, audit.WindowKills, audit.Text = 1, audit.KernelKills, plain
 		out.Audit = &audit
 	}
+
 	if a := inc.Allocation; a != nil && a.Class == "pagetable" {
 		// A fault may find the limit when it needs a page for its page table.
 		fault := *a
+
 		fault.Class, fault.GFP, fault.GFPFlags = "anon_fault", new(uint32(3264)), []string{"GFP_KERNEL"}
 		if inc.Scope == events.ScopeGlobal {
 			fault.GFP, fault.GFPFlags = new(uint32(1314250)), []string{"GFP_HIGHUSER_MOVABLE", "__GFP_ZERO", "__GFP_COMP"}
 		}
 		out.Allocation = &fault
 	}
+
 	out.Notes = slices.DeleteFunc(slices.Clone(inc.Notes), func(n string) bool { return strings.Contains(n, "was still dying") })
 	for i, n := range out.Notes {
 		out.Notes[i] = maskText(n)
 	}
+
 	return &out
 }
 
@@ -99,6 +113,7 @@ func limiterPath(inc *events.Incident) string {
 	if inc.Limiter == nil || inc.Limiter.Cgroup == nil {
 		return ""
 	}
+
 	return inc.Limiter.Cgroup.Path
 }
 
@@ -108,13 +123,16 @@ func (cc *caseCheck) compare(name, got string, update bool) {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			cc.problem("%v", err)
 		}
+
 		return
 	}
+
 	want, err := os.ReadFile(file)
 	if err != nil {
 		cc.problem("%v: scripts/vm-test.sh --kernel 6.12 --arch amd64 --update writes it", err)
 		return
 	}
+
 	if string(want) != got {
 		cc.problem("it differs from %s:\n%s", file, difference(string(want), got))
 	}
@@ -122,19 +140,23 @@ func (cc *caseCheck) compare(name, got string, update bool) {
 
 func difference(want, got string) string {
 	var b strings.Builder
+
 	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
 	for i := range max(len(w), len(g)) {
 		var a, c string
 		if i < len(w) {
 			a = w[i]
 		}
+
 		if i < len(g) {
 			c = g[i]
 		}
+
 		if a != c {
 			fmt.Fprintf(&b, "-%s\n+%s\n", a, c)
 		}
 	}
+
 	return b.String()
 }
 
@@ -165,6 +187,7 @@ var (
 // maskJSON keeps limits of cgroups, which the case sets, and masks the rest.
 func maskJSON(text string) string {
 	var b strings.Builder
+
 	for line := range strings.Lines(text) {
 		keep := strings.Contains(line, `"limit_bytes"`) && !strings.Contains(text, `"level": "node"`)
 		if !keep {
@@ -173,6 +196,7 @@ func maskJSON(text string) string {
 		line = kworker.ReplaceAllString(line, "kworker")
 		b.WriteString(burstName.ReplaceAllString(line, "burstN"))
 	}
+
 	return b.String()
 }
 
@@ -187,6 +211,7 @@ func maskText(text string) string {
 	for _, v := range varyingText {
 		text = v.what.ReplaceAllString(text, v.with)
 	}
+
 	return text
 }
 
@@ -196,14 +221,19 @@ func printTable(verdicts []verdict, o options) {
 	if len(o.tiers) > 0 {
 		wanted = o.tiers
 	}
+
 	fmt.Printf("%-16s", "case")
+
 	for _, v := range verdicts {
 		fmt.Printf(" %-14s", v.kernel.id())
 	}
+
 	fmt.Printf("   (%s)\n", strings.Join(wanted, " "))
+
 	for _, e := range expectations {
 		var row []string
 		some := false
+
 		for _, v := range verdicts {
 			var cells []string
 			for _, tier := range wanted {
@@ -215,12 +245,15 @@ func printTable(verdicts []verdict, o options) {
 				}
 				cells = append(cells, cell)
 			}
+
 			row = append(row, fmt.Sprintf("%-14s", strings.Join(cells, " ")))
 		}
+
 		if some {
 			fmt.Printf("%-16s %s\n", e.name, strings.Join(row, " "))
 		}
 	}
+
 	fmt.Printf("\n. not played on this kernel   %s not offered by this kernel   %s: the kernel skipped a kprobe, a kill was told by tracepoints alone   %s: right when it was played once more\n",
 		notOffered, fellBack, playedAgain)
 }

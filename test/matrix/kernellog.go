@@ -29,13 +29,16 @@ var killedProcess = regexp.MustCompile(`(?:^|: )Killed process (\d+) \(`)
 // readLog reads and counts the log of a case.
 func readLog(c lab.Case) (kernelLog, error) {
 	l := kernelLog{killed: map[int]bool{}}
+
 	for _, text := range c.Log {
 		if strings.Contains(text, " invoked oom-killer: ") {
 			l.headers++
 		}
+
 		if strings.Contains(text, "no killable processes") {
 			l.noKillable++
 		}
+
 		if m := killedProcess.FindStringSubmatch(text); m != nil {
 			pid, _ := strconv.Atoi(m[1])
 			l.killed[pid] = true
@@ -45,6 +48,7 @@ func readLog(c lab.Case) (kernelLog, error) {
 		l.incidents = append(l.incidents, inc)
 		return nil
 	})
+
 	return l, err
 }
 
@@ -58,46 +62,57 @@ func (v *verdict) kernelLog(k kernel, c lab.Case, l kernelLog) {
 	}
 	headers, noKillable := 0, 0
 	victims := map[int]int{}
+
 	for _, inc := range l.incidents {
 		if inc.Trigger != nil {
 			headers++
 		}
+
 		if inc.Passes != nil { // those beyond the first pass are reports that were folded
 			noKillable += int(inc.Passes.NoKillable)
 			headers += int(inc.Passes.NoKillable + inc.Passes.Killed - 1)
 		}
+
 		for _, victim := range inc.Victims {
 			if victim.Role != events.RoleSharedMM {
 				victims[victim.TID]++
 			}
 		}
+
 		if inc.Log.Truncated && c.Name != "burst" && c.Name != "record-killed" { // the one that is too fast for the log's rate limit
 			problem("a report has gaps: %q", inc.Notes)
 		}
+
 		for _, name := range inc.Unknown {
 			if !logMayLack(name, inc, k) {
 				problem("%s is unknown, and need not be", name)
 			}
 		}
+
 		line, err := events.Marshal(inc)
 		if err == nil {
 			err = validate(string(line))
 		}
+
 		if err != nil {
 			problem("against the schema: %v", err)
 		}
 	}
+
 	if headers != l.headers {
 		problem("%d reports were read of %d", headers, l.headers)
 	}
+
 	if noKillable != l.noKillable {
 		problem("nobody to kill was read %d times, of %d", noKillable, l.noKillable)
 	}
+
 	for tid, n := range victims {
 		if n > 1 || !l.killed[tid] {
 			problem("%d is a victim of %d incidents, the log says so: %v", tid, n, l.killed[tid])
 		}
 	}
+
 	for tid := range l.killed {
 		if victims[tid] == 0 {
 			problem("%d was killed, and is in no incident", tid)
@@ -108,6 +123,7 @@ func (v *verdict) kernelLog(k kernel, c lab.Case, l kernelLog) {
 // logMayLack tells what a log does not say, or not in this report.
 func logMayLack(name string, inc *events.Incident, k kernel) bool {
 	memcg := inc.Scope == events.ScopeMemcg
+
 	switch name {
 	case "time", "trigger.cgroup", "limiter.cgroup.id", "ladder.cgroup.id", "victims.cgroup.id", "ladder.high_bytes", "ladder.peak_bytes",
 		"ladder.oom_group", "victims.points", "victims.start_time", "victims.is_container_init", "victims.exit_after_ns",
@@ -137,6 +153,7 @@ func logMayLack(name string, inc *events.Incident, k kernel) bool {
 		"victims.uid", "victims.oom_score_adj":
 		return false // the line of the kill has them
 	}
+
 	return inc.Log.Truncated
 }
 

@@ -38,6 +38,7 @@ var tiers = []string{"fentry", "kprobe", "tracepoint"}
 
 func main() {
 	err := run()
+
 	var usage usageError
 	switch {
 	case err == nil:
@@ -67,22 +68,28 @@ func run() error {
 	flags.IntVar(&o.kills, "recorder-kills", 0, "kill the recorder of record-killed so often, not 4 times")
 	cuts := flags.Int("power-cuts", 0, "cut the power of the one --kernel and --arch so often while it records, and do nothing else")
 	flags.BoolVar(&o.times, "times", false, "tell how long each case took: the deed, and the wait for the tracers")
+
 	list := flags.Bool("list", false, "print the kernels and cases")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			return nil
 		}
+
 		return usageError{err}
 	}
+
 	if *list {
 		for _, k := range kernels {
 			fmt.Println(k.id())
 		}
+
 		for _, e := range expectations {
 			fmt.Println(" ", e.name)
 		}
+
 		return nil
 	}
+
 	if caseName != "" {
 		o.cases = strings.Split(caseName, ",")
 		for _, name := range o.cases {
@@ -91,6 +98,7 @@ func run() error {
 			}
 		}
 	}
+
 	if tier != "" {
 		if !slices.Contains(tiers, tier) {
 			return usageError{fmt.Errorf("no tier %q; there are: %s", tier, strings.Join(tiers, ", "))}
@@ -99,20 +107,24 @@ func run() error {
 	}
 	o.patience += time.Duration(o.kills) * 20 * time.Second
 	var chosen []kernel
+
 	for _, k := range kernels {
 		if (arch == "" || k.arch == arch) && (kernelName == "" || k.name == kernelName) {
 			chosen = append(chosen, k)
 		}
 	}
+
 	if len(chosen) == 0 {
 		return usageError{fmt.Errorf("no kernel %q of architecture %q; --list prints them", kernelName, arch)}
 	}
+
 	switch {
 	case (o.console != "" || *cuts > 0) && len(chosen) != 1:
 		return usageError{errors.New("--console and --power-cuts need --arch and --kernel to name one kernel")}
 	case *cuts > 0:
 		return powerCuts(chosen[0], *cuts, o)
 	}
+
 	return matrix(chosen, o)
 }
 
@@ -123,6 +135,7 @@ const problemsAtOnce = 20
 func matrix(chosen []kernel, o options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	for _, arch := range []string{"amd64", "arm64"} {
 		if o.console == "" && slices.ContainsFunc(chosen, func(k kernel) bool { return k.arch == arch }) {
 			if err := build(arch, o); err != nil {
@@ -130,20 +143,24 @@ func matrix(chosen []kernel, o options) error {
 			}
 		}
 	}
+
 	if _, err := readSchema(); err != nil {
 		return err
 	}
 	verdicts := make([]verdict, len(chosen))
 	var all sync.WaitGroup
 	two := make(chan struct{}, 2) // more are slower, and crash more
+
 	for i, k := range chosen {
 		all.Add(1)
 		go func() {
 			defer all.Done()
+
 			two <- struct{}{}
 			defer func() { <-two }()
 			began := time.Now()
 			result, err := boot(ctx, k, o)
+
 			verdicts[i] = judge(k, result, err, o)
 			if cases := doubtful(verdicts[i]); o.console == "" && ctx.Err() == nil && len(cases) > 0 {
 				again := o
@@ -151,42 +168,55 @@ func matrix(chosen []kernel, o options) error {
 				second, err := boot(ctx, k, again)
 				verdicts[i].again(judge(k, second, err, again))
 			}
+
 			fmt.Fprintf(os.Stderr, "%s: %s, %d problems\n", k.id(), time.Since(began).Round(time.Second), len(verdicts[i].problems))
+
 			if o.times && err == nil {
 				printTimes(k, result)
 			}
+
 			for _, p := range verdicts[i].problems[:min(len(verdicts[i].problems), problemsAtOnce)] {
 				fmt.Fprintf(os.Stderr, "%s: %s\n", k.id(), p)
 			}
 		}()
 	}
+
 	all.Wait()
+
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	problems := 0
+
 	printTable(verdicts, o)
+
 	for _, v := range verdicts {
 		for _, p := range v.once {
 			fmt.Printf("%s: seen once, and not again: %s\n", v.kernel.id(), p)
 		}
+
 		for _, p := range v.problems {
 			fmt.Printf("%s: %s\n", v.kernel.id(), p)
+
 			problems++
 		}
 	}
+
 	if problems > 0 {
 		return fmt.Errorf("%d problems", problems)
 	}
+
 	return nil
 }
 
 // printTimes tells where a boot's time went.
 func printTimes(k kernel, r *lab.Result) {
 	fmt.Printf("%s: up %.0f s, tracers ready after %.1f s", k.id(), r.UpSeconds, r.StartSeconds)
+
 	for _, c := range r.Cases {
 		fmt.Printf("; %s %.1f+%.1f", c.Name, c.Seconds[0], c.Seconds[1])
 	}
+
 	fmt.Println()
 }
 
@@ -199,19 +229,23 @@ const mostDoubtful = 2
 func doubtful(v verdict) []string {
 	var cases []string
 	ofCases := 0
+
 	for _, e := range expectations {
 		if slices.Contains(slices.Collect(maps.Values(v.cells[e.name])), "FAIL") {
 			cases = append(cases, e.name)
 		}
 	}
+
 	for _, p := range v.problems {
 		if name, _, ok := strings.Cut(p, " "); ok && slices.Contains(cases, strings.TrimSuffix(name, ":")) {
 			ofCases++
 		}
 	}
+
 	if len(cases) > mostDoubtful || ofCases < len(v.problems) {
 		return nil
 	}
+
 	return cases
 }
 
@@ -225,6 +259,7 @@ func (v *verdict) again(second verdict) {
 		return
 	}
 	v.once, v.problems = v.problems, nil
+
 	for name, cells := range second.cells {
 		for tier, cell := range cells {
 			if v.cells[name][tier] == "FAIL" {

@@ -28,28 +28,36 @@ func (cc *caseCheck) user(group string, victims int) *events.Incident {
 		if len(inc.Victims) == 0 || inc.Victims[0].Cgroup == nil || inc.Victims[0].Cgroup.ID != g.ID {
 			continue
 		}
+
 		cc.equal("the scope", inc.Scope, events.ScopeUser)
 		cc.equal("the number of victims of "+group, len(inc.Victims), victims)
+
 		if w := inc.Victims[0].Workload; w == nil || w.PodUID != lab.PodUID || !strings.HasSuffix(g.Path, w.ContainerID) {
 			cc.problem("its workload is %+v", w)
 		}
+
 		if inc.Killer == nil || inc.Killer.Kind != "user" {
 			cc.problem("its killer is %+v", inc.Killer)
 			return nil
 		}
+
 		if len(inc.Ladder) == 0 || inc.Ladder[0].Cgroup.ID != g.ID || *inc.Ladder[0].UsageBytes == 0 {
 			cc.problem("its ladder is %+v", inc.Ladder)
 		} else if g.Max > 0 {
 			near(cc, "its limit", *inc.Ladder[0].MaxBytes, g.Max, 0)
 		}
+
 		return inc
 	}
+
 	cc.problem("no incident of %s", group)
+
 	return nil
 }
 
 func expectUserKill(cc *caseCheck) {
 	cc.equal("the number of incidents", len(cc.incidents), 2)
+
 	if inc := cc.user("stopped", 2); inc != nil {
 		cc.equal("the path", inc.Killer.Path, "other")
 		cc.equal("the first", inc.Victims[0].PID, cc.proc("hog").PID)
@@ -59,28 +67,35 @@ func expectUserKill(cc *caseCheck) {
 			cc.problem("its memory is %+v, in %+v", inc.Victims[0], inc.Ladder[0])
 		}
 	}
+
 	if inc := cc.user("killed", 1); inc != nil {
 		path := "other"
 		if cc.c.Facts["cgroup_kill"] == 1 {
 			path = "cgroup_kill"
 		}
+
 		cc.equal("the path", inc.Killer.Path, path)
 	}
 }
 
 func expectPIDNS(cc *caseCheck) {
 	cc.equal("the number of incidents", len(cc.incidents), 2)
+
 	if inc := cc.user("stopped", 4); inc != nil {
 		cc.equal("the path", inc.Killer.Path, "other")
 		cc.equal("the init", inc.Victims[0].PID, cc.proc("stopped").PID)
+
 		if !*inc.Victims[0].IsContainerInit || *inc.Victims[1].IsContainerInit {
 			cc.problem("its victims are %+v", inc.Victims)
 		}
+
 		if before := inc.Killer.TermBeforeNS; before == nil || *before < 200e6 {
 			cc.problem("SIGTERM before: %v", before)
 		}
+
 		cc.equal("the number of notes", len(inc.Notes), 1)
 	}
+
 	if inc := cc.user("left", 3); inc != nil {
 		cc.equal("the path", inc.Killer.Path, "pidns")
 		cc.equal("the sender", inc.Killer.PID, cc.proc("left").PID)

@@ -70,14 +70,17 @@ func pack(k kernel, o options) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(root)
+
 	bin := filepath.Join(root, "bin")
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return "", err
 	}
+
 	busybox := "/bin/busybox"
 	if k.arch == "arm64" {
 		busybox = filepath.Join(cache, "busybox-arm64")
 	}
+
 	built := filepath.Join(o.work, k.arch)
 	for from, to := range map[string]string{
 		busybox: "busybox", filepath.Join(built, "guest"): "guest",
@@ -87,16 +90,20 @@ func pack(k kernel, o options) (string, error) {
 			return "", err
 		}
 	}
+
 	if err := command("cp", "-r", filepath.Join(cache, "kernels", k.dir, "modules"), filepath.Join(root, "modules")); err != nil {
 		return "", err
 	}
+
 	if err := os.WriteFile(filepath.Join(root, "init"), []byte(initScript), 0o755); err != nil {
 		return "", err
 	}
+
 	image, err := filepath.Abs(filepath.Join(o.work, k.id()+".cpio.gz"))
 	if err != nil {
 		return "", err
 	}
+
 	return image, command("sh", "-c", fmt.Sprintf("cd %q && find . | cpio -o -H newc --quiet | gzip -1 > %q", root, image))
 }
 
@@ -106,20 +113,25 @@ func build(arch string, o options) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
+
 	compiler := "gcc"
 	if arch == "arm64" {
 		compiler = "aarch64-linux-gnu-gcc"
 	}
+
 	if err := command(compiler, "-static", "-O2", "-Wall", "-Werror", "-pthread", "-o", filepath.Join(out, "hog"), "test/lab/hog/hog.c"); err != nil {
 		return err
 	}
+
 	for name, pkg := range map[string]string{"guest": "./test/lab/guest", "oomtrace": "./cmd/oomtrace"} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(out, name), pkg)
+
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
 		if text, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("building %s for %s: %w\n%s", pkg, arch, err, text)
 		}
 	}
+
 	return nil
 }
 
@@ -127,6 +139,7 @@ func command(name string, args ...string) error {
 	if text, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, text)
 	}
+
 	return nil
 }
 
@@ -139,17 +152,20 @@ func boot(ctx context.Context, k kernel, o options) (*lab.Result, error) {
 	if o.console != "" {
 		return kept(o.console)
 	}
+
 	image, err := pack(k, o)
 	if err != nil {
 		return nil, err
 	}
 	var errs []error
+
 	for range bootTries {
 		output, err := runVM(ctx, k, image, o)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		var result lab.Result
+
 		parseErr := lab.Receive(output, &result)
 		if parseErr == nil {
 			return &result, nil
@@ -157,6 +173,7 @@ func boot(ctx context.Context, k kernel, o options) (*lab.Result, error) {
 		errs = append(errs, fmt.Errorf("%w (%v); the console's end: %s", parseErr, err, tail(output)))
 		fmt.Fprintf(os.Stderr, "%s: booting again: %v\n", k.id(), errs[len(errs)-1])
 	}
+
 	return nil, fmt.Errorf("%d boots without a result: %w", bootTries, errors.Join(errs...))
 }
 
@@ -166,10 +183,12 @@ func kept(console string) (*lab.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var result lab.Result
 	if err := lab.Receive(output, &result); err != nil {
 		return nil, fmt.Errorf("%s: %w", console, err)
 	}
+
 	return &result, nil
 }
 
@@ -181,12 +200,15 @@ func runVM(ctx context.Context, k kernel, image string, o options) ([]byte, erro
 	if k.v1 {
 		line += " lab.v1"
 	}
+
 	if len(o.cases) > 0 {
 		line += " lab.cases=" + strings.Join(o.cases, ",")
 	}
+
 	if len(o.tiers) > 0 {
 		line += " lab.tiers=" + strings.Join(o.tiers, ",")
 	}
+
 	if o.kills > 0 {
 		line += fmt.Sprintf(" lab.kills=%d", o.kills)
 	}
@@ -195,11 +217,13 @@ func runVM(ctx context.Context, k kernel, image string, o options) ([]byte, erro
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
+
 	if o.keep {
 		name := filepath.Join(o.work, k.id()+time.Now().Format("-150405")+".console")
 		_ = os.WriteFile(name, out.Bytes(), 0o644)
 		fmt.Fprintln(os.Stderr, "kept", name)
 	}
+
 	return out.Bytes(), err
 }
 
@@ -214,6 +238,7 @@ func emulator(k kernel, image, line string) (qemu string, args []string) {
 	if k.arch == "arm64" {
 		return "qemu-system-aarch64", append(args, "-machine", "virt", "-cpu", "max,pauth-impdef=on", "-append", "console=ttyAMA0 "+line)
 	}
+
 	return "qemu-system-x86_64", append(args, "-cpu", "max", "-append", "console=ttyS0 "+line)
 }
 
@@ -223,5 +248,6 @@ func tail(console []byte) string {
 	if died := bytes.Index(console, []byte("BUG: ")); died >= 0 {
 		from = died
 	}
+
 	return fmt.Sprintf("%q", console[from:min(len(console), from+3000)])
 }

@@ -32,23 +32,28 @@ func parseDocs(dir string) (*docs, error) {
 		return nil, err
 	}
 	d := &docs{comments: map[string]string{}, consts: map[string][]constant{}}
+
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
 		}
+
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			return nil, fmt.Errorf("parse the contract: %w", err)
 		}
+
 		for _, decl := range file.Decls {
 			if g, ok := decl.(*ast.GenDecl); ok {
 				d.add(g)
 			}
 		}
 	}
+
 	if len(d.comments) == 0 {
 		return nil, fmt.Errorf("no commented types in %s", dir)
 	}
+
 	return d, nil
 }
 
@@ -70,6 +75,7 @@ func (d *docs) add(g *ast.GenDecl) {
 // not Go's names of them, so these are replaced.
 func (d *docs) addStruct(typeName string, t *ast.StructType) {
 	keys := map[string]string{}
+
 	for _, f := range t.Fields.List {
 		for _, name := range f.Names {
 			keys[name.Name] = key(f)
@@ -80,9 +86,11 @@ func (d *docs) addStruct(typeName string, t *ast.StructType) {
 		if k, ok := keys[word]; ok {
 			return k
 		}
+
 		return word
 	}
 	word := regexp.MustCompile(`\w+`)
+
 	for _, name := range append(slices.Collect(maps.Keys(keys)), "") {
 		at := strings.TrimSuffix(typeName+"."+name, ".")
 		d.comments[at] = word.ReplaceAllStringFunc(d.comments[at], rename)
@@ -94,11 +102,13 @@ func key(f *ast.Field) string {
 	if f.Tag == nil {
 		return f.Names[0].Name
 	}
+
 	tag, err := strconv.Unquote(f.Tag.Value)
 	if err != nil {
 		return f.Names[0].Name
 	}
 	name, _, _ := strings.Cut(reflect.StructTag(tag).Get("json"), ",")
+
 	return name
 }
 
@@ -107,10 +117,12 @@ func (d *docs) addConst(s *ast.ValueSpec) {
 	if !ok || len(s.Values) != 1 {
 		return
 	}
+
 	lit, ok := s.Values[0].(*ast.BasicLit)
 	if !ok || lit.Kind != token.STRING {
 		return
 	}
+
 	if value, err := strconv.Unquote(lit.Value); err == nil {
 		d.consts[typeName.Name] = append(d.consts[typeName.Name], constant{value, oneLine(s.Doc, s.Comment)})
 	}
@@ -121,6 +133,7 @@ func (d *docs) comment(t reflect.Type, field string) string {
 	if field == "" {
 		return d.comments[t.Name()]
 	}
+
 	return d.comments[t.Name()+"."+field]
 }
 
@@ -130,5 +143,6 @@ func oneLine(groups ...*ast.CommentGroup) string {
 			return text
 		}
 	}
+
 	return ""
 }

@@ -27,14 +27,17 @@ func main() {
 func run(args []string) error {
 	flags := flag.NewFlagSet("schemagen", flag.ContinueOnError)
 	src := flags.String("src", ".", "folder of the contract's source")
+
 	out := flags.String("o", "events.schema.json", "file to write")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+
 	schema, err := generate(*src)
 	if err != nil {
 		return err
 	}
+
 	return os.WriteFile(*out, schema, 0o644)
 }
 
@@ -58,6 +61,7 @@ func generate(src string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	root := &jsonschema.Schema{
 		Version:     jsonschema.Version,
 		ID:          "https://github.com/oomtrace/oomtrace/docs/events.schema.json",
@@ -68,6 +72,7 @@ func generate(src string) ([]byte, error) {
 	for kind, line := range lines() {
 		root.Definitions[kind] = lineSchema(docs, kind, line, root.Definitions)
 	}
+
 	for _, kind := range []string{events.KindIncident, events.KindIncidentUpdate, events.KindStall, events.KindPressure, events.KindLost, events.KindStatus, events.KindInspection} {
 		root.OneOf = append(root.OneOf, &jsonschema.Schema{Ref: "#/$defs/" + kind})
 	}
@@ -75,9 +80,11 @@ func generate(src string) ([]byte, error) {
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
+
 	if err := enc.Encode(root); err != nil {
 		return nil, fmt.Errorf("encode the schema: %w", err)
 	}
+
 	return buf.Bytes(), nil
 }
 
@@ -91,6 +98,7 @@ func lineSchema(docs *docs, kind string, line any, shared jsonschema.Definitions
 		LookupComment:             docs.comment,
 		Mapper:                    docs.scalar,
 	}
+
 	s := r.Reflect(line)
 	for name, def := range s.Definitions {
 		if name != reflect.TypeOf(line).Name() {
@@ -100,9 +108,11 @@ func lineSchema(docs *docs, kind string, line any, shared jsonschema.Definitions
 	s.Version, s.Definitions = "", nil
 	setConst(s, "v", events.Version)
 	setConst(s, "kind", kind)
+
 	if kind == events.KindIncident {
 		s.Required = append(s.Required, "scope") // a kernel log may have lost the outcome
 	}
+
 	return s
 }
 
@@ -120,6 +130,7 @@ func (d *docs) scalar(t reflect.Type) *jsonschema.Schema {
 	case t.Kind() >= reflect.Uint && t.Kind() <= reflect.Uint64:
 		return &jsonschema.Schema{Type: "integer", Minimum: "0"}
 	}
+
 	return nil
 }
 
@@ -130,6 +141,8 @@ func (d *docs) openEnum(typeName string) *jsonschema.Schema {
 	for _, c := range d.consts[typeName] {
 		s.AnyOf = append(s.AnyOf, &jsonschema.Schema{Const: c.value, Description: c.doc})
 	}
+
 	s.AnyOf = append(s.AnyOf, &jsonschema.Schema{Type: "string"})
+
 	return s
 }

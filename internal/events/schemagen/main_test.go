@@ -21,10 +21,12 @@ func TestSchemaIsUpToDate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	want, err := os.ReadFile(schemaFile)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if !bytes.Equal(got, want) {
 		t.Error("docs/events.schema.json differs from the Go types: go generate ./internal/events")
 	}
@@ -36,6 +38,7 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	const head = `"v":1,"time":"2026-08-20T12:03:07.412Z","boot_id":"b","node":"n"`
+
 	tests := []struct {
 		name, line string
 		valid      bool
@@ -68,25 +71,30 @@ func TestReferenceExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	page, err := os.ReadFile("../../../docs/events.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
+
 	for i, part := range strings.Split(string(page), "```json\n") {
 		if i == 0 {
 			continue
 		}
+
 		example, _, _ := strings.Cut(part, "```")
 		if err := validate(schema, []byte(example)); err != nil {
 			t.Errorf("example %d: %v\n%s", i, err, example)
 		}
+
 		var line events.Envelope
 		if err := json.Unmarshal([]byte(example), &line); err != nil {
 			t.Fatal(err)
 		}
 		seen[line.Kind] = true
 	}
+
 	for kind := range lines() {
 		if !seen[kind] {
 			t.Errorf("no example of %q", kind)
@@ -100,16 +108,19 @@ func TestReferenceNamesEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	raw, err := os.ReadFile(schemaFile)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var schema struct {
 		Defs map[string]struct{ Properties map[string]any } `json:"$defs"`
 	}
 	if err := json.Unmarshal(raw, &schema); err != nil {
 		t.Fatal(err)
 	}
+
 	for name, def := range schema.Defs {
 		for key := range def.Properties {
 			if !bytes.Contains(page, []byte("`"+key+"`")) {
@@ -124,5 +135,6 @@ func validate(schema *jsonschema.Schema, line []byte) error {
 	if err != nil {
 		return err
 	}
+
 	return schema.Validate(v)
 }

@@ -27,6 +27,7 @@ func main() {
 		n, _ := strconv.Atoi(args[i])
 		return n
 	}
+
 	switch args[0] {
 	case "eat":
 		eat(number(1))
@@ -36,10 +37,12 @@ func main() {
 	case "child":
 		child := start("eat", args[1])
 		_ = child.Wait()
+
 		if code := number(2); code >= 0 {
 			time.Sleep(300 * time.Millisecond)
 			os.Exit(code)
 		}
+
 		wait(syscall.SIGTERM)
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
@@ -59,6 +62,7 @@ func main() {
 
 func eat(mib int) {
 	var kept [][]byte
+
 	for range mib {
 		page := make([]byte, 1<<20)
 		for i := 0; i < len(page); i += 4096 {
@@ -66,6 +70,7 @@ func eat(mib int) {
 		}
 		kept = append(kept, page)
 	}
+
 	wait(syscall.SIGTERM)
 	_ = kept[0][0]
 }
@@ -75,6 +80,7 @@ func start(args ...string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		os.Exit(99)
 	}
+
 	return cmd
 }
 

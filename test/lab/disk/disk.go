@@ -34,6 +34,7 @@ func New(content []byte) (*Disk, error) {
 	if len(content) == 0 || len(content)%SectorBytes != 0 {
 		return nil, fmt.Errorf("a disk of %d bytes: not whole sectors of %d", len(content), SectorBytes)
 	}
+
 	return &Disk{medium: content, cache: make(map[int64][]byte)}, nil
 }
 
@@ -53,14 +54,17 @@ func (d *Disk) On() {
 func (d *Disk) Cut(keep float64) (unflushed int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	unflushed = len(d.cache)
 	for sector, data := range d.cache {
 		if rand.Float64() < keep {
 			copy(d.medium[sector*SectorBytes:], data)
 		}
 	}
+
 	clear(d.cache)
 	d.off = true
+
 	return unflushed
 }
 
@@ -69,9 +73,11 @@ func (d *Disk) Cut(keep float64) (unflushed int) {
 func (d *Disk) operation(do func()) (on bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if !d.off {
 		do()
 	}
+
 	return !d.off
 }
 
@@ -84,6 +90,7 @@ func (d *Disk) inside(offset, length int64) bool {
 
 func (d *Disk) read(data []byte, offset int64) {
 	copy(data, d.medium[offset:])
+
 	for at := 0; at < len(data); at += SectorBytes {
 		if cached, ok := d.cache[(offset+int64(at))/SectorBytes]; ok {
 			copy(data[at:], cached)
@@ -108,5 +115,6 @@ func (d *Disk) flush() {
 	for sector, data := range d.cache {
 		copy(d.medium[sector*SectorBytes:], data)
 	}
+
 	clear(d.cache)
 }

@@ -44,11 +44,13 @@ func (d *Disk) Serve(listener net.Listener) error {
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
+
 		if err != nil {
 			return fmt.Errorf("wait for a user of the disk: %w", err)
 		}
 		err = d.serve(conn)
 		conn.Close()
+
 		if err != nil && !gone(err) {
 			return fmt.Errorf("serve the disk: %w", err)
 		}
@@ -66,6 +68,7 @@ func (d *Disk) serve(conn net.Conn) error {
 	if again, err := s.negotiate(); err != nil || !again {
 		return err
 	}
+
 	for {
 		if again, err := s.request(); err != nil || !again {
 			return err
@@ -85,6 +88,7 @@ func (s *session) send(values ...any) error {
 			return err
 		}
 	}
+
 	return s.out.Flush()
 }
 
@@ -93,10 +97,12 @@ func (s *session) negotiate() (transmission bool, err error) {
 	if err := s.send(uint64(magicServer), uint64(magicOption), uint16(fixedNewstyle|noZeroes)); err != nil {
 		return false, err
 	}
+
 	var flags uint32
 	if err := binary.Read(s.in, binary.BigEndian, &flags); err != nil {
 		return false, err
 	}
+
 	for {
 		var option struct {
 			Magic         uint64
@@ -105,9 +111,11 @@ func (s *session) negotiate() (transmission bool, err error) {
 		if err := binary.Read(s.in, binary.BigEndian, &option); err != nil {
 			return false, err
 		}
+
 		if option.Magic != magicOption || option.Bytes > maxOptionBytes {
 			return false, fmt.Errorf("no option: %+v", option)
 		}
+
 		if _, err := s.in.Discard(int(option.Bytes)); err != nil {
 			return false, err
 		}
@@ -116,8 +124,10 @@ func (s *session) negotiate() (transmission bool, err error) {
 			for _, v := range data {
 				size += binary.Size(v)
 			}
+
 			return s.send(append([]any{uint64(magicAnswer), option.Option, kind, uint32(size)}, data...)...)
 		}
+
 		switch option.Option {
 		case optionInfo, optionGo:
 			err = errors.Join(
@@ -150,20 +160,24 @@ func (s *session) request() (again bool, err error) {
 	if err := binary.Read(s.in, binary.BigEndian, &r); err != nil {
 		return false, err
 	}
+
 	if r.Magic != magicRequest || r.Bytes > maxRequestBytes {
 		return false, fmt.Errorf("no request: %+v", r)
 	}
 	offset := int64(r.Offset)
+
 	var data []byte
 	if r.Type == commandRead || r.Type == commandWrite {
 		data = make([]byte, r.Bytes)
 	}
+
 	if r.Type == commandWrite {
 		if _, err := io.ReadFull(s.in, data); err != nil {
 			return false, err
 		}
 	}
 	var do func()
+
 	switch inside := s.disk.inside(offset, int64(len(data))); {
 	case r.Type == commandDisconnect:
 		return false, nil
@@ -176,12 +190,15 @@ func (s *session) request() (again bool, err error) {
 	default:
 		return true, s.send(uint32(magicReply), uint32(errorInvalid), r.Cookie)
 	}
+
 	if !s.disk.operation(do) {
 		_, err := io.Copy(io.Discard, s.in)
 		return false, err
 	}
+
 	if r.Type != commandRead {
 		data = nil
 	}
+
 	return true, s.send(uint32(magicReply), uint32(0), r.Cookie, data)
 }

@@ -17,12 +17,15 @@ func TestServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	served := make(chan error, 1)
 	go func() { served <- d.Serve(listener) }()
+
 	conn, err := net.Dial("unix", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -39,19 +42,24 @@ func TestServe(t *testing.T) {
 		if _, err := io.ReadFull(conn, data); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
+
 		return data
 	}
 	receive("the greeting", 18)
 	send(uint32(fixedNewstyle | noZeroes))
 	const structuredReplies = 8
 	send(uint64(magicOption), uint32(structuredReplies), uint32(0))
+
 	if kind := receive("an answer", 20)[12:16]; binary.BigEndian.Uint32(kind) != answerUnsupported {
 		t.Errorf("an option that it does not have: answer %x", kind)
 	}
+
 	send(uint64(magicOption), uint32(optionGo), uint32(6), uint32(0), uint16(0))
+
 	if size := receive("the size", 20+12)[22:30]; binary.BigEndian.Uint64(size) != 8*SectorBytes {
 		t.Errorf("the size is %x", size)
 	}
+
 	receive("the block size and the end", 20+14+20)
 
 	request := func(kind, flags uint16, offset uint64, length uint32, data []byte) (code uint32) {
@@ -69,6 +77,7 @@ func TestServe(t *testing.T) {
 			t.Errorf("%s: error %d", what, code)
 		}
 	}
+
 	for what, code := range map[string]uint32{
 		"a write beyond the end":   request(commandWrite, 0, 8*SectorBytes, SectorBytes, sector(5)),
 		"a read far beyond it":     request(commandRead, 0, 1<<63, SectorBytes, nil),
@@ -79,16 +88,21 @@ func TestServe(t *testing.T) {
 			t.Errorf("%s: error %d", what, code)
 		}
 	}
+
 	d.Cut(0)
 	d.On()
+
 	if code := request(commandRead, 0, 0, 2*SectorBytes, nil); code != 0 {
 		t.Errorf("a read: error %d", code)
 	}
+
 	if data := receive("data", 2*SectorBytes); !bytes.Equal(data, append(sector(3), sector(1)...)) {
 		t.Errorf("after the cut there are %x and %x", data[0], data[SectorBytes])
 	}
+
 	conn.Close()
 	listener.Close()
+
 	if err := <-served; err != nil {
 		t.Error(err)
 	}

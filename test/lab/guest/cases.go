@@ -33,12 +33,15 @@ var cases = []play{
 	{name: "oom-group", do: func(s *scene) {
 		g := s.group("group", "group", 60, nil)
 		g.set("memory.oom.group", "1")
+
 		for i, mb := range []int{15, 20} {
 			p := s.start(fmt.Sprintf("member%d", i+1), g, 0, "anon", strconv.Itoa(mb))
 			p.goAhead()
 			p.waitRSS(mb)
 		}
+
 		s.hogOver(g, "anon", "80")
+
 		for _, p := range s.procs {
 			p.waitEnd()
 		}
@@ -56,20 +59,25 @@ var cases = []play{
 		check("reading the sharer's pid", err)
 		sharer := &process{Proc: lab.Proc{Name: "sharer", PID: pid, Comm: []byte("sharer"), Group: "leaf"}, done: make(chan struct{})}
 		s.procs = append(s.procs, sharer)
+
 		hog.waitEnd()
+
 		for range 500 {
 			if syscall.Kill(pid, 0) != nil {
 				sharer.status = syscall.WaitStatus(syscall.SIGKILL)
 				close(sharer.done)
+
 				return
 			}
 			// Its parent is dead: it is ours, or our parent's, to reap.
 			_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+
 			time.Sleep(10 * time.Millisecond)
 		}
 	}},
 	{name: "tmpfs", v1: true, do: func(s *scene) {
 		file := "/tmp/tmpfs-case"
+
 		s.clean = append(s.clean, func() { os.Remove(file) })
 		s.hogOver(s.group("leaf", "leaf", 40, nil), "file", "80", file)
 	}},
@@ -94,6 +102,7 @@ var cases = []play{
 		writer := s.start("writer", nil, 0, "write", filepath.Join(g.dir, s.limitFile()), fmt.Sprint(g.Max))
 		writer.goAhead()
 		writer.waitEnd()
+
 		if !s.m.v1 {
 			hog.waitEnd()
 		}
@@ -110,6 +119,7 @@ var cases = []play{
 	{name: "two-at-once", v1: true, do: func(s *scene) {
 		a := s.start("hog1", s.group("one", "one", 40, nil), 0, "anon", "80")
 		b := s.start("hog2", s.group("two", "two", 40, nil), 0, "anon", "80")
+
 		a.goAhead()
 		b.goAhead()
 		a.waitEnd()
@@ -127,6 +137,7 @@ var cases = []play{
 			p := s.start(name, g, 0, "anon", "8")
 			p.goAhead()
 			p.waitRSS(8)
+
 			return p
 		}
 		plain := begin("plain", s.group("leaf", "leaf", 40, nil))
@@ -139,12 +150,14 @@ var cases = []play{
 		p.waitEnd()
 		q.waitEnd()
 		g = s.container("killed", "b", 40)
+
 		r := begin("hog3", g)
 		if err := os.WriteFile(filepath.Join(g.dir, "cgroup.kill"), []byte("1"), 0); err != nil {
 			kill(r) // before 5.14
 		} else {
 			s.facts["cgroup_kill"] = 1
 		}
+
 		r.waitEnd()
 	}},
 	{name: "pidns-init", v1: true, quiet: 3 * time.Second, do: func(s *scene) {
@@ -153,6 +166,7 @@ var cases = []play{
 			p := s.launch(&process{Proc: lab.Proc{Name: name, Comm: []byte(name)}}, g, 0, syscall.CLONE_NEWPID, "init", "3")
 			p.goAhead()
 			p.line()
+
 			return p
 		}
 		for _, p := range []*process{init("plain", nil), init("stopped", s.container("stopped", "a", 0))} {
@@ -180,15 +194,19 @@ var cases = []play{
 		check("preparing the answer", os.WriteFile(file, make([]byte, 4096), 0o600)) // charged to us
 		hog := s.start("hog", g, 0, "felt", "23", file)
 		hog.goAhead()
+
 		for range 600 {
 			text, err := os.ReadFile(file)
 			check("reading what was felt", err)
+
 			if ms := binary.NativeEndian.Uint64(text); ms > 0 {
 				s.facts["felt_ms"] = ms - 1
 				return
 			}
+
 			time.Sleep(100 * time.Millisecond)
 		}
+
 		check("waiting for what was felt", fmt.Errorf("%s did not touch all in a minute", hog.Name))
 	}},
 	{name: "stalled-kill", do: stalledKill},
@@ -219,6 +237,7 @@ var cases = []play{
 	}},
 	{name: "global", v1: true, do: func(s *scene) {
 		count := eventTrace("vmscan", "mm_vmscan_direct_reclaim_end", "oom", "mark_victim")
+
 		s.hogOver(s.group("leaf", "leaf", 0, nil), "anon", "4096")
 		s.facts["direct_reclaims"] = count(anyone)
 	}},
@@ -248,14 +267,18 @@ var cases = []play{
 func available() int {
 	text, err := os.ReadFile("/proc/meminfo")
 	check("reading how much memory there is", err)
+
 	for line := range strings.Lines(string(text)) {
 		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "MemAvailable:" {
 			kb, err := strconv.Atoi(fields[1])
 			check("reading how much memory there is", err)
+
 			return kb >> 10
 		}
 	}
+
 	check("reading how much memory there is", errors.New("no MemAvailable"))
+
 	return 0
 }
 
@@ -264,7 +287,9 @@ func (s *scene) tmpfs() (dir string) {
 	dir, err := os.MkdirTemp("/tmp", "tmpfs-")
 	check("a directory", err)
 	check("mounting a tmpfs", unix.Mount("none", dir, "tmpfs", 0, "nr_inodes=0"))
+
 	s.clean = append(s.clean, func() { _ = unix.Unmount(dir, 0); os.Remove(dir) })
+
 	return dir
 }
 
@@ -286,23 +311,29 @@ func alreadyExiting(s *scene) {
 
 	// ptrace is by thread.
 	runtime.LockOSThread()
+
 	defer runtime.UnlockOSThread()
+
 	_, _, errno := syscall.Syscall6(syscall.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(leaving.PID), 0, unix.PTRACE_O_TRACEEXIT, 0, 0)
 	if errno != 0 {
 		check("ptrace", errno)
 	}
 	// Detached at the end by the tracer's own end, or here.
 	defer func() { _ = unix.PtraceDetach(leaving.PID) }()
+
 	leaving.goAhead()
 	stopped := false
+
 	for range 200 {
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", leaving.PID))
 		if containsState(stat, 't') {
 			stopped = true
 			break
 		}
+
 		time.Sleep(20 * time.Millisecond)
 	}
+
 	if !stopped {
 		check("waiting for the stop", fmt.Errorf("%s did not stop at its exit", leaving.Name))
 	}
@@ -318,6 +349,7 @@ func containsState(stat []byte, state byte) bool {
 			return i+2 < len(stat) && stat[i+2] == state
 		}
 	}
+
 	return false
 }
 
@@ -339,23 +371,28 @@ func stalledKill(s *scene) {
 // eventCount lets the kernel count an event by thread, until it is asked.
 func eventCount(group, event string) func(pid int) uint64 {
 	_ = unix.Mount("tracefs", tracing, "tracefs", 0, "")
+
 	dir := filepath.Join(tracing, "events", group, event)
 	if err := os.WriteFile(dir+"/trigger", []byte("hist:keys=common_pid:size=4096"), 0); err != nil {
 		return eventTrace(group, event, "", "") // a kernel without CONFIG_HIST_TRIGGERS
 	}
+
 	return func(pid int) uint64 {
 		text, err := os.ReadFile(dir + "/hist")
 		check("reading the histogram", err)
 		check("ending the histogram", os.WriteFile(dir+"/trigger", []byte("!hist:keys=common_pid:size=4096"), 0))
+
 		for line := range strings.Lines(string(text)) {
 			// { common_pid:        123 } hitcount:         45
 			fields := strings.Fields(line)
 			if len(fields) == 6 && fields[1] == "common_pid:" && fields[2] == strconv.Itoa(pid) {
 				n, err := strconv.ParseUint(fields[5], 10, 64)
 				check("reading the histogram", err)
+
 				return n
 			}
 		}
+
 		return 0
 	}
 }
@@ -369,6 +406,7 @@ const anyone = -1
 // up to the first event of that name.
 func eventTrace(group, event, endGroup, endEvent string) func(pid int) uint64 {
 	_ = unix.Mount("tracefs", tracing, "tracefs", 0, "")
+
 	dirs := []string{filepath.Join(tracing, "events", group, event)}
 	if endEvent != "" {
 		dirs = append(dirs, filepath.Join(tracing, "events", endGroup, endEvent))
@@ -380,25 +418,31 @@ func eventTrace(group, event, endGroup, endEvent string) func(pid int) uint64 {
 	// code for that, while the other CPU runs it, which an emulator may not survive.
 	write(tracing+"/options/record-cmd", "0")
 	write(tracing+"/trace", "")
+
 	for _, dir := range dirs {
 		write(dir+"/enable", "1")
 	}
+
 	return func(pid int) (count uint64) {
 		for _, dir := range dirs {
 			write(dir+"/enable", "0")
 		}
 		text, err := os.ReadFile(tracing + "/trace")
 		check("reading the trace", err)
+
 		for line := range strings.Lines(string(text)) {
 			// "   hog-123  [001] ....  12.3: mm_vmscan_memcg_reclaim_end: nr_reclaimed=0"
 			if endEvent != "" && strings.Contains(line, ": "+endEvent+": ") {
 				break
 			}
+
 			if pid == anyone && strings.Contains(line, ": "+event+": ") || strings.Contains(line, fmt.Sprintf("-%d ", pid)) {
 				count++
 			}
 		}
+
 		write(tracing+"/buffer_size_kb", "64")
+
 		return count
 	}
 }
@@ -416,34 +460,42 @@ func burst(s *scene) {
 	const workers, each = 4, 50
 	var all sync.WaitGroup
 	var mu sync.Mutex
+
 	for w := range workers {
 		name := fmt.Sprintf("burst%d", w)
 		g := s.group(name, name, 4, nil)
 		dir, err := os.Open(g.dir)
 		check("opening a cgroup", err)
+
 		all.Add(1)
 		go func() {
 			defer all.Done()
 			defer dir.Close()
+
 			for tries, n := 0, 0; n < each && tries < 2*each; tries++ {
 				cmd := exec.Command("/bin/hog", "anon", "64")
 				cmd.Env = []string{"HOG_NOW=1", "HOG_NAME=" + name}
 				cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 				p := &process{Proc: lab.Proc{Name: name, Comm: []byte(name), Group: name}, done: make(chan struct{})}
 				close(p.done)
+
 				if err := cmd.Start(); err != nil {
 					continue // its cgroup has no room for it yet
 				}
+
 				n++
 				p.PID = cmd.Process.Pid
 				_ = cmd.Wait()
 				p.status, _ = cmd.ProcessState.Sys().(syscall.WaitStatus)
+
 				mu.Lock()
+
 				s.procs = append(s.procs, p)
 				mu.Unlock()
 			}
 		}()
 	}
+
 	all.Wait()
 }
 
@@ -451,20 +503,26 @@ func burst(s *scene) {
 // Without the writer being held up first, as it is by default (vm.dirty_ratio).
 func dirtyCache(s *scene) {
 	const at, disk = "/tmp/disk", "/dev/zram0"
+
 	zram("256M")
 	off := func() { _ = os.WriteFile("/sys/block/zram0/reset", []byte("1"), 0) }
 	s.clean = append(s.clean, off)
+
 	if out, err := exec.Command("/bin/busybox", "mke2fs", "-b", "4096", disk).CombinedOutput(); err != nil {
 		check("making a file system", fmt.Errorf("%w: %s", err, out))
 	}
+
 	check("making a directory", os.MkdirAll(at, 0o755))
 	check("mounting "+disk, unix.Mount(disk, at, "ext4", 0, "")) // of those, it writes back by cgroup
+
 	s.clean = append(s.clean, func() { _ = unix.Unmount(at, 0) })
+
 	for _, knob := range []struct{ file, value string }{{"dirty_ratio", "100"}, {"dirty_background_ratio", "99"}} {
 		file := "/proc/sys/vm/" + knob.file
 		old, err := os.ReadFile(file)
 		check("reading "+file, err)
 		check("setting "+file, os.WriteFile(file, []byte(knob.value), 0))
+
 		s.clean = append(s.clean, func() { _ = os.WriteFile(file, old, 0) })
 	}
 	var stat unix.Stat_t
@@ -472,9 +530,11 @@ func dirtyCache(s *scene) {
 	number := fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
 	control := filepath.Join(s.m.mount, "cgroup.subtree_control")
 	check("giving out the io controller", os.WriteFile(control, []byte("+io"), 0))
+
 	s.clean = append(s.clean, func() { _ = os.WriteFile(control, []byte("-io"), 0) })
 	g := s.group("leaf", "leaf", 40, nil)
 	g.set("io.max", number+" wbps=65536")
+
 	s.clean = append(s.clean, func() { _ = os.WriteFile(filepath.Join(g.dir, "io.max"), []byte(number+" wbps=max"), 0) })
 	s.hogOver(g, "file", "80", filepath.Join(at, "file"))
 }
@@ -482,11 +542,13 @@ func dirtyCache(s *scene) {
 // swapOn makes swap of compressed memory, and returns how to end it.
 func swapOn() func() {
 	zram("128M")
+
 	for _, command := range [][]string{{"mkswap", "/dev/zram0"}, {"swapon", "/dev/zram0"}} {
 		if out, err := exec.Command("/bin/busybox", command...).CombinedOutput(); err != nil {
 			check(command[0], fmt.Errorf("%w: %s", err, out))
 		}
 	}
+
 	return func() {
 		_ = exec.Command("/bin/busybox", "swapoff", "/dev/zram0").Run()
 		_ = os.WriteFile("/sys/block/zram0/reset", []byte("1"), 0)

@@ -35,11 +35,13 @@ func newMachine(v1 bool) (*machine, error) {
 	if v1 {
 		m.mount = "/sys/fs/cgroup/memory"
 	}
+
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
 		return nil, err
 	}
 	m.release = unix.ByteSliceToString(name.Release[:])
+
 	var err error
 	if m.kmsg, err = unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK, 0); err != nil {
 		return nil, fmt.Errorf("opening the kernel's log: %w", err)
@@ -54,6 +56,7 @@ func newMachine(v1 bool) (*machine, error) {
 	write("/proc/sys/kernel/printk", "1")        // reports on the console are slow
 	write("/proc/sys/kernel/sysrq", "1")
 	m.log()
+
 	return m, err
 }
 
@@ -67,6 +70,7 @@ func (m *machine) log() (lines []string, overruns int) {
 			overruns++
 			continue
 		}
+
 		if err != nil {
 			return lines, overruns
 		}
@@ -88,6 +92,7 @@ func counter(text, name string) uint64 {
 			return n
 		}
 	}
+
 	return 0
 }
 
@@ -135,41 +140,51 @@ func (m *machine) run(p play) (c lab.Case) {
 	c = lab.Case{Name: p.name, Lines: map[string][]string{}}
 	s := &scene{m: m, facts: map[string]uint64{}}
 	m.log()
+
 	for _, t := range m.tracers {
 		t.lines()
 	}
 	c.OOMKills[0] = oomKills()
 	began := time.Now()
+
 	func() {
 		defer func() {
 			if f, ok := recover().(failure); ok {
 				c.Error = f.err.Error()
 			}
 		}()
+
 		p.do(s)
 	}()
 	done := time.Now()
+
 	m.waitQuiet(max(p.quiet, 700*time.Millisecond))
 	c.Seconds = [2]float64{done.Sub(began).Seconds(), time.Since(done).Seconds()}
 	c.OOMKills[1] = oomKills()
+
 	for _, g := range s.groups {
 		g.read(m.v1)
 		c.Groups = append(c.Groups, g.Group)
 	}
+
 	for _, proc := range s.procs {
 		select {
 		case <-proc.done:
 			proc.Killed = proc.status.Signaled() && proc.status.Signal() == syscall.SIGKILL
 		default:
 		}
+
 		c.Procs = append(c.Procs, proc.Proc)
 	}
 	c.Log, c.LogOverruns = m.log()
+
 	c.Facts = s.facts
 	for tier, t := range m.tracers {
 		c.Lines[tier] = t.lines()
 	}
+
 	s.end()
+
 	return c
 }
 
@@ -178,11 +193,14 @@ func (m *machine) waitQuiet(quiet time.Duration) {
 		for _, t := range m.tracers {
 			n += t.size()
 		}
+
 		return n
 	}
+
 	last, since := size(), time.Now()
 	for limit := time.Now().Add(30 * time.Second); time.Since(since) < quiet && time.Now().Before(limit); {
 		time.Sleep(50 * time.Millisecond)
+
 		if now := size(); now != last {
 			last, since = now, time.Now()
 		}
@@ -196,14 +214,17 @@ func (s *scene) end() {
 			<-p.done
 		}
 	}
+
 	for i := len(s.clean) - 1; i >= 0; i-- {
 		s.clean[i]()
 	}
+
 	for i := len(s.groups) - 1; i >= 0; i-- {
 		for range 100 {
 			if err := os.Remove(s.groups[i].dir); err == nil {
 				break
 			}
+
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
@@ -212,6 +233,7 @@ func (s *scene) end() {
 // container makes a cgroup in the place of a container of a pod.
 func (s *scene) container(name string, digit string, maxMB int) *group {
 	var parent *group
+
 	for _, dir := range []string{"kubepods", "burstable", "pod" + lab.PodUID} {
 		if i := slices.IndexFunc(s.groups, func(g *group) bool { return g.Name == dir }); i >= 0 {
 			parent = s.groups[i]
@@ -219,6 +241,7 @@ func (s *scene) container(name string, digit string, maxMB int) *group {
 		}
 		parent = s.group(dir, dir, 0, parent)
 	}
+
 	return s.group(name, strings.Repeat(digit, 64), maxMB, parent)
 }
 
@@ -239,11 +262,13 @@ func (s *scene) group(name, dirName string, maxMB int, parent *group) *group {
 	var stat syscall.Stat_t
 	check("looking at a cgroup", syscall.Stat(g.dir, &stat))
 	g.ID = stat.Ino
+
 	s.groups = append(s.groups, g)
 	if maxMB > 0 {
 		g.Max = uint64(maxMB) << 20
 		g.set(s.limitFile(), fmt.Sprint(g.Max))
 	}
+
 	return g
 }
 
@@ -251,6 +276,7 @@ func (s *scene) limitFile() string {
 	if s.m.v1 {
 		return "memory.limit_in_bytes"
 	}
+
 	return "memory.max"
 }
 
@@ -262,6 +288,7 @@ func (g *group) read(v1 bool) {
 	if v1 {
 		text, _ := os.ReadFile(filepath.Join(g.dir, "memory.oom_control"))
 		g.OOMKill = counter(string(text), "oom_kill")
+
 		return
 	}
 	text, _ := os.ReadFile(filepath.Join(g.dir, "memory.events"))
@@ -287,18 +314,23 @@ func (s *scene) launch(p *process, g *group, adj int, flags uintptr, args ...str
 	p.cmd.Stderr = os.Stderr
 	check("starting a hog", p.cmd.Start())
 	p.in, p.out, p.PID = in, bufio.NewReader(out), p.cmd.Process.Pid
+
 	s.procs = append(s.procs, p)
 	go func() {
 		if state, err := p.cmd.Process.Wait(); err == nil {
 			p.status, _ = state.Sys().(syscall.WaitStatus)
 		}
+
 		close(p.done)
 	}()
+
 	check("setting oom_score_adj", os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.PID), []byte(fmt.Sprint(adj)), 0))
+
 	if g != nil {
 		p.Group = g.Name
 		g.set("cgroup.procs", fmt.Sprint(p.PID))
 	}
+
 	return p
 }
 
@@ -310,6 +342,7 @@ func (p *process) goAhead() {
 func (p *process) line() string {
 	text, err := p.out.ReadString('\n')
 	check("reading from a hog", err)
+
 	return strings.TrimSpace(text)
 }
 
@@ -325,13 +358,16 @@ func (p *process) waitEnd() {
 func (p *process) waitRSS(mb int) {
 	for range 1200 {
 		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.PID))
+
 		fields := strings.Fields(string(text))
 		if len(fields) > 1 {
 			if pages, _ := strconv.Atoi(fields[1]); pages*os.Getpagesize() >= mb<<20 {
 				return
 			}
 		}
+
 		time.Sleep(20 * time.Millisecond)
 	}
+
 	panic(failure{fmt.Errorf("%s did not get its %d MiB", p.Name, mb)})
 }

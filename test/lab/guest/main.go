@@ -23,6 +23,7 @@ import (
 
 func main() {
 	fmt.Println(lab.MarkStart)
+
 	if err := run(); err != nil {
 		fmt.Println("guest:", err)
 		os.Exit(1)
@@ -39,6 +40,7 @@ type options struct {
 
 func readOptions() options {
 	o := options{tiers: []string{"fentry", "kprobe", "tracepoint"}}
+
 	text, _ := os.ReadFile("/proc/cmdline")
 	for _, word := range strings.Fields(string(text)) {
 		name, value, _ := strings.Cut(word, "=")
@@ -55,15 +57,18 @@ func readOptions() options {
 			o.v1 = true
 		}
 	}
+
 	return o
 }
 
 func run() error {
 	o := readOptions()
+
 	m, err := newMachine(o.v1)
 	if err != nil {
 		return err
 	}
+
 	if o.power != "" {
 		return power(m, o.power == "read")
 	}
@@ -78,23 +83,28 @@ func run() error {
 		}
 		tracers[tier] = t
 	}
+
 	for tier, t := range tracers {
 		if err := t.waitReady(); err != nil {
 			result.Tracers[tier] = lab.Tracer{Error: err.Error()}
 			delete(tracers, tier)
+
 			continue
 		}
 		result.Tracers[tier] = lab.Tracer{Start: t.lines()}
 	}
 	m.tracers = tracers
 	result.StartSeconds = time.Since(began).Seconds()
+
 	for _, c := range cases {
 		if len(o.cases) > 0 && !slices.Contains(o.cases, c.name) || o.v1 && !c.v1 {
 			continue
 		}
+
 		fmt.Println(lab.MarkCase, c.name)
 		result.Cases = append(result.Cases, m.run(c))
 	}
+
 	for tier, t := range tracers {
 		r := result.Tracers[tier]
 		r.ExitOK = t.stop()
@@ -103,6 +113,7 @@ func run() error {
 		result.Tracers[tier] = r
 	}
 	result.UpSeconds = upSeconds()
+
 	return lab.Send(os.Stdout, result)
 }
 
@@ -119,29 +130,36 @@ func (t *tracer) file(kind string) string { return "/tmp/" + t.name + "." + kind
 func startTracer(name string, args ...string) (*tracer, error) {
 	t := &tracer{name: name, done: make(chan error, 1)}
 	os.Remove(t.file("ready"))
+
 	out, err := os.Create(t.file("json"))
 	if err != nil {
 		return nil, err
 	}
+
 	stderr, err := os.Create(t.file("err"))
 	if err != nil {
 		return nil, err
 	}
 	t.cmd = exec.Command("/bin/oomtrace", append([]string{"trace", "-o", "json", "--ready-file", t.file("ready")}, args...)...)
+
 	t.cmd.Stdout, t.cmd.Stderr = out, stderr
+
 	if err := t.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting oomtrace: %w", err)
 	}
 	go func() { t.done <- t.cmd.Wait() }()
+
 	return t, nil
 }
 
 func (t *tracer) waitReady() error {
 	deadline := time.After(90 * time.Second)
+
 	for {
 		if _, err := os.Stat(t.file("ready")); err == nil {
 			return nil
 		}
+
 		select {
 		case err := <-t.done:
 			return fmt.Errorf("%v: %s", err, strings.TrimSpace(t.stderr()))
@@ -162,6 +180,7 @@ func (t *tracer) size() int64 {
 	if err != nil {
 		return 0
 	}
+
 	return info.Size()
 }
 
@@ -170,14 +189,17 @@ func (t *tracer) lines() []string {
 	text, _ := os.ReadFile(t.file("json"))
 	fresh := string(text[min(t.at, int64(len(text))):])
 	t.at = int64(len(text))
+
 	if fresh == "" {
 		return nil
 	}
+
 	return strings.Split(strings.TrimSuffix(fresh, "\n"), "\n")
 }
 
 func (t *tracer) stop() bool {
 	t.cmd.Process.Signal(syscall.SIGTERM)
+
 	select {
 	case err := <-t.done:
 		return err == nil
@@ -192,5 +214,6 @@ func upSeconds() float64 {
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
 		return 0
 	}
+
 	return time.Duration(t.Nano()).Seconds()
 }

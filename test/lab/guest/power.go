@@ -26,7 +26,9 @@ func power(m *machine, readOnly bool) (err error) {
 	for _, file := range []string{"dirty_writeback_centisecs", "dirty_expire_centisecs"} {
 		check("hurrying the page cache", os.WriteFile("/proc/sys/vm/"+file, []byte("5"), 0))
 	}
+
 	mountDisk("/disk")
+
 	if err := lab.Send(os.Stdout, found(dir)); err != nil || readOnly {
 		return err
 	}
@@ -39,7 +41,9 @@ func power(m *machine, readOnly bool) (err error) {
 	// The first line says that it sees kills from now on.
 	_, err = lines.ReadBytes('\n')
 	check("waiting for the recorder", err)
+
 	go killForEver(m)
+
 	for {
 		line, err := lines.ReadBytes('\n')
 		check("reading from the recorder", err)
@@ -65,11 +69,13 @@ func failed(recovered any) error {
 // killForEver makes processes die by the limit of a cgroup, one after the other.
 func killForEver(m *machine) {
 	s := &scene{m: m, facts: map[string]uint64{}}
+
 	defer func() {
 		if err := failed(recover()); err != nil {
 			fmt.Println("guest:", err)
 		}
 	}()
+
 	g := s.group("leaf", "leaf", 4, nil)
 	for {
 		s.hogOver(g, "anon", "8")
@@ -79,13 +85,16 @@ func killForEver(m *machine) {
 // mountDisk mounts the file system of the disk; its journal is replayed then.
 func mountDisk(at string) {
 	load("virtio_blk")
+
 	const device = "/dev/vda"
 	for range 500 {
 		if _, err := os.Stat(device); err == nil {
 			break
 		}
+
 		time.Sleep(10 * time.Millisecond)
 	}
+
 	check("a directory", os.MkdirAll(at, 0o755))
 	check("mounting "+device, unix.Mount(device, at, "ext4", 0, ""))
 }
@@ -95,6 +104,7 @@ func found(dir string) lab.ReadBack {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return lab.ReadBack{}
 	}
+
 	r, err := readBack(dir)
 	if err != nil {
 		return lab.ReadBack{Error: err.Error()}
@@ -104,8 +114,10 @@ func found(dir string) lab.ReadBack {
 	if strange := r.strange(tornTail, damaged); strange != "" {
 		back.Error = strange
 	}
+
 	for _, line := range r.incidents {
 		back.Incidents = append(back.Incidents, lab.LineSum([]byte(line)))
 	}
+
 	return back
 }

@@ -30,50 +30,63 @@ func recordKilled(s *scene) {
 	g := s.group("leaf", "leaf", 4, nil)
 	dir, err := os.MkdirTemp("", "recording")
 	check("a directory", err)
+
 	s.clean = append(s.clean, func() { os.RemoveAll(dir) })
 	printed := make(map[string]bool)
 	var r *recorded
+
 	for run := range recorderKills {
 		recorder, err := startTracer("recorder", "--record", dir, "--segment-size", smallSegments)
 		check("starting a recorder", err)
 		// Some die before they see anything, the others after their first incident.
 		var kill *time.Timer
+
 		arm := func() { kill = time.AfterFunc(rand.N(time.Second), func() { recorder.cmd.Process.Kill() }) }
 		if run%4 == 0 {
 			arm()
 		} else {
 			check("waiting for a recorder", recorder.waitReady())
 		}
+
 		for ended := false; !ended; {
 			s.hogOver(g, "anon", "8")
+
 			if kill == nil && recorder.printedIncident() {
 				arm()
 			}
+
 			select {
 			case err = <-recorder.done:
 				ended = true
 			default:
 			}
 		}
+
 		kill.Stop()
+
 		if !killed(err) {
 			check("killing a recorder", fmt.Errorf("run %d ended by itself: %v, %s", run, err, recorder.stderr()))
 		}
+
 		for line := range recorder.wholeLines() {
 			printed[line] = true
 		}
 		r, err = readBack(dir)
 		check("reading back", err)
+
 		for line := range printed {
 			if !r.lines[line] {
 				check("reading back", fmt.Errorf("run %d: printed, and not recorded: %s", run, line))
 			}
 		}
+
 		if strange := r.strange(tornTail); strange != "" {
 			check("reading back", fmt.Errorf("run %d: %s", run, strange))
 		}
+
 		s.facts["recorder_kills"]++
 	}
+
 	for line := range printed {
 		if isIncident([]byte(line)) {
 			s.facts["printed"]++
@@ -92,6 +105,7 @@ func killed(err error) bool {
 func (t *tracer) wholeLines() func(yield func(string) bool) {
 	text, err := os.ReadFile(t.file("json"))
 	check("reading what was printed", err)
+
 	return func(yield func(string) bool) {
 		for line := range bytes.Lines(text) {
 			if whole, ok := bytes.CutSuffix(line, []byte("\n")); ok && !yield(string(whole)) {
@@ -107,6 +121,7 @@ func (t *tracer) printedIncident() bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -128,11 +143,13 @@ func readBack(dir string) (*recorded, error) {
 	var stderr strings.Builder
 	cmd := exec.Command("/bin/oomtrace", "replay", "-o", "json", dir)
 	cmd.Stderr = &stderr
+
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, stderr.String())
 	}
 	r := &recorded{lines: make(map[string]bool), remarks: strings.FieldsFunc(stderr.String(), func(c rune) bool { return c == '\n' })}
+
 	for line := range bytes.Lines(out) {
 		line := bytes.TrimSuffix(line, []byte("\n"))
 		if isIncident(line) {
@@ -143,11 +160,13 @@ func readBack(dir string) (*recorded, error) {
 		}
 		r.lines[string(line)] = true
 	}
+
 	for _, name := range segments {
 		if strings.HasSuffix(name, ".zst") {
 			r.packed++
 		}
 	}
+
 	return r, nil
 }
 
@@ -170,9 +189,11 @@ func (r *recorded) strange(expected ...string) string {
 		for _, prefix := range expected {
 			known = known || strings.HasPrefix(remark, prefix)
 		}
+
 		if !known {
 			return remark
 		}
 	}
+
 	return ""
 }

@@ -31,6 +31,7 @@ func (d deed) patience() time.Duration {
 	if d.seconds > 0 {
 		return time.Duration(d.seconds) * time.Second
 	}
+
 	return 20 * time.Second
 }
 
@@ -55,6 +56,7 @@ var deeds = []deed{
 		if err != nil {
 			err = fmt.Errorf("%w: %s", err, text)
 		}
+
 		check("starting earlyoom", err)
 		waitFor(90*time.Second, func() bool { return gone(d.PID) })
 		check("stopping earlyoom", exec.Command("systemctl", "stop", "lab-earlyoom-daemon.service").Run())
@@ -90,19 +92,23 @@ func login(command string) {
 	cmd.Env = []string{"TERM=dumb"}
 	terminal, err := pty.Start(cmd)
 	check("logging in", err)
+
 	defer terminal.Close()
 	screen := make(chan string, 1)
 	done := make(chan struct{})
+
 	go func() {
 		cmd.Wait()
 		close(done)
 	}()
 	go func() {
 		var all strings.Builder
+
 		buf := make([]byte, 4096)
 		for {
 			n, err := terminal.Read(buf)
 			all.Write(buf[:n])
+
 			if err == nil {
 				continue
 			}
@@ -115,14 +121,17 @@ func login(command string) {
 			}
 		}
 	}()
+
 	time.Sleep(3 * time.Second) // pam_systemd registers the session
 	_, err = fmt.Fprintf(terminal, "%s; echo done-$((40+2)); sleep 1; exit\n", command)
 	check("typing", err)
+
 	select {
 	case <-done:
 	case <-time.After(30 * time.Second):
 		cmd.Process.Kill()
 	}
+
 	text := <-screen
 	if !strings.Contains(text, "done-42") {
 		check("the session", fmt.Errorf("%q", text))

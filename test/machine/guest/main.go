@@ -24,7 +24,9 @@ func main() {
 	if len(os.Args) > 1 {
 		target(os.Args[1:])
 	}
+
 	fmt.Println(lab.MarkStart)
+
 	if err := run(); err != nil {
 		fmt.Println("guest:", err)
 		os.Exit(1)
@@ -36,15 +38,19 @@ func target(args []string) {
 	signalIgnoreTerm()
 	mib, _ := strconv.Atoi(args[0])
 	how := strings.Join(args[1:], "")
+
 	for i := range mib {
 		grow(1)
+
 		if how == "slowly" && i%8 == 0 {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
+
 	for how == "again" {
 		touch()
 	}
+
 	for {
 		time.Sleep(time.Hour)
 	}
@@ -57,36 +63,44 @@ func run() error {
 	if err := unix.Uname(&name); err != nil {
 		return err
 	}
+
 	kernel := unix.ByteSliceToString(name.Release[:])
 	if driver := bootOption("lab.pods"); driver != "" {
 		return pods(kernel, driver, wantedDeeds())
 	}
 	result := lab.Deeds{Kernel: kernel}
+
 	out, err := os.Create(traceOut)
 	if err != nil {
 		return err
 	}
+
 	errs, err := os.Create(traceErr)
 	if err != nil {
 		return err
 	}
 	tracer := exec.Command("/lab/oomtrace", "trace", "-o", "json", "--ready-file", ready)
+
 	tracer.Stdout, tracer.Stderr = out, errs
 	if err := tracer.Start(); err != nil {
 		return fmt.Errorf("starting oomtrace: %w", err)
 	}
+
 	if !waitFor(90*time.Second, func() bool { _, err := os.Stat(ready); return err == nil }) {
 		text, _ := os.ReadFile(traceErr)
 		return fmt.Errorf("oomtrace is not ready after 90 s: %s", text)
 	}
+
 	wanted := wantedDeeds()
 	for _, d := range deeds {
 		if len(wanted) > 0 && !slices.Contains(wanted, d.name) {
 			continue
 		}
+
 		fmt.Println(lab.MarkCase, d.name)
 		result.Deeds = append(result.Deeds, do(d))
 	}
+
 	time.Sleep(2 * time.Second) // for what the tracer learns later
 	tracer.Process.Signal(syscall.SIGTERM)
 	result.ExitOK = tracer.Wait() == nil
@@ -94,6 +108,7 @@ func run() error {
 	result.Lines = strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 	text, _ = os.ReadFile(traceErr)
 	result.Stderr = string(text)
+
 	return lab.Send(os.Stdout, result)
 }
 
@@ -101,6 +116,7 @@ func wantedDeeds() []string {
 	if names := bootOption("lab.cases"); names != "" {
 		return strings.Split(names, ",")
 	}
+
 	return nil
 }
 
@@ -112,6 +128,7 @@ func bootOption(name string) string {
 			return value
 		}
 	}
+
 	return ""
 }
 
@@ -121,12 +138,14 @@ func waitFor(patience time.Duration, done func() bool) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
 // do plays a deed. What goes wrong in it panics with a failure.
 func do(d deed) (result lab.Deed) {
 	result = lab.Deed{Name: d.name, Unit: "lab-" + d.name + ".service"}
+
 	defer func() {
 		if r := recover(); r != nil {
 			f, ok := r.(failure)
@@ -139,16 +158,20 @@ func do(d deed) (result lab.Deed) {
 		_ = exec.Command("systemctl", "reset-failed", result.Unit).Run()
 	}()
 	since := time.Now()
+
 	if d.before != nil {
 		d.before()
 	}
 	result.PID = service(result.Unit, d.properties, d.args...)
+
 	time.Sleep(300 * time.Millisecond) // whoever starts it is done
 	d.do(&result)
+
 	result.Killed = waitFor(d.patience(), func() bool { return gone(result.PID) })
 	if d.journal != "" {
 		result.Said = journal(d.journal, since)
 	}
+
 	return result
 }
 
@@ -166,15 +189,20 @@ func service(unit string, properties []string, args ...string) int {
 	for _, p := range properties {
 		call = append(call, "--property="+p)
 	}
+
 	call = append(call, "/lab/guest")
+
 	if len(args) == 0 {
 		args = []string{"1"}
 	}
+
 	text, err := exec.Command("systemd-run", append(call, args...)...).CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, text)
 	}
+
 	check("starting "+unit, err)
+
 	return mainPID(unit)
 }
 
@@ -183,11 +211,13 @@ func mainPID(unit string) (pid int) {
 		text, _ := exec.Command("systemctl", "show", "--property=MainPID", "--value", unit).Output()
 		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
 		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+
 		return pid > 0 && strings.TrimSpace(string(comm)) == "guest"
 	})
 	if !ok {
 		check("waiting for "+unit, os.ErrDeadlineExceeded)
 	}
+
 	return pid
 }
 
@@ -197,6 +227,7 @@ func gone(pid int) bool {
 		return true
 	}
 	_, after, _ := strings.Cut(string(text), ") ")
+
 	return strings.HasPrefix(after, "Z") || strings.HasPrefix(after, "X")
 }
 

@@ -24,11 +24,13 @@ func pods(kernel, driver string, cases []string) error {
 		}
 	}
 	result := lab.Pods{Kernel: kernel}
+
 	save, err := os.MkdirTemp("", "traces")
 	if err != nil {
 		return err
 	}
 	var output bytes.Buffer
+
 	args := []string{
 		"--installed", "--driver", driver, "--oomtrace", "/lab/oomtrace", "--hog", "/lab/hog",
 		// An emulator is slow, the more so the busier its host is.
@@ -41,15 +43,18 @@ func pods(kernel, driver string, cases []string) error {
 	cmd.Stdout = io.MultiWriter(os.Stdout, &output)
 	cmd.Stderr = cmd.Stdout
 	err = cmd.Run()
+
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return fmt.Errorf("starting the test of pods: %w", err)
 	}
 	result.Output, result.Passed = output.String(), err == nil
+
 	trace, err := os.ReadFile(filepath.Join(save, "cri.jsonl"))
 	if err != nil {
 		return err
 	}
 	result.Trace = string(trace)
+
 	return lab.Send(os.Stdout, result)
 }
