@@ -70,7 +70,7 @@ vm-test: ## real kernels, every case, every tier
 
 test-matrix: vm-test ## the same: all kernels run in full
 
-generate: ## make the generated files anew: BPF objects, Go types, the schema
+generate: ## make the generated files again: BPF objects, Go types, the schema
 	BPF2GO_CC=clang-$(CLANG) BPF2GO_STRIP=llvm-strip-$(CLANG) \
 	BPF2GO_CFLAGS="-O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -mcpu=v3 -fdebug-prefix-map=$(CURDIR)=. -I/usr/include/$(MULTIARCH)" \
 		go generate ./bpf ./internal/events

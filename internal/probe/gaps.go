@@ -2,7 +2,10 @@
 
 package probe
 
-import "github.com/oomtrace/oomtrace/internal/events"
+import (
+	"github.com/oomtrace/oomtrace/bpf"
+	"github.com/oomtrace/oomtrace/internal/events"
+)
 
 // gaps tells what is lost where a hook is not attached, or not in the best way.
 var gaps = map[string]string{
@@ -48,4 +51,22 @@ func Remedy(h events.Hook) string {
 	}
 
 	return "a kernel with this tracepoint"
+}
+
+// lostNames are the published names of the kinds of record that can be lost.
+var lostNames = [bpf.KindCount]string{
+	bpf.KindVictimChosen:   "decision",
+	bpf.KindCharge:         "charge",
+	bpf.KindKill:           "sigkill",
+	bpf.KindMark:           "mark_victim",
+	bpf.KindOOMReturn:      "out_of_memory",
+	bpf.KindExit:           "exit",
+	bpf.KindReleased:       "released",
+	bpf.KindCgroupChange:   "cgroup",
+	bpf.KindState:          "state",
+	bpf.KindStall:          "stall",
+	bpf.KindStallState:     "stalls of further cgroups",
+	bpf.KindGaveUp:         "why the allocator gave up",
+	bpf.KindUserKill:       "user_kill",
+	bpf.KindTargetAncestry: "ladder",
 }

@@ -97,10 +97,10 @@ var ownerHook = hook{"try_to_free_mem_cgroup_pages", []way{
 	{tier: events.TierKprobe, programs: []string{"kprobe_owner"}},
 }, false}
 
-var wireTier = map[events.Tier]bpf.OomtraceWireTier{
-	events.TierFentry:     bpf.OomtraceWireTierWIRE_TIER_FENTRY,
-	events.TierKprobe:     bpf.OomtraceWireTierWIRE_TIER_KPROBE,
-	events.TierTracepoint: bpf.OomtraceWireTierWIRE_TIER_TRACEPOINT,
+var wireTier = map[events.Tier]bpf.AttachMode{
+	events.TierFentry:     bpf.AttachModeFentry,
+	events.TierKprobe:     bpf.AttachModeKprobe,
+	events.TierTracepoint: bpf.AttachModeTracepoint,
 }
 
 // attach takes for each hook the best way there is. The decision's comes first:
@@ -117,7 +117,7 @@ func (p *Probe) attach(forced events.Tier, stalls bool) error {
 	}
 
 	p.tier = taken.Tier
-	if err := p.loader.constant("decision_tier", uint32(wireTier[p.tier])); err != nil {
+	if err := p.loader.constant("attach_mode", uint32(wireTier[p.tier])); err != nil {
 		return err
 	}
 	bracket := taken
