@@ -251,22 +251,12 @@ func (t *Tracer) sample(atNS uint64) {
 	}
 }
 
-// unseen names the kinds of stalls that no hook sees here.
+// unseen returns the kinds of stall that no attached hook reports.
 func (t *Tracer) unseen() []string {
-	kinds := map[string]events.StallKind{
-		"memory.high": events.StallMemoryHigh, "vmscan:mm_vmscan_throttled": events.StallThrottle,
-		"vmscan:mm_vmscan_memcg_reclaim": events.StallMemcgReclaim, "vmscan:mm_vmscan_direct_reclaim": events.StallDirectReclaim,
-		"vmscan:mm_vmscan_node_reclaim": events.StallNodeReclaim, "compaction:mm_compaction": events.StallCompaction,
-	}
 	var names []string
-
-	for _, h := range t.probe.Hooks() {
-		if kind, ok := kinds[h.Name]; ok && h.Tier == "" {
-			names = append(names, string(kind))
-		}
+	for _, kind := range t.probe.UnseenStalls() {
+		names = append(names, string(kind))
 	}
-
-	slices.Sort(names)
 
 	return names
 }
