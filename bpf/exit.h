@@ -64,7 +64,10 @@ static __always_inline void on_process_exit(struct task_struct *task)
 {
 	__u32 tgid = BPF_CORE_READ(task, tgid), tid = BPF_CORE_READ(task, pid);
 
-	/* Left over where the return of out_of_memory was skipped: signals that this task sends while exiting are not the OOM killer's. */
+	/*
+	 * Left over where the return of out_of_memory was skipped. SIGKILLs that this task
+	 * sends while it exits are not the OOM killer's.
+	 */
 	if (bpf_map_lookup_elem(&invocations, &tid))
 		bpf_map_delete_elem(&invocations, &tid);
 

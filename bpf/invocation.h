@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The OOM invocation that a thread is in, and what is remembered of it until its end. */
+/* The OOM invocation that a thread is in, and its state until it returns. */
 #ifndef OOMTRACE_INVOCATION_H
 #define OOMTRACE_INVOCATION_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Memory cgroups: limits, counters, and the way up to the root. */
+/* Memory cgroups: limits, counters, ancestors. */
 #ifndef OOMTRACE_MEMCG_H
 #define OOMTRACE_MEMCG_H
 

@@ -4,8 +4,8 @@
 
 /*
  * The programs of the OOM path. Each hook has one body, a static function in one of
- * the headers, and here one small program for each way of attaching it. User space
- * loads only the programs for the attach modes that the running kernel supports.
+ * the headers, and here one small program for each attach mode. User space loads
+ * only the programs for the attach modes that the running kernel supports.
  *
  * BTF tracepoints, fentry and fexit get their arguments as an array.
  */

@@ -423,7 +423,7 @@ type GaveUp struct {
 	Node              uint32
 	NoProgressLoops   uint32
 	Order             uint32
-	WatermarkOk       uint32
+	WatermarkOK       uint32
 	Zone              [16]uint8
 	CompactNS         uint64
 	CompactOrder      uint32

@@ -38,7 +38,8 @@ func as[T any](raw []byte) (*T, error) {
 	return (*T)(at), nil
 }
 
-// record decodes one record. A *kernel.Stall is valid until the next call.
+// record decodes one record. A *kernel.Stall is valid until the next call; every other
+// record is a value.
 func (d *decoder) record(raw []byte) (kernel.Record, error) {
 	h, err := as[bpf.Header](raw)
 	if err != nil {
@@ -114,7 +115,7 @@ func key(hierarchy uint32, id uint64) events.CgroupKey {
 
 func task(w *bpf.Task) kernel.Task { return namedTask(w, commText) }
 
-// namedTask is task with another way from a comm to its text.
+// namedTask is task with another function that makes text of a comm.
 func namedTask(w *bpf.Task, text func(*comm) string) kernel.Task {
 	return kernel.Task{
 		TGID: w.TGID, TID: w.TID,
@@ -427,7 +428,7 @@ func (d *decoder) gaveUp(w *bpf.GaveUp) kernel.GaveUp {
 		out.Reclaim = &kernel.ReclaimRetry{
 			BootNS: w.ReclaimNS, Order: w.Order, Zone: text(w.Zone[:]), Node: w.Node,
 			ReclaimablePages: w.ReclaimablePages, AvailablePages: w.AvailablePages, MinWatermarkPages: w.MinWatermarkPages,
-			NoProgressLoops: w.NoProgressLoops, WatermarkOK: w.WatermarkOk != 0,
+			NoProgressLoops: w.NoProgressLoops, WatermarkOK: w.WatermarkOK != 0,
 		}
 	}
 

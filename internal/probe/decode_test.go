@@ -103,7 +103,8 @@ func TestDecodeConvertsChargeToBytes(t *testing.T) {
 		w.Memcgs[0].Items[i] = 10
 	}
 
-	w.Memcgs[0].Known = 1<<bpf.ChargeAnon | 1<<bpf.ChargeKernelStack | 1<<bpf.ChargeSlabReclaimable | 1<<bpf.ChargeSlabUnreclaimable
+	w.Memcgs[0].Known = 1<<bpf.ChargeAnon | 1<<bpf.ChargeKernelStack |
+		1<<bpf.ChargeSlabReclaimable | 1<<bpf.ChargeSlabUnreclaimable
 
 	bytes := func(n uint64) *uint64 { return &n }
 
@@ -190,7 +191,7 @@ func TestDecodeCgroupPaths(t *testing.T) {
 }
 
 func TestDecodeGaveUp(t *testing.T) {
-	w := bpf.GaveUp{ReclaimNS: 5, Zone: chars("Normal"), Node: 1, AvailablePages: 9, NoProgressLoops: 16, WatermarkOk: 1}
+	w := bpf.GaveUp{ReclaimNS: 5, Zone: chars("Normal"), Node: 1, AvailablePages: 9, NoProgressLoops: 16, WatermarkOK: 1}
 	w.H.Kind, w.H.BootNS, w.H.CurrentTask.TID = bpf.KindGaveUp, 7, 42
 
 	check(t, "reclaim", decode[kernel.GaveUp](t, w), kernel.GaveUp{

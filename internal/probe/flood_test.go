@@ -96,6 +96,7 @@ func TestStallFloodLosesNoKill(t *testing.T) {
 			defer work.Done()
 
 			runtime.LockOSThread() // begin and end are matched by thread
+
 			defer runtime.UnlockOSThread()
 
 			arguments := make([]uint64, 1)

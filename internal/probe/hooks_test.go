@@ -30,7 +30,8 @@ func TestHooksAreDescribed(t *testing.T) {
 		}
 
 		if with := hookNamed(h.with); (len(h.modes) > 0) == (with != nil) {
-			t.Errorf("%s: got %d modes and with %q, want modes, or a hook that it is attached together with", h.name, len(h.modes), h.with)
+			t.Errorf("%s: got %d modes and with %q, want modes, or a hook that it is attached with",
+				h.name, len(h.modes), h.with)
 		}
 
 		if !slices.IsSortedFunc(h.modes, func(a, b mode) int { return rank[a.tier] - rank[b.tier] }) {

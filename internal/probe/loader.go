@@ -203,7 +203,7 @@ func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error
 		return nil, fmt.Errorf("find program %s: %w", names[0], os.ErrNotExist)
 	}
 
-	// Only what is needed is copied, since there is a load for each hook. The constants
+	// Copied only as far as needed: each hook takes a load of its own. The constants
 	// come with the variables, not with the maps that hold them.
 	spec := &ebpf.CollectionSpec{
 		Maps: from.Maps, Programs: make(map[string]*ebpf.ProgramSpec, len(names)), Variables: from.Variables,
