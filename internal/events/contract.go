@@ -962,4 +962,7 @@ type Status struct {
 	Victims *uint64 `json:"victim_count,omitempty"`
 	// Lost is the number of lost records since the start, in phase end.
 	Lost *uint64 `json:"lost_count,omitempty"`
+	// Shown is how many of the incidents passed a filter, on their way to people. It
+	// is no key of the contract.
+	Shown *uint64 `json:"-"`
 }

@@ -99,7 +99,8 @@ func (d *docs) addStruct(typeName string, t *ast.StructType) {
 
 	for _, f := range t.Fields.List {
 		for _, name := range f.Names {
-			if k := key(f); k != "-" {
+			// What has no tag is no part of the contract.
+			if k := key(f); f.Tag != nil && k != "-" {
 				d.fields[typeName] = append(d.fields[typeName], field{k, typeText(f.Type), d.comments[typeName+"."+name.Name]})
 			}
 		}
