@@ -209,7 +209,7 @@ func TestReadmeOpensWithOutput(t *testing.T) {
 }
 
 // maxProse is how long a line may be that is not a row of a table or code.
-const maxProse = 160
+const maxProse = 145
 
 func TestProseIsWrapped(t *testing.T) {
 	for _, page := range pages(t) {
