@@ -24,6 +24,7 @@ func pages(t *testing.T) []string {
 	t.Helper()
 
 	var found []string
+
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:

@@ -61,9 +61,11 @@ func reference(d *docs, page []byte) ([]byte, error) {
 			}
 
 			open = m[2]
+
 			out.WriteString(line + table)
 		case mark == endMark:
 			open = ""
+
 			out.WriteString(line)
 		case open == "":
 			out.WriteString(line)
