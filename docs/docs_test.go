@@ -228,11 +228,17 @@ func TestProseIsWrapped(t *testing.T) {
 
 var sourcePath = regexp.MustCompile("`((?:bpf|cmd|docs|internal|scripts|test)/[A-Za-z0-9_./*-]+)`")
 
-// notYet are named and not there yet. TODO(check): empty it.
-var notYet = []string{"internal/runtimes", "cmd/oomtrace/architecture_test.go"}
+// placeholder stands for any name in a path.
+var placeholder = regexp.MustCompile(`\b(NAME|CLASS)\b`)
 
-// TestNamedFilesExist holds pages to the files and packages that they name. NAME stands
-// for any name; a line that is marked for a check is left out until it is done.
+// notYet are named and not there yet. TODO(check): empty it.
+var notYet = []string{
+	"internal/runtimes", "internal/runtimes/runtimes.go", "internal/runtimes/runtimes_test.go", "internal/resolve/source",
+	"cmd/oomtrace/architecture_test.go", "test/vm", "test/vm/agree_test.go",
+}
+
+// TestNamedFilesExist holds pages to the files and packages that they name. A line that
+// is marked for a check is left out until it is done.
 func TestNamedFilesExist(t *testing.T) {
 	count := 0
 
@@ -243,7 +249,7 @@ func TestNamedFilesExist(t *testing.T) {
 			}
 
 			for _, m := range sourcePath.FindAllStringSubmatch(line, -1) {
-				if strings.Contains(m[1], "NAME") || slices.Contains(notYet, m[1]) {
+				if placeholder.MatchString(m[1]) || slices.Contains(notYet, m[1]) {
 					continue
 				}
 
