@@ -16,29 +16,11 @@ import (
 	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
-// unknowns collects names of what the log does not say, each once.
-type unknowns struct{ names []string }
-
-func (u *unknowns) add(names ...string) {
-	for _, name := range names {
-		if !slices.Contains(u.names, name) {
-			u.names = append(u.names, name)
-		}
-	}
-}
-
-// unless names what is not known.
-func (u *unknowns) unless(name string, known bool) {
-	if !known {
-		u.add(name)
-	}
-}
-
 // incident makes the incident of a report.
 func (p *Parser) incident(r *report) *events.Incident {
-	unknown := &unknowns{}
+	unknown := &oom.Unknowns{}
 	inc := p.kernelIncident(r, unknown)
-	inc.Unknown = unknown.names
+	inc.Unknown = unknown.Names
 	p.seal(r, inc)
 
 	return inc
@@ -46,7 +28,7 @@ func (p *Parser) incident(r *report) *events.Incident {
 
 // seal adds what all incidents have.
 func (p *Parser) seal(r *report, inc *events.Incident) {
-	unknown := &unknowns{names: slices.Clone(inc.Unknown)}
+	unknown := &oom.Unknowns{Names: slices.Clone(inc.Unknown)}
 
 	at := r.first
 	if len(r.kills) > 0 && r.killTime.line > 0 {
@@ -63,11 +45,11 @@ func (p *Parser) seal(r *report, inc *events.Incident) {
 	if at.uptime {
 		inc.Log.UptimeNS = pointer(at.uptimeNS)
 	}
-	inc.Unknown = unknown.names
+	inc.Unknown = unknown.Names
 	inc.ID = p.id(inc, at)
 }
 
-func (p *Parser) envelope(kind string, at record, unknown *unknowns) events.Envelope {
+func (p *Parser) envelope(kind string, at record, unknown *oom.Unknowns) events.Envelope {
 	e := events.Envelope{V: events.Version, Kind: kind, BootID: cmp.Or(at.boot, p.opt.BootID), Node: cmp.Or(at.host, p.opt.Node)}
 	switch {
 	case !at.wall.IsZero():
@@ -77,7 +59,7 @@ func (p *Parser) envelope(kind string, at record, unknown *unknowns) events.Enve
 	default:
 		e.Time = time.Unix(0, int64(at.uptimeNS)).UTC()
 
-		unknown.add("time")
+		unknown.Add("time")
 	}
 
 	return e
@@ -120,13 +102,13 @@ func (p *Parser) id(inc *events.Incident, at record) string {
 	return id
 }
 
-func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
+func (p *Parser) kernelIncident(r *report, unknown *oom.Unknowns) *events.Incident {
 	inc := &events.Incident{Log: &events.Log{Panic: r.panicked != ""}}
 	page := r.pageBytes(p.opt.PageSizeBytes)
 
 	inc.Outcome, inc.Passes = r.outcome()
 	if inc.Outcome == "" {
-		unknown.add("outcome", "victims", "passes")
+		unknown.Add("outcome", "victims", "passes")
 	}
 	inc.Scope = r.scope(page, unknown)
 	r.limiter(inc, page, unknown)
@@ -136,10 +118,10 @@ func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
 	inc.Victims = r.victims(page, unknown)
 	if inc.Outcome == events.OutcomeKilled || r.group != "" {
 		if inc.Killer = r.killer(inc.Scope); inc.Killer.GroupCgroup != nil {
-			unknown.add("killer.group_cgroup.id")
+			unknown.Add("killer.group_cgroup.id")
 		}
 	} else if inc.Outcome == "" {
-		unknown.add("killer")
+		unknown.Add("killer")
 	}
 	total := r.totalPages(inc, page, unknown)
 	r.allocation(inc, total, unknown)
@@ -147,25 +129,25 @@ func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
 	if inc.Memory = r.memory(); inc.Memory == nil || !r.statsOfLimiter() {
 		inc.Memory = nil
 
-		unknown.add("memory")
+		unknown.Add("memory")
 	} else {
 		m := inc.Memory
-		unknown.unless("memory.slab_bytes", m.SlabBytes != nil)
-		unknown.unless("memory.kernel_stack_bytes", m.KernelStackBytes != nil)
-		unknown.unless("memory.pagetables_bytes", m.PagetablesBytes != nil)
-		unknown.unless("memory.sock_bytes", m.SockBytes != nil)
+		unknown.Unless("memory.slab_bytes", m.SlabBytes != nil)
+		unknown.Unless("memory.kernel_stack_bytes", m.KernelStackBytes != nil)
+		unknown.Unless("memory.pagetables_bytes", m.PagetablesBytes != nil)
+		unknown.Unless("memory.sock_bytes", m.SockBytes != nil)
 	}
 
 	if len(r.tasks) > 0 {
 		inc.Candidates = r.candidates(page, total, r.likelyPages(inc, total, page))
 	} else {
-		unknown.add("candidates")
+		unknown.Add("candidates")
 	}
 
 	if r.memInfo != nil {
 		inc.NodeState = r.memInfo.state(page, r.slabs)
 	} else {
-		unknown.add("node_state")
+		unknown.Add("node_state")
 	}
 
 	r.remarks(inc)
@@ -214,14 +196,14 @@ func (r *report) outcome() (events.Outcome, *events.Passes) {
 	return "", nil
 }
 
-func (r *report) allocation(inc *events.Incident, total *uint64, unknown *unknowns) {
+func (r *report) allocation(inc *events.Incident, total *uint64, unknown *oom.Unknowns) {
 	a := &events.Allocation{TotalPages: total}
 	if total == nil {
-		unknown.add("allocation.total_pages")
+		unknown.Add("allocation.total_pages")
 	}
 
 	if r.header == nil {
-		unknown.add("allocation.order", "allocation.gfp", "allocation.gfp_flags", "allocation.class")
+		unknown.Add("allocation.order", "allocation.gfp", "allocation.gfp_flags", "allocation.class")
 
 		if total != nil {
 			inc.Allocation = a
@@ -239,9 +221,9 @@ func (r *report) allocation(inc *events.Incident, total *uint64, unknown *unknow
 		a.Class = oom.Class(slices.Values(r.frames))
 	}
 
-	unknown.unless("allocation.order", a.Order != nil)
-	unknown.unless("allocation.gfp", a.GFP != nil)
+	unknown.Unless("allocation.order", a.Order != nil)
+	unknown.Unless("allocation.gfp", a.GFP != nil)
 	// Before 4.6 the flags are a number alone, and its bits were others.
-	unknown.unless("allocation.gfp_flags", a.GFPFlags != nil)
-	unknown.unless("allocation.class", a.Class != "")
+	unknown.Unless("allocation.gfp_flags", a.GFPFlags != nil)
+	unknown.Unless("allocation.class", a.Class != "")
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
@@ -34,7 +35,7 @@ func (r *report) statsOfLimiter() bool {
 // constraint: 5.0 to 5.2 print CONSTRAINT_NONE always (oom_control.constraint was
 // not set before 5.3). Where the log cannot tell the node from some of its NUMA
 // nodes, or from sysrq-f, it is the node, and "constraint" is in unknown.
-func (r *report) scope(page uint64, unknown *unknowns) events.Scope {
+func (r *report) scope(page uint64, unknown *oom.Unknowns) events.Scope {
 	if r.header != nil && r.header.order != nil && *r.header.order == -1 || r.sysrqAsked {
 		return events.ScopeSysrq
 	}
@@ -47,7 +48,7 @@ func (r *report) scope(page uint64, unknown *unknowns) events.Scope {
 		case memcg:
 			return events.ScopeMemcg
 		case !s.global:
-			unknown.add("constraint")
+			unknown.Add("constraint")
 			return events.ScopeGlobal
 		case s.constraint == "CONSTRAINT_CPUSET":
 			return events.ScopeCpuset
@@ -59,7 +60,7 @@ func (r *report) scope(page uint64, unknown *unknowns) events.Scope {
 
 		unset := r.release != "" && !versionBefore(r.release, 5, 0) && versionBefore(r.release, 5, 3)
 		if unset || r.header == nil || r.header.order == nil || r.release == "" {
-			unknown.add("constraint")
+			unknown.Add("constraint")
 		}
 
 		return events.ScopeGlobal
@@ -74,42 +75,32 @@ func (r *report) scope(page uint64, unknown *unknowns) events.Scope {
 		// 4.9 to 4.20 show the policy in the header, and leave out of Mem-Info the
 		// nodes that the cpuset does not allow.
 		if r.header == nil || r.header.order == nil || r.header.nodemask != "(null)" || r.memInfo == nil || !r.memInfo.whole(page) {
-			unknown.add("constraint")
+			unknown.Add("constraint")
 		}
 
 		return events.ScopeGlobal
 	}
 
-	unknown.add("scope")
+	unknown.Add("scope")
 
 	return events.ScopeUnknown
 }
 
-func (r *report) limiter(inc *events.Incident, page uint64, unknown *unknowns) {
+func (r *report) limiter(inc *events.Incident, page uint64, unknown *oom.Unknowns) {
 	switch inc.Scope {
 	case events.ScopeMemcg:
 		r.memcgLimiter(inc, unknown)
 	case events.ScopeGlobal, events.ScopeSysrq:
-		inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
-
+		var ram, swap *uint64
 		if r.memInfo != nil {
 			state := r.memInfo.state(page, nil)
-			inc.Limiter.LimitBytes, inc.Limiter.SwapLimitBytes = state.TotalBytes, state.SwapTotalBytes
+			ram, swap = state.TotalBytes, state.SwapTotalBytes
 		}
-
-		unknown.unless("limiter.limit_bytes", inc.Limiter.LimitBytes != nil)
-		unknown.unless("limiter.swap_limit_bytes", inc.Limiter.SwapLimitBytes != nil)
-		unknown.add("limiter.usage_bytes", "limiter.swap_usage_bytes")
+		inc.Limiter = oom.NodeLimiter(ram, swap, unknown)
 	case events.ScopeCpuset, events.ScopeMempolicy:
-		inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "numa_nodes"}
-
-		unknown.add("limiter.limit_bytes", "limiter.usage_bytes")
-
-		if inc.Limiter.Nodes = r.nodes(inc.Scope); inc.Limiter.Nodes == nil {
-			unknown.add("limiter.nodes")
-		}
+		inc.Limiter = oom.NUMALimiter(r.nodes(inc.Scope), unknown)
 	default:
-		unknown.add("limiter")
+		unknown.Add("limiter")
 	}
 }
 
@@ -154,18 +145,18 @@ func cgroupOf(path string) (*events.Cgroup, resolve.Place) {
 
 // unidentified marks what a log never tells of cgroups: their ids, and their
 // hierarchy unless the report is of cgroup v2.
-func (r *report) unidentified(of string, unknown *unknowns) {
-	unknown.add(of + ".cgroup.id")
+func (r *report) unidentified(of string, unknown *oom.Unknowns) {
+	unknown.Add(of + ".cgroup.id")
 
 	if r.limits.swap == nil {
-		unknown.add(of + ".cgroup.hierarchy")
+		unknown.Add(of + ".cgroup.hierarchy")
 	}
 }
 
-func (r *report) memcgLimiter(inc *events.Incident, unknown *unknowns) {
+func (r *report) memcgLimiter(inc *events.Incident, unknown *oom.Unknowns) {
 	path := r.limiterPath()
 	if path == "" {
-		unknown.add("limiter")
+		unknown.Add("limiter")
 		return
 	}
 	cgroup, place := cgroupOf(path)
@@ -175,20 +166,20 @@ func (r *report) memcgLimiter(inc *events.Incident, unknown *unknowns) {
 	r.unidentified("limiter", unknown)
 
 	if l.Which = r.limits.which(); l.Which == "" {
-		unknown.add("limiter.which")
+		unknown.Add("limiter.which")
 	}
 	set := func(c *counter, usage, limit **uint64, usageName, limitName string) {
 		if c == nil {
-			unknown.add(limitName, usageName)
+			unknown.Add(limitName, usageName)
 			return
 		}
 
 		if *usage = c.usage; c.usage == nil {
-			unknown.add(usageName)
+			unknown.Add(usageName)
 		}
 
 		if *limit = c.limit; c.limit == nil && !c.unlimited {
-			unknown.add(limitName)
+			unknown.Add(limitName)
 		}
 	}
 	set(r.limits.memory, &l.UsageBytes, &l.LimitBytes, "limiter.usage_bytes", "limiter.limit_bytes")
@@ -204,16 +195,14 @@ func (l *limits) which() string {
 		return ""
 	case l.memory.limit == nil && !l.memory.unlimited, l.memsw.limit == nil && !l.memsw.unlimited:
 		return ""
-	case l.memsw.room() < l.memory.room():
-		return "memory.memsw.limit_in_bytes"
 	}
 
-	return "memory.limit_in_bytes"
+	return oom.V1LimitFile(l.memory.room(), l.memsw.room())
 }
 
 func (c *counter) room() uint64 {
 	if c.limit == nil {
-		return 1 << 63
+		return oom.NoLimit
 	}
 
 	return *c.limit - min(*c.usage, *c.limit)
@@ -244,9 +233,9 @@ func (r *report) taskMemcg() string {
 
 // ladder holds what the log names: the limiter, and the cgroups from the victim's
 // up to it.
-func (r *report) ladder(inc *events.Incident, unknown *unknowns) {
+func (r *report) ladder(inc *events.Incident, unknown *oom.Unknowns) {
 	if inc.Scope != events.ScopeMemcg || inc.Limiter == nil {
-		unknown.add("ladder")
+		unknown.Add("ladder")
 		return
 	}
 	top := inc.Limiter.Cgroup.Path
@@ -261,7 +250,7 @@ func (r *report) ladder(inc *events.Incident, unknown *unknowns) {
 		rung := events.Rung{Cgroup: *cgroup, Level: place.Level, Workload: place.Workload, Below: true}
 		inc.Ladder = append(inc.Ladder, rung)
 
-		unknown.add("ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes")
+		unknown.Add("ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes")
 	}
 	l := inc.Limiter
 
@@ -276,23 +265,23 @@ func (r *report) ladder(inc *events.Incident, unknown *unknowns) {
 	}
 
 	for _, name := range []string{"usage_bytes", "limit_bytes", "swap_usage_bytes", "swap_limit_bytes"} {
-		if slices.Contains(unknown.names, "limiter."+name) {
-			unknown.add("ladder." + strings.Replace(name, "limit", "max", 1))
+		if unknown.Has("limiter." + name) {
+			unknown.Add("ladder." + strings.Replace(name, "limit", "max", 1))
 		}
 	}
 
 	r.unidentified("ladder", unknown)
-	unknown.add("ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group")
+	unknown.Add("ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group")
 }
 
 // totalPages is what could be used at most (mm/oom_kill.c: constrained_alloc). For
 // a memcg that may swap, the node's swap counts, which its report does not have.
 // For a cpuset or a policy it is what its nodes have; the report does not show
 // whether all their zones are there.
-func (r *report) totalPages(inc *events.Incident, page uint64, unknown *unknowns) *uint64 {
+func (r *report) totalPages(inc *events.Incident, page uint64, unknown *oom.Unknowns) *uint64 {
 	var total *uint64
 
-	sure := !slices.Contains(unknown.names, "constraint")
+	sure := !unknown.Has("constraint")
 	switch {
 	case !sure:
 	case inc.Scope == events.ScopeMemcg:

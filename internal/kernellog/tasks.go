@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
 // taskRow is a row of the task table (mm/oom_kill.c: dump_task): a process that
@@ -146,11 +147,8 @@ func (r *report) row(text string) (row taskRow, ok bool) {
 	return row, false
 }
 
-// unkillable is OOM_SCORE_ADJ_MIN.
-const unkillable = -1000
-
-// base is the badness without oom_score_adj, in pages (mm/oom_kill.c: oom_badness).
-func (t *taskRow) base(pageBytes uint64) int64 {
+// usedPages is what oom_badness counts before oom_score_adj: RSS, swap and page tables.
+func (t *taskRow) usedPages(pageBytes uint64) uint64 {
 	n := t.rss + t.swap
 	if t.pgtablePages != nil {
 		n += *t.pgtablePages
@@ -160,7 +158,7 @@ func (t *taskRow) base(pageBytes uint64) int64 {
 		n += *t.pgtableLen / pageBytes
 	}
 
-	return int64(min(n, 1<<50))
+	return min(n, 1<<50)
 }
 
 // maxCandidates are shown, the likeliest first.
@@ -193,15 +191,15 @@ func (r *report) candidates(pageBytes uint64, totalPages *uint64, likely uint64)
 		if t.pgtableLen == nil {
 			c.PgtablesBytes = bytes(t.pgtablePages)
 		}
-		c.OOMScoreAdj, c.Unkillable = pointer(t.adj), t.adj == unkillable
+		c.OOMScoreAdj, c.Unkillable = pointer(t.adj), t.adj == oom.ScoreAdjMin
 
-		base := t.base(pageBytes)
+		used := t.usedPages(pageBytes)
 		if !c.Unkillable {
-			c.Points = r.points(t, base, totalPages)
+			c.Points = r.points(t, used, totalPages)
 		}
 		c.Victim = slices.ContainsFunc(r.kills, func(k kill) bool { return k.pid == t.pid || k.pid == t.tgid })
 
-		rank := base + int64(t.adj)*int64(likely/1000)
+		rank := oom.Badness(used, t.adj, likely)
 		if c.Unkillable {
 			rank = -1 << 62
 		}
@@ -221,18 +219,19 @@ func (r *report) candidates(pageBytes uint64, totalPages *uint64, likely uint64)
 // points is the badness as the kernel counted it, nil where the log does not say
 // enough. Before 4.17 root had a discount for a capability that the log does not
 // show; before 5.9 it was at least 1.
-func (r *report) points(t *taskRow, base int64, totalPages *uint64) *int64 {
+func (r *report) points(t *taskRow, usedPages uint64, totalPages *uint64) *int64 {
 	old := t.pgtablePages != nil || versionBefore(r.release, 4, 17)
 	if old && t.uid == 0 {
 		return nil
 	}
-	points := base
 
+	points := oom.Badness(usedPages, 0, 0)
 	if t.adj != 0 {
 		if totalPages == nil {
 			return nil
 		}
-		points += int64(t.adj) * int64(*totalPages/1000)
+
+		points = oom.Badness(usedPages, t.adj, *totalPages)
 	}
 
 	if points < 1 && (r.release == "" || versionBefore(r.release, 5, 9)) {

@@ -2,20 +2,23 @@
 
 package kernellog
 
-import "github.com/oomtrace/oomtrace/internal/events"
+import (
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
+)
 
-func (r *report) trigger(inc *events.Incident, unknown *unknowns) {
+func (r *report) trigger(inc *events.Incident, unknown *oom.Unknowns) {
 	if r.header == nil {
-		unknown.add("trigger")
+		unknown.Add("trigger")
 		return
 	}
 	t := &events.Process{Comm: r.header.comm}
 	inc.Trigger = t
 
-	unknown.add("trigger.cgroup")
+	unknown.Add("trigger.cgroup")
 
 	if r.task == nil {
-		unknown.add("trigger.pid", "trigger.tid")
+		unknown.Add("trigger.pid", "trigger.tid")
 		return
 	}
 	t.TID = r.task.tid
@@ -26,11 +29,11 @@ func (r *report) trigger(inc *events.Incident, unknown *unknowns) {
 	if i, ok := r.pids[t.TID]; ok {
 		t.PID = r.tasks[i].tgid
 	} else if t.TID != 1 {
-		unknown.add("trigger.pid")
+		unknown.Add("trigger.pid")
 	}
 }
 
-func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
+func (r *report) victims(page uint64, unknown *oom.Unknowns) []events.Victim {
 	var list []events.Victim
 
 	if len(r.kills) == 0 {
@@ -60,7 +63,7 @@ func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
 		case r.group != "" && i == 0 && r.chosenFirst:
 			v.Role = events.RoleChosen
 		default:
-			unknown.add("victims.role")
+			unknown.Add("victims.role")
 		}
 
 		if v.Role == events.RoleChosen && path != "" {
@@ -69,7 +72,7 @@ func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
 
 			r.unidentified("victims", unknown)
 		} else {
-			unknown.add("victims.cgroup")
+			unknown.Add("victims.cgroup")
 
 			if r.group != "" { // it is there or below
 				_, place := cgroupOf(r.group)
@@ -97,18 +100,18 @@ func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
 			}
 		}
 
-		unknown.unless("victims.anon_rss_bytes", v.AnonRSSBytes != nil)
-		unknown.unless("victims.file_rss_bytes", v.FileRSSBytes != nil)
-		unknown.unless("victims.shmem_rss_bytes", v.ShmemRSSBytes != nil)
-		unknown.unless("victims.swap_bytes", v.SwapBytes != nil)
-		unknown.unless("victims.total_vm_bytes", v.TotalVMBytes != nil)
-		unknown.unless("victims.pgtables_bytes", v.PgtablesBytes != nil)
-		unknown.unless("victims.oom_score_adj", v.OOMScoreAdj != nil)
-		unknown.unless("victims.uid", v.UID != nil)
+		unknown.Unless("victims.anon_rss_bytes", v.AnonRSSBytes != nil)
+		unknown.Unless("victims.file_rss_bytes", v.FileRSSBytes != nil)
+		unknown.Unless("victims.shmem_rss_bytes", v.ShmemRSSBytes != nil)
+		unknown.Unless("victims.swap_bytes", v.SwapBytes != nil)
+		unknown.Unless("victims.total_vm_bytes", v.TotalVMBytes != nil)
+		unknown.Unless("victims.pgtables_bytes", v.PgtablesBytes != nil)
+		unknown.Unless("victims.oom_score_adj", v.OOMScoreAdj != nil)
+		unknown.Unless("victims.uid", v.UID != nil)
 		list = append(list, v)
 	}
 
-	unknown.add("victims.points", "victims.start_time", "victims.is_container_init", "victims.exit_after_ns", "victims.released_after_ns")
+	unknown.Add("victims.points", "victims.start_time", "victims.is_container_init", "victims.exit_after_ns", "victims.released_after_ns")
 
 	return list
 }
@@ -136,21 +139,11 @@ func (r *report) pgtables(k kill, row int, page uint64) *uint64 {
 }
 
 func (r *report) killer(scope events.Scope) *events.Killer {
-	k := &events.Killer{Kind: "kernel", Path: "global"}
-
-	switch scope {
-	case events.ScopeMemcg:
-		k.Path = "memcg"
-	case events.ScopeSysrq:
-		k.Path = "sysrq"
-	case events.ScopeUnknown:
-		k.Path = "unknown"
+	if r.group == "" {
+		return oom.Killer(scope, nil, "")
 	}
 
-	if r.group != "" {
-		cgroup, place := cgroupOf(r.group)
-		k.Path, k.GroupCgroup, k.GroupLevel = "group", cgroup, place.Level
-	}
+	cgroup, place := cgroupOf(r.group)
 
-	return k
+	return oom.Killer(scope, cgroup, place.Level)
 }
