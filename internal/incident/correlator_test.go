@@ -618,11 +618,11 @@ func TestStormIsBounded(t *testing.T) {
 		m.record(kernel.Exit{Meta: m.meta(a), TGID: 1000 + i})
 	}
 
-	if got := len(m.c.reports.recent); got > maxRecent {
+	if got := len(m.c.followUp.recent); got > maxRecent {
 		t.Errorf("%d incidents remembered", got)
 	}
 
-	if got := len(m.c.reports.dying); got > maxRecent {
+	if got := len(m.c.followUp.dying); got > maxRecent {
 		t.Errorf("%d victims remembered", got)
 	}
 

@@ -169,7 +169,7 @@ func TestOOMExplainsWhatFollows(t *testing.T) {
 				if tier != events.TierTracepoint {
 					m.pass = 1
 				} else {
-					m.c.local.last[c[0].Key] = 0
+					m.c.limitHits.last[c[0].Key] = 0
 					c[0].OOMLocal = 1
 				}
 
@@ -312,7 +312,7 @@ func TestUserKillsAreBounded(t *testing.T) {
 		m.user(killer, in(10_000+i, uint32(10_000+i), "x"))
 	}
 
-	if n := len(m.c.users.groups); n > maxUserGroups {
+	if n := len(m.c.userKills.groups); n > maxUserGroups {
 		t.Errorf("%d groups are kept", n)
 	}
 

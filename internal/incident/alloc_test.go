@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package incident
+
+import (
+	"testing"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
+)
+
+// BenchmarkKill is the way from the choice of a victim to the incident.
+func BenchmarkKill(b *testing.B) {
+	m := newMachine(&testing.T{}, events.TierFentry)
+	a, c := proc(10, "a"), chain(1000, kernel.NoLimit)
+	b.ReportAllocs()
+
+	for b.Loop() {
+		m.pass++
+		m.decide(a, a, c, 0, kernel.ConstraintMemcg)
+		m.kill(a, a, true, false)
+		m.end(a, events.OutcomeKilled, c[0])
+		m.all = m.all[:0]
+		m.headline = m.headline[:0]
+	}
+}
+
+// BenchmarkKillTracepoint is the same with tracepoints only.
+func BenchmarkKillTracepoint(b *testing.B) {
+	m := newMachine(&testing.T{}, events.TierTracepoint)
+	a, c := proc(10, "a"), chain(1000, kernel.NoLimit)
+	b.ReportAllocs()
+
+	for b.Loop() {
+		c[0].OOMLocal++
+		m.marked(a, a, c, kernel.ReclaimMemcg)
+		m.idle(1e9)
+		m.all = m.all[:0]
+		m.headline = m.headline[:0]
+	}
+}
