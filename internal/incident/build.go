@@ -220,6 +220,7 @@ func (b *builder) ladder(ancestry []kernel.Memcg, cut bool, limiter int, unknown
 	}
 
 	var rungs []events.Rung
+
 	for i := range ancestry {
 		rung := b.rung(&ancestry[i], unknown)
 		rung.Below = limiter > i

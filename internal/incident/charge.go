@@ -50,6 +50,7 @@ func fresh(m events.Memory, usageBytes uint64) bool {
 	}
 
 	var sum uint64
+
 	for _, part := range []*uint64{
 		m.AnonBytes, m.FileBytes, m.SlabBytes, m.KernelStackBytes, m.PagetablesBytes, m.SockBytes, m.PercpuBytes,
 	} {

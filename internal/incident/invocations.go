@@ -76,22 +76,21 @@ func (v *invocations) returned(r *kernel.OOMReturn) error {
 
 func (v *invocations) drop(number uint64) { delete(v.pending, number) }
 
-// overdue reports invocations whose return did not come in time. It returns whether one
-// with a victim is still pending.
+// overdue reports invocations whose return did not come in time, in their order. It
+// returns whether one with a victim is still pending.
 func (v *invocations) overdue(now uint64) (pending bool, err error) {
-	var newest uint64
-	for number := range v.pending {
-		newest = max(newest, number)
-	}
+	numbers := slices.Sorted(maps.Keys(v.pending))
 
-	for number, p := range v.pending {
+	for i, number := range numbers {
+		p := v.pending[number]
+
 		patience := uint64(lostReturnNS)
 		if len(p.victims) == 0 {
 			patience = noKillNS
 		}
 
 		// All but the newest have returned: invocations do not overlap.
-		if number == newest && !p.quiet.forNS(now, patience) {
+		if i == len(numbers)-1 && !p.quiet.forNS(now, patience) {
 			pending = pending || len(p.victims) > 0
 			continue
 		}

@@ -3,7 +3,7 @@
 package incident
 
 import (
-	"maps"
+	"cmp"
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -189,23 +189,25 @@ func (ts *threads) finish(t *thread) error {
 	return err
 }
 
-// overdue reports what has been quiet for long enough. It returns whether something is
-// still pending.
+// overdue reports what has been quiet for long enough, in the order of time. It returns
+// whether something is still pending.
 func (ts *threads) overdue(now uint64) (pending bool, err error) {
-	for tid, t := range ts.byTID {
+	var due []*thread
+
+	for _, t := range ts.byTID {
 		if t.pending != nil && t.pending.quiet.forNS(now, quietNS) {
-			if err := ts.finish(t); err != nil {
-				return pending, err
-			}
+			due = append(due, t)
 		}
+	}
+
+	if err := ts.finishAll(due); err != nil {
+		return true, err
+	}
+
+	for tid, t := range ts.byTID {
 		pending = pending || t.pending != nil
 
-		patience := uint64(unmarkedNS)
-		if t.done != nil {
-			patience = groupNS
-		}
-
-		if t.pending == nil && t.quiet.forNS(now, patience) {
+		if t.pending == nil && t.quiet.forNS(now, t.patience()) {
 			delete(ts.byTID, tid)
 		}
 	}
@@ -213,16 +215,37 @@ func (ts *threads) overdue(now uint64) (pending bool, err error) {
 	return pending, nil
 }
 
+// patience is how long a thread without a pending OOM is remembered.
+func (t *thread) patience() uint64 {
+	if t.done != nil {
+		return groupNS
+	}
+
+	return unmarkedNS
+}
+
+func (ts *threads) finishAll(list []*thread) error {
+	slices.SortFunc(list, func(a, b *thread) int { return cmp.Compare(a.pending.firstNS, b.pending.firstNS) })
+
+	for _, t := range list {
+		if err := ts.finish(t); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
 func (ts *threads) close() error {
-	for _, tid := range slices.Sorted(maps.Keys(ts.byTID)) {
-		if t := ts.byTID[tid]; t.pending != nil {
-			if err := ts.finish(t); err != nil {
-				return err
-			}
+	var open []*thread
+
+	for _, t := range ts.byTID {
+		if t.pending != nil {
+			open = append(open, t)
 		}
 	}
 
 	clear(ts.byTID)
 
-	return nil
+	return ts.finishAll(open)
 }

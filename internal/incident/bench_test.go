@@ -9,26 +9,28 @@ import (
 	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
-// BenchmarkKill is the way from the choice of a victim to the incident.
+// BenchmarkKill measures one OOM kill, from the choice of the victim to the incident.
 func BenchmarkKill(b *testing.B) {
-	m := newMachine(&testing.T{}, events.TierFentry)
-	a, c := proc(10, "a"), chain(1000, kernel.NoLimit)
+	m := newHost(&testing.T{}, events.TierFentry)
+	a, c := proc(10, "a"), leafToRoot(1000, kernel.NoLimit)
+
 	b.ReportAllocs()
 
 	for b.Loop() {
 		m.pass++
-		m.decide(a, a, c, 0, kernel.ConstraintMemcg)
+		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
-		m.end(a, events.OutcomeKilled, c[0])
+		m.returns(a, events.OutcomeKilled, c[0])
 		m.all = m.all[:0]
 		m.headline = m.headline[:0]
 	}
 }
 
-// BenchmarkKillTracepoint is the same with tracepoints only.
+// BenchmarkKillTracepoint measures the same with tracepoints only.
 func BenchmarkKillTracepoint(b *testing.B) {
-	m := newMachine(&testing.T{}, events.TierTracepoint)
-	a, c := proc(10, "a"), chain(1000, kernel.NoLimit)
+	m := newHost(&testing.T{}, events.TierTracepoint)
+	a, c := proc(10, "a"), leafToRoot(1000, kernel.NoLimit)
+
 	b.ReportAllocs()
 
 	for b.Loop() {
