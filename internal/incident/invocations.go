@@ -25,6 +25,7 @@ type invocations struct {
 	cfg     *Config
 	report  *reporter
 	pending map[uint64]*pendingOOM
+	numbers []uint64 // reused by overdue
 }
 
 func newInvocations(cfg *Config, report *reporter) invocations {
@@ -79,9 +80,10 @@ func (v *invocations) drop(number uint64) { delete(v.pending, number) }
 // overdue reports invocations whose return did not come in time, in their order. It
 // returns whether one with a victim is still pending.
 func (v *invocations) overdue(now uint64) (pending bool, err error) {
-	numbers := slices.Sorted(maps.Keys(v.pending))
+	v.numbers = slices.AppendSeq(v.numbers[:0], maps.Keys(v.pending))
+	slices.Sort(v.numbers)
 
-	for i, number := range numbers {
+	for i, number := range v.numbers {
 		p := v.pending[number]
 
 		patience := uint64(lostReturnNS)
@@ -90,7 +92,7 @@ func (v *invocations) overdue(now uint64) (pending bool, err error) {
 		}
 
 		// All but the newest have returned: invocations do not overlap.
-		if i == len(numbers)-1 && !p.quiet.forNS(now, patience) {
+		if i == len(v.numbers)-1 && !p.quiet.forNS(now, patience) {
 			pending = pending || len(p.victims) > 0
 			continue
 		}

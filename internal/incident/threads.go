@@ -33,6 +33,7 @@ type threads struct {
 	limitHits *limitHits
 	noVictims *noVictims
 	byTID     map[uint32]*thread
+	due       []*thread // reused by overdue
 }
 
 // thread is what one thread did lately.
@@ -192,15 +193,15 @@ func (ts *threads) finish(t *thread) error {
 // overdue reports what has been quiet for long enough, in the order of time. It returns
 // whether something is still pending.
 func (ts *threads) overdue(now uint64) (pending bool, err error) {
-	var due []*thread
+	ts.due = ts.due[:0]
 
 	for _, t := range ts.byTID {
 		if t.pending != nil && t.pending.quiet.forNS(now, quietNS) {
-			due = append(due, t)
+			ts.due = append(ts.due, t)
 		}
 	}
 
-	if err := ts.finishAll(due); err != nil {
+	if err := ts.finishAll(ts.due); err != nil {
 		return true, err
 	}
 
