@@ -16,25 +16,39 @@ import (
 	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
-// incident makes the incident of a report.
-func (p *Parser) incident(r *report) *events.Incident {
+// builder makes incidents of reports.
+type builder struct {
+	opt Options
+	ids map[string]int // how often each was given
+}
+
+func newBuilder(opt Options) builder {
+	if opt.PageSizeBytes <= 0 {
+		opt.PageSizeBytes = 4096
+	}
+
+	return builder{opt: opt, ids: map[string]int{}}
+}
+
+// incident returns the incident of a report of the kernel.
+func (b *builder) incident(r *report) *events.Incident {
 	unknown := &oom.Unknowns{}
-	inc := p.kernelIncident(r, unknown)
+	inc := b.kernelIncident(r, unknown)
 	inc.Unknown = unknown.Names
-	p.seal(r, inc)
+	b.seal(r, inc)
 
 	return inc
 }
 
 // seal adds what all incidents have.
-func (p *Parser) seal(r *report, inc *events.Incident) {
+func (b *builder) seal(r *report, inc *events.Incident) {
 	unknown := &oom.Unknowns{Names: slices.Clone(inc.Unknown)}
 
 	at := r.first
 	if len(r.kills) > 0 && r.killTime.line > 0 {
 		at = r.killTime
 	}
-	inc.Envelope = p.envelope(events.KindIncident, at, unknown)
+	inc.Envelope = b.envelope(events.KindIncident, at, unknown)
 
 	inc.Tier = events.TierKernelLog
 	if inc.Log == nil {
@@ -46,16 +60,16 @@ func (p *Parser) seal(r *report, inc *events.Incident) {
 		inc.Log.UptimeNS = pointer(at.uptimeNS)
 	}
 	inc.Unknown = unknown.Names
-	inc.ID = p.id(inc, at)
+	inc.ID = b.id(inc, at)
 }
 
-func (p *Parser) envelope(kind string, at record, unknown *oom.Unknowns) events.Envelope {
-	e := events.Envelope{V: events.Version, Kind: kind, BootID: cmp.Or(at.boot, p.opt.BootID), Node: cmp.Or(at.host, p.opt.Node)}
+func (b *builder) envelope(kind string, at record, unknown *oom.Unknowns) events.Envelope {
+	e := events.Envelope{V: events.Version, Kind: kind, BootID: cmp.Or(at.boot, b.opt.BootID), Node: cmp.Or(at.host, b.opt.Node)}
 	switch {
 	case !at.wall.IsZero():
 		e.Time = at.wall.UTC()
-	case at.uptime && !p.opt.BootTime.IsZero():
-		e.Time = p.opt.BootTime.Add(time.Duration(at.uptimeNS)).UTC()
+	case at.uptime && !b.opt.BootTime.IsZero():
+		e.Time = b.opt.BootTime.Add(time.Duration(at.uptimeNS)).UTC()
 	default:
 		e.Time = time.Unix(0, int64(at.uptimeNS)).UTC()
 
@@ -67,7 +81,7 @@ func (p *Parser) envelope(kind string, at record, unknown *oom.Unknowns) events.
 
 // id is made of when it was, as exactly as the log has it, and of who died. So the
 // same log gives the same ids, and those of a live trace are others.
-func (p *Parser) id(inc *events.Incident, at record) string {
+func (b *builder) id(inc *events.Incident, at record) string {
 	h := sha256.New()
 
 	when := at.wall.UTC().Format(time.RFC3339Nano)
@@ -90,21 +104,21 @@ func (p *Parser) id(inc *events.Incident, at record) string {
 	}
 	id := "log-" + hex.EncodeToString(h.Sum(nil)[:8])
 
-	if len(p.ids) >= 1<<16 {
-		clear(p.ids)
+	if len(b.ids) >= 1<<16 {
+		clear(b.ids)
 	}
 
-	p.ids[id]++
-	if n := p.ids[id]; n > 1 { // a log without times
+	b.ids[id]++
+	if n := b.ids[id]; n > 1 { // a log without times
 		return fmt.Sprintf("%s-%d", id, n)
 	}
 
 	return id
 }
 
-func (p *Parser) kernelIncident(r *report, unknown *oom.Unknowns) *events.Incident {
+func (b *builder) kernelIncident(r *report, unknown *oom.Unknowns) *events.Incident {
 	inc := &events.Incident{Log: &events.Log{Panic: r.panicked != ""}}
-	page := r.pageBytes(p.opt.PageSizeBytes)
+	page := r.pageBytes(b.opt.PageSizeBytes)
 
 	inc.Outcome, inc.Passes = r.outcome()
 	if inc.Outcome == "" {

@@ -10,7 +10,7 @@ import (
 
 // gapLine reads how many lines are missing, from the kernel's rate limit and from
 // systemd-journald.
-func (p *Parser) gapLine(s *stream, text string) bool {
+func (p *parser) gapLine(s *stream, text string) bool {
 	if rest, found := strings.CutPrefix(text, "Missed "); found {
 		n, _ := strconv.Atoi(strings.TrimSuffix(rest, " kernel messages"))
 		p.missed(n)
@@ -35,7 +35,7 @@ func (p *Parser) gapLine(s *stream, text string) bool {
 
 // hole tells that lines of /dev/kmsg are missing, whose records are numbered. One
 // that could hold the end of a report and the beginning of another ends all.
-func (p *Parser) hole(n uint64) {
+func (p *parser) hole(n uint64) {
 	if n > 8 {
 		p.missed(int(min(n, 1<<31)))
 		return
@@ -50,7 +50,7 @@ func (p *Parser) hole(n uint64) {
 }
 
 // missed ends all reports: what follows a hole is not of them.
-func (p *Parser) missed(n int) {
+func (p *parser) missed(n int) {
 	p.stats.Missed += max(n, 0)
 	for _, s := range p.streams {
 		if r := s.open; r != nil {

@@ -20,7 +20,7 @@ type header struct {
 // triggerTask is the line of dump_stack about the task that runs.
 type triggerTask struct{ tid int }
 
-func (p *Parser) headerLine(s *stream, rec record) bool {
+func (p *parser) headerLine(s *stream, rec record) bool {
 	comm, rest, _ := strings.Cut(rec.text, " invoked oom-killer: ")
 	if len(comm) > maxComm || !strings.HasPrefix(rest, "gfp_mask=") {
 		return false
@@ -62,7 +62,7 @@ func (p *Parser) headerLine(s *stream, rec record) bool {
 	}
 	s.sysrq = record{}
 
-	p.advance(r, rec, inHeader)
+	r.advance(rec, inHeader)
 
 	return true
 }
@@ -81,8 +81,7 @@ func near(a, b record) bool {
 }
 
 // taskLine reads "CPU: 0 UID: 0 PID: 419 Comm: trigger Not tainted 7.3.4 #1 ...".
-func (p *Parser) taskLine(s *stream, rec record, text string) bool {
-	r := s.open
+func (r *report) taskLine(rec record, text string) bool {
 	word, ok := after(rec, text, " PID: ")
 
 	_, named, found := strings.Cut(text, " Comm: ")
@@ -107,7 +106,7 @@ func (p *Parser) taskLine(s *stream, rec record, text string) bool {
 		r.release = release
 	}
 
-	p.advance(r, rec, inTask)
+	r.advance(rec, inTask)
 
 	return true
 }
@@ -127,7 +126,7 @@ func afterTaint(s string) string {
 
 // frameLine reads a line of the stack: "func+0x1/0x2", with its address in old
 // kernels. Those with a question mark were not on the way.
-func (p *Parser) frameLine(r *report, rec record, text string) bool {
+func (r *report) frameLine(rec record, text string) bool {
 	if strings.HasPrefix(text, "[<") {
 		_, rest, found := strings.Cut(text, ">]")
 		if !found {
@@ -138,10 +137,10 @@ func (p *Parser) frameLine(r *report, rec record, text string) bool {
 
 	switch text {
 	case "<TASK>", "<IRQ>", "</IRQ>", "<EOI>":
-		p.advance(r, rec, inTrace)
+		r.advance(rec, inTrace)
 		return true
 	case "</TASK>":
-		p.advance(r, rec, inTrace)
+		r.advance(rec, inTrace)
 		r.traced = true
 
 		return true
@@ -159,13 +158,13 @@ func (p *Parser) frameLine(r *report, rec record, text string) bool {
 		r.frames = append(r.frames, function)
 	}
 
-	p.advance(r, rec, inTrace)
+	r.advance(rec, inTrace)
 
 	return true
 }
 
 // belongsToEnd gives the report that ends without a kill.
-func (p *Parser) belongsToEnd(s *stream, rec record) *report {
+func (p *parser) belongsToEnd(s *stream, rec record) *report {
 	if r := s.open; r != nil && !r.settled() && r.at < inSummary {
 		return r
 	}
@@ -173,7 +172,7 @@ func (p *Parser) belongsToEnd(s *stream, rec record) *report {
 	return p.begin(s, rec)
 }
 
-func (p *Parser) panicLine(s *stream, rec record, text string) bool {
+func (p *parser) panicLine(s *stream, rec record, text string) bool {
 	why := strings.TrimPrefix(text, "Kernel panic - not syncing: ")
 
 	deadlocked := strings.HasPrefix(why, "System is deadlocked on memory")
@@ -187,7 +186,7 @@ func (p *Parser) panicLine(s *stream, rec record, text string) bool {
 	}
 	r.panicked = why
 	r.noKillable = r.noKillable || strings.Contains(why, "no killable processes")
-	p.advance(r, rec, max(r.at, inKills))
+	r.advance(rec, max(r.at, inKills))
 
 	return true
 }

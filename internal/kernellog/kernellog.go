@@ -68,48 +68,28 @@ const MaxLineBytes = 128 << 10
 // Parser takes the lines of a log, in order. It holds one report for each stream
 // that is in the middle of one, and a few that are done. It is not safe for
 // concurrent use.
-type Parser struct {
-	opt   Options
+type parser struct {
 	give  func(*events.Incident) error
 	stats Stats
 
-	last    record // the last decoded line; lines without a carrier go on with it
+	decoder decoder
+	builder builder
 	streams map[streamKey]*stream
 	// unsettled is how many open reports wait for more than kills.
 	unsettled int
 	// done are closed reports that are not given out yet, in order.
 	done []*report
 	user userState
-	ids  map[string]int
 }
 
 // New makes a parser that gives each incident to give, in the order of their ends.
 // An error of give ends the reading and comes back from Line and Close.
-func New(opt Options, give func(*events.Incident) error) *Parser {
-	if opt.Location == nil {
-		opt.Location = time.Local
-	}
-
-	if opt.Now.IsZero() {
-		opt.Now = time.Now()
-	}
-
-	if opt.PageSizeBytes <= 0 {
-		opt.PageSizeBytes = 4096
-	}
-
-	return &Parser{opt: opt, give: give, streams: map[streamKey]*stream{}, ids: map[string]int{}}
+func newParser(opt Options, give func(*events.Incident) error) *parser {
+	return &parser{decoder: newDecoder(opt), builder: newBuilder(opt), give: give, streams: map[streamKey]*stream{}}
 }
 
-// Stats counts what was read so far.
-func (p *Parser) Stats() Stats { return p.stats }
-
-// Line takes in one line, with or without its newline. It keeps nothing of text.
-// Errors are those of give alone: no text makes it fail.
-func (p *Parser) Line(text []byte) error { return p.line(text, false) }
-
 // line takes in a line; torn tells that its end is missing.
-func (p *Parser) line(text []byte, torn bool) error {
+func (p *parser) line(text []byte, torn bool) error {
 	p.stats.Lines++
 
 	text = bytes.TrimRight(text, "\r\n\x00")
@@ -122,16 +102,16 @@ func (p *Parser) line(text []byte, torn bool) error {
 		return nil
 	}
 
-	r, ok := p.decode(string(text), torn)
+	r, ok := p.decoder.decode(string(text), p.stats.Lines, torn)
 	if !ok {
 		return nil
 	}
 
-	if r.kmsg && p.last.kmsg && p.last.line == r.line-1 && p.last.host == r.host && r.seq > p.last.seq+1 {
-		p.hole(r.seq - p.last.seq - 1)
+	if missing := r.missingBefore(p.decoder.last); missing > 0 {
+		p.hole(missing)
 	}
 
-	p.last = r
+	p.decoder.last = r
 	for part := range r.parts() {
 		p.take(part)
 	}
@@ -140,7 +120,7 @@ func (p *Parser) line(text []byte, torn bool) error {
 }
 
 // Close ends the log: what is open is given out as far as it came.
-func (p *Parser) Close() error {
+func (p *parser) close() error {
 	open := slices.Collect(maps.Values(p.streams))
 	slices.SortFunc(open, func(a, b *stream) int { return cmp.Compare(a.lastLine, b.lastLine) })
 
@@ -156,13 +136,13 @@ func (p *Parser) Close() error {
 //
 // A last line without a newline may be torn: its last word is not believed.
 func Read(r io.Reader, opt Options, give func(*events.Incident) error) (Stats, error) {
-	p := New(opt, give)
+	p := newParser(opt, give)
 	err := p.read(r)
 
 	return p.stats, err
 }
 
-func (p *Parser) read(r io.Reader) error {
+func (p *parser) read(r io.Reader) error {
 	in := bufio.NewReaderSize(r, MaxLineBytes+1)
 	for {
 		line, err := in.ReadSlice('\n')
@@ -184,7 +164,7 @@ func (p *Parser) read(r io.Reader) error {
 
 			continue
 		case !errors.Is(err, io.EOF):
-			return errors.Join(fmt.Errorf("read the log after line %d: %w", p.stats.Lines, err), p.Close())
+			return errors.Join(fmt.Errorf("read the log after line %d: %w", p.stats.Lines, err), p.close())
 		}
 
 		if len(line) > 0 {
@@ -193,7 +173,7 @@ func (p *Parser) read(r io.Reader) error {
 			}
 		}
 
-		return p.Close()
+		return p.close()
 	}
 }
 

@@ -24,7 +24,7 @@ type kill struct {
 }
 
 // killLine reads the lines about victims.
-func (p *Parser) killLine(s *stream, rec record, text string) bool {
+func (p *parser) killLine(s *stream, rec record, text string) bool {
 	message := text
 	for _, verb := range []string{"Killed process ", "Kill process ", "OOM victim "} {
 		prefix, rest, found := strings.Cut(text, verb)
@@ -66,7 +66,7 @@ func (r *report) fits(message string) bool {
 	return true
 }
 
-func (p *Parser) killedLine(s *stream, rec record, message, rest string) bool {
+func (p *parser) killedLine(s *stream, rec record, message, rest string) bool {
 	k, ok := parseKill(rec, rest)
 	if !ok {
 		return false
@@ -91,7 +91,7 @@ func (p *Parser) killedLine(s *stream, rec record, message, rest string) bool {
 			}
 		}
 
-		p.advance(r, rec, inKills)
+		r.advance(rec, inKills)
 
 		return true
 	}
@@ -111,7 +111,7 @@ func (p *Parser) killedLine(s *stream, rec record, message, rest string) bool {
 		r.killsCut++
 	}
 
-	p.advance(r, rec, inKills)
+	r.advance(rec, inKills)
 
 	return true
 }
@@ -198,7 +198,7 @@ func parseKill(rec record, s string) (kill, bool) {
 }
 
 // exitingLine reads "OOM victim N (x) is already exiting. Skip killing the task".
-func (p *Parser) exitingLine(s *stream, rec record, message, rest string) bool {
+func (p *parser) exitingLine(s *stream, rec record, message, rest string) bool {
 	pid, comm, _, ok := pidAndComm(rest, ") is already exiting")
 	if !ok {
 		return false
@@ -216,13 +216,13 @@ func (p *Parser) exitingLine(s *stream, rec record, message, rest string) bool {
 		r.exiting = append(r.exiting, k)
 	}
 
-	p.advance(r, rec, inKills)
+	r.advance(rec, inKills)
 
 	return true
 }
 
 // groupLine reads "Tasks in P are going to be killed due to memory.oom.group set".
-func (p *Parser) groupLine(s *stream, rec record, text string) bool {
+func (p *parser) groupLine(s *stream, rec record, text string) bool {
 	path, _, found := cutLast(strings.TrimPrefix(text, "Tasks in "), " are going to be killed due to memory.oom.group set")
 	if !found || !strings.HasPrefix(path, "/") {
 		return false
@@ -246,7 +246,7 @@ func (p *Parser) groupLine(s *stream, rec record, text string) bool {
 		r = p.begin(s, rec)
 	}
 	r.group, r.groupLine, r.chosenFirst = path, rec, len(r.kills) == 1
-	p.advance(r, rec, inKills)
+	r.advance(rec, inKills)
 
 	return true
 }
@@ -256,7 +256,7 @@ func within(path, top string) bool {
 	return path == top || top == "/" || strings.HasPrefix(path, top+"/")
 }
 
-func (p *Parser) reaperLine(rec record, text string) bool {
+func (p *parser) reaperLine(rec record, text string) bool {
 	rest, reaped := strings.CutPrefix(text, "oom_reaper: reaped process ")
 	suffix := "), now"
 

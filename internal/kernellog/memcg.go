@@ -30,7 +30,7 @@ func (l *limits) any() bool {
 // number of pages, or of bytes before 3.19, that a counter holds.
 const unlimitedBytes = 9007199254740000 << 10
 
-func (p *Parser) limitsLine(s *stream, rec record, text string) bool {
+func (p *parser) limitsLine(s *stream, rec record, text string) bool {
 	name, rest, found := strings.Cut(text, ": usage ")
 	if !found || !strings.Contains(rest, "limit") {
 		return false
@@ -74,7 +74,7 @@ func (p *Parser) limitsLine(s *stream, rec record, text string) bool {
 	r := p.belongs(s, rec, inLimits)
 	if *slot(&r.limits) != nil || r.memInfo != nil {
 		r = p.begin(s, rec)
-		p.advance(r, rec, inLimits)
+		r.advance(rec, inLimits)
 	}
 	*slot(&r.limits) = &c
 
@@ -82,7 +82,7 @@ func (p *Parser) limitsLine(s *stream, rec record, text string) bool {
 }
 
 // taskInLine reads "Task in P killed as a result of limit of L".
-func (p *Parser) taskInLine(s *stream, rec record, text string) bool {
+func (p *parser) taskInLine(s *stream, rec record, text string) bool {
 	task, limit, found := strings.Cut(strings.TrimPrefix(text, "Task in "), " killed as a result of limit of ")
 	if !found || !strings.HasPrefix(task, "/") || !strings.HasPrefix(limit, "/") || rec.torn || len(text) > 2*maxPath {
 		return false
@@ -91,7 +91,7 @@ func (p *Parser) taskInLine(s *stream, rec record, text string) bool {
 	r := p.belongs(s, rec, inLimits)
 	if r.limits.any() || r.limits.limitOf != "" || r.memInfo != nil {
 		r = p.begin(s, rec)
-		p.advance(r, rec, inLimits)
+		r.advance(rec, inLimits)
 	}
 	r.limits.taskIn, r.limits.limitOf = task, limit
 
@@ -109,7 +109,7 @@ type memcgStats struct {
 
 // statsHead reads "Memory cgroup stats for P:", with its values behind it before
 // 5.2.
-func (p *Parser) statsHead(s *stream, rec record, text string) bool {
+func (p *parser) statsHead(s *stream, rec record, text string) bool {
 	text = strings.TrimPrefix(text, "Memory cgroup stats for ")
 	one := memcgStats{values: map[string]uint64{}}
 
@@ -151,7 +151,7 @@ func (p *Parser) statsHead(s *stream, rec record, text string) bool {
 
 	if other {
 		r = p.begin(s, rec)
-		p.advance(r, rec, inStats)
+		r.advance(rec, inStats)
 	}
 
 	if len(r.stats) < maxStats {
@@ -165,7 +165,7 @@ func (p *Parser) statsHead(s *stream, rec record, text string) bool {
 }
 
 // statLine reads "anon 4096".
-func (p *Parser) statLine(r *report, rec record, text string) bool {
+func (r *report) statLine(rec record, text string) bool {
 	key, n, ok := statOf(text)
 
 	values := r.stats[len(r.stats)-1].values
@@ -177,7 +177,7 @@ func (p *Parser) statLine(r *report, rec record, text string) bool {
 		values[key] = n
 	}
 
-	p.advance(r, rec, inStats)
+	r.advance(rec, inStats)
 	r.inStats = true
 
 	return true

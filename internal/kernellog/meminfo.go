@@ -49,14 +49,13 @@ func (m *memInfo) zone(node int, name string) *zone {
 
 // memInfoLine takes in a line of the block. A value that comes twice is of another
 // report, and is not believed.
-func (p *Parser) memInfoLine(s *stream, rec record, text string) bool {
-	r := s.open
+func (r *report) memInfoLine(rec record, text string) bool {
 	if text == "Mem-Info:" {
 		if r.at >= inLimits || r.header == nil {
 			return false // of an allocation failure, or sysrq-m
 		}
 		r.memInfo = &memInfo{global: map[string]uint64{}, nodes: map[int]map[string]uint64{}}
-		p.advance(r, rec, inMemInfo)
+		r.advance(rec, inMemInfo)
 
 		return true
 	}
@@ -66,19 +65,19 @@ func (p *Parser) memInfoLine(s *stream, rec record, text string) bool {
 	}
 
 	if r.at == inMemInfo && text == "Unreclaimable slab info:" {
-		p.advance(r, rec, inSlab)
+		r.advance(rec, inSlab)
 		return true
 	}
 
 	if r.at == inSlab {
-		return p.slabLine(r, rec, text)
+		return r.slabLine(rec, text)
 	}
 
 	if !r.memInfo.line(rec, text) {
 		return false
 	}
 
-	p.advance(r, rec, inMemInfo)
+	r.advance(rec, inMemInfo)
 
 	return true
 }
@@ -304,14 +303,14 @@ func (m *memInfo) hugeLine(rec record, text string) bool {
 
 // slabLine reads "kmalloc-64   1234KB   1300KB": name, used, total (mm/slab_common.c:
 // dump_unreclaimable_slab).
-func (p *Parser) slabLine(r *report, rec record, text string) bool {
+func (r *report) slabLine(rec record, text string) bool {
 	words := strings.Fields(text)
 	if len(words) < 3 {
 		return false
 	}
 
 	if words[0] == "Name" {
-		p.advance(r, rec, inSlab)
+		r.advance(rec, inSlab)
 		return true
 	}
 	total, ok1 := kib(words[len(words)-1])
@@ -327,7 +326,7 @@ func (p *Parser) slabLine(r *report, rec record, text string) bool {
 		r.note("the log has more slab caches than are read")
 	}
 
-	p.advance(r, rec, inSlab)
+	r.advance(rec, inSlab)
 
 	return true
 }

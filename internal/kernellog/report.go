@@ -106,10 +106,10 @@ type report struct {
 	holes       int  // lines that are missing in between
 	isMemcg     bool // a kill's message says so
 	isNode      bool
-	// waiting tells that it counts in Parser.unsettled.
-	waiting bool
-	user    bool             // of a killer in user space
-	made    *events.Incident // once it is closed; at once for one of user space
+	// unsettled is the count of unsettled reports while this is one of them, else nil.
+	unsettled *int
+	user      bool             // of a killer in user space
+	made      *events.Incident // once it is closed; at once for one of user space
 }
 
 func (r *report) note(text string) {
@@ -124,7 +124,7 @@ func (r *report) settled() bool {
 }
 
 // take takes in one line.
-func (p *Parser) take(rec record) {
+func (p *parser) take(rec record) {
 	if rec.program != "" {
 		p.userLine(rec)
 		return
@@ -151,7 +151,7 @@ func (p *Parser) take(rec record) {
 }
 
 // pause ends a report that a line comes too late for.
-func (p *Parser) pause(s *stream, rec record) {
+func (p *parser) pause(s *stream, rec record) {
 	last := s.open.last
 
 	longest := longestPause
@@ -188,7 +188,7 @@ func (r *report) announces(text string) bool {
 	return found && digits == strconv.Itoa(r.chosenOf())
 }
 
-func (p *Parser) stream(rec record) *stream {
+func (p *parser) stream(rec record) *stream {
 	key := streamKey{rec.host, rec.boot, rec.caller}
 
 	s := p.streams[key]
@@ -208,20 +208,20 @@ func (p *Parser) stream(rec record) *stream {
 }
 
 // begin opens a report, after closing what is open.
-func (p *Parser) begin(s *stream, rec record) *report {
+func (p *parser) begin(s *stream, rec record) *report {
 	if s.open != nil {
 		p.closeReport(s)
 	}
 	s.open = &report{first: rec, last: rec, pids: map[int]int{}, suppressed: s.suppressed}
 	s.suppressed = 0
-	s.open.waiting = true
+	s.open.unsettled = &p.unsettled
 	p.unsettled++
 
 	return s.open
 }
 
 // closeReport ends the stream's report, if it has one.
-func (p *Parser) closeReport(s *stream) {
+func (p *parser) closeReport(s *stream) {
 	r := s.open
 	if r == nil {
 		return
@@ -229,10 +229,7 @@ func (p *Parser) closeReport(s *stream) {
 	s.open = nil
 
 	alone := r.split()
-	if r.waiting {
-		r.waiting = false
-		p.unsettled--
-	}
+	r.settle()
 
 	for len(alone) > 0 && alone[0].first.line < r.first.line {
 		p.finish(alone[0])
@@ -247,8 +244,8 @@ func (p *Parser) closeReport(s *stream) {
 }
 
 // finish makes the incident of a report that is closed.
-func (p *Parser) finish(r *report) {
-	r.made = p.incident(r)
+func (p *parser) finish(r *report) {
+	r.made = p.builder.incident(r)
 	// What is large is done with.
 	r.columns, r.tasks, r.pids, r.frames, r.stats, r.memInfo, r.slabs = nil, nil, nil, nil, nil, nil, nil
 	if !p.fold(r) {
@@ -291,18 +288,19 @@ func (r *report) split() (alone []*report) {
 
 // belongs gives the report that a line of a section belongs to: the open one if it
 // is not beyond that section, else a new one, without its beginning.
-func (p *Parser) belongs(s *stream, rec record, at section) *report {
+func (p *parser) belongs(s *stream, rec record, at section) *report {
 	r := s.open
 	if r == nil || r.at > at || r.settled() {
 		r = p.begin(s, rec)
 	}
 
-	p.advance(r, rec, at)
+	r.advance(rec, at)
 
 	return r
 }
 
-func (p *Parser) advance(r *report, rec record, at section) {
+// advance takes a line of a section as the report's last.
+func (r *report) advance(rec record, at section) {
 	if r.at == inTrace && at > inTrace {
 		r.traced = true
 	}
@@ -312,21 +310,28 @@ func (p *Parser) advance(r *report, rec record, at section) {
 		r.inStats = false
 	}
 
-	if r.settled() && r.waiting {
-		r.waiting = false
-		p.unsettled--
+	if r.settled() {
+		r.settle()
+	}
+}
+
+// settle takes the report off the count of unsettled ones.
+func (r *report) settle() {
+	if r.unsettled != nil {
+		*r.unsettled--
+		r.unsettled = nil
 	}
 }
 
 // giveOut gives away what is done. The newest wait a little: the reaper's line may
 // still come.
-func (p *Parser) giveOut(all bool) error {
+func (p *parser) giveOut(all bool) error {
 	for len(p.done) > 0 && (all || len(p.done) > maxDone) {
 		r := p.done[0]
 
 		p.done = p.done[1:]
 		if r.user {
-			p.seal(r, r.made)
+			p.builder.seal(r, r.made)
 		}
 		inc := r.made
 		inc.Notes = append(inc.Notes, r.reaped...)
@@ -345,7 +350,7 @@ func (p *Parser) giveOut(all bool) error {
 }
 
 // withVictim is the report of a victim that a line speaks of afterwards.
-func (p *Parser) withVictim(rec record, pid int) *report {
+func (p *parser) withVictim(rec record, pid int) *report {
 	var found *report
 
 	match := func(r *report) bool {

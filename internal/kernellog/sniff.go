@@ -33,7 +33,7 @@ func Packed(begin []byte) (name, cat string, ok bool) {
 // Looks tells whether a line of the text is carried as those of kernel logs are,
 // or is the kernel's of an OOM kill.
 func Looks(text []byte) bool {
-	p := New(Options{}, nil)
+	d := newDecoder(Options{})
 
 	for line := range bytes.Lines(text) {
 		line = bytes.Trim(line, "\r\n\x00")
@@ -41,7 +41,7 @@ func Looks(text []byte) bool {
 			return true
 		}
 
-		if r, ok := p.decode(string(line), true); ok && !r.bare && r.text != "" {
+		if r, ok := d.decode(string(line), 0, true); ok && !r.bare && r.text != "" {
 			return true
 		}
 	}

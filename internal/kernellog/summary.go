@@ -36,7 +36,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 
 // summaryLine reads "oom-kill:constraint=C,nodemask=N,cpuset=S,mems_allowed=M,
 // oom_memcg=P|global_oom,task_memcg=P,task=comm,pid=N,uid=N".
-func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
+func (p *parser) summaryLine(s *stream, rec record, text string) bool {
 	var sum summary
 
 	body, uid, found := cutLast(text, ",uid=")
@@ -99,7 +99,7 @@ func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
 		r = p.begin(s, rec)
 	}
 	r.summary = &sum
-	p.advance(r, rec, inSummary)
+	r.advance(rec, inSummary)
 
 	return true
 }
@@ -145,12 +145,12 @@ func (r *report) chosenOf() int {
 	return 0
 }
 
-func (p *Parser) chosenLine(s *stream, rec record, message, rest string) bool {
+func (p *parser) chosenLine(s *stream, rec record, message, rest string) bool {
 	if pid, comm, tail, ok := pidAndComm(rest, ") sharing same memory"); ok && strings.Trim(tail, " ") == "" {
 		// It is sent SIGKILL too (before 4.9 only it is told).
 		if r := s.open; r != nil && r.at == inKills && len(r.kills) < maxVictims {
 			r.kills = append(r.kills, kill{pid: pid, comm: comm, shares: true})
-			p.advance(r, rec, inKills)
+			r.advance(rec, inKills)
 		}
 
 		return true
@@ -177,7 +177,7 @@ func (p *Parser) chosenLine(s *stream, rec record, message, rest string) bool {
 	}
 	r.chosen = &chosen{pid, comm}
 	r.saw(message)
-	p.advance(r, rec, inSummary)
+	r.advance(rec, inSummary)
 
 	return true
 }

@@ -25,7 +25,7 @@ type taskRow struct {
 
 // tasksLine reads the head of the table, "[ pid ]   uid  tgid total_vm ...", and
 // its rows. The columns are those that the head names.
-func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
+func (p *parser) tasksLine(s *stream, rec record, text string) bool {
 	r := s.open
 	if strings.HasPrefix(text, "Tasks state (memory values in pages):") {
 		return p.tasksHead(s, rec)
@@ -63,7 +63,7 @@ func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
 	}
 	row.pid = pid
 
-	p.advance(r, rec, inTasks)
+	r.advance(rec, inTasks)
 
 	if len(r.tasks) >= maxTasks {
 		r.tasksCut++
@@ -78,7 +78,7 @@ func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
 
 // tasksHead begins the table. Where nothing but a report's beginning is before it,
 // its middle is missing, and maybe all that lies between two reports.
-func (p *Parser) tasksHead(s *stream, rec record) bool {
+func (p *parser) tasksHead(s *stream, rec record) bool {
 	r := s.open
 	switch {
 	case r.at > inTasks:
@@ -88,7 +88,7 @@ func (p *Parser) tasksHead(s *stream, rec record) bool {
 		return true
 	}
 
-	p.advance(r, rec, inTasks)
+	r.advance(rec, inTasks)
 
 	return true
 }

@@ -26,7 +26,7 @@ type userState struct {
 const sameEvent = 30 * time.Second
 
 // userLine takes in a line of a killer in user space; false: it is not.
-func (p *Parser) userLine(rec record) bool {
+func (p *parser) userLine(rec record) bool {
 	text := strings.TrimPrefix(rec.text, "[talos] ")
 	switch {
 	case strings.Contains(text, "viction manager: "), strings.Contains(text, `"Evicting pod"`):
@@ -49,7 +49,7 @@ func (p *Parser) userLine(rec record) bool {
 }
 
 // userKill makes the report of a kill by user space.
-func (p *Parser) userKill(rec record, killer, reason string, victim *events.Victim, unknown ...string) *events.Incident {
+func (p *parser) userKill(rec record, killer, reason string, victim *events.Victim, unknown ...string) *events.Incident {
 	inc := &events.Incident{
 		Scope: events.ScopeUser, Outcome: events.OutcomeKilled, Victims: []events.Victim{*victim}, Unknown: unknown,
 		Killer: &events.Killer{Kind: "user", Path: killer, PID: rec.pid, Reason: reason},
@@ -84,7 +84,7 @@ func evidence(inc *events.Incident, rec record) {
 
 // earlier finds a kill by user space that is not given out yet, and that a line may
 // be about as well.
-func (p *Parser) earlier(rec record, killer string, match func(*events.Incident) bool) *report {
+func (p *parser) earlier(rec record, killer string, match func(*events.Incident) bool) *report {
 	for _, r := range slices.Backward(p.done) {
 		if !r.user || r.made.Killer.Path != killer || r.first.host != rec.host || r.first.boot != rec.boot {
 			continue
@@ -109,7 +109,7 @@ func apart(a, b record) time.Duration {
 	return 0
 }
 
-func (p *Parser) more(r *report, rec record) {
+func (p *parser) more(r *report, rec record) {
 	r.last = rec
 	evidence(r.made, rec)
 }
@@ -132,7 +132,7 @@ var cgroupOnly = []string{"limiter", "victims.pid", "victims.tid", "victims.comm
 // for > 20s with reclaim activity" and "Killed P due to memory used (U) / total (T)
 // and swap used (U) / total (T) being more than 90.00%" (src/oom/oomd-manager.c of
 // systemd 248 to 258; later ones say "Marked P for killing").
-func (p *Parser) systemdOOMDLine(rec record, text string) bool {
+func (p *parser) systemdOOMDLine(rec record, text string) bool {
 	killed, rest, found := strings.Cut(text, " due to ")
 
 	at, ok := strings.CutPrefix(killed, "Killed ")
@@ -173,7 +173,7 @@ func (p *Parser) systemdOOMDLine(rec record, text string) bool {
 
 // systemdLine reads what systemd says of it: "U: systemd-oomd killed 3 process(es)
 // in this unit."
-func (p *Parser) systemdLine(rec record, text string) bool {
+func (p *parser) systemdLine(rec record, text string) bool {
 	unit, _, _ := strings.Cut(text, ": systemd-oomd killed ")
 
 	if r := p.earlier(rec, "systemd-oomd", func(inc *events.Incident) bool {
@@ -192,7 +192,7 @@ func (p *Parser) systemdLine(rec record, text string) bool {
 
 // oomdLine reads "oomd kill: 64.22 46.12 18.24 system.slice/a.service 2468151296
 // ruleset:[r] detectorgroup:[d] killer:k v2". Dry runs kill nobody.
-func (p *Parser) oomdLine(rec record, text string) bool {
+func (p *parser) oomdLine(rec record, text string) bool {
 	words := strings.Fields(strings.TrimPrefix(text, "oomd kill: "))
 
 	at := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "ruleset:") })
@@ -208,7 +208,7 @@ func (p *Parser) oomdLine(rec record, text string) bool {
 
 // earlyoomLine reads `sending SIGTERM to process 12 uid 1000 "name": ...`. A SIGKILL
 // may follow for the same process.
-func (p *Parser) earlyoomLine(rec record, text string) bool {
+func (p *parser) earlyoomLine(rec record, text string) bool {
 	if strings.HasPrefix(text, "low memory!") || strings.HasPrefix(text, "mem avail") {
 		if strings.HasPrefix(text, "low memory!") {
 			p.user.lowMemory = rec
@@ -273,7 +273,7 @@ func (p *Parser) earlyoomLine(rec record, text string) bool {
 
 // talosLine reads `Sending SIGKILL to cgroup {"cgroup": "/sys/fs/cgroup/..."}` and
 // the line after it, `victim processes: {"processes": [12, 13]}`.
-func (p *Parser) talosLine(rec record, text string) bool {
+func (p *parser) talosLine(rec record, text string) bool {
 	var facts struct {
 		Cgroup    string
 		Processes json.RawMessage
@@ -321,7 +321,7 @@ func (p *Parser) talosLine(rec record, text string) bool {
 
 // nohangLine reads "Sending SIGTERM to the victim": who it is stands in a block of
 // lines before it, whose form differs between versions.
-func (p *Parser) nohangLine(rec record, text string) bool {
+func (p *parser) nohangLine(rec record, text string) bool {
 	text = strings.TrimLeft(text, " ")
 	if !strings.HasPrefix(text, "Sending SIG") || !strings.HasSuffix(text, " to the victim") {
 		return false
@@ -335,7 +335,7 @@ func (p *Parser) nohangLine(rec record, text string) bool {
 // kubeletLine reads the eviction manager's lines (pkg/kubelet/eviction of
 // Kubernetes, structured since 1.20): what it has to reclaim, and which pod it
 // evicted. Evictions for another resource than memory are not for us.
-func (p *Parser) kubeletLine(rec record, text string) bool {
+func (p *parser) kubeletLine(rec record, text string) bool {
 	switch {
 	case strings.Contains(text, "must evict pod(s) to reclaim"):
 		_, rest, _ := strings.Cut(text, "must evict pod(s) to reclaim")

@@ -20,7 +20,7 @@ const (
 
 // fold counts a report of nobody to kill with the one before of the same limiter, as
 // the live trace does. A report with gaps takes none in: it may lack its details.
-func (p *Parser) fold(r *report) bool {
+func (p *parser) fold(r *report) bool {
 	inc := r.made
 	if inc.Outcome != events.OutcomeNoKillable || r.panicked != "" || inc.Limiter == nil || inc.Limiter.Cgroup == nil {
 		return false

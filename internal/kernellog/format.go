@@ -34,6 +34,16 @@ type record struct {
 	seq  uint64
 }
 
+// missingBefore returns how many records of /dev/kmsg, which are numbered, are missing
+// between the last line and this one.
+func (r record) missingBefore(last record) uint64 {
+	if !r.kmsg || !last.kmsg || last.line != r.line-1 || last.host != r.host || r.seq <= last.seq {
+		return 0
+	}
+
+	return r.seq - last.seq - 1
+}
+
 // parts splits a record that is several lines, as those of Mem-Info and of the
 // memcg's statistics are: the kernel prints each as one record.
 func (r record) parts() iter.Seq[record] {
@@ -78,10 +88,29 @@ const (
 	isLevel
 )
 
-// decode takes a line's carriers off. It is false for lines that say nothing by
+// decoder turns lines into records.
+type decoder struct {
+	location *time.Location // of times without a zone
+	now      time.Time      // for times without a year
+	last     record         // lines without a prefix continue it
+}
+
+func newDecoder(opt Options) decoder {
+	if opt.Location == nil {
+		opt.Location = time.Local
+	}
+
+	if opt.Now.IsZero() {
+		opt.Now = time.Now()
+	}
+
+	return decoder{location: opt.Location, now: opt.Now}
+}
+
+// decode strips the prefixes off a line. It returns false for lines that mean nothing by
 // themselves.
-func (p *Parser) decode(line string, torn bool) (record, bool) {
-	r := record{line: p.stats.Lines, torn: torn, bare: true}
+func (d *decoder) decode(line string, number int, torn bool) (record, bool) {
+	r := record{line: number, torn: torn, bare: true}
 
 	text := line
 	if strings.HasPrefix(strings.TrimLeft(text, " "), "\x1b[") {
@@ -94,7 +123,7 @@ func (p *Parser) decode(line string, torn bool) (record, bool) {
 
 	var seen int
 	for range 8 {
-		rest, kind, ok := p.step(&r, text, seen)
+		rest, kind, ok := d.step(&r, text, seen)
 		if !ok {
 			return record{}, false
 		}
@@ -111,14 +140,14 @@ func (p *Parser) decode(line string, torn bool) (record, bool) {
 	}
 
 	if r.bare {
-		if strings.HasPrefix(text, " ") && p.last.kmsg && p.last.line == r.line-1 {
-			p.last.line = r.line
+		if strings.HasPrefix(text, " ") && d.last.kmsg && d.last.line == r.line-1 {
+			d.last.line = r.line
 			return record{}, false // the dictionary of a /dev/kmsg record
 		}
 		// A message of several lines, or a log without times: what came before goes on.
-		if p.last.line == r.line-1 && p.last.program == "" {
+		if d.last.line == r.line-1 && d.last.program == "" {
 			r.wall, r.uptimeNS, r.uptime, r.host, r.boot, r.caller =
-				p.last.wall, p.last.uptimeNS, p.last.uptime, p.last.host, p.last.boot, p.last.caller
+				d.last.wall, d.last.uptimeNS, d.last.uptime, d.last.host, d.last.boot, d.last.caller
 		}
 
 		if i := strings.Index(text, " kernel: "); i >= 0 && i < 128 {
@@ -131,21 +160,21 @@ func (p *Parser) decode(line string, torn bool) (record, bool) {
 }
 
 // step takes off one carrier; kind is 0 where there is none.
-func (p *Parser) step(r *record, text string, seen int) (rest string, kind int, ok bool) {
+func (d *decoder) step(r *record, text string, seen int) (rest string, kind int, ok bool) {
 	if text == "" {
 		return text, 0, true
 	}
 	// What a user space program wrote is not looked into, but for containers' logs.
 	switch c := text[0]; {
 	case c == '{' && seen&(isContainer|isSyslog|isKmsg) == 0:
-		if rest, kind, ok := p.json(r, text); ok {
+		if rest, kind, ok := d.json(r, text); ok {
 			return rest, kind, true
 		}
 	case c == '<' && seen&isLevel == 0:
 		if facility, rest, ok := level(text); ok {
 			if facility != 0 && seen&isSyslog == 0 {
 				// Syslog of a program, or what it wrote to /dev/kmsg.
-				if inner, ok := p.syslog(r, rest); ok {
+				if inner, ok := d.syslog(r, rest); ok {
 					return inner, isLevel | isSyslog, true
 				}
 				r.program, rest = programTag(r, rest)
@@ -154,7 +183,7 @@ func (p *Parser) step(r *record, text string, seen int) (rest string, kind int, 
 			return rest, isLevel, true
 		}
 	case c == '[':
-		return p.bracket(r, text, seen)
+		return d.bracket(r, text, seen)
 	case c >= '0' && c <= '9':
 		if seen == 0 {
 			if rest, ok := kmsgRecord(r, text); ok {
@@ -168,11 +197,11 @@ func (p *Parser) step(r *record, text string, seen int) (rest string, kind int, 
 			return rest, isLevel, true
 		}
 
-		if rest, ok := p.cri(r, text); ok && seen&isContainer == 0 {
+		if rest, ok := d.cri(r, text); ok && seen&isContainer == 0 {
 			return rest, isContainer, true
 		}
 
-		if rest, ok := p.syslog(r, text); ok {
+		if rest, ok := d.syslog(r, text); ok {
 			return rest, isSyslog, true
 		}
 	}
@@ -182,7 +211,7 @@ func (p *Parser) step(r *record, text string, seen int) (rest string, kind int, 
 
 // bracket reads what stands in square brackets before the text: an uptime, a date
 // of dmesg -T, a caller. A row of the task table begins like one, and is none.
-func (p *Parser) bracket(r *record, text string, seen int) (rest string, kind int, ok bool) {
+func (d *decoder) bracket(r *record, text string, seen int) (rest string, kind int, ok bool) {
 	inner, rest, found := strings.Cut(text[1:], "]")
 	if !found {
 		return text, 0, true
@@ -211,7 +240,7 @@ func (p *Parser) bracket(r *record, text string, seen int) (rest string, kind in
 	}
 
 	if seen&(isUptime|isSyslog) == 0 {
-		if t, ok := p.dmesgDate(trimmed); ok {
+		if t, ok := d.dmesgDate(trimmed); ok {
 			r.wall = t
 			return strings.TrimPrefix(strings.TrimPrefix(rest, ":"), " "), isUptime, true
 		}
@@ -410,7 +439,7 @@ func hostAndTag(r *record, text string, strict bool) (rest string, ok bool) {
 }
 
 // cri reads "2026-11-25T02:21:31.1Z stdout F text" of a container runtime.
-func (p *Parser) cri(r *record, text string) (rest string, ok bool) {
+func (d *decoder) cri(r *record, text string) (rest string, ok bool) {
 	if len(text) < 20 || text[4] != '-' || text[10] != 'T' {
 		return "", false
 	}
@@ -427,7 +456,7 @@ func (p *Parser) cri(r *record, text string) (rest string, ok bool) {
 		return "", false
 	}
 
-	t, ok := p.isoTime(stamp)
+	t, ok := d.isoTime(stamp)
 	if !ok {
 		return "", false
 	}

@@ -5,7 +5,7 @@ package kernellog
 import "strings"
 
 // kernelLine takes in a line of the kernel; false: it is not of the OOM killer.
-func (p *Parser) kernelLine(s *stream, rec record, text string) bool {
+func (p *parser) kernelLine(s *stream, rec record, text string) bool {
 	if text == "" {
 		return false
 	}
@@ -35,7 +35,7 @@ func (p *Parser) kernelLine(s *stream, rec record, text string) bool {
 		if strings.HasPrefix(text, "Out of memory and no killable") || strings.HasPrefix(text, "Memory cgroup out of memory and no killable") {
 			r := p.belongsToEnd(s, rec)
 			r.noKillable = true
-			p.advance(r, rec, r.at)
+			r.advance(rec, r.at)
 
 			return true
 		}
@@ -66,28 +66,28 @@ func (p *Parser) kernelLine(s *stream, rec record, text string) bool {
 }
 
 // bodyLine takes in what is of no report unless one is open.
-func (p *Parser) bodyLine(s *stream, rec record, text string) bool {
+func (p *parser) bodyLine(s *stream, rec record, text string) bool {
 	r := s.open
 	switch {
 	case strings.HasPrefix(text, "CPU: "):
-		return p.taskLine(s, rec, text)
+		return r.taskLine(rec, text)
 	case strings.HasPrefix(text, "Hardware name: "), strings.Contains(text, " cpuset=") && strings.Contains(text, " mems_allowed="),
 		strings.HasPrefix(text, "COMPACTION is disabled"):
 		return r.at <= inTask
 	case strings.HasPrefix(text, "Call Trace:"), strings.HasPrefix(text, "Call trace:"):
 		if r.at <= inTask && r.task != nil {
-			p.advance(r, rec, inTrace)
+			r.advance(rec, inTrace)
 			return true
 		}
 
 		return false
-	case r.at == inTrace && !r.traced && p.frameLine(r, rec, text):
+	case r.at == inTrace && !r.traced && r.frameLine(rec, text):
 		return true
-	case r.inStats && p.statLine(r, rec, text):
+	case r.inStats && r.statLine(rec, text):
 		return true
 	}
 
-	if p.memInfoLine(s, rec, text) || p.tasksLine(s, rec, text) {
+	if r.memInfoLine(rec, text) || p.tasksLine(s, rec, text) {
 		return true
 	}
 

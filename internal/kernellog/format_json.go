@@ -28,14 +28,14 @@ type jsonLine struct {
 }
 
 // json reads a line of journalctl -o json, and of docker's json-file driver.
-func (p *Parser) json(r *record, text string) (rest string, kind int, ok bool) {
+func (d *decoder) json(r *record, text string) (rest string, kind int, ok bool) {
 	var j jsonLine
 	if err := json.Unmarshal([]byte(text), &j); err != nil {
 		return "", 0, false
 	}
 
 	if j.Log != nil {
-		if t, ok := p.isoTime(j.Time); ok {
+		if t, ok := d.isoTime(j.Time); ok {
 			r.wall = t
 		}
 		line, whole := strings.CutSuffix(*j.Log, "\n")
