@@ -164,7 +164,7 @@ func (b *builder) kernelIncident(r *report, unknown *oom.Unknowns) *events.Incid
 		unknown.Add("node_state")
 	}
 
-	r.remarks(inc)
+	r.addNotes(inc)
 
 	return inc
 }

@@ -31,53 +31,20 @@ func (r *report) statsOfLimiter() bool {
 	return len(r.stats) > 0 && r.stats[0].path == r.limiterPath()
 }
 
-// scope is what ran out. The cgroup that the summary names counts more than its
-// constraint: 5.0 to 5.2 print CONSTRAINT_NONE always (oom_control.constraint was
-// not set before 5.3). Where the log cannot tell the node from some of its NUMA
-// nodes, or from sysrq-f, it is the node, and "constraint" is in unknown.
+// scope returns what ran out. If the log does not distinguish the node from some of its
+// NUMA nodes, or from sysrq-f, it is the node, and "constraint" is unknown.
 func (r *report) scope(page uint64, unknown *oom.Unknowns) events.Scope {
-	if r.header != nil && r.header.order != nil && *r.header.order == -1 || r.sysrqAsked {
-		return events.ScopeSysrq
-	}
-
-	memcg := r.isMemcg || r.ofMemcg()
-	if s := r.summary; s != nil {
-		switch {
-		case s.oomMemcg != "" || s.constraint == "CONSTRAINT_MEMCG":
-			return events.ScopeMemcg
-		case memcg:
-			return events.ScopeMemcg
-		case !s.global:
-			unknown.Add("constraint")
-			return events.ScopeGlobal
-		case s.constraint == "CONSTRAINT_CPUSET":
-			return events.ScopeCpuset
-		case s.constraint == "CONSTRAINT_MEMORY_POLICY":
-			return events.ScopeMempolicy
-		case s.constraint != "CONSTRAINT_NONE":
-			return events.Scope(s.constraint)
-		}
-
-		unset := r.release != "" && !versionBefore(r.release, 5, 0) && versionBefore(r.release, 5, 3)
-		if unset || r.header == nil || r.header.order == nil || r.release == "" {
-			unknown.Add("constraint")
-		}
-
-		return events.ScopeGlobal
-	}
-
 	switch {
-	case memcg:
+	case r.isSysrq():
+		return events.ScopeSysrq
+	case r.isMemcg, r.ofMemcg():
 		return events.ScopeMemcg
-	// Nobody to kill is told in the same words of a cgroup and of the node, which
-	// panics then (mm/oom_kill.c: out_of_memory, from 4.19 on).
+	case r.summary != nil:
+		return r.summaryScope(unknown)
+	// "No killable process" is printed in the same words for a cgroup and for the node,
+	// which panics then (mm/oom_kill.c: out_of_memory, from 4.19 on).
 	case r.isNode || r.memInfo != nil || r.panicked != "":
-		// 4.9 to 4.20 show the policy in the header, and leave out of Mem-Info the
-		// nodes that the cpuset does not allow.
-		if r.header == nil || r.header.order == nil || r.header.nodemask != "(null)" || r.memInfo == nil || !r.memInfo.whole(page) {
-			unknown.Add("constraint")
-		}
-
+		unknown.Unless("constraint", r.showsUnconstrained(page))
 		return events.ScopeGlobal
 	}
 
@@ -86,6 +53,48 @@ func (r *report) scope(page uint64, unknown *oom.Unknowns) events.Scope {
 	return events.ScopeUnknown
 }
 
+// isSysrq reports whether sysrq-f asked for the kill: with order -1, since 4.3.
+func (r *report) isSysrq() bool {
+	return r.sysrqAsked || r.header != nil && r.header.order != nil && *r.header.order == -1
+}
+
+// summaryScope returns the scope in the summary. The cgroup that it names counts more than
+// its constraint: 5.0 to 5.2 always print CONSTRAINT_NONE (oom_control.constraint was not
+// set before 5.3).
+func (r *report) summaryScope(unknown *oom.Unknowns) events.Scope {
+	s := r.summary
+
+	switch {
+	case s.oomMemcg != "" || s.constraint == "CONSTRAINT_MEMCG":
+		return events.ScopeMemcg
+	case !s.global:
+		unknown.Add("constraint")
+		return events.ScopeGlobal
+	case s.constraint == "CONSTRAINT_CPUSET":
+		return events.ScopeCpuset
+	case s.constraint == "CONSTRAINT_MEMORY_POLICY":
+		return events.ScopeMempolicy
+	case s.constraint != "CONSTRAINT_NONE":
+		return events.Scope(s.constraint)
+	}
+
+	printed := r.release != "" && (versionBefore(r.release, 5, 0) || !versionBefore(r.release, 5, 3))
+	unknown.Unless("constraint", printed && r.showsOrder())
+
+	return events.ScopeGlobal
+}
+
+// showsUnconstrained reports whether a report without a summary shows that all NUMA nodes
+// were allowed. 4.9 to 4.20 print the policy in the header, and leave the nodes that the
+// cpuset does not allow out of Mem-Info.
+func (r *report) showsUnconstrained(page uint64) bool {
+	return r.showsOrder() && r.header.nodemask == "(null)" && r.memInfo != nil && r.memInfo.whole(page)
+}
+
+// showsOrder reports whether the header has the order, which is -1 for sysrq-f.
+func (r *report) showsOrder() bool { return r.header != nil && r.header.order != nil }
+
+// limiter sets whose limit was hit.
 func (r *report) limiter(inc *events.Incident, page uint64, unknown *oom.Unknowns) {
 	switch inc.Scope {
 	case events.ScopeMemcg:
