@@ -40,7 +40,7 @@ func (b *builder) incident(r *report) *events.Incident {
 	return inc
 }
 
-// seal adds what all incidents have.
+// seal sets what all incidents have.
 func (b *builder) seal(r *report, inc *events.Incident) {
 	unknown := &oom.Unknowns{Names: slices.Clone(inc.Unknown)}
 
@@ -63,6 +63,7 @@ func (b *builder) seal(r *report, inc *events.Incident) {
 	inc.ID = b.id(inc, at)
 }
 
+// envelope returns the envelope of a line. A time that is not known is in unknown.
 func (b *builder) envelope(kind string, at record, unknown *oom.Unknowns) events.Envelope {
 	e := events.Envelope{V: events.Version, Kind: kind, BootID: cmp.Or(at.boot, b.opt.BootID), Node: cmp.Or(at.host, b.opt.Node)}
 	switch {
@@ -79,8 +80,8 @@ func (b *builder) envelope(kind string, at record, unknown *oom.Unknowns) events
 	return e
 }
 
-// id is made of when it was, as exactly as the log has it, and of who died. So the
-// same log gives the same ids, and those of a live trace are others.
+// id returns an id made of the time, as precisely as the log has it, and of the processes
+// involved. The same log results in the same ids, which differ from those of a live trace.
 func (b *builder) id(inc *events.Incident, at record) string {
 	h := sha256.New()
 
@@ -109,7 +110,7 @@ func (b *builder) id(inc *events.Incident, at record) string {
 	}
 
 	b.ids[id]++
-	if n := b.ids[id]; n > 1 { // a log without times
+	if n := b.ids[id]; n > 1 { // in a log without times
 		return fmt.Sprintf("%s-%d", id, n)
 	}
 
@@ -169,8 +170,8 @@ func (b *builder) kernelIncident(r *report, unknown *oom.Unknowns) *events.Incid
 	return inc
 }
 
-// pageBytes is the kernel's page size: of the free lists, or of the victim, whose
-// address space is in the log in pages and in kB.
+// pageBytes returns the kernel's page size: from the free lists, or from a victim, whose
+// address space the log has in pages and in kB. If neither is known it is otherwise.
 func (r *report) pageBytes(otherwise int) uint64 {
 	if r.memInfo != nil && r.memInfo.pageBytes != 0 {
 		return r.memInfo.pageBytes
@@ -237,7 +238,7 @@ func (r *report) allocation(inc *events.Incident, total *uint64, unknown *oom.Un
 
 	unknown.Unless("allocation.order", a.Order != nil)
 	unknown.Unless("allocation.gfp", a.GFP != nil)
-	// Before 4.6 the flags are a number alone, and its bits were others.
+	// Before 4.6 only the number is printed, and its bits differ from today's.
 	unknown.Unless("allocation.gfp_flags", a.GFPFlags != nil)
 	unknown.Unless("allocation.class", a.Class != "")
 }

@@ -4,7 +4,7 @@ package kernellog
 
 import "strings"
 
-// kernelLine takes in a line of the kernel; false: it is not of the OOM killer.
+// kernelLine takes in a line of the kernel. It returns whether the line is the OOM killer's.
 func (p *parser) kernelLine(s *stream, rec record, text string) bool {
 	if text == "" {
 		return false
@@ -33,14 +33,14 @@ func (p *parser) kernelLine(s *stream, rec record, text string) bool {
 		return true
 	case strings.Contains(text, "no killable processes"):
 		if strings.HasPrefix(text, "Out of memory and no killable") || strings.HasPrefix(text, "Memory cgroup out of memory and no killable") {
-			r := p.belongsToEnd(s, rec)
+			r := p.reportAtEnd(s, rec)
 			r.noKillable = true
 			r.advance(rec, r.at)
 
 			return true
 		}
 	case strings.Contains(text, " page allocation failure"):
-		// It writes a Mem-Info of its own.
+		// It has a Mem-Info of its own.
 		if s.open != nil && !s.open.settled() {
 			p.closeReport(s)
 		}
@@ -65,7 +65,7 @@ func (p *parser) kernelLine(s *stream, rec record, text string) bool {
 	return p.bodyLine(s, rec, text)
 }
 
-// bodyLine takes in what is of no report unless one is open.
+// bodyLine takes in a line that belongs to a report only if one is open.
 func (p *parser) bodyLine(s *stream, rec record, text string) bool {
 	r := s.open
 	switch {
@@ -98,8 +98,8 @@ func (p *parser) bodyLine(s *stream, rec record, text string) bool {
 	return false
 }
 
-// outOfOrder tells lines of a report's middle that did not find their place: the
-// head that they belong to is missing.
+// outOfOrder reports whether a line is from the middle of a report. If no section took it,
+// the start of its section is missing.
 func outOfOrder(text string) bool {
 	_, _, stat := statOf(text)
 	return stat || strings.HasPrefix(text, "Node ") || strings.HasPrefix(text, "active_anon:")

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// syslog reads the head of a syslog line, of RFC 3164, of RFC 5424 after its
-// priority, and of the text formats of journalctl.
+// syslog reads the prefix of a syslog line: of RFC 3164, of RFC 5424 after its priority, or
+// of a text format of journalctl.
 func (d *decoder) syslog(r *record, text string) (rest string, ok bool) {
 	if after, found := strings.CutPrefix(text, "1 "); found {
 		return d.rfc5424(r, after)
@@ -159,9 +159,8 @@ var months = map[string]time.Month{
 	"Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6, "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12,
 }
 
-// monthTime reads "Nov  5 02:21:31[.123456] " at the beginning of text. There is
-// no year: the latest that is not in the future is taken, a day of grace for
-// clocks that differ.
+// monthTime reads "Nov  5 02:21:31[.123456] " at the start of text. The year is the latest
+// that is not in the future, with a day of grace for clocks that differ.
 func (d *decoder) monthTime(text string) (t time.Time, rest string, ok bool) {
 	if len(text) < 16 || text[3] != ' ' {
 		return t, "", false
@@ -195,7 +194,7 @@ func (d *decoder) monthTime(text string) (t time.Time, rest string, ok bool) {
 	return t, "", false
 }
 
-// at is a time of day, by the clock on the wall: a day may have 23 hours.
+// at returns a time of day as a wall clock shows it: a day may have 23 hours.
 func at(day time.Time, sinceMidnight time.Duration) time.Time {
 	y, m, d := day.Date()
 	return time.Date(y, m, d, 0, 0, 0, int(sinceMidnight), day.Location())
@@ -226,8 +225,8 @@ func clockTime(s string) (time.Duration, bool) {
 	return time.Duration(h)*time.Hour + time.Duration(m)*time.Minute + time.Duration(ns), true
 }
 
-// isoTime reads "2026-11-25T02:21:31.123456Z", with or without a fraction, a comma
-// for the dot, and a zone of any usual form.
+// isoTime reads "2026-11-25T02:21:31.123456Z". The fraction is optional, its separator may
+// be a comma, and the zone may have any usual form.
 func (d *decoder) isoTime(s string) (time.Time, bool) {
 	if len(s) < 19 || len(s) > 40 || s[4] != '-' || s[7] != '-' || s[10] != 'T' {
 		return time.Time{}, false
@@ -241,8 +240,8 @@ func (d *decoder) isoTime(s string) (time.Time, bool) {
 	return d.zonedTime(s[:11]+clock, zone)
 }
 
-// zonedTime reads a date and time without zone, and the zone: a name that is not
-// UTC's is taken for Options.Location.
+// zonedTime reads a date and time without a zone, and the zone: any name but that of UTC
+// stands for Options.Location.
 func (d *decoder) zonedTime(s, zone string) (t time.Time, ok bool) {
 	if len(s) < 19 {
 		return t, false
@@ -280,8 +279,7 @@ func (d *decoder) zonedTime(s, zone string) (t time.Time, ok bool) {
 	return at(day, clock), true
 }
 
-// dmesgDate reads what dmesg -T has in brackets: "Wed Nov 25 02:21:31 2026"; and
-// an ISO time.
+// dmesgDate reads the "Wed Nov 25 02:21:31 2026" of dmesg -T, or an ISO time.
 func (d *decoder) dmesgDate(s string) (time.Time, bool) {
 	if t, ok := d.isoTime(s); ok {
 		return t, true

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// gapLine reads how many lines are missing, from the kernel's rate limit and from
+// gapLine reads how many lines are missing, according to the kernel's rate limit or to
 // systemd-journald.
 func (p *parser) gapLine(s *stream, text string) bool {
 	if rest, found := strings.CutPrefix(text, "Missed "); found {
@@ -33,9 +33,9 @@ func (p *parser) gapLine(s *stream, text string) bool {
 	return true
 }
 
-// hole tells that lines of /dev/kmsg are missing, whose records are numbered. One
-// that could hold the end of a report and the beginning of another ends all.
-func (p *parser) hole(n uint64) {
+// gap takes note that n records of /dev/kmsg are missing. A gap that could hold the end of
+// a report and the beginning of another closes all reports.
+func (p *parser) gap(n uint64) {
 	if n > 8 {
 		p.missed(int(min(n, 1<<31)))
 		return
@@ -44,12 +44,12 @@ func (p *parser) hole(n uint64) {
 	p.stats.Missed += int(n)
 	for _, s := range p.streams {
 		if s.open != nil && !s.open.settled() {
-			s.open.holes += int(n)
+			s.open.missing += int(n)
 		}
 	}
 }
 
-// missed ends all reports: what follows a hole is not of them.
+// missed closes all reports: the lines after a gap do not belong to them.
 func (p *parser) missed(n int) {
 	p.stats.Missed += max(n, 0)
 	for _, s := range p.streams {

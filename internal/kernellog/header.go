@@ -13,13 +13,14 @@ type header struct {
 	gfp   *uint32
 	flags []string
 	order *int
-	// nodemask is there from 4.9 to 4.20: "(null)" if there was no policy.
+	// nodemask is printed from 4.9 to 4.20: "(null)" without a memory policy.
 	nodemask string
 }
 
-// triggerTask is the line of dump_stack about the task that runs.
+// triggerTask is the line of dump_stack about the current task.
 type triggerTask struct{ tid int }
 
+// headerLine reads "X invoked oom-killer: gfp_mask=M, order=N, ...", which starts a report.
 func (p *parser) headerLine(s *stream, rec record) bool {
 	comm, rest, _ := strings.Cut(rec.text, " invoked oom-killer: ")
 	if len(comm) > maxComm || !strings.HasPrefix(rest, "gfp_mask=") {
@@ -67,7 +68,7 @@ func (p *parser) headerLine(s *stream, rec record) bool {
 	return true
 }
 
-// near tells that two lines may be of one event.
+// near reports whether two lines can be of one event.
 func near(a, b record) bool {
 	switch {
 	case a.uptime && b.uptime:
@@ -91,14 +92,14 @@ func (r *report) taskLine(rec record, text string) bool {
 
 	tid, err := strconv.Atoi(word)
 	if err != nil || r.header == nil || r.at >= inTask {
-		return false // of another stack
+		return false // of another stack trace
 	}
 	// The name is followed by "Not tainted", "Tainted: G  OE", "Kdump: loaded".
 	rest, same := strings.CutPrefix(named, r.header.comm+" ")
 
 	_, rest, found = strings.Cut(rest, "ainted")
 	if !same || !found {
-		return false // another task's stack got in between
+		return false // the stack trace of another task
 	}
 
 	r.task = &triggerTask{tid: tid}
@@ -111,7 +112,7 @@ func (r *report) taskLine(rec record, text string) bool {
 	return true
 }
 
-// afterTaint skips the flags to the release, which begins with a digit.
+// afterTaint skips the taint flags up to the release, which starts with a digit.
 func afterTaint(s string) string {
 	for s != "" {
 		word, rest, _ := strings.Cut(strings.TrimLeft(s, " "), " ")
@@ -124,8 +125,8 @@ func afterTaint(s string) string {
 	return ""
 }
 
-// frameLine reads a line of the stack: "func+0x1/0x2", with its address in old
-// kernels. Those with a question mark were not on the way.
+// frameLine reads a frame of the stack: "func+0x1/0x2", after its address in old kernels.
+// Frames with a question mark are not reliable and left out.
 func (r *report) frameLine(rec record, text string) bool {
 	if strings.HasPrefix(text, "[<") {
 		_, rest, found := strings.Cut(text, ">]")
@@ -163,8 +164,9 @@ func (r *report) frameLine(rec record, text string) bool {
 	return true
 }
 
-// belongsToEnd gives the report that ends without a kill.
-func (p *parser) belongsToEnd(s *stream, rec record) *report {
+// reportAtEnd returns the report that ends without a kill: the open one if it has no choice
+// yet, else a new one.
+func (p *parser) reportAtEnd(s *stream, rec record) *report {
 	if r := s.open; r != nil && !r.settled() && r.at < inSummary {
 		return r
 	}
@@ -172,6 +174,8 @@ func (p *parser) belongsToEnd(s *stream, rec record) *report {
 	return p.begin(s, rec)
 }
 
+// panicLine reads the panic of a kernel that found no killable process, or that panics on
+// OOM by vm.panic_on_oom.
 func (p *parser) panicLine(s *stream, rec record, text string) bool {
 	why := strings.TrimPrefix(text, "Kernel panic - not syncing: ")
 
@@ -182,7 +186,7 @@ func (p *parser) panicLine(s *stream, rec record, text string) bool {
 
 	r := s.open
 	if r == nil || !(deadlocked && r.noKillable) {
-		r = p.belongsToEnd(s, rec)
+		r = p.reportAtEnd(s, rec)
 	}
 	r.panicked = why
 	r.noKillable = r.noKillable || strings.Contains(why, "no killable processes")

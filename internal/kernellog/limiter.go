@@ -13,7 +13,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
-// limiterPath is the cgroup whose limit was hit, as far as it is named.
+// limiterPath returns the cgroup whose limit was hit, "" if the log does not name it.
 func (r *report) limiterPath() string {
 	switch {
 	case r.summary != nil && r.summary.oomMemcg != "":
@@ -101,6 +101,7 @@ func (r *report) limiter(inc *events.Incident, page uint64, unknown *oom.Unknown
 		r.memcgLimiter(inc, unknown)
 	case events.ScopeGlobal, events.ScopeSysrq:
 		var ram, swap *uint64
+
 		if r.memInfo != nil {
 			state := r.memInfo.state(page, nil)
 			ram, swap = state.TotalBytes, state.SwapTotalBytes
@@ -113,7 +114,7 @@ func (r *report) limiter(inc *events.Incident, page uint64, unknown *oom.Unknown
 	}
 }
 
-// nodes are the NUMA nodes that were allowed: of the policy, or of the cpuset.
+// nodes returns the NUMA nodes that were allowed, by the memory policy or by the cpuset.
 func (r *report) nodes(scope events.Scope) []int {
 	list := r.summary.mems
 	if scope == events.ScopeMempolicy {
@@ -123,7 +124,7 @@ func (r *report) nodes(scope events.Scope) []int {
 	return nodeList(list)
 }
 
-// nodeList reads "0-1,3"; nil if it is none.
+// nodeList reads "0-1,3". It returns nil if s is not a list of nodes.
 func nodeList(s string) []int {
 	var nodes []int
 
@@ -147,13 +148,13 @@ func nodeList(s string) []int {
 	return nodes
 }
 
-// cgroupOf is a cgroup of a log: it has a path, and no id.
+// cgroupOf returns a cgroup as a log has it: with a path, without an id.
 func cgroupOf(path string) (*events.Cgroup, resolve.Place) {
 	return &events.Cgroup{Path: path}, resolve.ParsePath(path)
 }
 
-// unidentified marks what a log never tells of cgroups: their ids, and their
-// hierarchy unless the report is of cgroup v2.
+// unidentified marks what no log has of a cgroup: its id, and its hierarchy unless the
+// report is of cgroup v2.
 func (r *report) unidentified(of string, unknown *oom.Unknowns) {
 	unknown.Add(of + ".cgroup.id")
 
@@ -195,7 +196,7 @@ func (r *report) memcgLimiter(inc *events.Incident, unknown *oom.Unknowns) {
 	set(cmp.Or(r.limits.memsw, r.limits.swap), &l.SwapUsageBytes, &l.SwapLimitBytes, "limiter.swap_usage_bytes", "limiter.swap_limit_bytes")
 }
 
-// which tells the file of the limit: in cgroup v1 the one of two with less room.
+// which returns the file of the limit, "" if it is unknown: in cgroup v1 there are two.
 func (l *limits) which() string {
 	switch {
 	case l.swap != nil:
@@ -217,9 +218,9 @@ func (c *counter) room() uint64 {
 	return *c.limit - min(*c.usage, *c.limit)
 }
 
-// taskMemcg is the cgroup of the task that was chosen. Its end, where the task's
-// name begins, is sure only if the name is known from elsewhere, or there is only
-// one way to read it.
+// taskMemcg returns the cgroup of the chosen task, "" if it is unknown. The summary does not
+// delimit it from the task's name: its end is certain only if the name is known from another
+// line, or if there is only one way to read it.
 func (r *report) taskMemcg() string {
 	if r.summary == nil {
 		return r.limits.taskIn
@@ -240,8 +241,8 @@ func (r *report) taskMemcg() string {
 	return ""
 }
 
-// ladder holds what the log names: the limiter, and the cgroups from the victim's
-// up to it.
+// ladder sets the memcg ancestry as far as the log names it: from the victim's cgroup up to
+// the limiter.
 func (r *report) ladder(inc *events.Incident, unknown *oom.Unknowns) {
 	if inc.Scope != events.ScopeMemcg || inc.Limiter == nil {
 		unknown.Add("ladder")
@@ -283,10 +284,10 @@ func (r *report) ladder(inc *events.Incident, unknown *oom.Unknowns) {
 	unknown.Add("ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group")
 }
 
-// totalPages is what could be used at most (mm/oom_kill.c: constrained_alloc). For
-// a memcg that may swap, the node's swap counts, which its report does not have.
-// For a cpuset or a policy it is what its nodes have; the report does not show
-// whether all their zones are there.
+// totalPages returns what could be used at most (mm/oom_kill.c: constrained_alloc), nil if
+// it is unknown. For a memcg that may swap, the node's swap counts, which its report does not
+// have. For a cpuset or a memory policy it is the memory of its nodes, and the report does
+// not show whether it has all their zones.
 func (r *report) totalPages(inc *events.Incident, page uint64, unknown *oom.Unknowns) *uint64 {
 	var total *uint64
 
@@ -311,7 +312,7 @@ func (r *report) totalPages(inc *events.Incident, page uint64, unknown *oom.Unkn
 	return total
 }
 
-// likelyPages stands in for totalPages to sort the candidates.
+// likelyPages returns a stand-in for totalPages that is good enough to sort candidates.
 func (r *report) likelyPages(inc *events.Incident, total *uint64, page uint64) uint64 {
 	switch {
 	case total != nil:

@@ -16,10 +16,10 @@ func (r *report) addNotes(inc *events.Incident) {
 		inc.Log.Truncated = true
 
 		r.note("the log has the kill and no report of it: the kernel limits the rate of its reports, or lines were lost")
-	} else if missing := r.missing(inc); len(missing) > 0 {
+	} else if parts := r.lacks(inc); len(parts) > 0 {
 		inc.Log.Truncated = true
 
-		r.note("the log lacks of this report: " + strings.Join(missing, ", "))
+		r.note("the log lacks of this report: " + strings.Join(parts, ", "))
 	}
 
 	if r.suppressed > 0 {
@@ -52,12 +52,13 @@ func (r *report) isKillAlone() bool {
 	return !reported && len(r.kills)+len(r.exiting) > 0
 }
 
-// missing returns the parts of the report that the log lacks, in the order of the report.
-func (r *report) missing(inc *events.Incident) []string {
+// lacks returns the parts of the report that the log lacks, in the order of the report.
+func (r *report) lacks(inc *events.Incident) []string {
 	memcg := inc.Scope == events.ScopeMemcg
 	node := !memcg && inc.Scope != events.ScopeUnknown
 
 	var list []string
+
 	for _, part := range []struct {
 		name    string
 		missing bool
@@ -70,7 +71,7 @@ func (r *report) missing(inc *events.Incident) []string {
 		{"the node's memory", node && (r.memInfo == nil || r.memInfo.ram == nil)},
 		{"the choice", len(r.kills) > 0 && r.summary == nil && r.chosen == nil},
 		{"its end", inc.Outcome == ""},
-		{fmt.Sprintf("%d lines", r.holes), r.holes > 0},
+		{fmt.Sprintf("%d lines", r.missing), r.missing > 0},
 	} {
 		if part.missing {
 			list = append(list, part.name)

@@ -13,7 +13,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// userState is what earlier lines of killers in user space said.
+// userState holds what earlier lines of killers in user space announced.
 type userState struct {
 	lowMemory record            // earlyoom
 	reclaim   record            // the kubelet: must evict pod(s) to reclaim
@@ -21,11 +21,11 @@ type userState struct {
 	uids      map[string]string // pod to UID, of the kubelet's eviction at hand
 }
 
-// sameEvent is how long lines about one kill by user space may be apart: a grace
-// period lies between SIGTERM and SIGKILL.
+// sameEvent bounds the time between two lines about one kill by user space: there is a grace
+// period between SIGTERM and SIGKILL.
 const sameEvent = 30 * time.Second
 
-// userLine takes in a line of a killer in user space; false: it is not.
+// userLine takes in a line of a killer in user space. It returns whether it is one.
 func (p *parser) userLine(rec record) bool {
 	text := strings.TrimPrefix(rec.text, "[talos] ")
 	switch {
@@ -48,7 +48,7 @@ func (p *parser) userLine(rec record) bool {
 	return false
 }
 
-// userKill makes the report of a kill by user space.
+// userKill adds the incident of a kill by user space.
 func (p *parser) userKill(rec record, killer, reason string, victim *events.Victim, unknown ...string) *events.Incident {
 	inc := &events.Incident{
 		Scope: events.ScopeUser, Outcome: events.OutcomeKilled, Victims: []events.Victim{*victim}, Unknown: unknown,
@@ -82,8 +82,8 @@ func evidence(inc *events.Incident, rec record) {
 	}
 }
 
-// earlier finds a kill by user space that is not given out yet, and that a line may
-// be about as well.
+// earlier returns a kill by user space that was not emitted yet and that a line can also be
+// about, nil if there is none.
 func (p *parser) earlier(rec record, killer string, match func(*events.Incident) bool) *report {
 	for _, r := range slices.Backward(p.done) {
 		if !r.user || r.made.Killer.Path != killer || r.first.host != rec.host || r.first.boot != rec.boot {
@@ -98,6 +98,7 @@ func (p *parser) earlier(rec record, killer string, match func(*events.Incident)
 	return nil
 }
 
+// apart returns the time between two lines, 0 if it is unknown.
 func apart(a, b record) time.Duration {
 	switch {
 	case a.uptime && b.uptime:
@@ -109,12 +110,13 @@ func apart(a, b record) time.Duration {
 	return 0
 }
 
+// more adds a line to a kill that was reported before.
 func (p *parser) more(r *report, rec record) {
 	r.last = rec
 	evidence(r.made, rec)
 }
 
-// cgroupVictim is a victim of which only the cgroup is known.
+// cgroupVictim returns a victim of which only the cgroup is known.
 func cgroupVictim(at string) *events.Victim {
 	v := &events.Victim{Role: events.RoleUnknown}
 
@@ -171,8 +173,8 @@ func (p *parser) systemdOOMDLine(rec record, text string) bool {
 	return true
 }
 
-// systemdLine reads what systemd says of it: "U: systemd-oomd killed 3 process(es)
-// in this unit."
+// systemdLine reads systemd's own line about it: "U: systemd-oomd killed 3 process(es) in
+// this unit."
 func (p *parser) systemdLine(rec record, text string) bool {
 	unit, _, _ := strings.Cut(text, ": systemd-oomd killed ")
 
@@ -224,7 +226,7 @@ func (p *parser) earlyoomLine(rec record, text string) bool {
 	if !found || !ok || signal != "SIGTERM" && signal != "SIGKILL" {
 		return false
 	}
-	// Only the name may hold quotes, up to the score; the command line is last.
+	// Only the name may contain quotes up to the score; the command line is last.
 	name, facts := "", ""
 	for _, sep := range []string{`": oom_score `, `": badness `} {
 		if name, facts, ok = strings.Cut(rest, sep); ok {
@@ -319,8 +321,8 @@ func (p *parser) talosLine(rec record, text string) bool {
 	return true
 }
 
-// nohangLine reads "Sending SIGTERM to the victim": who it is stands in a block of
-// lines before it, whose form differs between versions.
+// nohangLine reads "Sending SIGTERM to the victim". The victim is named in a block of lines
+// before it, whose form differs between versions.
 func (p *parser) nohangLine(rec record, text string) bool {
 	text = strings.TrimLeft(text, " ")
 	if !strings.HasPrefix(text, "Sending SIG") || !strings.HasSuffix(text, " to the victim") {
