@@ -194,7 +194,8 @@ func TestLostRecordsCostOnlyTheirOwnFields(t *testing.T) {
 		m.settle()
 
 		inc := m.one()
-		if inc.Limiter.Cgroup.ID != 100 || inc.Scope != events.ScopeMemcg || !slices.Contains(inc.Unknown, "ladder") || inc.Killer.Path != "memcg" {
+		if inc.Limiter.Cgroup.ID != 100 || inc.Scope != events.ScopeMemcg || inc.Killer.Path != "memcg" ||
+			!slices.Contains(inc.Unknown, "ladder") {
 			t.Errorf("got %+v, want the limiter of the return, and an unknown ladder", inc)
 		}
 	})

@@ -156,7 +156,8 @@ func TestIdleWaitsForRecordsThatWereNotRead(t *testing.T) {
 	}
 
 	m.record(kernel.VictimChosen{
-		Meta: m.meta(a), Tier: events.TierTracepoint, Ancestry: c, LimiterIndex: kernel.LimiterUnknown, Victim: a, LastReclaim: kernel.ReclaimMemcg,
+		Meta: m.meta(a), Tier: events.TierTracepoint, Ancestry: c, Victim: a,
+		LimiterIndex: kernel.LimiterUnknown, LastReclaim: kernel.ReclaimMemcg,
 	})
 	m.mark(a, a)
 	m.now += 6000 * ms

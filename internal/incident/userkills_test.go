@@ -88,7 +88,8 @@ func TestUserKillsAreGroupedByContainer(t *testing.T) {
 	}
 
 	inc := m.all[0]
-	if inc.Scope != events.ScopeUser || inc.Outcome != events.OutcomeKilled || victims(inc) != "app helper" || inc.Limiter != nil || inc.Audit != nil {
+	if inc.Scope != events.ScopeUser || inc.Outcome != events.OutcomeKilled || victims(inc) != "app helper" ||
+		inc.Limiter != nil || inc.Audit != nil {
 		t.Errorf("got %+v, want a user's kill of app and helper without a limiter or an audit", inc)
 	}
 
@@ -229,7 +230,8 @@ func TestMissedEntryIsFoundByTheMark(t *testing.T) {
 		scope  events.Scope
 	}{
 		"nothing but the mark": {nil, events.TierTracepoint, events.ScopeUnknown},
-		"with the counters":    {&kernel.VictimChosen{Ancestry: grown(), LimiterIndex: kernel.LimiterUnknown}, events.TierTracepoint, events.ScopeMemcg},
+		"with the counters": {&kernel.VictimChosen{Ancestry: grown(), LimiterIndex: kernel.LimiterUnknown},
+			events.TierTracepoint, events.ScopeMemcg},
 		"with the choice": {&kernel.VictimChosen{Ancestry: grown(), LimiterIndex: 0, Constraint: kernel.ConstraintMemcg, AllocKnown: true},
 			events.TierKprobe, events.ScopeMemcg},
 	} {
@@ -248,7 +250,8 @@ func TestMissedEntryIsFoundByTheMark(t *testing.T) {
 
 			inc := m.one()
 			if inc.Tier != test.seen || inc.Scope != test.scope || roles(inc) != "chosen" || inc.Trigger.PID != 11 {
-				t.Errorf("got tier %s, scope %s, victims %s, trigger %+v, want %s, %s, chosen, 11", inc.Tier, inc.Scope, roles(inc), inc.Trigger, test.seen, test.scope)
+				t.Errorf("got tier %s, scope %s, victims %s, trigger %+v, want %s, %s, chosen, 11",
+					inc.Tier, inc.Scope, roles(inc), inc.Trigger, test.seen, test.scope)
 			}
 		})
 	}
@@ -323,7 +326,8 @@ func TestUserKillsAreBounded(t *testing.T) {
 	}
 
 	first := m.all[0]
-	if len(first.Victims) != maxUserVictims || !strings.Contains(strings.Join(first.Notes, "\n"), "50 more were killed that are not listed") {
+	if len(first.Victims) != maxUserVictims ||
+		!strings.Contains(strings.Join(first.Notes, "\n"), "50 more were killed that are not listed") {
 		t.Errorf("got %d victims, notes %q, want %d and a note on 50 more", len(first.Victims), first.Notes, maxUserVictims)
 	}
 }

@@ -44,8 +44,9 @@ func TestReadVerdictIsTheKernels(t *testing.T) {
 			verdict{scope: events.ScopeSysrq, limiter: -1, group: -1}},
 		{"a constraint of a future kernel", kernel.VictimChosen{Constraint: "constraint_4", LimiterIndex: 0, Ancestry: groups()}, false,
 			verdict{scope: "constraint_4", limiter: 0, group: -1}},
-		{"the highest group below the limiter", kernel.VictimChosen{Constraint: kernel.ConstraintMemcg, LimiterIndex: 1, Ancestry: groups(0, 1, 2)},
-			false, verdict{scope: events.ScopeMemcg, limiter: 1, group: 1}},
+		{"the highest group below the limiter",
+			kernel.VictimChosen{Constraint: kernel.ConstraintMemcg, LimiterIndex: 1, Ancestry: groups(0, 1, 2)}, false,
+			verdict{scope: events.ScopeMemcg, limiter: 1, group: 1}},
 		{"a group above the limiter", kernel.VictimChosen{Constraint: kernel.ConstraintMemcg, LimiterIndex: 0, Ancestry: groups(1)},
 			false, verdict{scope: events.ScopeMemcg, limiter: 0, group: -1}},
 		{"a group, if the node ran out", kernel.VictimChosen{Constraint: kernel.ConstraintNone, LimiterIndex: -1, Ancestry: groups(0, 1)},
@@ -60,8 +61,10 @@ func TestReadVerdictIsTheKernels(t *testing.T) {
 }
 
 func TestConcludedVerdictNamesWhatItIsUnsureOf(t *testing.T) {
-	// full is at its limit, hit has been at it before.
-	const full, hit = 1000, 2000
+	// A memcg uses 1000 pages: it is full, or has room.
+	const full, room = 1000, 2000
+
+	const memcg, node = kernel.ReclaimMemcg, kernel.ReclaimGlobal
 
 	ancestry := func(leafMax, parentMax uint64, everHit ...int) []kernel.Memcg {
 		a := leafToRoot(leafMax, parentMax)
@@ -79,17 +82,17 @@ func TestConcludedVerdictNamesWhatItIsUnsureOf(t *testing.T) {
 		hits   []int
 		want   verdict
 	}{
-		{"one limit was hit", kernel.VictimChosen{LastReclaim: kernel.ReclaimMemcg, Ancestry: ancestry(full, hit)}, []int{1},
+		{"one limit was hit", kernel.VictimChosen{LastReclaim: memcg, Ancestry: ancestry(full, room)}, []int{1},
 			verdict{scope: events.ScopeMemcg, limiter: 1, group: -1}},
-		{"the node was reclaimed, whatever was hit", kernel.VictimChosen{LastReclaim: kernel.ReclaimGlobal, Ancestry: ancestry(full, hit)}, []int{0},
+		{"the node was reclaimed, whatever was hit", kernel.VictimChosen{LastReclaim: node, Ancestry: ancestry(full, room)}, []int{0},
 			verdict{scope: events.ScopeGlobal, limiter: -1, group: -1, unsure: []string{"constraint"}}},
-		{"two limits were hit, one is full", kernel.VictimChosen{LastReclaim: kernel.ReclaimMemcg, Ancestry: ancestry(hit, full)}, []int{0, 1},
+		{"two limits were hit, one is full", kernel.VictimChosen{LastReclaim: memcg, Ancestry: ancestry(room, full)}, []int{0, 1},
 			verdict{scope: events.ScopeMemcg, limiter: 1, group: -1, unsure: []string{"limiter"}}},
-		{"two limits were hit, both are full", kernel.VictimChosen{LastReclaim: kernel.ReclaimMemcg, Ancestry: ancestry(full, full)}, []int{0, 1},
+		{"two limits were hit, both are full", kernel.VictimChosen{LastReclaim: memcg, Ancestry: ancestry(full, full)}, []int{0, 1},
 			verdict{scope: events.ScopeMemcg, limiter: 0, group: -1, unsure: []string{"limiter"}}},
-		{"two limits were hit, none is full", kernel.VictimChosen{LastReclaim: kernel.ReclaimMemcg, Ancestry: ancestry(hit, hit)}, []int{0, 1},
+		{"two limits were hit, none is full", kernel.VictimChosen{LastReclaim: memcg, Ancestry: ancestry(room, room)}, []int{0, 1},
 			verdict{scope: events.ScopeMemcg, limiter: -1, group: -1, unsure: []string{"limiter"}}},
-		{"no new hit, an old one", kernel.VictimChosen{LastReclaim: kernel.ReclaimMemcg, Ancestry: ancestry(full, full, 1)}, nil,
+		{"no new hit, an old one", kernel.VictimChosen{LastReclaim: memcg, Ancestry: ancestry(full, full, 1)}, nil,
 			verdict{scope: events.ScopeMemcg, limiter: 1, group: -1, unsure: []string{"limiter"}}},
 		{"a worker that did not reclaim", kernel.VictimChosen{Meta: worker}, nil,
 			verdict{scope: events.ScopeSysrq, limiter: -1, group: -1}},
@@ -143,7 +146,9 @@ func TestRoomOfACounterOverItsLimitIsNone(t *testing.T) {
 		counter kernel.Counter
 		want    uint64
 	}{
-		{kernel.Counter{Usage: 3, Max: 10}, 7}, {kernel.Counter{Usage: 12, Max: 10}, 0}, {kernel.Counter{Usage: 3, Max: kernel.NoLimit}, kernel.NoLimit},
+		{kernel.Counter{Usage: 3, Max: 10}, 7},
+		{kernel.Counter{Usage: 12, Max: 10}, 0},
+		{kernel.Counter{Usage: 3, Max: kernel.NoLimit}, kernel.NoLimit},
 	} {
 		if got := room(test.counter); got != test.want {
 			t.Errorf("%+v: got %d, want %d", test.counter, got, test.want)

@@ -163,7 +163,8 @@ func (p *parser) systemdOOMDLine(rec record, text string) bool {
 	}
 	inc := p.userKill(rec, "systemd-oomd", "memory_pressure", cgroupVictim(at), cgroupOnly...)
 
-	if limiter, _, found := strings.Cut(strings.TrimPrefix(rest, "memory pressure for "), " being "); found && strings.HasPrefix(limiter, "/") {
+	limiter, _, found := strings.Cut(strings.TrimPrefix(rest, "memory pressure for "), " being ")
+	if found && strings.HasPrefix(limiter, "/") {
 		cgroup, place := cgroupOf(limiter)
 		inc.Limiter = &events.Limiter{Level: place.Level, Which: "memory.pressure", Cgroup: cgroup, Workload: place.Workload}
 
@@ -303,7 +304,9 @@ func (p *parser) talosLine(rec record, text string) bool {
 				v.PID, v.TID = pid, pid
 				r.made.Victims = append(r.made.Victims, v)
 			}
-			r.made.Unknown = slices.DeleteFunc(slices.Clone(r.made.Unknown), func(s string) bool { return s == "victims.pid" || s == "victims.tid" })
+			r.made.Unknown = slices.DeleteFunc(slices.Clone(r.made.Unknown), func(s string) bool {
+				return s == "victims.pid" || s == "victims.tid"
+			})
 		}
 
 		return true
@@ -329,7 +332,8 @@ func (p *parser) nohangLine(rec record, text string) bool {
 		return false
 	}
 	v := &events.Victim{Role: events.RoleUnknown}
-	p.userKill(rec, "nohang", "memory_pressure", v, "limiter", "victims.pid", "victims.tid", "victims.comm", "victims.cgroup", "victims.role")
+	p.userKill(rec, "nohang", "memory_pressure", v,
+		"limiter", "victims.pid", "victims.tid", "victims.comm", "victims.cgroup", "victims.role")
 
 	return true
 }
