@@ -13,7 +13,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// userState is what earlier lines of killers in user space said.
+// userState holds what earlier lines of killers in user space announced.
 type userState struct {
 	lowMemory record            // earlyoom
 	reclaim   record            // the kubelet: must evict pod(s) to reclaim
@@ -21,12 +21,12 @@ type userState struct {
 	uids      map[string]string // pod to UID, of the kubelet's eviction at hand
 }
 
-// sameEvent is how long lines about one kill by user space may be apart: a grace
-// period lies between SIGTERM and SIGKILL.
+// sameEvent bounds the time between two lines about one kill by user space: there is a grace
+// period between SIGTERM and SIGKILL.
 const sameEvent = 30 * time.Second
 
-// userLine takes in a line of a killer in user space; false: it is not.
-func (p *Parser) userLine(rec record) bool {
+// userLine takes in a line of a killer in user space. It returns whether it is one.
+func (p *parser) userLine(rec record) bool {
 	text := strings.TrimPrefix(rec.text, "[talos] ")
 	switch {
 	case strings.Contains(text, "viction manager: "), strings.Contains(text, `"Evicting pod"`):
@@ -48,8 +48,8 @@ func (p *Parser) userLine(rec record) bool {
 	return false
 }
 
-// userKill makes the report of a kill by user space.
-func (p *Parser) userKill(rec record, killer, reason string, victim *events.Victim, unknown ...string) *events.Incident {
+// userKill adds the incident of a kill by user space.
+func (p *parser) userKill(rec record, killer, reason string, victim *events.Victim, unknown ...string) *events.Incident {
 	inc := &events.Incident{
 		Scope: events.ScopeUser, Outcome: events.OutcomeKilled, Victims: []events.Victim{*victim}, Unknown: unknown,
 		Killer: &events.Killer{Kind: "user", Path: killer, PID: rec.pid, Reason: reason},
@@ -82,9 +82,9 @@ func evidence(inc *events.Incident, rec record) {
 	}
 }
 
-// earlier finds a kill by user space that is not given out yet, and that a line may
-// be about as well.
-func (p *Parser) earlier(rec record, killer string, match func(*events.Incident) bool) *report {
+// earlier returns a kill by user space that was not emitted yet and that a line can also be
+// about, nil if there is none.
+func (p *parser) earlier(rec record, killer string, match func(*events.Incident) bool) *report {
 	for _, r := range slices.Backward(p.done) {
 		if !r.user || r.made.Killer.Path != killer || r.first.host != rec.host || r.first.boot != rec.boot {
 			continue
@@ -98,6 +98,7 @@ func (p *Parser) earlier(rec record, killer string, match func(*events.Incident)
 	return nil
 }
 
+// apart returns the time between two lines, 0 if it is unknown.
 func apart(a, b record) time.Duration {
 	switch {
 	case a.uptime && b.uptime:
@@ -109,12 +110,13 @@ func apart(a, b record) time.Duration {
 	return 0
 }
 
-func (p *Parser) more(r *report, rec record) {
+// more adds a line to a kill that was reported before.
+func (p *parser) more(r *report, rec record) {
 	r.last = rec
 	evidence(r.made, rec)
 }
 
-// cgroupVictim is a victim of which only the cgroup is known.
+// cgroupVictim returns a victim of which only the cgroup is known.
 func cgroupVictim(at string) *events.Victim {
 	v := &events.Victim{Role: events.RoleUnknown}
 
@@ -132,7 +134,7 @@ var cgroupOnly = []string{"limiter", "victims.pid", "victims.tid", "victims.comm
 // for > 20s with reclaim activity" and "Killed P due to memory used (U) / total (T)
 // and swap used (U) / total (T) being more than 90.00%" (src/oom/oomd-manager.c of
 // systemd 248 to 258; later ones say "Marked P for killing").
-func (p *Parser) systemdOOMDLine(rec record, text string) bool {
+func (p *parser) systemdOOMDLine(rec record, text string) bool {
 	killed, rest, found := strings.Cut(text, " due to ")
 
 	at, ok := strings.CutPrefix(killed, "Killed ")
@@ -161,7 +163,8 @@ func (p *Parser) systemdOOMDLine(rec record, text string) bool {
 	}
 	inc := p.userKill(rec, "systemd-oomd", "memory_pressure", cgroupVictim(at), cgroupOnly...)
 
-	if limiter, _, found := strings.Cut(strings.TrimPrefix(rest, "memory pressure for "), " being "); found && strings.HasPrefix(limiter, "/") {
+	limiter, _, found := strings.Cut(strings.TrimPrefix(rest, "memory pressure for "), " being ")
+	if found && strings.HasPrefix(limiter, "/") {
 		cgroup, place := cgroupOf(limiter)
 		inc.Limiter = &events.Limiter{Level: place.Level, Which: "memory.pressure", Cgroup: cgroup, Workload: place.Workload}
 
@@ -171,9 +174,9 @@ func (p *Parser) systemdOOMDLine(rec record, text string) bool {
 	return true
 }
 
-// systemdLine reads what systemd says of it: "U: systemd-oomd killed 3 process(es)
-// in this unit."
-func (p *Parser) systemdLine(rec record, text string) bool {
+// systemdLine reads systemd's own line about it: "U: systemd-oomd killed 3 process(es) in
+// this unit."
+func (p *parser) systemdLine(rec record, text string) bool {
 	unit, _, _ := strings.Cut(text, ": systemd-oomd killed ")
 
 	if r := p.earlier(rec, "systemd-oomd", func(inc *events.Incident) bool {
@@ -192,7 +195,7 @@ func (p *Parser) systemdLine(rec record, text string) bool {
 
 // oomdLine reads "oomd kill: 64.22 46.12 18.24 system.slice/a.service 2468151296
 // ruleset:[r] detectorgroup:[d] killer:k v2". Dry runs kill nobody.
-func (p *Parser) oomdLine(rec record, text string) bool {
+func (p *parser) oomdLine(rec record, text string) bool {
 	words := strings.Fields(strings.TrimPrefix(text, "oomd kill: "))
 
 	at := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "ruleset:") })
@@ -208,7 +211,7 @@ func (p *Parser) oomdLine(rec record, text string) bool {
 
 // earlyoomLine reads `sending SIGTERM to process 12 uid 1000 "name": ...`. A SIGKILL
 // may follow for the same process.
-func (p *Parser) earlyoomLine(rec record, text string) bool {
+func (p *parser) earlyoomLine(rec record, text string) bool {
 	if strings.HasPrefix(text, "low memory!") || strings.HasPrefix(text, "mem avail") {
 		if strings.HasPrefix(text, "low memory!") {
 			p.user.lowMemory = rec
@@ -224,7 +227,7 @@ func (p *Parser) earlyoomLine(rec record, text string) bool {
 	if !found || !ok || signal != "SIGTERM" && signal != "SIGKILL" {
 		return false
 	}
-	// Only the name may hold quotes, up to the score; the command line is last.
+	// Only the name may contain quotes up to the score; the command line is last.
 	name, facts := "", ""
 	for _, sep := range []string{`": oom_score `, `": badness `} {
 		if name, facts, ok = strings.Cut(rest, sep); ok {
@@ -273,7 +276,7 @@ func (p *Parser) earlyoomLine(rec record, text string) bool {
 
 // talosLine reads `Sending SIGKILL to cgroup {"cgroup": "/sys/fs/cgroup/..."}` and
 // the line after it, `victim processes: {"processes": [12, 13]}`.
-func (p *Parser) talosLine(rec record, text string) bool {
+func (p *parser) talosLine(rec record, text string) bool {
 	var facts struct {
 		Cgroup    string
 		Processes json.RawMessage
@@ -301,7 +304,9 @@ func (p *Parser) talosLine(rec record, text string) bool {
 				v.PID, v.TID = pid, pid
 				r.made.Victims = append(r.made.Victims, v)
 			}
-			r.made.Unknown = slices.DeleteFunc(slices.Clone(r.made.Unknown), func(s string) bool { return s == "victims.pid" || s == "victims.tid" })
+			r.made.Unknown = slices.DeleteFunc(slices.Clone(r.made.Unknown), func(s string) bool {
+				return s == "victims.pid" || s == "victims.tid"
+			})
 		}
 
 		return true
@@ -319,15 +324,16 @@ func (p *Parser) talosLine(rec record, text string) bool {
 	return true
 }
 
-// nohangLine reads "Sending SIGTERM to the victim": who it is stands in a block of
-// lines before it, whose form differs between versions.
-func (p *Parser) nohangLine(rec record, text string) bool {
+// nohangLine reads "Sending SIGTERM to the victim". The victim is named in a block of lines
+// before it, whose form differs between versions.
+func (p *parser) nohangLine(rec record, text string) bool {
 	text = strings.TrimLeft(text, " ")
 	if !strings.HasPrefix(text, "Sending SIG") || !strings.HasSuffix(text, " to the victim") {
 		return false
 	}
 	v := &events.Victim{Role: events.RoleUnknown}
-	p.userKill(rec, "nohang", "memory_pressure", v, "limiter", "victims.pid", "victims.tid", "victims.comm", "victims.cgroup", "victims.role")
+	p.userKill(rec, "nohang", "memory_pressure", v,
+		"limiter", "victims.pid", "victims.tid", "victims.comm", "victims.cgroup", "victims.role")
 
 	return true
 }
@@ -335,7 +341,7 @@ func (p *Parser) nohangLine(rec record, text string) bool {
 // kubeletLine reads the eviction manager's lines (pkg/kubelet/eviction of
 // Kubernetes, structured since 1.20): what it has to reclaim, and which pod it
 // evicted. Evictions for another resource than memory are not for us.
-func (p *Parser) kubeletLine(rec record, text string) bool {
+func (p *parser) kubeletLine(rec record, text string) bool {
 	switch {
 	case strings.Contains(text, "must evict pod(s) to reclaim"):
 		_, rest, _ := strings.Cut(text, "must evict pod(s) to reclaim")

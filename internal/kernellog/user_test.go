@@ -38,7 +38,7 @@ func userBrief(list []*events.Incident) string {
 	return strings.Join(out, "\n")
 }
 
-func TestUserKillers(t *testing.T) {
+func TestKillersInUserSpaceAreRecognized(t *testing.T) {
 	const uid = "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
 	for _, test := range []struct{ name, log, want string }{
 		{
@@ -64,7 +64,7 @@ func TestUserKillers(t *testing.T) {
 			"02:21:31 user by user/earlyoom earlyoom[420] for memory_pressure: web \"x\" ct[4711] limit node, 3 lines",
 		},
 		{
-			"earlyoom without carrier", "sending SIGKILL to process 5 uid 0 \"a\": badness 812, VmRSS 1 MiB\n",
+			"earlyoom without a prefix", "sending SIGKILL to process 5 uid 0 \"a\": badness 812, VmRSS 1 MiB\n",
 			"00:00:00 user by user/earlyoom earlyoom[0] for memory_pressure: a[5] limit node, 1 lines",
 		},
 		{"earlyoom, self-test", "Nov 25 02:21:31 h earlyoom[420]: sending 0 (no-op signal) to process 5 uid 0 \"a\": badness 812, VmRSS 1 MiB\n", ""},

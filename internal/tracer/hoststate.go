@@ -13,6 +13,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
 const (
@@ -180,7 +181,6 @@ func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pa
 			SwapBytes: v.SwapBytes, PgtablesBytes: v.PgtablesBytes, OOMScoreAdj: v.OOMScoreAdj, Points: v.Points,
 		}
 		if c.Points == nil && v.AnonRSSBytes != nil && v.OOMScoreAdj != nil && totalPages > 0 {
-			// mm/oom_kill.c: oom_badness
 			var bytes uint64
 
 			for _, part := range []*uint64{v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes, v.SwapBytes, v.PgtablesBytes} {
@@ -188,7 +188,7 @@ func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pa
 					bytes += *part
 				}
 			}
-			points := int64(bytes/pageBytes) + int64(*v.OOMScoreAdj)*int64(totalPages)/1000
+			points := oom.Badness(bytes/pageBytes, *v.OOMScoreAdj, totalPages)
 			c.Points = &points
 		}
 		all = append(all, c)

@@ -4,8 +4,8 @@ package kernellog
 
 import "strings"
 
-// kernelLine takes in a line of the kernel; false: it is not of the OOM killer.
-func (p *Parser) kernelLine(s *stream, rec record, text string) bool {
+// kernelLine takes in a line of the kernel. It returns whether the line is the OOM killer's.
+func (p *parser) kernelLine(s *stream, rec record, text string) bool {
 	if text == "" {
 		return false
 	}
@@ -33,14 +33,14 @@ func (p *Parser) kernelLine(s *stream, rec record, text string) bool {
 		return true
 	case strings.Contains(text, "no killable processes"):
 		if strings.HasPrefix(text, "Out of memory and no killable") || strings.HasPrefix(text, "Memory cgroup out of memory and no killable") {
-			r := p.belongsToEnd(s, rec)
+			r := p.reportAtEnd(s, rec)
 			r.noKillable = true
-			p.advance(r, rec, r.at)
+			r.advance(rec, r.at)
 
 			return true
 		}
 	case strings.Contains(text, " page allocation failure"):
-		// It writes a Mem-Info of its own.
+		// It has a Mem-Info of its own.
 		if s.open != nil && !s.open.settled() {
 			p.closeReport(s)
 		}
@@ -65,29 +65,29 @@ func (p *Parser) kernelLine(s *stream, rec record, text string) bool {
 	return p.bodyLine(s, rec, text)
 }
 
-// bodyLine takes in what is of no report unless one is open.
-func (p *Parser) bodyLine(s *stream, rec record, text string) bool {
+// bodyLine takes in a line that belongs to a report only if one is open.
+func (p *parser) bodyLine(s *stream, rec record, text string) bool {
 	r := s.open
 	switch {
 	case strings.HasPrefix(text, "CPU: "):
-		return p.taskLine(s, rec, text)
+		return r.taskLine(rec, text)
 	case strings.HasPrefix(text, "Hardware name: "), strings.Contains(text, " cpuset=") && strings.Contains(text, " mems_allowed="),
 		strings.HasPrefix(text, "COMPACTION is disabled"):
 		return r.at <= inTask
 	case strings.HasPrefix(text, "Call Trace:"), strings.HasPrefix(text, "Call trace:"):
 		if r.at <= inTask && r.task != nil {
-			p.advance(r, rec, inTrace)
+			r.advance(rec, inTrace)
 			return true
 		}
 
 		return false
-	case r.at == inTrace && !r.traced && p.frameLine(r, rec, text):
+	case r.at == inTrace && !r.traced && r.frameLine(rec, text):
 		return true
-	case r.inStats && p.statLine(r, rec, text):
+	case r.inStats && r.statLine(rec, text):
 		return true
 	}
 
-	if p.memInfoLine(s, rec, text) || p.tasksLine(s, rec, text) {
+	if r.memInfoLine(rec, text) || p.tasksLine(s, rec, text) {
 		return true
 	}
 
@@ -98,8 +98,8 @@ func (p *Parser) bodyLine(s *stream, rec record, text string) bool {
 	return false
 }
 
-// outOfOrder tells lines of a report's middle that did not find their place: the
-// head that they belong to is missing.
+// outOfOrder reports whether a line is from the middle of a report. If no section took it,
+// the start of its section is missing.
 func outOfOrder(text string) bool {
 	_, _, stat := statOf(text)
 	return stat || strings.HasPrefix(text, "Node ") || strings.HasPrefix(text, "active_anon:")

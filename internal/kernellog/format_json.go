@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// jsonLine has the keys of the journal (systemd.journal-fields) and of a
-// container's log.
+// jsonLine has the keys of the journal (systemd.journal-fields) and of docker's json-file.
 type jsonLine struct {
 	Message    json.RawMessage `json:"MESSAGE"`
 	Realtime   string          `json:"__REALTIME_TIMESTAMP"`
@@ -27,15 +26,15 @@ type jsonLine struct {
 	Time string  `json:"time"`
 }
 
-// json reads a line of journalctl -o json, and of docker's json-file driver.
-func (p *Parser) json(r *record, text string) (rest string, kind int, ok bool) {
+// json reads a line of journalctl -o json, or of docker's json-file driver.
+func (d *decoder) json(r *record, text string) (rest string, kind int, ok bool) {
 	var j jsonLine
 	if err := json.Unmarshal([]byte(text), &j); err != nil {
 		return "", 0, false
 	}
 
 	if j.Log != nil {
-		if t, ok := p.isoTime(j.Time); ok {
+		if t, ok := d.isoTime(j.Time); ok {
 			r.wall = t
 		}
 		line, whole := strings.CutSuffix(*j.Log, "\n")
@@ -52,7 +51,7 @@ func (p *Parser) json(r *record, text string) (rest string, kind int, ok bool) {
 	if us, err := strconv.ParseInt(j.Realtime, 10, 64); err == nil && us > 0 && us < 1<<53 {
 		r.wall = time.UnixMicro(us).UTC()
 	}
-	// What a program says of its own time is nearer to the event.
+	// The time that the program itself sent is closer to the event.
 	if us, err := strconv.ParseInt(j.Source, 10, 64); err == nil && us > 0 && us < 1<<53 {
 		r.wall = time.UnixMicro(us).UTC()
 	}
@@ -73,13 +72,12 @@ func (p *Parser) json(r *record, text string) (rest string, kind int, ok bool) {
 		}
 		r.pid, _ = strconv.Atoi(j.PID)
 	}
-	r.torn = false // its end is there, or the object would not be whole
+	r.torn = false // the object is complete, so the message is
 
 	return message, isSyslog | isUptime, true
 }
 
-// journalMessage is a string, or the bytes of what is no text, or a list of both
-// where the field was given twice.
+// journalMessage decodes a message, which is a string, or a list of bytes if it is not text.
 func journalMessage(raw json.RawMessage) (string, bool) {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
@@ -99,7 +97,7 @@ func journalMessage(raw json.RawMessage) (string, bool) {
 	return string(message), true
 }
 
-// bootID writes a boot id of 32 digits as /proc/sys/kernel/random/boot_id does.
+// bootID formats a boot id of 32 digits like /proc/sys/kernel/random/boot_id.
 func bootID(s string) string {
 	if len(s) != 32 {
 		return s

@@ -14,8 +14,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// flatten makes a map of keys and values of an incident. Elements of lists are
-// named by what tells them apart.
+// flatten returns the keys and values of an incident. Elements of lists are named by what
+// identifies them.
 func flatten(t testing.TB, inc *events.Incident) map[string]string {
 	t.Helper()
 
@@ -72,7 +72,7 @@ func flatten(t testing.TB, inc *events.Incident) map[string]string {
 	return out
 }
 
-// plain is the key without the names of a list's elements, as in unknown.
+// plain returns a key without the names of list elements, as unknown has it.
 func plain(key string) string {
 	var b strings.Builder
 	depth := 0
@@ -93,7 +93,7 @@ func plain(key string) string {
 	return b.String()
 }
 
-// unsure tells that a value is said to be a conclusion, or says nothing.
+// unsure reports whether a value is marked as concluded, or means nothing.
 func unsure(inc *events.Incident, key, value string) bool {
 	name := plain(key)
 	for _, u := range inc.Unknown {
@@ -117,15 +117,15 @@ func unsure(inc *events.Incident, key, value string) bool {
 	return false
 }
 
-// holeTest checks that each incident of a log with holes says nothing that one
-// incident of the whole log does not say as well.
-type holeTest struct {
+// gapTest checks that each incident of a log with gaps has no value that an incident of the
+// whole log does not have.
+type gapTest struct {
 	whole []map[string]string
 	// inherent are differences that no reader could notice.
 	inherent func(key, got, want string) bool
 }
 
-func (h *holeTest) check(t *testing.T, what, log string) bool {
+func (h *gapTest) check(t *testing.T, what, log string) bool {
 	t.Helper()
 
 	for _, inc := range parse(t, log, Options{}) {
@@ -160,8 +160,8 @@ func (h *holeTest) check(t *testing.T, what, log string) bool {
 	return true
 }
 
-func newHoleTest(t testing.TB, log string) *holeTest {
-	h := &holeTest{}
+func newGapTest(t testing.TB, log string) *gapTest {
+	h := &gapTest{}
 
 	legacy := strings.Contains(log, ": cache:")
 	for _, inc := range parse(t, log, Options{}) {
@@ -193,15 +193,15 @@ var holeLogs = []string{
 	"reports/5.0-memcg-constraint-none", "reports/5.15-panic", "reports/rate-limited",
 }
 
-// TestHoles takes away lines: ends, beginnings, stretches, single lines, random
-// ones; and bytes of the end. What is left loses fields, and changes none.
-func TestHoles(t *testing.T) {
+// TestGapsCostFieldsAndChangeNone removes lines: at the end, at the start, ranges, single and
+// random ones; and bytes of the end.
+func TestGapsCostFieldsAndChangeNone(t *testing.T) {
 	for _, name := range holeLogs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := readFile(t, "testdata/"+name+".txt")
 			lines := strings.SplitAfter(log, "\n")
-			h := newHoleTest(t, log)
+			h := newGapTest(t, log)
 
 			n := len(lines)
 			for i := range n {
@@ -266,9 +266,9 @@ func shift(t testing.TB, log string, seconds float64) string {
 	return out.String()
 }
 
-// TestHolesAcrossReports takes away stretches of a log of several reports, so that
-// one's beginning stands before another's end.
-func TestHolesAcrossReports(t *testing.T) {
+// TestGapsAcrossReportsDoNotMixThem removes ranges from a log of several reports, so that the
+// start of one comes before the end of another.
+func TestGapsAcrossReportsDoNotMixThem(t *testing.T) {
 	log := ""
 
 	for i, name := range []string{"7.3.4-memcg-oom-group", "6.12.117-memcg-leaf", "6.1.0-56-global", "7.3.4-sysrq-f", "6.12.117-memcg-parent-limit"} {
@@ -278,9 +278,9 @@ func TestHolesAcrossReports(t *testing.T) {
 	}
 	lines := strings.SplitAfter(log, "\n")
 
-	h := newHoleTest(t, log)
+	h := newGapTest(t, log)
 	if len(h.whole) != 6 {
-		t.Fatalf("%d incidents", len(h.whole))
+		t.Fatalf("got %d incidents, want those of all reports", len(h.whole))
 	}
 
 	random := rand.New(rand.NewPCG(3, 4))
@@ -294,15 +294,15 @@ func TestHolesAcrossReports(t *testing.T) {
 	}
 }
 
-// TestHolesBetweenCloseReports has one report right behind the other: content alone
-// tells them apart.
-func TestHolesBetweenCloseReports(t *testing.T) {
+// TestGapsBetweenCloseReportsDoNotMixThem has one report right after the other: only their
+// content distinguishes them.
+func TestGapsBetweenCloseReportsDoNotMixThem(t *testing.T) {
 	a := readFile(t, "testdata/dmesg/6.12.117-memcg-leaf.txt")
 	for _, name := range []string{"6.12.117-memcg-parent-limit", "6.1.0-56-mempolicy", "7.3.4-memcg-oom-group"} {
 		b := readFile(t, "testdata/dmesg/"+name+".txt")
 		end, begin := parse(t, a, Options{})[0], parse(t, b, Options{})[0]
 		b = shift(t, b, float64(*end.Log.UptimeNS)/1e9-float64(*begin.Log.UptimeNS)/1e9+0.5)
-		h := newHoleTest(t, a+b)
+		h := newGapTest(t, a+b)
 		first, second := strings.SplitAfter(a, "\n"), strings.SplitAfter(b, "\n")
 
 		table := slices.IndexFunc(first, func(s string) bool { return strings.Contains(s, "Tasks state") })
@@ -317,8 +317,8 @@ func TestHolesBetweenCloseReports(t *testing.T) {
 	}
 }
 
-// TestInterleaved has two CPUs write at once, as printk's callers tell.
-func TestInterleaved(t *testing.T) {
+// TestInterleavedReportsAreSeparatedByTheirCaller has two CPUs write at once.
+func TestInterleavedReportsAreSeparatedByTheirCaller(t *testing.T) {
 	files := []string{"6.12.117-memcg-leaf", "6.12.117-memcg-parent-limit", "7.3.4-memcg-oom-group"}
 	var logs [][]string
 	var want []map[string]string
@@ -355,13 +355,13 @@ func TestInterleaved(t *testing.T) {
 
 		got := parse(t, mixed.String(), Options{})
 		if len(got) != len(files) {
-			t.Fatalf("%d incidents", len(got))
+			t.Fatalf("got %d incidents, want one for each caller", len(got))
 		}
 
 		for _, inc := range got {
 			one := flatten(t, inc)
 			if !slices.ContainsFunc(want, func(w map[string]string) bool { return maps.Equal(w, one) }) {
-				t.Fatalf("changed by another: %v", one)
+				t.Fatalf("got values of the other report: %v, want none", one)
 			}
 		}
 	}

@@ -9,33 +9,41 @@ import (
 	"time"
 )
 
-// record is one line without what carries it.
+// record is one line without its prefixes.
 type record struct {
 	text string
 	line int // from 1 on
-	// torn tells that the end of the text is missing: it was cut.
+	// torn means that the end of the text is missing.
 	torn bool
 
-	wall     time.Time // zero: the carrier has no date
+	wall     time.Time // zero: the prefix has no date
 	uptimeNS uint64
 	uptime   bool // uptimeNS is known
 	host     string
 	boot     string // boot id
-	// caller is who called printk, as CONFIG_PRINTK_CALLER shows it: T123 is a
-	// task, C1 a CPU.
+	// caller is the caller of printk as CONFIG_PRINTK_CALLER shows it: T123 is a task, C1
+	// a CPU.
 	caller string
-	// program and pid are of a user space process's line; empty for the kernel's.
+	// program and pid are those of a line from user space; empty for the kernel.
 	program string
 	pid     int
-	// bare tells that no carrier was there.
-	bare bool
-	// kmsg tells of the format of /dev/kmsg.
-	kmsg bool
-	seq  uint64
+	bare    bool // without any prefix
+	kmsg    bool // in the format of /dev/kmsg, numbered by seq
+	seq     uint64
 }
 
-// parts splits a record that is several lines, as those of Mem-Info and of the
-// memcg's statistics are: the kernel prints each as one record.
+// missingBefore returns how many records of /dev/kmsg, which are numbered, are missing
+// between the last line and this one.
+func (r record) missingBefore(last record) uint64 {
+	if !r.kmsg || !last.kmsg || last.line != r.line-1 || last.host != r.host || r.seq <= last.seq {
+		return 0
+	}
+
+	return r.seq - last.seq - 1
+}
+
+// parts splits a record of several lines. The kernel prints Mem-Info and the statistics of
+// a memcg as one record each.
 func (r record) parts() iter.Seq[record] {
 	return func(yield func(record) bool) {
 		text := r.text
@@ -43,7 +51,7 @@ func (r record) parts() iter.Seq[record] {
 			text = strings.ReplaceAll(text, "#012", "\n") // rsyslog's escape
 		}
 
-		if !strings.Contains(text, "\n") || named(text) {
+		if !strings.Contains(text, "\n") || hasName(text) {
 			yield(r)
 			return
 		}
@@ -60,15 +68,17 @@ func (r record) parts() iter.Seq[record] {
 	}
 }
 
-// named tells lines that hold a task's name, which may hold a newline: they are one.
-func named(text string) bool {
-	return strings.Contains(text, " invoked oom-killer: ") || strings.Contains(text, "ll process ") || strings.Contains(text, "lled process ") ||
-		strings.Contains(text, "OOM victim ") || strings.HasPrefix(text, "[") || strings.HasPrefix(text, "CPU: ") ||
+// hasName reports whether a line contains the name of a task. It may contain a newline, so
+// such a line is not split.
+func hasName(text string) bool {
+	return strings.Contains(text, " invoked oom-killer: ") || strings.Contains(text, "OOM victim ") ||
+		strings.Contains(text, "ll process ") || strings.Contains(text, "lled process ") ||
+		strings.HasPrefix(text, "[") || strings.HasPrefix(text, "CPU: ") ||
 		strings.HasPrefix(text, "oom-kill:") || strings.HasPrefix(text, "oom_reaper: ")
 }
 
-// Carriers nest: a container's log may hold syslog lines, which hold the kernel's
-// own times. Each kind is taken off at most once.
+// The kinds of prefixes. They nest: the log of a container may contain syslog lines, which
+// contain the kernel's own times. Each kind is stripped at most once.
 const (
 	isContainer = 1 << iota
 	isSyslog
@@ -78,10 +88,29 @@ const (
 	isLevel
 )
 
-// decode takes a line's carriers off. It is false for lines that say nothing by
+// decoder turns lines into records.
+type decoder struct {
+	location *time.Location // of times without a zone
+	now      time.Time      // for times without a year
+	last     record         // lines without a prefix continue it
+}
+
+func newDecoder(opt Options) decoder {
+	if opt.Location == nil {
+		opt.Location = time.Local
+	}
+
+	if opt.Now.IsZero() {
+		opt.Now = time.Now()
+	}
+
+	return decoder{location: opt.Location, now: opt.Now}
+}
+
+// decode strips the prefixes off a line. It returns false for lines that mean nothing by
 // themselves.
-func (p *Parser) decode(line string, torn bool) (record, bool) {
-	r := record{line: p.stats.Lines, torn: torn, bare: true}
+func (d *decoder) decode(line string, number int, torn bool) (record, bool) {
+	r := record{line: number, torn: torn, bare: true}
 
 	text := line
 	if strings.HasPrefix(strings.TrimLeft(text, " "), "\x1b[") {
@@ -89,12 +118,12 @@ func (p *Parser) decode(line string, torn bool) (record, bool) {
 	}
 
 	if i := strings.LastIndexByte(text, '\r'); i >= 0 {
-		text = text[i+1:] // a serial console begins lines anew
+		text = text[i+1:] // a serial console restarts lines
 	}
 
 	var seen int
 	for range 8 {
-		rest, kind, ok := p.step(&r, text, seen)
+		rest, kind, ok := d.step(&r, text, seen)
 		if !ok {
 			return record{}, false
 		}
@@ -111,14 +140,14 @@ func (p *Parser) decode(line string, torn bool) (record, bool) {
 	}
 
 	if r.bare {
-		if strings.HasPrefix(text, " ") && p.last.kmsg && p.last.line == r.line-1 {
-			p.last.line = r.line
+		if strings.HasPrefix(text, " ") && d.last.kmsg && d.last.line == r.line-1 {
+			d.last.line = r.line
 			return record{}, false // the dictionary of a /dev/kmsg record
 		}
-		// A message of several lines, or a log without times: what came before goes on.
-		if p.last.line == r.line-1 && p.last.program == "" {
+		// A message of several lines, or a log without times: it continues the last line.
+		if d.last.line == r.line-1 && d.last.program == "" {
 			r.wall, r.uptimeNS, r.uptime, r.host, r.boot, r.caller =
-				p.last.wall, p.last.uptimeNS, p.last.uptime, p.last.host, p.last.boot, p.last.caller
+				d.last.wall, d.last.uptimeNS, d.last.uptime, d.last.host, d.last.boot, d.last.caller
 		}
 
 		if i := strings.Index(text, " kernel: "); i >= 0 && i < 128 {
@@ -130,22 +159,23 @@ func (p *Parser) decode(line string, torn bool) (record, bool) {
 	return r, true
 }
 
-// step takes off one carrier; kind is 0 where there is none.
-func (p *Parser) step(r *record, text string, seen int) (rest string, kind int, ok bool) {
+// step strips one prefix. kind is 0 if there is none.
+func (d *decoder) step(r *record, text string, seen int) (rest string, kind int, ok bool) {
 	if text == "" {
 		return text, 0, true
 	}
-	// What a user space program wrote is not looked into, but for containers' logs.
+	// The text of a user space program is not decoded further, except for the logs of
+	// containers.
 	switch c := text[0]; {
 	case c == '{' && seen&(isContainer|isSyslog|isKmsg) == 0:
-		if rest, kind, ok := p.json(r, text); ok {
+		if rest, kind, ok := d.json(r, text); ok {
 			return rest, kind, true
 		}
 	case c == '<' && seen&isLevel == 0:
 		if facility, rest, ok := level(text); ok {
 			if facility != 0 && seen&isSyslog == 0 {
 				// Syslog of a program, or what it wrote to /dev/kmsg.
-				if inner, ok := p.syslog(r, rest); ok {
+				if inner, ok := d.syslog(r, rest); ok {
 					return inner, isLevel | isSyslog, true
 				}
 				r.program, rest = programTag(r, rest)
@@ -154,7 +184,7 @@ func (p *Parser) step(r *record, text string, seen int) (rest string, kind int, 
 			return rest, isLevel, true
 		}
 	case c == '[':
-		return p.bracket(r, text, seen)
+		return d.bracket(r, text, seen)
 	case c >= '0' && c <= '9':
 		if seen == 0 {
 			if rest, ok := kmsgRecord(r, text); ok {
@@ -168,11 +198,11 @@ func (p *Parser) step(r *record, text string, seen int) (rest string, kind int, 
 			return rest, isLevel, true
 		}
 
-		if rest, ok := p.cri(r, text); ok && seen&isContainer == 0 {
+		if rest, ok := d.cri(r, text); ok && seen&isContainer == 0 {
 			return rest, isContainer, true
 		}
 
-		if rest, ok := p.syslog(r, text); ok {
+		if rest, ok := d.syslog(r, text); ok {
 			return rest, isSyslog, true
 		}
 	}
@@ -180,9 +210,9 @@ func (p *Parser) step(r *record, text string, seen int) (rest string, kind int, 
 	return text, 0, true
 }
 
-// bracket reads what stands in square brackets before the text: an uptime, a date
-// of dmesg -T, a caller. A row of the task table begins like one, and is none.
-func (p *Parser) bracket(r *record, text string, seen int) (rest string, kind int, ok bool) {
+// bracket reads a prefix in square brackets: an uptime, a date of dmesg -T, a caller. A row
+// of the task table starts with brackets too, and is not one.
+func (d *decoder) bracket(r *record, text string, seen int) (rest string, kind int, ok bool) {
 	inner, rest, found := strings.Cut(text[1:], "]")
 	if !found {
 		return text, 0, true
@@ -211,7 +241,7 @@ func (p *Parser) bracket(r *record, text string, seen int) (rest string, kind in
 	}
 
 	if seen&(isUptime|isSyslog) == 0 {
-		if t, ok := p.dmesgDate(trimmed); ok {
+		if t, ok := d.dmesgDate(trimmed); ok {
 			r.wall = t
 			return strings.TrimPrefix(strings.TrimPrefix(rest, ":"), " "), isUptime, true
 		}
@@ -230,8 +260,8 @@ func (p *Parser) bracket(r *record, text string, seen int) (rest string, kind in
 	return text, 0, true
 }
 
-// relative tells the times of dmesg -H, which are to the minute or since the line
-// before: "Nov25 02:21", "+0.000012". They are of no use.
+// relative reports whether s is a time of dmesg -H, which is to the minute or since the
+// previous line: "Nov25 02:21", "+0.000012". They are not used.
 func relative(s string) bool {
 	if after, found := strings.CutPrefix(s, "+"); found {
 		_, ok := seconds(after)
@@ -241,8 +271,7 @@ func relative(s string) bool {
 	return len(s) == 11 && months[s[:3]] != 0 && s[5] == ' ' && s[8] == ':'
 }
 
-// level reads "<4>", as a serial console and RFC 3164 have it. facility 0 is the
-// kernel.
+// level reads the "<4>" of a serial console and of RFC 3164. Facility 0 is the kernel.
 func level(text string) (facility int, rest string, ok bool) {
 	end := strings.IndexByte(text, '>')
 	if end < 2 || end > 4 {
@@ -257,7 +286,7 @@ func level(text string) (facility int, rest string, ok bool) {
 	return n >> 3, text[end+1:], true
 }
 
-// levelWords reads "kern  :warn  : ", as dmesg -x has it, and "kern: warning: ".
+// levelWords reads the "kern  :warn  : " of dmesg -x, and "kern: warning: ".
 func levelWords(text string) (rest string, ok bool) {
 	facility, rest, found := strings.Cut(text, ":")
 	if !found || len(facility) > 8 {
@@ -283,8 +312,8 @@ func levelWords(text string) (rest string, ok bool) {
 	return "", false
 }
 
-// kmsgRecord reads "prio,seq,microseconds,flags[,caller=T1];text" (Documentation/
-// ABI/testing/dev-kmsg). What is no printable ASCII is written as \xNN.
+// kmsgRecord reads "prio,seq,microseconds,flags[,caller=T1];text"
+// (Documentation/ABI/testing/dev-kmsg). Other than printable ASCII is written as \xNN.
 func kmsgRecord(r *record, text string) (rest string, ok bool) {
 	head, body, found := strings.Cut(text, ";")
 	if !found || len(head) > 128 {
@@ -311,7 +340,7 @@ func kmsgRecord(r *record, text string) (rest string, ok bool) {
 	r.kmsg, r.seq, r.uptimeNS, r.uptime = true, seq, us*1000, true
 
 	body = unescape(body)
-	if prio>>3 != 0 { // written by a program, as systemd does early
+	if prio>>3 != 0 { // written by a program, as systemd does during early boot
 		r.program, body = programTag(r, body)
 	}
 
@@ -347,7 +376,7 @@ func unescape(s string) string {
 	}
 }
 
-// programTag reads "name[pid]: ". A program that gives no name is "?".
+// programTag reads "name[pid]: ". A program without a name is "?".
 func programTag(r *record, text string) (program, rest string) {
 	tag, rest, found := strings.Cut(text, ": ")
 	if !found || strings.Contains(tag, " ") || tag == "" {
@@ -367,8 +396,8 @@ func splitTag(tag string) (name string, pid int) {
 	return name, pid
 }
 
-// hostAndTag reads "host tag[pid]: text", or "tag: text". Where strict, the tag
-// must be the kernel's, or have a pid: the text itself may look like it.
+// hostAndTag reads "host tag[pid]: text", or "tag: text". If strict, the tag must be the
+// kernel's or have a pid, because the text itself may look like a tag.
 func hostAndTag(r *record, text string, strict bool) (rest string, ok bool) {
 	first, after, found := strings.Cut(text, " ")
 	if !found || first == "" {
@@ -388,7 +417,7 @@ func hostAndTag(r *record, text string, strict bool) (rest string, ok bool) {
 		}
 
 		if !strings.HasSuffix(tag, ":") {
-			// "host (systemd)[1]: text" and such have no spaces either.
+			// Tags such as "(systemd)[1]:" have no spaces either.
 			return "", false
 		}
 	}
@@ -409,8 +438,8 @@ func hostAndTag(r *record, text string, strict bool) (rest string, ok bool) {
 	return rest, true
 }
 
-// cri reads "2026-11-25T02:21:31.1Z stdout F text" of a container runtime.
-func (p *Parser) cri(r *record, text string) (rest string, ok bool) {
+// cri reads the "2026-11-25T02:21:31.1Z stdout F text" of a container runtime.
+func (d *decoder) cri(r *record, text string) (rest string, ok bool) {
 	if len(text) < 20 || text[4] != '-' || text[10] != 'T' {
 		return "", false
 	}
@@ -427,7 +456,7 @@ func (p *Parser) cri(r *record, text string) (rest string, ok bool) {
 		return "", false
 	}
 
-	t, ok := p.isoTime(stamp)
+	t, ok := d.isoTime(stamp)
 	if !ok {
 		return "", false
 	}
@@ -436,7 +465,7 @@ func (p *Parser) cri(r *record, text string) (rest string, ok bool) {
 	return rest, true
 }
 
-// stripColors takes out the colours of dmesg --color=always.
+// stripColors removes the colours of dmesg --color=always.
 func stripColors(s string) string {
 	var b strings.Builder
 

@@ -15,7 +15,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// logLine is a line of dmesg, taken apart.
+// logLine is a parsed line of dmesg.
 type logLine struct {
 	uptimeUS uint64
 	text     string
@@ -45,7 +45,7 @@ func dmesgLines(t testing.TB, name string) []logLine {
 	return lines
 }
 
-// records joins what the kernel printed as one record: Mem-Info's counters.
+// records joins the lines that the kernel printed as one record: the counters of Mem-Info.
 func records(lines []logLine) []logLine {
 	var out []logLine
 	for _, l := range lines {
@@ -88,8 +88,8 @@ func byteList(s string) string {
 	return "[" + strings.Join(list, ",") + "]"
 }
 
-// carriers write a record as each of them does.
-var carriers = []struct {
+// formats write a record in each log format.
+var formats = []struct {
 	name  string
 	write func(i int, l logLine) string
 }{
@@ -203,14 +203,14 @@ func each(l logLine, write func(string) string) string {
 	return strings.Join(out, "\n")
 }
 
-// indented is how journalctl shows messages of several lines.
+// indented writes a message of several lines as journalctl does.
 func indented(head, text string) string {
 	return head + strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", len(head)))
 }
 
-// TestCarriers reads the same report through every carrier: the incidents differ
-// in what the carrier adds, and in nothing else.
-func TestCarriers(t *testing.T) {
+// TestFormatsOnlyAddTheirPrefix reads the same report in every log format: the incidents
+// differ only in what the format adds.
+func TestFormatsOnlyAddTheirPrefix(t *testing.T) {
 	for _, name := range []string{
 		"dmesg/7.3.4-global", "dmesg/5.10.0-32-memcg-oom-group", "dmesg/6.12.117-memcg-parent-limit", "dmesg/6.18.15-sysrq-f",
 		"reports/4.18-rhel8-memcg", "reports/3.10-memcg-child", "reports/4.4-global",
@@ -218,7 +218,7 @@ func TestCarriers(t *testing.T) {
 		lines := records(dmesgLines(t, "testdata/"+name+".txt"))
 		var want []*events.Incident
 
-		for _, c := range carriers {
+		for _, c := range formats {
 			t.Run(name+"/"+c.name, func(t *testing.T) {
 				var log strings.Builder
 				for i, l := range lines {
@@ -228,7 +228,7 @@ func TestCarriers(t *testing.T) {
 				got := parse(t, log.String(), Options{})
 				for _, inc := range got {
 					checkTime(t, c.name, inc, lines)
-					maskCarrier(inc)
+					maskFormat(inc)
 				}
 
 				if want == nil {
@@ -236,39 +236,39 @@ func TestCarriers(t *testing.T) {
 				}
 
 				if !reflect.DeepEqual(got, want) {
-					t.Errorf("differs\n%s", difference(show(t, got), show(t, want)))
+					t.Errorf("got and want differ:\n%s", difference(show(t, got), show(t, want)))
 				}
 			})
 		}
 	}
 }
 
-func checkTime(t *testing.T, carrier string, inc *events.Incident, lines []logLine) {
+func checkTime(t *testing.T, format string, inc *events.Incident, lines []logLine) {
 	t.Helper()
 	unknown := slices.Contains(inc.Unknown, "time")
 
-	dated := !strings.HasPrefix(carrier, "dmesg") && !strings.HasPrefix(carrier, "kmsg") && carrier != "no times" && carrier != "serial console" &&
-		carrier != "journal short-monotonic" || carrier == "dmesg -T" || carrier == "dmesg --time-format iso"
+	dated := !strings.HasPrefix(format, "dmesg") && !strings.HasPrefix(format, "kmsg") && format != "no times" && format != "serial console" &&
+		format != "journal short-monotonic" || format == "dmesg -T" || format == "dmesg --time-format iso"
 	if dated == unknown {
-		t.Errorf("dated %v, time in unknown %v", dated, unknown)
+		t.Errorf("got time in unknown: %v, want the opposite of a dated log: %v", unknown, dated)
 	}
 
 	first, last := lines[0].wall().Truncate(time.Second), lines[len(lines)-1].wall()
 	if dated && (inc.Time.Before(first) || inc.Time.After(last)) {
-		t.Errorf("time %v, not in %v to %v", inc.Time, first, last)
+		t.Errorf("got time %v, want one from %v to %v", inc.Time, first, last)
 	}
 
-	if strings.Contains(carrier, "journal") && inc.Node != "worker-3" {
-		t.Errorf("node %q", inc.Node)
+	if strings.Contains(format, "journal") && inc.Node != "worker-3" {
+		t.Errorf("got node %q, want the host of the log", inc.Node)
 	}
 
-	if carrier == "journal json" && inc.BootID != "5f0c2c1e-8e0e-4b57-9b1f-3c8f0a4d2e61" {
-		t.Errorf("boot id %q", inc.BootID)
+	if format == "journal json" && inc.BootID != "5f0c2c1e-8e0e-4b57-9b1f-3c8f0a4d2e61" {
+		t.Errorf("got boot id %q, want that of the log", inc.BootID)
 	}
 }
 
-// maskCarrier takes out what differs between carriers.
-func maskCarrier(inc *events.Incident) {
+// maskFormat removes what differs between log formats.
+func maskFormat(inc *events.Incident) {
 	inc.Time, inc.ID, inc.Node, inc.BootID = time.Time{}, "", "", ""
 	inc.Log.FirstLine, inc.Log.LastLine, inc.Log.UptimeNS = 0, 0, nil
 	inc.Unknown = remove(inc.Unknown, "time")
@@ -307,7 +307,7 @@ func show(t testing.TB, list []*events.Incident) string {
 	return b.String()
 }
 
-// difference shows two texts from where they differ on.
+// difference shows two texts from their first difference on.
 func difference(got, want string) string {
 	i := 0
 	for i < len(got) && i < len(want) && got[i] == want[i] {
@@ -318,7 +318,7 @@ func difference(got, want string) string {
 	return "got  ..." + got[from:min(len(got), i+200)] + "\nwant ..." + want[from:min(len(want), i+200)]
 }
 
-func TestTimes(t *testing.T) {
+func TestTimesOfEveryFormat(t *testing.T) {
 	zone := time.FixedZone("", 3600)
 
 	for _, test := range []struct{ now, line, want string }{
@@ -338,23 +338,23 @@ func TestTimes(t *testing.T) {
 
 		list := parse(t, test.line+killOf("a", 1), Options{Now: at, Location: zone, BootTime: boot})
 		if len(list) != 1 || list[0].Time.Format(time.RFC3339Nano) != test.want || slices.Contains(list[0].Unknown, "time") {
-			t.Errorf("%q: %s", test.line, show(t, list))
+			t.Errorf("line %q: got %s, want one incident at %v", test.line, show(t, list), test.want)
 		}
 	}
 }
 
-// TestHostileNames: what a carrier escapes comes back, and does not end a line.
-func TestHostileNames(t *testing.T) {
+// TestEscapedNamesAreRestored: what a log format escapes is restored, and does not end a line.
+func TestEscapedNamesAreRestored(t *testing.T) {
 	name := "a\n)\\\xff\x1b[b"
 
 	kill := strings.TrimSuffix(killOf(name, 1), "\n")
-	for carrier, line := range map[string]string{
+	for format, line := range map[string]string{
 		"kmsg":        "4,1,5,-;" + escapeKmsg(kill),
 		"json, bytes": `{"_TRANSPORT":"kernel","MESSAGE":` + byteList(kill) + `}`,
 	} {
 		list := parse(t, line+"\n", Options{})
 		if len(list) != 1 || list[0].Victims[0].Comm != name {
-			t.Errorf("%s: %s", carrier, show(t, list))
+			t.Errorf("format %s: got %s, want the hostile name", format, show(t, list))
 		}
 	}
 }

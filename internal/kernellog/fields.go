@@ -27,8 +27,8 @@ func kib(s string) (bytes uint64, ok bool) {
 	return n << 10, true
 }
 
-// after reads the number behind key, up to a space or comma. It must not be the
-// last word of a text whose end is missing.
+// after returns the word behind key, up to a space or comma. It is not valid if it is the
+// last one of a torn line.
 func after(rec record, text, key string) (string, bool) {
 	_, rest, found := strings.Cut(text, key)
 	if !found {
@@ -45,8 +45,8 @@ func after(rec record, text, key string) (string, bool) {
 
 func pointer[T any](v T) *T { return &v }
 
-// pidAndComm reads "123 (comm)" before suffix. A name may hold parentheses: the
-// last suffix counts.
+// pidAndComm reads "123 (comm)" before suffix. A name may contain parentheses: the last
+// suffix counts.
 func pidAndComm(s, suffix string) (pid int, comm, rest string, ok bool) {
 	digits, named, found := strings.Cut(s, " (")
 	if !found || !isDigits(digits) {
@@ -65,6 +65,6 @@ func pidAndComm(s, suffix string) (pid int, comm, rest string, ok bool) {
 // maxPath bounds a cgroup's path; the kernel's lines end at 1024 bytes.
 const maxPath = 4096
 
-// maxComm bounds the name of a task. The kernel has 15 bytes; workers' names are
-// longer, and a kernel may escape bytes.
+// maxComm bounds the name of a task. It has 15 bytes in the kernel; names of workers are
+// longer, and bytes may be escaped.
 const maxComm = 64

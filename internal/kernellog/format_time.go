@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// syslog reads the head of a syslog line, of RFC 3164, of RFC 5424 after its
-// priority, and of the text formats of journalctl.
-func (p *Parser) syslog(r *record, text string) (rest string, ok bool) {
+// syslog reads the prefix of a syslog line: of RFC 3164, of RFC 5424 after its priority, or
+// of a text format of journalctl.
+func (d *decoder) syslog(r *record, text string) (rest string, ok bool) {
 	if after, found := strings.CutPrefix(text, "1 "); found {
-		return p.rfc5424(r, after)
+		return d.rfc5424(r, after)
 	}
 
-	if t, rest, ok := p.monthTime(text); ok {
+	if t, rest, ok := d.monthTime(text); ok {
 		inner, ok := hostAndTag(r, rest, false)
 		if ok {
 			r.wall = t
@@ -35,7 +35,7 @@ func (p *Parser) syslog(r *record, text string) (rest string, ok bool) {
 		clock, after, _ := strings.Cut(after, " ")
 
 		zone, after, found := strings.Cut(after, " ")
-		if t, ok := p.zonedTime(date+"T"+clock, zone); ok && found {
+		if t, ok := d.zonedTime(date+"T"+clock, zone); ok && found {
 			inner, ok := hostAndTag(r, after, false)
 			if ok {
 				r.wall = t
@@ -52,7 +52,7 @@ func (p *Parser) syslog(r *record, text string) (rest string, ok bool) {
 		stamp, rest = stamp+"T"+clock, after
 	}
 
-	if t, ok := p.isoTime(stamp); ok {
+	if t, ok := d.isoTime(stamp); ok {
 		if strings.Contains(stamp, ",") { // dmesg --time-format iso
 			r.wall = t
 			return rest, true
@@ -79,7 +79,7 @@ func (p *Parser) syslog(r *record, text string) (rest string, ok bool) {
 }
 
 // rfc5424 reads "time host app procid msgid structured-data text".
-func (p *Parser) rfc5424(r *record, text string) (rest string, ok bool) {
+func (d *decoder) rfc5424(r *record, text string) (rest string, ok bool) {
 	var fields [5]string
 	for i := range fields {
 		var found bool
@@ -88,7 +88,7 @@ func (p *Parser) rfc5424(r *record, text string) (rest string, ok bool) {
 		}
 	}
 
-	if t, ok := p.isoTime(fields[0]); ok {
+	if t, ok := d.isoTime(fields[0]); ok {
 		r.wall = t
 	} else if fields[0] != "-" {
 		return "", false
@@ -159,10 +159,9 @@ var months = map[string]time.Month{
 	"Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6, "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12,
 }
 
-// monthTime reads "Nov  5 02:21:31[.123456] " at the beginning of text. There is
-// no year: the latest that is not in the future is taken, a day of grace for
-// clocks that differ.
-func (p *Parser) monthTime(text string) (t time.Time, rest string, ok bool) {
+// monthTime reads "Nov  5 02:21:31[.123456] " at the start of text. The year is the latest
+// that is not in the future, with a day of grace for clocks that differ.
+func (d *decoder) monthTime(text string) (t time.Time, rest string, ok bool) {
 	if len(text) < 16 || text[3] != ' ' {
 		return t, "", false
 	}
@@ -180,9 +179,9 @@ func (p *Parser) monthTime(text string) (t time.Time, rest string, ok bool) {
 		return t, "", false
 	}
 
-	latest := p.opt.Now.Add(24 * time.Hour)
-	for year := latest.In(p.opt.Location).Year(); year > latest.Year()-9; year-- {
-		t = time.Date(year, month, day, 0, 0, 0, 0, p.opt.Location)
+	latest := d.now.Add(24 * time.Hour)
+	for year := latest.In(d.location).Year(); year > latest.Year()-9; year-- {
+		t = time.Date(year, month, day, 0, 0, 0, 0, d.location)
 		if t.Month() != month || t.Day() != day { // 29 February
 			continue
 		}
@@ -195,7 +194,7 @@ func (p *Parser) monthTime(text string) (t time.Time, rest string, ok bool) {
 	return t, "", false
 }
 
-// at is a time of day, by the clock on the wall: a day may have 23 hours.
+// at returns a time of day as a wall clock shows it: a day may have 23 hours.
 func at(day time.Time, sinceMidnight time.Duration) time.Time {
 	y, m, d := day.Date()
 	return time.Date(y, m, d, 0, 0, 0, int(sinceMidnight), day.Location())
@@ -226,9 +225,9 @@ func clockTime(s string) (time.Duration, bool) {
 	return time.Duration(h)*time.Hour + time.Duration(m)*time.Minute + time.Duration(ns), true
 }
 
-// isoTime reads "2026-11-25T02:21:31.123456Z", with or without a fraction, a comma
-// for the dot, and a zone of any usual form.
-func (p *Parser) isoTime(s string) (time.Time, bool) {
+// isoTime reads "2026-11-25T02:21:31.123456Z". The fraction is optional, its separator may
+// be a comma, and the zone may have any usual form.
+func (d *decoder) isoTime(s string) (time.Time, bool) {
 	if len(s) < 19 || len(s) > 40 || s[4] != '-' || s[7] != '-' || s[10] != 'T' {
 		return time.Time{}, false
 	}
@@ -238,16 +237,16 @@ func (p *Parser) isoTime(s string) (time.Time, bool) {
 		clock, zone = clock[:i], clock[i:]
 	}
 
-	return p.zonedTime(s[:11]+clock, zone)
+	return d.zonedTime(s[:11]+clock, zone)
 }
 
-// zonedTime reads a date and time without zone, and the zone: a name that is not
-// UTC's is taken for Options.Location.
-func (p *Parser) zonedTime(s, zone string) (t time.Time, ok bool) {
+// zonedTime reads a date and time without a zone, and the zone: any name but that of UTC
+// stands for Options.Location.
+func (d *decoder) zonedTime(s, zone string) (t time.Time, ok bool) {
 	if len(s) < 19 {
 		return t, false
 	}
-	loc := p.opt.Location
+	loc := d.location
 
 	switch {
 	case zone == "Z" || zone == "UTC" || zone == "GMT":
@@ -280,17 +279,16 @@ func (p *Parser) zonedTime(s, zone string) (t time.Time, ok bool) {
 	return at(day, clock), true
 }
 
-// dmesgDate reads what dmesg -T has in brackets: "Wed Nov 25 02:21:31 2026"; and
-// an ISO time.
-func (p *Parser) dmesgDate(s string) (time.Time, bool) {
-	if t, ok := p.isoTime(s); ok {
+// dmesgDate reads the "Wed Nov 25 02:21:31 2026" of dmesg -T, or an ISO time.
+func (d *decoder) dmesgDate(s string) (time.Time, bool) {
+	if t, ok := d.isoTime(s); ok {
 		return t, true
 	}
 
 	if len(s) != 24 || s[3] != ' ' || s[19] != ' ' {
 		return time.Time{}, false
 	}
-	t, err := time.ParseInLocation("Mon Jan _2 15:04:05 2006", s, p.opt.Location)
+	t, err := time.ParseInLocation("Mon Jan _2 15:04:05 2006", s, d.location)
 
 	return t, err == nil && t.Year() >= 1970 && t.Year() <= 9000
 }

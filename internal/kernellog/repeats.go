@@ -10,17 +10,18 @@ import (
 )
 
 const (
-	// afterKill is how long a limiter without a task to kill is the aftermath of a
-	// kill: the victim's memory is not back yet.
+	// afterKill is how long a limiter without a killable task still follows from a kill:
+	// the victim's memory is not released yet.
 	afterKill = 2 * time.Second
-	// sameShortage is how far apart two reports of nobody to kill may be to be one
-	// story: the kernel tries again with every charge.
+	// sameShortage is how far apart two reports without a killable task may be to count as
+	// one incident: the kernel tries again with every charge.
 	sameShortage = time.Minute
 )
 
-// fold counts a report of nobody to kill with the one before of the same limiter, as
-// the live trace does. A report with gaps takes none in: it may lack its details.
-func (p *Parser) fold(r *report) bool {
+// repeats counts a report without a killable task with the one before of the same limiter,
+// as the live trace does. It reports whether it did. A truncated report is not counted
+// with: it may lack the details that the two have to share.
+func (p *parser) repeats(r *report) bool {
 	inc := r.made
 	if inc.Outcome != events.OutcomeNoKillable || r.panicked != "" || inc.Limiter == nil || inc.Limiter.Cgroup == nil {
 		return false
