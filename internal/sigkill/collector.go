@@ -7,52 +7,56 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
-// Options say where to look. The zero value is this machine.
+// Options configure a Collector. The zero value reads this machine.
 type Options struct {
 	Proc   string // a mount of /proc; empty: /proc
 	Passwd string // empty: /etc/passwd
-	// Cgroups is the mount of cgroup v2; empty: systemd-oomd's marks are not read.
+	// Cgroups is the mount of cgroup v2; empty: marks of systemd-oomd are not read.
 	Cgroups string
-	Kubelet KubeletLog // nil: there is none
+	Kubelet KubeletLog // nil: there is no log
 }
 
-// KubeletLog gives the kubelet's lines about a pod or container, and those about
-// evictions, of the minutes before an instant (CLOCK_BOOTTIME), oldest first, with
+// KubeletLog returns the kubelet's lines about a pod or container, and those about
+// evictions, of the minutes before bootNS (CLOCK_BOOTTIME), oldest first, with
 // their arguments (probeType="Liveness"). It answers from memory.
 type KubeletLog interface {
 	About(w *events.Workload, bootNS uint64) []string
 }
 
-// Watch gathers facts. Its methods are for one goroutine; looking at /proc is done
-// by another: what a process lets itself be read may be held up by that process.
-type Watch struct {
+// Collector gathers facts about senders of SIGKILL. Its methods belong to one
+// goroutine, and do not wait, except Close; /proc is read by another one, since the
+// kernel may delay readers of a process's command line.
+type Collector struct {
 	opts  Options
-	queue chan *look
-	done  chan struct{}
+	known Classifier
+	queue chan *sample
+	stop  chan struct{}
+	work  sync.WaitGroup
 
-	mu    sync.Mutex
-	looks map[uint32]*look // by the sender's TGID
-	order []uint32         // oldest first
+	mu      sync.Mutex
+	samples map[uint32]*sample // by the sender's TGID
+	order   []uint32           // oldest first
 }
 
-// look is one at a sender, and what it gave. Facts are under the Watch's lock.
-type look struct {
+// sample is what was read of a sender. Collector.mu guards the facts.
+type sample struct {
 	facts Facts
 }
 
 const (
-	maxLooks = 512
-	// againNS is how long a look at a sender is as good as a new one.
-	againNS = 1e9
-	// nearNS is how far from a look a SIGKILL of the same pid is still the same
-	// process's.
-	nearNS = 30e9
+	maxSamples = 512
+	// freshNS is how long a sample of a sender is as good as a new one.
+	freshNS = 1e9
+	// samePIDNS is how far from a sample a SIGKILL by the same PID is still by the
+	// same process.
+	samePIDNS = 30e9
 )
 
-// NewWatch begins to watch; Close ends it.
-func NewWatch(opts Options) *Watch {
+// NewCollector starts a collector. Close ends it.
+func NewCollector(opts Options) *Collector {
 	if opts.Proc == "" {
 		opts.Proc = "/proc"
 	}
@@ -61,69 +65,82 @@ func NewWatch(opts Options) *Watch {
 		opts.Passwd = "/etc/passwd"
 	}
 
-	w := &Watch{opts: opts, queue: make(chan *look, maxLooks), done: make(chan struct{}), looks: make(map[uint32]*look)}
-	go func() {
-		defer close(w.done)
+	c := &Collector{
+		opts: opts, known: NewClassifier(runtimes.Known()),
+		queue: make(chan *sample, maxSamples), stop: make(chan struct{}), samples: make(map[uint32]*sample),
+	}
+	c.work.Go(c.run)
 
-		for l := range w.queue {
-			w.read(l)
-		}
-	}()
-
-	return w
+	return c
 }
 
-// Close ends the other goroutine, as soon as it is done with its present look.
-func (w *Watch) Close() { close(w.queue) }
+func (c *Collector) run() {
+	for {
+		select {
+		case <-c.stop:
+			return
+		case s := <-c.queue:
+			c.read(s)
+		}
+	}
+}
 
-// Saw has the sender of a SIGKILL looked at. It does not wait: where many senders
-// are waiting to be looked at, the kernel's record must do.
-func (w *Watch) Saw(k kernel.Kill, from, to events.Process) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// Close ends the collector, and returns once its goroutine has ended. Senders that
+// are still queued are not read. It must be called once.
+func (c *Collector) Close() {
+	close(c.stop)
+	c.work.Wait()
+}
+
+// Saw queues the sender of a SIGKILL to be read. Where too many are queued, the
+// kernel's record has to suffice.
+func (c *Collector) Saw(k kernel.Kill, from, to events.Process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 
 	tgid := k.Current.TGID
-	if old := w.looks[tgid]; old != nil {
-		if distance(old.facts.Kill.BootNS, k.BootNS) < againNS {
+	if old := c.samples[tgid]; old != nil {
+		if distance(old.facts.Kill.BootNS, k.BootNS) < freshNS {
 			return
 		}
 	} else {
-		w.order = append(w.order, tgid)
+		c.order = append(c.order, tgid)
 	}
-	l := &look{facts: recorded(k, from, to)}
 
-	w.looks[tgid] = l
-	for len(w.order) > maxLooks {
-		delete(w.looks, w.order[0])
-		w.order = w.order[1:]
+	s := &sample{facts: recorded(k, from, to)}
+	c.samples[tgid] = s
+
+	for len(c.order) > maxSamples {
+		delete(c.samples, c.order[0])
+		c.order = c.order[1:]
 	}
 
 	select {
-	case w.queue <- l:
+	case c.queue <- s:
 	default:
 	}
 }
 
-// Killer tells who sent a SIGKILL that was seen, with what is known by now.
-func (w *Watch) Killer(k kernel.Kill, from, to events.Process) *events.Killer {
+// Killer determines who sent a SIGKILL, by what is known so far.
+func (c *Collector) Killer(k kernel.Kill, from, to events.Process) *events.Killer {
 	facts := recorded(k, from, to)
 
-	w.mu.Lock()
-	if l := w.looks[k.Current.TGID]; l != nil && distance(l.facts.Kill.BootNS, k.BootNS) < nearNS {
-		facts.Sender, facts.Ancestors, facts.User, facts.OOMDKills = l.facts.Sender, l.facts.Ancestors, l.facts.User, l.facts.OOMDKills
+	c.mu.Lock()
+	if s := c.samples[k.Current.TGID]; s != nil && distance(s.facts.Kill.BootNS, k.BootNS) < samePIDNS {
+		facts.Sender, facts.Ancestors, facts.User, facts.OOMDKills = s.facts.Sender, s.facts.Ancestors, s.facts.User, s.facts.OOMDKills
 	}
-	w.mu.Unlock()
+	c.mu.Unlock()
 
-	if w.opts.Kubelet != nil && to.Workload != nil && to.Workload.PodUID != "" {
-		facts.Kubelet = w.opts.Kubelet.About(to.Workload, k.BootNS)
+	if c.opts.Kubelet != nil && to.Workload != nil && to.Workload.PodUID != "" {
+		facts.Kubelet = c.opts.Kubelet.About(to.Workload, k.BootNS)
 	}
 
-	return Classify(&facts)
+	return c.known.Classify(&facts)
 }
 
 func distance(a, b uint64) uint64 { return max(a, b) - min(a, b) }
 
-// recorded are the facts of the kernel's record alone.
+// recorded returns the facts of the kernel's record alone.
 func recorded(k kernel.Kill, from, to events.Process) Facts {
 	f := Facts{Kill: k, From: from, To: to, Sender: Process{PID: int(k.Current.TGID), Comm: k.Current.LeaderComm, Exe: k.Sender.Exe}}
 	for _, a := range k.Sender.Ancestors {
@@ -133,13 +150,15 @@ func recorded(k kernel.Kill, from, to events.Process) Facts {
 	return f
 }
 
-// read looks at the sender first: it is the one that is gone soonest.
-func (w *Watch) read(l *look) {
-	w.mu.Lock()
-	f := l.facts
-	w.mu.Unlock()
-	at, p := f.Kill.BootNS, proc{w.opts.Proc, w.opts.Passwd}
+// read completes a sample from /proc, the sender first: it is likely to exit first.
+func (c *Collector) read(s *sample) {
+	c.mu.Lock()
+	f := s.facts
+	c.mu.Unlock()
+
+	at, p := f.Kill.BootNS, proc{c.opts.Proc, c.opts.Passwd}
 	next := 0
+
 	take := func(known Process) (Process, bool) {
 		found, parent, ok := p.process(known.PID, at)
 		if !ok {
@@ -148,7 +167,7 @@ func (w *Watch) read(l *look) {
 		next = parent
 
 		switch {
-		case known.Comm != "" && found.Comm != known.Comm: // another program by now
+		case known.Comm != "" && found.Comm != known.Comm: // it has called execve since
 			found.Comm, found.Exe, found.Command = known.Comm, known.Exe, nil
 		case found.Exe == "":
 			found.Exe = known.Exe
@@ -156,6 +175,7 @@ func (w *Watch) read(l *look) {
 
 		return found, true
 	}
+
 	f.Sender, _ = take(f.Sender)
 	ancestors := make([]Process, 0, len(f.Ancestors))
 	last := false
@@ -165,7 +185,8 @@ func (w *Watch) read(l *look) {
 		process, last = take(known)
 		ancestors = append(ancestors, process)
 	}
-	// The kernel's record ends after some; who is alive knows its parent.
+
+	// The kernel's record has a bounded number of ancestors; /proc has the others.
 	for last && f.Kill.Sender.MoreAncestors && next > 0 && len(ancestors) < maxAncestors {
 		var process Process
 		if process, last = take(Process{PID: next}); last {
@@ -179,14 +200,14 @@ func (w *Watch) read(l *look) {
 
 	f.Ancestors = ancestors
 	if s := f.Kill.Sender; s.LoginKnown {
-		f.User = userName(w.opts.Passwd, s.LoginUID)
+		f.User = userName(c.opts.Passwd, s.LoginUID)
 	}
 
-	if w.opts.Cgroups != "" && f.To.Cgroup != nil && f.Sender.is("systemd", "systemd-oomd") {
-		f.OOMDKills = oomdKills(w.opts.Cgroups, f.To.Cgroup.Path)
+	if c.opts.Cgroups != "" && f.To.Cgroup != nil && f.Sender.is("systemd", "systemd-oomd") {
+		f.OOMDKills = oomdKills(c.opts.Cgroups, f.To.Cgroup.Path)
 	}
 
-	w.mu.Lock()
-	l.facts = f
-	w.mu.Unlock()
+	c.mu.Lock()
+	s.facts = f
+	c.mu.Unlock()
 }

@@ -100,8 +100,8 @@ type Tracer struct {
 	page   int
 	flight *flight.Recorder
 	naming *naming            // nil: ids only
-	watch  *alert.Watch       // nil: no warnings
-	killer *sigkill.Watch     // nil: no incidents of scope user
+	watch  *alert.Detector    // nil: no warnings
+	killer *sigkill.Collector // nil: no incidents of scope user
 	kills  []*events.Incident // that want their past
 	pastNS uint64             // when kills were last given theirs
 	after  *aftermath
@@ -351,7 +351,7 @@ func (t *Tracer) watchKillers() {
 	if opts.Cgroups == "" && t.layout.MemoryVersion == 2 && t.layout.MountRoot == "/" {
 		opts.Cgroups = t.layout.MemoryMount
 	}
-	t.killer = sigkill.NewWatch(opts)
+	t.killer = sigkill.NewCollector(opts)
 }
 
 // lookAfter begins to look at the node after kills.
