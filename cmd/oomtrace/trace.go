@@ -18,6 +18,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/alert"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/exitstatus"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 	"github.com/oomtrace/oomtrace/internal/sigkill"
@@ -202,13 +203,18 @@ func (f *traceFlags) run(ctx context.Context, sink tracer.Sink, stderr io.Writer
 	}
 
 	var known tracer.Names
+	var exits tracer.Exits
+
 	if resolver != nil {
-		known = resolver
+		checker := exitstatus.New(resolver)
+		known, exits = resolver, checker
+
 		defer resolver.Close()
+		defer checker.Close()
 	}
 
 	t, err := tracer.Open(tracer.Options{
-		Names: known, Warn: warn, HostRoot: f.names.options.HostRoot,
+		Names: known, Exits: exits, Warn: warn, HostRoot: f.names.options.HostRoot,
 		UserKills: userKills[f.userKills], KubeletLog: f.kubelet, Killer: f.killers(),
 		Tier: f.forcedTier(), Sink: sink, Stalls: !f.noStalls, MinStall: f.minStall, TellStalls: f.stalls, Pressure: limits, Guardians: f.guardians, NoLock: !f.lock, RealTime: f.realTime,
 	})

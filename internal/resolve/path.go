@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve/source"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
@@ -313,17 +314,7 @@ func (p *parser) unit(name string) {
 const idLen = 64
 
 // isContainerID reports whether s is 64 lower case hexadecimal digits.
-func isContainerID(s string) bool { return len(s) == idLen && isHex(s) }
-
-func isHex(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-
-	return true
-}
+func isContainerID(s string) bool { return len(s) == idLen && source.IsHex(s) }
 
 // podUID parses pod<uid>. Unit names of systemd cannot hold the dashes of a UUID,
 // so the kubelet writes underscores, which no UID has.
@@ -335,11 +326,11 @@ func podUID(s string) (string, bool) {
 
 	switch len(s) {
 	case 32:
-		return s, isHex(s)
+		return s, source.IsHex(s)
 	case 36:
 		at := 0
 		for _, n := range [...]int{8, 4, 4, 4, 12} {
-			if !isHex(s[at : at+n]) {
+			if !source.IsHex(s[at : at+n]) {
 				return "", false
 			}
 

@@ -7,21 +7,27 @@ import (
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/names"
+	"github.com/oomtrace/oomtrace/internal/exitstatus"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
-// Names knows the names of pods and containers. *names.Resolver is one; none of
-// its methods may wait.
+// Names knows the names of pods and containers. *resolve.Resolver implements it; none
+// of its methods may wait.
 type Names interface {
-	Seen(names.Ref)
-	Found(names.Ref)
-	Gone(names.Ref)
+	Seen(resolve.Ref)
+	Found(resolve.Ref)
+	Gone(resolve.Ref)
 	Fill(*events.Workload) *events.Workload
 	Version() uint64
 	Dropped() uint64
-	Check(names.Check)
-	Reports() []names.Report
+}
+
+// Exits asks the runtime how containers ended. *exitstatus.Checker implements it; none
+// of its methods may wait.
+type Exits interface {
+	Check(exitstatus.Check)
+	Reports() []exitstatus.Report
+	Dropped() uint64
 }
 
 // namedTree gives places with the names that are known by now.
@@ -51,6 +57,7 @@ const (
 // tracer's goroutine.
 type naming struct {
 	names   Names
+	exits   Exits
 	held    []*held // oldest first
 	version uint64
 	dropped uint64
@@ -63,8 +70,8 @@ type held struct {
 }
 
 // tell hands the ids of a container's or a pod's own cgroup on.
-func tell(place resolve.Place, to func(names.Ref)) {
-	ref, ok := names.RefOf(place.Workload)
+func tell(place resolve.Place, to func(resolve.Ref)) {
+	ref, ok := resolve.RefOf(place.Workload)
 	if ok && (place.Level == events.LevelContainer || place.Level == events.LevelPod) {
 		to(ref)
 	}
@@ -80,7 +87,7 @@ func (n *naming) hold(inc *events.Incident, nowNS uint64) {
 	}
 
 	for _, c := range checks(inc) {
-		n.names.Check(c)
+		n.exits.Check(c)
 	}
 }
 
@@ -105,7 +112,7 @@ func (n *naming) find(id string) *held {
 func (n *naming) due(nowNS uint64) []*events.Incident {
 	var updates []*events.Incident
 
-	for _, r := range n.names.Reports() {
+	for _, r := range n.exits.Reports() {
 		u := &events.Incident{ID: r.Incident, Reported: []events.Reported{r.Reported}}
 		if h := n.find(r.Incident); h != nil {
 			// A key replaces what was there as a whole.
@@ -137,7 +144,7 @@ func (n *naming) due(nowNS uint64) []*events.Incident {
 
 // lost tells how many look-ups were dropped since it was last asked.
 func (n *naming) lost() uint64 {
-	now := n.names.Dropped()
+	now := n.names.Dropped() + n.exits.Dropped()
 	grown := now - n.dropped
 	n.dropped = now
 
@@ -205,22 +212,22 @@ func renamed[T any](list []T, workload func(*T) **events.Workload, fill func(*ev
 
 // checks are the questions to the runtime about an incident: one for each container
 // in which somebody died.
-func checks(inc *events.Incident) []names.Check {
+func checks(inc *events.Incident) []exitstatus.Check {
 	if inc.Outcome != events.OutcomeKilled {
 		return nil
 	}
-	var all []names.Check
+	var all []exitstatus.Check
 
 	for _, v := range inc.Victims {
-		ref, ok := names.RefOf(v.Workload)
+		ref, ok := resolve.RefOf(v.Workload)
 		if !ok || ref.ContainerID == "" || v.IsContainerInit == nil {
 			continue
 		}
 
-		i := slices.IndexFunc(all, func(c names.Check) bool { return c.ContainerID == ref.ContainerID })
+		i := slices.IndexFunc(all, func(c exitstatus.Check) bool { return c.ContainerID == ref.ContainerID })
 		if i < 0 {
 			i = len(all)
-			all = append(all, names.Check{Incident: inc.ID, Ref: ref, Container: v.Workload.Container, Kernel: kernelSide(inc)})
+			all = append(all, exitstatus.Check{Incident: inc.ID, Ref: ref, Container: v.Workload.Container, Kernel: kernelSide(inc)})
 		}
 
 		if *v.IsContainerInit {
@@ -233,8 +240,8 @@ func checks(inc *events.Incident) []names.Check {
 	return all
 }
 
-func kernelSide(inc *events.Incident) names.Kernel {
-	k := names.Kernel{Scope: inc.Scope}
+func kernelSide(inc *events.Incident) exitstatus.Kernel {
+	k := exitstatus.Kernel{Scope: inc.Scope}
 	if inc.Limiter != nil {
 		k.Level = inc.Limiter.Level
 	}

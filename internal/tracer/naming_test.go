@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/names"
+	"github.com/oomtrace/oomtrace/internal/exitstatus"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
@@ -23,24 +23,24 @@ const (
 // book is what a resolver would know.
 type book struct {
 	known   map[string]string // container name by id, pod name by UID
-	seen    []names.Ref
-	gone    []names.Ref
-	checks  []names.Check
-	reports []names.Report
+	seen    []resolve.Ref
+	gone    []resolve.Ref
+	checks  []exitstatus.Check
+	reports []exitstatus.Report
 	version uint64
 	dropped uint64
 }
 
-func (b *book) Seen(r names.Ref)  { b.seen = append(b.seen, r) }
-func (b *book) Found(r names.Ref) { b.Seen(r) }
+func (b *book) Seen(r resolve.Ref)  { b.seen = append(b.seen, r) }
+func (b *book) Found(r resolve.Ref) { b.Seen(r) }
 
-func (b *book) Gone(r names.Ref) { b.gone = append(b.gone, r) }
-func (b *book) Version() uint64  { return b.version }
-func (b *book) Dropped() uint64  { return b.dropped }
+func (b *book) Gone(r resolve.Ref) { b.gone = append(b.gone, r) }
+func (b *book) Version() uint64    { return b.version }
+func (b *book) Dropped() uint64    { return b.dropped }
 
-func (b *book) Check(c names.Check) { b.checks = append(b.checks, c) }
+func (b *book) Check(c exitstatus.Check) { b.checks = append(b.checks, c) }
 
-func (b *book) Reports() []names.Report {
+func (b *book) Reports() []exitstatus.Report {
 	list := b.reports
 	b.reports = nil
 
@@ -53,7 +53,7 @@ func (b *book) learn(id, name string) {
 }
 
 func (b *book) Fill(w *events.Workload) *events.Workload {
-	if _, ok := names.RefOf(w); !ok || b.known[w.PodUID] == "" {
+	if _, ok := resolve.RefOf(w); !ok || b.known[w.PodUID] == "" {
 		return w
 	}
 	out := *w
@@ -65,6 +65,11 @@ func (b *book) Fill(w *events.Workload) *events.Workload {
 
 	return &out
 }
+
+// exitBook is what a runtime would report.
+type exitBook struct{ *book }
+
+func (exitBook) Dropped() uint64 { return 0 }
 
 func newBook() *book { return &book{known: map[string]string{}} }
 
@@ -101,7 +106,7 @@ func tree() *resolve.Tree {
 // been had they been known.
 func TestNamesComeLate(t *testing.T) {
 	known := newBook()
-	n := &naming{names: known}
+	n := &naming{names: known, exits: exitBook{known}}
 	places := namedTree{tree(), known}
 	inc := killedIn(t, places)
 	n.hold(inc, 1e9)
@@ -140,7 +145,7 @@ func TestNamesComeLate(t *testing.T) {
 // A victim that was added later gets its names, too.
 func TestNamesOfLateVictims(t *testing.T) {
 	known := newBook()
-	n := &naming{names: known}
+	n := &naming{names: known, exits: exitBook{known}}
 	n.hold(killedIn(t, namedTree{tree(), known}), 0)
 	place, _, _ := tree().Place(events.CgroupKey{ID: 2})
 	n.merge(&events.Incident{ID: "a", Victims: []events.Victim{{Process: events.Process{PID: 12, Workload: place.Workload}}}})
@@ -156,7 +161,7 @@ func TestNamesOfLateVictims(t *testing.T) {
 // before it: a key of an update replaces the old one.
 func TestReports(t *testing.T) {
 	known := newBook()
-	n := &naming{names: known}
+	n := &naming{names: known, exits: exitBook{known}}
 	n.hold(killedIn(t, namedTree{tree(), known}), 0)
 
 	if len(known.checks) != 1 {
@@ -164,23 +169,23 @@ func TestReports(t *testing.T) {
 	}
 
 	c := known.checks[0]
-	if want := (names.Kernel{Scope: events.ScopeMemcg, Level: events.LevelPod, Init: true, Child: true, By: "memcg"}); c.Kernel != want || c.ContainerID != appID || c.Incident != "a" {
+	if want := (exitstatus.Kernel{Scope: events.ScopeMemcg, Level: events.LevelPod, Init: true, Child: true, By: "memcg"}); c.Kernel != want || c.ContainerID != appID || c.Incident != "a" {
 		t.Errorf("%+v", c)
 	}
-	report := func(id string) names.Report {
-		return names.Report{Incident: "a", Reported: events.Reported{ContainerID: id, Text: id}}
+	report := func(id string) exitstatus.Report {
+		return exitstatus.Report{Incident: "a", Reported: events.Reported{ContainerID: id, Text: id}}
 	}
-	known.reports = []names.Report{report("1")}
+	known.reports = []exitstatus.Report{report("1")}
 
 	n.due(1)
-	known.reports = []names.Report{report("2")}
+	known.reports = []exitstatus.Report{report("2")}
 
 	updates := n.due(2)
 	if len(updates) != 1 || len(updates[0].Reported) != 2 {
 		t.Errorf("%+v", updates)
 	}
 	n.held = nil // forgotten meanwhile
-	known.reports = []names.Report{report("3")}
+	known.reports = []exitstatus.Report{report("3")}
 
 	if updates := n.due(3); len(updates) != 1 || updates[0].ID != "a" || len(updates[0].Reported) != 1 {
 		t.Errorf("%+v", updates)
@@ -190,7 +195,7 @@ func TestReports(t *testing.T) {
 func TestNothingIsHeldForEver(t *testing.T) {
 	known := newBook()
 
-	n := &naming{names: known}
+	n := &naming{names: known, exits: exitBook{known}}
 	for i := range 3 * maxHeld {
 		n.hold(&events.Incident{ID: fmt.Sprint(i)}, 0)
 	}
@@ -222,9 +227,9 @@ func TestTell(t *testing.T) {
 	known := newBook()
 
 	tree().Live(func(p resolve.Place) { tell(p, known.Seen) })
-	slices.SortFunc(known.seen, func(a, b names.Ref) int { return len(a.ContainerID) - len(b.ContainerID) })
+	slices.SortFunc(known.seen, func(a, b resolve.Ref) int { return len(a.ContainerID) - len(b.ContainerID) })
 
-	want := []names.Ref{{PodUID: podUID}, {ContainerID: appID, PodUID: podUID}}
+	want := []resolve.Ref{{PodUID: podUID}, {ContainerID: appID, PodUID: podUID}}
 	if !slices.Equal(known.seen, want) {
 		t.Errorf("%+v", known.seen)
 	}

@@ -62,6 +62,8 @@ type Options struct {
 	TellStalls bool
 	// Names knows pods and containers by name; nil leaves ids.
 	Names Names
+	// Exits asks the runtime how containers ended; it is set where Names is.
+	Exits Exits
 	// HostRoot is where the node's own files are; empty is "/".
 	HostRoot string
 	// KubeletLog is a file with the kubelet's log; empty: it is followed in the
@@ -176,7 +178,7 @@ func Open(opts Options) (*Tracer, error) {
 		scan:  make(chan *resolve.Scan, 1), page: int(page), flight: flight.New(0),
 	}
 	if opts.Names != nil {
-		t.naming = &naming{names: opts.Names}
+		t.naming = &naming{names: opts.Names, exits: opts.Exits}
 	}
 
 	if opts.Pressure != nil {
