@@ -126,6 +126,28 @@ func TestAContradictionIsReportedOnceItSettles(t *testing.T) {
 	}
 }
 
+// TestNoReportWithoutARuntime: there is nothing to compare where no runtime is
+// connected.
+func TestNoReportWithoutARuntime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
+
+	f := newRuntimes()
+	f.absent = true
+	f.set("a", source.Exit{}, source.ErrNoAnswer)
+
+	c := New(f)
+	c.Check(Check{Incident: "a", Ref: resolve.Ref{ContainerID: "a"}, Kernel: memcg})
+	c.work.Wait()
+
+	if reports := c.Reports(); len(reports) != 0 {
+		t.Errorf("got %+v, want no report", reports)
+	}
+
+	c.Close()
+}
+
 // TestCloseEndsChecks: also those that wait for a runtime; later ones do not start.
 func TestCloseEndsChecks(t *testing.T) {
 	before := runtime.NumGoroutine()

@@ -144,8 +144,6 @@ const firstBackoff = 250 * time.Millisecond
 // TestFilesAnswerWithoutARuntime: where the runtime does not answer, files do, nothing
 // waits, and the reason is warned of once.
 func TestFilesAnswerWithoutARuntime(t *testing.T) {
-	t.Parallel()
-
 	for _, test := range []struct {
 		name  string
 		serve func(t *testing.T, socket string)
@@ -199,6 +197,10 @@ func TestFilesAnswerWithoutARuntime(t *testing.T) {
 			r.Seen(ref)
 			eventually(t, "files answer", func() bool { return name(r.Fill(&app)) == fromDisk })
 			eventually(t, "a warning comes", func() bool { return warned.count(test.warns) == 1 })
+			if testing.Short() {
+				return
+			}
+
 			time.Sleep(2 * firstBackoff) // until it is tried again
 
 			if n := warned.count(test.warns); n != 1 {
