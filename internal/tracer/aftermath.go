@@ -29,7 +29,7 @@ const (
 // own; the tracer hands kills to it without waiting and takes what it found.
 type aftermath struct {
 	reader  host.Reader
-	kubelet *kubelet.Watch // nil: no kubelet here
+	kubelet *kubelet.EvictionTracker // nil: no kubelet here
 	queue   chan look
 	found   chan *events.Incident // updates without their envelope
 }
@@ -40,7 +40,7 @@ type look struct {
 	at  time.Time
 }
 
-func newAftermath(reader host.Reader, watch *kubelet.Watch) *aftermath {
+func newAftermath(reader host.Reader, watch *kubelet.EvictionTracker) *aftermath {
 	a := &aftermath{
 		reader: reader, kubelet: watch,
 		queue: make(chan look, maxLooks), found: make(chan *events.Incident, 2*maxLooks),

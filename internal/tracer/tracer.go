@@ -368,7 +368,7 @@ func (t *Tracer) lookAfter() {
 		t.opts.Warn("how far an eviction is will be unknown: " + err.Error())
 	}
 
-	t.after = newAftermath(reader, kubelet.NewWatch(config, reader))
+	t.after = newAftermath(reader, kubelet.NewEvictionTracker(config, reader))
 	if t.opts.UserKills == incident.UserKillsNone || config == nil && t.opts.KubeletLog == "" {
 		return
 	}
