@@ -73,7 +73,7 @@ func (f *fakeNames) Fill(w *events.Workload) *events.Workload {
 
 func newFakeNames() *fakeNames { return &fakeNames{known: map[string]string{}} }
 
-func killedIn(t *testing.T, tree namedTree) *events.Incident {
+func killedIn(t *testing.T, tree resolve.NamedTree) *events.Incident {
 	t.Helper()
 	app, _, _ := tree.Place(events.CgroupKey{ID: 2})
 	pod, _, _ := tree.Place(events.CgroupKey{ID: 1})
@@ -112,7 +112,7 @@ func withNamesOf(t *testing.T) (*followUp, *fakeNames, *lines) {
 		&lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}, &runtimeReport{fakeReports{known}, f.current},
 	}
 
-	if err := f.incident(killedIn(t, namedTree{tree(), known}), 0); err != nil {
+	if err := f.incident(killedIn(t, resolve.NewNamedTree(tree(), known)), 0); err != nil {
 		t.Fatal(err)
 	}
 
@@ -129,7 +129,7 @@ func advance(t *testing.T, f *followUp, nowNS uint64) {
 
 func TestLateNamesMakeTheIncidentThatItWouldHaveBeen(t *testing.T) {
 	f, known, out := withNamesOf(t)
-	places := namedTree{tree(), known}
+	places := resolve.NewNamedTree(tree(), known)
 
 	advance(t, f, 1)
 	before := len(out.lines)
@@ -235,30 +235,5 @@ func TestDroppedLookUpsAreReportedOnce(t *testing.T) {
 
 	if len(lost) != 1 || lost[0].Count != 7 || lost[0].What != "name_lookup" {
 		t.Errorf("got lost lines %+v, want one of 7 name_lookup", lost)
-	}
-}
-
-func TestOnlyContainersAndPodsAreLookedUp(t *testing.T) {
-	known := newFakeNames()
-
-	tree().Live(func(p resolve.Place) { lookUp(p, known.Seen) })
-	slices.SortFunc(known.seen, func(a, b resolve.Ref) int { return len(a.ContainerID) - len(b.ContainerID) })
-
-	want := []resolve.Ref{{PodUID: podUID}, {ContainerID: appID, PodUID: podUID}}
-	if !slices.Equal(known.seen, want) {
-		t.Errorf("%+v", known.seen)
-	}
-
-	lookUp(resolve.ParsePath(appPath), known.Gone)
-
-	if !slices.Equal(known.gone, want[1:]) {
-		t.Errorf("%+v", known.gone)
-	}
-}
-
-func TestPlacesWithoutNamesHaveIDs(t *testing.T) {
-	place, path, ok := namedTree{tree(), nil}.Place(events.CgroupKey{ID: 2})
-	if !ok || path != appPath || place.Workload.ContainerID != appID {
-		t.Errorf("%+v %s %v", place, path, ok)
 	}
 }

@@ -77,7 +77,7 @@ type Tracer struct {
 	ident      identity
 	clock      *host.BootClock
 	probe      *probe.Probe
-	tree       *resolve.Tree
+	tree       resolve.NamedTree
 	scanned    chan *resolve.Scan
 	correlator *incident.Correlator
 	followUp   *followUp
@@ -134,7 +134,7 @@ func Open(opts Options) (*Tracer, error) {
 	t := &Tracer{
 		opts: opts, layout: layout, clock: clock, probe: p,
 		ident:   identity{bootID: host.BootID(), node: host.Hostname()},
-		tree:    resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}),
+		tree:    resolve.NewNamedTree(resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}), opts.Names),
 		scanned: make(chan *resolve.Scan, 1),
 	}
 	if err := t.assemble(symbols); err != nil {
@@ -155,7 +155,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	}
 
 	t.stalls = &stallHistory{
-		enabled: t.opts.Stalls, counts: t.probe, unseen: t.unseen(), tree: t.tree, layout: t.layout, clock: t.clock,
+		enabled: t.opts.Stalls, counts: t.probe, unseen: t.unseen(), tree: t.tree.Tree, layout: t.layout, clock: t.clock,
 		page: uint64(host.PageSize()), envelope: t.envelope, critical: t.CriticalService, recorder: flight.New(0),
 	}
 	reader := host.Reader{Layout: t.layout, Place: func(path string) (events.Level, *events.Workload) {
@@ -190,7 +190,7 @@ func (t *Tracer) config(symbols *host.Symbols) incident.Config {
 	cfg := incident.Config{
 		Tier: t.probe.Tier(), PageSize: uint64(host.PageSize()), CgroupV1: t.layout.MemoryVersion == 1,
 		BootID: t.ident.bootID, Node: t.ident.node,
-		Cgroups: t.places(), WallClock: t.clock.Time, KernelKills: host.VMStatOOMKill, Gone: host.ProcessGone,
+		Cgroups: t.tree, WallClock: t.clock.Time, KernelKills: host.VMStatOOMKill, Gone: host.ProcessGone,
 	}
 	if cfg.UserKills = t.opts.UserKills; cfg.UserKills != incident.UserKillsNone {
 		cfg.Killers = &t.senders
@@ -239,7 +239,7 @@ func (t *Tracer) envelope(kind string) events.Envelope {
 
 // Place returns the path of a cgroup, empty if it is not known, and what the path means.
 func (t *Tracer) Place(key events.CgroupKey) (string, resolve.Place) {
-	place, path, _ := t.places().Place(key)
+	place, path, _ := t.tree.Place(key)
 	return path, place
 }
 
@@ -345,14 +345,7 @@ func (t *Tracer) merge(scan *resolve.Scan) {
 	if !t.tree.Merge(scan) {
 		t.startScan()
 	}
-
-	if names := t.opts.Names; names != nil {
-		t.tree.Live(func(place resolve.Place) { lookUp(place, names.Found) })
-	}
 }
-
-// places are those of the tree, with names.
-func (t *Tracer) places() namedTree { return namedTree{t.tree, t.opts.Names} }
 
 // unseen returns the kinds of stalls that no hook sees here.
 func (t *Tracer) unseen() []string {
