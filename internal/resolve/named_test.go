@@ -61,7 +61,7 @@ func TestAScanLooksUpWhatExists(t *testing.T) {
 	tree := NewNamedTree(NewTree(TreeOptions{}), known)
 
 	for i, path := range []string{podPath, appPath, "/system.slice"} {
-		tree.Learn(key(uint64(i + 1)), path)
+		tree.Learn(key(uint64(i+1)), path)
 	}
 
 	tree.Merge(&Scan{})
