@@ -37,7 +37,7 @@ test-root: build ## tests on this machine's kernel (root)
 
 # Target:package of what reads foreign bytes. The kernel's and the runtimes' have longer.
 FUZZ := Decode:probe ParsePath:resolve Parse:kernellog
-FUZZ_SHORT := Spec:names Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:host Line:kubelet Flags:kubelet
+FUZZ_SHORT := Spec:resolve/source Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:host Line:kubelet Flags:kubelet
 FUZZTIME := 30s
 FUZZTIME_SHORT := 8s
 fuzz = nice go test -run '^$$' -fuzz '^Fuzz$(firstword $(subst :, ,$(1)))$$' -fuzztime $(2) -fuzzminimizetime 20x ./internal/$(lastword $(subst :, ,$(1)))

@@ -100,7 +100,7 @@ func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, d
 		remark(stderr, err)
 	}
 
-	o.Kubelet = kubelet.NewWatch(config, o.Reader)
+	o.Kubelet = kubelet.NewEvictionTracker(config, o.Reader)
 	if len(args) == 0 {
 		return inspect.Node(cmd.Context(), o), nil
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/runtimes"
 	"github.com/oomtrace/oomtrace/internal/tracer"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
@@ -73,7 +74,7 @@ depends on, and kswapd, have lines of their own.`,
 	flags.BoolVar(&f.histogram, "histogram", false, "print how long stalls took, at the end")
 	flags.DurationVar(&f.duration, "duration", 0, "end after this `time`; 0: until interrupted")
 	flags.StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
-	flags.StringSliceVar(&f.guardians, "guardians", alert.DefaultGuardians, "systemd `units` that get a line of their own")
+	flags.StringSliceVar(&f.guardians, "guardians", alert.CriticalServices(runtimes.Known()), "systemd `units` that get a line of their own")
 
 	return cmd
 }

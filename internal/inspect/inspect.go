@@ -18,7 +18,7 @@ import (
 // Options say with what to look.
 type Options struct {
 	Reader  host.Reader
-	Kubelet *kubelet.Watch // nil: there is no kubelet
+	Kubelet *kubelet.EvictionTracker // nil: there is no kubelet
 	// Rules find the causes of an incident. Nil: nobody is asked.
 	Rules func(*events.Incident) []events.Cause
 	// Most is how many candidates, and how many shares, are listed.

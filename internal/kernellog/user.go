@@ -3,6 +3,7 @@
 package kernellog
 
 import (
+	"cmp"
 	"encoding/json"
 	"path"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
 )
 
 // userState holds what earlier lines of killers in user space announced.
@@ -338,55 +340,50 @@ func (p *parser) nohangLine(rec record, text string) bool {
 	return true
 }
 
-// kubeletLine reads the eviction manager's lines (pkg/kubelet/eviction of
-// Kubernetes, structured since 1.20): what it has to reclaim, and which pod it
-// evicted. Evictions for another resource than memory are not for us.
+// kubeletLine takes in a line of the kubelet's eviction manager: the resource that it
+// has to reclaim, the pod that it is about to evict, and the pod that it evicted.
+// Evictions for another resource than memory are not reported.
 func (p *parser) kubeletLine(rec record, text string) bool {
-	switch {
-	case strings.Contains(text, "must evict pod(s) to reclaim"):
-		_, rest, _ := strings.Cut(text, "must evict pod(s) to reclaim")
-
-		resource, ok := klogValue(rest, "resourceName")
-		if !ok {
-			resource = strings.Trim(rest, `" `)
-		}
-		p.user.reclaim, p.user.resource, p.user.uids = rec, resource, nil
-
-		return true
-	case strings.Contains(text, `"Evicting pod"`):
-		pod, ok1 := klogValue(text, "pod")
-
-		uid, ok2 := klogValue(text, "podUID")
-		if ok1 && ok2 && len(p.user.uids) < 256 && len(pod)+len(uid) < 1024 {
-			if p.user.uids == nil {
-				p.user.uids = map[string]string{}
-			}
-			p.user.uids[pod] = uid
-		}
-
-		return true
-	case !strings.Contains(text, "evicted successfully"):
+	found, ok := kubelet.ParseLine(text)
+	if !ok {
 		return false
 	}
 
-	w := &events.Workload{Source: "kubelet"}
-	if pod, ok := klogValue(text, "pod"); ok {
-		w.Namespace, w.Pod, ok = strings.Cut(pod, "/")
-		if !ok {
-			w.Namespace, w.Pod = "", pod
+	switch found.What {
+	case kubelet.FoundMustEvict:
+		p.user.reclaim, p.user.resource, p.user.uids = rec, found.Resource, nil
+		return true
+	case kubelet.FoundEvicting:
+		if found.Pod != "" && found.PodUID != "" && len(p.user.uids) < 256 && len(found.Pod)+len(found.PodUID) < 1024 {
+			if p.user.uids == nil {
+				p.user.uids = map[string]string{}
+			}
+			p.user.uids[found.Pod] = found.PodUID
 		}
-		w.PodUID = p.user.uids[pod]
-	} else {
-		_, rest, _ := strings.Cut(text, "eviction manager: pod ")
-		name, rest, found := strings.Cut(rest, "(")
 
-		uid, _, closed := strings.Cut(rest, ")")
-		if !found || !closed {
+		return true
+	case kubelet.FoundEvicted:
+		if found.Pod == "" {
 			return false
 		}
-		w.Pod, w.Namespace, _ = strings.Cut(name, "_")
-		w.PodUID = uid
+
+		p.evicted(rec, found)
+
+		return true
 	}
+
+	return false
+}
+
+// evicted reports an eviction, unless it was for another resource than memory.
+func (p *parser) evicted(rec record, found kubelet.Finding) {
+	w := &events.Workload{Source: "kubelet", PodUID: cmp.Or(found.PodUID, p.user.uids[found.Pod])}
+
+	namespace, pod, ok := strings.Cut(found.Pod, "/")
+	if !ok {
+		namespace, pod = "", found.Pod
+	}
+	w.Namespace, w.Pod = namespace, pod
 
 	resource := p.user.resource
 	if p.user.reclaim.host != rec.host || apart(p.user.reclaim, rec) > 10*time.Minute {
@@ -394,8 +391,9 @@ func (p *parser) kubeletLine(rec record, text string) bool {
 	}
 
 	if resource != "" && resource != "memory" && resource != "allocatableMemory" {
-		return true
+		return
 	}
+
 	v := &events.Victim{Process: events.Process{Workload: w}, Role: events.RoleUnknown}
 	inc := p.userKill(rec, "runtime", "eviction", v, "victims.pid", "victims.tid", "victims.comm", "victims.cgroup", "victims.role")
 
@@ -404,27 +402,10 @@ func (p *parser) kubeletLine(rec record, text string) bool {
 		inc.Unknown = append(inc.Unknown, "limiter")
 		inc.Notes = append(inc.Notes, "the log does not say what the kubelet had to reclaim: it may not be memory")
 
-		return true
+		return
 	}
+
 	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
 	inc.Unknown = append(inc.Unknown, "limiter.limit_bytes", "limiter.usage_bytes")
 	evidence(inc, p.user.reclaim)
-
-	return true
-}
-
-// klogValue reads key="value" or key=value of a structured line.
-func klogValue(text, key string) (string, bool) {
-	_, rest, found := strings.Cut(text, " "+key+"=")
-	if !found {
-		return "", false
-	}
-
-	if value, ok := strings.CutPrefix(rest, `"`); ok {
-		value, _, ok = strings.Cut(value, `"`)
-		return value, ok
-	}
-	value, _, _ := strings.Cut(rest, " ")
-
-	return value, value != ""
 }

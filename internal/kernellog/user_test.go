@@ -103,6 +103,12 @@ func TestKillersInUserSpaceAreRecognized(t *testing.T) {
 			"02:21:33 user by user/runtime kubelet[900] for eviction: [0] (shop/cart-1 " + uid + " ) limit node, 2 lines",
 		},
 		{
+			"the kubelet, in JSON",
+			"Nov 25 02:21:30 n kubelet[900]: {\"ts\":1764037290000.2,\"caller\":\"eviction/eviction_manager.go:369\",\"msg\":\"Eviction manager: must evict pod(s) to reclaim\",\"v\":0,\"resourceName\":\"memory\"}\n" +
+				"Nov 25 02:21:33 n kubelet[900]: {\"ts\":1764037293000.2,\"caller\":\"eviction/eviction_manager.go:595\",\"msg\":\"Eviction manager: pod is evicted successfully\",\"v\":0,\"pod\":{\"name\":\"cart-1\",\"namespace\":\"shop\"}}\n",
+			"02:21:33 user by user/runtime kubelet[900] for eviction: [0] (shop/cart-1  ) limit node, 2 lines",
+		},
+		{
 			"nohang", "Nov 25 02:21:30 n nohang[90]: Implementing a corrective action:\nNov 25 02:21:30 n nohang[90]:   Sending SIGTERM to the victim\n",
 			"02:21:30 user by user/nohang nohang[90] for memory_pressure: [0], 1 lines",
 		},

@@ -445,6 +445,10 @@ func (m *model) act(r *rand.Rand) []kernel.CgroupChange {
 }
 
 func TestTreeMemoryIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+
 	const million = 1_000_000
 	tree := NewTree(TreeOptions{})
 	base := "/kubepods/burstable/pod" + uid + "/"

@@ -9,9 +9,12 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
 const second = uint64(1e9)
+
+var known = NewClassifier(runtimes.Known())
 
 // facts of a SIGKILL by kill(2), a hundred seconds after the boot, to a container's
 // init that began ten seconds after it.
@@ -164,7 +167,7 @@ func TestClassify(t *testing.T) {
 		{name: "nothing is known", facts: facts(), path: "other"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			k := Classify(test.facts)
+			k := known.Classify(test.facts)
 			if test.kind == "" {
 				test.kind = "user"
 			}
@@ -188,7 +191,7 @@ func TestClassify(t *testing.T) {
 }
 
 func TestTermBefore(t *testing.T) {
-	if k := Classify(facts(by("runc", ""), termBefore(2*second, "runc"))); k.TermBeforeNS == nil || *k.TermBeforeNS != 2*second {
+	if k := known.Classify(facts(by("runc", ""), termBefore(2*second, "runc"))); k.TermBeforeNS == nil || *k.TermBeforeNS != 2*second {
 		t.Errorf("%v", k.TermBeforeNS)
 	}
 
@@ -197,7 +200,7 @@ func TestTermBefore(t *testing.T) {
 		"before the target was there":     facts(termBefore(99*second, "x")),
 		"after the SIGKILL, by the clock": facts(send(func(k *kernel.Kill) { k.Sender.TermNS = k.BootNS + 1 })),
 	} {
-		if k := Classify(f); k.TermBeforeNS != nil {
+		if k := known.Classify(f); k.TermBeforeNS != nil {
 			t.Errorf("%s: %d", name, *k.TermBeforeNS)
 		}
 	}

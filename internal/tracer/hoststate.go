@@ -32,7 +32,7 @@ const (
 // on a goroutine of its own.
 type hostState struct {
 	reader  host.Reader
-	kubelet *kubelet.Watch // nil: no kubelet on this node
+	kubelet *kubelet.EvictionTracker // nil: no kubelet on this node
 	queue   chan sampleRequest
 	closing sync.Once     // of the queue
 	done    chan struct{} // closed when run has returned
@@ -50,7 +50,7 @@ type sampleRequest struct {
 	at  time.Time
 }
 
-func newHostState(reader host.Reader, watch *kubelet.Watch) *hostState {
+func newHostState(reader host.Reader, watch *kubelet.EvictionTracker) *hostState {
 	return &hostState{reader: reader, kubelet: watch, queue: make(chan sampleRequest, maxSamples), done: make(chan struct{})}
 }
 

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package names
+package exitstatus
 
 import (
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve/source"
 )
 
-func TestVerdict(t *testing.T) {
+func ptr[T any](v T) *T { return &v }
+
+func TestCompare(t *testing.T) {
 	memcg := func(level events.Level, init, child bool) Kernel {
 		return Kernel{Scope: events.ScopeMemcg, Level: level, Init: init, Child: child}
 	}
@@ -47,84 +48,9 @@ func TestVerdict(t *testing.T) {
 		{user(true, "bash[9]"), "running", "", nil, false, "runtime says running, though its PID 1 was killed; kernel: a SIGKILL by bash[9]"},
 		{user(true, "bash[9]"), "unknown", "", nil, false, "runtime no longer knows the container; kernel: a SIGKILL by bash[9]"},
 	} {
-		agrees, text := Verdict(test.kernel, test.state, test.reason, test.code)
+		agrees, text := Compare(test.kernel, source.Exit{State: test.state, Reason: test.reason, Code: test.code})
 		if agrees != test.agrees || text != test.text {
 			t.Errorf("%+v %s %s:\n got %v %q\nwant %v %q", test.kernel, test.state, test.reason, agrees, text, test.agrees, test.text)
 		}
 	}
-}
-
-// The runtime is asked until the fate of the container is clear.
-func TestCheck(t *testing.T) {
-	f := withPod(newFake())
-	socket := filepath.Join(socketDir(t), "c.sock")
-	f.serve(t, socket)
-	r, _ := open(t, Options{HostRoot: node, CRIEndpoint: socket})
-	eventually(t, "it is listed", func() bool { return name(r.Fill(&app)) == fromCRI })
-	memcg := Kernel{Scope: events.ScopeMemcg, Level: events.LevelContainer, Init: true}
-	check := func(incident, id string, k Kernel) {
-		r.Check(Check{Incident: incident, Ref: Ref{ContainerID: id}, Kernel: k})
-	}
-
-	check("exits", appID, memcg)
-	time.Sleep(200 * time.Millisecond)
-	f.exit(appID, "OOMKilled", 137)
-
-	reports := await(t, r, 1)
-	if got := reports["exits"]; !got.Agrees || got.State != "exited" || got.Reason != "OOMKilled" || *got.ExitCode != 137 || got.Source != SourceCRI {
-		t.Errorf("%+v", got)
-	}
-
-	// What disagrees is asked for again, since it may be that the runtime hears of
-	// the OOM after the exit; an exit that is clear is not.
-	f.add(otherID, sandboxID, "other", 0)
-	f.exit(otherID, "Error", 137)
-	check("settles", otherID, memcg)
-	check("docker", dockerID, memcg)
-	check("gone", crioID, memcg)
-	time.Sleep(300 * time.Millisecond)
-	f.exit(otherID, "OOMKilled", 137)
-
-	reports = await(t, r, 3)
-	if got := reports["settles"]; !got.Agrees {
-		t.Errorf("%+v", got)
-	}
-
-	if got := reports["docker"]; !got.Agrees || got.Source != SourceDisk || got.Reason != "OOMKilled" {
-		t.Errorf("%+v", got)
-	}
-
-	if got := reports["gone"]; got.State != "unknown" || got.Agrees {
-		t.Errorf("%+v", got)
-	}
-}
-
-// An event told of the end before the container was removed.
-func TestCheckAfterRemoval(t *testing.T) {
-	f := withPod(newFake())
-	r := &Resolver{cache: newCache(0)}
-	c := &connection{name: "containerd"}
-	rt := &endpoint{of: r}
-
-	f.exit(appID, "Error", 137)
-	rt.event(c, eventOf(f, appID))
-
-	if x, ok := r.cache.exitOf(appID); !ok || x.reason != "Error" || *x.code != 137 {
-		t.Errorf("%+v", x)
-	}
-}
-
-func await(t *testing.T, r *Resolver, n int) map[string]Report {
-	t.Helper()
-	all := map[string]Report{}
-
-	eventually(t, "the runtime is heard", func() bool {
-		for _, report := range r.Reports() {
-			all[report.Incident] = report
-		}
-
-		return len(all) == n
-	})
-
-	return all
 }

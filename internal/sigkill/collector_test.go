@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -48,29 +50,32 @@ func (p fakeProc) add(pid, parent int, comm, exe, cgroup string, tty int, startT
 	}
 }
 
-// done waits until what was seen has been looked at.
-func (w *Watch) looked() {
-	w.Close()
-	<-w.done
+// drain waits until all queued senders have been read, and closes the collector.
+func drain(c *Collector) {
+	for len(c.queue) > 0 {
+		time.Sleep(time.Millisecond)
+	}
+
+	c.Close()
 }
 
-func TestWatchFollowsTheLineage(t *testing.T) {
+func TestTheLineageIsFollowedInProc(t *testing.T) {
 	p := newProc(t)
 	const sessionScope = "1:name=systemd:/user.slice/user-1000.slice/session-3.scope\n0::/\n"
-	// kill is gone, and so is its sudo; the shell that ran it has become another
-	// program; what is above is there.
+	// kill and its sudo have exited; the shell that ran them has called execve since;
+	// the ancestors above are still running.
 	p.add(750, 700, "sleep", "/usr/bin/sleep", sessionScope, 136<<8|3, 60)
 	p.add(700, 600, "ba) S 1 (sh", "/usr/bin/bash", sessionScope, 136<<8|3, 50, "SUDO_USER=ada", "X=1")
 	p.add(600, 500, "sshd", "/usr/sbin/sshd", sessionScope, 0, 40)
 	p.add(500, 1, "sshd", "/usr/sbin/sshd", "0::/system.slice/ssh.service\n", 0, 30)
 	p.add(1, 0, "systemd", "/usr/lib/systemd/systemd", "0::/init.scope\n", 0, 1)
-	p.add(900, 1, "other", "/bin/other", "", 0, 10_100) // has the pid of kill by now
+	p.add(900, 1, "other", "/bin/other", "", 0, 10_100) // reuses the PID of kill
 
 	passwd := filepath.Join(t.TempDir(), "passwd")
 	if err := os.WriteFile(passwd, []byte("root:x:0:0::/:/bin/sh\nada:x:1000:1000::/:/bin/sh\nbroken\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w := NewWatch(Options{Proc: p.root, Passwd: passwd})
+	c := NewCollector(Options{Proc: p.root, Passwd: passwd})
 	f := facts(by("kill", ""))
 	k := f.Kill
 	k.Sender = &kernel.Sender{
@@ -78,9 +83,9 @@ func TestWatchFollowsTheLineage(t *testing.T) {
 		Ancestors:     []kernel.ProcessName{{TGID: 800, Comm: "sudo"}, {TGID: 750, Comm: "sh"}, {TGID: 700, Comm: "ba) S 1 (sh"}},
 		MoreAncestors: true, LoginKnown: true, LoginUID: 1000,
 	}
-	w.Saw(k, f.From, f.To)
-	w.looked()
-	got := w.Killer(k, f.From, f.To)
+	c.Saw(k, f.From, f.To)
+	drain(c)
+	got := c.Killer(k, f.From, f.To)
 
 	var names []string
 	for _, a := range got.Ancestry {
@@ -89,77 +94,95 @@ func TestWatchFollowsTheLineage(t *testing.T) {
 
 	want := []string{"sudo[800]", "sh[750]", "ba) S 1 (sh[700]/usr/bin/bash", "sshd[600]/usr/sbin/sshd", "sshd[500]/usr/sbin/sshd", "systemd[1]/usr/lib/systemd/systemd"}
 	if !slices.Equal(names, want) {
-		t.Errorf("ancestry %q", names)
+		t.Errorf("got ancestry %q, want %q", names, want)
 	}
 
 	if got.Exe != "kill" {
-		t.Errorf("exe %q", got.Exe)
+		t.Errorf("got exe %q, want kill", got.Exe)
 	}
 
-	if got.Path != PathHuman || got.Login == nil || *got.Login != (events.Login{Session: "3", TTY: "pts/3", User: "ada", SudoUser: "ada"}) {
-		t.Errorf("%s, login %+v", got.Path, got.Login)
+	login := events.Login{Session: "3", TTY: "pts/3", User: "ada", SudoUser: "ada"}
+	if got.Path != PathHuman || got.Login == nil || *got.Login != login {
+		t.Errorf("got path %s, login %+v, want %s, %+v", got.Path, got.Login, PathHuman, login)
 	}
 
 	for _, e := range got.Evidence {
 		if len(e.Value) > 2*maxCommand {
-			t.Errorf("%s has %d bytes", e.What, len(e.Value))
+			t.Errorf("got %d bytes of %s, want at most %d", len(e.Value), e.What, 2*maxCommand)
 		}
 	}
 }
 
-func TestWatchIsBounded(t *testing.T) {
+func TestSamplesAreBounded(t *testing.T) {
 	p := newProc(t)
-	w := NewWatch(Options{Proc: p.root})
+	c := NewCollector(Options{Proc: p.root})
 
-	for i := range uint32(5 * maxLooks) {
+	for i := range uint32(5 * maxSamples) {
 		k := facts(pid(int(1000 + i))).Kill
-		w.Saw(k, events.Process{}, events.Process{})
-		w.Saw(k, events.Process{}, events.Process{}) // the same sender, at once: one look
+		c.Saw(k, events.Process{}, events.Process{})
+		c.Saw(k, events.Process{}, events.Process{}) // the same sender within freshNS: one sample
 	}
 
-	w.looked()
+	drain(c)
 
-	if len(w.looks) > maxLooks || len(w.order) > maxLooks {
-		t.Errorf("%d looks, %d in order", len(w.looks), len(w.order))
+	if len(c.samples) > maxSamples || len(c.order) > maxSamples {
+		t.Errorf("got %d samples, %d in order, want at most %d", len(c.samples), len(c.order), maxSamples)
 	}
 
-	if k := w.Killer(facts().Kill, events.Process{}, events.Process{}); k.Path != PathOther {
-		t.Errorf("%+v", k)
+	if k := c.Killer(facts().Kill, events.Process{}, events.Process{}); k.Path != PathOther {
+		t.Errorf("got path %s of a sender without a sample, want %s", k.Path, PathOther)
+	}
+}
+
+// TestCloseEndsTheGoroutine: Close returns after the goroutine has ended, also with a
+// full queue.
+func TestCloseEndsTheGoroutine(t *testing.T) {
+	before := runtime.NumGoroutine()
+	c := NewCollector(Options{})
+
+	for i := range uint32(maxSamples) {
+		c.Saw(facts(pid(int(i+1))).Kill, events.Process{}, events.Process{})
+	}
+
+	c.Close()
+
+	if after := runtime.NumGoroutine(); after > before {
+		t.Errorf("got %d goroutines after Close, want %d", after, before)
 	}
 }
 
 func TestAncestryEnds(t *testing.T) {
 	p := newProc(t)
-	for i := range 40 { // deeper than is looked
+	for i := range 40 { // deeper than maxAncestors
 		p.add(1000+i, 1001+i, "sh", "/bin/sh", "", 0, 1)
 	}
 
 	p.add(2000, 2001, "a", "/bin/a", "", 0, 1)
-	p.add(2001, 2000, "b", "/bin/b", "", 0, 1) // a ring, as /proc may show while pids are reused
+	p.add(2001, 2000, "b", "/bin/b", "", 0, 1) // a cycle, as reused PIDs can make it seem
 
 	for _, first := range []uint32{1000, 2000} {
-		w := NewWatch(Options{Proc: p.root})
+		c := NewCollector(Options{Proc: p.root})
 		k := facts().Kill
 		k.Sender = &kernel.Sender{Ancestors: []kernel.ProcessName{{TGID: first, Comm: "sh"}}, MoreAncestors: true}
-		w.Saw(k, events.Process{}, events.Process{})
-		w.looked()
+		c.Saw(k, events.Process{}, events.Process{})
+		drain(c)
 
-		if n := len(w.Killer(k, events.Process{}, events.Process{}).Ancestry); n != maxAncestors {
-			t.Errorf("from %d: %d ancestors", first, n)
+		if n := len(c.Killer(k, events.Process{}, events.Process{}).Ancestry); n != maxAncestors {
+			t.Errorf("from %d: got %d ancestors, want %d", first, n, maxAncestors)
 		}
 	}
 }
 
-func TestTTYName(t *testing.T) {
+func TestTerminalsAreNamed(t *testing.T) {
 	for device, want := range map[uint64]string{0: "", 136<<8 | 3: "pts/3", 137<<8 | 1: "pts/257", 4<<8 | 1: "tty1", 4<<8 | 64: "ttyS0", 5<<8 | 1: "tty 5:1"} {
 		if got := ttyName(device); got != want {
-			t.Errorf("%#x: %q, want %q", device, got, want)
+			t.Errorf("%#x: got %q, want %q", device, got, want)
 		}
 	}
 }
 
-// TestOwnProcess reads this process as the real /proc has it.
-func TestOwnProcess(t *testing.T) {
+// TestThisProcessIsRead reads this process from the real /proc.
+func TestThisProcessIsRead(t *testing.T) {
 	got, parent, ok := proc{root: "/proc"}.process(os.Getpid(), 1<<62)
 
 	exe, err := os.Executable()
@@ -168,11 +191,11 @@ func TestOwnProcess(t *testing.T) {
 	}
 
 	if !ok || parent != os.Getppid() || got.Exe != exe || len(got.Command) == 0 || len(got.Cgroups) == 0 {
-		t.Errorf("%+v, parent %d, %v", got, parent, ok)
+		t.Errorf("got %+v, parent %d, %v, want this process with exe %s", got, parent, ok, exe)
 	}
 
 	if _, _, ok := (proc{root: "/proc"}).process(os.Getpid(), 1); ok {
-		t.Error("a process that began later is taken for the sender")
+		t.Error("got a process that started after the signal, want none")
 	}
 }
 
@@ -181,12 +204,12 @@ func FuzzParseStat(f *testing.F) {
 	f.Add([]byte("1 ()) ) S"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if s, ok := parseStat(text); ok && len(s.comm) > len(text) {
-			t.Error("a name from nowhere")
+			t.Errorf("got a name of %d bytes, want at most %d", len(s.comm), len(text))
 		}
 	})
 }
 
-func TestOOMDMark(t *testing.T) {
+func TestTheMarkOfOOMDIsFound(t *testing.T) {
 	mount := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(mount, "system.slice/db.service/worker"), 0o755); err != nil {
 		t.Fatal(err)
@@ -200,28 +223,29 @@ func TestOOMDMark(t *testing.T) {
 		"/system.slice/db.service": "12", "/system.slice/db.service/worker": "12", "/system.slice": "", "/gone/x": "", "/": "", "": "",
 	} {
 		if got := oomdKills(mount, cgroup); got != want {
-			t.Errorf("%s: %q, want %q", cgroup, got, want)
+			t.Errorf("%s: got %q, want %q", cgroup, got, want)
 		}
 	}
 }
 
-// TestKubeletLines: they are asked for of pods only, at the instant of the SIGKILL.
-func TestKubeletLines(t *testing.T) {
+// TestKubeletLinesAreOfPodsOnly: the log is read for pods only, at the instant of the
+// SIGKILL.
+func TestKubeletLinesAreOfPodsOnly(t *testing.T) {
 	log := &fakeLog{}
 
-	w := NewWatch(Options{Proc: t.TempDir(), Kubelet: log})
-	defer w.Close()
+	c := NewCollector(Options{Proc: t.TempDir(), Kubelet: log})
+	defer c.Close()
 
 	f := facts(by("runc", ""))
-	if k := w.Killer(f.Kill, f.From, f.To); k.Reason != ReasonDelete || log.at != f.Kill.BootNS {
-		t.Errorf("%+v, asked for %d", k, log.at)
+	if k := c.Killer(f.Kill, f.From, f.To); k.Reason != ReasonDelete || log.at != f.Kill.BootNS {
+		t.Errorf("got reason %q at %d, want %q at %d", k.Reason, log.at, ReasonDelete, f.Kill.BootNS)
 	}
 	log.at = 0
 
-	w.Killer(f.Kill, f.From, events.Process{Workload: &events.Workload{Unit: "db.service"}})
+	c.Killer(f.Kill, f.From, events.Process{Workload: &events.Workload{Unit: "db.service"}})
 
 	if log.at != 0 {
-		t.Error("it was asked about a service")
+		t.Error("got a query about a service, want none")
 	}
 }
 
@@ -232,19 +256,19 @@ func (l *fakeLog) About(_ *events.Workload, bootNS uint64) []string {
 	return []string{`"SyncLoop DELETE" source="api"`}
 }
 
-// BenchmarkSaw is what the reader of records pays for a SIGKILL.
+// BenchmarkSaw measures the cost of a SIGKILL for the reader of records.
 func BenchmarkSaw(b *testing.B) {
-	w := NewWatch(Options{Proc: b.TempDir()})
-	defer w.Close()
+	c := NewCollector(Options{Proc: b.TempDir()})
+	defer c.Close()
 
 	k := facts().Kill
 	for b.Loop() {
 		k.Current.TGID++
-		w.Saw(k, events.Process{}, events.Process{})
+		c.Saw(k, events.Process{}, events.Process{})
 	}
 }
 
-// BenchmarkProcess is what a look at one process takes.
+// BenchmarkProcess measures the cost of reading one process.
 func BenchmarkProcess(b *testing.B) {
 	for b.Loop() {
 		proc{root: "/proc"}.process(os.Getpid(), 1<<62)

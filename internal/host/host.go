@@ -1,8 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package host tells what /proc, /sys and the cgroup mounts say of this
-// machine. What it reads is hostile text: reads are bounded, and what does not
-// parse is an error or left out, never a panic.
+// Package host reads /proc, /sys and the cgroup mounts of this machine.
+//
+// All text in these files is treated as hostile: reads are bounded, and what does not
+// parse is an error or is left out. The package starts no goroutine, and keeps no file
+// open; only Scratch has to be closed.
+//
+// It parses by hand instead of with a library such as prometheus/procfs, for three
+// reasons. It runs on a node that is out of memory, for each kill and each second of
+// reclaim, so candidates are read into reused buffers. It distinguishes a field that a
+// kernel does not have from zero. And it reads the files of old and new kernels, of
+// which libraries require fields. Of containerd/cgroups it uses the parser of
+// /proc/PID/cgroup and the managers of cgroups; the rest of that library does not fit:
+// cgroups.Mode examines /sys/fs/cgroup alone, while Cgroups has to find the hierarchy
+// with the memory controller wherever it is mounted, and Stat of a manager reads all
+// controllers to report one number.
 package host
 
 import (
@@ -18,19 +30,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFile bounds what is read of a small file.
+// maxFile bounds small files, in bytes.
 const maxFile = 1 << 20
 
 func readSmall(path string) ([]byte, error) { return readUpTo(path, maxFile) }
 
-func readUpTo(path string, most int64) ([]byte, error) {
+// readUpTo reads a file; what is beyond limit bytes is left out.
+func readUpTo(path string, limit int64) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 
-	return io.ReadAll(io.LimitReader(file, most))
+	return io.ReadAll(io.LimitReader(file, limit))
 }
 
 // BootID returns /proc/sys/kernel/random/boot_id, empty if it cannot be read.
@@ -43,10 +56,10 @@ func BootID() string {
 	return strings.TrimSpace(string(text))
 }
 
-// ProcessGone tells for certain that there is no process with that pid in the
-// kernel's own pid namespace; false where that cannot be told from here.
+// ProcessGone reports whether no process has that PID in the initial PID namespace. It
+// returns false in any other namespace, where that cannot be determined.
 func ProcessGone(pid int) bool {
-	// PROC_PID_INIT_INO (include/linux/proc_ns.h) is the first namespace's number.
+	// PROC_PID_INIT_INO (include/linux/proc_ns.h) identifies the initial namespace.
 	if own, err := os.Readlink("/proc/self/ns/pid"); err != nil || own != fmt.Sprintf("pid:[%d]", 0xEFFFFFFC) {
 		return false
 	}
@@ -55,7 +68,7 @@ func ProcessGone(pid int) bool {
 	return errors.Is(err, os.ErrNotExist)
 }
 
-// Hostname returns the node's name, empty if there is none.
+// Hostname returns the machine's host name, empty if it is unknown.
 func Hostname() string {
 	name, err := os.Hostname()
 	if err != nil {
@@ -65,7 +78,7 @@ func Hostname() string {
 	return name
 }
 
-// KernelRelease returns what uname -r prints.
+// KernelRelease returns the release that uname -r prints.
 func KernelRelease() string {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
@@ -75,7 +88,7 @@ func KernelRelease() string {
 	return unix.ByteSliceToString(name.Release[:])
 }
 
-// Arch returns Go's name of the architecture.
+// Arch returns the architecture, as GOARCH.
 func Arch() string { return runtime.GOARCH }
 
 // PageSize returns the size of a page in bytes.
@@ -85,19 +98,19 @@ func PageSize() int { return os.Getpagesize() }
 func Memory() (ram, swap uint64, err error) {
 	text, err := readSmall("/proc/meminfo")
 	if err != nil {
-		return 0, 0, fmt.Errorf("reading the size of memory: %w", err)
+		return 0, 0, fmt.Errorf("read the size of memory: %w", err)
 	}
 	ram, okRAM := field(text, "MemTotal:")
 
 	swap, okSwap := field(text, "SwapTotal:")
 	if !okRAM || !okSwap {
-		return 0, 0, errors.New("reading the size of memory: /proc/meminfo does not tell it")
+		return 0, 0, errors.New("read the size of memory: /proc/meminfo lacks MemTotal or SwapTotal")
 	}
 
 	return ram * 1024, swap * 1024, nil
 }
 
-// field finds the number after a name at the beginning of a line.
+// field returns the number after a name at the start of a line.
 func field(text []byte, name string) (value uint64, found bool) {
 	for line := range bytes.Lines(text) {
 		rest, ok := bytes.CutPrefix(line, []byte(name))
@@ -122,18 +135,18 @@ func field(text []byte, name string) (value uint64, found bool) {
 func VMStatOOMKill() (uint64, error) {
 	text, err := readSmall("/proc/vmstat")
 	if err != nil {
-		return 0, fmt.Errorf("reading the kernel's count of OOM kills: %w", err)
+		return 0, fmt.Errorf("read the kernel's count of OOM kills: %w", err)
 	}
 
 	kills, ok := field(text, "oom_kill")
 	if !ok {
-		return 0, errors.New("reading the kernel's count of OOM kills: /proc/vmstat has no oom_kill")
+		return 0, errors.New("read the kernel's count of OOM kills: /proc/vmstat has no oom_kill")
 	}
 
 	return kills, nil
 }
 
-// fieldText is the rest of the line that begins with name, without blanks.
+// fieldText returns the rest of the line that starts with name, without blanks.
 func fieldText(text []byte, name string) string {
 	for line := range bytes.Lines(text) {
 		if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package names
+package source
 
 import (
 	"context"
@@ -14,16 +14,16 @@ import (
 const (
 	podLogs       = "/var/log/pods"       // <namespace>_<pod>_<uid>
 	containerLogs = "/var/log/containers" // <pod>_<namespace>_<container>-<id>.log
-	// maxLogs bounds the names that are read of a directory.
+	// maxLogs bounds how many names are read of a directory.
 	maxLogs = 65536
-	// logsEvery is how often the directories are read at most.
+	// logsEvery is the shortest time between two readings of the directories.
 	logsEvery = time.Second
 )
 
-// logDir reads names of directories and links that the kubelet makes for logs.
-// They outlive the container. Neither names of Kubernetes hold underscores.
-type logDir struct {
-	root hostRoot
+// LogDir reads the names of directories and links that the kubelet makes for logs.
+// They outlive the container. Names of Kubernetes contain no underscores.
+type LogDir struct {
+	root Root
 
 	mu         sync.Mutex
 	pods       map[string]events.Workload // by UID
@@ -31,9 +31,11 @@ type logDir struct {
 	read       time.Time
 }
 
-func newLogDir(root hostRoot) *logDir { return &logDir{root: root} }
+// NewLogDir returns the source of the log directories below root.
+func NewLogDir(root Root) *LogDir { return &LogDir{root: root} }
 
-func (l *logDir) lookup(_ context.Context, ref Ref) (events.Workload, error) {
+// Lookup implements Source.
+func (l *LogDir) Lookup(_ context.Context, ref Ref) (events.Workload, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
@@ -44,14 +46,14 @@ func (l *logDir) lookup(_ context.Context, ref Ref) (events.Workload, error) {
 	}
 
 	if !ok {
-		return events.Workload{}, errUnknown
+		return events.Workload{}, ErrUnknown
 	}
-	w.Source = SourceLogDir
+	w.Source = NameLogDir
 
 	return w, nil
 }
 
-func (l *logDir) find(ref Ref) (events.Workload, bool) {
+func (l *LogDir) find(ref Ref) (events.Workload, bool) {
 	pod, okPod := l.pods[ref.PodUID]
 
 	container, okContainer := l.containers[ref.ContainerID]
@@ -66,18 +68,18 @@ func (l *logDir) find(ref Ref) (events.Workload, bool) {
 	return pod, okPod
 }
 
-func (l *logDir) index() {
+func (l *LogDir) index() {
 	l.read = time.Now()
 	l.pods, l.containers = make(map[string]events.Workload), make(map[string]events.Workload)
 
-	names, _ := l.root.list(podLogs, maxLogs) // on a node without a kubelet there is none
+	names, _ := l.root.List(podLogs, maxLogs) // a node without a kubelet has no such directory
 	for _, name := range names {
 		if parts := strings.Split(name, "_"); len(parts) == 3 && parts[2] != "" {
 			l.pods[parts[2]] = events.Workload{Namespace: parts[0], Pod: parts[1], PodUID: parts[2]}
 		}
 	}
 
-	names, _ = l.root.list(containerLogs, maxLogs)
+	names, _ = l.root.List(containerLogs, maxLogs)
 	for _, name := range names {
 		parts := strings.Split(strings.TrimSuffix(name, ".log"), "_")
 		if len(parts) != 3 {
@@ -85,7 +87,7 @@ func (l *logDir) index() {
 		}
 
 		dash := strings.LastIndexByte(parts[2], '-')
-		if dash <= 0 || !isHex(parts[2][dash+1:]) {
+		if dash <= 0 || !IsHex(parts[2][dash+1:]) {
 			continue
 		}
 		id := parts[2][dash+1:]

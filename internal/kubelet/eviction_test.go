@@ -12,7 +12,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-func TestThreshold(t *testing.T) {
+func TestThresholdsAreParsed(t *testing.T) {
 	capacity := pointer(uint64(1000 << 20))
 	for _, test := range []struct {
 		text string
@@ -35,16 +35,16 @@ func TestThreshold(t *testing.T) {
 	} {
 		got, err := Threshold(map[string]string{signalMemory: test.text}, signalMemory, capacity)
 		if !reflect.DeepEqual(got, test.want) || (err != nil) != test.err {
-			t.Errorf("%q: %v, %v", test.text, got, err)
+			t.Errorf("%q: got %v, %v, want %v, error %v", test.text, got, err, test.want, test.err)
 		}
 	}
 
 	if got, err := Threshold(nil, signalMemory, capacity); got != nil || err != nil {
-		t.Errorf("without one: %v, %v", got, err)
+		t.Errorf("got %v, %v without a threshold, want nil", got, err)
 	}
 }
 
-func TestRead(t *testing.T) {
+func TestMemoryIsComputedAsTheKubeletDoes(t *testing.T) {
 	const meminfo = "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 350 kB\n"
 	v1 := map[string]string{
 		"proc/meminfo":                      meminfo,
@@ -67,7 +67,7 @@ func TestRead(t *testing.T) {
 		version int
 		config  Config
 		files   map[string]string
-		// in KiB, -1: not known
+		// in KiB, -1: unknown
 		available, allocatable int64
 	}{
 		{"v1", 1, Config{EnforceNodeAllocatable: []string{"pods"}}, v1, 500, 200},
@@ -88,14 +88,15 @@ func TestRead(t *testing.T) {
 			return int64(*n / 1024)
 		}
 		if kib(m.AvailableBytes) != test.available || kib(m.AllocatableAvailableBytes) != test.allocatable {
-			t.Errorf("%s: available %d, allocatable %d", test.name, kib(m.AvailableBytes), kib(m.AllocatableAvailableBytes))
+			t.Errorf("%s: got available %d, allocatable %d, want %d, %d", test.name,
+				kib(m.AvailableBytes), kib(m.AllocatableAvailableBytes), test.available, test.allocatable)
 		}
 	}
 }
 
-func TestWatch(t *testing.T) {
-	begin := time.Date(2026, 8, 20, 14, 0, 0, 0, time.UTC)
-	at := func(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) }
+func TestThresholdsAreTracked(t *testing.T) {
+	start := time.Date(2026, 8, 20, 14, 0, 0, 0, time.UTC)
+	at := func(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
 	memory := func(mib uint64) Memory {
 		return Memory{CapacityBytes: pointer(uint64(1000 << 20)), AvailableBytes: pointer(mib << 20), MemAvailableBytes: pointer(uint64(1 << 20))}
 	}
@@ -106,92 +107,92 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	w := NewWatch(config, host.Reader{})
+	tracker := NewEvictionTracker(config, host.Reader{})
 	for second, mib := range []uint64{500, 290, 250, 99, 90, 80, 70, 60} {
-		w.observe(at(float64(second)), memory(mib))
+		tracker.observe(at(float64(second)), memory(mib))
 	}
 
-	w.observe(at(8), memory(800)) // the kill has freed it
+	tracker.observe(at(8), memory(800)) // the kill has freed it
 
-	e := w.Eviction(at(7.2), true)
+	e := tracker.Eviction(at(7.2), true)
 	if *e.AvailableBytes != 60<<20 || *e.HardBytes != 100<<20 || *e.SoftBytes>>20 != 300 ||
 		*e.HardSinceNS != 4_200_000_000 || *e.SoftSinceNS != 6_200_000_000 || *e.MemAvailableBytes != 1<<20 {
-		t.Errorf("%+v", e)
+		t.Errorf("got %+v, want other values", e)
 	}
 
 	if want := "eviction lost the race by 4.2s: memory.available 60Mi, below evictionHard 100Mi for 4.2s (the kubelet looks every 10s); " +
 		"below evictionSoft 30% for 6.2s, it may be for 1m30s"; e.Text != want {
-		t.Errorf("%q", e.Text)
+		t.Errorf("got %q, want %q", e.Text, want)
 	}
 
 	if e.Signals["evictionHard.memory.available"] != "100Mi" || e.Source != "a file" {
-		t.Errorf("%+v", e)
+		t.Errorf("got %+v, want other values", e)
 	}
 
-	if e := w.Eviction(at(8), true); e.HardSinceNS != nil || e.SoftSinceNS != nil || e.Text != "memory.available 800Mi, 700Mi above evictionHard 100Mi" {
-		t.Errorf("%+v", e)
+	if e := tracker.Eviction(at(8), true); e.HardSinceNS != nil || e.SoftSinceNS != nil || e.Text != "memory.available 800Mi, 700Mi above evictionHard 100Mi" {
+		t.Errorf("got %+v, want other values", e)
 	}
 
-	if e := w.Eviction(at(7.2), false); strings.Contains(e.Text, "race") {
-		t.Errorf("nobody raced: %q", e.Text)
+	if e := tracker.Eviction(at(7.2), false); strings.Contains(e.Text, "race") {
+		t.Errorf("got %q, want no race without a shortage of the node", e.Text)
 	}
-	// Nothing near: nothing is claimed.
+	// Without a sample near it, only thresholds are returned.
 	for _, when := range []time.Time{at(-1), at(60)} {
-		if e := w.Eviction(when, true); e.AvailableBytes != nil || !strings.Contains(e.Text, "not looked at") || len(e.Signals) == 0 {
-			t.Errorf("%+v", e)
+		if e := tracker.Eviction(when, true); e.AvailableBytes != nil || !strings.Contains(e.Text, "not looked at") || len(e.Signals) == 0 {
+			t.Errorf("got %+v, want other values", e)
 		}
 	}
-	// What was crossed before a gap may have recovered in it.
-	w.observe(at(20), memory(50))
-	w.observe(at(40), memory(50))
+	// A threshold that was crossed before a gap may have recovered in it.
+	tracker.observe(at(20), memory(50))
+	tracker.observe(at(40), memory(50))
 
-	if e := w.Eviction(at(41), true); *e.HardSinceNS != 1e9 {
-		t.Errorf("%+v", e)
+	if e := tracker.Eviction(at(41), true); *e.HardSinceNS != 1e9 {
+		t.Errorf("got %+v, want other values", e)
 	}
 
 	for i := range 1000 {
-		w.observe(at(50+float64(i)), memory(50))
+		tracker.observe(at(50+float64(i)), memory(50))
 	}
 
-	if len(w.samples) != remembered {
-		t.Errorf("%d samples", len(w.samples))
+	if len(tracker.samples) != maxSamples {
+		t.Errorf("got %d samples, want %d", len(tracker.samples), maxSamples)
 	}
 
-	if e := w.Eviction(at(1049), true); *e.HardSinceNS < 999e9 {
-		t.Errorf("since when outlives the samples: %+v", e)
+	if e := tracker.Eviction(at(1049), true); *e.HardSinceNS < 999e9 {
+		t.Errorf("got %+v, want a time that outlives the samples", e)
 	}
 }
 
-func TestWatchAllocatable(t *testing.T) {
+func TestTheLimitOfAllPodsIsTracked(t *testing.T) {
 	now := time.Date(2026, 8, 20, 14, 0, 0, 0, time.UTC)
 	config, _ := parse(nil, nil, nil)
-	w := NewWatch(config, host.Reader{})
-	w.observe(now, Memory{
+	tracker := NewEvictionTracker(config, host.Reader{})
+	tracker.observe(now, Memory{
 		CapacityBytes: pointer(uint64(8 << 30)), AvailableBytes: pointer(uint64(2 << 30)),
 		AllocatableBytes: pointer(uint64(6 << 30)), AllocatableAvailableBytes: pointer(uint64(50 << 20)),
 	})
 
-	e := w.Eviction(now.Add(2*time.Second), true)
+	e := tracker.Eviction(now.Add(2*time.Second), true)
 	if e.HardSinceNS != nil || !strings.Contains(e.Text, "lost the race by 2s") ||
 		!strings.Contains(e.Text, "of all pods allocatableMemory.available 50Mi of 6Gi, below evictionHard for 2s") {
-		t.Errorf("%+v", e)
+		t.Errorf("got %+v, want other values", e)
 	}
 
 	config.EvictionHard = map[string]string{"nodefs.available": "5%"}
-	w = NewWatch(config, host.Reader{})
-	w.observe(now, Memory{CapacityBytes: pointer(uint64(8 << 30)), AvailableBytes: pointer(uint64(1))})
+	tracker = NewEvictionTracker(config, host.Reader{})
+	tracker.observe(now, Memory{CapacityBytes: pointer(uint64(8 << 30)), AvailableBytes: pointer(uint64(1))})
 
-	if e := w.Eviction(now, true); e.HardSinceNS != nil || !strings.Contains(e.Text, "evictionHard has no memory.available") {
-		t.Errorf("%+v", e)
+	if e := tracker.Eviction(now, true); e.HardSinceNS != nil || !strings.Contains(e.Text, "evictionHard has no memory.available") {
+		t.Errorf("got %+v, want other values", e)
 	}
 }
 
-func TestNoKubelet(t *testing.T) {
-	w := NewWatch(nil, host.Reader{})
-	w.Sample(time.Now())
+func TestANilTrackerReturnsNothing(t *testing.T) {
+	tracker := NewEvictionTracker(nil, host.Reader{})
+	tracker.Sample(time.Now())
 
-	if w != nil || w.Eviction(time.Now(), true) != nil || w.Now(time.Now()) != nil {
-		t.Error("without a kubelet there is nothing to tell")
+	if tracker != nil || tracker.Eviction(time.Now(), true) != nil || tracker.Now(time.Now()) != nil {
+		t.Error("got a result without a kubelet, want nil")
 	}
 }
 
@@ -202,8 +203,8 @@ func BenchmarkSample(b *testing.B) {
 	}
 	config, _ := parse(nil, nil, nil)
 
-	w := NewWatch(config, host.Reader{Layout: layout})
+	tracker := NewEvictionTracker(config, host.Reader{Layout: layout})
 	for b.Loop() {
-		w.Sample(time.Now())
+		tracker.Sample(time.Now())
 	}
 }

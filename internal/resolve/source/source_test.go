@@ -1,29 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package names
+package source
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve/source/fakecri"
+	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
-// What testdata/node has.
+// node is the file tree of a node with the files of all runtimes.
+const node = "testdata/node"
+
+// Containers and pods, the last ones of testdata/node.
 const (
+	appID     = fakecri.AppID
+	sandboxID = fakecri.SandboxID
+	appUID    = fakecri.AppUID
+	otherID   = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+
 	crioID    = "c0c0000000000000000000000000000000000000000000000000000000000001"
 	crioUID   = "11111111-2222-4333-8444-555555555555"
 	dockerID  = "d0c0000000000000000000000000000000000000000000000000000000000001"
@@ -36,23 +51,67 @@ const (
 
 func ptr[T any](v T) *T { return &v }
 
-// serveNothing is gRPC without any service.
-func serveNothing(t *testing.T, l net.Listener) {
-	server := grpc.NewServer()
-
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(l)
-	}()
-
-	t.Cleanup(func() { server.Stop(); <-done })
+// store records what feeds put into it.
+type store struct {
+	mu      sync.Mutex
+	put     map[Ref]events.Workload
+	exits   map[string]Exit
+	gone    []Ref
+	present map[string][]Ref
 }
 
+func newStore() *store {
+	return &store{put: map[Ref]events.Workload{}, exits: map[string]Exit{}, present: map[string][]Ref{}}
+}
+
+func (s *store) Put(ref Ref, w events.Workload) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.put[ref] = w
+}
+
+func (s *store) Listed(feed string, present []Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.present[feed] = present
+}
+
+func (s *store) Gone(ref Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.gone = append(s.gone, ref)
+}
+
+func (s *store) Exited(id string, x Exit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.exits[id] = x
+}
+
+func (s *store) SourceOf(ref Ref) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return s.put[ref].Source
+}
+
+func noWarning(t *testing.T) func(key, text string) {
+	return func(_, text string) { t.Errorf("got warning %q, want none", text) }
+}
+
+// lookup adapts functions to Source.
+type lookup func(context.Context, Ref) (events.Workload, error)
+
+func (l lookup) Lookup(ctx context.Context, ref Ref) (events.Workload, error) { return l(ctx, ref) }
+
 // criSource is a connection to a fake runtime.
-func criSource(t *testing.T) source {
-	socket := filepath.Join(socketDir(t), "c.sock")
-	withPod(newFake()).serve(t, socket)
+func criSource(t *testing.T) Source {
+	socket := filepath.Join(fakecri.SocketDir(t), "c.sock")
+	fakecri.WithPod().Serve(t, socket)
 
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -61,11 +120,33 @@ func criSource(t *testing.T) source {
 
 	t.Cleanup(func() { conn.Close() })
 
-	return &connection{client: cri.NewRuntimeServiceClient(conn), name: "containerd"}
+	c := &connection{client: cri.NewRuntimeServiceClient(conn), runtime: "containerd", named: func(string) bool { return false }}
+
+	return lookup(c.lookup)
 }
 
-// kubeletSource asks a server that wants a token, over TLS.
-func kubeletSource(t *testing.T) *kubelet {
+// kubeletSource looks up in the list of a kubelet's feed.
+func kubeletSource(t *testing.T) Source {
+	k := kubelet(t, newStore())
+
+	return lookup(func(ctx context.Context, ref Ref) (events.Workload, error) {
+		all, err := k.pods(ctx)
+		if err != nil {
+			return events.Workload{}, err
+		}
+
+		for _, f := range all {
+			if ref.ContainerID == f.ref.ContainerID && (ref.ContainerID != "" || ref.PodUID == f.ref.PodUID) {
+				return f.w, nil
+			}
+		}
+
+		return events.Workload{}, ErrUnknown
+	})
+}
+
+// kubelet returns the feed of a server that requires a token, over TLS.
+func kubelet(t *testing.T, store Store) *Kubelet {
 	list := `{"kind":"PodList","items":[
 		{"metadata":{"name":"checkout-7d9f","namespace":"shop","uid":"` + appUID + `","labels":{"app":"checkout"}},
 		 "status":{"qosClass":"Burstable","containerStatuses":[
@@ -91,7 +172,7 @@ func kubeletSource(t *testing.T) *kubelet {
 		t.Fatal(err)
 	}
 
-	k, err := newKubelet(KubeletOptions{Endpoint: server.URL + "/", TokenFile: token, Insecure: true})
+	k, err := NewKubelet(KubeletOptions{Endpoint: server.URL + "/", TokenFile: token, Insecure: true}, store, noWarning(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,14 +180,14 @@ func kubeletSource(t *testing.T) *kubelet {
 	return k
 }
 
-func TestSources(t *testing.T) {
-	sources := map[string]source{
-		"cri": criSource(t), "disk": newDisk(node), "log_dir": newLogDir(node), "kubelet": kubeletSource(t),
+func TestSourcesNameWhatTheyHave(t *testing.T) {
+	sources := map[string]Source{
+		"cri": criSource(t), "disk": NewDisk(node, runtimes.Known()), "log_dir": NewLogDir(node), "kubelet": kubeletSource(t),
 	}
 	for _, test := range []struct {
 		source string
 		ref    Ref
-		want   events.Workload // zero: it does not know
+		want   events.Workload // zero: ErrUnknown
 	}{
 		{"cri", Ref{ContainerID: appID}, events.Workload{
 			Namespace: "shop", Pod: "checkout-7d9f", PodUID: appUID, Container: "app", Runtime: "containerd", Image: "shop/checkout:1.4",
@@ -156,10 +237,10 @@ func TestSources(t *testing.T) {
 		{"kubelet", Ref{PodUID: staticUID}, events.Workload{Namespace: "kube-system", Pod: "kube-apiserver-n1", PodUID: staticUID, QoS: "guaranteed"}},
 		{"kubelet", Ref{ContainerID: otherID}, events.Workload{}},
 	} {
-		got, err := sources[test.source].lookup(t.Context(), test.ref)
+		got, err := sources[test.source].Lookup(t.Context(), test.ref)
 		if test.want.IsZero() {
-			if !errors.Is(err, errUnknown) {
-				t.Errorf("%s %+v: %+v, %v", test.source, test.ref, got, err)
+			if !errors.Is(err, ErrUnknown) {
+				t.Errorf("%s %+v: got %+v, %v, want %v", test.source, test.ref, got, err, ErrUnknown)
 			}
 
 			continue
@@ -181,34 +262,123 @@ func text(w events.Workload) string {
 	return string(b)
 }
 
-// A kubelet that refuses is remarked on, and asked again no sooner than it should.
-func TestKubelet(t *testing.T) {
-	k := kubeletSource(t)
-	r, said := open(t, Options{HostRoot: t.TempDir(), Kubelet: KubeletOptions{Endpoint: strings.TrimSuffix(k.url, "/pods"), TokenFile: k.tokenFile, Insecure: true}})
-	ref, _ := RefOf(&app)
-	r.Seen(ref)
-	eventually(t, "it answers", func() bool { return name(r.Fill(&app)) == "kubelet shop checkout-7d9f app" })
+// TestTheKubeletIsAskedOnce: one request answers for all ids that wait.
+func TestTheKubeletIsAskedOnce(t *testing.T) {
+	st := newStore()
+	k := kubelet(t, st)
+	ctx, cancel := context.WithCancel(t.Context())
 
-	static := events.Workload{PodUID: staticUID}
-	if got := r.Fill(&static); got.QoS != "guaranteed" {
-		t.Errorf("%+v", got)
+	var work sync.WaitGroup
+	work.Go(func() { k.Run(ctx) })
+
+	for range 3 {
+		k.Ask(Ref{ContainerID: appID, PodUID: appUID}, 0)
 	}
 
-	if said.count("kubelet") > 0 {
-		t.Errorf("%q", said.text)
+	for st.SourceOf(Ref{PodUID: staticUID}) == "" {
+		time.Sleep(time.Millisecond)
 	}
 
-	refused, said := open(t, Options{HostRoot: t.TempDir(), Kubelet: KubeletOptions{Endpoint: strings.TrimSuffix(k.url, "/pods"), Insecure: true}})
-	refused.Seen(ref)
-	eventually(t, "it is said", func() bool { return said.count("401") == 1 })
-	unsigned, said := open(t, Options{HostRoot: t.TempDir(), Kubelet: KubeletOptions{Endpoint: strings.TrimSuffix(k.url, "/pods"), TokenFile: k.tokenFile}})
-	unsigned.Seen(ref)
-	eventually(t, "it is said", func() bool { return said.count("certificate") == 1 })
+	cancel()
+	work.Wait()
+
+	if got := st.put[Ref{ContainerID: appID, PodUID: appUID}]; got.Container != "app" {
+		t.Errorf("got %+v, want container app", got)
+	}
 }
 
-// Links of the node lead within its root, pipes are not waited for, and what is
-// too large or broken is no answer.
-func TestHostileFiles(t *testing.T) {
+// TestEventsReachTheStore: an event names the container and its pod, and reports the
+// exit; the end of a container removes it.
+func TestEventsReachTheStore(t *testing.T) {
+	st := newStore()
+	feed := NewCRI("/c.sock", "/c.sock", st, noWarning(t))
+	runtime := fakecri.WithPod()
+
+	runtime.Exit(appID, "Error", 137)
+	feed.event(&connection{runtime: "containerd"}, runtime.Event(appID, cri.ContainerEventType_CONTAINER_STOPPED_EVENT))
+	feed.event(&connection{runtime: "containerd"}, runtime.Event(appID, cri.ContainerEventType_CONTAINER_DELETED_EVENT))
+
+	if w := st.put[Ref{ContainerID: appID}]; w.Pod != "checkout-7d9f" || w.Labels["app"] != "checkout" || st.put[Ref{ContainerID: sandboxID}].Pod == "" {
+		t.Errorf("got %+v, want container and sandbox of checkout-7d9f", st.put)
+	}
+
+	if x := st.exits[appID]; x.State != StateExited || x.Reason != "Error" || x.Code == nil || *x.Code != 137 {
+		t.Errorf("got exit %+v, want Error/137", x)
+	}
+
+	if want := []Ref{{ContainerID: appID}}; !slices.Equal(st.gone, want) {
+		t.Errorf("got %+v gone, want %+v", st.gone, want)
+	}
+}
+
+// TestAskLeavesOutWhatComesByItself: a pod alone is asked for late, and a runtime that
+// is not connected not at all.
+func TestAskLeavesOutWhatComesByItself(t *testing.T) {
+	feed := NewCRI("/c.sock", "/c.sock", newStore(), noWarning(t))
+	container, pod := Ref{ContainerID: appID}, Ref{PodUID: appUID}
+
+	queued := func(ref Ref, attempt int) bool {
+		before := len(feed.wanted)
+		return feed.Ask(ref, attempt) && len(feed.wanted) > before
+	}
+
+	if queued(container, 0) {
+		t.Error("got a question to a runtime that is not connected, want none")
+	}
+
+	feed.now.Store(&connection{})
+
+	for _, test := range []struct {
+		ref     Ref
+		attempt int
+		want    bool
+	}{{container, 0, true}, {container, askAttempts, false}, {pod, 0, false}, {pod, 1, false}, {pod, 2, true}} {
+		if got := queued(test.ref, test.attempt); got != test.want {
+			t.Errorf("%+v, attempt %d: got queued %v, want %v", test.ref, test.attempt, got, test.want)
+		}
+	}
+}
+
+func TestDockerKeepsTheExit(t *testing.T) {
+	d := NewDisk(node, runtimes.Known())
+	if x, ok := d.Exit(dockerID); !ok || x.State != StateExited || x.Reason != ReasonOOMKilled || *x.Code != 137 || x.Source != NameDisk {
+		t.Errorf("got %+v, %v, want OOMKilled/137", x, ok)
+	}
+
+	for _, id := range []string{appID, "", "../../etc"} {
+		if x, ok := d.Exit(id); ok {
+			t.Errorf("%q: got %+v, want none", id, x)
+		}
+	}
+}
+
+// TestWarningsKeepTheCause: errors that are wrapped are recognized.
+func TestWarningsKeepTheCause(t *testing.T) {
+	var got []string
+	feed := NewCRI("/s", "/s", newStore(), func(_, text string) { got = append(got, text) })
+
+	feed.warnOf(&net.OpError{Op: "dial", Err: &os.SyscallError{Syscall: "connect", Err: syscall.EACCES}})
+	feed.warnOf(&fs.PathError{Err: fs.ErrNotExist})
+	feed.warnOf(nil)
+
+	if len(got) != 2 || !strings.Contains(got[0], "permission denied") || !strings.Contains(got[1], "no socket") {
+		t.Errorf("got %q, want permission denied and no socket", got)
+	}
+}
+
+func TestClipCutsAtRunes(t *testing.T) {
+	for _, test := range []struct{ s, want string }{
+		{"12345678", "12345678"}, {"123456789", "12345…"}, {"1234é6789", "1234…"}, {"\xff\xff\xff\xff\xff\xff\xff\xff\xff", "\xff\xff\xff\xff\xff…"}, {"", ""},
+	} {
+		if got := Clip(test.s, 8); got != test.want {
+			t.Errorf("%q: got %q, want %q", test.s, got, test.want)
+		}
+	}
+}
+
+// TestHostileFilesAreNoAnswer: links lead no further than the root, FIFOs are not
+// waited for, and files that are too large or broken are ignored.
+func TestHostileFilesAreNoAnswer(t *testing.T) {
 	root := t.TempDir()
 	secret := filepath.Join(t.TempDir(), "config.json")
 
@@ -221,12 +391,13 @@ func TestHostileFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	tooLarge := []byte(`{"annotations":{"io.kubernetes.cri.sandbox-name":"` + strings.Repeat("x", maxConfig) + `"}}`)
 	tasks := filepath.Join(root, "run/containerd/io.containerd.runtime.v2.task/k8s.io")
 	for id, make := range map[string]func(file string) error{
 		"aa": func(file string) error { return os.Symlink(secret, file) },
 		"ab": func(file string) error { return os.Symlink("../../../../../../../../../.."+secret, file) },
-		"ac": func(file string) error { return mkfifo(file) },
-		"ad": func(file string) error { return os.WriteFile(file, make4MiB(), 0o644) },
+		"ac": func(file string) error { return syscall.Mkfifo(file, 0o644) },
+		"ad": func(file string) error { return os.WriteFile(file, tooLarge, 0o644) },
 		"ae": func(file string) error { return os.WriteFile(file, config[:len(config)/2], 0o644) },
 		"af": func(file string) error { return os.Mkdir(file, 0o755) },
 	} {
@@ -238,11 +409,11 @@ func TestHostileFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		if w, err := newDisk(hostRoot(root)).lookup(context.Background(), Ref{ContainerID: id}); err == nil {
-			t.Errorf("%s: %+v", id, w)
+		if w, err := NewDisk(Root(root), runtimes.Known()).Lookup(context.Background(), Ref{ContainerID: id}); err == nil {
+			t.Errorf("%s: got %+v, want an error", id, w)
 		}
 	}
-	// A link that stays within is followed there.
+	// A link that stays within the root is followed.
 	if err := os.MkdirAll(filepath.Join(root, "elsewhere"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -255,11 +426,12 @@ func TestHostileFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if w, err := newDisk(hostRoot(root)).lookup(context.Background(), Ref{ContainerID: "ba"}); err != nil || w.Pod != "checkout-7d9f" {
-		t.Errorf("%+v, %v", w, err)
+	if w, err := NewDisk(Root(root), runtimes.Known()).Lookup(context.Background(), Ref{ContainerID: "ba"}); err != nil || w.Pod != "checkout-7d9f" {
+		t.Errorf("got %+v, %v, want checkout-7d9f", w, err)
 	}
 }
 
+// FuzzSpec: files of a container are written by many; none makes a look-up fail.
 func FuzzSpec(f *testing.F) {
 	for _, file := range []string{"run/containerd/io.containerd.runtime.v2.task/k8s.io/" + appID + "/config.json", "run/containers/storage/overlay-containers/" + crioID + "/userdata/config.json"} {
 		text, err := os.ReadFile(filepath.Join(node, file))
@@ -285,18 +457,14 @@ func FuzzSpec(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		c := newCache(0)
 
 		for _, id := range []string{"aa", "ab", "ac"} {
-			w, err := newDisk(hostRoot(root)).lookup(context.Background(), Ref{ContainerID: id})
-			if err == nil {
-				c.put(Ref{ContainerID: id}, w)
-
-				out := c.fill(&events.Workload{ContainerID: id})
-				if n := size(out); n > 512+7*maxName+maxImage+maxLabelBytes+(maxLabels+1)*64+64 {
-					t.Errorf("%d bytes", n)
-				}
+			w, err := NewDisk(Root(root), runtimes.Known()).Lookup(context.Background(), Ref{ContainerID: id})
+			if err == nil && (w.ContainerID != id || w.Source != NameDisk) {
+				t.Errorf("got %+v, want container %s from %s", w, id, NameDisk)
 			}
+
+			NewDisk(Root(root), runtimes.Known()).Exit(id)
 		}
 	})
 }

@@ -9,21 +9,22 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
 const second = uint64(1e9)
 
 type feed struct {
-	r     *flight.Recorder
-	sums  map[kernel.StallKey]kernel.StallCount
-	watch *Watch
+	r        *flight.Recorder
+	sums     map[kernel.StallKey]kernel.StallCount
+	detector *Detector
 }
 
 func newFeed(unit string) *feed {
 	return &feed{
 		r: flight.New(0), sums: map[kernel.StallKey]kernel.StallCount{},
-		watch: New(DefaultLimits, func(events.CgroupKey) string {
-			if slices.Contains(DefaultGuardians, unit) {
+		detector: New(DefaultLimits, func(events.CgroupKey) string {
+			if slices.Contains(CriticalServices(runtimes.Known()), unit) {
 				return unit
 			}
 
@@ -32,7 +33,7 @@ func newFeed(unit string) *feed {
 	}
 }
 
-// tick is a second in which something stalled.
+// tick adds the stalls of one second.
 func (f *feed) tick(s uint64, what events.StallKind, count, fruitless, ns uint64) []Warning {
 	key := kernel.StallKey{Cgroup: events.CgroupKey{ID: 7}, What: what}
 	c := f.sums[key]
@@ -42,7 +43,7 @@ func (f *feed) tick(s uint64, what events.StallKind, count, fruitless, ns uint64
 	f.sums[key] = c
 	f.r.Counts(kernel.StallCounts{Meta: kernel.Meta{BootNS: s * second}, Counts: f.sums})
 
-	return f.watch.Check(s*second, f.r)
+	return f.detector.Check(s*second, f.r)
 }
 
 func run(f *feed, seconds uint64, what events.StallKind, count, fruitless, ns uint64) (warnings []Warning) {
@@ -53,7 +54,7 @@ func run(f *feed, seconds uint64, what events.StallKind, count, fruitless, ns ui
 	return warnings
 }
 
-func TestWarnings(t *testing.T) {
+func TestWarningsAreDue(t *testing.T) {
 	for _, test := range []struct {
 		name             string
 		unit             string
@@ -62,38 +63,50 @@ func TestWarnings(t *testing.T) {
 		ns               uint64 // a second
 		want             string
 	}{
-		{"held up over memory.high", "", events.StallMemoryHigh, 10, 0, 600e6, MemoryHigh},
+		{"throttled over memory.high", "", events.StallMemoryHigh, 10, 0, 600e6, MemoryHigh},
 		{"a little over memory.high", "", events.StallMemoryHigh, 10, 0, 100e6, ""},
-		{"reclaim in vain", "", events.StallMemcgReclaim, 50, 48, 10e6, Fruitless},
+		{"reclaim without progress", "", events.StallMemcgReclaim, 50, 48, 10e6, Fruitless},
 		{"page cache at its limit", "", events.StallMemcgReclaim, 5000, 50, 900e6, ""},
-		{"some reclaims in vain, as at any kill", "", events.StallMemcgReclaim, 5, 5, 1e6, ""},
-		{"the kubelet stands still", "kubelet.service", events.StallDirectReclaim, 20, 0, 200e6, Guardian},
+		{"a few reclaims without progress, as before any kill", "", events.StallMemcgReclaim, 5, 5, 1e6, ""},
+		{"the kubelet is stalled", "kubelet.service", events.StallDirectReclaim, 20, 0, 200e6, Guardian},
 		{"the kubelet reclaims a little", "kubelet.service", events.StallDirectReclaim, 20, 0, 5e6, ""},
-		{"another service stands still", "nginx.service", events.StallDirectReclaim, 20, 0, 200e6, ""},
+		{"another service is stalled", "nginx.service", events.StallDirectReclaim, 20, 0, 200e6, ""},
 		{"a victim's last reclaims", "kubelet.service", events.StallAfterKill, 100, 100, 900e6, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := run(newFeed(test.unit), 120, test.what, test.count, test.fruitless, test.ns)
 			switch {
 			case test.want == "" && len(got) > 0:
-				t.Errorf("a false alarm: %+v", got)
+				t.Errorf("got %+v, want no warning", got)
 			case test.want != "" && (len(got) != 1 || got[0].What != test.want):
-				t.Errorf("%d warnings, want one of %s: %+v", len(got), test.want, got)
+				t.Errorf("got %d warnings %+v, want one of %s", len(got), got, test.want)
 			}
 		})
 	}
 }
 
-func TestWarningComesAgain(t *testing.T) {
+func TestAWarningIsRepeatedAfterAQuietTime(t *testing.T) {
 	f := newFeed("")
 	first := run(f, 20, events.StallMemoryHigh, 10, 0, 900e6)
-	// Quiet for two minutes, and then once more.
+	// Nothing for two minutes, then the same again.
 	var again []Warning
 	for s := uint64(300); s < 320; s++ {
 		again = append(again, f.tick(s, events.StallMemoryHigh, 10, 0, 900e6)...)
 	}
 
 	if len(first) != 1 || len(again) != 1 {
-		t.Errorf("%d warnings, then %d", len(first), len(again))
+		t.Errorf("got %d warnings, then %d, want one each", len(first), len(again))
+	}
+}
+
+// TestCriticalServices: the list is the default of --guardians, and printed by --help.
+func TestCriticalServices(t *testing.T) {
+	want := []string{
+		"kubelet.service", "containerd.service", "crio.service", "docker.service", "k3s.service", "k3s-agent.service", "rke2-agent.service",
+		"rke2-server.service", "ssh.service", "sshd.service", "init.scope", "systemd-journald.service", "systemd-networkd.service",
+		"NetworkManager.service", "cilium.service", "calico-node.service",
+	}
+	if got := CriticalServices(runtimes.Known()); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package names
+package source
 
 import (
 	"context"
@@ -19,31 +19,37 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// KubeletOptions say how to ask the kubelet for its list of pods. It takes
-// permission for nodes/proxy (newer: nodes/pods); by default it is not asked.
+// KubeletOptions configure the feed of the kubelet's list of pods, which needs
+// permission for nodes/proxy (newer: nodes/pods).
 type KubeletOptions struct {
 	Endpoint  string // such as https://127.0.0.1:10250; empty: do not ask
-	TokenFile string // its content is the bearer token, read for each request
-	CAFile    string // who signed the kubelet's certificate; empty: the system's authorities
-	// Insecure takes any certificate.
+	TokenFile string // a file with the bearer token, read for each request
+	CAFile    string // the authority that signed the kubelet's certificate; empty: the system's authorities
+	// Insecure accepts any certificate.
 	Insecure bool
 }
 
 const (
-	// maxPodList bounds the kubelet's answer; a pod takes some 10 KiB.
+	// maxPodList bounds the kubelet's answer in bytes; a pod takes some 10 KiB.
 	maxPodList = 64 << 20
-	// kubeletEvery is how often it is asked at most.
+	// kubeletEvery is the shortest time between two requests.
 	kubeletEvery   = 5 * time.Second
 	kubeletTimeout = 10 * time.Second
 )
 
-type kubelet struct {
+// Kubelet is the feed of the kubelet's list of pods.
+type Kubelet struct {
+	store     Store
+	warn      func(key, text string)
+	wanted    chan Ref
 	url       string
 	tokenFile string
 	client    *http.Client
 }
 
-func newKubelet(o KubeletOptions) (*kubelet, error) {
+// NewKubelet returns the feed of a kubelet. It fails where an option is wrong; warn is
+// called where the kubelet does not answer.
+func NewKubelet(o KubeletOptions, store Store, warn func(key, text string)) (*Kubelet, error) {
 	u, err := url.Parse(o.Endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, fmt.Errorf("kubelet endpoint %q: it is like https://127.0.0.1:10250", o.Endpoint)
@@ -57,7 +63,7 @@ func newKubelet(o KubeletOptions) (*kubelet, error) {
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("reading the kubelet's authority: %w", err)
+			return nil, fmt.Errorf("read the kubelet's authority: %w", err)
 		}
 
 		config.RootCAs = x509.NewCertPool()
@@ -66,9 +72,10 @@ func newKubelet(o KubeletOptions) (*kubelet, error) {
 		}
 	}
 
-	return &kubelet{
+	return &Kubelet{
+		store: store, warn: warn, wanted: make(chan Ref, queued),
 		url: strings.TrimSuffix(o.Endpoint, "/") + "/pods", tokenFile: o.TokenFile,
-		// A token goes to the kubelet only, not where it may point to.
+		// The token is for the kubelet alone: redirects are not followed.
 		client: &http.Client{
 			Timeout: kubeletTimeout, Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -76,7 +83,7 @@ func newKubelet(o KubeletOptions) (*kubelet, error) {
 	}, nil
 }
 
-// podList is what is wanted of a v1.PodList.
+// podList has what is needed of a v1.PodList.
 type podList struct {
 	Items []struct {
 		Metadata struct {
@@ -101,8 +108,8 @@ type found struct {
 	w   events.Workload
 }
 
-// pods asks for the list.
-func (k *kubelet) pods(ctx context.Context) ([]found, error) {
+// pods requests the list.
+func (k *Kubelet) pods(ctx context.Context) ([]found, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
 	if err != nil {
 		return nil, err
@@ -111,7 +118,7 @@ func (k *kubelet) pods(ctx context.Context) ([]found, error) {
 	if k.tokenFile != "" {
 		token, err := os.ReadFile(k.tokenFile)
 		if err != nil {
-			return nil, fmt.Errorf("reading the token: %w", err)
+			return nil, fmt.Errorf("read the token: %w", err)
 		}
 
 		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
@@ -147,9 +154,9 @@ func (l *podList) found() []found {
 		p := &l.Items[i]
 		pod := events.Workload{
 			Namespace: p.Metadata.Namespace, Pod: p.Metadata.Name, PodUID: p.Metadata.UID, Labels: p.Metadata.Labels,
-			QoS: strings.ToLower(p.Status.QOSClass), Source: SourceKubelet,
+			QoS: strings.ToLower(p.Status.QOSClass), Source: NameKubelet,
 		}
-		// The node knows a static pod by the hash of its configuration.
+		// The cgroup of a static pod is named by the hash of its configuration.
 		if hash := p.Metadata.Annotations["kubernetes.io/config.hash"]; hash != "" && p.Metadata.Annotations["kubernetes.io/config.source"] != "api" {
 			pod.PodUID = hash
 		}
@@ -174,50 +181,47 @@ func (l *podList) found() []found {
 	return all
 }
 
-// lookup implements source.
-func (k *kubelet) lookup(ctx context.Context, ref Ref) (events.Workload, error) {
-	all, err := k.pods(ctx)
-	if err != nil {
-		return events.Workload{}, err
-	}
+// Name implements Feed.
+func (*Kubelet) Name() string { return NameKubelet }
 
-	for _, f := range all {
-		if ref.ContainerID != "" && f.ref.ContainerID == ref.ContainerID || ref.ContainerID == "" && f.ref.ContainerID == "" && f.ref.PodUID == ref.PodUID {
-			return f.w, nil
-		}
+// Ask implements Feed.
+func (k *Kubelet) Ask(ref Ref, _ int) bool {
+	select {
+	case k.wanted <- ref:
+		return true
+	default:
+		return false
 	}
-
-	return events.Workload{}, errUnknown
 }
 
-// askKubelet takes in the whole list when an id is wanted, not more often than
-// kubeletEvery.
-func (r *Resolver) askKubelet(k *kubelet) {
+// Run implements Feed: it requests the whole list when an id is asked for, at most
+// every kubeletEvery.
+func (k *Kubelet) Run(ctx context.Context) {
 	for {
 		select {
-		case <-r.ctx.Done():
+		case <-ctx.Done():
 			return
-		case ref := <-r.kubelet:
-			if r.cache.rank(ref) >= rank[SourceKubelet] {
+		case ref := <-k.wanted:
+			if Rank(k.store.SourceOf(ref)) >= Rank(NameKubelet) {
 				continue
 			}
 		}
 
-		all, err := k.pods(r.ctx)
+		all, err := k.pods(ctx)
 		if err != nil {
-			r.warnOnce("kubelet", fmt.Sprintf("the kubelet's list of pods cannot be had, names come from elsewhere: %v", err))
+			k.warn("kubelet", fmt.Sprintf("the kubelet's list of pods cannot be had, names come from elsewhere: %v", err))
 		}
 
 		for _, f := range all {
-			r.cache.put(f.ref, f.w)
+			k.store.Put(f.ref, f.w)
 		}
 
-		for len(r.kubelet) > 0 { // they were in the list, or will ask again
-			<-r.kubelet
+		for len(k.wanted) > 0 { // the list had them, or they will be asked for again
+			<-k.wanted
 		}
 
 		select {
-		case <-r.ctx.Done():
+		case <-ctx.Done():
 			return
 		case <-time.After(kubeletEvery):
 		}

@@ -19,65 +19,83 @@ import (
 )
 
 const (
-	// followed bounds how many findings are remembered.
-	followed = 1024
+	// maxFindings bounds how many findings are remembered.
+	maxFindings = 1024
+	// maxLine bounds a line in bytes; longer ones are ignored.
+	maxLine = 64 << 10
 	// near is how long before a kill a finding can be about it: a grace period is
 	// half a minute, and can be set to more.
 	near = 2 * time.Minute
+	// readEvery is the time between two readings of a log file.
+	readEvery = 200 * time.Millisecond
 )
 
-// Follower remembers what the kubelet writes about ends of containers and about
-// evictions. It is safe for concurrent use.
+// Follower remembers the kubelet's lines about ends of containers and about evictions.
+// It is safe for concurrent use.
 type Follower struct {
 	stop context.CancelFunc
-	done chan struct{}
+	work sync.WaitGroup
 
 	mu       sync.Mutex
-	findings []Finding // oldest first
+	findings []timedFinding // oldest first
 }
 
-// Follow begins to read a log: a file, or the journal if that is empty. It ends with
-// Close. Root is where the node's /var is; empty is "/". It fails only if there is
-// no such file.
+// timedFinding is a finding and the time at which it was read: the line was just
+// written, and klog's own time has no year.
+type timedFinding struct {
+	Finding
+	at time.Time
+}
+
+// Follow starts to read a log: a file, or the journal if file is empty. Root is the
+// directory of the node's file system; empty is "/". It fails only if the file cannot
+// be opened. Close ends it.
 func Follow(file, root string, warn func(string)) (*Follower, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	f := &Follower{stop: stop, done: make(chan struct{})}
-	run := func() error { return f.journal(ctx, root) }
+	f := &Follower{stop: stop}
+	read := func() error { return f.journal(ctx, root) }
 
 	if file != "" {
-		log, err := os.Open(file)
+		log, err := openAtEnd(file)
 		if err != nil {
 			stop()
-			return nil, fmt.Errorf("following the kubelet's log: %w", err)
+			return nil, fmt.Errorf("follow the kubelet's log: %w", err)
 		}
 
-		if _, err := log.Seek(0, io.SeekEnd); err != nil && !errors.Is(err, os.ErrInvalid) {
-			log.Close()
-			stop()
-
-			return nil, fmt.Errorf("following the kubelet's log: %w", err)
-		}
-		run = func() error {
+		read = func() error {
 			defer log.Close()
 			return f.file(ctx, log)
 		}
 	}
 
-	go func() {
-		defer close(f.done)
-
-		if err := run(); err != nil && ctx.Err() == nil {
+	f.work.Go(func() {
+		if err := read(); err != nil && ctx.Err() == nil {
 			warn("the kubelet's log is not read: " + err.Error())
 		}
-	}()
+	})
 
 	return f, nil
 }
 
-// Close ends the reading.
+// openAtEnd opens a log behind its last line.
+func openAtEnd(file string) (*os.File, error) {
+	log, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+
+	if _, err := log.Seek(0, io.SeekEnd); err != nil && !errors.Is(err, os.ErrInvalid) {
+		log.Close()
+		return nil, err
+	}
+
+	return log, nil
+}
+
+// Close ends the follower, and returns once its goroutine has ended.
 func (f *Follower) Close() {
 	f.stop()
-	<-f.done
+	f.work.Wait()
 }
 
 func (f *Follower) journal(ctx context.Context, root string) error {
@@ -94,7 +112,7 @@ func (f *Follower) journal(ctx context.Context, root string) error {
 	}
 
 	if err != nil {
-		return fmt.Errorf("starting journalctl: %w: give the kubelet's log as a file", err)
+		return fmt.Errorf("start journalctl: %w: give the kubelet's log as a file", err)
 	}
 
 	f.take(out)
@@ -102,58 +120,57 @@ func (f *Follower) journal(ctx context.Context, root string) error {
 	return cmd.Wait()
 }
 
-// file reads what is appended; a file that was replaced or cut is read on from its
-// new end of the data.
+// file reads lines as they are appended. Of a file that was truncated, it reads those
+// beyond the old end.
 func (f *Follower) file(ctx context.Context, log io.Reader) error {
 	for ctx.Err() == nil {
 		f.take(log)
 
 		select {
 		case <-ctx.Done():
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(readEvery):
 		}
 	}
 
 	return nil
 }
 
-// take reads until the end. Lines beyond 64 KiB are cut by the reader and say
-// nothing.
+// take reads all lines up to the end. Longer ones than maxLine are ignored.
 func (f *Follower) take(r io.Reader) {
-	lines := bufio.NewReaderSize(r, 64<<10)
+	lines := bufio.NewReaderSize(r, maxLine)
+
 	for {
 		line, long, err := lines.ReadLine()
 		if err != nil {
 			return
 		}
 
-		if found, ok := Line(string(line)); ok && !long {
+		if found, ok := ParseLine(string(line)); ok && !long {
 			f.add(found)
 		}
 	}
 }
 
 func (f *Follower) add(found Finding) {
-	found.Time = time.Now() // it was just written, and its own time has no year
-
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	if len(f.findings) == followed {
+	if len(f.findings) == maxFindings {
 		f.findings = append(f.findings[:0], f.findings[1:]...)
 	}
-	f.findings = append(f.findings, found)
+	f.findings = append(f.findings, timedFinding{found, time.Now()})
 }
 
-// About gives the lines about a workload, and those about the node, in the minutes
+// About returns the lines about a workload, and those about the node, of the minutes
 // before now, oldest first.
 func (f *Follower) About(w *events.Workload, now time.Time) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	var lines []string
 
 	for _, found := range f.findings {
-		if age := now.Sub(found.Time); age > near || !found.about(w) {
+		if age := now.Sub(found.at); age > near || !found.about(w) {
 			continue
 		}
 
@@ -167,9 +184,9 @@ func (f *Follower) About(w *events.Workload, now time.Time) []string {
 	return lines
 }
 
-// about tells whether a finding concerns a workload: its pod, its container, or no
-// pod at all.
-func (f Finding) about(w *events.Workload) bool {
+// about reports whether a finding concerns a workload: its pod, its container, or an
+// eviction of any pod.
+func (f *Finding) about(w *events.Workload) bool {
 	switch {
 	case f.Pod == "" && f.PodUID == "" && f.ContainerID == "":
 		return f.What == FoundReclaim || f.What == FoundMustEvict

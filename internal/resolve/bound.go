@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package names
+package resolve
 
 import (
 	"maps"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 	"unique"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve/source"
 )
 
 // Bounds of text in bytes. Kubernetes allows less: names of 253, labels of 317
-// and 63. What is longer ends with "…".
+// and 63. Longer text is cut, and ends with "…".
 const (
 	maxName       = 256
 	maxImage      = 512
@@ -24,16 +24,14 @@ const (
 	maxLabelBytes = 4096
 )
 
-const ellipsis = "…"
-
-// bound cuts text that is too long. Names are as the runtime has them otherwise,
-// whatever bytes they hold: who shows them makes them safe.
+// bound cuts text that is too long. It does not sanitize: names may contain any bytes,
+// and output escapes them.
 func bound(w *events.Workload) {
 	for _, s := range []*string{&w.Namespace, &w.Pod, &w.PodUID, &w.Container, &w.ContainerID, &w.Runtime, &w.QoS} {
-		*s = clip(*s, maxName)
+		*s = source.Clip(*s, maxName)
 	}
 
-	w.Image = clip(w.Image, maxImage)
+	w.Image = source.Clip(w.Image, maxImage)
 	for _, s := range []*string{&w.Namespace, &w.Container, &w.Runtime, &w.QoS, &w.Image} {
 		*s = unique.Make(*s).Value() // thousands of pods share a few
 	}
@@ -47,7 +45,7 @@ func boundLabels(labels map[string]string) map[string]string {
 
 	kept, bytes, left := make(map[string]string, min(len(labels), maxLabels)), 0, 0
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		k, v := clip(key, maxLabelKey), clip(labels[key], maxLabelValue)
+		k, v := source.Clip(key, maxLabelKey), source.Clip(labels[key], maxLabelValue)
 		if len(kept) == maxLabels || bytes+len(k)+len(v) > maxLabelBytes {
 			left++
 			continue
@@ -57,22 +55,8 @@ func boundLabels(labels map[string]string) map[string]string {
 	}
 
 	if left > 0 {
-		kept[ellipsis] = strconv.Itoa(left) + " more labels"
+		kept[source.Ellipsis] = strconv.Itoa(left) + " more labels"
 	}
 
 	return kept
-}
-
-// clip cuts at a rune's begin.
-func clip(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-
-	end := most - len(ellipsis)
-	for end > 0 && end > most-len(ellipsis)-utf8.UTFMax && !utf8.RuneStart(s[end]) {
-		end--
-	}
-	// A copy, so that the whole text is not kept.
-	return string(append([]byte(s[:end]), ellipsis...))
 }
