@@ -186,7 +186,7 @@ func newGapTest(t testing.TB, log string) *gapTest {
 	return h
 }
 
-var holeLogs = []string{
+var gapLogs = []string{
 	"dmesg/7.3.4-memcg-oom-group", "dmesg/5.10.0-32-memcg-parent-limit", "dmesg/6.12.117-cpuset", "dmesg/6.1.0-56-mempolicy", "dmesg/7.3.4-sysrq-f",
 	"dmesg/6.1.0-56-memcg-v1-parent-limit", "dmesg/6.18.44-nokprobes-memcg-v1-parent-limit",
 	"reports/3.10-memcg-child", "reports/3.10-sysrq", "reports/4.4-global", "reports/4.14-memcg-tree", "reports/4.18-rhel8-memcg",
@@ -196,7 +196,7 @@ var holeLogs = []string{
 // TestGapsCostFieldsAndChangeNone removes lines: at the end, at the start, ranges, single and
 // random ones; and bytes of the end.
 func TestGapsCostFieldsAndChangeNone(t *testing.T) {
-	for _, name := range holeLogs {
+	for _, name := range gapLogs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := readFile(t, "testdata/"+name+".txt")
@@ -204,7 +204,7 @@ func TestGapsCostFieldsAndChangeNone(t *testing.T) {
 			h := newGapTest(t, log)
 
 			n := len(lines)
-			for i := range n {
+			for i := 0; i < n; i += thin(7) {
 				if !h.check(t, fmt.Sprintf("the first %d lines", i), strings.Join(lines[:i], "")) ||
 					!h.check(t, fmt.Sprintf("from line %d on", i+1), strings.Join(lines[i:], "")) {
 					return
@@ -221,14 +221,14 @@ func TestGapsCostFieldsAndChangeNone(t *testing.T) {
 				}
 			}
 
-			for i := range len(log) {
-				if i%31 == 0 && !h.check(t, fmt.Sprintf("the first %d bytes", i), log[:i]) {
+			for i := 0; i < len(log); i += 31 * thin(7) {
+				if !h.check(t, fmt.Sprintf("the first %d bytes", i), log[:i]) {
 					return
 				}
 			}
 
 			random := rand.New(rand.NewPCG(1, 2))
-			for round := range 60 {
+			for round := range 60 / thin(6) {
 				keep := random.Float64()
 				var some strings.Builder
 
@@ -244,6 +244,15 @@ func TestGapsCostFieldsAndChangeNone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// thin returns by how much a test is thinned out with -short.
+func thin(short int) int {
+	if testing.Short() {
+		return short
+	}
+
+	return 1
 }
 
 // shift moves all times of a dmesg log.
@@ -284,7 +293,7 @@ func TestGapsAcrossReportsDoNotMixThem(t *testing.T) {
 	}
 
 	random := rand.New(rand.NewPCG(3, 4))
-	for range 300 {
+	for range 300 / thin(10) {
 		from := random.IntN(len(lines))
 
 		to := min(from+random.IntN(200), len(lines))

@@ -237,11 +237,13 @@ func TestLinesAreLinkedToTheirReport(t *testing.T) {
 func TestTornNumbersAreNotUsed(t *testing.T) {
 	head := headerOf("hog", 17) + limitsOf("/a") + tableOf("hog", 17, 18)
 	for _, last := range []string{
-		summaryOf("/a", "/a/b", "hog", 17) + killOf("hog", 17), summaryOf("/a", "/a/b,c", "hog", 17), "memory: usage 40960kB, limit 40970kB, failcnt 21\n",
+		summaryOf("/a", "/a/b", "hog", 17) + killOf("hog", 17), summaryOf("/a", "/a/b,c", "hog", 17),
+		"memory: usage 40960kB, limit 40970kB, failcnt 21\n",
 		headerOf("hog", 17), limitsOf("/abc/def"),
 	} {
+		h := newGapTest(t, head+last)
+
 		for i := range len(last) {
-			h := newGapTest(t, head+last)
 			if !h.check(t, fmt.Sprintf("%q", last[:i]), head+last[:i]) {
 				return
 			}
