@@ -33,7 +33,7 @@ func (p *Probe) attach(forced events.Tier, stalls bool) error {
 		}
 
 		if h.name == choiceHook {
-			if err := p.chosen(state, forced); err != nil {
+			if err := p.setAttachMode(state, forced); err != nil {
 				return err
 			}
 		}
@@ -44,8 +44,9 @@ func (p *Probe) attach(forced events.Tier, stalls bool) error {
 	return nil
 }
 
-// chosen notes how the choice of a victim is observed.
-func (p *Probe) chosen(state events.Hook, forced events.Tier) error {
+// setAttachMode gives the programs that follow the attach mode of the choice of a victim,
+// and adds the state of out_of_memory, which is attached together with it.
+func (p *Probe) setAttachMode(state events.Hook, forced events.Tier) error {
 	if forced != "" && state.Tier != forced {
 		return fmt.Errorf("tier %s is not to be had here: %s; see `oomtrace doctor`", forced, state.Why)
 	}

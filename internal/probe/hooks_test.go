@@ -44,6 +44,22 @@ func TestHooksAreDescribed(t *testing.T) {
 	}
 }
 
+// See the comment on hooks.
+func TestHooksAreInOrder(t *testing.T) {
+	attached := slices.DeleteFunc(slices.Clone(hooks), func(h hook) bool { return h.with != "" })
+	if attached[0].name != choiceHook {
+		t.Errorf("got %s attached first, want %s", attached[0].name, choiceHook)
+	}
+
+	index := func(program string) int {
+		return slices.IndexFunc(attached, func(h hook) bool { return slices.Contains(h.modes[0].programs, program) })
+	}
+
+	if gaveUp, mark := index("gave_up"), index("mark_victim"); gaveUp > mark {
+		t.Errorf("got gave_up attached after mark_victim, want it before: places %d and %d", gaveUp, mark)
+	}
+}
+
 func TestEveryProgramBelongsToOneHook(t *testing.T) {
 	owners := make(map[string][]string)
 
