@@ -7,10 +7,10 @@
 // open; only Scratch has to be closed.
 //
 // It parses by hand instead of with a library such as prometheus/procfs, for three
-// reasons. It runs on a node that is out of memory, for each kill and each second of
-// reclaim, so candidates are read into reused buffers. It distinguishes a field that a
-// kernel does not have from zero. And it reads the files of old and new kernels, of
-// which libraries require fields. Of containerd/cgroups it uses the parser of
+// reasons. It runs for each kill and each second of reclaim on a node that is out of
+// memory, so processes are read into one reused buffer and files up to a bound. It
+// distinguishes a field that a kernel does not have from zero. And a file that lacks a
+// field, as those of old kernels do, must not be an error. Of containerd/cgroups it uses the parser of
 // /proc/PID/cgroup and the managers of cgroups; the rest of that library does not fit:
 // cgroups.Mode examines /sys/fs/cgroup alone, while Cgroups has to find the hierarchy
 // with the memory controller wherever it is mounted, and Stat of a manager reads all

@@ -18,7 +18,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// tree writes files below a new directory.
+// tree writes files below a new directory, and returns it.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	return testenv.Tree(t, files)
@@ -31,7 +31,7 @@ const (
 	mountCPU    = "34 31 0:31 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
 )
 
-func TestCgroups(t *testing.T) {
+func TestTheMemoryControllerIsFound(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		files map[string]string
@@ -69,13 +69,13 @@ func TestCgroups(t *testing.T) {
 			}
 
 			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
-				t.Errorf("error %v, want one with %q", err, test.err)
+				t.Errorf("got error %v, want one with %q", err, test.err)
 			}
 		})
 	}
 }
 
-func TestScanOOMLocal(t *testing.T) {
+func TestOOMCountsOfCgroupsAreRead(t *testing.T) {
 	root := tree(t, map[string]string{
 		"a/memory.events.local":   "low 0\nhigh 0\nmax 9\noom 3\noom_kill 1\n",
 		"a/b/memory.events.local": "oom 0\n",
@@ -97,30 +97,30 @@ func TestScanOOMLocal(t *testing.T) {
 		return stat.Ino
 	}
 	if len(counts) != 2 || counts[inode("a")] != 3 || counts[inode("a/b")] != 0 {
-		t.Errorf("%v", counts)
+		t.Errorf("got %v, want 3 of a and 0 of a/b", counts)
 	}
 
 	if counts, err := ScanOOMLocal(Layout{MemoryVersion: 1, MemoryMount: root}); counts != nil || err != nil {
-		t.Errorf("cgroup v1 does not tell: %v, %v", counts, err)
+		t.Errorf("got %v, %v of cgroup v1, want nil", counts, err)
 	}
 }
 
-func TestField(t *testing.T) {
+func TestNumbersAreFoundByName(t *testing.T) {
 	text := []byte("oom_kill_other 7\noom_kill 3\nbad x\nMemTotal:       16 kB\nlast")
 	for name, want := range map[string]uint64{"oom_kill": 3, "MemTotal:": 16} {
 		if got, ok := field(text, name); !ok || got != want {
-			t.Errorf("%s: %d, %v", name, got, ok)
+			t.Errorf("%s: got %d, %v, want %d", name, got, ok, want)
 		}
 	}
 
 	for _, name := range []string{"oom", "bad", "last", "nothing"} {
 		if got, ok := field(text, name); ok {
-			t.Errorf("%s: %d", name, got)
+			t.Errorf("%s: got %d, want none", name, got)
 		}
 	}
 }
 
-func TestSymbols(t *testing.T) {
+func TestSymbolsAreFound(t *testing.T) {
 	s, err := parseKallsyms(strings.NewReader(
 		"ffffffff81000300 T c.constprop.0\nffffffff81000100 T a\nffffffff81000200 t b.cold\nffffffff82000000 D data\n"+
 			"ffffffffc0000000 t m\t[module]\nnonsense\n\nzz T x\nffffffff82000010 d other\nffffffff82000020 t listed_as_code\n"), []string{"data", "listed_as_code", "absent"})
@@ -132,34 +132,34 @@ func TestSymbols(t *testing.T) {
 		0xffffffff81000100: "a", 0xffffffff810001ff: "a", 0xffffffff81000250: "b", 0xffffffff81000300: "c", 0xffffffffc0000008: "m",
 	} {
 		if got, _, ok := s.Lookup(address); !ok || got != want {
-			t.Errorf("%x: %q, want %q", address, got, want)
+			t.Errorf("%x: got %q, want %q", address, got, want)
 		}
 	}
 
 	if address, ok := s.Address("data"); !ok || address != 0xffffffff82000000 {
-		t.Errorf("data is at %x", address)
+		t.Errorf("got data at %x, %v, want it at ffffffff82000000", address, ok)
 	}
 
 	if address, ok := s.Address("listed_as_code"); !ok || address != 0xffffffff82000020 {
-		t.Errorf("what is listed as code is at %x", address)
+		t.Errorf("got listed_as_code at %x, %v, want it at ffffffff82000020", address, ok)
 	}
 
 	for _, name := range []string{"other", "absent", "a"} {
 		if address, ok := s.Address(name); ok {
-			t.Errorf("%s is at %x", name, address)
+			t.Errorf("got %s at %x, want none", name, address)
 		}
 	}
 
 	if name, _, ok := s.Lookup(1); ok {
-		t.Errorf("an address below all is in %s", name)
+		t.Errorf("got %s for an address below all, want none", name)
 	}
 
 	if _, err := parseKallsyms(strings.NewReader("0000000000000000 T a\n"), nil); !errors.Is(err, errHidden) {
-		t.Errorf("hidden addresses: %v", err)
+		t.Errorf("got %v for hidden addresses, want %v", err, errHidden)
 	}
 }
 
-func TestPrivileges(t *testing.T) {
+func TestMissingCapabilitiesAreReported(t *testing.T) {
 	all := uint64(1)<<41 - 1
 	without := func(caps ...int) uint64 {
 		left := all
@@ -171,28 +171,28 @@ func TestPrivileges(t *testing.T) {
 	}
 
 	if p := privileges(all); len(p.Missing)+len(p.Optional) != 0 {
-		t.Errorf("with all: %+v", p)
+		t.Errorf("got %+v with all capabilities, want nothing missing", p)
 	}
 
 	if p := privileges(without(unix.CAP_BPF, unix.CAP_PERFMON)); len(p.Missing) != 0 {
-		t.Errorf("CAP_SYS_ADMIN holds both: %+v", p)
+		t.Errorf("got %+v with CAP_SYS_ADMIN, want nothing missing", p)
 	}
 
 	p := privileges(without(unix.CAP_SYS_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON))
 	if !slices.Equal(p.Missing, []string{"CAP_BPF", "CAP_PERFMON"}) {
-		t.Errorf("%+v", p)
+		t.Errorf("got %+v, want CAP_BPF and CAP_PERFMON missing", p)
 	}
 
 	if p := privileges(0); len(p.Optional) != 3 {
-		t.Errorf("%+v", p)
+		t.Errorf("got %+v without capabilities, want three optional ones", p)
 	}
 
 	if _, err := capabilities([]byte("CapEff:\tnonsense\n")); err == nil {
-		t.Error("nonsense is no set of capabilities")
+		t.Error("got no error for nonsense, want one")
 	}
 }
 
-func TestBootClock(t *testing.T) {
+func TestTheBootClockMapsTimes(t *testing.T) {
 	c, err := NewBootClock()
 	if err != nil {
 		t.Fatal(err)
@@ -204,21 +204,21 @@ func TestBootClock(t *testing.T) {
 	}
 
 	if off := time.Since(c.Time(uint64(boot))).Abs(); off > 100*time.Millisecond {
-		t.Errorf("wall time is off by %s", off)
+		t.Errorf("got wall time off by %s, want at most 100ms", off)
 	}
 
 	if n := testing.AllocsPerRun(100, func() { c.Time(uint64(boot)) }); n != 0 {
-		t.Errorf("%v allocations to map a time", n)
+		t.Errorf("got %v allocations, want 0", n)
 	}
 }
 
-func TestThisMachine(t *testing.T) {
+func TestThisMachineIsRead(t *testing.T) {
 	if BootID() == "" || Hostname() == "" || KernelRelease() == "" || PageSize() < 4096 {
-		t.Errorf("boot id %q, host %q, kernel %q, page %d", BootID(), Hostname(), KernelRelease(), PageSize())
+		t.Errorf("got boot id %q, host %q, kernel %q, page %d, want all of them", BootID(), Hostname(), KernelRelease(), PageSize())
 	}
 
 	if ram, _, err := Memory(); err != nil || ram < 1<<20 {
-		t.Errorf("%d bytes of memory, %v", ram, err)
+		t.Errorf("got %d bytes of memory, %v, want at least 1 MiB", ram, err)
 	}
 
 	if _, err := VMStatOOMKill(); err != nil {
@@ -226,7 +226,7 @@ func TestThisMachine(t *testing.T) {
 	}
 }
 
-func TestScratch(t *testing.T) {
+func TestAScratchCgroupHasItsLimit(t *testing.T) {
 	testenv.Root(t)
 
 	s, err := NewScratch(fmt.Sprintf("oomtrace-test-%d", os.Getpid()), 16<<20)
@@ -246,7 +246,7 @@ func TestScratch(t *testing.T) {
 	}
 
 	if text, err := os.ReadFile(filepath.Join(dir, limit)); err != nil || strings.TrimSpace(string(text)) != "16777216" {
-		t.Errorf("the limit is %q, %v", text, err)
+		t.Errorf("got limit %q, %v, want 16777216", text, err)
 	}
 
 	if err := s.Close(); err != nil {
@@ -254,6 +254,6 @@ func TestScratch(t *testing.T) {
 	}
 
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
-		t.Errorf("it is still there: %v", err)
+		t.Errorf("got %v after Close, want the cgroup removed", err)
 	}
 }
