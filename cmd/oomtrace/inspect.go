@@ -16,6 +16,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/inspect"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
@@ -147,5 +148,5 @@ func (f inspectFlags) show(stdout io.Writer, i *events.Inspection) error {
 
 // remark tells of what is missing without ending for it.
 func remark(stderr io.Writer, err error) {
-	fmt.Fprintf(stderr, "oomtrace: %s\n", view.Sanitize(oneLine(err)))
+	fmt.Fprintf(stderr, "oomtrace: %s\n", phrase.Sanitize(oneLine(err)))
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 //go:embed web
@@ -98,12 +98,12 @@ func newDocument(s *Summary, k *kept, remarks []string, o *Options) *document {
 		},
 	}
 	for _, r := range remarks {
-		p.Remarks = append(p.Remarks, short(view.Sanitize(r)))
+		p.Remarks = append(p.Remarks, short(phrase.Sanitize(r)))
 	}
 
 	if k.drops > 0 {
 		p.Remarks = append(p.Remarks, fmt.Sprintf("%s not shown in detail: the %d shown are those of the whole node and those that need a look, then kills, the newest first. "+
-			"--max-incidents, --id, --since and --until choose others.", view.Plural(k.drops, "incident"), len(k.items)))
+			"--max-incidents, --id, --since and --until choose others.", phrase.Plural(k.drops, "incident"), len(k.items)))
 	}
 
 	if s.Incidents > 1 {
@@ -116,9 +116,9 @@ func newDocument(s *Summary, k *kept, remarks []string, o *Options) *document {
 func title(s *Summary) string {
 	names, _, others := s.Nodes.top(1)
 
-	text := "Report of " + view.Plural(s.Incidents, "incident")
+	text := "Report of " + phrase.Plural(s.Incidents, "incident")
 	if len(names) == 1 && others == 0 && names[0].Name != "" {
-		text += " on node " + short(view.Sanitize(names[0].Name))
+		text += " on node " + short(phrase.Sanitize(names[0].Name))
 	} else if n := uint64(len(names)) + others; n > 1 {
 		text += fmt.Sprintf(" on %d nodes", n)
 	}
@@ -129,12 +129,12 @@ func title(s *Summary) string {
 var layout = template.Must(template.New("report.html.tmpl").Funcs(template.FuncMap{
 	"size":    func(v any) string { return orUnknown(anySize(v)) },
 	"maybe":   size,
-	"span":    func(ns uint64) string { return view.Duration(ns) },
+	"span":    func(ns uint64) string { return phrase.Duration(ns) },
 	"maybes":  span,
-	"task":    view.Task,
-	"role":    view.Role,
-	"stall":   view.Stall,
-	"plural":  func(n int, thing string) string { return view.Plural(uint64(n), thing) },
+	"task":    phrase.Task,
+	"role":    phrase.Role,
+	"stall":   phrase.Stall,
+	"plural":  func(n int, thing string) string { return phrase.Plural(uint64(n), thing) },
 	"spaced":  spaced,
 	"script":  func() template.JS { return template.JS(script()) },
 	"style":   func() template.CSS { return template.CSS(style()) },
@@ -147,7 +147,7 @@ func anySize(v any) string {
 	case *uint64:
 		return size(v)
 	case uint64:
-		return view.Size(v)
+		return phrase.Size(v)
 	}
 
 	return ""

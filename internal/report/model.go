@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // maxRows is how many rows of a table HTML shows; the raw event has all.
@@ -100,7 +100,7 @@ func newIncidentPage(inc *events.Incident, seq int, o *Options) (*incidentPage, 
 	plain(reflect.ValueOf(inc))
 
 	p := &incidentPage{
-		Incident: inc, Anchor: anchor(seq), At: clock(inc.Time, o), Outcome: outcomeWord(inc), Shortage: view.Shortage(inc),
+		Incident: inc, Anchor: anchor(seq), At: clock(inc.Time, o), Outcome: outcomeWord(inc), Shortage: phrase.Shortage(inc.Scope, inc.Limiter),
 		Alarm: inc.Outcome == events.OutcomeKilled || inc.Outcome == events.OutcomePanic || inc.Outcome == events.OutcomeNoKillable, Sentence: sentence(inc),
 		Cards: cards(inc, o), Panels: panels(inc), Ladder: ladder(inc), Split: chargeSplit(inc),
 		Node: newNodePage(inc.NodeState), Raw: raw,
@@ -137,7 +137,7 @@ func outcomeWord(inc *events.Incident) string {
 		return "KILLED FROM USER SPACE"
 	}
 
-	return view.Outcome(inc)
+	return phrase.Outcome(inc.Scope, inc.Outcome)
 }
 
 // raw is the event as the contract has it, indented.
@@ -164,7 +164,7 @@ func indent(out *strings.Builder, line []byte) error {
 }
 
 func clock(at time.Time, o *Options) string {
-	return view.When(at, "2006-01-02 15:04:05.000 MST", o.location())
+	return phrase.When(at, "2006-01-02 15:04:05.000 MST", o.location())
 }
 
 func head[T any](all []T) (first []T, more int) {
@@ -180,7 +180,7 @@ func size(bytes *uint64) string {
 		return ""
 	}
 
-	return view.Size(*bytes)
+	return phrase.Size(*bytes)
 }
 
 func span(ns *uint64) string {
@@ -188,7 +188,7 @@ func span(ns *uint64) string {
 		return ""
 	}
 
-	return view.Duration(*ns)
+	return phrase.Duration(*ns)
 }
 
 func cards(inc *events.Incident, o *Options) []card {
@@ -235,8 +235,8 @@ func limiterFacts(inc *events.Incident) []fact {
 	}
 
 	return facts("used", size(l.UsageBytes), "limit", size(l.LimitBytes), name, ratio(l.SwapUsageBytes, l.SwapLimitBytes),
-		"QoS", identity(l.Workload).QoS, "pod UID", view.ShortID(identity(l.Workload).PodUID),
-		"container id", view.ShortID(identity(l.Workload).ContainerID), "cgroup", path(l.Cgroup))
+		"QoS", identity(l.Workload).QoS, "pod UID", phrase.ShortID(identity(l.Workload).PodUID),
+		"container id", phrase.ShortID(identity(l.Workload).ContainerID), "cgroup", path(l.Cgroup))
 }
 
 func identity(w *events.Workload) events.Workload {
@@ -252,10 +252,10 @@ func ratio(usage, limit *uint64) string {
 	case usage == nil:
 		return ""
 	case limit == nil:
-		return view.Size(*usage)
+		return phrase.Size(*usage)
 	}
 
-	return view.Size(*usage) + " of " + view.Size(*limit)
+	return phrase.Size(*usage) + " of " + phrase.Size(*limit)
 }
 
 func triggerFacts(inc *events.Incident) []fact {
@@ -264,17 +264,17 @@ func triggerFacts(inc *events.Incident) []fact {
 	if p := inc.Trigger; p != nil {
 		thread := ""
 		if p.Thread != "" && p.TID != p.PID {
-			thread = view.Task(p.Thread, p.TID)
+			thread = phrase.Task(p.Thread, p.TID)
 		}
-		all = facts("thread", thread, "container id", view.ShortID(identity(p.Workload).ContainerID), "cgroup", path(p.Cgroup))
+		all = facts("thread", thread, "container id", phrase.ShortID(identity(p.Workload).ContainerID), "cgroup", path(p.Cgroup))
 	}
 
 	if a := inc.Allocation; a != nil && inc.Scope != events.ScopeUser {
 		order := ""
 		if a.Order != nil && *a.Order >= 0 && *a.Order < 32 {
-			order = fmt.Sprintf("order %d (%s)", *a.Order, view.Plural(1<<*a.Order, "page"))
+			order = fmt.Sprintf("order %d (%s)", *a.Order, phrase.Plural(1<<*a.Order, "page"))
 		}
-		all = append(all, facts("allocation", order, "for", view.Class(a.Class), "flags", strings.Join(a.GFPFlags, " | "))...)
+		all = append(all, facts("allocation", order, "for", phrase.Class(a.Class), "flags", strings.Join(a.GFPFlags, " | "))...)
 	}
 
 	return all
@@ -285,7 +285,7 @@ func path(c *events.Cgroup) string {
 		return ""
 	}
 
-	return view.ShortPath(c.Path, 64)
+	return phrase.ShortPath(c.Path, 64)
 }
 
 func victimFacts(inc *events.Incident, o *Options) []fact {
@@ -311,10 +311,10 @@ func victimFacts(inc *events.Incident, o *Options) []fact {
 
 	started := ""
 	if v.StartTime != nil {
-		started = view.When(*v.StartTime, time.DateTime, o.location())
+		started = phrase.When(*v.StartTime, time.DateTime, o.location())
 	}
 
-	return facts("container id", view.ShortID(identity(v.Workload).ContainerID), "image", identity(v.Workload).Image, "memory", memory, "container's init", init, "oom_score_adj", adj,
+	return facts("container id", phrase.ShortID(identity(v.Workload).ContainerID), "image", identity(v.Workload).Image, "memory", memory, "container's init", init, "oom_score_adj", adj,
 		"started", started, "dead after", span(v.ExitAfterNS), "memory back after", span(v.ReleasedAfterNS))
 }
 
@@ -326,7 +326,7 @@ func killerFacts(inc *events.Incident) []fact {
 
 	way := ""
 	if k.Path != "" && k.Kind != "user" {
-		way = view.KillPath(k, inc.Scope)
+		way = phrase.KillPath(k.Path, inc.Scope)
 	}
 
 	group := ""
@@ -336,7 +336,7 @@ func killerFacts(inc *events.Incident) []fact {
 
 	var parents []string
 	for _, a := range k.Ancestry {
-		parents = append(parents, view.Task(a.Comm, a.PID))
+		parents = append(parents, phrase.Task(a.Comm, a.PID))
 	}
 
 	login := ""
@@ -393,12 +393,12 @@ func ladder(inc *events.Incident) []rungRow {
 func rungName(r *events.Rung) string {
 	w := identity(r.Workload)
 
-	name := view.RungName(r.Level, r.Workload, r.Cgroup.Path)
+	name := phrase.Ancestor(r.Level, r.Workload, r.Cgroup.Path)
 	switch r.Level {
 	case events.LevelContainer:
-		name = or(w.Container, view.ShortID(w.ContainerID))
+		name = or(w.Container, phrase.ShortID(w.ContainerID))
 	case events.LevelPod:
-		name = or(w.Pod, view.ShortID(w.PodUID))
+		name = or(w.Pod, phrase.ShortID(w.PodUID))
 		if w.Pod != "" && w.Namespace != "" {
 			name = w.Namespace + "/" + w.Pod
 		}
@@ -504,7 +504,7 @@ func shareRows(shares []events.Share, said *events.Workload) (rows []shareRow, m
 	}
 
 	for _, s := range shares {
-		row := shareRow{Share: s, Name: or(owner(s.Workload, said), view.RungName(s.Level, s.Workload, s.Cgroup.Path))}
+		row := shareRow{Share: s, Name: or(owner(s.Workload, said), phrase.Ancestor(s.Level, s.Workload, s.Cgroup.Path))}
 		if s.UsageBytes != nil {
 			row.Fill = percent(*s.UsageBytes, most)
 		}

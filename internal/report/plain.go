@@ -7,7 +7,7 @@ import (
 	"reflect"
 	"unicode/utf8"
 
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // maxTextBytes is how much of one text HTML shows; the raw event has all of it.
@@ -47,7 +47,7 @@ func plain(v reflect.Value) {
 			v.Set(clean)
 		}
 	case reflect.String:
-		v.SetString(short(view.Sanitize(v.String())))
+		v.SetString(short(phrase.Sanitize(v.String())))
 	}
 }
 

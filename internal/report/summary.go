@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 const (
@@ -93,7 +93,7 @@ func cause(inc *events.Incident) string {
 		return spaced(inc.Causes[0].ID)
 	}
 
-	what := view.Shortage(inc)
+	what := phrase.Shortage(inc.Scope, inc.Limiter)
 	if inc.Scope == events.ScopeMemcg && inc.Limiter != nil && inc.Limiter.Level != "" {
 		what = "limit of a " + string(inc.Limiter.Level)
 	}

@@ -7,7 +7,7 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // htmlRows is how many names a table of the summary has in HTML.
@@ -42,8 +42,8 @@ type indexRow struct {
 
 func newSummaryPage(s *Summary, k *kept, o *Options) *summaryPage {
 	p := &summaryPage{
-		Incidents: view.Plural(s.Incidents, "incident"), Victims: view.Plural(s.Victims, "victim"),
-		From: view.When(s.First, time.DateTime, o.location()), To: view.When(s.Last, time.DateTime+" MST", o.location()),
+		Incidents: phrase.Plural(s.Incidents, "incident"), Victims: phrase.Plural(s.Victims, "victim"),
+		From: phrase.When(s.First, time.DateTime, o.location()), To: phrase.When(s.Last, time.DateTime+" MST", o.location()),
 		Times: newTimeChart(&s.Times, o),
 	}
 	for _, t := range []struct {
@@ -67,7 +67,7 @@ func newSummaryPage(s *Summary, k *kept, o *Options) *summaryPage {
 			plain(reflect.ValueOf(inc))
 
 			row := indexRow{
-				anchor(seq), view.When(inc.Time, time.DateTime, o.location()), outcomeWord(inc), sentence(inc), rank(inc) > 0,
+				anchor(seq), phrase.When(inc.Time, time.DateTime, o.location()), outcomeWord(inc), sentence(inc), rank(inc) > 0,
 			}
 			if !yield(row) {
 				return
@@ -83,10 +83,10 @@ func tallyRows(t *tally, o *Options) []tallyRow {
 	var rows []tallyRow
 
 	add := func(name string, c *count) {
-		rows = append(rows, tallyRow{Name: name, Last: view.When(c.Last, time.DateTime, o.location()), Incidents: c.Incidents, Victims: c.Victims})
+		rows = append(rows, tallyRow{Name: name, Last: phrase.When(c.Last, time.DateTime, o.location()), Incidents: c.Incidents, Victims: c.Victims})
 	}
 	for _, c := range most {
-		add(short(view.Sanitize(c.Name)), c)
+		add(short(phrase.Sanitize(c.Name)), c)
 	}
 
 	if others > 0 {
@@ -127,7 +127,7 @@ func newTimeChart(h *histogram, o *Options) *timeChart {
 	if len(spans) == 0 {
 		return nil
 	}
-	format := func(at time.Time) string { return view.When(at, "2006-01-02 15:04", o.location()) }
+	format := func(at time.Time) string { return phrase.When(at, "2006-01-02 15:04", o.location()) }
 	first, step := spans[0].Begin, h.Step()
 	end := spans[len(spans)-1].Begin.Add(step)
 	slots := max(end.Sub(first)/step, leastSlots)
@@ -142,7 +142,7 @@ func newTimeChart(h *histogram, o *Options) *timeChart {
 		height := max(2, percent(s.Count, c.Most))
 		c.Bars = append(c.Bars, timeBar{
 			X: round(float64(s.Begin.Sub(first)/step) * slot), Y: 100 - height, W: max(0.3, round(slot*0.8)), H: height,
-			Label: format(s.Begin) + ": " + view.Plural(s.Count, "incident"),
+			Label: format(s.Begin) + ": " + phrase.Plural(s.Count, "incident"),
 		})
 	}
 

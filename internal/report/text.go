@@ -13,6 +13,7 @@ import (
 	"github.com/olekukonko/tablewriter/tw"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
@@ -59,7 +60,7 @@ func (t *text) incident(inc *events.Incident) error {
 		return nil
 	}
 
-	head := fmt.Sprintf("%s  incident %s", view.When(inc.Time, time.DateTime, t.o.location()), inc.ID)
+	head := fmt.Sprintf("%s  incident %s", phrase.When(inc.Time, time.DateTime, t.o.location()), inc.ID)
 	if inc.Node != "" {
 		head += " of node " + inc.Node
 	}
@@ -75,7 +76,7 @@ func (t *text) incident(inc *events.Incident) error {
 		verdict += " " + inc.Causes[0].Text
 	}
 
-	if err := t.write(view.Paragraph(head, t.o.Width, 0) + view.Paragraph(verdict, t.o.Width, 0)); err != nil {
+	if err := t.write(view.Paragraph(head, t.o.Width) + view.Paragraph(verdict, t.o.Width)); err != nil {
 		return err
 	}
 
@@ -100,7 +101,7 @@ func (t *text) end(remarks []string) error {
 	}
 
 	for _, r := range remarks {
-		out.WriteString(view.Paragraph("note: "+r, t.o.Width, 0))
+		out.WriteString(view.Paragraph("note: "+r, t.o.Width))
 	}
 
 	return t.write(out.String())
@@ -110,9 +111,9 @@ func (s *Summary) text(w *strings.Builder, o *Options) error {
 	if s.Incidents == 0 {
 		return nil
 	}
-	format := func(at time.Time) string { return view.When(at, time.DateTime, o.location()) }
-	w.WriteString(view.Paragraph(fmt.Sprintf("Summary: %s, %s, from %s to %s", view.Plural(s.Incidents, "incident"),
-		view.Plural(s.Victims, "victim"), format(s.First), format(s.Last)), o.Width, 0))
+	format := func(at time.Time) string { return phrase.When(at, time.DateTime, o.location()) }
+	w.WriteString(view.Paragraph(fmt.Sprintf("Summary: %s, %s, from %s to %s", phrase.Plural(s.Incidents, "incident"),
+		phrase.Plural(s.Victims, "victim"), format(s.First), format(s.Last)), o.Width))
 
 	for _, t := range []struct {
 		title string
@@ -146,16 +147,16 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 	}
 
 	row := func(name string, c *count) {
-		name = view.Sanitize(name)
+		name = phrase.Sanitize(name)
 		switch {
 		case columns == 0:
 		case strings.HasPrefix(name, "/"):
-			name = view.ShortPath(name, columns)
+			name = phrase.ShortPath(name, columns)
 		default:
-			name = view.ClipMiddle(name, columns)
+			name = phrase.ClipMiddle(name, columns)
 		}
 
-		rows = append(rows, []string{name, fmt.Sprint(c.Incidents), fmt.Sprint(c.Victims), view.When(c.Last, time.DateTime, o.location())})
+		rows = append(rows, []string{name, fmt.Sprint(c.Incidents), fmt.Sprint(c.Victims), phrase.When(c.Last, time.DateTime, o.location())})
 	}
 	for _, c := range most {
 		row(c.Name, c)
@@ -170,7 +171,7 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 	}
 
 	if t.folded > 0 {
-		w.WriteString(view.Paragraph(foldedRemark, o.Width, 0))
+		w.WriteString(view.Paragraph(foldedRemark, o.Width))
 	}
 
 	return nil
@@ -189,7 +190,7 @@ func (h *histogram) text(w *strings.Builder, o *Options) error {
 
 	for _, s := range spans {
 		bar := strings.Repeat("█", int((s.Count*30+most-1)/most))
-		rows = append(rows, []string{view.When(s.Begin, "2006-01-02 15:04", o.location()), fmt.Sprint(s.Count), bar})
+		rows = append(rows, []string{phrase.When(s.Begin, "2006-01-02 15:04", o.location()), fmt.Sprint(s.Count), bar})
 	}
 
 	return table(w, rows, []tw.Align{tw.AlignLeft, tw.AlignRight, tw.AlignLeft})

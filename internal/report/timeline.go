@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // Panel is one chart of the minute before: the page draws it with a library, and
@@ -156,11 +156,11 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 
 	add := func(label string, bytes uint64) {
 		if float64(bytes) > reach || len(p.Series) > len(colours) {
-			p.Beyond = append(p.Beyond, fmt.Sprintf("%s %s (above the chart)", label, view.Size(bytes)))
+			p.Beyond = append(p.Beyond, fmt.Sprintf("%s %s (above the chart)", label, phrase.Size(bytes)))
 			return
 		}
 		p.Series = append(p.Series, Series{
-			Label: label, Kind: "limit", Colour: colours[len(p.Series)-1], Level: float64(bytes), Text: view.Size(bytes),
+			Label: label, Kind: "limit", Colour: colours[len(p.Series)-1], Level: float64(bytes), Text: phrase.Size(bytes),
 		})
 	}
 	if own > 0 {
@@ -179,12 +179,12 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 	for i := range inc.Ladder {
 		r := &inc.Ladder[i]
 
-		name := view.RungName(r.Level, r.Workload, r.Cgroup.Path)
+		name := phrase.Ancestor(r.Level, r.Workload, r.Cgroup.Path)
 		if r.Below {
 			// It limits a part of what is drawn: a line across the whole would
 			// look as if it had been passed.
 			if r.MaxBytes != nil {
-				p.Beyond = append(p.Beyond, fmt.Sprintf("%s limit %s (of a part)", name, view.Size(*r.MaxBytes)))
+				p.Beyond = append(p.Beyond, fmt.Sprintf("%s limit %s (of a part)", name, phrase.Size(*r.MaxBytes)))
 			}
 
 			continue
@@ -374,9 +374,9 @@ func (p *Panel) sumUp() {
 func (p *Panel) exact(v float64) string {
 	switch p.Unit {
 	case "bytes":
-		return view.Size(uint64(v))
+		return phrase.Size(uint64(v))
 	case "ns":
-		return view.Duration(uint64(v))
+		return phrase.Duration(uint64(v))
 	case "percent":
 		return fmt.Sprintf("%.1f %%", v)
 	}
@@ -389,7 +389,7 @@ func (p *Panel) label(v float64) string {
 	case v == 0:
 		return "0"
 	case p.Unit == "bytes":
-		return strings.Replace(view.Size(uint64(v)), ".0 ", " ", 1)
+		return strings.Replace(phrase.Size(uint64(v)), ".0 ", " ", 1)
 	case p.Unit == "ns" && v >= 1e9:
 		return fmt.Sprintf("%g s", v/1e9)
 	case p.Unit == "ns" && v >= 1e6:

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // verdict answers the four questions, each in some words. What is not known is
@@ -86,7 +86,7 @@ func limited(inc *events.Incident) string {
 	case events.ScopeGlobal:
 		return "the node was out of memory"
 	case events.ScopeCpuset, events.ScopeMempolicy:
-		if words := view.Shortage(inc); words != "" {
+		if words := phrase.Shortage(inc.Scope, inc.Limiter); words != "" {
 			return strings.Replace(words, " out of memory", " were out of memory", 1)
 		}
 	case events.ScopeSysrq:
@@ -108,7 +108,7 @@ func limited(inc *events.Incident) string {
 	}
 
 	if l.LimitBytes != nil {
-		text += " of " + view.Size(*l.LimitBytes)
+		text += " of " + phrase.Size(*l.LimitBytes)
 	}
 
 	return text
@@ -168,7 +168,7 @@ func triggered(inc *events.Incident) string {
 		return ""
 	}
 
-	text := view.Task(p.Comm, p.PID)
+	text := phrase.Task(p.Comm, p.PID)
 	if p.IsKernel {
 		text = "kernel thread " + text
 	}
@@ -179,7 +179,7 @@ func triggered(inc *events.Incident) string {
 	case a != nil && a.Class == "limit_lowered":
 		return text + " lowered the limit below what was used"
 	case a != nil && a.Class != "" && a.Class != "other":
-		return text + " asked for more (" + view.Class(a.Class) + ")"
+		return text + " asked for more (" + phrase.Class(a.Class) + ")"
 	}
 
 	return text + " asked for more"
@@ -225,11 +225,11 @@ func owner(w, said *events.Workload) string {
 	}
 
 	var parts []string
-	if c := or(w.Container, view.ShortID(w.ContainerID)); c != "" {
+	if c := or(w.Container, phrase.ShortID(w.ContainerID)); c != "" {
 		parts = append(parts, "container "+c)
 	}
 
-	pod := or(w.Pod, view.ShortID(w.PodUID))
+	pod := or(w.Pod, phrase.ShortID(w.PodUID))
 	if w.Pod != "" && w.Namespace != "" {
 		pod = w.Namespace + "/" + pod
 	}
@@ -252,7 +252,7 @@ func died(inc *events.Incident) string {
 		return ""
 	}
 	v := &inc.Victims[0]
-	text := view.Task(v.Comm, v.PID)
+	text := phrase.Task(v.Comm, v.PID)
 
 	text += inside(inc, &v.Process)
 	if n := len(inc.Victims) - 1; n > 0 {
@@ -294,7 +294,7 @@ func user(k *events.Killer) string {
 		return who
 	}
 
-	process := view.Task(k.Comm, k.PID)
+	process := phrase.Task(k.Comm, k.PID)
 	if who == "" || who == k.Comm {
 		return process
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 var rewrite = flag.Bool("update", false, "write the golden files")
@@ -63,8 +64,8 @@ func render(t *testing.T, s script, f format) []byte {
 			}
 		}
 
-		if strings.HasSuffix(f.name, "-80") && width(line) > 80 {
-			t.Errorf("%d columns: %s", width(line), line)
+		if strings.HasSuffix(f.name, "-80") && phrase.Width(line) > 80 {
+			t.Errorf("%d columns: %s", phrase.Width(line), line)
 		}
 
 		if strings.TrimRight(line, " ") != line {

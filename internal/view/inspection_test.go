@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 func mibs(n uint64) *uint64 { return ptr(n << 20) }
@@ -99,8 +100,8 @@ func TestInspection(t *testing.T) {
 					t.Errorf("raw control in %q", line)
 				}
 
-				if columns > 0 && width(line) > columns {
-					t.Errorf("%d columns: %s", width(line), line)
+				if columns > 0 && phrase.Width(line) > columns {
+					t.Errorf("%d columns: %s", phrase.Width(line), line)
 				}
 			}
 

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 func TestSanitize(t *testing.T) {
@@ -33,8 +34,8 @@ func TestSanitize(t *testing.T) {
 		{"Größe 日本 …·µ", "Größe 日本 …·µ"},
 	}
 	for _, tt := range tests {
-		if got := Sanitize(tt.in); got != tt.want {
-			t.Errorf("Sanitize(%q) = %q, want %q", tt.in, got, tt.want)
+		if got := phrase.Sanitize(tt.in); got != tt.want {
+			t.Errorf("phrase.Sanitize(%q) = %q, want %q", tt.in, got, tt.want)
 		}
 	}
 }
@@ -42,7 +43,7 @@ func TestSanitize(t *testing.T) {
 func FuzzSanitize(f *testing.F) {
 	f.Add("\x1b[2J\xff\u202e日本")
 	f.Fuzz(func(t *testing.T, s string) {
-		safe := Sanitize(s)
+		safe := phrase.Sanitize(s)
 		if !utf8.ValidString(safe) {
 			t.Errorf("not UTF-8: %q", safe)
 		}
@@ -53,7 +54,7 @@ func FuzzSanitize(f *testing.F) {
 			}
 		}
 
-		if again := Sanitize(safe); again != safe {
+		if again := phrase.Sanitize(safe); again != safe {
 			t.Errorf("not stable: %q, then %q", safe, again)
 		}
 	})
@@ -77,8 +78,8 @@ func FuzzText(f *testing.F) {
 
 		for line := range strings.Lines(out.String()) {
 			line = strings.TrimSuffix(line, "\n")
-			if width(line) > limit {
-				t.Errorf("%d columns of %d: %q", width(line), limit, line)
+			if phrase.Width(line) > limit {
+				t.Errorf("%d columns of %d: %q", phrase.Width(line), limit, line)
 			}
 
 			for _, r := range line {
@@ -92,33 +93,33 @@ func FuzzText(f *testing.F) {
 
 func TestFormat(t *testing.T) {
 	tests := []struct{ got, want string }{
-		{size(0), "0 B"},
-		{size(1023), "1023 B"},
-		{size(1024), "1.0 KiB"},
-		{size(512 * mib), "512.0 MiB"},
-		{size(gib - 1), "1.0 GiB"},
-		{size(1<<64 - 1), "16.0 EiB"},
-		{maybe(nil), "?"},
-		{shortSize(ptr(uint64(1023 * mib))), "1023.0Mi"},
-		{ratio(ptr(512*mib), ptr(600*mib), "max"), "512.0/600.0 MiB"},
-		{ratio(ptr(3*gib), nil, "max"), "3.0 GiB/max"},
-		{ratio(nil, ptr(gib), "max"), "?/1.0 GiB"},
-		{ratio(ptr(100*mib), ptr(2*gib), "max"), "100.0 MiB/2.0 GiB"},
-		{duration(350_000), "350 µs"},
-		{duration(2_040_000), "2.0 ms"},
-		{duration(31_200_000), "31 ms"},
-		{duration(1_250_000_000), "1.2 s"},
-		{duration(150_000_000_000), "2 min 30 s"},
-		{ranges([]int{5, 0, 1, 3, 4, 1}), "0-1,3-5"},
-		{ranges(nil), ""},
+		{phrase.Size(0), "0 B"},
+		{phrase.Size(1023), "1023 B"},
+		{phrase.Size(1024), "1.0 KiB"},
+		{phrase.Size(512 * mib), "512.0 MiB"},
+		{phrase.Size(gib - 1), "1.0 GiB"},
+		{phrase.Size(1<<64 - 1), "16.0 EiB"},
+		{phrase.SizeOrUnknown(nil), "?"},
+		{phrase.ShortSize(ptr(uint64(1023 * mib))), "1023.0Mi"},
+		{phrase.Ratio(ptr(512*mib), ptr(600*mib), "max"), "512.0/600.0 MiB"},
+		{phrase.Ratio(ptr(3*gib), nil, "max"), "3.0 GiB/max"},
+		{phrase.Ratio(nil, ptr(gib), "max"), "?/1.0 GiB"},
+		{phrase.Ratio(ptr(100*mib), ptr(2*gib), "max"), "100.0 MiB/2.0 GiB"},
+		{phrase.Duration(350_000), "350 µs"},
+		{phrase.Duration(2_040_000), "2.0 ms"},
+		{phrase.Duration(31_200_000), "31 ms"},
+		{phrase.Duration(1_250_000_000), "1.2 s"},
+		{phrase.Duration(150_000_000_000), "2 min 30 s"},
+		{phrase.Ranges([]int{5, 0, 1, 3, 4, 1}), "0-1,3-5"},
+		{phrase.Ranges(nil), ""},
 		{order(nil), "order ?"},
 		{order(ptr(-1)), "order -1 (sysrq)"},
 		{order(ptr(9)), "order 9 (512 pages)"},
-		{shortPath(appPath, 67), "/kubepods.slice/…/cri-containerd-3f2a91c0….scope"},
-		{shortPath(appPath, 20), "…erd-3f2a91c0….scope"},
-		{shortPath("/a", 67), "/a"},
-		{task("", 0), "?[?]"},
-		{task("x] y", 1), `"x] y"[1]`},
+		{phrase.ShortPath(appPath, 67), "/kubepods.slice/…/cri-containerd-3f2a91c0….scope"},
+		{phrase.ShortPath(appPath, 20), "…erd-3f2a91c0….scope"},
+		{phrase.ShortPath("/a", 67), "/a"},
+		{phrase.Task("", 0), "?[?]"},
+		{phrase.Task("x] y", 1), `"x] y"[1]`},
 	}
 	for i, tt := range tests {
 		if tt.got != tt.want {
@@ -293,7 +294,7 @@ func TestWhen(t *testing.T) {
 		time.Date(1980, 6, 1, 1, 2, 3, 0, time.UTC):   "01:02:03",
 		time.Date(1969, 12, 31, 1, 2, 3, 0, time.UTC): "01:02:03",
 	} {
-		if got := When(at, time.TimeOnly, time.UTC); got != want {
+		if got := phrase.When(at, time.TimeOnly, time.UTC); got != want {
 			t.Errorf("%s is %q, want %q", at, got, want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 func candidate(pid int, comm string, anon uint64, adj int) events.Candidate {
@@ -154,8 +155,8 @@ func checkText(t *testing.T, inc *events.Incident, columns int) {
 
 	for line := range strings.Lines(out.String()) {
 		line = strings.TrimSuffix(line, "\n")
-		if columns > 0 && width(line) > columns {
-			t.Errorf("%d columns of %d: %q", width(line), columns, line)
+		if columns > 0 && phrase.Width(line) > columns {
+			t.Errorf("%d columns of %d: %q", phrase.Width(line), columns, line)
 		}
 
 		for _, r := range line {
