@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/inspect"
@@ -27,11 +26,8 @@ type inspectFlags struct {
 	utc    bool
 }
 
-// rules find the causes of an incident.
-type rules func(*events.Incident) []events.Cause
-
-// rulesOf looks at what lives now: it has no past.
-func rulesOf(inc *events.Incident) []events.Cause { return diagnose.Prospect(inc) }
+// rules find the causes that a kill would have now.
+type rules func(*events.Inspection) []events.Cause
 
 func newInspect(stdout, stderr io.Writer, diagnose rules) *cobra.Command {
 	var f inspectFlags

@@ -290,15 +290,15 @@ func FuzzDiagnose(f *testing.F) {
 
 // TestProspect: of what has not run out, it is no finding that it was reached.
 func TestProspect(t *testing.T) {
-	for name, inc := range map[string]*incident{
-		"node":  {Scope: events.ScopeGlobal, NodeState: nodeKill().NodeState},
-		"limit": {Scope: events.ScopeMemcg, Limiter: plainKill().Limiter, Ladder: plainKill().Ladder, Memory: plainKill().Memory},
+	for name, i := range map[string]*events.Inspection{
+		"node":  {NodeState: nodeKill().NodeState},
+		"limit": {Limiter: plainKill().Limiter, Ladder: plainKill().Ladder, Memory: plainKill().Memory},
 	} {
-		if got := ids(Prospect(inc)); slices.Contains(got, "node_exhausted") || slices.Contains(got, "own_limit") {
+		if got := ids(Prospect(i)); slices.Contains(got, "node_exhausted") || slices.Contains(got, "own_limit") {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
-	full := &incident{Scope: events.ScopeMemcg, Limiter: podKill().Limiter, Memory: memory(100 * mib)}
+	full := &events.Inspection{Limiter: podKill().Limiter, Memory: memory(100 * mib)}
 
 	full.Memory.FileBytes, full.Memory.ShmemBytes = ptr(450*mib), ptr(440*mib)
 	if got := ids(Prospect(full)); !slices.Contains(got, "tmpfs") {

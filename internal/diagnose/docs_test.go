@@ -20,11 +20,11 @@ var headings = []struct {
 	class class
 	title string
 }{
-	{classDeed, "Somebody acted"},
-	{classShortage, "What ran short"},
-	{classBoundary, "Where the limit was"},
-	{classPlain, "The limit was reached"},
-	{classCourse, "What went with it"},
+	{classAction, "Somebody acted"},
+	{classResource, "What ran short"},
+	{classPlacement, "Where the limit was"},
+	{classReached, "The limit was reached"},
+	{classContributing, "What went with it"},
 	{classHint, "Worth a look"},
 }
 

@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -10,44 +11,28 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// A kill from user space has nothing to do with memory where
-const (
-	// no limit is used up to more than this: below it the kernel has not even
-	// begun to reclaim for long, and page cache alone often fills as much;
-	idleShare = 0.80
-	// tasks stood still for memory less than this share of ten seconds, in percent:
-	// oomd's and Talos's thresholds begin at several times as much;
-	idlePSI = 5.0
-	// the node had at least this share of its memory to give.
-	idleAvailable = 0.10
-)
-
-// cacheFactor: the kubelet counts active page cache as used. Where the kernel
-// holds this many times as much to be available, it was that.
-const cacheFactor = 2
-
-// aboveLimit is how far usage must be above a limit before that says something: tasks
-// that are dying, and allocations that may not fail, are let through.
+// aboveLimit is how far usage must be above a limit to prove that the limit came down:
+// charges of dying tasks, and of allocations that may not fail, pass the limit too.
 const aboveLimit = 1.25
 
-// lowered tells whether the limit came down on what was in use, and how it is known.
+// lowered reports whether the limit was set below its usage, with the evidence.
 func (f *facts) lowered() (evidence []events.Evidence, confidence string, ok bool) {
-	l, class := f.limiter(), f.allocation().Class
+	l, class := f.limiter, f.allocation.Class
 	switch {
 	case class == "limit_lowered":
 		return []events.Evidence{item("class of the allocation", "limit lowered below usage", f.source("stack of the trigger"))}, Certain, true
-	case class != "" || !f.is(events.ScopeMemcg) || f.inc.Trigger == nil || l.UsageBytes == nil || l.LimitBytes == nil,
+	case class != "" || !f.is(events.ScopeMemcg) || f.trigger == nil || l.UsageBytes == nil || l.LimitBytes == nil,
 		strings.HasPrefix(l.Which, "memory.memsw."), float64(*l.UsageBytes) < aboveLimit*float64(*l.LimitBytes):
 		return nil, "", false
 	}
 
-	if inside, known := inside(f.inc.Trigger.Cgroup, l.Cgroup); inside || !known {
+	if inside, known := inside(f.trigger.Cgroup, l.Cgroup); inside || !known {
 		return nil, "", false
 	}
 
 	return []events.Evidence{
 		item("used, and the limit", phrase.Size(*l.UsageBytes)+", "+phrase.Size(*l.LimitBytes), f.source(fromCounters)),
-		item("cgroup of the trigger, which has no part in the limit", called(f.inc.Trigger.Workload, f.inc.Trigger.Cgroup), f.source(fromKernel)),
+		item("cgroup of the trigger, which has no part in the limit", phrase.Cgroup(f.trigger.Workload, f.trigger.Cgroup), f.source(fromKernel)),
 	}, Likely, true
 }
 
@@ -56,10 +41,10 @@ func limitLowered(f *facts) *finding {
 	if !ok {
 		return nil
 	}
-	l, by := f.limiter(), "Somebody"
+	l, by := f.limiter, "Somebody"
 	hit := &finding{confidence: confidence, evidence: evidence}
 
-	if t := f.inc.Trigger; t != nil {
+	if t := f.trigger; t != nil {
 		by = process(t)
 		hit.evidence = append(hit.evidence, item("writer of the limit", by, f.source(fromKernel)))
 	}
@@ -69,15 +54,15 @@ func limitLowered(f *facts) *finding {
 		to = " to " + phrase.Size(*l.LimitBytes)
 		hit.evidence = append(hit.evidence, item("limit that was written", phrase.Size(*l.LimitBytes), f.source(fromCounters)))
 	}
-	hit.text = fmt.Sprintf("%s lowered %s%s, below what was in use; no process had grown.", by, f.whose(), to)
+	hit.text = fmt.Sprintf("%s lowered %s%s, below what was in use; no process had grown.", by, f.limit(), to)
 
 	return hit
 }
 
-// deedRules are about those who act on purpose.
-var deedRules = []rule{
+// actionRules are about kills that somebody caused on purpose.
+var actionRules = []rule{
 	{
-		id: "sysrq", class: classDeed,
+		id:        "sysrq",
 		means:     "Somebody asked the kernel to run its OOM killer. Nothing had to be short.",
 		needs:     "scope sysrq",
 		reference: "Documentation/admin-guide/sysrq.rst, command f",
@@ -97,7 +82,7 @@ var deedRules = []rule{
 		},
 	},
 	{
-		id: "limit_lowered", class: classDeed,
+		id:        "limit_lowered",
 		means:     "The limit was set below what was in use. The kernel reclaims, and then kills, within the write.",
 		needs:     "allocation class limit_lowered: the OOM began in a write to the limit's file; the trigger is the writer. Where the class is not known, likely: usage is well above the limit, which no charge may take it to, and the trigger is not of the limiter",
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Resize CPU and Memory Resources assigned to Containers"`,
@@ -108,27 +93,27 @@ var deedRules = []rule{
 		},
 	},
 	{
-		id: "no_killable", class: classDeed,
+		id:        "no_killable",
 		means:     "The limit was hit and nothing could be killed: every process has oom_score_adj -1000, or none is left. Those that are exempt go on failing, and reclaiming, until something is given back.",
 		needs:     "outcome no_killable_task",
 		reference: "Documentation/filesystems/proc.rst, oom_score_adj",
 		match: func(f *facts) *finding {
-			if f.inc.Outcome != events.OutcomeNoKillable {
+			if f.outcome != events.OutcomeNoKillable {
 				return nil
 			}
 
 			hit := &finding{
-				text:       "Nothing could be killed for " + f.whose() + ": no process is left there, or each is exempt (oom_score_adj -1000).",
+				text:       "Nothing could be killed for " + f.limit() + ": no process is left there, or each is exempt (oom_score_adj -1000).",
 				confidence: Certain,
 				evidence:   []events.Evidence{item("outcome", "no killable task", f.source(fromKernel))},
 			}
 			if exempt := f.exempt(); len(exempt) > 0 {
-				hit.text = "Nothing may be killed for " + f.whose() + ": its processes are exempt (oom_score_adj -1000), so they fail and reclaim without end."
-				hit.evidence = append(hit.evidence, item("exempt", plural(len(exempt), "process"), f.source("candidates at the kill")))
+				hit.text = "Nothing may be killed for " + f.limit() + ": its processes are exempt (oom_score_adj -1000), so they fail and reclaim without end."
+				hit.evidence = append(hit.evidence, item("exempt", phrase.Plural(len(exempt), "process"), f.source("candidates at the kill")))
 			}
 
-			if p := f.inc.Passes; p != nil && p.NoKillable > 0 {
-				hit.evidence = append(hit.evidence, item("runs of the OOM killer that found nobody", fmt.Sprint(p.NoKillable), f.source(fromKernel)))
+			if n := f.passes.NoKillable; n > 0 {
+				hit.evidence = append(hit.evidence, item("runs of the OOM killer that found nobody", fmt.Sprint(n), f.source(fromKernel)))
 			}
 
 			return hit
@@ -148,7 +133,7 @@ var deedRules = []rule{
 			}
 
 			text := "The kubelet evicted the pod because the node was short of memory; no limit of the pod was hit."
-			if e := f.inc.Eviction; e != nil && e.AvailableBytes != nil {
+			if e := f.eviction; e.AvailableBytes != nil {
 				text = fmt.Sprintf("The kubelet evicted the pod: memory.available of the node was %s", phrase.Size(*e.AvailableBytes))
 				if e.HardBytes != nil {
 					text += ", its hard threshold is " + phrase.Size(*e.HardBytes)
@@ -161,33 +146,6 @@ var deedRules = []rule{
 		advice{layer: kubernetes, text: "Set the pod's request near the 95th to 99th percentile of its real peak: pods above their request are evicted first."},
 		advice{layer: kubernetes, text: "Reserve what the host needs (system-reserved, kube-reserved), and spread or scale the nodes."},
 	),
-	{
-		id: "working_set_cache", class: classShortage,
-		means:     "The node was short by the kubelet's count, which takes active page cache for used; by the kernel's own it was not.",
-		needs:     fmt.Sprintf("an eviction; the kernel's MemAvailable at least %d times the kubelet's memory.available", cacheFactor),
-		reference: `Kubernetes "Node-pressure Eviction", active file memory is not considered as available`,
-		match: func(f *facts) *finding {
-			e := f.inc.Eviction
-			if f.killer().Reason != "eviction" || e == nil || e.AvailableBytes == nil || e.MemAvailableBytes == nil ||
-				*e.MemAvailableBytes/cacheFactor < *e.AvailableBytes || *e.MemAvailableBytes == 0 {
-				return nil
-			}
-
-			return &finding{
-				text: fmt.Sprintf("The kubelet saw %s available, the kernel %s: active page cache made the difference, and would have been given back.",
-					phrase.Size(*e.AvailableBytes), phrase.Size(*e.MemAvailableBytes)),
-				confidence: Likely,
-				evidence: []events.Evidence{
-					item("memory.available", phrase.Size(*e.AvailableBytes), "as the kubelet computes it"),
-					item("MemAvailable", phrase.Size(*e.MemAvailableBytes), f.nodeSource("/proc/meminfo")),
-				},
-			}
-		},
-		advice: []advice{
-			{layer: application, text: "Avoid needless hot data in the page cache: rotate logs, read and write large files in sequence, or past the cache."},
-			{layer: kubernetes, text: "Limit the pods that keep files hot: the cache is charged to them, and reclaimed from them first."},
-		},
-	},
 	userKill("oomd_kill",
 		"A user-space OOM daemon (systemd-oomd, oomd) killed a cgroup for its pressure or swap use, before the kernel had to.",
 		"a kill from user space, sent by systemd-oomd or oomd",
@@ -207,7 +165,7 @@ var deedRules = []rule{
 		"a kill from user space, sent by earlyoom or nohang",
 		"earlyoom(1), nohang(8)",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return clip(k.Path) + " killed it: the node had less free memory and swap than that daemon wants.", k.Path == "earlyoom" || k.Path == "nohang"
+			return phrase.ClipName(k.Path) + " killed it: the node had less free memory and swap than that daemon wants.", k.Path == "earlyoom" || k.Path == "nohang"
 		},
 		advice{layer: kernel, text: "Look at the daemon's log for the percentages that it saw; of earlyoom -m and -s set them, --prefer and --avoid weigh the choice."},
 	),
@@ -231,12 +189,12 @@ var deedRules = []rule{
 			who := "Somebody who is logged in"
 
 			if l := k.Login; l != nil {
-				if name := firstSet(l.SudoUser, l.User); name != "" {
-					who = "User " + clip(name)
+				if name := cmp.Or(l.SudoUser, l.User); name != "" {
+					who = "User " + phrase.ClipName(name)
 				}
 
 				if l.TTY != "" {
-					who += " at " + clip(l.TTY)
+					who += " at " + phrase.ClipName(l.TTY)
 				}
 			}
 
@@ -284,19 +242,19 @@ var deedRules = []rule{
 		},
 		advice{
 			layer: application, text: "Handle SIGTERM, and end within the grace period.",
-			when: &condition{"SIGTERM came before", func(f *facts) bool { return f.killer().TermBeforeNS != nil }},
+			when: &condition{"SIGTERM came before", func(f *facts) bool { return f.killer.TermBeforeNS != nil }},
 		},
 		advice{
 			layer: kubernetes, text: "Give the pod a terminationGracePeriodSeconds that its shutdown fits in.",
-			when: &condition{"of a pod, SIGTERM came before", func(f *facts) bool { return f.killer().TermBeforeNS != nil && f.inPod() }},
+			when: &condition{"of a pod, SIGTERM came before", func(f *facts) bool { return f.killer.TermBeforeNS != nil && f.inPod() }},
 		},
 		advice{
 			layer: kubernetes, text: "Look at the probe's timeout and failureThreshold: a container that stalls for memory or CPU answers late.",
-			when: &condition{"a probe failed", func(f *facts) bool { return f.killer().Reason == "probe" }},
+			when: &condition{"a probe failed", func(f *facts) bool { return f.killer.Reason == "probe" }},
 		},
 		advice{
 			layer: kubernetes, text: "Look at the pod's events and at who deleted it: memory is not what to look at.",
-			when: &condition{"of a pod, no probe failed", func(f *facts) bool { return f.killer().Reason != "probe" && f.inPod() }},
+			when: &condition{"of a pod, no probe failed", func(f *facts) bool { return f.killer.Reason != "probe" && f.inPod() }},
 		},
 		advice{
 			layer: application, text: "Look at the log of the unit's manager: memory is not what to look at.",
@@ -312,17 +270,6 @@ var deedRules = []rule{
 		},
 		advice{layer: application, text: "Look at what the sender is, and what started it: its ancestors are listed."},
 	),
-	{
-		id: "not_memory", class: classBoundary,
-		means: "An exit status of 137 looks like an OOM kill and is none: there was memory left at every limit above it.",
-		needs: fmt.Sprintf("a kill from user space that was not for memory; usage below %s of every limit of the ladder, one at least; PSI some (10 s), where known, below %.0f %%; MemAvailable, where known, above %s of the node",
-			percent(idleShare), idlePSI, percent(idleAvailable)),
-		reference: `Kubernetes "Assign Memory Resources to Containers and Pods", exit code 137`,
-		match:     notMemory,
-		advice: []advice{
-			{layer: application, text: "Do not raise the memory limit for this one: find out about the sender instead."},
-		},
-	},
 }
 
 var stopReasons = map[string]string{
@@ -331,23 +278,24 @@ var stopReasons = map[string]string{
 	"memory_pressure": "memory was short",
 }
 
-// userKill makes a rule about a SIGKILL from user space. Text is asked for a
-// killer that is known.
+// userKill makes a rule about a SIGKILL from user space. Text returns the cause, and
+// whether the rule applies to the killer.
 func userKill(id, means, needs, reference string, text func(*facts, *events.Killer) (string, bool), list ...advice) rule {
 	return rule{
-		id: id, class: classDeed, means: means, needs: needs, reference: reference, advice: list,
+		id: id, means: means, needs: needs, reference: reference, advice: list,
 		match: func(f *facts) *finding {
-			k := f.inc.Killer
-			if !f.is(events.ScopeUser) || k == nil {
+			if !f.is(events.ScopeUser) {
 				return nil
 			}
+			k := &f.killer
 
 			words, ok := text(f, k)
 			if !ok {
 				return nil
 			}
+
 			hit := &finding{text: words, confidence: Likely, evidence: senderEvidence(f, k)}
-			// Who sent it is the kernel's word. Why is a conclusion from other evidence.
+			// The kernel reports the sender. The reason is a conclusion from other evidence.
 			if k.Reason == "" || len(k.Evidence) > 0 {
 				hit.confidence = Certain
 			}
@@ -359,96 +307,31 @@ func userKill(id, means, needs, reference string, text func(*facts, *events.Kill
 
 func sender(k *events.Killer) string {
 	if k.Comm == "" && k.PID == 0 {
-		return spaced(k.Path)
+		return phrase.Spaced(phrase.ClipName(k.Path))
 	}
 
-	return process(&events.Process{PID: k.PID, Comm: k.Comm})
+	return phrase.Process(k.Comm, k.PID)
 }
 
-func spaced(s string) string { return strings.ReplaceAll(clip(s), "_", " ") }
-
 func senderEvidence(f *facts, k *events.Killer) []events.Evidence {
-	list := []events.Evidence{item("sender of SIGKILL", sender(k)+" ("+spaced(k.Path)+")", f.source("kernel at the signal"))}
+	list := []events.Evidence{item("sender of SIGKILL", sender(k)+" ("+phrase.Spaced(phrase.ClipName(k.Path))+")", f.source("kernel at the signal"))}
 
-	var line []string
+	var parents []string
 	for _, a := range k.Ancestry {
-		line = append(line, process(&events.Process{PID: a.PID, Comm: a.Comm}))
+		parents = append(parents, phrase.Process(a.Comm, a.PID))
 	}
 
-	if len(line) > 0 {
-		const shown = 6 // the nearest tell most
-		if len(line) > shown {
-			line = append(line[:shown], fmt.Sprintf("and %d more", len(line)-shown))
+	if len(parents) > 0 {
+		const shown = 6 // the nearest matter most
+		if len(parents) > shown {
+			parents = append(parents[:shown], fmt.Sprintf("and %d more", len(parents)-shown))
 		}
-		list = append(list, item("started by", strings.Join(line, ", "), "/proc"))
+		list = append(list, item("started by", strings.Join(parents, ", "), "/proc"))
 	}
 
 	if k.Reason != "" {
-		list = append(list, item("reason", spaced(k.Reason), f.source("evidence on the node")))
+		list = append(list, item("reason", phrase.Spaced(phrase.ClipName(k.Reason)), f.source("evidence on the node")))
 	}
 
 	return append(list, k.Evidence...)
-}
-
-func firstSet(words ...string) string {
-	for _, w := range words {
-		if w != "" {
-			return w
-		}
-	}
-
-	return ""
-}
-
-func notMemory(f *facts) *finding {
-	k := f.killer()
-	switch {
-	case !f.is(events.ScopeUser), k.Reason == "eviction", k.Reason == "memory_pressure",
-		k.Path == "systemd-oomd", k.Path == "oomd", k.Path == "earlyoom", k.Path == "nohang":
-		return nil
-	}
-	hit := &finding{confidence: Likely}
-	var numbers []string
-
-	for i := range f.inc.Ladder {
-		r := &f.inc.Ladder[i]
-		if r.MaxBytes == nil {
-			continue
-		}
-
-		if r.UsageBytes == nil || share(*r.UsageBytes, *r.MaxBytes) >= idleShare || *r.MaxBytes == 0 {
-			return nil
-		}
-		ratio := of(*r.UsageBytes, *r.MaxBytes)
-		numbers = append(numbers, string(r.Level)+" "+ratio)
-		hit.evidence = append(hit.evidence, item("used of the limit of "+called(r.Workload, &r.Cgroup), ratio, f.source("page counters at the signal")))
-	}
-
-	if len(numbers) == 0 {
-		return nil
-	}
-
-	n := f.node()
-	if n.AvailableBytes != nil && n.TotalBytes != nil {
-		if share(*n.AvailableBytes, *n.TotalBytes) < idleAvailable {
-			return nil
-		}
-		hit.evidence = append(hit.evidence, item("available on the node", of(*n.AvailableBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")))
-	}
-
-	if n.PSISome != nil {
-		if n.PSISome.Avg10 >= idlePSI {
-			return nil
-		}
-		hit.confidence = Certain
-		hit.evidence = append(hit.evidence, item("PSI memory some, 10 s", fmt.Sprintf("%.1f %%", n.PSISome.Avg10), f.nodeSource("/proc/pressure/memory")))
-	}
-
-	hit.text = "This was not about memory: no limit above it was near (" + numbers[0]
-	if len(numbers) > 1 {
-		hit.text += fmt.Sprintf(", and %s above", plural(len(numbers)-1, "more limit"))
-	}
-	hit.text += ")."
-
-	return hit
 }

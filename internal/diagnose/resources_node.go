@@ -5,7 +5,6 @@ package diagnose
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
@@ -19,11 +18,11 @@ const (
 	hugetlbShare = 0.05
 )
 
-// nodeRules are about the node's memory where a number of free bytes does not
+// nodeResourceRules are about the node's memory where a number of free bytes does not
 // tell the whole story.
-var nodeRules = []rule{
+var nodeResourceRules = []rule{
 	{
-		id: "cpuset_exhausted", class: classShortage,
+		id:        "cpuset_exhausted",
 		means:     "The NUMA nodes that a cpuset allows ran out; others were not asked.",
 		needs:     "scope cpuset",
 		reference: "Documentation/admin-guide/cgroup-v2.rst, cpuset.mems",
@@ -37,7 +36,7 @@ var nodeRules = []rule{
 		advice: numaAdvice("Widen cpuset.mems, or move memory of others off these nodes."),
 	},
 	{
-		id: "mempolicy_exhausted", class: classShortage,
+		id:        "mempolicy_exhausted",
 		means:     "The NUMA nodes that the process bound its memory to ran out; others were not asked.",
 		needs:     "scope mempolicy",
 		reference: "Documentation/admin-guide/mm/numa_memory_policy.rst, MPOL_BIND",
@@ -51,7 +50,7 @@ var nodeRules = []rule{
 		advice: numaAdvice("Prefer a node (MPOL_PREFERRED_MANY, numactl --preferred) instead of binding to it."),
 	},
 	{
-		id: "fragmentation", class: classShortage,
+		id:        "fragmentation",
 		means:     "An allocation of several pages in a row failed though memory was free: it was in pieces too small.",
 		needs:     "order above 0, no cgroup limited, and a zone (not DMA) above its low watermark that has no free block of that order, or one that the allocator gave up though twice its min watermark was free or reclaimable, or compaction that was given up. Certain if the zones are as they were at the kill",
 		reference: "Documentation/admin-guide/mm/concepts.rst, compaction; /proc/buddyinfo, proc(5)",
@@ -62,20 +61,20 @@ var nodeRules = []rule{
 		},
 	},
 	{
-		id: "numa_imbalance", class: classShortage,
+		id:        "numa_imbalance",
 		means:     "One NUMA node was exhausted while another had memory free.",
-		needs:     fmt.Sprintf("scope global, zones of two NUMA nodes at least: the free memory of one below its low watermarks, of another at least %s of it", percent(elsewhereShare)),
+		needs:     fmt.Sprintf("scope global, zones of two NUMA nodes at least: the free memory of one below its low watermarks, of another at least %s of it", phrase.Percent(elsewhereShare)),
 		reference: "Documentation/admin-guide/sysctl/vm.rst, zone_reclaim_mode; numastat(8)",
 		match:     numaImbalance,
 		advice:    numaAdvice("Look at numastat: interleave what is large, and do not bind pods to one node's memory while others may fill it."),
 	},
 	{
-		id: "hugetlb", class: classShortage,
+		id:        "hugetlb",
 		means:     "Huge pages were set aside and nobody used them: they are lost to everybody else.",
-		needs:     fmt.Sprintf("scope global, unused huge pages at least %s of the node", percent(hugetlbShare)),
+		needs:     fmt.Sprintf("scope global, unused huge pages at least %s of the node", phrase.Percent(hugetlbShare)),
 		reference: "Documentation/admin-guide/mm/hugetlbpage.rst",
 		match: func(f *facts) *finding {
-			n := f.node()
+			n := f.node
 			if !f.is(events.ScopeGlobal) || n.HugetlbBytes == nil || n.HugetlbFreeBytes == nil || n.TotalBytes == nil {
 				return nil
 			}
@@ -87,11 +86,11 @@ var nodeRules = []rule{
 
 			return &finding{
 				text: fmt.Sprintf("Huge pages that nobody uses take %s away from everything else.",
-					within(*n.HugetlbFreeBytes, *n.TotalBytes, "the node's memory")),
+					phrase.PartOf(*n.HugetlbFreeBytes, *n.TotalBytes, "the node's memory")),
 				confidence: Certain, weight: weight, minor: weight < notableNodeShare,
 				evidence: []events.Evidence{
-					item("huge pages, all", of(*n.HugetlbBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")),
-					item("huge pages, unused", of(*n.HugetlbFreeBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")),
+					item("huge pages, all", phrase.Part(*n.HugetlbBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")),
+					item("huge pages, unused", phrase.Part(*n.HugetlbFreeBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")),
 				},
 			}
 		},
@@ -144,7 +143,7 @@ func (n numaNode) plenty() bool {
 
 // restricted is about an allocation that may use some NUMA nodes only.
 func restricted(f *facts, by string) *finding {
-	allowed := f.limiter().Nodes
+	allowed := f.limiter.Nodes
 	hit := &finding{confidence: Certain, weight: 1}
 
 	hit.text = "The NUMA nodes that " + by + " ran out of memory"
@@ -152,37 +151,27 @@ func restricted(f *facts, by string) *finding {
 		hit.text = fmt.Sprintf("NUMA %s, all that %s, ran out of memory", listed("node", allowed), by)
 		hit.evidence = append(hit.evidence, item("allowed NUMA nodes", numbers(allowed), f.source(fromKernel)))
 	} else {
-		hit.evidence = append(hit.evidence, item("constraint", string(f.inc.Scope), f.source(fromKernel)))
+		hit.evidence = append(hit.evidence, item("constraint", string(f.scope), f.source(fromKernel)))
 	}
 	var others []string
 
-	for _, n := range numaNodes(f.node().Zones) {
+	for _, n := range numaNodes(f.node.Zones) {
 		if !n.known {
 			continue
 		}
 
-		hit.evidence = append(hit.evidence, item(fmt.Sprintf("free on NUMA node %d", n.id), of(n.free, n.managed), f.nodeSource("/proc/zoneinfo")))
+		hit.evidence = append(hit.evidence, item(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.nodeSource("/proc/zoneinfo")))
 		if len(allowed) > 0 && !slices.Contains(allowed, n.id) && n.plenty() {
 			others = append(others, fmt.Sprintf("%s on node %d", phrase.Size(n.free), n.id))
 		}
 	}
 
 	if len(others) > 0 {
-		hit.text += "; free elsewhere: " + firstFew(others)
+		hit.text += "; free elsewhere: " + phrase.FirstFew(others)
 	}
 	hit.text += "."
 
 	return hit
-}
-
-// firstFew keeps a sentence readable on machines with many NUMA nodes.
-func firstFew(words []string) string {
-	const few = 4
-	if len(words) <= few {
-		return strings.Join(words, ", ")
-	}
-
-	return strings.Join(words[:few], ", ") + fmt.Sprintf(" and %d more", len(words)-few)
 }
 
 func listed(thing string, ids []int) string {
@@ -199,17 +188,17 @@ func numbers(ids []int) string {
 		words = append(words, fmt.Sprint(id))
 	}
 
-	return firstFew(words)
+	return phrase.FirstFew(words)
 }
 
 // freed is what the kill may have given back by the time the node was looked at.
 func (f *facts) freed() (bytes uint64) {
-	if f.node().AfterNS == nil {
+	if f.node.AfterNS == nil {
 		return 0
 	}
 
-	for i := range f.inc.Victims {
-		v := &f.inc.Victims[i]
+	for i := range f.victims {
+		v := &f.victims[i]
 		bytes += value(v.AnonRSSBytes) + value(v.ShmemRSSBytes) + value(v.FileRSSBytes)
 	}
 
@@ -217,7 +206,7 @@ func (f *facts) freed() (bytes uint64) {
 }
 
 func numaImbalance(f *facts) *finding {
-	nodes := numaNodes(f.node().Zones)
+	nodes := numaNodes(f.node.Zones)
 	if !f.is(events.ScopeGlobal) || len(nodes) < 2 {
 		return nil
 	}
@@ -239,14 +228,14 @@ func numaImbalance(f *facts) *finding {
 	}
 	for _, n := range nodes {
 		hit.evidence = append(hit.evidence, item(fmt.Sprintf("free on NUMA node %d", n.id),
-			of(n.free, n.managed)+", low watermarks "+phrase.Size(n.low), f.nodeSource("/proc/zoneinfo")))
+			phrase.Part(n.free, n.managed)+", low watermarks "+phrase.Size(n.low), f.nodeSource("/proc/zoneinfo")))
 	}
 
 	return hit
 }
 
 func fragmentation(f *facts) *finding {
-	order := value(f.allocation().Order)
+	order := value(f.allocation.Order)
 	if order <= 0 || !f.is(events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy) {
 		return nil
 	}
@@ -254,27 +243,27 @@ func fragmentation(f *facts) *finding {
 		item("order of the allocation", fmt.Sprintf("%d (%d pages in a row)", order, uint64(1)<<min(order, 63)), f.source(fromKernel)),
 	}}
 
-	zones := f.node().Zones
+	zones := f.node.Zones
 	for i := range zones {
 		z := &zones[i]
 		if !scattered(z, order) {
 			continue
 		}
 
-		if f.node().AfterNS != nil {
+		if f.node.AfterNS != nil {
 			hit.confidence = Likely // what was free then, the kill may have freed
 		}
 		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free, but no block of that size.",
-			uint64(1)<<min(order, 63), clip(z.Zone), z.Node, phrase.Size(*z.FreeBytes))
-		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d", clip(z.Zone), z.Node),
+			uint64(1)<<min(order, 63), phrase.ClipName(z.Zone), z.Node, phrase.Size(*z.FreeBytes))
+		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d", phrase.ClipName(z.Zone), z.Node),
 			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0", phrase.Size(*z.FreeBytes), phrase.Size(*z.LowBytes), order),
 			f.nodeSource("/proc/buddyinfo")))
 	}
 
-	g := f.before().GaveUp
+	g := f.before.GaveUp
 	if g != nil && g.Compact != nil && !g.Compact.Again {
 		hit.evidence = append(hit.evidence, item("compaction", fmt.Sprintf("%s, %d of %d retries, then given up",
-			spaced(g.Compact.Result), g.Compact.Retries, g.Compact.MaxRetries), f.source("oom:compact_retry")))
+			phrase.Spaced(phrase.ClipName(g.Compact.Result)), g.Compact.Retries, g.Compact.MaxRetries), f.source("oom:compact_retry")))
 		if hit.text == "" {
 			// Compaction gives up as well where too little is free to work with.
 			hit.confidence = Likely
@@ -285,13 +274,13 @@ func fragmentation(f *facts) *finding {
 	if g != nil && g.Reclaim != nil && enoughInPieces(g.Reclaim) {
 		r := g.Reclaim
 
-		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d, as the allocator gave up", clip(r.Zone), r.Node),
+		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d, as the allocator gave up", phrase.ClipName(r.Zone), r.Node),
 			fmt.Sprintf("free or reclaimable %s, min watermark %s, still not enough for order %d", phrase.Size(r.AvailableBytes), phrase.Size(r.MinWatermarkBytes), r.Order),
 			f.source("oom:reclaim_retry_zone")))
 		if hit.text == "" {
 			hit.confidence = Likely
 			hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free or reclaimable, but no block of that size.",
-				uint64(1)<<min(order, 63), clip(r.Zone), r.Node, phrase.Size(r.AvailableBytes))
+				uint64(1)<<min(order, 63), phrase.ClipName(r.Zone), r.Node, phrase.Size(r.AvailableBytes))
 		}
 	}
 

@@ -9,6 +9,10 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
+// cacheFactor is how many times the kubelet's memory.available the kernel's MemAvailable
+// must be to show that active page cache made the difference.
+const cacheFactor = 2
+
 // What is worth naming in a charge split. The shares are of the limit, or of the
 // node's memory.
 const (
@@ -59,22 +63,22 @@ type filler struct {
 }
 
 func (p filler) rule() rule {
-	needs := fmt.Sprintf("%s at least %s of the limit", p.what, percent(p.least))
+	needs := fmt.Sprintf("%s at least %s of the limit", p.what, phrase.Percent(p.least))
 	if p.leastNode > 0 {
-		needs += fmt.Sprintf(", or %s of the node", percent(p.leastNode))
+		needs += fmt.Sprintf(", or %s of the node", phrase.Percent(p.leastNode))
 	}
 
 	if p.needs != "" {
 		needs += "; " + p.needs
 	}
 
-	needs += fmt.Sprintf(". It explains the kill if it is the largest part, or at least %s", percent(p.major))
+	needs += fmt.Sprintf(". It explains the kill if it is the largest part, or at least %s", phrase.Percent(p.major))
 	if p.leastNode > 0 && p.major > majorNodeShare {
-		needs += fmt.Sprintf(" (of the node %s)", percent(majorNodeShare))
+		needs += fmt.Sprintf(" (of the node %s)", phrase.Percent(majorNodeShare))
 	}
 
 	return rule{
-		id: p.id, class: classShortage, means: p.means, needs: needs, reference: p.reference, advice: p.advice,
+		id: p.id, means: p.means, needs: needs, reference: p.reference, advice: p.advice,
 		match: func(f *facts) *finding {
 			c := f.charge
 			if c == nil || c.node && p.leastNode == 0 {
@@ -93,7 +97,7 @@ func (p filler) rule() rule {
 			}
 
 			hit := &finding{
-				text: p.text(f, c, within(*part, c.whole, c.of)), confidence: Certain, weight: weight,
+				text: p.text(f, c, phrase.PartOf(*part, c.whole, c.of)), confidence: Certain, weight: weight,
 				evidence: []events.Evidence{c.item(p.what, part)},
 			}
 			if p.more != nil {
@@ -109,9 +113,36 @@ func (p filler) rule() rule {
 	}
 }
 
-// shortageRules are about what filled a limit or the node, other than the plain
+// resourceRules are about what filled a limit or the node, other than the plain
 // memory of processes.
-var shortageRules = []rule{
+var resourceRules = []rule{
+	{
+		id:        "working_set_cache",
+		means:     "The node was short by the kubelet's count, which takes active page cache for used; by the kernel's own it was not.",
+		needs:     fmt.Sprintf("an eviction; the kernel's MemAvailable at least %d times the kubelet's memory.available", cacheFactor),
+		reference: `Kubernetes "Node-pressure Eviction", active file memory is not considered as available`,
+		match: func(f *facts) *finding {
+			e := f.eviction
+			if f.killer.Reason != "eviction" || e.AvailableBytes == nil || e.MemAvailableBytes == nil ||
+				*e.MemAvailableBytes/cacheFactor < *e.AvailableBytes || *e.MemAvailableBytes == 0 {
+				return nil
+			}
+
+			return &finding{
+				text: fmt.Sprintf("The kubelet saw %s available, the kernel %s: active page cache made the difference, and would have been given back.",
+					phrase.Size(*e.AvailableBytes), phrase.Size(*e.MemAvailableBytes)),
+				confidence: Likely,
+				evidence: []events.Evidence{
+					item("memory.available", phrase.Size(*e.AvailableBytes), "as the kubelet computes it"),
+					item("MemAvailable", phrase.Size(*e.MemAvailableBytes), f.nodeSource("/proc/meminfo")),
+				},
+			}
+		},
+		advice: []advice{
+			{layer: application, text: "Avoid needless hot data in the page cache: rotate logs, read and write large files in sequence, or past the cache."},
+			{layer: kubernetes, text: "Limit the pods that keep files hot: the cache is charged to them, and reclaimed from them first."},
+		},
+	},
 	filler{
 		id:    "tmpfs",
 		means: "Files in tmpfs, an emptyDir of medium Memory, /dev/shm or shared memory filled it. It looks like page cache and is none: without swap it goes only when the file is deleted.",
@@ -120,14 +151,14 @@ var shortageRules = []rule{
 		reference: `Documentation/filesystems/tmpfs.rst; Kubernetes "Volumes", emptyDir`,
 		text: func(f *facts, c *charge, amount string) string {
 			text := fmt.Sprintf("Files in tmpfs or shared memory hold %s, and cannot be reclaimed as page cache can.", amount)
-			if f.limiter().Level == events.LevelPod {
+			if f.limiter.Level == events.LevelPod {
 				text += " In a volume they outlive the container: the next one begins with them."
 			}
 
 			return text
 		},
 		more: func(f *facts, c *charge) []events.Evidence {
-			if f.allocation().Class == "tmpfs" {
+			if f.allocation.Class == "tmpfs" {
 				return []events.Evidence{item("class of the allocation", "tmpfs", f.source("stack of the trigger"))}
 			}
 
@@ -172,7 +203,7 @@ var shortageRules = []rule{
 		means: "Page cache that was in use filled it: files are read again and again, so that reclaim takes them last and they come back at once.",
 		what:  "page cache", part: func(c *charge) *uint64 { return c.cache },
 		least: notableShare, major: majorShare,
-		needs:     fmt.Sprintf("at least %s of it on the active list, and too little of it dirty for page_cache_dirty", percent(hotShare)),
+		needs:     fmt.Sprintf("at least %s of it on the active list, and too little of it dirty for page_cache_dirty", phrase.Percent(hotShare)),
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat active_file and workingset_refault_file",
 		only: func(f *facts, c *charge) bool {
 			return c.active != nil && c.inactive != nil && share(*c.active, *c.active+*c.inactive) >= hotShare &&
@@ -190,7 +221,7 @@ var shortageRules = []rule{
 	filler{
 		id:    "slab_unreclaimable",
 		means: "Kernel objects that cannot be reclaimed filled it. No process's RSS shows them.",
-		what:  "unreclaimable slab", part: func(c *charge) *uint64 { return c.slabFixed },
+		what:  "unreclaimable slab", part: func(c *charge) *uint64 { return c.slabUnreclaimable },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat slab_unreclaimable; slabtop(1)",
 		text: func(f *facts, c *charge, amount string) string {
@@ -265,41 +296,40 @@ var shortageRules = []rule{
 	filler{
 		id:    "kernel_memory",
 		means: "Socket buffers or per-CPU memory of the kernel filled it.",
-		what:  "socket buffers and per-CPU memory", part: func(c *charge) *uint64 { return sum(c.sock, c.perCP) },
+		what:  "socket buffers and per-CPU memory", part: func(c *charge) *uint64 { return sum(c.sock, c.perCPU) },
 		least: notableOverhead, major: majorOverhead,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat sock and percpu",
 		text: func(f *facts, c *charge, amount string) string {
 			name := "Socket buffers hold"
-			if value(c.perCP) > value(c.sock) {
+			if value(c.perCPU) > value(c.sock) {
 				name = "Per-CPU memory of the kernel and socket buffers hold"
 			}
 
 			return fmt.Sprintf("%s %s.", name, amount)
 		},
 		more: func(f *facts, c *charge) []events.Evidence {
-			return c.items(part{"socket buffers", c.sock}, part{"per-CPU memory", c.perCP})
+			return c.items(part{"socket buffers", c.sock}, part{"per-CPU memory", c.perCPU})
 		},
 		advice: []advice{
 			{
 				layer: application, text: "Read from sockets as fast as peers write, bound the number of connections, and their buffers (SO_RCVBUF, SO_SNDBUF).",
-				when: &condition{"of sockets", func(f *facts) bool { return value(f.charge.sock) >= value(f.charge.perCP) }},
+				when: &condition{"of sockets", func(f *facts) bool { return value(f.charge.sock) >= value(f.charge.perCPU) }},
 			},
 			{
 				layer: kernel, text: "Per-CPU memory grows with cgroups, BPF maps and network namespaces, times the number of CPUs: look for those that are left over.",
-				when: &condition{"of per-CPU memory", func(f *facts) bool { return value(f.charge.perCP) > value(f.charge.sock) }},
+				when: &condition{"of per-CPU memory", func(f *facts) bool { return value(f.charge.perCPU) > value(f.charge.sock) }},
 			},
 		},
 	}.rule(),
-	thp,
 }
 
 func largestSlab(f *facts, c *charge) string {
-	if !c.node || len(f.node().Slabs) == 0 {
+	if !c.node || len(f.node.Slabs) == 0 {
 		return ""
 	}
-	top := f.node().Slabs[0]
+	top := f.node.Slabs[0]
 
-	return fmt.Sprintf("%s (%s)", clip(top.Name), phrase.Size(top.Bytes))
+	return fmt.Sprintf("%s (%s)", phrase.ClipName(top.Name), phrase.Size(top.Bytes))
 }
 
 func slabEvidence(f *facts, c *charge) []events.Evidence {
@@ -309,34 +339,4 @@ func slabEvidence(f *facts, c *charge) []events.Evidence {
 	}
 
 	return list
-}
-
-// thp is a hint: huge pages may be full of what is used.
-var thp = rule{
-	id: "thp", class: classCourse,
-	means:     "Much of the anonymous memory is in transparent huge pages: where a little of each is used, all of it is charged, and reclaim has to split them.",
-	needs:     fmt.Sprintf("at least %s of anonymous memory in huge pages, and that at least %s of the limit or the node; likely rather than possible if the node's mode is always", percent(thpShare), percent(notableShare)),
-	reference: "Documentation/admin-guide/mm/transhuge.rst",
-	match: func(f *facts) *finding {
-		c := f.charge
-		if c == nil || c.thp == nil || c.anon == nil || share(*c.thp, *c.anon) < thpShare || c.share(c.thp) < notableShare {
-			return nil
-		}
-
-		hit := &finding{
-			text:       fmt.Sprintf("%s is in transparent huge pages, which are charged whole.", within(*c.thp, *c.anon, "anonymous memory")),
-			confidence: Possible,
-			evidence:   []events.Evidence{item("anonymous memory in huge pages", of(*c.thp, *c.anon), c.source)},
-		}
-		if mode := f.node().TransparentHuge; mode == "always" {
-			hit.confidence = Likely
-			hit.evidence = append(hit.evidence, item("mode of transparent huge pages", mode, f.nodeSource("/sys/kernel/mm/transparent_hugepage/enabled")))
-		}
-
-		return hit
-	},
-	advice: []advice{
-		{layer: kernel, text: "Set transparent huge pages to madvise, or never, for latency-sensitive and sparse memory; compare usage before and after."},
-		{layer: application, text: "Keep an allocator from huge pages where it uses them sparsely: prctl(PR_SET_THP_DISABLE), MADV_NOHUGEPAGE."},
-	},
 }
