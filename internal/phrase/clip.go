@@ -175,3 +175,18 @@ func ShortPath(path string, columns int) string {
 
 	return head + "/" + strings.Join(parts[from:], "/")
 }
+
+// ClipEnds keeps so many runes of a name's start and end, and marks the gap. Unlike
+// [ClipMiddle] it bounds text that is not sanitized.
+func ClipEnds(name string, runes int) string {
+	if len(name) <= runes {
+		return name
+	}
+
+	all := []rune(name)
+	if len(all) <= runes {
+		return name
+	}
+
+	return string(all[:runes/2]) + "…" + string(all[len(all)-(runes-runes/2):])
+}

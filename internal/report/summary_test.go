@@ -41,7 +41,7 @@ func TestTallyIsBounded(t *testing.T) {
 		t.Errorf("%d of %d counted, %d others", sum, total, others)
 	}
 
-	if tally.folded == 0 {
+	if tally.merged == 0 {
 		t.Error("nothing was folded")
 	}
 

@@ -17,11 +17,11 @@ import (
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
-// textRows is how many names a table of the summary has.
+// textRows is how many names a table of the summary has in text.
 const textRows = 15
 
-// Text writes the verdict of each incident as a sentence and below it all that
-// is known, and a summary at the end if there is more than one.
+// Text writes each incident as a sentence and a block with all that is known, and a
+// summary at the end if there are several.
 func Text(w io.Writer, src Source, o Options) (Result, error) {
 	t := text{w: w, o: &o, blocks: view.NewText(w, view.TextOptions{Width: o.Width, Color: o.Color, Location: o.location()})}
 
@@ -71,12 +71,12 @@ func (t *text) incident(inc *events.Incident) error {
 		}
 	}
 
-	verdict := sentence(inc)
-	if len(inc.Causes) > 0 { // the block has all of them, with what they rest on
-		verdict += " " + inc.Causes[0].Text
+	text := sentence(inc)
+	if len(inc.Causes) > 0 { // the block has all causes, with their evidence
+		text += " " + inc.Causes[0].Text
 	}
 
-	if err := t.write(view.Paragraph(head, t.o.Width) + view.Paragraph(verdict, t.o.Width)); err != nil {
+	if err := t.write(view.Paragraph(head, t.o.Width) + view.Paragraph(text, t.o.Width)); err != nil {
 		return err
 	}
 
@@ -139,7 +139,7 @@ func (s *Summary) text(w *strings.Builder, o *Options) error {
 func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 	most, other, others := t.top(textRows)
 	rows := [][]string{{title, "INCIDENTS", "VICTIMS", "LAST"}}
-	const rest = 44 // columns of the others
+	const rest = 44 // columns of the other cells
 
 	columns := 0
 	if o.Width > 0 {
@@ -170,14 +170,14 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 		return err
 	}
 
-	if t.folded > 0 {
-		w.WriteString(view.Paragraph(foldedRemark, o.Width))
+	if t.merged > 0 {
+		w.WriteString(view.Paragraph(mergedRemark, o.Width))
 	}
 
 	return nil
 }
 
-const foldedRemark = "There were too many names to count each: the rarest were folded into the others, so a count may be too low."
+const mergedRemark = "There were too many names to count each: the rarest were folded into the others, so a count may be too low."
 
 func (h *histogram) text(w *strings.Builder, o *Options) error {
 	spans := h.spans()
@@ -210,7 +210,7 @@ func stepWord(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-// table lays rows out without lines, and without blanks at their ends.
+// table lays rows out without borders and trailing blanks.
 func table(w *strings.Builder, rows [][]string, aligns []tw.Align) error {
 	var out bytes.Buffer
 	cells := tw.CellConfig{
