@@ -25,22 +25,22 @@ func TestOrder(t *testing.T) {
 		{"plain", plainKill, []string{"own_limit"}},
 		{"plain, with what most kills have", with(plainKill(), func(i *incident) {
 			i.Victims[0].Comm = "java"
-			i.Limiter.SwapLimitBytes, i.Memory.AnonTHPBytes = ptr(uint64(0)), ptr(400*mib)
+			i.Limiter.SwapLimitBytes, i.Memory.AnonTHPBytes = new(uint64(0)), new(400*mib)
 			i.Before = stalls(events.StallMemcgReclaim, 100, 90, 5e9)
 		}), []string{"own_limit", "stalled_before", "thp", "runtime_uncounted", "swap_absent"}},
 		{"what fills most goes first", filled(func(m *events.Memory) {
-			m.FileBytes, m.ShmemBytes, m.SlabUnreclaimableBytes = ptr(310*mib), ptr(300*mib), ptr(140*mib)
+			m.FileBytes, m.ShmemBytes, m.SlabUnreclaimableBytes = new(310*mib), new(300*mib), new(140*mib)
 		}), []string{"tmpfs", "own_limit", "slab_unreclaimable"}},
 		{"the other way round", filled(func(m *events.Memory) {
-			m.FileBytes, m.ShmemBytes, m.SlabUnreclaimableBytes = ptr(150*mib), ptr(140*mib), ptr(300*mib)
+			m.FileBytes, m.ShmemBytes, m.SlabUnreclaimableBytes = new(150*mib), new(140*mib), new(300*mib)
 		}), []string{"slab_unreclaimable", "own_limit", "tmpfs"}},
 		{"dirty cache is not hot", filled(func(m *events.Memory) {
-			m.FileBytes, m.FileDirtyBytes, m.ActiveFileBytes, m.InactiveFileBytes = ptr(400*mib), ptr(150*mib), ptr(390*mib), ptr(10*mib)
+			m.FileBytes, m.FileDirtyBytes, m.ActiveFileBytes, m.InactiveFileBytes = new(400*mib), new(150*mib), new(390*mib), new(10*mib)
 		}), []string{"page_cache_dirty", "own_limit"}},
 		{"a part that does not explain it", with(plainKill(), func(i *incident) {
-			i.Memory.AnonBytes, i.Memory.SlabReclaimableBytes = ptr(350*mib), ptr(140*mib)
+			i.Memory.AnonBytes, i.Memory.SlabReclaimableBytes = new(350*mib), new(140*mib)
 		}), []string{"own_limit", "slab_reclaimable"}},
-		{"an act beats what memory was used for", with(filled(func(m *events.Memory) { m.FileBytes, m.ShmemBytes = ptr(400*mib), ptr(400*mib) })(), func(i *incident) {
+		{"an act beats what memory was used for", with(filled(func(m *events.Memory) { m.FileBytes, m.ShmemBytes = new(400*mib), new(400*mib) })(), func(i *incident) {
 			i.Allocation.Class = "limit_lowered"
 		}), []string{"limit_lowered", "tmpfs"}},
 		{"a limit lowered, and nobody left", with(plainKill(), func(i *incident) {
@@ -49,38 +49,38 @@ func TestOrder(t *testing.T) {
 		{"pod limit", podKill, []string{"ancestor_limit"}},
 		{"pod limit, of files in memory", with(podKill(), func(i *incident) {
 			i.Memory = memory(100 * mib)
-			i.Memory.FileBytes, i.Memory.ShmemBytes = ptr(450*mib), ptr(440*mib)
+			i.Memory.FileBytes, i.Memory.ShmemBytes = new(450*mib), new(440*mib)
 		}), []string{"tmpfs", "ancestor_limit"}},
 		{"all pods", with(podKill(), func(i *incident) { i.Limiter.Level = events.LevelKubepods }), []string{"node_overcommitted", "ancestor_limit"}},
-		{"swap", with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = ptr(100*mib), ptr(100*mib) }),
+		{"swap", with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = new(100*mib), new(100*mib) }),
 			[]string{"swap_exhausted", "own_limit"}},
 		{"group", withGroup(nil), []string{"group_kill", "own_limit"}},
-		{"group of a process 1", withGroup(ptr(true)), []string{"own_limit", "group_kill"}},
+		{"group of a process 1", withGroup(new(true)), []string{"own_limit", "group_kill"}},
 		{"lowered", with(withGroup(nil)(), func(i *incident) { i.Allocation.Class = "limit_lowered" }), []string{"limit_lowered", "group_kill"}},
 		{"nobody killable", with(plainKill(), func(i *incident) { i.Outcome, i.Victims = events.OutcomeNoKillable, nil }), []string{"no_killable", "own_limit"}},
 		{"node", nodeKill, []string{"node_exhausted"}},
 		{"node, all that goes with it", with(nodeKill(), func(i *incident) {
-			i.NodeState.SwapFreeBytes = ptr(uint64(0))
+			i.NodeState.SwapFreeBytes = new(uint64(0))
 			i.NodeState.Cgroups = []events.Share{kubepodsShare(4 * gib)}
-			i.Eviction = &events.Eviction{HardSinceNS: ptr(uint64(3e9))}
+			i.Eviction = &events.Eviction{HardSinceNS: new(uint64(3e9))}
 			i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}
 		}), []string{"outside_containers", "node_exhausted", "swap_exhausted", "chosen_by_score", "eviction_lost_race"}},
 		{"slab of the node", with(nodeKill(), func(i *incident) {
-			i.NodeState.AnonBytes, i.NodeState.SlabUnreclaimable = ptr(4*gib), ptr(10*gib)
+			i.NodeState.AnonBytes, i.NodeState.SlabUnreclaimable = new(4*gib), new(10*gib)
 			i.NodeState.Cgroups = []events.Share{kubepodsShare(3 * gib)}
 		}), []string{"slab_unreclaimable", "outside_containers", "node_exhausted"}},
 		{"slab of the node, beside more", with(nodeKill(), func(i *incident) {
-			i.NodeState.AnonBytes, i.NodeState.SlabReclaimable = ptr(10*gib), ptr(5*gib)
+			i.NodeState.AnonBytes, i.NodeState.SlabReclaimable = new(10*gib), new(5*gib)
 		}), []string{"slab_reclaimable", "node_exhausted"}},
 		{"some slab of the node", with(nodeKill(), func(i *incident) {
-			i.NodeState.AnonBytes, i.NodeState.SlabReclaimable = ptr(12*gib), ptr(3*gib)
+			i.NodeState.AnonBytes, i.NodeState.SlabReclaimable = new(12*gib), new(3*gib)
 		}), []string{"node_exhausted", "slab_reclaimable"}},
 		{"cpuset", func() *incident { return numaKill(events.ScopeCpuset) }, []string{"cpuset_exhausted"}},
 		{"mempolicy", func() *incident { return numaKill(events.ScopeMempolicy) }, []string{"mempolicy_exhausted"}},
 		{"numa", func() *incident { return numaKill(events.ScopeGlobal) }, []string{"numa_imbalance", "node_exhausted"}},
 		{"high order", with(nodeKill(), func(i *incident) {
-			i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = ptr(3), ptr(400*mib)
-			i.NodeState.AnonBytes = ptr(8 * gib)
+			i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = new(3), new(400*mib)
+			i.NodeState.AnonBytes = new(8 * gib)
 		}), []string{"fragmentation", "node_exhausted"}},
 		{"eviction", func() *incident { return userKillOf("runtime", "eviction") }, []string{"evicted"}},
 		{"137", func() *incident { return userKillOf("runtime", "delete") }, []string{"runtime_stop", "not_memory"}},
@@ -300,7 +300,7 @@ func TestProspect(t *testing.T) {
 	}
 	full := &events.Inspection{Limiter: podKill().Limiter, Memory: memory(100 * mib)}
 
-	full.Memory.FileBytes, full.Memory.ShmemBytes = ptr(450*mib), ptr(440*mib)
+	full.Memory.FileBytes, full.Memory.ShmemBytes = new(450*mib), new(440*mib)
 	if got := ids(Prospect(full)); !slices.Contains(got, "tmpfs") {
 		t.Errorf("what fills it is a finding: %q", got)
 	}

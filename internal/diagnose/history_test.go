@@ -94,7 +94,7 @@ func TestJournalKeepsOOMKillsOnly(t *testing.T) {
 	j.Add(killed("nobody", 0, func(i *incident) { i.Victims = nil }))
 	j.Add(killed("later", 2*time.Minute, nil))
 	j.Add(killed("kill", 0, nil))
-	j.Add(killed("kill", 0, func(i *incident) { i.Victims[0].ReleasedAfterNS = ptr(uint64(5)) })) // an update
+	j.Add(killed("kill", 0, func(i *incident) { i.Victims[0].ReleasedAfterNS = new(uint64(5)) })) // an update
 
 	h := j.Before(killed("now", time.Minute, nil))
 	if len(h) != 1 || h[0].ID != "kill" || !h[0].Released || h[0].ReleasedAfterNS != 5 {
@@ -120,7 +120,7 @@ func TestLoopIsTold(t *testing.T) {
 		j.Add(killed(fmt.Sprint(i), time.Duration(i)*4*time.Minute, nil))
 	}
 	now := killed("now", 20*time.Minute, func(i *incident) {
-		i.Victims[0].StartTime, i.Victims[0].Workload.RestartCount = ptr(noon().Add(19*time.Minute)), ptr(uint32(5))
+		i.Victims[0].StartTime, i.Victims[0].Workload.RestartCount = new(noon().Add(19*time.Minute)), new(uint32(5))
 	})
 
 	c := find(Diagnose(now, j.Before(now)), "kill_loop")

@@ -14,17 +14,17 @@ import (
 func TestPanels(t *testing.T) {
 	inc := kill("a", 0, "p")
 	inc.Ladder = []events.Rung{
-		{Cgroup: events.Cgroup{CgroupKey: events.CgroupKey{ID: 1}}, Level: events.LevelContainer, MaxBytes: ptr(100 * mib), Below: true},
-		{Cgroup: *inc.Limiter.Cgroup, Level: events.LevelPod, MaxBytes: ptr(512 * mib), HighBytes: ptr(500 * mib)},
-		{Cgroup: events.Cgroup{CgroupKey: events.CgroupKey{ID: 3}}, Level: events.LevelQoS, MaxBytes: ptr(700 * mib)},
-		{Cgroup: events.Cgroup{CgroupKey: events.CgroupKey{ID: 4}}, Level: events.LevelKubepods, MaxBytes: ptr(9000 * mib)},
+		{Cgroup: events.Cgroup{CgroupKey: events.CgroupKey{ID: 1}}, Level: events.LevelContainer, MaxBytes: new(100 * mib), Below: true},
+		{Cgroup: *inc.Limiter.Cgroup, Level: events.LevelPod, MaxBytes: new(512 * mib), HighBytes: new(500 * mib)},
+		{Cgroup: events.Cgroup{CgroupKey: events.CgroupKey{ID: 3}}, Level: events.LevelQoS, MaxBytes: new(700 * mib)},
+		{Cgroup: events.Cgroup{CgroupKey: events.CgroupKey{ID: 4}}, Level: events.LevelKubepods, MaxBytes: new(9000 * mib)},
 	}
 	// Not in order, and one is not of the window.
 	inc.Before = &events.Before{WindowNS: 60e9, Timeline: []events.StallSecond{
-		{BeforeNS: 0, TotalNS: 4e9, HighNS: 1e9, UsageBytes: ptr(512 * mib), PSISomeNS: ptr(uint64(3e9)), PSIFullNS: ptr(uint64(1e9)), MaxEvents: ptr(uint64(30))},
+		{BeforeNS: 0, TotalNS: 4e9, HighNS: 1e9, UsageBytes: new(512 * mib), PSISomeNS: new(uint64(3e9)), PSIFullNS: new(uint64(1e9)), MaxEvents: new(uint64(30))},
 		{BeforeNS: 70e9, TotalNS: 1},
-		{BeforeNS: 4e9, TotalNS: 1e9, UsageBytes: ptr(400 * mib), PSISomeNS: ptr(uint64(1e9)), PSIFullNS: ptr(uint64(1e9)), MaxEvents: ptr(uint64(10))},
-		{BeforeNS: 9e9, TotalNS: 5e8, PSISomeNS: ptr(uint64(2e9))}, // the total went back: another cgroup
+		{BeforeNS: 4e9, TotalNS: 1e9, UsageBytes: new(400 * mib), PSISomeNS: new(uint64(1e9)), PSIFullNS: new(uint64(1e9)), MaxEvents: new(uint64(10))},
+		{BeforeNS: 9e9, TotalNS: 5e8, PSISomeNS: new(uint64(2e9))}, // the total went back: another cgroup
 	}}
 	all := panels(inc)
 
@@ -116,9 +116,9 @@ func TestPanelsOfStrangeNumbers(t *testing.T) {
 		{WindowNS: 60e9},
 		{Timeline: []events.StallSecond{{TotalNS: 1}}},
 		{WindowNS: 1, Timeline: []events.StallSecond{{TotalNS: 1}}},
-		{WindowNS: most, Timeline: []events.StallSecond{{TotalNS: most, BeforeNS: most, ReclaimedBytes: most, UsageBytes: ptr(uint64(most))}, {TotalNS: most}}},
+		{WindowNS: most, Timeline: []events.StallSecond{{TotalNS: most, BeforeNS: most, ReclaimedBytes: most, UsageBytes: new(uint64(most))}, {TotalNS: most}}},
 		{WindowNS: 60e9, Timeline: make([]events.StallSecond, 5000)},
-		{WindowNS: 60e9, Timeline: []events.StallSecond{{UsageBytes: ptr(uint64(0)), LimitBytes: ptr(uint64(0))}}},
+		{WindowNS: 60e9, Timeline: []events.StallSecond{{UsageBytes: new(uint64(0)), LimitBytes: new(uint64(0))}}},
 	} {
 		inc := kill("a", 0, "p")
 
