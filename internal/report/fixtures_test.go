@@ -23,7 +23,7 @@ const (
 	injection = `</script><img src=x onerror=alert(1)>`
 )
 
-// recording joins recordings of testdata.
+// fixture joins recordings of testdata.
 func fixture(t testing.TB, names ...string) io.Reader {
 	t.Helper()
 	var all bytes.Buffer
@@ -63,7 +63,7 @@ func renderHTML(t testing.TB, src Source, o Options) []byte {
 	return out.Bytes()
 }
 
-// list is a source of what is at hand.
+// list is a source of given incidents.
 type list struct {
 	incidents []*events.Incident
 	err       error
@@ -84,7 +84,7 @@ func (l list) Remarks() []string { return l.remarks }
 
 func base() time.Time { return time.Date(2026, 8, 20, 14, 3, 7, 0, time.UTC) }
 
-// kill is a plain incident.
+// kill is an OOM kill at a container's limit.
 func kill(id string, after time.Duration, pod string) *events.Incident {
 	w := &events.Workload{Namespace: "shop", Pod: pod, PodUID: "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b", Container: "app", ContainerID: "3f2a91c07d4e"}
 	c := &events.Cgroup{CgroupKey: events.CgroupKey{ID: 7}, Path: "/kubepods.slice/" + pod}
@@ -99,8 +99,7 @@ func kill(id string, after time.Duration, pod string) *events.Incident {
 	}
 }
 
-// hostileSource has text in every place that text can be in, and as nasty as it
-// can be.
+// hostileSource has hostile text in every place that can hold text.
 func hostileSource() Source {
 	nasty := injection + "\u202e\u2066\u200b\x1b[2J\x00\xff" + `"'&{{.}}` + "\u2028"
 	long := strings.Repeat("looong", 700)
