@@ -39,7 +39,7 @@ func victim(pid int, comm string, anon uint64) events.Victim {
 	}
 }
 
-// plainKill is a container at its own limit of 512 MiB, with nothing unusual.
+// plainKill is a container at its own limit of 512 MiB, and nothing unusual.
 func plainKill() *events.Incident {
 	v := victim(4711, "hog", 480*mib)
 
@@ -62,7 +62,7 @@ func plainKill() *events.Incident {
 	}
 }
 
-// memory is a charge split of anonymous memory and a little of all else.
+// memory is a charge of anonymous memory and a little of everything else.
 func memory(anon uint64) *events.Memory {
 	return &events.Memory{
 		AnonBytes: new(anon), FileBytes: new(8 * mib), ShmemBytes: new(uint64(0)), SlabBytes: new(4 * mib),
@@ -91,8 +91,7 @@ func podKill() *events.Incident {
 	return inc
 }
 
-// nodeKill is a node of 16 GiB that ran out; half of it is in no cgroup that is
-// known.
+// nodeKill is a node of 16 GiB that ran out of memory.
 func nodeKill() *events.Incident {
 	inc := plainKill()
 	inc.Scope, inc.Ladder, inc.Memory = events.ScopeGlobal, nil, nil
@@ -121,7 +120,7 @@ func zone(node int, name string, free, low, managed uint64, blocks ...uint64) ev
 	}
 }
 
-// numaKill is a cpuset's node 1 out of memory while node 0 is not.
+// numaKill is NUMA node 1 out of memory, while node 0 is not.
 func numaKill(scope events.Scope) *events.Incident {
 	inc := nodeKill()
 	inc.Scope = scope

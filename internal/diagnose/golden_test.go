@@ -13,8 +13,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
-// stories are incidents as a reader meets them.
-var stories = []struct {
+// examples are incidents as a reader meets them.
+var examples = []struct {
 	name    string
 	make    func() *incident
 	history History
@@ -52,7 +52,7 @@ var stories = []struct {
 }
 
 func TestGolden(t *testing.T) {
-	for _, s := range stories {
+	for _, s := range examples {
 		t.Run(s.name, func(t *testing.T) {
 			inc := s.make()
 			inc.Causes = Diagnose(inc, s.history)
@@ -77,7 +77,7 @@ func TestGolden(t *testing.T) {
 			}
 
 			if !bytes.Equal(out.Bytes(), want) {
-				t.Errorf("differs from %s (go test -update writes it anew):\n%s", file, out.Bytes())
+				t.Errorf("got other output than %s has (go test -update rewrites it):\n%s", file, out.Bytes())
 			}
 		})
 	}

@@ -12,23 +12,23 @@ import (
 
 type incident = events.Incident
 
-// scene is a case of a rule: it fires on what make gives, and not once lack has
-// taken one piece of its evidence away.
-type scene struct {
-	rule       string
-	confidence string
-	make       func() *incident
-	history    History
-	lack       func(*incident)
-	lackPast   func(History) History
-	name       string // where a rule has several
+// ruleCase is a case of a rule: it fires for the incident of make, and is silent once lack
+// has removed one piece of its evidence.
+type ruleCase struct {
+	rule        string
+	confidence  string
+	make        func() *incident
+	history     History
+	lack        func(*incident)
+	lackHistory func(History) History
+	name        string // where a rule has several cases
 }
 
 func with(base *incident, change func(*incident)) func() *incident {
 	return func() *incident { change(base); return base }
 }
 
-// filled is a container that something else than anonymous memory fills.
+// filled is a container filled by something other than anonymous memory.
 func filled(change func(*events.Memory)) func() *incident {
 	inc := plainKill()
 	inc.Memory = memory(100 * mib)
@@ -37,8 +37,8 @@ func filled(change func(*events.Memory)) func() *incident {
 	return func() *incident { return inc }
 }
 
-func scenes() []scene {
-	return []scene{
+func cases() []ruleCase {
+	return []ruleCase{
 		{rule: "sysrq", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) { i.Scope, i.Limiter = events.ScopeSysrq, nil }),
 			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
@@ -309,22 +309,22 @@ func scenes() []scene {
 				{ID: "1", Time: noon().Add(-20 * time.Minute), SameVictim: true},
 				{ID: "2", Time: noon().Add(-9 * time.Minute), SameVictim: true},
 			},
-			lackPast: func(h History) History { h[0].Time = noon().Add(-loopWindow - 1); return h }},
+			lackHistory: func(h History) History { h[0].Time = noon().Add(-loopWindow - 1); return h }},
 		{rule: "kill_loop", name: "of another", confidence: Certain, make: plainKill,
 			history: History{
 				{ID: "1", Time: noon().Add(-20 * time.Minute), SameVictim: true},
 				{ID: "2", Time: noon().Add(-9 * time.Minute), SameVictim: true},
 			},
-			lackPast: func(h History) History { h[1].SameVictim, h[1].SameLimiter = false, true; return h }},
+			lackHistory: func(h History) History { h[1].SameVictim, h[1].SameLimiter = false, true; return h }},
 		{rule: "aftermath", confidence: Likely, make: plainKill,
-			history:  History{{ID: "1", Time: noon().Add(-3 * time.Millisecond), SameLimiter: true, Victim: "hog[1]"}},
-			lackPast: func(h History) History { h[0].Released, h[0].ReleasedAfterNS = true, 3e6; return h }},
+			history:     History{{ID: "1", Time: noon().Add(-3 * time.Millisecond), SameLimiter: true, Victim: "hog[1]"}},
+			lackHistory: func(h History) History { h[0].Released, h[0].ReleasedAfterNS = true, 3e6; return h }},
 		{rule: "aftermath", name: "late", confidence: Likely, make: plainKill,
-			history:  History{{ID: "1", Time: noon().Add(-aftermath + 1), SameLimiter: true, Victim: "hog[1]"}},
-			lackPast: func(h History) History { h[0].Time = noon().Add(-aftermath); return h }},
+			history:     History{{ID: "1", Time: noon().Add(-aftermath + 1), SameLimiter: true, Victim: "hog[1]"}},
+			lackHistory: func(h History) History { h[0].Time = noon().Add(-aftermath); return h }},
 		{rule: "aftermath", name: "of a large one", confidence: Likely, make: plainKill,
-			history:  History{{ID: "1", Time: noon().Add(-2 * time.Second), SameLimiter: true, Victim: "hog[1]", Released: true, ReleasedAfterNS: 3e9}},
-			lackPast: func(h History) History { h[0].SameLimiter = false; return h }},
+			history:     History{{ID: "1", Time: noon().Add(-2 * time.Second), SameLimiter: true, Victim: "hog[1]", Released: true, ReleasedAfterNS: 3e9}},
+			lackHistory: func(h History) History { h[0].SameLimiter = false; return h }},
 		{rule: "chosen_by_score", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}
@@ -425,54 +425,54 @@ func ids(causes []events.Cause) []string {
 }
 
 func TestEachRuleNeedsItsEvidence(t *testing.T) {
-	for _, s := range scenes() {
-		t.Run(s.rule+"/"+s.name, func(t *testing.T) {
-			inc := s.make()
-			causes := Diagnose(inc, s.history)
+	for _, tt := range cases() {
+		t.Run(tt.rule+"/"+tt.name, func(t *testing.T) {
+			inc := tt.make()
+			causes := Diagnose(inc, tt.history)
 
-			c := find(causes, s.rule)
+			c := find(causes, tt.rule)
 			switch {
 			case c == nil:
-				t.Fatalf("silent; causes %v", ids(causes))
-			case c.Confidence != s.confidence:
-				t.Errorf("%s, want %s", c.Confidence, s.confidence)
+				t.Fatalf("got causes %v, want %s", ids(causes), tt.rule)
+			case c.Confidence != tt.confidence:
+				t.Errorf("got confidence %s, want %s", c.Confidence, tt.confidence)
 			}
 
-			if s.lack != nil {
-				s.lack(inc)
+			if tt.lack != nil {
+				tt.lack(inc)
 			}
 
-			if s.lackPast != nil {
-				s.history = s.lackPast(s.history)
+			if tt.lackHistory != nil {
+				tt.history = tt.lackHistory(tt.history)
 			}
 
-			if c := find(Diagnose(inc, s.history), s.rule); c != nil {
-				t.Errorf("still speaks: %s", c.Text)
+			if c := find(Diagnose(inc, tt.history), tt.rule); c != nil {
+				t.Errorf("without a piece of evidence: got %q, want silence", c.Text)
 			}
 		})
 	}
 }
 
-// TestEachCauseIsWhole: a cause is no use without its evidence and advice.
-func TestEachCauseIsWhole(t *testing.T) {
+// TestCausesAreComplete: a cause is useless without its evidence and advice.
+func TestCausesAreComplete(t *testing.T) {
 	seen := map[string]bool{}
 
-	for _, s := range scenes() {
-		for _, c := range Diagnose(s.make(), s.history) {
+	for _, tt := range cases() {
+		for _, c := range Diagnose(tt.make(), tt.history) {
 			seen[c.ID] = true
 			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 || c.Reference == "" {
-				t.Errorf("%s/%s: %s lacks a part: %+v", s.rule, s.name, c.ID, c)
+				t.Errorf("%s/%s: got %+v, want text, evidence, advice and a reference", tt.rule, tt.name, c)
 			}
 
 			for _, e := range c.Evidence {
 				if e.What == "" || e.Value == "" || e.Source == "" {
-					t.Errorf("%s/%s: %s: evidence %+v", s.rule, s.name, c.ID, e)
+					t.Errorf("%s/%s: %s: got evidence %+v, want all of it set", tt.rule, tt.name, c.ID, e)
 				}
 			}
 
 			for _, a := range c.Advice {
 				if !slices.Contains([]string{kubernetes, cgroupLayer, kernel, application}, a.Layer) {
-					t.Errorf("%s: layer %q", c.ID, a.Layer)
+					t.Errorf("%s: got advice for layer %q", c.ID, a.Layer)
 				}
 			}
 		}
@@ -480,7 +480,7 @@ func TestEachCauseIsWhole(t *testing.T) {
 
 	for _, r := range rules {
 		if !seen[r.id] {
-			t.Errorf("no case for rule %s", r.id)
+			t.Errorf("want a case for rule %s", r.id)
 		}
 	}
 }
