@@ -46,13 +46,13 @@ func limitLowered(f *facts) *finding {
 
 	if t := f.trigger; t != nil {
 		by = process(t)
-		hit.evidence = append(hit.evidence, item("writer of the limit", by, f.source(fromKernel)))
+		hit.add("writer of the limit", by, f.source(fromKernel))
 	}
 
 	to := ""
 	if l.LimitBytes != nil {
 		to = " to " + phrase.Size(*l.LimitBytes)
-		hit.evidence = append(hit.evidence, item("limit that was written", phrase.Size(*l.LimitBytes), f.source(fromCounters)))
+		hit.add("limit that was written", phrase.Size(*l.LimitBytes), f.source(fromCounters))
 	}
 	hit.text = fmt.Sprintf("%s lowered %s%s, below what was in use; no process had grown.", by, f.limit(), to)
 
@@ -109,11 +109,11 @@ var actionRules = []rule{
 			}
 			if exempt := f.exempt(); len(exempt) > 0 {
 				hit.text = "Nothing may be killed for " + f.limit() + ": its processes are exempt (oom_score_adj -1000), so they fail and reclaim without end."
-				hit.evidence = append(hit.evidence, item("exempt", phrase.Plural(len(exempt), "process"), f.source("candidates at the kill")))
+				hit.add("exempt", phrase.Plural(len(exempt), "process"), f.source("candidates at the kill"))
 			}
 
 			if n := f.passes.NoKillable; n > 0 {
-				hit.evidence = append(hit.evidence, item("runs of the OOM killer that found nobody", fmt.Sprint(n), f.source(fromKernel)))
+				hit.add("runs of the OOM killer that found nobody", fmt.Sprint(n), f.source(fromKernel))
 			}
 
 			return hit

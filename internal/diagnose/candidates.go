@@ -10,8 +10,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// weighed is a candidate's memory as badness counts it (mm/oom_kill.c:
-// oom_badness).
+// weighed is a candidate's memory as the badness counts it (mm/oom_kill.c, oom_badness).
 func weighed(c *events.Candidate) uint64 {
 	return candidateSize(c) + value(c.SwapBytes) + value(c.PgtablesBytes)
 }
@@ -104,7 +103,7 @@ func manyProcesses(f *facts) *finding {
 			p = &pool{comm: c.Comm}
 			pools[c.Comm] = p
 		}
-		// Shared memory would be counted once for each.
+		// Shared memory would count once for each process.
 		size := value(c.AnonRSSBytes)
 		if c.AnonRSSBytes == nil {
 			size = value(c.RSSBytes)

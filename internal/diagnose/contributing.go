@@ -13,42 +13,41 @@ import (
 )
 
 const (
-	// loopKills within loopWindow, this one included: two in an hour may be chance,
-	// and the kubelet's back-off is over after 10 minutes without a crash.
+	// loopKills within loopWindow, this one included, are a loop: two in an hour may be
+	// chance, and the kubelet's back-off ends after 10 minutes without a crash.
 	loopKills  = 3
 	loopWindow = time.Hour
-	// aftermath is how soon a second kill for the same limit comes while the first
-	// victim is still giving its memory back, where it is not known how long that
-	// took: some milliseconds as a rule. Later, others may have grown.
-	aftermath = 50 * time.Millisecond
+	// exitTime bounds how long a victim holds its memory where that is not known: some
+	// milliseconds as a rule. Later, others may have grown.
+	exitTime = 50 * time.Millisecond
 
-	// headroomShare of a limit is what one would raise it by: 20 to 40 % are advised.
+	// headroomShare of a limit is the least by which it is raised: 20 to 40 % are advised.
 	headroomShare = 0.20
 
-	// throttledNS and stalledNS, of all tasks in a minute, are what users notice.
+	// throttledNS and stalledNS, of all tasks in a minute, are noticed by users.
 	throttledNS = 1e9
 	stalledNS   = 1e9
-	// fruitlessSeconds at the end in which reclaim gained nothing: reclaim had lost.
+	// fruitlessSeconds at the end without progress show that reclaim had failed.
 	fruitlessSeconds = 2
-	// rowNS is the distance of rows of the timeline, with some slack.
+	// rowNS is the time between two rows of the timeline, with some slack.
 	rowNS = 1.5e9
-	// guardianNS is what a node's health checks forgive: some of them wait for a
-	// second.
+	// guardianNS is the stall that the node's health checks tolerate: some of them wait
+	// for a second.
 	guardianNS = 1e9
 
 	// largerBy is how much larger a spared process must be for its size to matter:
 	// counters differ by some pages for each CPU.
 	largerBy = 1.25
-	// survivorShare of what ran out in processes that may not be killed.
+	// survivorShare of what ran out, in processes that may not be killed, is worth naming.
 	survivorShare = 0.25
-	// crowd is how many processes of one name are a pool, and crowdShare what they
-	// have to hold of the limit together, none of them most of it.
+	// crowd processes of one name are a pool if they hold crowdShare of the limit together,
+	// none of them most of it.
 	crowd      = 4
 	crowdShare = 0.50
 )
 
-// contributingRules are about what went before, what made it worse, and why it hit this
-// victim.
+// contributingRules are about what preceded the kill, what made it worse, and why it hit
+// this victim.
 var contributingRules = []rule{
 	{
 		id:        "thp",
@@ -68,7 +67,7 @@ var contributingRules = []rule{
 			}
 			if mode := f.node.TransparentHuge; mode == "always" {
 				hit.confidence = Likely
-				hit.evidence = append(hit.evidence, item("mode of transparent huge pages", mode, f.nodeSource("/sys/kernel/mm/transparent_hugepage/enabled")))
+				hit.add("mode of transparent huge pages", mode, f.nodeSource("/sys/kernel/mm/transparent_hugepage/enabled"))
 			}
 
 			return hit
@@ -92,7 +91,7 @@ var contributingRules = []rule{
 	{
 		id:        "aftermath",
 		means:     "It was killed while an earlier victim of the same limit was still dying: its memory was not back yet, so the kernel took one more.",
-		needs:     fmt.Sprintf("an earlier kill for the same limit whose memory came back after this one, or, where that is not known, less than %s before", phrase.Duration(uint64(aftermath))),
+		needs:     fmt.Sprintf("an earlier kill for the same limit whose memory came back after this one, or, where that is not known, less than %s before", phrase.Duration(uint64(exitTime))),
 		reference: "mm/oom_kill.c, oom_evaluate_task: a victim that is exiting does not hold up the next choice for long",
 		match:     afterAnother,
 		advice: []advice{
@@ -192,7 +191,7 @@ var contributingRules = []rule{
 			for _, g := range f.before.Guardians {
 				if g.TotalNS >= guardianNS {
 					names = append(names, fmt.Sprintf("%s for %s", phrase.ClipName(g.Unit), phrase.Duration(g.TotalNS)))
-					hit.evidence = append(hit.evidence, item("stood still: "+phrase.ClipName(g.Unit), phrase.Duration(g.TotalNS), f.source(fromBefore)))
+					hit.add("stood still: "+phrase.ClipName(g.Unit), phrase.Duration(g.TotalNS), f.source(fromBefore))
 				}
 			}
 
@@ -262,15 +261,13 @@ func killLoop(f *facts) *finding {
 	if v := f.victim; v != nil && v.StartTime != nil && f.time.After(*v.StartTime) {
 		lived := phrase.Duration(uint64(f.time.Sub(*v.StartTime)))
 		hit.text += ", this time " + lived + " after its start"
-		hit.evidence = append(hit.evidence, item("lived", lived, f.source(fromKernel)))
+		hit.add("lived", lived, f.source(fromKernel))
 	}
 
-	if rate, over, ok := f.growth(); ok {
-		hit.evidence = append(hit.evidence, item("growth", fmt.Sprintf("%s a second over %s", phrase.Size(rate), phrase.Duration(over)), f.source("memory.current before the kill")))
-	}
+	hit.evidence = append(hit.evidence, f.growthEvidence()...)
 
 	if v := f.victim; v != nil && v.Workload != nil && v.Workload.RestartCount != nil {
-		hit.evidence = append(hit.evidence, item("restarts", fmt.Sprint(*v.Workload.RestartCount), "container runtime"))
+		hit.add("restarts", fmt.Sprint(*v.Workload.RestartCount), "container runtime")
 	}
 	hit.text += "."
 
@@ -284,7 +281,7 @@ func afterAnother(f *facts) *finding {
 
 	for _, k := range slices.Backward(f.history) {
 		gap := f.time.Sub(k.Time)
-		if !k.SameLimiter || gap < 0 || k.Released && k.ReleasedAfterNS <= uint64(gap) || !k.Released && gap >= aftermath {
+		if !k.SameLimiter || gap < 0 || k.Released && k.ReleasedAfterNS <= uint64(gap) || !k.Released && gap >= exitTime {
 			continue
 		}
 
@@ -321,11 +318,11 @@ func lostRace(f *facts) *finding {
 		evidence:   []events.Evidence{item("below the "+which+" threshold for", phrase.Duration(*since), cmp.Or(phrase.ClipName(e.Source), "kubelet's configuration"))},
 	}
 	if threshold != nil {
-		hit.evidence = append(hit.evidence, item(which+" threshold", phrase.Size(*threshold), cmp.Or(phrase.ClipName(e.Source), "kubelet's configuration")))
+		hit.add(which+" threshold", phrase.Size(*threshold), cmp.Or(phrase.ClipName(e.Source), "kubelet's configuration"))
 	}
 
 	if e.AvailableBytes != nil {
-		hit.evidence = append(hit.evidence, item("memory.available", phrase.Size(*e.AvailableBytes), "as the kubelet computes it"))
+		hit.add("memory.available", phrase.Size(*e.AvailableBytes), "as the kubelet computes it")
 	}
 
 	return hit
@@ -352,10 +349,10 @@ func nextLimit(f *facts) *finding {
 
 		return &finding{
 			text: fmt.Sprintf("To raise %s alone is not enough: the next one, of %s, has %s left.",
-				f.limit(), rungName(r), phrase.Size(left)),
+				f.limit(), ancestorName(r), phrase.Size(left)),
 			confidence: Certain,
 			evidence: []events.Evidence{
-				item("used of the limit of "+rungName(r), phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters)),
+				item("used of the limit of "+ancestorName(r), phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters)),
 				item("left there", phrase.Size(left), f.source(fromCounters)),
 			},
 		}
@@ -364,7 +361,8 @@ func nextLimit(f *facts) *finding {
 	return nil
 }
 
-func rungName(r *events.Rung) string {
+// ancestorName is a cgroup above the limiter in a sentence.
+func ancestorName(r *events.Rung) string {
 	switch r.Level {
 	case events.LevelPod:
 		return "the pod"
@@ -377,7 +375,7 @@ func rungName(r *events.Rung) string {
 	return phrase.Cgroup(r.Workload, &r.Cgroup)
 }
 
-// stalls sums up kinds of stalls before the kill.
+// stalls sums kinds of stalls before the kill up.
 func (f *facts) stalls(kinds ...events.StallKind) events.StallSum {
 	var all events.StallSum
 
@@ -397,8 +395,8 @@ func (f *facts) stalls(kinds ...events.StallKind) events.StallSum {
 func stalledBefore(f *facts) *finding {
 	s := f.stalls(events.StallMemcgReclaim, events.StallDirectReclaim, events.StallNodeReclaim)
 
-	vain := f.vainSeconds()
-	if vain < fruitlessSeconds && (s.TotalNS < stalledNS || s.Fruitless*2 < s.Count || s.Fruitless == 0) {
+	fruitless := f.fruitlessEnd()
+	if fruitless < fruitlessSeconds && (s.TotalNS < stalledNS || s.Fruitless*2 < s.Count || s.Fruitless == 0) {
 		return nil
 	}
 	hit := &finding{confidence: Certain, evidence: []events.Evidence{
@@ -407,18 +405,18 @@ func stalledBefore(f *facts) *finding {
 	}}
 
 	hit.text = fmt.Sprintf("Tasks stood still in reclaim for %s before", phrase.Duration(s.TotalNS))
-	if vain >= fruitlessSeconds {
-		hit.text += fmt.Sprintf(", and gained nothing in the last %d s", vain)
-		hit.evidence = append(hit.evidence, item("seconds at the end without gain", fmt.Sprint(vain), f.source(fromBefore)))
+	if fruitless >= fruitlessSeconds {
+		hit.text += fmt.Sprintf(", and gained nothing in the last %d s", fruitless)
+		hit.add("seconds at the end without gain", fmt.Sprint(fruitless), f.source(fromBefore))
 	}
 	hit.text += "."
 
 	return hit
 }
 
-// vainSeconds are the seconds right before the kill in which tasks stalled and
+// fruitlessEnd is the number of seconds right before the kill in which tasks stalled and
 // nothing was reclaimed.
-func (f *facts) vainSeconds() int {
+func (f *facts) fruitlessEnd() int {
 	count := 0
 
 	var last uint64

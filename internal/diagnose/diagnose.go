@@ -35,6 +35,10 @@ type finding struct {
 	minor bool
 }
 
+func (f *finding) add(what, value, source string) {
+	f.evidence = append(f.evidence, item(what, value, source))
+}
+
 // Diagnose returns the causes of an incident, with all its updates merged, the best
 // answer first. The history of earlier kills may be nil. It does not change its
 // arguments, and is safe for concurrent use.

@@ -79,7 +79,7 @@ func runtimeUncounted(f *facts) *finding {
 		},
 	}
 	if t := f.trigger; t != nil && t.PID == f.victim.PID && strings.Contains(cmp.Or(t.Thread, t.Comm), "Compiler") {
-		hit.evidence = append(hit.evidence, item("thread whose allocation failed", phrase.ClipName(t.Thread)+", the JIT compiler", f.source(fromKernel)))
+		hit.add("thread whose allocation failed", phrase.ClipName(t.Thread)+", the JIT compiler", f.source(fromKernel))
 	}
 
 	return hit

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// language is a runtime that is known by the names of its processes.
+// language is a language runtime that is known by the names of its processes.
 type language struct {
 	name  string
 	comms []string
-	// heap is what bounds its heap; empty: nothing does.
+	// heap is what bounds the heap; empty: nothing does.
 	heap   string
 	advice []advice
 }
@@ -43,8 +43,8 @@ var languages = []language{
 	},
 }
 
-// runtime is the language of the victim, nil if it is not known by its name. Go
-// programs are not: theirs is any.
+// runtime is the language runtime of the victim; nil if the process's name does not show
+// it, as with Go programs.
 func (f *facts) runtime() *language {
 	if f.victim == nil {
 		return nil
@@ -67,7 +67,7 @@ func languageOf(comm string) *language {
 	return nil
 }
 
-// runtimeAdvice is that of the victim's runtime.
+// runtimeAdvice is the advice on the victim's runtime.
 var runtimeAdvice = func() []advice {
 	var all []advice
 

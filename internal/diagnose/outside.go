@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,40 +18,16 @@ func outsideContainers(f *facts) *finding {
 		return nil
 	}
 
-	total := n.TotalBytes
-	if total == nil {
-		total = f.limiter.LimitBytes
-	}
-
+	total := cmp.Or(n.TotalBytes, f.limiter.LimitBytes)
 	if total == nil || *total == 0 {
 		return nil
 	}
-	hit := &finding{}
 
-	if pods := f.kubepods(); pods != nil && pods.UsageBytes != nil {
-		idle := n.AvailableBytes
-		if idle == nil {
-			idle = n.FreeBytes
-		}
-
-		if idle != nil {
-			outside := less(*total, *idle+*pods.UsageBytes)
-
-			hit.weight = share(outside, *total)
-			if hit.weight >= outsideShare {
-				hit.text = fmt.Sprintf("Memory outside of pods filled the node: %s, while all pods had %s", phrase.PartOf(outside, *total, "it"), phrase.Size(*pods.UsageBytes))
-				hit.evidence = []events.Evidence{
-					item("used outside of pods", phrase.Part(outside, *total), f.nodeSource("/proc/meminfo and memory.current of kubepods")),
-					item("used by all pods", phrase.Part(*pods.UsageBytes, *total), f.nodeSource("memory.current of kubepods")),
-				}
-			}
-		}
-	}
+	hit := f.hostUsage(*total)
 	hog, size := f.hostHog()
 
-	hogs := hog != nil && share(size, *total) >= hogShare
 	if hit.text == "" {
-		if !hogs {
+		if hog == nil || share(size, *total) < hogShare {
 			return nil
 		}
 		hit.weight = share(size, *total)
@@ -66,8 +43,32 @@ func outsideContainers(f *facts) *finding {
 	return hit
 }
 
-// blame names what had the better part of the memory outside of containers, and
-// adds it to the evidence.
+// hostUsage is what the node uses outside of kubepods. Its text is empty where that is not
+// known, or not much.
+func (f *facts) hostUsage(total uint64) *finding {
+	hit := &finding{}
+
+	pods, idle := f.kubepods(), cmp.Or(f.node.AvailableBytes, f.node.FreeBytes)
+	if pods == nil || pods.UsageBytes == nil || idle == nil {
+		return hit
+	}
+	outside := less(total, *idle+*pods.UsageBytes)
+
+	hit.weight = share(outside, total)
+	if hit.weight < outsideShare {
+		return hit
+	}
+
+	hit.text = fmt.Sprintf("Memory outside of pods filled the node: %s, while all pods had %s",
+		phrase.PartOf(outside, total, "it"), phrase.Size(*pods.UsageBytes))
+	hit.add("used outside of pods", phrase.Part(outside, total), f.nodeSource("/proc/meminfo and memory.current of kubepods"))
+	hit.add("used by all pods", phrase.Part(*pods.UsageBytes, total), f.nodeSource("memory.current of kubepods"))
+
+	return hit
+}
+
+// blame adds the largest users of the memory outside of containers to the evidence, and
+// names those with a substantial part of it.
 func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) string {
 	outside := uint64(hit.weight * float64(total))
 	byHog := len(hit.evidence) == 0 // then the text has the process already
@@ -80,21 +81,21 @@ func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) str
 	}
 	if hog != nil {
 		name(process(hog), size)
-		hit.evidence = append(hit.evidence, item("largest process outside of containers", process(hog)+" "+phrase.Part(size, total), f.source("memory of the processes")))
+		hit.add("largest process outside of containers", process(hog)+" "+phrase.Part(size, total), f.source("memory of the processes"))
 	}
 
 	if c := f.hostCgroup(); c != nil {
 		name(phrase.Cgroup(c.Workload, &c.Cgroup), *c.UsageBytes)
-		hit.evidence = append(hit.evidence, item("largest cgroup outside of pods", phrase.Cgroup(c.Workload, &c.Cgroup)+" "+phrase.Part(*c.UsageBytes, total), f.nodeSource("memory.current")))
+		hit.add("largest cgroup outside of pods", phrase.Cgroup(c.Workload, &c.Cgroup)+" "+phrase.Part(*c.UsageBytes, total), f.nodeSource("memory.current"))
 	}
 
 	n := f.node
 	if slab := sum(n.SlabUnreclaimable, n.SlabReclaimable); slab != nil {
 		name("the kernel's slab", *slab)
 
-		hit.evidence = append(hit.evidence, item("slab", phrase.Part(*slab, total), f.nodeSource("/proc/meminfo")))
+		hit.add("slab", phrase.Part(*slab, total), f.nodeSource("/proc/meminfo"))
 		if len(n.Slabs) > 0 {
-			hit.evidence = append(hit.evidence, item("largest slab cache", phrase.ClipName(n.Slabs[0].Name)+" "+phrase.Size(n.Slabs[0].Bytes), f.nodeSource("/proc/slabinfo")))
+			hit.add("largest slab cache", phrase.ClipName(n.Slabs[0].Name)+" "+phrase.Size(n.Slabs[0].Bytes), f.nodeSource("/proc/slabinfo"))
 		}
 	}
 
@@ -120,7 +121,7 @@ func (f *facts) hostHog() (*events.Process, uint64) {
 
 	for i := range f.victims {
 		v := &f.victims[i]
-		try(&v.Process, value(sum(v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes)))
+		try(&v.Process, residentSize(v))
 	}
 
 	for i := range f.candidates {
@@ -130,7 +131,7 @@ func (f *facts) hostHog() (*events.Process, uint64) {
 	return hog, most
 }
 
-// onHost: its cgroup is known, and neither a pod's nor a container's.
+// onHost reports whether a process is known to run outside of pods and containers.
 func onHost(p *events.Process) bool {
 	if p.Cgroup == nil || p.Cgroup.Path == "" || inContainer(p) {
 		return false
@@ -139,8 +140,8 @@ func onHost(p *events.Process) bool {
 	return !strings.Contains(p.Cgroup.Path, "kubepods") && !containerIDs.MatchString(p.Cgroup.Path)
 }
 
-// hostCgroup is the largest cgroup outside of pods, as deep as one of the second
-// level has the better part of it.
+// hostCgroup is the largest cgroup outside of pods, or one below it that has at least half
+// of its memory.
 func (f *facts) hostCgroup() *events.Share {
 	list := f.node.Cgroups
 	host := func(s events.Share) bool {

@@ -13,15 +13,15 @@ const (
 	// fullShare of swap in use counts as all of it: slots are allocated in batches for
 	// each CPU (mm/swap_slots.c, or clusters).
 	fullShare = 0.95
-	// outsideShare of the node outside of pods is more than hosts reserve as a rule.
+	// outsideShare of the node outside of pods is more than most hosts reserve.
 	outsideShare, outsideMajor = 0.30, 0.50
-	// podsShare of the node in pods: they, not the host, filled it.
+	// podsShare of the node in pods shows that they filled it, not the host.
 	podsShare, podsMajor = 0.50, 0.70
-	// hogShare of the node in one process outlives any doubt about the rest.
+	// hogShare of the node in one process is enough, whatever is known of the rest.
 	hogShare = 0.25
-	// blameShare of it is worth being named.
+	// blameShare of the memory outside of pods is worth naming.
 	blameShare = 0.25
-	// topShare is what one of several must have to be called the one.
+	// topShare of a limit makes one of the cgroups that share it worth naming.
 	topShare = 0.40
 )
 
@@ -129,12 +129,12 @@ func nodeOvercommitted(f *facts) *finding {
 	}
 	used := *pods.UsageBytes
 	hit := &finding{evidence: []events.Evidence{item("used by all pods", phrase.Part(used, *n.TotalBytes), f.nodeSource("memory.current of kubepods"))}}
-	// The node was read after the kill: if the victim's memory fits into what is free
-	// now, it is counted there.
+	// The node was read after the kill: where as much is free as the victim had, the pods'
+	// usage no longer includes it.
 	if n.AfterNS != nil && f.victim != nil && inContainer(&f.victim.Process) {
 		if size := f.victimSize(); size > 0 && size <= max(value(n.AvailableBytes), value(n.FreeBytes)) {
 			used += size
-			hit.evidence = append(hit.evidence, item("of the victim, a pod's, before", phrase.Size(size), f.source(fromKernel)))
+			hit.add("of the victim, a pod's, before", phrase.Size(size), f.source(fromKernel))
 		}
 	}
 
@@ -237,11 +237,11 @@ func ancestorLimit(f *facts) *finding {
 	if r := f.ownCgroup(); r != nil && r.UsageBytes != nil {
 		switch max := f.limiter.LimitBytes; {
 		case r.MaxBytes == nil:
-			hit.evidence = append(hit.evidence, item("used in "+phrase.Cgroup(r.Workload, &r.Cgroup), phrase.Size(*r.UsageBytes)+", no limit of its own", f.source(fromCounters)))
+			hit.add("used in "+phrase.Cgroup(r.Workload, &r.Cgroup), phrase.Size(*r.UsageBytes)+", no limit of its own", f.source(fromCounters))
 		default:
 			hit.text += fmt.Sprintf(" while %s had used %s", phrase.Cgroup(r.Workload, &r.Cgroup), phrase.Part(*r.UsageBytes, *r.MaxBytes))
 
-			hit.evidence = append(hit.evidence, item("used of the own limit of "+phrase.Cgroup(r.Workload, &r.Cgroup), phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters)))
+			hit.add("used of the own limit of "+phrase.Cgroup(r.Workload, &r.Cgroup), phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters))
 			if max != nil && *r.MaxBytes > *max {
 				hit.text += ", which is above that limit and can never be reached"
 			}
@@ -285,33 +285,10 @@ func (f *facts) ownCgroup() *events.Rung {
 }
 
 func swapExhausted(f *facts) *finding {
-	full := func(usage, limit *uint64) bool {
-		return usage != nil && limit != nil && *limit > 0 && share(*usage, *limit) >= fullShare
-	}
-	// In cgroup v1 the second counter has memory and swap together.
-	v2 := !f.v1()
-
-	l := f.limiter
-	if f.is(events.ScopeMemcg) {
-		if full(l.SwapUsageBytes, l.SwapLimitBytes) && v2 {
-			return &finding{
-				text:       fmt.Sprintf("All swap that it may use, %s, was used up, so anonymous memory could go nowhere.", phrase.Size(*l.SwapLimitBytes)),
-				confidence: Certain,
-				evidence:   []events.Evidence{item("used of memory.swap.max", phrase.Part(*l.SwapUsageBytes, *l.SwapLimitBytes), f.source(fromCounters))},
-			}
-		}
-
-		for i := range f.ladder {
-			r := &f.ladder[i]
-			if !r.Below && v2 && full(r.SwapUsageBytes, r.SwapMaxBytes) {
-				return &finding{
-					text: fmt.Sprintf("All swap that %s may use, %s, was used up, so anonymous memory could go nowhere.",
-						phrase.Cgroup(r.Workload, &r.Cgroup), phrase.Size(*r.SwapMaxBytes)),
-					confidence: Certain,
-					evidence: []events.Evidence{item("used of memory.swap.max of "+phrase.Cgroup(r.Workload, &r.Cgroup),
-						phrase.Part(*r.SwapUsageBytes, *r.SwapMaxBytes), f.source(fromCounters))},
-				}
-			}
+	// In cgroup v1 the second counter counts memory and swap together.
+	if f.is(events.ScopeMemcg) && !f.v1() {
+		if hit := f.cgroupSwapExhausted(); hit != nil {
+			return hit
 		}
 	}
 
@@ -321,15 +298,43 @@ func swapExhausted(f *facts) *finding {
 	}
 
 	used := less(*n.SwapTotalBytes, *n.SwapFreeBytes)
-	if !full(&used, n.SwapTotalBytes) {
+	if !isFull(&used, n.SwapTotalBytes) {
 		return nil
 	}
-	// Where the whole node is short, full swap goes with it, whoever filled it.
+
+	// Minor: where the whole node is short, its swap is full as well, whoever filled it.
 	return &finding{
 		text:       fmt.Sprintf("The node's swap, %s, was used up, so anonymous memory could go nowhere.", phrase.Size(*n.SwapTotalBytes)),
 		confidence: Certain, minor: true,
 		evidence: []events.Evidence{item("used of the node's swap", phrase.Part(used, *n.SwapTotalBytes), f.nodeSource("/proc/meminfo"))},
 	}
+}
+
+// cgroupSwapExhausted is about memory.swap.max of the limiter, else of an ancestor.
+func (f *facts) cgroupSwapExhausted() *finding {
+	finding := func(whose, file string, usage, limit uint64) *finding {
+		return &finding{
+			text:       fmt.Sprintf("All swap that %s may use, %s, was used up, so anonymous memory could go nowhere.", whose, phrase.Size(limit)),
+			confidence: Certain,
+			evidence:   []events.Evidence{item("used of "+file, phrase.Part(usage, limit), f.source(fromCounters))},
+		}
+	}
+	if l := f.limiter; isFull(l.SwapUsageBytes, l.SwapLimitBytes) {
+		return finding("it", "memory.swap.max", *l.SwapUsageBytes, *l.SwapLimitBytes)
+	}
+
+	for i := range f.ladder {
+		if r := &f.ladder[i]; !r.Below && isFull(r.SwapUsageBytes, r.SwapMaxBytes) {
+			name := phrase.Cgroup(r.Workload, &r.Cgroup)
+			return finding(name, "memory.swap.max of "+name, *r.SwapUsageBytes, *r.SwapMaxBytes)
+		}
+	}
+
+	return nil
+}
+
+func isFull(usage, limit *uint64) bool {
+	return usage != nil && limit != nil && *limit > 0 && share(*usage, *limit) >= fullShare
 }
 
 func groupKill(f *facts) *finding {
@@ -363,11 +368,11 @@ func groupKill(f *facts) *finding {
 		},
 	}
 	if t := f.trigger; t != nil && t.PID != f.victim.PID {
-		hit.evidence = append(hit.evidence, item("whose allocation failed", process(t), f.source(fromKernel)))
+		hit.add("whose allocation failed", process(t), f.source(fromKernel))
 	}
 
 	if size := f.victimSize(); size > 0 {
-		hit.evidence = append(hit.evidence, item("memory of the chosen one", phrase.Size(size), f.source(fromKernel)))
+		hit.add("memory of the chosen one", phrase.Size(size), f.source(fromKernel))
 	}
 
 	return hit
@@ -394,7 +399,7 @@ func notMemory(f *facts) *finding {
 		}
 		ratio := phrase.Part(*r.UsageBytes, *r.MaxBytes)
 		numbers = append(numbers, string(r.Level)+" "+ratio)
-		hit.evidence = append(hit.evidence, item("used of the limit of "+phrase.Cgroup(r.Workload, &r.Cgroup), ratio, f.source("page counters at the signal")))
+		hit.add("used of the limit of "+phrase.Cgroup(r.Workload, &r.Cgroup), ratio, f.source("page counters at the signal"))
 	}
 
 	if len(numbers) == 0 {
@@ -406,7 +411,7 @@ func notMemory(f *facts) *finding {
 		if share(*n.AvailableBytes, *n.TotalBytes) < idleAvailable {
 			return nil
 		}
-		hit.evidence = append(hit.evidence, item("available on the node", phrase.Part(*n.AvailableBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")))
+		hit.add("available on the node", phrase.Part(*n.AvailableBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo"))
 	}
 
 	if n.PSISome != nil {
@@ -414,7 +419,7 @@ func notMemory(f *facts) *finding {
 			return nil
 		}
 		hit.confidence = Certain
-		hit.evidence = append(hit.evidence, item("PSI memory some, 10 s", fmt.Sprintf("%.1f %%", n.PSISome.Avg10), f.nodeSource("/proc/pressure/memory")))
+		hit.add("PSI memory some, 10 s", fmt.Sprintf("%.1f %%", n.PSISome.Avg10), f.nodeSource("/proc/pressure/memory"))
 	}
 
 	hit.text = "This was not about memory: no limit above it was near (" + numbers[0]

@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// reachedShare of the limit in anonymous memory leaves no doubt what filled it.
+	// reachedShare of the limit in anonymous memory leaves no doubt about what filled it.
 	reachedShare = 0.50
 )
 
-// reachedRules are about a limit that was simply reached.
+// reachedRules are about a limit that was simply reached, by the plain memory of processes.
 var reachedRules = []rule{
 	{
 		id:        "own_limit",
@@ -71,17 +71,31 @@ func ownLimit(f *facts) *finding {
 		hit.text += " (" + phrase.Cgroup(l.Workload, l.Cgroup) + ")"
 	}
 
-	if c := f.charge; c == nil || c.anon == nil {
-		if v := f.victim; v != nil && v.AnonRSSBytes != nil && share(*v.AnonRSSBytes, value(l.LimitBytes)) >= reachedShare {
-			hit.confidence = Certain
-			// A process's counters are a little off those of its cgroup.
-			part := phrase.Percent(share(*v.AnonRSSBytes, *l.LimitBytes)) + " of"
-			if *v.AnonRSSBytes >= *l.LimitBytes {
-				part = "all of"
-			}
-			hit.text += fmt.Sprintf(": the plain memory of %s is %s it", process(&v.Process), part)
-			hit.evidence = append(hit.evidence, item("anonymous memory of "+process(&v.Process), phrase.Part(*v.AnonRSSBytes, *l.LimitBytes), f.source(fromKernel)))
+	f.anonymous(hit)
+
+	if rate, _, ok := f.growth(); ok {
+		hit.text += fmt.Sprintf(", growing by %s a second", phrase.Size(rate))
+		hit.evidence = append(hit.evidence, f.growthEvidence()...)
+	}
+	hit.text += "."
+
+	return hit
+}
+
+// anonymous makes the finding certain where anonymous memory filled the limit: by the
+// limiter's charge, or where that is not known by the victim's.
+func (f *facts) anonymous(hit *finding) {
+	limit := value(f.limiter.LimitBytes)
+
+	if v := f.victim; (f.charge == nil || f.charge.anon == nil) && v != nil && v.AnonRSSBytes != nil && share(*v.AnonRSSBytes, limit) >= reachedShare {
+		hit.confidence = Certain
+		// A process's counters differ a little from those of its cgroup.
+		part := phrase.Percent(share(*v.AnonRSSBytes, limit)) + " of"
+		if *v.AnonRSSBytes >= limit {
+			part = "all of"
 		}
+		hit.text += fmt.Sprintf(": the plain memory of %s is %s it", process(&v.Process), part)
+		hit.add("anonymous memory of "+process(&v.Process), phrase.Part(*v.AnonRSSBytes, limit), f.source(fromKernel))
 	}
 
 	if c := f.charge; c != nil {
@@ -91,14 +105,6 @@ func ownLimit(f *facts) *finding {
 			hit.text += fmt.Sprintf(": the plain memory of its processes is %s of it", phrase.Percent(c.share(c.anon)))
 		}
 	}
-
-	if rate, over, ok := f.growth(); ok {
-		hit.text += fmt.Sprintf(", growing by %s a second", phrase.Size(rate))
-		hit.evidence = append(hit.evidence, item("growth", fmt.Sprintf("%s a second over %s", phrase.Size(rate), phrase.Duration(over)), f.source("memory.current before the kill")))
-	}
-	hit.text += "."
-
-	return hit
 }
 
 func nodeExhausted(f *facts) *finding {
@@ -112,7 +118,7 @@ func nodeExhausted(f *facts) *finding {
 		whole := *n.TotalBytes
 		for _, p := range []part{{"free", n.FreeBytes}, {"anonymous memory", n.AnonBytes}, {"page cache and tmpfs", n.FileBytes}} {
 			if p.bytes != nil {
-				hit.evidence = append(hit.evidence, item(p.what, phrase.Part(*p.bytes, whole), f.nodeSource("/proc/meminfo")))
+				hit.add(p.what, phrase.Part(*p.bytes, whole), f.nodeSource("/proc/meminfo"))
 			}
 		}
 
@@ -123,12 +129,12 @@ func nodeExhausted(f *facts) *finding {
 
 	if size > 0 {
 		hit.text += fmt.Sprintf("; the victim %s had %s", process(&f.victim.Process), phrase.Size(size))
-		hit.evidence = append(hit.evidence, item("memory of the victim", phrase.Size(size), f.source(fromKernel)))
+		hit.add("memory of the victim", phrase.Size(size), f.source(fromKernel))
 	}
 
 	if z := f.shortZone(); z != nil {
-		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d", phrase.ClipName(z.Zone), z.Node),
-			fmt.Sprintf("free %s, min watermark %s", phrase.Size(*z.FreeBytes), phrase.Size(*z.MinBytes)), f.nodeSource("/proc/zoneinfo")))
+		hit.add(fmt.Sprintf("zone %s of NUMA node %d", phrase.ClipName(z.Zone), z.Node),
+			fmt.Sprintf("free %s, min watermark %s", phrase.Size(*z.FreeBytes), phrase.Size(*z.MinBytes)), f.nodeSource("/proc/zoneinfo"))
 	}
 	hit.text += "."
 

@@ -13,13 +13,12 @@ import (
 // must be to show that active page cache made the difference.
 const cacheFactor = 2
 
-// What is worth naming in a charge split. The shares are of the limit, or of the
-// node's memory.
+// What is worth naming in a charge. The shares are of the limit, or of the node's memory.
 const (
 	// notableShare of a cgroup's limit: without it, the limit would have lasted a
 	// third longer.
 	notableShare = 0.25
-	// notableNodeShare is lower: on a node, what is not a process's own is a few
+	// notableNodeShare is lower: on a node, memory other than that of processes is a few
 	// percent.
 	notableNodeShare = 0.15
 	// majorShare is what explains a kill even beside a larger part.
@@ -28,34 +27,34 @@ const (
 	// majorNodeShare is lower for the same reason as notableNodeShare.
 	majorNodeShare = 0.25
 
-	// Kinds that are a percent or less as a rule stand out sooner.
+	// Kinds that are a percent or less as a rule stand out earlier.
 	notableOverhead = 0.10 // page tables (0.2 % of what they map), stacks of threads
 	majorOverhead   = 0.25
 
 	// dirtyShare is half of what vm.dirty_ratio lets a cgroup have by default (20 %):
-	// writers are about to be held up, and reclaim has to wait for the disk.
+	// writers are about to be throttled, and reclaim has to wait for the disk.
 	dirtyShare = 0.10
 
-	// hotShare of the cache on the active list: it was used again after it was
-	// read, so reclaim takes it last.
+	// hotShare of the cache on the active list: it was used again after it was read, so
+	// reclaim takes it last.
 	hotShare = 0.5
 
-	// thpShare of anonymous memory in huge pages: then their size, not that of what
-	// is used in them, is what counts.
+	// thpShare of anonymous memory in huge pages: then they are charged, however little of
+	// each is used.
 	thpShare = 0.5
 )
 
-// filler is a part of the charge that can fill a limit.
+// filler is a part of the charge that can fill a limit, as a rule.
 type filler struct {
 	id, means, reference string
 	what                 string // in words
 	part                 func(*charge) *uint64
-	// least is from what share of a limit, and of a node, it is worth naming; major,
-	// from which it explains the kill though another part is larger.
+	// least is the share of a limit from which it is worth naming, leastNode that of a node;
+	// major is the share from which it explains the kill though another part is larger.
 	least, leastNode, major float64
-	// only restricts it further; nil: no.
+	// only restricts the rule further; nil: it does not.
 	only func(*facts, *charge) bool
-	// text says what the number means; more is evidence beside it.
+	// text is the cause; more is evidence beside the share.
 	text   func(f *facts, c *charge, amount string) string
 	more   func(f *facts, c *charge) []events.Evidence
 	needs  string // beside the share

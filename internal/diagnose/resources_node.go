@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// elsewhereShare of a NUMA node's zones free: far above any watermark, which
-	// are some promille (vm.watermark_scale_factor).
+	// elsewhereShare of a NUMA node free is far above its watermarks, which are some
+	// per mille (vm.watermark_scale_factor).
 	elsewhereShare = 0.10
-	// hugetlbShare of the node in huge pages that nobody uses.
+	// hugetlbShare of the node in unused huge pages.
 	hugetlbShare = 0.05
 )
 
-// nodeResourceRules are about the node's memory where a number of free bytes does not
-// tell the whole story.
+// nodeResourceRules are about the node's memory where the free bytes alone do not explain
+// the OOM.
 var nodeResourceRules = []rule{
 	{
 		id:        "cpuset_exhausted",
@@ -112,7 +112,7 @@ func numaAdvice(first string) []advice {
 type numaNode struct {
 	id                 int
 	free, low, managed uint64
-	known              bool // free of all its zones is
+	known              bool // free is known of all its zones
 }
 
 func numaNodes(zones []events.Zone) []numaNode {
@@ -136,7 +136,7 @@ func numaNodes(zones []events.Zone) []numaNode {
 	return nodes
 }
 
-// plenty: it has memory to give, beyond what its watermarks hold back.
+// plenty reports whether the node has free memory well above its watermarks.
 func (n numaNode) plenty() bool {
 	return n.known && n.free > n.low && (n.managed == 0 || share(n.free, n.managed) >= elsewhereShare)
 }
@@ -149,9 +149,9 @@ func restricted(f *facts, by string) *finding {
 	hit.text = "The NUMA nodes that " + by + " ran out of memory"
 	if len(allowed) > 0 {
 		hit.text = fmt.Sprintf("NUMA %s, all that %s, ran out of memory", listed("node", allowed), by)
-		hit.evidence = append(hit.evidence, item("allowed NUMA nodes", numbers(allowed), f.source(fromKernel)))
+		hit.add("allowed NUMA nodes", numbers(allowed), f.source(fromKernel))
 	} else {
-		hit.evidence = append(hit.evidence, item("constraint", string(f.scope), f.source(fromKernel)))
+		hit.add("constraint", string(f.scope), f.source(fromKernel))
 	}
 	var others []string
 
@@ -160,7 +160,7 @@ func restricted(f *facts, by string) *finding {
 			continue
 		}
 
-		hit.evidence = append(hit.evidence, item(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.nodeSource("/proc/zoneinfo")))
+		hit.add(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.nodeSource("/proc/zoneinfo"))
 		if len(allowed) > 0 && !slices.Contains(allowed, n.id) && n.plenty() {
 			others = append(others, fmt.Sprintf("%s on node %d", phrase.Size(n.free), n.id))
 		}
@@ -191,7 +191,7 @@ func numbers(ids []int) string {
 	return phrase.FirstFew(words)
 }
 
-// freed is what the kill may have given back by the time the node was looked at.
+// freed is the memory that the kill may have freed before the node was read.
 func (f *facts) freed() (bytes uint64) {
 	if f.node.AfterNS == nil {
 		return 0
@@ -227,8 +227,8 @@ func numaImbalance(f *facts) *finding {
 		confidence: Likely, weight: 1,
 	}
 	for _, n := range nodes {
-		hit.evidence = append(hit.evidence, item(fmt.Sprintf("free on NUMA node %d", n.id),
-			phrase.Part(n.free, n.managed)+", low watermarks "+phrase.Size(n.low), f.nodeSource("/proc/zoneinfo")))
+		hit.add(fmt.Sprintf("free on NUMA node %d", n.id),
+			phrase.Part(n.free, n.managed)+", low watermarks "+phrase.Size(n.low), f.nodeSource("/proc/zoneinfo"))
 	}
 
 	return hit
@@ -239,49 +239,19 @@ func fragmentation(f *facts) *finding {
 	if order <= 0 || !f.is(events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy) {
 		return nil
 	}
-	hit := &finding{confidence: Certain, weight: 1, evidence: []events.Evidence{
-		item("order of the allocation", fmt.Sprintf("%d (%d pages in a row)", order, uint64(1)<<min(order, 63)), f.source(fromKernel)),
-	}}
+	pages := uint64(1) << min(order, 63)
 
-	zones := f.node.Zones
-	for i := range zones {
-		z := &zones[i]
-		if !scattered(z, order) {
-			continue
-		}
+	hit := &finding{confidence: Certain, weight: 1}
+	hit.add("order of the allocation", fmt.Sprintf("%d (%d pages in a row)", order, pages), f.source(fromKernel))
 
-		if f.node.AfterNS != nil {
-			hit.confidence = Likely // what was free then, the kill may have freed
-		}
-		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free, but no block of that size.",
-			uint64(1)<<min(order, 63), phrase.ClipName(z.Zone), z.Node, phrase.Size(*z.FreeBytes))
-		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d", phrase.ClipName(z.Zone), z.Node),
-			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0", phrase.Size(*z.FreeBytes), phrase.Size(*z.LowBytes), order),
-			f.nodeSource("/proc/buddyinfo")))
+	f.scatteredZones(hit, order, pages)
+
+	if g := f.before.GaveUp; g != nil && g.Compact != nil && !g.Compact.Again {
+		f.compactionGaveUp(hit, g.Compact, pages)
 	}
 
-	g := f.before.GaveUp
-	if g != nil && g.Compact != nil && !g.Compact.Again {
-		hit.evidence = append(hit.evidence, item("compaction", fmt.Sprintf("%s, %d of %d retries, then given up",
-			phrase.Spaced(phrase.ClipName(g.Compact.Result)), g.Compact.Retries, g.Compact.MaxRetries), f.source("oom:compact_retry")))
-		if hit.text == "" {
-			// Compaction gives up as well where too little is free to work with.
-			hit.confidence = Likely
-			hit.text = fmt.Sprintf("%d pages in a row were asked for, and compaction could not make a block of that size.", uint64(1)<<min(order, 63))
-		}
-	}
-
-	if g != nil && g.Reclaim != nil && enoughInPieces(g.Reclaim) {
-		r := g.Reclaim
-
-		hit.evidence = append(hit.evidence, item(fmt.Sprintf("zone %s of NUMA node %d, as the allocator gave up", phrase.ClipName(r.Zone), r.Node),
-			fmt.Sprintf("free or reclaimable %s, min watermark %s, still not enough for order %d", phrase.Size(r.AvailableBytes), phrase.Size(r.MinWatermarkBytes), r.Order),
-			f.source("oom:reclaim_retry_zone")))
-		if hit.text == "" {
-			hit.confidence = Likely
-			hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free or reclaimable, but no block of that size.",
-				uint64(1)<<min(order, 63), phrase.ClipName(r.Zone), r.Node, phrase.Size(r.AvailableBytes))
-		}
+	if g := f.before.GaveUp; g != nil && g.Reclaim != nil && enoughInPieces(g.Reclaim) {
+		f.reclaimGaveUp(hit, g.Reclaim, pages)
 	}
 
 	if hit.text == "" {
@@ -291,16 +261,62 @@ func fragmentation(f *facts) *finding {
 	return hit
 }
 
-// enoughInPieces: the zone was refused for the order, though it was well above its
-// watermark (mm/page_alloc.c: __zone_watermark_ok). What lowmem_reserve holds back
-// on top of that is not known, hence the factor.
+// scatteredZones adds the zones with free memory but no block of the order.
+func (f *facts) scatteredZones(hit *finding, order int, pages uint64) {
+	for i := range f.node.Zones {
+		z := &f.node.Zones[i]
+		if !scattered(z, order) {
+			continue
+		}
+
+		if f.node.AfterNS != nil {
+			hit.confidence = Likely // the kill may have freed what is free now
+		}
+		name := phrase.ClipName(z.Zone)
+		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free, but no block of that size.",
+			pages, name, z.Node, phrase.Size(*z.FreeBytes))
+		hit.add(fmt.Sprintf("zone %s of NUMA node %d", name, z.Node),
+			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0", phrase.Size(*z.FreeBytes), phrase.Size(*z.LowBytes), order),
+			f.nodeSource("/proc/buddyinfo"))
+	}
+}
+
+// compactionGaveUp is less certain: compaction gives up as well where too little is free
+// to work with.
+func (f *facts) compactionGaveUp(hit *finding, c *events.CompactAnswer, pages uint64) {
+	result := phrase.Spaced(phrase.ClipName(c.Result))
+	hit.add("compaction", fmt.Sprintf("%s, %d of %d retries, then given up", result, c.Retries, c.MaxRetries), f.source("oom:compact_retry"))
+
+	if hit.text == "" {
+		hit.confidence = Likely
+		hit.text = fmt.Sprintf("%d pages in a row were asked for, and compaction could not make a block of that size.", pages)
+	}
+}
+
+func (f *facts) reclaimGaveUp(hit *finding, r *events.ReclaimAnswer, pages uint64) {
+	name := phrase.ClipName(r.Zone)
+	hit.add(fmt.Sprintf("zone %s of NUMA node %d, as the allocator gave up", name, r.Node),
+		fmt.Sprintf("free or reclaimable %s, min watermark %s, still not enough for order %d",
+			phrase.Size(r.AvailableBytes), phrase.Size(r.MinWatermarkBytes), r.Order),
+		f.source("oom:reclaim_retry_zone"))
+
+	if hit.text == "" {
+		hit.confidence = Likely
+		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free or reclaimable, but no block of that size.",
+			pages, name, r.Node, phrase.Size(r.AvailableBytes))
+	}
+}
+
+// enoughInPieces reports whether a zone was refused for the order although it was well
+// above its watermark (mm/page_alloc.c: __zone_watermark_ok). The factor covers
+// lowmem_reserve, which is not known.
 func enoughInPieces(r *events.ReclaimAnswer) bool {
 	const factor = 2
 	return r.Order > 0 && !r.WatermarkOK && r.MinWatermarkBytes > 0 && r.AvailableBytes/factor >= r.MinWatermarkBytes
 }
 
-// scattered: a single page could have been had, 2^order in a row could not. Zone
-// DMA is left out: what is free there is held back for devices.
+// scattered reports whether a zone could give a single page but not 2^order in a row. Zone
+// DMA is left out: its memory is reserved for devices.
 func scattered(z *events.Zone, order int) bool {
 	if z.Zone == "DMA" || z.FreeBytes == nil || z.LowBytes == nil || *z.FreeBytes <= *z.LowBytes || len(z.FreeBlocks) <= order {
 		return false
