@@ -20,7 +20,8 @@ func (f *facts) lowered() (evidence []events.Evidence, confidence string, ok boo
 	l, class := f.limiter, f.allocation.Class
 	switch {
 	case class == "limit_lowered":
-		return []events.Evidence{item("class of the allocation", "limit lowered below usage", f.source("stack of the trigger"))}, Certain, true
+		class := item("class of the allocation", "limit lowered below usage", f.source("stack of the trigger"))
+		return []events.Evidence{class}, Certain, true
 	case class != "" || !f.is(events.ScopeMemcg) || f.trigger == nil || l.UsageBytes == nil || l.LimitBytes == nil,
 		strings.HasPrefix(l.Which, "memory.memsw."), float64(*l.UsageBytes) < aboveLimit*float64(*l.LimitBytes):
 		return nil, "", false
@@ -32,7 +33,8 @@ func (f *facts) lowered() (evidence []events.Evidence, confidence string, ok boo
 
 	return []events.Evidence{
 		item("used, and the limit", phrase.Size(*l.UsageBytes)+", "+phrase.Size(*l.LimitBytes), f.source(fromCounters)),
-		item("cgroup of the trigger, which has no part in the limit", phrase.Cgroup(f.trigger.Workload, f.trigger.Cgroup), f.source(fromKernel)),
+		item("cgroup of the trigger, which has no part in the limit",
+			phrase.Cgroup(f.trigger.Workload, f.trigger.Cgroup), f.source(fromKernel)),
 	}, Likely, true
 }
 
@@ -78,23 +80,30 @@ var actionRules = []rule{
 			}
 		},
 		advice: []advice{
-			{layer: kernel, text: "Find who wrote f to /proc/sysrq-trigger: some user-space OOM killers do on purpose; kernel.sysrq restricts the keyboard's."},
+			{layer: kernel, text: "Find who wrote f to /proc/sysrq-trigger: some user-space OOM killers do on " +
+				"purpose; kernel.sysrq restricts the keyboard's."},
 		},
 	},
 	{
-		id:        "limit_lowered",
-		means:     "The limit was set below what was in use. The kernel reclaims, and then kills, within the write.",
-		needs:     "allocation class limit_lowered: the OOM began in a write to the limit's file; the trigger is the writer. Where the class is not known, likely: usage is well above the limit, which no charge may take it to, and the trigger is not of the limiter",
-		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Resize CPU and Memory Resources assigned to Containers"`,
-		match:     limitLowered,
+		id:    "limit_lowered",
+		means: "The limit was set below what was in use. The kernel reclaims, and then kills, within the write.",
+		needs: "allocation class limit_lowered: the OOM began in a write to the limit's file; the trigger is " +
+			"the writer. Where the class is not known, likely: usage is well above the limit, which no charge may " +
+			"take it to, and the trigger is not of the limiter",
+		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Resize CPU and Memory ` +
+			`Resources assigned to Containers"`,
+		match: limitLowered,
 		advice: []advice{
-			{layer: kubernetes, text: "Lower a memory limit in place only below what is in use now (memory.current); else recreate the pod.", when: ofAPod},
-			{layer: cgroupLayer, text: "Lower a limit in steps, as usage comes down; in cgroup v2 memory.high first, then memory.max."},
+			{layer: kubernetes, text: "Lower a memory limit in place only below what is in use now " +
+				"(memory.current); else recreate the pod.", when: ofAPod},
+			{layer: cgroupLayer, text: "Lower a limit in steps, as usage comes down; in cgroup v2 memory.high " +
+				"first, then memory.max."},
 		},
 	},
 	{
-		id:        "no_killable",
-		means:     "The limit was hit and nothing could be killed: every process has oom_score_adj -1000, or none is left. Those that are exempt go on failing, and reclaiming, until something is given back.",
+		id: "no_killable",
+		means: "The limit was hit and nothing could be killed: every process has oom_score_adj -1000, or none " +
+			"is left. Those that are exempt go on failing, and reclaiming, until something is given back.",
 		needs:     "outcome no_killable_task",
 		reference: "Documentation/filesystems/proc.rst, oom_score_adj",
 		match: func(f *facts) *finding {
@@ -103,12 +112,14 @@ var actionRules = []rule{
 			}
 
 			hit := &finding{
-				text:       "Nothing could be killed for " + f.limit() + ": no process is left there, or each is exempt (oom_score_adj -1000).",
+				text: "Nothing could be killed for " + f.limit() + ": no process is left there, or each is " +
+					"exempt (oom_score_adj -1000).",
 				confidence: Certain,
 				evidence:   []events.Evidence{item("outcome", "no killable task", f.source(fromKernel))},
 			}
 			if exempt := f.exempt(); len(exempt) > 0 {
-				hit.text = "Nothing may be killed for " + f.limit() + ": its processes are exempt (oom_score_adj -1000), so they fail and reclaim without end."
+				hit.text = "Nothing may be killed for " + f.limit() + ": its processes are exempt (oom_score_adj " +
+					"-1000), so they fail and reclaim without end."
 				hit.add("exempt", phrase.Plural(len(exempt), "process"), f.source("candidates at the kill"))
 			}
 
@@ -119,7 +130,8 @@ var actionRules = []rule{
 			return hit
 		},
 		advice: []advice{
-			{layer: application, text: "Do not give -1000 to what a limit is set for: a process inherits oom_score_adj from the one that started it."},
+			{layer: application, text: "Do not give -1000 to what a limit is set for: a process inherits " +
+				"oom_score_adj from the one that started it."},
 			{layer: cgroupLayer, text: "Raise the limit, or end the processes by hand: the kernel will not."},
 		},
 	},
@@ -134,7 +146,8 @@ var actionRules = []rule{
 
 			text := "The kubelet evicted the pod because the node was short of memory; no limit of the pod was hit."
 			if e := f.eviction; e.AvailableBytes != nil {
-				text = fmt.Sprintf("The kubelet evicted the pod: memory.available of the node was %s", phrase.Size(*e.AvailableBytes))
+				text = fmt.Sprintf("The kubelet evicted the pod: memory.available of the node was %s",
+					phrase.Size(*e.AvailableBytes))
 				if e.HardBytes != nil {
 					text += ", its hard threshold is " + phrase.Size(*e.HardBytes)
 				}
@@ -143,11 +156,14 @@ var actionRules = []rule{
 
 			return text, true
 		},
-		advice{layer: kubernetes, text: "Set the pod's request near the 95th to 99th percentile of its real peak: pods above their request are evicted first."},
-		advice{layer: kubernetes, text: "Reserve what the host needs (system-reserved, kube-reserved), and spread or scale the nodes."},
+		advice{layer: kubernetes, text: "Set the pod's request near the 95th to 99th percentile of its real peak: " +
+			"pods above their request are evicted first."},
+		advice{layer: kubernetes, text: "Reserve what the host needs (system-reserved, kube-reserved), and spread " +
+			"or scale the nodes."},
 	),
 	userKill("oomd_kill",
-		"A user-space OOM daemon (systemd-oomd, oomd) killed a cgroup for its pressure or swap use, before the kernel had to.",
+		"A user-space OOM daemon (systemd-oomd, oomd) killed a cgroup for its pressure or swap use, before the "+
+			"kernel had to.",
 		"a kill from user space, sent by systemd-oomd or oomd",
 		"systemd-oomd.service(8), oomd.conf(5)",
 		func(f *facts, k *events.Killer) (string, bool) {
@@ -157,26 +173,34 @@ var actionRules = []rule{
 
 			return k.Path + " killed it by its rules for pressure or swap; the kernel's OOM killer did not run.", true
 		},
-		advice{layer: kernel, text: "Look at the daemon's log for the limit that it saw passed; watch PSI some and full over 60 s and 300 s yourself."},
-		advice{layer: cgroupLayer, text: "Set ManagedOOMMemoryPressure and its limit for the slices it may act on, and ManagedOOMPreference for those it should spare."},
+		advice{layer: kernel, text: "Look at the daemon's log for the limit that it saw passed; watch PSI some and " +
+			"full over 60 s and 300 s yourself."},
+		advice{layer: cgroupLayer, text: "Set ManagedOOMMemoryPressure and its limit for the slices it may act on, " +
+			"and ManagedOOMPreference for those it should spare."},
 	),
 	userKill("earlyoom_kill",
-		"earlyoom, or nohang, killed a process with a high score, since the node's memory and swap were below its thresholds.",
+		"earlyoom, or nohang, killed a process with a high score, since the node's memory and swap were below its "+
+			"thresholds.",
 		"a kill from user space, sent by earlyoom or nohang",
 		"earlyoom(1), nohang(8)",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return phrase.ClipName(k.Path) + " killed it: the node had less free memory and swap than that daemon wants.", k.Path == "earlyoom" || k.Path == "nohang"
+			return phrase.ClipName(k.Path) + " killed it: the node had less free memory and swap than that " +
+				"daemon wants.", k.Path == "earlyoom" || k.Path == "nohang"
 		},
-		advice{layer: kernel, text: "Look at the daemon's log for the percentages that it saw; of earlyoom -m and -s set them, --prefer and --avoid weigh the choice."},
+		advice{layer: kernel, text: "Look at the daemon's log for the percentages that it saw; of earlyoom -m and " +
+			"-s set them, --prefer and --avoid weigh the choice."},
 	),
 	userKill("kernel_signal",
-		"The kernel itself sent the signal, and not for memory: a CPU time limit, a tracer that ended, or a page that went bad.",
+		"The kernel itself sent the signal, and not for memory: a CPU time limit, a tracer that ended, or a page "+
+			"that went bad.",
 		"a kill whose path is the kernel, outside of the OOM killer",
 		"setrlimit(2) RLIMIT_CPU, ptrace(2) PTRACE_O_EXITKILL, Documentation/mm/hwpoison.rst",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return "The kernel killed it for another reason than memory: RLIMIT_CPU, the end of its tracer, or a memory error.", k.Path == "kernel"
+			return "The kernel killed it for another reason than memory: RLIMIT_CPU, the end of its tracer, or a " +
+				"memory error.", k.Path == "kernel"
 		},
-		advice{layer: kernel, text: "Look at the kernel log around that time for memory errors, and at the CPU time limit of the process (/proc/PID/limits)."},
+		advice{layer: kernel, text: "Look at the kernel log around that time for memory errors, and at the CPU " +
+			"time limit of the process (/proc/PID/limits)."},
 	),
 	userKill("killed_by_human",
 		"A person, or a command in a person's login, sent the signal.",
@@ -207,7 +231,8 @@ var actionRules = []rule{
 		"a kill whose path is the end of a pid namespace",
 		"pid_namespaces(7), the namespace's init process",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return "Process 1 of the container ended, and the kernel killed the others with it; look for why that one ended.", k.Path == "pidns"
+			return "Process 1 of the container ended, and the kernel killed the others with it; look for why that " +
+				"one ended.", k.Path == "pidns"
 		},
 		advice{layer: application, text: "Let process 1 of the container wait for its children before it ends."},
 	),
@@ -218,10 +243,12 @@ var actionRules = []rule{
 		func(f *facts, k *events.Killer) (string, bool) {
 			return "It was killed from inside its own container, by " + sender(k) + ".", k.Path == "self"
 		},
-		advice{layer: application, text: "Look at the log of the sender: supervisors kill what does not answer, or outgrows a limit of their own."},
+		advice{layer: application, text: "Look at the log of the sender: supervisors kill what does not answer, or " +
+			"outgrows a limit of their own."},
 	),
 	userKill("runtime_stop",
-		"The container runtime or systemd stopped it because it was asked to: the pod was deleted or preempted, a probe failed, a unit was stopped.",
+		"The container runtime or systemd stopped it because it was asked to: the pod was deleted or preempted, a "+
+			"probe failed, a unit was stopped.",
 		"a kill from user space, sent by the runtime or by systemd (or by cgroup.kill), and not for an eviction",
 		`Kubernetes "Pod Lifecycle", termination of Pods; systemd.kill(5)`,
 		func(f *facts, k *events.Killer) (string, bool) {
@@ -246,10 +273,12 @@ var actionRules = []rule{
 		},
 		advice{
 			layer: kubernetes, text: "Give the pod a terminationGracePeriodSeconds that its shutdown fits in.",
-			when: &condition{"of a pod, SIGTERM came before", func(f *facts) bool { return f.killer.TermBeforeNS != nil && f.inPod() }},
+			when: &condition{"of a pod, SIGTERM " +
+				"came before", func(f *facts) bool { return f.killer.TermBeforeNS != nil && f.inPod() }},
 		},
 		advice{
-			layer: kubernetes, text: "Look at the probe's timeout and failureThreshold: a container that stalls for memory or CPU answers late.",
+			layer: kubernetes, text: "Look at the probe's timeout and failureThreshold: a container that stalls " +
+				"for memory or CPU answers late.",
 			when: &condition{"a probe failed", func(f *facts) bool { return f.killer.Reason == "probe" }},
 		},
 		advice{
@@ -273,7 +302,8 @@ var actionRules = []rule{
 }
 
 var stopReasons = map[string]string{
-	"delete": "the pod was deleted", "probe": "its liveness or startup probe failed", "preemption": "a pod of higher priority took its place",
+	"delete": "the pod was deleted", "probe": "its liveness or startup " +
+		"probe failed", "preemption": "a pod of higher priority took its place",
 	"unit_stop": "the unit was stopped", "timeout": "it did not end in time", "asked": "somebody asked for it",
 	"memory_pressure": "memory was short",
 }
@@ -314,7 +344,8 @@ func sender(k *events.Killer) string {
 }
 
 func senderEvidence(f *facts, k *events.Killer) []events.Evidence {
-	list := []events.Evidence{item("sender of SIGKILL", sender(k)+" ("+phrase.Spaced(phrase.ClipName(k.Path))+")", f.source("kernel at the signal"))}
+	who := sender(k) + " (" + phrase.Spaced(phrase.ClipName(k.Path)) + ")"
+	list := []events.Evidence{item("sender of SIGKILL", who, f.source("kernel at the signal"))}
 
 	var parents []string
 	for _, a := range k.Ancestry {

@@ -34,7 +34,8 @@ func chosenByScore(f *facts) *finding {
 		}
 	}
 
-	if victim == nil || spared == nil || float64(weighed(spared)) < largerBy*float64(weighed(victim)) || *spared.OOMScoreAdj >= *victim.OOMScoreAdj {
+	if victim == nil || spared == nil ||
+		float64(weighed(spared)) < largerBy*float64(weighed(victim)) || *spared.OOMScoreAdj >= *victim.OOMScoreAdj {
 		return nil
 	}
 	row := func(c *events.Candidate) string {
@@ -47,7 +48,8 @@ func chosenByScore(f *facts) *finding {
 	}
 
 	return &finding{
-		text: fmt.Sprintf("%s was not the largest: %s has %s and was spared, since its oom_score_adj is %d and that of the victim %d.",
+		text: fmt.Sprintf("%s was not the largest: %s has %s and was spared, since its oom_score_adj is %d and "+
+			"that of the victim %d.",
 			process(&victim.Process), process(&spared.Process), phrase.Size(weighed(spared)), *spared.OOMScoreAdj, *victim.OOMScoreAdj),
 		confidence: Certain,
 		evidence: []events.Evidence{
@@ -78,7 +80,8 @@ func survivors(f *facts) *finding {
 			phrase.Plural(len(exempt), "process"), phrase.PartOf(held, f.total(), f.limit()), process(&most.Process)),
 		confidence: Certain,
 		evidence: []events.Evidence{
-			item("held by processes with oom_score_adj -1000", phrase.Part(held, f.total()), f.source("candidates at the kill")),
+			item("held by processes with oom_score_adj -1000",
+				phrase.Part(held, f.total()), f.source("candidates at the kill")),
 			item("largest of them", process(&most.Process)+" "+phrase.Size(candidateSize(most)), f.source("candidates at the kill")),
 		},
 	}
@@ -127,7 +130,8 @@ func manyProcesses(f *facts) *finding {
 			phrase.Plural(top.count, "process"), phrase.ClipName(top.comm), phrase.PartOf(top.held, f.total(), f.limit())),
 		confidence: Likely,
 		evidence: []events.Evidence{
-			item("processes named "+phrase.ClipName(top.comm), fmt.Sprintf("%d, %s together, the largest %s", top.count, phrase.Part(top.held, f.total()), phrase.Size(top.largest)), f.source("candidates at the kill")),
+			item("processes named "+phrase.ClipName(top.comm), fmt.Sprintf("%d, %s together, the largest %s",
+				top.count, phrase.Part(top.held, f.total()), phrase.Size(top.largest)), f.source("candidates at the kill")),
 		},
 	}
 }

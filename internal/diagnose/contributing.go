@@ -50,9 +50,12 @@ const (
 // this victim.
 var contributingRules = []rule{
 	{
-		id:        "thp",
-		means:     "Much of the anonymous memory is in transparent huge pages: where a little of each is used, all of it is charged, and reclaim has to split them.",
-		needs:     fmt.Sprintf("at least %s of anonymous memory in huge pages, and that at least %s of the limit or the node; likely rather than possible if the node's mode is always", phrase.Percent(thpShare), phrase.Percent(notableShare)),
+		id: "thp",
+		means: "Much of the anonymous memory is in transparent huge pages: where a little of each is used, all " +
+			"of it is charged, and reclaim has to split them.",
+		needs: fmt.Sprintf("at least %s of anonymous memory in huge pages, and that at least %s of the limit "+
+			"or the node; likely rather than possible if the node's mode is always",
+			phrase.Percent(thpShare), phrase.Percent(notableShare)),
 		reference: "Documentation/admin-guide/mm/transhuge.rst",
 		match: func(f *facts) *finding {
 			c := f.charge
@@ -61,63 +64,80 @@ var contributingRules = []rule{
 			}
 
 			hit := &finding{
-				text:       fmt.Sprintf("%s is in transparent huge pages, which are charged whole.", phrase.PartOf(*c.thp, *c.anon, "anonymous memory")),
+				text: fmt.Sprintf("%s is in transparent huge pages, which are charged whole.",
+					phrase.PartOf(*c.thp, *c.anon, "anonymous memory")),
 				confidence: Possible,
-				evidence:   []events.Evidence{item("anonymous memory in huge pages", phrase.Part(*c.thp, *c.anon), c.source)},
+				evidence: []events.Evidence{item("anonymous memory in huge pages",
+					phrase.Part(*c.thp, *c.anon), c.source)},
 			}
 			if mode := f.node.TransparentHuge; mode == "always" {
 				hit.confidence = Likely
-				hit.add("mode of transparent huge pages", mode, f.nodeSource("/sys/kernel/mm/transparent_hugepage/enabled"))
+				hit.add("mode of transparent huge pages",
+					mode, f.nodeSource("/sys/kernel/mm/transparent_hugepage/enabled"))
 			}
 
 			return hit
 		},
 		advice: []advice{
-			{layer: kernel, text: "Set transparent huge pages to madvise, or never, for latency-sensitive and sparse memory; compare usage before and after."},
-			{layer: application, text: "Keep an allocator from huge pages where it uses them sparsely: prctl(PR_SET_THP_DISABLE), MADV_NOHUGEPAGE."},
+			{layer: kernel, text: "Set transparent huge pages to madvise, or never, for latency-sensitive and " +
+				"sparse memory; compare usage before and after."},
+			{layer: application, text: "Keep an allocator from huge pages where it uses them sparsely: " +
+				"prctl(PR_SET_THP_DISABLE), MADV_NOHUGEPAGE."},
 		},
 	},
 	{
-		id:        "kill_loop",
-		means:     "It was killed again and again: each restart meets the same limit.",
-		needs:     fmt.Sprintf("%d kills of the same container or service within %s, this one included", loopKills, phrase.Duration(uint64(loopWindow))),
+		id:    "kill_loop",
+		means: "It was killed again and again: each restart meets the same limit.",
+		needs: fmt.Sprintf("%d kills of the same container or service within %s, this one included",
+			loopKills, phrase.Duration(uint64(loopWindow))),
 		reference: `Kubernetes "Pod Lifecycle", CrashLoopBackOff`,
 		match:     killLoop,
 		advice: []advice{
-			{layer: kubernetes, text: "Restarts do not help: raise the limit or lower the load until the cause is found.", when: ofAPod},
-			{layer: application, text: "Look at what it does right after it starts: what it loads, replays or caches has to fit."},
+			{layer: kubernetes, text: "Restarts do not help: raise the limit or lower the load until the cause " +
+				"is found.", when: ofAPod},
+			{layer: application, text: "Look at what it does right after it starts: what it loads, replays or " +
+				"caches has to fit."},
 		},
 	},
 	{
-		id:        "aftermath",
-		means:     "It was killed while an earlier victim of the same limit was still dying: its memory was not back yet, so the kernel took one more.",
-		needs:     fmt.Sprintf("an earlier kill for the same limit whose memory came back after this one, or, where that is not known, less than %s before", phrase.Duration(uint64(exitTime))),
-		reference: "mm/oom_kill.c, oom_evaluate_task: a victim that is exiting does not hold up the next choice for long",
-		match:     afterAnother,
+		id: "aftermath",
+		means: "It was killed while an earlier victim of the same limit was still dying: its memory was not " +
+			"back yet, so the kernel took one more.",
+		needs: fmt.Sprintf("an earlier kill for the same limit whose memory came back after this one, or, "+
+			"where that is not known, less than %s before", phrase.Duration(uint64(exitTime))),
+		reference: "mm/oom_kill.c, oom_evaluate_task: a victim that is exiting does not hold up the next choice " +
+			"for long",
+		match: afterAnother,
 		advice: []advice{
 			{layer: application, text: "Look at the earlier victim: this one is likely a bystander."},
-			{layer: cgroupLayer, text: "If the processes cannot live without each other, memory.oom.group=1 makes it one kill.", when: onV2},
+			{layer: cgroupLayer, text: "If the processes cannot live without each other, memory.oom.group=1 makes " +
+				"it one kill.", when: onV2},
 		},
 	},
 	{
-		id:        "chosen_by_score",
-		means:     "The victim was not the largest: oom_score_adj decided.",
-		needs:     fmt.Sprintf("the candidates: one at least %.2f times as large as the victim, with a lower oom_score_adj, was spared", largerBy),
+		id:    "chosen_by_score",
+		means: "The victim was not the largest: oom_score_adj decided.",
+		needs: fmt.Sprintf("the candidates: one at least %.2f times as large as the victim, with a lower "+
+			"oom_score_adj, was spared", largerBy),
 		reference: `mm/oom_kill.c, oom_badness; Kubernetes "Node-pressure Eviction", node out of memory behavior`,
 		match:     chosenByScore,
 		advice: []advice{
-			{layer: kubernetes, text: "Make critical pods Guaranteed, or raise their memory request: the kubelet sets oom_score_adj from class and request.", when: ofAPod},
+			{layer: kubernetes, text: "Make critical pods Guaranteed, or raise their memory request: the kubelet " +
+				"sets oom_score_adj from class and request.", when: ofAPod},
 			{layer: application, text: "Look at the process that was spared: it holds more of what was short."},
 		},
 	},
 	{
-		id:        "unkillable_survivors",
-		means:     "Much of the memory is in processes that may not be killed (oom_score_adj -1000): others die for them.",
-		needs:     fmt.Sprintf("candidates with oom_score_adj -1000 that hold at least %s of the limit or the node", phrase.Percent(survivorShare)),
+		id: "unkillable_survivors",
+		means: "Much of the memory is in processes that may not be killed (oom_score_adj -1000): others die " +
+			"for them.",
+		needs: fmt.Sprintf("candidates with oom_score_adj -1000 that hold at least %s of the limit or the node",
+			phrase.Percent(survivorShare)),
 		reference: "Documentation/filesystems/proc.rst, oom_score_adj",
 		match:     survivors,
 		advice: []advice{
-			{layer: application, text: "Give -1000 to what is small and vital only; what it starts inherits it (a restarted service included)."},
+			{layer: application, text: "Give -1000 to what is small and vital only; what it starts inherits it (a " +
+				"restarted service included)."},
 			{layer: cgroupLayer, text: "Give what is exempt a limit or memory.high of its own."},
 		},
 	},
@@ -128,25 +148,31 @@ var contributingRules = []rule{
 		reference: `Kubernetes "Node-pressure Eviction", node out of memory behavior`,
 		match:     lostRace,
 		advice: []advice{
-			{layer: kubernetes, text: "Raise evictionHard for memory.available: the kubelet looks every 10 s, so the margin must outlast 10 s of growth."},
-			{layer: kubernetes, text: "Set evictionSoft above it with a short grace period, so that pods go in order while there is time."},
+			{layer: kubernetes, text: "Raise evictionHard for memory.available: the kubelet looks every 10 s, so " +
+				"the margin must outlast 10 s of growth."},
+			{layer: kubernetes, text: "Set evictionSoft above it with a short grace period, so that pods go in " +
+				"order while there is time."},
 		},
 	},
 	{
-		id:        "next_limit",
-		means:     "A limit further up is nearly used up as well: to raise the one that was hit is not enough.",
-		needs:     fmt.Sprintf("scope memcg; an ancestor of the limiter whose limit leaves less than %s of the limiter's own", phrase.Percent(headroomShare)),
-		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Pod-level CPU and memory resources"`,
-		match:     nextLimit,
+		id:    "next_limit",
+		means: "A limit further up is nearly used up as well: to raise the one that was hit is not enough.",
+		needs: fmt.Sprintf("scope memcg; an ancestor of the limiter whose limit leaves less than %s of the limiter's own",
+			phrase.Percent(headroomShare)),
+		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Pod-level CPU and ` +
+			`memory resources"`,
+		match: nextLimit,
 		advice: []advice{
 			{layer: cgroupLayer, text: "Raise the limits above together with this one, or neither."},
-			{layer: kubernetes, text: "After a resize in place look at the pod's cgroup too: a container's limit above its pod's never counts.", when: ofAPod},
+			{layer: kubernetes, text: "After a resize in place look at the pod's cgroup too: a container's limit " +
+				"above its pod's never counts.", when: ofAPod},
 		},
 	},
 	{
-		id:        "throttled_before",
-		means:     "Its tasks were held up over memory.high before: the brake worked, and did not suffice.",
-		needs:     fmt.Sprintf("stalls of kind memory_high of at least %s in the minute before", phrase.Duration(throttledNS)),
+		id:    "throttled_before",
+		means: "Its tasks were held up over memory.high before: the brake worked, and did not suffice.",
+		needs: fmt.Sprintf("stalls of kind memory_high of at least %s in the minute before",
+			phrase.Duration(throttledNS)),
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.high",
 		match: func(f *facts) *finding {
 			s := f.stalls(events.StallMemoryHigh)
@@ -155,7 +181,8 @@ var contributingRules = []rule{
 			}
 
 			return &finding{
-				text: fmt.Sprintf("Its tasks were held up over memory.high for %s in the %d s before: slow first, then killed.",
+				text: fmt.Sprintf("Its tasks were held up over memory.high for %s in the %d s before: slow first, "+
+					"then killed.",
 					phrase.Duration(s.TotalNS), f.before.WindowNS/1e9),
 				confidence: Certain,
 				evidence: []events.Evidence{item("held up over memory.high", fmt.Sprintf("%s in %s, longest %s",
@@ -163,26 +190,33 @@ var contributingRules = []rule{
 			}
 		},
 		advice: []advice{
-			{layer: cgroupLayer, text: "Alert on high in memory.events, and on PSI of the cgroup: this was the early warning."},
+			{layer: cgroupLayer, text: "Alert on high in memory.events, and on PSI of the cgroup: this was the " +
+				"early warning."},
 			{layer: application, text: "Shed load or free caches when the own cgroup's pressure rises."},
 		},
 	},
 	{
-		id:    "stalled_before",
-		means: "Tasks stood still in reclaim before the kill: all that could be given back was given back again and again.",
-		needs: fmt.Sprintf("reclaim of at least %s in the minute before that gained nothing every other time; or at least %d s at the end in which it gained nothing",
+		id: "stalled_before",
+		means: "Tasks stood still in reclaim before the kill: all that could be given back was given back again " +
+			"and again.",
+		needs: fmt.Sprintf("reclaim of at least %s in the minute before that gained nothing every other time; or "+
+			"at least %d s at the end in which it gained nothing",
 			phrase.Duration(stalledNS), fruitlessSeconds),
 		reference: "Documentation/accounting/psi.rst",
 		match:     stalledBefore,
 		advice: []advice{
-			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s, of the cgroup as well as of the node."},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max: it slows down what allocates, before all tasks reclaim in vain.", when: onV2},
+			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s, of the cgroup as well as " +
+				"of the node."},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max: it slows down what allocates, before all " +
+				"tasks reclaim in vain.", when: onV2},
 		},
 	},
 	{
-		id:        "guardians_stalled",
-		means:     "Services that the whole node depends on stood still in reclaim: a node turns NotReady from that, with or without a kill.",
-		needs:     fmt.Sprintf("a guardian (kubelet, a runtime, sshd, ...) that stood still for at least %s", phrase.Duration(guardianNS)),
+		id: "guardians_stalled",
+		means: "Services that the whole node depends on stood still in reclaim: a node turns NotReady from " +
+			"that, with or without a kill.",
+		needs: fmt.Sprintf("a guardian (kubelet, a runtime, sshd, ...) that stood still for at least %s",
+			phrase.Duration(guardianNS)),
 		reference: `Kubernetes "Reserve Compute Resources for System Daemons"`,
 		match: func(f *facts) *finding {
 			hit := &finding{confidence: Certain}
@@ -203,25 +237,32 @@ var contributingRules = []rule{
 			return hit
 		},
 		advice: []advice{
-			{layer: cgroupLayer, text: "Protect them by MemoryMin= or MemoryLow= of their units, so that reclaim takes from others first."},
-			{layer: kubernetes, text: "Raise system-reserved and kube-reserved, so that pods leave room.", when: ofAPod},
+			{layer: cgroupLayer, text: "Protect them by MemoryMin= or MemoryLow= of their units, so that reclaim " +
+				"takes from others first."},
+			{layer: kubernetes, text: "Raise system-reserved and kube-reserved, so that pods " +
+				"leave room.", when: ofAPod},
 		},
 	},
 	{
-		id:        "init_spared",
-		means:     "A process of a container died, but not its process 1: the container lives on without it, and nothing is restarted.",
-		needs:     "victims in a container, of which none is process 1 of its container, and none died by memory.oom.group",
+		id: "init_spared",
+		means: "A process of a container died, but not its process 1: the container lives on without it, and " +
+			"nothing is restarted.",
+		needs: "victims in a container, of which none is process 1 of its container, and none died by " +
+			"memory.oom.group",
 		reference: `Kubernetes "Pod Lifecycle", container restart policy; KubeletConfiguration singleProcessOOMKill`,
 		match:     initSpared,
 		advice: []advice{
-			{layer: kubernetes, text: "Add a liveness probe that fails without this process; or let the whole container die (memory.oom.group=1: on cgroup v2 the kubelet's default, singleProcessOOMKill: false).", when: ofAPod},
+			{layer: kubernetes, text: "Add a liveness probe that fails without this process; or let the whole " +
+				"container die (memory.oom.group=1: on cgroup v2 the kubelet's default, " +
+				"singleProcessOOMKill: false).", when: ofAPod},
 			{layer: application, text: "Let process 1 notice a dead child, and end or start it anew."},
 		},
 	},
 	{
-		id:        "many_processes",
-		means:     "No single process is large: many of the same name fill it together.",
-		needs:     fmt.Sprintf("at least %d candidates of one name that hold at least %s of the limit or the node together, none of them half of that", crowd, phrase.Percent(crowdShare)),
+		id:    "many_processes",
+		means: "No single process is large: many of the same name fill it together.",
+		needs: fmt.Sprintf("at least %d candidates of one name that hold at least %s of the limit or the node "+
+			"together, none of them half of that", crowd, phrase.Percent(crowdShare)),
 		reference: "mm/oom_kill.c, dump_tasks",
 		match:     manyProcesses,
 		advice: []advice{
@@ -286,10 +327,12 @@ func afterAnother(f *facts) *finding {
 		}
 
 		return &finding{
-			text: fmt.Sprintf("%s was killed for the same limit %s before and was not gone yet: this one died because its memory was not back.",
+			text: fmt.Sprintf("%s was killed for the same limit %s before and was not gone yet: this one died "+
+				"because its memory was not back.",
 				k.Victim, phrase.Duration(uint64(gap))),
 			confidence: Likely,
-			evidence:   []events.Evidence{item("earlier kill for the same limit", fmt.Sprintf("%s, %s before, incident %s", k.Victim, phrase.Duration(uint64(gap)), phrase.ClipName(k.ID)), "earlier incidents")},
+			evidence: []events.Evidence{item("earlier kill for the same limit",
+				fmt.Sprintf("%s, %s before, incident %s", k.Victim, phrase.Duration(uint64(gap)), phrase.ClipName(k.ID)), "earlier incidents")},
 		}
 	}
 
@@ -311,14 +354,17 @@ func lostRace(f *facts) *finding {
 		which, since, threshold, confidence = "soft", e.SoftSinceNS, e.SoftBytes, Likely
 	}
 
+	source := cmp.Or(phrase.ClipName(e.Source), "kubelet's configuration")
+
 	hit := &finding{
-		text: fmt.Sprintf("Eviction lost the race: memory.available had been below the %s threshold for %s, and the kubelet had not yet freed anything.",
+		text: fmt.Sprintf("Eviction lost the race: memory.available had been below the %s threshold for %s, and "+
+			"the kubelet had not yet freed anything.",
 			which, phrase.Duration(*since)),
 		confidence: confidence,
-		evidence:   []events.Evidence{item("below the "+which+" threshold for", phrase.Duration(*since), cmp.Or(phrase.ClipName(e.Source), "kubelet's configuration"))},
+		evidence:   []events.Evidence{item("below the "+which+" threshold for", phrase.Duration(*since), source)},
 	}
 	if threshold != nil {
-		hit.add(which+" threshold", phrase.Size(*threshold), cmp.Or(phrase.ClipName(e.Source), "kubelet's configuration"))
+		hit.add(which+" threshold", phrase.Size(*threshold), source)
 	}
 
 	if e.AvailableBytes != nil {
@@ -443,7 +489,8 @@ func initSpared(f *facts) *finding {
 	}
 
 	return &finding{
-		text: fmt.Sprintf("%s was not process 1 of %s: unless that ends by itself, the container lives on without it, and nothing is restarted.",
+		text: fmt.Sprintf("%s was not process 1 of %s: unless that ends by itself, the container lives on without "+
+			"it, and nothing is restarted.",
 			process(&f.victim.Process), phrase.Cgroup(f.victim.Workload, f.victim.Cgroup)),
 		confidence: Likely,
 		evidence:   []events.Evidence{item("process 1 of a container among the victims", "none", f.source(fromKernel))},

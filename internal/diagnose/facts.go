@@ -117,7 +117,9 @@ func (f *facts) inPod() bool {
 // memory.oom.group. A kernel log has no hierarchies, but the limit's file.
 func (f *facts) v1() bool {
 	l := f.limiter
-	return l.Cgroup != nil && l.Cgroup.Hierarchy != 0 || strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw.")
+
+	return l.Cgroup != nil && l.Cgroup.Hierarchy != 0 ||
+		strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw.")
 }
 
 // limit is the limit in words.

@@ -17,17 +17,20 @@ const runtimeShare = 0.80
 
 var hintRules = []rule{
 	{
-		id:        "runtime_uncounted",
-		means:     "The victim's runtime bounds its heap, and the process had more than heaps are given: direct buffers, JIT, native libraries, stacks.",
-		needs:     fmt.Sprintf("victim java, node or dotnet, with anonymous memory of at least %s of the limit", phrase.Percent(runtimeShare)),
+		id: "runtime_uncounted",
+		means: "The victim's runtime bounds its heap, and the process had more than heaps are given: direct " +
+			"buffers, JIT, native libraries, stacks.",
+		needs: fmt.Sprintf("victim java, node or dotnet, with anonymous memory of at least %s of the limit",
+			phrase.Percent(runtimeShare)),
 		reference: "java(1), -XX:NativeMemoryTracking",
 		match:     runtimeUncounted,
 		advice:    runtimeAdvice[:len(runtimeAdvice)-1],
 	},
 	{
-		id:        "swap_absent",
-		means:     "There is no swap: anonymous memory can go nowhere, and a short peak is a kill.",
-		needs:     fmt.Sprintf("memory.swap.max of the limiter is 0, or the node has no swap; anonymous memory at least %s of the limit or the node", phrase.Percent(reachedShare)),
+		id:    "swap_absent",
+		means: "There is no swap: anonymous memory can go nowhere, and a short peak is a kill.",
+		needs: fmt.Sprintf("memory.swap.max of the limiter is 0, or the node has no swap; anonymous memory at "+
+			"least %s of the limit or the node", phrase.Percent(reachedShare)),
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.swap.max; Kubernetes "Swap memory management"`,
 		match: func(f *facts) *finding {
 			c, l, n := f.charge, f.limiter, f.node
@@ -53,7 +56,8 @@ var hintRules = []rule{
 			return hit
 		},
 		advice: []advice{
-			{layer: cgroupLayer, text: "Off is a good choice for latency. Where a peak is short and rare, bounded swap (memory.swap.max, LimitedSwap) with its latency measured is another."},
+			{layer: cgroupLayer, text: "Off is a good choice for latency. Where a peak is short and rare, bounded " +
+				"swap (memory.swap.max, LimitedSwap) with its latency measured is another."},
 		},
 	},
 }
@@ -70,7 +74,8 @@ func runtimeUncounted(f *facts) *finding {
 	}
 
 	hit := &finding{
-		text: fmt.Sprintf("%s had %s in anonymous memory, more than a heap is usually given: memory that the %s runtime does not count may be part of it.",
+		text: fmt.Sprintf("%s had %s in anonymous memory, more than a heap is usually given: memory that the %s "+
+			"runtime does not count may be part of it.",
 			process(&f.victim.Process), phrase.PartOf(*f.victim.AnonRSSBytes, whole, f.limit()), lang.name),
 		confidence: Possible,
 		evidence: []events.Evidence{

@@ -20,25 +20,30 @@ var languages = []language{
 	{
 		name: "java", comms: []string{"java", "javac", "jsvc"}, heap: "-Xmx, a quarter of the limit by default",
 		advice: []advice{
-			{layer: application, text: "JVM: set -Xmx and -XX:MaxDirectMemorySize so that both, with metaspace, code cache and thread stacks, fit; Native Memory Tracking (jcmd VM.native_memory) tells what is what."},
+			{layer: application, text: "JVM: set -Xmx and -XX:MaxDirectMemorySize so that both, with metaspace, " +
+				"code cache and thread stacks, fit; Native Memory Tracking (jcmd VM.native_memory) tells what " +
+				"is what."},
 		},
 	},
 	{
 		name: "node", comms: []string{"node", "nodejs"}, heap: "--max-old-space-size",
 		advice: []advice{
-			{layer: application, text: "Node.js: set --max-old-space-size below the limit; Buffers and native addons come on top of it."},
+			{layer: application, text: "Node.js: set --max-old-space-size below the limit; Buffers and native " +
+				"addons come on top of it."},
 		},
 	},
 	{
 		name: "dotnet", comms: []string{"dotnet"}, heap: "GCHeapHardLimit, three quarters of the limit by default",
 		advice: []advice{
-			{layer: application, text: ".NET: set DOTNET_GCHeapHardLimitPercent so that native memory and thread stacks fit beside the heap."},
+			{layer: application, text: ".NET: set DOTNET_GCHeapHardLimitPercent so that native memory and thread " +
+				"stacks fit beside the heap."},
 		},
 	},
 	{
 		name: "python", comms: []string{"python", "python2", "python3", "gunicorn", "uwsgi", "celery"},
 		advice: []advice{
-			{layer: application, text: "Python: bound the number of workers and recycle them (max-requests); look for memory of C extensions, which tracemalloc does not see."},
+			{layer: application, text: "Python: bound the number of workers and recycle them (max-requests); look " +
+				"for memory of C extensions, which tracemalloc does not see."},
 		},
 	},
 }
@@ -80,7 +85,8 @@ var runtimeAdvice = func() []advice {
 	}
 
 	return append(all, advice{
-		layer: application, text: "Profile what grows: the heap profile of its runtime; for a Go program set GOMEMLIMIT below the limit and use pprof.",
+		layer: application, text: "Profile what grows: the heap profile of its runtime; for a Go program set " +
+			"GOMEMLIMIT below the limit and use pprof.",
 		when: &condition{"no runtime that is known by its name", func(f *facts) bool { return f.runtime() == nil }},
 	})
 }()

@@ -31,7 +31,8 @@ func outsideContainers(f *facts) *finding {
 			return nil
 		}
 		hit.weight = share(size, *total)
-		hit.text = fmt.Sprintf("%s, outside of any container, had %s", process(hog), phrase.PartOf(size, *total, "the node's memory"))
+		hit.text = fmt.Sprintf("%s, outside of any container, had %s",
+			process(hog), phrase.PartOf(size, *total, "the node's memory"))
 	}
 
 	hit.confidence = Likely
@@ -61,7 +62,8 @@ func (f *facts) hostUsage(total uint64) *finding {
 
 	hit.text = fmt.Sprintf("Memory outside of pods filled the node: %s, while all pods had %s",
 		phrase.PartOf(outside, total, "it"), phrase.Size(*pods.UsageBytes))
-	hit.add("used outside of pods", phrase.Part(outside, total), f.nodeSource("/proc/meminfo and memory.current of kubepods"))
+	hit.add("used outside of pods", phrase.Part(outside, total),
+		f.nodeSource("/proc/meminfo and memory.current of kubepods"))
 	hit.add("used by all pods", phrase.Part(*pods.UsageBytes, total), f.nodeSource("memory.current of kubepods"))
 
 	return hit
@@ -81,12 +83,14 @@ func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) str
 	}
 	if hog != nil {
 		name(process(hog), size)
-		hit.add("largest process outside of containers", process(hog)+" "+phrase.Part(size, total), f.source("memory of the processes"))
+		hit.add("largest process outside of containers",
+			process(hog)+" "+phrase.Part(size, total), f.source("memory of the processes"))
 	}
 
 	if c := f.hostCgroup(); c != nil {
 		name(phrase.Cgroup(c.Workload, &c.Cgroup), *c.UsageBytes)
-		hit.add("largest cgroup outside of pods", phrase.Cgroup(c.Workload, &c.Cgroup)+" "+phrase.Part(*c.UsageBytes, total), f.nodeSource("memory.current"))
+		hit.add("largest cgroup outside of pods",
+			phrase.Cgroup(c.Workload, &c.Cgroup)+" "+phrase.Part(*c.UsageBytes, total), f.nodeSource("memory.current"))
 	}
 
 	n := f.node
@@ -94,6 +98,7 @@ func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) str
 		name("the kernel's slab", *slab)
 
 		hit.add("slab", phrase.Part(*slab, total), f.nodeSource("/proc/meminfo"))
+
 		if len(n.Slabs) > 0 {
 			hit.add("largest slab cache", phrase.ClipName(n.Slabs[0].Name)+" "+phrase.Size(n.Slabs[0].Bytes), f.nodeSource("/proc/slabinfo"))
 		}

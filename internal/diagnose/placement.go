@@ -40,72 +40,96 @@ const (
 // placementRules are about limits, and ways to the victim, that one does not check first.
 var placementRules = []rule{
 	{
-		id:    "not_memory",
-		means: "An exit status of 137 looks like an OOM kill and is none: there was memory left at every limit above it.",
-		needs: fmt.Sprintf("a kill from user space that was not for memory; usage below %s of every limit of the ladder, one at least; PSI some (10 s), where known, below %.0f %%; MemAvailable, where known, above %s of the node",
+		id: "not_memory",
+		means: "An exit status of 137 looks like an OOM kill and is none: there was memory left at every limit " +
+			"above it.",
+		needs: fmt.Sprintf("a kill from user space that was not for memory; usage below %s of every limit of the "+
+			"ladder, one at least; PSI some (10 s), where known, below %.0f %%; MemAvailable, where known, above "+
+			"%s of the node",
 			phrase.Percent(idleShare), idlePSI, phrase.Percent(idleAvailable)),
 		reference: `Kubernetes "Assign Memory Resources to Containers and Pods", exit code 137`,
 		match:     notMemory,
 		advice: []advice{
-			{layer: application, text: "Do not raise the memory limit for this one: find out about the sender instead."},
+			{layer: application, text: "Do not raise the memory limit for this one: find out about the sender " +
+				"instead."},
 		},
 	},
 	{
-		id:        "node_overcommitted",
-		means:     "The pods together used more than the node, or what is set aside for pods, has: their limits add up to more.",
-		needs:     fmt.Sprintf("the limit of kubepods was hit; or scope global, and kubepods has at least %s of the node", phrase.Percent(podsShare)),
+		id: "node_overcommitted",
+		means: "The pods together used more than the node, or what is set aside for pods, has: their limits " +
+			"add up to more.",
+		needs: fmt.Sprintf("the limit of kubepods was hit; or scope global, and kubepods has at least %s of the node",
+			phrase.Percent(podsShare)),
 		reference: `Kubernetes "Reserve Compute Resources for System Daemons", node allocatable`,
 		match:     nodeOvercommitted,
 		advice: []advice{
-			{layer: kubernetes, text: "Set requests near the 95th to 99th percentile of real peaks, so that the scheduler knows; keep limits within 20 to 40 % above."},
+			{layer: kubernetes, text: "Set requests near the 95th to 99th percentile of real peaks, so that the " +
+				"scheduler knows; keep limits within 20 to 40 % above."},
 			{layer: kubernetes, text: "Make what is critical Guaranteed, and add nodes by the cluster autoscaler."},
-			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for memory.available, so that the kubelet acts before the kernel.", when: &condition{"the node ran out", func(f *facts) bool { return f.is(events.ScopeGlobal) }}},
+			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for memory.available, so that the " +
+				"kubelet acts before " +
+				"the kernel.", when: &condition{"the node ran out", func(f *facts) bool { return f.is(events.ScopeGlobal) }}},
 		},
 	},
 	{
-		id:        "ancestor_limit",
-		means:     "The limit that was hit is not the container's own: it is of its pod, its QoS class, of all pods, or of a slice above it.",
-		needs:     "scope memcg; the limiter is not the victim's own cgroup or container",
-		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Pod-level CPU and memory resources"`,
-		match:     ancestorLimit,
+		id: "ancestor_limit",
+		means: "The limit that was hit is not the container's own: it is of its pod, its QoS class, of all " +
+			"pods, or of a slice above it.",
+		needs: "scope memcg; the limiter is not the victim's own cgroup or container",
+		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Pod-level CPU and ` +
+			`memory resources"`,
+		match: ancestorLimit,
 		advice: []advice{
-			{layer: kubernetes, text: "Give each container of the pod a limit of its own, and the pod as much as they have together, with what its volumes in memory take.", when: &condition{"the pod's limit", func(f *facts) bool { return f.limiter.Level == events.LevelPod }}},
-			{layer: kubernetes, text: "Look at who shares this limit: set limits for those that have none, and move out those whose use swings."},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max on those who use most, as an early brake.", when: onV2},
+			{layer: kubernetes, text: "Give each container of the pod a limit of its own, and the pod as much as " +
+				"they have together, with what its volumes in " +
+				"memory take.", when: &condition{"the pod's limit", func(f *facts) bool { return f.limiter.Level == events.LevelPod }}},
+			{layer: kubernetes, text: "Look at who shares this limit: set limits for those that have none, and " +
+				"move out those whose use swings."},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max on those who use most, as an " +
+				"early brake.", when: onV2},
 		},
 	},
 	{
-		id:        "swap_exhausted",
-		means:     "Swap was used up, so anonymous memory could go nowhere.",
-		needs:     fmt.Sprintf("swap in use at least %s of memory.swap.max of the limiter or of an ancestor, or of the node's swap", phrase.Percent(fullShare)),
+		id:    "swap_exhausted",
+		means: "Swap was used up, so anonymous memory could go nowhere.",
+		needs: fmt.Sprintf("swap in use at least %s of memory.swap.max of the limiter or of an ancestor, or of the node's swap",
+			phrase.Percent(fullShare)),
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.swap.max",
 		match:     swapExhausted,
 		advice: []advice{
-			{layer: cgroupLayer, text: "Bound swap by memory.swap.max with the latency measured, or leave it off: full swap only delays the kill."},
+			{layer: cgroupLayer, text: "Bound swap by memory.swap.max with the latency measured, or leave it off: " +
+				"full swap only delays the kill."},
 			{layer: application, text: "Find what grows: memory that is in swap and never comes back is often a leak."},
 		},
 	},
 	{
-		id:        "group_kill",
-		means:     "One process went over, and memory.oom.group=1 took all others of the cgroup with it.",
-		needs:     "victims with role group beside the chosen one. It explains less if the chosen one was the container's process 1: the others would have ended with it",
-		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.oom.group; KubeletConfiguration singleProcessOOMKill",
-		match:     groupKill,
+		id:    "group_kill",
+		means: "One process went over, and memory.oom.group=1 took all others of the cgroup with it.",
+		needs: "victims with role group beside the chosen one. It explains less if the chosen one was the " +
+			"container's process 1: the others would have ended with it",
+		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.oom.group; KubeletConfiguration " +
+			"singleProcessOOMKill",
+		match: groupKill,
 		advice: []advice{
-			{layer: kubernetes, text: "If the container can live on without the process that was chosen: singleProcessOOMKill: true in the kubelet's configuration.", when: ofAPod},
+			{layer: kubernetes, text: "If the container can live on without the process that was chosen: " +
+				"singleProcessOOMKill: true in the kubelet's configuration.", when: ofAPod},
 			{layer: kubernetes, text: "Put processes whose use swings into a container of their own.", when: ofAPod},
-			{layer: cgroupLayer, text: "Set memory.oom.group to 0 if the others can live on (OOMPolicy=continue for a unit of systemd).", when: noPod},
+			{layer: cgroupLayer, text: "Set memory.oom.group to 0 if the others can live on (OOMPolicy=continue " +
+				"for a unit of systemd).", when: noPod},
 		},
 	},
 	{
-		id:        "outside_containers",
-		means:     "Memory outside of pods and containers filled the node: host services, or the kernel itself.",
-		needs:     fmt.Sprintf("scope global; at least %s of the node used outside of kubepods, or a process outside of any container with %s of it", phrase.Percent(outsideShare), phrase.Percent(hogShare)),
+		id:    "outside_containers",
+		means: "Memory outside of pods and containers filled the node: host services, or the kernel itself.",
+		needs: fmt.Sprintf("scope global; at least %s of the node used outside of kubepods, or a process "+
+			"outside of any container with %s of it", phrase.Percent(outsideShare), phrase.Percent(hogShare)),
 		reference: `Kubernetes "Reserve Compute Resources for System Daemons"`,
 		match:     outsideContainers,
 		advice: []advice{
-			{layer: cgroupLayer, text: "Give the host service that grew a memory limit of its own (MemoryHigh=, MemoryMax= of its unit)."},
-			{layer: kubernetes, text: "Set system-reserved and kube-reserved to what the host really uses.", when: &condition{"a node of Kubernetes", func(f *facts) bool { return f.kubepods() != nil }}},
+			{layer: cgroupLayer, text: "Give the host service that grew a memory limit of its own (MemoryHigh=, " +
+				"MemoryMax= of its unit)."},
+			{layer: kubernetes, text: "Set system-reserved and kube-reserved to what the host " +
+				"really uses.", when: &condition{"a node of Kubernetes", func(f *facts) bool { return f.kubepods() != nil }}},
 			{layer: kernel, text: "Watch slabtop and /proc/meminfo for memory that no cgroup is charged for."},
 		},
 	},
@@ -115,7 +139,8 @@ func nodeOvercommitted(f *facts) *finding {
 	l := f.limiter
 	if f.is(events.ScopeMemcg) && l.Level == events.LevelKubepods {
 		hit := &finding{
-			text:       "All pods together hit the limit that is set for them (node allocatable): the node is overcommitted.",
+			text: "All pods together hit the limit that is set for them (node allocatable): the node is " +
+				"overcommitted.",
 			confidence: Certain, evidence: limitEvidence(f),
 		}
 		hit.evidence = append(hit.evidence, shareEvidence(f)...)
@@ -128,7 +153,9 @@ func nodeOvercommitted(f *facts) *finding {
 		return nil
 	}
 	used := *pods.UsageBytes
-	hit := &finding{evidence: []events.Evidence{item("used by all pods", phrase.Part(used, *n.TotalBytes), f.nodeSource("memory.current of kubepods"))}}
+	hit := &finding{}
+	hit.add("used by all pods", phrase.Part(used, *n.TotalBytes), f.nodeSource("memory.current of kubepods"))
+
 	// The node was read after the kill: where as much is free as the victim had, the pods'
 	// usage no longer includes it.
 	if n.AfterNS != nil && f.victim != nil && inContainer(&f.victim.Process) {
@@ -147,7 +174,8 @@ func nodeOvercommitted(f *facts) *finding {
 	if hit.weight >= podsMajor {
 		hit.confidence = Certain
 	}
-	hit.text = fmt.Sprintf("The node ran out of memory, and pods had %s: they may use more than there is.", phrase.PartOf(used, *n.TotalBytes, "it"))
+	hit.text = fmt.Sprintf("The node ran out of memory, and pods had %s: they may use more than there is.",
+		phrase.PartOf(used, *n.TotalBytes, "it"))
 
 	return hit
 }
@@ -183,7 +211,8 @@ func shareEvidence(f *facts) []events.Evidence {
 			ratio += ", no limit of its own"
 		}
 
-		if list = append(list, item("used by "+phrase.Cgroup(s.Workload, &s.Cgroup), ratio, f.source("memory.current"))); len(list) == shown {
+		list = append(list, item("used by "+phrase.Cgroup(s.Workload, &s.Cgroup), ratio, f.source("memory.current")))
+		if len(list) == shown {
 			break
 		}
 	}
@@ -235,13 +264,16 @@ func ancestorLimit(f *facts) *finding {
 	}
 
 	if r := f.ownCgroup(); r != nil && r.UsageBytes != nil {
+		name := phrase.Cgroup(r.Workload, &r.Cgroup)
+
 		switch max := f.limiter.LimitBytes; {
 		case r.MaxBytes == nil:
-			hit.add("used in "+phrase.Cgroup(r.Workload, &r.Cgroup), phrase.Size(*r.UsageBytes)+", no limit of its own", f.source(fromCounters))
+			hit.add("used in "+name, phrase.Size(*r.UsageBytes)+", no limit of its own", f.source(fromCounters))
 		default:
-			hit.text += fmt.Sprintf(" while %s had used %s", phrase.Cgroup(r.Workload, &r.Cgroup), phrase.Part(*r.UsageBytes, *r.MaxBytes))
+			hit.text += fmt.Sprintf(" while %s had used %s", name, phrase.Part(*r.UsageBytes, *r.MaxBytes))
 
-			hit.add("used of the own limit of "+phrase.Cgroup(r.Workload, &r.Cgroup), phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters))
+			hit.add("used of the own limit of "+name, phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters))
+
 			if max != nil && *r.MaxBytes > *max {
 				hit.text += ", which is above that limit and can never be reached"
 			}
@@ -252,7 +284,8 @@ func ancestorLimit(f *facts) *finding {
 	if len(f.shares) > 0 {
 		top := f.shares[0]
 		if top.UsageBytes != nil && f.limiter.UsageBytes != nil && share(*top.UsageBytes, *f.limiter.UsageBytes) >= topShare {
-			hit.text += fmt.Sprintf(" The most, %s, was in %s.", phrase.PartOf(*top.UsageBytes, *f.limiter.UsageBytes, "it"), phrase.Cgroup(top.Workload, &top.Cgroup))
+			hit.text += fmt.Sprintf(" The most, %s, was in %s.",
+				phrase.PartOf(*top.UsageBytes, *f.limiter.UsageBytes, "it"), phrase.Cgroup(top.Workload, &top.Cgroup))
 		}
 		hit.evidence = append(hit.evidence, shareEvidence(f)...)
 	}
@@ -293,7 +326,8 @@ func swapExhausted(f *facts) *finding {
 	}
 
 	n := f.node
-	if !f.is(events.ScopeMemcg, events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy) || n.SwapTotalBytes == nil || n.SwapFreeBytes == nil {
+	if !f.is(events.ScopeMemcg, events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy) ||
+		n.SwapTotalBytes == nil || n.SwapFreeBytes == nil {
 		return nil
 	}
 
@@ -304,7 +338,8 @@ func swapExhausted(f *facts) *finding {
 
 	// Minor: where the whole node is short, its swap is full as well, whoever filled it.
 	return &finding{
-		text:       fmt.Sprintf("The node's swap, %s, was used up, so anonymous memory could go nowhere.", phrase.Size(*n.SwapTotalBytes)),
+		text: fmt.Sprintf("The node's swap, %s, was used up, so anonymous memory could go nowhere.",
+			phrase.Size(*n.SwapTotalBytes)),
 		confidence: Certain, minor: true,
 		evidence: []events.Evidence{item("used of the node's swap", phrase.Part(used, *n.SwapTotalBytes), f.nodeSource("/proc/meminfo"))},
 	}
@@ -314,7 +349,8 @@ func swapExhausted(f *facts) *finding {
 func (f *facts) cgroupSwapExhausted() *finding {
 	finding := func(whose, file string, usage, limit uint64) *finding {
 		return &finding{
-			text:       fmt.Sprintf("All swap that %s may use, %s, was used up, so anonymous memory could go nowhere.", whose, phrase.Size(limit)),
+			text: fmt.Sprintf("All swap that %s may use, %s, was used up, so anonymous memory could go nowhere.",
+				whose, phrase.Size(limit)),
 			confidence: Certain,
 			evidence:   []events.Evidence{item("used of "+file, phrase.Part(usage, limit), f.source(fromCounters))},
 		}
@@ -411,6 +447,7 @@ func notMemory(f *facts) *finding {
 		if share(*n.AvailableBytes, *n.TotalBytes) < idleAvailable {
 			return nil
 		}
+
 		hit.add("available on the node", phrase.Part(*n.AvailableBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo"))
 	}
 

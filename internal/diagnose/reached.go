@@ -18,14 +18,19 @@ const (
 // reachedRules are about a limit that was simply reached, by the plain memory of processes.
 var reachedRules = []rule{
 	{
-		id:        "own_limit",
-		means:     "The container, or service, used its own limit up.",
-		needs:     fmt.Sprintf("scope memcg; the limiter is the victim's own cgroup, container or service, and was not lowered. Certain if anonymous memory, of the limiter or where that is not known of the victim, is at least %s of the limit", phrase.Percent(reachedShare)),
-		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Memory Resources to Containers and Pods"`,
-		match:     ownLimit,
+		id:    "own_limit",
+		means: "The container, or service, used its own limit up.",
+		needs: fmt.Sprintf("scope memcg; the limiter is the victim's own cgroup, container or service, and was "+
+			"not lowered. Certain if anonymous memory, of the limiter or where that is not known of the victim, is "+
+			"at least %s of the limit", phrase.Percent(reachedShare)),
+		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Memory Resources to ` +
+			`Containers and Pods"`,
+		match: ownLimit,
 		advice: append([]advice{
-			{layer: kubernetes, text: "If this is its real need: set the limit 20 to 40 % above the 95th to 99th percentile of its peak (VPA tells it).", when: ofAPod},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max as an early brake, and watch high in memory.events.", when: onV2},
+			{layer: kubernetes, text: "If this is its real need: set the limit 20 to 40 % above the 95th to 99th " +
+				"percentile of its peak (VPA tells it).", when: ofAPod},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max as an early brake, and watch high in " +
+				"memory.events.", when: onV2},
 		}, runtimeAdvice...),
 	},
 	{
@@ -35,9 +40,11 @@ var reachedRules = []rule{
 		reference: "Documentation/admin-guide/mm/concepts.rst, OOM killer",
 		match:     nodeExhausted,
 		advice: []advice{
-			{layer: cgroupLayer, text: "Set a limit for what may grow without bound, so that it meets its own limit before the node's."},
+			{layer: cgroupLayer, text: "Set a limit for what may grow without bound, so that it meets its own " +
+				"limit before the node's."},
 			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s: it comes before the kill."},
-			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for memory.available, so that the kubelet acts before the kernel.", when: ofAPod},
+			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for memory.available, so that the " +
+				"kubelet acts before the kernel.", when: ofAPod},
 		},
 	},
 }
@@ -87,7 +94,8 @@ func ownLimit(f *facts) *finding {
 func (f *facts) anonymous(hit *finding) {
 	limit := value(f.limiter.LimitBytes)
 
-	if v := f.victim; (f.charge == nil || f.charge.anon == nil) && v != nil && v.AnonRSSBytes != nil && share(*v.AnonRSSBytes, limit) >= reachedShare {
+	if v := f.victim; (f.charge == nil || f.charge.anon == nil) &&
+		v != nil && v.AnonRSSBytes != nil && share(*v.AnonRSSBytes, limit) >= reachedShare {
 		hit.confidence = Certain
 		// A process's counters differ a little from those of its cgroup.
 		part := phrase.Percent(share(*v.AnonRSSBytes, limit)) + " of"

@@ -116,9 +116,11 @@ func (p filler) rule() rule {
 // memory of processes.
 var resourceRules = []rule{
 	{
-		id:        "working_set_cache",
-		means:     "The node was short by the kubelet's count, which takes active page cache for used; by the kernel's own it was not.",
-		needs:     fmt.Sprintf("an eviction; the kernel's MemAvailable at least %d times the kubelet's memory.available", cacheFactor),
+		id: "working_set_cache",
+		means: "The node was short by the kubelet's count, which takes active page cache for used; by the " +
+			"kernel's own it was not.",
+		needs: fmt.Sprintf("an eviction; the kernel's MemAvailable at least %d times the kubelet's memory.available",
+			cacheFactor),
 		reference: `Kubernetes "Node-pressure Eviction", active file memory is not considered as available`,
 		match: func(f *facts) *finding {
 			e := f.eviction
@@ -128,7 +130,8 @@ var resourceRules = []rule{
 			}
 
 			return &finding{
-				text: fmt.Sprintf("The kubelet saw %s available, the kernel %s: active page cache made the difference, and would have been given back.",
+				text: fmt.Sprintf("The kubelet saw %s available, the kernel %s: active page cache made the "+
+					"difference, and would have been given back.",
 					phrase.Size(*e.AvailableBytes), phrase.Size(*e.MemAvailableBytes)),
 				confidence: Likely,
 				evidence: []events.Evidence{
@@ -138,18 +141,22 @@ var resourceRules = []rule{
 			}
 		},
 		advice: []advice{
-			{layer: application, text: "Avoid needless hot data in the page cache: rotate logs, read and write large files in sequence, or past the cache."},
-			{layer: kubernetes, text: "Limit the pods that keep files hot: the cache is charged to them, and reclaimed from them first."},
+			{layer: application, text: "Avoid needless hot data in the page cache: rotate logs, read and write " +
+				"large files in sequence, or past the cache."},
+			{layer: kubernetes, text: "Limit the pods that keep files hot: the cache is charged to them, and " +
+				"reclaimed from them first."},
 		},
 	},
 	filler{
-		id:    "tmpfs",
-		means: "Files in tmpfs, an emptyDir of medium Memory, /dev/shm or shared memory filled it. It looks like page cache and is none: without swap it goes only when the file is deleted.",
-		what:  "tmpfs and shared memory", part: func(c *charge) *uint64 { return c.shmem },
+		id: "tmpfs",
+		means: "Files in tmpfs, an emptyDir of medium Memory, /dev/shm or shared memory filled it. It looks like " +
+			"page cache and is none: without swap it goes only when the file is deleted.",
+		what: "tmpfs and shared memory", part: func(c *charge) *uint64 { return c.shmem },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: `Documentation/filesystems/tmpfs.rst; Kubernetes "Volumes", emptyDir`,
 		text: func(f *facts, c *charge, amount string) string {
-			text := fmt.Sprintf("Files in tmpfs or shared memory hold %s, and cannot be reclaimed as page cache can.", amount)
+			text := fmt.Sprintf("Files in tmpfs or shared memory hold %s, and cannot be reclaimed as page cache can.",
+				amount)
 			if f.limiter.Level == events.LevelPod {
 				text += " In a volume they outlive the container: the next one begins with them."
 			}
@@ -164,8 +171,10 @@ var resourceRules = []rule{
 			return nil
 		},
 		advice: []advice{
-			{layer: kubernetes, text: "Give emptyDir volumes of medium Memory a sizeLimit, and count it into the memory limit; or use the disk.", when: ofAPod},
-			{layer: application, text: "Find the files: df -t tmpfs, du -x on them, ipcs -m; delete what is not needed, map less shared memory."},
+			{layer: kubernetes, text: "Give emptyDir volumes of medium Memory a sizeLimit, and count it into the " +
+				"memory limit; or use the disk.", when: ofAPod},
+			{layer: application, text: "Find the files: df -t tmpfs, du -x on them, ipcs -m; delete what is not " +
+				"needed, map less shared memory."},
 		},
 	}.rule(),
 	filler{
@@ -178,43 +187,53 @@ var resourceRules = []rule{
 			return fmt.Sprintf("Locked memory holds %s: reclaim has to leave it alone.", amount)
 		},
 		advice: []advice{
-			{layer: application, text: "Lock less: mlockall(MCL_FUTURE) locks all that comes later; look at VmLck in /proc/PID/status."},
+			{layer: application, text: "Lock less: mlockall(MCL_FUTURE) locks all that comes later; look at VmLck " +
+				"in /proc/PID/status."},
 		},
 	}.rule(),
 	filler{
-		id:    "page_cache_dirty",
-		means: "Page cache that had yet to be written could not be reclaimed in time: the disk is slower than the writer.",
-		what:  "dirty page cache and what is being written", part: func(c *charge) *uint64 { return c.dirty },
+		id: "page_cache_dirty",
+		means: "Page cache that had yet to be written could not be reclaimed in time: the disk is slower than " +
+			"the writer.",
+		what: "dirty page cache and what is being written", part: func(c *charge) *uint64 { return c.dirty },
 		least: dirtyShare, leastNode: dirtyShare, major: notableShare,
 		reference: `Documentation/admin-guide/cgroup-v2.rst, "Writeback"`,
 		text: func(f *facts, c *charge, amount string) string {
-			return fmt.Sprintf("Page cache that was not yet written holds %s: it cannot be given back before the disk has it.", amount)
+			return fmt.Sprintf("Page cache that was not yet written holds %s: it cannot be given back before the disk has it.",
+				amount)
 		},
 		more: func(f *facts, c *charge) []events.Evidence { return c.items(part{"page cache in all", c.cache}) },
 		advice: []advice{
-			{layer: application, text: "Write in smaller, sequential batches and fsync between them; rotate logs; write past the cache (O_DIRECT) what is not read again."},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max: writers are slowed down before they meet the limit.", when: onV2},
+			{layer: application, text: "Write in smaller, sequential batches and fsync between them; rotate logs; " +
+				"write past the cache (O_DIRECT) what is not read again."},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max: writers are slowed down before they meet " +
+				"the limit.", when: onV2},
 			{layer: kernel, text: "Lower vm.dirty_bytes and vm.dirty_background_bytes, so that writing begins sooner."},
 		},
 	}.rule(),
 	filler{
-		id:    "page_cache_hot",
-		means: "Page cache that was in use filled it: files are read again and again, so that reclaim takes them last and they come back at once.",
-		what:  "page cache", part: func(c *charge) *uint64 { return c.cache },
+		id: "page_cache_hot",
+		means: "Page cache that was in use filled it: files are read again and again, so that reclaim takes them " +
+			"last and they come back at once.",
+		what: "page cache", part: func(c *charge) *uint64 { return c.cache },
 		least: notableShare, major: majorShare,
-		needs:     fmt.Sprintf("at least %s of it on the active list, and too little of it dirty for page_cache_dirty", phrase.Percent(hotShare)),
+		needs: fmt.Sprintf("at least %s of it on the active list, and too little of it dirty for page_cache_dirty",
+			phrase.Percent(hotShare)),
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat active_file and workingset_refault_file",
 		only: func(f *facts, c *charge) bool {
 			return c.active != nil && c.inactive != nil && share(*c.active, *c.active+*c.inactive) >= hotShare &&
 				c.share(c.dirty) < dirtyShare
 		},
 		text: func(f *facts, c *charge, amount string) string {
-			return fmt.Sprintf("Page cache that is in use holds %s: reclaim takes it last, and it is read in again at once.", amount)
+			return fmt.Sprintf("Page cache that is in use holds %s: reclaim takes it last, and it is read in again at once.",
+				amount)
 		},
 		more: func(f *facts, c *charge) []events.Evidence { return c.items(part{"on the active list", c.active}) },
 		advice: []advice{
-			{layer: application, text: "Keep less hot data in files: read in sequence, rotate logs, use posix_fadvise(POSIX_FADV_DONTNEED) on what is done."},
-			{layer: kubernetes, text: "Count the files that the workload keeps hot into its memory limit; the working set has them."},
+			{layer: application, text: "Keep less hot data in files: read in sequence, rotate logs, use " +
+				"posix_fadvise(POSIX_FADV_DONTNEED) on what is done."},
+			{layer: kubernetes, text: "Count the files that the workload keeps hot into its memory limit; the " +
+				"working set has them."},
 		},
 	}.rule(),
 	filler{
@@ -233,14 +252,17 @@ var resourceRules = []rule{
 		},
 		more: slabEvidence,
 		advice: []advice{
-			{layer: kernel, text: "Find the cache that grows (slabtop, /proc/slabinfo) and who fills it: sockets, inotify watches, mounts, file locks, a leak of the kernel."},
+			{layer: kernel, text: "Find the cache that grows (slabtop, /proc/slabinfo) and who fills it: sockets, " +
+				"inotify watches, mounts, file locks, a leak of the kernel."},
 			{layer: application, text: "Open fewer files, sockets and watches at once."},
 		},
 	}.rule(),
 	filler{
-		id:    "slab_reclaimable",
-		means: "Dentries, inodes and other file system metadata filled it: many files were made or looked up. Reclaim frees them slowly, and not while they are in use.",
-		what:  "slab that is reclaimable, or not split by the kernel", part: func(c *charge) *uint64 { return c.slabReclaimable },
+		id: "slab_reclaimable",
+		means: "Dentries, inodes and other file system metadata filled it: many files were made or looked up. " +
+			"Reclaim frees them slowly, and not while they are in use.",
+		what: "slab that is reclaimable, or not split by " +
+			"the kernel", part: func(c *charge) *uint64 { return c.slabReclaimable },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: "Documentation/admin-guide/sysctl/vm.rst, vfs_cache_pressure",
 		text: func(f *facts, c *charge, amount string) string {
@@ -253,14 +275,17 @@ var resourceRules = []rule{
 		},
 		more: slabEvidence,
 		advice: []advice{
-			{layer: application, text: "Do not make or walk millions of files at once; delete in batches, and keep fewer of them in a directory tree."},
-			{layer: kernel, text: "Watch slabtop for dentry and inode caches; vm.vfs_cache_pressure above 100 reclaims them sooner."},
+			{layer: application, text: "Do not make or walk millions of files at once; delete in batches, and keep " +
+				"fewer of them in a directory tree."},
+			{layer: kernel, text: "Watch slabtop for dentry and inode caches; vm.vfs_cache_pressure above 100 " +
+				"reclaims them sooner."},
 		},
 	}.rule(),
 	filler{
-		id:    "pagetables",
-		means: "Page tables filled it: very large or sparse mappings, or many processes that map the same memory, each with tables of its own.",
-		what:  "page tables", part: func(c *charge) *uint64 { return c.pagetables },
+		id: "pagetables",
+		means: "Page tables filled it: very large or sparse mappings, or many processes that map the same memory, " +
+			"each with tables of its own.",
+		what: "page tables", part: func(c *charge) *uint64 { return c.pagetables },
 		least: notableOverhead, leastNode: notableOverhead, major: majorOverhead,
 		reference: "Documentation/mm/page_tables.rst",
 		text: func(f *facts, c *charge, amount string) string {
@@ -274,7 +299,8 @@ var resourceRules = []rule{
 			return []events.Evidence{item("page tables of the victim", phrase.Size(*f.victim.PgtablesBytes), f.source(fromKernel))}
 		},
 		advice: []advice{
-			{layer: application, text: "Map large shared memory with huge pages, touch it less sparsely, and share it among fewer processes (connection pooling)."},
+			{layer: application, text: "Map large shared memory with huge pages, touch it less sparsely, and share " +
+				"it among fewer processes (connection pooling)."},
 		},
 	}.rule(),
 	filler{
@@ -288,8 +314,10 @@ var resourceRules = []rule{
 			return fmt.Sprintf("Kernel stacks hold %s: there are about %d threads.", amount, *c.kernelStacks/stackBytes)
 		},
 		advice: []advice{
-			{layer: application, text: "Bound the number of threads and processes: a pool instead of one for each request."},
-			{layer: cgroupLayer, text: "Set pids.max (in Kubernetes podPidsLimit): it fails the new thread and spares the others."},
+			{layer: application, text: "Bound the number of threads and processes: a pool instead of one for each " +
+				"request."},
+			{layer: cgroupLayer, text: "Set pids.max (in Kubernetes podPidsLimit): it fails the new thread and " +
+				"spares the others."},
 		},
 	}.rule(),
 	filler{
@@ -311,11 +339,13 @@ var resourceRules = []rule{
 		},
 		advice: []advice{
 			{
-				layer: application, text: "Read from sockets as fast as peers write, bound the number of connections, and their buffers (SO_RCVBUF, SO_SNDBUF).",
+				layer: application, text: "Read from sockets as fast as peers write, bound the number of " +
+					"connections, and their buffers (SO_RCVBUF, SO_SNDBUF).",
 				when: &condition{"of sockets", func(f *facts) bool { return value(f.charge.sock) >= value(f.charge.perCPU) }},
 			},
 			{
-				layer: kernel, text: "Per-CPU memory grows with cgroups, BPF maps and network namespaces, times the number of CPUs: look for those that are left over.",
+				layer: kernel, text: "Per-CPU memory grows with cgroups, BPF maps and network namespaces, times " +
+					"the number of CPUs: look for those that are left over.",
 				when: &condition{"of per-CPU memory", func(f *facts) bool { return value(f.charge.perCPU) > value(f.charge.sock) }},
 			},
 		},

@@ -50,23 +50,29 @@ var nodeResourceRules = []rule{
 		advice: numaAdvice("Prefer a node (MPOL_PREFERRED_MANY, numactl --preferred) instead of binding to it."),
 	},
 	{
-		id:        "fragmentation",
-		means:     "An allocation of several pages in a row failed though memory was free: it was in pieces too small.",
-		needs:     "order above 0, no cgroup limited, and a zone (not DMA) above its low watermark that has no free block of that order, or one that the allocator gave up though twice its min watermark was free or reclaimable, or compaction that was given up. Certain if the zones are as they were at the kill",
+		id:    "fragmentation",
+		means: "An allocation of several pages in a row failed though memory was free: it was in pieces too small.",
+		needs: "order above 0, no cgroup limited, and a zone (not DMA) above its low watermark that has no " +
+			"free block of that order, or one that the allocator gave up though twice its min watermark was free " +
+			"or reclaimable, or compaction that was given up. Certain if the zones are as they were at the kill",
 		reference: "Documentation/admin-guide/mm/concepts.rst, compaction; /proc/buddyinfo, proc(5)",
 		match:     fragmentation,
 		advice: []advice{
-			{layer: kernel, text: "Watch /proc/buddyinfo and the compact_* counters of /proc/vmstat; raise vm.min_free_kbytes or vm.compaction_proactiveness so that blocks stay whole."},
-			{layer: kernel, text: "Find who asks for such blocks (the stack in the kernel log): jumbo frames, drivers and some file systems can be told to ask for less."},
+			{layer: kernel, text: "Watch /proc/buddyinfo and the compact_* counters of /proc/vmstat; raise " +
+				"vm.min_free_kbytes or vm.compaction_proactiveness so that blocks stay whole."},
+			{layer: kernel, text: "Find who asks for such blocks (the stack in the kernel log): jumbo frames, " +
+				"drivers and some file systems can be told to ask for less."},
 		},
 	},
 	{
-		id:        "numa_imbalance",
-		means:     "One NUMA node was exhausted while another had memory free.",
-		needs:     fmt.Sprintf("scope global, zones of two NUMA nodes at least: the free memory of one below its low watermarks, of another at least %s of it", phrase.Percent(elsewhereShare)),
+		id:    "numa_imbalance",
+		means: "One NUMA node was exhausted while another had memory free.",
+		needs: fmt.Sprintf("scope global, zones of two NUMA nodes at least: the free memory of one below its "+
+			"low watermarks, of another at least %s of it", phrase.Percent(elsewhereShare)),
 		reference: "Documentation/admin-guide/sysctl/vm.rst, zone_reclaim_mode; numastat(8)",
 		match:     numaImbalance,
-		advice:    numaAdvice("Look at numastat: interleave what is large, and do not bind pods to one node's memory while others may fill it."),
+		advice: numaAdvice("Look at numastat: interleave what is large, and do not bind pods to one node's " +
+			"memory while others may fill it."),
 	},
 	{
 		id:        "hugetlb",
@@ -95,7 +101,8 @@ var nodeResourceRules = []rule{
 			}
 		},
 		advice: []advice{
-			{layer: kernel, text: "Lower vm.nr_hugepages to what is used, or allow vm.nr_overcommit_hugepages instead."},
+			{layer: kernel, text: "Lower vm.nr_hugepages to what is used, or allow vm.nr_overcommit_hugepages " +
+				"instead."},
 		},
 	},
 }
@@ -104,7 +111,8 @@ func numaAdvice(first string) []advice {
 	return []advice{
 		{layer: kernel, text: first},
 		{layer: kernel, text: "Watch numastat and the free memory of each NUMA node, not the sum."},
-		{layer: kubernetes, text: "Place by topology: memory manager policy Static with topology manager for Guaranteed pods, and room for the others on each node.", when: ofAPod},
+		{layer: kubernetes, text: "Place by topology: memory manager policy Static with topology manager for " +
+			"Guaranteed pods, and room for the others on each node.", when: ofAPod},
 	}
 }
 
@@ -161,6 +169,7 @@ func restricted(f *facts, by string) *finding {
 		}
 
 		hit.add(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.nodeSource("/proc/zoneinfo"))
+
 		if len(allowed) > 0 && !slices.Contains(allowed, n.id) && n.plenty() {
 			others = append(others, fmt.Sprintf("%s on node %d", phrase.Size(n.free), n.id))
 		}
@@ -273,10 +282,12 @@ func (f *facts) scatteredZones(hit *finding, order int, pages uint64) {
 			hit.confidence = Likely // the kill may have freed what is free now
 		}
 		name := phrase.ClipName(z.Zone)
-		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free, but no block of that size.",
+		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free, but no "+
+			"block of that size.",
 			pages, name, z.Node, phrase.Size(*z.FreeBytes))
 		hit.add(fmt.Sprintf("zone %s of NUMA node %d", name, z.Node),
-			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0", phrase.Size(*z.FreeBytes), phrase.Size(*z.LowBytes), order),
+			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0",
+				phrase.Size(*z.FreeBytes), phrase.Size(*z.LowBytes), order),
 			f.nodeSource("/proc/buddyinfo"))
 	}
 }
@@ -285,11 +296,13 @@ func (f *facts) scatteredZones(hit *finding, order int, pages uint64) {
 // to work with.
 func (f *facts) compactionGaveUp(hit *finding, c *events.CompactAnswer, pages uint64) {
 	result := phrase.Spaced(phrase.ClipName(c.Result))
-	hit.add("compaction", fmt.Sprintf("%s, %d of %d retries, then given up", result, c.Retries, c.MaxRetries), f.source("oom:compact_retry"))
+	hit.add("compaction", fmt.Sprintf("%s, %d of %d retries, then given up",
+		result, c.Retries, c.MaxRetries), f.source("oom:compact_retry"))
 
 	if hit.text == "" {
 		hit.confidence = Likely
-		hit.text = fmt.Sprintf("%d pages in a row were asked for, and compaction could not make a block of that size.", pages)
+		hit.text = fmt.Sprintf("%d pages in a row were asked for, and compaction could not make a block of that size.",
+			pages)
 	}
 }
 
@@ -302,7 +315,8 @@ func (f *facts) reclaimGaveUp(hit *finding, r *events.ReclaimAnswer, pages uint6
 
 	if hit.text == "" {
 		hit.confidence = Likely
-		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free or reclaimable, but no block of that size.",
+		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free or "+
+			"reclaimable, but no block of that size.",
 			pages, name, r.Node, phrase.Size(r.AvailableBytes))
 	}
 }

@@ -13,6 +13,7 @@ import (
 func TestNewsOfVictims(t *testing.T) {
 	victims := func(exits ...uint64) *events.Incident {
 		inc := &events.Incident{}
+
 		for i, ns := range exits {
 			v := events.Victim{Process: events.Process{PID: 10 + i, Comm: "a] b"}, AnonRSSBytes: new(mib)}
 			if ns > 0 {
@@ -45,6 +46,7 @@ func TestNewsOfVictims(t *testing.T) {
 			for _, s := range difference(sections(test.before), sections(test.after)) {
 				for _, g := range s.groups {
 					line := s.label + ": "
+
 					for i, item := range g.items {
 						if i > 0 {
 							line += g.sep

@@ -64,6 +64,7 @@ func (v inspection) zones() []group {
 
 	for i := range zones {
 		z := &zones[i]
+
 		g = append(g, []string{
 			strconv.Itoa(z.Node), z.Zone, phrase.ShortSize(z.FreeBytes), phrase.ShortSize(z.MinBytes), phrase.ShortSize(z.LowBytes),
 			phrase.ShortSize(z.HighBytes), phrase.ShortSize(z.ManagedBytes), watermark(z),
