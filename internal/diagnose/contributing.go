@@ -380,8 +380,8 @@ func nextLimit(f *facts) *finding {
 		return nil
 	}
 
-	for i := range f.ladder {
-		r := &f.ladder[i]
+	for i := range f.ancestry {
+		r := &f.ancestry[i]
 
 		self, known := r.Cgroup.Same(f.limiter.Cgroup)
 		if r.Below || !known || self || r.MaxBytes == nil || r.UsageBytes == nil {

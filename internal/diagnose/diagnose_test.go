@@ -287,7 +287,7 @@ func FuzzDiagnose(f *testing.F) {
 	})
 }
 
-// TestProspectAssumesThatTheLimitIsReached, so that is no finding.
+// TestProspectAssumesThatTheLimitIsReached: that is the premise, and no finding.
 func TestProspectAssumesThatTheLimitIsReached(t *testing.T) {
 	for name, i := range map[string]*events.Inspection{
 		"node":  {NodeState: nodeKill().NodeState},

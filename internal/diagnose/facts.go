@@ -20,7 +20,7 @@ type facts struct {
 	outcome events.Outcome
 
 	limiter    events.Limiter
-	ladder     []events.Rung // the limiter's ancestry
+	ancestry   []events.Rung // from the victim's cgroup to the root
 	trigger    *events.Process
 	victims    []events.Victim
 	killer     events.Killer
@@ -40,7 +40,7 @@ type facts struct {
 func incidentFacts(inc *events.Incident, history History) *facts {
 	f := &facts{
 		tier: inc.Tier, time: inc.Time, scope: inc.Scope, outcome: inc.Outcome,
-		limiter: value(inc.Limiter), ladder: inc.Ladder, trigger: inc.Trigger, victims: inc.Victims, killer: value(inc.Killer),
+		limiter: value(inc.Limiter), ancestry: inc.Ladder, trigger: inc.Trigger, victims: inc.Victims, killer: value(inc.Killer),
 		allocation: value(inc.Allocation), before: value(inc.Before), passes: value(inc.Passes), shares: inc.Shares,
 		candidates: inc.Candidates, node: value(inc.NodeState), eviction: value(inc.Eviction),
 		victim: chosen(inc), history: history,
@@ -53,7 +53,7 @@ func incidentFacts(inc *events.Incident, history History) *facts {
 func inspectionFacts(i *events.Inspection) *facts {
 	f := &facts{
 		time: i.Time, scope: events.ScopeMemcg,
-		limiter: value(i.Limiter), ladder: i.Ladder, shares: i.Shares, candidates: i.Candidates,
+		limiter: value(i.Limiter), ancestry: i.Ladder, shares: i.Shares, candidates: i.Candidates,
 		node: value(i.NodeState), eviction: value(i.Eviction),
 	}
 	if i.Limiter == nil || i.Limiter.Level == events.LevelNode {

@@ -239,8 +239,8 @@ func (f *facts) ownLimit() (own, known bool) {
 		return equal, true
 	}
 
-	for i := range f.ladder {
-		if f.ladder[i].Below {
+	for i := range f.ancestry {
+		if f.ancestry[i].Below {
 			return false, true
 		}
 	}
@@ -297,8 +297,8 @@ func ancestorLimit(f *facts) *finding {
 func (f *facts) ownCgroup() *events.Rung {
 	var nearest *events.Rung
 
-	for i := range f.ladder {
-		r := &f.ladder[i]
+	for i := range f.ancestry {
+		r := &f.ancestry[i]
 		if !r.Below {
 			continue
 		}
@@ -359,8 +359,8 @@ func (f *facts) cgroupSwapExhausted() *finding {
 		return finding("it", "memory.swap.max", *l.SwapUsageBytes, *l.SwapLimitBytes)
 	}
 
-	for i := range f.ladder {
-		if r := &f.ladder[i]; !r.Below && isFull(r.SwapUsageBytes, r.SwapMaxBytes) {
+	for i := range f.ancestry {
+		if r := &f.ancestry[i]; !r.Below && isFull(r.SwapUsageBytes, r.SwapMaxBytes) {
 			name := phrase.Cgroup(r.Workload, &r.Cgroup)
 			return finding(name, "memory.swap.max of "+name, *r.SwapUsageBytes, *r.SwapMaxBytes)
 		}
@@ -424,8 +424,8 @@ func notMemory(f *facts) *finding {
 	hit := &finding{confidence: Likely}
 	var numbers []string
 
-	for i := range f.ladder {
-		r := &f.ladder[i]
+	for i := range f.ancestry {
+		r := &f.ancestry[i]
 		if r.MaxBytes == nil {
 			continue
 		}

@@ -4,8 +4,8 @@
 // the event contract, processes, workloads, limits and killers. Text output, reports,
 // causes and messages use it, so the same thing has the same name everywhere.
 //
-// Names and paths are returned as they came, unless a function's comment says
-// otherwise: a caller that writes to a terminal passes them through [Sanitize].
+// Names and paths are not sanitized, unless a function's comment says so: a caller that
+// writes to a terminal passes them through [Sanitize].
 package phrase
 
 import (

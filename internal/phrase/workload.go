@@ -170,7 +170,7 @@ func Cgroup(w *events.Workload, c *events.Cgroup) string {
 	return "cgroup " + ClipPath(c.Path)
 }
 
-// lastName is the last name of a path, unless that is empty.
+// lastName is the part of a path after its last slash.
 func lastName(path string) string {
 	return path[strings.LastIndexByte(path, '/')+1:]
 }

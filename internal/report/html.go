@@ -102,7 +102,8 @@ func newDocument(s *Summary, selected *selection, remarks []string, o *Options) 
 	}
 
 	if selected.dropped > 0 {
-		p.Remarks = append(p.Remarks, fmt.Sprintf("%s not shown in detail: the %d shown are those of the whole node and those that need a look, then kills, the newest first. "+
+		p.Remarks = append(p.Remarks, fmt.Sprintf("%s not shown in detail: the %d shown are those of the whole node "+
+			"and those that need a look, then kills, the newest first. "+
 			"--max-incidents, --id, --since and --until choose others.", phrase.Plural(selected.dropped, "incident"), len(selected.entries)))
 	}
 

@@ -35,7 +35,7 @@ type incidentPage struct {
 	Sentence                      string
 	Cards                         []card
 	Panels                        []Panel
-	Ladder                        []rungRow
+	Ladder                        []ancestorRow
 	Split                         *split
 	Shares                        []shareRow
 	SharesMore                    int
@@ -80,7 +80,7 @@ func newIncidentPage(inc *events.Incident, seq int, o *Options) (*incidentPage, 
 	p := &incidentPage{
 		Incident: inc, Anchor: anchor(seq), At: clock(inc.Time, o), Raw: raw,
 		Outcome: outcomeWord(inc), Shortage: phrase.Shortage(inc.Scope, inc.Limiter), Alarm: isAlarm(inc), Sentence: sentence(inc),
-		Cards: cards(inc, o), Panels: panels(inc), Ladder: ladder(inc), Split: chargeSplit(inc), Node: newNodePage(inc.NodeState),
+		Cards: cards(inc, o), Panels: panels(inc), Ladder: ancestry(inc), Split: chargeSplit(inc), Node: newNodePage(inc.NodeState),
 	}
 	for _, r := range p.Ladder {
 		p.LadderHigh = p.LadderHigh || r.HighBytes != nil

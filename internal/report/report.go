@@ -123,7 +123,8 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []s
 	}
 
 	if timeless > 0 {
-		remarks = append(remarks, fmt.Sprintf("incidents that have no wall-clock time, only an uptime: %d: --since and --until cannot select them; "+
+		remarks = append(remarks, fmt.Sprintf("incidents that have no wall-clock time, only an uptime: %d: "+
+			"--since and --until cannot select them; "+
 			"use dmesg -T or --kmsg, or leave --since and --until out", timeless))
 	}
 

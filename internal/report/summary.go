@@ -173,7 +173,9 @@ type histogram struct {
 	counts map[int64]uint64
 }
 
-var steps = []time.Duration{time.Hour, 3 * time.Hour, 24 * time.Hour, 7 * 24 * time.Hour, 28 * 24 * time.Hour, 364 * 24 * time.Hour, 36400 * 24 * time.Hour}
+const day = 24 * time.Hour
+
+var steps = []time.Duration{time.Hour, 3 * time.Hour, day, 7 * day, 28 * day, 364 * day, 36400 * day}
 
 // Step is the current span.
 func (h *histogram) Step() time.Duration { return steps[h.step] }

@@ -83,7 +83,8 @@ func tallyRows(t *tally, o *Options) []tallyRow {
 	var rows []tallyRow
 
 	add := func(name string, c *count) {
-		rows = append(rows, tallyRow{Name: name, Last: phrase.When(c.Last, time.DateTime, o.location()), Incidents: c.Incidents, Victims: c.Victims})
+		last := phrase.When(c.Last, time.DateTime, o.location())
+		rows = append(rows, tallyRow{Name: name, Last: last, Incidents: c.Incidents, Victims: c.Victims})
 	}
 	for _, c := range most {
 		add(limitText(phrase.Sanitize(c.Name)), c)

@@ -9,8 +9,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// rungRow is a cgroup of the ancestry, with its usage as a bar.
-type rungRow struct {
+// ancestorRow is a cgroup of the ancestry, with its usage as a bar.
+type ancestorRow struct {
 	events.Rung
 	Name    string
 	Limiter bool
@@ -19,14 +19,14 @@ type rungRow struct {
 	High    float64 // where memory.high is on it; 0: none
 }
 
-func ladder(inc *events.Incident) []rungRow {
-	rungs, _ := head(inc.Ladder)
-	var rows []rungRow
+func ancestry(inc *events.Incident) []ancestorRow {
+	ancestors, _ := head(inc.Ladder)
+	var rows []ancestorRow
 
-	for i := range rungs {
-		r := rungs[i]
+	for i := range ancestors {
+		r := ancestors[i]
 
-		row := rungRow{Rung: r, Name: rungName(&r), Limiter: limiterCgroup(inc).Is(&r.Cgroup), Limited: r.MaxBytes != nil}
+		row := ancestorRow{Rung: r, Name: ancestorName(&r), Limiter: limiterCgroup(inc).Is(&r.Cgroup), Limited: r.MaxBytes != nil}
 		if r.MaxBytes != nil && *r.MaxBytes > 0 && r.UsageBytes != nil {
 			row.Fill = percent(*r.UsageBytes, *r.MaxBytes)
 			if r.HighBytes != nil {
@@ -40,8 +40,8 @@ func ladder(inc *events.Incident) []rungRow {
 	return rows
 }
 
-// rungName is the name beside the level; empty if it would only repeat that.
-func rungName(r *events.Rung) string {
+// ancestorName is the name beside the level; empty if it would only repeat that.
+func ancestorName(r *events.Rung) string {
 	name := phrase.Ancestor(r.Level, r.Workload, r.Cgroup.Path)
 	switch r.Level {
 	case events.LevelContainer:

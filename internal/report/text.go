@@ -221,7 +221,9 @@ func table(w *strings.Builder, rows [][]string, aligns []tw.Align) error {
 	t := tablewriter.NewTable(&out,
 		tablewriter.WithHeaderConfig(cells), tablewriter.WithRowConfig(cells), tablewriter.WithTrimSpace(tw.Off),
 		tablewriter.WithEastAsian(tw.Off),
-		tablewriter.WithRendition(tw.Rendition{Borders: tw.BorderNone, Settings: tw.Settings{Lines: tw.LinesNone, Separators: tw.SeparatorsNone}}))
+		tablewriter.WithRendition(tw.Rendition{
+			Borders: tw.BorderNone, Settings: tw.Settings{Lines: tw.LinesNone, Separators: tw.SeparatorsNone},
+		}))
 	t.Header(rows[0])
 
 	for _, row := range rows[1:] {

@@ -57,7 +57,8 @@ func (b block) nodeBefore() []group {
 
 	var groups []group
 	for _, k := range p.Kswapd {
-		groups = append(groups, list(fmt.Sprintf("kswapd of node %d awake %s", k.Node, phrase.Duration(k.AwakeNS)), phrase.Plural(k.Wakeups, "wakeup")))
+		awake := fmt.Sprintf("kswapd of node %d awake %s", k.Node, phrase.Duration(k.AwakeNS))
+		groups = append(groups, list(awake, phrase.Plural(k.Wakeups, "wakeup")))
 	}
 
 	if g := p.GaveUp; g != nil && g.Reclaim != nil {

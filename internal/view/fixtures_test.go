@@ -297,7 +297,7 @@ func alreadyExiting() func(Sink) error {
 	return feed(inc, waiting)
 }
 
-// tracepoints is what the lowest tier gives when much is missing.
+// tracepoints is an incident of the weakest attach mode, with much unknown.
 func tracepoints() func(Sink) error {
 	inc := &events.Incident{
 		Envelope: envelope(events.KindIncident, 0), ID: "5f0c2c1e-28", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled,
