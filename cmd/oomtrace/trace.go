@@ -25,7 +25,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/sigkill"
 	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/tracer"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 type traceFlags struct {
@@ -199,7 +199,7 @@ func (f *traceFlags) run(ctx context.Context, to sink.Sink, stderr io.Writer) (e
 	if f.pressure {
 		limits = &f.limits
 	}
-	warn := func(text string) { fmt.Fprintln(stderr, "oomtrace:", view.Sanitize(text)) }
+	warn := func(text string) { fmt.Fprintln(stderr, "oomtrace:", phrase.Sanitize(text)) }
 
 	resolver, err := f.names.open(warn)
 	if err != nil {

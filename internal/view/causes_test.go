@@ -10,20 +10,21 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
 func candidate(pid int, comm string, anon uint64, adj int) events.Candidate {
 	return events.Candidate{
 		Process:      events.Process{PID: pid, TID: pid, Comm: comm, Cgroup: cgroup(9010, appPath), Workload: workload(containerID)},
-		AnonRSSBytes: ptr(anon), OOMScoreAdj: ptr(adj), Points: ptr(int64(anon / 4096)), Unkillable: adj == -1000,
+		AnonRSSBytes: new(anon), OOMScoreAdj: new(adj), Points: new(int64(anon / 4096)), Unkillable: adj == -1000,
 	}
 }
 
 func share(container string, usage uint64, limit *uint64) events.Share {
 	return events.Share{
 		Cgroup: *cgroup(0, podPath+"/x"), Level: events.LevelContainer, Workload: &events.Workload{Container: container, PodUID: podUID},
-		UsageBytes: ptr(usage), MaxBytes: limit,
+		UsageBytes: new(usage), MaxBytes: limit,
 	}
 }
 
@@ -46,15 +47,15 @@ func explained() func(sink.Sink) error {
 
 	later := update(inc.ID, 40*time.Millisecond)
 	later.Shares = []events.Share{
-		share("app", 300*mib, ptr(500*mib)), share("a-sidecar-with-a-name-that-is-far-too-long-for-this", 200*mib, nil),
+		share("app", 300*mib, new(500*mib)), share("a-sidecar-with-a-name-that-is-far-too-long-for-this", 200*mib, nil),
 		{Cgroup: *cgroup(0, ""), Level: events.LevelContainer},
 	}
 	later.Candidates = []events.Candidate{candidate(4711, "java", 480*mib, 985), candidate(30, "big", 900*mib, -1000)}
 	later.Candidates[0].Victim = true
 	later.Reported = []events.Reported{
-		{ContainerID: containerID, Container: "app", State: "exited", Reason: "Error", ExitCode: ptr(137), Source: "cri",
+		{ContainerID: containerID, Container: "app", State: "exited", Reason: "Error", ExitCode: new(137), Source: "cri",
 			Text: "exited with 137, reason Error: the runtime missed the OOM event"},
-		{ContainerID: sidecarID, State: "exited", Reason: "Completed", ExitCode: ptr(0), Source: "cri", Agrees: true},
+		{ContainerID: sidecarID, State: "exited", Reason: "Completed", ExitCode: new(0), Source: "cri", Agrees: true},
 	}
 	sizing := events.Advice{Layer: "kubernetes", Text: "Give each container of the pod a limit of its own, and the pod as much as they have together."}
 	later.Causes = []events.Cause{
@@ -70,22 +71,22 @@ func explained() func(sink.Sink) error {
 func explainedAtLength() func(sink.Sink) error {
 	inc := container()
 	inc.ID, inc.Scope = "5f0c2c1e-41", events.ScopeGlobal
-	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node", LimitBytes: ptr(62 * gib)}
+	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node", LimitBytes: new(62 * gib)}
 	inc.Ladder, inc.Memory, inc.Killer.Path = nil, nil, "global"
 	inc.Eviction = &events.Eviction{
-		AvailableBytes: ptr(60 * mib), MemAvailableBytes: ptr(90 * mib), HardBytes: ptr(100 * mib), HardSinceNS: ptr(uint64(4_200_000_000)),
-		SoftBytes: ptr(500 * mib), Source: "/var/lib/kubelet/config.yaml", Text: "The node had been below the hard threshold for 4.2 s.",
+		AvailableBytes: new(60 * mib), MemAvailableBytes: new(90 * mib), HardBytes: new(100 * mib), HardSinceNS: new(uint64(4_200_000_000)),
+		SoftBytes: new(500 * mib), Source: "/var/lib/kubelet/config.yaml", Text: "The node had been below the hard threshold for 4.2 s.",
 		Log: []string{"attempting to reclaim memory", "must evict pod(s) to reclaim memory \x1b[31m"},
 	}
 
 	inc.NodeState = &events.NodeState{
-		AfterNS: ptr(uint64(12_000_000)), TotalBytes: ptr(62 * gib), FreeBytes: ptr(60 * mib), AvailableBytes: ptr(90 * mib),
-		AnonBytes: ptr(55 * gib), FileBytes: ptr(400 * mib), DirtyBytes: ptr(3 * mib), SlabReclaimable: ptr(gib), SlabUnreclaimable: ptr(2 * gib),
-		SwapTotalBytes: ptr(4 * gib), SwapFreeBytes: ptr(uint64(0)),
+		AfterNS: new(uint64(12_000_000)), TotalBytes: new(62 * gib), FreeBytes: new(60 * mib), AvailableBytes: new(90 * mib),
+		AnonBytes: new(55 * gib), FileBytes: new(400 * mib), DirtyBytes: new(3 * mib), SlabReclaimable: new(gib), SlabUnreclaimable: new(2 * gib),
+		SwapTotalBytes: new(4 * gib), SwapFreeBytes: new(uint64(0)),
 		PSISome: &events.PSI{Avg10: 91.27, Avg60: 60, Avg300: 15.5}, PSIFull: &events.PSI{Avg10: 80},
 		Zones: []events.Zone{
-			{Node: 0, Zone: "DMA32", FreeBytes: ptr(300 * mib), MinBytes: ptr(4 * mib)},
-			{Node: 0, Zone: "Normal\x1b", FreeBytes: ptr(60 * mib), MinBytes: ptr(66 * mib), ManagedBytes: ptr(60 * gib), FreeBlocks: []uint64{900, 12, 0, 0}},
+			{Node: 0, Zone: "DMA32", FreeBytes: new(300 * mib), MinBytes: new(4 * mib)},
+			{Node: 0, Zone: "Normal\x1b", FreeBytes: new(60 * mib), MinBytes: new(66 * mib), ManagedBytes: new(60 * gib), FreeBlocks: []uint64{900, 12, 0, 0}},
 		},
 		Slabs: []events.SlabCache{{Name: "dentry", Bytes: gib}, {Name: "kmalloc-1k", Bytes: 700 * mib}},
 	}
@@ -104,8 +105,8 @@ func explainedAtLength() func(sink.Sink) error {
 	return feed(inc)
 }
 
-// TestNothingIsCutInSilence: what a narrow block leaves out is counted.
-func TestNothingIsCutInSilence(t *testing.T) {
+// TestOmissionsAreCounted: a narrow block counts what it leaves out.
+func TestOmissionsAreCounted(t *testing.T) {
 	var out bytes.Buffer
 	if err := explainedAtLength()(NewText(&out, TextOptions{Width: 80, Location: time.UTC})); err != nil {
 		t.Fatal(err)
@@ -116,14 +117,14 @@ func TestNothingIsCutInSilence(t *testing.T) {
 		"2 lines of the kubelet's log",
 	} {
 		if text := strings.Join(strings.Fields(out.String()), " "); !strings.Contains(text, want) {
-			t.Errorf("no %q in:\n%s", want, out.String())
+			t.Errorf("want %q, got\n%s", want, out.String())
 		}
 	}
 }
 
-// FuzzWhy: nothing that a cause or a name holds makes a line longer than the
-// width, or a line more.
-func FuzzWhy(f *testing.F) {
+// FuzzCauses: no cause and no name makes a line longer than the width or puts an
+// unprintable rune on the terminal.
+func FuzzCauses(f *testing.F) {
 	f.Add("java", "It reached its own limit.", "cgroup", uint8(80))
 	f.Add("\x1b日本", strings.Repeat("日", 99), "\u202e\n", uint8(1))
 	f.Fuzz(func(t *testing.T, name, text, word string, columns uint8) {
@@ -143,8 +144,7 @@ func FuzzWhy(f *testing.F) {
 	})
 }
 
-// checkText shows an incident, and looks at each line: no rune that could steer a
-// terminal, none beyond the width.
+// checkText shows an incident, and checks each line for unprintable runes and its width.
 func checkText(t *testing.T, inc *events.Incident, columns int) {
 	t.Helper()
 
@@ -155,13 +155,13 @@ func checkText(t *testing.T, inc *events.Incident, columns int) {
 
 	for line := range strings.Lines(out.String()) {
 		line = strings.TrimSuffix(line, "\n")
-		if columns > 0 && width(line) > columns {
-			t.Errorf("%d columns of %d: %q", width(line), columns, line)
+		if columns > 0 && phrase.Width(line) > columns {
+			t.Errorf("got a line of %d columns, want at most %d: %q", phrase.Width(line), columns, line)
 		}
 
 		for _, r := range line {
 			if !events.Printable(r) {
-				t.Errorf("raw %U in %q", r, line)
+				t.Errorf("got unprintable %U in %q", r, line)
 			}
 		}
 	}

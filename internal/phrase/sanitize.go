@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package view
+package phrase
 
 import (
 	"fmt"
@@ -10,10 +10,11 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Sanitize makes a string safe for a terminal. What events.Printable refuses
-// is shown as an escape: control characters and bytes that are not UTF-8 as
-// \x1b, other runes as \u202e or \U000e0001. A backslash is kept as it is, for
-// the names of systemd units hold them, so the result is for people only.
+// Sanitize makes a string safe for a terminal. Runes that events.Printable refuses
+// become escapes: control characters and bytes that are not UTF-8 as \x1b, other
+// runes as \u202e or \U000e0001. Backslashes are kept, because names of systemd units
+// contain them; so the result cannot be parsed back, but sanitizing it again changes
+// nothing.
 func Sanitize(s string) string {
 	if isPlain(s) {
 		return s

@@ -9,8 +9,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
-// userKills are a runtime's stop, a human with hostile names, and the end of a pid
-// namespace.
+// userKills are a stop by the runtime, a kill by a person with hostile names, and the end of
+// a pid namespace.
 func userKills() func(sink.Sink) error {
 	app := cgroup(9010, appPath)
 	incident := func(id string, after time.Duration, k *events.Killer, victims ...string) *events.Incident {
@@ -21,26 +21,26 @@ func userKills() func(sink.Sink) error {
 		for i, comm := range victims {
 			inc.Victims = append(inc.Victims, events.Victim{
 				Process:      events.Process{PID: 4711 + i, TID: 4711 + i, Comm: comm, Cgroup: app, Workload: workload(containerID)},
-				AnonRSSBytes: ptr(100 * mib), FileRSSBytes: ptr(9 * mib), ShmemRSSBytes: ptr(uint64(0)), SwapBytes: ptr(uint64(0)),
-				OOMScoreAdj: ptr(985), UID: ptr(uint32(1000)), IsContainerInit: ptr(i == 0),
+				AnonRSSBytes: new(100 * mib), FileRSSBytes: new(9 * mib), ShmemRSSBytes: new(uint64(0)), SwapBytes: new(uint64(0)),
+				OOMScoreAdj: new(985), UID: new(uint32(1000)), IsContainerInit: new(i == 0),
 			})
 		}
 
 		return inc
 	}
 	stop := incident("5f0c2c1e-40", 0, &events.Killer{
-		Kind: "user", Path: "runtime", Reason: "eviction", PID: 900, Comm: "runc", Exe: "/usr/sbin/runc", UID: ptr(uint32(0)),
+		Kind: "user", Path: "runtime", Reason: "eviction", PID: 900, Comm: "runc", Exe: "/usr/sbin/runc", UID: new(uint32(0)),
 		Cgroup:   cgroup(77, "/system.slice/containerd.service"),
 		Ancestry: []events.Ancestor{{PID: 800, Comm: "containerd-shim", Exe: "/usr/bin/containerd-shim-runc-v2"}, {PID: 1, Comm: "systemd"}},
 		Evidence: []events.Evidence{
 			{What: "sigterm", Value: "runc[880] sent SIGTERM here 2.03s before", Source: "kernel"},
 			{What: "kubelet", Value: `"Eviction manager: must evict pod(s) to reclaim" resourceName="memory"`, Source: "kubelet log"},
 		},
-		TermBeforeNS: ptr(uint64(2_030_000_000)),
+		TermBeforeNS: new(uint64(2_030_000_000)),
 	}, "java", "sh")
 	stop.Notes = []string{"1 of the victims was killed by the kernel, as the init of the pid namespace ended"}
 	human := incident("5f0c2c1e-41", time.Second, &events.Killer{
-		Kind: "user", Path: "human", Reason: "asked", PID: 901, Comm: "ki\x1b[2Jll", UID: ptr(uint32(0)),
+		Kind: "user", Path: "human", Reason: "asked", PID: 901, Comm: "ki\x1b[2Jll", UID: new(uint32(0)),
 		Ancestry: []events.Ancestor{
 			{PID: 7, Comm: "sudo"}, {PID: 6, Comm: "sudo"}, {PID: 5, Comm: "bash\n"}, {PID: 4, Comm: "sshd"}, {PID: 3, Comm: "sshd"}, {PID: 2, Comm: "sshd"}, {PID: 1, Comm: "systemd"},
 		},

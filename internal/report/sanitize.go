@@ -7,30 +7,30 @@ import (
 	"reflect"
 	"unicode/utf8"
 
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// maxTextBytes is how much of one text HTML shows; the raw event has all of it.
+// maxTextBytes is how much of one text HTML shows. The raw event has all of it.
 const maxTextBytes = 400
 
-// plain makes every text in an incident safe to be shown, in place: what could
-// hide, or change the look of its surroundings, becomes a visible escape, and
-// what is very long is cut, which is said.
-func plain(v reflect.Value) {
+// sanitize makes every text of an incident safe for HTML, in place: runes that could hide
+// or change their surroundings become visible escapes, and very long texts are cut, with
+// a note.
+func sanitize(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:
 		if !v.IsNil() {
-			plain(v.Elem())
+			sanitize(v.Elem())
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
 			if v.Field(i).CanSet() {
-				plain(v.Field(i))
+				sanitize(v.Field(i))
 			}
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
-			plain(v.Index(i))
+			sanitize(v.Index(i))
 		}
 	case reflect.Map:
 		clean := reflect.MakeMap(v.Type())
@@ -38,8 +38,8 @@ func plain(v reflect.Value) {
 			k, e := reflect.New(key.Type()).Elem(), reflect.New(value.Type()).Elem()
 			k.Set(key)
 			e.Set(value)
-			plain(k)
-			plain(e)
+			sanitize(k)
+			sanitize(e)
 			clean.SetMapIndex(k, e)
 		}
 
@@ -47,11 +47,11 @@ func plain(v reflect.Value) {
 			v.Set(clean)
 		}
 	case reflect.String:
-		v.SetString(short(view.Sanitize(v.String())))
+		v.SetString(limitText(phrase.Sanitize(v.String())))
 	}
 }
 
-func short(s string) string {
+func limitText(s string) string {
 	if len(s) <= maxTextBytes {
 		return s
 	}
