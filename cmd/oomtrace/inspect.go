@@ -14,8 +14,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/inspect"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
-	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/phrase"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
@@ -120,7 +120,7 @@ func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, d
 
 func (f inspectFlags) show(stdout io.Writer, i *events.Inspection) error {
 	if f.output == "json" {
-		line, err := events.Marshal(i)
+		line, err := events.MarshalInspection(i)
 		if err != nil {
 			return err
 		}

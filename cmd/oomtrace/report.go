@@ -18,9 +18,9 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/report"
 	"github.com/oomtrace/oomtrace/internal/timearg"
-	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 type reportFlags struct {
@@ -79,7 +79,7 @@ func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
 	}
 
 	if f.filter.active() {
-		o.Match = f.filter.match
+		o.Match = f.filter.incident
 	}
 
 	if o.Width, o.Color = terminal(stdout); f.wide {

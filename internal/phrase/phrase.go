@@ -37,7 +37,9 @@ func NonEmpty(words ...string) []string {
 }
 
 // Join joins the words that are not empty.
-func Join(separator string, words ...string) string { return strings.Join(NonEmpty(words...), separator) }
+func Join(separator string, words ...string) string {
+	return strings.Join(NonEmpty(words...), separator)
+}
 
 // FirstFew joins words by commas, and counts those after the fourth: a sentence stays
 // readable on machines with many NUMA nodes or services.

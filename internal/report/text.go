@@ -14,6 +14,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
+	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
@@ -41,7 +42,7 @@ func Text(w io.Writer, src Source, o Options) (Result, error) {
 type text struct {
 	w       io.Writer
 	o       *Options
-	blocks  view.Sink
+	blocks  sink.Sink
 	summary Summary
 }
 
@@ -80,7 +81,7 @@ func (t *text) incident(inc *events.Incident) error {
 		return err
 	}
 
-	return t.blocks.Incident(inc)
+	return t.blocks.Write(inc)
 }
 
 func (t *text) end(remarks []string) error {

@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
 // withNames is an incident of a pod with names, and later reports of the runtime.
-func withNames() func(Sink) error {
+func withNames() func(sink.Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-40"
 	w := &events.Workload{
@@ -37,7 +38,7 @@ func withNames() func(Sink) error {
 }
 
 // hostileNames are names that only a compromised runtime could report.
-func hostileNames() func(Sink) error {
+func hostileNames() func(sink.Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-41"
 	w := &events.Workload{

@@ -48,7 +48,7 @@ func (cc *caseCheck) golden(update bool) {
 		asJSON.Write(text)
 		asJSON.WriteByte('\n')
 
-		if err := view.NewText(&asText, view.TextOptions{Location: time.UTC}).Incident(inc); err != nil {
+		if err := view.NewText(&asText, view.TextOptions{Location: time.UTC}).Write(inc); err != nil {
 			cc.problem("%v", err)
 		}
 	}
