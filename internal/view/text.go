@@ -219,7 +219,8 @@ func (s *textSink) clock(t time.Time) string {
 }
 
 func (s *textSink) headline(p *page, inc *events.Incident, more ...string) {
-	p.head(s.clock(inc.Time), phrase.Outcome(inc.Scope, inc.Outcome), outcomeStyle(inc), apart(append([]string{subject(inc), s.shortage(inc)}, more...)...))
+	items := append([]string{subject(inc), s.shortage(inc)}, more...)
+	p.head(s.clock(inc.Time), phrase.Outcome(inc.Scope, inc.Outcome), outcomeStyle(inc), apart(items...))
 }
 
 // reference names the incident that an update belongs to.

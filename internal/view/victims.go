@@ -5,7 +5,6 @@ package view
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -25,7 +24,8 @@ func (b block) victims() []group {
 		v := &victims[i]
 
 		g := list(b.victim(v, known)...)
-		g.key, g.title = victimKey(v), phrase.Task(v.Comm, v.PID)
+		g.title = phrase.Task(v.Comm, v.PID)
+		g.key = g.title // a process with a new name is shown as a new victim
 		groups = append(groups, g)
 
 		if v.Cgroup != nil {
@@ -34,15 +34,6 @@ func (b block) victims() []group {
 	}
 
 	return append(groups, restOfVictims(victims[shown:]))
-}
-
-// victimKey identifies a victim in all versions of an incident: updates match by pid.
-func victimKey(v *events.Victim) string {
-	if v.PID > 0 {
-		return strconv.Itoa(v.PID)
-	}
-
-	return phrase.Task(v.Comm, v.PID)
 }
 
 func (b block) victim(v *events.Victim, known *events.Cgroup) []string {
