@@ -80,6 +80,7 @@ func await(t *testing.T, c *Checker, n int) map[string]Report {
 // is an exit that contradicts the kernel, for a while.
 func TestTheRuntimeIsAskedUntilItIsFinal(t *testing.T) {
 	f := newRuntimes()
+
 	c := New(f)
 	defer c.Close()
 
@@ -115,6 +116,7 @@ func TestAContradictionIsReportedOnceItSettles(t *testing.T) {
 	}
 
 	f := newRuntimes()
+
 	c := New(f)
 	defer c.Close()
 
@@ -177,6 +179,7 @@ func TestCloseEndsChecks(t *testing.T) {
 func TestTooManyChecksAreCounted(t *testing.T) {
 	f := newRuntimes()
 	f.blocked = make(chan struct{})
+
 	c := New(f)
 	defer c.Close()
 
