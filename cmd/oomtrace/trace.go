@@ -73,8 +73,8 @@ func (f *traceFlags) addSource(flags *pflag.FlagSet) {
 	f.limits = alert.DefaultLimits
 	flags.BoolVar(&f.pressure, "pressure", false, "warn early: of throttling, of reclaim that gains nothing, of guardians that stand still")
 	flags.Uint64Var(&f.limits.HighPercent, "pressure-high", f.limits.HighPercent, "warn from this `percent` of the time over memory.high")
-	flags.Uint64Var(&f.limits.FruitlessPercent, "pressure-fruitless", f.limits.FruitlessPercent, "warn if this `percent` of reclaims gain nothing")
-	flags.Uint64Var(&f.limits.GuardianPercent, "pressure-guardian", f.limits.GuardianPercent, "warn if a guardian stands still for this `percent` of the time")
+	flags.Uint64Var(&f.limits.NoProgressPercent, "pressure-fruitless", f.limits.NoProgressPercent, "warn if this `percent` of reclaims gain nothing")
+	flags.Uint64Var(&f.limits.CriticalPercent, "pressure-guardian", f.limits.CriticalPercent, "warn if a guardian stands still for this `percent` of the time")
 	flags.StringSliceVar(&f.guardians, "guardians", alert.CriticalServices(runtimes.Known()), "systemd `units` that the whole node depends on")
 	flags.BoolVar(&f.noStalls, "no-stalls", false, "do not look at stalls at all: kills come without what was before")
 	flags.BoolVar(&f.lock, "lock-memory", true, "keep the tracer's memory from being swapped or dropped")

@@ -23,10 +23,10 @@ type Limits struct {
 	HighPercent uint64
 	// Reclaims of a cgroup for a limit in the window, and how many percent of them
 	// made no progress.
-	Reclaims         uint64
-	FruitlessPercent uint64
-	// GuardianPercent of the window that a critical service was stalled.
-	GuardianPercent uint64
+	Reclaims          uint64
+	NoProgressPercent uint64
+	// CriticalPercent of the window that a critical service was stalled.
+	CriticalPercent uint64
 	// QuietNS is how long a warning must not have been due before it is repeated.
 	QuietNS uint64
 }
@@ -34,7 +34,7 @@ type Limits struct {
 // DefaultLimits are wide enough for a busy node: page cache at its limit is reclaimed
 // all the time, with progress.
 var DefaultLimits = Limits{
-	WindowNS: 10e9, HighPercent: 50, Reclaims: 100, FruitlessPercent: 80, GuardianPercent: 10, QuietNS: 60e9,
+	WindowNS: 10e9, HighPercent: 50, Reclaims: 100, NoProgressPercent: 80, CriticalPercent: 10, QuietNS: 60e9,
 }
 
 // CriticalServices returns the systemd units whose stalls the whole node feels: the
@@ -50,16 +50,17 @@ func CriticalServices(table runtimes.Table) []string {
 // The kinds of warnings.
 const (
 	MemoryHigh = "memory_high_throttling" // a cgroup is throttled over memory.high
-	Fruitless  = "reclaim_gains_nothing"  // reclaim makes no progress, an OOM kill is imminent
-	Guardian   = "guardian_stalled"       // a critical service is stalled
+	NoProgress = "reclaim_gains_nothing"  // reclaim makes no progress, an OOM kill is imminent
+	Critical   = "guardian_stalled"       // a critical service is stalled
 )
 
 // Warning is a warning that is due.
 type Warning struct {
-	What             string
-	Cgroup           events.CgroupKey
-	StalledNS        uint64 // in the window, of all tasks
-	Count, Fruitless uint64
+	What       string // one of the kinds above
+	Cgroup     events.CgroupKey
+	StalledNS  uint64 // in the window, of all tasks
+	Count      uint64 // of reclaims or sleeps
+	NoProgress uint64 // of reclaims
 }
 
 // Detector decides which warnings are due. It belongs to one goroutine.
@@ -106,12 +107,12 @@ func (d *Detector) Check(nowNS uint64, past *flight.Recorder) []Warning {
 			add(MemoryHigh, Warning{StalledNS: high.TotalNS, Count: high.Count})
 		}
 
-		if reclaim.Count >= d.limits.Reclaims && reclaim.Fruitless*100 >= d.limits.FruitlessPercent*reclaim.Count {
-			add(Fruitless, Warning{StalledNS: reclaim.TotalNS, Count: reclaim.Count, Fruitless: reclaim.Fruitless})
+		if reclaim.Count >= d.limits.Reclaims && reclaim.Fruitless*100 >= d.limits.NoProgressPercent*reclaim.Count {
+			add(NoProgress, Warning{StalledNS: reclaim.TotalNS, Count: reclaim.Count, NoProgress: reclaim.Fruitless})
 		}
 
-		if stalled*100 >= d.limits.GuardianPercent*d.limits.WindowNS && d.critical(cgroup) != "" {
-			add(Guardian, Warning{StalledNS: stalled})
+		if stalled*100 >= d.limits.CriticalPercent*d.limits.WindowNS && d.critical(cgroup) != "" {
+			add(Critical, Warning{StalledNS: stalled})
 		}
 	}
 

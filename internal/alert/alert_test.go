@@ -33,12 +33,12 @@ func newFeed(unit string) *feed {
 	}
 }
 
-// tick adds the stalls of one second.
-func (f *feed) tick(s uint64, what events.StallKind, count, fruitless, ns uint64) []Warning {
+// tick adds the stalls of one second, and returns the warnings that are due.
+func (f *feed) tick(s uint64, what events.StallKind, count, noProgress, ns uint64) []Warning {
 	key := kernel.StallKey{Cgroup: events.CgroupKey{ID: 7}, What: what}
 	c := f.sums[key]
 	c.Count += count
-	c.Fruitless += fruitless
+	c.Fruitless += noProgress
 	c.TotalNS += ns
 	f.sums[key] = c
 	f.r.Counts(kernel.StallCounts{Meta: kernel.Meta{BootNS: s * second}, Counts: f.sums})
@@ -46,9 +46,9 @@ func (f *feed) tick(s uint64, what events.StallKind, count, fruitless, ns uint64
 	return f.detector.Check(s*second, f.r)
 }
 
-func run(f *feed, seconds uint64, what events.StallKind, count, fruitless, ns uint64) (warnings []Warning) {
+func run(f *feed, seconds uint64, what events.StallKind, count, noProgress, ns uint64) (warnings []Warning) {
 	for s := uint64(100); s < 100+seconds; s++ {
-		warnings = append(warnings, f.tick(s, what, count, fruitless, ns)...)
+		warnings = append(warnings, f.tick(s, what, count, noProgress, ns)...)
 	}
 
 	return warnings
@@ -56,25 +56,25 @@ func run(f *feed, seconds uint64, what events.StallKind, count, fruitless, ns ui
 
 func TestWarningsAreDue(t *testing.T) {
 	for _, test := range []struct {
-		name             string
-		unit             string
-		what             events.StallKind
-		count, fruitless uint64
-		ns               uint64 // a second
-		want             string
+		name              string
+		unit              string
+		what              events.StallKind
+		count, noProgress uint64
+		ns                uint64 // a second
+		want              string
 	}{
 		{"throttled over memory.high", "", events.StallMemoryHigh, 10, 0, 600e6, MemoryHigh},
 		{"a little over memory.high", "", events.StallMemoryHigh, 10, 0, 100e6, ""},
-		{"reclaim without progress", "", events.StallMemcgReclaim, 50, 48, 10e6, Fruitless},
+		{"reclaim without progress", "", events.StallMemcgReclaim, 50, 48, 10e6, NoProgress},
 		{"page cache at its limit", "", events.StallMemcgReclaim, 5000, 50, 900e6, ""},
 		{"a few reclaims without progress, as before any kill", "", events.StallMemcgReclaim, 5, 5, 1e6, ""},
-		{"the kubelet is stalled", "kubelet.service", events.StallDirectReclaim, 20, 0, 200e6, Guardian},
+		{"the kubelet is stalled", "kubelet.service", events.StallDirectReclaim, 20, 0, 200e6, Critical},
 		{"the kubelet reclaims a little", "kubelet.service", events.StallDirectReclaim, 20, 0, 5e6, ""},
 		{"another service is stalled", "nginx.service", events.StallDirectReclaim, 20, 0, 200e6, ""},
 		{"a victim's last reclaims", "kubelet.service", events.StallAfterKill, 100, 100, 900e6, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := run(newFeed(test.unit), 120, test.what, test.count, test.fruitless, test.ns)
+			got := run(newFeed(test.unit), 120, test.what, test.count, test.noProgress, test.ns)
 			switch {
 			case test.want == "" && len(got) > 0:
 				t.Errorf("got %+v, want no warning", got)

@@ -64,7 +64,7 @@ Node 9, zone   Normal   1
 Node 1, zone
 `
 
-func TestZones(t *testing.T) {
+func TestZonesAreParsed(t *testing.T) {
 	page := uint64(PageSize())
 	got := Reader{Root: tree(t, map[string]string{"proc/zoneinfo": zoneinfo, "proc/buddyinfo": buddyinfo})}.zones()
 
@@ -83,7 +83,7 @@ func TestZones(t *testing.T) {
 	}
 }
 
-func TestSlabs(t *testing.T) {
+func TestSlabsAreParsed(t *testing.T) {
 	page := uint64(PageSize())
 	root := tree(t, map[string]string{"proc/slabinfo": `slabinfo - version: 2.1
 # name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>
@@ -99,11 +99,11 @@ torn              210000
 	}
 
 	if got := (Reader{Root: root}).slabs(1); len(got) != 1 || got[0].Name != "dentry" {
-		t.Errorf("the largest one is %+v", got)
+		t.Errorf("got %+v, want the largest cache alone", got)
 	}
 }
 
-func TestState(t *testing.T) {
+func TestTheStateIsRead(t *testing.T) {
 	root := tree(t, map[string]string{
 		"proc/meminfo": "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 300 kB\nActive(file): 20 kB\nInactive(file): 22 kB\n" +
 			"AnonPages: 5 kB\nSwapTotal: 0 kB\nHugePages_Total: 3\nHugePages_Free: 2\nHugepagesize: 2048 kB\nDirty: x kB\n",
@@ -141,11 +141,11 @@ func TestState(t *testing.T) {
 	}
 
 	if s.PSISome == nil || *s.PSISome != (events.PSI{Avg10: 1.5, Avg60: 0.25}) || s.PSIFull != nil {
-		t.Errorf("PSI %+v, %+v", s.PSISome, s.PSIFull)
+		t.Errorf("got PSI %+v, %+v, want those of the file", s.PSISome, s.PSIFull)
 	}
 
 	if s.TransparentHuge != "madvise" || s.Zones != nil || s.Slabs != nil {
-		t.Errorf("%+v", s)
+		t.Errorf("got %+v, want the values of the files", s)
 	}
 
 	var paths []string
@@ -155,19 +155,19 @@ func TestState(t *testing.T) {
 
 	want := []string{"/kubepods.slice", "/kubepods.slice/kubepods-burstable.slice", "/system.slice", "/system.slice/kubelet.service"}
 	if !slices.Equal(paths, want) {
-		t.Errorf("cgroups %v", paths)
+		t.Errorf("got cgroups %v, want the largest of two levels", paths)
 	}
 
 	if s.Cgroups[0].MaxBytes != nil || value(s.Cgroups[1].MaxBytes) != 650 || s.Cgroups[0].Cgroup.ID == 0 {
-		t.Errorf("%+v", s.Cgroups)
+		t.Errorf("got %+v, want usage and limit", s.Cgroups)
 	}
 
 	if s := (Reader{Root: t.TempDir()}).State(); !reflect.DeepEqual(s, &events.NodeState{}) {
-		t.Errorf("of nothing: %+v", s)
+		t.Errorf("got %+v without files, want nothing", s)
 	}
 }
 
-// FuzzFiles reads what is foreign text.
+// FuzzFiles parses text that others write.
 func FuzzFiles(f *testing.F) {
 	for _, text := range []string{zoneinfo, buddyinfo, "some avg10=1.50 avg60=0.25 avg300=0.00 total=1\n", "Name:\ta\nVmRSS:\t1 kB\n", "Node 0, zone  \nNode 0, zone"} {
 		f.Add([]byte(text))
@@ -185,7 +185,7 @@ func FuzzFiles(f *testing.F) {
 	})
 }
 
-func TestLadder(t *testing.T) {
+func TestLimitsOfAncestorsAreRead(t *testing.T) {
 	root := tree(t, map[string]string{
 		"v2/a/memory.current":        "1000\n",
 		"v2/a/memory.max":            "max\n",
@@ -238,7 +238,7 @@ func TestLadder(t *testing.T) {
 	}
 
 	if !slices.Equal(unknown, []string{"ladder.peak_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes"}) {
-		t.Errorf("unknown %v", unknown)
+		t.Errorf("got unknown %v, want the keys of missing files", unknown)
 	}
 
 	r.Layout = Layout{MemoryVersion: 1, HierarchyID: 4, MemoryMount: root + "/v1", MountRoot: "/"}
@@ -246,24 +246,24 @@ func TestLadder(t *testing.T) {
 	rungs, unknown = r.Ladder("/a")
 	if len(rungs) != 1 || rungs[0].MaxBytes != nil || value(rungs[0].SwapMaxBytes) != 2048 || value(rungs[0].PeakBytes) != 950 ||
 		rungs[0].Cgroup.Hierarchy != 4 || len(unknown) != 0 {
-		t.Errorf("v1: %+v, unknown %v", rungs, unknown)
+		t.Errorf("got %+v, unknown %v in cgroup v1, want its limits", rungs, unknown)
 	}
 
 	if rungs, unknown := (Reader{}).Ladder("/a"); rungs != nil || !slices.Equal(unknown, []string{"ladder"}) {
-		t.Errorf("without cgroups: %+v, %v", rungs, unknown)
+		t.Errorf("got %+v, %v without cgroups, want all unknown", rungs, unknown)
 	}
 
 	nested := Layout{MemoryMount: "/x", MountRoot: "/docker/abc"}
 	if got := nested.Above("/docker/abc/kubepods/pod"); !slices.Equal(got, []string{"/docker/abc/kubepods/pod", "/docker/abc/kubepods"}) {
-		t.Errorf("below another root: %v", got)
+		t.Errorf("got %v below another root, want its descendants only", got)
 	}
 
 	if got := nested.Above("/../.."); len(got) != 0 {
-		t.Errorf("above the root: %v", got)
+		t.Errorf("got %v for the root, want none", got)
 	}
 }
 
-func TestCharge(t *testing.T) {
+func TestTheChargeIsRead(t *testing.T) {
 	root := tree(t, map[string]string{
 		"v2/a/memory.stat": "anon 1\nfile 2\nkernel 99\nkernel_stack 3\npagetables 4\npercpu 5\nsock 6\nshmem 7\nfile_dirty 8\nfile_writeback 9\n" +
 			"anon_thp 10\ninactive_file 11\nactive_file 12\nunevictable 13\nslab_reclaimable 14\nslab_unreclaimable 15\nslab 29\n",
@@ -279,11 +279,11 @@ func TestCharge(t *testing.T) {
 		ActiveFileBytes: p64(12), UnevictableBytes: p64(13), SlabReclaimableBytes: p64(14), SlabUnreclaimableBytes: p64(15), SlabBytes: p64(29),
 	}
 	if got := r.Charge("/a"); !reflect.DeepEqual(got, want) {
-		t.Errorf("v2: %+v", got)
+		t.Errorf("got %+v in cgroup v2, want the numbers of memory.stat", got)
 	}
 
 	if got := r.Charge("/old"); value(got.SlabBytes) != 29 || got.FileBytes != nil {
-		t.Errorf("without slab: %+v", got)
+		t.Errorf("got %+v without slab, want the sum of its parts", got)
 	}
 	r.Layout.MemoryVersion, r.Layout.MemoryMount = 1, root+"/v1"
 
@@ -291,15 +291,15 @@ func TestCharge(t *testing.T) {
 		AnonBytes: p64(1), FileBytes: p64(2), ShmemBytes: p64(7), FileDirtyBytes: p64(8), InactiveFileBytes: p64(11), SockBytes: p64(6),
 	}
 	if got := r.Charge("/a"); !reflect.DeepEqual(got, want) {
-		t.Errorf("v1: %+v", got)
+		t.Errorf("got %+v in cgroup v1, want the totals", got)
 	}
 
 	if got := r.Charge("/gone"); got != nil {
-		t.Errorf("of nothing: %+v", got)
+		t.Errorf("got %+v without files, want nil", got)
 	}
 }
 
-func TestEvents(t *testing.T) {
+func TestEventsOfCgroupsAreRead(t *testing.T) {
 	root := tree(t, map[string]string{
 		"v2/a/memory.events":       "low 0\nhigh 5\nmax 9\noom 3\noom_kill 1\noom_group_kill 1\n",
 		"v2/a/memory.events.local": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n",
@@ -309,20 +309,20 @@ func TestEvents(t *testing.T) {
 
 	r := Reader{Layout: Layout{MemoryVersion: 2, MemoryMount: root + "/v2", MountRoot: "/"}}
 	if e := r.Events("/a", false); e == nil || value(e.High) != 5 || value(e.OOMGroupKill) != 1 {
-		t.Errorf("%+v", e)
+		t.Errorf("got %+v, want the numbers of memory.events", e)
 	}
 
 	if e := r.Events("/a", true); e == nil || e.OOM == nil || *e.OOM != 0 || e.OOMGroupKill != nil {
-		t.Errorf("local: %+v", e)
+		t.Errorf("got local %+v, want the numbers of memory.events.local", e)
 	}
 
 	r.Layout.MemoryVersion, r.Layout.MemoryMount = 1, root+"/v1"
 	if e := r.Events("/a", false); e != nil {
-		t.Errorf("v1 does not count those below: %+v", e)
+		t.Errorf("got %+v with descendants in cgroup v1, want nil", e)
 	}
 
 	if e := r.Events("/a", true); e == nil || value(e.Max) != 7 || value(e.OOMKill) != 2 || e.High != nil {
-		t.Errorf("v1: %+v", e)
+		t.Errorf("got %+v in cgroup v1, want failcnt and oom_kill", e)
 	}
 }
 

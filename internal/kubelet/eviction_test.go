@@ -117,7 +117,7 @@ func TestThresholdsAreTracked(t *testing.T) {
 	e := tracker.Eviction(at(7.2), true)
 	if *e.AvailableBytes != 60<<20 || *e.HardBytes != 100<<20 || *e.SoftBytes>>20 != 300 ||
 		*e.HardSinceNS != 4_200_000_000 || *e.SoftSinceNS != 6_200_000_000 || *e.MemAvailableBytes != 1<<20 {
-		t.Errorf("got %+v, want other values", e)
+		t.Errorf("got %+v, want 60 MiB available for 4.2 s below the hard and 6.2 s below the soft threshold", e)
 	}
 
 	if want := "eviction lost the race by 4.2s: memory.available 60Mi, below evictionHard 100Mi for 4.2s (the kubelet looks every 10s); " +
@@ -126,11 +126,11 @@ func TestThresholdsAreTracked(t *testing.T) {
 	}
 
 	if e.Signals["evictionHard.memory.available"] != "100Mi" || e.Source != "a file" {
-		t.Errorf("got %+v, want other values", e)
+		t.Errorf("got %+v, want the hard threshold and the source", e)
 	}
 
 	if e := tracker.Eviction(at(8), true); e.HardSinceNS != nil || e.SoftSinceNS != nil || e.Text != "memory.available 800Mi, 700Mi above evictionHard 100Mi" {
-		t.Errorf("got %+v, want other values", e)
+		t.Errorf("got %+v, want no threshold crossed", e)
 	}
 
 	if e := tracker.Eviction(at(7.2), false); strings.Contains(e.Text, "race") {
@@ -139,7 +139,7 @@ func TestThresholdsAreTracked(t *testing.T) {
 	// Without a sample near it, only thresholds are returned.
 	for _, when := range []time.Time{at(-1), at(60)} {
 		if e := tracker.Eviction(when, true); e.AvailableBytes != nil || !strings.Contains(e.Text, "not looked at") || len(e.Signals) == 0 {
-			t.Errorf("got %+v, want other values", e)
+			t.Errorf("got %+v, want thresholds alone", e)
 		}
 	}
 	// A threshold that was crossed before a gap may have recovered in it.
@@ -147,7 +147,7 @@ func TestThresholdsAreTracked(t *testing.T) {
 	tracker.observe(at(40), memory(50))
 
 	if e := tracker.Eviction(at(41), true); *e.HardSinceNS != 1e9 {
-		t.Errorf("got %+v, want other values", e)
+		t.Errorf("got %+v, want 1 s", e)
 	}
 
 	for i := range 1000 {
@@ -175,7 +175,7 @@ func TestTheLimitOfAllPodsIsTracked(t *testing.T) {
 	e := tracker.Eviction(now.Add(2*time.Second), true)
 	if e.HardSinceNS != nil || !strings.Contains(e.Text, "lost the race by 2s") ||
 		!strings.Contains(e.Text, "of all pods allocatableMemory.available 50Mi of 6Gi, below evictionHard for 2s") {
-		t.Errorf("got %+v, want other values", e)
+		t.Errorf("got %+v, want the limit of all pods crossed for 2 s", e)
 	}
 
 	config.EvictionHard = map[string]string{"nodefs.available": "5%"}
@@ -183,7 +183,7 @@ func TestTheLimitOfAllPodsIsTracked(t *testing.T) {
 	tracker.observe(now, Memory{CapacityBytes: pointer(uint64(8 << 30)), AvailableBytes: pointer(uint64(1))})
 
 	if e := tracker.Eviction(now, true); e.HardSinceNS != nil || !strings.Contains(e.Text, "evictionHard has no memory.available") {
-		t.Errorf("got %+v, want other values", e)
+		t.Errorf("got %+v, want no threshold of memory", e)
 	}
 }
 

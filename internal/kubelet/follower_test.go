@@ -98,6 +98,7 @@ exec sleep 60`)
 	}
 
 	start := time.Now()
+
 	f.Close()
 
 	if took := time.Since(start); took > 5*time.Second {

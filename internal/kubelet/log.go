@@ -159,6 +159,7 @@ func splitJSON(text string) (message, bool) {
 	}
 
 	m := message{text: msg, values: map[string]string{}}
+
 	for key, value := range fields {
 		switch v := value.(type) {
 		case string:

@@ -197,6 +197,7 @@ func TestFilesAnswerWithoutARuntime(t *testing.T) {
 			r.Seen(ref)
 			eventually(t, "files answer", func() bool { return name(r.Fill(&app)) == fromDisk })
 			eventually(t, "a warning comes", func() bool { return warned.count(test.warns) == 1 })
+
 			if testing.Short() {
 				return
 			}
@@ -467,6 +468,7 @@ func TestTheKubeletAnswers(t *testing.T) {
 	}
 
 	r, warned := ask(source.KubeletOptions{TokenFile: token, Insecure: true})
+
 	eventually(t, "it answers", func() bool { return name(r.Fill(&app)) == "kubelet shop checkout-7d9f app" })
 
 	if warned.count("kubelet") > 0 {
@@ -474,9 +476,11 @@ func TestTheKubeletAnswers(t *testing.T) {
 	}
 
 	_, warned = ask(source.KubeletOptions{Insecure: true})
+
 	eventually(t, "the refusal is warned of", func() bool { return warned.count("401") == 1 })
 
 	_, warned = ask(source.KubeletOptions{TokenFile: token})
+
 	eventually(t, "the certificate is warned of", func() bool { return warned.count("certificate") == 1 })
 }
 
@@ -500,7 +504,9 @@ func TestExitIsRememberedAfterRemoval(t *testing.T) {
 	}
 
 	f.Exit(appID, "Error", 137)
+
 	f.Events <- f.Event(appID, cri.ContainerEventType_CONTAINER_STOPPED_EVENT)
+
 	eventually(t, "the event is read", func() bool { return r.names.exitOf(appID).State != "" })
 	f.Remove(appID)
 

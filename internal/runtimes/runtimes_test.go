@@ -125,6 +125,7 @@ func TestPrefixesAreUnique(t *testing.T) {
 // TestPublishedNames: what recordings and dashboards hold must not change.
 func TestPublishedNames(t *testing.T) {
 	var got []string
+
 	for _, row := range Known() {
 		if row.Distribution == "" {
 			got = append(got, row.Name)

@@ -146,6 +146,11 @@ func TestCloseEndsTheGoroutine(t *testing.T) {
 
 	c.Close()
 
+	// A goroutine that has called WaitGroup.Done is counted until it is scheduled away.
+	for end := time.Now().Add(time.Second); runtime.NumGoroutine() > before && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+
 	if after := runtime.NumGoroutine(); after > before {
 		t.Errorf("got %d goroutines after Close, want %d", after, before)
 	}

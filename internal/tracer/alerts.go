@@ -20,7 +20,7 @@ func (t *Tracer) warn(nowNS uint64) error {
 		if err := t.opts.Sink.Write(&events.PressureLine{
 			Envelope: t.envelope(events.KindPressure), What: w.What,
 			Cgroup: events.Cgroup{CgroupKey: w.Cgroup, Path: path}, Workload: place.Workload,
-			WindowNS: t.opts.Alerts.WindowNS, TotalNS: w.StalledNS, Count: w.Count, Fruitless: w.Fruitless,
+			WindowNS: t.opts.Alerts.WindowNS, TotalNS: w.StalledNS, Count: w.Count, Fruitless: w.NoProgress,
 		}); err != nil {
 			return err
 		}

@@ -80,6 +80,7 @@ func await(t *testing.T, c *Checker, n int) map[string]Report {
 // is an exit that contradicts the kernel, for a while.
 func TestTheRuntimeIsAskedUntilItIsFinal(t *testing.T) {
 	f := newRuntimes()
+
 	c := New(f)
 	defer c.Close()
 
@@ -115,6 +116,7 @@ func TestAContradictionIsReportedOnceItSettles(t *testing.T) {
 	}
 
 	f := newRuntimes()
+
 	c := New(f)
 	defer c.Close()
 
@@ -164,6 +166,11 @@ func TestCloseEndsChecks(t *testing.T) {
 	c.Close()
 	c.Check(Check{Kernel: memcg})
 
+	// A goroutine that has called WaitGroup.Done is counted until it is scheduled away.
+	for end := time.Now().Add(time.Second); runtime.NumGoroutine() > before && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+
 	if after := runtime.NumGoroutine(); after > before {
 		t.Errorf("got %d goroutines after Close, want %d", after, before)
 	}
@@ -177,6 +184,7 @@ func TestCloseEndsChecks(t *testing.T) {
 func TestTooManyChecksAreCounted(t *testing.T) {
 	f := newRuntimes()
 	f.blocked = make(chan struct{})
+
 	c := New(f)
 	defer c.Close()
 

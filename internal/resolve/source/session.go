@@ -43,6 +43,7 @@ func (r *CRI) Run(ctx context.Context) {
 
 	for ctx.Err() == nil {
 		start := time.Now()
+
 		r.warnOf(r.session(ctx))
 
 		if time.Since(start) > maxBackoff {

@@ -392,6 +392,7 @@ func TestHostileFilesAreNoAnswer(t *testing.T) {
 	}
 
 	tooLarge := []byte(`{"annotations":{"io.kubernetes.cri.sandbox-name":"` + strings.Repeat("x", maxConfig) + `"}}`)
+
 	tasks := filepath.Join(root, "run/containerd/io.containerd.runtime.v2.task/k8s.io")
 	for id, make := range map[string]func(file string) error{
 		"aa": func(file string) error { return os.Symlink(secret, file) },
