@@ -137,7 +137,8 @@ func (r *Recorder) Stall(s kernel.Stall) {
 	}
 	t.lastNS = max(t.lastNS, s.BootNS)
 
-	i, _ := slices.BinarySearchFunc(t.long, s.DurationNS, func(a kernel.Stall, d uint64) int { return cmp.Compare(d, a.DurationNS) })
+	i, _ := slices.BinarySearchFunc(t.long, s.DurationNS,
+		func(a kernel.Stall, d uint64) int { return cmp.Compare(d, a.DurationNS) })
 	if i >= Longest {
 		return
 	}

@@ -8,13 +8,15 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 func TestKswapdIsCountedInTheWindow(t *testing.T) {
 	r := New(0)
 	at := func(s, wakeups, awakeNS uint64) {
 		r.Counts(kernel.StallCounts{
-			Meta: kernel.Meta{BootNS: s * second}, Kswapd: map[int]kernel.KswapdCount{0: {Wakeups: wakeups, AwakeNS: awakeNS}, 1: {Wakeups: 7}},
+			Meta: kernel.Meta{BootNS: s * second}, Kswapd: map[int]kernel.KswapdCount{0: {Wakeups: wakeups,
+				AwakeNS: awakeNS}, 1: {Wakeups: 7}},
 		})
 	}
 	none := func(Key) bool { return false }
@@ -61,17 +63,20 @@ func TestEachReadingAddsWhatGrew(t *testing.T) {
 	r.Counts(counts(102*second, 1, 8, 900))
 
 	got := r.Before(102*second+1, events.CgroupKey{}, all)
-	want := Sum{events.StallMemcgReclaim, kernel.StallTotals{Count: 8, Fruitless: 1, TotalNS: 900, MaxNS: 3000, ReclaimedPages: 80}}
+	want := Sum{events.StallMemcgReclaim, kernel.StallTotals{Count: 8, Fruitless: 1, TotalNS: 900, MaxNS: 3000,
+		ReclaimedPages: 80}}
 
 	if len(got.Stalls) != 1 || got.Stalls[0] != want {
 		t.Errorf("got %+v, want %+v", got.Stalls, want)
 	}
 
-	if len(got.Seconds) != 2 || got.Seconds[0].BeforeNS != 2*second || got.Seconds[0].Count != 5 || got.Seconds[1].Count != 3 {
+	if len(got.Seconds) != 2 || got.Seconds[0].BeforeNS != 2*second || got.Seconds[0].Count != 5 ||
+		got.Seconds[1].Count != 3 {
 		t.Errorf("got seconds %+v, want 5 stalls two seconds before, and 3 in the last", got.Seconds)
 	}
 
-	if got := r.Before(102*second, events.CgroupKey{}, func(k Key) bool { return k.Cgroup.ID == 2 }); len(got.Stalls) != 0 {
+	if got := r.Before(102*second, events.CgroupKey{},
+		func(k Key) bool { return k.Cgroup.ID == 2 }); len(got.Stalls) != 0 {
 		t.Errorf("got %+v of a cgroup without stalls, want none", got)
 	}
 }
@@ -80,7 +85,8 @@ func TestOnlyTheWindowIsKept(t *testing.T) {
 	r := New(0)
 	for s := uint64(1); s <= 200; s++ {
 		r.Counts(counts(s*second, 1, s, s*100))
-		r.Stall(kernel.Stall{Meta: kernel.Meta{BootNS: s * second, Current: kernel.Task{Cgroup: key(1)}}, DurationNS: s})
+		r.Stall(kernel.Stall{Meta: kernel.Meta{BootNS: s * second, Current: kernel.Task{Cgroup: key(1)}},
+			DurationNS: s})
 	}
 
 	got := r.Before(200*second, events.CgroupKey{}, all)
@@ -93,7 +99,8 @@ func TestOnlyTheWindowIsKept(t *testing.T) {
 	}
 
 	if len(got.Long) != Longest || got.Long[0].DurationNS != 200 || got.Long[Longest-1].DurationNS != 200-Longest+1 {
-		t.Errorf("got %d long stalls, the first of %d ns, want the longest %d of 200", len(got.Long), got.Long[0].DurationNS, Longest)
+		t.Errorf("got %d long stalls, the first of %d ns, want the longest %d of 200",
+			len(got.Long), got.Long[0].DurationNS, Longest)
 	}
 }
 
@@ -121,9 +128,7 @@ func TestCountsThatRestartAreAddedWhole(t *testing.T) {
 }
 
 func TestMemoryIsBoundedAndEvictionsAreCounted(t *testing.T) {
-	if testing.Short() {
-		t.Skip("30000 cgroups take seconds: each eviction searches all tracks")
-	}
+	testenv.Slow(t, "30000 evictions, each of which searches all tracks")
 
 	r := New(0)
 	var before, after runtime.MemStats

@@ -43,7 +43,8 @@ type Kswapd struct {
 // were counted by the first reading at or after atNS are included. Seconds get the
 // samples of limiter; a zero limiter has none.
 func (r *Recorder) Before(atNS uint64, limiter events.CgroupKey, in func(Key) bool) Summary {
-	s := summing{recorder: r, atNS: atNS, limiter: limiter, sums: make(map[events.StallKind]*Sum), seconds: make(map[uint64]*Second)}
+	s := summing{recorder: r, atNS: atNS, limiter: limiter, sums: make(map[events.StallKind]*Sum),
+		seconds: make(map[uint64]*Second)}
 
 	for key, t := range r.tracks {
 		if in(key) {
@@ -135,7 +136,8 @@ func (s *summing) summary() Summary {
 	}
 
 	slices.SortFunc(out.Stalls, func(a, b Sum) int {
-		return cmp.Or(cmp.Compare(afterKill(a), afterKill(b)), cmp.Compare(b.TotalNS, a.TotalNS), cmp.Compare(a.What, b.What))
+		return cmp.Or(cmp.Compare(afterKill(a), afterKill(b)), cmp.Compare(b.TotalNS, a.TotalNS),
+			cmp.Compare(a.What, b.What))
 	})
 	slices.SortFunc(out.Seconds, func(a, b Second) int { return cmp.Compare(b.BeforeNS, a.BeforeNS) })
 	slices.SortFunc(out.Long, func(a, b kernel.Stall) int { return cmp.Compare(b.DurationNS, a.DurationNS) })
