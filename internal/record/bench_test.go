@@ -29,18 +29,21 @@ func typicalIncident(b testing.TB, n int) (incident []byte, updates [][]byte) {
 	}
 
 	for i, name := range []string{
-		"/kubepods.slice", "/kubepods-burstable.slice", "/kubepods-burstable-pod6ba0af16_1c3e_4d5f_8a9b_0c1d2e3f4a5b.slice",
+		"/kubepods.slice", "/kubepods-burstable.slice",
+		"/kubepods-burstable-pod6ba0af16_1c3e_4d5f_8a9b_0c1d2e3f4a5b.slice",
 		"/cri-containerd-" + work.ContainerID + ".scope",
 	} {
 		path += name
 		inc.Ladder = append(inc.Ladder, events.Rung{
 			Cgroup: events.Cgroup{CgroupKey: events.CgroupKey{ID: uint64(n + i)}, Path: path}, Level: events.LevelPod,
-			UsageBytes: pointer(uint64(n) << 12), MaxBytes: pointer(uint64(512 << 20)), OOMGroup: pointer(false), Workload: work,
+			UsageBytes: pointer(uint64(n) << 12), MaxBytes: pointer(uint64(512 << 20)), OOMGroup: pointer(false),
+			Workload: work,
 		})
 	}
 	cgroup := &inc.Ladder[3].Cgroup
 	inc.Limiter = &events.Limiter{
-		Level: events.LevelContainer, Which: "memory.max", LimitBytes: pointer(uint64(512 << 20)), Cgroup: cgroup, Workload: work,
+		Level: events.LevelContainer, Which: "memory.max", LimitBytes: pointer(uint64(512 << 20)),
+		Cgroup: cgroup, Workload: work,
 	}
 	process := events.Process{PID: n, TID: n, Comm: "java", Cgroup: cgroup, Workload: work}
 	inc.Trigger = &process

@@ -33,7 +33,7 @@ func (w *Writer) runCompactor() {
 			return
 		case err.Error() != lastError:
 			lastError = err.Error()
-			w.opts.Warn(fmt.Sprintf("recording: %v: finished segments stay as they are until the next one", err))
+			w.opts.Warn(fmt.Sprintf("recording: %v: trying again when the next segment is finished", err))
 		}
 	}
 }
@@ -104,8 +104,8 @@ func (w *Writer) removeOldest(finished []segment) ([]segment, error) {
 	}
 
 	if removed > 0 {
-		w.opts.Warn(fmt.Sprintf("recording: removed the oldest segments: %d, %d bytes, to stay within %d bytes",
-			removed, freed, w.opts.TotalBytes))
+		w.opts.Warn(fmt.Sprintf("recording: removed the oldest segments to stay within %d bytes: %d segments, %d bytes",
+			w.opts.TotalBytes, removed, freed))
 	}
 
 	return finished, nil

@@ -233,7 +233,7 @@ func TestAFullDiskLosesLinesAndCountsThem(t *testing.T) {
 	fill(t, ballast)
 	add(500)
 
-	if len(warnings) != 1 || !strings.Contains(warnings[0], "no space left on device: the trace goes on") ||
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "no space left on device: the trace continues") ||
 		!strings.Contains(warnings[0], dir) {
 		t.Fatalf("got warnings %q, want one about the full disk", warnings)
 	}
@@ -249,7 +249,7 @@ func TestAFullDiskLosesLinesAndCountsThem(t *testing.T) {
 
 	add(100)
 
-	if len(warnings) != 2 || !strings.Contains(warnings[1], "goes on") {
+	if len(warnings) != 2 || !strings.Contains(warnings[1], "resumed") {
 		t.Errorf("got warnings %q, want a second one when there is room again", warnings)
 	}
 
@@ -365,7 +365,7 @@ func TestASegmentWhoseSyncFailedIsFinished(t *testing.T) {
 	}
 
 	if len(warnings) != 2 || !strings.Contains(warnings[0], "invalid argument") ||
-		!strings.Contains(warnings[1], "missing: 2") {
+		!strings.Contains(warnings[1], "dropped: 2") {
 		t.Errorf("got warnings %q, want one about the sync, and one about 2 missing lines", warnings)
 	}
 }
@@ -385,7 +385,7 @@ func TestCloseOnAFullDiskReturnsTheNumberOfMissingLines(t *testing.T) {
 		w.Append(incidentLine(t, fmt.Sprint(i), i), true)
 	}
 
-	if err := w.Close(); err == nil || !strings.Contains(err.Error(), "20 lines were not recorded") {
+	if err := w.Close(); err == nil || !strings.Contains(err.Error(), "20 lines were dropped") {
 		t.Errorf("got error %v, want one about 20 lines", err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 const lockName = "lock"
 
 // ErrLocked is the error of [Create] for a directory that another process records into.
-var ErrLocked = errors.New("the directory has a writer already")
+var ErrLocked = errors.New("the directory already has a writer")
 
 // lock locks the directory for this process, until the file is closed or the process has
 // ended, and writes the pid into the lock file.
@@ -31,7 +31,7 @@ func lock(root *os.Root) (*os.File, error) {
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		defer file.Close()
 
-		return nil, fmt.Errorf("record into %s: %w, %s: end it, or record into another directory",
+		return nil, fmt.Errorf("record into %s: %w, %s: stop it, or choose another directory",
 			root.Name(), ErrLocked, lockHolder(file))
 	}
 

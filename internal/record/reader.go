@@ -68,7 +68,7 @@ func Open(path string) (*Reader, error) {
 	if len(l.segments) == 0 {
 		root.Close()
 
-		return nil, fmt.Errorf("%s: no recording: no file in it is named as a segment (00000001-...%s)",
+		return nil, fmt.Errorf("%s is not a recording: it has no segments (files named 00000001-...%s)",
 			path, plainSuffix)
 	}
 
@@ -81,7 +81,7 @@ func Open(path string) (*Reader, error) {
 // openError adds the next step to the error of a recording that could not be opened.
 func openError(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("open the recording: %w: run it as root: recordings are readable by root only", err)
+		return fmt.Errorf("open the recording: %w: run as root: only root can read recordings", err)
 	}
 
 	return fmt.Errorf("open the recording: %w", err)

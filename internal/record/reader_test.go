@@ -441,7 +441,7 @@ func TestLostAndUnrecordedLinesAreCountedApart(t *testing.T) {
 
 	warnings := strings.Join(r.Stats().Warnings(), "\n")
 	for _, words := range []string{
-		"did not reach the tracer: 2:", "lines that could not be recorded, as the disk was full or refused them: 11:",
+		"records lost before they reached the tracer: 2:", "lines not recorded because the disk was full or failed: 11:",
 	} {
 		if !strings.Contains(warnings, words) {
 			t.Errorf("got warnings %q, want %q", warnings, words)

@@ -354,7 +354,7 @@ func TestParentsAreNotCreated(t *testing.T) {
 	parent := filepath.Join(t.TempDir(), "disk")
 
 	_, err := Create(filepath.Join(parent, "oomtrace")+"/", Options{})
-	if err == nil || !strings.Contains(err.Error(), "make its parent first: mkdir -p "+parent) {
+	if err == nil || !strings.Contains(err.Error(), "create its parent first: mkdir -p "+parent) {
 		t.Errorf("got error %v, want one that names mkdir -p", err)
 	}
 
@@ -443,7 +443,7 @@ func TestLinesBeforeTheCutOfACompressedSegmentAreRead(t *testing.T) {
 		}
 		// A cut within the magic number looks like a torn line.
 		if cut > 3 && (stats.CutOff != 1 ||
-			!strings.Contains(strings.Join(stats.Warnings(), "\n"), "cannot be read to their end")) {
+			!strings.Contains(strings.Join(stats.Warnings(), "\n"), "could not be read to the end")) {
 			t.Fatalf("got %+v, warnings %q when cut at %d, want one segment cut off", stats, stats.Warnings(), cut)
 		}
 	}
@@ -535,7 +535,7 @@ func TestOpenRefusesWhatIsNoRecording(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, dir, "notes.txt", []byte("x"))
 
-	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "no recording") {
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "not a recording") {
 		t.Errorf("got error %v for a directory without segments, want one", err)
 	}
 

@@ -72,31 +72,23 @@ func (s *Stats) countSegments(l listing) {
 // missing.
 func (s Stats) Warnings() []string {
 	var all []string
-	add := func(n int, what, more string) {
+	add := func(n uint64, what, more string) {
 		if n > 0 {
 			all = append(all, fmt.Sprintf("%s: %d%s", what, n, more))
 		}
 	}
 
-	add(s.Earlier, "earlier segments, removed to bound the total size of the recording", "")
-	add(s.Missing, "segments that are missing between others", "")
-	add(s.CutOff, "segments that cannot be read to their end", fmt.Sprintf(", the first: %v", s.cutOff))
-	add(s.Refused, "symlinks and the like that are named as segments, not followed", "")
-	add(s.Damaged, "damaged lines, left out", "")
-	add(s.Torn, "lines that were not written to their end, left out", "")
-	add(s.Newer, fmt.Sprintf("lines of a later version than %d, of which only what is known here is shown",
-		events.Version), ": use a newer oomtrace")
-
-	if s.Lost > 0 {
-		all = append(all, fmt.Sprintf("records that did not reach the tracer: %d: what is shown may be incomplete",
-			s.Lost))
-	}
-
-	if s.Unrecorded > 0 {
-		all = append(all, fmt.Sprintf("lines that could not be recorded, as the disk was full or refused them: %d: what is shown may be incomplete", s.Unrecorded))
-	}
-
-	add(s.Late, "updates whose incident is not there, left out", "")
+	add(uint64(s.Earlier), "earlier segments removed to stay within the total size", "")
+	add(uint64(s.Missing), "segments missing between others", "")
+	add(uint64(s.CutOff), "segments that could not be read to the end", fmt.Sprintf(", the first: %v", s.cutOff))
+	add(uint64(s.Refused), "symlinks and special files named like segments, ignored", "")
+	add(uint64(s.Damaged), "damaged lines, skipped", "")
+	add(uint64(s.Torn), "incomplete lines, skipped", "")
+	add(uint64(s.Newer),
+		fmt.Sprintf("lines of a later version than %d, shown without what is new in it", events.Version), ": use a newer oomtrace")
+	add(s.Lost, "records lost before they reached the tracer", ": the output may be incomplete")
+	add(s.Unrecorded, "lines not recorded because the disk was full or failed", ": the output may be incomplete")
+	add(uint64(s.Late), "updates without their incident, skipped", "")
 
 	return all
 }

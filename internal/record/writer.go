@@ -68,8 +68,7 @@ func (o *Options) complete() error {
 	}
 
 	if o.SegmentBytes < 0 || o.SegmentAge < 0 || o.TotalBytes/2 < o.SegmentBytes {
-		return fmt.Errorf("segments of %d bytes in %d bytes: the total must have room for two",
-			o.SegmentBytes, o.TotalBytes)
+		return fmt.Errorf("a total size of %d bytes has no room for two segments of %d bytes", o.TotalBytes, o.SegmentBytes)
 	}
 
 	return nil
@@ -141,13 +140,13 @@ func makeDir(dir string) error {
 	case err == nil, errors.Is(err, fs.ErrExist):
 		return nil // os.OpenRoot fails if it is not a directory
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("make the directory of the recording: %w: make its parent first: mkdir -p %s",
+		return fmt.Errorf("create the directory of the recording: %w: create its parent first: mkdir -p %s",
 			err, filepath.Dir(filepath.Clean(dir)))
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("make the directory of the recording: %w: run as root", err)
+		return fmt.Errorf("create the directory of the recording: %w: run as root", err)
 	}
 
-	return fmt.Errorf("make the directory of the recording: %w", err)
+	return fmt.Errorf("create the directory of the recording: %w", err)
 }
 
 // resume locks the directory and finds the number of its newest segment.
@@ -168,7 +167,7 @@ func (w *Writer) resume() error {
 	}
 
 	for _, name := range l.refused {
-		w.opts.Warn(fmt.Sprintf("recording: %s/%s is no regular file and is left alone", w.root.Name(), name))
+		w.opts.Warn(fmt.Sprintf("recording: %s/%s is not a regular file: ignoring it", w.root.Name(), name))
 	}
 
 	if n := len(l.segments); n > 0 {
@@ -242,7 +241,7 @@ func (w *Writer) write(line []byte, lines uint64) error {
 
 	if w.inOutage {
 		w.inOutage = false
-		w.opts.Warn(fmt.Sprintf("recording: goes on; lines that are missing: %d (the recording says so)", missing))
+		w.opts.Warn(fmt.Sprintf("recording: resumed; lines dropped: %d, as noted in the recording", missing))
 	}
 
 	return nil
@@ -327,8 +326,8 @@ func (w *Writer) failed(err error, lines uint64) {
 	if !w.inOutage && time.Since(w.warned) > warnInterval {
 		w.inOutage = true
 		w.warned = time.Now()
-		w.opts.Warn(fmt.Sprintf("recording: %v: the trace goes on, lines are not recorded until this is over; make room in %s",
-			err, w.root.Name()))
+		w.opts.Warn(fmt.Sprintf(
+			"recording: %v: the trace continues, and its lines are dropped until this is fixed: free space in %s", err, w.root.Name()))
 	}
 }
 
@@ -381,7 +380,7 @@ func (w *Writer) syncNow() {
 		w.failed(err, s.written-s.synced)
 		w.finishSegment()
 	case s.removed(): // by another process: nobody can read what is written to it
-		w.opts.Warn("recording: somebody removed the segment " + s.name + "; another one is begun")
+		w.opts.Warn("recording: another process removed the segment " + s.name + ": starting a new one")
 		w.finishSegment()
 	default:
 		s.synced = max(s.synced, written)
@@ -418,7 +417,7 @@ func (w *Writer) Close() error {
 	w.root.Close()
 
 	if missing > 0 {
-		return fmt.Errorf("recording: %d lines were not recorded, and %s had no room to say so there",
+		return fmt.Errorf("recording: %d lines were dropped, and %s has no room to note how many",
 			missing, w.root.Name())
 	}
 
