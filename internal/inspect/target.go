@@ -29,7 +29,7 @@ func (e *AmbiguousError) Error() string {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 
-	return text + ": give the path of one"
+	return text + ": give the path of the cgroup"
 }
 
 // maxListedMatches is how many matches an AmbiguousError lists.
@@ -48,7 +48,7 @@ const minIDLength = 4
 func Find(r host.Reader, name string) (string, error) {
 	switch {
 	case r.Layout.MemoryMount == "":
-		return "", fmt.Errorf("looking for %q: no cgroup hierarchy has the memory controller", name)
+		return "", fmt.Errorf("find %q: no cgroup hierarchy has the memory controller", name)
 	case strings.HasPrefix(name, "/"):
 		return findPath(r, name)
 	}
@@ -63,8 +63,8 @@ func Find(r host.Reader, name string) (string, error) {
 	paths := m.scan()
 	switch len(paths) {
 	case 0:
-		return "", fmt.Errorf("nothing on this node is called %q: give a path below %s, a pid, a pod's UID, 4 digits or more of a container's id, "+
-			"a unit of systemd, or namespace/pod[/container]", name, r.Layout.MemoryMount)
+		return "", fmt.Errorf("no pod, container, cgroup, unit or PID matches %q: give a path below %s, a PID, a pod's UID, "+
+			"4 or more digits of a container id, a systemd unit, or namespace/pod[/container]", name, r.Layout.MemoryMount)
 	case 1:
 		return paths[0], nil
 	}
@@ -87,7 +87,7 @@ func findPath(r host.Reader, name string) (string, error) {
 		return name, nil
 	}
 
-	return "", fmt.Errorf("there is no cgroup %q below %s: it may have ended; a pod's or container's id finds it by name",
+	return "", fmt.Errorf("no cgroup %q below %s: it may have been removed; a pod's UID or a container id matches at any path",
 		name, r.Layout.MemoryMount)
 }
 
