@@ -14,8 +14,8 @@ import (
 // Grammar is the help text about what Parse accepts.
 const Grammar = `Times:
   10m ago, -10m, 1h30m ago    before now: s, m, h, d (24 hours), w
-  now, today, yesterday       today and yesterday begin at midnight
-  03:00, 03:00:05             the last time that it was so late
+  now, today, yesterday       today and yesterday start at midnight
+  03:00, 03:00:05             the most recent 03:00
   yesterday 03:00
   2026-11-25, 2026-11-25 03:00, 2026-11-25 03:00:05.25
   2026-11-25T03:00:00Z, 2026-11-25T03:00:00+02:00
@@ -30,7 +30,7 @@ func Parse(text string, now time.Time) (time.Time, error) {
 		return t, nil
 	}
 
-	return time.Time{}, fmt.Errorf(`%.80q is no time: write "10m ago", "03:00", "yesterday 03:00", "2026-11-25 03:00", "2026-11-25T03:00:00Z" or "@1760000000"`, text)
+	return time.Time{}, fmt.Errorf(`%.80q is not a time: use "10m ago", "03:00", "yesterday 03:00", "2026-11-25 03:00", "2026-11-25T03:00:00Z" or "@1760000000"`, text)
 }
 
 func parse(text string, now time.Time) (time.Time, bool) {
