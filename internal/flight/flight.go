@@ -42,8 +42,6 @@ type Recorder struct {
 	Evicted uint64
 	samples map[events.CgroupKey][]Sample // oldest first
 	kswapd  []kswapdReading               // oldest first; one may be older than the window
-	// Unsampled counts samples that were not taken for lack of room or time.
-	Unsampled uint64
 }
 
 // Key identifies a track.

@@ -23,16 +23,12 @@ type Sample struct {
 
 // Active returns the cgroups to sample: those with stalls in the reading of atNS, and
 // those whose limits these stalls were for. It returns at most a number of most, in no
-// order, and counts the others in Unsampled.
+// order.
 func (r *Recorder) Active(atNS uint64, most int) []events.CgroupKey {
 	var keys []events.CgroupKey
 	add := func(key events.CgroupKey) {
-		switch {
-		case key.ID == 0 || slices.Contains(keys, key):
-		case len(keys) < most:
+		if key.ID != 0 && len(keys) < most && !slices.Contains(keys, key) {
 			keys = append(keys, key)
-		default:
-			r.Unsampled++
 		}
 	}
 
@@ -47,7 +43,8 @@ func (r *Recorder) Active(atNS uint64, most int) []events.CgroupKey {
 }
 
 // Sample adds a sample of a cgroup, which must be newer than those before it. If too many
-// cgroups have samples in the window, it is dropped and counted in Unsampled.
+// cgroups have samples in the window, it is dropped: the seconds of this cgroup then have
+// none.
 func (r *Recorder) Sample(key events.CgroupKey, s Sample) {
 	list := r.samples[key]
 	if list == nil && len(r.samples) >= r.max {
@@ -58,7 +55,6 @@ func (r *Recorder) Sample(key events.CgroupKey, s Sample) {
 		}
 
 		if len(r.samples) >= r.max {
-			r.Unsampled++
 			return
 		}
 	}
