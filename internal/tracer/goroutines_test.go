@@ -17,7 +17,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// everything has each part of the tracer that works on a goroutine of its own.
+// everything enables each part of the tracer that has a goroutine of its own.
 func everything(t *testing.T, s sink.Sink) Options {
 	t.Helper()
 
@@ -42,7 +42,7 @@ func TestNoGoroutineOutlivesRun(t *testing.T) {
 		ready error
 		want  error
 	}{
-		"called off":        {sink: sink.Discard},
+		"canceled":          {sink: sink.Discard},
 		"a sink that fails": {sink: sink.Func(func(events.Line) error { return full }), want: full},
 		"ready that fails":  {sink: sink.Discard, ready: full, want: full},
 	} {
