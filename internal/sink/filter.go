@@ -19,8 +19,8 @@ type Match struct {
 // latest change.
 //
 // An incident that matches only after an update, because its names were resolved late, is
-// forwarded as a whole by then. Headlines are dropped: it is unknown whether their
-// incidents will match.
+// forwarded as a whole at that time. Headlines are dropped: whether their incidents will
+// match is unknown.
 type Filter struct {
 	match Match
 	next  Sink

@@ -33,6 +33,7 @@ func everything(t *testing.T, s sink.Sink) Options {
 }
 
 func TestNoGoroutineOutlivesRun(t *testing.T) {
+	testenv.Slow(t, "loads the programs into the kernel")
 	testenv.Root(t)
 
 	full := errors.New("disk full")
@@ -74,6 +75,7 @@ func TestNoGoroutineOutlivesRun(t *testing.T) {
 }
 
 func TestAFailedOpenLeavesNoGoroutine(t *testing.T) {
+	testenv.Slow(t, "loads the programs into the kernel")
 	testenv.Root(t)
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 
@@ -87,6 +89,7 @@ func TestAFailedOpenLeavesNoGoroutine(t *testing.T) {
 }
 
 func TestAnOpenedTraceHasNoGoroutinesYet(t *testing.T) {
+	testenv.Slow(t, "loads the programs into the kernel")
 	testenv.Root(t)
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 

@@ -52,7 +52,9 @@ func (k *collector) Write(l events.Line) error {
 // traced calls do while a trace runs, and returns what the trace reported.
 func traced(t *testing.T, do func()) *collector {
 	t.Helper()
+	testenv.Slow(t, "traces kills on this kernel")
 	testenv.Root(t)
+
 	k := &collector{lost: map[string]uint64{}}
 
 	tr, err := Open(Options{Sink: k, NoLock: true})
