@@ -52,8 +52,6 @@ func (k *collector) Write(l events.Line) error {
 // traced calls do while a trace runs, and returns what the trace reported.
 func traced(t *testing.T, do func()) *collector {
 	t.Helper()
-	testenv.Slow(t, "traces kills on this kernel")
-	testenv.Root(t)
 
 	k := &collector{lost: map[string]uint64{}}
 
@@ -98,6 +96,8 @@ const testUID = "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
 // its directory.
 func containerCgroup(t *testing.T, container string) (dir string) {
 	t.Helper()
+	testenv.Slow(t, "traces kills on this kernel")
+	testenv.Root(t)
 
 	layout, err := host.Cgroups()
 	if err != nil {
