@@ -118,7 +118,7 @@ func Open(opts Options) (*Tracer, error) {
 
 	symbols, err := host.LoadKallsyms(probe.DataSymbols...)
 	if err != nil {
-		opts.Warn("the kind of an allocation will be unknown: " + err.Error())
+		opts.Warn("allocation classes will be unknown: " + err.Error())
 	}
 
 	p, err := probe.Open(probe.Options{
@@ -163,7 +163,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 
 	config, err := kubelet.Find(t.opts.HostRoot)
 	if err != nil {
-		t.opts.Warn("how far an eviction is will be unknown: " + err.Error())
+		t.opts.Warn("the distance to an eviction by the kubelet will be unknown: " + err.Error())
 	}
 	t.senders.hasKubelet = config != nil || t.opts.KubeletLog != ""
 	t.host = newHostState(reader, kubelet.NewWatch(config, reader))
@@ -286,7 +286,7 @@ func (t *Tracer) end() error {
 	}
 
 	if !t.host.finish(2 * time.Second) {
-		t.opts.Warn("the state of the node after the last kills could not be read in time")
+		t.opts.Warn("the state of the node after the last kills is missing: sampling it took too long")
 	}
 	t.stalls.readNS = 0 // read the counts for the last kills at once
 
@@ -331,7 +331,7 @@ func (t *Tracer) startScan() {
 
 	t.work.Go(func() {
 		if err := scan.Run(); err != nil {
-			t.opts.Warn("some cgroups have no path: " + err.Error())
+			t.opts.Warn("some cgroup paths will be unknown: " + err.Error())
 		}
 
 		t.scanned <- scan
