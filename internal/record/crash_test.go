@@ -266,12 +266,26 @@ func TestAFullDiskLosesLinesAndCountsThem(t *testing.T) {
 		t.Error(err)
 	}
 
+	present, missing, gaps := countGaps(t, dir)
+	if present+missing != appended || missing == 0 {
+		t.Errorf("got %d recorded and %d missing lines, want %d together, and some missing", present, missing, appended)
+	}
+
+	t.Logf("%d recorded, %d missing in %d gaps", present, missing, gaps)
+}
+
+// countGaps counts the incidents of a recording and those that its lost lines count, and
+// checks that they are numbered without another gap.
+func countGaps(t *testing.T, dir string) (present, missing, gaps int) {
+	t.Helper()
+
 	r, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	present, missing, gaps, last := 0, 0, 0, 0
+
+	last := 0
 
 	for l, err := range r.Lines() {
 		if err != nil {
@@ -300,11 +314,7 @@ func TestAFullDiskLosesLinesAndCountsThem(t *testing.T) {
 		}
 	}
 
-	if present+missing != appended || missing == 0 {
-		t.Errorf("got %d recorded and %d missing lines, want %d together, and some missing", present, missing, appended)
-	}
-
-	t.Logf("%d recorded, %d missing in %d gaps", present, missing, gaps)
+	return present, missing, gaps
 }
 
 // Lines that may be lost with the segment count as missing.

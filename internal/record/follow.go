@@ -18,8 +18,8 @@ const followInterval = 200 * time.Millisecond
 // called before Lines.
 func (r *Reader) Follow(ctx context.Context) { r.follow = ctx }
 
-// tail reads a segment that may grow. Its end is final once a newer segment exists: then
-// nobody writes to this one any more.
+// tail reads a segment that may grow. Its end is final once a newer segment exists: a
+// writer appends to the newest one only.
 type tail struct {
 	r     *Reader
 	file  io.Reader

@@ -29,7 +29,7 @@ type Reader struct {
 	follow   context.Context // nil: read to the end
 	selector selector
 	stats    Stats
-	unparsed []byte // the start of what is no line of the contract
+	unparsed []byte // the start of the lines that could not be parsed
 }
 
 // Open opens a directory, a file of lines, plain or compressed, or "-", the standard

@@ -209,8 +209,12 @@ func TestIncidentsAreOnDiskWhenAppendReturns(t *testing.T) {
 			w.mu.Unlock()
 		}
 	}
+}
 
+func TestOtherLinesAreOnDiskWithinASecond(t *testing.T) {
 	testenv.Slow(t, "waits for the writer's timer")
+
+	w := create(t, t.TempDir(), Options{})
 	w.Append(updateLine(t, "a", 1, "last"), false)
 	waitFor(t, "a line is synced without an incident", func() bool {
 		w.mu.Lock()

@@ -379,7 +379,7 @@ func (w *Writer) syncNow() {
 	case err != nil:
 		w.failed(err, s.written-s.synced)
 		w.finishSegment()
-	case s.removed(): // by another process: nobody can read what is written to it
+	case s.removed(): // by another process: what is written to it cannot be read
 		w.opts.Warn("recording: another process removed the segment " + s.name + ": starting a new one")
 		w.finishSegment()
 	default:
