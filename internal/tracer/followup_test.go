@@ -266,7 +266,69 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 	f.names = known
 	f.enrichers = []enricher{state, &lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}}
 
-	var ids []string
+	ids := burst(t, f, state, known, kills)
+
+	if err := errors.Join(writer.Close(), rows.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Run("counts", func(t *testing.T) {
+		if counts["incident"] != kills || counts["headline"] != kills || counts["update"] < 3*kills {
+			t.Errorf("got %v, want %d incidents and headlines, and state, causes and names of each", counts, kills)
+		}
+	})
+	t.Run("causes in order", func(t *testing.T) {
+		var last []string
+
+		for _, inc := range decodeIncidents(t, asJSON.Bytes()) {
+			if inc.Causes != nil && !slices.Contains(last, inc.ID) {
+				last = append(last, inc.ID)
+			}
+		}
+
+		if !slices.Equal(last, ids) {
+			t.Errorf("got causes of %d incidents in another order than the kills, want %d in order", len(last), kills)
+		}
+	})
+	t.Run("text", func(t *testing.T) {
+		if got := strings.Count(text.String(), "LATER"); got != 0 {
+			t.Errorf("got %d updates without a headline, want none", got)
+		}
+
+		for i := range kills {
+			if name := fmt.Sprintf("app-%d", i); !strings.Contains(text.String(), name) {
+				t.Errorf("got no name %s in the text", name)
+			}
+		}
+	})
+	t.Run("table", func(t *testing.T) {
+		if got := strings.Count(table.String(), "\n"); got != kills+1 {
+			t.Errorf("got %d rows, want %d and a header", got, kills)
+		}
+	})
+	t.Run("report", func(t *testing.T) {
+		var got []string
+
+		for _, inc := range reportOf(t, dir) {
+			got = append(got, inc.ID)
+
+			container, want := inc.Limiter.Workload.Container, f.current(inc.ID).Limiter.Workload.Container
+			if inc.Causes == nil || container == "" || container != want {
+				t.Errorf("got %s with %d causes and container %q, want causes and %q",
+					inc.ID, len(inc.Causes), container, want)
+			}
+		}
+
+		if !slices.Equal(got, ids) {
+			t.Errorf("got %d incidents, want the %d of the burst in order", len(got), kills)
+		}
+	})
+}
+
+// burst reports kills, then the state of the node for each, then the names, and returns the
+// ids of the incidents.
+func burst(t *testing.T, f *followUp, state *fakeEnricher, known *fakeNames, kills int) (ids []string) {
+	t.Helper()
 
 	for i := range kills {
 		inc := podKill(i)
@@ -296,81 +358,41 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if err := errors.Join(writer.Close(), rows.Close()); err != nil {
+	return ids
+}
+
+// decodeIncidents decodes lines of incidents and updates.
+func decodeIncidents(t *testing.T, lines []byte) (all []*events.Incident) {
+	t.Helper()
+
+	for line := range bytes.Lines(lines) {
+		inc := new(events.Incident)
+		if err := events.Unmarshal(line, inc); err != nil {
+			t.Fatal(err)
+		}
+
+		all = append(all, inc)
+	}
+
+	return all
+}
+
+// reportOf returns the incidents of a report on a recording.
+func reportOf(t *testing.T, dir string) []*events.Incident {
+	t.Helper()
+
+	r, err := record.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+
+	var out bytes.Buffer
+	if _, err := report.JSON(&out, report.Recording(r), report.Options{Location: time.UTC}); err != nil {
 		t.Fatal(err)
 	}
 
-	t.Run("counts", func(t *testing.T) {
-		if counts["incident"] != kills || counts["headline"] != kills || counts["update"] < 3*kills {
-			t.Errorf("got %v, want %d incidents and headlines, and state, causes and names of each", counts, kills)
-		}
-	})
-	t.Run("causes in order", func(t *testing.T) {
-		var last []string
-
-		for line := range bytes.Lines(asJSON.Bytes()) {
-			var inc events.Incident
-			if err := events.Unmarshal(line, &inc); err != nil {
-				t.Fatal(err)
-			}
-
-			if inc.Causes != nil && !slices.Contains(last, inc.ID) {
-				last = append(last, inc.ID)
-			}
-		}
-
-		if !slices.Equal(last, ids) {
-			t.Errorf("got causes of %d incidents in another order than the kills, want %d in order", len(last), kills)
-		}
-	})
-	t.Run("text", func(t *testing.T) {
-		if got := strings.Count(text.String(), "LATER"); got != 0 {
-			t.Errorf("got %d updates without a headline, want none", got)
-		}
-
-		for i := range kills {
-			if name := fmt.Sprintf("app-%d", i); !strings.Contains(text.String(), name) {
-				t.Errorf("got no name %s in the text", name)
-			}
-		}
-	})
-	t.Run("table", func(t *testing.T) {
-		if got := strings.Count(table.String(), "\n"); got != kills+1 {
-			t.Errorf("got %d rows, want %d and a header", got, kills)
-		}
-	})
-	t.Run("report", func(t *testing.T) {
-		r, err := record.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Close()
-
-		var out bytes.Buffer
-		if _, err := report.JSON(&out, report.Recording(r), report.Options{Location: time.UTC}); err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-
-		for line := range bytes.Lines(out.Bytes()) {
-			var inc events.Incident
-			if err := events.Unmarshal(line, &inc); err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, inc.ID)
-
-			want := f.current(inc.ID)
-			if inc.Causes == nil || inc.Limiter.Workload.Container == "" ||
-				inc.Limiter.Workload.Container != want.Limiter.Workload.Container {
-				t.Errorf("got %s with %d causes and container %q, want causes and %q",
-					inc.ID, len(inc.Causes), inc.Limiter.Workload.Container, want.Limiter.Workload.Container)
-			}
-		}
-
-		if !slices.Equal(got, ids) {
-			t.Errorf("got %d incidents, want the %d of the burst in order", len(got), kills)
-		}
-	})
+	return decodeIncidents(t, out.Bytes())
 }
 
 // countSink counts lines by kind: an example of a sink, joined by one more argument to Tee.

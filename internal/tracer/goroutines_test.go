@@ -76,6 +76,7 @@ func TestNoGoroutineOutlivesRun(t *testing.T) {
 
 func TestAFailedOpenLeavesNoGoroutine(t *testing.T) {
 	testenv.Slow(t, "loads the programs into the kernel")
+
 	testenv.Root(t)
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 
@@ -90,6 +91,7 @@ func TestAFailedOpenLeavesNoGoroutine(t *testing.T) {
 
 func TestAnOpenedTraceHasNoGoroutinesYet(t *testing.T) {
 	testenv.Slow(t, "loads the programs into the kernel")
+
 	testenv.Root(t)
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 
