@@ -14,7 +14,7 @@ type Line interface{ line() }
 type Headline struct {
 	Time  time.Time
 	ID    string // of the incident that follows
-	Scope Scope  // empty: not known yet
+	Scope Scope  // empty: still unknown
 	PID   int    // of the victim
 	Comm  string
 }

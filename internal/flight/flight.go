@@ -81,7 +81,7 @@ type slot struct {
 	kinds        []Sum
 }
 
-// Counts takes a reading of all counts.
+// Counts records a reading of all counts.
 func (r *Recorder) Counts(c kernel.StallCounts) {
 	slots := make(map[Key]*slot)
 
@@ -125,7 +125,7 @@ func (r *Recorder) Counts(c kernel.StallCounts) {
 	}
 }
 
-// Stall takes a single long stall.
+// Stall records a single long stall.
 func (r *Recorder) Stall(s kernel.Stall) {
 	key := Key{s.Current.Cgroup, s.Owner}
 

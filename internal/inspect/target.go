@@ -63,8 +63,8 @@ func Find(r host.Reader, name string) (string, error) {
 	paths := m.scan()
 	switch len(paths) {
 	case 0:
-		return "", fmt.Errorf("no pod, container, cgroup, unit or PID matches %q: give a path below %s, a PID, a pod's UID, "+
-			"4 or more digits of a container id, a systemd unit, or namespace/pod[/container]", name, r.Layout.MemoryMount)
+		return "", fmt.Errorf("no pod, container, cgroup, unit or PID matches %q: give a path below %s, a PID, "+
+			"a pod's UID, 4 or more digits of a container id, a systemd unit, or namespace/pod[/container]", name, r.Layout.MemoryMount)
 	case 1:
 		return paths[0], nil
 	}
@@ -87,7 +87,8 @@ func findPath(r host.Reader, name string) (string, error) {
 		return name, nil
 	}
 
-	return "", fmt.Errorf("no cgroup %q below %s: it may have been removed; a pod's UID or a container id matches at any path",
+	return "", fmt.Errorf(
+		"no cgroup %q below %s: it may have been removed; a pod's UID or a container id matches at any path",
 		name, r.Layout.MemoryMount)
 }
 

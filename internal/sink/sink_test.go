@@ -62,7 +62,7 @@ func TestFilterForwardsMatchingLines(t *testing.T) {
 		&events.Headline{}, java, sh, lost, ofJava,
 		&events.Update{Change: sh, Before: sh, After: sh}, // still no match
 		&events.Update{Change: late, Before: sh, After: late},
-		&events.Update{Change: java}, // of an incident that is not known
+		&events.Update{Change: java}, // of an unknown incident
 	)
 
 	if want := (collected{java, lost, ofJava, late}); !slices.Equal(got, want) {
