@@ -81,7 +81,7 @@ func Open(path string) (*Reader, error) {
 // openError adds the next step to the error of a recording that could not be opened.
 func openError(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("open the recording: %w: run as root: only root can read recordings", err)
+		return fmt.Errorf("open the recording: %w: run as root: recordings are readable by root only", err)
 	}
 
 	return fmt.Errorf("open the recording: %w", err)
