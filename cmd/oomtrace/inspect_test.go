@@ -30,7 +30,7 @@ func TestInspectUsage(t *testing.T) {
 		{[]string{"--number", "0"}, exitUsage, "at least 1"},
 		{[]string{"-n", "5"}, exitUsage, "unknown shorthand"}, // elsewhere it is a namespace
 		{[]string{"--nonsense"}, exitUsage, "unknown flag"},
-		{[]string{"no-such-thing"}, exitError, "nothing on this node is called"},
+		{[]string{"no-such-thing"}, exitError, "no pod, container, cgroup, unit or PID matches"},
 		{[]string{"/no/such\x1b[2J/cgroup"}, exitError, `\x1b`},
 	} {
 		var stdout, stderr bytes.Buffer

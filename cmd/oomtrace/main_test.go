@@ -467,8 +467,8 @@ func TestBadPlaces(t *testing.T) {
 		}
 
 		for args, says := range map[string]string{
-			"report " + dir: "run it as root: recordings are", "report " + log: "run it as root: recordings are", "replay " + dir: "run it as root: recordings are",
-			"report " + open:             "run it as root: recordings are",
+			"report " + dir: "run as root: recordings are", "report " + log: "run as root: recordings are", "replay " + dir: "run as root: recordings are",
+			"report " + open:             "run as root: recordings are",
 			"report --kernel-log " + log: "run as root", "demo": "run as root", "record " + filepath.Join(dir, "x"): "run as root",
 		} {
 			cmd := oomtrace(strings.Fields(args)...)

@@ -253,7 +253,7 @@ func TestRecord(t *testing.T) {
 	pid := oom(t, "oomtrace-test-record")
 
 	second, err := oomtrace("record", dir).CombinedOutput()
-	if err == nil || !strings.Contains(string(second), fmt.Sprintf("has a writer already, pid %d", cmd.Process.Pid)) {
+	if err == nil || !strings.Contains(string(second), fmt.Sprintf("already has a writer, pid %d", cmd.Process.Pid)) {
 		t.Errorf("a second writer: %v, %s", err, second)
 	}
 

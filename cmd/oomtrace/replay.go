@@ -144,7 +144,7 @@ func replay(ctx context.Context, r *record.Reader, name, id string, f *traceFlag
 	missed := ended && id != "" && p.played == 0
 
 	p.nothing = p.played == 0 && !missed
-	for _, remark := range append(r.Stats().Remarks(), p.remarks()...) {
+	for _, remark := range append(r.Stats().Warnings(), p.remarks()...) {
 		fmt.Fprintln(stderr, "oomtrace:", remark)
 	}
 

@@ -36,8 +36,8 @@ func playing(t *testing.T, lines []string, args ...string) (stdout, stderr strin
 func TestReplay(t *testing.T) {
 	all := []string{lineStart, lineA, lineB, "torn or what", lineUpdateA, lineFuture, lineLost}
 	joined := func(lines ...string) string { return strings.Join(lines, "\n") + "\n" }
-	const damaged = "oomtrace: damaged lines, left out: 1\n"
-	const newer = "oomtrace: lines of a later version than 1, of which only what is known here is shown: 1: use a newer oomtrace\n"
+	const damaged = "oomtrace: damaged lines, skipped: 1\n"
+	const newer = "oomtrace: lines of a later version than 1, shown without what is new in it: 1: use a newer oomtrace\n"
 
 	const unknown = "oomtrace: lines of a kind that is not known here, left out: 1: use a newer oomtrace, or -o json\n"
 	for _, test := range []struct {

@@ -18,11 +18,11 @@ type Names interface {
 	Dropped() uint64
 }
 
-// namesWithinNS is how long after an incident its workloads may still get names.
+// namesWithinNS is how long after an incident its workloads are still resolved.
 const namesWithinNS = 15e9
 
-// lateNames is the enricher for names that come after the incident. Causes do not wait
-// for them: a workload that no source knows would delay every cause.
+// lateNames is the enricher for names that are resolved after the incident. Causes do not
+// wait for them: a workload that no source knows would delay every cause.
 type lateNames struct {
 	names   Names
 	current func(id string) *events.Incident
@@ -66,8 +66,8 @@ func (n *lateNames) findings(nowNS uint64, _ bool) []finding {
 
 func (n *lateNames) dropped() (string, uint64) { return "name_lookup", n.names.Dropped() }
 
-// newNames returns the change that gives an incident's workloads their names, nil if
-// there is nothing new. Keys are replaced as a whole, victims matched by pid.
+// newNames returns the change that adds names to the workloads of an incident, or nil if
+// none are new. Keys are replaced as a whole, victims are matched by pid.
 func newNames(inc *events.Incident, fill func(*events.Workload) *events.Workload) *events.Incident {
 	change := &events.Incident{
 		ID:         inc.ID,
@@ -94,7 +94,8 @@ func newNames(inc *events.Incident, fill func(*events.Workload) *events.Workload
 
 	for _, v := range inc.Victims {
 		if w := fill(v.Workload); w != v.Workload {
-			change.Victims = append(change.Victims, events.Victim{Process: events.Process{PID: v.PID, TID: v.TID, Comm: v.Comm, Workload: w}})
+			change.Victims = append(change.Victims,
+				events.Victim{Process: events.Process{PID: v.PID, TID: v.TID, Comm: v.Comm, Workload: w}})
 		}
 	}
 
@@ -105,7 +106,7 @@ func newNames(inc *events.Incident, fill func(*events.Workload) *events.Workload
 	return change
 }
 
-// withNames copies a list with the names filled in; nil if nothing is new.
+// withNames returns a copy of a list with names, or nil if none are new.
 func withNames[T any](list []T, workload func(*T) **events.Workload, fill func(*events.Workload) *events.Workload) []T {
 	var out []T
 
@@ -126,7 +127,7 @@ func withNames[T any](list []T, workload func(*T) **events.Workload, fill func(*
 	return out
 }
 
-// fillNames gives the workloads of a change that is not reported yet their names.
+// fillNames adds names to the workloads of a change that is not reported yet.
 func fillNames(change *events.Incident, fill func(*events.Workload) *events.Workload) {
 	if named := newNames(change, fill); named != nil {
 		events.Merge(change, named)

@@ -19,7 +19,7 @@ const (
 	appPath = podPath + "/" + appID
 )
 
-// fakeNames is a resolver that knows what it is given.
+// fakeNames is a resolver of the names that a test sets.
 type fakeNames struct {
 	known   map[string]string // container name by id, pod name by UID
 	seen    []resolve.Ref
@@ -80,13 +80,18 @@ func killedIn(t *testing.T, tree resolve.NamedTree) *events.Incident {
 	init, child := true, false
 
 	return &events.Incident{
-		ID: "a", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled, Killer: &events.Killer{Kind: "kernel", Path: "memcg"},
+		ID: "a", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled,
+		Killer:  &events.Killer{Kind: "kernel", Path: "memcg"},
 		Limiter: &events.Limiter{Level: pod.Level, LimitBytes: new(uint64), Workload: pod.Workload},
-		Ladder:  []events.Rung{{Level: app.Level, Workload: app.Workload, Below: true}, {Level: pod.Level, Workload: pod.Workload}, {Level: events.LevelKubepods}},
+		Ladder: []events.Rung{
+			{Level: app.Level, Workload: app.Workload, Below: true}, {Level: pod.Level, Workload: pod.Workload}, {Level: events.LevelKubepods},
+		},
 		Trigger: &events.Process{PID: 7, TID: 8, Comm: "java", Workload: app.Workload},
 		Victims: []events.Victim{
-			{Process: events.Process{PID: 7, TID: 7, Comm: "java", Workload: app.Workload}, Role: events.RoleChosen, IsContainerInit: &init},
-			{Process: events.Process{PID: 9, TID: 9, Comm: "sh", Workload: app.Workload}, Role: events.RoleGroup, IsContainerInit: &child},
+			{Process: events.Process{PID: 7, TID: 7, Comm: "java", Workload: app.Workload}, Role: events.RoleChosen,
+				IsContainerInit: &init},
+			{Process: events.Process{PID: 9, TID: 9, Comm: "sh", Workload: app.Workload}, Role: events.RoleGroup,
+				IsContainerInit: &child},
 			{Process: events.Process{PID: 11, TID: 11, Comm: "sshd"}, IsContainerInit: &child},
 		},
 	}
@@ -102,7 +107,7 @@ func tree() *resolve.Tree {
 	return tree
 }
 
-// withNamesOf returns a follow-up with one incident, and the names that it will get.
+// withNamesOf returns a follow-up with one incident, its resolver, and its lines.
 func withNamesOf(t *testing.T) (*followUp, *fakeNames, *lines) {
 	t.Helper()
 	known, out := newFakeNames(), &lines{}
@@ -127,7 +132,7 @@ func advance(t *testing.T, f *followUp, nowNS uint64) {
 	}
 }
 
-func TestLateNamesMakeTheIncidentThatItWouldHaveBeen(t *testing.T) {
+func TestLateNamesAreMergedIntoTheIncident(t *testing.T) {
 	f, known, out := withNamesOf(t)
 	places := resolve.NewNamedTree(tree(), known)
 
@@ -162,7 +167,9 @@ func TestLateVictimsGetNames(t *testing.T) {
 	f, known, _ := withNamesOf(t)
 	place, _, _ := tree().Place(events.CgroupKey{ID: 2})
 
-	late := &events.Incident{ID: "a", Victims: []events.Victim{{Process: events.Process{PID: 12, Workload: place.Workload}}}}
+	late := &events.Incident{
+		ID: "a", Victims: []events.Victim{{Process: events.Process{PID: 12, Workload: place.Workload}}},
+	}
 	if err := f.update(late); err != nil {
 		t.Fatal(err)
 	}

@@ -177,7 +177,7 @@ func isIncident(line []byte) bool {
 
 // Remarks of a replay on what a crash may leave.
 const (
-	tornTail     = "oomtrace: lines that were not written to their end"
+	tornTail     = "oomtrace: incomplete lines"
 	damaged      = "oomtrace: damaged lines"
 	nothingToSee = "oomtrace: nothing was recorded that is selected"
 )

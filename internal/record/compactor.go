@@ -12,11 +12,11 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// keep looks after finished segments whenever one comes to be. All it does can
-// be cut off at any point, and be done again from what the directory holds.
-func (w *Writer) keep() {
+// runCompactor compacts the recording whenever a segment is finished. Every step may be
+// interrupted at any point: the next run continues from the files that exist.
+func (w *Writer) runCompactor() {
 	defer w.tasks.Done()
-	told := "" // the last trouble: not the same twice
+	lastError := "" // the same error is reported once
 
 	for {
 		select {
@@ -25,23 +25,24 @@ func (w *Writer) keep() {
 		case <-w.wake:
 		}
 
-		err := w.tidy()
+		err := w.compact()
 		switch {
 		case err == nil:
-			told = ""
+			lastError = ""
 		case errors.Is(err, errStopped):
 			return
-		case err.Error() != told:
-			told = err.Error()
-			w.opts.Warn(fmt.Sprintf("recording: %v: finished segments stay as they are until the next one", err))
+		case err.Error() != lastError:
+			lastError = err.Error()
+			w.opts.Warn(fmt.Sprintf("recording: %v: trying again when the next segment is finished", err))
 		}
 	}
 }
 
 var errStopped = errors.New("the writer is closed")
 
-// tidy bounds the total, and compresses what is finished.
-func (w *Writer) tidy() error {
+// compact removes the oldest segments beyond the total size, and compresses the finished
+// ones.
+func (w *Writer) compact() error {
 	l, err := list(w.root)
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func (w *Writer) tidy() error {
 		}
 	}
 
-	finished, err = w.trim(finished)
+	finished, err = w.removeOldest(finished)
 	if err != nil {
 		return err
 	}
@@ -71,7 +72,7 @@ func (w *Writer) tidy() error {
 			continue
 		}
 
-		if err := w.pack(s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := w.replace(s); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("compress %s: %w", s.stem, err)
 		}
 	}
@@ -79,44 +80,49 @@ func (w *Writer) tidy() error {
 	return nil
 }
 
-// trim removes the oldest segments, until the others and one that is full have
-// room, and gives what is left.
-func (w *Writer) trim(finished []segment) ([]segment, error) {
+// removeOldest removes segments until the others and one full segment fit into the total
+// size, and returns those that remain.
+func (w *Writer) removeOldest(finished []segment) ([]segment, error) {
 	var total int64
 	for _, s := range finished {
 		total += s.bytes
 	}
+
 	var removed int
 	var freed int64
 
 	for len(finished) > 0 && total > w.opts.TotalBytes-w.opts.SegmentBytes {
 		s := finished[0]
-		for _, suffix := range []string{plainSuffix, packedSuffix} {
+		for _, suffix := range []string{plainSuffix, compressedSuffix} {
 			if err := w.root.Remove(s.stem + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, fmt.Errorf("remove the oldest segment: %w", err)
 			}
 		}
+
 		finished, total = finished[1:], total-s.bytes
 		removed, freed = removed+1, freed+s.bytes
 	}
 
 	if removed > 0 {
-		w.opts.Warn(fmt.Sprintf("recording: removed the oldest segments: %d, %d bytes, to stay within %d bytes", removed, freed, w.opts.TotalBytes))
+		w.opts.Warn(fmt.Sprintf("recording: removed the oldest segments to stay within %d bytes: %d segments, %d bytes",
+			w.opts.TotalBytes, removed, freed))
 	}
 
 	return finished, nil
 }
 
-// pack replaces a segment by its compressed form: the original goes only once the
-// other is on disk, under its name.
-func (w *Writer) pack(s segment) error {
-	if !s.packed {
+// replace replaces a plain segment by its compressed form. The original is removed only
+// when the compressed form and its name are on disk.
+func (w *Writer) replace(s segment) error {
+	if !s.compressed {
 		if err := w.compress(s.stem); err != nil {
 			w.root.Remove(s.stem + partSuffix)
 			return err
 		}
 	}
-	// After a crash the name may be older than its way to the disk.
+
+	// Also for a compressed form that an earlier writer left: the crash may have come
+	// between its rename and the sync of the directory.
 	if err := syncDir(w.root); err != nil {
 		return err
 	}
@@ -136,8 +142,9 @@ func (w *Writer) compress(stem string) error {
 		return err
 	}
 	defer to.Close()
-	// One thread and a small window: the node may be short of memory just now, and
-	// this process keeps its own locked.
+
+	// One thread and a small window: the node may be short of memory right now, and this
+	// process locks its own.
 	enc, err := zstd.NewWriter(to, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
 		zstd.WithWindowSize(1<<20), zstd.WithEncoderLevel(zstd.SpeedDefault))
 	if err != nil {
@@ -157,10 +164,10 @@ func (w *Writer) compress(stem string) error {
 		return err
 	}
 
-	return w.root.Rename(stem+partSuffix, stem+packedSuffix)
+	return w.root.Rename(stem+partSuffix, stem+compressedSuffix)
 }
 
-// untilStopped reads until the writer is closed.
+// untilStopped returns a reader of r that fails once the writer is closed.
 func (w *Writer) untilStopped(r io.Reader) io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
 		select {
