@@ -274,13 +274,6 @@ type Stall struct {
 // StallBuckets is the number of buckets of log2(microseconds).
 const StallBuckets = 28
 
-// StallCount is what was counted of one kind of stalls in one cgroup, since the
-// start of the tracer.
-type StallCount struct {
-	Count, Fruitless, TotalNS, MaxNS, ReclaimedPages uint64
-	Buckets                                          [StallBuckets]uint64
-}
-
 // StallKey says of which cgroup (the stalled task's) and kind.
 type StallKey struct {
 	Cgroup events.CgroupKey

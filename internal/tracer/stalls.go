@@ -152,7 +152,7 @@ func (s *stallHistory) sample(nowNS uint64) {
 // before looks back at the limiter's subtree; where no cgroup limited, at the whole
 // node.
 func (s *stallHistory) before(inc *events.Incident) *events.Before {
-	in := func(flight.Who) bool { return true }
+	in := func(flight.Key) bool { return true }
 
 	if of := subtree(inc); of != nil {
 		limiter := *of
@@ -161,7 +161,7 @@ func (s *stallHistory) before(inc *events.Incident) *events.Before {
 			return key == limiter.CgroupKey || ok && limiter.Path != "" && strings.HasPrefix(path, limiter.Path+"/")
 		}
 		// A task from elsewhere may reclaim for the limit: one that lowers it.
-		in = func(who flight.Who) bool { return below(who.Cgroup) || below(who.Owner) }
+		in = func(k flight.Key) bool { return below(k.Cgroup) || below(k.Owner) }
 	}
 
 	at := s.clock.BootNS(inc.Time)
