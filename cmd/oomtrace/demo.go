@@ -64,6 +64,7 @@ status 0 only if every answer was right.`,
 	return cmd
 }
 
+// demo provokes the kill, shows its incident, and compares it with what was done.
 func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	scratch, err := host.NewScratch(fmt.Sprintf("oomtrace-demo-%d", os.Getpid()), demoLimitBytes)
 	if errors.Is(err, fs.ErrPermission) {
@@ -86,87 +87,90 @@ func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 		return err
 	}
 
-	say := stdout
+	progress, shown := stdout, sink.Sink(sink.Discard)
 	if f.output == "json" {
-		say = stderr
-	}
-	d := &demonstration{shown: sink.Discard, pid: child.pid(), done: make(chan struct{})}
-
-	if f.output == "text" {
-		width, color := terminal(stdout)
-		if f.wide {
-			width = 0
-		}
-
-		loc := time.Local
-		if f.utc {
-			loc = time.UTC
-		}
-		d.shown = view.NewText(stdout, view.TextOptions{Width: width, Color: color, Location: loc})
+		progress = stderr
+	} else {
+		shown = view.NewText(stdout, f.textOptions(stdout))
 	}
 
-	t, err := tracer.Open(tracer.Options{Tier: f.forcedTier(), Sink: d, Stalls: true, MinStall: 10 * time.Millisecond})
+	observed := &demoSink{shown: shown, pid: child.pid(), done: make(chan struct{})}
+
+	ended, err := traceDemo(ctx, attachMode(f.tier), child, observed, progress)
 	if err != nil {
 		return err
 	}
-	defer t.Close()
-	status := t.Status("start")
-	fmt.Fprintf(say, "demo: kernel %s, cgroup %s, tier %s\n", status.KernelRelease, status.CgroupMode, status.Tier)
-	fmt.Fprintf(say, "demo: oomtrace[%d] takes up to %d MiB in a cgroup with a limit of %d MiB\n\n",
-		child.pid(), demoWantBytes>>20, demoLimitBytes>>20)
 
-	ctx, cancel := context.WithTimeout(ctx, demoPatience)
-	defer cancel()
-	ended := make(chan error, 1)
-
-	go func() {
-		<-d.done
-		cancel()
-	}()
-
-	if err := t.Run(ctx, func() error {
-		go func() { ended <- child.run() }()
-		return nil
-	}); err != nil {
-		return err
-	}
-
-	if d.incident == nil {
+	if observed.incident == nil {
 		return errors.New("demo: the child's death was not seen: `oomtrace doctor` tells what this kernel offers")
 	}
 
 	if f.output == "json" {
-		line, err := events.Marshal(d.incident)
-		if err != nil {
-			return err
-		}
-
-		if _, err := stdout.Write(line); err != nil {
+		if err := view.NewJSON(stdout).Write(observed.incident); err != nil {
 			return err
 		}
 	}
-	wrong := d.wrong(scratch.Path())
 
-	select {
-	case err := <-ended:
-		if !killedBySIGKILL(err) {
-			wrong = append(wrong, fmt.Sprintf("the child was not killed: %v", err))
-		}
-	case <-time.After(time.Second):
-		wrong = append(wrong, "the child is still there")
-	}
-
+	wrong := append(differences(observed.incident, child.pid(), scratch.Path()), survival(ended)...)
 	if len(wrong) > 0 {
 		return fmt.Errorf("demo: wrong: %s", strings.Join(wrong, "; "))
 	}
 
-	fmt.Fprintln(say, "\ndemo: right: limiter, trigger, victim, killer and the kernel's counters are as they were made")
+	fmt.Fprintln(progress, "\ndemo: right: limiter, trigger, victim, killer and the kernel's counters are as they were made")
 
 	return nil
 }
 
-// demonstration is the sink that picks the child's incident, and shows it.
-type demonstration struct {
+// traceDemo traces while the child takes its memory, until its incident is complete. How
+// the child ended arrives in the channel.
+func traceDemo(ctx context.Context, tier events.Tier, child *hog, observed *demoSink, progress io.Writer) (<-chan error, error) {
+	t, err := tracer.Open(tracer.Options{Tier: tier, Sink: observed, Stalls: true, MinStall: 10 * time.Millisecond})
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close()
+
+	status := t.Status("start")
+	fmt.Fprintf(progress, "demo: kernel %s, cgroup %s, tier %s\n", status.KernelRelease, status.CgroupMode, status.Tier)
+	fmt.Fprintf(progress, "demo: oomtrace[%d] takes up to %d MiB in a cgroup with a limit of %d MiB\n\n",
+		child.pid(), demoWantBytes>>20, demoLimitBytes>>20)
+
+	ctx, cancel := context.WithTimeout(ctx, demoPatience)
+	defer cancel()
+
+	go func() {
+		select {
+		case <-observed.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+
+	ended := make(chan error, 1)
+	err = t.Run(ctx, func() error {
+		go func() { ended <- child.run() }()
+		return nil
+	})
+
+	return ended, err
+}
+
+// survival returns what is wrong with the child's end: nothing if it was killed.
+func survival(ended <-chan error) []string {
+	select {
+	case err := <-ended:
+		if !killedBySIGKILL(err) {
+			return []string{fmt.Sprintf("the child was not killed: %v", err)}
+		}
+	case <-time.After(time.Second):
+		return []string{"the child is still there"}
+	}
+
+	return nil
+}
+
+// demoSink is the sink that picks the child's incident, and shows it.
+type demoSink struct {
 	shown    sink.Sink
 	pid      int
 	incident *events.Incident // as it is by now; nil: not seen yet
@@ -174,37 +178,36 @@ type demonstration struct {
 	closed   bool
 }
 
-func (d *demonstration) Write(l events.Line) error {
+func (s *demoSink) Write(l events.Line) error {
 	switch l := l.(type) {
 	case *events.Headline:
-		if l.PID != d.pid {
+		if l.PID != s.pid {
 			return nil
 		}
 	case *events.Incident:
-		if d.incident != nil || !slices.ContainsFunc(l.Victims, func(v events.Victim) bool { return v.PID == d.pid }) {
+		if s.incident != nil || !slices.ContainsFunc(l.Victims, func(v events.Victim) bool { return v.PID == s.pid }) {
 			return nil
 		}
-		d.incident = l
+		s.incident = l
 	case *events.Update:
-		if d.incident == nil || l.After == nil || l.After.ID != d.incident.ID {
+		if s.incident == nil || l.After == nil || l.After.ID != s.incident.ID {
 			return nil
 		}
-		d.incident = l.After
+		s.incident = l.After
 
-		if !d.closed && d.incident.Audit != nil && d.incident.Victims[0].ExitAfterNS != nil {
-			d.closed = true
-			close(d.done)
+		if !s.closed && s.incident.Audit != nil && s.incident.Victims[0].ExitAfterNS != nil {
+			s.closed = true
+			close(s.done)
 		}
 	default:
 		return nil
 	}
 
-	return d.shown.Write(l)
+	return s.shown.Write(l)
 }
 
-// wrong compares the incident with what was done.
-func (d *demonstration) wrong(path string) []string {
-	inc := d.incident
+// differences compares the incident of the child with what was done.
+func differences(inc *events.Incident, pid int, path string) []string {
 	var wrong []string
 	expect := func(what string, got, want any) {
 		if got != want {
@@ -224,11 +227,11 @@ func (d *demonstration) wrong(path string) []string {
 	if inc.Trigger == nil {
 		wrong = append(wrong, "the trigger is not known")
 	} else {
-		expect("the trigger", inc.Trigger.PID, d.pid)
+		expect("the trigger", inc.Trigger.PID, pid)
 	}
 
 	expect("the number of victims", len(inc.Victims), 1)
-	expect("the victim", inc.Victims[0].PID, d.pid)
+	expect("the victim", inc.Victims[0].PID, pid)
 	// What it had before it came into the cgroup is charged elsewhere.
 	if rss := inc.Victims[0].AnonRSSBytes; rss == nil || *rss < demoLimitBytes/2 || *rss > 2*demoLimitBytes {
 		wrong = append(wrong, "the victim's memory is not near the limit")

@@ -20,10 +20,8 @@ import (
 )
 
 type inspectFlags struct {
-	output string
-	most   int
-	wide   bool
-	utc    bool
+	formatFlags
+	most int
 }
 
 // rules find the causes of an incident.
@@ -132,17 +130,7 @@ func (f inspectFlags) show(stdout io.Writer, i *events.Inspection) error {
 		return err
 	}
 
-	width, color := terminal(stdout)
-	if f.wide {
-		width = 0
-	}
-
-	loc := time.Local
-	if f.utc {
-		loc = time.UTC
-	}
-
-	return view.Inspection(stdout, i, view.TextOptions{Width: width, Color: color, Location: loc})
+	return view.Inspection(stdout, i, f.textOptions(stdout))
 }
 
 // remark tells of what is missing without ending for it.

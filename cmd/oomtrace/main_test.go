@@ -521,7 +521,7 @@ func TestDoctor(t *testing.T) {
 func TestFilterWaitsForNames(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 
-	out := newOutput(&traceFlags{output: "json", filter: filter{namespace: "shop"}}, nil, &stdout, &stderr)
+	out := newOutput(&traceFlags{formatFlags: formatFlags{output: "json"}, filter: filter{namespace: "shop"}}, nil, &stdout, &stderr)
 	open := ledger.New(ledger.Limits{}, nil)
 	incident := func(id string) *events.Incident {
 		return &events.Incident{ID: id, Limiter: &events.Limiter{Workload: &events.Workload{PodUID: "u-" + id}}}

@@ -15,6 +15,30 @@ import (
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
+// formatFlags choose how a result is shown.
+type formatFlags struct {
+	output    string
+	wide, utc bool
+}
+
+func (f *formatFlags) location() *time.Location {
+	if f.utc {
+		return time.UTC
+	}
+
+	return time.Local
+}
+
+// textOptions lays out text for w.
+func (f *formatFlags) textOptions(w io.Writer) view.TextOptions {
+	width, color := terminal(w)
+	if f.wide {
+		width = 0
+	}
+
+	return view.TextOptions{Width: width, Color: color, Location: f.location()}
+}
+
 // output shows lines in the format and under the filter of the flags.
 type output struct {
 	sink.Sink
@@ -26,15 +50,9 @@ type output struct {
 // newOutput shows lines on stdout. Raw, if it is not nil, takes the place of -o json.
 func newOutput(f *traceFlags, raw sink.Sink, stdout, stderr io.Writer) *output {
 	out := &output{stderr: stderr}
-	loc := f.location()
-
-	width, color := terminal(stdout)
-	if f.wide {
-		width = 0
-	}
-	text := func(w io.Writer, color bool) sink.Sink {
-		return view.NewText(w, view.TextOptions{Width: width, Color: color, Location: loc})
-	}
+	layout := f.textOptions(stdout)
+	plain := layout
+	plain.Color = false
 
 	switch f.output {
 	case "json":
@@ -42,16 +60,16 @@ func newOutput(f *traceFlags, raw sink.Sink, stdout, stderr io.Writer) *output {
 			out.Sink = view.NewJSON(stdout)
 		}
 	case "table":
-		out.table = view.NewTable(stdout, view.TableOptions{Width: width, Location: loc})
-		out.Sink = aboutTheTraceTo(text(stderr, false), out.table)
+		out.table = view.NewTable(stdout, view.TableOptions{Width: layout.Width, Location: layout.Location})
+		out.Sink = aboutTheTraceTo(view.NewText(stderr, plain), out.table)
 	case "bcc":
 		var load func() string
 		if raw == nil { // the load of today has nothing to do with a recording
 			load = loadavg
 		}
-		out.Sink = aboutTheTraceTo(text(stderr, false), view.NewBCC(stdout, load, loc))
+		out.Sink = aboutTheTraceTo(view.NewText(stderr, plain), view.NewBCC(stdout, load, layout.Location))
 	default:
-		out.Sink = text(stdout, color)
+		out.Sink = view.NewText(stdout, layout)
 	}
 
 	if f.filter.active() {
@@ -88,14 +106,6 @@ func (o *output) close() error {
 	}
 
 	return nil
-}
-
-func (f *traceFlags) location() *time.Location {
-	if f.utc {
-		return time.UTC
-	}
-
-	return time.Local
 }
 
 // terminal gives the width for w: a terminal's own, at most what stays readable.

@@ -76,27 +76,19 @@ depends on, and kswapd, have lines of their own.`,
 func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) error {
 	r := &reclaimTable{flags: f, out: stdout, next: time.Now().Add(f.interval)}
 
-	options := tracer.Options{
-		Stalls: true, MinStall: time.Hour, CriticalServices: f.guardians, Sink: r, Counts: r.counts, UserKills: incident.UserKillsNone,
+	t, err := tracer.Open(tracer.Options{
+		Tier: attachMode(f.tier), Stalls: true, MinStall: time.Hour, CriticalServices: f.guardians,
+		Sink: r, Counts: r.counts, UserKills: incident.UserKillsNone,
 		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
-	}
-	if f.tier != "auto" {
-		options.Tier = events.Tier(f.tier)
-	}
-
-	t, err := tracer.Open(options)
+	})
 	if err != nil {
 		return err
 	}
 	defer t.Close()
 	r.tracer = t
 
-	if f.duration > 0 {
-		var cancel context.CancelFunc
-
-		ctx, cancel = context.WithTimeout(ctx, f.duration)
-		defer cancel()
-	}
+	ctx, cancel := withDuration(ctx, f.duration)
+	defer cancel()
 
 	if err := t.Run(ctx, nil); err != nil {
 		return err

@@ -24,14 +24,12 @@ import (
 )
 
 type reportFlags struct {
-	output       string
+	formatFlags
 	html         string
 	selected     selectionFlags
 	filter       filter
 	source       sourceFlags
 	summary      bool
-	wide         bool
-	utc          bool
 	maxIncidents int
 }
 
@@ -50,11 +48,10 @@ func (f *reportFlags) add(flags *pflag.FlagSet) {
 }
 
 func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
+	text := f.textOptions(stdout)
 	o := report.Options{
-		SummaryOnly: f.summary, MaxIncidents: f.maxIncidents, Location: time.Local, Now: time.Now(), Enrich: explained(),
-	}
-	if f.utc {
-		o.Location = time.UTC
+		SummaryOnly: f.summary, MaxIncidents: f.maxIncidents, Now: time.Now(), Enrich: explained(),
+		Width: text.Width, Color: text.Color, Location: text.Location,
 	}
 
 	switch {
@@ -80,10 +77,6 @@ func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
 
 	if f.filter.active() {
 		o.Match = f.filter.incident
-	}
-
-	if o.Width, o.Color = terminal(stdout); f.wide {
-		o.Width = 0
 	}
 
 	return o, nil

@@ -27,9 +27,7 @@ import (
 )
 
 type traceFlags struct {
-	output    string
-	wide      bool
-	utc       bool
+	formatFlags
 	tier      string
 	duration  time.Duration
 	readyFile string
@@ -134,12 +132,13 @@ func (f *traceFlags) senders() sigkill.Options {
 	return sigkill.Options{Proc: filepath.Join(root, "proc"), Passwd: filepath.Join(root, "etc/passwd")}
 }
 
-func (f *traceFlags) forcedTier() events.Tier {
-	if f.tier == "auto" {
+// attachMode returns the mode of --tier; empty for auto.
+func attachMode(tier string) events.Tier {
+	if tier == "auto" {
 		return ""
 	}
 
-	return events.Tier(f.tier)
+	return events.Tier(tier)
 }
 
 func newTrace(stdout, stderr io.Writer) *cobra.Command {
@@ -193,42 +192,57 @@ func (f *traceFlags) run(ctx context.Context, to sink.Sink, stderr io.Writer) (e
 		to = sink.Tee(record.NewSink(recording), to)
 	}
 
-	var limits *alert.Limits
-	if f.pressure {
-		limits = &f.limits
-	}
-	warn := func(text string) { fmt.Fprintln(stderr, "oomtrace:", view.Sanitize(text)) }
+	options := f.tracerOptions()
+	options.Sink = to
+	options.Warn = func(text string) { fmt.Fprintln(stderr, "oomtrace:", view.Sanitize(text)) }
 
-	resolver, err := f.names.open(warn)
+	resolver, err := f.names.open(options.Warn)
 	if err != nil {
 		return err
 	}
 
-	var known tracer.Names
 	if resolver != nil {
-		known = resolver
+		options.Names = resolver
 		defer resolver.Close()
 	}
 
-	t, err := tracer.Open(tracer.Options{
-		Names: known, Warn: warn, HostRoot: f.names.options.HostRoot,
-		UserKills: userKills[f.userKills], KubeletLog: f.kubelet, Senders: f.senders(),
-		Tier: f.forcedTier(), Sink: to, Stalls: !f.noStalls, MinStall: f.minStall, StallLines: f.stalls,
-		Alerts: limits, CriticalServices: f.guardians, NoLock: !f.lock, RealTime: f.realTime,
-	})
+	t, err := tracer.Open(options)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
 
-	if f.duration > 0 {
-		var cancel context.CancelFunc
-
-		ctx, cancel = context.WithTimeout(ctx, f.duration)
-		defer cancel()
-	}
+	ctx, cancel := withDuration(ctx, f.duration)
+	defer cancel()
 
 	return t.Run(ctx, f.ready)
+}
+
+// tracerOptions returns what the flags choose; sink, warnings and names are the
+// caller's.
+func (f *traceFlags) tracerOptions() tracer.Options {
+	o := tracer.Options{
+		Tier: attachMode(f.tier), HostRoot: f.names.options.HostRoot,
+		NoLock: !f.lock, RealTime: f.realTime,
+
+		UserKills: userKills[f.userKills], Senders: f.senders(), KubeletLog: f.kubelet,
+
+		Stalls: !f.noStalls, MinStall: f.minStall, StallLines: f.stalls, CriticalServices: f.guardians,
+	}
+	if f.pressure {
+		o.Alerts = &f.limits
+	}
+
+	return o
+}
+
+// withDuration ends the context after a duration; 0 is without end.
+func withDuration(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if d == 0 {
+		return context.WithCancel(ctx)
+	}
+
+	return context.WithTimeout(ctx, d)
 }
 
 func (f *traceFlags) ready() error {
