@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -15,10 +16,17 @@ import (
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
-// formatFlags choose how a result is shown.
+// formatFlags choose the format of the output.
 type formatFlags struct {
 	output    string
 	wide, utc bool
+}
+
+// add adds the flags of a command with these formats; the first is the default.
+func (f *formatFlags) add(flags *pflag.FlagSet, outputs ...string) {
+	flags.VarP(newChoice(&f.output, outputs...), "output", "o", "output format")
+	flags.BoolVarP(&f.wide, "wide", "w", false, "show everything: full IDs and paths, all victims, zeros, lines of any length")
+	flags.BoolVar(&f.utc, "utc", false, "show times in UTC (JSON always does)")
 }
 
 func (f *formatFlags) location() *time.Location {
@@ -29,7 +37,7 @@ func (f *formatFlags) location() *time.Location {
 	return time.Local
 }
 
-// textOptions lays out text for w.
+// textOptions returns the layout of text on w.
 func (f *formatFlags) textOptions(w io.Writer) view.TextOptions {
 	width, color := terminal(w)
 	if f.wide {
@@ -39,15 +47,16 @@ func (f *formatFlags) textOptions(w io.Writer) view.TextOptions {
 	return view.TextOptions{Width: width, Color: color, Location: f.location()}
 }
 
-// output shows lines in the format and under the filter of the flags.
+// output writes lines in the format of the flags, if they match the filter.
 type output struct {
 	sink.Sink
-	filter *sink.Filter // nil: everything is shown
-	table  *view.Table  // nil: another format
+	filter *sink.Filter // nil without a filter
+	table  *view.Table  // nil in other formats
 	stderr io.Writer
 }
 
-// newOutput shows lines on stdout. Raw, if it is not nil, takes the place of -o json.
+// newOutput returns the output on stdout. A recording passes raw, which is used in place
+// of the encoder of -o json.
 func newOutput(f *traceFlags, raw sink.Sink, stdout, stderr io.Writer) *output {
 	out := &output{stderr: stderr}
 	layout := f.textOptions(stdout)
@@ -61,13 +70,13 @@ func newOutput(f *traceFlags, raw sink.Sink, stdout, stderr io.Writer) *output {
 		}
 	case "table":
 		out.table = view.NewTable(stdout, view.TableOptions{Width: layout.Width, Location: layout.Location})
-		out.Sink = aboutTheTraceTo(view.NewText(stderr, plain), out.table)
+		out.Sink = divertStatus(view.NewText(stderr, plain), out.table)
 	case "bcc":
 		var load func() string
-		if raw == nil { // the load of today has nothing to do with a recording
+		if raw == nil { // the current load says nothing about a recording
 			load = loadavg
 		}
-		out.Sink = aboutTheTraceTo(view.NewText(stderr, plain), view.NewBCC(stdout, load, layout.Location))
+		out.Sink = divertStatus(view.NewText(stderr, plain), view.NewBCC(stdout, load, layout.Location))
 	default:
 		out.Sink = view.NewText(stdout, layout)
 	}
@@ -80,9 +89,9 @@ func newOutput(f *traceFlags, raw sink.Sink, stdout, stderr io.Writer) *output {
 	return out
 }
 
-// aboutTheTraceTo diverts lost records and status from a format that has no line for
+// divertStatus keeps status lines and lost records from a format that has no line for
 // them.
-func aboutTheTraceTo(aside, next sink.Sink) sink.Sink {
+func divertStatus(aside, next sink.Sink) sink.Sink {
 	return sink.Func(func(l events.Line) error {
 		switch l.(type) {
 		case *events.Lost, *events.Status:
@@ -93,24 +102,24 @@ func aboutTheTraceTo(aside, next sink.Sink) sink.Sink {
 	})
 }
 
-// close ends the output, and reports what the filter could not decide.
+// close finishes the output, and reports incidents that the filter could not decide on.
 func (o *output) close() error {
 	if o.filter != nil && o.filter.Undecided() > 0 {
-		fmt.Fprintf(o.stderr, "oomtrace: incidents that are not shown, though they may match, for their pods never got a name: %d\n", o.filter.Undecided())
+		fmt.Fprintf(o.stderr, "oomtrace: %s not shown: the pod names could not be resolved, so the filter could not be applied\n",
+			view.Plural(o.filter.Undecided(), "incident"))
 	}
 
 	if o.table != nil {
 		if err := o.table.Close(); err != nil {
-			return fmt.Errorf("finishing the output: %w", err)
+			return fmt.Errorf("finish the output: %w", err)
 		}
 	}
 
 	return nil
 }
 
-// terminal gives the width for w: a terminal's own, at most what stays readable.
-// What is no terminal gets the width of an email, not unlimited lines: those are
-// asked for by --wide.
+// terminal returns the width of w, and whether to use color. What is not a terminal is 80
+// columns wide, the width of an email; --wide lifts the limit.
 func terminal(w io.Writer) (width int, color bool) {
 	const columns = 80
 
@@ -126,6 +135,11 @@ func terminal(w io.Writer) (width int, color bool) {
 	}
 
 	return width, os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// warnings returns a function that prints each warning as a line.
+func warnings(stderr io.Writer) func(string) {
+	return func(text string) { fmt.Fprintln(stderr, "oomtrace:", view.Sanitize(oneLine(text))) }
 }
 
 func loadavg() string {

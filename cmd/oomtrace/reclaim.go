@@ -6,13 +6,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
-	"github.com/oomtrace/oomtrace/internal/alert"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/kernel"
@@ -26,49 +24,50 @@ type reclaimFlags struct {
 	histogram bool
 	duration  time.Duration
 	tier      string
-	guardians []string
+	services  []string
 }
 
-var groupings = []string{"cgroup", "container", "pod"}
-
 func newReclaim(stdout, stderr io.Writer) *cobra.Command {
-	f := reclaimFlags{}
+	var f reclaimFlags
 	cmd := &cobra.Command{
 		Use:   "reclaim",
-		Short: "Show who stalls for memory, interval by interval",
-		Long: `  sudo oomtrace reclaim                      # each second, by cgroup
+		Short: "Show which workloads stall for memory, interval by interval",
+		Example: `  sudo oomtrace reclaim                      # every second, by cgroup
   sudo oomtrace reclaim --by pod --interval 5s
-  sudo oomtrace reclaim --histogram --duration 30s
+  sudo oomtrace reclaim --histogram --duration 30s`,
+		Long: `reclaim prints a row for each cgroup whose tasks stalled for memory during the
+interval. Critical services and kswapd also get lines of their own.
 
-reclaim prints, for each cgroup whose tasks stalled for memory in the interval,
-how often and how long, what was reclaimed, and how near the limit is. PSI% is
-the share of the time in which some task of the cgroup stood still for memory;
-HEADROOM is what is left below the tightest limit; ^ marks an ancestor's limit.
-REFAULTS are pages that were reclaimed and needed again. Services that the node
-depends on, and kswapd, have lines of their own.`,
+  RECLAIMS, RECLAIM-ms  number and total time of reclaims by its tasks
+  NO-PROGRESS           reclaims that freed nothing
+  HIGH-ms               total time that its tasks were throttled by memory.high
+  RECLAIMED             memory that was reclaimed
+  USED, HEADROOM        memory in use, and left below the tightest limit;
+                        ^ marks the limit of an ancestor
+  PSI%                  share of the interval in which some task of it stalled
+  REFAULTS              pages that were needed again after they were reclaimed`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case f.interval < 100*time.Millisecond:
-				return usagef("--interval %s: the shortest is 100ms", f.interval)
-			case !slices.Contains(groupings, f.by):
-				return usagef("--by %q: it is one of %s", f.by, strings.Join(groupings, ", "))
-			case !slices.Contains(tiers, f.tier):
-				return usagef("--tier %q: it is one of %s", f.tier, strings.Join(tiers, ", "))
+				return usagef("--interval %s: must be at least 100ms", f.interval)
 			case f.duration < 0:
-				return usagef("--duration %s: it cannot be negative", f.duration)
+				return usagef("--duration %s: must not be negative", f.duration)
 			}
 
 			return reclaim(cmd.Context(), f, stdout, stderr)
 		},
 	}
-	flags := cmd.Flags()
-	flags.DurationVar(&f.interval, "interval", time.Second, "`time` between tables")
-	flags.StringVar(&f.by, "by", "cgroup", "`what` to sum up by: "+strings.Join(groupings, ", "))
-	flags.BoolVar(&f.histogram, "histogram", false, "print how long stalls took, at the end")
-	flags.DurationVar(&f.duration, "duration", 0, "end after this `time`; 0: until interrupted")
-	flags.StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
-	flags.StringSliceVar(&f.guardians, "guardians", alert.DefaultGuardians, "systemd `units` that get a line of their own")
+	addFlags(cmd, headingOutput, func(flags *pflag.FlagSet) {
+		flags.DurationVar(&f.interval, "interval", time.Second, "time between tables")
+		flags.Var(newChoice(&f.by, "cgroup", "container", "pod"), "by", "what a row sums up")
+		flags.BoolVar(&f.histogram, "histogram", false, "print only a histogram of stall durations, at the end")
+	})
+	addFlags(cmd, headingEvents, func(flags *pflag.FlagSet) { addServices(flags, &f.services) })
+	addFlags(cmd, headingTuning, func(flags *pflag.FlagSet) {
+		addTier(flags, &f.tier)
+		addDuration(flags, &f.duration)
+	})
 
 	return cmd
 }
@@ -77,9 +76,9 @@ func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) erro
 	r := &reclaimTable{flags: f, out: stdout, next: time.Now().Add(f.interval)}
 
 	t, err := tracer.Open(tracer.Options{
-		Tier: attachMode(f.tier), Stalls: true, MinStall: time.Hour, CriticalServices: f.guardians,
+		Tier: attachMode(f.tier), Stalls: true, MinStall: time.Hour, CriticalServices: f.services,
 		Sink: r, Counts: r.counts, UserKills: incident.UserKillsNone,
-		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
+		Warn: warnings(stderr),
 	})
 	if err != nil {
 		return err
@@ -101,8 +100,8 @@ func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) erro
 	return err
 }
 
-// reclaimTable turns counts since the start into a table for each interval. Kills
-// are one line each.
+// reclaimTable prints a table for each interval from counts since the start. As a sink it
+// prints kills and lost records as a line each.
 type reclaimTable struct {
 	flags   reclaimFlags
 	out     io.Writer
@@ -120,7 +119,7 @@ func (r *reclaimTable) counts(c kernel.StallCounts) error {
 	if now.Before(r.next) || r.flags.histogram {
 		return nil
 	}
-	r.next = now.Add(r.flags.interval - 50*time.Millisecond) // counts come each second
+	r.next = now.Add(r.flags.interval - 50*time.Millisecond) // counts arrive every second
 
 	return r.print(now)
 }
@@ -151,7 +150,6 @@ func (r *reclaimTable) identify(key events.CgroupKey) cgroupIdentity {
 	return cgroupIdentity{path: path, name: rowName(r.flags.by, path, place), service: r.tracer.CriticalService(key)}
 }
 
-// Write prints kills and lost records as a line each.
 func (r *reclaimTable) Write(l events.Line) error {
 	switch l := l.(type) {
 	case *events.Incident:
@@ -165,8 +163,11 @@ func (r *reclaimTable) Write(l events.Line) error {
 }
 
 func (r *reclaimTable) kill(inc *events.Incident) error {
+	at := inc.Time.Local().Format(time.TimeOnly)
+
 	for _, v := range inc.Victims {
-		if _, err := fmt.Fprintf(r.out, "%s OOM kill of %s[%d], see `oomtrace trace`\n", inc.Time.Local().Format("15:04:05"), view.Sanitize(v.Comm), v.PID); err != nil {
+		_, err := fmt.Fprintf(r.out, "%s OOM kill of %s[%d], explained by `oomtrace trace`\n", at, view.Sanitize(v.Comm), v.PID)
+		if err != nil {
 			return err
 		}
 	}

@@ -81,7 +81,7 @@ func TestRowNameFollowsTheGrouping(t *testing.T) {
 		{"container", "/pod/c", container, "container c1"},
 		{"pod", "/pod/c", container, "pod p1"},
 		{"pod", "/system.slice", resolve.Place{}, "/system.slice"},
-		{"cgroup", "", resolve.Place{}, "path not known"},
+		{"cgroup", "", resolve.Place{}, "unknown path"},
 	} {
 		if got := rowName(test.by, test.path, test.place); got != test.want {
 			t.Errorf("by %s, path %q: got %q, want %q", test.by, test.path, got, test.want)
@@ -119,24 +119,28 @@ func TestKswapdActivityLeavesOutIdleNodes(t *testing.T) {
 	}
 }
 
-func TestFormatReclaim(t *testing.T) {
+func TestFormatReclaimAlignsRowsAndMarksWhatIsNotKnown(t *testing.T) {
 	used, room, psi, refaults := uint64(200<<20), uint64(3<<20), 12.4, uint64(9)
 	rows := []*reclaimRow{
 		{
-			name: "/a\x1b", reclaim: kernel.StallTotals{Count: 5, Fruitless: 1, TotalNS: 15e6, ReclaimedPages: 1 << 20 / uint64(host.PageSize())},
-			highNS: 20e6, allNS: 35e6, service: "kubelet.service",
-			usage: cgroupUsage{usedBytes: &used, headroomBytes: &room, ancestorLimit: true, psiPercent: &psi, refaultPages: &refaults},
+			name: "/a\x1b", service: "kubelet.service", highNS: 20e6, allNS: 35e6,
+			reclaim: kernel.StallTotals{
+				Count: 5, Fruitless: 1, TotalNS: 15e6, ReclaimedPages: 1 << 20 / uint64(host.PageSize()),
+			},
+			usage: cgroupUsage{
+				usedBytes: &used, headroomBytes: &room, ancestorLimit: true, psiPercent: &psi, refaultPages: &refaults,
+			},
 		},
 		{name: "pod x", paths: []string{"/a", "/b"}},
 	}
 	kswapd := []kswapdRow{{1, kernel.KswapdCount{Wakeups: 2, AwakeNS: 1500e3}}}
 
 	got := formatReclaim(time.Date(2026, 8, 20, 14, 3, 0, 0, time.UTC), "cgroup", rows, kswapd)
-	want := `TIME      RECLAIMS FRUITLESS RECLAIM-ms   HIGH-ms  RECLAIMED      USED  HEADROOM   PSI%  REFAULTS  CGROUP
-14:03:00         5         1       15.0      20.0       1.0M    200.0M     3.0M^     12         9  /a\x1b
-14:03:00         0         0        0.0       0.0       0.0M         -         -      -         -  pod x
-14:03:00 kubelet.service, which the node depends on, stood still for 35.0 ms
-14:03:00 kswapd of node 1 was awake for 1.5 ms, 2 wakeups
+	want := `TIME      RECLAIMS NO-PROGRESS RECLAIM-ms   HIGH-ms  RECLAIMED      USED  HEADROOM   PSI%  REFAULTS  CGROUP
+14:03:00         5           1       15.0      20.0       1.0M    200.0M     3.0M^     12         9  /a\x1b
+14:03:00         0           0        0.0       0.0       0.0M         -         -      -         -  pod x
+14:03:00 critical service kubelet.service was stalled for 35.0 ms
+14:03:00 kswapd of NUMA node 1 was awake for 1.5 ms, woken up 2 times
 `
 
 	if got != want {
@@ -166,7 +170,7 @@ func TestFormatHistogramShowsTheBucketsInUse(t *testing.T) {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 
-	if got, want := formatHistogram(nil), "nothing stalled\n"; got != want {
+	if got, want := formatHistogram(nil), "no stalls\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

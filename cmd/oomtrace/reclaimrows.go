@@ -29,7 +29,9 @@ type cgroupIdentity struct{ path, name, service string }
 
 // reclaimRows sums up what grew between two readings of the counts, the longest stalls
 // first.
-func reclaimRows(before, now map[kernel.StallKey]kernel.StallCount, identify func(events.CgroupKey) cgroupIdentity) []*reclaimRow {
+func reclaimRows(
+	before, now map[kernel.StallKey]kernel.StallCount, identify func(events.CgroupKey) cgroupIdentity,
+) []*reclaimRow {
 	byName := map[string]*reclaimRow{}
 
 	for key, count := range now {
@@ -87,7 +89,7 @@ func rowName(by, path string, place resolve.Place) string {
 	case w != nil && by == "container" && w.ContainerID != "":
 		return "container " + w.ContainerID
 	case path == "":
-		return "path not known"
+		return "unknown path"
 	}
 
 	return path
@@ -105,7 +107,9 @@ type cgroupSample struct {
 
 func sampleCgroup(layout host.Layout, path string, now time.Time) cgroupSample {
 	files := host.SampleCgroup(layout, path)
-	s := cgroupSample{at: now, usedBytes: files.UsageBytes, psiSomeUS: files.PSISomeUS, refaultPages: host.RefaultPages(layout, path)}
+	s := cgroupSample{
+		at: now, usedBytes: files.UsageBytes, psiSomeUS: files.PSISomeUS, refaultPages: host.RefaultPages(layout, path),
+	}
 
 	if bytes, limiter, ok := host.Headroom(layout, path); ok {
 		s.headroomBytes, s.ancestorLimit = &bytes, limiter != path
@@ -162,7 +166,8 @@ func kswapdActivity(before, now map[int]kernel.KswapdCount) []kswapdRow {
 	for _, node := range slices.Sorted(maps.Keys(now)) {
 		n, b := now[node], before[node]
 		if n != b {
-			rows = append(rows, kswapdRow{node, kernel.KswapdCount{Wakeups: n.Wakeups - b.Wakeups, AwakeNS: n.AwakeNS - b.AwakeNS}})
+			grown := kernel.KswapdCount{Wakeups: n.Wakeups - b.Wakeups, AwakeNS: n.AwakeNS - b.AwakeNS}
+			rows = append(rows, kswapdRow{node, grown})
 		}
 	}
 

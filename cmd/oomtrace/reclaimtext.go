@@ -18,12 +18,12 @@ import (
 
 // formatReclaim returns the table of one interval; empty if nothing stalled.
 func formatReclaim(now time.Time, by string, rows []*reclaimRow, kswapd []kswapdRow) string {
-	const columns = "%-8s %9s %9s %10s %9s %10s %9s %9s %6s %9s  %s\n"
+	const columns = "%-8s %9s %11s %10s %9s %10s %9s %9s %6s %9s  %s\n"
 	var b strings.Builder
-	at := now.Format("15:04:05")
+	at := now.Format(time.TimeOnly)
 
 	if len(rows) > 0 {
-		fmt.Fprintf(&b, columns, "TIME", "RECLAIMS", "FRUITLESS", "RECLAIM-ms", "HIGH-ms", "RECLAIMED",
+		fmt.Fprintf(&b, columns, "TIME", "RECLAIMS", "NO-PROGRESS", "RECLAIM-ms", "HIGH-ms", "RECLAIMED",
 			"USED", "HEADROOM", "PSI%", "REFAULTS", strings.ToUpper(by))
 	}
 
@@ -36,12 +36,14 @@ func formatReclaim(now time.Time, by string, rows []*reclaimRow, kswapd []kswapd
 
 	for _, row := range rows {
 		if row.service != "" {
-			fmt.Fprintf(&b, "%-8s %s, which the node depends on, stood still for %s ms\n", at, view.Sanitize(row.service), millis(row.allNS))
+			fmt.Fprintf(&b, "%-8s critical service %s was stalled for %s ms\n", at,
+				view.Sanitize(row.service), millis(row.allNS))
 		}
 	}
 
 	for _, k := range kswapd {
-		fmt.Fprintf(&b, "%-8s kswapd of node %d was awake for %s ms, %d wakeups\n", at, k.node, millis(k.AwakeNS), k.Wakeups)
+		fmt.Fprintf(&b, "%-8s kswapd of NUMA node %d was awake for %s ms, woken up %d times\n", at,
+			k.node, millis(k.AwakeNS), k.Wakeups)
 	}
 
 	return b.String()
@@ -85,7 +87,7 @@ func formatHistogram(counts map[kernel.StallKey]kernel.StallCount) string {
 	}
 
 	if len(sums) == 0 {
-		return "nothing stalled\n"
+		return "no stalls\n"
 	}
 
 	var b strings.Builder

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker (make build); else the build's own record is
-// asked.
+// version is set by the linker (make build). Without it, the version in the build info is
+// used.
 var version = ""
 
 func newVersion(stdout io.Writer) *cobra.Command {
