@@ -111,7 +111,7 @@ func demo(ctx context.Context, f *demoFlags, stdout, stderr io.Writer) error {
 		return fmt.Errorf("demo: incorrect: %s", strings.Join(wrong, "; "))
 	}
 
-	fmt.Fprintln(progress, "\ndemo: correct: limiter, trigger, victim, killer and the kernel's counters match what was done")
+	fmt.Fprintln(progress, "\ndemo: correct: limiter, trigger, victim, killer and kernel counters match what was done")
 
 	return nil
 }

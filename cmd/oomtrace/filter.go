@@ -29,7 +29,8 @@ func (f *filter) add(flags *pflag.FlagSet) {
 	flags.Var(newText(&f.qos, strings.Join(qosClasses, "|")), "qos", "only incidents of pods of this QoS class")
 	flags.Var(newText(&f.podUID, "uid"), "pod-uid", "only incidents of the pod with this UID")
 	flags.Var(newText(&f.containerID, "id"), "container", "only incidents of the container with this ID or ID prefix")
-	flags.Var(newText(&f.cgroup, "path"), "cgroup", "only incidents of this cgroup and its descendants, such as /kubepods.slice")
+	flags.Var(newText(&f.cgroup, "path"), "cgroup",
+		"only incidents of this cgroup and its descendants, such as /kubepods.slice")
 	flags.IntVar(&f.pid, "pid", 0, "only incidents in which the process with this `pid` was killed")
 	flags.Var(newText(&f.comm, "name"), "comm", "only incidents in which a process of this name was killed")
 }

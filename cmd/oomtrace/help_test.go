@@ -4,6 +4,7 @@ package main
 
 import (
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -40,15 +41,9 @@ func TestHelpHasEveryFlagOnce(t *testing.T) {
 				want = 0
 			}
 
-			got := 0
-
-			for line := range strings.Lines(text) {
-				if fields := strings.Fields(line); strings.HasPrefix(line, "  ") && slices.Contains(fields[:min(2, len(fields))], "--"+f.Name) {
-					got++
-				}
-			}
-
-			if got != want {
+			// A flag's line starts with its name, or with the shorthand before it.
+			line := regexp.MustCompile(`(?m)^  (-., |    )--` + f.Name + `( |$)`)
+			if got := len(line.FindAllString(text, -1)); got != want {
 				t.Errorf("%s: got --%s in %d lines, want %d", cmd.Name(), f.Name, got, want)
 			}
 		})
@@ -60,14 +55,16 @@ func TestFlagHelp(t *testing.T) {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	var format, units string
 	flags.VarP(newChoice(&format, "text", "json"), "format", "f", "how to print")
-	flags.StringVar(&units, "units-of-the-node", "", "all `units`, of which there are so many that the line is too long")
+	flags.StringVar(&units, "units-of-the-node", "",
+		"all `units`, of which there are so many that the line is too long")
 
-	if got, want := flagHelp(flags.Lookup("format")), "  -f, --format text|json   how to print (default text)\n"; got != want {
+	want := "  -f, --format text|json   how to print (default text)\n"
+	if got := flagHelp(flags.Lookup("format")); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 
 	got := flagHelp(flags.Lookup("units-of-the-node"))
-	want := `      --units-of-the-node units
+	want = `      --units-of-the-node units
                            all units, of which there are so many that the line
                            is too long
 `

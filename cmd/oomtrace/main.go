@@ -57,7 +57,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, syscall.EPIPE):
 		return exitOK // the reader of a pipe has closed it
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "oomtrace: %s; see `%s --help`\n", oneLine(err.Error()), strings.TrimSuffix(cmd.CommandPath(), " help"))
+		name := strings.TrimSuffix(cmd.CommandPath(), " help")
+		fmt.Fprintf(stderr, "oomtrace: %s; see `%s --help`\n", oneLine(err.Error()), name)
+
 		return exitUsage
 	case errors.Is(err, syscall.ENOSPC):
 		fmt.Fprintf(stderr, "oomtrace: %s: free up space, or write elsewhere\n", oneLine(err.Error()))

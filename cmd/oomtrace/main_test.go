@@ -487,17 +487,19 @@ func TestErrorsOfTheEnvironmentAreReported(t *testing.T) {
 			out, err := cmd.CombinedOutput()
 			got := string(out)
 
-			if cmd.ProcessState.ExitCode() != exitError || !strings.Contains(got, "permission denied: run") || !strings.Contains(got, "as root") {
+			advice := strings.Contains(got, "permission denied: run") && strings.Contains(got, "as root")
+			if cmd.ProcessState.ExitCode() != exitError || !advice {
 				t.Errorf("%s: got error %v and %s, want the advice to run as root", args, err, got)
 			}
 		}
 	})
 	t.Run("an attach mode that is not available", func(t *testing.T) {
-		if out, err := oomtrace("doctor").CombinedOutput(); err != nil || strings.Contains(string(out), "oom_kill_process: fentry") {
+		out, err := oomtrace("doctor").CombinedOutput()
+		if err != nil || strings.Contains(string(out), "oom_kill_process: fentry") {
 			t.Skip("this kernel supports the best attach mode")
 		}
 
-		out, err := oomtrace("--tier", "fentry", "--duration", "1s").CombinedOutput()
+		out, err = oomtrace("--tier", "fentry", "--duration", "1s").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "tier fentry is not ") { // available
 			t.Errorf("got error %v and %s, want that fentry is not available", err, out)
 		}
@@ -523,7 +525,9 @@ func TestDoctorChecksThisMachine(t *testing.T) {
 	rootAndTime(t)
 
 	out, err := oomtrace("doctor").CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "oomtrace can trace on this machine") || !strings.Contains(string(out), "hook ") {
+
+	text := string(out)
+	if err != nil || !strings.Contains(text, "oomtrace can trace on this machine") || !strings.Contains(text, "hook ") {
 		t.Errorf("got error %v and %s, want hooks and no problem", err, out)
 	}
 }
@@ -533,7 +537,8 @@ func TestDoctorChecksThisMachine(t *testing.T) {
 func TestFilterByNameWaitsForNames(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 
-	out := newOutput(&traceFlags{formatFlags: formatFlags{output: "json"}, filter: filter{namespace: "shop"}}, nil, &stdout, &stderr)
+	flags := traceFlags{formatFlags: formatFlags{output: "json"}, filter: filter{namespace: "shop"}}
+	out := newOutput(&flags, nil, &stdout, &stderr)
 	open := ledger.New(ledger.Limits{}, nil)
 	incident := func(id string) *events.Incident {
 		return &events.Incident{ID: id, Limiter: &events.Limiter{Workload: &events.Workload{PodUID: "u-" + id}}}
@@ -549,7 +554,8 @@ func TestFilterByNameWaitsForNames(t *testing.T) {
 		incident("a"), incident("b"), incident("c"), named("d", "shop"),
 		update(&events.Incident{ID: "a", Notes: []string{"before the names"}}),
 		update(named("a", "shop")), update(named("b", "other")),
-		update(&events.Incident{ID: "a", Notes: []string{"later"}}), update(&events.Incident{ID: "b", Notes: []string{"never"}}),
+		update(&events.Incident{ID: "a", Notes: []string{"later"}}),
+		update(&events.Incident{ID: "b", Notes: []string{"never"}}),
 	} {
 		line, err := open.Take(published, 0)
 		if err == nil {

@@ -25,7 +25,8 @@ type formatFlags struct {
 // add adds the flags of a command with these formats; the first is the default.
 func (f *formatFlags) add(flags *pflag.FlagSet, outputs ...string) {
 	flags.VarP(newChoice(&f.output, outputs...), "output", "o", "output format")
-	flags.BoolVarP(&f.wide, "wide", "w", false, "show everything: full IDs and paths, all victims, zeros, lines of any length")
+	flags.BoolVarP(&f.wide, "wide", "w", false,
+		"show everything: full IDs and paths, all victims, zeros, lines of any length")
 	flags.BoolVar(&f.utc, "utc", false, "show times in UTC (JSON always does)")
 }
 
@@ -105,8 +106,8 @@ func divertStatus(aside, next sink.Sink) sink.Sink {
 // close finishes the output, and reports incidents that the filter could not decide on.
 func (o *output) close() error {
 	if o.filter != nil && o.filter.Undecided() > 0 {
-		fmt.Fprintf(o.stderr, "oomtrace: %s not shown: the pod names could not be resolved, so the filter could not be applied\n",
-			view.Plural(o.filter.Undecided(), "incident"))
+		warnings(o.stderr)(view.Plural(o.filter.Undecided(), "incident") +
+			" not shown: the pod names could not be resolved, so the filter could not be applied")
 	}
 
 	if o.table != nil {

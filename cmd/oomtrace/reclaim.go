@@ -166,7 +166,8 @@ func (r *reclaimTable) kill(inc *events.Incident) error {
 	at := inc.Time.Local().Format(time.TimeOnly)
 
 	for _, v := range inc.Victims {
-		_, err := fmt.Fprintf(r.out, "%s OOM kill of %s[%d], explained by `oomtrace trace`\n", at, view.Sanitize(v.Comm), v.PID)
+		_, err := fmt.Fprintf(r.out, "%s OOM kill of %s[%d], explained by `oomtrace trace`\n",
+			at, view.Sanitize(v.Comm), v.PID)
 		if err != nil {
 			return err
 		}

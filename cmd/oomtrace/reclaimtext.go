@@ -114,7 +114,8 @@ func formatBuckets(b *strings.Builder, buckets *[kernel.StallBuckets]uint64) {
 
 	for i := first; i <= last; i++ {
 		n := buckets[i]
-		fmt.Fprintf(b, "  %10s .. %-10s %10d |%s\n", bucketStart(i), bucketStart(i+1), n, strings.Repeat("#", int(n*width/most)))
+		fmt.Fprintf(b, "  %10s .. %-10s %10d |%s\n",
+			bucketStart(i), bucketStart(i+1), n, strings.Repeat("#", int(n*width/most)))
 	}
 }
 

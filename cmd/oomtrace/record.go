@@ -25,7 +25,8 @@ type recordFlags struct {
 func (f *recordFlags) add(flags *pflag.FlagSet) {
 	f.segmentSize, f.totalSize = record.DefaultSegmentBytes, record.DefaultTotalBytes
 	flags.Var(&f.segmentSize, "segment-size", "start a new segment of the recording at this `size`")
-	flags.DurationVar(&f.segmentAge, "segment-age", record.DefaultSegmentAge, "start a new segment after this `duration`")
+	flags.DurationVar(&f.segmentAge, "segment-age", record.DefaultSegmentAge,
+		"start a new segment after this `duration`")
 	flags.Var(&f.totalSize, "total-size", "remove the oldest segments when all together exceed this `size`")
 }
 
@@ -40,7 +41,7 @@ func (f *recordFlags) check() error {
 	case f.segmentAge < time.Second:
 		return usagef("--segment-age %s: must be at least 1s", f.segmentAge)
 	case f.totalSize/2 < f.segmentSize:
-		return usagef("--total-size %s: must hold at least two segments (--segment-size %s)", f.totalSize, f.segmentSize)
+		return usagef("--total-size %s: must hold two segments (--segment-size %s)", f.totalSize, f.segmentSize)
 	}
 
 	return nil

@@ -198,7 +198,8 @@ func (p *replayer) warnings() []string {
 	}
 
 	if p.unknown > 0 {
-		all = append(all, fmt.Sprintf("lines of an unknown kind, skipped: %d: use a newer oomtrace, or -o json", p.unknown))
+		const text = "lines of an unknown kind, skipped: %d: use a newer oomtrace, or -o json"
+		all = append(all, fmt.Sprintf(text, p.unknown))
 	}
 
 	return all

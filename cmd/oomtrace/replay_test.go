@@ -37,7 +37,8 @@ func TestReplayPrintsSelectedLinesAndCountsTheRest(t *testing.T) {
 	all := []string{lineStart, lineA, lineB, "torn or what", lineUpdateA, lineFuture, lineLost}
 	joined := func(lines ...string) string { return strings.Join(lines, "\n") + "\n" }
 	const damaged = "oomtrace: damaged lines, left out: 1\n"
-	const newer = "oomtrace: lines of a later version than 1, of which only what is known here is shown: 1: use a newer oomtrace\n"
+	const newer = "oomtrace: lines of a later version than 1, of which only what is known here is shown: 1: " +
+		"use a newer oomtrace\n"
 
 	const unknown = "oomtrace: lines of an unknown kind, skipped: 1: use a newer oomtrace, or -o json\n"
 	for _, test := range []struct {
@@ -66,14 +67,16 @@ func TestReplayPrintsSelectedLinesAndCountsTheRest(t *testing.T) {
 	} {
 		stdout, stderr, status := replayed(t, all, strings.Fields(test.args)...)
 		if stdout != test.want || stderr != test.warnings || status != test.status {
-			t.Errorf("%s: got status %d\n%s\n%s\nwant status %d\n%s\n%s", test.args, status, stdout, stderr, test.status, test.want, test.warnings)
+			t.Errorf("%s: got status %d\n%s\n%s\nwant status %d\n%s\n%s",
+				test.args, status, stdout, stderr, test.status, test.want, test.warnings)
 		}
 	}
 }
 
 // The totals at the end of a recording are those of all incidents.
 func TestReplayUnderFilterShowsHowManyIncidentsMatched(t *testing.T) {
-	end := strings.Replace(lineStart, `"phase":"start","tier":"fentry"`, `"phase":"end","incident_count":2,"victim_count":2,"lost_count":0`, 1)
+	end := strings.Replace(lineStart, `"phase":"start","tier":"fentry"`,
+		`"phase":"end","incident_count":2,"victim_count":2,"lost_count":0`, 1)
 
 	one := []string{lineStart, lineA, lineB, end}
 	for args, want := range map[string]string{

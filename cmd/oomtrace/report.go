@@ -36,7 +36,8 @@ func (f *reportFlags) add(cmd *cobra.Command) {
 		f.formatFlags.add(flags, "text", "json")
 		flags.Var(newText(&f.html, "file"), "html", "write a self-contained HTML file instead; - is stdout")
 		flags.BoolVar(&f.summary, "summary", false, "print only the summary by workload, cause and time")
-		flags.IntVar(&f.maxIncidents, "max-incidents", report.DefaultIncidents, "`number` of incidents to show in detail in HTML")
+		flags.IntVar(&f.maxIncidents, "max-incidents", report.DefaultIncidents,
+			"`number` of incidents to show in detail in HTML")
 	})
 	addFlags(cmd, headingFilters, f.selected.add)
 	addFlags(cmd, headingFilters, f.filter.add)
@@ -127,7 +128,8 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 			return err
 		})
 		if err == nil {
-			fmt.Fprintf(stderr, "oomtrace: %s: %s, %d in detail\n", f.html, view.Plural(r.Incidents, "incident"), r.Detailed)
+			fmt.Fprintf(stderr, "oomtrace: %s: %s, %d in detail\n",
+				f.html, view.Plural(r.Incidents, "incident"), r.Detailed)
 		}
 	case f.output == "json":
 		var r report.Result

@@ -47,11 +47,13 @@ func TestUsageOfReport(t *testing.T) {
 
 		status := run(append([]string{"report"}, test.args...), &stdout, &stderr)
 		if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.want) {
-			t.Errorf("%q: got status %d and %.300q, want status %d and %q", test.args, status, all, test.status, test.want)
+			t.Errorf("%q: got status %d and %.300q, want status %d and %q",
+				test.args, status, all, test.status, test.want)
 		}
 
 		if status != exitOK && (strings.Count(stderr.String(), "\n") != 1 || stdout.Len() > 0) {
-			t.Errorf("%q: got stdout %q and stderr %q, want one line on stderr", test.args, stdout.String(), stderr.String())
+			t.Errorf("%q: got stdout %q and stderr %q, want one line on stderr",
+				test.args, stdout.String(), stderr.String())
 		}
 	}
 }
@@ -82,7 +84,7 @@ func TestOtherFilesAreRefusedWithTheNextStep(t *testing.T) {
 		want   string
 	}{
 		{[]string{log}, exitError, "use oomtrace report --kernel-log"},
-		{[]string{file("text", "# A title\n\nSome text.\n")}, exitError, "none of 2 lines is an event: pass the output of oomtrace record"},
+		{[]string{file("text", "# A title\n\nSome text.\n")}, exitError, "none of 2 lines is an event: pass the"},
 		{[]string{bin}, exitError, "is an event"},
 		{[]string{gz}, exitError, "zcat " + gz + " | oomtrace report -"},
 		{[]string{file("half", lineA[:100])}, exitError, "none of 1 lines"},

@@ -31,7 +31,8 @@ func (f *sourceFlags) add(flags *pflag.FlagSet) {
 	flags.Var(newText(&f.kernelLog, "file"), "kernel-log",
 		"read OOM reports from a kernel log, such as the output of dmesg or a syslog; - is stdin")
 	flags.BoolVar(&f.kmsg, "kmsg", false, "read the log of the running kernel, /dev/kmsg")
-	flags.BoolVar(&f.journal, "journal", false, "read the journal of all boots: the kernel log and the messages of user-space OOM killers")
+	flags.BoolVar(&f.journal, "journal", false,
+		"read the journal of all boots: the kernel log and the messages of user-space OOM killers")
 }
 
 func (f *sourceFlags) check(args []string) error {
@@ -51,7 +52,9 @@ func (f *sourceFlags) check(args []string) error {
 }
 
 // open opens the source: args[0], a recording, unless a flag names another.
-func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Location, stderr io.Writer) (report.Source, func(), error) {
+func (f *sourceFlags) open(
+	ctx context.Context, args []string, loc *time.Location, stderr io.Writer,
+) (report.Source, func(), error) {
 	opts := kernellog.Options{Location: loc, Now: time.Now()}
 	log := &logSource{stderr: stderr}
 	var in io.ReadCloser
@@ -170,7 +173,7 @@ func (s *logSource) Remarks() []string {
 	}
 
 	if n := s.stats.Missed; n > 0 {
-		all = append(all, fmt.Sprintf("lines that the log reports as lost: %d: OOM reports may be incomplete or missing", n))
+		all = append(all, fmt.Sprintf("lines that the log reports as lost: %d: reports may be incomplete or missing", n))
 	}
 
 	return all

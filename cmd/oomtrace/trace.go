@@ -43,11 +43,13 @@ type traceFlags struct {
 	realTime   bool
 }
 
-// The first value is the default.
+// The first value of each is the default.
 var (
 	outputs       = []string{"text", "json", "table", "bcc"}
-	tiers         = []string{"auto", string(events.TierFentry), string(events.TierKprobe), string(events.TierTracepoint)}
 	userKillModes = []string{"workloads", "all", "none"}
+	tiers         = []string{
+		"auto", string(events.TierFentry), string(events.TierKprobe), string(events.TierTracepoint),
+	}
 )
 
 var userKills = map[string]incident.UserKills{
@@ -65,7 +67,8 @@ func (f *traceFlags) addSource(cmd *cobra.Command) {
 	addFlags(cmd, headingEvents, f.addEvents)
 	addFlags(cmd, headingSources, func(flags *pflag.FlagSet) {
 		f.names.add(flags)
-		flags.StringVar(&f.kubeletLog, "kubelet-log", "", "`file` with the kubelet's log; without it, the journal is read")
+		flags.StringVar(&f.kubeletLog, "kubelet-log", "",
+			"`file` with the kubelet's log; without it, the journal is read")
 	})
 	addFlags(cmd, headingTuning, f.addTuning)
 }
@@ -100,9 +103,11 @@ func addServices(flags *pflag.FlagSet, services *[]string) {
 func (f *traceFlags) addTuning(flags *pflag.FlagSet) {
 	addTier(flags, &f.tier)
 	addDuration(flags, &f.duration)
-	flags.StringVar(&f.readyFile, "ready-file", "", "create this `file` once tracing has started and no kill can be missed")
+	flags.StringVar(&f.readyFile, "ready-file", "",
+		"create this `file` once tracing has started and no kill can be missed")
 	flags.BoolVar(&f.lock, "lock-memory", true, "keep oomtrace's own memory from being swapped out or dropped")
-	flags.BoolVar(&f.realTime, "realtime", false, "read events at real-time priority, for timely output on an overloaded node")
+	flags.BoolVar(&f.realTime, "realtime", false,
+		"read events at real-time priority, for timely output on an overloaded node")
 }
 
 func addTier(flags *pflag.FlagSet, tier *string) {
