@@ -76,7 +76,7 @@ generate: ## make the generated files anew: BPF objects, Go types, the schema
 		go generate ./bpf ./internal/events
 
 check-generate: generate ## fail if generated files are not those that are committed
-	git diff --exit-code -- bpf docs/events.schema.json
+	git diff --exit-code -- bpf docs/events.schema.json docs/events.md
 
 btf: ## make the small BTFs of the relocation test anew
 	scripts/kernels.sh

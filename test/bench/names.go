@@ -46,7 +46,7 @@ func naming(p *page) error {
 	defer os.RemoveAll(root)
 
 	p.say("## Names of pods\n")
-	p.say("A node with %d pods of one container each, of which %d a second are removed and made anew; the runtime is a sham that", namedPods, podsPerSecond)
+	p.say("A node with %d pods of one container each, of which %d a second are removed and made anew; the runtime is a fake that", namedPods, podsPerSecond)
 	p.say("answers at once. The CPU is the tracer's, of one core. A name is there when it is known from a file, a source when all is known.\n")
 	p.say("| source | start to ready, ms | quiet: CPU %% | RSS MiB | with churn: CPU %% | RSS MiB | to the name, ms: median | 99th | to the source, ms: median | 99th |")
 	p.say("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
