@@ -324,6 +324,29 @@ func oom(t *testing.T, name string) int {
 	return child.Process.Pid
 }
 
+// A format without a case of its own would print text.
+func TestEveryFormatHasItsOwnOutput(t *testing.T) {
+	inc := &events.Incident{
+		ID: "a", Outcome: events.OutcomeKilled,
+		Victims: []events.Victim{{Process: events.Process{PID: 10, TID: 10, Comm: "java"}}},
+	}
+	formats := map[string]string{}
+
+	for _, format := range outputs {
+		var stdout bytes.Buffer
+
+		out := newOutput(&traceFlags{formatFlags: formatFlags{output: format}}, nil, &stdout, io.Discard)
+		if err := errors.Join(out.Write(inc), out.close()); err != nil {
+			t.Fatal(err)
+		}
+
+		if other, ok := formats[stdout.String()]; ok || stdout.Len() == 0 {
+			t.Errorf("%s: got %q as of %s, want a format of its own", format, &stdout, other)
+		}
+		formats[stdout.String()] = format
+	}
+}
+
 func TestTracePrintsNoIncidentThatDoesNotMatch(t *testing.T) {
 	cmd, lines := running(t, "-o", "json", "--cgroup", "/", "--comm", "no such name")
 	oom(t, "oomtrace-test-filtered")
