@@ -59,14 +59,23 @@ type checkup struct {
 }
 
 func (c *checkup) print(label, format string, args ...any) {
-	text := view.Sanitize(fmt.Sprintf(format, args...))
-	if _, err := fmt.Fprintf(c.out, "%-11s %s\n", label, text); err != nil && c.err == nil {
+	c.write(fmt.Sprintf("%-11s ", label), fmt.Sprintf(format, args...))
+}
+
+// detail prints what belongs to the line before it.
+func (c *checkup) detail(format string, args ...any) {
+	c.write(strings.Repeat(" ", 14), fmt.Sprintf(format, args...))
+}
+
+// write wraps a text after the prefix of its first line.
+func (c *checkup) write(prefix, text string) {
+	indent := strings.Repeat(" ", len(prefix))
+	lines := wrapped(view.Sanitize(text), helpColumns-len(prefix))
+
+	if _, err := fmt.Fprintln(c.out, prefix+strings.Join(lines, "\n"+indent)); err != nil && c.err == nil {
 		c.err = err
 	}
 }
-
-// detail prints a line that belongs to the one before it.
-func (c *checkup) detail(format string, args ...any) { c.print("", "  "+format, args...) }
 
 // check reports whether err is nil; otherwise it prints and keeps it.
 func (c *checkup) check(err error) bool {

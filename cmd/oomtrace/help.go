@@ -105,6 +105,7 @@ func helpText(cmd *cobra.Command) string {
 }
 
 const (
+	// helpColumns is how wide text is wrapped that does not depend on the terminal.
 	helpColumns = 80
 	// flagColumn is where the description of a flag starts. It follows on a line of its
 	// own where the flag is longer than that.
