@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oomtrace/oomtrace/internal/host"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/probe"
-	"github.com/oomtrace/oomtrace/internal/view"
 )
 
 func newDoctor(stdout io.Writer) *cobra.Command {
@@ -70,7 +70,7 @@ func (c *checkup) detail(format string, args ...any) {
 // write wraps a text after the prefix of its first line.
 func (c *checkup) write(prefix, text string) {
 	indent := strings.Repeat(" ", len(prefix))
-	lines := wrapped(view.Sanitize(text), helpColumns-len(prefix))
+	lines := wrapped(phrase.Sanitize(text), helpColumns-len(prefix))
 
 	if _, err := fmt.Fprintln(c.out, prefix+strings.Join(lines, "\n"+indent)); err != nil && c.err == nil {
 		c.err = err

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/inspect"
@@ -24,11 +23,8 @@ type inspectFlags struct {
 	most int
 }
 
-// rules return the causes of an incident.
-type rules func(*events.Incident) []events.Cause
-
-// prospectiveCauses returns the causes of a kill that has not happened: it has no history.
-func prospectiveCauses(inc *events.Incident) []events.Cause { return diagnose.Prospect(inc) }
+// rules return the causes that a kill would have now.
+type rules func(*events.Inspection) []events.Cause
 
 func newInspect(stdout, stderr io.Writer, diagnose rules) *cobra.Command {
 	var f inspectFlags
@@ -101,7 +97,7 @@ func inspection(
 		warn(err)
 	}
 
-	o.Kubelet = kubelet.NewWatch(config, o.Reader)
+	o.Kubelet = kubelet.NewEvictionTracker(config, o.Reader)
 	if len(args) == 0 {
 		return inspect.Node(cmd.Context(), o), nil
 	}

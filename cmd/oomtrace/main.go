@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/oomtrace/oomtrace/internal/diagnose"
 )
 
 // Exit statuses.
@@ -132,7 +134,7 @@ sent the signal. Without a command it runs "oomtrace trace".`,
 	root.SetHelpFunc(printHelp)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		trace, newReclaim(stdout, stderr), newInspect(stdout, stderr, prospectiveCauses),
+		trace, newReclaim(stdout, stderr), newInspect(stdout, stderr, diagnose.Prospect),
 		newRecord(stderr), newReplay(stdout, stderr), newReport(stdout, stderr),
 		newDemo(stdout, stderr), newAllocate(), newDoctor(stdout), newVersion(stdout),
 	)

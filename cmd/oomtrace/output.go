@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
@@ -106,7 +107,7 @@ func divertStatus(aside, next sink.Sink) sink.Sink {
 // close finishes the output, and reports incidents that the filter could not decide on.
 func (o *output) close() error {
 	if o.filter != nil && o.filter.Undecided() > 0 {
-		warnings(o.stderr)(view.Plural(o.filter.Undecided(), "incident") +
+		warnings(o.stderr)(phrase.Plural(o.filter.Undecided(), "incident") +
 			" not shown: the pod names could not be resolved, so the filter could not be applied")
 	}
 
@@ -140,7 +141,7 @@ func terminal(w io.Writer) (width int, color bool) {
 
 // warnings returns a function that prints each warning as a line.
 func warnings(stderr io.Writer) func(string) {
-	return func(text string) { fmt.Fprintln(stderr, "oomtrace:", view.Sanitize(oneLine(text))) }
+	return func(text string) { fmt.Fprintln(stderr, "oomtrace:", phrase.Sanitize(oneLine(text))) }
 }
 
 func loadavg() string {

@@ -14,8 +14,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/tracer"
-	"github.com/oomtrace/oomtrace/internal/view"
 )
 
 type reclaimFlags struct {
@@ -167,7 +167,7 @@ func (r *reclaimTable) kill(inc *events.Incident) error {
 
 	for _, v := range inc.Victims {
 		_, err := fmt.Fprintf(r.out, "%s OOM kill of %s[%d], explained by `oomtrace trace`\n",
-			at, view.Sanitize(v.Comm), v.PID)
+			at, phrase.Sanitize(v.Comm), v.PID)
 		if err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kernel"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // formatReclaim returns the table of one interval; empty if nothing stalled.
@@ -31,13 +31,13 @@ func formatReclaim(now time.Time, by string, rows []*reclaimRow, kswapd []kswapd
 		fmt.Fprintf(&b, columns, at, count(row.reclaim.Count), count(row.reclaim.Fruitless),
 			millis(row.reclaim.TotalNS), millis(row.highNS), mib(row.reclaim.ReclaimedPages*uint64(host.PageSize())),
 			known(row.usage.usedBytes, mib), headroom(row.usage), known(row.usage.psiPercent, percent),
-			known(row.usage.refaultPages, count), view.Sanitize(row.name))
+			known(row.usage.refaultPages, count), phrase.Sanitize(row.name))
 	}
 
 	for _, row := range rows {
 		if row.service != "" {
 			fmt.Fprintf(&b, "%-8s critical service %s was stalled for %s ms\n", at,
-				view.Sanitize(row.service), millis(row.allNS))
+				phrase.Sanitize(row.service), millis(row.allNS))
 		}
 	}
 

@@ -16,9 +16,9 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/report"
 	"github.com/oomtrace/oomtrace/internal/timearg"
-	"github.com/oomtrace/oomtrace/internal/view"
 )
 
 type reportFlags struct {
@@ -129,7 +129,7 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 		})
 		if err == nil {
 			fmt.Fprintf(stderr, "oomtrace: %s: %s, %d in detail\n",
-				f.html, view.Plural(r.Incidents, "incident"), r.Detailed)
+				f.html, phrase.Plural(r.Incidents, "incident"), r.Detailed)
 		}
 	case f.output == "json":
 		var r report.Result

@@ -18,6 +18,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/record"
+	"github.com/oomtrace/oomtrace/internal/resolve/exitstatus"
+	"github.com/oomtrace/oomtrace/internal/runtimes"
 	"github.com/oomtrace/oomtrace/internal/sigkill"
 	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/tracer"
@@ -95,7 +97,7 @@ func (f *traceFlags) addEvents(flags *pflag.FlagSet) {
 
 // addServices adds --guardians, the critical services.
 func addServices(flags *pflag.FlagSet, services *[]string) {
-	flags.StringSliceVar(services, "guardians", alert.DefaultGuardians,
+	flags.StringSliceVar(services, "guardians", alert.CriticalServices(runtimes.Known()),
 		"critical services: systemd `units` that the whole node depends on")
 	flags.Lookup("guardians").DefValue = "a built-in list" // shown in the help only
 }
@@ -219,8 +221,12 @@ func (f *traceFlags) run(ctx context.Context, to sink.Sink, stderr io.Writer) (e
 	}
 
 	if resolver != nil {
-		options.Names = resolver
 		defer resolver.Close()
+
+		reports := exitstatus.New(resolver)
+		defer reports.Close()
+
+		options.Names, options.RuntimeReports = resolver, reports
 	}
 
 	t, err := tracer.Open(options)

@@ -72,19 +72,3 @@ type CgroupEvents struct {
 	// OOMGroupKill is how often a group was killed.
 	OOMGroupKill *uint64 `json:"oom_group_kill,omitempty"`
 }
-
-// Incident is what a kill would be told as if the limiter ran out now: for rules
-// that explain incidents. It has no victims and no trigger.
-func (i *Inspection) Incident() *Incident {
-	inc := &Incident{
-		Envelope: i.Envelope, Scope: ScopeMemcg, Limiter: i.Limiter, Ladder: i.Ladder, Memory: i.Memory, Shares: i.Shares,
-		Candidates: i.Candidates, NodeState: i.NodeState, Eviction: i.Eviction, Unknown: i.Unknown,
-	}
-
-	inc.Kind = KindIncident
-	if i.Limiter == nil || i.Limiter.Level == LevelNode {
-		inc.Scope = ScopeGlobal
-	}
-
-	return inc
-}

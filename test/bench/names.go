@@ -11,7 +11,8 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
-	"github.com/oomtrace/oomtrace/internal/names"
+	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/resolve/source"
 )
 
 const (
@@ -93,7 +94,7 @@ func namedBy(p *page, way, version, root, cgroups string) (err error) {
 		<-sham.events
 	}
 
-	options := names.Options{HostRoot: root}
+	options := resolve.Options{HostRoot: root}
 	ready := filepath.Join(root, "ready")
 	os.Remove(ready)
 
@@ -173,8 +174,8 @@ func namedBy(p *page, way, version, root, cgroups string) (err error) {
 }
 
 // untilNamed measures within this process, where the instant of a name can be seen.
-func untilNamed(options names.Options, cri bool, turn func(int, func(shamPod)) error) (cells []string, err error) {
-	r, err := names.New(options)
+func untilNamed(options resolve.Options, cri bool, turn func(int, func(shamPod)) error) (cells []string, err error) {
+	r, err := resolve.New(options)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +194,7 @@ func untilNamed(options names.Options, cri bool, turn func(int, func(shamPod)) e
 		last = pod
 		began := time.Now()
 
-		r.Seen(names.Ref{ContainerID: pod.container, PodUID: pod.uid})
+		r.Seen(resolve.Ref{ContainerID: pod.container, PodUID: pod.uid})
 
 		patience := began.Add(2 * time.Second)
 		for !known(pod, "") && time.Now().Before(patience) {
@@ -202,7 +203,7 @@ func untilNamed(options names.Options, cri bool, turn func(int, func(shamPod)) e
 
 		toName = append(toName, time.Since(began).Seconds()*1e3)
 
-		for cri && !known(pod, names.SourceCRI) && time.Now().Before(patience) {
+		for cri && !known(pod, source.NameCRI) && time.Now().Before(patience) {
 			time.Sleep(10 * time.Microsecond)
 		}
 
