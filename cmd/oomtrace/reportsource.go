@@ -20,7 +20,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/report"
 )
 
-// sourceFlags say where a report's incidents come from, if not from a recording.
+// sourceFlags choose the source of a report, if it is not a recording.
 type sourceFlags struct {
 	kernelLog string
 	kmsg      bool
@@ -28,16 +28,18 @@ type sourceFlags struct {
 }
 
 func (f *sourceFlags) add(flags *pflag.FlagSet) {
-	flags.Var((*word)(&f.kernelLog), "kernel-log", "read OOM reports of a kernel's log in this `file`, as of dmesg or syslog; - is stdin")
-	flags.BoolVar(&f.kmsg, "kmsg", false, "read this kernel's log, /dev/kmsg")
-	flags.BoolVar(&f.journal, "journal", false, "read the kernel's log, and what user-space killers say, in the journal of all boots")
+	flags.Var(newText(&f.kernelLog, "file"), "kernel-log",
+		"read OOM reports from a kernel log, such as the output of dmesg or a syslog; - is stdin")
+	flags.BoolVar(&f.kmsg, "kmsg", false, "read the log of the running kernel, /dev/kmsg")
+	flags.BoolVar(&f.journal, "journal", false,
+		"read the journal of all boots: the kernel log and the messages of user-space OOM killers")
 }
 
 func (f *sourceFlags) check(args []string) error {
 	given := len(args)
 
-	for _, is := range []bool{f.kernelLog != "", f.kmsg, f.journal} {
-		if is {
+	for _, set := range []bool{f.kernelLog != "", f.kmsg, f.journal} {
+		if set {
 			given++
 		}
 	}
@@ -49,8 +51,10 @@ func (f *sourceFlags) check(args []string) error {
 	return nil
 }
 
-// open opens the source; args[0] is a recording, if there is no other.
-func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Location, stderr io.Writer) (report.Source, func(), error) {
+// open opens the source: args[0], a recording, unless a flag names another.
+func (f *sourceFlags) open(
+	ctx context.Context, args []string, loc *time.Location, stderr io.Writer,
+) (report.Source, func(), error) {
 	opts := kernellog.Options{Location: loc, Now: time.Now()}
 	log := &logSource{stderr: stderr}
 	var in io.ReadCloser
@@ -65,7 +69,7 @@ func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Locatio
 				err = fmt.Errorf("%w: run as root", err)
 			}
 
-			return nil, nil, fmt.Errorf("open the kernel's log: %w", err)
+			return nil, nil, fmt.Errorf("open the kernel log: %w", err)
 		}
 	case f.kmsg:
 		opts.BootID, opts.Node, opts.PageSizeBytes = host.BootID(), host.Hostname(), host.PageSize()
@@ -82,7 +86,8 @@ func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Locatio
 		if in, err = kernellog.OpenJournal(ctx, true); err != nil {
 			return nil, nil, err
 		}
-		log.empty = "journalctl gives no line of the kernel's: there is no journal here, or only root may read it: run as root, or try --kmsg"
+		log.ifEmpty = "journalctl returned no kernel messages: no journal exists, or only root can read it: " +
+			"run as root, or use --kmsg"
 	default:
 		r, err := record.Open(args[0])
 		if err != nil {
@@ -103,7 +108,7 @@ func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Locatio
 	return log, func() { in.Close() }, nil
 }
 
-// recordingSource fails if what it was given is no recording.
+// recordingSource is a recording. It returns an error if the file is something else.
 type recordingSource struct {
 	report.Source
 	reader *record.Reader
@@ -118,11 +123,11 @@ func (s recordingSource) Incidents(do func(*events.Incident) error) error {
 	return noEvents(s.reader, s.name)
 }
 
-// noEvents is the error of a recording that is none, with what to do: the file of
-// somebody who took another one must not read as a node without a kill.
+// noEvents returns an error, with the next step, if the input is not a recording: such a
+// file must not look like a node without a kill.
 func noEvents(r *record.Reader, name string) error {
-	begin, err := r.NoEvents()
-	if err == nil || errors.Is(err, fs.ErrPermission) { // which says what to do
+	start, err := r.NoEvents()
+	if err == nil || errors.Is(err, fs.ErrPermission) { // has the next step already
 		return err
 	}
 
@@ -132,30 +137,30 @@ func noEvents(r *record.Reader, name string) error {
 	}
 
 	err = fmt.Errorf("%s: %w", what, err)
-	if packing, cat, ok := kernellog.Packed(begin); ok {
-		return fmt.Errorf("%w: it is %s: %s %s | oomtrace report -", err, packing, cat, file)
+	if packing, cat, ok := kernellog.Packed(start); ok {
+		return fmt.Errorf("%w: it is compressed (%s): use %s %s | oomtrace report -", err, packing, cat, file)
 	}
 
-	if kernellog.Looks(begin) {
-		return fmt.Errorf("%w: it looks like a kernel's log: use --kernel-log: oomtrace report --kernel-log %s", err, name)
+	if kernellog.Looks(start) {
+		return fmt.Errorf("%w: it looks like a kernel log: use oomtrace report --kernel-log %s", err, name)
 	}
 
-	return fmt.Errorf("%w: give what oomtrace record or -o json wrote, or a kernel's log with report --kernel-log", err)
+	return fmt.Errorf("%w: pass the output of oomtrace record or -o json, or a kernel log to report --kernel-log", err)
 }
 
-// logSource gives the incidents of a kernel's log.
+// logSource reads the incidents of a kernel log.
 type logSource struct {
-	in     io.Reader
-	opts   kernellog.Options
-	stats  kernellog.Stats
-	empty  string // said if there is no line at all; "" is not
-	stderr io.Writer
+	in      io.Reader
+	opts    kernellog.Options
+	stats   kernellog.Stats
+	ifEmpty string // the warning about a log without a line; may be empty
+	stderr  io.Writer
 }
 
 func (s *logSource) Incidents(do func(*events.Incident) error) (err error) {
 	s.stats, err = kernellog.Read(s.in, s.opts, do)
-	if err == nil && s.stats.Lines == 0 && s.empty != "" {
-		remark(s.stderr, errors.New(s.empty))
+	if err == nil && s.stats.Lines == 0 && s.ifEmpty != "" {
+		warnings(s.stderr)(s.ifEmpty)
 	}
 
 	return err
@@ -164,11 +169,11 @@ func (s *logSource) Incidents(do func(*events.Incident) error) (err error) {
 func (s *logSource) Remarks() []string {
 	var all []string
 	if n := s.stats.CutLines; n > 0 {
-		all = append(all, fmt.Sprintf("lines that were too long, and cut: %d", n))
+		all = append(all, fmt.Sprintf("lines that were too long and truncated: %d", n))
 	}
 
 	if n := s.stats.Missed; n > 0 {
-		all = append(all, fmt.Sprintf("lines that the log itself says it lost: %d: reports may be incomplete, or missing", n))
+		all = append(all, fmt.Sprintf("lines that the log reports as lost: %d: reports may be incomplete or missing", n))
 	}
 
 	return all

@@ -17,17 +17,16 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
-	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// eventCounter lets the kernel's own tracing count an event of the threads of a name,
-// in an instance that is ours alone.
+// eventCounter counts a trace event of threads with a name, by an ftrace instance of its
+// own.
 func eventCounter(t *testing.T, event, comm string) (count func() uint64) {
 	t.Helper()
 
 	if _, err := os.Stat("/sys/kernel/tracing/instances"); err != nil {
 		if err := syscall.Mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, ""); err != nil {
-			t.Fatalf("mounting tracefs: %v", err)
+			t.Fatalf("mount tracefs: %v", err)
 		}
 	}
 
@@ -38,7 +37,7 @@ func eventCounter(t *testing.T, event, comm string) (count func() uint64) {
 
 	t.Cleanup(func() {
 		if err := syscall.Rmdir(dir); err != nil {
-			t.Errorf("removing %s: %v", dir, err)
+			t.Errorf("remove the ftrace instance: %v", err)
 		}
 	})
 	set := func(file, text string) {
@@ -68,10 +67,10 @@ func eventCounter(t *testing.T, event, comm string) (count func() uint64) {
 	}
 }
 
-// TestStallsBeforeAKill lets a process reclaim page cache at its limit, as much as it
-// can, and then die of memory of its own: what was before is what the kernel counted.
-func TestStallsBeforeAKill(t *testing.T) {
-	testenv.Root(t)
+// A process reclaims page cache at its limit, and then allocates memory until it is killed.
+// The stall history must have as many reclaims as the kernel's own tracing counted.
+func TestStallHistoryMatchesTheKernelsCount(t *testing.T) {
+	rootAndTime(t)
 	const limit = 24 << 20
 
 	file := filepath.Join(t.TempDir(), "pages") // larger than the limit
@@ -85,7 +84,7 @@ func TestStallsBeforeAKill(t *testing.T) {
 	}
 	defer scratch.Close()
 	trace, lines := running(t, "-o", "json")
-	const name = "oomtrace-churn" // by which the kernel's tracing knows all its threads
+	const name = "oomtrace-churn" // of all its threads, for the filter of ftrace
 
 	program := filepath.Join(t.TempDir(), name)
 	if self, err := os.Executable(); err != nil {
@@ -115,7 +114,7 @@ func TestStallsBeforeAKill(t *testing.T) {
 	in.Write([]byte{1})
 
 	if err := child.Wait(); !killedBySIGKILL(err) {
-		t.Fatalf("the child was not killed: %v", err)
+		t.Fatalf("got %v from the child, want SIGKILL", err)
 	}
 	counted := count()
 
@@ -144,30 +143,31 @@ func TestStallsBeforeAKill(t *testing.T) {
 	}
 
 	if before == nil {
-		t.Fatal("the kill has no past")
+		t.Fatal("got no stall history, want that of the kill")
 	}
-	var told, reclaimed uint64
+	var reported, reclaimed uint64
 
 	for _, s := range before.Stalls {
 		switch s.What {
 		case string(events.StallMemcgReclaim):
-			told += s.Count
+			reported += s.Count
 			reclaimed += s.ReclaimedBytes
 		case string(events.StallAfterKill):
-			told += s.Count
+			reported += s.Count
 		}
 	}
 
-	if counted == 0 || told != counted {
-		t.Errorf("%d reclaims before the kill, the kernel counted %d", told, counted)
+	if counted == 0 || reported != counted {
+		t.Errorf("got %d reclaims in the stall history, want %d as counted by the kernel", reported, counted)
 	}
 
 	if reclaimed < 2*limit {
-		t.Errorf("%d bytes of page cache reclaimed, at least %d were", reclaimed, 2*limit)
+		t.Errorf("got %d reclaimed bytes, want at least %d", reclaimed, 2*limit)
 	}
 }
 
-// uncached writes a file whose pages are charged to whoever reads it next.
+// uncached writes a file and drops its page cache, which is charged to whoever reads it
+// next.
 func uncached(name string, bytes int) error {
 	f, err := os.Create(name)
 	if err != nil {
@@ -186,7 +186,7 @@ func uncached(name string, bytes int) error {
 	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 
-// churn reads a file three times over, and then takes memory until it is killed.
+// churn reads a file three times, and then allocates memory until it is killed.
 func churn(file string) {
 	os.Stdin.Read(make([]byte, 1))
 
