@@ -14,7 +14,7 @@ import (
 // methods may wait.
 type Names interface {
 	resolve.Names
-	Version() uint64
+	Learned() (refs []resolve.Ref, all bool)
 	Dropped() uint64
 }
 
@@ -28,40 +28,72 @@ type lateNames struct {
 	current func(id string) *events.Incident
 	now     func() uint64
 	waiting []namesUntil // oldest first
-	version uint64
 }
 
 type namesUntil struct {
 	id      string
 	untilNS uint64
+	// checked means that names learnt before the incident was reported are in it: they may
+	// have come after its evidence was collected.
+	checked bool
 }
 
 func (n *lateNames) start(inc *events.Incident) bool {
-	n.waiting = append(n.waiting, namesUntil{inc.ID, n.now() + namesWithinNS})
+	n.waiting = append(n.waiting, namesUntil{id: inc.ID, untilNS: n.now() + namesWithinNS})
 	return false
 }
 
 func (n *lateNames) findings(nowNS uint64, _ bool) []finding {
 	var found []finding
 
-	if v := n.names.Version(); v != n.version {
-		n.version = v
+	learned := n.fillLearned()
 
-		for _, w := range n.waiting {
-			inc := n.current(w.id)
-			if inc == nil {
-				continue
-			}
+	for i := range n.waiting {
+		w, fill := &n.waiting[i], learned
+		if !w.checked {
+			w.checked, fill = true, n.names.Fill
+		}
 
-			if change := newNames(inc, n.names.Fill); change != nil {
-				found = append(found, finding{change: change})
-			}
+		inc := n.current(w.id)
+		if fill == nil || inc == nil {
+			continue
+		}
+
+		if change := newNames(inc, fill); change != nil {
+			found = append(found, finding{change: change})
 		}
 	}
 
 	n.waiting = slices.DeleteFunc(n.waiting, func(w namesUntil) bool { return nowNS > w.untilNS })
 
 	return found
+}
+
+// fillLearned returns a function that fills in the names learnt since the last call, and
+// leaves other workloads alone; nil if nothing was learnt.
+func (n *lateNames) fillLearned() func(*events.Workload) *events.Workload {
+	refs, all := n.names.Learned()
+	if all {
+		return n.names.Fill
+	}
+
+	if len(refs) == 0 {
+		return nil
+	}
+
+	ids := make(map[string]bool, len(refs))
+	for _, ref := range refs {
+		ids[ref.ContainerID], ids[ref.PodUID] = true, true
+	}
+	delete(ids, "")
+
+	return func(w *events.Workload) *events.Workload {
+		if w == nil || !ids[w.ContainerID] && !ids[w.PodUID] {
+			return w
+		}
+
+		return n.names.Fill(w)
+	}
 }
 
 func (n *lateNames) dropped() (string, uint64) { return "name_lookup", n.names.Dropped() }

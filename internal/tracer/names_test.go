@@ -26,7 +26,7 @@ type fakeNames struct {
 	gone    []resolve.Ref
 	checks  []exitstatus.Check
 	reports []exitstatus.Report
-	version uint64
+	learned []resolve.Ref
 	dropped uint64
 	refused uint64 // checks
 }
@@ -40,7 +40,6 @@ func (f *fakeNames) Seen(r resolve.Ref)  { f.seen = append(f.seen, r) }
 func (f *fakeNames) Found(r resolve.Ref) { f.Seen(r) }
 
 func (f *fakeNames) Gone(r resolve.Ref) { f.gone = append(f.gone, r) }
-func (f *fakeNames) Version() uint64    { return f.version }
 func (f *fakeNames) Dropped() uint64    { return f.dropped }
 
 func (f *fakeNames) Check(c exitstatus.Check) { f.checks = append(f.checks, c) }
@@ -54,7 +53,19 @@ func (f *fakeNames) Reports() []exitstatus.Report {
 
 func (f *fakeNames) learn(id, name string) {
 	f.known[id] = name
-	f.version++
+
+	if id == podUID {
+		f.learned = append(f.learned, resolve.Ref{PodUID: id})
+	} else {
+		f.learned = append(f.learned, resolve.Ref{ContainerID: id})
+	}
+}
+
+func (f *fakeNames) Learned() ([]resolve.Ref, bool) {
+	refs := f.learned
+	f.learned = nil
+
+	return refs, false
 }
 
 func (f *fakeNames) Fill(w *events.Workload) *events.Workload {
@@ -192,6 +203,24 @@ func TestNamesStopAtTheirDeadline(t *testing.T) {
 
 	if w := f.current("a").Limiter.Workload; w.Pod != "" {
 		t.Errorf("got pod %q long after the kill, want none", w.Pod)
+	}
+}
+
+// A name may be resolved between the collection of an incident's evidence and its report.
+func TestNamesResolvedJustBeforeTheReportAreNotMissed(t *testing.T) {
+	known, out := newFakeNames(), &lines{}
+	f := newTestFollowUp(out)
+	f.names = known
+	f.enrichers = []enricher{&lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}}
+	unnamed := podKill(0)
+
+	known.learn(podUID, "checkout-7d9f")
+	advance(t, f, 1) // takes what was learnt
+	mustIncident(t, f, unnamed, 2)
+	advance(t, f, 3)
+
+	if w := f.current(unnamed.ID).Limiter.Workload; w.Pod != "checkout-7d9f" {
+		t.Errorf("got pod %q, want checkout-7d9f", w.Pod)
 	}
 }
 
