@@ -188,6 +188,7 @@ func (n *names) takeLearned() (refs []Ref, all bool) {
 
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	n.news.Store(false)
 
 	for ref := range n.learned {

@@ -85,6 +85,7 @@ func (n *lateNames) fillLearned() func(*events.Workload) *events.Workload {
 	for _, ref := range refs {
 		ids[ref.ContainerID], ids[ref.PodUID] = true, true
 	}
+
 	delete(ids, "")
 
 	return func(w *events.Workload) *events.Workload {
