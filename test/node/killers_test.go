@@ -27,6 +27,7 @@ func TestKillers(t *testing.T) {
 	d := newDebian(t, "killers", map[string]string{"guest": "./test/guest", "oomtrace": "./cmd/oomtrace"}, false)
 
 	var names []string
+
 	for i := range Killers {
 		if lab.Selected().Has(t.Name(), Killers[i].Name) {
 			names = append(names, Killers[i].Name)

@@ -48,6 +48,7 @@ func RunPods() error {
 		"-loop", "10", "-at-a-time", "2", "-patience", "4m")
 
 	var output bytes.Buffer
+
 	cmd.Env = append(os.Environ(), "OOMTRACE_LAB=1")
 	cmd.Stdout = io.MultiWriter(os.Stdout, &output)
 	cmd.Stderr = cmd.Stdout

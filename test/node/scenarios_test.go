@@ -288,6 +288,7 @@ func (s *suite) manyPods() error {
 				err := one(i)
 
 				mu.Lock()
+
 				errs = append(errs, err)
 				mu.Unlock()
 			}

@@ -44,6 +44,7 @@ var burst = Case{
 					n++
 
 					mu.Lock()
+
 					g.procs = append(g.procs, p)
 					mu.Unlock()
 				}

@@ -168,6 +168,7 @@ var alreadyExiting = Case{
 		exiting.line()
 
 		runtime.LockOSThread() // ptrace is by thread
+
 		defer runtime.UnlockOSThread()
 
 		_, _, errno := syscall.Syscall6(syscall.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(exiting.PID), 0, unix.PTRACE_O_TRACEEXIT, 0, 0)

@@ -160,6 +160,7 @@ func (r *runner) run(c *Case) *Run {
 	run.Facts = g.facts
 
 	r.readLog() // what is left of the case before
+
 	for _, p := range r.tracers {
 		p.Lines()
 	}
@@ -172,6 +173,7 @@ func (r *runner) run(c *Case) *Run {
 	}
 
 	done := time.Now()
+
 	r.waitQuiet(max(c.Quiet, usualQuiet))
 
 	run.Seconds, run.QuietSeconds = done.Sub(began).Seconds(), time.Since(done).Seconds()

@@ -42,6 +42,7 @@ func TestPowerCuts(t *testing.T) {
 			defer stop()
 
 			m := newCutMachine(t, k)
+
 			for cut := range *powerCuts {
 				when := afterKill
 				if cut%4 == 3 {
@@ -236,6 +237,7 @@ func (m *cutMachine) live(ctx context.Context, when moment) (l life, err error) 
 	}
 
 	l.cut = true
+
 	m.t.Logf("power cut with %d sectors that were not flushed, %d incidents printed", <-unflushed, printed)
 
 	return l, nil

@@ -36,6 +36,7 @@ func (m Machine) Command(ctx context.Context) *exec.Cmd {
 
 	if m.Arch == "arm64" {
 		name, cpu, console = "qemu-system-aarch64", "max,pauth-impdef=on", "ttyAMA0"
+
 		args = append(args, "-machine", "virt")
 	}
 
