@@ -5,7 +5,7 @@
 # It is a front for go test ./test/vm, whose subtests are kernel, case and tier.
 #
 #   scripts/vm-test.sh [--arch A] [--kernel K] [--case C,...] [--tier T] [--keep] [--update] [--list]
-#                      [--work DIR] [--console FILE] [--recorder-kills N]
+#                      [--work DIR] [--console FILE] [--recorder-kills N] [--patience 15m]
 #   scripts/vm-test.sh --arch A --kernel K --power-cuts N [--work DIR]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
 	case $option in
 	--keep | --update) options+=("-${option#--}"); shift; continue ;;
 	--list) go run ./test/guest list | sed -n 's/^kernel //p; s/^case /  /p'; exit ;;
-	--arch | --kernel | --case | --tier | --work | --console | --recorder-kills | --power-cuts) ;;
+	--arch | --kernel | --case | --tier | --work | --console | --recorder-kills | --power-cuts | --patience) ;;
 	*) usage "unknown option $option" ;;
 	esac
 	[ $# -ge 2 ] || usage "$option needs a value"
@@ -36,6 +36,7 @@ while [ $# -gt 0 ]; do
 	--work) options+=(-dir "$(realpath -m "$value")") ;;
 	--console) options+=(-console "$(realpath "$value")") ;;
 	--recorder-kills) options+=(-recorder-kills "$value") ;;
+	--patience) options+=(-boot-limit "$value") ;;
 	--power-cuts) test=TestPowerCuts options+=(-power-cuts "$value") ;;
 	esac
 done

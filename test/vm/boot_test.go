@@ -21,11 +21,9 @@ var (
 	workDir     = flag.String("dir", "", "directory of what is built and kept; two runs at once need two (default .cache/lab)")
 	keep        = flag.Bool("keep", false, "keep the consoles in the work directory")
 	keptConsole = flag.String("console", "", "check this kept console of the one selected kernel, and boot nothing")
+	bootLimit   = flag.Duration("boot-limit", 15*time.Minute, "how long one boot may take")
 	kills       = flag.Int("recorder-kills", 0, "how often record-killed kills its recorder (default 4)")
 )
-
-// bootLimit is how long one boot may take.
-func bootLimit() time.Duration { return 9*time.Minute + time.Duration(*kills)*20*time.Second }
 
 // requireEmulators skips the test unless it was requested, and fails it if something is
 // missing.
@@ -174,5 +172,5 @@ func boot(ctx context.Context, t *testing.T, k Kernel, cases, tiers []string) (*
 		t.Logf("the console is kept in %s", console)
 	}
 
-	return result, m.Result(ctx, bootLimit(), console, t.Logf, result)
+	return result, m.Result(ctx, *bootLimit+time.Duration(*kills)*20*time.Second, console, t.Logf, result)
 }

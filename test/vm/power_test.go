@@ -159,7 +159,7 @@ type life struct {
 }
 
 func (m *cutMachine) live(ctx context.Context, when moment) (l life, err error) {
-	ctx, cancel := context.WithTimeout(ctx, bootLimit())
+	ctx, cancel := context.WithTimeout(ctx, *bootLimit)
 	defer cancel()
 
 	booted := m.machine
