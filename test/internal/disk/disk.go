@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package disk is a disk for test machines that loses what a real one may lose when
-// the power is cut: all that was written and not flushed. A process that emulates a
-// machine can be killed, but what it wrote to a file stays in the page cache of its
-// host, flushed or not; so a file would forgive a missing flush.
+// Package disk is a disk for test machines that loses what a real one may lose when the
+// power is cut: all that was written and not flushed. An emulator can be killed, but what
+// it wrote to a file stays in the page cache of the host, flushed or not; so a file would
+// hide a missing flush.
 //
-// Simulated are a volatile write cache, in which each sector that was not flushed
-// comes to the medium or not, by chance and in no order, and the sector as the unit
-// that is written as a whole. Not simulated are sectors that are torn, or that were
-// good and went bad, and a disk that lies about flushes.
+// Simulated are a volatile write cache, of which each sector reaches the medium or not, by
+// chance and in no order, and the sector as the unit that is written as a whole. Not
+// simulated are torn or decaying sectors, and a disk that acknowledges a flush too early.
 package disk
 
 import (
@@ -20,8 +19,8 @@ import (
 // SectorBytes is the unit of reads and writes.
 const SectorBytes = 512
 
-// Disk is a medium and its write cache, both in memory. Its methods may be called from several
-// goroutines.
+// Disk is a medium and its write cache, both in memory. Its methods may be called
+// concurrently.
 type Disk struct {
 	mu     sync.Mutex
 	medium []byte
@@ -29,16 +28,16 @@ type Disk struct {
 	off    bool
 }
 
-// New makes a disk with a content, whose size is a multiple of [SectorBytes].
+// New returns a disk with a content, whose size must be a multiple of [SectorBytes].
 func New(content []byte) (*Disk, error) {
 	if len(content) == 0 || len(content)%SectorBytes != 0 {
-		return nil, fmt.Errorf("a disk of %d bytes: not whole sectors of %d", len(content), SectorBytes)
+		return nil, fmt.Errorf("make a disk of %d bytes: its size must be a multiple of %d", len(content), SectorBytes)
 	}
 
 	return &Disk{medium: content, cache: make(map[int64][]byte)}, nil
 }
 
-// Bytes is the size.
+// Bytes returns the size.
 func (d *Disk) Bytes() int64 { return int64(len(d.medium)) }
 
 // On switches the disk on.
@@ -48,9 +47,9 @@ func (d *Disk) On() {
 	d.off = false
 }
 
-// Cut cuts the power. Each sector that was not flushed is on the medium with the
-// probability keep, else what was there before. It tells how many sectors were not
-// flushed. From then on nothing is answered, until [Disk.On].
+// Cut cuts the power, and returns how many sectors were not flushed. Each of them is on
+// the medium with the probability keep, else what was there before. Until [Disk.On],
+// nothing is answered.
 func (d *Disk) Cut(keep float64) (unflushed int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -68,8 +67,7 @@ func (d *Disk) Cut(keep float64) (unflushed int) {
 	return unflushed
 }
 
-// operation is done under the lock. It tells whether the disk is on; if not, nothing
-// was done.
+// operation runs do under the lock, unless the disk is off, and returns whether it is on.
 func (d *Disk) operation(do func()) (on bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -86,7 +84,7 @@ func (d *Disk) inside(offset, length int64) bool {
 		offset <= d.Bytes() && length <= d.Bytes()-offset
 }
 
-// read, write and flush are for what is inside.
+// The arguments of read and write are inside, and all are called by operation.
 
 func (d *Disk) read(data []byte, offset int64) {
 	copy(data, d.medium[offset:])
@@ -98,7 +96,7 @@ func (d *Disk) read(data []byte, offset int64) {
 	}
 }
 
-// write brings data into the cache, or through it (FUA: force unit access).
+// write writes data to the cache, or through it (FUA: force unit access).
 func (d *Disk) write(data []byte, offset int64, through bool) {
 	for at := 0; at < len(data); at += SectorBytes {
 		sector := (offset + int64(at)) / SectorBytes

@@ -9,9 +9,7 @@ import (
 
 func sector(fill byte) []byte { return bytes.Repeat([]byte{fill}, SectorBytes) }
 
-// TestCut: what was flushed, or written through, is there after a cut; of the rest,
-// what chance has kept.
-func TestCut(t *testing.T) {
+func TestCutKeepsWhatWasFlushed(t *testing.T) {
 	for _, keep := range []float64{0, 1} {
 		d, err := New(make([]byte, 4*SectorBytes))
 		if err != nil {
@@ -30,15 +28,15 @@ func TestCut(t *testing.T) {
 		d.operation(func() { d.read(all, 0) })
 
 		if want := bytes.Join([][]byte{sector(1), sector(2), sector(3), sector(4)}, nil); !bytes.Equal(all, want) {
-			t.Errorf("what was written does not read back")
+			t.Errorf("before the cut: got %x, want the sectors that were written", all[:1])
 		}
 
 		if n := d.Cut(keep); n != 2 {
-			t.Errorf("%d sectors were not flushed, not 2", n)
+			t.Errorf("got %d sectors that were not flushed, want 2", n)
 		}
 
-		if d.operation(func() { t.Error("a disk that is off does something") }) {
-			t.Error("it is on")
+		if d.operation(func() { t.Error("an operation ran on a disk that is off") }) {
+			t.Error("after a cut: got a disk that is on, want off")
 		}
 
 		d.On()
@@ -51,7 +49,8 @@ func TestCut(t *testing.T) {
 		d.operation(func() { d.read(all, 0) })
 
 		if !bytes.Equal(all, bytes.Join(want, nil)) {
-			t.Errorf("keep %v: %x", keep, []byte{all[0], all[SectorBytes], all[2*SectorBytes], all[3*SectorBytes]})
+			t.Errorf("keep %v: got sectors %d %d %d %d, want %d %d %d %d", keep, all[0], all[SectorBytes], all[2*SectorBytes], all[3*SectorBytes],
+				want[0][0], want[1][0], want[2][0], want[3][0])
 		}
 	}
 }

@@ -36,8 +36,8 @@ const (
 	maxRequestBytes = 32 << 20
 )
 
-// Serve lets one client after the other use the disk by the NBD protocol, until the
-// listener is closed. A disk that is off does not answer.
+// Serve serves one client after the other by the NBD protocol, until the listener is
+// closed. A disk that is off does not answer.
 func (d *Disk) Serve(listener net.Listener) error {
 	for {
 		conn, err := listener.Accept()
@@ -46,7 +46,7 @@ func (d *Disk) Serve(listener net.Listener) error {
 		}
 
 		if err != nil {
-			return fmt.Errorf("wait for a user of the disk: %w", err)
+			return fmt.Errorf("accept a client of the disk: %w", err)
 		}
 		err = d.serve(conn)
 		conn.Close()
@@ -57,7 +57,7 @@ func (d *Disk) Serve(listener net.Listener) error {
 	}
 }
 
-// gone tells that the client was killed, or ended without a word.
+// gone reports whether the client ended without a disconnect, such as by a kill.
 func gone(err error) bool {
 	var broken *net.OpError
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &broken)
@@ -65,12 +65,12 @@ func gone(err error) bool {
 
 func (d *Disk) serve(conn net.Conn) error {
 	s := &session{disk: d, in: bufio.NewReader(conn), out: bufio.NewWriter(conn)}
-	if again, err := s.negotiate(); err != nil || !again {
+	if more, err := s.negotiate(); err != nil || !more {
 		return err
 	}
 
 	for {
-		if again, err := s.request(); err != nil || !again {
+		if more, err := s.request(); err != nil || !more {
 			return err
 		}
 	}
@@ -92,7 +92,7 @@ func (s *session) send(values ...any) error {
 	return s.out.Flush()
 }
 
-// negotiate answers options until one of them begins the transmission.
+// negotiate answers options until one of them starts the transmission.
 func (s *session) negotiate() (transmission bool, err error) {
 	if err := s.send(uint64(magicServer), uint64(magicOption), uint16(fixedNewstyle|noZeroes)); err != nil {
 		return false, err
@@ -113,7 +113,7 @@ func (s *session) negotiate() (transmission bool, err error) {
 		}
 
 		if option.Magic != magicOption || option.Bytes > maxOptionBytes {
-			return false, fmt.Errorf("no option: %+v", option)
+			return false, fmt.Errorf("parse an option: %+v", option)
 		}
 
 		if _, err := s.in.Discard(int(option.Bytes)); err != nil {
@@ -147,9 +147,9 @@ func (s *session) negotiate() (transmission bool, err error) {
 	}
 }
 
-// request does one request. On a disk that is off it is not answered, nor is any
-// after it: what is left to wait for is the end of the client.
-func (s *session) request() (again bool, err error) {
+// request serves one request. On a disk that is off it is not answered, nor is any after
+// it, until the client ends.
+func (s *session) request() (more bool, err error) {
 	var r struct {
 		Magic       uint32
 		Flags, Type uint16
@@ -162,7 +162,7 @@ func (s *session) request() (again bool, err error) {
 	}
 
 	if r.Magic != magicRequest || r.Bytes > maxRequestBytes {
-		return false, fmt.Errorf("no request: %+v", r)
+		return false, fmt.Errorf("parse a request: %+v", r)
 	}
 	offset := int64(r.Offset)
 

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestServe speaks the protocol as an emulator does.
-func TestServe(t *testing.T) {
+// TestServeSpeaksNBD is a client as an emulator is one.
+func TestServeSpeaksNBD(t *testing.T) {
 	d, err := New(make([]byte, 8*SectorBytes))
 	if err != nil {
 		t.Fatal(err)
@@ -51,13 +51,13 @@ func TestServe(t *testing.T) {
 	send(uint64(magicOption), uint32(structuredReplies), uint32(0))
 
 	if kind := receive("an answer", 20)[12:16]; binary.BigEndian.Uint32(kind) != answerUnsupported {
-		t.Errorf("an option that it does not have: answer %x", kind)
+		t.Errorf("unsupported option: got answer %x, want %x", kind, uint32(answerUnsupported))
 	}
 
 	send(uint64(magicOption), uint32(optionGo), uint32(6), uint32(0), uint16(0))
 
 	if size := receive("the size", 20+12)[22:30]; binary.BigEndian.Uint64(size) != 8*SectorBytes {
-		t.Errorf("the size is %x", size)
+		t.Errorf("size: got %x, want %x", size, 8*SectorBytes)
 	}
 
 	receive("the block size and the end", 20+14+20)
@@ -74,7 +74,7 @@ func TestServe(t *testing.T) {
 		"a write of the rest": request(commandWrite, 0, 7*SectorBytes, SectorBytes, sector(4)),
 	} {
 		if code != 0 {
-			t.Errorf("%s: error %d", what, code)
+			t.Errorf("%s: got error %d, want 0", what, code)
 		}
 	}
 
@@ -85,7 +85,7 @@ func TestServe(t *testing.T) {
 		"a command of other disks": request(4, 0, 0, SectorBytes, nil),
 	} {
 		if code != errorInvalid {
-			t.Errorf("%s: error %d", what, code)
+			t.Errorf("%s: got error %d, want %d", what, code, errorInvalid)
 		}
 	}
 
@@ -93,11 +93,11 @@ func TestServe(t *testing.T) {
 	d.On()
 
 	if code := request(commandRead, 0, 0, 2*SectorBytes, nil); code != 0 {
-		t.Errorf("a read: error %d", code)
+		t.Errorf("a read: got error %d, want 0", code)
 	}
 
 	if data := receive("data", 2*SectorBytes); !bytes.Equal(data, append(sector(3), sector(1)...)) {
-		t.Errorf("after the cut there are %x and %x", data[0], data[SectorBytes])
+		t.Errorf("after the cut: got sectors %d %d, want 3 1", data[0], data[SectorBytes])
 	}
 
 	conn.Close()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Takes memory in the ways that a test asks for. It waits for a line on stdin
- * before it begins, so that it can be put into a cgroup first; HOG_NOW=1 does
- * not wait. HOG_NAME is its name (comm), any bytes.
+ * Takes memory in the way that a test selects. It waits for a line on stdin first,
+ * so that it can be moved to a cgroup; with HOG_NOW=1 it does not. HOG_NAME is its
+ * name (comm), any bytes.
  *
  *   hog anon MB            touch MB, then pause
  *   hog huge MB            the same, with huge pages
@@ -11,15 +11,15 @@
  *   hog shared MB          the same, with a process that shares the memory
  *   hog bind MB            the same, on NUMA node 1 only
  *   hog file MB FILE       write MB to FILE
- *   hog exit MB            touch MB, say so, wait for a line, and exit: with a
+ *   hog exit MB            touch MB, print a line, wait for one, and exit: with a
  *                          second thread, so that the group is marked as exiting
  *   hog family MB          start two children that pause, and touch MB
- *   hog init N             start N children that pause, say so, and exit at the end of stdin
+ *   hog init N             start N children that pause, print a line, and exit at the end of stdin
  *   hog write FILE TEXT    write TEXT to FILE
- *   hog felt MB FILE       touch MB, and leave in FILE how many ms of it stood still, and 1
- *   hog read 0 FILE COUNT  read FILE for ever, and keep the number of reads in COUNT
- *   hog compact MB COUNT   break memory into single pages with MB, ask for COUNT huge
- *                          pages and give them back, and take MB more
+ *   hog felt MB FILE       touch MB, and write to FILE for how many ms it was throttled, plus 1
+ *   hog read 0 FILE COUNT  read FILE forever, and keep the number of reads in COUNT
+ *   hog compact MB COUNT   fragment memory into single pages with MB, allocate COUNT
+ *                          huge pages and free them, and take MB more
  *   hog churn MB FILE SEC  read FILE all the time, and take MB over SEC seconds
  */
 #define _GNU_SOURCE
@@ -54,8 +54,8 @@ static void wait_line(void)
 		;
 }
 
-/* Who starts it may be protected from the OOM killer, and its children with it. */
-static void mortal(void)
+/* Its parent may be protected from the OOM killer, which children inherit. */
+static void unprotect(void)
 {
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY);
 
@@ -70,7 +70,7 @@ static char *map_bytes(void)
 
 	if (p == MAP_FAILED)
 		fail("mmap");
-	/* Huge pages would make sizes depend on the kernel's mood. */
+	/* With huge pages, sizes would depend on when the kernel finds some. */
 	madvise(p, bytes, MADV_NOHUGEPAGE);
 	return p;
 }
@@ -100,7 +100,6 @@ static unsigned long long now_ns(void)
 	return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
-/* A page that takes 5 ms was not only faulted in: the task was held up. */
 /* A page of a file that others read while it is written. */
 static volatile unsigned long long *shared(const char *file)
 {
@@ -115,11 +114,14 @@ static volatile unsigned long long *shared(const char *file)
 	return page;
 }
 
-/* What is written to a pipe is charged, and held up as well: the answer is left in memory. */
+/*
+ * A page that takes 5 ms was not only faulted in: the task was throttled. A write to a
+ * pipe is charged and throttled, too, so the result is left in memory.
+ */
 static void felt(const char *answer)
 {
 	size_t page = sysconf(_SC_PAGESIZE);
-	unsigned long long still = 0;
+	unsigned long long throttled = 0;
 	volatile unsigned long long *ms = shared(answer);
 	char *p = map_bytes();
 
@@ -130,9 +132,9 @@ static void felt(const char *answer)
 		p[i] = 1;
 		took = now_ns() - before;
 		if (took >= 5000000)
-			still += took;
+			throttled += took;
 	}
-	*ms = still / 1000000 + 1;
+	*ms = throttled / 1000000 + 1;
 }
 
 static void churn(const char *file, int seconds)
@@ -159,7 +161,7 @@ static void churn(const char *file, int seconds)
 	}
 }
 
-static void read_for_ever(const char *file, const char *count)
+static void read_forever(const char *file, const char *count)
 {
 	int fd = open(file, O_RDONLY);
 	volatile unsigned long long *reads = shared(count);
@@ -186,7 +188,7 @@ static void huge_pages(const char *count)
 	close(fd);
 }
 
-/* Every second page is free then: as much memory, and no piece of it larger. */
+/* Frees every second page: half of the memory, in no larger piece. */
 static void compact(const char *count)
 {
 	size_t page = sysconf(_SC_PAGESIZE);
@@ -237,7 +239,7 @@ static int idle_process(void *arg)
 }
 
 /*
- * Reads a byte in every second MiB: the pages are the kernel's one page of zeros,
+ * Reads a byte in every second MiB: each is the kernel's one page of zeros,
  * and only the page tables to them are charged.
  */
 static void page_tables(void)
@@ -281,7 +283,7 @@ int main(int argc, char **argv)
 		prctl(PR_SET_NAME, name);
 	bytes = argc > 2 ? strtoul(argv[2], 0, 10) << 20 : 0;
 	if (getenv("HOG_NOW"))
-		mortal();
+		unprotect();
 	else
 		wait_line();
 	if (!strcmp(mode, "anon")) {
@@ -339,7 +341,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "compact") && argc == 4) {
 		compact(argv[3]);
 	} else if (!strcmp(mode, "read") && argc == 5) {
-		read_for_ever(argv[3], argv[4]);
+		read_forever(argv[3], argv[4]);
 	} else if (!strcmp(mode, "write") && argc == 4) {
 		int fd = open(argv[2], O_WRONLY);
 
