@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Boots a whole Debian under QEMU, and has everybody who kills on a node kill there; or
-# runs the scenarios with pods there, on cgroup v2. It is a front for go test ./test/node.
+# Boots a whole Debian under QEMU, and has everything that kills on a node kill a service
+# there; or runs the scenarios with pods, on cgroup v2. It is a front for go test ./test/node.
 #
 #   scripts/machine-test.sh [--case shell,sudo,...] [--keep] [--work DIR]
 #   scripts/machine-test.sh --pods[=cgroupfs|systemd] [--case loop,...] [--keep] [--work DIR] [--patience 10m]

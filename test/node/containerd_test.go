@@ -257,7 +257,7 @@ func (c *containerd) removeAll() error {
 	return errors.Join(errs...)
 }
 
-// close takes everything down. Its error names what is left behind even so.
+// close takes everything down. Its error names everything that is left behind.
 func (c *containerd) close() error {
 	var errs []error
 	if c.daemon != nil {

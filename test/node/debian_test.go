@@ -85,7 +85,7 @@ func (d *debian) result(ctx context.Context, t *testing.T, words string, into an
 	t.Helper()
 
 	m := d.machine
-	// The check of the timer gives up where the emulator gets no time.
+	// The kernel's check of the timer fails if the emulator gets no CPU time.
 	m.CommandLine = "no_timer_check root=/dev/vda rw systemd.show_status=0 " + words
 
 	if err := m.Result(ctx, *bootLimit, d.kept("console"), t.Logf, into); err != nil {

@@ -175,7 +175,7 @@ func (w *want) compare(unit string, incidents []*events.Incident, errorf func(st
 		}
 	}
 
-	// Whoever killed, the memory at that instant is reported: "not memory" needs numbers.
+	// The memory at that instant is reported of every kill: "not memory" needs numbers.
 	if len(inc.Ladder) == 0 || inc.Ladder[0].UsageBytes == nil {
 		errorf("ladder: got %+v, want it to start with a usage", inc.Ladder)
 	}

@@ -21,7 +21,7 @@ func interruptible(t *testing.T) context.Context {
 	return ctx
 }
 
-// TestKillers boots a whole Debian once. In it everybody who kills on a node kills a
+// TestKillers boots a whole Debian once. In it, everything that kills on a node kills a
 // service, while oomtrace watches.
 func TestKillers(t *testing.T) {
 	d := newDebian(t, "killers", map[string]string{"guest": "./test/guest", "oomtrace": "./cmd/oomtrace"}, false)

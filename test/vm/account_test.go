@@ -10,8 +10,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// checkKeys: each required key is there or named as unknown, and only keys that this tier
-// may not know are unknown.
+// checkKeys: each required key has a value or is named as unknown, and only keys that may
+// be unknown to this tier are.
 func (c *Check) checkKeys(inc *events.Incident) {
 	text, err := json.Marshal(inc)
 
@@ -106,7 +106,7 @@ func (c *Check) mayBeUnknown(key string, inc *events.Incident) bool {
 		c.Tier == tierTracepoint && unknownToTracepoints(key, inc)
 }
 
-// unknownToAll: no tier can know it.
+// unknownToAll reports whether a key may be unknown to every tier.
 func (c *Check) unknownToAll(key string, inc *events.Incident) bool {
 	ofNode := inc.Scope != events.ScopeMemcg
 	noVictim := inc.Outcome != events.OutcomeKilled
@@ -130,8 +130,8 @@ func (c *Check) unknownToAll(key string, inc *events.Incident) bool {
 	return false
 }
 
-// unknownBySkip: the kernel skipped the program that records it, and oomtrace reported
-// that.
+// unknownBySkip reports whether the kernel skipped the program that records a key, and
+// oomtrace reported that.
 func (c *Check) unknownBySkip(key string) bool {
 	skipped := func(suffix string) bool {
 		return slices.ContainsFunc(c.Skipped, func(program string) bool { return strings.HasSuffix(program, suffix) })

@@ -198,7 +198,7 @@ func (p *pair) spread(key string) bool {
 	return key == "passes.no_killable_task" && p.check.spec.Burst
 }
 
-// sameScope takes the node for its NUMA nodes where one of the two cannot know.
+// sameScope accepts the node for its NUMA nodes if one of the two cannot distinguish them.
 func sameScope(p *pair, live, log any) bool {
 	ofNode := []any{string(events.ScopeGlobal), string(events.ScopeCpuset), string(events.ScopeMempolicy)}
 	unsure := namesUnknown(p.live, "constraint") || namesUnknown(p.log, "constraint")
@@ -283,7 +283,7 @@ func threadsName(task any) {
 	}
 }
 
-// compareVictims: whoever only shares the memory of a victim has no line in the log.
+// compareVictims: a process that only shares the memory of a victim has no line in the log.
 func (p *pair) compareVictims() {
 	in := func(victims []events.Victim, pid int) bool {
 		return slices.ContainsFunc(victims, func(v events.Victim) bool { return v.PID == pid })

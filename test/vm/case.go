@@ -8,8 +8,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Case is one way to run out of memory, or to look like it: what the guest does, and
-// what each tier must report of it, beyond what holds for all cases.
+// Case is one way to run out of memory, or to seem to: what the guest does, and what each
+// tier must report of it, beyond what holds for all cases.
 type Case struct {
 	Name     string
 	CgroupV1 bool          // it runs on cgroup v1, too

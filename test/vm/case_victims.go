@@ -14,7 +14,7 @@ import (
 	"github.com/oomtrace/oomtrace/test/internal/must"
 )
 
-// Victims: who dies where a limit is hit, and what is reported of them.
+// Which processes die when a limit is hit, and what is reported of them.
 
 var oomGroup = Case{
 	Name: "oom-group",
@@ -125,7 +125,7 @@ var hostileNames = Case{
 	},
 }
 
-// oomInit kills PID 1 of a PID namespace; whoever dies with it is no incident.
+// oomInit kills PID 1 of a PID namespace; the processes that die with it are no incident.
 var oomInit = Case{
 	Name: "oom-init", CgroupV1: true, Quiet: 3 * time.Second,
 	Do: func(g *Guest) {

@@ -159,7 +159,7 @@ func (r *runner) run(c *Case) *Run {
 	g := newGuest(r.cgroupV1)
 	run.Facts = g.facts
 
-	r.readLog() // what is left of the case before
+	r.readLog() // the rest of the case before
 
 	for _, p := range r.tracers {
 		p.Lines()

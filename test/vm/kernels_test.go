@@ -81,8 +81,8 @@ func testKernel(ctx context.Context, t *testing.T, k Kernel, s lab.Selection) {
 
 	r := checkBoot(ctx, t, k, cases, tiers)
 
-	// A case may fail because time stands still in an emulator, and is checked again in a
-	// boot of its own.
+	// A case may fail because an emulator gets no CPU time for a while. It is checked again
+	// in a boot of its own.
 	if again := r.retry(); *keptConsole == "" && ctx.Err() == nil && len(again) > 0 {
 		t.Logf("boot again for %s", strings.Join(again, ", "))
 		r.replace(checkBoot(ctx, t, k, again, tiers))
