@@ -59,8 +59,14 @@ func TestKernels(t *testing.T) {
 func testKernel(ctx context.Context, t *testing.T, k Kernel, s lab.Selection) {
 	var cases, tiers []string
 
+	elsewhere := false // a case is selected that does not run on cgroup v1
+
 	for i := range Cases {
-		if c := &Cases[i]; s.Has("TestKernels", k.ID(), c.Name) && (c.CgroupV1 || !k.CgroupV1) {
+		switch c := &Cases[i]; {
+		case !s.Has("TestKernels", k.ID(), c.Name):
+		case k.CgroupV1 && !c.CgroupV1:
+			elsewhere = true
+		default:
 			cases = append(cases, c.Name)
 		}
 	}
@@ -71,7 +77,11 @@ func testKernel(ctx context.Context, t *testing.T, k Kernel, s lab.Selection) {
 		}
 	}
 
-	if len(cases) == 0 {
+	switch {
+	case len(cases) == 0 && elsewhere:
+		t.Log("no selected case runs on cgroup v1")
+		return
+	case len(cases) == 0:
 		t.Fatal("-run selects no case")
 	}
 
