@@ -20,6 +20,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
+	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/tracer"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
@@ -89,7 +90,7 @@ func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	if f.output == "json" {
 		say = stderr
 	}
-	d := &demonstration{pid: child.pid(), done: make(chan struct{})}
+	d := &demonstration{shown: sink.Discard, pid: child.pid(), done: make(chan struct{})}
 
 	if f.output == "text" {
 		width, color := terminal(stdout)
@@ -101,7 +102,7 @@ func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 		if f.utc {
 			loc = time.UTC
 		}
-		d.view = view.NewText(stdout, view.TextOptions{Width: width, Color: color, Location: loc})
+		d.shown = view.NewText(stdout, view.TextOptions{Width: width, Color: color, Location: loc})
 	}
 
 	t, err := tracer.Open(tracer.Options{Tier: f.forcedTier(), Sink: d, Stalls: true, MinStall: 10 * time.Millisecond})
@@ -164,65 +165,42 @@ func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// demonstration keeps the child's incident, and shows it.
+// demonstration is the sink that picks the child's incident, and shows it.
 type demonstration struct {
-	view     view.Sink // nil: not shown
+	shown    sink.Sink
 	pid      int
-	incident *events.Incident
-	done     chan struct{} // closed once nothing more is awaited
+	incident *events.Incident // as it is by now; nil: not seen yet
+	done     chan struct{}    // closed once nothing more is awaited
 	closed   bool
 }
 
-func (d *demonstration) mine(inc *events.Incident) bool {
-	return slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == d.pid })
+func (d *demonstration) Write(l events.Line) error {
+	switch l := l.(type) {
+	case *events.Headline:
+		if l.PID != d.pid {
+			return nil
+		}
+	case *events.Incident:
+		if d.incident != nil || !slices.ContainsFunc(l.Victims, func(v events.Victim) bool { return v.PID == d.pid }) {
+			return nil
+		}
+		d.incident = l
+	case *events.Update:
+		if d.incident == nil || l.After == nil || l.After.ID != d.incident.ID {
+			return nil
+		}
+		d.incident = l.After
+
+		if !d.closed && d.incident.Audit != nil && d.incident.Victims[0].ExitAfterNS != nil {
+			d.closed = true
+			close(d.done)
+		}
+	default:
+		return nil
+	}
+
+	return d.shown.Write(l)
 }
-
-func (d *demonstration) Headline(inc *events.Incident) error {
-	if d.view == nil || !d.mine(inc) {
-		return nil
-	}
-	v := inc.Victims[0]
-
-	return d.view.Headline(view.Headline{Time: inc.Time, ID: inc.ID, Scope: inc.Scope, PID: v.PID, Comm: v.Comm})
-}
-
-func (d *demonstration) Incident(inc *events.Incident) error {
-	if !d.mine(inc) || d.incident != nil {
-		return nil
-	}
-	kept := *inc
-
-	d.incident = &kept
-	if d.view == nil {
-		return nil
-	}
-
-	return d.view.Incident(inc)
-}
-
-func (d *demonstration) Update(update *events.Incident) error {
-	if d.incident == nil || update.ID != d.incident.ID {
-		return nil
-	}
-
-	events.Merge(d.incident, update)
-
-	if !d.closed && d.incident.Audit != nil && d.incident.Victims[0].ExitAfterNS != nil {
-		d.closed = true
-		close(d.done)
-	}
-
-	if d.view == nil {
-		return nil
-	}
-
-	return d.view.Update(update)
-}
-
-func (d *demonstration) Stall(*events.StallLine) error       { return nil }
-func (d *demonstration) Pressure(*events.PressureLine) error { return nil }
-func (d *demonstration) Lost(*events.Lost) error             { return nil }
-func (d *demonstration) Status(*events.Status) error         { return nil }
 
 // wrong compares the incident with what was done.
 func (d *demonstration) wrong(path string) []string {

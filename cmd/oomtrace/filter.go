@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
 // filter picks incidents whose limiter or any victim matches. Fields that are
@@ -119,11 +120,33 @@ func hasLabels(labels map[string]string, selector string) bool {
 
 func (f *filter) active() bool { return *f != filter{} }
 
-func (f *filter) match(inc *events.Incident) bool {
+// match returns what a sink.Filter shows. A stall is shown under any filter but those
+// of a process that it is not about; an early warning is about no process at all.
+func (f *filter) match() sink.Match {
+	return sink.Match{Incident: f.incident, Undecided: f.undecided, Stall: f.stall, Pressure: f.pressure}
+}
+
+func (f *filter) incident(inc *events.Incident) bool {
 	return (f.pid == 0 || slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == f.pid || v.TID == f.pid })) &&
 		(f.comm == "" || slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.Comm == f.comm || v.Thread == f.comm })) &&
 		(f.workload(nil) || anyWorkload(inc, f.workload)) &&
 		(f.cgroup == "" || f.anyCgroup(inc))
+}
+
+// undecided reports whether names that are not known yet may make an incident match.
+func (f *filter) undecided(inc *events.Incident) bool {
+	return f.byName() && !f.incident(inc) && anyWorkload(inc, func(w *events.Workload) bool {
+		return (w.PodUID != "" || w.ContainerID != "") && w.Pod == ""
+	})
+}
+
+func (f *filter) stall(l *events.StallLine) bool {
+	return (f.pid == 0 || l.Task.PID == f.pid || l.Task.TID == f.pid) && (f.comm == "" || l.Task.Comm == f.comm) &&
+		(f.cgroup == "" || f.below(l.Task.Cgroup) || f.below(l.Limiter)) && f.workload(l.Task.Workload)
+}
+
+func (f *filter) pressure(l *events.PressureLine) bool {
+	return f.pid == 0 && f.comm == "" && (f.cgroup == "" || f.below(&l.Cgroup)) && f.workload(l.Workload)
 }
 
 // sameUID compares pod UIDs as people copy them: with dashes, or with the

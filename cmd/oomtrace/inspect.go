@@ -123,7 +123,7 @@ func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, d
 
 func (f inspectFlags) show(stdout io.Writer, i *events.Inspection) error {
 	if f.output == "json" {
-		line, err := events.Marshal(i)
+		line, err := events.MarshalInspection(i)
 		if err != nil {
 			return err
 		}

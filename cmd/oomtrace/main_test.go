@@ -22,6 +22,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
+	"github.com/oomtrace/oomtrace/internal/ledger"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -208,12 +209,12 @@ func TestFilter(t *testing.T) {
 		{filter{namespace: "ops", comm: "java"}, true},          // the victim's
 		{filter{namespace: "ops", pod: "checkout-7d9f"}, false}, // not of one workload
 	} {
-		if got := test.f.match(inc); got != test.want {
+		if got := test.f.incident(inc); got != test.want {
 			t.Errorf("%+v: %v", test.f, got)
 		}
 	}
 
-	if (&filter{comm: "x"}).match(&events.Incident{}) {
+	if (&filter{comm: "x"}).incident(&events.Incident{}) {
 		t.Error("an incident without a victim matches a name")
 	}
 }
@@ -515,31 +516,43 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// A filter by name shows an incident when its names come, once, with what was
-// learnt meanwhile; what never gets a name is remarked on.
+// A filter by name shows an incident when its names come, once, with what was learnt
+// meanwhile; what never gets a name is reported at the end.
 func TestFilterWaitsForNames(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	s := newSink(&traceFlags{output: "json", filter: filter{namespace: "shop"}}, &stdout, &stderr)
+
+	out := newOutput(&traceFlags{output: "json", filter: filter{namespace: "shop"}}, nil, &stdout, &stderr)
+	open := ledger.New(ledger.Limits{}, nil)
 	incident := func(id string) *events.Incident {
 		return &events.Incident{ID: id, Limiter: &events.Limiter{Workload: &events.Workload{PodUID: "u-" + id}}}
 	}
-
 	named := func(id, namespace string) *events.Incident {
 		return &events.Incident{ID: id, Limiter: &events.Limiter{Workload: &events.Workload{
 			PodUID: "u-" + id, Namespace: namespace, Pod: "p", Labels: map[string]string{},
 		}}}
 	}
-	for _, step := range []error{
-		s.Incident(incident("a")), s.Incident(incident("b")), s.Incident(incident("c")), s.Incident(named("d", "shop")),
-		s.Update(&events.Incident{ID: "a", Notes: []string{"before the names"}}),
-		s.Update(named("a", "shop")), s.Update(named("b", "other")),
-		s.Update(&events.Incident{ID: "a", Notes: []string{"later"}}), s.Update(&events.Incident{ID: "b", Notes: []string{"never"}}),
-		s.close(),
+	update := func(change *events.Incident) events.Line { return &events.Update{Change: change} }
+
+	for _, published := range []events.Line{
+		incident("a"), incident("b"), incident("c"), named("d", "shop"),
+		update(&events.Incident{ID: "a", Notes: []string{"before the names"}}),
+		update(named("a", "shop")), update(named("b", "other")),
+		update(&events.Incident{ID: "a", Notes: []string{"later"}}), update(&events.Incident{ID: "b", Notes: []string{"never"}}),
 	} {
-		if step != nil {
-			t.Fatal(step)
+		line, err := open.Take(published, 0)
+		if err == nil {
+			err = out.Write(line)
+		}
+
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
+
+	if err := out.close(); err != nil {
+		t.Fatal(err)
+	}
+
 	var got []string
 
 	for line := range strings.Lines(stdout.String()) {
@@ -551,10 +564,10 @@ func TestFilterWaitsForNames(t *testing.T) {
 	}
 
 	if want := []string{"d ", "a before the names", "a later"}; !slices.Equal(got, want) {
-		t.Errorf("%q, not %q", got, want)
+		t.Errorf("got %q, want %q", got, want)
 	}
 
 	if !strings.Contains(stderr.String(), "never got a name: 1") {
-		t.Errorf("stderr: %q", stderr.String())
+		t.Errorf("got stderr %q, want the incident that never got a name", stderr.String())
 	}
 }

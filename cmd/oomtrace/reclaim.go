@@ -82,7 +82,7 @@ func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) erro
 	r := &reclaimTable{flags: f, out: stdout, next: time.Now().Add(f.interval), last: map[kernel.StallKey]kernel.StallCount{}}
 
 	options := tracer.Options{
-		Stalls: true, MinStall: time.Hour, Guardians: f.guardians, Sink: r, Counts: r.counts, UserKills: incident.UserKillsNone,
+		Stalls: true, MinStall: time.Hour, CriticalServices: f.guardians, Sink: r, Counts: r.counts, UserKills: incident.UserKillsNone,
 		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
 	}
 	if f.tier != "auto" {
@@ -171,7 +171,7 @@ func (r *reclaimTable) print(now time.Time) error {
 
 		row := rows[name]
 		if row == nil {
-			row = &reclaimRow{name: name, guardian: r.tracer.Guardian(key.Cgroup)}
+			row = &reclaimRow{name: name, guardian: r.tracer.CriticalService(key.Cgroup)}
 			rows[name] = row
 		}
 
@@ -341,9 +341,20 @@ func micro(bucket int) string {
 	return (time.Microsecond << bucket).String()
 }
 
-func (r *reclaimTable) Headline(*events.Incident) error { return nil }
+// Write prints kills and lost records as a line each.
+func (r *reclaimTable) Write(l events.Line) error {
+	switch l := l.(type) {
+	case *events.Incident:
+		return r.kill(l)
+	case *events.Lost:
+		_, err := fmt.Fprintf(r.out, "%d lost: %s\n", l.Count, l.What)
+		return err
+	}
 
-func (r *reclaimTable) Incident(inc *events.Incident) error {
+	return nil
+}
+
+func (r *reclaimTable) kill(inc *events.Incident) error {
 	for _, v := range inc.Victims {
 		if _, err := fmt.Fprintf(r.out, "%s OOM kill of %s[%d], see `oomtrace trace`\n", inc.Time.Local().Format("15:04:05"), view.Sanitize(v.Comm), v.PID); err != nil {
 			return err
@@ -351,14 +362,4 @@ func (r *reclaimTable) Incident(inc *events.Incident) error {
 	}
 
 	return nil
-}
-
-func (r *reclaimTable) Update(*events.Incident) error       { return nil }
-func (r *reclaimTable) Stall(*events.StallLine) error       { return nil }
-func (r *reclaimTable) Pressure(*events.PressureLine) error { return nil }
-func (r *reclaimTable) Status(*events.Status) error         { return nil }
-
-func (r *reclaimTable) Lost(l *events.Lost) error {
-	_, err := fmt.Fprintf(r.out, "%d lost: %s\n", l.Count, l.What)
-	return err
 }

@@ -11,10 +11,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/record"
-	"github.com/oomtrace/oomtrace/internal/tracer"
+	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
 // recordFlags say where and how to record.
@@ -86,7 +85,7 @@ stands in the recording. DIR belongs to one writer at a time.`,
 				return err
 			}
 
-			return f.run(cmd.Context(), silent{}, stderr)
+			return f.run(cmd.Context(), sink.Discard, stderr)
 		},
 	}
 	f.addSource(cmd.Flags())
@@ -106,71 +105,11 @@ func oneArg(what string) cobra.PositionalArgs {
 	}
 }
 
-// open begins to record what goes to the next sink.
-func (f *recordFlags) open(next tracer.Sink, stderr io.Writer) (*recording, error) {
-	w, err := record.Create(f.dir, record.Options{
+// open starts a recording.
+func (f *recordFlags) open(stderr io.Writer) (*record.Writer, error) {
+	return record.Create(f.dir, record.Options{
 		SegmentBytes: int64(f.segmentSize), SegmentAge: f.segmentAge, TotalBytes: int64(f.totalSize),
 		BootID: host.BootID(), Node: host.Hostname(),
 		Warn: func(text string) { fmt.Fprintln(stderr, "oomtrace:", text) },
 	})
-	if err != nil {
-		return nil, err
-	}
-
-	return &recording{next, w}, nil
 }
-
-// recording writes lines to a recording before it hands them on. A headline is
-// no line: the incident follows.
-type recording struct {
-	tracer.Sink
-	writer *record.Writer
-}
-
-// Incident is handed on only once it is on disk.
-func (r *recording) Incident(inc *events.Incident) error {
-	return tee(r.writer, inc, true, r.Sink.Incident)
-}
-
-func (r *recording) Update(inc *events.Incident) error {
-	return tee(r.writer, inc, false, r.Sink.Update)
-}
-
-func (r *recording) Stall(l *events.StallLine) error {
-	return tee(r.writer, l, false, r.Sink.Stall)
-}
-
-func (r *recording) Pressure(l *events.PressureLine) error {
-	return tee(r.writer, l, false, r.Sink.Pressure)
-}
-
-func (r *recording) Lost(l *events.Lost) error {
-	return tee(r.writer, l, false, r.Sink.Lost)
-}
-
-func (r *recording) Status(st *events.Status) error {
-	return tee(r.writer, st, false, r.Sink.Status)
-}
-
-// tee records a line, and hands it on.
-func tee[T any](w *record.Writer, v T, durable bool, next func(T) error) error {
-	line, err := events.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	w.Append(line, durable)
-
-	return next(v)
-}
-
-// silent shows nothing.
-type silent struct{}
-
-func (silent) Headline(*events.Incident) error     { return nil }
-func (silent) Incident(*events.Incident) error     { return nil }
-func (silent) Update(*events.Incident) error       { return nil }
-func (silent) Stall(*events.StallLine) error       { return nil }
-func (silent) Pressure(*events.PressureLine) error { return nil }
-func (silent) Lost(*events.Lost) error             { return nil }
-func (silent) Status(*events.Status) error         { return nil }

@@ -16,10 +16,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/ledger"
 	"github.com/oomtrace/oomtrace/internal/record"
 	"github.com/oomtrace/oomtrace/internal/report"
 	"github.com/oomtrace/oomtrace/internal/timearg"
-	"github.com/oomtrace/oomtrace/internal/view"
 )
 
 // selectionFlags pick a part of a recording.
@@ -131,7 +131,7 @@ func replay(ctx context.Context, r *record.Reader, name, id string, f *traceFlag
 		}
 	}
 
-	if err := p.sink.close(); err != nil {
+	if err := p.out.close(); err != nil {
 		return err
 	}
 
@@ -155,72 +155,65 @@ func replay(ctx context.Context, r *record.Reader, name, id string, f *traceFlag
 	return nil
 }
 
-// player feeds lines to the sink of a trace.
+// player feeds the lines of a recording to the output of a trace, in the form that they
+// had live.
 type player struct {
-	sink       *sink
-	raw        *rawLines // nil: not -o json
-	played     int
-	nothing    bool // was played, and is to be said
-	undecoded  int  // of a kind that is known, but not readable
-	unknown    int  // of kinds that are not known
-	unfiltered bool
+	out       *output
+	open      *ledger.Ledger
+	raw       *rawLines // nil: not -o json
+	decodes   bool
+	played    int
+	nothing   bool // was played, and has to be reported
+	undecoded int  // of a known kind, but not readable
+	unknown   int  // of unknown kinds
 }
 
 func newPlayer(f *traceFlags, stdout, stderr io.Writer) *player {
-	p := &player{sink: newSink(f, stdout, stderr), unfiltered: !f.filter.active()}
-	switch f.output {
-	case "json":
-		p.raw = &rawLines{out: stdout}
-		p.sink.view = p.raw
-	case "bcc":
-		// The load of now says nothing of then.
-		p.sink.view = view.NewBCC(stdout, nil, f.location())
+	raw := &rawLines{out: stdout}
+	p := &player{out: newOutput(f, raw, stdout, stderr), open: ledger.New(record.OpenIncidents, nil), decodes: true}
+
+	if f.output == "json" {
+		p.raw, p.decodes = raw, f.filter.active()
 	}
 
 	return p
 }
 
-func (p *player) play(line *record.Line) error {
+func (p *player) play(recorded *record.Line) error {
 	p.played++
+
 	if p.raw != nil {
-		p.raw.line = line.Raw
-		if p.unfiltered {
+		p.raw.line = recorded.Raw
+		if !p.decodes {
 			return p.raw.write()
 		}
 	}
 
-	decoded, err := line.Decode()
+	line, err := recorded.Decode()
 	if err != nil {
 		p.undecoded++
 		return nil
 	}
 
-	switch l := decoded.(type) {
-	case *events.Incident:
-		if line.Kind == events.KindIncidentUpdate {
-			return p.sink.Update(l)
-		}
-		// Live, the headline was written at the first victim of an OOM kill.
-		if l.Outcome == events.OutcomeKilled && l.Scope != events.ScopeUser {
-			if err := p.sink.Headline(l); err != nil {
+	if line == nil {
+		p.unknown++
+		return nil
+	}
+
+	if line, err = p.open.Take(line, len(recorded.Raw)); err != nil {
+		return err
+	}
+
+	// Live, the headline was written at the first victim of an OOM kill.
+	if inc, ok := line.(*events.Incident); ok {
+		if h, ok := events.HeadlineOf(inc); ok {
+			if err := p.out.Write(h); err != nil {
 				return err
 			}
 		}
-
-		return p.sink.Incident(l)
-	case *events.StallLine:
-		return p.sink.Stall(l)
-	case *events.PressureLine:
-		return p.sink.Pressure(l)
-	case *events.Lost:
-		return p.sink.Lost(l)
-	case *events.Status:
-		return p.sink.Status(l)
 	}
 
-	p.unknown++
-
-	return nil
+	return p.out.Write(line)
 }
 
 func (p *player) remarks() []string {
@@ -240,30 +233,29 @@ func (p *player) remarks() []string {
 	return all
 }
 
-// rawLines is a view that gives the recorded line for what it is handed.
+// rawLines is a sink that writes the recorded line instead of the line that it is given.
 type rawLines struct {
 	out  io.Writer
 	line []byte
 	buf  bytes.Buffer
 }
 
-func (v *rawLines) write() error {
-	v.buf.Reset()
-	v.buf.Write(v.line)
-	v.buf.WriteByte('\n')
+func (r *rawLines) Write(l events.Line) error {
+	if events.Published(l) == nil {
+		return nil
+	}
 
-	if _, err := v.out.Write(v.buf.Bytes()); err != nil {
+	return r.write()
+}
+
+func (r *rawLines) write() error {
+	r.buf.Reset()
+	r.buf.Write(r.line)
+	r.buf.WriteByte('\n')
+
+	if _, err := r.out.Write(r.buf.Bytes()); err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 
 	return nil
 }
-
-func (v *rawLines) Headline(view.Headline) error        { return nil }
-func (v *rawLines) Incident(*events.Incident) error     { return v.write() }
-func (v *rawLines) Update(*events.Incident) error       { return v.write() }
-func (v *rawLines) Stall(*events.StallLine) error       { return v.write() }
-func (v *rawLines) Pressure(*events.PressureLine) error { return v.write() }
-func (v *rawLines) Lost(*events.Lost) error             { return v.write() }
-func (v *rawLines) Status(*events.Status) error         { return v.write() }
-func (v *rawLines) Close() error                        { return nil }

@@ -79,7 +79,7 @@ func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
 	}
 
 	if f.filter.active() {
-		o.Match = f.filter.match
+		o.Match = f.filter.incident
 	}
 
 	if o.Width, o.Color = terminal(stdout); f.wide {

@@ -19,7 +19,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/alert"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/incident"
+	"github.com/oomtrace/oomtrace/internal/record"
 	"github.com/oomtrace/oomtrace/internal/sigkill"
+	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/tracer"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
@@ -122,8 +124,8 @@ func (f *traceFlags) check() error {
 	return f.filter.check()
 }
 
-// killers says where the processes of the node are seen.
-func (f *traceFlags) killers() sigkill.Options {
+// senders returns where the processes of the node are seen.
+func (f *traceFlags) senders() sigkill.Options {
 	root := f.names.options.HostRoot
 	if root == "" || root == "/" {
 		return sigkill.Options{}
@@ -170,23 +172,25 @@ what is shown; --record records everything.`,
 }
 
 func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
-	shown := newSink(f, stdout, stderr)
-	if err := f.run(ctx, shown, stderr); err != nil {
+	out := newOutput(f, nil, stdout, stderr)
+	if err := f.run(ctx, out, stderr); err != nil {
 		return err
 	}
 
-	return shown.close()
+	return out.close()
 }
 
-// run traces into a sink, and records if that is asked for.
-func (f *traceFlags) run(ctx context.Context, sink tracer.Sink, stderr io.Writer) (err error) {
+// run traces into a sink, and records first if a recording is wanted: an incident is on
+// disk before it is shown.
+func (f *traceFlags) run(ctx context.Context, to sink.Sink, stderr io.Writer) (err error) {
 	if f.record.dir != "" {
-		recording, rerr := f.record.open(sink, stderr)
+		recording, rerr := f.record.open(stderr)
 		if rerr != nil {
 			return rerr
 		}
-		defer func() { err = errors.Join(err, recording.writer.Close()) }()
-		sink = recording
+		defer func() { err = errors.Join(err, recording.Close()) }()
+
+		to = sink.Tee(record.NewSink(recording), to)
 	}
 
 	var limits *alert.Limits
@@ -208,8 +212,9 @@ func (f *traceFlags) run(ctx context.Context, sink tracer.Sink, stderr io.Writer
 
 	t, err := tracer.Open(tracer.Options{
 		Names: known, Warn: warn, HostRoot: f.names.options.HostRoot,
-		UserKills: userKills[f.userKills], KubeletLog: f.kubelet, Killer: f.killers(),
-		Tier: f.forcedTier(), Sink: sink, Stalls: !f.noStalls, MinStall: f.minStall, TellStalls: f.stalls, Pressure: limits, Guardians: f.guardians, NoLock: !f.lock, RealTime: f.realTime,
+		UserKills: userKills[f.userKills], KubeletLog: f.kubelet, Senders: f.senders(),
+		Tier: f.forcedTier(), Sink: to, Stalls: !f.noStalls, MinStall: f.minStall, StallLines: f.stalls,
+		Alerts: limits, CriticalServices: f.guardians, NoLock: !f.lock, RealTime: f.realTime,
 	})
 	if err != nil {
 		return err

@@ -4,83 +4,40 @@ package diagnose
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-func updateOf(inc *incident, change func(*incident)) *incident {
-	u := &incident{Envelope: inc.Envelope, ID: inc.ID}
-	u.Kind = events.KindIncidentUpdate
-	change(u)
-
-	return u
-}
-
-func TestExplainerTellsWhatIsNew(t *testing.T) {
-	var e Explainer
+func TestCausesChangeWithTheEvidence(t *testing.T) {
 	inc := plainKill()
 	split := inc.Memory
 	inc.Memory, inc.Victims[0].AnonRSSBytes = nil, nil
-	e.Take(inc)
 
-	if c := e.Explain(inc.ID); len(c) != 1 || c[0].ID != "own_limit" || c[0].Confidence != Likely {
-		t.Errorf("at the verdict: %+v", c)
+	atVerdict := Diagnose(inc, nil)
+	if len(atVerdict) != 1 || atVerdict[0].ID != "own_limit" || atVerdict[0].Confidence != Likely {
+		t.Errorf("at the verdict: got %+v, want own_limit, likely", atVerdict)
 	}
 
-	if c := e.Explain(inc.ID); c != nil {
-		t.Errorf("again: %v", ids(c))
+	if Changed(atVerdict, Diagnose(inc, nil)) {
+		t.Error("got a change without new evidence, want none")
 	}
 
-	e.Take(updateOf(inc, func(u *incident) { u.Memory = split }))
+	inc.Memory = split
 
-	if c := e.Explain(inc.ID); len(c) != 1 || c[0].Confidence != Certain {
-		t.Errorf("with the split: %+v", c)
+	withSplit := Diagnose(inc, nil)
+	if len(withSplit) != 1 || withSplit[0].Confidence != Certain || !Changed(atVerdict, withSplit) {
+		t.Errorf("with the charge split: got %+v, want own_limit, certain", withSplit)
 	}
 
-	e.Take(updateOf(inc, func(u *incident) { u.Audit = &events.Audit{Explained: true} }))
-
-	if c := e.Explain(inc.ID); c != nil {
-		t.Errorf("the audit explains nothing: %v", ids(c))
+	inc.Audit = &events.Audit{Explained: true}
+	if Changed(withSplit, Diagnose(inc, nil)) {
+		t.Error("got a change by the audit, which explains nothing, want none")
 	}
 
-	if inc.Memory != nil || inc.Causes != nil {
-		t.Error("the incident itself was changed")
-	}
-}
-
-func TestExplainerRemembers(t *testing.T) {
-	var e Explainer
-	for i := range openIncidents + 1 {
-		e.Take(killed(fmt.Sprint(i), time.Duration(i)*time.Second, nil))
-	}
-
-	if len(e.open) != openIncidents || len(e.order) != openIncidents {
-		t.Errorf("%d incidents are held", len(e.open))
-	}
-
-	if c := e.Explain("0"); c != nil {
-		t.Errorf("of an incident that is forgotten: %v", ids(c))
-	}
-
-	if e.Dropped() != 1 {
-		t.Errorf("%d were dropped without causes, want 1", e.Dropped())
-	}
-
-	e.Take(updateOf(killed("0", 0, nil), func(u *incident) { u.Scope = events.ScopeGlobal }))
-
-	if e.open["0"] != nil {
-		t.Error("an update alone is no incident")
-	}
-
-	if c := e.Explain(fmt.Sprint(openIncidents)); !slices.Contains(ids(c), "kill_loop") {
-		t.Errorf("causes %v", ids(c))
-	}
-
-	if e.Explain("never seen") != nil {
-		t.Error("of an incident that never was")
+	if Changed(withSplit, nil) {
+		t.Error("got a change to no causes at all, want none")
 	}
 }
 

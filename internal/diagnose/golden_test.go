@@ -59,7 +59,7 @@ func TestGolden(t *testing.T) {
 
 			var out bytes.Buffer
 			for _, width := range []int{80, 0} {
-				if err := view.NewText(&out, view.TextOptions{Width: width, Location: time.UTC}).Incident(inc); err != nil {
+				if err := view.NewText(&out, view.TextOptions{Width: width, Location: time.UTC}).Write(inc); err != nil {
 					t.Fatal(err)
 				}
 			}

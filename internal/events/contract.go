@@ -707,4 +707,7 @@ type Status struct {
 	Incidents *uint64 `json:"incident_count,omitempty"`
 	Victims   *uint64 `json:"victim_count,omitempty"`
 	Lost      *uint64 `json:"lost_count,omitempty"`
+	// Shown is how many of the incidents passed a filter, on their way to people. It
+	// is no key of the contract.
+	Shown *uint64 `json:"-"`
 }

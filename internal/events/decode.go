@@ -24,7 +24,22 @@ func Unmarshal(line []byte, into any) error {
 	return nil
 }
 
-// marked tells whether a string of the line may hold the mark of EscapeText, as
+// Decode reads a line of a kind. It returns nil for an unknown kind: a newer oomtrace
+// wrote it. An *Update has its Change only.
+func Decode(kind string, line []byte) (Line, error) {
+	l := NewLine(kind)
+	if l == nil {
+		return nil, nil
+	}
+
+	if err := Unmarshal(line, Published(l)); err != nil {
+		return nil, err
+	}
+
+	return l, nil
+}
+
+// marked reports whether a string of the line may hold the mark of EscapeText, as
 // itself or as another writer of JSON may put it.
 func marked(line []byte) bool {
 	if bytes.ContainsRune(line, utf8.RuneError) {

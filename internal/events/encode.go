@@ -15,13 +15,20 @@ import (
 	"unicode/utf8"
 )
 
-// Marshal makes the line, newline included, of an *Incident, *Lost or *Status.
+// Marshal makes the published line, newline included, of any Line but a *Headline.
+// Of an *Update it is the change.
 //
 // The line is valid UTF-8 and has one newline, at its end. Runes that could
 // steer a terminal (see Printable) are written as JSON escapes, and strings
 // that are no UTF-8, as process names and paths may be, by EscapeText. Times
 // are turned to UTC. The value itself is left alone.
-func Marshal(line any) ([]byte, error) {
+func Marshal(line Line) ([]byte, error) { return encode(Published(line)) }
+
+// MarshalInspection makes the object, newline included, that inspect prints, by the
+// rules of Marshal.
+func MarshalInspection(i *Inspection) ([]byte, error) { return encode(i) }
+
+func encode(line any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)

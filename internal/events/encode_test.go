@@ -53,7 +53,7 @@ func TestMarshalHostile(t *testing.T) {
 }
 
 func TestMarshalRefusesNothing(t *testing.T) {
-	for _, line := range []any{&Incident{}, &Lost{}, &Status{}, (*Lost)(nil)} {
+	for _, line := range []Line{&Incident{}, &Update{Change: &Incident{}}, &Lost{}, &Status{}, (*Lost)(nil)} {
 		if _, err := Marshal(line); err != nil {
 			t.Errorf("%T: %v", line, err)
 		}

@@ -51,34 +51,9 @@ func (l *Line) IsIncident() bool {
 	return l.Kind == events.KindIncident || l.Kind == events.KindIncidentUpdate
 }
 
-// Decode gives the line's *events.Incident (of an update, too), *events.Lost,
-// *events.Status, *events.StallLine or *events.PressureLine, nothing of which
-// points to Raw; nil for a kind that is not known. Keys that are not known are
-// left out.
-func (l *Line) Decode() (any, error) {
-	var line any
-
-	switch l.Kind {
-	case events.KindIncident, events.KindIncidentUpdate:
-		line = new(events.Incident)
-	case events.KindLost:
-		line = new(events.Lost)
-	case events.KindStatus:
-		line = new(events.Status)
-	case events.KindStall:
-		line = new(events.StallLine)
-	case events.KindPressure:
-		line = new(events.PressureLine)
-	default:
-		return nil, nil
-	}
-
-	if err := events.Unmarshal(l.Raw, line); err != nil {
-		return nil, err
-	}
-
-	return line, nil
-}
+// Decode returns the line, nothing of which points to Raw; nil for an unknown kind.
+// Unknown keys are left out. An update has its Change only: see [ledger.Ledger.Take].
+func (l *Line) Decode() (events.Line, error) { return events.Decode(l.Kind, l.Raw) }
 
 // key names an incident for ever: its id is unique in a boot only.
 type key struct{ bootID, id string }

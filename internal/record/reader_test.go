@@ -115,9 +115,9 @@ func TestDecode(t *testing.T) {
 	}
 
 	hostile := "a\xff\x1b[2J\u202e\ufffdff"
-	for _, want := range []any{
+	for _, want := range []events.Line{
 		&events.Incident{Envelope: envelope(events.KindIncident), ID: "a", Trigger: &events.Process{Comm: hostile}, Notes: []string{hostile}},
-		&events.Incident{Envelope: envelope(events.KindIncidentUpdate), ID: "a"},
+		&events.Update{Change: &events.Incident{Envelope: envelope(events.KindIncidentUpdate), ID: "a"}},
 		&events.Lost{Envelope: envelope(events.KindLost), What: "x", Count: 3},
 		&events.Status{Envelope: envelope(events.KindStatus), Phase: "end"},
 		&events.StallLine{Envelope: envelope(events.KindStall), Task: events.Process{Comm: hostile}},
@@ -192,8 +192,8 @@ func TestWindow(t *testing.T) {
 		n, pad  int
 		updated func(i int) bool
 	}{
-		{"by number", windowMost + 10, 0, func(i int) bool { return i >= 10 }},
-		{"by room", 100, 1 << 20, func(i int) bool { return i >= 100-windowBytes>>20+1 }},
+		{"by number", OpenIncidents.Incidents + 10, 0, func(i int) bool { return i >= 10 }},
+		{"by room", 100, 1 << 20, func(i int) bool { return i >= 100-OpenIncidents.Bytes>>20+1 }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r, w := io.Pipe()

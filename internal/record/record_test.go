@@ -40,7 +40,7 @@ func updateLine(t testing.TB, id string, n int, note string) []byte {
 	})
 }
 
-func marshal(t testing.TB, v any) []byte {
+func marshal(t testing.TB, v events.Line) []byte {
 	line, err := events.Marshal(v)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/olekukonko/tablewriter/tw"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
@@ -40,7 +41,7 @@ func Text(w io.Writer, src Source, o Options) (Result, error) {
 type text struct {
 	w       io.Writer
 	o       *Options
-	blocks  view.Sink
+	blocks  sink.Sink
 	summary Summary
 }
 
@@ -79,7 +80,7 @@ func (t *text) incident(inc *events.Incident) error {
 		return err
 	}
 
-	return t.blocks.Incident(inc)
+	return t.blocks.Write(inc)
 }
 
 func (t *text) end(remarks []string) error {

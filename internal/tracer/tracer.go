@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tracer joins the parts into a running trace: the probe's records go to
-// the tree of cgroups and the correlator, and what comes out goes to a sink.
+// Package tracer runs a live trace: records of the probe go to the tree of cgroups, the
+// flight recorder and the correlator; an incident that the correlator reports goes to the
+// sink at once, and is then completed by enrichers that know nothing of each other.
+//
+// The files follow the data: dispatch.go routes records, followup.go keeps open incidents
+// and what they wait for, and each enricher has a file: stalls.go, hoststate.go, names.go,
+// runtimereport.go.
 package tracer
 
 import (
@@ -11,10 +16,10 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/alert"
-	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/host"
@@ -24,115 +29,70 @@ import (
 	"github.com/oomtrace/oomtrace/internal/probe"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/sigkill"
+	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
-// Sink takes the lines of a trace. Its methods are called from the goroutine of
-// Run; an error ends the trace.
-type Sink interface {
-	// Headline comes at the first victim: an incident with an id, a time, a
-	// scope and that victim.
-	Headline(*events.Incident) error
-	Incident(*events.Incident) error
-	Update(*events.Incident) error
-	Stall(*events.StallLine) error
-	Pressure(*events.PressureLine) error
-	Lost(*events.Lost) error
-	Status(*events.Status) error
-}
-
-// findings makes status lines of what the audit finds.
-type findings struct {
-	outlet
-}
-
-func (f findings) Finding(_ time.Time, text string) error {
-	return f.Status(&events.Status{Envelope: f.t.envelope(events.KindStatus), Phase: "audit", Text: text})
-}
-
-// Options say how to trace.
+// Options set up a trace. Sink is required.
 type Options struct {
-	Tier events.Tier // empty: the best there is
-	Sink Sink
-	// Stalls also looks at where tasks stall for memory; kills then tell what
-	// stalled before them.
+	Tier events.Tier // the only attach mode to try; empty: the best that works
+	// Sink takes the lines, on the goroutine of Run. An error ends the trace.
+	Sink sink.Sink
+	// Stalls traces where tasks stall for memory; kills then have their stall history.
 	Stalls bool
-	// MinStall is how long a single stall must be to be remembered by itself;
-	// TellStalls gives those to the sink.
+	// MinStall is how long a single stall must be to be remembered by itself; StallLines
+	// writes a line for each of those.
 	MinStall   time.Duration
-	TellStalls bool
-	// Names knows pods and containers by name; nil leaves ids.
+	StallLines bool
+	// Names resolves pods and containers; nil leaves ids.
 	Names Names
 	// HostRoot is where the node's own files are; empty is "/".
 	HostRoot string
-	// KubeletLog is a file with the kubelet's log; empty: it is followed in the
-	// journal, if there is a kubelet.
+	// KubeletLog is a file with the kubelet's log; empty: its journal is followed, if the
+	// node has a kubelet.
 	KubeletLog string
-	// Guardians are the units whose stalls are told with each kill.
-	Guardians []string
-	// Pressure are the limits of early warnings; nil gives none.
-	Pressure *alert.Limits
-	// Counts takes the counts of stalls, each second in which there are any; nil
-	// drops them.
+	// CriticalServices are the units whose stalls are reported with each kill.
+	CriticalServices []string
+	// Alerts are the limits of early warnings; nil gives none.
+	Alerts *alert.Limits
+	// Counts takes the counts of stalls, in each second that has any; nil drops them.
 	Counts func(kernel.StallCounts) error
-	// UserKills says which SIGKILLs from user space become incidents, Killer where
-	// to look for who sent them.
+	// UserKills selects the SIGKILLs from user space that become incidents. Senders is
+	// where their senders are looked up.
 	UserKills incident.UserKills
-	Killer    sigkill.Options
-	// NoLock leaves the tracer's memory to the kernel, which may swap it.
+	Senders   sigkill.Options
+	// NoLock leaves the tracer's memory unlocked: the kernel may swap it out.
 	NoLock bool
 	// RealTime reads events at real-time priority.
 	RealTime bool
-	// Warn takes remarks on what could not be had, for people; nil drops them.
+	// Warn takes warnings for people, from several goroutines; nil drops them.
 	Warn func(text string)
 }
 
 // Tracer is an attached trace. It belongs to one goroutine.
 type Tracer struct {
-	opts   Options
-	layout host.Layout
-	ident  identity
-	clock  *host.BootClock
-	probe  *probe.Probe
-	tree   *resolve.Tree
-	scan   chan *resolve.Scan
-	core   *incident.Correlator
-	lost   uint64
-	page   int
-	flight *flight.Recorder
-	naming *naming            // nil: ids only
-	watch  *alert.Watch       // nil: no warnings
-	killer *sigkill.Watch     // nil: no incidents of scope user
-	kills  []*events.Incident // that want their past
-	pastNS uint64             // when kills were last given theirs
-	after  *aftermath
-	log    *kubelet.Follower // nil: no kubelet, or no log of it
-	// unlooked are ids of kills that nobody had time to look after.
-	unlooked  []string
-	uncaused  uint64 // incidents that were held no longer when their causes were due
-	explainer diagnose.Explainer
-	gone      []goneCgroup    // oldest first
-	gaveUp    []kernel.GaveUp // oldest first, at most gaveUpMost
+	opts       Options
+	layout     host.Layout
+	ident      identity
+	clock      *host.BootClock
+	probe      *probe.Probe
+	tree       *resolve.Tree
+	scanned    chan *resolve.Scan
+	correlator *incident.Correlator
+	followUp   *followUp
+	stalls     *stallHistory
+	host       *hostState
+	alerts     *alert.Watch // nil: no warnings
+	senders    senders
+	lost       uint64 // records
+
+	work     sync.WaitGroup // the goroutines of Run
+	stopWork context.CancelFunc
 }
-
-// goneCgroup is a removed one whose counts in the kernel make room soon.
-type goneCgroup struct {
-	key    events.CgroupKey
-	bootNS uint64
-}
-
-// pastEveryNS is how often counts are read for kills: in a storm, for many at once.
-const pastEveryNS = 300e6
-
-// gaveUpMost is how many give-ups are kept until their kills are told.
-const gaveUpMost = 64
-
-// forgetNS is how long the stalls of a removed cgroup are kept.
-const forgetNS = 65e9
 
 type identity struct{ bootID, node string }
 
-// Open attaches the probes. From its return on nothing is missed; the paths of
-// cgroups are read meanwhile.
+// Open attaches the probes. From its return on nothing is missed: records wait in the
+// ring buffers for Run. Open starts no goroutine.
 func Open(opts Options) (*Tracer, error) {
 	if opts.Warn == nil {
 		opts.Warn = func(string) {}
@@ -149,13 +109,12 @@ func Open(opts Options) (*Tracer, error) {
 
 	clock, err := host.NewBootClock()
 	if err != nil {
-		return nil, fmt.Errorf("reading the clocks: %w", err)
+		return nil, fmt.Errorf("read the clocks: %w", err)
 	}
 
 	for _, gap := range host.Protect(!opts.NoLock) {
 		opts.Warn(gap)
 	}
-	page := uint64(host.PageSize())
 
 	symbols, err := host.LoadKallsyms(probe.DataSymbols...)
 	if err != nil {
@@ -163,7 +122,8 @@ func Open(opts Options) (*Tracer, error) {
 	}
 
 	p, err := probe.Open(probe.Options{
-		Tier: opts.Tier, MemoryHierarchy: layout.HierarchyID, PageSize: page, Stalls: opts.Stalls, MinStall: opts.MinStall, Address: symbols.Address,
+		Tier: opts.Tier, MemoryHierarchy: layout.HierarchyID, PageSize: uint64(host.PageSize()),
+		Stalls: opts.Stalls, MinStall: opts.MinStall, Address: symbols.Address,
 	})
 	if err != nil {
 		return nil, err
@@ -171,42 +131,67 @@ func Open(opts Options) (*Tracer, error) {
 
 	t := &Tracer{
 		opts: opts, layout: layout, clock: clock, probe: p,
-		ident: identity{bootID: host.BootID(), node: host.Hostname()},
-		tree:  resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}),
-		scan:  make(chan *resolve.Scan, 1), page: int(page), flight: flight.New(0),
+		ident:   identity{bootID: host.BootID(), node: host.Hostname()},
+		tree:    resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}),
+		scanned: make(chan *resolve.Scan, 1),
 	}
-	if opts.Names != nil {
-		t.naming = &naming{names: opts.Names}
-	}
-
-	if opts.Pressure != nil {
-		t.watch = alert.New(*opts.Pressure, t.Guardian)
-	}
-
-	t.startScan()
-	t.lookAfter()
-	t.watchKillers()
-
-	t.core = incident.New(t.config(page, symbols), findings{outlet{opts.Sink, t}})
-	if _, err := t.core.Idle(probe.BootNS(), true); err != nil { // the audit's first reading
+	if err := t.assemble(symbols); err != nil {
 		p.Close()
 		return nil, err
 	}
-	// The kernel's types were decoded for the load, and are not needed any more:
-	// tens of MiB that a node out of memory can use.
+	// The kernel's types were decoded for the load, and are not needed any more: tens of
+	// MiB that a node out of memory can use.
 	debug.FreeOSMemory()
 
 	return t, nil
 }
 
-func (t *Tracer) config(page uint64, symbols *host.Symbols) incident.Config {
+// assemble joins the correlator and the enrichers.
+func (t *Tracer) assemble(symbols *host.Symbols) error {
+	if t.opts.Alerts != nil {
+		t.alerts = alert.New(*t.opts.Alerts, t.CriticalService)
+	}
+
+	t.stalls = &stallHistory{
+		enabled: t.opts.Stalls, counts: t.probe, unseen: t.unseen(), tree: t.tree, layout: t.layout, clock: t.clock,
+		page: uint64(host.PageSize()), envelope: t.envelope, critical: t.CriticalService, recorder: flight.New(0),
+	}
+	reader := host.Reader{Layout: t.layout, Place: func(path string) (events.Level, *events.Workload) {
+		place := resolve.ParsePath(path)
+		return place.Level, place.Workload
+	}}
+
+	config, err := kubelet.Find(t.opts.HostRoot)
+	if err != nil {
+		t.opts.Warn("how far an eviction is will be unknown: " + err.Error())
+	}
+	t.senders.hasKubelet = config != nil || t.opts.KubeletLog != ""
+	t.host = newHostState(reader, kubelet.NewWatch(config, reader))
+
+	f := newFollowUp(t.ident.bootID, t.opts.Sink.Write, t.envelope)
+	f.enrichers = []enricher{t.stalls, t.host}
+
+	if names := t.opts.Names; names != nil {
+		f.names = names
+		f.enrichers = append(f.enrichers,
+			&lateNames{names: names, current: f.current, now: probe.BootNS}, &runtimeReport{names, f.current})
+	}
+	t.followUp = f
+	t.correlator = incident.New(t.config(symbols), correlated{t})
+
+	_, err = t.correlator.Idle(probe.BootNS(), true) // the audit's first reading
+
+	return err
+}
+
+func (t *Tracer) config(symbols *host.Symbols) incident.Config {
 	cfg := incident.Config{
-		Tier: t.probe.Tier(), PageSize: page, CgroupV1: t.layout.MemoryVersion == 1,
+		Tier: t.probe.Tier(), PageSize: uint64(host.PageSize()), CgroupV1: t.layout.MemoryVersion == 1,
 		BootID: t.ident.bootID, Node: t.ident.node,
 		Cgroups: t.places(), WallClock: t.clock.Time, KernelKills: host.VMStatOOMKill, Gone: host.ProcessGone,
 	}
-	if cfg.UserKills = t.opts.UserKills; t.killer != nil {
-		cfg.Killers = t.killer
+	if cfg.UserKills = t.opts.UserKills; cfg.UserKills != incident.UserKillsNone {
+		cfg.Killers = &t.senders
 	}
 
 	if ram, swap, err := host.Memory(); err == nil {
@@ -235,20 +220,7 @@ func (t *Tracer) config(page uint64, symbols *host.Symbols) incident.Config {
 	return cfg
 }
 
-func (t *Tracer) startScan() {
-	scan := t.tree.NewScan(t.layout.MemoryMount, t.layout.HierarchyID)
-
-	scan.Base = t.layout.MountRoot
-	go func() {
-		if err := scan.Run(); err != nil {
-			t.opts.Warn("some cgroups have no path: " + err.Error())
-		}
-
-		t.scan <- scan
-	}()
-}
-
-// Status is the line that opens the trace.
+// Status returns the line that opens the trace.
 func (t *Tracer) Status(phase string) *events.Status {
 	return &events.Status{
 		Envelope: t.envelope(events.KindStatus), Phase: phase, Tier: t.probe.Tier(), Hooks: t.probe.Hooks(),
@@ -263,23 +235,27 @@ func (t *Tracer) envelope(kind string) events.Envelope {
 	}
 }
 
-// Place tells a cgroup's path, empty if it is not known, and what it is.
+// Place returns the path of a cgroup, empty if it is not known, and what the path means.
 func (t *Tracer) Place(key events.CgroupKey) (string, resolve.Place) {
 	place, path, _ := t.places().Place(key)
 	return path, place
 }
 
-// Layout tells where the memory controller is.
+// Layout returns where the memory controller is mounted.
 func (t *Tracer) Layout() host.Layout { return t.layout }
 
-// Run traces until ctx is done, then reports what is open. ready is called once
-// paths are known; it may be nil.
+// Run traces until ctx is done, then reports what is still open. It calls ready once the
+// paths of cgroups are known; ready may be nil. All goroutines that it starts have ended
+// when it returns. It is called once.
 func (t *Tracer) Run(ctx context.Context, ready func() error) error {
-	if err := t.opts.Sink.Status(t.Status("start")); err != nil {
+	t.start()
+	defer t.stop()
+
+	if err := t.opts.Sink.Write(t.Status("start")); err != nil {
 		return err
 	}
 
-	t.merge(<-t.scan)
+	t.merge(<-t.scanned)
 
 	if ready != nil {
 		if err := ready(); err != nil {
@@ -288,8 +264,7 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 	}
 
 	if t.opts.RealTime {
-		// The thread is given back with its priority: it ends with this goroutine, or
-		// with the process.
+		// The thread keeps its priority: it ends with this goroutine, or with the process.
 		runtime.LockOSThread()
 
 		if err := host.RealTime(); err != nil {
@@ -301,230 +276,102 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 		return err
 	}
 
-	if err := t.core.Close(); err != nil {
+	return t.end()
+}
+
+// end reports what is still open, and the totals.
+func (t *Tracer) end() error {
+	if err := t.correlator.Close(); err != nil {
 		return err
 	}
 
-	if err := t.past(); err != nil {
+	if !t.host.finish(2 * time.Second) {
+		t.opts.Warn("the state of the node after the last kills could not be read in time")
+	}
+	t.stalls.readNS = 0 // the last kills do not wait for others
+
+	if err := t.followUp.finish(probe.BootNS()); err != nil {
 		return err
 	}
 
-	if err := t.endAftermath(); err != nil {
-		return err
+	if t.stalls.err != nil {
+		return t.stalls.err
 	}
+	incidents, victims := t.correlator.Totals()
 
-	if err := t.name(probe.BootNS()); err != nil {
-		return err
-	}
-	incidents, victims := t.core.Totals()
-
-	return t.opts.Sink.Status(&events.Status{
+	return t.opts.Sink.Write(&events.Status{
 		Envelope: t.envelope(events.KindStatus), Phase: "end",
 		Incidents: &incidents, Victims: &victims, Lost: &t.lost,
 	})
 }
 
-// Close detaches.
-func (t *Tracer) Close() error {
-	if t.killer != nil {
-		t.killer.Close()
-	}
+// start starts the goroutines that serve Run. They outlive its context until the last
+// incident is complete.
+func (t *Tracer) start() {
+	ctx, stop := context.WithCancel(context.Background())
+	t.stopWork = stop
 
-	if t.log != nil {
-		t.log.Close()
-	}
-
-	return t.probe.Close()
+	t.startScan()
+	t.work.Go(func() { t.host.run(ctx) })
+	t.senders.start(t)
 }
 
-// watchKillers begins to look at who sends SIGKILLs, if anybody wants to know.
-func (t *Tracer) watchKillers() {
-	if t.opts.UserKills == incident.UserKillsNone {
-		return
-	}
-
-	opts := t.opts.Killer
-	if t.log != nil {
-		opts.Kubelet = podLog{t.log, t.clock}
-	}
-
-	if opts.Cgroups == "" && t.layout.MemoryVersion == 2 && t.layout.MountRoot == "/" {
-		opts.Cgroups = t.layout.MemoryMount
-	}
-	t.killer = sigkill.NewWatch(opts)
+// stop ends those goroutines and waits for them.
+func (t *Tracer) stop() {
+	t.stopWork()
+	t.host.close()
+	t.senders.stop()
+	t.work.Wait()
 }
 
-// lookAfter begins to look at the node after kills.
-func (t *Tracer) lookAfter() {
-	reader := host.Reader{Layout: t.layout, Place: func(path string) (events.Level, *events.Workload) {
-		place := resolve.ParsePath(path)
-		return place.Level, place.Workload
-	}}
+// startScan reads the paths of all cgroups.
+func (t *Tracer) startScan() {
+	scan := t.tree.NewScan(t.layout.MemoryMount, t.layout.HierarchyID)
+	scan.Base = t.layout.MountRoot
 
-	config, err := kubelet.Find(t.opts.HostRoot)
-	if err != nil {
-		t.opts.Warn("how far an eviction is will be unknown: " + err.Error())
-	}
+	t.work.Go(func() {
+		if err := scan.Run(); err != nil {
+			t.opts.Warn("some cgroups have no path: " + err.Error())
+		}
 
-	t.after = newAftermath(reader, kubelet.NewWatch(config, reader))
-	if t.opts.UserKills == incident.UserKillsNone || config == nil && t.opts.KubeletLog == "" {
-		return
-	}
-
-	if t.log, err = kubelet.Follow(t.opts.KubeletLog, t.opts.HostRoot, t.opts.Warn); err != nil {
-		t.opts.Warn(err.Error())
-	}
+		t.scanned <- scan
+	})
 }
 
-// podLog gives the killer's watch the kubelet's lines.
-type podLog struct {
-	log   *kubelet.Follower
-	clock *host.BootClock
-}
-
-func (p podLog) About(w *events.Workload, bootNS uint64) []string {
-	return p.log.About(w, p.clock.Time(bootNS))
-}
-
-// Record implements probe.Handler.
-func (t *Tracer) Record(r kernel.Record) error {
-	switch r := r.(type) {
-	case *kernel.Stall:
-		t.flight.Stall(*r)
-
-		if t.opts.TellStalls {
-			return t.opts.Sink.Stall(t.stallLine(*r))
-		}
-
-		return nil
-	case kernel.GaveUp:
-		if len(t.gaveUp) == gaveUpMost {
-			t.gaveUp = slices.Delete(t.gaveUp, 0, 1)
-		}
-		t.gaveUp = append(t.gaveUp, r)
-
-		return nil
-	case kernel.StallCounts:
-		t.flight.Counts(r)
-		t.sample(r.BootNS)
-		t.after.sample(t.clock.Time(r.BootNS))
-
-		if err := t.warn(r.BootNS); err != nil {
-			return err
-		}
-
-		if t.opts.Counts != nil {
-			return t.opts.Counts(r)
-		}
-
-		return nil
-	case kernel.CgroupChange:
-		t.tree.Observe(r)
-
-		if t.naming != nil {
-			place, _, _ := t.tree.Place(r.Key)
-			switch r.Op {
-			case "mkdir":
-				tell(place, t.opts.Names.Seen)
-			case "rmdir":
-				tell(place, t.opts.Names.Gone)
-			}
-		}
-
-		if r.Op == "rmdir" && t.opts.Stalls {
-			t.gone = append(t.gone, goneCgroup{r.Key, r.BootNS})
-		}
-	case kernel.RecordsLost:
-		t.lost += r.Count
-		if err := t.opts.Sink.Lost(&events.Lost{Envelope: t.envelope(events.KindLost), What: r.What, Count: r.Count}); err != nil {
-			return err
-		}
-	}
-
-	return t.core.Record(r)
-}
-
-// Idle implements probe.Handler.
-func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
-	select {
-	case scan := <-t.scan:
-		t.merge(scan)
-	default:
-	}
-
-	t.clock.Sync()
-	t.forget(bootNS)
-
-	sleep, err := t.core.Idle(bootNS, caughtUp)
-	if err != nil {
-		return 0, err
-	}
-
-	if err := t.name(bootNS); err != nil {
-		return 0, err
-	}
-
-	if !caughtUp {
-		return sleep, nil
-	}
-
-	if len(t.kills) > 0 && bootNS-min(t.pastNS, bootNS) >= pastEveryNS {
-		t.pastNS = bootNS
-		if err := t.past(); err != nil {
-			return 0, err
-		}
-	}
-
-	return sleep, t.aftermaths()
-}
-
-// forget drops the stalls of cgroups that have been gone for longer than a kill
-// looks back.
-func (t *Tracer) forget(bootNS uint64) {
-	due := make(map[events.CgroupKey]bool)
-	for len(t.gone) > 0 && bootNS-min(t.gone[0].bootNS, bootNS) > forgetNS {
-		due[t.gone[0].key] = true
-		t.gone = t.gone[1:]
-	}
-
-	if len(due) > 0 {
-		t.probe.ForgetStalls(due)
-		t.flight.Forget(due)
-	}
-}
-
+// merge takes over the paths that a scan read.
 func (t *Tracer) merge(scan *resolve.Scan) {
 	if !t.tree.Merge(scan) {
 		t.startScan()
 	}
 
-	if t.naming != nil {
-		t.tree.Live(func(place resolve.Place) { tell(place, t.opts.Names.Found) })
+	if names := t.opts.Names; names != nil {
+		t.tree.Live(func(place resolve.Place) { lookUp(place, names.Found) })
 	}
 }
 
 // places are those of the tree, with names.
 func (t *Tracer) places() namedTree { return namedTree{t.tree, t.opts.Names} }
 
-// name gives out what became known by name of earlier incidents.
-func (t *Tracer) name(bootNS uint64) error {
-	if t.naming == nil {
-		return nil
+// unseen returns the kinds of stalls that no hook sees here.
+func (t *Tracer) unseen() []string {
+	kinds := map[string]events.StallKind{
+		"memory.high": events.StallMemoryHigh, "vmscan:mm_vmscan_throttled": events.StallThrottle,
+		"vmscan:mm_vmscan_memcg_reclaim": events.StallMemcgReclaim, "vmscan:mm_vmscan_direct_reclaim": events.StallDirectReclaim,
+		"vmscan:mm_vmscan_node_reclaim": events.StallNodeReclaim, "compaction:mm_compaction": events.StallCompaction,
 	}
 
-	for _, u := range t.naming.due(bootNS) {
-		// The merged incident has it already.
-		u.Envelope = t.envelope(events.KindIncidentUpdate)
-		t.explainer.Take(u)
+	var names []string
 
-		if err := t.opts.Sink.Update(u); err != nil {
-			return err
+	for _, h := range t.probe.Hooks() {
+		if kind, ok := kinds[h.Name]; ok && h.Tier == "" {
+			names = append(names, string(kind))
 		}
 	}
 
-	if lost := t.naming.lost(); lost > 0 {
-		return t.opts.Sink.Lost(&events.Lost{Envelope: t.envelope(events.KindLost), What: "name_lookup", Count: lost})
-	}
+	slices.Sort(names)
 
-	return nil
+	return names
 }
+
+// Close detaches the probes. It does not wait for Run, which must have returned.
+func (t *Tracer) Close() error { return t.probe.Close() }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,48 +22,27 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// kept is a sink that keeps incidents of this test's cgroups, updates merged: the
+// kept is a sink that keeps incidents of this test's cgroups with all updates: the
 // machine may have others.
 type kept struct {
-	mu        sync.Mutex
 	incidents []*events.Incident
 	lost      map[string]uint64
 }
 
-func (k *kept) Headline(*events.Incident) error     { return nil }
-func (k *kept) Stall(*events.StallLine) error       { return nil }
-func (k *kept) Pressure(*events.PressureLine) error { return nil }
-func (k *kept) Status(*events.Status) error         { return nil }
-
-func (k *kept) Lost(l *events.Lost) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.lost[l.What] += l.Count
-
-	return nil
-}
-
-func (k *kept) Incident(inc *events.Incident) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-
-	ours := func(v events.Victim) bool { return v.Cgroup != nil && strings.Contains(v.Cgroup.Path, testRoot()) }
-	if !slices.ContainsFunc(inc.Victims, ours) {
-		return nil
-	}
-	copied := *inc
-	k.incidents = append(k.incidents, &copied)
-
-	return nil
-}
-
-func (k *kept) Update(u *events.Incident) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-
-	for _, inc := range k.incidents {
-		if inc.ID == u.ID {
-			events.Merge(inc, u)
+func (k *kept) Write(l events.Line) error {
+	switch l := l.(type) {
+	case *events.Lost:
+		k.lost[l.What] += l.Count
+	case *events.Incident:
+		ours := func(v events.Victim) bool { return v.Cgroup != nil && strings.Contains(v.Cgroup.Path, testRoot()) }
+		if slices.ContainsFunc(l.Victims, ours) {
+			k.incidents = append(k.incidents, l)
+		}
+	case *events.Update:
+		for i, inc := range k.incidents {
+			if l.After != nil && inc.ID == l.After.ID {
+				k.incidents[i] = l.After
+			}
 		}
 	}
 

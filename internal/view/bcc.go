@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
 // NewBCC writes the line that bcc's oomkill prints, one for each victim, those
@@ -20,7 +21,7 @@ import (
 // Loadavg is asked for the content of /proc/loadavg once an incident; it may be
 // nil. Times are shown in loc, or the local time if it is nil. Updates, status
 // and lost records have no line in this format.
-func NewBCC(w io.Writer, loadavg func() string, loc *time.Location) Sink {
+func NewBCC(w io.Writer, loadavg func() string, loc *time.Location) sink.Sink {
 	return &bccSink{out: output{w: w, what: "bcc line"}, loadavg: loadavg, loc: zone(loc)}
 }
 
@@ -30,8 +31,9 @@ type bccSink struct {
 	loc     *time.Location
 }
 
-func (s *bccSink) Incident(inc *events.Incident) error {
-	if inc.Outcome != events.OutcomeKilled || inc.Scope == events.ScopeUser || len(inc.Victims) == 0 {
+func (s *bccSink) Write(l events.Line) error {
+	inc, ok := l.(*events.Incident)
+	if !ok || inc.Outcome != events.OutcomeKilled || inc.Scope == events.ScopeUser || len(inc.Victims) == 0 {
 		return s.out.err
 	}
 
@@ -71,11 +73,3 @@ func totalPages(inc *events.Incident) string {
 
 	return strconv.FormatUint(*inc.Allocation.TotalPages, 10)
 }
-
-func (s *bccSink) Headline(Headline) error             { return s.out.err }
-func (s *bccSink) Update(*events.Incident) error       { return s.out.err }
-func (s *bccSink) Stall(*events.StallLine) error       { return s.out.err }
-func (s *bccSink) Pressure(*events.PressureLine) error { return s.out.err }
-func (s *bccSink) Lost(*events.Lost) error             { return s.out.err }
-func (s *bccSink) Status(st *events.Status) error      { return s.out.err }
-func (s *bccSink) Close() error                        { return s.out.err }

@@ -29,7 +29,7 @@ func TestBefore(t *testing.T) {
 
 	for _, width := range []int{0, 80, 40} {
 		var out bytes.Buffer
-		if err := NewText(&out, TextOptions{Width: width, Location: time.UTC}).Incident(inc); err != nil {
+		if err := NewText(&out, TextOptions{Width: width, Location: time.UTC}).Write(inc); err != nil {
 			t.Fatal(err)
 		}
 
@@ -57,7 +57,7 @@ func TestNoStallsBefore(t *testing.T) {
 	var out bytes.Buffer
 
 	inc := &events.Incident{ID: "1", Outcome: events.OutcomeKilled, Before: &events.Before{WindowNS: 60e9, Stalls: []events.StallSum{}}}
-	if err := NewText(&out, TextOptions{}).Incident(inc); err != nil || !strings.Contains(out.String(), "no stalls in the last 60 s") {
+	if err := NewText(&out, TextOptions{}).Write(inc); err != nil || !strings.Contains(out.String(), "no stalls in the last 60 s") {
 		t.Errorf("%v: %s", err, out.String())
 	}
 }
@@ -79,11 +79,11 @@ func TestStallAndPressureLines(t *testing.T) {
 		var out bytes.Buffer
 
 		s := NewText(&out, TextOptions{Width: width, Location: time.UTC})
-		if err := s.Stall(stall); err != nil {
+		if err := s.Write(stall); err != nil {
 			t.Fatal(err)
 		}
 
-		if err := s.Pressure(warning); err != nil {
+		if err := s.Write(warning); err != nil {
 			t.Fatal(err)
 		}
 

@@ -4,47 +4,50 @@ package view
 
 import (
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/ledger"
+	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
 // script is a trace as a source would feed it to a sink.
 type script struct {
 	name string
-	feed func(Sink) error
+	feed func(sink.Sink) error
 }
 
-// feed makes a script of lines: headlines, incidents, updates, lost, status.
-func feed(lines ...any) func(Sink) error {
-	return func(s Sink) error {
-		for _, line := range lines {
-			var err error
+// feed makes a script of lines. An incident of kind incident_update is applied to the
+// incident before it.
+func feed(lines ...events.Line) func(sink.Sink) error {
+	return func(s sink.Sink) error {
+		open := ledger.New(ledger.Limits{}, nil)
 
-			switch l := line.(type) {
-			case Headline:
-				err = s.Headline(l)
-			case *events.Incident:
-				if l.Kind == events.KindIncidentUpdate {
-					err = s.Update(l)
-				} else {
-					err = s.Incident(l)
+		for _, line := range lines {
+			if inc, ok := line.(*events.Incident); ok {
+				if inc.Kind == events.KindIncidentUpdate {
+					line = open.Apply(inc, 0)
+				} else if err := open.Open(inc, 0); err != nil {
+					return err
 				}
-			case *events.Lost:
-				err = s.Lost(l)
-			case *events.Status:
-				err = s.Status(l)
-			default:
-				err = fmt.Errorf("no line: %T", line)
 			}
 
-			if err != nil {
+			if err := s.Write(line); err != nil {
 				return err
 			}
 		}
 
-		return s.Close()
+		return closeSink(s)
 	}
+}
+
+func closeSink(s sink.Sink) error {
+	if c, ok := s.(io.Closer); ok {
+		return c.Close()
+	}
+
+	return nil
 }
 
 const (
@@ -80,8 +83,8 @@ func workload(container string) *events.Workload {
 	return &events.Workload{PodUID: podUID, ContainerID: container, Runtime: "containerd", QoS: "burstable", Source: "path"}
 }
 
-func headline(inc *events.Incident) Headline {
-	return Headline{Time: inc.Time, ID: inc.ID, Scope: inc.Scope, PID: inc.Victims[0].PID, Comm: inc.Victims[0].Comm}
+func headline(inc *events.Incident) *events.Headline {
+	return &events.Headline{Time: inc.Time, ID: inc.ID, Scope: inc.Scope, PID: inc.Victims[0].PID, Comm: inc.Victims[0].Comm}
 }
 
 func update(id string, after time.Duration) *events.Incident {
@@ -133,7 +136,7 @@ func container() *events.Incident {
 	}
 }
 
-func containerScript() func(Sink) error {
+func containerScript() func(sink.Sink) error {
 	inc := container()
 	dead, back := update(inc.ID, 31*time.Millisecond), update(inc.ID, 40*time.Millisecond)
 	process := events.Process{PID: 4711, TID: 4711, Comm: "java"}
@@ -163,7 +166,7 @@ func containerScript() func(Sink) error {
 }
 
 // pod is a limit above the containers, met while names are still to be learnt.
-func pod() func(Sink) error {
+func pod() func(sink.Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-18"
 	inc.Ladder = podLadder()
@@ -189,7 +192,7 @@ func pod() func(Sink) error {
 	return feed(headline(inc), headline(other), inc, other, names)
 }
 
-func group3() func(Sink) error {
+func group3() func(sink.Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-20"
 	inc.Killer = &events.Killer{Kind: "kernel", Path: "group", GroupCgroup: inc.Limiter.Cgroup, GroupLevel: events.LevelContainer}
@@ -211,7 +214,7 @@ func group3() func(Sink) error {
 	return feed(h, inc)
 }
 
-func group60() func(Sink) error {
+func group60() func(sink.Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-21"
 	inc.Killer = &events.Killer{Kind: "kernel", Path: "group", GroupCgroup: cgroup(9004, podPath), GroupLevel: events.LevelPod}
@@ -233,7 +236,7 @@ func group60() func(Sink) error {
 	return feed(inc, dead)
 }
 
-func global() func(Sink) error {
+func global() func(sink.Sink) error {
 	inc := container()
 	inc.ID, inc.Scope = "5f0c2c1e-22", events.ScopeGlobal
 	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node", LimitBytes: ptr(62 * gib), UsageBytes: ptr(61*gib + 700*mib)}
@@ -253,7 +256,7 @@ func global() func(Sink) error {
 	return feed(headline(inc), inc)
 }
 
-func cpuset() func(Sink) error {
+func cpuset() func(sink.Sink) error {
 	inc := container()
 	inc.ID, inc.Scope = "5f0c2c1e-23", events.ScopeCpuset
 	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "numa_nodes", Nodes: []int{1, 3, 4, 5}}
@@ -266,7 +269,7 @@ func cpuset() func(Sink) error {
 	return feed(inc)
 }
 
-func sysrq() func(Sink) error {
+func sysrq() func(sink.Sink) error {
 	inc := container()
 	inc.ID, inc.Scope = "5f0c2c1e-24", events.ScopeSysrq
 	inc.Limiter, inc.Ladder, inc.Memory = nil, nil, nil
@@ -277,7 +280,7 @@ func sysrq() func(Sink) error {
 	return feed(headline(inc), inc)
 }
 
-func noKillable() func(Sink) error {
+func noKillable() func(sink.Sink) error {
 	inc := container()
 	inc.ID, inc.Outcome, inc.Victims, inc.Killer, inc.Memory = "5f0c2c1e-25", events.OutcomeNoKillable, nil, nil, nil
 	inc.Passes = &events.Passes{NoKillable: 1}
@@ -288,7 +291,7 @@ func noKillable() func(Sink) error {
 	return feed(inc, more)
 }
 
-func alreadyExiting() func(Sink) error {
+func alreadyExiting() func(sink.Sink) error {
 	inc := container()
 	inc.ID, inc.Outcome, inc.Victims, inc.Killer, inc.Memory = "5f0c2c1e-26", events.OutcomeAlreadyExiting, nil, nil, nil
 	inc.Passes = &events.Passes{AlreadyExiting: 1}
@@ -300,7 +303,7 @@ func alreadyExiting() func(Sink) error {
 }
 
 // tracepoints is what the lowest tier gives when much is missing.
-func tracepoints() func(Sink) error {
+func tracepoints() func(sink.Sink) error {
 	inc := &events.Incident{
 		Envelope: envelope(events.KindIncident, 0), ID: "5f0c2c1e-28", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled,
 		Limiter: &events.Limiter{Level: events.LevelContainer, Which: "memory.max", LimitBytes: ptr(512 * mib), Cgroup: cgroup(9010, "")},
@@ -321,7 +324,7 @@ func tracepoints() func(Sink) error {
 	return feed(headline(inc), inc)
 }
 
-func hostile() func(Sink) error {
+func hostile() func(sink.Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-29"
 	inc.Limiter.Cgroup = cgroup(9010, "/\x1b]0;owned\x07/a\nb/\u202egpj.exe/"+"日本語日本語日本語日本語日本語日本語日本語日本語日本語日本語日本語日本語日本語")
@@ -340,7 +343,7 @@ func hostile() func(Sink) error {
 	return feed(headline(inc), inc)
 }
 
-func sharedMM() func(Sink) error {
+func sharedMM() func(sink.Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-30"
 	inc.Scope, inc.Limiter.Which = events.ScopeMemcg, "memory.max"
@@ -354,7 +357,7 @@ func sharedMM() func(Sink) error {
 }
 
 // memsw is cgroup v1 at its limit of memory and swap together.
-func memsw() func(Sink) error {
+func memsw() func(sink.Sink) error {
 	inc := container()
 	v1 := &events.Cgroup{CgroupKey: events.CgroupKey{Hierarchy: 9, ID: 44}, Path: "/docker/" + containerID}
 	w := &events.Workload{ContainerID: containerID, Runtime: "docker", Source: "path"}

@@ -16,25 +16,26 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
 var rewrite = flag.Bool("update", false, "write the golden files")
 
 type format struct {
 	name string
-	make func(io.Writer) Sink
+	make func(io.Writer) sink.Sink
 }
 
 func formats() []format {
 	loadavg := func() string { return "0.99 0.39 0.30 3/282 22724\n" }
 
 	return []format{
-		{"text-80", func(w io.Writer) Sink { return NewText(w, TextOptions{Width: 80, Location: time.UTC}) }},
-		{"text-wide", func(w io.Writer) Sink { return NewText(w, TextOptions{Location: time.UTC}) }},
+		{"text-80", func(w io.Writer) sink.Sink { return NewText(w, TextOptions{Width: 80, Location: time.UTC}) }},
+		{"text-wide", func(w io.Writer) sink.Sink { return NewText(w, TextOptions{Location: time.UTC}) }},
 		{"json", NewJSON},
-		{"table-80", func(w io.Writer) Sink { return NewTable(w, TableOptions{Width: 80, Location: time.UTC}) }},
-		{"table", func(w io.Writer) Sink { return NewTable(w, TableOptions{Location: time.UTC}) }},
-		{"bcc", func(w io.Writer) Sink { return NewBCC(w, loadavg, time.UTC) }},
+		{"table-80", func(w io.Writer) sink.Sink { return NewTable(w, TableOptions{Width: 80, Location: time.UTC}) }},
+		{"table", func(w io.Writer) sink.Sink { return NewTable(w, TableOptions{Location: time.UTC}) }},
+		{"bcc", func(w io.Writer) sink.Sink { return NewBCC(w, loadavg, time.UTC) }},
 	}
 }
 

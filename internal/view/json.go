@@ -6,28 +6,24 @@ import (
 	"io"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
-// NewJSON writes each line as one JSON object, by one Write, exactly as the
-// contract has it (events.Marshal). Headlines are not lines of the contract.
-func NewJSON(w io.Writer) Sink { return &jsonSink{output{w: w, what: "JSON"}} }
+// NewJSON writes each published line as one JSON object (events.Marshal), by one
+// Write.
+func NewJSON(w io.Writer) sink.Sink {
+	out := output{w: w, what: "JSON"}
 
-type jsonSink struct{ out output }
+	return sink.Func(func(l events.Line) error {
+		if events.Published(l) == nil || out.err != nil {
+			return out.err
+		}
 
-func (s *jsonSink) line(v any) error {
-	line, err := events.Marshal(v)
-	if err != nil {
-		return err
-	}
+		line, err := events.Marshal(l)
+		if err != nil {
+			return err
+		}
 
-	return s.out.write(line)
+		return out.write(line)
+	})
 }
-
-func (s *jsonSink) Headline(Headline) error               { return s.out.err }
-func (s *jsonSink) Incident(inc *events.Incident) error   { return s.line(inc) }
-func (s *jsonSink) Update(inc *events.Incident) error     { return s.line(inc) }
-func (s *jsonSink) Stall(l *events.StallLine) error       { return s.line(l) }
-func (s *jsonSink) Pressure(l *events.PressureLine) error { return s.line(l) }
-func (s *jsonSink) Lost(l *events.Lost) error             { return s.line(l) }
-func (s *jsonSink) Status(st *events.Status) error        { return s.line(st) }
-func (s *jsonSink) Close() error                          { return s.out.err }

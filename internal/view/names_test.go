@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
 // withNames is an incident of a pod whose names are known, and what the runtime says
 // of it later.
-func withNames() func(Sink) error {
+func withNames() func(sink.Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-40"
 	w := &events.Workload{
@@ -38,7 +39,7 @@ func withNames() func(Sink) error {
 }
 
 // hostileNames are such as only who controls a runtime can make.
-func hostileNames() func(Sink) error {
+func hostileNames() func(sink.Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-41"
 	w := &events.Workload{

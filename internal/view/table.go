@@ -30,15 +30,15 @@ type TableOptions struct {
 // later rows are not known yet. What does not fit ends (paths: begins) with
 // "…". An OOM that killed nobody has a row that says so. Updates, status and
 // lost records have no row.
-func NewTable(w io.Writer, opts TableOptions) Sink {
-	s := &tableSink{out: output{w: w, what: "table"}, loc: zone(opts.Location)}
+func NewTable(w io.Writer, opts TableOptions) *Table {
+	t := &Table{out: output{w: w, what: "table"}, loc: zone(opts.Location)}
 	for _, c := range columns() {
 		if opts.Width == 0 || opts.Width >= c.from {
-			s.columns = append(s.columns, c)
+			t.columns = append(t.columns, c)
 		}
 	}
 
-	return s
+	return t
 }
 
 // The columns of a terminal that it takes to show more than the least, and all.
@@ -47,7 +47,8 @@ const (
 	namesTable = wideTable + 64
 )
 
-type tableSink struct {
+// Table is a sink.Sink. Close writes the header of a table without rows.
+type Table struct {
 	out     output
 	loc     *time.Location
 	columns []column
@@ -214,13 +215,28 @@ func or(s, otherwise string) string {
 	return otherwise
 }
 
-func (s *tableSink) Incident(inc *events.Incident) error {
+// Write appends the rows of an incident. A status line writes the header early, as a
+// sign that the trace is running; other lines have no row.
+func (t *Table) Write(l events.Line) error {
+	switch l := l.(type) {
+	case *events.Incident:
+		return t.incident(l)
+	case *events.Status:
+		if t.out.err == nil {
+			return t.start()
+		}
+	}
+
+	return t.out.err
+}
+
+func (t *Table) incident(inc *events.Incident) error {
 	if len(inc.Victims) == 0 {
-		return s.append(cell{inc, nil, s.loc})
+		return t.append(cell{inc, nil, t.loc})
 	}
 
 	for i := range inc.Victims {
-		if err := s.append(cell{inc, &inc.Victims[i], s.loc}); err != nil {
+		if err := t.append(cell{inc, &inc.Victims[i], t.loc}); err != nil {
 			return err
 		}
 	}
@@ -228,47 +244,47 @@ func (s *tableSink) Incident(inc *events.Incident) error {
 	return nil
 }
 
-func (s *tableSink) append(c cell) error {
-	if s.out.err != nil {
-		return s.out.err
+func (t *Table) append(c cell) error {
+	if t.out.err != nil {
+		return t.out.err
 	}
 
-	if err := s.start(); err != nil {
+	if err := t.start(); err != nil {
 		return err
 	}
 
-	row := make([]string, len(s.columns))
-	for i, col := range s.columns {
+	row := make([]string, len(t.columns))
+	for i, col := range t.columns {
 		row[i] = clip(Sanitize(or(col.text(c), "?")), col.width)
 	}
 
-	if err := s.table.Append(row); err != nil {
+	if err := t.table.Append(row); err != nil {
 		return fmt.Errorf("lay out a row: %w", err)
 	}
 
-	return s.flush()
+	return t.flush()
 }
 
 // start writes the header before the first row.
-func (s *tableSink) start() error {
-	if s.table != nil {
+func (t *Table) start() error {
+	if t.table != nil {
 		return nil
 	}
 
 	widths, titles, aligns := tw.NewMapper[int, int](), []string{}, []tw.Align{}
-	for i, c := range s.columns {
+	for i, c := range t.columns {
 		widths.Set(i, c.width+1) // the gap to the next column
 		titles, aligns = append(titles, c.title), append(aligns, c.align)
 	}
 
-	s.table = tablewriter.NewTable(&s.row, streaming(widths, aligns)...)
-	if err := s.table.Start(); err != nil {
+	t.table = tablewriter.NewTable(&t.row, streaming(widths, aligns)...)
+	if err := t.table.Start(); err != nil {
 		return fmt.Errorf("start the table: %w", err)
 	}
 
-	s.table.Header(titles)
+	t.table.Header(titles)
 
-	return s.flush()
+	return t.flush()
 }
 
 // streaming sets up a table without lines, whose cells are cut already.
@@ -294,45 +310,31 @@ func streaming(widths tw.Mapper[int, int], aligns []tw.Align) []tablewriter.Opti
 }
 
 // flush hands the laid out lines on, without the blanks at their ends.
-func (s *tableSink) flush() error {
+func (t *Table) flush() error {
 	var lines strings.Builder
-	for line := range strings.Lines(s.row.String()) {
+	for line := range strings.Lines(t.row.String()) {
 		lines.WriteString(strings.TrimRight(line, " \n") + "\n")
 	}
 
-	s.row.Reset()
+	t.row.Reset()
 
-	return s.out.write([]byte(lines.String()))
+	return t.out.write([]byte(lines.String()))
 }
 
-func (s *tableSink) Headline(Headline) error             { return s.out.err }
-func (s *tableSink) Update(*events.Incident) error       { return s.out.err }
-func (s *tableSink) Stall(*events.StallLine) error       { return s.out.err }
-func (s *tableSink) Pressure(*events.PressureLine) error { return s.out.err }
-func (s *tableSink) Lost(*events.Lost) error             { return s.out.err }
-
-// Status shows the header early, as a sign that the table is alive.
-func (s *tableSink) Status(*events.Status) error {
-	if s.out.err != nil {
-		return s.out.err
+// Close ends the table, and does not close the writer. An empty table still has its
+// header.
+func (t *Table) Close() error {
+	if t.out.err != nil {
+		return t.out.err
 	}
 
-	return s.start()
-}
-
-// Close ends the table; an empty one still shows its header.
-func (s *tableSink) Close() error {
-	if s.out.err != nil {
-		return s.out.err
-	}
-
-	if err := s.start(); err != nil {
+	if err := t.start(); err != nil {
 		return err
 	}
 
-	if err := s.table.Close(); err != nil {
+	if err := t.table.Close(); err != nil {
 		return fmt.Errorf("end the table: %w", err)
 	}
 
-	return s.flush()
+	return t.flush()
 }

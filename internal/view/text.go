@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
 // TextOptions says how text is shown. The zero value is wide, without colour,
@@ -23,28 +24,18 @@ type TextOptions struct {
 	Location *time.Location // nil: local time
 }
 
-const (
-	minWidth = 40
-	// remembered is for how many incidents updates can be put into words. Those
-	// of older ones name the incident by its id.
-	remembered = 64
-)
+const minWidth = 40
 
 // NewText shows each incident as a block: a headline, and below it indented
 // sections. The headline is written at the first victim, without waiting; the
 // block follows and repeats it only if other lines came between. So do lines of
 // later updates.
-func NewText(w io.Writer, opts TextOptions) Sink {
+func NewText(w io.Writer, opts TextOptions) sink.Sink {
 	if opts.Width > 0 {
 		opts.Width = max(opts.Width, minWidth)
 	}
 
-	return &textSink{
-		out:   output{w: w, what: "text"},
-		opts:  opts,
-		loc:   zone(opts.Location),
-		known: map[string]*events.Incident{},
-	}
+	return &textSink{out: output{w: w, what: "text"}, opts: opts, loc: zone(opts.Location)}
 }
 
 type textSink struct {
@@ -52,16 +43,34 @@ type textSink struct {
 	opts TextOptions
 	loc  *time.Location
 
-	// at is the incident that the last line belongs to, shown what the headline
-	// above it told.
+	// at is the id of the incident that the last line belongs to, shown the scope in
+	// the headline above it.
 	at    string
 	shown events.Scope
-
-	known map[string]*events.Incident // with updates merged
-	order []string                    // their ids, oldest first
 }
 
-func (s *textSink) Headline(h Headline) error {
+func (s *textSink) Write(l events.Line) error {
+	switch l := l.(type) {
+	case *events.Headline:
+		return s.announce(l)
+	case *events.Incident:
+		return s.incident(l)
+	case *events.Update:
+		return s.update(l)
+	case *events.StallLine:
+		return s.stall(l)
+	case *events.PressureLine:
+		return s.pressure(l)
+	case *events.Lost:
+		return s.lost(l)
+	case *events.Status:
+		return s.status(l)
+	}
+
+	return s.out.err
+}
+
+func (s *textSink) announce(h *events.Headline) error {
 	p := s.page()
 	word, style := verdict(events.OutcomeKilled)
 	p.head(s.clock(h.Time), word, style, apart(task(h.Comm, h.PID), shortage(h.Scope, nil)))
@@ -70,7 +79,7 @@ func (s *textSink) Headline(h Headline) error {
 	return s.out.write(p.buf.Bytes())
 }
 
-func (s *textSink) Incident(inc *events.Incident) error {
+func (s *textSink) incident(inc *events.Incident) error {
 	p := s.page()
 	if s.at != inc.ID || inc.Outcome != events.OutcomeKilled {
 		s.headline(p, inc)
@@ -82,45 +91,38 @@ func (s *textSink) Incident(inc *events.Incident) error {
 		p.section(sec)
 	}
 	s.at = inc.ID
-	s.remember(inc)
 
 	return s.out.write(p.buf.Bytes())
 }
 
-// Update prints the sections that the update changed, and of victims only what
-// is new of each.
-func (s *textSink) Update(update *events.Incident) error {
-	old := s.known[update.ID]
-	if old == nil {
-		old = &events.Incident{ID: update.ID}
-	}
-	merged := *old
-	events.Merge(&merged, update)
-
-	if s.known[update.ID] != nil {
-		s.known[update.ID] = &merged
+// update prints the sections that the update changed, and of victims only what is new
+// of each.
+func (s *textSink) update(u *events.Update) error {
+	before, after := u.Before, u.After
+	if after == nil {
+		before, after = &events.Incident{ID: u.Change.ID}, &events.Incident{ID: u.Change.ID}
+		events.Merge(after, u.Change)
 	}
 
-	news := difference(s.block(old).sections(), s.block(&merged).sections())
+	news := difference(s.block(before).sections(), s.block(after).sections())
 	if len(news) == 0 {
 		return s.out.err
 	}
 
 	p := s.page()
-	if s.at != update.ID {
-		s.reference(p, &merged, update.Time)
+	if s.at != u.Change.ID {
+		s.reference(p, u)
 	}
 
 	for _, sec := range news {
 		p.section(sec)
 	}
-	s.at = update.ID
+	s.at = u.Change.ID
 
 	return s.out.write(p.buf.Bytes())
 }
 
-// Stall prints a line.
-func (s *textSink) Stall(l *events.StallLine) error {
+func (s *textSink) stall(l *events.StallLine) error {
 	p := s.page()
 
 	items := []string{
@@ -140,8 +142,7 @@ func (s *textSink) Stall(l *events.StallLine) error {
 	return s.out.write(p.buf.Bytes())
 }
 
-// Pressure prints a line.
-func (s *textSink) Pressure(l *events.PressureLine) error {
+func (s *textSink) pressure(l *events.PressureLine) error {
 	p := s.page()
 	window := duration(l.WindowNS)
 	var items []string
@@ -172,7 +173,7 @@ func (s *textSink) Pressure(l *events.PressureLine) error {
 	return s.out.write(p.buf.Bytes())
 }
 
-func (s *textSink) Lost(l *events.Lost) error {
+func (s *textSink) lost(l *events.Lost) error {
 	p := s.page()
 
 	what := plural(l.Count, "record") + " (" + spaced(l.What) + ")"
@@ -186,15 +187,9 @@ func (s *textSink) Lost(l *events.Lost) error {
 	return s.out.write(p.buf.Bytes())
 }
 
-func (s *textSink) Status(st *events.Status) error { return s.status(st, nil) }
-
-// StatusShown is Status where only so many of the incidents were shown, for a filter
-// stood before the sink. Sinks of the contract's lines do not have it.
-func (s *textSink) StatusShown(st *events.Status, shown uint64) error { return s.status(st, &shown) }
-
-func (s *textSink) status(st *events.Status, shown *uint64) error {
+func (s *textSink) status(st *events.Status) error {
 	p := s.page()
-	p.head(s.clock(st.Time), st.Phase, styleLabel, statusItems(st, shown))
+	p.head(s.clock(st.Time), st.Phase, styleLabel, statusItems(st))
 
 	switch short := lesserHooks(st.Hooks); {
 	case s.opts.Width == 0:
@@ -208,8 +203,6 @@ func (s *textSink) status(st *events.Status, shown *uint64) error {
 
 	return s.out.write(p.buf.Bytes())
 }
-
-func (s *textSink) Close() error { return s.out.err }
 
 func (s *textSink) page() *page { return &page{width: s.opts.Width, color: s.opts.Color} }
 
@@ -232,13 +225,13 @@ func (s *textSink) headline(p *page, inc *events.Incident, more ...string) {
 }
 
 // reference names the incident that an update belongs to.
-func (s *textSink) reference(p *page, inc *events.Incident, at time.Time) {
-	if s.known[inc.ID] != nil {
-		s.headline(p, inc, "(continued)")
+func (s *textSink) reference(p *page, u *events.Update) {
+	if u.After == nil {
+		p.head(s.clock(u.Change.Time), "LATER", styleLabel, list("of incident "+u.Change.ID))
 		return
 	}
 
-	p.head(s.clock(at), "LATER", styleLabel, list("of incident "+inc.ID))
+	s.headline(p, u.After, "(continued)")
 }
 
 func (s *textSink) shortage(inc *events.Incident) string {
@@ -265,20 +258,6 @@ func subject(inc *events.Incident) string {
 	}
 
 	return ""
-}
-
-// remember keeps a copy for updates, and forgets the oldest.
-func (s *textSink) remember(inc *events.Incident) {
-	kept := *inc
-	if s.known[inc.ID] == nil {
-		s.order = append(s.order, inc.ID)
-	}
-
-	s.known[inc.ID] = &kept
-	if len(s.order) > remembered {
-		delete(s.known, s.order[0])
-		s.order = slices.Delete(s.order, 0, 1)
-	}
 }
 
 // difference gives the sections of after that before does not have.
@@ -352,7 +331,7 @@ func name(g group) string {
 	return head
 }
 
-func statusItems(st *events.Status, shown *uint64) group {
+func statusItems(st *events.Status) group {
 	var items []string
 	if st.Tier != "" {
 		items = append(items, "tier "+string(st.Tier))
@@ -375,11 +354,11 @@ func statusItems(st *events.Status, shown *uint64) group {
 			items = append(items, plural(*n, thing))
 		}
 	}
-	if shown == nil || st.Incidents == nil {
+	if st.Shown == nil || st.Incidents == nil {
 		count(st.Incidents, "incident")
 		count(st.Victims, "victim")
 	} else {
-		items = append(items, fmt.Sprintf("%d of %s shown", *shown, plural(*st.Incidents, "incident")))
+		items = append(items, fmt.Sprintf("%d of %s shown", *st.Shown, plural(*st.Incidents, "incident")))
 		if st.Victims != nil {
 			items = append(items, plural(*st.Victims, "victim")+" in all")
 		}

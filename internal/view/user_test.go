@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
 // userKills are a runtime's stop, a human with hostile names, and the end of a pid
 // namespace.
-func userKills() func(Sink) error {
+func userKills() func(sink.Sink) error {
 	app := cgroup(9010, appPath)
 	incident := func(id string, after time.Duration, k *events.Killer, victims ...string) *events.Incident {
 		inc := &events.Incident{

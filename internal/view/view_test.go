@@ -70,7 +70,7 @@ func FuzzText(f *testing.F) {
 		inc.Allocation.GFPFlags = []string{note}
 
 		var out bytes.Buffer
-		if err := NewText(&out, TextOptions{Width: int(columns) + 1, Location: time.UTC}).Incident(inc); err != nil {
+		if err := NewText(&out, TextOptions{Width: int(columns) + 1, Location: time.UTC}).Write(inc); err != nil {
 			t.Fatal(err)
 		}
 		limit := max(int(columns)+1, minWidth)
@@ -159,15 +159,15 @@ func TestWriteErrors(t *testing.T) {
 				w := &brokenWriter{room: 30, err: cause}
 
 				s := f.make(w)
-				if err := s.Incident(container()); !errors.Is(err, want) {
+				if err := s.Write(container()); !errors.Is(err, want) {
 					t.Fatalf("error %v, want %v", err, want)
 				}
 				torn, writes := w.got.String(), w.n
 				w.room = 1 << 20
 
 				calls := []error{
-					s.Headline(headline(container())), s.Incident(container()), s.Update(update("1", 0)),
-					s.Lost(&events.Lost{}), s.Status(&events.Status{}), s.Close(),
+					s.Write(headline(container())), s.Write(container()), s.Write(&events.Update{Change: update("1", 0)}),
+					s.Write(&events.Lost{}), s.Write(&events.Status{}),
 				}
 				for i, err := range calls {
 					if !errors.Is(err, want) {
@@ -189,12 +189,12 @@ func TestOneWrite(t *testing.T) {
 		w := &brokenWriter{room: 1 << 20}
 
 		s := f.make(w)
-		if err := s.Status(&events.Status{Phase: "start"}); err != nil {
+		if err := s.Write(&events.Status{Phase: "start"}); err != nil {
 			t.Fatal(err)
 		}
 		before := w.n
 
-		if err := s.Incident(container()); err != nil {
+		if err := s.Write(container()); err != nil {
 			t.Fatal(err)
 		}
 
@@ -233,54 +233,38 @@ func TestColourTakesNoColumns(t *testing.T) {
 	}
 }
 
-// TestUpdateOfAForgottenIncident: memory is bounded, and the text says which
-// incident is meant.
-func TestUpdateOfAForgottenIncident(t *testing.T) {
+func TestUpdateOfAnUnknownIncidentNamesIt(t *testing.T) {
 	var out bytes.Buffer
-	s := NewText(&out, TextOptions{Width: 80, Location: time.UTC}).(*textSink)
 
-	for i := range remembered + 10 {
-		inc := container()
-
-		inc.ID = fmt.Sprint(i)
-		if err := s.Incident(inc); err != nil {
-			t.Fatal(err)
-		}
-	}
-
-	if len(s.known) != remembered || len(s.order) != remembered {
-		t.Errorf("remembers %d and %d incidents, want %d", len(s.known), len(s.order), remembered)
-	}
-
-	out.Reset()
 	late := update("3", time.Second)
-
 	late.Victims = []events.Victim{{Process: events.Process{PID: 4711, TID: 4711, Comm: "java"}, ExitAfterNS: ptr(uint64(1e9))}}
-	if err := s.Update(late); err != nil {
+
+	if err := NewText(&out, TextOptions{Width: 80, Location: time.UTC}).Write(&events.Update{Change: late}); err != nil {
 		t.Fatal(err)
 	}
 
 	want := "14:03:08.412 LATER  of incident 3\n  victims  java[4711], dead after 1.0 s\n"
 	if out.String() != want {
-		t.Errorf("%q, want %q", out.String(), want)
+		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }
 
 func TestUpdateWithoutNewsIsSilent(t *testing.T) {
-	var out bytes.Buffer
-	s := NewText(&out, TextOptions{Width: 80})
-
 	inc := container()
-	if err := s.Incident(inc); err != nil {
+	same := update(inc.ID, time.Second)
+	same.Limiter, same.Victims = inc.Limiter, inc.Victims
+
+	var alone, out bytes.Buffer
+	if err := feed(inc)(NewText(&alone, TextOptions{Width: 80})); err != nil {
 		t.Fatal(err)
 	}
 
-	out.Reset()
-	same := update(inc.ID, time.Second)
+	if err := feed(inc, same)(NewText(&out, TextOptions{Width: 80})); err != nil {
+		t.Fatal(err)
+	}
 
-	same.Limiter, same.Victims = inc.Limiter, inc.Victims
-	if err := s.Update(same); err != nil || out.Len() > 0 {
-		t.Errorf("%v, wrote %q", err, out.String())
+	if out.String() != alone.String() {
+		t.Errorf("got %q, want nothing after the incident", strings.TrimPrefix(out.String(), alone.String()))
 	}
 }
 
@@ -316,7 +300,7 @@ func TestOfALog(t *testing.T) {
 		}
 
 		var out bytes.Buffer
-		if err := NewText(&out, TextOptions{Location: time.UTC, Width: 80}).Incident(inc); err != nil {
+		if err := NewText(&out, TextOptions{Location: time.UTC, Width: 80}).Write(inc); err != nil {
 			t.Fatal(err)
 		}
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
 func candidate(pid int, comm string, anon uint64, adj int) events.Candidate {
@@ -37,7 +38,7 @@ func cause(id, confidence, text string, advice ...events.Advice) events.Cause {
 }
 
 // explained is a kill whose causes come after the verdict.
-func explained() func(Sink) error {
+func explained() func(sink.Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-40"
 	inc.Scope, inc.Limiter.Level = events.ScopeMemcg, events.LevelPod
@@ -66,7 +67,7 @@ func explained() func(Sink) error {
 }
 
 // explainedAtLength has more of everything than a narrow block shows.
-func explainedAtLength() func(Sink) error {
+func explainedAtLength() func(sink.Sink) error {
 	inc := container()
 	inc.ID, inc.Scope = "5f0c2c1e-41", events.ScopeGlobal
 	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node", LimitBytes: ptr(62 * gib)}
@@ -148,7 +149,7 @@ func checkText(t *testing.T, inc *events.Incident, columns int) {
 	t.Helper()
 
 	var out bytes.Buffer
-	if err := NewText(&out, TextOptions{Width: columns, Location: time.UTC}).Incident(inc); err != nil {
+	if err := NewText(&out, TextOptions{Width: columns, Location: time.UTC}).Write(inc); err != nil {
 		t.Fatal(err)
 	}
 

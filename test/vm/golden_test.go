@@ -65,7 +65,7 @@ func (c *Check) checkGolden() {
 
 // printText prints an incident as the text output does.
 func printText(w io.Writer, inc *events.Incident) error {
-	return view.NewText(w, view.TextOptions{Location: time.UTC}).Incident(inc)
+	return view.NewText(w, view.TextOptions{Location: time.UTC}).Write(inc)
 }
 
 // steady leaves out what depends on timing alone: OOM invocations that wait for a

@@ -41,17 +41,20 @@ func run(args []string) error {
 	return os.WriteFile(*out, schema, 0o644)
 }
 
-// lines are the kinds with the type of their line.
-func lines() map[string]any {
-	return map[string]any{
-		events.KindIncident:       events.Incident{},
-		events.KindIncidentUpdate: events.Incident{},
-		events.KindLost:           events.Lost{},
-		events.KindStall:          events.StallLine{},
-		events.KindPressure:       events.PressureLine{},
-		events.KindStatus:         events.Status{},
-		events.KindInspection:     events.Inspection{},
+// object is one kind of JSON object that the contract has, with its Go type.
+type object struct {
+	kind string
+	is   any
+}
+
+// objects are the lines of a trace, in the order of the schema, and what inspect prints.
+func objects() []object {
+	var all []object
+	for _, k := range events.Kinds() {
+		all = append(all, object{k.Kind, reflect.ValueOf(events.Published(k.New())).Elem().Interface()})
 	}
+
+	return append(all, object{events.KindInspection, events.Inspection{}})
 }
 
 // generate makes the schema of one line. Keys that it does not know are valid,
@@ -69,13 +72,12 @@ func generate(src string) ([]byte, error) {
 		Description: "One line of oomtrace -o json.",
 		Definitions: jsonschema.Definitions{},
 	}
-	for kind, line := range lines() {
-		root.Definitions[kind] = lineSchema(docs, kind, line, root.Definitions)
+
+	for _, o := range objects() {
+		root.Definitions[o.kind] = lineSchema(docs, o.kind, o.is, root.Definitions)
+		root.OneOf = append(root.OneOf, &jsonschema.Schema{Ref: "#/$defs/" + o.kind})
 	}
 
-	for _, kind := range []string{events.KindIncident, events.KindIncidentUpdate, events.KindStall, events.KindPressure, events.KindLost, events.KindStatus, events.KindInspection} {
-		root.OneOf = append(root.OneOf, &jsonschema.Schema{Ref: "#/$defs/" + kind})
-	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)

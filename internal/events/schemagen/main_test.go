@@ -95,9 +95,9 @@ func TestReferenceExamples(t *testing.T) {
 		seen[line.Kind] = true
 	}
 
-	for kind := range lines() {
-		if !seen[kind] {
-			t.Errorf("no example of %q", kind)
+	for _, o := range objects() {
+		if !seen[o.kind] {
+			t.Errorf("no example of %q", o.kind)
 		}
 	}
 }

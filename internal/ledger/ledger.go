@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ledger keeps the incidents that may still change. It is their only home
+// between the verdict and the last update: whatever produces updates hands in the keys
+// that changed, and gets the whole incident before and after the change, so that
+// nobody downstream merges or remembers incidents.
+package ledger
+
+import (
+	"container/list"
+	"iter"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// Limits bound a Ledger. Zero values mean no bound.
+type Limits struct {
+	Incidents int
+	// Bytes bounds the sum of the sizes that Open and Apply were given.
+	Bytes int
+}
+
+// Ledger keeps open incidents, oldest first. Incidents are copied on write: one that
+// was handed out never changes. A Ledger belongs to one goroutine.
+type Ledger struct {
+	limits  Limits
+	evicted func(*events.Incident) error
+	entries map[key]*list.Element
+	order   *list.List // of *entry, oldest first
+	bytes   int
+	late    uint64
+}
+
+// key identifies an incident: its id is unique within one boot.
+type key struct{ bootID, id string }
+
+type entry struct {
+	key   key
+	inc   *events.Incident
+	bytes int
+}
+
+// New returns an empty Ledger. evicted takes each incident that has to make room, or
+// that Close hands out: whole, and for the last time. It may be nil.
+func New(limits Limits, evicted func(*events.Incident) error) *Ledger {
+	if evicted == nil {
+		evicted = func(*events.Incident) error { return nil }
+	}
+
+	return &Ledger{limits: limits, evicted: evicted, entries: make(map[key]*list.Element), order: list.New()}
+}
+
+// Open adds an incident, which must not be changed from here on, and evicts the oldest
+// ones beyond the limits. Size counts against Limits.Bytes. If the ledger holds an
+// incident with the same id already, updates go to the new one; only a recording that
+// was concatenated by hand has such a pair. The error is that of the evicted function.
+func (l *Ledger) Open(inc *events.Incident, size int) error {
+	k := key{inc.BootID, inc.ID}
+	l.entries[k] = l.order.PushBack(&entry{k, inc, size})
+	l.bytes += size
+
+	return l.evict(l.limits)
+}
+
+// Apply merges a change into its incident and returns the update to report. An update
+// of an incident that is not open has neither Before nor After, and is counted by
+// Late.
+func (l *Ledger) Apply(change *events.Incident, size int) *events.Update {
+	e := l.entry(change.BootID, change.ID)
+	if e == nil {
+		l.late++
+		return &events.Update{Change: change}
+	}
+
+	before, after := e.inc, *e.inc
+	events.Merge(&after, change)
+	e.inc = &after
+	e.bytes += size
+	l.bytes += size
+
+	return &events.Update{Change: change, Before: before, After: e.inc}
+}
+
+// Take brings a line that was read back, from a recording, into the form that it had
+// live: an incident is opened, and an update gets its Before and After. Other lines pass
+// unchanged. Size is as for Open.
+func (l *Ledger) Take(line events.Line, size int) (events.Line, error) {
+	switch line := line.(type) {
+	case *events.Incident:
+		return line, l.Open(line, size)
+	case *events.Update:
+		return l.Apply(line.Change, size), nil
+	}
+
+	return line, nil
+}
+
+// Get returns an open incident as it is now, else nil.
+func (l *Ledger) Get(bootID, id string) *events.Incident {
+	if e := l.entry(bootID, id); e != nil {
+		return e.inc
+	}
+
+	return nil
+}
+
+// All returns the open incidents, oldest first. Changes may be applied meanwhile.
+func (l *Ledger) All() iter.Seq[*events.Incident] {
+	return func(yield func(*events.Incident) bool) {
+		for e := l.order.Front(); e != nil; e = e.Next() {
+			if !yield(e.Value.(*entry).inc) {
+				return
+			}
+		}
+	}
+}
+
+// Late returns how many changes came for incidents that are not open.
+func (l *Ledger) Late() uint64 { return l.late }
+
+// Close evicts all incidents, oldest first.
+func (l *Ledger) Close() error {
+	for l.order.Len() > 0 {
+		if err := l.evictOldest(); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+func (l *Ledger) entry(bootID, id string) *entry {
+	if e := l.entries[key{bootID, id}]; e != nil {
+		return e.Value.(*entry)
+	}
+
+	return nil
+}
+
+func (l *Ledger) evict(limits Limits) error {
+	over := func(n, limit int) bool { return limit > 0 && n > limit }
+	for l.order.Len() > 0 && (over(l.order.Len(), limits.Incidents) || over(l.bytes, limits.Bytes)) {
+		if err := l.evictOldest(); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// evictOldest hands the incident out while it is still open: evicted may apply a last
+// change.
+func (l *Ledger) evictOldest() error {
+	oldest := l.order.Front()
+	e := oldest.Value.(*entry)
+	err := l.evicted(e.inc)
+
+	l.order.Remove(oldest)
+	l.bytes -= e.bytes
+
+	if l.entries[e.key] == oldest {
+		delete(l.entries, e.key)
+	}
+
+	return err
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sink
+
+import "github.com/oomtrace/oomtrace/internal/events"
+
+// Match selects lines. A nil function takes all lines of its type.
+type Match struct {
+	Incident func(*events.Incident) bool
+	Stall    func(*events.StallLine) bool
+	Pressure func(*events.PressureLine) bool
+	// Undecided reports that an incident which does not match may do so when the names
+	// of its workloads come; nil: names do not matter.
+	Undecided func(*events.Incident) bool
+}
+
+// Filter hands on the lines that match, and those about the trace itself: lost records
+// and status. It keeps no incidents: an incident was handed on before if it matched
+// before its latest change.
+//
+// An incident that matches only after an update, since its names came late, is then
+// handed on whole. Headlines are left out: whether the incident will match is not known.
+type Filter struct {
+	match Match
+	next  Sink
+	shown uint64
+	// undecided counts incidents that did not match and have no names yet.
+	undecided uint64
+}
+
+// NewFilter returns a Filter in front of next.
+func NewFilter(match Match, next Sink) *Filter { return &Filter{match: match, next: next} }
+
+// Undecided returns how many incidents were left out though they might match: the names
+// of their workloads did not come.
+func (f *Filter) Undecided() uint64 { return f.undecided }
+
+// Write hands a line on, or leaves it out.
+func (f *Filter) Write(l events.Line) error {
+	switch l := l.(type) {
+	case *events.Headline:
+		return nil
+	case *events.Incident:
+		return f.incident(l)
+	case *events.Update:
+		return f.update(l)
+	case *events.StallLine:
+		if f.match.Stall != nil && !f.match.Stall(l) {
+			return nil
+		}
+	case *events.PressureLine:
+		if f.match.Pressure != nil && !f.match.Pressure(l) {
+			return nil
+		}
+	case *events.Status:
+		return f.status(l)
+	}
+
+	return f.next.Write(l)
+}
+
+func (f *Filter) incident(inc *events.Incident) error {
+	if !f.matches(inc) {
+		if f.isUndecided(inc) {
+			f.undecided++
+		}
+
+		return nil
+	}
+
+	f.shown++
+
+	return f.next.Write(inc)
+}
+
+func (f *Filter) update(u *events.Update) error {
+	switch {
+	case u.After == nil:
+		return nil // of an incident that was never seen here, or long ago
+	case f.matches(u.Before):
+		return f.next.Write(u)
+	}
+
+	if f.isUndecided(u.Before) && (f.matches(u.After) || !f.isUndecided(u.After)) {
+		f.undecided--
+	}
+
+	if !f.matches(u.After) {
+		return nil
+	}
+
+	f.shown++
+
+	return f.next.Write(u.After)
+}
+
+// status adds to the totals how many incidents were handed on. A recording may be of
+// several traces: each counts from its start.
+func (f *Filter) status(s *events.Status) error {
+	switch s.Phase {
+	case "start":
+		f.shown = 0
+	case "end":
+		end, shown := *s, f.shown
+		end.Shown = &shown
+		s = &end
+	}
+
+	return f.next.Write(s)
+}
+
+func (f *Filter) matches(inc *events.Incident) bool {
+	return f.match.Incident == nil || f.match.Incident(inc)
+}
+
+func (f *Filter) isUndecided(inc *events.Incident) bool {
+	return f.match.Undecided != nil && f.match.Undecided(inc)
+}

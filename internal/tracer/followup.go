@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"github.com/oomtrace/oomtrace/internal/diagnose"
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/ledger"
+)
+
+// enricher adds evidence to incidents that were reported already. It knows neither the
+// sinks nor other enrichers. All methods are called on the tracer's goroutine and do not
+// wait: slow work is done on a goroutine that Run owns.
+type enricher interface {
+	// start takes up an incident and reports whether a finding will follow that the
+	// causes should wait for.
+	start(inc *events.Incident) (awaited bool)
+	// findings returns what was found since the last call. Quiet means that no records
+	// are waiting to be read, so that a system call delays no verdict.
+	findings(nowNS uint64, quiet bool) []finding
+	// dropped returns what could not be taken up since the start, and its name in lost
+	// lines. Both are zero for an enricher that drops nothing.
+	dropped() (what string, count uint64)
+}
+
+// finding is what an enricher learnt about an incident.
+type finding struct {
+	// change has the id of the incident, and the keys that are new; without any, there
+	// was nothing to learn.
+	change *events.Incident
+	// last means that nothing awaited follows from this enricher.
+	last bool
+}
+
+// pending is an incident whose causes are not reported yet. This is the only place that
+// knows what an incident waits for, and until when.
+type pending struct {
+	id         string
+	awaits     map[enricher]bool
+	deadlineNS uint64
+}
+
+// causesWithinNS bounds how long causes wait for evidence. What comes later is an update
+// like any other, and changes the causes if it makes a difference.
+const causesWithinNS = 2e9
+
+// openIncidents is how many incidents can still change: the correlator updates its last
+// 1024.
+var openIncidents = ledger.Limits{Incidents: 1024}
+
+// followUp completes incidents after their verdict: it starts the enrichers, applies what
+// they find, and has the causes sought once nothing is awaited any more.
+type followUp struct {
+	bootID    string
+	write     func(events.Line) error
+	envelope  func(kind string) events.Envelope
+	open      *ledger.Ledger
+	enrichers []enricher
+	names     Names             // nil: ids only
+	journal   diagnose.Journal  // of earlier kills
+	pending   []*pending        // oldest first
+	lost      map[string]uint64 // as reported so far, by the name of what was lost
+}
+
+func newFollowUp(bootID string, write func(events.Line) error, envelope func(string) events.Envelope) *followUp {
+	f := &followUp{bootID: bootID, write: write, envelope: envelope, lost: make(map[string]uint64)}
+	f.open = ledger.New(openIncidents, f.evict)
+
+	return f
+}
+
+// current returns an incident with all changes so far, nil if it is not open.
+func (f *followUp) current(id string) *events.Incident { return f.open.Get(f.bootID, id) }
+
+// incident reports an incident, and then starts the enrichers.
+func (f *followUp) incident(inc *events.Incident, nowNS uint64) error {
+	if err := f.write(inc); err != nil {
+		return err
+	}
+
+	if err := f.open.Open(inc, 0); err != nil {
+		return err
+	}
+
+	f.journal.Add(inc)
+
+	p := &pending{id: inc.ID, awaits: make(map[enricher]bool), deadlineNS: nowNS + causesWithinNS}
+	for _, e := range f.enrichers {
+		if e.start(inc) {
+			p.awaits[e] = true
+		}
+	}
+
+	if diagnose.Explicable(inc) {
+		f.pending = append(f.pending, p)
+	}
+
+	return nil
+}
+
+// update applies a change and reports it. The envelope of the change is filled in.
+func (f *followUp) update(change *events.Incident) error {
+	change.Envelope = f.envelope(events.KindIncidentUpdate)
+	if f.names != nil {
+		fillNames(change, f.names.Fill)
+	}
+
+	u := f.open.Apply(change, 0)
+	if u.After != nil {
+		f.journal.Add(u.After)
+	}
+
+	return f.write(u)
+}
+
+// advance applies what the enrichers found, and reports causes that wait for nothing
+// more. They are reported in the order of their incidents.
+func (f *followUp) advance(nowNS uint64, quiet bool) error {
+	for _, e := range f.enrichers {
+		for _, found := range e.findings(nowNS, quiet) {
+			if err := f.apply(e, found); err != nil {
+				return err
+			}
+		}
+	}
+
+	for len(f.pending) > 0 && (len(f.pending[0].awaits) == 0 || nowNS >= f.pending[0].deadlineNS) {
+		if err := f.explainOldest(); err != nil {
+			return err
+		}
+	}
+
+	return f.reportLost()
+}
+
+func (f *followUp) apply(e enricher, found finding) error {
+	id, waits := found.change.ID, false
+	for _, p := range f.pending {
+		if p.id != id {
+			continue
+		}
+		waits = true
+
+		if found.last {
+			delete(p.awaits, e)
+		}
+	}
+
+	if isEmpty(found.change) {
+		return nil
+	}
+
+	if err := f.update(found.change); err != nil || waits {
+		return err
+	}
+
+	return f.explain(id) // once more, with later evidence
+}
+
+// finish reports the causes of all incidents, with what is known by now.
+func (f *followUp) finish(nowNS uint64) error {
+	if err := f.advance(nowNS, true); err != nil {
+		return err
+	}
+
+	for len(f.pending) > 0 {
+		if err := f.explainOldest(); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+func (f *followUp) explainOldest() error {
+	id := f.pending[0].id
+	f.pending[0] = nil
+	f.pending = f.pending[1:]
+
+	return f.explain(id)
+}
+
+// explain reports the causes of an incident, if they are others than before.
+func (f *followUp) explain(id string) error {
+	inc := f.current(id)
+	if inc == nil || !diagnose.Explicable(inc) {
+		return nil
+	}
+
+	causes := diagnose.Diagnose(inc, f.journal.Before(inc))
+	if !diagnose.Changed(inc.Causes, causes) {
+		return nil
+	}
+
+	return f.update(&events.Incident{ID: id, Causes: causes})
+}
+
+// evict explains an incident that has to make room while it still waits.
+func (f *followUp) evict(inc *events.Incident) error {
+	for i, p := range f.pending {
+		if p.id == inc.ID {
+			f.pending = append(f.pending[:i:i], f.pending[i+1:]...)
+			return f.explain(inc.ID)
+		}
+	}
+
+	return nil
+}
+
+// reportLost reports what was lost since the last time.
+func (f *followUp) reportLost() error {
+	for _, e := range f.enrichers {
+		if what, count := e.dropped(); count > 0 {
+			if err := f.lostUpTo(what, count); err != nil {
+				return err
+			}
+		}
+	}
+
+	return f.lostUpTo("incident_update", f.open.Late())
+}
+
+func (f *followUp) lostUpTo(what string, count uint64) error {
+	grown := count - f.lost[what]
+	if grown == 0 {
+		return nil
+	}
+	f.lost[what] = count
+
+	return f.write(&events.Lost{Envelope: f.envelope(events.KindLost), What: what, Count: grown})
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/record"
+	"github.com/oomtrace/oomtrace/internal/report"
+	"github.com/oomtrace/oomtrace/internal/sink"
+	"github.com/oomtrace/oomtrace/internal/view"
+)
+
+// lines is a sink that keeps what it is given.
+type lines struct{ lines []events.Line }
+
+func (l *lines) Write(line events.Line) error {
+	l.lines = append(l.lines, line)
+	return nil
+}
+
+// fakeEnricher answers when it is told to.
+type fakeEnricher struct {
+	awaited bool
+	started []string
+	found   []finding
+	refused uint64
+}
+
+func (e *fakeEnricher) start(inc *events.Incident) bool {
+	e.started = append(e.started, inc.ID)
+	return e.awaited
+}
+
+func (e *fakeEnricher) findings(uint64, bool) []finding {
+	found := e.found
+	e.found = nil
+
+	return found
+}
+
+func (e *fakeEnricher) dropped() (string, uint64) { return "fake", e.refused }
+
+func (e *fakeEnricher) answer(id, note string) {
+	e.found = append(e.found, finding{&events.Incident{ID: id, Notes: []string{note}}, true})
+}
+
+const testBoot = "5f0c2c1e-8e0e-4b57-9b1f-3c8f0a4d2e61"
+
+func newTestFollowUp(s sink.Sink, enrichers ...enricher) *followUp {
+	at := time.Date(2026, 7, 21, 14, 3, 8, 0, time.UTC)
+
+	f := newFollowUp(testBoot, s.Write, func(kind string) events.Envelope {
+		at = at.Add(time.Millisecond)
+		return events.Envelope{V: events.Version, Kind: kind, Time: at, BootID: testBoot, Node: "n1"}
+	})
+	f.enrichers = enrichers
+
+	return f
+}
+
+// podKill is a kill at a container's own limit, which has a certain cause.
+func podKill(n int) *events.Incident {
+	limit, usage := uint64(200<<20), uint64(200<<20)
+	cgroup := events.Cgroup{CgroupKey: events.CgroupKey{ID: uint64(n + 1)}, Path: fmt.Sprintf("/kubepods/burstable/pod%d/c%d", n, n)}
+	workload := &events.Workload{PodUID: podUID, ContainerID: fmt.Sprintf("%064x", n)}
+	at := time.Date(2026, 7, 21, 14, 3, 7, n*1000, time.UTC)
+
+	return &events.Incident{
+		Envelope: events.Envelope{V: events.Version, Kind: events.KindIncident, Time: at, BootID: testBoot, Node: "n1"},
+		ID:       fmt.Sprintf("%s-%d", testBoot[:8], n), Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled, Tier: events.TierFentry,
+		Killer:  &events.Killer{Kind: "kernel", Path: "memcg"},
+		Limiter: &events.Limiter{Cgroup: &cgroup, Level: events.LevelContainer, Workload: workload, LimitBytes: &limit, UsageBytes: &usage},
+		Trigger: &events.Process{PID: 1000 + n, TID: 1000 + n, Comm: "java", Cgroup: &cgroup, Workload: workload},
+		Victims: []events.Victim{{
+			Process: events.Process{PID: 1000 + n, TID: 1000 + n, Comm: "java", Cgroup: &cgroup, Workload: workload},
+			Role:    events.RoleChosen, AnonRSSBytes: &usage,
+		}},
+	}
+}
+
+func mustIncident(t *testing.T, f *followUp, inc *events.Incident, nowNS uint64) {
+	t.Helper()
+
+	if err := f.incident(inc, nowNS); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// causesOf returns the ids of incidents in the order in which their causes came.
+func causesOf(all []events.Line) (ids []string) {
+	for _, l := range all {
+		if u, ok := l.(*events.Update); ok && u.Change.Causes != nil {
+			ids = append(ids, u.Change.ID)
+		}
+	}
+
+	return ids
+}
+
+func TestCausesWaitForEvidence(t *testing.T) {
+	out, stalls, state := &lines{}, &fakeEnricher{awaited: true}, &fakeEnricher{awaited: true}
+	f := newTestFollowUp(out, stalls, state, &fakeEnricher{})
+	inc := podKill(0)
+	mustIncident(t, f, inc, 0)
+
+	stalls.answer(inc.ID, "stalls")
+	advance(t, f, 1)
+
+	if got := causesOf(out.lines); got != nil {
+		t.Errorf("got causes of %v while evidence is awaited, want none", got)
+	}
+
+	state.answer(inc.ID, "state")
+	advance(t, f, 2)
+
+	if got := causesOf(out.lines); !slices.Equal(got, []string{inc.ID}) {
+		t.Errorf("got causes of %v, want of %s", got, inc.ID)
+	}
+
+	if inc.Notes != nil || inc.Causes != nil {
+		t.Error("got a changed incident, want it copied on write")
+	}
+}
+
+func TestCausesComeAtTheDeadline(t *testing.T) {
+	out, state := &lines{}, &fakeEnricher{awaited: true}
+	f := newTestFollowUp(out, state)
+	mustIncident(t, f, podKill(0), 0)
+
+	advance(t, f, causesWithinNS-1)
+
+	if got := causesOf(out.lines); got != nil {
+		t.Errorf("got causes of %v before the deadline, want none", got)
+	}
+
+	advance(t, f, causesWithinNS)
+
+	if got := causesOf(out.lines); len(got) != 1 {
+		t.Errorf("got causes of %v at the deadline, want of one incident", got)
+	}
+
+	// Evidence after the deadline still counts: the limit is the pod's.
+	state.found = []finding{{&events.Incident{ID: podKill(0).ID, Limiter: &events.Limiter{Level: events.LevelPod, LimitBytes: new(uint64(1))}}, true}}
+
+	advance(t, f, causesWithinNS+1)
+
+	if got := causesOf(out.lines); len(got) != 2 {
+		t.Errorf("got causes %d times, want again after late evidence", len(got))
+	}
+}
+
+// An incident that has to make room is explained with what is known.
+func TestEvictedIncidentsAreComplete(t *testing.T) {
+	out, state := &lines{}, &fakeEnricher{awaited: true}
+	f := newTestFollowUp(out, state)
+	n := openIncidents.Incidents + 3
+
+	for i := range n {
+		mustIncident(t, f, podKill(i), 0)
+	}
+
+	if got := causesOf(out.lines); len(got) != 3 || got[0] != podKill(0).ID {
+		t.Errorf("got causes of %v, want of the first three incidents", got)
+	}
+
+	state.answer(podKill(0).ID, "too late")
+	advance(t, f, 1)
+
+	var lost uint64
+
+	for _, l := range out.lines {
+		if l, ok := l.(*events.Lost); ok && l.What == "incident_update" {
+			lost += l.Count
+		}
+	}
+
+	if lost != 1 {
+		t.Errorf("got %d late updates counted, want 1", lost)
+	}
+}
+
+func TestWhatAnEnricherDropsIsReported(t *testing.T) {
+	out, state := &lines{}, &fakeEnricher{refused: 2}
+	f := newTestFollowUp(out, state)
+	advance(t, f, 1)
+	advance(t, f, 2)
+
+	if len(out.lines) != 1 {
+		t.Fatalf("got %d lines, want one", len(out.lines))
+	}
+
+	if l, ok := out.lines[0].(*events.Lost); !ok || l.What != "fake" || l.Count != 2 {
+		t.Errorf("got %+v, want 2 of fake lost", out.lines[0])
+	}
+}
+
+func TestASinkThatFailsEndsTheTrace(t *testing.T) {
+	full := errors.New("disk full")
+	f := newTestFollowUp(sink.Func(func(events.Line) error { return full }))
+
+	if err := f.incident(podKill(0), 0); !errors.Is(err, full) {
+		t.Errorf("got error %v, want %v", err, full)
+	}
+}
+
+// A burst of 200 kills has names, causes and headlines for the same incidents, in the
+// order of their times, in every output: text, table, JSON, recording, replay, report.
+func TestABurstIsCompleteInEveryOutput(t *testing.T) {
+	const kills = 200
+
+	var text, table, asJSON bytes.Buffer
+	rows := view.NewTable(&table, view.TableOptions{Location: time.UTC})
+	dir := t.TempDir()
+
+	writer, err := record.Create(dir, record.Options{BootID: testBoot, Node: "n1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var counts countSink
+	known, state := newFakeNames(), &fakeEnricher{awaited: true}
+	f := newTestFollowUp(sink.Tee(record.NewSink(writer), view.NewText(&text, view.TextOptions{Location: time.UTC}), rows, view.NewJSON(&asJSON), &counts))
+	f.names = known
+	f.enrichers = []enricher{state, &lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}}
+
+	var ids []string
+
+	for i := range kills {
+		inc := podKill(i)
+		h, _ := events.HeadlineOf(inc)
+
+		if err := f.write(h); err != nil {
+			t.Fatal(err)
+		}
+
+		mustIncident(t, f, inc, 0)
+		ids = append(ids, inc.ID)
+	}
+
+	for _, id := range ids {
+		state.answer(id, "state of the node")
+	}
+
+	advance(t, f, 1)
+
+	for i := range kills {
+		known.known[fmt.Sprintf("%064x", i)] = fmt.Sprintf("app-%d", i)
+	}
+
+	known.learn(podUID, "checkout-7d9f")
+
+	if err := f.finish(2); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := errors.Join(writer.Close(), rows.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Run("counts", func(t *testing.T) {
+		if counts["incident"] != kills || counts["headline"] != kills || counts["update"] < 3*kills {
+			t.Errorf("got %v, want %d incidents and headlines, and state, causes and names of each", counts, kills)
+		}
+	})
+	t.Run("causes in order", func(t *testing.T) {
+		var last []string
+
+		for line := range bytes.Lines(asJSON.Bytes()) {
+			var inc events.Incident
+			if err := events.Unmarshal(line, &inc); err != nil {
+				t.Fatal(err)
+			}
+
+			if inc.Causes != nil && !slices.Contains(last, inc.ID) {
+				last = append(last, inc.ID)
+			}
+		}
+
+		if !slices.Equal(last, ids) {
+			t.Errorf("got causes of %d incidents in another order than the kills, want %d in order", len(last), kills)
+		}
+	})
+	t.Run("text", func(t *testing.T) {
+		if got := strings.Count(text.String(), "LATER"); got != 0 {
+			t.Errorf("got %d updates without a headline, want none", got)
+		}
+
+		for i := range kills {
+			if name := fmt.Sprintf("app-%d", i); !strings.Contains(text.String(), name) {
+				t.Errorf("got no name %s in the text", name)
+			}
+		}
+	})
+	t.Run("table", func(t *testing.T) {
+		if got := strings.Count(table.String(), "\n"); got != kills+1 {
+			t.Errorf("got %d rows, want %d and a header", got, kills)
+		}
+	})
+	t.Run("report", func(t *testing.T) {
+		r, err := record.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+
+		var out bytes.Buffer
+		if _, err := report.JSON(&out, report.Recording(r), report.Options{Location: time.UTC}); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+
+		for line := range bytes.Lines(out.Bytes()) {
+			var inc events.Incident
+			if err := events.Unmarshal(line, &inc); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, inc.ID)
+
+			want := f.current(inc.ID)
+			if inc.Causes == nil || inc.Limiter.Workload.Container == "" || inc.Limiter.Workload.Container != want.Limiter.Workload.Container {
+				t.Errorf("got %s with %d causes and container %q, want causes and %q", inc.ID, len(inc.Causes), inc.Limiter.Workload.Container, want.Limiter.Workload.Container)
+			}
+		}
+
+		if !slices.Equal(got, ids) {
+			t.Errorf("got %d incidents, want the %d of the burst in order", len(got), kills)
+		}
+	})
+}
+
+// countSink counts lines by kind: a whole sink, joined by one more argument to Tee.
+type countSink map[string]int
+
+func (c *countSink) Write(l events.Line) error {
+	if *c == nil {
+		*c = make(countSink)
+	}
+
+	switch l.(type) {
+	case *events.Headline:
+		(*c)["headline"]++
+	case *events.Incident:
+		(*c)["incident"]++
+	case *events.Update:
+		(*c)["update"]++
+	case *events.StallLine:
+		(*c)["stall"]++
+	case *events.PressureLine:
+		(*c)["pressure"]++
+	case *events.Lost:
+		(*c)["lost"]++
+	case *events.Status:
+		(*c)["status"]++
+	}
+
+	return nil
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/diagnose"
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
+)
+
+const (
+	// maxListed is how many shares and candidates an incident gets.
+	maxListed = 10
+	// candidatesWithin bounds the reading of the processes, which may take long on a node
+	// without memory.
+	candidatesWithin = 500 * time.Millisecond
+	// maxSamples is how many kills may wait for their sample.
+	maxSamples = 256
+)
+
+// hostState is the enricher that samples the node after a kill: who had how much of the
+// limit, who else could have died, the state of the node, how far it was from an
+// eviction. Reading files may take long on a node that is out of memory, so it is done
+// on a goroutine of its own.
+type hostState struct {
+	reader  host.Reader
+	kubelet *kubelet.Watch // nil: no kubelet on this node
+	queue   chan sampleRequest
+	closing sync.Once     // of the queue
+	done    chan struct{} // closed when run has returned
+
+	mu    sync.Mutex
+	found []finding
+
+	refused uint64
+}
+
+// sampleRequest asks for the sample of a kill; without an incident, for one of the
+// kubelet's signals.
+type sampleRequest struct {
+	inc *events.Incident
+	at  time.Time
+}
+
+func newHostState(reader host.Reader, watch *kubelet.Watch) *hostState {
+	return &hostState{reader: reader, kubelet: watch, queue: make(chan sampleRequest, maxSamples), done: make(chan struct{})}
+}
+
+// run samples until the queue is closed, or ctx is done.
+func (h *hostState) run(ctx context.Context) {
+	defer close(h.done)
+
+	for r := range h.queue {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case r.inc == nil:
+			h.kubelet.Sample(r.at)
+		default:
+			change := h.sample(ctx, r)
+
+			h.mu.Lock()
+			h.found = append(h.found, finding{change, true})
+			h.mu.Unlock()
+		}
+	}
+}
+
+// close lets run return; what waits is still sampled, unless its context is done.
+func (h *hostState) close() { h.closing.Do(func() { close(h.queue) }) }
+
+// finish ends the sampling, and reports whether all requests were answered in time.
+func (h *hostState) finish(patience time.Duration) bool {
+	h.close()
+
+	select {
+	case <-h.done:
+		return true
+	case <-time.After(patience):
+		return false
+	}
+}
+
+func (h *hostState) start(inc *events.Incident) bool {
+	if !diagnose.Explicable(inc) {
+		return false
+	}
+
+	select {
+	case h.queue <- sampleRequest{inc, inc.Time}:
+		return true
+	default:
+		h.refused++
+		return false
+	}
+}
+
+func (h *hostState) findings(uint64, bool) []finding {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	found := h.found
+	h.found = nil
+
+	return found
+}
+
+func (h *hostState) dropped() (string, uint64) { return "host_state", h.refused }
+
+// sampleKubelet samples the kubelet's signals, if there is time.
+func (h *hostState) sampleKubelet(now time.Time) {
+	if h.kubelet == nil {
+		return
+	}
+
+	select {
+	case h.queue <- sampleRequest{at: now}:
+	default:
+	}
+}
+
+func (h *hostState) sample(ctx context.Context, r sampleRequest) *events.Incident {
+	inc := r.inc
+	change := &events.Incident{ID: inc.ID}
+
+	path := ""
+	if inc.Limiter != nil && inc.Limiter.Cgroup != nil {
+		path = inc.Limiter.Cgroup.Path
+	}
+
+	if path != "" {
+		change.Shares, change.SharesLeftOut = h.reader.Shares(path, maxListed)
+	}
+
+	if inc.Scope != events.ScopeUser && (path != "" || inc.Scope != events.ScopeMemcg) {
+		bounded, cancel := context.WithTimeout(ctx, candidatesWithin)
+		c, err := h.reader.Candidates(bounded, path, maxListed)
+
+		cancel()
+
+		if err == nil {
+			change.Candidates = withVictims(inc, c.List, c.TotalPages, uint64(host.PageSize()))
+			change.CandidatesLeftOut = c.LeftOut + c.Unread
+		}
+	}
+
+	if change.NodeState = h.reader.State(); change.NodeState != nil {
+		ns := uint64(max(time.Since(r.at), 0))
+		change.NodeState.AfterNS = &ns
+	}
+
+	change.Eviction = h.kubelet.Eviction(r.at, evictionFailed(inc))
+
+	return change
+}
+
+// evictionFailed reports a shortage that the kubelet should have prevented: of the node,
+// or of all its pods.
+func evictionFailed(inc *events.Incident) bool {
+	return inc.Scope == events.ScopeGlobal || inc.Limiter != nil && inc.Limiter.Level == events.LevelKubepods
+}
+
+// withVictims puts the victims among the processes that still live, by their points.
+func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pageBytes uint64) []events.Candidate {
+	var all []events.Candidate
+
+	dead := make(map[int]bool)
+	for _, v := range inc.Victims {
+		dead[v.PID] = true
+
+		c := events.Candidate{
+			Process: v.Process, Victim: true, AnonRSSBytes: v.AnonRSSBytes, FileRSSBytes: v.FileRSSBytes, ShmemRSSBytes: v.ShmemRSSBytes,
+			SwapBytes: v.SwapBytes, PgtablesBytes: v.PgtablesBytes, OOMScoreAdj: v.OOMScoreAdj, Points: v.Points,
+		}
+		if c.Points == nil && v.AnonRSSBytes != nil && v.OOMScoreAdj != nil && totalPages > 0 {
+			// mm/oom_kill.c: oom_badness
+			var bytes uint64
+
+			for _, part := range []*uint64{v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes, v.SwapBytes, v.PgtablesBytes} {
+				if part != nil {
+					bytes += *part
+				}
+			}
+			points := int64(bytes/pageBytes) + int64(*v.OOMScoreAdj)*int64(totalPages)/1000
+			c.Points = &points
+		}
+		all = append(all, c)
+	}
+
+	for _, c := range living {
+		if !dead[c.PID] {
+			all = append(all, c)
+		}
+	}
+	points := func(c events.Candidate) int64 {
+		switch {
+		case c.Unkillable:
+			return -1 << 62 // they come last
+		case c.Points == nil:
+			return -1 << 61
+		}
+
+		return *c.Points
+	}
+
+	slices.SortStableFunc(all, func(a, b events.Candidate) int { return cmp.Compare(points(b), points(a)) })
+
+	return all
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/names"
+	"github.com/oomtrace/oomtrace/internal/resolve"
+)
+
+const (
+	appID   = "3f2a91c07d4e5b6a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d"
+	podUID  = "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
+	podPath = "/kubepods/burstable/pod" + podUID
+	appPath = podPath + "/" + appID
+)
+
+// fakeNames is a resolver that knows what it is given.
+type fakeNames struct {
+	known   map[string]string // container name by id, pod name by UID
+	seen    []names.Ref
+	gone    []names.Ref
+	checks  []names.Check
+	reports []names.Report
+	version uint64
+	dropped uint64
+}
+
+func (f *fakeNames) Seen(r names.Ref)  { f.seen = append(f.seen, r) }
+func (f *fakeNames) Found(r names.Ref) { f.Seen(r) }
+
+func (f *fakeNames) Gone(r names.Ref) { f.gone = append(f.gone, r) }
+func (f *fakeNames) Version() uint64  { return f.version }
+func (f *fakeNames) Dropped() uint64  { return f.dropped }
+
+func (f *fakeNames) Check(c names.Check) { f.checks = append(f.checks, c) }
+
+func (f *fakeNames) Reports() []names.Report {
+	list := f.reports
+	f.reports = nil
+
+	return list
+}
+
+func (f *fakeNames) learn(id, name string) {
+	f.known[id] = name
+	f.version++
+}
+
+func (f *fakeNames) Fill(w *events.Workload) *events.Workload {
+	if _, ok := names.RefOf(w); !ok || f.known[w.PodUID] == "" {
+		return w
+	}
+	out := *w
+
+	out.Pod, out.Container, out.Source = f.known[w.PodUID], f.known[w.ContainerID], "cri"
+	if reflect.DeepEqual(&out, w) {
+		return w
+	}
+
+	return &out
+}
+
+func newFakeNames() *fakeNames { return &fakeNames{known: map[string]string{}} }
+
+func killedIn(t *testing.T, tree namedTree) *events.Incident {
+	t.Helper()
+	app, _, _ := tree.Place(events.CgroupKey{ID: 2})
+	pod, _, _ := tree.Place(events.CgroupKey{ID: 1})
+	init, child := true, false
+
+	return &events.Incident{
+		ID: "a", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled, Killer: &events.Killer{Kind: "kernel", Path: "memcg"},
+		Limiter: &events.Limiter{Level: pod.Level, LimitBytes: new(uint64), Workload: pod.Workload},
+		Ladder:  []events.Rung{{Level: app.Level, Workload: app.Workload, Below: true}, {Level: pod.Level, Workload: pod.Workload}, {Level: events.LevelKubepods}},
+		Trigger: &events.Process{PID: 7, TID: 8, Comm: "java", Workload: app.Workload},
+		Victims: []events.Victim{
+			{Process: events.Process{PID: 7, TID: 7, Comm: "java", Workload: app.Workload}, Role: events.RoleChosen, IsContainerInit: &init},
+			{Process: events.Process{PID: 9, TID: 9, Comm: "sh", Workload: app.Workload}, Role: events.RoleGroup, IsContainerInit: &child},
+			{Process: events.Process{PID: 11, TID: 11, Comm: "sshd"}, IsContainerInit: &child},
+		},
+	}
+}
+
+func tree() *resolve.Tree {
+	tree := resolve.NewTree(resolve.TreeOptions{})
+	tree.Learn(events.CgroupKey{ID: 1}, podPath)
+	tree.Learn(events.CgroupKey{ID: 2}, appPath)
+	tree.Learn(events.CgroupKey{ID: 3}, appPath+"/init.scope")
+	tree.Learn(events.CgroupKey{ID: 4}, "/system.slice/sshd.service")
+
+	return tree
+}
+
+// withNamesOf returns a follow-up with one incident, and the names that it will get.
+func withNamesOf(t *testing.T) (*followUp, *fakeNames, *lines) {
+	t.Helper()
+	known, out := newFakeNames(), &lines{}
+	f := newFollowUp("", out.Write, func(kind string) events.Envelope { return events.Envelope{Kind: kind} })
+	f.names = known
+	f.enrichers = []enricher{
+		&lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}, &runtimeReport{known, f.current},
+	}
+
+	if err := f.incident(killedIn(t, namedTree{tree(), known}), 0); err != nil {
+		t.Fatal(err)
+	}
+
+	return f, known, out
+}
+
+func advance(t *testing.T, f *followUp, nowNS uint64) {
+	t.Helper()
+
+	if err := f.advance(nowNS, true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLateNamesMakeTheIncidentThatItWouldHaveBeen(t *testing.T) {
+	f, known, out := withNamesOf(t)
+	places := namedTree{tree(), known}
+
+	advance(t, f, 1)
+	before := len(out.lines)
+
+	known.learn(podUID, "checkout-7d9f")
+	advance(t, f, 2)
+	known.learn(appID, "app")
+	advance(t, f, 3)
+	advance(t, f, 4)
+
+	got, want := *f.current("a"), killedIn(t, places)
+	if got.Causes = nil; !reflect.DeepEqual(&got, want) {
+		t.Errorf("\n got %+v\nwant %+v", got, want)
+	}
+
+	if w := want.Limiter.Workload; w.Pod != "checkout-7d9f" || w.Source != "cri" {
+		t.Errorf("got workload %+v, want pod checkout-7d9f from cri", w)
+	}
+
+	if len(out.lines) == before {
+		t.Error("got no update with the names")
+	}
+
+	if place, _, _ := places.Tree.Place(events.CgroupKey{ID: 2}); place.Workload.Pod != "" {
+		t.Error("got a changed place in the tree, want it untouched")
+	}
+}
+
+func TestLateVictimsGetNames(t *testing.T) {
+	f, known, _ := withNamesOf(t)
+	place, _, _ := tree().Place(events.CgroupKey{ID: 2})
+
+	late := &events.Incident{ID: "a", Victims: []events.Victim{{Process: events.Process{PID: 12, Workload: place.Workload}}}}
+	if err := f.update(late); err != nil {
+		t.Fatal(err)
+	}
+
+	known.learn(podUID, "checkout-7d9f")
+	advance(t, f, 1)
+
+	named := func(v events.Victim) bool { return v.PID == 12 && v.Workload.Pod == "checkout-7d9f" }
+	if inc := f.current("a"); !slices.ContainsFunc(inc.Victims, named) {
+		t.Errorf("got victims %+v, want pid 12 with its pod", inc.Victims)
+	}
+}
+
+func TestNamesStopAtTheirDeadline(t *testing.T) {
+	f, known, _ := withNamesOf(t)
+
+	advance(t, f, namesWithinNS+1)
+	known.learn(podUID, "checkout-7d9f")
+	advance(t, f, namesWithinNS+2)
+
+	if w := f.current("a").Limiter.Workload; w.Pod != "" {
+		t.Errorf("got pod %q long after the kill, want none", w.Pod)
+	}
+}
+
+// The runtime is asked once for each container, and every report repeats those before
+// it: a key of an update replaces the old one.
+func TestRuntimeReportsAddUp(t *testing.T) {
+	f, known, _ := withNamesOf(t)
+
+	if len(known.checks) != 1 {
+		t.Fatalf("got checks %+v, want one", known.checks)
+	}
+
+	c := known.checks[0]
+	if want := (names.Kernel{Scope: events.ScopeMemcg, Level: events.LevelPod, Init: true, Child: true, By: "memcg"}); c.Kernel != want || c.ContainerID != appID || c.Incident != "a" {
+		t.Errorf("got check %+v, want %+v of container %s", c, want, appID)
+	}
+	report := func(id string) names.Report {
+		return names.Report{Incident: "a", Reported: events.Reported{ContainerID: id, Text: id}}
+	}
+
+	known.reports = []names.Report{report("1")}
+
+	advance(t, f, 1)
+
+	known.reports = []names.Report{report("2"), report("3")}
+
+	advance(t, f, 2)
+
+	if got := f.current("a").Reported; len(got) != 3 {
+		t.Errorf("got reports %+v, want 3", got)
+	}
+}
+
+func TestDroppedLookUpsAreReportedOnce(t *testing.T) {
+	f, known, out := withNamesOf(t)
+	known.dropped = 5
+
+	advance(t, f, 1)
+	advance(t, f, 2)
+
+	var lost []*events.Lost
+
+	for _, l := range out.lines {
+		if l, ok := l.(*events.Lost); ok {
+			lost = append(lost, l)
+		}
+	}
+
+	if len(lost) != 1 || lost[0].Count != 5 || lost[0].What != "name_lookup" {
+		t.Errorf("got lost lines %+v, want one of 5 name_lookup", lost)
+	}
+}
+
+func TestOnlyContainersAndPodsAreLookedUp(t *testing.T) {
+	known := newFakeNames()
+
+	tree().Live(func(p resolve.Place) { lookUp(p, known.Seen) })
+	slices.SortFunc(known.seen, func(a, b names.Ref) int { return len(a.ContainerID) - len(b.ContainerID) })
+
+	want := []names.Ref{{PodUID: podUID}, {ContainerID: appID, PodUID: podUID}}
+	if !slices.Equal(known.seen, want) {
+		t.Errorf("%+v", known.seen)
+	}
+
+	lookUp(resolve.ParsePath(appPath), known.Gone)
+
+	if !slices.Equal(known.gone, want[1:]) {
+		t.Errorf("%+v", known.gone)
+	}
+}
+
+func TestPlacesWithoutNamesHaveIDs(t *testing.T) {
+	place, path, ok := namedTree{tree(), nil}.Place(events.CgroupKey{ID: 2})
+	if !ok || path != appPath || place.Workload.ContainerID != appID {
+		t.Errorf("%+v %s %v", place, path, ok)
+	}
+}

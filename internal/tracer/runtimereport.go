@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/names"
+)
+
+// RuntimeReports asks the container runtime how a container ended. *names.Resolver does;
+// neither method may wait.
+type RuntimeReports interface {
+	Check(names.Check)
+	Reports() []names.Report
+}
+
+// runtimeReport is the enricher that compares the runtime's report with the kernel's.
+// It comes up to ten seconds after the kill, so causes do not wait for it.
+type runtimeReport struct {
+	reports RuntimeReports
+	current func(id string) *events.Incident
+}
+
+func (r *runtimeReport) start(inc *events.Incident) bool {
+	for _, c := range checks(inc) {
+		r.reports.Check(c)
+	}
+
+	return false
+}
+
+func (r *runtimeReport) findings(uint64, bool) []finding {
+	// A key of a change replaces the whole key: several reports of one incident go on
+	// from each other.
+	changes := make(map[string]*events.Incident)
+	var found []finding
+
+	for _, report := range r.reports.Reports() {
+		change := changes[report.Incident]
+		if change == nil {
+			change = &events.Incident{ID: report.Incident}
+			if inc := r.current(report.Incident); inc != nil {
+				change.Reported = slices.Clone(inc.Reported)
+			}
+			changes[report.Incident] = change
+			found = append(found, finding{change: change})
+		}
+		change.Reported = append(change.Reported, report.Reported)
+	}
+
+	return found
+}
+
+// dropped is zero: the resolver counts what it drops, and the names report it.
+func (r *runtimeReport) dropped() (string, uint64) { return "", 0 }
+
+// checks are the questions to the runtime about an incident: one for each container
+// in which a process was killed.
+func checks(inc *events.Incident) []names.Check {
+	if inc.Outcome != events.OutcomeKilled {
+		return nil
+	}
+
+	var all []names.Check
+
+	for _, v := range inc.Victims {
+		ref, ok := names.RefOf(v.Workload)
+		if !ok || ref.ContainerID == "" || v.IsContainerInit == nil {
+			continue
+		}
+
+		i := slices.IndexFunc(all, func(c names.Check) bool { return c.ContainerID == ref.ContainerID })
+		if i < 0 {
+			i = len(all)
+			all = append(all, names.Check{Incident: inc.ID, Ref: ref, Container: v.Workload.Container, Kernel: kernelSide(inc)})
+		}
+
+		if *v.IsContainerInit {
+			all[i].Kernel.Init = true
+		} else {
+			all[i].Kernel.Child = true
+		}
+	}
+
+	return all
+}
+
+func kernelSide(inc *events.Incident) names.Kernel {
+	k := names.Kernel{Scope: inc.Scope}
+	if inc.Limiter != nil {
+		k.Level = inc.Limiter.Level
+	}
+
+	if inc.Killer != nil {
+		k.Group = inc.Killer.Path == "group"
+
+		k.By = inc.Killer.Path
+		if inc.Killer.Comm != "" {
+			k.By = fmt.Sprintf("%s[%d]", inc.Killer.Comm, inc.Killer.PID)
+		}
+	}
+
+	return k
+}

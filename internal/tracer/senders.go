@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
+	"github.com/oomtrace/oomtrace/internal/incident"
+	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
+	"github.com/oomtrace/oomtrace/internal/sigkill"
+)
+
+// senders looks up who sent SIGKILLs, while Run goes on. It implements
+// incident.Killers.
+type senders struct {
+	hasKubelet bool // or a log of one
+	watch      *sigkill.Watch
+	log        *kubelet.Follower // nil: no kubelet, or its log cannot be read
+}
+
+// start starts the look-ups, unless no user's SIGKILL becomes an incident.
+func (s *senders) start(t *Tracer) {
+	if t.opts.UserKills == incident.UserKillsNone {
+		return
+	}
+
+	opts := t.opts.Senders
+
+	if s.hasKubelet {
+		var err error
+		if s.log, err = kubelet.Follow(t.opts.KubeletLog, t.opts.HostRoot, t.opts.Warn); err != nil {
+			t.opts.Warn(err.Error())
+		} else {
+			opts.Kubelet = podLog{s.log, t.clock}
+		}
+	}
+
+	if opts.Cgroups == "" && t.layout.MemoryVersion == 2 && t.layout.MountRoot == "/" {
+		opts.Cgroups = t.layout.MemoryMount
+	}
+	s.watch = sigkill.NewWatch(opts)
+}
+
+func (s *senders) stop() {
+	if s.watch != nil {
+		s.watch.Close()
+	}
+
+	if s.log != nil {
+		s.log.Close()
+	}
+}
+
+// Saw has the sender of a SIGKILL looked up while it lives.
+func (s *senders) Saw(k kernel.Kill, from, to events.Process) { s.watch.Saw(k, from, to) }
+
+// Killer returns who sent a SIGKILL, with what is known by now.
+func (s *senders) Killer(k kernel.Kill, from, to events.Process) *events.Killer {
+	return s.watch.Killer(k, from, to)
+}
+
+// podLog gives the look-ups the kubelet's lines.
+type podLog struct {
+	log   *kubelet.Follower
+	clock *host.BootClock
+}
+
+func (p podLog) About(w *events.Workload, bootNS uint64) []string {
+	return p.log.About(w, p.clock.Time(bootNS))
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/alert"
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/flight"
+	"github.com/oomtrace/oomtrace/internal/host"
+	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/resolve"
+)
+
+const (
+	// lookBackEveryNS is how often the counts are read for kills: in a storm, for many
+	// kills at once.
+	lookBackEveryNS = 300e6
+	// keptGaveUps is how many answers of the allocator are kept until their kills are
+	// reported.
+	keptGaveUps = 64
+	// samplesPerSecond bounds the files that are read while many cgroups stall.
+	samplesPerSecond = 64
+	// forgetAfterNS is how long the stalls of a removed cgroup are kept.
+	forgetAfterNS = 65e9
+	// gaveUpWithinNS is how old an answer of the allocator may be to be the reason for a
+	// kill: the OOM killer is called in the same round.
+	gaveUpWithinNS = 10e9
+)
+
+// stallHistory is the enricher that reports what stalled before a kill, from the flight
+// recorder, which it feeds.
+type stallHistory struct {
+	enabled  bool
+	counts   stallCounts
+	unseen   []string // kinds of stalls that no hook sees
+	tree     *resolve.Tree
+	layout   host.Layout
+	clock    *host.BootClock
+	page     uint64
+	envelope func(kind string) events.Envelope
+	critical func(events.CgroupKey) (unit string)
+
+	recorder *flight.Recorder
+	kills    []*events.Incident // that wait for their history
+	readNS   uint64             // when the counts were last read for kills
+	gone     []goneCgroup       // oldest first
+	gaveUp   []kernel.GaveUp    // oldest first, at most keptGaveUps
+	err      error              // of the last reading of the counts
+}
+
+// stallCounts are the counts in the kernel. *probe.Probe has them.
+type stallCounts interface {
+	Stalls() (*kernel.StallCounts, error)
+	ForgetStalls(map[events.CgroupKey]bool)
+}
+
+// goneCgroup is a removed one whose counts in the kernel make room soon.
+type goneCgroup struct {
+	key    events.CgroupKey
+	bootNS uint64
+}
+
+func (s *stallHistory) start(inc *events.Incident) bool {
+	if !s.enabled || inc.Outcome != events.OutcomeKilled {
+		return false
+	}
+	s.kills = append(s.kills, inc)
+
+	return true
+}
+
+// findings looks back from the kills. Reading the counts takes system calls, so it waits
+// for a quiet moment.
+func (s *stallHistory) findings(nowNS uint64, quiet bool) []finding {
+	if len(s.kills) == 0 || !quiet || nowNS-min(s.readNS, nowNS) < lookBackEveryNS {
+		return nil
+	}
+	s.readNS = nowNS
+
+	counts, err := s.counts.Stalls()
+	if err != nil {
+		s.err = err
+		return nil
+	}
+
+	if counts != nil {
+		s.recorder.Counts(*counts)
+	}
+
+	var found []finding
+	for _, inc := range s.kills {
+		found = append(found, finding{&events.Incident{ID: inc.ID, Before: s.before(inc)}, true})
+	}
+	s.kills = nil
+
+	return found
+}
+
+// dropped is zero: the recorder reports what it evicts with each history.
+func (s *stallHistory) dropped() (string, uint64) { return "", 0 }
+
+// add remembers why the allocator gave up, until the kill that follows is reported.
+func (s *stallHistory) add(g kernel.GaveUp) {
+	if len(s.gaveUp) == keptGaveUps {
+		s.gaveUp = slices.Delete(s.gaveUp, 0, 1)
+	}
+	s.gaveUp = append(s.gaveUp, g)
+}
+
+// removed has the counts of a cgroup dropped once no kill looks back at it any more.
+func (s *stallHistory) removed(key events.CgroupKey, bootNS uint64) {
+	if s.enabled {
+		s.gone = append(s.gone, goneCgroup{key, bootNS})
+	}
+}
+
+// forget drops the stalls of cgroups that were removed long ago.
+func (s *stallHistory) forget(nowNS uint64) {
+	due := make(map[events.CgroupKey]bool)
+	for len(s.gone) > 0 && nowNS-min(s.gone[0].bootNS, nowNS) > forgetAfterNS {
+		due[s.gone[0].key] = true
+		s.gone = s.gone[1:]
+	}
+
+	if len(due) > 0 {
+		s.counts.ForgetStalls(due)
+		s.recorder.Forget(due)
+	}
+}
+
+// sample reads the files of cgroups in which tasks stalled in the last second. Quiet
+// cgroups cost nothing.
+func (s *stallHistory) sample(nowNS uint64) {
+	for _, key := range s.recorder.Active(nowNS, samplesPerSecond) {
+		path, ok := s.tree.Path(key)
+		if !ok {
+			continue
+		}
+
+		read := host.SampleCgroup(s.layout, path)
+		s.recorder.Sample(key, flight.Sample{
+			BootNS: nowNS, UsageBytes: read.UsageBytes, LimitBytes: read.LimitBytes,
+			PSISomeUS: read.PSISomeUS, PSIFullUS: read.PSIFullUS, MaxEvents: read.MaxEvents, HighEvents: read.HighEvents,
+		})
+	}
+}
+
+// before looks back at the limiter's subtree; where no cgroup limited, at the whole
+// node.
+func (s *stallHistory) before(inc *events.Incident) *events.Before {
+	in := func(flight.Who) bool { return true }
+
+	if of := subtree(inc); of != nil {
+		limiter := *of
+		below := func(key events.CgroupKey) bool {
+			path, ok := s.tree.Path(key)
+			return key == limiter.CgroupKey || ok && limiter.Path != "" && strings.HasPrefix(path, limiter.Path+"/")
+		}
+		// A task from elsewhere may reclaim for the limit: one that lowers it.
+		in = func(who flight.Who) bool { return below(who.Cgroup) || below(who.Owner) }
+	}
+
+	at := s.clock.BootNS(inc.Time)
+	past := s.recorder.Before(at, subtreeKey(inc), in)
+
+	out := &events.Before{WindowNS: flight.Seconds * 1e9, Stalls: []events.StallSum{}, Unseen: s.unseen}
+
+	for _, sum := range past.Stalls {
+		out.Stalls = append(out.Stalls, events.StallSum{
+			What: string(sum.What), Count: sum.Count, Fruitless: sum.Fruitless, TotalNS: sum.TotalNS, MaxNS: sum.MaxNS,
+			ReclaimedBytes: sum.ReclaimedPages * s.page,
+		})
+	}
+
+	for _, second := range past.Seconds {
+		out.Timeline = append(out.Timeline, stallSecond(second, s.page))
+	}
+
+	for _, stall := range past.Long {
+		line := s.line(stall)
+		out.Longest = append(out.Longest, events.LongStall{
+			What: line.What, BeforeNS: at - min(stall.BootNS, at), DurationNS: line.DurationNS, ReclaimedBytes: line.ReclaimedBytes,
+			Task: line.Task, Limiter: line.Limiter,
+		})
+	}
+
+	out.Guardians = s.criticalServices(at)
+
+	if subtreeKey(inc).ID == 0 {
+		for _, n := range past.Kswapd {
+			out.Kswapd = append(out.Kswapd, events.Kswapd{Node: n.Node, Wakeups: n.Wakeups, AwakeNS: n.AwakeNS})
+		}
+		out.GaveUp = s.gaveUpOf(inc, at)
+	}
+
+	return out
+}
+
+func stallSecond(s flight.Second, page uint64) events.StallSecond {
+	out := events.StallSecond{
+		BeforeNS: s.BeforeNS, Count: s.Count, TotalNS: s.TotalNS, HighNS: s.HighNS, ReclaimedBytes: s.ReclaimedPages * page,
+	}
+	if s.Sample != nil {
+		out.UsageBytes, out.LimitBytes = s.Sample.UsageBytes, s.Sample.LimitBytes
+		out.MaxEvents, out.HighEvents = s.Sample.MaxEvents, s.Sample.HighEvents
+		out.PSISomeNS, out.PSIFullNS = nanoseconds(s.Sample.PSISomeUS), nanoseconds(s.Sample.PSIFullUS)
+	}
+
+	return out
+}
+
+func nanoseconds(us *uint64) *uint64 {
+	if us == nil {
+		return nil
+	}
+
+	return new(*us * 1000)
+}
+
+// criticalServices sums the stalls of the node's critical services before an instant.
+func (s *stallHistory) criticalServices(atNS uint64) []events.GuardianStall {
+	units := make(map[string]uint64)
+
+	for key, sums := range s.recorder.Recent(atNS, flight.Seconds*1e9) {
+		if unit := s.critical(key); unit != "" {
+			units[unit] += alert.Stalled(sums)
+		}
+	}
+
+	var out []events.GuardianStall
+	for unit, total := range units {
+		out = append(out, events.GuardianStall{Unit: unit, TotalNS: total})
+	}
+
+	slices.SortFunc(out, func(a, b events.GuardianStall) int {
+		return cmp.Or(cmp.Compare(b.TotalNS, a.TotalNS), cmp.Compare(a.Unit, b.Unit))
+	})
+
+	return out
+}
+
+// gaveUpOf returns why the trigger of a kill got no memory, nil if that is not known.
+func (s *stallHistory) gaveUpOf(inc *events.Incident, atNS uint64) *events.GaveUpLine {
+	if inc.Trigger == nil {
+		return nil
+	}
+
+	near := func(ns uint64) bool { return max(atNS, ns)-min(atNS, ns) < gaveUpWithinNS }
+
+	for _, g := range slices.Backward(s.gaveUp) {
+		if int(g.Current.TID) != inc.Trigger.TID || !near(g.BootNS) {
+			continue
+		}
+
+		var line events.GaveUpLine
+		if r := g.Reclaim; r != nil && near(r.BootNS) {
+			line.Reclaim = &events.ReclaimAnswer{
+				BeforeNS: atNS - min(r.BootNS, atNS), Order: r.Order, Zone: r.Zone, Node: r.Node, ReclaimableBytes: r.ReclaimablePages * s.page,
+				AvailableBytes: r.AvailablePages * s.page, MinWatermarkBytes: r.MinWatermarkPages * s.page,
+				NoProgressLoops: r.NoProgressLoops, WatermarkOK: r.WatermarkOK,
+			}
+		}
+
+		if c := g.Compact; c != nil && near(c.BootNS) {
+			line.Compact = &events.CompactAnswer{
+				BeforeNS: atNS - min(c.BootNS, atNS), Order: c.Order, Priority: c.Priority, Result: c.Result,
+				Retries: c.Retries, MaxRetries: c.MaxRetries, Again: c.Again,
+			}
+		}
+
+		if line.Reclaim != nil || line.Compact != nil {
+			return &line
+		}
+	}
+
+	return nil
+}
+
+// line returns the published line of a single long stall.
+func (s *stallHistory) line(stall kernel.Stall) *events.StallLine {
+	task := stall.Current
+
+	p := events.Process{PID: int(task.TGID), TID: int(task.TID), Comm: task.LeaderComm, IsKernel: task.Kthread}
+	if task.Comm != task.LeaderComm {
+		p.Thread = task.Comm
+	}
+
+	place, _, _ := s.tree.Place(task.Cgroup)
+	p.Cgroup, p.Workload = s.cgroup(task.Cgroup), place.Workload
+
+	envelope := s.envelope(events.KindStall)
+	envelope.Time = s.clock.Time(stall.BootNS).UTC()
+
+	return &events.StallLine{
+		Envelope: envelope, What: string(stall.What), DurationNS: stall.DurationNS, ReclaimedBytes: stall.ReclaimedPages * s.page,
+		Task: p, Limiter: s.cgroup(stall.Owner),
+	}
+}
+
+func (s *stallHistory) cgroup(key events.CgroupKey) *events.Cgroup {
+	if key.ID == 0 {
+		return nil
+	}
+	path, _ := s.tree.Path(key)
+
+	return &events.Cgroup{CgroupKey: key, Path: path}
+}
+
+// subtree is the cgroup that a kill is about, nil for the node: whose limit was hit, or
+// where the victim of a user's SIGKILL was.
+func subtree(inc *events.Incident) *events.Cgroup {
+	switch {
+	case inc.Limiter != nil:
+		return inc.Limiter.Cgroup
+	case inc.Scope == events.ScopeUser && len(inc.Victims) > 0:
+		return inc.Victims[0].Cgroup
+	}
+
+	return nil
+}
+
+func subtreeKey(inc *events.Incident) events.CgroupKey {
+	if of := subtree(inc); of != nil {
+		return of.CgroupKey
+	}
+
+	return events.CgroupKey{}
+}
