@@ -32,8 +32,9 @@ done
 
 case $driver in
 '')
+	killers=$(go run ./test/guest list | sed -n 's/^killer //p')
 	for name in ${cases//,/ }; do
-		go run ./test/guest list | grep -q -x "killer $name" || usage "no killer $name; there are: $(go run ./test/guest list | sed -n 's/^killer //p' | tr '\n' ' ')"
+		grep -q -x "$name" <<< "$killers" || usage "no killer $name; there are:" $killers
 	done
 	pattern="^TestKillers\$${cases:+/^(${cases//,/|})\$}"
 	;;

@@ -12,8 +12,12 @@ cd "$(dirname "$0")/.."
 
 usage() { echo "vm-test: $*" >&2; exit 2; }
 
-# choose NAME KIND: fails unless guest list has it.
-choose() { go run ./test/guest list | grep -q -x -E "$2 ($1)" || usage "no $2 $1; --list prints them"; }
+# choose KIND NAME: fails unless there is one.
+list=''
+choose() {
+	[ -n "$list" ] || list=$(go run ./test/guest list)
+	grep -q -x -E "$1 $2" <<< "$list" || usage "no $1 $2; --list prints them"
+}
 
 arch='(amd64|arm64)' kernel='.*' cases='' tier='' options=() test=TestKernels
 while [ $# -gt 0 ]; do
@@ -41,9 +45,9 @@ while [ $# -gt 0 ]; do
 	esac
 done
 
-choose "$arch-$kernel" kernel
+choose kernel "$arch-$kernel"
 pattern="^$test\$/^$arch-$kernel\$"
-for name in ${cases//,/ }; do choose "$name" case; done
+for name in ${cases//,/ }; do choose case "$name"; done
 case $tier in
 '' | fentry | kprobe | tracepoint) ;;
 *) usage "no tier $tier; there are: fentry, kprobe, tracepoint" ;;

@@ -225,7 +225,8 @@ func login(command string) {
 	}()
 
 	time.Sleep(3 * time.Second) // pam_systemd registers the session
-	_, err = fmt.Fprintf(terminal, "%s; echo done-$((40+2)); sleep 1; exit\n", command)
+	// The session ends only after oomtrace has read about it.
+	_, err = fmt.Fprintf(terminal, "%s; echo done-$((40+2)); sleep 5; exit\n", command)
 	must.OK("type", err)
 
 	select {
