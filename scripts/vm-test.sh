@@ -16,7 +16,7 @@ usage() { echo "vm-test: $*" >&2; exit 2; }
 list=''
 choose() {
 	[ -n "$list" ] || list=$(go run ./test/guest list)
-	grep -q -x -E "$1 $2" <<< "$list" || usage "no $1 $2; --list prints them"
+	grep -q -x -E "$1 $2" <<< "$list" || usage "no $1 ${2//\\/}; --list prints them"
 }
 
 arch='(amd64|arm64)' kernel='.*' cases='' tier='' options=() test=TestKernels

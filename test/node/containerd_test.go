@@ -104,7 +104,9 @@ func (c *containerd) importImages(file string) error {
 			defer cancel()
 
 			var status *cri.ImageStatusResponse
-			if status, err = images.ImageStatus(ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: name}}); err == nil && status.Image == nil {
+
+			status, err = images.ImageStatus(ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: name}})
+			if err == nil && status.Image == nil {
 				err = errors.New("not found")
 			}
 
@@ -165,8 +167,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 
 func (c *containerd) configure(systemd bool) error {
 	values := map[string]any{
-		"Version": 3, "Runtime": "io.containerd.cri.v1.runtime", "Dir": c.dir, "State": c.state(), "Image": pauseImage, "Runc": c.binaries.runc,
-		"Systemd": systemd,
+		"Version": 3, "Runtime": "io.containerd.cri.v1.runtime", "Dir": c.dir, "State": c.state(),
+		"Image": pauseImage, "Runc": c.binaries.runc, "Systemd": systemd,
 	}
 	if strings.HasPrefix(c.binaries.version, "1.") {
 		values["Version"], values["Runtime"] = 2, "io.containerd.grpc.v1.cri"

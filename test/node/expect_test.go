@@ -197,7 +197,9 @@ func (c *podCheck) checkLimiter() {
 
 // checkRuntimeReport compares what the runtime reported of the container.
 func (c *podCheck) checkRuntimeReport() {
-	i := slices.IndexFunc(c.inc.Reported, func(r events.Reported) bool { return r.ContainerID == c.inc.Victims[0].Workload.ContainerID })
+	id := c.inc.Victims[0].Workload.ContainerID
+
+	i := slices.IndexFunc(c.inc.Reported, func(r events.Reported) bool { return r.ContainerID == id })
 	if i < 0 {
 		c.errorf("runtime's report: got none, want one")
 		return

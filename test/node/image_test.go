@@ -28,7 +28,9 @@ func writeImages(file, binary string) error {
 	}
 
 	var layer bytes.Buffer
-	if err := writeTar(&layer, []entry{{name: "hog", mode: 0o755, content: program}, {name: "pause", mode: 0o755, link: "hog"}}); err != nil {
+	if err := writeTar(&layer, []entry{
+		{name: "hog", mode: 0o755, content: program}, {name: "pause", mode: 0o755, link: "hog"},
+	}); err != nil {
 		return err
 	}
 	descriptor := func(mediaType string, content []byte) map[string]any {
@@ -56,7 +58,8 @@ func writeImages(file, binary string) error {
 	index := encode(map[string]any{"schemaVersion": 2, "manifests": manifests})
 
 	entries := []entry{
-		{name: "oci-layout", mode: 0o644, content: []byte(`{"imageLayoutVersion":"1.0.0"}`)}, {name: "index.json", mode: 0o644, content: index},
+		{name: "oci-layout", mode: 0o644, content: []byte(`{"imageLayoutVersion":"1.0.0"}`)},
+		{name: "index.json", mode: 0o644, content: index},
 	}
 	for _, blob := range blobs {
 		entries = append(entries, entry{name: fmt.Sprintf("blobs/sha256/%x", sha256.Sum256(blob)), mode: 0o644, content: blob})

@@ -158,7 +158,9 @@ func (a *Attempt) cgroupFile(file string) string {
 }
 
 func journal(unit string, since time.Time) []string {
-	text, _ := exec.Command("journalctl", "--no-pager", "--output=cat", "--unit="+unit, fmt.Sprintf("--since=@%d", since.Unix())).Output()
+	from := fmt.Sprintf("--since=@%d", since.Unix())
+	text, _ := exec.Command("journalctl", "--no-pager", "--output=cat", "--unit="+unit, from).Output()
+
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 

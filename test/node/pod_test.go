@@ -101,7 +101,8 @@ func (p *pod) runWith(name string, resources *cri.LinuxContainerResources, args 
 			Metadata: &cri.ContainerMetadata{Name: name, Attempt: restarts}, Image: &cri.ImageSpec{Image: hogImage},
 			Args: args, LogPath: name + ".log",
 			Labels: map[string]string{
-				"io.kubernetes.container.name": name, "io.kubernetes.pod.name": p.name, "io.kubernetes.pod.namespace": namespace, "io.kubernetes.pod.uid": p.uid,
+				"io.kubernetes.container.name": name, "io.kubernetes.pod.name": p.name, "io.kubernetes.pod.namespace": namespace,
+				"io.kubernetes.pod.uid": p.uid,
 			},
 			Linux: &cri.LinuxContainerConfig{
 				Resources:       resources,
@@ -159,7 +160,9 @@ func (c *container) stop(graceSeconds int64) error {
 
 // pids are the processes of the container.
 func (c *container) pids() ([]int, error) {
-	text, err := os.ReadFile(filepath.Join(c.pod.of.layout.MemoryMount, c.pod.parent, c.pod.of.driver.leaf(c.id), "cgroup.procs"))
+	of := c.pod.of
+
+	text, err := os.ReadFile(filepath.Join(of.layout.MemoryMount, c.pod.parent, of.driver.leaf(c.id), "cgroup.procs"))
 	if err != nil {
 		return nil, err
 	}

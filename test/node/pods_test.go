@@ -16,7 +16,8 @@ func TestPods(t *testing.T) {
 
 	for _, driver := range []string{"cgroupfs", "systemd"} {
 		t.Run(driver, func(t *testing.T) {
-			d := newDebian(t, driver, map[string]string{"guest": "./test/guest", "oomtrace": "./cmd/oomtrace", "hog": "./test/node/hog"}, true)
+			programs := map[string]string{"guest": "./test/guest", "oomtrace": "./cmd/oomtrace", "hog": "./test/node/hog"}
+			d := newDebian(t, driver, programs, true)
 
 			var result PodsResult
 			d.result(interruptible(t), t, "lab.pods="+driver+" lab.scenario="+lab.Selected().Level(2), &result)

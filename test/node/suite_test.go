@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	installed = flag.Bool("installed", false, "test the machine's own containerd and runc, not those that scripts/containerd.sh fetched")
+	installed = flag.Bool("installed", false, "test the machine's own containerd and runc, not the fetched ones")
 	binary    = flag.String("oomtrace", filepath.Join(lab.Root, "bin/oomtrace"), "the oomtrace to test")
 	hogBinary = flag.String("hog", "", "the program of the containers (default: it is built)")
 	save      = flag.String("save", "", "directory for the lines of oomtrace")

@@ -68,7 +68,8 @@ func buildPrograms(arch, compiler, busybox string) (dir string, err error) {
 		return "", err
 	}
 
-	if err := lab.Run(compiler, "-static", "-O2", "-Wall", "-Werror", "-pthread", "-o", filepath.Join(dir, "hog"), "hog/hog.c"); err != nil {
+	hog := filepath.Join(dir, "hog")
+	if err := lab.Run(compiler, "-static", "-O2", "-Wall", "-Werror", "-pthread", "-o", hog, "hog/hog.c"); err != nil {
 		return "", err
 	}
 
@@ -148,7 +149,7 @@ func boot(ctx context.Context, t *testing.T, k Kernel, cases, tiers []string) (*
 	}
 
 	// The log must hold everything that a case makes the kernel log.
-	commandLine := "no_timer_check log_buf_len=16M lab.cases=" + strings.Join(cases, ",") + " lab.tiers=" + strings.Join(tiers, ",")
+	commandLine := fmt.Sprintf("no_timer_check log_buf_len=16M lab.cases=%s lab.tiers=%s", strings.Join(cases, ","), strings.Join(tiers, ","))
 	if k.CgroupV1 {
 		commandLine += " lab.v1"
 	}

@@ -152,7 +152,8 @@ func replay(dir string) (*recording, error) {
 		return nil, fmt.Errorf("%w: %s", err, stderr.String())
 	}
 
-	r := &recording{lines: make(map[string]bool), warnings: strings.FieldsFunc(stderr.String(), func(c rune) bool { return c == '\n' })}
+	r := &recording{lines: make(map[string]bool)}
+	r.warnings = strings.FieldsFunc(stderr.String(), func(c rune) bool { return c == '\n' })
 
 	for line := range strings.Lines(string(out)) {
 		line := strings.TrimSuffix(line, "\n")

@@ -125,7 +125,9 @@ func (k Kill) check(c *Check) { c.kill(k) }
 
 // limitHit is the most common one: a hog in the cgroup leaf faults a page over its
 // limit.
-var limitHit = Kill{Victim: "hog", Scope: events.ScopeMemcg, Limiter: "leaf", Trigger: "hog", Class: "anon_fault", Killer: "memcg"}
+var limitHit = Kill{
+	Victim: "hog", Scope: events.ScopeMemcg, Limiter: "leaf", Trigger: "hog", Class: "anon_fault", Killer: "memcg",
+}
 
 // limitHitBy is the same by another class of allocation; "" is any.
 func limitHitBy(class string) Kill {

@@ -52,7 +52,8 @@ const zramDisk = "/dev/zram0"
 // zram makes a disk of compressed memory until the end of the case. What is read of it
 // is page cache that can be dropped, unlike the pages of tmpfs.
 func (g *Guest) zram(size string) {
-	loadModules("lzo_compress", "lz4_compress", "lz4hc_compress", "842_compress", "zstd_compress", "lzo", "lzo-rle", "zsmalloc", "zram")
+	loadModules("lzo_compress", "lz4_compress", "lz4hc_compress", "842_compress", "zstd_compress", "lzo", "lzo-rle",
+		"zsmalloc", "zram")
 	must.OK("size zram", os.WriteFile("/sys/block/zram0/disksize", []byte(size), 0))
 
 	g.later(func() { _ = os.WriteFile("/sys/block/zram0/reset", []byte("1"), 0) })

@@ -33,7 +33,8 @@ func readLog(run *Run) (Log, error) {
 		}
 	}
 
-	_, err := kernellog.Read(strings.NewReader(strings.Join(run.Log, "\n")+"\n"), kernellog.Options{}, func(inc *events.Incident) error {
+	text := strings.NewReader(strings.Join(run.Log, "\n") + "\n")
+	_, err := kernellog.Read(text, kernellog.Options{}, func(inc *events.Incident) error {
 		l.Incidents = append(l.Incidents, inc)
 		return nil
 	})
@@ -120,7 +121,8 @@ func logMayLack(key string, inc *events.Incident, k Kernel) bool {
 		"victims.uid", "victims.oom_score_adj":
 		return false // the line of the kill has them
 	case "trigger.pid": // the table of tasks has the process's leader, if it may be killed
-		return !slices.ContainsFunc(inc.Candidates, func(c events.Candidate) bool { return inc.Trigger != nil && c.TID == inc.Trigger.TID })
+		t := inc.Trigger
+		return !slices.ContainsFunc(inc.Candidates, func(c events.Candidate) bool { return t != nil && c.TID == t.TID })
 	}
 
 	if inc.Log.Truncated {

@@ -49,8 +49,8 @@ func TestCutKeepsWhatWasFlushed(t *testing.T) {
 		d.operation(func() { d.read(all, 0) })
 
 		if !bytes.Equal(all, bytes.Join(want, nil)) {
-			t.Errorf("keep %v: got sectors %d %d %d %d, want %d %d %d %d", keep, all[0], all[SectorBytes], all[2*SectorBytes], all[3*SectorBytes],
-				want[0][0], want[1][0], want[2][0], want[3][0])
+			got := []byte{all[0], all[SectorBytes], all[2*SectorBytes], all[3*SectorBytes]}
+			t.Errorf("keep %v: got sectors %d, want %d", keep, got, []byte{want[0][0], want[1][0], want[2][0], want[3][0]})
 		}
 	}
 }
