@@ -25,6 +25,7 @@ while [ $# -gt 0 ]; do
 	case $option in *=*) set -- "${option%%=*}" "${option#*=}" "${@:2}"; option=$1 ;; esac
 	case $option in
 	--keep | --update) options+=("-${option#--}"); shift; continue ;;
+	--times) shift; continue ;; # they are always logged
 	--list) go run ./test/guest list | sed -n 's/^kernel //p; s/^case /  /p'; exit ;;
 	--arch | --kernel | --case | --tier | --work | --console | --recorder-kills | --power-cuts | --patience) ;;
 	*) usage "unknown option $option" ;;
