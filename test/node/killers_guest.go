@@ -55,7 +55,7 @@ func RunKillers() error {
 		return err
 	}
 
-	if err := p.WaitReady(90 * time.Second); err != nil {
+	if err := p.WaitReady(4 * time.Minute); err != nil {
 		return err
 	}
 

@@ -96,7 +96,7 @@ func recordUntilKilled(g *Guest, leaf *group, dir string, atStart bool) (printed
 	if atStart {
 		arm()
 	} else {
-		must.OK("wait for a recorder", recorder.WaitReady(90*time.Second))
+		must.OK("wait for a recorder", recorder.WaitReady(startLimit))
 	}
 
 	for ended := false; !ended; {

@@ -57,7 +57,11 @@ func checkResult(k Kernel, result *Result, cases, tiers []string) *report {
 			c := &Check{Kernel: k, Tier: tier, Run: run, Log: log, Skipped: skipped[tier], spec: spec}
 			o.tiers[tier] = &outcome{}
 
-			if tier == k.Without {
+			switch {
+			case tier == k.Without:
+				continue
+			case result.Tracers[tier].Error != "":
+				o.tiers[tier].errorf("oomtrace did not start")
 				continue
 			}
 

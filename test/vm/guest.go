@@ -252,8 +252,8 @@ func (p *process) kill() { must.OK("kill "+p.Name, syscall.Kill(p.PID, syscall.S
 func (p *process) waitEnd() {
 	select {
 	case <-p.done:
-	case <-time.After(60 * time.Second):
-		must.OK("wait for "+p.Name, errors.New("it runs after 60 s"))
+	case <-time.After(3 * time.Minute):
+		must.OK("wait for "+p.Name, errors.New("it runs after 3 minutes"))
 	}
 }
 

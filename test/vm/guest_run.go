@@ -121,6 +121,10 @@ type runner struct {
 	result   Result
 }
 
+// startLimit is how long an oomtrace may take to be ready. Nothing in a guest waits longer
+// than needed, but an emulator on a busy host is slow.
+const startLimit = 4 * time.Minute
+
 // startTracers starts all of them before it waits for one: most of a start is the
 // verifier's work.
 func (r *runner) startTracers(tiers []string) error {
@@ -136,7 +140,7 @@ func (r *runner) startTracers(tiers []string) error {
 	}
 
 	for tier, p := range r.tracers {
-		if err := p.WaitReady(90 * time.Second); err != nil {
+		if err := p.WaitReady(startLimit); err != nil {
 			r.result.Tracers[tier] = Tracer{Error: err.Error()}
 			delete(r.tracers, tier)
 
@@ -213,7 +217,7 @@ func do(c *Case, g *Guest) (err error) {
 	return nil
 }
 
-// waitQuiet waits until no tracer has printed anything for so long, at most 60 s.
+// waitQuiet waits until no tracer has printed anything for so long, at most 2 minutes.
 func (r *runner) waitQuiet(quiet time.Duration) {
 	size := func() (n int64) {
 		for _, p := range r.tracers {
@@ -224,7 +228,7 @@ func (r *runner) waitQuiet(quiet time.Duration) {
 	}
 
 	last, since := size(), time.Now()
-	for limit := since.Add(60 * time.Second); time.Since(since) < quiet && time.Now().Before(limit); {
+	for limit := since.Add(2 * time.Minute); time.Since(since) < quiet && time.Now().Before(limit); {
 		time.Sleep(50 * time.Millisecond)
 
 		if now := size(); now != last {
