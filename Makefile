@@ -37,7 +37,7 @@ test-root: build ## tests on this machine's kernel (root)
 
 # Target:package of what reads foreign bytes. The kernel's and the runtimes' have longer.
 FUZZ := Decode:probe ParsePath:resolve Parse:kernellog
-FUZZ_SHORT := Spec:names Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:host Line:kubelet Flags:kubelet
+FUZZ_SHORT := Spec:resolve/source Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:host Line:kubelet Flags:kubelet
 FUZZTIME := 30s
 FUZZTIME_SHORT := 8s
 fuzz = nice go test -run '^$$' -fuzz '^Fuzz$(firstword $(subst :, ,$(1)))$$' -fuzztime $(2) -fuzzminimizetime 20x ./internal/$(lastword $(subst :, ,$(1)))
@@ -70,13 +70,13 @@ vm-test: ## real kernels, every case, every tier
 
 test-matrix: vm-test ## the same: all kernels run in full
 
-generate: ## make the generated files anew: BPF objects, Go types, the schema
+generate: ## make the generated files again: BPF objects, Go types, the schema
 	BPF2GO_CC=clang-$(CLANG) BPF2GO_STRIP=llvm-strip-$(CLANG) \
 	BPF2GO_CFLAGS="-O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -mcpu=v3 -fdebug-prefix-map=$(CURDIR)=. -I/usr/include/$(MULTIARCH)" \
 		go generate ./bpf ./internal/events
 
 check-generate: generate ## fail if generated files are not those that are committed
-	git diff --exit-code -- bpf docs/events.schema.json
+	git diff --exit-code -- bpf docs/events.schema.json docs/events.md
 
 btf: ## make the small BTFs of the relocation test anew
 	scripts/kernels.sh

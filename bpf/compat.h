@@ -1,29 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Differences between kernels, each behind one getter. A getter that can fail
- * says so; nothing here turns "not known" into 0.
+ * reports it; nothing here turns "unknown" into 0.
  */
 #ifndef OOMTRACE_COMPAT_H
 #define OOMTRACE_COMPAT_H
 
 #include "kernel.h"
-#include "wire.h"
-#include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
 
-/* How many CPU ids are possible; set by user space before the load. */
+/* The number of possible CPU IDs; set by user space before the load. */
 volatile const __u32 possible_cpus = 0;
 
 /*
- * Addresses of data, 0 where they are not known: the kernel tells them only with
- * CONFIG_KALLSYMS_ALL. Set by user space, which reads its symbols anyway.
+ * Addresses of kernel data, set by user space, which reads the kernel's symbols
+ * anyway. 0 where unknown: /proc/kallsyms has them only with CONFIG_KALLSYMS_ALL.
  */
 volatile const __u64 mem_cgroup_stats_index = 0;
 volatile const __u64 __per_cpu_offset = 0;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-/* Since 6.2 a process's page counts are per-CPU counters (f1a7941243c1). */
+/* Since 6.2 the page counts of a process are per-CPU counters (f1a7941243c1). */
 struct percpu_counter {
 	__s64 count;
 	__s32 *counters;
@@ -41,7 +40,7 @@ struct mm_struct___atomic {
 	struct mm_rss_stat rss_stat;
 };
 
-/* memcg counters: in the memcg (5.10), in a struct (5.13), behind a pointer (6.1). */
+/* The counters of a memcg: within it (5.10), in a struct (5.13), behind a pointer (6.1). */
 struct memcg_vmstats {
 	long state[1];
 };
@@ -74,8 +73,8 @@ static __always_inline void *rss_counter(struct mm_struct *mm, int member)
 
 /*
  * The sum of a counter's parts, one for each CPU. A global function: it is verified
- * once, and not for each state of its callers; with hundreds of CPUs the verifier
- * would give up on those.
+ * once, and not for each state of its callers, which would exceed the verifier's
+ * limit on machines with hundreds of CPUs.
  */
 __noinline long percpu_sum(__u64 parts)
 {
@@ -112,9 +111,9 @@ static __always_inline __s64 not_negative(__s64 count)
 }
 
 /*
- * The pages that mm has. Per-CPU counters are summed where the offsets of the
- * CPUs are known; else each count may be off by a batch (2 * CPUs, at least
- * 32) for each CPU, as in oom:mark_victim and /proc/PID/status.
+ * The page counts of mm. Per-CPU counters are summed where __per_cpu_offset is
+ * known; else each count may be off by a batch (2 * CPUs, at least 32) per CPU, as
+ * in oom:mark_victim and /proc/PID/status.
  */
 static __always_inline bool mm_rss(struct mm_struct *mm, struct rss *rss)
 {
@@ -148,8 +147,8 @@ static __always_inline bool mm_rss(struct mm_struct *mm, struct rss *rss)
 }
 
 /*
- * Is state[] as long as the list of items? Not inlined: a compiler may compute
- * what it inlines ahead of the check that the type exists.
+ * Whether state[] has an element for each item. Not inlined: the compiler could move
+ * inlined code ahead of the check that the type exists.
  */
 static __noinline bool state_has_all(void)
 {
@@ -157,7 +156,7 @@ static __noinline bool state_has_all(void)
 	       bpf_core_enum_value(enum memcg_stat_item, MEMCG_NR_STAT);
 }
 
-/* The place of a counter in a memcg's state[], -1 where it is not kept or not known. */
+/* The index of a counter in a memcg's state[]; -1 where it is unknown, or the kernel does not keep the counter. */
 static __always_inline int memcg_slot(int item)
 {
 	if (mem_cgroup_stats_index) {
@@ -166,19 +165,19 @@ static __always_inline int memcg_slot(int item)
 		bpf_probe_read_kernel(&slot, sizeof(slot), (void *)mem_cgroup_stats_index + item);
 		bpf_probe_read_kernel(&first, sizeof(first), (void *)mem_cgroup_stats_index +
 				      bpf_core_enum_value(enum node_stat_item, NR_INACTIVE_ANON));
-		if (first == 1) /* 6.10 and 6.11 count from 1, and have 0 for what is not kept */
+		if (first == 1) /* 6.10 and 6.11 count from 1, and have 0 for counters that are not kept */
 			return (int)slot - 1;
 		return slot == 0xff ? -1 : slot;
 	}
-	/* Before 6.10 there is a place for each item. */
+	/* Before 6.10 every item has an element. */
 	if (bpf_core_type_exists(struct memcg_vmstats) && !state_has_all())
 		return -1;
 	return item;
 }
 
 /*
- * One counter of a memcg with its descendants, in the kernel's own unit; -1 where it
- * is not known. A global function, as percpu_sum is.
+ * One counter of a memcg including its descendants, in the kernel's own unit; -1
+ * where it is unknown. A global function for the same reason as percpu_sum.
  */
 __noinline long memcg_counter(__u64 memcg, int item)
 {
@@ -208,7 +207,7 @@ __noinline long memcg_counter(__u64 memcg, int item)
 	return not_negative(value);
 }
 
-/* memory_events is an array of atomics; an event's index differs between kernels. */
+/* memory_events is an array of atomics; the index of an event differs between kernels. */
 static __always_inline bool memcg_event(struct mem_cgroup *memcg, bool local, int event, __u64 *count)
 {
 	void *array;
@@ -225,11 +224,17 @@ static __always_inline bool has_pagetables(void)
 	return bpf_core_enum_value_exists(enum node_stat_item, NR_PAGETABLE);
 }
 
+/* Since 5.9. */
+static __always_inline bool has_percpu_charge(void)
+{
+	return bpf_core_enum_value_exists(enum memcg_stat_item, MEMCG_PERCPU_B);
+}
+
 /*
- * NR_ANON_THPS counts pages since 5.12 (69473e5de873), before that huge pages.
- * Types cannot tell; NR_SWAPCACHE came with the same release, where there is
- * swap (b6038942480e), struct memcg_vmstats with the next. Page tables of a
- * node came one before (f0c0c115fb81): without them it is older.
+ * NR_ANON_THPS counts pages since 5.12 (69473e5de873), huge pages before. No type
+ * shows that change, but NR_SWAPCACHE came with the same release, with CONFIG_SWAP
+ * (b6038942480e), and struct memcg_vmstats with the next one. NR_PAGETABLE of a
+ * node came one release earlier (f0c0c115fb81): without it the kernel is older.
  */
 static __always_inline bool thp_in_pages(void)
 {
@@ -241,7 +246,7 @@ static __always_inline bool thp_in_huge_pages(void)
 	return !thp_in_pages() && !has_pagetables();
 }
 
-/* Who logged in, also through sudo and su. Without CONFIG_AUDIT nobody keeps it. */
+/* The login user, also of sudo and su (pam_loginuid). Kept only with CONFIG_AUDIT. */
 static __always_inline bool task_login(struct task_struct *task, __u32 *uid, __u32 *session)
 {
 	*uid = *session = 0;
@@ -249,19 +254,19 @@ static __always_inline bool task_login(struct task_struct *task, __u32 *uid, __u
 		return false;
 	*uid = BPF_CORE_READ(task, loginuid.val);
 	*session = BPF_CORE_READ(task, sessionid);
-	return *uid != (__u32)-1; /* it never logged in */
+	return *uid != (__u32)-1; /* -1: not part of a login */
 }
 
-/* Without CONFIG_NUMA a zone does not say its node: there is one. */
+/* Without CONFIG_NUMA a zone has no field for its node: there is only one. */
 static __always_inline __u32 zone_node(struct zone *zone)
 {
 	return bpf_core_field_exists(zone->node) ? BPF_CORE_READ(zone, node) : 0;
 }
 
 /*
- * What oom:mark_victim was given: a pid, or since 6.8 and in later stable
- * releases of older series a task (72ba14deb40a). Kernel addresses are negative
- * numbers, pids are not.
+ * The argument of oom:mark_victim: a PID, or since 6.8, and in later stable
+ * releases of older series, a task (72ba14deb40a). Kernel addresses are negative
+ * numbers, PIDs are not.
  */
 static __always_inline __u32 marked_pid(__u64 argument)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The kernel's structures, as far as they are read. Only names matter: where a
- * field is, is asked of the running kernel's BTF when a program is loaded.
- * What differs between kernels is in compat.h.
+ * The fields of the kernel's structures that are read. Only names matter: offsets
+ * are relocated against the BTF of the running kernel when a program is loaded.
+ * Differences between kernels are in compat.h.
  */
 #ifndef OOMTRACE_KERNEL_H
 #define OOMTRACE_KERNEL_H
@@ -201,27 +201,31 @@ enum memcg_stat_item {
 
 #pragma clang attribute pop
 
-/* include/linux/mm_types_task.h: an enum without a name; the same since 4.5 (eca56ff906bd) */
+/* include/linux/mm_types_task.h: an anonymous enum; the same since 4.5 (eca56ff906bd) */
 #define MM_FILEPAGES 0
 #define MM_ANONPAGES 1
 #define MM_SWAPENTS 2
 #define MM_SHMEMPAGES 3
+/* include/vdso/time64.h */
+#define NSEC_PER_SEC 1000000000ull
 /* include/linux/sched.h */
 #define PF_KTHREAD 0x00200000
 #define PF_EXITING 0x00000004
+/* include/uapi/asm-generic/signal.h */
 #define SIGKILL 9
 #define SIGTERM 15
 /* include/linux/sched/signal.h */
 #define SIGNAL_GROUP_EXIT 0x4
-/* include/linux/sched/signal.h: the siginfo "pointer" of the kernel's own signals */
+/* include/linux/sched/signal.h: the siginfo "pointers" of the kernel's own signals */
 #define SEND_SIG_PRIV ((void *)1)
 #define SEND_SIG_NOINFO ((void *)0)
+/* include/uapi/asm-generic/siginfo.h */
 #define SI_USER 0
+#define SI_KERNEL 0x80
 /* include/trace/events/signal.h */
 #define TRACE_SIGNAL_IGNORED 1
-#define SI_KERNEL 0x80
 
-/* A register file as kprobes give it: what the two calling conventions need. */
+/* The registers that a kprobe gets, and the calling convention. */
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
@@ -236,7 +240,7 @@ struct pt_regs {
 #define PARAMETER_1(registers) ((registers)->regs[0])
 #define RETURN_VALUE(registers) ((registers)->regs[0])
 #else
-#error "no calling convention known for this architecture"
+#error "add the calling convention of this architecture"
 #endif
 
 #endif

@@ -8,347 +8,23 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
-	"structs"
 
 	"github.com/cilium/ebpf"
 )
-
-type OomtraceWireAncestor struct {
-	_    structs.HostLayout
-	Tgid uint32
-	Comm [16]int8
-}
-
-type OomtraceWireCgroup struct {
-	_         structs.HostLayout
-	H         OomtraceWireHeader
-	CgroupId  uint64
-	Hierarchy uint32
-	Op        uint32
-	Path      [256]int8
-}
-
-type OomtraceWireCgroupLong struct {
-	_         structs.HostLayout
-	H         OomtraceWireHeader
-	CgroupId  uint64
-	Hierarchy uint32
-	Op        uint32
-	Path      [1024]int8
-}
-
-type OomtraceWireCgroupOp uint32
-
-const (
-	OomtraceWireCgroupOpWIRE_MKDIR  OomtraceWireCgroupOp = 1
-	OomtraceWireCgroupOpWIRE_RMDIR  OomtraceWireCgroupOp = 2
-	OomtraceWireCgroupOpWIRE_RENAME OomtraceWireCgroupOp = 3
-)
-
-type OomtraceWireCharge struct {
-	_          structs.HostLayout
-	H          OomtraceWireHeader
-	LevelCount uint32
-	Pad        uint32
-	Levels     [24]OomtraceWireChargeLevel
-}
-
-type OomtraceWireChargeItem uint32
-
-const (
-	OomtraceWireChargeItemWIRE_ANON               OomtraceWireChargeItem = 0
-	OomtraceWireChargeItemWIRE_FILE               OomtraceWireChargeItem = 1
-	OomtraceWireChargeItemWIRE_SHMEM              OomtraceWireChargeItem = 2
-	OomtraceWireChargeItemWIRE_SLAB_RECLAIMABLE   OomtraceWireChargeItem = 3
-	OomtraceWireChargeItemWIRE_SLAB_UNRECLAIMABLE OomtraceWireChargeItem = 4
-	OomtraceWireChargeItemWIRE_KERNEL_STACK       OomtraceWireChargeItem = 5
-	OomtraceWireChargeItemWIRE_PAGETABLES         OomtraceWireChargeItem = 6
-	OomtraceWireChargeItemWIRE_SOCK               OomtraceWireChargeItem = 7
-	OomtraceWireChargeItemWIRE_FILE_DIRTY         OomtraceWireChargeItem = 8
-	OomtraceWireChargeItemWIRE_WRITEBACK          OomtraceWireChargeItem = 9
-	OomtraceWireChargeItemWIRE_ACTIVE_FILE        OomtraceWireChargeItem = 10
-	OomtraceWireChargeItemWIRE_INACTIVE_FILE      OomtraceWireChargeItem = 11
-	OomtraceWireChargeItemWIRE_UNEVICTABLE        OomtraceWireChargeItem = 12
-	OomtraceWireChargeItemWIRE_ANON_THP           OomtraceWireChargeItem = 13
-	OomtraceWireChargeItemWIRE_ANON_HUGEPAGES     OomtraceWireChargeItem = 14
-	OomtraceWireChargeItemWIRE_PERCPU             OomtraceWireChargeItem = 15
-	OomtraceWireChargeItemWIRE_ITEMS              OomtraceWireChargeItem = 16
-)
-
-type OomtraceWireChargeLevel struct {
-	_         structs.HostLayout
-	CgroupId  uint64
-	Hierarchy uint32
-	Known     uint32
-	Items     [16]int64
-}
-
-type OomtraceWireCounter struct {
-	_         structs.HostLayout
-	Usage     uint64
-	Max       uint64
-	High      uint64
-	Watermark uint64
-}
-
-type OomtraceWireDecision struct {
-	_           structs.HostLayout
-	H           OomtraceWireHeader
-	Victim      OomtraceWireTask
-	Tier        uint32
-	Flags       uint32
-	Constraint  uint32
-	Order       int32
-	Gfp         uint32
-	Limiter     int32
-	TotalPages  uint64
-	Points      int64
-	Nodes       [16]uint64
-	Stack       [24]uint64
-	Frames      uint32
-	LastReclaim uint32
-	LevelCount  uint32
-	Pad         uint32
-	Levels      [24]OomtraceWireLevel
-}
-
-type OomtraceWireDecisionFlag uint32
-
-const (
-	OomtraceWireDecisionFlagWIRE_DECISION_CUT   OomtraceWireDecisionFlag = 1
-	OomtraceWireDecisionFlagWIRE_DECISION_ALLOC OomtraceWireDecisionFlag = 2
-	OomtraceWireDecisionFlagWIRE_DECISION_NODES OomtraceWireDecisionFlag = 4
-)
-
-type OomtraceWireExit struct {
-	_    structs.HostLayout
-	H    OomtraceWireHeader
-	Tgid uint32
-	Pad  uint32
-}
-
-type OomtraceWireFold struct {
-	_       structs.HostLayout
-	Count   uint64
-	FirstNs uint64
-	LastNs  uint64
-	SentNs  uint64
-}
-
-type OomtraceWireFoldKey struct {
-	_          structs.HostLayout
-	CgroupId   uint64
-	Hierarchy  uint32
-	Outcome    uint32
-	Global     uint32
-	Constraint uint32
-}
-
-type OomtraceWireHeader struct {
-	_           structs.HostLayout
-	Kind        uint32
-	Cpu         uint32
-	BootNs      uint64
-	Pass        uint64
-	CurrentTask OomtraceWireTask
-}
-
-type OomtraceWireKill struct {
-	_             structs.HostLayout
-	H             OomtraceWireHeader
-	Target        OomtraceWireTask
-	Flags         uint32
-	Code          int32
-	Result        int32
-	Uid           uint32
-	AnonPages     int64
-	FilePages     int64
-	ShmemPages    int64
-	SwapPages     int64
-	TotalVmPages  uint64
-	PgtablesBytes uint64
-	StartBootNs   uint64
-	OomScoreAdj   int32
-	Pad           uint32
-}
-
-type OomtraceWireKillFlag uint32
-
-const (
-	OomtraceWireKillFlagWIRE_KILL_FROM_KERNEL    OomtraceWireKillFlag = 1
-	OomtraceWireKillFlagWIRE_KILL_SHARES_MM      OomtraceWireKillFlag = 2
-	OomtraceWireKillFlagWIRE_KILL_GROUP          OomtraceWireKillFlag = 4
-	OomtraceWireKillFlagWIRE_KILL_MEMORY         OomtraceWireKillFlag = 8
-	OomtraceWireKillFlagWIRE_KILL_CONTAINER_INIT OomtraceWireKillFlag = 16
-)
-
-type OomtraceWireKind uint32
-
-const (
-	OomtraceWireKindWIRE_DECISION    OomtraceWireKind = 1
-	OomtraceWireKindWIRE_CHARGE      OomtraceWireKind = 2
-	OomtraceWireKindWIRE_KILL        OomtraceWireKind = 3
-	OomtraceWireKindWIRE_MARK        OomtraceWireKind = 4
-	OomtraceWireKindWIRE_PASS        OomtraceWireKind = 5
-	OomtraceWireKindWIRE_EXIT        OomtraceWireKind = 6
-	OomtraceWireKindWIRE_RELEASED    OomtraceWireKind = 7
-	OomtraceWireKindWIRE_CGROUP      OomtraceWireKind = 8
-	OomtraceWireKindWIRE_STATE       OomtraceWireKind = 9
-	OomtraceWireKindWIRE_STALL       OomtraceWireKind = 10
-	OomtraceWireKindWIRE_STALL_STATE OomtraceWireKind = 11
-	OomtraceWireKindWIRE_GAVE_UP     OomtraceWireKind = 12
-	OomtraceWireKindWIRE_USER_KILL   OomtraceWireKind = 13
-	OomtraceWireKindWIRE_LADDER      OomtraceWireKind = 14
-	OomtraceWireKindWIRE_KINDS       OomtraceWireKind = 15
-)
-
-type OomtraceWireLadder struct {
-	_          structs.HostLayout
-	H          OomtraceWireHeader
-	CgroupId   uint64
-	Hierarchy  uint32
-	Cut        uint32
-	LevelCount uint32
-	Pad        uint32
-	Levels     [24]OomtraceWireLevel
-}
-
-type OomtraceWireLevel struct {
-	_         structs.HostLayout
-	CgroupId  uint64
-	Hierarchy uint32
-	Flags     uint32
-	Memory    OomtraceWireCounter
-	Swap      OomtraceWireCounter
-	OomLocal  uint64
-	OomKill   uint64
-	Name      [128]int8
-}
-
-type OomtraceWireLevelFlag uint32
-
-const (
-	OomtraceWireLevelFlagWIRE_LEVEL_OOM_GROUP   OomtraceWireLevelFlag = 1
-	OomtraceWireLevelFlagWIRE_LEVEL_NAME_CUT    OomtraceWireLevelFlag = 2
-	OomtraceWireLevelFlagWIRE_LEVEL_MEMORY      OomtraceWireLevelFlag = 4
-	OomtraceWireLevelFlagWIRE_LEVEL_SWAP        OomtraceWireLevelFlag = 8
-	OomtraceWireLevelFlagWIRE_LEVEL_EVENTS      OomtraceWireLevelFlag = 16
-	OomtraceWireLevelFlagWIRE_LEVEL_GROUP_KNOWN OomtraceWireLevelFlag = 32
-)
-
-type OomtraceWireLimiter int32
-
-const (
-	OomtraceWireLimiterWIRE_LIMITER_NODE    OomtraceWireLimiter = -1
-	OomtraceWireLimiterWIRE_LIMITER_UNKNOWN OomtraceWireLimiter = -2
-)
-
-type OomtraceWireMark struct {
-	_   structs.HostLayout
-	H   OomtraceWireHeader
-	Pid uint32
-	Pad uint32
-}
-
-type OomtraceWireOutcome uint32
-
-const (
-	OomtraceWireOutcomeWIRE_KILLED          OomtraceWireOutcome = 1
-	OomtraceWireOutcomeWIRE_NO_KILLABLE     OomtraceWireOutcome = 2
-	OomtraceWireOutcomeWIRE_WAITING         OomtraceWireOutcome = 3
-	OomtraceWireOutcomeWIRE_ALREADY_EXITING OomtraceWireOutcome = 4
-	OomtraceWireOutcomeWIRE_SKIPPED         OomtraceWireOutcome = 5
-)
-
-type OomtraceWirePass struct {
-	_          structs.HostLayout
-	H          OomtraceWireHeader
-	Outcome    uint32
-	Constraint uint32
-	Order      int32
-	Gfp        uint32
-	Chosen     uint32
-	Global     uint32
-	Count      uint64
-	FirstNs    uint64
-	LastNs     uint64
-	Limiter    OomtraceWireLevel
-}
-
-type OomtraceWireReclaim uint32
-
-const (
-	OomtraceWireReclaimWIRE_RECLAIM_NONE   OomtraceWireReclaim = 0
-	OomtraceWireReclaimWIRE_RECLAIM_MEMCG  OomtraceWireReclaim = 1
-	OomtraceWireReclaimWIRE_RECLAIM_GLOBAL OomtraceWireReclaim = 2
-)
-
-type OomtraceWireSenderFlag uint32
-
-const (
-	OomtraceWireSenderFlagWIRE_SENDER_SAME_PIDNS   OomtraceWireSenderFlag = 1
-	OomtraceWireSenderFlagWIRE_SENDER_INIT         OomtraceWireSenderFlag = 2
-	OomtraceWireSenderFlagWIRE_SENDER_EXITING      OomtraceWireSenderFlag = 4
-	OomtraceWireSenderFlagWIRE_SENDER_NO_INFO      OomtraceWireSenderFlag = 8
-	OomtraceWireSenderFlagWIRE_SENDER_LOGIN        OomtraceWireSenderFlag = 16
-	OomtraceWireSenderFlagWIRE_SENDER_TERM         OomtraceWireSenderFlag = 32
-	OomtraceWireSenderFlagWIRE_SENDER_MORE         OomtraceWireSenderFlag = 64
-	OomtraceWireSenderFlagWIRE_SENDER_TARGET_GONE  OomtraceWireSenderFlag = 128
-	OomtraceWireSenderFlagWIRE_SENDER_TERM_IGNORED OomtraceWireSenderFlag = 256
-)
-
-type OomtraceWireTask struct {
-	_          structs.HostLayout
-	Tgid       uint32
-	Tid        uint32
-	Comm       [16]int8
-	LeaderComm [16]int8
-	Flags      uint32
-	Hierarchy  uint32
-	CgroupId   uint64
-}
-
-type OomtraceWireTaskFlag uint32
-
-const (
-	OomtraceWireTaskFlagWIRE_TASK_KTHREAD OomtraceWireTaskFlag = 1
-)
-
-type OomtraceWireTier uint32
-
-const (
-	OomtraceWireTierWIRE_TIER_TRACEPOINT OomtraceWireTier = 0
-	OomtraceWireTierWIRE_TIER_FENTRY     OomtraceWireTier = 1
-	OomtraceWireTierWIRE_TIER_KPROBE     OomtraceWireTier = 2
-)
-
-type OomtraceWireUserKill struct {
-	_             structs.HostLayout
-	Kill          OomtraceWireKill
-	Flags         uint32
-	Uid           uint32
-	LoginUid      uint32
-	SessionId     uint32
-	TermNs        uint64
-	TermSender    OomtraceWireAncestor
-	AncestorCount uint32
-	Exe           [32]int8
-	Ancestors     [8]OomtraceWireAncestor
-}
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	OomtraceMapAncestries            = "ancestries"
 	OomtraceMapBulk                  = "bulk"
 	OomtraceMapDying                 = "dying"
 	OomtraceMapDyingMm               = "dying_mm"
 	OomtraceMapExitingMm             = "exiting_mm"
-	OomtraceMapFolds                 = "folds"
-	OomtraceMapLadders               = "ladders"
+	OomtraceMapInvocations           = "invocations"
 	OomtraceMapLastReclaim           = "last_reclaim"
 	OomtraceMapLost                  = "lost"
-	OomtraceMapPasses                = "passes"
+	OomtraceMapRepeats               = "repeats"
 	OomtraceMapTerms                 = "terms"
 	OomtraceMapUrgent                = "urgent"
 	OomtraceProgCgroupMkdir          = "cgroup_mkdir"
@@ -370,11 +46,11 @@ const (
 	OomtraceProgSignalGenerate       = "signal_generate"
 	OomtraceProgUserSignal           = "user_signal"
 	OomtraceVarPerCpuOffset          = "__per_cpu_offset"
-	OomtraceVarDecisionTier          = "decision_tier"
+	OomtraceVarAttachMode            = "attach_mode"
 	OomtraceVarMemCgroupStatsIndex   = "mem_cgroup_stats_index"
 	OomtraceVarMemoryHierarchy       = "memory_hierarchy"
 	OomtraceVarPossibleCpus          = "possible_cpus"
-	OomtraceVarWire                  = "wire"
+	OomtraceVarWireTypes             = "wire_types"
 )
 
 // LoadOomtrace returns the embedded CollectionSpec for Oomtrace.
@@ -443,15 +119,15 @@ type OomtraceProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type OomtraceMapSpecs struct {
+	Ancestries  *ebpf.MapSpec `ebpf:"ancestries"`
 	Bulk        *ebpf.MapSpec `ebpf:"bulk"`
 	Dying       *ebpf.MapSpec `ebpf:"dying"`
 	DyingMm     *ebpf.MapSpec `ebpf:"dying_mm"`
 	ExitingMm   *ebpf.MapSpec `ebpf:"exiting_mm"`
-	Folds       *ebpf.MapSpec `ebpf:"folds"`
-	Ladders     *ebpf.MapSpec `ebpf:"ladders"`
+	Invocations *ebpf.MapSpec `ebpf:"invocations"`
 	LastReclaim *ebpf.MapSpec `ebpf:"last_reclaim"`
 	Lost        *ebpf.MapSpec `ebpf:"lost"`
-	Passes      *ebpf.MapSpec `ebpf:"passes"`
+	Repeats     *ebpf.MapSpec `ebpf:"repeats"`
 	Terms       *ebpf.MapSpec `ebpf:"terms"`
 	Urgent      *ebpf.MapSpec `ebpf:"urgent"`
 }
@@ -461,11 +137,11 @@ type OomtraceMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type OomtraceVariableSpecs struct {
 	PerCpuOffset        *ebpf.VariableSpec `ebpf:"__per_cpu_offset"`
-	DecisionTier        *ebpf.VariableSpec `ebpf:"decision_tier"`
+	AttachMode          *ebpf.VariableSpec `ebpf:"attach_mode"`
 	MemCgroupStatsIndex *ebpf.VariableSpec `ebpf:"mem_cgroup_stats_index"`
 	MemoryHierarchy     *ebpf.VariableSpec `ebpf:"memory_hierarchy"`
 	PossibleCpus        *ebpf.VariableSpec `ebpf:"possible_cpus"`
-	Wire                *ebpf.VariableSpec `ebpf:"wire"`
+	WireTypes           *ebpf.VariableSpec `ebpf:"wire_types"`
 }
 
 // OomtraceObjects contains all objects after they have been loaded into the kernel.
@@ -488,30 +164,30 @@ func (o *OomtraceObjects) Close() error {
 //
 // It can be passed to LoadOomtraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type OomtraceMaps struct {
+	Ancestries  *ebpf.Map `ebpf:"ancestries"`
 	Bulk        *ebpf.Map `ebpf:"bulk"`
 	Dying       *ebpf.Map `ebpf:"dying"`
 	DyingMm     *ebpf.Map `ebpf:"dying_mm"`
 	ExitingMm   *ebpf.Map `ebpf:"exiting_mm"`
-	Folds       *ebpf.Map `ebpf:"folds"`
-	Ladders     *ebpf.Map `ebpf:"ladders"`
+	Invocations *ebpf.Map `ebpf:"invocations"`
 	LastReclaim *ebpf.Map `ebpf:"last_reclaim"`
 	Lost        *ebpf.Map `ebpf:"lost"`
-	Passes      *ebpf.Map `ebpf:"passes"`
+	Repeats     *ebpf.Map `ebpf:"repeats"`
 	Terms       *ebpf.Map `ebpf:"terms"`
 	Urgent      *ebpf.Map `ebpf:"urgent"`
 }
 
 func (m *OomtraceMaps) Close() error {
 	return _OomtraceClose(
+		m.Ancestries,
 		m.Bulk,
 		m.Dying,
 		m.DyingMm,
 		m.ExitingMm,
-		m.Folds,
-		m.Ladders,
+		m.Invocations,
 		m.LastReclaim,
 		m.Lost,
-		m.Passes,
+		m.Repeats,
 		m.Terms,
 		m.Urgent,
 	)
@@ -522,11 +198,11 @@ func (m *OomtraceMaps) Close() error {
 // It can be passed to LoadOomtraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type OomtraceVariables struct {
 	PerCpuOffset        *ebpf.Variable `ebpf:"__per_cpu_offset"`
-	DecisionTier        *ebpf.Variable `ebpf:"decision_tier"`
+	AttachMode          *ebpf.Variable `ebpf:"attach_mode"`
 	MemCgroupStatsIndex *ebpf.Variable `ebpf:"mem_cgroup_stats_index"`
 	MemoryHierarchy     *ebpf.Variable `ebpf:"memory_hierarchy"`
 	PossibleCpus        *ebpf.Variable `ebpf:"possible_cpus"`
-	Wire                *ebpf.Variable `ebpf:"wire"`
+	WireTypes           *ebpf.Variable `ebpf:"wire_types"`
 }
 
 // OomtracePrograms contains all programs after they have been loaded into the kernel.

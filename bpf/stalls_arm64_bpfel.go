@@ -8,99 +8,9 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
-	"structs"
 
 	"github.com/cilium/ebpf"
 )
-
-type StallsWireGaveUp struct {
-	_                 structs.HostLayout
-	H                 StallsWireHeader
-	ReclaimNs         uint64
-	ReclaimablePages  uint64
-	AvailablePages    uint64
-	MinWatermarkPages uint64
-	Node              uint32
-	NoProgressLoops   uint32
-	Order             uint32
-	WatermarkOk       uint32
-	Zone              [16]int8
-	CompactNs         uint64
-	CompactOrder      uint32
-	CompactPriority   uint32
-	CompactResult     uint32
-	CompactRetries    uint32
-	CompactMaxRetries uint32
-	CompactAgain      uint32
-}
-
-type StallsWireHeader struct {
-	_           structs.HostLayout
-	Kind        uint32
-	Cpu         uint32
-	BootNs      uint64
-	Pass        uint64
-	CurrentTask StallsWireTask
-}
-
-type StallsWireKswapd struct {
-	_            structs.HostLayout
-	Wakeups      uint64
-	AwakeSinceNs uint64
-	AwakeNs      uint64
-}
-
-type StallsWireStall struct {
-	_              structs.HostLayout
-	H              StallsWireHeader
-	Kind           uint32
-	Hierarchy      uint32
-	OwnerId        uint64
-	DurationNs     uint64
-	ReclaimedPages uint64
-}
-
-type StallsWireStallKey struct {
-	_         structs.HostLayout
-	CgroupId  uint64
-	OwnerId   uint64
-	Hierarchy uint32
-	Kind      uint32
-}
-
-type StallsWireStallKind uint32
-
-const (
-	StallsWireStallKindWIRE_MEMCG_RECLAIM  StallsWireStallKind = 0
-	StallsWireStallKindWIRE_DIRECT_RECLAIM StallsWireStallKind = 1
-	StallsWireStallKindWIRE_NODE_RECLAIM   StallsWireStallKind = 2
-	StallsWireStallKindWIRE_MEMORY_HIGH    StallsWireStallKind = 3
-	StallsWireStallKindWIRE_COMPACTION     StallsWireStallKind = 4
-	StallsWireStallKindWIRE_THROTTLE       StallsWireStallKind = 5
-	StallsWireStallKindWIRE_AFTER_KILL     StallsWireStallKind = 6
-	StallsWireStallKindWIRE_STALL_KINDS    StallsWireStallKind = 7
-)
-
-type StallsWireStalls struct {
-	_              structs.HostLayout
-	Count          uint64
-	Fruitless      uint64
-	TotalNs        uint64
-	MaxNs          uint64
-	ReclaimedPages uint64
-	Buckets        [28]uint64
-}
-
-type StallsWireTask struct {
-	_          structs.HostLayout
-	Tgid       uint32
-	Tid        uint32
-	Comm       [16]int8
-	LeaderComm [16]int8
-	Flags      uint32
-	Hierarchy  uint32
-	CgroupId   uint64
-}
 
 // Names of all BPF objects in the ELF.
 //
@@ -141,7 +51,6 @@ const (
 	StallsVarMemoryHierarchy       = "memory_hierarchy"
 	StallsVarMinStallNs            = "min_stall_ns"
 	StallsVarPossibleCpus          = "possible_cpus"
-	StallsVarStallWire             = "stall_wire"
 	StallsVarTaskStorage           = "task_storage"
 )
 
@@ -234,7 +143,6 @@ type StallsVariableSpecs struct {
 	MemoryHierarchy     *ebpf.VariableSpec `ebpf:"memory_hierarchy"`
 	MinStallNs          *ebpf.VariableSpec `ebpf:"min_stall_ns"`
 	PossibleCpus        *ebpf.VariableSpec `ebpf:"possible_cpus"`
-	StallWire           *ebpf.VariableSpec `ebpf:"stall_wire"`
 	TaskStorage         *ebpf.VariableSpec `ebpf:"task_storage"`
 }
 
@@ -293,7 +201,6 @@ type StallsVariables struct {
 	MemoryHierarchy     *ebpf.Variable `ebpf:"memory_hierarchy"`
 	MinStallNs          *ebpf.Variable `ebpf:"min_stall_ns"`
 	PossibleCpus        *ebpf.Variable `ebpf:"possible_cpus"`
-	StallWire           *ebpf.Variable `ebpf:"stall_wire"`
 	TaskStorage         *ebpf.Variable `ebpf:"task_storage"`
 }
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/probe"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 func newDoctor(stdout io.Writer) *cobra.Command {
@@ -69,7 +69,7 @@ type examination struct {
 }
 
 func (d *examination) line(label, format string, args ...any) {
-	if _, err := fmt.Fprintf(d.out, "%-11s %s\n", label, view.Sanitize(fmt.Sprintf(format, args...))); err != nil && d.err == nil {
+	if _, err := fmt.Fprintf(d.out, "%-11s %s\n", label, phrase.Sanitize(fmt.Sprintf(format, args...))); err != nil && d.err == nil {
 		d.err = err
 	}
 }

@@ -10,12 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/inspect"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
@@ -26,11 +26,8 @@ type inspectFlags struct {
 	utc    bool
 }
 
-// rules find the causes of an incident.
-type rules func(*events.Incident) []events.Cause
-
-// rulesOf looks at what lives now: it has no past.
-func rulesOf(inc *events.Incident) []events.Cause { return diagnose.Prospect(inc) }
+// rules find the causes that a kill would have now.
+type rules func(*events.Inspection) []events.Cause
 
 func newInspect(stdout, stderr io.Writer, diagnose rules) *cobra.Command {
 	var f inspectFlags
@@ -100,7 +97,7 @@ func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, d
 		remark(stderr, err)
 	}
 
-	o.Kubelet = kubelet.NewWatch(config, o.Reader)
+	o.Kubelet = kubelet.NewEvictionTracker(config, o.Reader)
 	if len(args) == 0 {
 		return inspect.Node(cmd.Context(), o), nil
 	}
@@ -147,5 +144,5 @@ func (f inspectFlags) show(stdout io.Writer, i *events.Inspection) error {
 
 // remark tells of what is missing without ending for it.
 func remark(stderr io.Writer, err error) {
-	fmt.Fprintf(stderr, "oomtrace: %s\n", view.Sanitize(oneLine(err)))
+	fmt.Fprintf(stderr, "oomtrace: %s\n", phrase.Sanitize(oneLine(err)))
 }

@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/oomtrace/oomtrace/internal/diagnose"
 )
 
 // Exit statuses.
@@ -128,7 +130,7 @@ limited, who triggered, who died and who killed. Without a command it traces.`,
 	root.Flags().AddFlagSet(trace.Flags())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		trace, newReclaim(stdout, stderr), newInspect(stdout, stderr, rulesOf),
+		trace, newReclaim(stdout, stderr), newInspect(stdout, stderr, diagnose.Prospect),
 		newRecord(stderr), newReplay(stdout, stderr), newReport(stdout, stderr),
 		newDemo(stdout, stderr), newHog(), newDoctor(stdout), newVersion(stdout),
 	)

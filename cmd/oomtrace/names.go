@@ -5,13 +5,13 @@ package main
 import (
 	"github.com/spf13/pflag"
 
-	"github.com/oomtrace/oomtrace/internal/names"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
 // nameFlags say where names of pods and containers come from.
 type nameFlags struct {
 	off     bool
-	options names.Options
+	options resolve.Options
 }
 
 func (f *nameFlags) add(flags *pflag.FlagSet) {
@@ -27,13 +27,13 @@ func (f *nameFlags) add(flags *pflag.FlagSet) {
 }
 
 // open starts the look-ups; nil if they are off.
-func (f *nameFlags) open(warn func(string)) (*names.Resolver, error) {
+func (f *nameFlags) open(warn func(string)) (*resolve.Resolver, error) {
 	if f.off {
 		return nil, nil
 	}
 	f.options.Warn = warn
 
-	r, err := names.New(f.options)
+	r, err := resolve.New(f.options)
 	if err != nil {
 		return nil, usageError{err}
 	}

@@ -21,8 +21,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/runtimes"
 	"github.com/oomtrace/oomtrace/internal/tracer"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 type reclaimFlags struct {
@@ -73,7 +74,7 @@ depends on, and kswapd, have lines of their own.`,
 	flags.BoolVar(&f.histogram, "histogram", false, "print how long stalls took, at the end")
 	flags.DurationVar(&f.duration, "duration", 0, "end after this `time`; 0: until interrupted")
 	flags.StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
-	flags.StringSliceVar(&f.guardians, "guardians", alert.DefaultGuardians, "systemd `units` that get a line of their own")
+	flags.StringSliceVar(&f.guardians, "guardians", alert.CriticalServices(runtimes.Known()), "systemd `units` that get a line of their own")
 
 	return cmd
 }
@@ -239,13 +240,13 @@ func (r *reclaimTable) print(now time.Time) error {
 
 		fmt.Fprintf(&b, "%-8s %9d %9d %10.1f %9.1f %10s %9s %9s %6s %9s  %s\n", now.Format("15:04:05"), row.count, row.fruitless,
 			float64(row.reclaimNS)/1e6, float64(row.highNS)/1e6, mib(row.reclaimedPages*uint64(host.PageSize())), used, headroom,
-			psi, refaults, view.Sanitize(row.name))
+			psi, refaults, phrase.Sanitize(row.name))
 	}
 	r.samples = samples
 
 	for _, row := range sorted {
 		if row.guardian != "" {
-			fmt.Fprintf(&b, "%-8s %s, which the node depends on, stood still for %.1f ms\n", now.Format("15:04:05"), view.Sanitize(row.guardian), float64(row.allNS)/1e6)
+			fmt.Fprintf(&b, "%-8s %s, which the node depends on, stood still for %.1f ms\n", now.Format("15:04:05"), phrase.Sanitize(row.guardian), float64(row.allNS)/1e6)
 		}
 	}
 
@@ -356,7 +357,7 @@ func (r *reclaimTable) Write(l events.Line) error {
 
 func (r *reclaimTable) kill(inc *events.Incident) error {
 	for _, v := range inc.Victims {
-		if _, err := fmt.Fprintf(r.out, "%s OOM kill of %s[%d], see `oomtrace trace`\n", inc.Time.Local().Format("15:04:05"), view.Sanitize(v.Comm), v.PID); err != nil {
+		if _, err := fmt.Fprintf(r.out, "%s OOM kill of %s[%d], see `oomtrace trace`\n", inc.Time.Local().Format("15:04:05"), phrase.Sanitize(v.Comm), v.PID); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/report"
 	"github.com/oomtrace/oomtrace/internal/timearg"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 type reportFlags struct {
@@ -140,7 +140,7 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 			return err
 		})
 		if err == nil {
-			fmt.Fprintf(stderr, "oomtrace: %s: %s, %d in detail\n", f.html, view.Plural(r.Incidents, "incident"), r.Detailed)
+			fmt.Fprintf(stderr, "oomtrace: %s: %s, %d in detail\n", f.html, phrase.Plural(r.Incidents, "incident"), r.Detailed)
 		}
 	case f.output == "json":
 		var r report.Result

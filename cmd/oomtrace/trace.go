@@ -20,10 +20,12 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/record"
+	"github.com/oomtrace/oomtrace/internal/resolve/exitstatus"
+	"github.com/oomtrace/oomtrace/internal/runtimes"
 	"github.com/oomtrace/oomtrace/internal/sigkill"
 	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/tracer"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 type traceFlags struct {
@@ -73,7 +75,7 @@ func (f *traceFlags) addSource(flags *pflag.FlagSet) {
 	flags.Uint64Var(&f.limits.HighPercent, "pressure-high", f.limits.HighPercent, "warn from this `percent` of the time over memory.high")
 	flags.Uint64Var(&f.limits.FruitlessPercent, "pressure-fruitless", f.limits.FruitlessPercent, "warn if this `percent` of reclaims gain nothing")
 	flags.Uint64Var(&f.limits.GuardianPercent, "pressure-guardian", f.limits.GuardianPercent, "warn if a guardian stands still for this `percent` of the time")
-	flags.StringSliceVar(&f.guardians, "guardians", alert.DefaultGuardians, "systemd `units` that the whole node depends on")
+	flags.StringSliceVar(&f.guardians, "guardians", alert.CriticalServices(runtimes.Known()), "systemd `units` that the whole node depends on")
 	flags.BoolVar(&f.noStalls, "no-stalls", false, "do not look at stalls at all: kills come without what was before")
 	flags.BoolVar(&f.lock, "lock-memory", true, "keep the tracer's memory from being swapped or dropped")
 	flags.BoolVar(&f.realTime, "realtime", false, "read events at real-time priority: lines come in time on a loaded node")
@@ -197,7 +199,7 @@ func (f *traceFlags) run(ctx context.Context, to sink.Sink, stderr io.Writer) (e
 	if f.pressure {
 		limits = &f.limits
 	}
-	warn := func(text string) { fmt.Fprintln(stderr, "oomtrace:", view.Sanitize(text)) }
+	warn := func(text string) { fmt.Fprintln(stderr, "oomtrace:", phrase.Sanitize(text)) }
 
 	resolver, err := f.names.open(warn)
 	if err != nil {
@@ -205,13 +207,18 @@ func (f *traceFlags) run(ctx context.Context, to sink.Sink, stderr io.Writer) (e
 	}
 
 	var known tracer.Names
+	var reports tracer.RuntimeReports
+
 	if resolver != nil {
-		known = resolver
+		checker := exitstatus.New(resolver)
+		known, reports = resolver, checker
+
 		defer resolver.Close()
+		defer checker.Close()
 	}
 
 	t, err := tracer.Open(tracer.Options{
-		Names: known, Warn: warn, HostRoot: f.names.options.HostRoot,
+		Names: known, RuntimeReports: reports, Warn: warn, HostRoot: f.names.options.HostRoot,
 		UserKills: userKills[f.userKills], KubeletLog: f.kubelet, Senders: f.senders(),
 		Tier: f.forcedTier(), Sink: to, Stalls: !f.noStalls, MinStall: f.minStall, StallLines: f.stalls,
 		Alerts: limits, CriticalServices: f.guardians, NoLock: !f.lock, RealTime: f.realTime,

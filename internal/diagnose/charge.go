@@ -4,43 +4,43 @@ package diagnose
 
 import (
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// charge is what ran out, split: a cgroup's charge, or the node's memory. What
-// is not known is nil.
+// charge is what ran out, split: the limiter's charge, or the node's memory. What is not
+// known is nil.
 type charge struct {
 	whole  uint64
-	of     string // whose it is, in words
+	of     string // the whole in words
 	node   bool
 	source string
 
-	anon, cache, shmem                    *uint64 // cache is file without shmem
-	slabReclaimable, slabFixed            *uint64
-	kernelStacks, pagetables, sock, perCP *uint64
-	dirty, active, inactive               *uint64 // parts of cache; dirty with writeback
-	unevictable, thp                      *uint64
+	anon, cache, shmem                     *uint64 // cache is file without shmem
+	slabReclaimable, slabUnreclaimable     *uint64
+	kernelStacks, pagetables, sock, perCPU *uint64
+	dirty, active, inactive                *uint64 // parts of cache; dirty includes writeback
+	unevictable, thp                       *uint64
 }
 
-// newCharge is nil where the scope has no whole that could be split: a cpuset's
-// nodes, a kill from user space.
-func newCharge(f *facts) *charge {
-	l := f.limiter()
+// newCharge returns nil where nothing is known, or the scope has no whole that could be
+// split: a cpuset's nodes, a kill from user space.
+func newCharge(f *facts, m *events.Memory, n *events.NodeState) *charge {
 	switch {
-	case f.is(events.ScopeMemcg) && f.inc.Memory != nil:
-		c := memcgCharge(f.inc.Memory)
+	case f.is(events.ScopeMemcg) && m != nil:
+		c := memcgCharge(m)
 
-		c.whole, c.of, c.source = value(l.LimitBytes), f.whose(), f.source("memory.stat counters at the kill")
-		if l.LimitBytes == nil {
-			c.whole = value(l.UsageBytes)
+		c.whole, c.of, c.source = value(f.limiter.LimitBytes), f.limit(), f.source("memory.stat counters at the kill")
+		if f.limiter.LimitBytes == nil {
+			c.whole = value(f.limiter.UsageBytes)
 		}
 
 		return c
-	case f.is(events.ScopeGlobal) && f.inc.NodeState != nil:
-		c := nodeCharge(f.inc.NodeState)
+	case f.is(events.ScopeGlobal) && n != nil:
+		c := nodeCharge(n)
 
-		c.whole, c.of, c.source = value(f.inc.NodeState.TotalBytes), "the node's memory", f.nodeSource("/proc/meminfo")
+		c.whole, c.of, c.source = value(n.TotalBytes), "the node's memory", f.nodeSource("/proc/meminfo")
 		if c.whole == 0 {
-			c.whole = value(l.LimitBytes)
+			c.whole = value(f.limiter.LimitBytes)
 		}
 
 		return c
@@ -52,14 +52,14 @@ func newCharge(f *facts) *charge {
 func memcgCharge(m *events.Memory) *charge {
 	c := &charge{
 		anon: m.AnonBytes, shmem: m.ShmemBytes, cache: cacheOf(m.FileBytes, m.ShmemBytes),
-		slabReclaimable: m.SlabReclaimableBytes, slabFixed: m.SlabUnreclaimableBytes,
-		kernelStacks: m.KernelStackBytes, pagetables: m.PagetablesBytes, sock: m.SockBytes, perCP: m.PercpuBytes,
+		slabReclaimable: m.SlabReclaimableBytes, slabUnreclaimable: m.SlabUnreclaimableBytes,
+		kernelStacks: m.KernelStackBytes, pagetables: m.PagetablesBytes, sock: m.SockBytes, perCPU: m.PercpuBytes,
 		dirty: sum(m.FileDirtyBytes, m.FileWritebackBytes), active: m.ActiveFileBytes, inactive: m.InactiveFileBytes,
 		unevictable: m.UnevictableBytes, thp: m.AnonTHPBytes,
 	}
-	// Where the kernel does not split slab, all of it is held to be reclaimable: the
-	// weaker claim.
-	if c.slabReclaimable == nil && c.slabFixed == nil {
+	// Where the kernel does not split slab, all of it counts as reclaimable: the weaker
+	// claim.
+	if c.slabReclaimable == nil && c.slabUnreclaimable == nil {
 		c.slabReclaimable = m.SlabBytes
 	}
 
@@ -70,20 +70,19 @@ func nodeCharge(n *events.NodeState) *charge {
 	return &charge{
 		node: true,
 		anon: n.AnonBytes, shmem: n.ShmemBytes, cache: cacheOf(n.FileBytes, n.ShmemBytes),
-		slabReclaimable: n.SlabReclaimable, slabFixed: n.SlabUnreclaimable,
+		slabReclaimable: n.SlabReclaimable, slabUnreclaimable: n.SlabUnreclaimable,
 		kernelStacks: n.KernelStackBytes, pagetables: n.PagetablesBytes,
 		dirty: sum(n.DirtyBytes, n.WritebackBytes), unevictable: n.UnevictableBytes, thp: n.AnonTHPBytes,
 	}
 }
 
-// cacheOf: the kernel counts shmem as file (NR_FILE_PAGES).
+// cacheOf is file without shmem, which the kernel counts as file (NR_FILE_PAGES).
 func cacheOf(file, shmem *uint64) *uint64 {
 	if file == nil {
 		return nil
 	}
-	cache := less(*file, value(shmem))
 
-	return &cache
+	return new(less(*file, value(shmem)))
 }
 
 // sum adds what is known; nil if nothing is.
@@ -104,7 +103,7 @@ func sum(parts ...*uint64) *uint64 {
 	return &total
 }
 
-// share is the part's of the whole; 0 if either is not known.
+// share is the part's share of the whole; 0 if either is not known.
 func (c *charge) share(part *uint64) float64 {
 	if c == nil || part == nil {
 		return 0
@@ -113,10 +112,10 @@ func (c *charge) share(part *uint64) float64 {
 	return share(*part, c.whole)
 }
 
-// largest reports whether no part that is known is larger.
+// largest reports whether no known part is larger.
 func (c *charge) largest(part *uint64) bool {
 	for _, other := range []*uint64{
-		c.anon, c.cache, c.shmem, c.slabReclaimable, c.slabFixed, c.kernelStacks, c.pagetables, c.sock, c.perCP,
+		c.anon, c.cache, c.shmem, c.slabReclaimable, c.slabUnreclaimable, c.kernelStacks, c.pagetables, c.sock, c.perCPU,
 	} {
 		if other != nil && *other > *part {
 			return false
@@ -127,7 +126,7 @@ func (c *charge) largest(part *uint64) bool {
 }
 
 func (c *charge) item(what string, part *uint64) events.Evidence {
-	return item(what, of(*part, c.whole), c.source)
+	return item(what, phrase.Part(*part, c.whole), c.source)
 }
 
 // items leaves out what is not known.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package diagnose tells why it came to a kill, and what can be done: rules
-// from the evidence of an incident to causes with advice.
+// Package diagnose finds the causes of a kill, and what can be done: rules lead from the
+// evidence of an incident to causes with advice.
 //
-// It looks at the incident alone and at a few earlier ones, never at the
-// machine. So it says the same live, in a replay and of a kernel log, as far as
-// each has the evidence. A rule without its evidence is silent.
+// The rules look at the incident and at a few earlier kills, never at the machine. So
+// they find the same live, in a replay and in a kernel log, as far as each has the
+// evidence. A rule without its evidence is silent.
 package diagnose
 
 import (
@@ -18,59 +18,50 @@ import (
 // The values of events.Cause.Confidence.
 const (
 	Certain  = "certain"  // the evidence leaves nothing else
-	Likely   = "likely"   // the evidence fits, and another cause could have it too
+	Likely   = "likely"   // the evidence fits, and that of another cause could look the same
 	Possible = "possible" // worth a look
 )
 
-// class orders what was found. The first cause of the list is what a reader
-// takes for the answer, so what explains the kill by itself goes before what
-// would be true of most kills.
-type class int
-
-const (
-	// classDeed: somebody asked for it, and what memory was used for matters less.
-	classDeed class = iota
-	// classShortage: what in particular ran short, or filled the limit, other than
-	// the plain memory of processes.
-	classShortage
-	// classBoundary: a limit, or a way to the victim, that is not where one looks
-	// first: an ancestor's, swap's, a neighbour's.
-	classBoundary
-	// classPlain: the limit was simply reached.
-	classPlain
-	// classCourse: what went before, what made it worse, and why this victim.
-	classCourse
-	// classHint: what is only possible, whatever it is about.
-	classHint
-)
-
-// finding is a rule that has its evidence.
+// finding is what a rule concludes from its evidence.
 type finding struct {
 	text       string
 	confidence string
 	evidence   []events.Evidence
-	// weight orders findings of one class and confidence: the share of what ran
-	// out that it explains, 0 where it is about none.
+	// weight orders findings of one class and confidence: the share of what ran out
+	// that the finding explains, 0 where it is about none.
 	weight float64
-	// minor makes it part of the course: the rule's evidence is there, but
-	// something else explains more.
+	// minor makes it a contributing factor: the rule has its evidence, but something
+	// else explains more.
 	minor bool
 }
 
-// Diagnose gives the causes of an incident, with all its updates merged, the
-// best answer first. What is known of earlier kills may be nil. It leaves its
-// arguments alone, and is safe for concurrent use.
+func (f *finding) add(what, value, source string) {
+	f.evidence = append(f.evidence, item(what, value, source))
+}
+
+// Diagnose returns the causes of an incident, with all its updates merged, the best
+// answer first. The history of earlier kills may be nil. It does not change its
+// arguments, and is safe for concurrent use.
 //
-// The order: what explains the kill by itself before what accompanied it, and
-// what is only possible last; among equals the better supported, then that which
-// explains more of the memory, then the more specific.
+// The order: what explains the kill by itself, then contributing factors, then what is
+// only possible; among equals the better supported, then that which explains more of
+// the memory, then the more specific.
 func Diagnose(inc *events.Incident, history History) []events.Cause {
+	return causes(incidentFacts(inc, history), rules)
+}
+
+// Prospect returns the causes that a kill would have if the limiter ran out now. That
+// the limit was reached is the premise there, and no finding.
+func Prospect(i *events.Inspection) []events.Cause {
+	return causes(inspectionFacts(i), slices.DeleteFunc(slices.Clone(rules), func(r rule) bool { return r.class == classReached }))
+}
+
+func causes(f *facts, rules []rule) []events.Cause {
 	type ranked struct {
 		class class
 		rule  *rule
 		*finding
 	}
-	f := newFacts(inc, history)
 	var found []ranked
 
 	for i := range rules {
@@ -80,18 +71,19 @@ func Diagnose(inc *events.Incident, history History) []events.Cause {
 		if hit == nil {
 			continue
 		}
-		at := r.class
+		class := r.class
 
 		switch {
 		case hit.confidence == Possible:
-			at = classHint
+			class = classHint
 		case hit.minor:
-			at = classCourse
+			class = classContributing
 		}
 
-		found = append(found, ranked{at, r, hit})
+		found = append(found, ranked{class, r, hit})
 	}
-	// Stable: the table has the more specific rule first.
+
+	// The sort is stable: the table has the more specific rule first.
 	slices.SortStableFunc(found, func(a, b ranked) int {
 		return cmp.Or(
 			cmp.Compare(a.class, b.class),
@@ -100,24 +92,15 @@ func Diagnose(inc *events.Incident, history History) []events.Cause {
 		)
 	})
 
-	var causes []events.Cause
+	var list []events.Cause
 	for _, hit := range found {
-		causes = append(causes, events.Cause{
+		list = append(list, events.Cause{
 			ID: hit.rule.id, Text: hit.text, Confidence: hit.confidence, Evidence: hit.evidence,
 			Advice: hit.rule.advise(f), Reference: hit.rule.reference,
 		})
 	}
 
-	return causes
-}
-
-// Prospect gives the causes that a kill would have of which nothing has run out yet, as
-// [events.Inspection.Incident] makes it. That the limit was reached is the premise
-// there, and no finding.
-func Prospect(inc *events.Incident) []events.Cause {
-	return slices.DeleteFunc(Diagnose(inc, nil), func(c events.Cause) bool {
-		return slices.ContainsFunc(rules, func(r rule) bool { return r.id == c.ID && r.class == classPlain })
-	})
+	return list
 }
 
 func doubt(confidence string) int {

@@ -15,32 +15,32 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// TestOrder: the first cause is what a reader takes for the answer.
+// TestOrder: a reader takes the first cause for the answer.
 func TestOrder(t *testing.T) {
 	tests := []struct {
 		name string
 		make func() *incident
-		want []string // the causes begin so
+		want []string // the first causes
 	}{
 		{"plain", plainKill, []string{"own_limit"}},
 		{"plain, with what most kills have", with(plainKill(), func(i *incident) {
 			i.Victims[0].Comm = "java"
-			i.Limiter.SwapLimitBytes, i.Memory.AnonTHPBytes = ptr(uint64(0)), ptr(400*mib)
+			i.Limiter.SwapLimitBytes, i.Memory.AnonTHPBytes = new(uint64(0)), new(400*mib)
 			i.Before = stalls(events.StallMemcgReclaim, 100, 90, 5e9)
 		}), []string{"own_limit", "stalled_before", "thp", "runtime_uncounted", "swap_absent"}},
 		{"what fills most goes first", filled(func(m *events.Memory) {
-			m.FileBytes, m.ShmemBytes, m.SlabUnreclaimableBytes = ptr(310*mib), ptr(300*mib), ptr(140*mib)
+			m.FileBytes, m.ShmemBytes, m.SlabUnreclaimableBytes = new(310*mib), new(300*mib), new(140*mib)
 		}), []string{"tmpfs", "own_limit", "slab_unreclaimable"}},
 		{"the other way round", filled(func(m *events.Memory) {
-			m.FileBytes, m.ShmemBytes, m.SlabUnreclaimableBytes = ptr(150*mib), ptr(140*mib), ptr(300*mib)
+			m.FileBytes, m.ShmemBytes, m.SlabUnreclaimableBytes = new(150*mib), new(140*mib), new(300*mib)
 		}), []string{"slab_unreclaimable", "own_limit", "tmpfs"}},
 		{"dirty cache is not hot", filled(func(m *events.Memory) {
-			m.FileBytes, m.FileDirtyBytes, m.ActiveFileBytes, m.InactiveFileBytes = ptr(400*mib), ptr(150*mib), ptr(390*mib), ptr(10*mib)
+			m.FileBytes, m.FileDirtyBytes, m.ActiveFileBytes, m.InactiveFileBytes = new(400*mib), new(150*mib), new(390*mib), new(10*mib)
 		}), []string{"page_cache_dirty", "own_limit"}},
 		{"a part that does not explain it", with(plainKill(), func(i *incident) {
-			i.Memory.AnonBytes, i.Memory.SlabReclaimableBytes = ptr(350*mib), ptr(140*mib)
+			i.Memory.AnonBytes, i.Memory.SlabReclaimableBytes = new(350*mib), new(140*mib)
 		}), []string{"own_limit", "slab_reclaimable"}},
-		{"an act beats what memory was used for", with(filled(func(m *events.Memory) { m.FileBytes, m.ShmemBytes = ptr(400*mib), ptr(400*mib) })(), func(i *incident) {
+		{"an act beats what memory was used for", with(filled(func(m *events.Memory) { m.FileBytes, m.ShmemBytes = new(400*mib), new(400*mib) })(), func(i *incident) {
 			i.Allocation.Class = "limit_lowered"
 		}), []string{"limit_lowered", "tmpfs"}},
 		{"a limit lowered, and nobody left", with(plainKill(), func(i *incident) {
@@ -49,38 +49,38 @@ func TestOrder(t *testing.T) {
 		{"pod limit", podKill, []string{"ancestor_limit"}},
 		{"pod limit, of files in memory", with(podKill(), func(i *incident) {
 			i.Memory = memory(100 * mib)
-			i.Memory.FileBytes, i.Memory.ShmemBytes = ptr(450*mib), ptr(440*mib)
+			i.Memory.FileBytes, i.Memory.ShmemBytes = new(450*mib), new(440*mib)
 		}), []string{"tmpfs", "ancestor_limit"}},
 		{"all pods", with(podKill(), func(i *incident) { i.Limiter.Level = events.LevelKubepods }), []string{"node_overcommitted", "ancestor_limit"}},
-		{"swap", with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = ptr(100*mib), ptr(100*mib) }),
+		{"swap", with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = new(100*mib), new(100*mib) }),
 			[]string{"swap_exhausted", "own_limit"}},
 		{"group", withGroup(nil), []string{"group_kill", "own_limit"}},
-		{"group of a process 1", withGroup(ptr(true)), []string{"own_limit", "group_kill"}},
+		{"group of a process 1", withGroup(new(true)), []string{"own_limit", "group_kill"}},
 		{"lowered", with(withGroup(nil)(), func(i *incident) { i.Allocation.Class = "limit_lowered" }), []string{"limit_lowered", "group_kill"}},
 		{"nobody killable", with(plainKill(), func(i *incident) { i.Outcome, i.Victims = events.OutcomeNoKillable, nil }), []string{"no_killable", "own_limit"}},
 		{"node", nodeKill, []string{"node_exhausted"}},
 		{"node, all that goes with it", with(nodeKill(), func(i *incident) {
-			i.NodeState.SwapFreeBytes = ptr(uint64(0))
+			i.NodeState.SwapFreeBytes = new(uint64(0))
 			i.NodeState.Cgroups = []events.Share{kubepodsShare(4 * gib)}
-			i.Eviction = &events.Eviction{HardSinceNS: ptr(uint64(3e9))}
+			i.Eviction = &events.Eviction{HardSinceNS: new(uint64(3e9))}
 			i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}
 		}), []string{"outside_containers", "node_exhausted", "swap_exhausted", "chosen_by_score", "eviction_lost_race"}},
 		{"slab of the node", with(nodeKill(), func(i *incident) {
-			i.NodeState.AnonBytes, i.NodeState.SlabUnreclaimable = ptr(4*gib), ptr(10*gib)
+			i.NodeState.AnonBytes, i.NodeState.SlabUnreclaimable = new(4*gib), new(10*gib)
 			i.NodeState.Cgroups = []events.Share{kubepodsShare(3 * gib)}
 		}), []string{"slab_unreclaimable", "outside_containers", "node_exhausted"}},
 		{"slab of the node, beside more", with(nodeKill(), func(i *incident) {
-			i.NodeState.AnonBytes, i.NodeState.SlabReclaimable = ptr(10*gib), ptr(5*gib)
+			i.NodeState.AnonBytes, i.NodeState.SlabReclaimable = new(10*gib), new(5*gib)
 		}), []string{"slab_reclaimable", "node_exhausted"}},
 		{"some slab of the node", with(nodeKill(), func(i *incident) {
-			i.NodeState.AnonBytes, i.NodeState.SlabReclaimable = ptr(12*gib), ptr(3*gib)
+			i.NodeState.AnonBytes, i.NodeState.SlabReclaimable = new(12*gib), new(3*gib)
 		}), []string{"node_exhausted", "slab_reclaimable"}},
 		{"cpuset", func() *incident { return numaKill(events.ScopeCpuset) }, []string{"cpuset_exhausted"}},
 		{"mempolicy", func() *incident { return numaKill(events.ScopeMempolicy) }, []string{"mempolicy_exhausted"}},
 		{"numa", func() *incident { return numaKill(events.ScopeGlobal) }, []string{"numa_imbalance", "node_exhausted"}},
 		{"high order", with(nodeKill(), func(i *incident) {
-			i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = ptr(3), ptr(400*mib)
-			i.NodeState.AnonBytes = ptr(8 * gib)
+			i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = new(3), new(400*mib)
+			i.NodeState.AnonBytes = new(8 * gib)
 		}), []string{"fragmentation", "node_exhausted"}},
 		{"eviction", func() *incident { return userKillOf("runtime", "eviction") }, []string{"evicted"}},
 		{"137", func() *incident { return userKillOf("runtime", "delete") }, []string{"runtime_stop", "not_memory"}},
@@ -91,14 +91,13 @@ func TestOrder(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got := ids(Diagnose(tt.make(), nil))
 			if len(got) < len(tt.want) || !slices.Equal(got[:len(tt.want)], tt.want) || tt.want == nil && got != nil {
-				t.Errorf("causes %v, want %v", got, tt.want)
+				t.Errorf("got causes %v, want them to start with %v", got, tt.want)
 			}
 		})
 	}
 }
 
-// withGroup is a helper process that is chosen, while process 1 of the container
-// goes with it; or process 1 itself.
+// withGroup is a group kill in a container: its process 1 is chosen, or another process.
 func withGroup(isInit *bool) func() *incident {
 	return with(plainKill(), func(i *incident) {
 		member := victim(4650, "server", 10*mib)
@@ -109,20 +108,20 @@ func withGroup(isInit *bool) func() *incident {
 	})
 }
 
-// TestOfAKernelLog: what the log has is enough, and is said to come from it.
-func TestOfAKernelLog(t *testing.T) {
+// TestKernelLogHasTheSameCauses: they are found, with the log as their source.
+func TestKernelLogHasTheSameCauses(t *testing.T) {
 	for _, inc := range []*incident{plainKill(), podKill(), nodeKill(), numaKill(events.ScopeCpuset)} {
 		live := ids(Diagnose(inc, nil))
 		inc.Tier = events.TierKernelLog
 
 		logged := Diagnose(inc, nil)
 		if got := ids(logged); !slices.Equal(got, live) {
-			t.Errorf("causes %v, live %v", got, live)
+			t.Errorf("got causes %v, want those of the live incident, %v", got, live)
 		}
 
 		for _, e := range logged[0].Evidence {
 			if e.Source != "kernel log" && e.Source != "memory.current" { // shares are not in a log
-				t.Errorf("%s: source %q", e.What, e.Source)
+				t.Errorf("%s: got source %q, want \"kernel log\"", e.What, e.Source)
 			}
 		}
 	}
@@ -141,52 +140,52 @@ func TestAdviceFollowsFromTheEvidence(t *testing.T) {
 
 	java.Victims[0].Comm = "java"
 	if got := advice(java, "own_limit"); !strings.Contains(got, "-Xmx") || strings.Contains(got, "GOMEMLIMIT") {
-		t.Errorf("a JVM in a pod: %s", got)
+		t.Errorf("JVM in a pod: want advice on -Xmx and none on GOMEMLIMIT, got\n%s", got)
 	}
 
 	if got := advice(plainKill(), "own_limit"); strings.Contains(got, "-Xmx") || !strings.Contains(got, "GOMEMLIMIT") {
-		t.Errorf("no runtime that is known: %s", got)
+		t.Errorf("unknown runtime: want advice on GOMEMLIMIT and none on -Xmx, got\n%s", got)
 	}
 	v1 := plainKill()
 
 	v1.Limiter.Cgroup.Hierarchy = 4
 	if got := advice(v1, "own_limit"); strings.Contains(got, "memory.high") {
-		t.Errorf("cgroup v1 has no memory.high: %s", got)
+		t.Errorf("cgroup v1: want no advice on memory.high, got\n%s", got)
 	}
 	service := plainKill()
 
 	service.Limiter.Level, service.Limiter.Workload, service.Victims[0].Workload = events.LevelService, nil, nil
 	if got := advice(service, "own_limit"); strings.Contains(got, kubernetes+":") {
-		t.Errorf("not a pod: %s", got)
+		t.Errorf("not a pod: want no advice for Kubernetes, got\n%s", got)
 	}
 }
 
-func TestGrowth(t *testing.T) {
+func TestGrowthNeedsThreeRows(t *testing.T) {
 	inc := plainKill()
 	inc.Before = &events.Before{Timeline: seconds([]uint64{200 * mib, 0, 300 * mib, 500 * mib}, 1, 1, 1, 1)}
 
 	inc.Before.Timeline[1].UsageBytes = nil
 	if c := find(Diagnose(inc, nil), "own_limit"); !strings.Contains(c.Text, "growing by 100.0 MiB a second") {
-		t.Errorf("%s", c.Text)
+		t.Errorf("got %q, want the growth in it", c.Text)
 	}
 
 	inc.Before.Timeline = inc.Before.Timeline[2:] // two rows of a second
 	if c := find(Diagnose(inc, nil), "own_limit"); strings.Contains(c.Text, "growing") {
-		t.Errorf("of two rows: %s", c.Text)
+		t.Errorf("two rows: got %q, want no growth", c.Text)
 	}
 }
 
-// TestLeavesTheIncidentAlone: it is shared with sinks.
-func TestLeavesTheIncidentAlone(t *testing.T) {
-	for i, s := range scenes() {
-		inc, twin := s.make(), scenes()[i].make()
-		if Diagnose(inc, s.history); !reflect.DeepEqual(inc, twin) {
-			t.Errorf("%s changed its incident", s.rule)
+// TestDiagnoseDoesNotChangeTheIncident, which sinks share.
+func TestDiagnoseDoesNotChangeTheIncident(t *testing.T) {
+	for i, c := range cases() {
+		inc, twin := c.make(), cases()[i].make()
+		if Diagnose(inc, c.history); !reflect.DeepEqual(inc, twin) {
+			t.Errorf("%s: got a changed incident", c.rule)
 		}
 	}
 }
 
-// words reach the rules' branches, and are hostile.
+// words lead into the branches of the rules, and are hostile.
 var words = []string{
 	"memcg", "global", "cpuset", "mempolicy", "user", "sysrq", "killed", "no_killable_task", "chosen", "group", "container", "pod",
 	"qos", "kubepods", "slice", "cgroup", "service", "memory.max", "limit_lowered", "eviction", "runtime", "pidns", "java", "python3",
@@ -194,8 +193,8 @@ var words = []string{
 	"\x1b[2J\xff\u202e", strings.Repeat("日", 300),
 }
 
-// scramble gives everything a random value, or none; numbers are at the ends of
-// their range.
+// scramble sets everything to a random value, or none; numbers are at the ends of their
+// range.
 func scramble(v reflect.Value, r *rand.Rand, depth int) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -231,8 +230,8 @@ func scramble(v reflect.Value, r *rand.Rand, depth int) {
 	}
 }
 
-// TestAnyIncident: no part of an incident is promised, and none is to be trusted.
-func TestAnyIncident(t *testing.T) {
+// TestRandomIncidents: any part of an incident may be missing or hostile.
+func TestRandomIncidents(t *testing.T) {
 	r, fired := rand.New(rand.NewSource(1)), map[string]bool{}
 
 	for range 5000 {
@@ -248,23 +247,23 @@ func TestAnyIncident(t *testing.T) {
 		for _, c := range Diagnose(&inc, history) {
 			fired[c.ID] = true
 			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 || doubt(c.Confidence) < 0 || utf8.RuneCountInString(c.Text) > longest {
-				t.Fatalf("%+v", c)
+				t.Fatalf("got cause %+v, want text of at most %d runes, evidence, advice and a confidence", c, longest)
 			}
 		}
 	}
 
 	if len(fired) < len(rules)*2/3 {
-		t.Errorf("only %d rules of %d were reached", len(fired), len(rules))
+		t.Errorf("got causes of %d rules, want at least %d", len(fired), len(rules)*2/3)
 	}
 }
 
-// longest is what a cause's text may have: a few sentences with clipped names.
+// longest bounds the runes of a cause's text: a few sentences with clipped names.
 const longest = 600
 
-// FuzzDiagnose reads incidents as a recording or a log may give them.
+// FuzzDiagnose reads incidents as a recording may have them.
 func FuzzDiagnose(f *testing.F) {
-	for _, s := range scenes() {
-		line, err := events.Marshal(s.make())
+	for _, c := range cases() {
+		line, err := events.Marshal(c.make())
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -282,26 +281,26 @@ func FuzzDiagnose(f *testing.F) {
 
 		for _, c := range Diagnose(&inc, journal.Before(&inc)) {
 			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 {
-				t.Errorf("%+v", c)
+				t.Errorf("got cause %+v, want text, evidence and advice", c)
 			}
 		}
 	})
 }
 
-// TestProspect: of what has not run out, it is no finding that it was reached.
-func TestProspect(t *testing.T) {
-	for name, inc := range map[string]*incident{
-		"node":  {Scope: events.ScopeGlobal, NodeState: nodeKill().NodeState},
-		"limit": {Scope: events.ScopeMemcg, Limiter: plainKill().Limiter, Ladder: plainKill().Ladder, Memory: plainKill().Memory},
+// TestProspectAssumesThatTheLimitIsReached: that is the premise, and no finding.
+func TestProspectAssumesThatTheLimitIsReached(t *testing.T) {
+	for name, i := range map[string]*events.Inspection{
+		"node":  {NodeState: nodeKill().NodeState},
+		"limit": {Limiter: plainKill().Limiter, Ladder: plainKill().Ladder, Memory: plainKill().Memory},
 	} {
-		if got := ids(Prospect(inc)); slices.Contains(got, "node_exhausted") || slices.Contains(got, "own_limit") {
-			t.Errorf("%s: %q", name, got)
+		if got := ids(Prospect(i)); slices.Contains(got, "node_exhausted") || slices.Contains(got, "own_limit") {
+			t.Errorf("%s: got causes %q, want none of a limit that was reached", name, got)
 		}
 	}
-	full := &incident{Scope: events.ScopeMemcg, Limiter: podKill().Limiter, Memory: memory(100 * mib)}
+	full := &events.Inspection{Limiter: podKill().Limiter, Memory: memory(100 * mib)}
 
-	full.Memory.FileBytes, full.Memory.ShmemBytes = ptr(450*mib), ptr(440*mib)
+	full.Memory.FileBytes, full.Memory.ShmemBytes = new(450*mib), new(440*mib)
 	if got := ids(Prospect(full)); !slices.Contains(got, "tmpfs") {
-		t.Errorf("what fills it is a finding: %q", got)
+		t.Errorf("got causes %q, want tmpfs among them", got)
 	}
 }

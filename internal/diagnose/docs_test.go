@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-var rewrite = flag.Bool("update", false, "write docs/causes.md and the golden files anew")
+var rewrite = flag.Bool("update", false, "rewrite docs/causes.md and the golden files")
 
 const page = "../../docs/causes.md"
 
@@ -20,11 +21,11 @@ var headings = []struct {
 	class class
 	title string
 }{
-	{classDeed, "Somebody acted"},
-	{classShortage, "What ran short"},
-	{classBoundary, "Where the limit was"},
-	{classPlain, "The limit was reached"},
-	{classCourse, "What went with it"},
+	{classAction, "Somebody acted"},
+	{classResource, "What ran short"},
+	{classPlacement, "Where the limit was"},
+	{classReached, "The limit was reached"},
+	{classContributing, "What went with it"},
 	{classHint, "Worth a look"},
 }
 
@@ -73,8 +74,8 @@ A rule of the second part whose share is too small to explain the kill counts as
 This page is made from the rules: ` + "`go test ./internal/diagnose -update`" + `.
 `
 
-// TestDocument: the page tells of each rule, as it is.
-func TestDocument(t *testing.T) {
+// TestDocumentHasEachRule: docs/causes.md is generated from the rules.
+func TestDocumentHasEachRule(t *testing.T) {
 	want := document()
 	if *rewrite {
 		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
@@ -88,22 +89,36 @@ func TestDocument(t *testing.T) {
 	}
 
 	if string(got) != want {
-		t.Error("docs/causes.md is not what the rules say: go test ./internal/diagnose -update")
+		t.Error("docs/causes.md differs from the rules: go test ./internal/diagnose -update")
 	}
 
-	told := map[string]bool{}
+	described := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^### (\S+)$`).FindAllStringSubmatch(string(got), -1) {
-		told[m[1]] = true
+		described[m[1]] = true
 	}
 
 	for _, r := range rules {
-		if !told[r.id] {
-			t.Errorf("%s is not told", r.id)
+		if !described[r.id] {
+			t.Errorf("want a section on %s", r.id)
 		}
 	}
 
-	if len(told) != len(rules) {
-		t.Errorf("%d rules are told, %d there", len(told), len(rules))
+	if len(described) != len(rules) {
+		t.Errorf("got %d sections, want one for each of %d rules", len(described), len(rules))
+	}
+}
+
+// TestReadmeCountsTheRules: a number of rules in README.md is the number of rules.
+func TestReadmeCountsTheRules(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, m := range regexp.MustCompile(`\b(\d+) rules\b`).FindAllSubmatch(text, -1) {
+		if got, want := string(m[1]), strconv.Itoa(len(rules)); got != want {
+			t.Errorf("README.md: got %q, want %s rules", m[0], want)
+		}
 	}
 }
 
@@ -111,17 +126,17 @@ func TestRulesAreComplete(t *testing.T) {
 	snake, seen := regexp.MustCompile(`^[a-z0-9]+(_[a-z0-9]+)*$`), map[string]bool{}
 	for _, r := range rules {
 		if !snake.MatchString(r.id) || seen[r.id] {
-			t.Errorf("id %q", r.id)
+			t.Errorf("got id %q, want a new one in snake case", r.id)
 		}
 
 		seen[r.id] = true
 		if r.means == "" || r.needs == "" || r.reference == "" || r.match == nil || len(r.advice) == 0 {
-			t.Errorf("%s lacks a part", r.id)
+			t.Errorf("%s: want means, needs, a reference, match and advice", r.id)
 		}
 
 		for _, a := range r.advice {
 			if a.layer == "" || !strings.HasSuffix(a.text, ".") {
-				t.Errorf("%s: advice %+v", r.id, a.text)
+				t.Errorf("%s: got advice %q for layer %q, want a layer and a sentence", r.id, a.text, a.layer)
 			}
 		}
 	}

@@ -3,198 +3,241 @@
 package diagnose
 
 import (
-	"fmt"
+	"slices"
 	"strings"
-	"unicode/utf8"
+	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// facts is an incident as the rules ask about it.
+// facts is the evidence that the rules look at: of an incident, or of an inspection as
+// if its limiter ran out now. What is not known is zero.
 type facts struct {
-	inc     *events.Incident
-	history History
+	tier    events.Tier
+	time    time.Time
+	scope   events.Scope
+	outcome events.Outcome
+
+	limiter    events.Limiter
+	ancestry   []events.Rung // from the victim's cgroup to the root
+	trigger    *events.Process
+	victims    []events.Victim
+	killer     events.Killer
+	allocation events.Allocation
+	before     events.Before
+	passes     events.Passes
+	shares     []events.Share
+	candidates []events.Candidate
+	node       events.NodeState
+	eviction   events.Eviction
+
 	victim  *events.Victim // the chosen one, else the first; nil if nobody died
-	charge  *charge        // what the limit, or the node, was used for; nil: not known
+	charge  *charge        // what the limiter or the node was used for; nil: not known
+	history History
 }
 
-func newFacts(inc *events.Incident, history History) *facts {
-	f := &facts{inc: inc, history: history, victim: chosen(inc)}
-	f.charge = newCharge(f)
+func incidentFacts(inc *events.Incident, history History) *facts {
+	f := &facts{
+		tier: inc.Tier, time: inc.Time, scope: inc.Scope, outcome: inc.Outcome,
+		limiter: value(inc.Limiter), ancestry: inc.Ladder, trigger: inc.Trigger, victims: inc.Victims, killer: value(inc.Killer),
+		allocation: value(inc.Allocation), before: value(inc.Before), passes: value(inc.Passes), shares: inc.Shares,
+		candidates: inc.Candidates, node: value(inc.NodeState), eviction: value(inc.Eviction),
+		victim: chosen(inc), history: history,
+	}
+	f.charge = newCharge(f, inc.Memory, inc.NodeState)
 
 	return f
 }
 
+func inspectionFacts(i *events.Inspection) *facts {
+	f := &facts{
+		time: i.Time, scope: events.ScopeMemcg,
+		limiter: value(i.Limiter), ancestry: i.Ladder, shares: i.Shares, candidates: i.Candidates,
+		node: value(i.NodeState), eviction: value(i.Eviction),
+	}
+	if i.Limiter == nil || i.Limiter.Level == events.LevelNode {
+		f.scope = events.ScopeGlobal
+	}
+	f.charge = newCharge(f, i.Memory, i.NodeState)
+
+	return f
+}
+
+// chosen is the victim that the kernel chose, else the first; nil if nobody died.
 func chosen(inc *events.Incident) *events.Victim {
-	for i := range inc.Victims {
-		if inc.Victims[i].Role == events.RoleChosen {
-			return &inc.Victims[i]
-		}
+	if len(inc.Victims) == 0 {
+		return nil
 	}
 
-	if len(inc.Victims) > 0 {
-		return &inc.Victims[0]
-	}
+	at := slices.IndexFunc(inc.Victims, func(v events.Victim) bool { return v.Role == events.RoleChosen })
 
-	return nil
+	return &inc.Victims[max(at, 0)]
 }
 
-// source names where evidence comes from: a kernel log has it all, live each
-// group has a source of its own.
-func (f *facts) source(live string) string {
-	if f.inc.Tier == events.TierKernelLog {
-		return "kernel log"
-	}
-
-	return live
-}
-
+// The sources of evidence.
 const (
 	fromCounters = "page counters at the kill"
 	fromKernel   = "kernel at the kill"
 	fromBefore   = "stalls before the kill"
 )
 
-// nodeSource tells how stale the node's state is: it is read after the kill.
+// source is where evidence comes from: of a live trace as named, of a kernel log always
+// the log.
+func (f *facts) source(live string) string {
+	if f.tier == events.TierKernelLog {
+		return "kernel log"
+	}
+
+	return live
+}
+
+// nodeSource is the source of the node's state, with the time after the kill at which it
+// was read.
 func (f *facts) nodeSource(file string) string {
-	if n := f.inc.NodeState; n != nil && n.AfterNS != nil {
-		file += ", " + phrase.Duration(*n.AfterNS) + " after the kill"
+	if f.node.AfterNS != nil {
+		file += ", " + phrase.Duration(*f.node.AfterNS) + " after the kill"
 	}
 
 	return f.source(file)
 }
 
-func (f *facts) is(scopes ...events.Scope) bool {
-	for _, s := range scopes {
-		if f.inc.Scope == s {
-			return true
-		}
-	}
-
-	return false
-}
-
-func (f *facts) allocation() events.Allocation {
-	if f.inc.Allocation == nil {
-		return events.Allocation{}
-	}
-
-	return *f.inc.Allocation
-}
-
-func (f *facts) limiter() events.Limiter {
-	if f.inc.Limiter == nil {
-		return events.Limiter{}
-	}
-
-	return *f.inc.Limiter
-}
-
-func (f *facts) killer() events.Killer {
-	if f.inc.Killer == nil {
-		return events.Killer{}
-	}
-
-	return *f.inc.Killer
-}
-
-func (f *facts) node() events.NodeState {
-	if f.inc.NodeState == nil {
-		return events.NodeState{}
-	}
-
-	return *f.inc.NodeState
-}
-
-func (f *facts) before() events.Before {
-	if f.inc.Before == nil {
-		return events.Before{}
-	}
-
-	return *f.inc.Before
-}
+func (f *facts) is(scopes ...events.Scope) bool { return slices.Contains(scopes, f.scope) }
 
 // inPod reports whether the victim or the limiter is of a pod.
 func (f *facts) inPod() bool {
-	if l := f.limiter(); l.Level == events.LevelPod || l.Workload != nil && l.Workload.PodUID != "" {
+	if l := f.limiter; l.Level == events.LevelPod || l.Workload != nil && l.Workload.PodUID != "" {
 		return true
 	}
 
 	return f.victim != nil && f.victim.Workload != nil && f.victim.Workload.PodUID != ""
 }
 
-// v1 tells that the limit is of cgroup v1, which has neither memory.high nor
-// memory.oom.group. A kernel log has no hierarchies, but names the file.
+// v1 reports whether the limit is of cgroup v1, which has neither memory.high nor
+// memory.oom.group. A kernel log has no hierarchies, but the limit's file.
 func (f *facts) v1() bool {
-	l := f.limiter()
-	return l.Cgroup != nil && l.Cgroup.Hierarchy != 0 || strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw.")
+	l := f.limiter
+
+	return l.Cgroup != nil && l.Cgroup.Hierarchy != 0 ||
+		strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw.")
 }
 
-// whose names the limit in words.
-func (f *facts) whose() string {
-	l := f.limiter()
-	switch l.Level {
-	case events.LevelContainer:
-		return "the container's limit"
-	case events.LevelPod:
-		return "the pod's limit"
-	case events.LevelQoS:
-		if l.Workload != nil && l.Workload.QoS != "" {
-			return "the limit of all " + clip(l.Workload.QoS) + " pods"
+// limit is the limit in words.
+func (f *facts) limit() string { return phrase.Limit(&f.limiter) }
+
+// total is what ran out, in bytes; 0 if it is not known.
+func (f *facts) total() uint64 {
+	switch {
+	case f.is(events.ScopeMemcg):
+		return value(f.limiter.LimitBytes)
+	case f.is(events.ScopeGlobal) && f.node.TotalBytes != nil:
+		return *f.node.TotalBytes
+	case f.is(events.ScopeGlobal):
+		return value(f.limiter.LimitBytes)
+	}
+
+	return 0
+}
+
+// kubepods is the cgroup of all pods; nil if the node's state does not have it.
+func (f *facts) kubepods() *events.Share {
+	all := f.node.Cgroups
+
+	at := slices.IndexFunc(all, func(s events.Share) bool { return s.Level == events.LevelKubepods })
+	if at < 0 {
+		return nil
+	}
+
+	return &all[at]
+}
+
+// victimSize is what the victim had in memory.
+func (f *facts) victimSize() uint64 {
+	if f.victim == nil {
+		return 0
+	}
+
+	return residentSize(f.victim)
+}
+
+func residentSize(v *events.Victim) uint64 {
+	return value(sum(v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes))
+}
+
+func candidateSize(c *events.Candidate) uint64 {
+	if c.RSSBytes != nil {
+		return *c.RSSBytes
+	}
+
+	return value(sum(c.AnonRSSBytes, c.FileRSSBytes, c.ShmemRSSBytes))
+}
+
+// exempt are the candidates that the kernel may not kill.
+func (f *facts) exempt() []*events.Candidate {
+	const unkillable = -1000 // OOM_SCORE_ADJ_MIN (include/uapi/linux/oom.h)
+	var all []*events.Candidate
+
+	for i := range f.candidates {
+		c := &f.candidates[i]
+		if c.Unkillable || c.OOMScoreAdj != nil && *c.OOMScoreAdj == unkillable {
+			all = append(all, c)
 		}
-
-		return "the limit of a QoS class"
-	case events.LevelKubepods:
-		return "the limit of all pods (node allocatable)"
-	case events.LevelNode:
-		return "the node's memory"
 	}
 
-	return "the limit of " + called(l.Workload, l.Cgroup)
+	return all
 }
 
-// called is the shortest name that tells a cgroup from others.
-func called(w *events.Workload, c *events.Cgroup) string {
-	if w != nil {
-		switch {
-		case w.Container != "":
-			return "container " + clip(w.Container)
-		case w.ContainerID != "":
-			return "container " + short(w.ContainerID)
-		case w.Pod != "":
-			return "pod " + clip(w.Namespace+"/"+w.Pod)
-		case w.PodUID != "":
-			return "pod " + short(w.PodUID)
-		case w.Unit != "":
-			return clip(w.Unit)
+// growth is the bytes a second by which the limiter's usage rose before the kill, and
+// the time over which that was measured.
+func (f *facts) growth() (rate, overNS uint64, ok bool) {
+	var rows []events.StallSecond
+
+	for _, s := range f.before.Timeline {
+		if s.UsageBytes != nil {
+			rows = append(rows, s)
 		}
 	}
 
-	if c == nil {
-		return "a cgroup"
+	if len(rows) < growthRows {
+		return 0, 0, false
+	}
+	first, last := rows[0], rows[len(rows)-1]
+
+	span := less(first.BeforeNS, last.BeforeNS)
+	if span < growthSpanNS || *last.UsageBytes <= *first.UsageBytes {
+		return 0, 0, false
 	}
 
-	if c.Path == "" {
-		return fmt.Sprintf("cgroup %d", c.ID)
-	}
-
-	return "cgroup " + clipHead(c.Path)
+	return uint64(float64(*last.UsageBytes-*first.UsageBytes) / (float64(span) / 1e9)), span, true
 }
 
-func process(p *events.Process) string {
-	if p.Comm == "" {
-		return fmt.Sprintf("process %d", p.PID)
-	}
+// growthSpanNS and growthRows are the least that a rate is computed from: usage moves in
+// steps, and rows come once a second.
+const (
+	growthSpanNS = 2e9
+	growthRows   = 3
+)
 
-	if p.PID <= 0 {
-		return clip(p.Comm)
+// growthEvidence is empty where the growth is not known.
+func (f *facts) growthEvidence() []events.Evidence {
+	rate, over, ok := f.growth()
+	if !ok {
+		return nil
 	}
+	text := phrase.Size(rate) + " a second over " + phrase.Duration(over)
 
-	return fmt.Sprintf("%s[%d]", clip(p.Comm), p.PID)
+	return []events.Evidence{item("growth", text, f.source("memory.current before the kill"))}
 }
 
-// inside tells whether a cgroup is another one, or below it.
+func inContainer(p *events.Process) bool {
+	return p.Workload != nil && (p.Workload.PodUID != "" || p.Workload.ContainerID != "" || p.Workload.Container != "")
+}
+
+// process names a process in a sentence.
+func process(p *events.Process) string { return phrase.Process(p.Comm, p.PID) }
+
+// inside reports whether a cgroup is another one or below it. Known is false where too
+// little is known of one.
 func inside(c, top *events.Cgroup) (is, known bool) {
 	if equal, known := c.Same(top); equal || !known {
 		return equal, known
@@ -207,75 +250,9 @@ func inside(c, top *events.Cgroup) (is, known bool) {
 	return strings.HasPrefix(c.Path, strings.TrimSuffix(top.Path, "/")+"/"), true
 }
 
-// nameRunes is how much of a name is repeated in a sentence. Units and paths may
-// have 255 and 4096 bytes.
-const nameRunes = 60
-
-func clip(s string) string {
-	if utf8.RuneCountInString(s) <= nameRunes {
-		return s
-	}
-
-	n := 0
-	for i := range s {
-		if n++; n == nameRunes {
-			return s[:i] + "…"
-		}
-	}
-
-	return s
-}
-
-// clipHead keeps the end: it is what tells paths apart.
-func clipHead(s string) string {
-	over := utf8.RuneCountInString(s) - nameRunes
-	if over <= 0 {
-		return s
-	}
-
-	for i := range s {
-		if over--; over < -1 {
-			return "…" + s[i:]
-		}
-	}
-
-	return s
-}
-
-// idRunes is how much of a container or pod id people compare by.
-const idRunes = 8
-
-func short(id string) string {
-	if len(id) <= idRunes {
-		return id
-	}
-
-	return strings.ToValidUTF8(id[:idRunes], "") + "…"
-}
-
 func item(what, value, source string) events.Evidence {
 	return events.Evidence{What: what, Value: value, Source: source}
 }
-
-// of shows a part of a whole.
-func of(part, whole uint64) string {
-	if whole == 0 {
-		return phrase.Size(part)
-	}
-
-	return fmt.Sprintf("%s of %s (%s)", phrase.Size(part), phrase.Size(whole), percent(share(part, whole)))
-}
-
-// within is of for a sentence: the whole is named instead of numbered.
-func within(part, whole uint64, name string) string {
-	if whole == 0 {
-		return phrase.Size(part)
-	}
-
-	return fmt.Sprintf("%s (%s of %s)", phrase.Size(part), percent(share(part, whole)), name)
-}
-
-func percent(share float64) string { return fmt.Sprintf("%.0f %%", share*100) }
 
 func share(part, whole uint64) float64 {
 	if whole == 0 {
@@ -283,18 +260,6 @@ func share(part, whole uint64) float64 {
 	}
 
 	return float64(part) / float64(whole)
-}
-
-func plural(n int, thing string) string {
-	switch {
-	case n == 1:
-	case strings.HasSuffix(thing, "s"):
-		thing += "es"
-	default:
-		thing += "s"
-	}
-
-	return fmt.Sprintf("%d %s", n, thing)
 }
 
 func value[T any](p *T) T {

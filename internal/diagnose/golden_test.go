@@ -13,8 +13,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
-// stories are incidents as a reader meets them.
-var stories = []struct {
+// examples are incidents as a reader meets them.
+var examples = []struct {
 	name    string
 	make    func() *incident
 	history History
@@ -26,23 +26,23 @@ var stories = []struct {
 	}), History{{Time: noon().Add(-9 * time.Minute), SameVictim: true}, {Time: noon().Add(-5 * time.Minute), SameVictim: true}}},
 	{"tmpfs_of_a_pod", with(podKill(), func(i *incident) {
 		i.Memory = memory(120 * mib)
-		i.Memory.FileBytes, i.Memory.ShmemBytes = ptr(460*mib), ptr(450*mib)
+		i.Memory.FileBytes, i.Memory.ShmemBytes = new(460*mib), new(450*mib)
 		i.Allocation.Class = "tmpfs"
 	}), nil},
 	{"host_daemon", with(nodeKill(), func(i *incident) {
 		i.NodeState.Cgroups = []events.Share{
-			{Cgroup: *cgroup(3, "/system.slice"), Level: events.LevelSlice, UsageBytes: ptr(11 * gib)},
-			{Cgroup: *cgroup(4, "/system.slice/backup.service"), Level: events.LevelService, UsageBytes: ptr(10 * gib), Workload: &events.Workload{Unit: "backup.service"}},
+			{Cgroup: *cgroup(3, "/system.slice"), Level: events.LevelSlice, UsageBytes: new(11 * gib)},
+			{Cgroup: *cgroup(4, "/system.slice/backup.service"), Level: events.LevelService, UsageBytes: new(10 * gib), Workload: &events.Workload{Unit: "backup.service"}},
 			kubepodsShare(4 * gib),
 		}
 		i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(812, "backup", 10*gib, 0)}
 		i.Candidates[0].Victim = true
 		i.Candidates[1].Cgroup, i.Candidates[1].Workload = cgroup(4, "/system.slice/backup.service"), &events.Workload{Unit: "backup.service"}
-		i.Eviction = &events.Eviction{AvailableBytes: ptr(60 * mib), HardBytes: ptr(100 * mib), HardSinceNS: ptr(uint64(42e8)), Source: "/var/lib/kubelet/config.yaml"}
+		i.Eviction = &events.Eviction{AvailableBytes: new(60 * mib), HardBytes: new(100 * mib), HardSinceNS: new(uint64(42e8)), Source: "/var/lib/kubelet/config.yaml"}
 	}), nil},
 	{"group", withGroup(nil), nil},
 	{"cpuset", func() *incident { return numaKill(events.ScopeCpuset) }, nil},
-	{"deleted", with(userKillOf("runtime", "delete"), func(i *incident) { i.Killer.TermBeforeNS = ptr(uint64(30e9)) }), nil},
+	{"deleted", with(userKillOf("runtime", "delete"), func(i *incident) { i.Killer.TermBeforeNS = new(uint64(30e9)) }), nil},
 	{"hostile", with(podKill(), func(i *incident) {
 		evil := "\x1b[2J\xff\u202e\nwhy   all is well"
 		i.Victims[0].Comm, i.Limiter.Workload, i.Limiter.Level = evil, nil, events.LevelCgroup
@@ -52,7 +52,7 @@ var stories = []struct {
 }
 
 func TestGolden(t *testing.T) {
-	for _, s := range stories {
+	for _, s := range examples {
 		t.Run(s.name, func(t *testing.T) {
 			inc := s.make()
 			inc.Causes = Diagnose(inc, s.history)
@@ -77,7 +77,7 @@ func TestGolden(t *testing.T) {
 			}
 
 			if !bytes.Equal(out.Bytes(), want) {
-				t.Errorf("differs from %s (go test -update writes it anew):\n%s", file, out.Bytes())
+				t.Errorf("got other output than %s has (go test -update rewrites it):\n%s", file, out.Bytes())
 			}
 		})
 	}

@@ -23,7 +23,7 @@ func killed(id string, after time.Duration, change func(*incident)) *incident {
 	return inc
 }
 
-func TestJournalKnowsAWorkloadAgain(t *testing.T) {
+func TestJournalRecognizesAWorkload(t *testing.T) {
 	const otherID = "b7c6d5e4f3a2918070615243342516078899aabbccddeeff0011223344556677"
 	restarted := func(i *incident) { // the container's id and cgroup are new
 		i.Victims[0].Cgroup = cgroup(9500, podPath+"/cri-containerd-"+otherID+".scope")
@@ -45,7 +45,7 @@ func TestJournalKnowsAWorkloadAgain(t *testing.T) {
 		{name: "names came later", then: func(i *incident) {
 			i.Victims[0].Workload = &events.Workload{PodUID: podUID}
 		}, now: restarted, same: true, sameLimit: true},
-		{name: "the pod was made anew under its name", now: func(i *incident) {
+		{name: "the pod was replaced under its name", now: func(i *incident) {
 			restarted(i)
 			i.Victims[0].Workload.PodUID = "00000000-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
 		}, same: true, sameLimit: true},
@@ -71,11 +71,11 @@ func TestJournalKnowsAWorkloadAgain(t *testing.T) {
 			if h := j.Before(now); len(h) == 1 {
 				got = h[0]
 			} else if len(h) > 1 {
-				t.Fatalf("%d kills", len(h))
+				t.Fatalf("got %d kills, want at most 1", len(h))
 			}
 
 			if got.SameVictim != tt.same || got.SameLimiter != tt.sameLimit {
-				t.Errorf("same victim %t, same limiter %t; want %t, %t", got.SameVictim, got.SameLimiter, tt.same, tt.sameLimit)
+				t.Errorf("got same victim %t, same limiter %t; want %t, %t", got.SameVictim, got.SameLimiter, tt.same, tt.sameLimit)
 			}
 		})
 	}
@@ -94,11 +94,11 @@ func TestJournalKeepsOOMKillsOnly(t *testing.T) {
 	j.Add(killed("nobody", 0, func(i *incident) { i.Victims = nil }))
 	j.Add(killed("later", 2*time.Minute, nil))
 	j.Add(killed("kill", 0, nil))
-	j.Add(killed("kill", 0, func(i *incident) { i.Victims[0].ReleasedAfterNS = ptr(uint64(5)) })) // an update
+	j.Add(killed("kill", 0, func(i *incident) { i.Victims[0].ReleasedAfterNS = new(uint64(5)) })) // an update
 
 	h := j.Before(killed("now", time.Minute, nil))
 	if len(h) != 1 || h[0].ID != "kill" || !h[0].Released || h[0].ReleasedAfterNS != 5 {
-		t.Errorf("%+v", h)
+		t.Errorf("got %+v, want the updated kill alone", h)
 	}
 }
 
@@ -110,21 +110,21 @@ func TestJournalIsBounded(t *testing.T) {
 
 	h := j.Before(killed("now", 24*time.Hour, nil))
 	if len(h) != journalKills || h[0].ID != "10" {
-		t.Errorf("%d kills, from %s on", len(h), h[0].ID)
+		t.Errorf("got %d kills from %s on, want %d from 10 on", len(h), h[0].ID, journalKills)
 	}
 }
 
-func TestLoopIsTold(t *testing.T) {
+func TestLoopOfKills(t *testing.T) {
 	var j Journal
 	for i := range 4 {
 		j.Add(killed(fmt.Sprint(i), time.Duration(i)*4*time.Minute, nil))
 	}
 	now := killed("now", 20*time.Minute, func(i *incident) {
-		i.Victims[0].StartTime, i.Victims[0].Workload.RestartCount = ptr(noon().Add(19*time.Minute)), ptr(uint32(5))
+		i.Victims[0].StartTime, i.Victims[0].Workload.RestartCount = new(noon().Add(19*time.Minute)), new(uint32(5))
 	})
 
 	c := find(Diagnose(now, j.Before(now)), "kill_loop")
 	if c == nil || !strings.Contains(c.Text, "5 kills in 20 min 0 s, this time 1 min 0 s after its start") {
-		t.Errorf("%+v", c)
+		t.Errorf("got %+v, want 5 kills and the age of the last victim", c)
 	}
 }

@@ -8,26 +8,72 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
+// class orders causes. A reader takes the first cause for the answer, so what explains a
+// kill by itself goes before what would be true of most kills.
+//
+// A new rule goes into the table of the first class whose question it answers with yes.
+type class int
+
+const (
+	// classAction: did somebody act, so that it matters less what memory was used for?
+	// actions.go: a write that lowered the limit, sysrq-f, a SIGKILL from user space.
+	classAction class = iota
+	// classResource: did something in particular run short or fill the limit, other than
+	// the anonymous memory of processes? resources.go: slab, tmpfs, page tables;
+	// resources_node.go: NUMA nodes, contiguous pages.
+	classResource
+	// classPlacement: is it a limit, or a way to the victim, that one does not check
+	// first? placement.go: the limit of an ancestor, of swap, of the node; a group kill.
+	classPlacement
+	// classReached: was the limit simply reached? reached.go.
+	classReached
+	// classContributing: did it only precede the kill, make it worse, or make it hit this
+	// victim? contributing.go: stalls, a loop of kills, oom_score_adj.
+	classContributing
+	// classHint: is it no more than possible, whatever the evidence? hints.go. A finding
+	// of any rule that is only possible is sorted here as well.
+	classHint
+)
+
 // rule leads from evidence to a cause.
 type rule struct {
 	id    string
-	class class
-	// means, and needs (the evidence), are for docs/causes.md.
+	class class // that of the rule's table
+	// means is the cause, and needs the evidence, for docs/causes.md.
 	means, needs string
 	reference    string
-	// match is nil where a piece of the evidence is missing or too small.
+	// match returns nil where a piece of the evidence is missing or too small.
 	match  func(*facts) *finding
 	advice []advice
 }
 
-// advice is given with the rule's cause where its own condition holds: it must
-// follow from what was seen.
+// rules are all rules, within a class the more specific first.
+var rules = slices.Concat(
+	ofClass(classAction, actionRules),
+	ofClass(classResource, resourceRules, nodeResourceRules),
+	ofClass(classPlacement, placementRules),
+	ofClass(classReached, reachedRules),
+	ofClass(classContributing, contributingRules),
+	ofClass(classHint, hintRules),
+)
+
+func ofClass(c class, tables ...[]rule) []rule {
+	all := slices.Concat(tables...)
+	for i := range all {
+		all[i].class = c
+	}
+
+	return all
+}
+
+// advice comes with the rule's cause where its own condition holds: it must follow from
+// the evidence.
 type advice struct {
 	layer, text string
 	when        *condition // nil: always
 }
 
-// condition is of advice; words are for docs/causes.md.
+// condition is a condition of advice, with words for docs/causes.md.
 type condition struct {
 	words string
 	holds func(*facts) bool
@@ -46,9 +92,6 @@ const (
 	kernel      = "kernel"
 	application = "application"
 )
-
-// rules are all there are, within a class the more specific first.
-var rules = slices.Concat(deedRules, shortageRules, nodeRules, boundaryRules, plainRules, courseRules)
 
 func (r *rule) advise(f *facts) []events.Advice {
 	var list []events.Advice

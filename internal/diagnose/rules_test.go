@@ -12,23 +12,23 @@ import (
 
 type incident = events.Incident
 
-// scene is a case of a rule: it fires on what make gives, and not once lack has
-// taken one piece of its evidence away.
-type scene struct {
-	rule       string
-	confidence string
-	make       func() *incident
-	history    History
-	lack       func(*incident)
-	lackPast   func(History) History
-	name       string // where a rule has several
+// ruleCase is a case of a rule: it fires for the incident of make, and is silent once lack
+// has removed one piece of its evidence.
+type ruleCase struct {
+	rule        string
+	confidence  string
+	make        func() *incident
+	history     History
+	lack        func(*incident)
+	lackHistory func(History) History
+	name        string // where a rule has several cases
 }
 
 func with(base *incident, change func(*incident)) func() *incident {
 	return func() *incident { change(base); return base }
 }
 
-// filled is a container that something else than anonymous memory fills.
+// filled is a container filled by something other than anonymous memory.
 func filled(change func(*events.Memory)) func() *incident {
 	inc := plainKill()
 	inc.Memory = memory(100 * mib)
@@ -37,8 +37,8 @@ func filled(change func(*events.Memory)) func() *incident {
 	return func() *incident { return inc }
 }
 
-func scenes() []scene {
-	return []scene{
+func cases() []ruleCase {
+	return []ruleCase{
 		{rule: "sysrq", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) { i.Scope, i.Limiter = events.ScopeSysrq, nil }),
 			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
@@ -54,19 +54,19 @@ func scenes() []scene {
 			lack: func(i *incident) { i.Allocation.Class = "" }},
 		{rule: "limit_lowered", name: "by what is above it", confidence: Likely,
 			make: with(plainKill(), func(i *incident) {
-				i.Allocation.Class, i.Limiter.UsageBytes = "", ptr(640*mib)
+				i.Allocation.Class, i.Limiter.UsageBytes = "", new(640*mib)
 				i.Trigger = &events.Process{PID: 50, TID: 50, Comm: "runc", Cgroup: cgroup(7, "/system.slice/kubelet.service")}
 			}),
-			lack: func(i *incident) { i.Limiter.UsageBytes = ptr(640*mib - 1) }},
+			lack: func(i *incident) { i.Limiter.UsageBytes = new(640*mib - 1) }},
 		{rule: "limit_lowered", name: "by a trigger of its own", confidence: Likely,
 			make: with(plainKill(), func(i *incident) {
-				i.Allocation.Class, i.Limiter.UsageBytes = "", ptr(640*mib)
+				i.Allocation.Class, i.Limiter.UsageBytes = "", new(640*mib)
 				i.Trigger = &events.Process{PID: 50, TID: 50, Comm: "runc", Cgroup: cgroup(7, "/system.slice/kubelet.service")}
 			}),
 			lack: func(i *incident) { i.Trigger.Cgroup = cgroup(9011, appPath+"/inner") }},
 		{rule: "evicted", confidence: Likely,
 			make: with(userKillOf("runtime", "eviction"), func(i *incident) {
-				i.Eviction = &events.Eviction{AvailableBytes: ptr(90 * mib), HardBytes: ptr(100 * mib)}
+				i.Eviction = &events.Eviction{AvailableBytes: new(90 * mib), HardBytes: new(100 * mib)}
 			}),
 			lack: func(i *incident) { i.Killer.Reason = "delete" }},
 		{rule: "evicted", name: "with the kubelet's own word", confidence: Certain,
@@ -76,9 +76,9 @@ func scenes() []scene {
 			lack: func(i *incident) { i.Scope = events.ScopeMemcg }},
 		{rule: "working_set_cache", confidence: Likely,
 			make: with(userKillOf("runtime", "eviction"), func(i *incident) {
-				i.Eviction = &events.Eviction{AvailableBytes: ptr(90 * mib), MemAvailableBytes: ptr(2 * gib)}
+				i.Eviction = &events.Eviction{AvailableBytes: new(90 * mib), MemAvailableBytes: new(2 * gib)}
 			}),
-			lack: func(i *incident) { i.Eviction.MemAvailableBytes = ptr(180*mib - 2) }},
+			lack: func(i *incident) { i.Eviction.MemAvailableBytes = new(180*mib - 2) }},
 		{rule: "oomd_kill", confidence: Certain,
 			make: func() *incident { return userKillOf("systemd-oomd", "") },
 			lack: func(i *incident) { i.Killer.Path = "systemd" }},
@@ -105,7 +105,7 @@ func scenes() []scene {
 			lack: func(i *incident) { i.Killer.PID, i.Killer.Comm = 0, "" }},
 		{rule: "not_memory", confidence: Certain,
 			make: func() *incident { return userKillOf("runtime", "delete") },
-			lack: func(i *incident) { i.Ladder[0].UsageBytes = ptr(410 * mib) }},
+			lack: func(i *incident) { i.Ladder[0].UsageBytes = new(410 * mib) }},
 		{rule: "not_memory", name: "without PSI", confidence: Likely,
 			make: with(userKillOf("other", ""), func(i *incident) { i.NodeState.PSISome = nil }),
 			lack: func(i *incident) { i.Ladder[0].UsageBytes = nil }},
@@ -117,59 +117,59 @@ func scenes() []scene {
 			lack: func(i *incident) { i.Killer.Path = "oomd" }},
 
 		{rule: "tmpfs", confidence: Certain,
-			make: filled(func(m *events.Memory) { m.FileBytes, m.ShmemBytes = ptr(380*mib), ptr(370*mib) }),
-			lack: func(i *incident) { i.Memory.ShmemBytes = ptr(128*mib - 1) }},
+			make: filled(func(m *events.Memory) { m.FileBytes, m.ShmemBytes = new(380*mib), new(370*mib) }),
+			lack: func(i *incident) { i.Memory.ShmemBytes = new(128*mib - 1) }},
 		{rule: "tmpfs", name: "of the node", confidence: Certain,
-			make: with(nodeKill(), func(i *incident) { i.NodeState.ShmemBytes, i.NodeState.FileBytes = ptr(8*gib), ptr(8*gib) }),
+			make: with(nodeKill(), func(i *incident) { i.NodeState.ShmemBytes, i.NodeState.FileBytes = new(8*gib), new(8*gib) }),
 			lack: func(i *incident) { i.NodeState.ShmemBytes = nil }},
 		{rule: "tmpfs", name: "beside more", confidence: Likely,
-			make: with(plainKill(), func(i *incident) { i.Memory.AnonBytes, i.Memory.ShmemBytes = ptr(350*mib), ptr(130*mib) }),
-			lack: func(i *incident) { i.Memory.ShmemBytes = ptr(127 * mib) }},
+			make: with(plainKill(), func(i *incident) { i.Memory.AnonBytes, i.Memory.ShmemBytes = new(350*mib), new(130*mib) }),
+			lack: func(i *incident) { i.Memory.ShmemBytes = new(127 * mib) }},
 		{rule: "unevictable", confidence: Certain,
-			make: with(plainKill(), func(i *incident) { i.Memory.UnevictableBytes = ptr(300 * mib) }),
-			lack: func(i *incident) { i.Memory.UnevictableBytes = ptr(127 * mib) }},
+			make: with(plainKill(), func(i *incident) { i.Memory.UnevictableBytes = new(300 * mib) }),
+			lack: func(i *incident) { i.Memory.UnevictableBytes = new(127 * mib) }},
 		{rule: "page_cache_dirty", confidence: Certain,
 			make: filled(func(m *events.Memory) {
-				m.FileBytes, m.FileDirtyBytes, m.FileWritebackBytes = ptr(390*mib), ptr(100*mib), ptr(60*mib)
+				m.FileBytes, m.FileDirtyBytes, m.FileWritebackBytes = new(390*mib), new(100*mib), new(60*mib)
 			}),
-			lack: func(i *incident) { i.Memory.FileDirtyBytes, i.Memory.FileWritebackBytes = ptr(uint64(0)), ptr(51*mib) }},
+			lack: func(i *incident) { i.Memory.FileDirtyBytes, i.Memory.FileWritebackBytes = new(uint64(0)), new(51*mib) }},
 		{rule: "page_cache_hot", confidence: Certain,
 			make: filled(func(m *events.Memory) {
-				m.FileBytes, m.ActiveFileBytes, m.InactiveFileBytes = ptr(390*mib), ptr(300*mib), ptr(90*mib)
+				m.FileBytes, m.ActiveFileBytes, m.InactiveFileBytes = new(390*mib), new(300*mib), new(90*mib)
 			}),
-			lack: func(i *incident) { i.Memory.ActiveFileBytes = ptr(89 * mib) }},
+			lack: func(i *incident) { i.Memory.ActiveFileBytes = new(89 * mib) }},
 		{rule: "slab_unreclaimable", confidence: Certain,
-			make: filled(func(m *events.Memory) { m.SlabUnreclaimableBytes = ptr(300 * mib) }),
+			make: filled(func(m *events.Memory) { m.SlabUnreclaimableBytes = new(300 * mib) }),
 			lack: func(i *incident) { i.Memory.SlabUnreclaimableBytes = nil }},
 		{rule: "slab_unreclaimable", name: "of the node", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) {
-				i.NodeState.SlabUnreclaimable, i.NodeState.AnonBytes = ptr(7*gib), ptr(8*gib)
+				i.NodeState.SlabUnreclaimable, i.NodeState.AnonBytes = new(7*gib), new(8*gib)
 				i.NodeState.Slabs = []events.SlabCache{{Name: "kmalloc-1k", Bytes: 6 * gib}}
 			}),
-			lack: func(i *incident) { i.NodeState.SlabUnreclaimable = ptr(2 * gib) }},
+			lack: func(i *incident) { i.NodeState.SlabUnreclaimable = new(2 * gib) }},
 		{rule: "slab_reclaimable", confidence: Certain,
-			make: filled(func(m *events.Memory) { m.SlabReclaimableBytes = ptr(300 * mib) }),
-			lack: func(i *incident) { i.Memory.SlabReclaimableBytes = ptr(127 * mib) }},
+			make: filled(func(m *events.Memory) { m.SlabReclaimableBytes = new(300 * mib) }),
+			lack: func(i *incident) { i.Memory.SlabReclaimableBytes = new(127 * mib) }},
 		{rule: "slab_reclaimable", name: "not split", confidence: Certain,
 			make: filled(func(m *events.Memory) {
-				m.SlabBytes, m.SlabReclaimableBytes, m.SlabUnreclaimableBytes = ptr(300*mib), nil, nil
+				m.SlabBytes, m.SlabReclaimableBytes, m.SlabUnreclaimableBytes = new(300*mib), nil, nil
 			}),
 			lack: func(i *incident) { i.Memory.SlabBytes = nil }},
 		{rule: "pagetables", confidence: Certain,
-			make: with(plainKill(), func(i *incident) { i.Memory.AnonBytes, i.Memory.PagetablesBytes = ptr(250*mib), ptr(240*mib) }),
-			lack: func(i *incident) { i.Memory.PagetablesBytes = ptr(51 * mib) }},
+			make: with(plainKill(), func(i *incident) { i.Memory.AnonBytes, i.Memory.PagetablesBytes = new(250*mib), new(240*mib) }),
+			lack: func(i *incident) { i.Memory.PagetablesBytes = new(51 * mib) }},
 		{rule: "kernel_stacks", confidence: Certain,
-			make: filled(func(m *events.Memory) { m.KernelStackBytes = ptr(300 * mib) }),
-			lack: func(i *incident) { i.Memory.KernelStackBytes = ptr(51 * mib) }},
+			make: filled(func(m *events.Memory) { m.KernelStackBytes = new(300 * mib) }),
+			lack: func(i *incident) { i.Memory.KernelStackBytes = new(51 * mib) }},
 		{rule: "kernel_memory", confidence: Certain,
-			make: filled(func(m *events.Memory) { m.SockBytes = ptr(300 * mib) }),
-			lack: func(i *incident) { i.Memory.SockBytes = ptr(50 * mib) }},
+			make: filled(func(m *events.Memory) { m.SockBytes = new(300 * mib) }),
+			lack: func(i *incident) { i.Memory.SockBytes = new(50 * mib) }},
 		{rule: "thp", confidence: Possible,
-			make: with(plainKill(), func(i *incident) { i.Memory.AnonTHPBytes = ptr(400 * mib) }),
-			lack: func(i *incident) { i.Memory.AnonTHPBytes = ptr(240*mib - 1) }},
+			make: with(plainKill(), func(i *incident) { i.Memory.AnonTHPBytes = new(400 * mib) }),
+			lack: func(i *incident) { i.Memory.AnonTHPBytes = new(240*mib - 1) }},
 		{rule: "thp", name: "always", confidence: Likely,
 			make: with(plainKill(), func(i *incident) {
-				i.Memory.AnonTHPBytes, i.NodeState = ptr(400*mib), &events.NodeState{TransparentHuge: "always"}
+				i.Memory.AnonTHPBytes, i.NodeState = new(400*mib), &events.NodeState{TransparentHuge: "always"}
 			}),
 			lack: func(i *incident) { i.Memory.AnonBytes = nil }},
 
@@ -181,32 +181,32 @@ func scenes() []scene {
 			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
 		{rule: "numa_imbalance", confidence: Likely,
 			make: func() *incident { return numaKill(events.ScopeGlobal) },
-			lack: func(i *incident) { i.NodeState.Zones[0].FreeBytes = ptr(8 * gib / 11) }},
+			lack: func(i *incident) { i.NodeState.Zones[0].FreeBytes = new(8 * gib / 11) }},
 		{rule: "numa_imbalance", name: "not what the kill gave back", confidence: Likely,
 			make: with(numaKill(events.ScopeGlobal), func(i *incident) {
-				i.NodeState.AfterNS, i.Victims[0].AnonRSSBytes = ptr(uint64(30e6)), ptr(gib)
+				i.NodeState.AfterNS, i.Victims[0].AnonRSSBytes = new(uint64(30e6)), new(gib)
 			}),
-			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = ptr(4 * gib) }},
+			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = new(4 * gib) }},
 		{rule: "fragmentation", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) {
-				i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = ptr(3), ptr(400*mib)
+				i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = new(3), new(400*mib)
 			}),
 			lack: func(i *incident) { i.NodeState.Zones[1].FreeBlocks[3] = 1 }},
 		{rule: "fragmentation", name: "a single page", confidence: Certain,
-			make: with(nodeKill(), func(i *incident) { i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = ptr(3), ptr(400*mib) }),
-			lack: func(i *incident) { i.Allocation.Order = ptr(0) }},
+			make: with(nodeKill(), func(i *incident) { i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = new(3), new(400*mib) }),
+			lack: func(i *incident) { i.Allocation.Order = new(0) }},
 		{rule: "fragmentation", name: "nothing free", confidence: Certain,
-			make: with(nodeKill(), func(i *incident) { i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = ptr(3), ptr(64*mib+1) }),
-			lack: func(i *incident) { i.NodeState.Zones[1].FreeBytes = ptr(64 * mib) }},
+			make: with(nodeKill(), func(i *incident) { i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = new(3), new(64*mib+1) }),
+			lack: func(i *incident) { i.NodeState.Zones[1].FreeBytes = new(64 * mib) }},
 		{rule: "fragmentation", name: "by compaction", confidence: Likely,
 			make: with(nodeKill(), func(i *incident) {
-				i.Allocation.Order = ptr(3)
+				i.Allocation.Order = new(3)
 				i.Before = &events.Before{GaveUp: &events.GaveUpLine{Compact: &events.CompactAnswer{Order: 3, Result: "complete", Retries: 16, MaxRetries: 16}}}
 			}),
 			lack: func(i *incident) { i.Before.GaveUp.Compact.Again = true }},
 		{rule: "fragmentation", name: "as the allocator gave up", confidence: Likely,
 			make: with(nodeKill(), func(i *incident) {
-				i.Allocation.Order, i.NodeState = ptr(2), nil
+				i.Allocation.Order, i.NodeState = new(2), nil
 				i.Before = &events.Before{GaveUp: &events.GaveUpLine{Reclaim: &events.ReclaimAnswer{
 					Order: 2, Zone: "Normal", AvailableBytes: 128 * mib, MinWatermarkBytes: 64 * mib,
 				}}}
@@ -214,31 +214,31 @@ func scenes() []scene {
 			lack: func(i *incident) { i.Before.GaveUp.Reclaim.AvailableBytes-- }},
 		{rule: "fragmentation", name: "read after the kill", confidence: Likely,
 			make: with(nodeKill(), func(i *incident) {
-				i.Allocation.Order, i.NodeState.Zones[1].FreeBytes, i.NodeState.AfterNS = ptr(3), ptr(400*mib), ptr(uint64(1))
+				i.Allocation.Order, i.NodeState.Zones[1].FreeBytes, i.NodeState.AfterNS = new(3), new(400*mib), new(uint64(1))
 			}),
 			lack: func(i *incident) { i.NodeState.Zones[1].FreeBlocks = nil }},
 		{rule: "hugetlb", confidence: Certain,
-			make: with(nodeKill(), func(i *incident) { i.NodeState.HugetlbBytes, i.NodeState.HugetlbFreeBytes = ptr(6*gib), ptr(5*gib) }),
-			lack: func(i *incident) { i.NodeState.HugetlbFreeBytes = ptr(16*gib/20 - 1) }},
+			make: with(nodeKill(), func(i *incident) { i.NodeState.HugetlbBytes, i.NodeState.HugetlbFreeBytes = new(6*gib), new(5*gib) }),
+			lack: func(i *incident) { i.NodeState.HugetlbFreeBytes = new(16*gib/20 - 1) }},
 
 		{rule: "node_overcommitted", confidence: Certain,
 			make: with(podKill(), func(i *incident) { i.Limiter.Level = events.LevelKubepods }),
 			lack: func(i *incident) { i.Limiter.Level = events.LevelQoS }},
 		{rule: "node_overcommitted", name: "of the node", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) { i.NodeState.Cgroups = []events.Share{kubepodsShare(13 * gib)} }),
-			lack: func(i *incident) { i.NodeState.Cgroups[0].UsageBytes = ptr(8*gib - 1) }},
+			lack: func(i *incident) { i.NodeState.Cgroups[0].UsageBytes = new(8*gib - 1) }},
 		{rule: "node_overcommitted", name: "read after the kill", confidence: Likely,
 			make: with(nodeKill(), func(i *incident) {
-				i.NodeState.Cgroups, i.NodeState.AfterNS = []events.Share{kubepodsShare(2 * gib)}, ptr(uint64(5e7))
-				i.Victims[0].AnonRSSBytes, i.NodeState.FreeBytes = ptr(8*gib), ptr(8*gib)
+				i.NodeState.Cgroups, i.NodeState.AfterNS = []events.Share{kubepodsShare(2 * gib)}, new(uint64(5e7))
+				i.Victims[0].AnonRSSBytes, i.NodeState.FreeBytes = new(8*gib), new(8*gib)
 			}),
 			lack: func(i *incident) { i.Victims[0].Workload = nil }},
 		{rule: "node_overcommitted", name: "with the victim in it still", confidence: Likely,
 			make: with(nodeKill(), func(i *incident) {
-				i.NodeState.Cgroups, i.NodeState.AfterNS = []events.Share{kubepodsShare(2 * gib)}, ptr(uint64(5e7))
-				i.Victims[0].AnonRSSBytes, i.NodeState.FreeBytes = ptr(8*gib), ptr(8*gib)
+				i.NodeState.Cgroups, i.NodeState.AfterNS = []events.Share{kubepodsShare(2 * gib)}, new(uint64(5e7))
+				i.Victims[0].AnonRSSBytes, i.NodeState.FreeBytes = new(8*gib), new(8*gib)
 			}),
-			lack: func(i *incident) { i.NodeState.FreeBytes = ptr(8*gib - 1) }},
+			lack: func(i *incident) { i.NodeState.FreeBytes = new(8*gib - 1) }},
 		{rule: "ancestor_limit", confidence: Certain,
 			make: podKill,
 			lack: func(i *incident) { i.Limiter.Cgroup, i.Limiter.Level = cgroup(9010, appPath), events.LevelContainer }},
@@ -252,16 +252,16 @@ func scenes() []scene {
 			}),
 			lack: func(i *incident) { i.Victims[0].Cgroup = nil }},
 		{rule: "swap_exhausted", confidence: Certain,
-			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = ptr(100*mib), ptr(100*mib) }),
-			lack: func(i *incident) { i.Limiter.SwapUsageBytes = ptr(94 * mib) }},
+			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = new(100*mib), new(100*mib) }),
+			lack: func(i *incident) { i.Limiter.SwapUsageBytes = new(94 * mib) }},
 		{rule: "swap_exhausted", name: "of an ancestor", confidence: Certain,
-			make: with(plainKill(), func(i *incident) { i.Ladder[1].SwapMaxBytes, i.Ladder[1].SwapUsageBytes = ptr(100*mib), ptr(99*mib) }),
+			make: with(plainKill(), func(i *incident) { i.Ladder[1].SwapMaxBytes, i.Ladder[1].SwapUsageBytes = new(100*mib), new(99*mib) }),
 			lack: func(i *incident) { i.Ladder[1].Below = true }},
 		{rule: "swap_exhausted", name: "of the node", confidence: Certain,
-			make: with(nodeKill(), func(i *incident) { i.NodeState.SwapFreeBytes = ptr(uint64(0)) }),
-			lack: func(i *incident) { i.NodeState.SwapTotalBytes = ptr(uint64(0)) }},
+			make: with(nodeKill(), func(i *incident) { i.NodeState.SwapFreeBytes = new(uint64(0)) }),
+			lack: func(i *incident) { i.NodeState.SwapTotalBytes = new(uint64(0)) }},
 		{rule: "swap_exhausted", name: "cgroup v1 counts memory too", confidence: Certain,
-			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = ptr(512*mib), ptr(512*mib) }),
+			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = new(512*mib), new(512*mib) }),
 			lack: func(i *incident) { i.Limiter.Cgroup.Hierarchy = 4 }},
 		{rule: "group_kill", confidence: Certain,
 			make: with(plainKill(), func(i *incident) {
@@ -274,8 +274,8 @@ func scenes() []scene {
 		{rule: "outside_containers", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.NodeState.Cgroups = []events.Share{
-					{Cgroup: *cgroup(3, "/system.slice"), Level: events.LevelSlice, UsageBytes: ptr(11 * gib)},
-					{Cgroup: *cgroup(4, "/system.slice/backup.service"), Level: events.LevelService, UsageBytes: ptr(10 * gib), Workload: &events.Workload{Unit: "backup.service"}},
+					{Cgroup: *cgroup(3, "/system.slice"), Level: events.LevelSlice, UsageBytes: new(11 * gib)},
+					{Cgroup: *cgroup(4, "/system.slice/backup.service"), Level: events.LevelService, UsageBytes: new(10 * gib), Workload: &events.Workload{Unit: "backup.service"}},
 					kubepodsShare(4 * gib),
 				}
 			}),
@@ -284,22 +284,22 @@ func scenes() []scene {
 			make: with(nodeKill(), func(i *incident) {
 				i.Tier, i.Limiter.LimitBytes = events.TierKernelLog, nil
 				i.Victims[0].Process = events.Process{PID: 7, Comm: "backup", Cgroup: cgroup(0, "/system.slice/backup.service")}
-				i.Victims[0].AnonRSSBytes = ptr(6 * gib)
+				i.Victims[0].AnonRSSBytes = new(6 * gib)
 			}),
-			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = ptr(4*gib - 1) }},
+			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = new(4*gib - 1) }},
 		{rule: "outside_containers", name: "a pod's victim", confidence: Likely,
 			make: with(nodeKill(), func(i *incident) {
-				i.Victims[0].Workload, i.Victims[0].Cgroup, i.Victims[0].AnonRSSBytes = nil, cgroup(5, "/system.slice/x.service"), ptr(6*gib)
+				i.Victims[0].Workload, i.Victims[0].Cgroup, i.Victims[0].AnonRSSBytes = nil, cgroup(5, "/system.slice/x.service"), new(6*gib)
 			}),
 			lack: func(i *incident) { i.Victims[0].Cgroup.Path = appPath }},
 
 		{rule: "own_limit", confidence: Certain, make: plainKill,
 			lack: func(i *incident) { i.Limiter.Level = events.LevelPod; i.Limiter.Cgroup = cgroup(9004, podPath) }},
 		{rule: "own_limit", name: "split not known", confidence: Likely,
-			make: with(plainKill(), func(i *incident) { i.Memory, i.Victims[0].AnonRSSBytes = nil, ptr(255*mib) }),
+			make: with(plainKill(), func(i *incident) { i.Memory, i.Victims[0].AnonRSSBytes = nil, new(255*mib) }),
 			lack: func(i *incident) { i.Scope = events.ScopeUnknown }},
 		{rule: "own_limit", name: "by its victim", confidence: Certain,
-			make: with(plainKill(), func(i *incident) { i.Memory, i.Victims[0].AnonRSSBytes = nil, ptr(256*mib) }),
+			make: with(plainKill(), func(i *incident) { i.Memory, i.Victims[0].AnonRSSBytes = nil, new(256*mib) }),
 			lack: func(i *incident) { i.Allocation.Class = "limit_lowered" }},
 		{rule: "node_exhausted", confidence: Certain, make: nodeKill,
 			lack: func(i *incident) { i.NodeState, i.Victims = nil, nil }},
@@ -309,50 +309,50 @@ func scenes() []scene {
 				{ID: "1", Time: noon().Add(-20 * time.Minute), SameVictim: true},
 				{ID: "2", Time: noon().Add(-9 * time.Minute), SameVictim: true},
 			},
-			lackPast: func(h History) History { h[0].Time = noon().Add(-loopWindow - 1); return h }},
+			lackHistory: func(h History) History { h[0].Time = noon().Add(-loopWindow - 1); return h }},
 		{rule: "kill_loop", name: "of another", confidence: Certain, make: plainKill,
 			history: History{
 				{ID: "1", Time: noon().Add(-20 * time.Minute), SameVictim: true},
 				{ID: "2", Time: noon().Add(-9 * time.Minute), SameVictim: true},
 			},
-			lackPast: func(h History) History { h[1].SameVictim, h[1].SameLimiter = false, true; return h }},
+			lackHistory: func(h History) History { h[1].SameVictim, h[1].SameLimiter = false, true; return h }},
 		{rule: "aftermath", confidence: Likely, make: plainKill,
-			history:  History{{ID: "1", Time: noon().Add(-3 * time.Millisecond), SameLimiter: true, Victim: "hog[1]"}},
-			lackPast: func(h History) History { h[0].Released, h[0].ReleasedAfterNS = true, 3e6; return h }},
+			history:     History{{ID: "1", Time: noon().Add(-3 * time.Millisecond), SameLimiter: true, Victim: "hog[1]"}},
+			lackHistory: func(h History) History { h[0].Released, h[0].ReleasedAfterNS = true, 3e6; return h }},
 		{rule: "aftermath", name: "late", confidence: Likely, make: plainKill,
-			history:  History{{ID: "1", Time: noon().Add(-aftermath + 1), SameLimiter: true, Victim: "hog[1]"}},
-			lackPast: func(h History) History { h[0].Time = noon().Add(-aftermath); return h }},
+			history:     History{{ID: "1", Time: noon().Add(-exitTime + 1), SameLimiter: true, Victim: "hog[1]"}},
+			lackHistory: func(h History) History { h[0].Time = noon().Add(-exitTime); return h }},
 		{rule: "aftermath", name: "of a large one", confidence: Likely, make: plainKill,
-			history:  History{{ID: "1", Time: noon().Add(-2 * time.Second), SameLimiter: true, Victim: "hog[1]", Released: true, ReleasedAfterNS: 3e9}},
-			lackPast: func(h History) History { h[0].SameLimiter = false; return h }},
+			history:     History{{ID: "1", Time: noon().Add(-2 * time.Second), SameLimiter: true, Victim: "hog[1]", Released: true, ReleasedAfterNS: 3e9}},
+			lackHistory: func(h History) History { h[0].SameLimiter = false; return h }},
 		{rule: "chosen_by_score", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}
 			}),
-			lack: func(i *incident) { i.Candidates[1].OOMScoreAdj = ptr(985) }},
+			lack: func(i *incident) { i.Candidates[1].OOMScoreAdj = new(985) }},
 		{rule: "chosen_by_score", name: "hardly larger", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Candidates = []events.Candidate{candidate(4711, "hog", 4*gib, 985), candidate(30, "big", 5*gib, 0)}
 			}),
-			lack: func(i *incident) { i.Candidates[1].AnonRSSBytes = ptr(5*gib - 1) }},
+			lack: func(i *incident) { i.Candidates[1].AnonRSSBytes = new(5*gib - 1) }},
 		{rule: "unkillable_survivors", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 4*gib, -1000)}
 			}),
-			lack: func(i *incident) { i.Candidates[1].OOMScoreAdj, i.Candidates[1].Unkillable = ptr(-999), false }},
+			lack: func(i *incident) { i.Candidates[1].OOMScoreAdj, i.Candidates[1].Unkillable = new(-999), false }},
 		{rule: "eviction_lost_race", confidence: Certain,
 			make: with(nodeKill(), func(i *incident) {
-				i.Eviction = &events.Eviction{AvailableBytes: ptr(50 * mib), HardBytes: ptr(100 * mib), HardSinceNS: ptr(uint64(4e9))}
+				i.Eviction = &events.Eviction{AvailableBytes: new(50 * mib), HardBytes: new(100 * mib), HardSinceNS: new(uint64(4e9))}
 			}),
 			lack: func(i *incident) { i.Eviction.HardSinceNS = nil }},
 		{rule: "eviction_lost_race", name: "of a container's limit", confidence: Likely,
-			make: with(nodeKill(), func(i *incident) { i.Eviction = &events.Eviction{SoftSinceNS: ptr(uint64(4e9))} }),
+			make: with(nodeKill(), func(i *incident) { i.Eviction = &events.Eviction{SoftSinceNS: new(uint64(4e9))} }),
 			lack: func(i *incident) { i.Scope, i.Limiter.Level = events.ScopeMemcg, events.LevelContainer }},
 		{rule: "next_limit", confidence: Certain,
-			make: with(plainKill(), func(i *incident) { i.Ladder[1].MaxBytes = ptr(600 * mib) }),
-			lack: func(i *incident) { i.Ladder[1].MaxBytes = ptr(520*mib + 103*mib) }},
+			make: with(plainKill(), func(i *incident) { i.Ladder[1].MaxBytes = new(600 * mib) }),
+			lack: func(i *incident) { i.Ladder[1].MaxBytes = new(520*mib + 103*mib) }},
 		{rule: "next_limit", name: "a rung below", confidence: Certain,
-			make: with(plainKill(), func(i *incident) { i.Ladder[1].MaxBytes = ptr(600 * mib) }),
+			make: with(plainKill(), func(i *incident) { i.Ladder[1].MaxBytes = new(600 * mib) }),
 			lack: func(i *incident) { i.Ladder[1].Below = true }},
 		{rule: "throttled_before", confidence: Certain,
 			make: with(plainKill(), func(i *incident) { i.Before = stalls(events.StallMemoryHigh, 40, 0, throttledNS) }),
@@ -372,10 +372,10 @@ func scenes() []scene {
 			}),
 			lack: func(i *incident) { i.Before.Guardians[0].TotalNS-- }},
 		{rule: "init_spared", confidence: Likely,
-			make: with(plainKill(), func(i *incident) { i.Victims[0].IsContainerInit = ptr(false) }),
+			make: with(plainKill(), func(i *incident) { i.Victims[0].IsContainerInit = new(false) }),
 			lack: func(i *incident) { i.Victims[0].IsContainerInit = nil }},
 		{rule: "init_spared", name: "a process of the host", confidence: Likely,
-			make: with(nodeKill(), func(i *incident) { i.Victims[0].IsContainerInit = ptr(false) }),
+			make: with(nodeKill(), func(i *incident) { i.Victims[0].IsContainerInit = new(false) }),
 			lack: func(i *incident) { i.Victims[0].Workload = nil }},
 		{rule: "many_processes", confidence: Likely,
 			make: with(plainKill(), func(i *incident) {
@@ -386,21 +386,21 @@ func scenes() []scene {
 			lack: func(i *incident) { i.Candidates = i.Candidates[1:] }},
 		{rule: "runtime_uncounted", confidence: Possible,
 			make: with(plainKill(), func(i *incident) { i.Victims[0].Comm = "java" }),
-			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = ptr(409 * mib) }},
+			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = new(409 * mib) }},
 		{rule: "runtime_uncounted", name: "not a runtime", confidence: Possible,
 			make: with(plainKill(), func(i *incident) { i.Victims[0].Comm = "node" }),
 			lack: func(i *incident) { i.Victims[0].Comm = "python3" }},
 		{rule: "swap_absent", confidence: Possible,
-			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes = ptr(uint64(0)) }),
-			lack: func(i *incident) { i.Limiter.SwapLimitBytes = ptr(uint64(1)) }},
+			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes = new(uint64(0)) }),
+			lack: func(i *incident) { i.Limiter.SwapLimitBytes = new(uint64(1)) }},
 		{rule: "swap_absent", name: "of the node", confidence: Possible,
-			make: with(nodeKill(), func(i *incident) { i.NodeState.SwapTotalBytes = ptr(uint64(0)) }),
+			make: with(nodeKill(), func(i *incident) { i.NodeState.SwapTotalBytes = new(uint64(0)) }),
 			lack: func(i *incident) { i.NodeState.SwapTotalBytes = nil }},
 	}
 }
 
 func kubepodsShare(usage uint64) events.Share {
-	return events.Share{Cgroup: *cgroup(2, "/kubepods.slice"), Level: events.LevelKubepods, UsageBytes: ptr(usage)}
+	return events.Share{Cgroup: *cgroup(2, "/kubepods.slice"), Level: events.LevelKubepods, UsageBytes: new(usage)}
 }
 
 func stalls(kind events.StallKind, count, fruitless, total uint64) *events.Before {
@@ -425,54 +425,54 @@ func ids(causes []events.Cause) []string {
 }
 
 func TestEachRuleNeedsItsEvidence(t *testing.T) {
-	for _, s := range scenes() {
-		t.Run(s.rule+"/"+s.name, func(t *testing.T) {
-			inc := s.make()
-			causes := Diagnose(inc, s.history)
+	for _, tt := range cases() {
+		t.Run(tt.rule+"/"+tt.name, func(t *testing.T) {
+			inc := tt.make()
+			causes := Diagnose(inc, tt.history)
 
-			c := find(causes, s.rule)
+			c := find(causes, tt.rule)
 			switch {
 			case c == nil:
-				t.Fatalf("silent; causes %v", ids(causes))
-			case c.Confidence != s.confidence:
-				t.Errorf("%s, want %s", c.Confidence, s.confidence)
+				t.Fatalf("got causes %v, want %s", ids(causes), tt.rule)
+			case c.Confidence != tt.confidence:
+				t.Errorf("got confidence %s, want %s", c.Confidence, tt.confidence)
 			}
 
-			if s.lack != nil {
-				s.lack(inc)
+			if tt.lack != nil {
+				tt.lack(inc)
 			}
 
-			if s.lackPast != nil {
-				s.history = s.lackPast(s.history)
+			if tt.lackHistory != nil {
+				tt.history = tt.lackHistory(tt.history)
 			}
 
-			if c := find(Diagnose(inc, s.history), s.rule); c != nil {
-				t.Errorf("still speaks: %s", c.Text)
+			if c := find(Diagnose(inc, tt.history), tt.rule); c != nil {
+				t.Errorf("without a piece of evidence: got %q, want silence", c.Text)
 			}
 		})
 	}
 }
 
-// TestEachCauseIsWhole: a cause is no use without its evidence and advice.
-func TestEachCauseIsWhole(t *testing.T) {
+// TestCausesAreComplete: a cause is useless without its evidence and advice.
+func TestCausesAreComplete(t *testing.T) {
 	seen := map[string]bool{}
 
-	for _, s := range scenes() {
-		for _, c := range Diagnose(s.make(), s.history) {
+	for _, tt := range cases() {
+		for _, c := range Diagnose(tt.make(), tt.history) {
 			seen[c.ID] = true
 			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 || c.Reference == "" {
-				t.Errorf("%s/%s: %s lacks a part: %+v", s.rule, s.name, c.ID, c)
+				t.Errorf("%s/%s: got %+v, want text, evidence, advice and a reference", tt.rule, tt.name, c)
 			}
 
 			for _, e := range c.Evidence {
 				if e.What == "" || e.Value == "" || e.Source == "" {
-					t.Errorf("%s/%s: %s: evidence %+v", s.rule, s.name, c.ID, e)
+					t.Errorf("%s/%s: %s: got evidence %+v, want all of it set", tt.rule, tt.name, c.ID, e)
 				}
 			}
 
 			for _, a := range c.Advice {
 				if !slices.Contains([]string{kubernetes, cgroupLayer, kernel, application}, a.Layer) {
-					t.Errorf("%s: layer %q", c.ID, a.Layer)
+					t.Errorf("%s: got advice for layer %q", c.ID, a.Layer)
 				}
 			}
 		}
@@ -480,7 +480,7 @@ func TestEachCauseIsWhole(t *testing.T) {
 
 	for _, r := range rules {
 		if !seen[r.id] {
-			t.Errorf("no case for rule %s", r.id)
+			t.Errorf("want a case for rule %s", r.id)
 		}
 	}
 }

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package events holds what the kernel said (kernel.go) and what oomtrace says
-// of it (this file): the event contract of -o json, of recordings and of
-// replay. It imports nothing of the project, so that replay, reports and
+// Package events is the event contract: the lines of -o json, of recordings and
+// of replay. It imports nothing of the project, so that replay, reports and
 // fuzzing stay light.
+//
+// Comments of types, fields and constants are published: the schema and the tables
+// of docs/events.md are made from them, with the JSON key in the place of the
+// field's name.
 //
 // Rules of the contract: keys are only ever added. Sizes are bytes (_bytes),
 // durations nanoseconds (_ns), times RFC 3339 in UTC with nanoseconds. What
@@ -38,8 +41,8 @@ const (
 	ScopeGlobal    Scope = "global"    // the whole node
 	ScopeCpuset    Scope = "cpuset"    // the NUMA nodes of a cpuset
 	ScopeMempolicy Scope = "mempolicy" // the NUMA nodes of a memory policy
-	ScopeSysrq     Scope = "sysrq"     // asked for by sysrq-f, no shortage
-	ScopeUser      Scope = "user"      // a SIGKILL that no OOM explains: somebody in user space sent it
+	ScopeSysrq     Scope = "sysrq"     // sysrq-f: nothing ran out
+	ScopeUser      Scope = "user"      // a SIGKILL that the OOM killer did not send
 	ScopeUnknown   Scope = "unknown"   // the evidence was lost
 )
 
@@ -48,12 +51,12 @@ type Outcome string
 
 // The outcomes.
 const (
-	OutcomeKilled         Outcome = "killed"
-	OutcomeNoKillable     Outcome = "no_killable_task"   // nothing may be killed
+	OutcomeKilled         Outcome = "killed"             // at least one process was sent SIGKILL
+	OutcomeNoKillable     Outcome = "no_killable_task"   // nothing could be killed
 	OutcomeWaiting        Outcome = "waiting_for_victim" // an earlier victim is still dying
-	OutcomeAlreadyExiting Outcome = "already_exiting"    // the chosen task was leaving by itself: no signal, no count
+	OutcomeAlreadyExiting Outcome = "already_exiting"    // the chosen task was exiting by itself: no signal, no count
 	OutcomeSkipped        Outcome = "skipped"            // out_of_memory returned without a choice (no __GFP_FS, or a notifier freed memory)
-	OutcomePanic          Outcome = "panic"              // vm.panic_on_oom: the node went down (known from a kernel log only)
+	OutcomePanic          Outcome = "panic"              // vm.panic_on_oom: the kernel panicked (known from a kernel log only)
 )
 
 // Level says where in the node's cgroup tree a cgroup stands.
@@ -61,14 +64,14 @@ type Level string
 
 // The levels.
 const (
-	LevelContainer Level = "container"
-	LevelPod       Level = "pod"
-	LevelQoS       Level = "qos"      // burstable or besteffort
-	LevelKubepods  Level = "kubepods" // all pods: node allocatable
-	LevelService   Level = "service"  // a systemd service or a scope of the host
-	LevelSlice     Level = "slice"    // a systemd slice that is not of Kubernetes
-	LevelCgroup    Level = "cgroup"   // any other cgroup
-	LevelNode      Level = "node"     // the whole machine
+	LevelContainer Level = "container" // a container
+	LevelPod       Level = "pod"       // a pod
+	LevelQoS       Level = "qos"       // burstable or besteffort
+	LevelKubepods  Level = "kubepods"  // all pods: node allocatable
+	LevelService   Level = "service"   // a systemd service or a scope of the host
+	LevelSlice     Level = "slice"     // a systemd slice that is not of Kubernetes
+	LevelCgroup    Level = "cgroup"    // any other cgroup
+	LevelNode      Level = "node"      // the whole machine
 )
 
 // Tier is how a hook, and through it an incident, was seen.
@@ -76,9 +79,9 @@ type Tier string
 
 // The tiers, best first.
 const (
-	TierFentry     Tier = "fentry"
-	TierKprobe     Tier = "kprobe"
-	TierTracepoint Tier = "tracepoint"
+	TierFentry     Tier = "fentry"     // BPF trampolines
+	TierKprobe     Tier = "kprobe"     // kprobes
+	TierTracepoint Tier = "tracepoint" // tracepoints alone: less is known
 	// TierKernelLog is an incident that was read from a kernel log afterwards.
 	TierKernelLog Tier = "kernel_log"
 )
@@ -92,9 +95,9 @@ const (
 	StallDirectReclaim StallKind = "direct_reclaim" // for the node
 	StallNodeReclaim   StallKind = "node_reclaim"   // for one NUMA node
 	StallMemoryHigh    StallKind = "memory_high"    // reclaim and sleep over memory.high
-	StallCompaction    StallKind = "compaction"
-	StallThrottle      StallKind = "throttle"   // asleep in reclaim
-	StallAfterKill     StallKind = "after_kill" // reclaim by a process that has its SIGKILL
+	StallCompaction    StallKind = "compaction"     // compaction
+	StallThrottle      StallKind = "throttle"       // asleep in reclaim
+	StallAfterKill     StallKind = "after_kill"     // reclaim by a process that already has its SIGKILL
 )
 
 // Role is why a victim died.
@@ -102,33 +105,43 @@ type Role string
 
 // The roles.
 const (
-	RoleChosen   Role = "chosen"    // picked by badness
+	RoleChosen   Role = "chosen"    // chosen by badness
 	RoleGroup    Role = "group"     // memory.oom.group of its cgroup or of an ancestor
 	RoleSharedMM Role = "shared_mm" // it shares the memory of the victim (CLONE_VM)
 	RoleChild    Role = "child"     // sacrificed for its parent, which had been chosen (kernels before 5.1)
-	RoleUnknown  Role = "unknown"
+	RoleUnknown  Role = "unknown"   // the evidence was lost
 )
 
 // Envelope is common to all lines.
 type Envelope struct {
-	V      int       `json:"v"`
-	Kind   string    `json:"kind"`
-	Time   time.Time `json:"time"`
-	BootID string    `json:"boot_id"`
-	Node   string    `json:"node"`
+	// V is the version of the contract, 1. It changes only if a rule of the contract is broken.
+	V int `json:"v"`
+	// Kind is the kind of the line.
+	Kind string `json:"kind"`
+	// Time is when it happened: of an incident, its first victim, or its first OOM invocation if
+	// nothing was killed.
+	Time time.Time `json:"time"`
+	// BootID is the id of the boot, /proc/sys/kernel/random/boot_id.
+	BootID string `json:"boot_id"`
+	// Node is the name of the node.
+	Node string `json:"node"`
 }
 
 // CgroupKey names a cgroup. Ids are unique only within a hierarchy (0 is
 // cgroup v2); an id is never used again while the node is up.
 type CgroupKey struct {
+	// Hierarchy is the hierarchy of the cgroup; 0 is cgroup v2.
 	Hierarchy uint32 `json:"hierarchy"`
-	ID        uint64 `json:"id"`
+	// ID is unique within the hierarchy, and never used again while the node is up.
+	ID uint64 `json:"id"`
 }
 
 // Cgroup is a cgroup as it is shown. Path is relative to the mount of its
 // hierarchy and begins with "/"; it is empty where it could not be learnt.
 type Cgroup struct {
 	CgroupKey
+	// Path is the path from the mount of the hierarchy, starting with "/"; absent if it could not be
+	// read.
 	Path string `json:"path,omitempty"`
 }
 
@@ -155,368 +168,517 @@ func (c *Cgroup) Is(other *Cgroup) bool {
 
 // Workload is what runs in a cgroup, as far as it is known.
 type Workload struct {
-	Namespace   string `json:"namespace,omitempty"`
-	Pod         string `json:"pod,omitempty"`
-	PodUID      string `json:"pod_uid,omitempty"`
-	Container   string `json:"container,omitempty"`
+	// Namespace is the namespace of the pod.
+	Namespace string `json:"namespace,omitempty"`
+	// Pod is the name of the pod.
+	Pod string `json:"pod,omitempty"`
+	// PodUID is the UID of the pod.
+	PodUID string `json:"pod_uid,omitempty"`
+	// Container is the name of the container in its pod.
+	Container string `json:"container,omitempty"`
+	// ContainerID is the id of the container, as the runtime has it.
 	ContainerID string `json:"container_id,omitempty"`
-	Runtime     string `json:"runtime,omitempty"`
-	QoS         string `json:"qos,omitempty"`
-	Unit        string `json:"unit,omitempty"`
+	// Runtime is the container runtime, as the cgroup path names it, such as containerd.
+	Runtime string `json:"runtime,omitempty"`
+	// QoS is the QoS class of the pod: guaranteed, burstable, besteffort.
+	QoS string `json:"qos,omitempty"`
+	// Unit is the systemd unit.
+	Unit string `json:"unit,omitempty"`
 	// NodeContainerID is the container that a nested node (kind, k3d) runs in.
 	NodeContainerID string `json:"node_container_id,omitempty"`
-	Image           string `json:"image,omitempty"` // as the runtime names it
-	// Labels are the pod's.
+	// Image is the image of the container, as the runtime names it.
+	Image string `json:"image,omitempty"`
+	// Labels are the labels of the pod.
 	Labels map[string]string `json:"labels,omitempty"`
-	// RestartCount is how often the container was started anew in its pod.
+	// RestartCount is how often the container was restarted in its pod.
 	RestartCount *uint32 `json:"restart_count,omitempty"`
-	// OOMScoreAdj is what the runtime was told to give the container.
+	// OOMScoreAdj is the oom_score_adj that the runtime was to give the container.
 	OOMScoreAdj *int `json:"oom_score_adj,omitempty"`
-	// Source says which resolver answered: path, log_dir, disk, cri or kubelet.
+	// Source is the best source that answered: path, log_dir, disk, cri, kubelet.
 	Source string `json:"source,omitempty"`
 }
 
 // IsZero tells that nothing is known.
 func (w *Workload) IsZero() bool { return reflect.ValueOf(*w).IsZero() }
 
-// Limiter is whose limit was hit.
+// Limiter is the owner of the limit that was hit.
 type Limiter struct {
+	// Level is the level of the limiter in the cgroup tree of the node.
 	Level Level `json:"level"`
-	// Which is the file of the limit (memory.max, memory.limit_in_bytes,
-	// memory.memsw.limit_in_bytes), or node, or numa_nodes.
-	Which          string    `json:"which,omitempty"`
-	LimitBytes     *uint64   `json:"limit_bytes,omitempty"`
-	UsageBytes     *uint64   `json:"usage_bytes,omitempty"`
-	SwapLimitBytes *uint64   `json:"swap_limit_bytes,omitempty"`
-	SwapUsageBytes *uint64   `json:"swap_usage_bytes,omitempty"`
-	Nodes          []int     `json:"nodes,omitempty"` // allowed NUMA nodes, of a cpuset or mempolicy OOM
-	Cgroup         *Cgroup   `json:"cgroup,omitempty"`
-	Workload       *Workload `json:"workload,omitempty"`
-}
-
-// Rung is one cgroup of the limit ladder at the instant of the kill. A limit
-// that is absent, and not named in unknown, is not set.
-type Rung struct {
-	Cgroup         Cgroup  `json:"cgroup"`
-	Level          Level   `json:"level"`
-	UsageBytes     *uint64 `json:"usage_bytes,omitempty"`
-	MaxBytes       *uint64 `json:"max_bytes,omitempty"`
-	HighBytes      *uint64 `json:"high_bytes,omitempty"`
-	PeakBytes      *uint64 `json:"peak_bytes,omitempty"`
+	// Which is the file of the limit: memory.max, memory.limit_in_bytes, memory.memsw.limit_in_bytes;
+	// or node; or numa_nodes.
+	Which string `json:"which,omitempty"`
+	// LimitBytes is the limit that was hit.
+	LimitBytes *uint64 `json:"limit_bytes,omitempty"`
+	// UsageBytes is what was used of it.
+	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
+	// SwapLimitBytes is the limit of swap; of memory and swap together in cgroup v1.
+	SwapLimitBytes *uint64 `json:"swap_limit_bytes,omitempty"`
+	// SwapUsageBytes is the swap in use; memory and swap together in cgroup v1.
 	SwapUsageBytes *uint64 `json:"swap_usage_bytes,omitempty"`
-	SwapMaxBytes   *uint64 `json:"swap_max_bytes,omitempty"`
-	OOMGroup       *bool   `json:"oom_group,omitempty"`
-	// Below marks the cgroups between the victim and the limiter.
-	Below    bool      `json:"below,omitempty"`
+	// Nodes are the allowed NUMA nodes, for scope cpuset and mempolicy.
+	Nodes []int `json:"nodes,omitempty"`
+	// Cgroup is the cgroup of the limiter; absent if it is the node.
+	Cgroup *Cgroup `json:"cgroup,omitempty"`
+	// Workload is what runs in it.
 	Workload *Workload `json:"workload,omitempty"`
 }
 
-// Process is a task and the process it belongs to. PID is the process (TGID),
-// TID the thread; Comm is the process's name, Thread the thread's where it has
-// another one.
+// Rung is one memcg of the ladder at the instant of the kill. A limit that is absent, and not named in
+// unknown, is not set.
+type Rung struct {
+	// Cgroup is the memcg.
+	Cgroup Cgroup `json:"cgroup"`
+	// Level is its level in the cgroup tree of the node.
+	Level Level `json:"level"`
+	// UsageBytes is what it used, with everything below it.
+	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
+	// MaxBytes is its limit.
+	MaxBytes *uint64 `json:"max_bytes,omitempty"`
+	// HighBytes is its memory.high.
+	HighBytes *uint64 `json:"high_bytes,omitempty"`
+	// PeakBytes is the most that it has used so far.
+	PeakBytes *uint64 `json:"peak_bytes,omitempty"`
+	// SwapUsageBytes is the swap in use; memory and swap together in cgroup v1.
+	SwapUsageBytes *uint64 `json:"swap_usage_bytes,omitempty"`
+	// SwapMaxBytes is its limit of swap; of memory and swap together in cgroup v1.
+	SwapMaxBytes *uint64 `json:"swap_max_bytes,omitempty"`
+	// OOMGroup is the value of its memory.oom.group.
+	OOMGroup *bool `json:"oom_group,omitempty"`
+	// Below is true for a cgroup between the victim and the limiter.
+	Below bool `json:"below,omitempty"`
+	// Workload is what runs in it.
+	Workload *Workload `json:"workload,omitempty"`
+}
+
+// Process is a task and the process that it belongs to.
 type Process struct {
-	PID      int       `json:"pid"`
-	TID      int       `json:"tid"`
-	Comm     string    `json:"comm"`                // name of the process (its leader thread)
-	Thread   string    `json:"thread,omitempty"`    // name of the thread, where it differs
-	IsKernel bool      `json:"is_kernel,omitempty"` // a kernel thread
-	Cgroup   *Cgroup   `json:"cgroup,omitempty"`
+	// PID is the process id (TGID).
+	PID int `json:"pid"`
+	// TID is the id of the thread.
+	TID int `json:"tid"`
+	// Comm is the name of the process (of its leader thread).
+	Comm string `json:"comm"`
+	// Thread is the name of the thread, where it differs.
+	Thread string `json:"thread,omitempty"`
+	// IsKernel is true for a kernel thread.
+	IsKernel bool `json:"is_kernel,omitempty"`
+	// Cgroup is its cgroup in the hierarchy of the memory controller.
+	Cgroup *Cgroup `json:"cgroup,omitempty"`
+	// Workload is what runs in that cgroup.
 	Workload *Workload `json:"workload,omitempty"`
 }
 
-// Victim is a process that was sent SIGKILL by the OOM path.
+// Victim is a process that the OOM path sent SIGKILL. Its sizes are those at the signal.
 type Victim struct {
 	Process
-	Role          Role    `json:"role,omitempty"`
-	AnonRSSBytes  *uint64 `json:"anon_rss_bytes,omitempty"`
-	FileRSSBytes  *uint64 `json:"file_rss_bytes,omitempty"`
+	// Role is why it died; absent in scope user.
+	Role Role `json:"role,omitempty"`
+	// AnonRSSBytes is its resident anonymous memory.
+	AnonRSSBytes *uint64 `json:"anon_rss_bytes,omitempty"`
+	// FileRSSBytes is its resident file pages.
+	FileRSSBytes *uint64 `json:"file_rss_bytes,omitempty"`
+	// ShmemRSSBytes is its resident shared memory, tmpfs included.
 	ShmemRSSBytes *uint64 `json:"shmem_rss_bytes,omitempty"`
-	SwapBytes     *uint64 `json:"swap_bytes,omitempty"`
+	// SwapBytes is its memory in swap.
+	SwapBytes *uint64 `json:"swap_bytes,omitempty"`
+	// PgtablesBytes is the memory of its page tables.
 	PgtablesBytes *uint64 `json:"pgtables_bytes,omitempty"`
-	TotalVMBytes  *uint64 `json:"total_vm_bytes,omitempty"`
-	OOMScoreAdj   *int    `json:"oom_score_adj,omitempty"`
-	// Points is the badness, in pages, that made the kernel choose it.
-	Points          *int64     `json:"points,omitempty"`
-	UID             *uint32    `json:"uid,omitempty"`
-	StartTime       *time.Time `json:"start_time,omitempty"`
-	IsContainerInit *bool      `json:"is_container_init,omitempty"`
-	// ExitAfterNS is SIGKILL to the exit of the last thread; ReleasedAfterNS is
-	// SIGKILL to the memory being given back (end of exit_mmap).
-	ExitAfterNS     *uint64 `json:"exit_after_ns,omitempty"`
+	// TotalVMBytes is the size of its address space.
+	TotalVMBytes *uint64 `json:"total_vm_bytes,omitempty"`
+	// OOMScoreAdj is its oom_score_adj.
+	OOMScoreAdj *int `json:"oom_score_adj,omitempty"`
+	// Points is the badness, in pages, by which the kernel chose it.
+	Points *int64 `json:"points,omitempty"`
+	// UID is its real user id.
+	UID *uint32 `json:"uid,omitempty"`
+	// StartTime is when it was started.
+	StartTime *time.Time `json:"start_time,omitempty"`
+	// IsContainerInit is true for PID 1 of a PID namespace.
+	IsContainerInit *bool `json:"is_container_init,omitempty"`
+	// ExitAfterNS is the time from SIGKILL to the exit of its last thread.
+	ExitAfterNS *uint64 `json:"exit_after_ns,omitempty"`
+	// ReleasedAfterNS is the time from SIGKILL to the memory being given back (end of exit_mmap).
 	ReleasedAfterNS *uint64 `json:"released_after_ns,omitempty"`
 }
 
 // Killer is who sent the SIGKILL.
 type Killer struct {
-	Kind string `json:"kind"` // kernel, user
-	// Path is how: of the kernel memcg, global, group, sysrq; of user space
-	// runtime, systemd, systemd-oomd, earlyoom, oomd, self (from inside the
-	// container), pidns (the end of the pid namespace), cgroup_kill, human, other;
-	// also nohang, cron, and kernel (ptrace, RLIMIT_CPU, a page that went bad).
+	// Kind is kernel or user. In scope user it is kernel where the kernel itself sent the signal:
+	// ptrace, RLIMIT_CPU, a page that went bad.
+	Kind string `json:"kind"`
+	// Path is how it was done: by the OOM killer memcg, global, group, sysrq or unknown; in scope
+	// user runtime, systemd, systemd-oomd, earlyoom, oomd, nohang, self, pidns, cgroup_kill, human,
+	// cron, kernel or other.
 	Path string `json:"path"`
 	// GroupCgroup is the cgroup whose memory.oom.group=1 made it a group kill.
 	GroupCgroup *Cgroup `json:"group_cgroup,omitempty"`
-	GroupLevel  Level   `json:"group_level,omitempty"`
-	// The process that sent it, of user space.
-	PID    int     `json:"pid,omitempty"`
-	Comm   string  `json:"comm,omitempty"`
-	Exe    string  `json:"exe,omitempty"`
-	UID    *uint32 `json:"uid,omitempty"`
+	// GroupLevel is the level of that cgroup.
+	GroupLevel Level `json:"group_level,omitempty"`
+	// PID is the process id of the sender, in scope user.
+	PID int `json:"pid,omitempty"`
+	// Comm is the name of the sender.
+	Comm string `json:"comm,omitempty"`
+	// Exe is the executable of the sender; only the last name of its path if it was gone before it
+	// could be read.
+	Exe string `json:"exe,omitempty"`
+	// UID is the user id of the sender.
+	UID *uint32 `json:"uid,omitempty"`
+	// Cgroup is the cgroup of the sender.
 	Cgroup *Cgroup `json:"cgroup,omitempty"`
-	// Ancestry is its parents, the nearest first.
+	// Ancestry are the ancestors of the sender, the nearest first: the first eight as the kernel had
+	// them at that instant.
 	Ancestry []Ancestor `json:"ancestry,omitempty"`
-	// Reason is why, as far as the node's evidence goes: eviction, delete, probe,
-	// preemption, unit_stop, timeout, memory_pressure, asked. Evidence is what it
-	// rests on.
-	Reason   string     `json:"reason,omitempty"`
+	// Reason is why, as far as the evidence on the node goes: eviction, delete, probe, preemption,
+	// unit_stop, timeout, memory_pressure or asked.
+	Reason string `json:"reason,omitempty"`
+	// Evidence is what path and reason rest on.
 	Evidence []Evidence `json:"evidence,omitempty"`
-	// TermBeforeNS is how long before the first SIGKILL a SIGTERM was sent to the
-	// same cgroup; absent: none was seen.
+	// TermBeforeNS is the time from the last SIGTERM to the same cgroup, or from the first of those
+	// that were passed on within it; absent: none was seen since the victim started.
 	TermBeforeNS *uint64 `json:"term_before_ns,omitempty"`
-	// Login is the human behind it.
+	// Login is the person behind it.
 	Login *Login `json:"login,omitempty"`
 }
 
-// Ancestor is a parent of the sender.
+// Ancestor is a parent of the sender, or a parent of its parents.
 type Ancestor struct {
-	PID  int    `json:"pid"`
+	// PID is the process id.
+	PID int `json:"pid"`
+	// Comm is the name of the process.
 	Comm string `json:"comm"`
-	Exe  string `json:"exe,omitempty"`
+	// Exe is the path of its executable.
+	Exe string `json:"exe,omitempty"`
 }
 
-// Login is a session of a person.
+// Login is the session of a person.
 type Login struct {
-	Session  string `json:"session,omitempty"` // of logind
-	TTY      string `json:"tty,omitempty"`
-	User     string `json:"user,omitempty"`      // who logged in (loginuid)
-	SudoUser string `json:"sudo_user,omitempty"` // who called sudo
+	// Session is the session of logind.
+	Session string `json:"session,omitempty"`
+	// TTY is the terminal.
+	TTY string `json:"tty,omitempty"`
+	// User is the user who logged in (loginuid), also through sudo.
+	User string `json:"user,omitempty"`
+	// SudoUser is SUDO_USER of the environment, which anybody may set.
+	SudoUser string `json:"sudo_user,omitempty"`
 }
 
-// Evidence is one fact and where it comes from.
+// Evidence is one fact and its source.
 type Evidence struct {
-	What   string `json:"what"`
-	Value  string `json:"value"`
+	// What is what was measured or read.
+	What string `json:"what"`
+	// Value is its value, for people.
+	Value string `json:"value"`
+	// Source is where it was read.
 	Source string `json:"source"`
 }
 
-// Allocation is what could not be had.
+// Allocation describes the allocation that failed.
 type Allocation struct {
-	Order    *int     `json:"order,omitempty"`
-	GFP      *uint32  `json:"gfp,omitempty"`
+	// Order is the order: 2^order pages; -1 for sysrq-f.
+	Order *int `json:"order,omitempty"`
+	// GFP is the gfp flags, as a number.
+	GFP *uint32 `json:"gfp,omitempty"`
+	// GFPFlags are the gfp flags by name.
 	GFPFlags []string `json:"gfp_flags,omitempty"`
-	// TotalPages is what could be used at most: the limit plus swap, or RAM plus
-	// swap. It is neither the victim's size nor the usage.
+	// TotalPages is what could be used at most: the limit plus swap, or RAM plus swap. It is neither
+	// the size of the victim nor the usage; oomkill of bcc prints it.
 	TotalPages *uint64 `json:"total_pages,omitempty"`
-	// Class is what the memory was for: anon_fault, page_cache, tmpfs, slab,
-	// sock, pagetable, limit_lowered, sysrq, other.
+	// Class is what the memory was for: anon_fault, page_cache, tmpfs, slab, sock, pagetable,
+	// limit_lowered, sysrq, other.
 	Class string `json:"class,omitempty"`
 }
 
-// Memory is the limiter's charge split.
+// Memory is the charge of the limiter by kind. The file part includes shmem.
 type Memory struct {
-	AnonBytes        *uint64 `json:"anon_bytes,omitempty"`
-	FileBytes        *uint64 `json:"file_bytes,omitempty"`
-	ShmemBytes       *uint64 `json:"shmem_bytes,omitempty"`
-	SlabBytes        *uint64 `json:"slab_bytes,omitempty"`
+	// AnonBytes is anonymous memory.
+	AnonBytes *uint64 `json:"anon_bytes,omitempty"`
+	// FileBytes is page cache, with shared memory.
+	FileBytes *uint64 `json:"file_bytes,omitempty"`
+	// ShmemBytes is shared memory and tmpfs.
+	ShmemBytes *uint64 `json:"shmem_bytes,omitempty"`
+	// SlabBytes is slab.
+	SlabBytes *uint64 `json:"slab_bytes,omitempty"`
+	// KernelStackBytes is kernel stacks.
 	KernelStackBytes *uint64 `json:"kernel_stack_bytes,omitempty"`
-	PagetablesBytes  *uint64 `json:"pagetables_bytes,omitempty"`
-	SockBytes        *uint64 `json:"sock_bytes,omitempty"`
-	// Parts of the above: of file, of anon and of slab.
-	FileDirtyBytes         *uint64 `json:"file_dirty_bytes,omitempty"`
-	FileWritebackBytes     *uint64 `json:"file_writeback_bytes,omitempty"`
-	ActiveFileBytes        *uint64 `json:"active_file_bytes,omitempty"`
-	InactiveFileBytes      *uint64 `json:"inactive_file_bytes,omitempty"`
-	UnevictableBytes       *uint64 `json:"unevictable_bytes,omitempty"`
-	AnonTHPBytes           *uint64 `json:"anon_thp_bytes,omitempty"`
-	SlabReclaimableBytes   *uint64 `json:"slab_reclaimable_bytes,omitempty"`
+	// PagetablesBytes is page tables.
+	PagetablesBytes *uint64 `json:"pagetables_bytes,omitempty"`
+	// SockBytes is socket buffers.
+	SockBytes *uint64 `json:"sock_bytes,omitempty"`
+	// FileDirtyBytes is the part of file that is dirty.
+	FileDirtyBytes *uint64 `json:"file_dirty_bytes,omitempty"`
+	// FileWritebackBytes is the part of file under writeback.
+	FileWritebackBytes *uint64 `json:"file_writeback_bytes,omitempty"`
+	// ActiveFileBytes is the part of file on the active list.
+	ActiveFileBytes *uint64 `json:"active_file_bytes,omitempty"`
+	// InactiveFileBytes is the part of file on the inactive list.
+	InactiveFileBytes *uint64 `json:"inactive_file_bytes,omitempty"`
+	// UnevictableBytes is the part of anon and file that is locked.
+	UnevictableBytes *uint64 `json:"unevictable_bytes,omitempty"`
+	// AnonTHPBytes is the part of anon in transparent huge pages.
+	AnonTHPBytes *uint64 `json:"anon_thp_bytes,omitempty"`
+	// SlabReclaimableBytes is the part of slab that can be reclaimed.
+	SlabReclaimableBytes *uint64 `json:"slab_reclaimable_bytes,omitempty"`
+	// SlabUnreclaimableBytes is the part of slab that cannot be reclaimed.
 	SlabUnreclaimableBytes *uint64 `json:"slab_unreclaimable_bytes,omitempty"`
-	PercpuBytes            *uint64 `json:"percpu_bytes,omitempty"`
+	// PercpuBytes is per-CPU memory.
+	PercpuBytes *uint64 `json:"percpu_bytes,omitempty"`
 }
 
-// Share is what one cgroup has of a limit that it has to share.
+// Share is what one cgroup uses of a limit that several share.
 type Share struct {
-	Cgroup     Cgroup    `json:"cgroup"`
-	Level      Level     `json:"level"`
-	Workload   *Workload `json:"workload,omitempty"`
-	UsageBytes *uint64   `json:"usage_bytes,omitempty"`
-	MaxBytes   *uint64   `json:"max_bytes,omitempty"` // absent: no limit of its own
+	// Cgroup is the cgroup that uses it.
+	Cgroup Cgroup `json:"cgroup"`
+	// Level is its level in the cgroup tree of the node.
+	Level Level `json:"level"`
+	// Workload is what runs in it.
+	Workload *Workload `json:"workload,omitempty"`
+	// UsageBytes is what it uses.
+	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
+	// MaxBytes is its own limit; absent: it has none.
+	MaxBytes *uint64 `json:"max_bytes,omitempty"`
 }
 
 // Candidate is a process that could have been killed.
 type Candidate struct {
 	Process
-	AnonRSSBytes  *uint64 `json:"anon_rss_bytes,omitempty"`
-	FileRSSBytes  *uint64 `json:"file_rss_bytes,omitempty"`
+	// AnonRSSBytes is its resident anonymous memory.
+	AnonRSSBytes *uint64 `json:"anon_rss_bytes,omitempty"`
+	// FileRSSBytes is its resident file pages.
+	FileRSSBytes *uint64 `json:"file_rss_bytes,omitempty"`
+	// ShmemRSSBytes is its resident shared memory.
 	ShmemRSSBytes *uint64 `json:"shmem_rss_bytes,omitempty"`
-	// RSSBytes is the sum, where only that is known.
-	RSSBytes      *uint64 `json:"rss_bytes,omitempty"`
-	SwapBytes     *uint64 `json:"swap_bytes,omitempty"`
+	// RSSBytes is the sum of these, where only the sum is known.
+	RSSBytes *uint64 `json:"rss_bytes,omitempty"`
+	// SwapBytes is its memory in swap.
+	SwapBytes *uint64 `json:"swap_bytes,omitempty"`
+	// PgtablesBytes is the memory of its page tables.
 	PgtablesBytes *uint64 `json:"pgtables_bytes,omitempty"`
-	OOMScoreAdj   *int    `json:"oom_score_adj,omitempty"`
-	// Points is the badness in pages, as the kernel counts it (mm/oom_kill.c:
-	// oom_badness).
+	// OOMScoreAdj is its oom_score_adj.
+	OOMScoreAdj *int `json:"oom_score_adj,omitempty"`
+	// Points is its badness in pages, as the kernel computes it (mm/oom_kill.c: oom_badness).
 	Points *int64 `json:"points,omitempty"`
-	Victim bool   `json:"victim,omitempty"`
-	// Unkillable is true of oom_score_adj -1000.
+	// Victim is true if it was killed.
+	Victim bool `json:"victim,omitempty"`
+	// Unkillable is true for oom_score_adj -1000.
 	Unkillable bool `json:"unkillable,omitempty"`
 }
 
 // NodeState is the memory of the whole machine.
 type NodeState struct {
-	// AfterNS is how long after the kill it was read; absent: the kernel wrote it
-	// at the kill.
-	AfterNS           *uint64     `json:"after_ns,omitempty"`
-	TotalBytes        *uint64     `json:"total_bytes,omitempty"`
-	FreeBytes         *uint64     `json:"free_bytes,omitempty"`
-	AvailableBytes    *uint64     `json:"available_bytes,omitempty"` // MemAvailable
-	AnonBytes         *uint64     `json:"anon_bytes,omitempty"`
-	FileBytes         *uint64     `json:"file_bytes,omitempty"`
-	ShmemBytes        *uint64     `json:"shmem_bytes,omitempty"`
-	DirtyBytes        *uint64     `json:"dirty_bytes,omitempty"`
-	WritebackBytes    *uint64     `json:"writeback_bytes,omitempty"`
-	SlabReclaimable   *uint64     `json:"slab_reclaimable_bytes,omitempty"`
-	SlabUnreclaimable *uint64     `json:"slab_unreclaimable_bytes,omitempty"`
-	KernelStackBytes  *uint64     `json:"kernel_stack_bytes,omitempty"`
-	PagetablesBytes   *uint64     `json:"pagetables_bytes,omitempty"`
-	UnevictableBytes  *uint64     `json:"unevictable_bytes,omitempty"`
-	AnonTHPBytes      *uint64     `json:"anon_thp_bytes,omitempty"`
-	HugetlbBytes      *uint64     `json:"hugetlb_bytes,omitempty"`
-	HugetlbFreeBytes  *uint64     `json:"hugetlb_free_bytes,omitempty"`
-	SwapTotalBytes    *uint64     `json:"swap_total_bytes,omitempty"`
-	SwapFreeBytes     *uint64     `json:"swap_free_bytes,omitempty"`
-	PSISome           *PSI        `json:"psi_some,omitempty"`
-	PSIFull           *PSI        `json:"psi_full,omitempty"`
-	Zones             []Zone      `json:"zones,omitempty"`
-	Slabs             []SlabCache `json:"slabs,omitempty"` // the largest first
-	TransparentHuge   string      `json:"transparent_hugepage,omitempty"`
-	// Cgroups are the largest cgroups of the first two levels, largest first.
+	// AfterNS is how long after the kill it was read; absent: the kernel wrote it at the kill.
+	AfterNS *uint64 `json:"after_ns,omitempty"`
+	// TotalBytes is MemTotal.
+	TotalBytes *uint64 `json:"total_bytes,omitempty"`
+	// FreeBytes is MemFree.
+	FreeBytes *uint64 `json:"free_bytes,omitempty"`
+	// AvailableBytes is MemAvailable.
+	AvailableBytes *uint64 `json:"available_bytes,omitempty"`
+	// AnonBytes is anonymous memory.
+	AnonBytes *uint64 `json:"anon_bytes,omitempty"`
+	// FileBytes is page cache, with shared memory.
+	FileBytes *uint64 `json:"file_bytes,omitempty"`
+	// ShmemBytes is shared memory and tmpfs.
+	ShmemBytes *uint64 `json:"shmem_bytes,omitempty"`
+	// DirtyBytes is dirty page cache.
+	DirtyBytes *uint64 `json:"dirty_bytes,omitempty"`
+	// WritebackBytes is page cache under writeback.
+	WritebackBytes *uint64 `json:"writeback_bytes,omitempty"`
+	// SlabReclaimable is slab that can be reclaimed.
+	SlabReclaimable *uint64 `json:"slab_reclaimable_bytes,omitempty"`
+	// SlabUnreclaimable is slab that cannot be reclaimed.
+	SlabUnreclaimable *uint64 `json:"slab_unreclaimable_bytes,omitempty"`
+	// KernelStackBytes is kernel stacks.
+	KernelStackBytes *uint64 `json:"kernel_stack_bytes,omitempty"`
+	// PagetablesBytes is page tables.
+	PagetablesBytes *uint64 `json:"pagetables_bytes,omitempty"`
+	// UnevictableBytes is locked memory.
+	UnevictableBytes *uint64 `json:"unevictable_bytes,omitempty"`
+	// AnonTHPBytes is anonymous memory in transparent huge pages.
+	AnonTHPBytes *uint64 `json:"anon_thp_bytes,omitempty"`
+	// HugetlbBytes is memory reserved for hugetlb.
+	HugetlbBytes *uint64 `json:"hugetlb_bytes,omitempty"`
+	// HugetlbFreeBytes is the free part of hugetlb.
+	HugetlbFreeBytes *uint64 `json:"hugetlb_free_bytes,omitempty"`
+	// SwapTotalBytes is the size of swap.
+	SwapTotalBytes *uint64 `json:"swap_total_bytes,omitempty"`
+	// SwapFreeBytes is free swap.
+	SwapFreeBytes *uint64 `json:"swap_free_bytes,omitempty"`
+	// PSISome is the share of time in which some tasks stalled for memory.
+	PSISome *PSI `json:"psi_some,omitempty"`
+	// PSIFull is the share of time in which all tasks stalled for memory.
+	PSIFull *PSI `json:"psi_full,omitempty"`
+	// Zones are the zones of all NUMA nodes.
+	Zones []Zone `json:"zones,omitempty"`
+	// Slabs are the largest slab caches, the largest first.
+	Slabs []SlabCache `json:"slabs,omitempty"`
+	// TransparentHuge is the mode of transparent huge pages: always, madvise, never.
+	TransparentHuge string `json:"transparent_hugepage,omitempty"`
+	// Cgroups are the largest cgroups of the first two levels of the tree, the largest first.
 	Cgroups []Share `json:"cgroups,omitempty"`
 }
 
-// PSI is the share of the time that tasks stood still for memory, in percent.
+// PSI is the share of time in which tasks stalled for memory, in percent.
 type PSI struct {
-	Avg10  float64 `json:"avg10"`
-	Avg60  float64 `json:"avg60"`
+	// Avg10 is the average over 10 s.
+	Avg10 float64 `json:"avg10"`
+	// Avg60 is the average over 60 s.
+	Avg60 float64 `json:"avg60"`
+	// Avg300 is the average over 300 s.
 	Avg300 float64 `json:"avg300"`
 }
 
 // Zone is one zone of one NUMA node.
 type Zone struct {
-	Node         int     `json:"node"`
-	Zone         string  `json:"zone"`
-	FreeBytes    *uint64 `json:"free_bytes,omitempty"`
-	MinBytes     *uint64 `json:"min_bytes,omitempty"`
-	LowBytes     *uint64 `json:"low_bytes,omitempty"`
-	HighBytes    *uint64 `json:"high_bytes,omitempty"`
+	// Node is the NUMA node.
+	Node int `json:"node"`
+	// Zone is the name of the zone.
+	Zone string `json:"zone"`
+	// FreeBytes is free memory.
+	FreeBytes *uint64 `json:"free_bytes,omitempty"`
+	// MinBytes is the min watermark.
+	MinBytes *uint64 `json:"min_bytes,omitempty"`
+	// LowBytes is the low watermark.
+	LowBytes *uint64 `json:"low_bytes,omitempty"`
+	// HighBytes is the high watermark.
+	HighBytes *uint64 `json:"high_bytes,omitempty"`
+	// ManagedBytes is the memory of the zone that the allocator manages.
 	ManagedBytes *uint64 `json:"managed_bytes,omitempty"`
-	// FreeBlocks counts free blocks by order: FreeBlocks[3] are of 8 pages.
+	// FreeBlocks counts free blocks by order: the fourth number is of blocks of 8 pages.
 	FreeBlocks []uint64 `json:"free_blocks,omitempty"`
 }
 
 // SlabCache is a cache of the kernel's slab allocator.
 type SlabCache struct {
-	Name  string `json:"name"`
+	// Name is the name of the cache.
+	Name string `json:"name"`
+	// Bytes is its size.
 	Bytes uint64 `json:"bytes"`
 }
 
-// Eviction is the kubelet's side: how far the node was from an eviction, and
-// whether one lost the race against the kernel.
+// Eviction is the view of the kubelet: how far the node was from an eviction, and whether one lost the
+// race against the kernel.
 type Eviction struct {
-	// AvailableBytes is memory.available as the kubelet computes it.
+	// AvailableBytes is memory.available as the kubelet computes it: capacity less the working set.
 	AvailableBytes *uint64 `json:"available_bytes,omitempty"`
-	// MemAvailableBytes is the kernel's own idea, of /proc/meminfo.
+	// MemAvailableBytes is MemAvailable of /proc/meminfo.
 	MemAvailableBytes *uint64 `json:"mem_available_bytes,omitempty"`
-	// HardBytes and SoftBytes are the thresholds; Signals has them all as they are
-	// configured.
-	HardBytes *uint64           `json:"hard_bytes,omitempty"`
-	SoftBytes *uint64           `json:"soft_bytes,omitempty"`
-	Signals   map[string]string `json:"signals,omitempty"`
-	// HardSinceNS and SoftSinceNS are how long it had been below the threshold;
-	// absent: it was not.
+	// HardBytes is the hard threshold of memory.available.
+	HardBytes *uint64 `json:"hard_bytes,omitempty"`
+	// SoftBytes is the soft threshold of memory.available.
+	SoftBytes *uint64 `json:"soft_bytes,omitempty"`
+	// Signals are all thresholds as they are configured.
+	Signals map[string]string `json:"signals,omitempty"`
+	// HardSinceNS is how long it had been below the hard threshold; absent: it was not.
 	HardSinceNS *uint64 `json:"hard_since_ns,omitempty"`
+	// SoftSinceNS is how long it had been below the soft threshold; absent: it was not.
 	SoftSinceNS *uint64 `json:"soft_since_ns,omitempty"`
-	Text        string  `json:"text,omitempty"`   // for people
-	Source      string  `json:"source,omitempty"` // where the thresholds come from
-	// Log are the kubelet's own lines about it.
+	// Text is a sentence for people.
+	Text string `json:"text,omitempty"`
+	// Source is where the thresholds come from.
+	Source string `json:"source,omitempty"`
+	// Log are the lines of the kubelet about it.
 	Log []string `json:"log,omitempty"`
 }
 
-// Reported is what the container runtime says of a container's end, beside what
-// the kernel did.
+// Reported is what the container runtime reports of the end of a container, beside what the kernel
+// did.
 type Reported struct {
+	// ContainerID is the id of the container.
 	ContainerID string `json:"container_id"`
-	Container   string `json:"container,omitempty"`
-	State       string `json:"state"` // running, exited, unknown
-	Reason      string `json:"reason,omitempty"`
-	ExitCode    *int   `json:"exit_code,omitempty"`
-	Source      string `json:"source"` // cri, disk
-	// Agrees tells whether it is what the kernel did. Text says it, for people.
-	Agrees bool   `json:"agrees"`
-	Text   string `json:"text"`
+	// Container is its name.
+	Container string `json:"container,omitempty"`
+	// State is running, exited; or unknown: the runtime did not answer, or no longer knows the
+	// container.
+	State string `json:"state"`
+	// Reason is the reason as the runtime has it, such as OOMKilled.
+	Reason string `json:"reason,omitempty"`
+	// ExitCode is the exit code as the runtime has it, such as 137.
+	ExitCode *int `json:"exit_code,omitempty"`
+	// Source is cri, or disk (files of Docker).
+	Source string `json:"source"`
+	// Agrees is true if it is what the kernel did.
+	Agrees bool `json:"agrees"`
+	// Text is both in words, for people.
+	Text string `json:"text"`
 }
 
-// Cause is why it came to the kill: a rule whose evidence is there.
+// Cause is a reason for the kill: a rule that found its evidence.
 type Cause struct {
-	ID         string     `json:"id"`
-	Text       string     `json:"text"`
-	Confidence string     `json:"confidence"` // certain, likely, possible
-	Evidence   []Evidence `json:"evidence"`
-	Advice     []Advice   `json:"advice,omitempty"`
-	// Reference is where more is told of it.
+	// ID is the id of the rule.
+	ID string `json:"id"`
+	// Text is the cause in a sentence.
+	Text string `json:"text"`
+	// Confidence is certain, likely, possible.
+	Confidence string `json:"confidence"`
+	// Evidence is what it rests on.
+	Evidence []Evidence `json:"evidence"`
+	// Advice is what can be done.
+	Advice []Advice `json:"advice,omitempty"`
+	// Reference is where to read more.
 	Reference string `json:"reference,omitempty"`
 }
 
 // Advice is what can be done about a cause.
 type Advice struct {
-	Layer string `json:"layer"` // kubernetes, cgroup, kernel, application
-	Text  string `json:"text"`
+	// Layer is where: kubernetes, cgroup, kernel, application.
+	Layer string `json:"layer"`
+	// Text is the advice.
+	Text string `json:"text"`
 }
 
 // Log is where in a kernel log an incident was read.
 type Log struct {
+	// FirstLine is the first line of the report, counted from 1.
 	FirstLine int `json:"first_line"`
-	LastLine  int `json:"last_line"`
-	// UptimeNS is the log's own clock: since boot, and some milliseconds off the
-	// other clocks.
+	// LastLine is its last line.
+	LastLine int `json:"last_line"`
+	// UptimeNS is the time by the clock of the log: since boot, and some milliseconds off other
+	// clocks.
 	UptimeNS *uint64 `json:"uptime_ns,omitempty"`
-	// Truncated tells that the report has gaps, or no end.
+	// Truncated is true if the report has gaps or no end.
 	Truncated bool `json:"truncated,omitempty"`
-	// Panic tells that the kernel went down with it.
+	// Panic is true if the kernel panicked with it.
 	Panic bool `json:"panic,omitempty"`
 }
 
-// Before is what stalled before a kill: tasks in the limiter and below it, or on
-// the whole node.
+// Before is what stalled before a kill: tasks in the limiter and below it, or on the whole node.
 type Before struct {
+	// WindowNS is how far back it reaches.
 	WindowNS uint64 `json:"window_ns"`
-	// Stalls is by kind, the longest in total first. A sleep for memory.high may
-	// hold memcg reclaim within it: kinds do not add up.
+	// Stalls are the sums by kind, the longest in total first. A sleep for memory.high may hold memcg
+	// reclaim within it: kinds do not add up.
 	Stalls []StallSum `json:"stalls"`
 	// Timeline has a row for each second in which something stalled, oldest first.
 	Timeline []StallSecond `json:"timeline,omitempty"`
-	// Unseen are kinds that the tier at hand cannot see.
+	// Unseen are kinds that the attach mode at hand does not see: their absence proves nothing.
 	Unseen []string `json:"unseen,omitempty"`
 	// Longest are the longest single stalls, longest first.
 	Longest []LongStall `json:"longest,omitempty"`
-	// Guardians are services that the whole node depends on, and that stalled, the
-	// longest first, whatever the limiter.
+	// Guardians are critical services (--guardians) that stalled, the longest first, whatever the
+	// limiter.
 	Guardians []GuardianStall `json:"guardians,omitempty"`
-	// Kswapd is what the node's own reclaim did, where no cgroup limited.
+	// Kswapd is what the reclaim of the node did, where no cgroup limited.
 	Kswapd []Kswapd `json:"kswapd,omitempty"`
 	// GaveUp is why the allocator called the OOM killer, where no cgroup limited.
 	GaveUp *GaveUpLine `json:"gave_up,omitempty"`
 }
 
-// GuardianStall is a service (kubelet, a runtime, sshd, ...) that stood still.
+// GuardianStall is the stall of a critical service: kubelet, a runtime, sshd, ...
 type GuardianStall struct {
-	Unit    string `json:"unit"`
+	// Unit is the systemd unit.
+	Unit string `json:"unit"`
+	// TotalNS is how long its tasks stalled.
 	TotalNS uint64 `json:"total_ns"`
 }
 
 // Kswapd is what kswapd did on one NUMA node in the window.
 type Kswapd struct {
-	Node    int    `json:"node"`
+	// Node is the NUMA node.
+	Node int `json:"node"`
+	// Wakeups is how often kswapd was woken.
 	Wakeups uint64 `json:"wakeups"`
+	// AwakeNS is how long it was awake.
 	AwakeNS uint64 `json:"awake_ns"`
 }
 
@@ -524,122 +686,178 @@ type Kswapd struct {
 // of reclaim or compaction is worth it (mm/page_alloc.c: should_reclaim_retry,
 // should_compact_retry).
 type GaveUpLine struct {
+	// Reclaim is the last answer on reclaim.
 	Reclaim *ReclaimAnswer `json:"reclaim,omitempty"`
+	// Compact is the last answer on compaction.
 	Compact *CompactAnswer `json:"compact,omitempty"`
 }
 
-// ReclaimAnswer is about the zone that was looked at last.
+// ReclaimAnswer is about the zone that was tried last.
 type ReclaimAnswer struct {
-	BeforeNS          uint64 `json:"before_ns"`
-	Order             uint32 `json:"order"`
-	Zone              string `json:"zone"`
-	Node              uint32 `json:"node"`
-	ReclaimableBytes  uint64 `json:"reclaimable_bytes"`
-	AvailableBytes    uint64 `json:"available_bytes"` // free and reclaimable
+	// BeforeNS is the time from the answer to the kill.
+	BeforeNS uint64 `json:"before_ns"`
+	// Order is the order of the allocation.
+	Order uint32 `json:"order"`
+	// Zone is the name of the zone.
+	Zone string `json:"zone"`
+	// Node is its NUMA node.
+	Node uint32 `json:"node"`
+	// ReclaimableBytes is what might be reclaimed.
+	ReclaimableBytes uint64 `json:"reclaimable_bytes"`
+	// AvailableBytes is free and reclaimable memory.
+	AvailableBytes uint64 `json:"available_bytes"`
+	// MinWatermarkBytes is the min watermark.
 	MinWatermarkBytes uint64 `json:"min_watermark_bytes"`
-	NoProgressLoops   uint32 `json:"no_progress_loops"`
-	WatermarkOK       bool   `json:"watermark_ok"` // it would do if all could be reclaimed
+	// NoProgressLoops is the number of rounds in a row without progress; after 16 the allocator gives
+	// up.
+	NoProgressLoops uint32 `json:"no_progress_loops"`
+	// WatermarkOK is true if the watermark would be met once all of it was reclaimed.
+	WatermarkOK bool `json:"watermark_ok"`
 }
 
 // CompactAnswer is about compaction for an order above 0.
 type CompactAnswer struct {
-	BeforeNS   uint64 `json:"before_ns"`
-	Order      uint32 `json:"order"`
-	Priority   uint32 `json:"priority"`
-	Result     string `json:"result"`
-	Retries    uint32 `json:"retries"`
+	// BeforeNS is the time from the answer to the kill.
+	BeforeNS uint64 `json:"before_ns"`
+	// Order is the order of the allocation.
+	Order uint32 `json:"order"`
+	// Priority is the priority of compaction.
+	Priority uint32 `json:"priority"`
+	// Result is its result.
+	Result string `json:"result"`
+	// Retries is how often it was tried.
+	Retries uint32 `json:"retries"`
+	// MaxRetries is how often it may be tried.
 	MaxRetries uint32 `json:"max_retries"`
-	Again      bool   `json:"again"`
+	// Again is true if it was to be tried again.
+	Again bool `json:"again"`
 }
 
-// StallSum sums up one kind of stalls.
+// StallSum sums up the stalls of one kind.
 type StallSum struct {
-	What      string `json:"what"` // memcg_reclaim, direct_reclaim, node_reclaim, memory_high, compaction, throttle, after_kill
-	Count     uint64 `json:"count"`
-	Fruitless uint64 `json:"fruitless_count"` // reclaimed nothing
-	TotalNS   uint64 `json:"total_ns"`
-	// MaxNS is the longest; of short ones rounded up to a power of two.
-	MaxNS          uint64 `json:"max_ns"`
+	// What is the kind.
+	What string `json:"what"`
+	// Count is how often.
+	Count uint64 `json:"count"`
+	// Fruitless is how often without reclaiming anything.
+	Fruitless uint64 `json:"fruitless_count"`
+	// TotalNS is how long in all.
+	TotalNS uint64 `json:"total_ns"`
+	// MaxNS is the longest; short ones are rounded up to a power of two.
+	MaxNS uint64 `json:"max_ns"`
+	// ReclaimedBytes is what was reclaimed.
 	ReclaimedBytes uint64 `json:"reclaimed_bytes"`
 }
 
 // StallSecond is one second before the kill.
 type StallSecond struct {
-	BeforeNS       uint64 `json:"before_ns"` // from its end to the kill
-	Count          uint64 `json:"count"`
-	TotalNS        uint64 `json:"total_ns"`
-	HighNS         uint64 `json:"memory_high_ns,omitempty"` // of it, held up over memory.high
+	// BeforeNS is the time from its end to the kill.
+	BeforeNS uint64 `json:"before_ns"`
+	// Count is the number of stalls.
+	Count uint64 `json:"count"`
+	// TotalNS is how long in all.
+	TotalNS uint64 `json:"total_ns"`
+	// HighNS is the part of total_ns in which tasks were over memory.high.
+	HighNS uint64 `json:"memory_high_ns,omitempty"`
+	// ReclaimedBytes is what was reclaimed.
 	ReclaimedBytes uint64 `json:"reclaimed_bytes"`
-	// Of the limiter at its end, where a file could be read: its usage and limit,
-	// and since it was made how long some or all of its tasks stood still for
-	// memory, and how often the limit was reached.
+	// UsageBytes is the usage of the limiter at its end.
 	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
+	// LimitBytes is the limit of the limiter at its end.
 	LimitBytes *uint64 `json:"limit_bytes,omitempty"`
-	PSISomeNS  *uint64 `json:"psi_some_total_ns,omitempty"`
-	PSIFullNS  *uint64 `json:"psi_full_total_ns,omitempty"`
-	MaxEvents  *uint64 `json:"max_events,omitempty"`
-	// HighEvents is how often memory.high made them reclaim, since it was made.
+	// PSISomeNS is the time in which some of its tasks stalled for memory, since it was made.
+	PSISomeNS *uint64 `json:"psi_some_total_ns,omitempty"`
+	// PSIFullNS is the time in which all of its tasks stalled for memory, since it was made.
+	PSIFullNS *uint64 `json:"psi_full_total_ns,omitempty"`
+	// MaxEvents is how often its limit was reached, since it was made.
+	MaxEvents *uint64 `json:"max_events,omitempty"`
+	// HighEvents is how often memory.high made its tasks reclaim, since it was made.
 	HighEvents *uint64 `json:"high_events,omitempty"`
 }
 
 // LongStall is a single stall.
 type LongStall struct {
-	What           string  `json:"what"`
-	BeforeNS       uint64  `json:"before_ns"` // from its end to the kill
-	DurationNS     uint64  `json:"duration_ns"`
-	ReclaimedBytes uint64  `json:"reclaimed_bytes"`
-	Task           Process `json:"task"`
-	// Limiter is whose limit it reclaimed for, where the kernel tells.
+	// What is the kind of stall.
+	What string `json:"what"`
+	// BeforeNS is the time from its end to the kill.
+	BeforeNS uint64 `json:"before_ns"`
+	// DurationNS is how long.
+	DurationNS uint64 `json:"duration_ns"`
+	// ReclaimedBytes is what was reclaimed.
+	ReclaimedBytes uint64 `json:"reclaimed_bytes"`
+	// Task is the task that stalled.
+	Task Process `json:"task"`
+	// Limiter is the cgroup whose limit it reclaimed for, where the kernel names it.
 	Limiter *Cgroup `json:"limiter,omitempty"`
 }
 
 // PressureLine is an early warning (Kind "pressure").
 type PressureLine struct {
 	Envelope
-	// What is due: memory_high_throttling, reclaim_gains_nothing, guardian_stalled.
-	What      string    `json:"what"`
-	Cgroup    Cgroup    `json:"cgroup"`
-	Workload  *Workload `json:"workload,omitempty"`
-	WindowNS  uint64    `json:"window_ns"`
-	TotalNS   uint64    `json:"total_ns"` // stalled in the window, of all its tasks
-	Count     uint64    `json:"count"`
-	Fruitless uint64    `json:"fruitless_count"`
+	// What is memory_high_throttling, reclaim_gains_nothing or guardian_stalled.
+	What string `json:"what"`
+	// Cgroup is the cgroup that the warning is about.
+	Cgroup Cgroup `json:"cgroup"`
+	// Workload is what runs in it.
+	Workload *Workload `json:"workload,omitempty"`
+	// WindowNS is the window that it is about.
+	WindowNS uint64 `json:"window_ns"`
+	// TotalNS is the time stalled in the window, of all its tasks together.
+	TotalNS uint64 `json:"total_ns"`
+	// Count is the number of reclaims.
+	Count uint64 `json:"count"`
+	// Fruitless is the number of those without progress.
+	Fruitless uint64 `json:"fruitless_count"`
 }
 
-// StallLine is a single long stall, told by itself (Kind "stall").
+// StallLine is a single long stall (Kind "stall"). Its time is the end of the stall.
 type StallLine struct {
 	Envelope
-	What           string  `json:"what"`
-	DurationNS     uint64  `json:"duration_ns"`
-	ReclaimedBytes uint64  `json:"reclaimed_bytes"`
-	Task           Process `json:"task"`
-	Limiter        *Cgroup `json:"limiter,omitempty"`
+	// What is the kind of stall.
+	What string `json:"what"`
+	// DurationNS is how long.
+	DurationNS uint64 `json:"duration_ns"`
+	// ReclaimedBytes is what was reclaimed.
+	ReclaimedBytes uint64 `json:"reclaimed_bytes"`
+	// Task is the task that stalled.
+	Task Process `json:"task"`
+	// Limiter is the cgroup whose limit it reclaimed for, where the kernel names it.
+	Limiter *Cgroup `json:"limiter,omitempty"`
 }
 
-// Passes counts how often out_of_memory ran for this incident.
+// Passes counts the OOM invocations of an incident by outcome. Those without a kill are one incident.
 type Passes struct {
-	Killed         uint64 `json:"killed,omitempty"`
-	NoKillable     uint64 `json:"no_killable_task,omitempty"`
-	Waiting        uint64 `json:"waiting_for_victim,omitempty"`
+	// Killed counts invocations that killed.
+	Killed uint64 `json:"killed,omitempty"`
+	// NoKillable counts invocations that found nothing killable.
+	NoKillable uint64 `json:"no_killable_task,omitempty"`
+	// Waiting counts invocations that waited for an earlier victim.
+	Waiting uint64 `json:"waiting_for_victim,omitempty"`
+	// AlreadyExiting counts invocations that chose a task which was exiting.
 	AlreadyExiting uint64 `json:"already_exiting,omitempty"`
-	Skipped        uint64 `json:"skipped,omitempty"`
+	// Skipped counts invocations that made no choice.
+	Skipped uint64 `json:"skipped,omitempty"`
 }
 
-// Audit compares the kernel's counters with what was reported.
+// Audit compares the counters of the kernel with what was reported.
 type Audit struct {
-	Victims int `json:"victims"` // processes reported as killed
-	// KernelKills is how often __oom_kill_process was seen to send its SIGKILL:
-	// the chosen victim of a group may be processed twice.
+	// Victims is the number of processes reported as killed.
+	Victims int `json:"victims"`
+	// KernelKills is how often __oom_kill_process was seen to send SIGKILL: the chosen victim of a
+	// group may be killed twice.
 	KernelKills uint64 `json:"kernel_kills"`
-	// VMStatDelta is the growth of oom_kill in /proc/vmstat over a window that
-	// holds Incidents incidents with WindowKills kills by the kernel.
+	// VMStatDelta is the growth of oom_kill in /proc/vmstat over the window.
 	VMStatDelta *uint64 `json:"vmstat_oom_kill,omitempty"`
-	Incidents   int     `json:"window_incidents,omitempty"`
-	WindowKills uint64  `json:"window_kernel_kills,omitempty"`
-	// MemcgDelta is the growth of the limiter's memory.events oom_kill.
+	// Incidents is the number of incidents in the window.
+	Incidents int `json:"window_incidents,omitempty"`
+	// WindowKills is the number of kills by the kernel in the window.
+	WindowKills uint64 `json:"window_kernel_kills,omitempty"`
+	// MemcgDelta is the growth of oom_kill in memory.events of the limiter.
 	MemcgDelta *uint64 `json:"memory_events_oom_kill,omitempty"`
-	Explained  bool    `json:"explained"`
-	Text       string  `json:"text"`
+	// Explained is true if the numbers agree.
+	Explained bool `json:"explained"`
+	// Text is why, for people.
+	Text string `json:"text"`
 }
 
 // Incident is one OOM decision with all its victims (Kind "incident"), or what
@@ -647,66 +865,103 @@ type Audit struct {
 // keys; victims are matched by pid).
 type Incident struct {
 	Envelope
-	ID         string      `json:"id"`
-	Scope      Scope       `json:"scope,omitempty"`
-	Outcome    Outcome     `json:"outcome,omitempty"`
-	Limiter    *Limiter    `json:"limiter,omitempty"`
-	Ladder     []Rung      `json:"ladder,omitempty"`
-	Trigger    *Process    `json:"trigger,omitempty"`
-	Victims    []Victim    `json:"victims,omitempty"`
-	Killer     *Killer     `json:"killer,omitempty"`
+	// ID is unique per boot; with boot_id, for ever.
+	ID string `json:"id"`
+	// Scope is what ran out.
+	Scope Scope `json:"scope,omitempty"`
+	// Outcome is what the OOM path did.
+	Outcome Outcome `json:"outcome,omitempty"`
+	// Limiter is the owner of the limit that was hit.
+	Limiter *Limiter `json:"limiter,omitempty"`
+	// Ladder are the memcg ancestors from the limiter up to the root at that instant. Those
+	// below it, down to the cgroup of the victim, may stand before the limiter.
+	Ladder []Rung `json:"ladder,omitempty"`
+	// Trigger is the process whose allocation failed.
+	Trigger *Process `json:"trigger,omitempty"`
+	// Victims are all processes that were sent SIGKILL.
+	Victims []Victim `json:"victims,omitempty"`
+	// Killer is who sent it.
+	Killer *Killer `json:"killer,omitempty"`
+	// Allocation is the allocation that failed.
 	Allocation *Allocation `json:"allocation,omitempty"`
-	Memory     *Memory     `json:"memory,omitempty"`
-	Before     *Before     `json:"before,omitempty"`
-	Passes     *Passes     `json:"passes,omitempty"`
-	Audit      *Audit      `json:"audit,omitempty"`
+	// Memory is the charge of the limiter by kind.
+	Memory *Memory `json:"memory,omitempty"`
+	// Before is what stalled before the kill.
+	Before *Before `json:"before,omitempty"`
+	// Passes is the number of OOM invocations by outcome.
+	Passes *Passes `json:"passes,omitempty"`
+	// Audit is the counters of the kernel against what was reported.
+	Audit *Audit `json:"audit,omitempty"`
 	// Shares are the cgroups right below the limiter, the largest first.
-	Shares     []Share     `json:"shares,omitempty"`
-	Candidates []Candidate `json:"candidates,omitempty"` // the likeliest first
-	// How many more there were.
-	SharesLeftOut     int        `json:"shares_left_out,omitempty"`
-	CandidatesLeftOut int        `json:"candidates_left_out,omitempty"`
-	NodeState         *NodeState `json:"node_state,omitempty"`
-	Eviction          *Eviction  `json:"eviction,omitempty"`
-	Reported          []Reported `json:"reported,omitempty"`
-	Causes            []Cause    `json:"causes,omitempty"` // the best supported first
-	Log               *Log       `json:"log,omitempty"`    // of tier kernel_log
+	Shares []Share `json:"shares,omitempty"`
+	// Candidates are processes that could have been killed, the likeliest first.
+	Candidates []Candidate `json:"candidates,omitempty"`
+	// SharesLeftOut is how many more shares there were.
+	SharesLeftOut int `json:"shares_left_out,omitempty"`
+	// CandidatesLeftOut is how many more candidates there were.
+	CandidatesLeftOut int `json:"candidates_left_out,omitempty"`
+	// NodeState is the memory of the whole machine.
+	NodeState *NodeState `json:"node_state,omitempty"`
+	// Eviction is how far the node was from an eviction by the kubelet.
+	Eviction *Eviction `json:"eviction,omitempty"`
+	// Reported is what the container runtime reports of the containers.
+	Reported []Reported `json:"reported,omitempty"`
+	// Causes is why, the best supported first.
+	Causes []Cause `json:"causes,omitempty"`
+	// Log is where in the log it was read, for tier kernel_log.
+	Log *Log `json:"log,omitempty"`
 	// Notes are short remarks on what is unusual, for people.
-	Notes   []string `json:"notes,omitempty"`
-	Tier    Tier     `json:"tier,omitempty"`
+	Notes []string `json:"notes,omitempty"`
+	// Tier is how it was seen.
+	Tier Tier `json:"tier,omitempty"`
+	// Unknown are the names of what could not be read.
 	Unknown []string `json:"unknown,omitempty"`
 }
 
-// Lost tells of records that did not reach user space since the last such line.
+// Lost counts records that did not reach user space since the last such line (Kind "lost").
 type Lost struct {
 	Envelope
-	What  string `json:"what"`
+	// What is the kind of record, or recording, name_lookup or causes.
+	What string `json:"what"`
+	// Count is how many.
 	Count uint64 `json:"count"`
 }
 
 // Hook is how one hook is attached.
 type Hook struct {
+	// Name is the name of the hook.
 	Name string `json:"name"`
-	Tier Tier   `json:"tier,omitempty"` // absent: not attached
-	// Why says why a better tier was not taken.
+	// Tier is how it is attached; absent: it is not.
+	Tier Tier `json:"tier,omitempty"`
+	// Why is why not in a better way.
 	Why string `json:"why,omitempty"`
 }
 
-// Status opens and closes a trace, and carries audit findings that belong to
-// no incident.
+// Status opens and closes a trace, and carries findings of the audit that belong to no incident (Kind
+// "status").
 type Status struct {
 	Envelope
-	Phase         string `json:"phase"` // start, audit, end
-	Text          string `json:"text,omitempty"`
-	Tier          Tier   `json:"tier,omitempty"`
-	CgroupMode    string `json:"cgroup_mode,omitempty"` // v1, v2, hybrid
+	// Phase is start, audit, end.
+	Phase string `json:"phase"`
+	// Text is a sentence for people.
+	Text string `json:"text,omitempty"`
+	// Tier is the best attach mode of this node.
+	Tier Tier `json:"tier,omitempty"`
+	// CgroupMode is v1, v2, hybrid.
+	CgroupMode string `json:"cgroup_mode,omitempty"`
+	// KernelRelease is the release of the kernel.
 	KernelRelease string `json:"kernel_release,omitempty"`
-	PageSizeBytes int    `json:"page_size_bytes,omitempty"`
-	Hooks         []Hook `json:"hooks,omitempty"`
-	// Totals since the start (phase end).
+	// PageSizeBytes is the size of a page.
+	PageSizeBytes int `json:"page_size_bytes,omitempty"`
+	// Hooks are the hooks, and how each is attached.
+	Hooks []Hook `json:"hooks,omitempty"`
+	// Incidents is the number of incidents since the start, in phase end, also where a filter shows
+	// fewer.
 	Incidents *uint64 `json:"incident_count,omitempty"`
-	Victims   *uint64 `json:"victim_count,omitempty"`
-	Lost      *uint64 `json:"lost_count,omitempty"`
+	// Victims is the number of victims since the start, in phase end.
+	Victims *uint64 `json:"victim_count,omitempty"`
+	// Lost is the number of lost records since the start, in phase end.
+	Lost *uint64 `json:"lost_count,omitempty"`
 	// Shown is how many of the incidents passed a filter, on their way to people. It
 	// is no key of the contract.
 	Shown *uint64 `json:"-"`

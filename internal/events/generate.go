@@ -2,4 +2,4 @@
 
 package events
 
-//go:generate go run ./schemagen -src . -o ../../docs/events.schema.json
+//go:generate go run ./schemagen -src . -o ../../docs/events.schema.json -reference ../../docs/events.md

@@ -6,68 +6,69 @@ package events
 // prints.
 const KindInspection = "inspection"
 
-// Inspection is the state of a cgroup, or of the node, that still lives: whose
-// limit is the nearest, and who would die if it came to a kill now.
+// Inspection is the state of a cgroup, or of the node: the nearest limit, and the most likely victim
+// if a kill came now.
 type Inspection struct {
 	Envelope
-	// What was asked for; absent: the whole node.
-	Cgroup   *Cgroup   `json:"cgroup,omitempty"`
-	Level    Level     `json:"level,omitempty"`
+	// Cgroup is the cgroup that was inspected; absent: the whole node.
+	Cgroup *Cgroup `json:"cgroup,omitempty"`
+	// Level is its level in the cgroup tree of the node.
+	Level Level `json:"level,omitempty"`
+	// Workload is what runs in it.
 	Workload *Workload `json:"workload,omitempty"`
-	// Limiter is who would limit first: the cgroup of the ladder with the least
-	// headroom, or the node if that has less. HeadroomBytes is what is left until
-	// then, before anything is reclaimed.
-	Limiter       *Limiter `json:"limiter,omitempty"`
-	HeadroomBytes *uint64  `json:"headroom_bytes,omitempty"`
-	Ladder        []Rung   `json:"ladder,omitempty"`
-	Memory        *Memory  `json:"memory,omitempty"`
-	// Events are of the cgroup and those below it since it was made, OwnEvents of
-	// its own limits alone. cgroup v1 has only the latter.
-	Events    *CgroupEvents `json:"events,omitempty"`
+	// Limiter is the limit that would be hit first: that of the ancestor with the least headroom, or
+	// the node if it has less (MemAvailable and free swap).
+	Limiter *Limiter `json:"limiter,omitempty"`
+	// HeadroomBytes is what is left until then, before anything is reclaimed.
+	HeadroomBytes *uint64 `json:"headroom_bytes,omitempty"`
+	// Ladder are its memcg ancestors, from itself up to the root.
+	Ladder []Rung `json:"ladder,omitempty"`
+	// Memory is its charge by kind.
+	Memory *Memory `json:"memory,omitempty"`
+	// Events counts memory.events of it and of what is below it, since it was made; absent in cgroup
+	// v1.
+	Events *CgroupEvents `json:"events,omitempty"`
+	// OwnEvents counts events of its own limits alone.
 	OwnEvents *CgroupEvents `json:"own_events,omitempty"`
-	PSISome   *PSI          `json:"psi_some,omitempty"`
-	PSIFull   *PSI          `json:"psi_full,omitempty"`
+	// PSISome is the share of time in which some of its tasks stalled for memory.
+	PSISome *PSI `json:"psi_some,omitempty"`
+	// PSIFull is the share of time in which all of its tasks stalled for memory.
+	PSIFull *PSI `json:"psi_full,omitempty"`
 	// Shares are the cgroups right below the limiter, the largest first.
-	Shares        []Share `json:"shares,omitempty"`
-	SharesLeftOut int     `json:"shares_left_out,omitempty"`
-	// Candidates are the limiter's, the likeliest to die first.
+	Shares []Share `json:"shares,omitempty"`
+	// SharesLeftOut is how many more there are.
+	SharesLeftOut int `json:"shares_left_out,omitempty"`
+	// Candidates are processes that the limiter could kill now, the likeliest first.
 	Candidates []Candidate `json:"candidates,omitempty"`
-	// CandidatesLeftOut is how many more there are, CandidatesUnread how many could
-	// not be looked at.
+	// CandidatesLeftOut is how many more there are.
 	CandidatesLeftOut int `json:"candidates_left_out,omitempty"`
-	CandidatesUnread  int `json:"candidates_unread,omitempty"`
-	// TotalPages is what oom_score_adj is taken of.
-	TotalPages *uint64    `json:"total_pages,omitempty"`
-	NodeState  *NodeState `json:"node_state,omitempty"`
-	Eviction   *Eviction  `json:"eviction,omitempty"`
+	// CandidatesUnread is how many could not be read.
+	CandidatesUnread int `json:"candidates_unread,omitempty"`
+	// TotalPages is the number of pages that oom_score_adj is taken of.
+	TotalPages *uint64 `json:"total_pages,omitempty"`
+	// NodeState is the memory of the whole machine.
+	NodeState *NodeState `json:"node_state,omitempty"`
+	// Eviction is how far the node is from an eviction by the kubelet.
+	Eviction *Eviction `json:"eviction,omitempty"`
 	// Causes are the rules that would hold if it came to a kill now.
-	Causes  []Cause  `json:"causes,omitempty"`
+	Causes []Cause `json:"causes,omitempty"`
+	// Unknown are the names of what could not be read.
 	Unknown []string `json:"unknown,omitempty"`
 }
 
 // CgroupEvents counts what happened to a cgroup since it was made (memory.events).
 // cgroup v1 knows only max (memory.failcnt) and oom_kill.
 type CgroupEvents struct {
-	Low          *uint64 `json:"low,omitempty"`
-	High         *uint64 `json:"high,omitempty"` // held up over memory.high
-	Max          *uint64 `json:"max,omitempty"`  // the limit was reached
-	OOM          *uint64 `json:"oom,omitempty"`
-	OOMKill      *uint64 `json:"oom_kill,omitempty"`
+	// Low is how often it was reclaimed although below memory.low.
+	Low *uint64 `json:"low,omitempty"`
+	// High is how often its tasks were throttled by memory.high.
+	High *uint64 `json:"high,omitempty"`
+	// Max is how often the limit was reached.
+	Max *uint64 `json:"max,omitempty"`
+	// OOM is how often an allocation was about to fail at the limit.
+	OOM *uint64 `json:"oom,omitempty"`
+	// OOMKill is how many processes were killed.
+	OOMKill *uint64 `json:"oom_kill,omitempty"`
+	// OOMGroupKill is how often a group was killed.
 	OOMGroupKill *uint64 `json:"oom_group_kill,omitempty"`
-}
-
-// Incident is what a kill would be told as if the limiter ran out now: for rules
-// that explain incidents. It has no victims and no trigger.
-func (i *Inspection) Incident() *Incident {
-	inc := &Incident{
-		Envelope: i.Envelope, Scope: ScopeMemcg, Limiter: i.Limiter, Ladder: i.Ladder, Memory: i.Memory, Shares: i.Shares,
-		Candidates: i.Candidates, NodeState: i.NodeState, Eviction: i.Eviction, Unknown: i.Unknown,
-	}
-
-	inc.Kind = KindIncident
-	if i.Limiter == nil || i.Limiter.Level == LevelNode {
-		inc.Scope = ScopeGlobal
-	}
-
-	return inc
 }

@@ -16,32 +16,34 @@ import (
 	"syscall"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
-// mostUnkillable is how many processes of oom_score_adj -1000 are told of: they
-// can hold the memory that others die for.
+// mostUnkillable bounds the listed processes of oom_score_adj -1000. They are listed
+// because they can hold the memory for which others are killed.
 const mostUnkillable = 3
 
 // Candidates are the processes that an OOM kill would choose from.
 type Candidates struct {
-	// List has the likeliest first; after them the largest that cannot be killed.
+	// List has the most likely victims first, then the largest unkillable processes.
 	List []events.Candidate
-	// LeftOut is how many more there are, Unread how many could not be looked at.
+	// LeftOut counts the processes that List does not have, Unread those that could not
+	// be read.
 	LeftOut, Unread int
-	// TotalPages is what points of oom_score_adj are taken of: 0 if it is not known,
-	// and then no candidate has points.
+	// TotalPages is what oom_score_adj is a share of (oom_control.totalpages), 0 if
+	// unknown. No candidate has points then.
 	TotalPages uint64
 }
 
 // Candidates ranks the processes in and below a cgroup, or with an empty path all
-// of the machine, as the kernel would if it had to kill one now (mm/oom_kill.c:
-// oom_badness, since 4.17). It gives at most that many. Kernel threads, zombies
-// and the machine's init are left out, as the kernel does. What a file cannot
-// tell is not considered: a task in vfork, or one that is being reaped.
+// processes of the host, as the kernel would if it had to kill one now
+// (mm/oom_kill.c: oom_badness, since 4.17), and returns at most the given number of
+// them. Like the kernel, it leaves out kernel threads, zombies and the host's init.
+// What /proc does not show is not considered: a task in vfork, or one being reaped.
 //
-// Of each process it reads two files of /proc that take no lock of its memory,
-// so that a process stuck in reclaim holds nobody up: some 25 µs. When ctx is
-// done, the rest is counted as unread.
+// It reads two files of /proc for each process (about 25 µs). Reading them takes no
+// mmap lock, so a process stuck in reclaim does not block it. Once ctx is done, the
+// remaining processes are counted as unread.
 func (r Reader) Candidates(ctx context.Context, path string, most int) (Candidates, error) {
 	var c Candidates
 	c.TotalPages = r.totalPages(path)
@@ -84,8 +86,8 @@ func (r Reader) Candidates(ctx context.Context, path string, most int) (Candidat
 	return c, nil
 }
 
-// pick takes the first, and the largest of those that cannot be killed, which
-// are sorted behind all others.
+// pick returns the first processes, and the largest unkillable ones, which are sorted
+// behind all others.
 func (r Reader) pick(all []candidate, most int) []events.Candidate {
 	killable := slices.IndexFunc(all, func(p candidate) bool { return p.unkillable() })
 	if killable < 0 {
@@ -125,7 +127,7 @@ func (r Reader) contract(p candidate) events.Candidate {
 	return c
 }
 
-// candidate is a process as /proc has it; nil is not known.
+// candidate is a process as /proc shows it; nil is unknown.
 type candidate struct {
 	pid                                    int
 	comm, cgroup                           string
@@ -134,10 +136,7 @@ type candidate struct {
 	points                                 *int64
 }
 
-// oomScoreAdjMin is include/uapi/linux/oom.h: OOM_SCORE_ADJ_MIN.
-const oomScoreAdjMin = -1000
-
-func (p *candidate) unkillable() bool { return p.adj != nil && *p.adj == oomScoreAdjMin }
+func (p *candidate) unkillable() bool { return p.adj != nil && *p.adj == oom.ScoreAdjMin }
 
 // size is the badness without the adjustment, in bytes.
 func (p *candidate) size() uint64 { return value(p.rss) + value(p.swap) + value(p.pgtables) }
@@ -147,12 +146,12 @@ func (p *candidate) score(totalPages uint64) {
 		return
 	}
 	page := uint64(PageSize())
-	points := int64(value(p.rss)/page) + int64(value(p.swap)/page) + int64(value(p.pgtables)/page)
-	points += int64(*p.adj) * int64(totalPages/1000)
+	points := oom.Badness(value(p.rss)/page+value(p.swap)/page+value(p.pgtables)/page, *p.adj, totalPages)
 	p.points = &points
 }
 
-// byBadness puts those without points behind, and those that cannot be killed last.
+// byBadness sorts processes without points behind those with points, and unkillable
+// ones last.
 func byBadness(a, b candidate) int {
 	if c := boolCompare(a.unkillable(), b.unkillable()); c != 0 {
 		return c
@@ -180,8 +179,8 @@ func boolCompare(a, b bool) int {
 	return -1
 }
 
-// totalPages is what the kernel takes oom_score_adj of: RAM and swap, or what a
-// cgroup may use at most of both (mm/memcontrol.c: mem_cgroup_get_max).
+// totalPages is what oom_score_adj is a share of: RAM and swap, or the most that a
+// cgroup may use of both (mm/memcontrol.c: mem_cgroup_get_max).
 func (r Reader) totalPages(path string) uint64 {
 	text, err := readSmall(r.in("proc/meminfo"))
 	if err != nil {
@@ -205,13 +204,13 @@ func (r Reader) totalPages(path string) uint64 {
 	return ramPages + swapPages
 }
 
-// swapPages is how much swap a cgroup may use beside its limit: none where it does
-// not swap at all.
+// swapPages is how much swap a cgroup may use in addition to its limit: none if its
+// swappiness is 0.
 func (r Reader) swapPages(path string, limitBytes uint64) uint64 {
 	const all = 1 << 50
 	dir := r.Layout.dir(path)
 
-	swappiness := r.in("proc/sys/vm/swappiness") // of all in cgroup v2
+	swappiness := r.in("proc/sys/vm/swappiness") // cgroup v2 has one for all cgroups
 	if r.Layout.MemoryVersion == 1 {
 		swappiness = filepath.Join(dir, "memory.swappiness")
 	}
@@ -221,7 +220,7 @@ func (r Reader) swapPages(path string, limitBytes uint64) uint64 {
 	}
 	page := uint64(PageSize())
 
-	if r.Layout.MemoryVersion == 1 { // of memory and swap together
+	if r.Layout.MemoryVersion == 1 { // the limit is of memory and swap together
 		if both := limited(readNumber(filepath.Join(dir, "memory.memsw.limit_in_bytes"))); both != nil {
 			return (max(*both, limitBytes) - limitBytes) / page
 		}
@@ -236,7 +235,7 @@ func (r Reader) swapPages(path string, limitBytes uint64) uint64 {
 	return all
 }
 
-// location is a process and the cgroup it was found in.
+// location is a process and the cgroup in which it was found.
 type location struct {
 	pid    int
 	cgroup string // empty: not known yet
@@ -264,14 +263,14 @@ func (r Reader) pids(ctx context.Context, path string) ([]location, error) {
 		if err != nil {
 			return err
 		}
-		// Of a threaded cgroup it cannot be read: its domain has the processes.
+		// Reading it fails in a threaded cgroup, whose processes are in its domain.
 		text, err := readUpTo(filepath.Join(dir, "cgroup.procs"), maxProcs)
 		if err != nil {
 			return nil
 		}
 
 		for _, word := range strings.Fields(string(text)) {
-			// 0 is a process of another pid namespace than ours.
+			// 0 is a process outside of our pid namespace.
 			pid, err := strconv.Atoi(word)
 			if err != nil || pid <= 0 || seen[pid] {
 				continue
@@ -286,7 +285,7 @@ func (r Reader) pids(ctx context.Context, path string) ([]location, error) {
 	return found, filepath.WalkDir(top, walk)
 }
 
-// maxProcs bounds cgroup.procs: more than the processes that a kernel can have.
+// maxProcs bounds the size of cgroup.procs: more than PID_MAX_LIMIT processes need.
 const maxProcs = 64 << 20
 
 func (r Reader) allPIDs() ([]location, error) {
@@ -307,16 +306,16 @@ func (r Reader) allPIDs() ([]location, error) {
 	return found, err
 }
 
-// errNoMemory is of kernel threads and zombies.
-var errNoMemory = errors.New("it has no memory")
+// errNoMemory is returned for kernel threads and zombies.
+var errNoMemory = errors.New("the process has no memory")
 
-// procReader reads small files of many processes by one buffer.
+// procReader reads small files of many processes into one buffer.
 type procReader struct {
 	root string
 	buf  [16 << 10]byte
 }
 
-// read goes by system calls: os.File would ask the poller of each file first.
+// read makes the system calls itself: os.File would register each file with the poller.
 func (r *procReader) read(path string) ([]byte, error) {
 	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
@@ -362,15 +361,16 @@ func (r *procReader) candidate(pid int) (candidate, error) {
 		return p, err
 	}
 
-	if adj, err := strconv.Atoi(string(bytes.TrimSpace(text))); err == nil && adj >= oomScoreAdjMin && adj <= 1000 {
+	if adj, err := strconv.Atoi(string(bytes.TrimSpace(text))); err == nil && adj >= oom.ScoreAdjMin && adj <= 1000 {
 		p.adj = &adj
 	}
 
 	return p, nil
 }
 
-// init is the pid of the machine's init: 0 where another pid namespace is seen,
-// one without kernel threads, whose first process may well be killed.
+// init returns the pid of the host's init, which the kernel never kills, or 0 if this
+// /proc is of another pid namespace: one without kernel threads, whose pid 1 can be
+// killed.
 func (r *procReader) init() int {
 	if p, err := r.candidate(2); errors.Is(err, errNoMemory) && p.comm == "kthreadd" {
 		return 1
@@ -407,7 +407,7 @@ func (p *candidate) status(text []byte) {
 		case "VmSwap":
 			to = &p.swap
 		case "Threads":
-			return // nothing of ours comes after it
+			return // no field read here comes after it
 		default:
 			continue
 		}
@@ -420,7 +420,7 @@ func (p *candidate) status(text []byte) {
 	}
 }
 
-// unescapeName undoes what fs/proc/array.c: proc_task_name escapes.
+// unescapeName reverts the escaping of fs/proc/array.c: proc_task_name.
 func unescapeName(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s

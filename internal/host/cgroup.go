@@ -12,29 +12,31 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	containerd "github.com/containerd/cgroups/v3"
 )
 
-// Layout tells where the memory controller is.
+// Layout describes where the memory controller is mounted.
 type Layout struct {
 	Mode          string // v1, v2, or hybrid: both are mounted
 	MemoryVersion int    // of the hierarchy with the memory controller: 1 or 2
 	HierarchyID   uint32 // of it: 0 for cgroup v2
 	MemoryMount   string // where it is mounted
-	// MountRoot is the path within the hierarchy that is at the mount; not "/"
-	// where a container sees only its own part.
+	// MountRoot is the path within the hierarchy that is mounted; not "/" in a
+	// container that sees only its own part.
 	MountRoot string
 }
 
-// mount is a line of mountinfo, as far as it is needed.
+// mount has fields of a line of mountinfo.
 type mount struct{ root, point, fsType, options string }
 
-// Cgroups finds the memory controller. Its errors tell what to do.
+// Cgroups finds the memory controller. Its errors state what to do.
 func Cgroups() (Layout, error) { return cgroups("/") }
 
 func cgroups(root string) (Layout, error) {
 	text, err := readSmall(filepath.Join(root, "proc/self/mountinfo"))
 	if err != nil {
-		return Layout{}, fmt.Errorf("reading the mounts: %w: is /proc mounted?", err)
+		return Layout{}, fmt.Errorf("read the mounts: %w: is /proc mounted?", err)
 	}
 	var v1, v2 []mount
 
@@ -87,12 +89,13 @@ func cgroups(root string) (Layout, error) {
 		"if it was disabled at boot, add cgroup_enable=memory to the kernel's command line")
 }
 
-// memoryHierarchy finds the number of the v1 hierarchy with the memory
-// controller, which is also in the kernel's cgroup_root.
+// memoryHierarchy returns the number of the v1 hierarchy with the memory controller,
+// which is also in the kernel's cgroup_root. The parser of containerd/cgroups drops
+// it.
 func memoryHierarchy(root string) (uint32, error) {
 	text, err := readSmall(filepath.Join(root, "proc/self/cgroup"))
 	if err != nil {
-		return 0, fmt.Errorf("reading the cgroups of oomtrace: %w", err)
+		return 0, fmt.Errorf("read the cgroups of oomtrace: %w", err)
 	}
 
 	for line := range strings.Lines(string(text)) {
@@ -105,16 +108,16 @@ func memoryHierarchy(root string) (uint32, error) {
 
 		n, err := strconv.ParseUint(id, 10, 32)
 		if err != nil {
-			return 0, fmt.Errorf("reading the cgroups of oomtrace: %w", err)
+			return 0, fmt.Errorf("read the cgroups of oomtrace: %w", err)
 		}
 
 		return uint32(n), nil
 	}
 
-	return 0, errors.New("a cgroup v1 memory hierarchy is mounted, but /proc/self/cgroup does not have it")
+	return 0, errors.New("a cgroup v1 memory hierarchy is mounted, but /proc/self/cgroup lacks it")
 }
 
-// parseMounts reads /proc/PID/mountinfo (Documentation/filesystems/proc.rst,
+// parseMounts parses /proc/PID/mountinfo (Documentation/filesystems/proc.rst,
 // 3.5): a variable number of fields, a dash, and three more.
 func parseMounts(text []byte) []mount {
 	var mounts []mount
@@ -137,7 +140,7 @@ func parseMounts(text []byte) []mount {
 	return mounts
 }
 
-// unescapeMount undoes the octal escapes of space, tab, newline and backslash.
+// unescapeMount reverts the octal escapes of space, tab, newline and backslash.
 func unescapeMount(s string) string {
 	var b strings.Builder
 
@@ -157,11 +160,10 @@ func unescapeMount(s string) string {
 	return b.String()
 }
 
-// ScanOOMLocal reads how often each cgroup's own limit led to the OOM killer
-// (oom of memory.events.local), by cgroup id (the inode of its directory).
-// Cgroups that vanish meanwhile are left out; others that cannot be read are
-// counted in the error, which comes with what could be read. cgroup v1 does not
-// tell: there is nothing to scan.
+// ScanOOMLocal reads how often each cgroup's own limit invoked the OOM killer (oom of
+// memory.events.local), by cgroup id (the inode of its directory). Cgroups that are
+// removed meanwhile are left out; the error counts others that could not be read, and
+// is returned with what could be read. cgroup v1 has no such counts.
 func ScanOOMLocal(l Layout) (map[uint64]uint64, error) {
 	if l.MemoryVersion != 2 {
 		return nil, nil
@@ -192,11 +194,11 @@ func ScanOOMLocal(l Layout) (map[uint64]uint64, error) {
 		return nil
 	}
 	if err := filepath.WalkDir(l.MemoryMount, walk); err != nil {
-		return counts, fmt.Errorf("reading the cgroups' event counts: %w", err)
+		return counts, fmt.Errorf("read the cgroups' event counts: %w", err)
 	}
 
 	if unreadable > 0 {
-		return counts, fmt.Errorf("reading the event counts of %d cgroups: %w", unreadable, cause)
+		return counts, fmt.Errorf("read the event counts of %d cgroups: %w", unreadable, cause)
 	}
 
 	return counts, nil
@@ -205,7 +207,7 @@ func ScanOOMLocal(l Layout) (map[uint64]uint64, error) {
 func scanOne(dir string, counts map[uint64]uint64) error {
 	text, err := readSmall(filepath.Join(dir, "memory.events.local"))
 	if err != nil {
-		return err // the root has none, nor has one without the controller
+		return err // absent in the root, and in a cgroup without the controller
 	}
 
 	var stat syscall.Stat_t
@@ -220,39 +222,38 @@ func scanOne(dir string, counts map[uint64]uint64) error {
 	return nil
 }
 
-// vanished tells that a cgroup is gone, or has no such file.
+// vanished reports whether a cgroup was removed, or has no such file.
 func vanished(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV)
 }
 
-// ownCgroup is the path of this process in the memory hierarchy.
+// ownCgroup returns the path of this process in the memory hierarchy.
 func ownCgroup(l Layout) (string, error) {
 	text, err := readSmall("/proc/self/cgroup")
 	if err != nil {
-		return "", fmt.Errorf("reading the cgroup of oomtrace: %w", err)
+		return "", fmt.Errorf("read the cgroup of oomtrace: %w", err)
 	}
 
 	path, ok := memoryPath(text, l)
 	if !ok {
-		return "", errors.New("reading the cgroup of oomtrace: /proc/self/cgroup does not have the memory hierarchy")
+		return "", errors.New("read the cgroup of oomtrace: /proc/self/cgroup lacks the memory hierarchy")
 	}
 
 	return path, nil
 }
 
-// memoryPath finds the path in the memory hierarchy in a /proc/PID/cgroup.
+// memoryPath returns the path in the memory hierarchy of a /proc/PID/cgroup.
 func memoryPath(text []byte, l Layout) (path string, ok bool) {
-	for line := range strings.Lines(string(text)) {
-		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(parts) != 3 {
-			continue
-		}
-
-		if l.MemoryVersion == 2 && parts[0] == "0" ||
-			l.MemoryVersion == 1 && slices.Contains(strings.Split(parts[1], ","), "memory") {
-			return parts[2], true
-		}
+	controllers, unified, err := containerd.ParseCgroupFromReaderUnified(bytes.NewReader(text))
+	if err != nil {
+		return "", false
 	}
 
-	return "", false
+	if l.MemoryVersion == 2 {
+		return unified, unified != ""
+	}
+
+	path, ok = controllers["memory"]
+
+	return path, ok
 }

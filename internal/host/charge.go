@@ -10,9 +10,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Charge splits what a cgroup and those below it are charged, by memory.stat. It
-// is nil where that cannot be read. The kernel sums up the counters of all CPUs
-// first. cgroup v1 does not split the memory of the kernel itself.
+// Charge returns the memory that a cgroup and its descendants are charged for, by kind
+// (memory.stat). It is nil where that cannot be read. The kernel sums up the counters
+// of all CPUs for it. cgroup v1 does not split kernel memory.
 func (r Reader) Charge(path string) *events.Memory {
 	if r.Layout.MemoryMount == "" {
 		return nil
@@ -43,7 +43,8 @@ func stat(text []byte, name string) *uint64 {
 	return &n
 }
 
-// chargeV2 takes the names of mm/memcontrol.c: memory_stats; each kernel has some.
+// chargeV2 parses the names of mm/memcontrol.c: memory_stats. Each kernel has some of
+// them.
 func chargeV2(text []byte) *events.Memory {
 	m := &events.Memory{
 		AnonBytes: stat(text, "anon"), FileBytes: stat(text, "file"), ShmemBytes: stat(text, "shmem"),
@@ -63,7 +64,7 @@ func chargeV2(text []byte) *events.Memory {
 	return m
 }
 
-// chargeV1 takes the sums over the subtree (mm/memcontrol-v1.c: memcg1_stat_format).
+// chargeV1 parses the sums over the subtree (mm/memcontrol-v1.c: memcg1_stat_format).
 func chargeV1(text []byte) *events.Memory {
 	return &events.Memory{
 		AnonBytes: stat(text, "total_rss"), FileBytes: stat(text, "total_cache"), ShmemBytes: stat(text, "total_shmem"),
@@ -73,8 +74,8 @@ func chargeV1(text []byte) *events.Memory {
 	}
 }
 
-// Above lists a cgroup and its ancestors, the nearest first, as far as they can be
-// seen here. The root is not among them: it has no limit.
+// Above returns the paths of a cgroup and of its ancestors, the nearest first, as far
+// as they are mounted. The root is left out: it has no limit.
 func (l Layout) Above(cgroup string) []string {
 	top := strings.TrimSuffix(l.MountRoot, "/")
 
@@ -87,8 +88,8 @@ func (l Layout) Above(cgroup string) []string {
 }
 
 // Ladder reads the limits of a cgroup and of its ancestors, the nearest first. A
-// limit that is absent is not set; what could not be read is named in unknown, by
-// the keys of an incident.
+// limit that is nil is not set; unknown has the keys of an incident that could not be
+// read.
 func (r Reader) Ladder(cgroup string) (rungs []events.Rung, unknown []string) {
 	if r.Layout.MemoryMount == "" {
 		return nil, []string{"ladder"}
@@ -121,8 +122,8 @@ func (r Reader) Ladder(cgroup string) (rungs []events.Rung, unknown []string) {
 	return rungs, unknown
 }
 
-// ladderFile is where a field of a rung comes from. Some are not there on a kernel
-// without swap, or on older ones: memory.peak came with 5.19.
+// ladderFile is the file of a field. Some do not exist in kernels without swap, or in
+// older ones: memory.peak came with 5.19.
 type ladderFile struct {
 	name, key string
 	set       func(*events.Rung, *uint64)
@@ -152,9 +153,9 @@ var ladderFiles = map[int][]ladderFile{
 	},
 }
 
-// Events reads memory.events: of a cgroup with those below it, or of its own limits
-// alone (memory.events.local, since 5.2). cgroup v1 counts the own ones only, in
-// memory.failcnt and memory.oom_control. It is nil where there is nothing to read.
+// Events reads memory.events: of a cgroup with its descendants, or of its own limits
+// alone (memory.events.local, since 5.2). cgroup v1 counts only the cgroup's own, in
+// memory.failcnt and memory.oom_control. It is nil where the counts cannot be read.
 func (r Reader) Events(path string, local bool) *events.CgroupEvents {
 	dir := r.Layout.dir(path)
 	switch {
@@ -185,8 +186,8 @@ func (r Reader) Events(path string, local bool) *events.CgroupEvents {
 	}
 }
 
-// PSI reads how much of the time tasks of a cgroup stood still for memory, nil
-// where there is no memory.pressure: in cgroup v1.
+// PSI reads for which share of the time tasks of a cgroup were stalled on memory. It is
+// nil where there is no memory.pressure, as in cgroup v1.
 func (r Reader) PSI(path string) (some, full *events.PSI) {
 	if r.Layout.MemoryMount == "" {
 		return nil, nil

@@ -16,26 +16,27 @@ type BootClock struct {
 	synced uint64
 }
 
-// NewBootClock returns a clock that has been synced.
+// NewBootClock returns a clock whose offset has been measured.
 func NewBootClock() (*BootClock, error) {
 	c := &BootClock{}
 	return c, c.sync()
 }
 
-// BootNS maps wall time back, by the last offset.
+// BootNS maps wall time to nanoseconds of CLOCK_BOOTTIME, by the last offset.
 func (c *BootClock) BootNS(t time.Time) uint64 { return uint64(max(t.UnixNano()-c.offset, 0)) }
 
 func now(clock int32) (int64, error) {
 	var t unix.Timespec
 	if err := unix.ClockGettime(clock, &t); err != nil {
-		return 0, fmt.Errorf("reading clock %d: %w", clock, err)
+		return 0, fmt.Errorf("read clock %d: %w", clock, err)
 	}
 
 	return t.Nano(), nil
 }
 
-// sync measures the offset between two readings of the boot clock, and takes the
-// tightest of a few: a preemption between them would be an error of milliseconds.
+// sync measures the offset between two readings of the boot clock, and keeps that of
+// the closest of a few pairs: a preemption between two would be an error of
+// milliseconds.
 func (c *BootClock) sync() error {
 	best := int64(1 << 62)
 
@@ -65,11 +66,11 @@ func (c *BootClock) sync() error {
 	return nil
 }
 
-// Sync measures the offset again, at most once a second: wall time may be set.
+// Sync measures the offset again, at most once a second: wall time may have been set.
 func (c *BootClock) Sync() {
 	boot, err := now(unix.CLOCK_BOOTTIME)
 	if err == nil && uint64(boot)-c.synced >= uint64(time.Second) {
-		// On an error the last offset stays: better than none.
+		// On an error the last offset stays.
 		_ = c.sync()
 	}
 }

@@ -10,22 +10,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Privileges tells which capabilities are missing.
+// Privileges lists what the missing capabilities cost.
 type Privileges struct {
-	Missing  []string // without these nothing works
-	Optional []string // what is lost without others, in words
+	Missing  []string // capabilities without which nothing works
+	Optional []string // what the lack of others costs, in words
 }
 
-// ReadPrivileges looks at the effective capabilities of this process.
+// ReadPrivileges reads the effective capabilities of this process.
 func ReadPrivileges() (Privileges, error) {
 	text, err := readSmall("/proc/self/status")
 	if err != nil {
-		return Privileges{}, fmt.Errorf("reading the capabilities: %w", err)
+		return Privileges{}, fmt.Errorf("read the capabilities: %w", err)
 	}
 
 	caps, err := capabilities(text)
 	if err != nil {
-		return Privileges{}, fmt.Errorf("reading the capabilities: %w", err)
+		return Privileges{}, fmt.Errorf("read the capabilities: %w", err)
 	}
 
 	return privileges(caps), nil
@@ -45,7 +45,7 @@ func capabilities(status []byte) (uint64, error) {
 func privileges(caps uint64) Privileges {
 	has := func(capability int) bool { return caps&(1<<capability) != 0 }
 	var p Privileges
-	// CAP_SYS_ADMIN has been enough always, the others since 5.8.
+	// CAP_SYS_ADMIN suffices in all kernels, the others since 5.8.
 	if !has(unix.CAP_SYS_ADMIN) {
 		if !has(unix.CAP_BPF) {
 			p.Missing = append(p.Missing, "CAP_BPF")
@@ -71,10 +71,10 @@ func privileges(caps uint64) Privileges {
 	return p
 }
 
-// Protect makes this process an unlikely victim of the OOM it watches, and with
-// lock keeps its memory where it is: neither swapped nor, for the program's own
-// pages, dropped and read again while the node thrashes. It returns in words what
-// was refused.
+// Protect makes this process an unlikely victim of the OOM killer. With lock it also
+// keeps the process's memory from being swapped and, for pages of the program itself,
+// from being dropped and read again while the machine thrashes. It returns what was
+// refused, in words.
 func Protect(lock bool) []string {
 	var refused []string
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-999"), 0); err != nil {
@@ -84,7 +84,7 @@ func Protect(lock bool) []string {
 	if !lock {
 		return refused
 	}
-	// What is touched stays; what the runtime only reserves costs nothing.
+	// MCL_ONFAULT: memory that the Go runtime only reserves costs nothing.
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
 		refused = append(refused, fmt.Sprintf("oomtrace may be slowed down by swap: locking its memory: %v", err))
 	}
@@ -92,12 +92,12 @@ func Protect(lock bool) []string {
 	return refused
 }
 
-// RealTime gives the calling thread the lowest real-time priority (SCHED_FIFO): it
-// runs before all that has none.
+// RealTime gives the calling thread the lowest real-time priority (SCHED_FIFO): it runs
+// before all threads without one.
 func RealTime() error {
 	err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
 	if err != nil {
-		return fmt.Errorf("asking for real-time priority: %w: it needs CAP_SYS_NICE, and a share of real time in a cgroup v1 cpu controller", err)
+		return fmt.Errorf("set real-time priority: %w: it needs CAP_SYS_NICE, and a share of real time in a cgroup v1 cpu controller", err)
 	}
 
 	return nil

@@ -13,19 +13,19 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Reader reads the memory of the machine, of its cgroups and of its processes.
-// What cannot be read is absent in the answer. It keeps nothing open and
-// remembers nothing, so it is safe for concurrent use.
+// Reader reads the memory of the machine, of its cgroups and of its processes. What
+// cannot be read is absent in the result. It has no state, so it is safe for
+// concurrent use.
 type Reader struct {
-	// Root is where /proc and /sys are; empty is "/".
+	// Root is the directory of /proc and /sys; empty is "/".
 	Root string
-	// Layout is of the cgroups; the zero Layout has none.
+	// Layout is that of the cgroups; the zero Layout has none.
 	Layout Layout
-	// Place tells level and workload of a cgroup by its path. Nil: nobody knows.
+	// Place returns level and workload of a cgroup by its path. Nil: both are unknown.
 	Place func(path string) (events.Level, *events.Workload)
 }
 
-// in is a path of /proc or /sys.
+// in returns the path of a file in /proc or /sys.
 func (r Reader) in(path string) string { return filepath.Join("/", r.Root, path) }
 
 func (r Reader) place(path string) (events.Level, *events.Workload) {
@@ -36,8 +36,8 @@ func (r Reader) place(path string) (events.Level, *events.Workload) {
 	return r.Place(path)
 }
 
-// Cgroup identifies a cgroup by its path in the hierarchy. Its id is the inode
-// number of its directory (fs/kernfs), 0 if it is not there.
+// Cgroup identifies a cgroup by its path in the hierarchy. Its id is the inode number
+// of its directory (fs/kernfs), 0 if it does not exist.
 func (r Reader) Cgroup(path string) events.Cgroup {
 	c := events.Cgroup{CgroupKey: events.CgroupKey{Hierarchy: r.Layout.HierarchyID}, Path: path}
 	if info, err := os.Stat(r.Layout.dir(path)); err == nil {
@@ -49,13 +49,14 @@ func (r Reader) Cgroup(path string) events.Cgroup {
 	return c
 }
 
-// Shares returns the cgroups right below the one at path, the largest first, at
-// most that many, and how many it left out.
-func (r Reader) Shares(path string, most int) (shares []events.Share, leftOut int) {
-	return largest(r.children(path), most)
+// Shares returns the children of the cgroup at path, the largest first, at most limit,
+// and how many it left out.
+func (r Reader) Shares(path string, limit int) (shares []events.Share, leftOut int) {
+	return largest(r.children(path), limit)
 }
 
-// children has one share for each cgroup below path. It costs some 20 µs each.
+// children returns a share for each child of the cgroup at path. It costs some 20 µs
+// each.
 func (r Reader) children(path string) []events.Share {
 	if r.Layout.MemoryMount == "" {
 		return nil
@@ -75,7 +76,7 @@ func (r Reader) children(path string) []events.Share {
 
 		share := events.Share{Cgroup: r.Cgroup(child)}
 		if share.Cgroup.ID == 0 {
-			continue // gone meanwhile
+			continue // removed meanwhile
 		}
 		share.Level, share.Workload = r.place(child)
 		share.UsageBytes, share.MaxBytes = r.Layout.usage(child)
@@ -85,14 +86,15 @@ func (r Reader) children(path string) []events.Share {
 	return shares
 }
 
-func largest(shares []events.Share, most int) (kept []events.Share, leftOut int) {
+// largest sorts shares by their usage, and cuts the list.
+func largest(shares []events.Share, limit int) (kept []events.Share, leftOut int) {
 	slices.SortStableFunc(shares, func(a, b events.Share) int { return cmp.Compare(value(b.UsageBytes), value(a.UsageBytes)) })
-	most = min(most, len(shares))
+	limit = min(limit, len(shares))
 
-	return shares[:most:most], len(shares) - most
+	return shares[:limit:limit], len(shares) - limit
 }
 
-// value takes what is not known for nothing, to put it last.
+// value returns 0 for an unknown number, which sorts it last.
 func value(n *uint64) uint64 {
 	if n == nil {
 		return 0
@@ -101,7 +103,7 @@ func value(n *uint64) uint64 {
 	return *n
 }
 
-// CgroupOf returns the path of a process in the memory hierarchy; false if there
+// CgroupOf returns the path of a process in the memory hierarchy. It is not ok if there
 // is no such process.
 func (r Reader) CgroupOf(pid int) (path string, ok bool) {
 	text, err := readSmall(r.in(filepath.Join("proc", strconv.Itoa(pid), "cgroup")))

@@ -12,22 +12,22 @@ import (
 // Sample is a cgroup's memory at an instant. What could not be read is nil.
 type Sample struct {
 	UsageBytes, LimitBytes *uint64 // no limit: LimitBytes is nil
-	// PSISomeUS and PSIFullUS are the time in which some task, or all, stood still
-	// for memory, in microseconds since the cgroup was made.
+	// PSISomeUS and PSIFullUS are the time in which some task, or all, were stalled on
+	// memory, in microseconds since the cgroup was made.
 	PSISomeUS, PSIFullUS *uint64
-	// MaxEvents is how often its limit was reached since then; HighEvents how often
-	// memory.high made its tasks reclaim.
+	// MaxEvents counts since then how often its limit was reached, HighEvents how often
+	// its tasks had to reclaim for memory.high.
 	MaxEvents, HighEvents *uint64
 }
 
-// dir is where the files of a cgroup are.
+// dir returns the directory of a cgroup.
 func (l Layout) dir(path string) string {
 	return filepath.Join(l.MemoryMount, strings.TrimPrefix(path, strings.TrimSuffix(l.MountRoot, "/")))
 }
 
-// Headroom is how much can be used until the tightest limit over a cgroup is reached,
-// its own or an ancestor's, and the path of the cgroup that has it; ok is false where
-// none is limited.
+// Headroom returns how many bytes can be used until the first limit of a cgroup or of
+// its ancestors is reached, and the path of the cgroup with that limit. It is not ok
+// where none has a limit.
 func Headroom(l Layout, path string) (bytes uint64, limiter string, ok bool) {
 	root := strings.TrimSuffix(l.MountRoot, "/")
 	for at := path; at != root && at != "/" && at != "." && at != ""; at = filepath.Dir(at) {
@@ -69,7 +69,7 @@ func SampleCgroup(l Layout, path string) Sample {
 	return s
 }
 
-// usage reads what a cgroup uses and its limit, nil where it has none.
+// usage reads a cgroup's usage and its limit, nil if it has none.
 func (l Layout) usage(path string) (usageBytes, limitBytes *uint64) {
 	usage, limit := "memory.current", "memory.max"
 	if l.MemoryVersion == 1 {
@@ -80,7 +80,7 @@ func (l Layout) usage(path string) (usageBytes, limitBytes *uint64) {
 	return readNumber(filepath.Join(dir, usage)), limited(readNumber(filepath.Join(dir, limit)))
 }
 
-// limited is nil for cgroup v1's way to say that there is no limit.
+// limited returns nil for the number that means no limit in cgroup v1.
 func limited(n *uint64) *uint64 {
 	if n != nil && *n >= 1<<62 {
 		return nil
@@ -89,9 +89,9 @@ func limited(n *uint64) *uint64 {
 	return n
 }
 
-// RefaultPages reads how many pages were reclaimed and needed again, since the cgroup
-// was made; nil where the kernel does not tell. It costs more than a sample: the
-// kernel sums up all CPUs first.
+// RefaultPages reads how many pages were reclaimed and faulted in again since the
+// cgroup was made, nil if the kernel does not count them. It costs more than a sample:
+// the kernel sums up the counters of all CPUs.
 func RefaultPages(l Layout, path string) *uint64 {
 	text, err := readSmall(filepath.Join(l.dir(path), "memory.stat"))
 	if err != nil {
@@ -101,8 +101,8 @@ func RefaultPages(l Layout, path string) *uint64 {
 	return refaults(text)
 }
 
-// refaults sums up those of anonymous memory and of files; older kernels tell one
-// number. cgroup v1 has them with its descendants' as total_, or not at all.
+// refaults adds up those of anonymous memory and of files; older kernels have one
+// number. cgroup v1 has them including descendants as total_, or not at all.
 func refaults(stat []byte) *uint64 {
 	var sum uint64
 	known := false
@@ -140,7 +140,7 @@ func parseNumber(text []byte) *uint64 {
 	return &n
 }
 
-// psiTotal reads "full avg10=0.00 avg60=0.00 avg300=0.00 total=0".
+// psiTotal parses "full avg10=0.00 avg60=0.00 avg300=0.00 total=0".
 func psiTotal(text []byte, kind string) *uint64 {
 	for line := range strings.Lines(string(text)) {
 		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == kind {

@@ -19,15 +19,15 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Scratch is a cgroup with a memory limit, for a demonstration.
+// Scratch is a cgroup with a memory limit, for a demonstration. Close removes it.
 type Scratch struct {
 	path   string // in the hierarchy
 	add    func(pid int) error
 	remove func() error
 }
 
-// NewScratch makes a cgroup with a limit, and no swap, as near to the one of this
-// process as the hierarchy's rules allow.
+// NewScratch makes a cgroup with a limit and without swap, as near to that of this
+// process as the rules of the hierarchy permit.
 func NewScratch(name string, limitBytes int64) (*Scratch, error) {
 	layout, err := Cgroups()
 	if err != nil {
@@ -38,7 +38,7 @@ func NewScratch(name string, limitBytes int64) (*Scratch, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Where only a part of the hierarchy is mounted, paths begin there.
+	// Where only a part of the hierarchy is mounted, paths start there.
 	if rest, ok := strings.CutPrefix(own, strings.TrimSuffix(layout.MountRoot, "/")); ok && layout.MountRoot != "/" {
 		own = "/" + strings.TrimPrefix(rest, "/")
 	}
@@ -52,7 +52,7 @@ func NewScratch(name string, limitBytes int64) (*Scratch, error) {
 	}
 
 	if err != nil {
-		return nil, fmt.Errorf("making a cgroup for the demonstration: %w", err)
+		return nil, fmt.Errorf("make a cgroup for the demonstration: %w", err)
 	}
 	s.path = path.Join(layout.MountRoot, group)
 
@@ -61,7 +61,7 @@ func NewScratch(name string, limitBytes int64) (*Scratch, error) {
 
 func (s *Scratch) v1(layout Layout, group string, limitBytes int64) (string, error) {
 	if _, err := os.Stat(filepath.Join(layout.MemoryMount, path.Dir(group))); err != nil {
-		group = "/" + path.Base(group) // our own is not visible here
+		group = "/" + path.Base(group) // our own cgroup is not mounted here
 	}
 	memory := func() ([]cgroup1.Subsystem, error) {
 		return []cgroup1.Subsystem{cgroup1.NewMemory(path.Dir(layout.MemoryMount))}, nil
@@ -79,9 +79,9 @@ func (s *Scratch) v1(layout Layout, group string, limitBytes int64) (string, err
 	return group, nil
 }
 
-// v2 takes the nearest ancestor that gives the memory controller to its
-// children: a cgroup with processes cannot (Documentation/admin-guide/cgroup-v2.rst,
-// "No Internal Process Constraint").
+// v2 uses the nearest ancestor that delegates the memory controller to its children,
+// which a cgroup with processes cannot (Documentation/admin-guide/cgroup-v2.rst, "No
+// Internal Process Constraint").
 func (s *Scratch) v2(layout Layout, own, name string, limitBytes int64) (string, error) {
 	parent := own
 	for !delegates(filepath.Join(layout.MemoryMount, parent)) {
@@ -110,19 +110,20 @@ func delegates(dir string) bool {
 	return err == nil && slices.Contains(strings.Fields(string(controllers)), "memory")
 }
 
-// Path is the cgroup's path in its hierarchy.
+// Path returns the cgroup's path in its hierarchy.
 func (s *Scratch) Path() string { return s.path }
 
-// Add puts a process into the cgroup.
+// Add moves a process into the cgroup.
 func (s *Scratch) Add(pid int) error {
 	if err := s.add(pid); err != nil {
-		return fmt.Errorf("putting process %d into %s: %w", pid, s.path, err)
+		return fmt.Errorf("put process %d into %s: %w", pid, s.path, err)
 	}
 
 	return nil
 }
 
-// Close removes the cgroup, as soon as the kernel has let go of its processes.
+// Close removes the cgroup. It waits for up to a second until the kernel has released
+// its processes.
 func (s *Scratch) Close() error {
 	var err error
 	for range 50 {
@@ -137,5 +138,5 @@ func (s *Scratch) Close() error {
 		time.Sleep(20 * time.Millisecond)
 	}
 
-	return fmt.Errorf("removing the cgroup %s: %w", s.path, err)
+	return fmt.Errorf("remove the cgroup %s: %w", s.path, err)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// slabs reads the largest caches of /proc/slabinfo, which only root may read.
-func (r Reader) slabs(most int) []events.SlabCache {
+// slabs reads the largest caches of /proc/slabinfo, at most limit. Only root may read it.
+func (r Reader) slabs(limit int) []events.SlabCache {
 	text, err := readSmall(r.in("proc/slabinfo"))
 	if err != nil {
 		return nil
@@ -21,14 +21,14 @@ func (r Reader) slabs(most int) []events.SlabCache {
 	caches := parseSlabs(text, uint64(PageSize()))
 	slices.SortStableFunc(caches, func(a, b events.SlabCache) int { return cmp.Compare(b.Bytes, a.Bytes) })
 
-	return caches[:min(most, len(caches))]
+	return caches[:min(limit, len(caches))]
 }
 
-// parseSlabs reads version 2.x (mm/slab_common.c: cache_show):
+// parseSlabs parses version 2.x (mm/slab_common.c: cache_show):
 //
 //	name active_objs num_objs objsize objperslab pagesperslab : tunables ... : slabdata active_slabs num_slabs sharedavail
 //
-// A cache takes its slabs, whether their objects are in use or not.
+// A cache occupies its slabs, whether their objects are in use or not.
 func parseSlabs(text []byte, pageBytes uint64) []events.SlabCache {
 	var caches []events.SlabCache
 

@@ -12,32 +12,33 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// How much of long lists a state has.
+// Bounds of the lists of a state.
 const (
-	mostSlabs   = 10
-	mostCgroups = 10
+	maxSlabs   = 10
+	maxCgroups = 10
 )
 
-// State reads the memory of the whole machine. Each source that cannot be read
-// leaves its fields absent; slab caches need root.
+// State reads the memory of the whole machine. Fields of a source that cannot be read
+// are absent; slab caches need root.
 //
-// It walks no process and no page. What it costs grows with the cgroups of the
-// first two levels (some 20 µs each) and with slab caches: the kernel counts
-// their partial slabs (mm/slub.c: get_slabinfo; before 6.10 every one of them,
-// with the node's list locked). /proc/zoneinfo grows with zones and CPUs.
+// It reads no process and no page. Its cost grows with the cgroups of the first two
+// levels (some 20 µs each) and with slab caches: the kernel counts their partial slabs
+// (mm/slub.c: get_slabinfo; before 6.10 each of them, with the list of a NUMA node
+// locked). /proc/zoneinfo grows with zones and CPUs.
 func (r Reader) State() *events.NodeState {
 	s := r.Meminfo()
 	r.hugetlb(s)
 	s.PSISome, s.PSIFull = readPSI(r.in("proc/pressure/memory"))
 	s.Zones = r.zones()
-	s.Slabs = r.slabs(mostSlabs)
+	s.Slabs = r.slabs(maxSlabs)
 	s.TransparentHuge = r.transparentHuge()
 	s.Cgroups = r.topCgroups()
 
 	return s
 }
 
-// Meminfo reads of a state what /proc/meminfo has (fs/proc/meminfo.c): some 50 µs.
+// Meminfo reads the fields of a state that are in /proc/meminfo (fs/proc/meminfo.c). It
+// costs some 50 µs.
 func (r Reader) Meminfo() *events.NodeState {
 	s := &events.NodeState{}
 
@@ -56,7 +57,7 @@ func (r Reader) Meminfo() *events.NodeState {
 	}
 	s.TotalBytes, s.FreeBytes, s.AvailableBytes = kib("MemTotal:"), kib("MemFree:"), kib("MemAvailable:")
 	s.AnonBytes, s.ShmemBytes = kib("AnonPages:"), kib("Shmem:")
-	// What reclaim finds of files. Cached would count shmem, and what is locked.
+	// File pages on the LRU lists. Cached includes shmem and locked pages.
 	if active, inactive := kib("Active(file):"), kib("Inactive(file):"); active != nil && inactive != nil {
 		sum := *active + *inactive
 		s.FileBytes = &sum
@@ -87,8 +88,8 @@ func (r Reader) Meminfo() *events.NodeState {
 	return s
 }
 
-// hugetlb sums up the free pages of all sizes: /proc/meminfo knows those of the
-// default size only.
+// hugetlb adds up the free pages of all sizes: /proc/meminfo has those of the default
+// size only.
 func (r Reader) hugetlb(s *events.NodeState) {
 	files, _ := filepath.Glob(r.in("sys/kernel/mm/hugepages/hugepages-*kB/free_hugepages"))
 	if len(files) == 0 {
@@ -109,7 +110,7 @@ func (r Reader) hugetlb(s *events.NodeState) {
 	s.HugetlbFreeBytes = &sum
 }
 
-// readPSI reads a file like "some avg10=0.00 avg60=0.00 avg300=0.00 total=0".
+// readPSI parses a file like "some avg10=0.00 avg60=0.00 avg300=0.00 total=0".
 func readPSI(path string) (some, full *events.PSI) {
 	text, err := readSmall(path)
 	if err != nil {
@@ -158,7 +159,7 @@ func readPSI(path string) (some, full *events.PSI) {
 	return some, full
 }
 
-// transparentHuge is the setting that is in brackets: always [madvise] never.
+// transparentHuge returns the setting in brackets: always [madvise] never.
 func (r Reader) transparentHuge() string {
 	text, err := readSmall(r.in("sys/kernel/mm/transparent_hugepage/enabled"))
 	if err != nil {
@@ -174,8 +175,8 @@ func (r Reader) transparentHuge() string {
 	return string(setting)
 }
 
-// topCgroups are the largest of the first two levels: there kubepods stands
-// beside the services of the host.
+// topCgroups returns the largest of the first two levels, where kubepods is next to the
+// services of the machine.
 func (r Reader) topCgroups() []events.Share {
 	base := r.Layout.MountRoot
 	if base == "" {
@@ -186,7 +187,7 @@ func (r Reader) topCgroups() []events.Share {
 	for _, top := range all[:len(all):len(all)] {
 		all = append(all, r.children(top.Cgroup.Path)...)
 	}
-	kept, _ := largest(all, mostCgroups)
+	kept, _ := largest(all, maxCgroups)
 
 	return kept
 }

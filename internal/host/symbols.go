@@ -16,8 +16,8 @@ import (
 	"strings"
 )
 
-// Symbols names kernel functions by address, and finds some data by name. It is safe
-// for concurrent use.
+// Symbols maps addresses to kernel functions, and names of some data to addresses. It
+// is safe for concurrent use.
 type Symbols struct {
 	data      map[string]uint64
 	addresses []uint64
@@ -25,19 +25,19 @@ type Symbols struct {
 	names     []byte
 }
 
-// LoadKallsyms reads the functions of /proc/kallsyms, and of its data the symbols
-// that are named. It fails where the kernel hides addresses (kptr_restrict, or no
+// LoadKallsyms reads the functions of /proc/kallsyms, and the data symbols that are
+// given by name. It fails where the kernel hides addresses (kptr_restrict, or no
 // CAP_SYSLOG).
 func LoadKallsyms(data ...string) (*Symbols, error) {
 	file, err := os.Open("/proc/kallsyms")
 	if err != nil {
-		return nil, fmt.Errorf("reading the kernel's symbols: %w", err)
+		return nil, fmt.Errorf("read the kernel's symbols: %w", err)
 	}
 	defer file.Close()
 
 	s, err := parseKallsyms(file, data)
 	if err != nil {
-		return nil, fmt.Errorf("reading the kernel's symbols: %w", err)
+		return nil, fmt.Errorf("read the kernel's symbols: %w", err)
 	}
 
 	return s, nil
@@ -57,7 +57,7 @@ func parseKallsyms(r io.Reader, data []string) (*Symbols, error) {
 		if !ok || len(rest) < 3 || rest[1] != ' ' {
 			continue
 		}
-		// By its name: on 6.18 mem_cgroup_stats_index is listed as if it were code.
+		// By name: 6.18 lists mem_cgroup_stats_index as code.
 		wanted := slices.Contains(data, string(rest[2:]))
 		if !wanted && !strings.ContainsRune("tTwW", rune(rest[0])) {
 			continue
@@ -73,7 +73,7 @@ func parseKallsyms(r io.Reader, data []string) (*Symbols, error) {
 			continue
 		}
 		name, _, _ := bytes.Cut(rest[2:], []byte{'\t'})
-		// GCC names copies that it made: f.constprop.0, f.isra.0, f.cold.
+		// GCC appends to the names of copies: f.constprop.0, f.isra.0, f.cold.
 		if i := bytes.IndexByte(name, '.'); i > 0 {
 			name = name[:i]
 		}
@@ -97,7 +97,7 @@ func parseKallsyms(r io.Reader, data []string) (*Symbols, error) {
 	return s, nil
 }
 
-// sort orders the table by address; modules come after the kernel and between.
+// sort orders the table by address: modules may precede each other in any order.
 func (s *Symbols) sort() {
 	order := make([]int, len(s.addresses))
 	for i := range order {
@@ -113,7 +113,8 @@ func (s *Symbols) sort() {
 	s.addresses, s.offsets = addresses, offsets
 }
 
-// Address finds data that LoadKallsyms was asked for; in nil symbols it finds none.
+// Address returns the address of data that LoadKallsyms read. It is not ok for any
+// other name, and for nil symbols.
 func (s *Symbols) Address(name string) (address uint64, ok bool) {
 	if s == nil {
 		return 0, false
@@ -123,18 +124,18 @@ func (s *Symbols) Address(name string) (address uint64, ok bool) {
 	return address, ok
 }
 
-// Lookup names the function that address is in, and how far.
+// Lookup returns the function that contains an address, and the offset in it.
 func (s *Symbols) Lookup(address uint64) (name string, offset uint64, ok bool) {
 	i := sort.Search(len(s.addresses), func(i int) bool { return s.addresses[i] > address }) - 1
 	if i < 0 {
 		return "", 0, false
 	}
-	begin := s.offsets[i]
+	start := s.offsets[i]
 
-	end := begin
+	end := start
 	for s.names[end] != 0 {
 		end++
 	}
 
-	return string(s.names[begin:end]), address - s.addresses[i], true
+	return string(s.names[start:end]), address - s.addresses[i], true
 }

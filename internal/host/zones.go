@@ -10,7 +10,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// maxZoneinfo bounds /proc/zoneinfo, which has some 130 bytes for each zone and CPU.
+// maxZoneinfo bounds /proc/zoneinfo in bytes; it has some 130 for each zone and CPU.
 const maxZoneinfo = 16 << 20
 
 // maxOrders bounds the orders of a line of buddyinfo; kernels have 11.
@@ -32,7 +32,8 @@ func (r Reader) zones() []events.Zone {
 	return zones
 }
 
-// zoneHead reads "Node 0, zone   Normal", and gives what follows.
+// zoneHead parses "Node 0, zone   Normal", with the number of the NUMA node, and
+// returns the rest of the line.
 func zoneHead(line []byte) (node int, zone string, rest []byte, ok bool) {
 	line, ok = bytes.CutPrefix(line, []byte("Node "))
 	if !ok {
@@ -61,7 +62,7 @@ func zoneHead(line []byte) (node int, zone string, rest []byte, ok bool) {
 
 func parseZones(text []byte, pageBytes uint64) []events.Zone {
 	var zones []events.Zone
-	var zone *events.Zone // nil between zones and in what no key of ours is in
+	var zone *events.Zone // nil outside of zones, and in parts that are not read
 
 	for line := range bytes.Lines(text) {
 		if node, name, _, ok := zoneHead(line); ok {
@@ -81,7 +82,7 @@ func parseZones(text []byte, pageBytes uint64) []events.Zone {
 		}
 
 		if words[0] == "pagesets" {
-			zone = nil // its "high:" is another one
+			zone = nil // "high:" means something else there
 			continue
 		}
 
@@ -125,7 +126,7 @@ func parseZones(text []byte, pageBytes uint64) []events.Zone {
 	return kept
 }
 
-// addFreeBlocks reads "Node 0, zone  Normal  6329  5356 ...", a number for each order.
+// addFreeBlocks parses "Node 0, zone  Normal  6329  5356 ...", with a number for each order.
 func addFreeBlocks(zones []events.Zone, text []byte) {
 	for line := range bytes.Lines(text) {
 		node, name, rest, ok := zoneHead(line)

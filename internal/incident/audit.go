@@ -9,178 +9,201 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// audit compares the kernel's own count of OOM kills with the SIGKILLs that
-// were seen. The kernel counts in __oom_kill_process, just before it sends one:
-// members of a group each, the chosen one of a group perhaps twice, processes
-// that share the victim's memory never (mm/oom_kill.c).
-//
-// The counter is only read when it is quiet, never between a kill and its
-// verdict.
-type audit struct {
-	base   uint64 // oom_kill at the end of the last window
-	known  bool
-	baseNS uint64 // of the first reading
-	window []*reported
-	// incidents is how many the window had: in a storm, window keeps the last.
-	incidents int
-	kills     uint64 // seen in the window
-	// quietNS is since when no kill has come in, by the clock: records may be
-	// read late. 0: one has just come.
-	quietNS uint64
-	tries   int
-	lost    uint64 // records, since the last window
-	nextNS  uint64
-}
-
 const (
-	auditAfterNS = 100e6 // of quiet
+	auditAfterNS = 100e6 // without a kill
 	auditTries   = 10
-	auditEveryNS = 10e9 // where nothing happens
+	auditEveryNS = 10e9 // if nothing happens
 )
 
-// count puts a reported incident into the window.
-func (c *Correlator) count(r *reported) {
-	a := &c.audit
+// audit compares the kernel's own count of OOM kills with the SIGKILLs that were seen.
+// The kernel counts in __oom_kill_process, just before it sends one: each member of a
+// group, the chosen process of a group perhaps twice, processes that share the victim's
+// memory never (mm/oom_kill.c).
+//
+// The counter is only read when no kill has come in for a while, never between a kill
+// and its incident.
+type audit struct {
+	read   func() (uint64, error) // nil: no audit
+	known  bool
+	baseNS uint64 // of the first reading
+	base   uint64 // at the end of the last window
+	window auditWindow
+	// quietNS is since when no kill has come in, by the clock: records may be read long
+	// after they were made. 0: one has just come.
+	quietNS uint64
+	nextNS  uint64
+	tries   int
+}
+
+// auditWindow is what was seen between two readings.
+type auditWindow struct {
+	reported []*reported // the newest, in a storm
+	// incidents is how many there were, kills how many the kernel should have counted.
+	incidents int
+	kills     uint64
+	lost      uint64 // records
+}
+
+// auditResult is a window, and what the kernel counted in it.
+type auditResult struct {
+	auditWindow
+	delta uint64
+}
+
+// count adds an incident to the window.
+func (a *audit) count(r *reported) {
 	if r.timeNS < a.baseNS {
-		return // before the first reading: the hooks were attached already
+		return // before the first reading: the hooks were already attached
 	}
 
-	a.add(r)
-	a.kills += r.kernelKills
-	a.quietNS, a.nextNS, a.tries = 0, 0, 0
+	a.window.add(r)
+	a.window.kills += r.kernelKills
+	a.restart()
 }
 
-func (a *audit) add(r *reported) {
-	a.incidents++
-	if len(a.window) >= maxRecent {
-		a.window = slices.Delete(a.window, 0, 1)
-	}
-	a.window = append(a.window, r)
-}
-
-// countLate counts one more kill of a reported incident.
-func (c *Correlator) countLate(r *reported) {
-	a := &c.audit
+// countLate counts one more kill of an incident.
+func (a *audit) countLate(r *reported) {
 	if r.timeNS < a.baseNS {
 		return
 	}
 
-	a.kills++
-
-	a.quietNS, a.nextNS, a.tries = 0, 0, 0
-	if !slices.Contains(a.window, r) {
-		a.add(r)
+	if !slices.Contains(a.window.reported, r) {
+		a.window.add(r)
 	}
+
+	a.window.kills++
+	a.restart()
 }
 
-func (c *Correlator) runAudit() error {
-	a := &c.audit
+func (w *auditWindow) add(r *reported) {
+	w.incidents++
+	if len(w.reported) >= maxRecent {
+		w.reported = slices.Delete(w.reported, 0, 1)
+	}
+	w.reported = append(w.reported, r)
+}
+
+// restart waits again until it is quiet.
+func (a *audit) restart() { a.quietNS, a.nextNS, a.tries = 0, 0, 0 }
+
+// run returns the result of a window that ends now, nil if none does.
+func (a *audit) run(now uint64) *auditResult {
 	if a.quietNS == 0 {
-		a.quietNS = c.now
+		a.quietNS = now
 	}
 
-	quiet := len(a.window) == 0 || c.now-a.quietNS >= auditAfterNS
-	if c.cfg.KernelKills == nil || !quiet || c.now < a.nextNS {
+	quiet := len(a.window.reported) == 0 || now-a.quietNS >= auditAfterNS
+	if a.read == nil || !quiet || now < a.nextNS {
 		return nil
 	}
 
-	return c.readAudit(false)
+	return a.take(now, false)
 }
 
-func (c *Correlator) closeAudit() error {
-	if c.cfg.KernelKills == nil || !c.audit.known {
+// close returns the result of the last window, nil if there is none.
+func (a *audit) close(now uint64) *auditResult {
+	if a.read == nil || !a.known {
 		return nil
 	}
 
-	return c.readAudit(true)
+	return a.take(now, true)
 }
 
-func (c *Correlator) readAudit(last bool) error {
-	a := &c.audit
-
-	now, err := c.cfg.KernelKills()
+func (a *audit) take(now uint64, last bool) *auditResult {
+	count, err := a.read()
 	if err != nil {
-		a.nextNS = c.now + auditEveryNS
-		return nil // doctor tells why; an incident without an audit says so
+		a.nextNS = now + auditEveryNS
+		return nil // doctor reports why, and incidents come without an audit
 	}
 
 	if !a.known {
-		a.base, a.known, a.baseNS = now, true, c.now
-		a.nextNS = c.now + auditEveryNS
+		a.base, a.known, a.baseNS = count, true, now
+		a.nextNS = now + auditEveryNS
 
 		return nil
 	}
 
-	delta := now - a.base
-	if delta != a.kills && a.tries < auditTries && !last {
-		a.tries++ // a kill may be on its way through the ring
-		a.nextNS = c.now + auditAfterNS
+	result := &auditResult{auditWindow: a.window, delta: count - a.base}
+	if !result.matches() && a.tries < auditTries && !last {
+		a.tries++ // the record of a kill may be in the ring buffer
+		a.nextNS = now + auditAfterNS
 
 		return nil
 	}
 
-	for _, r := range a.window {
-		c.newsOf(r).Audit = c.auditOf(r, delta)
-	}
+	a.base, a.window = count, auditWindow{}
+	a.quietNS, a.nextNS, a.tries = now, now+auditEveryNS, 0
 
-	if delta != a.kills {
-		text := fmt.Sprintf("the kernel counted %d OOM kills, %d were seen", delta, a.kills)
-		if a.lost > 0 {
-			text += fmt.Sprintf("; %d records were lost", a.lost)
-		}
-
-		if err := c.out.Finding(c.cfg.WallClock(c.now), text); err != nil {
-			return err
-		}
-	}
-	*a = audit{base: now, known: true, baseNS: a.baseNS, quietNS: c.now, nextNS: c.now + auditEveryNS}
-
-	return nil
+	return result
 }
 
-func (c *Correlator) auditOf(r *reported, delta uint64) *events.Audit {
-	a := &c.audit
-	out := &events.Audit{
+func (a *auditResult) matches() bool { return a.delta == a.kills }
+
+// finding describes a mismatch; "" if there is none.
+func (a *auditResult) finding() string {
+	if a.matches() {
+		return ""
+	}
+
+	text := fmt.Sprintf("the kernel counted %d OOM kills, %d were seen", a.delta, a.kills)
+	if a.lost > 0 {
+		text += fmt.Sprintf("; %d records were lost", a.lost)
+	}
+
+	return text
+}
+
+// of returns the audit of one incident of the window.
+func (a *auditResult) of(r *reported) *events.Audit {
+	memcgMatches := r.memcgDelta == nil || *r.memcgDelta == r.kernelKills
+
+	return &events.Audit{
 		Victims: len(r.victims), KernelKills: r.kernelKills,
-		VMStatDelta: &delta, Incidents: a.incidents, WindowKills: a.kills,
-		MemcgDelta: r.memcgDelta,
+		VMStatDelta: pointer(a.delta), Incidents: a.incidents, WindowKills: a.kills,
+		MemcgDelta: r.memcgDelta, Explained: a.matches() && memcgMatches, Text: a.text(r, memcgMatches),
 	}
-	out.Explained = delta == a.kills && (r.memcgDelta == nil || *r.memcgDelta == r.kernelKills)
-	shared := 0
+}
 
-	for _, v := range r.victims {
-		if v.role == events.RoleSharedMM {
-			shared++
-		}
-	}
+func (a *auditResult) text(r *reported, memcgMatches bool) string {
+	text := plural(len(r.victims), "victim")
 
-	out.Text = plural(len(r.victims), "victim")
-	if a.incidents == 1 {
-		out.Text += fmt.Sprintf("; oom_kill +%d", delta)
-	} else {
-		out.Text += fmt.Sprintf("; oom_kill +%d over %d incidents", delta, a.incidents)
-		if delta == a.kills {
-			out.Text += ", as seen"
-		}
+	switch {
+	case a.incidents == 1:
+		text += fmt.Sprintf("; oom_kill +%d", a.delta)
+	case a.matches():
+		text += fmt.Sprintf("; oom_kill +%d over %d incidents, as seen", a.delta, a.incidents)
+	default:
+		text += fmt.Sprintf("; oom_kill +%d over %d incidents", a.delta, a.incidents)
 	}
 
 	if r.repeated > 0 {
-		out.Text += " (the kernel counts the chosen one of a group twice)"
+		text += " (the kernel counts the chosen one of a group twice)"
 	}
 
-	if shared > 0 {
-		out.Text += fmt.Sprintf(" (%d shared its memory: the kernel does not count those)", shared)
+	if shared := r.sharing(); shared > 0 {
+		text += fmt.Sprintf(" (%d shared its memory: the kernel does not count those)", shared)
 	}
 
-	if r.memcgDelta != nil && *r.memcgDelta != r.kernelKills {
-		out.Text += fmt.Sprintf("; the limiter's memory.events +%d", *r.memcgDelta)
+	if !memcgMatches {
+		text += fmt.Sprintf("; the limiter's memory.events +%d", *r.memcgDelta)
 	}
 
-	if delta != a.kills {
-		out.Text += fmt.Sprintf("; %d kills were seen: not explained", a.kills)
+	if !a.matches() {
+		text += fmt.Sprintf("; %d kills were seen: not explained", a.kills)
 	}
 
-	return out
+	return text
+}
+
+// sharing counts the victims that were killed for the memory that they share.
+func (r *reported) sharing() (n int) {
+	for _, v := range r.victims {
+		if v.role == events.RoleSharedMM {
+			n++
+		}
+	}
+
+	return n
 }
 
 func plural(n int, noun string) string {

@@ -3,351 +3,401 @@
 package incident
 
 import (
-	"slices"
-
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/oom"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
-// report makes the incident of an episode and gives it out.
-func (c *Correlator) report(e *episode) (*reported, error) {
-	inc := c.build(e)
-	c.incidents++
-	c.victims += uint64(len(e.victims))
-	r := c.remember(e, inc)
-	c.count(r)
+// facts is everything that an incident of the OOM killer is built from. A nil pointer is
+// a fact that is not known.
+type facts struct {
+	id      string
+	timeNS  uint64 // CLOCK_BOOTTIME
+	tier    events.Tier
+	outcome events.Outcome
+	passes  events.Passes
+	verdict verdict
+	trigger *kernel.Task
 
-	return r, c.out.Incident(inc)
+	// ancestry goes from the victim's memcg to the root, or not that far if it is cut.
+	ancestry      []kernel.Memcg
+	ancestryKnown bool
+	ancestryCut   bool
+	limiter       *kernel.Memcg // nil also if the node ran out
+	nodes         []int         // allowed NUMA nodes
+
+	allocation allocation
+	charge     []kernel.MemcgCharge // at the time of limiter
+	victims    []victim
+	points     *int64 // of the chosen one
 }
 
-// late adds a victim to an incident that was given out already.
-func (c *Correlator) late(r *reported, k kernel.Kill) {
-	r.lastNS = max(r.lastNS, k.BootNS)
-	if r.victim(k.Target.TGID) != nil {
-		r.kernelKills++
-		r.repeated++
-		c.countLate(r)
-
-		return
-	}
-
-	v := victim{kill: k, role: events.RoleUnknown}
-	switch {
-	case k.SharesMM:
-		v.role = events.RoleSharedMM
-	case r.group:
-		v.role = events.RoleGroup
-	}
-
-	if v.role != events.RoleSharedMM {
-		r.kernelKills++
-		c.countLate(r)
-	}
-	unknown := &unknowns{names: r.unknown}
-	shown := c.victim(v, unknown)
-	n := c.newsOf(r)
-
-	n.Victims = append(n.Victims, shown)
-	if len(unknown.names) > len(r.unknown) {
-		r.unknown, n.Unknown = unknown.names, unknown.names
-	}
-
-	c.victims++
-	c.await(r, v, shown.Process)
+// allocation is what is known of the allocation that failed.
+type allocation struct {
+	known      bool // order and gfp
+	order      int32
+	gfp        uint32
+	totalPages *uint64
+	stack      []uint64 // addresses, innermost first
 }
 
-func (c *Correlator) build(e *episode) *events.Incident {
-	first := e.victims[0].kill
+func (a *allocation) setChosen(d *kernel.VictimChosen) {
+	a.stack = d.Stack
+
+	if d.AllocKnown {
+		a.known, a.order, a.gfp, a.totalPages = true, d.Order, d.GFP, &d.TotalPages
+	}
+}
+
+func (a *allocation) setReturn(r *kernel.OOMReturn) {
+	if r.AllocKnown {
+		a.known, a.order, a.gfp = true, r.Order, r.GFP
+	}
+}
+
+// builder makes incidents of facts. It only reads its configuration: the same facts make
+// the same incident.
+type builder struct{ cfg *Config }
+
+// headline returns the incident of a pending OOM as far as it is known at its first
+// victim.
+func (b *builder) headline(p *pendingOOM) *events.Incident {
+	v := p.victims[0]
+
+	return &events.Incident{
+		Envelope: b.envelope(events.KindIncident, v.kill.BootNS), ID: p.id, Scope: p.verdict.scope, Tier: p.tier,
+		Victims: []events.Victim{{Process: b.process(v.kill.Target), Role: v.role}},
+	}
+}
+
+// oomIncident returns the incident of an OOM invocation, or of several without a victim.
+func (b *builder) oomIncident(f *facts) *events.Incident {
+	passes := f.passes
 	inc := &events.Incident{
-		Envelope: c.envelope(events.KindIncident, first.BootNS),
-		ID:       e.id,
-		Scope:    e.verdict.scope,
-		Outcome:  events.OutcomeKilled,
-		Tier:     e.tier,
-		Passes:   &events.Passes{Killed: 1},
+		Envelope: b.envelope(events.KindIncident, f.timeNS),
+		ID:       f.id,
+		Scope:    f.verdict.scope,
+		Outcome:  f.outcome,
+		Tier:     f.tier,
+		Passes:   &passes,
 	}
-	unknown := &unknowns{}
-	unknown.add(e.verdict.unsure...)
-	trigger := c.process(e.trigger)
-	inc.Trigger = &trigger
-	c.limiter(inc, e, unknown)
-	c.ladder(inc, e, unknown)
-	inc.Victims = c.victimList(e, unknown)
-	inc.Killer = c.killer(e)
-	inc.Allocation = c.allocation(e, unknown)
-	c.memory(inc, e, unknown)
+	unknown := &oom.Unknowns{}
+	unknown.Add(f.verdict.unsure...)
 
-	if e.decision != nil && e.decision.AncestryCut {
-		inc.Notes = append(inc.Notes, "the ladder does not reach the root: the cgroups are nested too deeply")
+	if f.trigger != nil {
+		inc.Trigger = pointer(b.process(*f.trigger))
+	} else {
+		unknown.Add("trigger")
 	}
 
-	if e.decision == nil {
-		inc.Notes = append(inc.Notes, "the kernel's record of the decision was lost")
+	inc.Limiter = b.limiter(f, unknown)
+
+	if f.ancestryKnown {
+		inc.Ladder = b.ladder(f.ancestry, f.ancestryCut, f.verdict.limiter, unknown)
+	} else {
+		unknown.Add("ladder")
 	}
-	inc.Unknown = unknown.names
+
+	if len(f.victims) > 0 {
+		inc.Victims = b.victims(f, unknown)
+		inc.Killer = b.killer(f)
+		inc.Notes = notes(f)
+	}
+
+	inc.Allocation = b.allocation(&f.allocation, f.verdict.scope, unknown)
+
+	if inc.Memory = b.memory(f.charge, f.limiter, unknown); inc.Memory == nil {
+		unknown.Add("memory")
+	}
+
+	inc.Unknown = unknown.Names
 
 	return inc
 }
 
-// unknowns collects names of what could not be read, each once.
-type unknowns struct{ names []string }
-
-func (u *unknowns) add(names ...string) {
-	for _, name := range names {
-		if !slices.Contains(u.names, name) {
-			u.names = append(u.names, name)
-		}
+// userIncident returns the incident of SIGKILLs that the OOM killer did not send.
+// ancestry is that of the first target, nil if it was not read.
+func (b *builder) userIncident(kills []kernel.Kill, ancestry *kernel.TargetAncestry, killer *events.Killer) *events.Incident {
+	first := kills[0]
+	inc := &events.Incident{
+		Envelope: b.envelope(events.KindIncident, first.BootNS), ID: b.cfg.incidentID(first.BootNS),
+		Scope: events.ScopeUser, Outcome: events.OutcomeKilled, Tier: b.cfg.Tier, Killer: killer,
 	}
+	unknown := &oom.Unknowns{}
+
+	if ancestry != nil {
+		inc.Ladder = b.ladder(ancestry.Ancestry, ancestry.AncestryCut, -1, unknown)
+	} else {
+		unknown.Add("ladder")
+	}
+
+	for _, k := range kills {
+		inc.Victims = append(inc.Victims, b.victim(victim{kill: k}, unknown))
+	}
+
+	inc.Unknown = unknown.Names
+
+	return inc
 }
 
-// limiter tells whose limit was hit.
-func (c *Correlator) limiter(inc *events.Incident, e *episode, unknown *unknowns) {
-	v := e.verdict
+func notes(f *facts) []string {
 	switch {
-	case v.limiter >= 0 && e.decision != nil:
-		inc.Limiter = c.limiterOf(e.decision.Ancestry[v.limiter])
-	case v.scope == events.ScopeGlobal, v.scope == events.ScopeSysrq:
-		inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
-		if c.cfg.RAMBytes > 0 {
-			inc.Limiter.LimitBytes = pointer(c.cfg.RAMBytes)
-			inc.Limiter.SwapLimitBytes = pointer(c.cfg.SwapBytes)
-		} else {
-			unknown.add("limiter.limit_bytes", "limiter.swap_limit_bytes")
-		}
-
-		unknown.add("limiter.usage_bytes", "limiter.swap_usage_bytes")
-	case v.scope == events.ScopeCpuset, v.scope == events.ScopeMempolicy:
-		inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "numa_nodes"}
-
-		unknown.add("limiter.limit_bytes", "limiter.usage_bytes")
-
-		if e.decision.NodesKnown {
-			inc.Limiter.Nodes = e.decision.Nodes
-		} else {
-			unknown.add("limiter.nodes")
-		}
-	case e.end != nil && e.end.Limiter.ID != 0:
-		inc.Limiter = c.limiterOf(e.end.LimiterLevel)
-		inc.Scope = events.ScopeMemcg
-	default:
-		unknown.add("limiter")
+	case !f.ancestryKnown:
+		return []string{"the kernel's record of the decision was lost"}
+	case f.ancestryCut:
+		return []string{"the ladder does not reach the root: the cgroups are nested too deeply"}
 	}
+
+	return nil
 }
 
-func (c *Correlator) limiterOf(level kernel.Memcg) *events.Limiter {
-	cgroup, place := c.cgroup(level.Key)
+// limiter returns whose limit was hit, nil if that is unknown.
+func (b *builder) limiter(f *facts, unknown *oom.Unknowns) *events.Limiter {
+	switch {
+	case f.limiter != nil:
+		return b.memcgLimiter(f.limiter)
+	case f.verdict.scope == events.ScopeGlobal, f.verdict.scope == events.ScopeSysrq:
+		if b.cfg.RAMBytes == 0 {
+			return oom.NodeLimiter(nil, nil, unknown)
+		}
 
-	l := &events.Limiter{Level: place.Level, Which: "memory.max", Cgroup: &cgroup, Workload: place.Workload}
-	if l.Level == "" {
-		l.Level = events.LevelCgroup
+		return oom.NodeLimiter(pointer(b.cfg.RAMBytes), pointer(b.cfg.SwapBytes), unknown)
+	case f.verdict.ofNode():
+		return oom.NUMALimiter(f.nodes, unknown)
 	}
 
-	if c.cfg.CgroupV1 {
-		l.Which = v1Limit(level)
+	unknown.Add("limiter")
+
+	return nil
+}
+
+func (b *builder) memcgLimiter(memcg *kernel.Memcg) *events.Limiter {
+	cgroup, place := b.cgroup(memcg.Key)
+
+	l := &events.Limiter{Level: levelOf(place), Which: "memory.max", Cgroup: &cgroup, Workload: place.Workload}
+	if b.cfg.CgroupV1 {
+		l.Which = v1LimitFile(memcg)
 	}
 
-	if level.Memory.Known {
-		l.UsageBytes, l.LimitBytes = c.bytes(level.Memory.Usage), c.limit(level.Memory.Max)
+	if memcg.Memory.Known {
+		l.UsageBytes, l.LimitBytes = b.bytes(memcg.Memory.Usage), b.limit(memcg.Memory.Max)
 	}
 
-	if level.Swap.Known {
-		l.SwapUsageBytes, l.SwapLimitBytes = c.bytes(level.Swap.Usage), c.limit(level.Swap.Max)
+	if memcg.Swap.Known {
+		l.SwapUsageBytes, l.SwapLimitBytes = b.bytes(memcg.Swap.Usage), b.limit(memcg.Swap.Max)
 	}
 
 	return l
 }
 
-// v1Limit tells which of the two limits of cgroup v1 was hit: the one with less
-// room. memsw counts memory and swap together.
-func v1Limit(level kernel.Memcg) string {
-	if level.Memory.Known && level.Swap.Known && room(level.Swap) < room(level.Memory) {
-		return "memory.memsw.limit_in_bytes"
+// v1LimitFile returns which of the two limits of cgroup v1 was hit. Swap counts memory
+// and swap together there.
+func v1LimitFile(memcg *kernel.Memcg) string {
+	if !memcg.Memory.Known || !memcg.Swap.Known {
+		return oom.V1LimitFile(0, 0)
 	}
 
-	return "memory.limit_in_bytes"
+	return oom.V1LimitFile(room(memcg.Memory), room(memcg.Swap))
 }
 
+// room returns how much may be charged to a counter. A charge that must not fail can
+// take it over its limit (mm/memcontrol.c: try_charge, force).
 func room(c kernel.Counter) uint64 {
-	if c.Max == kernel.NoLimit || c.Usage > c.Max {
-		return c.Max
+	if c.Max == kernel.NoLimit {
+		return oom.NoLimit
 	}
 
-	return c.Max - c.Usage
+	return c.Max - min(c.Usage, c.Max)
 }
 
-// ladder goes from the victim's memcg up. The root has no limits and counts
-// nothing of its own: it is no rung.
-func (c *Correlator) ladder(inc *events.Incident, e *episode, unknown *unknowns) {
-	if e.decision == nil {
-		unknown.add("ladder")
-		return
+// ladder returns the memcg ancestry, from the victim's up. The root has no limits and no
+// counters of its own, so it is left out. limiter is the index of the owner of the
+// limit, negative if it is none of them.
+func (b *builder) ladder(ancestry []kernel.Memcg, cut bool, limiter int, unknown *oom.Unknowns) []events.Rung {
+	if n := len(ancestry); n > 0 && !cut {
+		ancestry = ancestry[:n-1]
 	}
 
-	chain := e.decision.Ancestry
-	if n := len(chain); n > 0 && !e.decision.AncestryCut {
-		chain = chain[:n-1]
+	var rungs []events.Rung
+
+	for i := range ancestry {
+		rung := b.rung(&ancestry[i], unknown)
+		rung.Below = limiter > i
+		rungs = append(rungs, rung)
 	}
 
-	for i, level := range chain {
-		cgroup, place := c.cgroup(level.Key)
-
-		rung := events.Rung{
-			Cgroup: cgroup, Level: place.Level, Workload: place.Workload,
-			Below: e.verdict.limiter > i,
-		}
-		if rung.Level == "" {
-			rung.Level = events.LevelCgroup
-		}
-
-		if m := level.Memory; m.Known {
-			rung.UsageBytes, rung.MaxBytes, rung.PeakBytes = c.bytes(m.Usage), c.limit(m.Max), c.bytes(m.Watermark)
-			if !c.cfg.CgroupV1 {
-				rung.HighBytes = c.limit(m.High)
-			}
-		} else {
-			unknown.add("ladder.usage_bytes", "ladder.max_bytes", "ladder.high_bytes", "ladder.peak_bytes")
-		}
-
-		if s := level.Swap; s.Known {
-			rung.SwapUsageBytes, rung.SwapMaxBytes = c.bytes(s.Usage), c.limit(s.Max)
-		} else {
-			unknown.add("ladder.swap_usage_bytes", "ladder.swap_max_bytes")
-		}
-
-		if !c.cfg.CgroupV1 {
-			if level.OOMGroupKnown {
-				rung.OOMGroup = pointer(level.OOMGroup)
-			} else {
-				unknown.add("ladder.oom_group")
-			}
-		}
-
-		if cgroup.Path == "" {
-			unknown.add("ladder.cgroup.path")
-		}
-
-		inc.Ladder = append(inc.Ladder, rung)
-	}
+	return rungs
 }
 
-func (c *Correlator) victimList(e *episode, unknown *unknowns) []events.Victim {
-	list := make([]events.Victim, len(e.victims))
-	for i, v := range e.victims {
-		list[i] = c.victim(v, unknown)
-	}
+func (b *builder) rung(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Rung {
+	cgroup, place := b.cgroup(memcg.Key)
+	rung := events.Rung{Cgroup: cgroup, Level: levelOf(place), Workload: place.Workload}
 
-	if e.decision != nil && e.decision.AllocKnown {
-		for i := range list {
-			if list[i].Role == events.RoleChosen {
-				list[i].Points = pointer(e.decision.Points)
-			}
+	if m := memcg.Memory; m.Known {
+		rung.UsageBytes, rung.MaxBytes, rung.PeakBytes = b.bytes(m.Usage), b.limit(m.Max), b.bytes(m.Watermark)
+		if !b.cfg.CgroupV1 {
+			rung.HighBytes = b.limit(m.High)
 		}
 	} else {
-		unknown.add("victims.points")
+		unknown.Add("ladder.usage_bytes", "ladder.max_bytes", "ladder.high_bytes", "ladder.peak_bytes")
 	}
 
-	if c.cfg.Tier == events.TierTracepoint {
-		unknown.add("victims.released_after_ns")
+	if s := memcg.Swap; s.Known {
+		rung.SwapUsageBytes, rung.SwapMaxBytes = b.bytes(s.Usage), b.limit(s.Max)
+	} else {
+		unknown.Add("ladder.swap_usage_bytes", "ladder.swap_max_bytes")
 	}
+
+	switch {
+	case b.cfg.CgroupV1: // has no memory.oom.group
+	case memcg.OOMGroupKnown:
+		rung.OOMGroup = pointer(memcg.OOMGroup)
+	default:
+		unknown.Add("ladder.oom_group")
+	}
+
+	unknown.Unless("ladder.cgroup.path", cgroup.Path != "")
+
+	return rung
+}
+
+func (b *builder) victims(f *facts, unknown *oom.Unknowns) []events.Victim {
+	list := make([]events.Victim, len(f.victims))
+
+	for i, v := range f.victims {
+		list[i] = b.victim(v, unknown)
+
+		if f.points != nil && v.role == events.RoleChosen {
+			list[i].Points = pointer(*f.points)
+		}
+	}
+
+	unknown.Unless("victims.points", f.points != nil)
+	unknown.Unless("victims.released_after_ns", b.cfg.hooked()) // exit_mmap has no tracepoint
 
 	return list
 }
 
-func (c *Correlator) victim(v victim, unknown *unknowns) events.Victim {
+func (b *builder) victim(v victim, unknown *oom.Unknowns) events.Victim {
 	k := v.kill
 
 	out := events.Victim{
-		Process: c.process(k.Target), Role: v.role,
+		Process: b.process(k.Target), Role: v.role,
 		OOMScoreAdj: pointer(int(k.OOMScoreAdj)), UID: pointer(k.UID),
-		StartTime:       pointer(c.cfg.WallClock(k.StartBootNS).UTC()),
+		StartTime:       pointer(b.cfg.WallClock(k.StartBootNS).UTC()),
 		IsContainerInit: pointer(k.ContainerInit),
 	}
 	if k.MemoryKnown {
-		out.AnonRSSBytes, out.FileRSSBytes, out.ShmemRSSBytes = c.bytes(k.AnonPages), c.bytes(k.FilePages), c.bytes(k.ShmemPages)
-		out.SwapBytes, out.TotalVMBytes = c.bytes(k.SwapPages), c.bytes(k.TotalVMPages)
+		out.AnonRSSBytes, out.FileRSSBytes, out.ShmemRSSBytes = b.bytes(k.AnonPages), b.bytes(k.FilePages), b.bytes(k.ShmemPages)
+		out.SwapBytes, out.TotalVMBytes = b.bytes(k.SwapPages), b.bytes(k.TotalVMPages)
 		out.PgtablesBytes = pointer(k.PgtablesBytes)
 	} else {
-		unknown.add("victims.anon_rss_bytes", "victims.file_rss_bytes", "victims.shmem_rss_bytes",
+		unknown.Add("victims.anon_rss_bytes", "victims.file_rss_bytes", "victims.shmem_rss_bytes",
 			"victims.swap_bytes", "victims.total_vm_bytes", "victims.pgtables_bytes")
 	}
 
 	return out
 }
 
-func (c *Correlator) killer(e *episode) *events.Killer {
-	k := &events.Killer{Kind: "kernel", Path: "global"}
-
-	switch e.verdict.scope {
-	case events.ScopeMemcg:
-		k.Path = "memcg"
-	case events.ScopeSysrq:
-		k.Path = "sysrq"
-	case events.ScopeUnknown:
-		k.Path = "unknown"
+func (b *builder) killer(f *facts) *events.Killer {
+	if f.verdict.group < 0 {
+		return oom.Killer(f.verdict.scope, nil, "")
 	}
 
-	if g := e.verdict.group; g >= 0 && e.decision != nil {
-		cgroup, place := c.cgroup(e.decision.Ancestry[g].Key)
+	cgroup, place := b.cgroup(f.ancestry[f.verdict.group].Key)
 
-		k.Path, k.GroupCgroup, k.GroupLevel = "group", &cgroup, place.Level
-		if k.GroupLevel == "" {
-			k.GroupLevel = events.LevelCgroup
-		}
-	}
-
-	return k
+	return oom.Killer(f.verdict.scope, &cgroup, levelOf(place))
 }
 
-// memory is the limiter's charge split, if it is fresh: where the kernel did not
-// write its report (the log's rate limit), it did not flush its counters either.
-func (c *Correlator) memory(inc *events.Incident, e *episode, unknown *unknowns) {
-	if e.verdict.limiter >= 0 && e.decision != nil && e.charge != nil {
-		limiter := e.decision.Ancestry[e.verdict.limiter]
+func (b *builder) allocation(a *allocation, scope events.Scope, unknown *oom.Unknowns) *events.Allocation {
+	out := &events.Allocation{}
 
-		i := slices.IndexFunc(e.charge.Levels, func(l kernel.MemcgCharge) bool { return l.Key == limiter.Key })
-		if i >= 0 && fresh(e.charge.Levels[i].Memory, limiter.Memory.Usage*c.cfg.PageSize) {
-			m := e.charge.Levels[i].Memory
+	if a.known {
+		out.Order, out.GFP, out.GFPFlags = pointer(int(a.order)), pointer(a.gfp), oom.FlagNames(a.gfp)
+	} else {
+		unknown.Add("allocation.order", "allocation.gfp", "allocation.gfp_flags")
+	}
 
-			inc.Memory = &m
-			for _, part := range []struct {
-				name  string
-				value *uint64
-			}{
-				{"memory.slab_bytes", m.SlabBytes}, {"memory.kernel_stack_bytes", m.KernelStackBytes},
-				{"memory.pagetables_bytes", m.PagetablesBytes}, {"memory.sock_bytes", m.SockBytes},
-				{"memory.file_dirty_bytes", m.FileDirtyBytes}, {"memory.file_writeback_bytes", m.FileWritebackBytes},
-				{"memory.active_file_bytes", m.ActiveFileBytes}, {"memory.inactive_file_bytes", m.InactiveFileBytes},
-				{"memory.unevictable_bytes", m.UnevictableBytes}, {"memory.anon_thp_bytes", m.AnonTHPBytes},
-				{"memory.slab_reclaimable_bytes", m.SlabReclaimableBytes}, {"memory.slab_unreclaimable_bytes", m.SlabUnreclaimableBytes},
-				{"memory.percpu_bytes", m.PercpuBytes},
-			} {
-				if part.value == nil {
-					unknown.add(part.name)
-				}
+	if a.totalPages != nil {
+		out.TotalPages = pointer(*a.totalPages)
+	} else {
+		unknown.Add("allocation.total_pages")
+	}
+
+	if scope == events.ScopeSysrq {
+		out.Class = "sysrq"
+	} else {
+		out.Class = b.class(a.stack)
+	}
+
+	unknown.Unless("allocation.class", out.Class != "")
+
+	return out
+}
+
+// class returns the purpose of the allocation with that stack, "" if the stack does not
+// show it or addresses have no names.
+func (b *builder) class(stack []uint64) string {
+	if b.cfg.Symbol == nil {
+		return ""
+	}
+
+	return oom.Class(func(yield func(string) bool) {
+		for _, address := range stack {
+			if name, ok := b.cfg.Symbol(address); ok && !yield(name) {
+				return
 			}
-
-			return
 		}
-	}
-
-	unknown.add("memory")
+	})
 }
 
-// fresh compares the sum of the parts with the usage, which is exact. Some
-// kernel memory is in no part, and counters that are flushed still miss what
-// each CPU has in its batch, so this is a band.
-func fresh(m events.Memory, usageBytes uint64) bool {
-	if m.AnonBytes == nil || m.FileBytes == nil || m.ShmemBytes == nil {
-		return false
+// process returns a task as the published contract has it.
+func (b *builder) process(t kernel.Task) events.Process {
+	p := events.Process{PID: int(t.TGID), TID: int(t.TID), Comm: t.LeaderComm, IsKernel: t.Kthread}
+	if t.Comm != t.LeaderComm {
+		p.Thread = t.Comm
 	}
-	var sum uint64
 
-	for _, part := range []*uint64{m.AnonBytes, m.FileBytes, m.SlabBytes, m.KernelStackBytes, m.PagetablesBytes, m.SockBytes, m.PercpuBytes} {
-		if part != nil {
-			sum += *part
-		}
+	if t.Cgroup.ID != 0 {
+		cgroup, place := b.cgroup(t.Cgroup)
+		p.Cgroup, p.Workload = &cgroup, place.Workload
 	}
-	slack := usageBytes/10 + 1<<20
 
-	return sum+slack >= usageBytes && sum <= usageBytes+slack
+	return p
+}
+
+func (b *builder) cgroup(key events.CgroupKey) (events.Cgroup, resolve.Place) {
+	place, path, _ := b.cfg.Cgroups.Place(key)
+	return events.Cgroup{CgroupKey: key, Path: path}, place
+}
+
+// levelOf returns what a cgroup is: a plain one if its path is not known.
+func levelOf(place resolve.Place) events.Level {
+	if place.Level == "" {
+		return events.LevelCgroup
+	}
+
+	return place.Level
+}
+
+func (b *builder) envelope(kind string, bootNS uint64) events.Envelope {
+	return events.Envelope{
+		V: events.Version, Kind: kind, Time: b.cfg.WallClock(bootNS).UTC(),
+		BootID: b.cfg.BootID, Node: b.cfg.Node,
+	}
+}
+
+func (b *builder) bytes(pages uint64) *uint64 {
+	bytes := pages * b.cfg.PageSize
+	return &bytes
+}
+
+// limit returns nil for a limit that is not set.
+func (b *builder) limit(pages uint64) *uint64 {
+	if pages == kernel.NoLimit {
+		return nil
+	}
+
+	return b.bytes(pages)
 }

@@ -3,61 +3,81 @@
 package incident
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
-// verdict is who limited, as far as the evidence goes.
+// verdict is who limited: whose limit was hit, as far as the evidence goes.
 type verdict struct {
 	scope events.Scope
-	// limiter and group are places in the decision's chain, none if negative:
-	// the owner of the limit, and the cgroup whose memory.oom.group counted.
+	// limiter and group are indexes in the victim's memcg ancestry, none if negative:
+	// the owner of the limit, and the memcg whose memory.oom.group applied.
 	limiter, group int
-	// unsure names what was concluded rather than read.
+	// unsure names keys whose values were concluded rather than read.
 	unsure []string
 }
 
+// lostVerdict is the verdict without any record of the choice.
 var lostVerdict = verdict{scope: events.ScopeUnknown, limiter: -1, group: -1}
 
-// judge reads the verdict where oom_kill_process was seen.
-func (c *Correlator) judge(d *kernel.VictimChosen) verdict {
-	v := verdict{limiter: -1}
+// ofNode reports whether the host or some of its NUMA nodes ran out of memory.
+func (v *verdict) ofNode() bool {
+	switch v.scope {
+	case events.ScopeGlobal, events.ScopeSysrq, events.ScopeCpuset, events.ScopeMempolicy:
+		return true
+	}
+
+	return false
+}
+
+// readVerdict returns the verdict if oom_kill_process was seen: the kernel's own.
+func readVerdict(d *kernel.VictimChosen, cgroupV1 bool) verdict {
+	v := verdict{scope: scopeOf(d.Constraint), limiter: -1}
 
 	switch {
 	case d.Sysrq:
 		v.scope = events.ScopeSysrq
-	case d.Constraint == kernel.ConstraintNone:
-		v.scope = events.ScopeGlobal
-	case d.Constraint == kernel.ConstraintCpuset:
-		v.scope = events.ScopeCpuset
-	case d.Constraint == kernel.ConstraintMempolicy:
-		v.scope = events.ScopeMempolicy
-	case d.Constraint == kernel.ConstraintMemcg:
-		v.scope, v.limiter = events.ScopeMemcg, d.LimiterIndex
-	default:
-		v.scope, v.limiter = events.Scope(d.Constraint), d.LimiterIndex
+	case !v.ofNode():
+		v.limiter = d.LimiterIndex
 	}
-	v.group = c.groupOf(d, v.limiter)
+	v.group = groupOf(d.Ancestry, v.limiter, cgroupV1)
 
 	return v
 }
 
-// groupOf is the highest memcg with memory.oom.group between the victim and the
-// limiter (mm/memcontrol.c: mem_cgroup_get_oom_group); cgroup v1 has none.
-func (c *Correlator) groupOf(d *kernel.VictimChosen, limiter int) int {
-	if c.cfg.CgroupV1 {
+// scopeOf maps the kernel's constraint. Constraints of future kernels keep their name.
+func scopeOf(c kernel.Constraint) events.Scope {
+	switch c {
+	case kernel.ConstraintNone:
+		return events.ScopeGlobal
+	case kernel.ConstraintCpuset:
+		return events.ScopeCpuset
+	case kernel.ConstraintMempolicy:
+		return events.ScopeMempolicy
+	case kernel.ConstraintMemcg:
+		return events.ScopeMemcg
+	}
+
+	return events.Scope(c)
+}
+
+// groupOf returns the highest memcg with memory.oom.group between the victim and the
+// limiter (mm/memcontrol.c: mem_cgroup_get_oom_group), or -1. cgroup v1 has none.
+func groupOf(ancestry []kernel.Memcg, limiter int, cgroupV1 bool) int {
+	if cgroupV1 {
 		return -1
 	}
 
 	top := limiter
 	if top < 0 {
-		top = len(d.Ancestry) - 1
+		top = len(ancestry) - 1
 	}
 
 	for i := top; i >= 0; i-- {
-		if d.Ancestry[i].OOMGroup {
+		if ancestry[i].OOMGroup {
 			return i
 		}
 	}
@@ -65,14 +85,90 @@ func (c *Correlator) groupOf(d *kernel.VictimChosen, limiter int) int {
 	return -1
 }
 
-// localEvents finds the owner of the limit with tracepoints only: the kernel
-// counts MEMCG_OOM at it, and at it alone, in memory_events_local before it
-// chooses (mm/memcontrol.c: mem_cgroup_oom).
-type localEvents struct {
+// concludeVerdict returns the verdict if only oom:mark_victim was seen. hits are the
+// indexes of the memcgs in the victim's ancestry whose limit was hit since the last
+// verdict (limitHits.since).
+//
+// The trigger's last reclaim decides between a memcg and the node: every charge that
+// fails has reclaimed its memcg last, every allocation that fails has reclaimed the
+// node. It does not distinguish a cpuset or a memory policy from the whole node.
+func concludeVerdict(d *kernel.VictimChosen, hits []int, cgroupV1 bool) verdict {
+	v := verdict{scope: events.ScopeMemcg, limiter: -1}
+
+	switch {
+	case d.LastReclaim == kernel.ReclaimGlobal:
+		v.scope = events.ScopeGlobal
+		v.unsure = []string{"constraint"}
+	case len(hits) == 1:
+		v.limiter = hits[0]
+	case len(hits) > 1:
+		// Another ancestor hit its limit lately without a kill. The lowest one that is
+		// full now is the most likely.
+		v.limiter = lowestFull(d.Ancestry, hits)
+		v.unsure = []string{"limiter"}
+	case d.LastReclaim == kernel.ReclaimMemcg:
+		v.limiter = lowestFull(d.Ancestry, everHit(d.Ancestry))
+		v.unsure = []string{"limiter"}
+	case d.Current.Kthread && strings.HasPrefix(d.Current.Comm, "kworker"):
+		// drivers/tty/sysrq.c: moom_callback runs on a workqueue.
+		v.scope = events.ScopeSysrq
+	default:
+		v.scope = events.ScopeUnknown
+		v.unsure = []string{"scope", "limiter"}
+	}
+	v.group = groupOf(d.Ancestry, v.limiter, cgroupV1)
+
+	return v
+}
+
+func everHit(ancestry []kernel.Memcg) []int {
+	hits := make([]int, 0, len(ancestry))
+
+	for i, memcg := range ancestry {
+		if memcg.OOMLocal > 0 {
+			hits = append(hits, i)
+		}
+	}
+
+	return hits
+}
+
+func lowestFull(ancestry []kernel.Memcg, among []int) int {
+	for _, i := range among {
+		if nearLimit(ancestry[i].Memory) || nearLimit(ancestry[i].Swap) {
+			return i
+		}
+	}
+
+	return -1
+}
+
+// nearLimitPages is how far below its limit a full page_counter can be: the last charge
+// fails as a batch (mm/memcontrol.c: MEMCG_CHARGE_BATCH).
+const nearLimitPages = 64
+
+func nearLimit(c kernel.Counter) bool {
+	return c.Known && c.Max != kernel.NoLimit && c.Usage+nearLimitPages >= c.Max
+}
+
+// limitHits remembers how often each memcg hit its own limit. The kernel counts
+// MEMCG_OOM in memory_events_local of the owner of the limit, and only there, before it
+// chooses a victim (mm/memcontrol.c: mem_cgroup_oom).
+type limitHits struct {
 	last map[events.CgroupKey]uint64
 }
 
-func (l *localEvents) observe(change kernel.CgroupChange) {
+func newLimitHits(counts map[events.CgroupKey]uint64) *limitHits {
+	l := &limitHits{last: maps.Clone(counts)}
+	if l.last == nil {
+		l.last = make(map[events.CgroupKey]uint64)
+	}
+
+	return l
+}
+
+// observe starts the count of a new cgroup at 0.
+func (l *limitHits) observe(change kernel.CgroupChange) {
 	switch change.Op {
 	case "mkdir":
 		if _, known := l.last[change.Key]; !known {
@@ -83,85 +179,29 @@ func (l *localEvents) observe(change kernel.CgroupChange) {
 	}
 }
 
-// learn takes the counts of cgroups whose part in a decision is known without them.
-func (l *localEvents) learn(levels ...kernel.Memcg) {
-	for _, level := range levels {
-		if level.EventsKnown {
-			l.last[level.Key] = level.OOMLocal
+// learn takes in the counts of an invocation whose verdict does not depend on them.
+func (l *limitHits) learn(memcgs ...kernel.Memcg) {
+	for _, memcg := range memcgs {
+		if memcg.EventsKnown {
+			l.last[memcg.Key] = memcg.OOMLocal
 		}
 	}
 }
 
-// nearLimitPages: a page_counter at its limit may lack what the last charge
-// could not have, a batch at most (mm/memcontrol.c: MEMCG_CHARGE_BATCH).
-const nearLimitPages = 64
-
-func nearLimit(c kernel.Counter) bool {
-	return c.Known && c.Max != kernel.NoLimit && c.Usage+nearLimitPages >= c.Max
-}
-
-// judge concludes the verdict of a decision seen at mark_victim. grown tells
-// whether a limit was hit since the last one: if not, this victim was not chosen
-// but belongs to a group.
-//
-// Reclaim decides between a memcg and the node: every charge that fails has
-// reclaimed its memcg last, every allocation that fails the node. It cannot
-// tell a cpuset or a memory policy from the whole node.
-func (l *localEvents) judge(c *Correlator, d *kernel.VictimChosen) (v verdict, grown bool) {
-	var candidates []int
-
-	for i, level := range d.Ancestry {
-		if !level.EventsKnown {
+// since returns the indexes of the memcgs whose limit was hit since their counts were
+// taken in last, and takes in the new ones.
+func (l *limitHits) since(ancestry []kernel.Memcg) (hits []int) {
+	for i, memcg := range ancestry {
+		if !memcg.EventsKnown {
 			continue
 		}
 
-		last, known := l.last[level.Key]
-		if known && level.OOMLocal > last || !known && level.OOMLocal > 0 && nearLimit(level.Memory) {
-			candidates = append(candidates, i)
+		last, known := l.last[memcg.Key]
+		if known && memcg.OOMLocal > last || !known && memcg.OOMLocal > 0 && nearLimit(memcg.Memory) {
+			hits = append(hits, i)
 		}
-		l.last[level.Key] = level.OOMLocal
-	}
-	grown = len(candidates) > 0
-	v = verdict{scope: events.ScopeMemcg, limiter: -1}
-
-	switch {
-	case d.LastReclaim == kernel.ReclaimGlobal:
-		v.scope = events.ScopeGlobal
-		v.unsure = []string{"constraint"}
-	case len(candidates) == 1:
-		v.limiter = candidates[0]
-	case grown:
-		// Another ancestor was at its limit lately, without a kill. The lowest
-		// that is full now is the likeliest.
-		v.limiter = lowestFull(d.Ancestry, candidates)
-		v.unsure = []string{"limiter"}
-	case d.LastReclaim == kernel.ReclaimMemcg:
-		all := make([]int, 0, len(d.Ancestry))
-		for i, level := range d.Ancestry {
-			if level.OOMLocal > 0 {
-				all = append(all, i)
-			}
-		}
-		v.limiter = lowestFull(d.Ancestry, all)
-		v.unsure = []string{"limiter"}
-	case d.Current.Kthread && strings.HasPrefix(d.Current.Comm, "kworker"):
-		// drivers/tty/sysrq.c: moom_callback runs on a workqueue.
-		v.scope = events.ScopeSysrq
-	default:
-		v.scope = events.ScopeUnknown
-		v.unsure = []string{"scope", "limiter"}
-	}
-	v.group = c.groupOf(d, v.limiter)
-
-	return v, grown
-}
-
-func lowestFull(chain []kernel.Memcg, among []int) int {
-	for _, i := range among {
-		if nearLimit(chain[i].Memory) || nearLimit(chain[i].Swap) {
-			return i
-		}
+		l.last[memcg.Key] = memcg.OOMLocal
 	}
 
-	return -1
+	return hits
 }

@@ -18,9 +18,9 @@ import (
 // Options say with what to look.
 type Options struct {
 	Reader  host.Reader
-	Kubelet *kubelet.Watch // nil: there is no kubelet
-	// Rules find the causes of an incident. Nil: nobody is asked.
-	Rules func(*events.Incident) []events.Cause
+	Kubelet *kubelet.EvictionTracker // nil: there is no kubelet
+	// Rules find the causes that a kill would have now; nil: no causes.
+	Rules func(*events.Inspection) []events.Cause
 	// Most is how many candidates, and how many shares, are listed.
 	Most int
 	// Envelope is that of the answer, Kind apart. Its Time is the instant.
@@ -181,6 +181,6 @@ func (o Options) finish(ctx context.Context, i *events.Inspection) {
 
 	i.Eviction = o.Kubelet.Now(i.Time)
 	if o.Rules != nil {
-		i.Causes = o.Rules(i.Incident())
+		i.Causes = o.Rules(i)
 	}
 }

@@ -1,316 +1,325 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kernel holds the records of the kernel side after decoding: what each hook
-// reported, in Go types and before any interpretation. The published contract, which
-// the correlator makes of them, is package events.
+// Package kernel defines the records that the BPF programs report, after decoding and
+// before any interpretation. Package probe produces them, package incident turns them
+// into incidents, which are in the published form of package events.
+//
+// Counts of memory are in pages of the kernel unless a name has another unit. Times are
+// nanoseconds of CLOCK_BOOTTIME.
 package kernel
 
 import "github.com/oomtrace/oomtrace/internal/events"
 
-// Record is one fact that the kernel side reported. The concrete types are the
-// structs of this file that embed Meta.
+// Record is one observation by the BPF programs. The concrete types are the structs of
+// this package that embed Meta, by value, except *Stall.
 type Record interface{ Header() Meta }
 
-// Task is a task as the kernel names it.
+// Meta is the common part of all records.
+type Meta struct {
+	BootNS uint64
+	// Pass is the number of the OOM invocation, one call of out_of_memory. It is 0
+	// outside of one, and where that function is not hooked.
+	Pass uint64
+	// Current is the task that was running.
+	Current Task
+}
+
+// Header returns the common part of the record.
+func (m Meta) Header() Meta { return m }
+
+// Task identifies a thread (struct task_struct) and its cgroup.
 type Task struct {
-	TGID, TID  uint32
+	TGID, TID  uint32 // in the initial PID namespace
 	Comm       string // of the thread
-	LeaderComm string // of the thread group's leader
+	LeaderComm string // of the thread group's leader, which names the process
 	Kthread    bool   // PF_KTHREAD
 	Cgroup     events.CgroupKey
 }
 
-// Meta is common to all records.
-type Meta struct {
-	// BootNS is CLOCK_BOOTTIME at the event.
-	BootNS uint64
-	// Pass numbers the runs of out_of_memory; 0 is outside of one, or where
-	// out_of_memory cannot be hooked.
-	Pass uint64
-	// Current is the task in whose context the event happened.
-	Current Task
-}
-
-// Header returns the record's common part.
-func (m Meta) Header() Meta { return m }
-
-// Constraint is the kernel's enum oom_constraint (include/linux/oom.h), or the
-// reason why it is not known.
+// Constraint is what restricted an allocation: enum oom_constraint
+// (include/linux/oom.h). Values that a later kernel adds are "constraint_N".
 type Constraint string
 
-// The constraints. Unknown values of a future kernel come as "constraint_N".
+// The constraints.
 const (
 	ConstraintNone      Constraint = "none"
 	ConstraintCpuset    Constraint = "cpuset"
 	ConstraintMempolicy Constraint = "memory_policy"
 	ConstraintMemcg     Constraint = "memcg"
-	ConstraintUnknown   Constraint = "" // the tier cannot tell
+	ConstraintUnknown   Constraint = "" // oom_kill_process is not hooked
 )
 
-// NoLimit is the page count of a limit that is not set (PAGE_COUNTER_MAX,
-// include/linux/page_counter.h), whatever the page size.
+// NoLimit stands for the page count of a limit that is not set, whatever the page size:
+// PAGE_COUNTER_MAX (include/linux/page_counter.h).
 const NoLimit = ^uint64(0)
 
-// Counter is a page_counter at one instant, in pages.
+// Counter is a struct page_counter at one instant, in pages. Limits may be NoLimit.
 type Counter struct {
 	Known                       bool
 	Usage, Max, High, Watermark uint64
 }
 
-// Memcg is one memcg of a chain from a victim's up to the root.
+// Memcg is a struct mem_cgroup at one instant.
 type Memcg struct {
 	Key           events.CgroupKey
-	Name          string // of the directory; "" for the root
-	NameCut       bool
+	Name          string // of the directory; empty for the root
+	NameCut       bool   // the name is longer
 	Memory        Counter
-	Swap          Counter // v2: swap; v1: memory+swap (memsw)
-	OOMGroup      bool
+	Swap          Counter // cgroup v2: swap; v1: memory and swap together (memsw)
+	OOMGroup      bool    // memory.oom.group
 	OOMGroupKnown bool
-	OOMLocal      uint64 // memory_events_local[MEMCG_OOM]
-	OOMKill       uint64 // memory_events[MEMCG_OOM_KILL], hierarchical
+	OOMLocal      uint64 // memory_events_local[MEMCG_OOM]: of this cgroup's own limit
+	OOMKill       uint64 // memory_events[MEMCG_OOM_KILL]: of the whole subtree
 	EventsKnown   bool
 }
 
-// VictimChosen is the kernel at the moment it has chosen a victim: at the entry of
-// oom_kill_process, or at mark_victim where only tracepoints can be had.
+// VictimChosen reports that the OOM killer has chosen a victim: at the entry of
+// oom_kill_process, or at mark_victim where only tracepoints are available.
 type VictimChosen struct {
 	Meta
-	Tier       events.Tier
+	Tier       events.Tier // the attach mode that reported it
 	Constraint Constraint
-	// Ancestry goes from the chosen victim's memcg to the root. AncestryCut is true
-	// where the root was not reached.
+	// Ancestry are the memcgs from the victim's up to the root. AncestryCut is true if
+	// they do not reach the root.
 	Ancestry    []Memcg
 	AncestryCut bool
-	// LimiterIndex is the limit owner's place in Ancestry, -1 if the node ran out,
-	// LimiterUnknown if the tier leaves it to be found from OOMLocal.
+	// LimiterIndex is the index into Ancestry of the memcg whose limit was hit, -1 if
+	// the node ran out of memory, LimiterUnknown if it has to be found by comparing
+	// Memcg.OOMLocal with earlier values.
 	LimiterIndex int
 	Victim       Task
 	AllocKnown   bool // Order, GFP, TotalPages and Points are valid
 	Order        int32
 	GFP          uint32
-	TotalPages   uint64 // what could be used: limit plus swap, or RAM plus swap
-	Points       int64
-	Nodes        []int // allowed NUMA nodes: mempolicy's nodemask or the trigger's mems_allowed
+	TotalPages   uint64 // that the badness is relative to: limit plus swap, or RAM plus swap
+	Points       int64  // badness of the victim
+	Nodes        []int  // NUMA nodes that the allocation may use, by its cpuset or memory policy
 	NodesKnown   bool
-	Sysrq        bool // order -1, or a kworker that did not reclaim (tracepoint tier)
-	Stack        []uint64
-	LastReclaim  Reclaim // what the trigger reclaimed for last (tracepoint tier)
+	Sysrq        bool     // requested by sysrq-f: Order is -1 (mm/oom_kill.c: is_sysrq_oom)
+	Stack        []uint64 // kernel addresses, innermost first
+	LastReclaim  Reclaim  // by the same thread; ReclaimNone with fentry, where it is not needed
 }
 
-// LimiterUnknown is VictimChosen.LimiterIndex of the tracepoint tier.
+// LimiterUnknown is the VictimChosen.LimiterIndex of a limiter that is not known yet.
 const LimiterUnknown = -2
 
-// Reclaim is what a task last reclaimed for.
+// Reclaim is what a task last reclaimed memory for.
 type Reclaim uint8
 
 // The kinds of reclaim.
 const (
-	ReclaimNone Reclaim = iota
-	ReclaimMemcg
-	ReclaimGlobal
+	ReclaimNone   Reclaim = iota
+	ReclaimMemcg          // the limit of a memcg
+	ReclaimGlobal         // the node
 )
 
-// Charge is the charge split, in bytes, read at the first SIGKILL of a pass: the
-// kernel has just flushed its counters for the log, if that was not rate
-// limited (mm/oom_kill.c: dump_header). Of the limiter, or of the target's whole
-// chain where the limiter is left to be found.
+// Charge reports what the memory of a cgroup consists of, at the first SIGKILL of an OOM
+// invocation. The kernel has just flushed the counters for its own report, unless that
+// was rate limited (mm/oom_kill.c: dump_header).
 type Charge struct {
 	Meta
+	// Levels has the limiter, or the target's whole ancestry if the limiter is not
+	// known yet.
 	Levels []MemcgCharge
 }
 
-// MemcgCharge is the charge split of one memcg with its descendants. What the
-// kernel does not keep, or where could not be learnt, is nil.
+// MemcgCharge is the memory charged to a memcg and its descendants, in bytes. Fields of
+// counters that the kernel does not keep, or that could not be read, are nil.
 type MemcgCharge struct {
 	Key    events.CgroupKey
 	Memory events.Memory
 }
 
-// Kill is a SIGKILL on its way to a task (signal_generate).
+// Kill reports a SIGKILL on its way to a task (signal:signal_generate).
 type Kill struct {
 	Meta
 	Target Task
-	// FromKernel: SEND_SIG_PRIV. Such are the OOM killer's, but also those of a
-	// dying pid namespace's init, of ptrace, and of RLIMIT_CPU.
+	// FromKernel is true for SEND_SIG_PRIV. The OOM killer uses it, and so do the exit
+	// of a PID namespace's init, ptrace and RLIMIT_CPU.
 	FromKernel bool
-	// Sender is there where the kernel side knows that it is not the OOM killer's,
-	// or sees nothing of an OOM: Meta.Current is who sent it, and this is more of it.
+	// Sender is set for signals not sent by the OOM killer. Where OOM invocations are
+	// not seen, it is nil for all signals that could be the OOM killer's.
 	Sender *Sender
-	// SharesMM: the target has the memory of the victim that was marked last in
-	// the same pass.
+	// SharesMM is true if the target has the memory of the victim that was last marked
+	// in the same OOM invocation.
 	SharesMM bool
 	Code     int32 // si_code
-	Group    bool
-	Result   int32 // 0 delivered, 1 ignored, 2 already pending (trace/events/signal.h)
-	// Of the target, at that instant. Known is false where it has no memory any
-	// more, or its fields could not be read.
+	Group    bool  // sent to the process, not to one thread
+	Result   int32 // see ResultDelivered
+
+	// The memory of the target at that instant. MemoryKnown is false if it has released
+	// it already, or if the counts could not be read.
 	MemoryKnown                      bool
 	AnonPages, FilePages, ShmemPages uint64
 	SwapPages, TotalVMPages          uint64
 	PgtablesBytes                    uint64
-	OOMScoreAdj                      int16
-	UID                              uint32
-	IdentityKnown                    bool   // OOMScoreAdj, UID, StartBootNS
-	StartBootNS                      uint64 // CLOCK_BOOTTIME
-	ContainerInit                    bool   // pid 1 of a pid namespace that is not the first
+
+	OOMScoreAdj   int16
+	UID           uint32
+	StartBootNS   uint64
+	ContainerInit bool // PID 1 of a PID namespace other than the initial one
 }
 
-// Kernel values of Kill.Code and Kill.Result.
+// Values of Kill.Code (include/uapi/asm-generic/siginfo.h) and Kill.Result
+// (include/trace/events/signal.h).
 const (
-	CodeUser        = 0  // SI_USER: kill(2), or no information
+	CodeUser        = 0  // SI_USER: kill(2), or sent without siginfo
 	CodeThread      = -6 // SI_TKILL: tkill(2), tgkill(2)
 	ResultDelivered = 0
-	ResultIgnored   = 1 // the target was dying, or is the init of the sender's pid namespace
-	ResultPending   = 2 // it had one already
+	ResultIgnored   = 1 // the target was exiting, or is the init of the sender's PID namespace
+	ResultPending   = 2 // the target has a pending SIGKILL already
 )
 
-// Sender is more of a process that sent a SIGKILL, at that instant.
+// Sender describes the process that sent a SIGKILL, Meta.Current, at that instant.
 type Sender struct {
 	UID uint32
-	Exe string // the last name of its executable's path, 31 bytes of it; empty: not known
-	// LoginUID and AuditSession are of audit (pam_loginuid): who logged in, also
-	// through sudo. LoginKnown is false where nobody did, or nobody keeps it.
+	Exe string // the last component of its executable's path, at most 31 bytes; empty: unknown
+	// LoginUID and AuditSession are the login user, also of sudo (pam_loginuid).
+	// LoginKnown is false if there was no login, or if the kernel has no CONFIG_AUDIT.
 	LoginKnown             bool
 	LoginUID, AuditSession uint32
-	// SamePIDNS: it is in the target's pid namespace, which is not the first one.
-	SamePIDNS bool
-	// NamespaceInit: it is pid 1 of a pid namespace that the target is in.
-	NamespaceInit bool
-	Exiting       bool // it is on its way out
-	// NoInfo: the kernel sent it without saying for whom (SEND_SIG_NOINFO). To a
-	// thread it is cgroup.kill, to a process PR_SET_PDEATHSIG.
-	NoInfo bool
-	// TargetGone: the target's last thread was exiting already.
-	TargetGone bool
-	// Ancestors are its parents, the nearest first; MoreAncestors that there are
-	// further ones.
+	SamePIDNS              bool // in the target's PID namespace, which is not the initial one
+	NamespaceInit          bool // PID 1 of a PID namespace that contains the target
+	Exiting                bool
+	// NoInfo is true for SEND_SIG_NOINFO: cgroup.kill if sent to a thread,
+	// PR_SET_PDEATHSIG if sent to a process.
+	NoInfo     bool
+	TargetGone bool // the target's last thread was exiting already
+	// Ancestors are its parent, grandparent and so on. MoreAncestors is true if they do
+	// not reach PID 1.
 	Ancestors     []ProcessName
 	MoreAncestors bool
-	// TermNS is CLOCK_BOOTTIME of the last SIGTERM to a process in the target's
-	// cgroup, 0 if none was seen, and TermSender who sent it. TermIgnored: by SIG_IGN,
-	// or as pid 1 of a pid namespace without a handler.
+	// TermNS is the time of the last SIGTERM to a process in the target's cgroup, 0 if
+	// none was seen; TermSender is its sender. TermIgnored is true if the target ignored
+	// it, by SIG_IGN or as PID 1 of a PID namespace without a handler.
 	TermNS      uint64
 	TermSender  ProcessName
 	TermIgnored bool
 }
 
-// ProcessName is a process by its id and name.
+// ProcessName is the ID and name of a process.
 type ProcessName struct {
 	TGID uint32
 	Comm string
 }
 
-// TargetAncestry holds the limits above the target of a SIGKILL that is not the OOM
-// killer's: at most one a second for each cgroup, right before the Kill.
+// TargetAncestry reports the memcgs above the target of a SIGKILL not sent by the OOM
+// killer. It precedes the Kill, at most once a second per cgroup.
 type TargetAncestry struct {
 	Meta
 	Target      events.CgroupKey
-	Ancestry    []Memcg // as VictimChosen.Ancestry
+	Ancestry    []Memcg // as in VictimChosen
 	AncestryCut bool
 }
 
-// Mark is oom:mark_victim. PID is the kernel's pid, a thread's id.
+// Mark reports oom:mark_victim, which makes a task a victim of the OOM killer.
 type Mark struct {
 	Meta
-	PID uint32
+	PID uint32 // of the thread, in the initial PID namespace
 }
 
-// OOMReturn is the return of out_of_memory. One is sent for each pass that
-// killed; those that did not are folded per limiter and outcome, Count of them
-// since the start.
+// OOMReturn reports the return of out_of_memory. There is one for each OOM invocation
+// that killed. Those that did not are counted by limiter, outcome and constraint: one is
+// sent for the first, and then at most once a second.
 type OOMReturn struct {
 	Meta
-	Outcome    events.Outcome
-	Limiter    events.CgroupKey // zero for the node
-	Constraint Constraint
-	Count      uint64
-	FirstNS    uint64
-	LastNS     uint64
-	AllocKnown bool // Order and GFP are valid, and LimiterLevel is where there is a limiter
-	Order      int32
-	GFP        uint32
-	Chosen     uint32 // TGID, of a pass that killed
-	// LimiterLevel is the limiter as it was at the pass.
-	LimiterLevel Memcg
+	Outcome         events.Outcome
+	Limiter         events.CgroupKey // zero for the node
+	Constraint      Constraint
+	Count           uint64 // since the programs were attached
+	FirstNS, LastNS uint64 // of the current series, which a pause of 10 s ends
+	// AllocKnown is true if the record was sent at the return: Order, GFP, Chosen and
+	// LimiterLevel are valid. False for a count that was read afterwards.
+	AllocKnown   bool
+	Order        int32
+	GFP          uint32
+	Chosen       uint32 // TGID of the victim, if the invocation killed
+	LimiterLevel Memcg  // the limiter at that instant
 }
 
-// Exit is the end of the last thread of a process that was sent SIGKILL.
+// Exit reports the exit of the last thread of a process that the kernel sent SIGKILL.
 type Exit struct {
 	Meta
 	TGID uint32
 }
 
-// Released is the end of exit_mmap for such a process: its memory is free.
+// Released reports the return of exit_mmap for such a process: its memory is free.
 type Released struct {
 	Meta
 	TGID uint32
 }
 
-// CgroupChange is cgroup_mkdir, cgroup_rmdir or cgroup_rename.
+// CgroupChange reports cgroup_mkdir, cgroup_rmdir or cgroup_rename, in the hierarchy of
+// the memory controller.
 type CgroupChange struct {
 	Meta
 	Op      string // mkdir, rmdir, rename
 	Key     events.CgroupKey
-	Path    string
-	PathCut bool
+	Path    string // relative to the root of the hierarchy
+	PathCut bool   // the path is longer
 }
 
-// RecordsLost counts records of one kind that found the ring buffer full.
+// RecordsLost counts records of one kind that were lost since the last such record: the
+// ring buffer or a map was full, or a program did not run.
 type RecordsLost struct {
 	Meta
 	What  string
 	Count uint64
 }
 
-// Stall is a single long stall, told at its end.
+// Stall reports a single stall of at least the minimum duration, at its end. It is
+// delivered as *Stall, valid until the handler returns.
 type Stall struct {
 	Meta
 	What           events.StallKind
 	DurationNS     uint64
 	ReclaimedPages uint64
-	Owner          events.CgroupKey // whose limit it reclaimed for; zero: the node, or not known
+	Owner          events.CgroupKey // of the limit that it reclaimed for; zero: the node, or unknown
 }
 
-// StallBuckets is the number of buckets of log2(microseconds).
+// StallBuckets is the number of buckets of a histogram by log2(microseconds).
 const StallBuckets = 28
 
-// StallCount is what was counted of one kind of stalls in one cgroup, since the
-// start of the tracer.
+// StallCount sums up stalls since the programs were attached.
 type StallCount struct {
-	Count, Fruitless, TotalNS, MaxNS, ReclaimedPages uint64
-	Buckets                                          [StallBuckets]uint64
+	Count          uint64
+	Fruitless      uint64 // those that reclaimed nothing
+	TotalNS, MaxNS uint64
+	ReclaimedPages uint64
+	Buckets        [StallBuckets]uint64
 }
 
-// StallKey says of which cgroup (the stalled task's) and kind.
+// StallKey is what stalls are counted by.
 type StallKey struct {
-	Cgroup events.CgroupKey
-	Owner  events.CgroupKey // whose limit was reclaimed for; zero: the node, or not known
+	Cgroup events.CgroupKey // of the stalled task
+	Owner  events.CgroupKey // of the limit that it reclaimed for; zero: the node, or unknown
 	What   events.StallKind
 }
 
-// StallCounts are all counts at one instant. It comes once a second while there
-// are stalls.
+// StallCounts reports all counts at one instant: once a second while tasks stall.
 type StallCounts struct {
 	Meta
 	Counts map[StallKey]StallCount
 	Kswapd map[int]KswapdCount // by NUMA node
 }
 
-// KswapdCount is what kswapd did on a NUMA node since the start of the tracer.
+// KswapdCount sums up the activity of kswapd on a NUMA node since the programs were
+// attached.
 type KswapdCount struct {
 	Wakeups uint64
 	AwakeNS uint64
 }
 
-// GaveUp is why the allocator gave up, before the task that asked for memory marked
-// a victim: the last answers to whether another round is worth it.
+// GaveUp reports why the allocator gave up: the kernel's last decisions on another round,
+// in the thread that then marked a victim.
 type GaveUp struct {
 	Meta
-	Reclaim *ReclaimRetry // nil: it was not asked
-	Compact *CompactRetry
+	Reclaim *ReclaimRetry // nil: none
+	Compact *CompactRetry // nil: none
 }
 
-// ReclaimRetry is an answer of should_reclaim_retry for one zone (mm/page_alloc.c).
+// ReclaimRetry is a decision of should_reclaim_retry for one zone (mm/page_alloc.c,
+// oom:reclaim_retry_zone).
 type ReclaimRetry struct {
 	BootNS                                              uint64
 	Order                                               uint32
@@ -318,13 +327,14 @@ type ReclaimRetry struct {
 	Node                                                uint32
 	ReclaimablePages, AvailablePages, MinWatermarkPages uint64
 	NoProgressLoops                                     uint32
-	WatermarkOK                                         bool
+	WatermarkOK                                         bool // the allocation would fit if all were reclaimed
 }
 
-// CompactRetry is an answer of should_compact_retry (mm/page_alloc.c).
+// CompactRetry is a decision of should_compact_retry (mm/page_alloc.c,
+// oom:compact_retry).
 type CompactRetry struct {
 	BootNS                               uint64
 	Order, Priority, Retries, MaxRetries uint32
-	Result                               string
+	Result                               string // enum compact_result, in lower case
 	Again                                bool
 }

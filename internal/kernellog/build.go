@@ -16,43 +16,39 @@ import (
 	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
-// unknowns collects names of what the log does not say, each once.
-type unknowns struct{ names []string }
-
-func (u *unknowns) add(names ...string) {
-	for _, name := range names {
-		if !slices.Contains(u.names, name) {
-			u.names = append(u.names, name)
-		}
-	}
+// builder makes incidents of reports.
+type builder struct {
+	opt Options
+	ids map[string]int // how often each was given
 }
 
-// unless names what is not known.
-func (u *unknowns) unless(name string, known bool) {
-	if !known {
-		u.add(name)
+func newBuilder(opt Options) builder {
+	if opt.PageSizeBytes <= 0 {
+		opt.PageSizeBytes = 4096
 	}
+
+	return builder{opt: opt, ids: map[string]int{}}
 }
 
-// incident makes the incident of a report.
-func (p *Parser) incident(r *report) *events.Incident {
-	unknown := &unknowns{}
-	inc := p.kernelIncident(r, unknown)
-	inc.Unknown = unknown.names
-	p.seal(r, inc)
+// incident returns the incident of a report of the kernel.
+func (b *builder) incident(r *report) *events.Incident {
+	unknown := &oom.Unknowns{}
+	inc := b.kernelIncident(r, unknown)
+	inc.Unknown = unknown.Names
+	b.seal(r, inc)
 
 	return inc
 }
 
-// seal adds what all incidents have.
-func (p *Parser) seal(r *report, inc *events.Incident) {
-	unknown := &unknowns{names: slices.Clone(inc.Unknown)}
+// seal sets what all incidents have.
+func (b *builder) seal(r *report, inc *events.Incident) {
+	unknown := &oom.Unknowns{Names: slices.Clone(inc.Unknown)}
 
 	at := r.first
 	if len(r.kills) > 0 && r.killTime.line > 0 {
 		at = r.killTime
 	}
-	inc.Envelope = p.envelope(events.KindIncident, at, unknown)
+	inc.Envelope = b.envelope(events.KindIncident, at, unknown)
 
 	inc.Tier = events.TierKernelLog
 	if inc.Log == nil {
@@ -63,29 +59,30 @@ func (p *Parser) seal(r *report, inc *events.Incident) {
 	if at.uptime {
 		inc.Log.UptimeNS = pointer(at.uptimeNS)
 	}
-	inc.Unknown = unknown.names
-	inc.ID = p.id(inc, at)
+	inc.Unknown = unknown.Names
+	inc.ID = b.id(inc, at)
 }
 
-func (p *Parser) envelope(kind string, at record, unknown *unknowns) events.Envelope {
-	e := events.Envelope{V: events.Version, Kind: kind, BootID: cmp.Or(at.boot, p.opt.BootID), Node: cmp.Or(at.host, p.opt.Node)}
+// envelope returns the envelope of a line. A time that is not known is in unknown.
+func (b *builder) envelope(kind string, at record, unknown *oom.Unknowns) events.Envelope {
+	e := events.Envelope{V: events.Version, Kind: kind, BootID: cmp.Or(at.boot, b.opt.BootID), Node: cmp.Or(at.host, b.opt.Node)}
 	switch {
 	case !at.wall.IsZero():
 		e.Time = at.wall.UTC()
-	case at.uptime && !p.opt.BootTime.IsZero():
-		e.Time = p.opt.BootTime.Add(time.Duration(at.uptimeNS)).UTC()
+	case at.uptime && !b.opt.BootTime.IsZero():
+		e.Time = b.opt.BootTime.Add(time.Duration(at.uptimeNS)).UTC()
 	default:
 		e.Time = time.Unix(0, int64(at.uptimeNS)).UTC()
 
-		unknown.add("time")
+		unknown.Add("time")
 	}
 
 	return e
 }
 
-// id is made of when it was, as exactly as the log has it, and of who died. So the
-// same log gives the same ids, and those of a live trace are others.
-func (p *Parser) id(inc *events.Incident, at record) string {
+// id returns an id made of the time, as precisely as the log has it, and of the processes
+// involved. The same log results in the same ids, which differ from those of a live trace.
+func (b *builder) id(inc *events.Incident, at record) string {
 	h := sha256.New()
 
 	when := at.wall.UTC().Format(time.RFC3339Nano)
@@ -108,25 +105,25 @@ func (p *Parser) id(inc *events.Incident, at record) string {
 	}
 	id := "log-" + hex.EncodeToString(h.Sum(nil)[:8])
 
-	if len(p.ids) >= 1<<16 {
-		clear(p.ids)
+	if len(b.ids) >= 1<<16 {
+		clear(b.ids)
 	}
 
-	p.ids[id]++
-	if n := p.ids[id]; n > 1 { // a log without times
+	b.ids[id]++
+	if n := b.ids[id]; n > 1 { // in a log without times
 		return fmt.Sprintf("%s-%d", id, n)
 	}
 
 	return id
 }
 
-func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
+func (b *builder) kernelIncident(r *report, unknown *oom.Unknowns) *events.Incident {
 	inc := &events.Incident{Log: &events.Log{Panic: r.panicked != ""}}
-	page := r.pageBytes(p.opt.PageSizeBytes)
+	page := r.pageBytes(b.opt.PageSizeBytes)
 
 	inc.Outcome, inc.Passes = r.outcome()
 	if inc.Outcome == "" {
-		unknown.add("outcome", "victims", "passes")
+		unknown.Add("outcome", "victims", "passes")
 	}
 	inc.Scope = r.scope(page, unknown)
 	r.limiter(inc, page, unknown)
@@ -136,10 +133,10 @@ func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
 	inc.Victims = r.victims(page, unknown)
 	if inc.Outcome == events.OutcomeKilled || r.group != "" {
 		if inc.Killer = r.killer(inc.Scope); inc.Killer.GroupCgroup != nil {
-			unknown.add("killer.group_cgroup.id")
+			unknown.Add("killer.group_cgroup.id")
 		}
 	} else if inc.Outcome == "" {
-		unknown.add("killer")
+		unknown.Add("killer")
 	}
 	total := r.totalPages(inc, page, unknown)
 	r.allocation(inc, total, unknown)
@@ -147,34 +144,34 @@ func (p *Parser) kernelIncident(r *report, unknown *unknowns) *events.Incident {
 	if inc.Memory = r.memory(); inc.Memory == nil || !r.statsOfLimiter() {
 		inc.Memory = nil
 
-		unknown.add("memory")
+		unknown.Add("memory")
 	} else {
 		m := inc.Memory
-		unknown.unless("memory.slab_bytes", m.SlabBytes != nil)
-		unknown.unless("memory.kernel_stack_bytes", m.KernelStackBytes != nil)
-		unknown.unless("memory.pagetables_bytes", m.PagetablesBytes != nil)
-		unknown.unless("memory.sock_bytes", m.SockBytes != nil)
+		unknown.Unless("memory.slab_bytes", m.SlabBytes != nil)
+		unknown.Unless("memory.kernel_stack_bytes", m.KernelStackBytes != nil)
+		unknown.Unless("memory.pagetables_bytes", m.PagetablesBytes != nil)
+		unknown.Unless("memory.sock_bytes", m.SockBytes != nil)
 	}
 
 	if len(r.tasks) > 0 {
 		inc.Candidates = r.candidates(page, total, r.likelyPages(inc, total, page))
 	} else {
-		unknown.add("candidates")
+		unknown.Add("candidates")
 	}
 
 	if r.memInfo != nil {
 		inc.NodeState = r.memInfo.state(page, r.slabs)
 	} else {
-		unknown.add("node_state")
+		unknown.Add("node_state")
 	}
 
-	r.remarks(inc)
+	r.addNotes(inc)
 
 	return inc
 }
 
-// pageBytes is the kernel's page size: of the free lists, or of the victim, whose
-// address space is in the log in pages and in kB.
+// pageBytes returns the kernel's page size: from the free lists, or from a victim, whose
+// address space the log has in pages and in kB. If neither is known it is otherwise.
 func (r *report) pageBytes(otherwise int) uint64 {
 	if r.memInfo != nil && r.memInfo.pageBytes != 0 {
 		return r.memInfo.pageBytes
@@ -214,14 +211,14 @@ func (r *report) outcome() (events.Outcome, *events.Passes) {
 	return "", nil
 }
 
-func (r *report) allocation(inc *events.Incident, total *uint64, unknown *unknowns) {
+func (r *report) allocation(inc *events.Incident, total *uint64, unknown *oom.Unknowns) {
 	a := &events.Allocation{TotalPages: total}
 	if total == nil {
-		unknown.add("allocation.total_pages")
+		unknown.Add("allocation.total_pages")
 	}
 
 	if r.header == nil {
-		unknown.add("allocation.order", "allocation.gfp", "allocation.gfp_flags", "allocation.class")
+		unknown.Add("allocation.order", "allocation.gfp", "allocation.gfp_flags", "allocation.class")
 
 		if total != nil {
 			inc.Allocation = a
@@ -239,9 +236,9 @@ func (r *report) allocation(inc *events.Incident, total *uint64, unknown *unknow
 		a.Class = oom.Class(slices.Values(r.frames))
 	}
 
-	unknown.unless("allocation.order", a.Order != nil)
-	unknown.unless("allocation.gfp", a.GFP != nil)
-	// Before 4.6 the flags are a number alone, and its bits were others.
-	unknown.unless("allocation.gfp_flags", a.GFPFlags != nil)
-	unknown.unless("allocation.class", a.Class != "")
+	unknown.Unless("allocation.order", a.Order != nil)
+	unknown.Unless("allocation.gfp", a.GFP != nil)
+	// Before 4.6 only the number is printed, and its bits differ from today's.
+	unknown.Unless("allocation.gfp_flags", a.GFPFlags != nil)
+	unknown.Unless("allocation.class", a.Class != "")
 }

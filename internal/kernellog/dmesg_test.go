@@ -39,7 +39,7 @@ func parse(t testing.TB, log string, opt Options) []*events.Incident {
 	}
 
 	if stats.Incidents != len(list) {
-		t.Errorf("%d incidents counted, %d given", stats.Incidents, len(list))
+		t.Errorf("got %d incidents counted, want %d", stats.Incidents, len(list))
 	}
 
 	return list
@@ -56,8 +56,8 @@ func readFile(t testing.TB, name string) string {
 	return string(text)
 }
 
-// verdicts are what each case of the files in testdata/dmesg is about. The files
-// are the kernels' own reports of real OOMs in virtual machines.
+// verdicts are what must be read from each case of the files in testdata/dmesg. The files
+// are the kernels' own reports of real OOM kills in virtual machines.
 var verdicts = map[string]struct {
 	scope   events.Scope
 	outcome events.Outcome
@@ -85,10 +85,10 @@ var verdicts = map[string]struct {
 	"memcg-v1-parent-limit": {limiter: "/p", task: "/p/leaf", victim: "hogV1", class: "anon_fault", limit: 40 << 20},
 }
 
-func TestDmesgVerdicts(t *testing.T) {
+func TestReportsOfRealKernelsHaveTheirVerdict(t *testing.T) {
 	files, err := filepath.Glob("testdata/dmesg/*.txt")
 	if err != nil || len(files) != 62 {
-		t.Fatalf("%d files, %v", len(files), err)
+		t.Fatalf("got %d files and error %v, want some", len(files), err)
 	}
 
 	for _, file := range files {
@@ -103,7 +103,7 @@ func TestDmesgVerdicts(t *testing.T) {
 
 			want, ok := verdicts[which]
 			if !ok {
-				t.Fatal("no such case")
+				t.Fatal("got a file without an entry in verdicts, want one for each")
 			}
 
 			if want.scope == "" {
@@ -141,18 +141,18 @@ func TestDmesgVerdicts(t *testing.T) {
 				if inc == nil && one.Outcome == want.outcome && one.Trigger != nil {
 					inc = one
 				} else if one.Scope != want.scope && one.Scope != events.ScopeUnknown {
-					t.Errorf("an incident of scope %s at line %d", one.Scope, one.Log.FirstLine)
+					t.Errorf("got an incident of scope %s at line %d, want none", one.Scope, one.Log.FirstLine)
 				}
 			}
 
 			if inc == nil {
-				t.Fatalf("none of %d incidents is %s", len(list), want.outcome)
+				t.Fatalf("got %d incidents, want one with outcome %s", len(list), want.outcome)
 			}
 
 			check(t, "scope", inc.Scope, want.scope)
 
 			if (inc.Killer != nil) != (want.path != "") || inc.Killer != nil && inc.Killer.Path != want.path {
-				t.Errorf("killer %+v, want %q", inc.Killer, want.path)
+				t.Errorf("got killer %+v, want path %q", inc.Killer, want.path)
 			}
 
 			check(t, "class", inc.Allocation.Class, want.class)
@@ -160,12 +160,12 @@ func TestDmesgVerdicts(t *testing.T) {
 			check(t, "tier", inc.Tier, events.TierKernelLog)
 
 			if inc.Log.Truncated {
-				t.Errorf("truncated: %q", inc.Notes)
+				t.Errorf("got a truncated report with notes %q, want a complete one", inc.Notes)
 			}
 
 			for i, v := range inc.Victims {
 				if v.AnonRSSBytes == nil || v.TotalVMBytes == nil || v.PgtablesBytes == nil || v.UID == nil || v.SwapBytes == nil {
-					t.Errorf("victim %d lacks numbers: %+v", i, v)
+					t.Errorf("got victim %d without some of its sizes: %+v, want all", i, v)
 				}
 			}
 
@@ -190,13 +190,13 @@ func TestDmesgVerdicts(t *testing.T) {
 				check(t, "which", inc.Limiter.Which, which)
 
 				if inc.Memory == nil || *inc.Memory.AnonBytes+*inc.Memory.FileBytes == 0 || *inc.Memory.AnonBytes+*inc.Memory.FileBytes > *inc.Limiter.UsageBytes {
-					t.Errorf("memory %+v, usage %d", inc.Memory, *inc.Limiter.UsageBytes)
+					t.Errorf("got memory %+v, want parts that make up the usage %d", inc.Memory, *inc.Limiter.UsageBytes)
 				}
 			} else {
 				check(t, "level", inc.Limiter.Level, events.LevelNode)
 
 				if inc.NodeState == nil || len(inc.NodeState.Zones) == 0 || inc.NodeState.TotalBytes == nil {
-					t.Errorf("node state %+v", inc.NodeState)
+					t.Errorf("got node state %+v, want all of its sizes", inc.NodeState)
 				}
 			}
 
@@ -206,7 +206,7 @@ func TestDmesgVerdicts(t *testing.T) {
 			}
 
 			if len(inc.Candidates) == 0 {
-				t.Error("no candidates")
+				t.Error("got no candidates, want the task table")
 			}
 		})
 	}
@@ -216,6 +216,6 @@ func check[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
 
 	if got != want {
-		t.Errorf("%s is %v, want %v", what, got, want)
+		t.Errorf("%s: got %v, want %v", what, got, want)
 	}
 }

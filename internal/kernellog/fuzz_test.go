@@ -11,9 +11,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// FuzzParse reads any bytes: nothing panics, what comes out can be written and keeps
-// the rules of the contract, and the same bytes give the same incidents.
-func FuzzParse(f *testing.F) {
+// FuzzRead reads any bytes: nothing panics, the incidents can be encoded and keep the rules of
+// the contract, and the same bytes result in the same incidents.
+func FuzzRead(f *testing.F) {
 	files, err := filepath.Glob("testdata/*/*.txt")
 	if err != nil {
 		f.Fatal(err)
@@ -23,7 +23,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(readFile(f, file)))
 	}
 
-	for _, c := range carriers {
+	for _, c := range formats {
 		var log bytes.Buffer
 		for i, l := range records(dmesgLines(f, "testdata/dmesg/7.3.4-memcg-oom-group.txt")) {
 			log.WriteString(c.write(i, l) + "\n")
@@ -38,11 +38,11 @@ func FuzzParse(f *testing.F) {
 
 			stats, err := Read(bytes.NewReader(log), opt, func(inc *events.Incident) error {
 				if inc.ID == "" || inc.Scope == "" || inc.Tier != events.TierKernelLog || inc.Log == nil || inc.Log.FirstLine > inc.Log.LastLine {
-					t.Errorf("%+v", inc)
+					t.Errorf("got %+v, want an incident with its required keys", inc)
 				}
 
 				if inc.Time.Year() > 9999 || inc.Time.Year() < 0 {
-					t.Errorf("time %v", inc.Time)
+					t.Errorf("got time %v, want a year that JSON can encode", inc.Time)
 				}
 				line, err := events.Marshal(inc)
 				text = append(text, line...)
@@ -54,13 +54,13 @@ func FuzzParse(f *testing.F) {
 			}
 
 			if stats.Lines > bytes.Count(log, []byte("\n"))+1 {
-				t.Errorf("%d lines", stats.Lines)
+				t.Errorf("got %d lines, want as many as the input has", stats.Lines)
 			}
 
 			return text
 		}
 		if first, second := read(), read(); !bytes.Equal(first, second) {
-			t.Errorf("differs:\n%s\n%s", first, second)
+			t.Errorf("second read: got\n%s\nwant\n%s", second, first)
 		}
 	})
 }

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// gapLine reads how many lines are missing, from the kernel's rate limit and from
+// gapLine reads how many lines are missing, according to the kernel's rate limit or to
 // systemd-journald.
-func (p *Parser) gapLine(s *stream, text string) bool {
+func (p *parser) gapLine(s *stream, text string) bool {
 	if rest, found := strings.CutPrefix(text, "Missed "); found {
 		n, _ := strconv.Atoi(strings.TrimSuffix(rest, " kernel messages"))
 		p.missed(n)
@@ -33,9 +33,9 @@ func (p *Parser) gapLine(s *stream, text string) bool {
 	return true
 }
 
-// hole tells that lines of /dev/kmsg are missing, whose records are numbered. One
-// that could hold the end of a report and the beginning of another ends all.
-func (p *Parser) hole(n uint64) {
+// gap takes note that n records of /dev/kmsg are missing. A gap that could hold the end of
+// a report and the beginning of another closes all reports.
+func (p *parser) gap(n uint64) {
 	if n > 8 {
 		p.missed(int(min(n, 1<<31)))
 		return
@@ -44,13 +44,13 @@ func (p *Parser) hole(n uint64) {
 	p.stats.Missed += int(n)
 	for _, s := range p.streams {
 		if s.open != nil && !s.open.settled() {
-			s.open.holes += int(n)
+			s.open.missing += int(n)
 		}
 	}
 }
 
-// missed ends all reports: what follows a hole is not of them.
-func (p *Parser) missed(n int) {
+// missed closes all reports: the lines after a gap do not belong to them.
+func (p *parser) missed(n int) {
 	p.stats.Missed += max(n, 0)
 	for _, s := range p.streams {
 		if r := s.open; r != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// TestGolden compares whole incidents. The files in testdata/reports are written
-// after the kernels' sources; those in testdata/dmesg are the kernels' own.
+// TestGolden compares whole incidents. The files in testdata/reports were written by hand
+// from the kernels' sources, those in testdata/dmesg by real kernels.
 func TestGolden(t *testing.T) {
 	files, _ := filepath.Glob("testdata/reports/*.txt")
 	for _, kernel := range []string{

@@ -13,14 +13,15 @@ type header struct {
 	gfp   *uint32
 	flags []string
 	order *int
-	// nodemask is there from 4.9 to 4.20: "(null)" if there was no policy.
+	// nodemask is printed from 4.9 to 4.20: "(null)" without a memory policy.
 	nodemask string
 }
 
-// triggerTask is the line of dump_stack about the task that runs.
+// triggerTask is the line of dump_stack about the current task.
 type triggerTask struct{ tid int }
 
-func (p *Parser) headerLine(s *stream, rec record) bool {
+// headerLine reads "X invoked oom-killer: gfp_mask=M, order=N, ...", which starts a report.
+func (p *parser) headerLine(s *stream, rec record) bool {
 	comm, rest, _ := strings.Cut(rec.text, " invoked oom-killer: ")
 	if len(comm) > maxComm || !strings.HasPrefix(rest, "gfp_mask=") {
 		return false
@@ -62,12 +63,12 @@ func (p *Parser) headerLine(s *stream, rec record) bool {
 	}
 	s.sysrq = record{}
 
-	p.advance(r, rec, inHeader)
+	r.advance(rec, inHeader)
 
 	return true
 }
 
-// near tells that two lines may be of one event.
+// near reports whether two lines can be of one event.
 func near(a, b record) bool {
 	switch {
 	case a.uptime && b.uptime:
@@ -81,8 +82,7 @@ func near(a, b record) bool {
 }
 
 // taskLine reads "CPU: 0 UID: 0 PID: 419 Comm: trigger Not tainted 7.3.4 #1 ...".
-func (p *Parser) taskLine(s *stream, rec record, text string) bool {
-	r := s.open
+func (r *report) taskLine(rec record, text string) bool {
 	word, ok := after(rec, text, " PID: ")
 
 	_, named, found := strings.Cut(text, " Comm: ")
@@ -92,14 +92,14 @@ func (p *Parser) taskLine(s *stream, rec record, text string) bool {
 
 	tid, err := strconv.Atoi(word)
 	if err != nil || r.header == nil || r.at >= inTask {
-		return false // of another stack
+		return false // of another stack trace
 	}
 	// The name is followed by "Not tainted", "Tainted: G  OE", "Kdump: loaded".
 	rest, same := strings.CutPrefix(named, r.header.comm+" ")
 
 	_, rest, found = strings.Cut(rest, "ainted")
 	if !same || !found {
-		return false // another task's stack got in between
+		return false // the stack trace of another task
 	}
 
 	r.task = &triggerTask{tid: tid}
@@ -107,12 +107,12 @@ func (p *Parser) taskLine(s *stream, rec record, text string) bool {
 		r.release = release
 	}
 
-	p.advance(r, rec, inTask)
+	r.advance(rec, inTask)
 
 	return true
 }
 
-// afterTaint skips the flags to the release, which begins with a digit.
+// afterTaint skips the taint flags up to the release, which starts with a digit.
 func afterTaint(s string) string {
 	for s != "" {
 		word, rest, _ := strings.Cut(strings.TrimLeft(s, " "), " ")
@@ -125,9 +125,9 @@ func afterTaint(s string) string {
 	return ""
 }
 
-// frameLine reads a line of the stack: "func+0x1/0x2", with its address in old
-// kernels. Those with a question mark were not on the way.
-func (p *Parser) frameLine(r *report, rec record, text string) bool {
+// frameLine reads a frame of the stack: "func+0x1/0x2", after its address in old kernels.
+// Frames with a question mark are not reliable and left out.
+func (r *report) frameLine(rec record, text string) bool {
 	if strings.HasPrefix(text, "[<") {
 		_, rest, found := strings.Cut(text, ">]")
 		if !found {
@@ -138,10 +138,10 @@ func (p *Parser) frameLine(r *report, rec record, text string) bool {
 
 	switch text {
 	case "<TASK>", "<IRQ>", "</IRQ>", "<EOI>":
-		p.advance(r, rec, inTrace)
+		r.advance(rec, inTrace)
 		return true
 	case "</TASK>":
-		p.advance(r, rec, inTrace)
+		r.advance(rec, inTrace)
 		r.traced = true
 
 		return true
@@ -159,13 +159,14 @@ func (p *Parser) frameLine(r *report, rec record, text string) bool {
 		r.frames = append(r.frames, function)
 	}
 
-	p.advance(r, rec, inTrace)
+	r.advance(rec, inTrace)
 
 	return true
 }
 
-// belongsToEnd gives the report that ends without a kill.
-func (p *Parser) belongsToEnd(s *stream, rec record) *report {
+// reportAtEnd returns the report that ends without a kill: the open one if it has no choice
+// yet, else a new one.
+func (p *parser) reportAtEnd(s *stream, rec record) *report {
 	if r := s.open; r != nil && !r.settled() && r.at < inSummary {
 		return r
 	}
@@ -173,7 +174,9 @@ func (p *Parser) belongsToEnd(s *stream, rec record) *report {
 	return p.begin(s, rec)
 }
 
-func (p *Parser) panicLine(s *stream, rec record, text string) bool {
+// panicLine reads the panic of a kernel that found no killable process, or that panics on
+// OOM by vm.panic_on_oom.
+func (p *parser) panicLine(s *stream, rec record, text string) bool {
 	why := strings.TrimPrefix(text, "Kernel panic - not syncing: ")
 
 	deadlocked := strings.HasPrefix(why, "System is deadlocked on memory")
@@ -183,11 +186,11 @@ func (p *Parser) panicLine(s *stream, rec record, text string) bool {
 
 	r := s.open
 	if r == nil || !(deadlocked && r.noKillable) {
-		r = p.belongsToEnd(s, rec)
+		r = p.reportAtEnd(s, rec)
 	}
 	r.panicked = why
 	r.noKillable = r.noKillable || strings.Contains(why, "no killable processes")
-	p.advance(r, rec, max(r.at, inKills))
+	r.advance(rec, max(r.at, inKills))
 
 	return true
 }

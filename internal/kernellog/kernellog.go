@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kernellog reads kernel logs afterwards: what the OOM killer wrote of
-// its decisions (mm/oom_kill.c, mm/memcontrol.c, mm/show_mem.c; Linux 3.10 to
-// 7.x) becomes the same incidents that a live trace gives, of tier kernel_log.
-// Lines of killers in user space (systemd-oomd, oomd, earlyoom, nohang, Talos,
-// the kubelet's evictions) become incidents of scope user.
+// Package kernellog reads incidents from kernel logs. The reports of the OOM killer
+// (mm/oom_kill.c, mm/memcontrol.c, mm/show_mem.c; Linux 3.10 to 7.x) become the same
+// incidents that a live trace emits, with tier kernel_log. Lines of killers in user space
+// (systemd-oomd, oomd, earlyoom, nohang, Talos, the kubelet's evictions) become incidents
+// of scope user.
 //
-// It goes one way, line by line:
+// Data flows one way, line by line:
 //
-//	line ─> prefilter ─> decode (carrier.go) ─> record ─> report ─> events.Incident
+//	line ─> prefilter ─> decoder (format.go) ─> record ─> report ─> builder ─> events.Incident
 //
-// A report is what one stream of lines (of a host, and of one task or CPU where
-// printk names it) says of one decision. The kernel writes its parts in a fixed
-// order, and has one decision at a time; so a part that is out of order, that
-// contradicts what is there already (another cgroup, a victim that is not among
-// the tasks), or that comes late, does not belong to the report that is open: it
-// begins one of its own. Holes in a log therefore cost fields, and do not mix two
-// decisions, as far as what is left can tell them apart.
+// A report holds the lines of one OOM invocation in one stream: of a host, and of one task
+// or CPU if printk names it. The kernel writes the sections of a report in a fixed order
+// (section, in report.go) and one report at a time. A line that is out of order, that
+// contradicts the open report (another cgroup, a victim that is not in the task table), or
+// that comes late therefore starts a report of its own. Lines missing from a log cost
+// fields; they do not mix two reports, as far as the remaining lines can be told apart.
 package kernellog
 
 import (
@@ -33,83 +32,61 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Options tell what a log does not say of itself. The zero value works.
+// Options supply what a log does not contain. The zero value works.
 type Options struct {
-	// BootTime is when uptime was zero. If it is zero, incidents of logs that have
-	// uptimes only are timed from the Unix epoch on, and name "time" in unknown.
+	// BootTime is when uptime was zero. If it is zero, incidents of logs that only have
+	// uptimes are timed from the Unix epoch on, with "time" in unknown.
 	BootTime time.Time
 	// BootID and Node are those of incidents whose lines name none.
 	BootID, Node string
 	// Location is the time zone of times without one; nil is time.Local.
 	Location *time.Location
-	// Now picks the year of times that have none: the latest that is not after Now.
-	// Zero is the time of New.
+	// Now determines the year of times that have none: the latest that is not after Now.
+	// Zero is the time of the call.
 	Now time.Time
-	// PageSizeBytes is the kernel's page size where the log does not show it; 0
-	// takes 4096.
+	// PageSizeBytes is the kernel's page size if the log does not show it; 0 is 4096.
 	PageSizeBytes int
 }
 
-// Stats count what was read.
+// Stats counts what was read.
 type Stats struct {
-	Lines     int // in all
+	Lines     int
 	CutLines  int // longer than MaxLineBytes: the rest was not read
 	Incidents int
-	// Missed is how many lines the log itself tells that it lost: the rate limit of
-	// the kernel's OOM reports, and what a reader of the kernel's buffer was too
-	// slow for.
+	// Missed counts the lines that the log reports as lost: by the rate limit of the
+	// kernel's OOM reports, and by a reader of the kernel's buffer that was too slow.
 	Missed int
 }
 
-// MaxLineBytes bounds a line; what is beyond is not read. The kernel's own lines
-// end at 1024 bytes, an entry of the journal in JSON has some kilobytes.
+// MaxLineBytes bounds a line; the rest is not read. The kernel's own lines end at 1024
+// bytes, an entry of the journal in JSON has some kilobytes.
 const MaxLineBytes = 128 << 10
 
-// Parser takes the lines of a log, in order. It holds one report for each stream
-// that is in the middle of one, and a few that are done. It is not safe for
-// concurrent use.
-type Parser struct {
-	opt   Options
-	give  func(*events.Incident) error
+// parser takes the lines of a log, in order. It holds the open report of each stream, and
+// a bounded number of closed ones.
+type parser struct {
+	emit  func(*events.Incident) error
 	stats Stats
 
-	last    record // the last decoded line; lines without a carrier go on with it
+	decoder decoder
+	builder builder
 	streams map[streamKey]*stream
 	// unsettled is how many open reports wait for more than kills.
 	unsettled int
-	// done are closed reports that are not given out yet, in order.
+	// done are closed reports that were not emitted yet, in order.
 	done []*report
 	user userState
-	ids  map[string]int
 }
 
-// New makes a parser that gives each incident to give, in the order of their ends.
-// An error of give ends the reading and comes back from Line and Close.
-func New(opt Options, give func(*events.Incident) error) *Parser {
-	if opt.Location == nil {
-		opt.Location = time.Local
-	}
-
-	if opt.Now.IsZero() {
-		opt.Now = time.Now()
-	}
-
-	if opt.PageSizeBytes <= 0 {
-		opt.PageSizeBytes = 4096
-	}
-
-	return &Parser{opt: opt, give: give, streams: map[streamKey]*stream{}, ids: map[string]int{}}
+// newParser returns a parser that passes each incident to emit, in the order of their last
+// lines. Errors of emit are returned by line and close; no text is an error.
+func newParser(opt Options, emit func(*events.Incident) error) *parser {
+	return &parser{decoder: newDecoder(opt), builder: newBuilder(opt), emit: emit, streams: map[streamKey]*stream{}}
 }
 
-// Stats counts what was read so far.
-func (p *Parser) Stats() Stats { return p.stats }
-
-// Line takes in one line, with or without its newline. It keeps nothing of text.
-// Errors are those of give alone: no text makes it fail.
-func (p *Parser) Line(text []byte) error { return p.line(text, false) }
-
-// line takes in a line; torn tells that its end is missing.
-func (p *Parser) line(text []byte, torn bool) error {
+// line takes in a line, with or without its newline, and keeps no reference to text. torn
+// means that the end of the line is missing.
+func (p *parser) line(text []byte, torn bool) error {
 	p.stats.Lines++
 
 	text = bytes.TrimRight(text, "\r\n\x00")
@@ -122,25 +99,25 @@ func (p *Parser) line(text []byte, torn bool) error {
 		return nil
 	}
 
-	r, ok := p.decode(string(text), torn)
+	r, ok := p.decoder.decode(string(text), p.stats.Lines, torn)
 	if !ok {
 		return nil
 	}
 
-	if r.kmsg && p.last.kmsg && p.last.line == r.line-1 && p.last.host == r.host && r.seq > p.last.seq+1 {
-		p.hole(r.seq - p.last.seq - 1)
+	if missing := r.missingBefore(p.decoder.last); missing > 0 {
+		p.gap(missing)
 	}
 
-	p.last = r
+	p.decoder.last = r
 	for part := range r.parts() {
 		p.take(part)
 	}
 
-	return p.giveOut(false)
+	return p.emitDone(false)
 }
 
-// Close ends the log: what is open is given out as far as it came.
-func (p *Parser) Close() error {
+// close ends the log: open reports are emitted as far as they were read.
+func (p *parser) close() error {
 	open := slices.Collect(maps.Values(p.streams))
 	slices.SortFunc(open, func(a, b *stream) int { return cmp.Compare(a.lastLine, b.lastLine) })
 
@@ -148,21 +125,22 @@ func (p *Parser) Close() error {
 		p.closeReport(s)
 	}
 
-	return p.giveOut(true)
+	return p.emitDone(true)
 }
 
-// Read reads a whole log, of any length and with lines of any length, in bounded
-// memory. It ends with the first error of r or give.
+// Read reads a whole log, of any length and with lines of any length, in bounded memory,
+// and passes its incidents to emit in the order of their last lines. It returns the first
+// error of r or emit. A log without incidents is no error.
 //
-// A last line without a newline may be torn: its last word is not believed.
-func Read(r io.Reader, opt Options, give func(*events.Incident) error) (Stats, error) {
-	p := New(opt, give)
+// A last line without a newline may be torn: its last word is not used.
+func Read(r io.Reader, opt Options, emit func(*events.Incident) error) (Stats, error) {
+	p := newParser(opt, emit)
 	err := p.read(r)
 
 	return p.stats, err
 }
 
-func (p *Parser) read(r io.Reader) error {
+func (p *parser) read(r io.Reader) error {
 	in := bufio.NewReaderSize(r, MaxLineBytes+1)
 	for {
 		line, err := in.ReadSlice('\n')
@@ -184,7 +162,7 @@ func (p *Parser) read(r io.Reader) error {
 
 			continue
 		case !errors.Is(err, io.EOF):
-			return errors.Join(fmt.Errorf("read the log after line %d: %w", p.stats.Lines, err), p.Close())
+			return errors.Join(fmt.Errorf("read the log after line %d: %w", p.stats.Lines, err), p.close())
 		}
 
 		if len(line) > 0 {
@@ -193,11 +171,11 @@ func (p *Parser) read(r io.Reader) error {
 			}
 		}
 
-		return p.Close()
+		return p.close()
 	}
 }
 
-// skipLine reads on to the end of a line that was too long.
+// skipLine discards the rest of a line that is too long.
 func skipLine(in *bufio.Reader) error {
 	for {
 		_, err := in.ReadSlice('\n')

@@ -15,16 +15,16 @@ type kill struct {
 	totalVM, anon, file, shmem, pgtable *uint64 // bytes
 	uid                                 *uint32
 	adj                                 *int
-	shares                              bool // its memory
-	// unproven is a kill behind the line that announces a group, of a process that
-	// nothing else shows to be of it: at is its line.
+	shares                              bool // the memory of the victim
+	// unproven is a kill after the line that announces a group kill, of a process that
+	// nothing else shows to be a member. at is its line.
 	unproven bool
 	at       record
 	message  string
 }
 
-// killLine reads the lines about victims.
-func (p *Parser) killLine(s *stream, rec record, text string) bool {
+// killLine reads lines about victims.
+func (p *parser) killLine(s *stream, rec record, text string) bool {
 	message := text
 	for _, verb := range []string{"Killed process ", "Kill process ", "OOM victim "} {
 		prefix, rest, found := strings.Cut(text, verb)
@@ -46,12 +46,13 @@ func (p *Parser) killLine(s *stream, rec record, text string) bool {
 	return false
 }
 
+// saw takes in the message in front of a kill, which names its scope.
 func (r *report) saw(message string) {
 	r.isMemcg = r.isMemcg || strings.HasPrefix(message, "Memory cgroup")
 	r.isNode = r.isNode || strings.HasPrefix(message, "Out of memory")
 }
 
-// fits tells that a kill's message is not of another kind than the report.
+// fits reports whether the message of a kill does not contradict the report's scope.
 func (r *report) fits(message string) bool {
 	memcg := r.ofMemcg() || r.isMemcg || r.summary != nil && r.summary.oomMemcg != ""
 	node := r.memInfo != nil || r.isNode || r.summary != nil && r.summary.global
@@ -66,7 +67,8 @@ func (r *report) fits(message string) bool {
 	return true
 }
 
-func (p *Parser) killedLine(s *stream, rec record, message, rest string) bool {
+// killedLine reads the rest of a line with "Killed process ". message is the text before.
+func (p *parser) killedLine(s *stream, rec record, message, rest string) bool {
 	k, ok := parseKill(rec, rest)
 	if !ok {
 		return false
@@ -81,8 +83,8 @@ func (p *Parser) killedLine(s *stream, rec record, message, rest string) bool {
 		if earlier.pid != k.pid {
 			continue
 		}
-		// The chosen one of a group is printed twice, the second time among the
-		// members, which come in one go: so those before it are members.
+		// The chosen process of a group is printed twice, the second time among the members,
+		// which are printed in one go: so the kills before it are of members.
 		if i == 0 && r.chosenFirst {
 			r.saw(message)
 
@@ -91,7 +93,7 @@ func (p *Parser) killedLine(s *stream, rec record, message, rest string) bool {
 			}
 		}
 
-		p.advance(r, rec, inKills)
+		r.advance(rec, inKills)
 
 		return true
 	}
@@ -111,12 +113,12 @@ func (p *Parser) killedLine(s *stream, rec record, message, rest string) bool {
 		r.killsCut++
 	}
 
-	p.advance(r, rec, inKills)
+	r.advance(rec, inKills)
 
 	return true
 }
 
-// expects tells whether a kill is of this report.
+// expects reports whether a kill is of this report.
 func (r *report) expects(k *kill) bool {
 	for _, earlier := range r.kills {
 		if earlier.pid == k.pid {
@@ -126,7 +128,7 @@ func (r *report) expects(k *kill) bool {
 
 	switch {
 	case r.group != "":
-		// All members are in the table of the limiter's tasks, if it is there.
+		// All members are in the task table, if the log has it.
 		return r.inTable(k.pid) || r.columns == nil || r.tasksCut > 0
 	case len(r.kills) > 0 || r.noKillable:
 		return false
@@ -134,14 +136,14 @@ func (r *report) expects(k *kill) bool {
 		// A thread's id stands for a process whose leader is gone.
 		return r.summary.pid == k.pid || r.inTable(k.pid) && r.tasks[r.pids[k.pid]].tgid == r.summary.pid
 	case r.chosen != nil:
-		// It, or a child of it.
+		// The chosen process, or a child of it.
 		return true
 	}
 
 	return false
 }
 
-// inTable tells that the report shows a process to be one of the limiter's.
+// inTable reports whether a process is in the task table, and so in the limiter's cgroup.
 func (r *report) inTable(pid int) bool {
 	_, ok := r.pids[pid]
 	return ok
@@ -198,7 +200,7 @@ func parseKill(rec record, s string) (kill, bool) {
 }
 
 // exitingLine reads "OOM victim N (x) is already exiting. Skip killing the task".
-func (p *Parser) exitingLine(s *stream, rec record, message, rest string) bool {
+func (p *parser) exitingLine(s *stream, rec record, message, rest string) bool {
 	pid, comm, _, ok := pidAndComm(rest, ") is already exiting")
 	if !ok {
 		return false
@@ -216,13 +218,13 @@ func (p *Parser) exitingLine(s *stream, rec record, message, rest string) bool {
 		r.exiting = append(r.exiting, k)
 	}
 
-	p.advance(r, rec, inKills)
+	r.advance(rec, inKills)
 
 	return true
 }
 
 // groupLine reads "Tasks in P are going to be killed due to memory.oom.group set".
-func (p *Parser) groupLine(s *stream, rec record, text string) bool {
+func (p *parser) groupLine(s *stream, rec record, text string) bool {
 	path, _, found := cutLast(strings.TrimPrefix(text, "Tasks in "), " are going to be killed due to memory.oom.group set")
 	if !found || !strings.HasPrefix(path, "/") {
 		return false
@@ -235,7 +237,7 @@ func (p *Parser) groupLine(s *stream, rec record, text string) bool {
 	}
 
 	if ours && r.summary == nil && r.chosen == nil {
-		// Of a kill alone, if it is told again among the members.
+		// A kill alone belongs to the group if it comes once more among the members.
 		ours = len(r.kills) == 1 && len(r.exiting) == 0
 		if ours {
 			r.kills[0].unproven = true
@@ -246,17 +248,19 @@ func (p *Parser) groupLine(s *stream, rec record, text string) bool {
 		r = p.begin(s, rec)
 	}
 	r.group, r.groupLine, r.chosenFirst = path, rec, len(r.kills) == 1
-	p.advance(r, rec, inKills)
+	r.advance(rec, inKills)
 
 	return true
 }
 
-// within tells that a cgroup is another, or below it.
+// within reports whether a cgroup is top or below it.
 func within(path, top string) bool {
 	return path == top || top == "/" || strings.HasPrefix(path, top+"/")
 }
 
-func (p *Parser) reaperLine(rec record, text string) bool {
+// reaperLine reads "oom_reaper: reaped process N (x), now anon-rss:..." and "oom_reaper:
+// unable to reap pid:N (x)", which come after the report.
+func (p *parser) reaperLine(rec record, text string) bool {
 	rest, reaped := strings.CutPrefix(text, "oom_reaper: reaped process ")
 	suffix := "), now"
 

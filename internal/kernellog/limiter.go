@@ -9,10 +9,11 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
-// limiterPath is the cgroup whose limit was hit, as far as it is named.
+// limiterPath returns the cgroup whose limit was hit, "" if the log does not name it.
 func (r *report) limiterPath() string {
 	switch {
 	case r.summary != nil && r.summary.oomMemcg != "":
@@ -30,90 +31,90 @@ func (r *report) statsOfLimiter() bool {
 	return len(r.stats) > 0 && r.stats[0].path == r.limiterPath()
 }
 
-// scope is what ran out. The cgroup that the summary names counts more than its
-// constraint: 5.0 to 5.2 print CONSTRAINT_NONE always (oom_control.constraint was
-// not set before 5.3). Where the log cannot tell the node from some of its NUMA
-// nodes, or from sysrq-f, it is the node, and "constraint" is in unknown.
-func (r *report) scope(page uint64, unknown *unknowns) events.Scope {
-	if r.header != nil && r.header.order != nil && *r.header.order == -1 || r.sysrqAsked {
-		return events.ScopeSysrq
-	}
-
-	memcg := r.isMemcg || r.ofMemcg()
-	if s := r.summary; s != nil {
-		switch {
-		case s.oomMemcg != "" || s.constraint == "CONSTRAINT_MEMCG":
-			return events.ScopeMemcg
-		case memcg:
-			return events.ScopeMemcg
-		case !s.global:
-			unknown.add("constraint")
-			return events.ScopeGlobal
-		case s.constraint == "CONSTRAINT_CPUSET":
-			return events.ScopeCpuset
-		case s.constraint == "CONSTRAINT_MEMORY_POLICY":
-			return events.ScopeMempolicy
-		case s.constraint != "CONSTRAINT_NONE":
-			return events.Scope(s.constraint)
-		}
-
-		unset := r.release != "" && !versionBefore(r.release, 5, 0) && versionBefore(r.release, 5, 3)
-		if unset || r.header == nil || r.header.order == nil || r.release == "" {
-			unknown.add("constraint")
-		}
-
-		return events.ScopeGlobal
-	}
-
+// scope returns what ran out. If the log does not distinguish the node from some of its
+// NUMA nodes, or from sysrq-f, it is the node, and "constraint" is unknown.
+func (r *report) scope(page uint64, unknown *oom.Unknowns) events.Scope {
 	switch {
-	case memcg:
+	case r.isSysrq():
+		return events.ScopeSysrq
+	case r.isMemcg, r.ofMemcg():
 		return events.ScopeMemcg
-	// Nobody to kill is told in the same words of a cgroup and of the node, which
-	// panics then (mm/oom_kill.c: out_of_memory, from 4.19 on).
+	case r.summary != nil:
+		return r.summaryScope(unknown)
+	// "No killable process" is printed in the same words for a cgroup and for the node,
+	// which panics then (mm/oom_kill.c: out_of_memory, from 4.19 on).
 	case r.isNode || r.memInfo != nil || r.panicked != "":
-		// 4.9 to 4.20 show the policy in the header, and leave out of Mem-Info the
-		// nodes that the cpuset does not allow.
-		if r.header == nil || r.header.order == nil || r.header.nodemask != "(null)" || r.memInfo == nil || !r.memInfo.whole(page) {
-			unknown.add("constraint")
-		}
-
+		unknown.Unless("constraint", r.showsUnconstrained(page))
 		return events.ScopeGlobal
 	}
 
-	unknown.add("scope")
+	unknown.Add("scope")
 
 	return events.ScopeUnknown
 }
 
-func (r *report) limiter(inc *events.Incident, page uint64, unknown *unknowns) {
+// isSysrq reports whether sysrq-f asked for the kill: with order -1, since 4.3.
+func (r *report) isSysrq() bool {
+	return r.sysrqAsked || r.header != nil && r.header.order != nil && *r.header.order == -1
+}
+
+// summaryScope returns the scope in the summary. The cgroup that it names counts more than
+// its constraint: 5.0 to 5.2 always print CONSTRAINT_NONE (oom_control.constraint was not
+// set before 5.3).
+func (r *report) summaryScope(unknown *oom.Unknowns) events.Scope {
+	s := r.summary
+
+	switch {
+	case s.oomMemcg != "" || s.constraint == "CONSTRAINT_MEMCG":
+		return events.ScopeMemcg
+	case !s.global:
+		unknown.Add("constraint")
+		return events.ScopeGlobal
+	case s.constraint == "CONSTRAINT_CPUSET":
+		return events.ScopeCpuset
+	case s.constraint == "CONSTRAINT_MEMORY_POLICY":
+		return events.ScopeMempolicy
+	case s.constraint != "CONSTRAINT_NONE":
+		return events.Scope(s.constraint)
+	}
+
+	printed := r.release != "" && (versionBefore(r.release, 5, 0) || !versionBefore(r.release, 5, 3))
+	unknown.Unless("constraint", printed && r.showsOrder())
+
+	return events.ScopeGlobal
+}
+
+// showsUnconstrained reports whether a report without a summary shows that all NUMA nodes
+// were allowed. 4.9 to 4.20 print the policy in the header, and leave the nodes that the
+// cpuset does not allow out of Mem-Info.
+func (r *report) showsUnconstrained(page uint64) bool {
+	return r.showsOrder() && r.header.nodemask == "(null)" && r.memInfo != nil && r.memInfo.whole(page)
+}
+
+// showsOrder reports whether the header has the order, which is -1 for sysrq-f.
+func (r *report) showsOrder() bool { return r.header != nil && r.header.order != nil }
+
+// limiter sets whose limit was hit.
+func (r *report) limiter(inc *events.Incident, page uint64, unknown *oom.Unknowns) {
 	switch inc.Scope {
 	case events.ScopeMemcg:
 		r.memcgLimiter(inc, unknown)
 	case events.ScopeGlobal, events.ScopeSysrq:
-		inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
+		var ram, swap *uint64
 
 		if r.memInfo != nil {
 			state := r.memInfo.state(page, nil)
-			inc.Limiter.LimitBytes, inc.Limiter.SwapLimitBytes = state.TotalBytes, state.SwapTotalBytes
+			ram, swap = state.TotalBytes, state.SwapTotalBytes
 		}
-
-		unknown.unless("limiter.limit_bytes", inc.Limiter.LimitBytes != nil)
-		unknown.unless("limiter.swap_limit_bytes", inc.Limiter.SwapLimitBytes != nil)
-		unknown.add("limiter.usage_bytes", "limiter.swap_usage_bytes")
+		inc.Limiter = oom.NodeLimiter(ram, swap, unknown)
 	case events.ScopeCpuset, events.ScopeMempolicy:
-		inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "numa_nodes"}
-
-		unknown.add("limiter.limit_bytes", "limiter.usage_bytes")
-
-		if inc.Limiter.Nodes = r.nodes(inc.Scope); inc.Limiter.Nodes == nil {
-			unknown.add("limiter.nodes")
-		}
+		inc.Limiter = oom.NUMALimiter(r.nodes(inc.Scope), unknown)
 	default:
-		unknown.add("limiter")
+		unknown.Add("limiter")
 	}
 }
 
-// nodes are the NUMA nodes that were allowed: of the policy, or of the cpuset.
+// nodes returns the NUMA nodes that were allowed, by the memory policy or by the cpuset.
 func (r *report) nodes(scope events.Scope) []int {
 	list := r.summary.mems
 	if scope == events.ScopeMempolicy {
@@ -123,7 +124,7 @@ func (r *report) nodes(scope events.Scope) []int {
 	return nodeList(list)
 }
 
-// nodeList reads "0-1,3"; nil if it is none.
+// nodeList reads "0-1,3". It returns nil if s is not a list of nodes.
 func nodeList(s string) []int {
 	var nodes []int
 
@@ -147,25 +148,25 @@ func nodeList(s string) []int {
 	return nodes
 }
 
-// cgroupOf is a cgroup of a log: it has a path, and no id.
+// cgroupOf returns a cgroup as a log has it: with a path, without an id.
 func cgroupOf(path string) (*events.Cgroup, resolve.Place) {
 	return &events.Cgroup{Path: path}, resolve.ParsePath(path)
 }
 
-// unidentified marks what a log never tells of cgroups: their ids, and their
-// hierarchy unless the report is of cgroup v2.
-func (r *report) unidentified(of string, unknown *unknowns) {
-	unknown.add(of + ".cgroup.id")
+// unidentified marks what no log has of a cgroup: its id, and its hierarchy unless the
+// report is of cgroup v2.
+func (r *report) unidentified(of string, unknown *oom.Unknowns) {
+	unknown.Add(of + ".cgroup.id")
 
 	if r.limits.swap == nil {
-		unknown.add(of + ".cgroup.hierarchy")
+		unknown.Add(of + ".cgroup.hierarchy")
 	}
 }
 
-func (r *report) memcgLimiter(inc *events.Incident, unknown *unknowns) {
+func (r *report) memcgLimiter(inc *events.Incident, unknown *oom.Unknowns) {
 	path := r.limiterPath()
 	if path == "" {
-		unknown.add("limiter")
+		unknown.Add("limiter")
 		return
 	}
 	cgroup, place := cgroupOf(path)
@@ -175,27 +176,27 @@ func (r *report) memcgLimiter(inc *events.Incident, unknown *unknowns) {
 	r.unidentified("limiter", unknown)
 
 	if l.Which = r.limits.which(); l.Which == "" {
-		unknown.add("limiter.which")
+		unknown.Add("limiter.which")
 	}
 	set := func(c *counter, usage, limit **uint64, usageName, limitName string) {
 		if c == nil {
-			unknown.add(limitName, usageName)
+			unknown.Add(limitName, usageName)
 			return
 		}
 
 		if *usage = c.usage; c.usage == nil {
-			unknown.add(usageName)
+			unknown.Add(usageName)
 		}
 
 		if *limit = c.limit; c.limit == nil && !c.unlimited {
-			unknown.add(limitName)
+			unknown.Add(limitName)
 		}
 	}
 	set(r.limits.memory, &l.UsageBytes, &l.LimitBytes, "limiter.usage_bytes", "limiter.limit_bytes")
 	set(cmp.Or(r.limits.memsw, r.limits.swap), &l.SwapUsageBytes, &l.SwapLimitBytes, "limiter.swap_usage_bytes", "limiter.swap_limit_bytes")
 }
 
-// which tells the file of the limit: in cgroup v1 the one of two with less room.
+// which returns the file of the limit, "" if it is unknown: in cgroup v1 there are two.
 func (l *limits) which() string {
 	switch {
 	case l.swap != nil:
@@ -204,24 +205,22 @@ func (l *limits) which() string {
 		return ""
 	case l.memory.limit == nil && !l.memory.unlimited, l.memsw.limit == nil && !l.memsw.unlimited:
 		return ""
-	case l.memsw.room() < l.memory.room():
-		return "memory.memsw.limit_in_bytes"
 	}
 
-	return "memory.limit_in_bytes"
+	return oom.V1LimitFile(l.memory.room(), l.memsw.room())
 }
 
 func (c *counter) room() uint64 {
 	if c.limit == nil {
-		return 1 << 63
+		return oom.NoLimit
 	}
 
 	return *c.limit - min(*c.usage, *c.limit)
 }
 
-// taskMemcg is the cgroup of the task that was chosen. Its end, where the task's
-// name begins, is sure only if the name is known from elsewhere, or there is only
-// one way to read it.
+// taskMemcg returns the cgroup of the chosen task, "" if it is unknown. The summary does not
+// delimit it from the task's name: its end is certain only if the name is known from another
+// line, or if there is only one way to read it.
 func (r *report) taskMemcg() string {
 	if r.summary == nil {
 		return r.limits.taskIn
@@ -242,11 +241,11 @@ func (r *report) taskMemcg() string {
 	return ""
 }
 
-// ladder holds what the log names: the limiter, and the cgroups from the victim's
-// up to it.
-func (r *report) ladder(inc *events.Incident, unknown *unknowns) {
+// ladder sets the memcg ancestry as far as the log names it: from the victim's cgroup up to
+// the limiter.
+func (r *report) ladder(inc *events.Incident, unknown *oom.Unknowns) {
 	if inc.Scope != events.ScopeMemcg || inc.Limiter == nil {
-		unknown.add("ladder")
+		unknown.Add("ladder")
 		return
 	}
 	top := inc.Limiter.Cgroup.Path
@@ -261,7 +260,7 @@ func (r *report) ladder(inc *events.Incident, unknown *unknowns) {
 		rung := events.Rung{Cgroup: *cgroup, Level: place.Level, Workload: place.Workload, Below: true}
 		inc.Ladder = append(inc.Ladder, rung)
 
-		unknown.add("ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes")
+		unknown.Add("ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes")
 	}
 	l := inc.Limiter
 
@@ -276,23 +275,23 @@ func (r *report) ladder(inc *events.Incident, unknown *unknowns) {
 	}
 
 	for _, name := range []string{"usage_bytes", "limit_bytes", "swap_usage_bytes", "swap_limit_bytes"} {
-		if slices.Contains(unknown.names, "limiter."+name) {
-			unknown.add("ladder." + strings.Replace(name, "limit", "max", 1))
+		if unknown.Has("limiter." + name) {
+			unknown.Add("ladder." + strings.Replace(name, "limit", "max", 1))
 		}
 	}
 
 	r.unidentified("ladder", unknown)
-	unknown.add("ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group")
+	unknown.Add("ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group")
 }
 
-// totalPages is what could be used at most (mm/oom_kill.c: constrained_alloc). For
-// a memcg that may swap, the node's swap counts, which its report does not have.
-// For a cpuset or a policy it is what its nodes have; the report does not show
-// whether all their zones are there.
-func (r *report) totalPages(inc *events.Incident, page uint64, unknown *unknowns) *uint64 {
+// totalPages returns what could be used at most (mm/oom_kill.c: constrained_alloc), nil if
+// it is unknown. For a memcg that may swap, the node's swap counts, which its report does not
+// have. For a cpuset or a memory policy it is the memory of its nodes, and the report does
+// not show whether it has all their zones.
+func (r *report) totalPages(inc *events.Incident, page uint64, unknown *oom.Unknowns) *uint64 {
 	var total *uint64
 
-	sure := !slices.Contains(unknown.names, "constraint")
+	sure := !unknown.Has("constraint")
 	switch {
 	case !sure:
 	case inc.Scope == events.ScopeMemcg:
@@ -313,7 +312,7 @@ func (r *report) totalPages(inc *events.Incident, page uint64, unknown *unknowns
 	return total
 }
 
-// likelyPages stands in for totalPages to sort the candidates.
+// likelyPages returns a stand-in for totalPages that is good enough to sort candidates.
 func (r *report) likelyPages(inc *events.Incident, total *uint64, page uint64) uint64 {
 	switch {
 	case total != nil:

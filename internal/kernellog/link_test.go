@@ -10,7 +10,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Parts of reports, to be put together.
+// The functions with Of return parts of reports.
 func headerOf(comm string, pid int) string {
 	return fmt.Sprintf("%s invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"+
 		"CPU: 0 PID: %d Comm: %s Not tainted 6.1.0 #1\nCall Trace:\n <TASK>\n dump_stack_lvl+0x44/0x5c\n"+
@@ -45,7 +45,7 @@ func groupOf(path string) string {
 	return "Tasks in " + path + " are going to be killed due to memory.oom.group set\n"
 }
 
-// brief says of each incident: trigger, limiter, killer's path, victims with roles.
+// brief returns a line for each incident: trigger, limiter, killer's path, victims with roles.
 func brief(list []*events.Incident) string {
 	var out []string
 
@@ -83,7 +83,7 @@ func brief(list []*events.Incident) string {
 	return strings.Join(out, "\n")
 }
 
-func TestLinks(t *testing.T) {
+func TestLinesAreLinkedToTheirReport(t *testing.T) {
 	whole := headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7, 8) + summaryOf("/a", "/a/b", "hog", 7) + killOf("hog", 7)
 	for _, test := range []struct{ name, log, want string }{
 		{"whole", whole, "memcg killed: hog in /a by memcg, chosen hog[7] of /a/b"},
@@ -233,16 +233,17 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestTorn cuts the last line of a log at each byte: a number of which a part is
-// missing is not told.
-func TestTorn(t *testing.T) {
+// TestTornNumbersAreNotUsed cuts the last line of a log at each byte.
+func TestTornNumbersAreNotUsed(t *testing.T) {
 	head := headerOf("hog", 17) + limitsOf("/a") + tableOf("hog", 17, 18)
 	for _, last := range []string{
-		summaryOf("/a", "/a/b", "hog", 17) + killOf("hog", 17), summaryOf("/a", "/a/b,c", "hog", 17), "memory: usage 40960kB, limit 40970kB, failcnt 21\n",
+		summaryOf("/a", "/a/b", "hog", 17) + killOf("hog", 17), summaryOf("/a", "/a/b,c", "hog", 17),
+		"memory: usage 40960kB, limit 40970kB, failcnt 21\n",
 		headerOf("hog", 17), limitsOf("/abc/def"),
 	} {
+		h := newGapTest(t, head+last)
+
 		for i := range len(last) {
-			h := newHoleTest(t, head+last)
 			if !h.check(t, fmt.Sprintf("%q", last[:i]), head+last[:i]) {
 				return
 			}
@@ -250,54 +251,53 @@ func TestTorn(t *testing.T) {
 	}
 }
 
-// TestUnlimited: a limit that is not set is absent, and known to be.
-func TestUnlimited(t *testing.T) {
+// TestUnsetLimitIsKnown: a limit that is not set is absent, and not in unknown.
+func TestUnsetLimitIsKnown(t *testing.T) {
 	log := strings.Replace(headerOf("hog", 7)+limitsOf("/a"), "swap: usage 0kB, limit 0kB", "swap: usage 0kB, limit 9007199254740988kB", 1)
 
 	inc := parse(t, log, Options{})[0]
 	if inc.Limiter.SwapLimitBytes != nil {
-		t.Errorf("swap limit %d", *inc.Limiter.SwapLimitBytes)
+		t.Errorf("got swap limit %d, want none", *inc.Limiter.SwapLimitBytes)
 	}
 
 	for _, name := range inc.Unknown {
 		if strings.Contains(name, "swap") {
-			t.Errorf("unknown: %s", name)
+			t.Errorf("got %s in unknown, want it known", name)
 		}
 	}
 
 	if inc.Allocation.TotalPages != nil {
-		t.Errorf("total pages %d: the swap is not in the log", *inc.Allocation.TotalPages)
+		t.Errorf("got total pages %d, want none: the log does not have the swap", *inc.Allocation.TotalPages)
 	}
 
 	inc = parse(t, headerOf("hog", 7)+limitsOf("/a"), Options{})[0]
 	if inc.Allocation.TotalPages == nil || *inc.Allocation.TotalPages != 10240 {
-		t.Errorf("total pages %v", inc.Allocation.TotalPages)
+		t.Errorf("got total pages %v, want those of the limit alone", inc.Allocation.TotalPages)
 	}
 }
 
-// TestPgtablesInBytes: 5.4 printed bytes, and called them kB.
-func TestPgtablesInBytes(t *testing.T) {
+// TestPgtablesInBytesAreRecognized: 5.4 printed bytes and called them kB.
+func TestPgtablesInBytesAreRecognized(t *testing.T) {
 	kill := strings.Replace(killOf("hog", 7), "pgtables:120kB", "pgtables:122880kB", 1)
 
 	whole := parse(t, headerOf("hog", 7)+limitsOf("/a")+tableOf("hog", 7)+summaryOf("/a", "/a", "hog", 7)+kill, Options{})[0]
 	if v := whole.Victims[0]; v.PgtablesBytes == nil || *v.PgtablesBytes != 122880 {
-		t.Errorf("with the table: %v", v.PgtablesBytes)
+		t.Errorf("with the task table: got %v, want the bytes of the table", v.PgtablesBytes)
 	}
 
 	if v := parse(t, kill, Options{})[0].Victims[0]; v.PgtablesBytes != nil {
-		t.Errorf("without: %d", *v.PgtablesBytes)
+		t.Errorf("without the task table: got %d, want none", *v.PgtablesBytes)
 	}
 }
 
-// TestIDs: the same log gives the same ids, and no id comes twice.
-func TestIDs(t *testing.T) {
+func TestIDsAreUniqueAndReproducible(t *testing.T) {
 	log := killOf("a", 1) + killOf("a", 1+1) + killOf("b", 1)
 	seen := map[string]bool{}
 
 	first := parse(t, log+strings.Repeat(killOf("c", 5)+"foreign\n"+killOf("d", 6), 3), Options{})
 	for _, inc := range first {
 		if seen[inc.ID] {
-			t.Errorf("%s twice", inc.ID)
+			t.Errorf("got id %s twice, want it once", inc.ID)
 		}
 		seen[inc.ID] = true
 	}
@@ -307,13 +307,13 @@ func TestIDs(t *testing.T) {
 	}
 }
 
-// stamped gives lines the time of dmesg, in seconds.
+// stamped adds the time of dmesg, in seconds, to each line.
 func stamped(t *testing.T, at float64, text string) string {
 	return shift(t, "[0.0] "+strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n[0.0] ")+"\n", at)
 }
 
-// TestHold: the kill that a report announces may come late, others may not.
-func TestHold(t *testing.T) {
+// TestOnlyTheAnnouncedKillMayBeLate: a kill that the report does not announce starts another.
+func TestOnlyTheAnnouncedKillMayBeLate(t *testing.T) {
 	report := stamped(t, 10, headerOf("hog", 7)+limitsOf("/a")+tableOf("hog", 7, 8)+summaryOf("/a", "/a", "hog", 7))
 
 	split := "memcg : hog in /a\nmemcg killed: - in - by memcg, unknown "
@@ -329,9 +329,9 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// TestFolds: nobody to kill, again and again, is one incident; right after a kill it
-// belongs to that.
-func TestFolds(t *testing.T) {
+// TestRepeatsAreOneIncident: reports without a killable task are counted with the first of
+// them, and right after a kill with that.
+func TestRepeatsAreOneIncident(t *testing.T) {
 	stamped := func(at float64, text string) string { return stamped(t, at, text) }
 	none := headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + "Out of memory and no killable processes...\n"
 	other := strings.Replace(none, "stats for /a:", "stats for /b:", 1)

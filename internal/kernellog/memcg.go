@@ -8,9 +8,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// limits are the lines "memory: usage NkB, limit NkB, failcnt N" and alike
-// (mm/memcontrol.c: mem_cgroup_print_oom_meminfo). memory+swap and kmem are of
-// cgroup v1, swap of v2.
+// limits holds the lines "memory: usage NkB, limit NkB, failcnt N" and the like
+// (mm/memcontrol.c: mem_cgroup_print_oom_meminfo). memory+swap and kmem are of cgroup v1,
+// swap is of v2.
 type limits struct {
 	memory, memsw, swap, kmem *counter
 	// "Task in P killed as a result of limit of L", before 5.0
@@ -26,11 +26,11 @@ func (l *limits) any() bool {
 	return l.memory != nil || l.memsw != nil || l.swap != nil || l.kmem != nil
 }
 
-// unlimitedBytes: limits are printed whether set or not. Not set is the largest
-// number of pages, or of bytes before 3.19, that a counter holds.
+// unlimitedBytes is the smallest limit that counts as not set. The kernel prints such a
+// limit as the largest number of pages, or of bytes before 3.19, of its counter.
 const unlimitedBytes = 9007199254740000 << 10
 
-func (p *Parser) limitsLine(s *stream, rec record, text string) bool {
+func (p *parser) limitsLine(s *stream, rec record, text string) bool {
 	name, rest, found := strings.Cut(text, ": usage ")
 	if !found || !strings.Contains(rest, "limit") {
 		return false
@@ -71,10 +71,10 @@ func (p *Parser) limitsLine(s *stream, rec record, text string) bool {
 		}
 	}
 
-	r := p.belongs(s, rec, inLimits)
+	r := p.reportAt(s, rec, inLimits)
 	if *slot(&r.limits) != nil || r.memInfo != nil {
 		r = p.begin(s, rec)
-		p.advance(r, rec, inLimits)
+		r.advance(rec, inLimits)
 	}
 	*slot(&r.limits) = &c
 
@@ -82,34 +82,32 @@ func (p *Parser) limitsLine(s *stream, rec record, text string) bool {
 }
 
 // taskInLine reads "Task in P killed as a result of limit of L".
-func (p *Parser) taskInLine(s *stream, rec record, text string) bool {
+func (p *parser) taskInLine(s *stream, rec record, text string) bool {
 	task, limit, found := strings.Cut(strings.TrimPrefix(text, "Task in "), " killed as a result of limit of ")
 	if !found || !strings.HasPrefix(task, "/") || !strings.HasPrefix(limit, "/") || rec.torn || len(text) > 2*maxPath {
 		return false
 	}
 
-	r := p.belongs(s, rec, inLimits)
+	r := p.reportAt(s, rec, inLimits)
 	if r.limits.any() || r.limits.limitOf != "" || r.memInfo != nil {
 		r = p.begin(s, rec)
-		p.advance(r, rec, inLimits)
+		r.advance(rec, inLimits)
 	}
 	r.limits.taskIn, r.limits.limitOf = task, limit
 
 	return true
 }
 
-// memcgStats are the counters of one memcg. Before 5.2 every cgroup below the
-// limiter has a line, with what is its own (perCgroup); later there is one for
-// the limiter, with sums.
+// memcgStats holds the counters of one memcg. Before 5.2 each cgroup below the limiter has a
+// line with its own counts (perCgroup); later there is one for the limiter, with sums.
 type memcgStats struct {
 	path      string
 	perCgroup bool
 	values    map[string]uint64 // bytes
 }
 
-// statsHead reads "Memory cgroup stats for P:", with its values behind it before
-// 5.2.
-func (p *Parser) statsHead(s *stream, rec record, text string) bool {
+// statsHead reads "Memory cgroup stats for P:", followed by its values before 5.2.
+func (p *parser) statsHead(s *stream, rec record, text string) bool {
 	text = strings.TrimPrefix(text, "Memory cgroup stats for ")
 	one := memcgStats{values: map[string]uint64{}}
 
@@ -138,7 +136,7 @@ func (p *Parser) statsHead(s *stream, rec record, text string) bool {
 	if !strings.HasPrefix(one.path, "/") || len(one.path) > maxPath {
 		return false
 	}
-	r := p.belongs(s, rec, inStats)
+	r := p.reportAt(s, rec, inStats)
 
 	other := r.memInfo != nil
 	if len(r.stats) > 0 {
@@ -151,7 +149,7 @@ func (p *Parser) statsHead(s *stream, rec record, text string) bool {
 
 	if other {
 		r = p.begin(s, rec)
-		p.advance(r, rec, inStats)
+		r.advance(rec, inStats)
 	}
 
 	if len(r.stats) < maxStats {
@@ -165,7 +163,7 @@ func (p *Parser) statsHead(s *stream, rec record, text string) bool {
 }
 
 // statLine reads "anon 4096".
-func (p *Parser) statLine(r *report, rec record, text string) bool {
+func (r *report) statLine(rec record, text string) bool {
 	key, n, ok := statOf(text)
 
 	values := r.stats[len(r.stats)-1].values
@@ -177,7 +175,7 @@ func (p *Parser) statLine(r *report, rec record, text string) bool {
 		values[key] = n
 	}
 
-	p.advance(r, rec, inStats)
+	r.advance(rec, inStats)
 	r.inStats = true
 
 	return true
@@ -205,8 +203,8 @@ var wantedStats = func() map[string]bool {
 	return wanted
 }()
 
-// memoryField is a part of the charge and its names: of cgroup v2, of v1 as a sum,
-// and of the one-line form before 5.2.
+// memoryField is a part of the charge and its names: in cgroup v2, in v1 as a sum, and in
+// the one-line form before 5.2.
 type memoryField struct {
 	to   **uint64
 	keys [3]string
@@ -233,7 +231,7 @@ func memoryFields(m *events.Memory) []memoryField {
 	}
 }
 
-// memory is the limiter's charge split, nil where the log does not have it.
+// memory returns the limiter's charge split, nil if the log does not have it.
 func (r *report) memory() *events.Memory {
 	if len(r.stats) == 0 || r.limits.memory == nil || r.limits.memory.usage == nil {
 		return nil
@@ -246,7 +244,7 @@ func (r *report) memory() *events.Memory {
 	case r.stats[0].perCgroup:
 		form, values = 2, r.sumStats()
 	case has(values, "total_rss"):
-		form = 1 // of cgroup v1; "rss" is the limiter's own alone
+		form = 1 // of cgroup v1, whose "rss" is without the cgroups below
 	case !has(values, "anon"):
 		return nil
 	}
@@ -273,7 +271,7 @@ func has(values map[string]uint64, key string) bool {
 	return ok
 }
 
-// sumStats adds up what each cgroup has for itself.
+// sumStats adds up the counts of each cgroup.
 func (r *report) sumStats() map[string]uint64 {
 	sum := map[string]uint64{}
 
@@ -288,8 +286,8 @@ func (r *report) sumStats() map[string]uint64 {
 	return sum
 }
 
-// sumsUp tells that no cgroup of weight is missing: the parts are the usage, but
-// for kernel memory and for what each CPU has charged ahead.
+// sumsUp reports whether no significant cgroup is missing: the parts make up the usage,
+// except for kernel memory and for what each CPU has charged ahead.
 func (r *report) sumsUp(m *events.Memory) bool {
 	if m.AnonBytes == nil || m.FileBytes == nil {
 		return false

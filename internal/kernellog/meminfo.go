@@ -11,8 +11,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// memInfo is the block that begins with "Mem-Info:" (mm/show_mem.c: show_free_areas
-// and __show_mem).
+// memInfo is the block that starts with "Mem-Info:" (mm/show_mem.c: show_free_areas and
+// __show_mem).
 type memInfo struct {
 	global map[string]uint64 // the first lines, in pages
 	nodes  map[int]map[string]uint64
@@ -47,16 +47,15 @@ func (m *memInfo) zone(node int, name string) *zone {
 	return &m.zones[len(m.zones)-1]
 }
 
-// memInfoLine takes in a line of the block. A value that comes twice is of another
-// report, and is not believed.
-func (p *Parser) memInfoLine(s *stream, rec record, text string) bool {
-	r := s.open
+// memInfoLine takes in a line of the block. A value that comes twice is of another report,
+// and is not used.
+func (r *report) memInfoLine(rec record, text string) bool {
 	if text == "Mem-Info:" {
 		if r.at >= inLimits || r.header == nil {
 			return false // of an allocation failure, or sysrq-m
 		}
 		r.memInfo = &memInfo{global: map[string]uint64{}, nodes: map[int]map[string]uint64{}}
-		p.advance(r, rec, inMemInfo)
+		r.advance(rec, inMemInfo)
 
 		return true
 	}
@@ -66,19 +65,19 @@ func (p *Parser) memInfoLine(s *stream, rec record, text string) bool {
 	}
 
 	if r.at == inMemInfo && text == "Unreclaimable slab info:" {
-		p.advance(r, rec, inSlab)
+		r.advance(rec, inSlab)
 		return true
 	}
 
 	if r.at == inSlab {
-		return p.slabLine(r, rec, text)
+		return r.slabLine(rec, text)
 	}
 
 	if !r.memInfo.line(rec, text) {
 		return false
 	}
 
-	p.advance(r, rec, inMemInfo)
+	r.advance(rec, inMemInfo)
 
 	return true
 }
@@ -304,14 +303,14 @@ func (m *memInfo) hugeLine(rec record, text string) bool {
 
 // slabLine reads "kmalloc-64   1234KB   1300KB": name, used, total (mm/slab_common.c:
 // dump_unreclaimable_slab).
-func (p *Parser) slabLine(r *report, rec record, text string) bool {
+func (r *report) slabLine(rec record, text string) bool {
 	words := strings.Fields(text)
 	if len(words) < 3 {
 		return false
 	}
 
 	if words[0] == "Name" {
-		p.advance(r, rec, inSlab)
+		r.advance(rec, inSlab)
 		return true
 	}
 	total, ok1 := kib(words[len(words)-1])
@@ -327,12 +326,12 @@ func (p *Parser) slabLine(r *report, rec record, text string) bool {
 		r.note("the log has more slab caches than are read")
 	}
 
-	p.advance(r, rec, inSlab)
+	r.advance(rec, inSlab)
 
 	return true
 }
 
-// state is the node's memory at the kill, as far as the block is there.
+// state returns the node's memory at the kill, as far as the log has the block.
 func (m *memInfo) state(pageBytes uint64, slabs []events.SlabCache) *events.NodeState {
 	n := &events.NodeState{SwapTotalBytes: m.swapTotal, SwapFreeBytes: m.swapFree}
 	pages := func(key string) *uint64 {
@@ -367,8 +366,8 @@ func (m *memInfo) state(pageBytes uint64, slabs []events.SlabCache) *events.Node
 	return n
 }
 
-// anon is what is mapped of anonymous memory. The lists of anonymous pages hold
-// shmem and the swap cache too; and where something is locked, they lack it.
+// anon returns the mapped anonymous memory, nil if it cannot be computed. The lists of
+// anonymous pages also contain shmem and the swap cache, and lack locked memory.
 func (m *memInfo) anon(pageBytes uint64) *uint64 {
 	var sum uint64
 
@@ -389,7 +388,7 @@ func (m *memInfo) anon(pageBytes uint64) *uint64 {
 	return pointer((sum - shmem) * pageBytes)
 }
 
-// whole tells that all zones of the machine are there: they make up its RAM. The
+// whole reports whether the block has all zones of the host: they make up its RAM. The
 // kernel leaves out nodes that the allocation could not use.
 func (m *memInfo) whole(pageBytes uint64) bool {
 	var present uint64
@@ -400,7 +399,7 @@ func (m *memInfo) whole(pageBytes uint64) bool {
 	return m.ram != nil && present > 0 && *m.ram < 1<<44 && present == *m.ram*pageBytes
 }
 
-// nodeSum adds up a value of all nodes, if they are there.
+// nodeSum adds up a value of all nodes. It returns nil if one is missing.
 func (m *memInfo) nodeSum(key string, pageBytes uint64) *uint64 {
 	if !m.whole(pageBytes) {
 		return nil

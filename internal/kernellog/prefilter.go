@@ -4,9 +4,9 @@ package kernellog
 
 import "bytes"
 
-// needles are what a line must hold to matter where no report is being read. Most
-// lines of a log hold none and cost this search alone. Each way of beginning a
-// report, of ending one, and of telling a gap has one.
+// needles are the strings of which a line must contain one to matter while no report is
+// open. Most lines of a log contain none, and cost only this search. Each line that can
+// start a report, end one, or report a gap contains one.
 var needles = [][]byte{
 	[]byte("oom"),       // invoked oom-killer, oom-kill:, oom_reaper, memory.oom.group, earlyoom, systemd-oomd, oomd
 	[]byte("OOM"),       // Manual OOM execution, OOM victim, Talos
@@ -21,7 +21,7 @@ var needles = [][]byte{
 	[]byte("SIG"),     // earlyoom, nohang, Talos
 }
 
-// bytesMessage is how journalctl -o json writes a message that is no text.
+// bytesMessage is how journalctl -o json writes a message that is not text.
 var bytesMessage = []byte(`"MESSAGE":[`)
 
 func relevant(line []byte) bool {

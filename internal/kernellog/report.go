@@ -13,68 +13,88 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// section is where in the kernel's fixed order a line stands (mm/oom_kill.c:
-// dump_header, then __oom_kill_process).
+// section is a part of an OOM report. The kernel writes the sections of a report in the
+// order of the constants below, while it holds oom_lock (mm/oom_kill.c: oom_kill_process
+// calls dump_header, then __oom_kill_process). Any of them may be missing: a kernel prints
+// either the memcg's or the node's memory, some depend on sysctls (vm.oom_dump_tasks,
+// kernel.panic_on_oom) or on the version, and logs lose lines.
+//
+// The parser rests on this order: a line of an earlier section than the report's last one
+// belongs to another report.
 type section int
 
 const (
+	// "X invoked oom-killer: gfp_mask=..." (dump_header)
 	inHeader section = iota + 1
-	inTask           // CPU and PID of the trigger
+	// "CPU: 0 PID: 1 Comm: X ...", of the trigger (lib/dump_stack.c)
+	inTask
+	// "Call Trace:" and its frames
 	inTrace
-	inLimits // usage and limits of the memcg
+	// "memory: usage 1kB, limit 2kB, failcnt 3", of a memcg
+	// (mm/memcontrol.c: mem_cgroup_print_oom_meminfo); "Task in P killed as a result of
+	// limit of L" before 5.0
+	inLimits
+	// "Memory cgroup stats for P:", and its counters
 	inStats
+	// "Mem-Info:", of the node (mm/show_mem.c)
 	inMemInfo
+	// "Unreclaimable slab info:" (mm/slab_common.c: dump_unreclaimable_slab)
 	inSlab
+	// "[ pid ] uid tgid ...", and a row for each process (dump_tasks)
 	inTasks
-	inSummary // oom-kill:, or Kill process N
+	// "oom-kill:constraint=..." from 5.0 on (dump_oom_summary, dump_oom_victim); "Kill
+	// process N (x) score S or sacrifice child" up to 5.0
+	inSummary
+	// "Killed process N (x) ...", "Tasks in P are going to be killed ..." and a line for
+	// each of them, "OOM victim N (x) is already exiting". This section also ends a report
+	// without a kill: "... no killable processes", "Kernel panic".
 	inKills
 )
 
 const (
-	// longestPause within a report. A slow console holds the writer up for some
-	// tenths of a second at each line; a second report comes later than that.
+	// longestPause bounds the time between two lines of a report. A slow console delays
+	// the writer by some tenths of a second at each line; another report comes later.
 	longestPause = time.Second
-	// longestHold is how late the announced kill may come. Its writer may be
-	// preempted, and while it holds oom_lock nobody else decides.
+	// longestHold is how late the announced kill may come. Its writer may be preempted,
+	// and no other invocation can start while it holds oom_lock.
 	longestHold = time.Minute
-	// longestAside is how many foreign lines may stand within a report, in logs
-	// without times.
-	longestAside = 400
-	maxStreams   = 64
-	maxDone      = 64
-	maxTasks     = 4096
-	maxVictims   = 4096
-	maxZones     = 1024
-	maxSlabs     = 256
-	maxFrames    = 128
-	maxStats     = 64
-	maxNotes     = 16
+	// maxAside bounds the foreign lines within a report, for logs without times.
+	maxAside   = 400
+	maxStreams = 64
+	maxDone    = 64
+	maxTasks   = 4096
+	maxVictims = 4096
+	maxZones   = 1024
+	maxSlabs   = 256
+	maxFrames  = 128
+	maxStats   = 64
+	maxNotes   = 16
 )
 
-// streamKey tells apart who writes: what one task prints is in order.
+// streamKey identifies a writer: the lines of one task are in order.
 type streamKey struct{ host, boot, caller string }
 
 type stream struct {
 	open *report
 	// sysrq is the last "Manual OOM execution".
 	sysrq record
-	// suppressed is how many reports the kernel says that it left out.
+	// suppressed counts the reports that the kernel's rate limit left out.
 	suppressed int
 	lastLine   int
 }
 
-// report is what a log says of one decision.
+// report holds the lines of one OOM invocation.
 type report struct {
 	first, last record
 	at          section
-	aside       int // foreign lines since the last of its own
+	aside       int // foreign lines since the last line of this report
 	notes       []string
 
 	header  *header
 	task    *triggerTask
 	release string // of the kernel
 	frames  []string
-	traced  bool // the stack's end is there
+	traced  bool // the stack is complete
 
 	limits  limits
 	stats   []memcgStats
@@ -86,7 +106,7 @@ type report struct {
 	columns  []string
 	tasks    []taskRow
 	tasksCut int
-	pids     map[int]int // pid and tgid of a row to its place in tasks
+	pids     map[int]int // pid and tgid of a row to its index in tasks
 
 	summary *summary
 	chosen  *chosen // before 5.1: Kill process N (x) score S or sacrifice child
@@ -103,13 +123,13 @@ type report struct {
 	sysrqAsked  bool
 	reaped      []string
 	suppressed  int
-	holes       int  // lines that are missing in between
-	isMemcg     bool // a kill's message says so
-	isNode      bool
-	// waiting tells that it counts in Parser.unsettled.
-	waiting bool
-	user    bool             // of a killer in user space
-	made    *events.Incident // once it is closed; at once for one of user space
+	missing     int  // lines in between
+	isMemcg     bool // by the message of a kill
+	isNode      bool // the same
+	// unsettled is the count of unsettled reports while this is one of them, else nil.
+	unsettled *int
+	user      bool             // of a killer in user space
+	made      *events.Incident // set when the report is closed; from the start if user
 }
 
 func (r *report) note(text string) {
@@ -118,13 +138,13 @@ func (r *report) note(text string) {
 	}
 }
 
-// settled tells that only kills may follow, which the prefilter lets through.
+// settled reports whether only kills can follow, which the prefilter passes.
 func (r *report) settled() bool {
 	return r.at >= inKills || r.noKillable || r.user
 }
 
 // take takes in one line.
-func (p *Parser) take(rec record) {
+func (p *parser) take(rec record) {
 	if rec.program != "" {
 		p.userLine(rec)
 		return
@@ -133,7 +153,7 @@ func (p *Parser) take(rec record) {
 
 	s.lastLine = rec.line
 	if s.open != nil {
-		p.pause(s, rec)
+		p.closeIfLate(s, rec)
 	}
 
 	if p.kernelLine(s, rec, strings.TrimLeft(rec.text, " \t")) || rec.bare && p.userLine(rec) || s.open == nil {
@@ -144,14 +164,14 @@ func (p *Parser) take(rec record) {
 	r.aside++
 	r.inStats = false
 
-	r.traced = r.traced || r.at == inTrace // what is no frame ends the stack
-	if r.aside > longestAside && !r.settled() {
+	r.traced = r.traced || r.at == inTrace // a line that is no frame ends the stack
+	if r.aside > maxAside && !r.settled() {
 		p.closeReport(s)
 	}
 }
 
-// pause ends a report that a line comes too late for.
-func (p *Parser) pause(s *stream, rec record) {
+// closeIfLate ends the open report if a line comes too late for it.
+func (p *parser) closeIfLate(s *stream, rec record) {
 	last := s.open.last
 
 	longest := longestPause
@@ -173,7 +193,7 @@ func (p *Parser) pause(s *stream, rec record) {
 	}
 }
 
-// announces tells that a line is about the end that the report waits for.
+// announces reports whether a line is about the kill that the report has announced.
 func (r *report) announces(text string) bool {
 	if r.at != inSummary || r.chosenOf() == 0 {
 		return false
@@ -188,7 +208,7 @@ func (r *report) announces(text string) bool {
 	return found && digits == strconv.Itoa(r.chosenOf())
 }
 
-func (p *Parser) stream(rec record) *stream {
+func (p *parser) stream(rec record) *stream {
 	key := streamKey{rec.host, rec.boot, rec.caller}
 
 	s := p.streams[key]
@@ -207,21 +227,21 @@ func (p *Parser) stream(rec record) *stream {
 	return s
 }
 
-// begin opens a report, after closing what is open.
-func (p *Parser) begin(s *stream, rec record) *report {
+// begin opens a report. It closes the open one first.
+func (p *parser) begin(s *stream, rec record) *report {
 	if s.open != nil {
 		p.closeReport(s)
 	}
 	s.open = &report{first: rec, last: rec, pids: map[int]int{}, suppressed: s.suppressed}
 	s.suppressed = 0
-	s.open.waiting = true
+	s.open.unsettled = &p.unsettled
 	p.unsettled++
 
 	return s.open
 }
 
 // closeReport ends the stream's report, if it has one.
-func (p *Parser) closeReport(s *stream) {
+func (p *parser) closeReport(s *stream) {
 	r := s.open
 	if r == nil {
 		return
@@ -229,10 +249,7 @@ func (p *Parser) closeReport(s *stream) {
 	s.open = nil
 
 	alone := r.split()
-	if r.waiting {
-		r.waiting = false
-		p.unsettled--
-	}
+	r.settle()
 
 	for len(alone) > 0 && alone[0].first.line < r.first.line {
 		p.finish(alone[0])
@@ -246,18 +263,18 @@ func (p *Parser) closeReport(s *stream) {
 	}
 }
 
-// finish makes the incident of a report that is closed.
-func (p *Parser) finish(r *report) {
-	r.made = p.incident(r)
-	// What is large is done with.
+// finish builds the incident of a closed report.
+func (p *parser) finish(r *report) {
+	r.made = p.builder.incident(r)
+	// Free what is large.
 	r.columns, r.tasks, r.pids, r.frames, r.stats, r.memInfo, r.slabs = nil, nil, nil, nil, nil, nil, nil
-	if !p.fold(r) {
+	if !p.repeats(r) {
 		p.done = append(p.done, r)
 	}
 }
 
-// split takes out the kills that nothing shows to be of the report's group: each is
-// one by itself, as far as is known.
+// split removes the kills that nothing shows to be of the report's group, and returns each
+// as a report of its own.
 func (r *report) split() (alone []*report) {
 	r.kills = slices.DeleteFunc(r.kills, func(k kill) bool {
 		if k.unproven {
@@ -289,20 +306,21 @@ func (r *report) split() (alone []*report) {
 	return alone
 }
 
-// belongs gives the report that a line of a section belongs to: the open one if it
-// is not beyond that section, else a new one, without its beginning.
-func (p *Parser) belongs(s *stream, rec record, at section) *report {
+// reportAt returns the report that a line of a section belongs to: the open one if it is
+// not beyond that section, else a new one, whose beginning is missing.
+func (p *parser) reportAt(s *stream, rec record, at section) *report {
 	r := s.open
 	if r == nil || r.at > at || r.settled() {
 		r = p.begin(s, rec)
 	}
 
-	p.advance(r, rec, at)
+	r.advance(rec, at)
 
 	return r
 }
 
-func (p *Parser) advance(r *report, rec record, at section) {
+// advance takes a line of a section as the report's last.
+func (r *report) advance(rec record, at section) {
 	if r.at == inTrace && at > inTrace {
 		r.traced = true
 	}
@@ -312,27 +330,34 @@ func (p *Parser) advance(r *report, rec record, at section) {
 		r.inStats = false
 	}
 
-	if r.settled() && r.waiting {
-		r.waiting = false
-		p.unsettled--
+	if r.settled() {
+		r.settle()
 	}
 }
 
-// giveOut gives away what is done. The newest wait a little: the reaper's line may
-// still come.
-func (p *Parser) giveOut(all bool) error {
+// settle takes the report off the count of unsettled ones.
+func (r *report) settle() {
+	if r.unsettled != nil {
+		*r.unsettled--
+		r.unsettled = nil
+	}
+}
+
+// emitDone emits closed reports, all but the newest: the line of the OOM reaper may still
+// come for those.
+func (p *parser) emitDone(all bool) error {
 	for len(p.done) > 0 && (all || len(p.done) > maxDone) {
 		r := p.done[0]
 
 		p.done = p.done[1:]
 		if r.user {
-			p.seal(r, r.made)
+			p.builder.seal(r, r.made)
 		}
 		inc := r.made
 		inc.Notes = append(inc.Notes, r.reaped...)
 
 		p.stats.Incidents++
-		if err := p.give(inc); err != nil {
+		if err := p.emit(inc); err != nil {
 			return err
 		}
 	}
@@ -344,8 +369,8 @@ func (p *Parser) giveOut(all bool) error {
 	return nil
 }
 
-// withVictim is the report of a victim that a line speaks of afterwards.
-func (p *Parser) withVictim(rec record, pid int) *report {
+// withVictim returns the newest report with a victim, nil if there is none.
+func (p *parser) withVictim(rec record, pid int) *report {
 	var found *report
 
 	match := func(r *report) bool {

@@ -10,7 +10,7 @@ import (
 	"io"
 )
 
-// packings are what logs and recordings come packed in, by their first bytes.
+// packings are formats in which logs and recordings come packed, by their first bytes.
 var packings = []struct{ magic, name, cat string }{
 	{"\x1f\x8b", "gzip", "zcat"},
 	{"\x28\xb5\x2f\xfd", "zstd", "zstdcat"},
@@ -19,10 +19,11 @@ var packings = []struct{ magic, name, cat string }{
 	{"LPKSHHRH", "a journal of systemd", "journalctl -k -o json --file"},
 }
 
-// Packed tells of what begins so how it is packed, and the command that unpacks it.
-func Packed(begin []byte) (name, cat string, ok bool) {
+// Packed returns the name of the packed format that starts with these bytes, and the command
+// that unpacks it to its output.
+func Packed(start []byte) (name, cat string, ok bool) {
 	for _, p := range packings {
-		if bytes.HasPrefix(begin, []byte(p.magic)) {
+		if bytes.HasPrefix(start, []byte(p.magic)) {
 			return p.name, p.cat, true
 		}
 	}
@@ -30,10 +31,10 @@ func Packed(begin []byte) (name, cat string, ok bool) {
 	return "", "", false
 }
 
-// Looks tells whether a line of the text is carried as those of kernel logs are,
-// or is the kernel's of an OOM kill.
+// Looks reports whether text looks like a kernel log: a line has a prefix of one of its
+// formats, or is the kernel's line of an OOM kill.
 func Looks(text []byte) bool {
-	p := New(Options{}, nil)
+	d := newDecoder(Options{})
 
 	for line := range bytes.Lines(text) {
 		line = bytes.Trim(line, "\r\n\x00")
@@ -41,7 +42,7 @@ func Looks(text []byte) bool {
 			return true
 		}
 
-		if r, ok := p.decode(string(line), true); ok && !r.bare && r.text != "" {
+		if r, ok := d.decode(string(line), 0, true); ok && !r.bare && r.text != "" {
 			return true
 		}
 	}
@@ -49,9 +50,9 @@ func Looks(text []byte) bool {
 	return false
 }
 
-// Open looks at the beginning of a log, without waiting for more than there is. What
-// is packed or binary is an error: it would be read as a log without a kill. A name
-// of - is stdin.
+// Open returns a reader of a log after checking its start. It does not wait for more data
+// than is available. A packed or binary file is an error: it would be read as a log without
+// a kill. The name - stands for stdin.
 func Open(r io.Reader, name string) (io.Reader, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 
@@ -60,20 +61,20 @@ func Open(r io.Reader, name string) (io.Reader, error) {
 		what, name = "the input", "FILE"
 	}
 
-	begin, err := in.Peek(8) // as long as the longest magic
+	start, err := in.Peek(8) // the length of the longest magic
 	if err == nil {
-		begin, err = in.Peek(in.Buffered())
+		start, err = in.Peek(in.Buffered())
 	}
 
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read the kernel's log: %w", err)
 	}
 
-	if packing, cat, ok := Packed(begin); ok {
+	if packing, cat, ok := Packed(start); ok {
 		return nil, fmt.Errorf("%s is no text but %s: %s %s | oomtrace report --kernel-log -", what, packing, cat, name)
 	}
-	// A log that was being written when the power went has zeros, too.
-	if bytes.IndexByte(begin, 0) >= 0 && !Looks(begin) {
+	// A log that was being written during a power cut has zeros, too.
+	if bytes.IndexByte(start, 0) >= 0 && !Looks(start) {
 		return nil, fmt.Errorf("%s is binary, no kernel's log: if it is packed, unpack it: zcat %s | oomtrace report --kernel-log -", what, name)
 	}
 

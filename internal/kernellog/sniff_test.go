@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-func TestLooks(t *testing.T) {
+func TestLooksOnlyAcceptsKernelLogs(t *testing.T) {
 	files, err := filepath.Glob("testdata/dmesg/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
@@ -26,7 +26,7 @@ func TestLooks(t *testing.T) {
 		}
 
 		if !Looks(text[:min(len(text), 4096)]) {
-			t.Errorf("%s does not look like a log", file)
+			t.Errorf("%s: got no kernel log, want one", file)
 		}
 	}
 
@@ -41,12 +41,12 @@ func TestLooks(t *testing.T) {
 		`{"hello":"world"}`:                         false,
 	} {
 		if got := Looks([]byte(text)); got != want {
-			t.Errorf("%q: %v", text, got)
+			t.Errorf("%q: got %v, want %v", text, got, !got)
 		}
 	}
 }
 
-func TestOpen(t *testing.T) {
+func TestOpenRefusesPackedAndBinaryFiles(t *testing.T) {
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)
 	w.Write([]byte("[    1.000000] hello\n"))
@@ -59,7 +59,7 @@ func TestOpen(t *testing.T) {
 	}
 
 	const log = "[    1.000000] hello\n"
-	for name, test := range map[string]struct{ text, says string }{
+	for name, test := range map[string]struct{ text, wantError string }{
 		"a log":               {log, ""},
 		"nothing":             {"", ""},
 		"a short one":         {"hi\n", ""},
@@ -71,21 +71,21 @@ func TestOpen(t *testing.T) {
 		"random bytes":        {string(random), "zcat FILE |"},
 	} {
 		in, err := Open(strings.NewReader(test.text), "FILE")
-		if test.says != "" {
-			if err == nil || !strings.Contains(err.Error(), test.says) {
-				t.Errorf("%s: %v", name, err)
+		if test.wantError != "" {
+			if err == nil || !strings.Contains(err.Error(), test.wantError) {
+				t.Errorf("%s: got error %v, want one with %q", name, err, test.wantError)
 			}
 
 			continue
 		}
 
 		if err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want none", name, err)
 			continue
 		}
 
 		if all, err := io.ReadAll(in); err != nil || string(all) != test.text {
-			t.Errorf("%s: %q, %v", name, all, err)
+			t.Errorf("%s: got %q, error %v, want the whole file", name, all, err)
 		}
 	}
 }

@@ -13,10 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenKmsg reads the kernel's own buffer from its beginning to where it ends now,
-// without waiting for more. Records that are overwritten meanwhile are missing in
-// the numbering, which the parser tells. It needs root or CAP_SYSLOG where
-// kernel.dmesg_restrict is set.
+// OpenKmsg returns a reader of the kernel's own buffer, from its start to its current end.
+// It does not wait for more. Records that are overwritten meanwhile leave a gap in the
+// numbering, which Read counts. It needs root or CAP_SYSLOG if kernel.dmesg_restrict is set.
 func OpenKmsg() (io.ReadCloser, error) { return openKmsg("/dev/kmsg") }
 
 func openKmsg(path string) (io.ReadCloser, error) {
@@ -32,8 +31,8 @@ func openKmsg(path string) (io.ReadCloser, error) {
 	return &kmsg{path: path, fd: fd}, nil
 }
 
-// kmsg turns the one record that each read gives into a stream of bytes. It does
-// without os.File, which would wait for the next record.
+// kmsg makes a stream of bytes of /dev/kmsg, where each read returns one record. It does not
+// use os.File, which would wait for the next record.
 type kmsg struct {
 	path string
 	fd   int
@@ -63,12 +62,12 @@ func (k *kmsg) Read(p []byte) (int, error) {
 
 func (k *kmsg) Close() error { return unix.Close(k.fd) }
 
-// journalPrograms are those whose lines matter, beside the kernel's.
+// journalPrograms are the programs whose lines matter, in addition to the kernel's.
 var journalPrograms = []string{"systemd-oomd", "earlyoom", "oomd", "nohang", "kubelet", "k3s", "rke2", "microk8s.daemon-kubelite"}
 
-// OpenJournal runs journalctl over the entries of the kernel and of killers in user
-// space: of this boot, or, with allBoots, of all that the journal has. The end of
-// ctx ends it. A failure of journalctl is an error of Read, at the end.
+// OpenJournal runs journalctl and returns its output: the entries of the kernel and of
+// killers in user space, of this boot or, with allBoots, of all boots in the journal. It is
+// killed when ctx is done. A failure of journalctl is returned by Read, at the end.
 func OpenJournal(ctx context.Context, allBoots bool) (io.ReadCloser, error) {
 	path, err := exec.LookPath("journalctl")
 	if err != nil {
@@ -88,7 +87,7 @@ func OpenJournal(ctx context.Context, allBoots bool) (io.ReadCloser, error) {
 	return openCommand(ctx, path, args...)
 }
 
-// command is the output of a program that runs.
+// command is the output of a running program.
 type command struct {
 	cmd    *exec.Cmd
 	out    io.ReadCloser
@@ -126,7 +125,7 @@ func (c *command) Read(p []byte) (int, error) {
 	return n, io.EOF
 }
 
-// Close ends the program if it still runs.
+// Close kills the program if it is still running.
 func (c *command) Close() error {
 	if !c.done {
 		c.done = true
@@ -137,7 +136,7 @@ func (c *command) Close() error {
 	return nil
 }
 
-// head keeps the beginning of what is written to it.
+// head keeps the first KiB of what is written to it.
 type head struct{ text []byte }
 
 func (t *head) Write(p []byte) (int, error) {

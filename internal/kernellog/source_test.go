@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestKmsgReadsToTheEnd reads records from a pipe, which gives EAGAIN at its end as
-// the kernel's buffer does.
+// TestKmsgReadsToTheEnd reads records from a pipe, whose end is EAGAIN as that of the kernel's
+// buffer.
 func TestKmsgReadsToTheEnd(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kmsg")
 	if err := unix.Mkfifo(path, 0o600); err != nil {
@@ -45,23 +45,23 @@ func TestKmsgReadsToTheEnd(t *testing.T) {
 	}
 }
 
-func TestKmsgMissing(t *testing.T) {
+func TestMissingKmsgNamesTheNextStep(t *testing.T) {
 	_, err := openKmsg(filepath.Join(t.TempDir(), "none"))
 	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "give the log as a file") {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want one that names the next step", err)
 	}
 }
 
-func TestJournalctlMissing(t *testing.T) {
+func TestMissingJournalctlNamesTheNextStep(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 
 	if _, err := OpenJournal(context.Background(), false); err == nil || !strings.Contains(err.Error(), "/dev/kmsg") {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want one that names the next step", err)
 	}
 }
 
-// TestJournalctlFails: what it says on stderr is in the error, after its output.
-func TestJournalctlFails(t *testing.T) {
+// TestFailedJournalctlIsAnErrorAtTheEnd: the error has its stderr and comes after its output.
+func TestFailedJournalctlIsAnErrorAtTheEnd(t *testing.T) {
 	dir := t.TempDir()
 
 	script := "#!/bin/sh\necho '{\"MESSAGE\":\"hello\"}'\necho no journal files >&2\nexit 1\n"
@@ -86,8 +86,7 @@ func TestJournalctlFails(t *testing.T) {
 	}
 }
 
-// TestCloseEndsTheProgram does not wait for its end.
-func TestCloseEndsTheProgram(t *testing.T) {
+func TestCloseKillsTheProgram(t *testing.T) {
 	in, err := openCommand(context.Background(), "/bin/sleep", "1000")
 	if err != nil {
 		t.Skip(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// noise are lines of a kernel's everyday.
+// noise has lines that every kernel log contains.
 var noise = []string{
 	"audit: type=1400 audit(1764037291.123:871): apparmor=\"DENIED\" operation=\"open\" profile=\"/usr/sbin/x\" pid=871 comm=\"x\"",
 	"eth0: renamed from veth3f2a91c",
@@ -26,8 +26,8 @@ var noise = []string{
 	"systemd-journald[311]: Received client request to flush runtime journal, and it will still be of use.",
 }
 
-// generate writes a log with n reports, each behind 900 other lines.
-func generate(t testing.TB, n int, carrier func(i int, l logLine) string) (log []byte, lines int) {
+// generate writes a log with n reports, each after 900 other lines.
+func generate(t testing.TB, n int, format func(i int, l logLine) string) (log []byte, lines int) {
 	t.Helper()
 
 	files, err := filepath.Glob("testdata/dmesg/*.txt")
@@ -37,7 +37,7 @@ func generate(t testing.TB, n int, carrier func(i int, l logLine) string) (log [
 	var out bytes.Buffer
 	at := uint64(1e6)
 	write := func(text string) {
-		out.WriteString(carrier(lines, logLine{at, text}) + "\n")
+		out.WriteString(format(lines, logLine{at, text}) + "\n")
 		lines++
 	}
 
@@ -58,10 +58,10 @@ func generate(t testing.TB, n int, carrier func(i int, l logLine) string) (log [
 	return out.Bytes(), lines
 }
 
-// BenchmarkRead reads logs of some 100 000 records. Its metric is for one: a
-// million takes as many milliseconds as it has nanoseconds.
+// BenchmarkRead reads logs of some 100 000 records. Its metric is the time for one: a million
+// takes as many milliseconds as one takes nanoseconds.
 func BenchmarkRead(b *testing.B) {
-	for _, c := range carriers {
+	for _, c := range formats {
 		switch c.name {
 		case "dmesg", "kmsg", "journal short", "journal json", "RFC 5424":
 		default:
@@ -91,9 +91,8 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// TestGenerated finds every report of a long log.
-func TestGenerated(t *testing.T) {
-	log, _ := generate(t, 62, carriers[0].write)
+func TestEveryReportOfALongLogIsFound(t *testing.T) {
+	log, _ := generate(t, 62, formats[0].write)
 	killed := 0
 
 	if _, err := Read(bytes.NewReader(log), Options{Now: now}, func(inc *events.Incident) error {
@@ -105,13 +104,13 @@ func TestGenerated(t *testing.T) {
 
 	want := bytes.Count(log, []byte("Killed process")) - 5 // of a group the chosen one is told twice
 	if killed != want {
-		t.Errorf("%d victims, %d kills in the log", killed, want)
+		t.Errorf("got %d victims, want %d", killed, want)
 	}
 }
 
-// TestLongLines: a line of any length costs a bounded buffer, is counted, and does
-// not disturb those around it.
-func TestLongLines(t *testing.T) {
+// TestLongLineDoesNotDisturbOthers: a line of any length needs a bounded buffer and is
+// counted.
+func TestLongLineDoesNotDisturbOthers(t *testing.T) {
 	long := strings.Repeat("x", 3*MaxLineBytes) + "\n"
 	log := long + killOf("a", 1) + "[ 1.0] " + long + killOf("b", 2) + strings.Repeat("y", MaxLineBytes+1)
 	var got []string
@@ -121,6 +120,6 @@ func TestLongLines(t *testing.T) {
 		return nil
 	})
 	if err != nil || fmt.Sprint(got) != "[a b]" || stats.CutLines != 3 || stats.Lines != 5 {
-		t.Errorf("%v, %+v, %v", got, stats, err)
+		t.Errorf("got %v, %+v, error %v, want the incident and one cut line", got, stats, err)
 	}
 }

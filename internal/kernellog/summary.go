@@ -13,8 +13,8 @@ type summary struct {
 	nodemask, mems string
 	oomMemcg       string
 	global         bool
-	// tail is what follows task_memcg=, up to ",pid=": a path, and a name, both of
-	// which may hold ",task=".
+	// tail is the text after task_memcg=, up to ",pid=": a path and a name, both of which
+	// may contain ",task=".
 	tail     string
 	pid, uid int
 }
@@ -36,7 +36,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 
 // summaryLine reads "oom-kill:constraint=C,nodemask=N,cpuset=S,mems_allowed=M,
 // oom_memcg=P|global_oom,task_memcg=P,task=comm,pid=N,uid=N".
-func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
+func (p *parser) summaryLine(s *stream, rec record, text string) bool {
 	var sum summary
 
 	body, uid, found := cutLast(text, ",uid=")
@@ -56,7 +56,7 @@ func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
 
 	var rest string
 	if sum.constraint, rest, found = strings.Cut(head, ",nodemask="); !found {
-		return true // cut before it says anything
+		return true // cut before it has any value
 	}
 	sum.nodemask, rest, _ = strings.Cut(rest, ",cpuset=")
 
@@ -66,7 +66,7 @@ func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
 	}
 
 	if mems, after, ok := strings.Cut(rest, ",oom_memcg="); ok {
-		// Only what another key ends is whole.
+		// A value is complete only if another key follows it.
 		if path, tail, ok := strings.Cut(after, ",task_memcg="); ok {
 			sum.mems, sum.oomMemcg, rest = mems, path, tail
 		} else {
@@ -91,7 +91,7 @@ func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
 	case r == nil || r.at >= inSummary || r.settled():
 		r = p.begin(s, rec)
 	case r.ofAnother(&sum):
-		// Whose tasks these are is open.
+		// It is not known whose tasks these are.
 		r.columns, r.tasks = nil, nil
 		clear(r.pids)
 		r = p.begin(s, rec)
@@ -99,12 +99,13 @@ func (p *Parser) summaryLine(s *stream, rec record, text string) bool {
 		r = p.begin(s, rec)
 	}
 	r.summary = &sum
-	p.advance(r, rec, inSummary)
+	r.advance(rec, inSummary)
 
 	return true
 }
 
-// ofAnother tells that a summary is of another cgroup, or not of a cgroup.
+// ofAnother reports whether a summary is of another cgroup than the report, or not of a
+// cgroup at all.
 func (r *report) ofAnother(sum *summary) bool {
 	switch {
 	case sum.global:
@@ -118,22 +119,22 @@ func (r *report) ofAnother(sum *summary) bool {
 	return r.memInfo != nil
 }
 
-// ofMemcg tells that there are lines that only a cgroup's limit has.
+// ofMemcg reports whether the report has lines that are printed for a cgroup's limit only.
 func (r *report) ofMemcg() bool {
 	return r.limits.any() || len(r.stats) > 0 || r.limits.limitOf != ""
 }
 
-// contradicts tells that a summary does not go with what is there.
+// contradicts reports whether a summary does not fit the report.
 func (r *report) contradicts(sum *summary) bool {
 	if sum.pid != 0 && r.columns != nil && r.tasksCut == 0 {
 		_, known := r.pids[sum.pid]
 		return !known
 	}
-	// Nothing but a beginning: the middle is missing, and maybe a whole decision.
+	// The report only has its start: the middle is missing, and maybe a whole report.
 	return r.columns == nil && !r.ofMemcg() && r.memInfo == nil
 }
 
-// chosenOf is the pid that the report announces to be killed, 0: none.
+// chosenOf returns the pid that the report announces to be killed, 0 if it has none.
 func (r *report) chosenOf() int {
 	switch {
 	case r.summary != nil:
@@ -145,12 +146,14 @@ func (r *report) chosenOf() int {
 	return 0
 }
 
-func (p *Parser) chosenLine(s *stream, rec record, message, rest string) bool {
+// chosenLine reads the rest of "Kill process N (x) score S or sacrifice child", and of "Kill
+// process N (x) sharing same memory".
+func (p *parser) chosenLine(s *stream, rec record, message, rest string) bool {
 	if pid, comm, tail, ok := pidAndComm(rest, ") sharing same memory"); ok && strings.Trim(tail, " ") == "" {
-		// It is sent SIGKILL too (before 4.9 only it is told).
+		// It is sent SIGKILL too; only kernels before 4.9 print it.
 		if r := s.open; r != nil && r.at == inKills && len(r.kills) < maxVictims {
 			r.kills = append(r.kills, kill{pid: pid, comm: comm, shares: true})
-			p.advance(r, rec, inKills)
+			r.advance(rec, inKills)
 		}
 
 		return true
@@ -169,7 +172,7 @@ func (p *Parser) chosenLine(s *stream, rec record, message, rest string) bool {
 	}
 
 	if r != nil && r.at == inSummary && r.chosen == nil && r.summary != nil && r.summary.pid == pid {
-		bad = false // 5.0 has both
+		bad = false // 5.0 prints both
 	}
 
 	if bad {
@@ -177,7 +180,7 @@ func (p *Parser) chosenLine(s *stream, rec record, message, rest string) bool {
 	}
 	r.chosen = &chosen{pid, comm}
 	r.saw(message)
-	p.advance(r, rec, inSummary)
+	r.advance(rec, inSummary)
 
 	return true
 }

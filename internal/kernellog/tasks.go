@@ -9,10 +9,11 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
-// taskRow is a row of the task table (mm/oom_kill.c: dump_task): a process that
-// could be chosen. Sizes are pages, but for pgtables.
+// taskRow is a row of the task table (mm/oom_kill.c: dump_task): a process that could be
+// chosen. Sizes are pages, except for pgtableLen.
 type taskRow struct {
 	pid, tgid, adj           int
 	uid                      uint32
@@ -22,9 +23,9 @@ type taskRow struct {
 	comm                     string
 }
 
-// tasksLine reads the head of the table, "[ pid ]   uid  tgid total_vm ...", and
-// its rows. The columns are those that the head names.
-func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
+// tasksLine reads the head of the table, "[ pid ]   uid  tgid total_vm ...", and its rows.
+// The head names the columns.
+func (p *parser) tasksLine(s *stream, rec record, text string) bool {
 	r := s.open
 	if strings.HasPrefix(text, "Tasks state (memory values in pages):") {
 		return p.tasksHead(s, rec)
@@ -48,7 +49,7 @@ func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
 		if !p.tasksHead(s, rec) {
 			return false
 		}
-		r.columns = columns // of a report that was closed they tell nothing any more
+		r.columns = columns // has no effect if the report was closed
 
 		return true
 	case r.columns == nil || !isDigits(inner):
@@ -62,7 +63,7 @@ func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
 	}
 	row.pid = pid
 
-	p.advance(r, rec, inTasks)
+	r.advance(rec, inTasks)
 
 	if len(r.tasks) >= maxTasks {
 		r.tasksCut++
@@ -75,9 +76,9 @@ func (p *Parser) tasksLine(s *stream, rec record, text string) bool {
 	return true
 }
 
-// tasksHead begins the table. Where nothing but a report's beginning is before it,
-// its middle is missing, and maybe all that lies between two reports.
-func (p *Parser) tasksHead(s *stream, rec record) bool {
+// tasksHead starts the table. If only the start of a report precedes it, the middle is
+// missing, and maybe all lines between two reports.
+func (p *parser) tasksHead(s *stream, rec record) bool {
 	r := s.open
 	switch {
 	case r.at > inTasks:
@@ -87,13 +88,13 @@ func (p *Parser) tasksHead(s *stream, rec record) bool {
 		return true
 	}
 
-	p.advance(r, rec, inTasks)
+	r.advance(rec, inTasks)
 
 	return true
 }
 
-// row reads the columns behind the pid. The name is the last, and is what is left:
-// it may hold anything.
+// row reads the columns after the pid. The name is the last and takes the rest of the line:
+// it may contain anything.
 func (r *report) row(text string) (row taskRow, ok bool) {
 	for _, column := range r.columns {
 		if column == "name" {
@@ -146,11 +147,8 @@ func (r *report) row(text string) (row taskRow, ok bool) {
 	return row, false
 }
 
-// unkillable is OOM_SCORE_ADJ_MIN.
-const unkillable = -1000
-
-// base is the badness without oom_score_adj, in pages (mm/oom_kill.c: oom_badness).
-func (t *taskRow) base(pageBytes uint64) int64 {
+// usedPages is what oom_badness counts before oom_score_adj: RSS, swap and page tables.
+func (t *taskRow) usedPages(pageBytes uint64) uint64 {
 	n := t.rss + t.swap
 	if t.pgtablePages != nil {
 		n += *t.pgtablePages
@@ -160,15 +158,14 @@ func (t *taskRow) base(pageBytes uint64) int64 {
 		n += *t.pgtableLen / pageBytes
 	}
 
-	return int64(min(n, 1<<50))
+	return min(n, 1<<50)
 }
 
-// maxCandidates are shown, the likeliest first.
+// maxCandidates bounds the candidates of an incident.
 const maxCandidates = 100
 
-// candidates makes the table's rows into candidates. totalPages is what
-// oom_score_adj weighs against, nil if it is not known; likely stands in for it to
-// sort, and for nothing else.
+// candidates returns the rows of the table, the most likely victims first. totalPages is
+// what oom_score_adj is a share of, nil if unknown; likely is its stand-in for sorting only.
 func (r *report) candidates(pageBytes uint64, totalPages *uint64, likely uint64) []events.Candidate {
 	type ranked struct {
 		events.Candidate
@@ -193,15 +190,15 @@ func (r *report) candidates(pageBytes uint64, totalPages *uint64, likely uint64)
 		if t.pgtableLen == nil {
 			c.PgtablesBytes = bytes(t.pgtablePages)
 		}
-		c.OOMScoreAdj, c.Unkillable = pointer(t.adj), t.adj == unkillable
+		c.OOMScoreAdj, c.Unkillable = pointer(t.adj), t.adj == oom.ScoreAdjMin
 
-		base := t.base(pageBytes)
+		used := t.usedPages(pageBytes)
 		if !c.Unkillable {
-			c.Points = r.points(t, base, totalPages)
+			c.Points = r.points(t, used, totalPages)
 		}
 		c.Victim = slices.ContainsFunc(r.kills, func(k kill) bool { return k.pid == t.pid || k.pid == t.tgid })
 
-		rank := base + int64(t.adj)*int64(likely/1000)
+		rank := oom.Badness(used, t.adj, likely)
 		if c.Unkillable {
 			rank = -1 << 62
 		}
@@ -218,21 +215,23 @@ func (r *report) candidates(pageBytes uint64, totalPages *uint64, likely uint64)
 	return out
 }
 
-// points is the badness as the kernel counted it, nil where the log does not say
-// enough. Before 4.17 root had a discount for a capability that the log does not
-// show; before 5.9 it was at least 1.
-func (r *report) points(t *taskRow, base int64, totalPages *uint64) *int64 {
+// points returns the badness as the kernel computed it, nil if the log does not have enough
+// for it. Before 4.17 processes with CAP_SYS_ADMIN, which the log does not show, had a
+// discount; before 5.9 the result was at least 1.
+func (r *report) points(t *taskRow, usedPages uint64, totalPages *uint64) *int64 {
 	old := t.pgtablePages != nil || versionBefore(r.release, 4, 17)
 	if old && t.uid == 0 {
 		return nil
 	}
-	points := base
+
+	points := oom.Badness(usedPages, 0, 0)
 
 	if t.adj != 0 {
 		if totalPages == nil {
 			return nil
 		}
-		points += int64(t.adj) * int64(*totalPages/1000)
+
+		points = oom.Badness(usedPages, t.adj, *totalPages)
 	}
 
 	if points < 1 && (r.release == "" || versionBefore(r.release, 5, 9)) {
@@ -242,8 +241,8 @@ func (r *report) points(t *taskRow, base int64, totalPages *uint64) *int64 {
 	return &points
 }
 
-// versionBefore compares a release such as 5.4.0-42-generic. Releases that are not
-// known are not before anything.
+// versionBefore reports whether a release such as 5.4.0-42-generic is before a version. An
+// unknown release is not before any.
 func versionBefore(release string, major, minor int) bool {
 	a, rest, _ := strings.Cut(release, ".")
 

@@ -3,6 +3,7 @@
 package kernellog
 
 import (
+	"cmp"
 	"encoding/json"
 	"path"
 	"slices"
@@ -11,9 +12,10 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
 )
 
-// userState is what earlier lines of killers in user space said.
+// userState holds what earlier lines of killers in user space announced.
 type userState struct {
 	lowMemory record            // earlyoom
 	reclaim   record            // the kubelet: must evict pod(s) to reclaim
@@ -21,12 +23,12 @@ type userState struct {
 	uids      map[string]string // pod to UID, of the kubelet's eviction at hand
 }
 
-// sameEvent is how long lines about one kill by user space may be apart: a grace
-// period lies between SIGTERM and SIGKILL.
+// sameEvent bounds the time between two lines about one kill by user space: there is a grace
+// period between SIGTERM and SIGKILL.
 const sameEvent = 30 * time.Second
 
-// userLine takes in a line of a killer in user space; false: it is not.
-func (p *Parser) userLine(rec record) bool {
+// userLine takes in a line of a killer in user space. It returns whether it is one.
+func (p *parser) userLine(rec record) bool {
 	text := strings.TrimPrefix(rec.text, "[talos] ")
 	switch {
 	case strings.Contains(text, "viction manager: "), strings.Contains(text, `"Evicting pod"`):
@@ -48,8 +50,8 @@ func (p *Parser) userLine(rec record) bool {
 	return false
 }
 
-// userKill makes the report of a kill by user space.
-func (p *Parser) userKill(rec record, killer, reason string, victim *events.Victim, unknown ...string) *events.Incident {
+// userKill adds the incident of a kill by user space.
+func (p *parser) userKill(rec record, killer, reason string, victim *events.Victim, unknown ...string) *events.Incident {
 	inc := &events.Incident{
 		Scope: events.ScopeUser, Outcome: events.OutcomeKilled, Victims: []events.Victim{*victim}, Unknown: unknown,
 		Killer: &events.Killer{Kind: "user", Path: killer, PID: rec.pid, Reason: reason},
@@ -82,9 +84,9 @@ func evidence(inc *events.Incident, rec record) {
 	}
 }
 
-// earlier finds a kill by user space that is not given out yet, and that a line may
-// be about as well.
-func (p *Parser) earlier(rec record, killer string, match func(*events.Incident) bool) *report {
+// earlier returns a kill by user space that was not emitted yet and that a line can also be
+// about, nil if there is none.
+func (p *parser) earlier(rec record, killer string, match func(*events.Incident) bool) *report {
 	for _, r := range slices.Backward(p.done) {
 		if !r.user || r.made.Killer.Path != killer || r.first.host != rec.host || r.first.boot != rec.boot {
 			continue
@@ -98,6 +100,7 @@ func (p *Parser) earlier(rec record, killer string, match func(*events.Incident)
 	return nil
 }
 
+// apart returns the time between two lines, 0 if it is unknown.
 func apart(a, b record) time.Duration {
 	switch {
 	case a.uptime && b.uptime:
@@ -109,12 +112,13 @@ func apart(a, b record) time.Duration {
 	return 0
 }
 
-func (p *Parser) more(r *report, rec record) {
+// more adds a line to a kill that was reported before.
+func (p *parser) more(r *report, rec record) {
 	r.last = rec
 	evidence(r.made, rec)
 }
 
-// cgroupVictim is a victim of which only the cgroup is known.
+// cgroupVictim returns a victim of which only the cgroup is known.
 func cgroupVictim(at string) *events.Victim {
 	v := &events.Victim{Role: events.RoleUnknown}
 
@@ -132,7 +136,7 @@ var cgroupOnly = []string{"limiter", "victims.pid", "victims.tid", "victims.comm
 // for > 20s with reclaim activity" and "Killed P due to memory used (U) / total (T)
 // and swap used (U) / total (T) being more than 90.00%" (src/oom/oomd-manager.c of
 // systemd 248 to 258; later ones say "Marked P for killing").
-func (p *Parser) systemdOOMDLine(rec record, text string) bool {
+func (p *parser) systemdOOMDLine(rec record, text string) bool {
 	killed, rest, found := strings.Cut(text, " due to ")
 
 	at, ok := strings.CutPrefix(killed, "Killed ")
@@ -161,7 +165,8 @@ func (p *Parser) systemdOOMDLine(rec record, text string) bool {
 	}
 	inc := p.userKill(rec, "systemd-oomd", "memory_pressure", cgroupVictim(at), cgroupOnly...)
 
-	if limiter, _, found := strings.Cut(strings.TrimPrefix(rest, "memory pressure for "), " being "); found && strings.HasPrefix(limiter, "/") {
+	limiter, _, found := strings.Cut(strings.TrimPrefix(rest, "memory pressure for "), " being ")
+	if found && strings.HasPrefix(limiter, "/") {
 		cgroup, place := cgroupOf(limiter)
 		inc.Limiter = &events.Limiter{Level: place.Level, Which: "memory.pressure", Cgroup: cgroup, Workload: place.Workload}
 
@@ -171,9 +176,9 @@ func (p *Parser) systemdOOMDLine(rec record, text string) bool {
 	return true
 }
 
-// systemdLine reads what systemd says of it: "U: systemd-oomd killed 3 process(es)
-// in this unit."
-func (p *Parser) systemdLine(rec record, text string) bool {
+// systemdLine reads systemd's own line about it: "U: systemd-oomd killed 3 process(es) in
+// this unit."
+func (p *parser) systemdLine(rec record, text string) bool {
 	unit, _, _ := strings.Cut(text, ": systemd-oomd killed ")
 
 	if r := p.earlier(rec, "systemd-oomd", func(inc *events.Incident) bool {
@@ -192,7 +197,7 @@ func (p *Parser) systemdLine(rec record, text string) bool {
 
 // oomdLine reads "oomd kill: 64.22 46.12 18.24 system.slice/a.service 2468151296
 // ruleset:[r] detectorgroup:[d] killer:k v2". Dry runs kill nobody.
-func (p *Parser) oomdLine(rec record, text string) bool {
+func (p *parser) oomdLine(rec record, text string) bool {
 	words := strings.Fields(strings.TrimPrefix(text, "oomd kill: "))
 
 	at := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "ruleset:") })
@@ -208,7 +213,7 @@ func (p *Parser) oomdLine(rec record, text string) bool {
 
 // earlyoomLine reads `sending SIGTERM to process 12 uid 1000 "name": ...`. A SIGKILL
 // may follow for the same process.
-func (p *Parser) earlyoomLine(rec record, text string) bool {
+func (p *parser) earlyoomLine(rec record, text string) bool {
 	if strings.HasPrefix(text, "low memory!") || strings.HasPrefix(text, "mem avail") {
 		if strings.HasPrefix(text, "low memory!") {
 			p.user.lowMemory = rec
@@ -224,7 +229,7 @@ func (p *Parser) earlyoomLine(rec record, text string) bool {
 	if !found || !ok || signal != "SIGTERM" && signal != "SIGKILL" {
 		return false
 	}
-	// Only the name may hold quotes, up to the score; the command line is last.
+	// Only the name may contain quotes up to the score; the command line is last.
 	name, facts := "", ""
 	for _, sep := range []string{`": oom_score `, `": badness `} {
 		if name, facts, ok = strings.Cut(rest, sep); ok {
@@ -273,7 +278,7 @@ func (p *Parser) earlyoomLine(rec record, text string) bool {
 
 // talosLine reads `Sending SIGKILL to cgroup {"cgroup": "/sys/fs/cgroup/..."}` and
 // the line after it, `victim processes: {"processes": [12, 13]}`.
-func (p *Parser) talosLine(rec record, text string) bool {
+func (p *parser) talosLine(rec record, text string) bool {
 	var facts struct {
 		Cgroup    string
 		Processes json.RawMessage
@@ -301,7 +306,9 @@ func (p *Parser) talosLine(rec record, text string) bool {
 				v.PID, v.TID = pid, pid
 				r.made.Victims = append(r.made.Victims, v)
 			}
-			r.made.Unknown = slices.DeleteFunc(slices.Clone(r.made.Unknown), func(s string) bool { return s == "victims.pid" || s == "victims.tid" })
+			r.made.Unknown = slices.DeleteFunc(slices.Clone(r.made.Unknown), func(s string) bool {
+				return s == "victims.pid" || s == "victims.tid"
+			})
 		}
 
 		return true
@@ -319,68 +326,64 @@ func (p *Parser) talosLine(rec record, text string) bool {
 	return true
 }
 
-// nohangLine reads "Sending SIGTERM to the victim": who it is stands in a block of
-// lines before it, whose form differs between versions.
-func (p *Parser) nohangLine(rec record, text string) bool {
+// nohangLine reads "Sending SIGTERM to the victim". The victim is named in a block of lines
+// before it, whose form differs between versions.
+func (p *parser) nohangLine(rec record, text string) bool {
 	text = strings.TrimLeft(text, " ")
 	if !strings.HasPrefix(text, "Sending SIG") || !strings.HasSuffix(text, " to the victim") {
 		return false
 	}
 	v := &events.Victim{Role: events.RoleUnknown}
-	p.userKill(rec, "nohang", "memory_pressure", v, "limiter", "victims.pid", "victims.tid", "victims.comm", "victims.cgroup", "victims.role")
+	p.userKill(rec, "nohang", "memory_pressure", v,
+		"limiter", "victims.pid", "victims.tid", "victims.comm", "victims.cgroup", "victims.role")
 
 	return true
 }
 
-// kubeletLine reads the eviction manager's lines (pkg/kubelet/eviction of
-// Kubernetes, structured since 1.20): what it has to reclaim, and which pod it
-// evicted. Evictions for another resource than memory are not for us.
-func (p *Parser) kubeletLine(rec record, text string) bool {
-	switch {
-	case strings.Contains(text, "must evict pod(s) to reclaim"):
-		_, rest, _ := strings.Cut(text, "must evict pod(s) to reclaim")
-
-		resource, ok := klogValue(rest, "resourceName")
-		if !ok {
-			resource = strings.Trim(rest, `" `)
-		}
-		p.user.reclaim, p.user.resource, p.user.uids = rec, resource, nil
-
-		return true
-	case strings.Contains(text, `"Evicting pod"`):
-		pod, ok1 := klogValue(text, "pod")
-
-		uid, ok2 := klogValue(text, "podUID")
-		if ok1 && ok2 && len(p.user.uids) < 256 && len(pod)+len(uid) < 1024 {
-			if p.user.uids == nil {
-				p.user.uids = map[string]string{}
-			}
-			p.user.uids[pod] = uid
-		}
-
-		return true
-	case !strings.Contains(text, "evicted successfully"):
+// kubeletLine takes in a line of the kubelet's eviction manager: the resource that it
+// has to reclaim, the pod that it is about to evict, and the pod that it evicted.
+// Evictions for another resource than memory are not reported.
+func (p *parser) kubeletLine(rec record, text string) bool {
+	found, ok := kubelet.ParseLine(text)
+	if !ok {
 		return false
 	}
 
-	w := &events.Workload{Source: "kubelet"}
-	if pod, ok := klogValue(text, "pod"); ok {
-		w.Namespace, w.Pod, ok = strings.Cut(pod, "/")
-		if !ok {
-			w.Namespace, w.Pod = "", pod
+	switch found.What {
+	case kubelet.FoundMustEvict:
+		p.user.reclaim, p.user.resource, p.user.uids = rec, found.Resource, nil
+		return true
+	case kubelet.FoundEvicting:
+		if found.Pod != "" && found.PodUID != "" && len(p.user.uids) < 256 && len(found.Pod)+len(found.PodUID) < 1024 {
+			if p.user.uids == nil {
+				p.user.uids = map[string]string{}
+			}
+			p.user.uids[found.Pod] = found.PodUID
 		}
-		w.PodUID = p.user.uids[pod]
-	} else {
-		_, rest, _ := strings.Cut(text, "eviction manager: pod ")
-		name, rest, found := strings.Cut(rest, "(")
 
-		uid, _, closed := strings.Cut(rest, ")")
-		if !found || !closed {
+		return true
+	case kubelet.FoundEvicted:
+		if found.Pod == "" {
 			return false
 		}
-		w.Pod, w.Namespace, _ = strings.Cut(name, "_")
-		w.PodUID = uid
+
+		p.evicted(rec, found)
+
+		return true
 	}
+
+	return false
+}
+
+// evicted reports an eviction, unless it was for another resource than memory.
+func (p *parser) evicted(rec record, found kubelet.Finding) {
+	w := &events.Workload{Source: "kubelet", PodUID: cmp.Or(found.PodUID, p.user.uids[found.Pod])}
+
+	namespace, pod, ok := strings.Cut(found.Pod, "/")
+	if !ok {
+		namespace, pod = "", found.Pod
+	}
+	w.Namespace, w.Pod = namespace, pod
 
 	resource := p.user.resource
 	if p.user.reclaim.host != rec.host || apart(p.user.reclaim, rec) > 10*time.Minute {
@@ -388,8 +391,9 @@ func (p *Parser) kubeletLine(rec record, text string) bool {
 	}
 
 	if resource != "" && resource != "memory" && resource != "allocatableMemory" {
-		return true
+		return
 	}
+
 	v := &events.Victim{Process: events.Process{Workload: w}, Role: events.RoleUnknown}
 	inc := p.userKill(rec, "runtime", "eviction", v, "victims.pid", "victims.tid", "victims.comm", "victims.cgroup", "victims.role")
 
@@ -398,27 +402,10 @@ func (p *Parser) kubeletLine(rec record, text string) bool {
 		inc.Unknown = append(inc.Unknown, "limiter")
 		inc.Notes = append(inc.Notes, "the log does not say what the kubelet had to reclaim: it may not be memory")
 
-		return true
+		return
 	}
+
 	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
 	inc.Unknown = append(inc.Unknown, "limiter.limit_bytes", "limiter.usage_bytes")
 	evidence(inc, p.user.reclaim)
-
-	return true
-}
-
-// klogValue reads key="value" or key=value of a structured line.
-func klogValue(text, key string) (string, bool) {
-	_, rest, found := strings.Cut(text, " "+key+"=")
-	if !found {
-		return "", false
-	}
-
-	if value, ok := strings.CutPrefix(rest, `"`); ok {
-		value, _, ok = strings.Cut(value, `"`)
-		return value, ok
-	}
-	value, _, _ := strings.Cut(rest, " ")
-
-	return value, value != ""
 }

@@ -38,7 +38,7 @@ func userBrief(list []*events.Incident) string {
 	return strings.Join(out, "\n")
 }
 
-func TestUserKillers(t *testing.T) {
+func TestKillersInUserSpaceAreRecognized(t *testing.T) {
 	const uid = "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
 	for _, test := range []struct{ name, log, want string }{
 		{
@@ -64,7 +64,7 @@ func TestUserKillers(t *testing.T) {
 			"02:21:31 user by user/earlyoom earlyoom[420] for memory_pressure: web \"x\" ct[4711] limit node, 3 lines",
 		},
 		{
-			"earlyoom without carrier", "sending SIGKILL to process 5 uid 0 \"a\": badness 812, VmRSS 1 MiB\n",
+			"earlyoom without a prefix", "sending SIGKILL to process 5 uid 0 \"a\": badness 812, VmRSS 1 MiB\n",
 			"00:00:00 user by user/earlyoom earlyoom[0] for memory_pressure: a[5] limit node, 1 lines",
 		},
 		{"earlyoom, self-test", "Nov 25 02:21:31 h earlyoom[420]: sending 0 (no-op signal) to process 5 uid 0 \"a\": badness 812, VmRSS 1 MiB\n", ""},
@@ -101,6 +101,12 @@ func TestUserKillers(t *testing.T) {
 			"Nov 25 02:21:30 n kubelet[900]: I1125 02:21:30.000152    900 eviction_manager.go:362] eviction manager: must evict pod(s) to reclaim memory\n" +
 				"Nov 25 02:21:33 n kubelet[900]: I1125 02:21:33.445172    900 eviction_manager.go:567] eviction manager: pod cart-1_shop(" + uid + ") is evicted successfully\n",
 			"02:21:33 user by user/runtime kubelet[900] for eviction: [0] (shop/cart-1 " + uid + " ) limit node, 2 lines",
+		},
+		{
+			"the kubelet, in JSON",
+			"Nov 25 02:21:30 n kubelet[900]: {\"ts\":1764037290000.2,\"caller\":\"eviction/eviction_manager.go:369\",\"msg\":\"Eviction manager: must evict pod(s) to reclaim\",\"v\":0,\"resourceName\":\"memory\"}\n" +
+				"Nov 25 02:21:33 n kubelet[900]: {\"ts\":1764037293000.2,\"caller\":\"eviction/eviction_manager.go:595\",\"msg\":\"Eviction manager: pod is evicted successfully\",\"v\":0,\"pod\":{\"name\":\"cart-1\",\"namespace\":\"shop\"}}\n",
+			"02:21:33 user by user/runtime kubelet[900] for eviction: [0] (shop/cart-1  ) limit node, 2 lines",
 		},
 		{
 			"nohang", "Nov 25 02:21:30 n nohang[90]: Implementing a corrective action:\nNov 25 02:21:30 n nohang[90]:   Sending SIGTERM to the victim\n",

@@ -2,127 +2,169 @@
 
 package kernellog
 
-import "github.com/oomtrace/oomtrace/internal/events"
+import (
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
+)
 
-func (r *report) trigger(inc *events.Incident, unknown *unknowns) {
+// trigger sets the task whose allocation failed.
+func (r *report) trigger(inc *events.Incident, unknown *oom.Unknowns) {
 	if r.header == nil {
-		unknown.add("trigger")
+		unknown.Add("trigger")
 		return
 	}
 	t := &events.Process{Comm: r.header.comm}
 	inc.Trigger = t
 
-	unknown.add("trigger.cgroup")
+	unknown.Add("trigger.cgroup")
 
 	if r.task == nil {
-		unknown.add("trigger.pid", "trigger.tid")
+		unknown.Add("trigger.pid", "trigger.tid")
 		return
 	}
-	t.TID = r.task.tid
-	// The log has the thread's id. The table tells the process, if it shows that
-	// thread: it has one line for each process, mostly of its leader.
-	// Else the thread is taken for the process, and "trigger.pid" is in unknown.
-	t.PID = t.TID
-	if i, ok := r.pids[t.TID]; ok {
-		t.PID = r.tasks[i].tgid
+	// The log has the thread's id. The task table has the process, if its row is of that
+	// thread: it has one row for each process, mostly of its leader. Else the thread is
+	// taken for the process, and "trigger.pid" is unknown.
+	t.TID, t.PID = r.task.tid, r.task.tid
+	if row := r.rowOf(t.TID); row != nil {
+		t.PID = row.tgid
 	} else if t.TID != 1 {
-		unknown.add("trigger.pid")
+		unknown.Add("trigger.pid")
 	}
 }
 
-func (r *report) victims(page uint64, unknown *unknowns) []events.Victim {
-	var list []events.Victim
-
+// victims returns the killed processes, in the order of the log.
+func (r *report) victims(page uint64, unknown *oom.Unknowns) []events.Victim {
 	if len(r.kills) == 0 {
 		return nil
 	}
-	path := r.taskMemcg()
 
-	announced := r.chosenOf()
-	for i, k := range r.kills {
-		v := events.Victim{Process: events.Process{PID: k.pid, TID: k.pid, Comm: k.comm}, Role: events.RoleUnknown}
-
-		row := -1
-		if at, ok := r.pids[k.pid]; ok {
-			row = at
-			v.PID = r.tasks[row].tgid
-		}
-
-		switch {
-		case k.shares:
-			v.Role = events.RoleSharedMM
-		case announced != 0 && (k.pid == announced || v.PID == announced):
-			v.PID, v.Role = announced, events.RoleChosen
-		case r.summary == nil && r.chosen != nil && i == 0:
-			v.Role = events.RoleChild
-		case r.group != "" && (announced != 0 || i > 0 && r.chosenFirst):
-			v.Role = events.RoleGroup
-		case r.group != "" && i == 0 && r.chosenFirst:
-			v.Role = events.RoleChosen
-		default:
-			unknown.add("victims.role")
-		}
-
-		if v.Role == events.RoleChosen && path != "" {
-			cgroup, place := cgroupOf(path)
-			v.Cgroup, v.Workload = cgroup, place.Workload
-
-			r.unidentified("victims", unknown)
-		} else {
-			unknown.add("victims.cgroup")
-
-			if r.group != "" { // it is there or below
-				_, place := cgroupOf(r.group)
-				v.Workload = place.Workload
-			}
-		}
-		v.TotalVMBytes, v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes = k.totalVM, k.anon, k.file, k.shmem
-
-		v.UID, v.OOMScoreAdj = k.uid, k.adj
-		if s := r.summary; v.UID == nil && s != nil && s.pid != 0 && s.pid == v.PID && s.uid >= 0 {
-			v.UID = pointer(uint32(s.uid))
-		}
-
-		v.PgtablesBytes = r.pgtables(k, row, page)
-		if row >= 0 {
-			t := &r.tasks[row]
-
-			v.SwapBytes = pointer(min(t.swap, 1<<44) * page)
-			if v.UID == nil {
-				v.UID = pointer(t.uid)
-			}
-
-			if v.OOMScoreAdj == nil {
-				v.OOMScoreAdj = pointer(t.adj)
-			}
-		}
-
-		unknown.unless("victims.anon_rss_bytes", v.AnonRSSBytes != nil)
-		unknown.unless("victims.file_rss_bytes", v.FileRSSBytes != nil)
-		unknown.unless("victims.shmem_rss_bytes", v.ShmemRSSBytes != nil)
-		unknown.unless("victims.swap_bytes", v.SwapBytes != nil)
-		unknown.unless("victims.total_vm_bytes", v.TotalVMBytes != nil)
-		unknown.unless("victims.pgtables_bytes", v.PgtablesBytes != nil)
-		unknown.unless("victims.oom_score_adj", v.OOMScoreAdj != nil)
-		unknown.unless("victims.uid", v.UID != nil)
-		list = append(list, v)
+	var list []events.Victim
+	for i := range r.kills {
+		list = append(list, r.victim(i, page, unknown))
 	}
 
-	unknown.add("victims.points", "victims.start_time", "victims.is_container_init", "victims.exit_after_ns", "victims.released_after_ns")
+	unknown.Add("victims.points", "victims.start_time", "victims.is_container_init", "victims.exit_after_ns", "victims.released_after_ns")
 
 	return list
 }
 
-// pgtables are a victim's page tables. 5.4 and 5.5 print bytes and call them kB;
-// the table tells, and without it a number that could be either is not believed.
-func (r *report) pgtables(k kill, row int, page uint64) *uint64 {
-	if row >= 0 && k.pgtable == nil && r.tasks[row].pgtablePages != nil && *r.tasks[row].pgtablePages < 1<<40 {
-		return pointer(*r.tasks[row].pgtablePages * page)
+// victim returns the victim of a kill. What its line does not have may be in the task
+// table or in the summary.
+func (r *report) victim(i int, page uint64, unknown *oom.Unknowns) events.Victim {
+	k := r.kills[i]
+	v := events.Victim{
+		Process:      events.Process{PID: k.pid, TID: k.pid, Comm: k.comm},
+		TotalVMBytes: k.totalVM, AnonRSSBytes: k.anon, FileRSSBytes: k.file, ShmemRSSBytes: k.shmem,
+		UID: k.uid, OOMScoreAdj: k.adj,
 	}
 
-	if row >= 0 && r.tasks[row].pgtableLen != nil {
-		if k.pgtable == nil || *k.pgtable>>10 == *r.tasks[row].pgtableLen {
-			return r.tasks[row].pgtableLen
+	row := r.rowOf(k.pid)
+	if row != nil {
+		v.PID = row.tgid
+	}
+
+	v.Role = r.role(i, v.PID)
+	if v.Role == events.RoleChosen && r.chosenOf() != 0 {
+		v.PID = r.chosenOf()
+	}
+
+	if v.Role == events.RoleUnknown {
+		unknown.Add("victims.role")
+	}
+
+	r.locate(&v, unknown)
+
+	if s := r.summary; v.UID == nil && s != nil && s.pid != 0 && s.pid == v.PID && s.uid >= 0 {
+		v.UID = pointer(uint32(s.uid))
+	}
+
+	v.PgtablesBytes = r.pgtables(k, row, page)
+	if row != nil {
+		v.SwapBytes = pointer(min(row.swap, 1<<44) * page)
+
+		if v.UID == nil {
+			v.UID = pointer(row.uid)
+		}
+
+		if v.OOMScoreAdj == nil {
+			v.OOMScoreAdj = pointer(row.adj)
+		}
+	}
+
+	unknown.Unless("victims.anon_rss_bytes", v.AnonRSSBytes != nil)
+	unknown.Unless("victims.file_rss_bytes", v.FileRSSBytes != nil)
+	unknown.Unless("victims.shmem_rss_bytes", v.ShmemRSSBytes != nil)
+	unknown.Unless("victims.swap_bytes", v.SwapBytes != nil)
+	unknown.Unless("victims.total_vm_bytes", v.TotalVMBytes != nil)
+	unknown.Unless("victims.pgtables_bytes", v.PgtablesBytes != nil)
+	unknown.Unless("victims.oom_score_adj", v.OOMScoreAdj != nil)
+	unknown.Unless("victims.uid", v.UID != nil)
+
+	return v
+}
+
+// rowOf returns the task table's row of a thread or process, nil if it has none.
+func (r *report) rowOf(pid int) *taskRow {
+	if i, ok := r.pids[pid]; ok {
+		return &r.tasks[i]
+	}
+
+	return nil
+}
+
+// role returns why the process of a kill was killed. tgid is its process, if the task
+// table shows it, else the pid of the kill.
+func (r *report) role(i, tgid int) events.Role {
+	k, announced := r.kills[i], r.chosenOf()
+
+	switch {
+	case k.shares:
+		return events.RoleSharedMM
+	case announced != 0 && (k.pid == announced || tgid == announced):
+		return events.RoleChosen
+	case r.summary == nil && r.chosen != nil && i == 0:
+		return events.RoleChild // "Kill process N or sacrifice child", before 5.1
+	case r.group != "" && (announced != 0 || i > 0 && r.chosenFirst):
+		return events.RoleGroup
+	case r.group != "" && i == 0 && r.chosenFirst:
+		return events.RoleChosen
+	}
+
+	return events.RoleUnknown
+}
+
+// locate sets the cgroup and workload of a victim. Only that of the chosen process is in
+// the log.
+func (r *report) locate(v *events.Victim, unknown *oom.Unknowns) {
+	if path := r.taskMemcg(); v.Role == events.RoleChosen && path != "" {
+		cgroup, place := cgroupOf(path)
+		v.Cgroup, v.Workload = cgroup, place.Workload
+
+		r.unidentified("victims", unknown)
+
+		return
+	}
+
+	unknown.Add("victims.cgroup")
+
+	if r.group != "" { // it is in that cgroup or below
+		_, place := cgroupOf(r.group)
+		v.Workload = place.Workload
+	}
+}
+
+// pgtables returns the size of a victim's page tables, in bytes. 5.4 and 5.5 print bytes
+// and call them kB: the task table decides, and without it a number that could be either
+// is not used. row may be nil.
+func (r *report) pgtables(k kill, row *taskRow, page uint64) *uint64 {
+	if row != nil && k.pgtable == nil && row.pgtablePages != nil && *row.pgtablePages < 1<<40 {
+		return pointer(*row.pgtablePages * page)
+	}
+
+	if row != nil && row.pgtableLen != nil {
+		if k.pgtable == nil || *k.pgtable>>10 == *row.pgtableLen {
+			return row.pgtableLen
 		}
 
 		return k.pgtable
@@ -136,21 +178,11 @@ func (r *report) pgtables(k kill, row int, page uint64) *uint64 {
 }
 
 func (r *report) killer(scope events.Scope) *events.Killer {
-	k := &events.Killer{Kind: "kernel", Path: "global"}
-
-	switch scope {
-	case events.ScopeMemcg:
-		k.Path = "memcg"
-	case events.ScopeSysrq:
-		k.Path = "sysrq"
-	case events.ScopeUnknown:
-		k.Path = "unknown"
+	if r.group == "" {
+		return oom.Killer(scope, nil, "")
 	}
 
-	if r.group != "" {
-		cgroup, place := cgroupOf(r.group)
-		k.Path, k.GroupCgroup, k.GroupLevel = "group", cgroup, place.Level
-	}
+	cgroup, place := cgroupOf(r.group)
 
-	return k
+	return oom.Killer(scope, cgroup, place.Level)
 }

@@ -17,8 +17,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Config is what concerns memory in a kubelet's configuration (kubelet.config.k8s.io/v1beta1),
-// as it is in force: defaults, files, and the command line over them.
+// Config is the part of a kubelet's configuration (kubelet.config.k8s.io/v1beta1) that
+// concerns memory, as it is in force: defaults, files, and the command line over them.
 type Config struct {
 	EvictionHard              map[string]string `json:"evictionHard"`
 	EvictionSoft              map[string]string `json:"evictionSoft"`
@@ -41,12 +41,12 @@ type Config struct {
 
 	// PID is the running kubelet's, 0 if none runs.
 	PID int `json:"-"`
-	// Source names what it was read from.
+	// Source names the files and the command line that it was read from.
 	Source string `json:"-"`
 }
 
-// defaultHard is what a kubelet on Linux evicts at if it is told nothing
-// (pkg/kubelet/eviction/defaults_linux.go).
+// defaultHard are the hard thresholds of a kubelet on Linux whose configuration has
+// none (pkg/kubelet/eviction/defaults_linux.go).
 var defaultHard = map[string]string{
 	signalMemory:         "100Mi",
 	"nodefs.available":   "10%",
@@ -55,17 +55,17 @@ var defaultHard = map[string]string{
 	"imagefs.inodesFree": "5%",
 }
 
-// defaultFile is where a kubelet's configuration is when no process tells.
+// defaultFile is the usual configuration, for a kubelet that does not run.
 const defaultFile = "/var/lib/kubelet/config.yaml"
 
-// maxConfig bounds a file of the configuration, and a command line.
+// maxConfig bounds a file of the configuration, and a command line, in bytes.
 const maxConfig = 1 << 20
 
 // Find reads the configuration of the node's kubelet: of the running one by its
-// command line, else the usual file. Root is where the node's /proc and /var are;
-// empty is "/". It is nil without an error where there is no kubelet.
+// command line, else the usual file. Root is the directory of the node's /proc and
+// /var; empty is "/". It returns nil without an error where there is no kubelet.
 //
-// It looks at the name of every process: some 10 µs each.
+// It reads the name of every process: some 10 µs each.
 func Find(root string) (*Config, error) {
 	pid, args := running(root)
 	if pid == 0 {
@@ -75,7 +75,7 @@ func Find(root string) (*Config, error) {
 		}
 
 		if err != nil {
-			return nil, fmt.Errorf("reading the kubelet's configuration: %w: run as root", err)
+			return nil, fmt.Errorf("read the kubelet's configuration: %w: run as root", err)
 		}
 
 		return parse([][]byte{text}, nil, []string{defaultFile})
@@ -87,7 +87,7 @@ func Find(root string) (*Config, error) {
 	add := func(path string) error {
 		text, err := readOf(root, pid, path)
 		if err != nil {
-			return fmt.Errorf("reading the configuration of kubelet[%d]: %w: run as root on the node", pid, err)
+			return fmt.Errorf("read the configuration of kubelet[%d]: %w: run as root on the node", pid, err)
 		}
 
 		texts, sources = append(texts, text), append(sources, path)
@@ -119,13 +119,13 @@ func Find(root string) (*Config, error) {
 	return c, err
 }
 
-// parse joins files, the later over the earlier, and the flags over all. Maps of
+// parse merges files, the later over the earlier, and the flags over all. Maps of
 // files are merged by key; a flag replaces a map as a whole, as the kubelet does.
 func parse(texts [][]byte, flags map[string]string, sources []string) (*Config, error) {
 	c := &Config{}
 	for i, text := range texts {
 		if err := yaml.Unmarshal(text, c); err != nil {
-			return nil, fmt.Errorf("reading the kubelet's configuration %s: %w", sources[i], err)
+			return nil, fmt.Errorf("parse the kubelet's configuration %s: %w", sources[i], err)
 		}
 	}
 
@@ -148,7 +148,7 @@ func parse(texts [][]byte, flags map[string]string, sources []string) (*Config, 
 	return c, nil
 }
 
-// override takes what the command line may tell of it.
+// override applies the flags of the command line.
 func (c *Config) override(flags map[string]string) {
 	pairs := func(name, separator string, to *map[string]string) {
 		text, ok := flags[name]
@@ -190,7 +190,7 @@ func (c *Config) override(flags map[string]string) {
 	}
 }
 
-// parseFlags reads --name=value and --name value. Names may have underscores for
+// parseFlags parses --name=value and --name value. Names may have underscores for
 // dashes, as the kubelet allows.
 func parseFlags(args []string) map[string]string {
 	flags := map[string]string{}
@@ -216,8 +216,8 @@ func parseFlags(args []string) map[string]string {
 	return flags
 }
 
-// running finds the kubelet by the name of its process, and its command line. A
-// pod may name a process so too: those of pods do not count.
+// running finds the kubelet by the name of its process, and reads its command line.
+// Processes of pods do not count: a pod may give any of its own that name.
 func running(root string) (pid int, args []string) {
 	proc := filepath.Join("/", root, "proc")
 
@@ -260,8 +260,8 @@ func running(root string) (pid int, args []string) {
 	return 0, nil
 }
 
-// readOf reads a file as a process sees it: the kubelet of a nested node has a
-// root of its own, which a symbolic link must not lead out of.
+// readOf reads a file in the root of a process: the kubelet of a nested node has its
+// own root, which a symbolic link must not lead out of.
 func readOf(root string, pid int, path string) ([]byte, error) {
 	own := filepath.Join("/", root, "proc", strconv.Itoa(pid), "root")
 	if link, err := os.Readlink(own); err != nil || link == "/" {

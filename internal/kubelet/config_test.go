@@ -11,7 +11,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// process is a /proc entry.
+// process returns the files of a process in /proc.
 func process(pid, comm, cgroup string, args ...string) map[string]string {
 	dir := "proc/" + pid + "/"
 
@@ -47,7 +47,7 @@ singleProcessOOMKill: true
 enforceNodeAllocatable: [pods, kube-reserved]
 `
 
-func TestFind(t *testing.T) {
+func TestTheConfigurationIsFound(t *testing.T) {
 	running := process("900", "kubelet", "/system.slice/kubelet.service", "/usr/bin/kubelet", "--config=/etc/kubelet.yaml",
 		"--eviction_soft", "memory.available<700Mi", "--v", "--fail-swap-on=false", "--system-reserved=memory=2Gi,cpu=1")
 	for _, test := range []struct {
@@ -62,7 +62,7 @@ func TestFind(t *testing.T) {
 				maps.Equal(c.EvictionHard, map[string]string{"memory.available": "500Mi", "nodefs.available": "10%"}) &&
 				c.KubeReserved["memory"] == "1Gi" && *c.SingleProcessOOMKill && slices.Contains(c.EnforceNodeAllocatable, "kube-reserved")
 		}, ""},
-		{"nothing said is the defaults", map[string]string{"var/lib/kubelet/config.yaml": "kind: KubeletConfiguration\n"}, func(c *Config) bool {
+		{"an empty file means the defaults", map[string]string{"var/lib/kubelet/config.yaml": "kind: KubeletConfiguration\n"}, func(c *Config) bool {
 			return maps.Equal(c.EvictionHard, defaultHard) && slices.Equal(c.EnforceNodeAllocatable, []string{"pods"}) && c.SingleProcessOOMKill == nil
 		}, ""},
 		{"defaults merged", map[string]string{
@@ -100,20 +100,20 @@ func TestFind(t *testing.T) {
 			map[string]string{"proc/900/root/": "../../nested", "nested/config.yaml/": "../secret", "nested/x": "", "secret": "cgroupRoot: /secret\n"},
 		), nil, "path escapes"},
 		{"its file is gone", process("900", "kubelet", "/", "kubelet", "--config=/gone.yaml"), nil, "run as root"},
-		{"no YAML", map[string]string{"var/lib/kubelet/config.yaml": "\t- {"}, nil, "reading the kubelet's configuration /var/lib"},
+		{"no YAML", map[string]string{"var/lib/kubelet/config.yaml": "\t- {"}, nil, "parse the kubelet's configuration /var/lib"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c, err := Find(testenv.Tree(t, test.files))
 			if test.err != "" {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
-					t.Fatalf("%+v, %v", c, err)
+					t.Fatalf("got %+v, %v, want error %q", c, err, test.err)
 				}
 
 				return
 			}
 
 			if err != nil || !test.check(c) {
-				t.Errorf("%+v, %v", c, err)
+				t.Errorf("got %+v, %v, want another configuration", c, err)
 			}
 		})
 	}
@@ -123,7 +123,7 @@ func FuzzFlags(f *testing.F) {
 	f.Add("--eviction-hard=memory.available<1Gi,x\x00--a\x00b\x00--=\x00-")
 	f.Fuzz(func(t *testing.T, line string) {
 		if _, err := parse(nil, parseFlags(strings.Split(line, "\x00")), nil); err != nil {
-			t.Error(err) // flags alone cannot be wrong: what is strange is left out
+			t.Errorf("got %v, want none: flags that do not parse are left out", err)
 		}
 	})
 }

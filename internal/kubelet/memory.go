@@ -21,15 +21,15 @@ const (
 	signalAllocatable = "allocatableMemory.available"
 )
 
-// Memory is what the kubelet compares with its thresholds. Nil is not known, or
-// of Allocatable not there.
+// Memory is what the kubelet compares with its thresholds. Nil is unknown; of
+// Allocatable it also means that the kubelet does not enforce it.
 type Memory struct {
 	CapacityBytes  *uint64 // MemTotal
 	AvailableBytes *uint64 // memory.available
-	// MemAvailableBytes is the kernel's own idea, which the kubelet does not ask.
+	// MemAvailableBytes is the kernel's own estimate, which the kubelet does not use.
 	MemAvailableBytes *uint64
 	// AllocatableBytes is the limit of all pods together, AllocatableAvailableBytes
-	// what they have not used of it.
+	// the part of it that they do not use.
 	AllocatableBytes, AllocatableAvailableBytes *uint64
 }
 
@@ -63,8 +63,8 @@ func (c *Config) Read(r host.Reader) Memory {
 	return m
 }
 
-// workingSet is nil where it cannot be told. Otherwise is the usage where the
-// cgroup tells none.
+// workingSet returns the usage of a cgroup without inactive files, nil where that is
+// unknown. The argument otherwise is the usage where the cgroup has no such file.
 func workingSet(r host.Reader, cgroup string, otherwise *uint64) *uint64 {
 	usage := host.SampleCgroup(r.Layout, cgroup).UsageBytes
 
@@ -85,8 +85,8 @@ func workingSet(r host.Reader, cgroup string, otherwise *uint64) *uint64 {
 	return pointer(less(*usage, *charge.InactiveFileBytes))
 }
 
-// kubepods is the path of the cgroup of all pods, empty if there is none. The
-// driver need not be known: only one of the names is there.
+// kubepods returns the path of the cgroup of all pods, empty if there is none. The
+// driver need not be known: only the name of one driver exists.
 func (c *Config) kubepods(r host.Reader) string {
 	root := path.Join("/", r.Layout.MountRoot)
 	slice := strings.Trim(strings.ReplaceAll(c.CgroupRoot, "/", "-"), "-")
@@ -123,9 +123,9 @@ func left(of, used *uint64) *uint64 {
 
 func pointer[T any](v T) *T { return &v }
 
-// Threshold reads the threshold of a signal: a quantity, or percents of a capacity
-// (pkg/kubelet/eviction/helpers.go). It is nil where there is none; 0% and 100%
-// mean that too.
+// Threshold parses the threshold of a signal: a quantity, or a percentage of a capacity
+// (pkg/kubelet/eviction/helpers.go). It returns nil where there is none; 0% and 100%
+// mean that as well.
 func Threshold(of map[string]string, signal string, capacityBytes *uint64) (*uint64, error) {
 	text, ok := of[signal]
 	if !ok || text == "0%" || text == "100%" {
@@ -135,13 +135,13 @@ func Threshold(of map[string]string, signal string, capacityBytes *uint64) (*uin
 	if number, ok := strings.CutSuffix(text, "%"); ok {
 		percent, err := strconv.ParseFloat(number, 32)
 		if err != nil || !(percent >= 0 && percent <= 100) {
-			return nil, fmt.Errorf("threshold %s of %s: no percentage", text, signal)
+			return nil, fmt.Errorf("threshold %s of %s: not a percentage", text, signal)
 		}
 
 		if capacityBytes == nil {
 			return nil, nil
 		}
-		// The kubelet has it as float32: it is off by some bytes.
+		// The kubelet computes with float32: the result is off by some bytes.
 		return pointer(uint64(float64(*capacityBytes) * float64(float32(percent)/100))), nil
 	}
 
@@ -157,13 +157,13 @@ func Threshold(of map[string]string, signal string, capacityBytes *uint64) (*uin
 	return pointer(uint64(quantity.Value())), nil
 }
 
-// grace is how long a soft threshold may be crossed before the kubelet evicts.
+// grace returns how long a soft threshold may be crossed before the kubelet evicts.
 func (c *Config) grace(signal string) (time.Duration, bool) {
 	d, err := time.ParseDuration(c.EvictionSoftGracePeriod[signal])
 	return d, err == nil && d >= 0
 }
 
-// quantity writes bytes as the kubelet does, in whole MiB.
+// quantity formats bytes as the kubelet does, in whole MiB.
 func quantity(bytes uint64) string {
 	if bytes >= 1<<20 {
 		bytes &^= 1<<20 - 1

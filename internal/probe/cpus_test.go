@@ -13,27 +13,28 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// TestManyCPUs: the verifier walks each round of a loop over the CPUs. It must take the
-// programs on the largest machine, with all data that a kernel may offer.
-func TestManyCPUs(t *testing.T) {
+// The verifier walks each iteration of a loop over the CPUs. It must accept the programs
+// for the largest machine, with all data that a kernel may offer.
+func TestVerifierAcceptsManyCPUs(t *testing.T) {
 	testenv.Root(t)
 
-	for _, cpus := range []uint32{2, 512, 8192} { // 8192: the most that amd64 is built for
+	for _, cpus := range []uint32{2, 512, 8192} { // 8192: the maximum of CONFIG_NR_CPUS on amd64
 		t.Run(fmt.Sprint(cpus), func(t *testing.T) {
 			spec, err := bpf.LoadOomtrace()
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			set := func(name string, value any) {
 				if err := spec.Variables[name].Set(value); err != nil {
 					t.Fatal(err)
 				}
 			}
 			set("possible_cpus", cpus)
-			set("decision_tier", uint32(bpf.OomtraceWireTierWIRE_TIER_KPROBE))
+			set("attach_mode", uint32(bpf.AttachModeKprobe))
 
 			for _, symbol := range DataSymbols {
-				set(symbol, uint64(1)<<63) // it is loaded, and not run
+				set(symbol, uint64(1)<<63) // the programs are loaded, but do not run
 			}
 
 			for name := range spec.Programs {
@@ -44,7 +45,7 @@ func TestManyCPUs(t *testing.T) {
 
 			c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
 			if verifier := (*ebpf.VerifierError)(nil); errors.As(err, &verifier) {
-				t.Fatalf("%v", lastLine(verifier))
+				t.Fatalf("got %v, want the verifier to accept the programs", lastLine(verifier))
 			}
 
 			if err != nil {

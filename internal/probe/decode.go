@@ -3,29 +3,28 @@
 package probe
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"unsafe"
-
-	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/oomtrace/oomtrace/bpf"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
-// decoder turns wire records into events. It is pure; any bytes are answered
-// by a record or an error.
+// decoder makes kernel records of what the programs send. Any bytes result in a record
+// or an error. It belongs to one goroutine.
 type decoder struct {
 	pageSize uint64
+	stalls   stallDecoder
 }
 
-// as looks at raw as a T, without copying.
+// as returns raw as a T, without a copy if it is aligned.
 func as[T any](raw []byte) (*T, error) {
-	var t *T // of its type alone: a T here would be allocated for each record
+	var t *T // only for its type: a T here would be allocated for each record
 	if uintptr(len(raw)) < unsafe.Sizeof(*t) {
-		return nil, fmt.Errorf("a record of %d bytes where a %T has %d", len(raw), *new(T), unsafe.Sizeof(*t))
+		return nil, fmt.Errorf("got %d bytes, want %d of %T", len(raw), unsafe.Sizeof(*t), *new(T))
 	}
 
 	at := unsafe.Pointer(unsafe.SliceData(raw))
@@ -39,104 +38,100 @@ func as[T any](raw []byte) (*T, error) {
 	return (*T)(at), nil
 }
 
-func (d decoder) record(raw []byte) (kernel.Record, error) {
-	h, err := as[bpf.OomtraceWireHeader](raw)
+// record decodes one record. A *kernel.Stall is valid until the next call; every other
+// record is a value.
+func (d *decoder) record(raw []byte) (kernel.Record, error) {
+	h, err := as[bpf.Header](raw)
 	if err != nil {
-		return nil, fmt.Errorf("decoding a record: %w", err)
+		return nil, fmt.Errorf("decode a record: %w", err)
 	}
+
 	var record kernel.Record
 
-	switch kind := bpf.OomtraceWireKind(h.Kind); kind {
-	case bpf.OomtraceWireKindWIRE_DECISION:
-		record, err = into(raw, d.decision)
-	case bpf.OomtraceWireKindWIRE_CHARGE:
+	switch h.Kind {
+	case bpf.KindVictimChosen:
+		record, err = into(raw, d.victimChosen)
+	case bpf.KindCharge:
 		record, err = into(raw, d.charge)
-	case bpf.OomtraceWireKindWIRE_KILL:
+	case bpf.KindKill:
 		record, err = into(raw, d.kill)
-	case bpf.OomtraceWireKindWIRE_USER_KILL:
+	case bpf.KindUserKill:
 		record, err = into(raw, d.userKill)
-	case bpf.OomtraceWireKindWIRE_LADDER:
-		record, err = into(raw, d.ladder)
-	case bpf.OomtraceWireKindWIRE_MARK:
+	case bpf.KindTargetAncestry:
+		record, err = into(raw, d.targetAncestry)
+	case bpf.KindMark:
 		record, err = into(raw, d.mark)
-	case bpf.OomtraceWireKindWIRE_PASS:
-		record, err = into(raw, d.pass)
-	case bpf.OomtraceWireKindWIRE_EXIT:
+	case bpf.KindOOMReturn:
+		record, err = into(raw, d.oomReturn)
+	case bpf.KindExit:
 		record, err = into(raw, d.exit)
-	case bpf.OomtraceWireKindWIRE_RELEASED:
+	case bpf.KindReleased:
 		record, err = into(raw, d.released)
-	case bpf.OomtraceWireKindWIRE_CGROUP:
-		if len(raw) >= int(unsafe.Sizeof(bpf.OomtraceWireCgroupLong{})) {
-			record, err = into(raw, d.cgroupLong)
+	case bpf.KindCgroupChange:
+		if len(raw) >= int(unsafe.Sizeof(bpf.CgroupChangeLong{})) {
+			record, err = into(raw, d.cgroupChangeLong)
 		} else {
-			record, err = into(raw, d.cgroup)
+			record, err = into(raw, d.cgroupChange)
 		}
-	case bpf.OomtraceWireKindWIRE_STALL:
-		record, err = into(raw, d.stall)
-	case bpf.OomtraceWireKindWIRE_GAVE_UP:
+	case bpf.KindStall:
+		record, err = into(raw, d.stalls.decode)
+	case bpf.KindGaveUp:
 		record, err = into(raw, d.gaveUp)
 	default:
-		return nil, fmt.Errorf("decoding a record: kind %d is not known", kind)
+		return nil, fmt.Errorf("decode a record: unknown kind %d", h.Kind)
 	}
 
 	if err != nil {
-		return nil, fmt.Errorf("decoding a record: %w", err)
+		return nil, fmt.Errorf("decode a record: %w", err)
 	}
 
 	return record, nil
 }
 
-func into[W any, R kernel.Record](raw []byte, f func(*W) R) (kernel.Record, error) {
+func into[W any, R kernel.Record](raw []byte, decode func(*W) R) (kernel.Record, error) {
 	w, err := as[W](raw)
 	if err != nil {
 		return nil, err
 	}
 
-	return f(w), nil
+	return decode(w), nil
 }
 
-// text is a C string in a fixed array; whole says that it ends within.
-func text(chars []int8) (s string, whole bool) {
-	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(chars))), len(chars))
-	for i, c := range bytes {
-		if c == 0 {
-			return string(bytes[:i]), true
-		}
-	}
+// text is a C string in a fixed array, which may fill it.
+func text(chars []byte) string {
+	s, _, _ := bytes.Cut(chars, []byte{0})
 
-	return string(bytes), false
+	return string(s)
 }
 
-// comm is a task's name as the kernel has it.
-type comm = [16]int8
+// comm is a task's name (TASK_COMM_LEN).
+type comm = [16]byte
 
-func commName(c *comm) string { return name(c[:]) }
-
-func name(chars []int8) string { s, _ := text(chars); return s }
+func commText(c *comm) string { return text(c[:]) }
 
 func key(hierarchy uint32, id uint64) events.CgroupKey {
 	return events.CgroupKey{Hierarchy: hierarchy, ID: id}
 }
 
-func task(w *bpf.OomtraceWireTask) kernel.Task { return namedTask(w, commName) }
+func task(w *bpf.Task) kernel.Task { return namedTask(w, commText) }
 
-// namedTask takes the names from name.
-func namedTask(w *bpf.OomtraceWireTask, name func(*comm) string) kernel.Task {
+// namedTask is task with another function that makes text of a comm.
+func namedTask(w *bpf.Task, text func(*comm) string) kernel.Task {
 	return kernel.Task{
-		TGID: w.Tgid, TID: w.Tid,
-		Comm:       name(&w.Comm),
-		LeaderComm: name(&w.LeaderComm),
-		Kthread:    w.Flags&uint32(bpf.OomtraceWireTaskFlagWIRE_TASK_KTHREAD) != 0,
-		Cgroup:     key(w.Hierarchy, w.CgroupId),
+		TGID: w.TGID, TID: w.TID,
+		Comm:       text(&w.Comm),
+		LeaderComm: text(&w.LeaderComm),
+		Kthread:    w.Flags&bpf.TaskKthread != 0,
+		Cgroup:     key(w.Hierarchy, w.CgroupID),
 	}
 }
 
-func meta(w *bpf.OomtraceWireHeader) kernel.Meta {
-	return kernel.Meta{BootNS: w.BootNs, Pass: w.Pass, Current: task(&w.CurrentTask)}
+func meta(w *bpf.Header) kernel.Meta {
+	return kernel.Meta{BootNS: w.BootNS, Pass: w.Invocation, Current: task(&w.CurrentTask)}
 }
 
-// pages maps PAGE_COUNTER_MAX (LONG_MAX / PAGE_SIZE) to NoLimit.
-func (d decoder) pages(count uint64) uint64 {
+// pages turns PAGE_COUNTER_MAX (LONG_MAX / PAGE_SIZE) into NoLimit.
+func (d *decoder) pages(count uint64) uint64 {
 	if count >= math.MaxInt64/max(d.pageSize, 1) {
 		return kernel.NoLimit
 	}
@@ -144,7 +139,7 @@ func (d decoder) pages(count uint64) uint64 {
 	return count
 }
 
-func (d decoder) counter(w *bpf.OomtraceWireCounter, known bool) kernel.Counter {
+func (d *decoder) counter(w *bpf.Counter, known bool) kernel.Counter {
 	if !known {
 		return kernel.Counter{}
 	}
@@ -154,79 +149,77 @@ func (d decoder) counter(w *bpf.OomtraceWireCounter, known bool) kernel.Counter 
 	}
 }
 
-func (d decoder) level(w *bpf.OomtraceWireLevel) kernel.Memcg {
-	has := func(flag bpf.OomtraceWireLevelFlag) bool { return w.Flags&uint32(flag) != 0 }
+func (d *decoder) memcg(w *bpf.Memcg) kernel.Memcg {
+	has := func(flag bpf.MemcgFlag) bool { return w.Flags&flag != 0 }
 
 	return kernel.Memcg{
-		Key:           key(w.Hierarchy, w.CgroupId),
-		Name:          name(w.Name[:]),
-		NameCut:       has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_NAME_CUT),
-		Memory:        d.counter(&w.Memory, has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_MEMORY)),
-		Swap:          d.counter(&w.Swap, has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_SWAP)),
-		OOMGroup:      has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_OOM_GROUP),
-		OOMGroupKnown: has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_GROUP_KNOWN),
-		OOMLocal:      w.OomLocal,
-		OOMKill:       w.OomKill,
-		EventsKnown:   has(bpf.OomtraceWireLevelFlagWIRE_LEVEL_EVENTS),
+		Key:           key(w.Hierarchy, w.CgroupID),
+		Name:          text(w.Name[:]),
+		NameCut:       has(bpf.MemcgNameCut),
+		Memory:        d.counter(&w.Memory, has(bpf.MemcgMemory)),
+		Swap:          d.counter(&w.Swap, has(bpf.MemcgSwap)),
+		OOMGroup:      has(bpf.MemcgOOMGroup),
+		OOMGroupKnown: has(bpf.MemcgOOMGroupKnown),
+		OOMLocal:      w.OOMLocal,
+		OOMKill:       w.OOMKill,
+		EventsKnown:   has(bpf.MemcgEvents),
 	}
 }
 
-func (d decoder) chain(levels []bpf.OomtraceWireLevel, count uint32) []kernel.Memcg {
-	chain := make([]kernel.Memcg, min(int(count), len(levels)))
-	for i := range chain {
-		chain[i] = d.level(&levels[i])
+func (d *decoder) ancestry(memcgs []bpf.Memcg, count uint32) []kernel.Memcg {
+	ancestry := make([]kernel.Memcg, min(int(count), len(memcgs)))
+	for i := range ancestry {
+		ancestry[i] = d.memcg(&memcgs[i])
 	}
 
-	return chain
+	return ancestry
 }
 
-// constraint is enum oom_constraint (include/linux/oom.h).
-func constraint(value uint32) kernel.Constraint {
-	switch value {
-	case 0:
-		return kernel.ConstraintNone
-	case 1:
-		return kernel.ConstraintCpuset
-	case 2:
-		return kernel.ConstraintMempolicy
-	case 3:
-		return kernel.ConstraintMemcg
+// constraints are enum oom_constraint (include/linux/oom.h).
+var constraints = [...]kernel.Constraint{
+	kernel.ConstraintNone, kernel.ConstraintCpuset, kernel.ConstraintMempolicy, kernel.ConstraintMemcg,
+}
+
+func constraint(number uint32) kernel.Constraint {
+	if int(number) < len(constraints) {
+		return constraints[number]
 	}
 
-	return kernel.Constraint(fmt.Sprintf("constraint_%d", value))
+	return kernel.Constraint(fmt.Sprintf("constraint_%d", number))
 }
 
-var tiers = map[uint32]events.Tier{
-	uint32(bpf.OomtraceWireTierWIRE_TIER_FENTRY):     events.TierFentry,
-	uint32(bpf.OomtraceWireTierWIRE_TIER_KPROBE):     events.TierKprobe,
-	uint32(bpf.OomtraceWireTierWIRE_TIER_TRACEPOINT): events.TierTracepoint,
+var tiers = map[bpf.AttachMode]events.Tier{
+	bpf.AttachModeFentry:     events.TierFentry,
+	bpf.AttachModeKprobe:     events.TierKprobe,
+	bpf.AttachModeTracepoint: events.TierTracepoint,
 }
 
-func (d decoder) decision(w *bpf.OomtraceWireDecision) kernel.VictimChosen {
-	has := func(flag bpf.OomtraceWireDecisionFlag) bool { return w.Flags&uint32(flag) != 0 }
+func (d *decoder) victimChosen(w *bpf.VictimChosen) kernel.VictimChosen {
+	has := func(flag bpf.VictimChosenFlag) bool { return w.Flags&flag != 0 }
 
 	r := kernel.VictimChosen{
 		Meta:         meta(&w.H),
-		Tier:         tiers[w.Tier],
-		AncestryCut:  has(bpf.OomtraceWireDecisionFlagWIRE_DECISION_CUT),
+		Tier:         tiers[w.AttachMode],
+		AncestryCut:  has(bpf.VictimChosenCut),
 		LimiterIndex: int(w.Limiter),
 		Victim:       task(&w.Victim),
-		AllocKnown:   has(bpf.OomtraceWireDecisionFlagWIRE_DECISION_ALLOC),
-		NodesKnown:   has(bpf.OomtraceWireDecisionFlagWIRE_DECISION_NODES),
+		AllocKnown:   has(bpf.VictimChosenAlloc),
+		NodesKnown:   has(bpf.VictimChosenNodes),
 		LastReclaim:  kernel.Reclaim(w.LastReclaim),
 	}
 	if r.AllocKnown {
 		r.Constraint = constraint(w.Constraint)
-		r.Order, r.GFP, r.TotalPages, r.Points = w.Order, w.Gfp, w.TotalPages, w.Points
+		r.Order, r.GFP, r.TotalPages, r.Points = w.Order, w.GFP, w.TotalPages, w.Points
 		r.Sysrq = w.Order == -1 // mm/oom_kill.c: is_sysrq_oom
 	}
 
-	r.Ancestry = d.chain(w.Levels[:], w.LevelCount)
+	r.Ancestry = d.ancestry(w.Memcgs[:], w.MemcgCount)
 	if r.LimiterIndex < kernel.LimiterUnknown || r.LimiterIndex >= len(r.Ancestry) {
 		r.LimiterIndex = kernel.LimiterUnknown
 	}
 
 	r.Stack = append(r.Stack, w.Stack[:min(int(w.Frames), len(w.Stack))]...)
+
 	if r.NodesKnown {
 		for i, word := range w.Nodes {
 			for bit := range 64 {
@@ -240,296 +233,288 @@ func (d decoder) decision(w *bpf.OomtraceWireDecision) kernel.VictimChosen {
 	return r
 }
 
-// charge gives bytes: the kernel counts pages, but slab and percpu memory in bytes,
-// stacks in KiB, and before 5.12 huge pages one by one.
-func (d decoder) charge(w *bpf.OomtraceWireCharge) kernel.Charge {
+// charge converts to bytes: the kernel counts pages, but slab and percpu memory in
+// bytes, stacks in KiB, and before 5.12 anonymous huge pages one by one.
+func (d *decoder) charge(w *bpf.Charge) kernel.Charge {
 	r := kernel.Charge{Meta: meta(&w.H)}
-	for i := range min(int(w.LevelCount), len(w.Levels)) {
-		l := &w.Levels[i]
-		item := func(which bpf.OomtraceWireChargeItem, unit uint64) *uint64 {
-			if l.Known&(1<<which) == 0 {
+
+	for i := range min(int(w.MemcgCount), len(w.Memcgs)) {
+		m := &w.Memcgs[i]
+		item := func(which bpf.ChargeItem, unit uint64) *uint64 {
+			if m.Known&(1<<which) == 0 {
 				return nil
 			}
-			bytes := uint64(max(l.Items[which], 0)) * unit
+
+			bytes := uint64(max(m.Items[which], 0)) * unit
 
 			return &bytes
 		}
 
 		memory := events.Memory{
-			AnonBytes:        item(bpf.OomtraceWireChargeItemWIRE_ANON, d.pageSize),
-			FileBytes:        item(bpf.OomtraceWireChargeItemWIRE_FILE, d.pageSize),
-			ShmemBytes:       item(bpf.OomtraceWireChargeItemWIRE_SHMEM, d.pageSize),
-			KernelStackBytes: item(bpf.OomtraceWireChargeItemWIRE_KERNEL_STACK, 1024),
-			PagetablesBytes:  item(bpf.OomtraceWireChargeItemWIRE_PAGETABLES, d.pageSize),
-			SockBytes:        item(bpf.OomtraceWireChargeItemWIRE_SOCK, d.pageSize),
+			AnonBytes:        item(bpf.ChargeAnon, d.pageSize),
+			FileBytes:        item(bpf.ChargeFile, d.pageSize),
+			ShmemBytes:       item(bpf.ChargeShmem, d.pageSize),
+			KernelStackBytes: item(bpf.ChargeKernelStack, 1024),
+			PagetablesBytes:  item(bpf.ChargePagetables, d.pageSize),
+			SockBytes:        item(bpf.ChargeSock, d.pageSize),
 
-			FileDirtyBytes:         item(bpf.OomtraceWireChargeItemWIRE_FILE_DIRTY, d.pageSize),
-			FileWritebackBytes:     item(bpf.OomtraceWireChargeItemWIRE_WRITEBACK, d.pageSize),
-			ActiveFileBytes:        item(bpf.OomtraceWireChargeItemWIRE_ACTIVE_FILE, d.pageSize),
-			InactiveFileBytes:      item(bpf.OomtraceWireChargeItemWIRE_INACTIVE_FILE, d.pageSize),
-			UnevictableBytes:       item(bpf.OomtraceWireChargeItemWIRE_UNEVICTABLE, d.pageSize),
-			AnonTHPBytes:           item(bpf.OomtraceWireChargeItemWIRE_ANON_THP, d.pageSize),
-			SlabReclaimableBytes:   item(bpf.OomtraceWireChargeItemWIRE_SLAB_RECLAIMABLE, 1),
-			SlabUnreclaimableBytes: item(bpf.OomtraceWireChargeItemWIRE_SLAB_UNRECLAIMABLE, 1),
-			PercpuBytes:            item(bpf.OomtraceWireChargeItemWIRE_PERCPU, 1),
+			FileDirtyBytes:         item(bpf.ChargeFileDirty, d.pageSize),
+			FileWritebackBytes:     item(bpf.ChargeWriteback, d.pageSize),
+			ActiveFileBytes:        item(bpf.ChargeActiveFile, d.pageSize),
+			InactiveFileBytes:      item(bpf.ChargeInactiveFile, d.pageSize),
+			UnevictableBytes:       item(bpf.ChargeUnevictable, d.pageSize),
+			AnonTHPBytes:           item(bpf.ChargeAnonTHP, d.pageSize),
+			SlabReclaimableBytes:   item(bpf.ChargeSlabReclaimable, 1),
+			SlabUnreclaimableBytes: item(bpf.ChargeSlabUnreclaimable, 1),
+			PercpuBytes:            item(bpf.ChargePercpu, 1),
 		}
 		if memory.AnonTHPBytes == nil {
-			memory.AnonTHPBytes = item(bpf.OomtraceWireChargeItemWIRE_ANON_HUGEPAGES, d.hugePageSize())
+			memory.AnonTHPBytes = item(bpf.ChargeAnonHugepages, d.hugePageSize())
 		}
 
 		if memory.SlabReclaimableBytes != nil && memory.SlabUnreclaimableBytes != nil {
 			slab := *memory.SlabReclaimableBytes + *memory.SlabUnreclaimableBytes
 			memory.SlabBytes = &slab
 		}
-		r.Levels = append(r.Levels, kernel.MemcgCharge{Key: key(l.Hierarchy, l.CgroupId), Memory: memory})
+
+		r.Levels = append(r.Levels, kernel.MemcgCharge{Key: key(m.Hierarchy, m.CgroupID), Memory: memory})
 	}
 
 	return r
 }
 
-// hugePageSize is what an entry of the second level of page tables maps: a table is
-// a page of entries of 8 bytes.
-func (d decoder) hugePageSize() uint64 { return d.pageSize * (d.pageSize / 8) }
+// hugePageSize is the size that an entry of the second level of page tables maps: a
+// table is a page of entries of 8 bytes.
+func (d *decoder) hugePageSize() uint64 { return d.pageSize * (d.pageSize / 8) }
 
-func (d decoder) kill(w *bpf.OomtraceWireKill) kernel.Kill {
-	has := func(flag bpf.OomtraceWireKillFlag) bool { return w.Flags&uint32(flag) != 0 }
+func (d *decoder) kill(w *bpf.Kill) kernel.Kill {
+	has := func(flag bpf.KillFlag) bool { return w.Flags&flag != 0 }
 	count := func(v int64) uint64 { return uint64(max(v, 0)) }
 
 	return kernel.Kill{
 		Meta:          meta(&w.H),
 		Target:        task(&w.Target),
-		FromKernel:    has(bpf.OomtraceWireKillFlagWIRE_KILL_FROM_KERNEL),
-		SharesMM:      has(bpf.OomtraceWireKillFlagWIRE_KILL_SHARES_MM),
+		FromKernel:    has(bpf.KillFromKernel),
+		SharesMM:      has(bpf.KillSharesMM),
 		Code:          w.Code,
-		Group:         has(bpf.OomtraceWireKillFlagWIRE_KILL_GROUP),
+		Group:         has(bpf.KillGroup),
 		Result:        w.Result,
-		MemoryKnown:   has(bpf.OomtraceWireKillFlagWIRE_KILL_MEMORY),
+		MemoryKnown:   has(bpf.KillMemory),
 		AnonPages:     count(w.AnonPages),
 		FilePages:     count(w.FilePages),
 		ShmemPages:    count(w.ShmemPages),
 		SwapPages:     count(w.SwapPages),
-		TotalVMPages:  w.TotalVmPages,
+		TotalVMPages:  w.TotalVMPages,
 		PgtablesBytes: w.PgtablesBytes,
-		OOMScoreAdj:   int16(w.OomScoreAdj),
-		UID:           w.Uid,
-		StartBootNS:   w.StartBootNs,
-		ContainerInit: has(bpf.OomtraceWireKillFlagWIRE_KILL_CONTAINER_INIT),
+		OOMScoreAdj:   int16(w.OOMScoreAdj),
+		UID:           w.UID,
+		StartBootNS:   w.StartBootNS,
+		ContainerInit: has(bpf.KillContainerInit),
 	}
 }
 
-func (d decoder) userKill(w *bpf.OomtraceWireUserKill) kernel.Kill {
-	has := func(flag bpf.OomtraceWireSenderFlag) bool { return w.Flags&uint32(flag) != 0 }
-	process := func(w bpf.OomtraceWireAncestor) kernel.ProcessName {
-		return kernel.ProcessName{TGID: w.Tgid, Comm: name(w.Comm[:])}
+func (d *decoder) userKill(w *bpf.UserKill) kernel.Kill {
+	has := func(flag bpf.SenderFlag) bool { return w.Flags&flag != 0 }
+	process := func(w *bpf.Ancestor) kernel.ProcessName {
+		return kernel.ProcessName{TGID: w.TGID, Comm: text(w.Comm[:])}
 	}
 
 	s := &kernel.Sender{
-		UID:           w.Uid,
-		Exe:           name(w.Exe[:]),
-		LoginKnown:    has(bpf.OomtraceWireSenderFlagWIRE_SENDER_LOGIN),
-		SamePIDNS:     has(bpf.OomtraceWireSenderFlagWIRE_SENDER_SAME_PIDNS),
-		NamespaceInit: has(bpf.OomtraceWireSenderFlagWIRE_SENDER_INIT),
-		Exiting:       has(bpf.OomtraceWireSenderFlagWIRE_SENDER_EXITING),
-		NoInfo:        has(bpf.OomtraceWireSenderFlagWIRE_SENDER_NO_INFO),
-		TargetGone:    has(bpf.OomtraceWireSenderFlagWIRE_SENDER_TARGET_GONE),
-		MoreAncestors: has(bpf.OomtraceWireSenderFlagWIRE_SENDER_MORE),
+		UID:           w.UID,
+		Exe:           text(w.Exe[:]),
+		LoginKnown:    has(bpf.SenderLogin),
+		SamePIDNS:     has(bpf.SenderSamePIDNS),
+		NamespaceInit: has(bpf.SenderInit),
+		Exiting:       has(bpf.SenderExiting),
+		NoInfo:        has(bpf.SenderNoInfo),
+		TargetGone:    has(bpf.SenderTargetGone),
+		MoreAncestors: has(bpf.SenderMore),
 	}
 	if s.LoginKnown {
-		s.LoginUID, s.AuditSession = w.LoginUid, w.SessionId
+		s.LoginUID, s.AuditSession = w.LoginUID, w.SessionID
 	}
 
-	if has(bpf.OomtraceWireSenderFlagWIRE_SENDER_TERM) {
-		s.TermNS, s.TermSender = w.TermNs, process(w.TermSender)
-		s.TermIgnored = has(bpf.OomtraceWireSenderFlagWIRE_SENDER_TERM_IGNORED)
+	if has(bpf.SenderTerm) {
+		s.TermNS, s.TermSender = w.TermNS, process(&w.TermSender)
+		s.TermIgnored = has(bpf.SenderTermIgnored)
 	}
 
-	for _, a := range w.Ancestors[:min(int(w.AncestorCount), len(w.Ancestors))] {
-		s.Ancestors = append(s.Ancestors, process(a))
+	for i := range min(int(w.AncestorCount), len(w.Ancestors)) {
+		s.Ancestors = append(s.Ancestors, process(&w.Ancestors[i]))
 	}
+
 	k := d.kill(&w.Kill)
 	k.Sender = s
 
 	return k
 }
 
-func (d decoder) ladder(w *bpf.OomtraceWireLadder) kernel.TargetAncestry {
+func (d *decoder) targetAncestry(w *bpf.TargetAncestry) kernel.TargetAncestry {
 	return kernel.TargetAncestry{
-		Meta: meta(&w.H), Target: key(w.Hierarchy, w.CgroupId),
-		Ancestry: d.chain(w.Levels[:], w.LevelCount), AncestryCut: w.Cut != 0,
+		Meta: meta(&w.H), Target: key(w.Hierarchy, w.CgroupID),
+		Ancestry: d.ancestry(w.Memcgs[:], w.MemcgCount), AncestryCut: w.Cut != 0,
 	}
 }
 
-func (d decoder) mark(w *bpf.OomtraceWireMark) kernel.Mark {
-	return kernel.Mark{Meta: meta(&w.H), PID: w.Pid}
+func (d *decoder) mark(w *bpf.Mark) kernel.Mark {
+	return kernel.Mark{Meta: meta(&w.H), PID: w.PID}
 }
 
-func (d decoder) pass(w *bpf.OomtraceWirePass) kernel.OOMReturn {
+func (d *decoder) oomReturn(w *bpf.OOMReturn) kernel.OOMReturn {
 	r := kernel.OOMReturn{
 		Meta:       meta(&w.H),
 		Outcome:    outcome(w.Outcome),
 		Constraint: constraint(w.Constraint),
-		Count:      w.Count, FirstNS: w.FirstNs, LastNS: w.LastNs,
-		Order: w.Order, GFP: w.Gfp, AllocKnown: true,
+		Count:      w.Count, FirstNS: w.FirstNS, LastNS: w.LastNS,
+		Order: w.Order, GFP: w.GFP, AllocKnown: true,
 		Chosen: w.Chosen,
 	}
 	if w.Global == 0 {
-		r.LimiterLevel = d.level(&w.Limiter)
+		r.LimiterLevel = d.memcg(&w.Limiter)
 		r.Limiter = r.LimiterLevel.Key
 	}
 
 	return r
 }
 
-func outcome(value uint32) events.Outcome {
-	switch bpf.OomtraceWireOutcome(value) {
-	case bpf.OomtraceWireOutcomeWIRE_KILLED:
+func outcome(value bpf.Outcome) events.Outcome {
+	switch value {
+	case bpf.OutcomeKilled:
 		return events.OutcomeKilled
-	case bpf.OomtraceWireOutcomeWIRE_NO_KILLABLE:
+	case bpf.OutcomeNoKillable:
 		return events.OutcomeNoKillable
-	case bpf.OomtraceWireOutcomeWIRE_WAITING:
+	case bpf.OutcomeWaiting:
 		return events.OutcomeWaiting
-	case bpf.OomtraceWireOutcomeWIRE_ALREADY_EXITING:
+	case bpf.OutcomeAlreadyExiting:
 		return events.OutcomeAlreadyExiting
 	}
 
 	return events.OutcomeSkipped
 }
 
-func (d decoder) exit(w *bpf.OomtraceWireExit) kernel.Exit {
-	return kernel.Exit{Meta: meta(&w.H), TGID: w.Tgid}
+func (d *decoder) exit(w *bpf.Exit) kernel.Exit {
+	return kernel.Exit{Meta: meta(&w.H), TGID: w.TGID}
 }
 
-func (d decoder) released(w *bpf.OomtraceWireExit) kernel.Released {
-	return kernel.Released{Meta: meta(&w.H), TGID: w.Tgid}
+func (d *decoder) released(w *bpf.Exit) kernel.Released {
+	return kernel.Released{Meta: meta(&w.H), TGID: w.TGID}
 }
 
-func (d decoder) cgroup(w *bpf.OomtraceWireCgroup) kernel.CgroupChange {
-	return change(&w.H, w.Hierarchy, w.CgroupId, w.Op, w.Path[:])
+func (d *decoder) cgroupChange(w *bpf.CgroupChange) kernel.CgroupChange {
+	return change(&w.H, w.Hierarchy, w.CgroupID, w.Op, w.Path[:])
 }
 
-// cgroupLong is cut where the path fills the kernel's own buffer.
-func (d decoder) cgroupLong(w *bpf.OomtraceWireCgroupLong) kernel.CgroupChange {
-	r := change(&w.H, w.Hierarchy, w.CgroupId, w.Op, w.Path[:])
+// cgroupChangeLong reports a path that fills the kernel's own buffer as truncated.
+func (d *decoder) cgroupChangeLong(w *bpf.CgroupChangeLong) kernel.CgroupChange {
+	r := change(&w.H, w.Hierarchy, w.CgroupID, w.Op, w.Path[:])
 	r.PathCut = len(r.Path) >= len(w.Path)-1
 
 	return r
 }
 
-var cgroupOps = map[uint32]string{
-	uint32(bpf.OomtraceWireCgroupOpWIRE_MKDIR):  "mkdir",
-	uint32(bpf.OomtraceWireCgroupOpWIRE_RMDIR):  "rmdir",
-	uint32(bpf.OomtraceWireCgroupOpWIRE_RENAME): "rename",
+var cgroupOps = map[bpf.CgroupOp]string{
+	bpf.CgroupOpMkdir:  "mkdir",
+	bpf.CgroupOpRmdir:  "rmdir",
+	bpf.CgroupOpRename: "rename",
 }
 
-func change(h *bpf.OomtraceWireHeader, hierarchy uint32, id uint64, op uint32, path []int8) kernel.CgroupChange {
-	return kernel.CgroupChange{Meta: meta(h), Op: cgroupOps[op], Key: key(hierarchy, id), Path: name(path)}
+func change(h *bpf.Header, hierarchy uint32, id uint64, op bpf.CgroupOp, path []byte) kernel.CgroupChange {
+	return kernel.CgroupChange{Meta: meta(h), Op: cgroupOps[op], Key: key(hierarchy, id), Path: text(path)}
 }
 
-func lostName(kind bpf.OomtraceWireKind) string {
-	switch kind {
-	case bpf.OomtraceWireKindWIRE_DECISION:
-		return "decision"
-	case bpf.OomtraceWireKindWIRE_CHARGE:
-		return "charge"
-	case bpf.OomtraceWireKindWIRE_KILL:
-		return "sigkill"
-	case bpf.OomtraceWireKindWIRE_MARK:
-		return "mark_victim"
-	case bpf.OomtraceWireKindWIRE_PASS:
-		return "out_of_memory"
-	case bpf.OomtraceWireKindWIRE_EXIT:
-		return "exit"
-	case bpf.OomtraceWireKindWIRE_RELEASED:
-		return "released"
-	case bpf.OomtraceWireKindWIRE_CGROUP:
-		return "cgroup"
-	case bpf.OomtraceWireKindWIRE_STALL:
-		return "stall"
-	case bpf.OomtraceWireKindWIRE_STALL_STATE:
-		return "stalls of further cgroups"
-	case bpf.OomtraceWireKindWIRE_GAVE_UP:
-		return "why the allocator gave up"
-	case bpf.OomtraceWireKindWIRE_USER_KILL:
-		return "user_kill"
-	case bpf.OomtraceWireKindWIRE_LADDER:
-		return "ladder"
-	}
-
-	return "state"
-}
-
-// foldPoll asks the kernel side for passes that it counted and did not send,
-// as long as there were any lately.
-type foldPoll struct {
-	sent  map[foldKey]uint64 // counts, of what a record was seen of
-	armed int                // polls left
-}
-
-// foldKey is what passes are folded by.
-type foldKey struct {
-	outcome    events.Outcome
-	constraint kernel.Constraint
-	limiter    events.CgroupKey
-}
-
-const foldPolls = 5
-
-func (f *foldPoll) saw(pass kernel.OOMReturn) {
-	if pass.Outcome == events.OutcomeKilled {
-		return
-	}
-
-	f.armed = foldPolls
-	if f.sent == nil {
-		f.sent = make(map[foldKey]uint64)
-	}
-	f.sent[foldKey{pass.Outcome, pass.Constraint, pass.Limiter}] = pass.Count
-}
-
-func (f *foldPoll) poll(folds *ebpf.Map, m kernel.Meta) []kernel.OOMReturn {
-	if f.armed == 0 {
-		return nil
-	}
-
-	f.armed--
-
-	var (
-		passes []kernel.OOMReturn
-		k      bpf.OomtraceWireFoldKey
-		fold   bpf.OomtraceWireFold
-		still  = make(map[foldKey]uint64)
-	)
-	for all := folds.Iterate(); all.Next(&k, &fold); {
-		pass := kernel.OOMReturn{
-			Meta: m, Outcome: outcome(k.Outcome), Constraint: constraint(k.Constraint),
-			Count: fold.Count, FirstNS: fold.FirstNs, LastNS: fold.LastNs,
-		}
-		if k.Global == 0 {
-			pass.Limiter = key(k.Hierarchy, k.CgroupId)
-		}
-		key := foldKey{pass.Outcome, pass.Constraint, pass.Limiter}
-
-		sent, seen := f.sent[key]
-		if !seen {
-			continue // its first record, which tells more, is on its way
-		}
-
-		still[key] = fold.Count
-		if sent != fold.Count {
-			passes = append(passes, pass)
+func (d *decoder) gaveUp(w *bpf.GaveUp) kernel.GaveUp {
+	out := kernel.GaveUp{Meta: meta(&w.H)}
+	if w.ReclaimNS != 0 {
+		out.Reclaim = &kernel.ReclaimRetry{
+			BootNS: w.ReclaimNS, Order: w.Order, Zone: text(w.Zone[:]), Node: w.Node,
+			ReclaimablePages: w.ReclaimablePages, AvailablePages: w.AvailablePages, MinWatermarkPages: w.MinWatermarkPages,
+			NoProgressLoops: w.NoProgressLoops, WatermarkOK: w.WatermarkOK != 0,
 		}
 	}
-	f.sent = still
 
-	return passes
-}
-
-// BootNS reads CLOCK_BOOTTIME.
-func BootNS() uint64 {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		return 0
+	if w.CompactNS != 0 {
+		out.Compact = &kernel.CompactRetry{
+			BootNS: w.CompactNS, Order: w.CompactOrder, Priority: w.CompactPriority, Result: compactResult(w.CompactResult),
+			Retries: w.CompactRetries, MaxRetries: w.CompactMaxRetries, Again: w.CompactAgain != 0,
+		}
 	}
 
-	return uint64(t.Nano())
+	return out
+}
+
+// compactResults are enum compact_result (include/linux/compaction.h), the same from
+// 5.10 to 7.x.
+var compactResults = [...]string{
+	"not_suitable_zone", "skipped", "deferred", "no_suitable_page", "continue", "complete", "partial_skipped", "contended", "success",
+}
+
+func compactResult(number uint32) string {
+	if int(number) < len(compactResults) {
+		return compactResults[number]
+	}
+
+	return fmt.Sprintf("result_%d", number)
+}
+
+// stallKinds are the kinds by the programs' number.
+var stallKinds = [...]events.StallKind{
+	bpf.StallMemcgReclaim:  events.StallMemcgReclaim,
+	bpf.StallDirectReclaim: events.StallDirectReclaim,
+	bpf.StallNodeReclaim:   events.StallNodeReclaim,
+	bpf.StallMemoryHigh:    events.StallMemoryHigh,
+	bpf.StallCompaction:    events.StallCompaction,
+	bpf.StallThrottle:      events.StallThrottle,
+	bpf.StallAfterKill:     events.StallAfterKill,
+}
+
+func stallKind(number bpf.StallKind) events.StallKind {
+	if int(number) < len(stallKinds) {
+		return stallKinds[number]
+	}
+
+	return events.StallKind(fmt.Sprintf("kind_%d", number))
+}
+
+// limitOwner is zero where no owner is known.
+func limitOwner(hierarchy uint32, id uint64) events.CgroupKey {
+	if id == 0 {
+		return events.CgroupKey{}
+	}
+
+	return key(hierarchy, id)
+}
+
+// stallDecoder decodes stalls without allocating: there can be tens of thousands a
+// second, of the same few tasks.
+type stallDecoder struct {
+	stall kernel.Stall
+	texts [64]struct {
+		comm comm
+		text string
+	}
+}
+
+// decode returns a stall that is valid until the next call.
+func (d *stallDecoder) decode(w *bpf.Stall) *kernel.Stall {
+	d.stall = kernel.Stall{
+		Meta: kernel.Meta{BootNS: w.H.BootNS, Pass: w.H.Invocation, Current: namedTask(&w.H.CurrentTask, d.text)},
+		What: stallKind(w.Kind), DurationNS: w.DurationNS, ReclaimedPages: w.ReclaimedPages,
+		Owner: limitOwner(w.Hierarchy, w.OwnerID),
+	}
+
+	return &d.stall
+}
+
+func (d *stallDecoder) text(c *comm) string {
+	var sum uint8
+	for _, char := range c {
+		sum = sum*31 + char
+	}
+
+	known := &d.texts[sum%uint8(len(d.texts))]
+	if known.comm != *c {
+		known.comm, known.text = *c, commText(c)
+	}
+
+	return known.text
 }

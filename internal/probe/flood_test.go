@@ -59,10 +59,10 @@ func (c *counter) Record(r kernel.Record) error {
 
 func (c *counter) Idle(uint64, bool) (time.Duration, error) { return time.Second, nil }
 
-// TestFlood runs the programs of a stall as fast as this machine can, with every
-// stall told by itself, while processes are killed for memory: no kill may be lost,
-// each stall is counted, and of those told each is delivered or counted as lost.
-func TestFlood(t *testing.T) {
+// The programs of a stall run as fast as this machine allows, with every stall reported
+// individually, while the OOM killer kills processes: no kill is lost, each stall is
+// counted, and each record of one is delivered or counted as lost.
+func TestStallFloodLosesNoKill(t *testing.T) {
 	testenv.Root(t)
 
 	layout, err := host.Cgroups()
@@ -75,28 +75,34 @@ func TestFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
+
 	const kills, threads, times = 50, 2, 128
+
 	program := looped(t, p.loader, times, "stall_node_begin", "stall_node_end")
 	ctx, stop := context.WithCancel(context.Background())
-	var work sync.WaitGroup
-	var over atomic.Bool
-	var pairs atomic.Uint64
+
+	var (
+		work  sync.WaitGroup
+		over  atomic.Bool
+		pairs atomic.Uint64
+		took  time.Duration
+	)
+
 	began := time.Now()
-	var took time.Duration
 
 	for range threads {
 		work.Add(1)
 		go func() {
 			defer work.Done()
 
-			runtime.LockOSThread() // begin and end pair by thread
+			runtime.LockOSThread() // begin and end are matched by thread
 
 			defer runtime.UnlockOSThread()
 
 			arguments := make([]uint64, 1)
 			for !over.Load() {
 				if _, err := program.Run(&ebpf.RunOptions{Context: arguments}); err != nil {
-					t.Errorf("running a program: %v", err)
+					t.Errorf("run a program: %v", err)
 					return
 				}
 
@@ -104,6 +110,7 @@ func TestFlood(t *testing.T) {
 			}
 		}()
 	}
+
 	pids := make(map[uint32]bool)
 
 	work.Add(1)
@@ -119,6 +126,7 @@ func TestFlood(t *testing.T) {
 			}
 		}
 	}()
+
 	go func() {
 		work.Wait()
 		took = time.Since(began)
@@ -134,42 +142,46 @@ func TestFlood(t *testing.T) {
 
 	for pid := range pids {
 		if !c.killed[pid] || !c.marked[pid] {
-			t.Errorf("the kill of %d was lost", pid)
+			t.Errorf("process %d: got killed %v, marked %v, want both", pid, c.killed[pid], c.marked[pid])
 		}
 	}
 
 	if len(pids) != kills || len(c.lostOther) != 0 {
-		t.Errorf("%d kills; other records lost: %v", len(pids), c.lostOther)
-	}
-	// What user space sets in the programs arrives in those that are attached.
-	if len(c.hierarchies) != 1 || !c.hierarchies[layout.HierarchyID] {
-		t.Errorf("victims in hierarchies %v, want %d", c.hierarchies, layout.HierarchyID)
+		t.Errorf("got %d kills, lost records %v; want %d, none but stalls", len(pids), c.lostOther, kills)
 	}
 
-	var counted, byHand uint64
+	// The constants that user space sets have reached the attached programs.
+	if len(c.hierarchies) != 1 || !c.hierarchies[layout.HierarchyID] {
+		t.Errorf("got victims in hierarchies %v, want %d", c.hierarchies, layout.HierarchyID)
+	}
+
+	var counted, triggered uint64
+
 	for key, sum := range c.counted {
 		counted += sum.Count
 		if key.What == events.StallNodeReclaim {
-			byHand += sum.Count
+			triggered += sum.Count
 		}
 	}
-	// The kernel's own reclaim of a node, if there is any, counts as well.
-	if were := pairs.Load(); byHand < were || byHand > were+1000 {
-		t.Errorf("%d stalls were counted, of %d", byHand, were)
+
+	// The kernel's own reclaim of a node counts as well, if it happens.
+	if want := pairs.Load(); triggered < want || triggered > want+1000 {
+		t.Errorf("got %d stalls of a node counted, want %d", triggered, want)
 	}
 
-	if told := c.stalls + c.lostStalls; told != counted {
-		t.Errorf("%d stalls told and %d lost make %d, not %d", c.stalls, c.lostStalls, told, counted)
+	if sum := c.stalls + c.lostStalls; sum != counted {
+		t.Errorf("got %d stalls delivered and %d lost, want %d together", c.stalls, c.lostStalls, counted)
 	}
 
-	t.Logf("%.1f M stalls a second; %d told, %d lost", float64(counted)/took.Seconds()/1e6, c.stalls, c.lostStalls)
+	t.Logf("%.1f M stalls a second; %d delivered, %d lost", float64(counted)/took.Seconds()/1e6, c.stalls, c.lostStalls)
 }
 
-// looped makes one program of a begin and an end that runs them so many times: a call
-// from user space for each would take longer than they do. It is of a type that can
-// be run by hand; the context is an array of numbers there, too.
+// looped makes one program that calls a begin and an end so many times: calling each from
+// user space would take longer than they do. Its type is one that bpf(BPF_PROG_RUN)
+// supports, with the same context, an array of numbers.
 func looped(t testing.TB, l *loader, times int32, begin, end string) *ebpf.Program {
 	t.Helper()
+
 	from, first := l.program(begin)
 	_, second := l.program(end)
 	loop := first.Copy()
@@ -190,7 +202,7 @@ func looped(t testing.TB, l *loader, times int32, begin, end string) *ebpf.Progr
 		asm.Mov.Imm(asm.R0, 0),
 		asm.Return(),
 	}
-	body[0] = body[0].WithSource(first.Instructions[0].Source()) // the kernel wants a line for each function
+	body[0] = body[0].WithSource(first.Instructions[0].Source()) // the kernel requires a source line for each function
 	loop.Instructions = append(append(body, static(first)...), static(second)...)
 	shared := maps.Clone(l.maps)
 	maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return from.Maps[name] == nil })
@@ -208,8 +220,8 @@ func looped(t testing.TB, l *loader, times int32, begin, end string) *ebpf.Progr
 	return c.Programs[loop.Name]
 }
 
-// static makes a program one that others can call with a context: the arguments of
-// a global function are checked by their type.
+// static makes a program a function that others can call with a context as an untyped
+// pointer: the verifier checks the arguments of global functions by their types.
 func static(p *ebpf.ProgramSpec) asm.Instructions {
 	body := p.Copy().Instructions
 	function := *btf.FuncMetadata(&body[0])
@@ -219,14 +231,15 @@ func static(p *ebpf.ProgramSpec) asm.Instructions {
 	return body
 }
 
-// oomKill lets a process die by the limit of a cgroup, and returns its pid.
+// oomKill has the OOM killer kill a process at the limit of its cgroup, and returns its PID.
 func oomKill(i int) (uint32, error) {
 	scratch, err := host.NewScratch(fmt.Sprintf("oomtrace-flood-%d-%d", os.Getpid(), i), 8<<20)
 	if err != nil {
 		return 0, err
 	}
 	defer scratch.Close()
-	// It reads a line that never ends; the shell waits until it is in its cgroup.
+
+	// tail reads a line that never ends. The shell waits until it is in its cgroup.
 	cmd := exec.Command("/bin/sh", "-c", "read go && exec tail /dev/zero")
 
 	in, err := cmd.StdinPipe()
@@ -247,7 +260,7 @@ func oomKill(i int) (uint32, error) {
 	}
 
 	if err := cmd.Wait(); err == nil {
-		return 0, fmt.Errorf("process %d was not killed", cmd.Process.Pid)
+		return 0, fmt.Errorf("process %d exited normally, want it killed", cmd.Process.Pid)
 	}
 
 	return uint32(cmd.Process.Pid), nil

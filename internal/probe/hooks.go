@@ -3,288 +3,288 @@
 package probe
 
 import (
-	"errors"
-	"fmt"
-	"os"
 	"slices"
-	"strings"
-
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 
 	"github.com/oomtrace/oomtrace/bpf"
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// way is one way to attach a hook: all of its programs, or none.
-type way struct {
+// hook is a place in the kernel that programs attach to.
+type hook struct {
+	name  string
+	modes []mode // best first
+	// with is the hook that this one is attached together with; it has no modes then.
+	with string
+	// when is the condition on which the hook is used at all.
+	when condition
+	// required hooks are those without which Open fails.
+	required bool
+	// without is what is lost where the hook is not attached, or another one stands in.
+	without string
+	// remedy is the kernel feature that the hook needs.
+	remedy string
+	// stall is the kind of stall that no other hook reports, if any.
+	stall events.StallKind
+	// lost are the names of the records that this hook sends, for reports of lost ones.
+	lost map[bpf.Kind]string
+}
+
+// mode is one way to attach a hook: all of its programs, or none. Without programs
+// another hook stands in.
+type mode struct {
 	tier     events.Tier
 	programs []string
-	function string // to attach to, where the program's own name for it may not be there
+	function string // to attach to, where it is not the one that the programs name
 }
 
-// hook is a place in the kernel, with the ways to it, best first.
-type hook struct {
-	name     string
-	ways     []way
-	required bool
-}
+type condition uint8
 
-// The decision is seen in one piece: the bracket of out_of_memory gives each
-// pass its number, and without it oom_kill_process says less than it seems to.
-var decision = hook{
-	name: "oom_kill_process",
-	ways: []way{
-		{tier: events.TierFentry, programs: []string{"fentry_out_of_memory", "fexit_out_of_memory", "fentry_oom_kill_process"}},
-		{tier: events.TierKprobe, programs: []string{"kprobe_out_of_memory", "kretprobe_out_of_memory", "kprobe_oom_kill_process"}},
-		{tier: events.TierTracepoint}, // mark_victim takes its place
-	},
-	required: true,
-}
+const (
+	always condition = iota
+	// withStalls is for hooks of stall tracing.
+	withStalls
+	// ownerUnknown is stall tracing where reclaim events do not name the limit's owner.
+	ownerUnknown
+	// withoutFentry is for hooks that complete what kprobes and tracepoints miss.
+	withoutFentry
+)
 
-func tracepoint(name string, required bool, programs ...string) hook {
-	return hook{name, []way{{tier: events.TierTracepoint, programs: programs}}, required}
-}
+const (
+	remedyFunction = "a kernel with CONFIG_FUNCTION_TRACER and DYNAMIC_FTRACE_WITH_DIRECT_CALLS (fentry), or with CONFIG_KPROBES, " +
+		"that lets root use them"
+	remedyTracepoint = "a kernel with this tracepoint"
+)
 
+// The programs of the OOM invocation are attached together: out_of_memory numbers the
+// invocations, and oom_kill_process depends on that.
+const (
+	invocationHook = "out_of_memory"
+	choiceHook     = "oom_kill_process"
+)
+
+// hooks are all hooks, in the order in which they are attached. The choice of a victim
+// comes first: other programs are loaded with its attach mode as a constant. The
+// reason for giving up comes before the mark, whose record wakes user space for both.
 var hooks = []hook{
-	tracepoint("signal:signal_generate", true, "signal_generate"),
-	tracepoint("signal:signal_generate, of users", false, "user_signal"),
-	tracepoint("oom:mark_victim", true, "mark_victim"),
-	tracepoint("cgroup:cgroup_mkdir", false, "cgroup_mkdir"),
-	tracepoint("cgroup:cgroup_rmdir", false, "cgroup_rmdir"),
-	tracepoint("cgroup:cgroup_rename", false, "cgroup_rename"),
-	tracepoint("sched:sched_process_exit", false, "sched_process_exit"),
-	{"exit_mmap", []way{
-		{tier: events.TierFentry, programs: []string{"fexit_exit_mmap"}},
-		{tier: events.TierKprobe, programs: []string{"kprobe_exit_mmap", "kretprobe_exit_mmap"}},
-	}, false},
+	{
+		name: invocationHook, with: choiceHook,
+		without: "OOM passes that kill nobody (no killable task, waiting for a victim)",
+		remedy:  remedyFunction,
+		lost:    map[bpf.Kind]string{bpf.KindOOMReturn: "out_of_memory"},
+	},
+	{
+		name: choiceHook,
+		modes: []mode{
+			fentry("fentry_out_of_memory", "fexit_out_of_memory", "fentry_oom_kill_process"),
+			kprobe("kprobe_out_of_memory", "kretprobe_out_of_memory", "kprobe_oom_kill_process"),
+			tracepoint(), // oom:mark_victim stands in
+		},
+		without: "the allocation's order and flags, badness points, cpuset and memory policy; " +
+			"the limiter is concluded from its event counter",
+		remedy: remedyFunction,
+		lost:   map[bpf.Kind]string{bpf.KindVictimChosen: "decision"},
+	},
+	{
+		name: "oom:mark_victim, evidence", modes: []mode{tracepoint("gave_up")}, when: withStalls,
+		without: "why the allocator gave up",
+		remedy:  remedyTracepoint,
+		lost:    map[bpf.Kind]string{bpf.KindGaveUp: "why the allocator gave up"},
+	},
+	{
+		name: "signal:signal_generate", modes: []mode{tracepoint("signal_generate")}, required: true,
+		without: "no kill is seen",
+		remedy:  remedyTracepoint,
+		lost:    map[bpf.Kind]string{bpf.KindKill: "sigkill", bpf.KindCharge: "charge", bpf.KindState: "state"},
+	},
+	{
+		name: "signal:signal_generate, of users", modes: []mode{tracepoint("user_signal")},
+		without: "who killed a container or a service that no OOM explains",
+		remedy:  remedyTracepoint,
+		lost:    map[bpf.Kind]string{bpf.KindUserKill: "user_kill", bpf.KindTargetAncestry: "ladder"},
+	},
+	{
+		name: "oom:mark_victim", modes: []mode{tracepoint("mark_victim")}, required: true,
+		without: "no kill is seen",
+		remedy:  remedyTracepoint,
+		lost:    map[bpf.Kind]string{bpf.KindMark: "mark_victim"},
+	},
+	{
+		name: "cgroup:cgroup_mkdir", modes: []mode{tracepoint("cgroup_mkdir")},
+		without: "paths of cgroups made during the trace",
+		remedy:  remedyTracepoint,
+		lost:    map[bpf.Kind]string{bpf.KindCgroupChange: "cgroup"},
+	},
+	{
+		name: "cgroup:cgroup_rmdir", modes: []mode{tracepoint("cgroup_rmdir")},
+		without: "that cgroups are gone: memory of oomtrace itself",
+		remedy:  remedyTracepoint,
+	},
+	{
+		name: "cgroup:cgroup_rename", modes: []mode{tracepoint("cgroup_rename")},
+		without: "new names of renamed cgroups",
+		remedy:  remedyTracepoint,
+	},
+	{
+		name: "sched:sched_process_exit", modes: []mode{tracepoint("sched_process_exit")},
+		without: "how long the victim took to die",
+		remedy:  remedyTracepoint,
+		lost:    map[bpf.Kind]string{bpf.KindExit: "exit"},
+	},
+	{
+		name: "exit_mmap", modes: []mode{fentry("fexit_exit_mmap"), kprobe("kprobe_exit_mmap", "kretprobe_exit_mmap")},
+		without: "when the victim's memory was given back",
+		remedy:  remedyFunction,
+		lost:    map[bpf.Kind]string{bpf.KindReleased: "released"},
+	},
+	// A thread's last reclaim distinguishes a shortage of the node from sysrq-f where
+	// out_of_memory is not hooked, or its kprobe was skipped.
+	{
+		name: "vmscan:mm_vmscan_memcg_reclaim_begin", modes: []mode{tracepoint("memcg_reclaim_begin")}, when: withoutFentry,
+		without: "memcg told from node, where counters do not tell",
+		remedy:  remedyTracepoint,
+	},
+	{
+		name: "vmscan:mm_vmscan_direct_reclaim_begin", modes: []mode{tracepoint("direct_reclaim_begin")}, when: withoutFentry,
+		without: "memcg told from node, where counters do not tell",
+		remedy:  remedyTracepoint,
+	},
+	{
+		name: "vmscan:mm_vmscan_memcg_reclaim", modes: []mode{tracepoint("stall_memcg_begin", "stall_memcg_end")}, when: withStalls,
+		without: "reclaim against a cgroup's limit",
+		remedy:  remedyTracepoint,
+		stall:   events.StallMemcgReclaim,
+		lost:    map[bpf.Kind]string{bpf.KindStall: "stall", bpf.KindStallState: "stalls of further cgroups"},
+	},
+	{
+		name: "vmscan:mm_vmscan_direct_reclaim", modes: []mode{tracepoint("stall_direct_begin", "stall_direct_end")}, when: withStalls,
+		without: "direct reclaim for the node",
+		remedy:  remedyTracepoint,
+		stall:   events.StallDirectReclaim,
+	},
+	{
+		name: "vmscan:mm_vmscan_node_reclaim", modes: []mode{tracepoint("stall_node_begin", "stall_node_end")}, when: withStalls,
+		without: "reclaim of one NUMA node",
+		remedy:  remedyTracepoint,
+		stall:   events.StallNodeReclaim,
+	},
+	{
+		name: "vmscan:mm_vmscan_throttled", modes: []mode{tracepoint("stall_throttled")}, when: withStalls,
+		without: "throttling in reclaim",
+		remedy:  remedyTracepoint,
+		stall:   events.StallThrottle,
+	},
+	{
+		name: "vmscan:mm_vmscan_kswapd", modes: []mode{tracepoint("stall_kswapd_wake", "stall_kswapd_sleep")}, when: withStalls,
+		without: "when kswapd was awake",
+		remedy:  remedyTracepoint,
+	},
+	{
+		name: "compaction:mm_compaction", modes: []mode{tracepoint("stall_compaction_begin", "stall_compaction_end")}, when: withStalls,
+		without: "compaction",
+		remedy:  remedyTracepoint,
+		stall:   events.StallCompaction,
+	},
+	{
+		name: "oom:reclaim_retry_zone", modes: []mode{tracepoint("retry_reclaim")}, when: withStalls,
+		without: "why the allocator gave up reclaiming",
+		remedy:  remedyTracepoint,
+	},
+	{
+		name: "oom:compact_retry", modes: []mode{tracepoint("retry_compact")}, when: withStalls,
+		without: "why the allocator gave up compacting",
+		remedy:  remedyTracepoint,
+	},
+	// From 6.18 on the work is done in a function with two underscores before its name,
+	// and the other one is inlined.
+	{
+		name: "memory.high", when: withStalls,
+		modes: []mode{
+			fentry("fentry_high", "fexit_high").to("__mem_cgroup_handle_over_high"),
+			fentry("fentry_high", "fexit_high"),
+			kprobe("kprobe_high", "kretprobe_high").to("__mem_cgroup_handle_over_high"),
+			kprobe("kprobe_high", "kretprobe_high"),
+		},
+		without: "time that tasks slept over memory.high",
+		remedy:  remedyFunction,
+		stall:   events.StallMemoryHigh,
+	},
+	{
+		name: "try_to_free_mem_cgroup_pages", modes: []mode{fentry("fentry_owner"), kprobe("kprobe_owner")}, when: ownerUnknown,
+		without: "whose limit a task reclaimed for, if not its own cgroup's",
+		remedy:  remedyFunction,
+	},
 }
 
-// Only a thread's last reclaim tells a node's shortage from sysrq-f where
-// out_of_memory cannot be seen, or a kprobe at it was skipped.
-var reclaimHooks = []hook{
-	tracepoint("vmscan:mm_vmscan_memcg_reclaim_begin", false, "memcg_reclaim_begin"),
-	tracepoint("vmscan:mm_vmscan_direct_reclaim_begin", false, "direct_reclaim_begin"),
+func fentry(programs ...string) mode { return mode{tier: events.TierFentry, programs: programs} }
+
+func kprobe(programs ...string) mode { return mode{tier: events.TierKprobe, programs: programs} }
+
+func tracepoint(programs ...string) mode {
+	return mode{tier: events.TierTracepoint, programs: programs}
 }
 
-// stallHooks are where tasks stall. From 6.18 on, memory.high is dealt with in a
-// function with two underscores, and the other is inlined.
-var stallHooks = []hook{
-	tracepoint("vmscan:mm_vmscan_memcg_reclaim", false, "stall_memcg_begin", "stall_memcg_end"),
-	tracepoint("vmscan:mm_vmscan_direct_reclaim", false, "stall_direct_begin", "stall_direct_end"),
-	tracepoint("vmscan:mm_vmscan_node_reclaim", false, "stall_node_begin", "stall_node_end"),
-	tracepoint("vmscan:mm_vmscan_throttled", false, "stall_throttled"),
-	tracepoint("vmscan:mm_vmscan_kswapd", false, "stall_kswapd_wake", "stall_kswapd_sleep"),
-	tracepoint("compaction:mm_compaction", false, "stall_compaction_begin", "stall_compaction_end"),
-	tracepoint("oom:reclaim_retry_zone", false, "retry_reclaim"),
-	tracepoint("oom:compact_retry", false, "retry_compact"),
-	{"memory.high", []way{
-		{tier: events.TierFentry, programs: []string{"fentry_high", "fexit_high"}, function: "__mem_cgroup_handle_over_high"},
-		{tier: events.TierFentry, programs: []string{"fentry_high", "fexit_high"}},
-		{tier: events.TierKprobe, programs: []string{"kprobe_high", "kretprobe_high"}, function: "__mem_cgroup_handle_over_high"},
-		{tier: events.TierKprobe, programs: []string{"kprobe_high", "kretprobe_high"}},
-	}, false},
+// to is the same mode with another function to attach to.
+func (m mode) to(function string) mode {
+	m.function = function
+	return m
 }
 
-// gaveUpHook tells why the allocator gave up. It comes before the hook of the
-// mark, and needs no other wakeup.
-var gaveUpHook = tracepoint("oom:mark_victim, evidence", false, "gave_up")
-
-// ownerHook tells whose limit a task reclaims for, where the event does not.
-var ownerHook = hook{"try_to_free_mem_cgroup_pages", []way{
-	{tier: events.TierFentry, programs: []string{"fentry_owner"}},
-	{tier: events.TierKprobe, programs: []string{"kprobe_owner"}},
-}, false}
-
-var wireTier = map[events.Tier]bpf.OomtraceWireTier{
-	events.TierFentry:     bpf.OomtraceWireTierWIRE_TIER_FENTRY,
-	events.TierKprobe:     bpf.OomtraceWireTierWIRE_TIER_KPROBE,
-	events.TierTracepoint: bpf.OomtraceWireTierWIRE_TIER_TRACEPOINT,
-}
-
-// attach takes for each hook the best way there is. The decision's comes first:
-// the other programs are told of it when they are loaded. A forced tier is the
-// best that may be taken anywhere.
-func (p *Probe) attach(forced events.Tier, stalls bool) error {
-	taken, err := p.attachHook(decision, forced)
-	if err != nil {
-		return err
-	}
-
-	if forced != "" && taken.Tier != forced {
-		return fmt.Errorf("tier %s is not to be had here: %s; see `oomtrace doctor`", forced, taken.Why)
-	}
-
-	p.tier = taken.Tier
-	if err := p.loader.constant("decision_tier", uint32(wireTier[p.tier])); err != nil {
-		return err
-	}
-	bracket := taken
-
-	bracket.Name = "out_of_memory"
-	if p.tier == events.TierTracepoint {
-		bracket.Tier = "" // nothing takes the place of the bracket
-	}
-	p.hooks = append(p.hooks, bracket, taken)
-
-	var rest []hook
-	if stalls {
-		rest = append(rest, gaveUpHook)
-	}
-
-	rest = append(rest, hooks...)
-	if p.tier != events.TierFentry {
-		rest = append(rest, reclaimHooks...)
-	}
-
-	if stalls {
-		rest = append(rest, stallHooks...)
-		if !p.loader.beginHasMemcg() {
-			rest = append(rest, ownerHook)
-		}
-	}
-
-	for _, h := range rest {
-		taken, err := p.attachHook(h, forced)
-		if err != nil {
-			return err
-		}
-
-		p.hooks = append(p.hooks, taken)
-	}
-
-	return nil
-}
-
-// because leaves out ways of the same tier: a function has another name elsewhere.
-func because(why []string, taken events.Tier) []string {
-	return slices.DeleteFunc(why, func(w string) bool { return strings.HasPrefix(w, string(taken)+": ") })
-}
-
-// attachHook tries the ways of a hook. A way is there only if it loads and
-// attaches: on some kernels fentry does one and not the other.
-func (p *Probe) attachHook(h hook, forced events.Tier) (events.Hook, error) {
-	var why []string
-
-	for _, w := range h.ways {
-		if forced != "" && better(w.tier, forced) {
-			continue
-		}
-
-		err := p.loader.attach(w)
-		if err == nil {
-			return events.Hook{Name: h.name, Tier: w.tier, Why: strings.Join(because(why, w.tier), "; ")}, nil
-		}
-
-		if h.required && len(h.ways) == 1 {
-			return events.Hook{}, fmt.Errorf("attaching %s, without which no kill is seen: %w: %s", h.name, err, advice(err))
-		}
-		// A function may be tried by two names, and fail for one reason.
-		if text := fmt.Sprintf("%s: %s", w.tier, reason(err)); !slices.Contains(why, text) {
-			why = append(why, text)
-		}
-	}
-
-	return events.Hook{Name: h.name, Why: strings.Join(why, "; ")}, nil
-}
-
-var rank = map[events.Tier]int{events.TierFentry: 0, events.TierKprobe: 1, events.TierTracepoint: 2}
-
-func better(a, b events.Tier) bool { return rank[a] < rank[b] }
-
-// attach loads and attaches programs, all or none.
-func (l *loader) attach(w way) error {
-	if len(w.programs) == 0 {
+func hookNamed(name string) *hook {
+	i := slices.IndexFunc(hooks, func(h hook) bool { return h.name == name })
+	if i < 0 {
 		return nil
 	}
 
-	c, err := l.load(w.function, w.programs...)
-	if err != nil {
-		return err
+	return &hooks[i]
+}
+
+// standsIn reports whether, in the attach mode tier, another hook stands in for h.
+func (h *hook) standsIn(tier events.Tier) bool {
+	return slices.ContainsFunc(h.modes, func(m mode) bool { return m.tier == tier && len(m.programs) == 0 })
+}
+
+// Lost returns what the state of a hook costs, in words; empty if nothing.
+func Lost(state events.Hook) string {
+	h := hookNamed(state.Name)
+	if h == nil || state.Tier != "" && !h.standsIn(state.Tier) {
+		return ""
 	}
-	var links []link.Link
 
-	for _, name := range w.programs {
-		_, spec := l.program(name)
+	return h.without
+}
 
-		spec = spec.Copy()
-		if w.function != "" {
-			spec.AttachTo = w.function
+// Remedy returns what would avoid the loss.
+func Remedy(state events.Hook) string {
+	if h := hookNamed(state.Name); h != nil {
+		return h.remedy
+	}
+
+	return ""
+}
+
+// UnseenStalls returns the kinds of stall that no attached hook reports, sorted. Hooks
+// that were not asked for do not count.
+func (p *Probe) UnseenStalls() []events.StallKind {
+	var kinds []events.StallKind
+
+	for _, state := range p.hooks {
+		if h := hookNamed(state.Name); state.Tier == "" && h != nil && h.stall != "" {
+			kinds = append(kinds, h.stall)
 		}
+	}
 
-		k, err := attachProgram(c.Programs[name], spec)
-		if err != nil {
-			for _, k := range links {
-				k.Close()
-			}
+	slices.Sort(kinds)
 
-			return fmt.Errorf("attaching %s: %w", name, err)
+	return kinds
+}
+
+// lostNames are the published names of the kinds of record that can be lost.
+var lostNames = func() (names [bpf.KindCount]string) {
+	for _, h := range hooks {
+		for kind, name := range h.lost {
+			names[kind] = name
 		}
-
-		links = append(links, k)
 	}
 
-	l.links = append(l.links, links...)
-
-	return nil
-}
-
-func attachProgram(program *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
-	switch spec.Type {
-	case ebpf.Tracing:
-		return link.AttachTracing(link.TracingOptions{Program: program})
-	case ebpf.RawTracepoint:
-		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: spec.AttachTo, Program: program})
-	case ebpf.Kprobe:
-		if _, err := os.Stat("/sys/bus/event_source/devices/kprobe"); errors.Is(err, os.ErrNotExist) {
-			return nil, errNoKprobes
-		}
-
-		if strings.HasPrefix(spec.SectionName, "kretprobe/") {
-			return link.Kretprobe(spec.AttachTo, program, nil)
-		}
-
-		return link.Kprobe(spec.AttachTo, program, nil)
-	}
-
-	return nil, fmt.Errorf("program type %s: %w", spec.Type, errors.ErrUnsupported)
-}
-
-var errNoKprobes = errors.New("this kernel has no kprobes (CONFIG_KPROBE_EVENTS)")
-
-// reason is an attach error in few words. EPERM is also what a kernel says that
-// has function tracing but gives it to nobody.
-func reason(err error) string {
-	var verifier *ebpf.VerifierError
-	switch {
-	case errors.As(err, &verifier):
-		return "the verifier refuses the program: " + strings.TrimSpace(lastLine(verifier))
-	case errors.Is(err, unix.EPERM):
-		return "refused by the kernel (EPERM)"
-	case errors.Is(err, errNoKprobes):
-		return errNoKprobes.Error()
-	case errors.Is(err, ebpf.ErrNotSupported):
-		return "not supported by this kernel"
-	}
-	text, _, _ := strings.Cut(err.Error(), "\n")
-
-	return text
-}
-
-func lastLine(err *ebpf.VerifierError) string {
-	if len(err.Log) == 0 {
-		return err.Error()
-	}
-
-	return err.Cause.Error() + ": " + err.Log[len(err.Log)-1]
-}
-
-func advice(err error) string {
-	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return "run as root, or with CAP_BPF and CAP_PERFMON; in a container, as a privileged one"
-	}
-
-	return "`oomtrace doctor` tells what this kernel offers"
-}
+	return names
+}()

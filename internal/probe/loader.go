@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -17,33 +18,33 @@ import (
 	"github.com/oomtrace/oomtrace/bpf"
 )
 
-// loader makes collections that share one set of maps, and keeps their links:
-// a link that is garbage detaches itself.
+// loader loads programs into collections that share one set of maps. It keeps the
+// links: one that is garbage collected detaches itself.
 type loader struct {
 	specs []*ebpf.CollectionSpec
 	maps  map[string]*ebpf.Map
 	kept  []*ebpf.Collection
 	links []link.Link
-	// types is the kernel's BTF, decoded once for all loads, and dropped after them.
+	// types is the kernel's BTF, decoded once for all loads and released after them.
 	types *btf.Cache
-	// misses is what the kernel said of each program, see missed.
+	// misses are the kernel's counts of missed runs by program, see missed.
 	misses map[string]uint64
 }
 
 func newLoader(opts Options) (*loader, error) {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return nil, fmt.Errorf("counting CPUs: %w", err)
+		return nil, fmt.Errorf("count the CPUs: %w", err)
 	}
 
 	oom, err := bpf.LoadOomtrace()
 	if err != nil {
-		return nil, fmt.Errorf("reading the programs: %w", err)
+		return nil, fmt.Errorf("read the BPF programs: %w", err)
 	}
 
 	stalls, err := bpf.LoadStalls()
 	if err != nil {
-		return nil, fmt.Errorf("reading the programs: %w", err)
+		return nil, fmt.Errorf("read the BPF programs: %w", err)
 	}
 
 	l := &loader{
@@ -84,7 +85,7 @@ func newLoader(opts Options) (*loader, error) {
 	for _, spec := range l.specs {
 		if err := l.createMaps(spec); err != nil {
 			l.close()
-			return nil, fmt.Errorf("creating BPF maps: %w: oomtrace needs root, or CAP_BPF and CAP_PERFMON", err)
+			return nil, fmt.Errorf("create the BPF maps: %w: oomtrace needs root, or CAP_BPF and CAP_PERFMON", err)
 		}
 	}
 
@@ -96,7 +97,7 @@ func (l *loader) constant(name string, value any) error {
 	for _, spec := range l.specs {
 		if v := spec.Variables[name]; v != nil {
 			if err := v.Set(value); err != nil {
-				return fmt.Errorf("setting %s: %w", name, err)
+				return fmt.Errorf("set %s: %w", name, err)
 			}
 		}
 	}
@@ -104,10 +105,10 @@ func (l *loader) constant(name string, value any) error {
 	return nil
 }
 
-// stallBytes bounds the map of stalls: it has a value for each possible CPU.
+// stallBytes limits the map of stalls, which has a value for each possible CPU.
 const stallBytes = 16 << 20
 
-// prepareStalls fits the object to the kernel and the machine.
+// prepareStalls adapts the object of stalls to the kernel and the number of CPUs.
 func (l *loader) prepareStalls(spec *ebpf.CollectionSpec, opts Options, cpus int) error {
 	stalls := spec.Maps["stalls"]
 	stalls.MaxEntries = uint32(min(max(stallBytes/(int(stalls.ValueSize)*cpus), 1024), 16384))
@@ -115,7 +116,7 @@ func (l *loader) prepareStalls(spec *ebpf.CollectionSpec, opts Options, cpus int
 	storage := features.HaveMapType(ebpf.TaskStorage) == nil &&
 		features.HaveProgramHelper(ebpf.Tracing, asm.FnGetCurrentTaskBtf) == nil
 	if !storage {
-		// Something must be there under its name.
+		// The map must exist, but is not used.
 		spec.Maps["stall_storage"] = spec.Maps["stall_hash"].Copy()
 		spec.Maps["stall_storage"].Name = "stall_storage"
 		spec.Maps["stall_storage"].MaxEntries = 1
@@ -128,8 +129,8 @@ func (l *loader) prepareStalls(spec *ebpf.CollectionSpec, opts Options, cpus int
 	)
 }
 
-// beginHasMemcg tells whether the events of reclaim name the limit's owner, as
-// they do since 7.x, with other arguments in another order.
+// beginHasMemcg reports whether the begin events of reclaim name the limit's owner, as
+// they do since 7.x, with their other arguments in another order.
 func (l *loader) beginHasMemcg() bool {
 	types, err := l.types.Kernel()
 	if err != nil {
@@ -150,7 +151,7 @@ func (l *loader) beginHasMemcg() bool {
 	return ok && len(proto.Params) == 4
 }
 
-// createMaps makes the maps that are not there yet.
+// createMaps creates the maps of an object that no earlier one had.
 func (l *loader) createMaps(spec *ebpf.CollectionSpec) error {
 	only := spec.Copy()
 	only.Programs, only.Variables = nil, nil
@@ -180,10 +181,10 @@ func (l *loader) createMaps(spec *ebpf.CollectionSpec) error {
 	return nil
 }
 
-// isGlobals tells the sections of global variables from maps by their names.
+// isGlobals reports whether a map is a section of global variables, by its name.
 func isGlobals(name string) bool { return strings.HasPrefix(name, ".") }
 
-// program finds the specification of a program, and the object it is in.
+// program returns the specification of a program and of its object; nil if unknown.
 func (l *loader) program(name string) (*ebpf.CollectionSpec, *ebpf.ProgramSpec) {
 	for _, spec := range l.specs {
 		if p := spec.Programs[name]; p != nil {
@@ -194,15 +195,16 @@ func (l *loader) program(name string) (*ebpf.CollectionSpec, *ebpf.ProgramSpec) 
 	return nil, nil
 }
 
-// load loads the named programs, which are of one object, to be attached to the
-// function attachTo; empty is where their source says.
+// load loads the named programs, which are of one object. They will be attached to the
+// function attachTo; if that is empty, to the one that their section names.
 func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error) {
 	from, _ := l.program(names[0])
 	if from == nil {
-		return nil, fmt.Errorf("there is no program %s", names[0])
+		return nil, fmt.Errorf("find program %s: %w", names[0], os.ErrNotExist)
 	}
-	// Only what is needed is copied: a start takes a load for each hook. The
-	// constants come with the variables, not with the maps that hold them.
+
+	// Copied only as far as needed: each hook takes a load of its own. The constants
+	// come with the variables, not with the maps that hold them.
 	spec := &ebpf.CollectionSpec{
 		Maps: from.Maps, Programs: make(map[string]*ebpf.ProgramSpec, len(names)), Variables: from.Variables,
 		Types: from.Types, ByteOrder: from.ByteOrder,
@@ -212,8 +214,10 @@ func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error
 		if attachTo != "" {
 			p.AttachTo = attachTo
 		}
+
 		spec.Programs[name] = p
 	}
+
 	shared := maps.Clone(l.maps)
 	maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return spec.Maps[name] == nil })
 
@@ -227,8 +231,8 @@ func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error
 	return c, nil
 }
 
-// missed tells how often programs did not run since the last call, because an
-// interrupted run of the same one was in the way (kernel/bpf/trampoline.c, 5.12).
+// missed returns how often programs did not run since the last call because an
+// interrupted run of the same one was on the CPU (kernel/bpf/trampoline.c, 5.12).
 func (l *loader) missed() map[string]uint64 {
 	fresh := make(map[string]uint64)
 
@@ -236,7 +240,7 @@ func (l *loader) missed() map[string]uint64 {
 		for name, program := range c.Programs {
 			stats, err := program.Stats()
 			if err != nil {
-				continue // no privilege to ask is no loss
+				continue // without the privilege to read them nothing is known to be lost
 			}
 
 			if count := stats.RecursionMisses; count != l.misses[name] {

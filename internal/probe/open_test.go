@@ -10,7 +10,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// BenchmarkOpen is a start: load all programs, attach, and detach.
+// BenchmarkOpen loads all programs, attaches and detaches them.
 func BenchmarkOpen(b *testing.B) {
 	testenv.Root(b)
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package probe is the kernel side as Go sees it: it loads the programs, picks
-// for each hook the best way that this kernel takes, reads the ring buffers and
-// turns wire records into records of package events. With bpf/ it is the only
-// user of cilium/ebpf.
+// Package probe loads and attaches the BPF programs, using the best attach mode that
+// this kernel supports for each hook, reads their ring buffers and maps, and decodes
+// the records into those of package kernel. Open fails only if kills cannot be
+// observed, or a forced attach mode is not supported; everything else that failed is
+// listed by Hooks. Only this package and bpf/ use cilium/ebpf.
 package probe
 
 import (
@@ -23,31 +24,33 @@ import (
 	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
-// Options say what to load.
+// Options select what is loaded.
 type Options struct {
-	// Tier forces the way in which the decision is seen; empty takes the best.
+	// Tier forces the attach mode in which the choice of a victim is observed; empty
+	// selects the best one.
 	Tier events.Tier
-	// MemoryHierarchy is the hierarchy with the memory controller, 0 for cgroup v2.
+	// MemoryHierarchy is the ID of the cgroup hierarchy with the memory controller, 0
+	// for cgroup v2.
 	MemoryHierarchy uint32
 	PageSize        uint64 // bytes
-	// Address finds the kernel's data by its symbol; nil finds none. Some counters
-	// are exact, or known at all, only with it: see DataSymbols.
+	// Address returns the address of kernel data by its symbol; nil if none is known.
+	// Some counters are exact, or available at all, only with those of DataSymbols.
 	Address func(symbol string) (address uint64, ok bool)
-	// Stalls also attaches to where tasks stall for memory.
+	// Stalls also traces where tasks stall for memory.
 	Stalls bool
-	// MinStall is how long a stall must be to be told by itself.
+	// MinStall is the duration from which on a stall is also reported individually.
 	MinStall time.Duration
 }
 
-// DataSymbols are those that Options.Address is asked for. The constants of the
-// programs have the same names.
+// DataSymbols are the symbols that Options.Address is called with. The constants of
+// the programs have the same names.
 var DataSymbols = []string{"__per_cpu_offset", "mem_cgroup_stats_index"}
 
-// ErrNoBTF says that the kernel does not describe its types.
+// ErrNoBTF is returned by Open if the kernel does not describe its types.
 var ErrNoBTF = errors.New("this kernel has no BTF (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF=y")
 
-// Probe is a set of attached programs. It belongs to one goroutine; only Close
-// of its context may come from another.
+// Probe is a set of attached programs. Its methods must be called from one goroutine;
+// only the context given to Run may be cancelled from another.
 type Probe struct {
 	tier   events.Tier
 	hooks  []events.Hook
@@ -55,20 +58,21 @@ type Probe struct {
 	urgent *ringbuf.Reader
 	bulk   *ringbuf.Reader
 	decode decoder
-	fast   stallDecoder
-	counts *ebpf.Memory                           // of lost records, as the kernel side counts them
-	lost   [bpf.OomtraceWireKindWIRE_KINDS]uint64 // as they were told
+	counts *ebpf.Memory          // of lost records, by the programs
+	lost   [bpf.KindCount]uint64 // of them, as already reported
 	polls  int
-	folds  foldPoll
-	stalls *stallReader // nil: not asked for
+
+	repeats repeatReader
+	stalls  *stallReader // nil if stalls are not traced
 }
 
-// Open loads and attaches. It returns an error only if kills cannot be seen at
-// all, or the forced tier is not to be had; lesser gaps are in Hooks.
+// Open loads and attaches the programs. It fails only if kills cannot be observed at
+// all, or the forced attach mode is not supported; Hooks lists everything else that
+// failed. The caller must close the probe.
 func Open(opts Options) (*Probe, error) {
 	// Before 5.11 the kernel counts BPF memory against RLIMIT_MEMLOCK.
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raising RLIMIT_MEMLOCK: %w: run as root, or with CAP_SYS_RESOURCE", err)
+		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w: run as root, or with CAP_SYS_RESOURCE", err)
 	}
 
 	l, err := newLoader(opts)
@@ -83,6 +87,7 @@ func Open(opts Options) (*Probe, error) {
 	}
 
 	l.types = nil // tens of MiB
+
 	if p.urgent, err = ringbuf.NewReader(l.maps["urgent"]); err == nil {
 		p.bulk, err = ringbuf.NewReader(l.maps["bulk"])
 	}
@@ -97,19 +102,19 @@ func Open(opts Options) (*Probe, error) {
 
 	if err != nil {
 		p.Close()
-		return nil, fmt.Errorf("opening the ring buffers: %w", err)
+		return nil, fmt.Errorf("open the ring buffers: %w", err)
 	}
 
 	return p, nil
 }
 
-// Tier tells how decisions are seen.
+// Tier returns the attach mode in which the choice of a victim is observed.
 func (p *Probe) Tier() events.Tier { return p.tier }
 
-// Hooks tells how each hook is attached, and what keeps it from a better way.
+// Hooks returns how each hook is attached, and why not in a better mode.
 func (p *Probe) Hooks() []events.Hook { return p.hooks }
 
-// Close detaches everything.
+// Close detaches all programs and releases the maps.
 func (p *Probe) Close() error {
 	var errs []error
 	if p.urgent != nil {
@@ -123,14 +128,14 @@ func (p *Probe) Close() error {
 	return errors.Join(append(errs, p.loader.close())...)
 }
 
-// Handler takes what the probe reads. Its methods are called from the goroutine
-// of Run.
+// Handler processes what the probe reads. Its methods are called on the goroutine of
+// Run; an error of theirs ends Run.
 type Handler interface {
-	// Record takes a record. A stall comes as a pointer, valid until it returns.
+	// Record processes a record. A stall is a *kernel.Stall, valid until Record returns.
 	Record(kernel.Record) error
-	// Idle comes now and then, with CLOCK_BOOTTIME. caughtUp says that the urgent
-	// ring was empty. It returns how long the probe may sleep at most if nothing
-	// happens.
+	// Idle is called at least every 100 ms, with CLOCK_BOOTTIME. caughtUp is true if
+	// the urgent ring was empty. It returns for how long the probe may sleep if
+	// nothing happens.
 	Idle(bootNS uint64, caughtUp bool) (time.Duration, error)
 }
 
@@ -140,8 +145,8 @@ const (
 	missesEvery   = 10 // polls
 )
 
-// Run reads until ctx is done, and then what is left in the rings. It returns
-// the handler's error, if any.
+// Run reads until ctx is done, and then the rest of both rings. It returns the
+// handler's error, if any.
 func (p *Probe) Run(ctx context.Context, h Handler) error {
 	stop := context.AfterFunc(ctx, func() { p.urgent.Flush() })
 	defer stop()
@@ -153,6 +158,7 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 		counters = time.Now()
 		turn     int
 	)
+
 	for {
 		now := time.Now()
 		p.urgent.SetDeadline(now.Add(sleep))
@@ -170,7 +176,7 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 			}
 		case errors.Is(err, ringbuf.ErrFlushed):
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return fmt.Errorf("reading the ring buffer: %w", err)
+			return fmt.Errorf("read the ring buffer: %w", err)
 		}
 		now = time.Now()
 
@@ -192,6 +198,7 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 				return err
 			}
 		}
+
 		// The end is reached when both rings are empty.
 		if sleep, err = h.Idle(BootNS(), caughtUp); err != nil || ctx.Err() != nil && caughtUp && !more {
 			return err
@@ -203,14 +210,14 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 	}
 }
 
-// How many records of one ring are read before the other has its turn: some hundred
-// microseconds' worth. A flood never ends by itself.
+// The number of records that are read from one ring before the other has its turn: a
+// few hundred microseconds. A flood never ends by itself.
 const (
 	urgentAtOnce = 64
 	bulkAtOnce   = 1024
 )
 
-// drain reads the bulk ring without waiting. It tells whether there is more.
+// drain reads from the bulk ring without waiting, and returns whether there may be more.
 func (p *Probe) drain(h Handler) (more bool, err error) {
 	var rec ringbuf.Record
 
@@ -223,7 +230,7 @@ func (p *Probe) drain(h Handler) (more bool, err error) {
 		}
 
 		if err != nil {
-			return false, fmt.Errorf("reading the bulk ring buffer: %w", err)
+			return false, fmt.Errorf("read the bulk ring buffer: %w", err)
 		}
 
 		if err := p.deliver(h, rec.RawSample); err != nil {
@@ -235,26 +242,20 @@ func (p *Probe) drain(h Handler) (more bool, err error) {
 }
 
 func (p *Probe) deliver(h Handler, raw []byte) error {
-	if head, err := as[bpf.OomtraceWireHeader](raw); err == nil && bpf.OomtraceWireKind(head.Kind) == bpf.OomtraceWireKindWIRE_STALL {
-		if w, err := as[bpf.StallsWireStall](raw); err == nil {
-			return h.Record(p.fast.decode(w))
-		}
-	}
-
 	record, err := p.decode.record(raw)
 	if err != nil {
-		return err // our own programs sent it: a bug, not an input
+		return err // the programs sent it: a bug, not bad input
 	}
 
-	if pass, ok := record.(kernel.OOMReturn); ok {
-		p.folds.saw(pass)
+	if r, ok := record.(kernel.OOMReturn); ok {
+		p.repeats.saw(r)
 	}
 
 	return h.Record(record)
 }
 
-// Stalls reads the counts of stalls. It returns nil where nothing stalled since the
-// last reading, whoever made it.
+// Stalls reads the counts of stalls. It returns nil if stalls are not traced, or if
+// nothing stalled since the last reading, by this method or by Run.
 func (p *Probe) Stalls() (*kernel.StallCounts, error) {
 	if p.stalls == nil {
 		return nil, nil
@@ -264,6 +265,7 @@ func (p *Probe) Stalls() (*kernel.StallCounts, error) {
 	if err != nil || counts == nil {
 		return nil, err
 	}
+
 	now := BootNS()
 
 	nodes, err := p.stalls.nodes(now)
@@ -274,21 +276,22 @@ func (p *Probe) Stalls() (*kernel.StallCounts, error) {
 	return &kernel.StallCounts{Meta: kernel.Meta{BootNS: now}, Counts: counts, Kswapd: nodes}, nil
 }
 
-// ForgetStalls drops the counts of cgroups that are gone, to make room for others.
+// ForgetStalls deletes the counts of cgroups that are gone, to make room for others.
 func (p *Probe) ForgetStalls(cgroups map[events.CgroupKey]bool) {
 	if p.stalls != nil {
 		p.stalls.forget(cgroups)
 	}
 }
 
-// poll reads what the kernel side only counts: lost records, and the passes
-// that were folded since the last one that was sent. The last time, it asks for all.
+// poll reads what the programs only count: lost records, stalls, and OOM invocations
+// that killed nobody since the last one that was sent. Missed runs, which take a
+// system call for each program, are read only sometimes, and the last time.
 func (p *Probe) poll(h Handler, last bool) error {
 	meta := kernel.Meta{BootNS: BootNS()}
 
 	var raw [8 * len(p.lost)]byte
 	if _, err := p.counts.ReadAt(raw[:], 0); err != nil {
-		return fmt.Errorf("reading the counts of lost records: %w", err)
+		return fmt.Errorf("read the counts of lost records: %w", err)
 	}
 
 	for kind := range p.lost {
@@ -296,9 +299,10 @@ func (p *Probe) poll(h Handler, last bool) error {
 		if count == p.lost[kind] {
 			continue
 		}
-		lost := kernel.RecordsLost{Meta: meta, What: lostName(bpf.OomtraceWireKind(kind)), Count: count - p.lost[kind]}
 
+		lost := kernel.RecordsLost{Meta: meta, What: lostNames[kind], Count: count - p.lost[kind]}
 		p.lost[kind] = count
+
 		if err := h.Record(lost); err != nil {
 			return err
 		}
@@ -323,8 +327,8 @@ func (p *Probe) poll(h Handler, last bool) error {
 		}
 	}
 
-	for _, pass := range p.folds.poll(p.loader.maps["folds"], meta) {
-		if err := h.Record(pass); err != nil {
+	for _, r := range p.repeats.read(p.loader.maps["repeats"], meta) {
+		if err := h.Record(r); err != nil {
 			return err
 		}
 	}

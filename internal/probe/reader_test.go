@@ -14,8 +14,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// BenchmarkReader reads stalls that are told by themselves, burst by burst, as Run
-// does: out of the ring, decoded, and given to a handler.
+// BenchmarkReader reads individually reported stalls as Run does, burst by burst: from
+// the ring, through the decoder, to a handler.
 func BenchmarkReader(b *testing.B) {
 	testenv.Root(b)
 
@@ -29,11 +29,16 @@ func BenchmarkReader(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer p.Close()
+
 	const times, runs = 128, 8 // a burst fits into half of the ring
+
 	program := looped(b, p.loader, times, "stall_node_begin", "stall_node_end")
 	c := &counter{}
-	var took time.Duration
-	var used int64
+
+	var (
+		took time.Duration
+		used int64
+	)
 
 	for c.stalls < uint64(b.N) {
 		for range runs {
@@ -41,6 +46,7 @@ func BenchmarkReader(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+
 		before, began := cpuNS(), time.Now()
 
 		for more := true; more; {
@@ -48,6 +54,7 @@ func BenchmarkReader(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+
 		took += time.Since(began)
 		used += cpuNS() - before
 	}

@@ -17,14 +17,14 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// TestRelocation lets this machine's verifier look at every program as it would
-// be on each kernel of the matrix: a field that the kernel has not, and that no
-// exists-check guards, is an invalid instruction there. What would need that
-// kernel's functions to attach to is loaded as a program type that does not.
+// This machine's verifier checks every program as it would be relocated on each kernel
+// of the matrix: a field that the kernel lacks, and that no exists-check guards, is an
+// invalid instruction there. Programs that need a function of that kernel to attach to
+// are loaded as a type that does not.
 //
-// The BTF files hold just the types that the programs name; `make btf` makes
-// them anew.
-func TestRelocation(t *testing.T) {
+// The BTF files have only the types that the programs use; after a change of those run
+// make btf.
+func TestProgramsRelocateOnEveryKernel(t *testing.T) {
 	testenv.Root(t)
 
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -33,7 +33,7 @@ func TestRelocation(t *testing.T) {
 
 	files, err := filepath.Glob("testdata/btf/*.btf")
 	if err != nil || len(files) < 7 {
-		t.Fatalf("%d BTF files, %v", len(files), err)
+		t.Fatalf("got %d BTF files, %v; want at least 7", len(files), err)
 	}
 
 	for _, file := range files {
@@ -52,7 +52,7 @@ func TestRelocation(t *testing.T) {
 			for _, spec := range l.specs {
 				for name := range spec.Programs {
 					if err := relocate(l, spec, name, types); err != nil {
-						t.Errorf("%s: %v", name, err)
+						t.Errorf("%s: got %v, want the verifier to accept it", name, err)
 					}
 				}
 			}
@@ -65,11 +65,13 @@ func relocate(l *loader, from *ebpf.CollectionSpec, name string, types *btf.Spec
 
 	program := spec.Programs[name]
 	if program.Type == ebpf.Tracing {
-		// Its context is an array of numbers, like that of a raw tracepoint.
+		// Its context is an array of numbers, as that of a raw tracepoint is.
 		program.Type, program.AttachType = ebpf.RawTracepoint, ebpf.AttachNone
 		program.AttachTo = "sys_enter"
 	}
+
 	spec.Programs = map[string]*ebpf.ProgramSpec{name: program}
+
 	shared := maps.Clone(l.maps)
 	maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return spec.Maps[name] == nil })
 
@@ -85,6 +87,7 @@ func relocate(l *loader, from *ebpf.CollectionSpec, name string, types *btf.Spec
 	var verifier *ebpf.VerifierError
 	if errors.As(err, &verifier) {
 		log := verifier.Log
+
 		return fmt.Errorf("%w\n%s", verifier.Cause, strings.Join(log[max(0, len(log)-12):], "\n"))
 	}
 

@@ -17,12 +17,11 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// sorted counts SIGKILLs by who sent them. It reads as slowly as a tracer that has
-// something to do.
+// sorted counts SIGKILLs by their sender. It is as slow as a tracer that has other work.
 type sorted struct {
-	users, ladders uint64
-	lost           map[string]uint64
-	killed, marked map[uint32]bool
+	users, ancestries uint64
+	lost              map[string]uint64
+	killed, marked    map[uint32]bool
 }
 
 func (s *sorted) Record(r kernel.Record) error {
@@ -35,10 +34,10 @@ func (s *sorted) Record(r kernel.Record) error {
 
 		s.users++
 
-		for begin := time.Now(); time.Since(begin) < 10*time.Microsecond; {
+		for start := time.Now(); time.Since(start) < 10*time.Microsecond; {
 		}
 	case kernel.TargetAncestry:
-		s.ladders++
+		s.ancestries++
 	case kernel.Mark:
 		s.marked[r.PID] = true
 	case kernel.RecordsLost:
@@ -50,11 +49,10 @@ func (s *sorted) Record(r kernel.Record) error {
 
 func (s *sorted) Idle(uint64, bool) (time.Duration, error) { return time.Second, nil }
 
-// TestUserKillFlood sends SIGKILLs as fast as this machine can, while processes are
-// killed for memory: no kill by the OOM killer may be lost, and each of a user is
-// delivered or counted. They go to a dead process that nobody has waited for: the
-// kernel tells of those like of any other.
-func TestUserKillFlood(t *testing.T) {
+// SIGKILLs are sent as fast as this machine allows, while the OOM killer kills other
+// processes: none of its kills is lost, and each of a user is delivered or counted as
+// lost. Their target is a zombie: the tracepoint reports those as any other.
+func TestUserKillFloodLosesNoOOMKill(t *testing.T) {
 	testenv.Root(t)
 
 	layout, err := host.Cgroups()
@@ -82,6 +80,7 @@ func TestUserKillFlood(t *testing.T) {
 		over atomic.Bool
 		sent atomic.Uint64
 	)
+
 	for range threads {
 		work.Add(1)
 		go func() {
@@ -89,7 +88,7 @@ func TestUserKillFlood(t *testing.T) {
 
 			for !over.Load() {
 				if err := syscall.Kill(dead.Process.Pid, syscall.SIGKILL); err != nil {
-					t.Errorf("killing: %v", err)
+					t.Errorf("send SIGKILL: %v", err)
 					return
 				}
 
@@ -97,6 +96,7 @@ func TestUserKillFlood(t *testing.T) {
 			}
 		}()
 	}
+
 	pids := make(map[uint32]bool)
 
 	work.Add(1)
@@ -112,6 +112,7 @@ func TestUserKillFlood(t *testing.T) {
 			}
 		}
 	}()
+
 	go func() {
 		work.Wait()
 		time.Sleep(200 * time.Millisecond)
@@ -124,31 +125,33 @@ func TestUserKillFlood(t *testing.T) {
 	}
 
 	if len(pids) != kills {
-		t.Errorf("%d kills, not %d", len(pids), kills)
+		t.Errorf("got %d kills, want %d", len(pids), kills)
 	}
 
 	for pid := range pids {
 		if !s.killed[pid] || !s.marked[pid] {
-			t.Errorf("the kill of %d was lost", pid)
+			t.Errorf("process %d: got killed %v, marked %v, want both", pid, s.killed[pid], s.marked[pid])
 		}
 	}
-	// The kernel skips a run that an interrupted one is in the way of, and counts it.
+
+	// The kernel skips, and counts, a run while an interrupted one is on the CPU.
 	missed := "missed run of user_signal"
 	lost := s.lost["user_kill"] + s.lost[missed]
 	delete(s.lost, "user_kill")
 	delete(s.lost, missed)
 
 	if len(s.lost) != 0 {
-		t.Errorf("other records lost: %v", s.lost)
+		t.Errorf("got lost records %v, want none but user_kill", s.lost)
 	}
-	// The machine may have others.
-	if told := s.users + lost; told < sent.Load() || told > sent.Load()+1000 {
-		t.Errorf("%d delivered and %d lost make %d, not %d", s.users, lost, told, sent.Load())
+
+	// Other processes of the machine may be killed, too.
+	if sum := s.users + lost; sum < sent.Load() || sum > sent.Load()+1000 {
+		t.Errorf("got %d delivered and %d lost, want %d together", s.users, lost, sent.Load())
 	}
 
 	if lost == 0 || sent.Load() < 10_000 {
-		t.Error("the flood did not fill the ring: it shows nothing")
+		t.Errorf("got %d lost of %d sent, want a flood that fills the ring", lost, sent.Load())
 	}
 
-	t.Logf("%d delivered, %d lost, %d ladders", s.users, lost, s.ladders)
+	t.Logf("%d delivered, %d lost, %d ancestries", s.users, lost, s.ancestries)
 }

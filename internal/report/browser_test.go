@@ -26,7 +26,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// tab is a page in a browser of its own, and what it did that it should not.
+// tab is a page in a browser of its own, with the requests and errors that it caused.
 type tab struct {
 	context.Context
 	mu       sync.Mutex
@@ -34,7 +34,7 @@ type tab struct {
 	requests []string
 }
 
-// setting is what is done before the page is opened.
+// setting is a step before the page is opened, or on it.
 type setting = chromedp.Action[chromedp.Void]
 
 func command[P any](cmd cdp.Command[P, cdp.Empty], params P) setting {
@@ -44,9 +44,13 @@ func command[P any](cmd cdp.Command[P, cdp.Empty], params P) setting {
 	})
 }
 
-// browse opens HTML as a file, as people do.
+// browse opens HTML as a file, as users do.
 func browse(t *testing.T, html []byte, before ...setting) *tab {
 	t.Helper()
+
+	if testing.Short() {
+		t.Skip("short: each browser takes seconds to start")
+	}
 
 	file := filepath.Join(t.TempDir(), "report.html")
 	if err := os.WriteFile(file, html, 0o600); err != nil {
@@ -70,7 +74,7 @@ func browse(t *testing.T, html []byte, before ...setting) *tab {
 	return p
 }
 
-// patience is for a browser that hangs.
+// patience ends the test of a browser that hangs.
 const patience = 2 * time.Minute
 
 func (p *tab) do(t *testing.T, steps ...setting) {
@@ -91,7 +95,7 @@ func (p *tab) listen(event any) {
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
 		p.requests = append(p.requests, e.Request.URL)
-	case *log.EventEntryAdded: // breaches of the policy among them
+	case *log.EventEntryAdded: // violations of the policy, among others
 		p.trouble = append(p.trouble, fmt.Sprintf("%s: %s", e.Entry.Level, e.Entry.Text))
 	case *runtime.EventConsoleAPICalled:
 		p.trouble = append(p.trouble, fmt.Sprintf("console: %s", e.Type))
@@ -102,18 +106,18 @@ func (p *tab) listen(event any) {
 	}
 }
 
-// quiet fails the test if the page asked for anything but itself, or complained.
+// quiet fails the test if the page made any request but for itself, or logged an error.
 func (p *tab) quiet(t *testing.T) {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
 	if len(p.requests) != 1 {
-		t.Errorf("requests: %q", p.requests)
+		t.Errorf("got requests %q, want one for the page", p.requests)
 	}
 
 	for _, trouble := range p.trouble {
-		t.Error(trouble)
+		t.Errorf("got an error of the page: %s", trouble)
 	}
 }
 
@@ -142,8 +146,7 @@ func dressed(scheme string, width, height int64) []setting {
 	return []setting{command(emulation.SetDeviceMetricsOverride, size), media("", scheme)}
 }
 
-// drawAll brings each chart into sight, and gives how many pixels of each canvas
-// are painted.
+// drawAll scrolls to each chart, and returns the number of painted pixels of each canvas.
 const drawAll = `(async () => {
 	const painted = [];
 	for (const figure of document.querySelectorAll("figure.chart")) {
@@ -163,7 +166,7 @@ const drawAll = `(async () => {
 	return painted;
 })()`
 
-// tooWide names what goes beyond its place: of the page, or of a cell.
+// tooWide lists elements that overflow the page or their cell.
 const tooWide = `(() => {
 	const wrong = [];
 	if (document.documentElement.scrollWidth > innerWidth) wrong.push("page " + document.documentElement.scrollWidth);
@@ -184,17 +187,17 @@ func TestBrowser(t *testing.T) {
 
 				painted := evaluate[[]int](t, p, drawAll)
 				if len(painted) != 5+4+2 {
-					t.Errorf("%d charts", len(painted))
+					t.Errorf("got %d charts, want %d", len(painted), 5+4+2)
 				}
 
 				for i, n := range painted {
 					if n < 500 {
-						t.Errorf("chart %d has %d painted pixels", i, n)
+						t.Errorf("chart %d: got %d painted pixels, want at least 500", i, n)
 					}
 				}
 
 				for _, wrong := range evaluate[[]string](t, p, tooWide) {
-					t.Error(wrong)
+					t.Errorf("got an overflowing element: %s", wrong)
 				}
 
 				p.quiet(t)
@@ -212,11 +215,11 @@ func TestBrowserChangesColours(t *testing.T) {
 	evaluate[[]int](t, p, drawAll)
 
 	if dark := evaluate[string](t, p, picture); dark == light {
-		t.Error("the chart was not drawn again in the other colours")
+		t.Error("got the same chart in light and dark, want it redrawn")
 	}
 
 	if wrong := evaluate[[]string](t, p, tooWide); len(wrong) > 0 {
-		t.Errorf("after the window got narrower: %q", wrong)
+		t.Errorf("got overflowing elements in a narrower window: %q", wrong)
 	}
 
 	p.quiet(t)
@@ -232,23 +235,23 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 		"kmalloc-4k", "below min", "ffmpeg[30811]", "runc[52210]", "evicting pod", "3 incidents, 6 victims",
 	} {
 		if !strings.Contains(text, words) {
-			t.Errorf("not shown: %q", words)
+			t.Errorf("want %q on the page", words)
 		}
 	}
 
 	if n := evaluate[int](t, p, `document.querySelectorAll("canvas").length`); n != 0 {
-		t.Fatal("scripts ran")
+		t.Fatalf("got %d canvases, want none without scripts", n)
 	}
 	const shown = `Array.from(document.querySelectorAll("figure.chart svg.static")).map(s => s.getBoundingClientRect().height)`
 
 	heights := evaluate[[]float64](t, p, shown)
 	if len(heights) != 11 {
-		t.Errorf("%d pictures", len(heights))
+		t.Errorf("got %d pictures, want 11", len(heights))
 	}
 
 	for i, h := range heights {
 		if h < 50 {
-			t.Errorf("picture %d is %v high", i, h)
+			t.Errorf("picture %d: got a height of %v, want at least 50", i, h)
 		}
 	}
 
@@ -261,17 +264,17 @@ func TestBrowserPrint(t *testing.T) {
 	p.do(t, media("print", "dark"))
 
 	if got := evaluate[string](t, p, `getComputedStyle(document.body).backgroundColor`); got != "rgb(255, 255, 255)" {
-		t.Errorf("paper is %s", got)
+		t.Errorf("got background %s in print, want white", got)
 	}
 
 	const shown = `[...document.querySelectorAll("figure.chart")].every(f => f.querySelector("svg.static").getBoundingClientRect().height > 50 && f.querySelector(".live").offsetHeight === 0)`
 	if !evaluate[bool](t, p, shown) {
-		t.Error("paper has the canvas, not the picture")
+		t.Error("got the canvas in print, want the picture")
 	}
 
 	pdf, err := chromedp.Run(p, chromedp.PrintToPDF(chromedp.PDFPrintBackground()))
 	if err != nil || !bytes.HasPrefix(pdf, []byte("%PDF")) {
-		t.Errorf("%v, %d bytes", err, len(pdf))
+		t.Errorf("got error %v and %d bytes, want a PDF", err, len(pdf))
 	}
 
 	p.quiet(t)
@@ -284,32 +287,32 @@ func TestBrowserHostile(t *testing.T) {
 
 	const injected = `document.querySelectorAll("img, iframe, object, embed, form, base, link, a[onclick], [onerror], [onload], script[src]").length`
 	if n := evaluate[int](t, p, injected); n != 0 {
-		t.Errorf("%d elements came of names", n)
+		t.Errorf("got %d elements injected by names, want none", n)
 	}
 
 	if n := evaluate[int](t, p, `[...document.scripts].filter(s => s.type !== "application/json").length`); n != 1 {
-		t.Errorf("%d scripts", n)
+		t.Errorf("got %d scripts, want 1", n)
 	}
 
 	text := evaluate[string](t, p, `document.body.innerText`)
 	if !strings.Contains(text, injection) {
-		t.Error("the name is not there as text")
+		t.Errorf("want the name as text on the page: %s", injection)
 	}
 
 	for _, r := range text {
 		if strings.ContainsRune("\u202e\u2066\u200b\x1b\x00", r) {
-			t.Errorf("%U is there as it came", r)
+			t.Errorf("got unescaped %U on the page", r)
 		}
 	}
 
 	for _, wrong := range evaluate[[]string](t, p, tooWide) {
-		t.Error(wrong)
+		t.Errorf("got an overflowing element: %s", wrong)
 	}
 
 	p.quiet(t)
 }
 
-// TestScreenshots makes the pictures of the documentation anew, if asked to.
+// TestScreenshots bounds the size of the documentation's pictures; -update makes them anew.
 func TestScreenshots(t *testing.T) {
 	pictures := []struct {
 		name, scheme string
@@ -335,7 +338,7 @@ func TestScreenshots(t *testing.T) {
 		}
 
 		if info.Size() > 300<<10 {
-			t.Errorf("%s has %d bytes", file, info.Size())
+			t.Errorf("%s: got %d bytes, want at most 300 KiB", file, info.Size())
 		}
 	}
 }
@@ -355,9 +358,9 @@ func squeeze(t *testing.T, file string, png []byte) {
 	}
 }
 
-// TestBrowserSeesTrouble shows that the other tests could fail, and that the
-// policy holds what the escaping would let through.
-func TestBrowserSeesTrouble(t *testing.T) {
+// TestBrowserReportsViolations: the other tests could fail, and the policy stops what
+// escaping would miss.
+func TestBrowserReportsViolations(t *testing.T) {
 	html := makeHTML(t, Options{}, "user-kill")
 	bad := bytes.Replace(html, []byte("<footer>"), []byte(`<script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)"><p style="color:red">x</p><footer>`), 1)
 	p := browse(t, bad, dressed("light", 1200, 900)...)
@@ -367,11 +370,11 @@ func TestBrowserSeesTrouble(t *testing.T) {
 
 	for _, directive := range []string{"script-src", "img-src", "style-src"} {
 		if !slices.ContainsFunc(p.trouble, func(s string) bool { return strings.Contains(s, directive) }) {
-			t.Errorf("%s let it through: %q", directive, p.trouble)
+			t.Errorf("want a violation of %s, got %q", directive, p.trouble)
 		}
 	}
 
 	if slices.ContainsFunc(p.trouble, func(s string) bool { return strings.HasPrefix(s, "dialog") }) {
-		t.Errorf("a script ran: %q", p.trouble)
+		t.Errorf("got a dialog, want no script to run: %q", p.trouble)
 	}
 }

@@ -23,9 +23,7 @@ const (
 	injection = `</script><img src=x onerror=alert(1)>`
 )
 
-func ptr[T any](v T) *T { return &v }
-
-// recording joins recordings of testdata.
+// fixture joins recordings of testdata.
 func fixture(t testing.TB, names ...string) io.Reader {
 	t.Helper()
 	var all bytes.Buffer
@@ -65,7 +63,7 @@ func renderHTML(t testing.TB, src Source, o Options) []byte {
 	return out.Bytes()
 }
 
-// list is a source of what is at hand.
+// list is a source of given incidents.
 type list struct {
 	incidents []*events.Incident
 	err       error
@@ -86,7 +84,7 @@ func (l list) Remarks() []string { return l.remarks }
 
 func base() time.Time { return time.Date(2026, 8, 20, 14, 3, 7, 0, time.UTC) }
 
-// kill is a plain incident.
+// kill is an OOM kill at a container's limit.
 func kill(id string, after time.Duration, pod string) *events.Incident {
 	w := &events.Workload{Namespace: "shop", Pod: pod, PodUID: "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b", Container: "app", ContainerID: "3f2a91c07d4e"}
 	c := &events.Cgroup{CgroupKey: events.CgroupKey{ID: 7}, Path: "/kubepods.slice/" + pod}
@@ -94,15 +92,14 @@ func kill(id string, after time.Duration, pod string) *events.Incident {
 	return &events.Incident{
 		Envelope: events.Envelope{V: events.Version, Kind: events.KindIncident, Time: base().Add(after), Node: "worker-3"},
 		ID:       id, Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled,
-		Limiter: &events.Limiter{Level: events.LevelContainer, Which: "memory.max", LimitBytes: ptr(512 * mib), UsageBytes: ptr(512 * mib), Cgroup: c, Workload: w},
+		Limiter: &events.Limiter{Level: events.LevelContainer, Which: "memory.max", LimitBytes: new(512 * mib), UsageBytes: new(512 * mib), Cgroup: c, Workload: w},
 		Trigger: &events.Process{PID: 4711, TID: 4711, Comm: "java", Cgroup: c, Workload: w},
 		Victims: []events.Victim{{Process: events.Process{PID: 4711, TID: 4711, Comm: "java", Cgroup: c, Workload: w}, Role: events.RoleChosen}},
 		Killer:  &events.Killer{Kind: "kernel", Path: "memcg"},
 	}
 }
 
-// hostileSource has text in every place that text can be in, and as nasty as it
-// can be.
+// hostileSource has hostile text in every place that can hold text.
 func hostileSource() Source {
 	nasty := injection + "\u202e\u2066\u200b\x1b[2J\x00\xff" + `"'&{{.}}` + "\u2028"
 	long := strings.Repeat("looong", 700)
@@ -117,9 +114,9 @@ func hostileSource() Source {
 	inc.Node, inc.BootID = nasty, nasty
 	inc.Limiter.Which, inc.Limiter.Workload, inc.Limiter.Cgroup, inc.Limiter.Level = nasty, w, c, events.LevelPod
 	inc.Ladder = []events.Rung{
-		{Cgroup: *c, Level: events.LevelPod, UsageBytes: ptr(mib), MaxBytes: ptr(512 * mib), HighBytes: ptr(500 * mib), Workload: w},
-		{Cgroup: *c, Level: events.Level(nasty), MaxBytes: ptr(mib), Below: true},
-		{Cgroup: events.Cgroup{Path: "/" + long}, Level: events.LevelCgroup, MaxBytes: ptr(600 * mib)},
+		{Cgroup: *c, Level: events.LevelPod, UsageBytes: new(mib), MaxBytes: new(512 * mib), HighBytes: new(500 * mib), Workload: w},
+		{Cgroup: *c, Level: events.Level(nasty), MaxBytes: new(mib), Below: true},
+		{Cgroup: events.Cgroup{Path: "/" + long}, Level: events.LevelCgroup, MaxBytes: new(600 * mib)},
 	}
 	inc.Trigger = &process
 	inc.Victims = []events.Victim{{Process: process, Role: events.Role(nasty)}, {Process: events.Process{PID: 3, Comm: long}}}
@@ -127,20 +124,20 @@ func hostileSource() Source {
 		Kind: "user", Path: nasty, PID: 9, Comm: nasty, Exe: long, Cgroup: c, Ancestry: []events.Ancestor{{PID: 1, Comm: nasty, Exe: nasty}},
 		Reason: nasty, Evidence: []events.Evidence{{What: nasty, Value: long, Source: nasty}}, Login: &events.Login{User: nasty, TTY: long},
 	}
-	inc.Allocation = &events.Allocation{Order: ptr(0), GFPFlags: []string{nasty, long}, Class: nasty}
-	inc.Memory = &events.Memory{AnonBytes: ptr(mib), FileBytes: ptr(mib)}
+	inc.Allocation = &events.Allocation{Order: new(0), GFPFlags: []string{nasty, long}, Class: nasty}
+	inc.Memory = &events.Memory{AnonBytes: new(mib), FileBytes: new(mib)}
 	inc.Before = &events.Before{
 		WindowNS: 60e9, Stalls: []events.StallSum{{What: nasty, Count: 1, TotalNS: 1e9}},
 		Timeline: []events.StallSecond{
-			{BeforeNS: 2e9, Count: 1, TotalNS: 1e8, UsageBytes: ptr(400 * mib), PSISomeNS: ptr(uint64(1e9)), MaxEvents: ptr(uint64(1))},
-			{BeforeNS: 0, Count: 1, TotalNS: 5e8, UsageBytes: ptr(512 * mib), PSISomeNS: ptr(uint64(2e9)), MaxEvents: ptr(uint64(9))},
+			{BeforeNS: 2e9, Count: 1, TotalNS: 1e8, UsageBytes: new(400 * mib), PSISomeNS: new(uint64(1e9)), MaxEvents: new(uint64(1))},
+			{BeforeNS: 0, Count: 1, TotalNS: 5e8, UsageBytes: new(512 * mib), PSISomeNS: new(uint64(2e9)), MaxEvents: new(uint64(9))},
 		},
 		Unseen: []string{nasty}, Longest: []events.LongStall{{What: nasty, Task: process, Limiter: c}},
 		Guardians: []events.GuardianStall{{Unit: nasty, TotalNS: 1e9}},
 		GaveUp:    &events.GaveUpLine{Reclaim: &events.ReclaimAnswer{Zone: nasty}, Compact: &events.CompactAnswer{Result: nasty}},
 	}
-	inc.Shares = []events.Share{{Cgroup: *c, Level: events.LevelContainer, Workload: w, UsageBytes: ptr(mib)}, {Cgroup: *c, UsageBytes: ptr(mib)}}
-	inc.Candidates = []events.Candidate{{Process: process, Points: ptr(int64(5)), Victim: true}, {Process: events.Process{Comm: long, Cgroup: c}, Unkillable: true}}
+	inc.Shares = []events.Share{{Cgroup: *c, Level: events.LevelContainer, Workload: w, UsageBytes: new(mib)}, {Cgroup: *c, UsageBytes: new(mib)}}
+	inc.Candidates = []events.Candidate{{Process: process, Points: new(int64(5)), Victim: true}, {Process: events.Process{Comm: long, Cgroup: c}, Unkillable: true}}
 	inc.NodeState = &events.NodeState{
 		TransparentHuge: nasty, Zones: []events.Zone{{Zone: nasty, FreeBlocks: make([]uint64, 400)}},
 		Slabs: []events.SlabCache{{Name: nasty, Bytes: 1}, {Name: long, Bytes: 2}}, Cgroups: []events.Share{{Cgroup: *c}},

@@ -10,10 +10,11 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"reflect"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 //go:embed web
@@ -22,22 +23,21 @@ var web embed.FS
 func asset(name string) string {
 	text, err := web.ReadFile("web/" + name)
 	if err != nil {
-		panic(err) // it is in the program, or the program does not build
+		panic(err) // it is embedded: the program would not build without it
 	}
 
 	return string(text)
 }
 
-// script is the library and what draws with it, and the licence that goes with
-// every copy of the library.
+// script is the chart library with its licence, and the code that draws with it.
 func script() string {
 	return "/*\nuPlot\n" + asset("uplot/LICENSE") + "\n*/\n" + asset("uplot/uPlot.iife.min.js") + "\n" + asset("report.js")
 }
 
 func style() string { return asset("uplot/uPlot.min.css") + "\n" + asset("report.css") }
 
-// policy allows the file's own script and style, by their content, and nothing
-// else: no request, no other script, no form.
+// policy is a Content-Security-Policy that allows the file's own script and style, by
+// their hashes, and nothing else: no request, no other script, no form.
 func policy(script, style string) string {
 	hash := func(s string) string {
 		sum := sha256.Sum256([]byte(s))
@@ -48,8 +48,8 @@ func policy(script, style string) string {
 		"; img-src data:; base-uri 'none'; form-action 'none'"
 }
 
-// HTML writes one file that needs nothing but itself: readable offline, in
-// print, in light and dark, and without JavaScript.
+// HTML writes one self-contained file, readable offline, in print, in light and dark, and
+// without JavaScript.
 func HTML(w io.Writer, src Source, o Options) (Result, error) {
 	if o.MaxIncidents == 0 {
 		o.MaxIncidents = DefaultIncidents
@@ -58,17 +58,17 @@ func HTML(w io.Writer, src Source, o Options) (Result, error) {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
 	}
-	k := kept{max: o.MaxIncidents}
+	selected := selection{most: o.MaxIncidents}
 	var s Summary
 
 	remarks, err := o.each(src, func(inc *events.Incident) error {
 		s.add(inc)
-		return k.add(inc)
+		return selected.add(inc)
 	})
 	if err != nil {
 		return Result{Incidents: s.Incidents}, err
 	}
-	p := newDocument(&s, &k, remarks, &o)
+	p := newDocument(&s, &selected, remarks, &o)
 	out := bufio.NewWriter(w)
 
 	err = layout.Execute(out, p)
@@ -80,17 +80,17 @@ func HTML(w io.Writer, src Source, o Options) (Result, error) {
 		err = fmt.Errorf("write the report: %w", err)
 	}
 
-	return Result{s.Incidents, len(k.items), remarks}, err
+	return Result{s.Incidents, len(selected.entries), remarks}, err
 }
 
-func newDocument(s *Summary, k *kept, remarks []string, o *Options) *document {
+func newDocument(s *Summary, selected *selection, remarks []string, o *Options) *document {
 	p := &document{
 		Title: title(s), Made: clock(o.Now, o), Policy: policy(script(), style()), None: s.Incidents == 0,
 		Incidents: func(yield func(*incidentPage) bool) {
 			seq := 0
-			for inc := range k.each() {
+			for inc := range selected.each() {
 				seq++
-				// What was marshalled once can be again.
+				// Encoding it cannot fail: the selection did so before.
 				if page, err := newIncidentPage(inc, seq, o); err == nil && !yield(page) {
 					return
 				}
@@ -98,16 +98,17 @@ func newDocument(s *Summary, k *kept, remarks []string, o *Options) *document {
 		},
 	}
 	for _, r := range remarks {
-		p.Remarks = append(p.Remarks, short(view.Sanitize(r)))
+		p.Remarks = append(p.Remarks, limitText(phrase.Sanitize(r)))
 	}
 
-	if k.drops > 0 {
-		p.Remarks = append(p.Remarks, fmt.Sprintf("%s not shown in detail: the %d shown are those of the whole node and those that need a look, then kills, the newest first. "+
-			"--max-incidents, --id, --since and --until choose others.", view.Plural(k.drops, "incident"), len(k.items)))
+	if selected.dropped > 0 {
+		p.Remarks = append(p.Remarks, fmt.Sprintf("%s not shown in detail: the %d shown are those of the whole node "+
+			"and those that need a look, then kills, the newest first. "+
+			"--max-incidents, --id, --since and --until choose others.", phrase.Plural(selected.dropped, "incident"), len(selected.entries)))
 	}
 
 	if s.Incidents > 1 {
-		p.Summary = newSummaryPage(s, k, o)
+		p.Summary = newSummaryPage(s, selected, o)
 	}
 
 	return p
@@ -116,9 +117,9 @@ func newDocument(s *Summary, k *kept, remarks []string, o *Options) *document {
 func title(s *Summary) string {
 	names, _, others := s.Nodes.top(1)
 
-	text := "Report of " + view.Plural(s.Incidents, "incident")
+	text := "Report of " + phrase.Plural(s.Incidents, "incident")
 	if len(names) == 1 && others == 0 && names[0].Name != "" {
-		text += " on node " + short(view.Sanitize(names[0].Name))
+		text += " on node " + limitText(phrase.Sanitize(names[0].Name))
 	} else if n := uint64(len(names)) + others; n > 1 {
 		text += fmt.Sprintf(" on %d nodes", n)
 	}
@@ -127,54 +128,37 @@ func title(s *Summary) string {
 }
 
 var layout = template.Must(template.New("report.html.tmpl").Funcs(template.FuncMap{
-	"size":    func(v any) string { return orUnknown(anySize(v)) },
+	"size":    anySize,
 	"maybe":   size,
-	"span":    func(ns uint64) string { return view.Duration(ns) },
+	"span":    phrase.Duration,
 	"maybes":  span,
-	"task":    view.Task,
-	"role":    view.Role,
-	"stall":   view.Stall,
-	"plural":  func(n int, thing string) string { return view.Plural(uint64(n), thing) },
-	"spaced":  spaced,
+	"task":    phrase.Task,
+	"role":    phrase.Role,
+	"stall":   phrase.Stall,
+	"plural":  phrase.Plural[int],
+	"spaced":  phrase.Spaced,
 	"script":  func() template.JS { return template.JS(script()) },
 	"style":   func() template.CSS { return template.CSS(style()) },
 	"number":  number,
 	"percent": func(p float64) string { return fmt.Sprintf("%.1f", p) },
 }).ParseFS(web, "web/*.tmpl"))
 
+// anySize is a size that may be a pointer; "?" for nil.
 func anySize(v any) string {
-	switch v := v.(type) {
-	case *uint64:
-		return size(v)
-	case uint64:
-		return view.Size(v)
+	if bytes, ok := v.(uint64); ok {
+		return phrase.Size(bytes)
 	}
+	bytes, _ := v.(*uint64)
 
-	return ""
+	return phrase.SizeOrUnknown(bytes)
 }
 
-func orUnknown(s string) string { return or(s, "?") }
-
-// number shows an optional count.
+// number is the number that v points to; "?" for nil.
 func number(v any) string {
-	switch v := v.(type) {
-	case *int:
-		if v != nil {
-			return fmt.Sprint(*v)
-		}
-	case *int64:
-		if v != nil {
-			return fmt.Sprint(*v)
-		}
-	case *uint64:
-		if v != nil {
-			return fmt.Sprint(*v)
-		}
-	case *uint32:
-		if v != nil {
-			return fmt.Sprint(*v)
-		}
+	p := reflect.ValueOf(v)
+	if p.Kind() != reflect.Pointer || p.IsNil() {
+		return "?"
 	}
 
-	return "?"
+	return fmt.Sprint(p.Elem().Interface())
 }

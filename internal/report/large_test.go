@@ -14,11 +14,10 @@ import (
 	"time"
 )
 
-// large is a recording of at least so many bytes, made while it is read: the
-// incidents of the fixtures with other ids, times and pods, each with its
-// updates, and stalls between them.
+// large is a recording of at least so many bytes, generated while it is read: the incidents
+// of the fixtures with other ids, times and pods, each with its updates and some stalls.
 type large struct {
-	left  int
+	left  int // bytes
 	n     int
 	lines [][]byte // of the fixtures
 	queue bytes.Buffer
@@ -87,10 +86,12 @@ func reportStdin(kind string) int {
 	return 0
 }
 
-// TestMemoryIsBounded: a child makes the report of a stream, and the kernel tells
-// the most memory that it ever had (ru_maxrss). Had it held what it read, that
-// would be several times the size of the recording.
+// TestMemoryIsBounded: a child process makes the report of a stream. A report that held
+// what it reads would have a peak resident size (ru_maxrss) of several times the recording.
 func TestMemoryIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: reports of 64 MiB take half a minute")
+	}
 	const size, most = 64 << 20, 200 << 20
 
 	for _, kind := range []string{"text", "json", "html"} {
@@ -105,42 +106,42 @@ func TestMemoryIsBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 			rss := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
-			t.Logf("%d MiB for %d MiB", rss>>20, size>>20)
+			t.Logf("peak resident size: %d MiB for a recording of %d MiB", rss>>20, size>>20)
 
 			if rss > most {
-				t.Errorf("%d MiB, which is more than %d MiB", rss>>20, most>>20)
+				t.Errorf("got a peak resident size of %d MiB, want at most %d MiB", rss>>20, most>>20)
 			}
 		})
 	}
 }
 
-// TestLargeIsARecording: the generator makes what the test says.
+// TestLargeIsARecording checks the generator of the test above.
 func TestLargeIsARecording(t *testing.T) {
 	ids, incidents, remarks := read(t, newLarge(t, 1<<20))
 
 	seen := map[string]bool{}
 	for i, id := range ids {
 		if seen[id] {
-			t.Fatalf("%s again", id)
+			t.Fatalf("got incident %s twice", id)
 		}
 
 		seen[id] = true
 		if incidents[i].Before == nil || len(incidents[i].Causes) == 0 {
-			t.Fatalf("%s is not merged", id)
+			t.Fatalf("got incident %s without its updates", id)
 		}
 	}
 
 	if len(ids) < 40 || len(remarks) > 0 {
-		t.Errorf("%d incidents, %q", len(ids), remarks)
+		t.Errorf("got %d incidents with remarks %q, want at least 40 without", len(ids), remarks)
 	}
 }
 
-// TestWriteLarge leaves a recording where OOMTRACE_LARGE says, of so many MiB as
-// OOMTRACE_LARGE_MIB says, for measurements by hand.
+// TestWriteLarge writes a recording to the file OOMTRACE_LARGE, of OOMTRACE_LARGE_MIB MiB,
+// for measurements by hand.
 func TestWriteLarge(t *testing.T) {
 	name := os.Getenv("OOMTRACE_LARGE")
 	if name == "" {
-		t.Skip("OOMTRACE_LARGE does not say where")
+		t.Skip("OOMTRACE_LARGE names no file")
 	}
 
 	mebibytes := 1024

@@ -7,7 +7,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/record"
 )
 
-// Recording is the source of what a reader selects.
+// Recording is the source of the incidents that a reader selects.
 func Recording(r *record.Reader) Source { return recording{r} }
 
 type recording struct{ *record.Reader }

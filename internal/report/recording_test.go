@@ -11,7 +11,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/record"
 )
 
-// lines is the source of lines as -o json writes them.
+// lines is a source of lines as -o json writes them.
 func lines(r io.Reader) Source { return Recording(record.NewReader(r)) }
 
 func FuzzLines(f *testing.F) {
@@ -27,13 +27,13 @@ func FuzzLines(f *testing.F) {
 
 		for _, r := range out.String() {
 			if r != '\n' && !events.Printable(r) {
-				t.Fatalf("%U came through", r)
+				t.Fatalf("got unprintable %U", r)
 			}
 		}
 
 		html := renderHTML(t, lines(bytes.NewReader(in)), Options{})
 		if n := bytes.Count(html, []byte("<script")); n != 1+bytes.Count(html, []byte(`<script type="application/json">`)) {
-			t.Fatalf("%d scripts", n)
+			t.Fatalf("got %d scripts beside those with data, want 1", n)
 		}
 	})
 }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package report tells of incidents after the fact: as text, as JSON, and as one
-// self-contained HTML file, each with a summary where there are many.
+// Package report writes recorded incidents as text, as JSON or as one self-contained HTML
+// file, with a summary where there are many.
 //
-// A report reads its source once, from begin to end, and keeps no more than a
-// bounded part of it: text and JSON stream; the summary counts in tables of
-// fixed size; of the incidents that an HTML file shows in detail only the most
-// important are held. What is folded or left out is counted and said.
+// A report reads its source once, from start to end, and keeps a bounded part of it: text
+// and JSON stream, the summary counts in tables of bounded size, and an HTML file shows
+// only the most important incidents in detail. What is merged or left out is counted and
+// reported.
 //
-// All input is hostile. Text goes to a terminal by the view package alone; in
-// HTML it is sanitized in the same way, escaped by html/template, and the file
-// itself forbids every request and every script but its own.
+// All input is hostile. Text reaches a terminal through the view package alone. In HTML it
+// is sanitized in the same way and escaped by html/template, and the file's policy forbids
+// every request and every script but its own.
 package report
 
 import (
@@ -21,27 +21,27 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Source gives incidents with their updates merged.
+// Source has incidents with their updates merged.
 type Source interface {
-	// Incidents gives each incident once, in the order in which they were first
-	// told. An error of do ends it. An incident is do's to keep and to change.
+	// Incidents calls do with each incident once, in the order in which they were
+	// reported, and stops at do's first error. Do owns the incident.
 	Incidents(do func(*events.Incident) error) error
-	// Remarks tells, after the last incident, what was lost, skipped or could
-	// not be read.
+	// Remarks returns, after the last incident, what was lost, skipped or could not be
+	// read.
 	Remarks() []string
 }
 
-// Options says which incidents a report is about, and how it is shown. The zero
-// value is all of them, wide, in local time.
+// Options select the incidents of a report and its form. The zero value is all incidents,
+// wide, in local time.
 type Options struct {
 	ID           string    // only this incident
-	Since, Until time.Time // only incidents in this time; zero: no bound
-	// Match selects incidents by what they are about; nil: all.
+	Since, Until time.Time // only incidents in this period; zero: no bound
+	// Match selects incidents; nil: all.
 	Match func(*events.Incident) bool
-	// Enrich is called with each incident before anything looks at it.
+	// Enrich is called with each selected incident before it is reported.
 	Enrich func(*events.Incident)
 
-	Width    int            // columns of text; 0: no limit, and nothing left out
+	Width    int            // columns of text; 0: no limit, and nothing is left out
 	Color    bool           // of text
 	Location *time.Location // nil: local time
 	// SummaryOnly leaves out the incidents themselves.
@@ -49,18 +49,18 @@ type Options struct {
 
 	// MaxIncidents is how many incidents HTML shows in detail; 0: DefaultIncidents.
 	MaxIncidents int
-	// Now is the time of the report, as HTML names it; zero: the present.
+	// Now is the time that an HTML report gives for itself; zero: the current time.
 	Now time.Time
 }
 
 // DefaultIncidents is how many incidents HTML shows in detail.
 const DefaultIncidents = 100
 
-// Result is what a report was about.
+// Result describes a finished report.
 type Result struct {
-	Incidents uint64 // that it was about
+	Incidents uint64 // selected
 	Detailed  int    // of those, shown in detail
-	// Remarks are the source's, and what the selection could not tell.
+	// Remarks are the source's, and those about the selection.
 	Remarks []string
 }
 
@@ -72,17 +72,18 @@ func (o *Options) location() *time.Location {
 	return o.Location
 }
 
-func (o *Options) about(inc *events.Incident) bool {
+// selects reports whether the report is about an incident.
+func (o *Options) selects(inc *events.Incident) bool {
 	return (o.ID == "" || inc.ID == o.ID) &&
 		(o.Since.IsZero() || !inc.Time.Before(o.Since)) &&
 		(o.Until.IsZero() || !inc.Time.After(o.Until)) &&
 		(o.Match == nil || o.Match(inc))
 }
 
-// each calls do with each incident that the report is about, and gives the remarks.
+// each calls do with each selected incident, and returns the remarks.
 //
-// An incident of a log that has uptimes alone has no time that --since and --until
-// could be held against: under them it is left out, and counted.
+// An incident of a log with uptimes alone cannot be compared with --since and --until:
+// under them it is left out and counted.
 func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []string, err error) {
 	found := o.ID == ""
 	timeless, others := 0, 0
@@ -96,7 +97,7 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []s
 			return nil
 		}
 
-		if !o.about(inc) {
+		if !o.selects(inc) {
 			others++
 			return nil
 		}
@@ -122,7 +123,8 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []s
 	}
 
 	if timeless > 0 {
-		remarks = append(remarks, fmt.Sprintf("incidents that have no wall-clock time, only an uptime: %d: --since and --until cannot select them; "+
+		remarks = append(remarks, fmt.Sprintf("incidents that have no wall-clock time, only an uptime: %d: "+
+			"--since and --until cannot select them; "+
 			"use dmesg -T or --kmsg, or leave --since and --until out", timeless))
 	}
 
@@ -131,8 +133,7 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []s
 
 func (o *Options) bounded() bool { return !o.Since.IsZero() || !o.Until.IsZero() }
 
-// NoSuchID is the error where nothing was asked for but one incident, and it is not
-// there.
+// NoSuchID is the error where the one selected incident does not exist.
 func NoSuchID(id string) error {
 	return fmt.Errorf("no incident has the id %q, in the time that is asked for: leave --id out to see all", id)
 }

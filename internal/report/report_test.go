@@ -34,11 +34,11 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs (-update writes it):\n%s", file, got)
+		t.Errorf("got other output than %s has (-update rewrites it):\n%s", file, got)
 	}
 }
 
-func TestFixturesKeepTheContract(t *testing.T) {
+func TestFixturesMatchTheContract(t *testing.T) {
 	for _, name := range []string{"pod-limit", "node", "user-kill"} {
 		dec := json.NewDecoder(fixture(t, name))
 		dec.DisallowUnknownFields()
@@ -70,11 +70,11 @@ func TestText(t *testing.T) {
 
 		for line := range strings.Lines(out.String()) {
 			if strings.TrimRight(line, " \n")+"\n" != line {
-				t.Errorf("%s: blanks at the end of %q", test.name, line)
+				t.Errorf("%s: got trailing blanks in %q", test.name, line)
 			}
 
 			if n := len([]rune(strings.TrimSuffix(line, "\n"))); test.o.Width > 0 && n > test.o.Width {
-				t.Errorf("%s: %d columns: %q", test.name, n, line)
+				t.Errorf("%s: got %d columns, want at most %d: %q", test.name, n, test.o.Width, line)
 			}
 		}
 
@@ -82,7 +82,7 @@ func TestText(t *testing.T) {
 	}
 }
 
-func TestTextIsSafe(t *testing.T) {
+func TestTextIsSanitized(t *testing.T) {
 	for _, o := range []Options{{Width: 80}, {}, {SummaryOnly: true, Width: 60}} {
 		var out bytes.Buffer
 		if _, err := Text(&out, hostileSource(), fixed(o)); err != nil {
@@ -91,12 +91,12 @@ func TestTextIsSafe(t *testing.T) {
 
 		for _, r := range out.String() {
 			if r != '\n' && !events.Printable(r) {
-				t.Errorf("%U came through", r)
+				t.Errorf("got unprintable %U", r)
 			}
 		}
 
 		if !strings.Contains(out.String(), "onerror=alert(1)") {
-			t.Error("the name is not there")
+			t.Error("want the name in the text")
 		}
 	}
 }
@@ -110,12 +110,13 @@ func TestTextWithoutIncidents(t *testing.T) {
 	}
 
 	if want := "no incidents\nnote: 2 lines could not be read\n"; out.String() != want {
-		t.Errorf("%q", out.String())
+		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }
 
-// TestJSON: what comes out is what went in, merged.
-func TestJSON(t *testing.T) {
+// TestJSONIsMerged: each incident is one line with its updates, and a report of that is the
+// same.
+func TestJSONIsMerged(t *testing.T) {
 	var out bytes.Buffer
 
 	r, err := JSON(&out, lines(fixture(t, "pod-limit", "node")), fixed(Options{}))
@@ -125,7 +126,7 @@ func TestJSON(t *testing.T) {
 
 	got := strings.Split(strings.TrimSpace(out.String()), "\n")
 	if len(got) != 2 {
-		t.Fatalf("%d got", len(got))
+		t.Fatalf("got %d lines, want 2", len(got))
 	}
 
 	var inc events.Incident
@@ -134,16 +135,16 @@ func TestJSON(t *testing.T) {
 	}
 
 	if inc.Kind != events.KindIncident || inc.Before == nil || len(inc.Causes) != 3 || inc.Victims[0].ExitAfterNS == nil || inc.Audit == nil {
-		t.Errorf("not merged: %s", got[0])
+		t.Errorf("got an incident without its updates: %s", got[0])
 	}
 
 	var again bytes.Buffer
 	if _, err := JSON(&again, lines(&out), fixed(Options{})); err != nil || again.String() != strings.Join(got, "\n")+"\n" {
-		t.Error("a report of a report differs", err)
+		t.Errorf("report of a report: got error %v and\n%s\nwant\n%s", err, again.String(), strings.Join(got, "\n"))
 	}
 }
 
-// TestJSONOfHostileNames: bytes that are no text go through reading and writing.
+// TestJSONOfHostileNames: bytes that are not UTF-8 survive reading and writing.
 func TestJSONOfHostileNames(t *testing.T) {
 	var first, again bytes.Buffer
 	if _, err := JSON(&first, hostileSource(), fixed(Options{})); err != nil {
@@ -152,11 +153,11 @@ func TestJSONOfHostileNames(t *testing.T) {
 
 	line := first.String()
 	if _, err := JSON(&again, lines(&first), fixed(Options{})); err != nil || again.String() != line {
-		t.Errorf("%v\n%.2000q\n%.2000q", err, line, again.String())
+		t.Errorf("got error %v and\n%.2000q\nwant\n%.2000q", err, again.String(), line)
 	}
 }
 
-func TestWhichIncidents(t *testing.T) {
+func TestSelection(t *testing.T) {
 	src := list{incidents: []*events.Incident{kill("a-1", 0, "p"), kill("a-2", time.Minute, "p"), kill("a-10", time.Hour, "q")}}
 	for _, test := range []struct {
 		o    Options
@@ -177,12 +178,12 @@ func TestWhichIncidents(t *testing.T) {
 		}
 
 		if strings.Join(got, " ") != test.want || enriched != len(got) {
-			t.Errorf("%+v: %q, %d enriched", test.o, got, enriched)
+			t.Errorf("%+v: got %q with %d enriched, want %q, all enriched", test.o, got, enriched, test.want)
 		}
 	}
 }
 
-// TestNoSuchID: an id that is not there is no report of nothing.
+// TestNoSuchID: an id that matches no incident is an error, not an empty report.
 func TestNoSuchID(t *testing.T) {
 	src := list{incidents: []*events.Incident{kill("a-1", 0, "p"), kill("a-10", 0, "p")}}
 
@@ -190,14 +191,14 @@ func TestNoSuchID(t *testing.T) {
 		var out bytes.Buffer
 		for name, err := range map[string]error{"text": second(Text(&out, src, o)), "json": second(JSON(&out, src, o)), "html": second(HTML(&out, src, o))} {
 			if err == nil || !strings.Contains(err.Error(), "no incident has the id") || out.Len() > 0 {
-				t.Errorf("%s: %v, %q", name, err, out.String())
+				t.Errorf("%s: got error %v and output %q, want \"no incident has the id\" alone", name, err, out.String())
 			}
 		}
 	}
 }
 
-// TestTimesThatAreNone: what has an uptime alone is not left out in silence.
-func TestTimesThatAreNone(t *testing.T) {
+// TestUptimesAlone: incidents without a wall-clock time that a period leaves out are counted.
+func TestUptimesAlone(t *testing.T) {
 	timeless := kill("a-1", 0, "p")
 	timeless.Time, timeless.Unknown = time.Unix(100, 0), []string{"time"}
 
@@ -205,7 +206,7 @@ func TestTimesThatAreNone(t *testing.T) {
 	for _, test := range []struct {
 		o         Options
 		incidents uint64
-		said      bool
+		remark    bool
 	}{
 		{Options{}, 2, false},
 		{Options{Since: base()}, 1, true},
@@ -222,21 +223,21 @@ func TestTimesThatAreNone(t *testing.T) {
 		} {
 			r, err := show()
 
-			said := strings.Contains(strings.Join(r.Remarks, "\n"), "only an uptime: 1: --since and --until cannot select them")
-			if err != nil || r.Incidents != test.incidents || said != test.said || r.Remarks[0] != "one" {
-				t.Errorf("%+v: %s: %+v, %v", test.o, name, r, err)
+			remark := strings.Contains(strings.Join(r.Remarks, "\n"), "only an uptime: 1: --since and --until cannot select them")
+			if err != nil || r.Incidents != test.incidents || remark != test.remark || r.Remarks[0] != "one" {
+				t.Errorf("%+v: %s: got %+v and error %v, want %d incidents, the remark: %v", test.o, name, r, err, test.incidents, test.remark)
 			}
 		}
 
 		for name, out := range map[string]string{"text": text.String(), "html": html.String()} {
-			if strings.Contains(out, "only an uptime") != test.said {
-				t.Errorf("%+v: %s does not say it, or does", test.o, name)
+			if strings.Contains(out, "only an uptime") != test.remark {
+				t.Errorf("%+v: %s: want the remark on uptimes: %v, got\n%s", test.o, name, test.remark, out)
 			}
 		}
 	}
 }
 
-func TestEnrichIsShown(t *testing.T) {
+func TestEnrichedCausesAreShown(t *testing.T) {
 	o := fixed(Options{Enrich: func(inc *events.Incident) {
 		inc.Causes = []events.Cause{{ID: "x", Text: "the moon was full", Confidence: "possible", Advice: []events.Advice{{Layer: "kernel", Text: "wait"}}}}
 	}})
@@ -250,37 +251,37 @@ func TestEnrichIsShown(t *testing.T) {
 	html := renderHTML(t, src, o)
 	for _, out := range []string{text.String(), string(html)} {
 		if !strings.Contains(out, "the moon was full") {
-			t.Errorf("no cause in %.300q", out)
+			t.Errorf("want the cause, got %.300q", out)
 		}
 	}
 
 	if !bytes.Contains(html, []byte("</span> wait")) {
-		t.Error("no advice")
+		t.Error("want the advice in the HTML")
 	}
 
 	o.SummaryOnly = true
 	if _, err := Text(&summary, src, o); err != nil || !strings.Contains(summary.String(), "CAUSE") {
-		t.Error(summary.String(), err)
+		t.Errorf("got error %v and %q, want a table of causes", err, summary.String())
 	}
 }
 
-func TestErrorsOfTheSource(t *testing.T) {
+func TestErrorsOfTheSourceAreReturned(t *testing.T) {
 	broken := errors.New("broken")
 	src := list{incidents: []*events.Incident{kill("a", 0, "p")}, err: broken}
 
 	var out bytes.Buffer
 	if _, err := Text(&out, src, fixed(Options{})); !errors.Is(err, broken) {
-		t.Error(err)
+		t.Errorf("text: got error %v, want %v", err, broken)
 	}
 
 	if _, err := JSON(&out, src, fixed(Options{})); !errors.Is(err, broken) {
-		t.Error(err)
+		t.Errorf("JSON: got error %v, want %v", err, broken)
 	}
 
 	out.Reset()
 
 	if _, err := HTML(&out, src, fixed(Options{})); !errors.Is(err, broken) || out.Len() > 0 {
-		t.Error(err, out.Len())
+		t.Errorf("HTML: got error %v and %d bytes, want %v and none", err, out.Len(), broken)
 	}
 }
 
@@ -290,20 +291,20 @@ var errFull = errors.New("full")
 
 func (full) Write([]byte) (int, error) { return 0, errFull }
 
-func TestErrorsOfTheWriter(t *testing.T) {
+func TestErrorsOfTheWriterAreReturned(t *testing.T) {
 	src := list{incidents: []*events.Incident{kill("a", 0, "p")}}
 	for name, err := range map[string]error{
 		"text": second(Text(full{}, src, fixed(Options{}))), "json": second(JSON(full{}, src, fixed(Options{}))), "html": second(HTML(full{}, src, fixed(Options{}))),
 	} {
 		if !errors.Is(err, errFull) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want %v", name, err, errFull)
 		}
 	}
 }
 
 func second(_ Result, err error) error { return err }
 
-func TestHTMLKeepsTheMostImportant(t *testing.T) {
+func TestHTMLShowsTheMostImportant(t *testing.T) {
 	var all []*events.Incident
 
 	for i := range 30 {
@@ -324,38 +325,38 @@ func TestHTMLKeepsTheMostImportant(t *testing.T) {
 	for i := range 30 {
 		want := i == 3 || i == 5 || i >= 26 && i < 29
 		if got := strings.Contains(html, fmt.Sprintf("incident id-%02d<", i)); got != want {
-			t.Errorf("incident %d: %v", i, got)
+			t.Errorf("incident %d: shown %v, want %v", i, got, want)
 		}
 	}
 
 	for _, words := range []string{"25 incidents not shown in detail", "30 incidents, 29 victims"} {
 		if !strings.Contains(html, words) {
-			t.Errorf("not said: %s", words)
+			t.Errorf("want %q in the HTML", words)
 		}
 	}
 }
 
-// TestHTMLIsWhole: one incident more or less changes nothing of the frame.
-func TestHTMLIsWhole(t *testing.T) {
+// TestHTMLIsComplete: whatever the incidents, the frame of the page is the same.
+func TestHTMLIsComplete(t *testing.T) {
 	for _, src := range []Source{list{}, list{incidents: []*events.Incident{kill("a", 0, "p")}}, list{incidents: []*events.Incident{{}, {}}}, hostileSource()} {
 		html := string(renderHTML(t, src, Options{}))
 		for _, words := range []string{"<!DOCTYPE html>", "default-src &#39;none&#39;", "Permission is hereby granted", "</html>"} {
 			if strings.Count(html, words) != 1 {
-				t.Errorf("%s is there %d times", words, strings.Count(html, words))
+				t.Errorf("got %q %d times, want once", words, strings.Count(html, words))
 			}
 		}
 
 		for _, words := range []string{"<img", "ZgotmplZ", "<no value>", "%!"} {
 			if at := strings.Index(html, words); at >= 0 {
-				t.Errorf("%s: %q", words, html[max(0, at-100):min(len(html), at+100)])
+				t.Errorf("got %s, want none: %q", words, html[max(0, at-100):min(len(html), at+100)])
 			}
 		}
 	}
 }
 
 func TestLicenceOfTheLibrary(t *testing.T) {
-	kept, err := os.ReadFile(filepath.Join("..", "..", "LICENSES", "MIT-uPlot.txt"))
-	if err != nil || string(kept) != asset("uplot/LICENSE") {
-		t.Error("LICENSES has another one", err)
+	licence, err := os.ReadFile(filepath.Join("..", "..", "LICENSES", "MIT-uPlot.txt"))
+	if err != nil || string(licence) != asset("uplot/LICENSE") {
+		t.Errorf("got error %v, or another licence in LICENSES than with the library", err)
 	}
 }

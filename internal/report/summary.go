@@ -10,20 +10,20 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 const (
-	// maxKeys is how many names a tally counts one by one.
+	// maxKeys bounds the names that a tally counts one by one.
 	maxKeys = 4096
-	// maxKeyRunes is how much of a name tells it from others.
+	// maxKeyRunes is how much of a name is compared.
 	maxKeyRunes = 160
-	// maxBuckets is how many spans of time are counted one by one.
+	// maxBuckets bounds the spans of time that are counted one by one.
 	maxBuckets = 48
 )
 
-// Summary counts incidents by workload, by cause and by time. Its size is
-// bounded, however many it is given.
+// Summary counts incidents by workload, by cause and by time. Its size is bounded,
+// however many incidents it counts.
 type Summary struct {
 	Incidents, Victims uint64
 	First, Last        time.Time
@@ -44,18 +44,20 @@ func (s *Summary) add(inc *events.Incident) {
 	if inc.Time.After(s.Last) {
 		s.Last = inc.Time
 	}
-	dead := uint64(len(inc.Victims))
-	s.Nodes.add(inc.Node, dead, inc.Time)
-	s.Workloads.add(workload(inc), dead, inc.Time)
-	s.Causes.add(cause(inc), dead, inc.Time)
+
+	victims := uint64(len(inc.Victims))
+	s.Nodes.add(inc.Node, victims, inc.Time)
+	s.Workloads.add(workload(inc), victims, inc.Time)
+	s.Causes.add(cause(inc), victims, inc.Time)
 	s.Times.add(inc.Time)
 }
 
-// workload is whom it hit: where the first victim was, else who limited.
+// workload is the name of the workload that was hit: the first victim's, else the
+// limiter's.
 func workload(inc *events.Incident) string {
 	var w *events.Workload
-
 	var c *events.Cgroup
+
 	if l := inc.Limiter; l != nil {
 		w, c = l.Workload, l.Cgroup
 	}
@@ -65,64 +67,48 @@ func workload(inc *events.Incident) string {
 	}
 
 	if w != nil && w.Pod != "" {
-		name := w.Pod
-		if w.Namespace != "" {
-			name = w.Namespace + "/" + name
-		}
-
-		if w.Container != "" {
-			name += " " + w.Container
-		}
-
-		return name
+		return phrase.Join(" ", phrase.QualifiedPod(w), w.Container)
 	}
 
-	switch {
-	case owner(w, nil) != "":
-		return owner(w, nil)
-	case c != nil && c.Path != "":
-		return c.Path
+	path := ""
+	if c != nil {
+		path = c.Path
 	}
 
-	return "not known"
+	return cmp.Or(phrase.Place(w, nil), path, "not known")
 }
 
 // cause is the best supported one, else what ran out.
 func cause(inc *events.Incident) string {
 	if len(inc.Causes) > 0 && inc.Causes[0].ID != "" {
-		return spaced(inc.Causes[0].ID)
+		return phrase.Spaced(inc.Causes[0].ID)
 	}
 
-	what := view.Shortage(inc)
+	what := phrase.Shortage(inc.Scope, inc.Limiter)
 	if inc.Scope == events.ScopeMemcg && inc.Limiter != nil && inc.Limiter.Level != "" {
 		what = "limit of a " + string(inc.Limiter.Level)
 	}
 
-	if what == "" {
-		what = "not known"
-	}
-
-	return what + " (no cause named)"
+	return cmp.Or(what, "not known") + " (no cause named)"
 }
 
-// count is what a tally has of one name.
+// count is the row of one name in a tally.
 type count struct {
 	Name               string
 	Incidents, Victims uint64
 	Last               time.Time
 }
 
-// tally counts by name. When it is full, the names with the lowest counts are
-// folded into one; so a name that was folded and comes again has a count that is
-// too low, and Folded tells that it may be.
+// tally counts by name. When it is full, the names with the lowest counts are merged into
+// one. A merged name that comes again has a count that is too low: merged reports that.
 type tally struct {
 	counts map[string]*count
-	other  count  // of names that were folded
-	folded uint64 // how often a name was
+	other  count  // of the merged names
+	merged uint64 // how often a name was merged
 }
 
 func (t *tally) add(name string, victims uint64, at time.Time) {
-	name = clip(name, maxKeyRunes)
+	name = phrase.ClipEnds(name, maxKeyRunes)
 
 	c := t.counts[name]
 	if c == nil {
@@ -131,7 +117,7 @@ func (t *tally) add(name string, victims uint64, at time.Time) {
 		}
 
 		if len(t.counts) >= maxKeys {
-			t.fold()
+			t.mergeRarest()
 		}
 		c = &count{Name: name}
 		t.counts[name] = c
@@ -149,11 +135,11 @@ func (c *count) add(incidents, victims uint64, at time.Time) {
 	}
 }
 
-// fold gives up the lower half.
-func (t *tally) fold() {
+// mergeRarest stops counting the lower half one by one.
+func (t *tally) mergeRarest() {
 	for _, c := range t.sorted()[maxKeys/2:] {
 		t.other.add(c.Incidents, c.Victims, c.Last)
-		t.folded++
+		t.merged++
 		delete(t.counts, c.Name)
 	}
 }
@@ -164,10 +150,10 @@ func (t *tally) sorted() []*count {
 	})
 }
 
-// top gives the n names with most incidents, and what all others have together.
+// top returns the n names with the most incidents, and all others together.
 func (t *tally) top(n int) (most []*count, other count, others uint64) {
 	most = t.sorted()
-	other, others = t.other, t.folded
+	other, others = t.other, t.merged
 
 	if len(most) > n {
 		for _, c := range most[n:] {
@@ -180,16 +166,18 @@ func (t *tally) top(n int) (most []*count, other count, others uint64) {
 	return most, other, others
 }
 
-// histogram counts by spans of time. They begin as hours, and get wider when
-// there are too many.
+// histogram counts by spans of time. They are hours at first, and get wider when there
+// are too many.
 type histogram struct {
-	step   int // of steps
+	step   int // index of steps
 	counts map[int64]uint64
 }
 
-var steps = []time.Duration{time.Hour, 3 * time.Hour, 24 * time.Hour, 7 * 24 * time.Hour, 28 * 24 * time.Hour, 364 * 24 * time.Hour, 36400 * 24 * time.Hour}
+const day = 24 * time.Hour
 
-// Step is the span that is counted by now.
+var steps = []time.Duration{time.Hour, 3 * time.Hour, day, 7 * day, 28 * day, 364 * day, 36400 * day}
+
+// Step is the current span.
 func (h *histogram) Step() time.Duration { return steps[h.step] }
 
 func (h *histogram) bucket(unix int64) int64 {
@@ -226,7 +214,7 @@ type Span struct {
 	Count uint64
 }
 
-// spans are those in which something was, oldest first.
+// spans are those with incidents, oldest first.
 func (h *histogram) spans() []Span {
 	var all []Span
 	for _, at := range slices.Sorted(maps.Keys(h.counts)) {
@@ -234,19 +222,4 @@ func (h *histogram) spans() []Span {
 	}
 
 	return all
-}
-
-// clip keeps so many runes of a name, of its begin and of its end, where paths
-// differ, and marks that it did.
-func clip(s string, runes int) string {
-	if len(s) <= runes {
-		return s
-	}
-
-	all := []rune(s)
-	if len(all) <= runes {
-		return s
-	}
-
-	return string(all[:runes/2]) + "…" + string(all[len(all)-(runes-runes/2):])
 }

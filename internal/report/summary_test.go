@@ -23,13 +23,13 @@ func TestTallyIsBounded(t *testing.T) {
 		}
 
 		if len(tally.counts) > maxKeys {
-			t.Fatalf("%d names", len(tally.counts))
+			t.Fatalf("got %d names, want at most %d", len(tally.counts), maxKeys)
 		}
 	}
 
 	most, other, others := tally.top(10)
 	if most[0].Name != "often" || most[0].Incidents < often {
-		t.Errorf("%+v", most[0])
+		t.Errorf("got %+v as the most frequent, want \"often\" with at least %d", most[0], often)
 	}
 
 	sum := other.Incidents
@@ -38,16 +38,16 @@ func TestTallyIsBounded(t *testing.T) {
 	}
 
 	if total := most[0].Incidents + rare; sum != total || others != rare-9 {
-		t.Errorf("%d of %d counted, %d others", sum, total, others)
+		t.Errorf("got %d incidents and %d others, want %d and %d", sum, others, total, rare-9)
 	}
 
-	if tally.folded == 0 {
-		t.Error("nothing was folded")
+	if tally.merged == 0 {
+		t.Error("got no merged names")
 	}
 
 	var text strings.Builder
 	if err := tally.text(&text, "POD", &Options{Width: 80, Location: time.UTC}); err != nil || !strings.Contains(text.String(), "folded into the others") {
-		t.Error(err, text.String())
+		t.Errorf("got error %v and no remark on merged names in\n%s", err, text.String())
 	}
 }
 
@@ -58,18 +58,18 @@ func TestTallyClipsNames(t *testing.T) {
 	}
 
 	if len(tally.counts) != 1 {
-		t.Errorf("%d names", len(tally.counts))
+		t.Errorf("got %d names, want 1", len(tally.counts))
 	}
 
 	for name := range tally.counts {
 		if len([]rune(name)) != maxKeyRunes+1 {
-			t.Errorf("%d runes", len([]rune(name)))
+			t.Errorf("got %d runes, want %d", len([]rune(name)), maxKeyRunes+1)
 		}
 	}
 }
 
-// TestPathsAreToldApart: by their ends, in the count and on a narrow terminal.
-func TestPathsAreToldApart(t *testing.T) {
+// TestLongNamesStayDistinct: by their ends, in the count and on a narrow terminal.
+func TestLongNamesStayDistinct(t *testing.T) {
 	var tally tally
 
 	long := "/system.slice/" + strings.Repeat("a-service-of-many-words.slice/", 8)
@@ -84,13 +84,13 @@ func TestPathsAreToldApart(t *testing.T) {
 
 	for _, end := range []string{"worker-1.service ", "worker-2.service ", "-x2x8q app ", "-kk2zz app "} {
 		if !strings.Contains(text.String(), end) {
-			t.Errorf("no %q:\n%s", end, text.String())
+			t.Errorf("want %q, got\n%s", end, text.String())
 		}
 	}
 
 	for line := range strings.Lines(text.String()) {
 		if n := len([]rune(line)); n > 81 {
-			t.Errorf("%d columns: %q", n, line)
+			t.Errorf("got %d columns, want at most 80: %q", n-1, line)
 		}
 	}
 }
@@ -119,7 +119,8 @@ func TestHistogram(t *testing.T) {
 		}
 
 		if h.Step() != test.step || sum != uint64(test.n) || len(h.counts) > maxBuckets {
-			t.Errorf("every %v: step %v, %d spans, %d of %d", test.every, h.Step(), len(h.counts), sum, test.n)
+			t.Errorf("every %v: got step %v with %d incidents in %d spans, want step %v with %d in at most %d",
+				test.every, h.Step(), sum, len(h.counts), test.step, test.n, maxBuckets)
 		}
 	}
 	var old histogram
@@ -127,31 +128,26 @@ func TestHistogram(t *testing.T) {
 	old.add(time.Unix(1, 0))
 
 	if len(old.counts) != 2 {
-		t.Error("before and after 1970 are one hour")
+		t.Errorf("got %d hours before and after 1970, want 2", len(old.counts))
 	}
 }
 
 func TestWorkloadAndCause(t *testing.T) {
 	named := kill("a", 0, "cart-0")
-	if got := workload(named); got != "shop/cart-0 app" {
-		t.Error(got)
-	}
-
-	if got := cause(named); got != "limit of a container (no cause named)" {
-		t.Error(got)
-	}
-
-	named.Causes = []events.Cause{{ID: "dirty_cache"}, {ID: "tmpfs"}}
-	if got := cause(named); got != "dirty cache" {
-		t.Error(got)
-	}
-
+	caused := kill("b", 0, "cart-0")
+	caused.Causes = []events.Cause{{ID: "dirty_cache"}, {ID: "tmpfs"}}
 	bare := &events.Incident{Victims: []events.Victim{{Process: events.Process{Cgroup: &events.Cgroup{Path: "/user.slice/x"}}}}}
-	if got := workload(bare); got != "/user.slice/x" {
-		t.Error(got)
-	}
 
-	if w, c := workload(&events.Incident{}), cause(&events.Incident{}); w != "not known" || c != "not known (no cause named)" {
-		t.Error(w, c)
+	for _, test := range []struct{ got, want string }{
+		{workload(named), "shop/cart-0 app"},
+		{cause(named), "limit of a container (no cause named)"},
+		{cause(caused), "dirty cache"},
+		{workload(bare), "/user.slice/x"},
+		{workload(&events.Incident{}), "not known"},
+		{cause(&events.Incident{}), "not known (no cause named)"},
+	} {
+		if test.got != test.want {
+			t.Errorf("got %q, want %q", test.got, test.want)
+		}
 	}
 }

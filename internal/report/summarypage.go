@@ -7,13 +7,13 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // htmlRows is how many names a table of the summary has in HTML.
 const htmlRows = 25
 
-// summaryPage is the summary as the template shows it.
+// summaryPage is the part of the document about all incidents.
 type summaryPage struct {
 	Incidents, Victims string
 	From, To           string
@@ -34,16 +34,16 @@ type tallyRow struct {
 	Fill               float64
 }
 
-// indexRow leads to an incident.
+// indexRow links to an incident.
 type indexRow struct {
 	Anchor, At, Outcome, Sentence string
 	Alarm                         bool
 }
 
-func newSummaryPage(s *Summary, k *kept, o *Options) *summaryPage {
+func newSummaryPage(s *Summary, selected *selection, o *Options) *summaryPage {
 	p := &summaryPage{
-		Incidents: view.Plural(s.Incidents, "incident"), Victims: view.Plural(s.Victims, "victim"),
-		From: view.When(s.First, time.DateTime, o.location()), To: view.When(s.Last, time.DateTime+" MST", o.location()),
+		Incidents: phrase.Plural(s.Incidents, "incident"), Victims: phrase.Plural(s.Victims, "victim"),
+		From: phrase.When(s.First, time.DateTime, o.location()), To: phrase.When(s.Last, time.DateTime+" MST", o.location()),
 		Times: newTimeChart(&s.Times, o),
 	}
 	for _, t := range []struct {
@@ -51,8 +51,8 @@ func newSummaryPage(s *Summary, k *kept, o *Options) *summaryPage {
 		tally *tally
 		skip  bool
 	}{{"By workload", &s.Workloads, false}, {"By cause", &s.Causes, false}, {"By node", &s.Nodes, len(s.Nodes.counts) < 2}} {
-		if t.tally.folded > 0 {
-			p.Folded = foldedRemark
+		if t.tally.merged > 0 {
+			p.Folded = mergedRemark
 		}
 
 		if !t.skip {
@@ -61,13 +61,13 @@ func newSummaryPage(s *Summary, k *kept, o *Options) *summaryPage {
 	}
 	p.Index = func(yield func(indexRow) bool) {
 		seq := 0
-		for inc := range k.each() {
+		for inc := range selected.each() {
 			seq++
 
-			plain(reflect.ValueOf(inc))
+			sanitize(reflect.ValueOf(inc))
 
 			row := indexRow{
-				anchor(seq), view.When(inc.Time, time.DateTime, o.location()), outcomeWord(inc), sentence(inc), rank(inc) > 0,
+				anchor(seq), phrase.When(inc.Time, time.DateTime, o.location()), outcomeWord(inc), sentence(inc), importance(inc) > 0,
 			}
 			if !yield(row) {
 				return
@@ -83,10 +83,11 @@ func tallyRows(t *tally, o *Options) []tallyRow {
 	var rows []tallyRow
 
 	add := func(name string, c *count) {
-		rows = append(rows, tallyRow{Name: name, Last: view.When(c.Last, time.DateTime, o.location()), Incidents: c.Incidents, Victims: c.Victims})
+		last := phrase.When(c.Last, time.DateTime, o.location())
+		rows = append(rows, tallyRow{Name: name, Last: last, Incidents: c.Incidents, Victims: c.Victims})
 	}
 	for _, c := range most {
-		add(short(view.Sanitize(c.Name)), c)
+		add(limitText(phrase.Sanitize(c.Name)), c)
 	}
 
 	if others > 0 {
@@ -105,8 +106,7 @@ func tallyRows(t *tally, o *Options) []tallyRow {
 	return rows
 }
 
-// timeChart has a bar for each span of time, at its place in time. All is in
-// percent of the picture.
+// timeChart has a bar for each span of time. Positions are percentages of the picture.
 type timeChart struct {
 	Step     string
 	Bars     []timeBar
@@ -119,7 +119,7 @@ type timeBar struct {
 	Label      string
 }
 
-// leastSlots keeps the bars of a short time from being blocks.
+// leastSlots keeps the bars of a short period narrow.
 const leastSlots = 24
 
 func newTimeChart(h *histogram, o *Options) *timeChart {
@@ -127,7 +127,7 @@ func newTimeChart(h *histogram, o *Options) *timeChart {
 	if len(spans) == 0 {
 		return nil
 	}
-	format := func(at time.Time) string { return view.When(at, "2006-01-02 15:04", o.location()) }
+	format := func(at time.Time) string { return phrase.When(at, "2006-01-02 15:04", o.location()) }
 	first, step := spans[0].Begin, h.Step()
 	end := spans[len(spans)-1].Begin.Add(step)
 	slots := max(end.Sub(first)/step, leastSlots)
@@ -142,7 +142,7 @@ func newTimeChart(h *histogram, o *Options) *timeChart {
 		height := max(2, percent(s.Count, c.Most))
 		c.Bars = append(c.Bars, timeBar{
 			X: round(float64(s.Begin.Sub(first)/step) * slot), Y: 100 - height, W: max(0.3, round(slot*0.8)), H: height,
-			Label: format(s.Begin) + ": " + view.Plural(s.Count, "incident"),
+			Label: format(s.Begin) + ": " + phrase.Plural(s.Count, "incident"),
 		})
 	}
 

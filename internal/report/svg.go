@@ -7,21 +7,21 @@ import (
 	"strings"
 )
 
-// The picture of a panel, in units of its view box.
+// The size and margins of a panel, in units of its view box.
 const (
 	svgWide, svgHalf  = 1100.0, 540.0
 	svgLeft, svgRight = 70.0, 14.0
 	svgTop, svgBottom = 16.0, 22.0
 )
 
-// drawing places a panel's values in its picture.
+// drawing converts values to positions in a panel's picture.
 type drawing struct {
 	p     *Panel
 	width float64
 }
 
-// SVG is the picture of a panel: grid, areas, lines, bars, limits and the kill.
-// It holds numbers and labels of the panel only, and the template escapes them.
+// SVG is the picture of a panel: grid, areas, lines, bars, limits and the kill. It has only
+// numbers and labels of the panel, which the template escapes.
 type SVG struct {
 	Width, Height, Bottom, Left, Right, Kill float64
 	Marker                                   string
@@ -32,7 +32,7 @@ type SVG struct {
 	Limits                                   []Mark
 }
 
-// Mark is a line at a place of an axis, with a label.
+// Mark is a line across the picture at a value of an axis, with a label.
 type Mark struct {
 	At     float64
 	Label  string
@@ -108,7 +108,7 @@ func (p *Panel) SVG() SVG {
 	return s
 }
 
-// trace gives a line through the values that are there, and what is below it.
+// trace returns a line through the known values, and the area below it.
 func (d drawing) trace(p *Panel, s Series) (line, area string) {
 	var b strings.Builder
 	var first, last float64

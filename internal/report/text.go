@@ -13,15 +13,16 @@ import (
 	"github.com/olekukonko/tablewriter/tw"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
-// textRows is how many names a table of the summary has.
+// textRows is how many names a table of the summary has in text.
 const textRows = 15
 
-// Text writes the verdict of each incident as a sentence and below it all that
-// is known, and a summary at the end if there is more than one.
+// Text writes each incident as a sentence and a block with all that is known, and a
+// summary at the end if there are several.
 func Text(w io.Writer, src Source, o Options) (Result, error) {
 	t := text{w: w, o: &o, blocks: view.NewText(w, view.TextOptions{Width: o.Width, Color: o.Color, Location: o.location()})}
 
@@ -60,7 +61,7 @@ func (t *text) incident(inc *events.Incident) error {
 		return nil
 	}
 
-	head := fmt.Sprintf("%s  incident %s", view.When(inc.Time, time.DateTime, t.o.location()), inc.ID)
+	head := fmt.Sprintf("%s  incident %s", phrase.When(inc.Time, time.DateTime, t.o.location()), inc.ID)
 	if inc.Node != "" {
 		head += " of node " + inc.Node
 	}
@@ -71,12 +72,12 @@ func (t *text) incident(inc *events.Incident) error {
 		}
 	}
 
-	verdict := sentence(inc)
-	if len(inc.Causes) > 0 { // the block has all of them, with what they rest on
-		verdict += " " + inc.Causes[0].Text
+	text := sentence(inc)
+	if len(inc.Causes) > 0 { // the block has all causes, with their evidence
+		text += " " + inc.Causes[0].Text
 	}
 
-	if err := t.write(view.Paragraph(head, t.o.Width, 0) + view.Paragraph(verdict, t.o.Width, 0)); err != nil {
+	if err := t.write(view.Paragraph(head, t.o.Width) + view.Paragraph(text, t.o.Width)); err != nil {
 		return err
 	}
 
@@ -101,7 +102,7 @@ func (t *text) end(remarks []string) error {
 	}
 
 	for _, r := range remarks {
-		out.WriteString(view.Paragraph("note: "+r, t.o.Width, 0))
+		out.WriteString(view.Paragraph("note: "+r, t.o.Width))
 	}
 
 	return t.write(out.String())
@@ -111,9 +112,9 @@ func (s *Summary) text(w *strings.Builder, o *Options) error {
 	if s.Incidents == 0 {
 		return nil
 	}
-	format := func(at time.Time) string { return view.When(at, time.DateTime, o.location()) }
-	w.WriteString(view.Paragraph(fmt.Sprintf("Summary: %s, %s, from %s to %s", view.Plural(s.Incidents, "incident"),
-		view.Plural(s.Victims, "victim"), format(s.First), format(s.Last)), o.Width, 0))
+	format := func(at time.Time) string { return phrase.When(at, time.DateTime, o.location()) }
+	w.WriteString(view.Paragraph(fmt.Sprintf("Summary: %s, %s, from %s to %s", phrase.Plural(s.Incidents, "incident"),
+		phrase.Plural(s.Victims, "victim"), format(s.First), format(s.Last)), o.Width))
 
 	for _, t := range []struct {
 		title string
@@ -139,7 +140,7 @@ func (s *Summary) text(w *strings.Builder, o *Options) error {
 func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 	most, other, others := t.top(textRows)
 	rows := [][]string{{title, "INCIDENTS", "VICTIMS", "LAST"}}
-	const rest = 44 // columns of the others
+	const rest = 44 // columns of the other cells
 
 	columns := 0
 	if o.Width > 0 {
@@ -147,16 +148,16 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 	}
 
 	row := func(name string, c *count) {
-		name = view.Sanitize(name)
+		name = phrase.Sanitize(name)
 		switch {
 		case columns == 0:
 		case strings.HasPrefix(name, "/"):
-			name = view.ShortPath(name, columns)
+			name = phrase.ShortPath(name, columns)
 		default:
-			name = view.ClipMiddle(name, columns)
+			name = phrase.ClipMiddle(name, columns)
 		}
 
-		rows = append(rows, []string{name, fmt.Sprint(c.Incidents), fmt.Sprint(c.Victims), view.When(c.Last, time.DateTime, o.location())})
+		rows = append(rows, []string{name, fmt.Sprint(c.Incidents), fmt.Sprint(c.Victims), phrase.When(c.Last, time.DateTime, o.location())})
 	}
 	for _, c := range most {
 		row(c.Name, c)
@@ -170,14 +171,14 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 		return err
 	}
 
-	if t.folded > 0 {
-		w.WriteString(view.Paragraph(foldedRemark, o.Width, 0))
+	if t.merged > 0 {
+		w.WriteString(view.Paragraph(mergedRemark, o.Width))
 	}
 
 	return nil
 }
 
-const foldedRemark = "There were too many names to count each: the rarest were folded into the others, so a count may be too low."
+const mergedRemark = "There were too many names to count each: the rarest were folded into the others, so a count may be too low."
 
 func (h *histogram) text(w *strings.Builder, o *Options) error {
 	spans := h.spans()
@@ -190,7 +191,7 @@ func (h *histogram) text(w *strings.Builder, o *Options) error {
 
 	for _, s := range spans {
 		bar := strings.Repeat("█", int((s.Count*30+most-1)/most))
-		rows = append(rows, []string{view.When(s.Begin, "2006-01-02 15:04", o.location()), fmt.Sprint(s.Count), bar})
+		rows = append(rows, []string{phrase.When(s.Begin, "2006-01-02 15:04", o.location()), fmt.Sprint(s.Count), bar})
 	}
 
 	return table(w, rows, []tw.Align{tw.AlignLeft, tw.AlignRight, tw.AlignLeft})
@@ -210,7 +211,7 @@ func stepWord(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-// table lays rows out without lines, and without blanks at their ends.
+// table lays rows out without borders and trailing blanks.
 func table(w *strings.Builder, rows [][]string, aligns []tw.Align) error {
 	var out bytes.Buffer
 	cells := tw.CellConfig{
@@ -221,7 +222,9 @@ func table(w *strings.Builder, rows [][]string, aligns []tw.Align) error {
 	t := tablewriter.NewTable(&out,
 		tablewriter.WithHeaderConfig(cells), tablewriter.WithRowConfig(cells), tablewriter.WithTrimSpace(tw.Off),
 		tablewriter.WithEastAsian(tw.Off),
-		tablewriter.WithRendition(tw.Rendition{Borders: tw.BorderNone, Settings: tw.Settings{Lines: tw.LinesNone, Separators: tw.SeparatorsNone}}))
+		tablewriter.WithRendition(tw.Rendition{
+			Borders: tw.BorderNone, Settings: tw.Settings{Lines: tw.LinesNone, Separators: tw.SeparatorsNone},
+		}))
 	t.Header(rows[0])
 
 	for _, row := range rows[1:] {

@@ -9,11 +9,11 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/view"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// Panel is one chart of the minute before: the page draws it with a library, and
-// without JavaScript it is the same picture as SVG.
+// Panel is a chart of the minute before the kill. The page draws it with a library;
+// without JavaScript the same picture is shown as SVG.
 type Panel struct {
 	Title  string    `json:"title"`
 	Unit   string    `json:"unit"` // bytes, ns, percent, count
@@ -26,11 +26,11 @@ type Panel struct {
 	Max    float64   `json:"max"`
 	Ticks  []Tick    `json:"ticks"`
 	Series []Series  `json:"series"`
-	// Beyond names limits that are not drawn, and says why.
+	// Beyond names limits that are not drawn, with the reason.
 	Beyond []string `json:"-"`
 }
 
-// Value is a number, or NaN where there is none.
+// Value is a number; nil where none is known.
 type Value = *float64
 
 // Tick is a mark on an axis.
@@ -47,13 +47,11 @@ type Series struct {
 	Y      []Value `json:"y"`
 	// Level is the height of a limit.
 	Level float64 `json:"level,omitempty"`
-	// Text sums the series up: the limit, the last value, or the highest.
+	// Text is the limit, the last value or the highest one.
 	Text string `json:"text,omitempty"`
 }
 
-func value(v float64) Value { return &v }
-
-// panels are the charts that an incident has the numbers for.
+// panels are the charts for which an incident has numbers.
 func panels(inc *events.Incident) []Panel {
 	b := inc.Before
 	if b == nil || len(b.Timeline) == 0 || b.WindowNS == 0 {
@@ -77,13 +75,13 @@ func panels(inc *events.Incident) []Panel {
 		p.Begin, p.Marker = -float64(window)/1e9, marker(inc)
 		p.times()
 		p.scale()
-		p.sumUp()
+		p.summarize()
 	}
 
 	return all
 }
 
-// More than the flight recorder keeps.
+// Bounds for hostile input: the flight recorder keeps less.
 const (
 	maxTimeline = 600
 	maxWindowNS = uint64(600e9)
@@ -100,7 +98,7 @@ func marker(inc *events.Incident) string {
 	return "kill"
 }
 
-// usage is what the limiter used, against the limits of the ladder.
+// usage is the limiter's usage with the limits of its ancestry.
 func usage(inc *events.Incident, rows []events.StallSecond) Panel {
 	whose := "the limiter"
 	if l := inc.Limiter; l != nil && l.Level != "" {
@@ -117,7 +115,7 @@ func usage(inc *events.Incident, rows []events.StallSecond) Panel {
 		v := float64(*r.UsageBytes)
 		most = max(most, v)
 
-		p.X, s.Y = append(p.X, value(-float64(r.BeforeNS)/1e9)), append(s.Y, value(v))
+		p.X, s.Y = append(p.X, new(-float64(r.BeforeNS)/1e9)), append(s.Y, new(v))
 	}
 
 	if len(p.X) == 0 {
@@ -150,17 +148,17 @@ func limitOf(inc *events.Incident, rows []events.StallSecond) float64 {
 	return 0
 }
 
-// limits draws those that are within reach, and names the others.
+// limits draws the limits up to reach, and names the others below the chart.
 func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 	colours := []int{3, 2, 5, 6, 7}
 
 	add := func(label string, bytes uint64) {
 		if float64(bytes) > reach || len(p.Series) > len(colours) {
-			p.Beyond = append(p.Beyond, fmt.Sprintf("%s %s (above the chart)", label, view.Size(bytes)))
+			p.Beyond = append(p.Beyond, fmt.Sprintf("%s %s (above the chart)", label, phrase.Size(bytes)))
 			return
 		}
 		p.Series = append(p.Series, Series{
-			Label: label, Kind: "limit", Colour: colours[len(p.Series)-1], Level: float64(bytes), Text: view.Size(bytes),
+			Label: label, Kind: "limit", Colour: colours[len(p.Series)-1], Level: float64(bytes), Text: phrase.Size(bytes),
 		})
 	}
 	if own > 0 {
@@ -175,16 +173,15 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 		add(label, uint64(own))
 	}
 
-	limiter := limitingCgroup(inc)
+	limiter := limiterCgroup(inc)
 	for i := range inc.Ladder {
 		r := &inc.Ladder[i]
 
-		name := view.RungName(r.Level, r.Workload, r.Cgroup.Path)
+		name := phrase.Ancestor(r.Level, r.Workload, r.Cgroup.Path)
 		if r.Below {
-			// It limits a part of what is drawn: a line across the whole would
-			// look as if it had been passed.
+			// It limits a part of the usage: a line would look as if it had been passed.
 			if r.MaxBytes != nil {
-				p.Beyond = append(p.Beyond, fmt.Sprintf("%s limit %s (of a part)", name, view.Size(*r.MaxBytes)))
+				p.Beyond = append(p.Beyond, fmt.Sprintf("%s limit %s (of a part)", name, phrase.Size(*r.MaxBytes)))
 			}
 
 			continue
@@ -200,8 +197,8 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 	}
 }
 
-// stalled is the time that tasks lost, all of them together: more than a second
-// in a second is usual.
+// stalled is the time that all tasks together lost: more than a second in a second is
+// usual.
 func stalled(rows []events.StallSecond) Panel {
 	p := Panel{Title: "Time stalled, of all tasks, in each second", Unit: "ns", Height: 130}
 	p.bars("stalled", 3, rows, func(r events.StallSecond) uint64 { return r.TotalNS })
@@ -217,14 +214,14 @@ func reclaimed(rows []events.StallSecond) Panel {
 	return p
 }
 
-// bars adds a series, unless all of it is zero. Bars stand in the middle of their
-// second. Seconds without a row are zero: in them nothing stalled.
+// bars adds a series of bars in the middle of their seconds, unless all are zero. Seconds
+// without a row are zero: nothing stalled in them.
 func (p *Panel) bars(label string, colour int, rows []events.StallSecond, of func(events.StallSecond) uint64) {
 	s := Series{Label: label, Kind: "bars", Colour: colour}
 	any := false
 
 	for _, r := range rows {
-		s.Y = append(s.Y, value(float64(of(r))))
+		s.Y = append(s.Y, new(float64(of(r))))
 		any = any || of(r) > 0
 	}
 
@@ -235,13 +232,13 @@ func (p *Panel) bars(label string, colour int, rows []events.StallSecond, of fun
 	p.Series = append(p.Series, s)
 	if p.X == nil {
 		for _, r := range rows {
-			p.X = append(p.X, value(-float64(r.BeforeNS)/1e9-0.5))
+			p.X = append(p.X, new(-float64(r.BeforeNS)/1e9-0.5))
 		}
 	}
 }
 
-// waiting is the share of the time in which tasks stood still for memory, as the
-// kernel's totals grew.
+// waiting is the share of time in which tasks were stalled for memory, from the growth of
+// the kernel's PSI totals.
 func waiting(rows []events.StallSecond) Panel {
 	p := Panel{Title: "Tasks standing still for memory (PSI)", Unit: "percent", Height: 130}
 	some := Series{Label: "some", Kind: "line", Colour: 2}
@@ -249,7 +246,7 @@ func waiting(rows []events.StallSecond) Panel {
 	drawn := false
 
 	for i := 1; i < len(rows); i++ {
-		x := value(-float64(rows[i].BeforeNS) / 1e9)
+		x := new(-float64(rows[i].BeforeNS) / 1e9)
 		s := share(rows[i-1], rows[i], func(r events.StallSecond) *uint64 { return r.PSISomeNS })
 
 		f := share(rows[i-1], rows[i], func(r events.StallSecond) *uint64 { return r.PSIFullNS })
@@ -268,15 +265,15 @@ func waiting(rows []events.StallSecond) Panel {
 	return p
 }
 
-// share is how much of the time between two rows a total grew, in percent. The
-// rows are not read at exact seconds, so it may come out a little above all.
+// share is the growth of a total between two rows, in percent of the time between them.
+// Rows are not read at exact seconds, so it may exceed 100 a little, and is cut there.
 func share(from, to events.StallSecond, of func(events.StallSecond) *uint64) Value {
 	a, b := of(from), of(to)
 	if a == nil || b == nil || *b < *a || from.BeforeNS <= to.BeforeNS {
 		return nil
 	}
 
-	return value(min(100, float64(*b-*a)/float64(from.BeforeNS-to.BeforeNS)*100))
+	return new(min(100, float64(*b-*a)/float64(from.BeforeNS-to.BeforeNS)*100))
 }
 
 // hits is how often the limit was reached.
@@ -292,7 +289,7 @@ func hits(rows []events.StallSecond) Panel {
 		}
 		any = any || *b > *a
 
-		p.X, s.Y = append(p.X, value(-float64(rows[i].BeforeNS)/1e9-0.5)), append(s.Y, value(float64(*b-*a)))
+		p.X, s.Y = append(p.X, new(-float64(rows[i].BeforeNS)/1e9-0.5)), append(s.Y, new(float64(*b-*a)))
 	}
 
 	if any {
@@ -302,7 +299,7 @@ func hits(rows []events.StallSecond) Panel {
 	return p
 }
 
-// times marks each ten seconds of a minute, and of other windows as many.
+// times marks each sixth of the window: ten seconds of a minute.
 func (p *Panel) times() {
 	step := -p.Begin / 6
 	for at := range 6 {
@@ -312,7 +309,7 @@ func (p *Panel) times() {
 	p.Times = append(p.Times, 0)
 }
 
-// scale gives the axis its end and its marks.
+// scale sets the end of the value axis and its marks.
 func (p *Panel) scale() {
 	most := 0.0
 	for _, s := range p.Series {
@@ -350,8 +347,8 @@ func (p *Panel) scale() {
 	}
 }
 
-// sumUp says of each series what is to be known without looking closely.
-func (p *Panel) sumUp() {
+// summarize sets the text of each series but limits.
+func (p *Panel) summarize() {
 	for i := range p.Series {
 		s := &p.Series[i]
 		most, last := 0.0, 0.0
@@ -374,9 +371,9 @@ func (p *Panel) sumUp() {
 func (p *Panel) exact(v float64) string {
 	switch p.Unit {
 	case "bytes":
-		return view.Size(uint64(v))
+		return phrase.Size(uint64(v))
 	case "ns":
-		return view.Duration(uint64(v))
+		return phrase.Duration(uint64(v))
 	case "percent":
 		return fmt.Sprintf("%.1f %%", v)
 	}
@@ -389,7 +386,7 @@ func (p *Panel) label(v float64) string {
 	case v == 0:
 		return "0"
 	case p.Unit == "bytes":
-		return strings.Replace(view.Size(uint64(v)), ".0 ", " ", 1)
+		return strings.Replace(phrase.Size(uint64(v)), ".0 ", " ", 1)
 	case p.Unit == "ns" && v >= 1e9:
 		return fmt.Sprintf("%g s", v/1e9)
 	case p.Unit == "ns" && v >= 1e6:

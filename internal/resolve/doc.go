@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package resolve tells what a cgroup is: its path, the level at which it
-// stands in the node's tree, and the workload that its path names.
+// Package resolve goes from a cgroup's id to a named workload, in three steps:
 //
-// Two parts do not know each other's work. ParsePath reads a path and nothing
-// else. Tree remembers which cgroup has which path, also after the cgroup is
-// gone: a container's cgroup is removed some 30 ms after its process is killed.
+//	Tree        id → path, also of cgroups that were removed: a container's cgroup is
+//	            removed some 30 ms after its process is killed
+//	ParsePath   path → Place: the level in the node's tree, pod UID, container id,
+//	            QoS, unit
+//	Resolver    pod UID and container id → names, from the sources in package source
 //
-// Whatever knows more than a path does (the runtimes, the kubelet's
-// directories) starts from the ids of a Place and names itself in
-// Workload.Source.
+// NamedTree joins them. Tree and ParsePath work without any source, and ParsePath
+// alone reads paths in logs. Package exitstatus asks the same runtimes how a container
+// ended.
 package resolve

@@ -6,9 +6,11 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve/source"
+	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
-// SourcePath is Workload.Source of what the path alone told.
+// SourcePath is Workload.Source where nothing but the path is known.
 const SourcePath = "path"
 
 // Quality of service classes, as the kubelet's cgroups are named. A guaranteed
@@ -19,49 +21,49 @@ const (
 	qosBestEffort = "besteffort"
 )
 
-// Runtimes that a path can name. A bare container id names none.
-const (
-	runtimeContainerd = "containerd"
-	runtimeCRIO       = "cri-o"
-	runtimeDocker     = "docker"
-	runtimePodman     = "podman"
-)
-
-// Place is what a cgroup's path says about it.
+// Place is what a cgroup's path states about it.
 type Place struct {
 	Level events.Level
-	// Workload is nil where the path names none. It is shared by all who ask
-	// for the same cgroup: copy it before changing it.
+	// Workload is nil where the path names none. Callers share it: copy it before
+	// changing it.
 	Workload *events.Workload
 }
 
-// ParsePath reads a cgroup's path, relative to the root of its hierarchy. It is
-// a pure function; no input makes it fail, and what it does not know it leaves
-// out. An empty path is of LevelCgroup without a workload.
+// Paths parses cgroup paths by a table of runtimes. It is safe for concurrent use.
+type Paths struct{ table runtimes.Table }
+
+// NewPaths returns a parser that knows the runtimes of a table.
+func NewPaths(table runtimes.Table) Paths { return Paths{table: table} }
+
+var knownPaths = NewPaths(runtimes.Known())
+
+// ParsePath parses a path by the table of known runtimes; see Paths.Parse.
+func ParsePath(path string) Place { return knownPaths.Parse(path) }
+
+// Parse parses a cgroup's path, relative to the root of its hierarchy. It is a
+// pure function; no input makes it fail, and what is unknown is left out. An empty
+// path is of LevelCgroup without a workload.
 //
 // The rules:
 //
 //   - The innermost kubepods names the pod, and the innermost container within
 //     is the container. Where containers nest (kind, k3d, docker in docker), the
-//     outermost one is NodeContainerID: it is the one that the node's own
-//     runtime knows.
+//     outermost one is NodeContainerID, the one that the node's own runtime knows.
 //   - A cgroup below a container's or a service's own is of LevelCgroup, with
-//     the workload of what it is inside of: its limit is not the one that was
-//     given to the container. The exception is the child "container" that crun
-//     makes: it is the container.
+//     the workload that it is part of: its limit is not the one that was given to
+//     the container. The exception is the child "container" that crun makes: it
+//     is the container.
 //   - A container's monitor (conmon) belongs to the pod, not to the container.
 //   - Unit is the innermost service, scope or slice of systemd on the host; of a
 //     container outside of pods, the service that it runs in, if any.
-//   - Names below a container are chosen by whoever may write there. They can
-//     pose as another pod's or container's; NodeContainerID then tells where
-//     they really are.
+//   - Names below a container are chosen by whoever may write there, and can
+//     imitate another pod's or container's. NodeContainerID then holds the
+//     container that they really belong to.
 //
 // Pod UIDs come with dashes, whatever the cgroup driver. A static pod's UID is
 // the 32 digits of its configuration's hash.
-func ParsePath(path string) Place {
-	var p parser
-
-	p.level = events.LevelCgroup
+func (paths Paths) Parse(path string) Place {
+	p := parser{table: paths.table, level: events.LevelCgroup}
 	if path == "/" {
 		p.level = events.LevelNode
 	}
@@ -84,12 +86,14 @@ func ParsePath(path string) Place {
 // parser walks a path from the root down. After each step it holds the place
 // of the cgroup reached.
 type parser struct {
+	table  runtimes.Table
 	level  events.Level
 	parent string // name of the directory above
 	w      events.Workload
 
 	service string // the innermost service or scope so far
-	outer   string // the outermost container, once there is one inside of it
+	outer   string // the outermost container, once another one is within it
+	inner   string // name of the child cgroup that is the container as well
 }
 
 func (p *parser) place() Place {
@@ -112,7 +116,7 @@ func (p *parser) step(name string) {
 
 		prefix, id, _ := strings.Cut(id, ":")
 		if isContainerID(id) && p.kubeSlice(slice) {
-			p.enter(runtimes[prefix], id)
+			p.enter(p.table.ByCgroupPrefix(prefix), id)
 			return
 		}
 	}
@@ -122,9 +126,7 @@ func (p *parser) step(name string) {
 		p.kubepods()
 	case p.kubeSlice(name), p.pod(name), p.container(name):
 	case p.w.ContainerID != "":
-		crun := p.level == events.LevelContainer && name == "container" &&
-			(p.w.Runtime == runtimeCRIO || p.w.Runtime == runtimePodman)
-		if !crun {
+		if p.level != events.LevelContainer || name != p.inner {
 			p.level = events.LevelCgroup
 		}
 	case p.level == events.LevelKubepods && (name == qosBurstable || name == qosBestEffort):
@@ -134,7 +136,7 @@ func (p *parser) step(name string) {
 	}
 }
 
-// kubepods begins the tree of a kubelet: what was found so far is around it.
+// kubepods starts the tree of a kubelet: what was found so far contains it.
 func (p *parser) kubepods() {
 	p.leave()
 	p.w = events.Workload{}
@@ -142,15 +144,15 @@ func (p *parser) kubepods() {
 	p.level = events.LevelKubepods
 }
 
-// leave makes the present container, if any, the outer one.
+// leave makes the current container, if any, the outer one.
 func (p *parser) leave() {
 	if p.outer == "" {
 		p.outer = p.w.ContainerID
 	}
 }
 
-// kubeSlice reads the slices of the kubelet's systemd driver, which repeat what
-// is above them: [root-]kubepods[-qos][-poduid].slice.
+// kubeSlice parses the slices of the kubelet's systemd driver, which repeat the
+// names above them: [root-]kubepods[-qos][-poduid].slice.
 func (p *parser) kubeSlice(name string) bool {
 	name, ok := strings.CutSuffix(name, ".slice")
 	if !ok {
@@ -195,7 +197,7 @@ func (p *parser) kubeSlice(name string) bool {
 	return true
 }
 
-// cutWord cuts "-word" off the front of s, at a boundary.
+// cutWord cuts "-word" off the start of s, at a word boundary.
 func cutWord(s, word string) (string, bool) {
 	after, ok := strings.CutPrefix(s, "-"+word)
 	if !ok || after != "" && after[0] != '-' {
@@ -205,8 +207,8 @@ func cutWord(s, word string) (string, bool) {
 	return after, true
 }
 
-// pod reads the pod's directory of the kubelet's cgroupfs driver, and podman's
-// pods of both drivers.
+// pod parses the pod's directory of the kubelet's cgroupfs driver, and pods of
+// runtimes that have their own.
 func (p *parser) pod(name string) bool {
 	if p.w.ContainerID != "" || p.w.PodUID != "" {
 		return false
@@ -222,32 +224,32 @@ func (p *parser) pod(name string) bool {
 		return true
 	}
 
-	id := name
-	if p.parent != "libpod_parent" {
-		_, after, ok := strings.Cut(name, "libpod_pod_")
-		if !ok {
-			return false
-		}
-		id = strings.TrimSuffix(after, ".slice")
-	}
-
-	if !isContainerID(id) {
+	runtime, id := p.runtimePod(name)
+	if runtime == nil || !isContainerID(id) {
 		return false
 	}
-	p.w.PodUID, p.w.Runtime, p.level = id, runtimePodman, events.LevelPod
+	p.w.PodUID, p.w.Runtime, p.level = id, runtime.Name, events.LevelPod
 	p.w.Unit = p.service
 
 	return true
 }
 
-// runtimes are the prefixes of container ids.
-var runtimes = map[string]string{
-	"cri-containerd": runtimeContainerd,
-	"nerdctl":        runtimeContainerd,
-	"crio":           runtimeCRIO,
-	"docker":         runtimeDocker,
-	"libpod":         runtimePodman,
-	"libpod-payload": runtimePodman, // podman --cgroups=split, as units made by quadlet have it
+// runtimePod returns the runtime whose pod a directory is by its name, and the
+// text that should be the pod's id.
+func (p *parser) runtimePod(name string) (runtime *runtimes.Runtime, id string) {
+	if runtime := p.table.ByPodParent(p.parent); runtime != nil {
+		return runtime, name
+	}
+
+	for i := range p.table {
+		for _, prefix := range p.table[i].PodPrefixes {
+			if _, after, ok := strings.Cut(name, prefix); ok {
+				return &p.table[i], strings.TrimSuffix(after, ".slice")
+			}
+		}
+	}
+
+	return nil, ""
 }
 
 func (p *parser) container(name string) bool {
@@ -258,18 +260,12 @@ func (p *parser) container(name string) bool {
 
 	prefix, id := name[:len(name)-idLen], name[len(name)-idLen:]
 	if prefix == "" {
-		runtime := ""
-		if p.parent == "docker" {
-			runtime = runtimeDocker
-		}
-
-		p.enter(runtime, id)
-
+		p.enter(p.table.ByCgroupParent(p.parent), id)
 		return true
 	}
 
-	runtime, ok := runtimes[strings.TrimSuffix(prefix, "-")]
-	if !ok || prefix[len(prefix)-1] != '-' {
+	runtime := p.table.ByCgroupPrefix(strings.TrimSuffix(prefix, "-"))
+	if runtime == nil || prefix[len(prefix)-1] != '-' {
 		return false
 	}
 
@@ -278,14 +274,21 @@ func (p *parser) container(name string) bool {
 	return true
 }
 
-func (p *parser) enter(runtime, id string) {
+// enter makes a container the current one. A nil runtime is unknown.
+func (p *parser) enter(runtime *runtimes.Runtime, id string) {
 	p.leave()
-	p.w.Runtime, p.w.ContainerID = runtime, id
+
+	p.w.Runtime, p.inner = "", ""
+	if runtime != nil {
+		p.w.Runtime, p.inner = runtime.Name, runtime.InnerCgroup
+	}
+
+	p.w.ContainerID = id
 	p.level = events.LevelContainer
-	p.w.Unit = p.service // a slice is only where the runtime puts its cgroups
+	p.w.Unit = p.service // a slice is merely the parent of the runtime's cgroups
 }
 
-// unit reads what is neither of Kubernetes nor a container.
+// unit parses names that are neither of Kubernetes nor of a container.
 func (p *parser) unit(name string) {
 	p.level = events.LevelCgroup
 
@@ -298,8 +301,8 @@ func (p *parser) unit(name string) {
 	case ".slice":
 		p.level, p.w.Unit = events.LevelSlice, name
 	case ".service", ".scope", ".socket", ".mount", ".swap":
-		// The init.scope of a user's manager, or of a service that is one, is not
-		// the node's own.
+		// The init.scope of a user's service manager, or of a service that is one, is
+		// not the node's own.
 		if name == "init.scope" && p.service != "" {
 			p.w.Unit = p.service
 			return
@@ -310,21 +313,11 @@ func (p *parser) unit(name string) {
 
 const idLen = 64
 
-// isContainerID tells 64 lower case hexadecimal digits.
-func isContainerID(s string) bool { return len(s) == idLen && isHex(s) }
+// isContainerID reports whether s is 64 lower case hexadecimal digits.
+func isContainerID(s string) bool { return len(s) == idLen && source.IsHex(s) }
 
-func isHex(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-
-	return true
-}
-
-// podUID reads pod<uid>. Systemd's names cannot hold the dashes of a UUID, so
-// the kubelet writes underscores, which no UID has.
+// podUID parses pod<uid>. Unit names of systemd cannot hold the dashes of a UUID,
+// so the kubelet writes underscores, which no UID has.
 func podUID(s string) (string, bool) {
 	s, ok := strings.CutPrefix(s, "pod")
 	if !ok {
@@ -333,11 +326,11 @@ func podUID(s string) (string, bool) {
 
 	switch len(s) {
 	case 32:
-		return s, isHex(s)
+		return s, source.IsHex(s)
 	case 36:
 		at := 0
 		for _, n := range [...]int{8, 4, 4, 4, 12} {
-			if !isHex(s[at : at+n]) {
+			if !source.IsHex(s[at : at+n]) {
 				return "", false
 			}
 

@@ -20,7 +20,7 @@ var (
 	static = "1b7d3c0e9f8a4b5c6d7e8f9012345678"
 )
 
-// name is what a table writes for the long names.
+// expand replaces the abbreviations of the table by ids.
 var expand = strings.NewReplacer("<A>", idA, "<B>", idB, "<C>", idC, "<uid>", uid, "<uid_>", uid_, "<static>", static)
 
 type pathCase struct {
@@ -177,15 +177,15 @@ func TestParsePath(t *testing.T) {
 	}
 }
 
-func TestParsePathLong(t *testing.T) {
+func TestLongPathsAreParsed(t *testing.T) {
 	deep := strings.Repeat("/x", 1<<16)
 	if got := ParsePath(deep); got.Level != events.LevelCgroup || got.Workload != nil {
-		t.Errorf("got %+v", got)
+		t.Errorf("got %+v, want %s without a workload", got, events.LevelCgroup)
 	}
 
 	got := ParsePath(strings.Repeat("/"+idA, 1000) + "/" + idB)
 	if got.Workload == nil || got.Workload.ContainerID != idB || got.Workload.NodeContainerID != idA {
-		t.Errorf("got %+v", got.Workload)
+		t.Errorf("got %+v, want container %s in %s", got.Workload, idB, idA)
 	}
 }
 
@@ -201,7 +201,7 @@ func FuzzParsePath(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path string) {
 		p := ParsePath(path)
 		if !levels[p.Level] || (p.Level == events.LevelNode) != (path == "/") {
-			t.Errorf("level %q", p.Level)
+			t.Errorf("got level %q, want one of the published ones", p.Level)
 		}
 
 		w := p.Workload
@@ -210,36 +210,36 @@ func FuzzParsePath(f *testing.F) {
 
 			switch p.Level {
 			case events.LevelContainer, events.LevelPod, events.LevelQoS, events.LevelService, events.LevelSlice:
-				t.Errorf("level %s without a workload", p.Level)
+				t.Errorf("got level %s without a workload, want one", p.Level)
 			}
 		} else if w.Source != SourcePath || reflect.DeepEqual(*w, events.Workload{Source: SourcePath}) {
-			t.Errorf("workload says nothing: %+v", w)
+			t.Errorf("got %+v, want a field and source %s", w, SourcePath)
 		}
 
 		for _, id := range []string{w.ContainerID, w.NodeContainerID} {
 			if id != "" && (!isContainerID(id) || !strings.Contains(path, id)) {
-				t.Errorf("id %q is not of the path", id)
+				t.Errorf("got id %q, want one of the path", id)
 			}
 		}
 
 		if w.PodUID != "" && !strings.Contains(strings.ReplaceAll(path, "_", "-"), w.PodUID) {
-			t.Errorf("pod uid %q is not of the path", w.PodUID)
+			t.Errorf("got pod UID %q, want one of the path", w.PodUID)
 		}
 
 		if !strings.Contains(path, w.Unit) {
-			t.Errorf("unit %q is not of the path", w.Unit)
+			t.Errorf("got unit %q, want one of the path", w.Unit)
 		}
 
 		if p.Level == events.LevelContainer && w.ContainerID == "" || p.Level == events.LevelPod && w.PodUID == "" ||
 			p.Level == events.LevelQoS && w.QoS == "" {
-			t.Errorf("level %s of %+v", p.Level, w)
+			t.Errorf("got level %s of %+v, want its id", p.Level, w)
 		}
-		// What follows a container never changes which pod it is in, unless it is
-		// a node of its own.
+		// The cgroups in a container stay in its pod, unless they are those of a nested
+		// node.
 		if p.Level == events.LevelContainer && utf8.ValidString(path) {
 			below := ParsePath(path + "/x")
 			if below.Level != events.LevelCgroup || !reflect.DeepEqual(below.Workload, w) {
-				t.Errorf("below: %s %+v", below.Level, below.Workload)
+				t.Errorf("got %s %+v below, want %s %+v", below.Level, below.Workload, events.LevelCgroup, w)
 			}
 		}
 	})

@@ -10,19 +10,19 @@ import (
 	"syscall"
 )
 
-// maxDepth bounds how deep a scan goes: each level holds a directory open.
+// maxDepth bounds the depth of a scan: each level has an open directory.
 const maxDepth = 256
 
-// Scan finds the cgroups that exist, by walking the mount of their hierarchy.
-// Tree.NewScan makes one, Tree.Merge takes it in.
+// Scan finds the cgroups that exist, by reading the mount of their hierarchy.
+// Tree.NewScan makes a scan, Tree.Merge takes the result.
 type Scan struct {
-	// Base is the path, within the hierarchy, of the mount's top; empty is "/".
-	// It is another one where only a part of the hierarchy is mounted.
+	// Base is the path within the hierarchy of the mounted directory; empty is "/".
+	// It differs where only a part of the hierarchy is mounted.
 	Base string
 
 	dir       string
 	hierarchy uint32
-	since     uint64 // the tree when the scan was made
+	since     uint64 // Tree.seq when the scan was made
 	forgotten uint64
 
 	found    []found
@@ -37,19 +37,19 @@ type found struct {
 	name   string
 }
 
-// NewScan prepares the scan of a hierarchy (0 is cgroup v2) that is mounted at
-// dir. The hook that feeds Observe must be attached before the scan runs, or
-// what is made in between is missed.
+// NewScan returns a scan of a hierarchy (0 is cgroup v2) that is mounted at dir. The
+// hook that feeds Observe must be attached before the scan runs, or cgroups that are
+// made in between are missed.
 func (t *Tree) NewScan(dir string, hierarchy uint32) *Scan {
 	return &Scan{dir: dir, hierarchy: hierarchy, since: t.seq, forgotten: t.forgotten}
 }
 
-// Run walks the mount. It may run in a goroutine of its own, and touches
-// nothing but the scan. A cgroup's id is the inode number of its directory
-// (fs/kernfs; 64-bit kernels since 5.5).
+// Run reads the mount. It may run in a goroutine of its own, and accesses nothing but
+// the scan. A cgroup's id is the inode number of its directory (fs/kernfs; 64-bit
+// kernels since 5.5).
 //
-// Directories that vanish meanwhile are not errors. Others that cannot be read
-// are skipped and reported together; what was found is good to merge even so.
+// Directories that are removed meanwhile are not errors. Others that cannot be read are
+// skipped and reported together; the result can be merged all the same.
 func (s *Scan) Run() error {
 	s.found, s.errs = nil, nil
 
@@ -75,8 +75,8 @@ func (s *Scan) Run() error {
 // Len returns how many cgroups were found.
 func (s *Scan) Len() int { return len(s.found) }
 
-// walk records the directory and goes down. It goes by open directories, not by
-// paths, so that renaming one of them under way loses nothing.
+// walk records a directory and its descendants. It follows open directories, not paths,
+// so that a renaming meanwhile loses nothing.
 func (s *Scan) walk(dir *os.Root, parent int, name string, depth int) {
 	defer dir.Close()
 
@@ -101,7 +101,7 @@ func (s *Scan) walk(dir *os.Root, parent int, name string, depth int) {
 
 	if parent < 0 {
 		s.dev = uint64(st.Dev)
-	} else if uint64(st.Dev) != s.dev { // something else is mounted here
+	} else if uint64(st.Dev) != s.dev { // another file system is mounted here
 		return
 	}
 	index := len(s.found)
@@ -118,7 +118,7 @@ func (s *Scan) walk(dir *os.Root, parent int, name string, depth int) {
 		}
 
 		if depth == maxDepth {
-			s.fail(dir.Name(), errors.New("deeper than a scan goes"))
+			s.fail(dir.Name(), fmt.Errorf("more than %d levels below the mount", maxDepth))
 			return
 		}
 
@@ -132,11 +132,11 @@ func (s *Scan) walk(dir *os.Root, parent int, name string, depth int) {
 	}
 }
 
-// maxErrors bounds what a scan reports.
+// maxErrors bounds the errors that a scan reports.
 const maxErrors = 8
 
 func (s *Scan) fail(name string, err error) {
-	// kernfs answers ENODEV for a directory that is being removed.
+	// kernfs returns ENODEV for a directory that is being removed.
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
 		return
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// TestScanFixtures scans trees of directories as the cgroup modes and drivers
-// make them.
-func TestScanFixtures(t *testing.T) {
+// TestScansOfAllModesAndDrivers scans directories as the cgroup modes and drivers make
+// them.
+func TestScansOfAllModesAndDrivers(t *testing.T) {
 	cgroupfs := []string{"/kubepods/burstable/pod<uid>/<A>", "/kubepods/pod<static>/<B>", "/docker/<C>"}
 
 	systemd := []string{
@@ -65,18 +65,18 @@ func TestScanFixtures(t *testing.T) {
 				}
 
 				if !tree.Merge(s) {
-					t.Error("scan again?")
+					t.Error("got an incomplete merge, want a complete one")
 				}
 			}
 
 			if n := tree.Stats().Live; n != len(want) {
-				t.Errorf("%d found, want %d", n, len(want))
+				t.Errorf("got %d cgroups, want %d", n, len(want))
 			}
 
 			for k, p := range want {
 				place, got, ok := tree.Place(k)
 				if !ok || got != p || place.Level != ParsePath(p).Level {
-					t.Errorf("%+v: %q %v, want %q", k, got, ok, p)
+					t.Errorf("%+v: got %q, %v, want %q", k, got, ok, p)
 				}
 			}
 		})
@@ -94,7 +94,7 @@ func inode(t *testing.T, dir string) uint64 {
 	return st.Ino
 }
 
-func TestScanBase(t *testing.T) {
+func TestAScanOfAPartHasItsBase(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "init.scope"), 0o755); err != nil {
 		t.Fatal(err)
@@ -112,16 +112,16 @@ func TestScanBase(t *testing.T) {
 	wantPath(t, tree, inode(t, filepath.Join(dir, "init.scope")), s.Base+"/init.scope")
 }
 
-func TestScanErrors(t *testing.T) {
+func TestIncompleteScansReportErrors(t *testing.T) {
 	tree := NewTree(TreeOptions{})
 
 	s := tree.NewScan(filepath.Join(t.TempDir(), "nowhere"), 4)
 	if err := s.Run(); err == nil || !strings.Contains(err.Error(), "scan cgroups") {
-		t.Errorf("no mount: %v", err)
+		t.Errorf("got %v without a mount, want an error of the scan", err)
 	}
 
 	if !tree.Merge(s) || tree.Stats() != (TreeStats{}) {
-		t.Errorf("merged nothing: %+v", tree.Stats())
+		t.Errorf("got %+v from an empty scan, want nothing", tree.Stats())
 	}
 
 	dir := t.TempDir()
@@ -135,18 +135,18 @@ func TestScanErrors(t *testing.T) {
 
 	s = tree.NewScan(dir, 4)
 	if err := s.Run(); err == nil || s.Len() != maxDepth+1 {
-		t.Errorf("%d found, %v", s.Len(), err)
+		t.Errorf("got %d cgroups, %v, want %d and an error", s.Len(), err, maxDepth+1)
 	}
 
 	tree.Merge(s)
 
 	if n := tree.Stats().Removed; n != 0 {
-		t.Errorf("%d removed by an incomplete scan", n)
+		t.Errorf("got %d removed by an incomplete scan, want 0", n)
 	}
 }
 
-// TestScanChurn scans a real hierarchy while cgroups come and go in it.
-func TestScanChurn(t *testing.T) {
+// TestAScanEnduresChanges scans a real hierarchy while cgroups are made and removed.
+func TestAScanEnduresChanges(t *testing.T) {
 	top := ownCgroup(t)
 
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -187,12 +187,12 @@ func TestScanChurn(t *testing.T) {
 		tree.Merge(s)
 
 		if got, _ := tree.Path(key(id)); got != "/stay" {
-			t.Fatalf("path %q", got)
+			t.Fatalf("got path %q, want that of a cgroup that was made", got)
 		}
 	}
 }
 
-// ownCgroup makes a scratch cgroup below the test's own.
+// ownCgroup makes a cgroup below that of the test.
 func ownCgroup(t *testing.T) string {
 	t.Helper()
 

@@ -18,12 +18,13 @@ type TreeOptions struct {
 	// Remember is how many removed cgroups are remembered, the oldest forgotten
 	// first; 0 is DefaultRemembered.
 	Remember int
-	// Hierarchies, where given, are the only ones that matter: changes of others
-	// are ignored. On cgroup v1 a container has one cgroup in each hierarchy.
+	// Hierarchies, unless empty, are the only ones whose changes are taken. On cgroup
+	// v1 a container has a cgroup in each hierarchy.
 	Hierarchies []uint32
 }
 
-// Tree remembers the cgroups of the node: their paths, and what the paths say.
+// Tree remembers the cgroups of the node: their paths, and the places that they have by
+// them.
 //
 // It belongs to one goroutine and takes no locks. The one part that may run
 // elsewhere is Scan.Run:
@@ -33,17 +34,15 @@ type TreeOptions struct {
 //	tree.Observe(change)                     // owner, meanwhile
 //	tree.Merge(<-done)                       // owner
 //
-// The kernel's events are the truth and a scan fills what they left out, so
-// neither their order nor their overlap matters: a cgroup seen to be removed
-// stays removed, one seen to be renamed keeps its new path and passes it on to
-// what the scan found below it.
+// The kernel's events are authoritative, and a scan adds what they lack, so neither
+// their order nor their overlap matters: a cgroup that was removed stays removed; one
+// that was renamed keeps its new path, also for cgroups that the scan found below it.
 //
-// A cgroup id is never used again while the node is up, so an entry needs no
-// more than its key.
+// A cgroup id is never reused before the next boot, so it identifies an entry.
 type Tree struct {
 	opts   TreeOptions
 	cgroup map[events.CgroupKey]*entry
-	seq    uint64 // counts changes, to tell what is older than a scan
+	seq    uint64 // counts changes, to find those that are older than a scan
 
 	// removed holds the keys of removed cgroups, a ring once it is full; next is
 	// the oldest then.
@@ -53,12 +52,12 @@ type Tree struct {
 }
 
 type entry struct {
-	// path is the cgroup's; of a cut one, that of the deepest ancestor known.
+	// path is the cgroup's own; if it was cut, that of the deepest known ancestor.
 	path  string
 	cut   bool
 	gone  bool
 	seq   uint64 // of its creation or last renaming
-	place *Place // made when first asked for
+	place *Place // made by the first call of Tree.Place
 }
 
 // NewTree returns an empty tree.
@@ -70,12 +69,12 @@ func NewTree(opts TreeOptions) *Tree {
 	return &Tree{opts: opts, cgroup: make(map[events.CgroupKey]*entry)}
 }
 
-// Observe takes in a cgroup's creation, removal or renaming. Other operations
-// are ignored.
+// Observe takes a cgroup's creation, removal or renaming. Other operations are
+// ignored.
 //
-// A path that was cut by the record's size (PathCut, the path then being its
-// beginning) or that is empty leaves the cgroup's own path unknown, but not what it is inside
-// of: see Place. Learn, LearnChain or a scan can complete it.
+// A path that was cut at the record's size (PathCut) or that is empty leaves the
+// cgroup's own path unknown, but not the ancestors that the record has: see Place.
+// Learn, LearnChain or a scan can complete it.
 func (t *Tree) Observe(c kernel.CgroupChange) {
 	if len(t.opts.Hierarchies) > 0 && !slices.Contains(t.opts.Hierarchies, c.Key.Hierarchy) {
 		return
@@ -112,8 +111,8 @@ func (t *Tree) Observe(c kernel.CgroupChange) {
 	}
 }
 
-// Learn gives the path of a cgroup whose events were lost or cut. What is known
-// already stays as it is.
+// Learn sets the path of a cgroup whose events were lost or cut. A path that is known
+// stays as it is.
 func (t *Tree) Learn(key events.CgroupKey, path string) {
 	if path == "" || path[0] != '/' {
 		return
@@ -127,10 +126,9 @@ func (t *Tree) Learn(key events.CgroupKey, path string) {
 	}
 }
 
-// LearnChain learns from a chain of cgroups, leaf first, as a kernel decision
-// has it: each name that the kernel gave in full, below a known path or the
-// root, makes a path. It does nothing, quickly, where all are known; cut says
-// that the chain does not reach the root.
+// LearnChain learns paths from a memcg ancestry, leaf first: each name that is complete
+// makes a path, below a known one or the root. Where all are known it does not
+// allocate; cut is set if the ancestry does not reach the root.
 func (t *Tree) LearnChain(chain []kernel.Memcg, cut bool) {
 	above, known := "", false
 
@@ -155,7 +153,7 @@ func (t *Tree) LearnChain(chain []kernel.Memcg, cut bool) {
 	}
 }
 
-// Path returns a cgroup's path; of a removed one, its last. It is not ok for a
+// Path returns a cgroup's path, its last one if it was removed. It is not ok for a
 // cgroup that is unknown or whose path was cut.
 func (t *Tree) Path(key events.CgroupKey) (path string, ok bool) {
 	if e := t.cgroup[key]; e != nil && !e.cut {
@@ -165,14 +163,13 @@ func (t *Tree) Path(key events.CgroupKey) (path string, ok bool) {
 	return "", false
 }
 
-// Place returns what a cgroup is and its path. It is not ok for an unknown one;
-// its place is then that of an empty path.
+// Place returns a cgroup's place and path. It is not ok for an unknown cgroup, whose
+// place is that of an empty path.
 //
-// A cgroup with a cut path is ok, but its path is empty, its level LevelCgroup
-// and its workload that of the nearest ancestor that the record still held: it
-// is somewhere inside of that.
+// A cgroup with a cut path is ok, but its path is empty, its level LevelCgroup and its
+// workload that of the nearest ancestor in the record, which contains it.
 //
-// The place is made once for each cgroup; asking again does not allocate.
+// The place is made once for each cgroup; later calls do not allocate.
 func (t *Tree) Place(key events.CgroupKey) (place Place, path string, ok bool) {
 	e := t.cgroup[key]
 	if e == nil {
@@ -194,8 +191,7 @@ func (t *Tree) Place(key events.CgroupKey) (place Place, path string, ok bool) {
 	return *e.place, e.path, true
 }
 
-// Live calls f with the place of each cgroup that exists, as far as is known, in no
-// order.
+// Live calls f with the place of each cgroup that is known to exist, in no order.
 func (t *Tree) Live(f func(Place)) {
 	for key, e := range t.cgroup {
 		if !e.gone {
@@ -207,12 +203,12 @@ func (t *Tree) Live(f func(Place)) {
 
 // TreeStats counts what a Tree holds.
 type TreeStats struct {
-	Live      int    // cgroups that exist, as far as is known
+	Live      int    // cgroups that are known to exist
 	Removed   int    // removed ones that are remembered
-	Forgotten uint64 // removed ones that were, since the start
+	Forgotten uint64 // removed ones that were forgotten
 }
 
-// Stats returns the present counts.
+// Stats returns the current counts.
 func (t *Tree) Stats() TreeStats {
 	return TreeStats{
 		Live:      len(t.cgroup) - len(t.removed),
@@ -221,14 +217,13 @@ func (t *Tree) Stats() TreeStats {
 	}
 }
 
-// Merge takes in a finished scan. Cgroups that were known before the scan was
-// made, and that a complete scan of a whole hierarchy did not find, were
-// removed without a record; they become removed ones.
+// Merge takes a finished scan. Cgroups that were known before the scan was made, and
+// that a complete scan of a whole hierarchy did not find, were removed without a
+// record, and count as removed.
 //
-// It returns false where so much happened meanwhile that another scan is
-// needed to be sure of every path: a cgroup was renamed, which only cgroup v1
-// can do, or so many were removed that some are forgotten already and may have
-// come back to life.
+// It returns false if another scan is needed for every path to be certain: a cgroup was
+// renamed meanwhile, which is possible in cgroup v1 only, or so many were removed that
+// some are forgotten and may have been added again by the scan.
 func (t *Tree) Merge(s *Scan) bool {
 	h := s.hierarchy
 	sure := t.forgotten == s.forgotten
@@ -237,8 +232,8 @@ func (t *Tree) Merge(s *Scan) bool {
 	paths := make([]string, len(s.found))
 	for i, f := range s.found {
 		seen[f.id] = true
-		// A cgroup cannot move to another parent, and parents precede their
-		// children here: only names can have changed.
+		// A cgroup cannot move to another parent, and parents precede their children
+		// in a scan: only names can have changed.
 		place := func(name string) string {
 			if f.parent < 0 {
 				return f.name
@@ -304,8 +299,8 @@ func (t *Tree) remove(key events.CgroupKey, e *entry) {
 	t.next = (t.next + 1) % len(t.removed)
 }
 
-// rename moves e and what lives below it. Removed cgroups keep the path that
-// they had. Hardly anything renames cgroups: a walk over all is good enough.
+// rename moves e and its live descendants. Removed cgroups keep their last path.
+// Cgroups are rarely renamed, so it may visit all.
 func (t *Tree) rename(hierarchy uint32, e *entry, to string, cut bool) {
 	from, unknown := e.path, e.cut
 	t.seq++

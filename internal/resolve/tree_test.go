@@ -33,18 +33,18 @@ func wantPath(t *testing.T, tree *Tree, id uint64, want string) {
 
 	got, ok := tree.Path(key(id))
 	if got != want || ok != (want != "") {
-		t.Errorf("path of %d: %q, %v; want %q", id, got, ok, want)
+		t.Errorf("cgroup %d: got path %q, %v, want %q", id, got, ok, want)
 	}
 }
 
-func TestTreeLife(t *testing.T) {
+func TestRemovedCgroupsKeepTheirPath(t *testing.T) {
 	tree := NewTree(TreeOptions{})
 	p := "/docker/" + idA
 	tree.Observe(change("mkdir", 7, p))
 	tree.Observe(change("mkdir", 8, p+"/sub"))
 
 	if place, got, ok := tree.Place(key(7)); !ok || got != p || place.Level != events.LevelContainer || place.Workload.ContainerID != idA {
-		t.Errorf("place %+v %q %v", place, got, ok)
+		t.Errorf("got place %+v, %q, %v, want container %s at %s", place, got, ok, idA, p)
 	}
 
 	tree.Observe(change("rmdir", 8, p+"/sub"))
@@ -52,39 +52,39 @@ func TestTreeLife(t *testing.T) {
 	tree.Observe(change("rmdir", 7, p))
 	wantPath(t, tree, 7, p)
 
-	if s := tree.Stats(); s != (TreeStats{Live: 0, Removed: 2}) {
-		t.Errorf("stats %+v", s)
+	if s, want := tree.Stats(), (TreeStats{Removed: 2}); s != want {
+		t.Errorf("got %+v, want %+v", s, want)
 	}
-	// The same name again is another cgroup.
+	// The same name is another cgroup now.
 	tree.Observe(change("mkdir", 9, p))
 	wantPath(t, tree, 9, p)
 
 	if _, _, ok := tree.Place(events.CgroupKey{Hierarchy: 0, ID: 9}); ok {
-		t.Error("an id is good in its own hierarchy only")
+		t.Error("got a place in another hierarchy, want none")
 	}
 
 	if place, _, ok := tree.Place(key(99)); ok || place.Level != events.LevelCgroup || place.Workload != nil {
-		t.Errorf("unknown: %+v %v", place, ok)
+		t.Errorf("got %+v, %v of an unknown cgroup, want %s", place, ok, events.LevelCgroup)
 	}
 
 	tree.Observe(change("attach", 50, "/x"))
 	wantPath(t, tree, 50, "")
-	// Removed without having been seen alive.
+	// Its creation was not seen.
 	tree.Observe(change("rmdir", 51, "/late"))
 	wantPath(t, tree, 51, "/late")
 }
 
-func TestTreeHierarchies(t *testing.T) {
+func TestOtherHierarchiesAreIgnored(t *testing.T) {
 	tree := NewTree(TreeOptions{Hierarchies: []uint32{4, 0}})
 	tree.Observe(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{Hierarchy: 5, ID: 1}, Path: "/a"})
 	tree.Observe(change("mkdir", 1, "/a"))
 
 	if n := tree.Stats().Live; n != 1 {
-		t.Errorf("%d live", n)
+		t.Errorf("got %d live cgroups, want 1", n)
 	}
 }
 
-func TestTreeRename(t *testing.T) {
+func TestRenamingMovesDescendants(t *testing.T) {
 	tree := NewTree(TreeOptions{})
 
 	for id, p := range []string{1: "/a", 2: "/a/b", 3: "/a/b/c", 4: "/ab", 5: "/a/dead"} {
@@ -107,21 +107,21 @@ func TestTreeRename(t *testing.T) {
 	}
 
 	if got, _ := tree.Path(other.Key); got != "/a/b" {
-		t.Errorf("of another hierarchy: %q", got)
+		t.Errorf("got %q in another hierarchy, want /a/b", got)
 	}
 
 	tree.Observe(change("rename", 1, "/kubepods"))
 	tree.Observe(change("rename", 8, "/new")) // not seen before
 	wantPath(t, tree, 8, "/new")
-	tree.Observe(change("rename", 5, "/a/alive")) // of a removed one: nonsense
+	tree.Observe(change("rename", 5, "/a/alive")) // removed cgroups are not renamed
 	wantPath(t, tree, 5, "/a/dead")
 
 	if p, _, _ := tree.Place(key(1)); p.Level != events.LevelKubepods {
-		t.Errorf("level %s", p.Level)
+		t.Errorf("got level %s, want %s", p.Level, events.LevelKubepods)
 	}
 }
 
-func TestTreeCutPath(t *testing.T) {
+func TestACutPathHasThePlaceOfItsStart(t *testing.T) {
 	tree := NewTree(TreeOptions{})
 	full := "/docker/" + idA + "/very/long"
 	tree.Observe(cut("mkdir", 1, "/docker/"+idA+"/ve"))
@@ -131,14 +131,14 @@ func TestTreeCutPath(t *testing.T) {
 
 	place, p, ok := tree.Place(key(1))
 	if !ok || p != "" || place.Level != events.LevelCgroup || place.Workload == nil || place.Workload.ContainerID != idA {
-		t.Errorf("place %+v %q %v", place, p, ok)
+		t.Errorf("got place %+v, %q, %v, want one within container %s without a path", place, p, ok, idA)
 	}
 
 	for id := range uint64(3) {
 		wantPath(t, tree, id+1, "")
 
 		if place, _, ok := tree.Place(key(id + 2)); !ok || place.Level != events.LevelCgroup || place.Workload != nil {
-			t.Errorf("place of %d: %+v %v", id+2, place, ok)
+			t.Errorf("cgroup %d: got %+v, %v, want %s without a workload", id+2, place, ok, events.LevelCgroup)
 		}
 	}
 
@@ -161,7 +161,7 @@ func TestTreeCutPath(t *testing.T) {
 	wantPath(t, tree, 1, full)
 }
 
-func TestLearnChain(t *testing.T) {
+func TestPathsAreLearntFromAnAncestry(t *testing.T) {
 	level := func(id uint64, name string) kernel.Memcg { return kernel.Memcg{Key: key(id), Name: name} }
 	chain := []kernel.Memcg{level(4, "c"), level(3, "b"), level(2, "a"), level(1, "")}
 
@@ -172,10 +172,10 @@ func TestLearnChain(t *testing.T) {
 	wantPath(t, tree, 4, "/a/b/c")
 
 	if n := testing.AllocsPerRun(10, func() { tree.LearnChain(chain, false) }); n != 0 {
-		t.Errorf("%v allocations to learn nothing", n)
+		t.Errorf("got %v allocations where all is known, want 0", n)
 	}
 
-	// Without its end, a chain is only good from a known one down.
+	// An ancestry that does not reach the root has paths below a known cgroup only.
 	tree = NewTree(TreeOptions{})
 	tree.LearnChain(chain[:3], true)
 	wantPath(t, tree, 2, "")
@@ -196,8 +196,8 @@ func TestLearnChain(t *testing.T) {
 	tree.LearnChain(nil, false)
 }
 
-// walkInto fills a scan as if it had just walked the given cgroups: paths by
-// id, which must hold all parents.
+// walkInto fills a scan with cgroups, as if it had just read them: paths by id, which
+// must include all parents.
 func walkInto(s *Scan, cgroups map[uint64]string) {
 	ids := make([]uint64, 0, len(cgroups))
 	for id := range cgroups {
@@ -220,9 +220,9 @@ func walkInto(s *Scan, cgroups map[uint64]string) {
 	s.complete = true
 }
 
-func TestMergeOrder(t *testing.T) {
+func TestEventsOutrankAScan(t *testing.T) {
 	tree := NewTree(TreeOptions{})
-	tree.Observe(change("mkdir", 20, "/lost")) // its removal will not be seen
+	tree.Observe(change("mkdir", 20, "/lost")) // its removal is not seen
 	s := tree.NewScan("", 4)
 	walkInto(s, map[uint64]string{1: "/", 2: "/a", 3: "/a/b", 4: "/a/b/c", 5: "/gone", 6: "/gone/too"})
 	tree.Observe(change("rmdir", 6, "/gone/too"))
@@ -232,7 +232,7 @@ func TestMergeOrder(t *testing.T) {
 	tree.Observe(cut("mkdir", 3, "/z/"))
 
 	if tree.Merge(s) {
-		t.Error("a renaming went unnoticed")
+		t.Error("got a complete merge after a renaming, want another scan")
 	}
 
 	tree.Observe(change("rmdir", 5, "/gone"))
@@ -242,12 +242,12 @@ func TestMergeOrder(t *testing.T) {
 		wantPath(t, tree, id, want)
 	}
 
-	if s := tree.Stats(); s != (TreeStats{Live: 6, Removed: 3}) {
-		t.Errorf("stats %+v", s)
+	if s, want := tree.Stats(), (TreeStats{Live: 6, Removed: 3}); s != want {
+		t.Errorf("got %+v, want %+v", s, want)
 	}
 }
 
-func TestMergeOfAPart(t *testing.T) {
+func TestAScanOfAPartRemovesNothing(t *testing.T) {
 	tree := NewTree(TreeOptions{})
 	tree.Observe(change("mkdir", 1, "/elsewhere"))
 	s := tree.NewScan("", 4)
@@ -257,11 +257,11 @@ func TestMergeOfAPart(t *testing.T) {
 	wantPath(t, tree, 6, "/docker/x/y")
 
 	if n := tree.Stats().Removed; n != 0 {
-		t.Errorf("%d removed by the scan of a part", n)
+		t.Errorf("got %d removed, want 0", n)
 	}
 }
 
-func TestMergeAfterForgetting(t *testing.T) {
+func TestAScanIsRepeatedAfterForgetting(t *testing.T) {
 	tree := NewTree(TreeOptions{Remember: 2})
 	s := tree.NewScan("", 4)
 	walkInto(s, map[uint64]string{1: "/", 2: "/a", 3: "/b", 4: "/c"})
@@ -271,22 +271,21 @@ func TestMergeAfterForgetting(t *testing.T) {
 	}
 
 	if tree.Merge(s) {
-		t.Error("a removed cgroup came back unnoticed")
+		t.Error("got a complete merge after cgroups were forgotten, want another scan")
 	}
 	s = tree.NewScan("", 4)
 	walkInto(s, map[uint64]string{1: "/"})
 
 	if !tree.Merge(s) || tree.Stats().Live != 1 {
-		t.Errorf("after the second scan: %+v", tree.Stats())
+		t.Errorf("got %+v after the second scan, want one live cgroup", tree.Stats())
 	}
 	empty := tree.NewScan("", 4)
 	tree.Merge(empty) // never run
 }
 
-// TestMergeRaces lets a scan walk a tree step by step while cgroups come, go
-// and change their names, delivers the events late, and compares the end with
-// the truth.
-func TestMergeRaces(t *testing.T) {
+// TestScansAndEventsConverge interleaves a scan with creations, removals and renamings,
+// delivers the events late, and compares the tree with a model of the hierarchy.
+func TestScansAndEventsConverge(t *testing.T) {
 	for seed := range uint64(5000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		truth := newModel()
@@ -347,12 +346,12 @@ func TestMergeRaces(t *testing.T) {
 
 		for id := range truth.nodes {
 			if got, _ := tree.Path(key(id)); got != truth.path(id) {
-				t.Fatalf("seed %d: path of %d is %q, want %q", seed, id, got, truth.path(id))
+				t.Fatalf("seed %d: cgroup %d: got path %q, want %q", seed, id, got, truth.path(id))
 			}
 		}
 
 		if n := tree.Stats().Live; n != len(truth.nodes) {
-			t.Fatalf("seed %d: %d live, want %d", seed, n, len(truth.nodes))
+			t.Fatalf("seed %d: got %d live cgroups, want %d", seed, n, len(truth.nodes))
 		}
 	}
 }
@@ -362,7 +361,7 @@ type modelNode struct {
 	name   string
 }
 
-// model is a hierarchy as the kernel has it.
+// model is a hierarchy in the kernel.
 type model struct {
 	nodes map[uint64]modelNode
 	last  uint64
@@ -444,7 +443,11 @@ func (m *model) act(r *rand.Rand) []kernel.CgroupChange {
 	}
 }
 
-func TestTreeMemoryIsBounded(t *testing.T) {
+func TestMemoryOfTheTreeIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+
 	const million = 1_000_000
 	tree := NewTree(TreeOptions{})
 	base := "/kubepods/burstable/pod" + uid + "/"
@@ -471,22 +474,22 @@ func TestTreeMemoryIsBounded(t *testing.T) {
 
 	after := heap()
 	if after > before+before/4 {
-		t.Errorf("heap grew from %d to %d bytes", before, after)
+		t.Errorf("got %d bytes in use, want at most a quarter more than %d", after, before)
 	}
 
 	want := TreeStats{Removed: DefaultRemembered, Forgotten: million - DefaultRemembered}
 	if s := tree.Stats(); s != want {
-		t.Errorf("stats %+v, want %+v", s, want)
+		t.Errorf("got %+v, want %+v", s, want)
 	}
 
 	for id := uint64(million - DefaultRemembered + 1); id <= million; id++ {
 		if place, _, ok := tree.Place(key(id)); !ok || place.Workload.PodUID != uid {
-			t.Fatalf("%d is forgotten", id)
+			t.Fatalf("cgroup %d: got %+v, %v, want it remembered", id, place, ok)
 		}
 	}
 
 	if _, ok := tree.Path(key(million - DefaultRemembered)); ok {
-		t.Error("more are remembered than asked for")
+		t.Errorf("got more than %d removed cgroups, want the oldest forgotten", DefaultRemembered)
 	}
 
 	t.Logf("%d removed cgroups: %d KiB", DefaultRemembered, after>>10)
@@ -498,7 +501,7 @@ func TestPlaceDoesNotAllocate(t *testing.T) {
 	tree.Place(key(1))
 
 	if n := testing.AllocsPerRun(100, func() { tree.Place(key(1)) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("got %v allocations, want 0", n)
 	}
 }
 

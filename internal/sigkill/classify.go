@@ -11,26 +11,27 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
-// The paths of user space.
+// The senders, as Killer.Path publishes them.
 const (
-	PathRuntime     = "runtime"      // a container runtime, for whoever asked it
+	PathRuntime     = "runtime"      // a container runtime, on request of a client
 	PathSystemd     = "systemd"      // a service manager
-	PathSystemdOOMD = "systemd-oomd" // these five kill for memory
+	PathSystemdOOMD = "systemd-oomd" // this and the next three kill to free memory
 	PathEarlyOOM    = "earlyoom"
 	PathOOMD        = "oomd"
 	PathNohang      = "nohang"
-	PathSelf        = "self"        // from inside of the same container or service
-	PathPIDNS       = "pidns"       // pid 1 of the container ended, and the kernel ended the rest
-	PathCgroupKill  = "cgroup_kill" // a write to cgroup.kill by somebody else
+	PathSelf        = "self"        // a process of the same container or service
+	PathPIDNS       = "pidns"       // PID 1 of the container exited, and the kernel killed the others
+	PathCgroupKill  = "cgroup_kill" // a write to cgroup.kill by any other process
 	PathHuman       = "human"       // a login session, a terminal
 	PathCron        = "cron"
 	PathKernel      = "kernel" // ptrace, RLIMIT_CPU, a page that went bad
 	PathOther       = "other"
 )
 
-// The reasons.
+// The reasons, as Killer.Reason publishes them.
 const (
 	ReasonEviction   = "eviction"
 	ReasonDelete     = "delete"
@@ -43,10 +44,8 @@ const (
 )
 
 var (
-	runtimeNames = []string{
-		"runc", "crun", "youki", "runsc", "kata-runtime", "containerd-shim*", "conmon", "conmonrs", "containerd", "dockerd",
-		"docker", "podman", "nerdctl", "crio", "cri-dockerd", "kubelet", "k3s", "k3s-server", "k3s-agent", "rke2", "hyperkube",
-	}
+	// Agents of Kubernetes stop containers by the runtime, or clear cgroups themselves.
+	agentNames  = []string{"kubelet", "hyperkube"}
 	cronNames   = []string{"cron", "crond", "anacron", "atd"}
 	loginNames  = []string{"sudo", "doas", "su", "sshd", "sshd-session", "login", "mosh-server"}
 	memoryPaths = []struct {
@@ -58,20 +57,30 @@ var (
 	}
 )
 
-// Classify tells who it was. It is a pure function: the same facts make the same
-// verdict.
-func Classify(f *Facts) *events.Killer {
-	k := describe(f)
-	v := verdict{Facts: f, k: k}
-	v.term()
-	v.way()
-	k.Path = v.path()
-	v.context()
+// Classifier determines who sent a SIGKILL. It knows the processes of a table of
+// runtimes, and is safe for concurrent use.
+type Classifier struct{ runtimes, shims, clients []string }
 
-	return k
+// NewClassifier returns a classifier that knows the runtimes of a table.
+func NewClassifier(table runtimes.Table) Classifier {
+	return Classifier{
+		runtimes: append(table.Binaries(), agentNames...), shims: table.Shims(), clients: table.Clients(),
+	}
 }
 
-// describe has what needs no judgement.
+// Classify determines the sender. It is a pure function: equal facts give equal
+// answers.
+func (known Classifier) Classify(f *Facts) *events.Killer {
+	c := classification{Facts: f, known: known, k: describe(f)}
+	c.term()
+	c.signal()
+	c.k.Path = c.path()
+	c.context()
+
+	return c.k
+}
+
+// describe returns what the facts state without interpretation.
 func describe(f *Facts) *events.Killer {
 	s := f.Kill.Sender
 
@@ -86,13 +95,15 @@ func describe(f *Facts) *events.Killer {
 	return k
 }
 
-type verdict struct {
+// classification is the work on one SIGKILL: the facts, and the answer so far.
+type classification struct {
 	*Facts
-	k *events.Killer
+	known Classifier
+	k     *events.Killer
 }
 
-func (v *verdict) evidence(what, value, source string) {
-	v.k.Evidence = append(v.k.Evidence, events.Evidence{What: what, Value: value, Source: source})
+func (c *classification) evidence(what, value, source string) {
+	c.k.Evidence = append(c.k.Evidence, events.Evidence{What: what, Value: value, Source: source})
 }
 
 const (
@@ -100,14 +111,14 @@ const (
 	fromProc   = "/proc"
 )
 
-// term tells of a SIGTERM before, if the target was there to get it.
-func (v *verdict) term() {
-	s := v.Kill.Sender
-	if s.TermNS == 0 || s.TermNS > v.Kill.BootNS || s.TermNS < v.Kill.StartBootNS {
+// term reports an earlier SIGTERM, unless it was sent before the target started.
+func (c *classification) term() {
+	s := c.Kill.Sender
+	if s.TermNS == 0 || s.TermNS > c.Kill.BootNS || s.TermNS < c.Kill.StartBootNS {
 		return
 	}
-	before := v.Kill.BootNS - s.TermNS
-	v.k.TermBeforeNS = &before
+	before := c.Kill.BootNS - s.TermNS
+	c.k.TermBeforeNS = &before
 
 	text := fmt.Sprintf("%s[%d] sent SIGTERM here %s before", s.TermSender.Comm, s.TermSender.TGID,
 		time.Duration(before).Round(time.Millisecond))
@@ -115,89 +126,92 @@ func (v *verdict) term() {
 		text += "; it was ignored: by SIG_IGN, or as pid 1 without a handler"
 	}
 
-	v.evidence("sigterm", text, fromKernel)
+	c.evidence("sigterm", text, fromKernel)
 }
 
-// way tells how the kernel was asked, where that is not kill(2).
-func (v *verdict) way() {
-	switch s := v.Kill.Sender; {
-	case v.cgroupKill():
-		v.evidence("signal", "cgroup.kill was written", fromKernel)
+// signal reports how the signal was sent, unless by kill(2).
+func (c *classification) signal() {
+	switch s := c.Kill.Sender; {
+	case c.cgroupKill():
+		c.evidence("signal", "cgroup.kill was written", fromKernel)
 	case s.NoInfo:
-		v.evidence("signal", "PR_SET_PDEATHSIG: the death of its parent", fromKernel)
-	case v.Kill.FromKernel && !v.teardown():
-		v.evidence("signal", "sent by the kernel itself: ptrace, RLIMIT_CPU or a page that went bad", fromKernel)
-	case v.Kill.Code == kernel.CodeThread:
-		v.evidence("signal", "tkill(2), to a thread", fromKernel)
+		c.evidence("signal", "PR_SET_PDEATHSIG: the death of its parent", fromKernel)
+	case c.Kill.FromKernel && !c.teardown():
+		c.evidence("signal", "sent by the kernel itself: ptrace, RLIMIT_CPU or a page that went bad", fromKernel)
+	case c.Kill.Code == kernel.CodeThread:
+		c.evidence("signal", "tkill(2), to a thread", fromKernel)
 	}
 }
 
-// cgroupKill: kernel/cgroup/cgroup.c, __cgroup_kill, signals each process by its
-// leader thread and without information.
-func (v *verdict) cgroupKill() bool { return v.Kill.Sender.NoInfo && !v.Kill.Group }
+// cgroupKill reports whether cgroup.kill was written: __cgroup_kill
+// (kernel/cgroup/cgroup.c, 5.14) signals each process by its leader thread, without
+// siginfo.
+func (c *classification) cgroupKill() bool { return c.Kill.Sender.NoInfo && !c.Kill.Group }
 
-func (v *verdict) teardown() bool {
-	s := v.Kill.Sender
-	return v.Kill.FromKernel && s.NamespaceInit && s.Exiting
+// teardown reports whether the kernel killed the rest of a PID namespace whose init
+// exits (kernel/pid_namespace.c: zap_pid_ns_processes).
+func (c *classification) teardown() bool {
+	s := c.Kill.Sender
+	return c.Kill.FromKernel && s.NamespaceInit && s.Exiting
 }
 
-func (v *verdict) path() string {
+func (c *classification) path() string {
 	switch {
-	case v.teardown():
-		v.evidence("pid_namespace", fmt.Sprintf("its init %s[%d] ended", v.k.Comm, v.k.PID), fromKernel)
+	case c.teardown():
+		c.evidence("pid_namespace", fmt.Sprintf("its init %s[%d] ended", c.k.Comm, c.k.PID), fromKernel)
 		return PathPIDNS
-	case v.Kill.FromKernel:
-		v.k.Kind = "kernel"
+	case c.Kill.FromKernel:
+		c.k.Kind = "kernel"
 		return PathKernel
-	case v.inside():
+	case c.inside():
 		return PathSelf
 	}
 
 	for _, m := range memoryPaths {
-		if v.Sender.is(m.names...) {
-			v.k.Reason = ReasonMemory
-			v.oomd()
+		if c.Sender.is(m.names...) {
+			c.k.Reason = ReasonMemory
+			c.oomdMark()
 
 			return m.path
 		}
 	}
 
 	switch {
-	case v.runtime():
-		v.asked()
+	case c.runtime():
+		c.client()
 		return PathRuntime
-	case v.Sender.is("systemd"):
-		if v.oomd() {
-			v.k.Reason = ReasonMemory
+	case c.Sender.is("systemd"):
+		if c.oomdMark() {
+			c.k.Reason = ReasonMemory
 			return PathSystemdOOMD
 		}
 
-		v.unitStop()
+		c.unitStop()
 
 		return PathSystemd
-	case v.cron():
+	case c.cron():
 		return PathCron
-	case v.human():
-		v.k.Reason = ReasonAsked
+	case c.human():
+		c.k.Reason = ReasonAsked
 		return PathHuman
-	case v.cgroupKill():
+	case c.cgroupKill():
 		return PathCgroupKill
 	}
 
 	return PathOther
 }
 
-// inside tells that the sender is in the target's container, or in its service.
-// Containers of a pod may share their pid namespace.
-func (v *verdict) inside() bool {
-	from, to := v.From.Workload, v.To.Workload
-	if v.Kill.Sender.SamePIDNS {
+// inside reports whether the sender is in the target's container or service.
+// Containers of a pod may share their PID namespace.
+func (c *classification) inside() bool {
+	from, to := c.From.Workload, c.To.Workload
+	if c.Kill.Sender.SamePIDNS {
 		value := "the sender is in the target's"
 		if from != nil && to != nil && from.ContainerID != "" && to.ContainerID != "" && from.ContainerID != to.ContainerID {
 			value += ", in another container: " + from.ContainerID
 		}
 
-		v.evidence("pid_namespace", value, fromKernel)
+		c.evidence("pid_namespace", value, fromKernel)
 
 		return true
 	}
@@ -208,9 +222,9 @@ func (v *verdict) inside() bool {
 
 	switch {
 	case to.ContainerID != "":
-		v.evidence("cgroup", "the sender is in the same container", fromKernel)
+		c.evidence("cgroup", "the sender is in the same container", fromKernel)
 	case to.Unit != "" && from.Unit == to.Unit && strings.HasSuffix(to.Unit, ".service"):
-		v.evidence("cgroup", "the sender is in the same service", fromKernel)
+		c.evidence("cgroup", "the sender is in the same service", fromKernel)
 	default:
 		return false
 	}
@@ -218,46 +232,46 @@ func (v *verdict) inside() bool {
 	return true
 }
 
-// runtime: the sender is one, or was started by a shim or a monitor.
-func (v *verdict) runtime() bool {
-	if v.Sender.is(runtimeNames...) {
+// runtime reports whether the sender is a runtime, or was started by a shim.
+func (c *classification) runtime() bool {
+	if c.Sender.is(c.known.runtimes...) {
 		return true
 	}
 
-	return len(v.Ancestors) > 0 && v.Ancestors[0].is("containerd-shim*", "conmon", "conmonrs")
+	return len(c.Ancestors) > 0 && c.Ancestors[0].is(c.known.shims...)
 }
 
-// asked tells on whose behalf a runtime acts, as far as the node knows.
-func (v *verdict) asked() {
-	if reason, line := kubeletReason(v.Kubelet); reason != "" {
-		v.k.Reason = reason
-		v.evidence("kubelet", line, "kubelet log")
+// client reports on whose behalf a runtime acts, as far as this node shows it.
+func (c *classification) client() {
+	if reason, line := kubeletReason(c.Kubelet); reason != "" {
+		c.k.Reason = reason
+		c.evidence("kubelet", line, "kubelet log")
 
 		return
 	}
 
-	switch w := v.To.Workload; {
-	case v.Sender.is("kubelet"):
-		v.evidence("asked_by", "the kubelet itself: it clears a pod's cgroup", fromKernel)
+	switch w := c.To.Workload; {
+	case c.Sender.is("kubelet"):
+		c.evidence("asked_by", "the kubelet itself: it clears a pod's cgroup", fromKernel)
 	case w != nil && w.QoS != "": // a pod of Kubernetes
 		value := "the kubelet or another client of the CRI: the runtime's processes do not tell which"
-		if t := v.k.TermBeforeNS; t == nil {
+		if t := c.k.TermBeforeNS; t == nil {
 			value += "; no grace period (no SIGTERM was seen)"
 		} else if grace := time.Duration(*t); grace > 1500*time.Millisecond && grace < 2800*time.Millisecond {
 			value += "; a grace period of 2s is what an eviction at a hard threshold gives"
 		}
 
-		v.evidence("asked_by", value, fromKernel)
-	case v.find("podman", "nerdctl", "docker") != nil && v.human():
-		v.k.Reason = ReasonAsked
+		c.evidence("asked_by", value, fromKernel)
+	case c.find(c.known.clients...) != nil && c.human():
+		c.k.Reason = ReasonAsked
 	}
 }
 
-// kubeletWords are what the kubelet's lines say, what explains most first: an
-// evicted pod is deleted after that.
+// kubeletWords identify lines of the kubelet, the most specific first: an evicted pod
+// is deleted afterwards.
 var kubeletWords = []struct {
 	reason string
-	words  []string // all of them
+	words  []string // all must occur
 }{
 	{ReasonEviction, []string{"eviction manager: pod", "evicted successfully"}},
 	{ReasonEviction, []string{"eviction manager: must evict"}},
@@ -265,7 +279,7 @@ var kubeletWords = []struct {
 	{ReasonPreemption, []string{"preempting pod"}},
 	{ReasonProbe, []string{"failed liveness probe"}},
 	{ReasonProbe, []string{"failed startup probe"}},
-	{ReasonProbe, []string{"probe failed", "liveness"}}, // one that is not ready is not killed
+	{ReasonProbe, []string{"probe failed", "liveness"}}, // a failed readiness probe kills nothing
 	{ReasonProbe, []string{"probe failed", "startup"}},
 	{ReasonDelete, []string{"syncloop delete"}},
 	{ReasonDelete, []string{"syncloop remove"}},
@@ -286,63 +300,66 @@ func kubeletReason(lines []string) (reason, line string) {
 	return "", ""
 }
 
-// oomd tells of systemd-oomd's mark.
-func (v *verdict) oomd() bool {
-	if v.OOMDKills == "" {
+// oomdMark reports whether systemd-oomd marked the target's cgroup.
+func (c *classification) oomdMark() bool {
+	if c.OOMDKills == "" {
 		return false
 	}
 
-	v.evidence("user.oomd_kill", v.OOMDKills+" processes were killed here by systemd-oomd", "xattr of the cgroup")
+	c.evidence("user.oomd_kill", c.OOMDKills+" processes were killed here by systemd-oomd", "xattr of the cgroup")
 
 	return true
 }
 
-// unitStop: systemd sends SIGTERM, and SIGKILL to what is left: at once after the
-// main process, or when TimeoutStopSec is over.
-func (v *verdict) unitStop() {
-	switch t := v.k.TermBeforeNS; {
+// unitStop sets the reason of a stop: systemd sends SIGTERM, and SIGKILL to the
+// remaining processes, right after the main process exited or when TimeoutStopSec is
+// over.
+func (c *classification) unitStop() {
+	switch t := c.k.TermBeforeNS; {
 	case t == nil:
-		v.evidence("sigterm", "none was seen: `systemctl kill`, KillSignal=SIGKILL or FinalKillSignal", fromKernel)
+		c.evidence("sigterm", "none was seen: `systemctl kill`, KillSignal=SIGKILL or FinalKillSignal", fromKernel)
 	case *t >= 1e9:
-		v.k.Reason = ReasonTimeout
+		c.k.Reason = ReasonTimeout
 	default:
-		v.k.Reason = ReasonUnitStop
+		c.k.Reason = ReasonUnitStop
 	}
 }
 
-func (v *verdict) cron() bool {
-	unit := v.cgroup(func(c string) bool {
-		return slices.ContainsFunc(cronNames, func(name string) bool { return c == name+".service" })
+// cron reports whether the sender is a job of cron or at.
+func (c *classification) cron() bool {
+	unit := c.cgroup(func(component string) bool {
+		return slices.ContainsFunc(cronNames, func(name string) bool { return component == name+".service" })
 	})
 	if unit != "" {
-		v.evidence("cgroup", "the sender runs in "+unit, fromProc)
+		c.evidence("cgroup", "the sender runs in "+unit, fromProc)
 		return true
 	}
 
-	if p := v.find(cronNames...); p != nil {
-		v.evidence("ancestor", fmt.Sprintf("%s[%d]", p.Comm, p.PID), fromKernel)
+	if p := c.find(cronNames...); p != nil {
+		c.evidence("ancestor", fmt.Sprintf("%s[%d]", p.Comm, p.PID), fromKernel)
 		return true
 	}
 
 	return false
 }
 
-// human: a session of logind, a terminal, or a program that lets people in.
-func (v *verdict) human() bool {
-	if session := v.cgroup(isSession); session != "" {
-		v.evidence("cgroup", "the sender runs in "+session, fromProc)
+// human reports whether the sender belongs to a session of logind, to a terminal, or
+// to a program that people log in by.
+func (c *classification) human() bool {
+	if session := c.cgroup(isSession); session != "" {
+		c.evidence("cgroup", "the sender runs in "+session, fromProc)
 		return true
 	}
 
-	for _, p := range v.lineage() {
+	for _, p := range c.lineage() {
 		if p.TTY != "" {
-			v.evidence("tty", fmt.Sprintf("%s[%d] is on %s", p.Comm, p.PID, p.TTY), fromProc)
+			c.evidence("tty", fmt.Sprintf("%s[%d] is on %s", p.Comm, p.PID, p.TTY), fromProc)
 			return true
 		}
 	}
 
-	if p := v.find(loginNames...); p != nil {
-		v.evidence("ancestor", fmt.Sprintf("%s[%d]", p.Comm, p.PID), fromKernel)
+	if p := c.find(loginNames...); p != nil {
+		c.evidence("ancestor", fmt.Sprintf("%s[%d]", p.Comm, p.PID), fromKernel)
 		return true
 	}
 
@@ -353,14 +370,14 @@ func isSession(component string) bool {
 	return strings.HasPrefix(component, "session-") && strings.HasSuffix(component, ".scope")
 }
 
-// calledSudo is whose process called sudo: what sudo runs may be gone before its
-// environment could be read, who called it waits.
+// calledSudo returns the user whose process called sudo. The child of sudo may exit
+// before its environment is read; the caller of sudo waits and can still be read.
 func (f *Facts) calledSudo() string {
 	within := false
 
 	for _, p := range f.lineage() {
 		switch {
-		case p.is("sudo"): // its monitor of the terminal is its child
+		case p.is("sudo"): // twice with a terminal: sudo and its monitor
 			within = true
 		case within:
 			return p.User
@@ -370,13 +387,14 @@ func (f *Facts) calledSudo() string {
 	return ""
 }
 
-// context adds the login, and where the sender runs if nothing else told.
-func (v *verdict) context() {
-	switch v.k.Path {
+// context adds the login, and the sender's unit and command where the path alone
+// explains little.
+func (c *classification) context() {
+	switch c.k.Path {
 	case PathHuman, PathCgroupKill, PathOther, PathCron:
 	case PathRuntime:
-		if v.k.Reason == ReasonAsked {
-			v.k.Login = v.login()
+		if c.k.Reason == ReasonAsked {
+			c.k.Login = c.login()
 		}
 
 		return
@@ -384,26 +402,27 @@ func (v *verdict) context() {
 		return
 	}
 
-	v.k.Login = v.login()
-	if w := v.From.Workload; v.k.Path != PathCron && w != nil && w.Unit != "" && !isSession(w.Unit) {
-		v.evidence("cgroup", "the sender runs in "+w.Unit, fromKernel)
+	c.k.Login = c.login()
+	if w := c.From.Workload; c.k.Path != PathCron && w != nil && w.Unit != "" && !isSession(w.Unit) {
+		c.evidence("cgroup", "the sender runs in "+w.Unit, fromKernel)
 	}
 
-	for _, p := range v.lineage() {
+	for _, p := range c.lineage() {
 		if len(p.Command) > 0 {
-			v.evidence("command", fmt.Sprintf("%s[%d]: %s", p.Comm, p.PID, strings.Join(p.Command, " ")), fromProc)
+			c.evidence("command", fmt.Sprintf("%s[%d]: %s", p.Comm, p.PID, strings.Join(p.Command, " ")), fromProc)
 			return
 		}
 	}
 }
 
-func (v *verdict) login() *events.Login {
+// login returns what is known of the sender's login, nil if nothing is.
+func (c *classification) login() *events.Login {
 	var l events.Login
-	if session := v.cgroup(isSession); session != "" {
+	if session := c.cgroup(isSession); session != "" {
 		l.Session = strings.TrimSuffix(strings.TrimPrefix(session, "session-"), ".scope")
 	}
 
-	for _, p := range v.lineage() {
+	for _, p := range c.lineage() {
 		if l.TTY == "" {
 			l.TTY = p.TTY
 		}
@@ -414,11 +433,11 @@ func (v *verdict) login() *events.Login {
 	}
 
 	if l.SudoUser == "" {
-		l.SudoUser = v.calledSudo()
+		l.SudoUser = c.calledSudo()
 	}
 
-	if s := v.Kill.Sender; s.LoginKnown {
-		l.User = v.User
+	if s := c.Kill.Sender; s.LoginKnown {
+		l.User = c.User
 		if l.User == "" {
 			l.User = strconv.FormatUint(uint64(s.LoginUID), 10)
 		}

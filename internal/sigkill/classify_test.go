@@ -9,12 +9,15 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
 const second = uint64(1e9)
 
-// facts of a SIGKILL by kill(2), a hundred seconds after the boot, to a container's
-// init that began ten seconds after it.
+var known = NewClassifier(runtimes.Known())
+
+// facts returns those of a SIGKILL by kill(2), a hundred seconds after boot, to the
+// init of a container that was started ten seconds after boot.
 func facts(change ...func(*Facts)) *Facts {
 	k := kernel.Kill{
 		Meta:   kernel.Meta{BootNS: 100 * second, Current: kernel.Task{TGID: 900, TID: 900, Comm: "x", LeaderComm: "x"}},
@@ -70,7 +73,7 @@ func fromUnit(unit string) func(*Facts) {
 
 func send(change func(*kernel.Kill)) func(*Facts) { return func(f *Facts) { change(&f.Kill) } }
 
-func TestClassify(t *testing.T) {
+func TestSendersAreClassified(t *testing.T) {
 	session := func(f *Facts) {
 		f.Sender.Cgroups = []string{"/user.slice/user-1000.slice/session-3.scope"}
 		f.Kill.Sender.LoginKnown, f.Kill.Sender.LoginUID, f.User = true, 1000, "ada"
@@ -99,7 +102,7 @@ func TestClassify(t *testing.T) {
 		{name: "a probe, by its own line", facts: facts(by("runc", ""), func(f *Facts) {
 			f.Kubelet = []string{`"Probe failed" probeType="Readiness"`, `"Probe failed" probeType="Liveness" pod="shop/a"`}
 		}), path: "runtime", reason: "probe", evidence: "Liveness"},
-		{name: "who is not ready is not killed for it", facts: facts(by("runc", ""), func(f *Facts) {
+		{name: "a failed readiness probe kills nothing", facts: facts(by("runc", ""), func(f *Facts) {
 			f.Kubelet = []string{`"Probe failed" probeType="Readiness" pod="shop/a"`}
 		}), path: "runtime"},
 		{name: "a preemption", facts: facts(by("runc", ""), func(f *Facts) {
@@ -108,19 +111,19 @@ func TestClassify(t *testing.T) {
 		{name: "a deletion", facts: facts(by("runc", ""), func(f *Facts) {
 			f.Kubelet = []string{`"SyncLoop DELETE" source="api"`, "noise"}
 		}), path: "runtime", reason: "delete"},
-		{name: "runc is gone, its shim says it", facts: facts(by("exe", ""), below("containerd-shim", "systemd")), path: "runtime"},
+		{name: "runc has exited, its shim is known", facts: facts(by("exe", ""), below("containerd-shim", "systemd")), path: "runtime"},
 		{name: "runc runs a copy of itself", facts: facts(by("6", "/memfd:runc_cloned:/proc/self/exe (deleted)")), path: "runtime"},
 		{name: "a copy of runc, gone", facts: facts(by("6", "memfd:runc_cloned:/proc/self/ex")), path: "runtime"},
 		{name: "docker alone", facts: facts(by("dockerd", "/usr/bin/dockerd"), func(f *Facts) { f.To.Workload = &events.Workload{ContainerID: "c1"} }), path: "runtime"},
 		{name: "podman, by somebody in a shell",
 			facts: facts(by("podman", "/usr/bin/podman", "podman", "kill", "x"), below("bash on pts/3", "sshd"), session, func(f *Facts) { f.To.Workload = &events.Workload{ContainerID: "c1"} }),
 			path:  "runtime", reason: "asked", login: &events.Login{Session: "3", User: "ada", TTY: "pts/3"}},
-		{name: "who calls himself runc is not", facts: facts(by("runc", "/home/eve/evil"), below("bash on pts/1")), path: "human", reason: "asked", login: &events.Login{TTY: "pts/1"}},
+		{name: "a process that calls itself runc is not trusted", facts: facts(by("runc", "/home/eve/evil"), below("bash on pts/1")), path: "human", reason: "asked", login: &events.Login{TTY: "pts/1"}},
 		{name: "systemd, a stop that took too long", facts: facts(by("systemd", ""), pid(1), inService("db.service"), termBefore(90*second, "systemd")), path: "systemd", reason: "timeout"},
 		{name: "systemd, the rest of a unit", facts: facts(by("systemd", ""), pid(1), inService("db.service"), termBefore(3*1e6, "systemd")), path: "systemd", reason: "unit_stop"},
 		{name: "systemd, at once", facts: facts(by("systemd", ""), pid(1), inService("db.service")), path: "systemd", evidence: "none was seen"},
 		{name: "a user's systemd", facts: facts(by("systemd", "/usr/lib/systemd/systemd"), inService("x.service"), termBefore(90*second, "systemd")), path: "systemd", reason: "timeout"},
-		{name: "a SIGTERM to who was there before", facts: facts(by("systemd", ""), pid(1), inService("db.service"), termBefore(95*second, "systemd")), path: "systemd", evidence: "none was seen"},
+		{name: "a SIGTERM before the target started", facts: facts(by("systemd", ""), pid(1), inService("db.service"), termBefore(95*second, "systemd")), path: "systemd", evidence: "none was seen"},
 		{name: "systemd-oomd", facts: facts(by("systemd-oomd", "/usr/lib/systemd/systemd-oomd"), inService("db.service"), func(f *Facts) { f.OOMDKills = "12" }),
 			path: "systemd-oomd", reason: "memory_pressure", evidence: "user.oomd_kill=12"},
 		{name: "systemd, where systemd-oomd has been", facts: facts(by("systemd", ""), pid(1), inService("db.service"), func(f *Facts) { f.OOMDKills = "12" }), path: "systemd-oomd", reason: "memory_pressure"},
@@ -164,32 +167,33 @@ func TestClassify(t *testing.T) {
 		{name: "nothing is known", facts: facts(), path: "other"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			k := Classify(test.facts)
+			k := known.Classify(test.facts)
 			if test.kind == "" {
 				test.kind = "user"
 			}
 
 			if k.Kind != test.kind || k.Path != test.path || k.Reason != test.reason {
-				t.Errorf("%s, path %s, reason %q, evidence %v", k.Kind, k.Path, k.Reason, k.Evidence)
+				t.Errorf("got %s, path %s, reason %q, evidence %v, want %s, path %s, reason %q", k.Kind, k.Path, k.Reason, k.Evidence,
+					test.kind, test.path, test.reason)
 			}
 
 			if test.evidence != "" && !slices.ContainsFunc(k.Evidence, func(e events.Evidence) bool { return strings.Contains(e.What+"="+e.Value, test.evidence) }) {
-				t.Errorf("evidence %v lacks %q", k.Evidence, test.evidence)
+				t.Errorf("got evidence %v, want %q in it", k.Evidence, test.evidence)
 			}
 
 			switch {
 			case (test.login == nil) != (k.Login == nil):
-				t.Errorf("login %+v", k.Login)
+				t.Errorf("got login %+v, want %+v", k.Login, test.login)
 			case test.login != nil && *test.login != *k.Login:
-				t.Errorf("login %+v, want %+v", k.Login, test.login)
+				t.Errorf("got login %+v, want %+v", k.Login, test.login)
 			}
 		})
 	}
 }
 
-func TestTermBefore(t *testing.T) {
-	if k := Classify(facts(by("runc", ""), termBefore(2*second, "runc"))); k.TermBeforeNS == nil || *k.TermBeforeNS != 2*second {
-		t.Errorf("%v", k.TermBeforeNS)
+func TestAnEarlierSIGTERMIsReported(t *testing.T) {
+	if k := known.Classify(facts(by("runc", ""), termBefore(2*second, "runc"))); k.TermBeforeNS == nil || *k.TermBeforeNS != 2*second {
+		t.Errorf("got %v, want 2 s", k.TermBeforeNS)
 	}
 
 	for name, f := range map[string]*Facts{
@@ -197,8 +201,8 @@ func TestTermBefore(t *testing.T) {
 		"before the target was there":     facts(termBefore(99*second, "x")),
 		"after the SIGKILL, by the clock": facts(send(func(k *kernel.Kill) { k.Sender.TermNS = k.BootNS + 1 })),
 	} {
-		if k := Classify(f); k.TermBeforeNS != nil {
-			t.Errorf("%s: %d", name, *k.TermBeforeNS)
+		if k := known.Classify(f); k.TermBeforeNS != nil {
+			t.Errorf("%s: got %d ns before, want none", name, *k.TermBeforeNS)
 		}
 	}
 }

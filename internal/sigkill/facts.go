@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sigkill tells who sent a SIGKILL from user space, how, and as far as
-// the node's evidence goes, why.
+// Package sigkill determines who sent a SIGKILL from user space, how, and as far as
+// the evidence on this node goes, why.
 //
-// Classify is pure: facts in, a verdict out. Watch gathers the facts: the
-// kernel's record has the sender and its parents, the rest is read from /proc
-// right after it, in a goroutine of its own, since a command like `runc kill`
-// lives for some milliseconds.
+// Classifier is pure: it turns facts into an answer. Collector gathers the facts: the
+// kernel's record has the sender and its parents; the rest is read from /proc right
+// afterwards, in a goroutine of its own, since a command like `runc kill` lives for
+// some milliseconds.
 package sigkill
 
 import (
@@ -18,18 +18,18 @@ import (
 	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
-// Process is the sender, or one of its ancestors. What could not be read of it,
-// because it was gone, is empty.
+// Process is the sender, or one of its ancestors. What could not be read, because the
+// process had exited, is empty.
 type Process struct {
 	PID     int
 	Comm    string
-	Exe     string   // a path; of a sender that was gone, its last name
+	Exe     string   // a path; only its last name if the sender had exited
 	Command []string // its arguments, bounded
 	// Cgroups are its cgroups' paths, one for each hierarchy.
 	Cgroups  []string
 	TTY      string // pts/3
 	SudoUser string // SUDO_USER of its environment
-	User     string // whose it is, by its real uid
+	User     string // the owner, by the real UID
 }
 
 // Facts are what is known of a SIGKILL.
@@ -38,24 +38,25 @@ type Facts struct {
 	Kill kernel.Kill
 	// From and To are the sender and the target as the correlator places them.
 	From, To events.Process
-	// Sender and Ancestors, the nearest first, are what /proc said; where it said
-	// nothing, what the kernel's record says.
+	// Sender and Ancestors, the nearest first, are read from /proc; what could not be
+	// read there is from the kernel's record.
 	Sender    Process
 	Ancestors []Process
 	// User is the name of LoginUID.
 	User string
-	// OOMDKills is the xattr user.oomd_kill of the target's cgroup or of one above
-	// it: how many processes systemd-oomd killed there; empty: it did not.
+	// OOMDKills is the xattr user.oomd_kill of the target's cgroup or of an ancestor:
+	// how many processes systemd-oomd killed there. Empty if it killed none.
 	OOMDKills string
 	// Kubelet are the kubelet's own lines about the target, oldest first.
 	Kubelet []string
 }
 
-// interpreters run what their process is named after.
+// interpreters run programs that their process is named after.
 var interpreters = []string{"python", "perl", "ruby", "bash", "sh", "dash", "busybox", "node", "java"}
 
-// names are what a process may be known by: its executable's, which nobody but its
-// owner chooses, and where that says nothing the one it gives itself.
+// names returns the names by which a process is recognized: that of its executable,
+// which only its owner can choose, and for interpreters also its comm, which the
+// process sets itself.
 func (p *Process) names() []string {
 	if p.Exe == "" {
 		return []string{p.Comm}
@@ -74,10 +75,11 @@ func (p *Process) names() []string {
 	return []string{exe}
 }
 
-// commLen is the most that the kernel keeps of a name (TASK_COMM_LEN).
+// commLen is how many bytes the kernel keeps of a name (TASK_COMM_LEN without its
+// zero byte).
 const commLen = 15
 
-// is tells whether a process has one of the names, or begins with one that ends in *.
+// is reports whether a process has one of the names. A name that ends in * is a prefix.
 func (p *Process) is(names ...string) bool {
 	return slices.ContainsFunc(p.names(), func(own string) bool {
 		return slices.ContainsFunc(names, func(name string) bool {
@@ -90,7 +92,7 @@ func (p *Process) is(names ...string) bool {
 	})
 }
 
-// lineage is the sender and its ancestors.
+// lineage returns the sender and its ancestors.
 func (f *Facts) lineage() []*Process {
 	all := []*Process{&f.Sender}
 	for i := range f.Ancestors {
@@ -100,7 +102,8 @@ func (f *Facts) lineage() []*Process {
 	return all
 }
 
-// find gives the nearest of the lineage that has one of the names, nil if none.
+// find returns the nearest process of the lineage that has one of the names, nil if
+// there is none.
 func (f *Facts) find(names ...string) *Process {
 	for _, p := range f.lineage() {
 		if p.is(names...) {
@@ -111,8 +114,8 @@ func (f *Facts) find(names ...string) *Process {
 	return nil
 }
 
-// cgroup gives the first of the lineage's cgroup paths with a component that
-// matches, and that component.
+// cgroup returns the first component of a cgroup path of the lineage that matches,
+// empty if none does.
 func (f *Facts) cgroup(match func(component string) bool) (component string) {
 	paths := []string{}
 	if f.From.Cgroup != nil {

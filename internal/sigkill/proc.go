@@ -6,31 +6,36 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
+	"github.com/containerd/cgroups/v3"
 	"golang.org/x/sys/unix"
 )
 
 const (
-	// maxAncestors is how far the lineage is followed.
+	// maxAncestors bounds the lineage.
 	maxAncestors = 16
-	// What a process may make as long as it likes is read up to a bound.
+	// Bounds in bytes of files whose length a process chooses. A cgroup file has a
+	// line per hierarchy.
 	maxCommand = 256
 	maxEnviron = 64 << 10
-	maxFile    = 4 << 10
+	maxStat    = 4 << 10
+	maxCgroup  = 64 << 10
 	maxPasswd  = 1 << 20
-	// tickNS is a clock tick as /proc has it, USER_HZ.
+	// tickNS is a clock tick in /proc, USER_HZ.
 	tickNS = 10e6
 )
 
 func readBounded(path string, limit int64) []byte {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil // it is gone, or nobody may look
+		return nil // the process has exited, or reading is not permitted
 	}
 	defer f.Close()
 
@@ -49,7 +54,7 @@ func (p proc) path(pid int, name string) string {
 	return filepath.Join(p.root, strconv.Itoa(pid), name)
 }
 
-// stat are the fields of /proc/PID/stat that matter.
+// stat has fields of /proc/PID/stat.
 type stat struct {
 	comm    string
 	parent  int
@@ -57,7 +62,8 @@ type stat struct {
 	startNS uint64 // since boot
 }
 
-// parseStat reads them. The name is in parentheses, and may hold some itself.
+// parseStat parses /proc/PID/stat. The name is in parentheses, and may contain some
+// itself.
 func parseStat(text []byte) (s stat, ok bool) {
 	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
 	if open < 0 || end < open {
@@ -81,10 +87,10 @@ func parseStat(text []byte) (s stat, ok bool) {
 	return s, true
 }
 
-// process reads what there is of a process that sent something at an instant. It
-// is not ok if it is gone, or if another has its pid.
+// process reads a process that sent a signal at bootNS (CLOCK_BOOTTIME). It is not ok
+// if the process has exited, or if a later one has its PID.
 func (p proc) process(pid int, bootNS uint64) (out Process, parent int, ok bool) {
-	s, ok := parseStat(readBounded(p.path(pid, "stat"), maxFile))
+	s, ok := parseStat(readBounded(p.path(pid, "stat"), maxStat))
 	if !ok || s.startNS > bootNS+tickNS {
 		return out, 0, false
 	}
@@ -97,12 +103,7 @@ func (p proc) process(pid int, bootNS uint64) (out Process, parent int, ok bool)
 		}
 	}
 
-	for line := range strings.Lines(string(readBounded(p.path(pid, "cgroup"), maxFile))) {
-		// 4:memory:/path
-		if parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3); len(parts) == 3 {
-			out.Cgroups = append(out.Cgroups, parts[2])
-		}
-	}
+	out.Cgroups = cgroupPaths(readBounded(p.path(pid, "cgroup"), maxCgroup))
 
 	if owner, err := os.Stat(p.path(pid, "status")); err == nil {
 		if s, ok := owner.Sys().(*syscall.Stat_t); ok {
@@ -119,7 +120,25 @@ func (p proc) process(pid int, bootNS uint64) (out Process, parent int, ok bool)
 	return out, s.parent, true
 }
 
-// ttyName reads the device number of a terminal (Documentation/admin-guide/devices.txt).
+// cgroupPaths returns the distinct paths of /proc/PID/cgroup, sorted: that of cgroup
+// v2 and those of the controllers of v1. None if it does not parse.
+func cgroupPaths(text []byte) []string {
+	controllers, unified, err := cgroups.ParseCgroupFromReaderUnified(bytes.NewReader(text))
+	if err != nil {
+		return nil
+	}
+
+	paths := slices.Collect(maps.Values(controllers))
+	if unified != "" {
+		paths = append(paths, unified)
+	}
+
+	slices.Sort(paths)
+
+	return slices.Compact(paths)
+}
+
+// ttyName returns the name of a terminal by its device number (Documentation/admin-guide/devices.txt).
 func ttyName(device uint64) string {
 	if device == 0 {
 		return ""
@@ -138,7 +157,7 @@ func ttyName(device uint64) string {
 	return fmt.Sprintf("tty %d:%d", major, minor)
 }
 
-// userName looks a user up in a passwd file; empty if it is not there.
+// userName returns a user's name in a passwd file, empty if it is not there.
 func userName(passwd string, uid uint32) string {
 	want := strconv.FormatUint(uint64(uid), 10)
 	for line := range strings.Lines(string(readBounded(passwd, maxPasswd))) {
@@ -150,7 +169,7 @@ func userName(passwd string, uid uint32) string {
 	return ""
 }
 
-// oomdKills reads systemd-oomd's mark of a cgroup, or of one above it.
+// oomdKills returns the mark that systemd-oomd left on a cgroup or on an ancestor.
 func oomdKills(mount, cgroup string) string {
 	for path := cgroup; len(path) > 1; path = filepath.Dir(path) {
 		var value [32]byte

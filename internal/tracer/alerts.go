@@ -15,7 +15,7 @@ func (t *Tracer) warn(nowNS uint64) error {
 	}
 
 	for _, w := range t.alerts.Check(nowNS, t.stalls.recorder) {
-		place, path, _ := t.places().Place(w.Cgroup)
+		place, path, _ := t.tree.Place(w.Cgroup)
 
 		if err := t.opts.Sink.Write(&events.PressureLine{
 			Envelope: t.envelope(events.KindPressure), What: w.What,
@@ -31,7 +31,7 @@ func (t *Tracer) warn(nowNS uint64) error {
 
 // CriticalService returns the unit of a cgroup if the node depends on it, else "".
 func (t *Tracer) CriticalService(key events.CgroupKey) string {
-	place, path, _ := t.tree.Place(key)
+	place, path, _ := t.tree.Tree.Place(key)
 
 	unit := ""
 

@@ -64,17 +64,6 @@ func (t *Tracer) stallCounts(c kernel.StallCounts) error {
 func (t *Tracer) cgroupChange(c kernel.CgroupChange) {
 	t.tree.Observe(c)
 
-	if names := t.opts.Names; names != nil {
-		place, _, _ := t.tree.Place(c.Key)
-
-		switch c.Op {
-		case "mkdir":
-			lookUp(place, names.Seen)
-		case "rmdir":
-			lookUp(place, names.Gone)
-		}
-	}
-
 	if c.Op == "rmdir" {
 		t.stalls.removed(c.Key, c.BootNS)
 	}

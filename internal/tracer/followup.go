@@ -3,6 +3,9 @@
 package tracer
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/ledger"
@@ -209,11 +212,16 @@ func (f *followUp) evict(inc *events.Incident) error {
 
 // reportLost reports what was lost since the last time.
 func (f *followUp) reportLost() error {
+	counts := make(map[string]uint64) // enrichers may count under the same name
+
 	for _, e := range f.enrichers {
-		if what, count := e.dropped(); count > 0 {
-			if err := f.lostUpTo(what, count); err != nil {
-				return err
-			}
+		what, count := e.dropped()
+		counts[what] += count
+	}
+
+	for _, what := range slices.Sorted(maps.Keys(counts)) {
+		if err := f.lostUpTo(what, counts[what]); err != nil {
+			return err
 		}
 	}
 

@@ -13,6 +13,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
 const (
@@ -31,7 +32,7 @@ const (
 // on a goroutine of its own.
 type hostState struct {
 	reader  host.Reader
-	kubelet *kubelet.Watch // nil: no kubelet on this node
+	kubelet *kubelet.EvictionTracker // nil: no kubelet on this node
 	queue   chan sampleRequest
 	closing sync.Once     // of the queue
 	done    chan struct{} // closed when run has returned
@@ -49,7 +50,7 @@ type sampleRequest struct {
 	at  time.Time
 }
 
-func newHostState(reader host.Reader, watch *kubelet.Watch) *hostState {
+func newHostState(reader host.Reader, watch *kubelet.EvictionTracker) *hostState {
 	return &hostState{reader: reader, kubelet: watch, queue: make(chan sampleRequest, maxSamples), done: make(chan struct{})}
 }
 
@@ -180,7 +181,6 @@ func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pa
 			SwapBytes: v.SwapBytes, PgtablesBytes: v.PgtablesBytes, OOMScoreAdj: v.OOMScoreAdj, Points: v.Points,
 		}
 		if c.Points == nil && v.AnonRSSBytes != nil && v.OOMScoreAdj != nil && totalPages > 0 {
-			// mm/oom_kill.c: oom_badness
 			var bytes uint64
 
 			for _, part := range []*uint64{v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes, v.SwapBytes, v.PgtablesBytes} {
@@ -188,7 +188,7 @@ func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pa
 					bytes += *part
 				}
 			}
-			points := int64(bytes/pageBytes) + int64(*v.OOMScoreAdj)*int64(totalPages)/1000
+			points := oom.Badness(bytes/pageBytes, *v.OOMScoreAdj, totalPages)
 			c.Points = &points
 		}
 		all = append(all, c)

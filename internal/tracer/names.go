@@ -7,43 +7,15 @@ import (
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/names"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
-// Names knows the names of pods and containers. *names.Resolver is one; none of its
+// Names resolves pods and containers. *resolve.Resolver implements it; none of its
 // methods may wait.
 type Names interface {
-	Seen(names.Ref)
-	Found(names.Ref)
-	Gone(names.Ref)
-	Fill(*events.Workload) *events.Workload
+	resolve.Names
 	Version() uint64
 	Dropped() uint64
-	RuntimeReports
-}
-
-// namedTree gives places with the names that are known by now.
-type namedTree struct {
-	*resolve.Tree
-	names Names // nil: ids only
-}
-
-func (n namedTree) Place(key events.CgroupKey) (place resolve.Place, path string, ok bool) {
-	place, path, ok = n.Tree.Place(key)
-	if n.names != nil {
-		place.Workload = n.names.Fill(place.Workload)
-	}
-
-	return place, path, ok
-}
-
-// lookUp hands the ids of a container's or a pod's own cgroup to the resolver.
-func lookUp(place resolve.Place, to func(names.Ref)) {
-	ref, ok := names.RefOf(place.Workload)
-	if ok && (place.Level == events.LevelContainer || place.Level == events.LevelPod) {
-		to(ref)
-	}
 }
 
 // namesWithinNS is how long after an incident its workloads may still get names.

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/names"
 	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/resolve/exitstatus"
 )
 
 const (
@@ -22,24 +22,30 @@ const (
 // fakeNames is a resolver that knows what it is given.
 type fakeNames struct {
 	known   map[string]string // container name by id, pod name by UID
-	seen    []names.Ref
-	gone    []names.Ref
-	checks  []names.Check
-	reports []names.Report
+	seen    []resolve.Ref
+	gone    []resolve.Ref
+	checks  []exitstatus.Check
+	reports []exitstatus.Report
 	version uint64
 	dropped uint64
+	refused uint64 // checks
 }
 
-func (f *fakeNames) Seen(r names.Ref)  { f.seen = append(f.seen, r) }
-func (f *fakeNames) Found(r names.Ref) { f.Seen(r) }
+// fakeReports is the part of fakeNames that answers checks.
+type fakeReports struct{ *fakeNames }
 
-func (f *fakeNames) Gone(r names.Ref) { f.gone = append(f.gone, r) }
-func (f *fakeNames) Version() uint64  { return f.version }
-func (f *fakeNames) Dropped() uint64  { return f.dropped }
+func (f fakeReports) Dropped() uint64 { return f.refused }
 
-func (f *fakeNames) Check(c names.Check) { f.checks = append(f.checks, c) }
+func (f *fakeNames) Seen(r resolve.Ref)  { f.seen = append(f.seen, r) }
+func (f *fakeNames) Found(r resolve.Ref) { f.Seen(r) }
 
-func (f *fakeNames) Reports() []names.Report {
+func (f *fakeNames) Gone(r resolve.Ref) { f.gone = append(f.gone, r) }
+func (f *fakeNames) Version() uint64    { return f.version }
+func (f *fakeNames) Dropped() uint64    { return f.dropped }
+
+func (f *fakeNames) Check(c exitstatus.Check) { f.checks = append(f.checks, c) }
+
+func (f *fakeNames) Reports() []exitstatus.Report {
 	list := f.reports
 	f.reports = nil
 
@@ -52,7 +58,7 @@ func (f *fakeNames) learn(id, name string) {
 }
 
 func (f *fakeNames) Fill(w *events.Workload) *events.Workload {
-	if _, ok := names.RefOf(w); !ok || f.known[w.PodUID] == "" {
+	if _, ok := resolve.RefOf(w); !ok || f.known[w.PodUID] == "" {
 		return w
 	}
 	out := *w
@@ -67,7 +73,7 @@ func (f *fakeNames) Fill(w *events.Workload) *events.Workload {
 
 func newFakeNames() *fakeNames { return &fakeNames{known: map[string]string{}} }
 
-func killedIn(t *testing.T, tree namedTree) *events.Incident {
+func killedIn(t *testing.T, tree resolve.NamedTree) *events.Incident {
 	t.Helper()
 	app, _, _ := tree.Place(events.CgroupKey{ID: 2})
 	pod, _, _ := tree.Place(events.CgroupKey{ID: 1})
@@ -103,10 +109,10 @@ func withNamesOf(t *testing.T) (*followUp, *fakeNames, *lines) {
 	f := newFollowUp("", out.Write, func(kind string) events.Envelope { return events.Envelope{Kind: kind} })
 	f.names = known
 	f.enrichers = []enricher{
-		&lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}, &runtimeReport{known, f.current},
+		&lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}, &runtimeReport{fakeReports{known}, f.current},
 	}
 
-	if err := f.incident(killedIn(t, namedTree{tree(), known}), 0); err != nil {
+	if err := f.incident(killedIn(t, resolve.NewNamedTree(tree(), known)), 0); err != nil {
 		t.Fatal(err)
 	}
 
@@ -123,7 +129,7 @@ func advance(t *testing.T, f *followUp, nowNS uint64) {
 
 func TestLateNamesMakeTheIncidentThatItWouldHaveBeen(t *testing.T) {
 	f, known, out := withNamesOf(t)
-	places := namedTree{tree(), known}
+	places := resolve.NewNamedTree(tree(), known)
 
 	advance(t, f, 1)
 	before := len(out.lines)
@@ -192,18 +198,18 @@ func TestRuntimeReportsAddUp(t *testing.T) {
 	}
 
 	c := known.checks[0]
-	if want := (names.Kernel{Scope: events.ScopeMemcg, Level: events.LevelPod, Init: true, Child: true, By: "memcg"}); c.Kernel != want || c.ContainerID != appID || c.Incident != "a" {
+	if want := (exitstatus.Kernel{Scope: events.ScopeMemcg, Level: events.LevelPod, Init: true, Child: true, By: "memcg"}); c.Kernel != want || c.ContainerID != appID || c.Incident != "a" {
 		t.Errorf("got check %+v, want %+v of container %s", c, want, appID)
 	}
-	report := func(id string) names.Report {
-		return names.Report{Incident: "a", Reported: events.Reported{ContainerID: id, Text: id}}
+	report := func(id string) exitstatus.Report {
+		return exitstatus.Report{Incident: "a", Reported: events.Reported{ContainerID: id, Text: id}}
 	}
 
-	known.reports = []names.Report{report("1")}
+	known.reports = []exitstatus.Report{report("1")}
 
 	advance(t, f, 1)
 
-	known.reports = []names.Report{report("2"), report("3")}
+	known.reports = []exitstatus.Report{report("2"), report("3")}
 
 	advance(t, f, 2)
 
@@ -214,7 +220,7 @@ func TestRuntimeReportsAddUp(t *testing.T) {
 
 func TestDroppedLookUpsAreReportedOnce(t *testing.T) {
 	f, known, out := withNamesOf(t)
-	known.dropped = 5
+	known.dropped, known.refused = 5, 2
 
 	advance(t, f, 1)
 	advance(t, f, 2)
@@ -227,32 +233,7 @@ func TestDroppedLookUpsAreReportedOnce(t *testing.T) {
 		}
 	}
 
-	if len(lost) != 1 || lost[0].Count != 5 || lost[0].What != "name_lookup" {
-		t.Errorf("got lost lines %+v, want one of 5 name_lookup", lost)
-	}
-}
-
-func TestOnlyContainersAndPodsAreLookedUp(t *testing.T) {
-	known := newFakeNames()
-
-	tree().Live(func(p resolve.Place) { lookUp(p, known.Seen) })
-	slices.SortFunc(known.seen, func(a, b names.Ref) int { return len(a.ContainerID) - len(b.ContainerID) })
-
-	want := []names.Ref{{PodUID: podUID}, {ContainerID: appID, PodUID: podUID}}
-	if !slices.Equal(known.seen, want) {
-		t.Errorf("%+v", known.seen)
-	}
-
-	lookUp(resolve.ParsePath(appPath), known.Gone)
-
-	if !slices.Equal(known.gone, want[1:]) {
-		t.Errorf("%+v", known.gone)
-	}
-}
-
-func TestPlacesWithoutNamesHaveIDs(t *testing.T) {
-	place, path, ok := namedTree{tree(), nil}.Place(events.CgroupKey{ID: 2})
-	if !ok || path != appPath || place.Workload.ContainerID != appID {
-		t.Errorf("%+v %s %v", place, path, ok)
+	if len(lost) != 1 || lost[0].Count != 7 || lost[0].What != "name_lookup" {
+		t.Errorf("got lost lines %+v, want one of 7 name_lookup", lost)
 	}
 }

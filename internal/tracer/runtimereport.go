@@ -7,14 +7,16 @@ import (
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/names"
+	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/resolve/exitstatus"
 )
 
-// RuntimeReports asks the container runtime how a container ended. *names.Resolver does;
-// neither method may wait.
+// RuntimeReports asks the container runtime how a container ended. *exitstatus.Checker
+// implements it; none of its methods may wait.
 type RuntimeReports interface {
-	Check(names.Check)
-	Reports() []names.Report
+	Check(exitstatus.Check)
+	Reports() []exitstatus.Report
+	Dropped() uint64
 }
 
 // runtimeReport is the enricher that compares the runtime's report with the kernel's.
@@ -54,28 +56,27 @@ func (r *runtimeReport) findings(uint64, bool) []finding {
 	return found
 }
 
-// dropped is zero: the resolver counts what it drops, and the names report it.
-func (r *runtimeReport) dropped() (string, uint64) { return "", 0 }
+func (r *runtimeReport) dropped() (string, uint64) { return "name_lookup", r.reports.Dropped() }
 
 // checks are the questions to the runtime about an incident: one for each container
 // in which a process was killed.
-func checks(inc *events.Incident) []names.Check {
+func checks(inc *events.Incident) []exitstatus.Check {
 	if inc.Outcome != events.OutcomeKilled {
 		return nil
 	}
 
-	var all []names.Check
+	var all []exitstatus.Check
 
 	for _, v := range inc.Victims {
-		ref, ok := names.RefOf(v.Workload)
+		ref, ok := resolve.RefOf(v.Workload)
 		if !ok || ref.ContainerID == "" || v.IsContainerInit == nil {
 			continue
 		}
 
-		i := slices.IndexFunc(all, func(c names.Check) bool { return c.ContainerID == ref.ContainerID })
+		i := slices.IndexFunc(all, func(c exitstatus.Check) bool { return c.ContainerID == ref.ContainerID })
 		if i < 0 {
 			i = len(all)
-			all = append(all, names.Check{Incident: inc.ID, Ref: ref, Container: v.Workload.Container, Kernel: kernelSide(inc)})
+			all = append(all, exitstatus.Check{Incident: inc.ID, Ref: ref, Container: v.Workload.Container, Kernel: kernelSide(inc)})
 		}
 
 		if *v.IsContainerInit {
@@ -88,8 +89,8 @@ func checks(inc *events.Incident) []names.Check {
 	return all
 }
 
-func kernelSide(inc *events.Incident) names.Kernel {
-	k := names.Kernel{Scope: inc.Scope}
+func kernelSide(inc *events.Incident) exitstatus.Kernel {
+	k := exitstatus.Kernel{Scope: inc.Scope}
 	if inc.Limiter != nil {
 		k.Level = inc.Limiter.Level
 	}

@@ -15,7 +15,7 @@ import (
 // incident.Killers.
 type senders struct {
 	hasKubelet bool // or a log of one
-	watch      *sigkill.Watch
+	collector  *sigkill.Collector
 	log        *kubelet.Follower // nil: no kubelet, or its log cannot be read
 }
 
@@ -39,12 +39,12 @@ func (s *senders) start(t *Tracer) {
 	if opts.Cgroups == "" && t.layout.MemoryVersion == 2 && t.layout.MountRoot == "/" {
 		opts.Cgroups = t.layout.MemoryMount
 	}
-	s.watch = sigkill.NewWatch(opts)
+	s.collector = sigkill.NewCollector(opts)
 }
 
 func (s *senders) stop() {
-	if s.watch != nil {
-		s.watch.Close()
+	if s.collector != nil {
+		s.collector.Close()
 	}
 
 	if s.log != nil {
@@ -53,11 +53,11 @@ func (s *senders) stop() {
 }
 
 // Saw has the sender of a SIGKILL looked up while it lives.
-func (s *senders) Saw(k kernel.Kill, from, to events.Process) { s.watch.Saw(k, from, to) }
+func (s *senders) Saw(k kernel.Kill, from, to events.Process) { s.collector.Saw(k, from, to) }
 
 // Killer returns who sent a SIGKILL, with what is known by now.
 func (s *senders) Killer(k kernel.Kill, from, to events.Process) *events.Killer {
-	return s.watch.Killer(k, from, to)
+	return s.collector.Killer(k, from, to)
 }
 
 // podLog gives the look-ups the kubelet's lines.

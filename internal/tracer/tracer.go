@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,6 +44,8 @@ type Options struct {
 	StallLines bool
 	// Names resolves pods and containers; nil leaves ids.
 	Names Names
+	// RuntimeReports asks how containers ended; it is set where Names is.
+	RuntimeReports RuntimeReports
 	// HostRoot is where the node's own files are; empty is "/".
 	HostRoot string
 	// KubeletLog is a file with the kubelet's log; empty: its journal is followed, if the
@@ -75,13 +76,13 @@ type Tracer struct {
 	ident      identity
 	clock      *host.BootClock
 	probe      *probe.Probe
-	tree       *resolve.Tree
+	tree       resolve.NamedTree
 	scanned    chan *resolve.Scan
 	correlator *incident.Correlator
 	followUp   *followUp
 	stalls     *stallHistory
 	host       *hostState
-	alerts     *alert.Watch // nil: no warnings
+	alerts     *alert.Detector // nil: no warnings
 	senders    senders
 	lost       uint64 // records
 
@@ -132,7 +133,7 @@ func Open(opts Options) (*Tracer, error) {
 	t := &Tracer{
 		opts: opts, layout: layout, clock: clock, probe: p,
 		ident:   identity{bootID: host.BootID(), node: host.Hostname()},
-		tree:    resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}),
+		tree:    resolve.NewNamedTree(resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}), opts.Names),
 		scanned: make(chan *resolve.Scan, 1),
 	}
 	if err := t.assemble(symbols); err != nil {
@@ -153,7 +154,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	}
 
 	t.stalls = &stallHistory{
-		enabled: t.opts.Stalls, counts: t.probe, unseen: t.unseen(), tree: t.tree, layout: t.layout, clock: t.clock,
+		enabled: t.opts.Stalls, counts: t.probe, unseen: t.unseen(), tree: t.tree.Tree, layout: t.layout, clock: t.clock,
 		page: uint64(host.PageSize()), envelope: t.envelope, critical: t.CriticalService, recorder: flight.New(0),
 	}
 	reader := host.Reader{Layout: t.layout, Place: func(path string) (events.Level, *events.Workload) {
@@ -166,7 +167,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 		t.opts.Warn("how far an eviction is will be unknown: " + err.Error())
 	}
 	t.senders.hasKubelet = config != nil || t.opts.KubeletLog != ""
-	t.host = newHostState(reader, kubelet.NewWatch(config, reader))
+	t.host = newHostState(reader, kubelet.NewEvictionTracker(config, reader))
 
 	f := newFollowUp(t.ident.bootID, t.opts.Sink.Write, t.envelope)
 	f.enrichers = []enricher{t.stalls, t.host}
@@ -174,7 +175,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	if names := t.opts.Names; names != nil {
 		f.names = names
 		f.enrichers = append(f.enrichers,
-			&lateNames{names: names, current: f.current, now: probe.BootNS}, &runtimeReport{names, f.current})
+			&lateNames{names: names, current: f.current, now: probe.BootNS}, &runtimeReport{t.opts.RuntimeReports, f.current})
 	}
 	t.followUp = f
 	t.correlator = incident.New(t.config(symbols), correlated{t})
@@ -188,7 +189,7 @@ func (t *Tracer) config(symbols *host.Symbols) incident.Config {
 	cfg := incident.Config{
 		Tier: t.probe.Tier(), PageSize: uint64(host.PageSize()), CgroupV1: t.layout.MemoryVersion == 1,
 		BootID: t.ident.bootID, Node: t.ident.node,
-		Cgroups: t.places(), WallClock: t.clock.Time, KernelKills: host.VMStatOOMKill, Gone: host.ProcessGone,
+		Cgroups: t.tree, WallClock: t.clock.Time, KernelKills: host.VMStatOOMKill, Gone: host.ProcessGone,
 	}
 	if cfg.UserKills = t.opts.UserKills; cfg.UserKills != incident.UserKillsNone {
 		cfg.Killers = &t.senders
@@ -237,7 +238,7 @@ func (t *Tracer) envelope(kind string) events.Envelope {
 
 // Place returns the path of a cgroup, empty if it is not known, and what the path means.
 func (t *Tracer) Place(key events.CgroupKey) (string, resolve.Place) {
-	place, path, _ := t.places().Place(key)
+	place, path, _ := t.tree.Place(key)
 	return path, place
 }
 
@@ -343,32 +344,14 @@ func (t *Tracer) merge(scan *resolve.Scan) {
 	if !t.tree.Merge(scan) {
 		t.startScan()
 	}
-
-	if names := t.opts.Names; names != nil {
-		t.tree.Live(func(place resolve.Place) { lookUp(place, names.Found) })
-	}
 }
 
-// places are those of the tree, with names.
-func (t *Tracer) places() namedTree { return namedTree{t.tree, t.opts.Names} }
-
-// unseen returns the kinds of stalls that no hook sees here.
+// unseen returns the kinds of stall that no attached hook reports.
 func (t *Tracer) unseen() []string {
-	kinds := map[string]events.StallKind{
-		"memory.high": events.StallMemoryHigh, "vmscan:mm_vmscan_throttled": events.StallThrottle,
-		"vmscan:mm_vmscan_memcg_reclaim": events.StallMemcgReclaim, "vmscan:mm_vmscan_direct_reclaim": events.StallDirectReclaim,
-		"vmscan:mm_vmscan_node_reclaim": events.StallNodeReclaim, "compaction:mm_compaction": events.StallCompaction,
-	}
-
 	var names []string
-
-	for _, h := range t.probe.Hooks() {
-		if kind, ok := kinds[h.Name]; ok && h.Tier == "" {
-			names = append(names, string(kind))
-		}
+	for _, kind := range t.probe.UnseenStalls() {
+		names = append(names, string(kind))
 	}
-
-	slices.Sort(names)
 
 	return names
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
@@ -45,8 +46,8 @@ func (s *bccSink) Write(l events.Line) error {
 	var b strings.Builder
 	for i := range inc.Victims {
 		fmt.Fprintf(&b, "%s Triggered by %s, OOM kill of %s, %s pages, loadavg: %s\n",
-			When(inc.Time, time.TimeOnly, s.loc),
-			bccTask(inc.Trigger), bccTask(&inc.Victims[i].Process), totalPages(inc), Sanitize(load))
+			phrase.When(inc.Time, time.TimeOnly, s.loc),
+			bccTask(inc.Trigger), bccTask(&inc.Victims[i].Process), totalPages(inc), phrase.Sanitize(load))
 	}
 
 	return s.out.write([]byte(b.String()))
@@ -63,7 +64,7 @@ func bccTask(p *events.Process) string {
 		comm = p.Thread
 	}
 
-	return fmt.Sprintf(`PID %d ("%s")`, p.PID, Sanitize(comm))
+	return fmt.Sprintf(`PID %d ("%s")`, p.PID, phrase.Sanitize(comm))
 }
 
 func totalPages(inc *events.Incident) string {

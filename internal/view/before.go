@@ -7,21 +7,10 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// stallWord is a kind of stall in words.
-func stallWord(what string) string {
-	switch events.StallKind(what) {
-	case events.StallMemoryHigh:
-		return "memory.high"
-	case events.StallAfterKill:
-		return "reclaim after the kill"
-	}
-
-	return spaced(what)
-}
-
-// before has a line for each kind of stall, and the last minute as a row of bars.
+// before has a line for each kind of stall, and the last minute as a sparkline.
 func (b block) before() []group {
 	p := b.inc.Before
 	if p == nil {
@@ -30,20 +19,20 @@ func (b block) before() []group {
 
 	seconds := fmt.Sprintf("last %d s", p.WindowNS/1e9)
 	if len(p.Stalls) == 0 {
-		return []group{list(appendSet([]string{"no stalls in the " + seconds}, b.unseen()...)...)}
+		return []group{list(append([]string{"no stalls in the " + seconds}, b.unseen()...)...)}
 	}
 	var groups []group
 
 	for _, s := range p.Stalls {
-		items := []string{fmt.Sprintf("%s %s in %s", stallWord(s.What), duration(s.TotalNS), plural(s.Count, "time"))}
+		items := []string{fmt.Sprintf("%s %s in %s", phrase.Stall(s.What), phrase.Duration(s.TotalNS), phrase.Plural(s.Count, "time"))}
 
-		items = append(items, "longest "+duration(s.MaxNS))
+		items = append(items, "longest "+phrase.Duration(s.MaxNS))
 		if s.Fruitless > 0 {
 			items = append(items, fmt.Sprintf("%d freed nothing", s.Fruitless))
 		}
 
 		if s.ReclaimedBytes > 0 || b.wide {
-			items = append(items, size(s.ReclaimedBytes)+" reclaimed")
+			items = append(items, phrase.Size(s.ReclaimedBytes)+" reclaimed")
 		}
 
 		groups = append(groups, list(items...))
@@ -53,7 +42,7 @@ func (b block) before() []group {
 		groups = append(groups, list(seconds+" |"+bars+"|"))
 	}
 
-	groups = append(groups, b.node()...)
+	groups = append(groups, b.nodeBefore()...)
 	if unseen := b.unseen(); len(unseen) > 0 {
 		groups = append(groups, list(unseen...))
 	}
@@ -61,28 +50,29 @@ func (b block) before() []group {
 	return groups
 }
 
-// node has what concerns the node more than one cgroup: kswapd, why the allocator
-// gave up, and services that stood still.
-func (b block) node() []group {
+// nodeBefore is about the node rather than one cgroup: kswapd, why the allocator gave up,
+// and stalls of critical services.
+func (b block) nodeBefore() []group {
 	p := b.inc.Before
 
 	var groups []group
 	for _, k := range p.Kswapd {
-		groups = append(groups, list(fmt.Sprintf("kswapd of node %d awake %s", k.Node, duration(k.AwakeNS)), plural(k.Wakeups, "wakeup")))
+		awake := fmt.Sprintf("kswapd of node %d awake %s", k.Node, phrase.Duration(k.AwakeNS))
+		groups = append(groups, list(awake, phrase.Plural(k.Wakeups, "wakeup")))
 	}
 
 	if g := p.GaveUp; g != nil && g.Reclaim != nil {
 		r := g.Reclaim
 		groups = append(groups, list(
-			fmt.Sprintf("gave up at zone %s of node %d: %s free or reclaimable", Sanitize(r.Zone), r.Node, size(r.AvailableBytes)),
-			"min watermark "+size(r.MinWatermarkBytes), plural(uint64(r.NoProgressLoops), "round")+" gained nothing",
+			fmt.Sprintf("gave up at zone %s of node %d: %s free or reclaimable", phrase.Sanitize(r.Zone), r.Node, phrase.Size(r.AvailableBytes)),
+			"min watermark "+phrase.Size(r.MinWatermarkBytes), phrase.Plural(uint64(r.NoProgressLoops), "round")+" gained nothing",
 		))
 	}
 
 	if g := p.GaveUp; g != nil && g.Compact != nil {
 		c := g.Compact
 		groups = append(groups, list(
-			fmt.Sprintf("compaction for order %d: %s", c.Order, spaced(c.Result)),
+			fmt.Sprintf("compaction for order %d: %s", c.Order, phrase.Spaced(c.Result)),
 			fmt.Sprintf("%d of %d retries", c.Retries, c.MaxRetries),
 		))
 	}
@@ -90,7 +80,7 @@ func (b block) node() []group {
 	if len(p.Guardians) > 0 {
 		var items []string
 		for _, g := range p.Guardians {
-			items = append(items, fmt.Sprintf("%s stood still for %s", Sanitize(g.Unit), duration(g.TotalNS)))
+			items = append(items, fmt.Sprintf("%s stood still for %s", phrase.Sanitize(g.Unit), phrase.Duration(g.TotalNS)))
 		}
 
 		groups = append(groups, list(items...))
@@ -99,30 +89,32 @@ func (b block) node() []group {
 	return groups
 }
 
+// unseen are the kinds of stalls that the attach mode cannot see.
 func (b block) unseen() []string {
 	var words []string
 	for _, what := range b.inc.Before.Unseen {
-		words = append(words, stallWord(what)+" cannot be seen here")
+		words = append(words, phrase.Stall(what)+" cannot be seen here")
 	}
 
 	return words
 }
 
-// bars is the number of columns of a sparkline: one for two seconds.
+// bars is the number of columns of a sparkline: one for two seconds of a minute.
 const bars = 30
 
-// sparkline shows the time stalled, the newest at the right.
+// sparkline shows the time stalled, the newest at the right. It is empty where nothing
+// stalled.
 func sparkline(p *events.Before) string {
 	var sums [bars]uint64
 
-	width := p.WindowNS / bars
-	if width == 0 {
+	step := p.WindowNS / bars
+	if step == 0 {
 		return ""
 	}
 	var most uint64
 
 	for _, s := range p.Timeline {
-		i := bars - 1 - min(int(s.BeforeNS/width), bars-1)
+		i := bars - 1 - min(int(s.BeforeNS/step), bars-1)
 		sums[i] += s.TotalNS
 		most = max(most, sums[i])
 	}
@@ -137,8 +129,8 @@ func sparkline(p *events.Before) string {
 			line.WriteRune('·')
 			continue
 		}
-		steps := []rune("▁▂▃▄▅▆▇█")
-		line.WriteRune(steps[min(sum*uint64(len(steps))/most, uint64(len(steps)-1))])
+		heights := []rune("▁▂▃▄▅▆▇█")
+		line.WriteRune(heights[min(sum*uint64(len(heights))/most, uint64(len(heights)-1))])
 	}
 
 	return line.String()

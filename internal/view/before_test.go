@@ -41,13 +41,13 @@ func TestBefore(t *testing.T) {
 			"kubelet.service stood still for 2.5 s", "memory.high cannot be seen here", "▂", "█|",
 		} {
 			if !strings.Contains(text, want) {
-				t.Errorf("width %d: no %q in\n%s", width, want, out.String())
+				t.Errorf("width %d: want %q, got\n%s", width, want, out.String())
 			}
 		}
 
 		for line := range strings.Lines(out.String()) {
 			if n := len([]rune(strings.TrimRight(line, "\n"))); width > 0 && n > width {
-				t.Errorf("%d columns of %d: %s", n, width, line)
+				t.Errorf("got a line of %d columns, want at most %d: %s", n, width, line)
 			}
 		}
 	}
@@ -58,7 +58,7 @@ func TestNoStallsBefore(t *testing.T) {
 
 	inc := &events.Incident{ID: "1", Outcome: events.OutcomeKilled, Before: &events.Before{WindowNS: 60e9, Stalls: []events.StallSum{}}}
 	if err := NewText(&out, TextOptions{}).Write(inc); err != nil || !strings.Contains(out.String(), "no stalls in the last 60 s") {
-		t.Errorf("%v: %s", err, out.String())
+		t.Errorf("got error %v and text %q, want \"no stalls\"", err, out.String())
 	}
 }
 
@@ -90,12 +90,12 @@ func TestStallAndPressureLines(t *testing.T) {
 		text := strings.Join(strings.Fields(out.String()), " ")
 		for _, want := range []string{"memory.high 75 ms", "for the limit of /b", "296 of 310 reclaims in 10.0 s gained nothing", "a kill is near"} {
 			if !strings.Contains(text, want) {
-				t.Errorf("width %d: no %q in %s", width, want, text)
+				t.Errorf("width %d: want %q, got %s", width, want, text)
 			}
 		}
 
 		if strings.ContainsRune(out.String(), '\x1b') {
-			t.Errorf("a control character reached the terminal: %q", out.String())
+			t.Errorf("got a control character in %q", out.String())
 		}
 	}
 }

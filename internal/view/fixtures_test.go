@@ -12,7 +12,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
-// script is a trace as a source would feed it to a sink.
+// script is a trace, as a source would feed it to a sink.
 type script struct {
 	name string
 	feed func(sink.Sink) error
@@ -64,8 +64,6 @@ const (
 	sidecarPath = podPath + "/cri-containerd-" + sidecarID + ".scope"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func start() time.Time { return time.Date(2026, 8, 20, 14, 3, 7, 412_345_678, time.UTC) }
 
 func envelope(kind string, after time.Duration) events.Envelope {
@@ -95,9 +93,9 @@ func podLadder() []events.Rung {
 	pod := &events.Workload{PodUID: podUID, QoS: "burstable"}
 
 	return []events.Rung{
-		{Cgroup: *cgroup(9004, podPath), Level: events.LevelPod, UsageBytes: ptr(519*mib + 300<<10), MaxBytes: ptr(600 * mib), OOMGroup: ptr(false), Workload: pod},
-		{Cgroup: *cgroup(310, burstable), Level: events.LevelQoS, UsageBytes: ptr(3*gib + 100*mib), Workload: &events.Workload{QoS: "burstable"}},
-		{Cgroup: *cgroup(300, kubepods), Level: events.LevelKubepods, UsageBytes: ptr(9*gib + 800*mib), MaxBytes: ptr(14*gib + 200*mib)},
+		{Cgroup: *cgroup(9004, podPath), Level: events.LevelPod, UsageBytes: new(519*mib + 300<<10), MaxBytes: new(600 * mib), OOMGroup: new(false), Workload: pod},
+		{Cgroup: *cgroup(310, burstable), Level: events.LevelQoS, UsageBytes: new(3*gib + 100*mib), Workload: &events.Workload{QoS: "burstable"}},
+		{Cgroup: *cgroup(300, kubepods), Level: events.LevelKubepods, UsageBytes: new(9*gib + 800*mib), MaxBytes: new(14*gib + 200*mib)},
 	}
 }
 
@@ -109,27 +107,27 @@ func container() *events.Incident {
 		Envelope: envelope(events.KindIncident, 0),
 		ID:       "5f0c2c1e-17", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled,
 		Limiter: &events.Limiter{
-			Level: events.LevelContainer, Which: "memory.max", LimitBytes: ptr(512 * mib), UsageBytes: ptr(512 * mib),
+			Level: events.LevelContainer, Which: "memory.max", LimitBytes: new(512 * mib), UsageBytes: new(512 * mib),
 			Cgroup: app, Workload: workload(containerID),
 		},
 		Ladder: append([]events.Rung{{
-			Cgroup: *app, Level: events.LevelContainer, UsageBytes: ptr(512 * mib), MaxBytes: ptr(512 * mib),
-			PeakBytes: ptr(512 * mib), OOMGroup: ptr(false), Workload: workload(containerID),
+			Cgroup: *app, Level: events.LevelContainer, UsageBytes: new(512 * mib), MaxBytes: new(512 * mib),
+			PeakBytes: new(512 * mib), OOMGroup: new(false), Workload: workload(containerID),
 		}}, podLadder()...),
 		Trigger: &events.Process{PID: 4711, TID: 4790, Comm: "java", Thread: "C2 CompilerThre", Cgroup: app, Workload: workload(containerID)},
 		Victims: []events.Victim{{
 			Process: events.Process{PID: 4711, TID: 4711, Comm: "java", Cgroup: app, Workload: workload(containerID)},
-			Role:    events.RoleChosen, AnonRSSBytes: ptr(480*mib + 100<<10), FileRSSBytes: ptr(9 * mib), ShmemRSSBytes: ptr(uint64(0)),
-			SwapBytes: ptr(uint64(0)), PgtablesBytes: ptr(1536 << 10 * uint64(1)), TotalVMBytes: ptr(3 * gib), OOMScoreAdj: ptr(985),
-			Points: ptr(int64(125_590)), UID: ptr(uint32(1000)), StartTime: ptr(start().Add(-26 * time.Hour)), IsContainerInit: ptr(true),
+			Role:    events.RoleChosen, AnonRSSBytes: new(480*mib + 100<<10), FileRSSBytes: new(9 * mib), ShmemRSSBytes: new(uint64(0)),
+			SwapBytes: new(uint64(0)), PgtablesBytes: new(1536 << 10 * uint64(1)), TotalVMBytes: new(3 * gib), OOMScoreAdj: new(985),
+			Points: new(int64(125_590)), UID: new(uint32(1000)), StartTime: new(start().Add(-26 * time.Hour)), IsContainerInit: new(true),
 		}},
 		Killer: &events.Killer{Kind: "kernel", Path: "memcg"},
 		Allocation: &events.Allocation{
-			Order: ptr(0), GFP: ptr(uint32(0x400cc0)), GFPFlags: []string{"GFP_KERNEL_ACCOUNT"}, Class: "anon_fault", TotalPages: ptr(uint64(131072)),
+			Order: new(0), GFP: new(uint32(0x400cc0)), GFPFlags: []string{"GFP_KERNEL_ACCOUNT"}, Class: "anon_fault", TotalPages: new(uint64(131072)),
 		},
 		Memory: &events.Memory{
-			AnonBytes: ptr(481 * mib), FileBytes: ptr(22 * mib), ShmemBytes: ptr(uint64(0)), SlabBytes: ptr(4*mib + 512<<10),
-			KernelStackBytes: ptr(768 << 10 * uint64(1)), PagetablesBytes: ptr(2 * mib), SockBytes: ptr(uint64(0)),
+			AnonBytes: new(481 * mib), FileBytes: new(22 * mib), ShmemBytes: new(uint64(0)), SlabBytes: new(4*mib + 512<<10),
+			KernelStackBytes: new(768 << 10 * uint64(1)), PagetablesBytes: new(2 * mib), SockBytes: new(uint64(0)),
 		},
 		Passes: &events.Passes{Killed: 1},
 		Tier:   events.TierFentry,
@@ -140,11 +138,11 @@ func containerScript() func(sink.Sink) error {
 	inc := container()
 	dead, back := update(inc.ID, 31*time.Millisecond), update(inc.ID, 40*time.Millisecond)
 	process := events.Process{PID: 4711, TID: 4711, Comm: "java"}
-	dead.Victims = []events.Victim{{Process: process, ExitAfterNS: ptr(uint64(31_200_000))}}
-	back.Victims = []events.Victim{{Process: process, ReleasedAfterNS: ptr(uint64(40_100_000))}}
+	dead.Victims = []events.Victim{{Process: process, ExitAfterNS: new(uint64(31_200_000))}}
+	back.Victims = []events.Victim{{Process: process, ReleasedAfterNS: new(uint64(40_100_000))}}
 	audit := update(inc.ID, time.Second)
 	audit.Audit = &events.Audit{
-		Victims: 1, KernelKills: 1, VMStatDelta: ptr(uint64(1)), Incidents: 1, WindowKills: 1, MemcgDelta: ptr(uint64(1)),
+		Victims: 1, KernelKills: 1, VMStatDelta: new(uint64(1)), Incidents: 1, WindowKills: 1, MemcgDelta: new(uint64(1)),
 		Explained: true, Text: "1 victim; oom_kill +1",
 	}
 	status := &events.Status{
@@ -159,7 +157,7 @@ func containerScript() func(sink.Sink) error {
 	lost := &events.Lost{Envelope: envelope(events.KindLost, 2*time.Second), What: "victim_signal", Count: 12}
 	end := &events.Status{
 		Envelope: envelope(events.KindStatus, 3*time.Second), Phase: "end",
-		Incidents: ptr(uint64(1)), Victims: ptr(uint64(1)), Lost: ptr(uint64(12)),
+		Incidents: new(uint64(1)), Victims: new(uint64(1)), Lost: new(uint64(12)),
 	}
 
 	return feed(status, headline(inc), inc, dead, back, audit, lost, end)
@@ -170,14 +168,14 @@ func pod() func(sink.Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-18"
 	inc.Ladder = podLadder()
-	inc.Ladder[0].UsageBytes, inc.Ladder[0].HighBytes = ptr(600*mib), ptr(550*mib)
+	inc.Ladder[0].UsageBytes, inc.Ladder[0].HighBytes = new(600*mib), new(550*mib)
 	inc.Limiter = &events.Limiter{
-		Level: events.LevelPod, Which: "memory.max", LimitBytes: ptr(600 * mib), UsageBytes: ptr(600 * mib),
-		SwapUsageBytes: ptr(20 * mib), SwapLimitBytes: ptr(20 * mib), Cgroup: cgroup(9004, podPath),
+		Level: events.LevelPod, Which: "memory.max", LimitBytes: new(600 * mib), UsageBytes: new(600 * mib),
+		SwapUsageBytes: new(20 * mib), SwapLimitBytes: new(20 * mib), Cgroup: cgroup(9004, podPath),
 		Workload: &events.Workload{PodUID: podUID, QoS: "burstable", Source: "path"},
 	}
 	inc.Trigger = &events.Process{PID: 5120, TID: 5120, Comm: "envoy", Cgroup: cgroup(9020, sidecarPath), Workload: workload(sidecarID)}
-	inc.Victims[0].SwapBytes = ptr(20 * mib)
+	inc.Victims[0].SwapBytes = new(20 * mib)
 
 	other := container()
 	other.ID, other.Time = "5f0c2c1e-19", start().Add(time.Millisecond)
@@ -187,7 +185,7 @@ func pod() func(sink.Sink) error {
 	limiter := *inc.Limiter
 	limiter.Workload = &events.Workload{Namespace: "shop", Pod: "cart-0", PodUID: podUID, QoS: "burstable", Source: "log_dir"}
 	names.Limiter = &limiter
-	names.Victims = []events.Victim{{Process: events.Process{PID: 4711, TID: 4711, Comm: "java"}, ExitAfterNS: ptr(uint64(1_250_000_000))}}
+	names.Victims = []events.Victim{{Process: events.Process{PID: 4711, TID: 4711, Comm: "java"}, ExitAfterNS: new(uint64(1_250_000_000))}}
 	// The two cases meet: the second headline comes between the first and its block.
 	return feed(headline(inc), headline(other), inc, other, names)
 }
@@ -197,15 +195,15 @@ func group3() func(sink.Sink) error {
 	inc.ID = "5f0c2c1e-20"
 	inc.Killer = &events.Killer{Kind: "kernel", Path: "group", GroupCgroup: inc.Limiter.Cgroup, GroupLevel: events.LevelContainer}
 
-	inc.Ladder[0].OOMGroup = ptr(true)
+	inc.Ladder[0].OOMGroup = new(true)
 	for i, comm := range []string{"sh", "Web Content"} {
 		inc.Victims = append(inc.Victims, events.Victim{
 			Process: events.Process{PID: 4650 + i, TID: 4650 + i, Comm: comm, Cgroup: inc.Limiter.Cgroup, Workload: workload(containerID)},
-			Role:    events.RoleGroup, AnonRSSBytes: ptr(uint64(i) * 300 << 10),
+			Role:    events.RoleGroup, AnonRSSBytes: new(uint64(i) * 300 << 10),
 		})
 	}
 	inc.Audit = &events.Audit{
-		Victims: 3, KernelKills: 4, VMStatDelta: ptr(uint64(4)), Incidents: 1, WindowKills: 4, Explained: true,
+		Victims: 3, KernelKills: 4, VMStatDelta: new(uint64(4)), Incidents: 1, WindowKills: 4, Explained: true,
 		Text: "3 victims; oom_kill +4 (the kernel counts the chosen one of a group twice)",
 	}
 	h := headline(inc)
@@ -223,13 +221,13 @@ func group60() func(sink.Sink) error {
 	dead := update(inc.ID, time.Second)
 	for i := range 59 {
 		p := events.Process{PID: 5000 + i, TID: 5000 + i, Comm: fmt.Sprintf("worker-%d", i), Cgroup: inc.Limiter.Cgroup, Workload: workload(containerID)}
-		inc.Victims = append(inc.Victims, events.Victim{Process: p, Role: events.RoleGroup, AnonRSSBytes: ptr(mib)})
+		inc.Victims = append(inc.Victims, events.Victim{Process: p, Role: events.RoleGroup, AnonRSSBytes: new(mib)})
 		dead.Victims = append(dead.Victims, events.Victim{
-			Process: events.Process{PID: p.PID, TID: p.TID, Comm: p.Comm}, ExitAfterNS: ptr(uint64(i+1) * 2_000_000),
+			Process: events.Process{PID: p.PID, TID: p.TID, Comm: p.Comm}, ExitAfterNS: new(uint64(i+1) * 2_000_000),
 		})
 	}
 	dead.Audit = &events.Audit{
-		Victims: 60, KernelKills: 61, VMStatDelta: ptr(uint64(63)), Incidents: 1, WindowKills: 61,
+		Victims: 60, KernelKills: 61, VMStatDelta: new(uint64(63)), Incidents: 1, WindowKills: 61,
 		Text: "60 victims, 61 kills by the kernel; oom_kill +63: 2 kills were not seen",
 	}
 
@@ -239,10 +237,10 @@ func group60() func(sink.Sink) error {
 func global() func(sink.Sink) error {
 	inc := container()
 	inc.ID, inc.Scope = "5f0c2c1e-22", events.ScopeGlobal
-	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node", LimitBytes: ptr(62 * gib), UsageBytes: ptr(61*gib + 700*mib)}
+	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node", LimitBytes: new(62 * gib), UsageBytes: new(61*gib + 700*mib)}
 	inc.Trigger = &events.Process{PID: 88, TID: 88, Comm: "kworker/u16:3", IsKernel: true, Cgroup: cgroup(1, "/")}
 	inc.Allocation = &events.Allocation{
-		Order: ptr(3), GFP: ptr(uint32(0x40dc0)), Class: "slab", TotalPages: ptr(uint64(16252928)),
+		Order: new(3), GFP: new(uint32(0x40dc0)), Class: "slab", TotalPages: new(uint64(16252928)),
 		GFPFlags: []string{"GFP_KERNEL", "__GFP_COMP", "__GFP_ZERO", "__GFP_NOWARN", "__GFP_NORETRY", "__GFP_NOMEMALLOC"},
 	}
 	inc.Killer.Path = "global"
@@ -264,7 +262,7 @@ func cpuset() func(sink.Sink) error {
 	svc := cgroup(77, "/system.slice/postgresql@17-main.service")
 	inc.Trigger = &events.Process{PID: 900, TID: 900, Comm: "postgres", Cgroup: svc, Workload: &events.Workload{Unit: "postgresql@17-main.service"}}
 	inc.Victims[0].Process = *inc.Trigger
-	inc.Victims[0].IsContainerInit, inc.Victims[0].OOMScoreAdj = nil, ptr(0)
+	inc.Victims[0].IsContainerInit, inc.Victims[0].OOMScoreAdj = nil, new(0)
 
 	return feed(inc)
 }
@@ -274,7 +272,7 @@ func sysrq() func(sink.Sink) error {
 	inc.ID, inc.Scope = "5f0c2c1e-24", events.ScopeSysrq
 	inc.Limiter, inc.Ladder, inc.Memory = nil, nil, nil
 	inc.Trigger = &events.Process{PID: 52, TID: 52, Comm: "kworker/0:2", IsKernel: true}
-	inc.Allocation = &events.Allocation{Order: ptr(-1), GFP: ptr(uint32(0xcc0)), GFPFlags: []string{"GFP_KERNEL"}, Class: "sysrq"}
+	inc.Allocation = &events.Allocation{Order: new(-1), GFP: new(uint32(0xcc0)), GFPFlags: []string{"GFP_KERNEL"}, Class: "sysrq"}
 	inc.Killer.Path = "sysrq"
 
 	return feed(headline(inc), inc)
@@ -302,13 +300,13 @@ func alreadyExiting() func(sink.Sink) error {
 	return feed(inc, waiting)
 }
 
-// tracepoints is what the lowest tier gives when much is missing.
+// tracepoints is an incident of the weakest attach mode, with much unknown.
 func tracepoints() func(sink.Sink) error {
 	inc := &events.Incident{
 		Envelope: envelope(events.KindIncident, 0), ID: "5f0c2c1e-28", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled,
-		Limiter: &events.Limiter{Level: events.LevelContainer, Which: "memory.max", LimitBytes: ptr(512 * mib), Cgroup: cgroup(9010, "")},
+		Limiter: &events.Limiter{Level: events.LevelContainer, Which: "memory.max", LimitBytes: new(512 * mib), Cgroup: cgroup(9010, "")},
 		Ladder: []events.Rung{
-			{Cgroup: *cgroup(9010, ""), Level: events.LevelContainer, MaxBytes: ptr(512 * mib)},
+			{Cgroup: *cgroup(9010, ""), Level: events.LevelContainer, MaxBytes: new(512 * mib)},
 			{Cgroup: *cgroup(9004, ""), Level: events.LevelPod},
 		},
 		Trigger: &events.Process{PID: 4711, TID: 4790, Comm: "java"},
@@ -350,7 +348,7 @@ func sharedMM() func(sink.Sink) error {
 	inc.Allocation.Class = "limit_lowered"
 	inc.Victims = append(inc.Victims, events.Victim{
 		Process: events.Process{PID: 4800, TID: 4803, Comm: "helper", Cgroup: cgroup(9020, sidecarPath), Workload: workload(sidecarID)},
-		Role:    events.RoleSharedMM, OOMScoreAdj: ptr(-500),
+		Role:    events.RoleSharedMM, OOMScoreAdj: new(-500),
 	})
 
 	return feed(headline(inc), inc)
@@ -363,13 +361,13 @@ func memsw() func(sink.Sink) error {
 	w := &events.Workload{ContainerID: containerID, Runtime: "docker", Source: "path"}
 	inc.ID = "5f0c2c1e-31"
 	inc.Limiter = &events.Limiter{
-		Level: events.LevelContainer, Which: "memory.memsw.limit_in_bytes", LimitBytes: ptr(gib), UsageBytes: ptr(gib),
-		SwapLimitBytes: ptr(gib), SwapUsageBytes: ptr(gib), Cgroup: v1, Workload: w,
+		Level: events.LevelContainer, Which: "memory.memsw.limit_in_bytes", LimitBytes: new(gib), UsageBytes: new(gib),
+		SwapLimitBytes: new(gib), SwapUsageBytes: new(gib), Cgroup: v1, Workload: w,
 	}
 	root := events.Cgroup{CgroupKey: events.CgroupKey{Hierarchy: 9, ID: 1}, Path: "/"}
 	inc.Ladder = []events.Rung{
-		{Cgroup: *v1, Level: events.LevelContainer, UsageBytes: ptr(700 * mib), MaxBytes: ptr(800 * mib), SwapUsageBytes: ptr(gib), SwapMaxBytes: ptr(gib), Workload: w},
-		{Cgroup: root, Level: events.LevelCgroup, UsageBytes: ptr(20 * gib)},
+		{Cgroup: *v1, Level: events.LevelContainer, UsageBytes: new(700 * mib), MaxBytes: new(800 * mib), SwapUsageBytes: new(gib), SwapMaxBytes: new(gib), Workload: w},
+		{Cgroup: root, Level: events.LevelCgroup, UsageBytes: new(20 * gib)},
 	}
 	inc.Trigger.Cgroup, inc.Trigger.Workload = v1, w
 	inc.Victims[0].Cgroup, inc.Victims[0].Workload = v1, w

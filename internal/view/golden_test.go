@@ -16,6 +16,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
@@ -39,7 +40,7 @@ func formats() []format {
 	}
 }
 
-// render runs a script and tests what holds for every output.
+// render feeds a script to a sink, and checks what holds for every output.
 func render(t *testing.T, s script, f format) []byte {
 	t.Helper()
 
@@ -49,27 +50,27 @@ func render(t *testing.T, s script, f format) []byte {
 	}
 
 	if n := out.Len(); n > 0 && out.Bytes()[n-1] != '\n' {
-		t.Error("the last line has no end")
+		t.Error("got a last line without a newline")
 	}
 
 	if !utf8.Valid(out.Bytes()) {
-		t.Error("not UTF-8")
+		t.Error("got output that is not UTF-8")
 	}
 
 	for line := range strings.Lines(out.String()) {
 		line = strings.TrimSuffix(line, "\n")
 		for _, r := range line {
 			if !events.Printable(r) {
-				t.Errorf("raw %U in %q", r, line)
+				t.Errorf("got unprintable %U in %q", r, line)
 			}
 		}
 
-		if strings.HasSuffix(f.name, "-80") && width(line) > 80 {
-			t.Errorf("%d columns: %s", width(line), line)
+		if strings.HasSuffix(f.name, "-80") && phrase.Width(line) > 80 {
+			t.Errorf("got %d columns, want at most 80: %s", phrase.Width(line), line)
 		}
 
 		if strings.TrimRight(line, " ") != line {
-			t.Errorf("blanks at the end of %q", line)
+			t.Errorf("got trailing blanks in %q", line)
 		}
 	}
 
@@ -97,15 +98,15 @@ func TestGolden(t *testing.T) {
 				}
 
 				if !bytes.Equal(got, want) {
-					t.Errorf("differs from %s (go test -update writes it anew):\n%s", file, got)
+					t.Errorf("got other output than %s has (go test -update rewrites it):\n%s", file, got)
 				}
 			})
 		}
 	}
 }
 
-// TestJSONIsOfTheContract checks each line against the published schema.
-func TestJSONIsOfTheContract(t *testing.T) {
+// TestJSONMatchesTheSchema checks each line against the published schema.
+func TestJSONMatchesTheSchema(t *testing.T) {
 	schema, err := jsonschema.NewCompiler().Compile("../../docs/events.schema.json")
 	if err != nil {
 		t.Fatal(err)

@@ -3,140 +3,134 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// Inspection writes the state of what still lives as a block, laid out as those
+// Inspection writes the state of a cgroup or of the node as a block, laid out as those
 // of incidents are.
 func Inspection(w io.Writer, i *events.Inspection, opts TextOptions) error {
 	if opts.Width > 0 {
 		opts.Width = max(opts.Width, minWidth)
 	}
 	p := &page{width: opts.Width, color: opts.Color}
-	loc := zone(opts.Location)
-	v := inspection{Inspection: i, wide: opts.Width == 0}
-	v.block = block{
-		inc: &events.Incident{Limiter: i.Limiter, Ladder: i.Ladder, Memory: i.Memory, Unknown: i.Unknown},
-		max: max(opts.Width-indent, 20), wide: v.wide, loc: loc,
-	}
-	p.head(When(i.Time, "15:04:05", loc), v.title(), styleWarn, list(v.what()...))
+	v := newInspection(i, opts.Width, zone(opts.Location))
+	p.head(phrase.When(i.Time, "15:04:05", v.loc), v.heading(), styleWarn, list(v.subject()...))
 
 	for _, s := range v.sections() {
-		if s.groups = filled(s.groups); len(s.groups) > 0 {
-			p.section(s)
-		}
+		p.section(s)
 	}
 	out := output{w: w, what: "text"}
 
 	return out.write(p.buf.Bytes())
 }
 
-func filled(groups []group) []group {
-	var kept []group
-
-	for _, g := range groups {
-		if len(g.items) > 0 {
-			kept = append(kept, g)
-		}
-	}
-
-	return kept
-}
-
+// inspection turns the event of the same name into sections.
 type inspection struct {
-	*events.Inspection
-	block block
-	wide  bool
+	limitBlock
+	event *events.Inspection
 }
 
-func (v inspection) title() string {
-	if v.Cgroup == nil {
+func newInspection(i *events.Inspection, columns int, loc *time.Location) inspection {
+	return inspection{
+		event: i,
+		limitBlock: limitBlock{
+			limiter: i.Limiter, ladder: i.Ladder, memory: i.Memory, unknown: i.Unknown,
+			wide: columns == 0, columns: max(columns-indent, 20), loc: loc,
+		},
+	}
+}
+
+func (v inspection) heading() string {
+	if v.event.Cgroup == nil {
 		return "NODE"
 	}
 
-	return strings.ToUpper(string(v.Level))
+	return strings.ToUpper(string(v.event.Level))
 }
 
-func (v inspection) what() []string {
-	if v.Cgroup == nil {
-		return []string{v.Node}
+func (v inspection) subject() []string {
+	if v.event.Cgroup == nil {
+		return []string{v.event.Node}
 	}
 
-	return appendSet(nil, owner(v.Workload, v.wide), v.block.path(v.Cgroup, v.block.max)[0])
+	return phrase.NonEmpty(phrase.Identity(v.event.Workload, v.wide), v.path(v.event.Cgroup, v.columns)[0])
 }
 
 func (v inspection) sections() []section {
-	var all []section
-	add := func(label string, groups ...group) { all = append(all, section{label, groups}) }
-	add("limiter", v.limiter()...)
+	var all sections
+	all.add("limiter", v.limiterLines()...)
 
-	if v.Cgroup == nil {
-		add("memory", v.nodeMemory()...)
-		add("stalled", stalled(v.NodeState.PSISome, v.NodeState.PSIFull))
-		add("zones", v.zones()...)
-		add("free", v.freeBlocks()...)
-		add("slab", v.slabs())
-		add("cgroups", v.shares(v.NodeState.Cgroups, 0)...)
+	if v.event.Cgroup == nil {
+		all.add("memory", v.nodeMemory()...)
+		all.add("stalled", stalled(v.event.NodeState.PSISome, v.event.NodeState.PSIFull))
+		all.add("zones", v.zones()...)
+		all.add("free", v.freeBlocks()...)
+		all.add("slab", v.slabs())
+		all.add("cgroups", v.shares(v.event.NodeState.Cgroups, 0)...)
 	} else {
-		add("ladder", v.block.ladder())
-		add("memory", v.block.memory(), v.reclaim())
-		add("events", counts("with those below", v.Events), counts("its own limits", v.OwnEvents))
-		add("stalled", stalled(v.PSISome, v.PSIFull))
-		add("shares", v.shares(v.Shares, v.SharesLeftOut)...)
+		all.add("ladder", v.ancestry())
+		all.add("memory", v.charge(), v.reclaim())
+		all.add("events", counts("with those below", v.event.Events), counts("its own limits", v.event.OwnEvents))
+		all.add("stalled", stalled(v.event.PSISome, v.event.PSIFull))
+		all.add("shares", v.shares(v.event.Shares, v.event.SharesLeftOut)...)
 	}
 
-	add("to die", v.candidates()...)
-	add("evict", v.eviction()...)
-	add("causes", v.causes()...)
-	add("unknown", list(v.Unknown...))
+	all.add("to die", v.candidates()...)
+	all.add("evict", v.eviction()...)
+	all.add("causes", v.causes()...)
+	all.add("unknown", list(v.event.Unknown...))
 
 	return all
 }
 
-// limiter says who would limit first, and what is left until then.
-func (v inspection) limiter() []group {
-	l := v.Limiter
+// limiterLines are whose limit is the nearest, and what is left until it is reached.
+func (v inspection) limiterLines() []group {
+	l := v.event.Limiter
 	if l == nil {
 		return nil
 	}
 
-	room := "headroom " + maybe(v.HeadroomBytes)
+	room := "headroom " + phrase.SizeOrUnknown(v.event.HeadroomBytes)
 	if l.Level == events.LevelNode {
 		return []group{list("node", room+" (MemAvailable and free swap)")}
 	}
 
-	items := append(v.block.limits(l), room)
-	if l.LimitBytes != nil && *l.LimitBytes > 0 && v.HeadroomBytes != nil {
-		items[len(items)-1] += fmt.Sprintf(" (%.0f %%)", 100*float64(*v.HeadroomBytes)/float64(*l.LimitBytes))
+	items := append(v.limits(), room)
+	if l.LimitBytes != nil && *l.LimitBytes > 0 && v.event.HeadroomBytes != nil {
+		items[len(items)-1] += fmt.Sprintf(" (%.0f %%)", 100*float64(*v.event.HeadroomBytes)/float64(*l.LimitBytes))
 	}
 
 	groups := []group{list(items...)}
-	if !l.Cgroup.Is(v.Cgroup) {
-		groups = append(groups, list(v.block.identity(l)...), list(v.block.path(l.Cgroup, v.block.max)...))
+	if !l.Cgroup.Is(v.event.Cgroup) {
+		groups = append(groups, list(v.identity()...), list(v.path(l.Cgroup, v.columns)...))
 	}
 
 	return groups
 }
 
-// reclaim is what can be had back, and what cannot at once.
+// reclaim is the memory that can be reclaimed, and that which cannot be at once.
 func (v inspection) reclaim() group {
-	m := v.Memory
+	m := v.event.Memory
 	if m == nil {
 		return list()
 	}
 
-	return list(v.block.sizes(
+	return list(v.sizes(
 		part{"inactive file", m.InactiveFileBytes}, part{"active file", m.ActiveFileBytes}, part{"dirty", m.FileDirtyBytes},
 		part{"writeback", m.FileWritebackBytes}, part{"unevictable", m.UnevictableBytes},
 		part{"slab reclaimable", m.SlabReclaimableBytes}, part{"unreclaimable", m.SlabUnreclaimableBytes},
 		part{"anon in huge pages", m.AnonTHPBytes}, part{"percpu", m.PercpuBytes})...)
 }
 
+// counts are what happened to a cgroup (memory.events).
 func counts(what string, e *events.CgroupEvents) group {
 	if e == nil {
 		return list()
@@ -159,7 +153,7 @@ func counts(what string, e *events.CgroupEvents) group {
 	return list(items...)
 }
 
-// stalled is the share of the time in which tasks stood still for memory.
+// stalled is the share of time in which tasks were stalled for memory (PSI).
 func stalled(some, full *events.PSI) group {
 	var items []string
 
@@ -179,177 +173,46 @@ func stalled(some, full *events.PSI) group {
 	return list(items...)
 }
 
-func (v inspection) nodeMemory() []group {
-	s := v.NodeState
-
-	swap := list()
-	if s.SwapTotalBytes != nil && *s.SwapTotalBytes == 0 {
-		swap = list("no swap")
-	} else if s.SwapTotalBytes != nil {
-		swap = list(v.block.sizes(part{"swap", s.SwapTotalBytes}, part{"free", s.SwapFreeBytes})...)
-	}
-
-	if s.TransparentHuge != "" {
-		swap.items = append(swap.items, "transparent huge pages "+s.TransparentHuge)
-		swap.items = append(swap.items, v.block.sizes(part{"in use", s.AnonTHPBytes})...)
-	}
-
-	swap.sep = ", "
-	if s.HugetlbBytes != nil && *s.HugetlbBytes > 0 {
-		swap.items = append(swap.items, v.block.sizes(part{"hugetlb", s.HugetlbBytes}, part{"of it free", s.HugetlbFreeBytes})...)
-	}
-
-	return []group{
-		list(v.block.sizes(part{"total", s.TotalBytes}, part{"available", s.AvailableBytes}, part{"free", s.FreeBytes})...),
-		list(v.block.sizes(
-			part{"anon", s.AnonBytes}, part{"file", s.FileBytes}, part{"shmem", s.ShmemBytes}, part{"dirty", s.DirtyBytes},
-			part{"writeback", s.WritebackBytes}, part{"unevictable", s.UnevictableBytes})...),
-		list(v.block.sizes(
-			part{"slab reclaimable", s.SlabReclaimable}, part{"unreclaimable", s.SlabUnreclaimable},
-			part{"kernel stacks", s.KernelStackBytes}, part{"page tables", s.PagetablesBytes})...),
-		swap,
-	}
-}
-
-// zones has the watermarks beside what is free, and sums of NUMA nodes where there
-// is more than one.
-func (v inspection) zones() []group {
-	zones := v.NodeState.Zones
-	if len(zones) == 0 {
-		return nil
-	}
-	t := table{{"node", "zone", "free", "min", "low", "high", "managed", ""}}
-	nodes := map[int][2]uint64{}
-
-	for _, z := range zones {
-		t = append(t, []string{
-			strconv.Itoa(z.Node), z.Zone, shortSize(z.FreeBytes), shortSize(z.MinBytes), shortSize(z.LowBytes), shortSize(z.HighBytes),
-			shortSize(z.ManagedBytes), watermark(z),
-		})
-		if z.FreeBytes != nil && z.ManagedBytes != nil {
-			sum := nodes[z.Node]
-			nodes[z.Node] = [2]uint64{sum[0] + *z.FreeBytes, sum[1] + *z.ManagedBytes}
-		}
-	}
-
-	if len(nodes) > 1 {
-		for n := range 1024 {
-			if sum, ok := nodes[n]; ok {
-				t = append(t, []string{strconv.Itoa(n), "all", shortSize(&sum[0]), "", "", "", shortSize(&sum[1]), ""})
-			}
-		}
-	}
-
-	return t.groups(2)
-}
-
-// watermark says below which mark a zone is.
-func watermark(z events.Zone) string {
-	for _, mark := range []struct {
-		bytes *uint64
-		text  string
-	}{{z.MinBytes, "BELOW MIN"}, {z.LowBytes, "below low"}} {
-		if z.FreeBytes != nil && mark.bytes != nil && *z.FreeBytes < *mark.bytes {
-			return mark.text
-		}
-	}
-
-	return ""
-}
-
-// freeBlocks counts free blocks by order: what is missing at the right cannot be
-// had for a large allocation.
-func (v inspection) freeBlocks() []group {
-	var t table
-
-	for _, z := range v.NodeState.Zones {
-		if len(z.FreeBlocks) == 0 {
-			continue
-		}
-
-		if t == nil {
-			head := []string{"node", "zone", "order 0"}
-			for order := 1; order < len(z.FreeBlocks); order++ {
-				head = append(head, strconv.Itoa(order))
-			}
-
-			t = append(t, head)
-		}
-
-		row := []string{strconv.Itoa(z.Node), z.Zone}
-		for _, n := range z.FreeBlocks {
-			row = append(row, shortCount(n))
-		}
-
-		t = append(t, row)
-	}
-
-	return t.groups(2)
-}
-
-// shortCount is a number in at most 4 columns.
-func shortCount(n uint64) string {
-	for _, unit := range []string{"", "k", "M", "G"} {
-		if n < 1000 {
-			return strconv.FormatUint(n, 10) + unit
-		}
-		n /= 1000
-	}
-
-	return "many"
-}
-
-func (v inspection) slabs() group {
-	var items []string
-	for _, s := range v.NodeState.Slabs {
-		if !v.wide && len(items) == 5 {
-			break
-		}
-		items = append(items, s.Name+" "+size(s.Bytes))
-	}
-
-	return list(items...)
-}
-
+// shares are cgroups side by side, with what each of them used.
 func (v inspection) shares(shares []events.Share, leftOut int) []group {
 	if len(shares) == 0 {
 		return nil
 	}
-	t := table{{"used", "limit", "cgroup"}}
+	g := grid{{"used", "limit", "cgroup"}}
 
 	for _, s := range shares {
 		limit := "max"
 		if s.MaxBytes != nil {
-			limit = shortSize(s.MaxBytes)
+			limit = phrase.ShortSize(s.MaxBytes)
 		}
 
-		name := owner(s.Workload, v.wide)
+		name := phrase.Identity(s.Workload, v.wide)
 		if name == "" || s.Workload.Unit != "" && s.Workload.ContainerID == "" {
 			name = s.Cgroup.Path
 			if !v.wide {
-				name = shortPath(name, v.block.max-20)
+				name = phrase.ShortPath(name, v.columns-20)
 			}
 		}
-		t = append(t, []string{shortSize(s.UsageBytes), limit, name})
+		g = append(g, []string{phrase.ShortSize(s.UsageBytes), limit, name})
 	}
 
-	groups := t.groups(0)
+	groups := g.groups(0)
 	if leftOut > 0 {
-		groups = append(groups, list("and "+plural(uint64(leftOut), "smaller cgroup")))
+		groups = append(groups, list("and "+phrase.Plural(leftOut, "smaller cgroup")))
 	}
 
 	return groups
 }
 
-// candidates are those who would die, with what the choice rests on.
+// candidates are the processes that would be killed next, with what the choice rests on.
 func (v inspection) candidates() []group {
-	if len(v.Candidates) == 0 {
+	if len(v.event.Candidates) == 0 {
 		return nil
 	}
-	t := table{{"badness", "adj", "anon", "file", "swap", "process"}}
+	g := grid{{"badness", "adj", "anon", "file", "swap", "process"}}
 
-	for i := range v.Candidates {
-		c := &v.Candidates[i]
+	for i := range v.event.Candidates {
+		c := &v.event.Candidates[i]
 		badness := "?"
 
 		switch {
@@ -365,81 +228,73 @@ func (v inspection) candidates() []group {
 		}
 
 		file := c.FileRSSBytes
-		if file != nil && c.ShmemRSSBytes != nil {
-			sum := *file + *c.ShmemRSSBytes
-			file = &sum
+		if file != nil {
+			file = sum(file, c.ShmemRSSBytes)
 		}
 
-		anon := c.AnonRSSBytes
-		if anon == nil {
-			anon = c.RSSBytes // together
-		}
-		t = append(t, []string{badness, adj, shortSize(anon), shortSize(file), shortSize(c.SwapBytes), v.candidate(c)})
+		anon := cmp.Or(c.AnonRSSBytes, c.RSSBytes) // or all of it, where it is not split
+		g = append(g, []string{badness, adj, phrase.ShortSize(anon), phrase.ShortSize(file), phrase.ShortSize(c.SwapBytes), v.candidate(c)})
 	}
-	groups := t.groups(0)
+	groups := g.groups(0)
 
 	var rest []string
-	if v.CandidatesLeftOut > 0 {
-		rest = append(rest, "and "+plural(uint64(v.CandidatesLeftOut), "less likely process"))
-		if v.CandidatesLeftOut > 1 {
-			rest[0] = fmt.Sprintf("and %d less likely processes", v.CandidatesLeftOut)
-		}
+	if v.event.CandidatesLeftOut > 0 {
+		rest = append(rest, "and "+phrase.Plural(v.event.CandidatesLeftOut, "less likely process"))
 	}
 
-	if v.CandidatesUnread > 0 {
-		rest = append(rest, fmt.Sprintf("%d could not be looked at", v.CandidatesUnread))
+	if v.event.CandidatesUnread > 0 {
+		rest = append(rest, fmt.Sprintf("%d could not be looked at", v.event.CandidatesUnread))
 	}
 
-	if v.TotalPages != nil {
-		rest = append(rest, fmt.Sprintf("badness in pages of %d; adj -1000 is never killed", *v.TotalPages))
+	if v.event.TotalPages != nil {
+		rest = append(rest, fmt.Sprintf("badness in pages of %d; adj -1000 is never killed", *v.event.TotalPages))
 	}
 
 	return append(groups, list(rest...))
 }
 
-// candidate names a process, and where it is unless that was asked for: where
-// space is short, by the one word that tells it from its neighbours.
+// candidate names a process, and its place unless that is the inspected cgroup. In a narrow
+// block the place is the one word that tells it from its neighbours.
 func (v inspection) candidate(c *events.Candidate) string {
-	name := task(c.Comm, c.PID)
+	name := phrase.Task(c.Comm, c.PID)
 	if v.wide {
-		return join(name, v.block.place(&c.Process, v.Cgroup))
+		return phrase.Join(" ", name, v.place(&c.Process, v.event.Cgroup))
 	}
 
 	if where := v.where(&c.Process); where != "" {
 		name += " in " + where
 	}
 
-	return clip(Sanitize(name), v.block.max-nameIndent)
+	return phrase.Clip(phrase.Sanitize(name), v.columns-nameIndent)
 }
 
 func (v inspection) where(p *events.Process) string {
-	if p.Cgroup == nil || p.Cgroup.Is(v.Cgroup) {
+	if p.Cgroup == nil || p.Cgroup.Is(v.event.Cgroup) {
 		return ""
 	}
 
 	if w := p.Workload; w != nil {
-		for _, word := range []string{w.Container, shortID(w.ContainerID), w.Pod, shortID(w.PodUID), w.Unit} {
-			if word != "" {
-				return word
-			}
+		if name := cmp.Or(phrase.Container(w), phrase.Pod(w), w.Unit); name != "" {
+			return name
 		}
 	}
 
-	return shortPath(p.Cgroup.Path, 24)
+	return phrase.ShortPath(p.Cgroup.Path, 24)
 }
 
-// nameIndent is the columns of a candidate before its name.
+// nameIndent is the number of columns of a candidate before its name.
 const nameIndent = 42
 
+// eviction is how far the node is from an eviction by the kubelet.
 func (v inspection) eviction() []group {
-	e := v.Eviction
+	e := v.event.Eviction
 	if e == nil {
 		return nil
 	}
 
 	groups := []group{prose(e.Text)}
 	if e.MemAvailableBytes != nil {
-		groups = append(groups, list("MemAvailable "+size(*e.MemAvailableBytes)+", which the kubelet does not ask"))
+		groups = append(groups, list("MemAvailable "+phrase.Size(*e.MemAvailableBytes)+", which the kubelet does not ask"))
 	}
 
 	if v.wide && e.Source != "" {
@@ -449,65 +304,16 @@ func (v inspection) eviction() []group {
 	return groups
 }
 
+// causes are those that a kill would have now.
 func (v inspection) causes() []group {
 	var groups []group
-	if len(v.Causes) > 0 {
+	if len(v.event.Causes) > 0 {
 		groups = append(groups, prose("if it came to a kill now:"))
 	}
 
-	for _, c := range v.Causes {
-		groups = append(groups, prose(join(c.Text, "("+c.Confidence+")")))
+	for _, c := range v.event.Causes {
+		groups = append(groups, prose(phrase.Join(" ", c.Text, "("+c.Confidence+")")))
 	}
 
 	return groups
 }
-
-// table is rows of cells, the first is the head. Its columns are aligned to the
-// right, save the last, and those that are named.
-type table [][]string
-
-// groups lays the rows out, one a line; the first columns that many are aligned
-// to the left.
-func (t table) groups(left int) []group {
-	var widths []int
-
-	for _, row := range t {
-		for c, cell := range row {
-			if c == len(widths) {
-				widths = append(widths, 0)
-			}
-			row[c] = Sanitize(cell)
-			widths[c] = max(widths[c], width(row[c]))
-		}
-	}
-
-	groups := make([]group, 0, len(t))
-	for _, row := range t {
-		var line strings.Builder
-
-		for c, cell := range row {
-			if c > 0 {
-				line.WriteString("  ")
-			}
-
-			pad := strings.Repeat(" ", widths[c]-width(cell))
-			switch {
-			case c < left, c == len(row)-1 && cell != "" && !isNumber(cell):
-				line.WriteString(cell)
-
-				if c < len(row)-1 {
-					line.WriteString(pad)
-				}
-			default:
-				line.WriteString(pad + cell)
-			}
-		}
-
-		groups = append(groups, list(strings.TrimRight(line.String(), " ")))
-	}
-
-	return groups
-}
-
-// isNumber tells a cell of figures from words, in the last column.
-func isNumber(cell string) bool { return cell[0] >= '0' && cell[0] <= '9' && len(cell) <= 7 }

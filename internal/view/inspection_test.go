@@ -13,9 +13,10 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-func mibs(n uint64) *uint64 { return ptr(n << 20) }
+func mibs(n uint64) *uint64 { return new(n << 20) }
 
 func inspections() map[string]*events.Inspection {
 	const uid, id = "8f14e45f-ceea-467f-a8f1-0123456789ab", "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00"
@@ -38,8 +39,8 @@ func inspections() map[string]*events.Inspection {
 		},
 		HeadroomBytes: mibs(12),
 		Memory:        &events.Memory{AnonBytes: mibs(250), FileBytes: mibs(40), ShmemBytes: mibs(30), SlabBytes: mibs(10), InactiveFileBytes: mibs(5), FileDirtyBytes: mibs(2)},
-		Events:        &events.CgroupEvents{High: ptr(uint64(5)), Max: ptr(uint64(9)), OOM: ptr(uint64(1)), OOMKill: ptr(uint64(1))},
-		OwnEvents:     &events.CgroupEvents{High: ptr(uint64(0)), Max: ptr(uint64(0))},
+		Events:        &events.CgroupEvents{High: new(uint64(5)), Max: new(uint64(9)), OOM: new(uint64(1)), OOMKill: new(uint64(1))},
+		OwnEvents:     &events.CgroupEvents{High: new(uint64(0)), Max: new(uint64(0))},
 		PSISome:       &events.PSI{Avg10: 12.5, Avg60: 3.25}, PSIFull: &events.PSI{Avg10: 1},
 		Shares: []events.Share{
 			{Cgroup: app, Level: events.LevelContainer, Workload: workload, UsageBytes: mibs(300), MaxBytes: mibs(1024)},
@@ -47,12 +48,12 @@ func inspections() map[string]*events.Inspection {
 		},
 		SharesLeftOut: 1,
 		Candidates: []events.Candidate{
-			{Process: process(4711, "java", &app, workload), AnonRSSBytes: mibs(250), FileRSSBytes: mibs(4), ShmemRSSBytes: mibs(0), SwapBytes: mibs(0), OOMScoreAdj: ptr(985), Points: ptr(int64(194_000))},
-			{Process: process(4712, "evil\x1b[31m\nname", &pod, podWorkload), AnonRSSBytes: mibs(9), OOMScoreAdj: ptr(-5), Points: ptr(int64(-2))},
+			{Process: process(4711, "java", &app, workload), AnonRSSBytes: mibs(250), FileRSSBytes: mibs(4), ShmemRSSBytes: mibs(0), SwapBytes: mibs(0), OOMScoreAdj: new(985), Points: new(int64(194_000))},
+			{Process: process(4712, "evil\x1b[31m\nname", &pod, podWorkload), AnonRSSBytes: mibs(9), OOMScoreAdj: new(-5), Points: new(int64(-2))},
 			{Process: process(4713, "old", &app, workload), RSSBytes: mibs(7)},
-			{Process: process(12, "sshd", nil, nil), AnonRSSBytes: mibs(2), OOMScoreAdj: ptr(-1000), Unkillable: true},
+			{Process: process(12, "sshd", nil, nil), AnonRSSBytes: mibs(2), OOMScoreAdj: new(-1000), Unkillable: true},
 		},
-		CandidatesLeftOut: 3, CandidatesUnread: 2, TotalPages: ptr(uint64(131072)),
+		CandidatesLeftOut: 3, CandidatesUnread: 2, TotalPages: new(uint64(131072)),
 		NodeState: &events.NodeState{},
 		Eviction: &events.Eviction{
 			Text: "memory.available 3021Mi, 2921Mi above evictionHard 100Mi", MemAvailableBytes: mibs(4000), Source: "/var/lib/kubelet/config.yaml",
@@ -96,11 +97,11 @@ func TestInspection(t *testing.T) {
 			for line := range strings.Lines(out.String()) {
 				line = strings.TrimSuffix(line, "\n")
 				if strings.ContainsFunc(line, func(r rune) bool { return !events.Printable(r) }) {
-					t.Errorf("raw control in %q", line)
+					t.Errorf("got an unprintable rune in %q", line)
 				}
 
-				if columns > 0 && width(line) > columns {
-					t.Errorf("%d columns: %s", width(line), line)
+				if columns > 0 && phrase.Width(line) > columns {
+					t.Errorf("got %d columns, want at most %d: %s", phrase.Width(line), columns, line)
 				}
 			}
 
@@ -117,7 +118,7 @@ func TestInspection(t *testing.T) {
 			}
 
 			if !bytes.Equal(out.Bytes(), want) {
-				t.Errorf("%s: got\n%s", file, out.Bytes())
+				t.Errorf("got other output than %s has (go test -update rewrites it):\n%s", file, out.Bytes())
 			}
 		}
 	}
@@ -127,8 +128,8 @@ type fullWriter struct{}
 
 func (fullWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
-func TestInspectionToFullDisk(t *testing.T) {
+func TestInspectionReturnsWriteErrors(t *testing.T) {
 	if err := Inspection(fullWriter{}, inspections()["node"], TextOptions{}); err == nil {
-		t.Error("a write that failed is no success")
+		t.Error("got no error of a writer that failed")
 	}
 }

@@ -4,24 +4,39 @@ package view
 
 import (
 	"bytes"
+	"slices"
 	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // group is what belongs on one line: items, with a separator between them.
 type group struct {
 	items []string
 	sep   string
+
+	// key identifies the subject of the group in other versions of its section; empty
+	// where nobody compares them. title is the subject in words, where the first item
+	// has more than that.
+	key, title string
 }
 
-func list(items ...string) group { return group{items, ", "} }
+func list(items ...string) group { return group{items: items, sep: ", "} }
 
-// apart is for items that are not of one kind; empty ones are left out.
-func apart(items ...string) group { return group{appendSet(nil, items...), "  "} }
+// apart is for items of different kinds; empty ones are left out.
+func apart(items ...string) group { return group{items: phrase.NonEmpty(items...), sep: "  "} }
 
 // prose is running text, broken between words.
-func prose(text string) group { return group{strings.Fields(Sanitize(text)), " "} }
+func prose(text string) group {
+	return group{items: strings.Fields(phrase.Sanitize(text)), sep: " "}
+}
 
-func (g group) text() string { return strings.Join(g.items, g.sep) }
+func (g group) isEmpty() bool { return len(g.items) == 0 }
+
+func (g group) equal(other group) bool {
+	return g.sep == other.sep && slices.Equal(g.items, other.items)
+}
 
 // section is a labelled part of a block.
 type section struct {
@@ -29,13 +44,23 @@ type section struct {
 	groups []group
 }
 
+// sections are those of a block, in order.
+type sections []section
+
+// add leaves out empty groups, and a section without others.
+func (s *sections) add(label string, groups ...group) {
+	groups = slices.DeleteFunc(groups, group.isEmpty)
+	if len(groups) > 0 {
+		*s = append(*s, section{label, groups})
+	}
+}
+
 const (
 	labelColumns = 8
 	indent       = 2 + labelColumns + 1
 )
 
-// page lays lines out and makes them safe: all text goes through Sanitize here,
-// so that no caller can forget it.
+// page lays lines out. All text goes through Sanitize here, so no caller can forget it.
 type page struct {
 	width int // columns; 0: no limit
 	color bool
@@ -49,6 +74,15 @@ const (
 	styleLabel = "2"    // faint
 )
 
+// outcomeStyle is the colour of an incident's headline.
+func outcomeStyle(inc *events.Incident) string {
+	if inc.Scope != events.ScopeUser && (inc.Outcome == events.OutcomeKilled || inc.Outcome == events.OutcomeNoKillable) {
+		return styleAlarm
+	}
+
+	return styleWarn
+}
+
 func (p *page) style(s, code string) string {
 	if !p.color {
 		return s
@@ -57,19 +91,19 @@ func (p *page) style(s, code string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// head writes a line that begins with a time and a word in colour.
+// head writes a line that starts with a time and a coloured word.
 func (p *page) head(at, word, style string, g group) {
-	word = Sanitize(word)
-	p.wrap(at+" "+p.style(word, style), width(at)+1+width(word), "  ", g, strings.Repeat(" ", indent))
+	word = phrase.Sanitize(word)
+	p.wrap(at+" "+p.style(word, style), phrase.Width(at)+1+phrase.Width(word), "  ", g, strings.Repeat(" ", indent))
 }
 
-// section writes the lines of a section: each group begins its own.
+// section writes a section, each of its groups on a line of its own.
 func (p *page) section(s section) {
 	label := s.label + strings.Repeat(" ", max(0, labelColumns-len(s.label)))
 
 	before, hang := "  "+p.style(label, styleLabel), strings.Repeat(" ", indent)
 	if len(s.groups) > 1 {
-		hang += "  " // tells what was wrapped from the next group
+		hang += "  " // sets a wrapped line apart from the next group
 	}
 
 	for i, g := range s.groups {
@@ -81,14 +115,14 @@ func (p *page) section(s section) {
 	}
 }
 
-// wrap writes a group after what stands before it, taking columns, and breaks
-// between items; within one only where it is longer than a line.
-func (p *page) wrap(before string, columns int, gap string, g group, hang string) {
-	p.buf.WriteString(before)
+// wrap writes a group behind a prefix of so many columns. It breaks lines between items,
+// and within an item only where that is longer than a line.
+func (p *page) wrap(prefix string, columns int, gap string, g group, hang string) {
+	p.buf.WriteString(prefix)
 	free, lead := len(hang), gap
 
 	for i, item := range g.items {
-		item = Sanitize(item)
+		item = phrase.Sanitize(item)
 
 		end := ""
 		if i < len(g.items)-1 {
@@ -107,7 +141,7 @@ func (p *page) wrap(before string, columns int, gap string, g group, hang string
 		}
 
 		p.buf.WriteString(lead + item + end)
-		columns += len(lead) + width(item+end)
+		columns += len(lead) + phrase.Width(item+end)
 
 		lead = strings.TrimPrefix(g.sep, end)
 		if end == "" {
@@ -119,15 +153,15 @@ func (p *page) wrap(before string, columns int, gap string, g group, hang string
 }
 
 func (p *page) fits(columns int, s string) bool {
-	return p.width <= 0 || fits(s, p.width-columns)
+	return p.width <= 0 || phrase.Fits(s, p.width-columns)
 }
 
-// breakAt splits an item that is longer than a line, after a mark that may end
-// one if there is such.
+// breakAt splits an item that is longer than a line, if possible after a blank, bar or
+// slash in the line's second half.
 func breakAt(item string, columns int) (head, rest string) {
-	head, rest = cut(item, columns)
+	head, rest = phrase.Cut(item, columns)
 	if rest == "" { // only the separator did not fit
-		head, rest = cut(item, columns-1)
+		head, rest = phrase.Cut(item, columns-1)
 	}
 
 	if at := strings.LastIndexAny(head, " |/") + 1; at > len(head)/2 {
@@ -135,4 +169,13 @@ func breakAt(item string, columns int) (head, rest string) {
 	}
 
 	return head, rest
+}
+
+// Paragraph lays running text out in lines of at most width columns; 0 has no limit. The
+// result is safe for a terminal and ends with a newline.
+func Paragraph(text string, width int) string {
+	p := page{width: width}
+	p.wrap("", 0, "", prose(text), "")
+
+	return p.buf.String()
 }

@@ -6,20 +6,20 @@ import (
 	"fmt"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// nodeState has the memory of the machine. Where a cgroup's limit was hit it
-// matters little, and a narrow block leaves it to -o json; so it does with zones
-// that are above their watermark.
+// nodeState is the memory of the machine. A narrow block leaves it out where a cgroup's
+// limit was hit, and leaves out zones above their watermark.
 func (b block) nodeState() []group {
 	n := b.inc.NodeState
 	if n == nil || !b.wide && b.inc.Scope == events.ScopeMemcg {
 		return nil
 	}
 
-	free := "free " + ratio(n.FreeBytes, n.TotalBytes, "?")
+	free := "free " + phrase.Ratio(n.FreeBytes, n.TotalBytes, "?")
 	if n.AfterNS != nil {
-		free += ", " + duration(*n.AfterNS) + " after the kill"
+		free += ", " + phrase.Duration(*n.AfterNS) + " after the kill"
 	}
 
 	items := append([]string{free}, b.sizes(
@@ -28,10 +28,10 @@ func (b block) nodeState() []group {
 		part{"kernel stacks", n.KernelStackBytes}, part{"page tables", n.PagetablesBytes}, part{"unevictable", n.UnevictableBytes},
 		part{"in huge pages", n.AnonTHPBytes}, part{"hugetlb", n.HugetlbBytes})...)
 	if n.SwapTotalBytes != nil {
-		items = append(items, "swap free "+ratio(n.SwapFreeBytes, n.SwapTotalBytes, "?"))
+		items = append(items, "swap free "+phrase.Ratio(n.SwapFreeBytes, n.SwapTotalBytes, "?"))
 	}
 
-	groups := []group{list(items...), list(appendSet(nil, psi("some", n.PSISome), psi("full", n.PSIFull))...)}
+	groups := []group{list(items...), list(phrase.NonEmpty(psi("some", n.PSISome), psi("full", n.PSIFull))...)}
 	for i := range n.Zones {
 		if z := &n.Zones[i]; b.wide || starved(z) {
 			groups = append(groups, zoneLine(z))
@@ -56,9 +56,9 @@ func (b block) nodeState() []group {
 	return groups
 }
 
-// memoryParts splits the parts of the limiter's charge further. It is what the
-// causes rest on, so a narrow block need not repeat it.
-func (b block) memoryParts() group {
+// chargeParts splits the parts of the limiter's charge further. The causes rest on it, so
+// a narrow block does not repeat it.
+func (b block) chargeParts() group {
 	m := b.inc.Memory
 	if m == nil || !b.wide {
 		return list()
@@ -75,9 +75,9 @@ func (b block) memoryParts() group {
 	return list(items...)
 }
 
-func slab(s events.SlabCache) string { return s.Name + " " + size(s.Bytes) }
+func slab(s events.SlabCache) string { return s.Name + " " + phrase.Size(s.Bytes) }
 
-// sum adds what is known.
+// sum adds what is known; nil if nothing is.
 func sum(a, b *uint64) *uint64 {
 	if a == nil || b == nil {
 		if a == nil {
@@ -86,9 +86,8 @@ func sum(a, b *uint64) *uint64 {
 
 		return a
 	}
-	total := *a + *b
 
-	return &total
+	return new(*a + *b)
 }
 
 func psi(name string, p *events.PSI) string {
@@ -99,16 +98,17 @@ func psi(name string, p *events.PSI) string {
 	return fmt.Sprintf("PSI %s %.1f/%.1f/%.1f %% (10/60/300 s)", name, p.Avg10, p.Avg60, p.Avg300)
 }
 
-// starved: only what may use the reserves gets a page of it.
+// starved reports whether a zone is below its min watermark: only allocations that may
+// use the reserves get a page of it.
 func starved(z *events.Zone) bool {
 	return z.FreeBytes != nil && z.MinBytes != nil && *z.FreeBytes < *z.MinBytes
 }
 
 func zoneLine(z *events.Zone) group {
-	items := []string{fmt.Sprintf("zone %s of NUMA node %d free %s", z.Zone, z.Node, ratio(z.FreeBytes, z.ManagedBytes, "?"))}
+	items := []string{fmt.Sprintf("zone %s of NUMA node %d free %s", z.Zone, z.Node, phrase.Ratio(z.FreeBytes, z.ManagedBytes, "?"))}
 	for _, p := range []part{{"min", z.MinBytes}, {"low", z.LowBytes}, {"high", z.HighBytes}} {
 		if p.bytes != nil {
-			items = append(items, p.name+" "+size(*p.bytes))
+			items = append(items, p.name+" "+phrase.Size(*p.bytes))
 		}
 	}
 

@@ -14,6 +14,7 @@ import (
 	"github.com/olekukonko/tablewriter/tw"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // TableOptions says how the table is shown. The zero value has all columns and
@@ -73,7 +74,7 @@ type column struct {
 
 func columns() []column {
 	return []column{
-		{"TIME", 8, 0, tw.AlignLeft, func(c cell) string { return When(c.inc.Time, time.TimeOnly, c.loc) }},
+		{"TIME", 8, 0, tw.AlignLeft, func(c cell) string { return phrase.When(c.inc.Time, time.TimeOnly, c.loc) }},
 		{"SCOPE", 9, wideTable, tw.AlignLeft, func(c cell) string { return string(c.inc.Scope) }},
 		{"LEVEL", 9, 0, tw.AlignLeft, cell.level},
 		{"LIMIT", 8, 0, tw.AlignRight, func(c cell) string { return c.counter(c.limiter().LimitBytes) }},
@@ -113,7 +114,7 @@ func (c cell) counter(bytes *uint64) string {
 		return "-"
 	}
 
-	return shortSize(bytes)
+	return phrase.ShortSize(bytes)
 }
 
 func (c cell) victim() string {
@@ -130,7 +131,7 @@ func (c cell) victim() string {
 		return "(was exiting)"
 	}
 
-	return "(" + spaced(string(c.inc.Outcome)) + ")"
+	return "(" + phrase.Spaced(string(c.inc.Outcome)) + ")"
 }
 
 func (c cell) pid() string {
@@ -157,7 +158,7 @@ func (c cell) anon() string {
 		return "-"
 	}
 
-	return shortSize(c.v.AnonRSSBytes)
+	return phrase.ShortSize(c.v.AnonRSSBytes)
 }
 
 func (c cell) trigger() string {
@@ -176,7 +177,7 @@ func (c cell) trigger() string {
 func (c cell) place() string {
 	w, cg := c.where()
 	if w != nil {
-		pod, container := or(w.Pod, shortID(w.PodUID)), or(w.Container, shortID(w.ContainerID))
+		pod, container := or(w.Pod, phrase.ShortID(w.PodUID)), or(w.Container, phrase.ShortID(w.ContainerID))
 		if s := strings.Trim(pod+"/"+container, "/"); s != "" {
 			return s
 		}
@@ -186,7 +187,7 @@ func (c cell) place() string {
 		return ""
 	}
 
-	return tail(shortIDs(Sanitize(cg.Path)), 19)
+	return phrase.ClipStart(phrase.ShortIDs(phrase.Sanitize(cg.Path)), 19)
 }
 
 func (c cell) where() (*events.Workload, *events.Cgroup) {
@@ -255,7 +256,7 @@ func (t *Table) append(c cell) error {
 
 	row := make([]string, len(t.columns))
 	for i, col := range t.columns {
-		row[i] = clip(Sanitize(or(col.text(c), "?")), col.width)
+		row[i] = phrase.Clip(phrase.Sanitize(or(col.text(c), "?")), col.width)
 	}
 
 	if err := t.table.Append(row); err != nil {

@@ -5,11 +5,11 @@ package view
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
@@ -72,8 +72,8 @@ func (s *textSink) Write(l events.Line) error {
 
 func (s *textSink) announce(h *events.Headline) error {
 	p := s.page()
-	word, style := verdict(events.OutcomeKilled)
-	p.head(s.clock(h.Time), word, style, apart(task(h.Comm, h.PID), shortage(h.Scope, nil)))
+	p.head(s.clock(h.Time), phrase.Outcome("", events.OutcomeKilled), styleAlarm,
+		apart(phrase.Task(h.Comm, h.PID), phrase.Shortage(h.Scope, nil)))
 	s.at, s.shown = h.ID, h.Scope
 
 	return s.out.write(p.buf.Bytes())
@@ -126,14 +126,14 @@ func (s *textSink) stall(l *events.StallLine) error {
 	p := s.page()
 
 	items := []string{
-		task(l.Task.Comm, l.Task.PID), stallWord(l.What) + " " + duration(l.DurationNS), size(l.ReclaimedBytes) + " reclaimed",
+		phrase.Task(l.Task.Comm, l.Task.PID), phrase.Stall(l.What) + " " + phrase.Duration(l.DurationNS), phrase.Size(l.ReclaimedBytes) + " reclaimed",
 	}
 	if l.Task.Cgroup != nil && l.Task.Cgroup.Path != "" {
-		items = append(items, shortPath(l.Task.Cgroup.Path, 40))
+		items = append(items, phrase.ShortPath(l.Task.Cgroup.Path, 40))
 	}
 
 	if l.Limiter != nil && l.Limiter.Path != "" && (l.Task.Cgroup == nil || l.Task.Cgroup.ID != l.Limiter.ID) {
-		items = append(items, "for the limit of "+shortPath(l.Limiter.Path, 40))
+		items = append(items, "for the limit of "+phrase.ShortPath(l.Limiter.Path, 40))
 	}
 
 	p.head(s.clock(l.Time), "stall", styleLabel, list(items...))
@@ -144,18 +144,18 @@ func (s *textSink) stall(l *events.StallLine) error {
 
 func (s *textSink) pressure(l *events.PressureLine) error {
 	p := s.page()
-	window := duration(l.WindowNS)
+	window := phrase.Duration(l.WindowNS)
 	var items []string
 
 	switch l.What {
 	case "memory_high_throttling":
-		items = append(items, "held up over memory.high for "+duration(l.TotalNS)+" of "+window)
+		items = append(items, "held up over memory.high for "+phrase.Duration(l.TotalNS)+" of "+window)
 	case "reclaim_gains_nothing":
-		items = append(items, fmt.Sprintf("%d of %s in %s gained nothing", l.Fruitless, plural(l.Count, "reclaim"), window), "a kill is near")
+		items = append(items, fmt.Sprintf("%d of %s in %s gained nothing", l.Fruitless, phrase.Plural(l.Count, "reclaim"), window), "a kill is near")
 	case "guardian_stalled":
-		items = append(items, "a guardian of the node stood still for "+duration(l.TotalNS)+" of "+window)
+		items = append(items, "a guardian of the node stood still for "+phrase.Duration(l.TotalNS)+" of "+window)
 	default:
-		items = append(items, spaced(l.What)+" "+duration(l.TotalNS)+" of "+window)
+		items = append(items, phrase.Spaced(l.What)+" "+phrase.Duration(l.TotalNS)+" of "+window)
 	}
 
 	name := l.Cgroup.Path
@@ -164,7 +164,7 @@ func (s *textSink) pressure(l *events.PressureLine) error {
 	}
 
 	if s.opts.Width > 0 {
-		name = shortPath(name, s.opts.Width-indent)
+		name = phrase.ShortPath(name, s.opts.Width-indent)
 	}
 
 	p.head(s.clock(l.Time), "pressure", styleWarn, list(append(items, name)...))
@@ -176,9 +176,9 @@ func (s *textSink) pressure(l *events.PressureLine) error {
 func (s *textSink) lost(l *events.Lost) error {
 	p := s.page()
 
-	what := plural(l.Count, "record") + " (" + spaced(l.What) + ")"
+	what := phrase.Plural(l.Count, "record") + " (" + phrase.Spaced(l.What) + ")"
 	if l.What == "recording" {
-		what = plural(l.Count, "line") + " that could not be recorded"
+		what = phrase.Plural(l.Count, "line") + " that could not be recorded"
 	}
 
 	p.head(s.clock(l.Time), "LOST", styleAlarm, list(what, "what is shown may be incomplete"))
@@ -207,21 +207,19 @@ func (s *textSink) status(st *events.Status) error {
 func (s *textSink) page() *page { return &page{width: s.opts.Width, color: s.opts.Color} }
 
 func (s *textSink) block(inc *events.Incident) block {
-	// What is wrapped hangs by two columns more.
-	return block{inc: inc, wide: s.opts.Width == 0, max: s.opts.Width - indent - 2, loc: s.loc}
+	return newBlock(inc, s.opts.Width, s.loc)
 }
 
 func (s *textSink) clock(t time.Time) string {
 	if s.opts.Width == 0 {
-		return When(t, "2006-01-02 15:04:05.000000", s.loc)
+		return phrase.When(t, "2006-01-02 15:04:05.000000", s.loc)
 	}
 
-	return When(t, "15:04:05.000", s.loc)
+	return phrase.When(t, "15:04:05.000", s.loc)
 }
 
 func (s *textSink) headline(p *page, inc *events.Incident, more ...string) {
-	word, style := headWords(inc)
-	p.head(s.clock(inc.Time), word, style, apart(append([]string{subject(inc), s.shortage(inc)}, more...)...))
+	p.head(s.clock(inc.Time), phrase.Outcome(inc.Scope, inc.Outcome), outcomeStyle(inc), apart(append([]string{subject(inc), s.shortage(inc)}, more...)...))
 }
 
 // reference names the incident that an update belongs to.
@@ -236,21 +234,16 @@ func (s *textSink) reference(p *page, u *events.Update) {
 
 func (s *textSink) shortage(inc *events.Incident) string {
 	if inc.Scope == events.ScopeUser {
-		return byWhom(inc.Killer)
+		return phrase.KilledBy(inc.Killer)
 	}
 
-	var nodes []int
-	if inc.Limiter != nil {
-		nodes = inc.Limiter.Nodes
-	}
-
-	return shortage(inc.Scope, nodes)
+	return phrase.Shortage(inc.Scope, inc.Limiter)
 }
 
 // subject is the first victim, of an outcome that has one.
 func subject(inc *events.Incident) string {
 	if len(inc.Victims) > 0 {
-		return task(inc.Victims[0].Comm, inc.Victims[0].PID)
+		return phrase.Task(inc.Victims[0].Comm, inc.Victims[0].PID)
 	}
 
 	if inc.Outcome == events.OutcomeKilled {
@@ -258,77 +251,6 @@ func subject(inc *events.Incident) string {
 	}
 
 	return ""
-}
-
-// difference gives the sections of after that before does not have.
-func difference(before, after []section) []section {
-	var news []section
-
-	for _, sec := range after {
-		var old section
-		if i := slices.IndexFunc(before, func(s section) bool { return s.label == sec.label }); i >= 0 {
-			old = before[i]
-		}
-
-		switch {
-		case slices.EqualFunc(old.groups, sec.groups, func(a, b group) bool { return a.text() == b.text() }):
-		case sec.label == "victims":
-			news = append(news, victimNews(old, sec)...)
-		case sec.label == "notes" || sec.label == "runtime":
-			news = append(news, section{sec.label, without(sec.groups, old.groups)})
-		default:
-			news = append(news, sec)
-		}
-	}
-
-	return news
-}
-
-// without leaves out the groups that are in old.
-func without(groups, old []group) []group {
-	return slices.DeleteFunc(slices.Clone(groups), func(g group) bool {
-		return slices.ContainsFunc(old, func(o group) bool { return o.text() == g.text() })
-	})
-}
-
-// victimNews tells what became known of victims that were shown, and shows those
-// that were not.
-func victimNews(old, now section) []section {
-	then, added := section{label: "then"}, section{label: now.label}
-	for _, g := range now.groups {
-		i := slices.IndexFunc(old.groups, func(o group) bool { return name(o) == name(g) })
-		if i < 0 {
-			added.groups = append(added.groups, g)
-			continue
-		}
-
-		fresh := slices.DeleteFunc(slices.Clone(g.items), func(item string) bool { return slices.Contains(old.groups[i].items, item) })
-		if len(fresh) == 0 {
-			continue
-		}
-
-		switch {
-		case fresh[0] == g.items[0]:
-		case strings.HasSuffix(name(g), "]"):
-			fresh[0] = name(g) + " " + fresh[0]
-		default: // a count
-			fresh = append([]string{name(g)}, fresh...)
-		}
-
-		then.groups = append(then.groups, list(fresh...))
-	}
-
-	return slices.DeleteFunc([]section{added, then}, func(s section) bool { return len(s.groups) == 0 })
-}
-
-// name is the first item of a victim's group up to the pid.
-func name(g group) string {
-	head, _, found := strings.Cut(g.items[0], "] ")
-	if found {
-		head += "]"
-	}
-
-	return head
 }
 
 func statusItems(st *events.Status) group {
@@ -351,22 +273,22 @@ func statusItems(st *events.Status) group {
 
 	count := func(n *uint64, thing string) {
 		if n != nil {
-			items = append(items, plural(*n, thing))
+			items = append(items, phrase.Plural(*n, thing))
 		}
 	}
 	if st.Shown == nil || st.Incidents == nil {
 		count(st.Incidents, "incident")
 		count(st.Victims, "victim")
 	} else {
-		items = append(items, fmt.Sprintf("%d of %s shown", *st.Shown, plural(*st.Incidents, "incident")))
+		items = append(items, fmt.Sprintf("%d of %s shown", *st.Shown, phrase.Plural(*st.Incidents, "incident")))
 		if st.Victims != nil {
-			items = append(items, plural(*st.Victims, "victim")+" in all")
+			items = append(items, phrase.Plural(*st.Victims, "victim")+" in all")
 		}
 	}
 
 	count(st.Lost, "lost record")
 
-	return list(appendSet(items, st.Text)...)
+	return list(append(items, phrase.NonEmpty(st.Text)...)...)
 }
 
 // lesserHooks names the hooks that are not attached in the best way, by the way that they

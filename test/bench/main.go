@@ -42,7 +42,8 @@ func main() {
 	}
 }
 
-// page is what is written; everything is printed as soon as it is known.
+// page is what is written; everything is printed as soon as it is known. Goals are
+// for those who develop oomtrace: they are printed at the end and are not on the page.
 type page struct {
 	text  strings.Builder
 	goals []goal
@@ -58,7 +59,7 @@ func (p *page) goal(met bool, what, want, format string, args ...any) {
 	p.goals = append(p.goals, goal{what, want, fmt.Sprintf(format, args...), met})
 }
 
-// reasons tell why a goal may be missed on this kind of machine.
+// reasons explain why a goal may be missed on this kind of machine.
 var reasons = map[string]string{
 	"memory, everything on": "Names of pods came with gRPC and its tables, the bulk ring grew to hold what comes in 100 ms at 80 000 stalls a second; " +
 		"both are counted twice where they are mapped twice.",
@@ -72,20 +73,19 @@ var reasons = map[string]string{
 	"kill to line at load, --realtime":            "At this load the default is low already: a reader that is woken comes soon on two CPUs.",
 }
 
-func (p *page) sayGoals() {
+// printGoals compares what was measured with the goals that were set before.
+func (p *page) printGoals() {
 	if len(p.goals) == 0 {
 		return
 	}
 
-	p.say("## Goals\n")
-	p.say("| | goal | measured | |")
-	p.say("| --- | --- | --- | --- |")
+	fmt.Print("\nGoals (not on the page)\n\n")
 	var missed []string
 
 	for _, g := range p.goals {
-		verdict := "met"
+		result := "met"
 		if !g.met {
-			verdict = "**missed**"
+			result = "MISSED"
 
 			if why := reasons[g.what]; why != "" {
 				if line := fmt.Sprintf("- %s: %s", g.what, why); !slices.Contains(missed, line) {
@@ -94,11 +94,11 @@ func (p *page) sayGoals() {
 			}
 		}
 
-		p.say("| %s | %s | %s | %s |", g.what, g.want, g.measured, verdict)
+		fmt.Printf("%-6s  %s: %s; goal: %s\n", result, g.what, g.measured, g.want)
 	}
 
 	if len(missed) > 0 {
-		p.say("\n%s", strings.Join(missed, "\n"))
+		fmt.Printf("\n%s\n", strings.Join(missed, "\n"))
 	}
 }
 
@@ -143,7 +143,7 @@ func run() error {
 		p.say("")
 	}
 
-	p.sayGoals()
+	p.printGoals()
 
 	if *out != "" {
 		text := strings.TrimRight(p.text.String(), "\n") + "\n"
@@ -202,7 +202,7 @@ func contenders() []contender {
 	return []contender{
 		{"none (A/A control)", nil},
 		{"oomtrace", []string{"bin/oomtrace", "-o", "json"}},
-		{"oomtrace, every stall told", []string{"bin/oomtrace", "-o", "json", "--stalls", "--min-stall", "0s"}},
+		{"oomtrace, every stall reported", []string{"bin/oomtrace", "-o", "json", "--stalls", "--min-stall", "0s"}},
 		{"bpftrace, histogram per cgroup", []string{"bpftrace", "-e", histogramScript}},
 		{"bpftrace, printf per reclaim", []string{"bpftrace", "-e", printScript}},
 		{"perf record, reclaim begin and end", []string{
@@ -341,10 +341,10 @@ func loss(p *page) error {
 		}
 	}
 
-	p.goal(lost == 0, "stalls lost, each of them told", "0 at the workload's rate", "%d of %d", lost, stalls)
+	p.goal(lost == 0, "stalls lost, each of them reported", "0 at the workload's rate", "%d of %d", lost, stalls)
 	p.say("With `--stalls --min-stall 0s` every single stall is a line: %d in %.1f s, and %d records lost. `TestFlood` runs a source as fast as the",
 		stalls, last.Sub(first).Seconds(), lost)
-	p.say("machine can while 50 processes are killed: every kill is complete, and told and lost stalls add up to those that there were.")
+	p.say("machine can while 50 processes are killed: every kill is complete, and reported and lost stalls add up to all.")
 
 	return nil
 }
@@ -408,6 +408,8 @@ func start(p *page) error {
 	p.say("| oomtrace | %s | %s | %s |", spread(ours.starts, 0), spread(ours.cpu, 2), spread(ours.rss, 0))
 	p.say("| oomtrace, its memory not locked | %s | %s | %s |", spread(unlocked.starts, 0), spread(unlocked.cpu, 2), spread(unlocked.rss, 0))
 	p.say("| bpftrace, one line per mark_victim | %s | %s | %s |", spread(bpftrace.starts, 0), spread(bpftrace.cpu, 2), spread(bpftrace.rss, 0))
+	p.say("\nMost of the start is the kernel's verification of some forty programs, one after another, and the reading of its types and symbols;")
+	p.say("bpftrace loads one program here. VmLck in a list of processes is address space that is locked once it is touched: RSS is what is used.")
 	p.goal(median(ours.starts) <= 100, "start to attached", "≤ 100 ms", "%.0f ms", median(ours.starts))
 	p.goal(median(ours.starts) <= median(bpftrace.starts)/2, "start to attached, beside bpftrace", "≤ half of its", "%.0f ms, it %.0f", median(ours.starts), median(bpftrace.starts))
 	p.goal(median(ours.cpu) <= 0.1, "tracer CPU, idle", "≤ 0.1 % of a core", "%.2f %%", median(ours.cpu))

@@ -11,7 +11,8 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
-	"github.com/oomtrace/oomtrace/internal/names"
+	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/resolve/source"
 )
 
 const (
@@ -46,7 +47,7 @@ func naming(p *page) error {
 	defer os.RemoveAll(root)
 
 	p.say("## Names of pods\n")
-	p.say("A node with %d pods of one container each, of which %d a second are removed and made anew; the runtime is a sham that", namedPods, podsPerSecond)
+	p.say("A node with %d pods of one container each, of which %d a second are removed and made anew; the runtime is a fake that", namedPods, podsPerSecond)
 	p.say("answers at once. The CPU is the tracer's, of one core. A name is there when it is known from a file, a source when all is known.\n")
 	p.say("| source | start to ready, ms | quiet: CPU %% | RSS MiB | with churn: CPU %% | RSS MiB | to the name, ms: median | 99th | to the source, ms: median | 99th |")
 	p.say("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -93,7 +94,7 @@ func namedBy(p *page, way, version, root, cgroups string) (err error) {
 		<-sham.events
 	}
 
-	options := names.Options{HostRoot: root}
+	options := resolve.Options{HostRoot: root}
 	ready := filepath.Join(root, "ready")
 	os.Remove(ready)
 
@@ -173,8 +174,8 @@ func namedBy(p *page, way, version, root, cgroups string) (err error) {
 }
 
 // untilNamed measures within this process, where the instant of a name can be seen.
-func untilNamed(options names.Options, cri bool, turn func(int, func(shamPod)) error) (cells []string, err error) {
-	r, err := names.New(options)
+func untilNamed(options resolve.Options, cri bool, turn func(int, func(shamPod)) error) (cells []string, err error) {
+	r, err := resolve.New(options)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +194,7 @@ func untilNamed(options names.Options, cri bool, turn func(int, func(shamPod)) e
 		last = pod
 		began := time.Now()
 
-		r.Seen(names.Ref{ContainerID: pod.container, PodUID: pod.uid})
+		r.Seen(resolve.Ref{ContainerID: pod.container, PodUID: pod.uid})
 
 		patience := began.Add(2 * time.Second)
 		for !known(pod, "") && time.Now().Before(patience) {
@@ -202,7 +203,7 @@ func untilNamed(options names.Options, cri bool, turn func(int, func(shamPod)) e
 
 		toName = append(toName, time.Since(began).Seconds()*1e3)
 
-		for cri && !known(pod, names.SourceCRI) && time.Now().Before(patience) {
+		for cri && !known(pod, source.NameCRI) && time.Now().Before(patience) {
 			time.Sleep(10 * time.Microsecond)
 		}
 

@@ -16,11 +16,12 @@ import (
 	"strings"
 )
 
-// docs is what the source says and reflection does not: comments, and the
-// constants of each string type.
+// docs is what the source has and reflection has not: comments, the constants of
+// each string type, and the keys of each struct in their order.
 type docs struct {
 	comments map[string]string // by "Type" and "Type.Field"
 	consts   map[string][]constant
+	fields   map[string][]field
 }
 
 type constant struct{ value, doc string }
@@ -31,7 +32,7 @@ func parseDocs(dir string) (*docs, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &docs{comments: map[string]string{}, consts: map[string][]constant{}}
+	d := &docs{comments: map[string]string{}, consts: map[string][]constant{}, fields: map[string][]field{}}
 
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
@@ -94,6 +95,15 @@ func (d *docs) addStruct(typeName string, t *ast.StructType) {
 	for _, name := range append(slices.Collect(maps.Keys(keys)), "") {
 		at := strings.TrimSuffix(typeName+"."+name, ".")
 		d.comments[at] = word.ReplaceAllStringFunc(d.comments[at], rename)
+	}
+
+	for _, f := range t.Fields.List {
+		for _, name := range f.Names {
+			// What has no tag is no part of the contract.
+			if k := key(f); f.Tag != nil && k != "-" {
+				d.fields[typeName] = append(d.fields[typeName], field{k, typeText(f.Type), d.comments[typeName+"."+name.Name]})
+			}
+		}
 	}
 }
 

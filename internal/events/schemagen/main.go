@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Schemagen writes the JSON Schema of the event contract from the Go types and
-// their comments.
+// their comments, and the tables of its reference.
 package main
 
 import (
@@ -28,7 +28,9 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("schemagen", flag.ContinueOnError)
 	src := flags.String("src", ".", "folder of the contract's source")
 
+	page := flags.String("reference", "", "page whose tables to make anew; empty: none")
 	out := flags.String("o", "events.schema.json", "file to write")
+
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -38,7 +40,16 @@ func run(args []string) error {
 		return err
 	}
 
-	return os.WriteFile(*out, schema, 0o644)
+	if err := os.WriteFile(*out, schema, 0o644); err != nil || *page == "" {
+		return err
+	}
+
+	docs, err := parseDocs(*src)
+	if err != nil {
+		return err
+	}
+
+	return writeReference(docs, *page)
 }
 
 // object is one kind of JSON object that the contract has, with its Go type.

@@ -14,7 +14,10 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-const schemaFile = "../../../docs/events.schema.json"
+const (
+	schemaFile    = "../../../docs/events.schema.json"
+	referenceFile = "../../../docs/events.md"
+)
 
 func TestSchemaIsUpToDate(t *testing.T) {
 	got, err := generate("..")
@@ -72,7 +75,7 @@ func TestReferenceExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	page, err := os.ReadFile("../../../docs/events.md")
+	page, err := os.ReadFile(referenceFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +107,7 @@ func TestReferenceExamples(t *testing.T) {
 
 // TestReferenceNamesEveryKey fails when a key is added and not described.
 func TestReferenceNamesEveryKey(t *testing.T) {
-	page, err := os.ReadFile("../../../docs/events.md")
+	page, err := os.ReadFile(referenceFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +129,95 @@ func TestReferenceNamesEveryKey(t *testing.T) {
 			if !bytes.Contains(page, []byte("`"+key+"`")) {
 				t.Errorf("docs/events.md does not name %s of %s", key, name)
 			}
+		}
+	}
+}
+
+// TestReferenceIsUpToDate holds the tables of the reference to the contract.
+func TestReferenceIsUpToDate(t *testing.T) {
+	d, err := parseDocs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	page, err := os.ReadFile(referenceFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	got, err := reference(d, page)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if !bytes.Equal(got, page) {
+		t.Error("the tables of docs/events.md differ from the Go types: go generate ./internal/events")
+	}
+}
+
+// TestReferenceHasEveryType fails when a struct of the contract has no table, or a
+// key of it no sentence.
+func TestReferenceHasEveryType(t *testing.T) {
+	d, err := parseDocs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	page, err := os.ReadFile(referenceFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := tableSections(page)
+
+	for name, fields := range d.fields {
+		if sections[name].title == "" {
+			t.Errorf("docs/events.md has no table of %s", name)
+		}
+
+		for _, f := range fields {
+			if f.doc == "" {
+				t.Errorf("%s: key %s has no comment", name, f.key)
+			}
+		}
+	}
+
+	for name := range d.consts {
+		if sections[name].title == "" {
+			t.Errorf("docs/events.md has no table of the values of %s", name)
+		}
+	}
+}
+
+func TestReferenceTables(t *testing.T) {
+	d := &docs{
+		consts: map[string][]constant{"Role": {{"chosen", "by badness"}}},
+		fields: map[string][]field{"Victim": {
+			{"pid", "int", "pid is the process id."},
+			{"role", "Role", "role is why: a|b, see memory.oom.group."},
+			{"labels", "map[string]string", ""},
+			{"others", "[]*Victim", "others are the rest."},
+		}},
+	}
+	const page = "## A victim\n\n<!-- keys of Victim -->\nold\n<!-- end -->\n\n### Roles\n\n<!-- values of Role -->\n<!-- end -->\nkept\n"
+	const want = "## A victim\n\n<!-- keys of Victim -->\n| key | type | content |\n| --- | --- | --- |\n" +
+		"| `pid` | number | the process id |\n" +
+		"| `role` | [roles](#roles) | why: a\\|b, see `memory.oom.group` |\n" +
+		"| `labels` | object |  |\n" +
+		"| `others` | list of [a victim](#a-victim) | the rest |\n" +
+		"<!-- end -->\n\n### Roles\n\n<!-- values of Role -->\n| value | meaning |\n| --- | --- |\n| `chosen` | by badness |\n<!-- end -->\nkept\n"
+
+	got, err := reference(d, []byte(page))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if string(got) != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+
+	for _, bad := range []string{"<!-- keys of Nothing -->\n<!-- end -->\n", "<!-- keys of Victim -->\n", "<!-- keys of Victim -->\n<!-- keys of Victim -->\n"} {
+		if _, err := reference(d, []byte(bad)); err == nil {
+			t.Errorf("page %q: got no error, want one", bad)
 		}
 	}
 }

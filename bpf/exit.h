@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The end of the processes that the kernel sent SIGKILL: of their last thread, and of their memory. */
+#ifndef OOMTRACE_EXIT_H
+#define OOMTRACE_EXIT_H
+
+#include "invocation.h"
+#include "kernel.h"
+#include "rings.h"
+#include "task.h"
+#include "wire.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32); /* tgid */
+	__type(value, __u64);
+} dying SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64); /* struct mm_struct * */
+	__type(value, __u32); /* tgid */
+} dying_mm SEC(".maps");
+
+/* The mm that a thread is in exit_mmap for: a kretprobe does not get the argument. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32); /* tid */
+	__type(value, __u64);
+} exiting_mm SEC(".maps");
+
+/* From here on, the end of the process will be reported. */
+static __always_inline void await_exit(struct task_struct *target, struct mm_struct *mm)
+{
+	__u32 tgid = BPF_CORE_READ(target, tgid);
+	__u64 now = bpf_ktime_get_boot_ns(), mm_key = (__u64)mm;
+
+	if (bpf_map_update_elem(&dying, &tgid, &now, BPF_ANY))
+		count_lost(WIRE_KIND_STATE);
+	if (mm)
+		bpf_map_update_elem(&dying_mm, &mm_key, &tgid, BPF_NOEXIST);
+}
+
+static __always_inline void send_exit(enum wire_kind kind, __u32 tgid)
+{
+	struct wire_exit *r = bpf_ringbuf_reserve(&bulk, sizeof(*r), 0);
+
+	if (!r) {
+		count_lost(kind);
+		return;
+	}
+
+	fill_header(&r->h, kind, 0);
+	r->tgid = tgid;
+	r->pad = 0;
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void on_process_exit(struct task_struct *task)
+{
+	__u32 tgid = BPF_CORE_READ(task, tgid), tid = BPF_CORE_READ(task, pid);
+
+	/*
+	 * Left over where the return of out_of_memory was skipped. SIGKILLs that this task
+	 * sends while it exits are not the OOM killer's.
+	 */
+	if (bpf_map_lookup_elem(&invocations, &tid))
+		bpf_map_delete_elem(&invocations, &tid);
+
+	if (!bpf_map_lookup_elem(&dying, &tgid))
+		return;
+
+	/* live is decremented before the tracepoint (kernel/exit.c: do_exit). */
+	if (BPF_CORE_READ(task, signal, live.counter) > 0)
+		return;
+
+	/* The last two threads may both get here; only one succeeds in deleting. */
+	if (!bpf_map_delete_elem(&dying, &tgid))
+		send_exit(WIRE_KIND_EXIT, tgid);
+}
+
+static __always_inline void on_exit_mmap_entry(__u64 mm)
+{
+	__u32 tid = current_tid();
+
+	if (bpf_map_lookup_elem(&dying_mm, &mm))
+		bpf_map_update_elem(&exiting_mm, &tid, &mm, BPF_ANY);
+}
+
+static __always_inline void on_exit_mmap_return(__u64 mm)
+{
+	__u32 *tgid = bpf_map_lookup_elem(&dying_mm, &mm), victim;
+
+	if (!tgid)
+		return;
+
+	victim = *tgid;
+	if (!bpf_map_delete_elem(&dying_mm, &mm))
+		send_exit(WIRE_KIND_RELEASED, victim);
+}
+
+/* The same without the argument, after on_exit_mmap_entry. */
+static __always_inline void on_entered_exit_mmap_return(void)
+{
+	__u32 tid = current_tid();
+	__u64 *mm = bpf_map_lookup_elem(&exiting_mm, &tid);
+
+	if (!mm)
+		return;
+
+	on_exit_mmap_return(*mm);
+	bpf_map_delete_elem(&exiting_mm, &tid);
+}
+
+#endif

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package docs tests the documentation: that links lead somewhere, that every
+// page can be found, and that README keeps what people look for first.
+package docs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+const root = ".."
+
+// pages returns all Markdown files of the repository, as paths below the root.
+func pages(t *testing.T) []string {
+	t.Helper()
+
+	var found []string
+
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || slices.Contains([]string{"bin", "testdata", "vendor"}, d.Name())):
+			return fs.SkipDir
+		case strings.HasSuffix(path, ".md"):
+			name, err := filepath.Rel(root, path)
+			found = append(found, name)
+
+			return err
+		}
+
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return found
+}
+
+func read(t *testing.T, page string) string {
+	t.Helper()
+
+	text, err := os.ReadFile(filepath.Join(root, page))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return string(text)
+}
+
+// prose returns the lines of a page outside of code blocks; those of code are empty.
+func prose(text string) []string {
+	lines, code := strings.Split(text, "\n"), false
+
+	for i, line := range lines {
+		fence := strings.HasPrefix(strings.TrimSpace(line), "```")
+		if fence || code {
+			lines[i] = ""
+		}
+
+		code = code != fence
+	}
+
+	return lines
+}
+
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+
+// links returns the relative targets of a page's links and pictures.
+func links(text string) []string {
+	var targets []string
+
+	for _, line := range prose(text) {
+		for _, m := range link.FindAllStringSubmatch(line, -1) {
+			if !strings.Contains(m[1], "://") && !strings.HasPrefix(m[1], "mailto:") {
+				targets = append(targets, m[1])
+			}
+		}
+	}
+
+	return targets
+}
+
+// anchors returns what the headings of a page can be linked by, as GitHub makes them.
+func anchors(text string) map[string]bool {
+	found := map[string]bool{}
+
+	for _, line := range prose(text) {
+		title := strings.TrimLeft(line, "#")
+		if title == line || !strings.HasPrefix(title, " ") {
+			continue
+		}
+
+		found[anchor(strings.TrimSpace(title))] = true
+	}
+
+	return found
+}
+
+func anchor(title string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ':
+			return '-'
+		case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+			return unicode.ToLower(r)
+		}
+
+		return -1
+	}, title)
+}
+
+// check reports why the target of a link on a page does not exist.
+func check(page, target string) error {
+	file, fragment, _ := strings.Cut(target, "#")
+
+	path := filepath.Join(root, page)
+	if file != "" {
+		path = filepath.Join(root, filepath.Dir(page), file)
+	}
+
+	if rel, err := filepath.Rel(root, path); err != nil || strings.HasPrefix(rel, "..") {
+		return errors.New("it leads out of the repository")
+	}
+
+	if _, err := os.Stat(path); err != nil || fragment == "" {
+		return err
+	}
+
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+
+	if !anchors(string(text))[fragment] {
+		return fmt.Errorf("no heading #%s", fragment)
+	}
+
+	return nil
+}
+
+func TestLinksResolve(t *testing.T) {
+	count := 0
+
+	for _, page := range pages(t) {
+		for _, target := range links(read(t, page)) {
+			count++
+
+			if err := check(page, target); err != nil {
+				t.Errorf("%s: link to %s: %v", page, target, err)
+			}
+		}
+	}
+
+	if count < 20 {
+		t.Errorf("got %d relative links, want 20 or more: does the test still find them?", count)
+	}
+}
+
+// TestBrokenLinksAreFound holds the check to what it must refuse.
+func TestBrokenLinksAreFound(t *testing.T) {
+	for _, target := range []string{"no-such-page.md", "glossary.md#no-such-heading", "#no-such-heading", "../../elsewhere.md"} {
+		if check("docs/README.md", target) == nil {
+			t.Errorf("link to %s: got no error, want one", target)
+		}
+	}
+
+	if got := links("[a](a.md)\n```\n[b](b.md)\n```\n![c](c.png) [d](https://d.example/)"); !slices.Equal(got, []string{"a.md", "c.png"}) {
+		t.Errorf("got links %q, want a.md and c.png", got)
+	}
+}
+
+func TestIndexLinksEveryPage(t *testing.T) {
+	linked := links(read(t, "docs/README.md"))
+
+	for _, page := range pages(t) {
+		name := filepath.Base(page)
+		if filepath.Dir(page) == "docs" && name != "README.md" && !slices.Contains(linked, name) {
+			t.Errorf("docs/README.md does not link %s", name)
+		}
+	}
+}
+
+// TestReadmeOpensWithOutput: one sentence, real output within the first screen, then
+// the two commands, in this order.
+func TestReadmeOpensWithOutput(t *testing.T) {
+	lines := strings.Split(read(t, "README.md"), "\n")
+	at := func(prefix string) int {
+		return slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, prefix) })
+	}
+
+	output, demo, test := at("$ sudo oomtrace"), at("sudo make demo"), at("sudo make test")
+	if output < 0 || output > 10 {
+		t.Errorf("got the output at line %d, want it within the first 10", output+1)
+	}
+
+	if demo < output || test != demo+1 || demo > 45 {
+		t.Errorf("got `sudo make demo` at line %d and `sudo make test` at line %d, want them together, after the output and before line 45", demo+1, test+1)
+	}
+}
+
+// maxProse is how long a line may be that is not a row of a table or code.
+const maxProse = 145
+
+func TestProseIsWrapped(t *testing.T) {
+	for _, page := range pages(t) {
+		if page == filepath.Join("docs", "causes.md") { // made from the rules, an item a line
+			continue
+		}
+
+		for i, line := range prose(read(t, page)) {
+			if n := len([]rune(line)); n > maxProse && !strings.HasPrefix(line, "|") {
+				t.Errorf("%s:%d: got a line of %d columns, want at most %d", page, i+1, n, maxProse)
+			}
+		}
+	}
+}
+
+var sourcePath = regexp.MustCompile("`((?:bpf|cmd|docs|internal|scripts|test)/[A-Za-z0-9_./*-]+)`")
+
+// placeholder stands for any name in a path.
+var placeholder = regexp.MustCompile(`\b(NAME|CLASS)\b`)
+
+// notYet are named and not there yet. TODO(check): empty it.
+var notYet = []string{
+	"internal/runtimes", "internal/runtimes/runtimes.go", "internal/runtimes/runtimes_test.go", "internal/resolve/source",
+	"cmd/oomtrace/architecture_test.go", "test/vm", "test/vm/agree_test.go",
+}
+
+// TestNamedFilesExist holds pages to the files and packages that they name. A line that
+// is marked for a check is left out until it is done.
+func TestNamedFilesExist(t *testing.T) {
+	count := 0
+
+	for _, page := range pages(t) {
+		for i, line := range prose(read(t, page)) {
+			if strings.Contains(line, "TODO(check)") {
+				continue
+			}
+
+			for _, m := range sourcePath.FindAllStringSubmatch(line, -1) {
+				if placeholder.MatchString(m[1]) || slices.Contains(notYet, m[1]) {
+					continue
+				}
+
+				count++
+
+				if found, err := filepath.Glob(filepath.Join(root, m[1])); err != nil || len(found) == 0 {
+					t.Errorf("%s:%d: %s is named and does not exist", page, i+1, m[1])
+				}
+			}
+		}
+	}
+
+	if count < 20 {
+		t.Errorf("got %d named files, want 20 or more: does the test still find them?", count)
+	}
+}

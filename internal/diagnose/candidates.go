@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diagnose
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
+)
+
+// weighed is a candidate's memory as the badness counts it (mm/oom_kill.c, oom_badness).
+func weighed(c *events.Candidate) uint64 {
+	return candidateSize(c) + value(c.SwapBytes) + value(c.PgtablesBytes)
+}
+
+func chosenByScore(f *facts) *finding {
+	var victim, spared *events.Candidate
+
+	list := f.candidates
+	for i := range list {
+		c := &list[i]
+		if c.OOMScoreAdj == nil || weighed(c) == 0 {
+			continue
+		}
+
+		switch {
+		case f.victim != nil && c.PID == f.victim.PID:
+			victim = c
+		case c.Victim:
+		case spared == nil || weighed(c) > weighed(spared):
+			spared = c
+		}
+	}
+
+	if victim == nil || spared == nil ||
+		float64(weighed(spared)) < largerBy*float64(weighed(victim)) || *spared.OOMScoreAdj >= *victim.OOMScoreAdj {
+		return nil
+	}
+	row := func(c *events.Candidate) string {
+		s := fmt.Sprintf("%s, oom_score_adj %d", phrase.Size(weighed(c)), *c.OOMScoreAdj)
+		if c.Points != nil {
+			s += fmt.Sprintf(", %d points", *c.Points)
+		}
+
+		return s
+	}
+
+	return &finding{
+		text: fmt.Sprintf("%s was not the largest: %s has %s and was spared, since its oom_score_adj is %d and "+
+			"that of the victim %d.",
+			process(&victim.Process), process(&spared.Process), phrase.Size(weighed(spared)), *spared.OOMScoreAdj, *victim.OOMScoreAdj),
+		confidence: Certain,
+		evidence: []events.Evidence{
+			item("victim "+process(&victim.Process), row(victim), f.source("candidates at the kill")),
+			item("spared "+process(&spared.Process), row(spared), f.source("candidates at the kill")),
+		},
+	}
+}
+
+func survivors(f *facts) *finding {
+	var held uint64
+	var most *events.Candidate
+
+	exempt := f.exempt()
+	for _, c := range exempt {
+		held += candidateSize(c)
+		if most == nil || candidateSize(c) > candidateSize(most) {
+			most = c
+		}
+	}
+
+	if share(held, f.total()) < survivorShare {
+		return nil
+	}
+
+	return &finding{
+		text: fmt.Sprintf("%s that may not be killed (oom_score_adj -1000) held %s, the largest is %s.",
+			phrase.Plural(len(exempt), "process"), phrase.PartOf(held, f.total(), f.limit()), process(&most.Process)),
+		confidence: Certain,
+		evidence: []events.Evidence{
+			item("held by processes with oom_score_adj -1000",
+				phrase.Part(held, f.total()), f.source("candidates at the kill")),
+			item("largest of them", process(&most.Process)+" "+phrase.Size(candidateSize(most)), f.source("candidates at the kill")),
+		},
+	}
+}
+
+func manyProcesses(f *facts) *finding {
+	type pool struct {
+		comm          string
+		count         int
+		held, largest uint64
+	}
+	pools := map[string]*pool{}
+
+	for i := range f.candidates {
+		c := &f.candidates[i]
+		if c.Comm == "" || c.Unkillable {
+			continue
+		}
+
+		p := pools[c.Comm]
+		if p == nil {
+			p = &pool{comm: c.Comm}
+			pools[c.Comm] = p
+		}
+		// Shared memory would count once for each process.
+		size := value(c.AnonRSSBytes)
+		if c.AnonRSSBytes == nil {
+			size = value(c.RSSBytes)
+		}
+		p.count, p.held, p.largest = p.count+1, p.held+size, max(p.largest, size)
+	}
+
+	var top *pool
+	for _, p := range pools {
+		if top == nil || p.held > top.held || p.held == top.held && strings.Compare(p.comm, top.comm) < 0 {
+			top = p
+		}
+	}
+
+	if top == nil || top.count < crowd || share(top.held, f.total()) < crowdShare || top.largest*2 >= top.held {
+		return nil
+	}
+
+	return &finding{
+		text: fmt.Sprintf("It is the number of them: %s named %s hold %s together.",
+			phrase.Plural(top.count, "process"), phrase.ClipName(top.comm), phrase.PartOf(top.held, f.total(), f.limit())),
+		confidence: Likely,
+		evidence: []events.Evidence{
+			item("processes named "+phrase.ClipName(top.comm), fmt.Sprintf("%d, %s together, the largest %s",
+				top.count, phrase.Part(top.held, f.total()), phrase.Size(top.largest)), f.source("candidates at the kill")),
+		},
+	}
+}

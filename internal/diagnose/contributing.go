@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diagnose
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
+)
+
+const (
+	// loopKills within loopWindow, this one included, are a loop: two in an hour may be
+	// chance, and the kubelet's back-off ends after 10 minutes without a crash.
+	loopKills  = 3
+	loopWindow = time.Hour
+	// exitTime bounds how long a victim holds its memory where that is not known: some
+	// milliseconds as a rule. Later, others may have grown.
+	exitTime = 50 * time.Millisecond
+
+	// headroomShare of a limit is the least by which it is raised: 20 to 40 % are advised.
+	headroomShare = 0.20
+
+	// throttledNS and stalledNS, of all tasks in a minute, are noticed by users.
+	throttledNS = 1e9
+	stalledNS   = 1e9
+	// fruitlessSeconds at the end without progress show that reclaim had failed.
+	fruitlessSeconds = 2
+	// rowNS is the time between two rows of the timeline, with some slack.
+	rowNS = 1.5e9
+	// guardianNS is the stall that the node's health checks tolerate: some of them wait
+	// for a second.
+	guardianNS = 1e9
+
+	// largerBy is how much larger a spared process must be for its size to matter:
+	// counters differ by some pages for each CPU.
+	largerBy = 1.25
+	// survivorShare of what ran out, in processes that may not be killed, is worth naming.
+	survivorShare = 0.25
+	// crowd processes of one name are a pool if they hold crowdShare of the limit together,
+	// none of them most of it.
+	crowd      = 4
+	crowdShare = 0.50
+)
+
+// contributingRules are about what preceded the kill, what made it worse, and why it hit
+// this victim.
+var contributingRules = []rule{
+	{
+		id: "thp",
+		means: "Much of the anonymous memory is in transparent huge pages: where a little of each is used, all " +
+			"of it is charged, and reclaim has to split them.",
+		needs: fmt.Sprintf("at least %s of anonymous memory in huge pages, and that at least %s of the limit "+
+			"or the node; likely rather than possible if the node's mode is always",
+			phrase.Percent(thpShare), phrase.Percent(notableShare)),
+		reference: "Documentation/admin-guide/mm/transhuge.rst",
+		match: func(f *facts) *finding {
+			c := f.charge
+			if c == nil || c.thp == nil || c.anon == nil || share(*c.thp, *c.anon) < thpShare || c.share(c.thp) < notableShare {
+				return nil
+			}
+
+			hit := &finding{
+				text: fmt.Sprintf("%s is in transparent huge pages, which are charged whole.",
+					phrase.PartOf(*c.thp, *c.anon, "anonymous memory")),
+				confidence: Possible,
+				evidence: []events.Evidence{item("anonymous memory in huge pages",
+					phrase.Part(*c.thp, *c.anon), c.source)},
+			}
+			if mode := f.node.TransparentHuge; mode == "always" {
+				hit.confidence = Likely
+				hit.add("mode of transparent huge pages",
+					mode, f.nodeSource("/sys/kernel/mm/transparent_hugepage/enabled"))
+			}
+
+			return hit
+		},
+		advice: []advice{
+			{layer: kernel, text: "Set transparent huge pages to madvise, or never, for latency-sensitive and " +
+				"sparse memory; compare usage before and after."},
+			{layer: application, text: "Keep an allocator from huge pages where it uses them sparsely: " +
+				"prctl(PR_SET_THP_DISABLE), MADV_NOHUGEPAGE."},
+		},
+	},
+	{
+		id:    "kill_loop",
+		means: "It was killed again and again: each restart meets the same limit.",
+		needs: fmt.Sprintf("%d kills of the same container or service within %s, this one included",
+			loopKills, phrase.Duration(uint64(loopWindow))),
+		reference: `Kubernetes "Pod Lifecycle", CrashLoopBackOff`,
+		match:     killLoop,
+		advice: []advice{
+			{layer: kubernetes, text: "Restarts do not help: raise the limit or lower the load until the cause " +
+				"is found.", when: ofAPod},
+			{layer: application, text: "Look at what it does right after it starts: what it loads, replays or " +
+				"caches has to fit."},
+		},
+	},
+	{
+		id: "aftermath",
+		means: "It was killed while an earlier victim of the same limit was still dying: its memory was not " +
+			"back yet, so the kernel took one more.",
+		needs: fmt.Sprintf("an earlier kill for the same limit whose memory came back after this one, or, "+
+			"where that is not known, less than %s before", phrase.Duration(uint64(exitTime))),
+		reference: "mm/oom_kill.c, oom_evaluate_task: a victim that is exiting does not hold up the next choice " +
+			"for long",
+		match: afterAnother,
+		advice: []advice{
+			{layer: application, text: "Look at the earlier victim: this one is likely a bystander."},
+			{layer: cgroupLayer, text: "If the processes cannot live without each other, memory.oom.group=1 makes " +
+				"it one kill.", when: onV2},
+		},
+	},
+	{
+		id:    "chosen_by_score",
+		means: "The victim was not the largest: oom_score_adj decided.",
+		needs: fmt.Sprintf("the candidates: one at least %.2f times as large as the victim, with a lower "+
+			"oom_score_adj, was spared", largerBy),
+		reference: `mm/oom_kill.c, oom_badness; Kubernetes "Node-pressure Eviction", node out of memory behavior`,
+		match:     chosenByScore,
+		advice: []advice{
+			{layer: kubernetes, text: "Make critical pods Guaranteed, or raise their memory request: the kubelet " +
+				"sets oom_score_adj from class and request.", when: ofAPod},
+			{layer: application, text: "Look at the process that was spared: it holds more of what was short."},
+		},
+	},
+	{
+		id: "unkillable_survivors",
+		means: "Much of the memory is in processes that may not be killed (oom_score_adj -1000): others die " +
+			"for them.",
+		needs: fmt.Sprintf("candidates with oom_score_adj -1000 that hold at least %s of the limit or the node",
+			phrase.Percent(survivorShare)),
+		reference: "Documentation/filesystems/proc.rst, oom_score_adj",
+		match:     survivors,
+		advice: []advice{
+			{layer: application, text: "Give -1000 to what is small and vital only; what it starts inherits it (a " +
+				"restarted service included)."},
+			{layer: cgroupLayer, text: "Give what is exempt a limit or memory.high of its own."},
+		},
+	},
+	{
+		id:        "eviction_lost_race",
+		means:     "The node was below the kubelet's threshold already, and the kernel was faster.",
+		needs:     "no container's limit was hit; memory.available had been below a threshold when it came to the kill",
+		reference: `Kubernetes "Node-pressure Eviction", node out of memory behavior`,
+		match:     lostRace,
+		advice: []advice{
+			{layer: kubernetes, text: "Raise evictionHard for memory.available: the kubelet looks every 10 s, so " +
+				"the margin must outlast 10 s of growth."},
+			{layer: kubernetes, text: "Set evictionSoft above it with a short grace period, so that pods go in " +
+				"order while there is time."},
+		},
+	},
+	{
+		id:    "next_limit",
+		means: "A limit further up is nearly used up as well: to raise the one that was hit is not enough.",
+		needs: fmt.Sprintf("scope memcg; an ancestor of the limiter whose limit leaves less than %s of the limiter's own",
+			phrase.Percent(headroomShare)),
+		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Pod-level CPU and ` +
+			`memory resources"`,
+		match: nextLimit,
+		advice: []advice{
+			{layer: cgroupLayer, text: "Raise the limits above together with this one, or neither."},
+			{layer: kubernetes, text: "After a resize in place look at the pod's cgroup too: a container's limit " +
+				"above its pod's never counts.", when: ofAPod},
+		},
+	},
+	{
+		id:    "throttled_before",
+		means: "Its tasks were held up over memory.high before: the brake worked, and did not suffice.",
+		needs: fmt.Sprintf("stalls of kind memory_high of at least %s in the minute before",
+			phrase.Duration(throttledNS)),
+		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.high",
+		match: func(f *facts) *finding {
+			s := f.stalls(events.StallMemoryHigh)
+			if s.TotalNS < throttledNS {
+				return nil
+			}
+
+			return &finding{
+				text: fmt.Sprintf("Its tasks were held up over memory.high for %s in the %d s before: slow first, "+
+					"then killed.",
+					phrase.Duration(s.TotalNS), f.before.WindowNS/1e9),
+				confidence: Certain,
+				evidence: []events.Evidence{item("held up over memory.high", fmt.Sprintf("%s in %s, longest %s",
+					phrase.Duration(s.TotalNS), phrase.Plural(s.Count, "stall"), phrase.Duration(s.MaxNS)), f.source(fromBefore))},
+			}
+		},
+		advice: []advice{
+			{layer: cgroupLayer, text: "Alert on high in memory.events, and on PSI of the cgroup: this was the " +
+				"early warning."},
+			{layer: application, text: "Shed load or free caches when the own cgroup's pressure rises."},
+		},
+	},
+	{
+		id: "stalled_before",
+		means: "Tasks stood still in reclaim before the kill: all that could be given back was given back again " +
+			"and again.",
+		needs: fmt.Sprintf("reclaim of at least %s in the minute before that gained nothing every other time; or "+
+			"at least %d s at the end in which it gained nothing",
+			phrase.Duration(stalledNS), fruitlessSeconds),
+		reference: "Documentation/accounting/psi.rst",
+		match:     stalledBefore,
+		advice: []advice{
+			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s, of the cgroup as well as " +
+				"of the node."},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max: it slows down what allocates, before all " +
+				"tasks reclaim in vain.", when: onV2},
+		},
+	},
+	{
+		id: "guardians_stalled",
+		means: "Services that the whole node depends on stood still in reclaim: a node turns NotReady from " +
+			"that, with or without a kill.",
+		needs: fmt.Sprintf("a guardian (kubelet, a runtime, sshd, ...) that stood still for at least %s",
+			phrase.Duration(guardianNS)),
+		reference: `Kubernetes "Reserve Compute Resources for System Daemons"`,
+		match: func(f *facts) *finding {
+			hit := &finding{confidence: Certain}
+			var names []string
+
+			for _, g := range f.before.Guardians {
+				if g.TotalNS >= guardianNS {
+					names = append(names, fmt.Sprintf("%s for %s", phrase.ClipName(g.Unit), phrase.Duration(g.TotalNS)))
+					hit.add("stood still: "+phrase.ClipName(g.Unit), phrase.Duration(g.TotalNS), f.source(fromBefore))
+				}
+			}
+
+			if len(names) == 0 {
+				return nil
+			}
+			hit.text = "Services that the node depends on stood still in reclaim: " + phrase.FirstFew(names) + "."
+
+			return hit
+		},
+		advice: []advice{
+			{layer: cgroupLayer, text: "Protect them by MemoryMin= or MemoryLow= of their units, so that reclaim " +
+				"takes from others first."},
+			{layer: kubernetes, text: "Raise system-reserved and kube-reserved, so that pods " +
+				"leave room.", when: ofAPod},
+		},
+	},
+	{
+		id: "init_spared",
+		means: "A process of a container died, but not its process 1: the container lives on without it, and " +
+			"nothing is restarted.",
+		needs: "victims in a container, of which none is process 1 of its container, and none died by " +
+			"memory.oom.group",
+		reference: `Kubernetes "Pod Lifecycle", container restart policy; KubeletConfiguration singleProcessOOMKill`,
+		match:     initSpared,
+		advice: []advice{
+			{layer: kubernetes, text: "Add a liveness probe that fails without this process; or let the whole " +
+				"container die (memory.oom.group=1: on cgroup v2 the kubelet's default, " +
+				"singleProcessOOMKill: false).", when: ofAPod},
+			{layer: application, text: "Let process 1 notice a dead child, and end or start it anew."},
+		},
+	},
+	{
+		id:    "many_processes",
+		means: "No single process is large: many of the same name fill it together.",
+		needs: fmt.Sprintf("at least %d candidates of one name that hold at least %s of the limit or the node "+
+			"together, none of them half of that", crowd, phrase.Percent(crowdShare)),
+		reference: "mm/oom_kill.c, dump_tasks",
+		match:     manyProcesses,
+		advice: []advice{
+			{layer: application, text: "Bound the number of workers by the memory that each needs, and recycle them."},
+		},
+	},
+}
+
+func killLoop(f *facts) *finding {
+	times := []time.Time{f.time}
+	for _, k := range f.history {
+		if age := f.time.Sub(k.Time); k.SameVictim && age >= 0 && age <= loopWindow {
+			times = append(times, k.Time)
+		}
+	}
+
+	if len(times) < loopKills {
+		return nil
+	}
+
+	slices.SortFunc(times, time.Time.Compare)
+	span := times[len(times)-1].Sub(times[0])
+
+	gaps := make([]time.Duration, 0, len(times)-1)
+	for i := range times[1:] {
+		gaps = append(gaps, times[i+1].Sub(times[i]))
+	}
+
+	slices.Sort(gaps)
+	hit := &finding{confidence: Certain, evidence: []events.Evidence{
+		item("kills", fmt.Sprintf("%d in %s", len(times), phrase.Duration(uint64(span))), "earlier incidents"),
+		item("time between two", fmt.Sprintf("%s to %s, half of them within %s", phrase.Duration(uint64(gaps[0])),
+			phrase.Duration(uint64(gaps[len(gaps)-1])), phrase.Duration(uint64(gaps[(len(gaps)-1)/2]))), "earlier incidents"),
+	}}
+
+	hit.text = fmt.Sprintf("It is a loop: %d kills in %s", len(times), phrase.Duration(uint64(span)))
+	if v := f.victim; v != nil && v.StartTime != nil && f.time.After(*v.StartTime) {
+		lived := phrase.Duration(uint64(f.time.Sub(*v.StartTime)))
+		hit.text += ", this time " + lived + " after its start"
+		hit.add("lived", lived, f.source(fromKernel))
+	}
+
+	hit.evidence = append(hit.evidence, f.growthEvidence()...)
+
+	if v := f.victim; v != nil && v.Workload != nil && v.Workload.RestartCount != nil {
+		hit.add("restarts", fmt.Sprint(*v.Workload.RestartCount), "container runtime")
+	}
+	hit.text += "."
+
+	return hit
+}
+
+func afterAnother(f *facts) *finding {
+	if f.outcome != events.OutcomeKilled || f.is(events.ScopeUser, events.ScopeSysrq) {
+		return nil
+	}
+
+	for _, k := range slices.Backward(f.history) {
+		gap := f.time.Sub(k.Time)
+		if !k.SameLimiter || gap < 0 || k.Released && k.ReleasedAfterNS <= uint64(gap) || !k.Released && gap >= exitTime {
+			continue
+		}
+
+		return &finding{
+			text: fmt.Sprintf("%s was killed for the same limit %s before and was not gone yet: this one died "+
+				"because its memory was not back.",
+				k.Victim, phrase.Duration(uint64(gap))),
+			confidence: Likely,
+			evidence: []events.Evidence{item("earlier kill for the same limit",
+				fmt.Sprintf("%s, %s before, incident %s", k.Victim, phrase.Duration(uint64(gap)), phrase.ClipName(k.ID)), "earlier incidents")},
+		}
+	}
+
+	return nil
+}
+
+func lostRace(f *facts) *finding {
+	e := f.eviction
+
+	ofNode := f.is(events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy) ||
+		f.is(events.ScopeMemcg) && f.limiter.Level == events.LevelKubepods // allocatableMemory.available
+	if !ofNode || e.HardSinceNS == nil && e.SoftSinceNS == nil {
+		return nil
+	}
+
+	which, since, threshold, confidence := "hard", e.HardSinceNS, e.HardBytes, Certain
+	if since == nil {
+		// A soft threshold has a grace period: it may have been too early to act.
+		which, since, threshold, confidence = "soft", e.SoftSinceNS, e.SoftBytes, Likely
+	}
+
+	source := cmp.Or(phrase.ClipName(e.Source), "kubelet's configuration")
+
+	hit := &finding{
+		text: fmt.Sprintf("Eviction lost the race: memory.available had been below the %s threshold for %s, and "+
+			"the kubelet had not yet freed anything.",
+			which, phrase.Duration(*since)),
+		confidence: confidence,
+		evidence:   []events.Evidence{item("below the "+which+" threshold for", phrase.Duration(*since), source)},
+	}
+	if threshold != nil {
+		hit.add(which+" threshold", phrase.Size(*threshold), source)
+	}
+
+	if e.AvailableBytes != nil {
+		hit.add("memory.available", phrase.Size(*e.AvailableBytes), "as the kubelet computes it")
+	}
+
+	return hit
+}
+
+func nextLimit(f *facts) *finding {
+	limit := value(f.limiter.LimitBytes)
+	if !f.is(events.ScopeMemcg) || limit == 0 {
+		return nil
+	}
+
+	for i := range f.ancestry {
+		r := &f.ancestry[i]
+
+		self, known := r.Cgroup.Same(f.limiter.Cgroup)
+		if r.Below || !known || self || r.MaxBytes == nil || r.UsageBytes == nil {
+			continue
+		}
+
+		left := less(*r.MaxBytes, *r.UsageBytes)
+		if share(left, limit) >= headroomShare {
+			continue
+		}
+
+		return &finding{
+			text: fmt.Sprintf("To raise %s alone is not enough: the next one, of %s, has %s left.",
+				f.limit(), ancestorName(r), phrase.Size(left)),
+			confidence: Certain,
+			evidence: []events.Evidence{
+				item("used of the limit of "+ancestorName(r), phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters)),
+				item("left there", phrase.Size(left), f.source(fromCounters)),
+			},
+		}
+	}
+
+	return nil
+}
+
+// ancestorName is a cgroup above the limiter in a sentence.
+func ancestorName(r *events.Rung) string {
+	switch r.Level {
+	case events.LevelPod:
+		return "the pod"
+	case events.LevelQoS:
+		return "the QoS class"
+	case events.LevelKubepods:
+		return "all pods (node allocatable)"
+	}
+
+	return phrase.Cgroup(r.Workload, &r.Cgroup)
+}
+
+// stalls sums kinds of stalls before the kill up.
+func (f *facts) stalls(kinds ...events.StallKind) events.StallSum {
+	var all events.StallSum
+
+	for _, s := range f.before.Stalls {
+		if slices.Contains(kinds, events.StallKind(s.What)) {
+			all.Count += s.Count
+			all.Fruitless += s.Fruitless
+			all.TotalNS += s.TotalNS
+			all.MaxNS = max(all.MaxNS, s.MaxNS)
+			all.ReclaimedBytes += s.ReclaimedBytes
+		}
+	}
+
+	return all
+}
+
+func stalledBefore(f *facts) *finding {
+	s := f.stalls(events.StallMemcgReclaim, events.StallDirectReclaim, events.StallNodeReclaim)
+
+	fruitless := f.fruitlessEnd()
+	if fruitless < fruitlessSeconds && (s.TotalNS < stalledNS || s.Fruitless*2 < s.Count || s.Fruitless == 0) {
+		return nil
+	}
+	hit := &finding{confidence: Certain, evidence: []events.Evidence{
+		item("in reclaim", fmt.Sprintf("%s in %s, %d of them gained nothing", phrase.Duration(s.TotalNS),
+			phrase.Plural(s.Count, "stall"), s.Fruitless), f.source(fromBefore)),
+	}}
+
+	hit.text = fmt.Sprintf("Tasks stood still in reclaim for %s before", phrase.Duration(s.TotalNS))
+	if fruitless >= fruitlessSeconds {
+		hit.text += fmt.Sprintf(", and gained nothing in the last %d s", fruitless)
+		hit.add("seconds at the end without gain", fmt.Sprint(fruitless), f.source(fromBefore))
+	}
+	hit.text += "."
+
+	return hit
+}
+
+// fruitlessEnd is the number of seconds right before the kill in which tasks stalled and
+// nothing was reclaimed.
+func (f *facts) fruitlessEnd() int {
+	count := 0
+
+	var last uint64
+	for _, s := range slices.Backward(f.before.Timeline) {
+		if s.ReclaimedBytes > 0 || s.Count == 0 || less(s.BeforeNS, last) > rowNS {
+			break
+		}
+		count, last = count+1, s.BeforeNS
+	}
+
+	return count
+}
+
+func initSpared(f *facts) *finding {
+	if f.outcome != events.OutcomeKilled || f.is(events.ScopeUser) || f.victim == nil || !inContainer(&f.victim.Process) {
+		return nil
+	}
+
+	for i := range f.victims {
+		v := &f.victims[i]
+		if v.IsContainerInit == nil || *v.IsContainerInit || v.Role == events.RoleGroup {
+			return nil
+		}
+	}
+
+	return &finding{
+		text: fmt.Sprintf("%s was not process 1 of %s: unless that ends by itself, the container lives on without "+
+			"it, and nothing is restarted.",
+			process(&f.victim.Process), phrase.Cgroup(f.victim.Workload, f.victim.Cgroup)),
+		confidence: Likely,
+		evidence:   []events.Evidence{item("process 1 of a container among the victims", "none", f.source(fromKernel))},
+	}
+}

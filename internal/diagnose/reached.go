@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diagnose
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
+)
+
+const (
+	// reachedShare of the limit in anonymous memory leaves no doubt about what filled it.
+	reachedShare = 0.50
+)
+
+// reachedRules are about a limit that was simply reached, by the plain memory of processes.
+var reachedRules = []rule{
+	{
+		id:    "own_limit",
+		means: "The container, or service, used its own limit up.",
+		needs: fmt.Sprintf("scope memcg; the limiter is the victim's own cgroup, container or service, and was "+
+			"not lowered. Certain if anonymous memory, of the limiter or where that is not known of the victim, is "+
+			"at least %s of the limit", phrase.Percent(reachedShare)),
+		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Memory Resources to ` +
+			`Containers and Pods"`,
+		match: ownLimit,
+		advice: append([]advice{
+			{layer: kubernetes, text: "If this is its real need: set the limit 20 to 40 % above the 95th to 99th " +
+				"percentile of its peak (VPA tells it).", when: ofAPod},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max as an early brake, and watch high in " +
+				"memory.events.", when: onV2},
+		}, runtimeAdvice...),
+	},
+	{
+		id:        "node_exhausted",
+		means:     "The node's memory was used up, and no limit of a cgroup stood in the way.",
+		needs:     "scope global, and what the node's memory or the victim's was",
+		reference: "Documentation/admin-guide/mm/concepts.rst, OOM killer",
+		match:     nodeExhausted,
+		advice: []advice{
+			{layer: cgroupLayer, text: "Set a limit for what may grow without bound, so that it meets its own " +
+				"limit before the node's."},
+			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s: it comes before the kill."},
+			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for memory.available, so that the " +
+				"kubelet acts before the kernel.", when: ofAPod},
+		},
+	},
+}
+
+func ownLimit(f *facts) *finding {
+	own, known := f.ownLimit()
+	if !f.is(events.ScopeMemcg) || !known || !own {
+		return nil
+	}
+
+	if _, _, lowered := f.lowered(); lowered {
+		return nil // a limit that came down was not reached
+	}
+	hit := &finding{confidence: Likely, evidence: limitEvidence(f)}
+	l := f.limiter
+
+	hit.text = "The victim reached its own limit"
+	if f.victim == nil {
+		hit.text = "The cgroup reached its own limit"
+	}
+
+	if l.LimitBytes != nil {
+		hit.text += " of " + phrase.Size(*l.LimitBytes)
+	}
+
+	if strings.HasPrefix(l.Which, "memory.memsw.") {
+		hit.text += " for memory and swap together"
+	}
+
+	if l.Workload != nil || l.Cgroup != nil {
+		hit.text += " (" + phrase.Cgroup(l.Workload, l.Cgroup) + ")"
+	}
+
+	f.anonymous(hit)
+
+	if rate, _, ok := f.growth(); ok {
+		hit.text += fmt.Sprintf(", growing by %s a second", phrase.Size(rate))
+		hit.evidence = append(hit.evidence, f.growthEvidence()...)
+	}
+	hit.text += "."
+
+	return hit
+}
+
+// anonymous makes the finding certain where anonymous memory filled the limit: by the
+// limiter's charge, or where that is not known by the victim's.
+func (f *facts) anonymous(hit *finding) {
+	limit := value(f.limiter.LimitBytes)
+
+	if v := f.victim; (f.charge == nil || f.charge.anon == nil) &&
+		v != nil && v.AnonRSSBytes != nil && share(*v.AnonRSSBytes, limit) >= reachedShare {
+		hit.confidence = Certain
+		// A process's counters differ a little from those of its cgroup.
+		part := phrase.Percent(share(*v.AnonRSSBytes, limit)) + " of"
+		if *v.AnonRSSBytes >= limit {
+			part = "all of"
+		}
+		hit.text += fmt.Sprintf(": the plain memory of %s is %s it", process(&v.Process), part)
+		hit.add("anonymous memory of "+process(&v.Process), phrase.Part(*v.AnonRSSBytes, limit), f.source(fromKernel))
+	}
+
+	if c := f.charge; c != nil {
+		hit.evidence = append(hit.evidence, c.items(part{"anonymous memory", c.anon}, part{"page cache", c.cache})...)
+		if c.share(c.anon) >= reachedShare {
+			hit.confidence = Certain
+			hit.text += fmt.Sprintf(": the plain memory of its processes is %s of it", phrase.Percent(c.share(c.anon)))
+		}
+	}
+}
+
+func nodeExhausted(f *facts) *finding {
+	n, size := f.node, f.victimSize()
+	if !f.is(events.ScopeGlobal) || n.TotalBytes == nil && size == 0 {
+		return nil
+	}
+	hit := &finding{text: "The node's memory was used up", confidence: Certain}
+
+	if n.TotalBytes != nil {
+		whole := *n.TotalBytes
+		for _, p := range []part{{"free", n.FreeBytes}, {"anonymous memory", n.AnonBytes}, {"page cache and tmpfs", n.FileBytes}} {
+			if p.bytes != nil {
+				hit.add(p.what, phrase.Part(*p.bytes, whole), f.nodeSource("/proc/meminfo"))
+			}
+		}
+
+		if n.AnonBytes != nil && n.AfterNS == nil {
+			hit.text += ": anonymous memory is " + phrase.PartOf(*n.AnonBytes, whole, "it")
+		}
+	}
+
+	if size > 0 {
+		hit.text += fmt.Sprintf("; the victim %s had %s", process(&f.victim.Process), phrase.Size(size))
+		hit.add("memory of the victim", phrase.Size(size), f.source(fromKernel))
+	}
+
+	if z := f.shortZone(); z != nil {
+		hit.add(fmt.Sprintf("zone %s of NUMA node %d", phrase.ClipName(z.Zone), z.Node),
+			fmt.Sprintf("free %s, min watermark %s", phrase.Size(*z.FreeBytes), phrase.Size(*z.MinBytes)), f.nodeSource("/proc/zoneinfo"))
+	}
+	hit.text += "."
+
+	return hit
+}
+
+// shortZone is the largest zone whose free memory is below its min watermark.
+func (f *facts) shortZone() *events.Zone {
+	var short *events.Zone
+
+	zones := f.node.Zones
+	for i := range zones {
+		z := &zones[i]
+		if z.FreeBytes == nil || z.MinBytes == nil || *z.FreeBytes >= *z.MinBytes {
+			continue
+		}
+
+		if short == nil || value(z.ManagedBytes) > value(short.ManagedBytes) {
+			short = z
+		}
+	}
+
+	return short
+}

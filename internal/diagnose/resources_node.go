@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
+)
+
+const (
+	// elsewhereShare of a NUMA node free is far above its watermarks, which are some
+	// per mille (vm.watermark_scale_factor).
+	elsewhereShare = 0.10
+	// hugetlbShare of the node in unused huge pages.
+	hugetlbShare = 0.05
+)
+
+// nodeResourceRules are about the node's memory where the free bytes alone do not explain
+// the OOM.
+var nodeResourceRules = []rule{
+	{
+		id:        "cpuset_exhausted",
+		means:     "The NUMA nodes that a cpuset allows ran out; others were not asked.",
+		needs:     "scope cpuset",
+		reference: "Documentation/admin-guide/cgroup-v2.rst, cpuset.mems",
+		match: func(f *facts) *finding {
+			if !f.is(events.ScopeCpuset) {
+				return nil
+			}
+
+			return restricted(f, "its cpuset allows")
+		},
+		advice: numaAdvice("Widen cpuset.mems, or move memory of others off these nodes."),
+	},
+	{
+		id:        "mempolicy_exhausted",
+		means:     "The NUMA nodes that the process bound its memory to ran out; others were not asked.",
+		needs:     "scope mempolicy",
+		reference: "Documentation/admin-guide/mm/numa_memory_policy.rst, MPOL_BIND",
+		match: func(f *facts) *finding {
+			if !f.is(events.ScopeMempolicy) {
+				return nil
+			}
+
+			return restricted(f, "its memory policy allows")
+		},
+		advice: numaAdvice("Prefer a node (MPOL_PREFERRED_MANY, numactl --preferred) instead of binding to it."),
+	},
+	{
+		id:    "fragmentation",
+		means: "An allocation of several pages in a row failed though memory was free: it was in pieces too small.",
+		needs: "order above 0, no cgroup limited, and a zone (not DMA) above its low watermark that has no " +
+			"free block of that order, or one that the allocator gave up though twice its min watermark was free " +
+			"or reclaimable, or compaction that was given up. Certain if the zones are as they were at the kill",
+		reference: "Documentation/admin-guide/mm/concepts.rst, compaction; /proc/buddyinfo, proc(5)",
+		match:     fragmentation,
+		advice: []advice{
+			{layer: kernel, text: "Watch /proc/buddyinfo and the compact_* counters of /proc/vmstat; raise " +
+				"vm.min_free_kbytes or vm.compaction_proactiveness so that blocks stay whole."},
+			{layer: kernel, text: "Find who asks for such blocks (the stack in the kernel log): jumbo frames, " +
+				"drivers and some file systems can be told to ask for less."},
+		},
+	},
+	{
+		id:    "numa_imbalance",
+		means: "One NUMA node was exhausted while another had memory free.",
+		needs: fmt.Sprintf("scope global, zones of two NUMA nodes at least: the free memory of one below its "+
+			"low watermarks, of another at least %s of it", phrase.Percent(elsewhereShare)),
+		reference: "Documentation/admin-guide/sysctl/vm.rst, zone_reclaim_mode; numastat(8)",
+		match:     numaImbalance,
+		advice: numaAdvice("Look at numastat: interleave what is large, and do not bind pods to one node's " +
+			"memory while others may fill it."),
+	},
+	{
+		id:        "hugetlb",
+		means:     "Huge pages were set aside and nobody used them: they are lost to everybody else.",
+		needs:     fmt.Sprintf("scope global, unused huge pages at least %s of the node", phrase.Percent(hugetlbShare)),
+		reference: "Documentation/admin-guide/mm/hugetlbpage.rst",
+		match: func(f *facts) *finding {
+			n := f.node
+			if !f.is(events.ScopeGlobal) || n.HugetlbBytes == nil || n.HugetlbFreeBytes == nil || n.TotalBytes == nil {
+				return nil
+			}
+
+			weight := share(*n.HugetlbFreeBytes, *n.TotalBytes)
+			if weight < hugetlbShare {
+				return nil
+			}
+
+			return &finding{
+				text: fmt.Sprintf("Huge pages that nobody uses take %s away from everything else.",
+					phrase.PartOf(*n.HugetlbFreeBytes, *n.TotalBytes, "the node's memory")),
+				confidence: Certain, weight: weight, minor: weight < notableNodeShare,
+				evidence: []events.Evidence{
+					item("huge pages, all", phrase.Part(*n.HugetlbBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")),
+					item("huge pages, unused", phrase.Part(*n.HugetlbFreeBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")),
+				},
+			}
+		},
+		advice: []advice{
+			{layer: kernel, text: "Lower vm.nr_hugepages to what is used, or allow vm.nr_overcommit_hugepages " +
+				"instead."},
+		},
+	},
+}
+
+func numaAdvice(first string) []advice {
+	return []advice{
+		{layer: kernel, text: first},
+		{layer: kernel, text: "Watch numastat and the free memory of each NUMA node, not the sum."},
+		{layer: kubernetes, text: "Place by topology: memory manager policy Static with topology manager for " +
+			"Guaranteed pods, and room for the others on each node.", when: ofAPod},
+	}
+}
+
+// numaNode sums up the zones of a NUMA node.
+type numaNode struct {
+	id                 int
+	free, low, managed uint64
+	known              bool // free is known of all its zones
+}
+
+func numaNodes(zones []events.Zone) []numaNode {
+	var nodes []numaNode
+
+	for i := range zones {
+		z := &zones[i]
+
+		at := slices.IndexFunc(nodes, func(n numaNode) bool { return n.id == z.Node })
+		if at < 0 {
+			nodes = append(nodes, numaNode{id: z.Node, known: true})
+			at = len(nodes) - 1
+		}
+		n := &nodes[at]
+		n.known = n.known && z.FreeBytes != nil
+		n.free += value(z.FreeBytes)
+		n.low += value(z.LowBytes)
+		n.managed += value(z.ManagedBytes)
+	}
+
+	return nodes
+}
+
+// plenty reports whether the node has free memory well above its watermarks.
+func (n numaNode) plenty() bool {
+	return n.known && n.free > n.low && (n.managed == 0 || share(n.free, n.managed) >= elsewhereShare)
+}
+
+// restricted is about an allocation that may use some NUMA nodes only.
+func restricted(f *facts, by string) *finding {
+	allowed := f.limiter.Nodes
+	hit := &finding{confidence: Certain, weight: 1}
+
+	hit.text = "The NUMA nodes that " + by + " ran out of memory"
+	if len(allowed) > 0 {
+		hit.text = fmt.Sprintf("NUMA %s, all that %s, ran out of memory", listed("node", allowed), by)
+		hit.add("allowed NUMA nodes", numbers(allowed), f.source(fromKernel))
+	} else {
+		hit.add("constraint", string(f.scope), f.source(fromKernel))
+	}
+	var others []string
+
+	for _, n := range numaNodes(f.node.Zones) {
+		if !n.known {
+			continue
+		}
+
+		hit.add(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.nodeSource("/proc/zoneinfo"))
+
+		if len(allowed) > 0 && !slices.Contains(allowed, n.id) && n.plenty() {
+			others = append(others, fmt.Sprintf("%s on node %d", phrase.Size(n.free), n.id))
+		}
+	}
+
+	if len(others) > 0 {
+		hit.text += "; free elsewhere: " + phrase.FirstFew(others)
+	}
+	hit.text += "."
+
+	return hit
+}
+
+func listed(thing string, ids []int) string {
+	if len(ids) != 1 {
+		thing += "s"
+	}
+
+	return thing + " " + numbers(ids)
+}
+
+func numbers(ids []int) string {
+	var words []string
+	for _, id := range ids {
+		words = append(words, fmt.Sprint(id))
+	}
+
+	return phrase.FirstFew(words)
+}
+
+// freed is the memory that the kill may have freed before the node was read.
+func (f *facts) freed() (bytes uint64) {
+	if f.node.AfterNS == nil {
+		return 0
+	}
+
+	for i := range f.victims {
+		v := &f.victims[i]
+		bytes += value(v.AnonRSSBytes) + value(v.ShmemRSSBytes) + value(v.FileRSSBytes)
+	}
+
+	return bytes
+}
+
+func numaImbalance(f *facts) *finding {
+	nodes := numaNodes(f.node.Zones)
+	if !f.is(events.ScopeGlobal) || len(nodes) < 2 {
+		return nil
+	}
+	short := slices.IndexFunc(nodes, func(n numaNode) bool { return n.known && n.free < n.low })
+	freed := f.freed()
+
+	rich := slices.IndexFunc(nodes, func(n numaNode) bool {
+		n.free -= min(n.free, freed)
+		return n.plenty()
+	})
+	if short < 0 || rich < 0 {
+		return nil
+	}
+
+	hit := &finding{
+		text: fmt.Sprintf("NUMA node %d was exhausted while node %d had %s free.",
+			nodes[short].id, nodes[rich].id, phrase.Size(nodes[rich].free)),
+		confidence: Likely, weight: 1,
+	}
+	for _, n := range nodes {
+		hit.add(fmt.Sprintf("free on NUMA node %d", n.id),
+			phrase.Part(n.free, n.managed)+", low watermarks "+phrase.Size(n.low), f.nodeSource("/proc/zoneinfo"))
+	}
+
+	return hit
+}
+
+func fragmentation(f *facts) *finding {
+	order := value(f.allocation.Order)
+	if order <= 0 || !f.is(events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy) {
+		return nil
+	}
+	pages := uint64(1) << min(order, 63)
+
+	hit := &finding{confidence: Certain, weight: 1}
+	hit.add("order of the allocation", fmt.Sprintf("%d (%d pages in a row)", order, pages), f.source(fromKernel))
+
+	f.scatteredZones(hit, order, pages)
+
+	if g := f.before.GaveUp; g != nil && g.Compact != nil && !g.Compact.Again {
+		f.compactionGaveUp(hit, g.Compact, pages)
+	}
+
+	if g := f.before.GaveUp; g != nil && g.Reclaim != nil && enoughInPieces(g.Reclaim) {
+		f.reclaimGaveUp(hit, g.Reclaim, pages)
+	}
+
+	if hit.text == "" {
+		return nil
+	}
+
+	return hit
+}
+
+// scatteredZones adds the zones with free memory but no block of the order.
+func (f *facts) scatteredZones(hit *finding, order int, pages uint64) {
+	for i := range f.node.Zones {
+		z := &f.node.Zones[i]
+		if !scattered(z, order) {
+			continue
+		}
+
+		if f.node.AfterNS != nil {
+			hit.confidence = Likely // the kill may have freed what is free now
+		}
+		name := phrase.ClipName(z.Zone)
+		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free, but no "+
+			"block of that size.",
+			pages, name, z.Node, phrase.Size(*z.FreeBytes))
+		hit.add(fmt.Sprintf("zone %s of NUMA node %d", name, z.Node),
+			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0",
+				phrase.Size(*z.FreeBytes), phrase.Size(*z.LowBytes), order),
+			f.nodeSource("/proc/buddyinfo"))
+	}
+}
+
+// compactionGaveUp is less certain: compaction gives up as well where too little is free
+// to work with.
+func (f *facts) compactionGaveUp(hit *finding, c *events.CompactAnswer, pages uint64) {
+	result := phrase.Spaced(phrase.ClipName(c.Result))
+	hit.add("compaction", fmt.Sprintf("%s, %d of %d retries, then given up",
+		result, c.Retries, c.MaxRetries), f.source("oom:compact_retry"))
+
+	if hit.text == "" {
+		hit.confidence = Likely
+		hit.text = fmt.Sprintf("%d pages in a row were asked for, and compaction could not make a block of that size.",
+			pages)
+	}
+}
+
+func (f *facts) reclaimGaveUp(hit *finding, r *events.ReclaimAnswer, pages uint64) {
+	name := phrase.ClipName(r.Zone)
+	hit.add(fmt.Sprintf("zone %s of NUMA node %d, as the allocator gave up", name, r.Node),
+		fmt.Sprintf("free or reclaimable %s, min watermark %s, still not enough for order %d",
+			phrase.Size(r.AvailableBytes), phrase.Size(r.MinWatermarkBytes), r.Order),
+		f.source("oom:reclaim_retry_zone"))
+
+	if hit.text == "" {
+		hit.confidence = Likely
+		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free or "+
+			"reclaimable, but no block of that size.",
+			pages, name, r.Node, phrase.Size(r.AvailableBytes))
+	}
+}
+
+// enoughInPieces reports whether a zone was refused for the order although it was well
+// above its watermark (mm/page_alloc.c: __zone_watermark_ok). The factor covers
+// lowmem_reserve, which is not known.
+func enoughInPieces(r *events.ReclaimAnswer) bool {
+	const factor = 2
+	return r.Order > 0 && !r.WatermarkOK && r.MinWatermarkBytes > 0 && r.AvailableBytes/factor >= r.MinWatermarkBytes
+}
+
+// scattered reports whether a zone could give a single page but not 2^order in a row. Zone
+// DMA is left out: its memory is reserved for devices.
+func scattered(z *events.Zone, order int) bool {
+	if z.Zone == "DMA" || z.FreeBytes == nil || z.LowBytes == nil || *z.FreeBytes <= *z.LowBytes || len(z.FreeBlocks) <= order {
+		return false
+	}
+
+	return !slices.ContainsFunc(z.FreeBlocks[order:], func(blocks uint64) bool { return blocks > 0 })
+}

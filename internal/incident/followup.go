@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package incident
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
+)
+
+const (
+	// updateNS is how long the changes of an incident are collected into one update.
+	updateNS = 500e6
+	// exitLateNS is how long a victim may take to exit before a note says so.
+	exitLateNS = 5e9
+	// recentNS is how long an incident waits for the exits of its victims, and counts
+	// later invocations of its limiter.
+	recentNS = 60e9
+	// overlapNS is how long after a kill the next one for the same limit is checked for
+	// having come while the first victim still held its memory.
+	overlapNS = 2e9
+	// maxRecent bounds what is remembered in a storm of kills.
+	maxRecent = 1024
+)
+
+// followUp remembers emitted incidents for as long as they can change: until their
+// victims have exited and released their memory. It collects the changes of each and
+// emits them as updates.
+type followUp struct {
+	cfg   *Config
+	build *builder
+	emit  *emitter
+	now   uint64 // CLOCK_BOOTTIME
+
+	recent []*reported // oldest first
+	dying  map[uint32]dying
+	// early holds exits that were read before the kill that they belong to: the two come
+	// through different ring buffers.
+	early map[uint32]ends
+}
+
+// reported is an emitted incident.
+type reported struct {
+	id         string
+	outcome    events.Outcome
+	limiter    events.CgroupKey // zero for the node
+	ancestry   []events.CgroupKey
+	timeNS     uint64
+	lastNS     uint64 // of its last kill or repeat
+	invocation uint64
+	group      bool // a group kill
+	passes     events.Passes
+	unknown    []string
+	notes      []string
+	victims    []*victimState
+	// previous was killed for the same limiter shortly before, and had not released its
+	// memory as far as was known.
+	previous *victimState
+
+	kernelKills, repeated uint64
+	memcgDelta            *uint64 // growth of the limiter's memory.events oom_kill
+
+	changes      *events.Incident // not yet emitted
+	changesNS    uint64           // since when
+	exitsAwaited bool             // no note on missing exits was made yet
+}
+
+// victimState is a victim of an emitted incident.
+type victimState struct {
+	process events.Process
+	killNS  uint64
+	role    events.Role
+	init    bool // of its pid namespace
+	ends    ends
+	// memoryOf is the victim whose memory this one shares.
+	memoryOf *victimState
+}
+
+// ends are the times of a process's exit and of the release of its memory; 0: not seen.
+type ends struct{ exitNS, releasedNS uint64 }
+
+// since returns the ends that were not before a kill: those were of an earlier process
+// with the same pid.
+func (e ends) since(killNS uint64) (own ends) {
+	if e.exitNS >= killNS {
+		own.exitNS = e.exitNS
+	}
+
+	if e.releasedNS >= killNS {
+		own.releasedNS = e.releasedNS
+	}
+
+	return own
+}
+
+// dying is a victim that may not have exited yet, and its incident.
+type dying struct {
+	of     *reported
+	victim *victimState
+}
+
+func newFollowUp(cfg *Config, build *builder, emit *emitter) *followUp {
+	return &followUp{cfg: cfg, build: build, emit: emit, dying: make(map[uint32]dying), early: make(map[uint32]ends)}
+}
+
+func (r *reported) victim(tgid uint32) *victimState {
+	for _, v := range r.victims {
+		if v.process.PID == int(tgid) {
+			return v
+		}
+	}
+
+	return nil
+}
+
+// killed takes in the incident of a pending OOM.
+func (f *followUp) killed(p *pendingOOM, inc *events.Incident) *reported {
+	r := &reported{
+		id: p.id, outcome: inc.Outcome, timeNS: p.victims[0].kill.BootNS, passes: *inc.Passes,
+		unknown: inc.Unknown, notes: inc.Notes, kernelKills: p.kernelKills, repeated: p.repeated,
+		lastNS: p.lastNS, invocation: p.invocation, group: p.verdict.group >= 0, exitsAwaited: true,
+	}
+	if p.verdict.limiter >= 0 {
+		memcg := p.chosen.Ancestry[p.verdict.limiter]
+		r.limiter = memcg.Key
+		// cgroup v1 counts a kill at the victim's memcg only (mm/memcontrol.c:
+		// memcg_memory_event).
+		counted := !f.cfg.CgroupV1 || p.verdict.limiter == 0
+		if p.end != nil && p.end.Limiter == memcg.Key && memcg.EventsKnown && p.end.LimiterLevel.EventsKnown && counted {
+			r.memcgDelta = pointer(p.end.LimiterLevel.OOMKill - memcg.OOMKill)
+		}
+	}
+
+	for _, rung := range inc.Ladder {
+		r.ancestry = append(r.ancestry, rung.Cgroup.CgroupKey)
+	}
+
+	r.previous = f.stillDying(r.limiter, p.firstNS)
+	for i, v := range p.victims {
+		f.await(r, v, inc.Victims[i].Process)
+	}
+
+	f.add(r)
+
+	return r
+}
+
+// noVictim takes in the incident of invocations that killed nobody.
+func (f *followUp) noVictim(facts *facts, inc *events.Incident, limiter events.CgroupKey) *reported {
+	r := &reported{
+		id: facts.id, outcome: facts.outcome, limiter: limiter, timeNS: facts.timeNS, lastNS: f.now,
+		passes: *inc.Passes, unknown: inc.Unknown,
+	}
+	f.add(r)
+
+	return r
+}
+
+func (f *followUp) add(r *reported) {
+	f.recent = append(f.recent, r)
+	if len(f.recent) > maxRecent {
+		f.forget(f.recent[0])
+		f.recent = slices.Delete(f.recent, 0, 1)
+	}
+}
+
+func (f *followUp) forget(r *reported) {
+	for _, v := range r.victims {
+		if d, ok := f.dying[uint32(v.process.PID)]; ok && d.of == r {
+			delete(f.dying, uint32(v.process.PID))
+		}
+	}
+}
+
+// ofInvocation returns the incident of an invocation that was reported before its
+// return.
+func (f *followUp) ofInvocation(number uint64) *reported {
+	for _, r := range slices.Backward(f.recent) {
+		if r.invocation == number {
+			return r
+		}
+	}
+
+	return nil
+}
+
+// stillDying returns a victim of the same limiter, killed within overlapNS before, whose
+// memory is not known to be released.
+func (f *followUp) stillDying(limiter events.CgroupKey, now uint64) *victimState {
+	for _, r := range slices.Backward(f.recent) {
+		if now-r.timeNS > overlapNS {
+			return nil
+		}
+
+		if r.limiter != limiter || r.outcome != events.OutcomeKilled {
+			continue
+		}
+
+		for _, v := range r.victims {
+			if v.ends.releasedNS == 0 {
+				return v
+			}
+		}
+	}
+
+	return nil
+}
+
+// await starts to wait for the exit of a victim.
+func (f *followUp) await(r *reported, v victim, p events.Process) {
+	state := &victimState{process: p, killNS: v.kill.BootNS, role: v.role, init: v.kill.ContainerInit}
+
+	if v.role == events.RoleSharedMM {
+		for _, before := range r.victims {
+			if before.role != events.RoleSharedMM {
+				state.memoryOf = before // it is killed right after the one that it shares with
+			}
+		}
+	}
+
+	r.victims = append(r.victims, state)
+	tgid := v.kill.Target.TGID
+	f.dying[tgid] = dying{r, state}
+
+	if early, ok := f.early[tgid]; ok {
+		delete(f.early, tgid)
+
+		early = early.since(state.killNS)
+		if early != (ends{}) {
+			f.end(r, state, early)
+		}
+	}
+}
+
+// exited takes in the exit of a process that was sent SIGKILL.
+func (f *followUp) exited(tgid uint32, bootNS uint64) {
+	d, ok := f.dying[tgid]
+	if !ok {
+		e := f.early[tgid]
+		e.exitNS = bootNS
+		f.keepEarly(tgid, e)
+
+		return
+	}
+
+	e := d.victim.ends
+	e.exitNS = bootNS
+	f.ended(d, e)
+}
+
+// released takes in the release of such a process's memory.
+func (f *followUp) released(tgid uint32, bootNS uint64) {
+	d, ok := f.dying[tgid]
+	if !ok {
+		e := f.early[tgid]
+		e.releasedNS = bootNS
+		f.keepEarly(tgid, e)
+
+		return
+	}
+
+	e := d.victim.ends
+	e.releasedNS = bootNS
+	f.ended(d, e)
+}
+
+func (f *followUp) keepEarly(tgid uint32, e ends) {
+	if len(f.early) >= maxRecent {
+		clear(f.early)
+	}
+	f.early[tgid] = e
+}
+
+func (f *followUp) ended(d dying, e ends) {
+	f.end(d.of, d.victim, e)
+
+	for _, other := range d.of.victims {
+		// Memory that is shared is released once.
+		if e.releasedNS != 0 && other.memoryOf == d.victim && other.ends.releasedNS == 0 {
+			shared := other.ends
+			shared.releasedNS = e.releasedNS
+			f.end(d.of, other, shared)
+		}
+	}
+}
+
+func (f *followUp) end(r *reported, v *victimState, e ends) {
+	after := func(ns uint64) *uint64 {
+		if ns == 0 {
+			return nil
+		}
+
+		return pointer(ns - min(v.killNS, ns))
+	}
+	v.ends = e
+
+	// Updates are matched by pid, and repeat who it is.
+	shown := events.Victim{Process: events.Process{PID: v.process.PID, TID: v.process.TID, Comm: v.process.Comm}}
+	shown.ExitAfterNS, shown.ReleasedAfterNS = after(e.exitNS), after(e.releasedNS)
+
+	change := f.change(r)
+	if i := slices.IndexFunc(change.Victims, func(v events.Victim) bool { return v.PID == shown.PID }); i >= 0 {
+		change.Victims[i].ExitAfterNS, change.Victims[i].ReleasedAfterNS = shown.ExitAfterNS, shown.ReleasedAfterNS
+	} else {
+		change.Victims = append(change.Victims, shown)
+	}
+
+	f.noteOverlaps(v)
+}
+
+// noteOverlaps adds a note to kills that came while an earlier victim still held its
+// memory: the kernel does not always wait for it (seen on 6.18 and 7.3).
+func (f *followUp) noteOverlaps(v *victimState) {
+	gone := max(v.ends.exitNS, v.ends.releasedNS)
+
+	for _, r := range f.recent {
+		if r.previous == v && gone > r.timeNS {
+			r.previous = nil
+			f.note(r, fmt.Sprintf(
+				"%s[%d], killed %s before for the same limit, was still dying: it was gone %s later",
+				v.process.Comm, v.process.PID, milliseconds(r.timeNS-v.killNS), milliseconds(gone-r.timeNS)))
+		}
+	}
+}
+
+// note adds a note to an incident.
+func (f *followUp) note(r *reported, text string) {
+	r.notes = append(slices.Clone(r.notes), text)
+	f.change(r).Notes = r.notes
+}
+
+// countReturns adds later invocations to an incident.
+func (f *followUp) countReturns(r *reported, outcome events.Outcome, more uint64) {
+	r.lastNS = max(r.lastNS, f.now)
+	*returnCount(&r.passes, outcome) += more
+
+	passes := r.passes
+	f.change(r).Passes = &passes
+}
+
+// change returns the update of an incident that is being collected.
+func (f *followUp) change(r *reported) *events.Incident {
+	if r.changes == nil {
+		r.changes, r.changesNS = &events.Incident{ID: r.id}, f.now
+	}
+
+	return r.changes
+}
+
+// complete reports whether all ends of an incident's victims were seen.
+func (f *followUp) complete(r *reported) bool {
+	for _, v := range r.victims {
+		if v.ends.exitNS == 0 || f.missesRelease(v) {
+			return false
+		}
+	}
+
+	return true
+}
+
+// missesRelease reports whether the release of a victim's memory can be seen, and was not.
+func (f *followUp) missesRelease(v *victimState) bool {
+	return v.ends.releasedNS == 0 && f.cfg.hooked()
+}
+
+// noteMissingEnds notes which victims have not exited, and which ends were not seen, after
+// a time in which they should have come.
+func (f *followUp) noteMissingEnds(r *reported) {
+	r.exitsAwaited = false
+	noExit, noRelease := false, false
+	var notes []string
+
+	for _, v := range r.victims {
+		noExit = noExit || v.ends.exitNS == 0
+		noRelease = noRelease || f.missesRelease(v)
+
+		// The kernel may have skipped the program on its exit.
+		dead := v.ends != (ends{}) || f.cfg.Gone != nil && f.cfg.Gone(v.process.PID)
+		if !dead {
+			notes = append(notes, fmt.Sprintf("%s[%d] was not dead %s after its SIGKILL",
+				v.process.Comm, v.process.PID, milliseconds(exitLateNS)))
+		}
+	}
+
+	if !noExit && !noRelease {
+		return
+	}
+
+	if len(notes) > 0 {
+		f.change(r).Notes = append(slices.Clone(r.notes), notes...)
+	}
+
+	unknown := &oom.Unknowns{Names: slices.Clone(r.unknown)}
+	unknown.Unless("victims.exit_after_ns", !noExit)
+	unknown.Unless("victims.released_after_ns", !noRelease)
+
+	r.unknown = unknown.Names
+	f.change(r).Unknown = unknown.Names
+}
+
+// flush emits updates that are complete or old enough, with all every update, and forgets
+// incidents that are not expected to change any more.
+func (f *followUp) flush(all bool) error {
+	for _, r := range f.recent {
+		if r.exitsAwaited && f.age(r) >= exitLateNS {
+			f.noteMissingEnds(r)
+		}
+
+		if r.changes == nil || !all && !f.due(r) {
+			continue
+		}
+
+		change := r.changes
+		r.changes = nil
+		change.Envelope = f.build.envelope(events.KindIncidentUpdate, f.now)
+
+		if err := f.emit.update(change); err != nil {
+			return err
+		}
+	}
+
+	old := 0
+	for old < len(f.recent) && f.age(f.recent[old]) > recentNS && f.recent[old].changes == nil {
+		f.forget(f.recent[old])
+		old++
+	}
+	f.recent = slices.Delete(f.recent, 0, old)
+
+	return nil
+}
+
+// due reports whether the changes of an incident are old enough, or nothing more is
+// expected.
+func (f *followUp) due(r *reported) bool {
+	if f.now-r.changesNS >= updateNS {
+		return true
+	}
+	audited := r.changes.Audit != nil || f.cfg.KernelKills == nil || r.outcome != events.OutcomeKilled
+
+	return audited && f.complete(r)
+}
+
+func (f *followUp) age(r *reported) uint64 { return f.now - min(r.lastNS, f.now) }

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package incident
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
+)
+
+func TestVictimThatIsStillDyingIsNotedWithTheNextKill(t *testing.T) {
+	m := newHost(t, events.TierFentry)
+	a, b := proc(10, "a"), proc(11, "b")
+	c := leafToRoot(1000, kernel.NoLimit)
+
+	for i, victim := range []kernel.Task{a, b} {
+		m.pass = uint64(i + 1)
+		m.chooses(b, victim, c, 0, kernel.ConstraintMemcg)
+		m.kill(b, victim, true, false)
+		m.returns(b, events.OutcomeKilled, c[0])
+	}
+
+	m.gone(10)
+	m.gone(11)
+	m.settle()
+
+	if len(m.all) != 2 || len(m.all[0].Notes) != 0 || len(m.all[1].Notes) != 1 || !strings.HasPrefix(m.all[1].Notes[0], "a[10], killed ") {
+		t.Errorf("got notes %q and %q, want none and one on a[10]", m.all[0].Notes, m.all[1].Notes)
+	}
+}
+
+func TestExitThatIsReadBeforeItsKillCounts(t *testing.T) {
+	m := newHost(t, events.TierFentry)
+	a := proc(10, "a")
+	c := leafToRoot(1000, kernel.NoLimit)
+
+	m.record(kernel.Exit{Meta: kernel.Meta{BootNS: m.now + 5*ms}, TGID: 10})
+	m.pass = 1
+	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
+	m.kill(a, a, true, false)
+	m.returns(a, events.OutcomeKilled, c[0])
+	m.settle()
+
+	if v := m.one().Victims[0]; v.ExitAfterNS == nil || *v.ExitAfterNS > 5*ms {
+		t.Errorf("got exit after %v, want less than 5 ms", v.ExitAfterNS)
+	}
+}
+
+func TestMemoryIsBoundedInAStormOfKills(t *testing.T) {
+	m := newHost(t, events.TierFentry)
+
+	for i := range uint32(5000) {
+		a := proc(1000+i, "a")
+		m.pass++
+		c := leafToRoot(1000, kernel.NoLimit)
+		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
+		m.kill(a, a, true, false)
+		m.returns(a, events.OutcomeKilled, c[0])
+		m.record(kernel.Exit{Meta: m.meta(a), TGID: 1000 + i})
+	}
+
+	if got := len(m.c.followUp.recent); got > maxRecent {
+		t.Errorf("got %d remembered incidents, want at most %d", got, maxRecent)
+	}
+
+	if got := len(m.c.followUp.dying); got > maxRecent {
+		t.Errorf("got %d remembered victims, want at most %d", got, maxRecent)
+	}
+
+	if len(m.all) != 5000 {
+		t.Errorf("got %d incidents, want 5000", len(m.all))
+	}
+}
+
+func TestLateVictimsUpdateTheirIncident(t *testing.T) {
+	t.Run("of an invocation", func(t *testing.T) {
+		m := newHost(t, events.TierFentry)
+		a, b := proc(10, "a"), proc(11, "b")
+		c := leafToRoot(1000, kernel.NoLimit)
+		c[0].OOMGroup = true
+		m.pass = 1
+		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
+		m.kill(a, a, true, false)
+		m.settle() // it is reported: the return of out_of_memory is late
+		m.kill(a, b, true, false)
+		m.kill(a, a, true, false)
+		m.returns(a, events.OutcomeKilled, c[0])
+		m.settle()
+
+		inc := m.one()
+		if roles(inc) != "chosen group" || inc.Victims[1].AnonRSSBytes == nil {
+			t.Errorf("got roles %s, memory %v, want chosen group with memory", roles(inc), inc.Victims[1].AnonRSSBytes)
+		}
+
+		if _, victims := m.c.Totals(); victims != 2 {
+			t.Errorf("got %d victims in total, want 2", victims)
+		}
+	})
+	t.Run("of a group, tracepoints only", func(t *testing.T) {
+		m := newHost(t, events.TierTracepoint)
+		m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+		a, b := proc(10, "a"), proc(11, "b")
+		c := leafToRoot(1000, kernel.NoLimit)
+		c[0].OOMLocal, c[0].OOMGroup = 1, true
+		m.marked(a, a, c, kernel.ReclaimMemcg)
+		m.idle(50 * ms)
+		m.marked(a, b, c, kernel.ReclaimMemcg)
+		m.idle(50 * ms)
+		m.kill(a, a, true, false)
+		m.settle()
+
+		inc := m.one()
+		if roles(inc) != "chosen group" || !inc.Audit.Explained || *inc.Audit.VMStatDelta != 3 {
+			t.Errorf("got roles %s, audit %+v, want chosen group and 3 kills, explained", roles(inc), inc.Audit)
+		}
+	})
+}
+
+func TestVictimThatDoesNotExitIsNoted(t *testing.T) {
+	m := newHost(t, events.TierFentry)
+	a := proc(10, "a")
+	c := leafToRoot(1000, kernel.NoLimit)
+	m.pass = 1
+	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
+	m.kill(a, a, true, false)
+	m.returns(a, events.OutcomeKilled, c[0])
+
+	for range 80 {
+		m.idle(100 * ms)
+	}
+
+	inc := m.one()
+	if len(inc.Notes) != 1 || !strings.Contains(inc.Notes[0], "a[10] was not dead 5s after") ||
+		!slices.Contains(inc.Unknown, "victims.exit_after_ns") {
+		t.Errorf("got notes %q, unknown %q, want a note on a[10] and an unknown exit", inc.Notes, inc.Unknown)
+	}
+}
+
+func TestMissedExitIsUnknownWithoutANote(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		released bool
+		gone     func(int) bool
+		unknown  []string
+	}{
+		{"its memory was released", true, nil, []string{"victims.exit_after_ns"}},
+		{"its pid is gone", false, func(pid int) bool { return pid == 10 }, []string{"victims.exit_after_ns", "victims.released_after_ns"}},
+	} {
+		m := newHost(t, events.TierFentry, func(cfg *Config) { cfg.Gone = test.gone })
+		a := proc(10, "a")
+		c := leafToRoot(1000, kernel.NoLimit)
+		m.pass = 1
+		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
+		m.kill(a, a, true, false)
+		m.returns(a, events.OutcomeKilled, c[0])
+
+		if test.released {
+			m.record(kernel.Released{Meta: kernel.Meta{BootNS: m.now + ms}, TGID: 10})
+		}
+
+		for range 80 {
+			m.idle(100 * ms)
+		}
+		inc := m.one()
+
+		ends := slices.DeleteFunc(slices.Clone(inc.Unknown), func(u string) bool { return !strings.HasSuffix(u, "_after_ns") })
+		if len(inc.Notes) != 0 || !slices.Equal(ends, test.unknown) {
+			t.Errorf("%s: got notes %q, unknown %q, want none and %q", test.name, inc.Notes, inc.Unknown, test.unknown)
+		}
+	}
+}
+
+// TestExitOfAnEarlierProcessIsNotTheVictims: an exit before the kill belongs to an earlier
+// process with the same pid.
+func TestExitOfAnEarlierProcessIsNotTheVictims(t *testing.T) {
+	m := newHost(t, events.TierFentry)
+	a := proc(10, "a")
+
+	m.gone(10)
+	m.now += 1000 * ms
+	c := leafToRoot(1000, kernel.NoLimit)
+	m.pass = 1
+	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
+	m.kill(a, a, true, false)
+	m.returns(a, events.OutcomeKilled, c[0])
+	m.settle()
+
+	if v := m.one().Victims[0]; v.ExitAfterNS != nil || v.ReleasedAfterNS != nil {
+		t.Errorf("got exit %v and release %v, want none", v.ExitAfterNS, v.ReleasedAfterNS)
+	}
+}

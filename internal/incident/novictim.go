@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package incident
+
+import (
+	"slices"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
+)
+
+const (
+	// followNS is how long invocations without a kill belong to the kill before them: its
+	// victim is still releasing memory.
+	followNS = 10e9
+	// After a kill, a limiter may have no killable task for a moment. Beyond these bounds
+	// it is an incident of its own.
+	followNoKillableNS    = 2e9
+	followNoKillableCount = 100
+)
+
+// noVictims follows OOM invocations that killed nobody. The kernel side does not send
+// each but counts them by limiter and outcome: a record is a repeat count.
+type noVictims struct {
+	cfg      *Config
+	report   *reporter
+	followUp *followUp
+	repeats  map[repeatKey]*repeat
+}
+
+type repeatKey struct {
+	limiter    events.CgroupKey
+	outcome    events.Outcome
+	constraint kernel.Constraint
+}
+
+type repeat struct {
+	count  uint64
+	lastNS uint64
+	// incident is the one that these invocations are by themselves, nil if they are none.
+	incident *reported
+	// after is the kill that they follow, followed how many of them did.
+	after    *reported
+	followed uint64
+}
+
+func newNoVictims(cfg *Config, report *reporter) noVictims {
+	return noVictims{cfg: cfg, report: report, followUp: report.followUp, repeats: make(map[repeatKey]*repeat)}
+}
+
+// returned takes in the new count of such invocations. Those that follow a kill of the
+// same limiter are counted with it, others are an incident.
+func (n *noVictims) returned(r kernel.OOMReturn) error {
+	rep := n.repeat(&r)
+	if rep == nil {
+		return nil
+	}
+
+	more := rep.grow(&r)
+	if more == 0 {
+		return nil
+	}
+
+	if rep.incident != nil {
+		n.followUp.countReturns(rep.incident, r.Outcome, more)
+		return nil
+	}
+
+	if kill := n.killBefore(&r); kill != nil {
+		if rep.after != kill {
+			rep.after, rep.followed = kill, 0
+		}
+
+		rep.followed += more
+		if r.Outcome != events.OutcomeNoKillable || rep.followed <= followNoKillableCount {
+			n.followUp.countReturns(kill, r.Outcome, more)
+			return nil
+		}
+	}
+
+	var err error
+	rep.incident, err = n.report.noVictim(n.facts(&r, more), r.Limiter)
+
+	return err
+}
+
+// repeat returns the repeat count that a record belongs to. It is nil if the record only
+// has the count: the first one, which has the details, is still on its way.
+func (n *noVictims) repeat(r *kernel.OOMReturn) *repeat {
+	key := repeatKey{r.Limiter, r.Outcome, r.Constraint}
+
+	rep := n.repeats[key]
+	if rep == nil && r.AllocKnown {
+		if len(n.repeats) >= maxRecent {
+			clear(n.repeats)
+		}
+		rep = &repeat{}
+		n.repeats[key] = rep
+	}
+
+	return rep
+}
+
+// grow takes in a new count and returns how many invocations it adds. It moves r.FirstNS
+// to the first of the current run.
+func (rep *repeat) grow(r *kernel.OOMReturn) (more uint64) {
+	more = r.Count - rep.count
+	if r.Count < rep.count {
+		if r.LastNS <= rep.lastNS {
+			return 0 // sent before the count that is known already was read
+		}
+		more = r.Count // the kernel side has forgotten it meanwhile
+	}
+
+	if more == 0 {
+		return 0
+	}
+
+	rep.count = r.Count
+	newRun := r.LastNS-rep.lastNS > followNS
+
+	if rep.lastNS != 0 && r.FirstNS <= rep.lastNS && newRun {
+		r.FirstNS = r.LastNS // FirstNS is of an earlier run
+	}
+
+	if newRun {
+		rep.incident = nil
+	}
+	rep.lastNS = r.LastNS
+
+	return more
+}
+
+// killBefore returns the kill that invocations without one follow, nil if there is none.
+// Those that wait for a victim may also follow one that was found exiting already.
+func (n *noVictims) killBefore(r *kernel.OOMReturn) *reported {
+	window := uint64(followNS)
+	if r.Outcome == events.OutcomeNoKillable {
+		window = followNoKillableNS
+	}
+
+	for _, kill := range slices.Backward(n.followUp.recent) {
+		waits := kill.outcome == events.OutcomeAlreadyExiting && r.Outcome == events.OutcomeWaiting
+		if kill.outcome != events.OutcomeKilled && !waits {
+			continue
+		}
+
+		if r.LastNS > kill.timeNS && r.LastNS-kill.timeNS > window {
+			return nil
+		}
+
+		switch {
+		case kill.limiter == r.Limiter:
+			return kill
+		case r.Outcome == events.OutcomeNoKillable:
+			// A victim of another limiter does not explain an empty cgroup.
+		case r.Limiter.ID == 0, slices.Contains(kill.ancestry, r.Limiter):
+			return kill
+		}
+	}
+
+	return nil
+}
+
+func (n *noVictims) facts(r *kernel.OOMReturn, count uint64) *facts {
+	f := newNoVictimFacts(n.cfg, r.Meta, r.Outcome, r.FirstNS)
+	*returnCount(&f.passes, r.Outcome) = count
+	f.allocation.setReturn(r)
+
+	switch {
+	case r.AllocKnown && r.Order == -1:
+		f.verdict.scope = events.ScopeSysrq
+	case r.Limiter.ID != 0:
+		limiter := r.LimiterLevel // a copy: r must not move to the heap
+		f.verdict.scope, f.limiter = events.ScopeMemcg, &limiter
+	default:
+		f.verdict.scope = scopeOf(r.Constraint)
+	}
+
+	return f
+}
+
+// marked takes in a mark without a SIGKILL, if invocations are not seen: its process was
+// already exiting, and only got access to the memory reserves. pending means that the
+// same thread has a kill that was not reported yet, and this mark follows it.
+func (n *noVictims) marked(r kernel.Mark, pending bool) error {
+	if kill := n.killOf(r); kill != nil {
+		n.followUp.countReturns(kill, events.OutcomeAlreadyExiting, 1)
+		return nil
+	}
+
+	if pending {
+		return nil
+	}
+
+	f := newNoVictimFacts(n.cfg, r.Meta, events.OutcomeAlreadyExiting, r.BootNS)
+	f.passes.AlreadyExiting = 1
+	_, err := n.report.noVictim(f, events.CgroupKey{})
+
+	return err
+}
+
+// killOf returns the recent incident of which the marked process, or the one that marks
+// it, is a victim.
+func (n *noVictims) killOf(r kernel.Mark) *reported {
+	for _, kill := range slices.Backward(n.followUp.recent) {
+		if r.BootNS-kill.timeNS > followNS {
+			return nil
+		}
+
+		for _, v := range kill.victims {
+			if v.process.TID == int(r.PID) || v.process.PID == int(r.PID) || v.process.PID == int(r.Current.TGID) {
+				return kill
+			}
+		}
+	}
+
+	return nil
+}
+
+// newNoVictimFacts returns facts without a verdict.
+func newNoVictimFacts(cfg *Config, m kernel.Meta, outcome events.Outcome, timeNS uint64) *facts {
+	f := &facts{id: cfg.incidentID(m.BootNS), timeNS: timeNS, tier: cfg.Tier, outcome: outcome, verdict: lostVerdict}
+	if m.Current.TID != 0 {
+		f.trigger = &m.Current
+	}
+
+	return f
+}
+
+// returnCount returns the counter of an outcome.
+func returnCount(p *events.Passes, outcome events.Outcome) *uint64 {
+	switch outcome {
+	case events.OutcomeNoKillable:
+		return &p.NoKillable
+	case events.OutcomeWaiting:
+		return &p.Waiting
+	case events.OutcomeAlreadyExiting:
+		return &p.AlreadyExiting
+	case events.OutcomeKilled:
+		return &p.Killed
+	}
+
+	return &p.Skipped
+}

@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package incident
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/resolve"
+)
+
+const (
+	// userQuietNS ends an incident of scope user: whoever stops a container sends its
+	// signals within milliseconds, and the end of a pid namespace follows.
+	userQuietNS = 1e9
+	// userLongestNS ends one that never gets quiet.
+	userLongestNS = 10e9
+	// cleanupNS is how long after an OOM kill of a container's init, or in a service, its
+	// runtime or systemd may kill the rest.
+	cleanupNS = 10e9
+	// maxUserGroups and maxUserVictims bound what is kept in a flood.
+	maxUserGroups  = 1024
+	maxUserVictims = 1000
+	// ancestryNS is how long an ancestry applies to SIGKILLs: the kernel side sends one a
+	// second for each cgroup.
+	ancestryNS = 1500e6
+)
+
+// userKills groups SIGKILLs that the OOM killer did not send by workload. A group is an
+// incident of scope user, or a note on the OOM kill that explains it.
+type userKills struct {
+	cfg        *Config
+	build      *builder
+	emit       *emitter
+	followUp   *followUp
+	groups     map[workloadKey]*userGroup
+	ancestries map[events.CgroupKey]*kernel.TargetAncestry
+	newestNS   uint64 // of the ancestries
+}
+
+// workloadKey is the container, else the pod, else the service, else the cgroup.
+type workloadKey struct {
+	container, pod, unit string
+	cgroup               events.CgroupKey
+}
+
+func workloadKeyOf(key events.CgroupKey, w *events.Workload, path string) workloadKey {
+	switch {
+	case w == nil:
+	case w.ContainerID != "":
+		return workloadKey{container: w.ContainerID}
+	case w.PodUID != "":
+		return workloadKey{pod: w.PodUID}
+	case w.Unit != "":
+		// Each user's manager may have a unit of the same name.
+		if at := strings.LastIndex(path, w.Unit); at >= 0 {
+			path = path[:at]
+		}
+
+		return workloadKey{unit: path + w.Unit}
+	}
+
+	return workloadKey{cgroup: key}
+}
+
+// userGroup is a pending incident of scope user.
+type userGroup struct {
+	key      workloadKey
+	quiet    quiet
+	kills    []kernel.Kill   // at most maxUserVictims
+	targets  map[uint32]bool // all, by pid
+	from, to events.Process  // of the first kill
+	ancestry *kernel.TargetAncestry
+}
+
+func newUserKills(cfg *Config, report *reporter) userKills {
+	return userKills{
+		cfg: cfg, build: report.build, emit: report.emit, followUp: report.followUp,
+		groups:     make(map[workloadKey]*userGroup),
+		ancestries: make(map[events.CgroupKey]*kernel.TargetAncestry),
+	}
+}
+
+// targetAncestry keeps the limits above a target for its kills, which follow.
+func (u *userKills) targetAncestry(r *kernel.TargetAncestry) {
+	if len(u.ancestries) >= maxUserGroups {
+		clear(u.ancestries)
+	}
+	u.ancestries[r.Target] = r
+	u.newestNS = max(u.newestNS, r.BootNS)
+}
+
+// selects reports whether a SIGKILL in a cgroup becomes an incident.
+func (mode UserKills) selects(place resolve.Place, path string) bool {
+	if mode != UserKillsOfWorkloads {
+		return mode == UserKillsAll
+	}
+
+	w := place.Workload
+	switch {
+	case w == nil:
+		return false
+	case w.ContainerID != "", w.PodUID != "":
+		return true
+	case strings.HasSuffix(w.Unit, ".service"):
+		return true
+	}
+
+	return strings.HasSuffix(w.Unit, ".scope") && !strings.HasPrefix(path, "/user.slice/")
+}
+
+// kill takes in a SIGKILL that the OOM killer did not send.
+func (u *userKills) kill(k kernel.Kill) error {
+	if u.cfg.UserKills == UserKillsNone || k.Sender.TargetGone ||
+		k.Result == kernel.ResultIgnored || k.Result == kernel.ResultPending {
+		return nil // it kills nobody
+	}
+
+	if u.isOOMVictim(k) {
+		return nil
+	}
+
+	place, path, _ := u.cfg.Cgroups.Place(k.Target.Cgroup)
+	if !u.cfg.UserKills.selects(place, path) {
+		return nil
+	}
+
+	g, err := u.group(workloadKeyOf(k.Target.Cgroup, place.Workload, path), k)
+	if err != nil {
+		return err
+	}
+
+	g.add(k)
+
+	return nil
+}
+
+// group returns the group of a kill.
+func (u *userKills) group(key workloadKey, k kernel.Kill) (*userGroup, error) {
+	g := u.groups[key]
+	if g != nil && k.BootNS-min(g.kills[0].BootNS, k.BootNS) <= userLongestNS {
+		return g, nil
+	}
+
+	if g != nil {
+		if err := u.report(g); err != nil {
+			return nil, err
+		}
+	}
+
+	if len(u.groups) >= maxUserGroups {
+		if err := u.report(u.oldest()); err != nil {
+			return nil, err
+		}
+	}
+
+	g = &userGroup{
+		key: key, targets: make(map[uint32]bool),
+		from: u.build.process(k.Current), to: u.build.process(k.Target),
+	}
+	if a := u.ancestries[k.Target.Cgroup]; a != nil && k.BootNS-min(a.BootNS, k.BootNS) < ancestryNS {
+		g.ancestry = a
+	}
+
+	u.groups[key] = g
+
+	if u.cfg.Killers != nil {
+		u.cfg.Killers.Saw(k, g.from, g.to)
+	}
+
+	return g, nil
+}
+
+func (u *userKills) oldest() *userGroup {
+	var oldest *userGroup
+	for _, g := range u.groups {
+		if oldest == nil || byTime(g, oldest) < 0 {
+			oldest = g
+		}
+	}
+
+	return oldest
+}
+
+func byTime(a, b *userGroup) int { return cmp.Compare(a.kills[0].BootNS, b.kills[0].BootNS) }
+
+func (g *userGroup) add(k kernel.Kill) {
+	g.quiet = 0
+
+	if g.targets[k.Target.TGID] {
+		return
+	}
+
+	g.targets[k.Target.TGID] = true
+	if len(g.kills) < maxUserVictims {
+		g.kills = append(g.kills, k)
+	}
+}
+
+// isOOMVictim reports whether the target is a victim of the OOM killer already.
+func (u *userKills) isOOMVictim(k kernel.Kill) bool {
+	d, ok := u.followUp.dying[k.Target.TGID]
+	return ok && k.StartBootNS <= d.victim.killNS // else a later process with its pid
+}
+
+// remove takes SIGKILLs out of a group. It reports whether some are left.
+func (u *userKills) remove(g *userGroup, match func(kernel.Kill) bool) bool {
+	before := len(g.kills)
+
+	g.kills = slices.DeleteFunc(g.kills, func(k kernel.Kill) bool {
+		if !match(k) {
+			return false
+		}
+
+		delete(g.targets, k.Target.TGID)
+
+		return true
+	})
+	if len(g.kills) > 0 && len(g.kills) < before {
+		g.from, g.to = u.build.process(g.kills[0].Current), u.build.process(g.kills[0].Target)
+	}
+
+	return len(g.kills) > 0
+}
+
+// marked removes a SIGKILL that the OOM killer sent after all: the kernel skipped the
+// program on the entry of its invocation.
+func (u *userKills) marked(r kernel.Mark) {
+	for key, g := range u.groups {
+		if !u.remove(g, func(k kernel.Kill) bool { return k.FromKernel && k.Target.TID == r.PID }) {
+			delete(u.groups, key)
+		}
+	}
+}
+
+// overdue reports what has been quiet for long enough; with all, everything.
+func (u *userKills) overdue(now uint64, all bool) error {
+	if len(u.groups) == 0 {
+		if now-min(u.newestNS, now) > ancestryNS {
+			clear(u.ancestries)
+		}
+
+		return nil
+	}
+
+	for _, g := range slices.SortedFunc(maps.Values(u.groups), byTime) {
+		if all || g.quiet.forNS(now, userQuietNS) {
+			if err := u.report(g); err != nil {
+				return err
+			}
+		}
+	}
+
+	return nil
+}
+
+// report emits the incident of a group, or adds the group to the OOM kill that explains
+// it.
+func (u *userKills) report(g *userGroup) error {
+	delete(u.groups, g.key)
+
+	if !u.remove(g, u.isOOMVictim) { // they became victims of the OOM killer meanwhile
+		return nil
+	}
+
+	oomKill, explains := u.oomKillBefore(g)
+	if explains {
+		u.followUp.note(oomKill, g.cleanupNote(oomKill))
+		return nil
+	}
+
+	killer := u.killer(g)
+	if u.cfg.UserKills == UserKillsOfWorkloads && killer.Path == "runtime" && g.isSandbox() {
+		return nil // every pod ends like this
+	}
+
+	inc := u.build.userIncident(g.kills, g.ancestry, killer)
+	inc.Notes = g.notes()
+
+	if first := g.kills[0].BootNS; oomKill != nil {
+		inc.Notes = append(inc.Notes, fmt.Sprintf("%s before, the OOM killer killed here: incident %s",
+			milliseconds(first-min(oomKill.timeNS, first)), oomKill.id))
+	}
+
+	return u.emit.incident(inc, len(g.targets))
+}
+
+func (u *userKills) killer(g *userGroup) *events.Killer {
+	first := g.kills[0]
+	if u.cfg.Killers != nil {
+		return u.cfg.Killers.Killer(first, g.from, g.to)
+	}
+
+	return &events.Killer{
+		Kind: "user", Path: "other", PID: g.from.PID, Comm: g.from.Comm, UID: pointer(first.Sender.UID), Cgroup: g.from.Cgroup,
+	}
+}
+
+// isSandbox reports whether only the process that holds a pod's namespaces was killed.
+func (g *userGroup) isSandbox() bool {
+	return !slices.ContainsFunc(g.kills, func(k kernel.Kill) bool { return k.Target.LeaderComm != "pause" || !k.ContainerInit })
+}
+
+// notes describe the kills that differ from the first.
+func (g *userGroup) notes() (notes []string) {
+	first, byInit, byOthers := g.kills[0], 0, 0
+	for _, k := range g.kills {
+		switch {
+		case k.Current.TGID == first.Current.TGID:
+		case k.FromKernel && k.Sender.NamespaceInit:
+			byInit++
+		default:
+			byOthers++
+		}
+	}
+
+	if byInit > 0 {
+		notes = append(notes, fmt.Sprintf("%s killed by the kernel, as the init of the pid namespace ended", were(byInit)))
+	}
+
+	if byOthers > 0 {
+		notes = append(notes, fmt.Sprintf("%s killed by another process than the first", were(byOthers)))
+	}
+
+	if more := len(g.targets) - len(g.kills); more > 0 {
+		notes = append(notes, fmt.Sprintf("%d more were killed that are not listed", more))
+	}
+
+	return notes
+}
+
+func were(n int) string {
+	if n == 1 {
+		return "1 of the victims was"
+	}
+
+	return fmt.Sprintf("%d of the victims were", n)
+}
+
+// oomKillBefore returns the last OOM kill in the same workload, nil if there is none. It
+// explains the group if the sender is its victim, which is exiting, or if it killed the
+// whole workload: then the runtime, or systemd, cleans up the rest.
+func (u *userKills) oomKillBefore(g *userGroup) (r *reported, explains bool) {
+	first := g.kills[0]
+	for _, r := range slices.Backward(u.followUp.recent) {
+		if r.outcome != events.OutcomeKilled || first.BootNS < r.timeNS {
+			continue
+		}
+
+		for _, v := range r.victims {
+			if v.process.PID == int(first.Current.TGID) {
+				return r, true
+			}
+
+			if v.process.Cgroup == nil ||
+				workloadKeyOf(v.process.Cgroup.CgroupKey, v.process.Workload, v.process.Cgroup.Path) != g.key {
+				continue
+			}
+			whole := v.init || r.group || g.key.container == ""
+
+			return r, whole && first.BootNS-r.lastNS <= cleanupNS
+		}
+	}
+
+	return nil, false
+}
+
+// cleanupNote describes the group as what followed an OOM kill.
+func (g *userGroup) cleanupNote(oomKill *reported) string {
+	first := g.kills[0]
+
+	by := fmt.Sprintf("%s[%d] killed", g.from.Comm, g.from.PID)
+	if first.FromKernel && first.Sender.NamespaceInit {
+		by = "as the init of the pid namespace ended, the kernel killed"
+	}
+
+	var names []string
+	for _, k := range g.kills[:min(len(g.kills), 5)] {
+		names = append(names, fmt.Sprintf("%s[%d]", k.Target.LeaderComm, k.Target.TGID))
+	}
+
+	if more := len(g.targets) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+
+	return fmt.Sprintf("%s after the first victim, %s %s",
+		milliseconds(first.BootNS-min(oomKill.timeNS, first.BootNS)), by, strings.Join(names, ", "))
+}

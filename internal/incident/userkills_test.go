@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package incident
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
+)
+
+const (
+	containerA = "3f2a91c07d4e5b6a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d"
+	containerB = "4f2a91c07d4e5b6a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d"
+	podPath    = "/kubepods/burstable/pod6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
+)
+
+// userPaths are the cgroups of these tests, by their ids.
+var userPaths = map[uint64]string{
+	200: podPath + "/" + containerA, 201: podPath + "/" + containerA + "/init.scope", 210: podPath + "/" + containerB,
+	300: "/system.slice/db.service", 400: "/user.slice/user-1000.slice/session-3.scope", 500: "/plain",
+}
+
+func newUserHost(t *testing.T, tier events.Tier, change ...func(*Config)) *host {
+	m := newHost(t, tier, change...)
+	for id, path := range userPaths {
+		m.tree.Learn(events.CgroupKey{ID: id}, path)
+	}
+
+	return m
+}
+
+func in(cgroup uint64, pid uint32, comm string) kernel.Task {
+	t := proc(pid, comm)
+	t.Cgroup.ID = cgroup
+
+	return t
+}
+
+// user sends a SIGKILL from user space.
+func (m *host) user(from, to kernel.Task, change ...func(*kernel.Kill)) {
+	m.t.Helper()
+	k := kernel.Kill{Meta: m.meta(from), Target: to, Group: true, MemoryKnown: true, AnonPages: 10, Sender: &kernel.Sender{}}
+
+	k.Pass = 0
+	for _, f := range change {
+		f(&k)
+	}
+
+	m.record(k)
+}
+
+// teardown makes it a SIGKILL by the kernel as the init of a pid namespace ends.
+func teardown(k *kernel.Kill) {
+	k.FromKernel, k.Sender.NamespaceInit, k.Sender.SamePIDNS, k.Sender.Exiting = true, true, true, true
+}
+
+func victims(inc *events.Incident) string {
+	var names []string
+	for _, v := range inc.Victims {
+		names = append(names, v.Comm)
+	}
+
+	return strings.Join(names, " ")
+}
+
+func TestUserKillsAreGroupedByContainer(t *testing.T) {
+	m := newUserHost(t, events.TierFentry)
+	runc, app, helper := in(1, 900, "runc"), in(200, 10, "app"), in(201, 11, "helper")
+	levels := leafToRoot(1000, kernel.NoLimit)
+	m.record(kernel.TargetAncestry{Meta: m.meta(runc), Target: app.Cgroup, Ancestry: levels})
+	m.user(runc, app, func(k *kernel.Kill) { k.ContainerInit = true })
+	m.user(app, helper, teardown)
+	m.user(runc, app)                                                                      // once more
+	m.user(runc, helper, func(k *kernel.Kill) { k.Result = kernel.ResultIgnored })         // dying
+	m.user(runc, in(210, 20, "other"))                                                     // another container of the pod
+	m.user(runc, in(210, 21, "gone"), func(k *kernel.Kill) { k.Sender.TargetGone = true }) // nobody dies of it
+
+	if len(m.all) != 0 || len(m.headline) != 0 {
+		t.Errorf("got %d incidents before it was quiet, want none", len(m.all))
+	}
+
+	m.settle()
+
+	if len(m.all) != 2 {
+		t.Fatalf("got %d incidents, want one for each container", len(m.all))
+	}
+
+	inc := m.all[0]
+	if inc.Scope != events.ScopeUser || inc.Outcome != events.OutcomeKilled || victims(inc) != "app helper" ||
+		inc.Limiter != nil || inc.Audit != nil {
+		t.Errorf("got %+v, want a user's kill of app and helper without a limiter or an audit", inc)
+	}
+
+	if v := inc.Victims[0]; v.Role != "" || *v.AnonRSSBytes != 10*page || v.Workload.ContainerID != containerA || !*v.IsContainerInit {
+		t.Errorf("got victim %+v, want the init of container A without a role", v)
+	}
+
+	if k := inc.Killer; k.Kind != "user" || k.PID != 900 || k.Comm != "runc" {
+		t.Errorf("got killer %+v, want runc[900]", k)
+	}
+
+	if len(inc.Ladder) != 2 || *inc.Ladder[0].MaxBytes != 1000*page || inc.Ladder[0].Below {
+		t.Errorf("got ladder %+v, want two rungs, none of them below a limiter", inc.Ladder)
+	}
+
+	if len(inc.Notes) != 1 || !strings.Contains(inc.Notes[0], "the init of the pid namespace ended") {
+		t.Errorf("got notes %q, want one on the pid namespace", inc.Notes)
+	}
+
+	if other := m.all[1]; victims(other) != "other" || len(other.Ladder) != 0 || strings.Join(other.Unknown, " ") != "ladder" {
+		t.Errorf("got victims %s, ladder %v, unknown %q, want other and an unknown ladder", victims(other), other.Ladder, other.Unknown)
+	}
+
+	if n, v := m.c.Totals(); n != 2 || v != 3 {
+		t.Errorf("got %d incidents with %d victims in total, want 2 with 3", n, v)
+	}
+
+	if len(m.findings) != 0 {
+		t.Errorf("got findings %q, want none: the audit counts OOM kills only", m.findings)
+	}
+}
+
+func TestModeSelectsUserKills(t *testing.T) {
+	for _, test := range []struct {
+		mode   UserKills
+		cgroup uint64
+		want   int
+	}{
+		{UserKillsOfWorkloads, 200, 1}, {UserKillsOfWorkloads, 300, 1}, {UserKillsOfWorkloads, 400, 0}, {UserKillsOfWorkloads, 500, 0},
+		{UserKillsOfWorkloads, 999, 0}, {UserKillsAll, 400, 1}, {UserKillsAll, 500, 1}, {UserKillsAll, 999, 1}, {UserKillsNone, 200, 0},
+	} {
+		m := newUserHost(t, events.TierTracepoint, func(c *Config) { c.UserKills = test.mode })
+		m.user(in(400, 900, "bash"), in(test.cgroup, 10, "app"))
+		m.settle()
+
+		if len(m.all) != test.want {
+			t.Errorf("mode %d, cgroup %d: got %d incidents, want %d", test.mode, test.cgroup, len(m.all), test.want)
+		}
+	}
+}
+
+// TestCleanupAfterAnOOMKillIsANote: what is killed because of an OOM kill is noted with
+// it, in every attach mode.
+func TestCleanupAfterAnOOMKillIsANote(t *testing.T) {
+	app, helper, runc := in(200, 10, "app"), in(200, 11, "helper"), in(1, 900, "runc")
+
+	for _, tier := range []events.Tier{events.TierFentry, events.TierTracepoint} {
+		for name, test := range map[string]struct {
+			init       bool
+			after      func(m *host)
+			note       string
+			noIncident bool
+		}{
+			"the end of the pid namespace": {false, func(m *host) { m.user(app, helper, teardown) }, "the kernel killed helper[11]", true},
+			"the runtime, after the init":  {true, func(m *host) { m.user(runc, helper) }, "runc[900] killed helper[11]", true},
+			"the victim once more":         {true, func(m *host) { m.user(runc, app) }, "", true},
+			"the runtime, after a child":   {false, func(m *host) { m.user(runc, helper) }, "the OOM killer killed here", false},
+			"much later": {true, func(m *host) {
+				m.idle(15e9)
+				m.user(runc, helper)
+			}, "the OOM killer killed here", false},
+		} {
+			t.Run(string(tier)+", "+name, func(t *testing.T) {
+				m := newUserHost(t, tier)
+				c := leafToRoot(1000, kernel.NoLimit)
+				c[0].Key.ID = 200
+
+				if tier != events.TierTracepoint {
+					m.pass = 1
+				} else {
+					m.c.limitHits.last[c[0].Key] = 0
+					c[0].OOMLocal = 1
+				}
+
+				m.chooses(app, app, c, 0, kernel.ConstraintMemcg)
+				m.kills++
+				m.limiterKills++
+				m.record(kernel.Kill{Meta: m.meta(app), Target: app, FromKernel: true, Group: true, ContainerInit: test.init})
+
+				if tier == events.TierTracepoint {
+					m.chooses(app, app, c, 0, kernel.ConstraintMemcg)
+				}
+
+				m.mark(app, app)
+
+				if tier != events.TierTracepoint {
+					m.returns(app, events.OutcomeKilled, c[0])
+				}
+				m.pass = 0
+				test.after(m)
+				m.settle()
+
+				if test.noIncident {
+					inc := m.one()
+					if notes := strings.Join(inc.Notes, "\n"); !strings.Contains(notes, test.note) || test.note == "" && notes != "" {
+						t.Errorf("got notes %q, want %q in them", notes, test.note)
+					}
+
+					return
+				}
+
+				if len(m.all) != 2 || m.all[1].Scope != events.ScopeUser || !strings.Contains(strings.Join(m.all[1].Notes, "\n"), test.note) {
+					t.Errorf("got %d incidents: %+v, want a second one with the note %q", len(m.all), m.all, test.note)
+				}
+			})
+		}
+	}
+}
+
+// TestMissedEntryIsFoundByTheMark: a SIGKILL by the kernel outside of any invocation is
+// the OOM killer's if its target is marked. The kernel skipped the kprobe on the entry;
+// the incident has what tracepoints show, or the choice if that was seen.
+func TestMissedEntryIsFoundByTheMark(t *testing.T) {
+	app, other, another := in(100, 10, "app"), in(100, 11, "other"), in(100, 12, "another")
+	grown := func() []kernel.Memcg {
+		c := leafToRoot(1000, kernel.NoLimit)
+		c[0].OOMLocal = 1
+
+		return c
+	}
+	sent := func(m *host, to kernel.Task) {
+		m.user(other, to, func(k *kernel.Kill) { k.FromKernel = true })
+	}
+
+	for name, test := range map[string]struct {
+		chosen *kernel.VictimChosen
+		seen   events.Tier
+		scope  events.Scope
+	}{
+		"nothing but the mark": {nil, events.TierTracepoint, events.ScopeUnknown},
+		"with the counters": {&kernel.VictimChosen{Ancestry: grown(), LimiterIndex: kernel.LimiterUnknown},
+			events.TierTracepoint, events.ScopeMemcg},
+		"with the choice": {&kernel.VictimChosen{Ancestry: grown(), LimiterIndex: 0, Constraint: kernel.ConstraintMemcg, AllocKnown: true},
+			events.TierKprobe, events.ScopeMemcg},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newUserHost(t, events.TierKprobe)
+			m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+			sent(m, app)
+
+			if d := test.chosen; d != nil {
+				d.Meta, d.Victim = m.meta(other), app
+				m.record(*d)
+			}
+
+			m.mark(other, app)
+			m.settle()
+
+			inc := m.one()
+			if inc.Tier != test.seen || inc.Scope != test.scope || roles(inc) != "chosen" || inc.Trigger.PID != 11 {
+				t.Errorf("got tier %s, scope %s, victims %s, trigger %+v, want %s, %s, chosen, 11",
+					inc.Tier, inc.Scope, roles(inc), inc.Trigger, test.seen, test.scope)
+			}
+		})
+	}
+
+	t.Run("a group, whose choice was seen", func(t *testing.T) {
+		m := newUserHost(t, events.TierKprobe)
+		m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+		c := grown()
+		c[0].OOMGroup = true
+
+		for i, member := range []kernel.Task{app, other, another} {
+			sent(m, member)
+
+			d := kernel.VictimChosen{Meta: m.meta(other), Victim: member, Ancestry: c, LimiterIndex: kernel.LimiterUnknown}
+			if i == 0 {
+				d.LimiterIndex, d.Constraint, d.AllocKnown = 0, kernel.ConstraintMemcg, true
+			}
+
+			m.record(d)
+			m.mark(other, member)
+		}
+
+		m.settle()
+
+		if inc := m.one(); roles(inc) != "chosen group group" {
+			t.Errorf("got victims %s, want chosen group group", roles(inc))
+		}
+	})
+	t.Run("a process that shares its memory", func(t *testing.T) {
+		m := newUserHost(t, events.TierKprobe)
+		sent(m, app)
+		m.mark(other, app)
+		m.kill(other, another, false, true)
+		m.settle()
+
+		if inc := m.one(); roles(inc) != "chosen shared_mm" {
+			t.Errorf("got victims %s, want chosen shared_mm", roles(inc))
+		}
+	})
+	t.Run("a signal that is not marked", func(t *testing.T) {
+		m := newUserHost(t, events.TierKprobe)
+		sent(m, in(200, 10, "app"))
+		m.mark(other, another)
+		m.settle()
+
+		if inc := m.one(); inc.Scope != events.ScopeUser {
+			t.Errorf("got %+v, want scope user", inc)
+		}
+	})
+}
+
+func TestUserKillsAreBounded(t *testing.T) {
+	m := newUserHost(t, events.TierFentry, func(c *Config) { c.UserKills = UserKillsAll })
+
+	killer := in(1, 1, "killall")
+	for i := range uint32(maxUserVictims + 50) {
+		m.user(killer, in(200, 1000+i, "app"))
+	}
+
+	for i := range uint64(3 * maxUserGroups) {
+		m.user(killer, in(10_000+i, uint32(10_000+i), "x"))
+	}
+
+	if n := len(m.c.userKills.groups); n > maxUserGroups {
+		t.Errorf("got %d groups, want at most %d", n, maxUserGroups)
+	}
+
+	m.settle()
+
+	if len(m.all) != 1+3*maxUserGroups {
+		t.Errorf("got %d incidents, want %d", len(m.all), 1+3*maxUserGroups)
+	}
+
+	first := m.all[0]
+	if len(first.Victims) != maxUserVictims ||
+		!strings.Contains(strings.Join(first.Notes, "\n"), "50 more were killed that are not listed") {
+		t.Errorf("got %d victims, notes %q, want %d and a note on 50 more", len(first.Victims), first.Notes, maxUserVictims)
+	}
+}
+
+func TestSandboxKilledByItsRuntimeIsNoIncident(t *testing.T) {
+	pause := in(210, 20, "pause")
+
+	for path, want := range map[string]int{"runtime": 0, "human": 1} {
+		m := newUserHost(t, events.TierFentry, func(c *Config) { c.Killers = sender(path) })
+		m.user(in(1, 900, "runc"), pause, func(k *kernel.Kill) { k.ContainerInit = true })
+		m.settle()
+
+		if len(m.all) != want {
+			t.Errorf("killer %s: got %d incidents, want %d", path, len(m.all), want)
+		}
+	}
+}
+
+// sender identifies every sender by this path.
+type sender string
+
+func (s sender) Saw(kernel.Kill, events.Process, events.Process) {}
+
+func (s sender) Killer(kernel.Kill, events.Process, events.Process) *events.Killer {
+	return &events.Killer{Kind: "user", Path: string(s)}
+}

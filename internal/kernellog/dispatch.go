@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import "strings"
+
+// kernelLine takes in a line of the kernel. It returns whether the line is the OOM killer's.
+func (p *parser) kernelLine(s *stream, rec record, text string) bool {
+	if text == "" {
+		return false
+	}
+
+	switch {
+	case strings.Contains(text, " invoked oom-killer: "):
+		return p.headerLine(s, rec)
+	case strings.HasPrefix(text, "oom-kill:constraint="):
+		return p.summaryLine(s, rec, text)
+	case strings.HasPrefix(text, "oom_reaper: "):
+		return p.reaperLine(rec, text)
+	case strings.HasPrefix(text, "Tasks in "):
+		return p.groupLine(s, rec, text)
+	case strings.HasPrefix(text, "Task in "):
+		return p.taskInLine(s, rec, text)
+	case strings.HasPrefix(text, "Memory cgroup stats for "):
+		return p.statsHead(s, rec, text)
+	case strings.HasPrefix(text, "Kernel panic - not syncing: "):
+		return p.panicLine(s, rec, text)
+	case strings.HasPrefix(text, "Missed ") && strings.HasSuffix(text, " kernel messages"),
+		strings.HasSuffix(text, " callbacks suppressed"):
+		return p.gapLine(s, text)
+	case strings.HasSuffix(text, ": Manual OOM execution"), strings.HasSuffix(text, "SysRq : Manual OOM execution"):
+		s.sysrq = rec
+		return true
+	case strings.Contains(text, "no killable processes"):
+		if strings.HasPrefix(text, "Out of memory and no killable") || strings.HasPrefix(text, "Memory cgroup out of memory and no killable") {
+			r := p.reportAtEnd(s, rec)
+			r.noKillable = true
+			r.advance(rec, r.at)
+
+			return true
+		}
+	case strings.Contains(text, " page allocation failure"):
+		// It has a Mem-Info of its own.
+		if s.open != nil && !s.open.settled() {
+			p.closeReport(s)
+		}
+
+		return false
+	}
+
+	if strings.Contains(text, "ill") || strings.Contains(text, "OOM victim ") {
+		if p.killLine(s, rec, text) {
+			return true
+		}
+	}
+
+	if p.limitsLine(s, rec, text) {
+		return true
+	}
+
+	if s.open == nil || s.open.settled() {
+		return false
+	}
+
+	return p.bodyLine(s, rec, text)
+}
+
+// bodyLine takes in a line that belongs to a report only if one is open.
+func (p *parser) bodyLine(s *stream, rec record, text string) bool {
+	r := s.open
+	switch {
+	case strings.HasPrefix(text, "CPU: "):
+		return r.taskLine(rec, text)
+	case strings.HasPrefix(text, "Hardware name: "), strings.Contains(text, " cpuset=") && strings.Contains(text, " mems_allowed="),
+		strings.HasPrefix(text, "COMPACTION is disabled"):
+		return r.at <= inTask
+	case strings.HasPrefix(text, "Call Trace:"), strings.HasPrefix(text, "Call trace:"):
+		if r.at <= inTask && r.task != nil {
+			r.advance(rec, inTrace)
+			return true
+		}
+
+		return false
+	case r.at == inTrace && !r.traced && r.frameLine(rec, text):
+		return true
+	case r.inStats && r.statLine(rec, text):
+		return true
+	}
+
+	if r.memInfoLine(rec, text) || p.tasksLine(s, rec, text) {
+		return true
+	}
+
+	if r.at > inTrace && outOfOrder(text) {
+		p.closeReport(s)
+	}
+
+	return false
+}
+
+// outOfOrder reports whether a line is from the middle of a report. If no section took it,
+// the start of its section is missing.
+func outOfOrder(text string) bool {
+	_, _, stat := statOf(text)
+	return stat || strings.HasPrefix(text, "Node ") || strings.HasPrefix(text, "active_anon:")
+}

@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// record is one line without its prefixes.
+type record struct {
+	text string
+	line int // from 1 on
+	// torn means that the end of the text is missing.
+	torn bool
+
+	wall     time.Time // zero: the prefix has no date
+	uptimeNS uint64
+	uptime   bool // uptimeNS is known
+	host     string
+	boot     string // boot id
+	// caller is the caller of printk as CONFIG_PRINTK_CALLER shows it: T123 is a task, C1
+	// a CPU.
+	caller string
+	// program and pid are those of a line from user space; empty for the kernel.
+	program string
+	pid     int
+	bare    bool // without any prefix
+	kmsg    bool // in the format of /dev/kmsg, numbered by seq
+	seq     uint64
+}
+
+// missingBefore returns how many records of /dev/kmsg, which are numbered, are missing
+// between the last line and this one.
+func (r record) missingBefore(last record) uint64 {
+	if !r.kmsg || !last.kmsg || last.line != r.line-1 || last.host != r.host || r.seq <= last.seq {
+		return 0
+	}
+
+	return r.seq - last.seq - 1
+}
+
+// parts splits a record of several lines. The kernel prints Mem-Info and the statistics of
+// a memcg as one record each.
+func (r record) parts() iter.Seq[record] {
+	return func(yield func(record) bool) {
+		text := r.text
+		if r.program == "" && strings.Contains(text, "#012") {
+			text = strings.ReplaceAll(text, "#012", "\n") // rsyslog's escape
+		}
+
+		if !strings.Contains(text, "\n") || hasName(text) {
+			yield(r)
+			return
+		}
+
+		parts := strings.Split(text, "\n")
+		for i, part := range parts {
+			one := r
+
+			one.text, one.torn = part, r.torn && i == len(parts)-1
+			if !yield(one) {
+				return
+			}
+		}
+	}
+}
+
+// hasName reports whether a line contains the name of a task. It may contain a newline, so
+// such a line is not split.
+func hasName(text string) bool {
+	return strings.Contains(text, " invoked oom-killer: ") || strings.Contains(text, "OOM victim ") ||
+		strings.Contains(text, "ll process ") || strings.Contains(text, "lled process ") ||
+		strings.HasPrefix(text, "[") || strings.HasPrefix(text, "CPU: ") ||
+		strings.HasPrefix(text, "oom-kill:") || strings.HasPrefix(text, "oom_reaper: ")
+}
+
+// The kinds of prefixes. They nest: the log of a container may contain syslog lines, which
+// contain the kernel's own times. Each kind is stripped at most once.
+const (
+	isContainer = 1 << iota
+	isSyslog
+	isKmsg
+	isUptime
+	isCaller
+	isLevel
+)
+
+// decoder turns lines into records.
+type decoder struct {
+	location *time.Location // of times without a zone
+	now      time.Time      // for times without a year
+	last     record         // lines without a prefix continue it
+}
+
+func newDecoder(opt Options) decoder {
+	if opt.Location == nil {
+		opt.Location = time.Local
+	}
+
+	if opt.Now.IsZero() {
+		opt.Now = time.Now()
+	}
+
+	return decoder{location: opt.Location, now: opt.Now}
+}
+
+// decode strips the prefixes off a line. It returns false for lines that mean nothing by
+// themselves.
+func (d *decoder) decode(line string, number int, torn bool) (record, bool) {
+	r := record{line: number, torn: torn, bare: true}
+
+	text := line
+	if strings.HasPrefix(strings.TrimLeft(text, " "), "\x1b[") {
+		text = stripColors(text)
+	}
+
+	if i := strings.LastIndexByte(text, '\r'); i >= 0 {
+		text = text[i+1:] // a serial console restarts lines
+	}
+
+	var seen int
+	for range 8 {
+		rest, kind, ok := d.step(&r, text, seen)
+		if !ok {
+			return record{}, false
+		}
+
+		if kind == 0 {
+			break
+		}
+		seen |= kind
+
+		r.bare, text = false, rest
+		if r.program != "" {
+			break
+		}
+	}
+
+	if r.bare {
+		if strings.HasPrefix(text, " ") && d.last.kmsg && d.last.line == r.line-1 {
+			d.last.line = r.line
+			return record{}, false // the dictionary of a /dev/kmsg record
+		}
+		// A message of several lines, or a log without times: it continues the last line.
+		if d.last.line == r.line-1 && d.last.program == "" {
+			r.wall, r.uptimeNS, r.uptime, r.host, r.boot, r.caller =
+				d.last.wall, d.last.uptimeNS, d.last.uptime, d.last.host, d.last.boot, d.last.caller
+		}
+
+		if i := strings.Index(text, " kernel: "); i >= 0 && i < 128 {
+			text = text[i+len(" kernel: "):]
+		}
+	}
+	r.text = text
+
+	return r, true
+}
+
+// step strips one prefix. kind is 0 if there is none.
+func (d *decoder) step(r *record, text string, seen int) (rest string, kind int, ok bool) {
+	if text == "" {
+		return text, 0, true
+	}
+	// The text of a user space program is not decoded further, except for the logs of
+	// containers.
+	switch c := text[0]; {
+	case c == '{' && seen&(isContainer|isSyslog|isKmsg) == 0:
+		if rest, kind, ok := d.json(r, text); ok {
+			return rest, kind, true
+		}
+	case c == '<' && seen&isLevel == 0:
+		if facility, rest, ok := level(text); ok {
+			if facility != 0 && seen&isSyslog == 0 {
+				// Syslog of a program, or what it wrote to /dev/kmsg.
+				if inner, ok := d.syslog(r, rest); ok {
+					return inner, isLevel | isSyslog, true
+				}
+				r.program, rest = programTag(r, rest)
+			}
+
+			return rest, isLevel, true
+		}
+	case c == '[':
+		return d.bracket(r, text, seen)
+	case c >= '0' && c <= '9':
+		if seen == 0 {
+			if rest, ok := kmsgRecord(r, text); ok {
+				return rest, isKmsg | isUptime, true
+			}
+		}
+	}
+
+	if seen&(isSyslog|isKmsg|isUptime) == 0 {
+		if rest, ok := levelWords(text); ok {
+			return rest, isLevel, true
+		}
+
+		if rest, ok := d.cri(r, text); ok && seen&isContainer == 0 {
+			return rest, isContainer, true
+		}
+
+		if rest, ok := d.syslog(r, text); ok {
+			return rest, isSyslog, true
+		}
+	}
+
+	return text, 0, true
+}
+
+// bracket reads a prefix in square brackets: an uptime, a date of dmesg -T, a caller. A row
+// of the task table starts with brackets too, and is not one.
+func (d *decoder) bracket(r *record, text string, seen int) (rest string, kind int, ok bool) {
+	inner, rest, found := strings.Cut(text[1:], "]")
+	if !found {
+		return text, 0, true
+	}
+	after := strings.TrimPrefix(rest, " ")
+
+	trimmed := strings.TrimSpace(inner)
+	if seen&isUptime == 0 {
+		// dmesg -d and journalctl -o short-delta add "<    0.000012>".
+		number, _, _ := strings.Cut(trimmed, " ")
+		if ns, ok := seconds(number); ok {
+			r.uptimeNS, r.uptime = ns, true
+			// journalctl -o short-monotonic
+			if seen&isSyslog == 0 {
+				if inner, ok := hostAndTag(r, after, true); ok {
+					return inner, isUptime | isSyslog, true
+				}
+			}
+
+			return after, isUptime, true
+		}
+	}
+
+	if seen&(isUptime|isSyslog) == 0 && relative(trimmed) {
+		return after, isUptime, true
+	}
+
+	if seen&(isUptime|isSyslog) == 0 {
+		if t, ok := d.dmesgDate(trimmed); ok {
+			r.wall = t
+			return strings.TrimPrefix(strings.TrimPrefix(rest, ":"), " "), isUptime, true
+		}
+	}
+
+	if seen&isCaller == 0 && len(trimmed) > 1 && (trimmed[0] == 'T' || trimmed[0] == 'C') && isDigits(trimmed[1:]) {
+		r.caller = trimmed
+		return after, isCaller, true
+	}
+
+	if trimmed == "talos" && seen&isSyslog == 0 {
+		r.program = trimmed
+		return after, isSyslog, true
+	}
+
+	return text, 0, true
+}
+
+// relative reports whether s is a time of dmesg -H, which is to the minute or since the
+// previous line: "Nov25 02:21", "+0.000012". They are not used.
+func relative(s string) bool {
+	if after, found := strings.CutPrefix(s, "+"); found {
+		_, ok := seconds(after)
+		return ok
+	}
+
+	return len(s) == 11 && months[s[:3]] != 0 && s[5] == ' ' && s[8] == ':'
+}
+
+// level reads the "<4>" of a serial console and of RFC 3164. Facility 0 is the kernel.
+func level(text string) (facility int, rest string, ok bool) {
+	end := strings.IndexByte(text, '>')
+	if end < 2 || end > 4 {
+		return 0, "", false
+	}
+
+	n, err := strconv.Atoi(text[1:end])
+	if err != nil || n < 0 || n > 191 {
+		return 0, "", false
+	}
+
+	return n >> 3, text[end+1:], true
+}
+
+// levelWords reads the "kern  :warn  : " of dmesg -x, and "kern: warning: ".
+func levelWords(text string) (rest string, ok bool) {
+	facility, rest, found := strings.Cut(text, ":")
+	if !found || len(facility) > 8 {
+		return "", false
+	}
+
+	word, rest, found := strings.Cut(rest, ":")
+	if !found || len(word) > 9 {
+		return "", false
+	}
+
+	switch strings.TrimSpace(facility) {
+	case "kern", "user", "daemon", "syslog":
+	default:
+		return "", false
+	}
+
+	switch strings.TrimSpace(word) {
+	case "emerg", "alert", "crit", "err", "error", "warn", "warning", "notice", "info", "debug":
+		return strings.TrimPrefix(rest, " "), true
+	}
+
+	return "", false
+}
+
+// kmsgRecord reads "prio,seq,microseconds,flags[,caller=T1];text"
+// (Documentation/ABI/testing/dev-kmsg). Other than printable ASCII is written as \xNN.
+func kmsgRecord(r *record, text string) (rest string, ok bool) {
+	head, body, found := strings.Cut(text, ";")
+	if !found || len(head) > 128 {
+		return "", false
+	}
+
+	fields := strings.Split(head, ",")
+	if len(fields) < 3 {
+		return "", false
+	}
+	prio, err1 := strconv.ParseUint(fields[0], 10, 32)
+	seq, err2 := strconv.ParseUint(fields[1], 10, 64)
+
+	us, err3 := strconv.ParseUint(fields[2], 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil || us > 1<<53 {
+		return "", false
+	}
+
+	for _, f := range fields[3:] {
+		if caller, ok := strings.CutPrefix(f, "caller="); ok {
+			r.caller = caller
+		}
+	}
+	r.kmsg, r.seq, r.uptimeNS, r.uptime = true, seq, us*1000, true
+
+	body = unescape(body)
+	if prio>>3 != 0 { // written by a program, as systemd does during early boot
+		r.program, body = programTag(r, body)
+	}
+
+	return body, true
+}
+
+// unescape turns \xNN back into its byte.
+func unescape(s string) string {
+	if !strings.Contains(s, `\x`) {
+		return s
+	}
+	var b strings.Builder
+
+	for {
+		before, after, found := strings.Cut(s, `\x`)
+		b.WriteString(before)
+
+		if !found {
+			return b.String()
+		}
+
+		if len(after) >= 2 {
+			if c, err := strconv.ParseUint(after[:2], 16, 8); err == nil {
+				b.WriteByte(byte(c))
+				s = after[2:]
+
+				continue
+			}
+		}
+
+		b.WriteString(`\x`)
+		s = after
+	}
+}
+
+// programTag reads "name[pid]: ". A program without a name is "?".
+func programTag(r *record, text string) (program, rest string) {
+	tag, rest, found := strings.Cut(text, ": ")
+	if !found || strings.Contains(tag, " ") || tag == "" {
+		return "?", text
+	}
+	program, r.pid = splitTag(tag)
+
+	return program, rest
+}
+
+func splitTag(tag string) (name string, pid int) {
+	name, number, found := strings.Cut(tag, "[")
+	if found {
+		pid, _ = strconv.Atoi(strings.TrimSuffix(number, "]"))
+	}
+
+	return name, pid
+}
+
+// hostAndTag reads "host tag[pid]: text", or "tag: text". If strict, the tag must be the
+// kernel's or have a pid, because the text itself may look like a tag.
+func hostAndTag(r *record, text string, strict bool) (rest string, ok bool) {
+	first, after, found := strings.Cut(text, " ")
+	if !found || first == "" {
+		return "", false
+	}
+
+	host, tag := first, ""
+	if strings.HasSuffix(first, ":") {
+		if strict {
+			return "", false
+		}
+		host, tag, rest = "", first, after
+	} else {
+		tag, rest, found = strings.Cut(after, " ")
+		if !found {
+			tag, rest = after, ""
+		}
+
+		if !strings.HasSuffix(tag, ":") {
+			// Tags such as "(systemd)[1]:" have no spaces either.
+			return "", false
+		}
+	}
+
+	tag = strings.TrimSuffix(tag, ":")
+	if strict && tag != "kernel" && !strings.HasSuffix(tag, "]") {
+		return "", false
+	}
+
+	if host != "" {
+		r.host = host
+	}
+
+	if name, pid := splitTag(tag); name != "kernel" {
+		r.program, r.pid = name, pid
+	}
+
+	return rest, true
+}
+
+// cri reads the "2026-11-25T02:21:31.1Z stdout F text" of a container runtime.
+func (d *decoder) cri(r *record, text string) (rest string, ok bool) {
+	if len(text) < 20 || text[4] != '-' || text[10] != 'T' {
+		return "", false
+	}
+	stamp, rest, _ := strings.Cut(text, " ")
+	stream, rest, _ := strings.Cut(rest, " ")
+
+	tag, rest, found := strings.Cut(rest, " ")
+	if !found || stream != "stdout" && stream != "stderr" {
+		return "", false
+	}
+
+	tag, _, _ = strings.Cut(tag, ":")
+	if tag != "F" && tag != "P" {
+		return "", false
+	}
+
+	t, ok := d.isoTime(stamp)
+	if !ok {
+		return "", false
+	}
+	r.wall, r.torn = t, r.torn || tag == "P"
+
+	return rest, true
+}
+
+// stripColors removes the colours of dmesg --color=always.
+func stripColors(s string) string {
+	var b strings.Builder
+
+	for {
+		before, after, found := strings.Cut(s, "\x1b[")
+		b.WriteString(before)
+
+		if !found {
+			return b.String()
+		}
+
+		end := strings.IndexFunc(after, func(c rune) bool { return c >= '@' && c <= '~' })
+		if end < 0 {
+			return b.String()
+		}
+		s = after[end+1:]
+	}
+}
+
+func isDigits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+
+	return s != ""
+}

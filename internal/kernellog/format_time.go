@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// syslog reads the prefix of a syslog line: of RFC 3164, of RFC 5424 after its priority, or
+// of a text format of journalctl.
+func (d *decoder) syslog(r *record, text string) (rest string, ok bool) {
+	if after, found := strings.CutPrefix(text, "1 "); found {
+		return d.rfc5424(r, after)
+	}
+
+	if t, rest, ok := d.monthTime(text); ok {
+		inner, ok := hostAndTag(r, rest, false)
+		if ok {
+			r.wall = t
+		}
+
+		return inner, ok
+	}
+
+	stamp, rest, found := strings.Cut(text, " ")
+	if !found {
+		return "", false
+	}
+
+	if len(stamp) == 3 && len(rest) > 20 && rest[4] == '-' {
+		// journalctl -o short-full: Wed 2026-11-25 02:21:31 UTC host kernel: text
+		date, after, _ := strings.Cut(rest, " ")
+		clock, after, _ := strings.Cut(after, " ")
+
+		zone, after, found := strings.Cut(after, " ")
+		if t, ok := d.zonedTime(date+"T"+clock, zone); ok && found {
+			inner, ok := hostAndTag(r, after, false)
+			if ok {
+				r.wall = t
+			}
+
+			return inner, ok
+		}
+
+		return "", false
+	}
+
+	if len(stamp) == 10 && stamp[4] == '-' && len(rest) > 8 && rest[2] == ':' {
+		clock, after, _ := strings.Cut(rest, " ")
+		stamp, rest = stamp+"T"+clock, after
+	}
+
+	if t, ok := d.isoTime(stamp); ok {
+		if strings.Contains(stamp, ",") { // dmesg --time-format iso
+			r.wall = t
+			return rest, true
+		}
+
+		inner, ok := hostAndTag(r, rest, false)
+		if ok {
+			r.wall = t
+		}
+
+		return inner, ok
+	}
+	// journalctl -o short-unix
+	if ns, ok := seconds(stamp); ok && ns > 1e17 {
+		inner, ok := hostAndTag(r, rest, false)
+		if ok {
+			r.wall = time.Unix(0, int64(ns)).UTC()
+		}
+
+		return inner, ok
+	}
+
+	return "", false
+}
+
+// rfc5424 reads "time host app procid msgid structured-data text".
+func (d *decoder) rfc5424(r *record, text string) (rest string, ok bool) {
+	var fields [5]string
+	for i := range fields {
+		var found bool
+		if fields[i], text, found = strings.Cut(text, " "); !found {
+			return "", false
+		}
+	}
+
+	if t, ok := d.isoTime(fields[0]); ok {
+		r.wall = t
+	} else if fields[0] != "-" {
+		return "", false
+	}
+
+	if fields[1] != "-" {
+		r.host = fields[1]
+	}
+
+	if fields[2] != "kernel" {
+		r.program = fields[2]
+		r.pid, _ = strconv.Atoi(fields[3])
+	}
+	text, ok = structuredData(text)
+
+	return strings.TrimPrefix(text, "\ufeff"), ok
+}
+
+// structuredData skips "-" or "[id key="value"]...", and the space after it.
+func structuredData(text string) (rest string, ok bool) {
+	if rest, ok := strings.CutPrefix(text, "-"); ok {
+		return strings.TrimPrefix(rest, " "), true
+	}
+
+	for strings.HasPrefix(text, "[") {
+		quoted, end := false, -1
+		for i := 1; i < len(text) && end < 0; i++ {
+			switch c := text[i]; {
+			case c == '\\' && quoted:
+				i++
+			case c == '"':
+				quoted = !quoted
+			case c == ']' && !quoted:
+				end = i
+			}
+		}
+
+		if end < 0 {
+			return "", false
+		}
+		text, ok = text[end+1:], true
+	}
+
+	return strings.TrimPrefix(text, " "), ok
+}
+
+// seconds reads "123.456789", and needs the dot.
+func seconds(s string) (ns uint64, ok bool) {
+	whole, frac, found := strings.Cut(s, ".")
+	if !found || len(whole) > 11 || !isDigits(whole) || !isDigits(frac) || len(frac) > 9 {
+		return 0, false
+	}
+
+	sec, _ := strconv.ParseUint(whole, 10, 64)
+	if sec > 1<<33 {
+		return 0, false
+	}
+
+	sub, _ := strconv.ParseUint(frac, 10, 64)
+	for range 9 - len(frac) {
+		sub *= 10
+	}
+
+	return sec*1e9 + sub, true
+}
+
+var months = map[string]time.Month{
+	"Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6, "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12,
+}
+
+// monthTime reads "Nov  5 02:21:31[.123456] " at the start of text. The year is the latest
+// that is not in the future, with a day of grace for clocks that differ.
+func (d *decoder) monthTime(text string) (t time.Time, rest string, ok bool) {
+	if len(text) < 16 || text[3] != ' ' {
+		return t, "", false
+	}
+
+	month, known := months[text[:3]]
+	if !known {
+		return t, "", false
+	}
+	dayText, rest, _ := strings.Cut(strings.TrimLeft(text[4:], " "), " ")
+	clock, rest, found := strings.Cut(rest, " ")
+	day, err := strconv.Atoi(dayText)
+
+	sinceMidnight, fine := clockTime(clock)
+	if err != nil || !fine || !found {
+		return t, "", false
+	}
+
+	latest := d.now.Add(24 * time.Hour)
+	for year := latest.In(d.location).Year(); year > latest.Year()-9; year-- {
+		t = time.Date(year, month, day, 0, 0, 0, 0, d.location)
+		if t.Month() != month || t.Day() != day { // 29 February
+			continue
+		}
+
+		if t = at(t, sinceMidnight); !t.After(latest) {
+			return t, rest, true
+		}
+	}
+
+	return t, "", false
+}
+
+// at returns a time of day as a wall clock shows it: a day may have 23 hours.
+func at(day time.Time, sinceMidnight time.Duration) time.Time {
+	y, m, d := day.Date()
+	return time.Date(y, m, d, 0, 0, 0, int(sinceMidnight), day.Location())
+}
+
+// clockTime reads "02:21:31" with or without a fraction.
+func clockTime(s string) (time.Duration, bool) {
+	if len(s) < 8 || len(s) > 18 || s[2] != ':' || s[5] != ':' || !isDigits(s[:2]) || !isDigits(s[3:5]) || !isDigits(s[6:8]) {
+		return 0, false
+	}
+	h, _ := strconv.Atoi(s[:2])
+
+	m, _ := strconv.Atoi(s[3:5])
+	if h > 23 || m > 59 {
+		return 0, false
+	}
+
+	sec := s[6:]
+	if len(sec) == 2 {
+		sec += ".0"
+	}
+
+	ns, ok := seconds(strings.Replace(sec, ",", ".", 1))
+	if !ok || ns > 61e9 {
+		return 0, false
+	}
+
+	return time.Duration(h)*time.Hour + time.Duration(m)*time.Minute + time.Duration(ns), true
+}
+
+// isoTime reads "2026-11-25T02:21:31.123456Z". The fraction is optional, its separator may
+// be a comma, and the zone may have any usual form.
+func (d *decoder) isoTime(s string) (time.Time, bool) {
+	if len(s) < 19 || len(s) > 40 || s[4] != '-' || s[7] != '-' || s[10] != 'T' {
+		return time.Time{}, false
+	}
+
+	clock, zone := s[11:], ""
+	if i := strings.IndexAny(clock, "Z+-"); i >= 0 {
+		clock, zone = clock[:i], clock[i:]
+	}
+
+	return d.zonedTime(s[:11]+clock, zone)
+}
+
+// zonedTime reads a date and time without a zone, and the zone: any name but that of UTC
+// stands for Options.Location.
+func (d *decoder) zonedTime(s, zone string) (t time.Time, ok bool) {
+	if len(s) < 19 {
+		return t, false
+	}
+	loc := d.location
+
+	switch {
+	case zone == "Z" || zone == "UTC" || zone == "GMT":
+		loc = time.UTC
+	case len(zone) > 1 && (zone[0] == '+' || zone[0] == '-'):
+		digits := strings.ReplaceAll(zone[1:], ":", "")
+		if !isDigits(digits) || len(digits) != 4 && len(digits) != 2 {
+			return t, false
+		}
+		h, _ := strconv.Atoi(digits[:2])
+
+		m := 0
+		if len(digits) == 4 {
+			m, _ = strconv.Atoi(digits[2:])
+		}
+
+		offset := h*3600 + m*60
+		if zone[0] == '-' {
+			offset = -offset
+		}
+		loc = time.FixedZone("", offset)
+	}
+	day, err := time.ParseInLocation("2006-01-02", s[:10], loc)
+
+	clock, fine := clockTime(s[11:])
+	if err != nil || !fine || day.Year() < 1970 || day.Year() > 9000 {
+		return t, false
+	}
+
+	return at(day, clock), true
+}
+
+// dmesgDate reads the "Wed Nov 25 02:21:31 2026" of dmesg -T, or an ISO time.
+func (d *decoder) dmesgDate(s string) (time.Time, bool) {
+	if t, ok := d.isoTime(s); ok {
+		return t, true
+	}
+
+	if len(s) != 24 || s[3] != ' ' || s[19] != ' ' {
+		return time.Time{}, false
+	}
+	t, err := time.ParseInLocation("Mon Jan _2 15:04:05 2006", s, d.location)
+
+	return t, err == nil && t.Year() >= 1970 && t.Year() <= 9000
+}

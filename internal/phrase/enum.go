@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phrase
+
+import (
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// Outcome is the outcome of an incident as a headline has it. A kill from user space is
+// no OOM.
+func Outcome(scope events.Scope, o events.Outcome) string {
+	if scope == events.ScopeUser {
+		return "KILLED"
+	}
+
+	switch o {
+	case events.OutcomeKilled:
+		return "OOM KILL"
+	case events.OutcomeNoKillable:
+		return "OOM, NOBODY KILLABLE"
+	case events.OutcomeWaiting:
+		return "OOM, WAITING FOR VICTIM"
+	case events.OutcomeAlreadyExiting:
+		return "OOM, VICTIM WAS ALREADY EXITING"
+	case events.OutcomeSkipped:
+		return "OOM, NO CHOICE MADE"
+	case "":
+		return "OOM"
+	}
+
+	return "OOM, " + strings.ToUpper(Spaced(string(o)))
+}
+
+// Shortage is what ran out; empty where the scope is not known. The limiter may be nil.
+func Shortage(scope events.Scope, l *events.Limiter) string {
+	numa := "NUMA nodes"
+	if l != nil && len(l.Nodes) > 0 {
+		numa += " " + Ranges(l.Nodes)
+	}
+
+	switch scope {
+	case events.ScopeMemcg:
+		return "memcg limit"
+	case events.ScopeGlobal:
+		return "node out of memory"
+	case events.ScopeCpuset:
+		return numa + " of the cpuset out of memory"
+	case events.ScopeMempolicy:
+		return numa + " of the memory policy out of memory"
+	case events.ScopeSysrq:
+		return "asked for by sysrq-f"
+	case events.ScopeUnknown:
+		return "limit not known"
+	}
+
+	return Spaced(string(scope))
+}
+
+// Class is what the allocation was for (events.Allocation.Class).
+func Class(c string) string {
+	switch c {
+	case "anon_fault":
+		return "anonymous page fault"
+	case "sock":
+		return "socket buffers"
+	case "pagetable":
+		return "page tables"
+	case "limit_lowered":
+		return "limit lowered below usage"
+	case "sysrq":
+		return "no allocation"
+	case "other":
+		return "other memory"
+	}
+
+	return Spaced(c) // page_cache, tmpfs, slab
+}
+
+// Role is why a victim died.
+func Role(r events.Role) string {
+	switch r {
+	case events.RoleGroup:
+		return "group member"
+	case events.RoleSharedMM:
+		return "shares the memory of the victim"
+	case events.RoleUnknown:
+		return "role ?"
+	}
+
+	return Spaced(string(r))
+}
+
+// Stall is a kind of stall (events.StallKind).
+func Stall(kind string) string {
+	switch events.StallKind(kind) {
+	case events.StallMemoryHigh:
+		return "memory.high"
+	case events.StallAfterKill:
+		return "reclaim after the kill"
+	}
+
+	return Spaced(kind)
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phrase
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+const (
+	mib = uint64(1) << 20
+	gib = uint64(1) << 30
+
+	podUID      = "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
+	containerID = "3f2a91c07d4e5b6a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d"
+	appPath     = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod6ba0af16_1c3e_4d5f_8a9b_0c1d2e3f4a5b.slice/cri-containerd-" + containerID + ".scope"
+)
+
+func app() *events.Workload {
+	return &events.Workload{Namespace: "shop", Pod: "cart-0", PodUID: podUID, Container: "app", ContainerID: containerID, QoS: "burstable"}
+}
+
+// bare is a container without names.
+func bare() *events.Workload { return &events.Workload{PodUID: podUID, ContainerID: containerID} }
+
+func TestNumbers(t *testing.T) {
+	for _, test := range []struct{ got, want string }{
+		{Size(0), "0 B"},
+		{Size(1023), "1023 B"},
+		{Size(1024), "1.0 KiB"},
+		{Size(1536), "1.5 KiB"},
+		{Size(512 * mib), "512.0 MiB"},
+		{Size(gib - 1), "1.0 GiB"},
+		{Size(1<<64 - 1), "16.0 EiB"},
+		{SizeOrUnknown(nil), "?"},
+		{SizeOrUnknown(new(mib)), "1.0 MiB"},
+		{ShortSize(nil), "?"},
+		{ShortSize(new(1023 * mib)), "1023.0Mi"},
+		{Ratio(new(512*mib), new(600*mib), "max"), "512.0/600.0 MiB"},
+		{Ratio(new(3*gib), nil, "max"), "3.0 GiB/max"},
+		{Ratio(nil, new(gib), "max"), "?/1.0 GiB"},
+		{Ratio(new(100*mib), new(2*gib), "max"), "100.0 MiB/2.0 GiB"},
+		{Part(300*mib, 500*mib), "300.0 MiB of 500.0 MiB (60 %)"},
+		{Part(300*mib, 0), "300.0 MiB"},
+		{PartOf(300*mib, 500*mib, "the pod's limit"), "300.0 MiB (60 % of the pod's limit)"},
+		{PartOf(300*mib, 0, "it"), "300.0 MiB"},
+		{Percent(0.955), "96 %"},
+		{Duration(0), "0 µs"},
+		{Duration(999_999), "999 µs"},
+		{Duration(2_040_000), "2.0 ms"},
+		{Duration(31_200_000), "31 ms"},
+		{Duration(1_250_000_000), "1.2 s"},
+		{Duration(150_000_000_000), "2 min 30 s"},
+		{Duration(1<<64 - 1), "153722867 min 16 s"}, // the most that time.Duration holds
+		{Ranges([]int{5, 0, 1, 3, 4, 1}), "0-1,3-5"},
+		{Ranges(nil), ""},
+		{Plural(1, "process"), "1 process"},
+		{Plural(2, "process"), "2 processes"},
+		{Plural(uint64(0), "more victim"), "0 more victims"},
+	} {
+		if test.got != test.want {
+			t.Errorf("got %q, want %q", test.got, test.want)
+		}
+	}
+}
+
+func TestLists(t *testing.T) {
+	for _, test := range []struct{ got, want string }{
+		{Join(" of ", "", "a", "", "b"), "a of b"},
+		{Join(", "), ""},
+		{FirstFew([]string{"a", "b", "c", "d"}), "a, b, c, d"},
+		{FirstFew([]string{"a", "b", "c", "d", "e", "f"}), "a, b, c, d and 2 more"},
+		{Spaced("node_reclaim"), "node reclaim"},
+	} {
+		if test.got != test.want {
+			t.Errorf("got %q, want %q", test.got, test.want)
+		}
+	}
+}
+
+func TestClipping(t *testing.T) {
+	for _, test := range []struct{ got, want string }{
+		{Clip("abcdef", 6), "abcdef"},
+		{Clip("abcdef", 5), "abcd…"},
+		{Clip("日本語", 5), "日本…"},
+		{ClipStart("abcdef", 5), "…cdef"},
+		{ClipMiddle("abcdefgh", 5), "ab…gh"},
+		{ClipEnds("abcdefgh", 5), "ab…fgh"},
+		{ClipEnds("üüüüü", 5), "üüüüü"},
+		{ClipName(strings.Repeat("日", 60)), strings.Repeat("日", 60)},
+		{ClipName(strings.Repeat("日", 61)), strings.Repeat("日", 59) + "…"},
+		{ClipPath("/" + strings.Repeat("a", 59)), "/" + strings.Repeat("a", 59)},
+		{ClipPath(strings.Repeat("a", 100) + "/b"), "…" + strings.Repeat("a", 57) + "/b"},
+		{ShortID(containerID), "3f2a91c0…"},
+		{ShortID("\x1b[2J"), `\x1b[2J`},
+		{ShortPath(appPath, 67), "/kubepods.slice/…/cri-containerd-3f2a91c0….scope"},
+		{ShortPath(appPath, 20), "…erd-3f2a91c0….scope"},
+		{ShortPath("/a", 67), "/a"},
+	} {
+		if test.got != test.want {
+			t.Errorf("got %q, want %q", test.got, test.want)
+		}
+	}
+}
+
+func TestWhen(t *testing.T) {
+	for at, want := range map[time.Time]string{
+		time.Date(2026, 7, 21, 14, 3, 7, 0, time.UTC): "14:03:07",
+		time.Unix(32, 439271e3):                       "[32.439]", // of a log without a wall clock
+		time.Unix(0, 0):                               "[0.000]",
+		time.Unix(400*24*3600, 0):                     "[34560000.000]",
+		time.Date(1980, 6, 1, 1, 2, 3, 0, time.UTC):   "01:02:03",
+		time.Date(1969, 12, 31, 1, 2, 3, 0, time.UTC): "01:02:03",
+	} {
+		if got := When(at, time.TimeOnly, time.UTC); got != want {
+			t.Errorf("%s: got %q, want %q", at, got, want)
+		}
+	}
+}
+
+func TestProcesses(t *testing.T) {
+	for _, test := range []struct{ got, want string }{
+		{Task("java", 4711), "java[4711]"},
+		{Task("", 0), "?[?]"},
+		{Task("x] y", 1), `"x] y"[1]`},
+		{Process("java", 4711), "java[4711]"},
+		{Process("java", 0), "java"},
+		{Process("", 7), "process 7"},
+	} {
+		if test.got != test.want {
+			t.Errorf("got %q, want %q", test.got, test.want)
+		}
+	}
+}
+
+func TestWorkloads(t *testing.T) {
+	service := &events.Workload{Unit: "backup.service"}
+	cgroup := &events.Cgroup{CgroupKey: events.CgroupKey{ID: 9}, Path: "/a/b"}
+
+	for _, test := range []struct{ got, want string }{
+		{Identity(app(), false), "shop/cart-0/app (container 3f2a91c0… of pod 6ba0af16…)"},
+		{Identity(bare(), false), "container 3f2a91c0… of pod 6ba0af16…"},
+		{Identity(bare(), true), "container " + containerID + " of pod " + podUID},
+		{Identity(&events.Workload{Container: "app", ContainerID: containerID}, false), "container app (3f2a91c0…)"},
+		{Identity(&events.Workload{Unit: "a.service", NodeContainerID: containerID}, false), "a.service of node container 3f2a91c0…"},
+		{Identity(nil, false), ""},
+		{Place(app(), nil), "container app of pod shop/cart-0"},
+		{Place(app(), bare()), "container app"},
+		{Place(bare(), nil), "container 3f2a91c0… of pod 6ba0af16…"},
+		{Place(service, nil), "backup.service"},
+		{Place(nil, nil), ""},
+		{Cgroup(app(), cgroup), "container app"},
+		{Cgroup(&events.Workload{PodUID: podUID}, cgroup), "pod 6ba0af16…"},
+		{Cgroup(&events.Workload{Namespace: "shop", Pod: "cart-0"}, cgroup), "pod shop/cart-0"},
+		{Cgroup(service, cgroup), "backup.service"},
+		{Cgroup(nil, cgroup), "cgroup /a/b"},
+		{Cgroup(nil, &events.Cgroup{CgroupKey: events.CgroupKey{ID: 9}}), "cgroup 9"},
+		{Cgroup(nil, nil), "a cgroup"},
+		{Ancestor(events.LevelQoS, &events.Workload{QoS: "burstable"}, "/x"), "burstable"},
+		{Ancestor(events.LevelPod, app(), "/x"), "pod"},
+		{Ancestor(events.LevelService, service, "/system.slice/backup.service"), "backup.service"},
+		{Ancestor(events.LevelCgroup, nil, "/"), "root"},
+		{Sharer(&events.Share{Level: events.LevelContainer, Workload: app()}), "container app"},
+		{Sharer(&events.Share{Level: events.LevelPod, Workload: &events.Workload{PodUID: podUID}}), "pod 6ba0af16…"},
+		{Sharer(&events.Share{Level: events.LevelCgroup, Cgroup: *cgroup}), "b"},
+	} {
+		if test.got != test.want {
+			t.Errorf("got %q, want %q", test.got, test.want)
+		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	for _, test := range []struct {
+		limiter      events.Limiter
+		limit, owner string
+	}{
+		{events.Limiter{Level: events.LevelContainer, Workload: app()}, "the container's limit", "container app of pod shop/cart-0"},
+		{events.Limiter{Level: events.LevelPod, Workload: &events.Workload{Namespace: "shop", Pod: "cart-0"}}, "the pod's limit", "pod shop/cart-0"},
+		{events.Limiter{Level: events.LevelQoS, Workload: &events.Workload{QoS: "burstable"}}, "the limit of all burstable pods", "all burstable pods together"},
+		{events.Limiter{Level: events.LevelQoS}, "the limit of a QoS class", "all pods of a QoS class together"},
+		{events.Limiter{Level: events.LevelKubepods}, "the limit of all pods (node allocatable)", "all pods together"},
+		{events.Limiter{Level: events.LevelNode}, "the node's memory", "a node"},
+		{events.Limiter{Level: events.LevelService, Workload: &events.Workload{Unit: "a.service"}}, "the limit of a.service", "unit a.service"},
+		{events.Limiter{Level: events.LevelCgroup, Cgroup: &events.Cgroup{Path: "/a/b"}}, "the limit of cgroup /a/b", "cgroup b"},
+		{events.Limiter{}, "the limit of a cgroup", "a cgroup"},
+	} {
+		if got := Limit(&test.limiter); got != test.limit {
+			t.Errorf("limit: got %q, want %q", got, test.limit)
+		}
+
+		if got := LimitOwner(&test.limiter); got != test.owner {
+			t.Errorf("owner: got %q, want %q", got, test.owner)
+		}
+	}
+}
+
+func TestKillers(t *testing.T) {
+	runc := &events.Killer{Kind: "user", Path: "runtime", PID: 7, Comm: "runc", Reason: "unit_stop"}
+
+	for _, test := range []struct{ got, want string }{
+		{KillPath("group", events.ScopeMemcg), "memcg OOM path"},
+		{KillPath("group", events.ScopeGlobal), "group kill"},
+		{KillPath("", events.ScopeMemcg), "path ?"},
+		{KillPath("runtime", events.ScopeUser), "container runtime"},
+		{KillPath("systemd-oomd", events.ScopeUser), "systemd-oomd"},
+		{KilledBy(nil), "by a process that is not known"},
+		{KilledBy(runc), "by runc[7], stop of the unit"},
+		{KilledBy(&events.Killer{Kind: "kernel", Path: "pidns"}), "by the kernel, as the container's init ended"},
+		{KilledBy(&events.Killer{Kind: "kernel", Path: "kernel"}), "by the kernel, not for memory"},
+		{UserKiller(runc), "the container runtime, by runc[7],"},
+		{UserKiller(&events.Killer{Path: "systemd", PID: 1, Comm: "systemd"}), "systemd[1]"},
+		{UserKiller(&events.Killer{Path: "systemd-oomd"}), "systemd-oomd"},
+		{UserKiller(&events.Killer{Path: "other"}), "user space"},
+		{KernelKill(events.ScopeMemcg, events.LevelPod, true), "memcg OOM at pod level (group kill)"},
+		{KernelKill(events.ScopeMemcg, "", false), "memcg OOM"},
+		{KernelKill(events.ScopeGlobal, "", false), "OOM of the whole node"},
+		{KernelKill(events.ScopeSysrq, "", false), "OOM kill asked for by sysrq-f"},
+		{KernelKill(events.ScopeCpuset, "", false), "OOM of cpuset"},
+	} {
+		if test.got != test.want {
+			t.Errorf("got %q, want %q", test.got, test.want)
+		}
+	}
+}
+
+// TestEnums: values of the contract have words, values of later versions are shown as
+// they are.
+func TestEnums(t *testing.T) {
+	for _, test := range []struct{ got, want string }{
+		{Outcome(events.ScopeMemcg, events.OutcomeKilled), "OOM KILL"},
+		{Outcome(events.ScopeUser, events.OutcomeKilled), "KILLED"},
+		{Outcome("", "new_outcome"), "OOM, NEW OUTCOME"},
+		{Shortage(events.ScopeCpuset, &events.Limiter{Nodes: []int{1, 3}}), "NUMA nodes 1,3 of the cpuset out of memory"},
+		{Shortage(events.ScopeMempolicy, nil), "NUMA nodes of the memory policy out of memory"},
+		{Shortage("", nil), ""},
+		{Shortage("new_scope", nil), "new scope"},
+		{Class("anon_fault"), "anonymous page fault"},
+		{Class("page_cache"), "page cache"},
+		{Role(events.RoleGroup), "group member"},
+		{Role(events.RoleChosen), "chosen"},
+		{Stall("memory_high"), "memory.high"},
+		{Stall("direct_reclaim"), "direct reclaim"},
+	} {
+		if test.got != test.want {
+			t.Errorf("got %q, want %q", test.got, test.want)
+		}
+	}
+}

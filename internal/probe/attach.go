@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/oomtrace/oomtrace/bpf"
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// attach attaches each hook in the best mode that this kernel supports. A forced mode
+// is the best that may be used anywhere, and the one that the choice of a victim must
+// have.
+func (p *Probe) attach(forced events.Tier, stalls bool) error {
+	for i := range hooks {
+		h := &hooks[i]
+		if h.with != "" || !p.wanted(h, stalls) {
+			continue
+		}
+
+		state, err := p.attachHook(h, forced)
+		if err != nil {
+			return err
+		}
+
+		if h.name == choiceHook {
+			if err := p.setAttachMode(state, forced); err != nil {
+				return err
+			}
+		}
+
+		p.hooks = append(p.hooks, state)
+	}
+
+	return nil
+}
+
+// setAttachMode gives the programs that follow the attach mode of the choice of a victim,
+// and adds the state of out_of_memory, which is attached together with it.
+func (p *Probe) setAttachMode(state events.Hook, forced events.Tier) error {
+	if forced != "" && state.Tier != forced {
+		return fmt.Errorf("tier %s is not to be had here: %s; see `oomtrace doctor`", forced, state.Why)
+	}
+
+	p.tier = state.Tier
+	if err := p.loader.constant("attach_mode", uint32(attachModes[p.tier])); err != nil {
+		return err
+	}
+
+	state.Name = invocationHook
+	if hookNamed(choiceHook).standsIn(p.tier) {
+		state.Tier = "" // no hook stands in for out_of_memory
+	}
+
+	p.hooks = append(p.hooks, state)
+
+	return nil
+}
+
+func (p *Probe) wanted(h *hook, stalls bool) bool {
+	switch h.when {
+	case withStalls:
+		return stalls
+	case ownerUnknown:
+		return stalls && !p.loader.beginHasMemcg()
+	case withoutFentry:
+		return p.tier != events.TierFentry
+	}
+
+	return true
+}
+
+var attachModes = map[events.Tier]bpf.AttachMode{
+	events.TierFentry:     bpf.AttachModeFentry,
+	events.TierKprobe:     bpf.AttachModeKprobe,
+	events.TierTracepoint: bpf.AttachModeTracepoint,
+}
+
+// attachHook tries the modes of a hook. One is supported only if its programs load and
+// attach: on some kernels fentry does the first and not the second.
+func (p *Probe) attachHook(h *hook, forced events.Tier) (events.Hook, error) {
+	var why []string
+
+	for _, m := range h.modes {
+		if forced != "" && better(m.tier, forced) {
+			continue
+		}
+
+		err := p.loader.attach(m)
+		if err == nil {
+			return events.Hook{Name: h.name, Tier: m.tier, Why: strings.Join(whyNotBetter(why, m.tier), "; ")}, nil
+		}
+
+		if h.required {
+			return events.Hook{}, fmt.Errorf("attach %s, without which %s: %w: %s", h.name, h.without, err, advice(err))
+		}
+
+		// Two functions may be tried in one mode, and fail for one reason.
+		if text := fmt.Sprintf("%s: %s", m.tier, reason(err)); !slices.Contains(why, text) {
+			why = append(why, text)
+		}
+	}
+
+	return events.Hook{Name: h.name, Why: strings.Join(why, "; ")}, nil
+}
+
+// whyNotBetter leaves out attempts in the mode that was attached, by another function.
+func whyNotBetter(why []string, attached events.Tier) []string {
+	return slices.DeleteFunc(why, func(w string) bool { return strings.HasPrefix(w, string(attached)+": ") })
+}
+
+var rank = map[events.Tier]int{events.TierFentry: 0, events.TierKprobe: 1, events.TierTracepoint: 2}
+
+func better(a, b events.Tier) bool { return rank[a] < rank[b] }
+
+// attach loads and attaches the programs of a mode, all or none.
+func (l *loader) attach(m mode) error {
+	if len(m.programs) == 0 {
+		return nil
+	}
+
+	c, err := l.load(m.function, m.programs...)
+	if err != nil {
+		return err
+	}
+
+	var links []link.Link
+
+	for _, name := range m.programs {
+		_, spec := l.program(name)
+
+		spec = spec.Copy()
+		if m.function != "" {
+			spec.AttachTo = m.function
+		}
+
+		attached, err := attachProgram(c.Programs[name], spec)
+		if err != nil {
+			for _, earlier := range links {
+				earlier.Close()
+			}
+
+			return fmt.Errorf("attach %s: %w", name, err)
+		}
+
+		links = append(links, attached)
+	}
+
+	l.links = append(l.links, links...)
+
+	return nil
+}
+
+func attachProgram(program *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
+	switch spec.Type {
+	case ebpf.Tracing:
+		return link.AttachTracing(link.TracingOptions{Program: program})
+	case ebpf.RawTracepoint:
+		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: spec.AttachTo, Program: program})
+	case ebpf.Kprobe:
+		if _, err := os.Stat("/sys/bus/event_source/devices/kprobe"); errors.Is(err, os.ErrNotExist) {
+			return nil, errNoKprobes
+		}
+
+		if strings.HasPrefix(spec.SectionName, "kretprobe/") {
+			return link.Kretprobe(spec.AttachTo, program, nil)
+		}
+
+		return link.Kprobe(spec.AttachTo, program, nil)
+	}
+
+	return nil, fmt.Errorf("program type %s: %w", spec.Type, errors.ErrUnsupported)
+}
+
+var errNoKprobes = errors.New("this kernel has no kprobes (CONFIG_KPROBE_EVENTS)")
+
+// reason is an attach error in a few words. EPERM may also mean that the kernel has
+// function tracing and does not permit it to anybody.
+func reason(err error) string {
+	var verifier *ebpf.VerifierError
+
+	switch {
+	case errors.As(err, &verifier):
+		return "the verifier refuses the program: " + strings.TrimSpace(lastLine(verifier))
+	case errors.Is(err, unix.EPERM):
+		return "refused by the kernel (EPERM)"
+	case errors.Is(err, errNoKprobes):
+		return errNoKprobes.Error()
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return "not supported by this kernel"
+	}
+
+	text, _, _ := strings.Cut(err.Error(), "\n")
+
+	return text
+}
+
+func lastLine(err *ebpf.VerifierError) string {
+	if len(err.Log) == 0 {
+		return err.Error()
+	}
+
+	return err.Cause.Error() + ": " + err.Log[len(err.Log)-1]
+}
+
+func advice(err error) string {
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return "run as root, or with CAP_BPF and CAP_PERFMON; in a container, as a privileged one"
+	}
+
+	return "see `oomtrace doctor`"
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/oomtrace/oomtrace/bpf"
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+func TestHooksAreDescribed(t *testing.T) {
+	names := make(map[string]bool)
+
+	for i := range hooks {
+		h := &hooks[i]
+
+		if h.name == "" || names[h.name] {
+			t.Errorf("hook %d: got name %q, want one of its own", i, h.name)
+		}
+
+		names[h.name] = true
+
+		if h.without == "" || h.remedy == "" {
+			t.Errorf("%s: got without %q and remedy %q, want text for doctor", h.name, h.without, h.remedy)
+		}
+
+		if with := hookNamed(h.with); (len(h.modes) > 0) == (with != nil) {
+			t.Errorf("%s: got %d modes and with %q, want modes, or a hook that it is attached with",
+				h.name, len(h.modes), h.with)
+		}
+
+		if !slices.IsSortedFunc(h.modes, func(a, b mode) int { return rank[a.tier] - rank[b.tier] }) {
+			t.Errorf("%s: got modes %v, want the best first", h.name, h.modes)
+		}
+
+		if h.required && len(h.modes) != 1 {
+			t.Errorf("%s: got %d modes, want one: Open fails without a required hook's first mode", h.name, len(h.modes))
+		}
+	}
+}
+
+// See the comment on hooks.
+func TestHooksAreInOrder(t *testing.T) {
+	attached := slices.DeleteFunc(slices.Clone(hooks), func(h hook) bool { return h.with != "" })
+	if attached[0].name != choiceHook {
+		t.Errorf("got %s attached first, want %s", attached[0].name, choiceHook)
+	}
+
+	index := func(program string) int {
+		return slices.IndexFunc(attached, func(h hook) bool { return slices.Contains(h.modes[0].programs, program) })
+	}
+
+	if gaveUp, mark := index("gave_up"), index("mark_victim"); gaveUp > mark {
+		t.Errorf("got gave_up attached after mark_victim, want it before: places %d and %d", gaveUp, mark)
+	}
+}
+
+func TestEveryProgramBelongsToOneHook(t *testing.T) {
+	owners := make(map[string][]string)
+
+	for _, h := range hooks {
+		for _, m := range h.modes {
+			for _, program := range m.programs {
+				if !slices.Contains(owners[program], h.name) {
+					owners[program] = append(owners[program], h.name)
+				}
+			}
+		}
+	}
+
+	for _, load := range []func() (*ebpf.CollectionSpec, error){bpf.LoadOomtrace, bpf.LoadStalls} {
+		spec, err := load()
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		for program := range spec.Programs {
+			if len(owners[program]) != 1 {
+				t.Errorf("program %s: got hooks %q, want one", program, owners[program])
+			}
+
+			delete(owners, program)
+		}
+	}
+
+	for program, hooks := range owners {
+		t.Errorf("hooks %q: got program %s, want one that exists", hooks, program)
+	}
+}
+
+func TestEveryKindOfRecordHasALostName(t *testing.T) {
+	owners := make(map[bpf.Kind]string)
+
+	for _, h := range hooks {
+		for kind := range h.lost {
+			if owners[kind] != "" {
+				t.Errorf("kind %d: got hooks %s and %s, want one", kind, owners[kind], h.name)
+			}
+
+			owners[kind] = h.name
+		}
+	}
+
+	names := make(map[string]bool)
+
+	for kind := bpf.Kind(1); kind < bpf.KindCount; kind++ {
+		if name := lostNames[kind]; name == "" || names[name] {
+			t.Errorf("kind %d: got lost name %q, want one of its own", kind, name)
+		}
+
+		names[lostNames[kind]] = true
+	}
+}
+
+func TestEveryStallHasOneHook(t *testing.T) {
+	for number, kind := range stallKinds {
+		want := 1
+		if kind == events.StallAfterKill {
+			want = 0 // the hooks of the three kinds of reclaim report it
+		}
+
+		got := 0
+
+		for _, h := range hooks {
+			if h.stall == kind {
+				got++
+			}
+		}
+
+		if kind == "" || got != want {
+			t.Errorf("stall %d (%q): got %d hooks, want %d", number, kind, got, want)
+		}
+	}
+
+	if got := bpf.StallKind(len(stallKinds)); got != bpf.StallKinds {
+		t.Errorf("got %d kinds of stall, want %d as in wire.h", got, bpf.StallKinds)
+	}
+}
+
+func TestLost(t *testing.T) {
+	for _, test := range []struct {
+		hook   string
+		tier   events.Tier
+		losses bool
+	}{
+		{"exit_mmap", events.TierKprobe, false},
+		{"exit_mmap", "", true},
+		{"oom_kill_process", events.TierFentry, false},
+		{"oom_kill_process", events.TierTracepoint, true}, // oom:mark_victim stands in
+		{"cgroup:cgroup_mkdir", events.TierTracepoint, false},
+		{"of another version", "", false},
+	} {
+		if got := Lost(events.Hook{Name: test.hook, Tier: test.tier}) != ""; got != test.losses {
+			t.Errorf("%s attached as %q: got losses %v, want %v", test.hook, test.tier, got, test.losses)
+		}
+	}
+}
+
+func TestUnseenStalls(t *testing.T) {
+	p := &Probe{hooks: []events.Hook{
+		{Name: "vmscan:mm_vmscan_throttled"},
+		{Name: "memory.high"},
+		{Name: "compaction:mm_compaction", Tier: events.TierTracepoint},
+		{Name: "exit_mmap"},
+	}}
+
+	want := []events.StallKind{events.StallMemoryHigh, events.StallThrottle}
+	if got := p.UnseenStalls(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
+)
+
+// answers are those to the four questions: whose limit was hit, whose allocation
+// triggered it, who died and who sent the signal. Each is a clause; an answer that is
+// not known is empty.
+type answers struct {
+	limited, triggered, died, killed string
+}
+
+func answersOf(inc *events.Incident) answers {
+	return answers{limited(inc), triggered(inc), died(inc), killed(inc)}
+}
+
+// sentence is an incident in one sentence.
+func sentence(inc *events.Incident) string {
+	a := answersOf(inc)
+	if inc.Scope == events.ScopeUser { // the killer matters most
+		return capitalize(outcome(inc, a)+"; "+a.limited) + "."
+	}
+
+	parts := []string{a.limited}
+	if a.triggered != "" && inc.Scope != events.ScopeSysrq {
+		parts = append(parts, a.triggered)
+	}
+
+	return capitalize(strings.Join(append(parts, outcome(inc, a)), "; ")) + "."
+}
+
+// outcome is a clause about what the kernel, or the killer, did.
+func outcome(inc *events.Incident, a answers) string {
+	switch inc.Outcome {
+	case events.OutcomeNoKillable:
+		return "there was nobody that may be killed"
+	case events.OutcomeWaiting:
+		return "an earlier victim was still dying, and nobody else was killed"
+	case events.OutcomeAlreadyExiting:
+		return "the chosen process was leaving by itself, and nobody was killed"
+	case events.OutcomeSkipped:
+		return "the kernel made no choice"
+	case "":
+		return "whether anybody was killed is not known"
+	case events.OutcomePanic:
+		return "the kernel panicked instead of killing (vm.panic_on_oom)"
+	}
+
+	who := a.killed
+	if who == "" {
+		who = "somebody unknown"
+	}
+
+	if a.died == "" {
+		return who + " killed a process that is not known"
+	}
+
+	text := who + " killed " + a.died
+	if t := inc.Trigger; t != nil && len(inc.Victims) == 1 && t.PID == inc.Victims[0].PID && t.PID != 0 {
+		text = who + " killed it"
+	}
+
+	return text + manner(inc.Killer)
+}
+
+// manner is how a kill was more than a signal to one process, and why it was sent.
+func manner(k *events.Killer) string {
+	text := ""
+
+	switch {
+	case k == nil:
+		return ""
+	case k.Path == "group" || k.GroupCgroup != nil:
+		text = " as one group"
+	case k.Kind == "kernel" && k.Path == "pidns":
+		text = " as the init of its pid namespace ended"
+	}
+
+	if k.Reason != "" {
+		text += " (" + phrase.Spaced(k.Reason) + ")"
+	}
+
+	return text
+}
+
+// limited is whose limit was hit.
+func limited(inc *events.Incident) string {
+	switch inc.Scope {
+	case events.ScopeGlobal:
+		return "the node was out of memory"
+	case events.ScopeCpuset, events.ScopeMempolicy:
+		return strings.Replace(phrase.Shortage(inc.Scope, inc.Limiter), " out of memory", " were out of memory", 1)
+	case events.ScopeSysrq:
+		return "no memory was short: sysrq-f asked for a kill"
+	case events.ScopeUser:
+		return "no limit was hit"
+	}
+
+	l := inc.Limiter
+	if l == nil {
+		return "whose limit it was is not known"
+	}
+
+	text := phrase.LimitOwner(l)
+	if l.Which == "" {
+		text += " reached its limit"
+	} else {
+		text += " reached its " + l.Which
+	}
+
+	if l.LimitBytes != nil {
+		text += " of " + phrase.Size(*l.LimitBytes)
+	}
+
+	return text
+}
+
+// triggered is whose allocation failed, and what it was for.
+func triggered(inc *events.Incident) string {
+	p := inc.Trigger
+	if p == nil || inc.Scope == events.ScopeUser {
+		return ""
+	}
+
+	text := phrase.Task(p.Comm, p.PID)
+	if p.IsKernel {
+		text = "kernel thread " + text
+	}
+	text += inside(inc, p)
+
+	a := inc.Allocation
+	switch {
+	case a != nil && a.Class == "limit_lowered":
+		return text + " lowered the limit below what was used"
+	case a != nil && a.Class != "" && a.Class != "other":
+		return text + " asked for more (" + phrase.Class(a.Class) + ")"
+	}
+
+	return text + " asked for more"
+}
+
+// died is the first victim, and how many died with it.
+func died(inc *events.Incident) string {
+	if len(inc.Victims) == 0 {
+		return ""
+	}
+	v := &inc.Victims[0]
+
+	text := phrase.Task(v.Comm, v.PID) + inside(inc, &v.Process)
+	if n := len(inc.Victims) - 1; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+
+	return text
+}
+
+// killed is who sent the SIGKILL.
+func killed(inc *events.Incident) string {
+	k := inc.Killer
+	switch {
+	case k == nil:
+		return ""
+	case k.Kind == "user":
+		return phrase.UserKiller(k)
+	}
+
+	return "the kernel"
+}
+
+// inside is where a process ran, unless that is the limiter's cgroup, which the sentence
+// names first.
+func inside(inc *events.Incident, p *events.Process) string {
+	if p.Cgroup.Is(limiterCgroup(inc)) {
+		return ""
+	}
+
+	if place := phrase.Place(p.Workload, limiterWorkload(inc)); place != "" {
+		return " in " + place
+	}
+
+	return ""
+}
+
+func limiterCgroup(inc *events.Incident) *events.Cgroup {
+	if inc.Limiter == nil {
+		return nil
+	}
+
+	return inc.Limiter.Cgroup
+}
+
+func limiterWorkload(inc *events.Incident) *events.Workload {
+	if inc.Limiter == nil {
+		return nil
+	}
+
+	return inc.Limiter.Workload
+}
+
+// capitalize makes a sentence of clauses, unless they start with a name.
+func capitalize(s string) string {
+	for _, word := range []string{
+		"the ", "a ", "an ", "all ", "no ", "nobody", "whose ", "pod ", "container ", "cgroup ", "slice ", "service ", "unit ",
+		"node ", "user ", "kernel ", "there ",
+	} {
+		if strings.HasPrefix(s, word) {
+			return strings.ToUpper(s[:1]) + s[1:]
+		}
+	}
+
+	return s
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package exitstatus
+
+import (
+	"strconv"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve/source"
+)
+
+// Kernel describes the kill in a container, as the kernel reported it.
+type Kernel struct {
+	Scope events.Scope
+	Level events.Level // of the cgroup whose limit was reached
+	Group bool         // a group kill
+	// Init is set if the container's PID 1 was killed, Child if another of its
+	// processes was.
+	Init, Child bool
+	// By is the sender of a SIGKILL that was not the OOM killer's: "runc[123]",
+	// "systemd".
+	By string
+}
+
+// killedBySignal is the exit code of a container whose PID 1 was killed by SIGKILL.
+const killedBySignal = 128 + 9
+
+// Compare compares the state of a container as the runtime reports it with the kill.
+// It agrees where the runtime's report alone leads to the right conclusion; the text
+// states the difference for people. An exit code that is nil is unknown.
+func Compare(k Kernel, x source.Exit) (agrees bool, text string) {
+	said := "runtime says " + quote(x.Reason, x.Code)
+
+	oom := x.Reason == source.ReasonOOMKilled
+	switch {
+	case x.State == source.StateUnknown:
+		return false, "runtime no longer knows the container; kernel: " + k.action()
+	case k.Scope == events.ScopeUser:
+		return compareSignal(k, x.State, said, oom)
+	case x.State == source.StateRunning && !k.Init:
+		return false, "child killed, container not restarted: the runtime says running; kernel: " + k.action()
+	case x.State == source.StateRunning:
+		return false, "runtime says running, though its PID 1 was killed; kernel: " + k.action()
+	case k.Init:
+		return oom, said + ", kernel: " + k.action()
+	case x.Code == nil || *x.Code == killedBySignal:
+		return oom, said + ", kernel: " + k.action() + ", of a process that was not PID 1"
+	case oom:
+		return false, said + ", but PID 1 left by itself with " + strconv.Itoa(*x.Code) + "; a child was killed"
+	}
+
+	return true, said + ": PID 1 left by itself with " + strconv.Itoa(*x.Code) + "; a child was killed"
+}
+
+// compareSignal compares for a SIGKILL that was not the OOM killer's.
+func compareSignal(k Kernel, state, said string, oom bool) (agrees bool, text string) {
+	by := "a SIGKILL of user space"
+	if k.By != "" {
+		by = "a SIGKILL by " + k.By
+	}
+
+	switch {
+	case state == source.StateRunning && k.Init:
+		return false, "runtime says running, though its PID 1 was killed; kernel: " + by
+	case state == source.StateRunning:
+		return true, "runtime says running; kernel: " + by + " to a child"
+	case oom:
+		return false, said + ", but no OOM kill was seen; kernel: " + by
+	}
+
+	return true, said + ", kernel: " + by + ", no OOM"
+}
+
+// quote returns reason and code as people write them.
+func quote(reason string, code *int) string {
+	if reason == "" {
+		reason = "exited"
+	}
+
+	if code == nil {
+		return reason
+	}
+
+	return reason + "/" + strconv.Itoa(*code)
+}
+
+// action returns the kernel's side in words.
+func (k Kernel) action() string {
+	group := ""
+	if k.Group {
+		group = " (group kill)"
+	}
+
+	switch k.Scope {
+	case events.ScopeMemcg:
+		level := string(k.Level)
+		if level == "" {
+			return "memcg OOM" + group
+		}
+
+		return "memcg OOM at " + level + " level" + group
+	case events.ScopeGlobal:
+		return "OOM of the whole node" + group
+	case events.ScopeSysrq:
+		return "OOM kill asked for by sysrq-f" + group
+	case events.ScopeUser:
+		if k.By != "" {
+			return "a SIGKILL by " + k.By
+		}
+
+		return "a SIGKILL of user space"
+	}
+
+	return "OOM of " + string(k.Scope) + group
+}

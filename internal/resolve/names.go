@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package resolve
+
+import (
+	"container/list"
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve/source"
+)
+
+const (
+	// maxLive bounds containers, and pods, that are not known to be removed: removals
+	// may be lost. Beyond it the one known longest counts as removed.
+	maxLive = 65536
+	// maxDeadBytes bounds what the names of removed ones take in memory.
+	maxDeadBytes = 16 << 20
+	// maxLearned bounds the refs that takeLearned returns.
+	maxLearned = 4096
+)
+
+// names remembers what was learnt, by container id and by pod UID. It implements
+// source.Store. Its lock is held for accesses to memory only.
+type names struct {
+	mu         sync.Mutex
+	containers generations
+	pods       generations
+	version    atomic.Uint64
+	// learned are the refs that changed since takeLearned was called; overflow: more
+	// than maxLearned.
+	learned  map[Ref]struct{}
+	overflow bool
+	lists    uint64 // counts calls of Listed
+}
+
+// generations holds the entries of one kind by id, the live and the dead ones each in
+// order, oldest first.
+type generations struct {
+	byID       map[string]*nameEntry
+	live, dead *list.List
+	remember   int
+	deadBytes  int
+}
+
+type nameEntry struct {
+	id string
+	// w has no labels where it is a container's: they are the pod's.
+	w     events.Workload
+	exit  source.Exit // State is empty: unknown
+	bytes int
+	gone  bool
+	at    *list.Element
+	// feed is the feed that last listed it, and list the number of that list.
+	feed string
+	list uint64
+}
+
+func newNames(remember int) *names {
+	if remember <= 0 {
+		remember = DefaultRememberedNames
+	}
+
+	return &names{containers: newGenerations(remember), pods: newGenerations(remember), learned: make(map[Ref]struct{})}
+}
+
+func newGenerations(remember int) generations {
+	return generations{byID: make(map[string]*nameEntry), live: list.New(), dead: list.New(), remember: remember}
+}
+
+// obtain returns the entry of an id, and makes it if there is none.
+func (g *generations) obtain(id string) *nameEntry {
+	e := g.byID[id]
+	if e == nil {
+		e = &nameEntry{id: id}
+		e.at = g.live.PushBack(e)
+
+		g.byID[id] = e
+		if g.live.Len() > maxLive {
+			g.bury(g.live.Front().Value.(*nameEntry))
+		}
+	}
+
+	return e
+}
+
+// bury counts an entry as removed, and forgets the oldest dead beyond the bounds.
+func (g *generations) bury(e *nameEntry) {
+	if e.gone {
+		return
+	}
+	e.gone = true
+	g.live.Remove(e.at)
+	e.at = g.dead.PushBack(e)
+	g.deadBytes += e.bytes
+	g.forget()
+}
+
+func (g *generations) forget() {
+	for g.dead.Len() > g.remember || g.deadBytes > maxDeadBytes {
+		oldest := g.dead.Remove(g.dead.Front()).(*nameEntry)
+		g.deadBytes -= oldest.bytes
+		delete(g.byID, oldest.id)
+	}
+}
+
+// set gives an entry the names that were learnt.
+func (g *generations) set(e *nameEntry, w events.Workload) {
+	before := e.bytes
+
+	e.w, e.bytes = w, size(&w)
+	if e.gone {
+		g.deadBytes += e.bytes - before
+		g.forget()
+	}
+}
+
+// size estimates the memory of a workload in bytes.
+func size(w *events.Workload) int {
+	n := 512 + len(w.Namespace) + len(w.Pod) + len(w.PodUID) + len(w.Container) + len(w.ContainerID) + len(w.Image)
+	for k, v := range w.Labels {
+		n += 64 + len(k) + len(v)
+	}
+
+	return n
+}
+
+// Put takes in an answer for ref. The answer of a better source replaces that of a
+// worse one; a worse one only adds what is missing. Text is bounded here, for all
+// sources.
+func (n *names) Put(ref Ref, w events.Workload) {
+	bound(&w)
+
+	if w.ContainerID == "" {
+		w.ContainerID = ref.ContainerID
+	}
+
+	if w.PodUID == "" {
+		w.PodUID = ref.PodUID
+	}
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if w.PodUID != "" && w.Pod != "" {
+		pod := w
+		pod.Container, pod.ContainerID, pod.Image, pod.RestartCount, pod.OOMScoreAdj, pod.Runtime = "", "", "", nil, nil, ""
+
+		if n.pods.learn(w.PodUID, pod) {
+			n.note(Ref{PodUID: w.PodUID})
+		}
+	}
+
+	if w.ContainerID != "" {
+		w.Labels = nil
+
+		if n.containers.learn(w.ContainerID, w) {
+			n.note(Ref{ContainerID: w.ContainerID})
+		}
+	}
+}
+
+// note records that something was learnt of ref.
+func (n *names) note(ref Ref) {
+	n.version.Add(1)
+
+	if n.overflow {
+		return
+	}
+
+	n.learned[ref] = struct{}{}
+	if len(n.learned) > maxLearned {
+		n.overflow = true
+		clear(n.learned)
+	}
+}
+
+// takeLearned returns the refs that were learnt since it was last called; all is true
+// if there were too many to keep.
+func (n *names) takeLearned() (refs []Ref, all bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	for ref := range n.learned {
+		refs = append(refs, ref)
+	}
+
+	all = n.overflow
+	n.overflow = false
+	clear(n.learned)
+
+	return refs, all
+}
+
+// learn merges what was learnt of an id, and reports whether that changed anything.
+func (g *generations) learn(id string, w events.Workload) bool {
+	e := g.obtain(id)
+
+	old, merged := e.w, w
+	if source.Rank(w.Source) < source.Rank(old.Source) {
+		merged = old
+		add(&merged, &w)
+	} else {
+		add(&merged, &old)
+	}
+
+	if equal(&merged, &old) {
+		return false
+	}
+
+	g.set(e, merged)
+
+	return true
+}
+
+// add copies from more what into lacks. The source stays that of the names.
+func add(into, more *events.Workload) {
+	text := func(a *string, b string) {
+		if *a == "" {
+			*a = b
+		}
+	}
+	text(&into.Namespace, more.Namespace)
+	text(&into.Pod, more.Pod)
+	text(&into.PodUID, more.PodUID)
+	text(&into.Container, more.Container)
+	text(&into.ContainerID, more.ContainerID)
+	text(&into.Runtime, more.Runtime)
+	text(&into.QoS, more.QoS)
+
+	if into.Image == "" || more.Image != "" && isImageID(into.Image) && !isImageID(more.Image) {
+		into.Image = more.Image
+	}
+
+	text(&into.Source, more.Source)
+
+	if into.Labels == nil {
+		into.Labels = more.Labels
+	}
+
+	if into.RestartCount == nil {
+		into.RestartCount = more.RestartCount
+	}
+
+	if into.OOMScoreAdj == nil {
+		into.OOMScoreAdj = more.OOMScoreAdj
+	}
+}
+
+// isImageID reports whether image is an id, not a name: newer kubelets pass ids to
+// runtimes.
+func isImageID(image string) bool {
+	return strings.HasPrefix(image, "sha256:") || isContainerID(image)
+}
+
+func equal(a, b *events.Workload) bool {
+	return a.Namespace == b.Namespace && a.Pod == b.Pod && a.PodUID == b.PodUID && a.Container == b.Container &&
+		a.ContainerID == b.ContainerID && a.Runtime == b.Runtime && a.QoS == b.QoS && a.Unit == b.Unit && a.Image == b.Image &&
+		a.Source == b.Source && same(a.RestartCount, b.RestartCount) && same(a.OOMScoreAdj, b.OOMScoreAdj) && maps.Equal(a.Labels, b.Labels)
+}
+
+func same[T comparable](a, b *T) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+
+	return *a == *b
+}
+
+// fill returns a copy of w with the names added, and w itself if there are none to add.
+func (n *names) fill(w *events.Workload) *events.Workload {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	uid := w.PodUID
+
+	var container *nameEntry
+	if w.ContainerID != "" {
+		container = n.containers.byID[w.ContainerID]
+		switch {
+		case container == nil:
+		case uid == "":
+			uid = container.w.PodUID
+		case container.w.PodUID != "" && container.w.PodUID != uid:
+			return w // path and runtime name different pods: the path cannot be trusted
+		}
+	}
+
+	pod := n.pods.byID[uid]
+	if container == nil && pod == nil {
+		return w
+	}
+	out := *w
+
+	out.Source = "" // that of the path; add sets that of the names
+	if container != nil {
+		add(&out, &container.w)
+	}
+
+	if pod != nil {
+		add(&out, &pod.w)
+	}
+
+	if source.Rank(out.Source) <= source.Rank(w.Source) {
+		out.Source = w.Source
+	}
+
+	if equal(&out, w) {
+		return w
+	}
+
+	return &out
+}
+
+// SourceOf implements source.Store.
+func (n *names) SourceOf(ref Ref) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if e := n.entry(ref); e != nil {
+		return e.w.Source
+	}
+
+	return ""
+}
+
+// entry returns the entry of a container, or of a pod if ref has no container; nil if
+// there is none.
+func (n *names) entry(ref Ref) *nameEntry {
+	if ref.ContainerID != "" {
+		return n.containers.byID[ref.ContainerID]
+	}
+
+	return n.pods.byID[ref.PodUID]
+}
+
+// Gone implements source.Store. What is unknown stays unknown.
+func (n *names) Gone(ref Ref) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	switch e := n.entry(ref); {
+	case e == nil:
+	case ref.ContainerID != "":
+		n.containers.bury(e)
+	default:
+		n.pods.bury(e)
+	}
+}
+
+// Exited implements source.Store.
+func (n *names) Exited(containerID string, x source.Exit) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if e := n.containers.byID[containerID]; e != nil {
+		e.exit = x
+	}
+}
+
+// exitOf returns what Exited stored for a container; State is empty if nothing.
+func (n *names) exitOf(containerID string) source.Exit {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if e := n.containers.byID[containerID]; e != nil {
+		return e.exit
+	}
+
+	return source.Exit{}
+}
+
+// Listed implements source.Store. Only what the feed itself had in its last list
+// counts as removed.
+func (n *names) Listed(feed string, present []Ref) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	n.lists++
+
+	for _, ref := range present {
+		for _, e := range []*nameEntry{n.containers.byID[ref.ContainerID], n.pods.byID[ref.PodUID]} {
+			if e != nil {
+				e.feed, e.list = feed, n.lists
+			}
+		}
+	}
+
+	for _, g := range []*generations{&n.containers, &n.pods} {
+		for at := g.live.Front(); at != nil; {
+			e := at.Value.(*nameEntry)
+			at = at.Next()
+
+			if e.feed == feed && e.list < n.lists {
+				g.bury(e)
+			}
+		}
+	}
+}

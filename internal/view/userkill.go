@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package view
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
+)
+
+// userKiller is who sent a SIGKILL that no OOM explains, and on whose behalf.
+func (b block) userKiller() []group {
+	k := b.inc.Killer
+	if k == nil || b.inc.Scope != events.ScopeUser {
+		return nil
+	}
+
+	items := []string{phrase.Task(k.Comm, k.PID), phrase.KillPath(k.Path, b.inc.Scope)}
+	if k.Reason != "" {
+		items = append(items, phrase.KillReason(k.Reason))
+	}
+
+	if k.UID != nil && (b.wide || *k.UID != 0) {
+		items = append(items, fmt.Sprintf("uid %d", *k.UID))
+	}
+
+	if k.TermBeforeNS != nil {
+		items = append(items, "SIGTERM "+phrase.Duration(*k.TermBeforeNS)+" before")
+	}
+
+	groups := []group{list(items...)}
+	if k.Exe != "" && b.wide {
+		groups = append(groups, list(k.Exe))
+	}
+
+	if len(k.Ancestry) > 0 {
+		groups = append(groups, b.parents(k.Ancestry))
+	}
+
+	if k.Cgroup != nil && k.Cgroup.Path != "" {
+		groups = append(groups, list("in "+b.path(k.Cgroup, b.columns-3)[0]))
+	}
+
+	return append(groups, login(k.Login))
+}
+
+// narrowParents is how many parents of the sender a narrow block shows.
+const narrowParents = 5
+
+func (b block) parents(all []events.Ancestor) group {
+	g := group{sep: " < "}
+
+	for i, a := range all {
+		if !b.wide && i == narrowParents && len(all) > i+1 {
+			g.items = append(g.items, fmt.Sprintf("%d more", len(all)-i))
+			break
+		}
+
+		g.items = append(g.items, phrase.Task(a.Comm, a.PID))
+	}
+	g.items[0] = "below " + g.items[0]
+
+	return g
+}
+
+func login(l *events.Login) group {
+	if l == nil {
+		return list()
+	}
+	var items []string
+	add := func(word, value string) {
+		if value != "" {
+			items = append(items, word+" "+value)
+		}
+	}
+	add("login", l.User)
+	add("sudo by", l.SudoUser)
+	add("session", l.Session)
+	add("on", l.TTY)
+
+	return list(items...)
+}
+
+// userEvidence is what the killer's path and reason rest on.
+func (b block) userEvidence() []group {
+	if b.inc.Killer == nil || b.inc.Scope != events.ScopeUser {
+		return nil
+	}
+	var groups []group
+
+	for _, e := range b.inc.Killer.Evidence {
+		text := strings.TrimSpace(phrase.Spaced(e.What) + ": " + e.Value)
+		if b.wide && e.Source != "" {
+			text += " (" + e.Source + ")"
+		}
+
+		groups = append(groups, prose(text))
+	}
+
+	return groups
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package view
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
+)
+
+// narrowVictims is how many victims a narrow block shows one by one.
+const narrowVictims = 4
+
+func (b block) victims() []group {
+	victims := b.inc.Victims
+	shown := b.shown(len(victims), narrowVictims)
+	var groups []group
+	known := b.home()
+
+	for i := range victims[:shown] {
+		v := &victims[i]
+
+		g := list(b.victim(v, known)...)
+		g.key, g.title = victimKey(v), phrase.Task(v.Comm, v.PID)
+		groups = append(groups, g)
+
+		if v.Cgroup != nil {
+			known = v.Cgroup
+		}
+	}
+
+	return append(groups, restOfVictims(victims[shown:]))
+}
+
+// victimKey identifies a victim in all versions of an incident: updates match by pid.
+func victimKey(v *events.Victim) string {
+	if v.PID > 0 {
+		return strconv.Itoa(v.PID)
+	}
+
+	return phrase.Task(v.Comm, v.PID)
+}
+
+func (b block) victim(v *events.Victim, known *events.Cgroup) []string {
+	items := phrase.NonEmpty(phrase.Join(" ", b.thread(&v.Process), phrase.Role(v.Role)), b.place(&v.Process, known))
+	if v.IsContainerInit != nil && *v.IsContainerInit {
+		items = append(items, "container init")
+	}
+
+	items = append(items, b.sizes(
+		part{"anon", v.AnonRSSBytes}, part{"file", v.FileRSSBytes}, part{"shmem", v.ShmemRSSBytes}, part{"swap", v.SwapBytes})...)
+	if b.wide {
+		items = append(items, b.sizes(part{"page tables", v.PgtablesBytes}, part{"virtual", v.TotalVMBytes})...)
+	}
+
+	items = append(items, b.traits(v)...)
+	if v.ExitAfterNS != nil {
+		items = append(items, "dead after "+phrase.Duration(*v.ExitAfterNS))
+	}
+
+	if v.ReleasedAfterNS != nil {
+		items = append(items, "memory back after "+phrase.Duration(*v.ReleasedAfterNS))
+	}
+
+	return items
+}
+
+// traits are what the kernel's choice rests on, and the victim's user and start.
+func (b block) traits(v *events.Victim) []string {
+	var items []string
+	if v.OOMScoreAdj != nil && (b.wide || *v.OOMScoreAdj != 0) {
+		items = append(items, fmt.Sprintf("adj %d", *v.OOMScoreAdj))
+	}
+
+	if !b.wide {
+		return items
+	}
+
+	if v.Points != nil {
+		items = append(items, fmt.Sprintf("badness %d pages", *v.Points))
+	}
+
+	if v.UID != nil {
+		items = append(items, fmt.Sprintf("uid %d", *v.UID))
+	}
+
+	if v.StartTime != nil {
+		items = append(items, "started "+v.StartTime.In(b.loc).Format(time.DateTime))
+	}
+
+	return items
+}
+
+// restOfVictims counts the victims that are not shown one by one.
+func restOfVictims(victims []events.Victim) group {
+	if len(victims) == 0 {
+		return list()
+	}
+
+	kind := "victim"
+	if !slices.ContainsFunc(victims, func(v events.Victim) bool { return v.Role != events.RoleGroup }) {
+		kind = "group member"
+	}
+	exited, last := 0, uint64(0)
+
+	for _, v := range victims {
+		if v.ExitAfterNS != nil {
+			exited, last = exited+1, max(last, *v.ExitAfterNS)
+		}
+	}
+
+	items := []string{"and " + phrase.Plural(len(victims), "more "+kind)}
+	switch {
+	case exited == len(victims):
+		items = append(items, "all dead after "+phrase.Duration(last))
+	case exited > 0:
+		items = append(items, fmt.Sprintf("%d of them dead after %s", exited, phrase.Duration(last)))
+	}
+
+	g := list(append(items, "-o json lists all")...)
+	g.key = items[0]
+
+	return g
+}
