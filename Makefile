@@ -48,7 +48,7 @@ test-fuzz: ## fuzz what reads foreign bytes
 
 test-cri: build ## pods on real containerds, old and new (root, Debian, cgroup v1)
 	scripts/containerd.sh
-	go run ./test/cri
+	OOMTRACE_LAB=1 go test -v -count=1 -timeout 60m -run '^TestContainerd$$' ./test/node
 
 test-machines: ## the next three, two machines at a time
 	scripts/machine.sh
