@@ -231,17 +231,12 @@ var sourcePath = regexp.MustCompile("`((?:bpf|cmd|docs|internal|scripts|test)/[A
 // placeholder stands for any name in a path.
 var placeholder = regexp.MustCompile(`\b(NAME|CLASS)\b`)
 
-// TestNamedFilesExist holds pages to the files and packages that they name. A line that
-// is marked for a check is left out until it is done.
+// TestNamedFilesExist holds pages to the files and packages that they name.
 func TestNamedFilesExist(t *testing.T) {
 	count := 0
 
 	for _, page := range pages(t) {
 		for i, line := range prose(read(t, page)) {
-			if strings.Contains(line, "TODO(check)") {
-				continue
-			}
-
 			for _, m := range sourcePath.FindAllStringSubmatch(line, -1) {
 				if placeholder.MatchString(m[1]) {
 					continue
