@@ -480,13 +480,13 @@ func TestBadPlaces(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a tier that is not to be had", func(t *testing.T) {
+	t.Run("an attach mode that is not available", func(t *testing.T) {
 		if out, err := oomtrace("doctor").CombinedOutput(); err != nil || strings.Contains(string(out), "oom_kill_process: fentry") {
 			t.Skip("this kernel has the best tier")
 		}
 
 		out, err := oomtrace("--tier", "fentry", "--duration", "1s").CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "tier fentry is not to be had here") {
+		if err == nil || !strings.Contains(string(out), "tier fentry is not available on this kernel") {
 			t.Errorf("%v: %s", err, out)
 		}
 	})

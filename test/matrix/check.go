@@ -54,7 +54,7 @@ func judge(k kernel, result *lab.Result, err error, o options) verdict {
 			v.problem("%s: %s", tier, t.Error)
 		case t.Error == "" && !offered:
 			v.problem("%s: it runs, although this kernel was not thought to offer it", tier)
-		case t.Error != "" && !strings.Contains(t.Error, "is not to be had here"):
+		case t.Error != "" && !strings.Contains(t.Error, "is not available on this kernel"):
 			v.problem("%s: not offered, but the reason is unclear: %s", tier, t.Error)
 		}
 
