@@ -50,9 +50,8 @@ const (
 )
 
 const (
-	remedyFunction = "a kernel with CONFIG_FUNCTION_TRACER and " +
-		"CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS (fentry), or with CONFIG_KPROBES, that " +
-		"permits root to use them"
+	remedyFunction = "a kernel that permits root to use fentry (CONFIG_FUNCTION_TRACER and " +
+		"CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS) or kprobes (CONFIG_KPROBE_EVENTS)"
 	remedyTracepoint = "a kernel with this tracepoint"
 )
 
