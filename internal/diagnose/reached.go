@@ -15,7 +15,7 @@ const (
 	reachedShare = 0.50
 )
 
-// reachedRules are about a limit that was simply reached, by the plain memory of processes.
+// reachedRules are about a limit that was simply reached, by the anonymous memory of processes.
 var reachedRules = []rule{
 	{
 		id:    "own_limit",

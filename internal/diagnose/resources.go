@@ -21,7 +21,7 @@ const (
 	// notableNodeShare is lower: on a node, memory other than that of processes is a few
 	// percent.
 	notableNodeShare = 0.15
-	// majorShare is what explains a kill even beside a larger part.
+	// majorShare explains a kill even beside a larger part.
 	majorShare = 0.40
 
 	// majorNodeShare is lower for the same reason as notableNodeShare.
@@ -112,8 +112,8 @@ func (p filler) rule() rule {
 	}
 }
 
-// resourceRules are about what filled a limit or the node, other than the plain
-// memory of processes.
+// resourceRules are about memory that filled a limit or the node, other than the
+// anonymous memory of processes.
 var resourceRules = []rule{
 	{
 		id: "working_set_cache",

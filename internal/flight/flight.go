@@ -30,7 +30,7 @@ const second = 1_000_000_000
 type Recorder struct {
 	max     int
 	cgroups map[Who]*track
-	// last are the counts when last told, of all keys of the kernel side: also of those
+	// last are the counts of the previous call, of all keys of the kernel side: also of those
 	// whose past was evicted.
 	last map[kernel.StallKey]kernel.StallCount
 	// Evicted counts cgroups that were forgotten although their last stall was

@@ -19,7 +19,8 @@ type hook struct {
 	when condition
 	// required hooks are those without which Open fails.
 	required bool
-	// without is what is lost where the hook is not attached, or another one stands in.
+	// without names the information that is missing where the hook is not attached, or
+	// another one stands in.
 	without string
 	// remedy is the kernel feature that the hook needs.
 	remedy string
@@ -265,7 +266,7 @@ func Remedy(state events.Hook) string {
 }
 
 // UnseenStalls returns the kinds of stall that no attached hook reports, sorted. Hooks
-// that were not asked for do not count.
+// that were not requested do not count.
 func (p *Probe) UnseenStalls() []events.StallKind {
 	var kinds []events.StallKind
 
