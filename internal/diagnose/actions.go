@@ -43,7 +43,7 @@ func limitLowered(f *facts) *finding {
 	if !ok {
 		return nil
 	}
-	l, by := f.limiter, "Somebody"
+	l, by := f.limiter, "An unknown process"
 	hit := &finding{confidence: confidence, evidence: evidence}
 
 	if t := f.trigger; t != nil {
@@ -56,7 +56,7 @@ func limitLowered(f *facts) *finding {
 		to = " to " + phrase.Size(*l.LimitBytes)
 		hit.add("limit that was written", phrase.Size(*l.LimitBytes), f.source(fromCounters))
 	}
-	hit.text = fmt.Sprintf("%s lowered %s%s, below what was in use; no process had grown.", by, f.limit(), to)
+	hit.text = fmt.Sprintf("%s lowered %s%s, below its current usage; no process had grown.", by, f.limit(), to)
 
 	return hit
 }
@@ -65,7 +65,7 @@ func limitLowered(f *facts) *finding {
 var actionRules = []rule{
 	{
 		id:        "sysrq",
-		means:     "Somebody asked the kernel to run its OOM killer. Nothing had to be short.",
+		means:     "Someone invoked the kernel's OOM killer through sysrq. Memory need not have been short.",
 		needs:     "scope sysrq",
 		reference: "Documentation/admin-guide/sysrq.rst, command f",
 		match: func(f *facts) *finding {
@@ -74,36 +74,38 @@ var actionRules = []rule{
 			}
 
 			return &finding{
-				text:       "Somebody asked for an OOM kill by sysrq-f; no limit was hit.",
+				text:       "The OOM kill was requested through sysrq-f; no limit was hit.",
 				confidence: Certain,
 				evidence:   []events.Evidence{item("scope", "sysrq", f.source(fromKernel))},
 			}
 		},
 		advice: []advice{
-			{layer: kernel, text: "Find who wrote f to /proc/sysrq-trigger: some user-space OOM killers do on " +
-				"purpose; kernel.sysrq restricts the keyboard's."},
+			{layer: kernel, text: "Find out who wrote f to /proc/sysrq-trigger: some " +
+				"user-space OOM killers do so on purpose. Restrict the keyboard shortcut with kernel.sysrq."},
 		},
 	},
 	{
-		id:    "limit_lowered",
-		means: "The limit was set below what was in use. The kernel reclaims, and then kills, within the write.",
-		needs: "allocation class limit_lowered: the OOM began in a write to the limit's file; the trigger is " +
-			"the writer. Where the class is not known, likely: usage is well above the limit, which no charge may " +
-			"take it to, and the trigger is not of the limiter",
+		id: "limit_lowered",
+		means: "The limit was set below current usage. The kernel reclaims and, if that is not " +
+			"enough, kills during the write.",
+		needs: "allocation class limit_lowered: the OOM started during a write to the limit's " +
+			"file, and the trigger is the writer. If the class is not known, likely: usage is " +
+			"so far above the limit that charges cannot explain it, and the trigger is outside the limiter",
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Resize CPU and Memory ` +
 			`Resources assigned to Containers"`,
 		match: limitLowered,
 		advice: []advice{
-			{layer: kubernetes, text: "Lower a memory limit in place only below what is in use now " +
-				"(memory.current); else recreate the pod.", when: ofAPod},
-			{layer: cgroupLayer, text: "Lower a limit in steps, as usage comes down; in cgroup v2 memory.high " +
-				"first, then memory.max."},
+			{layer: kubernetes, text: "Do not lower a memory limit in place below current " +
+				"usage (memory.current); recreate the pod instead.", when: ofAPod},
+			{layer: cgroupLayer, text: "Lower a limit in steps as usage falls; on cgroup v2 " +
+				"lower memory.high first, then memory.max."},
 		},
 	},
 	{
 		id: "no_killable",
-		means: "The limit was hit and nothing could be killed: every process has oom_score_adj -1000, or none " +
-			"is left. Those that are exempt go on failing, and reclaiming, until something is given back.",
+		means: "The limit was hit and no process could be killed: every process has " +
+			"oom_score_adj -1000, or none is left. Exempt processes keep reclaiming, and their " +
+			"allocations keep failing, until memory is freed.",
 		needs:     "outcome no_killable_task",
 		reference: "Documentation/filesystems/proc.rst, oom_score_adj",
 		match: func(f *facts) *finding {
@@ -112,14 +114,15 @@ var actionRules = []rule{
 			}
 
 			hit := &finding{
-				text: "Nothing could be killed for " + f.limit() + ": no process is left there, or each is " +
-					"exempt (oom_score_adj -1000).",
+				text: "No process could be killed for " + f.limit() + ": none is left there, or " +
+					"all are exempt (oom_score_adj -1000).",
 				confidence: Certain,
 				evidence:   []events.Evidence{item("outcome", "no killable task", f.source(fromKernel))},
 			}
 			if exempt := f.exempt(); len(exempt) > 0 {
-				hit.text = "Nothing may be killed for " + f.limit() + ": its processes are exempt (oom_score_adj " +
-					"-1000), so they fail and reclaim without end."
+				hit.text = "No process could be killed for " + f.limit() + ": its processes are " +
+					"exempt (oom_score_adj -1000), so they keep reclaiming and their " +
+					"allocations keep failing."
 				hit.add("exempt", phrase.Plural(len(exempt), "process"), f.source("candidates at the kill"))
 			}
 
@@ -130,14 +133,16 @@ var actionRules = []rule{
 			return hit
 		},
 		advice: []advice{
-			{layer: application, text: "Do not give -1000 to what a limit is set for: a process inherits " +
-				"oom_score_adj from the one that started it."},
-			{layer: cgroupLayer, text: "Raise the limit, or end the processes by hand: the kernel will not."},
+			{layer: application, text: "Do not set oom_score_adj -1000 on a workload that the " +
+				"limit is meant to bound: children inherit it."},
+			{layer: cgroupLayer, text: "Raise the limit, or stop the processes manually: the " +
+				"kernel cannot kill them."},
 		},
 	},
 	userKill("evicted",
-		"The kubelet took the pod off the node to save the node. The container's own limit has no part in it.",
-		"a kill from user space whose reason is an eviction",
+		"The kubelet evicted the pod to relieve memory pressure on the node. The container's "+
+			"own limit was not involved.",
+		"a kill from user space with reason eviction",
 		`Kubernetes "Node-pressure Eviction"`,
 		func(f *facts, k *events.Killer) (string, bool) {
 			if k.Reason != "eviction" {
@@ -149,21 +154,21 @@ var actionRules = []rule{
 				text = fmt.Sprintf("The kubelet evicted the pod: memory.available of the node was %s",
 					phrase.Size(*e.AvailableBytes))
 				if e.HardBytes != nil {
-					text += ", its hard threshold is " + phrase.Size(*e.HardBytes)
+					text += ", its hard eviction threshold is " + phrase.Size(*e.HardBytes)
 				}
 				text += ". No limit of the pod was hit."
 			}
 
 			return text, true
 		},
-		advice{layer: kubernetes, text: "Set the pod's request near the 95th to 99th percentile of its real peak: " +
-			"pods above their request are evicted first."},
-		advice{layer: kubernetes, text: "Reserve what the host needs (system-reserved, kube-reserved), and spread " +
-			"or scale the nodes."},
+		advice{layer: kubernetes, text: "Set the pod's request close to the p95 to p99 of real " +
+			"usage: pods above their request are evicted first."},
+		advice{layer: kubernetes, text: "Reserve enough memory for the host (system-reserved, " +
+			"kube-reserved), and spread the pods or add nodes."},
 	),
 	userKill("oomd_kill",
-		"A user-space OOM daemon (systemd-oomd, oomd) killed a cgroup for its pressure or swap use, before the "+
-			"kernel had to.",
+		"A user-space OOM daemon (systemd-oomd, oomd) killed a cgroup because of its memory "+
+			"pressure or swap usage, before the kernel had to.",
 		"a kill from user space, sent by systemd-oomd or oomd",
 		"systemd-oomd.service(8), oomd.conf(5)",
 		func(f *facts, k *events.Killer) (string, bool) {
@@ -171,46 +176,48 @@ var actionRules = []rule{
 				return "", false
 			}
 
-			return k.Path + " killed it by its rules for pressure or swap; the kernel's OOM killer did not run.", true
+			return k.Path + " killed the cgroup because of memory pressure or swap usage; the " +
+				"kernel's OOM killer did not run.", true
 		},
-		advice{layer: kernel, text: "Look at the daemon's log for the limit that it saw passed; watch PSI some and " +
-			"full over 60 s and 300 s yourself."},
-		advice{layer: cgroupLayer, text: "Set ManagedOOMMemoryPressure and its limit for the slices it may act on, " +
-			"and ManagedOOMPreference for those it should spare."},
+		advice{layer: kernel, text: "Check the daemon's log for the threshold that was " +
+			"exceeded, and monitor PSI some and full over 60 s and 300 s."},
+		advice{layer: cgroupLayer, text: "Set ManagedOOMMemoryPressure and its limit for the " +
+			"slices that systemd-oomd may act on, and ManagedOOMPreference for those that it should spare."},
 	),
 	userKill("earlyoom_kill",
-		"earlyoom, or nohang, killed a process with a high score, since the node's memory and swap were below its "+
-			"thresholds.",
+		"earlyoom or nohang killed a process with a high OOM score because the node's "+
+			"available memory and swap fell below the daemon's thresholds.",
 		"a kill from user space, sent by earlyoom or nohang",
 		"earlyoom(1), nohang(8)",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return phrase.ClipName(k.Path) + " killed it: the node had less free memory and swap than that " +
-				"daemon wants.", k.Path == "earlyoom" || k.Path == "nohang"
+			return phrase.ClipName(k.Path) + " killed the process because the node's available " +
+				"memory and swap fell below the daemon's thresholds.", k.Path == "earlyoom" || k.Path == "nohang"
 		},
-		advice{layer: kernel, text: "Look at the daemon's log for the percentages that it saw; of earlyoom -m and " +
-			"-s set them, --prefer and --avoid weigh the choice."},
+		advice{layer: kernel, text: "Check the daemon's log for the measured percentages. For " +
+			"earlyoom, set the thresholds with -m and -s, and steer the choice of victim with " +
+			"--prefer and --avoid."},
 	),
 	userKill("kernel_signal",
-		"The kernel itself sent the signal, and not for memory: a CPU time limit, a tracer that ended, or a page "+
-			"that went bad.",
-		"a kill whose path is the kernel, outside of the OOM killer",
+		"The kernel itself sent the signal, for a reason other than memory shortage: a CPU "+
+			"time limit, a tracer that exited, or a memory error.",
+		"a kill with path kernel, not by the OOM killer",
 		"setrlimit(2) RLIMIT_CPU, ptrace(2) PTRACE_O_EXITKILL, Documentation/mm/hwpoison.rst",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return "The kernel killed it for another reason than memory: RLIMIT_CPU, the end of its tracer, or a " +
-				"memory error.", k.Path == "kernel"
+			return "The kernel sent SIGKILL for a reason other than memory shortage: " +
+				"RLIMIT_CPU, the exit of a tracer, or a memory error.", k.Path == "kernel"
 		},
-		advice{layer: kernel, text: "Look at the kernel log around that time for memory errors, and at the CPU " +
-			"time limit of the process (/proc/PID/limits)."},
+		advice{layer: kernel, text: "Check the kernel log around that time for memory errors, " +
+			"and check the CPU time limit of the process (/proc/PID/limits)."},
 	),
 	userKill("killed_by_human",
-		"A person, or a command in a person's login, sent the signal.",
-		"a kill from user space with a login behind the sender",
+		"A person, or a command run from a login session, sent the signal.",
+		"a kill from user space whose sender belongs to a login session",
 		"signal(7)",
 		func(f *facts, k *events.Killer) (string, bool) {
 			if k.Path != "human" && k.Login == nil {
 				return "", false
 			}
-			who := "Somebody who is logged in"
+			who := "A logged-in user"
 
 			if l := k.Login; l != nil {
 				if name := cmp.Or(l.SudoUser, l.User); name != "" {
@@ -222,90 +229,98 @@ var actionRules = []rule{
 				}
 			}
 
-			return who + " sent SIGKILL by " + sender(k) + ".", true
+			return who + " sent SIGKILL with " + sender(k) + ".", true
 		},
-		advice{layer: application, text: "Ask who did it; SIGTERM gives a process the time to end in order."},
+		advice{layer: application, text: "Ask the person who sent it, and prefer SIGTERM: it " +
+			"lets a process shut down cleanly."},
 	),
 	userKill("pidns_teardown",
-		"The first process of the container ended, and the kernel killed the rest of its pid namespace.",
-		"a kill whose path is the end of a pid namespace",
+		"PID 1 of the container exited, and the kernel killed the remaining processes of its PID namespace.",
+		"a kill with path pidns",
 		"pid_namespaces(7), the namespace's init process",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return "Process 1 of the container ended, and the kernel killed the others with it; look for why that " +
-				"one ended.", k.Path == "pidns"
+			return "PID 1 of the container exited, and the kernel killed the other processes " +
+				"of its PID namespace. Find out why PID 1 exited.", k.Path == "pidns"
 		},
-		advice{layer: application, text: "Let process 1 of the container wait for its children before it ends."},
+		advice{layer: application, text: "Make PID 1 of the container wait for its children " +
+			"before it exits."},
 	),
 	userKill("killed_from_inside",
-		"A process of the same container sent the signal: a supervisor, a script, or the application itself.",
+		"A process in the same container sent the signal: a supervisor, a script, or the "+
+			"application itself.",
 		"a kill from user space, sent from inside the container",
 		"signal(7)",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return "It was killed from inside its own container, by " + sender(k) + ".", k.Path == "self"
+			return "SIGKILL came from inside the same container, sent by " + sender(k) + ".", k.Path == "self"
 		},
-		advice{layer: application, text: "Look at the log of the sender: supervisors kill what does not answer, or " +
-			"outgrows a limit of their own."},
+		advice{layer: application, text: "Check the sender's log: supervisors kill processes " +
+			"that stop responding or exceed the supervisor's own limit."},
 	),
 	userKill("runtime_stop",
-		"The container runtime or systemd stopped it because it was asked to: the pod was deleted or preempted, a "+
-			"probe failed, a unit was stopped.",
-		"a kill from user space, sent by the runtime or by systemd (or by cgroup.kill), and not for an eviction",
+		"The container runtime or systemd stopped the workload on request: the pod was deleted "+
+			"or preempted, a probe failed, or a unit was stopped.",
+		"a kill from user space, sent by the runtime or by systemd (or through cgroup.kill), "+
+			"and not for an eviction",
 		`Kubernetes "Pod Lifecycle", termination of Pods; systemd.kill(5)`,
 		func(f *facts, k *events.Killer) (string, bool) {
 			if k.Path != "runtime" && k.Path != "systemd" && k.Path != "cgroup_kill" || k.Reason == "eviction" {
 				return "", false
 			}
 
-			text := "It was stopped by " + sender(k)
+			text := "The workload was stopped by " + sender(k)
 			if why := stopReasons[k.Reason]; why != "" {
 				text += ": " + why
 			}
 
 			if k.TermBeforeNS != nil {
-				text += fmt.Sprintf("; SIGTERM came %s before and was not followed", phrase.Duration(*k.TermBeforeNS))
+				text += fmt.Sprintf("; SIGTERM, sent %s earlier, had not ended it", phrase.Duration(*k.TermBeforeNS))
 			}
 
 			return text + ".", true
 		},
 		advice{
-			layer: application, text: "Handle SIGTERM, and end within the grace period.",
-			when: &condition{"SIGTERM came before", func(f *facts) bool { return f.killer.TermBeforeNS != nil }},
+			layer: application, text: "Handle SIGTERM and exit within the grace period.",
+			when: &condition{"SIGTERM was sent before", func(f *facts) bool { return f.killer.TermBeforeNS != nil }},
 		},
 		advice{
-			layer: kubernetes, text: "Give the pod a terminationGracePeriodSeconds that its shutdown fits in.",
-			when: &condition{"of a pod, SIGTERM " +
-				"came before", func(f *facts) bool { return f.killer.TermBeforeNS != nil && f.inPod() }},
+			layer: kubernetes, text: "Set the pod's terminationGracePeriodSeconds to at least " +
+				"the time that its shutdown takes.",
+			when: &condition{"of a pod, SIGTERM was sent before", func(f *facts) bool { return f.killer.TermBeforeNS != nil && f.inPod() }},
 		},
 		advice{
-			layer: kubernetes, text: "Look at the probe's timeout and failureThreshold: a container that stalls " +
-				"for memory or CPU answers late.",
+			layer: kubernetes, text: "Check the probe's timeoutSeconds and failureThreshold: a " +
+				"container that stalls for memory or CPU responds late.",
 			when: &condition{"a probe failed", func(f *facts) bool { return f.killer.Reason == "probe" }},
 		},
 		advice{
-			layer: kubernetes, text: "Look at the pod's events and at who deleted it: memory is not what to look at.",
+			layer: kubernetes, text: "Check the pod's events and who deleted it; memory is not " +
+				"the place to look.",
 			when: &condition{"of a pod, no probe failed", func(f *facts) bool { return f.killer.Reason != "probe" && f.inPod() }},
 		},
 		advice{
-			layer: application, text: "Look at the log of the unit's manager: memory is not what to look at.",
+			layer: application, text: "Check the log of the unit's manager; memory is not the " +
+				"place to look.",
 			when: noPod,
 		},
 	),
 	userKill("killed_by_process",
-		"Another process of the node sent the signal, one that is none of the known killers.",
+		"Another process on the node, not one of the known killers, sent the signal.",
 		"a kill from user space whose sender is known, and is neither a runtime, systemd, an OOM daemon nor a person",
 		"signal(7), kill(2)",
 		func(f *facts, k *events.Killer) (string, bool) {
 			return sender(k) + " sent SIGKILL.", (k.Path == "other" || k.Path == "cron") && k.Login == nil && (k.Comm != "" || k.PID != 0)
 		},
-		advice{layer: application, text: "Look at what the sender is, and what started it: its ancestors are listed."},
+		advice{layer: application, text: "Identify the sender and the process that started it: " +
+			"the sender's ancestors are listed."},
 	),
 }
 
 var stopReasons = map[string]string{
 	"delete": "the pod was deleted", "probe": "its liveness or startup " +
-		"probe failed", "preemption": "a pod of higher priority took its place",
-	"unit_stop": "the unit was stopped", "timeout": "it did not end in time", "asked": "somebody asked for it",
-	"memory_pressure": "memory was short",
+		"probe failed", "preemption": "it was preempted by a pod of higher priority",
+	"unit_stop": "the unit was stopped", "timeout": "it did not stop in time", "asked": "the " +
+		"stop was requested",
+	"memory_pressure": "memory pressure",
 }
 
 // userKill makes a rule about a SIGKILL from user space. Text returns the cause, and

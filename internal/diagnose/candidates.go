@@ -48,8 +48,8 @@ func chosenByScore(f *facts) *finding {
 	}
 
 	return &finding{
-		text: fmt.Sprintf("%s was not the largest: %s has %s and was spared, since its oom_score_adj is %d and "+
-			"that of the victim %d.",
+		text: fmt.Sprintf("%s was not the largest process: %s has %s and was spared because "+
+			"its oom_score_adj is %d and the victim's is %d.",
 			process(&victim.Process), process(&spared.Process), phrase.Size(weighed(spared)), *spared.OOMScoreAdj, *victim.OOMScoreAdj),
 		confidence: Certain,
 		evidence: []events.Evidence{
@@ -76,7 +76,7 @@ func survivors(f *facts) *finding {
 	}
 
 	return &finding{
-		text: fmt.Sprintf("%s that may not be killed (oom_score_adj -1000) held %s, the largest is %s.",
+		text: fmt.Sprintf("%s with oom_score_adj -1000 held %s and could not be killed; the largest is %s.",
 			phrase.Plural(len(exempt), "process"), phrase.PartOf(held, f.total(), f.limit()), process(&most.Process)),
 		confidence: Certain,
 		evidence: []events.Evidence{
@@ -126,7 +126,7 @@ func manyProcesses(f *facts) *finding {
 	}
 
 	return &finding{
-		text: fmt.Sprintf("It is the number of them: %s named %s hold %s together.",
+		text: fmt.Sprintf("No single process is to blame: %s named %s together held %s.",
 			phrase.Plural(top.count, "process"), phrase.ClipName(top.comm), phrase.PartOf(top.held, f.total(), f.limit())),
 		confidence: Likely,
 		evidence: []events.Evidence{

@@ -7,8 +7,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// charge is what ran out, split: the limiter's charge, or the node's memory. What is not
-// known is nil.
+// charge is the memory that ran out, by kind: the limiter's charge, or the node's memory.
+// Unknown parts are nil.
 type charge struct {
 	whole  uint64
 	of     string // the whole in words
@@ -85,7 +85,7 @@ func cacheOf(file, shmem *uint64) *uint64 {
 	return new(less(*file, value(shmem)))
 }
 
-// sum adds what is known; nil if nothing is.
+// sum adds the known parts; nil if none is known.
 func sum(parts ...*uint64) *uint64 {
 	var total uint64
 	known := false
@@ -129,7 +129,7 @@ func (c *charge) item(what string, part *uint64) events.Evidence {
 	return item(what, phrase.Part(*part, c.whole), c.source)
 }
 
-// items leaves out what is not known.
+// items leaves out unknown parts.
 func (c *charge) items(parts ...part) []events.Evidence {
 	var list []events.Evidence
 

@@ -51,10 +51,10 @@ const (
 var contributingRules = []rule{
 	{
 		id: "thp",
-		means: "Much of the anonymous memory is in transparent huge pages: where a little of each is used, all " +
-			"of it is charged, and reclaim has to split them.",
-		needs: fmt.Sprintf("at least %s of anonymous memory in huge pages, and that at least %s of the limit "+
-			"or the node; likely rather than possible if the node's mode is always",
+		means: "Much of the anonymous memory is in transparent huge pages. Each is charged in " +
+			"full even if little of it is used, and reclaim has to split it first.",
+		needs: fmt.Sprintf("at least %s of anonymous memory in huge pages, and these at least "+
+			"%s of the limit or the node; likely rather than possible if the node's mode is always",
 			phrase.Percent(thpShare), phrase.Percent(notableShare)),
 		reference: "Documentation/admin-guide/mm/transhuge.rst",
 		match: func(f *facts) *finding {
@@ -64,7 +64,8 @@ var contributingRules = []rule{
 			}
 
 			hit := &finding{
-				text: fmt.Sprintf("%s is in transparent huge pages, which are charged whole.",
+				text: fmt.Sprintf("%s is in transparent huge pages, each of them charged in "+
+					"full even if little of it is used.",
 					phrase.PartOf(*c.thp, *c.anon, "anonymous memory")),
 				confidence: Possible,
 				evidence: []events.Evidence{item("anonymous memory in huge pages",
@@ -79,99 +80,106 @@ var contributingRules = []rule{
 			return hit
 		},
 		advice: []advice{
-			{layer: kernel, text: "Set transparent huge pages to madvise, or never, for latency-sensitive and " +
-				"sparse memory; compare usage before and after."},
-			{layer: application, text: "Keep an allocator from huge pages where it uses them sparsely: " +
-				"prctl(PR_SET_THP_DISABLE), MADV_NOHUGEPAGE."},
+			{layer: kernel, text: "Set transparent huge pages to madvise or never for " +
+				"latency-sensitive workloads and sparse memory, and compare usage before and after."},
+			{layer: application, text: "Disable huge pages for allocators that use them " +
+				"sparsely: prctl(PR_SET_THP_DISABLE), MADV_NOHUGEPAGE."},
 		},
 	},
 	{
 		id:    "kill_loop",
-		means: "It was killed again and again: each restart meets the same limit.",
-		needs: fmt.Sprintf("%d kills of the same container or service within %s, this one included",
+		means: "The workload was killed repeatedly: each restart runs into the same limit.",
+		needs: fmt.Sprintf("%d kills of the same container or service within %s, including this one",
 			loopKills, phrase.Duration(uint64(loopWindow))),
 		reference: `Kubernetes "Pod Lifecycle", CrashLoopBackOff`,
 		match:     killLoop,
 		advice: []advice{
-			{layer: kubernetes, text: "Restarts do not help: raise the limit or lower the load until the cause " +
-				"is found.", when: ofAPod},
-			{layer: application, text: "Look at what it does right after it starts: what it loads, replays or " +
-				"caches has to fit."},
+			{layer: kubernetes, text: "Raise the limit or reduce the load until the cause is " +
+				"found: restarts do not help.", when: ofAPod},
+			{layer: application, text: "Check the startup of the process: the data that it " +
+				"loads, replays or caches must fit."},
 		},
 	},
 	{
 		id: "aftermath",
-		means: "It was killed while an earlier victim of the same limit was still dying: its memory was not " +
-			"back yet, so the kernel took one more.",
-		needs: fmt.Sprintf("an earlier kill for the same limit whose memory came back after this one, or, "+
-			"where that is not known, less than %s before", phrase.Duration(uint64(exitTime))),
-		reference: "mm/oom_kill.c, oom_evaluate_task: a victim that is exiting does not hold up the next choice " +
-			"for long",
+		means: "The victim was killed while an earlier victim of the same limit was still " +
+			"exiting: that memory had not been freed yet, so the kernel killed another process.",
+		needs: fmt.Sprintf("an earlier kill for the same limit whose memory was freed only "+
+			"after this kill, or, if that time is not known, less than %s before it", phrase.Duration(uint64(exitTime))),
+		reference: "mm/oom_kill.c, oom_evaluate_task: an exiting victim does not delay the " +
+			"next choice for long",
 		match: afterAnother,
 		advice: []advice{
-			{layer: application, text: "Look at the earlier victim: this one is likely a bystander."},
-			{layer: cgroupLayer, text: "If the processes cannot live without each other, memory.oom.group=1 makes " +
-				"it one kill.", when: onV2},
+			{layer: application, text: "Investigate the earlier victim first: this one is " +
+				"probably a bystander."},
+			{layer: cgroupLayer, text: "Set memory.oom.group=1 if the processes cannot run " +
+				"without each other: one kill then ends them all.", when: onV2},
 		},
 	},
 	{
 		id:    "chosen_by_score",
-		means: "The victim was not the largest: oom_score_adj decided.",
-		needs: fmt.Sprintf("the candidates: one at least %.2f times as large as the victim, with a lower "+
-			"oom_score_adj, was spared", largerBy),
+		means: "The victim was not the largest process; oom_score_adj decided the choice.",
+		needs: fmt.Sprintf("a candidate at least %.2f times as large as the victim, with a "+
+			"lower oom_score_adj, was spared", largerBy),
 		reference: `mm/oom_kill.c, oom_badness; Kubernetes "Node-pressure Eviction", node out of memory behavior`,
 		match:     chosenByScore,
 		advice: []advice{
-			{layer: kubernetes, text: "Make critical pods Guaranteed, or raise their memory request: the kubelet " +
-				"sets oom_score_adj from class and request.", when: ofAPod},
-			{layer: application, text: "Look at the process that was spared: it holds more of what was short."},
+			{layer: kubernetes, text: "Make critical pods Guaranteed or raise their memory " +
+				"requests: the kubelet derives oom_score_adj from QoS class and request.", when: ofAPod},
+			{layer: application, text: "Check the process that was spared: it holds more " +
+				"memory than the victim did."},
 		},
 	},
 	{
 		id: "unkillable_survivors",
-		means: "Much of the memory is in processes that may not be killed (oom_score_adj -1000): others die " +
-			"for them.",
-		needs: fmt.Sprintf("candidates with oom_score_adj -1000 that hold at least %s of the limit or the node",
+		means: "Much of the memory belongs to processes that may not be killed (oom_score_adj " +
+			"-1000), so others die in their place.",
+		needs: fmt.Sprintf("candidates with oom_score_adj -1000 that together hold at least %s "+
+			"of the limit or the node",
 			phrase.Percent(survivorShare)),
 		reference: "Documentation/filesystems/proc.rst, oom_score_adj",
 		match:     survivors,
 		advice: []advice{
-			{layer: application, text: "Give -1000 to what is small and vital only; what it starts inherits it (a " +
-				"restarted service included)."},
-			{layer: cgroupLayer, text: "Give what is exempt a limit or memory.high of its own."},
+			{layer: application, text: "Reserve oom_score_adj -1000 for small, critical " +
+				"processes: children inherit it."},
+			{layer: cgroupLayer, text: "Set a limit or memory.high on the cgroup of the exempt processes."},
 		},
 	},
 	{
-		id:        "eviction_lost_race",
-		means:     "The node was below the kubelet's threshold already, and the kernel was faster.",
-		needs:     "no container's limit was hit; memory.available had been below a threshold when it came to the kill",
+		id: "eviction_lost_race",
+		means: "The node's available memory was already below the kubelet's eviction " +
+			"threshold, and the kernel killed before the kubelet evicted.",
+		needs: "no container's limit was hit; memory.available was already below a " +
+			"threshold at the time of the kill",
 		reference: `Kubernetes "Node-pressure Eviction", node out of memory behavior`,
 		match:     lostRace,
 		advice: []advice{
-			{layer: kubernetes, text: "Raise evictionHard for memory.available: the kubelet looks every 10 s, so " +
-				"the margin must outlast 10 s of growth."},
-			{layer: kubernetes, text: "Set evictionSoft above it with a short grace period, so that pods go in " +
-				"order while there is time."},
+			{layer: kubernetes, text: "Raise evictionHard for memory.available: the kubelet " +
+				"checks every 10 s, so the margin must cover 10 s of growth."},
+			{layer: kubernetes, text: "Set evictionSoft above evictionHard with a short grace " +
+				"period, so that the kubelet can terminate pods gracefully in time."},
 		},
 	},
 	{
-		id:    "next_limit",
-		means: "A limit further up is nearly used up as well: to raise the one that was hit is not enough.",
-		needs: fmt.Sprintf("scope memcg; an ancestor of the limiter whose limit leaves less than %s of the limiter's own",
+		id: "next_limit",
+		means: "An ancestor's limit is nearly used up as well: raising the limit that was hit " +
+			"is not enough.",
+		needs: fmt.Sprintf("scope memcg; an ancestor of the limiter that can grow by less than "+
+			"%s of the limiter's limit before it reaches its own",
 			phrase.Percent(headroomShare)),
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Pod-level CPU and ` +
 			`memory resources"`,
 		match: nextLimit,
 		advice: []advice{
-			{layer: cgroupLayer, text: "Raise the limits above together with this one, or neither."},
-			{layer: kubernetes, text: "After a resize in place look at the pod's cgroup too: a container's limit " +
-				"above its pod's never counts.", when: ofAPod},
+			{layer: cgroupLayer, text: "Raise this limit only together with the limits of its ancestors."},
+			{layer: kubernetes, text: "Check the pod's cgroup after an in-place resize: a " +
+				"container's limit above its pod's never takes effect.", when: ofAPod},
 		},
 	},
 	{
 		id:    "throttled_before",
-		means: "Its tasks were held up over memory.high before: the brake worked, and did not suffice.",
-		needs: fmt.Sprintf("stalls of kind memory_high of at least %s in the minute before",
+		means: "Tasks were throttled by memory.high before the kill, but throttling did not prevent it.",
+		needs: fmt.Sprintf("stalls of kind memory_high of at least %s in the minute before the kill",
 			phrase.Duration(throttledNS)),
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.high",
 		match: func(f *facts) *finding {
@@ -181,8 +189,8 @@ var contributingRules = []rule{
 			}
 
 			return &finding{
-				text: fmt.Sprintf("Its tasks were held up over memory.high for %s in the %d s before: slow first, "+
-					"then killed.",
+				text: fmt.Sprintf("Tasks were throttled by memory.high for %s in the %d s "+
+					"before the kill, but throttling did not prevent it.",
 					phrase.Duration(s.TotalNS), f.before.WindowNS/1e9),
 				confidence: Certain,
 				evidence: []events.Evidence{item("held up over memory.high", fmt.Sprintf("%s in %s, longest %s",
@@ -190,32 +198,32 @@ var contributingRules = []rule{
 			}
 		},
 		advice: []advice{
-			{layer: cgroupLayer, text: "Alert on high in memory.events, and on PSI of the cgroup: this was the " +
-				"early warning."},
-			{layer: application, text: "Shed load or free caches when the own cgroup's pressure rises."},
+			{layer: cgroupLayer, text: "Alert on the high counter in memory.events and on PSI " +
+				"of the cgroup: both give early warning."},
+			{layer: application, text: "Shed load or free caches when the memory pressure of " +
+				"the application's own cgroup rises."},
 		},
 	},
 	{
-		id: "stalled_before",
-		means: "Tasks stood still in reclaim before the kill: all that could be given back was given back again " +
-			"and again.",
-		needs: fmt.Sprintf("reclaim of at least %s in the minute before that gained nothing every other time; or "+
-			"at least %d s at the end in which it gained nothing",
+		id:    "stalled_before",
+		means: "Tasks stalled in reclaim before the kill, and much of that reclaim freed nothing.",
+		needs: fmt.Sprintf("reclaim stalls of at least %s in the minute before the kill, at "+
+			"least half of them without progress; or at least %d s without progress right before the kill",
 			phrase.Duration(stalledNS), fruitlessSeconds),
 		reference: "Documentation/accounting/psi.rst",
 		match:     stalledBefore,
 		advice: []advice{
-			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s, of the cgroup as well as " +
-				"of the node."},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max: it slows down what allocates, before all " +
-				"tasks reclaim in vain.", when: onV2},
+			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s, for " +
+				"the cgroup as well as for the node."},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max: it throttles " +
+				"allocating tasks before reclaim stops making progress.", when: onV2},
 		},
 	},
 	{
 		id: "guardians_stalled",
-		means: "Services that the whole node depends on stood still in reclaim: a node turns NotReady from " +
-			"that, with or without a kill.",
-		needs: fmt.Sprintf("a guardian (kubelet, a runtime, sshd, ...) that stood still for at least %s",
+		means: "Critical services of the node stalled in reclaim. Such stalls make a node " +
+			"NotReady even without a kill.",
+		needs: fmt.Sprintf("a critical service (kubelet, a runtime, sshd, ...) that stalled for at least %s",
 			phrase.Duration(guardianNS)),
 		reference: `Kubernetes "Reserve Compute Resources for System Daemons"`,
 		match: func(f *facts) *finding {
@@ -232,41 +240,43 @@ var contributingRules = []rule{
 			if len(names) == 0 {
 				return nil
 			}
-			hit.text = "Services that the node depends on stood still in reclaim: " + phrase.FirstFew(names) + "."
+			hit.text = "Critical services of the node stalled in reclaim: " + phrase.FirstFew(names) + "."
 
 			return hit
 		},
 		advice: []advice{
-			{layer: cgroupLayer, text: "Protect them by MemoryMin= or MemoryLow= of their units, so that reclaim " +
-				"takes from others first."},
-			{layer: kubernetes, text: "Raise system-reserved and kube-reserved, so that pods " +
-				"leave room.", when: ofAPod},
+			{layer: cgroupLayer, text: "Protect critical services with MemoryMin= or " +
+				"MemoryLow= in their units, so that memory is reclaimed from others first."},
+			{layer: kubernetes, text: "Raise system-reserved and kube-reserved so that pods " +
+				"leave enough memory for these services.", when: ofAPod},
 		},
 	},
 	{
 		id: "init_spared",
-		means: "A process of a container died, but not its process 1: the container lives on without it, and " +
-			"nothing is restarted.",
-		needs: "victims in a container, of which none is process 1 of its container, and none died by " +
-			"memory.oom.group",
+		means: "A process of a container was killed, but not PID 1: the container keeps " +
+			"running without that process, and nothing restarts it.",
+		needs: "victims in a container, none of them PID 1 of its container, and none killed " +
+			"through memory.oom.group",
 		reference: `Kubernetes "Pod Lifecycle", container restart policy; KubeletConfiguration singleProcessOOMKill`,
 		match:     initSpared,
 		advice: []advice{
-			{layer: kubernetes, text: "Add a liveness probe that fails without this process; or let the whole " +
-				"container die (memory.oom.group=1: on cgroup v2 the kubelet's default, " +
-				"singleProcessOOMKill: false).", when: ofAPod},
-			{layer: application, text: "Let process 1 notice a dead child, and end or start it anew."},
+			{layer: kubernetes, text: "Add a liveness probe that fails without this process, " +
+				"or let the whole container die (memory.oom.group=1, the kubelet's default on " +
+				"cgroup v2: singleProcessOOMKill: false).", when: ofAPod},
+			{layer: application, text: "Make PID 1 detect the death of a child, and exit or " +
+				"restart the child."},
 		},
 	},
 	{
 		id:    "many_processes",
-		means: "No single process is large: many of the same name fill it together.",
-		needs: fmt.Sprintf("at least %d candidates of one name that hold at least %s of the limit or the node "+
-			"together, none of them half of that", crowd, phrase.Percent(crowdShare)),
+		means: "No single process is large: many processes of the same name hold the memory together.",
+		needs: fmt.Sprintf("at least %d candidates of one name that together hold at least %s "+
+			"of the limit or the node, none of them half of that", crowd, phrase.Percent(crowdShare)),
 		reference: "mm/oom_kill.c, dump_tasks",
 		match:     manyProcesses,
 		advice: []advice{
-			{layer: application, text: "Bound the number of workers by the memory that each needs, and recycle them."},
+			{layer: application, text: "Limit the number of workers to the memory that each " +
+				"needs, and recycle them."},
 		},
 	},
 }
@@ -298,10 +308,10 @@ func killLoop(f *facts) *finding {
 			phrase.Duration(uint64(gaps[len(gaps)-1])), phrase.Duration(uint64(gaps[(len(gaps)-1)/2]))), "earlier incidents"),
 	}}
 
-	hit.text = fmt.Sprintf("It is a loop: %d kills in %s", len(times), phrase.Duration(uint64(span)))
+	hit.text = fmt.Sprintf("The workload was killed %d times within %s", len(times), phrase.Duration(uint64(span)))
 	if v := f.victim; v != nil && v.StartTime != nil && f.time.After(*v.StartTime) {
 		lived := phrase.Duration(uint64(f.time.Sub(*v.StartTime)))
-		hit.text += ", this time " + lived + " after its start"
+		hit.text += ", this time " + lived + " after it started"
 		hit.add("lived", lived, f.source(fromKernel))
 	}
 
@@ -327,8 +337,8 @@ func afterAnother(f *facts) *finding {
 		}
 
 		return &finding{
-			text: fmt.Sprintf("%s was killed for the same limit %s before and was not gone yet: this one died "+
-				"because its memory was not back.",
+			text: fmt.Sprintf("%s had been killed for the same limit %s earlier. Its memory "+
+				"was not freed yet, so the kernel killed another process.",
 				k.Victim, phrase.Duration(uint64(gap))),
 			confidence: Likely,
 			evidence: []events.Evidence{item("earlier kill for the same limit",
@@ -357,8 +367,8 @@ func lostRace(f *facts) *finding {
 	source := cmp.Or(phrase.ClipName(e.Source), "kubelet's configuration")
 
 	hit := &finding{
-		text: fmt.Sprintf("Eviction lost the race: memory.available had been below the %s threshold for %s, and "+
-			"the kubelet had not yet freed anything.",
+		text: fmt.Sprintf("Eviction came too late: memory.available had been below the %s "+
+			"eviction threshold for %s, and the kubelet had not freed any memory yet.",
 			which, phrase.Duration(*since)),
 		confidence: confidence,
 		evidence:   []events.Evidence{item("below the "+which+" threshold for", phrase.Duration(*since), source)},
@@ -394,7 +404,8 @@ func nextLimit(f *facts) *finding {
 		}
 
 		return &finding{
-			text: fmt.Sprintf("To raise %s alone is not enough: the next one, of %s, has %s left.",
+			text: fmt.Sprintf("Raising %s alone is not enough: the next limit up, that of %s, "+
+				"has only %s left.",
 				f.limit(), ancestorName(r), phrase.Size(left)),
 			confidence: Certain,
 			evidence: []events.Evidence{
@@ -446,13 +457,13 @@ func stalledBefore(f *facts) *finding {
 		return nil
 	}
 	hit := &finding{confidence: Certain, evidence: []events.Evidence{
-		item("in reclaim", fmt.Sprintf("%s in %s, %d of them gained nothing", phrase.Duration(s.TotalNS),
+		item("in reclaim", fmt.Sprintf("%s in %s, %d of them without progress", phrase.Duration(s.TotalNS),
 			phrase.Plural(s.Count, "stall"), s.Fruitless), f.source(fromBefore)),
 	}}
 
-	hit.text = fmt.Sprintf("Tasks stood still in reclaim for %s before", phrase.Duration(s.TotalNS))
+	hit.text = fmt.Sprintf("Tasks stalled in reclaim for %s before the kill", phrase.Duration(s.TotalNS))
 	if fruitless >= fruitlessSeconds {
-		hit.text += fmt.Sprintf(", and gained nothing in the last %d s", fruitless)
+		hit.text += fmt.Sprintf(", without any progress in the last %d s", fruitless)
 		hit.add("seconds at the end without gain", fmt.Sprint(fruitless), f.source(fromBefore))
 	}
 	hit.text += "."
@@ -489,8 +500,8 @@ func initSpared(f *facts) *finding {
 	}
 
 	return &finding{
-		text: fmt.Sprintf("%s was not process 1 of %s: unless that ends by itself, the container lives on without "+
-			"it, and nothing is restarted.",
+		text: fmt.Sprintf("%s was not PID 1 of %s: unless PID 1 exits as well, the container "+
+			"keeps running without the process, and nothing restarts it.",
 			process(&f.victim.Process), phrase.Cgroup(f.victim.Workload, f.victim.Cgroup)),
 		confidence: Likely,
 		evidence:   []events.Evidence{item("process 1 of a container among the victims", "none", f.source(fromKernel))},

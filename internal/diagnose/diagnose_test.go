@@ -165,12 +165,12 @@ func TestGrowthNeedsThreeRows(t *testing.T) {
 	inc.Before = &events.Before{Timeline: seconds([]uint64{200 * mib, 0, 300 * mib, 500 * mib}, 1, 1, 1, 1)}
 
 	inc.Before.Timeline[1].UsageBytes = nil
-	if c := find(Diagnose(inc, nil), "own_limit"); !strings.Contains(c.Text, "growing by 100.0 MiB a second") {
+	if c := find(Diagnose(inc, nil), "own_limit"); !strings.Contains(c.Text, "usage grew by 100.0 MiB/s") {
 		t.Errorf("got %q, want the growth in it", c.Text)
 	}
 
 	inc.Before.Timeline = inc.Before.Timeline[2:] // two rows of a second
-	if c := find(Diagnose(inc, nil), "own_limit"); strings.Contains(c.Text, "growing") {
+	if c := find(Diagnose(inc, nil), "own_limit"); strings.Contains(c.Text, "grew by") {
 		t.Errorf("two rows: got %q, want no growth", c.Text)
 	}
 }

@@ -21,12 +21,12 @@ var headings = []struct {
 	class class
 	title string
 }{
-	{classAction, "Somebody acted"},
-	{classResource, "What ran short"},
-	{classPlacement, "Where the limit was"},
-	{classReached, "The limit was reached"},
-	{classContributing, "What went with it"},
-	{classHint, "Worth a look"},
+	{classAction, "External actions"},
+	{classResource, "Resources"},
+	{classPlacement, "Limit placement"},
+	{classReached, "Limit reached"},
+	{classContributing, "Contributing factors"},
+	{classHint, "Hints"},
 }
 
 func document() string {
@@ -61,17 +61,20 @@ func document() string {
 
 const intro = `# Causes
 
-What the rules of ` + "`internal/diagnose`" + ` may say of an incident, in ` + "`causes`" + `. A rule speaks only if its evidence is there, and shows it with its
-source; else it is silent: that a cause is not named does not rule it out. The rules look at the incident alone, so a kernel log gives the same
-as the live trace, as far as it has the evidence.
+The causes that the rules of ` + "`internal/diagnose`" + ` can find for an incident, in the key ` + "`causes`" + `. A rule reports its cause
+only if it has the evidence, and reports the evidence with its sources. Otherwise it reports nothing: a missing cause is
+not ruled out. The rules use only the incident and earlier kills, so a kernel log gives the same causes as a live trace,
+as far as it has the evidence.
 
-The best answer comes first: what explains the kill by itself, in the order of the parts below, then what went with it, then what is only
-possible. Within a part the better supported comes first (` + "`certain`, `likely`, `possible`" + `), then what explains more of the memory.
-A rule of the second part whose share is too small to explain the kill counts as what went with it.
+The best explanation comes first: causes that explain the kill by themselves, in the order of the sections below, then
+contributing factors, then causes that are only possible. Within a section, the better supported cause comes first
+(` + "`certain`, `likely`, `possible`" + `), then the one that explains more of the memory. A cause of section "Resources"
+counts as a contributing factor if its share is too small to explain the kill.
 
-"Limit" is the one that was hit. Paths that begin with Documentation/ and mm/ are of the kernel's source.
+"The limit" is the limit that was hit; if the node ran out of memory, it is the node's memory. Paths that start with
+Documentation/ or mm/ refer to the kernel source.
 
-This page is made from the rules: ` + "`go test ./internal/diagnose -update`" + `.
+This page is generated from the rules: ` + "`go test ./internal/diagnose -update`" + `.
 `
 
 // TestDocumentHasEachRule: docs/causes.md is generated from the rules.

@@ -8,14 +8,13 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Explicable reports whether an incident has an outcome whose cause is worth seeking;
-// the others resolve themselves.
+// Explicable reports whether an incident has an outcome that the rules can explain; the
+// others resolve themselves.
 func Explicable(inc *events.Incident) bool {
 	return inc.Outcome == events.OutcomeKilled || inc.Outcome == events.OutcomeNoKillable
 }
 
-// Changed reports whether causes that were sought anew say more than those before. No
-// causes at all are never news.
+// Changed reports whether new causes differ from those before. An empty list never does.
 func Changed(before, after []events.Cause) bool {
 	return len(after) > 0 && !reflect.DeepEqual(before, after)
 }

@@ -224,7 +224,7 @@ func (f *facts) growthEvidence() []events.Evidence {
 	if !ok {
 		return nil
 	}
-	text := phrase.Size(rate) + " a second over " + phrase.Duration(over)
+	text := phrase.Size(rate) + "/s over " + phrase.Duration(over)
 
 	return []events.Evidence{item("growth", text, f.source("memory.current before the kill"))}
 }

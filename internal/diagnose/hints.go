@@ -18,8 +18,8 @@ const runtimeShare = 0.80
 var hintRules = []rule{
 	{
 		id: "runtime_uncounted",
-		means: "The victim's runtime bounds its heap, and the process had more than heaps are given: direct " +
-			"buffers, JIT, native libraries, stacks.",
+		means: "The victim's language runtime limits its heap, and the process used more than " +
+			"a heap is usually given: direct buffers, JIT code, native libraries, thread stacks.",
 		needs: fmt.Sprintf("victim java, node or dotnet, with anonymous memory of at least %s of the limit",
 			phrase.Percent(runtimeShare)),
 		reference: "java(1), -XX:NativeMemoryTracking",
@@ -28,9 +28,9 @@ var hintRules = []rule{
 	},
 	{
 		id:    "swap_absent",
-		means: "There is no swap: anonymous memory can go nowhere, and a short peak is a kill.",
-		needs: fmt.Sprintf("memory.swap.max of the limiter is 0, or the node has no swap; anonymous memory at "+
-			"least %s of the limit or the node", phrase.Percent(reachedShare)),
+		means: "Without swap, anonymous memory cannot be swapped out, so even a brief spike is fatal.",
+		needs: fmt.Sprintf("memory.swap.max of the limiter is 0, or the node has no swap; "+
+			"anonymous memory is at least %s of the limit or the node", phrase.Percent(reachedShare)),
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.swap.max; Kubernetes "Swap memory management"`,
 		match: func(f *facts) *finding {
 			c, l, n := f.charge, f.limiter, f.node
@@ -42,10 +42,11 @@ var hintRules = []rule{
 			switch {
 			// The second limit of cgroup v1 counts memory as well.
 			case l.SwapLimitBytes != nil && *l.SwapLimitBytes == 0 && !c.node && !f.v1():
-				hit.text = "It may not use swap: a short peak of anonymous memory is a kill."
+				hit.text = "The cgroup may not use swap, so even a brief spike in anonymous " +
+					"memory is fatal."
 				hit.evidence = []events.Evidence{item("memory.swap.max", "0", f.source(fromCounters))}
 			case n.SwapTotalBytes != nil && *n.SwapTotalBytes == 0:
-				hit.text = "The node has no swap: a short peak of anonymous memory is a kill."
+				hit.text = "The node has no swap, so even a brief spike in anonymous memory is fatal."
 				hit.evidence = []events.Evidence{item("swap of the node", "none", f.nodeSource("/proc/meminfo"))}
 			default:
 				return nil
@@ -56,8 +57,9 @@ var hintRules = []rule{
 			return hit
 		},
 		advice: []advice{
-			{layer: cgroupLayer, text: "Off is a good choice for latency. Where a peak is short and rare, bounded " +
-				"swap (memory.swap.max, LimitedSwap) with its latency measured is another."},
+			{layer: cgroupLayer, text: "Keep swap off for latency-sensitive workloads. For " +
+				"short, rare spikes consider limited swap (memory.swap.max, LimitedSwap), and " +
+				"measure its latency."},
 		},
 	},
 }
@@ -74,8 +76,8 @@ func runtimeUncounted(f *facts) *finding {
 	}
 
 	hit := &finding{
-		text: fmt.Sprintf("%s had %s in anonymous memory, more than a heap is usually given: memory that the %s "+
-			"runtime does not count may be part of it.",
+		text: fmt.Sprintf("%s had %s in anonymous memory, more than a heap is usually given. "+
+			"Part of it may be memory that the %s runtime does not count towards the heap.",
 			process(&f.victim.Process), phrase.PartOf(*f.victim.AnonRSSBytes, whole, f.limit()), lang.name),
 		confidence: Possible,
 		evidence: []events.Evidence{

@@ -11,8 +11,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// History is what is remembered of kills before an incident that have to do with
-// it, the oldest first.
+// History is the earlier kills that are related to an incident, the oldest first.
 type History []Kill
 
 // Kill is an earlier OOM kill.
@@ -23,8 +22,8 @@ type Kill struct {
 	// SameLimiter: it was for the same limit, or for the node as this one.
 	SameVictim, SameLimiter bool
 	Victim                  string // its name and pid, for people
-	// Released tells that the victim's memory was known to be back; ReleasedAfterNS
-	// is how long that took.
+	// Released reports whether it is known that the victim's memory was freed;
+	// ReleasedAfterNS is how long that took.
 	Released        bool
 	ReleasedAfterNS uint64
 }
@@ -45,7 +44,7 @@ type entry struct {
 	limiter *events.Cgroup
 }
 
-// Add takes an incident in, or anew after an update. Only OOM kills are kept.
+// Add records an incident, or replaces it after an update. Only OOM kills are kept.
 func (j *Journal) Add(inc *events.Incident) {
 	v := chosen(inc)
 	if inc.Outcome != events.OutcomeKilled || inc.Scope == events.ScopeUser || v == nil {
@@ -74,7 +73,7 @@ func (j *Journal) Add(inc *events.Incident) {
 	j.kills = append(j.kills, e)
 }
 
-// Before gives the kills before an incident, which may be in the journal itself.
+// Before returns the kills before an incident, which may be in the journal itself.
 func (j *Journal) Before(inc *events.Incident) History {
 	v := chosen(inc)
 	if v == nil {
@@ -135,7 +134,7 @@ func subjectOf(v *events.Victim) subject {
 }
 
 // is reports whether both are the same workload. Where the container's name is
-// not known, its process's has to do.
+// not known, that of its process is used.
 func (s subject) is(o subject) bool {
 	inside := s.comm == o.comm
 	if s.container != "" && o.container != "" {

@@ -124,7 +124,7 @@ func TestLoopOfKills(t *testing.T) {
 	})
 
 	c := find(Diagnose(now, j.Before(now)), "kill_loop")
-	if c == nil || !strings.Contains(c.Text, "5 kills in 20 min 0 s, this time 1 min 0 s after its start") {
+	if c == nil || !strings.Contains(c.Text, "5 times within 20 min 0 s, this time 1 min 0 s after it started") {
 		t.Errorf("got %+v, want 5 kills and the age of the last victim", c)
 	}
 }

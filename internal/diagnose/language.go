@@ -20,16 +20,16 @@ var languages = []language{
 	{
 		name: "java", comms: []string{"java", "javac", "jsvc"}, heap: "-Xmx, a quarter of the limit by default",
 		advice: []advice{
-			{layer: application, text: "JVM: set -Xmx and -XX:MaxDirectMemorySize so that both, with metaspace, " +
-				"code cache and thread stacks, fit; Native Memory Tracking (jcmd VM.native_memory) tells what " +
-				"is what."},
+			{layer: application, text: "JVM: set -Xmx and -XX:MaxDirectMemorySize so that heap " +
+				"and direct buffers fit into the limit together with metaspace, code cache and " +
+				"thread stacks. Check the split with Native Memory Tracking (jcmd VM.native_memory)."},
 		},
 	},
 	{
 		name: "node", comms: []string{"node", "nodejs"}, heap: "--max-old-space-size",
 		advice: []advice{
-			{layer: application, text: "Node.js: set --max-old-space-size below the limit; Buffers and native " +
-				"addons come on top of it."},
+			{layer: application, text: "Node.js: set --max-old-space-size below the limit, " +
+				"with room for Buffers and native addons."},
 		},
 	},
 	{
@@ -42,8 +42,8 @@ var languages = []language{
 	{
 		name: "python", comms: []string{"python", "python2", "python3", "gunicorn", "uwsgi", "celery"},
 		advice: []advice{
-			{layer: application, text: "Python: bound the number of workers and recycle them (max-requests); look " +
-				"for memory of C extensions, which tracemalloc does not see."},
+			{layer: application, text: "Python: limit the number of workers and recycle them " +
+				"(max-requests). Check the memory of C extensions, because tracemalloc does not trace it."},
 		},
 	},
 }
@@ -85,8 +85,8 @@ var runtimeAdvice = func() []advice {
 	}
 
 	return append(all, advice{
-		layer: application, text: "Profile what grows: the heap profile of its runtime; for a Go program set " +
-			"GOMEMLIMIT below the limit and use pprof.",
-		when: &condition{"no runtime that is known by its name", func(f *facts) bool { return f.runtime() == nil }},
+		layer: application, text: "Profile memory growth with the heap profiler of the " +
+			"language runtime. For a Go program, set GOMEMLIMIT below the limit and use pprof.",
+		when: &condition{"no language runtime recognized by the process name", func(f *facts) bool { return f.runtime() == nil }},
 	})
 }()

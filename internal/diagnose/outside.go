@@ -31,7 +31,7 @@ func outsideContainers(f *facts) *finding {
 			return nil
 		}
 		hit.weight = share(size, *total)
-		hit.text = fmt.Sprintf("%s, outside of any container, had %s",
+		hit.text = fmt.Sprintf("%s, running outside any container, used %s",
 			process(hog), phrase.PartOf(size, *total, "the node's memory"))
 	}
 
@@ -60,7 +60,7 @@ func (f *facts) hostUsage(total uint64) *finding {
 		return hit
 	}
 
-	hit.text = fmt.Sprintf("Memory outside of pods filled the node: %s, while all pods had %s",
+	hit.text = fmt.Sprintf("Memory outside pods filled the node: %s, while all pods together used %s",
 		phrase.PartOf(outside, total, "it"), phrase.Size(*pods.UsageBytes))
 	hit.add("used outside of pods", phrase.Part(outside, total),
 		f.nodeSource("/proc/meminfo and memory.current of kubepods"))
@@ -108,10 +108,10 @@ func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) str
 	case byHog:
 		return ""
 	case len(most) == 0:
-		return "; no process, cgroup or slab that is known explains it"
+		return ". No known process, cgroup or slab accounts for it"
 	}
 
-	return ": " + strings.Join(most, ", ")
+	return ". Largest users: " + strings.Join(most, ", ")
 }
 
 // hostHog is the largest process that is known to run outside of containers.

@@ -4,6 +4,7 @@ package diagnose
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
@@ -37,100 +38,110 @@ const (
 	idleAvailable = 0.10
 )
 
+// The conditions of advice on placement.
+var (
+	nodeRanOut   = &condition{"the node ran out of memory", func(f *facts) bool { return f.is(events.ScopeGlobal) }}
+	podLimit     = &condition{"the pod's limit", func(f *facts) bool { return f.limiter.Level == events.LevelPod }}
+	onKubernetes = &condition{"a Kubernetes node", func(f *facts) bool { return f.kubepods() != nil }}
+)
+
 // placementRules are about limits, and ways to the victim, that one does not check first.
 var placementRules = []rule{
 	{
 		id: "not_memory",
-		means: "An exit status of 137 looks like an OOM kill and is none: there was memory left at every limit " +
-			"above it.",
-		needs: fmt.Sprintf("a kill from user space that was not for memory; usage below %s of every limit of the "+
-			"ladder, one at least; PSI some (10 s), where known, below %.0f %%; MemAvailable, where known, above "+
-			"%s of the node",
+		means: "Exit status 137 looks like an OOM kill, but this was not one: memory was left " +
+			"at every limit above the process.",
+		needs: fmt.Sprintf("a kill from user space that was not for memory; usage below %s of "+
+			"every limit in the memcg ancestry, with at least one limit; PSI some (10 s), "+
+			"where known, below %.0f %%; MemAvailable, where known, at least %s of the node",
 			phrase.Percent(idleShare), idlePSI, phrase.Percent(idleAvailable)),
 		reference: `Kubernetes "Assign Memory Resources to Containers and Pods", exit code 137`,
 		match:     notMemory,
 		advice: []advice{
-			{layer: application, text: "Do not raise the memory limit for this one: find out about the sender " +
-				"instead."},
+			{layer: application, text: "Do not raise the memory limit because of this kill; " +
+				"find out why the sender sent SIGKILL."},
 		},
 	},
 	{
 		id: "node_overcommitted",
-		means: "The pods together used more than the node, or what is set aside for pods, has: their limits " +
-			"add up to more.",
-		needs: fmt.Sprintf("the limit of kubepods was hit; or scope global, and kubepods has at least %s of the node",
+		means: "All pods together used more memory than the node has, or than is allocatable " +
+			"to pods: the sum of their limits exceeds it.",
+		needs: fmt.Sprintf("the limit of kubepods was hit; or scope global, and kubepods uses "+
+			"at least %s of the node",
 			phrase.Percent(podsShare)),
 		reference: `Kubernetes "Reserve Compute Resources for System Daemons", node allocatable`,
 		match:     nodeOvercommitted,
 		advice: []advice{
-			{layer: kubernetes, text: "Set requests near the 95th to 99th percentile of real peaks, so that the " +
-				"scheduler knows; keep limits within 20 to 40 % above."},
-			{layer: kubernetes, text: "Make what is critical Guaranteed, and add nodes by the cluster autoscaler."},
-			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for memory.available, so that the " +
-				"kubelet acts before " +
-				"the kernel.", when: &condition{"the node ran out", func(f *facts) bool { return f.is(events.ScopeGlobal) }}},
+			{layer: kubernetes, text: "Set requests close to the p95 to p99 of real usage so " +
+				"that the scheduler can plan for it, and keep limits within 20 to 40 % above the requests."},
+			{layer: kubernetes, text: "Make critical pods Guaranteed, and add nodes with the " +
+				"cluster autoscaler."},
+			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for " +
+				"memory.available so that the kubelet acts before the kernel.", when: nodeRanOut},
 		},
 	},
 	{
 		id: "ancestor_limit",
-		means: "The limit that was hit is not the container's own: it is of its pod, its QoS class, of all " +
-			"pods, or of a slice above it.",
+		means: "The limit that was hit is not the container's own. It belongs to the pod, the " +
+			"QoS class, all pods, or a slice above.",
 		needs: "scope memcg; the limiter is not the victim's own cgroup or container",
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Pod-level CPU and ` +
 			`memory resources"`,
 		match: ancestorLimit,
 		advice: []advice{
-			{layer: kubernetes, text: "Give each container of the pod a limit of its own, and the pod as much as " +
-				"they have together, with what its volumes in " +
-				"memory take.", when: &condition{"the pod's limit", func(f *facts) bool { return f.limiter.Level == events.LevelPod }}},
-			{layer: kubernetes, text: "Look at who shares this limit: set limits for those that have none, and " +
-				"move out those whose use swings."},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max on those who use most, as an " +
-				"early brake.", when: onV2},
+			{layer: kubernetes, text: "Give each container of the pod its own limit, and set " +
+				"the pod's limit to their sum plus the memory of its in-memory volumes.", when: podLimit},
+			{layer: kubernetes, text: "Check which workloads share this limit: set limits on " +
+				"those without one, and move out those whose usage fluctuates."},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max on the largest users " +
+				"to throttle them early.", when: onV2},
 		},
 	},
 	{
 		id:    "swap_exhausted",
-		means: "Swap was used up, so anonymous memory could go nowhere.",
-		needs: fmt.Sprintf("swap in use at least %s of memory.swap.max of the limiter or of an ancestor, or of the node's swap",
+		means: "Swap was used up, so no more anonymous memory could be swapped out.",
+		needs: fmt.Sprintf("swap usage at least %s of memory.swap.max of the limiter or of an "+
+			"ancestor, or of the node's swap",
 			phrase.Percent(fullShare)),
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.swap.max",
 		match:     swapExhausted,
 		advice: []advice{
-			{layer: cgroupLayer, text: "Bound swap by memory.swap.max with the latency measured, or leave it off: " +
-				"full swap only delays the kill."},
-			{layer: application, text: "Find what grows: memory that is in swap and never comes back is often a leak."},
+			{layer: cgroupLayer, text: "Limit swap with memory.swap.max and measure its " +
+				"latency, or turn it off: full swap only delays the kill."},
+			{layer: application, text: "Look for memory that grows: pages that stay in swap " +
+				"and are never read back are often a leak."},
 		},
 	},
 	{
-		id:    "group_kill",
-		means: "One process went over, and memory.oom.group=1 took all others of the cgroup with it.",
-		needs: "victims with role group beside the chosen one. It explains less if the chosen one was the " +
-			"container's process 1: the others would have ended with it",
+		id: "group_kill",
+		means: "One process was chosen, and memory.oom.group=1 made the kernel kill all other " +
+			"processes of the cgroup with it.",
+		needs: "victims with role group in addition to the chosen one. It explains less if the " +
+			"chosen one was PID 1 of the container: the others would have died with it anyway",
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.oom.group; KubeletConfiguration " +
 			"singleProcessOOMKill",
 		match: groupKill,
 		advice: []advice{
-			{layer: kubernetes, text: "If the container can live on without the process that was chosen: " +
-				"singleProcessOOMKill: true in the kubelet's configuration.", when: ofAPod},
-			{layer: kubernetes, text: "Put processes whose use swings into a container of their own.", when: ofAPod},
-			{layer: cgroupLayer, text: "Set memory.oom.group to 0 if the others can live on (OOMPolicy=continue " +
-				"for a unit of systemd).", when: noPod},
+			{layer: kubernetes, text: "Set singleProcessOOMKill: true in the kubelet's " +
+				"configuration if the container can run without the chosen process.", when: ofAPod},
+			{layer: kubernetes, text: "Move processes whose usage fluctuates into a container of their own.", when: ofAPod},
+			{layer: cgroupLayer, text: "Set memory.oom.group to 0 if the other processes can " +
+				"run without the chosen one (OOMPolicy=continue for a systemd unit).", when: noPod},
 		},
 	},
 	{
 		id:    "outside_containers",
-		means: "Memory outside of pods and containers filled the node: host services, or the kernel itself.",
-		needs: fmt.Sprintf("scope global; at least %s of the node used outside of kubepods, or a process "+
-			"outside of any container with %s of it", phrase.Percent(outsideShare), phrase.Percent(hogShare)),
+		means: "Memory outside pods and containers filled the node: host services, or the kernel itself.",
+		needs: fmt.Sprintf("scope global; at least %s of the node used outside kubepods, or "+
+			"one process outside any container with at least %s of it", phrase.Percent(outsideShare), phrase.Percent(hogShare)),
 		reference: `Kubernetes "Reserve Compute Resources for System Daemons"`,
 		match:     outsideContainers,
 		advice: []advice{
-			{layer: cgroupLayer, text: "Give the host service that grew a memory limit of its own (MemoryHigh=, " +
-				"MemoryMax= of its unit)."},
-			{layer: kubernetes, text: "Set system-reserved and kube-reserved to what the host " +
-				"really uses.", when: &condition{"a node of Kubernetes", func(f *facts) bool { return f.kubepods() != nil }}},
-			{layer: kernel, text: "Watch slabtop and /proc/meminfo for memory that no cgroup is charged for."},
+			{layer: cgroupLayer, text: "Set a memory limit on the host service that grew " +
+				"(MemoryHigh=, MemoryMax= in its unit)."},
+			{layer: kubernetes, text: "Set system-reserved and kube-reserved to the real usage of the host.", when: onKubernetes},
+			{layer: kernel, text: "Monitor slabtop and /proc/meminfo for memory that is not " +
+				"charged to any cgroup."},
 		},
 	},
 }
@@ -139,8 +150,8 @@ func nodeOvercommitted(f *facts) *finding {
 	l := f.limiter
 	if f.is(events.ScopeMemcg) && l.Level == events.LevelKubepods {
 		hit := &finding{
-			text: "All pods together hit the limit that is set for them (node allocatable): the node is " +
-				"overcommitted.",
+			text: "All pods together reached the limit set for them (node allocatable): the " +
+				"node is overcommitted.",
 			confidence: Certain, evidence: limitEvidence(f),
 		}
 		hit.evidence = append(hit.evidence, shareEvidence(f)...)
@@ -174,7 +185,8 @@ func nodeOvercommitted(f *facts) *finding {
 	if hit.weight >= podsMajor {
 		hit.confidence = Certain
 	}
-	hit.text = fmt.Sprintf("The node ran out of memory, and pods had %s: they may use more than there is.",
+	hit.text = fmt.Sprintf("The node ran out of memory while pods used %s. The pods' limits "+
+		"allow more than the node has.",
 		phrase.PartOf(used, *n.TotalBytes, "it"))
 
 	return hit
@@ -258,9 +270,9 @@ func ancestorLimit(f *facts) *finding {
 	}
 	hit := &finding{confidence: Certain, evidence: limitEvidence(f)}
 
-	hit.text = "The limit was not the container's own: " + f.limit() + " was hit"
+	hit.text = capitalized(f.limit()) + " was hit, not the container's own."
 	if f.victim == nil || !inContainer(&f.victim.Process) {
-		hit.text = "The limit was not of the victim's own cgroup: " + f.limit() + " was hit"
+		hit.text = capitalized(f.limit()) + " was hit, not that of the victim's own cgroup."
 	}
 
 	if r := f.ownCgroup(); r != nil && r.UsageBytes != nil {
@@ -270,27 +282,39 @@ func ancestorLimit(f *facts) *finding {
 		case r.MaxBytes == nil:
 			hit.add("used in "+name, phrase.Size(*r.UsageBytes)+", no limit of its own", f.source(fromCounters))
 		default:
-			hit.text += fmt.Sprintf(" while %s had used %s", name, phrase.Part(*r.UsageBytes, *r.MaxBytes))
+			hit.text += fmt.Sprintf(" %s had used %s of its %s (%s).", capitalized(name), phrase.Size(*r.UsageBytes),
+				phrase.Size(*r.MaxBytes), phrase.Percent(share(*r.UsageBytes, *r.MaxBytes)))
 
 			hit.add("used of the own limit of "+name, phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters))
 
 			if max != nil && *r.MaxBytes > *max {
-				hit.text += ", which is above that limit and can never be reached"
+				hit.text += " Its limit is higher than " + f.limit() + ", so it can never take effect."
 			}
 		}
 	}
-	hit.text += "."
 
 	if len(f.shares) > 0 {
 		top := f.shares[0]
 		if top.UsageBytes != nil && f.limiter.UsageBytes != nil && share(*top.UsageBytes, *f.limiter.UsageBytes) >= topShare {
-			hit.text += fmt.Sprintf(" The most, %s, was in %s.",
-				phrase.PartOf(*top.UsageBytes, *f.limiter.UsageBytes, "it"), phrase.Cgroup(top.Workload, &top.Cgroup))
+			hit.text += fmt.Sprintf(" The largest user was %s with %s.", phrase.Cgroup(top.Workload, &top.Cgroup),
+				phrase.PartOf(*top.UsageBytes, *f.limiter.UsageBytes, "the usage"))
 		}
 		hit.evidence = append(hit.evidence, shareEvidence(f)...)
 	}
 
 	return hit
+}
+
+// capitalized starts a sentence with a cgroup, or its limit, in words. A bare name, such
+// as that of a unit, stays as it is.
+func capitalized(words string) string {
+	for _, kind := range []string{"a ", "cgroup ", "container ", "pod ", "the "} {
+		if strings.HasPrefix(words, kind) {
+			return strings.ToUpper(words[:1]) + words[1:]
+		}
+	}
+
+	return words
 }
 
 // ownCgroup is the victim's cgroup below the limiter, or the lowest that is known.
@@ -338,7 +362,8 @@ func swapExhausted(f *facts) *finding {
 
 	// Minor: where the whole node is short, its swap is full as well, whoever filled it.
 	return &finding{
-		text: fmt.Sprintf("The node's swap, %s, was used up, so anonymous memory could go nowhere.",
+		text: fmt.Sprintf("The node's swap of %s was used up, so no more anonymous memory "+
+			"could be swapped out.",
 			phrase.Size(*n.SwapTotalBytes)),
 		confidence: Certain, minor: true,
 		evidence: []events.Evidence{item("used of the node's swap", phrase.Part(used, *n.SwapTotalBytes), f.nodeSource("/proc/meminfo"))},
@@ -349,14 +374,15 @@ func swapExhausted(f *facts) *finding {
 func (f *facts) cgroupSwapExhausted() *finding {
 	finding := func(whose, file string, usage, limit uint64) *finding {
 		return &finding{
-			text: fmt.Sprintf("All swap that %s may use, %s, was used up, so anonymous memory could go nowhere.",
+			text: fmt.Sprintf("All swap that %s may use (%s) was used up, so no more anonymous "+
+				"memory could be swapped out.",
 				whose, phrase.Size(limit)),
 			confidence: Certain,
 			evidence:   []events.Evidence{item("used of "+file, phrase.Part(usage, limit), f.source(fromCounters))},
 		}
 	}
 	if l := f.limiter; isFull(l.SwapUsageBytes, l.SwapLimitBytes) {
-		return finding("it", "memory.swap.max", *l.SwapUsageBytes, *l.SwapLimitBytes)
+		return finding(phrase.Cgroup(l.Workload, l.Cgroup), "memory.swap.max", *l.SwapUsageBytes, *l.SwapLimitBytes)
 	}
 
 	for i := range f.ancestry {
@@ -386,16 +412,16 @@ func groupKill(f *facts) *finding {
 		return nil
 	}
 
-	k, at := f.killer, "of its cgroup"
+	k, at := f.killer, "on its cgroup"
 	if k.GroupCgroup != nil || k.GroupLevel != "" {
-		at = "of the " + string(k.GroupLevel)
+		at = "on the " + string(k.GroupLevel)
 		if k.GroupLevel == "" || k.GroupLevel == events.LevelCgroup {
-			at = "of " + phrase.Cgroup(nil, k.GroupCgroup)
+			at = "on " + phrase.Cgroup(nil, k.GroupCgroup)
 		}
 	}
 
 	hit := &finding{
-		text: fmt.Sprintf("%s was chosen, and %s died with it because memory.oom.group %s is set.",
+		text: fmt.Sprintf("%s was chosen, and %s died with it because memory.oom.group is set %s.",
 			process(&f.victim.Process), phrase.Plural(members, "more process"), at),
 		confidence: Certain,
 		minor:      value(f.victim.IsContainerInit),
@@ -422,7 +448,7 @@ func notMemory(f *facts) *finding {
 		return nil
 	}
 	hit := &finding{confidence: Likely}
-	var numbers []string
+	var usages []string
 
 	for i := range f.ancestry {
 		r := &f.ancestry[i]
@@ -434,11 +460,11 @@ func notMemory(f *facts) *finding {
 			return nil
 		}
 		ratio := phrase.Part(*r.UsageBytes, *r.MaxBytes)
-		numbers = append(numbers, string(r.Level)+" "+ratio)
+		usages = append(usages, fmt.Sprintf("%s level, %s was in use", r.Level, ratio))
 		hit.add("used of the limit of "+phrase.Cgroup(r.Workload, &r.Cgroup), ratio, f.source("page counters at the signal"))
 	}
 
-	if len(numbers) == 0 {
+	if len(usages) == 0 {
 		return nil
 	}
 
@@ -459,11 +485,11 @@ func notMemory(f *facts) *finding {
 		hit.add("PSI memory some, 10 s", fmt.Sprintf("%.1f %%", n.PSISome.Avg10), f.nodeSource("/proc/pressure/memory"))
 	}
 
-	hit.text = "This was not about memory: no limit above it was near (" + numbers[0]
-	if len(numbers) > 1 {
-		hit.text += fmt.Sprintf(", and %s above", phrase.Plural(len(numbers)-1, "more limit"))
+	hit.text = "Memory was not the reason: no limit was close to being reached. At " + usages[0]
+	if len(usages) > 1 {
+		hit.text += fmt.Sprintf(", and %s above had room as well", phrase.Plural(len(usages)-1, "more limit"))
 	}
-	hit.text += ")."
+	hit.text += "."
 
 	return hit
 }

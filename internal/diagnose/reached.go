@@ -15,36 +15,37 @@ const (
 	reachedShare = 0.50
 )
 
-// reachedRules are about a limit that was simply reached, by the plain memory of processes.
+// reachedRules are about a limit that was simply reached, by the anonymous memory of processes.
 var reachedRules = []rule{
 	{
 		id:    "own_limit",
-		means: "The container, or service, used its own limit up.",
-		needs: fmt.Sprintf("scope memcg; the limiter is the victim's own cgroup, container or service, and was "+
-			"not lowered. Certain if anonymous memory, of the limiter or where that is not known of the victim, is "+
-			"at least %s of the limit", phrase.Percent(reachedShare)),
+		means: "The container or service used up its own limit.",
+		needs: fmt.Sprintf("scope memcg; the limiter is the victim's own cgroup, container or "+
+			"service, and its limit was not lowered. Certain if anonymous memory (of the "+
+			"limiter or, where that is not known, of the victim) is at least %s of the limit", phrase.Percent(reachedShare)),
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Memory Resources to ` +
 			`Containers and Pods"`,
 		match: ownLimit,
 		advice: append([]advice{
-			{layer: kubernetes, text: "If this is its real need: set the limit 20 to 40 % above the 95th to 99th " +
-				"percentile of its peak (VPA tells it).", when: ofAPod},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max as an early brake, and watch high in " +
-				"memory.events.", when: onV2},
+			{layer: kubernetes, text: "If the workload needs this much memory, set the limit " +
+				"20 to 40 % above the p95 to p99 of real usage (the VPA recommends values).", when: ofAPod},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max to throttle early, " +
+				"and monitor the high counter in memory.events.", when: onV2},
 		}, runtimeAdvice...),
 	},
 	{
 		id:        "node_exhausted",
-		means:     "The node's memory was used up, and no limit of a cgroup stood in the way.",
-		needs:     "scope global, and what the node's memory or the victim's was",
+		means:     "The node's memory was used up before any cgroup reached its limit.",
+		needs:     "scope global, and the memory of the node or of the victim is known",
 		reference: "Documentation/admin-guide/mm/concepts.rst, OOM killer",
 		match:     nodeExhausted,
 		advice: []advice{
-			{layer: cgroupLayer, text: "Set a limit for what may grow without bound, so that it meets its own " +
-				"limit before the node's."},
-			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s: it comes before the kill."},
-			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for memory.available, so that the " +
-				"kubelet acts before the kernel.", when: ofAPod},
+			{layer: cgroupLayer, text: "Set a limit on workloads that may grow without bound, " +
+				"so that they reach it before the node runs out of memory."},
+			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s: " +
+				"pressure rises before a kill."},
+			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for " +
+				"memory.available so that the kubelet acts before the kernel.", when: ofAPod},
 		},
 	},
 }
@@ -61,10 +62,7 @@ func ownLimit(f *facts) *finding {
 	hit := &finding{confidence: Likely, evidence: limitEvidence(f)}
 	l := f.limiter
 
-	hit.text = "The victim reached its own limit"
-	if f.victim == nil {
-		hit.text = "The cgroup reached its own limit"
-	}
+	hit.text = capitalized(phrase.Cgroup(l.Workload, l.Cgroup)) + " reached its own limit"
 
 	if l.LimitBytes != nil {
 		hit.text += " of " + phrase.Size(*l.LimitBytes)
@@ -74,14 +72,10 @@ func ownLimit(f *facts) *finding {
 		hit.text += " for memory and swap together"
 	}
 
-	if l.Workload != nil || l.Cgroup != nil {
-		hit.text += " (" + phrase.Cgroup(l.Workload, l.Cgroup) + ")"
-	}
-
 	f.anonymous(hit)
 
 	if rate, _, ok := f.growth(); ok {
-		hit.text += fmt.Sprintf(", growing by %s a second", phrase.Size(rate))
+		hit.text += fmt.Sprintf(", and usage grew by %s/s", phrase.Size(rate))
 		hit.evidence = append(hit.evidence, f.growthEvidence()...)
 	}
 	hit.text += "."
@@ -102,7 +96,7 @@ func (f *facts) anonymous(hit *finding) {
 		if *v.AnonRSSBytes >= limit {
 			part = "all of"
 		}
-		hit.text += fmt.Sprintf(": the plain memory of %s is %s it", process(&v.Process), part)
+		hit.text += fmt.Sprintf(": anonymous memory of %s accounts for %s it", process(&v.Process), part)
 		hit.add("anonymous memory of "+process(&v.Process), phrase.Part(*v.AnonRSSBytes, limit), f.source(fromKernel))
 	}
 
@@ -110,7 +104,7 @@ func (f *facts) anonymous(hit *finding) {
 		hit.evidence = append(hit.evidence, c.items(part{"anonymous memory", c.anon}, part{"page cache", c.cache})...)
 		if c.share(c.anon) >= reachedShare {
 			hit.confidence = Certain
-			hit.text += fmt.Sprintf(": the plain memory of its processes is %s of it", phrase.Percent(c.share(c.anon)))
+			hit.text += fmt.Sprintf(": anonymous memory accounts for %s of it", phrase.Percent(c.share(c.anon)))
 		}
 	}
 }
@@ -131,12 +125,12 @@ func nodeExhausted(f *facts) *finding {
 		}
 
 		if n.AnonBytes != nil && n.AfterNS == nil {
-			hit.text += ": anonymous memory is " + phrase.PartOf(*n.AnonBytes, whole, "it")
+			hit.text += ": anonymous memory accounts for " + phrase.PartOf(*n.AnonBytes, whole, "it")
 		}
 	}
 
 	if size > 0 {
-		hit.text += fmt.Sprintf("; the victim %s had %s", process(&f.victim.Process), phrase.Size(size))
+		hit.text += fmt.Sprintf(". The victim %s used %s", process(&f.victim.Process), phrase.Size(size))
 		hit.add("memory of the victim", phrase.Size(size), f.source(fromKernel))
 	}
 

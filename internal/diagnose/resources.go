@@ -21,7 +21,7 @@ const (
 	// notableNodeShare is lower: on a node, memory other than that of processes is a few
 	// percent.
 	notableNodeShare = 0.15
-	// majorShare is what explains a kill even beside a larger part.
+	// majorShare explains a kill even beside a larger part.
 	majorShare = 0.40
 
 	// majorNodeShare is lower for the same reason as notableNodeShare.
@@ -62,7 +62,7 @@ type filler struct {
 }
 
 func (p filler) rule() rule {
-	needs := fmt.Sprintf("%s at least %s of the limit", p.what, phrase.Percent(p.least))
+	needs := fmt.Sprintf("%s: at least %s of the limit", p.what, phrase.Percent(p.least))
 	if p.leastNode > 0 {
 		needs += fmt.Sprintf(", or %s of the node", phrase.Percent(p.leastNode))
 	}
@@ -73,7 +73,7 @@ func (p filler) rule() rule {
 
 	needs += fmt.Sprintf(". It explains the kill if it is the largest part, or at least %s", phrase.Percent(p.major))
 	if p.leastNode > 0 && p.major > majorNodeShare {
-		needs += fmt.Sprintf(" (of the node %s)", phrase.Percent(majorNodeShare))
+		needs += fmt.Sprintf(" (%s of the node)", phrase.Percent(majorNodeShare))
 	}
 
 	return rule{
@@ -112,14 +112,15 @@ func (p filler) rule() rule {
 	}
 }
 
-// resourceRules are about what filled a limit or the node, other than the plain
-// memory of processes.
+// resourceRules are about memory that filled a limit or the node, other than the
+// anonymous memory of processes.
 var resourceRules = []rule{
 	{
 		id: "working_set_cache",
-		means: "The node was short by the kubelet's count, which takes active page cache for used; by the " +
-			"kernel's own it was not.",
-		needs: fmt.Sprintf("an eviction; the kernel's MemAvailable at least %d times the kubelet's memory.available",
+		means: "The node was short of memory as the kubelet counts it, with active page cache " +
+			"as used memory, but not as the kernel counts it.",
+		needs: fmt.Sprintf("an eviction; the kernel's MemAvailable is at least %d times the "+
+			"kubelet's memory.available",
 			cacheFactor),
 		reference: `Kubernetes "Node-pressure Eviction", active file memory is not considered as available`,
 		match: func(f *facts) *finding {
@@ -130,8 +131,8 @@ var resourceRules = []rule{
 			}
 
 			return &finding{
-				text: fmt.Sprintf("The kubelet saw %s available, the kernel %s: active page cache made the "+
-					"difference, and would have been given back.",
+				text: fmt.Sprintf("The kubelet counted %s as available, the kernel %s. The "+
+					"difference is active page cache, and the kernel could have reclaimed it.",
 					phrase.Size(*e.AvailableBytes), phrase.Size(*e.MemAvailableBytes)),
 				confidence: Likely,
 				evidence: []events.Evidence{
@@ -141,24 +142,26 @@ var resourceRules = []rule{
 			}
 		},
 		advice: []advice{
-			{layer: application, text: "Avoid needless hot data in the page cache: rotate logs, read and write " +
-				"large files in sequence, or past the cache."},
-			{layer: kubernetes, text: "Limit the pods that keep files hot: the cache is charged to them, and " +
-				"reclaimed from them first."},
+			{layer: application, text: "Keep less hot data in the page cache: rotate logs, " +
+				"read and write large files sequentially, or bypass the cache (O_DIRECT)."},
+			{layer: kubernetes, text: "Set memory limits on pods that keep files hot: page " +
+				"cache is charged to them and reclaimed from them first."},
 		},
 	},
 	filler{
 		id: "tmpfs",
-		means: "Files in tmpfs, an emptyDir of medium Memory, /dev/shm or shared memory filled it. It looks like " +
-			"page cache and is none: without swap it goes only when the file is deleted.",
+		means: "Files in tmpfs (an emptyDir of medium Memory, /dev/shm) or shared memory " +
+			"filled the limit. They are counted like page cache, but without swap they are " +
+			"freed only when the file is deleted.",
 		what: "tmpfs and shared memory", part: func(c *charge) *uint64 { return c.shmem },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: `Documentation/filesystems/tmpfs.rst; Kubernetes "Volumes", emptyDir`,
 		text: func(f *facts, c *charge, amount string) string {
-			text := fmt.Sprintf("Files in tmpfs or shared memory hold %s, and cannot be reclaimed as page cache can.",
+			text := fmt.Sprintf("Files in tmpfs or shared memory take up %s, and reclaim "+
+				"cannot drop them like page cache.",
 				amount)
 			if f.limiter.Level == events.LevelPod {
-				text += " In a volume they outlive the container: the next one begins with them."
+				text += " Files in a volume outlive the container: the next container starts with them."
 			}
 
 			return text
@@ -171,50 +174,53 @@ var resourceRules = []rule{
 			return nil
 		},
 		advice: []advice{
-			{layer: kubernetes, text: "Give emptyDir volumes of medium Memory a sizeLimit, and count it into the " +
-				"memory limit; or use the disk.", when: ofAPod},
-			{layer: application, text: "Find the files: df -t tmpfs, du -x on them, ipcs -m; delete what is not " +
-				"needed, map less shared memory."},
+			{layer: kubernetes, text: "Set sizeLimit on emptyDir volumes of medium Memory and " +
+				"include it in the memory limit, or use a disk-backed volume.", when: ofAPod},
+			{layer: application, text: "Find the files (df -t tmpfs, du -x on those mounts, " +
+				"ipcs -m), delete those not needed, and map less shared memory."},
 		},
 	}.rule(),
 	filler{
 		id:    "unevictable",
-		means: "Memory that is locked (mlock, SHM_LOCK, ramfs) cannot be reclaimed or swapped out.",
+		means: "Locked memory (mlock, SHM_LOCK, ramfs) cannot be reclaimed or swapped out.",
 		what:  "unevictable memory", part: func(c *charge) *uint64 { return c.unevictable },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: "Documentation/mm/unevictable-lru.rst",
 		text: func(f *facts, c *charge, amount string) string {
-			return fmt.Sprintf("Locked memory holds %s: reclaim has to leave it alone.", amount)
+			return fmt.Sprintf("Locked memory takes up %s and cannot be reclaimed.", amount)
 		},
 		advice: []advice{
-			{layer: application, text: "Lock less: mlockall(MCL_FUTURE) locks all that comes later; look at VmLck " +
-				"in /proc/PID/status."},
+			{layer: application, text: "Lock less memory: mlockall(MCL_FUTURE) also locks all " +
+				"later mappings. Check VmLck in /proc/PID/status."},
 		},
 	}.rule(),
 	filler{
 		id: "page_cache_dirty",
-		means: "Page cache that had yet to be written could not be reclaimed in time: the disk is slower than " +
-			"the writer.",
+		means: "Dirty page cache could not be written back, and thus not be reclaimed, in " +
+			"time: the disk is slower than the writer.",
 		what: "dirty page cache and what is being written", part: func(c *charge) *uint64 { return c.dirty },
 		least: dirtyShare, leastNode: dirtyShare, major: notableShare,
 		reference: `Documentation/admin-guide/cgroup-v2.rst, "Writeback"`,
 		text: func(f *facts, c *charge, amount string) string {
-			return fmt.Sprintf("Page cache that was not yet written holds %s: it cannot be given back before the disk has it.",
+			return fmt.Sprintf("Dirty page cache takes up %s and cannot be reclaimed before it "+
+				"is written to disk.",
 				amount)
 		},
 		more: func(f *facts, c *charge) []events.Evidence { return c.items(part{"page cache in all", c.cache}) },
 		advice: []advice{
-			{layer: application, text: "Write in smaller, sequential batches and fsync between them; rotate logs; " +
-				"write past the cache (O_DIRECT) what is not read again."},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max: writers are slowed down before they meet " +
-				"the limit.", when: onV2},
-			{layer: kernel, text: "Lower vm.dirty_bytes and vm.dirty_background_bytes, so that writing begins sooner."},
+			{layer: application, text: "Write in smaller, sequential batches with fsync in " +
+				"between, rotate logs, and bypass the page cache (O_DIRECT) for data that is " +
+				"not read again."},
+			{layer: cgroupLayer, text: "Set memory.high below memory.max: writers are then " +
+				"throttled before they reach the limit.", when: onV2},
+			{layer: kernel, text: "Lower vm.dirty_bytes and vm.dirty_background_bytes so that " +
+				"writeback starts earlier."},
 		},
 	}.rule(),
 	filler{
 		id: "page_cache_hot",
-		means: "Page cache that was in use filled it: files are read again and again, so that reclaim takes them " +
-			"last and they come back at once.",
+		means: "Page cache in active use filled the limit: the files are read again and again, " +
+			"so reclaim takes them last and they are read back at once.",
 		what: "page cache", part: func(c *charge) *uint64 { return c.cache },
 		least: notableShare, major: majorShare,
 		needs: fmt.Sprintf("at least %s of it on the active list, and too little of it dirty for page_cache_dirty",
@@ -225,71 +231,73 @@ var resourceRules = []rule{
 				c.share(c.dirty) < dirtyShare
 		},
 		text: func(f *facts, c *charge, amount string) string {
-			return fmt.Sprintf("Page cache that is in use holds %s: reclaim takes it last, and it is read in again at once.",
+			return fmt.Sprintf("Page cache in active use takes up %s. Reclaim takes it last, "+
+				"and it is read back at once.",
 				amount)
 		},
 		more: func(f *facts, c *charge) []events.Evidence { return c.items(part{"on the active list", c.active}) },
 		advice: []advice{
-			{layer: application, text: "Keep less hot data in files: read in sequence, rotate logs, use " +
-				"posix_fadvise(POSIX_FADV_DONTNEED) on what is done."},
-			{layer: kubernetes, text: "Count the files that the workload keeps hot into its memory limit; the " +
-				"working set has them."},
+			{layer: application, text: "Keep less file data hot: read sequentially, rotate " +
+				"logs, and use posix_fadvise(POSIX_FADV_DONTNEED) on data that is no longer needed."},
+			{layer: kubernetes, text: "Include the files that the workload keeps hot in its " +
+				"memory limit: the working set counts them."},
 		},
 	}.rule(),
 	filler{
-		id:    "slab_unreclaimable",
-		means: "Kernel objects that cannot be reclaimed filled it. No process's RSS shows them.",
-		what:  "unreclaimable slab", part: func(c *charge) *uint64 { return c.slabUnreclaimable },
+		id: "slab_unreclaimable",
+		means: "Kernel objects that cannot be reclaimed filled the limit. They are not part of " +
+			"any process's RSS.",
+		what: "unreclaimable slab", part: func(c *charge) *uint64 { return c.slabUnreclaimable },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat slab_unreclaimable; slabtop(1)",
 		text: func(f *facts, c *charge, amount string) string {
-			text := fmt.Sprintf("Kernel objects that cannot be reclaimed hold %s", amount)
+			text := fmt.Sprintf("Kernel objects that cannot be reclaimed take up %s", amount)
 			if top := largestSlab(f, c); top != "" {
-				text += ", the most in slab cache " + top
+				text += "; the largest slab cache is " + top
 			}
 
-			return text + ". No process's RSS shows them."
+			return text + ". They are not part of any process's RSS."
 		},
 		more: slabEvidence,
 		advice: []advice{
-			{layer: kernel, text: "Find the cache that grows (slabtop, /proc/slabinfo) and who fills it: sockets, " +
-				"inotify watches, mounts, file locks, a leak of the kernel."},
-			{layer: application, text: "Open fewer files, sockets and watches at once."},
+			{layer: kernel, text: "Find the slab cache that grows (slabtop, /proc/slabinfo) " +
+				"and its users: sockets, inotify watches, mounts, file locks, or a leak in the kernel."},
+			{layer: application, text: "Keep fewer files, sockets and watches open at a time."},
 		},
 	}.rule(),
 	filler{
 		id: "slab_reclaimable",
-		means: "Dentries, inodes and other file system metadata filled it: many files were made or looked up. " +
-			"Reclaim frees them slowly, and not while they are in use.",
+		means: "Dentries, inodes and other file system metadata filled the limit: many files " +
+			"were created or looked up. Reclaim frees them slowly, and not while they are in use.",
 		what: "slab that is reclaimable, or not split by " +
 			"the kernel", part: func(c *charge) *uint64 { return c.slabReclaimable },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: "Documentation/admin-guide/sysctl/vm.rst, vfs_cache_pressure",
 		text: func(f *facts, c *charge, amount string) string {
-			text := fmt.Sprintf("File system metadata and other kernel objects (slab) hold %s", amount)
+			text := fmt.Sprintf("File system metadata and other kernel objects (slab) take up %s", amount)
 			if top := largestSlab(f, c); top != "" {
-				text += ", the most in slab cache " + top
+				text += "; the largest slab cache is " + top
 			}
 
-			return text + ". No process's RSS shows them."
+			return text + ". They are not part of any process's RSS."
 		},
 		more: slabEvidence,
 		advice: []advice{
-			{layer: application, text: "Do not make or walk millions of files at once; delete in batches, and keep " +
-				"fewer of them in a directory tree."},
-			{layer: kernel, text: "Watch slabtop for dentry and inode caches; vm.vfs_cache_pressure above 100 " +
-				"reclaims them sooner."},
+			{layer: application, text: "Do not create or walk millions of files at once; " +
+				"delete in batches, and keep directory trees small."},
+			{layer: kernel, text: "Set vm.vfs_cache_pressure above 100 to reclaim dentries and " +
+				"inodes earlier, and monitor their caches with slabtop."},
 		},
 	}.rule(),
 	filler{
 		id: "pagetables",
-		means: "Page tables filled it: very large or sparse mappings, or many processes that map the same memory, " +
-			"each with tables of its own.",
+		means: "Page tables filled the limit: very large or sparse mappings, or many processes " +
+			"that map the same memory, each with its own page tables.",
 		what: "page tables", part: func(c *charge) *uint64 { return c.pagetables },
 		least: notableOverhead, leastNode: notableOverhead, major: majorOverhead,
 		reference: "Documentation/mm/page_tables.rst",
 		text: func(f *facts, c *charge, amount string) string {
-			return fmt.Sprintf("Page tables alone hold %s.", amount)
+			return fmt.Sprintf("Page tables alone take up %s.", amount)
 		},
 		more: func(f *facts, c *charge) []events.Evidence {
 			if f.victim == nil || f.victim.PgtablesBytes == nil {
@@ -299,37 +307,37 @@ var resourceRules = []rule{
 			return []events.Evidence{item("page tables of the victim", phrase.Size(*f.victim.PgtablesBytes), f.source(fromKernel))}
 		},
 		advice: []advice{
-			{layer: application, text: "Map large shared memory with huge pages, touch it less sparsely, and share " +
-				"it among fewer processes (connection pooling)."},
+			{layer: application, text: "Map large shared memory with huge pages, access it " +
+				"less sparsely, and share it among fewer processes (connection pooling)."},
 		},
 	}.rule(),
 	filler{
 		id:    "kernel_stacks",
-		means: "Kernel stacks filled it: each thread has one, of 16 KiB on most machines.",
+		means: "Kernel stacks filled the limit: each thread has one, of 16 KiB on most machines.",
 		what:  "kernel stacks", part: func(c *charge) *uint64 { return c.kernelStacks },
 		least: notableOverhead, leastNode: notableOverhead, major: majorOverhead,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat kernel_stack; pids.max",
 		text: func(f *facts, c *charge, amount string) string {
 			const stackBytes = 16 << 10 // THREAD_SIZE of x86-64 and arm64 without KASAN
-			return fmt.Sprintf("Kernel stacks hold %s: there are about %d threads.", amount, *c.kernelStacks/stackBytes)
+			return fmt.Sprintf("Kernel stacks take up %s, as much as about %d threads need.", amount, *c.kernelStacks/stackBytes)
 		},
 		advice: []advice{
-			{layer: application, text: "Bound the number of threads and processes: a pool instead of one for each " +
-				"request."},
-			{layer: cgroupLayer, text: "Set pids.max (in Kubernetes podPidsLimit): it fails the new thread and " +
-				"spares the others."},
+			{layer: application, text: "Limit the number of threads and processes: use a pool " +
+				"instead of one for each request."},
+			{layer: cgroupLayer, text: "Set pids.max (podPidsLimit in Kubernetes): creating a " +
+				"new thread then fails, and the other processes are spared."},
 		},
 	}.rule(),
 	filler{
 		id:    "kernel_memory",
-		means: "Socket buffers or per-CPU memory of the kernel filled it.",
+		means: "Socket buffers or per-CPU memory of the kernel filled the limit.",
 		what:  "socket buffers and per-CPU memory", part: func(c *charge) *uint64 { return sum(c.sock, c.perCPU) },
 		least: notableOverhead, major: majorOverhead,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat sock and percpu",
 		text: func(f *facts, c *charge, amount string) string {
-			name := "Socket buffers hold"
+			name := "Socket buffers take up"
 			if value(c.perCPU) > value(c.sock) {
-				name = "Per-CPU memory of the kernel and socket buffers hold"
+				name = "Per-CPU memory of the kernel and socket buffers take up"
 			}
 
 			return fmt.Sprintf("%s %s.", name, amount)
@@ -339,14 +347,14 @@ var resourceRules = []rule{
 		},
 		advice: []advice{
 			{
-				layer: application, text: "Read from sockets as fast as peers write, bound the number of " +
-					"connections, and their buffers (SO_RCVBUF, SO_SNDBUF).",
-				when: &condition{"of sockets", func(f *facts) bool { return value(f.charge.sock) >= value(f.charge.perCPU) }},
+				layer: application, text: "Read from sockets as fast as peers write, and limit " +
+					"the number of connections and their buffers (SO_RCVBUF, SO_SNDBUF).",
+				when: &condition{"more in sockets", func(f *facts) bool { return value(f.charge.sock) >= value(f.charge.perCPU) }},
 			},
 			{
-				layer: kernel, text: "Per-CPU memory grows with cgroups, BPF maps and network namespaces, times " +
-					"the number of CPUs: look for those that are left over.",
-				when: &condition{"of per-CPU memory", func(f *facts) bool { return value(f.charge.perCPU) > value(f.charge.sock) }},
+				layer: kernel, text: "Look for leftover cgroups, BPF maps and network " +
+					"namespaces: each takes per-CPU memory on every CPU.",
+				when: &condition{"more in per-CPU memory", func(f *facts) bool { return value(f.charge.perCPU) > value(f.charge.sock) }},
 			},
 		},
 	}.rule(),

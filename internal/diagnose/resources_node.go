@@ -22,8 +22,9 @@ const (
 // the OOM.
 var nodeResourceRules = []rule{
 	{
-		id:        "cpuset_exhausted",
-		means:     "The NUMA nodes that a cpuset allows ran out; others were not asked.",
+		id: "cpuset_exhausted",
+		means: "The NUMA nodes that the cpuset allows ran out of memory; no other NUMA " +
+			"node may be used.",
 		needs:     "scope cpuset",
 		reference: "Documentation/admin-guide/cgroup-v2.rst, cpuset.mems",
 		match: func(f *facts) *finding {
@@ -31,13 +32,14 @@ var nodeResourceRules = []rule{
 				return nil
 			}
 
-			return restricted(f, "its cpuset allows")
+			return restricted(f, "the cpuset")
 		},
-		advice: numaAdvice("Widen cpuset.mems, or move memory of others off these nodes."),
+		advice: numaAdvice("Widen cpuset.mems, or move the memory of other workloads off these NUMA nodes."),
 	},
 	{
-		id:        "mempolicy_exhausted",
-		means:     "The NUMA nodes that the process bound its memory to ran out; others were not asked.",
+		id: "mempolicy_exhausted",
+		means: "The NUMA nodes to which the process bound its memory ran out of memory; no " +
+			"other NUMA node may be used.",
 		needs:     "scope mempolicy",
 		reference: "Documentation/admin-guide/mm/numa_memory_policy.rst, MPOL_BIND",
 		match: func(f *facts) *finding {
@@ -45,39 +47,44 @@ var nodeResourceRules = []rule{
 				return nil
 			}
 
-			return restricted(f, "its memory policy allows")
+			return restricted(f, "the memory policy")
 		},
-		advice: numaAdvice("Prefer a node (MPOL_PREFERRED_MANY, numactl --preferred) instead of binding to it."),
+		advice: numaAdvice("Use a preferred NUMA node (MPOL_PREFERRED_MANY, numactl " +
+			"--preferred) instead of a strict binding."),
 	},
 	{
-		id:    "fragmentation",
-		means: "An allocation of several pages in a row failed though memory was free: it was in pieces too small.",
-		needs: "order above 0, no cgroup limited, and a zone (not DMA) above its low watermark that has no " +
-			"free block of that order, or one that the allocator gave up though twice its min watermark was free " +
-			"or reclaimable, or compaction that was given up. Certain if the zones are as they were at the kill",
+		id: "fragmentation",
+		means: "An allocation of several contiguous pages failed although memory was free: the " +
+			"free blocks were too small.",
+		needs: "order above 0, no cgroup as limiter, and one of these: a zone (not DMA) above " +
+			"its low watermark without a free block of that order; a zone that the allocator " +
+			"gave up on although twice its min watermark was free or reclaimable; compaction " +
+			"that was given up. Certain if the zones were read at the kill",
 		reference: "Documentation/admin-guide/mm/concepts.rst, compaction; /proc/buddyinfo, proc(5)",
 		match:     fragmentation,
 		advice: []advice{
-			{layer: kernel, text: "Watch /proc/buddyinfo and the compact_* counters of /proc/vmstat; raise " +
-				"vm.min_free_kbytes or vm.compaction_proactiveness so that blocks stay whole."},
-			{layer: kernel, text: "Find who asks for such blocks (the stack in the kernel log): jumbo frames, " +
-				"drivers and some file systems can be told to ask for less."},
+			{layer: kernel, text: "Raise vm.min_free_kbytes or vm.compaction_proactiveness to " +
+				"keep large blocks available, and monitor /proc/buddyinfo and the compact_* " +
+				"counters of /proc/vmstat."},
+			{layer: kernel, text: "Find the callers that request such blocks (see the stack in " +
+				"the kernel log): jumbo frames, drivers and some file systems can be " +
+				"configured to use smaller ones."},
 		},
 	},
 	{
 		id:    "numa_imbalance",
-		means: "One NUMA node was exhausted while another had memory free.",
-		needs: fmt.Sprintf("scope global, zones of two NUMA nodes at least: the free memory of one below its "+
-			"low watermarks, of another at least %s of it", phrase.Percent(elsewhereShare)),
+		means: "One NUMA node ran out of memory while another had free memory.",
+		needs: fmt.Sprintf("scope global, and zones of at least two NUMA nodes: one has less "+
+			"free memory than its low watermarks, another at least %s of its memory free", phrase.Percent(elsewhereShare)),
 		reference: "Documentation/admin-guide/sysctl/vm.rst, zone_reclaim_mode; numastat(8)",
 		match:     numaImbalance,
-		advice: numaAdvice("Look at numastat: interleave what is large, and do not bind pods to one node's " +
-			"memory while others may fill it."),
+		advice: numaAdvice("Check numastat, interleave large allocations, and do not bind pods " +
+			"to a NUMA node that others may fill."),
 	},
 	{
 		id:        "hugetlb",
-		means:     "Huge pages were set aside and nobody used them: they are lost to everybody else.",
-		needs:     fmt.Sprintf("scope global, unused huge pages at least %s of the node", phrase.Percent(hugetlbShare)),
+		means:     "Huge pages were reserved and not used, and no other allocation can use that memory.",
+		needs:     fmt.Sprintf("scope global, unused huge pages of at least %s of the node", phrase.Percent(hugetlbShare)),
 		reference: "Documentation/admin-guide/mm/hugetlbpage.rst",
 		match: func(f *facts) *finding {
 			n := f.node
@@ -91,7 +98,8 @@ var nodeResourceRules = []rule{
 			}
 
 			return &finding{
-				text: fmt.Sprintf("Huge pages that nobody uses take %s away from everything else.",
+				text: fmt.Sprintf("Unused huge pages take up %s, and no other allocation can "+
+					"use that memory.",
 					phrase.PartOf(*n.HugetlbFreeBytes, *n.TotalBytes, "the node's memory")),
 				confidence: Certain, weight: weight, minor: weight < notableNodeShare,
 				evidence: []events.Evidence{
@@ -101,8 +109,8 @@ var nodeResourceRules = []rule{
 			}
 		},
 		advice: []advice{
-			{layer: kernel, text: "Lower vm.nr_hugepages to what is used, or allow vm.nr_overcommit_hugepages " +
-				"instead."},
+			{layer: kernel, text: "Lower vm.nr_hugepages to the number in use, or set " +
+				"vm.nr_overcommit_hugepages instead."},
 		},
 	},
 }
@@ -110,9 +118,10 @@ var nodeResourceRules = []rule{
 func numaAdvice(first string) []advice {
 	return []advice{
 		{layer: kernel, text: first},
-		{layer: kernel, text: "Watch numastat and the free memory of each NUMA node, not the sum."},
-		{layer: kubernetes, text: "Place by topology: memory manager policy Static with topology manager for " +
-			"Guaranteed pods, and room for the others on each node.", when: ofAPod},
+		{layer: kernel, text: "Monitor numastat and the free memory of each NUMA node instead of the total."},
+		{layer: kubernetes, text: "Place pods by topology: use the memory manager's Static " +
+			"policy with the topology manager for Guaranteed pods, and leave room for the " +
+			"others on each NUMA node.", when: ofAPod},
 	}
 }
 
@@ -154,9 +163,9 @@ func restricted(f *facts, by string) *finding {
 	allowed := f.limiter.Nodes
 	hit := &finding{confidence: Certain, weight: 1}
 
-	hit.text = "The NUMA nodes that " + by + " ran out of memory"
+	hit.text = "The NUMA nodes that " + by + " allows ran out of memory"
 	if len(allowed) > 0 {
-		hit.text = fmt.Sprintf("NUMA %s, all that %s, ran out of memory", listed("node", allowed), by)
+		hit.text = fmt.Sprintf("NUMA %s ran out of memory, and %s allows no others", listed("node", allowed), by)
 		hit.add("allowed NUMA nodes", numbers(allowed), f.source(fromKernel))
 	} else {
 		hit.add("constraint", string(f.scope), f.source(fromKernel))
@@ -176,7 +185,7 @@ func restricted(f *facts, by string) *finding {
 	}
 
 	if len(others) > 0 {
-		hit.text += "; free elsewhere: " + phrase.FirstFew(others)
+		hit.text += ". Free on other NUMA nodes: " + phrase.FirstFew(others)
 	}
 	hit.text += "."
 
@@ -231,7 +240,7 @@ func numaImbalance(f *facts) *finding {
 	}
 
 	hit := &finding{
-		text: fmt.Sprintf("NUMA node %d was exhausted while node %d had %s free.",
+		text: fmt.Sprintf("NUMA node %d ran out of memory while NUMA node %d had %s free.",
 			nodes[short].id, nodes[rich].id, phrase.Size(nodes[rich].free)),
 		confidence: Likely, weight: 1,
 	}
@@ -251,7 +260,7 @@ func fragmentation(f *facts) *finding {
 	pages := uint64(1) << min(order, 63)
 
 	hit := &finding{confidence: Certain, weight: 1}
-	hit.add("order of the allocation", fmt.Sprintf("%d (%d pages in a row)", order, pages), f.source(fromKernel))
+	hit.add("order of the allocation", fmt.Sprintf("%d (%d contiguous pages)", order, pages), f.source(fromKernel))
 
 	f.scatteredZones(hit, order, pages)
 
@@ -282,8 +291,8 @@ func (f *facts) scatteredZones(hit *finding, order int, pages uint64) {
 			hit.confidence = Likely // the kill may have freed what is free now
 		}
 		name := phrase.ClipName(z.Zone)
-		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free, but no "+
-			"block of that size.",
+		hit.text = fmt.Sprintf("%d contiguous pages were requested: zone %s of NUMA node %d "+
+			"had %s free, but no block of that size.",
 			pages, name, z.Node, phrase.Size(*z.FreeBytes))
 		hit.add(fmt.Sprintf("zone %s of NUMA node %d", name, z.Node),
 			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0",
@@ -301,7 +310,8 @@ func (f *facts) compactionGaveUp(hit *finding, c *events.CompactAnswer, pages ui
 
 	if hit.text == "" {
 		hit.confidence = Likely
-		hit.text = fmt.Sprintf("%d pages in a row were asked for, and compaction could not make a block of that size.",
+		hit.text = fmt.Sprintf("%d contiguous pages were requested, and compaction could not "+
+			"create a block of that size.",
 			pages)
 	}
 }
@@ -315,8 +325,8 @@ func (f *facts) reclaimGaveUp(hit *finding, r *events.ReclaimAnswer, pages uint6
 
 	if hit.text == "" {
 		hit.confidence = Likely
-		hit.text = fmt.Sprintf("%d pages in a row were asked for: zone %s of NUMA node %d had %s free or "+
-			"reclaimable, but no block of that size.",
+		hit.text = fmt.Sprintf("%d contiguous pages were requested: zone %s of NUMA node %d "+
+			"had %s free or reclaimable, but no block of that size.",
 			pages, name, r.Node, phrase.Size(r.AvailableBytes))
 	}
 }

@@ -48,7 +48,7 @@ func (p *Probe) attach(forced events.Tier, stalls bool) error {
 // and adds the state of out_of_memory, which is attached together with it.
 func (p *Probe) setAttachMode(state events.Hook, forced events.Tier) error {
 	if forced != "" && state.Tier != forced {
-		return fmt.Errorf("tier %s is not to be had here: %s; see `oomtrace doctor`", forced, state.Why)
+		return fmt.Errorf("tier %s is not available on this kernel: %s; see `oomtrace doctor`", forced, state.Why)
 	}
 
 	p.tier = state.Tier
@@ -101,7 +101,7 @@ func (p *Probe) attachHook(h *hook, forced events.Tier) (events.Hook, error) {
 		}
 
 		if h.required {
-			return events.Hook{}, fmt.Errorf("attach %s, without which %s: %w: %s", h.name, h.without, err, advice(err))
+			return events.Hook{}, fmt.Errorf("attach %s (without it, %s): %w: %s", h.name, h.without, err, advice(err))
 		}
 
 		// Two functions may be tried in one mode, and fail for one reason.
@@ -190,9 +190,9 @@ func reason(err error) string {
 
 	switch {
 	case errors.As(err, &verifier):
-		return "the verifier refuses the program: " + strings.TrimSpace(lastLine(verifier))
+		return "the verifier rejected the program: " + strings.TrimSpace(lastLine(verifier))
 	case errors.Is(err, unix.EPERM):
-		return "refused by the kernel (EPERM)"
+		return "not permitted by the kernel (EPERM)"
 	case errors.Is(err, errNoKprobes):
 		return errNoKprobes.Error()
 	case errors.Is(err, ebpf.ErrNotSupported):
@@ -214,7 +214,7 @@ func lastLine(err *ebpf.VerifierError) string {
 
 func advice(err error) string {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return "run as root, or with CAP_BPF and CAP_PERFMON; in a container, as a privileged one"
+		return "run as root or with CAP_BPF and CAP_PERFMON; in a container, run it privileged"
 	}
 
 	return "see `oomtrace doctor`"

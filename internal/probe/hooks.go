@@ -19,7 +19,8 @@ type hook struct {
 	when condition
 	// required hooks are those without which Open fails.
 	required bool
-	// without is what is lost where the hook is not attached, or another one stands in.
+	// without names the information that is missing where the hook is not attached, or
+	// another one stands in.
 	without string
 	// remedy is the kernel feature that the hook needs.
 	remedy string
@@ -50,8 +51,8 @@ const (
 )
 
 const (
-	remedyFunction = "a kernel with CONFIG_FUNCTION_TRACER and DYNAMIC_FTRACE_WITH_DIRECT_CALLS (fentry), or with CONFIG_KPROBES, " +
-		"that lets root use them"
+	remedyFunction = "a kernel that permits root to use fentry (CONFIG_FUNCTION_TRACER and " +
+		"CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS) or kprobes (CONFIG_KPROBE_EVENTS)"
 	remedyTracepoint = "a kernel with this tracepoint"
 )
 
@@ -68,7 +69,7 @@ const (
 var hooks = []hook{
 	{
 		name: invocationHook, with: choiceHook,
-		without: "OOM passes that kill nobody (no killable task, waiting for a victim)",
+		without: "OOM invocations without a kill (no killable task, waiting for an earlier victim)",
 		remedy:  remedyFunction,
 		lost:    map[bpf.Kind]string{bpf.KindOOMReturn: "out_of_memory"},
 	},
@@ -79,8 +80,8 @@ var hooks = []hook{
 			kprobe("kprobe_out_of_memory", "kretprobe_out_of_memory", "kprobe_oom_kill_process"),
 			tracepoint(), // oom:mark_victim stands in
 		},
-		without: "the allocation's order and flags, badness points, cpuset and memory policy; " +
-			"the limiter is concluded from its event counter",
+		without: "the allocation's order and gfp flags, badness points, cpuset and memory " +
+			"policy; the limiter is inferred from its event counter",
 		remedy: remedyFunction,
 		lost:   map[bpf.Kind]string{bpf.KindVictimChosen: "decision"},
 	},
@@ -92,31 +93,31 @@ var hooks = []hook{
 	},
 	{
 		name: "signal:signal_generate", modes: []mode{tracepoint("signal_generate")}, required: true,
-		without: "no kill is seen",
+		without: "no kill can be observed",
 		remedy:  remedyTracepoint,
 		lost:    map[bpf.Kind]string{bpf.KindKill: "sigkill", bpf.KindCharge: "charge", bpf.KindState: "state"},
 	},
 	{
 		name: "signal:signal_generate, of users", modes: []mode{tracepoint("user_signal")},
-		without: "who killed a container or a service that no OOM explains",
+		without: "SIGKILLs to containers and services that the OOM killer did not send, and their senders",
 		remedy:  remedyTracepoint,
 		lost:    map[bpf.Kind]string{bpf.KindUserKill: "user_kill", bpf.KindTargetAncestry: "ladder"},
 	},
 	{
 		name: "oom:mark_victim", modes: []mode{tracepoint("mark_victim")}, required: true,
-		without: "no kill is seen",
+		without: "no kill can be observed",
 		remedy:  remedyTracepoint,
 		lost:    map[bpf.Kind]string{bpf.KindMark: "mark_victim"},
 	},
 	{
 		name: "cgroup:cgroup_mkdir", modes: []mode{tracepoint("cgroup_mkdir")},
-		without: "paths of cgroups made during the trace",
+		without: "paths of cgroups created during the trace",
 		remedy:  remedyTracepoint,
 		lost:    map[bpf.Kind]string{bpf.KindCgroupChange: "cgroup"},
 	},
 	{
 		name: "cgroup:cgroup_rmdir", modes: []mode{tracepoint("cgroup_rmdir")},
-		without: "that cgroups are gone: memory of oomtrace itself",
+		without: "removals of cgroups; oomtrace keeps their entries and uses more memory",
 		remedy:  remedyTracepoint,
 	},
 	{
@@ -126,13 +127,13 @@ var hooks = []hook{
 	},
 	{
 		name: "sched:sched_process_exit", modes: []mode{tracepoint("sched_process_exit")},
-		without: "how long the victim took to die",
+		without: "time from SIGKILL to the victim's exit",
 		remedy:  remedyTracepoint,
 		lost:    map[bpf.Kind]string{bpf.KindExit: "exit"},
 	},
 	{
 		name: "exit_mmap", modes: []mode{fentry("fexit_exit_mmap"), kprobe("kprobe_exit_mmap", "kretprobe_exit_mmap")},
-		without: "when the victim's memory was given back",
+		without: "time from SIGKILL until the victim's memory is freed",
 		remedy:  remedyFunction,
 		lost:    map[bpf.Kind]string{bpf.KindReleased: "released"},
 	},
@@ -140,30 +141,32 @@ var hooks = []hook{
 	// out_of_memory is not hooked, or its kprobe was skipped.
 	{
 		name: "vmscan:mm_vmscan_memcg_reclaim_begin", modes: []mode{tracepoint("memcg_reclaim_begin")}, when: withoutFentry,
-		without: "memcg told from node, where counters do not tell",
-		remedy:  remedyTracepoint,
+		without: "the distinction between an OOM of a memcg and one of the node, where " +
+			"counters do not show it",
+		remedy: remedyTracepoint,
 	},
 	{
 		name: "vmscan:mm_vmscan_direct_reclaim_begin", modes: []mode{tracepoint("direct_reclaim_begin")}, when: withoutFentry,
-		without: "memcg told from node, where counters do not tell",
-		remedy:  remedyTracepoint,
+		without: "the distinction between an OOM of a memcg and one of the node, where " +
+			"counters do not show it",
+		remedy: remedyTracepoint,
 	},
 	{
 		name: "vmscan:mm_vmscan_memcg_reclaim", modes: []mode{tracepoint("stall_memcg_begin", "stall_memcg_end")}, when: withStalls,
-		without: "reclaim against a cgroup's limit",
+		without: "stalls in reclaim for a cgroup's limit",
 		remedy:  remedyTracepoint,
 		stall:   events.StallMemcgReclaim,
 		lost:    map[bpf.Kind]string{bpf.KindStall: "stall", bpf.KindStallState: "stalls of further cgroups"},
 	},
 	{
 		name: "vmscan:mm_vmscan_direct_reclaim", modes: []mode{tracepoint("stall_direct_begin", "stall_direct_end")}, when: withStalls,
-		without: "direct reclaim for the node",
+		without: "stalls in direct reclaim for the node",
 		remedy:  remedyTracepoint,
 		stall:   events.StallDirectReclaim,
 	},
 	{
 		name: "vmscan:mm_vmscan_node_reclaim", modes: []mode{tracepoint("stall_node_begin", "stall_node_end")}, when: withStalls,
-		without: "reclaim of one NUMA node",
+		without: "stalls in reclaim of one NUMA node",
 		remedy:  remedyTracepoint,
 		stall:   events.StallNodeReclaim,
 	},
@@ -175,23 +178,23 @@ var hooks = []hook{
 	},
 	{
 		name: "vmscan:mm_vmscan_kswapd", modes: []mode{tracepoint("stall_kswapd_wake", "stall_kswapd_sleep")}, when: withStalls,
-		without: "when kswapd was awake",
+		without: "times when kswapd was awake",
 		remedy:  remedyTracepoint,
 	},
 	{
 		name: "compaction:mm_compaction", modes: []mode{tracepoint("stall_compaction_begin", "stall_compaction_end")}, when: withStalls,
-		without: "compaction",
+		without: "stalls in compaction",
 		remedy:  remedyTracepoint,
 		stall:   events.StallCompaction,
 	},
 	{
 		name: "oom:reclaim_retry_zone", modes: []mode{tracepoint("retry_reclaim")}, when: withStalls,
-		without: "why the allocator gave up reclaiming",
+		without: "why the allocator gave up on reclaim",
 		remedy:  remedyTracepoint,
 	},
 	{
 		name: "oom:compact_retry", modes: []mode{tracepoint("retry_compact")}, when: withStalls,
-		without: "why the allocator gave up compacting",
+		without: "why the allocator gave up on compaction",
 		remedy:  remedyTracepoint,
 	},
 	// From 6.18 on the work is done in a function with two underscores before its name,
@@ -204,13 +207,13 @@ var hooks = []hook{
 			kprobe("kprobe_high", "kretprobe_high").to("__mem_cgroup_handle_over_high"),
 			kprobe("kprobe_high", "kretprobe_high"),
 		},
-		without: "time that tasks slept over memory.high",
+		without: "time that tasks were throttled by memory.high",
 		remedy:  remedyFunction,
 		stall:   events.StallMemoryHigh,
 	},
 	{
 		name: "try_to_free_mem_cgroup_pages", modes: []mode{fentry("fentry_owner"), kprobe("kprobe_owner")}, when: ownerUnknown,
-		without: "whose limit a task reclaimed for, if not its own cgroup's",
+		without: "the cgroup for whose limit a task reclaimed, if not the task's own",
 		remedy:  remedyFunction,
 	},
 }
@@ -263,7 +266,7 @@ func Remedy(state events.Hook) string {
 }
 
 // UnseenStalls returns the kinds of stall that no attached hook reports, sorted. Hooks
-// that were not asked for do not count.
+// that were not requested do not count.
 func (p *Probe) UnseenStalls() []events.StallKind {
 	var kinds []events.StallKind
 

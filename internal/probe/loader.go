@@ -85,7 +85,7 @@ func newLoader(opts Options) (*loader, error) {
 	for _, spec := range l.specs {
 		if err := l.createMaps(spec); err != nil {
 			l.close()
-			return nil, fmt.Errorf("create the BPF maps: %w: oomtrace needs root, or CAP_BPF and CAP_PERFMON", err)
+			return nil, fmt.Errorf("create the BPF maps: %w: run as root or with CAP_BPF and CAP_PERFMON", err)
 		}
 	}
 

@@ -47,7 +47,8 @@ type Options struct {
 var DataSymbols = []string{"__per_cpu_offset", "mem_cgroup_stats_index"}
 
 // ErrNoBTF is returned by Open if the kernel does not describe its types.
-var ErrNoBTF = errors.New("this kernel has no BTF (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF=y")
+var ErrNoBTF = errors.New("this kernel has no BTF (/sys/kernel/btf/vmlinux); use one built " +
+	"with CONFIG_DEBUG_INFO_BTF=y")
 
 // Probe is a set of attached programs. Its methods must be called from one goroutine;
 // only the context given to Run may be cancelled from another.
@@ -72,7 +73,7 @@ type Probe struct {
 func Open(opts Options) (*Probe, error) {
 	// Before 5.11 the kernel counts BPF memory against RLIMIT_MEMLOCK.
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w: run as root, or with CAP_SYS_RESOURCE", err)
+		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w: run as root or with CAP_SYS_RESOURCE", err)
 	}
 
 	l, err := newLoader(opts)

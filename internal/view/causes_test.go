@@ -57,11 +57,11 @@ func explained() func(sink.Sink) error {
 			Text: "exited with 137, reason Error: the runtime missed the OOM event"},
 		{ContainerID: sidecarID, State: "exited", Reason: "Completed", ExitCode: new(0), Source: "cri", Agrees: true},
 	}
-	sizing := events.Advice{Layer: "kubernetes", Text: "Give each container of the pod a limit of its own, and the pod as much as they have together."}
+	sizing := events.Advice{Layer: "kubernetes", Text: "Give each container of the pod its own limit, and set the pod's limit to their sum."}
 	later.Causes = []events.Cause{
-		cause("ancestor_limit", "certain", "The limit was not the container's own: the pod's limit was hit while container app had used 300.0 MiB of 500.0 MiB (60 %).",
+		cause("ancestor_limit", "certain", "The pod's limit was hit, not the container's own. Container app had used 300.0 MiB of its 500.0 MiB (60 %).",
 			sizing, events.Advice{Layer: "cgroup", Text: "Set memory.high below memory.max."}),
-		cause("thp", "possible", "400.0 MiB (83 % of anonymous memory) is in transparent huge pages, which are charged whole.", sizing),
+		cause("thp", "possible", "400.0 MiB (83 % of anonymous memory) is in transparent huge pages, each of them charged in full even if little of it is used.", sizing),
 	}
 
 	return feed(headline(inc), inc, later)

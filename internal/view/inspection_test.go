@@ -58,7 +58,7 @@ func inspections() map[string]*events.Inspection {
 		Eviction: &events.Eviction{
 			Text: "memory.available 3021Mi, 2921Mi above evictionHard 100Mi", MemAvailableBytes: mibs(4000), Source: "/var/lib/kubelet/config.yaml",
 		},
-		Causes:  []events.Cause{{Text: "the limit of the pod is nearer than the container's own", Confidence: "certain"}},
+		Causes:  []events.Cause{{Text: "The pod's limit is closer than the container's own.", Confidence: "certain"}},
 		Unknown: []string{"ladder.peak_bytes"},
 	}
 	zone := func(node int, name string, free uint64) events.Zone {

@@ -20,7 +20,7 @@ import (
 // What belongs to no case: whether a tracer is offered, how it starts and ends.
 
 // notOffered is in the error of a tracer that a kernel does not offer.
-const notOffered = "is not to be had here"
+const notOffered = "is not available on this kernel"
 
 // checkTracer checks the start and the end of a tier's tracer.
 func (r *report) checkTracer(k Kernel, tier string, result *Result) {
