@@ -22,7 +22,7 @@ const (
 
 // killed is the runtime's word on an OOM kill of PID 1. It may have missed the OOM,
 // but the kernel has not.
-var killed = []string{"runtime says OOMKilled/137, kernel: memcg OOM at ", "runtime says Error/137, kernel: memcg OOM at "}
+var killed = []string{"runtime reports OOMKilled/137, kernel: memcg OOM at ", "runtime reports Error/137, kernel: memcg OOM at "}
 
 // scenario is something that happens to a pod, and says what must be told of it.
 type scenario struct {
@@ -147,7 +147,7 @@ func (s *suite) child() error {
 	}
 	w := initKill("child-0")
 	w.init, w.code = false, 7
-	w.said = []string{"runtime says OOMKilled/7, but PID 1 left by itself with 7; a child was killed", "runtime says Error/7: PID 1 left by itself with 7; a child was killed"}
+	w.said = []string{"runtime reports OOMKilled/7, but PID 1 exited by itself with status 7; a child was killed", "runtime reports Error/7: PID 1 exited by itself with status 7; a child was killed"}
 	s.expect("child", w)
 
 	return p.remove()
@@ -270,7 +270,7 @@ func (s *suite) stop(graceSeconds int64) error {
 
 	s.expect(name, want{
 		pod: name, container: "app", scope: events.ScopeUser, path: "runtime", init: true, term: graceSeconds > 0,
-		state: "exited", code: 137, said: []string{"runtime says Error/137, kernel: a SIGKILL by runc"},
+		state: "exited", code: 137, said: []string{"runtime reports Error/137, kernel: SIGKILL from runc"},
 	})
 
 	return p.remove()
@@ -289,7 +289,7 @@ func (s *suite) pidNamespace() error {
 
 	s.expect("pid namespace", want{
 		pod: "family-0", container: "app", scope: events.ScopeUser, path: "pidns", victims: 2,
-		state: "exited", code: 0, said: []string{"runtime says Completed/0"},
+		state: "exited", code: 0, said: []string{"runtime reports Completed/0"},
 	})
 
 	return p.remove()

@@ -138,9 +138,9 @@ func (t *trace) remarks() []string {
 
 	expected := []string{"itself can be a victim"} // without CAP_SYS_RESOURCE
 	if t.label == byCRI {
-		expected = append(expected, "c.sock does not answer", "there is no socket", "nobody listens at")
+		expected = append(expected, "c.sock does not answer", "no socket at", "nothing listens at")
 	} else {
-		expected = append(expected, "no CRI socket at any of the usual places")
+		expected = append(expected, "no CRI socket at the usual paths")
 	}
 	var all []string
 

@@ -166,7 +166,7 @@ var expectations = []expectation{
 
 		cc.equal("the number of victims", len(inc.Victims), 1)
 
-		if !strings.Contains(strings.Join(inc.Notes, "\n"), "as the init of the pid namespace ended, the kernel killed hog[") {
+		if !strings.Contains(strings.Join(inc.Notes, "\n"), "PID 1 of the PID namespace exited and the kernel killed hog[") {
 			cc.problem("its notes are %q", inc.Notes)
 		}
 	}},
