@@ -87,7 +87,7 @@ func TestInspectNode(t *testing.T) {
 	}
 
 	var stdout, stderr bytes.Buffer
-	if status := run([]string{"inspect", "--utc"}, &stdout, &stderr); status != exitOK || !strings.Contains(stdout.String(), "to die") {
+	if status := run([]string{"inspect", "--utc"}, &stdout, &stderr); status != exitOK || !strings.Contains(stdout.String(), "next victims") {
 		t.Errorf("status %d: %s%s", status, &stdout, &stderr)
 	}
 }

@@ -37,19 +37,19 @@ func cards(inc *events.Incident, o *Options) []card {
 	a := answersOf(inc)
 
 	return []card{
-		{"Who limited", cmp.Or(capitalize(a.limited), "not known"), limiterFacts(inc)},
-		{"Who triggered", cmp.Or(capitalize(a.triggered), noTrigger(inc)), triggerFacts(inc)},
-		{"Who died", cmp.Or(a.died, "Nobody"), victimFacts(inc, o)},
-		{"Who killed", killerAnswer(inc, a), killerFacts(inc)},
+		{"Whose limit was hit", cmp.Or(capitalize(a.limited), "unknown"), limiterFacts(inc)},
+		{"What triggered it", cmp.Or(capitalize(a.triggered), noTrigger(inc)), triggerFacts(inc)},
+		{"Which process died", cmp.Or(a.died, "None"), victimFacts(inc, o)},
+		{"Who sent the signal", killerAnswer(inc, a), killerFacts(inc)},
 	}
 }
 
 func noTrigger(inc *events.Incident) string {
 	if inc.Scope == events.ScopeUser {
-		return "Nobody: no allocation failed"
+		return "None: no allocation failed"
 	}
 
-	return "not known"
+	return "unknown"
 }
 
 func killerAnswer(inc *events.Incident, a answers) string {
@@ -57,7 +57,7 @@ func killerAnswer(inc *events.Incident, a answers) string {
 	case inc.Outcome != events.OutcomeKilled:
 		return capitalize(outcome(inc, a))
 	case a.killed == "":
-		return "not known"
+		return "unknown"
 	}
 
 	return capitalize(strings.TrimSuffix(a.killed, ","))
@@ -126,7 +126,7 @@ func victimFacts(inc *events.Incident, o *Options) []fact {
 	}
 
 	if v.IsContainerInit != nil && *v.IsContainerInit {
-		init = "yes: the container ended with it"
+		init = "yes, so the container ended"
 	}
 
 	if v.OOMScoreAdj != nil {
@@ -138,7 +138,7 @@ func victimFacts(inc *events.Incident, o *Options) []fact {
 	}
 
 	return facts("container id", phrase.ShortID(w.ContainerID), "image", w.Image, "memory", memory, "container's init", init,
-		"oom_score_adj", adj, "started", started, "dead after", span(v.ExitAfterNS), "memory back after", span(v.ReleasedAfterNS))
+		"oom_score_adj", adj, "started", started, "exited after", span(v.ExitAfterNS), "memory freed after", span(v.ReleasedAfterNS))
 }
 
 func killerFacts(inc *events.Incident) []fact {
@@ -153,7 +153,7 @@ func killerFacts(inc *events.Incident) []fact {
 	}
 
 	if k.GroupCgroup != nil || k.GroupLevel != "" {
-		group = strings.TrimSpace("memory.oom.group=1 of the " + string(k.GroupLevel))
+		group = strings.TrimSpace("memory.oom.group=1 at " + string(k.GroupLevel))
 	}
 
 	var parents []string
@@ -173,8 +173,8 @@ func killerFacts(inc *events.Incident) []fact {
 		reported = inc.Reported[0].Reason
 	}
 
-	return facts("way", way, "group", group, "why", phrase.Spaced(k.Reason), "SIGTERM", term, "program", k.Exe,
-		"parents", strings.Join(parents, " ← "), "login", login, "cgroup", path(k.Cgroup), "runtime says", reported)
+	return facts("path", way, "group", group, "reason", phrase.Spaced(k.Reason), "SIGTERM", term, "program", k.Exe,
+		"parents", strings.Join(parents, " ← "), "login", login, "cgroup", path(k.Cgroup), "runtime report", reported)
 }
 
 // identity is the workload, or an empty one.
