@@ -76,7 +76,7 @@ func limiterFacts(inc *events.Incident) []fact {
 	w := identity(l.Workload)
 
 	return facts("used", size(l.UsageBytes), "limit", size(l.LimitBytes), swap, usedOf(l.SwapUsageBytes, l.SwapLimitBytes),
-		"QoS", w.QoS, "pod UID", phrase.ShortID(w.PodUID), "container id", phrase.ShortID(w.ContainerID), "cgroup", path(l.Cgroup))
+		"QoS", w.QoS, "pod UID", phrase.ShortID(w.PodUID), "container ID", phrase.ShortID(w.ContainerID), "cgroup", path(l.Cgroup))
 }
 
 // usedOf is the usage, and the limit if there is one.
@@ -99,7 +99,7 @@ func triggerFacts(inc *events.Incident) []fact {
 		if p.Thread != "" && p.TID != p.PID {
 			thread = phrase.Task(p.Thread, p.TID)
 		}
-		all = facts("thread", thread, "container id", phrase.ShortID(identity(p.Workload).ContainerID), "cgroup", path(p.Cgroup))
+		all = facts("thread", thread, "container ID", phrase.ShortID(identity(p.Workload).ContainerID), "cgroup", path(p.Cgroup))
 	}
 
 	if a := inc.Allocation; a != nil && inc.Scope != events.ScopeUser {
@@ -137,7 +137,7 @@ func victimFacts(inc *events.Incident, o *Options) []fact {
 		started = phrase.When(*v.StartTime, time.DateTime, o.location())
 	}
 
-	return facts("container id", phrase.ShortID(w.ContainerID), "image", w.Image, "memory", memory, "container's init", init,
+	return facts("container ID", phrase.ShortID(w.ContainerID), "image", w.Image, "memory", memory, "container init", init,
 		"oom_score_adj", adj, "started", started, "exited after", span(v.ExitAfterNS), "memory freed after", span(v.ReleasedAfterNS))
 }
 
@@ -166,14 +166,14 @@ func killerFacts(inc *events.Incident) []fact {
 	}
 
 	if k.TermBeforeNS != nil {
-		term = phrase.Duration(*k.TermBeforeNS) + " before"
+		term = phrase.Duration(*k.TermBeforeNS) + " earlier"
 	}
 
 	if len(inc.Reported) > 0 {
 		reported = inc.Reported[0].Reason
 	}
 
-	return facts("path", way, "group", group, "reason", phrase.Spaced(k.Reason), "SIGTERM", term, "program", k.Exe,
+	return facts("path", way, "group", group, "reason", phrase.KillReason(k.Reason), "SIGTERM", term, "program", k.Exe,
 		"parents", strings.Join(parents, " ← "), "login", login, "cgroup", path(k.Cgroup), "runtime report", reported)
 }
 

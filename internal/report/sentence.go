@@ -84,7 +84,7 @@ func manner(k *events.Killer) string {
 	}
 
 	if k.Reason != "" {
-		text += " (" + phrase.Spaced(k.Reason) + ")"
+		text += " (" + phrase.KillReason(k.Reason) + ")"
 	}
 
 	return text

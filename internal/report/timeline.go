@@ -166,7 +166,7 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 		if l := inc.Limiter; l != nil {
 			label = strings.TrimSpace(string(l.Level) + " " + l.Which)
 			if l.Which == string(l.Level) {
-				label = "all of the " + string(l.Level)
+				label = string(l.Level) + " total"
 			}
 		}
 
