@@ -160,7 +160,7 @@ func TestReportFilter(t *testing.T) {
 		}
 
 		text := stdout.String()
-		if shown := strings.Contains(text, "OOM KILL"); shown != test.shown || !shown && !strings.Contains(text, "incidents that were not asked for: 1") {
+		if shown := strings.Contains(text, "OOM KILL"); shown != test.shown || !shown && !strings.Contains(text, "incidents not selected: 1") {
 			t.Errorf("%q: %s", test.args, text)
 		}
 	}
