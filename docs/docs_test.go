@@ -231,25 +231,14 @@ var sourcePath = regexp.MustCompile("`((?:bpf|cmd|docs|internal|scripts|test)/[A
 // placeholder stands for any name in a path.
 var placeholder = regexp.MustCompile(`\b(NAME|CLASS)\b`)
 
-// notYet are named and not there yet. TODO(check): empty it.
-var notYet = []string{
-	"internal/runtimes", "internal/runtimes/runtimes.go", "internal/runtimes/runtimes_test.go", "internal/resolve/source",
-	"cmd/oomtrace/architecture_test.go", "test/vm", "test/vm/agree_test.go",
-}
-
-// TestNamedFilesExist holds pages to the files and packages that they name. A line that
-// is marked for a check is left out until it is done.
+// TestNamedFilesExist holds pages to the files and packages that they name.
 func TestNamedFilesExist(t *testing.T) {
 	count := 0
 
 	for _, page := range pages(t) {
 		for i, line := range prose(read(t, page)) {
-			if strings.Contains(line, "TODO(check)") {
-				continue
-			}
-
 			for _, m := range sourcePath.FindAllStringSubmatch(line, -1) {
-				if placeholder.MatchString(m[1]) || slices.Contains(notYet, m[1]) {
+				if placeholder.MatchString(m[1]) {
 					continue
 				}
 

@@ -17,6 +17,6 @@ done
 mountpoint -q /sys/kernel/tracing || mount -t tracefs nodev /sys/kernel/tracing || true
 make -s build
 mkdir -p .cache/bench
-gcc -O2 -Wall -pthread -o .cache/bench/hog test/lab/hog/hog.c
+gcc -O2 -Wall -pthread -o .cache/bench/hog test/vm/hog/hog.c
 clang-19 -target bpf -O2 -g -mcpu=v3 -I"/usr/include/$(gcc -print-multiarch)" -c -o .cache/bench/minimal.bpf.o test/bench/minimal.bpf.c
 exec go run ./test/bench --out docs/overhead.md "$@"

@@ -1,17 +1,62 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Boots real Debian kernels under QEMU, provokes OOMs in them and compares what
-# oomtrace says with the kernel's own account. Without options: all kernels.
+# Boots real Debian kernels under QEMU, provokes OOMs in them, and compares what oomtrace
+# reports with the kernel's own account. Without options: all kernels, cases and tiers.
+# It is a front for go test ./test/vm, whose subtests are kernel, case and tier.
 #
-#   scripts/vm-test.sh [--arch A] [--kernel K] [--case C] [--tier T] [--keep] [--update] [--list]
-#                      [--work DIR] [--console FILE]
+#   scripts/vm-test.sh [--arch A] [--kernel K] [--case C,...] [--tier T] [--keep] [--update] [--list]
+#                      [--work DIR] [--console FILE] [--recorder-kills N] [--patience 15m]
+#   scripts/vm-test.sh --arch A --kernel K --power-cuts N [--work DIR]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-for tool in qemu-system-x86_64 qemu-system-aarch64 gcc aarch64-linux-gnu-gcc cpio busybox; do
-	command -v "$tool" > /dev/null || {
-		echo "vm-test: $tool is missing: sudo scripts/setup.sh installs what the tests need" >&2
-		exit 1
-	}
+
+usage() { echo "vm-test: $*" >&2; exit 2; }
+
+# choose KIND NAME: fails unless there is one.
+list=''
+choose() {
+	[ -n "$list" ] || list=$(go run ./test/guest list)
+	grep -q -x -E "$1 $2" <<< "$list" || usage "no $1 ${2//\\/}; --list prints them"
+}
+
+arch='(amd64|arm64)' kernel='.*' cases='' tier='' options=() test=TestKernels
+while [ $# -gt 0 ]; do
+	option=$1
+	case $option in *=*) set -- "${option%%=*}" "${option#*=}" "${@:2}"; option=$1 ;; esac
+	case $option in
+	--keep | --update) options+=("-${option#--}"); shift; continue ;;
+	--times) shift; continue ;; # they are always logged
+	--list) go run ./test/guest list | sed -n 's/^kernel //p; s/^case /  /p'; exit ;;
+	--arch | --kernel | --case | --tier | --work | --console | --recorder-kills | --power-cuts | --patience) ;;
+	*) usage "unknown option $option" ;;
+	esac
+	[ $# -ge 2 ] || usage "$option needs a value"
+	value=$2
+	shift 2
+	case $option in
+	--arch) arch=$value ;;
+	--kernel) kernel=${value//./\\.} ;;
+	--case) cases=$value ;;
+	--tier) tier=$value ;;
+	--work) options+=(-dir "$(realpath -m "$value")") ;;
+	--console) options+=(-console "$(realpath "$value")") ;;
+	--recorder-kills) options+=(-recorder-kills "$value") ;;
+	--patience) options+=(-boot-limit "$value") ;;
+	--power-cuts) test=TestPowerCuts options+=(-power-cuts "$value") ;;
+	esac
 done
+
+choose kernel "$arch-$kernel"
+pattern="^$test\$/^$arch-$kernel\$"
+for name in ${cases//,/ }; do choose case "$name"; done
+case $tier in
+'' | fentry | kprobe | tracepoint) ;;
+*) usage "no tier $tier; there are: fentry, kprobe, tracepoint" ;;
+esac
+if [ -n "$cases$tier" ]; then
+	cases=${cases:+^(${cases//,/|})\$}
+	pattern="$pattern/${cases:-.*}${tier:+/^($tier|kernel-log)\$}"
+fi
+
 scripts/kernels.sh
-exec go run ./test/matrix "$@"
+OOMTRACE_LAB=1 exec go test -v -count=1 -timeout 3h -run "$pattern" ./test/vm "${options[@]}"

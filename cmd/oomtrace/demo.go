@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -27,44 +28,39 @@ import (
 
 const (
 	demoLimitBytes = 64 << 20
-	// What the child tries to take; it ends by itself if nothing stops it.
+	// demoWantBytes is what the child tries to allocate. It exits by itself if it succeeds.
 	demoWantBytes = 4 * demoLimitBytes
-	demoPatience  = 15 * time.Second
+	demoTimeout   = 15 * time.Second
 )
 
+type demoFlags struct {
+	formatFlags
+	tier string
+}
+
 func newDemo(stdout, stderr io.Writer) *cobra.Command {
-	var f traceFlags
+	var f demoFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Provoke a harmless OOM kill in a cgroup of its own, and explain it",
-		Long: `  sudo oomtrace demo
-  sudo oomtrace demo -o json | jq .
-
-demo makes a cgroup with a small limit, lets a child of its own go over it,
-prints the incident, compares it with what it did, and cleans up. It ends with
-status 0 only if every answer was right.`,
+		Short: "Trigger a harmless OOM kill and explain it",
+		Example: `  sudo oomtrace demo
+  sudo oomtrace demo -o json | jq .`,
+		Long: `demo creates a cgroup with a small limit, starts a child process that exceeds
+it, prints the incident, compares it with what was done, and cleans up. It exits
+with status 0 only if the incident was correct.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.check(); err != nil {
-				return err
-			}
-
-			if f.output != "text" && f.output != "json" {
-				return usagef("--output %q: demo has text and json", f.output)
-			}
-
 			return demo(cmd.Context(), &f, stdout, stderr)
 		},
 	}
-	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "`format`: text, json")
-	cmd.Flags().BoolVarP(&f.wide, "wide", "w", false, "leave nothing out")
-	cmd.Flags().BoolVar(&f.utc, "utc", false, "show times in UTC")
-	cmd.Flags().StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
+	addFlags(cmd, headingOutput, func(flags *pflag.FlagSet) { f.formatFlags.add(flags, "text", "json") })
+	addFlags(cmd, headingTuning, func(flags *pflag.FlagSet) { addTier(flags, &f.tier) })
 
 	return cmd
 }
 
-func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
+// demo triggers an OOM kill, prints its incident, and compares it with what was done.
+func demo(ctx context.Context, f *demoFlags, stdout, stderr io.Writer) error {
 	scratch, err := host.NewScratch(fmt.Sprintf("oomtrace-demo-%d", os.Getpid()), demoLimitBytes)
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: run as root", err)
@@ -76,7 +72,7 @@ func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 
 	defer scratch.Close()
 
-	child, err := startHog(demoWantBytes)
+	child, err := startAllocator(demoWantBytes)
 	if err != nil {
 		return err
 	}
@@ -86,156 +82,160 @@ func demo(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 		return err
 	}
 
-	say := stdout
+	progress, shown := stdout, sink.Sink(sink.Discard)
 	if f.output == "json" {
-		say = stderr
-	}
-	d := &demonstration{shown: sink.Discard, pid: child.pid(), done: make(chan struct{})}
-
-	if f.output == "text" {
-		width, color := terminal(stdout)
-		if f.wide {
-			width = 0
-		}
-
-		loc := time.Local
-		if f.utc {
-			loc = time.UTC
-		}
-		d.shown = view.NewText(stdout, view.TextOptions{Width: width, Color: color, Location: loc})
+		progress = stderr
+	} else {
+		shown = view.NewText(stdout, f.textOptions(stdout))
 	}
 
-	t, err := tracer.Open(tracer.Options{Tier: f.forcedTier(), Sink: d, Stalls: true, MinStall: 10 * time.Millisecond})
+	observed := &demoSink{shown: shown, pid: child.pid(), done: make(chan struct{})}
+
+	ended, err := traceDemo(ctx, attachMode(f.tier), child, observed, progress)
 	if err != nil {
 		return err
 	}
-	defer t.Close()
-	status := t.Status("start")
-	fmt.Fprintf(say, "demo: kernel %s, cgroup %s, tier %s\n", status.KernelRelease, status.CgroupMode, status.Tier)
-	fmt.Fprintf(say, "demo: oomtrace[%d] takes up to %d MiB in a cgroup with a limit of %d MiB\n\n",
-		child.pid(), demoWantBytes>>20, demoLimitBytes>>20)
 
-	ctx, cancel := context.WithTimeout(ctx, demoPatience)
-	defer cancel()
-	ended := make(chan error, 1)
-
-	go func() {
-		<-d.done
-		cancel()
-	}()
-
-	if err := t.Run(ctx, func() error {
-		go func() { ended <- child.run() }()
-		return nil
-	}); err != nil {
-		return err
-	}
-
-	if d.incident == nil {
-		return errors.New("demo: the child's death was not seen: `oomtrace doctor` tells what this kernel offers")
+	if observed.incident == nil {
+		return errors.New("demo: the kill was not observed: run `oomtrace doctor` to check this kernel")
 	}
 
 	if f.output == "json" {
-		line, err := events.Marshal(d.incident)
-		if err != nil {
-			return err
-		}
-
-		if _, err := stdout.Write(line); err != nil {
+		if err := view.NewJSON(stdout).Write(observed.incident); err != nil {
 			return err
 		}
 	}
-	wrong := d.wrong(scratch.Path())
 
-	select {
-	case err := <-ended:
-		if !killedBySIGKILL(err) {
-			wrong = append(wrong, fmt.Sprintf("the child was not killed: %v", err))
-		}
-	case <-time.After(time.Second):
-		wrong = append(wrong, "the child is still there")
-	}
-
+	wrong := append(differences(observed.incident, child.pid(), scratch.Path()), survival(ended)...)
 	if len(wrong) > 0 {
-		return fmt.Errorf("demo: wrong: %s", strings.Join(wrong, "; "))
+		return fmt.Errorf("demo: incorrect: %s", strings.Join(wrong, "; "))
 	}
 
-	fmt.Fprintln(say, "\ndemo: right: limiter, trigger, victim, killer and the kernel's counters are as they were made")
+	fmt.Fprintln(progress, "\ndemo: correct: limiter, trigger, victim, killer and kernel counters match what was done")
 
 	return nil
 }
 
-// demonstration is the sink that picks the child's incident, and shows it.
-type demonstration struct {
+// traceDemo traces while the child allocates memory, until its incident is complete. The
+// channel receives the result of waiting for the child.
+func traceDemo(
+	ctx context.Context, tier events.Tier, child *allocator, observed *demoSink, progress io.Writer,
+) (<-chan error, error) {
+	t, err := tracer.Open(tracer.Options{Tier: tier, Sink: observed, Stalls: true, MinStall: 10 * time.Millisecond})
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close()
+
+	status := t.Status("start")
+	fmt.Fprintf(progress, "demo: kernel %s, cgroup %s, tier %s\n", status.KernelRelease, status.CgroupMode, status.Tier)
+	fmt.Fprintf(progress, "demo: oomtrace[%d] allocates up to %d MiB in a cgroup with a limit of %d MiB\n\n",
+		child.pid(), demoWantBytes>>20, demoLimitBytes>>20)
+
+	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
+	defer cancel()
+
+	go func() {
+		select {
+		case <-observed.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+
+	ended := make(chan error, 1)
+	err = t.Run(ctx, func() error {
+		go func() { ended <- child.run() }()
+		return nil
+	})
+
+	return ended, err
+}
+
+// survival returns a difference if the child was not killed.
+func survival(ended <-chan error) []string {
+	select {
+	case err := <-ended:
+		if !killedBySIGKILL(err) {
+			return []string{fmt.Sprintf("the child was not killed: %v", err)}
+		}
+	case <-time.After(time.Second):
+		return []string{"the child is still running"}
+	}
+
+	return nil
+}
+
+// demoSink passes on the lines of the child's incident.
+type demoSink struct {
 	shown    sink.Sink
 	pid      int
-	incident *events.Incident // as it is by now; nil: not seen yet
-	done     chan struct{}    // closed once nothing more is awaited
+	incident *events.Incident // with its updates; nil if it was not reported yet
+	done     chan struct{}    // closed when the incident is complete
 	closed   bool
 }
 
-func (d *demonstration) Write(l events.Line) error {
+func (s *demoSink) Write(l events.Line) error {
 	switch l := l.(type) {
 	case *events.Headline:
-		if l.PID != d.pid {
+		if l.PID != s.pid {
 			return nil
 		}
 	case *events.Incident:
-		if d.incident != nil || !slices.ContainsFunc(l.Victims, func(v events.Victim) bool { return v.PID == d.pid }) {
+		if s.incident != nil || !slices.ContainsFunc(l.Victims, func(v events.Victim) bool { return v.PID == s.pid }) {
 			return nil
 		}
-		d.incident = l
+		s.incident = l
 	case *events.Update:
-		if d.incident == nil || l.After == nil || l.After.ID != d.incident.ID {
+		if s.incident == nil || l.After == nil || l.After.ID != s.incident.ID {
 			return nil
 		}
-		d.incident = l.After
+		s.incident = l.After
 
-		if !d.closed && d.incident.Audit != nil && d.incident.Victims[0].ExitAfterNS != nil {
-			d.closed = true
-			close(d.done)
+		if !s.closed && s.incident.Audit != nil && s.incident.Victims[0].ExitAfterNS != nil {
+			s.closed = true
+			close(s.done)
 		}
 	default:
 		return nil
 	}
 
-	return d.shown.Write(l)
+	return s.shown.Write(l)
 }
 
-// wrong compares the incident with what was done.
-func (d *demonstration) wrong(path string) []string {
-	inc := d.incident
+// differences compares the child's incident with what was done.
+func differences(inc *events.Incident, pid int, path string) []string {
 	var wrong []string
 	expect := func(what string, got, want any) {
 		if got != want {
-			wrong = append(wrong, fmt.Sprintf("%s is %v, not %v", what, got, want))
+			wrong = append(wrong, fmt.Sprintf("%s is %v, expected %v", what, got, want))
 		}
 	}
 	expect("the scope", inc.Scope, events.ScopeMemcg)
 	expect("the outcome", inc.Outcome, events.OutcomeKilled)
 
 	if l := inc.Limiter; l == nil || l.Cgroup == nil || l.LimitBytes == nil {
-		wrong = append(wrong, "the limiter is not known")
+		wrong = append(wrong, "the limiter is unknown")
 	} else {
 		expect("the limiter", l.Cgroup.Path, path)
 		expect("the limit", *l.LimitBytes, uint64(demoLimitBytes))
 	}
 
 	if inc.Trigger == nil {
-		wrong = append(wrong, "the trigger is not known")
+		wrong = append(wrong, "the trigger is unknown")
 	} else {
-		expect("the trigger", inc.Trigger.PID, d.pid)
+		expect("the trigger", inc.Trigger.PID, pid)
 	}
 
 	expect("the number of victims", len(inc.Victims), 1)
-	expect("the victim", inc.Victims[0].PID, d.pid)
-	// What it had before it came into the cgroup is charged elsewhere.
+	expect("the victim", inc.Victims[0].PID, pid)
+	// Memory that it had before it entered the cgroup is charged elsewhere.
 	if rss := inc.Victims[0].AnonRSSBytes; rss == nil || *rss < demoLimitBytes/2 || *rss > 2*demoLimitBytes {
-		wrong = append(wrong, "the victim's memory is not near the limit")
+		wrong = append(wrong, "the victim's memory is not close to the limit")
 	}
 
 	if inc.Killer == nil {
-		wrong = append(wrong, "the killer is not known")
+		wrong = append(wrong, "the killer is unknown")
 	} else {
 		expect("the killer", inc.Killer.Kind+" "+inc.Killer.Path, "kernel memcg")
 	}
@@ -247,47 +247,48 @@ func (d *demonstration) wrong(path string) []string {
 	return wrong
 }
 
-// hog is a child that waits, and then takes memory until it is stopped.
-type hog struct {
+// allocator is a child process that waits, and then allocates memory until it is killed.
+type allocator struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 }
 
-func newHog() *cobra.Command {
+// newAllocate returns the command that the child runs.
+func newAllocate() *cobra.Command {
 	var bytes int
 	cmd := &cobra.Command{
-		Use: "hog", Hidden: true, Args: noArgs,
-		RunE: func(*cobra.Command, []string) error { return takeMemory(bytes) },
+		Use: "allocate", Hidden: true, Args: noArgs,
+		RunE: func(*cobra.Command, []string) error { return allocate(bytes) },
 	}
-	cmd.Flags().IntVar(&bytes, "bytes", demoWantBytes, "how much to take")
+	cmd.Flags().IntVar(&bytes, "bytes", demoWantBytes, "number of bytes to allocate")
 
 	return cmd
 }
 
-// takeMemory waits for a byte on stdin, and then touches memory page by page.
-func takeMemory(bytes int) error {
+// allocate waits for a byte on stdin, and then touches memory page by page.
+func allocate(bytes int) error {
 	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
-		return fmt.Errorf("waiting to begin: %w", err)
+		return fmt.Errorf("wait for the start: %w", err)
 	}
 
 	memory, err := unix.Mmap(-1, 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
-		return fmt.Errorf("taking %d bytes: %w", bytes, err)
+		return fmt.Errorf("allocate %d bytes: %w", bytes, err)
 	}
 
 	for i := 0; i < len(memory); i += os.Getpagesize() {
 		memory[i] = 1
 	}
 
-	return errors.New("nothing stopped it")
+	return errors.New("not killed")
 }
 
-func startHog(bytes int) (*hog, error) {
+func startAllocator(bytes int) (*allocator, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("finding oomtrace itself: %w", err)
+		return nil, fmt.Errorf("find the executable of oomtrace: %w", err)
 	}
-	cmd := exec.Command(self, "hog", fmt.Sprintf("--bytes=%d", bytes))
+	cmd := exec.Command(self, "allocate", fmt.Sprintf("--bytes=%d", bytes))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 
 	in, err := cmd.StdinPipe()
@@ -296,25 +297,26 @@ func startHog(bytes int) (*hog, error) {
 	}
 
 	if err != nil {
-		return nil, fmt.Errorf("starting the child: %w", err)
+		return nil, fmt.Errorf("start the child: %w", err)
 	}
 
-	return &hog{cmd, in}, nil
+	return &allocator{cmd, in}, nil
 }
 
-func (h *hog) pid() int { return h.cmd.Process.Pid }
+func (a *allocator) pid() int { return a.cmd.Process.Pid }
 
-func (h *hog) run() error {
-	if _, err := h.in.Write([]byte{1}); err != nil {
+// run lets the child allocate, and waits for its end.
+func (a *allocator) run() error {
+	if _, err := a.in.Write([]byte{1}); err != nil {
 		return err
 	}
 
-	return h.cmd.Wait()
+	return a.cmd.Wait()
 }
 
-func (h *hog) end() {
-	h.in.Close()
-	h.cmd.Process.Kill()
+func (a *allocator) end() {
+	a.in.Close()
+	a.cmd.Process.Kill()
 }
 
 func killedBySIGKILL(err error) bool {

@@ -16,104 +16,137 @@ import (
 
 func newDoctor(stdout io.Writer) *cobra.Command {
 	return &cobra.Command{
-		Use:   "doctor",
-		Short: "Tell what this kernel and these privileges allow, and what is lost by each gap",
-		Args:  noArgs,
-		RunE:  func(*cobra.Command, []string) error { return doctor(stdout) },
+		Use:     "doctor",
+		Short:   "Check kernel support and privileges",
+		Example: `  sudo oomtrace doctor`,
+		Long: `doctor checks kernel support and privileges, attaches every hook, and shows what
+each missing feature costs. It exits with status 1 if oomtrace cannot trace on
+this machine.`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error { return doctor(stdout) },
 	}
 }
 
-// doctor looks at everything, and fails at the end if a trace could not run.
+// doctor prints the result of every check. It returns the first problem that prevents
+// tracing.
 func doctor(stdout io.Writer) error {
-	d := &examination{out: stdout}
-	d.line("kernel", "%s %s, %d KiB pages", host.KernelRelease(), host.Arch(), host.PageSize()/1024)
+	c := &checkup{out: stdout}
+	c.print("kernel", "%s %s, %d KiB pages", host.KernelRelease(), host.Arch(), host.PageSize()/1024)
 
 	layout, err := host.Cgroups()
-	if d.fatal(err) == nil {
-		d.line("cgroups", "%s, memory controller on v%d at %s", layout.Mode, layout.MemoryVersion, layout.MemoryMount)
+	if c.check(err) {
+		c.print("cgroups", "%s, memory controller on v%d at %s", layout.Mode, layout.MemoryVersion, layout.MemoryMount)
 	}
 
-	if privileges, err := host.ReadPrivileges(); d.fatal(err) == nil {
-		if len(privileges.Missing) > 0 {
-			d.fatal(fmt.Errorf("missing capabilities: %s: run as root", strings.Join(privileges.Missing, ", ")))
-		} else {
-			d.line("privileges", "sufficient")
-		}
+	c.privileges()
+	c.symbols()
 
-		for _, gap := range privileges.Optional {
-			d.line("", "%s", gap)
-		}
+	if c.err == nil {
+		c.hooks(layout)
 	}
 
-	if _, err := host.LoadKallsyms(); err != nil {
-		d.line("symbols", "hidden: %v", err)
-		d.line("", "lost: the kind of the allocation (allocation.class)")
-	} else {
-		d.line("symbols", "readable")
+	if c.err == nil {
+		_, c.err = fmt.Fprintln(stdout, "\noomtrace can trace on this machine.")
 	}
 
-	if d.err == nil {
-		d.hooks(layout)
-	}
-
-	if d.err == nil {
-		_, d.err = fmt.Fprintln(stdout, "\nA trace can run here.")
-	}
-
-	return d.err
+	return c.err
 }
 
-type examination struct {
+// checkup prints results as lines of a label and a text.
+type checkup struct {
 	out io.Writer
-	err error
+	err error // the first problem that prevents tracing
 }
 
-func (d *examination) line(label, format string, args ...any) {
-	if _, err := fmt.Fprintf(d.out, "%-11s %s\n", label, phrase.Sanitize(fmt.Sprintf(format, args...))); err != nil && d.err == nil {
-		d.err = err
+func (c *checkup) print(label, format string, args ...any) {
+	c.write(fmt.Sprintf("%-11s ", label), fmt.Sprintf(format, args...))
+}
+
+// detail prints what belongs to the line before it.
+func (c *checkup) detail(format string, args ...any) {
+	c.write(strings.Repeat(" ", 14), fmt.Sprintf(format, args...))
+}
+
+// write wraps a text after the prefix of its first line.
+func (c *checkup) write(prefix, text string) {
+	indent := strings.Repeat(" ", len(prefix))
+	lines := wrapped(phrase.Sanitize(text), helpColumns-len(prefix))
+
+	if _, err := fmt.Fprintln(c.out, prefix+strings.Join(lines, "\n"+indent)); err != nil && c.err == nil {
+		c.err = err
 	}
 }
 
-// fatal shows what keeps a trace from running, and remembers the first.
-func (d *examination) fatal(err error) error {
+// check reports whether err is nil; otherwise it prints and keeps it.
+func (c *checkup) check(err error) bool {
 	if err == nil {
-		return nil
+		return true
 	}
 
-	d.line("problem", "%v", err)
+	c.print("problem", "%v", err)
 
-	if d.err == nil {
-		d.err = err
+	if c.err == nil {
+		c.err = err
 	}
 
-	return err
+	return false
 }
 
-func (d *examination) hooks(layout host.Layout) {
-	p, err := probe.Open(probe.Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(host.PageSize()), Stalls: true})
-	if d.fatal(err) != nil {
+func (c *checkup) privileges() {
+	privileges, err := host.ReadPrivileges()
+	if !c.check(err) {
+		return
+	}
+
+	if len(privileges.Missing) > 0 {
+		c.check(fmt.Errorf("missing capabilities: %s: run as root", strings.Join(privileges.Missing, ", ")))
+	} else {
+		c.print("privileges", "sufficient")
+	}
+
+	for _, gap := range privileges.Optional {
+		c.detail("%s", gap)
+	}
+}
+
+func (c *checkup) symbols() {
+	if _, err := host.LoadKallsyms(); err != nil {
+		c.print("symbols", "not readable: %v", err)
+		c.detail("not available: the kind of the failed allocation (allocation.class)")
+
+		return
+	}
+
+	c.print("symbols", "readable")
+}
+
+func (c *checkup) hooks(layout host.Layout) {
+	p, err := probe.Open(probe.Options{
+		MemoryHierarchy: layout.HierarchyID, PageSize: uint64(host.PageSize()), Stalls: true,
+	})
+	if !c.check(err) {
 		return
 	}
 	defer p.Close()
 
-	d.line("BTF", "there")
-	d.line("tier", "%s", p.Tier())
+	c.print("BTF", "available")
+	c.print("tier", "%s", p.Tier())
 
 	for _, h := range p.Hooks() {
-		tier := string(h.Tier)
-		if tier == "" {
-			tier = "not attached"
+		mode, reason := string(h.Tier), "no better mode"
+		if mode == "" {
+			mode, reason = "not attached", "reason"
 		}
 
-		d.line("hook", "%s: %s", h.Name, tier)
+		c.print("hook", "%s: %s", h.Name, mode)
 
 		if h.Why != "" {
-			d.line("", "  why not better: %s", h.Why)
+			c.detail("%s: %s", reason, h.Why)
 		}
 
 		if lost := probe.Lost(h); lost != "" {
-			d.line("", "  lost: %s", lost)
-			d.line("", "  to get it: %s", probe.Remedy(h))
+			c.detail("not available: %s", lost)
+			c.detail("requires: %s", probe.Remedy(h))
 		}
 	}
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"slices"
 	"strings"
 
@@ -13,10 +12,10 @@ import (
 	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
-// filter picks incidents whose limiter or any victim matches. Fields that are
-// set must all match: those of a pod the same workload, the others each by itself.
+// filter selects incidents whose limiter or any victim matches. All fields that are set
+// must match: those that describe a pod by the same workload, the others independently.
 //
-// Names may come later than the incident (see byName).
+// Names may be resolved after the incident was reported (see byName).
 type filter struct {
 	podUID, containerID, cgroup, comm string
 	namespace, pod, podLabel, qos     string
@@ -24,45 +23,30 @@ type filter struct {
 }
 
 func (f *filter) add(flags *pflag.FlagSet) {
-	flags.VarP((*word)(&f.namespace), "namespace", "n", "only incidents of pods in this `namespace`")
-	flags.Var((*word)(&f.pod), "pod", "only incidents of the pod with this `name`, or namespace/name")
-	flags.Var((*word)(&f.podLabel), "pod-label", "only incidents of pods with these `labels`, such as app=shop,tier=front")
-	flags.Var((*word)(&f.qos), "qos", "only incidents of pods of this `class`: "+strings.Join(qosClasses, ", "))
-	flags.Var((*word)(&f.podUID), "pod-uid", "only incidents of the pod with this `uid`")
-	flags.Var((*word)(&f.containerID), "container", "only incidents of the container whose `id` begins so")
-	flags.Var((*word)(&f.cgroup), "cgroup", "only incidents of this cgroup `path` or below it, such as /kubepods.slice")
-	flags.IntVar(&f.pid, "pid", 0, "only incidents in which this `pid` died")
-	flags.Var((*word)(&f.comm), "comm", "only incidents in which a process of this `name` died")
-}
-
-// word is the text of a flag that is not empty if it is given: an empty one comes of
-// a variable that is not set, and would select everything.
-type word string
-
-func (w *word) String() string { return string(*w) }
-func (w *word) Type() string   { return "string" }
-
-func (w *word) Set(text string) error {
-	if text == "" {
-		return errors.New("it is empty")
-	}
-	*w = word(text)
-
-	return nil
+	flags.VarP(newText(&f.namespace, "namespace"), "namespace", "n", "only incidents of pods in this namespace")
+	flags.Var(newText(&f.pod, "[namespace/]name"), "pod", "only incidents of this pod")
+	flags.Var(newText(&f.podLabel, "key=value,..."), "pod-label", "only incidents of pods with all of these labels")
+	flags.Var(newText(&f.qos, strings.Join(qosClasses, "|")), "qos", "only incidents of pods of this QoS class")
+	flags.Var(newText(&f.podUID, "uid"), "pod-uid", "only incidents of the pod with this UID")
+	flags.Var(newText(&f.containerID, "id"), "container", "only incidents of the container with this ID or ID prefix")
+	flags.Var(newText(&f.cgroup, "path"), "cgroup",
+		"only incidents of this cgroup and its descendants, such as /kubepods.slice")
+	flags.IntVar(&f.pid, "pid", 0, "only incidents in which the process with this `pid` was killed")
+	flags.Var(newText(&f.comm, "name"), "comm", "only incidents in which a process of this name was killed")
 }
 
 func (f *filter) check() error {
 	switch {
 	case f.pid < 0:
-		return usagef("--pid %d: it cannot be negative", f.pid)
+		return usagef("--pid %d: must not be negative", f.pid)
 	case f.cgroup != "" && !strings.HasPrefix(f.cgroup, "/"):
-		return usagef("--cgroup %q: a path begins with /, at the mount of the cgroup hierarchy", f.cgroup)
+		return usagef("--cgroup %q: must start with /, which is the root of the cgroup hierarchy", f.cgroup)
 	case f.qos != "" && !slices.Contains(qosClasses, strings.ToLower(f.qos)):
-		return usagef("--qos %q: it is one of %s", f.qos, strings.Join(qosClasses, ", "))
+		return usagef("--qos %q: must be one of %s", f.qos, strings.Join(qosClasses, ", "))
 	case f.podLabel != "" && !validSelector(f.podLabel):
-		return usagef("--pod-label %q: it is key=value, several with commas between", f.podLabel)
+		return usagef("--pod-label %q: must be key=value, or several of them separated by commas", f.podLabel)
 	case f.containerID != "" && strings.Trim(strings.ToLower(f.containerID), "0123456789abcdef") != "":
-		return usagef("--container %q: an id is hexadecimal", f.containerID)
+		return usagef("--container %q: must be hexadecimal", f.containerID)
 	}
 
 	return nil
@@ -80,13 +64,13 @@ func validSelector(selector string) bool {
 	return true
 }
 
-// byName tells whether the filter asks for what only names tell. An incident that
-// does not match by then is kept, and matched again as its names come; it is shown
-// late rather than not at all, and no incident is held up that matches at once.
+// byName reports whether the filter depends on names that are resolved later. An incident
+// that does not match yet is kept and matched again as its names arrive: it is shown late
+// rather than not at all, and one that matches at once is not delayed.
 func (f *filter) byName() bool { return f.namespace != "" || f.pod != "" || f.podLabel != "" }
 
-// workload matches what is asked of a single workload: a pod, not one pod's name
-// with another's label.
+// workload matches the fields that describe a pod against a single workload: the name of
+// one pod and the label of another do not match.
 func (f *filter) workload(w *events.Workload) bool {
 	if w == nil {
 		w = &events.Workload{}
@@ -120,20 +104,23 @@ func hasLabels(labels map[string]string, selector string) bool {
 
 func (f *filter) active() bool { return *f != filter{} }
 
-// match returns what a sink.Filter shows. A stall is shown under any filter but those
-// of a process that it is not about; an early warning is about no process at all.
+// match returns the predicates of a sink.Filter. Stalls match by their task. Pressure
+// warnings concern no process: they never match a filter by process.
 func (f *filter) match() sink.Match {
 	return sink.Match{Incident: f.incident, Undecided: f.undecided, Stall: f.stall, Pressure: f.pressure}
 }
 
 func (f *filter) incident(inc *events.Incident) bool {
-	return (f.pid == 0 || slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == f.pid || v.TID == f.pid })) &&
-		(f.comm == "" || slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.Comm == f.comm || v.Thread == f.comm })) &&
+	hasPID := func(v events.Victim) bool { return v.PID == f.pid || v.TID == f.pid }
+	hasName := func(v events.Victim) bool { return v.Comm == f.comm || v.Thread == f.comm }
+
+	return (f.pid == 0 || slices.ContainsFunc(inc.Victims, hasPID)) &&
+		(f.comm == "" || slices.ContainsFunc(inc.Victims, hasName)) &&
 		(f.workload(nil) || anyWorkload(inc, f.workload)) &&
 		(f.cgroup == "" || f.anyCgroup(inc))
 }
 
-// undecided reports whether names that are not known yet may make an incident match.
+// undecided reports whether an incident may still match once its names are resolved.
 func (f *filter) undecided(inc *events.Incident) bool {
 	return f.byName() && !f.incident(inc) && anyWorkload(inc, func(w *events.Workload) bool {
 		return (w.PodUID != "" || w.ContainerID != "") && w.Pod == ""
@@ -149,8 +136,8 @@ func (f *filter) pressure(l *events.PressureLine) bool {
 	return f.pid == 0 && f.comm == "" && (f.cgroup == "" || f.below(&l.Cgroup)) && f.workload(l.Workload)
 }
 
-// sameUID compares pod UIDs as people copy them: with dashes, or with the
-// underscores of a systemd slice.
+// sameUID compares pod UIDs, which are written with dashes, or with the underscores of a
+// systemd slice.
 func sameUID(a, b string) bool {
 	plain := func(s string) string { return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(s)) }
 	return a != "" && plain(a) == plain(b)

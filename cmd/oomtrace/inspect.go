@@ -4,45 +4,43 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/inspect"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
-	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
 type inspectFlags struct {
-	output string
-	most   int
-	wide   bool
-	utc    bool
+	formatFlags
+	most int
 }
 
-// rules find the causes that a kill would have now.
+// rules return the causes that a kill would have now.
 type rules func(*events.Inspection) []events.Cause
 
 func newInspect(stdout, stderr io.Writer, diagnose rules) *cobra.Command {
 	var f inspectFlags
 	cmd := &cobra.Command{
 		Use:   "inspect [pod|container|cgroup|pid]",
-		Short: "Tell of the living: the nearest limit, and who would die if it came to a kill now",
-		Long: `  oomtrace inspect                    # the node
-  oomtrace inspect shop/checkout/app  # a container; or a pod without /app
+		Short: "Show the nearest memory limit and the most likely victim",
+		Example: `  oomtrace inspect                    # the node
+  oomtrace inspect shop/checkout/app  # a container; or a pod, without /app
   oomtrace inspect 4711               # the cgroup of a process
-  oomtrace inspect 8f14e45fceea       # the begin of a container's id, or a pod's UID
-  oomtrace inspect kubelet.service    # a unit of systemd
-  oomtrace inspect /kubepods/burstable
-
-inspect reads files alone: it needs no BPF, and no root for most. What it may not
-read it names as unknown.`,
+  oomtrace inspect 8f14e45fceea       # a prefix of a container ID, or a pod UID
+  oomtrace inspect kubelet.service    # a systemd unit
+  oomtrace inspect /kubepods/burstable`,
+		Long: `inspect shows the nearest memory limit of a running pod, container or cgroup,
+how close it is, and which process the OOM killer would most likely choose. It
+only reads files: it needs neither BPF nor, for most values, root. Values that
+cannot be read are listed as unknown.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("%q: inspect takes one argument", args[1])
@@ -51,14 +49,11 @@ read it names as unknown.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case f.output != "text" && f.output != "json":
-				return usagef("--output %q: it is one of text, json", f.output)
-			case f.most < 1:
-				return usagef("--number %d: it is at least 1", f.most)
+			if f.most < 1 {
+				return usagef("--number %d: must be at least 1", f.most)
 			}
 
-			i, err := look(cmd, f, args, stderr, diagnose)
+			i, err := inspection(cmd, f, args, stderr, diagnose)
 			if err != nil {
 				return err
 			}
@@ -66,22 +61,27 @@ read it names as unknown.`,
 			return f.show(stdout, i)
 		},
 	}
-	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "`format`: text, json")
-	cmd.Flags().IntVar(&f.most, "number", 10, "how `many` processes and cgroups to list")
-	cmd.Flags().BoolVarP(&f.wide, "wide", "w", false, "whole ids and paths, no limit of columns")
-	cmd.Flags().BoolVar(&f.utc, "utc", false, "show times in UTC")
+	addFlags(cmd, headingOutput, func(flags *pflag.FlagSet) {
+		f.formatFlags.add(flags, "text", "json")
+		flags.IntVar(&f.most, "number", 10, "`number` of processes and cgroups to list")
+	})
 
 	return cmd
 }
 
-func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, diagnose rules) (*events.Inspection, error) {
+// inspection inspects the cgroup that args name, or the node.
+func inspection(
+	cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, diagnose rules,
+) (*events.Inspection, error) {
+	warn := func(err error) { warnings(stderr)(err.Error()) }
+
 	layout, err := host.Cgroups()
 	if err != nil && len(args) > 0 {
 		return nil, err
 	}
 
 	if err != nil {
-		remark(stderr, err)
+		warn(err)
 	}
 	o := inspect.Options{
 		Reader: host.Reader{Layout: layout, Place: func(path string) (events.Level, *events.Workload) {
@@ -94,7 +94,7 @@ func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, d
 
 	config, err := kubelet.Find("/")
 	if err != nil {
-		remark(stderr, err)
+		warn(err)
 	}
 
 	o.Kubelet = kubelet.NewEvictionTracker(config, o.Reader)
@@ -111,7 +111,7 @@ func look(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, d
 		return nil, err
 	}
 
-	if path == "/" { // it has no limit but the node
+	if path == "/" { // its only limit is the node's memory
 		return inspect.Node(cmd.Context(), o), nil
 	}
 
@@ -129,20 +129,5 @@ func (f inspectFlags) show(stdout io.Writer, i *events.Inspection) error {
 		return err
 	}
 
-	width, color := terminal(stdout)
-	if f.wide {
-		width = 0
-	}
-
-	loc := time.Local
-	if f.utc {
-		loc = time.UTC
-	}
-
-	return view.Inspection(stdout, i, view.TextOptions{Width: width, Color: color, Location: loc})
-}
-
-// remark tells of what is missing without ending for it.
-func remark(stderr io.Writer, err error) {
-	fmt.Fprintf(stderr, "oomtrace: %s\n", phrase.Sanitize(oneLine(err)))
+	return view.Inspection(stdout, i, f.textOptions(stdout))
 }

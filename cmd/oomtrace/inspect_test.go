@@ -19,32 +19,33 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-func TestInspectUsage(t *testing.T) {
+func TestUsageOfInspect(t *testing.T) {
 	for _, test := range []struct {
 		args   []string
 		status int
-		text   string
+		want   string
 	}{
 		{[]string{"a", "b"}, exitUsage, "takes one argument"},
 		{[]string{"-o", "yaml"}, exitUsage, "one of text, json"},
 		{[]string{"--number", "0"}, exitUsage, "at least 1"},
 		{[]string{"-n", "5"}, exitUsage, "unknown shorthand"}, // elsewhere it is a namespace
 		{[]string{"--nonsense"}, exitUsage, "unknown flag"},
-		{[]string{"no-such-thing"}, exitError, "nothing on this node is called"},
+		{[]string{"no-such-thing"}, exitError, "no-such-thing"},
 		{[]string{"/no/such\x1b[2J/cgroup"}, exitError, `\x1b`},
 	} {
 		var stdout, stderr bytes.Buffer
 		if got := run(append([]string{"inspect"}, test.args...), &stdout, &stderr); got != test.status {
-			t.Errorf("%q: status %d", test.args, got)
+			t.Errorf("%q: got status %d, want %d", test.args, got, test.status)
 		}
 
-		if !strings.Contains(stderr.String(), test.text) || stdout.Len() != 0 || strings.Contains(stderr.String(), "\x1b") {
-			t.Errorf("%q: stdout %q, stderr %q", test.args, &stdout, &stderr)
+		got := stderr.String()
+		if !strings.Contains(got, test.want) || stdout.Len() != 0 || strings.Contains(got, "\x1b") {
+			t.Errorf("%q: got stdout %q and stderr %q, want only %q on stderr", test.args, &stdout, got, test.want)
 		}
 	}
 }
 
-// inspected runs inspect -o json and holds the answer against the schema.
+// inspected runs inspect -o json and validates its output by the schema.
 func inspected(t *testing.T, args ...string) *events.Inspection {
 	t.Helper()
 
@@ -54,7 +55,7 @@ func inspected(t *testing.T, args ...string) *events.Inspection {
 	}
 
 	if n := bytes.Count(stdout.Bytes(), []byte("\n")); n != 1 {
-		t.Errorf("%d lines", n)
+		t.Errorf("got %d lines, want 1", n)
 	}
 
 	schema, err := jsonschema.NewCompiler().Compile("../../docs/events.schema.json")
@@ -79,21 +80,23 @@ func inspected(t *testing.T, args ...string) *events.Inspection {
 	return &i
 }
 
-func TestInspectNode(t *testing.T) {
+func TestInspectShowsTheNode(t *testing.T) {
 	i := inspected(t)
-	if i.Kind != events.KindInspection || i.NodeState == nil || i.NodeState.TotalBytes == nil || len(i.NodeState.Zones) == 0 ||
-		len(i.Candidates) == 0 || i.Cgroup != nil {
-		t.Errorf("%+v", i)
+	if i.Kind != events.KindInspection || i.Cgroup != nil || len(i.Candidates) == 0 {
+		t.Errorf("got %+v, want an inspection of the node with candidates", i)
+	}
+
+	if i.NodeState == nil || i.NodeState.TotalBytes == nil || len(i.NodeState.Zones) == 0 {
+		t.Errorf("got node state %+v, want its memory and zones", i.NodeState)
 	}
 
 	var stdout, stderr bytes.Buffer
-	if status := run([]string{"inspect", "--utc"}, &stdout, &stderr); status != exitOK || !strings.Contains(stdout.String(), "next victims") {
-		t.Errorf("status %d: %s%s", status, &stdout, &stderr)
+	if status := run([]string{"inspect", "--utc"}, &stdout, &stderr); status != exitOK || stdout.Len() == 0 {
+		t.Errorf("got status %d, %q and %q, want text", status, &stdout, &stderr)
 	}
 }
 
-// TestInspectProcess finds a process's cgroup, its limit, and that it would die.
-func TestInspectProcess(t *testing.T) {
+func TestInspectOfAProcessShowsItsCgroupAndLimit(t *testing.T) {
 	testenv.Root(t)
 
 	s, err := host.NewScratch(fmt.Sprintf("oomtrace-inspect-%d", os.Getpid()), 64<<20)
@@ -120,12 +123,20 @@ func TestInspectProcess(t *testing.T) {
 	}
 
 	i := inspected(t, strconv.Itoa(sleep.Process.Pid))
-	if i.Cgroup.Path != s.Path() || i.Limiter.Cgroup == nil || i.Limiter.Cgroup.Path != s.Path() || *i.Limiter.LimitBytes != 64<<20 ||
-		*i.HeadroomBytes+*i.Limiter.UsageBytes != 64<<20 {
-		t.Errorf("%+v, limiter %+v", i, i.Limiter)
+	if i.Cgroup.Path != s.Path() || i.Limiter.Cgroup == nil || i.Limiter.Cgroup.Path != s.Path() {
+		t.Fatalf("got cgroup %+v and limiter %+v, want both %s", i.Cgroup, i.Limiter, s.Path())
 	}
 
-	if len(i.Candidates) != 1 || i.Candidates[0].PID != sleep.Process.Pid || i.Candidates[0].Comm != "sleep" || i.Candidates[0].Points == nil {
-		t.Errorf("candidates %+v", i.Candidates)
+	const limit = 64 << 20
+	if *i.Limiter.LimitBytes != limit || *i.HeadroomBytes+*i.Limiter.UsageBytes != limit {
+		t.Errorf("got limiter %+v and headroom %d, want a limit of %d", i.Limiter, *i.HeadroomBytes, limit)
+	}
+
+	if len(i.Candidates) != 1 {
+		t.Fatalf("got candidates %+v, want one", i.Candidates)
+	}
+
+	if c := i.Candidates[0]; c.PID != sleep.Process.Pid || c.Comm != "sleep" || c.Points == nil {
+		t.Errorf("got candidate %+v, want sleep[%d] with its points", c, sleep.Process.Pid)
 	}
 }

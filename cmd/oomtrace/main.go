@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command oomtrace tells live, for every death by memory: who limited, who
-// triggered, who died, who killed.
+// Command oomtrace explains every OOM kill as it happens: whose limit was hit, which
+// allocation triggered it, which process died, and who sent the signal.
 package main
 
 import (
@@ -57,21 +57,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, syscall.EPIPE):
-		return exitOK // the reader has seen enough
+		return exitOK // the reader of a pipe has closed it
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "oomtrace: %s; see `%s --help`\n", oneLine(err), strings.TrimSuffix(cmd.CommandPath(), " help"))
+		name := strings.TrimSuffix(cmd.CommandPath(), " help")
+		fmt.Fprintf(stderr, "oomtrace: %s; see `%s --help`\n", oneLine(err.Error()), name)
+
 		return exitUsage
 	case errors.Is(err, syscall.ENOSPC):
-		fmt.Fprintf(stderr, "oomtrace: %s: make room, or write elsewhere\n", oneLine(err))
+		fmt.Fprintf(stderr, "oomtrace: %s: free up space, or write elsewhere\n", oneLine(err.Error()))
 		return exitError
 	}
 
-	fmt.Fprintf(stderr, "oomtrace: %s\n", oneLine(err))
+	fmt.Fprintf(stderr, "oomtrace: %s\n", oneLine(err.Error()))
 
 	return exitError
 }
 
-// writer remembers an error that cobra, which writes the help, does not look at.
+// writer keeps the first error of writing the help, which cobra ignores.
 type writer struct {
 	out io.Writer
 	err error
@@ -86,25 +88,25 @@ func (w *writer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// oneLine keeps a message to one line: causes from below may have more.
-func oneLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+// oneLine joins the lines of a message: wrapped errors may have several.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }
 
-// interruptible ends the context at the first SIGINT or SIGTERM, so that what is
-// open is still reported, and the process at the second.
+// interruptible returns a context that the first SIGINT or SIGTERM cancels, so that open
+// incidents are still reported. The second one ends the process.
 func interruptible() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	// A closed stdout is an error of the write, not a death.
+	// Writing to a closed stdout returns an error then; it does not kill the process.
 	signal.Ignore(syscall.SIGPIPE)
 
 	go func() {
 		<-signals
 		cancel()
 		<-signals
-		fmt.Fprintln(os.Stderr, "oomtrace: interrupted twice, ending at once")
+		fmt.Fprintln(os.Stderr, "oomtrace: interrupted twice, exiting immediately")
 		os.Exit(exitError)
 	}()
 
@@ -115,32 +117,38 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	trace := newTrace(stdout, stderr)
 	root := &cobra.Command{
 		Use:   "oomtrace",
-		Short: "Explain every OOM kill, live: who limited, who triggered, who died, who killed",
-		Long: `  sudo oomtrace                 # explain every OOM kill on this node, live
-  sudo oomtrace demo            # make a harmless one, and explain it
-  sudo oomtrace -o json | jq .  # for programs: one JSON object a line
-
-oomtrace watches the kernel's OOM path and tells for every death by memory who
-limited, who triggered, who died and who killed. Without a command it traces.`,
+		Short: "Explain every OOM kill as it happens",
+		Example: `  sudo oomtrace                 # explain every OOM kill on this node, live
+  sudo oomtrace demo            # trigger a harmless one, and explain it
+  sudo oomtrace -o json | jq .  # one JSON object a line, for programs`,
+		Long: `oomtrace watches the kernel's OOM killer and explains every kill as it happens:
+whose limit was hit, which allocation triggered it, which process died, and who
+sent the signal. Without a command it runs "oomtrace trace".`,
 		Args:          noArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          trace.RunE,
 	}
+	root.Flags().SortFlags = false
 	root.Flags().AddFlagSet(trace.Flags())
+	root.SetHelpFunc(printHelp)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		trace, newReclaim(stdout, stderr), newInspect(stdout, stderr, diagnose.Prospect),
 		newRecord(stderr), newReplay(stdout, stderr), newReport(stdout, stderr),
-		newDemo(stdout, stderr), newHog(), newDoctor(stdout), newVersion(stdout),
+		newDemo(stdout, stderr), newAllocate(), newDoctor(stdout), newVersion(stdout),
 	)
-	root.CompletionOptions.HiddenDefaultCmd = true
+
+	for _, cmd := range root.Commands() {
+		completeChoices(cmd)
+	}
+
 	strictHelp(root)
 
 	return root
 }
 
-// strictHelp makes help for a command that is not there wrong usage.
+// strictHelp makes help for an unknown command a usage error.
 func strictHelp(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 

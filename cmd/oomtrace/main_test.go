@@ -26,7 +26,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// TestMain lets the test binary be oomtrace itself.
+// TestMain runs oomtrace itself, or churn, where an environment variable asks for it.
 func TestMain(m *testing.M) {
 	if os.Getenv("OOMTRACE_TEST_MAIN") == "1" {
 		main()
@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// oomtrace returns the command that runs this test binary as oomtrace.
 func oomtrace(args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
 
@@ -47,11 +48,11 @@ func oomtrace(args ...string) *exec.Cmd {
 	return cmd
 }
 
-func TestUsage(t *testing.T) {
+func TestUsageErrorsAreOneLineWithStatus2(t *testing.T) {
 	for _, test := range []struct {
 		args   string
 		status int
-		says   string
+		want   string
 	}{
 		{"version", exitOK, "oomtrace "},
 		{"--help", exitOK, "sudo oomtrace "},
@@ -62,17 +63,17 @@ func TestUsage(t *testing.T) {
 		{"trace --pid -4", exitUsage, "see `oomtrace trace --help`"},
 		{"help nosuch", exitUsage, "unknown command \"nosuch\"; see `oomtrace --help`"},
 		{"help", exitOK, "sudo oomtrace "},
-		{"help report", exitOK, "report tells of each incident"},
+		{"help report", exitOK, "report explains each incident"},
 		{"trace nonsense", exitUsage, "takes no arguments"},
 		{"--nonsense", exitUsage, "unknown flag: --nonsense"},
 		{"-o xml", exitUsage, "one of text, json, table, bcc"},
-		{"demo -o table", exitUsage, "text and json"},
+		{"demo -o table", exitUsage, "one of text, json"},
 		{"--tier perf", exitUsage, "one of auto, fentry"},
 		{"--duration -1s", exitUsage, "negative"},
 		{"--duration soon", exitUsage, "invalid argument"},
 		{"--pid x", exitUsage, "invalid argument"},
 		{"--pid -4", exitUsage, "negative"},
-		{"--cgroup kubepods.slice", exitUsage, "begins with /"},
+		{"--cgroup kubepods.slice", exitUsage, "must start with /"},
 		{"--container xyz", exitUsage, "hexadecimal"},
 		{"--qos best", exitUsage, "one of guaranteed"},
 		{"--pod-label app", exitUsage, "key=value"},
@@ -86,19 +87,20 @@ func TestUsage(t *testing.T) {
 		status := run(strings.Fields(test.args), &stdout, &stderr)
 
 		all := stdout.String() + stderr.String()
-		if status != test.status || !strings.Contains(all, test.says) {
-			t.Errorf("%s: status %d, says %q", test.args, status, all)
+		if status != test.status || !strings.Contains(all, test.want) {
+			t.Errorf("%s: got status %d and %q, want status %d and %q", test.args, status, all, test.status, test.want)
 		}
 
 		if status != exitOK && strings.Count(stderr.String(), "\n") != 1 {
-			t.Errorf("%s: not one line: %q", test.args, stderr.String())
+			t.Errorf("%s: got %q, want one line", test.args, stderr.String())
 		}
 	}
 }
 
-// TestFullDisk: whatever was to be written, the message is true of it.
-func TestFullDisk(t *testing.T) {
-	for _, args := range []string{"--help", "help report", "report --help", "version", "report " + podLimit, "replay " + podLimit, "inspect"} {
+func TestFullDiskIsReported(t *testing.T) {
+	for _, args := range []string{
+		"--help", "help report", "report --help", "version", "report " + podLimit, "replay " + podLimit, "inspect",
+	} {
 		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -107,63 +109,61 @@ func TestFullDisk(t *testing.T) {
 		status := run(strings.Fields(args), full, &stderr)
 		full.Close()
 
-		if said := stderr.String(); status != exitError || !strings.Contains(said, "no space left on device: make room, or write elsewhere\n") {
-			t.Errorf("%s: status %d, %q", args, status, said)
+		const want = "no space left on device: free up space, or write elsewhere\n"
+		if got := stderr.String(); status != exitError || !strings.Contains(got, want) {
+			t.Errorf("%s: got status %d and %q, want status %d and %q", args, status, got, exitError, want)
 		}
 	}
 }
 
-// TestFlagsAreAlike: a flag has the same shorthand, and the same words of its
-// value, in all commands.
-func TestFlagsAreAlike(t *testing.T) {
+// A flag has the same shorthand and the same name of its value in all commands. Of several
+// values, a command may take fewer.
+func TestFlagsAreTheSameInAllCommands(t *testing.T) {
 	root := newRoot(io.Discard, io.Discard)
-	long, value := map[string]string{}, map[string]string{}
+	long, values := map[string]string{}, map[string]string{}
 
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			if f.Shorthand != "" {
 				if other := long[f.Shorthand]; other != "" && other != f.Name {
-					t.Errorf("%s: -%s is --%s, and --%s elsewhere", cmd.Name(), f.Shorthand, f.Name, other)
+					t.Errorf("%s: got -%s for --%s, want --%s as in other commands", cmd.Name(), f.Shorthand, f.Name, other)
 				}
 				long[f.Shorthand] = f.Name
 			}
 
-			name, _ := pflag.UnquoteUsage(f)
-			if other := value[f.Name]; other != "" && other != name {
-				t.Errorf("%s: --%s %s, and %s elsewhere", cmd.Name(), f.Name, name, other)
+			value, _ := pflag.UnquoteUsage(f)
+
+			other, seen := values[f.Name]
+			if seen && !strings.HasPrefix(value, other) && !strings.HasPrefix(other, value) {
+				t.Errorf("%s: got --%s %s, want %s as in other commands", cmd.Name(), f.Name, value, other)
 			}
-			value[f.Name] = name
+
+			if len(value) > len(other) {
+				values[f.Name] = value
+			}
 		})
 	}
 }
 
-// TestEmptyFlags: a variable that is not set must not select everything.
-func TestEmptyFlags(t *testing.T) {
+// An empty value comes from a shell variable that is not set: it must not select everything.
+func TestEmptyValuesAreUsageErrors(t *testing.T) {
 	for _, args := range []string{
-		"--comm", "--container", "-n", "--namespace", "--pod", "--pod-uid", "--pod-label", "--qos", "--cgroup", "trace --comm", "--record",
-		"replay /a --comm", "replay /a --id", "replay /a --since", "report /a --id", "report /a --until", "report /a --html", "report --kernel-log",
+		"--comm", "--container", "-n", "--namespace", "--pod", "--pod-uid", "--pod-label", "--qos", "--cgroup",
+		"trace --comm", "--record", "replay /a --comm", "replay /a --id", "replay /a --since",
+		"report /a --id", "report /a --until", "report /a --html", "report --kernel-log",
 	} {
 		var stdout, stderr bytes.Buffer
 
 		status := run(append(strings.Fields(args), ""), &stdout, &stderr)
-		if status != exitUsage || !strings.Contains(stderr.String(), "it is empty; see `oomtrace ") || strings.Count(stderr.String(), "\n") != 1 {
-			t.Errorf("%s: status %d, %q", args, status, stderr.String())
+
+		const want = "must not be empty; see `oomtrace "
+		if got := stderr.String(); status != exitUsage || !strings.Contains(got, want) || strings.Count(got, "\n") != 1 {
+			t.Errorf("%s: got status %d and %q, want status %d and one line with %q", args, status, got, exitUsage, want)
 		}
 	}
 }
 
-func TestHelpBeginsWithAnExample(t *testing.T) {
-	for _, command := range []string{"", "trace ", "demo ", "record ", "replay ", "report "} {
-		var stdout bytes.Buffer
-		run(strings.Fields(command+"--help"), &stdout, &stdout)
-
-		if first, _, _ := strings.Cut(stdout.String(), "\n"); !strings.HasPrefix(strings.TrimSpace(first), "sudo oomtrace") {
-			t.Errorf("%s: %q", command, first)
-		}
-	}
-}
-
-func TestFilter(t *testing.T) {
+func TestFilterMatchesLimiterOrVictim(t *testing.T) {
 	inc := &events.Incident{
 		Limiter: &events.Limiter{
 			Cgroup: &events.Cgroup{Path: "/kubepods.slice/pod1/c1"},
@@ -172,7 +172,9 @@ func TestFilter(t *testing.T) {
 				Namespace: "shop", Pod: "checkout-7d9f", Labels: map[string]string{"app": "checkout", "tier": "front"},
 			},
 		},
-		Victims: []events.Victim{{Process: events.Process{PID: 10, TID: 11, Comm: "java", Thread: "C2", Workload: &events.Workload{Namespace: "ops", Pod: "agent"}}}},
+		Victims: []events.Victim{{Process: events.Process{
+			PID: 10, TID: 11, Comm: "java", Thread: "C2", Workload: &events.Workload{Namespace: "ops", Pod: "agent"},
+		}}},
 	}
 	for _, test := range []struct {
 		f    filter
@@ -207,20 +209,20 @@ func TestFilter(t *testing.T) {
 		{filter{qos: "guaranteed"}, false},
 		{filter{namespace: "shop", qos: "guaranteed"}, false},
 		{filter{namespace: "ops", comm: "java"}, true},          // the victim's
-		{filter{namespace: "ops", pod: "checkout-7d9f"}, false}, // not of one workload
+		{filter{namespace: "ops", pod: "checkout-7d9f"}, false}, // of two workloads
 	} {
 		if got := test.f.incident(inc); got != test.want {
-			t.Errorf("%+v: %v", test.f, got)
+			t.Errorf("%+v: got match %v, want %v", test.f, got, test.want)
 		}
 	}
 
 	if (&filter{comm: "x"}).incident(&events.Incident{}) {
-		t.Error("an incident without a victim matches a name")
+		t.Error("got a match by name of an incident without a victim, want none")
 	}
 }
 
-func TestDemo(t *testing.T) {
-	testenv.Root(t)
+func TestDemoReportsItsOwnKill(t *testing.T) {
+	rootAndTime(t)
 
 	out, err := oomtrace("demo", "-o", "json").Output()
 	if err != nil {
@@ -233,10 +235,18 @@ func TestDemo(t *testing.T) {
 	}
 
 	if inc.Scope != events.ScopeMemcg || len(inc.Victims) != 1 || !inc.Audit.Explained {
-		t.Errorf("%s", out)
+		t.Errorf("got %s, want one victim of a memcg limit, explained by the counters", out)
 	}
 }
 
+// rootAndTime skips a test that traces this machine without root, and under -short.
+func rootAndTime(t *testing.T) {
+	t.Helper()
+	testenv.Slow(t, "it attaches to the kernel, and most tests trigger OOM kills")
+	testenv.Root(t)
+}
+
+// stderr returns what a command that failed wrote to stderr.
 func stderr(err error) string {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -246,10 +256,10 @@ func stderr(err error) string {
 	return ""
 }
 
-// running starts a trace and waits until it misses nothing.
+// running starts a trace and waits until it is ready.
 func running(t *testing.T, args ...string) (cmd *exec.Cmd, lines *bufio.Scanner) {
 	t.Helper()
-	testenv.Root(t)
+	rootAndTime(t)
 	ready := filepath.Join(t.TempDir(), "ready")
 	cmd = oomtrace(append(args, "--ready-file", ready)...)
 	cmd.Stderr = os.Stderr
@@ -276,12 +286,12 @@ func running(t *testing.T, args ...string) (cmd *exec.Cmd, lines *bufio.Scanner)
 		time.Sleep(20 * time.Millisecond)
 	}
 
-	t.Fatal("the trace did not get ready")
+	t.Fatal("got no ready file within 10 s")
 
 	return nil, nil
 }
 
-// oom makes a child die by the limit of a cgroup of its own, and returns its pid.
+// oom triggers an OOM kill in a new cgroup, and returns the PID of the victim.
 func oom(t *testing.T, name string) int {
 	t.Helper()
 
@@ -290,7 +300,7 @@ func oom(t *testing.T, name string) int {
 		t.Fatal(err)
 	}
 	defer scratch.Close()
-	child := oomtrace("hog", "--bytes=134217728")
+	child := oomtrace("allocate", "--bytes=134217728")
 
 	in, err := child.StdinPipe()
 	if err != nil {
@@ -308,13 +318,36 @@ func oom(t *testing.T, name string) int {
 	in.Write([]byte{1})
 
 	if err := child.Wait(); !killedBySIGKILL(err) {
-		t.Fatalf("the child was not killed: %v", err)
+		t.Fatalf("got %v from the child, want SIGKILL", err)
 	}
 
 	return child.Process.Pid
 }
 
-func TestTraceUnderFilter(t *testing.T) {
+// A format without a case of its own would print text.
+func TestEveryFormatHasItsOwnOutput(t *testing.T) {
+	inc := &events.Incident{
+		ID: "a", Outcome: events.OutcomeKilled,
+		Victims: []events.Victim{{Process: events.Process{PID: 10, TID: 10, Comm: "java"}}},
+	}
+	formats := map[string]string{}
+
+	for _, format := range outputs {
+		var stdout bytes.Buffer
+
+		out := newOutput(&traceFlags{formatFlags: formatFlags{output: format}}, nil, &stdout, io.Discard)
+		if err := errors.Join(out.Write(inc), out.close()); err != nil {
+			t.Fatal(err)
+		}
+
+		if other, ok := formats[stdout.String()]; ok || stdout.Len() == 0 {
+			t.Errorf("%s: got %q as of %s, want a format of its own", format, &stdout, other)
+		}
+		formats[stdout.String()] = format
+	}
+}
+
+func TestTracePrintsNoIncidentThatDoesNotMatch(t *testing.T) {
 	cmd, lines := running(t, "-o", "json", "--cgroup", "/", "--comm", "no such name")
 	oom(t, "oomtrace-test-filtered")
 	time.Sleep(300 * time.Millisecond)
@@ -322,7 +355,7 @@ func TestTraceUnderFilter(t *testing.T) {
 
 	for lines.Scan() {
 		if !strings.Contains(lines.Text(), `"kind":"status"`) {
-			t.Errorf("not filtered: %s", lines.Text())
+			t.Errorf("got %s, want only status lines", lines.Text())
 		}
 	}
 
@@ -331,7 +364,7 @@ func TestTraceUnderFilter(t *testing.T) {
 	}
 }
 
-func TestTraceJSON(t *testing.T) {
+func TestTraceReportsAKillOnce(t *testing.T) {
 	cmd, lines := running(t, "-o", "json")
 	pid := oom(t, "oomtrace-test")
 
@@ -369,12 +402,11 @@ func TestTraceJSON(t *testing.T) {
 	}
 
 	if incidents != 1 || end == nil || end.Phase != "end" || *end.Lost != 0 {
-		t.Errorf("%d incidents, end %+v", incidents, end)
+		t.Errorf("got %d incidents and the end %+v, want 1 incident and nothing lost", incidents, end)
 	}
 }
 
-// TestOutputs: every format shows the victim of a real OOM.
-func TestOutputs(t *testing.T) {
+func TestEveryFormatShowsTheVictim(t *testing.T) {
 	for _, format := range []string{"text", "table", "bcc"} {
 		t.Run(format, func(t *testing.T) {
 			cmd, lines := running(t, "-o", format)
@@ -389,14 +421,14 @@ func TestOutputs(t *testing.T) {
 			}
 
 			if err := cmd.Wait(); err != nil || !found {
-				t.Errorf("victim shown: %v, %v", found, err)
+				t.Errorf("got victim shown %v and error %v, want the victim and no error", found, err)
 			}
 		})
 	}
 }
 
-func TestBadPlaces(t *testing.T) {
-	testenv.Root(t)
+func TestErrorsOfTheEnvironmentAreReported(t *testing.T) {
+	rootAndTime(t)
 	t.Run("a full disk", func(t *testing.T) {
 		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 		if err != nil {
@@ -410,7 +442,7 @@ func TestBadPlaces(t *testing.T) {
 
 		err = cmd.Run()
 		if cmd.ProcessState.ExitCode() != exitError || !strings.Contains(errs.String(), "no space left on device") {
-			t.Errorf("%v: %s", err, errs.String())
+			t.Errorf("got error %v and %s", err, errs.String())
 		}
 	})
 	t.Run("a closed pipe", func(t *testing.T) {
@@ -429,19 +461,21 @@ func TestBadPlaces(t *testing.T) {
 		w.Close()
 
 		if err != nil || strings.Contains(errs.String(), "pipe") {
-			t.Errorf("%v: %s", err, errs.String())
+			t.Errorf("got error %v and %s", err, errs.String())
 		}
 	})
 	t.Run("not root", func(t *testing.T) {
 		cmd := oomtrace("--duration", "1s")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		// The test binary may lie where nobody may go: /proc/self/exe needs no path.
+		// The path of the test binary may not be accessible: /proc/self/exe needs none.
 		var errs bytes.Buffer
 		cmd.Stderr = &errs
 
 		err := cmd.Run()
-		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != exitError || !strings.Contains(errs.String(), "missing CAP_BPF and CAP_PERFMON: run as root") {
-			t.Errorf("%v: %s", err, errs.String())
+
+		const want = "missing CAP_BPF and CAP_PERFMON: run as root"
+		if cmd.ProcessState.ExitCode() != exitError || !strings.Contains(errs.String(), want) {
+			t.Errorf("got error %v and %s, want %q", err, errs.String(), want)
 		}
 	})
 	t.Run("not root, and files", func(t *testing.T) {
@@ -455,44 +489,47 @@ func TestBadPlaces(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		open := t.TempDir() // anybody may look into, but not read what is there
+		open := t.TempDir() // of which others can list the files, but not read them
 		if err := os.WriteFile(filepath.Join(open, "00000001-20260820T140307Z-boot.jsonl"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 
-		for _, p := range []string{open, filepath.Dir(open)} { // both are the test's own
+		for _, p := range []string{open, filepath.Dir(open)} { // both belong to this test
 			if err := os.Chmod(p, 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
 
-		for args, says := range map[string]string{
-			"report " + dir: "run it as root: recordings are", "report " + log: "run it as root: recordings are", "replay " + dir: "run it as root: recordings are",
-			"report " + open:             "run it as root: recordings are",
-			"report --kernel-log " + log: "run as root", "demo": "run as root", "record " + filepath.Join(dir, "x"): "run as root",
+		for _, args := range []string{
+			"report " + dir, "report " + log, "report " + open, "report --kernel-log " + log,
+			"replay " + dir, "demo", "record " + filepath.Join(dir, "x"),
 		} {
 			cmd := oomtrace(strings.Fields(args)...)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 
 			out, err := cmd.CombinedOutput()
-			if cmd.ProcessState.ExitCode() != exitError || !strings.Contains(string(out), "permission denied: "+says) {
-				t.Errorf("%s: %v: %s", args, err, out)
+			got := string(out)
+
+			advice := strings.Contains(got, "permission denied: run") && strings.Contains(got, "as root")
+			if cmd.ProcessState.ExitCode() != exitError || !advice {
+				t.Errorf("%s: got error %v and %s, want the advice to run as root", args, err, got)
 			}
 		}
 	})
-	t.Run("a tier that is not to be had", func(t *testing.T) {
-		if out, err := oomtrace("doctor").CombinedOutput(); err != nil || strings.Contains(string(out), "oom_kill_process: fentry") {
-			t.Skip("this kernel has the best tier")
+	t.Run("an attach mode that is not available", func(t *testing.T) {
+		out, err := oomtrace("doctor").CombinedOutput()
+		if err != nil || strings.Contains(string(out), "oom_kill_process: fentry") {
+			t.Skip("this kernel supports the best attach mode")
 		}
 
-		out, err := oomtrace("--tier", "fentry", "--duration", "1s").CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "tier fentry is not to be had here") {
-			t.Errorf("%v: %s", err, out)
+		out, err = oomtrace("--tier", "fentry", "--duration", "1s").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "tier fentry is not ") { // available
+			t.Errorf("got error %v and %s, want that fentry is not available", err, out)
 		}
 	})
 	t.Run("interrupted twice", func(t *testing.T) {
 		cmd, _ := running(t, "-o", "json")
-		// A stopped reader keeps the first interrupt from ending it; a second must.
+		// A stopped reader keeps the first interrupt from ending it. The second one must end it.
 		cmd.Process.Signal(os.Interrupt)
 		cmd.Process.Signal(os.Interrupt)
 		done := make(chan struct{})
@@ -502,26 +539,29 @@ func TestBadPlaces(t *testing.T) {
 		select {
 		case <-done:
 		case <-time.After(5 * time.Second):
-			t.Error("it is still there")
+			t.Error("got a process that is still running after 5 s, want it ended")
 		}
 	})
 }
 
-func TestDoctor(t *testing.T) {
-	testenv.Root(t)
+func TestDoctorChecksThisMachine(t *testing.T) {
+	rootAndTime(t)
 
 	out, err := oomtrace("doctor").CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "A trace can run here") || !strings.Contains(string(out), "hook ") {
-		t.Errorf("%v: %s", err, out)
+
+	text := string(out)
+	if err != nil || !strings.Contains(text, "oomtrace can trace on this machine") || !strings.Contains(text, "hook ") {
+		t.Errorf("got error %v and %s, want hooks and no problem", err, out)
 	}
 }
 
-// A filter by name shows an incident when its names come, once, with what was learnt
-// meanwhile; what never gets a name is reported at the end.
-func TestFilterWaitsForNames(t *testing.T) {
+// A filter by name shows an incident once, when its names arrive, with its updates until
+// then. Incidents that never get names are counted at the end.
+func TestFilterByNameWaitsForNames(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 
-	out := newOutput(&traceFlags{output: "json", filter: filter{namespace: "shop"}}, nil, &stdout, &stderr)
+	flags := traceFlags{formatFlags: formatFlags{output: "json"}, filter: filter{namespace: "shop"}}
+	out := newOutput(&flags, nil, &stdout, &stderr)
 	open := ledger.New(ledger.Limits{}, nil)
 	incident := func(id string) *events.Incident {
 		return &events.Incident{ID: id, Limiter: &events.Limiter{Workload: &events.Workload{PodUID: "u-" + id}}}
@@ -537,7 +577,8 @@ func TestFilterWaitsForNames(t *testing.T) {
 		incident("a"), incident("b"), incident("c"), named("d", "shop"),
 		update(&events.Incident{ID: "a", Notes: []string{"before the names"}}),
 		update(named("a", "shop")), update(named("b", "other")),
-		update(&events.Incident{ID: "a", Notes: []string{"later"}}), update(&events.Incident{ID: "b", Notes: []string{"never"}}),
+		update(&events.Incident{ID: "a", Notes: []string{"later"}}),
+		update(&events.Incident{ID: "b", Notes: []string{"never"}}),
 	} {
 		line, err := open.Take(published, 0)
 		if err == nil {
@@ -567,7 +608,8 @@ func TestFilterWaitsForNames(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 
-	if !strings.Contains(stderr.String(), "never got a name: 1") {
-		t.Errorf("got stderr %q, want the incident that never got a name", stderr.String())
+	const want = "1 incident not shown: the pod names could not be resolved"
+	if got := stderr.String(); !strings.Contains(got, want) {
+		t.Errorf("got stderr %q, want %q", got, want)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
-// nameFlags say where names of pods and containers come from.
+// nameFlags choose the sources of pod and container names.
 type nameFlags struct {
 	off     bool
 	options resolve.Options
@@ -16,17 +16,22 @@ type nameFlags struct {
 
 func (f *nameFlags) add(flags *pflag.FlagSet) {
 	o := &f.options
-	flags.BoolVar(&f.off, "no-names", false, "do not look up names of pods and containers: ids only")
-	flags.StringVar(&o.CRIEndpoint, "cri-endpoint", "", "`socket` of the container runtime, such as unix:///run/containerd/containerd.sock; default: those of the usual places")
-	flags.StringVar(&o.HostRoot, "host-root", "/", "`directory` where the node's root is seen, from inside of a pod")
+	flags.BoolVar(&f.off, "no-names", false, "do not resolve names of pods and containers, show only their IDs")
+	flags.StringVar(&o.CRIEndpoint, "cri-endpoint", "",
+		"`socket` of the container runtime, such as unix:///run/containerd/containerd.sock; "+
+			"without it, the usual ones are tried")
+	flags.StringVar(&o.HostRoot, "host-root", "/",
+		"`directory` where the host's root is mounted, if oomtrace runs in a pod")
+
 	k := &o.Kubelet
-	flags.StringVar(&k.Endpoint, "kubelet-endpoint", "", "also ask the kubelet at this `url`, such as https://127.0.0.1:10250, for its pods")
-	flags.StringVar(&k.TokenFile, "kubelet-token-file", "", "`file` with the token for the kubelet")
-	flags.StringVar(&k.CAFile, "kubelet-ca-file", "", "`file` with the authority that signed the kubelet's certificate")
-	flags.BoolVar(&k.Insecure, "kubelet-insecure", false, "take any certificate of the kubelet's")
+	flags.StringVar(&k.Endpoint, "kubelet-endpoint", "",
+		"also query the kubelet for its pods at this `url`, such as https://127.0.0.1:10250")
+	flags.StringVar(&k.TokenFile, "kubelet-token-file", "", "`file` with the token to authenticate with at the kubelet")
+	flags.StringVar(&k.CAFile, "kubelet-ca-file", "", "`file` with the CA certificate to verify the kubelet with")
+	flags.BoolVar(&k.Insecure, "kubelet-insecure", false, "do not verify the kubelet's certificate")
 }
 
-// open starts the look-ups; nil if they are off.
+// open starts the resolver; it returns nil if names are off.
 func (f *nameFlags) open(warn func(string)) (*resolve.Resolver, error) {
 	if f.off {
 		return nil, nil

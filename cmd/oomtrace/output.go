@@ -8,33 +8,62 @@ import (
 	"os"
 	"time"
 
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
-// output shows lines in the format and under the filter of the flags.
-type output struct {
-	sink.Sink
-	filter *sink.Filter // nil: everything is shown
-	table  *view.Table  // nil: another format
-	stderr io.Writer
+// formatFlags choose the format of the output.
+type formatFlags struct {
+	output    string
+	wide, utc bool
 }
 
-// newOutput shows lines on stdout. Raw, if it is not nil, takes the place of -o json.
-func newOutput(f *traceFlags, raw sink.Sink, stdout, stderr io.Writer) *output {
-	out := &output{stderr: stderr}
-	loc := f.location()
+// add adds the flags of a command with these formats; the first is the default.
+func (f *formatFlags) add(flags *pflag.FlagSet, outputs ...string) {
+	flags.VarP(newChoice(&f.output, outputs...), "output", "o", "output format")
+	flags.BoolVarP(&f.wide, "wide", "w", false,
+		"show everything: full IDs and paths, all victims, zeros, lines of any length")
+	flags.BoolVar(&f.utc, "utc", false, "show times in UTC (JSON always does)")
+}
 
-	width, color := terminal(stdout)
+func (f *formatFlags) location() *time.Location {
+	if f.utc {
+		return time.UTC
+	}
+
+	return time.Local
+}
+
+// textOptions returns the layout of text on w.
+func (f *formatFlags) textOptions(w io.Writer) view.TextOptions {
+	width, color := terminal(w)
 	if f.wide {
 		width = 0
 	}
-	text := func(w io.Writer, color bool) sink.Sink {
-		return view.NewText(w, view.TextOptions{Width: width, Color: color, Location: loc})
-	}
+
+	return view.TextOptions{Width: width, Color: color, Location: f.location()}
+}
+
+// output writes lines in the format of the flags, if they match the filter.
+type output struct {
+	sink.Sink
+	filter *sink.Filter // nil without a filter
+	table  *view.Table  // nil in other formats
+	stderr io.Writer
+}
+
+// newOutput returns the output on stdout. A recording passes raw, which is used in place
+// of the encoder of -o json.
+func newOutput(f *traceFlags, raw sink.Sink, stdout, stderr io.Writer) *output {
+	out := &output{stderr: stderr}
+	layout := f.textOptions(stdout)
+	plain := layout
+	plain.Color = false
 
 	switch f.output {
 	case "json":
@@ -42,16 +71,16 @@ func newOutput(f *traceFlags, raw sink.Sink, stdout, stderr io.Writer) *output {
 			out.Sink = view.NewJSON(stdout)
 		}
 	case "table":
-		out.table = view.NewTable(stdout, view.TableOptions{Width: width, Location: loc})
-		out.Sink = aboutTheTraceTo(text(stderr, false), out.table)
+		out.table = view.NewTable(stdout, view.TableOptions{Width: layout.Width, Location: layout.Location})
+		out.Sink = divertStatus(view.NewText(stderr, plain), out.table)
 	case "bcc":
 		var load func() string
-		if raw == nil { // the load of today has nothing to do with a recording
+		if raw == nil { // the current load says nothing about a recording
 			load = loadavg
 		}
-		out.Sink = aboutTheTraceTo(text(stderr, false), view.NewBCC(stdout, load, loc))
+		out.Sink = divertStatus(view.NewText(stderr, plain), view.NewBCC(stdout, load, layout.Location))
 	default:
-		out.Sink = text(stdout, color)
+		out.Sink = view.NewText(stdout, layout)
 	}
 
 	if f.filter.active() {
@@ -62,9 +91,9 @@ func newOutput(f *traceFlags, raw sink.Sink, stdout, stderr io.Writer) *output {
 	return out
 }
 
-// aboutTheTraceTo diverts lost records and status from a format that has no line for
+// divertStatus keeps status lines and lost records from a format that has no line for
 // them.
-func aboutTheTraceTo(aside, next sink.Sink) sink.Sink {
+func divertStatus(aside, next sink.Sink) sink.Sink {
 	return sink.Func(func(l events.Line) error {
 		switch l.(type) {
 		case *events.Lost, *events.Status:
@@ -75,32 +104,24 @@ func aboutTheTraceTo(aside, next sink.Sink) sink.Sink {
 	})
 }
 
-// close ends the output, and reports what the filter could not decide.
+// close finishes the output, and reports incidents that the filter could not decide on.
 func (o *output) close() error {
 	if o.filter != nil && o.filter.Undecided() > 0 {
-		fmt.Fprintf(o.stderr, "oomtrace: incidents that are not shown, though they may match, for their pods never got a name: %d\n", o.filter.Undecided())
+		warnings(o.stderr)(phrase.Plural(o.filter.Undecided(), "incident") +
+			" not shown: the pod names could not be resolved, so the filter could not be applied")
 	}
 
 	if o.table != nil {
 		if err := o.table.Close(); err != nil {
-			return fmt.Errorf("finishing the output: %w", err)
+			return fmt.Errorf("finish the output: %w", err)
 		}
 	}
 
 	return nil
 }
 
-func (f *traceFlags) location() *time.Location {
-	if f.utc {
-		return time.UTC
-	}
-
-	return time.Local
-}
-
-// terminal gives the width for w: a terminal's own, at most what stays readable.
-// What is no terminal gets the width of an email, not unlimited lines: those are
-// asked for by --wide.
+// terminal returns the width of w, and whether to use color. What is not a terminal is 80
+// columns wide, the width of an email; --wide lifts the limit.
 func terminal(w io.Writer) (width int, color bool) {
 	const columns = 80
 
@@ -116,6 +137,11 @@ func terminal(w io.Writer) (width int, color bool) {
 	}
 
 	return width, os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// warnings returns a function that prints each warning as a line.
+func warnings(stderr io.Writer) func(string) {
+	return func(text string) { fmt.Fprintln(stderr, "oomtrace:", phrase.Sanitize(oneLine(text))) }
 }
 
 func loadavg() string {

@@ -20,10 +20,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/record"
-	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// recorded gives the lines of a recording.
+// recorded returns the lines of a recording.
 func recorded(t *testing.T, dir string) (map[string]bool, record.Stats) {
 	t.Helper()
 
@@ -40,7 +39,7 @@ func recorded(t *testing.T, dir string) (map[string]bool, record.Stats) {
 		}
 
 		if lines[string(l.Raw)] && l.IsIncident() {
-			t.Errorf("recorded twice: %s", l.Raw)
+			t.Errorf("got %s twice in the recording, want it once", l.Raw)
 		}
 		lines[string(l.Raw)] = true
 	}
@@ -48,8 +47,7 @@ func recorded(t *testing.T, dir string) (map[string]bool, record.Stats) {
 	return lines, r.Stats()
 }
 
-// killStream makes processes die by the limit of a cgroup, one after the other,
-// until the test is over.
+// killStream triggers one OOM kill after the other in a cgroup, until the test ends.
 func killStream(t *testing.T) {
 	t.Helper()
 
@@ -74,7 +72,7 @@ func killStream(t *testing.T) {
 				return
 			default:
 			}
-			child := oomtrace("hog", "--bytes=33554432")
+			child := oomtrace("allocate", "--bytes=33554432")
 
 			in, err := child.StdinPipe()
 			if err == nil {
@@ -86,7 +84,7 @@ func killStream(t *testing.T) {
 			}
 
 			if err != nil {
-				t.Errorf("a process to be killed: %v", err)
+				t.Errorf("start a process to be killed: %v", err)
 				return
 			}
 
@@ -96,16 +94,15 @@ func killStream(t *testing.T) {
 	}()
 }
 
-// TestRecordKilled: a tracer that records is killed at any moment while OOM kills
-// happen. Every incident that it printed is in the recording.
-func TestRecordKilled(t *testing.T) {
-	testenv.Root(t)
+// A tracer is killed at random moments while OOM kills happen.
+func TestEveryPrintedIncidentSurvivesAKilledTracer(t *testing.T) {
+	rootAndTime(t)
 	kills := 40
 
 	if text := os.Getenv("OOMTRACE_TEST_KILLS"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {
-			t.Fatalf("OOMTRACE_TEST_KILLS=%s: a number of kills", text)
+			t.Fatalf("got OOMTRACE_TEST_KILLS=%s, want a number of kills", text)
 		}
 		kills = n
 	}
@@ -128,7 +125,7 @@ func TestRecordKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		in := bufio.NewReader(out)
-		// Some die before the first kill that they see, most while they see some.
+		// Some tracers are killed before they report anything, most while they do.
 		kill := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
 
 		after := events.KindIncident
@@ -139,7 +136,7 @@ func TestRecordKilled(t *testing.T) {
 		for armed := false; ; {
 			line, err := in.ReadString('\n')
 			if err != nil {
-				break // without a newline it was not printed
+				break // a line without a newline was not printed
 			}
 
 			var head events.Envelope
@@ -163,18 +160,18 @@ func TestRecordKilled(t *testing.T) {
 		}
 
 		if err := cmd.Wait(); !killedBySIGKILL(err) {
-			t.Fatalf("run %d ended by itself: %v", run, err)
+			t.Fatalf("run %d: got %v, want SIGKILL", run, err)
 		}
 
 		lines, stats := recorded(t, dir)
 		for line := range printed {
 			if !lines[line] {
-				t.Errorf("run %d: printed, and not recorded: %s", run, line)
+				t.Errorf("run %d: got no recorded line %s, which was printed", run, line)
 			}
 		}
 
 		if stats.Damaged+stats.CutOff+stats.Missing+stats.Earlier != 0 {
-			t.Errorf("run %d: %+v", run, stats)
+			t.Errorf("run %d: got %+v, want nothing damaged or missing", run, stats)
 		}
 
 		if t.Failed() {
@@ -182,20 +179,20 @@ func TestRecordKilled(t *testing.T) {
 		}
 	}
 	_, stats := recorded(t, dir)
-	t.Logf("%d kills, %d incidents and %d updates printed; %d segments, %d lines, %d torn", kills, incidents, updates, stats.Segments, stats.Lines, stats.Torn)
+	t.Logf("%d kills, %d incidents and %d updates printed; %d segments, %d lines, %d torn",
+		kills, incidents, updates, stats.Segments, stats.Lines, stats.Torn)
 
 	if incidents < kills/2 {
-		t.Errorf("only %d incidents in %d traces: too few to tell", incidents, kills)
+		t.Errorf("got %d incidents in %d traces, want at least half as many", incidents, kills)
 	}
 }
 
-// apart finds a headline that does not stand above its block.
-var apart = regexp.MustCompile(`(?m)^\S+ OOM KILL .*\n(\S)`)
+// earlyHeadline matches a headline that does not stand directly above its block.
+var earlyHeadline = regexp.MustCompile(`(?m)^\S+ OOM KILL .*\n(\S)`)
 
-// TestReplayShowsWhatWasLive: text, table and JSON of a real OOM come out of its
-// recording as they were. Only a headline that came before other lines, and that
-// the block repeated, is not told twice.
-func TestReplayShowsWhatWasLive(t *testing.T) {
+// Only a headline that was printed before other lines, and repeated by its block, is not
+// printed twice.
+func TestReplayPrintsWhatWasPrintedLive(t *testing.T) {
 	for _, format := range []string{"text", "table", "json"} {
 		t.Run(format, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "recording")
@@ -215,23 +212,23 @@ func TestReplayShowsWhatWasLive(t *testing.T) {
 
 			again, err := oomtrace("replay", "-o", format, dir).Output()
 			if err != nil || stderr(err) != "" {
-				t.Errorf("%v: %s", err, stderr(err))
+				t.Errorf("replay: got error %v and %q, want none", err, stderr(err))
 			}
 
 			want := live.String()
-			for apart.MatchString(want) {
-				want = apart.ReplaceAllString(want, "$1")
+			for earlyHeadline.MatchString(want) {
+				want = earlyHeadline.ReplaceAllString(want, "$1")
 			}
 
 			if string(again) != want || want == "" {
-				t.Errorf("live:\n%s\nreplay:\n%s", live.String(), again)
+				t.Errorf("got\n%s\nwant, as it was live,\n%s", again, live.String())
 			}
 		})
 	}
 }
 
-func TestRecord(t *testing.T) {
-	testenv.Root(t)
+func TestRecordPrintsNothingAndCanBeReplayed(t *testing.T) {
+	rootAndTime(t)
 	dir := filepath.Join(t.TempDir(), "recording")
 	ready := filepath.Join(t.TempDir(), "ready")
 	cmd := oomtrace("record", dir, "--ready-file", ready)
@@ -253,23 +250,23 @@ func TestRecord(t *testing.T) {
 	pid := oom(t, "oomtrace-test-record")
 
 	second, err := oomtrace("record", dir).CombinedOutput()
-	if err == nil || !strings.Contains(string(second), fmt.Sprintf("has a writer already, pid %d", cmd.Process.Pid)) {
-		t.Errorf("a second writer: %v, %s", err, second)
+	if err == nil || !strings.Contains(string(second), fmt.Sprint(cmd.Process.Pid)) {
+		t.Errorf("second writer: got error %v and %s, want one with the PID of the first", err, second)
 	}
 
 	time.Sleep(300 * time.Millisecond)
 	cmd.Process.Signal(os.Interrupt)
 
 	if err := cmd.Wait(); err != nil || stdout.Len() > 0 {
-		t.Errorf("%v, stdout %q", err, stdout.String())
+		t.Errorf("got error %v and stdout %q, want neither", err, stdout.String())
 	}
 
-	for args, want := range map[string]bool{"": true, "--since 1h": true, "--pid " + fmt.Sprint(pid): true, "--pid 1": false} {
-		args = strings.Replace(args, "--since 1h", "--since -1h", 1)
-
+	for args, want := range map[string]bool{
+		"": true, "--since -1h": true, "--pid " + fmt.Sprint(pid): true, "--pid 1": false,
+	} {
 		out, err := oomtrace(append([]string{"replay", dir}, strings.Fields(args)...)...).Output()
 		if got := strings.Contains(string(out), fmt.Sprintf("[%d]", pid)); err != nil || got != want {
-			t.Errorf("%q: shown: %v, %v: %s", args, got, err, out)
+			t.Errorf("%q: got shown %v and error %v, want shown %v: %s", args, got, err, want, out)
 		}
 	}
 }

@@ -22,61 +22,28 @@ import (
 	"github.com/oomtrace/oomtrace/internal/timearg"
 )
 
-// selectionFlags pick a part of a recording.
-type selectionFlags struct{ since, until, id string }
-
-func (f *selectionFlags) add(flags *pflag.FlagSet) {
-	flags.Var((*word)(&f.since), "since", "only what happened at this `time` or later")
-	flags.Var((*word)(&f.until), "until", "only what happened until this `time`")
-	flags.Var((*word)(&f.id), "id", "only the incident with this `id`")
-}
-
-func (f *selectionFlags) selection(now time.Time) (record.Selection, error) {
-	s := record.Selection{ID: f.id}
-	for _, bound := range []struct {
-		name, text string
-		into       *time.Time
-	}{{"since", f.since, &s.Since}, {"until", f.until, &s.Until}} {
-		if bound.text == "" {
-			continue
-		}
-
-		t, err := timearg.Parse(bound.text, now)
-		if err != nil {
-			return s, usagef("--%s: %w", bound.name, err)
-		}
-		*bound.into = t
-	}
-
-	if !s.Since.IsZero() && !s.Until.IsZero() && s.Until.Before(s.Since) {
-		return s, usagef("--until %s is before --since %s", s.Until.Format(time.DateTime), s.Since.Format(time.DateTime))
-	}
-
-	return s, nil
-}
-
 func newReplay(stdout, stderr io.Writer) *cobra.Command {
-	f := traceFlags{tier: "auto"}
+	var f traceFlags
 	var selected selectionFlags
 	var follow bool
 	cmd := &cobra.Command{
 		Use:   "replay DIR|FILE|-",
-		Short: "Show a recording as it was shown live",
-		Long: `  sudo oomtrace replay /var/log/oomtrace
-  sudo oomtrace replay /var/log/oomtrace --since "yesterday 03:00" --until "yesterday 04:00"
+		Short: "Print a recording as it was printed live",
+		Example: `  sudo oomtrace replay /var/log/oomtrace
+  sudo oomtrace replay /var/log/oomtrace --since "yesterday 03:00"
   sudo oomtrace replay /var/log/oomtrace -o json | jq .
   sudo oomtrace replay /var/log/oomtrace --since now --follow
-  zstd -dc old.jsonl.zst | oomtrace replay -
+  zstd -dc old.jsonl.zst | oomtrace replay -`,
+		Long: `replay prints a recording (made by "oomtrace record" or -o json) in the formats
+of "oomtrace trace", even while it is being written. Damaged lines are skipped
+and counted on stderr. --since and --until select incidents by their time;
+updates go with their incident. -o json prints lines as they were recorded.
 
-replay feeds what was recorded (oomtrace record, or the output of -o json) to
-the same output that a trace has. It may run while the recording goes on. What
-is damaged is left out, and counted on stderr. Updates belong to their incident:
---since and --until look at the time of the incident. -o json gives each line as
-it was recorded. Not recorded are the loadavg (-o bcc), and when a headline came
-before its block: a replay shows it there.
+Two things are not recorded: the load average (-o bcc), and when a headline was
+printed. replay prints it directly above its block.
 
 ` + timearg.Grammar,
-		Args: oneArg("the directory or file of the recording, or - for stdin"),
+		Args: oneArg("the directory or file of a recording, or - for stdin"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
 				return err
@@ -88,7 +55,7 @@ before its block: a replay shows it there.
 			}
 
 			if args[0] == "-" {
-				// A read from a terminal or a pipe is called off only with the process.
+				// A blocked read from a terminal or a pipe ends only with the process.
 				signal.Reset(os.Interrupt, syscall.SIGTERM)
 			}
 
@@ -107,19 +74,21 @@ before its block: a replay shows it there.
 			return replay(cmd.Context(), r, args[0], selection.ID, &f, stdout, stderr)
 		},
 	}
-	f.addOutput(cmd.Flags())
-	selected.add(cmd.Flags())
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "at the end, wait for what is recorded next, until interrupted")
+	f.addOutput(cmd)
+	addFlags(cmd, headingFilters, selected.add)
+	addFlags(cmd, headingSources, func(flags *pflag.FlagSet) {
+		flags.BoolVarP(&follow, "follow", "f", false, "at the end, wait for new lines until interrupted")
+	})
 
 	return cmd
 }
 
 func replay(ctx context.Context, r *record.Reader, name, id string, f *traceFlags, stdout, stderr io.Writer) error {
-	p := newPlayer(f, stdout, stderr)
+	p := newReplayer(f, stdout, stderr)
 
 	for line, err := range r.Lines() {
 		if err == nil {
-			err = p.play(line)
+			err = p.print(line)
 		}
 
 		if err != nil {
@@ -135,63 +104,67 @@ func replay(ctx context.Context, r *record.Reader, name, id string, f *traceFlag
 		return err
 	}
 
-	ended := ctx.Err() == nil // not called off
-	if ended {
+	complete := ctx.Err() == nil // not interrupted
+	if complete {
 		if err := noEvents(r, name); err != nil {
 			return err
 		}
 	}
-	missed := ended && id != "" && p.played == 0
 
-	p.nothing = p.played == 0 && !missed
-	for _, remark := range append(r.Stats().Remarks(), p.remarks()...) {
-		fmt.Fprintln(stderr, "oomtrace:", remark)
+	noSuchID := complete && id != "" && p.lines == 0
+	warn := warnings(stderr)
+
+	for _, text := range append(r.Stats().Warnings(), p.warnings()...) {
+		warn(text)
 	}
 
-	if missed {
+	switch {
+	case noSuchID:
 		return report.NoSuchID(id)
+	case p.lines == 0:
+		warn("no recorded line matches the selection")
 	}
 
 	return nil
 }
 
-// player feeds the lines of a recording to the output of a trace, in the form that they
-// had live.
-type player struct {
+// replayer prints the lines of a recording in the form that they had live.
+type replayer struct {
 	out       *output
-	open      *ledger.Ledger
-	raw       *rawLines // nil: not -o json
-	decodes   bool
-	played    int
-	nothing   bool // was played, and has to be reported
-	undecoded int  // of a known kind, but not readable
-	unknown   int  // of unknown kinds
+	incidents *ledger.Ledger
+	raw       *rawLines // nil without -o json
+	decode    bool      // false where lines are copied
+	lines     int
+	unread    int // lines of a known kind that could not be decoded
+	unknown   int // lines of unknown kinds
 }
 
-func newPlayer(f *traceFlags, stdout, stderr io.Writer) *player {
+func newReplayer(f *traceFlags, stdout, stderr io.Writer) *replayer {
 	raw := &rawLines{out: stdout}
-	p := &player{out: newOutput(f, raw, stdout, stderr), open: ledger.New(record.OpenIncidents, nil), decodes: true}
+	p := &replayer{
+		out: newOutput(f, raw, stdout, stderr), incidents: ledger.New(record.OpenIncidents, nil), decode: true,
+	}
 
 	if f.output == "json" {
-		p.raw, p.decodes = raw, f.filter.active()
+		p.raw, p.decode = raw, f.filter.active()
 	}
 
 	return p
 }
 
-func (p *player) play(recorded *record.Line) error {
-	p.played++
+func (p *replayer) print(recorded *record.Line) error {
+	p.lines++
 
 	if p.raw != nil {
 		p.raw.line = recorded.Raw
-		if !p.decodes {
+		if !p.decode {
 			return p.raw.write()
 		}
 	}
 
 	line, err := recorded.Decode()
 	if err != nil {
-		p.undecoded++
+		p.unread++
 		return nil
 	}
 
@@ -200,11 +173,11 @@ func (p *player) play(recorded *record.Line) error {
 		return nil
 	}
 
-	if line, err = p.open.Take(line, len(recorded.Raw)); err != nil {
+	if line, err = p.incidents.Take(line, len(recorded.Raw)); err != nil {
 		return err
 	}
 
-	// Live, the headline was written at the first victim of an OOM kill.
+	// A live trace prints the headline at the first victim of an OOM kill.
 	if inc, ok := line.(*events.Incident); ok {
 		if h, ok := events.HeadlineOf(inc); ok {
 			if err := p.out.Write(h); err != nil {
@@ -216,24 +189,24 @@ func (p *player) play(recorded *record.Line) error {
 	return p.out.Write(line)
 }
 
-func (p *player) remarks() []string {
+// warnings returns a sentence about each kind of line that was skipped.
+func (p *replayer) warnings() []string {
 	var all []string
-	if p.nothing {
-		all = append(all, "nothing was recorded that is selected")
-	}
 
-	if p.undecoded > 0 {
-		all = append(all, fmt.Sprintf("lines that are not as their kind should be, left out: %d", p.undecoded))
+	if p.unread > 0 {
+		all = append(all, fmt.Sprintf("malformed lines of a known kind, skipped: %d", p.unread))
 	}
 
 	if p.unknown > 0 {
-		all = append(all, fmt.Sprintf("lines of a kind that is not known here, left out: %d: use a newer oomtrace, or -o json", p.unknown))
+		const text = "lines of an unknown kind, skipped: %d: use a newer oomtrace, or -o json"
+		all = append(all, fmt.Sprintf(text, p.unknown))
 	}
 
 	return all
 }
 
-// rawLines is a sink that writes the recorded line instead of the line that it is given.
+// rawLines is a sink that writes the recorded text of a line. A recorded line may have
+// keys that this version does not know.
 type rawLines struct {
 	out  io.Writer
 	line []byte

@@ -19,8 +19,8 @@ const (
 	lineLost    = `{"v":1,"kind":"lost","time":"2026-08-20T14:05:02Z","boot_id":"b","node":"n","what":"recording","count":3}`
 )
 
-// playing runs a replay of a file of these lines.
-func playing(t *testing.T, lines []string, args ...string) (stdout, stderr string, status int) {
+// replayed runs replay on a file of these lines.
+func replayed(t *testing.T, lines []string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 
 	path := filepath.Join(t.TempDir(), "x.jsonl")
@@ -33,22 +33,23 @@ func playing(t *testing.T, lines []string, args ...string) (stdout, stderr strin
 	return out.String(), errs.String(), status
 }
 
-func TestReplay(t *testing.T) {
+func TestReplayPrintsSelectedLinesAndCountsTheRest(t *testing.T) {
 	all := []string{lineStart, lineA, lineB, "torn or what", lineUpdateA, lineFuture, lineLost}
 	joined := func(lines ...string) string { return strings.Join(lines, "\n") + "\n" }
-	const damaged = "oomtrace: damaged lines, left out: 1\n"
-	const newer = "oomtrace: lines of a later version than 1, of which only what is known here is shown: 1: use a newer oomtrace\n"
+	const damaged = "oomtrace: damaged lines, skipped: 1\n"
+	const newer = "oomtrace: lines of a later version than 1, shown without what is new in it: 1: " +
+		"use a newer oomtrace\n"
 
-	const unknown = "oomtrace: lines of a kind that is not known here, left out: 1: use a newer oomtrace, or -o json\n"
+	const unknown = "oomtrace: lines of an unknown kind, skipped: 1: use a newer oomtrace, or -o json\n"
 	for _, test := range []struct {
-		args, want, remarks string
-		status              int
+		args, want, warnings string
+		status               int
 	}{
 		{"-o json", joined(lineStart, lineA, lineB, lineUpdateA, lineFuture, lineLost), damaged + newer, exitOK},
 		{"-o json --pid 10", joined(lineStart, lineA, lineUpdateA, lineLost), damaged + newer + unknown, exitOK},
 		{"-o json --id b-1", joined(lineA, lineUpdateA), damaged + newer, exitOK},
 		{"-o json --since 2026-08-20T14:03:30Z --until 2026-08-20T14:04:00Z", joined(lineB), damaged + newer, exitOK},
-		{"-o json --until 2020-01-01", "", damaged + newer + "oomtrace: nothing was recorded that is selected\n", exitOK},
+		{"-o json --until 2020-01-01", "", damaged + newer + "oomtrace: no recorded line matches the selection\n", exitOK},
 		{"-o json --id b-9", "", damaged + newer + "oomtrace: no incident has the id \"b-9\" in the selected time: omit --id to see all\n", exitError},
 		{"-o bcc --utc --id b-2", "14:04:00 Triggered by PID ? (\"?\"), OOM kill of PID 11 (\"sh\"), ? pages, loadavg: ?\n", damaged + newer, exitOK},
 		{"--utc", `14:03:00.000 start  attach mode fentry
@@ -63,16 +64,18 @@ func TestReplay(t *testing.T) {
 14:05:02.000 LOST  3 lines not recorded, output may be incomplete
 `, damaged + newer + unknown, exitOK},
 	} {
-		stdout, stderr, status := playing(t, all, strings.Fields(test.args)...)
-		if stdout != test.want || stderr != test.remarks || status != test.status {
-			t.Errorf("%s: status %d\n%s\n%s", test.args, status, stdout, stderr)
+		stdout, stderr, status := replayed(t, all, strings.Fields(test.args)...)
+		if stdout != test.want || stderr != test.warnings || status != test.status {
+			t.Errorf("%s: got status %d\n%s\n%s\nwant status %d\n%s\n%s",
+				test.args, status, stdout, stderr, test.status, test.want, test.warnings)
 		}
 	}
 }
 
-// TestReplayEndUnderFilter: the totals at the end do not read as what was shown.
-func TestReplayEndUnderFilter(t *testing.T) {
-	end := strings.Replace(lineStart, `"phase":"start","tier":"fentry"`, `"phase":"end","incident_count":2,"victim_count":2,"lost_count":0`, 1)
+// The totals at the end of a recording are those of all incidents.
+func TestReplayUnderFilterShowsHowManyIncidentsMatched(t *testing.T) {
+	end := strings.Replace(lineStart, `"phase":"start","tier":"fentry"`,
+		`"phase":"end","incident_count":2,"victim_count":2,"lost_count":0`, 1)
 
 	one := []string{lineStart, lineA, lineB, end}
 	for args, want := range map[string]string{
@@ -83,18 +86,22 @@ func TestReplayEndUnderFilter(t *testing.T) {
 		"--pid 10 -o table": "",
 		"--pid 10 --id b-1": "victims    ja\\x1bva\\xff[10]\n",
 	} {
-		stdout, stderr, status := playing(t, append(one, one...), append(strings.Fields(args), "--utc")...)
-		if !strings.HasSuffix(stdout, want) || status != exitOK || strings.HasSuffix(args, "table") && !strings.Contains(stderr, "1 of 2 incidents shown") {
-			t.Errorf("%s: status %d\n%s\n%s", args, status, stdout, stderr)
+		stdout, stderr, status := replayed(t, append(one, one...), append(strings.Fields(args), "--utc")...)
+		if !strings.HasSuffix(stdout, want) || status != exitOK {
+			t.Errorf("%s: got status %d and\n%swant status %d and the end %q", args, status, stdout, exitOK, want)
+		}
+
+		if strings.HasSuffix(args, "table") && !strings.Contains(stderr, "1 of 2 incidents shown") {
+			t.Errorf("%s: got stderr %q, want 1 of 2 incidents shown", args, stderr)
 		}
 	}
 }
 
-func TestReplayUsage(t *testing.T) {
+func TestUsageOfRecordAndReplay(t *testing.T) {
 	for _, test := range []struct {
 		args   []string
 		status int
-		says   string
+		want   string
 	}{
 		{[]string{"replay"}, exitUsage, "replay takes one argument"},
 		{[]string{"replay", ""}, exitUsage, "replay takes one argument"},
@@ -108,20 +115,20 @@ func TestReplayUsage(t *testing.T) {
 		{[]string{"record"}, exitUsage, "record takes one argument"},
 		{[]string{"record", "/a", "--segment-size", "much"}, exitUsage, "write 512KiB"},
 		{[]string{"record", "/a", "--segment-size", "0"}, exitUsage, "larger than 0"},
-		{[]string{"record", "/a", "--segment-age", "1ms"}, exitUsage, "shortest is 1s"},
+		{[]string{"record", "/a", "--segment-age", "1ms"}, exitUsage, "at least 1s"},
 		{[]string{"record", "/a", "--total-size", "20MiB"}, exitUsage, "--segment-size 16MiB"},
 		{[]string{"record", "--help"}, exitOK, "(default 1GiB)"},
-		{[]string{"--record", "/a", "--segment-size", "-1k"}, exitUsage, "no size"},
+		{[]string{"--record", "/a", "--segment-size", "-1k"}, exitUsage, "not a size"},
 	} {
 		var stdout, stderr bytes.Buffer
 
 		status := run(test.args, &stdout, &stderr)
-		if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.says) {
-			t.Errorf("%q: status %d, says %q", test.args, status, all)
+		if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.want) {
+			t.Errorf("%q: got status %d and %q, want status %d and %q", test.args, status, all, test.status, test.want)
 		}
 
 		if status != exitOK && strings.Count(stderr.String(), "\n") != 1 {
-			t.Errorf("%q: not one line: %q", test.args, stderr.String())
+			t.Errorf("%q: got %q, want one line", test.args, stderr.String())
 		}
 	}
 }

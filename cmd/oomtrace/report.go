@@ -9,8 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,48 +22,42 @@ import (
 )
 
 type reportFlags struct {
-	output       string
+	formatFlags
 	html         string
 	selected     selectionFlags
 	filter       filter
 	source       sourceFlags
 	summary      bool
-	wide         bool
-	utc          bool
 	maxIncidents int
 }
 
-var reportOutputs = []string{"text", "json"}
-
-func (f *reportFlags) add(flags *pflag.FlagSet) {
-	flags.StringVarP(&f.output, "output", "o", "text", "`format`: "+strings.Join(reportOutputs, ", "))
-	flags.Var((*word)(&f.html), "html", "write one self-contained HTML `file` instead; - is stdout")
-	f.selected.add(flags)
-	f.filter.add(flags)
-	f.source.add(flags)
-	flags.BoolVar(&f.summary, "summary", false, "only the summary: by workload, cause and time")
-	flags.BoolVarP(&f.wide, "wide", "w", false, "leave nothing out: whole ids and paths, every victim, zeros")
-	flags.BoolVar(&f.utc, "utc", false, "show times in UTC (JSON always does)")
-	flags.IntVar(&f.maxIncidents, "max-incidents", report.DefaultIncidents, "how `many` incidents HTML shows in detail")
+func (f *reportFlags) add(cmd *cobra.Command) {
+	addFlags(cmd, headingOutput, func(flags *pflag.FlagSet) {
+		f.formatFlags.add(flags, "text", "json")
+		flags.Var(newText(&f.html, "file"), "html", "write a self-contained HTML file instead; - is stdout")
+		flags.BoolVar(&f.summary, "summary", false, "print only the summary by workload, cause and time")
+		flags.IntVar(&f.maxIncidents, "max-incidents", report.DefaultIncidents,
+			"`number` of incidents to show in detail in HTML")
+	})
+	addFlags(cmd, headingFilters, f.selected.add)
+	addFlags(cmd, headingFilters, f.filter.add)
+	addFlags(cmd, headingSources, f.source.add)
 }
 
 func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
+	text := f.textOptions(stdout)
 	o := report.Options{
-		SummaryOnly: f.summary, MaxIncidents: f.maxIncidents, Location: time.Local, Now: time.Now(), Enrich: explained(),
-	}
-	if f.utc {
-		o.Location = time.UTC
+		SummaryOnly: f.summary, MaxIncidents: f.maxIncidents, Now: time.Now(), Enrich: explained(),
+		Width: text.Width, Color: text.Color, Location: text.Location,
 	}
 
 	switch {
-	case !slices.Contains(reportOutputs, f.output):
-		return o, usagef("--output %q: it is one of %s", f.output, strings.Join(reportOutputs, ", "))
 	case f.html != "" && f.output != "text":
-		return o, usagef("--html and --output exclude each other")
+		return o, usagef("--html cannot be combined with --output")
 	case f.summary && (f.html != "" || f.output != "text"):
-		return o, usagef("--summary is for text only: HTML begins with it")
+		return o, usagef("--summary is for text only: HTML starts with the summary")
 	case f.maxIncidents < 1:
-		return o, usagef("--max-incidents %d: it is at least 1", f.maxIncidents)
+		return o, usagef("--max-incidents %d: must be at least 1", f.maxIncidents)
 	}
 
 	selected, err := f.selected.selection(o.Now.In(o.Location))
@@ -82,10 +74,6 @@ func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
 		o.Match = f.filter.incident
 	}
 
-	if o.Width, o.Color = terminal(stdout); f.wide {
-		o.Width = 0
-	}
-
 	return o, nil
 }
 
@@ -93,18 +81,18 @@ func newReport(stdout, stderr io.Writer) *cobra.Command {
 	f := reportFlags{}
 	cmd := &cobra.Command{
 		Use:   "report [DIR|FILE|-]",
-		Short: "Tell of recorded incidents, or of a kernel's log: text, one HTML file, a summary",
-		Long: `  sudo oomtrace report /var/log/oomtrace             # a recording
-  oomtrace report oom.json --html report.html        # of -o json; for a browser or paper
+		Short: "Report on incidents from a recording or a kernel log",
+		Example: `  sudo oomtrace report /var/log/oomtrace        # a recording
+  oomtrace report oom.json --html report.html   # made by -o json; for a browser
   sudo oomtrace report /var/log/oomtrace --since "2h ago" --summary
   sudo oomtrace report /var/log/oomtrace -n shop --pod checkout-7d9f
   oomtrace report oom.json --id 5f0c2c1e-17 --wide
-  sudo dmesg | oomtrace report --kernel-log -        # nothing was running? the log has to do
-
-report tells of each incident who limited, who triggered, who died and who
-killed, what was before, why, and what to do; and of many, how often it hit whom,
-by cause and time. A kernel's log tells less: what it cannot tell is named. - reads
-from stdin.
+  sudo dmesg | oomtrace report --kernel-log -   # if no tracer was running`,
+		Long: `report explains each incident: whose limit was hit, which allocation triggered
+it, which process died, who sent the signal, what preceded it, why it happened
+and what to do about it. It sums up many incidents by workload, cause and time.
+A kernel log has less information: values that it lacks are listed as unknown.
+- reads from stdin.
 
 ` + timearg.Grammar,
 		Args: func(_ *cobra.Command, args []string) error { return f.source.check(args) },
@@ -112,7 +100,7 @@ from stdin.
 			return runReport(cmd.Context(), args, &f, stdout, stderr)
 		},
 	}
-	f.add(cmd.Flags())
+	f.add(cmd)
 
 	return cmd
 }
@@ -140,14 +128,15 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 			return err
 		})
 		if err == nil {
-			fmt.Fprintf(stderr, "oomtrace: %s: %s, %d in detail\n", f.html, phrase.Plural(r.Incidents, "incident"), r.Detailed)
+			fmt.Fprintf(stderr, "oomtrace: %s: %s, %d in detail\n",
+				f.html, phrase.Plural(r.Incidents, "incident"), r.Detailed)
 		}
 	case f.output == "json":
 		var r report.Result
 
 		r, err = report.JSON(stdout, source, o)
-		for _, remark := range r.Remarks {
-			fmt.Fprintf(stderr, "oomtrace: %s\n", remark)
+		for _, text := range r.Remarks {
+			warnings(stderr)(text)
 		}
 	default:
 		_, err = report.Text(stdout, source, o)
@@ -156,8 +145,8 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 	return err
 }
 
-// explained gives incidents their causes, where the recording does not have them,
-// and a kernel's log never has.
+// explained returns a function that adds causes to incidents that have none: those of an
+// older recording, and all of a kernel log.
 func explained() func(*events.Incident) {
 	var journal diagnose.Journal
 
@@ -170,8 +159,8 @@ func explained() func(*events.Incident) {
 	}
 }
 
-// writeFile puts a whole file in the place of the old one, or leaves that alone.
-// It is for its owner only: names of processes and paths are in it.
+// writeFile replaces a file as a whole, or leaves it as it was. Only the owner can read
+// it, since a report contains names of processes and paths.
 func writeFile(name string, write func(io.Writer) error) error {
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() { // a pipe or a device
 		file, err := os.OpenFile(name, os.O_WRONLY, 0)
@@ -184,7 +173,7 @@ func writeFile(name string, write func(io.Writer) error) error {
 
 	file, err := os.CreateTemp(filepath.Dir(name), ".oomtrace-report-*")
 	if err != nil {
-		return fmt.Errorf("make %s: %w", name, err)
+		return fmt.Errorf("create %s: %w", name, err)
 	}
 
 	err = write(file)

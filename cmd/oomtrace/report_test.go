@@ -17,17 +17,17 @@ import (
 
 const podLimit = "../../internal/report/testdata/pod-limit.jsonl"
 
-func TestReportUsage(t *testing.T) {
+func TestUsageOfReport(t *testing.T) {
 	for _, test := range []struct {
 		args   []string
 		status int
-		says   string
+		want   string
 	}{
 		{[]string{"--help"}, exitOK, "oomtrace report /var/log/oomtrace"},
 		{nil, exitUsage, "report needs one source"},
 		{[]string{"a", "b"}, exitUsage, "report needs one source"},
 		{[]string{podLimit, "-o", "table"}, exitUsage, "one of text, json"},
-		{[]string{podLimit, "--html", "x", "-o", "json"}, exitUsage, "exclude each other"},
+		{[]string{podLimit, "--html", "x", "-o", "json"}, exitUsage, "cannot be combined"},
 		{[]string{podLimit, "--summary", "-o", "json"}, exitUsage, "for text only"},
 		{[]string{podLimit, "--max-incidents", "0"}, exitUsage, "at least 1"},
 		{[]string{podLimit, "--kmsg"}, exitUsage, "report needs one source"},
@@ -46,19 +46,20 @@ func TestReportUsage(t *testing.T) {
 		var stdout, stderr bytes.Buffer
 
 		status := run(append([]string{"report"}, test.args...), &stdout, &stderr)
-		if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.says) {
-			t.Errorf("%q: status %d, says %.300q", test.args, status, all)
+		if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.want) {
+			t.Errorf("%q: got status %d and %.300q, want status %d and %q",
+				test.args, status, all, test.status, test.want)
 		}
 
 		if status != exitOK && (strings.Count(stderr.String(), "\n") != 1 || stdout.Len() > 0) {
-			t.Errorf("%q: %q, %q", test.args, stdout.String(), stderr.String())
+			t.Errorf("%q: got stdout %q and stderr %q, want one line on stderr",
+				test.args, stdout.String(), stderr.String())
 		}
 	}
 }
 
-// TestReportOfWhatIsNone: what is no recording, and no log, must not read as a node
-// without a kill.
-func TestReportOfWhatIsNone(t *testing.T) {
+// A file that is neither a recording nor a log must not look like a node without a kill.
+func TestOtherFilesAreRefusedWithTheNextStep(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {
 		name = filepath.Join(dir, name)
@@ -80,10 +81,10 @@ func TestReportOfWhatIsNone(t *testing.T) {
 	for _, test := range []struct {
 		args   []string
 		status int
-		says   string
+		want   string
 	}{
-		{[]string{log}, exitError, "use --kernel-log"},
-		{[]string{file("text", "# A title\n\nSome text.\n")}, exitError, "none of 2 lines is an event: give what oomtrace record"},
+		{[]string{log}, exitError, "use oomtrace report --kernel-log"},
+		{[]string{file("text", "# A title\n\nSome text.\n")}, exitError, "none of 2 lines is an event: pass the"},
 		{[]string{bin}, exitError, "is an event"},
 		{[]string{gz}, exitError, "zcat " + gz + " | oomtrace report -"},
 		{[]string{file("half", lineA[:100])}, exitError, "none of 1 lines"},
@@ -102,33 +103,34 @@ func TestReportOfWhatIsNone(t *testing.T) {
 
 		for _, command := range commands {
 			if command == "replay" && test.status == exitOK {
-				continue // has no words for it
+				continue // replay prints nothing then
 			}
 			var stdout, stderr bytes.Buffer
 
 			status := run(append([]string{command}, test.args...), &stdout, &stderr)
-			if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.says) {
-				t.Errorf("%s %q: status %d, says %.500q", command, test.args, status, all)
+			if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.want) {
+				t.Errorf("%s %q: got status %d and %.500q, want status %d and %q",
+					command, test.args, status, all, test.status, test.want)
 			}
 
 			if status != exitOK && (strings.Count(stderr.String(), "\n") != 1 || stdout.Len() > 0) {
-				t.Errorf("%s %q: %q, %q", command, test.args, stdout.String(), stderr.String())
+				t.Errorf("%s %q: got stdout %q and stderr %q, want one line on stderr",
+					command, test.args, stdout.String(), stderr.String())
 			}
 		}
 	}
 
 	html := filepath.Join(dir, "out.html")
 	if status := run([]string{"report", log, "--html", html}, io.Discard, io.Discard); status != exitError {
-		t.Error(status)
+		t.Errorf("got status %d, want %d", status, exitError)
 	}
 
 	if _, err := os.Stat(html); err == nil {
-		t.Error("a report of nothing was written")
+		t.Errorf("got a report in %s, want none", html)
 	}
 }
 
-// TestReportOfNoJournal: a journal that is not there is said.
-func TestReportOfNoJournal(t *testing.T) {
+func TestReportWarnsOfAnEmptyJournal(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "journalctl"), []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
@@ -138,12 +140,12 @@ func TestReportOfNoJournal(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 
 	status := run([]string{"report", "--journal"}, &stdout, &stderr)
-	if status != exitOK || !strings.Contains(stderr.String(), "try --kmsg") || stdout.String() != "no incidents\n" {
-		t.Errorf("status %d, %q, %q", status, stdout.String(), stderr.String())
+	if status != exitOK || !strings.Contains(stderr.String(), "use --kmsg") || stdout.String() != "no incidents\n" {
+		t.Errorf("got status %d, %q and %q, want a warning and no incidents", status, stdout.String(), stderr.String())
 	}
 }
 
-func TestReportFilter(t *testing.T) {
+func TestReportShowsIncidentsThatMatch(t *testing.T) {
 	for _, test := range []struct {
 		args  []string
 		shown bool
@@ -160,18 +162,18 @@ func TestReportFilter(t *testing.T) {
 		}
 
 		text := stdout.String()
-		if shown := strings.Contains(text, "OOM KILL"); shown != test.shown || !shown && !strings.Contains(text, "incidents not selected: 1") {
-			t.Errorf("%q: %s", test.args, text)
+		if shown := strings.Contains(text, "OOM KILL"); shown != test.shown {
+			t.Errorf("%q: got incident shown %v, want %v: %s", test.args, shown, test.shown, text)
 		}
 	}
 
 	var stdout, stderr bytes.Buffer
 	if status := run([]string{"report", podLimit, "--cgroup", "kubepods"}, &stdout, &stderr); status != exitUsage {
-		t.Errorf("%d, %s", status, stderr.String())
+		t.Errorf("got status %d and %s, want %d", status, stderr.String(), exitUsage)
 	}
 }
 
-func TestReportFile(t *testing.T) {
+func TestReportFileIsReadableByItsOwnerOnly(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "out.html")
 
 	var stdout, stderr bytes.Buffer
@@ -181,17 +183,15 @@ func TestReportFile(t *testing.T) {
 
 	info, err := os.Stat(file)
 	if err != nil || info.Mode() != 0o600 || info.Size() < 50_000 {
-		t.Error(info, err)
+		t.Errorf("got %v and error %v, want mode 0600 and at least 50000 bytes", info, err)
 	}
 
 	if !strings.Contains(stderr.String(), "1 incident, 1 in detail") {
-		t.Errorf("%q", stderr.String())
+		t.Errorf("got %q, want the number of incidents", stderr.String())
 	}
 }
 
-// TestWriteFileLeavesTheOldOne: where writing fails, what was there is there
-// still, and nothing else is.
-func TestWriteFileLeavesTheOldOne(t *testing.T) {
+func TestFailedWriteLeavesTheOldFile(t *testing.T) {
 	dir := t.TempDir()
 
 	file := filepath.Join(dir, "out.html")
@@ -202,19 +202,19 @@ func TestWriteFileLeavesTheOldOne(t *testing.T) {
 
 	err := writeFile(file, func(w io.Writer) error { fmt.Fprint(w, "half"); return broken })
 	if !errors.Is(err, broken) {
-		t.Error(err)
+		t.Errorf("got error %v, want %v", err, broken)
 	}
 
 	if text, err := os.ReadFile(file); err != nil || string(text) != "old" {
-		t.Errorf("%q %v", text, err)
+		t.Errorf("got %q and error %v, want the old text", text, err)
 	}
 
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("got files %v, want only the old one", left)
 	}
 
 	if err := writeFile(filepath.Join(dir, "none", "x"), func(io.Writer) error { return nil }); err == nil {
-		t.Error("written into a directory that is not there")
+		t.Error("got no error for a directory that does not exist")
 	}
 
 	if err := writeFile("/dev/null", func(w io.Writer) error { _, err := fmt.Fprint(w, "x"); return err }); err != nil {
@@ -222,6 +222,6 @@ func TestWriteFileLeavesTheOldOne(t *testing.T) {
 	}
 
 	if info, err := os.Stat("/dev/null"); err != nil || info.Mode().IsRegular() {
-		t.Error("a device was replaced")
+		t.Error("got a regular file for /dev/null, want the device")
 	}
 }

@@ -9,8 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,7 +17,6 @@ import (
 	"github.com/oomtrace/oomtrace/internal/alert"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/incident"
-	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/record"
 	"github.com/oomtrace/oomtrace/internal/resolve/exitstatus"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
@@ -29,104 +26,120 @@ import (
 )
 
 type traceFlags struct {
-	output    string
-	wide      bool
-	utc       bool
-	tier      string
-	duration  time.Duration
-	readyFile string
-	noStalls  bool
-	stalls    bool
-	minStall  time.Duration
-	guardians []string
-	lock      bool
-	realTime  bool
-	pressure  bool
-	limits    alert.Limits
-	names     nameFlags
-	userKills string
-	kubelet   string // its log
-	filter    filter
-	record    recordFlags
+	formatFlags
+	filter     filter
+	userKills  string
+	stalls     bool
+	minStall   time.Duration
+	noStalls   bool
+	pressure   bool
+	limits     alert.Limits
+	services   []string // critical ones
+	names      nameFlags
+	kubeletLog string
+	record     recordFlags
+	tier       string
+	duration   time.Duration
+	readyFile  string
+	lock       bool
+	realTime   bool
 }
 
+// The first value of each is the default.
 var (
-	outputs = []string{"text", "json", "table", "bcc"}
-	tiers   = []string{"auto", string(events.TierFentry), string(events.TierKprobe), string(events.TierTracepoint)}
+	outputs       = []string{"text", "json", "table", "bcc"}
+	userKillModes = []string{"workloads", "all", "none"}
+	tiers         = []string{
+		"auto", string(events.TierFentry), string(events.TierKprobe), string(events.TierTracepoint),
+	}
 )
 
-// addOutput adds what says how to show: the same for a trace and for a replay.
-func (f *traceFlags) addOutput(flags *pflag.FlagSet) {
-	flags.StringVarP(&f.output, "output", "o", "text", "`format`: "+strings.Join(outputs, ", "))
-	flags.BoolVarP(&f.wide, "wide", "w", false, "leave nothing out: whole ids and paths, every victim, zeros")
-	flags.BoolVar(&f.utc, "utc", false, "show times in UTC (JSON always does)")
-	f.filter.add(flags)
-}
-
-// addSource adds what says how to trace.
-func (f *traceFlags) addSource(flags *pflag.FlagSet) {
-	flags.StringVar(&f.tier, "tier", "auto", "`way` to attach: "+strings.Join(tiers, ", "))
-	flags.DurationVar(&f.duration, "duration", 0, "end after this `time`, such as 30s or 10m; 0: until interrupted")
-	flags.StringVar(&f.readyFile, "ready-file", "", "create this `file` once nothing is missed any more")
-	flags.BoolVar(&f.stalls, "stalls", false, "print a line for each long stall")
-	flags.DurationVar(&f.minStall, "min-stall", 10*time.Millisecond, "how `long` a stall must be for a line")
-	f.limits = alert.DefaultLimits
-	flags.BoolVar(&f.pressure, "pressure", false, "warn early: of throttling, of reclaim that gains nothing, of guardians that stand still")
-	flags.Uint64Var(&f.limits.HighPercent, "pressure-high", f.limits.HighPercent, "warn from this `percent` of the time over memory.high")
-	flags.Uint64Var(&f.limits.NoProgressPercent, "pressure-fruitless", f.limits.NoProgressPercent, "warn if this `percent` of reclaims gain nothing")
-	flags.Uint64Var(&f.limits.CriticalPercent, "pressure-guardian", f.limits.CriticalPercent, "warn if a guardian stands still for this `percent` of the time")
-	flags.StringSliceVar(&f.guardians, "guardians", alert.CriticalServices(runtimes.Known()), "systemd `units` that the whole node depends on")
-	flags.BoolVar(&f.noStalls, "no-stalls", false, "do not look at stalls at all: kills come without what was before")
-	flags.BoolVar(&f.lock, "lock-memory", true, "keep the tracer's memory from being swapped or dropped")
-	flags.BoolVar(&f.realTime, "realtime", false, "read events at real-time priority: lines come in time on a loaded node")
-	flags.StringVar(&f.userKills, "user-kills", "workloads", "which SIGKILLs that no OOM explains are told: `workloads` (containers, pods, services), all, none")
-	flags.StringVar(&f.kubelet, "kubelet-log", "", "`file` with the kubelet's log; default: its journal")
-	f.names.add(flags)
-}
-
-// userKills are what --user-kills can be; empty where a command does not have it.
 var userKills = map[string]incident.UserKills{
-	"":          incident.UserKillsOfWorkloads,
 	"workloads": incident.UserKillsOfWorkloads, "all": incident.UserKillsAll, "none": incident.UserKillsNone,
 }
 
+// addOutput adds the flags that a trace and a replay share.
+func (f *traceFlags) addOutput(cmd *cobra.Command) {
+	addFlags(cmd, headingOutput, func(flags *pflag.FlagSet) { f.formatFlags.add(flags, outputs...) })
+	addFlags(cmd, headingFilters, f.filter.add)
+}
+
+// addSource adds the flags that a trace and a recording share.
+func (f *traceFlags) addSource(cmd *cobra.Command) {
+	addFlags(cmd, headingEvents, f.addEvents)
+	addFlags(cmd, headingSources, func(flags *pflag.FlagSet) {
+		f.names.add(flags)
+		flags.StringVar(&f.kubeletLog, "kubelet-log", "",
+			"`file` with the kubelet's log; without it, the journal is read")
+	})
+	addFlags(cmd, headingTuning, f.addTuning)
+}
+
+func (f *traceFlags) addEvents(flags *pflag.FlagSet) {
+	f.limits = alert.DefaultLimits
+	l := &f.limits
+
+	flags.Var(newChoice(&f.userKills, userKillModes...), "user-kills",
+		"report SIGKILLs not sent by the OOM killer: of workloads (containers, pods, services), all or none")
+	flags.BoolVar(&f.stalls, "stalls", false, "report each stall of at least --min-stall")
+	flags.DurationVar(&f.minStall, "min-stall", 10*time.Millisecond, "shortest stall to report individually")
+	flags.BoolVar(&f.noStalls, "no-stalls", false, "disable stall tracing; incidents then lack stall history")
+	flags.BoolVar(&f.pressure, "pressure", false,
+		"warn before a kill: of throttling, reclaim without progress, and stalled critical services")
+	flags.Uint64Var(&l.HighPercent, "pressure-high", l.HighPercent,
+		"warn when tasks spend this `percent`age of the time over memory.high")
+	flags.Uint64Var(&l.NoProgressPercent, "pressure-fruitless", l.NoProgressPercent,
+		"warn when this `percent`age of reclaims makes no progress")
+	flags.Uint64Var(&l.CriticalPercent, "pressure-guardian", l.CriticalPercent,
+		"warn when a critical service is stalled for this `percent`age of the time")
+	addServices(flags, &f.services)
+}
+
+// addServices adds --guardians, the critical services.
+func addServices(flags *pflag.FlagSet, services *[]string) {
+	flags.StringSliceVar(services, "guardians", alert.CriticalServices(runtimes.Known()),
+		"critical services: systemd `units` that the whole node depends on")
+	flags.Lookup("guardians").DefValue = "a built-in list" // shown in the help only
+}
+
+func (f *traceFlags) addTuning(flags *pflag.FlagSet) {
+	addTier(flags, &f.tier)
+	addDuration(flags, &f.duration)
+	flags.StringVar(&f.readyFile, "ready-file", "",
+		"create this `file` once tracing has started and no kill can be missed")
+	flags.BoolVar(&f.lock, "lock-memory", true, "keep oomtrace's own memory from being swapped out or dropped")
+	flags.BoolVar(&f.realTime, "realtime", false,
+		"read events at real-time priority, for timely output on an overloaded node")
+}
+
+func addTier(flags *pflag.FlagSet, tier *string) {
+	flags.Var(newChoice(tier, tiers...), "tier", "attach mode: the best one available, or only this one")
+}
+
+func addDuration(flags *pflag.FlagSet, d *time.Duration) {
+	flags.DurationVar(d, "duration", 0, "stop after this time, such as 30s or 10m; 0 means until interrupted")
+}
+
 func (f *traceFlags) check() error {
-	if !slices.Contains(outputs, f.output) {
-		return usagef("--output %q: it is one of %s", f.output, strings.Join(outputs, ", "))
-	}
-
-	if !slices.Contains(tiers, f.tier) {
-		return usagef("--tier %q: it is one of %s", f.tier, strings.Join(tiers, ", "))
-	}
-
-	if f.duration < 0 {
-		return usagef("--duration %s: it cannot be negative", f.duration)
-	}
-
-	if f.minStall < 0 {
-		return usagef("--min-stall %s: it cannot be negative", f.minStall)
-	}
-
-	if (f.stalls || f.pressure) && f.noStalls {
-		return usagef("--no-stalls excludes --stalls and --pressure")
+	switch {
+	case f.duration < 0:
+		return usagef("--duration %s: must not be negative", f.duration)
+	case f.minStall < 0:
+		return usagef("--min-stall %s: must not be negative", f.minStall)
+	case (f.stalls || f.pressure) && f.noStalls:
+		return usagef("--no-stalls cannot be combined with --stalls or --pressure")
+	case f.names.off && f.filter.byName():
+		return usagef("--no-names cannot be combined with filters that need names: --namespace, --pod and --pod-label")
 	}
 
 	if err := f.record.check(); err != nil {
 		return err
 	}
 
-	if _, ok := userKills[f.userKills]; !ok {
-		return usagef("--user-kills %q: it is one of workloads, all, none", f.userKills)
-	}
-
-	if f.names.off && f.filter.byName() {
-		return usagef("--no-names excludes the filters that need names: --namespace, --pod and --pod-label")
-	}
-
 	return f.filter.check()
 }
 
-// senders returns where the processes of the node are seen.
+// senders returns where to read the processes that sent a SIGKILL.
 func (f *traceFlags) senders() sigkill.Options {
 	root := f.names.options.HostRoot
 	if root == "" || root == "/" {
@@ -136,12 +149,13 @@ func (f *traceFlags) senders() sigkill.Options {
 	return sigkill.Options{Proc: filepath.Join(root, "proc"), Passwd: filepath.Join(root, "etc/passwd")}
 }
 
-func (f *traceFlags) forcedTier() events.Tier {
-	if f.tier == "auto" {
+// attachMode returns the mode of --tier; empty for auto.
+func attachMode(tier string) events.Tier {
+	if tier == "auto" {
 		return ""
 	}
 
-	return events.Tier(f.tier)
+	return events.Tier(tier)
 }
 
 func newTrace(stdout, stderr io.Writer) *cobra.Command {
@@ -149,13 +163,12 @@ func newTrace(stdout, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trace",
 		Short: "Explain OOM kills as they happen (the default)",
-		Long: `  sudo oomtrace trace --comm java       # only where java died
+		Example: `  sudo oomtrace trace --comm java       # only kills of java
   sudo oomtrace trace -o json > oom.json
-  sudo oomtrace trace --record /var/log/oomtrace
-
-trace prints a block for every OOM kill, and later what became known of it.
-Filters match the limiter or a victim; several filters must all match. They say
-what is shown; --record records everything.`,
+  sudo oomtrace trace --record /var/log/oomtrace`,
+		Long: `trace prints a block for every OOM kill, and updates as more becomes known.
+Filters match the limiter or a victim; several filters must all match. They only
+limit what is printed: --record records everything.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
@@ -165,10 +178,13 @@ what is shown; --record records everything.`,
 			return trace(cmd.Context(), &f, stdout, stderr)
 		},
 	}
-	f.addOutput(cmd.Flags())
-	f.addSource(cmd.Flags())
-	cmd.Flags().Var((*word)(&f.record.dir), "record", "also record into this `directory`, each incident before it is printed")
-	f.record.add(cmd.Flags())
+	f.addOutput(cmd)
+	f.addSource(cmd)
+	addFlags(cmd, headingRecording, func(flags *pflag.FlagSet) {
+		flags.Var(newText(&f.record.dir, "directory"), "record",
+			"also record into this directory; each incident is written before it is printed")
+		f.record.add(flags)
+	})
 
 	return cmd
 }
@@ -182,8 +198,8 @@ func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	return out.close()
 }
 
-// run traces into a sink, and records first if a recording is wanted: an incident is on
-// disk before it is shown.
+// run traces into a sink. With --record, a line goes to the recording first, so an
+// incident is on disk before it is shown.
 func (f *traceFlags) run(ctx context.Context, to sink.Sink, stderr io.Writer) (err error) {
 	if f.record.dir != "" {
 		recording, rerr := f.record.open(stderr)
@@ -195,49 +211,64 @@ func (f *traceFlags) run(ctx context.Context, to sink.Sink, stderr io.Writer) (e
 		to = sink.Tee(record.NewSink(recording), to)
 	}
 
-	var limits *alert.Limits
-	if f.pressure {
-		limits = &f.limits
-	}
-	warn := func(text string) { fmt.Fprintln(stderr, "oomtrace:", phrase.Sanitize(text)) }
+	options := f.tracerOptions()
+	options.Sink = to
+	options.Warn = warnings(stderr)
 
-	resolver, err := f.names.open(warn)
+	resolver, err := f.names.open(options.Warn)
 	if err != nil {
 		return err
 	}
 
-	var known tracer.Names
-	var reports tracer.RuntimeReports
-
 	if resolver != nil {
-		checker := exitstatus.New(resolver)
-		known, reports = resolver, checker
-
 		defer resolver.Close()
-		defer checker.Close()
+
+		reports := exitstatus.New(resolver)
+		defer reports.Close()
+
+		options.Names, options.RuntimeReports = resolver, reports
 	}
 
-	t, err := tracer.Open(tracer.Options{
-		Names: known, RuntimeReports: reports, Warn: warn, HostRoot: f.names.options.HostRoot,
-		UserKills: userKills[f.userKills], KubeletLog: f.kubelet, Senders: f.senders(),
-		Tier: f.forcedTier(), Sink: to, Stalls: !f.noStalls, MinStall: f.minStall, StallLines: f.stalls,
-		Alerts: limits, CriticalServices: f.guardians, NoLock: !f.lock, RealTime: f.realTime,
-	})
+	t, err := tracer.Open(options)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
 
-	if f.duration > 0 {
-		var cancel context.CancelFunc
-
-		ctx, cancel = context.WithTimeout(ctx, f.duration)
-		defer cancel()
-	}
+	ctx, cancel := withDuration(ctx, f.duration)
+	defer cancel()
 
 	return t.Run(ctx, f.ready)
 }
 
+// tracerOptions returns the options that the flags set. Sink, Warn and Names are left to
+// the caller.
+func (f *traceFlags) tracerOptions() tracer.Options {
+	o := tracer.Options{
+		Tier: attachMode(f.tier), HostRoot: f.names.options.HostRoot,
+		NoLock: !f.lock, RealTime: f.realTime,
+
+		UserKills: userKills[f.userKills], Senders: f.senders(), KubeletLog: f.kubeletLog,
+
+		Stalls: !f.noStalls, MinStall: f.minStall, StallLines: f.stalls, CriticalServices: f.services,
+	}
+	if f.pressure {
+		o.Alerts = &f.limits
+	}
+
+	return o
+}
+
+// withDuration cancels the context after a duration; 0 means never.
+func withDuration(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if d == 0 {
+		return context.WithCancel(ctx)
+	}
+
+	return context.WithTimeout(ctx, d)
+}
+
+// ready creates the file of --ready-file.
 func (f *traceFlags) ready() error {
 	if f.readyFile == "" {
 		return nil
@@ -245,7 +276,7 @@ func (f *traceFlags) ready() error {
 
 	file, err := os.OpenFile(f.readyFile, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
 	if err != nil {
-		return fmt.Errorf("creating --ready-file: %w", err)
+		return fmt.Errorf("create the file of --ready-file: %w", err)
 	}
 
 	return file.Close()

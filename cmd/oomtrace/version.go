@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker (make build); else the build's own record is
-// asked.
+// version is set by the linker (make build). Without it, the version in the build info is
+// used.
 var version = ""
 
 func newVersion(stdout io.Writer) *cobra.Command {
@@ -21,7 +21,9 @@ func newVersion(stdout io.Writer) *cobra.Command {
 		Short: "Print the version",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(stdout, "oomtrace %s %s %s/%s\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(stdout, "oomtrace %s %s %s/%s\n",
+				versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+
 			return err
 		},
 	}

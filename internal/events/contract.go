@@ -31,7 +31,7 @@ const (
 	KindPressure       = "pressure"
 )
 
-// Scope is what ran out of memory, or who asked for a kill.
+// Scope is the scope of the shortage of memory, or of a kill without one.
 type Scope string
 
 // The scopes. A constraint that a future kernel adds is passed through under
@@ -46,7 +46,7 @@ const (
 	ScopeUnknown   Scope = "unknown"   // the evidence was lost
 )
 
-// Outcome is what the kernel's OOM path did.
+// Outcome is the result of an OOM invocation.
 type Outcome string
 
 // The outcomes.
@@ -59,7 +59,7 @@ const (
 	OutcomePanic          Outcome = "panic"              // vm.panic_on_oom: the kernel panicked (known from a kernel log only)
 )
 
-// Level says where in the node's cgroup tree a cgroup stands.
+// Level is the level of a cgroup in the cgroup tree of the node.
 type Level string
 
 // The levels.
@@ -74,19 +74,19 @@ const (
 	LevelNode      Level = "node"      // the whole machine
 )
 
-// Tier is how a hook, and through it an incident, was seen.
+// Tier is the attach mode of a hook, or the source of an incident.
 type Tier string
 
 // The tiers, best first.
 const (
 	TierFentry     Tier = "fentry"     // BPF trampolines
 	TierKprobe     Tier = "kprobe"     // kprobes
-	TierTracepoint Tier = "tracepoint" // tracepoints alone: less is known
+	TierTracepoint Tier = "tracepoint" // tracepoints only, which provide less
 	// TierKernelLog is an incident that was read from a kernel log afterwards.
 	TierKernelLog Tier = "kernel_log"
 )
 
-// StallKind is in what a task stalls.
+// StallKind is the kind of a stall.
 type StallKind string
 
 // The kinds of stalls. A sleep for memory.high may hold memcg reclaim within it.
@@ -100,7 +100,7 @@ const (
 	StallAfterKill     StallKind = "after_kill"     // reclaim by a process that already has its SIGKILL
 )
 
-// Role is why a victim died.
+// Role is the reason why a victim was killed.
 type Role string
 
 // The roles.
@@ -137,7 +137,7 @@ type CgroupKey struct {
 }
 
 // Cgroup is a cgroup as it is shown. Path is relative to the mount of its
-// hierarchy and begins with "/"; it is empty where it could not be learnt.
+// hierarchy and starts with "/"; it is empty if it could not be read.
 type Cgroup struct {
 	CgroupKey
 	// Path is the path from the mount of the hierarchy, starting with "/"; absent if it could not be
@@ -192,13 +192,13 @@ type Workload struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// RestartCount is how often the container was restarted in its pod.
 	RestartCount *uint32 `json:"restart_count,omitempty"`
-	// OOMScoreAdj is the oom_score_adj that the runtime was to give the container.
+	// OOMScoreAdj is the oom_score_adj in the configuration of the container.
 	OOMScoreAdj *int `json:"oom_score_adj,omitempty"`
 	// Source is the best source that answered: path, log_dir, disk, cri, kubelet.
 	Source string `json:"source,omitempty"`
 }
 
-// IsZero tells that nothing is known.
+// IsZero reports whether nothing is known.
 func (w *Workload) IsZero() bool { return reflect.ValueOf(*w).IsZero() }
 
 // Limiter is the owner of the limit that was hit.
@@ -210,7 +210,7 @@ type Limiter struct {
 	Which string `json:"which,omitempty"`
 	// LimitBytes is the limit that was hit.
 	LimitBytes *uint64 `json:"limit_bytes,omitempty"`
-	// UsageBytes is what was used of it.
+	// UsageBytes is the usage under that limit.
 	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
 	// SwapLimitBytes is the limit of swap; of memory and swap together in cgroup v1.
 	SwapLimitBytes *uint64 `json:"swap_limit_bytes,omitempty"`
@@ -231,13 +231,13 @@ type Rung struct {
 	Cgroup Cgroup `json:"cgroup"`
 	// Level is its level in the cgroup tree of the node.
 	Level Level `json:"level"`
-	// UsageBytes is what it used, with everything below it.
+	// UsageBytes is its usage, including that of its descendants.
 	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
 	// MaxBytes is its limit.
 	MaxBytes *uint64 `json:"max_bytes,omitempty"`
 	// HighBytes is its memory.high.
 	HighBytes *uint64 `json:"high_bytes,omitempty"`
-	// PeakBytes is the most that it has used so far.
+	// PeakBytes is its highest usage so far.
 	PeakBytes *uint64 `json:"peak_bytes,omitempty"`
 	// SwapUsageBytes is the swap in use; memory and swap together in cgroup v1.
 	SwapUsageBytes *uint64 `json:"swap_usage_bytes,omitempty"`
@@ -302,12 +302,12 @@ type Victim struct {
 	ReleasedAfterNS *uint64 `json:"released_after_ns,omitempty"`
 }
 
-// Killer is who sent the SIGKILL.
+// Killer is the sender of the SIGKILL.
 type Killer struct {
 	// Kind is kernel or user. In scope user it is kernel where the kernel itself sent the signal:
 	// ptrace, RLIMIT_CPU, a page that went bad.
 	Kind string `json:"kind"`
-	// Path is how it was done: by the OOM killer memcg, global, group, sysrq or unknown; in scope
+	// Path is the way of the kill: by the OOM killer memcg, global, group, sysrq or unknown; in scope
 	// user runtime, systemd, systemd-oomd, earlyoom, oomd, nohang, self, pidns, cgroup_kill, human,
 	// cron, kernel or other.
 	Path string `json:"path"`
@@ -329,15 +329,15 @@ type Killer struct {
 	// Ancestry are the ancestors of the sender, the nearest first: the first eight as the kernel had
 	// them at that instant.
 	Ancestry []Ancestor `json:"ancestry,omitempty"`
-	// Reason is why, as far as the evidence on the node goes: eviction, delete, probe, preemption,
+	// Reason is the reason, as far as the node has evidence of it: eviction, delete, probe, preemption,
 	// unit_stop, timeout, memory_pressure or asked.
 	Reason string `json:"reason,omitempty"`
-	// Evidence is what path and reason rest on.
+	// Evidence supports path and reason.
 	Evidence []Evidence `json:"evidence,omitempty"`
 	// TermBeforeNS is the time from the last SIGTERM to the same cgroup, or from the first of those
-	// that were passed on within it; absent: none was seen since the victim started.
+	// that were forwarded within it; absent: none since the victim started.
 	TermBeforeNS *uint64 `json:"term_before_ns,omitempty"`
-	// Login is the person behind it.
+	// Login is the login session of the sender.
 	Login *Login `json:"login,omitempty"`
 }
 
@@ -351,7 +351,7 @@ type Ancestor struct {
 	Exe string `json:"exe,omitempty"`
 }
 
-// Login is the session of a person.
+// Login is a login session.
 type Login struct {
 	// Session is the session of logind.
 	Session string `json:"session,omitempty"`
@@ -359,17 +359,17 @@ type Login struct {
 	TTY string `json:"tty,omitempty"`
 	// User is the user who logged in (loginuid), also through sudo.
 	User string `json:"user,omitempty"`
-	// SudoUser is SUDO_USER of the environment, which anybody may set.
+	// SudoUser is SUDO_USER of the environment, which any user may set.
 	SudoUser string `json:"sudo_user,omitempty"`
 }
 
 // Evidence is one fact and its source.
 type Evidence struct {
-	// What is what was measured or read.
+	// What is the name of the fact.
 	What string `json:"what"`
-	// Value is its value, for people.
+	// Value is its value, as text for users.
 	Value string `json:"value"`
-	// Source is where it was read.
+	// Source is the file or record that it was read from.
 	Source string `json:"source"`
 }
 
@@ -381,10 +381,10 @@ type Allocation struct {
 	GFP *uint32 `json:"gfp,omitempty"`
 	// GFPFlags are the gfp flags by name.
 	GFPFlags []string `json:"gfp_flags,omitempty"`
-	// TotalPages is what could be used at most: the limit plus swap, or RAM plus swap. It is neither
+	// TotalPages is the most that can be used: the limit plus swap, or RAM plus swap. It is neither
 	// the size of the victim nor the usage; oomkill of bcc prints it.
 	TotalPages *uint64 `json:"total_pages,omitempty"`
-	// Class is what the memory was for: anon_fault, page_cache, tmpfs, slab, sock, pagetable,
+	// Class is the use of the memory: anon_fault, page_cache, tmpfs, slab, sock, pagetable,
 	// limit_lowered, sysrq, other.
 	Class string `json:"class,omitempty"`
 }
@@ -425,7 +425,7 @@ type Memory struct {
 	PercpuBytes *uint64 `json:"percpu_bytes,omitempty"`
 }
 
-// Share is what one cgroup uses of a limit that several share.
+// Share is the usage of one of several cgroups under a limit.
 type Share struct {
 	// Cgroup is the cgroup that uses it.
 	Cgroup Cgroup `json:"cgroup"`
@@ -433,7 +433,7 @@ type Share struct {
 	Level Level `json:"level"`
 	// Workload is what runs in it.
 	Workload *Workload `json:"workload,omitempty"`
-	// UsageBytes is what it uses.
+	// UsageBytes is its usage.
 	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
 	// MaxBytes is its own limit; absent: it has none.
 	MaxBytes *uint64 `json:"max_bytes,omitempty"`
@@ -464,9 +464,9 @@ type Candidate struct {
 	Unkillable bool `json:"unkillable,omitempty"`
 }
 
-// NodeState is the memory of the whole machine.
+// NodeState is the state of the node's memory.
 type NodeState struct {
-	// AfterNS is how long after the kill it was read; absent: the kernel wrote it at the kill.
+	// AfterNS is the time from the kill to its reading; absent: the kernel logged it at the kill.
 	AfterNS *uint64 `json:"after_ns,omitempty"`
 	// TotalBytes is MemTotal.
 	TotalBytes *uint64 `json:"total_bytes,omitempty"`
@@ -556,8 +556,8 @@ type SlabCache struct {
 	Bytes uint64 `json:"bytes"`
 }
 
-// Eviction is the view of the kubelet: how far the node was from an eviction, and whether one lost the
-// race against the kernel.
+// Eviction is the view of the kubelet: the distance to an eviction, and whether the kernel was faster
+// than an eviction.
 type Eviction struct {
 	// AvailableBytes is memory.available as the kubelet computes it: capacity less the working set.
 	AvailableBytes *uint64 `json:"available_bytes,omitempty"`
@@ -569,20 +569,20 @@ type Eviction struct {
 	SoftBytes *uint64 `json:"soft_bytes,omitempty"`
 	// Signals are all thresholds as they are configured.
 	Signals map[string]string `json:"signals,omitempty"`
-	// HardSinceNS is how long it had been below the hard threshold; absent: it was not.
+	// HardSinceNS is the time since it fell below the hard threshold; absent: it was above.
 	HardSinceNS *uint64 `json:"hard_since_ns,omitempty"`
-	// SoftSinceNS is how long it had been below the soft threshold; absent: it was not.
+	// SoftSinceNS is the time since it fell below the soft threshold; absent: it was above.
 	SoftSinceNS *uint64 `json:"soft_since_ns,omitempty"`
-	// Text is a sentence for people.
+	// Text is a sentence for users.
 	Text string `json:"text,omitempty"`
-	// Source is where the thresholds come from.
+	// Source is the source of the thresholds.
 	Source string `json:"source,omitempty"`
-	// Log are the lines of the kubelet about it.
+	// Log are lines of the kubelet's log about it.
 	Log []string `json:"log,omitempty"`
 }
 
-// Reported is what the container runtime reports of the end of a container, beside what the kernel
-// did.
+// Reported is the container runtime's report of the end of a container, compared with the kernel's
+// kill.
 type Reported struct {
 	// ContainerID is the id of the container.
 	ContainerID string `json:"container_id"`
@@ -597,9 +597,9 @@ type Reported struct {
 	ExitCode *int `json:"exit_code,omitempty"`
 	// Source is cri, or disk (files of Docker).
 	Source string `json:"source"`
-	// Agrees is true if it is what the kernel did.
+	// Agrees is true if the report matches what the kernel did.
 	Agrees bool `json:"agrees"`
-	// Text is both in words, for people.
+	// Text describes both in a sentence for users.
 	Text string `json:"text"`
 }
 
@@ -611,23 +611,23 @@ type Cause struct {
 	Text string `json:"text"`
 	// Confidence is certain, likely, possible.
 	Confidence string `json:"confidence"`
-	// Evidence is what it rests on.
+	// Evidence supports the cause.
 	Evidence []Evidence `json:"evidence"`
-	// Advice is what can be done.
+	// Advice lists possible remedies.
 	Advice []Advice `json:"advice,omitempty"`
-	// Reference is where to read more.
+	// Reference is a document about it.
 	Reference string `json:"reference,omitempty"`
 }
 
-// Advice is what can be done about a cause.
+// Advice is a remedy for a cause.
 type Advice struct {
-	// Layer is where: kubernetes, cgroup, kernel, application.
+	// Layer is the layer to change: kubernetes, cgroup, kernel, application.
 	Layer string `json:"layer"`
 	// Text is the advice.
 	Text string `json:"text"`
 }
 
-// Log is where in a kernel log an incident was read.
+// Log is the place of an incident in a kernel log.
 type Log struct {
 	// FirstLine is the first line of the report, counted from 1.
 	FirstLine int `json:"first_line"`
@@ -642,25 +642,25 @@ type Log struct {
 	Panic bool `json:"panic,omitempty"`
 }
 
-// Before is what stalled before a kill: tasks in the limiter and below it, or on the whole node.
+// Before is the stall history of a kill: of tasks in the limiter and below it, or on the whole node.
 type Before struct {
-	// WindowNS is how far back it reaches.
+	// WindowNS is the length of the history.
 	WindowNS uint64 `json:"window_ns"`
-	// Stalls are the sums by kind, the longest in total first. A sleep for memory.high may hold memcg
-	// reclaim within it: kinds do not add up.
+	// Stalls are the sums by kind, the longest in total first. A sleep for memory.high may include
+	// memcg reclaim: kinds do not add up.
 	Stalls []StallSum `json:"stalls"`
 	// Timeline has a row for each second in which something stalled, oldest first.
 	Timeline []StallSecond `json:"timeline,omitempty"`
-	// Unseen are kinds that the attach mode at hand does not see: their absence proves nothing.
+	// Unseen are kinds that are not traced here: their absence proves nothing.
 	Unseen []string `json:"unseen,omitempty"`
 	// Longest are the longest single stalls, longest first.
 	Longest []LongStall `json:"longest,omitempty"`
 	// Guardians are critical services (--guardians) that stalled, the longest first, whatever the
 	// limiter.
 	Guardians []GuardianStall `json:"guardians,omitempty"`
-	// Kswapd is what the reclaim of the node did, where no cgroup limited.
+	// Kswapd is the activity of kswapd, if no cgroup was the limiter.
 	Kswapd []Kswapd `json:"kswapd,omitempty"`
-	// GaveUp is why the allocator called the OOM killer, where no cgroup limited.
+	// GaveUp is why the allocator called the OOM killer, if no cgroup was the limiter.
 	GaveUp *GaveUpLine `json:"gave_up,omitempty"`
 }
 
@@ -668,33 +668,32 @@ type Before struct {
 type GuardianStall struct {
 	// Unit is the systemd unit.
 	Unit string `json:"unit"`
-	// TotalNS is how long its tasks stalled.
+	// TotalNS is the time that its tasks stalled.
 	TotalNS uint64 `json:"total_ns"`
 }
 
-// Kswapd is what kswapd did on one NUMA node in the window.
+// Kswapd is the activity of kswapd on one NUMA node in the window.
 type Kswapd struct {
 	// Node is the NUMA node.
 	Node int `json:"node"`
-	// Wakeups is how often kswapd was woken.
+	// Wakeups is the number of wakeups of kswapd.
 	Wakeups uint64 `json:"wakeups"`
-	// AwakeNS is how long it was awake.
+	// AwakeNS is the time that it was awake.
 	AwakeNS uint64 `json:"awake_ns"`
 }
 
-// GaveUpLine holds the last answers that the trigger got to whether another round
-// of reclaim or compaction is worth it (mm/page_alloc.c: should_reclaim_retry,
-// should_compact_retry).
+// GaveUpLine has the allocator's last decisions, for the trigger, on another round of reclaim or
+// compaction (mm/page_alloc.c: should_reclaim_retry, should_compact_retry).
 type GaveUpLine struct {
-	// Reclaim is the last answer on reclaim.
+	// Reclaim is the last decision on reclaim.
 	Reclaim *ReclaimAnswer `json:"reclaim,omitempty"`
-	// Compact is the last answer on compaction.
+	// Compact is the last decision on compaction.
 	Compact *CompactAnswer `json:"compact,omitempty"`
 }
 
-// ReclaimAnswer is about the zone that was tried last.
+// ReclaimAnswer is a decision on reclaim, for the zone that was tried last.
 type ReclaimAnswer struct {
-	// BeforeNS is the time from the answer to the kill.
+	// BeforeNS is the time from the decision to the kill.
 	BeforeNS uint64 `json:"before_ns"`
 	// Order is the order of the allocation.
 	Order uint32 `json:"order"`
@@ -702,22 +701,22 @@ type ReclaimAnswer struct {
 	Zone string `json:"zone"`
 	// Node is its NUMA node.
 	Node uint32 `json:"node"`
-	// ReclaimableBytes is what might be reclaimed.
+	// ReclaimableBytes is reclaimable memory.
 	ReclaimableBytes uint64 `json:"reclaimable_bytes"`
 	// AvailableBytes is free and reclaimable memory.
 	AvailableBytes uint64 `json:"available_bytes"`
 	// MinWatermarkBytes is the min watermark.
 	MinWatermarkBytes uint64 `json:"min_watermark_bytes"`
-	// NoProgressLoops is the number of rounds in a row without progress; after 16 the allocator gives
-	// up.
+	// NoProgressLoops is the number of consecutive rounds without progress; the allocator gives up
+	// after 16.
 	NoProgressLoops uint32 `json:"no_progress_loops"`
-	// WatermarkOK is true if the watermark would be met once all of it was reclaimed.
+	// WatermarkOK is true if reclaiming all of it would meet the watermark.
 	WatermarkOK bool `json:"watermark_ok"`
 }
 
-// CompactAnswer is about compaction for an order above 0.
+// CompactAnswer is a decision on compaction, for an order above 0.
 type CompactAnswer struct {
-	// BeforeNS is the time from the answer to the kill.
+	// BeforeNS is the time from the decision to the kill.
 	BeforeNS uint64 `json:"before_ns"`
 	// Order is the order of the allocation.
 	Order uint32 `json:"order"`
@@ -725,27 +724,27 @@ type CompactAnswer struct {
 	Priority uint32 `json:"priority"`
 	// Result is its result.
 	Result string `json:"result"`
-	// Retries is how often it was tried.
+	// Retries is the number of attempts.
 	Retries uint32 `json:"retries"`
-	// MaxRetries is how often it may be tried.
+	// MaxRetries is the maximum number of attempts.
 	MaxRetries uint32 `json:"max_retries"`
-	// Again is true if it was to be tried again.
+	// Again is true if the decision was to try again.
 	Again bool `json:"again"`
 }
 
 // StallSum sums up the stalls of one kind.
 type StallSum struct {
-	// What is the kind.
+	// What is the kind of stall.
 	What string `json:"what"`
-	// Count is how often.
+	// Count is the number of stalls.
 	Count uint64 `json:"count"`
-	// Fruitless is how often without reclaiming anything.
+	// Fruitless is the number of stalls that reclaimed nothing.
 	Fruitless uint64 `json:"fruitless_count"`
-	// TotalNS is how long in all.
+	// TotalNS is the total duration.
 	TotalNS uint64 `json:"total_ns"`
-	// MaxNS is the longest; short ones are rounded up to a power of two.
+	// MaxNS is the longest duration; short ones are rounded up to a power of two.
 	MaxNS uint64 `json:"max_ns"`
-	// ReclaimedBytes is what was reclaimed.
+	// ReclaimedBytes is the memory reclaimed.
 	ReclaimedBytes uint64 `json:"reclaimed_bytes"`
 }
 
@@ -755,23 +754,23 @@ type StallSecond struct {
 	BeforeNS uint64 `json:"before_ns"`
 	// Count is the number of stalls.
 	Count uint64 `json:"count"`
-	// TotalNS is how long in all.
+	// TotalNS is the total duration.
 	TotalNS uint64 `json:"total_ns"`
-	// HighNS is the part of total_ns in which tasks were over memory.high.
+	// HighNS is the part of total_ns that was throttling by memory.high.
 	HighNS uint64 `json:"memory_high_ns,omitempty"`
-	// ReclaimedBytes is what was reclaimed.
+	// ReclaimedBytes is the memory reclaimed.
 	ReclaimedBytes uint64 `json:"reclaimed_bytes"`
 	// UsageBytes is the usage of the limiter at its end.
 	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
 	// LimitBytes is the limit of the limiter at its end.
 	LimitBytes *uint64 `json:"limit_bytes,omitempty"`
-	// PSISomeNS is the time in which some of its tasks stalled for memory, since it was made.
+	// PSISomeNS is the time in which some of its tasks stalled for memory, since it was created.
 	PSISomeNS *uint64 `json:"psi_some_total_ns,omitempty"`
-	// PSIFullNS is the time in which all of its tasks stalled for memory, since it was made.
+	// PSIFullNS is the time in which all of its tasks stalled for memory, since it was created.
 	PSIFullNS *uint64 `json:"psi_full_total_ns,omitempty"`
-	// MaxEvents is how often its limit was reached, since it was made.
+	// MaxEvents counts how often its limit was reached, since it was created.
 	MaxEvents *uint64 `json:"max_events,omitempty"`
-	// HighEvents is how often memory.high made its tasks reclaim, since it was made.
+	// HighEvents counts how often memory.high made its tasks reclaim, since it was created.
 	HighEvents *uint64 `json:"high_events,omitempty"`
 }
 
@@ -781,9 +780,9 @@ type LongStall struct {
 	What string `json:"what"`
 	// BeforeNS is the time from its end to the kill.
 	BeforeNS uint64 `json:"before_ns"`
-	// DurationNS is how long.
+	// DurationNS is its duration.
 	DurationNS uint64 `json:"duration_ns"`
-	// ReclaimedBytes is what was reclaimed.
+	// ReclaimedBytes is the memory reclaimed.
 	ReclaimedBytes uint64 `json:"reclaimed_bytes"`
 	// Task is the task that stalled.
 	Task Process `json:"task"`
@@ -800,7 +799,7 @@ type PressureLine struct {
 	Cgroup Cgroup `json:"cgroup"`
 	// Workload is what runs in it.
 	Workload *Workload `json:"workload,omitempty"`
-	// WindowNS is the window that it is about.
+	// WindowNS is the length of the window.
 	WindowNS uint64 `json:"window_ns"`
 	// TotalNS is the time stalled in the window, of all its tasks together.
 	TotalNS uint64 `json:"total_ns"`
@@ -815,9 +814,9 @@ type StallLine struct {
 	Envelope
 	// What is the kind of stall.
 	What string `json:"what"`
-	// DurationNS is how long.
+	// DurationNS is its duration.
 	DurationNS uint64 `json:"duration_ns"`
-	// ReclaimedBytes is what was reclaimed.
+	// ReclaimedBytes is the memory reclaimed.
 	ReclaimedBytes uint64 `json:"reclaimed_bytes"`
 	// Task is the task that stalled.
 	Task Process `json:"task"`
@@ -856,84 +855,84 @@ type Audit struct {
 	MemcgDelta *uint64 `json:"memory_events_oom_kill,omitempty"`
 	// Explained is true if the numbers agree.
 	Explained bool `json:"explained"`
-	// Text is why, for people.
+	// Text explains the result to users.
 	Text string `json:"text"`
 }
 
-// Incident is one OOM decision with all its victims (Kind "incident"), or what
-// was learnt of it later (Kind "incident_update": same id, only new or changed
-// keys; victims are matched by pid).
+// Incident is one OOM decision with all its victims (Kind "incident"), or a later change of it (Kind
+// "incident_update": same id, only new or changed keys; victims are matched by pid).
 type Incident struct {
 	Envelope
-	// ID is unique per boot; with boot_id, for ever.
+	// ID is unique within a boot; together with boot_id, it is unique.
 	ID string `json:"id"`
-	// Scope is what ran out.
+	// Scope is the scope of the shortage.
 	Scope Scope `json:"scope,omitempty"`
-	// Outcome is what the OOM path did.
+	// Outcome is the result of the OOM invocation.
 	Outcome Outcome `json:"outcome,omitempty"`
 	// Limiter is the owner of the limit that was hit.
 	Limiter *Limiter `json:"limiter,omitempty"`
 	// Ladder are the memcg ancestors from the limiter up to the root at that instant. Those
-	// below it, down to the cgroup of the victim, may stand before the limiter.
+	// below it, down to the cgroup of the victim, may precede the limiter.
 	Ladder []Rung `json:"ladder,omitempty"`
 	// Trigger is the process whose allocation failed.
 	Trigger *Process `json:"trigger,omitempty"`
 	// Victims are all processes that were sent SIGKILL.
 	Victims []Victim `json:"victims,omitempty"`
-	// Killer is who sent it.
+	// Killer is the sender of the signal.
 	Killer *Killer `json:"killer,omitempty"`
 	// Allocation is the allocation that failed.
 	Allocation *Allocation `json:"allocation,omitempty"`
 	// Memory is the charge of the limiter by kind.
 	Memory *Memory `json:"memory,omitempty"`
-	// Before is what stalled before the kill.
+	// Before is the stall history.
 	Before *Before `json:"before,omitempty"`
 	// Passes is the number of OOM invocations by outcome.
 	Passes *Passes `json:"passes,omitempty"`
-	// Audit is the counters of the kernel against what was reported.
+	// Audit compares the counters of the kernel with what was reported.
 	Audit *Audit `json:"audit,omitempty"`
 	// Shares are the cgroups right below the limiter, the largest first.
 	Shares []Share `json:"shares,omitempty"`
 	// Candidates are processes that could have been killed, the likeliest first.
 	Candidates []Candidate `json:"candidates,omitempty"`
-	// SharesLeftOut is how many more shares there were.
+	// SharesLeftOut is the number of shares that are not listed.
 	SharesLeftOut int `json:"shares_left_out,omitempty"`
-	// CandidatesLeftOut is how many more candidates there were.
+	// CandidatesLeftOut is the number of candidates that are not listed.
 	CandidatesLeftOut int `json:"candidates_left_out,omitempty"`
-	// NodeState is the memory of the whole machine.
+	// NodeState is the state of the node's memory.
 	NodeState *NodeState `json:"node_state,omitempty"`
-	// Eviction is how far the node was from an eviction by the kubelet.
+	// Eviction is the distance of the node to an eviction by the kubelet.
 	Eviction *Eviction `json:"eviction,omitempty"`
-	// Reported is what the container runtime reports of the containers.
+	// Reported are the container runtime's reports of the containers.
 	Reported []Reported `json:"reported,omitempty"`
-	// Causes is why, the best supported first.
+	// Causes are the causes, the best supported first.
 	Causes []Cause `json:"causes,omitempty"`
-	// Log is where in the log it was read, for tier kernel_log.
+	// Log is its place in the kernel log, for tier kernel_log.
 	Log *Log `json:"log,omitempty"`
-	// Notes are short remarks on what is unusual, for people.
+	// Notes are sentences for users about what is unusual.
 	Notes []string `json:"notes,omitempty"`
-	// Tier is how it was seen.
+	// Tier is the attach mode that it was traced by.
 	Tier Tier `json:"tier,omitempty"`
-	// Unknown are the names of what could not be read.
+	// Unknown are the names of the keys that could not be read.
 	Unknown []string `json:"unknown,omitempty"`
 }
 
 // Lost counts records that did not reach user space since the last such line (Kind "lost").
 type Lost struct {
 	Envelope
-	// What is the kind of record, or recording, name_lookup or causes.
+	// What is the kind of record, or recording, name_lookup, host_state, stall_history or
+	// incident_update.
 	What string `json:"what"`
-	// Count is how many.
+	// Count is the number lost.
 	Count uint64 `json:"count"`
 }
 
-// Hook is how one hook is attached.
+// Hook is the attach mode of one hook.
 type Hook struct {
 	// Name is the name of the hook.
 	Name string `json:"name"`
-	// Tier is how it is attached; absent: it is not.
+	// Tier is its attach mode; absent: it is not attached.
 	Tier Tier `json:"tier,omitempty"`
-	// Why is why not in a better way.
+	// Why is why a better mode is not available.
 	Why string `json:"why,omitempty"`
 }
 
@@ -943,7 +942,7 @@ type Status struct {
 	Envelope
 	// Phase is start, audit, end.
 	Phase string `json:"phase"`
-	// Text is a sentence for people.
+	// Text is a sentence for users.
 	Text string `json:"text,omitempty"`
 	// Tier is the best attach mode of this node.
 	Tier Tier `json:"tier,omitempty"`
@@ -953,7 +952,7 @@ type Status struct {
 	KernelRelease string `json:"kernel_release,omitempty"`
 	// PageSizeBytes is the size of a page.
 	PageSizeBytes int `json:"page_size_bytes,omitempty"`
-	// Hooks are the hooks, and how each is attached.
+	// Hooks are the hooks with their attach modes.
 	Hooks []Hook `json:"hooks,omitempty"`
 	// Incidents is the number of incidents since the start, in phase end, also where a filter shows
 	// fewer.
@@ -962,7 +961,6 @@ type Status struct {
 	Victims *uint64 `json:"victim_count,omitempty"`
 	// Lost is the number of lost records since the start, in phase end.
 	Lost *uint64 `json:"lost_count,omitempty"`
-	// Shown is how many of the incidents passed a filter, on their way to people. It
-	// is no key of the contract.
+	// Shown is the number of incidents that passed a filter. It is not published.
 	Shown *uint64 `json:"-"`
 }

@@ -10,22 +10,22 @@ import (
 	"unicode/utf8"
 )
 
-// Unmarshal reads a line that Marshal made into a pointer to its type, with the
-// strings as they were before. Keys that the type does not have are left out.
+// Unmarshal decodes a line that Marshal encoded into a pointer to its type, and restores
+// strings that were no valid UTF-8. Unknown keys are ignored.
 func Unmarshal(line []byte, into any) error {
 	if err := json.Unmarshal(line, into); err != nil {
 		return fmt.Errorf("decode a line: %w", err)
 	}
 
-	if marked(line) {
+	if mayBeEscaped(line) {
 		restore(reflect.ValueOf(into))
 	}
 
 	return nil
 }
 
-// Decode reads a line of a kind. It returns nil for an unknown kind: a newer oomtrace
-// wrote it. An *Update has its Change only.
+// Decode decodes a line of a kind. It returns nil for an unknown kind, which a newer
+// oomtrace may have written. An *Update has its Change only.
 func Decode(kind string, line []byte) (Line, error) {
 	l := NewLine(kind)
 	if l == nil {
@@ -39,9 +39,9 @@ func Decode(kind string, line []byte) (Line, error) {
 	return l, nil
 }
 
-// marked reports whether a string of the line may hold the mark of EscapeText, as
-// itself or as another writer of JSON may put it.
-func marked(line []byte) bool {
+// mayBeEscaped reports whether the line may have text of EscapeText: U+FFFD, as a rune or
+// as the escape that other JSON encoders write.
+func mayBeEscaped(line []byte) bool {
 	if bytes.ContainsRune(line, utf8.RuneError) {
 		return true
 	}
@@ -59,7 +59,7 @@ func marked(line []byte) bool {
 	}
 }
 
-// restore undoes EscapeText in all strings that canonical escaped.
+// restore undoes EscapeText in every string.
 func restore(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:

@@ -9,15 +9,20 @@ import (
 	"time"
 )
 
-// TestUnmarshalGivesBack: what Marshal was given, byte for byte.
-func TestUnmarshalGivesBack(t *testing.T) {
+func TestUnmarshalRestoresEveryByte(t *testing.T) {
 	at := time.Date(2026, 8, 20, 14, 3, 7, 5, time.UTC)
 
-	for _, text := range []string{"java", "", "a\xffb", "\ufffd", "\ufffdff", "\x1b[2J\u202e\n", "\xed\xa0\x80", `\ufffd`, "😀\u0301"} {
+	for _, text := range []string{
+		"java", "", "a\xffb", "\ufffd", "\ufffdff", "\x1b[2J\u202e\n", "\xed\xa0\x80", `\ufffd`, "😀\u0301",
+	} {
 		count := uint64(1) << 63
 		want := &Incident{
-			Envelope: Envelope{V: 1, Kind: KindIncident, Time: at, BootID: "b", Node: text}, ID: "1", Notes: []string{text, "x"},
-			Victims: []Victim{{Process: Process{Comm: text, Cgroup: &Cgroup{CgroupKey: CgroupKey{ID: 7}, Path: text}}, AnonRSSBytes: &count, StartTime: &at}},
+			Envelope: Envelope{V: 1, Kind: KindIncident, Time: at, BootID: "b", Node: text},
+			ID:       "1", Notes: []string{text, "x"},
+			Victims: []Victim{{
+				Process:      Process{Comm: text, Cgroup: &Cgroup{CgroupKey: CgroupKey{ID: 7}, Path: text}},
+				AnonRSSBytes: &count, StartTime: &at,
+			}},
 		}
 
 		line, err := Marshal(want)
@@ -27,18 +32,20 @@ func TestUnmarshalGivesBack(t *testing.T) {
 
 		var got Incident
 		if err := Unmarshal(line, &got); err != nil || !reflect.DeepEqual(&got, want) {
-			t.Errorf("%q: %v, %+v", text, err, got)
+			t.Errorf("%q: got %+v, error %v, want %+v", text, got, err, want)
 		}
-		// Another writer of JSON may escape the mark.
+
+		// Other JSON encoders may escape U+FFFD.
 		for _, escape := range []string{`\ufffd`, `\uFFFD`} {
 			var again Incident
-			if err := Unmarshal(bytes.ReplaceAll(line, []byte("\ufffd"), []byte(escape)), &again); err != nil || !reflect.DeepEqual(&again, want) {
-				t.Errorf("%q as %s: %v, %+v", text, escape, err, again)
+			if err := Unmarshal(bytes.ReplaceAll(line, []byte("\ufffd"), []byte(escape)), &again); err != nil ||
+				!reflect.DeepEqual(&again, want) {
+				t.Errorf("%q with %s: got %+v, error %v, want %+v", text, escape, again, err, want)
 			}
 		}
 	}
 
 	if err := Unmarshal([]byte(`{"id":`), &Incident{}); err == nil {
-		t.Error("half a line is taken")
+		t.Error("got no error for an incomplete line, want one")
 	}
 }

@@ -15,17 +15,17 @@ import (
 	"unicode/utf8"
 )
 
-// Marshal makes the published line, newline included, of any Line but a *Headline.
-// Of an *Update it is the change.
+// Marshal encodes the published line of any Line but a *Headline, with its newline. The
+// published line of an *Update is its change.
 //
-// The line is valid UTF-8 and has one newline, at its end. Runes that could
-// steer a terminal (see Printable) are written as JSON escapes, and strings
-// that are no UTF-8, as process names and paths may be, by EscapeText. Times
-// are turned to UTC. The value itself is left alone.
+// The line is valid UTF-8 and has one newline, at its end. Runes that could control a
+// terminal (see Printable) are written as JSON escapes. Strings that are not valid UTF-8,
+// as process names and paths may be, are encoded by EscapeText. Times are converted to
+// UTC. The value itself is not changed.
 func Marshal(line Line) ([]byte, error) { return encode(Published(line)) }
 
-// MarshalInspection makes the object, newline included, that inspect prints, by the
-// rules of Marshal.
+// MarshalInspection encodes the object that inspect prints, with its newline, by the rules
+// of Marshal.
 func MarshalInspection(i *Inspection) ([]byte, error) { return encode(i) }
 
 func encode(line any) ([]byte, error) {
@@ -41,7 +41,7 @@ func encode(line any) ([]byte, error) {
 	return append(escapeRunes(body), '\n'), nil
 }
 
-// canonical copies v with its strings escaped and its times in UTC.
+// canonical returns a copy of v with its strings escaped and its times in UTC.
 func canonical(v reflect.Value) reflect.Value {
 	out := reflect.New(v.Type()).Elem()
 	switch v.Kind() {
@@ -89,9 +89,8 @@ func canonical(v reflect.Value) reflect.Value {
 	return out
 }
 
-// escapeRunes writes what Printable refuses as \uXXXX. Outside of its strings
-// JSON is ASCII, and encoding/json has escaped C0 already, so nothing but the
-// content of strings is touched.
+// escapeRunes replaces runes that are not Printable by \uXXXX. It changes the content of
+// strings only: JSON is ASCII outside of strings, and encoding/json has escaped C0.
 func escapeRunes(line []byte) []byte {
 	out := make([]byte, 0, len(line)+1)
 	for len(line) > 0 {
@@ -109,10 +108,9 @@ func escapeRunes(line []byte) []byte {
 	return out
 }
 
-// EscapeText makes a string that may hold any bytes valid UTF-8 and loses
-// nothing: each byte that is not part of a valid rune becomes U+FFFD followed
-// by its two lower case hex digits. A U+FFFD that was there already becomes its
-// own three bytes, written so. Valid text without U+FFFD stays as it is.
+// EscapeText encodes a string of any bytes as valid UTF-8, without loss: each byte that is
+// not part of a valid rune becomes U+FFFD followed by its two lower case hex digits, and
+// so does each byte of a U+FFFD in the string. Other valid text is unchanged.
 func EscapeText(s string) string {
 	if utf8.ValidString(s) && !strings.ContainsRune(s, utf8.RuneError) {
 		return s
@@ -134,8 +132,8 @@ func EscapeText(s string) string {
 	return b.String()
 }
 
-// UnescapeText gives back the bytes that EscapeText was given. A U+FFFD that
-// two hex digits do not follow is kept.
+// UnescapeText reverses EscapeText. A U+FFFD that is not followed by two hex digits is
+// kept.
 func UnescapeText(s string) string {
 	const mark = string(utf8.RuneError)
 	var b strings.Builder
@@ -162,11 +160,10 @@ func UnescapeText(s string) string {
 	}
 }
 
-// Printable reports whether a rune shows as itself and as nothing else: a
-// letter, number, punctuation mark, symbol or the ASCII space. Controls, format
-// characters (bidirectional and zero width ones among them), combining marks,
-// invisible letters and foreign spaces are not: they could steer a terminal,
-// hide, or change the look of what stands beside them.
+// Printable reports whether a rune is safe to print: a letter, number, punctuation mark,
+// symbol or the ASCII space. Controls, format characters (bidirectional and zero width
+// ones among them), combining marks, invisible letters and other spaces are not: they
+// could control a terminal, be invisible, or change how their neighbours are displayed.
 func Printable(r rune) bool {
 	return unicode.IsPrint(r) && !unicode.IsMark(r) && !unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
 }

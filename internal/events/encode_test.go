@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestMarshalHostile(t *testing.T) {
+func TestMarshalEscapesHostileText(t *testing.T) {
 	comm := "a\xff\x1b[2J\n\u202e\u009b\u2028<&>\"\\\U000e0001\ufffd"
 	in := &Incident{
 		Envelope: Envelope{Time: time.Date(2026, 8, 20, 14, 0, 0, 0, time.FixedZone("", 7200))},
@@ -25,17 +25,17 @@ func TestMarshalHostile(t *testing.T) {
 
 	body, newline := bytes.CutSuffix(line, []byte("\n"))
 	if !newline || !utf8.Valid(body) {
-		t.Fatalf("not a line of UTF-8: %q", line)
+		t.Fatalf("got %q, want a line of UTF-8", line)
 	}
 
 	for _, r := range string(body) {
 		if !Printable(r) {
-			t.Errorf("raw %U in %s", r, body)
+			t.Errorf("got %U in %s, want it escaped", r, body)
 		}
 	}
 
 	if !strings.Contains(string(body), `<&>`) || !strings.Contains(string(body), `"2026-08-20T12:00:00Z"`) {
-		t.Errorf("HTML escaped, or time not in UTC: %s", body)
+		t.Errorf("got %s, want <&> unescaped, and the time in UTC", body)
 	}
 
 	var out Incident
@@ -44,18 +44,18 @@ func TestMarshalHostile(t *testing.T) {
 	}
 
 	if got := UnescapeText(out.Trigger.Comm); got != comm {
-		t.Errorf("round trip gave %q, want %q", got, comm)
+		t.Errorf("got %q after a round trip, want %q", got, comm)
 	}
 
 	if in.Trigger.Comm != comm {
-		t.Error("Marshal changed its argument")
+		t.Errorf("got argument %q after Marshal, want it unchanged", in.Trigger.Comm)
 	}
 }
 
-func TestMarshalRefusesNothing(t *testing.T) {
+func TestMarshalEncodesEmptyLines(t *testing.T) {
 	for _, line := range []Line{&Incident{}, &Update{Change: &Incident{}}, &Lost{}, &Status{}, (*Lost)(nil)} {
 		if _, err := Marshal(line); err != nil {
-			t.Errorf("%T: %v", line, err)
+			t.Errorf("%T: got error %v, want none", line, err)
 		}
 	}
 }
@@ -68,11 +68,11 @@ func FuzzEscapeText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		escaped := EscapeText(s)
 		if !utf8.ValidString(escaped) {
-			t.Errorf("%q: not UTF-8: %q", s, escaped)
+			t.Errorf("%q: got %q, want UTF-8", s, escaped)
 		}
 
 		if got := UnescapeText(escaped); got != s {
-			t.Errorf("%q came back as %q", s, got)
+			t.Errorf("got %q after a round trip, want %q", got, s)
 		}
 	})
 }

@@ -7,7 +7,7 @@ package events
 const KindInspection = "inspection"
 
 // Inspection is the state of a cgroup, or of the node: the nearest limit, and the most likely victim
-// if a kill came now.
+// of an OOM kill.
 type Inspection struct {
 	Envelope
 	// Cgroup is the cgroup that was inspected; absent: the whole node.
@@ -19,16 +19,16 @@ type Inspection struct {
 	// Limiter is the limit that would be hit first: that of the ancestor with the least headroom, or
 	// the node if it has less (MemAvailable and free swap).
 	Limiter *Limiter `json:"limiter,omitempty"`
-	// HeadroomBytes is what is left until then, before anything is reclaimed.
+	// HeadroomBytes is the memory left below that limit, without what could be reclaimed.
 	HeadroomBytes *uint64 `json:"headroom_bytes,omitempty"`
 	// Ladder are its memcg ancestors, from itself up to the root.
 	Ladder []Rung `json:"ladder,omitempty"`
 	// Memory is its charge by kind.
 	Memory *Memory `json:"memory,omitempty"`
-	// Events counts memory.events of it and of what is below it, since it was made; absent in cgroup
+	// Events counts memory.events of it and its descendants, since it was created; absent in cgroup
 	// v1.
 	Events *CgroupEvents `json:"events,omitempty"`
-	// OwnEvents counts events of its own limits alone.
+	// OwnEvents counts events of its own limits only.
 	OwnEvents *CgroupEvents `json:"own_events,omitempty"`
 	// PSISome is the share of time in which some of its tasks stalled for memory.
 	PSISome *PSI `json:"psi_some,omitempty"`
@@ -36,39 +36,39 @@ type Inspection struct {
 	PSIFull *PSI `json:"psi_full,omitempty"`
 	// Shares are the cgroups right below the limiter, the largest first.
 	Shares []Share `json:"shares,omitempty"`
-	// SharesLeftOut is how many more there are.
+	// SharesLeftOut is the number of shares that are not listed.
 	SharesLeftOut int `json:"shares_left_out,omitempty"`
 	// Candidates are processes that the limiter could kill now, the likeliest first.
 	Candidates []Candidate `json:"candidates,omitempty"`
-	// CandidatesLeftOut is how many more there are.
+	// CandidatesLeftOut is the number of candidates that are not listed.
 	CandidatesLeftOut int `json:"candidates_left_out,omitempty"`
-	// CandidatesUnread is how many could not be read.
+	// CandidatesUnread is the number of processes that could not be read.
 	CandidatesUnread int `json:"candidates_unread,omitempty"`
-	// TotalPages is the number of pages that oom_score_adj is taken of.
+	// TotalPages is the number of pages that oom_score_adj is relative to.
 	TotalPages *uint64 `json:"total_pages,omitempty"`
-	// NodeState is the memory of the whole machine.
+	// NodeState is the state of the node's memory.
 	NodeState *NodeState `json:"node_state,omitempty"`
-	// Eviction is how far the node is from an eviction by the kubelet.
+	// Eviction is the distance of the node to an eviction by the kubelet.
 	Eviction *Eviction `json:"eviction,omitempty"`
-	// Causes are the rules that would hold if it came to a kill now.
+	// Causes are the causes that a kill would have now.
 	Causes []Cause `json:"causes,omitempty"`
-	// Unknown are the names of what could not be read.
+	// Unknown are the names of the keys that could not be read.
 	Unknown []string `json:"unknown,omitempty"`
 }
 
-// CgroupEvents counts what happened to a cgroup since it was made (memory.events).
-// cgroup v1 knows only max (memory.failcnt) and oom_kill.
+// CgroupEvents counts the events of a cgroup since it was created (memory.events). cgroup v1 has only
+// max (memory.failcnt) and oom_kill.
 type CgroupEvents struct {
-	// Low is how often it was reclaimed although below memory.low.
+	// Low counts how often it was reclaimed although below memory.low.
 	Low *uint64 `json:"low,omitempty"`
-	// High is how often its tasks were throttled by memory.high.
+	// High counts how often its tasks were throttled by memory.high.
 	High *uint64 `json:"high,omitempty"`
-	// Max is how often the limit was reached.
+	// Max counts how often the limit was reached.
 	Max *uint64 `json:"max,omitempty"`
-	// OOM is how often an allocation was about to fail at the limit.
+	// OOM counts how often an allocation was about to fail at the limit.
 	OOM *uint64 `json:"oom,omitempty"`
-	// OOMKill is how many processes were killed.
+	// OOMKill is the number of processes killed.
 	OOMKill *uint64 `json:"oom_kill,omitempty"`
-	// OOMGroupKill is how often a group was killed.
+	// OOMGroupKill counts how often a group was killed.
 	OOMGroupKill *uint64 `json:"oom_group_kill,omitempty"`
 }

@@ -5,22 +5,22 @@ package events
 import "time"
 
 // Line is one line of a trace: an *Incident, *Update, *StallLine, *PressureLine, *Lost
-// or *Status, as published; or a *Headline, which is shown to people only. What takes
-// a line may keep it, and must not change it.
+// or *Status, as published; or a *Headline, which is for human readers only. A consumer may
+// keep a line and must not change it.
 type Line interface{ line() }
 
-// Headline is all that is known of an OOM kill at its first victim. It precedes the
-// incident with the same id and is no line of the contract.
+// Headline reports an OOM kill at its first victim. It precedes the incident with the same
+// id and is not published.
 type Headline struct {
 	Time  time.Time
 	ID    string // of the incident that follows
-	Scope Scope  // empty: not known yet
+	Scope Scope  // empty: still unknown
 	PID   int    // of the victim
 	Comm  string
 }
 
-// HeadlineOf returns the headline of an incident, and false for one without: a
-// headline announces an OOM kill that has a victim.
+// HeadlineOf returns the headline of an incident. It returns false for an incident that has
+// none: one without a victim of an OOM kill.
 func HeadlineOf(inc *Incident) (*Headline, bool) {
 	if inc.Outcome != OutcomeKilled || inc.Scope == ScopeUser || len(inc.Victims) == 0 {
 		return nil, false
@@ -33,11 +33,11 @@ func HeadlineOf(inc *Incident) (*Headline, bool) {
 
 // Update reports a change of an incident.
 type Update struct {
-	// Change is the published line: the envelope of the update, the id of the
-	// incident, and the keys that are new or changed.
+	// Change is the published line: the envelope of the update, the id of the incident, and
+	// the keys that are new or changed.
 	Change *Incident
 	// Before and After are the whole incident without and with the change. Both are
-	// nil if the incident is not known: its line was lost, or too many came since.
+	// nil if the incident is unknown: its line was lost, or is too many incidents ago.
 	Before, After *Incident
 }
 
@@ -49,8 +49,8 @@ func (*Lost) line()         {}
 func (*Status) line()       {}
 func (*Headline) line()     {}
 
-// Kinds are the kinds of lines that a trace prints, each with a constructor of its
-// type. It is the one list of them: decoding and the schema are made from it.
+// Kinds lists the kinds of lines that a trace prints. Decoding and the schema are derived
+// from it.
 func Kinds() []LineKind {
 	return []LineKind{
 		{KindIncident, func() Line { return new(Incident) }},
@@ -64,11 +64,11 @@ func Kinds() []LineKind {
 
 // LineKind is one kind of line.
 type LineKind struct {
-	Kind string // value of "kind"
-	New  func() Line
+	Kind string      // value of "kind"
+	New  func() Line // returns an empty line
 }
 
-// NewLine returns an empty line of a kind, nil for an unknown kind.
+// NewLine returns an empty line of a kind, or nil for an unknown kind.
 func NewLine(kind string) Line {
 	for _, k := range Kinds() {
 		if k.Kind == kind {
@@ -79,8 +79,8 @@ func NewLine(kind string) Line {
 	return nil
 }
 
-// Published returns what is marshaled of a line: the change of an update, else the
-// line itself. It is nil for a headline, which the contract does not have.
+// Published returns what Marshal encodes: the change of an update, else the line itself. It
+// returns nil for a headline, which is not published.
 func Published(l Line) any {
 	switch l := l.(type) {
 	case *Update:

@@ -7,21 +7,18 @@ import (
 	"slices"
 )
 
-// Merge folds a later line of the same incident into the first one. A key that
-// the update has replaces the one in into as a whole; only victims are matched,
-// by pid, and merged key by key, and those not seen before are appended. The
-// envelope and the id of into stay as they are: it remains the incident.
+// Merge applies an update to its incident. A key of the update replaces that of into as a
+// whole. Victims are the exception: they are matched by pid and merged key by key, and new
+// ones are appended. The envelope and the id of into are kept.
 //
-// Into takes over what the update points to. Merge does not check that the ids
-// agree.
+// Afterwards into shares what the update points to. Merge does not compare the ids.
 func Merge(into, update *Incident) {
 	victims := mergeVictims(into.Victims, update.Victims)
 	overlay(reflect.ValueOf(into).Elem(), reflect.ValueOf(update).Elem(), "Envelope", "ID")
 	into.Victims = victims
 }
 
-// mergeVictims leaves the array behind old alone: copies of the incident may
-// share it.
+// mergeVictims copies old on write: copies of the incident may share its array.
 func mergeVictims(old, update []Victim) []Victim {
 	if len(update) == 0 {
 		return old
@@ -43,9 +40,8 @@ func mergeVictims(old, update []Victim) []Victim {
 	return merged
 }
 
-// overlay sets each field of dst that src has. Reflection, so that a key which
-// is added to the contract cannot be forgotten here; the zero value is what an
-// absent key decodes to.
+// overlay sets the fields of dst that are set in src. It uses reflection so that no key of
+// the contract can be forgotten here. An absent key decodes to the zero value.
 func overlay(dst, src reflect.Value, except ...string) {
 	for i := range src.NumField() {
 		field := src.Type().Field(i)

@@ -10,9 +10,11 @@ import (
 
 func ptr[T any](v T) *T { return &v }
 
-func TestMerge(t *testing.T) {
+func TestMergeReplacesKeysAndMergesVictims(t *testing.T) {
 	start := time.Date(2026, 8, 20, 12, 0, 0, 0, time.UTC)
-	java := Victim{Process: Process{PID: 4711, TID: 4711, Comm: "java"}, Role: RoleChosen, AnonRSSBytes: ptr(uint64(480))}
+	java := Victim{
+		Process: Process{PID: 4711, TID: 4711, Comm: "java"}, Role: RoleChosen, AnonRSSBytes: ptr(uint64(480)),
+	}
 	sh := Victim{Process: Process{PID: 4650, TID: 4650, Comm: "sh"}, Role: RoleGroup}
 
 	into := Incident{
@@ -39,20 +41,20 @@ func TestMerge(t *testing.T) {
 	Merge(&into, &update)
 
 	if !reflect.DeepEqual(into, want) {
-		t.Errorf("merged\n%+v\nwant\n%+v", into, want)
+		t.Errorf("\n got %+v\nwant %+v", into, want)
 	}
 
 	if shared[0].ExitAfterNS != nil {
-		t.Error("Merge wrote into victims that a copy of the incident shares")
+		t.Error("got victims changed in a copy of the incident, want them copied on write")
 	}
 }
 
-func TestMergeOfNothingChangesNothing(t *testing.T) {
+func TestMergeOfAnEmptyUpdateChangesNothing(t *testing.T) {
 	into := Incident{ID: "1", Victims: []Victim{{Process: Process{PID: 1}}}, Notes: []string{"x"}}
 	want := into
 	Merge(&into, &Incident{ID: "1"})
 
 	if !reflect.DeepEqual(into, want) {
-		t.Errorf("merged %+v, want %+v", into, want)
+		t.Errorf("got %+v, want %+v", into, want)
 	}
 }

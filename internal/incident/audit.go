@@ -56,7 +56,7 @@ func (a *audit) count(r *reported) {
 		return // before the first reading: the hooks were already attached
 	}
 
-	a.window.add(r)
+	a.add(r)
 	a.window.kills += r.kernelKills
 	a.restart()
 }
@@ -68,19 +68,23 @@ func (a *audit) countLate(r *reported) {
 	}
 
 	if !slices.Contains(a.window.reported, r) {
-		a.window.add(r)
+		a.add(r)
 	}
 
 	a.window.kills++
 	a.restart()
 }
 
-func (w *auditWindow) add(r *reported) {
+func (a *audit) add(r *reported) {
+	w := &a.window
+
 	w.incidents++
 	if len(w.reported) >= maxRecent {
+		w.reported[0].auditAwaited = false
 		w.reported = slices.Delete(w.reported, 0, 1)
 	}
 	w.reported = append(w.reported, r)
+	r.auditAwaited = a.read != nil
 }
 
 // restart waits again until it is quiet.
@@ -129,6 +133,10 @@ func (a *audit) take(now uint64, last bool) *auditResult {
 		a.nextNS = now + auditAfterNS
 
 		return nil
+	}
+
+	for _, r := range a.window.reported {
+		r.auditAwaited = false
 	}
 
 	a.base, a.window = count, auditWindow{}

@@ -65,6 +65,7 @@ type reported struct {
 	changes      *events.Incident // not yet emitted
 	changesNS    uint64           // since when
 	exitsAwaited bool             // no note on missing exits was made yet
+	auditAwaited bool             // in the window of the next audit
 }
 
 // victimState is a victim of an emitted incident.
@@ -422,7 +423,7 @@ func (f *followUp) flush(all bool) error {
 	}
 
 	old := 0
-	for old < len(f.recent) && f.age(f.recent[old]) > recentNS && f.recent[old].changes == nil {
+	for old < len(f.recent) && f.age(f.recent[old]) > recentNS && f.recent[old].settled() {
 		f.forget(f.recent[old])
 		old++
 	}
@@ -430,6 +431,10 @@ func (f *followUp) flush(all bool) error {
 
 	return nil
 }
+
+// settled reports whether nothing is known to follow: in a long burst the audit comes
+// later than recentNS after the first kills.
+func (r *reported) settled() bool { return r.changes == nil && !r.auditAwaited }
 
 // due reports whether the changes of an incident are old enough, or nothing more is
 // expected.

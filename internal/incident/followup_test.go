@@ -75,6 +75,39 @@ func TestMemoryIsBoundedInAStormOfKills(t *testing.T) {
 	}
 }
 
+// A burst may last longer than an incident is remembered without news. Its first incidents
+// get their audit all the same.
+func TestALongBurstIsAuditedWhole(t *testing.T) {
+	m := newHost(t, events.TierFentry)
+	a := proc(1, "a")
+	c := leafToRoot(1000, kernel.NoLimit)
+	const kills = maxRecent - 24
+
+	for i := range uint32(kills) {
+		victim := proc(1000+i, "a")
+		m.pass++
+		m.chooses(a, victim, c, 0, kernel.ConstraintMemcg)
+		m.kill(a, victim, true, false)
+		m.returns(a, events.OutcomeKilled, c[0])
+		m.gone(1000 + i)
+		m.idle(auditAfterNS * 9 / 10)
+	}
+
+	m.settle()
+
+	for i, inc := range m.all {
+		if inc.Audit == nil {
+			t.Fatalf("got no audit of incident %d of %d, want one", i, len(m.all))
+		}
+	}
+
+	for _, r := range m.c.followUp.recent {
+		if r.auditAwaited {
+			t.Fatal("got an incident that still waits for its audit, want none")
+		}
+	}
+}
+
 func TestLateVictimsUpdateTheirIncident(t *testing.T) {
 	t.Run("of an invocation", func(t *testing.T) {
 		m := newHost(t, events.TierFentry)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package inspect looks at what still lives: whose limit is the nearest, who would
-// die if it came to a kill now, and how far the node is from an eviction. It reads
-// files alone, and takes what it may read.
+// Package inspect examines a running cgroup, or the whole node: its nearest memory limit,
+// the most likely victims of an OOM kill, and how far the node is from an eviction. It
+// only reads files, and lists as unknown what it may not read.
 package inspect
 
 import (
@@ -15,22 +15,23 @@ import (
 	"github.com/oomtrace/oomtrace/internal/kubelet"
 )
 
-// Options say with what to look.
+// Options configure an inspection.
 type Options struct {
 	Reader  host.Reader
-	Kubelet *kubelet.EvictionTracker // nil: there is no kubelet
-	// Rules find the causes that a kill would have now; nil: no causes.
+	Kubelet *kubelet.EvictionTracker // nil: the node has no kubelet
+	// Rules finds the causes that a kill would have now; nil: the inspection has none.
 	Rules func(*events.Inspection) []events.Cause
-	// Most is how many candidates, and how many shares, are listed.
+	// Most bounds the number of candidates, and that of shares.
 	Most int
-	// Envelope is that of the answer, Kind apart. Its Time is the instant.
+	// Envelope is the envelope of the inspection without V and Kind. Its Time is the time
+	// of the inspection.
 	Envelope events.Envelope
 }
 
-// maxTime bounds the look at the processes.
-const maxTime = 5 * time.Second
+// candidatesTimeout bounds the time for reading all processes.
+const candidatesTimeout = 5 * time.Second
 
-// Node looks at the whole machine.
+// Node inspects the whole node. It does not fail: what cannot be read is unknown.
 func Node(ctx context.Context, o Options) *events.Inspection {
 	i := &events.Inspection{Envelope: o.Envelope}
 	o.node(i)
@@ -40,7 +41,8 @@ func Node(ctx context.Context, o Options) *events.Inspection {
 	return i
 }
 
-// Cgroup looks at one cgroup, by its path in the hierarchy.
+// Cgroup inspects the cgroup at a path of the hierarchy. It does not fail: what cannot be
+// read is unknown.
 func Cgroup(ctx context.Context, o Options, path string) *events.Inspection {
 	i := &events.Inspection{Envelope: o.Envelope}
 	cgroup := o.Reader.Cgroup(path)
@@ -67,7 +69,7 @@ func Cgroup(ctx context.Context, o Options, path string) *events.Inspection {
 	return i
 }
 
-// node reads the state of the machine, and names what it lacks.
+// node adds the state of the node, and the parts of it that are unknown.
 func (o Options) node(i *events.Inspection) {
 	s := o.Reader.State()
 
@@ -85,8 +87,8 @@ func (o Options) node(i *events.Inspection) {
 	slices.Sort(i.Unknown)
 }
 
-// missing names the parts of a charge that are not told: cgroup v1 does not split
-// the kernel's own memory.
+// missing returns the parts of a charge that are unknown: cgroup v1 does not split kernel
+// memory.
 func missing(m *events.Memory) []string {
 	if m == nil {
 		return []string{"memory"}
@@ -105,8 +107,8 @@ func missing(m *events.Memory) []string {
 	return names
 }
 
-// limitByNode takes the node for the limiter: it has what is available and free
-// swap before it comes to a kill.
+// limitByNode makes the node the limiter. Its headroom is the available memory and the
+// free swap.
 func limitByNode(i *events.Inspection) {
 	i.Limiter = &events.Limiter{Level: events.LevelNode, Which: string(events.LevelNode)}
 
@@ -127,8 +129,8 @@ func limitByNode(i *events.Inspection) {
 	}
 }
 
-// limitByCgroup takes the rung with the least headroom, if it has less than the
-// node. Of equal ones the lowest is reached first.
+// limitByCgroup makes the ancestor with the least headroom the limiter, if it has less
+// than the node. Of two with the same headroom, the lower one is charged first.
 func limitByCgroup(i *events.Inspection, layout host.Layout) {
 	for n := range i.Ladder {
 		r := &i.Ladder[n]
@@ -156,7 +158,7 @@ func limitByCgroup(i *events.Inspection, layout host.Layout) {
 	}
 }
 
-// finish adds what depends on the limiter, and what an incident needs.
+// finish adds what depends on the limiter: shares, candidates and causes.
 func (o Options) finish(ctx context.Context, i *events.Inspection) {
 	i.V, i.Kind = events.Version, events.KindInspection
 
@@ -166,7 +168,7 @@ func (o Options) finish(ctx context.Context, i *events.Inspection) {
 		i.Shares, i.SharesLeftOut = o.Reader.Shares(path, o.Most)
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, maxTime)
+	ctx, cancel := context.WithTimeout(ctx, candidatesTimeout)
 	defer cancel()
 
 	c, err := o.Reader.Candidates(ctx, path, o.Most)

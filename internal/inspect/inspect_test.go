@@ -28,7 +28,7 @@ const (
 	side   = pod + "/crio-" + second + ".scope"
 )
 
-// machine has two pods, one of them with two containers, and services of the host.
+// machine is a node with two pods, one of them with two containers, and services.
 func machine(t *testing.T, more map[string]string) host.Reader {
 	t.Helper()
 	files := map[string]string{
@@ -63,7 +63,7 @@ func machine(t *testing.T, more map[string]string) host.Reader {
 		Root: root, Layout: host.Layout{Mode: "v2", MemoryVersion: 2, MemoryMount: root + "/cg", MountRoot: "/"},
 		Place: func(path string) (events.Level, *events.Workload) {
 			p := resolve.ParsePath(path)
-			if p.Workload != nil && p.Workload.PodUID == uid2 { // as a resolver that knows names does
+			if p.Workload != nil && p.Workload.PodUID == uid2 { // as if a resolver knew its names
 				w := *p.Workload
 				w.Namespace, w.Pod = "shop", "cart"
 
@@ -75,7 +75,7 @@ func machine(t *testing.T, more map[string]string) host.Reader {
 	}
 }
 
-func TestFind(t *testing.T) {
+func TestFindAcceptsPathsIDsAndNames(t *testing.T) {
 	r := machine(t, nil)
 	for _, test := range []struct{ name, want, err string }{
 		{app, app, ""},
@@ -84,41 +84,41 @@ func TestFind(t *testing.T) {
 		{"/", "/", ""},
 		{"/../../etc", "", "no cgroup \"/etc\" below"},
 		{"4711", app, ""},
-		{"4712", "", "called \"4712\""},
+		{"4712", "", "matches \"4712\""},
 		{uid, pod, ""},
 		{first, app, ""},
 		{"c0ffee11", side, ""},
 		{"c0ff", "", "ambiguous: [\"" + app + "\" \"" + side + "\"]"},
-		{"c0f", "", "4 digits or more"},
-		{"", "", "is called \"\""},
+		{"c0f", "", "4 or more digits"},
+		{"", "", "matches \"\""},
 		{"kubelet", "/system.slice/kubelet.service", ""},
 		{"kubelet.service", "/system.slice/kubelet.service", ""},
 		{"user.slice", "/user.slice", ""},
 		{"shop/checkout", pod, ""},
 		{"shop/checkout/app", app, ""},
 		{"shop/cart", pod2, ""},
-		{"shop/cart/app", "", "is called"},
-		{"other/checkout", "", "is called"},
-		{"../../shop/checkout", "", "is called"},
-		{"shop/*", "", "is called"},
+		{"shop/cart/app", "", "no pod, container, cgroup, unit or PID matches"},
+		{"other/checkout", "", "no pod, container, cgroup, unit or PID matches"},
+		{"../../shop/checkout", "", "no pod, container, cgroup, unit or PID matches"},
+		{"shop/*", "", "no pod, container, cgroup, unit or PID matches"},
 	} {
 		got, err := Find(r, test.name)
 		if test.err == "" && (err != nil || got != test.want) {
-			t.Errorf("%q: %q, %v", test.name, got, err)
+			t.Errorf("%q: got %q, error %v, want %q", test.name, got, err, test.want)
 		}
 
 		if test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
-			t.Errorf("%q: %q, error %v, want one with %q", test.name, got, err, test.err)
+			t.Errorf("%q: got %q, error %v, want an error with %q", test.name, got, err, test.err)
 		}
 	}
 
 	var ambiguous *AmbiguousError
 	if _, err := Find(r, "c0ff"); !errors.As(err, &ambiguous) || ambiguous.Count != 2 {
-		t.Errorf("%v", err)
+		t.Errorf("got error %v, want two matches", err)
 	}
 
 	if _, err := Find(host.Reader{}, "4711"); err == nil || !strings.Contains(err.Error(), "memory controller") {
-		t.Errorf("without cgroups: %v", err)
+		t.Errorf("got error %v without cgroups, want one about the memory controller", err)
 	}
 }
 
@@ -126,78 +126,86 @@ func options(r host.Reader) Options {
 	return Options{Reader: r, Most: 5, Envelope: events.Envelope{Time: time.Unix(1, 0), Node: "n"}}
 }
 
-func TestCgroup(t *testing.T) {
+func TestCgroupFindsTheNearestLimit(t *testing.T) {
 	o := options(machine(t, nil))
-	asked := 0
+	calls := 0
 	o.Rules = func(i *events.Inspection) []events.Cause {
-		asked++
+		calls++
 
-		if i.Limiter == nil || i.Limiter.Level != events.LevelPod || len(i.Candidates) != 1 || len(i.Shares) != 2 || i.NodeState == nil {
-			t.Errorf("the rules got an incomplete inspection: %+v", i)
+		if i.Limiter == nil || i.Limiter.Level != events.LevelPod || len(i.Candidates) != 1 || len(i.Shares) != 2 ||
+			i.NodeState == nil {
+			t.Errorf("got inspection %+v, want the pod's limit with its evidence", i)
 		}
 
 		return []events.Cause{{ID: "x"}}
 	}
 
 	i := Cgroup(context.Background(), o, app)
-	if i.V != events.Version || i.Kind != events.KindInspection || i.Level != events.LevelContainer || i.Workload.ContainerID != first {
-		t.Errorf("%+v", i)
+	if i.V != events.Version || i.Kind != events.KindInspection || i.Level != events.LevelContainer ||
+		i.Workload.ContainerID != first {
+		t.Errorf("got %+v, want an inspection of container %s", i, first)
 	}
 
-	if i.Limiter.Level != events.LevelPod || i.Limiter.Which != "memory.max" || *i.HeadroomBytes != 2_000_000 || i.Limiter.Cgroup.Path != pod {
-		t.Errorf("limiter %+v, headroom %d", i.Limiter, *i.HeadroomBytes)
+	if i.Limiter.Level != events.LevelPod || i.Limiter.Which != "memory.max" || *i.HeadroomBytes != 2_000_000 ||
+		i.Limiter.Cgroup.Path != pod {
+		t.Errorf("got limiter %+v, headroom %d, want the pod with 2000000", i.Limiter, *i.HeadroomBytes)
 	}
 
 	if len(i.Ladder) != 3 || !i.Ladder[0].Below || i.Ladder[1].Below {
-		t.Errorf("ladder %+v", i.Ladder)
+		t.Errorf("got ladder %+v, want three ancestors, only the first below the limiter", i.Ladder)
 	}
 
-	if *i.Memory.AnonBytes != 5 || *i.Events.High != 3 || i.OwnEvents != nil || i.PSISome.Avg10 != 1 || i.PSIFull != nil {
-		t.Errorf("%+v", i)
+	if *i.Memory.AnonBytes != 5 || *i.Events.High != 3 || i.OwnEvents != nil || i.PSISome.Avg10 != 1 ||
+		i.PSIFull != nil {
+		t.Errorf("got %+v, want the values of the files", i)
 	}
 
 	if i.Shares[0].Cgroup.Path != side || i.Candidates[0].PID != 4711 || i.Candidates[0].Cgroup.Path != app {
-		t.Errorf("shares %+v, candidates %+v", i.Shares, i.Candidates)
+		t.Errorf("got shares %+v, candidates %+v, want %s first, and pid 4711", i.Shares, i.Candidates, side)
 	}
 
-	if asked != 1 || len(i.Causes) != 1 || i.Eviction != nil {
-		t.Errorf("asked %d times, causes %+v, eviction %+v", asked, i.Causes, i.Eviction)
+	if calls != 1 || len(i.Causes) != 1 || i.Eviction != nil {
+		t.Errorf("got %d calls of the rules, causes %+v, eviction %+v, want one call, one cause, no eviction",
+			calls, i.Causes, i.Eviction)
 	}
 
-	if !slices.Contains(i.Unknown, "ladder.high_bytes") || !slices.Contains(i.Unknown, "memory.slab_bytes") || slices.Contains(i.Unknown, "memory.anon_bytes") {
-		t.Errorf("unknown %v", i.Unknown)
+	if !slices.Contains(i.Unknown, "ladder.high_bytes") || !slices.Contains(i.Unknown, "memory.slab_bytes") ||
+		slices.Contains(i.Unknown, "memory.anon_bytes") {
+		t.Errorf("got unknown %v, want what the files lack", i.Unknown)
 	}
 }
 
-func TestNodeLimits(t *testing.T) {
-	// What the node has left is less than the limit of any cgroup.
+func TestTheNodeLimitsIfItHasTheLeastHeadroom(t *testing.T) {
+	// The node has less headroom than any cgroup.
 	o := options(machine(t, map[string]string{"proc/meminfo": "MemTotal: 1048576 kB\nMemAvailable: 1000 kB\nSwapTotal: 100 kB\nSwapFree: 10 kB\n"}))
 
 	i := Cgroup(context.Background(), o, app)
 	if i.Limiter.Level != events.LevelNode || *i.HeadroomBytes != 1010*1024 || len(i.Shares) != 0 {
-		t.Errorf("%+v", i)
+		t.Errorf("got %+v, want the node as the limiter with 1010 KiB", i)
 	}
 
 	i = Node(context.Background(), o)
-	if i.Cgroup != nil || i.Limiter.Level != events.LevelNode || len(i.NodeState.Cgroups) == 0 || len(i.Candidates) != 1 || i.Ladder != nil {
-		t.Errorf("%+v", i)
+	if i.Cgroup != nil || i.Limiter.Level != events.LevelNode || len(i.NodeState.Cgroups) == 0 ||
+		len(i.Candidates) != 1 || i.Ladder != nil {
+		t.Errorf("got %+v, want the node without a cgroup", i)
 	}
-	// Nothing can be read.
+
+	// A node of which nothing can be read.
 	i = Node(context.Background(), options(host.Reader{Root: t.TempDir()}))
 	if i.HeadroomBytes != nil || i.TotalPages != nil || !slices.Contains(i.Unknown, "candidates") {
-		t.Errorf("%+v", i)
+		t.Errorf("got %+v, want unknown headroom and candidates", i)
 	}
 }
 
-func TestUnlimited(t *testing.T) {
+func TestTheNodeLimitsACgroupWithoutLimits(t *testing.T) {
 	o := options(machine(t, nil))
 
 	i := Cgroup(context.Background(), o, "/system.slice/kubelet.service")
 	if i.Limiter.Level != events.LevelNode || *i.HeadroomBytes != 512<<20 {
-		t.Errorf("%+v", i.Limiter)
+		t.Errorf("got limiter %+v, headroom %d, want the node with 512 MiB", i.Limiter, *i.HeadroomBytes)
 	}
 
 	if !slices.Contains(i.Unknown, "memory") || !slices.Contains(i.Unknown, "psi_some") {
-		t.Errorf("unknown %v", i.Unknown)
+		t.Errorf("got unknown %v, want memory and psi_some", i.Unknown)
 	}
 }

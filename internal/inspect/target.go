@@ -16,7 +16,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/host"
 )
 
-// AmbiguousError tells that a name fits more than one cgroup.
+// AmbiguousError is the error of Find for a name that matches several cgroups.
 type AmbiguousError struct {
 	Name  string
 	Paths []string // some of them
@@ -29,25 +29,26 @@ func (e *AmbiguousError) Error() string {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 
-	return text + ": give the path of one"
+	return text + ": give the path of the cgroup"
 }
 
-// shownMatches is how many matches an AmbiguousError lists.
-const shownMatches = 8
+// maxListedMatches is how many matches an AmbiguousError lists.
+const maxListedMatches = 8
 
-// shortestID is how much of an id must be given.
-const shortestID = 4
+// minIDLength is the length of the shortest prefix of an id.
+const minIDLength = 4
 
-// Find gives the path of the cgroup that a name means, in the order of these
-// forms: a path (of the hierarchy, or below its mount), a pid, a pod's UID, the
-// begin of a container's id, a unit of systemd, namespace/pod or
-// namespace/pod/container. Names of pods are those that Reader.Place tells, and
-// those in the names of /var/log/pods and /var/log/containers below the reader's
-// root.
+// Find returns the path of the cgroup that a name identifies. The first of these forms
+// that matches is used: a path (in the hierarchy, or below its mount), a PID, a pod's UID,
+// the prefix of a container id, a systemd unit, namespace/pod or namespace/pod/container.
+// Names of pods come from Reader.Place, and from the file names of /var/log/pods and
+// /var/log/containers below the reader's root.
+//
+// The error is an *AmbiguousError if several cgroups match.
 func Find(r host.Reader, name string) (string, error) {
 	switch {
 	case r.Layout.MemoryMount == "":
-		return "", fmt.Errorf("looking for %q: no cgroup hierarchy has the memory controller", name)
+		return "", fmt.Errorf("find %q: no cgroup hierarchy has the memory controller", name)
 	case strings.HasPrefix(name, "/"):
 		return findPath(r, name)
 	}
@@ -62,18 +63,19 @@ func Find(r host.Reader, name string) (string, error) {
 	paths := m.scan()
 	switch len(paths) {
 	case 0:
-		return "", fmt.Errorf("nothing on this node is called %q: give a path below %s, a pid, a pod's UID, 4 digits or more of a container's id, "+
-			"a unit of systemd, or namespace/pod[/container]", name, r.Layout.MemoryMount)
+		return "", fmt.Errorf("no pod, container, cgroup, unit or PID matches %q: give a path below %s, a PID, "+
+			"a pod's UID, 4 or more digits of a container id, a systemd unit, or namespace/pod[/container]", name, r.Layout.MemoryMount)
 	case 1:
 		return paths[0], nil
 	}
 
-	return "", &AmbiguousError{Name: name, Paths: paths[:min(len(paths), shownMatches)], Count: len(paths)}
+	return "", &AmbiguousError{Name: name, Paths: paths[:min(len(paths), maxListedMatches)], Count: len(paths)}
 }
 
 func findPath(r host.Reader, name string) (string, error) {
 	name = path.Clean(name)
-	// Of two readings the one that exists holds: a cgroup may be called as the mount.
+	// A path below the mount is tried first. If no such cgroup exists, the name is a path
+	// in the hierarchy: a cgroup may have the same name as the mount.
 	if rest, ok := strings.CutPrefix(name, r.Layout.MemoryMount); ok && (rest == "" || rest[0] == '/') {
 		at := path.Join("/", r.Layout.MountRoot, rest)
 		if r.Cgroup(at).ID != 0 {
@@ -85,18 +87,20 @@ func findPath(r host.Reader, name string) (string, error) {
 		return name, nil
 	}
 
-	return "", fmt.Errorf("there is no cgroup %q below %s: it may have ended; a pod's or container's id finds it by name", name, r.Layout.MemoryMount)
+	return "", fmt.Errorf(
+		"no cgroup %q below %s: it may have been removed; a pod's UID or a container id matches at any path",
+		name, r.Layout.MemoryMount)
 }
 
-// matcher compares cgroups with a name.
+// matcher matches cgroups against a name.
 type matcher struct {
 	reader     host.Reader
 	name       string
 	namespace  string // of namespace/pod[/container]
 	pod        string
 	container  string
-	podUIDs    []string // that the log directories have for it
-	containers []string // ids, likewise
+	podUIDs    []string // from /var/log/pods
+	containers []string // ids, from /var/log/containers
 }
 
 func newMatcher(r host.Reader, name string) *matcher {
@@ -110,17 +114,19 @@ func newMatcher(r host.Reader, name string) *matcher {
 	m.namespace, m.pod = parts[0], parts[1]
 	if len(parts) == 3 {
 		m.container = parts[2]
-		m.containers = logged(filepath.Join("/", r.Root, "var/log/containers"), m.pod+"_"+m.namespace+"_"+m.container+"-", ".log")
+		m.containers = namesBetween(filepath.Join("/", r.Root, "var/log/containers"),
+			m.pod+"_"+m.namespace+"_"+m.container+"-", ".log")
 
 		return m
 	}
-	m.podUIDs = logged(filepath.Join("/", r.Root, "var/log/pods"), m.namespace+"_"+m.pod+"_", "")
+	m.podUIDs = namesBetween(filepath.Join("/", r.Root, "var/log/pods"), m.namespace+"_"+m.pod+"_", "")
 
 	return m
 }
 
-// logged lists what stands between a begin and an end in the names of a directory.
-func logged(dir, begin, end string) []string {
+// namesBetween lists the entries of a directory that have a prefix and a suffix, without
+// both.
+func namesBetween(dir, prefix, suffix string) []string {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil
@@ -128,8 +134,8 @@ func logged(dir, begin, end string) []string {
 	var found []string
 
 	for _, entry := range entries {
-		if rest, ok := strings.CutPrefix(entry.Name(), begin); ok {
-			if rest, ok = strings.CutSuffix(rest, end); ok && rest != "" {
+		if rest, ok := strings.CutPrefix(entry.Name(), prefix); ok {
+			if rest, ok = strings.CutSuffix(rest, suffix); ok && rest != "" {
 				found = append(found, rest)
 			}
 		}
@@ -138,7 +144,7 @@ func logged(dir, begin, end string) []string {
 	return found
 }
 
-// scan compares all cgroups. Below one that matches none is looked for.
+// scan returns the cgroups that match. It does not descend into a match.
 func (m *matcher) scan() []string {
 	var paths []string
 
@@ -146,7 +152,7 @@ func (m *matcher) scan() []string {
 		return nil
 	}
 	mount := m.reader.Layout.MemoryMount
-	// An error is of a cgroup that ended, or that we may not see.
+	// Errors are ignored: the cgroup was removed meanwhile, or may not be read.
 	_ = filepath.WalkDir(mount, func(dir string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.IsDir() {
 			return nil
@@ -169,10 +175,11 @@ func (m *matcher) scan() []string {
 func (m *matcher) matches(level events.Level, w *events.Workload) bool {
 	switch level {
 	case events.LevelPod:
-		return len(m.name) >= shortestID && w.PodUID == m.name || slices.Contains(m.podUIDs, w.PodUID) ||
+		return len(m.name) >= minIDLength && w.PodUID == m.name || slices.Contains(m.podUIDs, w.PodUID) ||
 			m.container == "" && m.pod != "" && w.Namespace == m.namespace && w.Pod == m.pod
 	case events.LevelContainer:
-		return len(m.name) >= shortestID && strings.HasPrefix(w.ContainerID, m.name) || slices.Contains(m.containers, w.ContainerID) ||
+		return len(m.name) >= minIDLength && strings.HasPrefix(w.ContainerID, m.name) ||
+			slices.Contains(m.containers, w.ContainerID) ||
 			m.container != "" && w.Namespace == m.namespace && w.Pod == m.pod && w.Container == m.container
 	case events.LevelService, events.LevelSlice:
 		return w.Unit == m.name || w.Unit == m.name+".service"

@@ -280,15 +280,6 @@ type Stall struct {
 // StallBuckets is the number of buckets of a histogram by log2(microseconds).
 const StallBuckets = 28
 
-// StallCount sums up stalls since the programs were attached.
-type StallCount struct {
-	Count          uint64
-	Fruitless      uint64 // those that reclaimed nothing
-	TotalNS, MaxNS uint64
-	ReclaimedPages uint64
-	Buckets        [StallBuckets]uint64
-}
-
 // StallKey is what stalls are counted by.
 type StallKey struct {
 	Cgroup events.CgroupKey // of the stalled task

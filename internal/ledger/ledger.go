@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ledger keeps the incidents that may still change. It is their only home
-// between the verdict and the last update: whatever produces updates hands in the keys
-// that changed, and gets the whole incident before and after the change, so that
-// nobody downstream merges or remembers incidents.
+// Package ledger keeps the incidents that may still change, from the verdict to the last
+// update. Producers apply the keys that changed, and get the whole incident before and
+// after the change to report, so consumers neither merge nor remember incidents.
 package ledger
 
 import (
@@ -16,12 +15,12 @@ import (
 // Limits bound a Ledger. Zero values mean no bound.
 type Limits struct {
 	Incidents int
-	// Bytes bounds the sum of the sizes that Open and Apply were given.
+	// Bytes bounds the sum of the sizes passed to Open and Apply.
 	Bytes int
 }
 
-// Ledger keeps open incidents, oldest first. Incidents are copied on write: one that
-// was handed out never changes. A Ledger belongs to one goroutine.
+// Ledger keeps open incidents, oldest first. Incidents are copied on write: one that a
+// Ledger returned never changes. A Ledger belongs to one goroutine.
 type Ledger struct {
 	limits  Limits
 	evicted func(*events.Incident) error
@@ -40,8 +39,8 @@ type entry struct {
 	bytes int
 }
 
-// New returns an empty Ledger. evicted takes each incident that has to make room, or
-// that Close hands out: whole, and for the last time. It may be nil.
+// New returns an empty Ledger. It calls evicted, which may be nil, with each incident that
+// leaves the ledger, to make room or by Close. The incident has all changes so far.
 func New(limits Limits, evicted func(*events.Incident) error) *Ledger {
 	if evicted == nil {
 		evicted = func(*events.Incident) error { return nil }
@@ -50,10 +49,10 @@ func New(limits Limits, evicted func(*events.Incident) error) *Ledger {
 	return &Ledger{limits: limits, evicted: evicted, entries: make(map[key]*list.Element), order: list.New()}
 }
 
-// Open adds an incident, which must not be changed from here on, and evicts the oldest
-// ones beyond the limits. Size counts against Limits.Bytes. If the ledger holds an
-// incident with the same id already, updates go to the new one; only a recording that
-// was concatenated by hand has such a pair. The error is that of the evicted function.
+// Open adds an incident, which the caller must not change any more, and evicts the oldest
+// ones beyond the limits. Size counts against Limits.Bytes. If the ledger has an incident
+// with the same id, updates go to the new one; only recordings that were concatenated by
+// hand have such pairs. The error is that of the evicted function.
 func (l *Ledger) Open(inc *events.Incident, size int) error {
 	k := key{inc.BootID, inc.ID}
 	l.entries[k] = l.order.PushBack(&entry{k, inc, size})
@@ -62,9 +61,9 @@ func (l *Ledger) Open(inc *events.Incident, size int) error {
 	return l.evict(l.limits)
 }
 
-// Apply merges a change into its incident and returns the update to report. An update
-// of an incident that is not open has neither Before nor After, and is counted by
-// Late.
+// Apply merges a change into its incident and returns the update to report. The update of
+// an incident that is not open has neither Before nor After, and is counted by Late. Size
+// is as for Open.
 func (l *Ledger) Apply(change *events.Incident, size int) *events.Update {
 	e := l.entry(change.BootID, change.ID)
 	if e == nil {
@@ -81,9 +80,9 @@ func (l *Ledger) Apply(change *events.Incident, size int) *events.Update {
 	return &events.Update{Change: change, Before: before, After: e.inc}
 }
 
-// Take brings a line that was read back, from a recording, into the form that it had
-// live: an incident is opened, and an update gets its Before and After. Other lines pass
-// unchanged. Size is as for Open.
+// Take converts a line of a recording into the form that it had in the trace: it opens an
+// incident, and sets Before and After of an update. It returns other lines unchanged. Size
+// is as for Open.
 func (l *Ledger) Take(line events.Line, size int) (events.Line, error) {
 	switch line := line.(type) {
 	case *events.Incident:
@@ -95,7 +94,7 @@ func (l *Ledger) Take(line events.Line, size int) (events.Line, error) {
 	return line, nil
 }
 
-// Get returns an open incident as it is now, else nil.
+// Get returns an open incident with all changes so far, or nil.
 func (l *Ledger) Get(bootID, id string) *events.Incident {
 	if e := l.entry(bootID, id); e != nil {
 		return e.inc
@@ -115,7 +114,7 @@ func (l *Ledger) All() iter.Seq[*events.Incident] {
 	}
 }
 
-// Late returns how many changes came for incidents that are not open.
+// Late returns the number of changes of incidents that were not open.
 func (l *Ledger) Late() uint64 { return l.late }
 
 // Close evicts all incidents, oldest first.
@@ -148,7 +147,7 @@ func (l *Ledger) evict(limits Limits) error {
 	return nil
 }
 
-// evictOldest hands the incident out while it is still open: evicted may apply a last
+// evictOldest calls evicted while the incident is still open: evicted may apply a last
 // change.
 func (l *Ledger) evictOldest() error {
 	oldest := l.order.Front()

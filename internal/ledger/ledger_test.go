@@ -39,7 +39,7 @@ func TestApplyCopiesOnWrite(t *testing.T) {
 	}
 }
 
-func TestUnknownIncidentsAreCounted(t *testing.T) {
+func TestChangesOfUnknownIncidentsAreCounted(t *testing.T) {
 	l := New(Limits{}, nil)
 
 	other := incident("a")
@@ -55,7 +55,7 @@ func TestUnknownIncidentsAreCounted(t *testing.T) {
 	}
 }
 
-func TestTheOldestAreEvictedWhole(t *testing.T) {
+func TestTheOldestAreEvictedWithTheirChanges(t *testing.T) {
 	for _, limits := range []Limits{{Incidents: 2}, {Bytes: 25}} {
 		t.Run(fmt.Sprintf("%+v", limits), func(t *testing.T) {
 			var got []string
@@ -84,7 +84,7 @@ func TestTheOldestAreEvictedWhole(t *testing.T) {
 	}
 }
 
-// A recording that was put together by hand may have an incident twice.
+// A recording that was concatenated by hand may have an incident twice.
 func TestASecondIncidentOfTheSameIDTakesTheUpdates(t *testing.T) {
 	l := New(Limits{Incidents: 2}, nil)
 	mustOpen(t, l, incident("a"), 0)

@@ -25,7 +25,7 @@ const (
 	crashTiny = "OOMTRACE_TEST_CRASH_TINY"
 )
 
-// TestMain lets the test binary be a writer that is killed.
+// TestMain runs the test binary as a writer if a test started it as one.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
 		writeUntilKilled(dir)
@@ -69,11 +69,13 @@ func writeUntilKilled(dir string) {
 	}
 }
 
-// TestKilled: a writer is killed at any moment. What it printed is recorded, once
-// and in order, and nothing else is damaged.
-func TestKilled(t *testing.T) {
+// Every incident that a killed writer printed is recorded once, in order, and nothing is
+// damaged.
+func TestAKilledWriterLosesNoIncident(t *testing.T) {
+	testenv.Slow(t, "200 writers are killed")
+
 	const kills, killsOfOne = 200, 20
-	printed, torn, halves, boths := 0, 0, 0, 0
+	printed, torn, parts, both := 0, 0, 0, 0
 
 	for from := 0; from < kills; from += killsOfOne {
 		dir := filepath.Join(t.TempDir(), "recording")
@@ -83,10 +85,10 @@ func TestKilled(t *testing.T) {
 			want = append(want, killedWriter(t, dir, run, run%3 != 0)...)
 			if root, err := os.OpenRoot(dir); err == nil {
 				if l, err := list(root); err == nil {
-					halves += len(l.parts)
+					parts += len(l.parts)
 					for _, s := range l.segments {
-						if s.plain && s.packed {
-							boths++
+						if s.plain && s.compressed {
+							both++
 						}
 					}
 				}
@@ -106,10 +108,11 @@ func TestKilled(t *testing.T) {
 	}
 
 	if printed == 0 {
-		t.Error("no writer came to print anything")
+		t.Error("got no incident printed by any writer")
 	}
 
-	t.Logf("%d kills, %d incidents printed, torn lines met %d times, %d compressions cut off, %d originals not yet removed", kills, printed, torn, halves, boths)
+	t.Logf("%d kills, %d incidents printed, %d torn lines, %d interrupted compressions, %d originals not yet removed",
+		kills, printed, torn, parts, both)
 }
 
 func killedWriter(t *testing.T, dir string, run int, tiny bool) (printed []string) {
@@ -138,7 +141,7 @@ func killedWriter(t *testing.T, dir string, run int, tiny bool) (printed []strin
 	for {
 		line, err := in.ReadString('\n')
 		if err != nil {
-			break // without a newline it was not printed
+			break // an incomplete line is not printed
 		}
 
 		printed = append(printed, strings.TrimSuffix(line, "\n"))
@@ -147,13 +150,14 @@ func killedWriter(t *testing.T, dir string, run int, tiny bool) (printed []strin
 	cmd.Wait()
 
 	if errs.Len() > 0 {
-		t.Errorf("run %d: %s", run, errs.String())
+		t.Errorf("got errors of run %d: %s", run, errs.String())
 	}
 
 	return printed
 }
 
-// checkRecorded gives the number of torn lines.
+// checkRecorded checks that the incidents are recorded in order, and returns the number
+// of torn lines.
 func checkRecorded(t *testing.T, dir string, want []string) int {
 	t.Helper()
 
@@ -180,7 +184,7 @@ func checkRecorded(t *testing.T, dir string, want []string) int {
 		}
 
 		if ofRun < run || ofRun == run && i != last+1 || ofRun > run && i != 0 {
-			t.Errorf("%s after %d-%d", l.ID, run, last)
+			t.Errorf("got %s after %d-%d, want the next one", l.ID, run, last)
 		}
 		run, last = ofRun, i
 		got[l.ID] = true
@@ -188,32 +192,34 @@ func checkRecorded(t *testing.T, dir string, want []string) int {
 
 	for _, id := range want {
 		if !got[id] {
-			t.Errorf("%s was printed, and is not recorded", id)
+			t.Errorf("got no record of %s, which was printed", id)
 		}
 	}
 
 	stats := r.Stats()
 	if stats.Damaged+stats.CutOff+stats.Missing+stats.Earlier+stats.Refused != 0 {
-		t.Errorf("%+v", stats)
+		t.Errorf("got %+v, want torn lines at most", stats)
 	}
 
 	return stats.Torn
 }
 
-// TestFullDisk: the trace goes on, what is missing is counted, told once, and said
-// in the recording when there is room again.
-func TestFullDisk(t *testing.T) {
+// The writer goes on when there is room again. It warns once, and the recording has the
+// number of missing lines.
+func TestAFullDiskLosesLinesAndCountsThem(t *testing.T) {
 	testenv.Root(t)
 
 	disk := t.TempDir()
 	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=512k"); err != nil {
-		t.Fatalf("mounting a tmpfs as root: %v", err)
+		t.Fatalf("mount a tmpfs: %v", err)
 	}
 	defer unix.Unmount(disk, 0)
 	dir, ballast := filepath.Join(disk, "recording"), filepath.Join(disk, "ballast")
-	var told []string
+	var warnings []string
 
-	w := create(t, dir, Options{BootID: testBoot, Node: "n", Warn: func(text string) { told = append(told, text) }})
+	warn := func(text string) { warnings = append(warnings, text) }
+
+	w := create(t, dir, Options{BootID: testBoot, Node: "n", Warn: warn})
 	defer w.Close()
 
 	appended := 0
@@ -227,13 +233,14 @@ func TestFullDisk(t *testing.T) {
 	fill(t, ballast)
 	add(500)
 
-	if len(told) != 1 || !strings.Contains(told[0], "no space left on device: the trace goes on") || !strings.Contains(told[0], dir) {
-		t.Fatalf("%q", told)
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "no space left on device: the trace continues") ||
+		!strings.Contains(warnings[0], dir) {
+		t.Fatalf("got warnings %q, want one about the full disk", warnings)
 	}
 
 	got, stats := readAll(t, dir, Selection{})
 	if len(got) < 100 || len(got) == appended || stats.Damaged+stats.Torn != 0 {
-		t.Fatalf("%d lines of %d, %+v", len(got), appended, stats)
+		t.Fatalf("got %d lines, %+v, want 100 or more, and fewer than %d", len(got), stats, appended)
 	}
 
 	if err := os.Remove(ballast); err != nil {
@@ -242,8 +249,8 @@ func TestFullDisk(t *testing.T) {
 
 	add(100)
 
-	if len(told) != 2 || !strings.Contains(told[1], "goes on") {
-		t.Errorf("%q", told)
+	if len(warnings) != 2 || !strings.Contains(warnings[1], "resumed") {
+		t.Errorf("got warnings %q, want a second one when there is room again", warnings)
 	}
 
 	fill(t, ballast)
@@ -251,20 +258,34 @@ func TestFullDisk(t *testing.T) {
 	os.Remove(ballast)
 	add(100)
 
-	if len(told) != 2 { // the second time within a minute: only counted
-		t.Errorf("%q", told)
+	if len(warnings) != 2 {
+		t.Errorf("got warnings %q, want none about a second outage within a minute", warnings)
 	}
 
 	if err := w.Close(); err != nil {
 		t.Error(err)
 	}
 
+	present, missing, gaps := countGaps(t, dir)
+	if present+missing != appended || missing == 0 {
+		t.Errorf("got %d recorded and %d missing lines, want %d together, and some missing", present, missing, appended)
+	}
+
+	t.Logf("%d recorded, %d missing in %d gaps", present, missing, gaps)
+}
+
+// countGaps counts the incidents of a recording and those that its lost lines count, and
+// checks that they are numbered without another gap.
+func countGaps(t *testing.T, dir string) (present, missing, gaps int) {
+	t.Helper()
+
 	r, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	present, missing, gaps, last := 0, 0, 0, 0
+
+	last := 0
 
 	for l, err := range r.Lines() {
 		if err != nil {
@@ -281,35 +302,30 @@ func TestFullDisk(t *testing.T) {
 			present++
 
 			if n := d.Victims[0].PID; n != last+1 {
-				t.Errorf("%d after %d", n, last)
+				t.Errorf("got incident %d after %d, want the next one", n, last)
 			} else {
 				last = n
 			}
 		case *events.Lost:
 			if d.What != LostRecording || d.BootID != testBoot || d.Node != "n" || d.V != 1 {
-				t.Errorf("%+v", d)
+				t.Errorf("got lost line %+v, want one of the recording with version, boot id and node", d)
 			}
 			missing, gaps, last = missing+int(d.Count), gaps+1, last+int(d.Count)
 		}
 	}
 
-	if present+missing != appended || missing == 0 {
-		t.Errorf("%d recorded and %d missing of %d", present, missing, appended)
-	}
-
-	t.Logf("%d recorded, %d missing in %d gaps", present, missing, gaps)
+	return present, missing, gaps
 }
 
-// TestSyncRefused: a segment that the disk refused is not written to any more, and
-// what may be lost with it counts as missing.
-func TestSyncRefused(t *testing.T) {
+// Lines that may be lost with the segment count as missing.
+func TestASegmentWhoseSyncFailedIsFinished(t *testing.T) {
 	dir := t.TempDir()
-	var told []string
-	w := create(t, dir, Options{SegmentBytes: 1000, Warn: func(text string) { told = append(told, text) }})
+	var warnings []string
+	w := create(t, dir, Options{SegmentBytes: 1000, Warn: func(text string) { warnings = append(warnings, text) }})
 	w.Append(incidentLine(t, "on disk", 1), true)
 
 	for round := range 2 {
-		// A pipe takes lines, and cannot be synced.
+		// Writing to a pipe works, syncing it fails.
 		in, out, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
@@ -355,21 +371,21 @@ func TestSyncRefused(t *testing.T) {
 
 	want := "incident on disk, lost 2, incident next 0, lost 1, incident_update a, incident next 1"
 	if text := strings.Join(got, ", "); text != want || stats.Torn+stats.Damaged != 0 {
-		t.Errorf("%s, %+v", text, stats)
+		t.Errorf("got %s, %+v, want %s", text, stats, want)
 	}
 
-	if len(told) != 2 || !strings.Contains(told[0], "invalid argument") || !strings.Contains(told[1], "missing: 2") {
-		t.Errorf("%q", told)
+	if len(warnings) != 2 || !strings.Contains(warnings[0], "invalid argument") ||
+		!strings.Contains(warnings[1], "dropped: 2") {
+		t.Errorf("got warnings %q, want one about the sync, and one about 2 missing lines", warnings)
 	}
 }
 
-// TestFullToTheEnd: who closes on a full disk is told what is missing.
-func TestFullToTheEnd(t *testing.T) {
+func TestCloseOnAFullDiskReturnsTheNumberOfMissingLines(t *testing.T) {
 	testenv.Root(t)
 
 	disk := t.TempDir()
 	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=256k"); err != nil {
-		t.Fatalf("mounting a tmpfs as root: %v", err)
+		t.Fatalf("mount a tmpfs: %v", err)
 	}
 	defer unix.Unmount(disk, 0)
 	w := create(t, filepath.Join(disk, "recording"), Options{})
@@ -379,12 +395,12 @@ func TestFullToTheEnd(t *testing.T) {
 		w.Append(incidentLine(t, fmt.Sprint(i), i), true)
 	}
 
-	if err := w.Close(); err == nil || !strings.Contains(err.Error(), "20 lines were not recorded") {
-		t.Errorf("%v", err)
+	if err := w.Close(); err == nil || !strings.Contains(err.Error(), "20 lines were dropped") {
+		t.Errorf("got error %v, want one about 20 lines", err)
 	}
 }
 
-// fill leaves no byte of a file system free.
+// fill fills a file system to the last byte.
 func fill(t *testing.T, path string) {
 	t.Helper()
 

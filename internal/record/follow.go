@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// followEvery is how often is looked for what is new.
-const followEvery = 200 * time.Millisecond
+// followInterval is the time between two attempts to read what was appended.
+const followInterval = 200 * time.Millisecond
 
-// Follow lets Lines wait at the end for what is written next to a directory or to
-// a plain file, until ctx is done; the end of the standard input remains its end.
-// It is called before the first line.
+// Follow makes Lines wait at the end for lines that are appended to a directory or to a
+// plain file, until ctx is done. Standard input is still read to its end only. Follow is
+// called before Lines.
 func (r *Reader) Follow(ctx context.Context) { r.follow = ctx }
 
-// tail reads a segment that may grow. Its end is where it ends when a newer one
-// has been seen: then nobody writes to it any more.
+// tail reads a segment that may grow. Its end is final once a newer segment exists: a
+// writer appends to the newest one only.
 type tail struct {
-	r        *Reader
-	file     io.Reader
-	seq      uint64
-	finished bool
+	r     *Reader
+	file  io.Reader
+	seq   uint64
+	final bool
 }
 
 func (t *tail) Read(p []byte) (int, error) {
 	for {
 		n, err := t.file.Read(p)
-		if n > 0 || !errors.Is(err, io.EOF) || t.finished {
+		if n > 0 || !errors.Is(err, io.EOF) || t.final {
 			return n, err
 		}
 
@@ -39,7 +39,8 @@ func (t *tail) Read(p []byte) (int, error) {
 				return 0, err
 			}
 
-			if t.finished = len(t.r.segments) > 0; t.finished {
+			// Read once more: lines may have come between the read and the listing.
+			if t.final = len(t.r.segments) > 0; t.final {
 				continue
 			}
 		}
@@ -50,19 +51,19 @@ func (t *tail) Read(p []byte) (int, error) {
 	}
 }
 
-// wait tells whether there is still a reason to look for more.
+// wait waits until the next attempt, and reports false once following has ended.
 func (r *Reader) wait() bool {
 	select {
 	case <-r.follow.Done():
 		return false
-	case <-time.After(followEvery):
+	case <-time.After(followInterval):
 		return true
 	}
 }
 
-// relist looks for segments that came after the one of this number.
+// relist queues the segments after the one with sequence number seq.
 func (r *Reader) relist(seq uint64) error {
-	l, err := listTwice(r.root)
+	l, err := listStable(r.root)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

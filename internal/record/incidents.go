@@ -12,11 +12,11 @@ import (
 // incidents.
 var OpenIncidents = ledger.Limits{Incidents: 2048, Bytes: 32 << 20}
 
-// Incidents calls do with each incident that r selects, once, with all updates merged,
-// in the order of their first lines. An error of do ends it.
+// Incidents calls do once for each incident that r selects, with all its updates merged,
+// in the order of the incidents' own lines. It stops at the first error of do.
 //
 // An incident waits for updates until those that came after it exceed OpenIncidents. An
-// update that comes later, or whose incident is not in the recording, counts in
+// update that comes later, or whose incident is not in the recording, is counted in
 // Stats.Late.
 func Incidents(r *Reader, do func(*events.Incident) error) error {
 	open := ledger.New(OpenIncidents, do)
@@ -27,7 +27,7 @@ func Incidents(r *Reader, do func(*events.Incident) error) error {
 		}
 
 		if l.Kind == events.KindLost {
-			r.stats.lose(l)
+			r.stats.addLost(l)
 		}
 
 		if !l.IsIncident() {
@@ -44,6 +44,7 @@ func Incidents(r *Reader, do func(*events.Incident) error) error {
 			return err
 		}
 	}
+
 	r.stats.Late += int(open.Late())
 
 	return open.Close()

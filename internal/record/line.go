@@ -10,10 +10,10 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Line is a line of a recording, of which only what all lines have is decoded.
+// Line is a line of a recording. Only the keys that all lines have are decoded.
 type Line struct {
-	// Raw is the line as it was written, without the newline. It is valid until the
-	// next one is read.
+	// Raw is the line as written, without its newline. It is valid until the next line
+	// is read.
 	Raw []byte
 	events.Envelope
 	ID string // of an incident and its updates
@@ -21,7 +21,7 @@ type Line struct {
 
 var errNoKind = errors.New("no kind")
 
-// parse looks at what all lines have. Keys and kinds that are not known are fine.
+// parse decodes the keys that all lines have. Unknown keys and kinds are accepted.
 func parse(raw []byte) (Line, error) {
 	var head struct {
 		events.Envelope
@@ -37,7 +37,7 @@ func parse(raw []byte) (Line, error) {
 
 	l := Line{Raw: raw, Envelope: head.Envelope}
 	if len(head.ID) > 0 {
-		// The id of a kind that is not known may be anything.
+		// In an unknown kind, id may have any type.
 		if err := json.Unmarshal(head.ID, &l.ID); err != nil && l.IsIncident() {
 			return Line{}, err
 		}
@@ -46,47 +46,47 @@ func parse(raw []byte) (Line, error) {
 	return l, nil
 }
 
-// IsIncident tells incidents and their updates from other lines.
+// IsIncident reports whether the line is an incident or an update of one.
 func (l *Line) IsIncident() bool {
 	return l.Kind == events.KindIncident || l.Kind == events.KindIncidentUpdate
 }
 
-// Decode returns the line, nothing of which points to Raw; nil for an unknown kind.
-// Unknown keys are left out. An update has its Change only: see [ledger.Ledger.Take].
+// Decode returns the decoded line, which does not refer to Raw; nil for an unknown kind.
+// Unknown keys are dropped. An update has its Change only: see [ledger.Ledger.Take].
 func (l *Line) Decode() (events.Line, error) { return events.Decode(l.Kind, l.Raw) }
 
-// key names an incident for ever: its id is unique in a boot only.
+// key identifies an incident: its id is unique within one boot.
 type key struct{ bootID, id string }
 
 func (l *Line) key() key { return key{l.BootID, l.ID} }
 
-// Selection picks lines. The zero value takes all.
+// Selection selects lines. The zero value selects all.
 type Selection struct {
 	// Since and Until bound the time of a line, both included; zero is no bound. An
-	// update belongs to its incident, whenever it came.
+	// update is selected with its incident, whatever its own time.
 	Since, Until time.Time
-	// ID takes the incident of this id alone, and its updates.
+	// ID selects only the incident with this id, and its updates.
 	ID string
 }
 
-// selectedMost is for how many incidents updates are let through. The trace itself
-// gives updates only of its last 1024.
-const selectedMost = 4096
+// maxSelected bounds for how many incidents updates are still selected. A trace updates
+// only its last 1024.
+const maxSelected = 4096
 
-// selector applies a selection to lines in their order.
+// selector applies a Selection to lines in the order of the recording.
 type selector struct {
 	Selection
-	taken map[key]bool
-	order []key // of taken, the oldest first
+	incidents map[key]bool // selected ones
+	order     []key        // of incidents, oldest first
 }
 
-func (s *selector) takes(l *Line) bool {
+func (s *selector) selects(l *Line) bool {
 	if s.Selection == (Selection{}) {
 		return true
 	}
 
 	if l.Kind == events.KindIncidentUpdate {
-		return s.taken[l.key()]
+		return s.incidents[l.key()]
 	}
 
 	if !s.Since.IsZero() && l.Time.Before(s.Since) || !s.Until.IsZero() && l.Time.After(s.Until) {
@@ -101,17 +101,23 @@ func (s *selector) takes(l *Line) bool {
 		return false
 	}
 
-	if k := l.key(); !s.taken[k] {
-		if s.taken == nil {
-			s.taken = make(map[key]bool)
-		}
-
-		s.taken[k] = true
-		if s.order = append(s.order, k); len(s.order) > selectedMost {
-			delete(s.taken, s.order[0])
-			s.order = s.order[1:]
-		}
-	}
+	s.remember(l.key())
 
 	return true
+}
+
+func (s *selector) remember(k key) {
+	if s.incidents[k] {
+		return
+	}
+
+	if s.incidents == nil {
+		s.incidents = make(map[key]bool)
+	}
+
+	s.incidents[k] = true
+	if s.order = append(s.order, k); len(s.order) > maxSelected {
+		delete(s.incidents, s.order[0])
+		s.order = s.order[1:]
+	}
 }

@@ -12,22 +12,24 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// MaxLineBytes is the longest line that is read; longer ones count as damaged.
+// MaxLineBytes is the length of the longest line that is read. Longer lines count as
+// damaged.
 const MaxLineBytes = 4 << 20
 
-// maxWindowBytes bounds the memory that a compressed file may ask for.
+// maxWindowBytes bounds the memory that decompressing a file may take.
 const maxWindowBytes = 64 << 20
 
 var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 
-// lineReader cuts text into lines.
+// lineReader splits text into lines.
 type lineReader struct {
 	in   *bufio.Reader
 	zstd *zstd.Decoder // nil: plain
-	long []byte        // a line that is larger than the buffer of in
+	long []byte        // a line longer than the buffer of in; reused
 }
 
-// newLineReader reads plain or compressed text, whatever it is called.
+// newLineReader reads plain or compressed text. It recognizes the format by the first
+// bytes, not by a name.
 func newLineReader(r io.Reader) (*lineReader, error) {
 	in := bufio.NewReaderSize(r, 256<<10)
 
@@ -40,7 +42,8 @@ func newLineReader(r io.Reader) (*lineReader, error) {
 		return &lineReader{in: in}, nil
 	}
 
-	dec, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindowBytes))
+	dec, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxWindowBytes))
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
@@ -48,10 +51,10 @@ func newLineReader(r io.Reader) (*lineReader, error) {
 	return &lineReader{in: bufio.NewReaderSize(dec, 256<<10), zstd: dec}, nil
 }
 
-// next gives a line without its newline, valid until the next call, and whether
-// it had one. A line that is too long is nil. The last line, which has no
-// newline, may come together with an error other than io.EOF.
-func (l *lineReader) next() (line []byte, whole bool, err error) {
+// next returns a line without its newline, valid until the next call, and whether it was
+// terminated by one. A line that is too long is nil. A last line without a newline may be
+// returned together with an error other than io.EOF.
+func (l *lineReader) next() (line []byte, terminated bool, err error) {
 	l.long = l.long[:0]
 	tooLong := false
 
@@ -75,15 +78,16 @@ func (l *lineReader) next() (line []byte, whole bool, err error) {
 		}
 
 		if tooLong || len(part) > MaxLineBytes {
-			return nil, err == nil, eofLast(err, 1)
+			return nil, err == nil, eofAfterLine(err, 1)
 		}
 
-		return part, err == nil, eofLast(err, len(part))
+		return part, err == nil, eofAfterLine(err, len(part))
 	}
 }
 
-// eofLast holds the end back as long as there is a line to give.
-func eofLast(err error, n int) error {
+// eofAfterLine defers io.EOF to the next call if a line of n bytes is still to be
+// returned.
+func eofAfterLine(err error, n int) error {
 	if n > 0 && errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil
 	}

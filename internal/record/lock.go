@@ -16,11 +16,11 @@ import (
 
 const lockName = "lock"
 
-// ErrLocked: another process records into this directory.
-var ErrLocked = errors.New("the directory has a writer already")
+// ErrLocked is the error of [Create] for a directory that another process records into.
+var ErrLocked = errors.New("the directory already has a writer")
 
-// lock takes the directory for this process, until the file is closed or the
-// process is gone. The file says whose it is.
+// lock locks the directory for this process, until the file is closed or the process has
+// ended, and writes the pid into the lock file.
 func lock(root *os.Root) (*os.File, error) {
 	file, err := openRegular(root, lockName, os.O_RDWR|os.O_CREATE)
 	if err != nil {
@@ -30,7 +30,9 @@ func lock(root *os.Root) (*os.File, error) {
 	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		defer file.Close()
-		return nil, fmt.Errorf("record into %s: %w, %s: end it, or record into another directory", root.Name(), ErrLocked, owner(file))
+
+		return nil, fmt.Errorf("record into %s: %w, %s: stop it, or choose another directory",
+			root.Name(), ErrLocked, lockHolder(file))
 	}
 
 	if err == nil {
@@ -52,7 +54,8 @@ func lock(root *os.Root) (*os.File, error) {
 	return file, nil
 }
 
-func owner(file io.Reader) string {
+// lockHolder returns the pid in a lock file, for an error text.
+func lockHolder(file io.Reader) string {
 	text, _ := io.ReadAll(io.LimitReader(file, 32))
 	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
 		return fmt.Sprintf("pid %d", pid)
@@ -61,14 +64,14 @@ func owner(file io.Reader) string {
 	return "pid unknown"
 }
 
-// openRegular opens a regular file of the directory, and nothing else: neither
-// what a symlink leads to, nor a pipe or a device that would wait for somebody.
+// openRegular opens a regular file of the directory. It neither follows a symlink nor
+// opens a pipe or a device, which could block.
 func openRegular(root *os.Root, name string, flag int) (*os.File, error) {
-	refused := &os.PathError{Op: "open", Path: name, Err: errors.New("no regular file")}
+	notRegular := &os.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
 
 	before, err := root.Lstat(name)
 	if err == nil && !before.Mode().IsRegular() {
-		return nil, refused
+		return nil, notRegular
 	}
 
 	if err != nil && flag&os.O_CREATE == 0 {
@@ -80,11 +83,12 @@ func openRegular(root *os.Root, name string, flag int) (*os.File, error) {
 		return nil, err
 	}
 
+	// The file may have been replaced between the two calls.
 	after, err := root.Lstat(name)
 	if err == nil {
 		var opened os.FileInfo
 		if opened, err = file.Stat(); err == nil && !os.SameFile(after, opened) {
-			err = refused
+			err = notRegular
 		}
 	}
 

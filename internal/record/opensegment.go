@@ -14,41 +14,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errTorn: a line was written in part, and could not be taken back.
+// errTorn means that a line was written in part, and could not be removed again.
 var errTorn = errors.New("a line is torn")
 
-// openSegment is the segment that is written to.
+// openSegment is the segment that lines are appended to.
 type openSegment struct {
-	file  *os.File
-	name  string
-	seq   uint64
-	bytes int64     // whole lines in it
-	begun time.Time // monotonic: the wall clock may be set
+	file    *os.File
+	name    string
+	seq     uint64
+	bytes   int64     // of complete lines
+	started time.Time // monotonic: the wall clock may be set
 
 	written, synced uint64 // lines
 
 	syncing sync.Mutex
-	refused error // the disk's, once and for ever; under syncing
+	syncErr error // the first error of sync, which is final; guarded by syncing
 }
 
-// beginSegment makes an empty segment whose name is on disk when it returns.
-func beginSegment(root *os.Root, seq uint64, bootID string) (*openSegment, error) {
+// startSegment creates an empty segment, whose name is on disk when it returns.
+func startSegment(root *os.Root, seq uint64, bootID string) (*openSegment, error) {
 	now := time.Now()
 	name := stem(seq, now, bootID) + plainSuffix
-	// O_EXCL neither follows a symlink nor takes a file that is there.
+
+	// O_EXCL neither follows a symlink nor opens an existing file.
 	file, err := root.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("begin a segment: %w", err)
+		return nil, fmt.Errorf("start a segment: %w", err)
 	}
 
 	if err := syncDir(root); err != nil {
 		file.Close()
 		root.Remove(name)
 
-		return nil, fmt.Errorf("begin a segment: %w", err)
+		return nil, fmt.Errorf("start a segment: %w", err)
 	}
 
-	return &openSegment{file: file, name: name, seq: seq, begun: now}, nil
+	return &openSegment{file: file, name: name, seq: seq, started: now}, nil
 }
 
 func syncDir(root *os.Root) error {
@@ -61,10 +62,10 @@ func syncDir(root *os.Root) error {
 	return dir.Sync()
 }
 
-// write appends a line as a whole, or not at all.
-func (s *openSegment) write(line []byte) error {
-	n, err := s.file.Write(line)
-	if err == nil && n < len(line) {
+// write appends lines as a whole, or not at all.
+func (s *openSegment) write(lines []byte) error {
+	n, err := s.file.Write(lines)
+	if err == nil && n < len(lines) {
 		err = io.ErrShortWrite
 	}
 
@@ -74,27 +75,27 @@ func (s *openSegment) write(line []byte) error {
 	}
 
 	if n > 0 {
-		// Its end is asked for: somebody may have emptied the file.
-		info, cut := s.file.Stat()
-		if cut == nil {
-			cut = s.file.Truncate(info.Size() - int64(n))
+		// The size is read from the file: another process may have truncated it.
+		info, truncateErr := s.file.Stat()
+		if truncateErr == nil {
+			truncateErr = s.file.Truncate(info.Size() - int64(n))
 		}
 
-		if cut != nil {
-			return fmt.Errorf("%w: %w, %w", errTorn, err, cut)
+		if truncateErr != nil {
+			return fmt.Errorf("%w: %w, %w", errTorn, err, truncateErr)
 		}
 	}
 
 	return err
 }
 
-// sync waits until all that was written is on disk.
+// sync waits until everything written is on disk. It may be called while write runs.
 func (s *openSegment) sync() error {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
 
-	if s.refused != nil {
-		return s.refused
+	if s.syncErr != nil {
+		return s.syncErr
 	}
 
 	raw, err := s.file.SyscallConn()
@@ -105,10 +106,10 @@ func (s *openSegment) sync() error {
 	}
 
 	if err != nil {
-		s.refused = fmt.Errorf("bring %s to disk: %w", s.name, err)
+		s.syncErr = fmt.Errorf("sync %s: %w", s.name, err)
 	}
 
-	return s.refused
+	return s.syncErr
 }
 
 func fdatasync(fd int) error {
@@ -119,9 +120,12 @@ func fdatasync(fd int) error {
 	}
 }
 
-func (s *openSegment) stale(age time.Duration) bool { return s.bytes > 0 && time.Since(s.begun) >= age }
+// expired reports whether the segment has lines and reached its maximum age.
+func (s *openSegment) expired(age time.Duration) bool {
+	return s.bytes > 0 && time.Since(s.started) >= age
+}
 
-// removed tells whether the file has no name any more.
+// removed reports whether the file was unlinked.
 func (s *openSegment) removed() bool {
 	info, err := s.file.Stat()
 	if err != nil {

@@ -16,25 +16,25 @@ import (
 )
 
 // Reader reads a recording line by line, in the order of writing, from a writer's
-// directory or from one file. Its memory does not grow with the recording. It
-// belongs to one goroutine.
+// directory or from one file. Its memory does not grow with the recording. It belongs to
+// one goroutine.
 type Reader struct {
 	root     *os.Root  // nil: one file
-	file     io.Reader // that one, not yet begun
-	segments []segment // not yet begun
+	file     io.Reader // the one file, until it is started
+	segments []segment // not yet started
 	lines    *lineReader
 	closer   io.Closer
-	name     string          // of what is being read
-	newest   uint64          // number of the last segment begun
-	follow   context.Context // nil: to the end, and no further
+	name     string          // of the file that is being read
+	newest   uint64          // sequence number of the last segment that was started
+	follow   context.Context // nil: read to the end
 	selector selector
 	stats    Stats
-	strange  []byte // the begin of what is no line of the contract
+	unparsed []byte // the start of the lines that could not be parsed
 }
 
-// Open opens a directory, a file of lines, plain or compressed, or "-", the
-// standard input. A directory may have a writer: what it holds now is read, and
-// what comes to its newest segment meanwhile.
+// Open opens a directory, a file of lines, plain or compressed, or "-", the standard
+// input. A directory may have a writer: its lines up to now are read, and those that are
+// appended to its newest segment meanwhile.
 func Open(path string) (*Reader, error) {
 	if path == "-" {
 		return NewReader(os.Stdin), nil
@@ -42,13 +42,13 @@ func Open(path string) (*Reader, error) {
 
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, unopened(err)
+		return nil, openError(err)
 	}
 
 	if !info.IsDir() {
 		file, err := os.Open(path)
 		if err != nil {
-			return nil, unopened(err)
+			return nil, openError(err)
 		}
 
 		return &Reader{name: path, file: file, closer: file}, nil
@@ -56,60 +56,49 @@ func Open(path string) (*Reader, error) {
 
 	root, err := os.OpenRoot(path)
 	if err != nil {
-		return nil, unopened(err)
+		return nil, openError(err)
 	}
 
-	l, err := listTwice(root)
+	l, err := listStable(root)
 	if err != nil {
 		root.Close()
-		return nil, unopened(err)
+		return nil, openError(err)
 	}
 
 	if len(l.segments) == 0 {
 		root.Close()
-		return nil, fmt.Errorf("%s: no recording: no file in it is named as a segment (00000001-...%s)", path, plainSuffix)
+
+		return nil, fmt.Errorf("%s is not a recording: it has no segments (files named 00000001-...%s)",
+			path, plainSuffix)
 	}
+
 	r := &Reader{root: root, segments: l.segments}
-	r.stats.count(l)
+	r.stats.countSegments(l)
 
 	return r, nil
 }
 
-// unopened says what to do about a recording that may not be read.
-func unopened(err error) error {
+// openError adds the next step to the error of a recording that could not be opened.
+func openError(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("open the recording: %w: run it as root: recordings are readable by root only", err)
+		return fmt.Errorf("open the recording: %w: run as root: recordings are readable by root only", err)
 	}
 
 	return fmt.Errorf("open the recording: %w", err)
 }
 
-// NewReader reads lines, plain or compressed. Closing r is the caller's.
+// NewReader returns a Reader of lines, plain or compressed. The caller closes r.
 func NewReader(r io.Reader) *Reader { return &Reader{name: "the input", file: r} }
 
-// begin looks at the first bytes: a file that is followed may have none yet.
-func (r *Reader) begin(in io.Reader) error {
-	var err error
-	r.lines, err = newLineReader(in)
-
-	r.stats.Segments++
-	if t, ok := in.(*tail); ok && err == nil && r.lines.zstd != nil {
-		t.finished = true // nothing is appended to what is compressed
-	}
-
-	return err
-}
-
-// Select leaves out all lines but those of the selection. It is called before the
-// first line.
+// Select restricts Lines to a selection. It is called before Lines.
 func (r *Reader) Select(s Selection) { r.selector = selector{Selection: s} }
 
-// Stats tells what was met so far.
+// Stats returns what was read so far, and what could not be.
 func (r *Reader) Stats() Stats { return r.stats }
 
-// Lines gives the lines, each valid until the next one. What cannot be read is
-// left out and counted (Stats); only an error that leaves nothing to go on with is
-// given, as the last.
+// Lines returns the selected lines, each valid until the next one. What cannot be read
+// is skipped and counted in Stats. An error ends the iteration: it means that nothing more
+// can be read.
 func (r *Reader) Lines() iter.Seq2[*Line, error] {
 	return func(yield func(*Line, error) bool) {
 		for {
@@ -125,32 +114,33 @@ func (r *Reader) Lines() iter.Seq2[*Line, error] {
 	}
 }
 
-// next gives the next line, and io.EOF after the last.
+// next returns the next selected line, and io.EOF after the last.
 func (r *Reader) next() (*Line, error) {
 	for {
 		if r.lines == nil {
-			if err := r.advance(); err != nil {
+			if err := r.nextFile(); err != nil {
 				return nil, err
 			}
 
 			continue
 		}
 
-		raw, whole, err := r.lines.next()
+		raw, terminated, err := r.lines.next()
 		if err != nil {
-			r.ended(err, len(raw) > 0)
+			r.endFile(err, len(raw) > 0)
 			continue
 		}
 
-		l, ok := r.take(raw, whole)
-		if ok && r.selector.takes(&l) {
+		l, ok := r.parse(raw, terminated)
+		if ok && r.selector.selects(&l) {
 			return &l, nil
 		}
 	}
 }
 
-// take parses a line, or counts it as damaged.
-func (r *Reader) take(raw []byte, whole bool) (Line, bool) {
+// parse returns a parsed line. It counts one that is no line of the contract: as torn if
+// it was not terminated, else as damaged.
+func (r *Reader) parse(raw []byte, terminated bool) (Line, bool) {
 	if raw != nil && len(bytes.TrimSpace(raw)) == 0 {
 		return Line{}, false
 	}
@@ -169,47 +159,134 @@ func (r *Reader) take(raw []byte, whole bool) (Line, bool) {
 		}
 
 		return l, true
-	case !whole:
+	case !terminated:
 		r.stats.Torn++
 	default:
 		r.stats.Damaged++
 	}
 
-	if room := maxStrange - len(r.strange); room > 0 && raw != nil {
-		r.strange = append(append(r.strange, raw[:min(len(raw), room)]...), '\n')
+	if room := maxUnparsed - len(r.unparsed); room > 0 && raw != nil {
+		r.unparsed = append(append(r.unparsed, raw[:min(len(raw), room)]...), '\n')
 	}
 
 	return Line{}, false
 }
 
-// maxStrange is how much is kept to tell what it is.
-const maxStrange = 4096
+var errTooLong = fmt.Errorf("longer than %d bytes", MaxLineBytes)
 
-// NoEvents is the error if the input had something, and nothing of it was a line of
-// the contract; with the begin of what it was. A directory whose first line was torn
-// by a crash is a recording still. It is called after the last line.
-func (r *Reader) NoEvents() (begin []byte, err error) {
+// maxUnparsed bounds the input that is kept to recognize its format.
+const maxUnparsed = 4096
+
+// NoEvents returns an error if the input was not empty and had no line of the contract,
+// together with the start of the input, by which the caller may recognize it. A directory
+// whose only line was torn by a crash is a recording still. It is called after the last
+// line.
+func (r *Reader) NoEvents() (start []byte, err error) {
 	s := r.stats
 	switch {
 	case s.Lines > 0, s.Damaged+s.CutOff == 0 && (s.Torn == 0 || r.root != nil):
 		return nil, nil
 	case s.Damaged+s.Torn == 0:
-		return nil, unopened(s.cutOff)
+		return nil, openError(s.cutOff)
 	}
 
-	return r.strange, fmt.Errorf("read the recording: none of %d lines is an event", s.Damaged+s.Torn)
+	return r.unparsed, fmt.Errorf("read the recording: none of %d lines is an event", s.Damaged+s.Torn)
 }
 
-var errTooLong = fmt.Errorf("longer than %d bytes", MaxLineBytes)
+// nextFile starts the file, or the next segment that can be opened.
+func (r *Reader) nextFile() error {
+	if file := r.file; file != nil {
+		r.file = nil
+		r.startFile(file, 0)
 
-// ended closes what has been read, to its end or as far as it can be.
-func (r *Reader) ended(err error, torn bool) {
+		return nil
+	}
+
+	for len(r.segments) == 0 {
+		if r.root == nil || r.follow == nil {
+			return io.EOF
+		}
+
+		if err := r.relist(r.newest); err != nil {
+			return err
+		}
+
+		if len(r.segments) == 0 && !r.wait() {
+			return io.EOF
+		}
+	}
+
+	s := r.segments[0]
+	r.segments = r.segments[1:]
+	r.newest = s.seq
+
+	if file := r.openSegment(s); file != nil {
+		r.closer = file
+		r.startFile(file, s.seq)
+	}
+
+	return nil
+}
+
+// openSegment opens a segment. It returns nil for one that cannot be opened, and counts
+// it.
+func (r *Reader) openSegment(s segment) *os.File {
+	r.name = s.name()
+
+	file, err := openRegular(r.root, r.name, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) && !s.compressed {
+		// It was compressed after the directory had been listed.
+		s.compressed = true
+		r.name = s.name()
+		file, err = openRegular(r.root, r.name, os.O_RDONLY)
+	}
+
+	switch {
+	case err == nil:
+		return file
+	case !errors.Is(err, fs.ErrNotExist):
+		r.stats.addCutOff(err)
+	case r.stats.Segments == 0: // removed after the listing, to stay within the total size
+		r.stats.Earlier++
+	default:
+		r.stats.Missing++
+	}
+
+	return nil
+}
+
+func (r *Reader) startFile(in io.Reader, seq uint64) {
+	if file, ok := in.(*os.File); ok && r.follow != nil && file != os.Stdin {
+		in = &tail{r: r, file: file, seq: seq}
+	}
+
+	if err := r.start(in); err != nil {
+		r.endFile(err, false)
+	}
+}
+
+// start reads the first bytes to recognize the format. It waits for them if the file is
+// followed.
+func (r *Reader) start(in io.Reader) error {
+	var err error
+	r.lines, err = newLineReader(in)
+	r.stats.Segments++
+
+	if t, ok := in.(*tail); ok && err == nil && r.lines.zstd != nil {
+		t.final = true // nothing is appended to a compressed file
+	}
+
+	return err
+}
+
+// endFile closes the file, which was read to its end or up to an error.
+func (r *Reader) endFile(err error, torn bool) {
 	if torn {
 		r.stats.Torn++
 	}
 
 	if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		r.stats.cutOffBy(fmt.Errorf("%s: %w", r.name, err))
+		r.stats.addCutOff(fmt.Errorf("%s: %w", r.name, err))
 	}
 
 	r.closeFile()
@@ -227,70 +304,7 @@ func (r *Reader) closeFile() {
 	}
 }
 
-// advance begins with the file, or with the next segment that can be opened.
-func (r *Reader) advance() error {
-	if file := r.file; file != nil {
-		r.file = nil
-		return r.beginFile(file, 0)
-	}
-
-	for len(r.segments) == 0 {
-		if r.root == nil || r.follow == nil {
-			return io.EOF
-		}
-
-		if err := r.relist(r.newest); err != nil {
-			return err
-		}
-
-		if len(r.segments) == 0 && !r.wait() {
-			return io.EOF
-		}
-	}
-	s := r.segments[0]
-	r.segments = r.segments[1:]
-	r.newest = s.seq
-	r.name = s.name()
-
-	file, err := openRegular(r.root, r.name, os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) && !s.packed {
-		// It was compressed since the directory was read.
-		s.packed = true
-		r.name = s.name()
-		file, err = openRegular(r.root, r.name, os.O_RDONLY)
-	}
-
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // removed since, to bound the total
-		if r.stats.Segments == 0 {
-			r.stats.Earlier++
-		} else {
-			r.stats.Missing++
-		}
-
-		return nil
-	case err != nil:
-		r.stats.cutOffBy(err)
-		return nil
-	}
-	r.closer = file
-
-	return r.beginFile(file, s.seq)
-}
-
-func (r *Reader) beginFile(in io.Reader, seq uint64) error {
-	if file, ok := in.(*os.File); ok && r.follow != nil && file != os.Stdin {
-		in = &tail{r: r, file: file, seq: seq}
-	}
-
-	if err := r.begin(in); err != nil {
-		r.ended(err, false)
-	}
-
-	return nil
-}
-
-// Close closes what is open.
+// Close closes the files. The input of NewReader stays open.
 func (r *Reader) Close() error {
 	r.closeFile()
 

@@ -16,10 +16,11 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// TestTolerance: what is not understood is passed on or counted, never an error.
-func TestTolerance(t *testing.T) {
+// Lines that cannot be parsed are counted, unknown ones are returned; neither is an error.
+func TestUnreadableLinesAreCounted(t *testing.T) {
 	good := string(trimmed(incidentLine(t, "a", 1))[0])
 	long := `{"kind":"x","time":"2026-08-20T14:03:07Z","pad":"` + strings.Repeat("y", MaxLineBytes) + `"}`
 
@@ -29,27 +30,29 @@ func TestTolerance(t *testing.T) {
 		want  []string
 		stats Stats
 	}{
-		"nothing":             {"", nil, Stats{}},
-		"empty lines":         {"\n\n \n" + good + "\n\n", []string{good}, Stats{Lines: 1}},
-		"windows":             {good + "\r\n", []string{good + "\r"}, Stats{Lines: 1}},
-		"a future kind":       {future + "\n" + good + "\n", []string{future, good}, Stats{Lines: 2, Newer: 1}},
-		"no JSON":             {"hello\n" + good + "\n", []string{good}, Stats{Lines: 1, Damaged: 1}},
-		"JSON, no line":       {"3\n[]\n{}\nnull\n{\"kind\":7}\n{\"kind\":\"\"}\n" + good + "\n", []string{good}, Stats{Lines: 1, Damaged: 6}},
-		"an id that is none":  {`{"kind":"incident","id":7}` + "\n", nil, Stats{Damaged: 1}},
+		"nothing":       {"", nil, Stats{}},
+		"empty lines":   {"\n\n \n" + good + "\n\n", []string{good}, Stats{Lines: 1}},
+		"windows":       {good + "\r\n", []string{good + "\r"}, Stats{Lines: 1}},
+		"a future kind": {future + "\n" + good + "\n", []string{future, good}, Stats{Lines: 2, Newer: 1}},
+		"not JSON":      {"hello\n" + good + "\n", []string{good}, Stats{Lines: 1, Damaged: 1}},
+		"JSON, not a line": {"3\n[]\n{}\nnull\n{\"kind\":7}\n{\"kind\":\"\"}\n" + good + "\n", []string{good},
+			Stats{Lines: 1, Damaged: 6}},
+		"an id, not a string": {`{"kind":"incident","id":7}` + "\n", nil, Stats{Damaged: 1}},
 		"zeros after a crash": {good + "\n" + strings.Repeat("\x00", 5000), []string{good}, Stats{Lines: 1, Torn: 1}},
 		"two lines in one":    {good[:40] + good + "\n" + good + "\n", []string{good}, Stats{Lines: 1, Damaged: 1}},
 		"too long":            {long + "\n" + good + "\n", []string{good}, Stats{Lines: 1, Damaged: 1}},
 		"too long, torn":      {good + "\n" + long, []string{good}, Stats{Lines: 1, Torn: 1}},
-		"as long as may be":   {long[:MaxLineBytes-2] + "\"}\n", []string{long[:MaxLineBytes-2] + `"}`}, Stats{Lines: 1}},
-		"no newline at end":   {good, []string{good}, Stats{Lines: 1}},
+		"the maximum length": {long[:MaxLineBytes-2] + "\"}\n", []string{long[:MaxLineBytes-2] + `"}`},
+			Stats{Lines: 1}},
+		"no newline at end": {good, []string{good}, Stats{Lines: 1}},
 	} {
-		for _, form := range []string{plainSuffix, packedSuffix} {
+		for _, form := range []string{plainSuffix, compressedSuffix} {
 			t.Run(name+form, func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "x") // sniffed, not by name
+				path := filepath.Join(t.TempDir(), "x") // the format is recognized without a suffix
 
 				content := []byte(test.text)
-				if form == packedSuffix {
-					content = packed(t, content)
+				if form == compressedSuffix {
+					content = compressed(t, content)
 				}
 
 				if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -59,15 +62,16 @@ func TestTolerance(t *testing.T) {
 
 				test.stats.Segments, test.stats.Bytes = 1, stats.Bytes
 				if !slices.Equal(got, test.want) || stats != test.stats {
-					t.Errorf("%.200q, %+v", got, stats)
+					t.Errorf("got %.200q, %+v, want %.200q, %+v", got, stats, test.want, test.stats)
 				}
 			})
 		}
 	}
 }
 
-func TestSelection(t *testing.T) {
-	status := marshal(t, &events.Status{Envelope: events.Envelope{V: 1, Kind: events.KindStatus, Time: testTime(4), BootID: testBoot}, Phase: "audit"})
+func TestSelectionSelectsUpdatesWithTheirIncident(t *testing.T) {
+	envelope := events.Envelope{V: 1, Kind: events.KindStatus, Time: testTime(4), BootID: testBoot}
+	status := marshal(t, &events.Status{Envelope: envelope, Phase: "audit"})
 	other := bytes.Replace(updateLine(t, "b", 9, "of another boot"), []byte(testBoot), []byte("0000"), 1)
 	content := bytes.Join([][]byte{
 		incidentLine(t, "a", 1), incidentLine(t, "b", 3), status, updateLine(t, "a", 5, "x"),
@@ -83,9 +87,11 @@ func TestSelection(t *testing.T) {
 		s    Selection
 		want string
 	}{
-		"all":          {Selection{}, "incident a, incident b, status , incident_update a, incident_update b, incident c, incident_update b"},
-		"since":        {Selection{Since: testTime(3)}, "incident b, status , incident_update b"},
-		"until":        {Selection{Until: testTime(3)}, "incident a, incident b, incident_update a, incident_update b, incident c"},
+		"all": {Selection{},
+			"incident a, incident b, status , incident_update a, incident_update b, incident c, incident_update b"},
+		"since": {Selection{Since: testTime(3)}, "incident b, status , incident_update b"},
+		"until": {Selection{Until: testTime(3)},
+			"incident a, incident b, incident_update a, incident_update b, incident c"},
 		"between":      {Selection{Since: testTime(2), Until: testTime(2)}, "incident c"},
 		"id":           {Selection{ID: "a"}, "incident a, incident_update a"},
 		"id and since": {Selection{ID: "a", Since: testTime(2)}, ""},
@@ -104,19 +110,20 @@ func TestSelection(t *testing.T) {
 		}
 
 		if text := strings.Join(got, ", "); text != test.want {
-			t.Errorf("%s: %s", name, text)
+			t.Errorf("%s: got %s, want %s", name, text, test.want)
 		}
 	}
 }
 
-func TestDecode(t *testing.T) {
+func TestDecodedLinesAreWrittenUnchanged(t *testing.T) {
 	envelope := func(kind string) events.Envelope {
 		return events.Envelope{V: 1, Kind: kind, Time: testTime(1), BootID: testBoot, Node: "n"}
 	}
 
 	hostile := "a\xff\x1b[2J\u202e\ufffdff"
 	for _, want := range []events.Line{
-		&events.Incident{Envelope: envelope(events.KindIncident), ID: "a", Trigger: &events.Process{Comm: hostile}, Notes: []string{hostile}},
+		&events.Incident{Envelope: envelope(events.KindIncident), ID: "a", Trigger: &events.Process{Comm: hostile},
+			Notes: []string{hostile}},
 		&events.Update{Change: &events.Incident{Envelope: envelope(events.KindIncidentUpdate), ID: "a"}},
 		&events.Lost{Envelope: envelope(events.KindLost), What: "x", Count: 3},
 		&events.Status{Envelope: envelope(events.KindStatus), Phase: "end"},
@@ -132,25 +139,26 @@ func TestDecode(t *testing.T) {
 
 		got, err := l.Decode()
 		if err != nil || fmt.Sprintf("%T", got) != fmt.Sprintf("%T", want) {
-			t.Fatalf("%T, %v", got, err)
+			t.Fatalf("got %T, error %v, want %T", got, err, want)
 		}
 
 		if again := bytes.TrimSuffix(marshal(t, got), []byte("\n")); !bytes.Equal(again, raw) {
-			t.Errorf("%s\nis now\n%s", raw, again)
+			t.Errorf("\n got %s\nwant %s", again, raw)
 		}
 
-		if inc, ok := got.(*events.Incident); ok && inc.Trigger != nil && (inc.Trigger.Comm != hostile || inc.Notes[0] != hostile) {
-			t.Errorf("%q", inc.Trigger.Comm)
+		if inc, ok := got.(*events.Incident); ok && inc.Trigger != nil &&
+			(inc.Trigger.Comm != hostile || inc.Notes[0] != hostile) {
+			t.Errorf("got comm %q, notes %q, want %q", inc.Trigger.Comm, inc.Notes, hostile)
 		}
 	}
 }
 
-// incidents reads a file of lines.
+// incidents reads the incidents of a file.
 func incidents(t *testing.T, content []byte, fn func(*events.Incident) error) (Stats, error) {
 	t.Helper()
 
 	r := &Reader{name: "test"}
-	if err := r.begin(bytes.NewReader(content)); err != nil {
+	if err := r.start(bytes.NewReader(content)); err != nil {
 		t.Fatal(err)
 	}
 	err := Incidents(r, fn)
@@ -158,10 +166,11 @@ func incidents(t *testing.T, content []byte, fn func(*events.Incident) error) (S
 	return r.Stats(), err
 }
 
-func TestIncidents(t *testing.T) {
+func TestIncidentsAreMergedWithTheirUpdates(t *testing.T) {
 	content := bytes.Join([][]byte{
 		incidentLine(t, "a", 1), incidentLine(t, "b", 2), updateLine(t, "b", 3, "1"), updateLine(t, "a", 3, "2"),
-		updateLine(t, "gone", 3, "3"), updateLine(t, "b", 4, "4"), []byte(`{"kind":"incident","id":"bad","victims":3}` + "\n"),
+		updateLine(t, "gone", 3, "3"), updateLine(t, "b", 4, "4"),
+		[]byte(`{"kind":"incident","id":"bad","victims":3}` + "\n"),
 		marshal(t, &events.Lost{Envelope: events.Envelope{V: 1, Kind: events.KindLost}, What: "x", Count: 1}),
 	}, nil)
 	var got []string
@@ -171,29 +180,30 @@ func TestIncidents(t *testing.T) {
 		return nil
 	})
 	if want := []string{"incident a 1 [2]", "incident b 2 [4]"}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("%q, %v", got, err)
+		t.Errorf("got %q, error %v, want %q", got, err, want)
 	}
 
 	if stats.Late != 1 || stats.Damaged != 1 {
-		t.Errorf("%+v", stats)
+		t.Errorf("got %+v, want one late update and one damaged line", stats)
 	}
 
 	stop := errors.New("enough")
 	if _, err := incidents(t, content, func(*events.Incident) error { return stop }); err != stop {
-		t.Errorf("%v", err)
+		t.Errorf("got error %v, want %v", err, stop)
 	}
 }
 
-// TestWindow: as many incidents wait as a trace may give updates of, and not more
-// than there is room for.
-func TestWindow(t *testing.T) {
+// As many incidents wait for updates as the bounds permit, and no more.
+func TestOpenIncidentsAreBounded(t *testing.T) {
+	testenv.Slow(t, "decodes 100 MiB")
+
 	for _, test := range []struct {
 		name    string
 		n, pad  int
 		updated func(i int) bool
 	}{
-		{"by number", OpenIncidents.Incidents + 10, 0, func(i int) bool { return i >= 10 }},
-		{"by room", 100, 1 << 20, func(i int) bool { return i >= 100-OpenIncidents.Bytes>>20+1 }},
+		{"number", OpenIncidents.Incidents + 10, 0, func(i int) bool { return i >= 10 }},
+		{"bytes", 100, 1 << 20, func(i int) bool { return i >= 100-OpenIncidents.Bytes>>20+1 }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r, w := io.Pipe()
@@ -202,7 +212,8 @@ func TestWindow(t *testing.T) {
 				for i := range test.n {
 					line := incidentLine(t, fmt.Sprint(i), i)
 
-					line = slices.Concat(line[:len(line)-2], []byte(`,"pad":"`), bytes.Repeat([]byte("x"), test.pad), []byte("\"}\n"))
+					line = slices.Concat(line[:len(line)-2], []byte(`,"pad":"`), bytes.Repeat([]byte("x"), test.pad),
+						[]byte("\"}\n"))
 					if _, err := w.Write(line); err != nil {
 						return
 					}
@@ -218,14 +229,15 @@ func TestWindow(t *testing.T) {
 			}()
 
 			reader := &Reader{}
-			if err := reader.begin(r); err != nil {
+			if err := reader.start(r); err != nil {
 				t.Fatal(err)
 			}
 			i, late := 0, 0
 
 			err := Incidents(reader, func(inc *events.Incident) error {
 				if inc.ID != fmt.Sprint(i) || (len(inc.Notes) > 0) != test.updated(i) {
-					t.Errorf("%d: id %s, updates %q", i, inc.ID, inc.Notes)
+					t.Errorf("got incident %s with notes %q, want %d, updated: %t",
+						inc.ID, inc.Notes, i, test.updated(i))
 				}
 
 				if len(inc.Notes) == 0 {
@@ -237,7 +249,8 @@ func TestWindow(t *testing.T) {
 				return nil
 			})
 			if err != nil || i != test.n || reader.Stats().Late != late || late == 0 {
-				t.Errorf("%d incidents, %d late, %+v, %v", i, late, reader.Stats(), err)
+				t.Errorf("got %d incidents, %d without their update, %+v, error %v, want %d",
+					i, late, reader.Stats(), err, test.n)
 			}
 		})
 	}
@@ -247,13 +260,13 @@ func FuzzReader(f *testing.F) {
 	line := []byte(`{"v":1,"kind":"incident","time":"2026-08-20T14:03:07Z","boot_id":"b","node":"n","id":"a","victims":[{"pid":1,"tid":1,"comm":"x"}]}` + "\n")
 	f.Add(line)
 	f.Add(bytes.Repeat(line, 3)[:len(line)*2+20])
-	f.Add(packed(f, bytes.Repeat(line, 50)))
-	f.Add(packed(f, line)[:20])
+	f.Add(compressed(f, bytes.Repeat(line, 50)))
+	f.Add(compressed(f, line)[:20])
 	f.Add([]byte("{\"v\":2,\"kind\":\"incident_update\",\"id\":\"a\",\"notes\":[\"\\ufffdff\"]}\n\x00\x00\n{}\n"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		read := func() *Reader {
 			r := &Reader{name: "fuzz"}
-			if r.begin(bytes.NewReader(content)) != nil {
+			if r.start(bytes.NewReader(content)) != nil {
 				t.Skip()
 			}
 
@@ -272,21 +285,21 @@ func FuzzReader(f *testing.F) {
 			lines++
 
 			if bytes.ContainsRune(l.Raw, '\n') || len(l.Raw) > MaxLineBytes || l.Kind == "" {
-				t.Errorf("%q", l.Raw)
+				t.Errorf("got line %q, want one line of a kind", l.Raw)
 			}
 
 			if decoded, err := l.Decode(); err == nil && decoded != nil {
 				if _, err := events.Marshal(decoded); err != nil {
-					t.Errorf("%q: %v", l.Raw, err)
+					t.Errorf("got error %v for %q, want none", err, l.Raw)
 				}
 			}
 		}
 
 		if r.Stats().Lines != lines {
-			t.Errorf("%d lines, %+v", lines, r.Stats())
+			t.Errorf("got %d lines, want %+v", lines, r.Stats())
 		}
 
-		r.Stats().Remarks()
+		r.Stats().Warnings()
 
 		if err := Incidents(read(), func(*events.Incident) error { return nil }); err != nil {
 			t.Error(err)
@@ -294,9 +307,10 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// TestFollow: a reader that waits gets each line once, through rotations,
-// compressions and another writer after a crash, and ends when it is told to.
-func TestFollow(t *testing.T) {
+// The writer rotates and compresses, and another one continues after a crash.
+func TestFollowReturnsEachLineOnce(t *testing.T) {
+	testenv.Slow(t, "waits for the reader's timer")
+
 	dir := t.TempDir()
 	w := create(t, dir, Options{SegmentBytes: 2 << 10})
 	w.Append(incidentLine(t, "0", 0), true)
@@ -313,7 +327,7 @@ func TestFollow(t *testing.T) {
 	go func() {
 		for i := 1; i < n; i++ {
 			if i == n/2 {
-				// A writer that died left a torn line.
+				// A writer that was killed leaves a torn line.
 				if _, err := w.open.file.WriteString(`{"v":1,"ki`); err != nil {
 					t.Error(err)
 				}
@@ -332,7 +346,7 @@ func TestFollow(t *testing.T) {
 			w.Append(incidentLine(t, fmt.Sprint(i), i), false)
 
 			if i%100 == 0 {
-				time.Sleep(followEvery)
+				time.Sleep(followInterval)
 			}
 		}
 	}()
@@ -340,29 +354,28 @@ func TestFollow(t *testing.T) {
 	for i := range n {
 		l, err := r.next()
 		if err != nil || l.ID != fmt.Sprint(i) {
-			t.Fatalf("%d: %+v, %v", i, l, err)
+			t.Fatalf("got %+v, error %v, want incident %d", l, err, i)
 		}
 	}
 
 	cancel()
 
 	if l, err := r.next(); err != io.EOF {
-		t.Errorf("%+v, %v", l, err)
+		t.Errorf("got %+v, error %v after the end, want io.EOF", l, err)
 	}
 
 	if s := r.Stats(); s.Torn != 1 || s.Damaged+s.Missing+s.CutOff != 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("got %+v, want one torn line alone", s)
 	}
 
 	w.Close()
 }
 
-// TestFollowCompressed: the last lines of what is compressed do not wait for more.
-func TestFollowCompressed(t *testing.T) {
+func TestFollowDoesNotWaitForMoreOfACompressedFile(t *testing.T) {
 	dir := t.TempDir()
-	writeFile(t, dir, segmentFile(1, packedSuffix), packed(t, incidentLine(t, "a", 1)))
+	writeFile(t, dir, segmentFile(1, compressedSuffix), compressed(t, incidentLine(t, "a", 1)))
 
-	for _, path := range []string{dir, filepath.Join(dir, segmentFile(1, packedSuffix))} {
+	for _, path := range []string{dir, filepath.Join(dir, segmentFile(1, compressedSuffix))} {
 		r, err := Open(path)
 		if err != nil {
 			t.Fatal(err)
@@ -372,19 +385,20 @@ func TestFollowCompressed(t *testing.T) {
 		r.Follow(ctx)
 
 		if l, err := r.next(); err != nil || l.ID != "a" {
-			t.Errorf("%+v, %v", l, err)
+			t.Errorf("got %+v, error %v, want incident a", l, err)
 		}
 
 		cancel()
 
 		if _, err := r.next(); err != io.EOF {
-			t.Error(err)
+			t.Errorf("got error %v, want io.EOF", err)
 		}
 	}
 }
 
-// TestFollowFile: half a line is waited for.
-func TestFollowFile(t *testing.T) {
+func TestFollowWaitsForTheRestOfALine(t *testing.T) {
+	testenv.Slow(t, "waits for the reader's timer")
+
 	path := filepath.Join(t.TempDir(), "x")
 
 	file, err := os.Create(path)
@@ -403,18 +417,17 @@ func TestFollowFile(t *testing.T) {
 	go func() {
 		line := incidentLine(t, "a", 1)
 		for _, part := range [][]byte{line[:2], line[2:30], line[30:]} {
-			time.Sleep(followEvery)
+			time.Sleep(followInterval)
 			file.Write(part)
 		}
 	}()
 
 	if l, err := r.next(); err != nil || l.ID != "a" {
-		t.Errorf("%+v, %v", l, err)
+		t.Errorf("got %+v, error %v, want incident a", l, err)
 	}
 }
 
-// TestLostIsToldApart: what did not reach the tracer, and what the disk did not take.
-func TestLostIsToldApart(t *testing.T) {
+func TestLostAndUnrecordedLinesAreCountedApart(t *testing.T) {
 	r := NewReader(strings.NewReader(`{"v":1,"kind":"lost","what":"recording","count":11}
 {"v":1,"kind":"lost","what":"victim_signal","count":2}
 `))
@@ -422,14 +435,16 @@ func TestLostIsToldApart(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if s := r.Stats(); s.Unkept != 11 || s.Lost != 2 {
-		t.Errorf("%+v", s)
+	if s := r.Stats(); s.Unrecorded != 11 || s.Lost != 2 {
+		t.Errorf("got %+v, want 11 unrecorded and 2 lost", s)
 	}
 
-	said := strings.Join(r.Stats().Remarks(), "\n")
-	for _, words := range []string{"did not reach the tracer: 2:", "lines that could not be recorded, as the disk was full or refused them: 11:"} {
-		if !strings.Contains(said, words) {
-			t.Errorf("not said: %q in %q", words, said)
+	warnings := strings.Join(r.Stats().Warnings(), "\n")
+	for _, words := range []string{
+		"records lost before they reached the tracer: 2:", "lines not recorded because the disk was full or failed: 11:",
+	} {
+		if !strings.Contains(warnings, words) {
+			t.Errorf("got warnings %q, want %q", warnings, words)
 		}
 	}
 }

@@ -14,54 +14,54 @@ import (
 )
 
 const (
-	plainSuffix  = ".jsonl"
-	packedSuffix = plainSuffix + ".zst"
-	// partSuffix marks what a compression has not finished; it is no segment yet.
-	partSuffix = packedSuffix + ".part"
+	plainSuffix      = ".jsonl"
+	compressedSuffix = plainSuffix + ".zst"
+	// partSuffix marks an unfinished compression, which is not a segment yet.
+	partSuffix = compressedSuffix + ".part"
 
 	startLayout = "20060102T150405Z"
 )
 
 var segmentName = regexp.MustCompile(`^(([0-9]{8,18})-[0-9]{8}T[0-9]{6}Z-[0-9A-Za-z-]{1,64})(\.jsonl|\.jsonl\.zst|\.jsonl\.zst\.part)$`)
 
-// segment is one part of a recording, in one form or, after a crash, in both.
+// segment is one file of a recording: plain, compressed or, after a crash, both.
 type segment struct {
-	stem          string // the name without a suffix
-	seq           uint64
-	plain, packed bool
-	bytes         int64 // of all its forms
+	stem              string // the name without a suffix
+	seq               uint64
+	plain, compressed bool
+	bytes             int64 // of both forms
 }
 
-// name is the form to read: the compressed one is complete if it is there.
+// name returns the file to read. A compressed file is complete if it exists.
 func (s *segment) name() string {
-	if s.packed {
-		return s.stem + packedSuffix
+	if s.compressed {
+		return s.stem + compressedSuffix
 	}
 
 	return s.stem + plainSuffix
 }
 
-var unfit = regexp.MustCompile(`[^0-9A-Za-z-]`)
+var notInNames = regexp.MustCompile(`[^0-9A-Za-z-]`)
 
-// stem names a segment. The boot id comes from the kernel; what does not fit a
-// file name is left out.
-func stem(seq uint64, begun time.Time, bootID string) string {
-	bootID = unfit.ReplaceAllString(bootID, "")
+// stem returns the name of a segment without its suffix. Characters of the boot id that
+// do not belong into a file name are dropped.
+func stem(seq uint64, started time.Time, bootID string) string {
+	bootID = notInNames.ReplaceAllString(bootID, "")
 	if bootID == "" {
 		bootID = "unknown"
 	}
 
-	return fmt.Sprintf("%08d-%s-%.64s", seq, begun.UTC().Format(startLayout), bootID)
+	return fmt.Sprintf("%08d-%s-%.64s", seq, started.UTC().Format(startLayout), bootID)
 }
 
-// listing is what a directory holds.
+// listing has the files of a directory.
 type listing struct {
 	segments []segment // in the order of writing
-	parts    []string  // of compressions that did not come to an end
-	refused  []string  // named as segments, but no regular files
+	parts    []string  // of unfinished compressions
+	refused  []string  // named as segments, but not regular files
 }
 
-// list reads a directory. Files of other names are not looked at.
+// list lists a directory, and ignores files with other names.
 func list(root *os.Root) (listing, error) {
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
@@ -88,7 +88,7 @@ func list(root *os.Root) (listing, error) {
 
 		info, err := entry.Info()
 		if err != nil {
-			continue // removed or renamed meanwhile: its other form is in the list, or it is gone
+			continue // removed or renamed meanwhile
 		}
 
 		i, known := byStem[match[1]]
@@ -101,7 +101,7 @@ func list(root *os.Root) (listing, error) {
 		s := &l.segments[i]
 		s.bytes += info.Size()
 		s.plain = s.plain || match[3] == plainSuffix
-		s.packed = s.packed || match[3] == packedSuffix
+		s.compressed = s.compressed || match[3] == compressedSuffix
 	}
 
 	l.sort()
@@ -115,34 +115,33 @@ func (l *listing) sort() {
 	})
 }
 
-// mostLists is how often a directory is read that seems to lack a segment: a reader
-// beside a writer that changes segments as fast as it can needs some.
-const mostLists = 8
+// maxListings bounds how often a directory is listed that seems to lack a segment. While
+// a writer finishes segments as fast as it can, several listings are needed.
+const maxListings = 8
 
-// listTwice reads a directory that has a writer. A segment whose compressed form
-// comes, and whose original goes, just while the directory is read may be in
-// neither list of names; one that is made and compressed between two readings is in
-// none of both. So it is read until no segment between others is missing, at least
-// twice.
-func listTwice(root *os.Root) (listing, error) {
+// listStable lists a directory that may have a writer. A segment that is replaced by its
+// compressed form while the directory is read may be listed in neither form, and one that
+// is started and compressed between two listings is in none of them. So the directory is
+// listed at least twice, until no segment between others is missing.
+func listStable(root *os.Root) (listing, error) {
 	all, err := list(root)
 	if err != nil {
 		return listing{}, err
 	}
 
-	for tries := 1; tries < mostLists && (tries == 1 || all.gaps()); tries++ {
+	for n := 1; n < maxListings && (n == 1 || all.hasGaps()); n++ {
 		next, err := list(root)
 		if err != nil {
 			return listing{}, err
 		}
-		all = next.with(all)
+		all = next.merge(all)
 	}
 
 	return all, nil
 }
 
-// with adds the segments of an earlier listing that are not in this one.
-func (l listing) with(earlier listing) listing {
+// merge adds the segments of an earlier listing that are not in l.
+func (l listing) merge(earlier listing) listing {
 	listed := make(map[string]bool, len(l.segments))
 	for _, s := range l.segments {
 		listed[s.stem] = true
@@ -159,8 +158,8 @@ func (l listing) with(earlier listing) listing {
 	return l
 }
 
-// gaps tells that segments between others are missing.
-func (l listing) gaps() bool {
+// hasGaps reports whether segments between others are missing.
+func (l listing) hasGaps() bool {
 	for i, s := range l.segments {
 		if i > 0 && s.seq > l.segments[i-1].seq+1 {
 			return true

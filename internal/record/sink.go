@@ -7,9 +7,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
-// NewSink appends each published line to a recording. An incident is on disk when its
-// Write returns; other lines follow within a second. What cannot be recorded does not
-// fail Write: see [Writer.Append].
+// NewSink returns a sink that appends each published line to a recording. An incident is
+// on disk when its Write returns; other lines follow within a second. A line that cannot
+// be recorded does not fail Write: see [Writer.Append].
 func NewSink(w *Writer) sink.Sink {
 	return sink.Func(func(l events.Line) error {
 		if events.Published(l) == nil {

@@ -8,50 +8,55 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Stats tells what a reader met, and what it could not give.
+// Stats counts what a reader read, and what it could not read.
 type Stats struct {
-	Segments int   // begun to be read
-	Lines    int   // that are whole, selected or not
+	Segments int   // started
+	Lines    int   // parsed, selected or not
 	Bytes    int64 // of all lines, decompressed
 
-	Damaged int    // lines that are no line of the contract, or longer than MaxLineBytes
-	Torn    int    // last lines that were not written to their end: a crash, or a writer at work
-	CutOff  int    // segments that could not be read to their end
-	Missing int    // segments between others that are not there
-	Earlier int    // segments before the first one, removed to bound the total
-	Refused int    // symlinks and the like, named as segments
-	Newer   int    // lines of a later version of the contract
-	Lost    uint64 // records that did not reach the tracer, as it wrote (Incidents)
-	Unkept  uint64 // lines that the writer could not record, as it wrote (Incidents)
-	Late    int    // updates whose incident was not there, or had been given out (Incidents)
+	Damaged    int    // lines that are no line of the contract, or longer than MaxLineBytes
+	Torn       int    // incomplete last lines: of a crash, or of a writer at work
+	CutOff     int    // segments that could not be read to their end
+	Missing    int    // segments between others that do not exist
+	Earlier    int    // segments before the first one, removed to stay within the total size
+	Refused    int    // symlinks and other special files that are named as segments
+	Newer      int    // lines of a later version of the contract
+	Lost       uint64 // records that did not reach the tracer (counted by Incidents)
+	Unrecorded uint64 // lines that the writer could not record (counted by Incidents)
+	Late       int    // updates whose incident is missing or was already reported (counted by Incidents)
 
 	cutOff error // the first
 }
 
-func (s *Stats) lose(l *Line) {
-	if line, err := l.Decode(); err == nil {
-		lost, ok := line.(*events.Lost)
-		switch {
-		case !ok:
-		case lost.What == LostRecording:
-			s.Unkept += lost.Count
-		default:
-			s.Lost += lost.Count
-		}
+func (s *Stats) addLost(l *Line) {
+	line, err := l.Decode()
+	if err != nil {
+		return
+	}
+
+	lost, ok := line.(*events.Lost)
+	switch {
+	case !ok:
+	case lost.What == LostRecording:
+		s.Unrecorded += lost.Count
+	default:
+		s.Lost += lost.Count
 	}
 }
 
-func (s *Stats) cutOffBy(err error) {
+func (s *Stats) addCutOff(err error) {
 	s.CutOff++
 	if s.cutOff == nil {
 		s.cutOff = err
 	}
 }
 
-// count tells from the numbers of a directory's segments what is not there.
-func (s *Stats) count(l listing) {
+// countSegments counts the segments that are missing by the sequence numbers of the
+// others.
+func (s *Stats) countSegments(l listing) {
+	const most = 1 << 30 // names may have any number
+
 	s.Refused = len(l.refused)
-	const most = 1 << 30
 	first, last := l.segments[0].seq, l.segments[0].seq
 	s.Earlier = int(min(max(first, 1)-1, most))
 
@@ -63,31 +68,27 @@ func (s *Stats) count(l listing) {
 	}
 }
 
-// Remarks says for people what is not as it should be, one sentence each.
-func (s Stats) Remarks() []string {
+// Warnings returns a sentence for users about each kind of loss, empty if nothing is
+// missing.
+func (s Stats) Warnings() []string {
 	var all []string
-	add := func(n int, what, more string) {
+	add := func(n uint64, what, more string) {
 		if n > 0 {
 			all = append(all, fmt.Sprintf("%s: %d%s", what, n, more))
 		}
 	}
-	add(s.Earlier, "earlier segments, removed to bound the total size of the recording", "")
-	add(s.Missing, "segments that are missing between others", "")
-	add(s.CutOff, "segments that cannot be read to their end", fmt.Sprintf(", the first: %v", s.cutOff))
-	add(s.Refused, "symlinks and the like that are named as segments, not followed", "")
-	add(s.Damaged, "damaged lines, left out", "")
-	add(s.Torn, "lines that were not written to their end, left out", "")
-	add(s.Newer, fmt.Sprintf("lines of a later version than %d, of which only what is known here is shown", events.Version), ": use a newer oomtrace")
 
-	if s.Lost > 0 {
-		all = append(all, fmt.Sprintf("records that did not reach the tracer: %d: what is shown may be incomplete", s.Lost))
-	}
-
-	if s.Unkept > 0 {
-		all = append(all, fmt.Sprintf("lines that could not be recorded, as the disk was full or refused them: %d: what is shown may be incomplete", s.Unkept))
-	}
-
-	add(s.Late, "updates whose incident is not there, left out", "")
+	add(uint64(s.Earlier), "earlier segments removed to stay within the total size", "")
+	add(uint64(s.Missing), "segments missing between others", "")
+	add(uint64(s.CutOff), "segments that could not be read to the end", fmt.Sprintf(", the first: %v", s.cutOff))
+	add(uint64(s.Refused), "symlinks and special files named like segments, ignored", "")
+	add(uint64(s.Damaged), "damaged lines, skipped", "")
+	add(uint64(s.Torn), "incomplete lines, skipped", "")
+	add(uint64(s.Newer),
+		fmt.Sprintf("lines of a later version than %d, shown without what is new in it", events.Version), ": use a newer oomtrace")
+	add(s.Lost, "records lost before they reached the tracer", ": the output may be incomplete")
+	add(s.Unrecorded, "lines not recorded because the disk was full or failed", ": the output may be incomplete")
+	add(uint64(s.Late), "updates without their incident, skipped", "")
 
 	return all
 }

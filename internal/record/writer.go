@@ -22,29 +22,31 @@ const (
 	DefaultTotalBytes   = 1 << 30
 )
 
-// LostRecording is the "what" of the line that tells of lines which could not be
+// LostRecording is the "what" of the lost line that counts lines which could not be
 // recorded.
 const LostRecording = "recording"
 
 const (
-	// syncEvery is how long a line that is no incident may wait for the disk.
-	syncEvery = time.Second
-	// sayEvery bounds how often a disk that is now full, now not is told of.
-	sayEvery = time.Minute
+	// syncInterval is how long a line other than an incident may wait to be synced.
+	syncInterval = time.Second
+	// warnInterval limits repeated warnings about a disk that keeps filling up.
+	warnInterval = time.Minute
 )
 
-// Options say how to record. Zero values mean the defaults.
+// Options configure a Writer. Zero values mean the defaults.
 type Options struct {
-	// SegmentBytes is the size at which a segment is finished, SegmentAge the age.
+	// SegmentBytes and SegmentAge are the size and the age at which a segment is
+	// finished.
 	SegmentBytes int64
 	SegmentAge   time.Duration
-	// TotalBytes bounds all segments together; the oldest are removed. It is at
-	// least twice SegmentBytes. While a segment is being compressed, what is done of
-	// it comes on top.
+	// TotalBytes bounds the size of all segments; the oldest are removed. It is at least
+	// twice SegmentBytes. While a segment is being compressed, the part that is done takes
+	// space in addition.
 	TotalBytes int64
-	// BootID names segments, and with Node the lines of the recording's own.
+	// BootID is part of the names of segments, and with Node of the lines that the
+	// writer adds.
 	BootID, Node string
-	// Warn takes remarks for people, from several goroutines; nil drops them.
+	// Warn takes warnings for users, from several goroutines; nil drops them.
 	Warn func(text string)
 }
 
@@ -66,7 +68,7 @@ func (o *Options) complete() error {
 	}
 
 	if o.SegmentBytes < 0 || o.SegmentAge < 0 || o.TotalBytes/2 < o.SegmentBytes {
-		return fmt.Errorf("segments of %d bytes in %d bytes: the total must have room for two", o.SegmentBytes, o.TotalBytes)
+		return fmt.Errorf("a total size of %d bytes has no room for two segments of %d bytes", o.TotalBytes, o.SegmentBytes)
 	}
 
 	return nil
@@ -80,22 +82,22 @@ type Writer struct {
 	lock *os.File
 
 	mu       sync.Mutex
-	open     *openSegment // nil: the next line begins one
+	open     *openSegment // nil: the next line starts one
 	seq      uint64       // of the newest segment
 	closed   bool
-	missing  uint64 // lines that were not recorded since the last line that says so
+	missing  uint64 // lines that were not recorded since the last lost line
 	inOutage bool
-	said     time.Time // when an outage was last told
+	warned   time.Time // of the last outage
 
-	finished atomic.Uint64 // segments up to this number are not written to any more
-	wake     chan struct{} // for the keeper
+	finished atomic.Uint64 // sequence number up to which segments are not written to any more
+	wake     chan struct{} // wakes the compactor
 	stop     chan struct{}
 	tasks    sync.WaitGroup
 }
 
-// Create makes the directory (0700), but not its parents, if it is not there, takes
-// it for this process and goes on with what is recorded there. A directory that has
-// a writer gives ErrLocked.
+// Create opens a recording for writing. It creates the directory (mode 0700), but not
+// its parents, locks it for this process and continues a recording that it holds.
+// ErrLocked means that another process records into the directory.
 func Create(dir string, opts Options) (*Writer, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
@@ -111,7 +113,7 @@ func Create(dir string, opts Options) (*Writer, error) {
 	}
 
 	w := &Writer{opts: opts, root: root, wake: make(chan struct{}, 1), stop: make(chan struct{})}
-	if err := w.begin(); err != nil {
+	if err := w.resume(); err != nil {
 		if w.lock != nil {
 			w.lock.Close()
 		}
@@ -122,38 +124,40 @@ func Create(dir string, opts Options) (*Writer, error) {
 	}
 
 	w.tasks.Add(2)
-	go w.keep()
-	go w.tick()
+	go w.runCompactor()
+	go w.runSync()
 
-	w.wake <- struct{}{} // for what an earlier writer left
+	w.wake <- struct{}{} // compact what an earlier writer left
 
 	return w, nil
 }
 
-// makeDir makes the last element alone: parents that are missing may be a disk that
-// is not mounted, or a slip of the keyboard.
+// makeDir creates the last element of the path alone: missing parents may mean that a
+// disk is not mounted, or that the path has a typo.
 func makeDir(dir string) error {
 	err := os.Mkdir(dir, 0o700)
 	switch {
 	case err == nil, errors.Is(err, fs.ErrExist):
-		return nil // that it is a directory, opening it tells
+		return nil // os.OpenRoot fails if it is not a directory
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("make the directory of the recording: %w: make its parent first: mkdir -p %s", err, filepath.Dir(filepath.Clean(dir)))
+		return fmt.Errorf("create the directory of the recording: %w: create its parent first: mkdir -p %s",
+			err, filepath.Dir(filepath.Clean(dir)))
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("make the directory of the recording: %w: run as root", err)
+		return fmt.Errorf("create the directory of the recording: %w: run as root", err)
 	}
 
-	return fmt.Errorf("make the directory of the recording: %w", err)
+	return fmt.Errorf("create the directory of the recording: %w", err)
 }
 
-func (w *Writer) begin() error {
+// resume locks the directory and finds the number of its newest segment.
+func (w *Writer) resume() error {
 	var err error
 	if w.lock, err = lock(w.root); err != nil {
 		return err
 	}
 
 	if parent, err := os.Open(filepath.Dir(filepath.Clean(w.root.Name()))); err == nil {
-		parent.Sync() // best effort: the directory may be an old one, on another's disk
+		parent.Sync() // best effort: a directory that existed before is on disk already
 		parent.Close()
 	}
 
@@ -163,7 +167,7 @@ func (w *Writer) begin() error {
 	}
 
 	for _, name := range l.refused {
-		w.opts.Warn(fmt.Sprintf("recording: %s/%s is no regular file and is left alone", w.root.Name(), name))
+		w.opts.Warn(fmt.Sprintf("recording: %s/%s is not a regular file: ignoring it", w.root.Name(), name))
 	}
 
 	if n := len(l.segments); n > 0 {
@@ -175,10 +179,10 @@ func (w *Writer) begin() error {
 	return nil
 }
 
-// Append records a line, with its newline; with durable it returns only once it,
-// and all before it, are on disk. It does not fail: what cannot be recorded is
-// counted, told by Options.Warn, and said by a line of kind "lost" as soon as
-// there is room again.
+// Append records a line, which includes its newline. If durable, the line and all before
+// it are on disk when Append returns. Append does not fail: lines that cannot be recorded
+// are counted, reported by Options.Warn, and noted in the recording by a line of kind
+// "lost" once it can be written to again.
 func (w *Writer) Append(line []byte, durable bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -198,49 +202,53 @@ func (w *Writer) Append(line []byte, durable bool) {
 	}
 }
 
-// write puts lines into the segment, after the one that tells what is missing.
+// write appends a number of lines to the segment, preceded by a lost line if lines are
+// missing.
 func (w *Writer) write(line []byte, lines uint64) error {
-	if s := w.open; s != nil && (s.bytes > 0 && s.bytes+int64(len(line)) > w.opts.SegmentBytes || s.stale(w.opts.SegmentAge)) {
+	if s := w.open; s != nil && (s.bytes > 0 && s.bytes+int64(len(line)) > w.opts.SegmentBytes ||
+		s.expired(w.opts.SegmentAge)) {
 		w.rotate()
 	}
 
 	missing := w.missing
 	if missing > 0 {
-		told, err := w.told(missing)
+		lost, err := w.lostLine(missing)
 		if err != nil {
 			return err
 		}
 
-		line = append(told, line...)
+		line = append(lost, line...)
 	}
 
 	if w.open == nil {
-		if err := w.next(); err != nil {
+		if err := w.newSegment(); err != nil {
 			return err
 		}
 	}
 
 	if err := w.open.write(line); err != nil {
 		if errors.Is(err, errTorn) {
-			w.retire()
+			w.finishSegment()
 		}
 
 		return err
 	}
-	// If they do not come to disk, those that this line told of are missing again.
-	w.open.written += lines + missing
 
+	// Missing lines count as written with their lost line: if that is not synced, they
+	// are missing again.
+	w.open.written += lines + missing
 	w.missing = 0
+
 	if w.inOutage {
 		w.inOutage = false
-		w.opts.Warn(fmt.Sprintf("recording: goes on; lines that are missing: %d (the recording says so)", missing))
+		w.opts.Warn(fmt.Sprintf("recording: resumed; lines dropped: %d, as noted in the recording", missing))
 	}
 
 	return nil
 }
 
-// told is the line that tells of lines that were not recorded.
-func (w *Writer) told(missing uint64) ([]byte, error) {
+// lostLine returns the line that counts lines which were not recorded.
+func (w *Writer) lostLine(missing uint64) ([]byte, error) {
 	return events.Marshal(&events.Lost{
 		Envelope: events.Envelope{
 			V: events.Version, Kind: events.KindLost, Time: time.Now(), BootID: w.opts.BootID, Node: w.opts.Node,
@@ -249,9 +257,8 @@ func (w *Writer) told(missing uint64) ([]byte, error) {
 	})
 }
 
-// sync waits for the disk. A segment that the disk refused once is not trusted
-// any more: the kernel reports an error of writing back a single time, and drops
-// the data (fsync(2)).
+// sync waits until the segment is on disk. A segment whose sync failed is finished: the
+// kernel reports an error of writing back once only, and drops the data (fsync(2)).
 func (w *Writer) sync() {
 	s := w.open
 	if s == nil || s.written == s.synced {
@@ -260,49 +267,51 @@ func (w *Writer) sync() {
 
 	if err := s.sync(); err != nil {
 		w.failed(err, s.written-s.synced)
-		w.retire()
+		w.finishSegment()
 
 		return
 	}
+
 	s.synced = s.written
 }
 
-// rotate begins a segment and finishes the one before it. If none can be begun,
-// the old one goes on.
+// rotate starts a segment and finishes the one before it, which goes on if none can be
+// started.
 func (w *Writer) rotate() {
 	w.sync()
 
 	old := w.open
-	if old == nil || w.next() != nil {
+	if old == nil || w.newSegment() != nil {
 		return
 	}
 
 	old.file.Close()
-	w.retired(old)
+	w.wakeCompactor(old)
 }
 
-// retire closes the segment; the next line begins another one.
-func (w *Writer) retire() {
+// finishSegment closes the segment; the next line starts another one.
+func (w *Writer) finishSegment() {
 	if s := w.open; s != nil {
 		w.open = nil
 
 		s.file.Close()
-		w.retired(s)
+		w.wakeCompactor(s)
 	}
 }
 
-func (w *Writer) retired(s *openSegment) {
+// wakeCompactor has the segments up to s compacted.
+func (w *Writer) wakeCompactor(s *openSegment) {
 	w.finished.Store(s.seq)
 
 	select {
 	case w.wake <- struct{}{}:
-	default:
+	default: // it is awake already
 	}
 }
 
-// next begins a segment.
-func (w *Writer) next() error {
-	s, err := beginSegment(w.root, w.seq+1, w.opts.BootID)
+// newSegment starts a segment.
+func (w *Writer) newSegment() error {
+	s, err := startSegment(w.root, w.seq+1, w.opts.BootID)
 	if err != nil {
 		return err
 	}
@@ -311,21 +320,22 @@ func (w *Writer) next() error {
 	return nil
 }
 
-// failed counts lines that are not recorded, and says so once.
+// failed counts lines that are not recorded, and warns once per outage.
 func (w *Writer) failed(err error, lines uint64) {
 	w.missing += lines
-	if !w.inOutage && time.Since(w.said) > sayEvery {
+	if !w.inOutage && time.Since(w.warned) > warnInterval {
 		w.inOutage = true
-		w.said = time.Now()
-		w.opts.Warn(fmt.Sprintf("recording: %v: the trace goes on, lines are not recorded until this is over; make room in %s", err, w.root.Name()))
+		w.warned = time.Now()
+		w.opts.Warn(fmt.Sprintf(
+			"recording: %v: the trace continues, and its lines are dropped until this is fixed: free space in %s", err, w.root.Name()))
 	}
 }
 
-// tick brings to disk what no incident does, and finishes a segment by its age.
-func (w *Writer) tick() {
+// runSync syncs lines that no incident syncs, and finishes segments by their age.
+func (w *Writer) runSync() {
 	defer w.tasks.Done()
 
-	ticker := time.NewTicker(syncEvery)
+	ticker := time.NewTicker(syncInterval)
 	defer ticker.Stop()
 
 	for {
@@ -333,50 +343,57 @@ func (w *Writer) tick() {
 		case <-w.stop:
 			return
 		case <-ticker.C:
+			w.syncNow()
 		}
-
-		w.mu.Lock()
-		if w.missing > 0 {
-			_ = w.write(nil, 0) // there may be room again
-		}
-
-		s := w.open
-		if s == nil {
-			w.mu.Unlock()
-			continue
-		}
-		written, synced := s.written, s.synced
-		w.mu.Unlock()
-		// Without the mutex: a slow disk must not keep a line from being written.
-		var err error
-		if written > synced {
-			err = s.sync()
-		}
-
-		w.mu.Lock()
-		if s == w.open {
-			switch {
-			case err != nil:
-				w.failed(err, s.written-s.synced)
-				w.retire()
-			case s.removed(): // by somebody else: what is written there, nobody finds
-				w.opts.Warn("recording: somebody removed the segment " + s.name + "; another one is begun")
-				w.retire()
-			default:
-				s.synced = max(s.synced, written)
-				if s.stale(w.opts.SegmentAge) {
-					w.sync()
-					w.retire()
-				}
-			}
-		}
-		w.mu.Unlock()
 	}
 }
 
-// Close brings everything to disk and gives the directory back. A compression
-// under way is given up, for the next writer to do. It tells how many lines could
-// not be recorded.
+// syncNow syncs without holding the mutex: a slow disk must not block Append.
+func (w *Writer) syncNow() {
+	w.mu.Lock()
+	if w.missing > 0 {
+		_ = w.write(nil, 0) // the disk may have room again
+	}
+
+	s := w.open
+	if s == nil {
+		w.mu.Unlock()
+		return
+	}
+	written, synced := s.written, s.synced
+	w.mu.Unlock()
+
+	var err error
+	if written > synced {
+		err = s.sync()
+	}
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	if s != w.open {
+		return
+	}
+
+	switch {
+	case err != nil:
+		w.failed(err, s.written-s.synced)
+		w.finishSegment()
+	case s.removed(): // by another process: what is written to it cannot be read
+		w.opts.Warn("recording: another process removed the segment " + s.name + ": starting a new one")
+		w.finishSegment()
+	default:
+		s.synced = max(s.synced, written)
+		if s.expired(w.opts.SegmentAge) {
+			w.sync()
+			w.finishSegment()
+		}
+	}
+}
+
+// Close syncs everything and unlocks the directory. It interrupts a compression, which
+// the next writer repeats. The error is the number of lines that were not recorded and
+// are not counted in the recording either.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	if w.closed {
@@ -385,22 +402,23 @@ func (w *Writer) Close() error {
 	}
 
 	if w.missing > 0 {
-		// The line that says so is the last chance to.
-		_ = w.write(nil, 0)
+		_ = w.write(nil, 0) // the last chance to count them in the recording
 	}
 
 	w.sync()
 	missing := w.missing
-	w.retire()
+	w.finishSegment()
 	w.closed = true
 	w.mu.Unlock()
+
 	close(w.stop)
 	w.tasks.Wait()
 	w.lock.Close()
 	w.root.Close()
 
 	if missing > 0 {
-		return fmt.Errorf("recording: %d lines were not recorded, and %s had no room to say so there", missing, w.root.Name())
+		return fmt.Errorf("recording: %d lines were dropped, and %s has no room to note how many",
+			missing, w.root.Name())
 	}
 
 	return nil

@@ -29,7 +29,8 @@ type names struct {
 	mu         sync.Mutex
 	containers generations
 	pods       generations
-	version    atomic.Uint64
+	// news is set while there are refs to take: the tracer asks often, without the lock.
+	news atomic.Bool
 	// learned are the refs that changed since takeLearned was called; overflow: more
 	// than maxLearned.
 	learned  map[Ref]struct{}
@@ -165,7 +166,7 @@ func (n *names) Put(ref Ref, w events.Workload) {
 
 // note records that something was learnt of ref.
 func (n *names) note(ref Ref) {
-	n.version.Add(1)
+	n.news.Store(true)
 
 	if n.overflow {
 		return
@@ -181,8 +182,14 @@ func (n *names) note(ref Ref) {
 // takeLearned returns the refs that were learnt since it was last called; all is true
 // if there were too many to keep.
 func (n *names) takeLearned() (refs []Ref, all bool) {
+	if !n.news.Load() {
+		return nil, false
+	}
+
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
+	n.news.Store(false)
 
 	for ref := range n.learned {
 		refs = append(refs, ref)

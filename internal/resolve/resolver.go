@@ -178,9 +178,6 @@ func (r *Resolver) Fill(w *events.Workload) *events.Workload {
 // any workload may have got a name.
 func (r *Resolver) Learned() (refs []Ref, all bool) { return r.names.takeLearned() }
 
-// Version changes whenever names were learnt.
-func (r *Resolver) Version() uint64 { return r.names.version.Load() }
-
 // Dropped counts ids that were not looked up, because too many were queued.
 func (r *Resolver) Dropped() uint64 { return r.dropped.Load() }
 

@@ -4,22 +4,23 @@ package sink
 
 import "github.com/oomtrace/oomtrace/internal/events"
 
-// Match selects lines. A nil function takes all lines of its type.
+// Match selects lines. A nil function selects all lines of its type.
 type Match struct {
 	Incident func(*events.Incident) bool
 	Stall    func(*events.StallLine) bool
 	Pressure func(*events.PressureLine) bool
-	// Undecided reports that an incident which does not match may do so when the names
-	// of its workloads come; nil: names do not matter.
+	// Undecided reports whether an incident that does not match may match once the names of
+	// its workloads are resolved; nil: names do not matter.
 	Undecided func(*events.Incident) bool
 }
 
-// Filter hands on the lines that match, and those about the trace itself: lost records
-// and status. It keeps no incidents: an incident was handed on before if it matched
-// before its latest change.
+// Filter forwards the lines that match, and those about the trace itself: lost records and
+// status. It keeps no incidents: an incident was forwarded before if it matched before its
+// latest change.
 //
-// An incident that matches only after an update, since its names came late, is then
-// handed on whole. Headlines are left out: whether the incident will match is not known.
+// An incident that matches only after an update, because its names were resolved late, is
+// forwarded as a whole at that time. Headlines are dropped: whether their incidents will
+// match is unknown.
 type Filter struct {
 	match Match
 	next  Sink
@@ -31,11 +32,11 @@ type Filter struct {
 // NewFilter returns a Filter in front of next.
 func NewFilter(match Match, next Sink) *Filter { return &Filter{match: match, next: next} }
 
-// Undecided returns how many incidents were left out though they might match: the names
-// of their workloads did not come.
+// Undecided returns the number of incidents that were dropped though they might match: the
+// names of their workloads were not resolved.
 func (f *Filter) Undecided() uint64 { return f.undecided }
 
-// Write hands a line on, or leaves it out.
+// Write forwards or drops a line.
 func (f *Filter) Write(l events.Line) error {
 	switch l := l.(type) {
 	case *events.Headline:
@@ -76,7 +77,7 @@ func (f *Filter) incident(inc *events.Incident) error {
 func (f *Filter) update(u *events.Update) error {
 	switch {
 	case u.After == nil:
-		return nil // of an incident that was never seen here, or long ago
+		return nil // the incident is unknown
 	case f.matches(u.Before):
 		return f.next.Write(u)
 	}
@@ -94,8 +95,8 @@ func (f *Filter) update(u *events.Update) error {
 	return f.next.Write(u.After)
 }
 
-// status adds to the totals how many incidents were handed on. A recording may be of
-// several traces: each counts from its start.
+// status adds the number of forwarded incidents to the totals. A recording may have several
+// traces, which are counted separately.
 func (f *Filter) status(s *events.Status) error {
 	switch s.Phase {
 	case "start":

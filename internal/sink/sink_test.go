@@ -10,16 +10,17 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-type kept []events.Line
+// collected is a sink that collects its lines.
+type collected []events.Line
 
-func (k *kept) Write(l events.Line) error {
-	*k = append(*k, l)
+func (c *collected) Write(l events.Line) error {
+	*c = append(*c, l)
 	return nil
 }
 
 func TestTeeStopsAtTheFirstError(t *testing.T) {
 	full := errors.New("full")
-	var before, after kept
+	var before, after collected
 
 	s := Tee(&before, Func(func(events.Line) error { return full }), &after)
 	if err := s.Write(&events.Lost{}); !errors.Is(err, full) {
@@ -49,28 +50,28 @@ func write(t *testing.T, s Sink, lines ...events.Line) {
 	}
 }
 
-func TestFilterHandsOnWhatMatches(t *testing.T) {
+func TestFilterForwardsMatchingLines(t *testing.T) {
 	java, sh, late := comm("java"), comm("sh"), comm("java")
 	late.ID = "sh"
 	lost := &events.Lost{}
 	ofJava := &events.Update{Change: java, Before: java, After: java}
 
-	var got kept
+	var got collected
 	f := NewFilter(Match{Incident: matchJava}, &got)
 	write(t, f,
 		&events.Headline{}, java, sh, lost, ofJava,
 		&events.Update{Change: sh, Before: sh, After: sh}, // still no match
 		&events.Update{Change: late, Before: sh, After: late},
-		&events.Update{Change: java}, // of an incident that is not known
+		&events.Update{Change: java}, // of an unknown incident
 	)
 
-	if want := (kept{java, lost, ofJava, late}); !slices.Equal(got, want) {
+	if want := (collected{java, lost, ofJava, late}); !slices.Equal(got, want) {
 		t.Errorf("got %d lines %v, want %d lines %v", len(got), got, len(want), want)
 	}
 }
 
-func TestFilterCountsWhatItShows(t *testing.T) {
-	var got kept
+func TestFilterCountsForwardedIncidents(t *testing.T) {
+	var got collected
 	f := NewFilter(Match{Incident: matchJava}, &got)
 	start, end := &events.Status{Phase: "start"}, &events.Status{Phase: "end"}
 	write(t, f, start, comm("java"), comm("sh"), end, start, end)
@@ -92,11 +93,11 @@ func TestFilterCountsWhatItShows(t *testing.T) {
 	}
 }
 
-func TestFilterCountsWhatStaysUndecided(t *testing.T) {
+func TestFilterCountsUndecidedIncidents(t *testing.T) {
 	unnamed := func(inc *events.Incident) bool { return !matchJava(inc) && inc.Victims[0].Comm == "" }
 	first, second, third := comm(""), comm(""), comm("")
 
-	var got kept
+	var got collected
 	f := NewFilter(Match{Incident: matchJava, Undecided: unnamed}, &got)
 	write(t, f, first, second, third,
 		&events.Update{Change: comm("java"), Before: first, After: comm("java")},

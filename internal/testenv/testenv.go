@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package testenv says what a test needs of the machine.
+// Package testenv skips tests on machines that lack what they need, and builds the trees
+// of files that they read.
 package testenv
 
 import (
@@ -9,8 +10,17 @@ import (
 	"testing"
 )
 
-// Root skips a test that needs to be root. Under CI=true, where tests run as
-// root, it fails instead: a skip would hide that they did not run.
+// Slow skips a test under -short; why names what takes the time.
+func Slow(t testing.TB, why string) {
+	t.Helper()
+
+	if testing.Short() {
+		t.Skip("skipped by -short: " + why)
+	}
+}
+
+// Root skips a test that needs root. With CI=true it fails the test instead: CI runs as
+// root, and a skip would hide a test that never runs.
 func Root(t testing.TB) {
 	t.Helper()
 
@@ -19,14 +29,14 @@ func Root(t testing.TB) {
 	}
 
 	if os.Getenv("CI") == "true" {
-		t.Fatal("this test needs root, and CI must give it")
+		t.Fatal("this test needs root, and CI must run it as root")
 	}
 
 	t.Skip("this test needs root")
 }
 
-// Program gives the path of the first of the named programs that is there, and
-// skips the test if none is. Under CI=true it fails instead, as Root does.
+// Program returns the path of the first of the named programs that is installed. It skips
+// the test if none is, or fails it with CI=true, as Root does.
 func Program(t testing.TB, names ...string) string {
 	t.Helper()
 
@@ -37,10 +47,10 @@ func Program(t testing.TB, names ...string) string {
 	}
 
 	if os.Getenv("CI") == "true" {
-		t.Fatalf("this test needs %s, and CI must have it: scripts/setup.sh installs it", names[0])
+		t.Fatalf("this test needs %s, which CI must have: install it by scripts/setup.sh", names[0])
 	}
 
-	t.Skipf("this test needs %s: scripts/setup.sh installs it", names[0])
+	t.Skipf("this test needs %s: install it by scripts/setup.sh", names[0])
 
 	return ""
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Tree writes files below a new directory, which it returns. A name that ends in a
-// slash is a symbolic link to the text.
+// Tree writes files, text by name, into a temporary directory and returns its path. A name
+// that ends in a slash becomes a symbolic link to the text.
 func Tree(t testing.TB, files map[string]string) string {
 	t.Helper()
 

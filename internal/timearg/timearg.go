@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package timearg reads points in time as people write them on a command line.
+// Package timearg parses points in time as users write them on a command line.
 package timearg
 
 import (
@@ -11,26 +11,26 @@ import (
 	"time"
 )
 
-// Grammar is the help for what Parse takes.
+// Grammar is the help text about what Parse accepts.
 const Grammar = `Times:
   10m ago, -10m, 1h30m ago    before now: s, m, h, d (24 hours), w
-  now, today, yesterday       today and yesterday begin at midnight
-  03:00, 03:00:05             the last time that it was so late
+  now, today, yesterday       today and yesterday start at midnight
+  03:00, 03:00:05             the most recent 03:00
   yesterday 03:00
   2026-11-25, 2026-11-25 03:00, 2026-11-25 03:00:05.25
   2026-11-25T03:00:00Z, 2026-11-25T03:00:00+02:00
   @1760000000, @1760000000.5  seconds since 1970
 Times are local unless they end in Z or an offset.`
 
-// Parse reads a point in time by the grammar, relative to now, and in the
-// location of now where the text has no zone. The error is one line with examples.
+// Parse parses a point in time, relative to now, and in the location of now if the text
+// has no zone. The error is one line with examples.
 func Parse(text string, now time.Time) (time.Time, error) {
 	words := strings.Fields(strings.ToLower(text))
 	if t, ok := parse(strings.Join(words, " "), now); ok {
 		return t, nil
 	}
 
-	return time.Time{}, fmt.Errorf(`%.80q is no time: write "10m ago", "03:00", "yesterday 03:00", "2026-11-25 03:00", "2026-11-25T03:00:00Z" or "@1760000000"`, text)
+	return time.Time{}, fmt.Errorf(`%.80q is not a time: use "10m ago", "03:00", "yesterday 03:00", "2026-11-25 03:00", "2026-11-25T03:00:00Z" or "@1760000000"`, text)
 }
 
 func parse(text string, now time.Time) (time.Time, bool) {
@@ -69,14 +69,16 @@ func parse(text string, now time.Time) (time.Time, bool) {
 	return absolute(strings.ToUpper(text), now.Location())
 }
 
-// A fraction is taken after the seconds of any layout.
+// time.Parse accepts a fraction after the seconds of any layout.
 var (
 	clockLayouts = []string{"15:04", "15:04:05"}
-	localLayouts = []string{"2006-01-02", "2006-01-02 15:04", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02T15:04:05"}
-	zoneLayouts  = []string{"2006-01-02T15:04:05Z07:00", "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04Z07:00", "2006-01-02 15:04Z07:00"}
+	localLayouts = []string{"2006-01-02", "2006-01-02 15:04", "2006-01-02 15:04:05", "2006-01-02T15:04",
+		"2006-01-02T15:04:05"}
+	zoneLayouts = []string{"2006-01-02T15:04:05Z07:00", "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04Z07:00",
+		"2006-01-02 15:04Z07:00"}
 )
 
-// onDay takes a time of the day, on the day of date.
+// onDay parses a time of day, on the day of date.
 func onDay(date time.Time, clock string) (time.Time, bool) {
 	for _, layout := range clockLayouts {
 		if t, err := time.Parse(layout, clock); err == nil {
@@ -114,7 +116,8 @@ var units = map[string]time.Duration{
 
 var amount = regexp.MustCompile(`^([0-9]{1,9}) ?([a-z]+) ?`)
 
-// before takes a span such as 1h30m or "2 days", back from now.
+// before parses a span such as 1h30m or "2 days", and returns the time that long before
+// now.
 func before(span string, now time.Time) (time.Time, bool) {
 	const most = 100 * 366 * 24 * time.Hour
 	var total time.Duration
@@ -124,7 +127,7 @@ func before(span string, now time.Time) (time.Time, bool) {
 		if match == nil {
 			return now.Add(-total), rest == "" && span != ""
 		}
-		n, _ := strconv.ParseInt(match[1], 10, 64) // nine digits fit
+		n, _ := strconv.ParseInt(match[1], 10, 64) // nine digits do not overflow
 
 		unit, known := units[match[2]]
 		if !known {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestParse(t *testing.T) {
+func TestParseAcceptsTheGrammar(t *testing.T) {
 	zone := time.FixedZone("test", 2*3600)
 	now := time.Date(2026, 11, 25, 14, 30, 0, 0, zone)
 
@@ -51,41 +51,42 @@ func TestParse(t *testing.T) {
 	} {
 		got, err := Parse(text, now)
 		if err != nil || !got.Equal(want) {
-			t.Errorf("%q: %v, %v; not %v", text, got, err, want)
+			t.Errorf("%q: got %v, error %v, want %v", text, got, err, want)
 		}
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParseRefusesOtherText(t *testing.T) {
 	now := time.Date(2026, 11, 25, 14, 30, 0, 0, time.UTC)
 	for _, text := range []string{
-		"", " ", "-", "ago", " ago", "10 ago", "10x ago", "m ago", "-10", "10m", "25:00", "12:60", "yesterday noon", "today 10m ago",
-		"2026-13-01", "2026-02-30", "2026-11-25 3pm", "@", "@x", "@1.", "@-5", "@99999999999999", "99999999999h ago", "999999999w ago", "tomorrow",
+		"", " ", "-", "ago", " ago", "10 ago", "10x ago", "m ago", "-10", "10m", "25:00", "12:60", "yesterday noon",
+		"today 10m ago",
+		"2026-13-01", "2026-02-30", "2026-11-25 3pm", "@", "@x", "@1.", "@-5", "@99999999999999", "99999999999h ago",
+		"999999999w ago", "tomorrow",
 		"\x1b[2J", strings.Repeat("9999w", 10_000) + " ago", "2026-11-25T03:00:00Zulu",
 	} {
 		got, err := Parse(text, now)
 		if err == nil {
-			t.Errorf("%.80q is taken for %v", text, got)
+			t.Errorf("%.80q: got %v, want an error", text, got)
 			continue
 		}
 
 		if s := err.Error(); !strings.Contains(s, "10m ago") || strings.ContainsAny(s, "\x1b\n") || len(s) > 600 {
-			t.Errorf("%.80q: %.600s", text, s)
+			t.Errorf("%.80q: got error %.600s, want a short line with examples", text, s)
 		}
 	}
 }
 
-// TestClockChange: a day's hours are those of its own offset.
-func TestClockChange(t *testing.T) {
+func TestTimesOfADayHaveTheOffsetOfThatDay(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
-		t.Skip("no time zones here")
+		t.Skip("skipped: no time zone database")
 	}
 	now := time.Date(2026, 10, 25, 12, 0, 0, 0, berlin) // summer time ended at 03:00
 
 	got, err := Parse("yesterday 12:00", now)
 	if err != nil || now.Sub(got) != 25*time.Hour {
-		t.Errorf("%v, %v", got, err)
+		t.Errorf("got %v, error %v, want 25 hours before %v", got, err, now)
 	}
 }
 
@@ -97,7 +98,7 @@ func FuzzParse(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, text string) {
 		if got, err := Parse(text, now); err == nil && (got.Year() < 0 || got.Year() > 9999) {
-			t.Errorf("%q: %v", text, got)
+			t.Errorf("%q: got %v, want a year of four digits or an error", text, got)
 		}
 	})
 }

@@ -29,7 +29,7 @@ func (t *Tracer) warn(nowNS uint64) error {
 	return nil
 }
 
-// CriticalService returns the unit of a cgroup if the node depends on it, else "".
+// CriticalService returns the unit of a cgroup if it is a critical service, else "".
 func (t *Tracer) CriticalService(key events.CgroupKey) string {
 	place, path, _ := t.tree.Tree.Place(key)
 

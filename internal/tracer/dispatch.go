@@ -10,8 +10,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/probe"
 )
 
-// Record hands a record of the kernel side to whatever it is for. It implements
-// probe.Handler.
+// Record routes a record of the kernel side. It implements probe.Handler.
 func (t *Tracer) Record(r kernel.Record) error {
 	switch r := r.(type) {
 	case *kernel.Stall:
@@ -26,7 +25,8 @@ func (t *Tracer) Record(r kernel.Record) error {
 	case kernel.RecordsLost:
 		t.lost += r.Count
 
-		if err := t.opts.Sink.Write(&events.Lost{Envelope: t.envelope(events.KindLost), What: r.What, Count: r.Count}); err != nil {
+		lost := &events.Lost{Envelope: t.envelope(events.KindLost), What: r.What, Count: r.Count}
+		if err := t.opts.Sink.Write(lost); err != nil {
 			return err
 		}
 	}
@@ -44,7 +44,7 @@ func (t *Tracer) stall(s kernel.Stall) error {
 	return nil
 }
 
-// stallCounts comes once a second while tasks stall.
+// stallCounts handles the counts, which are read once a second while tasks stall.
 func (t *Tracer) stallCounts(c kernel.StallCounts) error {
 	t.stalls.recorder.Counts(c)
 	t.stalls.sample(c.BootNS)
@@ -69,7 +69,7 @@ func (t *Tracer) cgroupChange(c kernel.CgroupChange) {
 	}
 }
 
-// Idle runs what is due between records. It implements probe.Handler.
+// Idle runs the work that is due between records. It implements probe.Handler.
 func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	select {
 	case scan := <-t.scanned:
@@ -92,7 +92,7 @@ func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	return sleep, t.stalls.err
 }
 
-// correlated takes what the correlator finds.
+// correlated handles the output of the correlator. It implements incident.Out.
 type correlated struct{ t *Tracer }
 
 func (c correlated) Headline(inc *events.Incident) error {

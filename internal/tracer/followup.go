@@ -15,23 +15,23 @@ import (
 // sinks nor other enrichers. All methods are called on the tracer's goroutine and do not
 // wait: slow work is done on a goroutine that Run owns.
 type enricher interface {
-	// start takes up an incident and reports whether a finding will follow that the
-	// causes should wait for.
+	// start starts the work on an incident, and reports whether a finding will follow that
+	// the causes should wait for.
 	start(inc *events.Incident) (awaited bool)
 	// findings returns what was found since the last call. Quiet means that no records
 	// are waiting to be read, so that a system call delays no verdict.
 	findings(nowNS uint64, quiet bool) []finding
-	// dropped returns what could not be taken up since the start, and its name in lost
-	// lines. Both are zero for an enricher that drops nothing.
+	// dropped returns how much was dropped since the start, and its name in lost lines.
+	// The count of an enricher that drops nothing is zero.
 	dropped() (what string, count uint64)
 }
 
 // finding is what an enricher learnt about an incident.
 type finding struct {
-	// change has the id of the incident, and the keys that are new; without any, there
-	// was nothing to learn.
+	// change has the id of the incident, and the keys that are new. It may have none: the
+	// enricher found nothing.
 	change *events.Incident
-	// last means that nothing awaited follows from this enricher.
+	// last means that the enricher awaits nothing more for this incident.
 	last bool
 }
 
@@ -52,7 +52,7 @@ const causesWithinNS = 2e9
 var openIncidents = ledger.Limits{Incidents: 1024}
 
 // followUp completes incidents after their verdict: it starts the enrichers, applies what
-// they find, and has the causes sought once nothing is awaited any more.
+// they find, and runs the diagnosis once nothing is awaited any more.
 type followUp struct {
 	bootID    string
 	write     func(events.Line) error
@@ -160,7 +160,7 @@ func (f *followUp) apply(e enricher, found finding) error {
 	return f.explain(id) // once more, with later evidence
 }
 
-// finish reports the causes of all incidents, with what is known by now.
+// finish reports the causes of all pending incidents, with the evidence so far.
 func (f *followUp) finish(nowNS uint64) error {
 	if err := f.advance(nowNS, true); err != nil {
 		return err
@@ -183,7 +183,7 @@ func (f *followUp) explainOldest() error {
 	return f.explain(id)
 }
 
-// explain reports the causes of an incident, if they are others than before.
+// explain reports the causes of an incident if they changed.
 func (f *followUp) explain(id string) error {
 	inc := f.current(id)
 	if inc == nil || !diagnose.Explicable(inc) {
@@ -198,7 +198,7 @@ func (f *followUp) explain(id string) error {
 	return f.update(&events.Incident{ID: id, Causes: causes})
 }
 
-// evict explains an incident that has to make room while it still waits.
+// evict explains a pending incident that has to make room in the ledger.
 func (f *followUp) evict(inc *events.Incident) error {
 	for i, p := range f.pending {
 		if p.id == inc.ID {

@@ -12,13 +12,15 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/flight"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/record"
 	"github.com/oomtrace/oomtrace/internal/report"
 	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
-// lines is a sink that keeps what it is given.
+// lines is a sink that collects its lines.
 type lines struct{ lines []events.Line }
 
 func (l *lines) Write(line events.Line) error {
@@ -26,7 +28,7 @@ func (l *lines) Write(line events.Line) error {
 	return nil
 }
 
-// fakeEnricher answers when it is told to.
+// fakeEnricher finds what a test adds with answer.
 type fakeEnricher struct {
 	awaited bool
 	started []string
@@ -69,15 +71,20 @@ func newTestFollowUp(s sink.Sink, enrichers ...enricher) *followUp {
 // podKill is a kill at a container's own limit, which has a certain cause.
 func podKill(n int) *events.Incident {
 	limit, usage := uint64(200<<20), uint64(200<<20)
-	cgroup := events.Cgroup{CgroupKey: events.CgroupKey{ID: uint64(n + 1)}, Path: fmt.Sprintf("/kubepods/burstable/pod%d/c%d", n, n)}
+	cgroup := events.Cgroup{
+		CgroupKey: events.CgroupKey{ID: uint64(n + 1)}, Path: fmt.Sprintf("/kubepods/burstable/pod%d/c%d", n, n),
+	}
 	workload := &events.Workload{PodUID: podUID, ContainerID: fmt.Sprintf("%064x", n)}
 	at := time.Date(2026, 7, 21, 14, 3, 7, n*1000, time.UTC)
 
 	return &events.Incident{
 		Envelope: events.Envelope{V: events.Version, Kind: events.KindIncident, Time: at, BootID: testBoot, Node: "n1"},
-		ID:       fmt.Sprintf("%s-%d", testBoot[:8], n), Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled, Tier: events.TierFentry,
-		Killer:  &events.Killer{Kind: "kernel", Path: "memcg"},
-		Limiter: &events.Limiter{Cgroup: &cgroup, Level: events.LevelContainer, Workload: workload, LimitBytes: &limit, UsageBytes: &usage},
+		ID:       fmt.Sprintf("%s-%d", testBoot[:8], n), Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled,
+		Tier:   events.TierFentry,
+		Killer: &events.Killer{Kind: "kernel", Path: "memcg"},
+		Limiter: &events.Limiter{
+			Cgroup: &cgroup, Level: events.LevelContainer, Workload: workload, LimitBytes: &limit, UsageBytes: &usage,
+		},
 		Trigger: &events.Process{PID: 1000 + n, TID: 1000 + n, Comm: "java", Cgroup: &cgroup, Workload: workload},
 		Victims: []events.Victim{{
 			Process: events.Process{PID: 1000 + n, TID: 1000 + n, Comm: "java", Cgroup: &cgroup, Workload: workload},
@@ -94,7 +101,7 @@ func mustIncident(t *testing.T, f *followUp, inc *events.Incident, nowNS uint64)
 	}
 }
 
-// causesOf returns the ids of incidents in the order in which their causes came.
+// causesOf returns the ids of incidents in the order in which their causes were reported.
 func causesOf(all []events.Line) (ids []string) {
 	for _, l := range all {
 		if u, ok := l.(*events.Update); ok && u.Change.Causes != nil {
@@ -148,7 +155,8 @@ func TestCausesComeAtTheDeadline(t *testing.T) {
 	}
 
 	// Evidence after the deadline still counts: the limit is the pod's.
-	state.found = []finding{{&events.Incident{ID: podKill(0).ID, Limiter: &events.Limiter{Level: events.LevelPod, LimitBytes: new(uint64(1))}}, true}}
+	limiter := &events.Limiter{Level: events.LevelPod, LimitBytes: new(uint64(1))}
+	state.found = []finding{{&events.Incident{ID: podKill(0).ID, Limiter: limiter}, true}}
 
 	advance(t, f, causesWithinNS+1)
 
@@ -157,7 +165,7 @@ func TestCausesComeAtTheDeadline(t *testing.T) {
 	}
 }
 
-// An incident that has to make room is explained with what is known.
+// An incident that has to make room is explained with the evidence so far.
 func TestEvictedIncidentsAreComplete(t *testing.T) {
 	out, state := &lines{}, &fakeEnricher{awaited: true}
 	f := newTestFollowUp(out, state)
@@ -187,7 +195,7 @@ func TestEvictedIncidentsAreComplete(t *testing.T) {
 	}
 }
 
-func TestWhatAnEnricherDropsIsReported(t *testing.T) {
+func TestDropsOfAnEnricherAreReported(t *testing.T) {
 	out, state := &lines{}, &fakeEnricher{refused: 2}
 	f := newTestFollowUp(out, state)
 	advance(t, f, 1)
@@ -199,6 +207,29 @@ func TestWhatAnEnricherDropsIsReported(t *testing.T) {
 
 	if l, ok := out.lines[0].(*events.Lost); !ok || l.What != "fake" || l.Count != 2 {
 		t.Errorf("got %+v, want 2 of fake lost", out.lines[0])
+	}
+}
+
+// The recorder has room for the stalls of one cgroup.
+func TestEvictedStallsAreReportedAsLost(t *testing.T) {
+	out := &lines{}
+	stalls := &stallHistory{recorder: flight.New(1)}
+
+	for id := range uint64(3) {
+		stalls.recorder.Stall(kernel.Stall{
+			Meta:       kernel.Meta{BootNS: 1e9, Current: kernel.Task{Cgroup: events.CgroupKey{ID: id + 1}}},
+			DurationNS: 1e6,
+		})
+	}
+
+	advance(t, newTestFollowUp(out, stalls), 1)
+
+	if len(out.lines) != 1 {
+		t.Fatalf("got %d lines, want one", len(out.lines))
+	}
+
+	if l, ok := out.lines[0].(*events.Lost); !ok || l.What != "stall_history" || l.Count != 2 {
+		t.Errorf("got %+v, want 2 of stall_history lost", out.lines[0])
 	}
 }
 
@@ -214,7 +245,10 @@ func TestASinkThatFailsEndsTheTrace(t *testing.T) {
 // A burst of 200 kills has names, causes and headlines for the same incidents, in the
 // order of their times, in every output: text, table, JSON, recording, replay, report.
 func TestABurstIsCompleteInEveryOutput(t *testing.T) {
-	const kills = 200
+	kills := 200
+	if testing.Short() {
+		kills = 20 // each incident is synced to disk
+	}
 
 	var text, table, asJSON bytes.Buffer
 	rows := view.NewTable(&table, view.TableOptions{Location: time.UTC})
@@ -227,11 +261,74 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 
 	var counts countSink
 	known, state := newFakeNames(), &fakeEnricher{awaited: true}
-	f := newTestFollowUp(sink.Tee(record.NewSink(writer), view.NewText(&text, view.TextOptions{Location: time.UTC}), rows, view.NewJSON(&asJSON), &counts))
+	f := newTestFollowUp(sink.Tee(
+		record.NewSink(writer), view.NewText(&text, view.TextOptions{Location: time.UTC}), rows, view.NewJSON(&asJSON), &counts))
 	f.names = known
 	f.enrichers = []enricher{state, &lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}}
 
-	var ids []string
+	ids := burst(t, f, state, known, kills)
+
+	if err := errors.Join(writer.Close(), rows.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Run("counts", func(t *testing.T) {
+		if counts["incident"] != kills || counts["headline"] != kills || counts["update"] < 3*kills {
+			t.Errorf("got %v, want %d incidents and headlines, and state, causes and names of each", counts, kills)
+		}
+	})
+	t.Run("causes in order", func(t *testing.T) {
+		var last []string
+
+		for _, inc := range decodeIncidents(t, asJSON.Bytes()) {
+			if inc.Causes != nil && !slices.Contains(last, inc.ID) {
+				last = append(last, inc.ID)
+			}
+		}
+
+		if !slices.Equal(last, ids) {
+			t.Errorf("got causes of %d incidents in another order than the kills, want %d in order", len(last), kills)
+		}
+	})
+	t.Run("text", func(t *testing.T) {
+		if got := strings.Count(text.String(), "LATER"); got != 0 {
+			t.Errorf("got %d updates without a headline, want none", got)
+		}
+
+		for i := range kills {
+			if name := fmt.Sprintf("app-%d", i); !strings.Contains(text.String(), name) {
+				t.Errorf("got no name %s in the text", name)
+			}
+		}
+	})
+	t.Run("table", func(t *testing.T) {
+		if got := strings.Count(table.String(), "\n"); got != kills+1 {
+			t.Errorf("got %d rows, want %d and a header", got, kills)
+		}
+	})
+	t.Run("report", func(t *testing.T) {
+		var got []string
+
+		for _, inc := range reportOf(t, dir) {
+			got = append(got, inc.ID)
+
+			container, want := inc.Limiter.Workload.Container, f.current(inc.ID).Limiter.Workload.Container
+			if inc.Causes == nil || container == "" || container != want {
+				t.Errorf("got %s with %d causes and container %q, want causes and %q",
+					inc.ID, len(inc.Causes), container, want)
+			}
+		}
+
+		if !slices.Equal(got, ids) {
+			t.Errorf("got %d incidents, want the %d of the burst in order", len(got), kills)
+		}
+	})
+}
+
+// burst reports kills, then the state of the node for each, then the names, and returns the
+// ids of the incidents.
+func burst(t *testing.T, f *followUp, state *fakeEnricher, known *fakeNames, kills int) (ids []string) {
+	t.Helper()
 
 	for i := range kills {
 		inc := podKill(i)
@@ -261,82 +358,44 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if err := errors.Join(writer.Close(), rows.Close()); err != nil {
+	return ids
+}
+
+// decodeIncidents decodes lines of incidents and updates.
+func decodeIncidents(t *testing.T, lines []byte) (all []*events.Incident) {
+	t.Helper()
+
+	for line := range bytes.Lines(lines) {
+		inc := new(events.Incident)
+		if err := events.Unmarshal(line, inc); err != nil {
+			t.Fatal(err)
+		}
+
+		all = append(all, inc)
+	}
+
+	return all
+}
+
+// reportOf returns the incidents of a report on a recording.
+func reportOf(t *testing.T, dir string) []*events.Incident {
+	t.Helper()
+
+	r, err := record.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+
+	var out bytes.Buffer
+	if _, err := report.JSON(&out, report.Recording(r), report.Options{Location: time.UTC}); err != nil {
 		t.Fatal(err)
 	}
 
-	t.Run("counts", func(t *testing.T) {
-		if counts["incident"] != kills || counts["headline"] != kills || counts["update"] < 3*kills {
-			t.Errorf("got %v, want %d incidents and headlines, and state, causes and names of each", counts, kills)
-		}
-	})
-	t.Run("causes in order", func(t *testing.T) {
-		var last []string
-
-		for line := range bytes.Lines(asJSON.Bytes()) {
-			var inc events.Incident
-			if err := events.Unmarshal(line, &inc); err != nil {
-				t.Fatal(err)
-			}
-
-			if inc.Causes != nil && !slices.Contains(last, inc.ID) {
-				last = append(last, inc.ID)
-			}
-		}
-
-		if !slices.Equal(last, ids) {
-			t.Errorf("got causes of %d incidents in another order than the kills, want %d in order", len(last), kills)
-		}
-	})
-	t.Run("text", func(t *testing.T) {
-		if got := strings.Count(text.String(), "LATER"); got != 0 {
-			t.Errorf("got %d updates without a headline, want none", got)
-		}
-
-		for i := range kills {
-			if name := fmt.Sprintf("app-%d", i); !strings.Contains(text.String(), name) {
-				t.Errorf("got no name %s in the text", name)
-			}
-		}
-	})
-	t.Run("table", func(t *testing.T) {
-		if got := strings.Count(table.String(), "\n"); got != kills+1 {
-			t.Errorf("got %d rows, want %d and a header", got, kills)
-		}
-	})
-	t.Run("report", func(t *testing.T) {
-		r, err := record.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Close()
-
-		var out bytes.Buffer
-		if _, err := report.JSON(&out, report.Recording(r), report.Options{Location: time.UTC}); err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-
-		for line := range bytes.Lines(out.Bytes()) {
-			var inc events.Incident
-			if err := events.Unmarshal(line, &inc); err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, inc.ID)
-
-			want := f.current(inc.ID)
-			if inc.Causes == nil || inc.Limiter.Workload.Container == "" || inc.Limiter.Workload.Container != want.Limiter.Workload.Container {
-				t.Errorf("got %s with %d causes and container %q, want causes and %q", inc.ID, len(inc.Causes), inc.Limiter.Workload.Container, want.Limiter.Workload.Container)
-			}
-		}
-
-		if !slices.Equal(got, ids) {
-			t.Errorf("got %d incidents, want the %d of the burst in order", len(got), kills)
-		}
-	})
+	return decodeIncidents(t, out.Bytes())
 }
 
-// countSink counts lines by kind: a whole sink, joined by one more argument to Tee.
+// countSink counts lines by kind: an example of a sink, joined by one more argument to Tee.
 type countSink map[string]int
 
 func (c *countSink) Write(l events.Line) error {

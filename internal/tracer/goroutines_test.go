@@ -17,7 +17,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// everything has each part of the tracer that works on a goroutine of its own.
+// everything enables each part of the tracer that has a goroutine of its own.
 func everything(t *testing.T, s sink.Sink) Options {
 	t.Helper()
 
@@ -33,6 +33,7 @@ func everything(t *testing.T, s sink.Sink) Options {
 }
 
 func TestNoGoroutineOutlivesRun(t *testing.T) {
+	testenv.Slow(t, "loads the programs into the kernel")
 	testenv.Root(t)
 
 	full := errors.New("disk full")
@@ -42,7 +43,7 @@ func TestNoGoroutineOutlivesRun(t *testing.T) {
 		ready error
 		want  error
 	}{
-		"called off":        {sink: sink.Discard},
+		"canceled":          {sink: sink.Discard},
 		"a sink that fails": {sink: sink.Func(func(events.Line) error { return full }), want: full},
 		"ready that fails":  {sink: sink.Discard, ready: full, want: full},
 	} {
@@ -74,6 +75,8 @@ func TestNoGoroutineOutlivesRun(t *testing.T) {
 }
 
 func TestAFailedOpenLeavesNoGoroutine(t *testing.T) {
+	testenv.Slow(t, "loads the programs into the kernel")
+
 	testenv.Root(t)
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 
@@ -87,6 +90,8 @@ func TestAFailedOpenLeavesNoGoroutine(t *testing.T) {
 }
 
 func TestAnOpenedTraceHasNoGoroutinesYet(t *testing.T) {
+	testenv.Slow(t, "loads the programs into the kernel")
+
 	testenv.Root(t)
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 

@@ -17,19 +17,18 @@ import (
 )
 
 const (
-	// maxListed is how many shares and candidates an incident gets.
+	// maxListed bounds the shares and the candidates of an incident.
 	maxListed = 10
-	// candidatesWithin bounds the reading of the processes, which may take long on a node
-	// without memory.
-	candidatesWithin = 500 * time.Millisecond
-	// maxSamples is how many kills may wait for their sample.
+	// candidatesTimeout bounds the time for reading all processes, which is slow on a node
+	// that is out of memory.
+	candidatesTimeout = 500 * time.Millisecond
+	// maxSamples is how many kills may wait to be sampled.
 	maxSamples = 256
 )
 
-// hostState is the enricher that samples the node after a kill: who had how much of the
-// limit, who else could have died, the state of the node, how far it was from an
-// eviction. Reading files may take long on a node that is out of memory, so it is done
-// on a goroutine of its own.
+// hostState is the enricher that samples the node after a kill: shares of the limit, other
+// candidates, the state of the node, and its distance to an eviction. Reading files is
+// slow on a node that is out of memory, so a goroutine of its own does it.
 type hostState struct {
 	reader  host.Reader
 	kubelet *kubelet.EvictionTracker // nil: no kubelet on this node
@@ -43,8 +42,8 @@ type hostState struct {
 	refused uint64
 }
 
-// sampleRequest asks for the sample of a kill; without an incident, for one of the
-// kubelet's signals.
+// sampleRequest requests a sample for a kill or, without an incident, a sample of the
+// kubelet's eviction signals.
 type sampleRequest struct {
 	inc *events.Incident
 	at  time.Time
@@ -54,7 +53,7 @@ func newHostState(reader host.Reader, watch *kubelet.EvictionTracker) *hostState
 	return &hostState{reader: reader, kubelet: watch, queue: make(chan sampleRequest, maxSamples), done: make(chan struct{})}
 }
 
-// run samples until the queue is closed, or ctx is done.
+// run samples until the queue is closed or ctx is done.
 func (h *hostState) run(ctx context.Context) {
 	defer close(h.done)
 
@@ -74,17 +73,17 @@ func (h *hostState) run(ctx context.Context) {
 	}
 }
 
-// close lets run return; what waits is still sampled, unless its context is done.
+// close makes run return after the waiting requests, or at once if its context is done.
 func (h *hostState) close() { h.closing.Do(func() { close(h.queue) }) }
 
-// finish ends the sampling, and reports whether all requests were answered in time.
-func (h *hostState) finish(patience time.Duration) bool {
+// finish closes the queue, and reports whether all requests were answered in time.
+func (h *hostState) finish(timeout time.Duration) bool {
 	h.close()
 
 	select {
 	case <-h.done:
 		return true
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		return false
 	}
 }
@@ -115,7 +114,8 @@ func (h *hostState) findings(uint64, bool) []finding {
 
 func (h *hostState) dropped() (string, uint64) { return "host_state", h.refused }
 
-// sampleKubelet samples the kubelet's signals, if there is time.
+// sampleKubelet requests a sample of the kubelet's eviction signals, unless the queue is
+// full.
 func (h *hostState) sampleKubelet(now time.Time) {
 	if h.kubelet == nil {
 		return
@@ -141,7 +141,7 @@ func (h *hostState) sample(ctx context.Context, r sampleRequest) *events.Inciden
 	}
 
 	if inc.Scope != events.ScopeUser && (path != "" || inc.Scope != events.ScopeMemcg) {
-		bounded, cancel := context.WithTimeout(ctx, candidatesWithin)
+		bounded, cancel := context.WithTimeout(ctx, candidatesTimeout)
 		c, err := h.reader.Candidates(bounded, path, maxListed)
 
 		cancel()
@@ -162,13 +162,13 @@ func (h *hostState) sample(ctx context.Context, r sampleRequest) *events.Inciden
 	return change
 }
 
-// evictionFailed reports a shortage that the kubelet should have prevented: of the node,
-// or of all its pods.
+// evictionFailed reports whether the kubelet should have prevented the kill by evicting a
+// pod: the node, or the limit of all its pods, was out of memory.
 func evictionFailed(inc *events.Incident) bool {
 	return inc.Scope == events.ScopeGlobal || inc.Limiter != nil && inc.Limiter.Level == events.LevelKubepods
 }
 
-// withVictims puts the victims among the processes that still live, by their points.
+// withVictims merges the victims into the candidates that are still alive, by points.
 func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pageBytes uint64) []events.Candidate {
 	var all []events.Candidate
 
@@ -177,7 +177,8 @@ func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pa
 		dead[v.PID] = true
 
 		c := events.Candidate{
-			Process: v.Process, Victim: true, AnonRSSBytes: v.AnonRSSBytes, FileRSSBytes: v.FileRSSBytes, ShmemRSSBytes: v.ShmemRSSBytes,
+			Process: v.Process, Victim: true,
+			AnonRSSBytes: v.AnonRSSBytes, FileRSSBytes: v.FileRSSBytes, ShmemRSSBytes: v.ShmemRSSBytes,
 			SwapBytes: v.SwapBytes, PgtablesBytes: v.PgtablesBytes, OOMScoreAdj: v.OOMScoreAdj, Points: v.Points,
 		}
 		if c.Points == nil && v.AnonRSSBytes != nil && v.OOMScoreAdj != nil && totalPages > 0 {
@@ -202,7 +203,7 @@ func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pa
 	points := func(c events.Candidate) int64 {
 		switch {
 		case c.Unkillable:
-			return -1 << 62 // they come last
+			return -1 << 62 // last
 		case c.Points == nil:
 			return -1 << 61
 		}

@@ -14,48 +14,53 @@ import (
 // methods may wait.
 type Names interface {
 	resolve.Names
-	Version() uint64
+	Learned() (refs []resolve.Ref, all bool)
 	Dropped() uint64
 }
 
-// namesWithinNS is how long after an incident its workloads may still get names.
+// namesWithinNS is how long after an incident its workloads are still resolved.
 const namesWithinNS = 15e9
 
-// lateNames is the enricher for names that come after the incident. Causes do not wait
-// for them: a workload that no source knows would delay every cause.
+// lateNames is the enricher for names that are resolved after the incident. Causes do not
+// wait for them: a workload that no source knows would delay every cause.
 type lateNames struct {
 	names   Names
 	current func(id string) *events.Incident
 	now     func() uint64
 	waiting []namesUntil // oldest first
-	version uint64
 }
 
 type namesUntil struct {
 	id      string
 	untilNS uint64
+	// checked means that names learnt before the incident was reported are in it: they may
+	// have come after its evidence was collected.
+	checked bool
 }
 
 func (n *lateNames) start(inc *events.Incident) bool {
-	n.waiting = append(n.waiting, namesUntil{inc.ID, n.now() + namesWithinNS})
+	n.waiting = append(n.waiting, namesUntil{id: inc.ID, untilNS: n.now() + namesWithinNS})
 	return false
 }
 
 func (n *lateNames) findings(nowNS uint64, _ bool) []finding {
 	var found []finding
 
-	if v := n.names.Version(); v != n.version {
-		n.version = v
+	learned := n.fillLearned()
 
-		for _, w := range n.waiting {
-			inc := n.current(w.id)
-			if inc == nil {
-				continue
-			}
+	for i := range n.waiting {
+		w, fill := &n.waiting[i], learned
+		if !w.checked {
+			w.checked, fill = true, n.names.Fill
+		}
 
-			if change := newNames(inc, n.names.Fill); change != nil {
-				found = append(found, finding{change: change})
-			}
+		inc := n.current(w.id)
+		if fill == nil || inc == nil {
+			continue
+		}
+
+		if change := newNames(inc, fill); change != nil {
+			found = append(found, finding{change: change})
 		}
 	}
 
@@ -64,10 +69,38 @@ func (n *lateNames) findings(nowNS uint64, _ bool) []finding {
 	return found
 }
 
+// fillLearned returns a function that fills in the names learnt since the last call, and
+// leaves other workloads alone; nil if nothing was learnt.
+func (n *lateNames) fillLearned() func(*events.Workload) *events.Workload {
+	refs, all := n.names.Learned()
+	if all {
+		return n.names.Fill
+	}
+
+	if len(refs) == 0 {
+		return nil
+	}
+
+	ids := make(map[string]bool, len(refs))
+	for _, ref := range refs {
+		ids[ref.ContainerID], ids[ref.PodUID] = true, true
+	}
+
+	delete(ids, "")
+
+	return func(w *events.Workload) *events.Workload {
+		if w == nil || !ids[w.ContainerID] && !ids[w.PodUID] {
+			return w
+		}
+
+		return n.names.Fill(w)
+	}
+}
+
 func (n *lateNames) dropped() (string, uint64) { return "name_lookup", n.names.Dropped() }
 
-// newNames returns the change that gives an incident's workloads their names, nil if
-// there is nothing new. Keys are replaced as a whole, victims matched by pid.
+// newNames returns the change that adds names to the workloads of an incident, or nil if
+// none are new. Keys are replaced as a whole, victims are matched by pid.
 func newNames(inc *events.Incident, fill func(*events.Workload) *events.Workload) *events.Incident {
 	change := &events.Incident{
 		ID:         inc.ID,
@@ -94,7 +127,8 @@ func newNames(inc *events.Incident, fill func(*events.Workload) *events.Workload
 
 	for _, v := range inc.Victims {
 		if w := fill(v.Workload); w != v.Workload {
-			change.Victims = append(change.Victims, events.Victim{Process: events.Process{PID: v.PID, TID: v.TID, Comm: v.Comm, Workload: w}})
+			change.Victims = append(change.Victims,
+				events.Victim{Process: events.Process{PID: v.PID, TID: v.TID, Comm: v.Comm, Workload: w}})
 		}
 	}
 
@@ -105,7 +139,7 @@ func newNames(inc *events.Incident, fill func(*events.Workload) *events.Workload
 	return change
 }
 
-// withNames copies a list with the names filled in; nil if nothing is new.
+// withNames returns a copy of a list with names, or nil if none are new.
 func withNames[T any](list []T, workload func(*T) **events.Workload, fill func(*events.Workload) *events.Workload) []T {
 	var out []T
 
@@ -126,7 +160,7 @@ func withNames[T any](list []T, workload func(*T) **events.Workload, fill func(*
 	return out
 }
 
-// fillNames gives the workloads of a change that is not reported yet their names.
+// fillNames adds names to the workloads of a change that is not reported yet.
 func fillNames(change *events.Incident, fill func(*events.Workload) *events.Workload) {
 	if named := newNames(change, fill); named != nil {
 		events.Merge(change, named)

@@ -19,14 +19,14 @@ const (
 	appPath = podPath + "/" + appID
 )
 
-// fakeNames is a resolver that knows what it is given.
+// fakeNames is a resolver of the names that a test sets.
 type fakeNames struct {
 	known   map[string]string // container name by id, pod name by UID
 	seen    []resolve.Ref
 	gone    []resolve.Ref
 	checks  []exitstatus.Check
 	reports []exitstatus.Report
-	version uint64
+	learned []resolve.Ref
 	dropped uint64
 	refused uint64 // checks
 }
@@ -40,7 +40,6 @@ func (f *fakeNames) Seen(r resolve.Ref)  { f.seen = append(f.seen, r) }
 func (f *fakeNames) Found(r resolve.Ref) { f.Seen(r) }
 
 func (f *fakeNames) Gone(r resolve.Ref) { f.gone = append(f.gone, r) }
-func (f *fakeNames) Version() uint64    { return f.version }
 func (f *fakeNames) Dropped() uint64    { return f.dropped }
 
 func (f *fakeNames) Check(c exitstatus.Check) { f.checks = append(f.checks, c) }
@@ -54,7 +53,19 @@ func (f *fakeNames) Reports() []exitstatus.Report {
 
 func (f *fakeNames) learn(id, name string) {
 	f.known[id] = name
-	f.version++
+
+	if id == podUID {
+		f.learned = append(f.learned, resolve.Ref{PodUID: id})
+	} else {
+		f.learned = append(f.learned, resolve.Ref{ContainerID: id})
+	}
+}
+
+func (f *fakeNames) Learned() ([]resolve.Ref, bool) {
+	refs := f.learned
+	f.learned = nil
+
+	return refs, false
 }
 
 func (f *fakeNames) Fill(w *events.Workload) *events.Workload {
@@ -80,13 +91,18 @@ func killedIn(t *testing.T, tree resolve.NamedTree) *events.Incident {
 	init, child := true, false
 
 	return &events.Incident{
-		ID: "a", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled, Killer: &events.Killer{Kind: "kernel", Path: "memcg"},
+		ID: "a", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled,
+		Killer:  &events.Killer{Kind: "kernel", Path: "memcg"},
 		Limiter: &events.Limiter{Level: pod.Level, LimitBytes: new(uint64), Workload: pod.Workload},
-		Ladder:  []events.Rung{{Level: app.Level, Workload: app.Workload, Below: true}, {Level: pod.Level, Workload: pod.Workload}, {Level: events.LevelKubepods}},
+		Ladder: []events.Rung{
+			{Level: app.Level, Workload: app.Workload, Below: true}, {Level: pod.Level, Workload: pod.Workload}, {Level: events.LevelKubepods},
+		},
 		Trigger: &events.Process{PID: 7, TID: 8, Comm: "java", Workload: app.Workload},
 		Victims: []events.Victim{
-			{Process: events.Process{PID: 7, TID: 7, Comm: "java", Workload: app.Workload}, Role: events.RoleChosen, IsContainerInit: &init},
-			{Process: events.Process{PID: 9, TID: 9, Comm: "sh", Workload: app.Workload}, Role: events.RoleGroup, IsContainerInit: &child},
+			{Process: events.Process{PID: 7, TID: 7, Comm: "java", Workload: app.Workload}, Role: events.RoleChosen,
+				IsContainerInit: &init},
+			{Process: events.Process{PID: 9, TID: 9, Comm: "sh", Workload: app.Workload}, Role: events.RoleGroup,
+				IsContainerInit: &child},
 			{Process: events.Process{PID: 11, TID: 11, Comm: "sshd"}, IsContainerInit: &child},
 		},
 	}
@@ -102,7 +118,7 @@ func tree() *resolve.Tree {
 	return tree
 }
 
-// withNamesOf returns a follow-up with one incident, and the names that it will get.
+// withNamesOf returns a follow-up with one incident, its resolver, and its lines.
 func withNamesOf(t *testing.T) (*followUp, *fakeNames, *lines) {
 	t.Helper()
 	known, out := newFakeNames(), &lines{}
@@ -127,7 +143,7 @@ func advance(t *testing.T, f *followUp, nowNS uint64) {
 	}
 }
 
-func TestLateNamesMakeTheIncidentThatItWouldHaveBeen(t *testing.T) {
+func TestLateNamesAreMergedIntoTheIncident(t *testing.T) {
 	f, known, out := withNamesOf(t)
 	places := resolve.NewNamedTree(tree(), known)
 
@@ -162,7 +178,9 @@ func TestLateVictimsGetNames(t *testing.T) {
 	f, known, _ := withNamesOf(t)
 	place, _, _ := tree().Place(events.CgroupKey{ID: 2})
 
-	late := &events.Incident{ID: "a", Victims: []events.Victim{{Process: events.Process{PID: 12, Workload: place.Workload}}}}
+	late := &events.Incident{
+		ID: "a", Victims: []events.Victim{{Process: events.Process{PID: 12, Workload: place.Workload}}},
+	}
 	if err := f.update(late); err != nil {
 		t.Fatal(err)
 	}
@@ -185,6 +203,24 @@ func TestNamesStopAtTheirDeadline(t *testing.T) {
 
 	if w := f.current("a").Limiter.Workload; w.Pod != "" {
 		t.Errorf("got pod %q long after the kill, want none", w.Pod)
+	}
+}
+
+// A name may be resolved between the collection of an incident's evidence and its report.
+func TestNamesResolvedJustBeforeTheReportAreNotMissed(t *testing.T) {
+	known, out := newFakeNames(), &lines{}
+	f := newTestFollowUp(out)
+	f.names = known
+	f.enrichers = []enricher{&lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}}
+	unnamed := podKill(0)
+
+	known.learn(podUID, "checkout-7d9f")
+	advance(t, f, 1) // takes what was learnt
+	mustIncident(t, f, unnamed, 2)
+	advance(t, f, 3)
+
+	if w := f.current(unnamed.ID).Limiter.Workload; w.Pod != "checkout-7d9f" {
+		t.Errorf("got pod %q, want checkout-7d9f", w.Pod)
 	}
 }
 

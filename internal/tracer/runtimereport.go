@@ -19,8 +19,8 @@ type RuntimeReports interface {
 	Dropped() uint64
 }
 
-// runtimeReport is the enricher that compares the runtime's report with the kernel's.
-// It comes up to ten seconds after the kill, so causes do not wait for it.
+// runtimeReport is the enricher that compares the runtime's report with the kernel's. The
+// runtime reports up to ten seconds after the kill, so causes do not wait for it.
 type runtimeReport struct {
 	reports RuntimeReports
 	current func(id string) *events.Incident
@@ -35,8 +35,8 @@ func (r *runtimeReport) start(inc *events.Incident) bool {
 }
 
 func (r *runtimeReport) findings(uint64, bool) []finding {
-	// A key of a change replaces the whole key: several reports of one incident go on
-	// from each other.
+	// A key of a change replaces the whole key, so each report of an incident repeats those
+	// before it.
 	changes := make(map[string]*events.Incident)
 	var found []finding
 
@@ -58,8 +58,8 @@ func (r *runtimeReport) findings(uint64, bool) []finding {
 
 func (r *runtimeReport) dropped() (string, uint64) { return "name_lookup", r.reports.Dropped() }
 
-// checks are the questions to the runtime about an incident: one for each container
-// in which a process was killed.
+// checks returns the checks of an incident: one for each container in which a process was
+// killed.
 func checks(inc *events.Incident) []exitstatus.Check {
 	if inc.Outcome != events.OutcomeKilled {
 		return nil

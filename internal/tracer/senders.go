@@ -11,7 +11,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/sigkill"
 )
 
-// senders looks up who sent SIGKILLs, while Run goes on. It implements
+// senders looks up the senders of SIGKILLs while Run continues. It implements
 // incident.Killers.
 type senders struct {
 	hasKubelet bool // or a log of one
@@ -19,7 +19,7 @@ type senders struct {
 	log        *kubelet.Follower // nil: no kubelet, or its log cannot be read
 }
 
-// start starts the look-ups, unless no user's SIGKILL becomes an incident.
+// start starts the look-ups, unless SIGKILLs from user space do not become incidents.
 func (s *senders) start(t *Tracer) {
 	if t.opts.UserKills == incident.UserKillsNone {
 		return
@@ -52,15 +52,15 @@ func (s *senders) stop() {
 	}
 }
 
-// Saw has the sender of a SIGKILL looked up while it lives.
+// Saw starts to look up the sender of a SIGKILL, which may exit soon.
 func (s *senders) Saw(k kernel.Kill, from, to events.Process) { s.collector.Saw(k, from, to) }
 
-// Killer returns who sent a SIGKILL, with what is known by now.
+// Killer returns the sender of a SIGKILL, as far as it is known by now.
 func (s *senders) Killer(k kernel.Kill, from, to events.Process) *events.Killer {
 	return s.collector.Killer(k, from, to)
 }
 
-// podLog gives the look-ups the kubelet's lines.
+// podLog finds lines of the kubelet's log for the look-ups.
 type podLog struct {
 	log   *kubelet.Follower
 	clock *host.BootClock

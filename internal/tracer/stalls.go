@@ -16,27 +16,28 @@ import (
 )
 
 const (
-	// lookBackEveryNS is how often the counts are read for kills: in a storm, for many
-	// kills at once.
-	lookBackEveryNS = 300e6
-	// keptGaveUps is how many answers of the allocator are kept until their kills are
-	// reported.
-	keptGaveUps = 64
+	// readIntervalNS is the shortest time between two readings of the counts for kills. In
+	// a burst, one reading serves many kills.
+	readIntervalNS = 300e6
+	// maxGaveUps is how many decisions of the allocator wait for the kills that follow
+	// them.
+	maxGaveUps = 64
 	// samplesPerSecond bounds the files that are read while many cgroups stall.
 	samplesPerSecond = 64
-	// forgetAfterNS is how long the stalls of a removed cgroup are kept.
+	// forgetAfterNS is how long the stalls of a removed cgroup are kept: a little longer
+	// than the window of the flight recorder.
 	forgetAfterNS = 65e9
-	// gaveUpWithinNS is how old an answer of the allocator may be to be the reason for a
-	// kill: the OOM killer is called in the same round.
+	// gaveUpWithinNS is the longest time between the decision of the allocator to give up
+	// and the kill that it led to: the allocator calls the OOM killer in the same round.
 	gaveUpWithinNS = 10e9
 )
 
-// stallHistory is the enricher that reports what stalled before a kill, from the flight
-// recorder, which it feeds.
+// stallHistory is the enricher that reports the stalls before a kill. It owns the flight
+// recorder.
 type stallHistory struct {
 	enabled  bool
 	counts   stallCounts
-	unseen   []string // kinds of stalls that no hook sees
+	unseen   []string // kinds of stall that no hook reports
 	tree     *resolve.Tree
 	layout   host.Layout
 	clock    *host.BootClock
@@ -45,20 +46,20 @@ type stallHistory struct {
 	critical func(events.CgroupKey) (unit string)
 
 	recorder *flight.Recorder
-	kills    []*events.Incident // that wait for their history
+	kills    []*events.Incident // waiting for their history
 	readNS   uint64             // when the counts were last read for kills
 	gone     []goneCgroup       // oldest first
-	gaveUp   []kernel.GaveUp    // oldest first, at most keptGaveUps
+	gaveUp   []kernel.GaveUp    // oldest first, at most maxGaveUps
 	err      error              // of the last reading of the counts
 }
 
-// stallCounts are the counts in the kernel. *probe.Probe has them.
+// stallCounts reads the counts of the kernel side. *probe.Probe implements it.
 type stallCounts interface {
 	Stalls() (*kernel.StallCounts, error)
 	ForgetStalls(map[events.CgroupKey]bool)
 }
 
-// goneCgroup is a removed one whose counts in the kernel make room soon.
+// goneCgroup is a removed cgroup, whose stalls are forgotten after forgetAfterNS.
 type goneCgroup struct {
 	key    events.CgroupKey
 	bootNS uint64
@@ -73,10 +74,10 @@ func (s *stallHistory) start(inc *events.Incident) bool {
 	return true
 }
 
-// findings looks back from the kills. Reading the counts takes system calls, so it waits
-// for a quiet moment.
+// findings returns the histories of all waiting kills. Reading the counts takes system
+// calls, so it waits until no records are waiting to be read.
 func (s *stallHistory) findings(nowNS uint64, quiet bool) []finding {
-	if len(s.kills) == 0 || !quiet || nowNS-min(s.readNS, nowNS) < lookBackEveryNS {
+	if len(s.kills) == 0 || !quiet || nowNS-min(s.readNS, nowNS) < readIntervalNS {
 		return nil
 	}
 	s.readNS = nowNS
@@ -100,25 +101,27 @@ func (s *stallHistory) findings(nowNS uint64, quiet bool) []finding {
 	return found
 }
 
-// dropped is zero: the recorder reports what it evicts with each history.
-func (s *stallHistory) dropped() (string, uint64) { return "", 0 }
+// dropped returns the tracks that the recorder evicted: the next histories of their
+// cgroups are incomplete.
+func (s *stallHistory) dropped() (string, uint64) { return "stall_history", s.recorder.Evicted }
 
-// add remembers why the allocator gave up, until the kill that follows is reported.
+// add keeps the reason why the allocator gave up, until the kill that follows is reported.
 func (s *stallHistory) add(g kernel.GaveUp) {
-	if len(s.gaveUp) == keptGaveUps {
+	if len(s.gaveUp) == maxGaveUps {
 		s.gaveUp = slices.Delete(s.gaveUp, 0, 1)
 	}
 	s.gaveUp = append(s.gaveUp, g)
 }
 
-// removed has the counts of a cgroup dropped once no kill looks back at it any more.
+// removed schedules the stalls of a removed cgroup to be forgotten, once they are older
+// than the history of any kill to come.
 func (s *stallHistory) removed(key events.CgroupKey, bootNS uint64) {
 	if s.enabled {
 		s.gone = append(s.gone, goneCgroup{key, bootNS})
 	}
 }
 
-// forget drops the stalls of cgroups that were removed long ago.
+// forget drops the stalls of cgroups that were removed more than forgetAfterNS ago.
 func (s *stallHistory) forget(nowNS uint64) {
 	due := make(map[events.CgroupKey]bool)
 	for len(s.gone) > 0 && nowNS-min(s.gone[0].bootNS, nowNS) > forgetAfterNS {
@@ -132,8 +135,8 @@ func (s *stallHistory) forget(nowNS uint64) {
 	}
 }
 
-// sample reads the files of cgroups in which tasks stalled in the last second. Quiet
-// cgroups cost nothing.
+// sample samples the cgroups in which tasks stalled in the last second. Other cgroups cost
+// nothing.
 func (s *stallHistory) sample(nowNS uint64) {
 	for _, key := range s.recorder.Active(nowNS, samplesPerSecond) {
 		path, ok := s.tree.Path(key)
@@ -144,15 +147,16 @@ func (s *stallHistory) sample(nowNS uint64) {
 		read := host.SampleCgroup(s.layout, path)
 		s.recorder.Sample(key, flight.Sample{
 			BootNS: nowNS, UsageBytes: read.UsageBytes, LimitBytes: read.LimitBytes,
-			PSISomeUS: read.PSISomeUS, PSIFullUS: read.PSIFullUS, MaxEvents: read.MaxEvents, HighEvents: read.HighEvents,
+			PSISomeUS: read.PSISomeUS, PSIFullUS: read.PSIFullUS,
+			MaxEvents: read.MaxEvents, HighEvents: read.HighEvents,
 		})
 	}
 }
 
-// before looks back at the limiter's subtree; where no cgroup limited, at the whole
-// node.
+// before returns the stalls before a kill: in the limiter's subtree, or on the whole node if
+// no cgroup was the limiter.
 func (s *stallHistory) before(inc *events.Incident) *events.Before {
-	in := func(flight.Who) bool { return true }
+	in := func(flight.Key) bool { return true }
 
 	if of := subtree(inc); of != nil {
 		limiter := *of
@@ -160,38 +164,38 @@ func (s *stallHistory) before(inc *events.Incident) *events.Before {
 			path, ok := s.tree.Path(key)
 			return key == limiter.CgroupKey || ok && limiter.Path != "" && strings.HasPrefix(path, limiter.Path+"/")
 		}
-		// A task from elsewhere may reclaim for the limit: one that lowers it.
-		in = func(who flight.Who) bool { return below(who.Cgroup) || below(who.Owner) }
+		// A task outside of the subtree may reclaim for its limit: one that lowers it.
+		in = func(k flight.Key) bool { return below(k.Cgroup) || below(k.Owner) }
 	}
 
 	at := s.clock.BootNS(inc.Time)
-	past := s.recorder.Before(at, subtreeKey(inc), in)
+	history := s.recorder.Before(at, subtreeKey(inc), in)
 
 	out := &events.Before{WindowNS: flight.Seconds * 1e9, Stalls: []events.StallSum{}, Unseen: s.unseen}
 
-	for _, sum := range past.Stalls {
+	for _, sum := range history.Stalls {
 		out.Stalls = append(out.Stalls, events.StallSum{
 			What: string(sum.What), Count: sum.Count, Fruitless: sum.Fruitless, TotalNS: sum.TotalNS, MaxNS: sum.MaxNS,
 			ReclaimedBytes: sum.ReclaimedPages * s.page,
 		})
 	}
 
-	for _, second := range past.Seconds {
+	for _, second := range history.Seconds {
 		out.Timeline = append(out.Timeline, stallSecond(second, s.page))
 	}
 
-	for _, stall := range past.Long {
+	for _, stall := range history.Long {
 		line := s.line(stall)
 		out.Longest = append(out.Longest, events.LongStall{
-			What: line.What, BeforeNS: at - min(stall.BootNS, at), DurationNS: line.DurationNS, ReclaimedBytes: line.ReclaimedBytes,
-			Task: line.Task, Limiter: line.Limiter,
+			What: line.What, BeforeNS: at - min(stall.BootNS, at), DurationNS: line.DurationNS,
+			ReclaimedBytes: line.ReclaimedBytes, Task: line.Task, Limiter: line.Limiter,
 		})
 	}
 
 	out.Guardians = s.criticalServices(at)
 
 	if subtreeKey(inc).ID == 0 {
-		for _, n := range past.Kswapd {
+		for _, n := range history.Kswapd {
 			out.Kswapd = append(out.Kswapd, events.Kswapd{Node: n.Node, Wakeups: n.Wakeups, AwakeNS: n.AwakeNS})
 		}
 		out.GaveUp = s.gaveUpOf(inc, at)
@@ -202,7 +206,8 @@ func (s *stallHistory) before(inc *events.Incident) *events.Before {
 
 func stallSecond(s flight.Second, page uint64) events.StallSecond {
 	out := events.StallSecond{
-		BeforeNS: s.BeforeNS, Count: s.Count, TotalNS: s.TotalNS, HighNS: s.HighNS, ReclaimedBytes: s.ReclaimedPages * page,
+		BeforeNS: s.BeforeNS, Count: s.Count, TotalNS: s.TotalNS, HighNS: s.HighNS,
+		ReclaimedBytes: s.ReclaimedPages * page,
 	}
 	if s.Sample != nil {
 		out.UsageBytes, out.LimitBytes = s.Sample.UsageBytes, s.Sample.LimitBytes
@@ -221,7 +226,7 @@ func nanoseconds(us *uint64) *uint64 {
 	return new(*us * 1000)
 }
 
-// criticalServices sums the stalls of the node's critical services before an instant.
+// criticalServices returns the total stalls of each critical service before an instant.
 func (s *stallHistory) criticalServices(atNS uint64) []events.GuardianStall {
 	units := make(map[string]uint64)
 
@@ -243,7 +248,8 @@ func (s *stallHistory) criticalServices(atNS uint64) []events.GuardianStall {
 	return out
 }
 
-// gaveUpOf returns why the trigger of a kill got no memory, nil if that is not known.
+// gaveUpOf returns why the allocator gave up on the allocation of a kill's trigger, or nil if
+// that is unknown.
 func (s *stallHistory) gaveUpOf(inc *events.Incident, atNS uint64) *events.GaveUpLine {
 	if inc.Trigger == nil {
 		return nil
@@ -259,9 +265,10 @@ func (s *stallHistory) gaveUpOf(inc *events.Incident, atNS uint64) *events.GaveU
 		var line events.GaveUpLine
 		if r := g.Reclaim; r != nil && near(r.BootNS) {
 			line.Reclaim = &events.ReclaimAnswer{
-				BeforeNS: atNS - min(r.BootNS, atNS), Order: r.Order, Zone: r.Zone, Node: r.Node, ReclaimableBytes: r.ReclaimablePages * s.page,
-				AvailableBytes: r.AvailablePages * s.page, MinWatermarkBytes: r.MinWatermarkPages * s.page,
-				NoProgressLoops: r.NoProgressLoops, WatermarkOK: r.WatermarkOK,
+				BeforeNS: atNS - min(r.BootNS, atNS), Order: r.Order, Zone: r.Zone, Node: r.Node,
+				ReclaimableBytes: r.ReclaimablePages * s.page, AvailableBytes: r.AvailablePages * s.page,
+				MinWatermarkBytes: r.MinWatermarkPages * s.page,
+				NoProgressLoops:   r.NoProgressLoops, WatermarkOK: r.WatermarkOK,
 			}
 		}
 
@@ -280,7 +287,7 @@ func (s *stallHistory) gaveUpOf(inc *events.Incident, atNS uint64) *events.GaveU
 	return nil
 }
 
-// line returns the published line of a single long stall.
+// line returns the published line of a single stall.
 func (s *stallHistory) line(stall kernel.Stall) *events.StallLine {
 	task := stall.Current
 
@@ -296,8 +303,8 @@ func (s *stallHistory) line(stall kernel.Stall) *events.StallLine {
 	envelope.Time = s.clock.Time(stall.BootNS).UTC()
 
 	return &events.StallLine{
-		Envelope: envelope, What: string(stall.What), DurationNS: stall.DurationNS, ReclaimedBytes: stall.ReclaimedPages * s.page,
-		Task: p, Limiter: s.cgroup(stall.Owner),
+		Envelope: envelope, What: string(stall.What), DurationNS: stall.DurationNS,
+		ReclaimedBytes: stall.ReclaimedPages * s.page, Task: p, Limiter: s.cgroup(stall.Owner),
 	}
 }
 
@@ -310,8 +317,8 @@ func (s *stallHistory) cgroup(key events.CgroupKey) *events.Cgroup {
 	return &events.Cgroup{CgroupKey: key, Path: path}
 }
 
-// subtree is the cgroup that a kill is about, nil for the node: whose limit was hit, or
-// where the victim of a user's SIGKILL was.
+// subtree returns the cgroup whose stalls belong to a kill: the limiter, or the cgroup of a
+// process that was killed from user space. It returns nil for the node.
 func subtree(inc *events.Incident) *events.Cgroup {
 	switch {
 	case inc.Limiter != nil:

@@ -36,36 +36,36 @@ type Options struct {
 	Tier events.Tier // the only attach mode to try; empty: the best that works
 	// Sink takes the lines, on the goroutine of Run. An error ends the trace.
 	Sink sink.Sink
-	// Stalls traces where tasks stall for memory; kills then have their stall history.
+	// Stalls traces stalls for memory; kills then have a stall history.
 	Stalls bool
-	// MinStall is how long a single stall must be to be remembered by itself; StallLines
-	// writes a line for each of those.
+	// MinStall is the duration from which on a stall is also recorded individually;
+	// StallLines writes a line for each of these.
 	MinStall   time.Duration
 	StallLines bool
 	// Names resolves pods and containers; nil leaves ids.
 	Names Names
 	// RuntimeReports asks how containers ended; it is set where Names is.
 	RuntimeReports RuntimeReports
-	// HostRoot is where the node's own files are; empty is "/".
+	// HostRoot is the root of the node's file system; empty means "/".
 	HostRoot string
-	// KubeletLog is a file with the kubelet's log; empty: its journal is followed, if the
-	// node has a kubelet.
+	// KubeletLog is a file with the kubelet's log. If it is empty and the node has a kubelet,
+	// its journal is followed.
 	KubeletLog string
 	// CriticalServices are the units whose stalls are reported with each kill.
 	CriticalServices []string
-	// Alerts are the limits of early warnings; nil gives none.
+	// Alerts are the limits of early warnings; nil disables them.
 	Alerts *alert.Limits
-	// Counts takes the counts of stalls, in each second that has any; nil drops them.
+	// Counts is called with the counts of stalls in each second with stalls; it may be nil.
 	Counts func(kernel.StallCounts) error
-	// UserKills selects the SIGKILLs from user space that become incidents. Senders is
-	// where their senders are looked up.
+	// UserKills selects the SIGKILLs from user space that become incidents. Senders
+	// configures the look-up of their senders.
 	UserKills incident.UserKills
 	Senders   sigkill.Options
 	// NoLock leaves the tracer's memory unlocked: the kernel may swap it out.
 	NoLock bool
-	// RealTime reads events at real-time priority.
+	// RealTime reads records at real-time priority.
 	RealTime bool
-	// Warn takes warnings for people, from several goroutines; nil drops them.
+	// Warn takes warnings for users, from several goroutines; nil drops them.
 	Warn func(text string)
 }
 
@@ -119,7 +119,7 @@ func Open(opts Options) (*Tracer, error) {
 
 	symbols, err := host.LoadKallsyms(probe.DataSymbols...)
 	if err != nil {
-		opts.Warn("the kind of an allocation will be unknown: " + err.Error())
+		opts.Warn("allocation classes will be unknown: " + err.Error())
 	}
 
 	p, err := probe.Open(probe.Options{
@@ -140,8 +140,8 @@ func Open(opts Options) (*Tracer, error) {
 		p.Close()
 		return nil, err
 	}
-	// The kernel's types were decoded for the load, and are not needed any more: tens of
-	// MiB that a node out of memory can use.
+	// The BTF of the kernel was decoded for loading and is garbage now: return tens of MiB
+	// to a node that may be short of them.
 	debug.FreeOSMemory()
 
 	return t, nil
@@ -164,7 +164,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 
 	config, err := kubelet.Find(t.opts.HostRoot)
 	if err != nil {
-		t.opts.Warn("how far an eviction is will be unknown: " + err.Error())
+		t.opts.Warn("the distance to an eviction by the kubelet will be unknown: " + err.Error())
 	}
 	t.senders.hasKubelet = config != nil || t.opts.KubeletLog != ""
 	t.host = newHostState(reader, kubelet.NewEvictionTracker(config, reader))
@@ -221,7 +221,7 @@ func (t *Tracer) config(symbols *host.Symbols) incident.Config {
 	return cfg
 }
 
-// Status returns the line that opens the trace.
+// Status returns a status line with the attach modes of the hooks.
 func (t *Tracer) Status(phase string) *events.Status {
 	return &events.Status{
 		Envelope: t.envelope(events.KindStatus), Phase: phase, Tier: t.probe.Tier(), Hooks: t.probe.Hooks(),
@@ -236,16 +236,16 @@ func (t *Tracer) envelope(kind string) events.Envelope {
 	}
 }
 
-// Place returns the path of a cgroup, empty if it is not known, and what the path means.
+// Place returns the path of a cgroup, empty if it is unknown, and its place in the tree.
 func (t *Tracer) Place(key events.CgroupKey) (string, resolve.Place) {
 	place, path, _ := t.tree.Place(key)
 	return path, place
 }
 
-// Layout returns where the memory controller is mounted.
+// Layout returns the mount and the mode of the memory controller.
 func (t *Tracer) Layout() host.Layout { return t.layout }
 
-// Run traces until ctx is done, then reports what is still open. It calls ready once the
+// Run traces until ctx is done, then reports what is still pending. It calls ready once the
 // paths of cgroups are known; ready may be nil. All goroutines that it starts have ended
 // when it returns. It is called once.
 func (t *Tracer) Run(ctx context.Context, ready func() error) error {
@@ -280,16 +280,16 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 	return t.end()
 }
 
-// end reports what is still open, and the totals.
+// end reports what is still pending, and the totals.
 func (t *Tracer) end() error {
 	if err := t.correlator.Close(); err != nil {
 		return err
 	}
 
 	if !t.host.finish(2 * time.Second) {
-		t.opts.Warn("the state of the node after the last kills could not be read in time")
+		t.opts.Warn("the state of the node after the last kills is missing: sampling it took too long")
 	}
-	t.stalls.readNS = 0 // the last kills do not wait for others
+	t.stalls.readNS = 0 // read the counts for the last kills at once
 
 	if err := t.followUp.finish(probe.BootNS()); err != nil {
 		return err
@@ -306,8 +306,8 @@ func (t *Tracer) end() error {
 	})
 }
 
-// start starts the goroutines that serve Run. They outlive its context until the last
-// incident is complete.
+// start starts the goroutines of Run. They run until the last incident is complete, beyond
+// the end of Run's context.
 func (t *Tracer) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	t.stopWork = stop
@@ -317,7 +317,7 @@ func (t *Tracer) start() {
 	t.senders.start(t)
 }
 
-// stop ends those goroutines and waits for them.
+// stop ends these goroutines and waits for them.
 func (t *Tracer) stop() {
 	t.stopWork()
 	t.host.close()
@@ -332,14 +332,15 @@ func (t *Tracer) startScan() {
 
 	t.work.Go(func() {
 		if err := scan.Run(); err != nil {
-			t.opts.Warn("some cgroups have no path: " + err.Error())
+			t.opts.Warn("some cgroup paths will be unknown: " + err.Error())
 		}
 
 		t.scanned <- scan
 	})
 }
 
-// merge takes over the paths that a scan read.
+// merge adds the paths of a scan to the tree. It scans again if
+// cgroups changed too much meanwhile.
 func (t *Tracer) merge(scan *resolve.Scan) {
 	if !t.tree.Merge(scan) {
 		t.startScan()

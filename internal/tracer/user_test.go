@@ -22,14 +22,14 @@ import (
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// kept is a sink that keeps incidents of this test's cgroups with all updates: the
-// machine may have others.
-type kept struct {
+// collector is a sink that collects the incidents of this test's cgroups, with all updates.
+// Other cgroups of the machine may have incidents, too.
+type collector struct {
 	incidents []*events.Incident
 	lost      map[string]uint64
 }
 
-func (k *kept) Write(l events.Line) error {
+func (k *collector) Write(l events.Line) error {
 	switch l := l.(type) {
 	case *events.Lost:
 		k.lost[l.What] += l.Count
@@ -49,11 +49,11 @@ func (k *kept) Write(l events.Line) error {
 	return nil
 }
 
-// traced runs a trace around what do does, and gives what came of it.
-func traced(t *testing.T, do func()) *kept {
+// traced calls do while a trace runs, and returns what the trace reported.
+func traced(t *testing.T, do func()) *collector {
 	t.Helper()
-	testenv.Root(t)
-	k := &kept{lost: map[string]uint64{}}
+
+	k := &collector{lost: map[string]uint64{}}
 
 	tr, err := Open(Options{Sink: k, NoLock: true})
 	if err != nil {
@@ -78,7 +78,7 @@ func traced(t *testing.T, do func()) *kept {
 	return k
 }
 
-func (k *kept) of(pid int) *events.Incident {
+func (k *collector) of(pid int) *events.Incident {
 	for _, inc := range k.incidents {
 		if slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == pid }) {
 			return inc
@@ -92,9 +92,12 @@ func testRoot() string { return fmt.Sprintf("oomtrace-user-%d", os.Getpid()) }
 
 const testUID = "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
 
-// posing makes a cgroup in a place that looks like a container's.
-func posing(t *testing.T, container string) (dir string) {
+// containerCgroup creates a cgroup at a path that looks like a container's, and returns
+// its directory.
+func containerCgroup(t *testing.T, container string) (dir string) {
 	t.Helper()
+	testenv.Slow(t, "traces kills on this kernel")
+	testenv.Root(t)
 
 	layout, err := host.Cgroups()
 	if err != nil {
@@ -116,7 +119,7 @@ func posing(t *testing.T, container string) (dir string) {
 					time.Sleep(20 * time.Millisecond)
 				}
 
-				t.Errorf("%s is still there", made)
+				t.Errorf("got %s after the test, want it removed", made)
 			})
 		} else if !os.IsExist(err) {
 			t.Fatal(err)
@@ -128,8 +131,8 @@ func posing(t *testing.T, container string) (dir string) {
 
 func containerID(digit string) string { return strings.Repeat(digit, 64) }
 
-// inside runs a shell script in a cgroup, and gives what it says before it goes on.
-func inside(t *testing.T, dir, script string, attr *syscall.SysProcAttr) (cmd *exec.Cmd, out *bufio.Scanner) {
+// startIn starts a shell script in a cgroup, and returns a scanner of its output.
+func startIn(t *testing.T, dir, script string, attr *syscall.SysProcAttr) (cmd *exec.Cmd, out *bufio.Scanner) {
 	t.Helper()
 	cmd = exec.Command("/bin/sh", "-c", "read go; "+script)
 	cmd.SysProcAttr = attr
@@ -169,47 +172,50 @@ func evidence(k *events.Killer) string {
 	return strings.Join(all, "\n")
 }
 
-func TestUserKillByAShell(t *testing.T) {
-	dir := posing(t, containerID("a"))
+func TestKillFromAShellHasItsAncestors(t *testing.T) {
+	dir := containerCgroup(t, containerID("a"))
 	var pid int
 	k := traced(t, func() {
-		victim, out := inside(t, dir, "trap '' TERM; echo; while :; do sleep 1; done", nil)
+		victim, out := startIn(t, dir, "trap '' TERM; echo; while :; do sleep 1; done", nil)
 		out.Scan()
 		pid = victim.Process.Pid
 		syscall.Kill(pid, syscall.SIGTERM)
 		time.Sleep(50 * time.Millisecond)
-		// As sudo does it: the sender and its parents are gone at once.
+		// The sender and its parents exit at once, as with sudo.
 		exec.Command("/bin/sh", "-c", fmt.Sprintf("/bin/sh -c '/bin/kill -9 %d; true'; true", pid)).Run()
 		victim.Wait()
-		exec.Command("/bin/kill", "-9", fmt.Sprint(pid)).Run() // nobody is there any more
+		exec.Command("/bin/kill", "-9", fmt.Sprint(pid)).Run() // the process has exited
 	})
 
 	inc := k.of(pid)
 	if inc == nil {
-		t.Fatalf("no incident of %d in %d", pid, len(k.incidents))
+		t.Fatalf("got %d incidents, want one of pid %d", len(k.incidents), pid)
 	}
 
-	if inc.Scope != events.ScopeUser || inc.Victims[0].Workload.ContainerID != containerID("a") || len(inc.Ladder) == 0 || inc.Tier == "" {
-		t.Errorf("%+v", inc)
+	if inc.Scope != events.ScopeUser || inc.Victims[0].Workload.ContainerID != containerID("a") ||
+		len(inc.Ladder) == 0 || inc.Tier == "" {
+		t.Errorf("got %+v, want a user kill in container %s", inc, containerID("a"))
 	}
 
 	killer := inc.Killer
-	if killer.Comm != "kill" || len(killer.Ancestry) < 3 || killer.Ancestry[0].Comm != "sh" || killer.Ancestry[2].PID != os.Getpid() {
-		t.Errorf("killer %+v", killer)
+	if killer.Comm != "kill" || len(killer.Ancestry) < 3 || killer.Ancestry[0].Comm != "sh" ||
+		killer.Ancestry[2].PID != os.Getpid() {
+		t.Errorf("got killer %+v, want kill with the shells and this process as ancestors", killer)
 	}
 
-	if killer.TermBeforeNS == nil || *killer.TermBeforeNS < 40e6 || !strings.Contains(evidence(killer), "sent SIGTERM here") {
-		t.Errorf("SIGTERM before: %v, %s", killer.TermBeforeNS, evidence(killer))
+	if killer.TermBeforeNS == nil || *killer.TermBeforeNS < 40e6 ||
+		!strings.Contains(evidence(killer), "sent SIGTERM here") {
+		t.Errorf("got SIGTERM %v before, evidence %s, want 40 ms or more", killer.TermBeforeNS, evidence(killer))
 	}
 
 	t.Logf("%s %s: %s", killer.Path, killer.Exe, evidence(killer))
 }
 
-func TestUserKillFromInside(t *testing.T) {
-	dir := posing(t, containerID("b"))
+func TestKillFromInsideTheContainerIsItsOwn(t *testing.T) {
+	dir := containerCgroup(t, containerID("b"))
 	var pid int
 	k := traced(t, func() {
-		cmd, out := inside(t, dir, "sleep 100 & echo $!; kill -9 $!; wait", nil)
+		cmd, out := startIn(t, dir, "sleep 100 & echo $!; kill -9 $!; wait", nil)
 		out.Scan()
 		fmt.Sscan(out.Text(), &pid)
 		cmd.Wait()
@@ -217,26 +223,25 @@ func TestUserKillFromInside(t *testing.T) {
 
 	inc := k.of(pid)
 	if inc == nil || inc.Killer.Path != "self" || inc.Killer.Comm != "sh" {
-		t.Fatalf("%+v", inc)
+		t.Fatalf("got %+v, want an incident with path self, killed by sh", inc)
 	}
 }
 
-// TestPIDNamespaceEnds: the init is killed by us, and the kernel ends the rest; or it
-// leaves by itself.
-func TestPIDNamespaceEnds(t *testing.T) {
+// PID 1 is killed by this process, or exits; the kernel kills the rest of its namespace.
+func TestTheEndOfAPIDNamespaceIsOneIncident(t *testing.T) {
 	for name, test := range map[string]struct {
 		digit, script string
 		kill          bool
 		path          string
 	}{
 		"killed": {"c", "sleep 100 & sleep 100 & echo; wait", true, ""},
-		"left":   {"d", "sleep 100 & sleep 100 & echo; sleep 0.2; exit 0", false, "pidns"},
+		"exited": {"d", "sleep 100 & sleep 100 & echo; sleep 0.2; exit 0", false, "pidns"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := posing(t, containerID(test.digit))
+			dir := containerCgroup(t, containerID(test.digit))
 
 			k := traced(t, func() {
-				cmd, out := inside(t, dir, test.script, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID})
+				cmd, out := startIn(t, dir, test.script, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID})
 				out.Scan()
 
 				if test.kill {
@@ -246,7 +251,7 @@ func TestPIDNamespaceEnds(t *testing.T) {
 				cmd.Wait()
 			})
 			if len(k.incidents) != 1 {
-				t.Fatalf("%d incidents", len(k.incidents))
+				t.Fatalf("got %d incidents, want one", len(k.incidents))
 			}
 			inc := k.incidents[0]
 
@@ -256,15 +261,17 @@ func TestPIDNamespaceEnds(t *testing.T) {
 			}
 
 			if len(inc.Victims) != want || test.kill != *inc.Victims[0].IsContainerInit {
-				t.Errorf("%d victims, the first the init: %v", len(inc.Victims), *inc.Victims[0].IsContainerInit)
+				t.Errorf("got %d victims, the first is PID 1: %t, want %d victims, %t",
+					len(inc.Victims), *inc.Victims[0].IsContainerInit, want, test.kill)
 			}
 
 			if test.path != "" && inc.Killer.Path != test.path {
-				t.Errorf("killer %+v", inc.Killer)
+				t.Errorf("got killer %+v, want path %s", inc.Killer, test.path)
 			}
 
-			if test.kill && (inc.Killer.PID != os.Getpid() || !strings.Contains(strings.Join(inc.Notes, "\n"), "2 of the victims")) {
-				t.Errorf("killer %+v, notes %q", inc.Killer, inc.Notes)
+			if test.kill && (inc.Killer.PID != os.Getpid() ||
+				!strings.Contains(strings.Join(inc.Notes, "\n"), "2 of the victims")) {
+				t.Errorf("got killer %+v, notes %q, want this process, and a note on 2 victims", inc.Killer, inc.Notes)
 			}
 
 			t.Logf("%s: %s; %q", inc.Killer.Path, evidence(inc.Killer), inc.Notes)
@@ -272,14 +279,13 @@ func TestPIDNamespaceEnds(t *testing.T) {
 	}
 }
 
-// TestKillAll: what dies at once in one container is one incident.
-func TestKillAll(t *testing.T) {
+func TestKillsAtOnceInOneContainerAreOneIncident(t *testing.T) {
 	const many = 300
-	dir := posing(t, containerID("9"))
+	dir := containerCgroup(t, containerID("9"))
 
 	k := traced(t, func() {
 		script := fmt.Sprintf("i=0; while [ $i -lt %d ]; do sleep 100 & i=$((i+1)); done; echo; wait", many)
-		cmd, out := inside(t, dir, script, &syscall.SysProcAttr{Setpgid: true})
+		cmd, out := startIn(t, dir, script, &syscall.SysProcAttr{Setpgid: true})
 		out.Scan()
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
@@ -290,49 +296,51 @@ func TestKillAll(t *testing.T) {
 			victims += len(inc.Victims)
 		}
 
-		t.Fatalf("%d incidents, %d victims, lost %v", len(k.incidents), victims, k.lost)
+		t.Fatalf("got %d incidents, %d victims, lost %v, want one incident with %d victims",
+			len(k.incidents), victims, k.lost, many+1)
 	}
 }
 
-// TestPlainCgroupIsSilent: nobody asks who killed what is in no container or service.
-func TestPlainCgroupIsSilent(t *testing.T) {
-	dir := filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(posing(t, containerID("e"))))))
+func TestKillsOutsideOfWorkloadsAreNotReported(t *testing.T) {
+	dir := filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(containerCgroup(t, containerID("e"))))))
 
 	k := traced(t, func() {
-		victim, _ := inside(t, dir, "exec sleep 100", nil)
+		victim, _ := startIn(t, dir, "exec sleep 100", nil)
 		syscall.Kill(victim.Process.Pid, syscall.SIGKILL)
 		victim.Wait()
 	})
 	if len(k.incidents) != 0 {
-		t.Errorf("%+v", k.incidents[0])
+		t.Errorf("got incident %+v, want none", k.incidents[0])
 	}
 }
 
-// TestPIDNamespaceOfAnOOMVictim: its end is the OOM kill's aftermath.
-func TestPIDNamespaceOfAnOOMVictim(t *testing.T) {
-	dir := posing(t, containerID("f"))
+// The kernel kills the rest of the namespace of PID 1, which is part of the OOM kill.
+func TestThePIDNamespaceOfAnOOMVictimIsNoIncidentOfItsOwn(t *testing.T) {
+	dir := containerCgroup(t, containerID("f"))
 
 	limit := "memory.limit_in_bytes"
 	if _, err := os.Stat(filepath.Join(dir, limit)); err != nil {
 		if limit = "memory.max"; os.WriteFile(filepath.Join(dir, limit), []byte("16777216"), 0) != nil {
-			t.Fatal("the memory controller is not given to this cgroup")
+			t.Fatal("set memory.max: the memory controller is not enabled in this cgroup")
 		}
 	} else if err := os.WriteFile(filepath.Join(dir, limit), []byte("16777216"), 0); err != nil {
 		t.Fatal(err)
 	}
 
 	k := traced(t, func() {
-		cmd, _ := inside(t, dir, "sleep 100 & exec tail /dev/zero", &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID})
+		cmd, _ := startIn(t, dir, "sleep 100 & exec tail /dev/zero",
+			&syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID})
 		cmd.Wait()
 		time.Sleep(1500 * time.Millisecond)
 	})
 	if len(k.incidents) != 1 {
-		t.Fatalf("%d incidents", len(k.incidents))
+		t.Fatalf("got %d incidents, want one", len(k.incidents))
 	}
 
 	inc := k.incidents[0]
 	if inc.Scope != events.ScopeMemcg || len(inc.Victims) != 1 || inc.Victims[0].Comm != "tail" ||
 		!strings.Contains(strings.Join(inc.Notes, "\n"), "the kernel killed sleep[") {
-		t.Errorf("%s of %d, notes %q", inc.Scope, len(inc.Victims), inc.Notes)
+		t.Errorf("got scope %s, %d victims, notes %q, want the OOM kill of tail, and a note on sleep",
+			inc.Scope, len(inc.Victims), inc.Notes)
 	}
 }

@@ -56,6 +56,7 @@ func (b block) nodeBefore() []group {
 	p := b.inc.Before
 
 	var groups []group
+
 	for _, k := range p.Kswapd {
 		awake := fmt.Sprintf("kswapd of NUMA node %d awake %s", k.Node, phrase.Duration(k.AwakeNS))
 		groups = append(groups, list(awake, phrase.Plural(k.Wakeups, "wakeup")))

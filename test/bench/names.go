@@ -186,7 +186,12 @@ func untilNamed(options resolve.Options, cri bool, turn func(int, func(shamPod))
 	}
 	last := podOf(0)
 
-	for i := 0; cri && i < 1000 && r.Version() < namedPods; i++ { // the first list
+	for i, learned := 0, 0; cri && i < 1000 && learned < namedPods; i++ { // the first list
+		refs, all := r.Learned()
+		if learned += len(refs); all {
+			break
+		}
+
 		time.Sleep(10 * time.Millisecond)
 	}
 	var toName, toSource []float64

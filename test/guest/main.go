@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command guest runs in the machines of the tests, started by their init: it runs the
+// cases that the kernel's command line requests, and sends the result over the console.
+//
+//	guest                    all of that
+//	guest target MIB [HOW]   be a process that is to be killed
+//	guest list               print the kernels and cases of test/vm, the killers of test/node
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/oomtrace/oomtrace/test/internal/qemu"
+	"github.com/oomtrace/oomtrace/test/node"
+	"github.com/oomtrace/oomtrace/test/vm"
+)
+
+func main() {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "target":
+			node.RunTarget(os.Args[2:])
+		case "list":
+			list()
+		}
+
+		return
+	}
+
+	fmt.Println(qemu.MarkStart)
+
+	run := vm.RunGuest
+
+	if _, ok := qemu.BootOption("lab.killers"); ok {
+		run = node.RunKillers
+	} else if _, ok := qemu.BootOption("lab.pods"); ok {
+		run = node.RunPods
+	}
+
+	if err := run(); err != nil {
+		fmt.Println("guest:", err)
+		os.Exit(1)
+	}
+}
+
+func list() {
+	for _, k := range vm.Kernels {
+		fmt.Println("kernel", k.ID())
+	}
+
+	for i := range vm.Cases {
+		fmt.Println("case", vm.Cases[i].Name)
+	}
+
+	for i := range node.Killers {
+		fmt.Println("killer", node.Killers[i].Name)
+	}
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package node tests oomtrace on whole nodes: with everything that kills on a Debian
+// with systemd, and with pods on real containerds. The files without _test are compiled
+// into the guest, and import little.
+package node
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/test/internal/must"
+)
+
+// Killer is one way in which a service is killed: what the guest does, and what must be
+// reported of it.
+type Killer struct {
+	Name string
+
+	properties []string       // of the service
+	args       []string       // of the target
+	prepare    func()         // before the target starts
+	do         func(*Attempt) // it, or what it starts, kills the target
+	limit      time.Duration  // until the target is dead; 0: usualLimit
+	journal    string         // unit that logs about it
+
+	want want
+}
+
+// want is the incident that a killer must cause. Empty fields are not compared.
+type want struct {
+	scope  events.Scope
+	path   string // of the killer
+	reason string
+	comm   string // of the sender
+	// check compares the rest.
+	check func(k *events.Killer, errorf func(format string, args ...any))
+}
+
+const usualLimit = 20 * time.Second
+
+// Killers in the order in which they run.
+var Killers = []Killer{
+	{
+		Name: "shell", properties: []string{"User=lab"},
+		do:   func(a *Attempt) { login(fmt.Sprintf("kill -9 %d", a.PID)) },
+		want: want{scope: events.ScopeUser, path: "human", comm: "sh", check: loggedIn},
+	},
+	{
+		Name: "sudo",
+		do:   func(a *Attempt) { login(fmt.Sprintf("sudo kill -9 %d", a.PID)) },
+		want: want{scope: events.ScopeUser, path: "human", comm: "kill", check: func(k *events.Killer, errorf func(string, ...any)) {
+			loggedIn(k, errorf)
+
+			if k.Login != nil && k.Login.SudoUser != "lab" {
+				errorf("user of sudo: got %q, want lab", k.Login.SudoUser)
+			}
+
+			hasAncestor(k, "sudo", errorf)
+		}},
+	},
+	{
+		Name: "cgroup-kill",
+		do:   func(a *Attempt) { login("echo 1 | sudo tee " + a.cgroupFile("cgroup.kill")) },
+		want: want{scope: events.ScopeUser, comm: "tee"},
+	},
+	{
+		Name: "unit-stop", properties: []string{"TimeoutStopSec=1"},
+		do:   func(a *Attempt) { must.OK("stop the unit", exec.Command("systemctl", "stop", a.Unit).Run()) },
+		want: want{scope: events.ScopeUser, path: "systemd", comm: "systemd", check: termBefore},
+	},
+	{
+		Name: "self",
+		do: func(a *Attempt) {
+			// From inside of the same service.
+			script := fmt.Sprintf("echo $$ > %s; kill -9 %d", a.cgroupFile("cgroup.procs"), a.PID)
+			must.OK("kill", exec.Command("sh", "-c", script).Run())
+		},
+		want: want{scope: events.ScopeUser, path: "self", comm: "sh"},
+	},
+	{
+		Name: "earlyoom", args: []string{"700", "slowly"}, limit: 90 * time.Second, journal: "lab-earlyoom-daemon.service",
+		do: func(a *Attempt) {
+			const daemon = "lab-earlyoom-daemon.service"
+			run("systemd-run", "--quiet", "--unit="+daemon, "--property=OOMScoreAdjust=-100",
+				"/usr/bin/earlyoom", "-r", "0", "-m", "70,68", "-s", "100,100")
+			waitFor(90*time.Second, a.gone)
+			run("systemctl", "stop", daemon)
+		},
+		want: want{scope: events.ScopeUser, path: "earlyoom", reason: "memory_pressure", comm: "earlyoom", check: termBefore},
+	},
+	{
+		Name: "systemd-oomd", args: []string{"150", "again"}, limit: 150 * time.Second, journal: "systemd-oomd.service",
+		// It kills below a cgroup that it watches if pages are scanned there, which needs
+		// swap.
+		prepare:    compressedSwap,
+		properties: []string{"Slice=lab.slice", "MemoryHigh=40M"},
+		do: func(*Attempt) {
+			run("systemctl", "set-property", "--runtime", "lab.slice",
+				"ManagedOOMMemoryPressure=kill", "ManagedOOMMemoryPressureLimit=1%")
+		},
+		want: want{scope: events.ScopeUser, path: "systemd-oomd", reason: "memory_pressure", comm: "systemd-oomd"},
+	},
+	{
+		Name: "cron", limit: 130 * time.Second,
+		do: func(a *Attempt) {
+			job := fmt.Sprintf("* * * * * root kill -9 %d\n", a.PID)
+			must.OK("write a job", os.WriteFile("/etc/cron.d/lab", []byte(job), 0o644))
+			waitFor(125*time.Second, a.gone)
+			os.Remove("/etc/cron.d/lab")
+		},
+		want: want{scope: events.ScopeUser, check: func(k *events.Killer, errorf func(string, ...any)) {
+			hasAncestor(k, "cron", errorf)
+
+			if k.Path == "human" {
+				errorf("path of a job: got human, want another one")
+			}
+		}},
+	},
+	{
+		Name: "oom", properties: []string{"MemoryMax=40M", "MemorySwapMax=0"}, args: []string{"100", "slowly"},
+		do:   func(*Attempt) {},
+		want: want{scope: events.ScopeMemcg, path: "memcg"},
+	},
+}
+
+func loggedIn(k *events.Killer, errorf func(string, ...any)) {
+	if l := k.Login; l == nil || l.Session == "" || l.User != "lab" || !strings.HasPrefix(l.TTY, "pts/") {
+		errorf("login: got %+v, want a session of user lab on pts/", l)
+	}
+}
+
+func termBefore(k *events.Killer, errorf func(string, ...any)) {
+	if k.TermBeforeNS == nil || *k.TermBeforeNS == 0 {
+		errorf("SIGTERM before: got none, want one")
+	}
+}
+
+func hasAncestor(k *events.Killer, comm string, errorf func(string, ...any)) {
+	if !slices.ContainsFunc(k.Ancestry, func(a events.Ancestor) bool { return a.Comm == comm }) {
+		errorf("ancestry: got %+v, want %s in it", k.Ancestry, comm)
+	}
+}
+
+// compare compares the incidents of the target.
+func (w *want) compare(unit string, incidents []*events.Incident, errorf func(string, ...any)) {
+	if len(incidents) != 1 {
+		errorf("number of incidents with the target: got %d, want 1", len(incidents))
+		return
+	}
+
+	inc := incidents[0]
+	if inc.Scope != w.scope {
+		errorf("scope: got %s, want %s", inc.Scope, w.scope)
+	}
+
+	if k := inc.Killer; k == nil {
+		errorf("killer: got none, want %s", w.path)
+	} else {
+		for _, field := range []struct{ name, got, want string }{
+			{"killer's path", k.Path, w.path}, {"reason", k.Reason, w.reason}, {"sender", k.Comm, w.comm},
+		} {
+			if field.want != "" && field.got != field.want {
+				errorf("%s: got %q, want %q in %+v", field.name, field.got, field.want, *k)
+			}
+		}
+
+		if w.check != nil {
+			w.check(k, errorf)
+		}
+	}
+
+	// The memory at that instant is reported of every kill: "not memory" needs numbers.
+	if len(inc.Ladder) == 0 || inc.Ladder[0].UsageBytes == nil {
+		errorf("ladder: got %+v, want it to start with a usage", inc.Ladder)
+	}
+
+	if wl := inc.Victims[0].Workload; wl == nil || wl.Unit != unit {
+		errorf("victim's workload: got %+v, want unit %s", wl, unit)
+	}
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// Case is one way to run out of memory, or to seem to: what the guest does, and what each
+// tier must report of it, beyond what holds for all cases.
+type Case struct {
+	Name     string
+	CgroupV1 bool          // it runs on cgroup v1, too
+	Quiet    time.Duration // how long the tracers must be silent before the case ends; 0: the usual
+
+	// Do runs in the guest. It stops by must.OK.
+	Do func(*Guest)
+	// Want compares one tier's account, on the host.
+	Want func(*Check)
+	// FirstCause returns the ids of causes, one of which must come first in an incident;
+	// nil: any.
+	FirstCause func(*Check, *events.Incident) []string
+
+	NotOOM      bool // who dies is not killed by the OOM killer
+	UserKills   bool // it has incidents of scope user
+	VictimsOnly bool // it tests something else; only victims and counters are compared
+	// Burst: more is killed than the rate limit of the kernel's log lets through.
+	Burst bool
+	// FreeLimit: its limit depends on the free memory.
+	FreeLimit bool
+	// Unknown are keys that may be unknown here.
+	Unknown []string
+	// NoReclaim reports whether the tier cannot see the reclaim before a kill.
+	NoReclaim func(*Check) bool
+}
+
+// Cases in the order in which they run: what hurts a machine comes last.
+var Cases = []Case{
+	memcgLeaf, parentLimit, oomGroup, multithread, zombieLeader, sharedMM, tmpfs, hugePages, swapMax, limitLowered,
+	noKillable, alreadyExiting, twoAtOnce, hostileNames, userKill, pidnsInit, oomInit, memoryHigh, stalledKill, highOrder,
+	sysrqF, cpuset, mempolicy, global, pageTables, dirtyCache, slab, hostDaemon, burst, recordKilled,
+}
+
+func cause(ids ...string) func(*Check, *events.Incident) []string {
+	return func(*Check, *events.Incident) []string { return ids }
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/test/internal/must"
+)
+
+// Limits of cgroups: whose limit is hit, and what comes of it.
+
+var memcgLeaf = Case{
+	Name: "memcg-leaf", CgroupV1: true,
+	Do:         func(g *Guest) { g.hog(g.leaf(40), "anon", "80") },
+	Want:       limitHit.check,
+	FirstCause: cause("own_limit"),
+}
+
+var parentLimit = Case{
+	Name: "parent-limit", CgroupV1: true,
+	Do: func(g *Guest) {
+		parent := g.group("parent", "parent", 40, nil)
+		g.hog(g.group("leaf", "leaf", 0, parent), "anon", "80")
+	},
+	Want: Kill{
+		Victim: "hog", Scope: events.ScopeMemcg, Limiter: "parent", Trigger: "hog", Class: "anon_fault", Killer: "memcg",
+	}.check,
+	FirstCause: cause("ancestor_limit"),
+}
+
+var twoAtOnce = Case{
+	Name: "two-at-once", CgroupV1: true,
+	Do: func(g *Guest) {
+		a := g.start("hog1", g.group("one", "one", 40, nil), "anon", "80")
+		b := g.start("hog2", g.group("two", "two", 40, nil), "anon", "80")
+
+		a.proceed()
+		b.proceed()
+		a.waitEnd()
+		b.waitEnd()
+	},
+	Want: func(c *Check) {
+		for hog, leaf := range map[string]string{"hog1": "one", "hog2": "two"} {
+			c.kill(Kill{Victim: hog, Scope: events.ScopeMemcg, Limiter: leaf, Trigger: hog, Class: "anon_fault", Killer: "memcg"})
+		}
+	},
+}
+
+var swapMax = Case{
+	Name: "swap-max",
+	Do: func(g *Guest) {
+		g.swapOn()
+
+		leaf := g.leaf(32)
+		leaf.set("memory.swap.max", "16M")
+		g.hog(leaf, "anon", "120")
+	},
+	Want: func(c *Check) {
+		inc := c.kill(limitHit)
+		if inc == nil {
+			return
+		}
+
+		l := inc.Limiter
+		if l.SwapLimitBytes == nil || *l.SwapLimitBytes != 16<<20 || l.SwapUsageBytes == nil || *l.SwapUsageBytes < 15<<20 {
+			c.errorf("limiter: got %+v, want swap at its limit of 16 MiB", l)
+		}
+
+		if inc.Before != nil && !slices.ContainsFunc(inc.Before.Stalls, func(s events.StallSum) bool {
+			return s.What == string(events.StallMemcgReclaim) && s.ReclaimedBytes >= 8<<20
+		}) {
+			c.errorf("stalls: got %+v, want reclaim of at least 8 MiB, which went to swap", inc.Before.Stalls)
+		}
+	},
+	FirstCause: cause("swap_exhausted"),
+}
+
+var limitLowered = Case{
+	Name: "limit-lowered", CgroupV1: true,
+	Do: func(g *Guest) {
+		leaf := g.leaf(0)
+		hog := g.startFull("hog", leaf, 60)
+
+		leaf.Max = 20 << 20
+		writer := g.start("writer", nil, "write", filepath.Join(leaf.dir, g.limitFile()), fmt.Sprint(leaf.Max))
+		writer.proceed()
+		writer.waitEnd()
+
+		if !g.cgroupV1 {
+			hog.waitEnd()
+		}
+	},
+	Want: func(c *Check) {
+		if c.Kernel.CgroupV1 {
+			// The write fails with EBUSY where it cannot reclaim, and nobody is killed
+			// (mm/memcontrol.c: mem_cgroup_resize_max).
+			c.noIncident()
+			return
+		}
+
+		c.kill(Kill{
+			Victim: "hog", Scope: events.ScopeMemcg, Limiter: "leaf", Trigger: "writer", Class: "limit_lowered", Killer: "memcg",
+		})
+	},
+	FirstCause: cause("limit_lowered"),
+	// The writer is outside of the cgroup that it reclaims from: before 7.0,
+	// tracepoints do not tell from which.
+	NoReclaim: func(c *Check) bool { return c.Tier == tierTracepoint && !c.Kernel.is("7") },
+}
+
+var noKillable = Case{
+	Name: "no-killable", Quiet: 2500 * time.Millisecond,
+	Do: func(g *Guest) {
+		leaf := g.leaf(40)
+		hog := g.startWith(options{name: "hog", comm: "hog", adj: -1000}, leaf, "anon", "60")
+		hog.proceed()
+		time.Sleep(2500 * time.Millisecond)
+
+		leaf.set("memory.max", "max")
+		hog.waitRSS(60)
+	},
+	Want: func(c *Check) {
+		if c.Tier == tierTracepoint {
+			c.noIncident()
+			return
+		}
+
+		if c.Log.NoKillable == 0 {
+			c.errorf("kernel's log: got no line that nothing is killable, want one")
+		}
+
+		c.equal("number of incidents", len(c.Incidents), 1)
+
+		for _, inc := range c.Incidents {
+			c.equal("outcome", inc.Outcome, events.OutcomeNoKillable)
+			c.limiter(inc, "leaf")
+
+			n, counted := inc.Passes.NoKillable, c.group("leaf").OOM
+			if n < 2 || n > counted {
+				c.errorf("OOM invocations without a victim: got %d, want 2 to %d, the kernel's count", n, counted)
+			}
+		}
+	},
+	FirstCause: cause("no_killable"),
+}
+
+// alreadyExiting holds a process at its exit, with its memory, by ptrace. The kernel
+// chooses it, finds that it is exiting, and only marks it
+// (mm/oom_kill.c: oom_kill_process, task_will_free_mem).
+var alreadyExiting = Case{
+	Name: "already-exiting",
+	Do: func(g *Guest) {
+		leaf := g.leaf(60)
+		exiting := g.start("leaving", leaf, "exit", "40")
+		exiting.proceed()
+		exiting.line()
+
+		runtime.LockOSThread() // ptrace is by thread
+
+		defer runtime.UnlockOSThread()
+
+		_, _, errno := syscall.Syscall6(syscall.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(exiting.PID), 0, unix.PTRACE_O_TRACEEXIT, 0, 0)
+		if errno != 0 {
+			must.OK("ptrace", errno)
+		}
+		defer func() { _ = unix.PtraceDetach(exiting.PID) }()
+
+		exiting.proceed()
+		waitTraced(exiting)
+
+		g.startFull("other", leaf, 30)
+	},
+	Want: func(c *Check) {
+		c.equal("number of incidents", len(c.Incidents), 1)
+
+		for _, inc := range c.Incidents {
+			c.equal("outcome", inc.Outcome, events.OutcomeAlreadyExiting)
+			c.equal("number of victims", len(inc.Victims), 0)
+
+			if c.Tier != tierTracepoint {
+				c.limiter(inc, "leaf")
+			}
+		}
+	},
+}
+
+// waitTraced waits until a process is in tracing stop.
+func waitTraced(p *process) {
+	for range 200 {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
+		// "PID (COMM) STATE ...", and a comm may have any bytes.
+		if at := bytes.LastIndexByte(stat, ')'); at >= 0 && at+2 < len(stat) && stat[at+2] == 't' {
+			return
+		}
+
+		time.Sleep(20 * time.Millisecond)
+	}
+
+	must.OK("wait for "+p.Name, errors.New("it did not stop at its exit"))
+}

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/test/internal/trace"
+)
+
+// checkResult checks everything that a boot sent. Each case must have run, and each tier
+// must be right about it.
+func checkResult(k Kernel, result *Result, cases, tiers []string) *report {
+	r := &report{cases: map[string]*outcome{}}
+	traces := map[string]*trace.Trace{}
+	skipped := map[string][]string{}
+
+	for _, tier := range tiers {
+		r.checkTracer(k, tier, result)
+		traces[tier] = r.readTrace(tier, result)
+		_, skipped[tier] = skippedRuns(result, tier)
+	}
+
+	downgraded := 0
+
+	for i := range Cases {
+		spec := &Cases[i]
+		if !slices.Contains(cases, spec.Name) {
+			continue
+		}
+
+		at := slices.IndexFunc(result.Runs, func(run *Run) bool { return run.Name == spec.Name })
+		if at < 0 {
+			continue // the missing outcome is the problem
+		}
+
+		run := result.Runs[at]
+		o := &outcome{tiers: map[string]*outcome{kernelLog: {}}}
+		r.cases[spec.Name] = o
+
+		if run.Error != "" {
+			o.errorf("it could not be done: %s", run.Error)
+		}
+
+		log, err := readLog(run)
+		if err != nil {
+			o.errorf("read the kernel's log: %v", err)
+		}
+
+		checkLog(o.tiers[kernelLog], k, spec, run, log)
+
+		for _, tier := range tiers {
+			c := &Check{Kernel: k, Tier: tier, Run: run, Log: log, Skipped: skipped[tier], spec: spec}
+			o.tiers[tier] = &outcome{}
+
+			switch {
+			case tier == k.Without:
+				continue
+			case result.Tracers[tier].Error != "":
+				o.tiers[tier].errorf("oomtrace did not start")
+				continue
+			}
+
+			c.takeLines(traces[tier])
+			c.check()
+
+			if run.Error == "" && len(c.problems) > 0 && c.downgraded() {
+				c.problems = nil
+				c.checkVictims()
+
+				o.tiers[tier].notes = append(o.tiers[tier].notes, "only the victims were compared: the kernel skipped a kprobe")
+				downgraded++
+			}
+
+			o.tiers[tier].problems = c.problems
+		}
+	}
+
+	if downgraded > maxDowngraded {
+		r.errorf("kprobe: got %d cases with a kill that only tracepoints saw, want at most %d", downgraded, maxDowngraded)
+	}
+
+	return r
+}
+
+// downgraded reports whether the kernel skipped the kprobe that sees a decision: while
+// a task inside of a bpf() call is preempted, kprobe programs do not run on its CPU
+// (kernel/trace/bpf_trace.c: trace_call_bpf, bpf_prog_active). Such a kill is seen by
+// tracepoints alone, and its victims must be right even so.
+func (c *Check) downgraded() bool {
+	return c.Tier == tierKprobe &&
+		slices.ContainsFunc(c.Incidents, func(inc *events.Incident) bool { return inc.Tier == events.TierTracepoint })
+}
+
+// maxDowngraded is in how many cases of a boot that may happen.
+const maxDowngraded = 3
+
+// takeLines takes the incidents and stalls that were reported in the case. Every other
+// line must be an update or explained.
+func (c *Check) takeLines(t *trace.Trace) {
+	for _, line := range c.Run.Lines[c.Tier] {
+		var head events.Incident
+		if err := json.Unmarshal([]byte(line), &head); err != nil {
+			c.errorf("not JSON: %s", line)
+			continue
+		}
+
+		switch head.Kind {
+		case events.KindIncident:
+			if inc := t.Incident(head.ID); inc != nil {
+				c.Incidents = append(c.Incidents, inc)
+			}
+		case events.KindIncidentUpdate:
+		case events.KindStall:
+			var stall events.StallLine
+			if err := json.Unmarshal([]byte(line), &stall); err != nil {
+				c.errorf("%v: %s", err, line)
+			}
+
+			c.Stalls = append(c.Stalls, stall)
+		default:
+			if _, explained := skippedRun(line); !explained {
+				c.errorf("unexpected line: %s", line)
+			}
+		}
+	}
+}
+
+// check compares a case with everything that is known of it.
+func (c *Check) check() {
+	c.checkVictims()
+	c.checkCounters()
+
+	if c.spec.VictimsOnly {
+		c.spec.Want(c)
+		return
+	}
+
+	if !c.spec.UserKills && slices.ContainsFunc(c.Incidents, byUser) {
+		c.errorf("got an incident of scope user among %d, want none", len(c.Incidents))
+	}
+
+	for _, inc := range c.Incidents {
+		c.checkKeys(inc)
+
+		if inc.Outcome == events.OutcomeKilled {
+			c.checkBefore(inc)
+		}
+	}
+
+	c.checkAgainstLog()
+	c.spec.Want(c)
+	c.checkCauses()
+
+	if c.Run.Error == "" && goldenFor(c.Kernel, c.Tier) {
+		c.checkGolden()
+	}
+}
+
+// checkVictims: each process that was killed is in exactly one incident, and no other is
+// in any.
+func (c *Check) checkVictims() {
+	reported := map[int]int{}
+
+	for _, inc := range c.Incidents {
+		for _, v := range inc.Victims {
+			if !byUser(inc) {
+				reported[v.PID]++
+			}
+		}
+	}
+
+	for _, p := range c.Run.Procs {
+		want := 0
+		if p.Killed && !c.spec.NotOOM {
+			want = 1
+		}
+
+		c.equal(fmt.Sprintf("number of incidents with victim %s[%d]", p.Name, p.PID), reported[p.PID], want)
+		delete(reported, p.PID)
+	}
+
+	for pid := range reported {
+		if !c.Log.Killed[pid] {
+			c.errorf("got victim %d, which is neither of the case nor in the kernel's log", pid)
+		}
+	}
+
+	for pid := range c.Log.Killed {
+		if _, v := c.find(pid); v == nil {
+			c.errorf("got no incident with victim %d of the kernel's log", pid)
+		}
+	}
+}
+
+// checkCounters compares the kernel's counters with the incidents.
+func (c *Check) checkCounters() {
+	var kills uint64
+
+	for _, inc := range c.Incidents {
+		if inc.Outcome != events.OutcomeKilled || byUser(inc) {
+			continue
+		}
+
+		if inc.Audit == nil {
+			c.errorf("incident %s: got no audit, want one", inc.ID)
+			continue
+		}
+
+		if !inc.Audit.Explained {
+			c.errorf("incident %s: got an audit that explains nothing: %s", inc.ID, inc.Audit.Text)
+		}
+
+		kills += inc.Audit.KernelKills
+	}
+
+	c.equal("sum of kills", kills, c.Run.OOMKills[1]-c.Run.OOMKills[0])
+
+	for _, g := range c.Run.Groups {
+		var below, hits uint64
+
+		for _, inc := range c.Incidents {
+			if inc.Audit == nil {
+				continue
+			}
+
+			if countedBy(g.ID, inc, c.Kernel.CgroupV1) {
+				below += inc.Audit.KernelKills
+			}
+
+			if inc.Limiter != nil && inc.Limiter.Cgroup != nil && inc.Limiter.Cgroup.ID == g.ID {
+				hits++
+			}
+		}
+
+		c.equal("kills below "+g.Name, below, g.OOMKill)
+
+		if hits > 0 && !c.Kernel.CgroupV1 && g.OOMLocal == 0 {
+			c.errorf("limiter: got %s in %d incidents, but its own limit was never hit", g.Name, hits)
+		}
+	}
+}
+
+// countedBy reports whether a cgroup counts the kills of an incident: on cgroup v2, each
+// ancestor of the victim's does, on v1 only the victim's own.
+func countedBy(id uint64, inc *events.Incident, cgroupV1 bool) bool {
+	if cgroupV1 {
+		return len(inc.Ladder) > 0 && inc.Ladder[0].Cgroup.ID == id
+	}
+
+	return slices.ContainsFunc(inc.Ladder, func(r events.Rung) bool { return r.Cgroup.ID == id })
+}
+
+// checkBefore: each kill has the stalls before it, and names those that cannot be seen.
+func (c *Check) checkBefore(inc *events.Incident) {
+	if inc.Before == nil {
+		c.errorf("incident %s: got no stalls before the kill, want some", inc.ID)
+		return
+	}
+
+	unseen := slices.Contains(inc.Before.Unseen, string(events.StallMemoryHigh))
+	c.equal(fmt.Sprintf("memory.high among the unseen %q", inc.Before.Unseen), unseen, c.Tier == tierTracepoint)
+
+	hidden := c.spec.NoReclaim != nil && c.spec.NoReclaim(c)
+	if inc.Scope == events.ScopeMemcg && !hidden && stalled(inc, events.StallMemcgReclaim) == 0 {
+		c.errorf("stalls: got %+v, want reclaim before the limit of a cgroup was hit", inc.Before.Stalls)
+	}
+}
+
+// checkCauses compares the first cause of each incident.
+func (c *Check) checkCauses() {
+	if c.spec.FirstCause == nil {
+		return
+	}
+
+	for _, inc := range c.Incidents {
+		if byUser(inc) {
+			continue
+		}
+
+		var ids []string
+		for _, cause := range inc.Causes {
+			ids = append(ids, cause.ID)
+		}
+
+		if want := c.spec.FirstCause(c, inc); len(ids) == 0 || !slices.Contains(want, ids[0]) {
+			c.errorf("causes: got %q, want the first to be one of %q", ids, want)
+		}
+	}
+}
+
+// noKillablePasses is how many OOM invocations found no process to kill, in all.
+func noKillablePasses(incidents []*events.Incident) (sum uint64) {
+	for _, inc := range incidents {
+		if inc.Passes != nil {
+			sum += inc.Passes.NoKillable
+		}
+	}
+
+	return sum
+}
+
+// Kernels before 6.2 keep a part of a process's memory counts in each thread, and the
+// others change between the signal and the log's line.
+const (
+	slackKiB           = 1024
+	slackOldKiB        = 4096
+	slackPageTablesKiB = 128
+)
+
+// memorySlackKiB is by how much two accounts of a process's memory may differ.
+func (c *Check) memorySlackKiB() uint64 {
+	if c.Kernel.is("5") || c.Kernel.is("6.1") {
+		return slackOldKiB
+	}
+
+	return slackKiB
+}
+
+func limiterPath(inc *events.Incident) string {
+	if inc.Limiter == nil || inc.Limiter.Cgroup == nil {
+		return ""
+	}
+
+	return inc.Limiter.Cgroup.Path
+}
+
+// isVictim reports whether a pid or a thread's id is a victim's.
+func isVictim(inc *events.Incident, pid int) bool {
+	return slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == pid || v.TID == pid })
+}
+
+// namesUnknown reports whether an incident names a key, or what contains it, as unknown.
+func namesUnknown(inc *events.Incident, key string) bool {
+	return slices.ContainsFunc(inc.Unknown, func(u string) bool { return key == u || strings.HasPrefix(key, u+".") })
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/view"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+const goldenDir = "golden"
+
+// goldenFor reports whether there are golden files for a kernel and tier.
+func goldenFor(k Kernel, tier string) bool { return k.ID() == "amd64-6.12" && tier == tierFentry }
+
+// checkGolden compares what was reported of a case, as JSON and as text, with the golden
+// files. What varies from run to run is masked.
+func (c *Check) checkGolden() {
+	incidents := slices.Clone(c.Incidents)
+	if c.spec.Burst && len(incidents) > 1 {
+		incidents = incidents[:1]
+	}
+
+	slices.SortStableFunc(incidents, func(a, b *events.Incident) int { return strings.Compare(limiterPath(a), limiterPath(b)) })
+
+	var asJSON, asText bytes.Buffer
+
+	for _, inc := range incidents {
+		inc := steady(inc)
+
+		text, err := json.MarshalIndent(inc, "", "  ")
+		if err == nil {
+			asJSON.Write(append(text, '\n'))
+
+			err = printText(&asText, inc)
+		}
+
+		if err != nil {
+			c.errorf("print the incident: %v", err)
+			return
+		}
+	}
+
+	masked := maskJSON(asJSON.String())
+	if c.spec.FreeLimit {
+		masked = anyLimit.ReplaceAllString(masked, `$1"VARIES"`)
+	}
+
+	c.compareGolden(c.spec.Name+".json", masked)
+	c.compareGolden(c.spec.Name+".txt", maskText(asText.String()))
+}
+
+// printText prints an incident as the text output does.
+func printText(w io.Writer, inc *events.Incident) error {
+	return view.NewText(w, view.TextOptions{Location: time.UTC}).Write(inc)
+}
+
+// steady leaves out what depends on timing alone: OOM invocations that wait for a
+// victim's exit, how many incidents are between two samples of the counters, which page
+// of a fault hit the limit.
+func steady(inc *events.Incident) *events.Incident {
+	out := *inc
+	out.Before = nil
+	// What is read of the machine after the kill varies; causes are compared by id.
+	out.Shares, out.Candidates, out.NodeState, out.Eviction, out.Causes = nil, nil, nil, nil, nil
+	out.SharesLeftOut, out.CandidatesLeftOut = 0, 0
+
+	if inc.Passes != nil {
+		passes := *inc.Passes
+
+		passes.Waiting = 0
+		if inc.Outcome == events.OutcomeKilled {
+			passes = events.Passes{Killed: passes.Killed}
+		}
+		out.Passes = &passes
+	}
+
+	if inc.Audit != nil {
+		audit := *inc.Audit
+		audit.Incidents, audit.WindowKills, audit.Text = 1, audit.KernelKills, "counters as seen"
+		out.Audit = &audit
+	}
+
+	if a := inc.Allocation; a != nil && a.Class == "pagetable" {
+		// A fault may hit the limit when it needs a page for its page table.
+		fault := *a
+
+		fault.Class, fault.GFP, fault.GFPFlags = "anon_fault", new(uint32(3264)), []string{"GFP_KERNEL"}
+		if inc.Scope == events.ScopeGlobal {
+			fault.GFP, fault.GFPFlags = new(uint32(1314250)), []string{"GFP_HIGHUSER_MOVABLE", "__GFP_ZERO", "__GFP_COMP"}
+		}
+		out.Allocation = &fault
+	}
+
+	out.Notes = slices.DeleteFunc(slices.Clone(inc.Notes), func(n string) bool { return strings.Contains(n, "was still exiting") })
+	for i, n := range out.Notes {
+		out.Notes[i] = maskText(n)
+	}
+
+	return &out
+}
+
+func (c *Check) compareGolden(name, got string) {
+	file := filepath.Join(goldenDir, name)
+
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			c.errorf("%v", err)
+		}
+
+		return
+	}
+
+	want, err := os.ReadFile(file)
+	if err != nil {
+		c.errorf("%v: scripts/vm-test.sh --arch amd64 --kernel 6.12 --update writes it", err)
+		return
+	}
+
+	if string(want) != got {
+		c.errorf("test/vm/%s (-), got (+):\n%s", file, difference(string(want), got))
+	}
+}
+
+func difference(want, got string) string {
+	var b strings.Builder
+
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	line := func(lines []string, i int) string {
+		if i < len(lines) {
+			return lines[i]
+		}
+
+		return ""
+	}
+
+	for i := range max(len(w), len(g)) {
+		if a, c := line(w, i), line(g, i); a != c {
+			fmt.Fprintf(&b, "-%s\n+%s\n", a, c)
+		}
+	}
+
+	return b.String()
+}
+
+var (
+	// Limits and roles stay; identities, times and measurements do not.
+	varyingJSON = regexp.MustCompile(`("(?:pid|tid|id|time|boot_id|node|start_time|usage_bytes|swap_usage_bytes|peak_bytes|points|text|value|\w*_after_ns|\w*_before_ns|` +
+		`\w*rss_bytes|swap_bytes|pgtables_bytes|total_vm_bytes|(?:anon|file|shmem|slab|kernel_stack|active_file|inactive_file|unevictable)\w*_bytes|` +
+		`pagetables_bytes|sock_bytes|percpu_bytes|no_killable_task|waiting_for_victim|vmstat_oom_kill|kernel_kills|window_\w+|memory_events_oom_kill|` +
+		`total_pages|swap_limit_bytes|limit_bytes)": )("(?:[^"\\]|\\.)*"|-?[0-9.e+]+)`)
+	varyingText = []struct {
+		what *regexp.Regexp
+		with string
+	}{
+		{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?`), "TIME"},
+		{regexp.MustCompile(`\[\d+\]`), "[PID]"},
+		{regexp.MustCompile(`tid \d+`), "tid TID"},
+		{regexp.MustCompile(`cgroup \d+ of`), "cgroup ID of"},
+		{regexp.MustCompile(`\d+(\.\d+)? ?(ns|µs|ms|s)\b`), "SPAN"},
+		{regexp.MustCompile(`\d+(\.\d+)? (B|KiB|MiB|GiB)\b`), "SIZE"},
+		{regexp.MustCompile(`\d+(\.\d+)?/`), "SIZE/"},
+		{regexp.MustCompile(`\b\d[\d ]* (pages|times|passes|OOM)`), "N $1"},
+		{regexp.MustCompile(`\d+ (killed|found|chose)`), "N $1"},
+		{regexp.MustCompile(`burst\d`), "burstN"},
+		{regexp.MustCompile(`kworker/[\w:+-]+`), "kworker"},
+	}
+)
+
+// maskJSON keeps limits of cgroups, which the case sets, and masks the rest.
+func maskJSON(text string) string {
+	var b strings.Builder
+
+	for line := range strings.Lines(text) {
+		keep := strings.Contains(line, `"limit_bytes"`) && !strings.Contains(text, `"level": "node"`)
+		if !keep {
+			line = varyingJSON.ReplaceAllString(line, `$1"VARIES"`)
+		}
+		line = kworker.ReplaceAllString(line, "kworker")
+		b.WriteString(burstName.ReplaceAllString(line, "burstN"))
+	}
+
+	return b.String()
+}
+
+var anyLimit = regexp.MustCompile(`("(?:limit_bytes|max_bytes)": )\d+`)
+
+var (
+	kworker   = regexp.MustCompile(`kworker/[\w:+-]+`)
+	burstName = regexp.MustCompile(`burst\d`)
+)
+
+func maskText(text string) string {
+	for _, v := range varyingText {
+		text = v.what.ReplaceAllString(text, v.with)
+	}
+
+	return text
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/oomtrace/oomtrace/test/internal/must"
+	"github.com/oomtrace/oomtrace/test/internal/qemu"
+	"github.com/oomtrace/oomtrace/test/internal/trace"
+)
+
+// recordUntilCut sends what a recording on the disk has, and continues it while
+// processes die, until the power is cut. With readOnly, it only reads.
+func recordUntilCut(readOnly bool) (err error) {
+	defer func() { err = errors.Join(err, must.Failed(recover())) }()
+
+	const dir = "/disk/recording"
+	// What is not synced goes to the disk soon, and is in its cache when the power goes.
+	for _, file := range []string{"dirty_writeback_centisecs", "dirty_expire_centisecs"} {
+		must.OK("set "+file, os.WriteFile("/proc/sys/vm/"+file, []byte("5"), 0))
+	}
+
+	mountDisk("/disk")
+
+	if err := qemu.Send(os.Stdout, readDisk(dir)); err != nil || readOnly {
+		return err
+	}
+
+	recorder := exec.Command(oomtrace, "trace", "-o", "json", "--record", dir, "--segment-size", smallSegments)
+	recorder.Stderr = os.Stdout
+	out, err := recorder.StdoutPipe()
+	must.OK("make a pipe", err)
+	must.OK("start a recorder", recorder.Start())
+
+	lines := bufio.NewReader(out)
+	// With its first line it sees kills.
+	_, err = lines.ReadString('\n')
+	must.OK("wait for the recorder", err)
+
+	go killForever()
+
+	for {
+		line, err := lines.ReadString('\n')
+		must.OK("read from the recorder", err)
+		// Only an incident is on disk before it is printed.
+		if line = strings.TrimSuffix(line, "\n"); trace.IsIncident(line) {
+			fmt.Println(markPrinted, lineSum(line))
+		}
+	}
+}
+
+// killForever makes processes die by the limit of a cgroup, one after the other.
+func killForever() {
+	defer func() {
+		if err := must.Failed(recover()); err != nil {
+			fmt.Println("guest:", err)
+		}
+	}()
+
+	g := newGuest(false)
+	leaf := g.leaf(4)
+
+	for {
+		g.hog(leaf, "anon", "8")
+	}
+}
+
+// mountDisk mounts the file system of the disk; its journal is replayed then.
+func mountDisk(at string) {
+	loadModules("virtio_blk")
+
+	const device = "/dev/vda"
+	for range 500 {
+		if _, err := os.Stat(device); err == nil {
+			break
+		}
+
+		time.Sleep(10 * time.Millisecond)
+	}
+
+	must.OK("make a directory", os.MkdirAll(at, 0o755))
+	must.OK("mount "+device, unix.Mount(device, at, "ext4", 0, ""))
+}
+
+// readDisk replays the recording on the disk; none is an empty one.
+func readDisk(dir string) readBack {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return readBack{}
+	}
+
+	r, err := replay(dir)
+	if err != nil {
+		return readBack{Error: err.Error()}
+	}
+
+	back := readBack{Lines: len(r.lines), Packed: r.packed, Warnings: r.warnings}
+	// What was not synced may be there in parts, anywhere.
+	if w := r.unexpected(tornTail, damaged); w != "" {
+		back.Error = w
+	}
+
+	for _, line := range r.incidents {
+		back.Incidents = append(back.Incidents, lineSum(line))
+	}
+
+	return back
+}

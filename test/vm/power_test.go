@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/oomtrace/oomtrace/test/internal/disk"
+	"github.com/oomtrace/oomtrace/test/internal/lab"
+	"github.com/oomtrace/oomtrace/test/internal/qemu"
+)
+
+var powerCuts = flag.Int("power-cuts", 5, "how often the power of a machine is cut")
+
+// TestPowerCuts cuts the power of a machine at random moments while it records kills. The
+// next boot reads back what is on the disk: every incident that was printed must be there.
+// It needs virtio in the kernel.
+func TestPowerCuts(t *testing.T) {
+	requireEmulators(t)
+
+	for _, k := range Kernels {
+		if k.Arch != "amd64" || !k.is("6.12") && !k.is("6.18") && !k.is("7") {
+			continue
+		}
+
+		t.Run(k.ID(), func(t *testing.T) {
+			ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+
+			m := newCutMachine(t, k)
+
+			for cut := range *powerCuts {
+				when := afterKill
+				if cut%4 == 3 {
+					when = atStart
+				}
+
+				if err := m.boot(ctx, when); err != nil {
+					t.Fatalf("boot %d: %v", cut+1, err)
+				}
+			}
+
+			if err := m.boot(ctx, never); err != nil {
+				t.Fatalf("last boot: %v", err)
+			}
+
+			if len(m.printed) < *powerCuts {
+				t.Errorf("it shows nothing: got %d incidents printed in %d boots, want at least as many", len(m.printed), *powerCuts)
+			}
+
+			t.Logf("%d power cuts; each of the %d incidents that were printed is in the recording", *powerCuts, len(m.printed))
+		})
+	}
+}
+
+// cutMachine is a machine whose power is cut again and again. What package disk keeps of
+// its disk stays.
+type cutMachine struct {
+	t       *testing.T
+	machine qemu.Machine
+	disk    *disk.Disk
+	printed map[string]bool // incidents of all boots, by lineSum
+}
+
+func newCutMachine(t *testing.T, k Kernel) *cutMachine {
+	t.Helper()
+
+	dir := t.TempDir()
+	content := filepath.Join(dir, "ext4")
+	socket := filepath.Join(dir, "socket")
+
+	err := lab.Run("mke2fs", "-q", "-t", "ext4", content, "64M")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	m := &cutMachine{t: t, printed: map[string]bool{}}
+
+	bytes, err := os.ReadFile(content)
+	if err == nil {
+		m.disk, err = disk.New(bytes)
+	}
+
+	if err != nil {
+		t.Fatalf("make a disk: %v", err)
+	}
+
+	if m.machine, err = machine(k, ""); err != nil {
+		t.Fatal(err)
+	}
+
+	m.machine.Disks = []string{"nbd:unix:" + socket}
+
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	served := make(chan error, 1)
+	go func() { served <- m.disk.Serve(listener) }()
+
+	t.Cleanup(func() {
+		listener.Close()
+
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+
+	return m
+}
+
+// moment is when the power is cut.
+type moment int
+
+const (
+	afterKill moment = iota // at random, once an incident was printed
+	atStart                 // at random, while the recorder starts
+	never                   // the machine reads back, and ends
+)
+
+// cutLimit is how long a machine may live after it came to its moment.
+const cutLimit = 3 * time.Second
+
+// boot runs the machine until its power is cut. An emulated machine may crash by itself,
+// which is a cut, too, and is booted again (see [qemu.Boots]).
+func (m *cutMachine) boot(ctx context.Context, when moment) error {
+	for range qemu.Boots {
+		l, err := m.live(ctx, when)
+		if err != nil || l.cut || when == never && l.back != nil {
+			return err
+		}
+
+		m.t.Logf("boot again; end of the console: %s", qemu.Tail(l.console))
+	}
+
+	return fmt.Errorf("%d boots ended otherwise", qemu.Boots)
+}
+
+// life is one boot.
+type life struct {
+	console []byte
+	back    *readBack
+	cut     bool
+}
+
+func (m *cutMachine) live(ctx context.Context, when moment) (l life, err error) {
+	ctx, cancel := context.WithTimeout(ctx, *bootLimit)
+	defer cancel()
+
+	booted := m.machine
+	booted.CommandLine = "lab.power"
+
+	if when == never {
+		booted.CommandLine = "lab.power=read"
+	}
+
+	cmd := booted.Command(ctx)
+
+	console, err := cmd.StdoutPipe()
+	if err != nil {
+		return l, err
+	}
+
+	m.disk.On()
+
+	if err := cmd.Start(); err != nil {
+		return l, err
+	}
+
+	unflushed := make(chan int, 1)
+	armed := false
+	arm := func(now moment) {
+		if armed || now != when {
+			return
+		}
+
+		armed = true
+
+		time.AfterFunc(rand.N(cutLimit), func() {
+			// Of what was not flushed, nothing, a half or all is kept. The disk goes first:
+			// what the machine still prints rests on what was flushed.
+			unflushed <- m.disk.Cut(float64(rand.IntN(3)) / 2)
+
+			cmd.Process.Kill()
+		})
+	}
+
+	printed := 0
+
+	for in := bufio.NewReader(console); ; {
+		line, err := in.ReadString('\n')
+		l.console = append(l.console, line...)
+
+		if err != nil {
+			break // a line without its end was not printed
+		}
+
+		switch words := strings.Fields(line); {
+		case len(words) == 1 && words[0] == qemu.MarkEnd && l.back == nil:
+			l.back = new(readBack)
+			if err := m.checkReadBack(l.console, l.back); err != nil {
+				cmd.Process.Kill()
+				_ = cmd.Wait()
+
+				return l, err
+			}
+
+			arm(atStart)
+		case len(words) == 2 && words[0] == markPrinted:
+			m.printed[words[1]] = true
+			printed++
+
+			arm(afterKill)
+		}
+	}
+
+	_ = cmd.Wait() // it was killed, crashed, or ended
+
+	if !armed {
+		m.disk.Cut(1)
+		return l, nil
+	}
+
+	l.cut = true
+
+	m.t.Logf("power cut with %d sectors that were not flushed, %d incidents printed", <-unflushed, printed)
+
+	return l, nil
+}
+
+// checkReadBack looks for what was printed before in what a boot found on its disk.
+func (m *cutMachine) checkReadBack(console []byte, back *readBack) error {
+	if err := qemu.Receive(console, back); err != nil {
+		return err
+	}
+
+	m.t.Logf("read back %d lines, %d incidents, %d compressed segments; warnings %q",
+		back.Lines, len(back.Incidents), back.Packed, back.Warnings)
+
+	if back.Error != "" {
+		return errors.New(back.Error)
+	}
+
+	missing := 0
+
+	for sum := range m.printed {
+		if !slices.Contains(back.Incidents, sum) {
+			missing++
+		}
+	}
+
+	if missing > 0 {
+		return fmt.Errorf("%d of %d incidents that were printed are not in the recording", missing, len(m.printed))
+	}
+
+	return nil
+}

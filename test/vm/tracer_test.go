@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/test/internal/lab"
+	"github.com/oomtrace/oomtrace/test/internal/trace"
+)
+
+// What belongs to no case: whether a tracer is offered, how it starts and ends.
+
+// notOffered is in the error of a tracer that a kernel does not offer.
+const notOffered = "is not to be had here"
+
+// checkTracer checks the start and the end of a tier's tracer.
+func (r *report) checkTracer(k Kernel, tier string, result *Result) {
+	t, ok := result.Tracers[tier]
+
+	switch offered := tier != k.Without; {
+	case !ok:
+		r.errorf("%s: oomtrace was not started", tier)
+		return
+	case t.Error != "" && offered:
+		r.errorf("%s: %s", tier, t.Error)
+		return
+	case t.Error != "" && !strings.Contains(t.Error, notOffered):
+		r.errorf("%s: got %s, want an error with %q", tier, t.Error, notOffered)
+		return
+	case t.Error != "":
+		return
+	case !offered:
+		r.errorf("%s: it runs, but this kernel is listed as not offering it", tier)
+	}
+
+	if t.Failed != "" {
+		r.errorf("%s: %s", tier, t.Failed)
+	}
+
+	r.checkStatus(tier, t, result)
+}
+
+// checkStatus compares the counts in the last status line with the lines.
+func (r *report) checkStatus(tier string, t Tracer, result *Result) {
+	var end *events.Status
+
+	for _, line := range slices.Concat(t.Start, t.End) {
+		var s events.Status
+		if err := json.Unmarshal([]byte(line), &s); err != nil {
+			r.errorf("%s: not JSON: %s", tier, line)
+			continue
+		}
+
+		if s.Kind == events.KindStatus && s.Phase == "end" {
+			end = &s
+		}
+	}
+
+	if end == nil {
+		r.errorf("%s: got no status line at the end", tier)
+		return
+	}
+
+	written := uint64(0)
+
+	for _, run := range result.Runs {
+		for _, line := range run.Lines[tier] {
+			if trace.IsIncident(line) {
+				written++
+			}
+		}
+	}
+
+	if explained, _ := skippedRuns(result, tier); *end.Lost != explained {
+		r.errorf("%s: got %d lost records, want the %d that are explained", tier, *end.Lost, explained)
+	}
+
+	if *end.Incidents != written {
+		r.errorf("%s: got a count of %d incidents, want the %d that were written", tier, *end.Incidents, written)
+	}
+}
+
+// skippedRuns counts runs of programs that the kernel skipped, and returns the programs.
+// A program that is preempted, as many can be from 6.18 on, is not run for others on that
+// CPU. What it would have recorded must be missing as unknown, which each case checks.
+// The kill itself is under the kernel's own locks, and cannot be skipped so.
+func skippedRuns(result *Result, tier string) (count uint64, programs []string) {
+	lines := slices.Clone(result.Tracers[tier].End) // they are counted now and then
+	for _, run := range result.Runs {
+		lines = append(lines, run.Lines[tier]...)
+	}
+
+	for _, line := range lines {
+		if l, ok := skippedRun(line); ok {
+			count += l.Count
+			programs = append(programs, strings.TrimPrefix(l.What, missedRun))
+		}
+	}
+
+	return count, programs
+}
+
+const missedRun = "missed run of "
+
+// skippedRun parses a line about a program that may be skipped.
+func skippedRun(line string) (l events.Lost, ok bool) {
+	if err := json.Unmarshal([]byte(line), &l); err != nil || l.Kind != events.KindLost {
+		return l, false
+	}
+
+	program, missed := strings.CutPrefix(l.What, missedRun)
+	if strings.HasPrefix(program, "kprobe_") || strings.HasPrefix(program, "kretprobe_") {
+		return l, missed
+	}
+
+	essential := []string{"signal_generate", "mark_victim", "out_of_memory", "oom_kill_process"}
+
+	return l, missed && !slices.ContainsFunc(essential, func(s string) bool { return strings.HasSuffix(program, s) })
+}
+
+// readTrace reads all that one tracer reported in a boot: updates may come while later
+// cases run. Each line must be as the schema has it.
+func (r *report) readTrace(tier string, result *Result) *trace.Trace {
+	t := new(trace.Trace)
+
+	lines := slices.Clone(result.Tracers[tier].Start)
+	for _, run := range result.Runs {
+		lines = append(lines, run.Lines[tier]...)
+	}
+
+	for _, line := range append(lines, result.Tracers[tier].End...) {
+		if err := validate(line); err != nil {
+			r.errorf("%s: against the schema: %v: %s", tier, err, line)
+			continue
+		}
+
+		t.Add(line)
+	}
+
+	for _, problem := range t.Problems {
+		r.errorf("%s: %s", tier, problem)
+	}
+
+	return t
+}
+
+var readSchema = sync.OnceValues(func() (*jsonschema.Schema, error) {
+	schema, err := jsonschema.NewCompiler().Compile(filepath.Join(lab.Root, "docs/events.schema.json"))
+	if err != nil {
+		return nil, fmt.Errorf("read the schema: %w", err)
+	}
+
+	return schema, nil
+})
+
+func validate(line string) error {
+	schema, err := readSchema()
+	if err != nil {
+		return err
+	}
+
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+	if err != nil {
+		return err
+	}
+
+	return schema.Validate(value)
+}
