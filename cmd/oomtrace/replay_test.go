@@ -50,19 +50,18 @@ func TestReplayPrintsSelectedLinesAndCountsTheRest(t *testing.T) {
 		{"-o json --id b-1", joined(lineA, lineUpdateA), damaged + newer, exitOK},
 		{"-o json --since 2026-08-20T14:03:30Z --until 2026-08-20T14:04:00Z", joined(lineB), damaged + newer, exitOK},
 		{"-o json --until 2020-01-01", "", damaged + newer + "oomtrace: no recorded line matches the selection\n", exitOK},
-		{"-o json --id b-9", "", damaged + newer + "oomtrace: no incident has the id \"b-9\", in the time that is asked for: leave --id out to see all\n", exitError},
+		{"-o json --id b-9", "", damaged + newer + "oomtrace: no incident has the id \"b-9\" in the selected time: omit --id to see all\n", exitError},
 		{"-o bcc --utc --id b-2", "14:04:00 Triggered by PID ? (\"?\"), OOM kill of PID 11 (\"sh\"), ? pages, loadavg: ?\n", damaged + newer, exitOK},
-		{"--utc", `14:03:00.000 start  tier fentry
+		{"--utc", `14:03:00.000 start  attach mode fentry
 14:03:07.500 OOM KILL  ja\x1bva\xff[10]  memcg limit
-  limiter  cgroup ?, used ?
-           /a
-  victims  ja\x1bva\xff[10]
+  limiter    cgroup ?, used ?
+             /a
+  victims    ja\x1bva\xff[10]
 14:04:00.000 OOM KILL  sh[11]  memcg limit
-  victims  sh[11]
+  victims    sh[11]
 14:03:07.500 OOM KILL  java[10]  memcg limit  (continued)
-  victims  java[10], dead after 31 ms
-14:05:02.000 LOST  3 lines that could not be recorded,
-           what is shown may be incomplete
+  victims    java[10], exited after 31 ms
+14:05:02.000 LOST  3 lines not recorded, output may be incomplete
 `, damaged + newer + unknown, exitOK},
 	} {
 		stdout, stderr, status := replayed(t, all, strings.Fields(test.args)...)
@@ -81,11 +80,11 @@ func TestReplayUnderFilterShowsHowManyIncidentsMatched(t *testing.T) {
 	one := []string{lineStart, lineA, lineB, end}
 	for args, want := range map[string]string{
 		"":                  "end  2 incidents, 2 victims, 0 lost records\n",
-		"--pid 10":          "end  1 of 2 incidents shown, 2 victims in all, 0 lost records\n",
-		"--pid 99":          "end  0 of 2 incidents shown, 2 victims in all, 0 lost records\n",
+		"--pid 10":          "end  1 of 2 incidents shown, 2 victims in total, 0 lost records\n",
+		"--pid 99":          "end  0 of 2 incidents shown, 2 victims in total, 0 lost records\n",
 		"--pid 10 -o json":  end + "\n",
 		"--pid 10 -o table": "",
-		"--pid 10 --id b-1": "victims  ja\\x1bva\\xff[10]\n",
+		"--pid 10 --id b-1": "victims    ja\\x1bva\\xff[10]\n",
 	} {
 		stdout, stderr, status := replayed(t, append(one, one...), append(strings.Fields(args), "--utc")...)
 		if !strings.HasSuffix(stdout, want) || status != exitOK {

@@ -57,15 +57,15 @@ func privileges(caps uint64) Privileges {
 	}
 
 	if !has(unix.CAP_SYSLOG) {
-		p.Optional = append(p.Optional, "no CAP_SYSLOG: kernel symbols may be hidden, and with them what an allocation was for")
+		p.Optional = append(p.Optional, "no CAP_SYSLOG: kernel symbols may be hidden, and the allocation class may then be unknown")
 	}
 
 	if !has(unix.CAP_SYS_RESOURCE) {
-		p.Optional = append(p.Optional, "no CAP_SYS_RESOURCE: oomtrace itself can be a victim (oom_score_adj cannot be lowered)")
+		p.Optional = append(p.Optional, "no CAP_SYS_RESOURCE: cannot lower oom_score_adj, oomtrace itself may be killed")
 	}
 
 	if !has(unix.CAP_DAC_READ_SEARCH) && !has(unix.CAP_DAC_OVERRIDE) {
-		p.Optional = append(p.Optional, "no CAP_DAC_READ_SEARCH: cgroups that are not readable have no path")
+		p.Optional = append(p.Optional, "no CAP_DAC_READ_SEARCH: paths of unreadable cgroups are unknown")
 	}
 
 	return p
@@ -78,7 +78,7 @@ func privileges(caps uint64) Privileges {
 func Protect(lock bool) []string {
 	var refused []string
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-999"), 0); err != nil {
-		refused = append(refused, fmt.Sprintf("oomtrace itself can be a victim: lowering oom_score_adj: %v", err))
+		refused = append(refused, fmt.Sprintf("cannot lower oom_score_adj (%v): oomtrace itself may be killed", err))
 	}
 
 	if !lock {
@@ -86,7 +86,7 @@ func Protect(lock bool) []string {
 	}
 	// MCL_ONFAULT: memory that the Go runtime only reserves costs nothing.
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
-		refused = append(refused, fmt.Sprintf("oomtrace may be slowed down by swap: locking its memory: %v", err))
+		refused = append(refused, fmt.Sprintf("cannot lock memory (%v): swapping may slow oomtrace down", err))
 	}
 
 	return refused

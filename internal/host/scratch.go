@@ -52,7 +52,7 @@ func NewScratch(name string, limitBytes int64) (*Scratch, error) {
 	}
 
 	if err != nil {
-		return nil, fmt.Errorf("make a cgroup for the demonstration: %w", err)
+		return nil, fmt.Errorf("create a cgroup for the demo: %w", err)
 	}
 	s.path = path.Join(layout.MountRoot, group)
 

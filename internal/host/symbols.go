@@ -31,13 +31,13 @@ type Symbols struct {
 func LoadKallsyms(data ...string) (*Symbols, error) {
 	file, err := os.Open("/proc/kallsyms")
 	if err != nil {
-		return nil, fmt.Errorf("read the kernel's symbols: %w", err)
+		return nil, fmt.Errorf("read the kernel symbols: %w", err)
 	}
 	defer file.Close()
 
 	s, err := parseKallsyms(file, data)
 	if err != nil {
-		return nil, fmt.Errorf("read the kernel's symbols: %w", err)
+		return nil, fmt.Errorf("read the kernel symbols: %w", err)
 	}
 
 	return s, nil

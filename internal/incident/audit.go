@@ -153,7 +153,7 @@ func (a *auditResult) finding() string {
 		return ""
 	}
 
-	text := fmt.Sprintf("the kernel counted %d OOM kills, %d were seen", a.delta, a.kills)
+	text := fmt.Sprintf("the kernel counted %d OOM kills, %d were observed", a.delta, a.kills)
 	if a.lost > 0 {
 		text += fmt.Sprintf("; %d records were lost", a.lost)
 	}
@@ -179,17 +179,17 @@ func (a *auditResult) text(r *reported, memcgMatches bool) string {
 	case a.incidents == 1:
 		text += fmt.Sprintf("; oom_kill +%d", a.delta)
 	case a.matches():
-		text += fmt.Sprintf("; oom_kill +%d over %d incidents, as seen", a.delta, a.incidents)
+		text += fmt.Sprintf("; oom_kill +%d over %d incidents, all reported", a.delta, a.incidents)
 	default:
 		text += fmt.Sprintf("; oom_kill +%d over %d incidents", a.delta, a.incidents)
 	}
 
 	if r.repeated > 0 {
-		text += " (the kernel counts the chosen one of a group twice)"
+		text += " (the kernel counts the chosen victim of a group kill twice)"
 	}
 
 	if shared := r.sharing(); shared > 0 {
-		text += fmt.Sprintf(" (%d shared its memory: the kernel does not count those)", shared)
+		text += fmt.Sprintf(" (not counted by the kernel: %d sharing the victim's memory)", shared)
 	}
 
 	if !memcgMatches {
@@ -197,7 +197,7 @@ func (a *auditResult) text(r *reported, memcgMatches bool) string {
 	}
 
 	if !a.matches() {
-		text += fmt.Sprintf("; %d kills were seen: not explained", a.kills)
+		text += fmt.Sprintf("; %d kills were observed", a.kills)
 	}
 
 	return text

@@ -144,9 +144,9 @@ func (b *builder) userIncident(kills []kernel.Kill, ancestry *kernel.TargetAnces
 func notes(f *facts) []string {
 	switch {
 	case !f.ancestryKnown:
-		return []string{"the kernel's record of the decision was lost"}
+		return []string{"the record of the kernel's decision was lost"}
 	case f.ancestryCut:
-		return []string{"the ladder does not reach the root: the cgroups are nested too deeply"}
+		return []string{"the memcg ancestry does not reach the root: the cgroups are nested too deeply"}
 	}
 
 	return nil

@@ -320,7 +320,7 @@ func (f *followUp) noteOverlaps(v *victimState) {
 		if r.previous == v && gone > r.timeNS {
 			r.previous = nil
 			f.note(r, fmt.Sprintf(
-				"%s[%d], killed %s before for the same limit, was still dying: it was gone %s later",
+				"%s[%d], killed %s earlier for the same limit, was still exiting: it was gone %s later",
 				v.process.Comm, v.process.PID, milliseconds(r.timeNS-v.killNS), milliseconds(gone-r.timeNS)))
 		}
 	}
@@ -380,7 +380,7 @@ func (f *followUp) noteMissingEnds(r *reported) {
 		// The kernel may have skipped the program on its exit.
 		dead := v.ends != (ends{}) || f.cfg.Gone != nil && f.cfg.Gone(v.process.PID)
 		if !dead {
-			notes = append(notes, fmt.Sprintf("%s[%d] was not dead %s after its SIGKILL",
+			notes = append(notes, fmt.Sprintf("%s[%d] had not exited %s after its SIGKILL",
 				v.process.Comm, v.process.PID, milliseconds(exitLateNS)))
 		}
 	}

@@ -166,7 +166,7 @@ func TestVictimThatDoesNotExitIsNoted(t *testing.T) {
 	}
 
 	inc := m.one()
-	if len(inc.Notes) != 1 || !strings.Contains(inc.Notes[0], "a[10] was not dead 5s after") ||
+	if len(inc.Notes) != 1 || !strings.Contains(inc.Notes[0], "a[10] had not exited 5s after") ||
 		!slices.Contains(inc.Unknown, "victims.exit_after_ns") {
 		t.Errorf("got notes %q, unknown %q, want a note on a[10] and an unknown exit", inc.Notes, inc.Unknown)
 	}

@@ -220,7 +220,7 @@ func TestLostRecordsCostOnlyTheirOwnFields(t *testing.T) {
 			m.idle(100 * ms)
 		}
 
-		if len(m.all) != 0 || len(m.findings) != 1 || !strings.Contains(m.findings[0], "counted 1 OOM kills, 0 were seen") {
+		if len(m.all) != 0 || len(m.findings) != 1 || !strings.Contains(m.findings[0], "counted 1 OOM kills, 0 were observed") {
 			t.Errorf("got %d incidents, findings %q, want a finding alone", len(m.all), m.findings)
 		}
 	})

@@ -283,7 +283,7 @@ func (u *userKills) report(g *userGroup) error {
 	inc.Notes = g.notes()
 
 	if first := g.kills[0].BootNS; oomKill != nil {
-		inc.Notes = append(inc.Notes, fmt.Sprintf("%s before, the OOM killer killed here: incident %s",
+		inc.Notes = append(inc.Notes, fmt.Sprintf("%s earlier, the OOM killer killed in the same workload: incident %s",
 			milliseconds(first-min(oomKill.timeNS, first)), oomKill.id))
 	}
 
@@ -320,15 +320,15 @@ func (g *userGroup) notes() (notes []string) {
 	}
 
 	if byInit > 0 {
-		notes = append(notes, fmt.Sprintf("%s killed by the kernel, as the init of the pid namespace ended", were(byInit)))
+		notes = append(notes, fmt.Sprintf("%s killed by the kernel when PID 1 of the PID namespace exited", were(byInit)))
 	}
 
 	if byOthers > 0 {
-		notes = append(notes, fmt.Sprintf("%s killed by another process than the first", were(byOthers)))
+		notes = append(notes, fmt.Sprintf("%s not killed by the sender of the first SIGKILL", were(byOthers)))
 	}
 
 	if more := len(g.targets) - len(g.kills); more > 0 {
-		notes = append(notes, fmt.Sprintf("%d more were killed that are not listed", more))
+		notes = append(notes, fmt.Sprintf("%d more victims are not listed", more))
 	}
 
 	return notes
@@ -336,10 +336,10 @@ func (g *userGroup) notes() (notes []string) {
 
 func were(n int) string {
 	if n == 1 {
-		return "1 of the victims was"
+		return "1 victim was"
 	}
 
-	return fmt.Sprintf("%d of the victims were", n)
+	return fmt.Sprintf("%d victims were", n)
 }
 
 // oomKillBefore returns the last OOM kill in the same workload, nil if there is none. It
@@ -376,7 +376,7 @@ func (g *userGroup) cleanupNote(oomKill *reported) string {
 
 	by := fmt.Sprintf("%s[%d] killed", g.from.Comm, g.from.PID)
 	if first.FromKernel && first.Sender.NamespaceInit {
-		by = "as the init of the pid namespace ended, the kernel killed"
+		by = "PID 1 of the PID namespace exited and the kernel killed"
 	}
 
 	var names []string

@@ -105,7 +105,7 @@ func TestUserKillsAreGroupedByContainer(t *testing.T) {
 		t.Errorf("got ladder %+v, want two rungs, none of them below a limiter", inc.Ladder)
 	}
 
-	if len(inc.Notes) != 1 || !strings.Contains(inc.Notes[0], "the init of the pid namespace ended") {
+	if len(inc.Notes) != 1 || !strings.Contains(inc.Notes[0], "when PID 1 of the PID namespace exited") {
 		t.Errorf("got notes %q, want one on the pid namespace", inc.Notes)
 	}
 
@@ -156,11 +156,11 @@ func TestCleanupAfterAnOOMKillIsANote(t *testing.T) {
 			"the end of the pid namespace": {false, func(m *host) { m.user(app, helper, teardown) }, "the kernel killed helper[11]", true},
 			"the runtime, after the init":  {true, func(m *host) { m.user(runc, helper) }, "runc[900] killed helper[11]", true},
 			"the victim once more":         {true, func(m *host) { m.user(runc, app) }, "", true},
-			"the runtime, after a child":   {false, func(m *host) { m.user(runc, helper) }, "the OOM killer killed here", false},
+			"the runtime, after a child":   {false, func(m *host) { m.user(runc, helper) }, "the OOM killer killed in the same workload", false},
 			"much later": {true, func(m *host) {
 				m.idle(15e9)
 				m.user(runc, helper)
-			}, "the OOM killer killed here", false},
+			}, "the OOM killer killed in the same workload", false},
 		} {
 			t.Run(string(tier)+", "+name, func(t *testing.T) {
 				m := newUserHost(t, tier)
@@ -327,7 +327,7 @@ func TestUserKillsAreBounded(t *testing.T) {
 
 	first := m.all[0]
 	if len(first.Victims) != maxUserVictims ||
-		!strings.Contains(strings.Join(first.Notes, "\n"), "50 more were killed that are not listed") {
+		!strings.Contains(strings.Join(first.Notes, "\n"), "50 more victims are not listed") {
 		t.Errorf("got %d victims, notes %q, want %d and a note on 50 more", len(first.Victims), first.Notes, maxUserVictims)
 	}
 }

@@ -190,7 +190,7 @@ func (r *report) pageBytes(otherwise int) uint64 {
 	}
 
 	if r.memInfo != nil || len(r.tasks) > 0 {
-		r.note(fmt.Sprintf("the page size is taken to be %d bytes", otherwise))
+		r.note(fmt.Sprintf("a page size of %d bytes is assumed", otherwise))
 	}
 
 	return uint64(otherwise)

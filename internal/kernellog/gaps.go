@@ -55,7 +55,7 @@ func (p *parser) missed(n int) {
 	for _, s := range p.streams {
 		if r := s.open; r != nil {
 			if !r.settled() {
-				r.note(fmt.Sprintf("the log lost %d lines here", n))
+				r.note(fmt.Sprintf("%d lines of the log were lost here", n))
 			}
 
 			p.closeReport(s)

@@ -287,11 +287,11 @@ func (p *parser) reaperLine(rec record, text string) bool {
 	}
 
 	if suffix == ")" {
-		r.reaped = append(r.reaped, fmt.Sprintf("the OOM reaper could not take the memory of %s[%d] back%s", comm, pid, when))
+		r.reaped = append(r.reaped, fmt.Sprintf("the OOM reaper could not free the memory of %s[%d]%s", comm, pid, when))
 		return true
 	}
 
-	r.reaped = append(r.reaped, fmt.Sprintf("the OOM reaper took the memory of %s[%d] back%s; left:%s", comm, pid, when, left))
+	r.reaped = append(r.reaped, fmt.Sprintf("the OOM reaper freed the memory of %s[%d]%s; left:%s", comm, pid, when, left))
 
 	return true
 }

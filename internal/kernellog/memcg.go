@@ -155,7 +155,7 @@ func (p *parser) statsHead(s *stream, rec record, text string) bool {
 	if len(r.stats) < maxStats {
 		r.stats = append(r.stats, one)
 	} else {
-		r.note("the log has more cgroups below the limiter than are read")
+		r.note("the log lists more cgroups below the limiter than oomtrace reads")
 	}
 	r.inStats = !one.perCgroup
 

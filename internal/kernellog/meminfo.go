@@ -323,7 +323,7 @@ func (r *report) slabLine(rec record, text string) bool {
 	if len(r.slabs) < maxSlabs {
 		r.slabs = append(r.slabs, events.SlabCache{Name: strings.Join(words[:len(words)-2], " "), Bytes: total})
 	} else {
-		r.note("the log has more slab caches than are read")
+		r.note("the log lists more slab caches than oomtrace reads")
 	}
 
 	r.advance(rec, inSlab)

@@ -15,15 +15,15 @@ func (r *report) addNotes(inc *events.Incident) {
 	if r.isKillAlone() {
 		inc.Log.Truncated = true
 
-		r.note("the log has the kill and no report of it: the kernel limits the rate of its reports, or lines were lost")
+		r.note("the log has the kill but not its report: the kernel limited the rate of its reports, or lines were lost")
 	} else if parts := r.lacks(inc); len(parts) > 0 {
 		inc.Log.Truncated = true
 
-		r.note("the log lacks of this report: " + strings.Join(parts, ", "))
+		r.note("missing from this report: " + strings.Join(parts, ", "))
 	}
 
 	if r.suppressed > 0 {
-		r.note(fmt.Sprintf("the kernel left out %d reports or lines before this one (rate limit)", r.suppressed))
+		r.note(fmt.Sprintf("the kernel suppressed %d reports or lines before this one (rate limit)", r.suppressed))
 	}
 
 	if r.panicked != "" {
@@ -37,11 +37,11 @@ func (r *report) addNotes(inc *events.Incident) {
 	}
 
 	if rest := len(r.tasks) + r.tasksCut - len(inc.Candidates); rest > 0 {
-		r.note(fmt.Sprintf("%d more processes are in the log's table, smaller ones or such that were not read", rest))
+		r.note(fmt.Sprintf("the log's task table has %d more processes, smaller ones or ones that were not read", rest))
 	}
 
 	if len(r.stats) > 1 && inc.Memory != nil {
-		r.note(fmt.Sprintf("the charge is the sum of %d cgroups' lines", len(r.stats)))
+		r.note(fmt.Sprintf("memory is the sum of the lines of %d cgroups", len(r.stats)))
 	}
 	inc.Notes = r.notes
 }
@@ -63,13 +63,13 @@ func (r *report) lacks(inc *events.Incident) []string {
 		name    string
 		missing bool
 	}{
-		{"its beginning", r.header == nil},
-		{"the task that triggered it", r.header != nil && r.task == nil},
-		{"the stack", r.header != nil && r.task != nil && !r.traced},
+		{"its start", r.header == nil},
+		{"the trigger", r.header != nil && r.task == nil},
+		{"the stack trace", r.header != nil && r.task != nil && !r.traced},
 		{"usage and limits of the cgroup", memcg && r.limits.memory == nil},
 		{"the cgroup's statistics", memcg && len(r.stats) == 0},
 		{"the node's memory", node && (r.memInfo == nil || r.memInfo.ram == nil)},
-		{"the choice", len(r.kills) > 0 && r.summary == nil && r.chosen == nil},
+		{"the selection of the victim", len(r.kills) > 0 && r.summary == nil && r.chosen == nil},
 		{"its end", inc.Outcome == ""},
 		{fmt.Sprintf("%d lines", r.missing), r.missing > 0},
 	} {
@@ -84,11 +84,11 @@ func (r *report) lacks(inc *events.Incident) []string {
 // noteExiting notes the processes that the kernel did not kill because they were exiting.
 func (r *report) noteExiting() {
 	if len(r.kills) == 0 && len(r.exiting) > 0 {
-		r.note(fmt.Sprintf("the chosen task, %s[%d], was exiting already", r.exiting[0].comm, r.exiting[0].pid))
+		r.note(fmt.Sprintf("the chosen task, %s[%d], was already exiting", r.exiting[0].comm, r.exiting[0].pid))
 		return
 	}
 
 	for _, k := range r.exiting {
-		r.note(fmt.Sprintf("%s[%d] was exiting already, and was not killed", k.comm, k.pid))
+		r.note(fmt.Sprintf("%s[%d] was already exiting and was not killed", k.comm, k.pid))
 	}
 }

@@ -300,7 +300,7 @@ func (r *report) split() (alone []*report) {
 			}
 		}
 
-		r.note("more was killed right behind the group: whether for the same reason is not known")
+		r.note("more processes were killed right after the group, possibly for another reason")
 	}
 
 	return alone

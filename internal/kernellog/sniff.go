@@ -16,7 +16,7 @@ var packings = []struct{ magic, name, cat string }{
 	{"\x28\xb5\x2f\xfd", "zstd", "zstdcat"},
 	{"\xfd7zXZ\x00", "xz", "xzcat"},
 	{"BZh", "bzip2", "bzcat"},
-	{"LPKSHHRH", "a journal of systemd", "journalctl -k -o json --file"},
+	{"LPKSHHRH", "a systemd journal", "journalctl -k -o json --file"},
 }
 
 // Packed returns the name of the packed format that starts with these bytes, and the command
@@ -67,15 +67,15 @@ func Open(r io.Reader, name string) (io.Reader, error) {
 	}
 
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read the kernel's log: %w", err)
+		return nil, fmt.Errorf("read the kernel log: %w", err)
 	}
 
 	if packing, cat, ok := Packed(start); ok {
-		return nil, fmt.Errorf("%s is no text but %s: %s %s | oomtrace report --kernel-log -", what, packing, cat, name)
+		return nil, fmt.Errorf("%s is not text but %s: run %s %s | oomtrace report --kernel-log -", what, packing, cat, name)
 	}
 	// A log that was being written during a power cut has zeros, too.
 	if bytes.IndexByte(start, 0) >= 0 && !Looks(start) {
-		return nil, fmt.Errorf("%s is binary, no kernel's log: if it is packed, unpack it: zcat %s | oomtrace report --kernel-log -", what, name)
+		return nil, fmt.Errorf("%s is binary, not a kernel log: if it is compressed, run zcat %s | oomtrace report --kernel-log -", what, name)
 	}
 
 	return in, nil

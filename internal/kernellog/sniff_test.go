@@ -64,7 +64,7 @@ func TestOpenRefusesPackedAndBinaryFiles(t *testing.T) {
 		"nothing":             {"", ""},
 		"a short one":         {"hi\n", ""},
 		"zeros after a crash": {strings.Repeat("\x00", 100) + log, ""},
-		"gzip":                {packed.String(), "gzip: zcat FILE | oomtrace report --kernel-log -"},
+		"gzip":                {packed.String(), "gzip: run zcat FILE | oomtrace report --kernel-log -"},
 		"zstd":                {"\x28\xb5\x2f\xfd" + string(random), "zstdcat FILE |"},
 		"xz":                  {"\xfd7zXZ\x00" + string(random), "xzcat FILE |"},
 		"a journal":           {"LPKSHHRH" + string(random), "journalctl -k -o json --file FILE |"},

@@ -400,7 +400,7 @@ func (p *parser) evicted(rec record, found kubelet.Finding) {
 	inc.Killer.Comm = "kubelet"
 	if resource == "" {
 		inc.Unknown = append(inc.Unknown, "limiter")
-		inc.Notes = append(inc.Notes, "the log does not say what the kubelet had to reclaim: it may not be memory")
+		inc.Notes = append(inc.Notes, "the log does not name the resource that the kubelet reclaimed: it may not be memory")
 
 		return
 	}

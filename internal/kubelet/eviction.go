@@ -133,7 +133,7 @@ func (t *EvictionTracker) Eviction(at time.Time, lost bool) *events.Eviction {
 
 		break
 	}
-	e.Text = "how far the node was from an eviction was not looked at"
+	e.Text = "the distance of the node from an eviction was not sampled"
 
 	return e
 }
@@ -169,15 +169,15 @@ func (c *Config) describe(e *events.Eviction, s sample, at time.Time) {
 
 	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 	if m.AvailableBytes == nil {
-		add("memory.available is not known")
+		add("memory.available is unknown")
 	}
 
 	switch {
 	case e.HardSinceNS != nil:
-		add("%s %s, below evictionHard %s%s (the kubelet looks every %s)",
+		add("%s %s, below evictionHard %s%s (the kubelet checks every %s)",
 			signalMemory, quantity(*m.AvailableBytes), c.EvictionHard[signalMemory], lasting(*e.HardSinceNS), monitoringPeriod)
 	case s.hard == nil:
-		add("evictionHard has no %s: the kubelet evicts nothing at once for lack of memory", signalMemory)
+		add("evictionHard has no %s: the kubelet never evicts immediately for lack of memory", signalMemory)
 	case m.AvailableBytes != nil:
 		add("%s %s, %s above evictionHard %s", signalMemory, quantity(*m.AvailableBytes),
 			quantity(*m.AvailableBytes-*s.hard), c.EvictionHard[signalMemory])
@@ -186,14 +186,14 @@ func (c *Config) describe(e *events.Eviction, s sample, at time.Time) {
 	if e.SoftSinceNS != nil {
 		text := fmt.Sprintf("below evictionSoft %s%s", c.EvictionSoft[signalMemory], lasting(*e.SoftSinceNS))
 		if grace, ok := c.grace(signalMemory); ok {
-			text += fmt.Sprintf(", it may be for %s", grace)
+			text += fmt.Sprintf(", grace period %s", grace)
 		}
 
 		add("%s", text)
 	}
 
 	if past := ago(s.allocatableSince, at); past != nil {
-		add("of all pods %s %s of %s, below evictionHard%s", signalAllocatable,
+		add("all pods: %s %s of %s, below evictionHard%s", signalAllocatable,
 			quantity(*m.AllocatableAvailableBytes), quantity(*m.AllocatableBytes), lasting(*past))
 	}
 	e.Text = strings.Join(words, "; ")

@@ -120,8 +120,8 @@ func TestThresholdsAreTracked(t *testing.T) {
 		t.Errorf("got %+v, want 60 MiB available for 4.2 s below the hard and 6.2 s below the soft threshold", e)
 	}
 
-	if want := "eviction lost the race by 4.2s: memory.available 60Mi, below evictionHard 100Mi for 4.2s (the kubelet looks every 10s); " +
-		"below evictionSoft 30% for 6.2s, it may be for 1m30s"; e.Text != want {
+	if want := "eviction lost the race by 4.2s: memory.available 60Mi, below evictionHard 100Mi for 4.2s (the kubelet checks every 10s); " +
+		"below evictionSoft 30% for 6.2s, grace period 1m30s"; e.Text != want {
 		t.Errorf("got %q, want %q", e.Text, want)
 	}
 
@@ -133,12 +133,12 @@ func TestThresholdsAreTracked(t *testing.T) {
 		t.Errorf("got %+v, want no threshold crossed", e)
 	}
 
-	if e := tracker.Eviction(at(7.2), false); strings.Contains(e.Text, "race") {
+	if e := tracker.Eviction(at(7.2), false); strings.Contains(e.Text, "lost the race") {
 		t.Errorf("got %q, want no race without a shortage of the node", e.Text)
 	}
 	// Without a sample near it, only thresholds are returned.
 	for _, when := range []time.Time{at(-1), at(60)} {
-		if e := tracker.Eviction(when, true); e.AvailableBytes != nil || !strings.Contains(e.Text, "not looked at") || len(e.Signals) == 0 {
+		if e := tracker.Eviction(when, true); e.AvailableBytes != nil || !strings.Contains(e.Text, "was not sampled") || len(e.Signals) == 0 {
 			t.Errorf("got %+v, want thresholds alone", e)
 		}
 	}
@@ -174,7 +174,7 @@ func TestTheLimitOfAllPodsIsTracked(t *testing.T) {
 
 	e := tracker.Eviction(now.Add(2*time.Second), true)
 	if e.HardSinceNS != nil || !strings.Contains(e.Text, "lost the race by 2s") ||
-		!strings.Contains(e.Text, "of all pods allocatableMemory.available 50Mi of 6Gi, below evictionHard for 2s") {
+		!strings.Contains(e.Text, "all pods: allocatableMemory.available 50Mi of 6Gi, below evictionHard for 2s") {
 		t.Errorf("got %+v, want the limit of all pods crossed for 2 s", e)
 	}
 

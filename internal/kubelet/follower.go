@@ -59,7 +59,7 @@ func Follow(file, root string, warn func(string)) (*Follower, error) {
 		log, err := openAtEnd(file)
 		if err != nil {
 			stop()
-			return nil, fmt.Errorf("follow the kubelet's log: %w", err)
+			return nil, fmt.Errorf("follow the kubelet log: %w", err)
 		}
 
 		read = func() error {
@@ -70,7 +70,7 @@ func Follow(file, root string, warn func(string)) (*Follower, error) {
 
 	f.work.Go(func() {
 		if err := read(); err != nil && ctx.Err() == nil {
-			warn("the kubelet's log is not read: " + err.Error())
+			warn("the kubelet log is not read: " + err.Error())
 		}
 	})
 
@@ -112,7 +112,7 @@ func (f *Follower) journal(ctx context.Context, root string) error {
 	}
 
 	if err != nil {
-		return fmt.Errorf("start journalctl: %w: give the kubelet's log as a file", err)
+		return fmt.Errorf("start journalctl: %w: give the kubelet log as a file", err)
 	}
 
 	f.take(out)

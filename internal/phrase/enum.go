@@ -19,13 +19,13 @@ func Outcome(scope events.Scope, o events.Outcome) string {
 	case events.OutcomeKilled:
 		return "OOM KILL"
 	case events.OutcomeNoKillable:
-		return "OOM, NOBODY KILLABLE"
+		return "OOM, NO KILLABLE PROCESS"
 	case events.OutcomeWaiting:
-		return "OOM, WAITING FOR VICTIM"
+		return "OOM, WAITING FOR EARLIER VICTIM"
 	case events.OutcomeAlreadyExiting:
-		return "OOM, VICTIM WAS ALREADY EXITING"
+		return "OOM, VICTIM ALREADY EXITING"
 	case events.OutcomeSkipped:
-		return "OOM, NO CHOICE MADE"
+		return "OOM, SELECTION SKIPPED"
 	case "":
 		return "OOM"
 	}
@@ -50,9 +50,9 @@ func Shortage(scope events.Scope, l *events.Limiter) string {
 	case events.ScopeMempolicy:
 		return numa + " of the memory policy out of memory"
 	case events.ScopeSysrq:
-		return "asked for by sysrq-f"
+		return "requested by sysrq-f"
 	case events.ScopeUnknown:
-		return "limit not known"
+		return "limit unknown"
 	}
 
 	return Spaced(string(scope))
@@ -84,7 +84,7 @@ func Role(r events.Role) string {
 	case events.RoleGroup:
 		return "group member"
 	case events.RoleSharedMM:
-		return "shares the memory of the victim"
+		return "shares the victim's memory"
 	case events.RoleUnknown:
 		return "role ?"
 	}

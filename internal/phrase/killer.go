@@ -41,9 +41,9 @@ func userPath(path string) string {
 	case "runtime":
 		return "container runtime"
 	case "self":
-		return "from inside"
+		return "same workload"
 	case "pidns":
-		return "end of the pid namespace"
+		return "exit of the PID namespace"
 	case "cgroup_kill":
 		return "cgroup.kill"
 	case "cron":
@@ -57,11 +57,11 @@ func userPath(path string) string {
 func KillReason(reason string) string {
 	switch reason {
 	case "unit_stop":
-		return "stop of the unit"
+		return "unit stop"
 	case "timeout":
-		return "the stop took too long"
+		return "stop timed out"
 	case "asked":
-		return "asked for"
+		return "requested"
 	}
 
 	return Spaced(reason) // eviction, delete, probe, preemption, memory_pressure
@@ -72,11 +72,11 @@ func KillReason(reason string) string {
 func KilledBy(k *events.Killer) string {
 	switch {
 	case k == nil:
-		return "by a process that is not known"
+		return "by an unknown process"
 	case k.Path == "pidns":
-		return "by the kernel, as the container's init ended"
+		return "by the kernel, when PID 1 of the PID namespace exited"
 	case k.Kind == "kernel":
-		return "by the kernel, not for memory"
+		return "by the kernel, not the OOM killer"
 	}
 
 	text := "by " + Task(k.Comm, k.PID)
@@ -109,9 +109,9 @@ func userKillerKind(path string) string {
 	case "runtime":
 		return "the container runtime"
 	case "self":
-		return "a process of the container itself"
+		return "a process of the same workload"
 	case "pidns":
-		return "the end of the pid namespace"
+		return "the exit of the PID namespace"
 	case "cgroup_kill":
 		return "a write to cgroup.kill"
 	case "human":
@@ -139,9 +139,9 @@ func KernelKill(scope events.Scope, level events.Level, group bool) string {
 
 		return "memcg OOM at " + string(level) + " level" + suffix
 	case events.ScopeGlobal:
-		return "OOM of the whole node" + suffix
+		return "node-wide OOM" + suffix
 	case events.ScopeSysrq:
-		return "OOM kill asked for by sysrq-f" + suffix
+		return "OOM kill requested by sysrq-f" + suffix
 	}
 
 	return "OOM of " + string(scope) + suffix

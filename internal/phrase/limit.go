@@ -35,12 +35,12 @@ func LimitOwner(l *events.Limiter) string {
 	switch l.Level {
 	case events.LevelQoS:
 		if l.Workload != nil && l.Workload.QoS != "" {
-			return "all " + l.Workload.QoS + " pods together"
+			return "the cgroup of all " + l.Workload.QoS + " pods"
 		}
 
-		return "all pods of a QoS class together"
+		return "the cgroup of a QoS class"
 	case events.LevelKubepods:
-		return "all pods together"
+		return "the cgroup of all pods"
 	}
 
 	if name := Place(l.Workload, nil); name != "" {

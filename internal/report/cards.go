@@ -37,19 +37,19 @@ func cards(inc *events.Incident, o *Options) []card {
 	a := answersOf(inc)
 
 	return []card{
-		{"Who limited", cmp.Or(capitalize(a.limited), "not known"), limiterFacts(inc)},
-		{"Who triggered", cmp.Or(capitalize(a.triggered), noTrigger(inc)), triggerFacts(inc)},
-		{"Who died", cmp.Or(a.died, "Nobody"), victimFacts(inc, o)},
-		{"Who killed", killerAnswer(inc, a), killerFacts(inc)},
+		{"Whose limit was hit", cmp.Or(capitalize(a.limited), "unknown"), limiterFacts(inc)},
+		{"What triggered it", cmp.Or(capitalize(a.triggered), noTrigger(inc)), triggerFacts(inc)},
+		{"Which process died", cmp.Or(a.died, "None"), victimFacts(inc, o)},
+		{"Who sent the signal", killerAnswer(inc, a), killerFacts(inc)},
 	}
 }
 
 func noTrigger(inc *events.Incident) string {
 	if inc.Scope == events.ScopeUser {
-		return "Nobody: no allocation failed"
+		return "None: no allocation failed"
 	}
 
-	return "not known"
+	return "unknown"
 }
 
 func killerAnswer(inc *events.Incident, a answers) string {
@@ -57,7 +57,7 @@ func killerAnswer(inc *events.Incident, a answers) string {
 	case inc.Outcome != events.OutcomeKilled:
 		return capitalize(outcome(inc, a))
 	case a.killed == "":
-		return "not known"
+		return "unknown"
 	}
 
 	return capitalize(strings.TrimSuffix(a.killed, ","))
@@ -76,7 +76,7 @@ func limiterFacts(inc *events.Incident) []fact {
 	w := identity(l.Workload)
 
 	return facts("used", size(l.UsageBytes), "limit", size(l.LimitBytes), swap, usedOf(l.SwapUsageBytes, l.SwapLimitBytes),
-		"QoS", w.QoS, "pod UID", phrase.ShortID(w.PodUID), "container id", phrase.ShortID(w.ContainerID), "cgroup", path(l.Cgroup))
+		"QoS", w.QoS, "pod UID", phrase.ShortID(w.PodUID), "container ID", phrase.ShortID(w.ContainerID), "cgroup", path(l.Cgroup))
 }
 
 // usedOf is the usage, and the limit if there is one.
@@ -99,7 +99,7 @@ func triggerFacts(inc *events.Incident) []fact {
 		if p.Thread != "" && p.TID != p.PID {
 			thread = phrase.Task(p.Thread, p.TID)
 		}
-		all = facts("thread", thread, "container id", phrase.ShortID(identity(p.Workload).ContainerID), "cgroup", path(p.Cgroup))
+		all = facts("thread", thread, "container ID", phrase.ShortID(identity(p.Workload).ContainerID), "cgroup", path(p.Cgroup))
 	}
 
 	if a := inc.Allocation; a != nil && inc.Scope != events.ScopeUser {
@@ -126,7 +126,7 @@ func victimFacts(inc *events.Incident, o *Options) []fact {
 	}
 
 	if v.IsContainerInit != nil && *v.IsContainerInit {
-		init = "yes: the container ended with it"
+		init = "yes, so the container ended"
 	}
 
 	if v.OOMScoreAdj != nil {
@@ -137,8 +137,8 @@ func victimFacts(inc *events.Incident, o *Options) []fact {
 		started = phrase.When(*v.StartTime, time.DateTime, o.location())
 	}
 
-	return facts("container id", phrase.ShortID(w.ContainerID), "image", w.Image, "memory", memory, "container's init", init,
-		"oom_score_adj", adj, "started", started, "dead after", span(v.ExitAfterNS), "memory back after", span(v.ReleasedAfterNS))
+	return facts("container ID", phrase.ShortID(w.ContainerID), "image", w.Image, "memory", memory, "container init", init,
+		"oom_score_adj", adj, "started", started, "exited after", span(v.ExitAfterNS), "memory freed after", span(v.ReleasedAfterNS))
 }
 
 func killerFacts(inc *events.Incident) []fact {
@@ -153,7 +153,7 @@ func killerFacts(inc *events.Incident) []fact {
 	}
 
 	if k.GroupCgroup != nil || k.GroupLevel != "" {
-		group = strings.TrimSpace("memory.oom.group=1 of the " + string(k.GroupLevel))
+		group = strings.TrimSpace("memory.oom.group=1 at " + string(k.GroupLevel))
 	}
 
 	var parents []string
@@ -166,15 +166,15 @@ func killerFacts(inc *events.Incident) []fact {
 	}
 
 	if k.TermBeforeNS != nil {
-		term = phrase.Duration(*k.TermBeforeNS) + " before"
+		term = phrase.Duration(*k.TermBeforeNS) + " earlier"
 	}
 
 	if len(inc.Reported) > 0 {
 		reported = inc.Reported[0].Reason
 	}
 
-	return facts("way", way, "group", group, "why", phrase.Spaced(k.Reason), "SIGTERM", term, "program", k.Exe,
-		"parents", strings.Join(parents, " ← "), "login", login, "cgroup", path(k.Cgroup), "runtime says", reported)
+	return facts("path", way, "group", group, "reason", phrase.KillReason(k.Reason), "SIGTERM", term, "program", k.Exe,
+		"parents", strings.Join(parents, " ← "), "login", login, "cgroup", path(k.Cgroup), "runtime report", reported)
 }
 
 // identity is the workload, or an empty one.

@@ -102,9 +102,9 @@ func newDocument(s *Summary, selected *selection, remarks []string, o *Options) 
 	}
 
 	if selected.dropped > 0 {
-		p.Remarks = append(p.Remarks, fmt.Sprintf("%s not shown in detail: the %d shown are those of the whole node "+
-			"and those that need a look, then kills, the newest first. "+
-			"--max-incidents, --id, --since and --until choose others.", phrase.Plural(selected.dropped, "incident"), len(selected.entries)))
+		p.Remarks = append(p.Remarks, fmt.Sprintf("%s not shown in detail: the %d shown are node-wide incidents "+
+			"and those that need attention, then kills, the newest first. "+
+			"Use --max-incidents, --id, --since and --until to select others.", phrase.Plural(selected.dropped, "incident"), len(selected.entries)))
 	}
 
 	if s.Incidents > 1 {
@@ -117,7 +117,7 @@ func newDocument(s *Summary, selected *selection, remarks []string, o *Options) 
 func title(s *Summary) string {
 	names, _, others := s.Nodes.top(1)
 
-	text := "Report of " + phrase.Plural(s.Incidents, "incident")
+	text := "Report on " + phrase.Plural(s.Incidents, "incident")
 	if len(names) == 1 && others == 0 && names[0].Name != "" {
 		text += " on node " + limitText(phrase.Sanitize(names[0].Name))
 	} else if n := uint64(len(names)) + others; n > 1 {

@@ -119,13 +119,13 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []s
 
 	remarks = src.Remarks()
 	if others > 0 && o.Match != nil {
-		remarks = append(remarks, fmt.Sprintf("incidents that were not asked for: %d", others))
+		remarks = append(remarks, fmt.Sprintf("incidents not selected: %d", others))
 	}
 
 	if timeless > 0 {
-		remarks = append(remarks, fmt.Sprintf("incidents that have no wall-clock time, only an uptime: %d: "+
+		remarks = append(remarks, fmt.Sprintf("incidents with an uptime but no wall-clock time: %d: "+
 			"--since and --until cannot select them; "+
-			"use dmesg -T or --kmsg, or leave --since and --until out", timeless))
+			"use dmesg -T or --kmsg, or omit --since and --until", timeless))
 	}
 
 	return remarks, nil
@@ -135,5 +135,5 @@ func (o *Options) bounded() bool { return !o.Since.IsZero() || !o.Until.IsZero()
 
 // NoSuchID is the error where the one selected incident does not exist.
 func NoSuchID(id string) error {
-	return fmt.Errorf("no incident has the id %q, in the time that is asked for: leave --id out to see all", id)
+	return fmt.Errorf("no incident has the id %q in the selected time: omit --id to see all", id)
 }

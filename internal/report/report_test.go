@@ -223,14 +223,14 @@ func TestUptimesAlone(t *testing.T) {
 		} {
 			r, err := show()
 
-			remark := strings.Contains(strings.Join(r.Remarks, "\n"), "only an uptime: 1: --since and --until cannot select them")
+			remark := strings.Contains(strings.Join(r.Remarks, "\n"), "no wall-clock time: 1: --since and --until cannot select them")
 			if err != nil || r.Incidents != test.incidents || remark != test.remark || r.Remarks[0] != "one" {
 				t.Errorf("%+v: %s: got %+v and error %v, want %d incidents, the remark: %v", test.o, name, r, err, test.incidents, test.remark)
 			}
 		}
 
 		for name, out := range map[string]string{"text": text.String(), "html": html.String()} {
-			if strings.Contains(out, "only an uptime") != test.remark {
+			if strings.Contains(out, "no wall-clock time:") != test.remark {
 				t.Errorf("%+v: %s: want the remark on uptimes: %v, got\n%s", test.o, name, test.remark, out)
 			}
 		}

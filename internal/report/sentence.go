@@ -40,26 +40,26 @@ func sentence(inc *events.Incident) string {
 func outcome(inc *events.Incident, a answers) string {
 	switch inc.Outcome {
 	case events.OutcomeNoKillable:
-		return "there was nobody that may be killed"
+		return "there was no killable process"
 	case events.OutcomeWaiting:
-		return "an earlier victim was still dying, and nobody else was killed"
+		return "an earlier victim was still exiting, and nothing else was killed"
 	case events.OutcomeAlreadyExiting:
-		return "the chosen process was leaving by itself, and nobody was killed"
+		return "the chosen process was already exiting, and nothing was killed"
 	case events.OutcomeSkipped:
-		return "the kernel made no choice"
+		return "the kernel skipped the selection of a victim"
 	case "":
-		return "whether anybody was killed is not known"
+		return "whether a process was killed is unknown"
 	case events.OutcomePanic:
 		return "the kernel panicked instead of killing (vm.panic_on_oom)"
 	}
 
 	who := a.killed
 	if who == "" {
-		who = "somebody unknown"
+		who = "an unknown sender"
 	}
 
 	if a.died == "" {
-		return who + " killed a process that is not known"
+		return who + " killed an unknown process"
 	}
 
 	text := who + " killed " + a.died
@@ -80,11 +80,11 @@ func manner(k *events.Killer) string {
 	case k.Path == "group" || k.GroupCgroup != nil:
 		text = " as one group"
 	case k.Kind == "kernel" && k.Path == "pidns":
-		text = " as the init of its pid namespace ended"
+		text = " when PID 1 of its PID namespace exited"
 	}
 
 	if k.Reason != "" {
-		text += " (" + phrase.Spaced(k.Reason) + ")"
+		text += " (" + phrase.KillReason(k.Reason) + ")"
 	}
 
 	return text
@@ -98,14 +98,14 @@ func limited(inc *events.Incident) string {
 	case events.ScopeCpuset, events.ScopeMempolicy:
 		return strings.Replace(phrase.Shortage(inc.Scope, inc.Limiter), " out of memory", " were out of memory", 1)
 	case events.ScopeSysrq:
-		return "no memory was short: sysrq-f asked for a kill"
+		return "memory was not short: sysrq-f requested a kill"
 	case events.ScopeUser:
 		return "no limit was hit"
 	}
 
 	l := inc.Limiter
 	if l == nil {
-		return "whose limit it was is not known"
+		return "the limiter is unknown"
 	}
 
 	text := phrase.LimitOwner(l)
@@ -138,12 +138,12 @@ func triggered(inc *events.Incident) string {
 	a := inc.Allocation
 	switch {
 	case a != nil && a.Class == "limit_lowered":
-		return text + " lowered the limit below what was used"
+		return text + " lowered the limit below the usage"
 	case a != nil && a.Class != "" && a.Class != "other":
-		return text + " asked for more (" + phrase.Class(a.Class) + ")"
+		return text + " requested more memory (" + phrase.Class(a.Class) + ")"
 	}
 
-	return text + " asked for more"
+	return text + " requested more memory"
 }
 
 // died is the first victim, and how many died with it.
@@ -207,7 +207,7 @@ func limiterWorkload(inc *events.Incident) *events.Workload {
 // capitalize makes a sentence of clauses, unless they start with a name.
 func capitalize(s string) string {
 	for _, word := range []string{
-		"the ", "a ", "an ", "all ", "no ", "nobody", "whose ", "pod ", "container ", "cgroup ", "slice ", "service ", "unit ",
+		"the ", "a ", "an ", "all ", "no ", "whether ", "memory ", "pod ", "container ", "cgroup ", "slice ", "service ", "unit ",
 		"node ", "user ", "kernel ", "there ",
 	} {
 		if strings.HasPrefix(s, word) {

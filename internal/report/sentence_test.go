@@ -15,30 +15,30 @@ func TestSentence(t *testing.T) {
 		want   string
 		change func(*events.Incident)
 	}{
-		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] asked for more; the kernel killed it.", func(*events.Incident) {}},
-		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] asked for more (tmpfs); the kernel killed sh[9] in container side.", func(inc *events.Incident) {
+		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] requested more memory; the kernel killed it.", func(*events.Incident) {}},
+		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] requested more memory (tmpfs); the kernel killed sh[9] in container side.", func(inc *events.Incident) {
 			inc.Allocation = &events.Allocation{Class: "tmpfs"}
 			side := *inc.Limiter.Workload
 			side.Container = "side"
 			inc.Victims[0].Process = events.Process{PID: 9, Comm: "sh", Cgroup: &events.Cgroup{CgroupKey: events.CgroupKey{ID: 8}}, Workload: &side}
 		}},
-		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] lowered the limit below what was used; the kernel killed java[4711] and 2 more as one group.", func(inc *events.Incident) {
+		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] lowered the limit below the usage; the kernel killed java[4711] and 2 more as one group.", func(inc *events.Incident) {
 			inc.Allocation = &events.Allocation{Class: "limit_lowered"}
 			inc.Killer.Path = "group"
 			inc.Victims = append(inc.Victims, inc.Victims[0], inc.Victims[0])
 		}},
-		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] asked for more; whether anybody was killed is not known.", func(inc *events.Incident) {
+		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] requested more memory; whether a process was killed is unknown.", func(inc *events.Incident) {
 			inc.Outcome, inc.Victims, inc.Killer = "", nil, nil // a log that breaks off
 		}},
-		{"All burstable pods together reached its memory.max; java[4711] in container app of pod shop/cart-0 asked for more; there was nobody that may be killed.", func(inc *events.Incident) {
+		{"The cgroup of all burstable pods reached its memory.max; java[4711] in container app of pod shop/cart-0 requested more memory; there was no killable process.", func(inc *events.Incident) {
 			inc.Limiter = &events.Limiter{Level: events.LevelQoS, Which: "memory.max", Workload: &events.Workload{QoS: "burstable"}}
 			inc.Outcome, inc.Victims = events.OutcomeNoKillable, nil
 		}},
-		{"Unit mariadb.service reached its memory.max of 512.0 MiB; java[4711] in container app of pod shop/cart-0 asked for more; an earlier victim was still dying, and nobody else was killed.", func(inc *events.Incident) {
+		{"Unit mariadb.service reached its memory.max of 512.0 MiB; java[4711] in container app of pod shop/cart-0 requested more memory; an earlier victim was still exiting, and nothing else was killed.", func(inc *events.Incident) {
 			inc.Limiter.Level, inc.Limiter.Workload, inc.Limiter.Cgroup = events.LevelService, service, nil
 			inc.Outcome, inc.Victims = events.OutcomeWaiting, nil
 		}},
-		{"Cgroup b reached its limit of 512.0 MiB; kernel thread kworker/0:1[5] asked for more; the kernel killed java[4711] in container app of pod shop/cart-0.", func(inc *events.Incident) {
+		{"Cgroup b reached its limit of 512.0 MiB; kernel thread kworker/0:1[5] requested more memory; the kernel killed java[4711] in container app of pod shop/cart-0.", func(inc *events.Incident) {
 			inc.Limiter.Level, inc.Limiter.Workload, inc.Limiter.Which = events.LevelCgroup, nil, ""
 			inc.Limiter.Cgroup = &events.Cgroup{CgroupKey: events.CgroupKey{ID: 77}, Path: "/a/b"}
 			inc.Trigger = &events.Process{PID: 5, Comm: "kworker/0:1", IsKernel: true}
@@ -46,10 +46,10 @@ func TestSentence(t *testing.T) {
 		{"The node was out of memory; the kernel panicked instead of killing (vm.panic_on_oom).", func(inc *events.Incident) {
 			inc.Scope, inc.Outcome, inc.Trigger, inc.Victims = events.ScopeGlobal, events.OutcomePanic, nil, nil
 		}},
-		{"NUMA nodes 1,3 of the cpuset were out of memory; java[4711] asked for more; the kernel killed it.", func(inc *events.Incident) {
+		{"NUMA nodes 1,3 of the cpuset were out of memory; java[4711] requested more memory; the kernel killed it.", func(inc *events.Incident) {
 			inc.Scope, inc.Limiter.Nodes = events.ScopeCpuset, []int{1, 3}
 		}},
-		{"No memory was short: sysrq-f asked for a kill; the kernel killed java[4711].", func(inc *events.Incident) {
+		{"Memory was not short: sysrq-f requested a kill; the kernel killed java[4711].", func(inc *events.Incident) {
 			inc.Scope, inc.Limiter.Workload = events.ScopeSysrq, nil
 			inc.Trigger = &events.Process{PID: 52, Comm: "kworker/0:2", IsKernel: true}
 		}},
@@ -57,14 +57,14 @@ func TestSentence(t *testing.T) {
 			inc.Scope, inc.Trigger = events.ScopeUser, nil
 			inc.Killer = &events.Killer{Kind: "user", Path: "runtime", PID: 7, Comm: "runc", Reason: "probe"}
 		}},
-		{"The kernel killed java[4711] as the init of its pid namespace ended; no limit was hit.", func(inc *events.Incident) {
+		{"The kernel killed java[4711] when PID 1 of its PID namespace exited; no limit was hit.", func(inc *events.Incident) {
 			inc.Scope, inc.Trigger, inc.Killer = events.ScopeUser, nil, &events.Killer{Kind: "kernel", Path: "pidns"}
 		}},
 		{"systemd-oomd killed java[4711]; no limit was hit.", func(inc *events.Incident) {
 			inc.Scope, inc.Trigger = events.ScopeUser, nil
 			inc.Killer = &events.Killer{Kind: "user", Path: "systemd-oomd"}
 		}},
-		{"Whose limit it was is not known; somebody unknown killed a process that is not known.", func(inc *events.Incident) {
+		{"The limiter is unknown; an unknown sender killed an unknown process.", func(inc *events.Incident) {
 			*inc = events.Incident{Outcome: events.OutcomeKilled}
 		}},
 	} {

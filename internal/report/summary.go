@@ -75,7 +75,7 @@ func workload(inc *events.Incident) string {
 		path = c.Path
 	}
 
-	return cmp.Or(phrase.Place(w, nil), path, "not known")
+	return cmp.Or(phrase.Place(w, nil), path, "unknown")
 }
 
 // cause is the best supported one, else what ran out.
@@ -89,7 +89,7 @@ func cause(inc *events.Incident) string {
 		what = "limit of a " + string(inc.Limiter.Level)
 	}
 
-	return cmp.Or(what, "not known") + " (no cause named)"
+	return cmp.Or(what, "unknown") + " (no cause found)"
 }
 
 // count is the row of one name in a tally.

@@ -46,7 +46,7 @@ func TestTallyIsBounded(t *testing.T) {
 	}
 
 	var text strings.Builder
-	if err := tally.text(&text, "POD", &Options{Width: 80, Location: time.UTC}); err != nil || !strings.Contains(text.String(), "folded into the others") {
+	if err := tally.text(&text, "POD", &Options{Width: 80, Location: time.UTC}); err != nil || !strings.Contains(text.String(), "added to the") {
 		t.Errorf("got error %v and no remark on merged names in\n%s", err, text.String())
 	}
 }
@@ -140,11 +140,11 @@ func TestWorkloadAndCause(t *testing.T) {
 
 	for _, test := range []struct{ got, want string }{
 		{workload(named), "shop/cart-0 app"},
-		{cause(named), "limit of a container (no cause named)"},
+		{cause(named), "limit of a container (no cause found)"},
 		{cause(caused), "dirty cache"},
 		{workload(bare), "/user.slice/x"},
-		{workload(&events.Incident{}), "not known"},
-		{cause(&events.Incident{}), "not known (no cause named)"},
+		{workload(&events.Incident{}), "unknown"},
+		{cause(&events.Incident{}), "unknown (no cause found)"},
 	} {
 		if test.got != test.want {
 			t.Errorf("got %q, want %q", test.got, test.want)

@@ -112,7 +112,7 @@ func chargeSplit(inc *events.Incident) *split {
 
 	if l := inc.Limiter; l != nil && l.UsageBytes != nil && *l.UsageBytes > s.Total && s.Total > 0 {
 		rest := *l.UsageBytes - s.Total
-		add("not told apart", &rest, 8)
+		add("other", &rest, 8)
 	}
 
 	if s.Total == 0 {

@@ -178,7 +178,7 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 	return nil
 }
 
-const mergedRemark = "There were too many names to count each: the rarest were folded into the others, so a count may be too low."
+const mergedRemark = "Too many names to count each: the rarest were added to the others, so a count may be too low."
 
 func (h *histogram) text(w *strings.Builder, o *Options) error {
 	spans := h.spans()

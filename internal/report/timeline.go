@@ -166,7 +166,7 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 		if l := inc.Limiter; l != nil {
 			label = strings.TrimSpace(string(l.Level) + " " + l.Which)
 			if l.Which == string(l.Level) {
-				label = "all of the " + string(l.Level)
+				label = string(l.Level) + " total"
 			}
 		}
 
@@ -181,7 +181,7 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 		if r.Below {
 			// It limits a part of the usage: a line would look as if it had been passed.
 			if r.MaxBytes != nil {
-				p.Beyond = append(p.Beyond, fmt.Sprintf("%s limit %s (of a part)", name, phrase.Size(*r.MaxBytes)))
+				p.Beyond = append(p.Beyond, fmt.Sprintf("%s limit %s (descendant)", name, phrase.Size(*r.MaxBytes)))
 			}
 
 			continue
@@ -200,15 +200,15 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 // stalled is the time that all tasks together lost: more than a second in a second is
 // usual.
 func stalled(rows []events.StallSecond) Panel {
-	p := Panel{Title: "Time stalled, of all tasks, in each second", Unit: "ns", Height: 130}
+	p := Panel{Title: "Time stalled per second, all tasks", Unit: "ns", Height: 130}
 	p.bars("stalled", 3, rows, func(r events.StallSecond) uint64 { return r.TotalNS })
-	p.bars("of it over memory.high", 1, rows, func(r events.StallSecond) uint64 { return r.HighNS })
+	p.bars("throttled by memory.high", 1, rows, func(r events.StallSecond) uint64 { return r.HighNS })
 
 	return p
 }
 
 func reclaimed(rows []events.StallSecond) Panel {
-	p := Panel{Title: "Reclaimed in each second", Unit: "bytes", Height: 110}
+	p := Panel{Title: "Reclaimed per second", Unit: "bytes", Height: 110}
 	p.bars("reclaimed", 4, rows, func(r events.StallSecond) uint64 { return r.ReclaimedBytes })
 
 	return p
@@ -240,7 +240,7 @@ func (p *Panel) bars(label string, colour int, rows []events.StallSecond, of fun
 // waiting is the share of time in which tasks were stalled for memory, from the growth of
 // the kernel's PSI totals.
 func waiting(rows []events.StallSecond) Panel {
-	p := Panel{Title: "Tasks standing still for memory (PSI)", Unit: "percent", Height: 130}
+	p := Panel{Title: "Tasks stalled for memory (PSI)", Unit: "percent", Height: 130}
 	some := Series{Label: "some", Kind: "line", Colour: 2}
 	full := Series{Label: "full", Kind: "line", Colour: 5}
 	drawn := false
@@ -278,7 +278,7 @@ func share(from, to events.StallSecond, of func(events.StallSecond) *uint64) Val
 
 // hits is how often the limit was reached.
 func hits(rows []events.StallSecond) Panel {
-	p := Panel{Title: "Limit reached (memory.events max) since the row before", Unit: "count", Height: 110}
+	p := Panel{Title: "Limit reached (memory.events max) since the previous sample", Unit: "count", Height: 110}
 	s := Series{Label: "times", Kind: "bars", Colour: 6}
 	any := false
 

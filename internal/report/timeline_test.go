@@ -66,7 +66,7 @@ func TestPanels(t *testing.T) {
 		t.Errorf("got limits %q", got)
 	}
 
-	if got := strings.Join(memory.Beyond, ", "); got != "container limit 100.0 MiB (of a part), kubepods limit 8.8 GiB (above the chart)" {
+	if got := strings.Join(memory.Beyond, ", "); got != "container limit 100.0 MiB (descendant), kubepods limit 8.8 GiB (above the chart)" {
 		t.Errorf("got memory.Beyond %q", got)
 	}
 

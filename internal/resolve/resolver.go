@@ -283,7 +283,7 @@ func (r *Resolver) lookUp(ref Ref, attempt int) bool {
 
 	// A node without pods needs no runtime, and no warning.
 	if len(r.feeds.cri) == 0 && ref.PodUID != "" && r.searched.Load() {
-		r.warnOnce("sockets", "no CRI socket at any of the usual places, names come from files only: --cri-endpoint names another")
+		r.warnOnce("sockets", "no CRI socket at the usual paths, names come from files only: set --cri-endpoint if it is elsewhere")
 	}
 
 	return known > 0

@@ -149,8 +149,8 @@ func TestFilesAnswerWithoutARuntime(t *testing.T) {
 		serve func(t *testing.T, socket string)
 		warns string
 	}{
-		{"missing", func(*testing.T, string) {}, "there is no socket"},
-		{"nobody listens", func(t *testing.T, socket string) {
+		{"missing", func(*testing.T, string) {}, "no socket at"},
+		{"nothing listens", func(t *testing.T, socket string) {
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
 			if err != nil {
 				t.Fatal(err)
@@ -158,7 +158,7 @@ func TestFilesAnswerWithoutARuntime(t *testing.T) {
 
 			l.SetUnlinkOnClose(false)
 			l.Close()
-		}, "nobody listens"},
+		}, "nothing listens"},
 		{"garbage", func(t *testing.T, socket string) {
 			l, err := net.Listen("unix", socket)
 			if err != nil {
@@ -187,7 +187,7 @@ func TestFilesAnswerWithoutARuntime(t *testing.T) {
 			}
 
 			serveNothing(t, l)
-		}, "does not speak CRI v1"},
+		}, "does not support CRI v1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			socket := filepath.Join(fakecri.SocketDir(t), "c.sock")

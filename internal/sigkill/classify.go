@@ -120,10 +120,10 @@ func (c *classification) term() {
 	before := c.Kill.BootNS - s.TermNS
 	c.k.TermBeforeNS = &before
 
-	text := fmt.Sprintf("%s[%d] sent SIGTERM here %s before", s.TermSender.Comm, s.TermSender.TGID,
+	text := fmt.Sprintf("%s[%d] sent SIGTERM %s earlier", s.TermSender.Comm, s.TermSender.TGID,
 		time.Duration(before).Round(time.Millisecond))
 	if s.TermIgnored {
-		text += "; it was ignored: by SIG_IGN, or as pid 1 without a handler"
+		text += "; it was ignored (SIG_IGN, or PID 1 without a handler)"
 	}
 
 	c.evidence("sigterm", text, fromKernel)
@@ -135,9 +135,9 @@ func (c *classification) signal() {
 	case c.cgroupKill():
 		c.evidence("signal", "cgroup.kill was written", fromKernel)
 	case s.NoInfo:
-		c.evidence("signal", "PR_SET_PDEATHSIG: the death of its parent", fromKernel)
+		c.evidence("signal", "PR_SET_PDEATHSIG: its parent exited", fromKernel)
 	case c.Kill.FromKernel && !c.teardown():
-		c.evidence("signal", "sent by the kernel itself: ptrace, RLIMIT_CPU or a page that went bad", fromKernel)
+		c.evidence("signal", "sent by the kernel itself: ptrace, RLIMIT_CPU or a hardware memory error", fromKernel)
 	case c.Kill.Code == kernel.CodeThread:
 		c.evidence("signal", "tkill(2), to a thread", fromKernel)
 	}
@@ -158,7 +158,7 @@ func (c *classification) teardown() bool {
 func (c *classification) path() string {
 	switch {
 	case c.teardown():
-		c.evidence("pid_namespace", fmt.Sprintf("its init %s[%d] ended", c.k.Comm, c.k.PID), fromKernel)
+		c.evidence("pid_namespace", fmt.Sprintf("its PID 1 %s[%d] exited", c.k.Comm, c.k.PID), fromKernel)
 		return PathPIDNS
 	case c.Kill.FromKernel:
 		c.k.Kind = "kernel"
@@ -252,13 +252,13 @@ func (c *classification) client() {
 
 	switch w := c.To.Workload; {
 	case c.Sender.is("kubelet"):
-		c.evidence("asked_by", "the kubelet itself: it clears a pod's cgroup", fromKernel)
+		c.evidence("asked_by", "the kubelet itself, when it cleans up a pod's cgroup", fromKernel)
 	case w != nil && w.QoS != "": // a pod of Kubernetes
-		value := "the kubelet or another client of the CRI: the runtime's processes do not tell which"
+		value := "the kubelet or another CRI client: the runtime's processes do not show which"
 		if t := c.k.TermBeforeNS; t == nil {
-			value += "; no grace period (no SIGTERM was seen)"
+			value += "; no grace period (no SIGTERM was observed)"
 		} else if grace := time.Duration(*t); grace > 1500*time.Millisecond && grace < 2800*time.Millisecond {
-			value += "; a grace period of 2s is what an eviction at a hard threshold gives"
+			value += "; the grace period of 2s matches an eviction at a hard threshold"
 		}
 
 		c.evidence("asked_by", value, fromKernel)
@@ -306,7 +306,7 @@ func (c *classification) oomdMark() bool {
 		return false
 	}
 
-	c.evidence("user.oomd_kill", c.OOMDKills+" processes were killed here by systemd-oomd", "xattr of the cgroup")
+	c.evidence("user.oomd_kill", c.OOMDKills+" processes of this cgroup were killed by systemd-oomd", "xattr of the cgroup")
 
 	return true
 }
@@ -317,7 +317,7 @@ func (c *classification) oomdMark() bool {
 func (c *classification) unitStop() {
 	switch t := c.k.TermBeforeNS; {
 	case t == nil:
-		c.evidence("sigterm", "none was seen: `systemctl kill`, KillSignal=SIGKILL or FinalKillSignal", fromKernel)
+		c.evidence("sigterm", "none was observed: `systemctl kill`, KillSignal=SIGKILL or FinalKillSignal", fromKernel)
 	case *t >= 1e9:
 		c.k.Reason = ReasonTimeout
 	default:

@@ -88,10 +88,10 @@ func TestSendersAreClassified(t *testing.T) {
 	}{
 		{name: "the kubelet stops a container, grace 30",
 			facts: facts(by("runc", "/usr/sbin/runc", "runc", "kill", "c1", "9"), below("containerd-shim", "systemd"), termBefore(30*second, "runc")),
-			path:  "runtime", evidence: "do not tell which"},
+			path:  "runtime", evidence: "do not show which"},
 		{name: "an eviction at a hard threshold, as far as the node knows",
 			facts: facts(by("runc", "/usr/sbin/runc"), below("containerd-shim", "systemd"), termBefore(2050*1e6, "runc")),
-			path:  "runtime", evidence: "what an eviction at a hard threshold gives"},
+			path:  "runtime", evidence: "matches an eviction at a hard threshold"},
 		{name: "an eviction that the kubelet wrote of, and the deletion that follows",
 			facts: facts(by("crun", "/usr/bin/crun"), below("conmon", "systemd"), func(f *Facts) {
 				f.Kubelet = []string{`"Eviction manager: must evict pod(s) to reclaim" resourceName="memory"`, `"SyncLoop DELETE" source="api" pods=["shop/a"]`}
@@ -121,9 +121,9 @@ func TestSendersAreClassified(t *testing.T) {
 		{name: "a process that calls itself runc is not trusted", facts: facts(by("runc", "/home/eve/evil"), below("bash on pts/1")), path: "human", reason: "asked", login: &events.Login{TTY: "pts/1"}},
 		{name: "systemd, a stop that took too long", facts: facts(by("systemd", ""), pid(1), inService("db.service"), termBefore(90*second, "systemd")), path: "systemd", reason: "timeout"},
 		{name: "systemd, the rest of a unit", facts: facts(by("systemd", ""), pid(1), inService("db.service"), termBefore(3*1e6, "systemd")), path: "systemd", reason: "unit_stop"},
-		{name: "systemd, at once", facts: facts(by("systemd", ""), pid(1), inService("db.service")), path: "systemd", evidence: "none was seen"},
+		{name: "systemd, at once", facts: facts(by("systemd", ""), pid(1), inService("db.service")), path: "systemd", evidence: "none was observed"},
 		{name: "a user's systemd", facts: facts(by("systemd", "/usr/lib/systemd/systemd"), inService("x.service"), termBefore(90*second, "systemd")), path: "systemd", reason: "timeout"},
-		{name: "a SIGTERM before the target started", facts: facts(by("systemd", ""), pid(1), inService("db.service"), termBefore(95*second, "systemd")), path: "systemd", evidence: "none was seen"},
+		{name: "a SIGTERM before the target started", facts: facts(by("systemd", ""), pid(1), inService("db.service"), termBefore(95*second, "systemd")), path: "systemd", evidence: "none was observed"},
 		{name: "systemd-oomd", facts: facts(by("systemd-oomd", "/usr/lib/systemd/systemd-oomd"), inService("db.service"), func(f *Facts) { f.OOMDKills = "12" }),
 			path: "systemd-oomd", reason: "memory_pressure", evidence: "user.oomd_kill=12"},
 		{name: "systemd, where systemd-oomd has been", facts: facts(by("systemd", ""), pid(1), inService("db.service"), func(f *Facts) { f.OOMDKills = "12" }), path: "systemd-oomd", reason: "memory_pressure"},
@@ -144,7 +144,7 @@ func TestSendersAreClassified(t *testing.T) {
 		{name: "another pod's sidecar is not inside", facts: facts(by("x", ""), func(f *Facts) { f.From.Workload = &events.Workload{ContainerID: "c2", PodUID: "p1"} }), path: "other"},
 		{name: "the init of the pid namespace ends", facts: facts(by("app", ""), send(func(k *kernel.Kill) {
 			k.FromKernel, k.Sender.NamespaceInit, k.Sender.SamePIDNS, k.Sender.Exiting = true, true, true, true
-		})), path: "pidns", evidence: "its init app[900] ended"},
+		})), path: "pidns", evidence: "its PID 1 app[900] exited"},
 		{name: "the kernel itself", facts: facts(by("app", ""), send(func(k *kernel.Kill) { k.FromKernel = true })), kind: "kernel", path: "kernel", evidence: "RLIMIT_CPU"},
 		{name: "cgroup.kill by nobody known", facts: facts(by("x", ""), send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Group = true, false })), path: "cgroup_kill", evidence: "cgroup.kill was written"},
 		{name: "cgroup.kill by runc", facts: facts(by("runc", ""), send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Group = true, false })), path: "runtime", evidence: "cgroup.kill was written"},

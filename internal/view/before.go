@@ -24,11 +24,11 @@ func (b block) before() []group {
 	var groups []group
 
 	for _, s := range p.Stalls {
-		items := []string{fmt.Sprintf("%s %s in %s", phrase.Stall(s.What), phrase.Duration(s.TotalNS), phrase.Plural(s.Count, "time"))}
+		items := []string{fmt.Sprintf("%s %s in %s", phrase.Stall(s.What), phrase.Duration(s.TotalNS), phrase.Plural(s.Count, "stall"))}
 
 		items = append(items, "longest "+phrase.Duration(s.MaxNS))
 		if s.Fruitless > 0 {
-			items = append(items, fmt.Sprintf("%d freed nothing", s.Fruitless))
+			items = append(items, fmt.Sprintf("%d without progress", s.Fruitless))
 		}
 
 		if s.ReclaimedBytes > 0 || b.wide {
@@ -58,15 +58,15 @@ func (b block) nodeBefore() []group {
 	var groups []group
 
 	for _, k := range p.Kswapd {
-		awake := fmt.Sprintf("kswapd of node %d awake %s", k.Node, phrase.Duration(k.AwakeNS))
+		awake := fmt.Sprintf("kswapd of NUMA node %d awake %s", k.Node, phrase.Duration(k.AwakeNS))
 		groups = append(groups, list(awake, phrase.Plural(k.Wakeups, "wakeup")))
 	}
 
 	if g := p.GaveUp; g != nil && g.Reclaim != nil {
 		r := g.Reclaim
 		groups = append(groups, list(
-			fmt.Sprintf("gave up at zone %s of node %d: %s free or reclaimable", phrase.Sanitize(r.Zone), r.Node, phrase.Size(r.AvailableBytes)),
-			"min watermark "+phrase.Size(r.MinWatermarkBytes), phrase.Plural(uint64(r.NoProgressLoops), "round")+" gained nothing",
+			fmt.Sprintf("allocator gave up in zone %s of NUMA node %d: %s free or reclaimable", phrase.Sanitize(r.Zone), r.Node, phrase.Size(r.AvailableBytes)),
+			"min watermark "+phrase.Size(r.MinWatermarkBytes), phrase.Plural(uint64(r.NoProgressLoops), "round")+" without progress",
 		))
 	}
 
@@ -81,7 +81,7 @@ func (b block) nodeBefore() []group {
 	if len(p.Guardians) > 0 {
 		var items []string
 		for _, g := range p.Guardians {
-			items = append(items, fmt.Sprintf("%s stood still for %s", phrase.Sanitize(g.Unit), phrase.Duration(g.TotalNS)))
+			items = append(items, fmt.Sprintf("%s stalled for %s", phrase.Sanitize(g.Unit), phrase.Duration(g.TotalNS)))
 		}
 
 		groups = append(groups, list(items...))
@@ -94,7 +94,7 @@ func (b block) nodeBefore() []group {
 func (b block) unseen() []string {
 	var words []string
 	for _, what := range b.inc.Before.Unseen {
-		words = append(words, phrase.Stall(what)+" cannot be seen here")
+		words = append(words, phrase.Stall(what)+" not traced")
 	}
 
 	return words

@@ -35,10 +35,10 @@ func TestBefore(t *testing.T) {
 
 		text := strings.Join(strings.Fields(out.String()), " ")
 		for _, want := range []string{
-			"before memcg reclaim 8.2 s in 31 times", "5 freed nothing", "12.0 MiB reclaimed", "reclaim after the kill",
-			"kswapd of node 1 awake 3.5 s, 12 wakeups", "zone Nor\\x1bmal of node 0: 12.0 MiB free or reclaimable",
-			"min watermark 45.0 MiB", "16 rounds gained nothing", "compaction for order 3: no suitable page, 2 of 16 retries",
-			"kubelet.service stood still for 2.5 s", "memory.high cannot be seen here", "▂", "█|",
+			"stalls memcg reclaim 8.2 s in 31 stalls", "5 without progress", "12.0 MiB reclaimed", "reclaim after the kill",
+			"kswapd of NUMA node 1 awake 3.5 s, 12 wakeups", "zone Nor\\x1bmal of NUMA node 0: 12.0 MiB free or reclaimable",
+			"min watermark 45.0 MiB", "16 rounds without progress", "compaction for order 3: no suitable page, 2 of 16 retries",
+			"kubelet.service stalled for 2.5 s", "memory.high not traced", "▂", "█|",
 		} {
 			if !strings.Contains(text, want) {
 				t.Errorf("width %d: want %q, got\n%s", width, want, out.String())
@@ -88,7 +88,7 @@ func TestStallAndPressureLines(t *testing.T) {
 		}
 
 		text := strings.Join(strings.Fields(out.String()), " ")
-		for _, want := range []string{"memory.high 75 ms", "for the limit of /b", "296 of 310 reclaims in 10.0 s gained nothing", "a kill is near"} {
+		for _, want := range []string{"memory.high 75 ms", "for the limit of /b", "296 of 310 reclaims in 10.0 s made no progress", "OOM kill imminent"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("width %d: want %q, got %s", width, want, text)
 			}

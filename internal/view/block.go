@@ -40,18 +40,18 @@ func (b block) sections() []section {
 	all.add("shares", b.shares())
 	all.add("trigger", b.trigger())
 	all.add("victims", b.victims()...)
-	all.add("scores", b.candidates()...)
+	all.add("candidates", b.candidates()...)
 	all.add("memory", b.charge(), b.chargeParts())
-	all.add("before", b.before()...)
+	all.add("stalls", b.before()...)
 	all.add("killer", b.kernelKiller())
 	all.add("runtime", b.runtime()...)
 	all.add("node", b.nodeState()...)
 	all.add("eviction", b.eviction()...)
-	all.add("why", b.causes()...)
-	all.add("do", b.advice()...)
+	all.add("causes", b.causes()...)
+	all.add("advice", b.advice()...)
 	all.add("passes", b.passes())
 	all.add("audit", b.audit())
-	all.add("seen", b.tier())
+	all.add("source", b.tier())
 	all.add("notes", b.notes()...)
 	all.add("unknown", list(b.inc.Unknown...))
 
@@ -91,7 +91,7 @@ func (b block) trigger() group {
 
 		items = append(items, phrase.NonEmpty(phrase.Class(a.Class))...)
 		if b.wide && a.TotalPages != nil {
-			items = append(items, fmt.Sprintf("%d pages to use at most", *a.TotalPages))
+			items = append(items, fmt.Sprintf("%d pages usable in total", *a.TotalPages))
 		}
 	}
 
@@ -181,10 +181,10 @@ func (b block) passes() group {
 		}
 	}
 	count(p.Killed, "killed")
-	count(p.NoKillable, "found nobody killable")
+	count(p.NoKillable, "found no killable process")
 	count(p.Waiting, "waited for an earlier victim")
-	count(p.AlreadyExiting, "chose a task that was exiting")
-	count(p.Skipped, "made no choice")
+	count(p.AlreadyExiting, "chose a task that was already exiting")
+	count(p.Skipped, "skipped the selection")
 
 	return list(items...)
 }
@@ -197,11 +197,11 @@ func (b block) audit() group {
 
 	text := a.Text
 	if text == "" {
-		text = fmt.Sprintf("%s; kernel killed %d times", phrase.Plural(a.Victims, "victim"), a.KernelKills)
+		text = fmt.Sprintf("%s; %d kernel kills", phrase.Plural(a.Victims, "victim"), a.KernelKills)
 	}
 
 	if !a.Explained {
-		text = "NOT EXPLAINED: " + text
+		text = "MISMATCH: " + text
 	}
 
 	return prose(text)
@@ -211,9 +211,9 @@ func (b block) audit() group {
 func (b block) tier() group {
 	switch t := b.inc.Tier; {
 	case t == events.TierTracepoint:
-		return list("by tracepoints only")
+		return list("tracepoints only")
 	case b.wide && t != "":
-		return list("by " + string(t))
+		return list(phrase.Spaced(string(t)))
 	}
 
 	return list()

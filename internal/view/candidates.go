@@ -98,7 +98,7 @@ func (b block) candidate(c *events.Candidate, known *events.Cgroup) []string {
 	}
 
 	if c.Unkillable {
-		items = append(items, "may not be killed")
+		items = append(items, "not killable")
 	}
 
 	return items

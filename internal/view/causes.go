@@ -98,5 +98,5 @@ func (b block) advice() []group {
 		return groups
 	}
 
-	return append(groups, list(fmt.Sprintf("and %d more of what could be done", len(all)-shown), "-o json lists all"))
+	return append(groups, list(fmt.Sprintf("and %d more", len(all)-shown), "-o json lists all"))
 }

@@ -113,8 +113,8 @@ func TestOmissionsAreCounted(t *testing.T) {
 	}
 
 	for _, want := range []string{
-		"c3 6.0 GiB/max · and 5 more", "and 4 more candidates", "and 6 more causes", "and 11 more of what could be done",
-		"2 lines of the kubelet's log",
+		"c3 6.0 GiB/max · and 5 more", "and 4 more candidates", "and 6 more causes", "and 11 more, -o json lists all",
+		"2 lines of the kubelet log",
 	} {
 		if text := strings.Join(strings.Fields(out.String()), " "); !strings.Contains(text, want) {
 			t.Errorf("want %q, got\n%s", want, out.String())

@@ -39,7 +39,7 @@ func without(groups, old []group) []group {
 // victimNews has the victims that were not shown before, and what became known of those
 // that were.
 func victimNews(before, after []group) []section {
-	added, then := section{label: "victims"}, section{label: "then"}
+	added, then := section{label: "victims"}, section{label: "exit"}
 
 	for _, g := range after {
 		i := slices.IndexFunc(before, func(old group) bool { return old.key == g.key })

@@ -204,7 +204,7 @@ func group3() func(sink.Sink) error {
 	}
 	inc.Audit = &events.Audit{
 		Victims: 3, KernelKills: 4, VMStatDelta: new(uint64(4)), Incidents: 1, WindowKills: 4, Explained: true,
-		Text: "3 victims; oom_kill +4 (the kernel counts the chosen one of a group twice)",
+		Text: "3 victims; oom_kill +4 (the kernel counts the chosen victim of a group kill twice)",
 	}
 	h := headline(inc)
 	h.Scope = ""
@@ -228,7 +228,7 @@ func group60() func(sink.Sink) error {
 	}
 	dead.Audit = &events.Audit{
 		Victims: 60, KernelKills: 61, VMStatDelta: new(uint64(63)), Incidents: 1, WindowKills: 61,
-		Text: "60 victims, 61 kills by the kernel; oom_kill +63: 2 kills were not seen",
+		Text: "60 victims; oom_kill +63; 61 kills were observed",
 	}
 
 	return feed(inc, dead)

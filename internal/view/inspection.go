@@ -78,13 +78,13 @@ func (v inspection) sections() []section {
 	} else {
 		all.add("ladder", v.ancestry())
 		all.add("memory", v.charge(), v.reclaim())
-		all.add("events", counts("with those below", v.event.Events), counts("its own limits", v.event.OwnEvents))
+		all.add("events", counts("with descendants", v.event.Events), counts("local", v.event.OwnEvents))
 		all.add("stalled", stalled(v.event.PSISome, v.event.PSIFull))
 		all.add("shares", v.shares(v.event.Shares, v.event.SharesLeftOut)...)
 	}
 
-	all.add("to die", v.candidates()...)
-	all.add("evict", v.eviction()...)
+	all.add("next victims", v.candidates()...)
+	all.add("eviction", v.eviction()...)
 	all.add("causes", v.causes()...)
 	all.add("unknown", list(v.event.Unknown...))
 
@@ -167,7 +167,7 @@ func stalled(some, full *events.PSI) group {
 	}
 
 	if len(items) > 0 {
-		items = append(items, "of 10/60/300 s")
+		items = append(items, "over 10/60/300 s")
 	}
 
 	return list(items...)
@@ -243,11 +243,11 @@ func (v inspection) candidates() []group {
 	}
 
 	if v.event.CandidatesUnread > 0 {
-		rest = append(rest, fmt.Sprintf("%d could not be looked at", v.event.CandidatesUnread))
+		rest = append(rest, fmt.Sprintf("%d could not be read", v.event.CandidatesUnread))
 	}
 
 	if v.event.TotalPages != nil {
-		rest = append(rest, fmt.Sprintf("badness in pages of %d; adj -1000 is never killed", *v.event.TotalPages))
+		rest = append(rest, fmt.Sprintf("badness in pages, of %d in total; adj -1000 is never killed", *v.event.TotalPages))
 	}
 
 	return append(groups, list(rest...))
@@ -294,11 +294,11 @@ func (v inspection) eviction() []group {
 
 	groups := []group{prose(e.Text)}
 	if e.MemAvailableBytes != nil {
-		groups = append(groups, list("MemAvailable "+phrase.Size(*e.MemAvailableBytes)+", which the kubelet does not ask"))
+		groups = append(groups, list("MemAvailable "+phrase.Size(*e.MemAvailableBytes)+", which the kubelet does not use"))
 	}
 
 	if v.wide && e.Source != "" {
-		groups = append(groups, list("thresholds of "+e.Source))
+		groups = append(groups, list("thresholds from "+e.Source))
 	}
 
 	return groups
@@ -308,7 +308,7 @@ func (v inspection) eviction() []group {
 func (v inspection) causes() []group {
 	var groups []group
 	if len(v.event.Causes) > 0 {
-		groups = append(groups, prose("if it came to a kill now:"))
+		groups = append(groups, prose("if an OOM kill happened now:"))
 	}
 
 	for _, c := range v.event.Causes {

@@ -45,7 +45,7 @@ func (v inspection) swapAndHugePages() []string {
 	}
 
 	if s.HugetlbBytes != nil && *s.HugetlbBytes > 0 {
-		items = append(items, v.sizes(part{"hugetlb", s.HugetlbBytes}, part{"of it free", s.HugetlbFreeBytes})...)
+		items = append(items, v.sizes(part{"hugetlb", s.HugetlbBytes}, part{"free", s.HugetlbFreeBytes})...)
 	}
 
 	return items
@@ -58,7 +58,7 @@ func (v inspection) zones() []group {
 	if len(zones) == 0 {
 		return nil
 	}
-	g := grid{{"node", "zone", "free", "min", "low", "high", "managed", ""}}
+	g := grid{{"NUMA", "zone", "free", "min", "low", "high", "managed", ""}}
 	type sum struct{ free, managed uint64 }
 	nodes := map[int]sum{}
 
@@ -110,7 +110,7 @@ func (v inspection) freeBlocks() []group {
 		}
 
 		if g == nil {
-			head := []string{"node", "zone", "order 0"}
+			head := []string{"NUMA", "zone", "order 0"}
 			for order := 1; order < len(z.FreeBlocks); order++ {
 				head = append(head, strconv.Itoa(order))
 			}

@@ -56,7 +56,7 @@ func (s *sections) add(label string, groups ...group) {
 }
 
 const (
-	labelColumns = 8
+	labelColumns = 10
 	indent       = 2 + labelColumns + 1
 )
 
@@ -97,9 +97,15 @@ func (p *page) head(at, word, style string, g group) {
 	p.wrap(at+" "+p.style(word, style), phrase.Width(at)+1+phrase.Width(word), "  ", g, strings.Repeat(" ", indent))
 }
 
-// section writes a section, each of its groups on a line of its own.
+// section writes a section, each of its groups on a line of its own, and so a label that
+// is longer than its columns.
 func (p *page) section(s section) {
-	label := s.label + strings.Repeat(" ", max(0, labelColumns-len(s.label)))
+	label := s.label
+	if len(label) > labelColumns {
+		p.buf.WriteString("  " + p.style(label, styleLabel) + "\n")
+		label = ""
+	}
+	label += strings.Repeat(" ", labelColumns-len(label))
 
 	before, hang := "  "+p.style(label, styleLabel), strings.Repeat(" ", indent)
 	if len(s.groups) > 1 {

@@ -25,13 +25,13 @@ func withNames() func(sink.Sink) error {
 	reported := update(inc.ID, 400*time.Millisecond)
 	reported.Reported = []events.Reported{{
 		ContainerID: containerID, Container: "app", State: "exited", Reason: "Error", ExitCode: new(137), Source: "cri",
-		Text: "runtime says Error/137, kernel: memcg OOM at container level",
+		Text: "runtime reports Error/137, kernel: memcg OOM at container level",
 	}}
 	more := update(inc.ID, 900*time.Millisecond)
 
 	more.Reported = append(reported.Reported, events.Reported{
 		ContainerID: sidecarID, Container: "envoy", State: "running", Source: "cri",
-		Text: "child killed, container not restarted: the runtime says running; kernel: memcg OOM at container level",
+		Text: "child killed, container not restarted: runtime reports running; kernel: memcg OOM at container level",
 	})
 
 	return feed(headline(inc), inc, reported, more)
@@ -47,7 +47,7 @@ func hostileNames() func(sink.Sink) error {
 	}
 	inc.Limiter.Workload, inc.Victims[0].Workload, inc.Trigger.Workload = w, w, w
 	reported := update(inc.ID, 400*time.Millisecond)
-	reported.Reported = []events.Reported{{ContainerID: containerID, State: "exited", Source: "cri", Reason: "\x1b]0;x\a", Text: "runtime says \x1b]0;x\a/137\nkernel: memcg OOM"}}
+	reported.Reported = []events.Reported{{ContainerID: containerID, State: "exited", Source: "cri", Reason: "\x1b]0;x\a", Text: "runtime reports \x1b]0;x\a/137\nkernel: memcg OOM"}}
 
 	return feed(headline(inc), inc, reported)
 }

@@ -26,7 +26,7 @@ func (b block) nodeState() []group {
 		part{"available", n.AvailableBytes}, part{"anon", n.AnonBytes}, part{"file", n.FileBytes}, part{"shmem", n.ShmemBytes},
 		part{"dirty", sum(n.DirtyBytes, n.WritebackBytes)}, part{"slab", sum(n.SlabReclaimable, n.SlabUnreclaimable)},
 		part{"kernel stacks", n.KernelStackBytes}, part{"page tables", n.PagetablesBytes}, part{"unevictable", n.UnevictableBytes},
-		part{"in huge pages", n.AnonTHPBytes}, part{"hugetlb", n.HugetlbBytes})...)
+		part{"anon in huge pages", n.AnonTHPBytes}, part{"hugetlb", n.HugetlbBytes})...)
 	if n.SwapTotalBytes != nil {
 		items = append(items, "swap free "+phrase.Ratio(n.SwapFreeBytes, n.SwapTotalBytes, "?"))
 	}
@@ -69,7 +69,7 @@ func (b block) chargeParts() group {
 		part{"inactive file", m.InactiveFileBytes}, part{"unevictable", m.UnevictableBytes}, part{"anon in huge pages", m.AnonTHPBytes},
 		part{"slab reclaimable", m.SlabReclaimableBytes}, part{"slab unreclaimable", m.SlabUnreclaimableBytes}, part{"per CPU", m.PercpuBytes})
 	if len(items) > 0 {
-		items[0] = "of it " + items[0]
+		items[0] = "including " + items[0]
 	}
 
 	return list(items...)

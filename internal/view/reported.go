@@ -22,7 +22,7 @@ func (b block) eviction() []group {
 	}
 
 	if e.MemAvailableBytes != nil {
-		items = append(items, "the kernel's MemAvailable "+phrase.Size(*e.MemAvailableBytes))
+		items = append(items, "MemAvailable of the kernel "+phrase.Size(*e.MemAvailableBytes))
 	}
 
 	items = append(items, phrase.NonEmpty(threshold("hard", e.HardBytes, e.HardSinceNS), threshold("soft", e.SoftBytes, e.SoftSinceNS))...)
@@ -33,7 +33,7 @@ func (b block) eviction() []group {
 	groups := []group{prose(e.Text), list(items...)}
 	if !b.wide {
 		if n := len(e.Log); n > 0 {
-			groups = append(groups, list(phrase.Plural(n, "line")+" of the kubelet's log", "-o json has them"))
+			groups = append(groups, list(phrase.Plural(n, "line")+" of the kubelet log", "-o json lists all"))
 		}
 
 		return groups
@@ -84,7 +84,7 @@ func (b block) runtimeReport(r *events.Reported) string {
 	}
 
 	if !r.Agrees {
-		text = "NOT WHAT THE KERNEL DID: " + text
+		text = "MISMATCH: " + text
 	}
 
 	name := r.Container

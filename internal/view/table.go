@@ -126,7 +126,7 @@ func (c cell) victim() string {
 	case c.inc.Outcome == events.OutcomeNoKillable:
 		return "(none killable)"
 	case c.inc.Outcome == events.OutcomeWaiting:
-		return "(still dying)"
+		return "(still exiting)"
 	case c.inc.Outcome == events.OutcomeAlreadyExiting:
 		return "(was exiting)"
 	}

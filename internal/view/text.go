@@ -149,11 +149,11 @@ func (s *textSink) pressure(l *events.PressureLine) error {
 
 	switch l.What {
 	case "memory_high_throttling":
-		items = append(items, "held up over memory.high for "+phrase.Duration(l.TotalNS)+" of "+window)
+		items = append(items, "throttled by memory.high for "+phrase.Duration(l.TotalNS)+" of "+window)
 	case "reclaim_gains_nothing":
-		items = append(items, fmt.Sprintf("%d of %s in %s gained nothing", l.Fruitless, phrase.Plural(l.Count, "reclaim"), window), "a kill is near")
+		items = append(items, fmt.Sprintf("%d of %s in %s made no progress", l.Fruitless, phrase.Plural(l.Count, "reclaim"), window), "OOM kill imminent")
 	case "guardian_stalled":
-		items = append(items, "a guardian of the node stood still for "+phrase.Duration(l.TotalNS)+" of "+window)
+		items = append(items, "critical service stalled for "+phrase.Duration(l.TotalNS)+" of "+window)
 	default:
 		items = append(items, phrase.Spaced(l.What)+" "+phrase.Duration(l.TotalNS)+" of "+window)
 	}
@@ -178,10 +178,10 @@ func (s *textSink) lost(l *events.Lost) error {
 
 	what := phrase.Plural(l.Count, "record") + " (" + phrase.Spaced(l.What) + ")"
 	if l.What == "recording" {
-		what = phrase.Plural(l.Count, "line") + " that could not be recorded"
+		what = phrase.Plural(l.Count, "line") + " not recorded"
 	}
 
-	p.head(s.clock(l.Time), "LOST", styleAlarm, list(what, "what is shown may be incomplete"))
+	p.head(s.clock(l.Time), "LOST", styleAlarm, list(what, "output may be incomplete"))
 	s.at = ""
 
 	return s.out.write(p.buf.Bytes())
@@ -197,7 +197,7 @@ func (s *textSink) status(st *events.Status) error {
 			p.section(section{"hook", []group{hookLine(h)}})
 		}
 	case short != "":
-		p.section(section{"hooks", []group{prose(short + ": see `oomtrace doctor` for why, and what it costs")}})
+		p.section(section{"hooks", []group{prose(short + ": `oomtrace doctor` shows why, and what is lost")}})
 	}
 	s.at = ""
 
@@ -226,7 +226,7 @@ func (s *textSink) headline(p *page, inc *events.Incident, more ...string) {
 // reference names the incident that an update belongs to.
 func (s *textSink) reference(p *page, u *events.Update) {
 	if u.After == nil {
-		p.head(s.clock(u.Change.Time), "LATER", styleLabel, list("of incident "+u.Change.ID))
+		p.head(s.clock(u.Change.Time), "UPDATE", styleLabel, list("to incident "+u.Change.ID))
 		return
 	}
 
@@ -248,7 +248,7 @@ func subject(inc *events.Incident) string {
 	}
 
 	if inc.Outcome == events.OutcomeKilled {
-		return "victim not known"
+		return "victim unknown"
 	}
 
 	return ""
@@ -257,7 +257,7 @@ func subject(inc *events.Incident) string {
 func statusItems(st *events.Status) group {
 	var items []string
 	if st.Tier != "" {
-		items = append(items, "tier "+string(st.Tier))
+		items = append(items, "attach mode "+string(st.Tier))
 	}
 
 	if st.CgroupMode != "" {
@@ -283,7 +283,7 @@ func statusItems(st *events.Status) group {
 	} else {
 		items = append(items, fmt.Sprintf("%d of %s shown", *st.Shown, phrase.Plural(*st.Incidents, "incident")))
 		if st.Victims != nil {
-			items = append(items, phrase.Plural(*st.Victims, "victim")+" in all")
+			items = append(items, phrase.Plural(*st.Victims, "victim")+" in total")
 		}
 	}
 
@@ -301,7 +301,7 @@ func lesserHooks(hooks []events.Hook) string {
 	for _, h := range hooks {
 		way := "not attached"
 		if h.Tier != "" {
-			way = "by " + string(h.Tier)
+			way = "attached by " + string(h.Tier)
 		}
 
 		if h.Why == "" && h.Tier != "" {

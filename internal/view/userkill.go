@@ -27,7 +27,7 @@ func (b block) userKiller() []group {
 	}
 
 	if k.TermBeforeNS != nil {
-		items = append(items, "SIGTERM "+phrase.Duration(*k.TermBeforeNS)+" before")
+		items = append(items, "SIGTERM "+phrase.Duration(*k.TermBeforeNS)+" earlier")
 	}
 
 	groups := []group{list(items...)}
@@ -60,7 +60,7 @@ func (b block) parents(all []events.Ancestor) group {
 
 		g.items = append(g.items, phrase.Task(a.Comm, a.PID))
 	}
-	g.items[0] = "below " + g.items[0]
+	g.items[0] = "child of " + g.items[0]
 
 	return g
 }

@@ -33,12 +33,12 @@ func userKills() func(sink.Sink) error {
 		Cgroup:   cgroup(77, "/system.slice/containerd.service"),
 		Ancestry: []events.Ancestor{{PID: 800, Comm: "containerd-shim", Exe: "/usr/bin/containerd-shim-runc-v2"}, {PID: 1, Comm: "systemd"}},
 		Evidence: []events.Evidence{
-			{What: "sigterm", Value: "runc[880] sent SIGTERM here 2.03s before", Source: "kernel"},
+			{What: "sigterm", Value: "runc[880] sent SIGTERM 2.03s earlier", Source: "kernel"},
 			{What: "kubelet", Value: `"Eviction manager: must evict pod(s) to reclaim" resourceName="memory"`, Source: "kubelet log"},
 		},
 		TermBeforeNS: new(uint64(2_030_000_000)),
 	}, "java", "sh")
-	stop.Notes = []string{"1 of the victims was killed by the kernel, as the init of the pid namespace ended"}
+	stop.Notes = []string{"1 victim was killed by the kernel when PID 1 of the PID namespace exited"}
 	human := incident("5f0c2c1e-41", time.Second, &events.Killer{
 		Kind: "user", Path: "human", Reason: "asked", PID: 901, Comm: "ki\x1b[2Jll", UID: new(uint32(0)),
 		Ancestry: []events.Ancestor{

@@ -50,11 +50,11 @@ func (b block) victim(v *events.Victim, known *events.Cgroup) []string {
 
 	items = append(items, b.traits(v)...)
 	if v.ExitAfterNS != nil {
-		items = append(items, "dead after "+phrase.Duration(*v.ExitAfterNS))
+		items = append(items, "exited after "+phrase.Duration(*v.ExitAfterNS))
 	}
 
 	if v.ReleasedAfterNS != nil {
-		items = append(items, "memory back after "+phrase.Duration(*v.ReleasedAfterNS))
+		items = append(items, "memory freed after "+phrase.Duration(*v.ReleasedAfterNS))
 	}
 
 	return items
@@ -107,9 +107,9 @@ func restOfVictims(victims []events.Victim) group {
 	items := []string{"and " + phrase.Plural(len(victims), "more "+kind)}
 	switch {
 	case exited == len(victims):
-		items = append(items, "all dead after "+phrase.Duration(last))
+		items = append(items, "all exited after "+phrase.Duration(last))
 	case exited > 0:
-		items = append(items, fmt.Sprintf("%d of them dead after %s", exited, phrase.Duration(last)))
+		items = append(items, fmt.Sprintf("%d of them exited after %s", exited, phrase.Duration(last)))
 	}
 
 	g := list(append(items, "-o json lists all")...)

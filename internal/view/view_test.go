@@ -173,7 +173,7 @@ func TestUpdateOfAnUnknownIncidentNamesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	want := "14:03:08.412 LATER  of incident 3\n  victims  java[4711], dead after 1.0 s\n"
+	want := "14:03:08.412 UPDATE  to incident 3\n  victims    java[4711], exited after 1.0 s\n"
 	if out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}

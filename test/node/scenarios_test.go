@@ -79,7 +79,7 @@ func memcgKill(pod string) podKill {
 	return podKill{
 		pod: pod, container: "app", scope: events.ScopeMemcg, level: events.LevelContainer, path: "memcg", init: true,
 		state: "exited", code: 137,
-		texts: []string{"runtime says OOMKilled/137, kernel: memcg OOM at ", "runtime says Error/137, kernel: memcg OOM at "},
+		texts: []string{"runtime reports OOMKilled/137, kernel: memcg OOM at ", "runtime reports Error/137, kernel: memcg OOM at "},
 	}
 }
 
@@ -116,8 +116,8 @@ func (s *suite) childOOM() error {
 	k := memcgKill("child-0")
 	k.init, k.code = false, 7
 	k.texts = []string{
-		"runtime says OOMKilled/7, but PID 1 left by itself with 7; a child was killed",
-		"runtime says Error/7: PID 1 left by itself with 7; a child was killed",
+		"runtime reports OOMKilled/7, but PID 1 exited by itself with status 7; a child was killed",
+		"runtime reports Error/7: PID 1 exited by itself with status 7; a child was killed",
 	}
 
 	return s.finish(c, err, k)
@@ -221,7 +221,7 @@ func (s *suite) stop(graceSeconds int64) error {
 
 	s.expect(podKill{
 		pod: name, container: "app", scope: events.ScopeUser, path: "runtime", init: true, term: graceSeconds > 0,
-		state: "exited", code: 137, texts: []string{"runtime says Error/137, kernel: a SIGKILL by runc"},
+		state: "exited", code: 137, texts: []string{"runtime reports Error/137, kernel: SIGKILL from runc"},
 	})
 
 	return p.remove()
@@ -233,7 +233,7 @@ func (s *suite) pidNamespace() error {
 
 	return s.finish(c, err, podKill{
 		pod: "family-0", container: "app", scope: events.ScopeUser, path: "pidns", victims: 2,
-		state: "exited", code: 0, texts: []string{"runtime says Completed/0"},
+		state: "exited", code: 0, texts: []string{"runtime reports Completed/0"},
 	})
 }
 

@@ -85,9 +85,9 @@ func (w *watch) problems() []string {
 	// containerd, and about no socket.
 	expected := []string{"itself can be a victim"}
 	if w.label == byCRI {
-		expected = append(expected, "c.sock does not answer", "there is no socket", "nobody listens at")
+		expected = append(expected, "c.sock does not answer", "no socket at", "nothing listens at")
 	} else {
-		expected = append(expected, "no CRI socket at any of the usual places")
+		expected = append(expected, "no CRI socket at the usual paths")
 	}
 
 	for line := range strings.Lines(w.process.Stderr()) {

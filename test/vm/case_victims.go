@@ -142,7 +142,7 @@ var oomInit = Case{
 
 		c.equal("number of victims", len(inc.Victims), 1)
 
-		const note = "as the init of the pid namespace ended, the kernel killed hog["
+		const note = "PID 1 of the PID namespace exited and the kernel killed hog["
 		if !strings.Contains(strings.Join(inc.Notes, "\n"), note) {
 			c.errorf("notes: got %q, want one with %q", inc.Notes, note)
 		}

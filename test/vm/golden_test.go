@@ -105,7 +105,7 @@ func steady(inc *events.Incident) *events.Incident {
 		out.Allocation = &fault
 	}
 
-	out.Notes = slices.DeleteFunc(slices.Clone(inc.Notes), func(n string) bool { return strings.Contains(n, "was still dying") })
+	out.Notes = slices.DeleteFunc(slices.Clone(inc.Notes), func(n string) bool { return strings.Contains(n, "was still exiting") })
 	for i, n := range out.Notes {
 		out.Notes[i] = maskText(n)
 	}

@@ -123,7 +123,7 @@ func TestAContradictionIsReportedOnceItSettles(t *testing.T) {
 	f.set("a", exited("Error", 137), nil)
 	c.Check(Check{Incident: "a", Ref: resolve.Ref{ContainerID: "a"}, Kernel: memcg})
 
-	if r := await(t, c, 1)["a"]; r.Agrees || r.Text != "runtime says Error/137, kernel: memcg OOM at container level" {
+	if r := await(t, c, 1)["a"]; r.Agrees || r.Text != "runtime reports Error/137, kernel: memcg OOM at container level" {
 		t.Errorf("got %+v, want a contradiction", r)
 	}
 }

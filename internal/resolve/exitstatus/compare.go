@@ -29,7 +29,7 @@ const killedBySignal = 128 + 9
 // It agrees where the runtime's report alone leads to the right conclusion; the text
 // states the difference for people. An exit code that is nil is unknown.
 func Compare(k Kernel, x source.Exit) (agrees bool, text string) {
-	said := "runtime says " + quote(x.Reason, x.Code)
+	said := "runtime reports " + quote(x.Reason, x.Code)
 
 	oom := x.Reason == source.ReasonOOMKilled
 	switch {
@@ -38,34 +38,34 @@ func Compare(k Kernel, x source.Exit) (agrees bool, text string) {
 	case k.Scope == events.ScopeUser:
 		return compareSignal(k, x.State, said, oom)
 	case x.State == source.StateRunning && !k.Init:
-		return false, "child killed, container not restarted: the runtime says running; kernel: " + k.action()
+		return false, "child killed, container not restarted: runtime reports running; kernel: " + k.action()
 	case x.State == source.StateRunning:
-		return false, "runtime says running, though its PID 1 was killed; kernel: " + k.action()
+		return false, "runtime reports running although PID 1 was killed; kernel: " + k.action()
 	case k.Init:
 		return oom, said + ", kernel: " + k.action()
 	case x.Code == nil || *x.Code == killedBySignal:
-		return oom, said + ", kernel: " + k.action() + ", of a process that was not PID 1"
+		return oom, said + ", kernel: " + k.action() + ", of a process other than PID 1"
 	case oom:
-		return false, said + ", but PID 1 left by itself with " + strconv.Itoa(*x.Code) + "; a child was killed"
+		return false, said + ", but PID 1 exited by itself with status " + strconv.Itoa(*x.Code) + "; a child was killed"
 	}
 
-	return true, said + ": PID 1 left by itself with " + strconv.Itoa(*x.Code) + "; a child was killed"
+	return true, said + ": PID 1 exited by itself with status " + strconv.Itoa(*x.Code) + "; a child was killed"
 }
 
 // compareSignal compares for a SIGKILL that was not the OOM killer's.
 func compareSignal(k Kernel, state, said string, oom bool) (agrees bool, text string) {
-	by := "a SIGKILL of user space"
+	by := "SIGKILL from user space"
 	if k.By != "" {
-		by = "a SIGKILL by " + k.By
+		by = "SIGKILL from " + k.By
 	}
 
 	switch {
 	case state == source.StateRunning && k.Init:
-		return false, "runtime says running, though its PID 1 was killed; kernel: " + by
+		return false, "runtime reports running although PID 1 was killed; kernel: " + by
 	case state == source.StateRunning:
-		return true, "runtime says running; kernel: " + by + " to a child"
+		return true, "runtime reports running; kernel: " + by + " to a child"
 	case oom:
-		return false, said + ", but no OOM kill was seen; kernel: " + by
+		return false, said + ", but there was no OOM kill; kernel: " + by
 	}
 
 	return true, said + ", kernel: " + by + ", no OOM"
@@ -100,15 +100,15 @@ func (k Kernel) action() string {
 
 		return "memcg OOM at " + level + " level" + group
 	case events.ScopeGlobal:
-		return "OOM of the whole node" + group
+		return "node-wide OOM" + group
 	case events.ScopeSysrq:
-		return "OOM kill asked for by sysrq-f" + group
+		return "OOM kill requested by sysrq-f" + group
 	case events.ScopeUser:
 		if k.By != "" {
-			return "a SIGKILL by " + k.By
+			return "SIGKILL from " + k.By
 		}
 
-		return "a SIGKILL of user space"
+		return "SIGKILL from user space"
 	}
 
 	return "OOM of " + string(k.Scope) + group

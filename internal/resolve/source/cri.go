@@ -84,7 +84,7 @@ func (r *CRI) Exit(ctx context.Context, containerID string) (Exit, error) {
 	case status.Code(err) == codes.NotFound || err == nil && answer.Status == nil:
 		return Exit{}, ErrUnknown
 	case err != nil:
-		return Exit{}, fmt.Errorf("ask the runtime at %s: %w", r.label, err)
+		return Exit{}, fmt.Errorf("query the runtime at %s: %w", r.label, err)
 	}
 
 	return exitOf(answer.Status), nil

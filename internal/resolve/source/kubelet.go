@@ -63,12 +63,12 @@ func NewKubelet(o KubeletOptions, store Store, warn func(key, text string)) (*Ku
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("read the kubelet's authority: %w", err)
+			return nil, fmt.Errorf("read the kubelet's CA: %w", err)
 		}
 
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("the kubelet's authority %s holds no certificate in PEM", o.CAFile)
+			return nil, fmt.Errorf("the kubelet's CA %s has no PEM certificate", o.CAFile)
 		}
 	}
 
@@ -138,7 +138,7 @@ func (k *Kubelet) pods(ctx context.Context) ([]found, error) {
 	body := &io.LimitedReader{R: response.Body, N: maxPodList}
 	if err := json.NewDecoder(body).Decode(&list); err != nil {
 		if body.N <= 0 {
-			err = errors.New("the list is too long")
+			err = errors.New("the pod list is too long")
 		}
 
 		return nil, fmt.Errorf("GET %s: %w", k.url, err)
@@ -209,7 +209,7 @@ func (k *Kubelet) Run(ctx context.Context) {
 
 		all, err := k.pods(ctx)
 		if err != nil {
-			k.warn("kubelet", fmt.Sprintf("the kubelet's list of pods cannot be had, names come from elsewhere: %v", err))
+			k.warn("kubelet", fmt.Sprintf("cannot read the kubelet's pod list, names come from other sources: %v", err))
 		}
 
 		for _, f := range all {

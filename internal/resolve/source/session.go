@@ -60,7 +60,7 @@ func (r *CRI) Run(ctx context.Context) {
 
 // warnOf warns that names come from other sources, with a key for each reason.
 func (r *CRI) warnOf(err error) {
-	const elsewhere = ": names come from files meanwhile"
+	const elsewhere = ": names come from files for now"
 
 	reason, text := "lost", fmt.Sprintf("the runtime at %s does not answer: %v%s", r.label, err, elsewhere)
 	switch {
@@ -69,11 +69,11 @@ func (r *CRI) warnOf(err error) {
 	case errors.Is(err, fs.ErrPermission):
 		reason, text = "permission", fmt.Sprintf("permission denied for the runtime's socket %s%s: run as root", r.label, elsewhere)
 	case errors.Is(err, fs.ErrNotExist):
-		reason, text = "missing", fmt.Sprintf("there is no socket %s%s", r.label, elsewhere)
+		reason, text = "missing", fmt.Sprintf("no socket at %s%s", r.label, elsewhere)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		reason, text = "refused", fmt.Sprintf("nobody listens at %s%s", r.label, elsewhere)
+		reason, text = "refused", fmt.Sprintf("nothing listens at %s%s", r.label, elsewhere)
 	case status.Code(err) == codes.Unimplemented:
-		reason, text = "no_cri", fmt.Sprintf("%s does not speak CRI v1%s", r.label, elsewhere)
+		reason, text = "no_cri", fmt.Sprintf("%s does not support CRI v1%s", r.label, elsewhere)
 	}
 
 	r.warn(r.socket+" "+reason, text)
