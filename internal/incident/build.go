@@ -3,6 +3,7 @@
 package incident
 
 import (
+	"cmp"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/oom"
@@ -18,7 +19,10 @@ type facts struct {
 	outcome events.Outcome
 	passes  events.Passes
 	verdict verdict
-	trigger *kernel.Task
+	// scopeOfReturn is the scope that the return of out_of_memory shows where the choice
+	// was lost; empty: the verdict's.
+	scopeOfReturn events.Scope
+	trigger       *kernel.Task
 
 	// ancestry goes from the victim's memcg to the root, or not that far if it is cut.
 	ancestry      []kernel.Memcg
@@ -67,6 +71,7 @@ func (b *builder) headline(p *pendingOOM) *events.Incident {
 
 	return &events.Incident{
 		Envelope: b.envelope(events.KindIncident, v.kill.BootNS), ID: p.id, Scope: p.verdict.scope, Tier: p.tier,
+		Outcome: events.OutcomeKilled,
 		Victims: []events.Victim{{Process: b.process(v.kill.Target), Role: v.role}},
 	}
 }
@@ -77,7 +82,7 @@ func (b *builder) oomIncident(f *facts) *events.Incident {
 	inc := &events.Incident{
 		Envelope: b.envelope(events.KindIncident, f.timeNS),
 		ID:       f.id,
-		Scope:    f.verdict.scope,
+		Scope:    cmp.Or(f.scopeOfReturn, f.verdict.scope),
 		Outcome:  f.outcome,
 		Tier:     f.tier,
 		Passes:   &passes,

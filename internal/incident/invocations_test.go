@@ -196,7 +196,7 @@ func TestLostRecordsCostOnlyTheirOwnFields(t *testing.T) {
 		inc := m.one()
 		if inc.Limiter.Cgroup.ID != 100 || inc.Scope != events.ScopeMemcg || inc.Killer.Path != "memcg" ||
 			!slices.Contains(inc.Unknown, "ladder") {
-			t.Errorf("got %+v, want the limiter of the return, and an unknown ladder", inc)
+			t.Errorf("got %+v, want the limiter of the return, an unknown killer path and an unknown ladder", inc)
 		}
 	})
 	t.Run("the return", func(t *testing.T) {

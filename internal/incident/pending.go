@@ -124,7 +124,9 @@ func (p *pendingOOM) facts() facts {
 		}
 	case p.verdict.ofNode():
 	case p.end != nil && p.end.Limiter.ID != 0:
-		f.limiter, f.verdict.scope = &p.end.LimiterLevel, events.ScopeMemcg
+		// The choice was lost. The return names the limiter; whether a group was killed
+		// stays unknown.
+		f.limiter, f.scopeOfReturn = &p.end.LimiterLevel, events.ScopeMemcg
 	}
 
 	return f

@@ -131,6 +131,10 @@ func (f *followUp) advance(nowNS uint64, quiet bool) error {
 		if err := f.explainOldest(); err != nil {
 			return err
 		}
+
+		if !quiet {
+			break // one at a time, while records wait to be read
+		}
 	}
 
 	return f.reportLost()

@@ -102,12 +102,19 @@ func (h *hostState) start(inc *events.Incident) bool {
 	}
 }
 
-func (h *hostState) findings(uint64, bool) []finding {
+// findings returns one finding at a time while records wait to be read: reporting it takes
+// time that a verdict may need.
+func (h *hostState) findings(_ uint64, quiet bool) []finding {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
-	found := h.found
-	h.found = nil
+	n := len(h.found)
+	if !quiet {
+		n = min(n, 1)
+	}
+
+	found := slices.Clone(h.found[:n])
+	h.found = slices.Delete(h.found, 0, n)
 
 	return found
 }

@@ -54,12 +54,13 @@ func (n *lateNames) findings(nowNS uint64, _ bool) []finding {
 			w.checked, fill = true, n.names.Fill
 		}
 
-		inc := n.current(w.id)
-		if fill == nil || inc == nil {
+		if fill == nil {
 			continue
 		}
 
-		if change := newNames(inc, fill); change != nil {
+		if inc := n.current(w.id); inc == nil {
+			w.untilNS = 0 // no longer open
+		} else if change := newNames(inc, fill); change != nil {
 			found = append(found, finding{change: change})
 		}
 	}

@@ -317,12 +317,29 @@ func (t *Tracer) start() {
 	t.senders.start(t)
 }
 
-// stop ends these goroutines and waits for them.
+// stopWithin bounds how long Run waits for its goroutines.
+const stopWithin = 2 * time.Second
+
+// stop ends these goroutines and waits for them. A read of /proc or of a cgroup's files may
+// hang: it may wait for a lock that a stuck process holds. Such a read does not keep the
+// trace from ending.
 func (t *Tracer) stop() {
 	t.stopWork()
 	t.host.close()
-	t.senders.stop()
-	t.work.Wait()
+
+	ended := make(chan struct{})
+
+	go func() {
+		t.senders.stop()
+		t.work.Wait()
+		close(ended)
+	}()
+
+	select {
+	case <-ended:
+	case <-time.After(stopWithin):
+		t.opts.Warn("a read of /proc or of the cgroup files does not return; it is left behind")
+	}
 }
 
 // startScan reads the paths of all cgroups.
