@@ -194,7 +194,7 @@ func TestLostRecordsCostOnlyTheirOwnFields(t *testing.T) {
 		m.settle()
 
 		inc := m.one()
-		if inc.Limiter.Cgroup.ID != 100 || inc.Scope != events.ScopeMemcg || inc.Killer.Path != "memcg" ||
+		if inc.Limiter.Cgroup.ID != 100 || inc.Scope != events.ScopeMemcg || inc.Killer.Path != "unknown" ||
 			!slices.Contains(inc.Unknown, "ladder") {
 			t.Errorf("got %+v, want the limiter of the return, an unknown killer path and an unknown ladder", inc)
 		}

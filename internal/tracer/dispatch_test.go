@@ -68,9 +68,11 @@ func TestAHungReadDoesNotKeepRunFromReturning(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	file := filepath.Join(child, "memory.current")
-	if err := syscall.Mkfifo(file, 0o644); err != nil {
-		t.Fatal(err)
+	files := []string{filepath.Join(child, "memory.current"), filepath.Join(child, "memory.stat"), filepath.Join(child, "memory.max")}
+	for _, file := range files {
+		if err := syscall.Mkfifo(file, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 
 	reader := host.Reader{
@@ -89,13 +91,7 @@ func TestAHungReadDoesNotKeepRunFromReturning(t *testing.T) {
 	inc.Limiter.Cgroup.Path, inc.Time = "/a", time.Now()
 	tr.host.start(inc)
 
-	// The open for writing succeeds once the sampler reads: then it waits for a line.
-	var hung *os.File
-	for hung == nil {
-		hung, _ = os.OpenFile(file, os.O_WRONLY|syscall.O_NONBLOCK, 0)
-
-		time.Sleep(time.Millisecond)
-	}
+	time.Sleep(100 * time.Millisecond) // the sampler waits for a writer of the first file
 
 	began := time.Now()
 	tr.stop()
@@ -104,8 +100,27 @@ func TestAHungReadDoesNotKeepRunFromReturning(t *testing.T) {
 		t.Errorf("got an end after %s, warned: %v; want one within %s, with a warning", took, warned, stopWithin)
 	}
 
-	hung.Close()
-	tr.work.Wait() // the read goes on now, and no goroutine is left
+	// Each file ends for its reader, so that no goroutine is left.
+	ended := make(chan struct{})
+
+	go func() {
+		tr.work.Wait()
+		close(ended)
+	}()
+
+	for {
+		select {
+		case <-ended:
+			return
+		case <-time.After(time.Millisecond):
+		}
+
+		for _, file := range files {
+			if w, err := os.OpenFile(file, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+				w.Close()
+			}
+		}
+	}
 }
 
 func TestOneCauseAtATimeWhileRecordsWait(t *testing.T) {
