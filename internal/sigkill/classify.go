@@ -11,6 +11,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
@@ -243,7 +244,7 @@ func (c *classification) runtime() bool {
 
 // client reports on whose behalf a runtime acts, as far as this node shows it.
 func (c *classification) client() {
-	if reason, line := kubeletReason(c.Kubelet); reason != "" {
+	if reason, line := c.kubeletReason(); reason != "" {
 		c.k.Reason = reason
 		c.evidence("kubelet", line, "kubelet log")
 
@@ -267,32 +268,25 @@ func (c *classification) client() {
 	}
 }
 
-// kubeletWords identify lines of the kubelet, the most specific first: an evicted pod
-// is deleted afterwards.
-var kubeletWords = []struct {
-	reason string
-	words  []string // all must occur
-}{
-	{ReasonEviction, []string{"eviction manager: pod", "evicted successfully"}},
-	{ReasonEviction, []string{"eviction manager: must evict"}},
-	{ReasonEviction, []string{"eviction manager: attempting to reclaim"}},
-	{ReasonPreemption, []string{"preempting pod"}},
-	{ReasonProbe, []string{"failed liveness probe"}},
-	{ReasonProbe, []string{"failed startup probe"}},
-	{ReasonProbe, []string{"probe failed", "liveness"}}, // a failed readiness probe kills nothing
-	{ReasonProbe, []string{"probe failed", "startup"}},
-	{ReasonDelete, []string{"syncloop delete"}},
-	{ReasonDelete, []string{"syncloop remove"}},
+// kubeletReasons maps what the kubelet logged to the reason of a kill, the most specific
+// first: an evicted pod is deleted afterwards.
+var kubeletReasons = []struct{ what, reason string }{
+	{kubelet.FoundEvicted, ReasonEviction},
+	{kubelet.FoundMustEvict, ReasonEviction},
+	{kubelet.FoundReclaim, ReasonEviction},
+	{kubelet.FoundPreempted, ReasonPreemption},
+	{kubelet.FoundProbe, ReasonProbe},
+	{kubelet.FoundDeleted, ReasonDelete},
 }
 
-func kubeletReason(lines []string) (reason, line string) {
-	for _, w := range kubeletWords {
-		for _, line := range slices.Backward(lines) {
-			lower := strings.ToLower(line)
-
-			lacks := func(word string) bool { return !strings.Contains(lower, word) }
-			if !slices.ContainsFunc(w.words, lacks) {
-				return w.reason, line
+// kubeletReason returns the reason that the kubelet logged, and the latest line that
+// gives it; both are empty if it logged none. A failed readiness probe kills nothing.
+func (c *classification) kubeletReason() (reason, line string) {
+	for _, r := range kubeletReasons {
+		for _, f := range slices.Backward(c.Kubelet) {
+			kills := f.What != kubelet.FoundProbe || f.Probe == kubelet.ProbeLiveness || f.Probe == kubelet.ProbeStartup
+			if f.What == r.what && kills {
+				return r.reason, f.String()
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
 )
 
 // fakeProc is a /proc with processes in it.
@@ -256,9 +257,9 @@ func TestKubeletLinesAreOfPodsOnly(t *testing.T) {
 
 type fakeLog struct{ at uint64 }
 
-func (l *fakeLog) About(_ *events.Workload, bootNS uint64) []string {
+func (l *fakeLog) About(_ *events.Workload, bootNS uint64) []kubelet.Finding {
 	l.at = bootNS
-	return []string{`"SyncLoop DELETE" source="api"`}
+	return []kubelet.Finding{{What: kubelet.FoundDeleted, Pod: "shop/a", Text: "SyncLoop DELETE"}}
 }
 
 // BenchmarkSaw measures the cost of a SIGKILL for the reader of records.
