@@ -148,7 +148,7 @@ func killerFacts(inc *events.Incident) []fact {
 	}
 	var way, group, login, term, reported string
 
-	if k.Path != "" && k.Kind != "user" {
+	if k.Path != "" && k.Kind != events.KillerUser {
 		way = phrase.KillPath(k.Path, inc.Scope)
 	}
 

@@ -119,7 +119,7 @@ func isAlarm(inc *events.Incident) bool {
 }
 
 func outcomeWord(inc *events.Incident) string {
-	if inc.Scope == events.ScopeUser && inc.Killer != nil && inc.Killer.Kind == "user" {
+	if inc.Scope == events.ScopeUser && inc.Killer != nil && inc.Killer.Kind == events.KillerUser {
 		return "KILLED FROM USER SPACE"
 	}
 

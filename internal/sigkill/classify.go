@@ -15,35 +15,6 @@ import (
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
-// The senders, as Killer.Path publishes them.
-const (
-	PathRuntime     = "runtime"      // a container runtime, on request of a client
-	PathSystemd     = "systemd"      // a service manager
-	PathSystemdOOMD = "systemd-oomd" // this and the next three kill to free memory
-	PathEarlyOOM    = "earlyoom"
-	PathOOMD        = "oomd"
-	PathNohang      = "nohang"
-	PathSelf        = "self"        // a process of the same container or service
-	PathPIDNS       = "pidns"       // PID 1 of the container exited, and the kernel killed the others
-	PathCgroupKill  = "cgroup_kill" // a write to cgroup.kill by any other process
-	PathHuman       = "human"       // a login session, a terminal
-	PathCron        = "cron"
-	PathKernel      = "kernel" // ptrace, RLIMIT_CPU, a page that went bad
-	PathOther       = "other"
-)
-
-// The reasons, as Killer.Reason publishes them.
-const (
-	ReasonEviction   = "eviction"
-	ReasonDelete     = "delete"
-	ReasonProbe      = "probe"
-	ReasonPreemption = "preemption"
-	ReasonUnitStop   = "unit_stop"
-	ReasonTimeout    = "timeout" // of a stop: SIGTERM was not enough
-	ReasonMemory     = "memory_pressure"
-	ReasonAsked      = "asked"
-)
-
 var (
 	// Agents of Kubernetes stop containers by the runtime, or clear cgroups themselves.
 	agentNames  = []string{"kubelet", "hyperkube"}
@@ -53,8 +24,8 @@ var (
 		path  string
 		names []string
 	}{
-		{PathSystemdOOMD, []string{"systemd-oomd"}}, {PathEarlyOOM, []string{"earlyoom"}},
-		{PathOOMD, []string{"oomd", "oomd_bin"}}, {PathNohang, []string{"nohang", "nohang-desktop"}},
+		{events.PathSystemdOOMD, []string{"systemd-oomd"}}, {events.PathEarlyOOM, []string{"earlyoom"}},
+		{events.PathOOMD, []string{"oomd", "oomd_bin"}}, {events.PathNohang, []string{"nohang", "nohang-desktop"}},
 	}
 )
 
@@ -86,7 +57,7 @@ func describe(f *Facts) *events.Killer {
 	s := f.Kill.Sender
 
 	k := &events.Killer{
-		Kind: "user", PID: int(f.Kill.Current.TGID), Comm: f.Kill.Current.LeaderComm, Exe: f.Sender.Exe,
+		Kind: events.KillerUser, PID: int(f.Kill.Current.TGID), Comm: f.Kill.Current.LeaderComm, Exe: f.Sender.Exe,
 		Cgroup: f.From.Cgroup, UID: &s.UID,
 	}
 	for _, a := range f.Ancestors {
@@ -160,17 +131,17 @@ func (c *classification) path() string {
 	switch {
 	case c.teardown():
 		c.evidence("pid_namespace", fmt.Sprintf("its PID 1 %s[%d] exited", c.k.Comm, c.k.PID), fromKernel)
-		return PathPIDNS
+		return events.PathPIDNS
 	case c.Kill.FromKernel:
-		c.k.Kind = "kernel"
-		return PathKernel
+		c.k.Kind = events.KillerKernel
+		return events.PathKernel
 	case c.inside():
-		return PathSelf
+		return events.PathSelf
 	}
 
 	for _, m := range memoryPaths {
 		if c.Sender.is(m.names...) {
-			c.k.Reason = ReasonMemory
+			c.k.Reason = events.ReasonMemory
 			c.oomdMark()
 
 			return m.path
@@ -180,26 +151,26 @@ func (c *classification) path() string {
 	switch {
 	case c.runtime():
 		c.client()
-		return PathRuntime
+		return events.PathRuntime
 	case c.Sender.is("systemd"):
 		if c.oomdMark() {
-			c.k.Reason = ReasonMemory
-			return PathSystemdOOMD
+			c.k.Reason = events.ReasonMemory
+			return events.PathSystemdOOMD
 		}
 
 		c.unitStop()
 
-		return PathSystemd
+		return events.PathSystemd
 	case c.cron():
-		return PathCron
+		return events.PathCron
 	case c.human():
-		c.k.Reason = ReasonAsked
-		return PathHuman
+		c.k.Reason = events.ReasonAsked
+		return events.PathHuman
 	case c.cgroupKill():
-		return PathCgroupKill
+		return events.PathCgroupKill
 	}
 
-	return PathOther
+	return events.PathOther
 }
 
 // inside reports whether the sender is in the target's container or service.
@@ -264,19 +235,19 @@ func (c *classification) client() {
 
 		c.evidence("asked_by", value, fromKernel)
 	case c.find(c.known.clients...) != nil && c.human():
-		c.k.Reason = ReasonAsked
+		c.k.Reason = events.ReasonAsked
 	}
 }
 
 // kubeletReasons maps what the kubelet logged to the reason of a kill, the most specific
 // first: an evicted pod is deleted afterwards.
 var kubeletReasons = []struct{ what, reason string }{
-	{kubelet.FoundEvicted, ReasonEviction},
-	{kubelet.FoundMustEvict, ReasonEviction},
-	{kubelet.FoundReclaim, ReasonEviction},
-	{kubelet.FoundPreempted, ReasonPreemption},
-	{kubelet.FoundProbe, ReasonProbe},
-	{kubelet.FoundDeleted, ReasonDelete},
+	{kubelet.FoundEvicted, events.ReasonEviction},
+	{kubelet.FoundMustEvict, events.ReasonEviction},
+	{kubelet.FoundReclaim, events.ReasonEviction},
+	{kubelet.FoundPreempted, events.ReasonPreemption},
+	{kubelet.FoundProbe, events.ReasonProbe},
+	{kubelet.FoundDeleted, events.ReasonDelete},
 }
 
 // kubeletReason returns the reason that the kubelet logged, and the latest line that
@@ -313,9 +284,9 @@ func (c *classification) unitStop() {
 	case t == nil:
 		c.evidence("sigterm", "none was observed: `systemctl kill`, KillSignal=SIGKILL or FinalKillSignal", fromKernel)
 	case *t >= 1e9:
-		c.k.Reason = ReasonTimeout
+		c.k.Reason = events.ReasonTimeout
 	default:
-		c.k.Reason = ReasonUnitStop
+		c.k.Reason = events.ReasonUnitStop
 	}
 }
 
@@ -385,9 +356,9 @@ func (f *Facts) calledSudo() string {
 // explains little.
 func (c *classification) context() {
 	switch c.k.Path {
-	case PathHuman, PathCgroupKill, PathOther, PathCron:
-	case PathRuntime:
-		if c.k.Reason == ReasonAsked {
+	case events.PathHuman, events.PathCgroupKill, events.PathOther, events.PathCron:
+	case events.PathRuntime:
+		if c.k.Reason == events.ReasonAsked {
 			c.k.Login = c.login()
 		}
 
@@ -397,7 +368,7 @@ func (c *classification) context() {
 	}
 
 	c.k.Login = c.login()
-	if w := c.From.Workload; c.k.Path != PathCron && w != nil && w.Unit != "" && !isSession(w.Unit) {
+	if w := c.From.Workload; c.k.Path != events.PathCron && w != nil && w.Unit != "" && !isSession(w.Unit) {
 		c.evidence("cgroup", "the sender runs in "+w.Unit, fromKernel)
 	}
 
