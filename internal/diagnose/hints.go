@@ -41,7 +41,7 @@ var hintRules = []rule{
 
 			switch {
 			// The second limit of cgroup v1 counts memory as well.
-			case l.SwapLimitBytes != nil && *l.SwapLimitBytes == 0 && !c.node && !f.v1():
+			case l.SwapLimitBytes != nil && *l.SwapLimitBytes == 0 && !c.node && !f.limiter.V1():
 				hit.text = "The cgroup may not use swap, so even a brief spike in anonymous " +
 					"memory is fatal."
 				hit.evidence = []events.Evidence{item("memory.swap.max", "0", f.source(fromCounters))}

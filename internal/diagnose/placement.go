@@ -343,7 +343,7 @@ func (f *facts) ownCgroup() *events.Rung {
 
 func swapExhausted(f *facts) *finding {
 	// In cgroup v1 the second counter counts memory and swap together.
-	if f.is(events.ScopeMemcg) && !f.v1() {
+	if f.is(events.ScopeMemcg) && !f.limiter.V1() {
 		if hit := f.cgroupSwapExhausted(); hit != nil {
 			return hit
 		}

@@ -15,6 +15,7 @@ package events
 
 import (
 	"reflect"
+	"strings"
 	"time"
 )
 
@@ -296,6 +297,14 @@ type Limiter struct {
 	Cgroup *Cgroup `json:"cgroup,omitempty"`
 	// Workload is what runs in it.
 	Workload *Workload `json:"workload,omitempty"`
+}
+
+// V1 reports whether the limit is of cgroup v1, which counts swap together with memory, and
+// has neither memory.high nor memory.oom.group. A kernel log has no hierarchies, but the
+// file of the limit.
+func (l *Limiter) V1() bool {
+	return l != nil && (l.Cgroup != nil && l.Cgroup.Hierarchy != 0 ||
+		strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw."))
 }
 
 // Rung is one memcg of the ladder at the instant of the kill. A limit that is absent, and not named in
