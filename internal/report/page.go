@@ -24,7 +24,7 @@ type document struct {
 	Summary     *summaryPage // nil: a single incident needs none
 	Incidents   func(yield func(*incidentPage) bool)
 	None        bool
-	Remarks     []string
+	Warnings    []string
 }
 
 // incidentPage is the part of the document about one incident. All its texts are safe.
