@@ -14,29 +14,8 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-
-	file := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-
-		return
-	}
-
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	if !bytes.Equal(got, want) {
-		t.Errorf("got other output than %s has (-update rewrites it):\n%s", file, got)
-	}
-}
 
 func TestFixturesMatchTheContract(t *testing.T) {
 	for _, name := range []string{"pod-limit", "node", "user-kill"} {
@@ -78,7 +57,7 @@ func TestText(t *testing.T) {
 			}
 		}
 
-		golden(t, test.name, out.Bytes())
+		testenv.Golden(t, test.name+".golden", out.Bytes(), *update)
 	}
 }
 
