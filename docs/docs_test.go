@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package docs tests the documentation: that links lead somewhere, that every
-// page can be found, and that README keeps what people look for first.
 package docs
 
 import (
@@ -14,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode"
 )
 
 const root = ".."
@@ -101,23 +98,10 @@ func anchors(text string) map[string]bool {
 			continue
 		}
 
-		found[anchor(strings.TrimSpace(title))] = true
+		found[Anchor(strings.TrimSpace(title))] = true
 	}
 
 	return found
-}
-
-func anchor(title string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == ' ':
-			return '-'
-		case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
-			return unicode.ToLower(r)
-		}
-
-		return -1
-	}, title)
 }
 
 // check reports why the target of a link on a page does not exist.
