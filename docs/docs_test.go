@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package docs tests the documentation: that links lead somewhere, that every
-// page can be found, and that README keeps what people look for first.
 package docs
 
 import (
@@ -14,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode"
 )
 
 const root = ".."
@@ -101,23 +98,10 @@ func anchors(text string) map[string]bool {
 			continue
 		}
 
-		found[anchor(strings.TrimSpace(title))] = true
+		found[Anchor(strings.TrimSpace(title))] = true
 	}
 
 	return found
-}
-
-func anchor(title string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == ' ':
-			return '-'
-		case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
-			return unicode.ToLower(r)
-		}
-
-		return -1
-	}, title)
 }
 
 // check reports why the target of a link on a page does not exist.
@@ -180,6 +164,19 @@ func TestBrokenLinksAreFound(t *testing.T) {
 	}
 }
 
+func TestNamesOfFilesAreFound(t *testing.T) {
+	const line = "`svg.go`, `internal/report/web`, `test/NAME.go`, `go`"
+
+	for page, want := range map[string][]string{
+		"internal/report/README.md": {"internal/report/web", "internal/report/svg.go"},
+		"docs/testing.md":           {"internal/report/web"},
+	} {
+		if got := namedFiles(page, line); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", page, got, want)
+		}
+	}
+}
+
 func TestIndexLinksEveryPage(t *testing.T) {
 	linked := links(read(t, "docs/README.md"))
 
@@ -231,21 +228,40 @@ var sourcePath = regexp.MustCompile("`((?:bpf|cmd|docs|internal|scripts|test)/[A
 // placeholder stands for any name in a path.
 var placeholder = regexp.MustCompile(`\b(NAME|CLASS)\b`)
 
+// goFile is a file that the README of a package names.
+var goFile = regexp.MustCompile("`([A-Za-z0-9_]+\\.go)`")
+
+// namedFiles returns the files and packages that a line of a page names, as paths below
+// the root: the README of a package also names files beside it.
+func namedFiles(page, line string) []string {
+	var files []string
+
+	for _, m := range sourcePath.FindAllStringSubmatch(line, -1) {
+		if !placeholder.MatchString(m[1]) {
+			files = append(files, m[1])
+		}
+	}
+
+	if strings.HasPrefix(page, "internal/") {
+		for _, m := range goFile.FindAllStringSubmatch(line, -1) {
+			files = append(files, filepath.Join(filepath.Dir(page), m[1]))
+		}
+	}
+
+	return files
+}
+
 // TestNamedFilesExist holds pages to the files and packages that they name.
 func TestNamedFilesExist(t *testing.T) {
 	count := 0
 
 	for _, page := range pages(t) {
 		for i, line := range prose(read(t, page)) {
-			for _, m := range sourcePath.FindAllStringSubmatch(line, -1) {
-				if placeholder.MatchString(m[1]) {
-					continue
-				}
-
+			for _, file := range namedFiles(page, line) {
 				count++
 
-				if found, err := filepath.Glob(filepath.Join(root, m[1])); err != nil || len(found) == 0 {
-					t.Errorf("%s:%d: %s is named and does not exist", page, i+1, m[1])
+				if found, err := filepath.Glob(filepath.Join(root, file)); err != nil || len(found) == 0 {
+					t.Errorf("%s:%d: %s is named and does not exist", page, i+1, file)
 				}
 			}
 		}

@@ -72,6 +72,7 @@ text
 		"internal/later imports internal/view, its row allows all but bpf, internal/view",
 		"internal/stray has no row",
 		"the row of internal/view allows internal/later, which does not stand above it",
+		"the row of internal/view allows internal/later, which it does not import",
 	}
 
 	if !slices.Equal(got, want) {
@@ -140,6 +141,20 @@ func (r tableRow) allows(name string) bool {
 	return name == r.name || r.except != slices.Contains(r.named, name)
 }
 
+// imports reports whether a package of the row imports one of another row.
+func (r tableRow) imports(other string, imports map[string][]string) bool {
+	for name, imported := range imports {
+		if within(name, r.name) && slices.ContainsFunc(imported, func(i string) bool { return within(i, other) }) {
+			return true
+		}
+	}
+
+	return false
+}
+
+// within reports whether a package is a directory, or below it.
+func within(name, dir string) bool { return name == dir || strings.HasPrefix(name, dir+"/") }
+
 func (r tableRow) String() string {
 	names := strings.Join(r.named, ", ")
 	switch {
@@ -169,6 +184,10 @@ func violations(rows []tableRow, imports map[string][]string) []string {
 			if !row.except && !above {
 				report("the row of %s allows %s, which does not stand above it", row.name, name)
 			}
+
+			if !row.except && !row.imports(name, imports) {
+				report("the row of %s allows %s, which it does not import", row.name, name)
+			}
 		}
 	}
 
@@ -195,7 +214,7 @@ func violations(rows []tableRow, imports map[string][]string) []string {
 // rowOf returns the row of a package, or of a directory above it.
 func rowOf(rows []tableRow, name string) (tableRow, bool) {
 	for _, row := range rows {
-		if name == row.name || strings.HasPrefix(name, row.name+"/") {
+		if within(name, row.name) {
 			return row, true
 		}
 	}

@@ -69,7 +69,7 @@ func inspected(t *testing.T, args ...string) *events.Inspection {
 	}
 
 	if err := schema.Validate(value); err != nil {
-		t.Errorf("%v\n%s", err, &stdout)
+		t.Errorf("got error %v, want a line of the schema:\n%s", err, &stdout)
 	}
 
 	var i events.Inspection

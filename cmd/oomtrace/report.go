@@ -135,7 +135,7 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 		var r report.Result
 
 		r, err = report.JSON(stdout, source, o)
-		for _, text := range r.Remarks {
+		for _, text := range r.Warnings {
 			warnings(stderr)(text)
 		}
 	default:

@@ -158,7 +158,7 @@ func TestReportShowsIncidentsThatMatch(t *testing.T) {
 	} {
 		var stdout, stderr bytes.Buffer
 		if status := run(append([]string{"report", podLimit}, test.args...), &stdout, &stderr); status != exitOK {
-			t.Fatal(test.args, status, stderr.String())
+			t.Fatalf("%q: got status %d and %s, want %d", test.args, status, stderr.String(), exitOK)
 		}
 
 		text := stdout.String()
@@ -178,7 +178,7 @@ func TestReportFileIsReadableByItsOwnerOnly(t *testing.T) {
 
 	var stdout, stderr bytes.Buffer
 	if status := run([]string{"report", podLimit, "--html", file}, &stdout, &stderr); status != exitOK || stdout.Len() > 0 {
-		t.Fatal(status, stdout.String(), stderr.String())
+		t.Fatalf("got status %d, output %q and %s, want %d without output", status, stdout.String(), stderr.String(), exitOK)
 	}
 
 	info, err := os.Stat(file)

@@ -166,7 +166,7 @@ func (s *logSource) Incidents(do func(*events.Incident) error) (err error) {
 	return err
 }
 
-func (s *logSource) Remarks() []string {
+func (s *logSource) Warnings() []string {
 	var all []string
 	if n := s.stats.CutLines; n > 0 {
 		all = append(all, fmt.Sprintf("lines that were too long and truncated: %d", n))

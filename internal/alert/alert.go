@@ -47,16 +47,9 @@ func CriticalServices(table runtimes.Table) []string {
 	})
 }
 
-// The kinds of warnings.
-const (
-	MemoryHigh = "memory_high_throttling" // a cgroup is throttled over memory.high
-	NoProgress = "reclaim_gains_nothing"  // reclaim makes no progress, an OOM kill is imminent
-	Critical   = "guardian_stalled"       // a critical service is stalled
-)
-
 // Warning is a warning that is due.
 type Warning struct {
-	What       string // one of the kinds above
+	What       string // events.PressureMemoryHigh and so on
 	Cgroup     events.CgroupKey
 	StalledNS  uint64 // in the window, of all tasks
 	Count      uint64 // of reclaims or sleeps
@@ -104,15 +97,15 @@ func (d *Detector) Check(nowNS uint64, past *flight.Recorder) []Warning {
 			warnings = append(warnings, w)
 		}
 		if high.TotalNS*100 >= d.limits.HighPercent*d.limits.WindowNS {
-			add(MemoryHigh, Warning{StalledNS: high.TotalNS, Count: high.Count})
+			add(events.PressureMemoryHigh, Warning{StalledNS: high.TotalNS, Count: high.Count})
 		}
 
 		if reclaim.Count >= d.limits.Reclaims && reclaim.Fruitless*100 >= d.limits.NoProgressPercent*reclaim.Count {
-			add(NoProgress, Warning{StalledNS: reclaim.TotalNS, Count: reclaim.Count, NoProgress: reclaim.Fruitless})
+			add(events.PressureNoProgress, Warning{StalledNS: reclaim.TotalNS, Count: reclaim.Count, NoProgress: reclaim.Fruitless})
 		}
 
 		if stalled*100 >= d.limits.CriticalPercent*d.limits.WindowNS && d.critical(cgroup) != "" {
-			add(Critical, Warning{StalledNS: stalled})
+			add(events.PressureCritical, Warning{StalledNS: stalled})
 		}
 	}
 

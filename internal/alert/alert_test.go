@@ -63,12 +63,12 @@ func TestWarningsAreDue(t *testing.T) {
 		ns                uint64 // a second
 		want              string
 	}{
-		{"throttled over memory.high", "", events.StallMemoryHigh, 10, 0, 600e6, MemoryHigh},
+		{"throttled over memory.high", "", events.StallMemoryHigh, 10, 0, 600e6, events.PressureMemoryHigh},
 		{"a little over memory.high", "", events.StallMemoryHigh, 10, 0, 100e6, ""},
-		{"reclaim without progress", "", events.StallMemcgReclaim, 50, 48, 10e6, NoProgress},
+		{"reclaim without progress", "", events.StallMemcgReclaim, 50, 48, 10e6, events.PressureNoProgress},
 		{"page cache at its limit", "", events.StallMemcgReclaim, 5000, 50, 900e6, ""},
 		{"a few reclaims without progress, as before any kill", "", events.StallMemcgReclaim, 5, 5, 1e6, ""},
-		{"the kubelet is stalled", "kubelet.service", events.StallDirectReclaim, 20, 0, 200e6, Critical},
+		{"the kubelet is stalled", "kubelet.service", events.StallDirectReclaim, 20, 0, 200e6, events.PressureCritical},
 		{"the kubelet reclaims a little", "kubelet.service", events.StallDirectReclaim, 20, 0, 5e6, ""},
 		{"another service is stalled", "nginx.service", events.StallDirectReclaim, 20, 0, 200e6, ""},
 		{"a victim's last reclaims", "kubelet.service", events.StallAfterKill, 100, 100, 900e6, ""},

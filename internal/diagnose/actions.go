@@ -21,7 +21,7 @@ func (f *facts) lowered() (evidence []events.Evidence, confidence string, ok boo
 	switch {
 	case class == "limit_lowered":
 		class := item("class of the allocation", "limit lowered below usage", f.source("stack of the trigger"))
-		return []events.Evidence{class}, Certain, true
+		return []events.Evidence{class}, certain, true
 	case class != "" || !f.is(events.ScopeMemcg) || f.trigger == nil || l.UsageBytes == nil || l.LimitBytes == nil,
 		strings.HasPrefix(l.Which, "memory.memsw."), float64(*l.UsageBytes) < aboveLimit*float64(*l.LimitBytes):
 		return nil, "", false
@@ -35,7 +35,7 @@ func (f *facts) lowered() (evidence []events.Evidence, confidence string, ok boo
 		item("used, and the limit", phrase.Size(*l.UsageBytes)+", "+phrase.Size(*l.LimitBytes), f.source(fromCounters)),
 		item("cgroup of the trigger, which has no part in the limit",
 			phrase.Cgroup(f.trigger.Workload, f.trigger.Cgroup), f.source(fromKernel)),
-	}, Likely, true
+	}, likely, true
 }
 
 func limitLowered(f *facts) *finding {
@@ -75,7 +75,7 @@ var actionRules = []rule{
 
 			return &finding{
 				text:       "The OOM kill was requested through sysrq-f; no limit was hit.",
-				confidence: Certain,
+				confidence: certain,
 				evidence:   []events.Evidence{item("scope", "sysrq", f.source(fromKernel))},
 			}
 		},
@@ -116,7 +116,7 @@ var actionRules = []rule{
 			hit := &finding{
 				text: "No process could be killed for " + f.limit() + ": none is left there, or " +
 					"all are exempt (oom_score_adj -1000).",
-				confidence: Certain,
+				confidence: certain,
 				evidence:   []events.Evidence{item("outcome", "no killable task", f.source(fromKernel))},
 			}
 			if exempt := f.exempt(); len(exempt) > 0 {
@@ -145,7 +145,7 @@ var actionRules = []rule{
 		"a kill from user space with reason eviction",
 		`Kubernetes "Node-pressure Eviction"`,
 		func(f *facts, k *events.Killer) (string, bool) {
-			if k.Reason != "eviction" {
+			if k.Reason != events.ReasonEviction {
 				return "", false
 			}
 
@@ -172,7 +172,7 @@ var actionRules = []rule{
 		"a kill from user space, sent by systemd-oomd or oomd",
 		"systemd-oomd.service(8), oomd.conf(5)",
 		func(f *facts, k *events.Killer) (string, bool) {
-			if k.Path != "systemd-oomd" && k.Path != "oomd" {
+			if k.Path != events.PathSystemdOOMD && k.Path != events.PathOOMD {
 				return "", false
 			}
 
@@ -191,7 +191,7 @@ var actionRules = []rule{
 		"earlyoom(1), nohang(8)",
 		func(f *facts, k *events.Killer) (string, bool) {
 			return phrase.ClipName(k.Path) + " killed the process because the node's available " +
-				"memory and swap fell below the daemon's thresholds.", k.Path == "earlyoom" || k.Path == "nohang"
+				"memory and swap fell below the daemon's thresholds.", k.Path == events.PathEarlyOOM || k.Path == events.PathNohang
 		},
 		advice{layer: kernel, text: "Check the daemon's log for the measured percentages. For " +
 			"earlyoom, set the thresholds with -m and -s, and steer the choice of victim with " +
@@ -204,7 +204,7 @@ var actionRules = []rule{
 		"setrlimit(2) RLIMIT_CPU, ptrace(2) PTRACE_O_EXITKILL, Documentation/mm/hwpoison.rst",
 		func(f *facts, k *events.Killer) (string, bool) {
 			return "The kernel sent SIGKILL for a reason other than memory shortage: " +
-				"RLIMIT_CPU, the exit of a tracer, or a memory error.", k.Path == "kernel"
+				"RLIMIT_CPU, the exit of a tracer, or a memory error.", k.Path == events.PathKernel
 		},
 		advice{layer: kernel, text: "Check the kernel log around that time for memory errors, " +
 			"and check the CPU time limit of the process (/proc/PID/limits)."},
@@ -214,7 +214,7 @@ var actionRules = []rule{
 		"a kill from user space whose sender belongs to a login session",
 		"signal(7)",
 		func(f *facts, k *events.Killer) (string, bool) {
-			if k.Path != "human" && k.Login == nil {
+			if k.Path != events.PathHuman && k.Login == nil {
 				return "", false
 			}
 			who := "A logged-in user"
@@ -240,7 +240,7 @@ var actionRules = []rule{
 		"pid_namespaces(7), the namespace's init process",
 		func(f *facts, k *events.Killer) (string, bool) {
 			return "PID 1 of the container exited, and the kernel killed the other processes " +
-				"of its PID namespace. Find out why PID 1 exited.", k.Path == "pidns"
+				"of its PID namespace. Find out why PID 1 exited.", k.Path == events.PathPIDNS
 		},
 		advice{layer: application, text: "Make PID 1 of the container wait for its children " +
 			"before it exits."},
@@ -251,7 +251,7 @@ var actionRules = []rule{
 		"a kill from user space, sent from inside the container",
 		"signal(7)",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return "SIGKILL came from inside the same container, sent by " + sender(k) + ".", k.Path == "self"
+			return "SIGKILL came from inside the same container, sent by " + sender(k) + ".", k.Path == events.PathSelf
 		},
 		advice{layer: application, text: "Check the sender's log: supervisors kill processes " +
 			"that stop responding or exceed the supervisor's own limit."},
@@ -263,7 +263,7 @@ var actionRules = []rule{
 			"and not for an eviction",
 		`Kubernetes "Pod Lifecycle", termination of Pods; systemd.kill(5)`,
 		func(f *facts, k *events.Killer) (string, bool) {
-			if k.Path != "runtime" && k.Path != "systemd" && k.Path != "cgroup_kill" || k.Reason == "eviction" {
+			if k.Path != events.PathRuntime && k.Path != events.PathSystemd && k.Path != events.PathCgroupKill || k.Reason == events.ReasonEviction {
 				return "", false
 			}
 
@@ -308,7 +308,7 @@ var actionRules = []rule{
 		"a kill from user space whose sender is known, and is neither a runtime, systemd, an OOM daemon nor a person",
 		"signal(7), kill(2)",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return sender(k) + " sent SIGKILL.", (k.Path == "other" || k.Path == "cron") && k.Login == nil && (k.Comm != "" || k.PID != 0)
+			return sender(k) + " sent SIGKILL.", (k.Path == events.PathOther || k.Path == events.PathCron) && k.Login == nil && (k.Comm != "" || k.PID != 0)
 		},
 		advice{layer: application, text: "Identify the sender and the process that started it: " +
 			"the sender's ancestors are listed."},
@@ -316,11 +316,13 @@ var actionRules = []rule{
 }
 
 var stopReasons = map[string]string{
-	"delete": "the pod was deleted", "probe": "its liveness or startup " +
-		"probe failed", "preemption": "it was preempted by a pod of higher priority",
-	"unit_stop": "the unit was stopped", "timeout": "it did not stop in time", "asked": "the " +
-		"stop was requested",
-	"memory_pressure": "memory pressure",
+	events.ReasonDelete:     "the pod was deleted",
+	events.ReasonProbe:      "its liveness or startup probe failed",
+	events.ReasonPreemption: "it was preempted by a pod of higher priority",
+	events.ReasonUnitStop:   "the unit was stopped",
+	events.ReasonTimeout:    "it did not stop in time",
+	events.ReasonAsked:      "the stop was requested",
+	events.ReasonMemory:     "memory pressure",
 }
 
 // userKill makes a rule about a SIGKILL from user space. Text returns the cause, and
@@ -339,10 +341,10 @@ func userKill(id, means, needs, reference string, text func(*facts, *events.Kill
 				return nil
 			}
 
-			hit := &finding{text: words, confidence: Likely, evidence: senderEvidence(f, k)}
+			hit := &finding{text: words, confidence: likely, evidence: senderEvidence(f, k)}
 			// The kernel reports the sender. The reason is a conclusion from other evidence.
 			if k.Reason == "" || len(k.Evidence) > 0 {
-				hit.confidence = Certain
+				hit.confidence = certain
 			}
 
 			return hit

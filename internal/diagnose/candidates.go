@@ -51,7 +51,7 @@ func chosenByScore(f *facts) *finding {
 		text: fmt.Sprintf("%s was not the largest process: %s has %s and was spared because "+
 			"its oom_score_adj is %d and the victim's is %d.",
 			process(&victim.Process), process(&spared.Process), phrase.Size(weighed(spared)), *spared.OOMScoreAdj, *victim.OOMScoreAdj),
-		confidence: Certain,
+		confidence: certain,
 		evidence: []events.Evidence{
 			item("victim "+process(&victim.Process), row(victim), f.source("candidates at the kill")),
 			item("spared "+process(&spared.Process), row(spared), f.source("candidates at the kill")),
@@ -78,7 +78,7 @@ func survivors(f *facts) *finding {
 	return &finding{
 		text: fmt.Sprintf("%s with oom_score_adj -1000 held %s and could not be killed; the largest is %s.",
 			phrase.Plural(len(exempt), "process"), phrase.PartOf(held, f.total(), f.limit()), process(&most.Process)),
-		confidence: Certain,
+		confidence: certain,
 		evidence: []events.Evidence{
 			item("held by processes with oom_score_adj -1000",
 				phrase.Part(held, f.total()), f.source("candidates at the kill")),
@@ -128,7 +128,7 @@ func manyProcesses(f *facts) *finding {
 	return &finding{
 		text: fmt.Sprintf("No single process is to blame: %s named %s together held %s.",
 			phrase.Plural(top.count, "process"), phrase.ClipName(top.comm), phrase.PartOf(top.held, f.total(), f.limit())),
-		confidence: Likely,
+		confidence: likely,
 		evidence: []events.Evidence{
 			item("processes named "+phrase.ClipName(top.comm), fmt.Sprintf("%d, %s together, the largest %s",
 				top.count, phrase.Part(top.held, f.total()), phrase.Size(top.largest)), f.source("candidates at the kill")),

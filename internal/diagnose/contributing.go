@@ -67,12 +67,12 @@ var contributingRules = []rule{
 				text: fmt.Sprintf("%s is in transparent huge pages, each of them charged in "+
 					"full even if little of it is used.",
 					phrase.PartOf(*c.thp, *c.anon, "anonymous memory")),
-				confidence: Possible,
+				confidence: possible,
 				evidence: []events.Evidence{item("anonymous memory in huge pages",
 					phrase.Part(*c.thp, *c.anon), c.source)},
 			}
 			if mode := f.node.TransparentHuge; mode == "always" {
-				hit.confidence = Likely
+				hit.confidence = likely
 				hit.add("mode of transparent huge pages",
 					mode, f.nodeSource("/sys/kernel/mm/transparent_hugepage/enabled"))
 			}
@@ -192,7 +192,7 @@ var contributingRules = []rule{
 				text: fmt.Sprintf("Tasks were throttled by memory.high for %s in the %d s "+
 					"before the kill, but throttling did not prevent it.",
 					phrase.Duration(s.TotalNS), f.before.WindowNS/1e9),
-				confidence: Certain,
+				confidence: certain,
 				evidence: []events.Evidence{item("held up over memory.high", fmt.Sprintf("%s in %s, longest %s",
 					phrase.Duration(s.TotalNS), phrase.Plural(s.Count, "stall"), phrase.Duration(s.MaxNS)), f.source(fromBefore))},
 			}
@@ -227,7 +227,7 @@ var contributingRules = []rule{
 			phrase.Duration(guardianNS)),
 		reference: `Kubernetes "Reserve Compute Resources for System Daemons"`,
 		match: func(f *facts) *finding {
-			hit := &finding{confidence: Certain}
+			hit := &finding{confidence: certain}
 			var names []string
 
 			for _, g := range f.before.Guardians {
@@ -302,7 +302,7 @@ func killLoop(f *facts) *finding {
 	}
 
 	slices.Sort(gaps)
-	hit := &finding{confidence: Certain, evidence: []events.Evidence{
+	hit := &finding{confidence: certain, evidence: []events.Evidence{
 		item("kills", fmt.Sprintf("%d in %s", len(times), phrase.Duration(uint64(span))), "earlier incidents"),
 		item("time between two", fmt.Sprintf("%s to %s, half of them within %s", phrase.Duration(uint64(gaps[0])),
 			phrase.Duration(uint64(gaps[len(gaps)-1])), phrase.Duration(uint64(gaps[(len(gaps)-1)/2]))), "earlier incidents"),
@@ -340,7 +340,7 @@ func afterAnother(f *facts) *finding {
 			text: fmt.Sprintf("%s had been killed for the same limit %s earlier. Its memory "+
 				"was not freed yet, so the kernel killed another process.",
 				k.Victim, phrase.Duration(uint64(gap))),
-			confidence: Likely,
+			confidence: likely,
 			evidence: []events.Evidence{item("earlier kill for the same limit",
 				fmt.Sprintf("%s, %s before, incident %s", k.Victim, phrase.Duration(uint64(gap)), phrase.ClipName(k.ID)), "earlier incidents")},
 		}
@@ -358,10 +358,10 @@ func lostRace(f *facts) *finding {
 		return nil
 	}
 
-	which, since, threshold, confidence := "hard", e.HardSinceNS, e.HardBytes, Certain
+	which, since, threshold, confidence := "hard", e.HardSinceNS, e.HardBytes, certain
 	if since == nil {
 		// A soft threshold has a grace period: it may have been too early to act.
-		which, since, threshold, confidence = "soft", e.SoftSinceNS, e.SoftBytes, Likely
+		which, since, threshold, confidence = "soft", e.SoftSinceNS, e.SoftBytes, likely
 	}
 
 	source := cmp.Or(phrase.ClipName(e.Source), "kubelet's configuration")
@@ -407,7 +407,7 @@ func nextLimit(f *facts) *finding {
 			text: fmt.Sprintf("Raising %s alone is not enough: the next limit up, that of %s, "+
 				"has only %s left.",
 				f.limit(), ancestorName(r), phrase.Size(left)),
-			confidence: Certain,
+			confidence: certain,
 			evidence: []events.Evidence{
 				item("used of the limit of "+ancestorName(r), phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters)),
 				item("left there", phrase.Size(left), f.source(fromCounters)),
@@ -456,7 +456,7 @@ func stalledBefore(f *facts) *finding {
 	if fruitless < fruitlessSeconds && (s.TotalNS < stalledNS || s.Fruitless*2 < s.Count || s.Fruitless == 0) {
 		return nil
 	}
-	hit := &finding{confidence: Certain, evidence: []events.Evidence{
+	hit := &finding{confidence: certain, evidence: []events.Evidence{
 		item("in reclaim", fmt.Sprintf("%s in %s, %d of them without progress", phrase.Duration(s.TotalNS),
 			phrase.Plural(s.Count, "stall"), s.Fruitless), f.source(fromBefore)),
 	}}
@@ -503,7 +503,7 @@ func initSpared(f *facts) *finding {
 		text: fmt.Sprintf("%s was not PID 1 of %s: unless PID 1 exits as well, the container "+
 			"keeps running without the process, and nothing restarts it.",
 			process(&f.victim.Process), phrase.Cgroup(f.victim.Workload, f.victim.Cgroup)),
-		confidence: Likely,
+		confidence: likely,
 		evidence:   []events.Evidence{item("process 1 of a container among the victims", "none", f.source(fromKernel))},
 	}
 }

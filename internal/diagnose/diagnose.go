@@ -15,11 +15,11 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// The values of events.Cause.Confidence.
+// The confidences by short names, for the tables of rules.
 const (
-	Certain  = "certain"  // the evidence leaves nothing else
-	Likely   = "likely"   // the evidence fits, and that of another cause could look the same
-	Possible = "possible" // worth a look
+	certain  = events.ConfidenceCertain
+	likely   = events.ConfidenceLikely
+	possible = events.ConfidencePossible
 )
 
 // finding is what a rule concludes from its evidence.
@@ -74,7 +74,7 @@ func causes(f *facts, rules []rule) []events.Cause {
 		class := r.class
 
 		switch {
-		case hit.confidence == Possible:
+		case hit.confidence == possible:
 			class = classHint
 		case hit.minor:
 			class = classContributing
@@ -104,5 +104,5 @@ func causes(f *facts, rules []rule) []events.Cause {
 }
 
 func doubt(confidence string) int {
-	return slices.Index([]string{Certain, Likely, Possible}, confidence)
+	return slices.Index([]string{certain, likely, possible}, confidence)
 }

@@ -16,7 +16,7 @@ func TestCausesChangeWithTheEvidence(t *testing.T) {
 	inc.Memory, inc.Victims[0].AnonRSSBytes = nil, nil
 
 	atVerdict := Diagnose(inc, nil)
-	if len(atVerdict) != 1 || atVerdict[0].ID != "own_limit" || atVerdict[0].Confidence != Likely {
+	if len(atVerdict) != 1 || atVerdict[0].ID != "own_limit" || atVerdict[0].Confidence != likely {
 		t.Errorf("at the verdict: got %+v, want own_limit, likely", atVerdict)
 	}
 
@@ -27,7 +27,7 @@ func TestCausesChangeWithTheEvidence(t *testing.T) {
 	inc.Memory = split
 
 	withSplit := Diagnose(inc, nil)
-	if len(withSplit) != 1 || withSplit[0].Confidence != Certain || !Changed(atVerdict, withSplit) {
+	if len(withSplit) != 1 || withSplit[0].Confidence != certain || !Changed(atVerdict, withSplit) {
 		t.Errorf("with the charge split: got %+v, want own_limit, certain", withSplit)
 	}
 

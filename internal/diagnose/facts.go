@@ -113,15 +113,6 @@ func (f *facts) inPod() bool {
 	return f.victim != nil && f.victim.Workload != nil && f.victim.Workload.PodUID != ""
 }
 
-// v1 reports whether the limit is of cgroup v1, which has neither memory.high nor
-// memory.oom.group. A kernel log has no hierarchies, but the limit's file.
-func (f *facts) v1() bool {
-	l := f.limiter
-
-	return l.Cgroup != nil && l.Cgroup.Hierarchy != 0 ||
-		strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw.")
-}
-
 // limit is the limit in words.
 func (f *facts) limit() string { return phrase.Limit(&f.limiter) }
 

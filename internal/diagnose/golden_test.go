@@ -4,12 +4,11 @@ package diagnose
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
 
@@ -64,21 +63,7 @@ func TestGolden(t *testing.T) {
 				}
 			}
 
-			file := filepath.Join("testdata", s.name+".golden")
-			if *rewrite {
-				if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-
-			if !bytes.Equal(out.Bytes(), want) {
-				t.Errorf("got other output than %s has (go test -update rewrites it):\n%s", file, out.Bytes())
-			}
+			testenv.Golden(t, s.name+".golden", out.Bytes(), *rewrite)
 		})
 	}
 }

@@ -37,11 +37,11 @@ var hintRules = []rule{
 			if c == nil || c.share(c.anon) < reachedShare {
 				return nil
 			}
-			hit := &finding{confidence: Possible}
+			hit := &finding{confidence: possible}
 
 			switch {
 			// The second limit of cgroup v1 counts memory as well.
-			case l.SwapLimitBytes != nil && *l.SwapLimitBytes == 0 && !c.node && !f.v1():
+			case l.SwapLimitBytes != nil && *l.SwapLimitBytes == 0 && !c.node && !f.limiter.V1():
 				hit.text = "The cgroup may not use swap, so even a brief spike in anonymous " +
 					"memory is fatal."
 				hit.evidence = []events.Evidence{item("memory.swap.max", "0", f.source(fromCounters))}
@@ -79,7 +79,7 @@ func runtimeUncounted(f *facts) *finding {
 		text: fmt.Sprintf("%s had %s in anonymous memory, more than a heap is usually given. "+
 			"Part of it may be memory that the %s runtime does not count towards the heap.",
 			process(&f.victim.Process), phrase.PartOf(*f.victim.AnonRSSBytes, whole, f.limit()), lang.name),
-		confidence: Possible,
+		confidence: possible,
 		evidence: []events.Evidence{
 			item("anonymous memory of "+process(&f.victim.Process), phrase.Part(*f.victim.AnonRSSBytes, whole), f.source(fromKernel)),
 			item("what bounds the heap", lang.heap, "the runtime's documentation"),

@@ -35,9 +35,9 @@ func outsideContainers(f *facts) *finding {
 			process(hog), phrase.PartOf(size, *total, "the node's memory"))
 	}
 
-	hit.confidence = Likely
+	hit.confidence = likely
 	if hit.weight >= outsideMajor {
-		hit.confidence = Certain
+		hit.confidence = certain
 	}
 	hit.text += f.blame(hit, hog, size, *total) + "."
 

@@ -152,7 +152,7 @@ func nodeOvercommitted(f *facts) *finding {
 		hit := &finding{
 			text: "All pods together reached the limit set for them (node allocatable): the " +
 				"node is overcommitted.",
-			confidence: Certain, evidence: limitEvidence(f),
+			confidence: certain, evidence: limitEvidence(f),
 		}
 		hit.evidence = append(hit.evidence, shareEvidence(f)...)
 
@@ -181,9 +181,9 @@ func nodeOvercommitted(f *facts) *finding {
 		return nil
 	}
 
-	hit.confidence = Likely
+	hit.confidence = likely
 	if hit.weight >= podsMajor {
-		hit.confidence = Certain
+		hit.confidence = certain
 	}
 	hit.text = fmt.Sprintf("The node ran out of memory while pods used %s. The pods' limits "+
 		"allow more than the node has.",
@@ -268,7 +268,7 @@ func ancestorLimit(f *facts) *finding {
 	if own, known := f.ownLimit(); own || !known {
 		return nil
 	}
-	hit := &finding{confidence: Certain, evidence: limitEvidence(f)}
+	hit := &finding{confidence: certain, evidence: limitEvidence(f)}
 
 	hit.text = capitalized(f.limit()) + " was hit, not the container's own."
 	if f.victim == nil || !inContainer(&f.victim.Process) {
@@ -343,7 +343,7 @@ func (f *facts) ownCgroup() *events.Rung {
 
 func swapExhausted(f *facts) *finding {
 	// In cgroup v1 the second counter counts memory and swap together.
-	if f.is(events.ScopeMemcg) && !f.v1() {
+	if f.is(events.ScopeMemcg) && !f.limiter.V1() {
 		if hit := f.cgroupSwapExhausted(); hit != nil {
 			return hit
 		}
@@ -365,7 +365,7 @@ func swapExhausted(f *facts) *finding {
 		text: fmt.Sprintf("The node's swap of %s was used up, so no more anonymous memory "+
 			"could be swapped out.",
 			phrase.Size(*n.SwapTotalBytes)),
-		confidence: Certain, minor: true,
+		confidence: certain, minor: true,
 		evidence: []events.Evidence{item("used of the node's swap", phrase.Part(used, *n.SwapTotalBytes), f.nodeSource("/proc/meminfo"))},
 	}
 }
@@ -377,7 +377,7 @@ func (f *facts) cgroupSwapExhausted() *finding {
 			text: fmt.Sprintf("All swap that %s may use (%s) was used up, so no more anonymous "+
 				"memory could be swapped out.",
 				whose, phrase.Size(limit)),
-			confidence: Certain,
+			confidence: certain,
 			evidence:   []events.Evidence{item("used of "+file, phrase.Part(usage, limit), f.source(fromCounters))},
 		}
 	}
@@ -423,7 +423,7 @@ func groupKill(f *facts) *finding {
 	hit := &finding{
 		text: fmt.Sprintf("%s was chosen, and %s died with it because memory.oom.group is set %s.",
 			process(&f.victim.Process), phrase.Plural(members, "more process"), at),
-		confidence: Certain,
+		confidence: certain,
 		minor:      value(f.victim.IsContainerInit),
 		evidence: []events.Evidence{
 			item("victims by role", fmt.Sprintf("1 chosen, %d by group", members), f.source(fromKernel)),
@@ -443,11 +443,11 @@ func groupKill(f *facts) *finding {
 func notMemory(f *facts) *finding {
 	k := f.killer
 	switch {
-	case !f.is(events.ScopeUser), k.Reason == "eviction", k.Reason == "memory_pressure",
-		k.Path == "systemd-oomd", k.Path == "oomd", k.Path == "earlyoom", k.Path == "nohang":
+	case !f.is(events.ScopeUser), k.Reason == events.ReasonEviction, k.Reason == events.ReasonMemory,
+		k.Path == events.PathSystemdOOMD, k.Path == events.PathOOMD, k.Path == events.PathEarlyOOM, k.Path == events.PathNohang:
 		return nil
 	}
-	hit := &finding{confidence: Likely}
+	hit := &finding{confidence: likely}
 	var usages []string
 
 	for i := range f.ancestry {
@@ -481,7 +481,7 @@ func notMemory(f *facts) *finding {
 		if n.PSISome.Avg10 >= idlePSI {
 			return nil
 		}
-		hit.confidence = Certain
+		hit.confidence = certain
 		hit.add("PSI memory some, 10 s", fmt.Sprintf("%.1f %%", n.PSISome.Avg10), f.nodeSource("/proc/pressure/memory"))
 	}
 

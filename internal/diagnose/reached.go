@@ -59,7 +59,7 @@ func ownLimit(f *facts) *finding {
 	if _, _, lowered := f.lowered(); lowered {
 		return nil // a limit that came down was not reached
 	}
-	hit := &finding{confidence: Likely, evidence: limitEvidence(f)}
+	hit := &finding{confidence: likely, evidence: limitEvidence(f)}
 	l := f.limiter
 
 	hit.text = capitalized(phrase.Cgroup(l.Workload, l.Cgroup)) + " reached its own limit"
@@ -90,7 +90,7 @@ func (f *facts) anonymous(hit *finding) {
 
 	if v := f.victim; (f.charge == nil || f.charge.anon == nil) &&
 		v != nil && v.AnonRSSBytes != nil && share(*v.AnonRSSBytes, limit) >= reachedShare {
-		hit.confidence = Certain
+		hit.confidence = certain
 		// A process's counters differ a little from those of its cgroup.
 		part := phrase.Percent(share(*v.AnonRSSBytes, limit)) + " of"
 		if *v.AnonRSSBytes >= limit {
@@ -103,7 +103,7 @@ func (f *facts) anonymous(hit *finding) {
 	if c := f.charge; c != nil {
 		hit.evidence = append(hit.evidence, c.items(part{"anonymous memory", c.anon}, part{"page cache", c.cache})...)
 		if c.share(c.anon) >= reachedShare {
-			hit.confidence = Certain
+			hit.confidence = certain
 			hit.text += fmt.Sprintf(": anonymous memory accounts for %s of it", phrase.Percent(c.share(c.anon)))
 		}
 	}
@@ -114,7 +114,7 @@ func nodeExhausted(f *facts) *finding {
 	if !f.is(events.ScopeGlobal) || n.TotalBytes == nil && size == 0 {
 		return nil
 	}
-	hit := &finding{text: "The node's memory was used up", confidence: Certain}
+	hit := &finding{text: "The node's memory was used up", confidence: certain}
 
 	if n.TotalBytes != nil {
 		whole := *n.TotalBytes

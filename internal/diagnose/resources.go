@@ -96,7 +96,7 @@ func (p filler) rule() rule {
 			}
 
 			hit := &finding{
-				text: p.text(f, c, phrase.PartOf(*part, c.whole, c.of)), confidence: Certain, weight: weight,
+				text: p.text(f, c, phrase.PartOf(*part, c.whole, c.of)), confidence: certain, weight: weight,
 				evidence: []events.Evidence{c.item(p.what, part)},
 			}
 			if p.more != nil {
@@ -104,7 +104,7 @@ func (p filler) rule() rule {
 			}
 
 			if weight < major && !c.largest(part) {
-				hit.minor, hit.confidence = true, Likely
+				hit.minor, hit.confidence = true, likely
 			}
 
 			return hit
@@ -125,7 +125,7 @@ var resourceRules = []rule{
 		reference: `Kubernetes "Node-pressure Eviction", active file memory is not considered as available`,
 		match: func(f *facts) *finding {
 			e := f.eviction
-			if f.killer.Reason != "eviction" || e.AvailableBytes == nil || e.MemAvailableBytes == nil ||
+			if f.killer.Reason != events.ReasonEviction || e.AvailableBytes == nil || e.MemAvailableBytes == nil ||
 				*e.MemAvailableBytes/cacheFactor < *e.AvailableBytes || *e.MemAvailableBytes == 0 {
 				return nil
 			}
@@ -134,7 +134,7 @@ var resourceRules = []rule{
 				text: fmt.Sprintf("The kubelet counted %s as available, the kernel %s. The "+
 					"difference is active page cache, and the kernel could have reclaimed it.",
 					phrase.Size(*e.AvailableBytes), phrase.Size(*e.MemAvailableBytes)),
-				confidence: Likely,
+				confidence: likely,
 				evidence: []events.Evidence{
 					item("memory.available", phrase.Size(*e.AvailableBytes), "as the kubelet computes it"),
 					item("MemAvailable", phrase.Size(*e.MemAvailableBytes), f.nodeSource("/proc/meminfo")),

@@ -101,7 +101,7 @@ var nodeResourceRules = []rule{
 				text: fmt.Sprintf("Unused huge pages take up %s, and no other allocation can "+
 					"use that memory.",
 					phrase.PartOf(*n.HugetlbFreeBytes, *n.TotalBytes, "the node's memory")),
-				confidence: Certain, weight: weight, minor: weight < notableNodeShare,
+				confidence: certain, weight: weight, minor: weight < notableNodeShare,
 				evidence: []events.Evidence{
 					item("huge pages, all", phrase.Part(*n.HugetlbBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")),
 					item("huge pages, unused", phrase.Part(*n.HugetlbFreeBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")),
@@ -161,7 +161,7 @@ func (n numaNode) plenty() bool {
 // restricted is about an allocation that may use some NUMA nodes only.
 func restricted(f *facts, by string) *finding {
 	allowed := f.limiter.Nodes
-	hit := &finding{confidence: Certain, weight: 1}
+	hit := &finding{confidence: certain, weight: 1}
 
 	hit.text = "The NUMA nodes that " + by + " allows ran out of memory"
 	if len(allowed) > 0 {
@@ -242,7 +242,7 @@ func numaImbalance(f *facts) *finding {
 	hit := &finding{
 		text: fmt.Sprintf("NUMA node %d ran out of memory while NUMA node %d had %s free.",
 			nodes[short].id, nodes[rich].id, phrase.Size(nodes[rich].free)),
-		confidence: Likely, weight: 1,
+		confidence: likely, weight: 1,
 	}
 	for _, n := range nodes {
 		hit.add(fmt.Sprintf("free on NUMA node %d", n.id),
@@ -259,7 +259,7 @@ func fragmentation(f *facts) *finding {
 	}
 	pages := uint64(1) << min(order, 63)
 
-	hit := &finding{confidence: Certain, weight: 1}
+	hit := &finding{confidence: certain, weight: 1}
 	hit.add("order of the allocation", fmt.Sprintf("%d (%d contiguous pages)", order, pages), f.source(fromKernel))
 
 	f.scatteredZones(hit, order, pages)
@@ -288,7 +288,7 @@ func (f *facts) scatteredZones(hit *finding, order int, pages uint64) {
 		}
 
 		if f.node.AfterNS != nil {
-			hit.confidence = Likely // the kill may have freed what is free now
+			hit.confidence = likely // the kill may have freed what is free now
 		}
 		name := phrase.ClipName(z.Zone)
 		hit.text = fmt.Sprintf("%d contiguous pages were requested: zone %s of NUMA node %d "+
@@ -309,7 +309,7 @@ func (f *facts) compactionGaveUp(hit *finding, c *events.CompactAnswer, pages ui
 		result, c.Retries, c.MaxRetries), f.source("oom:compact_retry"))
 
 	if hit.text == "" {
-		hit.confidence = Likely
+		hit.confidence = likely
 		hit.text = fmt.Sprintf("%d contiguous pages were requested, and compaction could not "+
 			"create a block of that size.",
 			pages)
@@ -324,7 +324,7 @@ func (f *facts) reclaimGaveUp(hit *finding, r *events.ReclaimAnswer, pages uint6
 		f.source("oom:reclaim_retry_zone"))
 
 	if hit.text == "" {
-		hit.confidence = Likely
+		hit.confidence = likely
 		hit.text = fmt.Sprintf("%d contiguous pages were requested: zone %s of NUMA node %d "+
 			"had %s free or reclaimable, but no block of that size.",
 			pages, name, r.Node, phrase.Size(r.AvailableBytes))

@@ -81,7 +81,7 @@ type condition struct {
 
 var (
 	ofAPod = &condition{"of a pod", (*facts).inPod}
-	onV2   = &condition{"cgroup v2", func(f *facts) bool { return !f.v1() }}
+	onV2   = &condition{"cgroup v2", func(f *facts) bool { return !f.limiter.V1() }}
 	noPod  = &condition{"not of a pod", func(f *facts) bool { return !f.inPod() }}
 )
 

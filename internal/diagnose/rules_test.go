@@ -39,172 +39,172 @@ func filled(change func(*events.Memory)) func() *incident {
 
 func cases() []ruleCase {
 	return []ruleCase{
-		{rule: "sysrq", confidence: Certain,
+		{rule: "sysrq", confidence: certain,
 			make: with(nodeKill(), func(i *incident) { i.Scope, i.Limiter = events.ScopeSysrq, nil }),
 			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
-		{rule: "no_killable", confidence: Certain,
+		{rule: "no_killable", confidence: certain,
 			make: with(plainKill(), func(i *incident) {
 				i.Outcome, i.Victims, i.Killer, i.Passes = events.OutcomeNoKillable, nil, nil, &events.Passes{NoKillable: 900}
 			}),
 			lack: func(i *incident) { i.Outcome = events.OutcomeWaiting }},
-		{rule: "limit_lowered", confidence: Certain,
+		{rule: "limit_lowered", confidence: certain,
 			make: with(plainKill(), func(i *incident) {
 				i.Allocation.Class, i.Trigger = "limit_lowered", &events.Process{PID: 50, TID: 50, Comm: "runc"}
 			}),
 			lack: func(i *incident) { i.Allocation.Class = "" }},
-		{rule: "limit_lowered", name: "by what is above it", confidence: Likely,
+		{rule: "limit_lowered", name: "by what is above it", confidence: likely,
 			make: with(plainKill(), func(i *incident) {
 				i.Allocation.Class, i.Limiter.UsageBytes = "", new(640*mib)
 				i.Trigger = &events.Process{PID: 50, TID: 50, Comm: "runc", Cgroup: cgroup(7, "/system.slice/kubelet.service")}
 			}),
 			lack: func(i *incident) { i.Limiter.UsageBytes = new(640*mib - 1) }},
-		{rule: "limit_lowered", name: "by a trigger of its own", confidence: Likely,
+		{rule: "limit_lowered", name: "by a trigger of its own", confidence: likely,
 			make: with(plainKill(), func(i *incident) {
 				i.Allocation.Class, i.Limiter.UsageBytes = "", new(640*mib)
 				i.Trigger = &events.Process{PID: 50, TID: 50, Comm: "runc", Cgroup: cgroup(7, "/system.slice/kubelet.service")}
 			}),
 			lack: func(i *incident) { i.Trigger.Cgroup = cgroup(9011, appPath+"/inner") }},
-		{rule: "evicted", confidence: Likely,
+		{rule: "evicted", confidence: likely,
 			make: with(userKillOf("runtime", "eviction"), func(i *incident) {
 				i.Eviction = &events.Eviction{AvailableBytes: new(90 * mib), HardBytes: new(100 * mib)}
 			}),
 			lack: func(i *incident) { i.Killer.Reason = "delete" }},
-		{rule: "evicted", name: "with the kubelet's own word", confidence: Certain,
+		{rule: "evicted", name: "with the kubelet's own word", confidence: certain,
 			make: with(userKillOf("runtime", "eviction"), func(i *incident) {
 				i.Killer.Evidence = []events.Evidence{{What: "kubelet", Value: "must evict pod(s)", Source: "journal"}}
 			}),
 			lack: func(i *incident) { i.Scope = events.ScopeMemcg }},
-		{rule: "working_set_cache", confidence: Likely,
+		{rule: "working_set_cache", confidence: likely,
 			make: with(userKillOf("runtime", "eviction"), func(i *incident) {
 				i.Eviction = &events.Eviction{AvailableBytes: new(90 * mib), MemAvailableBytes: new(2 * gib)}
 			}),
 			lack: func(i *incident) { i.Eviction.MemAvailableBytes = new(180*mib - 2) }},
-		{rule: "oomd_kill", confidence: Certain,
+		{rule: "oomd_kill", confidence: certain,
 			make: func() *incident { return userKillOf("systemd-oomd", "") },
 			lack: func(i *incident) { i.Killer.Path = "systemd" }},
-		{rule: "earlyoom_kill", confidence: Certain,
+		{rule: "earlyoom_kill", confidence: certain,
 			make: func() *incident { return userKillOf("earlyoom", "") },
 			lack: func(i *incident) { i.Killer.Path = "other" }},
-		{rule: "kernel_signal", confidence: Certain,
+		{rule: "kernel_signal", confidence: certain,
 			make: func() *incident { return userKillOf("kernel", "") },
 			lack: func(i *incident) { i.Scope = events.ScopeMemcg }},
-		{rule: "killed_by_human", confidence: Certain,
+		{rule: "killed_by_human", confidence: certain,
 			make: with(userKillOf("other", ""), func(i *incident) { i.Killer.Login = &events.Login{SudoUser: "ann", TTY: "pts/1"} }),
 			lack: func(i *incident) { i.Killer.Login = nil }},
-		{rule: "pidns_teardown", confidence: Certain,
+		{rule: "pidns_teardown", confidence: certain,
 			make: func() *incident { return userKillOf("pidns", "") },
 			lack: func(i *incident) { i.Killer.Path = "other" }},
-		{rule: "killed_from_inside", confidence: Certain,
+		{rule: "killed_from_inside", confidence: certain,
 			make: func() *incident { return userKillOf("self", "") },
 			lack: func(i *incident) { i.Killer.Path = "other" }},
-		{rule: "runtime_stop", confidence: Likely,
+		{rule: "runtime_stop", confidence: likely,
 			make: func() *incident { return userKillOf("runtime", "probe") },
 			lack: func(i *incident) { i.Killer.Path = "other" }},
-		{rule: "killed_by_process", confidence: Certain,
+		{rule: "killed_by_process", confidence: certain,
 			make: func() *incident { return userKillOf("other", "") },
 			lack: func(i *incident) { i.Killer.PID, i.Killer.Comm = 0, "" }},
-		{rule: "not_memory", confidence: Certain,
+		{rule: "not_memory", confidence: certain,
 			make: func() *incident { return userKillOf("runtime", "delete") },
 			lack: func(i *incident) { i.Ladder[0].UsageBytes = new(410 * mib) }},
-		{rule: "not_memory", name: "without PSI", confidence: Likely,
+		{rule: "not_memory", name: "without PSI", confidence: likely,
 			make: with(userKillOf("other", ""), func(i *incident) { i.NodeState.PSISome = nil }),
 			lack: func(i *incident) { i.Ladder[0].UsageBytes = nil }},
-		{rule: "not_memory", name: "under pressure", confidence: Certain,
+		{rule: "not_memory", name: "under pressure", confidence: certain,
 			make: with(userKillOf("other", ""), func(i *incident) { i.NodeState.PSISome.Avg10 = idlePSI - 0.1 }),
 			lack: func(i *incident) { i.NodeState.PSISome.Avg10 = idlePSI }},
-		{rule: "not_memory", name: "of an oomd", confidence: Certain,
+		{rule: "not_memory", name: "of an oomd", confidence: certain,
 			make: func() *incident { return userKillOf("other", "") },
 			lack: func(i *incident) { i.Killer.Path = "oomd" }},
 
-		{rule: "tmpfs", confidence: Certain,
+		{rule: "tmpfs", confidence: certain,
 			make: filled(func(m *events.Memory) { m.FileBytes, m.ShmemBytes = new(380*mib), new(370*mib) }),
 			lack: func(i *incident) { i.Memory.ShmemBytes = new(128*mib - 1) }},
-		{rule: "tmpfs", name: "of the node", confidence: Certain,
+		{rule: "tmpfs", name: "of the node", confidence: certain,
 			make: with(nodeKill(), func(i *incident) { i.NodeState.ShmemBytes, i.NodeState.FileBytes = new(8*gib), new(8*gib) }),
 			lack: func(i *incident) { i.NodeState.ShmemBytes = nil }},
-		{rule: "tmpfs", name: "beside more", confidence: Likely,
+		{rule: "tmpfs", name: "beside more", confidence: likely,
 			make: with(plainKill(), func(i *incident) { i.Memory.AnonBytes, i.Memory.ShmemBytes = new(350*mib), new(130*mib) }),
 			lack: func(i *incident) { i.Memory.ShmemBytes = new(127 * mib) }},
-		{rule: "unevictable", confidence: Certain,
+		{rule: "unevictable", confidence: certain,
 			make: with(plainKill(), func(i *incident) { i.Memory.UnevictableBytes = new(300 * mib) }),
 			lack: func(i *incident) { i.Memory.UnevictableBytes = new(127 * mib) }},
-		{rule: "page_cache_dirty", confidence: Certain,
+		{rule: "page_cache_dirty", confidence: certain,
 			make: filled(func(m *events.Memory) {
 				m.FileBytes, m.FileDirtyBytes, m.FileWritebackBytes = new(390*mib), new(100*mib), new(60*mib)
 			}),
 			lack: func(i *incident) { i.Memory.FileDirtyBytes, i.Memory.FileWritebackBytes = new(uint64(0)), new(51*mib) }},
-		{rule: "page_cache_hot", confidence: Certain,
+		{rule: "page_cache_hot", confidence: certain,
 			make: filled(func(m *events.Memory) {
 				m.FileBytes, m.ActiveFileBytes, m.InactiveFileBytes = new(390*mib), new(300*mib), new(90*mib)
 			}),
 			lack: func(i *incident) { i.Memory.ActiveFileBytes = new(89 * mib) }},
-		{rule: "slab_unreclaimable", confidence: Certain,
+		{rule: "slab_unreclaimable", confidence: certain,
 			make: filled(func(m *events.Memory) { m.SlabUnreclaimableBytes = new(300 * mib) }),
 			lack: func(i *incident) { i.Memory.SlabUnreclaimableBytes = nil }},
-		{rule: "slab_unreclaimable", name: "of the node", confidence: Certain,
+		{rule: "slab_unreclaimable", name: "of the node", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.NodeState.SlabUnreclaimable, i.NodeState.AnonBytes = new(7*gib), new(8*gib)
 				i.NodeState.Slabs = []events.SlabCache{{Name: "kmalloc-1k", Bytes: 6 * gib}}
 			}),
 			lack: func(i *incident) { i.NodeState.SlabUnreclaimable = new(2 * gib) }},
-		{rule: "slab_reclaimable", confidence: Certain,
+		{rule: "slab_reclaimable", confidence: certain,
 			make: filled(func(m *events.Memory) { m.SlabReclaimableBytes = new(300 * mib) }),
 			lack: func(i *incident) { i.Memory.SlabReclaimableBytes = new(127 * mib) }},
-		{rule: "slab_reclaimable", name: "not split", confidence: Certain,
+		{rule: "slab_reclaimable", name: "not split", confidence: certain,
 			make: filled(func(m *events.Memory) {
 				m.SlabBytes, m.SlabReclaimableBytes, m.SlabUnreclaimableBytes = new(300*mib), nil, nil
 			}),
 			lack: func(i *incident) { i.Memory.SlabBytes = nil }},
-		{rule: "pagetables", confidence: Certain,
+		{rule: "pagetables", confidence: certain,
 			make: with(plainKill(), func(i *incident) { i.Memory.AnonBytes, i.Memory.PagetablesBytes = new(250*mib), new(240*mib) }),
 			lack: func(i *incident) { i.Memory.PagetablesBytes = new(51 * mib) }},
-		{rule: "kernel_stacks", confidence: Certain,
+		{rule: "kernel_stacks", confidence: certain,
 			make: filled(func(m *events.Memory) { m.KernelStackBytes = new(300 * mib) }),
 			lack: func(i *incident) { i.Memory.KernelStackBytes = new(51 * mib) }},
-		{rule: "kernel_memory", confidence: Certain,
+		{rule: "kernel_memory", confidence: certain,
 			make: filled(func(m *events.Memory) { m.SockBytes = new(300 * mib) }),
 			lack: func(i *incident) { i.Memory.SockBytes = new(50 * mib) }},
-		{rule: "thp", confidence: Possible,
+		{rule: "thp", confidence: possible,
 			make: with(plainKill(), func(i *incident) { i.Memory.AnonTHPBytes = new(400 * mib) }),
 			lack: func(i *incident) { i.Memory.AnonTHPBytes = new(240*mib - 1) }},
-		{rule: "thp", name: "always", confidence: Likely,
+		{rule: "thp", name: "always", confidence: likely,
 			make: with(plainKill(), func(i *incident) {
 				i.Memory.AnonTHPBytes, i.NodeState = new(400*mib), &events.NodeState{TransparentHuge: "always"}
 			}),
 			lack: func(i *incident) { i.Memory.AnonBytes = nil }},
 
-		{rule: "cpuset_exhausted", confidence: Certain,
+		{rule: "cpuset_exhausted", confidence: certain,
 			make: func() *incident { return numaKill(events.ScopeCpuset) },
 			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
-		{rule: "mempolicy_exhausted", confidence: Certain,
+		{rule: "mempolicy_exhausted", confidence: certain,
 			make: func() *incident { return numaKill(events.ScopeMempolicy) },
 			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
-		{rule: "numa_imbalance", confidence: Likely,
+		{rule: "numa_imbalance", confidence: likely,
 			make: func() *incident { return numaKill(events.ScopeGlobal) },
 			lack: func(i *incident) { i.NodeState.Zones[0].FreeBytes = new(8 * gib / 11) }},
-		{rule: "numa_imbalance", name: "not what the kill gave back", confidence: Likely,
+		{rule: "numa_imbalance", name: "not what the kill gave back", confidence: likely,
 			make: with(numaKill(events.ScopeGlobal), func(i *incident) {
 				i.NodeState.AfterNS, i.Victims[0].AnonRSSBytes = new(uint64(30e6)), new(gib)
 			}),
 			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = new(4 * gib) }},
-		{rule: "fragmentation", confidence: Certain,
+		{rule: "fragmentation", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = new(3), new(400*mib)
 			}),
 			lack: func(i *incident) { i.NodeState.Zones[1].FreeBlocks[3] = 1 }},
-		{rule: "fragmentation", name: "a single page", confidence: Certain,
+		{rule: "fragmentation", name: "a single page", confidence: certain,
 			make: with(nodeKill(), func(i *incident) { i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = new(3), new(400*mib) }),
 			lack: func(i *incident) { i.Allocation.Order = new(0) }},
-		{rule: "fragmentation", name: "nothing free", confidence: Certain,
+		{rule: "fragmentation", name: "nothing free", confidence: certain,
 			make: with(nodeKill(), func(i *incident) { i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = new(3), new(64*mib+1) }),
 			lack: func(i *incident) { i.NodeState.Zones[1].FreeBytes = new(64 * mib) }},
-		{rule: "fragmentation", name: "by compaction", confidence: Likely,
+		{rule: "fragmentation", name: "by compaction", confidence: likely,
 			make: with(nodeKill(), func(i *incident) {
 				i.Allocation.Order = new(3)
 				i.Before = &events.Before{GaveUp: &events.GaveUpLine{Compact: &events.CompactAnswer{Order: 3, Result: "complete", Retries: 16, MaxRetries: 16}}}
 			}),
 			lack: func(i *incident) { i.Before.GaveUp.Compact.Again = true }},
-		{rule: "fragmentation", name: "as the allocator gave up", confidence: Likely,
+		{rule: "fragmentation", name: "as the allocator gave up", confidence: likely,
 			make: with(nodeKill(), func(i *incident) {
 				i.Allocation.Order, i.NodeState = new(2), nil
 				i.Before = &events.Before{GaveUp: &events.GaveUpLine{Reclaim: &events.ReclaimAnswer{
@@ -212,58 +212,58 @@ func cases() []ruleCase {
 				}}}
 			}),
 			lack: func(i *incident) { i.Before.GaveUp.Reclaim.AvailableBytes-- }},
-		{rule: "fragmentation", name: "read after the kill", confidence: Likely,
+		{rule: "fragmentation", name: "read after the kill", confidence: likely,
 			make: with(nodeKill(), func(i *incident) {
 				i.Allocation.Order, i.NodeState.Zones[1].FreeBytes, i.NodeState.AfterNS = new(3), new(400*mib), new(uint64(1))
 			}),
 			lack: func(i *incident) { i.NodeState.Zones[1].FreeBlocks = nil }},
-		{rule: "hugetlb", confidence: Certain,
+		{rule: "hugetlb", confidence: certain,
 			make: with(nodeKill(), func(i *incident) { i.NodeState.HugetlbBytes, i.NodeState.HugetlbFreeBytes = new(6*gib), new(5*gib) }),
 			lack: func(i *incident) { i.NodeState.HugetlbFreeBytes = new(16*gib/20 - 1) }},
 
-		{rule: "node_overcommitted", confidence: Certain,
+		{rule: "node_overcommitted", confidence: certain,
 			make: with(podKill(), func(i *incident) { i.Limiter.Level = events.LevelKubepods }),
 			lack: func(i *incident) { i.Limiter.Level = events.LevelQoS }},
-		{rule: "node_overcommitted", name: "of the node", confidence: Certain,
+		{rule: "node_overcommitted", name: "of the node", confidence: certain,
 			make: with(nodeKill(), func(i *incident) { i.NodeState.Cgroups = []events.Share{kubepodsShare(13 * gib)} }),
 			lack: func(i *incident) { i.NodeState.Cgroups[0].UsageBytes = new(8*gib - 1) }},
-		{rule: "node_overcommitted", name: "read after the kill", confidence: Likely,
+		{rule: "node_overcommitted", name: "read after the kill", confidence: likely,
 			make: with(nodeKill(), func(i *incident) {
 				i.NodeState.Cgroups, i.NodeState.AfterNS = []events.Share{kubepodsShare(2 * gib)}, new(uint64(5e7))
 				i.Victims[0].AnonRSSBytes, i.NodeState.FreeBytes = new(8*gib), new(8*gib)
 			}),
 			lack: func(i *incident) { i.Victims[0].Workload = nil }},
-		{rule: "node_overcommitted", name: "with the victim in it still", confidence: Likely,
+		{rule: "node_overcommitted", name: "with the victim in it still", confidence: likely,
 			make: with(nodeKill(), func(i *incident) {
 				i.NodeState.Cgroups, i.NodeState.AfterNS = []events.Share{kubepodsShare(2 * gib)}, new(uint64(5e7))
 				i.Victims[0].AnonRSSBytes, i.NodeState.FreeBytes = new(8*gib), new(8*gib)
 			}),
 			lack: func(i *incident) { i.NodeState.FreeBytes = new(8*gib - 1) }},
-		{rule: "ancestor_limit", confidence: Certain,
+		{rule: "ancestor_limit", confidence: certain,
 			make: podKill,
 			lack: func(i *incident) { i.Limiter.Cgroup, i.Limiter.Level = cgroup(9010, appPath), events.LevelContainer }},
-		{rule: "ancestor_limit", name: "of a plain cgroup", confidence: Certain,
+		{rule: "ancestor_limit", name: "of a plain cgroup", confidence: certain,
 			make: with(podKill(), func(i *incident) { i.Limiter.Level = events.LevelCgroup }),
 			lack: func(i *incident) { i.Victims[0].Cgroup = i.Limiter.Cgroup }},
-		{rule: "ancestor_limit", name: "by paths, of a kernel log", confidence: Certain,
+		{rule: "ancestor_limit", name: "by paths, of a kernel log", confidence: certain,
 			make: with(podKill(), func(i *incident) {
 				i.Tier, i.Ladder, i.Limiter.Level = events.TierKernelLog, nil, events.LevelCgroup
 				i.Limiter.Cgroup, i.Victims[0].Cgroup = cgroup(0, "/parent"), cgroup(0, "/parent/leaf")
 			}),
 			lack: func(i *incident) { i.Victims[0].Cgroup = nil }},
-		{rule: "swap_exhausted", confidence: Certain,
+		{rule: "swap_exhausted", confidence: certain,
 			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = new(100*mib), new(100*mib) }),
 			lack: func(i *incident) { i.Limiter.SwapUsageBytes = new(94 * mib) }},
-		{rule: "swap_exhausted", name: "of an ancestor", confidence: Certain,
+		{rule: "swap_exhausted", name: "of an ancestor", confidence: certain,
 			make: with(plainKill(), func(i *incident) { i.Ladder[1].SwapMaxBytes, i.Ladder[1].SwapUsageBytes = new(100*mib), new(99*mib) }),
 			lack: func(i *incident) { i.Ladder[1].Below = true }},
-		{rule: "swap_exhausted", name: "of the node", confidence: Certain,
+		{rule: "swap_exhausted", name: "of the node", confidence: certain,
 			make: with(nodeKill(), func(i *incident) { i.NodeState.SwapFreeBytes = new(uint64(0)) }),
 			lack: func(i *incident) { i.NodeState.SwapTotalBytes = new(uint64(0)) }},
-		{rule: "swap_exhausted", name: "cgroup v1 counts memory too", confidence: Certain,
+		{rule: "swap_exhausted", name: "cgroup v1 counts memory too", confidence: certain,
 			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = new(512*mib), new(512*mib) }),
 			lack: func(i *incident) { i.Limiter.Cgroup.Hierarchy = 4 }},
-		{rule: "group_kill", confidence: Certain,
+		{rule: "group_kill", confidence: certain,
 			make: with(plainKill(), func(i *incident) {
 				member := victim(4650, "sh", mib)
 				member.Role = events.RoleGroup
@@ -271,7 +271,7 @@ func cases() []ruleCase {
 				i.Killer = &events.Killer{Kind: "kernel", Path: "group", GroupCgroup: i.Limiter.Cgroup, GroupLevel: events.LevelContainer}
 			}),
 			lack: func(i *incident) { i.Victims = i.Victims[:1] }},
-		{rule: "outside_containers", confidence: Certain,
+		{rule: "outside_containers", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.NodeState.Cgroups = []events.Share{
 					{Cgroup: *cgroup(3, "/system.slice"), Level: events.LevelSlice, UsageBytes: new(11 * gib)},
@@ -280,120 +280,120 @@ func cases() []ruleCase {
 				}
 			}),
 			lack: func(i *incident) { i.NodeState.Cgroups[2].UsageBytes = nil }},
-		{rule: "outside_containers", name: "by its victim, of a kernel log", confidence: Likely,
+		{rule: "outside_containers", name: "by its victim, of a kernel log", confidence: likely,
 			make: with(nodeKill(), func(i *incident) {
 				i.Tier, i.Limiter.LimitBytes = events.TierKernelLog, nil
 				i.Victims[0].Process = events.Process{PID: 7, Comm: "backup", Cgroup: cgroup(0, "/system.slice/backup.service")}
 				i.Victims[0].AnonRSSBytes = new(6 * gib)
 			}),
 			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = new(4*gib - 1) }},
-		{rule: "outside_containers", name: "a pod's victim", confidence: Likely,
+		{rule: "outside_containers", name: "a pod's victim", confidence: likely,
 			make: with(nodeKill(), func(i *incident) {
 				i.Victims[0].Workload, i.Victims[0].Cgroup, i.Victims[0].AnonRSSBytes = nil, cgroup(5, "/system.slice/x.service"), new(6*gib)
 			}),
 			lack: func(i *incident) { i.Victims[0].Cgroup.Path = appPath }},
 
-		{rule: "own_limit", confidence: Certain, make: plainKill,
+		{rule: "own_limit", confidence: certain, make: plainKill,
 			lack: func(i *incident) { i.Limiter.Level = events.LevelPod; i.Limiter.Cgroup = cgroup(9004, podPath) }},
-		{rule: "own_limit", name: "split not known", confidence: Likely,
+		{rule: "own_limit", name: "split not known", confidence: likely,
 			make: with(plainKill(), func(i *incident) { i.Memory, i.Victims[0].AnonRSSBytes = nil, new(255*mib) }),
 			lack: func(i *incident) { i.Scope = events.ScopeUnknown }},
-		{rule: "own_limit", name: "by its victim", confidence: Certain,
+		{rule: "own_limit", name: "by its victim", confidence: certain,
 			make: with(plainKill(), func(i *incident) { i.Memory, i.Victims[0].AnonRSSBytes = nil, new(256*mib) }),
 			lack: func(i *incident) { i.Allocation.Class = "limit_lowered" }},
-		{rule: "node_exhausted", confidence: Certain, make: nodeKill,
+		{rule: "node_exhausted", confidence: certain, make: nodeKill,
 			lack: func(i *incident) { i.NodeState, i.Victims = nil, nil }},
 
-		{rule: "kill_loop", confidence: Certain, make: plainKill,
+		{rule: "kill_loop", confidence: certain, make: plainKill,
 			history: History{
 				{ID: "1", Time: noon().Add(-20 * time.Minute), SameVictim: true},
 				{ID: "2", Time: noon().Add(-9 * time.Minute), SameVictim: true},
 			},
 			lackHistory: func(h History) History { h[0].Time = noon().Add(-loopWindow - 1); return h }},
-		{rule: "kill_loop", name: "of another", confidence: Certain, make: plainKill,
+		{rule: "kill_loop", name: "of another", confidence: certain, make: plainKill,
 			history: History{
 				{ID: "1", Time: noon().Add(-20 * time.Minute), SameVictim: true},
 				{ID: "2", Time: noon().Add(-9 * time.Minute), SameVictim: true},
 			},
 			lackHistory: func(h History) History { h[1].SameVictim, h[1].SameLimiter = false, true; return h }},
-		{rule: "aftermath", confidence: Likely, make: plainKill,
+		{rule: "aftermath", confidence: likely, make: plainKill,
 			history:     History{{ID: "1", Time: noon().Add(-3 * time.Millisecond), SameLimiter: true, Victim: "hog[1]"}},
 			lackHistory: func(h History) History { h[0].Released, h[0].ReleasedAfterNS = true, 3e6; return h }},
-		{rule: "aftermath", name: "late", confidence: Likely, make: plainKill,
+		{rule: "aftermath", name: "late", confidence: likely, make: plainKill,
 			history:     History{{ID: "1", Time: noon().Add(-exitTime + 1), SameLimiter: true, Victim: "hog[1]"}},
 			lackHistory: func(h History) History { h[0].Time = noon().Add(-exitTime); return h }},
-		{rule: "aftermath", name: "of a large one", confidence: Likely, make: plainKill,
+		{rule: "aftermath", name: "of a large one", confidence: likely, make: plainKill,
 			history:     History{{ID: "1", Time: noon().Add(-2 * time.Second), SameLimiter: true, Victim: "hog[1]", Released: true, ReleasedAfterNS: 3e9}},
 			lackHistory: func(h History) History { h[0].SameLimiter = false; return h }},
-		{rule: "chosen_by_score", confidence: Certain,
+		{rule: "chosen_by_score", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}
 			}),
 			lack: func(i *incident) { i.Candidates[1].OOMScoreAdj = new(985) }},
-		{rule: "chosen_by_score", name: "hardly larger", confidence: Certain,
+		{rule: "chosen_by_score", name: "hardly larger", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Candidates = []events.Candidate{candidate(4711, "hog", 4*gib, 985), candidate(30, "big", 5*gib, 0)}
 			}),
 			lack: func(i *incident) { i.Candidates[1].AnonRSSBytes = new(5*gib - 1) }},
-		{rule: "unkillable_survivors", confidence: Certain,
+		{rule: "unkillable_survivors", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 4*gib, -1000)}
 			}),
 			lack: func(i *incident) { i.Candidates[1].OOMScoreAdj, i.Candidates[1].Unkillable = new(-999), false }},
-		{rule: "eviction_lost_race", confidence: Certain,
+		{rule: "eviction_lost_race", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Eviction = &events.Eviction{AvailableBytes: new(50 * mib), HardBytes: new(100 * mib), HardSinceNS: new(uint64(4e9))}
 			}),
 			lack: func(i *incident) { i.Eviction.HardSinceNS = nil }},
-		{rule: "eviction_lost_race", name: "of a container's limit", confidence: Likely,
+		{rule: "eviction_lost_race", name: "of a container's limit", confidence: likely,
 			make: with(nodeKill(), func(i *incident) { i.Eviction = &events.Eviction{SoftSinceNS: new(uint64(4e9))} }),
 			lack: func(i *incident) { i.Scope, i.Limiter.Level = events.ScopeMemcg, events.LevelContainer }},
-		{rule: "next_limit", confidence: Certain,
+		{rule: "next_limit", confidence: certain,
 			make: with(plainKill(), func(i *incident) { i.Ladder[1].MaxBytes = new(600 * mib) }),
 			lack: func(i *incident) { i.Ladder[1].MaxBytes = new(520*mib + 103*mib) }},
-		{rule: "next_limit", name: "a rung below", confidence: Certain,
+		{rule: "next_limit", name: "a rung below", confidence: certain,
 			make: with(plainKill(), func(i *incident) { i.Ladder[1].MaxBytes = new(600 * mib) }),
 			lack: func(i *incident) { i.Ladder[1].Below = true }},
-		{rule: "throttled_before", confidence: Certain,
+		{rule: "throttled_before", confidence: certain,
 			make: with(plainKill(), func(i *incident) { i.Before = stalls(events.StallMemoryHigh, 40, 0, throttledNS) }),
 			lack: func(i *incident) { i.Before.Stalls[0].TotalNS-- }},
-		{rule: "stalled_before", confidence: Certain,
+		{rule: "stalled_before", confidence: certain,
 			make: with(plainKill(), func(i *incident) { i.Before = stalls(events.StallMemcgReclaim, 40, 20, stalledNS) }),
 			lack: func(i *incident) { i.Before.Stalls[0].Fruitless-- }},
-		{rule: "stalled_before", name: "in vain at the end", confidence: Certain,
+		{rule: "stalled_before", name: "in vain at the end", confidence: certain,
 			make: with(plainKill(), func(i *incident) {
 				i.Before = stalls(events.StallMemcgReclaim, 40, 1, 1e8)
 				i.Before.Timeline = seconds(nil, mib, 0, 0)
 			}),
 			lack: func(i *incident) { i.Before.Timeline[1].ReclaimedBytes = 1 }},
-		{rule: "guardians_stalled", confidence: Certain,
+		{rule: "guardians_stalled", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Before = &events.Before{WindowNS: 60e9, Guardians: []events.GuardianStall{{Unit: "kubelet.service", TotalNS: guardianNS}}}
 			}),
 			lack: func(i *incident) { i.Before.Guardians[0].TotalNS-- }},
-		{rule: "init_spared", confidence: Likely,
+		{rule: "init_spared", confidence: likely,
 			make: with(plainKill(), func(i *incident) { i.Victims[0].IsContainerInit = new(false) }),
 			lack: func(i *incident) { i.Victims[0].IsContainerInit = nil }},
-		{rule: "init_spared", name: "a process of the host", confidence: Likely,
+		{rule: "init_spared", name: "a process of the host", confidence: likely,
 			make: with(nodeKill(), func(i *incident) { i.Victims[0].IsContainerInit = new(false) }),
 			lack: func(i *incident) { i.Victims[0].Workload = nil }},
-		{rule: "many_processes", confidence: Likely,
+		{rule: "many_processes", confidence: likely,
 			make: with(plainKill(), func(i *incident) {
 				for pid := range crowd {
 					i.Candidates = append(i.Candidates, candidate(100+pid, "php-fpm", 64*mib, 0))
 				}
 			}),
 			lack: func(i *incident) { i.Candidates = i.Candidates[1:] }},
-		{rule: "runtime_uncounted", confidence: Possible,
+		{rule: "runtime_uncounted", confidence: possible,
 			make: with(plainKill(), func(i *incident) { i.Victims[0].Comm = "java" }),
 			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = new(409 * mib) }},
-		{rule: "runtime_uncounted", name: "not a runtime", confidence: Possible,
+		{rule: "runtime_uncounted", name: "not a runtime", confidence: possible,
 			make: with(plainKill(), func(i *incident) { i.Victims[0].Comm = "node" }),
 			lack: func(i *incident) { i.Victims[0].Comm = "python3" }},
-		{rule: "swap_absent", confidence: Possible,
+		{rule: "swap_absent", confidence: possible,
 			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes = new(uint64(0)) }),
 			lack: func(i *incident) { i.Limiter.SwapLimitBytes = new(uint64(1)) }},
-		{rule: "swap_absent", name: "of the node", confidence: Possible,
+		{rule: "swap_absent", name: "of the node", confidence: possible,
 			make: with(nodeKill(), func(i *incident) { i.NodeState.SwapTotalBytes = new(uint64(0)) }),
 			lack: func(i *incident) { i.NodeState.SwapTotalBytes = nil }},
 	}

@@ -15,6 +15,7 @@ package events
 
 import (
 	"reflect"
+	"strings"
 	"time"
 )
 
@@ -110,6 +111,80 @@ const (
 	RoleSharedMM Role = "shared_mm" // it shares the memory of the victim (CLONE_VM)
 	RoleChild    Role = "child"     // sacrificed for its parent, which had been chosen (kernels before 5.1)
 	RoleUnknown  Role = "unknown"   // the evidence was lost
+)
+
+// The kinds of early warnings, as PressureLine.What has them.
+const (
+	PressureMemoryHigh = "memory_high_throttling" // a cgroup is throttled over memory.high
+	PressureNoProgress = "reclaim_gains_nothing"  // reclaim makes no progress, an OOM kill is imminent
+	PressureCritical   = "guardian_stalled"       // a critical service is stalled
+)
+
+// What was lost, as Lost.What has it, beside the kinds of records.
+const (
+	LostRecording      = "recording"       // lines that could not be recorded
+	LostNameLookup     = "name_lookup"     // look-ups of names, or of reports of container runtimes
+	LostHostState      = "host_state"      // readings of the state of the host
+	LostStallHistory   = "stall_history"   // stalls that were evicted from the flight recorder
+	LostIncidentUpdate = "incident_update" // updates that came too late
+)
+
+// The phases of a trace, as Status.Phase has them.
+const (
+	PhaseStart = "start"
+	PhaseAudit = "audit" // a finding of the audit that belongs to no incident
+	PhaseEnd   = "end"
+)
+
+// The confidence in a cause, as Cause.Confidence has it.
+const (
+	ConfidenceCertain  = "certain"  // the evidence leaves nothing else
+	ConfidenceLikely   = "likely"   // the evidence fits, and that of another cause could look the same
+	ConfidencePossible = "possible" // worth a look
+)
+
+// The kinds of killers, as Killer.Kind has them.
+const (
+	KillerKernel = "kernel"
+	KillerUser   = "user"
+)
+
+// The ways of a kill by the OOM killer, as Killer.Path has them.
+const (
+	PathMemcg   = "memcg"
+	PathGlobal  = "global"
+	PathGroup   = "group" // memory.oom.group
+	PathSysrq   = "sysrq"
+	PathUnknown = "unknown"
+)
+
+// The senders of a SIGKILL in scope user, as Killer.Path has them.
+const (
+	PathRuntime     = "runtime"      // a container runtime, on request of a client
+	PathSystemd     = "systemd"      // a service manager
+	PathSystemdOOMD = "systemd-oomd" // this and the next three kill to free memory
+	PathEarlyOOM    = "earlyoom"
+	PathOOMD        = "oomd"
+	PathNohang      = "nohang"
+	PathSelf        = "self"        // a process of the same container or service
+	PathPIDNS       = "pidns"       // PID 1 of the container exited, and the kernel killed the others
+	PathCgroupKill  = "cgroup_kill" // a write to cgroup.kill by any other process
+	PathHuman       = "human"       // a login session, a terminal
+	PathCron        = "cron"
+	PathKernel      = "kernel" // ptrace, RLIMIT_CPU, a page that went bad
+	PathOther       = "other"
+)
+
+// The reasons of a kill in scope user, as Killer.Reason has them.
+const (
+	ReasonEviction   = "eviction"
+	ReasonDelete     = "delete"
+	ReasonProbe      = "probe"
+	ReasonPreemption = "preemption"
+	ReasonUnitStop   = "unit_stop"
+	ReasonTimeout    = "timeout" // of a stop: SIGTERM was not enough
+	ReasonMemory     = "memory_pressure"
+	ReasonAsked      = "asked"
 )
 
 // Envelope is common to all lines.
@@ -222,6 +297,14 @@ type Limiter struct {
 	Cgroup *Cgroup `json:"cgroup,omitempty"`
 	// Workload is what runs in it.
 	Workload *Workload `json:"workload,omitempty"`
+}
+
+// V1 reports whether the limit is of cgroup v1, which counts swap together with memory, and
+// has neither memory.high nor memory.oom.group. A kernel log has no hierarchies, but the
+// file of the limit.
+func (l *Limiter) V1() bool {
+	return l != nil && (l.Cgroup != nil && l.Cgroup.Hierarchy != 0 ||
+		strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw."))
 }
 
 // Rung is one memcg of the ladder at the instant of the kill. A limit that is absent, and not named in

@@ -58,3 +58,23 @@ func TestMergeOfAnEmptyUpdateChangesNothing(t *testing.T) {
 		t.Errorf("got %+v, want %+v", into, want)
 	}
 }
+
+func TestLimitsOfCgroupV1AreRecognized(t *testing.T) {
+	v1, v2 := &Cgroup{CgroupKey: CgroupKey{Hierarchy: 4, ID: 7}}, &Cgroup{CgroupKey: CgroupKey{ID: 7}}
+
+	for _, test := range []struct {
+		limiter *Limiter
+		want    bool
+	}{
+		{nil, false},
+		{&Limiter{Which: "memory.max", Cgroup: v2}, false},
+		{&Limiter{Cgroup: v1}, true},
+		{&Limiter{Which: "memory.limit_in_bytes"}, true}, // of a kernel log
+		{&Limiter{Which: "memory.memsw.limit_in_bytes"}, true},
+		{&Limiter{Which: "node"}, false},
+	} {
+		if got := test.limiter.V1(); got != test.want {
+			t.Errorf("%+v: got %v, want %v", test.limiter, got, test.want)
+		}
+	}
+}

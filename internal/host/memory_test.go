@@ -214,7 +214,7 @@ func TestLimitsOfAncestorsAreRead(t *testing.T) {
 
 	rungs, unknown := r.Ladder("/a/b")
 	if len(rungs) != 2 {
-		t.Fatalf("%+v", rungs)
+		t.Fatalf("got ancestry %+v, want 2 cgroups", rungs)
 	}
 
 	for i := range rungs {
@@ -372,7 +372,7 @@ func TestCandidates(t *testing.T) {
 
 	total := 1048576 / page
 	if c.TotalPages != uint64(total) || c.Unread != 0 || c.LeftOut != 1 {
-		t.Errorf("%+v", c)
+		t.Errorf("got %d pages in all, %d unread, %d left out, want %d, 0, 1", c.TotalPages, c.Unread, c.LeftOut, total)
 	}
 	type row struct {
 		pid    int
@@ -400,18 +400,18 @@ func TestCandidates(t *testing.T) {
 
 	big := c.List[1]
 	if big.Comm != "big\nname \\" || value(big.AnonRSSBytes) != 400_000*1024 || value(big.SwapBytes) != 8<<20 || big.RSSBytes != nil {
-		t.Errorf("%+v", big)
+		t.Errorf("got %+v, want comm %q, 400000 KiB anonymous, 8 MiB swap and no RSS", big, "big\nname \\")
 	}
 
 	if spared := c.List[3]; !spared.Unkillable || *spared.OOMScoreAdj != -1000 {
-		t.Errorf("%+v", spared)
+		t.Errorf("got %+v, want it unkillable with oom_score_adj -1000", spared)
 	}
 
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 
 	if c, err := r.Candidates(ended, "", 3); err != nil || len(c.List) != 0 || c.Unread != 8 {
-		t.Errorf("out of time: %+v, %v", c, err)
+		t.Errorf("out of time: got %+v and error %v, want no candidates, 8 unread", c, err)
 	}
 }
 
@@ -432,15 +432,15 @@ func TestCandidatesBelow(t *testing.T) {
 	}
 
 	if want := uint64(101 << 20 / PageSize()); c.TotalPages != want {
-		t.Errorf("%d pages in all, want %d", c.TotalPages, want)
+		t.Errorf("got %d pages in all, want %d", c.TotalPages, want)
 	}
 
 	if len(c.List) != 2 || c.List[0].PID != 10 || c.List[0].Cgroup.Path != "/pod/c1" || c.List[1].Cgroup.Path != "/pod/c1/sub" {
-		t.Errorf("%+v", c.List)
+		t.Errorf("got %+v, want 10 in /pod/c1, then one in /pod/c1/sub", c.List)
 	}
 
 	if _, err := r.Candidates(context.Background(), "/gone", 9); err == nil {
-		t.Error("a cgroup that is not there has no candidates")
+		t.Error("got candidates of a cgroup that does not exist, want an error")
 	}
 }
 
@@ -553,29 +553,29 @@ func TestLivingHog(t *testing.T) {
 
 	charge := r.Charge(s.Path())
 	if charge == nil || value(charge.AnonBytes) < hogMiB<<20 || value(charge.AnonBytes) > hogMiB<<20+slack {
-		t.Errorf("the charge is %+v", charge)
+		t.Errorf("got charge %+v, want %d MiB anonymous, and at most %d MiB more", charge, hogMiB, slack>>20)
 	}
 
 	rungs, _ := r.Ladder(s.Path())
 	if len(rungs) == 0 || value(rungs[0].MaxBytes) != 2*hogMiB<<20 || value(rungs[0].UsageBytes) < hogMiB<<20 {
-		t.Fatalf("the ladder is %+v", rungs)
+		t.Fatalf("got ancestry %+v, want a limit of %d MiB and a usage of %d MiB or more first", rungs, 2*hogMiB, hogMiB)
 	}
 
 	below, err := r.Candidates(context.Background(), s.Path(), 5)
 	if err != nil || len(below.List) != 1 || below.List[0].PID != pid {
-		t.Fatalf("candidates %+v, %v", below, err)
+		t.Fatalf("got candidates %+v and error %v, want process %d alone", below, err, pid)
 	}
 
 	got := below.List[0]
 	if anon := value(got.AnonRSSBytes); anon < hogMiB<<20 || anon > hogMiB<<20+slack {
-		t.Errorf("anon is %d", anon)
+		t.Errorf("got %d bytes anonymous, want %d to %d", anon, hogMiB<<20, hogMiB<<20+slack)
 	}
 
 	if below.TotalPages != 2*hogMiB<<20/uint64(PageSize()) && value(r.State().SwapTotalBytes) == 0 {
-		t.Errorf("%d pages in all", below.TotalPages)
+		t.Errorf("got %d pages in all, want %d", below.TotalPages, 2*hogMiB<<20/uint64(PageSize()))
 	}
 
-	// Of the whole machine, the kernel tells what it thinks of each process:
+	// Of the whole machine, the kernel reports the score of each process:
 	// (1000 + points*1000/totalpages)*2/3 (fs/proc/base.c: proc_oom_score, since 5.9).
 	all, err := r.Candidates(context.Background(), "", 1<<20)
 	if err != nil {
@@ -596,13 +596,13 @@ func TestLivingHog(t *testing.T) {
 
 		want := (1000 + *c.Points*1000/int64(all.TotalPages)) * 2 / 3
 		if diff := score - want; diff < -1 || diff > 1 {
-			t.Errorf("%s[%d]: the kernel's score is %d, ours %d (%d points)", c.Comm, c.PID, score, want, *c.Points)
+			t.Errorf("%s[%d]: got %d points, a score of %d, want the kernel's, %d", c.Comm, c.PID, *c.Points, want, score)
 		}
 		found = found || c.PID == pid
 	}
 
 	if !found {
-		t.Error("the hog is not among the candidates of the node")
+		t.Errorf("got no candidate of the node with PID %d, want one", pid)
 	}
 }
 

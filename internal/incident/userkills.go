@@ -275,7 +275,7 @@ func (u *userKills) report(g *userGroup) error {
 	}
 
 	killer := u.killer(g)
-	if u.cfg.UserKills == UserKillsOfWorkloads && killer.Path == "runtime" && g.isSandbox() {
+	if u.cfg.UserKills == UserKillsOfWorkloads && killer.Path == events.PathRuntime && g.isSandbox() {
 		return nil // every pod ends like this
 	}
 
@@ -297,7 +297,7 @@ func (u *userKills) killer(g *userGroup) *events.Killer {
 	}
 
 	return &events.Killer{
-		Kind: "user", Path: "other", PID: g.from.PID, Comm: g.from.Comm, UID: pointer(first.Sender.UID), Cgroup: g.from.Cgroup,
+		Kind: events.KillerUser, Path: events.PathOther, PID: g.from.PID, Comm: g.from.Comm, UID: pointer(first.Sender.UID), Cgroup: g.from.Cgroup,
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -161,27 +162,23 @@ func (f *Follower) add(found Finding) {
 	f.findings = append(f.findings, timedFinding{found, time.Now()})
 }
 
-// About returns the lines about a workload, and those about the node, of the minutes
+// About returns the findings about a workload, and those about the node, of the minutes
 // before now, oldest first.
-func (f *Follower) About(w *events.Workload, now time.Time) []string {
+func (f *Follower) About(w *events.Workload, now time.Time) []Finding {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	var lines []string
+	var findings []Finding
 
 	for _, found := range f.findings {
 		if age := now.Sub(found.at); age > near || !found.about(w) {
 			continue
 		}
 
-		text := found.Text
-		if found.Probe != "" && !strings.Contains(text, found.Probe) {
-			text += fmt.Sprintf(" probeType=%q", found.Probe)
-		}
-		lines = append(lines, text)
+		findings = append(findings, found.Finding)
 	}
 
-	return lines
+	return findings
 }
 
 // about reports whether a finding concerns a workload: its pod, its container, or an
@@ -196,5 +193,5 @@ func (f *Finding) about(w *events.Workload) bool {
 		return f.ContainerID == w.ContainerID
 	}
 
-	return f.Pod != "" && w.Pod != "" && f.Pod == w.Namespace+"/"+w.Pod
+	return w.Pod != "" && slices.Contains(strings.Fields(f.Pod), w.Namespace+"/"+w.Pod)
 }

@@ -3,6 +3,7 @@
 package kubelet
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,18 +43,18 @@ func TestAppendedLinesAreFollowed(t *testing.T) {
 		}
 	}
 
-	var lines []string
+	var lines []Finding
 	for end := time.Now().Add(10 * time.Second); len(lines) < 3 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		lines = f.About(&events.Workload{PodUID: "u1", Namespace: "shop", Pod: "cart-0"}, time.Now())
 	}
 
-	all := strings.Join(lines, "\n")
-	if len(lines) != 3 || !strings.Contains(lines[0], "Liveness") || strings.Contains(all, "other") || strings.Contains(all, "old") {
-		t.Errorf("got %q, want the three lines about cart-0, the node's among them", lines)
+	all := fmt.Sprint(lines)
+	if len(lines) != 3 || !strings.Contains(lines[0].String(), "Liveness") || strings.Contains(all, "other") || strings.Contains(all, "old") {
+		t.Errorf("got %+v, want the three lines about cart-0, the node's among them", lines)
 	}
 
 	if old := f.About(&events.Workload{PodUID: "u1"}, time.Now().Add(time.Hour)); len(old) != 0 {
-		t.Errorf("got %q an hour later, want none", old)
+		t.Errorf("got %+v an hour later, want none", old)
 	}
 }
 
@@ -88,13 +89,13 @@ exec sleep 60`)
 		t.Fatal(err)
 	}
 
-	var lines []string
+	var lines []Finding
 	for end := time.Now().Add(10 * time.Second); len(lines) == 0 && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		lines = f.About(&events.Workload{Namespace: "a", Pod: "b"}, time.Now())
 	}
 
 	if len(lines) != 1 {
-		t.Errorf("got %q, want the eviction", lines)
+		t.Errorf("got %+v, want the eviction", lines)
 	}
 
 	start := time.Now()

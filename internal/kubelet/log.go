@@ -4,6 +4,7 @@ package kubelet
 
 import (
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -18,6 +19,13 @@ const (
 	FoundKilling    = "killing"      // a container is being stopped, for any reason
 	FoundProbe      = "probe_failed" // of a container
 	FoundPreempted  = "preempted"    // for a critical pod
+	FoundDeleted    = "deleted"      // Pod was deleted, by the API or from a static source
+)
+
+// Types of probes whose failure makes the kubelet kill the container.
+const (
+	ProbeLiveness = "Liveness"
+	ProbeStartup  = "Startup"
 )
 
 // Finding is what a line of the kubelet's log states. Fields that the line lacks are
@@ -25,13 +33,22 @@ const (
 type Finding struct {
 	What        string
 	Resource    string // memory, ephemeral-storage, ...
-	Pod         string // namespace/name
+	Pod         string // namespace/name; a deletion may name several, separated by spaces
 	PodUID      string
 	Container   string
 	ContainerID string
 	Probe       string // Liveness, Readiness, Startup
 	// Text is the line's message, unescaped: it is not safe for a terminal.
 	Text string
+}
+
+// String returns the text, with the type of the probe if the text lacks it.
+func (f Finding) String() string {
+	if f.Probe == "" || strings.Contains(strings.ToLower(f.Text), strings.ToLower(f.Probe)) {
+		return f.Text
+	}
+
+	return fmt.Sprintf("%s probeType=%q", f.Text, f.Probe)
 }
 
 // phrases are the prefixes of messages, in lower case: the kubelet changed the case
@@ -50,6 +67,10 @@ var phrases = []struct{ prefix, what string }{
 	{"probe failed", FoundProbe},
 	{"preempting pod to free up resources", FoundPreempted},
 	{"preempting pod ", FoundPreempted},
+	{"syncloop delete", FoundDeleted},
+	{"syncloop (delete", FoundDeleted}, // before 1.21
+	{"syncloop remove", FoundDeleted},
+	{"syncloop (remove", FoundDeleted},
 }
 
 // ParseLine parses a line of a kubelet's log: in the format of klog, plain or
@@ -60,6 +81,11 @@ func ParseLine(text string) (f Finding, ok bool) {
 	if !ok {
 		return Finding{}, false
 	}
+	// "Message for Container of pod" names what happens to the container in an argument.
+	if reason, ok := m.values["containerMessage"]; ok {
+		m.text = reason
+	}
+
 	f = Finding{Text: m.text}
 
 	lower := strings.ToLower(m.text[:min(len(m.text), 256)])
@@ -70,18 +96,31 @@ func ParseLine(text string) (f Finding, ok bool) {
 		}
 	}
 
+	f.Probe = m.values["probeType"]
+
 	if f.What == "" {
+		switch {
 		// eviction manager: pod name_namespace(uid) is evicted successfully
-		if !strings.HasPrefix(lower, "eviction manager: pod ") || !strings.Contains(lower, "is evicted successfully") {
+		case strings.HasPrefix(lower, "eviction manager: pod ") && strings.Contains(lower, "is evicted successfully"):
+			f.What = FoundEvicted
+		// Container name failed liveness probe, will be restarted
+		case strings.HasPrefix(lower, "container ") && strings.Contains(lower, " failed liveness probe"):
+			f.What, f.Probe = FoundProbe, ProbeLiveness
+		case strings.HasPrefix(lower, "container ") && strings.Contains(lower, " failed startup probe"):
+			f.What, f.Probe = FoundProbe, ProbeStartup
+		default:
 			return Finding{}, false
 		}
-		f.What = FoundEvicted
 	}
 
 	f.Resource = m.values["resourceName"]
 	f.Pod, f.PodUID = m.values["pod"], m.values["podUID"]
 
-	f.Container, f.ContainerID, f.Probe = m.values["containerName"], m.values["containerID"], m.values["probeType"]
+	if f.What == FoundDeleted { // pods=["shop/a","shop/b"]; older kubelets omit the quotes
+		f.Pod = strings.Join(strings.FieldsFunc(m.values["pods"], func(r rune) bool { return strings.ContainsRune(`[]", `, r) }), " ")
+	}
+
+	f.Container, f.ContainerID = m.values["containerName"], m.values["containerID"]
 	if _, id, ok := strings.Cut(f.ContainerID, "://"); ok {
 		f.ContainerID = id
 	}
@@ -99,10 +138,20 @@ func (f *Finding) unstructured(lower string) {
 		}
 	}
 
-	if f.Pod != "" || f.What != FoundEvicted {
+	var before string
+
+	switch {
+	case f.Pod != "":
+		return
+	case f.What == FoundEvicted:
+		before = ": pod "
+	case f.What == FoundDeleted: // SyncLoop (DELETE, "api"): "name_namespace(uid)"
+		before = `: "`
+	default:
 		return
 	}
-	_, rest, ok := strings.Cut(f.Text, ": pod ")
+
+	_, rest, ok := strings.Cut(f.Text, before)
 	name, uid, ok2 := strings.Cut(rest, "(")
 	uid, _, ok3 := strings.Cut(uid, ")")
 
@@ -166,14 +215,29 @@ func splitJSON(text string) (message, bool) {
 			m.values[key] = v
 		case float64:
 			m.values[key] = strconv.FormatFloat(v, 'f', -1, 64)
-		case map[string]any: // a pod: {"name": ..., "namespace": ...}
-			name, _ := v["name"].(string)
-			namespace, _ := v["namespace"].(string)
-			m.values[key] = strings.Trim(namespace+"/"+name, "/")
+		case map[string]any:
+			m.values[key] = podName(v)
+		case []any:
+			var names []string
+
+			for _, one := range v {
+				if pod, ok := one.(map[string]any); ok {
+					names = append(names, podName(pod))
+				}
+			}
+			m.values[key] = strings.Join(names, " ")
 		}
 	}
 
 	return m, true
+}
+
+// podName returns namespace/name of {"name": ..., "namespace": ...}.
+func podName(pod map[string]any) string {
+	name, _ := pod["name"].(string)
+	namespace, _ := pod["namespace"].(string)
+
+	return strings.Trim(namespace+"/"+name, "/")
 }
 
 // pairs parses key="value" key=value key=[a b].

@@ -51,6 +51,26 @@ func TestLinesAreParsed(t *testing.T) {
 			Finding{What: FoundProbe, Pod: "shop/checkout", PodUID: "27aff94d", Container: "app", Probe: "Liveness", Text: "Probe failed"},
 		},
 		{
+			`I0820 14:03:07.412345 2480 kuberuntime_manager.go:1115] "Message for Container of pod" containerName="app" containerStatusID="containerd://4296" pod="shop/checkout" containerMessage="Container app failed liveness probe, will be restarted"`,
+			Finding{What: FoundProbe, Pod: "shop/checkout", Container: "app", Probe: "Liveness", Text: "Container app failed liveness probe, will be restarted"},
+		},
+		{
+			`I0820 14:03:07.412345 2480 kubelet.go:2437] "SyncLoop DELETE" source="api" pods=["shop/checkout","shop/cart"]`,
+			Finding{What: FoundDeleted, Pod: "shop/checkout shop/cart", Text: "SyncLoop DELETE"},
+		},
+		{
+			`I0820 14:03:07.412345 2480 kubelet.go:2100] "SyncLoop REMOVE" source="api" pods=[shop/checkout]`,
+			Finding{What: FoundDeleted, Pod: "shop/checkout", Text: "SyncLoop REMOVE"},
+		},
+		{
+			`I0820 14:03:07.412345 2480 kubelet.go:1905] SyncLoop (DELETE, "api"): "checkout_shop(dc6bd3a0-6883)"`,
+			Finding{What: FoundDeleted, Pod: "shop/checkout", PodUID: "dc6bd3a0-6883", Text: `SyncLoop (DELETE, "api"): "checkout_shop(dc6bd3a0-6883)"`},
+		},
+		{
+			`{"ts":1755698587412.5,"caller":"kubelet/kubelet.go:2437","msg":"SyncLoop DELETE","v":2,"source":"api","pods":[{"name":"checkout","namespace":"shop"}]}`,
+			Finding{What: FoundDeleted, Pod: "shop/checkout", Text: "SyncLoop DELETE"},
+		},
+		{
 			`{"ts":1755698587412.5,"caller":"eviction/eviction_manager.go:616","msg":"Eviction manager: pod is evicted successfully","v":0,"pod":{"name":"checkout","namespace":"shop"}}`,
 			Finding{What: FoundEvicted, Pod: "shop/checkout", Text: "Eviction manager: pod is evicted successfully"},
 		},
@@ -66,6 +86,8 @@ func TestOtherLinesAreIgnored(t *testing.T) {
 		"", "{", `{"msg":`, "oom", ".go:1] ", ".go:] x",
 		`I0820 14:03:07.412345 2480 eviction_manager.go:395] "Eviction manager: pods ranked for eviction" pods="[shop/checkout kube-system/proxy]"`,
 		`I0820 14:03:07.412345 2480 kubelet.go:2231] "SyncLoop (PLEG): event for pod" pod="default/nginx"`,
+		`I0820 14:03:07.412345 2480 kubelet.go:2430] "SyncLoop UPDATE" source="api" pods=["shop/checkout"]`,
+		`I0820 14:03:07.412345 2480 kuberuntime_manager.go:1115] "Message for Container of pod" containerName="app" pod="shop/checkout" containerMessage="Container app is dead"`,
 		`I0820 14:03:07.412345 2480 x.go:1] "Something" output="eviction manager: attempting to reclaim memory"`,
 		`eviction manager: attempting to reclaim memory`, // not in a format of klog: any program may log that
 	} {

@@ -66,19 +66,19 @@ func NUMALimiter(nodes []int, unknown *Unknowns) *events.Limiter {
 // scope takes through mm/oom_kill.c. group is the cgroup whose memory.oom.group made it
 // a group kill, nil if none did, and level its level.
 func Killer(scope events.Scope, group *events.Cgroup, level events.Level) *events.Killer {
-	k := &events.Killer{Kind: "kernel", Path: "global"}
+	k := &events.Killer{Kind: events.KillerKernel, Path: events.PathGlobal}
 
 	switch scope {
 	case events.ScopeMemcg:
-		k.Path = "memcg"
+		k.Path = events.PathMemcg
 	case events.ScopeSysrq:
-		k.Path = "sysrq"
+		k.Path = events.PathSysrq
 	case events.ScopeUnknown:
-		k.Path = "unknown"
+		k.Path = events.PathUnknown
 	}
 
 	if group != nil {
-		k.Path, k.GroupCgroup, k.GroupLevel = "group", group, level
+		k.Path, k.GroupCgroup, k.GroupLevel = events.PathGroup, group, level
 	}
 
 	return k

@@ -7,60 +7,59 @@ import "github.com/oomtrace/oomtrace/internal/events"
 // KillPath is the path of a kill in a list (events.Killer.Path): "memcg OOM path",
 // "container runtime".
 func KillPath(path string, scope events.Scope) string {
-	if scope == events.ScopeUser {
-		return userPath(path)
+	if scope != events.ScopeUser {
+		return kernelPath(path, scope)
 	}
 
-	return kernelPath(path, scope)
+	if words, ok := userPaths[path]; ok {
+		return words.short
+	}
+
+	return Spaced(path)
 }
 
 // kernelPath names a group kill by the limit that its chosen member was killed for.
 func kernelPath(path string, scope events.Scope) string {
-	if path == "group" && scope == events.ScopeMemcg {
-		path = "memcg"
+	if path == events.PathGroup && scope == events.ScopeMemcg {
+		path = events.PathMemcg
 	}
 
 	switch path {
-	case "memcg":
+	case events.PathMemcg:
 		return "memcg OOM path"
-	case "global":
+	case events.PathGlobal:
 		return "global OOM path"
-	case "group":
+	case events.PathGroup:
 		return "group kill"
-	case "sysrq":
+	case events.PathSysrq:
 		return "sysrq-f"
-	case "", "unknown":
+	case "", events.PathUnknown:
 		return "path ?"
 	}
 
 	return Spaced(path)
 }
 
-func userPath(path string) string {
-	switch path {
-	case "runtime":
-		return "container runtime"
-	case "self":
-		return "same workload"
-	case "pidns":
-		return "exit of the PID namespace"
-	case "cgroup_kill":
-		return "cgroup.kill"
-	case "cron":
-		return "cron job"
-	}
-
-	return Spaced(path) // systemd, systemd-oomd, earlyoom, human, other
+// userPaths words the senders of a SIGKILL from user space: in a list, and as the subject
+// of a sentence. Others (systemd, systemd-oomd, earlyoom) are words for both.
+var userPaths = map[string]struct{ short, subject string }{
+	events.PathRuntime:    {"container runtime", "the container runtime"},
+	events.PathSelf:       {"same workload", "a process of the same workload"},
+	events.PathPIDNS:      {"exit of the PID namespace", "the exit of the PID namespace"},
+	events.PathCgroupKill: {"cgroup.kill", "a write to cgroup.kill"},
+	events.PathHuman:      {"human", "a person"},
+	events.PathCron:       {"cron job", "cron"},
+	events.PathOther:      {"other", ""},
 }
 
 // KillReason is why a process in user space killed (events.Killer.Reason).
 func KillReason(reason string) string {
 	switch reason {
-	case "unit_stop":
+	case events.ReasonUnitStop:
 		return "unit stop"
-	case "timeout":
+	case events.ReasonTimeout:
 		return "stop timed out"
-	case "asked":
+	case events.ReasonAsked:
 		return "requested"
 	}
 
@@ -73,9 +72,9 @@ func KilledBy(k *events.Killer) string {
 	switch {
 	case k == nil:
 		return "by an unknown process"
-	case k.Path == "pidns":
+	case k.Path == events.PathPIDNS:
 		return "by the kernel, when PID 1 of the PID namespace exited"
-	case k.Kind == "kernel":
+	case k.Kind == events.KillerKernel:
 		return "by the kernel, not the OOM killer"
 	}
 
@@ -90,7 +89,10 @@ func KilledBy(k *events.Killer) string {
 // UserKiller is who sent a SIGKILL from user space, as the subject of a sentence: "the
 // container runtime, by runc[900],".
 func UserKiller(k *events.Killer) string {
-	who := userKillerKind(k.Path)
+	who := Spaced(k.Path)
+	if words, ok := userPaths[k.Path]; ok {
+		who = words.subject
+	}
 
 	switch {
 	case k.PID == 0 && who == "":
@@ -102,25 +104,6 @@ func UserKiller(k *events.Killer) string {
 	}
 
 	return who + ", by " + Task(k.Comm, k.PID) + ","
-}
-
-func userKillerKind(path string) string {
-	switch path {
-	case "runtime":
-		return "the container runtime"
-	case "self":
-		return "a process of the same workload"
-	case "pidns":
-		return "the exit of the PID namespace"
-	case "cgroup_kill":
-		return "a write to cgroup.kill"
-	case "human":
-		return "a person"
-	case "other":
-		return ""
-	}
-
-	return Spaced(path)
 }
 
 // KernelKill is what the kernel did in a container, beside what the container runtime

@@ -27,7 +27,7 @@ func TestSanitize(t *testing.T) {
 	}
 	for _, tt := range tests {
 		if got := Sanitize(tt.in); got != tt.want {
-			t.Errorf("Sanitize(%q) = %q, want %q", tt.in, got, tt.want)
+			t.Errorf("%q: got %q, want %q", tt.in, got, tt.want)
 		}
 	}
 }
@@ -37,17 +37,17 @@ func FuzzSanitize(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		safe := Sanitize(s)
 		if !utf8.ValidString(safe) {
-			t.Errorf("not UTF-8: %q", safe)
+			t.Errorf("%q: got %q, want UTF-8", s, safe)
 		}
 
 		for _, r := range safe {
 			if !events.Printable(r) {
-				t.Errorf("raw %U in %q", r, safe)
+				t.Errorf("%q: got %U in %q, want printable runes", s, r, safe)
 			}
 		}
 
 		if again := Sanitize(safe); again != safe {
-			t.Errorf("not stable: %q, then %q", safe, again)
+			t.Errorf("%q: got %q from its result, want %q", s, again, safe)
 		}
 	})
 }

@@ -307,7 +307,7 @@ func countGaps(t *testing.T, dir string) (present, missing, gaps int) {
 				last = n
 			}
 		case *events.Lost:
-			if d.What != LostRecording || d.BootID != testBoot || d.Node != "n" || d.V != 1 {
+			if d.What != events.LostRecording || d.BootID != testBoot || d.Node != "n" || d.V != 1 {
 				t.Errorf("got lost line %+v, want one of the recording with version, boot id and node", d)
 			}
 			missing, gaps, last = missing+int(d.Count), gaps+1, last+int(d.Count)

@@ -37,7 +37,7 @@ func (s *Stats) addLost(l *Line) {
 	lost, ok := line.(*events.Lost)
 	switch {
 	case !ok:
-	case lost.What == LostRecording:
+	case lost.What == events.LostRecording:
 		s.Unrecorded += lost.Count
 	default:
 		s.Lost += lost.Count

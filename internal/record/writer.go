@@ -22,10 +22,6 @@ const (
 	DefaultTotalBytes   = 1 << 30
 )
 
-// LostRecording is the "what" of the lost line that counts lines which could not be
-// recorded.
-const LostRecording = "recording"
-
 const (
 	// syncInterval is how long a line other than an incident may wait to be synced.
 	syncInterval = time.Second
@@ -253,7 +249,7 @@ func (w *Writer) lostLine(missing uint64) ([]byte, error) {
 		Envelope: events.Envelope{
 			V: events.Version, Kind: events.KindLost, Time: time.Now(), BootID: w.opts.BootID, Node: w.opts.Node,
 		},
-		What: LostRecording, Count: missing,
+		What: events.LostRecording, Count: missing,
 	})
 }
 

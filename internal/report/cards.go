@@ -70,7 +70,7 @@ func limiterFacts(inc *events.Incident) []fact {
 	}
 
 	swap := "swap used"
-	if l.Cgroup != nil && l.Cgroup.Hierarchy != 0 {
+	if l.V1() {
 		swap = "memory+swap used" // cgroup v1 counts them together
 	}
 	w := identity(l.Workload)
@@ -148,7 +148,7 @@ func killerFacts(inc *events.Incident) []fact {
 	}
 	var way, group, login, term, reported string
 
-	if k.Path != "" && k.Kind != "user" {
+	if k.Path != "" && k.Kind != events.KillerUser {
 		way = phrase.KillPath(k.Path, inc.Scope)
 	}
 

@@ -67,7 +67,7 @@ func renderHTML(t testing.TB, src Source, o Options) []byte {
 type list struct {
 	incidents []*events.Incident
 	err       error
-	remarks   []string
+	warnings  []string
 }
 
 func (l list) Incidents(do func(*events.Incident) error) error {
@@ -80,7 +80,7 @@ func (l list) Incidents(do func(*events.Incident) error) error {
 	return l.err
 }
 
-func (l list) Remarks() []string { return l.remarks }
+func (l list) Warnings() []string { return l.warnings }
 
 func base() time.Time { return time.Date(2026, 8, 20, 14, 3, 7, 0, time.UTC) }
 
@@ -154,5 +154,5 @@ func hostileSource() Source {
 	second := kill("b", time.Hour, long)
 	second.Scope, second.Outcome = events.Scope(nasty), events.Outcome(nasty)
 
-	return list{incidents: []*events.Incident{inc, second}, remarks: []string{nasty}}
+	return list{incidents: []*events.Incident{inc, second}, warnings: []string{nasty}}
 }

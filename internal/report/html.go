@@ -61,14 +61,14 @@ func HTML(w io.Writer, src Source, o Options) (Result, error) {
 	selected := selection{most: o.MaxIncidents}
 	var s Summary
 
-	remarks, err := o.each(src, func(inc *events.Incident) error {
+	warnings, err := o.each(src, func(inc *events.Incident) error {
 		s.add(inc)
 		return selected.add(inc)
 	})
 	if err != nil {
 		return Result{Incidents: s.Incidents}, err
 	}
-	p := newDocument(&s, &selected, remarks, &o)
+	p := newDocument(&s, &selected, warnings, &o)
 	out := bufio.NewWriter(w)
 
 	err = layout.Execute(out, p)
@@ -80,10 +80,10 @@ func HTML(w io.Writer, src Source, o Options) (Result, error) {
 		err = fmt.Errorf("write the report: %w", err)
 	}
 
-	return Result{s.Incidents, len(selected.entries), remarks}, err
+	return Result{s.Incidents, len(selected.entries), warnings}, err
 }
 
-func newDocument(s *Summary, selected *selection, remarks []string, o *Options) *document {
+func newDocument(s *Summary, selected *selection, warnings []string, o *Options) *document {
 	p := &document{
 		Title: title(s), Made: clock(o.Now, o), Policy: policy(script(), style()), None: s.Incidents == 0,
 		Incidents: func(yield func(*incidentPage) bool) {
@@ -97,12 +97,12 @@ func newDocument(s *Summary, selected *selection, remarks []string, o *Options) 
 			}
 		},
 	}
-	for _, r := range remarks {
-		p.Remarks = append(p.Remarks, limitText(phrase.Sanitize(r)))
+	for _, r := range warnings {
+		p.Warnings = append(p.Warnings, limitText(phrase.Sanitize(r)))
 	}
 
 	if selected.dropped > 0 {
-		p.Remarks = append(p.Remarks, fmt.Sprintf("%s not shown in detail: the %d shown are node-wide incidents "+
+		p.Warnings = append(p.Warnings, fmt.Sprintf("%s not shown in detail: the %d shown are node-wide incidents "+
 			"and those that need attention, then kills, the newest first. "+
 			"Use --max-incidents, --id, --since and --until to select others.", phrase.Plural(selected.dropped, "incident"), len(selected.entries)))
 	}

@@ -117,7 +117,7 @@ func TestMemoryIsBounded(t *testing.T) {
 
 // TestLargeIsARecording checks the generator of the test above.
 func TestLargeIsARecording(t *testing.T) {
-	ids, incidents, remarks := read(t, newLarge(t, 1<<20))
+	ids, incidents, warnings := read(t, newLarge(t, 1<<20))
 
 	seen := map[string]bool{}
 	for i, id := range ids {
@@ -131,8 +131,8 @@ func TestLargeIsARecording(t *testing.T) {
 		}
 	}
 
-	if len(ids) < 40 || len(remarks) > 0 {
-		t.Errorf("got %d incidents with remarks %q, want at least 40 without", len(ids), remarks)
+	if len(ids) < 40 || len(warnings) > 0 {
+		t.Errorf("got %d incidents with warnings %q, want at least 40 without", len(ids), warnings)
 	}
 }
 

@@ -24,7 +24,7 @@ type document struct {
 	Summary     *summaryPage // nil: a single incident needs none
 	Incidents   func(yield func(*incidentPage) bool)
 	None        bool
-	Remarks     []string
+	Warnings    []string
 }
 
 // incidentPage is the part of the document about one incident. All its texts are safe.
@@ -119,7 +119,7 @@ func isAlarm(inc *events.Incident) bool {
 }
 
 func outcomeWord(inc *events.Incident) string {
-	if inc.Scope == events.ScopeUser && inc.Killer != nil && inc.Killer.Kind == "user" {
+	if inc.Scope == events.ScopeUser && inc.Killer != nil && inc.Killer.Kind == events.KillerUser {
 		return "KILLED FROM USER SPACE"
 	}
 

@@ -16,4 +16,4 @@ func (r recording) Incidents(do func(*events.Incident) error) error {
 	return record.Incidents(r.Reader, do)
 }
 
-func (r recording) Remarks() []string { return r.Stats().Warnings() }
+func (r recording) Warnings() []string { return r.Stats().Warnings() }

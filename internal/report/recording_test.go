@@ -38,7 +38,7 @@ func FuzzLines(f *testing.F) {
 	})
 }
 
-func read(t testing.TB, r io.Reader) (ids []string, incidents []*events.Incident, remarks []string) {
+func read(t testing.TB, r io.Reader) (ids []string, incidents []*events.Incident, warnings []string) {
 	t.Helper()
 
 	source := lines(r)
@@ -51,5 +51,5 @@ func read(t testing.TB, r io.Reader) (ids []string, incidents []*events.Incident
 		t.Fatal(err)
 	}
 
-	return ids, incidents, source.Remarks()
+	return ids, incidents, source.Warnings()
 }

@@ -26,9 +26,9 @@ type Source interface {
 	// Incidents calls do with each incident once, in the order in which they were
 	// reported, and stops at do's first error. Do owns the incident.
 	Incidents(do func(*events.Incident) error) error
-	// Remarks returns, after the last incident, what was lost, skipped or could not be
+	// Warnings returns, after the last incident, what was lost, skipped or could not be
 	// read.
-	Remarks() []string
+	Warnings() []string
 }
 
 // Options select the incidents of a report and its form. The zero value is all incidents,
@@ -60,8 +60,8 @@ const DefaultIncidents = 100
 type Result struct {
 	Incidents uint64 // selected
 	Detailed  int    // of those, shown in detail
-	// Remarks are the source's, and those about the selection.
-	Remarks []string
+	// Warnings are the source's, and those about the selection.
+	Warnings []string
 }
 
 func (o *Options) location() *time.Location {
@@ -80,11 +80,11 @@ func (o *Options) selects(inc *events.Incident) bool {
 		(o.Match == nil || o.Match(inc))
 }
 
-// each calls do with each selected incident, and returns the remarks.
+// each calls do with each selected incident, and returns the warnings.
 //
 // An incident of a log with uptimes alone cannot be compared with --since and --until:
 // under them it is left out and counted.
-func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []string, err error) {
+func (o *Options) each(src Source, do func(*events.Incident) error) (warnings []string, err error) {
 	found := o.ID == ""
 	timeless, others := 0, 0
 
@@ -117,18 +117,18 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (remarks []s
 		return nil, err
 	}
 
-	remarks = src.Remarks()
+	warnings = src.Warnings()
 	if others > 0 && o.Match != nil {
-		remarks = append(remarks, fmt.Sprintf("incidents not selected: %d", others))
+		warnings = append(warnings, fmt.Sprintf("incidents not selected: %d", others))
 	}
 
 	if timeless > 0 {
-		remarks = append(remarks, fmt.Sprintf("incidents with an uptime but no wall-clock time: %d: "+
+		warnings = append(warnings, fmt.Sprintf("incidents with an uptime but no wall-clock time: %d: "+
 			"--since and --until cannot select them; "+
 			"use dmesg -T or --kmsg, or omit --since and --until", timeless))
 	}
 
-	return remarks, nil
+	return warnings, nil
 }
 
 func (o *Options) bounded() bool { return !o.Since.IsZero() || !o.Until.IsZero() }

@@ -14,29 +14,8 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-
-	file := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-
-		return
-	}
-
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	if !bytes.Equal(got, want) {
-		t.Errorf("got other output than %s has (-update rewrites it):\n%s", file, got)
-	}
-}
 
 func TestFixturesMatchTheContract(t *testing.T) {
 	for _, name := range []string{"pod-limit", "node", "user-kill"} {
@@ -78,7 +57,7 @@ func TestText(t *testing.T) {
 			}
 		}
 
-		golden(t, test.name, out.Bytes())
+		testenv.Golden(t, test.name+".golden", out.Bytes(), *update)
 	}
 }
 
@@ -104,7 +83,7 @@ func TestTextIsSanitized(t *testing.T) {
 func TestTextWithoutIncidents(t *testing.T) {
 	var out bytes.Buffer
 
-	r, err := Text(&out, list{remarks: []string{"2 lines could not be read"}}, fixed(Options{Width: 80}))
+	r, err := Text(&out, list{warnings: []string{"2 lines could not be read"}}, fixed(Options{Width: 80}))
 	if err != nil || r.Incidents != 0 {
 		t.Fatal(r, err)
 	}
@@ -202,11 +181,11 @@ func TestUptimesAlone(t *testing.T) {
 	timeless := kill("a-1", 0, "p")
 	timeless.Time, timeless.Unknown = time.Unix(100, 0), []string{"time"}
 
-	src := list{incidents: []*events.Incident{timeless, kill("a-2", 0, "p")}, remarks: []string{"one"}}
+	src := list{incidents: []*events.Incident{timeless, kill("a-2", 0, "p")}, warnings: []string{"one"}}
 	for _, test := range []struct {
 		o         Options
 		incidents uint64
-		remark    bool
+		warning   bool
 	}{
 		{Options{}, 2, false},
 		{Options{Since: base()}, 1, true},
@@ -223,15 +202,15 @@ func TestUptimesAlone(t *testing.T) {
 		} {
 			r, err := show()
 
-			remark := strings.Contains(strings.Join(r.Remarks, "\n"), "no wall-clock time: 1: --since and --until cannot select them")
-			if err != nil || r.Incidents != test.incidents || remark != test.remark || r.Remarks[0] != "one" {
-				t.Errorf("%+v: %s: got %+v and error %v, want %d incidents, the remark: %v", test.o, name, r, err, test.incidents, test.remark)
+			warning := strings.Contains(strings.Join(r.Warnings, "\n"), "no wall-clock time: 1: --since and --until cannot select them")
+			if err != nil || r.Incidents != test.incidents || warning != test.warning || r.Warnings[0] != "one" {
+				t.Errorf("%+v: %s: got %+v and error %v, want %d incidents, the warning: %v", test.o, name, r, err, test.incidents, test.warning)
 			}
 		}
 
 		for name, out := range map[string]string{"text": text.String(), "html": html.String()} {
-			if strings.Contains(out, "no wall-clock time:") != test.remark {
-				t.Errorf("%+v: %s: want the remark on uptimes: %v, got\n%s", test.o, name, test.remark, out)
+			if strings.Contains(out, "no wall-clock time:") != test.warning {
+				t.Errorf("%+v: %s: want the warning on uptimes: %v, got\n%s", test.o, name, test.warning, out)
 			}
 		}
 	}

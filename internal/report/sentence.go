@@ -77,9 +77,9 @@ func manner(k *events.Killer) string {
 	switch {
 	case k == nil:
 		return ""
-	case k.Path == "group" || k.GroupCgroup != nil:
+	case k.Path == events.PathGroup || k.GroupCgroup != nil:
 		text = " as one group"
-	case k.Kind == "kernel" && k.Path == "pidns":
+	case k.Kind == events.KillerKernel && k.Path == events.PathPIDNS:
 		text = " when PID 1 of its PID namespace exited"
 	}
 
@@ -167,7 +167,7 @@ func killed(inc *events.Incident) string {
 	switch {
 	case k == nil:
 		return ""
-	case k.Kind == "user":
+	case k.Kind == events.KillerUser:
 		return phrase.UserKiller(k)
 	}
 

@@ -47,7 +47,7 @@ func TestTallyIsBounded(t *testing.T) {
 
 	var text strings.Builder
 	if err := tally.text(&text, "POD", &Options{Width: 80, Location: time.UTC}); err != nil || !strings.Contains(text.String(), "added to the") {
-		t.Errorf("got error %v and no remark on merged names in\n%s", err, text.String())
+		t.Errorf("got error %v and no warning on merged names in\n%s", err, text.String())
 	}
 }
 

@@ -52,7 +52,7 @@ func newSummaryPage(s *Summary, selected *selection, o *Options) *summaryPage {
 		skip  bool
 	}{{"By workload", &s.Workloads, false}, {"By cause", &s.Causes, false}, {"By node", &s.Nodes, len(s.Nodes.counts) < 2}} {
 		if t.tally.merged > 0 {
-			p.Folded = mergedRemark
+			p.Folded = mergedWarning
 		}
 
 		if !t.skip {

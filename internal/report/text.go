@@ -26,9 +26,9 @@ const textRows = 15
 func Text(w io.Writer, src Source, o Options) (Result, error) {
 	t := text{w: w, o: &o, blocks: view.NewText(w, view.TextOptions{Width: o.Width, Color: o.Color, Location: o.location()})}
 
-	remarks, err := o.each(src, t.incident)
+	warnings, err := o.each(src, t.incident)
 	if err == nil {
-		err = t.end(remarks)
+		err = t.end(warnings)
 	}
 
 	detailed := int(t.summary.Incidents)
@@ -36,7 +36,7 @@ func Text(w io.Writer, src Source, o Options) (Result, error) {
 		detailed = 0
 	}
 
-	return Result{t.summary.Incidents, detailed, remarks}, err
+	return Result{t.summary.Incidents, detailed, warnings}, err
 }
 
 type text struct {
@@ -84,7 +84,7 @@ func (t *text) incident(inc *events.Incident) error {
 	return t.blocks.Write(inc)
 }
 
-func (t *text) end(remarks []string) error {
+func (t *text) end(warnings []string) error {
 	var out strings.Builder
 
 	if t.summary.Incidents > 1 || t.o.SummaryOnly {
@@ -101,7 +101,7 @@ func (t *text) end(remarks []string) error {
 		out.WriteString("no incidents\n")
 	}
 
-	for _, r := range remarks {
+	for _, r := range warnings {
 		out.WriteString(view.Paragraph("note: "+r, t.o.Width))
 	}
 
@@ -172,13 +172,13 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 	}
 
 	if t.merged > 0 {
-		w.WriteString(view.Paragraph(mergedRemark, o.Width))
+		w.WriteString(view.Paragraph(mergedWarning, o.Width))
 	}
 
 	return nil
 }
 
-const mergedRemark = "Too many names to count each: the rarest were added to the others, so a count may be too low."
+const mergedWarning = "Too many names to count each: the rarest were added to the others, so a count may be too low."
 
 func (h *histogram) text(w *strings.Builder, o *Options) error {
 	spans := h.spans()
@@ -247,7 +247,7 @@ func table(w *strings.Builder, rows [][]string, aligns []tw.Align) error {
 // JSON writes each incident as one line, merged with its updates.
 func JSON(w io.Writer, src Source, o Options) (Result, error) {
 	var r Result
-	remarks, err := o.each(src, func(inc *events.Incident) error {
+	warnings, err := o.each(src, func(inc *events.Incident) error {
 		r.Incidents++
 		r.Detailed++
 
@@ -262,7 +262,7 @@ func JSON(w io.Writer, src Source, o Options) (Result, error) {
 
 		return nil
 	})
-	r.Remarks = remarks
+	r.Warnings = warnings
 
 	return r, err
 }

@@ -193,17 +193,17 @@ func testKillers(t *testing.T, table runtimes.Table) {
 		"daemon": sender("/usr/bin/inventd"), "shim": sender("/usr/bin/inv-shim-v2"), "client": sender("/usr/bin/invctl"),
 		"child of the shim": sender("/usr/bin/helper", "inv-shim-v2"),
 	} {
-		if k := sigkill.NewClassifier(table).Classify(facts); k.Path != sigkill.PathRuntime {
-			t.Errorf("%s: got path %s, want %s", name, k.Path, sigkill.PathRuntime)
+		if k := sigkill.NewClassifier(table).Classify(facts); k.Path != events.PathRuntime {
+			t.Errorf("%s: got path %s, want %s", name, k.Path, events.PathRuntime)
 		}
 
-		if k := sigkill.NewClassifier(runtimes.Known()).Classify(facts); k.Path == sigkill.PathRuntime {
+		if k := sigkill.NewClassifier(runtimes.Known()).Classify(facts); k.Path == events.PathRuntime {
 			t.Errorf("%s: got path %s without the row, want another one", name, k.Path)
 		}
 	}
 
 	// What a person does with the runtime's command is a person's request.
-	if k := sigkill.NewClassifier(table).Classify(sender("/usr/bin/inventd", "invctl")); k.Reason != sigkill.ReasonAsked {
-		t.Errorf("got reason %q for a client on a terminal, want %q", k.Reason, sigkill.ReasonAsked)
+	if k := sigkill.NewClassifier(table).Classify(sender("/usr/bin/inventd", "invctl")); k.Reason != events.ReasonAsked {
+		t.Errorf("got reason %q for a client on a terminal, want %q", k.Reason, events.ReasonAsked)
 	}
 }

@@ -11,36 +11,8 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
-)
-
-// The senders, as Killer.Path publishes them.
-const (
-	PathRuntime     = "runtime"      // a container runtime, on request of a client
-	PathSystemd     = "systemd"      // a service manager
-	PathSystemdOOMD = "systemd-oomd" // this and the next three kill to free memory
-	PathEarlyOOM    = "earlyoom"
-	PathOOMD        = "oomd"
-	PathNohang      = "nohang"
-	PathSelf        = "self"        // a process of the same container or service
-	PathPIDNS       = "pidns"       // PID 1 of the container exited, and the kernel killed the others
-	PathCgroupKill  = "cgroup_kill" // a write to cgroup.kill by any other process
-	PathHuman       = "human"       // a login session, a terminal
-	PathCron        = "cron"
-	PathKernel      = "kernel" // ptrace, RLIMIT_CPU, a page that went bad
-	PathOther       = "other"
-)
-
-// The reasons, as Killer.Reason publishes them.
-const (
-	ReasonEviction   = "eviction"
-	ReasonDelete     = "delete"
-	ReasonProbe      = "probe"
-	ReasonPreemption = "preemption"
-	ReasonUnitStop   = "unit_stop"
-	ReasonTimeout    = "timeout" // of a stop: SIGTERM was not enough
-	ReasonMemory     = "memory_pressure"
-	ReasonAsked      = "asked"
 )
 
 var (
@@ -52,8 +24,8 @@ var (
 		path  string
 		names []string
 	}{
-		{PathSystemdOOMD, []string{"systemd-oomd"}}, {PathEarlyOOM, []string{"earlyoom"}},
-		{PathOOMD, []string{"oomd", "oomd_bin"}}, {PathNohang, []string{"nohang", "nohang-desktop"}},
+		{events.PathSystemdOOMD, []string{"systemd-oomd"}}, {events.PathEarlyOOM, []string{"earlyoom"}},
+		{events.PathOOMD, []string{"oomd", "oomd_bin"}}, {events.PathNohang, []string{"nohang", "nohang-desktop"}},
 	}
 )
 
@@ -85,7 +57,7 @@ func describe(f *Facts) *events.Killer {
 	s := f.Kill.Sender
 
 	k := &events.Killer{
-		Kind: "user", PID: int(f.Kill.Current.TGID), Comm: f.Kill.Current.LeaderComm, Exe: f.Sender.Exe,
+		Kind: events.KillerUser, PID: int(f.Kill.Current.TGID), Comm: f.Kill.Current.LeaderComm, Exe: f.Sender.Exe,
 		Cgroup: f.From.Cgroup, UID: &s.UID,
 	}
 	for _, a := range f.Ancestors {
@@ -159,17 +131,17 @@ func (c *classification) path() string {
 	switch {
 	case c.teardown():
 		c.evidence("pid_namespace", fmt.Sprintf("its PID 1 %s[%d] exited", c.k.Comm, c.k.PID), fromKernel)
-		return PathPIDNS
+		return events.PathPIDNS
 	case c.Kill.FromKernel:
-		c.k.Kind = "kernel"
-		return PathKernel
+		c.k.Kind = events.KillerKernel
+		return events.PathKernel
 	case c.inside():
-		return PathSelf
+		return events.PathSelf
 	}
 
 	for _, m := range memoryPaths {
 		if c.Sender.is(m.names...) {
-			c.k.Reason = ReasonMemory
+			c.k.Reason = events.ReasonMemory
 			c.oomdMark()
 
 			return m.path
@@ -179,26 +151,26 @@ func (c *classification) path() string {
 	switch {
 	case c.runtime():
 		c.client()
-		return PathRuntime
+		return events.PathRuntime
 	case c.Sender.is("systemd"):
 		if c.oomdMark() {
-			c.k.Reason = ReasonMemory
-			return PathSystemdOOMD
+			c.k.Reason = events.ReasonMemory
+			return events.PathSystemdOOMD
 		}
 
 		c.unitStop()
 
-		return PathSystemd
+		return events.PathSystemd
 	case c.cron():
-		return PathCron
+		return events.PathCron
 	case c.human():
-		c.k.Reason = ReasonAsked
-		return PathHuman
+		c.k.Reason = events.ReasonAsked
+		return events.PathHuman
 	case c.cgroupKill():
-		return PathCgroupKill
+		return events.PathCgroupKill
 	}
 
-	return PathOther
+	return events.PathOther
 }
 
 // inside reports whether the sender is in the target's container or service.
@@ -243,7 +215,7 @@ func (c *classification) runtime() bool {
 
 // client reports on whose behalf a runtime acts, as far as this node shows it.
 func (c *classification) client() {
-	if reason, line := kubeletReason(c.Kubelet); reason != "" {
+	if reason, line := c.kubeletReason(); reason != "" {
 		c.k.Reason = reason
 		c.evidence("kubelet", line, "kubelet log")
 
@@ -263,36 +235,29 @@ func (c *classification) client() {
 
 		c.evidence("asked_by", value, fromKernel)
 	case c.find(c.known.clients...) != nil && c.human():
-		c.k.Reason = ReasonAsked
+		c.k.Reason = events.ReasonAsked
 	}
 }
 
-// kubeletWords identify lines of the kubelet, the most specific first: an evicted pod
-// is deleted afterwards.
-var kubeletWords = []struct {
-	reason string
-	words  []string // all must occur
-}{
-	{ReasonEviction, []string{"eviction manager: pod", "evicted successfully"}},
-	{ReasonEviction, []string{"eviction manager: must evict"}},
-	{ReasonEviction, []string{"eviction manager: attempting to reclaim"}},
-	{ReasonPreemption, []string{"preempting pod"}},
-	{ReasonProbe, []string{"failed liveness probe"}},
-	{ReasonProbe, []string{"failed startup probe"}},
-	{ReasonProbe, []string{"probe failed", "liveness"}}, // a failed readiness probe kills nothing
-	{ReasonProbe, []string{"probe failed", "startup"}},
-	{ReasonDelete, []string{"syncloop delete"}},
-	{ReasonDelete, []string{"syncloop remove"}},
+// kubeletReasons maps what the kubelet logged to the reason of a kill, the most specific
+// first: an evicted pod is deleted afterwards.
+var kubeletReasons = []struct{ what, reason string }{
+	{kubelet.FoundEvicted, events.ReasonEviction},
+	{kubelet.FoundMustEvict, events.ReasonEviction},
+	{kubelet.FoundReclaim, events.ReasonEviction},
+	{kubelet.FoundPreempted, events.ReasonPreemption},
+	{kubelet.FoundProbe, events.ReasonProbe},
+	{kubelet.FoundDeleted, events.ReasonDelete},
 }
 
-func kubeletReason(lines []string) (reason, line string) {
-	for _, w := range kubeletWords {
-		for _, line := range slices.Backward(lines) {
-			lower := strings.ToLower(line)
-
-			lacks := func(word string) bool { return !strings.Contains(lower, word) }
-			if !slices.ContainsFunc(w.words, lacks) {
-				return w.reason, line
+// kubeletReason returns the reason that the kubelet logged, and the latest line that
+// gives it; both are empty if it logged none. A failed readiness probe kills nothing.
+func (c *classification) kubeletReason() (reason, line string) {
+	for _, r := range kubeletReasons {
+		for _, f := range slices.Backward(c.Kubelet) {
+			kills := f.What != kubelet.FoundProbe || f.Probe == kubelet.ProbeLiveness || f.Probe == kubelet.ProbeStartup
+			if f.What == r.what && kills {
+				return r.reason, f.String()
 			}
 		}
 	}
@@ -319,9 +284,9 @@ func (c *classification) unitStop() {
 	case t == nil:
 		c.evidence("sigterm", "none was observed: `systemctl kill`, KillSignal=SIGKILL or FinalKillSignal", fromKernel)
 	case *t >= 1e9:
-		c.k.Reason = ReasonTimeout
+		c.k.Reason = events.ReasonTimeout
 	default:
-		c.k.Reason = ReasonUnitStop
+		c.k.Reason = events.ReasonUnitStop
 	}
 }
 
@@ -391,9 +356,9 @@ func (f *Facts) calledSudo() string {
 // explains little.
 func (c *classification) context() {
 	switch c.k.Path {
-	case PathHuman, PathCgroupKill, PathOther, PathCron:
-	case PathRuntime:
-		if c.k.Reason == ReasonAsked {
+	case events.PathHuman, events.PathCgroupKill, events.PathOther, events.PathCron:
+	case events.PathRuntime:
+		if c.k.Reason == events.ReasonAsked {
 			c.k.Login = c.login()
 		}
 
@@ -403,7 +368,7 @@ func (c *classification) context() {
 	}
 
 	c.k.Login = c.login()
-	if w := c.From.Workload; c.k.Path != PathCron && w != nil && w.Unit != "" && !isSession(w.Unit) {
+	if w := c.From.Workload; c.k.Path != events.PathCron && w != nil && w.Unit != "" && !isSession(w.Unit) {
 		c.evidence("cgroup", "the sender runs in "+w.Unit, fromKernel)
 	}
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
@@ -71,6 +72,17 @@ func fromUnit(unit string) func(*Facts) {
 	}
 }
 
+// logged sets what the kubelet logged, by lines as it writes them.
+func logged(lines ...string) func(*Facts) {
+	return func(f *Facts) {
+		for _, line := range lines {
+			if found, ok := kubelet.ParseLine("I1125 03:00:00.000000    2480 kubelet.go:1] " + line); ok {
+				f.Kubelet = append(f.Kubelet, found)
+			}
+		}
+	}
+}
+
 func send(change func(*kernel.Kill)) func(*Facts) { return func(f *Facts) { change(&f.Kill) } }
 
 func TestSendersAreClassified(t *testing.T) {
@@ -93,24 +105,16 @@ func TestSendersAreClassified(t *testing.T) {
 			facts: facts(by("runc", "/usr/sbin/runc"), below("containerd-shim", "systemd"), termBefore(2050*1e6, "runc")),
 			path:  "runtime", evidence: "matches an eviction at a hard threshold"},
 		{name: "an eviction that the kubelet wrote of, and the deletion that follows",
-			facts: facts(by("crun", "/usr/bin/crun"), below("conmon", "systemd"), func(f *Facts) {
-				f.Kubelet = []string{`"Eviction manager: must evict pod(s) to reclaim" resourceName="memory"`, `"SyncLoop DELETE" source="api" pods=["shop/a"]`}
-			}), path: "runtime", reason: "eviction", evidence: "must evict"},
-		{name: "a probe", facts: facts(by("runc", ""), func(f *Facts) {
-			f.Kubelet = []string{`containerMessage="Container app failed liveness probe, will be restarted"`}
-		}), path: "runtime", reason: "probe", evidence: "liveness"},
-		{name: "a probe, by its own line", facts: facts(by("runc", ""), func(f *Facts) {
-			f.Kubelet = []string{`"Probe failed" probeType="Readiness"`, `"Probe failed" probeType="Liveness" pod="shop/a"`}
-		}), path: "runtime", reason: "probe", evidence: "Liveness"},
-		{name: "a failed readiness probe kills nothing", facts: facts(by("runc", ""), func(f *Facts) {
-			f.Kubelet = []string{`"Probe failed" probeType="Readiness" pod="shop/a"`}
-		}), path: "runtime"},
-		{name: "a preemption", facts: facts(by("runc", ""), func(f *Facts) {
-			f.Kubelet = []string{`"Preempting pod to free up resources" pod="shop/a"`}
-		}), path: "runtime", reason: "preemption"},
-		{name: "a deletion", facts: facts(by("runc", ""), func(f *Facts) {
-			f.Kubelet = []string{`"SyncLoop DELETE" source="api"`, "noise"}
-		}), path: "runtime", reason: "delete"},
+			facts: facts(by("crun", "/usr/bin/crun"), below("conmon", "systemd"),
+				logged(`"Eviction manager: must evict pod(s) to reclaim" resourceName="memory"`, `"SyncLoop DELETE" source="api" pods=["shop/a"]`)),
+			path: "runtime", reason: "eviction", evidence: "must evict"},
+		{name: "a probe", facts: facts(by("runc", ""), logged(
+			`"Message for Container of pod" containerName="app" pod="shop/a" containerMessage="Container app failed liveness probe, will be restarted"`)),
+			path: "runtime", reason: "probe", evidence: "liveness"},
+		{name: "a probe, by its own line", facts: facts(by("runc", ""), logged(`"Probe failed" probeType="Readiness"`, `"Probe failed" probeType="Liveness" pod="shop/a"`)), path: "runtime", reason: "probe", evidence: "Liveness"},
+		{name: "a failed readiness probe kills nothing", facts: facts(by("runc", ""), logged(`"Probe failed" probeType="Readiness" pod="shop/a"`)), path: "runtime"},
+		{name: "a preemption", facts: facts(by("runc", ""), logged(`"Preempting pod to free up resources" pod="shop/a"`)), path: "runtime", reason: "preemption"},
+		{name: "a deletion", facts: facts(by("runc", ""), logged(`"SyncLoop DELETE" source="api" pods=["shop/a"]`, `"SyncLoop (PLEG): event for pod" pod="shop/a"`)), path: "runtime", reason: "delete"},
 		{name: "runc has exited, its shim is known", facts: facts(by("exe", ""), below("containerd-shim", "systemd")), path: "runtime"},
 		{name: "runc runs a copy of itself", facts: facts(by("6", "/memfd:runc_cloned:/proc/self/exe (deleted)")), path: "runtime"},
 		{name: "a copy of runc, gone", facts: facts(by("6", "memfd:runc_cloned:/proc/self/ex")), path: "runtime"},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
@@ -19,11 +20,11 @@ type Options struct {
 	Kubelet KubeletLog // nil: there is no log
 }
 
-// KubeletLog returns the kubelet's lines about a pod or container, and those about
-// evictions, of the minutes before bootNS (CLOCK_BOOTTIME), oldest first, with
-// their arguments (probeType="Liveness"). It answers from memory.
+// KubeletLog returns what the kubelet logged about a pod or container, and about
+// evictions, in the minutes before bootNS (CLOCK_BOOTTIME), oldest first. It answers
+// from memory.
 type KubeletLog interface {
-	About(w *events.Workload, bootNS uint64) []string
+	About(w *events.Workload, bootNS uint64) []kubelet.Finding
 }
 
 // Collector gathers facts about senders of SIGKILL. Its methods belong to one

@@ -17,6 +17,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
 )
 
 // fakeProc is a /proc with processes in it.
@@ -102,8 +103,8 @@ func TestTheLineageIsFollowedInProc(t *testing.T) {
 	}
 
 	login := events.Login{Session: "3", TTY: "pts/3", User: "ada", SudoUser: "ada"}
-	if got.Path != PathHuman || got.Login == nil || *got.Login != login {
-		t.Errorf("got path %s, login %+v, want %s, %+v", got.Path, got.Login, PathHuman, login)
+	if got.Path != events.PathHuman || got.Login == nil || *got.Login != login {
+		t.Errorf("got path %s, login %+v, want %s, %+v", got.Path, got.Login, events.PathHuman, login)
 	}
 
 	for _, e := range got.Evidence {
@@ -129,8 +130,8 @@ func TestSamplesAreBounded(t *testing.T) {
 		t.Errorf("got %d samples, %d in order, want at most %d", len(c.samples), len(c.order), maxSamples)
 	}
 
-	if k := c.Killer(facts().Kill, events.Process{}, events.Process{}); k.Path != PathOther {
-		t.Errorf("got path %s of a sender without a sample, want %s", k.Path, PathOther)
+	if k := c.Killer(facts().Kill, events.Process{}, events.Process{}); k.Path != events.PathOther {
+		t.Errorf("got path %s of a sender without a sample, want %s", k.Path, events.PathOther)
 	}
 }
 
@@ -242,8 +243,8 @@ func TestKubeletLinesAreOfPodsOnly(t *testing.T) {
 	defer c.Close()
 
 	f := facts(by("runc", ""))
-	if k := c.Killer(f.Kill, f.From, f.To); k.Reason != ReasonDelete || log.at != f.Kill.BootNS {
-		t.Errorf("got reason %q at %d, want %q at %d", k.Reason, log.at, ReasonDelete, f.Kill.BootNS)
+	if k := c.Killer(f.Kill, f.From, f.To); k.Reason != events.ReasonDelete || log.at != f.Kill.BootNS {
+		t.Errorf("got reason %q at %d, want %q at %d", k.Reason, log.at, events.ReasonDelete, f.Kill.BootNS)
 	}
 	log.at = 0
 
@@ -256,9 +257,9 @@ func TestKubeletLinesAreOfPodsOnly(t *testing.T) {
 
 type fakeLog struct{ at uint64 }
 
-func (l *fakeLog) About(_ *events.Workload, bootNS uint64) []string {
+func (l *fakeLog) About(_ *events.Workload, bootNS uint64) []kubelet.Finding {
 	l.at = bootNS
-	return []string{`"SyncLoop DELETE" source="api"`}
+	return []kubelet.Finding{{What: kubelet.FoundDeleted, Pod: "shop/a", Text: "SyncLoop DELETE"}}
 }
 
 // BenchmarkSaw measures the cost of a SIGKILL for the reader of records.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/kubelet"
 )
 
 // Process is the sender, or one of its ancestors. What could not be read, because the
@@ -47,8 +48,8 @@ type Facts struct {
 	// OOMDKills is the xattr user.oomd_kill of the target's cgroup or of an ancestor:
 	// how many processes systemd-oomd killed there. Empty if it killed none.
 	OOMDKills string
-	// Kubelet are the kubelet's own lines about the target, oldest first.
-	Kubelet []string
+	// Kubelet is what the kubelet logged about the target, oldest first.
+	Kubelet []kubelet.Finding
 }
 
 // interpreters run programs that their process is named after.

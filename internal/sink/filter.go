@@ -99,9 +99,9 @@ func (f *Filter) update(u *events.Update) error {
 // traces, which are counted separately.
 func (f *Filter) status(s *events.Status) error {
 	switch s.Phase {
-	case "start":
+	case events.PhaseStart:
 		f.shown = 0
-	case "end":
+	case events.PhaseEnd:
 		end, shown := *s, f.shown
 		end.Shown = &shown
 		s = &end

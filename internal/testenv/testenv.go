@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package testenv skips tests on machines that lack what they need, and builds the trees
-// of files that they read.
+// Package testenv skips tests on machines that lack what they need, builds the trees of
+// files that they read, and compares their output with golden files.
 package testenv
 
 import (

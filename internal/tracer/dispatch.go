@@ -110,5 +110,5 @@ func (c correlated) Incident(inc *events.Incident) error {
 func (c correlated) Update(change *events.Incident) error { return c.t.followUp.update(change) }
 
 func (c correlated) Finding(_ time.Time, text string) error {
-	return c.t.opts.Sink.Write(&events.Status{Envelope: c.t.envelope(events.KindStatus), Phase: "audit", Text: text})
+	return c.t.opts.Sink.Write(&events.Status{Envelope: c.t.envelope(events.KindStatus), Phase: events.PhaseAudit, Text: text})
 }

@@ -229,7 +229,7 @@ func (f *followUp) reportLost() error {
 		}
 	}
 
-	return f.lostUpTo("incident_update", f.open.Late())
+	return f.lostUpTo(events.LostIncidentUpdate, f.open.Late())
 }
 
 func (f *followUp) lostUpTo(what string, count uint64) error {

@@ -119,7 +119,7 @@ func (h *hostState) findings(_ uint64, quiet bool) []finding {
 	return found
 }
 
-func (h *hostState) dropped() (string, uint64) { return "host_state", h.refused }
+func (h *hostState) dropped() (string, uint64) { return events.LostHostState, h.refused }
 
 // sampleKubelet requests a sample of the kubelet's eviction signals, unless the queue is
 // full.

@@ -98,7 +98,7 @@ func (n *lateNames) fillLearned() func(*events.Workload) *events.Workload {
 	}
 }
 
-func (n *lateNames) dropped() (string, uint64) { return "name_lookup", n.names.Dropped() }
+func (n *lateNames) dropped() (string, uint64) { return events.LostNameLookup, n.names.Dropped() }
 
 // newNames returns the change that adds names to the workloads of an incident, or nil if
 // none are new. Keys are replaced as a whole, victims are matched by pid.

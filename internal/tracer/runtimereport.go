@@ -56,7 +56,7 @@ func (r *runtimeReport) findings(uint64, bool) []finding {
 	return found
 }
 
-func (r *runtimeReport) dropped() (string, uint64) { return "name_lookup", r.reports.Dropped() }
+func (r *runtimeReport) dropped() (string, uint64) { return events.LostNameLookup, r.reports.Dropped() }
 
 // checks returns the checks of an incident: one for each container in which a process was
 // killed.
@@ -96,7 +96,7 @@ func kernelSide(inc *events.Incident) exitstatus.Kernel {
 	}
 
 	if inc.Killer != nil {
-		k.Group = inc.Killer.Path == "group"
+		k.Group = inc.Killer.Path == events.PathGroup
 
 		k.By = inc.Killer.Path
 		if inc.Killer.Comm != "" {

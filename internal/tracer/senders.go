@@ -66,6 +66,6 @@ type podLog struct {
 	clock *host.BootClock
 }
 
-func (p podLog) About(w *events.Workload, bootNS uint64) []string {
+func (p podLog) About(w *events.Workload, bootNS uint64) []kubelet.Finding {
 	return p.log.About(w, p.clock.Time(bootNS))
 }

@@ -103,7 +103,7 @@ func (s *stallHistory) findings(nowNS uint64, quiet bool) []finding {
 
 // dropped returns the tracks that the recorder evicted: the next histories of their
 // cgroups are incomplete.
-func (s *stallHistory) dropped() (string, uint64) { return "stall_history", s.recorder.Evicted }
+func (s *stallHistory) dropped() (string, uint64) { return events.LostStallHistory, s.recorder.Evicted }
 
 // add keeps the reason why the allocator gave up, until the kill that follows is reported.
 func (s *stallHistory) add(g kernel.GaveUp) {

@@ -252,7 +252,7 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 	t.start()
 	defer t.stop()
 
-	if err := t.opts.Sink.Write(t.Status("start")); err != nil {
+	if err := t.opts.Sink.Write(t.Status(events.PhaseStart)); err != nil {
 		return err
 	}
 
@@ -301,7 +301,7 @@ func (t *Tracer) end() error {
 	incidents, victims := t.correlator.Totals()
 
 	return t.opts.Sink.Write(&events.Status{
-		Envelope: t.envelope(events.KindStatus), Phase: "end",
+		Envelope: t.envelope(events.KindStatus), Phase: events.PhaseEnd,
 		Incidents: &incidents, Victims: &victims, Lost: &t.lost,
 	})
 }

@@ -38,7 +38,7 @@ func (b block) causes() []group {
 }
 
 func doubt(confidence string) string {
-	if confidence == "certain" || confidence == "" {
+	if confidence == events.ConfidenceCertain || confidence == "" {
 		return ""
 	}
 

@@ -6,8 +6,6 @@ import (
 	"bytes"
 	"flag"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/sink"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 var rewrite = flag.Bool("update", false, "write the golden files")
@@ -81,25 +80,7 @@ func TestGolden(t *testing.T) {
 	for _, s := range scripts() {
 		for _, f := range formats() {
 			t.Run(s.name+"/"+f.name, func(t *testing.T) {
-				got := render(t, s, f)
-
-				file := filepath.Join("testdata", s.name+"."+f.name+".golden")
-				if *rewrite {
-					if err := os.WriteFile(file, got, 0o644); err != nil {
-						t.Fatal(err)
-					}
-
-					return
-				}
-
-				want, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-
-				if !bytes.Equal(got, want) {
-					t.Errorf("got other output than %s has (go test -update rewrites it):\n%s", file, got)
-				}
+				testenv.Golden(t, s.name+"."+f.name+".golden", render(t, s, f), *rewrite)
 			})
 		}
 	}

@@ -5,8 +5,6 @@ package view
 import (
 	"bytes"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 func mibs(n uint64) *uint64 { return new(n << 20) }
@@ -105,21 +104,7 @@ func TestInspection(t *testing.T) {
 				}
 			}
 
-			file := filepath.Join("testdata", fmt.Sprintf("inspection-%s-%d.txt", name, columns))
-			if *rewrite {
-				if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-
-			if !bytes.Equal(out.Bytes(), want) {
-				t.Errorf("got other output than %s has (go test -update rewrites it):\n%s", file, out.Bytes())
-			}
+			testenv.Golden(t, fmt.Sprintf("inspection-%s-%d.txt", name, columns), out.Bytes(), *rewrite)
 		}
 	}
 }

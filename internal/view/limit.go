@@ -88,14 +88,9 @@ func limitFile(l *events.Limiter) string {
 }
 
 // swapCounter names the second counter of a cgroup: in cgroup v1 it counts memory and
-// swap together. An incident of a kernel log has no hierarchies, but the limit's file.
+// swap together.
 func (b limitBlock) swapCounter(c *events.Cgroup) string {
-	if c != nil && c.Hierarchy != 0 {
-		return "memory+swap"
-	}
-
-	l := b.limiter
-	if l != nil && (strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw.")) {
+	if c != nil && c.Hierarchy != 0 || b.limiter.V1() {
 		return "memory+swap"
 	}
 

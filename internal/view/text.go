@@ -148,11 +148,11 @@ func (s *textSink) pressure(l *events.PressureLine) error {
 	var items []string
 
 	switch l.What {
-	case "memory_high_throttling":
+	case events.PressureMemoryHigh:
 		items = append(items, "throttled by memory.high for "+phrase.Duration(l.TotalNS)+" of "+window)
-	case "reclaim_gains_nothing":
+	case events.PressureNoProgress:
 		items = append(items, fmt.Sprintf("%d of %s in %s made no progress", l.Fruitless, phrase.Plural(l.Count, "reclaim"), window), "OOM kill imminent")
-	case "guardian_stalled":
+	case events.PressureCritical:
 		items = append(items, "critical service stalled for "+phrase.Duration(l.TotalNS)+" of "+window)
 	default:
 		items = append(items, phrase.Spaced(l.What)+" "+phrase.Duration(l.TotalNS)+" of "+window)
@@ -177,7 +177,7 @@ func (s *textSink) lost(l *events.Lost) error {
 	p := s.page()
 
 	what := phrase.Plural(l.Count, "record") + " (" + phrase.Spaced(l.What) + ")"
-	if l.What == "recording" {
+	if l.What == events.LostRecording {
 		what = phrase.Plural(l.Count, "line") + " not recorded"
 	}
 

@@ -9,7 +9,8 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"unicode"
+
+	pages "github.com/oomtrace/oomtrace/docs"
 )
 
 // field is one key of a JSON object.
@@ -89,7 +90,7 @@ func tableSections(page []byte) map[string]section {
 	for line := range strings.Lines(string(page)) {
 		line = strings.TrimSpace(line)
 		if title := strings.TrimLeft(line, "#"); title != line && strings.HasPrefix(title, " ") {
-			current = section{strings.TrimSpace(title), anchor(strings.TrimSpace(title))}
+			current = section{strings.TrimSpace(title), pages.Anchor(strings.TrimSpace(title))}
 		}
 
 		if m := beginMark.FindStringSubmatch(line); m != nil {
@@ -98,20 +99,6 @@ func tableSections(page []byte) map[string]section {
 	}
 
 	return sections
-}
-
-// anchor is what a heading can be linked by on GitHub.
-func anchor(title string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == ' ':
-			return '-'
-		case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
-			return unicode.ToLower(r)
-		}
-
-		return -1
-	}, title)
 }
 
 func (d *docs) table(what, typeName string, sections map[string]section) (string, error) {
