@@ -94,7 +94,7 @@ func (b *builder) oomIncident(f *facts) *events.Incident {
 	inc.Limiter = b.limiter(f, unknown)
 
 	if f.ancestryKnown {
-		inc.Ladder = b.ladder(f.ancestry, f.ancestryCut, f.verdict.limiter, unknown)
+		inc.Ladder = b.ancestry(f.ancestry, f.ancestryCut, f.verdict.limiter, unknown)
 	} else {
 		unknown.Add("ladder")
 	}
@@ -127,7 +127,7 @@ func (b *builder) userIncident(kills []kernel.Kill, ancestry *kernel.TargetAnces
 	unknown := &oom.Unknowns{}
 
 	if ancestry != nil {
-		inc.Ladder = b.ladder(ancestry.Ancestry, ancestry.AncestryCut, -1, unknown)
+		inc.Ladder = b.ancestry(ancestry.Ancestry, ancestry.AncestryCut, -1, unknown)
 	} else {
 		unknown.Add("ladder")
 	}
@@ -211,40 +211,40 @@ func room(c kernel.Counter) uint64 {
 	return c.Max - min(c.Usage, c.Max)
 }
 
-// ladder returns the memcg ancestry, from the victim's up. The root has no limits and no
+// ancestry returns the memcg ancestry, from the victim's up. The root has no limits and no
 // counters of its own, so it is left out. limiter is the index of the owner of the
 // limit, negative if it is none of them.
-func (b *builder) ladder(ancestry []kernel.Memcg, cut bool, limiter int, unknown *oom.Unknowns) []events.Rung {
+func (b *builder) ancestry(ancestry []kernel.Memcg, cut bool, limiter int, unknown *oom.Unknowns) []events.Rung {
 	if n := len(ancestry); n > 0 && !cut {
 		ancestry = ancestry[:n-1]
 	}
 
-	var rungs []events.Rung
+	var ancestors []events.Rung
 
 	for i := range ancestry {
-		rung := b.rung(&ancestry[i], unknown)
-		rung.Below = limiter > i
-		rungs = append(rungs, rung)
+		a := b.ancestor(&ancestry[i], unknown)
+		a.Below = limiter > i
+		ancestors = append(ancestors, a)
 	}
 
-	return rungs
+	return ancestors
 }
 
-func (b *builder) rung(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Rung {
+func (b *builder) ancestor(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Rung {
 	cgroup, place := b.cgroup(memcg.Key)
-	rung := events.Rung{Cgroup: cgroup, Level: levelOf(place), Workload: place.Workload}
+	a := events.Rung{Cgroup: cgroup, Level: levelOf(place), Workload: place.Workload}
 
 	if m := memcg.Memory; m.Known {
-		rung.UsageBytes, rung.MaxBytes, rung.PeakBytes = b.bytes(m.Usage), b.limit(m.Max), b.bytes(m.Watermark)
+		a.UsageBytes, a.MaxBytes, a.PeakBytes = b.bytes(m.Usage), b.limit(m.Max), b.bytes(m.Watermark)
 		if !b.cfg.CgroupV1 {
-			rung.HighBytes = b.limit(m.High)
+			a.HighBytes = b.limit(m.High)
 		}
 	} else {
 		unknown.Add("ladder.usage_bytes", "ladder.max_bytes", "ladder.high_bytes", "ladder.peak_bytes")
 	}
 
 	if s := memcg.Swap; s.Known {
-		rung.SwapUsageBytes, rung.SwapMaxBytes = b.bytes(s.Usage), b.limit(s.Max)
+		a.SwapUsageBytes, a.SwapMaxBytes = b.bytes(s.Usage), b.limit(s.Max)
 	} else {
 		unknown.Add("ladder.swap_usage_bytes", "ladder.swap_max_bytes")
 	}
@@ -252,14 +252,14 @@ func (b *builder) rung(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Rung {
 	switch {
 	case b.cfg.CgroupV1: // has no memory.oom.group
 	case memcg.OOMGroupKnown:
-		rung.OOMGroup = pointer(memcg.OOMGroup)
+		a.OOMGroup = pointer(memcg.OOMGroup)
 	default:
 		unknown.Add("ladder.oom_group")
 	}
 
 	unknown.Unless("ladder.cgroup.path", cgroup.Path != "")
 
-	return rung
+	return a
 }
 
 func (b *builder) victims(f *facts, unknown *oom.Unknowns) []events.Victim {

@@ -59,9 +59,9 @@ func (c *Correlator) Record(r kernel.Record) error {
 
 	switch r := r.(type) {
 	case kernel.VictimChosen:
-		c.cfg.Cgroups.LearnChain(r.Ancestry, r.AncestryCut)
+		c.cfg.Cgroups.LearnAncestry(r.Ancestry, r.AncestryCut)
 
-		if c.cfg.hooked() && r.Pass != 0 {
+		if c.cfg.hooked() && r.Invocation != 0 {
 			c.invocations.victimChosen(&r)
 			c.limitHits.learn(r.Ancestry...)
 		} else {
@@ -74,12 +74,12 @@ func (c *Correlator) Record(r kernel.Record) error {
 			c.threads.charge(&r)
 		}
 	case kernel.TargetAncestry:
-		c.cfg.Cgroups.LearnChain(r.Ancestry, r.AncestryCut)
+		c.cfg.Cgroups.LearnAncestry(r.Ancestry, r.AncestryCut)
 		c.userKills.targetAncestry(&r)
 	case kernel.Kill:
 		return c.kill(r)
 	case kernel.Mark:
-		if c.cfg.hooked() && r.Pass != 0 {
+		if c.cfg.hooked() && r.Invocation != 0 {
 			return nil // the other records of the invocation hold more
 		}
 
@@ -87,13 +87,13 @@ func (c *Correlator) Record(r kernel.Record) error {
 
 		return c.threads.mark(r)
 	case kernel.OOMReturn:
-		c.limitHits.learn(r.LimiterLevel)
+		c.limitHits.learn(r.LimiterMemcg)
 
 		if r.Outcome == events.OutcomeKilled {
 			return c.invocations.returned(&r)
 		}
 
-		c.invocations.drop(r.Pass) // its victim was already exiting
+		c.invocations.drop(r.Invocation) // its victim was already exiting
 
 		return c.noVictims.returned(r)
 	case kernel.Exit:
@@ -118,9 +118,9 @@ func (c *Correlator) kill(k kernel.Kill) error {
 		}
 
 		return c.userKills.kill(k)
-	case !k.FromKernel, c.cfg.hooked() && k.Pass == 0 && !k.SharesMM:
+	case !k.FromKernel, c.cfg.hooked() && k.Invocation == 0 && !k.SharesMM:
 		return nil // not the OOM killer's
-	case k.Pass == 0: // nothing is hooked, or the entry of this invocation was missed
+	case k.Invocation == 0: // nothing is hooked, or the entry of this invocation was missed
 		return c.threads.kill(k)
 	}
 

@@ -129,13 +129,13 @@ func (f *followUp) killed(p *pendingOOM, inc *events.Incident) *reported {
 		// cgroup v1 counts a kill at the victim's memcg only (mm/memcontrol.c:
 		// memcg_memory_event).
 		counted := !f.cfg.CgroupV1 || p.verdict.limiter == 0
-		if p.end != nil && p.end.Limiter == memcg.Key && memcg.EventsKnown && p.end.LimiterLevel.EventsKnown && counted {
-			r.memcgDelta = pointer(p.end.LimiterLevel.OOMKill - memcg.OOMKill)
+		if p.end != nil && p.end.Limiter == memcg.Key && memcg.EventsKnown && p.end.LimiterMemcg.EventsKnown && counted {
+			r.memcgDelta = pointer(p.end.LimiterMemcg.OOMKill - memcg.OOMKill)
 		}
 	}
 
-	for _, rung := range inc.Ladder {
-		r.ancestry = append(r.ancestry, rung.Cgroup.CgroupKey)
+	for _, a := range inc.Ladder {
+		r.ancestry = append(r.ancestry, a.Cgroup.CgroupKey)
 	}
 
 	r.previous = f.stillDying(r.limiter, p.firstNS)

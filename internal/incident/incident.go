@@ -32,7 +32,7 @@ import (
 // Cgroups maps cgroups to their paths, including removed ones. *resolve.Tree is one.
 type Cgroups interface {
 	Place(events.CgroupKey) (place resolve.Place, path string, ok bool)
-	LearnChain(chain []kernel.Memcg, cut bool)
+	LearnAncestry(ancestry []kernel.Memcg, cut bool)
 }
 
 // Config describes the host to a Correlator.

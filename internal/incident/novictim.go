@@ -171,7 +171,7 @@ func (n *noVictims) facts(r *kernel.OOMReturn, count uint64) *facts {
 	case r.AllocKnown && r.Order == -1:
 		f.verdict.scope = events.ScopeSysrq
 	case r.Limiter.ID != 0:
-		limiter := r.LimiterLevel // a copy: r must not move to the heap
+		limiter := r.LimiterMemcg // a copy: r must not move to the heap
 		f.verdict.scope, f.limiter = events.ScopeMemcg, &limiter
 	default:
 		f.verdict.scope = scopeOf(r.Constraint)

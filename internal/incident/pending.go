@@ -38,7 +38,7 @@ type victim struct {
 func newPendingOOM(cfg *Config, m kernel.Meta) *pendingOOM {
 	return &pendingOOM{
 		id: cfg.incidentID(m.BootNS), tier: cfg.Tier, firstNS: m.BootNS, lastNS: m.BootNS,
-		invocation: m.Pass, trigger: m.Current, verdict: lostVerdict,
+		invocation: m.Invocation, trigger: m.Current, verdict: lostVerdict,
 	}
 }
 
@@ -120,11 +120,11 @@ func (p *pendingOOM) facts() facts {
 
 		// The charge is only comparable with the usage at the same time.
 		if p.charge != nil {
-			f.charge = p.charge.Levels
+			f.charge = p.charge.Memcgs
 		}
 	case p.verdict.ofNode():
 	case p.end != nil && p.end.Limiter.ID != 0:
-		f.limiter, f.verdict.scope = &p.end.LimiterLevel, events.ScopeMemcg
+		f.limiter, f.verdict.scope = &p.end.LimiterMemcg, events.ScopeMemcg
 	}
 
 	return f

@@ -127,7 +127,7 @@ func (b *builder) kernelIncident(r *report, unknown *oom.Unknowns) *events.Incid
 	}
 	inc.Scope = r.scope(page, unknown)
 	r.limiter(inc, page, unknown)
-	r.ladder(inc, unknown)
+	r.ancestry(inc, unknown)
 	r.trigger(inc, unknown)
 
 	inc.Victims = r.victims(page, unknown)

@@ -241,9 +241,9 @@ func (r *report) taskMemcg() string {
 	return ""
 }
 
-// ladder sets the memcg ancestry as far as the log names it: from the victim's cgroup up to
+// ancestry sets the memcg ancestry as far as the log names it: from the victim's cgroup up to
 // the limiter.
-func (r *report) ladder(inc *events.Incident, unknown *oom.Unknowns) {
+func (r *report) ancestry(inc *events.Incident, unknown *oom.Unknowns) {
 	if inc.Scope != events.ScopeMemcg || inc.Limiter == nil {
 		unknown.Add("ladder")
 		return
@@ -257,8 +257,8 @@ func (r *report) ladder(inc *events.Incident, unknown *oom.Unknowns) {
 
 	for at := task; len(at) > len(top) && len(inc.Ladder) < 64; at = at[:max(strings.LastIndexByte(at, '/'), len(top))] {
 		cgroup, place := cgroupOf(at)
-		rung := events.Rung{Cgroup: *cgroup, Level: place.Level, Workload: place.Workload, Below: true}
-		inc.Ladder = append(inc.Ladder, rung)
+		ancestor := events.Rung{Cgroup: *cgroup, Level: place.Level, Workload: place.Workload, Below: true}
+		inc.Ladder = append(inc.Ladder, ancestor)
 
 		unknown.Add("ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes")
 	}
