@@ -12,13 +12,13 @@ import (
 // facts is everything that an incident of the OOM killer is built from. A nil pointer is
 // a fact that is not known.
 type facts struct {
-	id      string
-	timeNS  uint64 // CLOCK_BOOTTIME
-	tier    events.Tier
-	outcome events.Outcome
-	passes  events.Passes
-	verdict verdict
-	trigger *kernel.Task
+	id       string
+	timeNS   uint64 // CLOCK_BOOTTIME
+	tier     events.Tier
+	outcome  events.Outcome
+	passes   events.Passes
+	shortage shortage
+	trigger  *kernel.Task
 
 	// ancestry goes from the victim's memcg to the root, or not that far if it is cut.
 	ancestry      []kernel.Memcg
@@ -66,7 +66,7 @@ func (b *builder) headline(p *pendingOOM) *events.Incident {
 	v := p.victims[0]
 
 	return &events.Incident{
-		Envelope: b.envelope(events.KindIncident, v.kill.BootNS), ID: p.id, Scope: p.verdict.scope, Tier: p.tier,
+		Envelope: b.envelope(events.KindIncident, v.kill.BootNS), ID: p.id, Scope: p.shortage.scope, Tier: p.tier,
 		Victims: []events.Victim{{Process: b.process(v.kill.Target), Role: v.role}},
 	}
 }
@@ -77,13 +77,13 @@ func (b *builder) oomIncident(f *facts) *events.Incident {
 	inc := &events.Incident{
 		Envelope: b.envelope(events.KindIncident, f.timeNS),
 		ID:       f.id,
-		Scope:    f.verdict.scope,
+		Scope:    f.shortage.scope,
 		Outcome:  f.outcome,
 		Tier:     f.tier,
 		Passes:   &passes,
 	}
 	unknown := &oom.Unknowns{}
-	unknown.Add(f.verdict.unsure...)
+	unknown.Add(f.shortage.unsure...)
 
 	if f.trigger != nil {
 		inc.Trigger = pointer(b.process(*f.trigger))
@@ -94,7 +94,7 @@ func (b *builder) oomIncident(f *facts) *events.Incident {
 	inc.Limiter = b.limiter(f, unknown)
 
 	if f.ancestryKnown {
-		inc.Ladder = b.ancestry(f.ancestry, f.ancestryCut, f.verdict.limiter, unknown)
+		inc.Ladder = b.ancestry(f.ancestry, f.ancestryCut, f.shortage.limiter, unknown)
 	} else {
 		unknown.Add("ladder")
 	}
@@ -105,7 +105,7 @@ func (b *builder) oomIncident(f *facts) *events.Incident {
 		inc.Notes = notes(f)
 	}
 
-	inc.Allocation = b.allocation(&f.allocation, f.verdict.scope, unknown)
+	inc.Allocation = b.allocation(&f.allocation, f.shortage.scope, unknown)
 
 	if inc.Memory = b.memory(f.charge, f.limiter, unknown); inc.Memory == nil {
 		unknown.Add("memory")
@@ -157,13 +157,13 @@ func (b *builder) limiter(f *facts, unknown *oom.Unknowns) *events.Limiter {
 	switch {
 	case f.limiter != nil:
 		return b.memcgLimiter(f.limiter)
-	case f.verdict.scope == events.ScopeGlobal, f.verdict.scope == events.ScopeSysrq:
+	case f.shortage.scope == events.ScopeGlobal, f.shortage.scope == events.ScopeSysrq:
 		if b.cfg.RAMBytes == 0 {
 			return oom.NodeLimiter(nil, nil, unknown)
 		}
 
 		return oom.NodeLimiter(pointer(b.cfg.RAMBytes), pointer(b.cfg.SwapBytes), unknown)
-	case f.verdict.ofNode():
+	case f.shortage.ofNode():
 		return oom.NUMALimiter(f.nodes, unknown)
 	}
 
@@ -301,13 +301,13 @@ func (b *builder) victim(v victim, unknown *oom.Unknowns) events.Victim {
 }
 
 func (b *builder) killer(f *facts) *events.Killer {
-	if f.verdict.group < 0 {
-		return oom.Killer(f.verdict.scope, nil, "")
+	if f.shortage.group < 0 {
+		return oom.Killer(f.shortage.scope, nil, "")
 	}
 
-	cgroup, place := b.cgroup(f.ancestry[f.verdict.group].Key)
+	cgroup, place := b.cgroup(f.ancestry[f.shortage.group].Key)
 
-	return oom.Killer(f.verdict.scope, &cgroup, levelOf(place))
+	return oom.Killer(f.shortage.scope, &cgroup, levelOf(place))
 }
 
 func (b *builder) allocation(a *allocation, scope events.Scope, unknown *oom.Unknowns) *events.Allocation {

@@ -121,14 +121,14 @@ func (f *followUp) killed(p *pendingOOM, inc *events.Incident) *reported {
 	r := &reported{
 		id: p.id, outcome: inc.Outcome, timeNS: p.victims[0].kill.BootNS, passes: *inc.Passes,
 		unknown: inc.Unknown, notes: inc.Notes, kernelKills: p.kernelKills, repeated: p.repeated,
-		lastNS: p.lastNS, invocation: p.invocation, group: p.verdict.group >= 0, exitsAwaited: true,
+		lastNS: p.lastNS, invocation: p.invocation, group: p.shortage.group >= 0, exitsAwaited: true,
 	}
-	if p.verdict.limiter >= 0 {
-		memcg := p.chosen.Ancestry[p.verdict.limiter]
+	if p.shortage.limiter >= 0 {
+		memcg := p.chosen.Ancestry[p.shortage.limiter]
 		r.limiter = memcg.Key
 		// cgroup v1 counts a kill at the victim's memcg only (mm/memcontrol.c:
 		// memcg_memory_event).
-		counted := !f.cfg.CgroupV1 || p.verdict.limiter == 0
+		counted := !f.cfg.CgroupV1 || p.shortage.limiter == 0
 		if p.end != nil && p.end.Limiter == memcg.Key && memcg.EventsKnown && p.end.LimiterMemcg.EventsKnown && counted {
 			r.memcgDelta = pointer(p.end.LimiterMemcg.OOMKill - memcg.OOMKill)
 		}

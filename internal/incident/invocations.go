@@ -47,7 +47,7 @@ func (v *invocations) of(m kernel.Meta) *pendingOOM {
 
 func (v *invocations) victimChosen(r *kernel.VictimChosen) {
 	p := v.of(r.Meta)
-	p.chosen, p.verdict = r, readVerdict(r, v.cfg.CgroupV1)
+	p.chosen, p.shortage = r, readShortage(r, v.cfg.CgroupV1)
 }
 
 func (v *invocations) charge(r *kernel.Charge) { v.of(r.Meta).charge = r }

@@ -169,12 +169,12 @@ func (n *noVictims) facts(r *kernel.OOMReturn, count uint64) *facts {
 
 	switch {
 	case r.AllocKnown && r.Order == -1:
-		f.verdict.scope = events.ScopeSysrq
+		f.shortage.scope = events.ScopeSysrq
 	case r.Limiter.ID != 0:
 		limiter := r.LimiterMemcg // a copy: r must not move to the heap
-		f.verdict.scope, f.limiter = events.ScopeMemcg, &limiter
+		f.shortage.scope, f.limiter = events.ScopeMemcg, &limiter
 	default:
-		f.verdict.scope = scopeOf(r.Constraint)
+		f.shortage.scope = scopeOf(r.Constraint)
 	}
 
 	return f
@@ -218,9 +218,9 @@ func (n *noVictims) killOf(r kernel.Mark) *reported {
 	return nil
 }
 
-// newNoVictimFacts returns facts without a verdict.
+// newNoVictimFacts returns facts whose shortage is not known yet.
 func newNoVictimFacts(cfg *Config, m kernel.Meta, outcome events.Outcome, timeNS uint64) *facts {
-	f := &facts{id: cfg.incidentID(m.BootNS), timeNS: timeNS, tier: cfg.Tier, outcome: outcome, verdict: lostVerdict}
+	f := &facts{id: cfg.incidentID(m.BootNS), timeNS: timeNS, tier: cfg.Tier, outcome: outcome, shortage: unknownShortage}
 	if m.Current.TID != 0 {
 		f.trigger = &m.Current
 	}
