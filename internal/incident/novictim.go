@@ -22,10 +22,9 @@ const (
 // noVictims follows OOM invocations that killed nobody. The kernel side does not send
 // each but counts them by limiter and outcome: a record is a repeat count.
 type noVictims struct {
-	cfg      *Config
-	report   *reporter
-	followUp *followUp
-	repeats  map[repeatKey]*repeat
+	cfg     *Config
+	report  *reporter
+	repeats map[repeatKey]*repeat
 }
 
 type repeatKey struct {
@@ -45,7 +44,7 @@ type repeat struct {
 }
 
 func newNoVictims(cfg *Config, report *reporter) noVictims {
-	return noVictims{cfg: cfg, report: report, followUp: report.followUp, repeats: make(map[repeatKey]*repeat)}
+	return noVictims{cfg: cfg, report: report, repeats: make(map[repeatKey]*repeat)}
 }
 
 // returned takes in the new count of such invocations. Those that follow a kill of the
@@ -62,7 +61,7 @@ func (n *noVictims) returned(r kernel.OOMReturn) error {
 	}
 
 	if rep.incident != nil {
-		n.followUp.countReturns(rep.incident, r.Outcome, more)
+		n.report.followUp.countReturns(rep.incident, r.Outcome, more)
 		return nil
 	}
 
@@ -73,7 +72,7 @@ func (n *noVictims) returned(r kernel.OOMReturn) error {
 
 		rep.followed += more
 		if r.Outcome != events.OutcomeNoKillable || rep.followed <= followNoKillableCount {
-			n.followUp.countReturns(kill, r.Outcome, more)
+			n.report.followUp.countReturns(kill, r.Outcome, more)
 			return nil
 		}
 	}
@@ -139,27 +138,19 @@ func (n *noVictims) killBefore(r *kernel.OOMReturn) *reported {
 		window = followNoKillableNS
 	}
 
-	for _, kill := range slices.Backward(n.followUp.recent) {
+	return n.report.followUp.last(func(kill *reported) bool {
 		waits := kill.outcome == events.OutcomeAlreadyExiting && r.Outcome == events.OutcomeWaiting
-		if kill.outcome != events.OutcomeKilled && !waits {
-			continue
+		if kill.outcome != events.OutcomeKilled && !waits || r.LastNS > kill.timeNS && r.LastNS-kill.timeNS > window {
+			return false
 		}
 
-		if r.LastNS > kill.timeNS && r.LastNS-kill.timeNS > window {
-			return nil
-		}
-
-		switch {
-		case kill.limiter == r.Limiter:
-			return kill
-		case r.Outcome == events.OutcomeNoKillable:
+		if r.Outcome == events.OutcomeNoKillable || kill.limiter == r.Limiter {
 			// A victim of another limiter does not explain an empty cgroup.
-		case r.Limiter.ID == 0, slices.Contains(kill.ancestry, r.Limiter):
-			return kill
+			return kill.limiter == r.Limiter
 		}
-	}
 
-	return nil
+		return r.Limiter.ID == 0 || slices.Contains(kill.ancestry, r.Limiter)
+	})
 }
 
 func (n *noVictims) facts(r *kernel.OOMReturn, count uint64) *facts {
@@ -185,7 +176,7 @@ func (n *noVictims) facts(r *kernel.OOMReturn, count uint64) *facts {
 // same thread has a kill that was not reported yet, and this mark follows it.
 func (n *noVictims) marked(r kernel.Mark, pending bool) error {
 	if kill := n.killOf(r); kill != nil {
-		n.followUp.countReturns(kill, events.OutcomeAlreadyExiting, 1)
+		n.report.followUp.countReturns(kill, events.OutcomeAlreadyExiting, 1)
 		return nil
 	}
 
@@ -203,19 +194,11 @@ func (n *noVictims) marked(r kernel.Mark, pending bool) error {
 // killOf returns the recent incident of which the marked process, or the one that marks
 // it, is a victim.
 func (n *noVictims) killOf(r kernel.Mark) *reported {
-	for _, kill := range slices.Backward(n.followUp.recent) {
-		if r.BootNS-kill.timeNS > followNS {
-			return nil
-		}
-
-		for _, v := range kill.victims {
-			if v.process.TID == int(r.PID) || v.process.PID == int(r.PID) || v.process.PID == int(r.Current.TGID) {
-				return kill
-			}
-		}
-	}
-
-	return nil
+	return n.report.followUp.last(func(kill *reported) bool {
+		return r.BootNS-kill.timeNS <= followNS && slices.ContainsFunc(kill.victims, func(v *victimState) bool {
+			return v.process.TID == int(r.PID) || v.process.PID == int(r.PID) || v.process.PID == int(r.Current.TGID)
+		})
+	})
 }
 
 // newNoVictimFacts returns facts whose shortage is not known yet.
