@@ -24,13 +24,7 @@ const (
 type noVictims struct {
 	cfg     *Config
 	report  *reporter
-	repeats map[repeatKey]*repeat
-}
-
-type repeatKey struct {
-	limiter    events.CgroupKey
-	outcome    events.Outcome
-	constraint kernel.Constraint
+	repeats map[kernel.RepeatKey]*repeat
 }
 
 type repeat struct {
@@ -44,7 +38,7 @@ type repeat struct {
 }
 
 func newNoVictims(cfg *Config, report *reporter) noVictims {
-	return noVictims{cfg: cfg, report: report, repeats: make(map[repeatKey]*repeat)}
+	return noVictims{cfg: cfg, report: report, repeats: make(map[kernel.RepeatKey]*repeat)}
 }
 
 // returned takes in the new count of such invocations. Those that follow a kill of the
@@ -86,15 +80,13 @@ func (n *noVictims) returned(r kernel.OOMReturn) error {
 // repeat returns the repeat count that a record belongs to. It is nil if the record only
 // has the count: the first one, which has the details, is still on its way.
 func (n *noVictims) repeat(r *kernel.OOMReturn) *repeat {
-	key := repeatKey{r.Limiter, r.Outcome, r.Constraint}
-
-	rep := n.repeats[key]
+	rep := n.repeats[r.Key()]
 	if rep == nil && r.AllocKnown {
 		if len(n.repeats) >= maxRecent {
 			clear(n.repeats)
 		}
 		rep = &repeat{}
-		n.repeats[key] = rep
+		n.repeats[r.Key()] = rep
 	}
 
 	return rep

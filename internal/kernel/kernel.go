@@ -237,6 +237,16 @@ type OOMReturn struct {
 	LimiterMemcg Memcg  // the limiter at that instant
 }
 
+// RepeatKey is what OOM invocations that killed nobody are counted by.
+type RepeatKey struct {
+	Limiter    events.CgroupKey
+	Outcome    events.Outcome
+	Constraint Constraint
+}
+
+// Key returns what r is counted by.
+func (r OOMReturn) Key() RepeatKey { return RepeatKey{r.Limiter, r.Outcome, r.Constraint} }
+
 // Exit reports the exit of the last thread of a process that the kernel sent SIGKILL.
 type Exit struct {
 	Meta
