@@ -137,7 +137,7 @@ func (f *followUp) killed(p *pendingOOM, inc *events.Incident) *reported {
 		// memcg_memory_event).
 		counted := !f.cfg.CgroupV1 || p.shortage.limiter == 0
 		if p.end != nil && p.end.Limiter == memcg.Key && memcg.EventsKnown && p.end.LimiterMemcg.EventsKnown && counted {
-			r.memcgDelta = pointer(p.end.LimiterMemcg.OOMKill - memcg.OOMKill)
+			r.memcgDelta = new(p.end.LimiterMemcg.OOMKill - memcg.OOMKill)
 		}
 	}
 
@@ -282,7 +282,7 @@ func (f *followUp) end(r *reported, v *victimState, e ends) {
 			return nil
 		}
 
-		return pointer(ns - min(v.killNS, ns))
+		return new(ns - min(v.killNS, ns))
 	}
 	v.ends = e
 
