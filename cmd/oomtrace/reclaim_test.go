@@ -13,9 +13,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
-func stallCount(count, fruitless, ms, pages uint64) kernel.StallCount {
+func stallCount(count, noProgress, ms, pages uint64) kernel.StallCount {
 	return kernel.StallCount{StallTotals: kernel.StallTotals{
-		Count: count, Fruitless: fruitless, TotalNS: ms * 1e6, ReclaimedPages: pages,
+		Count: count, NoProgress: noProgress, TotalNS: ms * 1e6, ReclaimedPages: pages,
 	}}
 }
 
@@ -52,7 +52,7 @@ func TestReclaimRowsSumUpAnIntervalByName(t *testing.T) {
 		t.Errorf("got %d ns of service %q, want %d ns of kubelet.service", got, rows[0].service, want)
 	}
 
-	want := kernel.StallTotals{Count: 5, Fruitless: 1, TotalNS: 15e6, ReclaimedPages: 37}
+	want := kernel.StallTotals{Count: 5, NoProgress: 1, TotalNS: 15e6, ReclaimedPages: 37}
 	got := rows[1].reclaim
 	got.MaxNS = 0 // not shown
 
@@ -125,7 +125,7 @@ func TestFormatReclaimAlignsRowsAndMarksWhatIsNotKnown(t *testing.T) {
 		{
 			name: "/a\x1b", service: "kubelet.service", highNS: 20e6, allNS: 35e6,
 			reclaim: kernel.StallTotals{
-				Count: 5, Fruitless: 1, TotalNS: 15e6, ReclaimedPages: 1 << 20 / uint64(host.PageSize()),
+				Count: 5, NoProgress: 1, TotalNS: 15e6, ReclaimedPages: 1 << 20 / uint64(host.PageSize()),
 			},
 			usage: cgroupUsage{
 				usedBytes: &used, headroomBytes: &room, ancestorLimit: true, psiPercent: &psi, refaultPages: &refaults,

@@ -28,7 +28,7 @@ func formatReclaim(now time.Time, by string, rows []*reclaimRow, kswapd []kswapd
 	}
 
 	for _, row := range rows {
-		fmt.Fprintf(&b, columns, at, count(row.reclaim.Count), count(row.reclaim.Fruitless),
+		fmt.Fprintf(&b, columns, at, count(row.reclaim.Count), count(row.reclaim.NoProgress),
 			millis(row.reclaim.TotalNS), millis(row.highNS), mib(row.reclaim.ReclaimedPages*uint64(host.PageSize())),
 			known(row.usage.usedBytes, mib), headroom(row.usage), known(row.usage.psiPercent, percent),
 			known(row.usage.refaultPages, count), phrase.Sanitize(row.name))

@@ -73,9 +73,7 @@ func (f *sourceFlags) open(
 		}
 	case f.kmsg:
 		opts.BootID, opts.Node, opts.PageSizeBytes = host.BootID(), host.Hostname(), host.PageSize()
-		if clock, err := host.NewBootClock(); err == nil {
-			opts.BootTime = clock.Time(0)
-		}
+		opts.BootTime = host.NewBootClock().Time(0)
 
 		if in, err = kernellog.OpenKmsg(); err != nil {
 			return nil, nil, err

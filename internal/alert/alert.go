@@ -100,8 +100,8 @@ func (d *Detector) Check(nowNS uint64, past *flight.Recorder) []Warning {
 			add(events.PressureMemoryHigh, Warning{StalledNS: high.TotalNS, Count: high.Count})
 		}
 
-		if reclaim.Count >= d.limits.Reclaims && reclaim.Fruitless*100 >= d.limits.NoProgressPercent*reclaim.Count {
-			add(events.PressureNoProgress, Warning{StalledNS: reclaim.TotalNS, Count: reclaim.Count, NoProgress: reclaim.Fruitless})
+		if reclaim.Count >= d.limits.Reclaims && reclaim.NoProgress*100 >= d.limits.NoProgressPercent*reclaim.Count {
+			add(events.PressureNoProgress, Warning{StalledNS: reclaim.TotalNS, Count: reclaim.Count, NoProgress: reclaim.NoProgress})
 		}
 
 		if stalled*100 >= d.limits.CriticalPercent*d.limits.WindowNS && d.critical(cgroup) != "" {

@@ -38,7 +38,7 @@ func (f *feed) tick(s uint64, what events.StallKind, count, noProgress, ns uint6
 	key := kernel.StallKey{Cgroup: events.CgroupKey{ID: 7}, What: what}
 	c := f.sums[key]
 	c.Count += count
-	c.Fruitless += noProgress
+	c.NoProgress += noProgress
 	c.TotalNS += ns
 	f.sums[key] = c
 	f.r.Counts(kernel.StallCounts{Meta: kernel.Meta{BootNS: s * second}, Counts: f.sums})

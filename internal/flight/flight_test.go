@@ -44,7 +44,7 @@ func key(id uint64) events.CgroupKey { return events.CgroupKey{ID: id} }
 
 func counts(atNS uint64, id, count, totalNS uint64) kernel.StallCounts {
 	c := kernel.StallCount{StallTotals: kernel.StallTotals{
-		Count: count, TotalNS: totalNS, MaxNS: 3000, Fruitless: 1, ReclaimedPages: 10 * count,
+		Count: count, TotalNS: totalNS, MaxNS: 3000, NoProgress: 1, ReclaimedPages: 10 * count,
 	}}
 	c.Buckets[1] = count
 
@@ -63,7 +63,7 @@ func TestEachReadingAddsWhatGrew(t *testing.T) {
 	r.Counts(counts(102*second, 1, 8, 900))
 
 	got := r.Before(102*second+1, events.CgroupKey{}, all)
-	want := Sum{events.StallMemcgReclaim, kernel.StallTotals{Count: 8, Fruitless: 1, TotalNS: 900, MaxNS: 3000,
+	want := Sum{events.StallMemcgReclaim, kernel.StallTotals{Count: 8, NoProgress: 1, TotalNS: 900, MaxNS: 3000,
 		ReclaimedPages: 80}}
 
 	if len(got.Stalls) != 1 || got.Stalls[0] != want {

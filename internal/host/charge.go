@@ -87,49 +87,49 @@ func (l Layout) Above(cgroup string) []string {
 	return paths
 }
 
-// Ladder reads the limits of a cgroup and of its ancestors, the nearest first. A
+// Ancestry reads the limits of a cgroup and of its ancestors, the nearest first. A
 // limit that is nil is not set; unknown has the keys of an incident that could not be
 // read.
-func (r Reader) Ladder(cgroup string) (rungs []events.Rung, unknown []string) {
+func (r Reader) Ancestry(cgroup string) (ancestors []events.Rung, unknown []string) {
 	if r.Layout.MemoryMount == "" {
 		return nil, []string{"ladder"}
 	}
 	missing := map[string]bool{}
 
 	for _, at := range r.Layout.Above(cgroup) {
-		rung := events.Rung{Cgroup: r.Cgroup(at)}
+		a := events.Rung{Cgroup: r.Cgroup(at)}
 
-		rung.Level, rung.Workload = r.place(at)
-		for _, f := range ladderFiles[r.Layout.MemoryVersion] {
+		a.Level, a.Workload = r.place(at)
+		for _, f := range limitFiles[r.Layout.MemoryVersion] {
 			text, err := readSmall(filepath.Join(r.Layout.dir(at), f.name))
 			if err != nil {
 				missing[f.key] = true
 				continue
 			}
 
-			f.set(&rung, limited(parseNumber(text)))
+			f.set(&a, limited(parseNumber(text)))
 		}
 
-		rungs = append(rungs, rung)
+		ancestors = append(ancestors, a)
 	}
 
-	for _, f := range ladderFiles[r.Layout.MemoryVersion] {
+	for _, f := range limitFiles[r.Layout.MemoryVersion] {
 		if missing[f.key] {
 			unknown = append(unknown, "ladder."+f.key)
 		}
 	}
 
-	return rungs, unknown
+	return ancestors, unknown
 }
 
-// ladderFile is the file of a field. Some do not exist in kernels without swap, or in
+// limitFile is the file of a field. Some do not exist in kernels without swap, or in
 // older ones: memory.peak came with 5.19.
-type ladderFile struct {
+type limitFile struct {
 	name, key string
 	set       func(*events.Rung, *uint64)
 }
 
-var ladderFiles = map[int][]ladderFile{
+var limitFiles = map[int][]limitFile{
 	1: {
 		{"memory.usage_in_bytes", "usage_bytes", func(r *events.Rung, n *uint64) { r.UsageBytes = n }},
 		{"memory.limit_in_bytes", "max_bytes", func(r *events.Rung, n *uint64) { r.MaxBytes = n }},

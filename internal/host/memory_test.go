@@ -212,13 +212,13 @@ func TestLimitsOfAncestorsAreRead(t *testing.T) {
 		},
 	}
 
-	rungs, unknown := r.Ladder("/a/b")
-	if len(rungs) != 2 {
-		t.Fatalf("got ancestry %+v, want 2 cgroups", rungs)
+	ancestors, unknown := r.Ancestry("/a/b")
+	if len(ancestors) != 2 {
+		t.Fatalf("got ancestry %+v, want 2 cgroups", ancestors)
 	}
 
-	for i := range rungs {
-		rungs[i].Cgroup.ID = 0
+	for i := range ancestors {
+		ancestors[i].Cgroup.ID = 0
 	}
 	yes, no := true, false
 
@@ -233,8 +233,8 @@ func TestLimitsOfAncestorsAreRead(t *testing.T) {
 			UsageBytes: p64(1000), OOMGroup: &no,
 		},
 	}
-	if !reflect.DeepEqual(rungs, want) {
-		t.Errorf("got  %+v\nwant %+v", rungs, want)
+	if !reflect.DeepEqual(ancestors, want) {
+		t.Errorf("got  %+v\nwant %+v", ancestors, want)
 	}
 
 	if !slices.Equal(unknown, []string{"ladder.peak_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes"}) {
@@ -243,14 +243,14 @@ func TestLimitsOfAncestorsAreRead(t *testing.T) {
 
 	r.Layout = Layout{MemoryVersion: 1, HierarchyID: 4, MemoryMount: root + "/v1", MountRoot: "/"}
 
-	rungs, unknown = r.Ladder("/a")
-	if len(rungs) != 1 || rungs[0].MaxBytes != nil || value(rungs[0].SwapMaxBytes) != 2048 || value(rungs[0].PeakBytes) != 950 ||
-		rungs[0].Cgroup.Hierarchy != 4 || len(unknown) != 0 {
-		t.Errorf("got %+v, unknown %v in cgroup v1, want its limits", rungs, unknown)
+	ancestors, unknown = r.Ancestry("/a")
+	if len(ancestors) != 1 || ancestors[0].MaxBytes != nil || value(ancestors[0].SwapMaxBytes) != 2048 || value(ancestors[0].PeakBytes) != 950 ||
+		ancestors[0].Cgroup.Hierarchy != 4 || len(unknown) != 0 {
+		t.Errorf("got %+v, unknown %v in cgroup v1, want its limits", ancestors, unknown)
 	}
 
-	if rungs, unknown := (Reader{}).Ladder("/a"); rungs != nil || !slices.Equal(unknown, []string{"ladder"}) {
-		t.Errorf("got %+v, %v without cgroups, want all unknown", rungs, unknown)
+	if ancestors, unknown := (Reader{}).Ancestry("/a"); ancestors != nil || !slices.Equal(unknown, []string{"ladder"}) {
+		t.Errorf("got %+v, %v without cgroups, want all unknown", ancestors, unknown)
 	}
 
 	nested := Layout{MemoryMount: "/x", MountRoot: "/docker/abc"}
@@ -556,9 +556,9 @@ func TestLivingHog(t *testing.T) {
 		t.Errorf("got charge %+v, want %d MiB anonymous, and at most %d MiB more", charge, hogMiB, slack>>20)
 	}
 
-	rungs, _ := r.Ladder(s.Path())
-	if len(rungs) == 0 || value(rungs[0].MaxBytes) != 2*hogMiB<<20 || value(rungs[0].UsageBytes) < hogMiB<<20 {
-		t.Fatalf("got ancestry %+v, want a limit of %d MiB and a usage of %d MiB or more first", rungs, 2*hogMiB, hogMiB)
+	ancestors, _ := r.Ancestry(s.Path())
+	if len(ancestors) == 0 || value(ancestors[0].MaxBytes) != 2*hogMiB<<20 || value(ancestors[0].UsageBytes) < hogMiB<<20 {
+		t.Fatalf("got ancestry %+v, want a limit of %d MiB and a usage of %d MiB or more first", ancestors, 2*hogMiB, hogMiB)
 	}
 
 	below, err := r.Candidates(context.Background(), s.Path(), 5)

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 const (
@@ -167,13 +168,13 @@ func (a *auditResult) of(r *reported) *events.Audit {
 
 	return &events.Audit{
 		Victims: len(r.victims), KernelKills: r.kernelKills,
-		VMStatDelta: pointer(a.delta), Incidents: a.incidents, WindowKills: a.kills,
+		VMStatDelta: new(a.delta), Incidents: a.incidents, WindowKills: a.kills,
 		MemcgDelta: r.memcgDelta, Explained: a.matches() && memcgMatches, Text: a.text(r, memcgMatches),
 	}
 }
 
 func (a *auditResult) text(r *reported, memcgMatches bool) string {
-	text := plural(len(r.victims), "victim")
+	text := phrase.Plural(len(r.victims), "victim")
 
 	switch {
 	case a.incidents == 1:
@@ -212,12 +213,4 @@ func (r *reported) sharing() (n int) {
 	}
 
 	return n
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-
-	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -13,14 +13,14 @@ import (
 // facts is everything that an incident of the OOM killer is built from. A nil pointer is
 // a fact that is not known.
 type facts struct {
-	id      string
-	timeNS  uint64 // CLOCK_BOOTTIME
-	tier    events.Tier
-	outcome events.Outcome
-	passes  events.Passes
-	verdict verdict
+	id       string
+	timeNS   uint64 // CLOCK_BOOTTIME
+	tier     events.Tier
+	outcome  events.Outcome
+	passes   events.Passes
+	shortage shortage
 	// scopeOfReturn is the scope that the return of out_of_memory shows where the choice
-	// was lost; empty: the verdict's.
+	// was lost; empty: the shortage's.
 	scopeOfReturn events.Scope
 	trigger       *kernel.Task
 
@@ -70,7 +70,7 @@ func (b *builder) headline(p *pendingOOM) *events.Incident {
 	v := p.victims[0]
 
 	return &events.Incident{
-		Envelope: b.envelope(events.KindIncident, v.kill.BootNS), ID: p.id, Scope: p.verdict.scope, Tier: p.tier,
+		Envelope: b.envelope(events.KindIncident, v.kill.BootNS), ID: p.id, Scope: p.shortage.scope, Tier: p.tier,
 		Outcome: events.OutcomeKilled,
 		Victims: []events.Victim{{Process: b.process(v.kill.Target), Role: v.role}},
 	}
@@ -82,16 +82,16 @@ func (b *builder) oomIncident(f *facts) *events.Incident {
 	inc := &events.Incident{
 		Envelope: b.envelope(events.KindIncident, f.timeNS),
 		ID:       f.id,
-		Scope:    cmp.Or(f.scopeOfReturn, f.verdict.scope),
+		Scope:    cmp.Or(f.scopeOfReturn, f.shortage.scope),
 		Outcome:  f.outcome,
 		Tier:     f.tier,
 		Passes:   &passes,
 	}
 	unknown := &oom.Unknowns{}
-	unknown.Add(f.verdict.unsure...)
+	unknown.Add(f.shortage.unsure...)
 
 	if f.trigger != nil {
-		inc.Trigger = pointer(b.process(*f.trigger))
+		inc.Trigger = new(b.process(*f.trigger))
 	} else {
 		unknown.Add("trigger")
 	}
@@ -99,7 +99,7 @@ func (b *builder) oomIncident(f *facts) *events.Incident {
 	inc.Limiter = b.limiter(f, unknown)
 
 	if f.ancestryKnown {
-		inc.Ladder = b.ladder(f.ancestry, f.ancestryCut, f.verdict.limiter, unknown)
+		inc.Ladder = b.ancestry(f.ancestry, f.ancestryCut, f.shortage.limiter, unknown)
 	} else {
 		unknown.Add("ladder")
 	}
@@ -110,7 +110,7 @@ func (b *builder) oomIncident(f *facts) *events.Incident {
 		inc.Notes = notes(f)
 	}
 
-	inc.Allocation = b.allocation(&f.allocation, f.verdict.scope, unknown)
+	inc.Allocation = b.allocation(&f.allocation, f.shortage.scope, unknown)
 
 	if inc.Memory = b.memory(f.charge, f.limiter, unknown); inc.Memory == nil {
 		unknown.Add("memory")
@@ -132,7 +132,7 @@ func (b *builder) userIncident(kills []kernel.Kill, ancestry *kernel.TargetAnces
 	unknown := &oom.Unknowns{}
 
 	if ancestry != nil {
-		inc.Ladder = b.ladder(ancestry.Ancestry, ancestry.AncestryCut, -1, unknown)
+		inc.Ladder = b.ancestry(ancestry.Ancestry, ancestry.AncestryCut, -1, unknown)
 	} else {
 		unknown.Add("ladder")
 	}
@@ -162,13 +162,13 @@ func (b *builder) limiter(f *facts, unknown *oom.Unknowns) *events.Limiter {
 	switch {
 	case f.limiter != nil:
 		return b.memcgLimiter(f.limiter)
-	case f.verdict.scope == events.ScopeGlobal, f.verdict.scope == events.ScopeSysrq:
+	case f.shortage.scope == events.ScopeGlobal, f.shortage.scope == events.ScopeSysrq:
 		if b.cfg.RAMBytes == 0 {
 			return oom.NodeLimiter(nil, nil, unknown)
 		}
 
-		return oom.NodeLimiter(pointer(b.cfg.RAMBytes), pointer(b.cfg.SwapBytes), unknown)
-	case f.verdict.ofNode():
+		return oom.NodeLimiter(new(b.cfg.RAMBytes), new(b.cfg.SwapBytes), unknown)
+	case f.shortage.ofNode():
 		return oom.NUMALimiter(f.nodes, unknown)
 	}
 
@@ -216,40 +216,40 @@ func room(c kernel.Counter) uint64 {
 	return c.Max - min(c.Usage, c.Max)
 }
 
-// ladder returns the memcg ancestry, from the victim's up. The root has no limits and no
+// ancestry returns the memcg ancestry, from the victim's up. The root has no limits and no
 // counters of its own, so it is left out. limiter is the index of the owner of the
 // limit, negative if it is none of them.
-func (b *builder) ladder(ancestry []kernel.Memcg, cut bool, limiter int, unknown *oom.Unknowns) []events.Rung {
+func (b *builder) ancestry(ancestry []kernel.Memcg, cut bool, limiter int, unknown *oom.Unknowns) []events.Rung {
 	if n := len(ancestry); n > 0 && !cut {
 		ancestry = ancestry[:n-1]
 	}
 
-	var rungs []events.Rung
+	var ancestors []events.Rung
 
 	for i := range ancestry {
-		rung := b.rung(&ancestry[i], unknown)
-		rung.Below = limiter > i
-		rungs = append(rungs, rung)
+		a := b.ancestor(&ancestry[i], unknown)
+		a.Below = limiter > i
+		ancestors = append(ancestors, a)
 	}
 
-	return rungs
+	return ancestors
 }
 
-func (b *builder) rung(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Rung {
+func (b *builder) ancestor(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Rung {
 	cgroup, place := b.cgroup(memcg.Key)
-	rung := events.Rung{Cgroup: cgroup, Level: levelOf(place), Workload: place.Workload}
+	a := events.Rung{Cgroup: cgroup, Level: levelOf(place), Workload: place.Workload}
 
 	if m := memcg.Memory; m.Known {
-		rung.UsageBytes, rung.MaxBytes, rung.PeakBytes = b.bytes(m.Usage), b.limit(m.Max), b.bytes(m.Watermark)
+		a.UsageBytes, a.MaxBytes, a.PeakBytes = b.bytes(m.Usage), b.limit(m.Max), b.bytes(m.Watermark)
 		if !b.cfg.CgroupV1 {
-			rung.HighBytes = b.limit(m.High)
+			a.HighBytes = b.limit(m.High)
 		}
 	} else {
 		unknown.Add("ladder.usage_bytes", "ladder.max_bytes", "ladder.high_bytes", "ladder.peak_bytes")
 	}
 
 	if s := memcg.Swap; s.Known {
-		rung.SwapUsageBytes, rung.SwapMaxBytes = b.bytes(s.Usage), b.limit(s.Max)
+		a.SwapUsageBytes, a.SwapMaxBytes = b.bytes(s.Usage), b.limit(s.Max)
 	} else {
 		unknown.Add("ladder.swap_usage_bytes", "ladder.swap_max_bytes")
 	}
@@ -257,14 +257,14 @@ func (b *builder) rung(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Rung {
 	switch {
 	case b.cfg.CgroupV1: // has no memory.oom.group
 	case memcg.OOMGroupKnown:
-		rung.OOMGroup = pointer(memcg.OOMGroup)
+		a.OOMGroup = new(memcg.OOMGroup)
 	default:
 		unknown.Add("ladder.oom_group")
 	}
 
 	unknown.Unless("ladder.cgroup.path", cgroup.Path != "")
 
-	return rung
+	return a
 }
 
 func (b *builder) victims(f *facts, unknown *oom.Unknowns) []events.Victim {
@@ -274,7 +274,7 @@ func (b *builder) victims(f *facts, unknown *oom.Unknowns) []events.Victim {
 		list[i] = b.victim(v, unknown)
 
 		if f.points != nil && v.role == events.RoleChosen {
-			list[i].Points = pointer(*f.points)
+			list[i].Points = new(*f.points)
 		}
 	}
 
@@ -289,14 +289,14 @@ func (b *builder) victim(v victim, unknown *oom.Unknowns) events.Victim {
 
 	out := events.Victim{
 		Process: b.process(k.Target), Role: v.role,
-		OOMScoreAdj: pointer(int(k.OOMScoreAdj)), UID: pointer(k.UID),
-		StartTime:       pointer(b.cfg.WallClock(k.StartBootNS).UTC()),
-		IsContainerInit: pointer(k.ContainerInit),
+		OOMScoreAdj: new(int(k.OOMScoreAdj)), UID: new(k.UID),
+		StartTime:       new(b.cfg.WallClock(k.StartBootNS).UTC()),
+		IsContainerInit: new(k.ContainerInit),
 	}
 	if k.MemoryKnown {
 		out.AnonRSSBytes, out.FileRSSBytes, out.ShmemRSSBytes = b.bytes(k.AnonPages), b.bytes(k.FilePages), b.bytes(k.ShmemPages)
 		out.SwapBytes, out.TotalVMBytes = b.bytes(k.SwapPages), b.bytes(k.TotalVMPages)
-		out.PgtablesBytes = pointer(k.PgtablesBytes)
+		out.PgtablesBytes = new(k.PgtablesBytes)
 	} else {
 		unknown.Add("victims.anon_rss_bytes", "victims.file_rss_bytes", "victims.shmem_rss_bytes",
 			"victims.swap_bytes", "victims.total_vm_bytes", "victims.pgtables_bytes")
@@ -306,26 +306,26 @@ func (b *builder) victim(v victim, unknown *oom.Unknowns) events.Victim {
 }
 
 func (b *builder) killer(f *facts) *events.Killer {
-	if f.verdict.group < 0 {
-		return oom.Killer(f.verdict.scope, nil, "")
+	if f.shortage.group < 0 {
+		return oom.Killer(f.shortage.scope, nil, "")
 	}
 
-	cgroup, place := b.cgroup(f.ancestry[f.verdict.group].Key)
+	cgroup, place := b.cgroup(f.ancestry[f.shortage.group].Key)
 
-	return oom.Killer(f.verdict.scope, &cgroup, levelOf(place))
+	return oom.Killer(f.shortage.scope, &cgroup, levelOf(place))
 }
 
 func (b *builder) allocation(a *allocation, scope events.Scope, unknown *oom.Unknowns) *events.Allocation {
 	out := &events.Allocation{}
 
 	if a.known {
-		out.Order, out.GFP, out.GFPFlags = pointer(int(a.order)), pointer(a.gfp), oom.FlagNames(a.gfp)
+		out.Order, out.GFP, out.GFPFlags = new(int(a.order)), new(a.gfp), oom.FlagNames(a.gfp)
 	} else {
 		unknown.Add("allocation.order", "allocation.gfp", "allocation.gfp_flags")
 	}
 
 	if a.totalPages != nil {
-		out.TotalPages = pointer(*a.totalPages)
+		out.TotalPages = new(*a.totalPages)
 	} else {
 		unknown.Add("allocation.total_pages")
 	}

@@ -21,19 +21,18 @@ type Correlator struct {
 	userKills   userKills
 
 	limitHits *limitHits
+	report    *reporter
 	followUp  *followUp
 	audit     *audit
-	emit      *emitter
 }
 
 // New returns a correlator that has seen no record.
 func New(cfg Config, out Out) *Correlator {
 	build := &builder{cfg: &cfg}
-	emit := &emitter{out: out}
-	followUp := newFollowUp(&cfg, build, emit)
+	followUp := newFollowUp(&cfg, build, out)
 	audit := &audit{read: cfg.KernelKills}
 	hits := newLimitHits(cfg.OOMLocal)
-	report := &reporter{build: build, emit: emit, followUp: followUp, audit: audit}
+	report := &reporter{out: out, build: build, followUp: followUp, audit: audit}
 
 	c := &Correlator{
 		cfg:         &cfg,
@@ -41,9 +40,9 @@ func New(cfg Config, out Out) *Correlator {
 		noVictims:   newNoVictims(&cfg, report),
 		userKills:   newUserKills(&cfg, report),
 		limitHits:   hits,
+		report:      report,
 		followUp:    followUp,
 		audit:       audit,
-		emit:        emit,
 	}
 	c.threads = newThreads(&cfg, report, hits, &c.noVictims)
 
@@ -51,7 +50,9 @@ func New(cfg Config, out Out) *Correlator {
 }
 
 // Totals returns how many incidents and victims were reported so far.
-func (c *Correlator) Totals() (incidents, victims uint64) { return c.emit.incidents, c.emit.victims }
+func (c *Correlator) Totals() (incidents, victims uint64) {
+	return c.report.incidents, c.report.victims
+}
 
 // Record takes in one record.
 func (c *Correlator) Record(r kernel.Record) error {
@@ -59,9 +60,9 @@ func (c *Correlator) Record(r kernel.Record) error {
 
 	switch r := r.(type) {
 	case kernel.VictimChosen:
-		c.cfg.Cgroups.LearnChain(r.Ancestry, r.AncestryCut)
+		c.cfg.Cgroups.LearnAncestry(r.Ancestry, r.AncestryCut)
 
-		if c.cfg.hooked() && r.Pass != 0 {
+		if c.cfg.hooked() && r.Invocation != 0 {
 			c.invocations.victimChosen(&r)
 			c.limitHits.learn(r.Ancestry...)
 		} else {
@@ -74,12 +75,12 @@ func (c *Correlator) Record(r kernel.Record) error {
 			c.threads.charge(&r)
 		}
 	case kernel.TargetAncestry:
-		c.cfg.Cgroups.LearnChain(r.Ancestry, r.AncestryCut)
+		c.cfg.Cgroups.LearnAncestry(r.Ancestry, r.AncestryCut)
 		c.userKills.targetAncestry(&r)
 	case kernel.Kill:
 		return c.kill(r)
 	case kernel.Mark:
-		if c.cfg.hooked() && r.Pass != 0 {
+		if c.cfg.hooked() && r.Invocation != 0 {
 			return nil // the other records of the invocation hold more
 		}
 
@@ -87,19 +88,19 @@ func (c *Correlator) Record(r kernel.Record) error {
 
 		return c.threads.mark(r)
 	case kernel.OOMReturn:
-		c.limitHits.learn(r.LimiterLevel)
+		c.limitHits.learn(r.LimiterMemcg)
 
 		if r.Outcome == events.OutcomeKilled {
 			return c.invocations.returned(&r)
 		}
 
-		c.invocations.drop(r.Pass) // its victim was already exiting
+		c.invocations.drop(r.Invocation) // its victim was already exiting
 
 		return c.noVictims.returned(r)
 	case kernel.Exit:
-		c.followUp.exited(r.TGID, r.BootNS)
+		c.followUp.ended(r.TGID, ends{exitNS: r.BootNS})
 	case kernel.Released:
-		c.followUp.released(r.TGID, r.BootNS)
+		c.followUp.ended(r.TGID, ends{releasedNS: r.BootNS})
 	case kernel.CgroupChange:
 		c.limitHits.observe(r)
 	case kernel.RecordsLost:
@@ -118,9 +119,9 @@ func (c *Correlator) kill(k kernel.Kill) error {
 		}
 
 		return c.userKills.kill(k)
-	case !k.FromKernel, c.cfg.hooked() && k.Pass == 0 && !k.SharesMM:
+	case !k.FromKernel, c.cfg.hooked() && k.Invocation == 0 && !k.SharesMM:
 		return nil // not the OOM killer's
-	case k.Pass == 0: // nothing is hooked, or the entry of this invocation was missed
+	case k.Invocation == 0: // nothing is hooked, or the entry of this invocation was missed
 		return c.threads.kill(k)
 	}
 
@@ -157,7 +158,7 @@ func (c *Correlator) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	// The kernel's counter is never read between a kill and its incident.
 	pending = pending || inThreads
 	if !pending {
-		if err := c.report(c.audit.run(c.now)); err != nil {
+		if err := c.audited(c.audit.run(c.now)); err != nil {
 			return 0, err
 		}
 	}
@@ -191,7 +192,7 @@ func (c *Correlator) Close() error {
 		return err
 	}
 
-	if err := c.report(c.audit.close(c.now)); err != nil {
+	if err := c.audited(c.audit.close(c.now)); err != nil {
 		return err
 	}
 
@@ -203,8 +204,8 @@ func (c *Correlator) advance(bootNS uint64) {
 	c.followUp.now = c.now
 }
 
-// report adds the result of an audit to its incidents. It is nil if there is none.
-func (c *Correlator) report(result *auditResult) error {
+// audited adds the result of an audit to its incidents. It is nil if there is none.
+func (c *Correlator) audited(result *auditResult) error {
 	if result == nil {
 		return nil
 	}
@@ -214,7 +215,7 @@ func (c *Correlator) report(result *auditResult) error {
 	}
 
 	if text := result.finding(); text != "" {
-		return c.emit.finding(c.cfg.WallClock(c.now), text)
+		return c.report.out.Finding(c.cfg.WallClock(c.now), text)
 	}
 
 	return nil

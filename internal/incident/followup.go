@@ -3,10 +3,12 @@
 package incident
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
@@ -31,7 +33,7 @@ const (
 type followUp struct {
 	cfg   *Config
 	build *builder
-	emit  *emitter
+	out   Out
 	now   uint64 // CLOCK_BOOTTIME
 
 	recent []*reported // oldest first
@@ -82,6 +84,11 @@ type victimState struct {
 // ends are the times of a process's exit and of the release of its memory; 0: not seen.
 type ends struct{ exitNS, releasedNS uint64 }
 
+// and returns e with those that were seen now.
+func (e ends) and(seen ends) ends {
+	return ends{cmp.Or(seen.exitNS, e.exitNS), cmp.Or(seen.releasedNS, e.releasedNS)}
+}
+
 // since returns the ends that were not before a kill: those were of an earlier process
 // with the same pid.
 func (e ends) since(killNS uint64) (own ends) {
@@ -102,8 +109,8 @@ type dying struct {
 	victim *victimState
 }
 
-func newFollowUp(cfg *Config, build *builder, emit *emitter) *followUp {
-	return &followUp{cfg: cfg, build: build, emit: emit, dying: make(map[uint32]dying), early: make(map[uint32]ends)}
+func newFollowUp(cfg *Config, build *builder, out Out) *followUp {
+	return &followUp{cfg: cfg, build: build, out: out, dying: make(map[uint32]dying), early: make(map[uint32]ends)}
 }
 
 func (r *reported) victim(tgid uint32) *victimState {
@@ -121,21 +128,21 @@ func (f *followUp) killed(p *pendingOOM, inc *events.Incident) *reported {
 	r := &reported{
 		id: p.id, outcome: inc.Outcome, timeNS: p.victims[0].kill.BootNS, passes: *inc.Passes,
 		unknown: inc.Unknown, notes: inc.Notes, kernelKills: p.kernelKills, repeated: p.repeated,
-		lastNS: p.lastNS, invocation: p.invocation, group: p.verdict.group >= 0, exitsAwaited: true,
+		lastNS: p.lastNS, invocation: p.invocation, group: p.shortage.group >= 0, exitsAwaited: true,
 	}
-	if p.verdict.limiter >= 0 {
-		memcg := p.chosen.Ancestry[p.verdict.limiter]
+	if p.shortage.limiter >= 0 {
+		memcg := p.chosen.Ancestry[p.shortage.limiter]
 		r.limiter = memcg.Key
 		// cgroup v1 counts a kill at the victim's memcg only (mm/memcontrol.c:
 		// memcg_memory_event).
-		counted := !f.cfg.CgroupV1 || p.verdict.limiter == 0
-		if p.end != nil && p.end.Limiter == memcg.Key && memcg.EventsKnown && p.end.LimiterLevel.EventsKnown && counted {
-			r.memcgDelta = pointer(p.end.LimiterLevel.OOMKill - memcg.OOMKill)
+		counted := !f.cfg.CgroupV1 || p.shortage.limiter == 0
+		if p.end != nil && p.end.Limiter == memcg.Key && memcg.EventsKnown && p.end.LimiterMemcg.EventsKnown && counted {
+			r.memcgDelta = new(p.end.LimiterMemcg.OOMKill - memcg.OOMKill)
 		}
 	}
 
-	for _, rung := range inc.Ladder {
-		r.ancestry = append(r.ancestry, rung.Cgroup.CgroupKey)
+	for _, a := range inc.Ladder {
+		r.ancestry = append(r.ancestry, a.Cgroup.CgroupKey)
 	}
 
 	r.previous = f.stillDying(r.limiter, p.firstNS)
@@ -175,16 +182,27 @@ func (f *followUp) forget(r *reported) {
 	}
 }
 
-// ofInvocation returns the incident of an invocation that was reported before its
-// return.
-func (f *followUp) ofInvocation(number uint64) *reported {
+// last returns the newest incident that matches, nil if none does.
+func (f *followUp) last(match func(*reported) bool) *reported {
 	for _, r := range slices.Backward(f.recent) {
-		if r.invocation == number {
+		if match(r) {
 			return r
 		}
 	}
 
 	return nil
+}
+
+// ofInvocation returns the incident of an invocation that was reported before its
+// return.
+func (f *followUp) ofInvocation(number uint64) *reported {
+	return f.last(func(r *reported) bool { return r.invocation == number })
+}
+
+// isVictim reports whether the target of a SIGKILL is a victim of the OOM killer already.
+func (f *followUp) isVictim(k kernel.Kill) bool {
+	d, ok := f.dying[k.Target.TGID]
+	return ok && k.StartBootNS <= d.victim.killNS // else a later process with its pid
 }
 
 // stillDying returns a victim of the same limiter, killed within overlapNS before, whose
@@ -235,54 +253,25 @@ func (f *followUp) await(r *reported, v victim, p events.Process) {
 	}
 }
 
-// exited takes in the exit of a process that was sent SIGKILL.
-func (f *followUp) exited(tgid uint32, bootNS uint64) {
+// ended takes in the exit of a process that was sent SIGKILL, or the release of its memory.
+func (f *followUp) ended(tgid uint32, seen ends) {
 	d, ok := f.dying[tgid]
 	if !ok {
-		e := f.early[tgid]
-		e.exitNS = bootNS
-		f.keepEarly(tgid, e)
+		if len(f.early) >= maxRecent {
+			clear(f.early)
+		}
+		f.early[tgid] = f.early[tgid].and(seen)
 
 		return
 	}
 
-	e := d.victim.ends
-	e.exitNS = bootNS
-	f.ended(d, e)
-}
-
-// released takes in the release of such a process's memory.
-func (f *followUp) released(tgid uint32, bootNS uint64) {
-	d, ok := f.dying[tgid]
-	if !ok {
-		e := f.early[tgid]
-		e.releasedNS = bootNS
-		f.keepEarly(tgid, e)
-
-		return
-	}
-
-	e := d.victim.ends
-	e.releasedNS = bootNS
-	f.ended(d, e)
-}
-
-func (f *followUp) keepEarly(tgid uint32, e ends) {
-	if len(f.early) >= maxRecent {
-		clear(f.early)
-	}
-	f.early[tgid] = e
-}
-
-func (f *followUp) ended(d dying, e ends) {
+	e := d.victim.ends.and(seen)
 	f.end(d.of, d.victim, e)
 
 	for _, other := range d.of.victims {
 		// Memory that is shared is released once.
 		if e.releasedNS != 0 && other.memoryOf == d.victim && other.ends.releasedNS == 0 {
-			shared := other.ends
-			shared.releasedNS = e.releasedNS
-			f.end(d.of, other, shared)
+			f.end(d.of, other, other.ends.and(ends{releasedNS: e.releasedNS}))
 		}
 	}
 }
@@ -293,7 +282,7 @@ func (f *followUp) end(r *reported, v *victimState, e ends) {
 			return nil
 		}
 
-		return pointer(ns - min(v.killNS, ns))
+		return new(ns - min(v.killNS, ns))
 	}
 	v.ends = e
 
@@ -417,7 +406,7 @@ func (f *followUp) flush(all bool) error {
 		r.changes = nil
 		change.Envelope = f.build.envelope(events.KindIncidentUpdate, f.now)
 
-		if err := f.emit.update(change); err != nil {
+		if err := f.out.Update(change); err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,7 @@ func TestVictimThatIsStillDyingIsNotedWithTheNextKill(t *testing.T) {
 	c := leafToRoot(1000, kernel.NoLimit)
 
 	for i, victim := range []kernel.Task{a, b} {
-		m.pass = uint64(i + 1)
+		m.invocation = uint64(i + 1)
 		m.chooses(b, victim, c, 0, kernel.ConstraintMemcg)
 		m.kill(b, victim, true, false)
 		m.returns(b, events.OutcomeKilled, c[0])
@@ -38,7 +38,7 @@ func TestExitThatIsReadBeforeItsKillCounts(t *testing.T) {
 	c := leafToRoot(1000, kernel.NoLimit)
 
 	m.record(kernel.Exit{Meta: kernel.Meta{BootNS: m.now + 5*ms}, TGID: 10})
-	m.pass = 1
+	m.invocation = 1
 	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
 	m.kill(a, a, true, false)
 	m.returns(a, events.OutcomeKilled, c[0])
@@ -54,7 +54,7 @@ func TestMemoryIsBoundedInAStormOfKills(t *testing.T) {
 
 	for i := range uint32(5000) {
 		a := proc(1000+i, "a")
-		m.pass++
+		m.invocation++
 		c := leafToRoot(1000, kernel.NoLimit)
 		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
@@ -85,7 +85,7 @@ func TestALongBurstIsAuditedWhole(t *testing.T) {
 
 	for i := range uint32(kills) {
 		victim := proc(1000+i, "a")
-		m.pass++
+		m.invocation++
 		m.chooses(a, victim, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, victim, true, false)
 		m.returns(a, events.OutcomeKilled, c[0])
@@ -114,7 +114,7 @@ func TestLateVictimsUpdateTheirIncident(t *testing.T) {
 		a, b := proc(10, "a"), proc(11, "b")
 		c := leafToRoot(1000, kernel.NoLimit)
 		c[0].OOMGroup = true
-		m.pass = 1
+		m.invocation = 1
 		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
 		m.settle() // it is reported: the return of out_of_memory is late
@@ -156,7 +156,7 @@ func TestVictimThatDoesNotExitIsNoted(t *testing.T) {
 	m := newHost(t, events.TierFentry)
 	a := proc(10, "a")
 	c := leafToRoot(1000, kernel.NoLimit)
-	m.pass = 1
+	m.invocation = 1
 	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
 	m.kill(a, a, true, false)
 	m.returns(a, events.OutcomeKilled, c[0])
@@ -185,7 +185,7 @@ func TestMissedExitIsUnknownWithoutANote(t *testing.T) {
 		m := newHost(t, events.TierFentry, func(cfg *Config) { cfg.Gone = test.gone })
 		a := proc(10, "a")
 		c := leafToRoot(1000, kernel.NoLimit)
-		m.pass = 1
+		m.invocation = 1
 		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
 		m.returns(a, events.OutcomeKilled, c[0])
@@ -215,7 +215,7 @@ func TestExitOfAnEarlierProcessIsNotTheVictims(t *testing.T) {
 	m.gone(10)
 	m.now += 1000 * ms
 	c := leafToRoot(1000, kernel.NoLimit)
-	m.pass = 1
+	m.invocation = 1
 	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
 	m.kill(a, a, true, false)
 	m.returns(a, events.OutcomeKilled, c[0])

@@ -20,12 +20,12 @@ const (
 // host feeds a correlator with the records of a kernel and keeps its output, updates
 // merged.
 type host struct {
-	t     *testing.T
-	c     *Correlator
-	tree  *resolve.Tree
-	now   uint64
-	pass  uint64
-	kills uint64 // the kernel's oom_kill
+	t          *testing.T
+	c          *Correlator
+	tree       *resolve.Tree
+	now        uint64
+	invocation uint64
+	kills      uint64 // the kernel's oom_kill
 	// limiterKills is the growth of the limiter's own oom_kill between choice and return.
 	limiterKills uint64
 	headline     []string
@@ -121,7 +121,7 @@ func (m *host) one() *events.Incident {
 
 func (m *host) meta(current kernel.Task) kernel.Meta {
 	m.now += 1000
-	return kernel.Meta{BootNS: m.now, Pass: m.pass, Current: current}
+	return kernel.Meta{BootNS: m.now, Invocation: m.invocation, Current: current}
 }
 
 func proc(pid uint32, comm string) kernel.Task {
@@ -170,7 +170,7 @@ func (m *host) returns(trigger kernel.Task, outcome events.Outcome, limiter kern
 	m.limiterKills = 0
 	m.record(kernel.OOMReturn{
 		Meta: meta, Outcome: outcome, Count: 1, FirstNS: meta.BootNS, LastNS: meta.BootNS, Limiter: limiter.Key,
-		LimiterLevel: limiter, Constraint: kernel.ConstraintMemcg, AllocKnown: true,
+		LimiterMemcg: limiter, Constraint: kernel.ConstraintMemcg, AllocKnown: true,
 	})
 }
 

@@ -32,7 +32,7 @@ import (
 // Cgroups maps cgroups to their paths, including removed ones. *resolve.Tree is one.
 type Cgroups interface {
 	Place(events.CgroupKey) (place resolve.Place, path string, ok bool)
-	LearnChain(chain []kernel.Memcg, cut bool)
+	LearnAncestry(ancestry []kernel.Memcg, cut bool)
 }
 
 // Config describes the host to a Correlator.
@@ -92,8 +92,6 @@ func (c *Config) incidentID(bootNS uint64) string {
 // hooked reports whether the entry and return of out_of_memory are hooked, so that
 // records carry the number of their invocation.
 func (c *Config) hooked() bool { return c.Tier != events.TierTracepoint }
-
-func pointer[T any](v T) *T { return &v }
 
 func milliseconds(ns uint64) string {
 	return time.Duration(ns).Round(100 * time.Microsecond).String()

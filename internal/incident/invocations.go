@@ -34,10 +34,10 @@ func newInvocations(cfg *Config, report *reporter) invocations {
 
 // of returns the invocation of a record.
 func (v *invocations) of(m kernel.Meta) *pendingOOM {
-	p := v.pending[m.Pass]
+	p := v.pending[m.Invocation]
 	if p == nil {
 		p = newPendingOOM(v.cfg, m)
-		v.pending[m.Pass] = p
+		v.pending[m.Invocation] = p
 	}
 	p.lastNS = max(p.lastNS, m.BootNS)
 	p.quiet = 0
@@ -47,13 +47,13 @@ func (v *invocations) of(m kernel.Meta) *pendingOOM {
 
 func (v *invocations) victimChosen(r *kernel.VictimChosen) {
 	p := v.of(r.Meta)
-	p.chosen, p.verdict = r, readVerdict(r, v.cfg.CgroupV1)
+	p.chosen, p.shortage = r, readShortage(r, v.cfg.CgroupV1)
 }
 
 func (v *invocations) charge(r *kernel.Charge) { v.of(r.Meta).charge = r }
 
 func (v *invocations) kill(k kernel.Kill) error {
-	if done := v.report.followUp.ofInvocation(k.Pass); done != nil {
+	if done := v.report.followUp.ofInvocation(k.Invocation); done != nil {
 		v.report.late(done, k)
 		return nil
 	}
@@ -65,7 +65,7 @@ func (v *invocations) kill(k kernel.Kill) error {
 func (v *invocations) returned(r *kernel.OOMReturn) error {
 	p := v.of(r.Meta)
 	p.end = r
-	v.drop(r.Pass)
+	v.drop(r.Invocation)
 
 	if len(p.victims) == 0 {
 		return nil // reported already, or its kill was lost: the audit will show it

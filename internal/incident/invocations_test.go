@@ -14,7 +14,7 @@ import (
 func TestKillAtTheLimitOfTheLeaf(t *testing.T) {
 	m := newHost(t, events.TierFentry)
 	a := proc(10, "a")
-	m.pass = 7
+	m.invocation = 7
 	c := leafToRoot(1000, kernel.NoLimit)
 	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
 
@@ -72,7 +72,7 @@ func TestKillAtTheLimitOfTheLeaf(t *testing.T) {
 func TestGroupKillAtTheLimitOfAParent(t *testing.T) {
 	m := newHost(t, events.TierKprobe)
 	a, b := proc(10, "a"), proc(11, "b")
-	m.pass = 1
+	m.invocation = 1
 	c := leafToRoot(kernel.NoLimit, 1000)
 	c[1].OOMGroup = true
 	m.chooses(b, a, c, 1, kernel.ConstraintMemcg)
@@ -110,7 +110,7 @@ func TestProcessesThatShareMemoryAreVictimsButNotCounted(t *testing.T) {
 	for _, shares := range []bool{true, false} { // false: its leader has exited
 		m := newHost(t, events.TierFentry)
 		a, b := proc(10, "a"), proc(11, "b")
-		m.pass = 1
+		m.invocation = 1
 		c := leafToRoot(1000, kernel.NoLimit)
 		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
@@ -142,7 +142,7 @@ func TestOtherSIGKILLsAreNoIncident(t *testing.T) {
 func TestChosenProcessThatIsAlreadyExitingIsNoVictim(t *testing.T) {
 	m := newHost(t, events.TierFentry)
 	a := proc(10, "a")
-	m.pass = 3
+	m.invocation = 3
 	c := leafToRoot(1000, kernel.NoLimit)
 	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
 	m.mark(a, a)
@@ -161,11 +161,11 @@ func TestInvocationsInARowAreSeparateIncidents(t *testing.T) {
 	b.Cgroup.ID = 200
 	ca, cb := leafToRoot(1000, kernel.NoLimit), leafToRoot(1000, kernel.NoLimit)
 	cb[0].Key.ID = 200
-	m.pass = 1
+	m.invocation = 1
 	m.chooses(a, a, ca, 0, kernel.ConstraintMemcg)
 	m.kill(a, a, true, false)
 	m.returns(a, events.OutcomeKilled, ca[0])
-	m.pass = 2
+	m.invocation = 2
 	m.chooses(b, b, cb, 0, kernel.ConstraintMemcg)
 	m.kill(b, b, true, false)
 	m.returns(b, events.OutcomeKilled, cb[0])
@@ -186,7 +186,7 @@ func TestLostRecordsCostOnlyTheirOwnFields(t *testing.T) {
 	t.Run("the choice", func(t *testing.T) {
 		m := newHost(t, events.TierFentry)
 		a := proc(10, "a")
-		m.pass = 1
+		m.invocation = 1
 		c := leafToRoot(1000, kernel.NoLimit)
 
 		m.kill(a, a, true, false)
@@ -202,7 +202,7 @@ func TestLostRecordsCostOnlyTheirOwnFields(t *testing.T) {
 	t.Run("the return", func(t *testing.T) {
 		m := newHost(t, events.TierFentry)
 		a := proc(10, "a")
-		m.pass = 1
+		m.invocation = 1
 		m.chooses(a, a, leafToRoot(1000, kernel.NoLimit), 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
 		m.settle()
@@ -211,7 +211,7 @@ func TestLostRecordsCostOnlyTheirOwnFields(t *testing.T) {
 	t.Run("the kill", func(t *testing.T) {
 		m := newHost(t, events.TierFentry)
 		a := proc(10, "a")
-		m.pass = 1
+		m.invocation = 1
 		m.kills++
 		m.chooses(a, a, leafToRoot(1000, kernel.NoLimit), 0, kernel.ConstraintMemcg)
 		m.returns(a, events.OutcomeKilled, kernel.Memcg{})
@@ -230,7 +230,7 @@ func TestSysrqIsItsOwnScope(t *testing.T) {
 	m := newHost(t, events.TierFentry)
 	k := kernel.Task{TGID: 5, TID: 5, Comm: "kworker/0:1", LeaderComm: "kworker/0:1", Kthread: true}
 	a := proc(10, "a")
-	m.pass = 1
+	m.invocation = 1
 	m.record(kernel.VictimChosen{
 		Meta: m.meta(k), Tier: events.TierFentry, Constraint: kernel.ConstraintNone, LimiterIndex: -1, Victim: a,
 		Ancestry: leafToRoot(kernel.NoLimit, kernel.NoLimit), AllocKnown: true, Order: -1, Sysrq: true,
@@ -247,7 +247,7 @@ func TestSysrqIsItsOwnScope(t *testing.T) {
 func TestConstraintOfAFutureKernelIsKept(t *testing.T) {
 	m := newHost(t, events.TierFentry)
 	a := proc(10, "a")
-	m.pass = 1
+	m.invocation = 1
 	m.chooses(a, a, leafToRoot(1000, kernel.NoLimit), -1, "constraint_4")
 	m.kill(a, a, true, false)
 	m.returns(a, events.OutcomeKilled, kernel.Memcg{})
@@ -263,7 +263,7 @@ func TestSlowConsoleDoesNotSplitAnInvocation(t *testing.T) {
 	m := newHost(t, events.TierFentry)
 	a := proc(10, "a")
 	c := leafToRoot(1000, kernel.NoLimit)
-	m.pass = 1
+	m.invocation = 1
 	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
 	m.settle()
 	m.kill(a, a, true, false)

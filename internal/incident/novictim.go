@@ -22,16 +22,9 @@ const (
 // noVictims follows OOM invocations that killed nobody. The kernel side does not send
 // each but counts them by limiter and outcome: a record is a repeat count.
 type noVictims struct {
-	cfg      *Config
-	report   *reporter
-	followUp *followUp
-	repeats  map[repeatKey]*repeat
-}
-
-type repeatKey struct {
-	limiter    events.CgroupKey
-	outcome    events.Outcome
-	constraint kernel.Constraint
+	cfg     *Config
+	report  *reporter
+	repeats map[kernel.RepeatKey]*repeat
 }
 
 type repeat struct {
@@ -45,7 +38,7 @@ type repeat struct {
 }
 
 func newNoVictims(cfg *Config, report *reporter) noVictims {
-	return noVictims{cfg: cfg, report: report, followUp: report.followUp, repeats: make(map[repeatKey]*repeat)}
+	return noVictims{cfg: cfg, report: report, repeats: make(map[kernel.RepeatKey]*repeat)}
 }
 
 // returned takes in the new count of such invocations. Those that follow a kill of the
@@ -62,7 +55,7 @@ func (n *noVictims) returned(r kernel.OOMReturn) error {
 	}
 
 	if rep.incident != nil {
-		n.followUp.countReturns(rep.incident, r.Outcome, more)
+		n.report.followUp.countReturns(rep.incident, r.Outcome, more)
 		return nil
 	}
 
@@ -73,7 +66,7 @@ func (n *noVictims) returned(r kernel.OOMReturn) error {
 
 		rep.followed += more
 		if r.Outcome != events.OutcomeNoKillable || rep.followed <= followNoKillableCount {
-			n.followUp.countReturns(kill, r.Outcome, more)
+			n.report.followUp.countReturns(kill, r.Outcome, more)
 			return nil
 		}
 	}
@@ -87,15 +80,13 @@ func (n *noVictims) returned(r kernel.OOMReturn) error {
 // repeat returns the repeat count that a record belongs to. It is nil if the record only
 // has the count: the first one, which has the details, is still on its way.
 func (n *noVictims) repeat(r *kernel.OOMReturn) *repeat {
-	key := repeatKey{r.Limiter, r.Outcome, r.Constraint}
-
-	rep := n.repeats[key]
+	rep := n.repeats[r.Key()]
 	if rep == nil && r.AllocKnown {
 		if len(n.repeats) >= maxRecent {
 			clear(n.repeats)
 		}
 		rep = &repeat{}
-		n.repeats[key] = rep
+		n.repeats[r.Key()] = rep
 	}
 
 	return rep
@@ -139,27 +130,19 @@ func (n *noVictims) killBefore(r *kernel.OOMReturn) *reported {
 		window = followNoKillableNS
 	}
 
-	for _, kill := range slices.Backward(n.followUp.recent) {
+	return n.report.followUp.last(func(kill *reported) bool {
 		waits := kill.outcome == events.OutcomeAlreadyExiting && r.Outcome == events.OutcomeWaiting
-		if kill.outcome != events.OutcomeKilled && !waits {
-			continue
+		if kill.outcome != events.OutcomeKilled && !waits || r.LastNS > kill.timeNS && r.LastNS-kill.timeNS > window {
+			return false
 		}
 
-		if r.LastNS > kill.timeNS && r.LastNS-kill.timeNS > window {
-			return nil
-		}
-
-		switch {
-		case kill.limiter == r.Limiter:
-			return kill
-		case r.Outcome == events.OutcomeNoKillable:
+		if r.Outcome == events.OutcomeNoKillable || kill.limiter == r.Limiter {
 			// A victim of another limiter does not explain an empty cgroup.
-		case r.Limiter.ID == 0, slices.Contains(kill.ancestry, r.Limiter):
-			return kill
+			return kill.limiter == r.Limiter
 		}
-	}
 
-	return nil
+		return r.Limiter.ID == 0 || slices.Contains(kill.ancestry, r.Limiter)
+	})
 }
 
 func (n *noVictims) facts(r *kernel.OOMReturn, count uint64) *facts {
@@ -169,12 +152,12 @@ func (n *noVictims) facts(r *kernel.OOMReturn, count uint64) *facts {
 
 	switch {
 	case r.AllocKnown && r.Order == -1:
-		f.verdict.scope = events.ScopeSysrq
+		f.shortage.scope = events.ScopeSysrq
 	case r.Limiter.ID != 0:
-		limiter := r.LimiterLevel // a copy: r must not move to the heap
-		f.verdict.scope, f.limiter = events.ScopeMemcg, &limiter
+		limiter := r.LimiterMemcg // a copy: r must not move to the heap
+		f.shortage.scope, f.limiter = events.ScopeMemcg, &limiter
 	default:
-		f.verdict.scope = scopeOf(r.Constraint)
+		f.shortage.scope = scopeOf(r.Constraint)
 	}
 
 	return f
@@ -185,7 +168,7 @@ func (n *noVictims) facts(r *kernel.OOMReturn, count uint64) *facts {
 // same thread has a kill that was not reported yet, and this mark follows it.
 func (n *noVictims) marked(r kernel.Mark, pending bool) error {
 	if kill := n.killOf(r); kill != nil {
-		n.followUp.countReturns(kill, events.OutcomeAlreadyExiting, 1)
+		n.report.followUp.countReturns(kill, events.OutcomeAlreadyExiting, 1)
 		return nil
 	}
 
@@ -203,24 +186,16 @@ func (n *noVictims) marked(r kernel.Mark, pending bool) error {
 // killOf returns the recent incident of which the marked process, or the one that marks
 // it, is a victim.
 func (n *noVictims) killOf(r kernel.Mark) *reported {
-	for _, kill := range slices.Backward(n.followUp.recent) {
-		if r.BootNS-kill.timeNS > followNS {
-			return nil
-		}
-
-		for _, v := range kill.victims {
-			if v.process.TID == int(r.PID) || v.process.PID == int(r.PID) || v.process.PID == int(r.Current.TGID) {
-				return kill
-			}
-		}
-	}
-
-	return nil
+	return n.report.followUp.last(func(kill *reported) bool {
+		return r.BootNS-kill.timeNS <= followNS && slices.ContainsFunc(kill.victims, func(v *victimState) bool {
+			return v.process.TID == int(r.PID) || v.process.PID == int(r.PID) || v.process.PID == int(r.Current.TGID)
+		})
+	})
 }
 
-// newNoVictimFacts returns facts without a verdict.
+// newNoVictimFacts returns facts whose shortage is not known yet.
 func newNoVictimFacts(cfg *Config, m kernel.Meta, outcome events.Outcome, timeNS uint64) *facts {
-	f := &facts{id: cfg.incidentID(m.BootNS), timeNS: timeNS, tier: cfg.Tier, outcome: outcome, verdict: lostVerdict}
+	f := &facts{id: cfg.incidentID(m.BootNS), timeNS: timeNS, tier: cfg.Tier, outcome: outcome, shortage: unknownShortage}
 	if m.Current.TID != 0 {
 		f.trigger = &m.Current
 	}

@@ -19,16 +19,16 @@ func TestInvocationsWithoutAVictim(t *testing.T) {
 		meta := m.meta(a)
 		m.record(kernel.OOMReturn{
 			Meta: meta, Outcome: outcome, Count: count, FirstNS: cmp.Or(firstNS, meta.BootNS), LastNS: meta.BootNS,
-			Limiter: c[0].Key, LimiterLevel: c[0], Constraint: kernel.ConstraintMemcg, AllocKnown: true,
+			Limiter: c[0].Key, LimiterMemcg: c[0], Constraint: kernel.ConstraintMemcg, AllocKnown: true,
 		})
 	}
 	send := func(m *host, outcome events.Outcome, count uint64) { sendSince(m, 0, outcome, count) }
 	killed := func(m *host) {
-		m.pass = 1
+		m.invocation = 1
 		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
 		m.kill(a, a, true, false)
 		m.returns(a, events.OutcomeKilled, c[0])
-		m.pass = 0
+		m.invocation = 0
 	}
 
 	t.Run("no killable task", func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestInvocationsWithoutAVictim(t *testing.T) {
 		read := m.meta(a)
 		for _, r := range []kernel.OOMReturn{
 			{Meta: read, Count: 173, LastNS: read.BootNS},
-			{Meta: older, Count: 71, LastNS: older.BootNS, LimiterLevel: c[0], AllocKnown: true},
+			{Meta: older, Count: 71, LastNS: older.BootNS, LimiterMemcg: c[0], AllocKnown: true},
 		} {
 			r.Outcome, r.Limiter, r.Constraint, r.FirstNS = events.OutcomeNoKillable, c[0].Key, kernel.ConstraintMemcg, older.BootNS
 			m.record(r)

@@ -20,7 +20,7 @@ type pendingOOM struct {
 	lastNS     uint64
 	quiet      quiet
 	chosen     *kernel.VictimChosen // nil: lost, or not seen yet
-	verdict    verdict              // read or concluded from chosen
+	shortage   shortage             // read or concluded from chosen
 	charge     *kernel.Charge
 	end        *kernel.OOMReturn
 	victims    []victim
@@ -38,7 +38,7 @@ type victim struct {
 func newPendingOOM(cfg *Config, m kernel.Meta) *pendingOOM {
 	return &pendingOOM{
 		id: cfg.incidentID(m.BootNS), tier: cfg.Tier, firstNS: m.BootNS, lastNS: m.BootNS,
-		invocation: m.Pass, trigger: m.Current, verdict: lostVerdict,
+		invocation: m.Invocation, trigger: m.Current, shortage: unknownShortage,
 	}
 }
 
@@ -81,7 +81,7 @@ func (p *pendingOOM) role(k kernel.Kill) events.Role {
 		return events.RoleUnknown
 	case k.Target.TGID == p.chosen.Victim.TGID:
 		return events.RoleChosen
-	case p.verdict.group >= 0:
+	case p.shortage.group >= 0:
 		return events.RoleGroup
 	}
 	// Neither a group nor the chosen process: it shares the memory. The kernel side does
@@ -94,7 +94,7 @@ func (p *pendingOOM) facts() facts {
 	f := facts{
 		id: p.id, timeNS: p.victims[0].kill.BootNS, tier: p.tier,
 		outcome: events.OutcomeKilled, passes: events.Passes{Killed: 1},
-		trigger: &p.trigger, verdict: p.verdict, victims: p.victims,
+		trigger: &p.trigger, shortage: p.shortage, victims: p.victims,
 	}
 
 	if p.end != nil {
@@ -115,18 +115,18 @@ func (p *pendingOOM) facts() facts {
 	}
 
 	switch {
-	case p.verdict.limiter >= 0:
-		f.limiter = &p.chosen.Ancestry[p.verdict.limiter]
+	case p.shortage.limiter >= 0:
+		f.limiter = &p.chosen.Ancestry[p.shortage.limiter]
 
 		// The charge is only comparable with the usage at the same time.
 		if p.charge != nil {
-			f.charge = p.charge.Levels
+			f.charge = p.charge.Memcgs
 		}
-	case p.verdict.ofNode():
+	case p.shortage.ofNode():
 	case p.end != nil && p.end.Limiter.ID != 0:
 		// The choice was lost. The return names the limiter; whether a group was killed
 		// stays unknown.
-		f.limiter, f.scopeOfReturn = &p.end.LimiterLevel, events.ScopeMemcg
+		f.limiter, f.scopeOfReturn = &p.end.LimiterMemcg, events.ScopeMemcg
 	}
 
 	return f

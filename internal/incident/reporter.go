@@ -4,19 +4,42 @@ package incident
 
 import (
 	"slices"
+	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
-// reporter is what the state machines share. It builds and emits incidents, and hands
-// them to the follow-up and the audit.
+// Out takes what a Correlator finds. An incident belongs to Out once it was passed.
+type Out interface {
+	// Headline comes at the first victim, without waiting for anything. The incident has
+	// an id, a time, a scope and that victim.
+	Headline(*events.Incident) error
+	// Incident comes once for each id.
+	Incident(*events.Incident) error
+	// Update has the id, and the keys that are new or changed.
+	Update(*events.Incident) error
+	// Finding is a result of the audit that belongs to no incident.
+	Finding(at time.Time, text string) error
+}
+
+// reporter is what the state machines share. It builds, emits and counts incidents, and
+// hands them to the follow-up and the audit.
 type reporter struct {
-	build    *builder
-	emit     *emitter
-	followUp *followUp
-	audit    *audit
+	out                Out
+	build              *builder
+	followUp           *followUp
+	audit              *audit
+	incidents, victims uint64 // emitted so far
+}
+
+// emit emits an incident with that many victims, which may be more than it lists.
+func (rp *reporter) emit(inc *events.Incident, victims int) error {
+	rp.incidents++
+	rp.victims += uint64(victims)
+
+	return rp.out.Incident(inc)
 }
 
 // killed adds a SIGKILL to a pending OOM, and emits the headline at the first.
@@ -25,7 +48,7 @@ func (rp *reporter) killed(p *pendingOOM, k kernel.Kill) error {
 		return nil
 	}
 
-	return rp.emit.headline(rp.build.headline(p))
+	return rp.out.Headline(rp.build.headline(p))
 }
 
 // incident builds and emits the incident of a pending OOM.
@@ -35,7 +58,7 @@ func (rp *reporter) incident(p *pendingOOM) (*reported, error) {
 	r := rp.followUp.killed(p, inc)
 	rp.audit.count(r)
 
-	return r, rp.emit.incident(inc, len(p.victims))
+	return r, rp.emit(inc, len(p.victims))
 }
 
 // noVictim builds and emits the incident of invocations that killed nobody. limiter is
@@ -44,7 +67,7 @@ func (rp *reporter) noVictim(f *facts, limiter events.CgroupKey) (*reported, err
 	inc := rp.build.oomIncident(f)
 	r := rp.followUp.noVictim(f, inc, limiter)
 
-	return r, rp.emit.incident(inc, 0)
+	return r, rp.emit(inc, 0)
 }
 
 // late adds a SIGKILL to an incident that was emitted already.
@@ -81,6 +104,6 @@ func (rp *reporter) late(r *reported, k kernel.Kill) {
 		r.unknown, change.Unknown = unknown.Names, unknown.Names
 	}
 
-	rp.emit.victims++
+	rp.victims++
 	rp.followUp.await(r, v, shown.Process)
 }

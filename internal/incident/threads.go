@@ -132,10 +132,10 @@ func (ts *threads) mark(r kernel.Mark) error {
 	if chosen != nil && chosen.Victim.TID != r.PID {
 		chosen = nil // of another victim: the record of this one was lost
 	}
-	verdict, hit := ts.verdict(chosen)
+	shortage, hit := ts.shortage(chosen)
 
 	if t.pending != nil {
-		if !hit && t.pending.verdict.group >= 0 && verdict.group >= 0 {
+		if !hit && t.pending.shortage.group >= 0 && shortage.group >= 0 {
 			return ts.report.killed(t.pending, kill)
 		}
 
@@ -144,13 +144,13 @@ func (ts *threads) mark(r kernel.Mark) error {
 		}
 	}
 
-	if d := t.done; d != nil && !hit && verdict.group >= 0 && kill.BootNS-d.lastNS <= groupNS {
+	if d := t.done; d != nil && !hit && shortage.group >= 0 && kill.BootNS-d.lastNS <= groupNS {
 		ts.report.late(d, kill)
 		return nil
 	}
 
 	p := newPendingOOM(ts.cfg, kill.Meta)
-	p.chosen, p.verdict, p.charge = chosen, verdict, t.charge
+	p.chosen, p.shortage, p.charge = chosen, shortage, t.charge
 
 	if chosen == nil || !chosen.AllocKnown {
 		p.tier = events.TierTracepoint // nothing more is known of it
@@ -160,21 +160,21 @@ func (ts *threads) mark(r kernel.Mark) error {
 	return ts.report.killed(p, kill)
 }
 
-// verdict returns the verdict of a choice, which may be nil. hit reports whether a limit
+// shortage returns the shortage of a choice, which may be nil. hit reports whether a limit
 // was hit since the last one: if none was, this victim was not chosen but belongs to a
 // group.
-func (ts *threads) verdict(chosen *kernel.VictimChosen) (v verdict, hit bool) {
+func (ts *threads) shortage(chosen *kernel.VictimChosen) (s shortage, hit bool) {
 	switch {
 	case chosen == nil:
-		return lostVerdict, false
+		return unknownShortage, false
 	case chosen.AllocKnown: // only the entry of its invocation was missed
 		ts.limitHits.learn(chosen.Ancestry...)
-		return readVerdict(chosen, ts.cfg.CgroupV1), false
+		return readShortage(chosen, ts.cfg.CgroupV1), false
 	}
 
 	hits := ts.limitHits.since(chosen.Ancestry)
 
-	return concludeVerdict(chosen, hits, ts.cfg.CgroupV1), len(hits) > 0
+	return concludeShortage(chosen, hits, ts.cfg.CgroupV1), len(hits) > 0
 }
 
 // finish reports the pending OOM of a thread. If it is a group kill, more members may

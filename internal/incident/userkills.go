@@ -35,9 +35,7 @@ const (
 // incident of scope user, or a note on the OOM kill that explains it.
 type userKills struct {
 	cfg        *Config
-	build      *builder
-	emit       *emitter
-	followUp   *followUp
+	report     *reporter
 	groups     map[workloadKey]*userGroup
 	ancestries map[events.CgroupKey]*kernel.TargetAncestry
 	newestNS   uint64 // of the ancestries
@@ -80,7 +78,7 @@ type userGroup struct {
 
 func newUserKills(cfg *Config, report *reporter) userKills {
 	return userKills{
-		cfg: cfg, build: report.build, emit: report.emit, followUp: report.followUp,
+		cfg: cfg, report: report,
 		groups:     make(map[workloadKey]*userGroup),
 		ancestries: make(map[events.CgroupKey]*kernel.TargetAncestry),
 	}
@@ -121,7 +119,7 @@ func (u *userKills) kill(k kernel.Kill) error {
 		return nil // it kills nobody
 	}
 
-	if u.isOOMVictim(k) {
+	if u.report.followUp.isVictim(k) {
 		return nil
 	}
 
@@ -148,20 +146,20 @@ func (u *userKills) group(key workloadKey, k kernel.Kill) (*userGroup, error) {
 	}
 
 	if g != nil {
-		if err := u.report(g); err != nil {
+		if err := u.finish(g); err != nil {
 			return nil, err
 		}
 	}
 
 	if len(u.groups) >= maxUserGroups {
-		if err := u.report(u.oldest()); err != nil {
+		if err := u.finish(u.oldest()); err != nil {
 			return nil, err
 		}
 	}
 
 	g = &userGroup{
 		key: key, targets: make(map[uint32]bool),
-		from: u.build.process(k.Current), to: u.build.process(k.Target),
+		from: u.report.build.process(k.Current), to: u.report.build.process(k.Target),
 	}
 	if a := u.ancestries[k.Target.Cgroup]; a != nil && k.BootNS-min(a.BootNS, k.BootNS) < ancestryNS {
 		g.ancestry = a
@@ -202,12 +200,6 @@ func (g *userGroup) add(k kernel.Kill) {
 	}
 }
 
-// isOOMVictim reports whether the target is a victim of the OOM killer already.
-func (u *userKills) isOOMVictim(k kernel.Kill) bool {
-	d, ok := u.followUp.dying[k.Target.TGID]
-	return ok && k.StartBootNS <= d.victim.killNS // else a later process with its pid
-}
-
 // remove takes SIGKILLs out of a group. It reports whether some are left.
 func (u *userKills) remove(g *userGroup, match func(kernel.Kill) bool) bool {
 	before := len(g.kills)
@@ -222,7 +214,7 @@ func (u *userKills) remove(g *userGroup, match func(kernel.Kill) bool) bool {
 		return true
 	})
 	if len(g.kills) > 0 && len(g.kills) < before {
-		g.from, g.to = u.build.process(g.kills[0].Current), u.build.process(g.kills[0].Target)
+		g.from, g.to = u.report.build.process(g.kills[0].Current), u.report.build.process(g.kills[0].Target)
 	}
 
 	return len(g.kills) > 0
@@ -250,7 +242,7 @@ func (u *userKills) overdue(now uint64, all bool) error {
 
 	for _, g := range slices.SortedFunc(maps.Values(u.groups), byTime) {
 		if all || g.quiet.forNS(now, userQuietNS) {
-			if err := u.report(g); err != nil {
+			if err := u.finish(g); err != nil {
 				return err
 			}
 		}
@@ -259,18 +251,18 @@ func (u *userKills) overdue(now uint64, all bool) error {
 	return nil
 }
 
-// report emits the incident of a group, or adds the group to the OOM kill that explains
+// finish emits the incident of a group, or adds the group to the OOM kill that explains
 // it.
-func (u *userKills) report(g *userGroup) error {
+func (u *userKills) finish(g *userGroup) error {
 	delete(u.groups, g.key)
 
-	if !u.remove(g, u.isOOMVictim) { // they became victims of the OOM killer meanwhile
+	if !u.remove(g, u.report.followUp.isVictim) { // they became victims of the OOM killer meanwhile
 		return nil
 	}
 
 	oomKill, explains := u.oomKillBefore(g)
 	if explains {
-		u.followUp.note(oomKill, g.cleanupNote(oomKill))
+		u.report.followUp.note(oomKill, g.cleanupNote(oomKill))
 		return nil
 	}
 
@@ -279,7 +271,7 @@ func (u *userKills) report(g *userGroup) error {
 		return nil // every pod ends like this
 	}
 
-	inc := u.build.userIncident(g.kills, g.ancestry, killer)
+	inc := u.report.build.userIncident(g.kills, g.ancestry, killer)
 	inc.Notes = g.notes()
 
 	if first := g.kills[0].BootNS; oomKill != nil {
@@ -287,7 +279,7 @@ func (u *userKills) report(g *userGroup) error {
 			milliseconds(first-min(oomKill.timeNS, first)), oomKill.id))
 	}
 
-	return u.emit.incident(inc, len(g.targets))
+	return u.report.emit(inc, len(g.targets))
 }
 
 func (u *userKills) killer(g *userGroup) *events.Killer {
@@ -297,7 +289,7 @@ func (u *userKills) killer(g *userGroup) *events.Killer {
 	}
 
 	return &events.Killer{
-		Kind: events.KillerUser, Path: events.PathOther, PID: g.from.PID, Comm: g.from.Comm, UID: pointer(first.Sender.UID), Cgroup: g.from.Cgroup,
+		Kind: events.KillerUser, Path: events.PathOther, PID: g.from.PID, Comm: g.from.Comm, UID: new(first.Sender.UID), Cgroup: g.from.Cgroup,
 	}
 }
 
@@ -342,32 +334,38 @@ func were(n int) string {
 	return fmt.Sprintf("%d victims were", n)
 }
 
-// oomKillBefore returns the last OOM kill in the same workload, nil if there is none. It
+// oomKillBefore returns the last OOM kill in the same workload, nil if there is none, and
+// whether it explains the group.
+func (u *userKills) oomKillBefore(g *userGroup) (r *reported, explains bool) {
+	r = u.report.followUp.last(func(r *reported) (related bool) {
+		related, explains = g.follows(r)
+		return related
+	})
+
+	return r, explains
+}
+
+// follows reports whether an OOM kill came before the group in the same workload. It
 // explains the group if the sender is its victim, which is exiting, or if it killed the
 // whole workload: then the runtime, or systemd, cleans up the rest.
-func (u *userKills) oomKillBefore(g *userGroup) (r *reported, explains bool) {
+func (g *userGroup) follows(r *reported) (related, explains bool) {
 	first := g.kills[0]
-	for _, r := range slices.Backward(u.followUp.recent) {
-		if r.outcome != events.OutcomeKilled || first.BootNS < r.timeNS {
-			continue
+	if r.outcome != events.OutcomeKilled || first.BootNS < r.timeNS {
+		return false, false
+	}
+
+	for _, v := range r.victims {
+		if v.process.PID == int(first.Current.TGID) {
+			return true, true
 		}
 
-		for _, v := range r.victims {
-			if v.process.PID == int(first.Current.TGID) {
-				return r, true
-			}
-
-			if v.process.Cgroup == nil ||
-				workloadKeyOf(v.process.Cgroup.CgroupKey, v.process.Workload, v.process.Cgroup.Path) != g.key {
-				continue
-			}
+		if c := v.process.Cgroup; c != nil && workloadKeyOf(c.CgroupKey, v.process.Workload, c.Path) == g.key {
 			whole := v.init || r.group || g.key.container == ""
-
-			return r, whole && first.BootNS-r.lastNS <= cleanupNS
+			return true, whole && first.BootNS-r.lastNS <= cleanupNS
 		}
 	}
 
-	return nil, false
+	return false, false
 }
 
 // cleanupNote describes the group as what followed an OOM kill.

@@ -43,7 +43,7 @@ func (m *host) user(from, to kernel.Task, change ...func(*kernel.Kill)) {
 	m.t.Helper()
 	k := kernel.Kill{Meta: m.meta(from), Target: to, Group: true, MemoryKnown: true, AnonPages: 10, Sender: &kernel.Sender{}}
 
-	k.Pass = 0
+	k.Invocation = 0
 	for _, f := range change {
 		f(&k)
 	}
@@ -168,7 +168,7 @@ func TestCleanupAfterAnOOMKillIsANote(t *testing.T) {
 				c[0].Key.ID = 200
 
 				if tier != events.TierTracepoint {
-					m.pass = 1
+					m.invocation = 1
 				} else {
 					m.c.limitHits.last[c[0].Key] = 0
 					c[0].OOMLocal = 1
@@ -188,7 +188,7 @@ func TestCleanupAfterAnOOMKillIsANote(t *testing.T) {
 				if tier != events.TierTracepoint {
 					m.returns(app, events.OutcomeKilled, c[0])
 				}
-				m.pass = 0
+				m.invocation = 0
 				test.after(m)
 				m.settle()
 

@@ -51,7 +51,7 @@ func Cgroup(ctx context.Context, o Options, path string) *events.Inspection {
 	if o.Reader.Place != nil {
 		i.Level, i.Workload = o.Reader.Place(path)
 	}
-	i.Ladder, i.Unknown = o.Reader.Ladder(path)
+	i.Ladder, i.Unknown = o.Reader.Ancestry(path)
 	i.Memory = o.Reader.Charge(path)
 	i.Unknown = append(i.Unknown, missing(i.Memory)...)
 	i.Events, i.OwnEvents = o.Reader.Events(path, false), o.Reader.Events(path, true)

@@ -17,9 +17,9 @@ type Record interface{ Header() Meta }
 // Meta is the common part of all records.
 type Meta struct {
 	BootNS uint64
-	// Pass is the number of the OOM invocation, one call of out_of_memory. It is 0
+	// Invocation is the number of the OOM invocation, one call of out_of_memory. It is 0
 	// outside of one, and where that function is not hooked.
-	Pass uint64
+	Invocation uint64
 	// Current is the task that was running.
 	Current Task
 }
@@ -118,9 +118,9 @@ const (
 // was rate limited (mm/oom_kill.c: dump_header).
 type Charge struct {
 	Meta
-	// Levels has the limiter, or the target's whole ancestry if the limiter is not
+	// Memcgs has the limiter, or the target's whole ancestry if the limiter is not
 	// known yet.
-	Levels []MemcgCharge
+	Memcgs []MemcgCharge
 }
 
 // MemcgCharge is the memory charged to a memcg and its descendants, in bytes. Fields of
@@ -229,13 +229,23 @@ type OOMReturn struct {
 	Count           uint64 // since the programs were attached
 	FirstNS, LastNS uint64 // of the current series, which a pause of 10 s ends
 	// AllocKnown is true if the record was sent at the return: Order, GFP, Chosen and
-	// LimiterLevel are valid. False for a count that was read afterwards.
+	// LimiterMemcg are valid. False for a count that was read afterwards.
 	AllocKnown   bool
 	Order        int32
 	GFP          uint32
 	Chosen       uint32 // TGID of the victim, if the invocation killed
-	LimiterLevel Memcg  // the limiter at that instant
+	LimiterMemcg Memcg  // the limiter at that instant
 }
+
+// RepeatKey is what OOM invocations that killed nobody are counted by.
+type RepeatKey struct {
+	Limiter    events.CgroupKey
+	Outcome    events.Outcome
+	Constraint Constraint
+}
+
+// Key returns what r is counted by.
+func (r OOMReturn) Key() RepeatKey { return RepeatKey{r.Limiter, r.Outcome, r.Constraint} }
 
 // Exit reports the exit of the last thread of a process that the kernel sent SIGKILL.
 type Exit struct {

@@ -5,7 +5,7 @@ package kernel
 // StallTotals sums up stalls of one kind.
 type StallTotals struct {
 	Count          uint64
-	Fruitless      uint64 // those that reclaimed nothing
+	NoProgress     uint64 // those that reclaimed nothing
 	TotalNS, MaxNS uint64
 	ReclaimedPages uint64
 }
@@ -13,7 +13,7 @@ type StallTotals struct {
 // Add adds the stalls of o to t.
 func (t *StallTotals) Add(o StallTotals) {
 	t.Count += o.Count
-	t.Fruitless += o.Fruitless
+	t.NoProgress += o.NoProgress
 	t.TotalNS += o.TotalNS
 	t.MaxNS = max(t.MaxNS, o.MaxNS)
 	t.ReclaimedPages += o.ReclaimedPages
@@ -35,7 +35,7 @@ func (c StallCount) Since(before StallCount) StallTotals {
 	}
 
 	return StallTotals{
-		Count: c.Count - before.Count, Fruitless: c.Fruitless - before.Fruitless, TotalNS: c.TotalNS - before.TotalNS,
+		Count: c.Count - before.Count, NoProgress: c.NoProgress - before.NoProgress, TotalNS: c.TotalNS - before.TotalNS,
 		MaxNS: c.longestSince(before), ReclaimedPages: c.ReclaimedPages - before.ReclaimedPages,
 	}
 }

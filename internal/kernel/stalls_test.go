@@ -5,7 +5,7 @@ package kernel
 import "testing"
 
 func TestSinceReturnsWhatWasCountedAfter(t *testing.T) {
-	before := StallCount{StallTotals: StallTotals{Count: 10, Fruitless: 4, TotalNS: 9000, MaxNS: 5000, ReclaimedPages: 70}}
+	before := StallCount{StallTotals: StallTotals{Count: 10, NoProgress: 4, TotalNS: 9000, MaxNS: 5000, ReclaimedPages: 70}}
 	before.Buckets[1], before.Buckets[2] = 9, 1
 
 	for name, test := range map[string]struct {
@@ -14,11 +14,11 @@ func TestSinceReturnsWhatWasCountedAfter(t *testing.T) {
 		want StallTotals
 	}{
 		"the longest of all is new": {
-			now:  StallTotals{Count: 11, Fruitless: 5, TotalNS: 19000, MaxNS: 10000, ReclaimedPages: 70},
-			grew: 3, want: StallTotals{Count: 1, Fruitless: 1, TotalNS: 10000, MaxNS: 10000},
+			now:  StallTotals{Count: 11, NoProgress: 5, TotalNS: 19000, MaxNS: 10000, ReclaimedPages: 70},
+			grew: 3, want: StallTotals{Count: 1, NoProgress: 1, TotalNS: 10000, MaxNS: 10000},
 		},
 		"a shorter one is new": {
-			now:  StallTotals{Count: 11, Fruitless: 4, TotalNS: 12500, MaxNS: 5000, ReclaimedPages: 75},
+			now:  StallTotals{Count: 11, NoProgress: 4, TotalNS: 12500, MaxNS: 5000, ReclaimedPages: 75},
 			grew: 1, want: StallTotals{Count: 1, TotalNS: 3500, MaxNS: 4000, ReclaimedPages: 5},
 		},
 	} {

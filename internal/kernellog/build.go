@@ -57,7 +57,7 @@ func (b *builder) seal(r *report, inc *events.Incident) {
 
 	inc.Log.FirstLine, inc.Log.LastLine = r.first.line, r.last.line
 	if at.uptime {
-		inc.Log.UptimeNS = pointer(at.uptimeNS)
+		inc.Log.UptimeNS = new(at.uptimeNS)
 	}
 	inc.Unknown = unknown.Names
 	inc.ID = b.id(inc, at)
@@ -127,7 +127,7 @@ func (b *builder) kernelIncident(r *report, unknown *oom.Unknowns) *events.Incid
 	}
 	inc.Scope = r.scope(page, unknown)
 	r.limiter(inc, page, unknown)
-	r.ladder(inc, unknown)
+	r.ancestry(inc, unknown)
 	r.trigger(inc, unknown)
 
 	inc.Victims = r.victims(page, unknown)

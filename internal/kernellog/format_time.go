@@ -15,36 +15,38 @@ func (d *decoder) syslog(r *record, text string) (rest string, ok bool) {
 		return d.rfc5424(r, after)
 	}
 
-	if t, rest, ok := d.monthTime(text); ok {
-		inner, ok := hostAndTag(r, rest, false)
-		if ok {
-			r.wall = t
-		}
+	t, rest, tagged, ok := d.syslogTime(text)
+	if tagged {
+		rest, ok = hostAndTag(r, rest, false)
+	}
 
-		return inner, ok
+	if ok {
+		r.wall = t
+	}
+
+	return rest, ok
+}
+
+// syslogTime reads the time at the start of a line of RFC 3164, journalctl, or dmesg
+// --time-format iso. All but the last are tagged: a host and a program follow.
+func (d *decoder) syslogTime(text string) (t time.Time, rest string, tagged, ok bool) {
+	if t, rest, ok := d.monthTime(text); ok {
+		return t, rest, true, true
 	}
 
 	stamp, rest, found := strings.Cut(text, " ")
 	if !found {
-		return "", false
+		return t, "", false, false
 	}
 
 	if len(stamp) == 3 && len(rest) > 20 && rest[4] == '-' {
 		// journalctl -o short-full: Wed 2026-11-25 02:21:31 UTC host kernel: text
-		date, after, _ := strings.Cut(rest, " ")
-		clock, after, _ := strings.Cut(after, " ")
+		date, rest, _ := strings.Cut(rest, " ")
+		clock, rest, _ := strings.Cut(rest, " ")
+		zone, rest, found := strings.Cut(rest, " ")
+		t, ok := d.zonedTime(date+"T"+clock, zone)
 
-		zone, after, found := strings.Cut(after, " ")
-		if t, ok := d.zonedTime(date+"T"+clock, zone); ok && found {
-			inner, ok := hostAndTag(r, after, false)
-			if ok {
-				r.wall = t
-			}
-
-			return inner, ok
-		}
-
-		return "", false
+		return t, rest, ok && found, ok && found
 	}
 
 	if len(stamp) == 10 && stamp[4] == '-' && len(rest) > 8 && rest[2] == ':' {
@@ -53,29 +55,15 @@ func (d *decoder) syslog(r *record, text string) (rest string, ok bool) {
 	}
 
 	if t, ok := d.isoTime(stamp); ok {
-		if strings.Contains(stamp, ",") { // dmesg --time-format iso
-			r.wall = t
-			return rest, true
-		}
-
-		inner, ok := hostAndTag(r, rest, false)
-		if ok {
-			r.wall = t
-		}
-
-		return inner, ok
+		return t, rest, !strings.Contains(stamp, ","), true
 	}
+
 	// journalctl -o short-unix
 	if ns, ok := seconds(stamp); ok && ns > 1e17 {
-		inner, ok := hostAndTag(r, rest, false)
-		if ok {
-			r.wall = time.Unix(0, int64(ns)).UTC()
-		}
-
-		return inner, ok
+		return time.Unix(0, int64(ns)).UTC(), rest, true, true
 	}
 
-	return "", false
+	return t, "", false, false
 }
 
 // rfc5424 reads "time host app procid msgid structured-data text".

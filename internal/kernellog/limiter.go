@@ -241,9 +241,9 @@ func (r *report) taskMemcg() string {
 	return ""
 }
 
-// ladder sets the memcg ancestry as far as the log names it: from the victim's cgroup up to
+// ancestry sets the memcg ancestry as far as the log names it: from the victim's cgroup up to
 // the limiter.
-func (r *report) ladder(inc *events.Incident, unknown *oom.Unknowns) {
+func (r *report) ancestry(inc *events.Incident, unknown *oom.Unknowns) {
 	if inc.Scope != events.ScopeMemcg || inc.Limiter == nil {
 		unknown.Add("ladder")
 		return
@@ -257,8 +257,8 @@ func (r *report) ladder(inc *events.Incident, unknown *oom.Unknowns) {
 
 	for at := task; len(at) > len(top) && len(inc.Ladder) < 64; at = at[:max(strings.LastIndexByte(at, '/'), len(top))] {
 		cgroup, place := cgroupOf(at)
-		rung := events.Rung{Cgroup: *cgroup, Level: place.Level, Workload: place.Workload, Below: true}
-		inc.Ladder = append(inc.Ladder, rung)
+		ancestor := events.Rung{Cgroup: *cgroup, Level: place.Level, Workload: place.Workload, Below: true}
+		inc.Ladder = append(inc.Ladder, ancestor)
 
 		unknown.Add("ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes")
 	}
@@ -270,7 +270,7 @@ func (r *report) ladder(inc *events.Incident, unknown *oom.Unknowns) {
 	})
 	for i := range inc.Ladder {
 		if r.group != "" && inc.Ladder[i].Cgroup.Path == r.group {
-			inc.Ladder[i].OOMGroup = pointer(true)
+			inc.Ladder[i].OOMGroup = new(true)
 		}
 	}
 
@@ -300,12 +300,12 @@ func (r *report) totalPages(inc *events.Incident, page uint64, unknown *oom.Unkn
 		noSwap := l.swap != nil && l.swap.limit != nil && *l.swap.limit == 0 ||
 			l.memsw != nil && l.memsw.limit != nil && l.memory != nil && l.memory.limit != nil && *l.memsw.limit == *l.memory.limit
 		if noSwap && l.memory != nil && l.memory.limit != nil {
-			total = pointer(*l.memory.limit / page)
+			total = new(*l.memory.limit / page)
 		}
 	case r.memInfo == nil || r.memInfo.swapTotal == nil:
 	case inc.Scope == events.ScopeGlobal || inc.Scope == events.ScopeSysrq:
 		if m := r.memInfo; m.ram != nil && m.reserved != nil && *m.reserved <= *m.ram {
-			total = pointer(*m.ram - *m.reserved + *m.swapTotal/page)
+			total = new(*m.ram - *m.reserved + *m.swapTotal/page)
 		}
 	}
 

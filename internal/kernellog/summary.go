@@ -34,13 +34,12 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// summaryLine reads "oom-kill:constraint=C,nodemask=N,cpuset=S,mems_allowed=M,
-// oom_memcg=P|global_oom,task_memcg=P,task=comm,pid=N,uid=N".
-func (p *parser) summaryLine(s *stream, rec record, text string) bool {
-	var sum summary
-
+// parseSummary reads "oom-kill:constraint=C,nodemask=N,cpuset=S,mems_allowed=M,
+// oom_memcg=P|global_oom,task_memcg=P,task=comm,pid=N,uid=N". It is not ok if the line is
+// cut before it has any value.
+func parseSummary(text string, torn bool) (sum summary, ok bool) {
 	body, uid, found := cutLast(text, ",uid=")
-	if found && !rec.torn {
+	if found && !torn {
 		sum.uid, _ = strconv.Atoi(uid)
 	} else if !found {
 		body = text
@@ -52,38 +51,55 @@ func (p *parser) summaryLine(s *stream, rec record, text string) bool {
 	} else {
 		head = body
 	}
-	head = strings.TrimPrefix(head, "oom-kill:constraint=")
 
 	var rest string
-	if sum.constraint, rest, found = strings.Cut(head, ",nodemask="); !found {
-		return true // cut before it has any value
+	if sum.constraint, rest, ok = strings.Cut(strings.TrimPrefix(head, "oom-kill:constraint="), ",nodemask="); !ok {
+		return summary{}, false
 	}
 	sum.nodemask, rest, _ = strings.Cut(rest, ",cpuset=")
 
-	_, rest, found = strings.Cut(rest, ",mems_allowed=")
-	if !found {
-		rest = ""
+	if _, limiter, found := strings.Cut(rest, ",mems_allowed="); found {
+		tail := sum.setLimiter(limiter)
+		if sum.pid != 0 {
+			sum.tail = tail
+		}
 	}
 
-	if mems, after, ok := strings.Cut(rest, ",oom_memcg="); ok {
-		// A value is complete only if another key follows it.
-		if path, tail, ok := strings.Cut(after, ",task_memcg="); ok {
-			sum.mems, sum.oomMemcg, rest = mems, path, tail
-		} else {
-			rest = ""
-		}
-	} else if mems, after, ok := strings.Cut(rest, ",global_oom"); ok {
-		sum.mems, sum.global = mems, true
+	return sum, true
+}
 
-		if rest, ok = strings.CutPrefix(after, ",task_memcg="); !ok {
-			rest = ""
+// setLimiter reads what follows mems_allowed=, and returns what follows task_memcg=. A
+// value is complete only if another key follows it.
+func (sum *summary) setLimiter(text string) (tail string) {
+	if mems, after, ok := strings.Cut(text, ",oom_memcg="); ok {
+		path, tail, ok := strings.Cut(after, ",task_memcg=")
+		if !ok {
+			return ""
 		}
-	} else {
-		rest = ""
+		sum.mems, sum.oomMemcg = mems, path
+
+		return tail
 	}
 
-	if sum.pid != 0 {
-		sum.tail = rest
+	mems, after, ok := strings.Cut(text, ",global_oom")
+	if !ok {
+		return ""
+	}
+	sum.mems, sum.global = mems, true
+
+	if tail, ok = strings.CutPrefix(after, ",task_memcg="); !ok {
+		return ""
+	}
+
+	return tail
+}
+
+// summaryLine takes in the summary of the report that is open, or of one whose start is
+// missing.
+func (p *parser) summaryLine(s *stream, rec record, text string) bool {
+	sum, ok := parseSummary(text, rec.torn)
+	if !ok {
+		return true
 	}
 
 	r := s.open

@@ -211,24 +211,55 @@ func (p *parser) oomdLine(rec record, text string) bool {
 	return true
 }
 
-// earlyoomLine reads `sending SIGTERM to process 12 uid 1000 "name": ...`. A SIGKILL
-// may follow for the same process.
+// earlyoomLine reads a line of earlyoom. A SIGKILL may follow SIGTERM for the same process.
 func (p *parser) earlyoomLine(rec record, text string) bool {
-	if strings.HasPrefix(text, "low memory!") || strings.HasPrefix(text, "mem avail") {
-		if strings.HasPrefix(text, "low memory!") {
-			p.user.lowMemory = rec
-		}
+	switch {
+	case strings.HasPrefix(text, "low memory!"):
+		p.user.lowMemory = rec
+		return true
+	case strings.HasPrefix(text, "mem avail"):
+		return true
+	}
+
+	v := earlyoomVictim(text)
+	if v == nil {
+		return false
+	}
+
+	if r := p.earlier(rec, "earlyoom", func(inc *events.Incident) bool { return inc.Victims[0].PID == v.PID }); r != nil {
+		p.more(r, rec)
+		r.note("earlyoom sent SIGTERM first, then SIGKILL")
+		r.made.Notes = r.notes
 
 		return true
 	}
+
+	inc := p.userKill(rec, "earlyoom", "memory_pressure", v, "victims.cgroup", "victims.anon_rss_bytes", "victims.file_rss_bytes",
+		"victims.shmem_rss_bytes", "victims.swap_bytes")
+	inc.Killer.Comm = "earlyoom"
+	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
+	inc.Unknown = append(inc.Unknown, "limiter.limit_bytes", "limiter.usage_bytes")
+
+	if low := p.user.lowMemory; low.line > 0 && low.host == rec.host && apart(low, rec) <= sameEvent {
+		evidence(inc, low)
+	}
+	p.user.lowMemory = record{}
+
+	return true
+}
+
+// earlyoomVictim reads `sending SIGTERM to process 12 uid 1000 "name": oom_score 812,
+// oom_score_adj 300, ..., cmdline "..."`. It returns nil for any other line.
+func earlyoomVictim(text string) *events.Victim {
 	rest, found := strings.CutPrefix(text, "sending ")
 	signal, rest, _ := strings.Cut(rest, " to process ")
 	digits, rest, _ := strings.Cut(rest, " uid ")
 
 	owner, rest, ok := strings.Cut(rest, ` "`)
 	if !found || !ok || signal != "SIGTERM" && signal != "SIGKILL" {
-		return false
+		return nil
 	}
+
 	// Only the name may contain quotes up to the score; the command line is last.
 	name, facts := "", ""
 	for _, sep := range []string{`": oom_score `, `": badness `} {
@@ -239,20 +270,12 @@ func (p *parser) earlyoomLine(rec record, text string) bool {
 
 	pid, err := strconv.Atoi(digits)
 	if !ok || err != nil || pid <= 0 || len(name) > maxComm {
-		return false
-	}
-
-	if r := p.earlier(rec, "earlyoom", func(inc *events.Incident) bool { return inc.Victims[0].PID == pid }); r != nil {
-		p.more(r, rec)
-		r.note("earlyoom sent SIGTERM first, then SIGKILL")
-		r.made.Notes = r.notes
-
-		return true
+		return nil
 	}
 
 	v := &events.Victim{Process: events.Process{PID: pid, TID: pid, Comm: name}, Role: events.RoleChosen}
 	if n, err := strconv.ParseUint(owner, 10, 32); err == nil {
-		v.UID = pointer(uint32(n))
+		v.UID = new(uint32(n))
 	}
 
 	facts, _, _ = strings.Cut(facts, `, cmdline "`)
@@ -262,18 +285,8 @@ func (p *parser) earlyoomLine(rec record, text string) bool {
 			v.OOMScoreAdj = &n
 		}
 	}
-	inc := p.userKill(rec, "earlyoom", "memory_pressure", v, "victims.cgroup", "victims.anon_rss_bytes", "victims.file_rss_bytes",
-		"victims.shmem_rss_bytes", "victims.swap_bytes")
-	inc.Killer.Comm = "earlyoom"
-	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
 
-	inc.Unknown = append(inc.Unknown, "limiter.limit_bytes", "limiter.usage_bytes")
-	if low := p.user.lowMemory; low.line > 0 && low.host == rec.host && apart(low, rec) <= sameEvent {
-		evidence(inc, low)
-	}
-	p.user.lowMemory = record{}
-
-	return true
+	return v
 }
 
 // talosLine reads `Sending SIGKILL to cgroup {"cgroup": "/sys/fs/cgroup/..."}` and

@@ -127,7 +127,7 @@ func namedTask(w *bpf.Task, text func(*comm) string) kernel.Task {
 }
 
 func meta(w *bpf.Header) kernel.Meta {
-	return kernel.Meta{BootNS: w.BootNS, Pass: w.Invocation, Current: task(&w.CurrentTask)}
+	return kernel.Meta{BootNS: w.BootNS, Invocation: w.Invocation, Current: task(&w.CurrentTask)}
 }
 
 // pages turns PAGE_COUNTER_MAX (LONG_MAX / PAGE_SIZE) into NoLimit.
@@ -277,7 +277,7 @@ func (d *decoder) charge(w *bpf.Charge) kernel.Charge {
 			memory.SlabBytes = &slab
 		}
 
-		r.Levels = append(r.Levels, kernel.MemcgCharge{Key: key(m.Hierarchy, m.CgroupID), Memory: memory})
+		r.Memcgs = append(r.Memcgs, kernel.MemcgCharge{Key: key(m.Hierarchy, m.CgroupID), Memory: memory})
 	}
 
 	return r
@@ -370,8 +370,8 @@ func (d *decoder) oomReturn(w *bpf.OOMReturn) kernel.OOMReturn {
 		Chosen: w.Chosen,
 	}
 	if w.Global == 0 {
-		r.LimiterLevel = d.memcg(&w.Limiter)
-		r.Limiter = r.LimiterLevel.Key
+		r.LimiterMemcg = d.memcg(&w.Limiter)
+		r.Limiter = r.LimiterMemcg.Key
 	}
 
 	return r
@@ -497,7 +497,7 @@ type stallDecoder struct {
 // decode returns a stall that is valid until the next call.
 func (d *stallDecoder) decode(w *bpf.Stall) *kernel.Stall {
 	d.stall = kernel.Stall{
-		Meta: kernel.Meta{BootNS: w.H.BootNS, Pass: w.H.Invocation, Current: namedTask(&w.H.CurrentTask, d.text)},
+		Meta: kernel.Meta{BootNS: w.H.BootNS, Invocation: w.H.Invocation, Current: namedTask(&w.H.CurrentTask, d.text)},
 		What: stallKind(w.Kind), DurationNS: w.DurationNS, ReclaimedPages: w.ReclaimedPages,
 		Owner: limitOwner(w.Hierarchy, w.OwnerID),
 	}

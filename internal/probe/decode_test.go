@@ -69,7 +69,7 @@ func TestDecodeVictimChosen(t *testing.T) {
 	r := decode[kernel.VictimChosen](t, w)
 
 	check(t, "header", r.Meta, kernel.Meta{
-		BootNS: 99, Pass: 7, Current: kernel.Task{TGID: 10, TID: 11, Comm: "worker", LeaderComm: "exactly16letters"},
+		BootNS: 99, Invocation: 7, Current: kernel.Task{TGID: 10, TID: 11, Comm: "worker", LeaderComm: "exactly16letters"},
 	})
 	check(t, "attach mode", r.Tier, events.TierKprobe)
 	check(t, "constraint", r.Constraint, kernel.ConstraintMempolicy)
@@ -108,7 +108,7 @@ func TestDecodeConvertsChargeToBytes(t *testing.T) {
 
 	bytes := func(n uint64) *uint64 { return &n }
 
-	check(t, "charge", decode[kernel.Charge](t, w).Levels[0].Memory, events.Memory{
+	check(t, "charge", decode[kernel.Charge](t, w).Memcgs[0].Memory, events.Memory{
 		AnonBytes: bytes(40960), KernelStackBytes: bytes(10240),
 		SlabBytes: bytes(20), SlabReclaimableBytes: bytes(10), SlabUnreclaimableBytes: bytes(10),
 	})
@@ -121,7 +121,7 @@ func TestDecodeConvertsHugePagesToBytes(t *testing.T) {
 		w.H.Kind = bpf.KindCharge
 		w.Memcgs[0].Items[item], w.Memcgs[0].Known = 10, 1<<item
 
-		got := decode[kernel.Charge](t, w).Levels[0].Memory.AnonTHPBytes
+		got := decode[kernel.Charge](t, w).Memcgs[0].Memory.AnonTHPBytes
 		if got == nil || *got != want {
 			t.Errorf("item %d: got %v, want %d", item, got, want)
 		}

@@ -201,7 +201,7 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 		}
 
 		// The end is reached when both rings are empty.
-		if sleep, err = h.Idle(BootNS(), caughtUp); err != nil || ctx.Err() != nil && caughtUp && !more {
+		if sleep, err = h.Idle(kernel.BootNS(), caughtUp); err != nil || ctx.Err() != nil && caughtUp && !more {
 			return err
 		}
 
@@ -267,7 +267,7 @@ func (p *Probe) Stalls() (*kernel.StallCounts, error) {
 		return nil, err
 	}
 
-	now := BootNS()
+	now := kernel.BootNS()
 
 	nodes, err := p.stalls.nodes(now)
 	if err != nil {
@@ -288,7 +288,7 @@ func (p *Probe) ForgetStalls(cgroups map[events.CgroupKey]bool) {
 // that killed nobody since the last one that was sent. Missed runs, which take a
 // system call for each program, are read only sometimes, and the last time.
 func (p *Probe) poll(h Handler, last bool) error {
-	meta := kernel.Meta{BootNS: BootNS()}
+	meta := kernel.Meta{BootNS: kernel.BootNS()}
 
 	var raw [8 * len(p.lost)]byte
 	if _, err := p.counts.ReadAt(raw[:], 0); err != nil {

@@ -14,15 +14,8 @@ import (
 // count each and send one a second; what they have not sent is read from their map,
 // for a few polls after the last record.
 type repeatReader struct {
-	reported map[repeatKey]uint64 // counts, by the last record or reading
-	polls    int                  // left
-}
-
-// repeatKey is what OOM invocations are counted by.
-type repeatKey struct {
-	outcome    events.Outcome
-	constraint kernel.Constraint
-	limiter    events.CgroupKey
+	reported map[kernel.RepeatKey]uint64 // counts, by the last record or reading
+	polls    int                         // left
 }
 
 const pollsAfterRecord = 5
@@ -36,10 +29,10 @@ func (r *repeatReader) saw(record kernel.OOMReturn) {
 	r.polls = pollsAfterRecord
 
 	if r.reported == nil {
-		r.reported = make(map[repeatKey]uint64)
+		r.reported = make(map[kernel.RepeatKey]uint64)
 	}
 
-	r.reported[repeatKey{record.Outcome, record.Constraint, record.Limiter}] = record.Count
+	r.reported[record.Key()] = record.Count
 }
 
 // read returns a record for each count that has grown since the last one.
@@ -54,7 +47,7 @@ func (r *repeatReader) read(repeats *ebpf.Map, m kernel.Meta) []kernel.OOMReturn
 		records  []kernel.OOMReturn
 		k        bpf.RepeatKey
 		w        bpf.Repeat
-		reported = make(map[repeatKey]uint64)
+		reported = make(map[kernel.RepeatKey]uint64)
 	)
 
 	for all := repeats.Iterate(); all.Next(&k, &w); {
@@ -66,14 +59,12 @@ func (r *repeatReader) read(repeats *ebpf.Map, m kernel.Meta) []kernel.OOMReturn
 			record.Limiter = key(k.Hierarchy, k.CgroupID)
 		}
 
-		key := repeatKey{record.Outcome, record.Constraint, record.Limiter}
-
-		before, seen := r.reported[key]
+		before, seen := r.reported[record.Key()]
 		if !seen {
 			continue // its first record, which has more, is on its way
 		}
 
-		reported[key] = w.Count
+		reported[record.Key()] = w.Count
 		if before != w.Count {
 			records = append(records, record)
 		}

@@ -65,7 +65,7 @@ func (r *stallReader) read() (map[kernel.StallKey]kernel.StallCount, error) {
 		for i := range r.values {
 			v := &r.values[i]
 			sum.Count += v.Count
-			sum.Fruitless += v.NoProgress
+			sum.NoProgress += v.NoProgress
 			sum.TotalNS += v.TotalNS
 			sum.MaxNS = max(sum.MaxNS, v.MaxNS)
 			sum.ReclaimedPages += v.ReclaimedPages

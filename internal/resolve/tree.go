@@ -74,7 +74,7 @@ func NewTree(opts TreeOptions) *Tree {
 //
 // A path that was cut at the record's size (PathCut) or that is empty leaves the
 // cgroup's own path unknown, but not the ancestors that the record has: see Place.
-// Learn, LearnChain or a scan can complete it.
+// Learn, LearnAncestry or a scan can complete it.
 func (t *Tree) Observe(c kernel.CgroupChange) {
 	if len(t.opts.Hierarchies) > 0 && !slices.Contains(t.opts.Hierarchies, c.Key.Hierarchy) {
 		return
@@ -126,30 +126,30 @@ func (t *Tree) Learn(key events.CgroupKey, path string) {
 	}
 }
 
-// LearnChain learns paths from a memcg ancestry, leaf first: each name that is complete
+// LearnAncestry learns paths from a memcg ancestry, leaf first: each name that is complete
 // makes a path, below a known one or the root. Where all are known it does not
 // allocate; cut is set if the ancestry does not reach the root.
-func (t *Tree) LearnChain(chain []kernel.Memcg, cut bool) {
+func (t *Tree) LearnAncestry(ancestry []kernel.Memcg, cut bool) {
 	above, known := "", false
 
-	for i := len(chain) - 1; i >= 0; i-- {
-		l := &chain[i]
-		if path, ok := t.Path(l.Key); ok {
+	for i := len(ancestry) - 1; i >= 0; i-- {
+		memcg := &ancestry[i]
+		if path, ok := t.Path(memcg.Key); ok {
 			above, known = path, true
 			continue
 		}
 
 		switch {
-		case i == len(chain)-1 && !cut && l.Name == "":
+		case i == len(ancestry)-1 && !cut && memcg.Name == "":
 			above, known = "/", true
-		case !known || l.Name == "" || l.NameCut:
+		case !known || memcg.Name == "" || memcg.NameCut:
 			known = false
 			continue
 		default:
-			above = join(above, l.Name)
+			above = join(above, memcg.Name)
 		}
 
-		t.Learn(l.Key, above)
+		t.Learn(memcg.Key, above)
 	}
 }
 

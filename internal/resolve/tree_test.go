@@ -162,38 +162,38 @@ func TestACutPathHasThePlaceOfItsStart(t *testing.T) {
 }
 
 func TestPathsAreLearntFromAnAncestry(t *testing.T) {
-	level := func(id uint64, name string) kernel.Memcg { return kernel.Memcg{Key: key(id), Name: name} }
-	chain := []kernel.Memcg{level(4, "c"), level(3, "b"), level(2, "a"), level(1, "")}
+	memcg := func(id uint64, name string) kernel.Memcg { return kernel.Memcg{Key: key(id), Name: name} }
+	ancestry := []kernel.Memcg{memcg(4, "c"), memcg(3, "b"), memcg(2, "a"), memcg(1, "")}
 
 	tree := NewTree(TreeOptions{})
-	tree.LearnChain(chain, false)
+	tree.LearnAncestry(ancestry, false)
 	wantPath(t, tree, 1, "/")
 	wantPath(t, tree, 2, "/a")
 	wantPath(t, tree, 4, "/a/b/c")
 
-	if n := testing.AllocsPerRun(10, func() { tree.LearnChain(chain, false) }); n != 0 {
+	if n := testing.AllocsPerRun(10, func() { tree.LearnAncestry(ancestry, false) }); n != 0 {
 		t.Errorf("got %v allocations where all is known, want 0", n)
 	}
 
 	// An ancestry that does not reach the root has paths below a known cgroup only.
 	tree = NewTree(TreeOptions{})
-	tree.LearnChain(chain[:3], true)
+	tree.LearnAncestry(ancestry[:3], true)
 	wantPath(t, tree, 2, "")
 	tree.Observe(change("mkdir", 3, "/x/y"))
-	tree.LearnChain(chain[:3], true)
+	tree.LearnAncestry(ancestry[:3], true)
 	wantPath(t, tree, 2, "")
 	wantPath(t, tree, 4, "/x/y/c")
 
 	tree = NewTree(TreeOptions{})
-	chain[2].NameCut = true
-	tree.LearnChain(chain, false)
+	ancestry[2].NameCut = true
+	tree.LearnAncestry(ancestry, false)
 	wantPath(t, tree, 1, "/")
 
 	for id := uint64(2); id <= 4; id++ {
 		wantPath(t, tree, id, "")
 	}
 
-	tree.LearnChain(nil, false)
+	tree.LearnAncestry(nil, false)
 }
 
 // walkInto fills a scan with cgroups, as if it had just read them: paths by id, which

@@ -33,18 +33,13 @@ type KubeletLog interface {
 type Collector struct {
 	opts  Options
 	known Classifier
-	queue chan *sample
+	queue chan *Facts
 	stop  chan struct{}
 	work  sync.WaitGroup
 
-	mu      sync.Mutex
-	samples map[uint32]*sample // by the sender's TGID
-	order   []uint32           // oldest first
-}
-
-// sample is what was read of a sender. Collector.mu guards the facts.
-type sample struct {
-	facts Facts
+	mu      sync.Mutex        // guards samples and their facts
+	samples map[uint32]*Facts // by the sender's TGID
+	order   []uint32          // oldest first
 }
 
 const (
@@ -68,7 +63,7 @@ func NewCollector(opts Options) *Collector {
 
 	c := &Collector{
 		opts: opts, known: NewClassifier(runtimes.Known()),
-		queue: make(chan *sample, maxSamples), stop: make(chan struct{}), samples: make(map[uint32]*sample),
+		queue: make(chan *Facts, maxSamples), stop: make(chan struct{}), samples: make(map[uint32]*Facts),
 	}
 	c.work.Go(c.run)
 
@@ -80,8 +75,8 @@ func (c *Collector) run() {
 		select {
 		case <-c.stop:
 			return
-		case s := <-c.queue:
-			c.read(s)
+		case sample := <-c.queue:
+			c.read(sample)
 		}
 	}
 }
@@ -101,15 +96,15 @@ func (c *Collector) Saw(k kernel.Kill, from, to events.Process) {
 
 	tgid := k.Current.TGID
 	if old := c.samples[tgid]; old != nil {
-		if distance(old.facts.Kill.BootNS, k.BootNS) < freshNS {
+		if distance(old.Kill.BootNS, k.BootNS) < freshNS {
 			return
 		}
 	} else {
 		c.order = append(c.order, tgid)
 	}
 
-	s := &sample{facts: recorded(k, from, to)}
-	c.samples[tgid] = s
+	sample := recorded(k, from, to)
+	c.samples[tgid] = &sample
 
 	for len(c.order) > maxSamples {
 		delete(c.samples, c.order[0])
@@ -117,7 +112,7 @@ func (c *Collector) Saw(k kernel.Kill, from, to events.Process) {
 	}
 
 	select {
-	case c.queue <- s:
+	case c.queue <- &sample:
 	default:
 	}
 }
@@ -127,8 +122,8 @@ func (c *Collector) Killer(k kernel.Kill, from, to events.Process) *events.Kille
 	facts := recorded(k, from, to)
 
 	c.mu.Lock()
-	if s := c.samples[k.Current.TGID]; s != nil && distance(s.facts.Kill.BootNS, k.BootNS) < samePIDNS {
-		facts.Sender, facts.Ancestors, facts.User, facts.OOMDKills = s.facts.Sender, s.facts.Ancestors, s.facts.User, s.facts.OOMDKills
+	if s := c.samples[k.Current.TGID]; s != nil && distance(s.Kill.BootNS, k.BootNS) < samePIDNS {
+		facts.Sender, facts.Ancestors, facts.User, facts.OOMDKills = s.Sender, s.Ancestors, s.User, s.OOMDKills
 	}
 	c.mu.Unlock()
 
@@ -152,9 +147,9 @@ func recorded(k kernel.Kill, from, to events.Process) Facts {
 }
 
 // read completes a sample from /proc, the sender first: it is likely to exit first.
-func (c *Collector) read(s *sample) {
+func (c *Collector) read(sample *Facts) {
 	c.mu.Lock()
-	f := s.facts
+	f := *sample
 	c.mu.Unlock()
 
 	at, p := f.Kill.BootNS, proc{c.opts.Proc, c.opts.Passwd}
@@ -209,6 +204,6 @@ func (c *Collector) read(s *sample) {
 	}
 
 	c.mu.Lock()
-	s.facts = f
+	*sample = f
 	c.mu.Unlock()
 }

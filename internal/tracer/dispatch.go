@@ -7,7 +7,6 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
-	"github.com/oomtrace/oomtrace/internal/probe"
 )
 
 // Record routes a record of the kernel side. It implements probe.Handler.
@@ -104,7 +103,7 @@ func (c correlated) Headline(inc *events.Incident) error {
 }
 
 func (c correlated) Incident(inc *events.Incident) error {
-	return c.t.followUp.incident(inc, probe.BootNS())
+	return c.t.followUp.incident(inc, kernel.BootNS())
 }
 
 func (c correlated) Update(change *events.Incident) error { return c.t.followUp.update(change) }

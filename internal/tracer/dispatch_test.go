@@ -32,7 +32,7 @@ func TestTheHeadlineComesWithTheFirstVictim(t *testing.T) {
 
 	trigger := kernel.Task{TGID: 5, TID: 5, Comm: "a", LeaderComm: "a"}
 	victim := kernel.Task{TGID: 7, TID: 7, Comm: "java", LeaderComm: "java"}
-	meta := kernel.Meta{BootNS: 1e9, Pass: 1, Current: trigger}
+	meta := kernel.Meta{BootNS: 1e9, Invocation: 1, Current: trigger}
 
 	var got []string
 	for _, r := range []kernel.Record{

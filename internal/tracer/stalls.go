@@ -175,7 +175,7 @@ func (s *stallHistory) before(inc *events.Incident) *events.Before {
 
 	for _, sum := range history.Stalls {
 		out.Stalls = append(out.Stalls, events.StallSum{
-			What: string(sum.What), Count: sum.Count, Fruitless: sum.Fruitless, TotalNS: sum.TotalNS, MaxNS: sum.MaxNS,
+			What: string(sum.What), Count: sum.Count, Fruitless: sum.NoProgress, TotalNS: sum.TotalNS, MaxNS: sum.MaxNS,
 			ReclaimedBytes: sum.ReclaimedPages * s.page,
 		})
 	}

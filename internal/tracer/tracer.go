@@ -108,11 +108,6 @@ func Open(opts Options) (*Tracer, error) {
 		return nil, err
 	}
 
-	clock, err := host.NewBootClock()
-	if err != nil {
-		return nil, fmt.Errorf("read the clocks: %w", err)
-	}
-
 	for _, gap := range host.Protect(!opts.NoLock) {
 		opts.Warn(gap)
 	}
@@ -131,7 +126,7 @@ func Open(opts Options) (*Tracer, error) {
 	}
 
 	t := &Tracer{
-		opts: opts, layout: layout, clock: clock, probe: p,
+		opts: opts, layout: layout, clock: host.NewBootClock(), probe: p,
 		ident:   identity{bootID: host.BootID(), node: host.Hostname()},
 		tree:    resolve.NewNamedTree(resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}), opts.Names),
 		scanned: make(chan *resolve.Scan, 1),
@@ -175,12 +170,12 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	if names := t.opts.Names; names != nil {
 		f.names = names
 		f.enrichers = append(f.enrichers,
-			&lateNames{names: names, current: f.current, now: probe.BootNS}, &runtimeReport{t.opts.RuntimeReports, f.current})
+			&lateNames{names: names, current: f.current, now: kernel.BootNS}, &runtimeReport{t.opts.RuntimeReports, f.current})
 	}
 	t.followUp = f
 	t.correlator = incident.New(t.config(symbols), correlated{t})
 
-	_, err = t.correlator.Idle(probe.BootNS(), true) // the audit's first reading
+	_, err = t.correlator.Idle(kernel.BootNS(), true) // the audit's first reading
 
 	return err
 }
@@ -231,7 +226,7 @@ func (t *Tracer) Status(phase string) *events.Status {
 
 func (t *Tracer) envelope(kind string) events.Envelope {
 	return events.Envelope{
-		V: events.Version, Kind: kind, Time: t.clock.Time(probe.BootNS()).UTC(),
+		V: events.Version, Kind: kind, Time: t.clock.Time(kernel.BootNS()).UTC(),
 		BootID: t.ident.bootID, Node: t.ident.node,
 	}
 }
@@ -291,7 +286,7 @@ func (t *Tracer) end() error {
 	}
 	t.stalls.readNS = 0 // read the counts for the last kills at once
 
-	if err := t.followUp.finish(probe.BootNS()); err != nil {
+	if err := t.followUp.finish(kernel.BootNS()); err != nil {
 		return err
 	}
 

@@ -21,46 +21,46 @@ func groups(indexes ...int) []kernel.Memcg {
 	return ancestry
 }
 
-func sameVerdict(a, b verdict) bool {
+func sameShortage(a, b shortage) bool {
 	return a.scope == b.scope && a.limiter == b.limiter && a.group == b.group && slices.Equal(a.unsure, b.unsure)
 }
 
-func TestReadVerdictIsTheKernels(t *testing.T) {
+func TestReadShortageIsTheKernels(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		chosen   kernel.VictimChosen
 		cgroupV1 bool
-		want     verdict
+		want     shortage
 	}{
 		{"memcg", kernel.VictimChosen{Constraint: kernel.ConstraintMemcg, LimiterIndex: 1, Ancestry: groups()}, false,
-			verdict{scope: events.ScopeMemcg, limiter: 1, group: -1}},
+			shortage{scope: events.ScopeMemcg, limiter: 1, group: -1}},
 		{"node", kernel.VictimChosen{Constraint: kernel.ConstraintNone, LimiterIndex: -1, Ancestry: groups()}, false,
-			verdict{scope: events.ScopeGlobal, limiter: -1, group: -1}},
+			shortage{scope: events.ScopeGlobal, limiter: -1, group: -1}},
 		{"cpuset", kernel.VictimChosen{Constraint: kernel.ConstraintCpuset, LimiterIndex: -1}, false,
-			verdict{scope: events.ScopeCpuset, limiter: -1, group: -1}},
+			shortage{scope: events.ScopeCpuset, limiter: -1, group: -1}},
 		{"memory policy", kernel.VictimChosen{Constraint: kernel.ConstraintMempolicy, LimiterIndex: -1}, false,
-			verdict{scope: events.ScopeMempolicy, limiter: -1, group: -1}},
+			shortage{scope: events.ScopeMempolicy, limiter: -1, group: -1}},
 		{"sysrq, whose constraint is none", kernel.VictimChosen{Sysrq: true, Constraint: kernel.ConstraintNone, LimiterIndex: -1}, false,
-			verdict{scope: events.ScopeSysrq, limiter: -1, group: -1}},
+			shortage{scope: events.ScopeSysrq, limiter: -1, group: -1}},
 		{"a constraint of a future kernel", kernel.VictimChosen{Constraint: "constraint_4", LimiterIndex: 0, Ancestry: groups()}, false,
-			verdict{scope: "constraint_4", limiter: 0, group: -1}},
+			shortage{scope: "constraint_4", limiter: 0, group: -1}},
 		{"the highest group below the limiter",
 			kernel.VictimChosen{Constraint: kernel.ConstraintMemcg, LimiterIndex: 1, Ancestry: groups(0, 1, 2)}, false,
-			verdict{scope: events.ScopeMemcg, limiter: 1, group: 1}},
+			shortage{scope: events.ScopeMemcg, limiter: 1, group: 1}},
 		{"a group above the limiter", kernel.VictimChosen{Constraint: kernel.ConstraintMemcg, LimiterIndex: 0, Ancestry: groups(1)},
-			false, verdict{scope: events.ScopeMemcg, limiter: 0, group: -1}},
+			false, shortage{scope: events.ScopeMemcg, limiter: 0, group: -1}},
 		{"a group, if the node ran out", kernel.VictimChosen{Constraint: kernel.ConstraintNone, LimiterIndex: -1, Ancestry: groups(0, 1)},
-			false, verdict{scope: events.ScopeGlobal, limiter: -1, group: 1}},
+			false, shortage{scope: events.ScopeGlobal, limiter: -1, group: 1}},
 		{"no group on cgroup v1", kernel.VictimChosen{Constraint: kernel.ConstraintMemcg, LimiterIndex: 1, Ancestry: groups(0)},
-			true, verdict{scope: events.ScopeMemcg, limiter: 1, group: -1}},
+			true, shortage{scope: events.ScopeMemcg, limiter: 1, group: -1}},
 	} {
-		if got := readVerdict(&test.chosen, test.cgroupV1); !sameVerdict(got, test.want) {
+		if got := readShortage(&test.chosen, test.cgroupV1); !sameShortage(got, test.want) {
 			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
 		}
 	}
 }
 
-func TestConcludedVerdictNamesWhatItIsUnsureOf(t *testing.T) {
+func TestConcludedShortageNamesWhatItIsUnsureOf(t *testing.T) {
 	// A memcg uses 1000 pages: it is full, or has room.
 	const full, room = 1000, 2000
 
@@ -80,26 +80,26 @@ func TestConcludedVerdictNamesWhatItIsUnsureOf(t *testing.T) {
 		name   string
 		chosen kernel.VictimChosen
 		hits   []int
-		want   verdict
+		want   shortage
 	}{
 		{"one limit was hit", kernel.VictimChosen{LastReclaim: memcg, Ancestry: ancestry(full, room)}, []int{1},
-			verdict{scope: events.ScopeMemcg, limiter: 1, group: -1}},
+			shortage{scope: events.ScopeMemcg, limiter: 1, group: -1}},
 		{"the node was reclaimed, whatever was hit", kernel.VictimChosen{LastReclaim: node, Ancestry: ancestry(full, room)}, []int{0},
-			verdict{scope: events.ScopeGlobal, limiter: -1, group: -1, unsure: []string{"constraint"}}},
+			shortage{scope: events.ScopeGlobal, limiter: -1, group: -1, unsure: []string{"constraint"}}},
 		{"two limits were hit, one is full", kernel.VictimChosen{LastReclaim: memcg, Ancestry: ancestry(room, full)}, []int{0, 1},
-			verdict{scope: events.ScopeMemcg, limiter: 1, group: -1, unsure: []string{"limiter"}}},
+			shortage{scope: events.ScopeMemcg, limiter: 1, group: -1, unsure: []string{"limiter"}}},
 		{"two limits were hit, both are full", kernel.VictimChosen{LastReclaim: memcg, Ancestry: ancestry(full, full)}, []int{0, 1},
-			verdict{scope: events.ScopeMemcg, limiter: 0, group: -1, unsure: []string{"limiter"}}},
+			shortage{scope: events.ScopeMemcg, limiter: 0, group: -1, unsure: []string{"limiter"}}},
 		{"two limits were hit, none is full", kernel.VictimChosen{LastReclaim: memcg, Ancestry: ancestry(room, room)}, []int{0, 1},
-			verdict{scope: events.ScopeMemcg, limiter: -1, group: -1, unsure: []string{"limiter"}}},
+			shortage{scope: events.ScopeMemcg, limiter: -1, group: -1, unsure: []string{"limiter"}}},
 		{"no new hit, an old one", kernel.VictimChosen{LastReclaim: memcg, Ancestry: ancestry(full, full, 1)}, nil,
-			verdict{scope: events.ScopeMemcg, limiter: 1, group: -1, unsure: []string{"limiter"}}},
+			shortage{scope: events.ScopeMemcg, limiter: 1, group: -1, unsure: []string{"limiter"}}},
 		{"a worker that did not reclaim", kernel.VictimChosen{Meta: worker}, nil,
-			verdict{scope: events.ScopeSysrq, limiter: -1, group: -1}},
+			shortage{scope: events.ScopeSysrq, limiter: -1, group: -1}},
 		{"nothing", kernel.VictimChosen{Ancestry: ancestry(full, full)}, nil,
-			verdict{scope: events.ScopeUnknown, limiter: -1, group: -1, unsure: []string{"scope", "limiter"}}},
+			shortage{scope: events.ScopeUnknown, limiter: -1, group: -1, unsure: []string{"scope", "limiter"}}},
 	} {
-		if got := concludeVerdict(&test.chosen, test.hits, false); !sameVerdict(got, test.want) {
+		if got := concludeShortage(&test.chosen, test.hits, false); !sameShortage(got, test.want) {
 			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
 		}
 	}

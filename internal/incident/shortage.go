@@ -10,8 +10,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
-// verdict is who limited: whose limit was hit, as far as the evidence goes.
-type verdict struct {
+// shortage is who limited: whose limit was hit, or that the node ran out of memory, as far
+// as the evidence goes.
+type shortage struct {
 	scope events.Scope
 	// limiter and group are indexes in the victim's memcg ancestry, none if negative:
 	// the owner of the limit, and the memcg whose memory.oom.group applied.
@@ -20,12 +21,12 @@ type verdict struct {
 	unsure []string
 }
 
-// lostVerdict is the verdict without any record of the choice.
-var lostVerdict = verdict{scope: events.ScopeUnknown, limiter: -1, group: -1}
+// unknownShortage applies where no record of the choice has come in.
+var unknownShortage = shortage{scope: events.ScopeUnknown, limiter: -1, group: -1}
 
 // ofNode reports whether the host or some of its NUMA nodes ran out of memory.
-func (v *verdict) ofNode() bool {
-	switch v.scope {
+func (s *shortage) ofNode() bool {
+	switch s.scope {
 	case events.ScopeGlobal, events.ScopeSysrq, events.ScopeCpuset, events.ScopeMempolicy:
 		return true
 	}
@@ -33,19 +34,19 @@ func (v *verdict) ofNode() bool {
 	return false
 }
 
-// readVerdict returns the verdict if oom_kill_process was seen: the kernel's own.
-func readVerdict(d *kernel.VictimChosen, cgroupV1 bool) verdict {
-	v := verdict{scope: scopeOf(d.Constraint), limiter: -1}
+// readShortage returns the shortage if oom_kill_process was seen: the kernel's own.
+func readShortage(d *kernel.VictimChosen, cgroupV1 bool) shortage {
+	s := shortage{scope: scopeOf(d.Constraint), limiter: -1}
 
 	switch {
 	case d.Sysrq:
-		v.scope = events.ScopeSysrq
-	case !v.ofNode():
-		v.limiter = d.LimiterIndex
+		s.scope = events.ScopeSysrq
+	case !s.ofNode():
+		s.limiter = d.LimiterIndex
 	}
-	v.group = groupOf(d.Ancestry, v.limiter, cgroupV1)
+	s.group = groupOf(d.Ancestry, s.limiter, cgroupV1)
 
-	return v
+	return s
 }
 
 // scopeOf maps the kernel's constraint. Constraints of future kernels keep their name.
@@ -85,40 +86,40 @@ func groupOf(ancestry []kernel.Memcg, limiter int, cgroupV1 bool) int {
 	return -1
 }
 
-// concludeVerdict returns the verdict if only oom:mark_victim was seen. hits are the
+// concludeShortage returns the shortage if only oom:mark_victim was seen. hits are the
 // indexes of the memcgs in the victim's ancestry whose limit was hit since the last
-// verdict (limitHits.since).
+// choice (limitHits.since).
 //
 // The trigger's last reclaim decides between a memcg and the node: every charge that
 // fails has reclaimed its memcg last, every allocation that fails has reclaimed the
 // node. It does not distinguish a cpuset or a memory policy from the whole node.
-func concludeVerdict(d *kernel.VictimChosen, hits []int, cgroupV1 bool) verdict {
-	v := verdict{scope: events.ScopeMemcg, limiter: -1}
+func concludeShortage(d *kernel.VictimChosen, hits []int, cgroupV1 bool) shortage {
+	s := shortage{scope: events.ScopeMemcg, limiter: -1}
 
 	switch {
 	case d.LastReclaim == kernel.ReclaimGlobal:
-		v.scope = events.ScopeGlobal
-		v.unsure = []string{"constraint"}
+		s.scope = events.ScopeGlobal
+		s.unsure = []string{"constraint"}
 	case len(hits) == 1:
-		v.limiter = hits[0]
+		s.limiter = hits[0]
 	case len(hits) > 1:
 		// Another ancestor hit its limit lately without a kill. The lowest one that is
 		// full now is the most likely.
-		v.limiter = lowestFull(d.Ancestry, hits)
-		v.unsure = []string{"limiter"}
+		s.limiter = lowestFull(d.Ancestry, hits)
+		s.unsure = []string{"limiter"}
 	case d.LastReclaim == kernel.ReclaimMemcg:
-		v.limiter = lowestFull(d.Ancestry, everHit(d.Ancestry))
-		v.unsure = []string{"limiter"}
+		s.limiter = lowestFull(d.Ancestry, everHit(d.Ancestry))
+		s.unsure = []string{"limiter"}
 	case d.Current.Kthread && strings.HasPrefix(d.Current.Comm, "kworker"):
 		// drivers/tty/sysrq.c: moom_callback runs on a workqueue.
-		v.scope = events.ScopeSysrq
+		s.scope = events.ScopeSysrq
 	default:
-		v.scope = events.ScopeUnknown
-		v.unsure = []string{"scope", "limiter"}
+		s.scope = events.ScopeUnknown
+		s.unsure = []string{"scope", "limiter"}
 	}
-	v.group = groupOf(d.Ancestry, v.limiter, cgroupV1)
+	s.group = groupOf(d.Ancestry, s.limiter, cgroupV1)
 
-	return v
+	return s
 }
 
 func everHit(ancestry []kernel.Memcg) []int {
@@ -179,7 +180,7 @@ func (l *limitHits) observe(change kernel.CgroupChange) {
 	}
 }
 
-// learn takes in the counts of an invocation whose verdict does not depend on them.
+// learn takes in the counts of an invocation whose limiter does not depend on them.
 func (l *limitHits) learn(memcgs ...kernel.Memcg) {
 	for _, memcg := range memcgs {
 		if memcg.EventsKnown {
