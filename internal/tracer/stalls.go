@@ -38,7 +38,7 @@ type stallHistory struct {
 	enabled  bool
 	counts   stallCounts
 	unseen   []string // kinds of stall that no hook reports
-	tree     *resolve.Tree
+	tree     resolve.NamedTree
 	layout   host.Layout
 	clock    *host.BootClock
 	page     uint64

@@ -154,7 +154,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	}
 
 	t.stalls = &stallHistory{
-		enabled: t.opts.Stalls, counts: t.probe, unseen: t.unseen(), tree: t.tree.Tree, layout: t.layout, clock: t.clock,
+		enabled: t.opts.Stalls, counts: t.probe, unseen: t.unseen(), tree: t.tree, layout: t.layout, clock: t.clock,
 		page: uint64(host.PageSize()), envelope: t.envelope, critical: t.CriticalService, recorder: flight.New(0),
 	}
 	reader := host.Reader{Layout: t.layout, Place: func(path string) (events.Level, *events.Workload) {
