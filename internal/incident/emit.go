@@ -15,7 +15,8 @@ type Out interface {
 	Headline(*events.Incident) error
 	// Incident comes once for each id.
 	Incident(*events.Incident) error
-	// Update has the id, and the keys that are new or changed.
+	// Update has the id, and the keys that are new or changed. Its envelope is empty: the
+	// receiver sets it as it reports the update.
 	Update(*events.Incident) error
 	// Finding is a result of the audit that belongs to no incident.
 	Finding(at time.Time, text string) error

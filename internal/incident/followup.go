@@ -415,7 +415,6 @@ func (f *followUp) flush(all bool) error {
 
 		change := r.changes
 		r.changes = nil
-		change.Envelope = f.build.envelope(events.KindIncidentUpdate, f.now)
 
 		if err := f.emit.update(change); err != nil {
 			return err

@@ -101,7 +101,7 @@ func (f *followUp) incident(inc *events.Incident, nowNS uint64) error {
 	return nil
 }
 
-// update applies a change and reports it. The envelope of the change is filled in.
+// update applies a change and reports it. It sets the envelope of the change.
 func (f *followUp) update(change *events.Incident) error {
 	change.Envelope = f.envelope(events.KindIncidentUpdate)
 	if f.names != nil {
