@@ -190,7 +190,7 @@ func (f *followUp) explain(id string) error {
 		return nil
 	}
 
-	causes := diagnose.Diagnose(inc, f.journal.Before(inc))
+	causes := f.journal.Diagnose(inc)
 	if !diagnose.Changed(inc.Causes, causes) {
 		return nil
 	}
