@@ -84,10 +84,7 @@ func inspection(
 		warn(err)
 	}
 	o := inspect.Options{
-		Reader: host.Reader{Layout: layout, Place: func(path string) (events.Level, *events.Workload) {
-			place := resolve.ParsePath(path)
-			return place.Level, place.Workload
-		}},
+		Reader: host.Reader{Layout: layout, Place: resolve.Placer(nil)},
 		Rules: diagnose, Most: f.most,
 		Envelope: events.Envelope{Time: time.Now(), BootID: host.BootID(), Node: host.Hostname()},
 	}

@@ -59,7 +59,6 @@ type followUp struct {
 	envelope  func(kind string) events.Envelope
 	open      *ledger.Ledger
 	enrichers []enricher
-	names     Names             // nil: ids only
 	journal   diagnose.Journal  // of earlier kills
 	pending   []*pending        // oldest first
 	lost      map[string]uint64 // as reported so far, by the name of what was lost
@@ -104,9 +103,6 @@ func (f *followUp) incident(inc *events.Incident, nowNS uint64) error {
 // update applies a change and reports it. It sets the envelope of the change.
 func (f *followUp) update(change *events.Incident) error {
 	change.Envelope = f.envelope(events.KindIncidentUpdate)
-	if f.names != nil {
-		fillNames(change, f.names.Fill)
-	}
 
 	u := f.open.Apply(change, 0)
 	if u.After != nil {

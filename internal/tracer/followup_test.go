@@ -263,7 +263,6 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 	known, state := newFakeNames(), &fakeEnricher{awaited: true}
 	f := newTestFollowUp(sink.Tee(
 		record.NewSink(writer), view.NewText(&text, view.TextOptions{Location: time.UTC}), rows, view.NewJSON(&asJSON), &counts))
-	f.names = known
 	f.enrichers = []enricher{state, &lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}}
 
 	ids := burst(t, f, state, known, kills)

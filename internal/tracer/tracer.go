@@ -157,10 +157,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 		enabled: t.opts.Stalls, counts: t.probe, unseen: t.unseen(), tree: t.tree, layout: t.layout, clock: t.clock,
 		page: uint64(host.PageSize()), envelope: t.envelope, critical: t.CriticalService, recorder: flight.New(0),
 	}
-	reader := host.Reader{Layout: t.layout, Place: func(path string) (events.Level, *events.Workload) {
-		place := resolve.ParsePath(path)
-		return place.Level, place.Workload
-	}}
+	reader := host.Reader{Layout: t.layout, Place: resolve.Placer(t.opts.Names)}
 
 	config, err := kubelet.Find(t.opts.HostRoot)
 	if err != nil {
@@ -173,7 +170,6 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	f.enrichers = []enricher{t.stalls, t.host}
 
 	if names := t.opts.Names; names != nil {
-		f.names = names
 		f.enrichers = append(f.enrichers,
 			&lateNames{names: names, current: f.current, now: probe.BootNS}, &runtimeReport{t.opts.RuntimeReports, f.current})
 	}
