@@ -72,9 +72,6 @@ func (s *Scan) Run() error {
 	return nil
 }
 
-// Len returns how many cgroups were found.
-func (s *Scan) Len() int { return len(s.found) }
-
 // walk records a directory and its descendants. It follows open directories, not paths,
 // so that a renaming meanwhile loses nothing.
 func (s *Scan) walk(dir *os.Root, parent int, name string, depth int) {

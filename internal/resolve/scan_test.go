@@ -69,7 +69,7 @@ func TestScansOfAllModesAndDrivers(t *testing.T) {
 				}
 			}
 
-			if n := tree.Stats().Live; n != len(want) {
+			if n := stats(tree).live; n != len(want) {
 				t.Errorf("got %d cgroups, want %d", n, len(want))
 			}
 
@@ -120,8 +120,8 @@ func TestIncompleteScansReportErrors(t *testing.T) {
 		t.Errorf("got %v without a mount, want an error of the scan", err)
 	}
 
-	if !tree.Merge(s) || tree.Stats() != (TreeStats{}) {
-		t.Errorf("got %+v from an empty scan, want nothing", tree.Stats())
+	if !tree.Merge(s) || stats(tree) != (treeStats{}) {
+		t.Errorf("got %+v from an empty scan, want nothing", stats(tree))
 	}
 
 	dir := t.TempDir()
@@ -134,13 +134,13 @@ func TestIncompleteScansReportErrors(t *testing.T) {
 	tree.Observe(change("mkdir", 1<<40, "/far/below"))
 
 	s = tree.NewScan(dir, 4)
-	if err := s.Run(); err == nil || s.Len() != maxDepth+1 {
-		t.Errorf("got %d cgroups, %v, want %d and an error", s.Len(), err, maxDepth+1)
+	if err := s.Run(); err == nil || len(s.found) != maxDepth+1 {
+		t.Errorf("got %d cgroups, %v, want %d and an error", len(s.found), err, maxDepth+1)
 	}
 
 	tree.Merge(s)
 
-	if n := tree.Stats().Removed; n != 0 {
+	if n := stats(tree).removed; n != 0 {
 		t.Errorf("got %d removed by an incomplete scan, want 0", n)
 	}
 }

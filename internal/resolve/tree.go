@@ -201,22 +201,6 @@ func (t *Tree) Live(f func(Place)) {
 	}
 }
 
-// TreeStats counts what a Tree holds.
-type TreeStats struct {
-	Live      int    // cgroups that are known to exist
-	Removed   int    // removed ones that are remembered
-	Forgotten uint64 // removed ones that were forgotten
-}
-
-// Stats returns the current counts.
-func (t *Tree) Stats() TreeStats {
-	return TreeStats{
-		Live:      len(t.cgroup) - len(t.removed),
-		Removed:   len(t.removed),
-		Forgotten: t.forgotten,
-	}
-}
-
 // Merge takes a finished scan. Cgroups that were known before the scan was made, and
 // that a complete scan of a whole hierarchy did not find, were removed without a
 // record, and count as removed.
