@@ -167,7 +167,7 @@ func (a *auditResult) of(r *reported) *events.Audit {
 
 	return &events.Audit{
 		Victims: len(r.victims), KernelKills: r.kernelKills,
-		VMStatDelta: pointer(a.delta), Incidents: a.incidents, WindowKills: a.kills,
+		VMStatDelta: new(a.delta), Incidents: a.incidents, WindowKills: a.kills,
 		MemcgDelta: r.memcgDelta, Explained: a.matches() && memcgMatches, Text: a.text(r, memcgMatches),
 	}
 }

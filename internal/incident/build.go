@@ -86,7 +86,7 @@ func (b *builder) oomIncident(f *facts) *events.Incident {
 	unknown.Add(f.verdict.unsure...)
 
 	if f.trigger != nil {
-		inc.Trigger = pointer(b.process(*f.trigger))
+		inc.Trigger = new(b.process(*f.trigger))
 	} else {
 		unknown.Add("trigger")
 	}
@@ -162,7 +162,7 @@ func (b *builder) limiter(f *facts, unknown *oom.Unknowns) *events.Limiter {
 			return oom.NodeLimiter(nil, nil, unknown)
 		}
 
-		return oom.NodeLimiter(pointer(b.cfg.RAMBytes), pointer(b.cfg.SwapBytes), unknown)
+		return oom.NodeLimiter(new(b.cfg.RAMBytes), new(b.cfg.SwapBytes), unknown)
 	case f.verdict.ofNode():
 		return oom.NUMALimiter(f.nodes, unknown)
 	}
@@ -252,7 +252,7 @@ func (b *builder) rung(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Rung {
 	switch {
 	case b.cfg.CgroupV1: // has no memory.oom.group
 	case memcg.OOMGroupKnown:
-		rung.OOMGroup = pointer(memcg.OOMGroup)
+		rung.OOMGroup = new(memcg.OOMGroup)
 	default:
 		unknown.Add("ladder.oom_group")
 	}
@@ -269,7 +269,7 @@ func (b *builder) victims(f *facts, unknown *oom.Unknowns) []events.Victim {
 		list[i] = b.victim(v, unknown)
 
 		if f.points != nil && v.role == events.RoleChosen {
-			list[i].Points = pointer(*f.points)
+			list[i].Points = new(*f.points)
 		}
 	}
 
@@ -284,14 +284,14 @@ func (b *builder) victim(v victim, unknown *oom.Unknowns) events.Victim {
 
 	out := events.Victim{
 		Process: b.process(k.Target), Role: v.role,
-		OOMScoreAdj: pointer(int(k.OOMScoreAdj)), UID: pointer(k.UID),
-		StartTime:       pointer(b.cfg.WallClock(k.StartBootNS).UTC()),
-		IsContainerInit: pointer(k.ContainerInit),
+		OOMScoreAdj: new(int(k.OOMScoreAdj)), UID: new(k.UID),
+		StartTime:       new(b.cfg.WallClock(k.StartBootNS).UTC()),
+		IsContainerInit: new(k.ContainerInit),
 	}
 	if k.MemoryKnown {
 		out.AnonRSSBytes, out.FileRSSBytes, out.ShmemRSSBytes = b.bytes(k.AnonPages), b.bytes(k.FilePages), b.bytes(k.ShmemPages)
 		out.SwapBytes, out.TotalVMBytes = b.bytes(k.SwapPages), b.bytes(k.TotalVMPages)
-		out.PgtablesBytes = pointer(k.PgtablesBytes)
+		out.PgtablesBytes = new(k.PgtablesBytes)
 	} else {
 		unknown.Add("victims.anon_rss_bytes", "victims.file_rss_bytes", "victims.shmem_rss_bytes",
 			"victims.swap_bytes", "victims.total_vm_bytes", "victims.pgtables_bytes")
@@ -314,13 +314,13 @@ func (b *builder) allocation(a *allocation, scope events.Scope, unknown *oom.Unk
 	out := &events.Allocation{}
 
 	if a.known {
-		out.Order, out.GFP, out.GFPFlags = pointer(int(a.order)), pointer(a.gfp), oom.FlagNames(a.gfp)
+		out.Order, out.GFP, out.GFPFlags = new(int(a.order)), new(a.gfp), oom.FlagNames(a.gfp)
 	} else {
 		unknown.Add("allocation.order", "allocation.gfp", "allocation.gfp_flags")
 	}
 
 	if a.totalPages != nil {
-		out.TotalPages = pointer(*a.totalPages)
+		out.TotalPages = new(*a.totalPages)
 	} else {
 		unknown.Add("allocation.total_pages")
 	}

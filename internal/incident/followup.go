@@ -130,7 +130,7 @@ func (f *followUp) killed(p *pendingOOM, inc *events.Incident) *reported {
 		// memcg_memory_event).
 		counted := !f.cfg.CgroupV1 || p.verdict.limiter == 0
 		if p.end != nil && p.end.Limiter == memcg.Key && memcg.EventsKnown && p.end.LimiterLevel.EventsKnown && counted {
-			r.memcgDelta = pointer(p.end.LimiterLevel.OOMKill - memcg.OOMKill)
+			r.memcgDelta = new(p.end.LimiterLevel.OOMKill - memcg.OOMKill)
 		}
 	}
 
@@ -293,7 +293,7 @@ func (f *followUp) end(r *reported, v *victimState, e ends) {
 			return nil
 		}
 
-		return pointer(ns - min(v.killNS, ns))
+		return new(ns - min(v.killNS, ns))
 	}
 	v.ends = e
 

@@ -93,8 +93,6 @@ func (c *Config) incidentID(bootNS uint64) string {
 // records carry the number of their invocation.
 func (c *Config) hooked() bool { return c.Tier != events.TierTracepoint }
 
-func pointer[T any](v T) *T { return &v }
-
 func milliseconds(ns uint64) string {
 	return time.Duration(ns).Round(100 * time.Microsecond).String()
 }

@@ -297,7 +297,7 @@ func (u *userKills) killer(g *userGroup) *events.Killer {
 	}
 
 	return &events.Killer{
-		Kind: "user", Path: "other", PID: g.from.PID, Comm: g.from.Comm, UID: pointer(first.Sender.UID), Cgroup: g.from.Cgroup,
+		Kind: "user", Path: "other", PID: g.from.PID, Comm: g.from.Comm, UID: new(first.Sender.UID), Cgroup: g.from.Cgroup,
 	}
 }
 

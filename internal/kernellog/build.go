@@ -57,7 +57,7 @@ func (b *builder) seal(r *report, inc *events.Incident) {
 
 	inc.Log.FirstLine, inc.Log.LastLine = r.first.line, r.last.line
 	if at.uptime {
-		inc.Log.UptimeNS = pointer(at.uptimeNS)
+		inc.Log.UptimeNS = new(at.uptimeNS)
 	}
 	inc.Unknown = unknown.Names
 	inc.ID = b.id(inc, at)

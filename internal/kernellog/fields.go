@@ -43,8 +43,6 @@ func after(rec record, text, key string) (string, bool) {
 	return rest[:end], end > 0
 }
 
-func pointer[T any](v T) *T { return &v }
-
 // pidAndComm reads "123 (comm)" before suffix. A name may contain parentheses: the last
 // suffix counts.
 func pidAndComm(s, suffix string) (pid int, comm, rest string, ok bool) {

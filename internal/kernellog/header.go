@@ -38,7 +38,7 @@ func (p *parser) headerLine(s *stream, rec record) bool {
 		}
 
 		if n, err := strconv.ParseUint(mask[:i], 0, 32); err == nil {
-			h.gfp = pointer(uint32(n))
+			h.gfp = new(uint32(n))
 		}
 	}
 

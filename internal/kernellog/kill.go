@@ -185,7 +185,7 @@ func parseKill(rec record, s string) (kill, bool) {
 	for _, key := range []string{"UID:", "UID "} {
 		if word, ok := after(rec, rest, key); ok && k.uid == nil {
 			if n, err := strconv.ParseUint(word, 10, 32); err == nil {
-				k.uid = pointer(uint32(n))
+				k.uid = new(uint32(n))
 			}
 		}
 	}

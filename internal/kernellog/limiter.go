@@ -270,7 +270,7 @@ func (r *report) ladder(inc *events.Incident, unknown *oom.Unknowns) {
 	})
 	for i := range inc.Ladder {
 		if r.group != "" && inc.Ladder[i].Cgroup.Path == r.group {
-			inc.Ladder[i].OOMGroup = pointer(true)
+			inc.Ladder[i].OOMGroup = new(true)
 		}
 	}
 
@@ -300,12 +300,12 @@ func (r *report) totalPages(inc *events.Incident, page uint64, unknown *oom.Unkn
 		noSwap := l.swap != nil && l.swap.limit != nil && *l.swap.limit == 0 ||
 			l.memsw != nil && l.memsw.limit != nil && l.memory != nil && l.memory.limit != nil && *l.memsw.limit == *l.memory.limit
 		if noSwap && l.memory != nil && l.memory.limit != nil {
-			total = pointer(*l.memory.limit / page)
+			total = new(*l.memory.limit / page)
 		}
 	case r.memInfo == nil || r.memInfo.swapTotal == nil:
 	case inc.Scope == events.ScopeGlobal || inc.Scope == events.ScopeSysrq:
 		if m := r.memInfo; m.ram != nil && m.reserved != nil && *m.reserved <= *m.ram {
-			total = pointer(*m.ram - *m.reserved + *m.swapTotal/page)
+			total = new(*m.ram - *m.reserved + *m.swapTotal/page)
 		}
 	}
 

@@ -256,7 +256,7 @@ func (r *report) memory() *events.Memory {
 	}
 
 	if m.SlabBytes == nil && m.SlabReclaimableBytes != nil && m.SlabUnreclaimableBytes != nil {
-		m.SlabBytes = pointer(*m.SlabReclaimableBytes + *m.SlabUnreclaimableBytes)
+		m.SlabBytes = new(*m.SlabReclaimableBytes + *m.SlabUnreclaimableBytes)
 	}
 
 	if r.stats[0].perCgroup && !r.sumsUp(&m) {

@@ -336,21 +336,21 @@ func (m *memInfo) state(pageBytes uint64, slabs []events.SlabCache) *events.Node
 	n := &events.NodeState{SwapTotalBytes: m.swapTotal, SwapFreeBytes: m.swapFree}
 	pages := func(key string) *uint64 {
 		if v, ok := m.global[key]; ok && v < 1<<44 {
-			return pointer(v * pageBytes)
+			return new(v * pageBytes)
 		}
 
 		return nil
 	}
 
 	if m.ram != nil && m.reserved != nil && *m.reserved <= *m.ram && *m.ram < 1<<44 {
-		n.TotalBytes = pointer((*m.ram - *m.reserved) * pageBytes)
+		n.TotalBytes = new((*m.ram - *m.reserved) * pageBytes)
 	}
 	n.FreeBytes, n.ShmemBytes, n.PagetablesBytes = pages("free"), pages("shmem"), pages("pagetables")
 	n.DirtyBytes, n.WritebackBytes, n.UnevictableBytes = pages("dirty"), pages("writeback"), pages("unevictable")
 
 	n.SlabReclaimable, n.SlabUnreclaimable = pages("slab_reclaimable"), pages("slab_unreclaimable")
 	if a, i := pages("active_file"), pages("inactive_file"); a != nil && i != nil {
-		n.FileBytes = pointer(*a + *i)
+		n.FileBytes = new(*a + *i)
 	}
 	n.AnonBytes = m.anon(pageBytes)
 	n.KernelStackBytes, n.AnonTHPBytes = m.nodeSum("kernel_stack", pageBytes), m.nodeSum("anon_thp", pageBytes)
@@ -385,7 +385,7 @@ func (m *memInfo) anon(pageBytes uint64) *uint64 {
 		return nil
 	}
 
-	return pointer((sum - shmem) * pageBytes)
+	return new((sum - shmem) * pageBytes)
 }
 
 // whole reports whether the block has all zones of the host: they make up its RAM. The

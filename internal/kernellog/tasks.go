@@ -181,7 +181,7 @@ func (r *report) candidates(pageBytes uint64, totalPages *uint64, likely uint64)
 				return nil
 			}
 
-			return pointer(*pages * pageBytes)
+			return new(*pages * pageBytes)
 		}
 		c.AnonRSSBytes, c.FileRSSBytes, c.ShmemRSSBytes = bytes(t.anon), bytes(t.file), bytes(t.shmem)
 		c.RSSBytes, c.SwapBytes = bytes(&t.rss), bytes(&t.swap)
@@ -190,7 +190,7 @@ func (r *report) candidates(pageBytes uint64, totalPages *uint64, likely uint64)
 		if t.pgtableLen == nil {
 			c.PgtablesBytes = bytes(t.pgtablePages)
 		}
-		c.OOMScoreAdj, c.Unkillable = pointer(t.adj), t.adj == oom.ScoreAdjMin
+		c.OOMScoreAdj, c.Unkillable = new(t.adj), t.adj == oom.ScoreAdjMin
 
 		used := t.usedPages(pageBytes)
 		if !c.Unkillable {

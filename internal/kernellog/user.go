@@ -252,7 +252,7 @@ func (p *parser) earlyoomLine(rec record, text string) bool {
 
 	v := &events.Victim{Process: events.Process{PID: pid, TID: pid, Comm: name}, Role: events.RoleChosen}
 	if n, err := strconv.ParseUint(owner, 10, 32); err == nil {
-		v.UID = pointer(uint32(n))
+		v.UID = new(uint32(n))
 	}
 
 	facts, _, _ = strings.Cut(facts, `, cmdline "`)

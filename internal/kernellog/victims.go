@@ -76,19 +76,19 @@ func (r *report) victim(i int, page uint64, unknown *oom.Unknowns) events.Victim
 	r.locate(&v, unknown)
 
 	if s := r.summary; v.UID == nil && s != nil && s.pid != 0 && s.pid == v.PID && s.uid >= 0 {
-		v.UID = pointer(uint32(s.uid))
+		v.UID = new(uint32(s.uid))
 	}
 
 	v.PgtablesBytes = r.pgtables(k, row, page)
 	if row != nil {
-		v.SwapBytes = pointer(min(row.swap, 1<<44) * page)
+		v.SwapBytes = new(min(row.swap, 1<<44) * page)
 
 		if v.UID == nil {
-			v.UID = pointer(row.uid)
+			v.UID = new(row.uid)
 		}
 
 		if v.OOMScoreAdj == nil {
-			v.OOMScoreAdj = pointer(row.adj)
+			v.OOMScoreAdj = new(row.adj)
 		}
 	}
 
@@ -159,7 +159,7 @@ func (r *report) locate(v *events.Victim, unknown *oom.Unknowns) {
 // is not used. row may be nil.
 func (r *report) pgtables(k kill, row *taskRow, page uint64) *uint64 {
 	if row != nil && k.pgtable == nil && row.pgtablePages != nil && *row.pgtablePages < 1<<40 {
-		return pointer(*row.pgtablePages * page)
+		return new(*row.pgtablePages * page)
 	}
 
 	if row != nil && row.pgtableLen != nil {
