@@ -8,6 +8,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/ledger"
 )
 
@@ -47,9 +48,10 @@ type pending struct {
 // like any other, and changes the causes if it makes a difference.
 const causesWithinNS = 2e9
 
-// openIncidents is how many incidents can still change: the correlator updates its last
-// 1024.
-var openIncidents = ledger.Limits{Incidents: 1024}
+// openIncidents is how many incidents can still change. It is more than the correlator
+// updates, since SIGKILLs from user space are incidents too: they must not push out an OOM
+// kill whose updates are still to come.
+var openIncidents = ledger.Limits{Incidents: 2 * incident.MaxOpen}
 
 // followUp completes incidents after their verdict: it starts the enrichers, applies what
 // they find, and runs the diagnosis once nothing is awaited any more.
