@@ -84,6 +84,7 @@ type Tracer struct {
 	host       *hostState
 	alerts     *alert.Detector // nil: no warnings
 	senders    senders
+	hasKubelet bool   // or a log of one
 	lost       uint64 // records
 
 	work     sync.WaitGroup // the goroutines of Run
@@ -163,7 +164,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	if err != nil {
 		t.opts.Warn("the distance to an eviction by the kubelet will be unknown: " + err.Error())
 	}
-	t.senders.hasKubelet = config != nil || t.opts.KubeletLog != ""
+	t.hasKubelet = config != nil || t.opts.KubeletLog != ""
 	t.host = newHostState(reader, kubelet.NewEvictionTracker(config, reader))
 
 	f := newFollowUp(t.ident.bootID, t.opts.Sink.Write, t.envelope)
@@ -310,7 +311,13 @@ func (t *Tracer) start() {
 
 	t.startScan()
 	t.work.Go(func() { t.host.run(ctx) })
-	t.senders.start(t)
+
+	if t.opts.UserKills != incident.UserKillsNone {
+		t.senders.start(sendersOptions{
+			lookUp: t.opts.Senders, hasKubelet: t.hasKubelet, kubeletLog: t.opts.KubeletLog, hostRoot: t.opts.HostRoot,
+			layout: t.layout, clock: t.clock, warn: t.opts.Warn,
+		})
+	}
 }
 
 // stop ends these goroutines and waits for them.
