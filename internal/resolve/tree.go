@@ -30,7 +30,7 @@ type TreeOptions struct {
 // elsewhere is Scan.Run:
 //
 //	scan := tree.NewScan(mount, hierarchy)   // owner, with the hooks attached
-//	go func() { scan.Run(); done <- scan }() // reads directories, not the tree
+//	go func() { scan.Run(ctx); done <- scan }() // reads directories, not the tree
 //	tree.Observe(change)                     // owner, meanwhile
 //	tree.Merge(<-done)                       // owner
 //

@@ -87,7 +87,8 @@ type Tracer struct {
 	hasKubelet bool   // or a log of one
 	lost       uint64 // records
 
-	work     sync.WaitGroup // the goroutines of Run
+	work     sync.WaitGroup  // the goroutines of Run
+	workCtx  context.Context // theirs, ended by stopWork
 	stopWork context.CancelFunc
 }
 
@@ -243,7 +244,7 @@ func (t *Tracer) Place(key events.CgroupKey) (string, resolve.Place) {
 func (t *Tracer) Layout() host.Layout { return t.layout }
 
 // Run traces until ctx is done, then reports what is still pending. It calls ready once the
-// paths of cgroups are known; ready may be nil. All goroutines that it starts have ended
+// paths of cgroups are known, unless ctx is done before; ready may be nil. All goroutines that it starts have ended
 // when it returns. It is called once.
 func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 	t.start()
@@ -253,9 +254,7 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 		return err
 	}
 
-	t.merge(<-t.scanned)
-
-	if ready != nil {
+	if scanned := t.awaitScan(ctx); scanned && ready != nil {
 		if err := ready(); err != nil {
 			return err
 		}
@@ -306,11 +305,10 @@ func (t *Tracer) end() error {
 // start starts the goroutines of Run. They run until the last incident is complete, beyond
 // the end of Run's context.
 func (t *Tracer) start() {
-	ctx, stop := context.WithCancel(context.Background())
-	t.stopWork = stop
+	t.workCtx, t.stopWork = context.WithCancel(context.Background())
 
 	t.startScan()
-	t.work.Go(func() { t.host.run(ctx) })
+	t.work.Go(func() { t.host.run(t.workCtx) })
 
 	if t.opts.UserKills != incident.UserKillsNone {
 		t.senders.start(sendersOptions{
@@ -334,12 +332,23 @@ func (t *Tracer) startScan() {
 	scan.Base = t.layout.MountRoot
 
 	t.work.Go(func() {
-		if err := scan.Run(); err != nil {
+		if err := scan.Run(t.workCtx); err != nil && t.workCtx.Err() == nil {
 			t.opts.Warn("some cgroup paths will be unknown: " + err.Error())
 		}
 
 		t.scanned <- scan
 	})
+}
+
+// awaitScan merges the first scan, and reports false if ctx was done before.
+func (t *Tracer) awaitScan(ctx context.Context) bool {
+	select {
+	case scan := <-t.scanned:
+		t.merge(scan)
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // merge adds the paths of a scan to the tree. It scans again if
