@@ -23,10 +23,7 @@ type inspectFlags struct {
 	most int
 }
 
-// rules return the causes that a kill would have now.
-type rules func(*events.Inspection) []events.Cause
-
-func newInspect(stdout, stderr io.Writer, diagnose rules) *cobra.Command {
+func newInspect(stdout, stderr io.Writer) *cobra.Command {
 	var f inspectFlags
 	cmd := &cobra.Command{
 		Use:   "inspect [pod|container|cgroup|pid]",
@@ -53,7 +50,7 @@ cannot be read are listed as unknown.`,
 				return usagef("--number %d: must be at least 1", f.most)
 			}
 
-			i, err := inspection(cmd, f, args, stderr, diagnose)
+			i, err := inspection(cmd, f, args, stderr)
 			if err != nil {
 				return err
 			}
@@ -70,9 +67,7 @@ cannot be read are listed as unknown.`,
 }
 
 // inspection inspects the cgroup that args name, or the node.
-func inspection(
-	cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer, diagnose rules,
-) (*events.Inspection, error) {
+func inspection(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Writer) (*events.Inspection, error) {
 	warn := func(err error) { warnings(stderr)(err.Error()) }
 
 	layout, err := host.Cgroups()
@@ -84,11 +79,7 @@ func inspection(
 		warn(err)
 	}
 	o := inspect.Options{
-		Reader: host.Reader{Layout: layout, Place: func(path string) (events.Level, *events.Workload) {
-			place := resolve.ParsePath(path)
-			return place.Level, place.Workload
-		}},
-		Rules: diagnose, Most: f.most,
+		Reader: host.Reader{Layout: layout, Place: resolve.Placer(nil)}, Most: f.most,
 		Envelope: events.Envelope{Time: time.Now(), BootID: host.BootID(), Node: host.Hostname()},
 	}
 

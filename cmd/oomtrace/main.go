@@ -15,8 +15,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-
-	"github.com/oomtrace/oomtrace/internal/diagnose"
 )
 
 // Exit statuses.
@@ -134,7 +132,7 @@ sent the signal. Without a command it runs "oomtrace trace".`,
 	root.SetHelpFunc(printHelp)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		trace, newReclaim(stdout, stderr), newInspect(stdout, stderr, diagnose.Prospect),
+		trace, newReclaim(stdout, stderr), newInspect(stdout, stderr),
 		newRecord(stderr), newReplay(stdout, stderr), newReport(stdout, stderr),
 		newDemo(stdout, stderr), newAllocate(), newDoctor(stdout), newVersion(stdout),
 	)

@@ -164,10 +164,8 @@ func kswapdActivity(before, now map[int]kernel.KswapdCount) []kswapdRow {
 	var rows []kswapdRow
 
 	for _, node := range slices.Sorted(maps.Keys(now)) {
-		n, b := now[node], before[node]
-		if n != b {
-			grown := kernel.KswapdCount{Wakeups: n.Wakeups - b.Wakeups, AwakeNS: n.AwakeNS - b.AwakeNS}
-			rows = append(rows, kswapdRow{node, grown})
+		if now[node] != before[node] {
+			rows = append(rows, kswapdRow{node, now[node].Since(before[node])})
 		}
 	}
 

@@ -152,7 +152,7 @@ func explained() func(*events.Incident) {
 
 	return func(inc *events.Incident) {
 		if len(inc.Causes) == 0 {
-			inc.Causes = diagnose.Diagnose(inc, journal.Before(inc))
+			inc.Causes = journal.Diagnose(inc)
 		}
 
 		journal.Add(inc)

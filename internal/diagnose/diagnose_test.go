@@ -242,7 +242,7 @@ func TestRandomIncidents(t *testing.T) {
 		scramble(reflect.ValueOf(&history).Elem(), r, 0)
 		var journal Journal
 		journal.Add(&inc)
-		journal.Before(&inc)
+		journal.before(&inc)
 
 		for _, c := range Diagnose(&inc, history) {
 			fired[c.ID] = true
@@ -279,7 +279,7 @@ func FuzzDiagnose(f *testing.F) {
 		var journal Journal
 		journal.Add(&inc)
 
-		for _, c := range Diagnose(&inc, journal.Before(&inc)) {
+		for _, c := range journal.Diagnose(&inc) {
 			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 {
 				t.Errorf("got cause %+v, want text, evidence and advice", c)
 			}

@@ -73,8 +73,14 @@ func (j *Journal) Add(inc *events.Incident) {
 	j.kills = append(j.kills, e)
 }
 
-// Before returns the kills before an incident, which may be in the journal itself.
-func (j *Journal) Before(inc *events.Incident) History {
+// Diagnose returns the causes of an incident, with the kills before it as its history. The
+// incident may be in the journal itself.
+func (j *Journal) Diagnose(inc *events.Incident) []events.Cause {
+	return Diagnose(inc, j.before(inc))
+}
+
+// before returns the kills before an incident.
+func (j *Journal) before(inc *events.Incident) History {
 	v := chosen(inc)
 	if v == nil {
 		return nil

@@ -68,7 +68,7 @@ func TestJournalRecognizesAWorkload(t *testing.T) {
 			j.Add(now)
 
 			var got Kill
-			if h := j.Before(now); len(h) == 1 {
+			if h := j.before(now); len(h) == 1 {
 				got = h[0]
 			} else if len(h) > 1 {
 				t.Fatalf("got %d kills, want at most 1", len(h))
@@ -96,7 +96,7 @@ func TestJournalKeepsOOMKillsOnly(t *testing.T) {
 	j.Add(killed("kill", 0, nil))
 	j.Add(killed("kill", 0, func(i *incident) { i.Victims[0].ReleasedAfterNS = new(uint64(5)) })) // an update
 
-	h := j.Before(killed("now", time.Minute, nil))
+	h := j.before(killed("now", time.Minute, nil))
 	if len(h) != 1 || h[0].ID != "kill" || !h[0].Released || h[0].ReleasedAfterNS != 5 {
 		t.Errorf("got %+v, want the updated kill alone", h)
 	}
@@ -108,7 +108,7 @@ func TestJournalIsBounded(t *testing.T) {
 		j.Add(killed(fmt.Sprint(i), time.Duration(i)*time.Second, nil))
 	}
 
-	h := j.Before(killed("now", 24*time.Hour, nil))
+	h := j.before(killed("now", 24*time.Hour, nil))
 	if len(h) != journalKills || h[0].ID != "10" {
 		t.Errorf("got %d kills from %s on, want %d from 10 on", len(h), h[0].ID, journalKills)
 	}
@@ -123,7 +123,7 @@ func TestLoopOfKills(t *testing.T) {
 		i.Victims[0].StartTime, i.Victims[0].Workload.RestartCount = new(noon().Add(19*time.Minute)), new(uint32(5))
 	})
 
-	c := find(Diagnose(now, j.Before(now)), "kill_loop")
+	c := find(j.Diagnose(now), "kill_loop")
 	if c == nil || !strings.Contains(c.Text, "5 times within 20 min 0 s, this time 1 min 0 s after it started") {
 		t.Errorf("got %+v, want 5 kills and the age of the last victim", c)
 	}

@@ -190,6 +190,3 @@ func (r *Recorder) Forget(gone map[events.CgroupKey]bool) {
 	maps.DeleteFunc(r.last, func(key kernel.StallKey, _ kernel.StallCount) bool { return gone[key.Cgroup] })
 	maps.DeleteFunc(r.samples, func(key events.CgroupKey, _ []Sample) bool { return gone[key] })
 }
-
-// Len returns the number of tracks.
-func (r *Recorder) Len() int { return len(r.tracks) }

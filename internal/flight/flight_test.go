@@ -7,12 +7,16 @@ import (
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 func TestKswapdIsCountedInTheWindow(t *testing.T) {
 	r := New(0)
+	kswapd0 := func(wakeups, awakeNS uint64) Kswapd {
+		return Kswapd{0, kernel.KswapdCount{Wakeups: wakeups, AwakeNS: awakeNS}}
+	}
 	at := func(s, wakeups, awakeNS uint64) {
 		r.Counts(kernel.StallCounts{
 			Meta: kernel.Meta{BootNS: s * second}, Kswapd: map[int]kernel.KswapdCount{0: {Wakeups: wakeups,
@@ -23,7 +27,7 @@ func TestKswapdIsCountedInTheWindow(t *testing.T) {
 
 	at(100, 10, 5e9)
 
-	if got := r.Before(100*second, events.CgroupKey{}, none).Kswapd; len(got) != 2 || got[0] != (Kswapd{0, 10, 5e9}) {
+	if got := r.Before(100*second, events.CgroupKey{}, none).Kswapd; len(got) != 2 || got[0] != kswapd0(10, 5e9) {
 		t.Errorf("got %+v since the start, want node 0 with 10 wakeups, and node 1", got)
 	}
 
@@ -31,7 +35,7 @@ func TestKswapdIsCountedInTheWindow(t *testing.T) {
 		at(s, s, s*1e8)
 	}
 	// At 300 s, less the reading 60 s before.
-	if got := r.Before(300*second, events.CgroupKey{}, none).Kswapd; len(got) != 1 || got[0] != (Kswapd{0, 60, 60e8}) {
+	if got := r.Before(300*second, events.CgroupKey{}, none).Kswapd; len(got) != 1 || got[0] != kswapd0(60, 60e8) {
 		t.Errorf("got %+v in the window, want 60 wakeups of node 0", got)
 	}
 
@@ -145,8 +149,8 @@ func TestMemoryIsBoundedAndEvictionsAreCounted(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 
-	if r.Len() != DefaultTracks {
-		t.Errorf("got %d tracks, want %d", r.Len(), DefaultTracks)
+	if n := len(r.tracks); n != DefaultTracks {
+		t.Errorf("got %d tracks, want %d", n, DefaultTracks)
 	}
 
 	if r.Evicted == 0 {
@@ -199,7 +203,7 @@ func TestSecondsHaveTheSampleOfTheLimiter(t *testing.T) {
 			t.Fatalf("got active cgroups %v, want %v", active, key(1))
 		}
 
-		r.Sample(key(1), Sample{BootNS: s*second + 1000, UsageBytes: &usage})
+		r.Sample(key(1), Sample{s*second + 1000, host.Sample{UsageBytes: &usage}})
 	}
 
 	r.Counts(counts(111*second, 1, 109, 109)) // quiet

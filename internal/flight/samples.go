@@ -6,19 +6,13 @@ import (
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
 )
 
-// Sample is the state of a cgroup's memory at an instant. A value that could not be read
-// is nil.
+// Sample is the state of a cgroup's memory at an instant.
 type Sample struct {
-	BootNS                 uint64
-	UsageBytes, LimitBytes *uint64
-	// PSISomeUS and PSIFullUS are the totals of memory.pressure, in microseconds since the
-	// cgroup was created.
-	PSISomeUS, PSIFullUS *uint64
-	// MaxEvents and HighEvents are max and high of memory.events, since the cgroup was
-	// created.
-	MaxEvents, HighEvents *uint64
+	BootNS uint64
+	host.Sample
 }
 
 // Active returns the cgroups to sample: those with stalls in the reading of atNS, and

@@ -35,8 +35,8 @@ type Second struct {
 
 // Kswapd is the activity of kswapd on one NUMA node.
 type Kswapd struct {
-	Node             int
-	Wakeups, AwakeNS uint64
+	Node int
+	kernel.KswapdCount
 }
 
 // Before sums up the window before atNS over the tracks that in selects. Stalls that
@@ -171,7 +171,7 @@ func (r *Recorder) kswapdBefore(atNS uint64) []Kswapd {
 
 	for node, now := range r.kswapd[len(r.kswapd)-1].nodes {
 		if now != from[node] {
-			out = append(out, Kswapd{node, now.Wakeups - from[node].Wakeups, now.AwakeNS - from[node].AwakeNS})
+			out = append(out, Kswapd{node, now.Since(from[node])})
 		}
 	}
 

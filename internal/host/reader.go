@@ -21,7 +21,8 @@ type Reader struct {
 	Root string
 	// Layout is that of the cgroups; the zero Layout has none.
 	Layout Layout
-	// Place returns level and workload of a cgroup by its path. Nil: both are unknown.
+	// Place returns level and workload of a cgroup by its path, and is safe for concurrent
+	// use. Nil: both are unknown.
 	Place func(path string) (events.Level, *events.Workload)
 }
 

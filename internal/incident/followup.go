@@ -23,9 +23,13 @@ const (
 	// overlapNS is how long after a kill the next one for the same limit is checked for
 	// having come while the first victim still held its memory.
 	overlapNS = 2e9
-	// maxRecent bounds what is remembered in a storm of kills.
-	maxRecent = 1024
+	// maxRecent bounds what else is remembered in a storm of kills.
+	maxRecent = MaxOpen
 )
+
+// MaxOpen is how many incidents can still get updates from a Correlator: the last OOM
+// invocations. SIGKILLs from user space get none.
+const MaxOpen = 1024
 
 // followUp remembers emitted incidents for as long as they can change: until their
 // victims have exited and released their memory. It collects the changes of each and
@@ -168,7 +172,7 @@ func (f *followUp) noVictim(facts *facts, inc *events.Incident, limiter events.C
 
 func (f *followUp) add(r *reported) {
 	f.recent = append(f.recent, r)
-	if len(f.recent) > maxRecent {
+	if len(f.recent) > MaxOpen {
 		f.forget(f.recent[0])
 		f.recent = slices.Delete(f.recent, 0, 1)
 	}
@@ -404,7 +408,6 @@ func (f *followUp) flush(all bool) error {
 
 		change := r.changes
 		r.changes = nil
-		change.Envelope = f.build.envelope(events.KindIncidentUpdate, f.now)
 
 		if err := f.out.Update(change); err != nil {
 			return err

@@ -14,11 +14,12 @@ import (
 // Out takes what a Correlator finds. An incident belongs to Out once it was passed.
 type Out interface {
 	// Headline comes at the first victim, without waiting for anything. The incident has
-	// an id, a time, a scope and that victim.
+	// an id, a time, a scope, the outcome "killed" and that victim.
 	Headline(*events.Incident) error
 	// Incident comes once for each id.
 	Incident(*events.Incident) error
-	// Update has the id, and the keys that are new or changed.
+	// Update has the id, and the keys that are new or changed. Its envelope is empty: the
+	// receiver sets it as it reports the update.
 	Update(*events.Incident) error
 	// Finding is a result of the audit that belongs to no incident.
 	Finding(at time.Time, text string) error

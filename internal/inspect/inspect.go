@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
@@ -19,8 +20,6 @@ import (
 type Options struct {
 	Reader  host.Reader
 	Kubelet *kubelet.EvictionTracker // nil: the node has no kubelet
-	// Rules finds the causes that a kill would have now; nil: the inspection has none.
-	Rules func(*events.Inspection) []events.Cause
 	// Most bounds the number of candidates, and that of shares.
 	Most int
 	// Envelope is the envelope of the inspection without V and Kind. Its Time is the time
@@ -182,7 +181,5 @@ func (o Options) finish(ctx context.Context, i *events.Inspection) {
 	}
 
 	i.Eviction = o.Kubelet.Now(i.Time)
-	if o.Rules != nil {
-		i.Causes = o.Rules(i)
-	}
+	i.Causes = diagnose.Prospect(i)
 }

@@ -143,9 +143,9 @@ type Kill struct {
 	// SharesMM is true if the target has the memory of the victim that was last marked
 	// in the same OOM invocation.
 	SharesMM bool
-	Code     int32 // si_code
+	Code     int32 // si_code: see CodeThread, or 0 for kill(2) and without siginfo
 	Group    bool  // sent to the process, not to one thread
-	Result   int32 // see ResultDelivered
+	Result   int32 // 0 for delivered, or see ResultIgnored
 
 	// The memory of the target at that instant. MemoryKnown is false if it has released
 	// it already, or if the counts could not be read.
@@ -163,11 +163,9 @@ type Kill struct {
 // Values of Kill.Code (include/uapi/asm-generic/siginfo.h) and Kill.Result
 // (include/trace/events/signal.h).
 const (
-	CodeUser        = 0  // SI_USER: kill(2), or sent without siginfo
-	CodeThread      = -6 // SI_TKILL: tkill(2), tgkill(2)
-	ResultDelivered = 0
-	ResultIgnored   = 1 // the target was exiting, or is the init of the sender's PID namespace
-	ResultPending   = 2 // the target has a pending SIGKILL already
+	CodeThread    = -6 // SI_TKILL: tkill(2), tgkill(2)
+	ResultIgnored = 1  // the target was exiting, or is the init of the sender's PID namespace
+	ResultPending = 2  // the target has a pending SIGKILL already
 )
 
 // Sender describes the process that sent a SIGKILL, Meta.Current, at that instant.

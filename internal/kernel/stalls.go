@@ -53,3 +53,8 @@ func (c StallCount) longestSince(before StallCount) uint64 {
 
 	return 0
 }
+
+// Since returns what kswapd did after before was read, in the same run of the programs.
+func (c KswapdCount) Since(before KswapdCount) KswapdCount {
+	return KswapdCount{Wakeups: c.Wakeups - before.Wakeups, AwakeNS: c.AwakeNS - before.AwakeNS}
+}

@@ -205,7 +205,7 @@ func ago(since, at time.Time) *uint64 {
 		return nil
 	}
 
-	return pointer(uint64(max(at.Sub(since), 0)))
+	return new(uint64(max(at.Sub(since), 0)))
 }
 
 // lasting returns " for" and a duration, empty in the first sample.

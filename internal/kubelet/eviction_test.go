@@ -13,17 +13,17 @@ import (
 )
 
 func TestThresholdsAreParsed(t *testing.T) {
-	capacity := pointer(uint64(1000 << 20))
+	capacity := new(uint64(1000 << 20))
 	for _, test := range []struct {
 		text string
 		want *uint64
 		err  bool
 	}{
-		{"100Mi", pointer(uint64(100 << 20)), false},
-		{"1G", pointer(uint64(1e9)), false},
-		{"1.5Gi", pointer(uint64(3 << 29)), false},
-		{"1e3", pointer(uint64(1000)), false},
-		{"50%", pointer(uint64(500 << 20)), false},
+		{"100Mi", new(uint64(100 << 20)), false},
+		{"1G", new(uint64(1e9)), false},
+		{"1.5Gi", new(uint64(3 << 29)), false},
+		{"1e3", new(uint64(1000)), false},
+		{"50%", new(uint64(500 << 20)), false},
 		{"0%", nil, false},
 		{"100%", nil, false},
 		{"0", nil, true},
@@ -98,7 +98,7 @@ func TestThresholdsAreTracked(t *testing.T) {
 	start := time.Date(2026, 8, 20, 14, 0, 0, 0, time.UTC)
 	at := func(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
 	memory := func(mib uint64) Memory {
-		return Memory{CapacityBytes: pointer(uint64(1000 << 20)), AvailableBytes: pointer(mib << 20), MemAvailableBytes: pointer(uint64(1 << 20))}
+		return Memory{CapacityBytes: new(uint64(1000 << 20)), AvailableBytes: new(mib << 20), MemAvailableBytes: new(uint64(1 << 20))}
 	}
 
 	config, err := parse([][]byte{[]byte(`{evictionHard: {memory.available: 100Mi}, evictionSoft: {memory.available: 30%},
@@ -168,8 +168,8 @@ func TestTheLimitOfAllPodsIsTracked(t *testing.T) {
 	config, _ := parse(nil, nil, nil)
 	tracker := NewEvictionTracker(config, host.Reader{})
 	tracker.observe(now, Memory{
-		CapacityBytes: pointer(uint64(8 << 30)), AvailableBytes: pointer(uint64(2 << 30)),
-		AllocatableBytes: pointer(uint64(6 << 30)), AllocatableAvailableBytes: pointer(uint64(50 << 20)),
+		CapacityBytes: new(uint64(8 << 30)), AvailableBytes: new(uint64(2 << 30)),
+		AllocatableBytes: new(uint64(6 << 30)), AllocatableAvailableBytes: new(uint64(50 << 20)),
 	})
 
 	e := tracker.Eviction(now.Add(2*time.Second), true)
@@ -180,7 +180,7 @@ func TestTheLimitOfAllPodsIsTracked(t *testing.T) {
 
 	config.EvictionHard = map[string]string{"nodefs.available": "5%"}
 	tracker = NewEvictionTracker(config, host.Reader{})
-	tracker.observe(now, Memory{CapacityBytes: pointer(uint64(8 << 30)), AvailableBytes: pointer(uint64(1))})
+	tracker.observe(now, Memory{CapacityBytes: new(uint64(8 << 30)), AvailableBytes: new(uint64(1))})
 
 	if e := tracker.Eviction(now, true); e.HardSinceNS != nil || !strings.Contains(e.Text, "evictionHard has no memory.available") {
 		t.Errorf("got %+v, want no threshold of memory", e)

@@ -45,7 +45,7 @@ func (c *Config) Read(r host.Reader) Memory {
 
 	var used *uint64
 	if state.TotalBytes != nil && state.FreeBytes != nil {
-		used = pointer(less(*state.TotalBytes, *state.FreeBytes))
+		used = new(less(*state.TotalBytes, *state.FreeBytes))
 	}
 
 	root := r.Layout.MountRoot
@@ -73,7 +73,7 @@ func workingSet(r host.Reader, cgroup string, otherwise *uint64) *uint64 {
 	case charge == nil || charge.InactiveFileBytes == nil:
 		return otherwise
 	case usage == nil && charge.AnonBytes != nil && charge.FileBytes != nil:
-		usage = pointer(*charge.AnonBytes + *charge.FileBytes)
+		usage = new(*charge.AnonBytes + *charge.FileBytes)
 	case usage == nil:
 		usage = otherwise
 	}
@@ -82,7 +82,7 @@ func workingSet(r host.Reader, cgroup string, otherwise *uint64) *uint64 {
 		return nil
 	}
 
-	return pointer(less(*usage, *charge.InactiveFileBytes))
+	return new(less(*usage, *charge.InactiveFileBytes))
 }
 
 // kubepods returns the path of the cgroup of all pods, empty if there is none. The
@@ -118,10 +118,8 @@ func left(of, used *uint64) *uint64 {
 		return nil
 	}
 
-	return pointer(less(*of, *used))
+	return new(less(*of, *used))
 }
-
-func pointer[T any](v T) *T { return &v }
 
 // Threshold parses the threshold of a signal: a quantity, or a percentage of a capacity
 // (pkg/kubelet/eviction/helpers.go). It returns nil where there is none; 0% and 100%
@@ -142,7 +140,7 @@ func Threshold(of map[string]string, signal string, capacityBytes *uint64) (*uin
 			return nil, nil
 		}
 		// The kubelet computes with float32: the result is off by some bytes.
-		return pointer(uint64(float64(*capacityBytes) * float64(float32(percent)/100))), nil
+		return new(uint64(float64(*capacityBytes) * float64(float32(percent)/100))), nil
 	}
 
 	quantity, err := resource.ParseQuantity(text)
@@ -154,7 +152,7 @@ func Threshold(of map[string]string, signal string, capacityBytes *uint64) (*uin
 		return nil, fmt.Errorf("threshold %s of %s: not above zero", text, signal)
 	}
 
-	return pointer(uint64(quantity.Value())), nil
+	return new(uint64(quantity.Value())), nil
 }
 
 // grace returns how long a soft threshold may be crossed before the kubelet evicts.

@@ -7,7 +7,6 @@ package ledger
 
 import (
 	"container/list"
-	"iter"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
@@ -101,17 +100,6 @@ func (l *Ledger) Get(bootID, id string) *events.Incident {
 	}
 
 	return nil
-}
-
-// All returns the open incidents, oldest first. Changes may be applied meanwhile.
-func (l *Ledger) All() iter.Seq[*events.Incident] {
-	return func(yield func(*events.Incident) bool) {
-		for e := l.order.Front(); e != nil; e = e.Next() {
-			if !yield(e.Value.(*entry).inc) {
-				return
-			}
-		}
-	}
 }
 
 // Late returns the number of changes of incidents that were not open.

@@ -12,8 +12,6 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-func pointer[T any](v T) *T { return &v }
-
 // typicalIncident returns the lines of an incident of typical size, and of its updates.
 func typicalIncident(b testing.TB, n int) (incident []byte, updates [][]byte) {
 	envelope := func(kind string, after time.Duration) events.Envelope {
@@ -36,19 +34,19 @@ func typicalIncident(b testing.TB, n int) (incident []byte, updates [][]byte) {
 		path += name
 		inc.Ladder = append(inc.Ladder, events.Rung{
 			Cgroup: events.Cgroup{CgroupKey: events.CgroupKey{ID: uint64(n + i)}, Path: path}, Level: events.LevelPod,
-			UsageBytes: pointer(uint64(n) << 12), MaxBytes: pointer(uint64(512 << 20)), OOMGroup: pointer(false),
+			UsageBytes: new(uint64(n) << 12), MaxBytes: new(uint64(512 << 20)), OOMGroup: new(false),
 			Workload: work,
 		})
 	}
 	cgroup := &inc.Ladder[3].Cgroup
 	inc.Limiter = &events.Limiter{
-		Level: events.LevelContainer, Which: "memory.max", LimitBytes: pointer(uint64(512 << 20)),
+		Level: events.LevelContainer, Which: "memory.max", LimitBytes: new(uint64(512 << 20)),
 		Cgroup: cgroup, Workload: work,
 	}
 	process := events.Process{PID: n, TID: n, Comm: "java", Cgroup: cgroup, Workload: work}
 	inc.Trigger = &process
 	inc.Victims = []events.Victim{
-		{Process: process, Role: events.RoleChosen, AnonRSSBytes: pointer(uint64(n) << 12), OOMScoreAdj: pointer(985)},
+		{Process: process, Role: events.RoleChosen, AnonRSSBytes: new(uint64(n) << 12), OOMScoreAdj: new(985)},
 	}
 
 	history := &events.Incident{
@@ -62,7 +60,7 @@ func typicalIncident(b testing.TB, n int) (incident []byte, updates [][]byte) {
 		Envelope: envelope(events.KindIncidentUpdate, time.Second), ID: id,
 		Victims: []events.Victim{{
 			Process:     events.Process{PID: n, TID: n, Comm: "java"},
-			ExitAfterNS: pointer(uint64(31_000_000)), ReleasedAfterNS: pointer(uint64(40_000_000)),
+			ExitAfterNS: new(uint64(31_000_000)), ReleasedAfterNS: new(uint64(40_000_000)),
 		}},
 	}
 

@@ -69,8 +69,8 @@ type Selection struct {
 	ID string
 }
 
-// maxSelected bounds for how many incidents updates are still selected. A trace updates
-// only its last 1024.
+// maxSelected bounds for how many incidents updates are still selected. A trace
+// updates fewer incidents: see incident.MaxOpen.
 const maxSelected = 4096
 
 // selector applies a Selection to lines in the order of the recording.

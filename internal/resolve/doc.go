@@ -8,7 +8,7 @@
 //	            QoS, unit
 //	Resolver    pod UID and container id → names, from the sources in package source
 //
-// NamedTree joins them. Tree and ParsePath work without any source, and ParsePath
+// NamedTree joins them, and Placer the last two. Tree and ParsePath work without any source, and ParsePath
 // alone reads paths in logs. Package exitstatus asks the same runtimes how a container
 // ended.
 package resolve

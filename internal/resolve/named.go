@@ -8,7 +8,7 @@ import (
 )
 
 // Names knows the names of containers and pods. *Resolver implements it; none of its
-// methods waits.
+// methods waits, and Fill is safe for concurrent use.
 type Names interface {
 	Seen(Ref)
 	Found(Ref)
@@ -63,6 +63,20 @@ func (n NamedTree) Place(key events.CgroupKey) (place Place, path string, ok boo
 	}
 
 	return place, path, ok
+}
+
+// Placer returns a function from a cgroup's path to its level and its workload, with the
+// names that are known when it is called; nil names leave ids. The function is safe for
+// concurrent use.
+func Placer(names Names) func(path string) (events.Level, *events.Workload) {
+	return func(path string) (events.Level, *events.Workload) {
+		place := ParsePath(path)
+		if names != nil {
+			place.Workload = names.Fill(place.Workload)
+		}
+
+		return place.Level, place.Workload
+	}
 }
 
 // lookUp passes on the ids of a cgroup that is a container's or a pod's own.

@@ -89,3 +89,13 @@ func TestPlacesHaveNames(t *testing.T) {
 		t.Errorf("got %+v, %v without names, want ids alone", place, ok)
 	}
 }
+
+func TestPlacerReturnsNamedWorkloads(t *testing.T) {
+	if level, w := Placer(&fakeNames{})(appPath); level != events.LevelContainer || w.Pod != "checkout" {
+		t.Errorf("got level %s, workload %+v, want a container of pod checkout", level, w)
+	}
+
+	if _, w := Placer(nil)(appPath); w.ContainerID != appID || w.Pod != "" {
+		t.Errorf("got workload %+v, want ids alone", w)
+	}
+}

@@ -3,6 +3,7 @@
 package resolve
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -49,8 +50,9 @@ func (t *Tree) NewScan(dir string, hierarchy uint32) *Scan {
 // kernels since 5.5).
 //
 // Directories that are removed meanwhile are not errors. Others that cannot be read are
-// skipped and reported together; the result can be merged all the same.
-func (s *Scan) Run() error {
+// skipped and reported together; the result can be merged all the same. Once ctx is done,
+// Run returns its error, with what was found until then.
+func (s *Scan) Run(ctx context.Context) error {
 	s.found, s.errs = nil, nil
 
 	top, err := os.OpenRoot(s.dir)
@@ -63,7 +65,12 @@ func (s *Scan) Run() error {
 		base = "/"
 	}
 	s.complete = true
-	s.walk(top, -1, base, 0)
+	s.walk(ctx, top, -1, base, 0)
+
+	if err := ctx.Err(); err != nil {
+		s.complete = false
+		return fmt.Errorf("scan cgroups of %s: %w", s.dir, err)
+	}
 
 	if len(s.errs) > 0 {
 		return fmt.Errorf("scan cgroups of %s: %w", s.dir, errors.Join(s.errs...))
@@ -72,12 +79,9 @@ func (s *Scan) Run() error {
 	return nil
 }
 
-// Len returns how many cgroups were found.
-func (s *Scan) Len() int { return len(s.found) }
-
 // walk records a directory and its descendants. It follows open directories, not paths,
 // so that a renaming meanwhile loses nothing.
-func (s *Scan) walk(dir *os.Root, parent int, name string, depth int) {
+func (s *Scan) walk(ctx context.Context, dir *os.Root, parent int, name string, depth int) {
 	defer dir.Close()
 
 	self, err := dir.Open(".")
@@ -113,6 +117,10 @@ func (s *Scan) walk(dir *os.Root, parent int, name string, depth int) {
 	}
 
 	for _, d := range list {
+		if ctx.Err() != nil {
+			return
+		}
+
 		if !d.IsDir() {
 			continue
 		}
@@ -128,7 +136,7 @@ func (s *Scan) walk(dir *os.Root, parent int, name string, depth int) {
 			continue
 		}
 
-		s.walk(child, index, d.Name(), depth+1)
+		s.walk(ctx, child, index, d.Name(), depth+1)
 	}
 }
 

@@ -3,6 +3,8 @@
 package resolve
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,7 +62,7 @@ func TestScansOfAllModesAndDrivers(t *testing.T) {
 				}
 
 				s := tree.NewScan(top, hierarchy)
-				if err := s.Run(); err != nil {
+				if err := s.Run(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 
@@ -69,7 +71,7 @@ func TestScansOfAllModesAndDrivers(t *testing.T) {
 				}
 			}
 
-			if n := tree.Stats().Live; n != len(want) {
+			if n := stats(tree).live; n != len(want) {
 				t.Errorf("got %d cgroups, want %d", n, len(want))
 			}
 
@@ -103,7 +105,7 @@ func TestAScanOfAPartHasItsBase(t *testing.T) {
 	s := tree.NewScan(dir, 4)
 
 	s.Base = "/docker/" + idA
-	if err := s.Run(); err != nil {
+	if err := s.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
@@ -116,12 +118,12 @@ func TestIncompleteScansReportErrors(t *testing.T) {
 	tree := NewTree(TreeOptions{})
 
 	s := tree.NewScan(filepath.Join(t.TempDir(), "nowhere"), 4)
-	if err := s.Run(); err == nil || !strings.Contains(err.Error(), "scan cgroups") {
+	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "scan cgroups") {
 		t.Errorf("got %v without a mount, want an error of the scan", err)
 	}
 
-	if !tree.Merge(s) || tree.Stats() != (TreeStats{}) {
-		t.Errorf("got %+v from an empty scan, want nothing", tree.Stats())
+	if !tree.Merge(s) || stats(tree) != (treeStats{}) {
+		t.Errorf("got %+v from an empty scan, want nothing", stats(tree))
 	}
 
 	dir := t.TempDir()
@@ -134,13 +136,13 @@ func TestIncompleteScansReportErrors(t *testing.T) {
 	tree.Observe(change("mkdir", 1<<40, "/far/below"))
 
 	s = tree.NewScan(dir, 4)
-	if err := s.Run(); err == nil || s.Len() != maxDepth+1 {
-		t.Errorf("got %d cgroups, %v, want %d and an error", s.Len(), err, maxDepth+1)
+	if err := s.Run(t.Context()); err == nil || len(s.found) != maxDepth+1 {
+		t.Errorf("got %d cgroups, %v, want %d and an error", len(s.found), err, maxDepth+1)
 	}
 
 	tree.Merge(s)
 
-	if n := tree.Stats().Removed; n != 0 {
+	if n := stats(tree).removed; n != 0 {
 		t.Errorf("got %d removed by an incomplete scan, want 0", n)
 	}
 }
@@ -180,7 +182,7 @@ func TestAScanEnduresChanges(t *testing.T) {
 		tree := NewTree(TreeOptions{})
 
 		s := tree.NewScan(top, 4)
-		if err := s.Run(); err != nil {
+		if err := s.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 
@@ -245,6 +247,28 @@ func BenchmarkScan(b *testing.B) {
 	dir := "/sys/fs/cgroup"
 	for b.Loop() {
 		s := NewTree(TreeOptions{}).NewScan(dir, 0)
-		s.Run()
+		s.Run(b.Context())
+	}
+}
+
+func TestAScanEndsWithItsContext(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "a", "b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	tree := NewTree(TreeOptions{})
+	tree.Learn(key(7), "/known")
+	s := tree.NewScan(dir, 0)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+
+	if err := s.Run(ctx); !errors.Is(err, context.Canceled) || len(s.found) > 1 {
+		t.Errorf("got error %v and %d cgroups, want %v and at most the top", err, len(s.found), context.Canceled)
+	}
+
+	// What it did not find may exist.
+	if tree.Merge(s); stats(tree).removed != 0 {
+		t.Errorf("got %d cgroups removed by an incomplete scan, want none", stats(tree).removed)
 	}
 }

@@ -30,7 +30,7 @@ type TreeOptions struct {
 // elsewhere is Scan.Run:
 //
 //	scan := tree.NewScan(mount, hierarchy)   // owner, with the hooks attached
-//	go func() { scan.Run(); done <- scan }() // reads directories, not the tree
+//	go func() { scan.Run(ctx); done <- scan }() // reads directories, not the tree
 //	tree.Observe(change)                     // owner, meanwhile
 //	tree.Merge(<-done)                       // owner
 //
@@ -198,22 +198,6 @@ func (t *Tree) Live(f func(Place)) {
 			place, _, _ := t.Place(key)
 			f(place)
 		}
-	}
-}
-
-// TreeStats counts what a Tree holds.
-type TreeStats struct {
-	Live      int    // cgroups that are known to exist
-	Removed   int    // removed ones that are remembered
-	Forgotten uint64 // removed ones that were forgotten
-}
-
-// Stats returns the current counts.
-func (t *Tree) Stats() TreeStats {
-	return TreeStats{
-		Live:      len(t.cgroup) - len(t.removed),
-		Removed:   len(t.removed),
-		Forgotten: t.forgotten,
 	}
 }
 

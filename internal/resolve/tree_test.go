@@ -52,7 +52,7 @@ func TestRemovedCgroupsKeepTheirPath(t *testing.T) {
 	tree.Observe(change("rmdir", 7, p))
 	wantPath(t, tree, 7, p)
 
-	if s, want := tree.Stats(), (TreeStats{Removed: 2}); s != want {
+	if s, want := stats(tree), (treeStats{removed: 2}); s != want {
 		t.Errorf("got %+v, want %+v", s, want)
 	}
 	// The same name is another cgroup now.
@@ -79,7 +79,7 @@ func TestOtherHierarchiesAreIgnored(t *testing.T) {
 	tree.Observe(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{Hierarchy: 5, ID: 1}, Path: "/a"})
 	tree.Observe(change("mkdir", 1, "/a"))
 
-	if n := tree.Stats().Live; n != 1 {
+	if n := stats(tree).live; n != 1 {
 		t.Errorf("got %d live cgroups, want 1", n)
 	}
 }
@@ -242,7 +242,7 @@ func TestEventsOutrankAScan(t *testing.T) {
 		wantPath(t, tree, id, want)
 	}
 
-	if s, want := tree.Stats(), (TreeStats{Live: 6, Removed: 3}); s != want {
+	if s, want := stats(tree), (treeStats{live: 6, removed: 3}); s != want {
 		t.Errorf("got %+v, want %+v", s, want)
 	}
 }
@@ -256,7 +256,7 @@ func TestAScanOfAPartRemovesNothing(t *testing.T) {
 	tree.Merge(s)
 	wantPath(t, tree, 6, "/docker/x/y")
 
-	if n := tree.Stats().Removed; n != 0 {
+	if n := stats(tree).removed; n != 0 {
 		t.Errorf("got %d removed, want 0", n)
 	}
 }
@@ -276,8 +276,8 @@ func TestAScanIsRepeatedAfterForgetting(t *testing.T) {
 	s = tree.NewScan("", 4)
 	walkInto(s, map[uint64]string{1: "/"})
 
-	if !tree.Merge(s) || tree.Stats().Live != 1 {
-		t.Errorf("got %+v after the second scan, want one live cgroup", tree.Stats())
+	if !tree.Merge(s) || stats(tree).live != 1 {
+		t.Errorf("got %+v after the second scan, want one live cgroup", stats(tree))
 	}
 	empty := tree.NewScan("", 4)
 	tree.Merge(empty) // never run
@@ -350,7 +350,7 @@ func TestScansAndEventsConverge(t *testing.T) {
 			}
 		}
 
-		if n := tree.Stats().Live; n != len(truth.nodes) {
+		if n := stats(tree).live; n != len(truth.nodes) {
 			t.Fatalf("seed %d: got %d live cgroups, want %d", seed, n, len(truth.nodes))
 		}
 	}
@@ -477,8 +477,8 @@ func TestMemoryOfTheTreeIsBounded(t *testing.T) {
 		t.Errorf("got %d bytes in use, want at most a quarter more than %d", after, before)
 	}
 
-	want := TreeStats{Removed: DefaultRemembered, Forgotten: million - DefaultRemembered}
-	if s := tree.Stats(); s != want {
+	want := treeStats{removed: DefaultRemembered, forgotten: million - DefaultRemembered}
+	if s := stats(tree); s != want {
 		t.Errorf("got %+v, want %+v", s, want)
 	}
 
@@ -518,4 +518,15 @@ func BenchmarkPlace(b *testing.B) {
 		tree.Place(key(id % 10000))
 		id++
 	}
+}
+
+// treeStats counts what a Tree holds: cgroups that are known to exist, removed ones that
+// are remembered, and removed ones that were forgotten.
+type treeStats struct {
+	live, removed int
+	forgotten     uint64
+}
+
+func stats(t *Tree) treeStats {
+	return treeStats{live: len(t.cgroup) - len(t.removed), removed: len(t.removed), forgotten: t.forgotten}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/ledger"
 )
 
@@ -47,9 +48,10 @@ type pending struct {
 // like any other, and changes the causes if it makes a difference.
 const causesWithinNS = 2e9
 
-// openIncidents is how many incidents can still change: the correlator updates its last
-// 1024.
-var openIncidents = ledger.Limits{Incidents: 1024}
+// openIncidents is how many incidents can still change. It is more than the correlator
+// updates, since SIGKILLs from user space are incidents too: they must not push out an OOM
+// kill whose updates are still to come.
+var openIncidents = ledger.Limits{Incidents: 2 * incident.MaxOpen}
 
 // followUp completes incidents after their verdict: it starts the enrichers, applies what
 // they find, and runs the diagnosis once nothing is awaited any more.
@@ -59,7 +61,6 @@ type followUp struct {
 	envelope  func(kind string) events.Envelope
 	open      *ledger.Ledger
 	enrichers []enricher
-	names     Names             // nil: ids only
 	journal   diagnose.Journal  // of earlier kills
 	pending   []*pending        // oldest first
 	lost      map[string]uint64 // as reported so far, by the name of what was lost
@@ -101,12 +102,9 @@ func (f *followUp) incident(inc *events.Incident, nowNS uint64) error {
 	return nil
 }
 
-// update applies a change and reports it. The envelope of the change is filled in.
+// update applies a change and reports it. It sets the envelope of the change.
 func (f *followUp) update(change *events.Incident) error {
 	change.Envelope = f.envelope(events.KindIncidentUpdate)
-	if f.names != nil {
-		fillNames(change, f.names.Fill)
-	}
 
 	u := f.open.Apply(change, 0)
 	if u.After != nil {
@@ -194,7 +192,7 @@ func (f *followUp) explain(id string) error {
 		return nil
 	}
 
-	causes := diagnose.Diagnose(inc, f.journal.Before(inc))
+	causes := f.journal.Diagnose(inc)
 	if !diagnose.Changed(inc.Causes, causes) {
 		return nil
 	}

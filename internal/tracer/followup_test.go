@@ -14,6 +14,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/ledger"
 	"github.com/oomtrace/oomtrace/internal/record"
 	"github.com/oomtrace/oomtrace/internal/report"
 	"github.com/oomtrace/oomtrace/internal/sink"
@@ -243,14 +244,14 @@ func TestASinkThatFailsEndsTheTrace(t *testing.T) {
 }
 
 // A burst of 200 kills has names, causes and headlines for the same incidents, in the
-// order of their times, in every output: text, table, JSON, recording, replay, report.
+// order of their times, in every output: text, table, JSON, bcc, recording, replay, report.
 func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 	kills := 200
 	if testing.Short() {
 		kills = 20 // each incident is synced to disk
 	}
 
-	var text, table, asJSON bytes.Buffer
+	var text, table, asJSON, bcc bytes.Buffer
 	rows := view.NewTable(&table, view.TableOptions{Location: time.UTC})
 	dir := t.TempDir()
 
@@ -262,8 +263,8 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 	var counts countSink
 	known, state := newFakeNames(), &fakeEnricher{awaited: true}
 	f := newTestFollowUp(sink.Tee(
-		record.NewSink(writer), view.NewText(&text, view.TextOptions{Location: time.UTC}), rows, view.NewJSON(&asJSON), &counts))
-	f.names = known
+		record.NewSink(writer), view.NewText(&text, view.TextOptions{Location: time.UTC}), rows, view.NewJSON(&asJSON),
+		view.NewBCC(&bcc, nil, time.UTC), &counts))
 	f.enrichers = []enricher{state, &lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}}
 
 	ids := burst(t, f, state, known, kills)
@@ -286,8 +287,21 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 			}
 		}
 
-		if !slices.Equal(last, ids) {
-			t.Errorf("got causes of %d incidents in another order than the kills, want %d in order", len(last), kills)
+		wantSame(t, "causes of an incident", last, ids)
+	})
+	t.Run("JSON", func(t *testing.T) {
+		names := make(map[string]string)
+
+		for _, inc := range decodeIncidents(t, asJSON.Bytes()) {
+			if inc.Limiter != nil {
+				names[inc.ID] = inc.Limiter.Workload.Container
+			}
+		}
+
+		for i, id := range ids {
+			if got, want := names[id], fmt.Sprintf("app-%d", i); got != want {
+				t.Errorf("got container %q of %s in the end, want %q", got, id, want)
+			}
 		}
 	})
 	t.Run("text", func(t *testing.T) {
@@ -306,6 +320,24 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 			t.Errorf("got %d rows, want %d and a header", got, kills)
 		}
 	})
+	t.Run("bcc", func(t *testing.T) {
+		var want []string
+		for i := range kills {
+			want = append(want, fmt.Sprintf("14:03:07 Triggered by PID %d", 1000+i))
+		}
+
+		var got []string
+
+		for line := range strings.Lines(bcc.String()) {
+			trigger, _, _ := strings.Cut(line, " (")
+			got = append(got, trigger)
+		}
+
+		wantSame(t, "line", got, want)
+	})
+	t.Run("replay", func(t *testing.T) {
+		wantSame(t, "line", slices.Collect(strings.Lines(replayed(t, dir))), slices.Collect(strings.Lines(text.String())))
+	})
 	t.Run("report", func(t *testing.T) {
 		var got []string
 
@@ -319,9 +351,7 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 			}
 		}
 
-		if !slices.Equal(got, ids) {
-			t.Errorf("got %d incidents, want the %d of the burst in order", len(got), kills)
-		}
+		wantSame(t, "incident", got, ids)
 	})
 }
 
@@ -359,6 +389,64 @@ func burst(t *testing.T, f *followUp, state *fakeEnricher, known *fakeNames, kil
 	}
 
 	return ids
+}
+
+// wantSame reports the first difference between two lists.
+func wantSame(t *testing.T, what string, got, want []string) {
+	t.Helper()
+
+	for i := range min(len(got), len(want)) {
+		if got[i] != want[i] {
+			t.Errorf("got %s %q at index %d, want %q", what, got[i], i, want[i])
+			return
+		}
+	}
+
+	if len(got) != len(want) {
+		t.Errorf("got a list of %d (%s), want %d", len(got), what, len(want))
+	}
+}
+
+// replayed returns the text of a recording. Headlines are not recorded.
+func replayed(t *testing.T, dir string) string {
+	t.Helper()
+
+	r, err := record.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+
+	var out strings.Builder
+	text, open := view.NewText(&out, view.TextOptions{Location: time.UTC}), ledger.New(record.OpenIncidents, nil)
+
+	for recorded, err := range r.Lines() {
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		line, err := recorded.Decode()
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if line, err = open.Take(line, len(recorded.Raw)); err != nil {
+			t.Fatal(err)
+		}
+
+		if inc, ok := line.(*events.Incident); ok {
+			h, _ := events.HeadlineOf(inc)
+			if err := text.Write(h); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		if err := text.Write(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	return out.String()
 }
 
 // decodeIncidents decodes lines of incidents and updates.

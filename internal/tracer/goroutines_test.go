@@ -13,6 +13,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/incident"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
@@ -71,6 +72,17 @@ func TestNoGoroutineOutlivesRun(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// On a node with very many cgroups the first scan takes seconds.
+func TestTheWaitForTheFirstScanEndsWithTheContext(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+
+	tr := &Tracer{scanned: make(chan *resolve.Scan)}
+	if tr.awaitScan(ctx) {
+		t.Error("got a scan, want the end of the wait")
 	}
 }
 

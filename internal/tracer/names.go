@@ -33,9 +33,9 @@ type lateNames struct {
 type namesUntil struct {
 	id      string
 	untilNS uint64
-	// checked means that names learnt before the incident was reported are in it: they may
-	// have come after its evidence was collected.
-	checked bool
+	// checked is the incident as of the last check. One that changed since is checked for
+	// all names: a name may be learnt after evidence was collected, and before it arrives.
+	checked *events.Incident
 }
 
 func (n *lateNames) start(inc *events.Incident) bool {
@@ -50,17 +50,22 @@ func (n *lateNames) findings(nowNS uint64, _ bool) []finding {
 
 	for i := range n.waiting {
 		w, fill := &n.waiting[i], learned
-		if !w.checked {
-			w.checked, fill = true, n.names.Fill
+
+		inc := n.current(w.id)
+		if inc == nil {
+			w.untilNS = 0 // no longer open
+			continue
+		}
+
+		if inc != w.checked {
+			w.checked, fill = inc, n.names.Fill
 		}
 
 		if fill == nil {
 			continue
 		}
 
-		if inc := n.current(w.id); inc == nil {
-			w.untilNS = 0 // no longer open
-		} else if change := newNames(inc, fill); change != nil {
+		if change := newNames(inc, fill); change != nil {
 			found = append(found, finding{change: change})
 		}
 	}
@@ -159,13 +164,6 @@ func withNames[T any](list []T, workload func(*T) **events.Workload, fill func(*
 	}
 
 	return out
-}
-
-// fillNames adds names to the workloads of a change that is not reported yet.
-func fillNames(change *events.Incident, fill func(*events.Workload) *events.Workload) {
-	if named := newNames(change, fill); named != nil {
-		events.Merge(change, named)
-	}
 }
 
 // isEmpty reports whether a change has no keys but its id.

@@ -123,7 +123,6 @@ func withNamesOf(t *testing.T) (*followUp, *fakeNames, *lines) {
 	t.Helper()
 	known, out := newFakeNames(), &lines{}
 	f := newFollowUp("", out.Write, func(kind string) events.Envelope { return events.Envelope{Kind: kind} })
-	f.names = known
 	f.enrichers = []enricher{
 		&lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}, &runtimeReport{fakeReports{known}, f.current},
 	}
@@ -210,7 +209,6 @@ func TestNamesStopAtTheirDeadline(t *testing.T) {
 func TestNamesResolvedJustBeforeTheReportAreNotMissed(t *testing.T) {
 	known, out := newFakeNames(), &lines{}
 	f := newTestFollowUp(out)
-	f.names = known
 	f.enrichers = []enricher{&lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}}
 	unnamed := podKill(0)
 
@@ -220,6 +218,28 @@ func TestNamesResolvedJustBeforeTheReportAreNotMissed(t *testing.T) {
 	advance(t, f, 3)
 
 	if w := f.current(unnamed.ID).Limiter.Workload; w.Pod != "checkout-7d9f" {
+		t.Errorf("got pod %q, want checkout-7d9f", w.Pod)
+	}
+}
+
+// A name may be learnt while the host is sampled: the candidates then arrive without it.
+func TestNamesLearntDuringASampleAreNotMissed(t *testing.T) {
+	known, out := newFakeNames(), &lines{}
+	f, state := newTestFollowUp(out), &fakeEnricher{awaited: true}
+	f.enrichers = []enricher{state, &lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}}
+
+	inc := podKill(0)
+	mustIncident(t, f, inc, 0)
+
+	known.learn(podUID, "checkout-7d9f")
+	advance(t, f, 1) // takes what was learnt
+
+	unnamed := []events.Candidate{{Process: events.Process{PID: 12, Workload: inc.Limiter.Workload}}}
+	state.found = []finding{{&events.Incident{ID: inc.ID, Candidates: unnamed}, true}}
+
+	advance(t, f, 2)
+
+	if w := f.current(inc.ID).Candidates[0].Workload; w.Pod != "checkout-7d9f" {
 		t.Errorf("got pod %q, want checkout-7d9f", w.Pod)
 	}
 }

@@ -5,7 +5,6 @@ package tracer
 import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
-	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/sigkill"
@@ -14,34 +13,39 @@ import (
 // senders looks up the senders of SIGKILLs while Run continues. It implements
 // incident.Killers.
 type senders struct {
-	hasKubelet bool // or a log of one
-	collector  *sigkill.Collector
-	log        *kubelet.Follower // nil: no kubelet, or its log cannot be read
+	collector *sigkill.Collector
+	log       *kubelet.Follower // nil: no kubelet, or its log cannot be read
 }
 
-// start starts the look-ups, unless SIGKILLs from user space do not become incidents.
-func (s *senders) start(t *Tracer) {
-	if t.opts.UserKills == incident.UserKillsNone {
-		return
-	}
+// sendersOptions configure the look-ups.
+type sendersOptions struct {
+	lookUp     sigkill.Options // Cgroups may be empty: the layout has them
+	hasKubelet bool            // or a log of one
+	kubeletLog string          // as Options.KubeletLog
+	hostRoot   string
+	layout     host.Layout
+	clock      *host.BootClock
+	warn       func(text string)
+}
 
-	opts := t.opts.Senders
-
-	if s.hasKubelet {
+// start starts the look-ups.
+func (s *senders) start(o sendersOptions) {
+	if o.hasKubelet {
 		var err error
-		if s.log, err = kubelet.Follow(t.opts.KubeletLog, t.opts.HostRoot, t.opts.Warn); err != nil {
-			t.opts.Warn(err.Error())
+		if s.log, err = kubelet.Follow(o.kubeletLog, o.hostRoot, o.warn); err != nil {
+			o.warn(err.Error())
 		} else {
-			opts.Kubelet = podLog{s.log, t.clock}
+			o.lookUp.Kubelet = podLog{s.log, o.clock}
 		}
 	}
 
-	if opts.Cgroups == "" && t.layout.MemoryVersion == 2 && t.layout.MountRoot == "/" {
-		opts.Cgroups = t.layout.MemoryMount
+	if o.lookUp.Cgroups == "" && o.layout.MemoryVersion == 2 && o.layout.MountRoot == "/" {
+		o.lookUp.Cgroups = o.layout.MemoryMount
 	}
-	s.collector = sigkill.NewCollector(opts)
+	s.collector = sigkill.NewCollector(o.lookUp)
 }
 
+// stop ends the look-ups, if they were started.
 func (s *senders) stop() {
 	if s.collector != nil {
 		s.collector.Close()

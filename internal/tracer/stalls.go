@@ -38,7 +38,7 @@ type stallHistory struct {
 	enabled  bool
 	counts   stallCounts
 	unseen   []string // kinds of stall that no hook reports
-	tree     *resolve.Tree
+	tree     resolve.NamedTree
 	layout   host.Layout
 	clock    *host.BootClock
 	page     uint64
@@ -144,12 +144,7 @@ func (s *stallHistory) sample(nowNS uint64) {
 			continue
 		}
 
-		read := host.SampleCgroup(s.layout, path)
-		s.recorder.Sample(key, flight.Sample{
-			BootNS: nowNS, UsageBytes: read.UsageBytes, LimitBytes: read.LimitBytes,
-			PSISomeUS: read.PSISomeUS, PSIFullUS: read.PSIFullUS,
-			MaxEvents: read.MaxEvents, HighEvents: read.HighEvents,
-		})
+		s.recorder.Sample(key, flight.Sample{BootNS: nowNS, Sample: host.SampleCgroup(s.layout, path)})
 	}
 }
 

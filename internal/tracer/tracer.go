@@ -84,9 +84,11 @@ type Tracer struct {
 	host       *hostState
 	alerts     *alert.Detector // nil: no warnings
 	senders    senders
+	hasKubelet bool   // or a log of one
 	lost       uint64 // records
 
-	work     sync.WaitGroup // the goroutines of Run
+	work     sync.WaitGroup  // the goroutines of Run
+	workCtx  context.Context // theirs, ended by stopWork
 	stopWork context.CancelFunc
 }
 
@@ -149,26 +151,22 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	}
 
 	t.stalls = &stallHistory{
-		enabled: t.opts.Stalls, counts: t.probe, unseen: t.unseen(), tree: t.tree.Tree, layout: t.layout, clock: t.clock,
+		enabled: t.opts.Stalls, counts: t.probe, unseen: t.unseen(), tree: t.tree, layout: t.layout, clock: t.clock,
 		page: uint64(host.PageSize()), envelope: t.envelope, critical: t.CriticalService, recorder: flight.New(0),
 	}
-	reader := host.Reader{Layout: t.layout, Place: func(path string) (events.Level, *events.Workload) {
-		place := resolve.ParsePath(path)
-		return place.Level, place.Workload
-	}}
+	reader := host.Reader{Layout: t.layout, Place: resolve.Placer(t.opts.Names)}
 
 	config, err := kubelet.Find(t.opts.HostRoot)
 	if err != nil {
 		t.opts.Warn("the distance to an eviction by the kubelet will be unknown: " + err.Error())
 	}
-	t.senders.hasKubelet = config != nil || t.opts.KubeletLog != ""
+	t.hasKubelet = config != nil || t.opts.KubeletLog != ""
 	t.host = newHostState(reader, kubelet.NewEvictionTracker(config, reader))
 
 	f := newFollowUp(t.ident.bootID, t.opts.Sink.Write, t.envelope)
 	f.enrichers = []enricher{t.stalls, t.host}
 
 	if names := t.opts.Names; names != nil {
-		f.names = names
 		f.enrichers = append(f.enrichers,
 			&lateNames{names: names, current: f.current, now: kernel.BootNS}, &runtimeReport{t.opts.RuntimeReports, f.current})
 	}
@@ -241,7 +239,7 @@ func (t *Tracer) Place(key events.CgroupKey) (string, resolve.Place) {
 func (t *Tracer) Layout() host.Layout { return t.layout }
 
 // Run traces until ctx is done, then reports what is still pending. It calls ready once the
-// paths of cgroups are known; ready may be nil. All goroutines that it starts have ended
+// paths of cgroups are known, unless ctx is done before; ready may be nil. All goroutines that it starts have ended
 // when it returns. It is called once.
 func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 	t.start()
@@ -251,9 +249,7 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 		return err
 	}
 
-	t.merge(<-t.scanned)
-
-	if ready != nil {
+	if scanned := t.awaitScan(ctx); scanned && ready != nil {
 		if err := ready(); err != nil {
 			return err
 		}
@@ -304,12 +300,17 @@ func (t *Tracer) end() error {
 // start starts the goroutines of Run. They run until the last incident is complete, beyond
 // the end of Run's context.
 func (t *Tracer) start() {
-	ctx, stop := context.WithCancel(context.Background())
-	t.stopWork = stop
+	t.workCtx, t.stopWork = context.WithCancel(context.Background())
 
 	t.startScan()
-	t.work.Go(func() { t.host.run(ctx) })
-	t.senders.start(t)
+	t.work.Go(func() { t.host.run(t.workCtx) })
+
+	if t.opts.UserKills != incident.UserKillsNone {
+		t.senders.start(sendersOptions{
+			lookUp: t.opts.Senders, hasKubelet: t.hasKubelet, kubeletLog: t.opts.KubeletLog, hostRoot: t.opts.HostRoot,
+			layout: t.layout, clock: t.clock, warn: t.opts.Warn,
+		})
+	}
 }
 
 // stopWithin bounds how long Run waits for its goroutines.
@@ -343,12 +344,23 @@ func (t *Tracer) startScan() {
 	scan.Base = t.layout.MountRoot
 
 	t.work.Go(func() {
-		if err := scan.Run(); err != nil {
+		if err := scan.Run(t.workCtx); err != nil && t.workCtx.Err() == nil {
 			t.opts.Warn("some cgroup paths will be unknown: " + err.Error())
 		}
 
 		t.scanned <- scan
 	})
+}
+
+// awaitScan merges the first scan, and reports false if ctx was done before.
+func (t *Tracer) awaitScan(ctx context.Context) bool {
+	select {
+	case scan := <-t.scanned:
+		t.merge(scan)
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // merge adds the paths of a scan to the tree. It scans again if

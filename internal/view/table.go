@@ -4,6 +4,7 @@ package view
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -177,7 +178,7 @@ func (c cell) trigger() string {
 func (c cell) place() string {
 	w, cg := c.where()
 	if w != nil {
-		pod, container := or(w.Pod, phrase.ShortID(w.PodUID)), or(w.Container, phrase.ShortID(w.ContainerID))
+		pod, container := cmp.Or(w.Pod, phrase.ShortID(w.PodUID)), cmp.Or(w.Container, phrase.ShortID(w.ContainerID))
 		if s := strings.Trim(pod+"/"+container, "/"); s != "" {
 			return s
 		}
@@ -206,14 +207,6 @@ func (c cell) name(of func(*events.Workload) string) string {
 	}
 
 	return of(w)
-}
-
-func or(s, otherwise string) string {
-	if s != "" {
-		return s
-	}
-
-	return otherwise
 }
 
 // Write appends the rows of an incident. A status line writes the header early, as a
@@ -256,7 +249,7 @@ func (t *Table) append(c cell) error {
 
 	row := make([]string, len(t.columns))
 	for i, col := range t.columns {
-		row[i] = phrase.Clip(phrase.Sanitize(or(col.text(c), "?")), col.width)
+		row[i] = phrase.Clip(phrase.Sanitize(cmp.Or(col.text(c), "?")), col.width)
 	}
 
 	if err := t.table.Append(row); err != nil {

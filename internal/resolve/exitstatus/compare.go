@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/resolve/source"
 )
 
@@ -54,10 +55,7 @@ func Compare(k Kernel, x source.Exit) (agrees bool, text string) {
 
 // compareSignal compares for a SIGKILL that was not the OOM killer's.
 func compareSignal(k Kernel, state, said string, oom bool) (agrees bool, text string) {
-	by := "SIGKILL from user space"
-	if k.By != "" {
-		by = "SIGKILL from " + k.By
-	}
+	by := k.action()
 
 	switch {
 	case state == source.StateRunning && k.Init:
@@ -86,30 +84,13 @@ func quote(reason string, code *int) string {
 
 // action returns the kernel's side in words.
 func (k Kernel) action() string {
-	group := ""
-	if k.Group {
-		group = " (group kill)"
+	if k.Scope != events.ScopeUser {
+		return phrase.KernelKill(k.Scope, k.Level, k.Group)
 	}
 
-	switch k.Scope {
-	case events.ScopeMemcg:
-		level := string(k.Level)
-		if level == "" {
-			return "memcg OOM" + group
-		}
-
-		return "memcg OOM at " + level + " level" + group
-	case events.ScopeGlobal:
-		return "node-wide OOM" + group
-	case events.ScopeSysrq:
-		return "OOM kill requested by sysrq-f" + group
-	case events.ScopeUser:
-		if k.By != "" {
-			return "SIGKILL from " + k.By
-		}
-
-		return "SIGKILL from user space"
+	if k.By != "" {
+		return "SIGKILL from " + k.By
 	}
 
-	return "OOM of " + string(k.Scope) + group
+	return "SIGKILL from user space"
 }

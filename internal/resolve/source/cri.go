@@ -3,6 +3,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -289,7 +290,7 @@ func (c *connection) container(m *cri.ContainerMetadata, labels map[string]strin
 		Namespace: labels[runtimes.LabelNamespace], Pod: labels[runtimes.LabelPod], PodUID: labels[runtimes.LabelPodUID],
 		Container: m.GetName(), RestartCount: &attempt, Runtime: c.runtime, Source: NameCRI,
 		// As the pod's specification has it; newer runtimes have the image's id in Image.
-		Image: first(image.GetUserSpecifiedImage(), image.GetImage(), ref),
+		Image: cmp.Or(image.GetUserSpecifiedImage(), image.GetImage(), ref),
 	}
 }
 

@@ -126,14 +126,3 @@ func IsHex(s string) bool {
 
 	return true
 }
-
-// first returns the first text that is not empty.
-func first(texts ...string) string {
-	for _, s := range texts {
-		if s != "" {
-			return s
-		}
-	}
-
-	return ""
-}
