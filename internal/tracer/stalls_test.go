@@ -13,11 +13,7 @@ import (
 
 // A filter by namespace or pod selects stalls by these names.
 func TestStallLinesHaveTheNamesOfTheirWorkload(t *testing.T) {
-	clock, err := host.NewBootClock()
-	if err != nil {
-		t.Fatal(err)
-	}
-
+	clock := host.NewBootClock()
 	known := newFakeNames()
 	known.learn(podUID, "checkout-7d9f")
 	known.learn(appID, "app")
