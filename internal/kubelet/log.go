@@ -81,9 +81,9 @@ func ParseLine(text string) (f Finding, ok bool) {
 	if !ok {
 		return Finding{}, false
 	}
-	// "Message for Container of pod" names what happens to the container in an argument.
-	if reason, ok := m.values["containerMessage"]; ok {
-		m.text = reason
+	// This one has what happens to the container in an argument (kuberuntime_manager.go).
+	if m.text == "Message for Container of pod" {
+		m.text = m.values["containerMessage"]
 	}
 
 	f = Finding{Text: m.text}
@@ -117,7 +117,8 @@ func ParseLine(text string) (f Finding, ok bool) {
 	f.Pod, f.PodUID = m.values["pod"], m.values["podUID"]
 
 	if f.What == FoundDeleted { // pods=["shop/a","shop/b"]; older kubelets omit the quotes
-		f.Pod = strings.Join(strings.FieldsFunc(m.values["pods"], func(r rune) bool { return strings.ContainsRune(`[]", `, r) }), " ")
+		names := strings.FieldsFunc(m.values["pods"], func(r rune) bool { return strings.ContainsRune(`[]", `, r) })
+		f.Pod = strings.Join(names, " ")
 	}
 
 	f.Container, f.ContainerID = m.values["containerName"], m.values["containerID"]

@@ -51,7 +51,7 @@ func TestLinesAreParsed(t *testing.T) {
 			Finding{What: FoundProbe, Pod: "shop/checkout", PodUID: "27aff94d", Container: "app", Probe: "Liveness", Text: "Probe failed"},
 		},
 		{
-			`I0820 14:03:07.412345 2480 kuberuntime_manager.go:1115] "Message for Container of pod" containerName="app" containerStatusID="containerd://4296" pod="shop/checkout" containerMessage="Container app failed liveness probe, will be restarted"`,
+			`I0820 14:03:07.412345 2480 kuberuntime_manager.go:1115] "Message for Container of pod" containerName="app" containerStatusID={"Type":"containerd","ID":"4296"} pod="shop/checkout" containerMessage="Container app failed liveness probe, will be restarted"`,
 			Finding{What: FoundProbe, Pod: "shop/checkout", Container: "app", Probe: "Liveness", Text: "Container app failed liveness probe, will be restarted"},
 		},
 		{
