@@ -35,6 +35,7 @@ func TestTheHeadlineComesWithTheFirstVictim(t *testing.T) {
 	meta := kernel.Meta{BootNS: 1e9, Invocation: 1, Current: trigger}
 
 	var got []string
+
 	for _, r := range []kernel.Record{
 		kernel.VictimChosen{Meta: meta, Victim: victim, AllocKnown: true, Constraint: kernel.ConstraintNone, LimiterIndex: -1},
 		kernel.Kill{Meta: meta, Target: victim, FromKernel: true},
@@ -94,6 +95,7 @@ func TestAHungReadDoesNotKeepRunFromReturning(t *testing.T) {
 	time.Sleep(100 * time.Millisecond) // the sampler waits for a writer of the first file
 
 	began := time.Now()
+
 	tr.stop()
 
 	if took := time.Since(began); took > 2*stopWithin || !warned {
