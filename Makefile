@@ -5,6 +5,9 @@ CLANG := 19
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null)
 
+# Where Go installs itself: sudo has a path of its own.
+export PATH := $(PATH):/usr/local/go/bin
+
 .DEFAULT_GOAL := build
 .PHONY: help build demo test test-unit test-root test-fuzz test-cri test-machines test-killers test-pods test-systemd test-power test-matrix vm-test generate check-generate btf lint setup clean
 

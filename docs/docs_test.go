@@ -271,3 +271,42 @@ func TestNamedFilesExist(t *testing.T) {
 		t.Errorf("got %d named files, want 20 or more: does the test still find them?", count)
 	}
 }
+
+var testName = regexp.MustCompile("`(?:[a-z/]+\\.)?((?:Test|Fuzz)[A-Z][A-Za-z0-9]+)`")
+
+// A command with the name of a test that was renamed runs nothing, and passes.
+func TestNamedTestsExist(t *testing.T) {
+	declared := make(map[string]bool)
+	declaration := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root:
+			return fs.SkipDir
+		case !strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+
+		source, err := os.ReadFile(path)
+		for _, m := range declaration.FindAllSubmatch(source, -1) {
+			declared[string(m[1])] = true
+		}
+
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, page := range pages(t) {
+		for i, line := range prose(read(t, page)) {
+			for _, m := range testName.FindAllStringSubmatch(line, -1) {
+				if !declared[m[1]] {
+					t.Errorf("%s:%d: got the test %s, want one that exists", page, i+1, m[1])
+				}
+			}
+		}
+	}
+}

@@ -46,8 +46,8 @@ func newDemo(stdout, stderr io.Writer) *cobra.Command {
 		Example: `  sudo oomtrace demo
   sudo oomtrace demo -o json | jq .`,
 		Long: `demo creates a cgroup with a small limit, starts a child process that exceeds
-it, prints the incident, compares it with what was done, and cleans up. It exits
-with status 0 only if the incident was correct.`,
+it, prints the incident, checks it, and cleans up. It exits with status 0 only
+if the incident was correct.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return demo(cmd.Context(), &f, stdout, stderr)
@@ -111,7 +111,7 @@ func demo(ctx context.Context, f *demoFlags, stdout, stderr io.Writer) error {
 		return fmt.Errorf("demo: incorrect: %s", strings.Join(wrong, "; "))
 	}
 
-	fmt.Fprintln(progress, "\ndemo: correct: limiter, trigger, victim, killer and kernel counters match what was done")
+	fmt.Fprintln(progress, "\ndemo: correct: limiter, trigger, victim, killer and kernel counters are as expected")
 
 	return nil
 }
@@ -128,7 +128,7 @@ func traceDemo(
 	defer t.Close()
 
 	status := t.Status("start")
-	fmt.Fprintf(progress, "demo: kernel %s, cgroup %s, tier %s\n", status.KernelRelease, status.CgroupMode, status.Tier)
+	fmt.Fprintf(progress, "demo: kernel %s, cgroup %s, attach mode %s\n", status.KernelRelease, status.CgroupMode, status.Tier)
 	fmt.Fprintf(progress, "demo: oomtrace[%d] allocates up to %d MiB in a cgroup with a limit of %d MiB\n\n",
 		child.pid(), demoWantBytes>>20, demoLimitBytes>>20)
 
@@ -241,7 +241,7 @@ func differences(inc *events.Incident, pid int, path string) []string {
 	}
 
 	if inc.Audit == nil || !inc.Audit.Explained {
-		wrong = append(wrong, "the kernel's counters were not explained")
+		wrong = append(wrong, "the kernel's counters do not match the incident")
 	}
 
 	return wrong

@@ -130,7 +130,7 @@ func (c *checkup) hooks(layout host.Layout) {
 	defer p.Close()
 
 	c.print("BTF", "available")
-	c.print("tier", "%s", p.Tier())
+	c.print("attach mode", "%s", p.Tier())
 
 	for _, h := range p.Hooks() {
 		mode, reason := string(h.Tier), "no better mode"

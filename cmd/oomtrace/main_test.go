@@ -523,7 +523,7 @@ func TestErrorsOfTheEnvironmentAreReported(t *testing.T) {
 		}
 
 		out, err = oomtrace("--tier", "fentry", "--duration", "1s").CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "tier fentry is not available on this kernel") {
+		if err == nil || !strings.Contains(string(out), "attach mode fentry is not available on this kernel") {
 			t.Errorf("got error %v and %s, want that fentry is not available", err, out)
 		}
 	})

@@ -27,7 +27,7 @@ func (f *nameFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&k.Endpoint, "kubelet-endpoint", "",
 		"also query the kubelet for its pods at this `url`, such as https://127.0.0.1:10250")
 	flags.StringVar(&k.TokenFile, "kubelet-token-file", "", "`file` with the token to authenticate with at the kubelet")
-	flags.StringVar(&k.CAFile, "kubelet-ca-file", "", "`file` with the CA certificate to verify the kubelet with")
+	flags.StringVar(&k.CAFile, "kubelet-ca-file", "", "`file` with the CA certificate for verifying the kubelet")
 	flags.BoolVar(&k.Insecure, "kubelet-insecure", false, "do not verify the kubelet's certificate")
 }
 

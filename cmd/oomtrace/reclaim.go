@@ -44,7 +44,7 @@ interval. Critical services and kswapd also get lines of their own.
   RECLAIMED             memory that was reclaimed
   USED, HEADROOM        memory in use, and left below the tightest limit;
                         ^ marks the limit of an ancestor
-  PSI%                  share of the interval in which some task of it stalled
+  PSI%                  share of the interval in which any of its tasks stalled
   REFAULTS              pages that were needed again after they were reclaimed`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -60,7 +60,7 @@ interval. Critical services and kswapd also get lines of their own.
 	}
 	addFlags(cmd, headingOutput, func(flags *pflag.FlagSet) {
 		flags.DurationVar(&f.interval, "interval", time.Second, "time between tables")
-		flags.Var(newChoice(&f.by, "cgroup", "container", "pod"), "by", "what a row sums up")
+		flags.Var(newChoice(&f.by, "cgroup", "container", "pod"), "by", "what each row aggregates")
 		flags.BoolVar(&f.histogram, "histogram", false, "print only a histogram of stall durations, at the end")
 	})
 	addFlags(cmd, headingEvents, func(flags *pflag.FlagSet) { addServices(flags, &f.services) })

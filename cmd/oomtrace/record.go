@@ -57,7 +57,7 @@ func newRecord(stderr io.Writer) *cobra.Command {
   sudo oomtrace replay /var/log/oomtrace --since "1h ago"`,
 		Long: `record writes the lines of "trace -o json" into segments in DIR, and prints
 nothing. Incidents are written to disk at once, all other lines within a second.
-Full and old segments are compressed; "zstd -dcf DIR/*.jsonl*" prints all lines.
+Finished segments are compressed; "zstd -dcf DIR/*.jsonl*" prints all lines.
 If the disk is full, tracing continues, and the recording notes how many lines
 were dropped. Only one process at a time can write to DIR.`,
 		Args: oneArg("the directory to record into"),

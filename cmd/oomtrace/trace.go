@@ -85,9 +85,9 @@ func (f *traceFlags) addEvents(flags *pflag.FlagSet) {
 	flags.DurationVar(&f.minStall, "min-stall", 10*time.Millisecond, "shortest stall to report individually")
 	flags.BoolVar(&f.noStalls, "no-stalls", false, "disable stall tracing; incidents then lack stall history")
 	flags.BoolVar(&f.pressure, "pressure", false,
-		"warn before a kill: of throttling, reclaim without progress, and stalled critical services")
+		"print early warnings: throttling, reclaim without progress, stalled critical services")
 	flags.Uint64Var(&l.HighPercent, "pressure-high", l.HighPercent,
-		"warn when tasks spend this `percent`age of the time over memory.high")
+		"warn when tasks are throttled by memory.high for this `percent`age of the time")
 	flags.Uint64Var(&l.NoProgressPercent, "pressure-fruitless", l.NoProgressPercent,
 		"warn when this `percent`age of reclaims makes no progress")
 	flags.Uint64Var(&l.CriticalPercent, "pressure-guardian", l.CriticalPercent,

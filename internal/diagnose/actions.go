@@ -33,7 +33,7 @@ func (f *facts) lowered() (evidence []events.Evidence, confidence string, ok boo
 
 	return []events.Evidence{
 		item("used, and the limit", phrase.Size(*l.UsageBytes)+", "+phrase.Size(*l.LimitBytes), f.source(fromCounters)),
-		item("cgroup of the trigger, which has no part in the limit",
+		item("cgroup of the trigger, outside the limiter",
 			phrase.Cgroup(f.trigger.Workload, f.trigger.Cgroup), f.source(fromKernel)),
 	}, likely, true
 }
@@ -127,7 +127,7 @@ var actionRules = []rule{
 			}
 
 			if n := f.passes.NoKillable; n > 0 {
-				hit.add("runs of the OOM killer that found nobody", fmt.Sprint(n), f.source(fromKernel))
+				hit.add("OOM invocations that found no killable process", fmt.Sprint(n), f.source(fromKernel))
 			}
 
 			return hit
@@ -294,12 +294,12 @@ var actionRules = []rule{
 		},
 		advice{
 			layer: kubernetes, text: "Check the pod's events and who deleted it; memory is not " +
-				"the place to look.",
+				"the cause.",
 			when: &condition{"of a pod, no probe failed", func(f *facts) bool { return f.killer.Reason != "probe" && f.inPod() }},
 		},
 		advice{
 			layer: application, text: "Check the log of the unit's manager; memory is not the " +
-				"place to look.",
+				"cause.",
 			when: noPod,
 		},
 	),

@@ -193,7 +193,7 @@ var contributingRules = []rule{
 					"before the kill, but throttling did not prevent it.",
 					phrase.Duration(s.TotalNS), f.before.WindowNS/1e9),
 				confidence: certain,
-				evidence: []events.Evidence{item("held up over memory.high", fmt.Sprintf("%s in %s, longest %s",
+				evidence: []events.Evidence{item("throttled by memory.high", fmt.Sprintf("%s in %s, longest %s",
 					phrase.Duration(s.TotalNS), phrase.Plural(s.Count, "stall"), phrase.Duration(s.MaxNS)), f.source(fromBefore))},
 			}
 		},
@@ -233,7 +233,7 @@ var contributingRules = []rule{
 			for _, g := range f.before.Guardians {
 				if g.TotalNS >= guardianNS {
 					names = append(names, fmt.Sprintf("%s for %s", phrase.ClipName(g.Unit), phrase.Duration(g.TotalNS)))
-					hit.add("stood still: "+phrase.ClipName(g.Unit), phrase.Duration(g.TotalNS), f.source(fromBefore))
+					hit.add("stalled: "+phrase.ClipName(g.Unit), phrase.Duration(g.TotalNS), f.source(fromBefore))
 				}
 			}
 
@@ -304,7 +304,7 @@ func killLoop(f *facts) *finding {
 	slices.Sort(gaps)
 	hit := &finding{confidence: certain, evidence: []events.Evidence{
 		item("kills", fmt.Sprintf("%d in %s", len(times), phrase.Duration(uint64(span))), "earlier incidents"),
-		item("time between two", fmt.Sprintf("%s to %s, half of them within %s", phrase.Duration(uint64(gaps[0])),
+		item("time between kills", fmt.Sprintf("%s to %s, half of them within %s", phrase.Duration(uint64(gaps[0])),
 			phrase.Duration(uint64(gaps[len(gaps)-1])), phrase.Duration(uint64(gaps[(len(gaps)-1)/2]))), "earlier incidents"),
 	}}
 
@@ -312,7 +312,7 @@ func killLoop(f *facts) *finding {
 	if v := f.victim; v != nil && v.StartTime != nil && f.time.After(*v.StartTime) {
 		lived := phrase.Duration(uint64(f.time.Sub(*v.StartTime)))
 		hit.text += ", this time " + lived + " after it started"
-		hit.add("lived", lived, f.source(fromKernel))
+		hit.add("time from start to kill", lived, f.source(fromKernel))
 	}
 
 	hit.evidence = append(hit.evidence, f.growthEvidence()...)
@@ -409,8 +409,8 @@ func nextLimit(f *facts) *finding {
 				f.limit(), ancestorName(r), phrase.Size(left)),
 			confidence: certain,
 			evidence: []events.Evidence{
-				item("used of the limit of "+ancestorName(r), phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters)),
-				item("left there", phrase.Size(left), f.source(fromCounters)),
+				item("usage of the limit of "+ancestorName(r), phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters)),
+				item("headroom", phrase.Size(left), f.source(fromCounters)),
 			},
 		}
 	}
@@ -464,7 +464,7 @@ func stalledBefore(f *facts) *finding {
 	hit.text = fmt.Sprintf("Tasks stalled in reclaim for %s before the kill", phrase.Duration(s.TotalNS))
 	if fruitless >= fruitlessSeconds {
 		hit.text += fmt.Sprintf(", without any progress in the last %d s", fruitless)
-		hit.add("seconds at the end without gain", fmt.Sprint(fruitless), f.source(fromBefore))
+		hit.add("seconds without progress before the kill", fmt.Sprint(fruitless), f.source(fromBefore))
 	}
 	hit.text += "."
 
@@ -504,6 +504,6 @@ func initSpared(f *facts) *finding {
 			"keeps running without the process, and nothing restarts it.",
 			process(&f.victim.Process), phrase.Cgroup(f.victim.Workload, f.victim.Cgroup)),
 		confidence: likely,
-		evidence:   []events.Evidence{item("process 1 of a container among the victims", "none", f.source(fromKernel))},
+		evidence:   []events.Evidence{item("victims that were PID 1 of a container", "none", f.source(fromKernel))},
 	}
 }

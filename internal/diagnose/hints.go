@@ -82,7 +82,7 @@ func runtimeUncounted(f *facts) *finding {
 		confidence: possible,
 		evidence: []events.Evidence{
 			item("anonymous memory of "+process(&f.victim.Process), phrase.Part(*f.victim.AnonRSSBytes, whole), f.source(fromKernel)),
-			item("what bounds the heap", lang.heap, "the runtime's documentation"),
+			item("heap limit", lang.heap, "the runtime's documentation"),
 		},
 	}
 	if t := f.trigger; t != nil && t.PID == f.victim.PID && strings.Contains(cmp.Or(t.Thread, t.Comm), "Compiler") {

@@ -172,7 +172,7 @@ func nodeOvercommitted(f *facts) *finding {
 	if n.AfterNS != nil && f.victim != nil && inContainer(&f.victim.Process) {
 		if size := f.victimSize(); size > 0 && size <= max(value(n.AvailableBytes), value(n.FreeBytes)) {
 			used += size
-			hit.add("of the victim, a pod's, before", phrase.Size(size), f.source(fromKernel))
+			hit.add("memory of the victim, in a pod, before the kill", phrase.Size(size), f.source(fromKernel))
 		}
 	}
 
@@ -203,7 +203,7 @@ func limitEvidence(f *facts) []events.Evidence {
 		return []events.Evidence{item(f.limit(), phrase.Size(*l.LimitBytes), f.source(fromCounters))}
 	}
 
-	return []events.Evidence{item("used of "+f.limit(), phrase.Part(*l.UsageBytes, *l.LimitBytes), f.source(fromCounters))}
+	return []events.Evidence{item("usage of "+f.limit(), phrase.Part(*l.UsageBytes, *l.LimitBytes), f.source(fromCounters))}
 }
 
 // shareEvidence has the largest cgroups that share the limit.
@@ -285,7 +285,7 @@ func ancestorLimit(f *facts) *finding {
 			hit.text += fmt.Sprintf(" %s had used %s of its %s (%s).", capitalized(name), phrase.Size(*r.UsageBytes),
 				phrase.Size(*r.MaxBytes), phrase.Percent(share(*r.UsageBytes, *r.MaxBytes)))
 
-			hit.add("used of the own limit of "+name, phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters))
+			hit.add("usage of the own limit of "+name, phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters))
 
 			if max != nil && *r.MaxBytes > *max {
 				hit.text += " Its limit is higher than " + f.limit() + ", so it can never take effect."
@@ -366,7 +366,7 @@ func swapExhausted(f *facts) *finding {
 			"could be swapped out.",
 			phrase.Size(*n.SwapTotalBytes)),
 		confidence: certain, minor: true,
-		evidence: []events.Evidence{item("used of the node's swap", phrase.Part(used, *n.SwapTotalBytes), f.nodeSource("/proc/meminfo"))},
+		evidence: []events.Evidence{item("usage of the node's swap", phrase.Part(used, *n.SwapTotalBytes), f.nodeSource("/proc/meminfo"))},
 	}
 }
 
@@ -378,7 +378,7 @@ func (f *facts) cgroupSwapExhausted() *finding {
 				"memory could be swapped out.",
 				whose, phrase.Size(limit)),
 			confidence: certain,
-			evidence:   []events.Evidence{item("used of "+file, phrase.Part(usage, limit), f.source(fromCounters))},
+			evidence:   []events.Evidence{item("usage of "+file, phrase.Part(usage, limit), f.source(fromCounters))},
 		}
 	}
 	if l := f.limiter; isFull(l.SwapUsageBytes, l.SwapLimitBytes) {
@@ -430,11 +430,11 @@ func groupKill(f *facts) *finding {
 		},
 	}
 	if t := f.trigger; t != nil && t.PID != f.victim.PID {
-		hit.add("whose allocation failed", process(t), f.source(fromKernel))
+		hit.add("trigger", process(t), f.source(fromKernel))
 	}
 
 	if size := f.victimSize(); size > 0 {
-		hit.add("memory of the chosen one", phrase.Size(size), f.source(fromKernel))
+		hit.add("memory of the chosen process", phrase.Size(size), f.source(fromKernel))
 	}
 
 	return hit
@@ -461,7 +461,7 @@ func notMemory(f *facts) *finding {
 		}
 		ratio := phrase.Part(*r.UsageBytes, *r.MaxBytes)
 		usages = append(usages, fmt.Sprintf("%s level, %s was in use", r.Level, ratio))
-		hit.add("used of the limit of "+phrase.Cgroup(r.Workload, &r.Cgroup), ratio, f.source("page counters at the signal"))
+		hit.add("usage of the limit of "+phrase.Cgroup(r.Workload, &r.Cgroup), ratio, f.source("page counters at the signal"))
 	}
 
 	if len(usages) == 0 {

@@ -198,7 +198,7 @@ var resourceRules = []rule{
 		id: "page_cache_dirty",
 		means: "Dirty page cache could not be written back, and thus not be reclaimed, in " +
 			"time: the disk is slower than the writer.",
-		what: "dirty page cache and what is being written", part: func(c *charge) *uint64 { return c.dirty },
+		what: "dirty page cache and pages under writeback", part: func(c *charge) *uint64 { return c.dirty },
 		least: dirtyShare, leastNode: dirtyShare, major: notableShare,
 		reference: `Documentation/admin-guide/cgroup-v2.rst, "Writeback"`,
 		text: func(f *facts, c *charge, amount string) string {
@@ -206,7 +206,7 @@ var resourceRules = []rule{
 				"is written to disk.",
 				amount)
 		},
-		more: func(f *facts, c *charge) []events.Evidence { return c.items(part{"page cache in all", c.cache}) },
+		more: func(f *facts, c *charge) []events.Evidence { return c.items(part{"total page cache", c.cache}) },
 		advice: []advice{
 			{layer: application, text: "Write in smaller, sequential batches with fsync in " +
 				"between, rotate logs, and bypass the page cache (O_DIRECT) for data that is " +
@@ -370,7 +370,7 @@ func largestSlab(f *facts, c *charge) string {
 }
 
 func slabEvidence(f *facts, c *charge) []events.Evidence {
-	list := c.items(part{"anonymous memory, beside it", c.anon})
+	list := c.items(part{"anonymous memory, for comparison", c.anon})
 	if top := largestSlab(f, c); top != "" {
 		list = append(list, item("largest slab cache", top, f.nodeSource("/proc/slabinfo")))
 	}

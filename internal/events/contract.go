@@ -140,7 +140,7 @@ const (
 const (
 	ConfidenceCertain  = "certain"  // the evidence leaves nothing else
 	ConfidenceLikely   = "likely"   // the evidence fits, and that of another cause could look the same
-	ConfidencePossible = "possible" // worth a look
+	ConfidencePossible = "possible" // worth checking
 )
 
 // The kinds of killers, as Killer.Kind has them.

@@ -86,7 +86,7 @@ func (s *Scratch) v2(layout Layout, own, name string, limitBytes int64) (string,
 	parent := own
 	for !delegates(filepath.Join(layout.MemoryMount, parent)) {
 		if parent == "/" {
-			return "", errors.New("no cgroup above this process gives the memory controller to its children: " +
+			return "", errors.New("no ancestor cgroup enables the memory controller for its children: " +
 				"echo +memory > " + filepath.Join(layout.MemoryMount, "cgroup.subtree_control"))
 		}
 		parent = path.Dir(parent)

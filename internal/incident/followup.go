@@ -313,7 +313,7 @@ func (f *followUp) noteOverlaps(v *victimState) {
 		if r.previous == v && gone > r.timeNS {
 			r.previous = nil
 			f.note(r, fmt.Sprintf(
-				"%s[%d], killed %s earlier for the same limit, was still exiting: it was gone %s later",
+				"%s[%d], killed %s earlier for the same limit, was still exiting: its exit was complete %s later",
 				v.process.Comm, v.process.PID, milliseconds(r.timeNS-v.killNS), milliseconds(gone-r.timeNS)))
 		}
 	}

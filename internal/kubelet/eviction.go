@@ -133,7 +133,7 @@ func (t *EvictionTracker) Eviction(at time.Time, lost bool) *events.Eviction {
 
 		break
 	}
-	e.Text = "the distance of the node from an eviction was not sampled"
+	e.Text = "memory.available was not sampled shortly before the kill"
 
 	return e
 }

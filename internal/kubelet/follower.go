@@ -113,7 +113,7 @@ func (f *Follower) journal(ctx context.Context, root string) error {
 	}
 
 	if err != nil {
-		return fmt.Errorf("start journalctl: %w: give the kubelet log as a file", err)
+		return fmt.Errorf("start journalctl: %w: pass the kubelet log with --kubelet-log", err)
 	}
 
 	f.take(out)

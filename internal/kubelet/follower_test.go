@@ -127,7 +127,7 @@ func TestAMissingJournalctlIsWarnedOf(t *testing.T) {
 
 	select {
 	case text := <-warned:
-		if !strings.Contains(text, "as a file") {
+		if !strings.Contains(text, "--kubelet-log") {
 			t.Errorf("got warning %q, want the advice to give a file", text)
 		}
 	case <-time.After(10 * time.Second):

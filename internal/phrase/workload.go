@@ -119,7 +119,7 @@ func Place(w, known *events.Workload) string {
 }
 
 // Ancestor is a cgroup of a limiter's ancestry, or beside others, in as few words as
-// tell it from its neighbours: the level, or the last name of its path.
+// distinguish it from its neighbours: the level, or the last name of its path.
 func Ancestor(level events.Level, w *events.Workload, path string) string {
 	switch level {
 	case events.LevelQoS:

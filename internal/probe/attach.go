@@ -48,7 +48,7 @@ func (p *Probe) attach(forced events.Tier, stalls bool) error {
 // and adds the state of out_of_memory, which is attached together with it.
 func (p *Probe) setAttachMode(state events.Hook, forced events.Tier) error {
 	if forced != "" && state.Tier != forced {
-		return fmt.Errorf("tier %s is not available on this kernel: %s; see `oomtrace doctor`", forced, state.Why)
+		return fmt.Errorf("attach mode %s is not available on this kernel: %s; see `oomtrace doctor`", forced, state.Why)
 	}
 
 	p.tier = state.Tier

@@ -40,7 +40,7 @@ func sentence(inc *events.Incident) string {
 func outcome(inc *events.Incident, a answers) string {
 	switch inc.Outcome {
 	case events.OutcomeNoKillable:
-		return "there was no killable process"
+		return "no process was killable"
 	case events.OutcomeWaiting:
 		return "an earlier victim was still exiting, and nothing else was killed"
 	case events.OutcomeAlreadyExiting:
@@ -208,7 +208,7 @@ func limiterWorkload(inc *events.Incident) *events.Workload {
 func capitalize(s string) string {
 	for _, word := range []string{
 		"the ", "a ", "an ", "all ", "no ", "whether ", "memory ", "pod ", "container ", "cgroup ", "slice ", "service ", "unit ",
-		"node ", "user ", "kernel ", "there ",
+		"node ", "user ", "kernel ",
 	} {
 		if strings.HasPrefix(s, word) {
 			return strings.ToUpper(s[:1]) + s[1:]

@@ -30,7 +30,7 @@ func TestSentence(t *testing.T) {
 		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] requested more memory; whether a process was killed is unknown.", func(inc *events.Incident) {
 			inc.Outcome, inc.Victims, inc.Killer = "", nil, nil // a log that breaks off
 		}},
-		{"The cgroup of all burstable pods reached its memory.max; java[4711] in container app of pod shop/cart-0 requested more memory; there was no killable process.", func(inc *events.Incident) {
+		{"The cgroup of all burstable pods reached its memory.max; java[4711] in container app of pod shop/cart-0 requested more memory; no process was killable.", func(inc *events.Incident) {
 			inc.Limiter = &events.Limiter{Level: events.LevelQoS, Which: "memory.max", Workload: &events.Workload{QoS: "burstable"}}
 			inc.Outcome, inc.Victims = events.OutcomeNoKillable, nil
 		}},

@@ -63,7 +63,7 @@ func (t *text) incident(inc *events.Incident) error {
 
 	head := fmt.Sprintf("%s  incident %s", phrase.When(inc.Time, time.DateTime, t.o.location()), inc.ID)
 	if inc.Node != "" {
-		head += " of node " + inc.Node
+		head += " on node " + inc.Node
 	}
 
 	if t.summary.Incidents > 1 {

@@ -43,7 +43,7 @@ type Runtime struct {
 
 	// Sockets are paths of the CRI.
 	Sockets []string
-	// Format says how the files below StateDirs are read.
+	// Format is the format of the files below StateDirs.
 	Format Format
 	// StateDirs are the directories in which a container has its files.
 	StateDirs []string

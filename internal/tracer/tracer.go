@@ -158,7 +158,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 
 	config, err := kubelet.Find(t.opts.HostRoot)
 	if err != nil {
-		t.opts.Warn("the distance to an eviction by the kubelet will be unknown: " + err.Error())
+		t.opts.Warn("kubelet eviction thresholds will be unknown: " + err.Error())
 	}
 	t.hasKubelet = config != nil || t.opts.KubeletLog != ""
 	t.host = newHostState(reader, kubelet.NewEvictionTracker(config, reader))
@@ -334,7 +334,7 @@ func (t *Tracer) stop() {
 	select {
 	case <-ended:
 	case <-time.After(stopWithin):
-		t.opts.Warn("a read of /proc or of the cgroup files does not return; it is left behind")
+		t.opts.Warn("a read of /proc or of a cgroup file hangs: it was abandoned")
 	}
 }
 

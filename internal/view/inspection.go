@@ -254,7 +254,7 @@ func (v inspection) candidates() []group {
 }
 
 // candidate names a process, and its place unless that is the inspected cgroup. In a narrow
-// block the place is the one word that tells it from its neighbours.
+// block the place is the one word that distinguishes it from its neighbours.
 func (v inspection) candidate(c *events.Candidate) string {
 	name := phrase.Task(c.Comm, c.PID)
 	if v.wide {

@@ -18,7 +18,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// TableOptions says how the table is shown. The zero value has all columns and
+// TableOptions configures a Table. The zero value has all columns and
 // local time.
 type TableOptions struct {
 	// Width below wideTable, and above 0, leaves out the columns that fit into

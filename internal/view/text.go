@@ -13,7 +13,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
-// TextOptions says how text is shown. The zero value is wide, without colour,
+// TextOptions configures the text format. The zero value is wide, without colour,
 // in local time.
 type TextOptions struct {
 	// Width is the columns that no line goes beyond; less than 40 counts as 40.

@@ -342,9 +342,9 @@ func loss(p *page) error {
 	}
 
 	p.goal(lost == 0, "stalls lost, each of them reported", "0 at the workload's rate", "%d of %d", lost, stalls)
-	p.say("With `--stalls --min-stall 0s` every single stall is a line: %d in %.1f s, and %d records lost. `TestFlood` runs a source as fast as the",
+	p.say("With `--stalls --min-stall 0s` every single stall is a line: %d in %.1f s, and %d records lost.",
 		stalls, last.Sub(first).Seconds(), lost)
-	p.say("machine can while 50 processes are killed: every kill is complete, and reported and lost stalls add up to all.")
+	p.say("`TestStallFloodLosesNoKill` runs a source as fast as the machine can while 50 processes are killed: every kill is complete, and reported and lost stalls add up to all.")
 
 	return nil
 }

@@ -181,7 +181,7 @@ func replay(dir string) (*recording, error) {
 const (
 	tornTail    = "oomtrace: incomplete lines"
 	damaged     = "oomtrace: damaged lines"
-	nothingKept = "oomtrace: nothing was recorded that is selected"
+	nothingKept = "oomtrace: no recorded line matches the selection"
 )
 
 // unexpected returns the first warning that starts with none of the expected ones.

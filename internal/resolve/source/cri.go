@@ -38,7 +38,7 @@ func NewCRI(socket, label string, store Store, warn func(key, text string)) *CRI
 func ParseEndpoint(endpoint string) (path string, err error) {
 	path = strings.TrimPrefix(endpoint, "unix://")
 	if path != "" && path[0] != '/' || endpoint != "" && path == "" {
-		return "", fmt.Errorf("CRI endpoint %q: it is like unix:///run/containerd/containerd.sock", endpoint)
+		return "", fmt.Errorf("CRI endpoint %q: it must look like unix:///run/containerd/containerd.sock", endpoint)
 	}
 
 	return path, nil
