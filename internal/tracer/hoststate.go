@@ -36,6 +36,11 @@ type hostState struct {
 	closing sync.Once     // of the queue
 	done    chan struct{} // closed when run has returned
 
+	// The last samples belong to run.
+	shares     samples[shares]
+	candidates samples[*host.Candidates]
+	states     samples[*events.NodeState]
+
 	mu    sync.Mutex
 	found []finding
 
@@ -134,6 +139,8 @@ func (h *hostState) sampleKubelet(now time.Time) {
 	}
 }
 
+// sample completes an incident. In a burst, kills wait for their sample while another one
+// is taken: a sample that began after a kill serves it as well as one of its own.
 func (h *hostState) sample(ctx context.Context, r sampleRequest) *events.Incident {
 	inc := r.inc
 	change := &events.Incident{ID: inc.ID}
@@ -144,29 +151,75 @@ func (h *hostState) sample(ctx context.Context, r sampleRequest) *events.Inciden
 	}
 
 	if path != "" {
-		change.Shares, change.SharesLeftOut = h.reader.Shares(path, maxListed)
+		s := h.shares.after(r.at, path, func() shares {
+			list, leftOut := h.reader.Shares(path, maxListed)
+			return shares{list, leftOut}
+		})
+		change.Shares, change.SharesLeftOut = s.list, s.leftOut
 	}
 
 	if inc.Scope != events.ScopeUser && (path != "" || inc.Scope != events.ScopeMemcg) {
-		bounded, cancel := context.WithTimeout(ctx, candidatesTimeout)
-		c, err := h.reader.Candidates(bounded, path, maxListed)
-
-		cancel()
-
-		if err == nil {
+		c := h.candidates.after(r.at, path, func() *host.Candidates { return h.readCandidates(ctx, path) })
+		if c != nil {
 			change.Candidates = withVictims(inc, c.List, c.TotalPages, uint64(host.PageSize()))
 			change.CandidatesLeftOut = c.LeftOut + c.Unread
 		}
 	}
 
-	if change.NodeState = h.reader.State(); change.NodeState != nil {
-		ns := uint64(max(time.Since(r.at), 0))
-		change.NodeState.AfterNS = &ns
+	if state := h.states.after(r.at, "", h.reader.State); state != nil {
+		own := *state
+		own.AfterNS = new(uint64(max(time.Since(r.at), 0)))
+		change.NodeState = &own
 	}
 
 	change.Eviction = h.kubelet.Eviction(r.at, evictionFailed(inc))
 
 	return change
+}
+
+type shares struct {
+	list    []events.Share
+	leftOut int
+}
+
+// readCandidates returns nil if the processes cannot be read, or not in time.
+func (h *hostState) readCandidates(ctx context.Context, path string) *host.Candidates {
+	bounded, cancel := context.WithTimeout(ctx, candidatesTimeout)
+	defer cancel()
+
+	c, err := h.reader.Candidates(bounded, path, maxListed)
+	if err != nil {
+		return nil
+	}
+
+	return &c
+}
+
+// samples keeps the last sample of each cgroup. The zero value is ready.
+type samples[T any] struct{ last map[string]timedSample[T] }
+
+type timedSample[T any] struct {
+	began time.Time
+	value T
+}
+
+// maxKeptSamples bounds the cgroups whose last samples are kept.
+const maxKeptSamples = 64
+
+// after returns the last sample of a cgroup if it began after an instant, else a new one.
+func (s *samples[T]) after(at time.Time, path string, read func() T) T {
+	if kept, ok := s.last[path]; ok && !kept.began.Before(at) {
+		return kept.value
+	}
+
+	if s.last == nil || len(s.last) >= maxKeptSamples {
+		s.last = make(map[string]timedSample[T])
+	}
+	began := time.Now()
+	value := read()
+	s.last[path] = timedSample[T]{began, value}
+
+	return value
 }
 
 // evictionFailed reports whether the kubelet should have prevented the kill by evicting a
