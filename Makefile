@@ -58,13 +58,13 @@ test-machines: ## the next three, two machines at a time
 	$(MAKE) --no-print-directory -j2 test-killers test-pods test-power
 
 test-killers: ## everybody who kills on a node, in a whole Debian: systemd-oomd, earlyoom, sudo, cron
-	scripts/machine-test.sh
+	scripts/machine-test.sh --patience 20m
 
 test-power: ## power cuts of a machine that records
 	scripts/vm-test.sh --arch amd64 --kernel 6.12 --power-cuts 5
 
 test-pods: ## pods on a real containerd in a whole Debian: cgroup v2, memory.oom.group
-	scripts/machine-test.sh --pods=cgroupfs
+	scripts/machine-test.sh --pods=cgroupfs --patience 20m
 
 test-systemd: ## the same with systemd as the cgroup driver: slices and scopes; not part of test
 	scripts/machine-test.sh --pods=systemd --patience 20m
