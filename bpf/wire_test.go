@@ -81,9 +81,7 @@ func compareLayout(t *testing.T, c *btf.Struct, g reflect.Type) {
 
 // TestHeadersCompileAlone: each header includes everything that it uses.
 func TestHeadersCompileAlone(t *testing.T) {
-	if testing.Short() {
-		t.Skip("this test runs the compiler for each header")
-	}
+	testenv.Slow(t, "this test runs the compiler for each header")
 
 	clang := testenv.Program(t, "clang-19")
 

@@ -48,9 +48,7 @@ func command[P any](cmd cdp.Command[P, cdp.Empty], params P) setting {
 func browse(t *testing.T, html []byte, before ...setting) *tab {
 	t.Helper()
 
-	if testing.Short() {
-		t.Skip("short: each browser takes seconds to start")
-	}
+	testenv.Slow(t, "each browser takes seconds to start")
 
 	file := filepath.Join(t.TempDir(), "report.html")
 	if err := os.WriteFile(file, html, 0o600); err != nil {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 // large is a recording of at least so many bytes, generated while it is read: the incidents
@@ -89,9 +91,7 @@ func reportStdin(kind string) int {
 // TestMemoryIsBounded: a child process makes the report of a stream. A report that held
 // what it reads would have a peak resident size (ru_maxrss) of several times the recording.
 func TestMemoryIsBounded(t *testing.T) {
-	if testing.Short() {
-		t.Skip("short: reports of 64 MiB take half a minute")
-	}
+	testenv.Slow(t, "reports of 64 MiB take half a minute")
 	const size, most = 64 << 20, 200 << 20
 
 	for _, kind := range []string{"text", "json", "html"} {

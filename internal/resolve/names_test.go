@@ -15,6 +15,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/resolve/source"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 func containerOf(i int) Ref {
@@ -50,9 +51,7 @@ func (n *names) counts() (live, dead int) {
 // TestTheOldestDeadAreForgotten: many containers come and go; the oldest removed ones
 // are forgotten, those that live and those removed lately are not.
 func TestTheOldestDeadAreForgotten(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a second")
-	}
+	testenv.Slow(t, "takes a second")
 
 	// Without a bound they would take some 40 MiB.
 	const all, living = 30_000, 100
@@ -88,9 +87,7 @@ func TestTheOldestDeadAreForgotten(t *testing.T) {
 // TestMemoryOfNamesIsBounded: removals can be lost, and names can be as long as their
 // bounds permit.
 func TestMemoryOfNamesIsBounded(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a second")
-	}
+	testenv.Slow(t, "takes a second")
 
 	n := newNames(0)
 	for i := range maxLive + 1000 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 func key(id uint64) events.CgroupKey { return events.CgroupKey{Hierarchy: 4, ID: id} }
@@ -444,9 +445,7 @@ func (m *model) act(r *rand.Rand) []kernel.CgroupChange {
 }
 
 func TestMemoryOfTheTreeIsBounded(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
+	testenv.Slow(t, "takes seconds")
 
 	const million = 1_000_000
 	tree := NewTree(TreeOptions{})

@@ -10,13 +10,20 @@ import (
 	"testing"
 )
 
-// Slow skips a test under -short; why names what takes the time.
+// Slow skips a test under -short; why names what takes the time. With CI=true it fails the
+// test instead: CI must run everything.
 func Slow(t testing.TB, why string) {
 	t.Helper()
 
-	if testing.Short() {
-		t.Skip("skipped by -short: " + why)
+	if !testing.Short() {
+		return
 	}
+
+	if os.Getenv("CI") == "true" {
+		t.Fatal("-short leaves this test out, and CI must run it: " + why)
+	}
+
+	t.Skip("skipped by -short: " + why)
 }
 
 // Root skips a test that needs root. With CI=true it fails the test instead: CI runs as

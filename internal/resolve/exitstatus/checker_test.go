@@ -12,6 +12,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/resolve/source"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 // fakeRuntimes answers with what a test sets.
@@ -111,9 +112,7 @@ func TestTheRuntimeIsAskedUntilItIsFinal(t *testing.T) {
 
 // TestAContradictionIsReportedOnceItSettles: it is asked for again only for a second.
 func TestAContradictionIsReportedOnceItSettles(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes two seconds")
-	}
+	testenv.Slow(t, "takes two seconds")
 
 	f := newRuntimes()
 
@@ -131,9 +130,7 @@ func TestAContradictionIsReportedOnceItSettles(t *testing.T) {
 // TestNoReportWithoutARuntime: there is nothing to compare where no runtime is
 // connected.
 func TestNoReportWithoutARuntime(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes ten seconds")
-	}
+	testenv.Slow(t, "takes ten seconds")
 
 	f := newRuntimes()
 	f.absent = true
