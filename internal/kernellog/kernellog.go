@@ -15,7 +15,7 @@
 // (section, in report.go) and one report at a time. A line that is out of order, that
 // contradicts the open report (another cgroup, a victim that is not in the task table), or
 // that comes late therefore starts a report of its own. Lines missing from a log cost
-// fields; they do not mix two reports, as far as the remaining lines can be told apart.
+// fields; they do not mix two reports, as far as the remaining lines can be distinguished.
 package kernellog
 
 import (
