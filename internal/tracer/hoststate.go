@@ -151,7 +151,7 @@ func (h *hostState) sample(ctx context.Context, r sampleRequest) *events.Inciden
 	}
 
 	if path != "" {
-		s := h.shares.after(r.at, path, func() shares {
+		s, _ := h.shares.after(r.at, path, func() shares {
 			list, leftOut := h.reader.Shares(path, maxListed)
 			return shares{list, leftOut}
 		})
@@ -159,16 +159,16 @@ func (h *hostState) sample(ctx context.Context, r sampleRequest) *events.Inciden
 	}
 
 	if inc.Scope != events.ScopeUser && (path != "" || inc.Scope != events.ScopeMemcg) {
-		c := h.candidates.after(r.at, path, func() *host.Candidates { return h.readCandidates(ctx, path) })
+		c, _ := h.candidates.after(r.at, path, func() *host.Candidates { return h.readCandidates(ctx, path) })
 		if c != nil {
 			change.Candidates = withVictims(inc, c.List, c.TotalPages, uint64(host.PageSize()))
 			change.CandidatesLeftOut = c.LeftOut + c.Unread
 		}
 	}
 
-	if state := h.states.after(r.at, "", h.reader.State); state != nil {
+	if state, began := h.states.after(r.at, "", h.reader.State); state != nil {
 		own := *state
-		own.AfterNS = new(uint64(max(time.Since(r.at), 0)))
+		own.AfterNS = new(uint64(max(began.Sub(r.at), 0)))
 		change.NodeState = &own
 	}
 
@@ -206,10 +206,11 @@ type timedSample[T any] struct {
 // maxKeptSamples bounds the cgroups whose last samples are kept.
 const maxKeptSamples = 64
 
-// after returns the last sample of a cgroup if it began after an instant, else a new one.
-func (s *samples[T]) after(at time.Time, path string, read func() T) T {
+// after returns the last sample of a cgroup if it began after an instant, else a new one;
+// and when it began.
+func (s *samples[T]) after(at time.Time, path string, read func() T) (T, time.Time) {
 	if kept, ok := s.last[path]; ok && !kept.began.Before(at) {
-		return kept.value
+		return kept.value, kept.began
 	}
 
 	if s.last == nil || len(s.last) >= maxKeptSamples {
@@ -219,7 +220,7 @@ func (s *samples[T]) after(at time.Time, path string, read func() T) T {
 	value := read()
 	s.last[path] = timedSample[T]{began, value}
 
-	return value
+	return value, began
 }
 
 // evictionFailed reports whether the kubelet should have prevented the kill by evicting a

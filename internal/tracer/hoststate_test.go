@@ -17,16 +17,16 @@ func TestKillsBeforeASampleShareIt(t *testing.T) {
 	began := time.Now()
 
 	for i := range 200 {
-		if got := s.after(began.Add(-time.Duration(i)*time.Millisecond), "/a", read); got != 1 {
+		if got, _ := s.after(began.Add(-time.Duration(i)*time.Millisecond), "/a", read); got != 1 {
 			t.Fatalf("got sample %d for a kill before the first, want the first", got)
 		}
 	}
 
-	if got := s.after(began, "/b", read); got != 2 {
+	if got, _ := s.after(began, "/b", read); got != 2 {
 		t.Errorf("got sample %d for another cgroup, want one of its own", got)
 	}
 
-	if got := s.after(time.Now(), "/a", read); got != 3 {
+	if got, _ := s.after(time.Now(), "/a", read); got != 3 {
 		t.Errorf("got sample %d for a kill after the first, want a new one", got)
 	}
 

@@ -239,8 +239,9 @@ func (t *Tracer) Place(key events.CgroupKey) (string, resolve.Place) {
 func (t *Tracer) Layout() host.Layout { return t.layout }
 
 // Run traces until ctx is done, then reports what is still pending. It calls ready once the
-// paths of cgroups are known, unless ctx is done before; ready may be nil. All goroutines that it starts have ended
-// when it returns. It is called once.
+// paths of cgroups are known, unless ctx is done before; ready may be nil. The goroutines
+// that it starts have ended when it returns, unless a read of theirs hangs. It is called
+// once.
 func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 	t.start()
 	defer t.stop()
@@ -363,8 +364,8 @@ func (t *Tracer) awaitScan(ctx context.Context) bool {
 	}
 }
 
-// merge adds the paths of a scan to the tree. It scans again if
-// cgroups changed too much meanwhile.
+// merge adds the paths of a scan to the tree. It scans again if cgroups changed too much
+// meanwhile.
 func (t *Tracer) merge(scan *resolve.Scan) {
 	if !t.tree.Merge(scan) {
 		t.startScan()
