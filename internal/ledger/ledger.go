@@ -57,7 +57,7 @@ func (l *Ledger) Open(inc *events.Incident, size int) error {
 	l.entries[k] = l.order.PushBack(&entry{k, inc, size})
 	l.bytes += size
 
-	return l.evict(l.limits)
+	return l.evict()
 }
 
 // Apply merges a change into its incident and returns the update to report. The update of
@@ -124,9 +124,10 @@ func (l *Ledger) entry(bootID, id string) *entry {
 	return nil
 }
 
-func (l *Ledger) evict(limits Limits) error {
+// evict makes room within the limits.
+func (l *Ledger) evict() error {
 	over := func(n, limit int) bool { return limit > 0 && n > limit }
-	for l.order.Len() > 0 && (over(l.order.Len(), limits.Incidents) || over(l.bytes, limits.Bytes)) {
+	for l.order.Len() > 0 && (over(l.order.Len(), l.limits.Incidents) || over(l.bytes, l.limits.Bytes)) {
 		if err := l.evictOldest(); err != nil {
 			return err
 		}
