@@ -319,9 +319,9 @@ func (f *followUp) noteOverlaps(v *victimState) {
 	}
 }
 
-// note adds a note to an incident.
-func (f *followUp) note(r *reported, text string) {
-	r.notes = append(slices.Clone(r.notes), text)
+// note adds notes to an incident. An update replaces all notes, so each has those before it.
+func (f *followUp) note(r *reported, texts ...string) {
+	r.notes = append(slices.Clone(r.notes), texts...)
 	f.change(r).Notes = r.notes
 }
 
@@ -383,7 +383,7 @@ func (f *followUp) noteMissingEnds(r *reported) {
 	}
 
 	if len(notes) > 0 {
-		f.change(r).Notes = append(slices.Clone(r.notes), notes...)
+		f.note(r, notes...)
 	}
 
 	unknown := &oom.Unknowns{Names: slices.Clone(r.unknown)}

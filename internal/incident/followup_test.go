@@ -172,6 +172,31 @@ func TestVictimThatDoesNotExitIsNoted(t *testing.T) {
 	}
 }
 
+func TestNoteOnAVictimThatDoesNotExitStays(t *testing.T) {
+	m := newHost(t, events.TierFentry)
+	a, b := proc(10, "a"), proc(11, "b")
+	c := leafToRoot(1000, kernel.NoLimit)
+
+	for i, victim := range []kernel.Task{a, b} {
+		m.invocation = uint64(i + 1)
+		m.chooses(b, victim, c, 0, kernel.ConstraintMemcg)
+		m.kill(b, victim, true, false)
+		m.returns(b, events.OutcomeKilled, c[0])
+	}
+
+	for range 80 {
+		m.idle(100 * ms)
+	}
+
+	m.gone(10)
+	m.settle()
+
+	if len(m.all) != 2 || len(m.all[1].Notes) != 2 ||
+		!strings.HasPrefix(m.all[1].Notes[0], "b[11] had not exited") || !strings.HasPrefix(m.all[1].Notes[1], "a[10], killed ") {
+		t.Errorf("got notes %q and %q, want on the second one on b[11], then one on a[10]", m.all[0].Notes, m.all[1].Notes)
+	}
+}
+
 func TestMissedExitIsUnknownWithoutANote(t *testing.T) {
 	for _, test := range []struct {
 		name     string
