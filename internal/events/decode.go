@@ -18,7 +18,8 @@ func Unmarshal(line []byte, into any) error {
 	}
 
 	if mayBeEscaped(line) {
-		restore(reflect.ValueOf(into))
+		value := reflect.ValueOf(into).Elem()
+		value.Set(mapTexts(value, UnescapeText))
 	}
 
 	return nil
@@ -56,27 +57,5 @@ func mayBeEscaped(line []byte) bool {
 			return true
 		}
 		line = line[i+2:]
-	}
-}
-
-// restore undoes EscapeText in every string.
-func restore(v reflect.Value) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		if !v.IsNil() {
-			restore(v.Elem())
-		}
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				restore(v.Field(i))
-			}
-		}
-	case reflect.Slice:
-		for i := range v.Len() {
-			restore(v.Index(i))
-		}
-	case reflect.String:
-		v.SetString(UnescapeText(v.String()))
 	}
 }

@@ -23,6 +23,8 @@ func TestUnmarshalRestoresEveryByte(t *testing.T) {
 				Process:      Process{Comm: text, Cgroup: &Cgroup{CgroupKey: CgroupKey{ID: 7}, Path: text}},
 				AnonRSSBytes: &count, StartTime: &at,
 			}},
+			Limiter:  &Limiter{Workload: &Workload{Labels: map[string]string{text: "value", "key": text}}},
+			Eviction: &Eviction{Signals: map[string]string{text: text}},
 		}
 
 		line, err := Marshal(want)

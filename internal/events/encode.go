@@ -33,7 +33,7 @@ func encode(line any) ([]byte, error) {
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 
-	if err := enc.Encode(canonical(reflect.ValueOf(line)).Interface()); err != nil {
+	if err := enc.Encode(MapTexts(line, EscapeText)); err != nil {
 		return nil, fmt.Errorf("encode a line: %w", err)
 	}
 	body := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
@@ -41,8 +41,13 @@ func encode(line any) ([]byte, error) {
 	return append(escapeRunes(body), '\n'), nil
 }
 
-// canonical returns a copy of v with its strings escaped and its times in UTC.
-func canonical(v reflect.Value) reflect.Value {
+// MapTexts returns a copy of a value of the contract in which f has replaced each string,
+// those of maps with their keys. Times of the copy are in UTC.
+func MapTexts[T any](of T, f func(string) string) T {
+	return mapTexts(reflect.ValueOf(of), f).Interface().(T)
+}
+
+func mapTexts(v reflect.Value, f func(string) string) reflect.Value {
 	out := reflect.New(v.Type()).Elem()
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -51,14 +56,14 @@ func canonical(v reflect.Value) reflect.Value {
 		}
 
 		out.Set(reflect.New(v.Type().Elem()))
-		out.Elem().Set(canonical(v.Elem()))
+		out.Elem().Set(mapTexts(v.Elem(), f))
 	case reflect.Struct:
 		if t, ok := v.Interface().(time.Time); ok {
 			return reflect.ValueOf(t.UTC())
 		}
 
 		for i := range v.NumField() {
-			out.Field(i).Set(canonical(v.Field(i)))
+			out.Field(i).Set(mapTexts(v.Field(i), f))
 		}
 	case reflect.Slice:
 		if v.IsNil() {
@@ -68,7 +73,7 @@ func canonical(v reflect.Value) reflect.Value {
 		out.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
 
 		for i := range v.Len() {
-			out.Index(i).Set(canonical(v.Index(i)))
+			out.Index(i).Set(mapTexts(v.Index(i), f))
 		}
 	case reflect.Map:
 		if v.IsNil() {
@@ -78,10 +83,10 @@ func canonical(v reflect.Value) reflect.Value {
 		out.Set(reflect.MakeMapWithSize(v.Type(), v.Len()))
 
 		for i := v.MapRange(); i.Next(); {
-			out.SetMapIndex(canonical(i.Key()), canonical(i.Value()))
+			out.SetMapIndex(mapTexts(i.Key(), f), mapTexts(i.Value(), f))
 		}
 	case reflect.String:
-		out.SetString(EscapeText(v.String()))
+		out.SetString(f(v.String()))
 	default:
 		return v
 	}

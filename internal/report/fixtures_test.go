@@ -103,10 +103,9 @@ func kill(id string, after time.Duration, pod string) *events.Incident {
 func hostileSource() Source {
 	nasty := injection + "\u202e\u2066\u200b\x1b[2J\x00\xff" + `"'&{{.}}` + "\u2028"
 	long := strings.Repeat("looong", 700)
-	text := strings.ToValidUTF8(nasty, "?") // of maps, whose text comes from the API
 	w := &events.Workload{
 		Namespace: nasty, Pod: nasty, PodUID: nasty, Container: nasty, ContainerID: nasty, Runtime: nasty, QoS: nasty, Unit: nasty,
-		Image: nasty, Labels: map[string]string{text: text}, Source: nasty,
+		Image: nasty, Labels: map[string]string{nasty: nasty}, Source: nasty,
 	}
 	c := &events.Cgroup{CgroupKey: events.CgroupKey{ID: 7}, Path: "/" + nasty + "/" + long}
 	process := events.Process{PID: 1, TID: 2, Comm: nasty, Thread: nasty, Cgroup: c, Workload: w}
@@ -142,7 +141,7 @@ func hostileSource() Source {
 		TransparentHuge: nasty, Zones: []events.Zone{{Zone: nasty, FreeBlocks: make([]uint64, 400)}},
 		Slabs: []events.SlabCache{{Name: nasty, Bytes: 1}, {Name: long, Bytes: 2}}, Cgroups: []events.Share{{Cgroup: *c}},
 	}
-	inc.Eviction = &events.Eviction{Signals: map[string]string{text: long}, Text: nasty, Source: long, Log: []string{nasty, long}}
+	inc.Eviction = &events.Eviction{Signals: map[string]string{nasty: long}, Text: nasty, Source: long, Log: []string{nasty, long}}
 	inc.Reported = []events.Reported{{ContainerID: nasty, Container: nasty, State: nasty, Reason: long, Source: nasty, Text: nasty}}
 	inc.Causes = []events.Cause{{
 		ID: nasty, Text: nasty + long, Confidence: nasty, Evidence: []events.Evidence{{What: long, Value: nasty, Source: long}},

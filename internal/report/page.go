@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"strings"
 	"time"
 
@@ -75,7 +74,7 @@ func newIncidentPage(inc *events.Incident, seq int, o *Options) (*incidentPage, 
 		return nil, err
 	}
 
-	sanitize(reflect.ValueOf(inc))
+	sanitize(inc)
 
 	p := &incidentPage{
 		Incident: inc, Anchor: anchor(seq), At: clock(inc.Time, o), Raw: raw,

@@ -4,9 +4,9 @@ package report
 
 import (
 	"fmt"
-	"reflect"
 	"unicode/utf8"
 
+	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
@@ -16,39 +16,8 @@ const maxTextBytes = 400
 // sanitize makes every text of an incident safe for HTML, in place: runes that could hide
 // or change their surroundings become visible escapes, and very long texts are cut, with
 // a note.
-func sanitize(v reflect.Value) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		if !v.IsNil() {
-			sanitize(v.Elem())
-		}
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				sanitize(v.Field(i))
-			}
-		}
-	case reflect.Slice:
-		for i := range v.Len() {
-			sanitize(v.Index(i))
-		}
-	case reflect.Map:
-		clean := reflect.MakeMap(v.Type())
-		for key, value := range v.Seq2() {
-			k, e := reflect.New(key.Type()).Elem(), reflect.New(value.Type()).Elem()
-			k.Set(key)
-			e.Set(value)
-			sanitize(k)
-			sanitize(e)
-			clean.SetMapIndex(k, e)
-		}
-
-		if !v.IsNil() {
-			v.Set(clean)
-		}
-	case reflect.String:
-		v.SetString(limitText(phrase.Sanitize(v.String())))
-	}
+func sanitize(inc *events.Incident) {
+	*inc = events.MapTexts(*inc, func(text string) string { return limitText(phrase.Sanitize(text)) })
 }
 
 func limitText(s string) string {

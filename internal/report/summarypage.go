@@ -4,7 +4,6 @@ package report
 
 import (
 	"fmt"
-	"reflect"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/phrase"
@@ -64,7 +63,7 @@ func newSummaryPage(s *Summary, selected *selection, o *Options) *summaryPage {
 		for inc := range selected.each() {
 			seq++
 
-			sanitize(reflect.ValueOf(inc))
+			sanitize(inc)
 
 			row := indexRow{
 				anchor(seq), phrase.When(inc.Time, time.DateTime, o.location()), outcomeWord(inc), sentence(inc), importance(inc) > 0,
