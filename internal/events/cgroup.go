@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import "reflect"
+
+// Level is the level of a cgroup in the cgroup tree of the node.
+type Level string
+
+// The levels.
+const (
+	LevelContainer Level = "container" // a container
+	LevelPod       Level = "pod"       // a pod
+	LevelQoS       Level = "qos"       // burstable or besteffort
+	LevelKubepods  Level = "kubepods"  // all pods: node allocatable
+	LevelService   Level = "service"   // a systemd service or a scope of the host
+	LevelSlice     Level = "slice"     // a systemd slice that is not of Kubernetes
+	LevelCgroup    Level = "cgroup"    // any other cgroup
+	LevelNode      Level = "node"      // the whole machine
+)
+
+// CgroupKey names a cgroup. Ids are unique only within a hierarchy (0 is
+// cgroup v2); an id is never used again while the node is up.
+type CgroupKey struct {
+	// Hierarchy is the hierarchy of the cgroup; 0 is cgroup v2.
+	Hierarchy uint32 `json:"hierarchy"`
+	// ID is unique within the hierarchy, and never used again while the node is up.
+	ID uint64 `json:"id"`
+}
+
+// Cgroup is a cgroup as it is shown. Path is relative to the mount of its
+// hierarchy and starts with "/"; it is empty if it could not be read.
+type Cgroup struct {
+	CgroupKey
+	// Path is the path from the mount of the hierarchy, starting with "/"; absent if it could not be
+	// read.
+	Path string `json:"path,omitempty"`
+}
+
+// Same compares two cgroups, by ids where both are known, else by paths: a kernel log
+// has no ids. Known is false where too little is known of one.
+func (c *Cgroup) Same(other *Cgroup) (equal, known bool) {
+	switch {
+	case c == nil || other == nil:
+		return false, false
+	case c.ID != 0 && other.ID != 0:
+		return c.CgroupKey == other.CgroupKey, true
+	case c.Path != "" && other.Path != "":
+		return c.Path == other.Path, true
+	}
+
+	return false, false
+}
+
+// Is reports whether two cgroups are known to be the same.
+func (c *Cgroup) Is(other *Cgroup) bool {
+	equal, _ := c.Same(other)
+	return equal
+}
+
+// Workload is what runs in a cgroup, as far as it is known.
+type Workload struct {
+	// Namespace is the namespace of the pod.
+	Namespace string `json:"namespace,omitempty"`
+	// Pod is the name of the pod.
+	Pod string `json:"pod,omitempty"`
+	// PodUID is the UID of the pod.
+	PodUID string `json:"pod_uid,omitempty"`
+	// Container is the name of the container in its pod.
+	Container string `json:"container,omitempty"`
+	// ContainerID is the id of the container, as the runtime has it.
+	ContainerID string `json:"container_id,omitempty"`
+	// Runtime is the container runtime, as the cgroup path names it, such as containerd.
+	Runtime string `json:"runtime,omitempty"`
+	// QoS is the QoS class of the pod: guaranteed, burstable, besteffort.
+	QoS string `json:"qos,omitempty"`
+	// Unit is the systemd unit.
+	Unit string `json:"unit,omitempty"`
+	// NodeContainerID is the container that a nested node (kind, k3d) runs in.
+	NodeContainerID string `json:"node_container_id,omitempty"`
+	// Image is the image of the container, as the runtime names it.
+	Image string `json:"image,omitempty"`
+	// Labels are the labels of the pod.
+	Labels map[string]string `json:"labels,omitempty"`
+	// RestartCount is how often the container was restarted in its pod.
+	RestartCount *uint32 `json:"restart_count,omitempty"`
+	// OOMScoreAdj is the oom_score_adj in the configuration of the container.
+	OOMScoreAdj *int `json:"oom_score_adj,omitempty"`
+	// Source is the best source that answered: path, log_dir, disk, cri, kubelet.
+	Source string `json:"source,omitempty"`
+}
+
+// IsZero reports whether nothing is known.
+func (w *Workload) IsZero() bool { return reflect.ValueOf(*w).IsZero() }
+
+// Rung is one memcg of the ladder at the instant of the kill. A limit that is absent, and not named in
+// unknown, is not set.
+type Rung struct {
+	// Cgroup is the memcg.
+	Cgroup Cgroup `json:"cgroup"`
+	// Level is its level in the cgroup tree of the node.
+	Level Level `json:"level"`
+	// UsageBytes is its usage, including that of its descendants.
+	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
+	// MaxBytes is its limit.
+	MaxBytes *uint64 `json:"max_bytes,omitempty"`
+	// HighBytes is its memory.high.
+	HighBytes *uint64 `json:"high_bytes,omitempty"`
+	// PeakBytes is its highest usage so far.
+	PeakBytes *uint64 `json:"peak_bytes,omitempty"`
+	// SwapUsageBytes is the swap in use; memory and swap together in cgroup v1.
+	SwapUsageBytes *uint64 `json:"swap_usage_bytes,omitempty"`
+	// SwapMaxBytes is its limit of swap; of memory and swap together in cgroup v1.
+	SwapMaxBytes *uint64 `json:"swap_max_bytes,omitempty"`
+	// OOMGroup is the value of its memory.oom.group.
+	OOMGroup *bool `json:"oom_group,omitempty"`
+	// Below is true for a cgroup between the victim and the limiter.
+	Below bool `json:"below,omitempty"`
+	// Workload is what runs in it.
+	Workload *Workload `json:"workload,omitempty"`
+}
+
+// Share is the usage of one of several cgroups under a limit.
+type Share struct {
+	// Cgroup is the cgroup that uses it.
+	Cgroup Cgroup `json:"cgroup"`
+	// Level is its level in the cgroup tree of the node.
+	Level Level `json:"level"`
+	// Workload is what runs in it.
+	Workload *Workload `json:"workload,omitempty"`
+	// UsageBytes is its usage.
+	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
+	// MaxBytes is its own limit; absent: it has none.
+	MaxBytes *uint64 `json:"max_bytes,omitempty"`
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+// Scope is the scope of the shortage of memory, or of a kill without one.
+type Scope string
+
+// The scopes. A constraint that a future kernel adds is passed through under
+// the kernel's own name.
+const (
+	ScopeMemcg     Scope = "memcg"     // a cgroup's limit
+	ScopeGlobal    Scope = "global"    // the whole node
+	ScopeCpuset    Scope = "cpuset"    // the NUMA nodes of a cpuset
+	ScopeMempolicy Scope = "mempolicy" // the NUMA nodes of a memory policy
+	ScopeSysrq     Scope = "sysrq"     // sysrq-f: nothing ran out
+	ScopeUser      Scope = "user"      // a SIGKILL that the OOM killer did not send
+	ScopeUnknown   Scope = "unknown"   // the evidence was lost
+)
+
+// Outcome is the result of an OOM invocation.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeKilled         Outcome = "killed"             // at least one process was sent SIGKILL
+	OutcomeNoKillable     Outcome = "no_killable_task"   // nothing could be killed
+	OutcomeWaiting        Outcome = "waiting_for_victim" // an earlier victim is still dying
+	OutcomeAlreadyExiting Outcome = "already_exiting"    // the chosen task was exiting by itself: no signal, no count
+	OutcomeSkipped        Outcome = "skipped"            // out_of_memory returned without a choice (no __GFP_FS, or a notifier freed memory)
+	OutcomePanic          Outcome = "panic"              // vm.panic_on_oom: the kernel panicked (known from a kernel log only)
+)
+
+// Tier is the attach mode of a hook, or the source of an incident.
+type Tier string
+
+// The tiers, best first.
+const (
+	TierFentry     Tier = "fentry"     // BPF trampolines
+	TierKprobe     Tier = "kprobe"     // kprobes
+	TierTracepoint Tier = "tracepoint" // tracepoints only, which provide less
+	// TierKernelLog is an incident that was read from a kernel log afterwards.
+	TierKernelLog Tier = "kernel_log"
+)
+
+// Log is the place of an incident in a kernel log.
+type Log struct {
+	// FirstLine is the first line of the report, counted from 1.
+	FirstLine int `json:"first_line"`
+	// LastLine is its last line.
+	LastLine int `json:"last_line"`
+	// UptimeNS is the time by the clock of the log: since boot, and some milliseconds off other
+	// clocks.
+	UptimeNS *uint64 `json:"uptime_ns,omitempty"`
+	// Truncated is true if the report has gaps or no end.
+	Truncated bool `json:"truncated,omitempty"`
+	// Panic is true if the kernel panicked with it.
+	Panic bool `json:"panic,omitempty"`
+}
+
+// Passes counts the OOM invocations of an incident by outcome. Those without a kill are one incident.
+type Passes struct {
+	// Killed counts invocations that killed.
+	Killed uint64 `json:"killed,omitempty"`
+	// NoKillable counts invocations that found nothing killable.
+	NoKillable uint64 `json:"no_killable_task,omitempty"`
+	// Waiting counts invocations that waited for an earlier victim.
+	Waiting uint64 `json:"waiting_for_victim,omitempty"`
+	// AlreadyExiting counts invocations that chose a task which was exiting.
+	AlreadyExiting uint64 `json:"already_exiting,omitempty"`
+	// Skipped counts invocations that made no choice.
+	Skipped uint64 `json:"skipped,omitempty"`
+}
+
+// Audit compares the counters of the kernel with what was reported.
+type Audit struct {
+	// Victims is the number of processes reported as killed.
+	Victims int `json:"victims"`
+	// KernelKills is how often __oom_kill_process was seen to send SIGKILL: the chosen victim of a
+	// group may be killed twice.
+	KernelKills uint64 `json:"kernel_kills"`
+	// VMStatDelta is the growth of oom_kill in /proc/vmstat over the window.
+	VMStatDelta *uint64 `json:"vmstat_oom_kill,omitempty"`
+	// Incidents is the number of incidents in the window.
+	Incidents int `json:"window_incidents,omitempty"`
+	// WindowKills is the number of kills by the kernel in the window.
+	WindowKills uint64 `json:"window_kernel_kills,omitempty"`
+	// MemcgDelta is the growth of oom_kill in memory.events of the limiter.
+	MemcgDelta *uint64 `json:"memory_events_oom_kill,omitempty"`
+	// Explained is true if the numbers agree.
+	Explained bool `json:"explained"`
+	// Text explains the result to users.
+	Text string `json:"text"`
+}
+
+// Incident is one OOM decision with all its victims (Kind "incident"), or a later change of it (Kind
+// "incident_update": same id, only new or changed keys; victims are matched by pid).
+type Incident struct {
+	Envelope
+	// ID is unique within a boot; together with boot_id, it is unique.
+	ID string `json:"id"`
+	// Scope is the scope of the shortage.
+	Scope Scope `json:"scope,omitempty"`
+	// Outcome is the result of the OOM invocation.
+	Outcome Outcome `json:"outcome,omitempty"`
+	// Limiter is the owner of the limit that was hit.
+	Limiter *Limiter `json:"limiter,omitempty"`
+	// Ladder are the memcg ancestors from the limiter up to the root at that instant. Those
+	// below it, down to the cgroup of the victim, may precede the limiter.
+	Ladder []Rung `json:"ladder,omitempty"`
+	// Trigger is the process whose allocation failed.
+	Trigger *Process `json:"trigger,omitempty"`
+	// Victims are all processes that were sent SIGKILL.
+	Victims []Victim `json:"victims,omitempty"`
+	// Killer is the sender of the signal.
+	Killer *Killer `json:"killer,omitempty"`
+	// Allocation is the allocation that failed.
+	Allocation *Allocation `json:"allocation,omitempty"`
+	// Memory is the charge of the limiter by kind.
+	Memory *Memory `json:"memory,omitempty"`
+	// Before is the stall history.
+	Before *Before `json:"before,omitempty"`
+	// Passes is the number of OOM invocations by outcome.
+	Passes *Passes `json:"passes,omitempty"`
+	// Audit compares the counters of the kernel with what was reported.
+	Audit *Audit `json:"audit,omitempty"`
+	// Shares are the cgroups right below the limiter, the largest first.
+	Shares []Share `json:"shares,omitempty"`
+	// Candidates are processes that could have been killed, the likeliest first.
+	Candidates []Candidate `json:"candidates,omitempty"`
+	// SharesLeftOut is the number of shares that are not listed.
+	SharesLeftOut int `json:"shares_left_out,omitempty"`
+	// CandidatesLeftOut is the number of candidates that are not listed.
+	CandidatesLeftOut int `json:"candidates_left_out,omitempty"`
+	// NodeState is the state of the node's memory.
+	NodeState *NodeState `json:"node_state,omitempty"`
+	// Eviction is the distance of the node to an eviction by the kubelet.
+	Eviction *Eviction `json:"eviction,omitempty"`
+	// Reported are the container runtime's reports of the containers.
+	Reported []Reported `json:"reported,omitempty"`
+	// Causes are the causes, the best supported first.
+	Causes []Cause `json:"causes,omitempty"`
+	// Log is its place in the kernel log, for tier kernel_log.
+	Log *Log `json:"log,omitempty"`
+	// Notes are sentences for users about what is unusual.
+	Notes []string `json:"notes,omitempty"`
+	// Tier is the attach mode that it was traced by.
+	Tier Tier `json:"tier,omitempty"`
+	// Unknown are the names of the keys that could not be read.
+	Unknown []string `json:"unknown,omitempty"`
+}

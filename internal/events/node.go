@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+// NodeState is the state of the node's memory.
+type NodeState struct {
+	// AfterNS is the time from the kill to its reading; absent: the kernel logged it at the kill.
+	AfterNS *uint64 `json:"after_ns,omitempty"`
+	// TotalBytes is MemTotal.
+	TotalBytes *uint64 `json:"total_bytes,omitempty"`
+	// FreeBytes is MemFree.
+	FreeBytes *uint64 `json:"free_bytes,omitempty"`
+	// AvailableBytes is MemAvailable.
+	AvailableBytes *uint64 `json:"available_bytes,omitempty"`
+	// AnonBytes is anonymous memory.
+	AnonBytes *uint64 `json:"anon_bytes,omitempty"`
+	// FileBytes is page cache, with shared memory.
+	FileBytes *uint64 `json:"file_bytes,omitempty"`
+	// ShmemBytes is shared memory and tmpfs.
+	ShmemBytes *uint64 `json:"shmem_bytes,omitempty"`
+	// DirtyBytes is dirty page cache.
+	DirtyBytes *uint64 `json:"dirty_bytes,omitempty"`
+	// WritebackBytes is page cache under writeback.
+	WritebackBytes *uint64 `json:"writeback_bytes,omitempty"`
+	// SlabReclaimable is slab that can be reclaimed.
+	SlabReclaimable *uint64 `json:"slab_reclaimable_bytes,omitempty"`
+	// SlabUnreclaimable is slab that cannot be reclaimed.
+	SlabUnreclaimable *uint64 `json:"slab_unreclaimable_bytes,omitempty"`
+	// KernelStackBytes is kernel stacks.
+	KernelStackBytes *uint64 `json:"kernel_stack_bytes,omitempty"`
+	// PagetablesBytes is page tables.
+	PagetablesBytes *uint64 `json:"pagetables_bytes,omitempty"`
+	// UnevictableBytes is locked memory.
+	UnevictableBytes *uint64 `json:"unevictable_bytes,omitempty"`
+	// AnonTHPBytes is anonymous memory in transparent huge pages.
+	AnonTHPBytes *uint64 `json:"anon_thp_bytes,omitempty"`
+	// HugetlbBytes is memory reserved for hugetlb.
+	HugetlbBytes *uint64 `json:"hugetlb_bytes,omitempty"`
+	// HugetlbFreeBytes is the free part of hugetlb.
+	HugetlbFreeBytes *uint64 `json:"hugetlb_free_bytes,omitempty"`
+	// SwapTotalBytes is the size of swap.
+	SwapTotalBytes *uint64 `json:"swap_total_bytes,omitempty"`
+	// SwapFreeBytes is free swap.
+	SwapFreeBytes *uint64 `json:"swap_free_bytes,omitempty"`
+	// PSISome is the share of time in which some tasks stalled for memory.
+	PSISome *PSI `json:"psi_some,omitempty"`
+	// PSIFull is the share of time in which all tasks stalled for memory.
+	PSIFull *PSI `json:"psi_full,omitempty"`
+	// Zones are the zones of all NUMA nodes.
+	Zones []Zone `json:"zones,omitempty"`
+	// Slabs are the largest slab caches, the largest first.
+	Slabs []SlabCache `json:"slabs,omitempty"`
+	// TransparentHuge is the mode of transparent huge pages: always, madvise, never.
+	TransparentHuge string `json:"transparent_hugepage,omitempty"`
+	// Cgroups are the largest cgroups of the first two levels of the tree, the largest first.
+	Cgroups []Share `json:"cgroups,omitempty"`
+}
+
+// PSI is the share of time in which tasks stalled for memory, in percent.
+type PSI struct {
+	// Avg10 is the average over 10 s.
+	Avg10 float64 `json:"avg10"`
+	// Avg60 is the average over 60 s.
+	Avg60 float64 `json:"avg60"`
+	// Avg300 is the average over 300 s.
+	Avg300 float64 `json:"avg300"`
+}
+
+// Zone is one zone of one NUMA node.
+type Zone struct {
+	// Node is the NUMA node.
+	Node int `json:"node"`
+	// Zone is the name of the zone.
+	Zone string `json:"zone"`
+	// FreeBytes is free memory.
+	FreeBytes *uint64 `json:"free_bytes,omitempty"`
+	// MinBytes is the min watermark.
+	MinBytes *uint64 `json:"min_bytes,omitempty"`
+	// LowBytes is the low watermark.
+	LowBytes *uint64 `json:"low_bytes,omitempty"`
+	// HighBytes is the high watermark.
+	HighBytes *uint64 `json:"high_bytes,omitempty"`
+	// ManagedBytes is the memory of the zone that the allocator manages.
+	ManagedBytes *uint64 `json:"managed_bytes,omitempty"`
+	// FreeBlocks counts free blocks by order: the fourth number is of blocks of 8 pages.
+	FreeBlocks []uint64 `json:"free_blocks,omitempty"`
+}
+
+// SlabCache is a cache of the kernel's slab allocator.
+type SlabCache struct {
+	// Name is the name of the cache.
+	Name string `json:"name"`
+	// Bytes is its size.
+	Bytes uint64 `json:"bytes"`
+}
+
+// Eviction is the view of the kubelet: the distance to an eviction, and whether the kernel was faster
+// than an eviction.
+type Eviction struct {
+	// AvailableBytes is memory.available as the kubelet computes it: capacity less the working set.
+	AvailableBytes *uint64 `json:"available_bytes,omitempty"`
+	// MemAvailableBytes is MemAvailable of /proc/meminfo.
+	MemAvailableBytes *uint64 `json:"mem_available_bytes,omitempty"`
+	// HardBytes is the hard threshold of memory.available.
+	HardBytes *uint64 `json:"hard_bytes,omitempty"`
+	// SoftBytes is the soft threshold of memory.available.
+	SoftBytes *uint64 `json:"soft_bytes,omitempty"`
+	// Signals are all thresholds as they are configured.
+	Signals map[string]string `json:"signals,omitempty"`
+	// HardSinceNS is the time since it fell below the hard threshold; absent: it was above.
+	HardSinceNS *uint64 `json:"hard_since_ns,omitempty"`
+	// SoftSinceNS is the time since it fell below the soft threshold; absent: it was above.
+	SoftSinceNS *uint64 `json:"soft_since_ns,omitempty"`
+	// Text is a sentence for users.
+	Text string `json:"text,omitempty"`
+	// Source is the source of the thresholds.
+	Source string `json:"source,omitempty"`
+	// Log are lines of the kubelet's log about it.
+	Log []string `json:"log,omitempty"`
+}
