@@ -143,7 +143,7 @@ func leafToRoot(leafMax, parentMax uint64) []kernel.Memcg {
 
 func (m *host) chooses(trigger, victim kernel.Task, c []kernel.Memcg, limiter int, constraint kernel.Constraint) {
 	m.record(kernel.VictimChosen{
-		Meta: m.meta(trigger), Tier: m.c.cfg.Tier, Constraint: constraint, Ancestry: c, LimiterIndex: limiter, Victim: victim,
+		Meta: m.meta(trigger), Constraint: constraint, Ancestry: c, LimiterIndex: limiter, Victim: victim,
 		AllocKnown: true, GFP: 0xcc0, TotalPages: 1000, Points: 900,
 	})
 }

@@ -232,7 +232,7 @@ func TestSysrqIsItsOwnScope(t *testing.T) {
 	a := proc(10, "a")
 	m.invocation = 1
 	m.record(kernel.VictimChosen{
-		Meta: m.meta(k), Tier: events.TierFentry, Constraint: kernel.ConstraintNone, LimiterIndex: -1, Victim: a,
+		Meta: m.meta(k), Constraint: kernel.ConstraintNone, LimiterIndex: -1, Victim: a,
 		Ancestry: leafToRoot(kernel.NoLimit, kernel.NoLimit), AllocKnown: true, Order: -1, Sysrq: true,
 	})
 	m.kill(k, a, true, false)

@@ -13,7 +13,7 @@ import (
 func (m *host) marked(trigger, victim kernel.Task, c []kernel.Memcg, reclaim kernel.Reclaim) {
 	m.kill(trigger, victim, true, false)
 	m.record(kernel.VictimChosen{
-		Meta: m.meta(trigger), Tier: events.TierTracepoint, Ancestry: c, LimiterIndex: kernel.LimiterUnknown, Victim: victim,
+		Meta: m.meta(trigger), Ancestry: c, LimiterIndex: kernel.LimiterUnknown, Victim: victim,
 		LastReclaim: reclaim,
 	})
 	m.mark(trigger, victim)
@@ -156,7 +156,7 @@ func TestIdleWaitsForRecordsThatWereNotRead(t *testing.T) {
 	}
 
 	m.record(kernel.VictimChosen{
-		Meta: m.meta(a), Tier: events.TierTracepoint, Ancestry: c, Victim: a,
+		Meta: m.meta(a), Ancestry: c, Victim: a,
 		LimiterIndex: kernel.LimiterUnknown, LastReclaim: kernel.ReclaimMemcg,
 	})
 	m.mark(a, a)

@@ -77,7 +77,6 @@ type Memcg struct {
 // oom_kill_process, or at mark_victim where only tracepoints are available.
 type VictimChosen struct {
 	Meta
-	Tier       events.Tier // the attach mode that reported it
 	Constraint Constraint
 	// Ancestry are the memcgs from the victim's up to the root. AncestryCut is true if
 	// they do not reach the root.
@@ -172,13 +171,13 @@ const (
 type Sender struct {
 	UID uint32
 	Exe string // the last component of its executable's path, at most 31 bytes; empty: unknown
-	// LoginUID and AuditSession are the login user, also of sudo (pam_loginuid).
-	// LoginKnown is false if there was no login, or if the kernel has no CONFIG_AUDIT.
-	LoginKnown             bool
-	LoginUID, AuditSession uint32
-	SamePIDNS              bool // in the target's PID namespace, which is not the initial one
-	NamespaceInit          bool // PID 1 of a PID namespace that contains the target
-	Exiting                bool
+	// LoginUID is the login user, also of sudo (pam_loginuid). LoginKnown is false if there
+	// was no login, or if the kernel has no CONFIG_AUDIT.
+	LoginKnown    bool
+	LoginUID      uint32
+	SamePIDNS     bool // in the target's PID namespace, which is not the initial one
+	NamespaceInit bool // PID 1 of a PID namespace that contains the target
+	Exiting       bool
 	// NoInfo is true for SEND_SIG_NOINFO: cgroup.kill if sent to a thread,
 	// PR_SET_PDEATHSIG if sent to a process.
 	NoInfo     bool
@@ -226,13 +225,12 @@ type OOMReturn struct {
 	Constraint      Constraint
 	Count           uint64 // since the programs were attached
 	FirstNS, LastNS uint64 // of the current series, which a pause of 10 s ends
-	// AllocKnown is true if the record was sent at the return: Order, GFP, Chosen and
-	// LimiterMemcg are valid. False for a count that was read afterwards.
+	// AllocKnown is true if the record was sent at the return: Order, GFP and LimiterMemcg
+	// are valid. False for a count that was read afterwards.
 	AllocKnown   bool
 	Order        int32
 	GFP          uint32
-	Chosen       uint32 // TGID of the victim, if the invocation killed
-	LimiterMemcg Memcg  // the limiter at that instant
+	LimiterMemcg Memcg // the limiter at that instant
 }
 
 // RepeatKey is what OOM invocations that killed nobody are counted by.

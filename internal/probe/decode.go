@@ -188,18 +188,11 @@ func constraint(number uint32) kernel.Constraint {
 	return kernel.Constraint(fmt.Sprintf("constraint_%d", number))
 }
 
-var tiers = map[bpf.AttachMode]events.Tier{
-	bpf.AttachModeFentry:     events.TierFentry,
-	bpf.AttachModeKprobe:     events.TierKprobe,
-	bpf.AttachModeTracepoint: events.TierTracepoint,
-}
-
 func (d *decoder) victimChosen(w *bpf.VictimChosen) kernel.VictimChosen {
 	has := func(flag bpf.VictimChosenFlag) bool { return w.Flags&flag != 0 }
 
 	r := kernel.VictimChosen{
 		Meta:         meta(&w.H),
-		Tier:         tiers[w.AttachMode],
 		AncestryCut:  has(bpf.VictimChosenCut),
 		LimiterIndex: int(w.Limiter),
 		Victim:       task(&w.Victim),
@@ -331,7 +324,7 @@ func (d *decoder) userKill(w *bpf.UserKill) kernel.Kill {
 		MoreAncestors: has(bpf.SenderMore),
 	}
 	if s.LoginKnown {
-		s.LoginUID, s.AuditSession = w.LoginUID, w.SessionID
+		s.LoginUID = w.LoginUID
 	}
 
 	if has(bpf.SenderTerm) {
@@ -367,7 +360,6 @@ func (d *decoder) oomReturn(w *bpf.OOMReturn) kernel.OOMReturn {
 		Constraint: constraint(w.Constraint),
 		Count:      w.Count, FirstNS: w.FirstNS, LastNS: w.LastNS,
 		Order: w.Order, GFP: w.GFP, AllocKnown: true,
-		Chosen: w.Chosen,
 	}
 	if w.Global == 0 {
 		r.LimiterMemcg = d.memcg(&w.Limiter)

@@ -56,7 +56,6 @@ func TestDecodeVictimChosen(t *testing.T) {
 	w.H.Invocation, w.H.BootNS = 7, 99
 	w.H.CurrentTask.TGID, w.H.CurrentTask.TID = 10, 11
 	w.H.CurrentTask.Comm, w.H.CurrentTask.LeaderComm = chars("worker"), chars("exactly16letters")
-	w.AttachMode = bpf.AttachModeKprobe
 	w.Flags = bpf.VictimChosenAlloc | bpf.VictimChosenNodes
 	w.Constraint, w.Order, w.GFP, w.TotalPages, w.Points = 2, -1, 0xcc0, 100, -5
 	w.Nodes[0], w.Nodes[1] = 1<<3, 1
@@ -71,7 +70,6 @@ func TestDecodeVictimChosen(t *testing.T) {
 	check(t, "header", r.Meta, kernel.Meta{
 		BootNS: 99, Invocation: 7, Current: kernel.Task{TGID: 10, TID: 11, Comm: "worker", LeaderComm: "exactly16letters"},
 	})
-	check(t, "attach mode", r.Tier, events.TierKprobe)
 	check(t, "constraint", r.Constraint, kernel.ConstraintMempolicy)
 	check(t, "sysrq", r.Sysrq, true)
 	check(t, "points", r.Points, int64(-5))
@@ -129,7 +127,7 @@ func TestDecodeConvertsHugePagesToBytes(t *testing.T) {
 }
 
 func TestDecodeUserKill(t *testing.T) {
-	w := bpf.UserKill{UID: 1000, LoginUID: 1001, SessionID: 3, TermNS: 77, AncestorCount: 1 << 30}
+	w := bpf.UserKill{UID: 1000, LoginUID: 1001, TermNS: 77, AncestorCount: 1 << 30}
 	w.Kill.H.Kind = bpf.KindUserKill
 	w.Kill.Target.TGID = 9
 	copy(w.Exe[:], "runc")
@@ -145,7 +143,7 @@ func TestDecodeUserKill(t *testing.T) {
 
 	w.Flags = bpf.SenderLogin | bpf.SenderTerm | bpf.SenderInit
 	check(t, "sender with flags", *decode[kernel.Kill](t, w).Sender, kernel.Sender{
-		UID: 1000, Exe: "runc", Ancestors: ancestors, LoginKnown: true, LoginUID: 1001, AuditSession: 3,
+		UID: 1000, Exe: "runc", Ancestors: ancestors, LoginKnown: true, LoginUID: 1001,
 		TermNS: 77, TermSender: kernel.ProcessName{Comm: "runc"}, NamespaceInit: true,
 	})
 }
