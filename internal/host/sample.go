@@ -29,8 +29,7 @@ func (l Layout) dir(path string) string {
 // its ancestors is reached, and the path of the cgroup with that limit. It is not ok
 // where none has a limit.
 func Headroom(l Layout, path string) (bytes uint64, limiter string, ok bool) {
-	root := strings.TrimSuffix(l.MountRoot, "/")
-	for at := path; at != root && at != "/" && at != "." && at != ""; at = filepath.Dir(at) {
+	for _, at := range l.Above(path) {
 		s := SampleCgroup(l, at)
 		if s.UsageBytes == nil || s.LimitBytes == nil {
 			continue
