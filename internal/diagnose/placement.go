@@ -4,7 +4,6 @@ package diagnose
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
@@ -270,9 +269,9 @@ func ancestorLimit(f *facts) *finding {
 	}
 	hit := &finding{confidence: certain, evidence: limitEvidence(f)}
 
-	hit.text = capitalized(f.limit()) + " was hit, not the container's own."
+	hit.text = phrase.Capitalize(f.limit()) + " was hit, not the container's own."
 	if f.victim == nil || !inContainer(&f.victim.Process) {
-		hit.text = capitalized(f.limit()) + " was hit, not that of the victim's own cgroup."
+		hit.text = phrase.Capitalize(f.limit()) + " was hit, not that of the victim's own cgroup."
 	}
 
 	if r := f.ownCgroup(); r != nil && r.UsageBytes != nil {
@@ -282,7 +281,7 @@ func ancestorLimit(f *facts) *finding {
 		case r.MaxBytes == nil:
 			hit.add("used in "+name, phrase.Size(*r.UsageBytes)+", no limit of its own", f.source(fromCounters))
 		default:
-			hit.text += fmt.Sprintf(" %s had used %s of its %s (%s).", capitalized(name), phrase.Size(*r.UsageBytes),
+			hit.text += fmt.Sprintf(" %s had used %s of its %s (%s).", phrase.Capitalize(name), phrase.Size(*r.UsageBytes),
 				phrase.Size(*r.MaxBytes), phrase.Percent(share(*r.UsageBytes, *r.MaxBytes)))
 
 			hit.add("usage of the own limit of "+name, phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters))
@@ -303,18 +302,6 @@ func ancestorLimit(f *facts) *finding {
 	}
 
 	return hit
-}
-
-// capitalized starts a sentence with a cgroup, or its limit, in words. A bare name, such
-// as that of a unit, stays as it is.
-func capitalized(words string) string {
-	for _, kind := range []string{"a ", "cgroup ", "container ", "pod ", "the "} {
-		if strings.HasPrefix(words, kind) {
-			return strings.ToUpper(words[:1]) + words[1:]
-		}
-	}
-
-	return words
 }
 
 // ownCgroup is the victim's cgroup below the limiter, or the lowest that is known.

@@ -62,7 +62,7 @@ func ownLimit(f *facts) *finding {
 	hit := &finding{confidence: likely, evidence: limitEvidence(f)}
 	l := f.limiter
 
-	hit.text = capitalized(phrase.Cgroup(l.Workload, l.Cgroup)) + " reached its own limit"
+	hit.text = phrase.Capitalize(phrase.Cgroup(l.Workload, l.Cgroup)) + " reached its own limit"
 
 	if l.LimitBytes != nil {
 		hit.text += " of " + phrase.Size(*l.LimitBytes)

@@ -74,3 +74,17 @@ func Ranges(numbers []int) string {
 
 	return strings.Join(parts, ",")
 }
+
+// Capitalize starts a sentence, unless it starts with a name: that of a unit stays as it is.
+func Capitalize(sentence string) string {
+	for _, word := range []string{
+		"the ", "a ", "an ", "all ", "no ", "whether ", "memory ", "pod ", "container ", "cgroup ", "slice ", "service ", "unit ",
+		"node ", "user ", "kernel ",
+	} {
+		if strings.HasPrefix(sentence, word) {
+			return strings.ToUpper(sentence[:1]) + sentence[1:]
+		}
+	}
+
+	return sentence
+}

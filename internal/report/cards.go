@@ -37,8 +37,8 @@ func cards(inc *events.Incident, o *Options) []card {
 	a := answersOf(inc)
 
 	return []card{
-		{"Whose limit was hit", cmp.Or(capitalize(a.limited), "unknown"), limiterFacts(inc)},
-		{"What triggered it", cmp.Or(capitalize(a.triggered), noTrigger(inc)), triggerFacts(inc)},
+		{"Whose limit was hit", cmp.Or(phrase.Capitalize(a.limited), "unknown"), limiterFacts(inc)},
+		{"What triggered it", cmp.Or(phrase.Capitalize(a.triggered), noTrigger(inc)), triggerFacts(inc)},
 		{"Which process died", cmp.Or(a.died, "None"), victimFacts(inc, o)},
 		{"Who sent the signal", killerAnswer(inc, a), killerFacts(inc)},
 	}
@@ -55,12 +55,12 @@ func noTrigger(inc *events.Incident) string {
 func killerAnswer(inc *events.Incident, a answers) string {
 	switch {
 	case inc.Outcome != events.OutcomeKilled:
-		return capitalize(outcome(inc, a))
+		return phrase.Capitalize(outcome(inc, a))
 	case a.killed == "":
 		return "unknown"
 	}
 
-	return capitalize(strings.TrimSuffix(a.killed, ","))
+	return phrase.Capitalize(strings.TrimSuffix(a.killed, ","))
 }
 
 func limiterFacts(inc *events.Incident) []fact {

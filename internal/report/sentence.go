@@ -25,7 +25,7 @@ func answersOf(inc *events.Incident) answers {
 func sentence(inc *events.Incident) string {
 	a := answersOf(inc)
 	if inc.Scope == events.ScopeUser { // the killer matters most
-		return capitalize(outcome(inc, a)+"; "+a.limited) + "."
+		return phrase.Capitalize(outcome(inc, a)+"; "+a.limited) + "."
 	}
 
 	parts := []string{a.limited}
@@ -33,7 +33,7 @@ func sentence(inc *events.Incident) string {
 		parts = append(parts, a.triggered)
 	}
 
-	return capitalize(strings.Join(append(parts, outcome(inc, a)), "; ")) + "."
+	return phrase.Capitalize(strings.Join(append(parts, outcome(inc, a)), "; ")) + "."
 }
 
 // outcome is a clause about what the kernel, or the killer, did.
@@ -202,18 +202,4 @@ func limiterWorkload(inc *events.Incident) *events.Workload {
 	}
 
 	return inc.Limiter.Workload
-}
-
-// capitalize makes a sentence of clauses, unless they start with a name.
-func capitalize(s string) string {
-	for _, word := range []string{
-		"the ", "a ", "an ", "all ", "no ", "whether ", "memory ", "pod ", "container ", "cgroup ", "slice ", "service ", "unit ",
-		"node ", "user ", "kernel ",
-	} {
-		if strings.HasPrefix(s, word) {
-			return strings.ToUpper(s[:1]) + s[1:]
-		}
-	}
-
-	return s
 }
