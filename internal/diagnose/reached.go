@@ -150,11 +150,7 @@ func (f *facts) shortZone() *events.Zone {
 	zones := f.node.Zones
 	for i := range zones {
 		z := &zones[i]
-		if z.FreeBytes == nil || z.MinBytes == nil || *z.FreeBytes >= *z.MinBytes {
-			continue
-		}
-
-		if short == nil || value(z.ManagedBytes) > value(short.ManagedBytes) {
+		if z.BelowMin() && (short == nil || value(z.ManagedBytes) > value(short.ManagedBytes)) {
 			short = z
 		}
 	}

@@ -86,6 +86,12 @@ type Zone struct {
 	FreeBlocks []uint64 `json:"free_blocks,omitempty"`
 }
 
+// BelowMin reports whether the free memory is below the min watermark: only allocations that
+// may use the reserves get a page of it.
+func (z *Zone) BelowMin() bool {
+	return z.FreeBytes != nil && z.MinBytes != nil && *z.FreeBytes < *z.MinBytes
+}
+
 // SlabCache is a cache of the kernel's slab allocator.
 type SlabCache struct {
 	// Name is the name of the cache.

@@ -201,7 +201,7 @@ func newNodePage(n *events.NodeState) *nodePage {
 			z.FreeBlocks = z.FreeBlocks[:16] // MAX_PAGE_ORDER is 10 with pages of 4 KiB (include/linux/mmzone.h)
 		}
 		orders = max(orders, len(z.FreeBlocks))
-		p.Zones = append(p.Zones, zoneRow{z, z.FreeBytes != nil && z.MinBytes != nil && *z.FreeBytes < *z.MinBytes})
+		p.Zones = append(p.Zones, zoneRow{z, z.BelowMin()})
 	}
 
 	for i := range orders {

@@ -147,7 +147,7 @@ func (v inspection) slabs() group {
 		if !v.wide && len(items) == 5 {
 			break
 		}
-		items = append(items, s.Name+" "+phrase.Size(s.Bytes))
+		items = append(items, slab(s))
 	}
 
 	return list(items...)

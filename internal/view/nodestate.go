@@ -33,7 +33,7 @@ func (b block) nodeState() []group {
 
 	groups := []group{list(items...), list(phrase.NonEmpty(psi("some", n.PSISome), psi("full", n.PSIFull))...)}
 	for i := range n.Zones {
-		if z := &n.Zones[i]; b.wide || starved(z) {
+		if z := &n.Zones[i]; b.wide || z.BelowMin() {
 			groups = append(groups, zoneLine(z))
 		}
 	}
@@ -96,12 +96,6 @@ func psi(name string, p *events.PSI) string {
 	}
 
 	return fmt.Sprintf("PSI %s %.1f/%.1f/%.1f %% (10/60/300 s)", name, p.Avg10, p.Avg60, p.Avg300)
-}
-
-// starved reports whether a zone is below its min watermark: only allocations that may
-// use the reserves get a page of it.
-func starved(z *events.Zone) bool {
-	return z.FreeBytes != nil && z.MinBytes != nil && *z.FreeBytes < *z.MinBytes
 }
 
 func zoneLine(z *events.Zone) group {
