@@ -145,6 +145,7 @@ type Incident struct {
 	Notes []string `json:"notes,omitempty"`
 	// Tier is the attach mode that it was traced by.
 	Tier Tier `json:"tier,omitempty"`
-	// Unknown are the names of the keys that could not be read.
-	Unknown []string `json:"unknown,omitempty"`
+	// Unknown are the names of the keys that could not be read. That of an update may be empty: all was
+	// read by then.
+	Unknown []string `json:"unknown,omitzero"`
 }

@@ -59,6 +59,27 @@ func TestMergeOfAnEmptyUpdateChangesNothing(t *testing.T) {
 	}
 }
 
+// TestUpdateCanLeaveNothingUnknown: an empty list of an update replaces that of its
+// incident, also after it was written and read.
+func TestUpdateCanLeaveNothingUnknown(t *testing.T) {
+	line, err := Marshal(&Update{Change: &Incident{Envelope: Envelope{V: Version, Kind: KindIncidentUpdate}, Unknown: []string{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	read, err := Decode(KindIncidentUpdate, line)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	into := Incident{Unknown: []string{"memory"}}
+	Merge(&into, read.(*Update).Change)
+
+	if len(into.Unknown) != 0 {
+		t.Errorf("got %q unknown after %s, want nothing", into.Unknown, line)
+	}
+}
+
 func TestLimitsOfCgroupV1AreRecognized(t *testing.T) {
 	v1, v2 := &Cgroup{CgroupKey: CgroupKey{Hierarchy: 4, ID: 7}}, &Cgroup{CgroupKey: CgroupKey{ID: 7}}
 

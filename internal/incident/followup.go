@@ -301,6 +301,10 @@ func (f *followUp) end(r *reported, v *victimState, e ends) {
 		change.Victims = append(change.Victims, shown)
 	}
 
+	if !r.exitsAwaited {
+		f.nameMissedEnds(r)
+	}
+
 	f.noteOverlaps(v)
 }
 
@@ -359,17 +363,13 @@ func (f *followUp) missesRelease(v *victimState) bool {
 	return v.ends.releasedNS == 0 && f.cfg.hooked()
 }
 
-// noteMissingEnds notes which victims have not exited, and which ends were not seen, after
-// a time in which they should have come.
+// noteMissingEnds notes which victims have not exited, after a time in which they should
+// have.
 func (f *followUp) noteMissingEnds(r *reported) {
 	r.exitsAwaited = false
-	noExit, noRelease := false, false
 	var notes []string
 
 	for _, v := range r.victims {
-		noExit = noExit || v.ends.exitNS == 0
-		noRelease = noRelease || f.missesRelease(v)
-
 		// The kernel may have skipped the program on its exit.
 		dead := v.ends != (ends{}) || f.cfg.Gone != nil && f.cfg.Gone(v.process.PID)
 		if !dead {
@@ -378,20 +378,30 @@ func (f *followUp) noteMissingEnds(r *reported) {
 		}
 	}
 
-	if !noExit && !noRelease {
-		return
-	}
-
 	if len(notes) > 0 {
 		f.note(r, notes...)
 	}
 
-	unknown := &oom.Unknowns{Names: slices.Clone(r.unknown)}
-	unknown.Unless("victims.exit_after_ns", !noExit)
-	unknown.Unless("victims.released_after_ns", !noRelease)
+	f.nameMissedEnds(r)
+}
 
-	r.unknown = unknown.Names
-	f.change(r).Unknown = unknown.Names
+// nameMissedEnds names the ends that were not seen as unknown, and those that came late no
+// more.
+func (f *followUp) nameMissedEnds(r *reported) {
+	noExit, noRelease := false, !f.cfg.hooked()
+	for _, v := range r.victims {
+		noExit = noExit || v.ends.exitNS == 0
+		noRelease = noRelease || f.missesRelease(v)
+	}
+
+	unknown := oom.Unknowns{Names: slices.Clone(r.unknown)}
+	unknown.Set("victims.exit_after_ns", !noExit)
+	unknown.Set("victims.released_after_ns", !noRelease)
+
+	if !slices.Equal(unknown.Names, r.unknown) {
+		r.unknown = unknown.Names
+		f.change(r).Unknown = unknown.Names
+	}
 }
 
 // flush emits updates that are complete or old enough, with all every update, and forgets

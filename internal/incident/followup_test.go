@@ -172,6 +172,34 @@ func TestVictimThatDoesNotExitIsNoted(t *testing.T) {
 	}
 }
 
+// TestLateExitIsKnown: what came after the note is no longer named as unknown.
+func TestLateExitIsKnown(t *testing.T) {
+	m := newHost(t, events.TierFentry)
+	a := proc(10, "a")
+	c := leafToRoot(1000, kernel.NoLimit)
+	m.invocation = 1
+	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
+	m.kill(a, a, true, false)
+	m.returns(a, events.OutcomeKilled, c[0])
+
+	for range 80 {
+		m.idle(100 * ms)
+	}
+
+	m.record(kernel.Released{Meta: kernel.Meta{BootNS: m.now + ms}, TGID: 10})
+	m.gone(10)
+	m.settle()
+
+	inc := m.one()
+	v := inc.Victims[0]
+
+	named := slices.ContainsFunc(inc.Unknown, func(name string) bool { return strings.HasSuffix(name, "_after_ns") })
+	if v.ExitAfterNS == nil || v.ReleasedAfterNS == nil || named || len(inc.Notes) != 1 {
+		t.Errorf("got exit %v, release %v, unknown %q, notes %q, want both ends, neither of them unknown, and one note",
+			v.ExitAfterNS, v.ReleasedAfterNS, inc.Unknown, inc.Notes)
+	}
+}
+
 func TestNoteOnAVictimThatDoesNotExitStays(t *testing.T) {
 	m := newHost(t, events.TierFentry)
 	a, b := proc(10, "a"), proc(11, "b")

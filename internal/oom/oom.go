@@ -104,5 +104,16 @@ func (u *Unknowns) Unless(name string, known bool) {
 	}
 }
 
+// Set adds name unless known is true, and removes it if it is. Names is not nil then: an
+// update that leaves nothing unknown replaces the list before it.
+func (u *Unknowns) Set(name string, known bool) {
+	u.Names = append([]string{}, u.Names...)
+	if known {
+		u.Names = slices.DeleteFunc(u.Names, func(n string) bool { return n == name })
+	} else {
+		u.Add(name)
+	}
+}
+
 // Has reports whether name is in the list.
 func (u *Unknowns) Has(name string) bool { return slices.Contains(u.Names, name) }
