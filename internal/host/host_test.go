@@ -25,6 +25,8 @@ func tree(t *testing.T, files map[string]string) string {
 	return testenv.Tree(t, files)
 }
 
+func p64(n uint64) *uint64 { return &n }
+
 const (
 	mountV2     = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
 	mountMemory = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"

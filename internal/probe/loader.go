@@ -42,11 +42,6 @@ func newLoader(opts Options) (*loader, error) {
 		return nil, fmt.Errorf("read the BPF programs: %w", err)
 	}
 
-	stalls, err := bpf.LoadStalls()
-	if err != nil {
-		return nil, fmt.Errorf("read the BPF programs: %w", err)
-	}
-
 	l := &loader{
 		specs: []*ebpf.CollectionSpec{oom}, maps: make(map[string]*ebpf.Map), misses: make(map[string]uint64),
 		types: btf.NewCache(),
@@ -72,10 +67,9 @@ func newLoader(opts Options) (*loader, error) {
 	}
 
 	if opts.Stalls {
-		if err := l.prepareStalls(stalls, opts, cpus); err != nil {
+		if err := l.addStalls(opts, cpus); err != nil {
 			return nil, err
 		}
-		l.specs = append(l.specs, stalls)
 	}
 
 	if err := l.constant("memory_hierarchy", opts.MemoryHierarchy); err != nil {
@@ -108,8 +102,15 @@ func (l *loader) constant(name string, value any) error {
 // stallBytes limits the map of stalls, which has a value for each possible CPU.
 const stallBytes = 16 << 20
 
-// prepareStalls adapts the object of stalls to the kernel and the number of CPUs.
-func (l *loader) prepareStalls(spec *ebpf.CollectionSpec, opts Options, cpus int) error {
+// addStalls reads the object of stalls, and adapts it to the kernel and the number of CPUs.
+func (l *loader) addStalls(opts Options, cpus int) error {
+	spec, err := bpf.LoadStalls()
+	if err != nil {
+		return fmt.Errorf("read the BPF programs: %w", err)
+	}
+
+	l.specs = append(l.specs, spec)
+
 	stalls := spec.Maps["stalls"]
 	stalls.MaxEntries = uint32(min(max(stallBytes/(int(stalls.ValueSize)*cpus), 1024), 16384))
 

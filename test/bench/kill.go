@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -91,7 +92,7 @@ func killToLine(p *page) error {
 func p90(values []float64) float64 {
 	s := slices.Sorted(slices.Values(values))
 	if len(s) == 0 {
-		return 0
+		return math.NaN() // as of median
 	}
 
 	return s[min(len(s)*9/10, len(s)-1)]
