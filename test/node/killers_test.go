@@ -24,22 +24,18 @@ func interruptible(t *testing.T) context.Context {
 // TestKillers boots a whole Debian once. In it, everything that kills on a node kills a
 // service, while oomtrace watches.
 func TestKillers(t *testing.T) {
+	lab.Require(t)
+
+	var all []string
+	for i := range Killers {
+		all = append(all, Killers[i].Name)
+	}
+
+	selected := lab.Select(t, all...)
 	d := newDebian(t, "killers", map[string]string{"guest": "./test/guest", "oomtrace": "./cmd/oomtrace"}, false)
 
-	var names []string
-
-	for i := range Killers {
-		if lab.Selected().Has(t.Name(), Killers[i].Name) {
-			names = append(names, Killers[i].Name)
-		}
-	}
-
-	if len(names) == 0 {
-		t.Fatal("-run selects no killer")
-	}
-
 	var result KillersResult
-	d.result(interruptible(t), t, "lab.killers lab.cases="+strings.Join(names, ","), &result)
+	d.result(interruptible(t), t, "lab.killers lab.cases="+strings.Join(selected, ","), &result)
 	d.keep(t, "trace.jsonl", strings.Join(result.Lines, "\n")+"\n")
 	t.Logf("Linux %s", result.Kernel)
 

@@ -32,11 +32,20 @@ var powerCuts = flag.Int("power-cuts", 5, "how often the power of a machine is c
 func TestPowerCuts(t *testing.T) {
 	requireEmulators(t)
 
-	for _, k := range Kernels {
-		if k.Arch != "amd64" || !k.is("6.12") && !k.is("6.18") && !k.is("7") {
-			continue
-		}
+	var (
+		kernels []Kernel
+		names   []string
+	)
 
+	for _, k := range Kernels {
+		if k.Arch == "amd64" && (k.is("6.12") || k.is("6.18") || k.is("7")) {
+			kernels, names = append(kernels, k), append(names, k.ID())
+		}
+	}
+
+	lab.Select(t, names...)
+
+	for _, k := range kernels {
 		t.Run(k.ID(), func(t *testing.T) {
 			ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
