@@ -146,7 +146,8 @@ const (
 const cutLimit = 3 * time.Second
 
 // boot runs the machine until its power is cut. An emulated machine may crash by itself,
-// which is a cut, too, and is booted again (see [qemu.Boots]).
+// which is a cut, too, and is booted again (see [qemu.Boots]). An error of the guest
+// before its moment is returned; later, the cut may be its reason.
 func (m *cutMachine) boot(ctx context.Context, when moment) error {
 	for range qemu.Boots {
 		l, err := m.live(ctx, when)
@@ -242,7 +243,7 @@ func (m *cutMachine) live(ctx context.Context, when moment) (l life, err error) 
 
 	if !armed {
 		m.disk.Cut(1)
-		return l, nil
+		return l, qemu.Failure(l.console)
 	}
 
 	l.cut = true
