@@ -156,7 +156,7 @@ func (s *suite) end(t *testing.T) {
 			t.Errorf("watch by %s: %v", w.label, err)
 		}
 
-		for _, late := range s.compare(w, nil) {
+		for _, late := range s.compare(w, w.news(), nil) {
 			t.Errorf("watch by %s, after all scenarios: %s", w.label, late)
 		}
 

@@ -143,6 +143,10 @@ func (r *report) readTrace(tier string, result *Result) *trace.Trace {
 			continue
 		}
 
+		if _, explained := skippedRun(line); explained {
+			continue
+		}
+
 		t.Add(line)
 	}
 
