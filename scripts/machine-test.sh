@@ -38,7 +38,7 @@ case $driver in
 	done
 	pattern="^TestKillers\$${cases:+/^(${cases//,/|})\$}"
 	;;
-cgroupfs | systemd) pattern="^TestPods\$/^$driver\$${cases:+/(${cases//,/|})}" ;;
+cgroupfs | systemd) pattern="^TestPods\$/^$driver\$${cases:+/^(${cases//,/|})\$}" ;;
 *) usage "no driver $driver; there are: cgroupfs, systemd" ;;
 esac
 
