@@ -51,7 +51,7 @@ test-fuzz: ## fuzz what reads foreign bytes
 
 test-cri: build ## pods on real containerds, old and new (root, Debian, cgroup v1)
 	scripts/containerd.sh
-	OOMTRACE_LAB=1 go test -v -count=1 -timeout 60m -run '^TestContainerd$$' ./test/node
+	OOMTRACE_LAB=1 go test -C test/node -count=1 -timeout 60m -run '^TestContainerd$$'
 
 test-machines: ## the next three, two machines at a time
 	scripts/machine.sh

@@ -25,9 +25,8 @@ func TestPods(t *testing.T) {
 			d := newDebian(t, driver, programs, true)
 
 			var result PodsResult
-			d.result(interruptible(t), t, "lab.pods="+driver+" lab.cases="+strings.Join(selected, ","), &result)
+			d.result(lab.Context(t), t, "lab.pods="+driver+" lab.cases="+strings.Join(selected, ","), &result)
 			d.keep(t, "trace.jsonl", result.Trace)
-			t.Logf("Linux %s", result.Kernel)
 
 			results := parseOutput(result.Output)
 			test, outside := "", results[""].output // of no scenario
@@ -37,7 +36,7 @@ func TestPods(t *testing.T) {
 				outside += results[test].output
 			}
 
-			t.Log(outside)
+			lab.Logf(t, "Linux %s\n%s", result.Kernel, outside)
 
 			if !result.Passed {
 				t.Error("in the guest: got a failure, want none")

@@ -83,12 +83,12 @@ func TestContainerd(t *testing.T) {
 }
 
 func testContainerd(t *testing.T, b binaries, driver, hog string) {
-	c, err := startContainerd(interruptible(t), b, driver, hog)
+	c, err := startContainerd(lab.Context(t), b, driver, hog)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	t.Logf("containerd %s, cgroup v%d, driver %s", b.version, c.layout.MemoryVersion, driver)
+	lab.Logf(t, "containerd %s, cgroup v%d, driver %s", b.version, c.layout.MemoryVersion, driver)
 
 	s := &suite{containerd: c}
 	defer s.end(t)
@@ -164,7 +164,7 @@ func (s *suite) end(t *testing.T) {
 			t.Errorf("watch by %s: %s", w.label, problem)
 		}
 
-		t.Log(w.summary())
+		lab.Logf(t, "%s", w.summary())
 	}
 
 	if err := s.close(); err != nil {

@@ -26,7 +26,7 @@ type watch struct {
 
 	mu      sync.Mutex
 	trace   trace.Trace
-	checked int      // incidents that were compared
+	checked int // incidents that were compared
 }
 
 // startWatch watches the pods of a containerd. The lines are kept in save, unless that is

@@ -96,7 +96,10 @@ func checkResult(k Kernel, result *Result, cases, tiers []string) *report {
 func guard(errorf func(format string, args ...any), check func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			errorf("the check panicked: %v\n%s", p, debug.Stack())
+			_, stack, _ := strings.Cut(string(debug.Stack()), "\npanic(")
+			stack, _, _ = strings.Cut(stack, "\ngithub.com/oomtrace/oomtrace/test/vm.guard(")
+
+			errorf("the check panicked: %v\npanic(%s", p, stack)
 		}
 	}()
 

@@ -5,11 +5,8 @@ package vm
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/oomtrace/oomtrace/test/internal/lab"
@@ -26,8 +23,7 @@ var bootsAtOnce = make(chan struct{}, 2)
 func TestKernels(t *testing.T) {
 	requireEmulators(t)
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	t.Cleanup(stop) // after the parallel subtests
+	ctx := lab.Context(t)
 
 	if _, err := readSchema(); err != nil {
 		t.Fatal(err)
@@ -70,7 +66,8 @@ func testKernel(ctx context.Context, t *testing.T, k Kernel) {
 	}
 
 	if len(cases) == 0 {
-		t.Skip("no selected case runs on cgroup v1")
+		lab.Logf(t, "no selected case runs on cgroup v1")
+		t.SkipNow()
 	}
 
 	tiers := selectTiers(t, cases)
@@ -79,7 +76,7 @@ func testKernel(ctx context.Context, t *testing.T, k Kernel) {
 	// A case may fail because an emulator gets no CPU time for a while. It is checked again
 	// in a boot of its own.
 	if again := r.retry(); *keptConsole == "" && ctx.Err() == nil && len(again) > 0 {
-		t.Logf("boot again for %s", strings.Join(again, ", "))
+		lab.Logf(t, "boot again for %s", strings.Join(again, ", "))
 		r.replace(checkBoot(ctx, t, k, again, tiers))
 	}
 
@@ -91,8 +88,10 @@ func testKernel(ctx context.Context, t *testing.T, k Kernel) {
 		return // no boot gave a result
 	}
 
+	var failed []string
+
 	for _, name := range cases {
-		t.Run(name, func(t *testing.T) {
+		right := t.Run(name, func(t *testing.T) {
 			o := r.cases[name]
 			if o == nil {
 				t.Fatal("it did not run")
@@ -106,6 +105,13 @@ func testKernel(ctx context.Context, t *testing.T, k Kernel) {
 				}
 			}
 		})
+		if !right {
+			failed = append(failed, name)
+		}
+	}
+
+	if len(failed) > 0 {
+		lab.Logf(t, "failed: %s", strings.Join(failed, ", "))
 	}
 }
 
@@ -157,6 +163,6 @@ func logTimes(t *testing.T, r *Result) {
 		fmt.Fprintf(&b, ", %s %.1f+%.1f s", run.Name, run.Seconds, run.QuietSeconds)
 	}
 
-	t.Logf("Linux %s, up %.0f s, tracers ready after %.1f s; case and wait for the tracers:%s",
+	lab.Logf(t, "Linux %s, up %.0f s, tracers ready after %.1f s; case and wait for the tracers:%s",
 		r.Kernel, r.UpSeconds, r.StartSeconds, strings.TrimPrefix(b.String(), ","))
 }

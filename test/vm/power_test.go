@@ -11,11 +11,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -47,9 +45,7 @@ func TestPowerCuts(t *testing.T) {
 
 	for _, k := range kernels {
 		t.Run(k.ID(), func(t *testing.T) {
-			ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-
+			ctx := lab.Context(t)
 			m := newCutMachine(t, k)
 
 			for cut := range *powerCuts {
@@ -71,7 +67,7 @@ func TestPowerCuts(t *testing.T) {
 				t.Errorf("it shows nothing: got %d incidents printed in %d boots, want at least as many", len(m.printed), *powerCuts)
 			}
 
-			t.Logf("%d power cuts; each of the %d incidents that were printed is in the recording", *powerCuts, len(m.printed))
+			lab.Logf(t, "%d power cuts; each of the %d incidents that were printed is in the recording", *powerCuts, len(m.printed))
 		})
 	}
 }
@@ -155,7 +151,7 @@ func (m *cutMachine) boot(ctx context.Context, when moment) error {
 			return err
 		}
 
-		m.t.Logf("boot again; end of the console: %s", qemu.Tail(l.console))
+		lab.Logf(m.t, "boot again; end of the console: %s", qemu.Tail(l.console))
 	}
 
 	return fmt.Errorf("%d boots ended otherwise", qemu.Boots)
@@ -248,7 +244,7 @@ func (m *cutMachine) live(ctx context.Context, when moment) (l life, err error) 
 
 	l.cut = true
 
-	m.t.Logf("power cut with %d sectors that were not flushed, %d incidents printed", <-unflushed, printed)
+	lab.Logf(m.t, "power cut with %d sectors that were not flushed, %d incidents printed", <-unflushed, printed)
 
 	return l, nil
 }
@@ -259,7 +255,7 @@ func (m *cutMachine) checkReadBack(console []byte, back *readBack) error {
 		return err
 	}
 
-	m.t.Logf("read back %d lines, %d incidents, %d compressed segments; warnings %q",
+	lab.Logf(m.t, "read back %d lines, %d incidents, %d compressed segments; warnings %q",
 		back.Lines, len(back.Incidents), back.Packed, back.Warnings)
 
 	if back.Error != "" {
