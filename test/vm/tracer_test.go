@@ -65,8 +65,8 @@ func (r *report) checkStatus(tier string, t Tracer, result *Result) {
 		}
 	}
 
-	if end == nil {
-		r.errorf("%s: got no status line at the end", tier)
+	if end == nil || end.Lost == nil || end.Incidents == nil {
+		r.errorf("%s: got no status line with its counts at the end", tier)
 		return
 	}
 
