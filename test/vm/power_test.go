@@ -4,6 +4,7 @@ package vm
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -95,9 +96,9 @@ func newCutMachine(t *testing.T, k Kernel) *cutMachine {
 
 	m := &cutMachine{t: t, printed: map[string]bool{}}
 
-	bytes, err := os.ReadFile(content)
+	empty, err := os.ReadFile(content)
 	if err == nil {
-		m.disk, err = disk.New(bytes)
+		m.disk, err = disk.New(empty)
 	}
 
 	if err != nil {
@@ -275,4 +276,43 @@ func (m *cutMachine) checkReadBack(console []byte, back *readBack) error {
 	}
 
 	return nil
+}
+
+// TestCutMachineReturnsTheErrorOfTheGuest has an emulator that prints a console and counts
+// its boots.
+func TestCutMachineReturnsTheErrorOfTheGuest(t *testing.T) {
+	var before, after bytes.Buffer // the guest read back its disk
+
+	errs := []error{qemu.SendError(&before, errors.New("mount /dev/vda")), qemu.Send(&after, readBack{}), qemu.SendError(&after, errors.New("start a recorder"))}
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, test := range []struct{ console, want string }{
+		{before.String(), "mount /dev/vda"},
+		{after.String(), "start a recorder"},
+	} {
+		dir := t.TempDir()
+		script := fmt.Sprintf("#!/bin/sh\necho >> %s/boots\necho '%s\n%s'\n", dir, qemu.MarkStart, test.console)
+
+		d, err := disk.New(make([]byte, 1<<20))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "qemu-system-x86_64"), []byte(script), 0o700)
+		}
+
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+
+		m := &cutMachine{t: t, machine: qemu.Machine{Arch: "amd64"}, disk: d, printed: map[string]bool{}}
+		if err := m.boot(t.Context(), afterKill); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("got error %v, want one with %q", err, test.want)
+		}
+
+		if boots, _ := os.ReadFile(filepath.Join(dir, "boots")); len(boots) != 1 {
+			t.Errorf("%s: got %d boots, want 1", test.want, len(boots))
+		}
+	}
 }
