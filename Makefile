@@ -9,7 +9,7 @@ MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null)
 export PATH := $(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-unit test-root test-fuzz test-cri test-machines test-killers test-pods test-systemd test-power test-matrix vm-test generate check-generate btf lint setup clean
+.PHONY: help build demo test test-unit test-root test-fuzz test-cri test-machines test-killers test-pods test-systemd test-power test-matrix vm-test generate check-generate check-fuzz btf lint setup clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -40,18 +40,23 @@ test-root: build ## tests on this machine's kernel (root)
 
 # Target:package of what reads foreign bytes. The kernel's and the runtimes' have longer.
 FUZZ := Decode:probe ParsePath:resolve Read:kernellog
-FUZZ_SHORT := Spec:resolve/source Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:host Line:kubelet Flags:kubelet Sanitize:phrase Text:view ParseStat:sigkill
+FUZZ_SHORT := Spec:resolve/source Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:host Line:kubelet Flags:kubelet Sanitize:phrase Text:view Causes:view ParseStat:sigkill EscapeText:events
 FUZZTIME := 30s
 FUZZTIME_SHORT := 6s
-# go test passes where no fuzz test has the name, so that is checked first.
-fuzz = go test -list '^Fuzz$(firstword $(subst :, ,$(1)))$$' ./internal/$(lastword $(subst :, ,$(1))) | grep -q ^Fuzz && nice go test -run '^$$' -fuzz '^Fuzz$(firstword $(subst :, ,$(1)))$$' -fuzztime $(2) -fuzzminimizetime 20x ./internal/$(lastword $(subst :, ,$(1)))
-test-fuzz: ## fuzz what reads foreign bytes
+fuzz = nice go test -run '^$$' -fuzz '^Fuzz$(firstword $(subst :, ,$(1)))$$' -fuzztime $(2) -fuzzminimizetime 20x ./internal/$(lastword $(subst :, ,$(1)))
+test-fuzz: check-fuzz ## fuzz what reads foreign bytes
 	$(foreach target,$(FUZZ),$(call fuzz,$(target),$(FUZZTIME)) &&) true
 	$(foreach target,$(FUZZ_SHORT),$(call fuzz,$(target),$(FUZZTIME_SHORT)) &&) true
 
+# A new fuzz test would never run, and go test passes where none has a name.
+FUZZ_FOUND = $(shell grep -r --include='*_test.go' '^func Fuzz' * | sed -E 's|^internal/(.*)/[^/]*:func Fuzz(\w+).*|\2:\1|; s/ /-/g')
+check-fuzz:
+	@new="$(filter-out $(FUZZ) $(FUZZ_SHORT),$(FUZZ_FOUND))"; [ -z "$$new" ] || { echo "neither FUZZ nor FUZZ_SHORT lists $$new"; exit 1; }
+	@gone="$(filter-out $(FUZZ_FOUND),$(FUZZ) $(FUZZ_SHORT))"; [ -z "$$gone" ] || { echo "FUZZ and FUZZ_SHORT list what no package has: $$gone"; exit 1; }
+
 test-cri: build ## pods on real containerds, old and new (root, Debian, cgroup v1)
 	scripts/containerd.sh
-	OOMTRACE_LAB=1 go test -v -count=1 -timeout 60m -run '^TestContainerd$$' ./test/node
+	OOMTRACE_LAB=1 go test -C test/node -count=1 -timeout 60m -run '^TestContainerd$$'
 
 test-machines: ## the next three, two machines at a time
 	scripts/machine.sh
@@ -92,7 +97,7 @@ btf: ## make the small BTFs of the relocation test anew
 
 # Blank lines between the steps of a function: wsl without its two strictest rules.
 WSL := github.com/bombsimon/wsl/v5/cmd/wsl@v5.9.0
-lint: ## formatting: gofmt, paragraphs
+lint: check-fuzz ## formatting: gofmt, paragraphs; that test-fuzz has every fuzz test
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
 	go run $(WSL) -disable decl,assign ./...
 

@@ -38,9 +38,11 @@ case $driver in
 	done
 	pattern="^TestKillers\$${cases:+/^(${cases//,/|})\$}"
 	;;
-cgroupfs | systemd) pattern="^TestPods\$/^$driver\$${cases:+/(${cases//,/|})}" ;;
+cgroupfs | systemd) pattern="^TestPods\$/^$driver\$${cases:+/^(${cases//,/|})\$}" ;;
 *) usage "no driver $driver; there are: cgroupfs, systemd" ;;
 esac
 
 scripts/machine.sh
-OOMTRACE_LAB=1 exec go test -v -count=1 -timeout 3h -run "$pattern" ./test/node "${options[@]}"
+# In its own directory, go test prints what a test logs at once; without -v, the last lines
+# are the tests that failed.
+OOMTRACE_LAB=1 exec go test -C test/node -count=1 -timeout 3h -run "$pattern" "${options[@]}"

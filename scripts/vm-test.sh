@@ -59,4 +59,6 @@ if [ -n "$cases$tier" ]; then
 fi
 
 scripts/kernels.sh
-OOMTRACE_LAB=1 exec go test -v -count=1 -timeout 3h -run "$pattern" ./test/vm "${options[@]}"
+# In its own directory, go test prints what a test logs at once; without -v, the last lines
+# are the tests that failed.
+OOMTRACE_LAB=1 exec go test -C test/vm -count=1 -timeout 3h -run "$pattern" "${options[@]}"

@@ -11,6 +11,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"github.com/oomtrace/oomtrace/test/internal/qemu"
 	"github.com/oomtrace/oomtrace/test/node"
@@ -39,10 +40,27 @@ func main() {
 		run = node.RunPods
 	}
 
-	if err := run(); err != nil {
+	if err := guarded(run); err != nil {
 		fmt.Println("guest:", err)
+
+		if err := qemu.SendError(os.Stdout, err); err != nil {
+			fmt.Println("guest:", err)
+		}
+
 		os.Exit(1)
 	}
+}
+
+// guarded returns a panic of run as its error: without, the host would take it for a
+// crash of the emulator.
+func guarded(run func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+
+	return run()
 }
 
 func list() {

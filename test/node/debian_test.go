@@ -88,7 +88,9 @@ func (d *debian) result(ctx context.Context, t *testing.T, words string, into an
 	// The kernel's check of the timer fails if the emulator gets no CPU time.
 	m.CommandLine = "no_timer_check root=/dev/vda rw systemd.show_status=0 " + words
 
-	if err := m.Result(ctx, *bootLimit, d.kept("console"), t.Logf, into); err != nil {
+	logf := func(format string, args ...any) { lab.Logf(t, format, args...) }
+
+	if err := m.Result(ctx, *bootLimit, d.kept("console"), logf, into); err != nil {
 		t.Fatal(err)
 	}
 }

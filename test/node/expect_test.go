@@ -31,14 +31,19 @@ type podKill struct {
 // expect waits until each watch has reported the kills, and nothing else.
 func (s *suite) expect(kills ...podKill) {
 	for _, w := range s.watches {
-		var problems []string
+		var (
+			news     []*events.Incident
+			problems []string
+		)
 
 		until(s.ctx, func() bool {
-			problems = s.compare(w, kills)
+			news = w.news()
+			problems = s.compare(w, news, kills)
+
 			return len(problems) == 0
 		})
 
-		w.checked = len(w.incidents())
+		w.checked += len(news) // what comes later is compared later
 
 		for _, problem := range problems {
 			s.t.Errorf("watched by %s: %s", w.label, problem)
@@ -46,9 +51,9 @@ func (s *suite) expect(kills ...podKill) {
 	}
 }
 
-// compare compares the incidents that were not compared before with kills.
-func (s *suite) compare(w *watch, kills []podKill) (problems []string) {
-	news := w.news()
+// compare compares the incidents that a watch reported with kills.
+func (s *suite) compare(w *watch, incidents []*events.Incident, kills []podKill) (problems []string) {
+	news := slices.Clone(incidents)
 
 	for _, k := range kills {
 		i := slices.IndexFunc(news, k.matches)

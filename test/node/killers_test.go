@@ -3,45 +3,30 @@
 package node
 
 import (
-	"context"
-	"os/signal"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/oomtrace/oomtrace/test/internal/lab"
 	"github.com/oomtrace/oomtrace/test/internal/trace"
 )
 
-// interruptible returns a context that ends with the test, or when it is interrupted.
-func interruptible(t *testing.T) context.Context {
-	ctx, stop := signal.NotifyContext(t.Context(), syscall.SIGINT, syscall.SIGTERM)
-	t.Cleanup(stop)
-
-	return ctx
-}
-
 // TestKillers boots a whole Debian once. In it, everything that kills on a node kills a
 // service, while oomtrace watches.
 func TestKillers(t *testing.T) {
+	lab.Require(t)
+
+	var all []string
+	for i := range Killers {
+		all = append(all, Killers[i].Name)
+	}
+
+	selected := lab.Select(t, all...)
 	d := newDebian(t, "killers", map[string]string{"guest": "./test/guest", "oomtrace": "./cmd/oomtrace"}, false)
 
-	var names []string
-
-	for i := range Killers {
-		if lab.Selected().Has(t.Name(), Killers[i].Name) {
-			names = append(names, Killers[i].Name)
-		}
-	}
-
-	if len(names) == 0 {
-		t.Fatal("-run selects no killer")
-	}
-
 	var result KillersResult
-	d.result(interruptible(t), t, "lab.killers lab.cases="+strings.Join(names, ","), &result)
+	d.result(lab.Context(t), t, "lab.killers lab.cases="+strings.Join(selected, ","), &result)
 	d.keep(t, "trace.jsonl", strings.Join(result.Lines, "\n")+"\n")
-	t.Logf("Linux %s", result.Kernel)
+	lab.Logf(t, "Linux %s", result.Kernel)
 
 	if result.Failed != "" || result.Stderr != "" {
 		t.Errorf("oomtrace: got end %q, stderr %q; want none", result.Failed, result.Stderr)

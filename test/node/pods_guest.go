@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/oomtrace/oomtrace/test/internal/qemu"
 )
@@ -24,7 +25,7 @@ type PodsResult struct {
 }
 
 // RunPods runs TestContainerd in the guest, with its own containerd and runc. lab.pods is
-// the driver of cgroups, lab.scenario a pattern of scenarios.
+// the driver of cgroups, lab.cases has the scenarios.
 func RunPods() error {
 	// A sandbox gets the node's.
 	if _, err := os.Stat("/etc/hosts"); errors.Is(err, fs.ErrNotExist) {
@@ -34,7 +35,7 @@ func RunPods() error {
 	}
 
 	driver, _ := qemu.BootOption("lab.pods")
-	scenario, _ := qemu.BootOption("lab.scenario")
+	scenarios := strings.Join(qemu.BootList("lab.cases"), "|")
 
 	dir, err := os.MkdirTemp("", "traces")
 	if err != nil {
@@ -42,7 +43,7 @@ func RunPods() error {
 	}
 
 	cmd := exec.Command("/lab/node.test", "-test.v", "-test.timeout=0",
-		"-test.run=^TestContainerd$/^installed$/^"+driver+"$/"+scenario,
+		"-test.run=^TestContainerd$/^installed$/^"+driver+"$/^("+scenarios+")$",
 		"-installed", "-oomtrace", oomtrace, "-hog", "/lab/hog", "-save", dir,
 		// An emulator is slow, the more so the busier its host is.
 		"-loop", "10", "-at-a-time", "2", "-patience", "4m")

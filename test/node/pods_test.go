@@ -4,6 +4,7 @@ package node
 
 import (
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/oomtrace/oomtrace/test/internal/lab"
@@ -14,55 +15,109 @@ import (
 func TestPods(t *testing.T) {
 	lab.Require(t)
 
-	for _, driver := range []string{"cgroupfs", "systemd"} {
+	drivers := []string{"cgroupfs", "systemd"}
+	lab.Select(t, drivers...)
+
+	for _, driver := range drivers {
 		t.Run(driver, func(t *testing.T) {
+			selected := lab.Select(t, scenarioNames(2)...)
 			programs := map[string]string{"guest": "./test/guest", "oomtrace": "./cmd/oomtrace", "hog": "./test/node/hog"}
 			d := newDebian(t, driver, programs, true)
 
 			var result PodsResult
-			d.result(interruptible(t), t, "lab.pods="+driver+" lab.scenario="+lab.Selected().Level(2), &result)
+			d.result(lab.Context(t), t, "lab.pods="+driver+" lab.cases="+strings.Join(selected, ","), &result)
 			d.keep(t, "trace.jsonl", result.Trace)
-			t.Logf("Linux %s\n%s", result.Kernel, result.Output)
 
-			scenarios := guestResults(result.Output, driver)
-			for _, s := range scenarios {
-				t.Run(s.name, func(t *testing.T) {
-					if s.status != "PASS" {
-						t.Errorf("in the guest: got %s, want PASS; its output is above", s.status)
-					}
-				})
+			results := parseOutput(result.Output)
+			test, outside := "", results[""].output // of no scenario
+
+			for _, level := range []string{"TestContainerd", "/installed", "/" + driver} {
+				test += level
+				outside += results[test].output
 			}
 
-			if !result.Passed || len(scenarios) == 0 {
-				t.Errorf("in the guest: got passed %v with %d scenarios, want all of them passed", result.Passed, len(scenarios))
+			lab.Logf(t, "Linux %s\n%s", result.Kernel, outside)
+
+			if !result.Passed {
+				t.Error("in the guest: got a failure, want none")
+			}
+
+			for _, name := range selected {
+				t.Run(name, func(t *testing.T) {
+					if got := results[test+"/"+name]; got.status != "PASS" {
+						t.Errorf("in the guest: got status %q, want PASS; its output:\n%s", got.status, got.output)
+					}
+				})
 			}
 		})
 	}
 }
 
-type guestResult struct{ name, status string }
-
-var guestLine = regexp.MustCompile(`--- (PASS|FAIL|SKIP): TestContainerd/installed/(\w+)/([\w-]+) \(`)
-
-// guestResults parses the scenarios of a driver in the output of go test.
-func guestResults(output, driver string) (all []guestResult) {
-	for _, m := range guestLine.FindAllStringSubmatch(output, -1) {
-		if m[2] == driver {
-			all = append(all, guestResult{name: m[3], status: m[1]})
-		}
-	}
-
-	return all
+// testResult is what go test printed of a test, without its subtests.
+type testResult struct {
+	status string // PASS, FAIL or SKIP; "" if it did not end
+	output string
 }
 
-func TestGuestResults(t *testing.T) {
-	const output = "=== RUN   TestContainerd/installed/cgroupfs/pod-limit\n" +
-		"            --- PASS: TestContainerd/installed/cgroupfs/pod-limit (3.21s)\r\n" +
-		"            --- FAIL: TestContainerd/installed/cgroupfs/loop (30.00s)\n" +
-		"        --- FAIL: TestContainerd/installed/cgroupfs (70.00s)\n"
+var (
+	outputFrom = regexp.MustCompile(`^=== (?:RUN|NAME|CONT) +(\S+)$`)
+	statusOf   = regexp.MustCompile(`^ *--- (PASS|FAIL|SKIP): (\S+) \(`)
+)
 
-	got := guestResults(output, "cgroupfs")
-	if len(got) != 2 || got[0] != (guestResult{"pod-limit", "PASS"}) || got[1] != (guestResult{"loop", "FAIL"}) {
-		t.Errorf("got %+v, want pod-limit passed, loop failed", got)
+// parseOutput parses the output of go test -v, by the name of a test.
+func parseOutput(output string) map[string]testResult {
+	results := map[string]testResult{}
+	current := ""
+
+	for line := range strings.Lines(output) {
+		line = strings.TrimRight(line, "\r\n")
+
+		if m := outputFrom.FindStringSubmatch(line); m != nil {
+			current = m[1]
+			continue
+		}
+
+		name, of := current, statusOf.FindStringSubmatch(line)
+		if of != nil {
+			name = of[2]
+		}
+
+		r := results[name]
+		if of != nil {
+			r.status = of[1]
+		} else {
+			r.output += line + "\n"
+		}
+
+		results[name] = r
+	}
+
+	return results
+}
+
+func TestParseOutput(t *testing.T) {
+	const output = "=== RUN   TestContainerd/installed/cgroupfs\n" +
+		"    suite_test.go:70: containerd 1.7\n" +
+		"=== RUN   TestContainerd/installed/cgroupfs/pod-limit\n" +
+		"=== RUN   TestContainerd/installed/cgroupfs/loop\r\n" +
+		"    expect_test.go:50: no incident\r\n" +
+		"        of loop-3\n" +
+		"=== NAME  TestContainerd/installed/cgroupfs\n" +
+		"    suite_test.go:90: left behind\n" +
+		"        --- FAIL: TestContainerd/installed/cgroupfs (70.00s)\n" +
+		"            --- PASS: TestContainerd/installed/cgroupfs/pod-limit (3.21s)\r\n" +
+		"            --- FAIL: TestContainerd/installed/cgroupfs/loop (30.00s)\n"
+
+	got := parseOutput(output)
+
+	for name, want := range map[string]testResult{
+		"":           {"FAIL", "    suite_test.go:70: containerd 1.7\n    suite_test.go:90: left behind\n"},
+		"/pod-limit": {"PASS", ""},
+		"/loop":      {"FAIL", "    expect_test.go:50: no incident\n        of loop-3\n"},
+		"/restart":   {},
+	} {
+		if got := got["TestContainerd/installed/cgroupfs"+name]; got != want {
+			t.Errorf("test %q: got %+v, want %+v", name, got, want)
+		}
 	}
 }

@@ -46,6 +46,21 @@ var scenarios = []scenario{
 	{name: "loop", run: (*suite).manyPods},
 }
 
+// runsOn reports whether a scenario runs where the memory controller is on a version of
+// cgroups.
+func (s scenario) runsOn(version int) bool { return version == 2 || !s.cgroupV2 }
+
+// scenarioNames returns the names of those that run there.
+func scenarioNames(version int) (names []string) {
+	for _, s := range scenarios {
+		if s.runsOn(version) {
+			names = append(names, s.name)
+		}
+	}
+
+	return names
+}
+
 // single starts a pod with one container.
 func (s *suite) single(name string, args ...string) (*pod, *container, error) {
 	p, err := s.newPod(name, 0)

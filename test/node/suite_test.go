@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
+	"slices"
 	"testing"
 	"time"
 
@@ -64,8 +64,17 @@ func TestContainerd(t *testing.T) {
 		}
 	}
 
+	var names []string
+	for _, b := range all {
+		names = append(names, b.name)
+	}
+
+	lab.Select(t, names...)
+
 	for _, b := range all {
 		t.Run(b.name, func(t *testing.T) {
+			lab.Select(t, drivers...)
+
 			for _, driver := range drivers {
 				t.Run(driver, func(t *testing.T) { testContainerd(t, b, driver, hog) })
 			}
@@ -74,17 +83,17 @@ func TestContainerd(t *testing.T) {
 }
 
 func testContainerd(t *testing.T, b binaries, driver, hog string) {
-	c, err := startContainerd(interruptible(t), b, driver, hog)
+	c, err := startContainerd(lab.Context(t), b, driver, hog)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	t.Logf("containerd %s, cgroup v%d, driver %s", b.version, c.layout.MemoryVersion, driver)
+	lab.Logf(t, "containerd %s, cgroup v%d, driver %s", b.version, c.layout.MemoryVersion, driver)
 
 	s := &suite{containerd: c}
 	defer s.end(t)
 
-	if lab.Selected().Has(append(strings.Split(t.Name(), "/"), earlyScenario)...) {
+	if slices.Contains(lab.Select(t, scenarioNames(c.layout.MemoryVersion)...), earlyScenario) {
 		if _, s.early, err = s.single("early-0", "signalled", fmt.Sprint(beyond)); err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +104,7 @@ func testContainerd(t *testing.T, b binaries, driver, hog string) {
 	}
 
 	for _, scenario := range scenarios {
-		if scenario.cgroupV2 && c.layout.MemoryVersion != 2 {
+		if !scenario.runsOn(c.layout.MemoryVersion) {
 			continue
 		}
 
@@ -147,7 +156,7 @@ func (s *suite) end(t *testing.T) {
 			t.Errorf("watch by %s: %v", w.label, err)
 		}
 
-		for _, late := range s.compare(w, nil) {
+		for _, late := range s.compare(w, w.news(), nil) {
 			t.Errorf("watch by %s, after all scenarios: %s", w.label, late)
 		}
 
@@ -155,7 +164,7 @@ func (s *suite) end(t *testing.T) {
 			t.Errorf("watch by %s: %s", w.label, problem)
 		}
 
-		t.Log(w.summary())
+		lab.Logf(t, "%s", w.summary())
 	}
 
 	if err := s.close(); err != nil {

@@ -26,8 +26,7 @@ type watch struct {
 
 	mu      sync.Mutex
 	trace   trace.Trace
-	lost    []string // lines
-	checked int      // incidents that were compared
+	checked int // incidents that were compared
 }
 
 // startWatch watches the pods of a containerd. The lines are kept in save, unless that is
@@ -59,14 +58,7 @@ func (w *watch) incidents() []*events.Incident {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 
-	lines := w.process.Lines()
-	w.trace.Add(lines...)
-
-	for _, line := range lines {
-		if kind, _ := trace.Kind(line); kind == events.KindLost {
-			w.lost = append(w.lost, line)
-		}
-	}
+	w.trace.Add(w.process.Lines()...)
 
 	return slices.Clone(w.trace.Incidents)
 }
@@ -77,9 +69,6 @@ func (w *watch) news() []*events.Incident { return w.incidents()[w.checked:] }
 // problems returns the problems with lines and the unexpected warnings, after the end.
 func (w *watch) problems() []string {
 	all := slices.Clone(w.trace.Problems)
-	for _, line := range w.lost {
-		all = append(all, "lost: "+line)
-	}
 
 	// The first is without CAP_SYS_RESOURCE, the others are about the restart of
 	// containerd, and about no socket.

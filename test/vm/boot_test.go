@@ -170,8 +170,10 @@ func boot(ctx context.Context, t *testing.T, k Kernel, cases, tiers []string) (*
 			return nil, err
 		}
 
-		t.Logf("the console is kept in %s", console)
+		lab.Logf(t, "the console is kept in %s", console)
 	}
 
-	return result, m.Result(ctx, *bootLimit+time.Duration(*kills)*20*time.Second, console, t.Logf, result)
+	logf := func(format string, args ...any) { lab.Logf(t, format, args...) }
+
+	return result, m.Result(ctx, *bootLimit+time.Duration(*kills)*20*time.Second, console, logf, result)
 }

@@ -5,8 +5,10 @@ package vm
 import (
 	"encoding/json"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/test/internal/trace"
@@ -20,9 +22,11 @@ func checkResult(k Kernel, result *Result, cases, tiers []string) *report {
 	skipped := map[string][]string{}
 
 	for _, tier := range tiers {
-		r.checkTracer(k, tier, result)
-		traces[tier] = r.readTrace(tier, result)
-		_, skipped[tier] = skippedRuns(result, tier)
+		guard(r.errorf, func() {
+			r.checkTracer(k, tier, result)
+			traces[tier] = r.readTrace(tier, result)
+			_, skipped[tier] = skippedRuns(result, tier)
+		})
 	}
 
 	downgraded := 0
@@ -46,12 +50,16 @@ func checkResult(k Kernel, result *Result, cases, tiers []string) *report {
 			o.errorf("it could not be done: %s", run.Error)
 		}
 
-		log, err := readLog(run)
-		if err != nil {
-			o.errorf("read the kernel's log: %v", err)
-		}
+		var log Log
 
-		checkLog(o.tiers[kernelLog], k, spec, run, log)
+		guard(o.errorf, func() {
+			var err error
+			if log, err = readLog(run); err != nil {
+				o.errorf("read the kernel's log: %v", err)
+			}
+		})
+
+		guard(o.tiers[kernelLog].errorf, func() { checkLog(o.tiers[kernelLog], k, spec, run, log) })
 
 		for _, tier := range tiers {
 			c := &Check{Kernel: k, Tier: tier, Run: run, Log: log, Skipped: skipped[tier], spec: spec}
@@ -65,16 +73,12 @@ func checkResult(k Kernel, result *Result, cases, tiers []string) *report {
 				continue
 			}
 
-			c.takeLines(traces[tier])
-			c.check()
-
-			if run.Error == "" && len(c.problems) > 0 && c.downgraded() {
-				c.problems = nil
-				c.checkVictims()
-
-				o.tiers[tier].notes = append(o.tiers[tier].notes, "only the victims were compared: the kernel skipped a kprobe")
-				downgraded++
-			}
+			guard(c.errorf, func() {
+				if c.checkLines(traces[tier]) {
+					o.tiers[tier].notes = append(o.tiers[tier].notes, "only the victims were compared: the kernel skipped a kprobe")
+					downgraded++
+				}
+			})
 
 			o.tiers[tier].problems = c.problems
 		}
@@ -85,6 +89,41 @@ func checkResult(k Kernel, result *Result, cases, tiers []string) *report {
 	}
 
 	return r
+}
+
+// guard runs a check, and makes a panic in it a problem: the results of everything else
+// in the boot stay.
+func guard(errorf func(format string, args ...any), check func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			_, stack, _ := strings.Cut(string(debug.Stack()), "\npanic(")
+			stack, _, _ = strings.Cut(stack, "\ngithub.com/oomtrace/oomtrace/test/vm.guard(")
+
+			errorf("the check panicked: %v\npanic(%s", p, stack)
+		}
+	}()
+
+	check()
+}
+
+// checkLines checks what was reported in the case. It reports whether it could compare
+// no more than the victims: what was found of a downgraded case is dropped then, but for
+// what is wrong with the lines themselves.
+func (c *Check) checkLines(t *trace.Trace) (downgraded bool) {
+	c.takeLines(t)
+
+	ofLines := len(c.problems)
+
+	c.check()
+
+	if c.Run.Error != "" || len(c.problems) == ofLines || !c.downgraded() {
+		return false
+	}
+
+	c.problems = c.problems[:ofLines]
+	c.checkVictims()
+
+	return true
 }
 
 // downgraded reports whether the kernel skipped the kprobe that sees a decision: while
@@ -337,4 +376,39 @@ func isVictim(inc *events.Incident, pid int) bool {
 // namesUnknown reports whether an incident names a key, or what contains it, as unknown.
 func namesUnknown(inc *events.Incident, key string) bool {
 	return slices.ContainsFunc(inc.Unknown, func(u string) bool { return key == u || strings.HasPrefix(key, u+".") })
+}
+
+func TestCheckResultKeepsTheOtherCasesAfterAPanic(t *testing.T) {
+	panics := Case{Name: "panics", VictimsOnly: true, Want: func(*Check) { panic("no such key") }}
+	right := Case{Name: "right", VictimsOnly: true, Want: func(*Check) {}}
+
+	all := Cases
+	Cases = []Case{panics, right}
+
+	t.Cleanup(func() { Cases = all })
+
+	result := &Result{Tracers: map[string]Tracer{tierFentry: {}}, Runs: []*Run{{Name: "panics"}, {Name: "right"}}}
+	r := checkResult(Kernel{Name: "6.12", Arch: "amd64"}, result, []string{"panics", "right"}, []string{tierFentry})
+
+	if got := r.cases["panics"].tiers[tierFentry].problems; len(got) != 1 || !strings.Contains(got[0], "no such key") {
+		t.Errorf("case that panics: got problems %q, want one with the panic", got)
+	}
+
+	if o := r.cases["right"]; o == nil || o.failed() {
+		t.Errorf("the other case: got %+v, want one without a problem", o)
+	}
+}
+
+func TestDowngradedCaseKeepsProblemsOfItsLines(t *testing.T) {
+	run := &Run{Lines: map[string][]string{tierKprobe: {`{"kind":"incident","id":"a"}`, `{"kind":"lost","what":"victim"}`}}}
+
+	var tr trace.Trace
+	tr.Add(`{"kind":"incident","id":"a","tier":"tracepoint"}`)
+
+	c := &Check{Tier: tierKprobe, Run: run, spec: &Case{VictimsOnly: true, Want: func(c *Check) { c.errorf("limiter: got none") }}}
+	downgraded := c.checkLines(&tr)
+
+	if !downgraded || len(c.problems) != 1 || !strings.Contains(c.problems[0], "unexpected line") {
+		t.Errorf("got downgraded %v, problems %q; want it downgraded, with the lost victim only", downgraded, c.problems)
+	}
 }

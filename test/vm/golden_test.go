@@ -135,22 +135,35 @@ func (c *Check) compareGolden(name, got string) {
 	}
 }
 
+// maxDifferences is how many lines of a golden file are printed: the others say no more.
+const maxDifferences = 20
+
 func difference(want, got string) string {
 	var b strings.Builder
 
 	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	line := func(lines []string, i int) string {
-		if i < len(lines) {
-			return lines[i]
-		}
-
-		return ""
-	}
+	different := 0
 
 	for i := range max(len(w), len(g)) {
-		if a, c := line(w, i), line(g, i); a != c {
-			fmt.Fprintf(&b, "-%s\n+%s\n", a, c)
+		if i < len(w) && i < len(g) && w[i] == g[i] {
+			continue
 		}
+
+		if different++; different > maxDifferences {
+			continue
+		}
+
+		if i < len(w) {
+			fmt.Fprintf(&b, "-%s\n", w[i])
+		}
+
+		if i < len(g) {
+			fmt.Fprintf(&b, "+%s\n", g[i])
+		}
+	}
+
+	if more := different - maxDifferences; more > 0 {
+		fmt.Fprintf(&b, "and %d more lines\n", more)
 	}
 
 	return b.String()

@@ -64,6 +64,10 @@ func killForever() {
 	defer func() {
 		if err := must.Failed(recover()); err != nil {
 			fmt.Println("guest:", err)
+
+			_ = qemu.SendError(os.Stdout, err)
+
+			os.Exit(1) // nothing else ends a guest in which nobody dies
 		}
 	}()
 

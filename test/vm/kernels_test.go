@@ -5,11 +5,8 @@ package vm
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/oomtrace/oomtrace/test/internal/lab"
@@ -26,75 +23,60 @@ var bootsAtOnce = make(chan struct{}, 2)
 func TestKernels(t *testing.T) {
 	requireEmulators(t)
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	t.Cleanup(stop) // after the parallel subtests
+	ctx := lab.Context(t)
 
 	if _, err := readSchema(); err != nil {
 		t.Fatal(err)
 	}
 
-	s := lab.Selected()
-	kernels := 0
+	var all []string
+	for _, k := range Kernels {
+		all = append(all, k.ID())
+	}
+
+	if selected := lab.Select(t, all...); *keptConsole != "" && len(selected) > 1 {
+		t.Fatalf("-run selects %s; a console is of one kernel", strings.Join(selected, ", "))
+	}
 
 	for _, k := range Kernels {
-		if s.Has(t.Name(), k.ID()) {
-			kernels++
-		}
-
 		t.Run(k.ID(), func(t *testing.T) {
 			t.Parallel()
 
 			bootsAtOnce <- struct{}{}
 			defer func() { <-bootsAtOnce }()
 
-			testKernel(ctx, t, k, s)
+			testKernel(ctx, t, k)
 		})
-	}
-
-	if kernels == 0 || *keptConsole != "" && kernels > 1 {
-		t.Fatalf("-run selects %d kernels", kernels)
 	}
 }
 
-func testKernel(ctx context.Context, t *testing.T, k Kernel, s lab.Selection) {
-	var cases, tiers []string
-
-	elsewhere := false // a case is selected that does not run on cgroup v1
+func testKernel(ctx context.Context, t *testing.T, k Kernel) {
+	var all, cases []string
 
 	for i := range Cases {
-		switch c := &Cases[i]; {
-		case !s.Has("TestKernels", k.ID(), c.Name):
-		case k.CgroupV1 && !c.CgroupV1:
-			elsewhere = true
-		default:
+		all = append(all, Cases[i].Name)
+	}
+
+	selected := lab.Select(t, all...)
+
+	for i := range Cases {
+		if c := &Cases[i]; slices.Contains(selected, c.Name) && (c.CgroupV1 || !k.CgroupV1) {
 			cases = append(cases, c.Name)
 		}
 	}
 
-	for _, tier := range Tiers {
-		if slices.ContainsFunc(cases, func(name string) bool { return s.Has("TestKernels", k.ID(), name, tier) }) {
-			tiers = append(tiers, tier)
-		}
+	if len(cases) == 0 {
+		lab.Logf(t, "no selected case runs on cgroup v1")
+		t.SkipNow()
 	}
 
-	switch {
-	case len(cases) == 0 && elsewhere:
-		t.Log("no selected case runs on cgroup v1")
-		return
-	case len(cases) == 0:
-		t.Fatal("-run selects no case")
-	}
-
-	if len(tiers) == 0 {
-		tiers = Tiers
-	}
-
+	tiers := selectTiers(t, cases)
 	r := checkBoot(ctx, t, k, cases, tiers)
 
 	// A case may fail because an emulator gets no CPU time for a while. It is checked again
 	// in a boot of its own.
 	if again := r.retry(); *keptConsole == "" && ctx.Err() == nil && len(again) > 0 {
-		t.Logf("boot again for %s", strings.Join(again, ", "))
+		lab.Logf(t, "boot again for %s", strings.Join(again, ", "))
 		r.replace(checkBoot(ctx, t, k, again, tiers))
 	}
 
@@ -102,8 +84,14 @@ func testKernel(ctx context.Context, t *testing.T, k Kernel, s lab.Selection) {
 		t.Error(problem)
 	}
 
+	if r.cases == nil {
+		return // no boot gave a result
+	}
+
+	var failed []string
+
 	for _, name := range cases {
-		t.Run(name, func(t *testing.T) {
+		right := t.Run(name, func(t *testing.T) {
 			o := r.cases[name]
 			if o == nil {
 				t.Fatal("it did not run")
@@ -117,7 +105,42 @@ func testKernel(ctx context.Context, t *testing.T, k Kernel, s lab.Selection) {
 				}
 			}
 		})
+		if !right {
+			failed = append(failed, name)
+		}
 	}
+
+	if len(failed) > 0 {
+		lab.Logf(t, "failed: %s", strings.Join(failed, ", "))
+	}
+}
+
+// selectTiers returns the selected tiers; all if only the kernel's log is selected.
+func selectTiers(t *testing.T, cases []string) []string {
+	t.Helper()
+
+	selected := func(tier string) bool {
+		return slices.ContainsFunc(cases, func(name string) bool {
+			return lab.Selected().Has(append(strings.Split(t.Name(), "/"), name, tier)...)
+		})
+	}
+
+	var tiers []string
+
+	for _, tier := range Tiers {
+		if selected(tier) {
+			tiers = append(tiers, tier)
+		}
+	}
+
+	switch {
+	case len(tiers) > 0:
+		return tiers
+	case !selected(kernelLog):
+		t.Fatalf("-run selects no tier; there are: %s, %s", strings.Join(Tiers, ", "), kernelLog)
+	}
+
+	return Tiers
 }
 
 // checkBoot boots a kernel and checks everything that it sends.
@@ -140,6 +163,6 @@ func logTimes(t *testing.T, r *Result) {
 		fmt.Fprintf(&b, ", %s %.1f+%.1f s", run.Name, run.Seconds, run.QuietSeconds)
 	}
 
-	t.Logf("Linux %s, up %.0f s, tracers ready after %.1f s; case and wait for the tracers:%s",
+	lab.Logf(t, "Linux %s, up %.0f s, tracers ready after %.1f s; case and wait for the tracers:%s",
 		r.Kernel, r.UpSeconds, r.StartSeconds, strings.TrimPrefix(b.String(), ","))
 }

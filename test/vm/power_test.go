@@ -4,6 +4,7 @@ package vm
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -11,11 +12,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -32,15 +31,22 @@ var powerCuts = flag.Int("power-cuts", 5, "how often the power of a machine is c
 func TestPowerCuts(t *testing.T) {
 	requireEmulators(t)
 
+	var (
+		kernels []Kernel
+		names   []string
+	)
+
 	for _, k := range Kernels {
-		if k.Arch != "amd64" || !k.is("6.12") && !k.is("6.18") && !k.is("7") {
-			continue
+		if k.Arch == "amd64" && (k.is("6.12") || k.is("6.18") || k.is("7")) {
+			kernels, names = append(kernels, k), append(names, k.ID())
 		}
+	}
 
+	lab.Select(t, names...)
+
+	for _, k := range kernels {
 		t.Run(k.ID(), func(t *testing.T) {
-			ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-
+			ctx := lab.Context(t)
 			m := newCutMachine(t, k)
 
 			for cut := range *powerCuts {
@@ -62,7 +68,7 @@ func TestPowerCuts(t *testing.T) {
 				t.Errorf("it shows nothing: got %d incidents printed in %d boots, want at least as many", len(m.printed), *powerCuts)
 			}
 
-			t.Logf("%d power cuts; each of the %d incidents that were printed is in the recording", *powerCuts, len(m.printed))
+			lab.Logf(t, "%d power cuts; each of the %d incidents that were printed is in the recording", *powerCuts, len(m.printed))
 		})
 	}
 }
@@ -90,9 +96,9 @@ func newCutMachine(t *testing.T, k Kernel) *cutMachine {
 
 	m := &cutMachine{t: t, printed: map[string]bool{}}
 
-	bytes, err := os.ReadFile(content)
+	empty, err := os.ReadFile(content)
 	if err == nil {
-		m.disk, err = disk.New(bytes)
+		m.disk, err = disk.New(empty)
 	}
 
 	if err != nil {
@@ -137,7 +143,8 @@ const (
 const cutLimit = 3 * time.Second
 
 // boot runs the machine until its power is cut. An emulated machine may crash by itself,
-// which is a cut, too, and is booted again (see [qemu.Boots]).
+// which is a cut, too, and is booted again (see [qemu.Boots]). An error of the guest
+// before its moment is returned; later, the cut may be its reason.
 func (m *cutMachine) boot(ctx context.Context, when moment) error {
 	for range qemu.Boots {
 		l, err := m.live(ctx, when)
@@ -145,7 +152,7 @@ func (m *cutMachine) boot(ctx context.Context, when moment) error {
 			return err
 		}
 
-		m.t.Logf("boot again; end of the console: %s", qemu.Tail(l.console))
+		lab.Logf(m.t, "boot again; end of the console: %s", qemu.Tail(l.console))
 	}
 
 	return fmt.Errorf("%d boots ended otherwise", qemu.Boots)
@@ -233,12 +240,12 @@ func (m *cutMachine) live(ctx context.Context, when moment) (l life, err error) 
 
 	if !armed {
 		m.disk.Cut(1)
-		return l, nil
+		return l, qemu.Failure(l.console)
 	}
 
 	l.cut = true
 
-	m.t.Logf("power cut with %d sectors that were not flushed, %d incidents printed", <-unflushed, printed)
+	lab.Logf(m.t, "power cut with %d sectors that were not flushed, %d incidents printed", <-unflushed, printed)
 
 	return l, nil
 }
@@ -249,7 +256,7 @@ func (m *cutMachine) checkReadBack(console []byte, back *readBack) error {
 		return err
 	}
 
-	m.t.Logf("read back %d lines, %d incidents, %d compressed segments; warnings %q",
+	lab.Logf(m.t, "read back %d lines, %d incidents, %d compressed segments; warnings %q",
 		back.Lines, len(back.Incidents), back.Packed, back.Warnings)
 
 	if back.Error != "" {
@@ -269,4 +276,43 @@ func (m *cutMachine) checkReadBack(console []byte, back *readBack) error {
 	}
 
 	return nil
+}
+
+// TestCutMachineReturnsTheErrorOfTheGuest has an emulator that prints a console and counts
+// its boots.
+func TestCutMachineReturnsTheErrorOfTheGuest(t *testing.T) {
+	var before, after bytes.Buffer // the guest read back its disk
+
+	errs := []error{qemu.SendError(&before, errors.New("mount /dev/vda")), qemu.Send(&after, readBack{}), qemu.SendError(&after, errors.New("start a recorder"))}
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, test := range []struct{ console, want string }{
+		{before.String(), "mount /dev/vda"},
+		{after.String(), "start a recorder"},
+	} {
+		dir := t.TempDir()
+		script := fmt.Sprintf("#!/bin/sh\necho >> %s/boots\necho '%s\n%s'\n", dir, qemu.MarkStart, test.console)
+
+		d, err := disk.New(make([]byte, 1<<20))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "qemu-system-x86_64"), []byte(script), 0o700)
+		}
+
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+
+		m := &cutMachine{t: t, machine: qemu.Machine{Arch: "amd64"}, disk: d, printed: map[string]bool{}}
+		if err := m.boot(t.Context(), afterKill); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("got error %v, want one with %q", err, test.want)
+		}
+
+		if boots, _ := os.ReadFile(filepath.Join(dir, "boots")); len(boots) != 1 {
+			t.Errorf("%s: got %d boots, want 1", test.want, len(boots))
+		}
+	}
 }

@@ -5,7 +5,10 @@ package vm
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/oomtrace/oomtrace/test/internal/lab"
 )
 
 // report is what the check of one boot found.
@@ -47,7 +50,7 @@ func (o *outcome) failed() bool {
 // report reports an outcome, but for its tiers.
 func (o *outcome) report(t *testing.T) {
 	for _, note := range o.notes {
-		t.Log(note)
+		lab.Logf(t, "%s", note)
 	}
 
 	for _, problem := range o.problems {
@@ -178,5 +181,20 @@ func TestReplaceKeepsWhatWasSeenOnce(t *testing.T) {
 
 	if !r.cases["burst"].failed() || len(r.general) != 1 {
 		t.Errorf("no second result: got %+v, want the first problem and the general one", r)
+	}
+}
+
+func TestDifferenceIsShort(t *testing.T) {
+	long := strings.Repeat("line\n", 100)
+
+	for _, test := range []struct{ want, got, difference string }{
+		{"a\nb\n", "a\nb\n", ""},
+		{"a\nb\n", "a\nc\n", "-b\n+c\n"},
+		{"a\n", "a\nb\n", "-\n+b\n+\n"},
+		{long, "", "-line\n+\n" + strings.Repeat("-line\n", maxDifferences-1) + "and 81 more lines\n"},
+	} {
+		if got := difference(test.want, test.got); got != test.difference {
+			t.Errorf("difference of %.20q and %.20q: got %q, want %q", test.want, test.got, got, test.difference)
+		}
 	}
 }

@@ -65,8 +65,8 @@ func (r *report) checkStatus(tier string, t Tracer, result *Result) {
 		}
 	}
 
-	if end == nil {
-		r.errorf("%s: got no status line at the end", tier)
+	if end == nil || end.Lost == nil || end.Incidents == nil {
+		r.errorf("%s: got no status line with its counts at the end", tier)
 		return
 	}
 
@@ -140,6 +140,10 @@ func (r *report) readTrace(tier string, result *Result) *trace.Trace {
 	for _, line := range append(lines, result.Tracers[tier].End...) {
 		if err := validate(line); err != nil {
 			r.errorf("%s: against the schema: %v: %s", tier, err, line)
+			continue
+		}
+
+		if _, explained := skippedRun(line); explained {
 			continue
 		}
 

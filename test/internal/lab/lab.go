@@ -4,11 +4,15 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // Root is the directory of the repository, seen from a test two directories below.
@@ -28,6 +32,37 @@ func Require(t testing.TB, programs ...string) {
 		if _, err := exec.LookPath(name); err != nil {
 			t.Fatalf("%v: sudo scripts/setup.sh installs what the tests need", err)
 		}
+	}
+}
+
+// Context returns a context that ends with the test, when the test is interrupted, and
+// some time before -timeout: package testing would drop what was found until then.
+func Context(t *testing.T) context.Context {
+	t.Helper()
+
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	t.Cleanup(stop)
+
+	if deadline, ok := t.Deadline(); ok {
+		ctx, stop = context.WithDeadline(ctx, deadline.Add(-reportTime))
+		t.Cleanup(stop)
+	}
+
+	return ctx
+}
+
+// reportTime is for what a test does after its context has ended.
+const reportTime = 2 * time.Minute
+
+// Logf logs what is worth reading of a test that passes, too, and prints it at once:
+// without -v, package testing prints the log of a test that fails, at its end. So those
+// that failed are the last lines of a run, and those that passed are none.
+func Logf(t testing.TB, format string, args ...any) {
+	t.Helper()
+	t.Logf(format, args...)
+
+	if !testing.Verbose() {
+		fmt.Fprintf(os.Stderr, "%s: %s\n", t.Name(), fmt.Sprintf(format, args...))
 	}
 }
 

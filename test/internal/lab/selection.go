@@ -6,6 +6,8 @@ import (
 	"flag"
 	"regexp"
 	"slices"
+	"strings"
+	"testing"
 )
 
 // Selection is the pattern of -run, as package testing reads it: alternatives between |,
@@ -56,11 +58,27 @@ func (s Selection) Has(path ...string) bool {
 	})
 }
 
-// Level returns the pattern of a level of subtests in the first alternative; "" is any.
-func (s Selection) Level(n int) string {
-	if len(s[0]) <= n {
-		return ""
+// Select returns which of the subtests of t are selected. It fails t if none is: package
+// testing passes a test of which -run selects no subtest.
+func Select(t testing.TB, names ...string) []string {
+	t.Helper()
+
+	selected := Selected().below(t.Name(), names)
+	if len(selected) == 0 {
+		t.Fatalf("-run selects nothing in %s; there are: %s", t.Name(), strings.Join(names, ", "))
 	}
 
-	return s[0][n].String()
+	return selected
+}
+
+// below returns the selected ones of the subtests of a test, which is itself one at any
+// level.
+func (s Selection) below(test string, names []string) (selected []string) {
+	for _, name := range names {
+		if s.Has(strings.Split(test+"/"+name, "/")...) {
+			selected = append(selected, name)
+		}
+	}
+
+	return selected
 }

@@ -2,7 +2,10 @@
 
 package lab
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestSelectionHas(t *testing.T) {
 	const kernel = "amd64-6.12"
@@ -32,12 +35,22 @@ func TestSelectionHas(t *testing.T) {
 	}
 }
 
-func TestSelectionLevel(t *testing.T) {
-	s := parseSelection("^TestPods$/^cgroupfs$/(loop|pod)")
+func TestSelectionBelow(t *testing.T) {
+	scenarios := []string{"pod-limit", "pod-limit-group", "loop"}
 
-	for level, want := range []string{"^TestPods$", "^cgroupfs$", "(loop|pod)", ""} {
-		if got := s.Level(level); got != want {
-			t.Errorf("level %d: got %q, want %q", level, got, want)
+	for _, test := range []struct {
+		pattern string
+		want    []string
+	}{
+		{"", scenarios},
+		{"^TestPods$/^cgroupfs$", scenarios},
+		{"^TestPods$/^cgroupfs$/pod", []string{"pod-limit", "pod-limit-group"}},
+		{"^TestPods$/^cgroupfs$/^(pod-limit|loop)$", []string{"pod-limit", "loop"}},
+		{"^TestPods$/^systemd$/loop", nil},
+		{"^TestPods$/^cgroupfs$/lop", nil},
+	} {
+		if got := parseSelection(test.pattern).below("TestPods/cgroupfs", scenarios); !slices.Equal(got, test.want) {
+			t.Errorf("pattern %q: got %q, want %q", test.pattern, got, test.want)
 		}
 	}
 }

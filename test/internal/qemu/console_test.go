@@ -4,6 +4,7 @@ package qemu
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -27,6 +28,28 @@ func TestReceiveReturnsWhatWasSent(t *testing.T) {
 
 	if got["text"] != sent["text"] {
 		t.Errorf("got %q, want %q", got["text"], sent["text"])
+	}
+}
+
+func TestReceiveReturnsTheErrorOfTheGuest(t *testing.T) {
+	var console bytes.Buffer
+	console.WriteString(MarkStart + "\n")
+
+	if err := SendError(&console, errors.New("mount /dev/vda: no such device")); err != nil {
+		t.Fatal(err)
+	}
+
+	const want = GuestError("mount /dev/vda: no such device")
+	if err := Receive(console.Bytes(), new(any)); err != want {
+		t.Errorf("got error %v, want %v", err, want)
+	}
+
+	if err := Failure(console.Bytes()); err != want {
+		t.Errorf("got failure %v, want %v", err, want)
+	}
+
+	if err := Failure([]byte(MarkStart)); err != nil {
+		t.Errorf("got failure %v of a guest that sent none", err)
 	}
 }
 

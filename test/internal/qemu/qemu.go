@@ -67,7 +67,8 @@ const Boots = 4
 
 // Result boots the machine until it sends a result, which is decoded into into. One
 // boot takes at most limit. The console of each boot is appended to the file keep as it
-// comes, unless keep is empty. Failed boots are passed to log.
+// comes, unless keep is empty. Failed boots are passed to log. An error that the guest
+// sends is returned at once: only the emulator's crashes are worth another boot.
 func (m Machine) Result(ctx context.Context, limit time.Duration, keep string, log func(format string, args ...any), into any) error {
 	var errs []error
 
@@ -80,6 +81,10 @@ func (m Machine) Result(ctx context.Context, limit time.Duration, keep string, l
 		err := Receive(console, into)
 		if err == nil {
 			return nil
+		}
+
+		if _, ok := errors.AsType[GuestError](err); ok {
+			return err
 		}
 
 		errs = append(errs, fmt.Errorf("%w (%v); end of the console: %s", err, runErr, Tail(console)))

@@ -4,6 +4,7 @@ package trace
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -15,7 +16,7 @@ import (
 type Trace struct {
 	Incidents []*events.Incident
 	Named     map[string]bool // ids of incidents whose first line had the name of a pod
-	Problems  []string        // lines that are no JSON or out of place, and lost events
+	Problems  []string        // lines that are no JSON or out of place, and those about lost records
 
 	index map[string]int // in Incidents, by id
 }
@@ -35,8 +36,13 @@ func (t *Trace) add(line string) error {
 	}
 
 	kind, err := Kind(line)
-	if err != nil || kind != events.KindIncident && kind != events.KindIncidentUpdate {
+	switch {
+	case err != nil:
 		return err
+	case kind == events.KindLost:
+		return errors.New("records were lost")
+	case kind != events.KindIncident && kind != events.KindIncidentUpdate:
+		return nil
 	}
 
 	inc := new(events.Incident)

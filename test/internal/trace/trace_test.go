@@ -39,16 +39,17 @@ func TestTraceMergesUpdates(t *testing.T) {
 	}
 }
 
-func TestTraceReportsLinesOutOfPlace(t *testing.T) {
+func TestTraceReportsLinesOutOfPlaceAndLostRecords(t *testing.T) {
 	var tr Trace
 	tr.Add(
 		`{"v":1,"kind":"incident","id":"a"}`,
 		`{"v":1,"kind":"incident","id":"a"}`,
 		`{"v":1,"kind":"incident_update","id":"b"}`,
 		`{"v":1,`,
+		`{"v":1,"kind":"lost","what":"victim","count":2}`,
 	)
 
-	want := []string{"incident a came twice", "update of incident b, which was not reported", "unexpected end of JSON input"}
+	want := []string{"incident a came twice", "update of incident b, which was not reported", "unexpected end of JSON input", "records were lost"}
 	if len(tr.Problems) != len(want) {
 		t.Fatalf("got problems %q, want %q", tr.Problems, want)
 	}

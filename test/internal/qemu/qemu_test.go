@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package qemu
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fakeEmulator puts an emulator into PATH that prints a console for each boot, one after
+// the other. It returns how often it was started.
+func fakeEmulator(t *testing.T, consoles ...string) (boots func() int) {
+	t.Helper()
+
+	dir := t.TempDir()
+	script := "#!/bin/sh\necho >> " + dir + "/boots\ncat " + dir + "/console$(wc -l < " + dir + "/boots)\n"
+
+	if err := os.WriteFile(filepath.Join(dir, "qemu-system-x86_64"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+
+	for i, text := range consoles {
+		if err := os.WriteFile(filepath.Join(dir, "console"+string(rune('1'+i))), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+
+	return func() int {
+		text, _ := os.ReadFile(filepath.Join(dir, "boots"))
+		return len(text)
+	}
+}
+
+func TestResultBootsAgainOnlyAfterACrash(t *testing.T) {
+	result, failure := bytes.NewBufferString(MarkStart+"\n"), bytes.NewBufferString(MarkStart+"\n")
+
+	if err := errors.Join(Send(result, "done"), SendError(failure, errors.New("no disk"))); err != nil {
+		t.Fatal(err)
+	}
+
+	const crash = MarkStart + "\nBUG: kernel"
+
+	for _, test := range []struct {
+		name     string
+		consoles []string
+		boots    int
+		want     string // in the error; "" for a result
+	}{
+		{"a result", []string{result.String()}, 1, ""},
+		{"a result after a crash", []string{crash, result.String()}, 2, ""},
+		{"crashes only", []string{crash, crash, "", crash}, Boots, "the guest did not finish"},
+		{"an error", []string{failure.String(), result.String()}, 1, "the guest failed: no disk"},
+		{"an error after a crash", []string{crash, failure.String(), result.String()}, 2, "the guest failed: no disk"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			boots := fakeEmulator(t, test.consoles...)
+
+			var got string
+
+			err := Machine{Arch: "amd64"}.Result(t.Context(), time.Minute, "", t.Logf, &got)
+			if boots() != test.boots {
+				t.Errorf("got %d boots, want %d", boots(), test.boots)
+			}
+
+			if test.want == "" && (err != nil || got != "done") {
+				t.Errorf("got result %q, error %v; want done", got, err)
+			}
+
+			if test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("got error %v, want one with %q", err, test.want)
+			}
+		})
+	}
+}
