@@ -56,8 +56,10 @@ var burst = Case{
 	Want: func(c *Check) {
 		c.equal("number of processes", len(c.Run.Procs), burstWorkers*burstEach)
 
-		if c.Log.Reports > 100 {
-			c.errorf("the log was not rate limited: got %d reports, want at most 100", c.Log.Reports)
+		// The limit is 10 reports in 5 s (lib/ratelimit.c): how many come depends on how long
+		// the machine takes for the kills.
+		if c.Log.Reports >= len(c.Run.Procs) {
+			c.errorf("the log was not rate limited: got %d reports of %d kills, want fewer", c.Log.Reports, len(c.Run.Procs))
 		}
 
 		for _, inc := range c.Incidents {
