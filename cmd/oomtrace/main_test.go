@@ -275,20 +275,26 @@ func running(t *testing.T, args ...string) (cmd *exec.Cmd, lines *bufio.Scanner)
 
 	t.Cleanup(func() { cmd.Process.Kill() })
 
-	for range 500 {
-		if _, err := os.Stat(ready); err == nil {
-			lines = bufio.NewScanner(out)
-			lines.Buffer(nil, 1<<20)
+	awaitReady(t, ready)
+	lines = bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
 
-			return cmd, lines
+	return cmd, lines
+}
+
+// awaitReady waits for the file of --ready-file.
+func awaitReady(t *testing.T, file string) {
+	t.Helper()
+
+	for range 500 {
+		if _, err := os.Stat(file); err == nil {
+			return
 		}
 
 		time.Sleep(20 * time.Millisecond)
 	}
 
-	t.Fatal("got no ready file within 10 s")
-
-	return nil, nil
+	t.Fatal("got no ready file within 10 s, want one")
 }
 
 // oom triggers an OOM kill in a new cgroup, and returns the PID of the victim.
@@ -353,14 +359,24 @@ func TestTracePrintsNoIncidentThatDoesNotMatch(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	cmd.Process.Signal(os.Interrupt)
 
+	var last events.Status
+
 	for lines.Scan() {
 		if !strings.Contains(lines.Text(), `"kind":"status"`) {
 			t.Errorf("got %s, want only status lines", lines.Text())
+		}
+
+		if err := json.Unmarshal(lines.Bytes(), &last); err != nil {
+			t.Fatal(err)
 		}
 	}
 
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
+	}
+
+	if last.Phase != events.PhaseEnd || last.Incidents == nil || *last.Incidents == 0 {
+		t.Errorf("got the last line %+v, want the end of the trace with the incident that was not printed", last)
 	}
 }
 
@@ -442,7 +458,7 @@ func TestErrorsOfTheEnvironmentAreReported(t *testing.T) {
 
 		err = cmd.Run()
 		if cmd.ProcessState.ExitCode() != exitError || !strings.Contains(errs.String(), "no space left on device") {
-			t.Errorf("got error %v and %s", err, errs.String())
+			t.Errorf("got error %v and %s, want status %d and no space left", err, errs.String(), exitError)
 		}
 	})
 	t.Run("a closed pipe", func(t *testing.T) {
@@ -452,16 +468,22 @@ func TestErrorsOfTheEnvironmentAreReported(t *testing.T) {
 		}
 
 		r.Close()
-		cmd := oomtrace("-o", "json", "--duration", "20s")
+		cmd := oomtrace("-o", "json")
 		cmd.Stdout = w
 		var errs bytes.Buffer
 		cmd.Stderr = &errs
-		err = cmd.Run()
+
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
 
 		w.Close()
 
-		if err != nil || strings.Contains(errs.String(), "pipe") {
-			t.Errorf("got error %v and %s", err, errs.String())
+		kill := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+		defer kill.Stop()
+
+		if err := cmd.Wait(); err != nil || strings.Contains(errs.String(), "pipe") {
+			t.Errorf("got error %v and %s, want a trace that ends by itself and without an error", err, errs.String())
 		}
 	})
 	t.Run("not root", func(t *testing.T) {
@@ -518,7 +540,11 @@ func TestErrorsOfTheEnvironmentAreReported(t *testing.T) {
 	})
 	t.Run("an attach mode that is not available", func(t *testing.T) {
 		out, err := oomtrace("doctor").CombinedOutput()
-		if err != nil || strings.Contains(string(out), "oom_kill_process: fentry") {
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+
+		if strings.Contains(string(out), "oom_kill_process: fentry") {
 			t.Skip("this kernel supports the best attach mode")
 		}
 
@@ -528,18 +554,45 @@ func TestErrorsOfTheEnvironmentAreReported(t *testing.T) {
 		}
 	})
 	t.Run("interrupted twice", func(t *testing.T) {
-		cmd, _ := running(t, "-o", "json")
-		// A stopped reader keeps the first interrupt from ending it. The second one must end it.
-		cmd.Process.Signal(os.Interrupt)
-		cmd.Process.Signal(os.Interrupt)
-		done := make(chan struct{})
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
 
-		go func() { cmd.Wait(); close(done) }()
+		ready := filepath.Join(t.TempDir(), "ready")
+		cmd := oomtrace("-o", "json", "--ready-file", ready)
+		var errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = w, &errs
 
-		select {
-		case <-done:
-		case <-time.After(5 * time.Second):
-			t.Error("got a process that is still running after 5 s, want it ended")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+
+		awaitReady(t, ready)
+		// A full pipe keeps the first interrupt from ending the trace: it has a last line to write.
+		fd := int(w.Fd())
+		syscall.SetNonblock(fd, true)
+
+		for err == nil {
+			_, err = syscall.Write(fd, make([]byte, os.Getpagesize()))
+		}
+
+		syscall.SetNonblock(fd, false)
+
+		cmd.Process.Signal(os.Interrupt)
+		time.Sleep(500 * time.Millisecond) // two pending signals of a kind would be one
+		cmd.Process.Signal(os.Interrupt)
+
+		kill := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
+		defer kill.Stop()
+
+		err = cmd.Wait()
+
+		w.Close()
+
+		if cmd.ProcessState.ExitCode() != exitError || !strings.Contains(errs.String(), "interrupted twice") {
+			t.Errorf("got error %v and %s, want status %d by the second interrupt", err, errs.String(), exitError)
 		}
 	})
 }
