@@ -311,9 +311,9 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 }
 
-// TestTroubleshootingListsEveryLoss: each value of the key `what` of lost records is explained.
-func TestTroubleshootingListsEveryLoss(t *testing.T) {
-	page := read(t, "docs/troubleshooting.md")
+// TestEventsListEveryLoss: each value of the key `what` of lost records is explained.
+func TestEventsListEveryLoss(t *testing.T) {
+	page := read(t, "docs/events.md")
 
 	for file, name := range map[string]string{
 		"internal/probe/hooks.go":     `bpf\.Kind\w+: +"([^"]+)"`,
@@ -326,7 +326,7 @@ func TestTroubleshootingListsEveryLoss(t *testing.T) {
 
 		for _, m := range names {
 			if row := regexp.MustCompile("(?m)^\\|[^|]*`" + m[1] + "`"); !row.MatchString(page) {
-				t.Errorf("docs/troubleshooting.md: got no row for `%s` of %s, want one", m[1], file)
+				t.Errorf("docs/events.md: got no row for `%s` of %s, want one", m[1], file)
 			}
 		}
 	}
