@@ -310,3 +310,24 @@ func TestNamedTestsExist(t *testing.T) {
 		}
 	}
 }
+
+// TestEventsListEveryLoss: each value of the key `what` of lost records is explained.
+func TestEventsListEveryLoss(t *testing.T) {
+	page := read(t, "docs/events.md")
+
+	for file, name := range map[string]string{
+		"internal/probe/hooks.go":     `bpf\.Kind\w+: +"([^"]+)"`,
+		"internal/events/contract.go": `\bLost\w+ += "(\w+)"`,
+	} {
+		names := regexp.MustCompile(name).FindAllStringSubmatch(read(t, file), -1)
+		if len(names) == 0 {
+			t.Errorf("%s: got no name of a loss, want some", file)
+		}
+
+		for _, m := range names {
+			if row := regexp.MustCompile("(?m)^\\|[^|]*`" + m[1] + "`"); !row.MatchString(page) {
+				t.Errorf("docs/events.md: got no row for `%s` of %s, want one", m[1], file)
+			}
+		}
+	}
+}

@@ -26,7 +26,7 @@ type inspectFlags struct {
 func newInspect(stdout, stderr io.Writer) *cobra.Command {
 	var f inspectFlags
 	cmd := &cobra.Command{
-		Use:   "inspect [pod|container|cgroup|pid]",
+		Use:   "inspect [pod|container|unit|cgroup|pid]",
 		Short: "Show the nearest memory limit and the most likely victim",
 		Example: `  oomtrace inspect                    # the node
   oomtrace inspect shop/checkout/app  # a container; or a pod, without /app

@@ -130,9 +130,8 @@ func terminal(w io.Writer) (width int, color bool) {
 		return columns, false
 	}
 
-	if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
-		width = columns
-	} else {
+	width, _, err := term.GetSize(int(file.Fd()))
+	if err != nil || width <= 0 {
 		width = columns
 	}
 

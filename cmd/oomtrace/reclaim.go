@@ -59,9 +59,9 @@ interval. Critical services and kswapd also get lines of their own.
 		},
 	}
 	addFlags(cmd, headingOutput, func(flags *pflag.FlagSet) {
-		flags.DurationVar(&f.interval, "interval", time.Second, "time between tables")
+		flags.DurationVar(&f.interval, "interval", time.Second, "shortest time between tables; counts are read once a second")
 		flags.Var(newChoice(&f.by, "cgroup", "container", "pod"), "by", "what each row aggregates")
-		flags.BoolVar(&f.histogram, "histogram", false, "print only a histogram of stall durations, at the end")
+		flags.BoolVar(&f.histogram, "histogram", false, "print a histogram of stall durations at the end instead of tables")
 	})
 	addFlags(cmd, headingEvents, func(flags *pflag.FlagSet) { addServices(flags, &f.services) })
 	addFlags(cmd, headingTuning, func(flags *pflag.FlagSet) {

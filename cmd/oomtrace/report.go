@@ -55,7 +55,7 @@ func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
 	case f.html != "" && f.output != "text":
 		return o, usagef("--html cannot be combined with --output")
 	case f.summary && (f.html != "" || f.output != "text"):
-		return o, usagef("--summary is for text only: HTML starts with the summary")
+		return o, usagef("--summary cannot be combined with --html or --output json")
 	case f.maxIncidents < 1:
 		return o, usagef("--max-incidents %d: must be at least 1", f.maxIncidents)
 	}

@@ -28,7 +28,7 @@ func TestUsageOfReport(t *testing.T) {
 		{[]string{"a", "b"}, exitUsage, "report needs one source"},
 		{[]string{podLimit, "-o", "table"}, exitUsage, "one of text, json"},
 		{[]string{podLimit, "--html", "x", "-o", "json"}, exitUsage, "cannot be combined"},
-		{[]string{podLimit, "--summary", "-o", "json"}, exitUsage, "for text only"},
+		{[]string{podLimit, "--summary", "-o", "json"}, exitUsage, "cannot be combined"},
 		{[]string{podLimit, "--max-incidents", "0"}, exitUsage, "at least 1"},
 		{[]string{podLimit, "--kmsg"}, exitUsage, "report needs one source"},
 		{[]string{"--kernel-log", "../../internal/kernellog/testdata/dmesg/6.12.117-memcg-leaf.txt"}, exitOK, "OOM KILL"},

@@ -167,7 +167,7 @@ func (s *logSource) Incidents(do func(*events.Incident) error) (err error) {
 func (s *logSource) Warnings() []string {
 	var all []string
 	if n := s.stats.CutLines; n > 0 {
-		all = append(all, fmt.Sprintf("lines that were too long and truncated: %d", n))
+		all = append(all, fmt.Sprintf("lines truncated because they were too long: %d", n))
 	}
 
 	if n := s.stats.Missed; n > 0 {

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 // TestKmsgReadsToTheEnd reads records from a pipe, whose end is EAGAIN as that of the kernel's
@@ -19,14 +21,13 @@ import (
 func TestKmsgReadsToTheEnd(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kmsg")
 	if err := unix.Mkfifo(path, 0o600); err != nil {
-		t.Skip("no named pipes here: ", err)
+		t.Fatal(err)
 	}
 
 	in, err := openKmsg(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.Close()
 
 	writer, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -41,7 +42,11 @@ func TestKmsgReadsToTheEnd(t *testing.T) {
 
 	got, err := io.ReadAll(in)
 	if err != nil || string(got) != want {
-		t.Errorf("got %q, %v", got, err)
+		t.Errorf("got %q, error %v, want %q and no error", got, err, want)
+	}
+
+	if err := in.Close(); err != nil {
+		t.Errorf("close: got error %v, want none", err)
 	}
 }
 
@@ -78,7 +83,7 @@ func TestFailedJournalctlIsAnErrorAtTheEnd(t *testing.T) {
 
 	got, err := io.ReadAll(in)
 	if !strings.Contains(string(got), "hello") || err == nil || !strings.Contains(err.Error(), "no journal files") {
-		t.Errorf("got %q, error %v", got, err)
+		t.Errorf("got %q, error %v, want its output, then an error with its stderr", got, err)
 	}
 
 	if err := in.Close(); err != nil {
@@ -87,12 +92,16 @@ func TestFailedJournalctlIsAnErrorAtTheEnd(t *testing.T) {
 }
 
 func TestCloseKillsTheProgram(t *testing.T) {
-	in, err := openCommand(context.Background(), "/bin/sleep", "1000")
+	in, err := openCommand(context.Background(), testenv.Program(t, "sleep"), "1000")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 
 	if err := in.Close(); err != nil {
 		t.Error(err)
+	}
+
+	if got, want := in.(*command).cmd.ProcessState.String(), "signal: killed"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

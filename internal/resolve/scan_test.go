@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 // TestScansOfAllModesAndDrivers scans directories as the cgroup modes and drivers make
@@ -194,13 +195,14 @@ func TestAScanEnduresChanges(t *testing.T) {
 	}
 }
 
-// ownCgroup makes a cgroup below that of the test.
+// ownCgroup makes a cgroup below that of the test, which needs root.
 func ownCgroup(t *testing.T) string {
 	t.Helper()
+	testenv.Root(t)
 
 	data, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 
 	for line := range strings.Lines(string(data)) {
@@ -238,7 +240,7 @@ func ownCgroup(t *testing.T) string {
 		return dir
 	}
 
-	t.Skip("no cgroup that can be written to")
+	t.Fatal("got no cgroup that can be written to, want one")
 
 	return ""
 }
