@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	_ "time/tzdata" // the host may have no time zone database
 )
 
 func TestParseAcceptsTheGrammar(t *testing.T) {
@@ -80,7 +81,7 @@ func TestParseRefusesOtherText(t *testing.T) {
 func TestTimesOfADayHaveTheOffsetOfThatDay(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
-		t.Skip("skipped: no time zone database")
+		t.Fatal(err)
 	}
 	now := time.Date(2026, 10, 25, 12, 0, 0, 0, berlin) // summer time ended at 03:00
 

@@ -335,7 +335,7 @@ func (t *Tracer) stop() {
 	select {
 	case <-ended:
 	case <-time.After(stopWithin):
-		t.opts.Warn("a read of /proc or of a cgroup file hangs: it was abandoned")
+		t.opts.Warn("a read of /proc or of a cgroup file hung and was abandoned")
 	}
 }
 

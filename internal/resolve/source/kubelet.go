@@ -52,7 +52,7 @@ type Kubelet struct {
 func NewKubelet(o KubeletOptions, store Store, warn func(key, text string)) (*Kubelet, error) {
 	u, err := url.Parse(o.Endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, fmt.Errorf("kubelet endpoint %q: it is like https://127.0.0.1:10250", o.Endpoint)
+		return nil, fmt.Errorf("kubelet endpoint %q: it must look like https://127.0.0.1:10250", o.Endpoint)
 	}
 
 	if u.Scheme == "http" && o.TokenFile != "" {
