@@ -316,8 +316,8 @@ func TestEventsListEveryLoss(t *testing.T) {
 	page := read(t, "docs/events.md")
 
 	for file, name := range map[string]string{
-		"internal/probe/hooks.go":     `bpf\.Kind\w+: +"([^"]+)"`,
-		"internal/events/contract.go": `\bLost\w+ += "(\w+)"`,
+		"internal/probe/hooks.go":   `bpf\.Kind\w+: +"([^"]+)"`,
+		"internal/events/status.go": `\bLost\w+ += "(\w+)"`,
 	} {
 		names := regexp.MustCompile(name).FindAllStringSubmatch(read(t, file), -1)
 		if len(names) == 0 {
