@@ -5,22 +5,25 @@ CLANG := 19
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null)
 
-# Where Go installs itself: sudo has a path of its own.
-export PATH := $(PATH):/usr/local/go/bin
+# Where scripts/go.sh puts Go, and where Go installs itself: sudo has a path of its own.
+export PATH := $(CURDIR)/.cache/go/bin:$(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-unit test-root test-fuzz test-cri test-machines test-killers test-pods test-systemd test-power test-matrix vm-test generate check-generate check-fuzz btf lint setup clean
+.PHONY: help go build demo test test-unit test-root test-fuzz test-cri test-machines test-killers test-pods test-systemd test-power test-matrix vm-test generate check-generate check-fuzz btf lint setup clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' Makefile
 
-build: ## bin/oomtrace; needs nothing but Go
+build: go ## bin/oomtrace; needs nothing but Go, which is fetched if there is none
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/oomtrace ./cmd/oomtrace
 
 demo: build ## provoke a real OOM in a scratch cgroup, and explain it (root)
 	bin/oomtrace demo
 
-setup: ## install what the tests need (Debian, root)
+go: # fetch Go if there is none that is new enough
+	@scripts/go.sh
+
+setup: go ## install what the tests need (Debian, root)
 	scripts/setup.sh
 
 test: setup lint check-generate test-unit test-root test-cri test-machines ## all tests (root); installs what they need
@@ -29,7 +32,7 @@ test: setup lint check-generate test-unit test-root test-cri test-machines ## al
 # What needs this machine's kernel, and root; one after the other: each counts kills.
 ROOT := ./internal/probe ./internal/host ./internal/tracer ./internal/record ./cmd/oomtrace
 
-test-unit: ## tests that need neither root nor more than Go; as root, test-root has the rest
+test-unit: go ## tests that need neither root nor more than Go; as root, test-root has the rest
 	go vet ./...
 	go test $(if $(filter 0,$(shell id -u)),$$(go list ./... | grep -v -E '($(subst $() ,|,$(ROOT:./%=/%)))$$'),./...)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need on Debian: a pinned clang, an emulator, cross
-# compilers. What is there already is left alone. Go is not installed here.
+# compilers. What is there already is left alone. Go comes from scripts/go.sh.
 set -euo pipefail
 
 die() { echo "setup.sh: $*" >&2; exit 1; }
@@ -19,7 +19,6 @@ packages=(
 if ! command -v apt-get > /dev/null; then
 	die "this is no Debian: install the like of ${packages[*]}"
 fi
-command -v go > /dev/null || die "Go is missing: install 1.26 or newer from go.dev/dl"
 
 missing=()
 for package in "${packages[@]}"; do
