@@ -9,6 +9,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 func TestVictimThatIsStillDyingIsNotedWithTheNextKill(t *testing.T) {
@@ -50,6 +51,8 @@ func TestExitThatIsReadBeforeItsKillCounts(t *testing.T) {
 }
 
 func TestMemoryIsBoundedInAStormOfKills(t *testing.T) {
+	testenv.Slow(t, "5000 kills")
+
 	m := newHost(t, events.TierFentry)
 
 	for i := range uint32(5000) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 // flatten returns the keys and values of an incident. Elements of lists are named by what
@@ -278,6 +279,8 @@ func shift(t testing.TB, log string, seconds float64) string {
 // TestGapsAcrossReportsDoNotMixThem removes ranges from a log of several reports, so that the
 // start of one comes before the end of another.
 func TestGapsAcrossReportsDoNotMixThem(t *testing.T) {
+	testenv.Slow(t, "parses thousands of cut logs")
+
 	log := ""
 
 	for i, name := range []string{"7.3.4-memcg-oom-group", "6.12.117-memcg-leaf", "6.1.0-56-global", "7.3.4-sysrq-f", "6.12.117-memcg-parent-limit"} {
@@ -306,6 +309,8 @@ func TestGapsAcrossReportsDoNotMixThem(t *testing.T) {
 // TestGapsBetweenCloseReportsDoNotMixThem has one report right after the other: only their
 // content distinguishes them.
 func TestGapsBetweenCloseReportsDoNotMixThem(t *testing.T) {
+	testenv.Slow(t, "parses thousands of cut logs")
+
 	a := readFile(t, "testdata/dmesg/6.12.117-memcg-leaf.txt")
 	for _, name := range []string{"6.12.117-memcg-parent-limit", "6.1.0-56-mempolicy", "7.3.4-memcg-oom-group"} {
 		b := readFile(t, "testdata/dmesg/"+name+".txt")

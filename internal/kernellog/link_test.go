@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 // The functions with Of return parts of reports.
@@ -235,6 +236,8 @@ func TestLinesAreLinkedToTheirReport(t *testing.T) {
 
 // TestTornNumbersAreNotUsed cuts the last line of a log at each byte.
 func TestTornNumbersAreNotUsed(t *testing.T) {
+	testenv.Slow(t, "parses a log for each of its bytes")
+
 	head := headerOf("hog", 17) + limitsOf("/a") + tableOf("hog", 17, 18)
 	for _, last := range []string{
 		summaryOf("/a", "/a/b", "hog", 17) + killOf("hog", 17), summaryOf("/a", "/a/b,c", "hog", 17),

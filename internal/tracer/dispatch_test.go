@@ -18,6 +18,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/sink"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 // The headline is written at the first victim, not with the incident: the kernel may take
@@ -62,6 +63,8 @@ func TestTheHeadlineComesWithTheFirstVictim(t *testing.T) {
 // A file that does not answer, as of a process that holds its mmap_lock, must not keep the
 // trace from ending.
 func TestAHungReadDoesNotKeepRunFromReturning(t *testing.T) {
+	testenv.Slow(t, "waits for two seconds")
+
 	dir := t.TempDir()
 	child := filepath.Join(dir, "a", "b")
 
