@@ -27,7 +27,7 @@ setup: go ## install what the tests need (Debian, root)
 	scripts/setup.sh
 
 test: setup lint check-generate test-unit test-root test-cri test-machines ## all tests (root); installs what they need
-	$(MAKE) --no-print-directory -j2 test-fuzz vm-test # emulators wait a lot; fuzzing takes what is left
+	$(MAKE) --no-print-directory -j2 -k test-fuzz vm-test # emulators wait a lot; fuzzing takes what is left
 
 # What needs this machine's kernel, and root; one after the other: each counts kills.
 ROOT := ./internal/probe ./internal/host ./internal/tracer ./internal/record ./cmd/oomtrace
@@ -47,11 +47,12 @@ FUZZ_SHORT := Spec:resolve/source Diagnose:diagnose Reader:record Parse:timearg 
 FUZZTIME := 30s
 FUZZTIME_SHORT := 6s
 fuzz = nice go test -run '^$$' -fuzz '^Fuzz$(firstword $(subst :, ,$(1)))$$' -fuzztime $(2) -fuzzminimizetime 20x ./internal/$(lastword $(subst :, ,$(1)))
-test-fuzz: check-fuzz ## fuzz what reads foreign bytes
+test-fuzz: go check-fuzz ## fuzz what reads foreign bytes
 	$(foreach target,$(FUZZ),$(call fuzz,$(target),$(FUZZTIME)) &&) true
 	$(foreach target,$(FUZZ_SHORT),$(call fuzz,$(target),$(FUZZTIME_SHORT)) &&) true
 
-# A new fuzz test would never run, and go test passes where none has a name.
+# Without this check a new fuzz test would never run, and a misspelt one would pass: go test
+# succeeds where -fuzz matches nothing.
 FUZZ_FOUND = $(shell grep -r --include='*_test.go' '^func Fuzz' * | sed -E 's|^internal/(.*)/[^/]*:func Fuzz(\w+).*|\2:\1|; s/ /-/g')
 check-fuzz:
 	@new="$(filter-out $(FUZZ) $(FUZZ_SHORT),$(FUZZ_FOUND))"; [ -z "$$new" ] || { echo "neither FUZZ nor FUZZ_SHORT lists $$new"; exit 1; }
@@ -63,7 +64,7 @@ test-cri: build ## pods on real containerds, old and new (root, Debian, cgroup v
 
 test-machines: ## the next three, two machines at a time
 	scripts/machine.sh
-	$(MAKE) --no-print-directory -j2 test-killers test-pods test-power
+	$(MAKE) --no-print-directory -j2 -k test-killers test-pods test-power
 
 test-killers: ## everybody who kills on a node, in a whole Debian: systemd-oomd, earlyoom, sudo, cron
 	scripts/machine-test.sh --patience 20m
@@ -82,7 +83,7 @@ vm-test: ## real kernels, every case, every tier
 
 test-matrix: vm-test ## the same: all kernels run in full
 
-generate: ## make the generated files again: BPF objects, Go types, the schema
+generate: go ## make the generated files again: BPF objects, Go types, the schema
 	BPF2GO_CC=clang-$(CLANG) BPF2GO_STRIP=llvm-strip-$(CLANG) \
 	BPF2GO_CFLAGS="-O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -mcpu=v3 -fdebug-prefix-map=$(CURDIR)=. -I/usr/include/$(MULTIARCH)" \
 		go generate ./bpf ./internal/events
@@ -100,7 +101,7 @@ btf: ## make the small BTFs of the relocation test anew
 
 # Blank lines between the steps of a function: wsl without its two strictest rules.
 WSL := github.com/bombsimon/wsl/v5/cmd/wsl@v5.9.0
-lint: check-fuzz ## formatting: gofmt, paragraphs; that test-fuzz has every fuzz test
+lint: go check-fuzz ## formatting: gofmt, paragraphs; that test-fuzz has every fuzz test
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
 	go run $(WSL) -disable decl,assign ./...
 

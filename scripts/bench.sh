@@ -6,6 +6,7 @@
 #   scripts/bench.sh [--rounds N] [--slice 2s] [--part kill] [--out FILE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PATH=$PWD/.cache/go/bin:$PATH:/usr/local/go/bin # as in the Makefile
 [ "$(id -u)" = 0 ] || { echo "bench: run as root" >&2; exit 1; }
 scripts/setup.sh
 # The peers. Without them their rows say so.

@@ -7,6 +7,8 @@
 #   scripts/machine-test.sh --pods[=cgroupfs|systemd] [--case loop,...] [--keep] [--work DIR] [--patience 10m]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PATH=$PWD/.cache/go/bin:$PATH:/usr/local/go/bin # as in the Makefile
+scripts/go.sh
 
 usage() { echo "machine-test: $*" >&2; exit 2; }
 
@@ -43,6 +45,6 @@ cgroupfs | systemd) pattern="^TestPods\$/^$driver\$${cases:+/^(${cases//,/|})\$}
 esac
 
 scripts/machine.sh
-# In its own directory, go test prints what a test logs at once; without -v, the last lines
-# are the tests that failed.
+# Run in the package's directory, go test passes output on at once; without -v, its last
+# lines are the failed tests.
 OOMTRACE_LAB=1 exec go test -C test/node -count=1 -timeout 3h -run "$pattern" "${options[@]}"

@@ -9,6 +9,8 @@
 #   scripts/vm-test.sh --arch A --kernel K --power-cuts N [--work DIR]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PATH=$PWD/.cache/go/bin:$PATH:/usr/local/go/bin # as in the Makefile
+scripts/go.sh
 
 usage() { echo "vm-test: $*" >&2; exit 2; }
 
@@ -59,6 +61,6 @@ if [ -n "$cases$tier" ]; then
 fi
 
 scripts/kernels.sh
-# In its own directory, go test prints what a test logs at once; without -v, the last lines
-# are the tests that failed.
+# Run in the package's directory, go test passes output on at once; without -v, its last
+# lines are the failed tests.
 OOMTRACE_LAB=1 exec go test -C test/vm -count=1 -timeout 3h -run "$pattern" "${options[@]}"

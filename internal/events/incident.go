@@ -145,7 +145,7 @@ type Incident struct {
 	Notes []string `json:"notes,omitempty"`
 	// Tier is the attach mode that it was traced by.
 	Tier Tier `json:"tier,omitempty"`
-	// Unknown are the names of the keys that could not be read. That of an update may be empty: all was
-	// read by then.
+	// Unknown are the names of the keys that could not be read. An empty list is that of an update after
+	// which all is known.
 	Unknown []string `json:"unknown,omitzero"`
 }

@@ -385,8 +385,8 @@ func (f *followUp) noteMissingEnds(r *reported) {
 	f.nameMissedEnds(r)
 }
 
-// nameMissedEnds names the ends that were not seen as unknown, and those that came late no
-// more.
+// nameMissedEnds names as unknown the ends that were not seen, and takes out those that
+// came late.
 func (f *followUp) nameMissedEnds(r *reported) {
 	noExit, noRelease := false, !f.cfg.hooked()
 	for _, v := range r.victims {
@@ -394,7 +394,7 @@ func (f *followUp) nameMissedEnds(r *reported) {
 		noRelease = noRelease || f.missesRelease(v)
 	}
 
-	unknown := oom.Unknowns{Names: slices.Clone(r.unknown)}
+	unknown := oom.Unknowns{Names: append([]string{}, r.unknown...)} // not nil: also an empty list is an update
 	unknown.Set("victims.exit_after_ns", !noExit)
 	unknown.Set("victims.released_after_ns", !noRelease)
 

@@ -175,31 +175,45 @@ func TestVictimThatDoesNotExitIsNoted(t *testing.T) {
 	}
 }
 
-// TestLateExitIsKnown: what came after the note is no longer named as unknown.
+// TestLateExitIsKnown: what came after the note is no longer named as unknown. The release
+// is never seen with tracepoints.
 func TestLateExitIsKnown(t *testing.T) {
-	m := newHost(t, events.TierFentry)
-	a := proc(10, "a")
-	c := leafToRoot(1000, kernel.NoLimit)
-	m.invocation = 1
-	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
-	m.kill(a, a, true, false)
-	m.returns(a, events.OutcomeKilled, c[0])
+	for tier, want := range map[events.Tier][]string{
+		events.TierFentry: nil, events.TierTracepoint: {"victims.released_after_ns"},
+	} {
+		m := newHost(t, tier)
+		a := proc(10, "a")
+		c := leafToRoot(1000, kernel.NoLimit)
 
-	for range 80 {
-		m.idle(100 * ms)
-	}
+		if tier == events.TierTracepoint {
+			c[0].OOMLocal = 1
+			m.marked(a, a, c, kernel.ReclaimMemcg)
+			m.kill(a, a, true, false)
+		} else {
+			m.invocation = 1
+			m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
+			m.kill(a, a, true, false)
+			m.returns(a, events.OutcomeKilled, c[0])
+		}
 
-	m.record(kernel.Released{Meta: kernel.Meta{BootNS: m.now + ms}, TGID: 10})
-	m.gone(10)
-	m.settle()
+		for range 80 {
+			m.idle(100 * ms)
+		}
 
-	inc := m.one()
-	v := inc.Victims[0]
+		if tier != events.TierTracepoint {
+			m.record(kernel.Released{Meta: kernel.Meta{BootNS: m.now + ms}, TGID: 10})
+		}
 
-	named := slices.ContainsFunc(inc.Unknown, func(name string) bool { return strings.HasSuffix(name, "_after_ns") })
-	if v.ExitAfterNS == nil || v.ReleasedAfterNS == nil || named || len(inc.Notes) != 1 {
-		t.Errorf("got exit %v, release %v, unknown %q, notes %q, want both ends, neither of them unknown, and one note",
-			v.ExitAfterNS, v.ReleasedAfterNS, inc.Unknown, inc.Notes)
+		m.gone(10)
+		m.settle()
+
+		inc := m.one()
+
+		ends := slices.DeleteFunc(slices.Clone(inc.Unknown), func(name string) bool { return !strings.HasSuffix(name, "_after_ns") })
+		if inc.Victims[0].ExitAfterNS == nil || !slices.Equal(ends, want) || len(inc.Notes) != 1 {
+			t.Errorf("%s: got exit %v, unknown %q, notes %q, want an exit, unknown %q, one note",
+				tier, inc.Victims[0].ExitAfterNS, ends, inc.Notes, want)
+		}
 	}
 }
 

@@ -104,10 +104,8 @@ func (u *Unknowns) Unless(name string, known bool) {
 	}
 }
 
-// Set adds name unless known is true, and removes it if it is. Names is not nil then: an
-// update that leaves nothing unknown replaces the list before it.
+// Set adds name unless known is true, and removes it if it is.
 func (u *Unknowns) Set(name string, known bool) {
-	u.Names = append([]string{}, u.Names...)
 	if known {
 		u.Names = slices.DeleteFunc(u.Names, func(n string) bool { return n == name })
 	} else {

@@ -50,6 +50,12 @@ func newLoader(opts Options) (*loader, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNoBTF, err)
 	}
 
+	if opts.Stalls {
+		if err := l.addStalls(opts, cpus); err != nil {
+			return nil, err
+		}
+	}
+
 	if err := l.constant("possible_cpus", uint32(cpus)); err != nil {
 		return nil, err
 	}
@@ -63,12 +69,6 @@ func newLoader(opts Options) (*loader, error) {
 			if err := l.constant(symbol, address); err != nil {
 				return nil, err
 			}
-		}
-	}
-
-	if opts.Stalls {
-		if err := l.addStalls(opts, cpus); err != nil {
-			return nil, err
 		}
 	}
 

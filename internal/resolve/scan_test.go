@@ -240,7 +240,7 @@ func ownCgroup(t *testing.T) string {
 		return dir
 	}
 
-	t.Fatal("got no cgroup that can be written to, want one")
+	testenv.Lacks(t, "this test needs a cgroup that can be written to")
 
 	return ""
 }

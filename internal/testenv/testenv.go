@@ -5,6 +5,7 @@
 package testenv
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
@@ -26,8 +27,7 @@ func Slow(t testing.TB, why string) {
 	t.Skip("skipped by -short: " + why)
 }
 
-// Root skips a test that needs root. With CI=true it fails the test instead: CI runs as
-// root, and a skip would hide a test that never runs.
+// Root skips a test that needs root, as Lacks does.
 func Root(t testing.TB) {
 	t.Helper()
 	Slow(t, "it works on this machine's kernel")
@@ -36,15 +36,24 @@ func Root(t testing.TB) {
 		return
 	}
 
+	Lacks(t, "this test needs root")
+}
+
+// Lacks skips a test on a machine without what it needs; why names that. With CI=true it
+// fails the test instead: CI's machine has everything, and a skip would hide a test that
+// never runs.
+func Lacks(t testing.TB, why string) {
+	t.Helper()
+
 	if os.Getenv("CI") == "true" {
-		t.Fatal("this test needs root, and CI must run it as root")
+		t.Fatal(why + ", and CI must run it")
 	}
 
-	t.Skip("this test needs root")
+	t.Skip(why)
 }
 
 // Program returns the path of the first of the named programs that is installed. It skips
-// the test if none is, or fails it with CI=true, as Root does.
+// the test if none is, as Lacks does.
 func Program(t testing.TB, names ...string) string {
 	t.Helper()
 
@@ -54,11 +63,7 @@ func Program(t testing.TB, names ...string) string {
 		}
 	}
 
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("this test needs %s, which CI must have: install it by scripts/setup.sh", names[0])
-	}
-
-	t.Skipf("this test needs %s: install it by scripts/setup.sh", names[0])
+	Lacks(t, fmt.Sprintf("this test needs %s: install it by scripts/setup.sh", names[0]))
 
 	return ""
 }
