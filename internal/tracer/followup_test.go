@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -244,7 +245,8 @@ func TestASinkThatFailsEndsTheTrace(t *testing.T) {
 }
 
 // A burst of 200 kills has names, causes and headlines for the same incidents, in the
-// order of their times, in every output: text, table, JSON, bcc, recording, replay, report.
+// order of their times, in every output: text, JSON, recording, replay, report. A table and
+// bcc have one row for each, in that order, and no updates.
 func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 	kills := 200
 	if testing.Short() {
@@ -268,6 +270,11 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 	f.enrichers = []enricher{state, &lateNames{names: known, current: f.current, now: func() uint64 { return 0 }}}
 
 	ids := burst(t, f, state, known, kills)
+
+	var victims []string
+	for i := range kills {
+		victims = append(victims, fmt.Sprintf("java[%d]", 1000+i))
+	}
 
 	if err := errors.Join(writer.Close(), rows.Close()); err != nil {
 		t.Fatal(err)
@@ -305,20 +312,30 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 		}
 	})
 	t.Run("text", func(t *testing.T) {
-		if got := strings.Count(text.String(), "LATER"); got != 0 {
+		if got := strings.Count(text.String(), "UPDATE"); got != 0 {
 			t.Errorf("got %d updates without a headline, want none", got)
 		}
 
-		for i := range kills {
-			if name := fmt.Sprintf("app-%d", i); !strings.Contains(text.String(), name) {
-				t.Errorf("got no name %s in the text", name)
+		headlines, causes, names := blocks(text.String())
+		wantSame(t, "victim of a headline", headlines, victims)
+		wantSame(t, "victim of causes", causes, victims)
+
+		for i, victim := range victims {
+			if got, want := names[victim], fmt.Sprintf("app-%d", i); got != want {
+				t.Errorf("got container %q of %s in the end, want %q", got, victim, want)
 			}
 		}
 	})
 	t.Run("table", func(t *testing.T) {
-		if got := strings.Count(table.String(), "\n"); got != kills+1 {
-			t.Errorf("got %d rows, want %d and a header", got, kills)
+		var got []string
+
+		for line := range strings.Lines(table.String()) {
+			if f := strings.Fields(line); f[0] != "TIME" {
+				got = append(got, fmt.Sprintf("%s[%s]", f[5], f[6]))
+			}
 		}
+
+		wantSame(t, "victim of a row", got, victims)
 	})
 	t.Run("bcc", func(t *testing.T) {
 		var want []string
@@ -353,6 +370,38 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 
 		wantSame(t, "incident", got, ids)
 	})
+}
+
+var (
+	headline = regexp.MustCompile(`^\S+ \S+ OOM KILL  (\S+)  memcg limit(  \(continued\))?\n$`)
+	name     = regexp.MustCompile(`^ {13}checkout-7d9f/(app-\d+) `)
+)
+
+// blocks returns of a text the victims of its headlines, those that have causes, each once
+// and in their order, and the container that was named last for each.
+func blocks(text string) (headlines, causes []string, names map[string]string) {
+	var victim string
+
+	names = make(map[string]string)
+
+	for line := range strings.Lines(text) {
+		if m := headline.FindStringSubmatch(line); m != nil {
+			victim = m[1]
+			if m[2] == "" {
+				headlines = append(headlines, victim)
+			}
+		}
+
+		if m := name.FindStringSubmatch(line); m != nil {
+			names[victim] = m[1]
+		}
+
+		if strings.HasPrefix(line, "  causes ") && !slices.Contains(causes, victim) {
+			causes = append(causes, victim)
+		}
+	}
+
+	return headlines, causes, names
 }
 
 // burst reports kills, then the state of the node for each, then the names, and returns the
