@@ -21,9 +21,7 @@ import (
 
 // recordUntilCut sends what a recording on the disk has, and continues it while
 // processes die, until the power is cut. With readOnly, it only reads.
-func recordUntilCut(readOnly bool) (err error) {
-	defer func() { err = errors.Join(err, must.Failed(recover())) }()
-
+func recordUntilCut(readOnly bool) error {
 	const dir = "/disk/recording"
 	// What is not synced goes to the disk soon, and is in its cache when the power goes.
 	for _, file := range []string{"dirty_writeback_centisecs", "dirty_expire_centisecs"} {
