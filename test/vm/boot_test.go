@@ -82,7 +82,8 @@ func buildPrograms(arch, compiler, busybox string) (dir string, err error) {
 	return dir, nil
 }
 
-// initScript sets up the guest, and starts it.
+// initScript sets up the guest, and starts it. A program of Go that panics ends with
+// status 2, one that dies by a crash of the kernel does not.
 const initScript = `#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox mount -t proc proc /proc
@@ -98,6 +99,7 @@ else
 	echo "+memory +cpuset" > /sys/fs/cgroup/cgroup.subtree_control
 fi
 /bin/guest
+[ $? != 2 ] || echo ` + qemu.MarkDied + `
 /bin/busybox poweroff -f
 `
 

@@ -235,7 +235,7 @@ func (m *cutMachine) live(ctx context.Context, when moment) (l life, err error) 
 			}
 
 			arm(atStart)
-		case len(words) == 1 && words[0] == qemu.MarkEnd && !off.Load():
+		case len(words) == 1 && (words[0] == qemu.MarkEnd || words[0] == qemu.MarkDied) && !off.Load():
 			failure = qemu.Failure(l.console)
 		case len(words) == 2 && words[0] == markPrinted:
 			m.printed[words[1]] = true
@@ -308,6 +308,7 @@ func TestCutMachineReturnsTheErrorOfTheGuest(t *testing.T) {
 		{before.String(), "mount /dev/vda"},
 		{after.String(), "start a recorder"},
 		{armed.String(), "read from the recorder"},
+		{"panic: no such key\n" + qemu.MarkDied, "no such key"},
 	} {
 		dir := t.TempDir()
 		script := fmt.Sprintf("#!/bin/sh\necho >> %s/boots\necho '%s\n%s'\n", dir, qemu.MarkStart, test.console)
