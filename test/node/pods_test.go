@@ -121,3 +121,16 @@ func TestParseOutput(t *testing.T) {
 		}
 	}
 }
+
+// TestSelectionOfNothingFails: without these failures, a mistake in -run looks like success.
+func TestSelectionOfNothingFails(t *testing.T) {
+	for _, test := range []struct{ pattern, want string }{
+		{"^TestPods$/^systemv$", "selects nothing in TestPods; there are: cgroupfs,"},
+		{"^TestPods$/^cgroupfs$/^pod-limt$", "selects nothing in TestPods/cgroupfs; there are: "},
+		{"^TestKillers$/^sodu$", "selects nothing in TestKillers; there are: "},
+	} {
+		if got := lab.Rerun(t, nil, test.pattern); !strings.Contains(got, test.want) {
+			t.Errorf("pattern %s: got %s, want an error with %q", test.pattern, got, test.want)
+		}
+	}
+}

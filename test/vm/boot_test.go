@@ -29,8 +29,10 @@ var (
 // missing.
 func requireEmulators(t *testing.T) {
 	t.Helper()
-	lab.Require(t, "qemu-system-x86_64", "qemu-system-aarch64", "gcc", "aarch64-linux-gnu-gcc", "cpio", "busybox", "mke2fs")
+	lab.Require(t, emulatorPrograms...)
 }
+
+var emulatorPrograms = []string{"qemu-system-x86_64", "qemu-system-aarch64", "gcc", "aarch64-linux-gnu-gcc", "cpio", "busybox", "mke2fs"}
 
 // cacheFile names a file that the scripts made.
 func cacheFile(elements ...string) string {

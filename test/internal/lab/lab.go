@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -64,6 +65,30 @@ func Logf(t testing.TB, format string, args ...any) {
 	if !testing.Verbose() {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", t.Name(), fmt.Sprintf(format, args...))
 	}
+}
+
+// Rerun runs the tests that a pattern selects in another process, with OOMTRACE_LAB=1, and
+// returns what they print. They must fail before they run a program: those in PATH are
+// empty files.
+func Rerun(t testing.TB, programs []string, pattern string, args ...string) (output string) {
+	t.Helper()
+
+	path := t.TempDir()
+	for _, name := range programs {
+		if err := os.WriteFile(filepath.Join(path, name), nil, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	cmd := exec.Command(os.Args[0], append([]string{"-test.run", pattern}, args...)...)
+	cmd.Env = append(os.Environ(), "OOMTRACE_LAB=1", "PATH="+path)
+
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Errorf("pattern %s: got a test that passes, want one that fails", pattern)
+	}
+
+	return string(out)
 }
 
 // Build builds a static program of the repository for an architecture.
