@@ -49,6 +49,10 @@ func TestKernels(t *testing.T) {
 			bootsAtOnce <- struct{}{}
 			defer func() { <-bootsAtOnce }()
 
+			if ctx.Err() != nil {
+				t.Fatalf("not booted: %v", context.Cause(ctx))
+			}
+
 			testKernel(ctx, t, k)
 		})
 	}
@@ -191,5 +195,12 @@ func TestSelectionOfNothingFails(t *testing.T) {
 		if got := lab.Rerun(t, emulatorPrograms, test.pattern, "-dir", t.TempDir()); !strings.Contains(got, test.want) {
 			t.Errorf("pattern %s: got %s, want an error with %q", test.pattern, got, test.want)
 		}
+	}
+}
+
+func TestKernelIsNotBootedAfterTheDeadline(t *testing.T) {
+	const want = "not booted: -timeout is near"
+	if got := lab.Rerun(t, emulatorPrograms, "^TestKernels$/^amd64-6.12$/^tmpfs$", "-test.timeout=1m", "-dir", t.TempDir()); !strings.Contains(got, want) {
+		t.Errorf("got %s, want an error with %q", got, want)
 	}
 }

@@ -149,7 +149,11 @@ const cutLimit = 3 * time.Second
 func (m *cutMachine) boot(ctx context.Context, when moment) error {
 	for range qemu.Boots {
 		l, err := m.live(ctx, when)
-		if err != nil || l.cut || when == never && l.back != nil {
+
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil || l.cut || when == never && l.back != nil:
 			return err
 		}
 
@@ -332,5 +336,21 @@ func TestCutMachineReturnsTheErrorOfTheGuest(t *testing.T) {
 		if boots, _ := os.ReadFile(filepath.Join(dir, "boots")); len(boots) != 1 {
 			t.Errorf("%s: got %d boots, want 1", test.want, len(boots))
 		}
+	}
+}
+
+func TestCutMachineReturnsWhyItStopped(t *testing.T) {
+	d, err := disk.New(make([]byte, 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	want := errors.New("-timeout is near")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(want)
+
+	m := &cutMachine{t: t, machine: qemu.Machine{Arch: "amd64"}, disk: d}
+	if err := m.boot(ctx, afterKill); !errors.Is(err, want) {
+		t.Errorf("got error %v, want %v", err, want)
 	}
 }

@@ -5,6 +5,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -45,7 +46,7 @@ func Context(t *testing.T) context.Context {
 	t.Cleanup(stop)
 
 	if deadline, ok := t.Deadline(); ok {
-		ctx, stop = context.WithDeadline(ctx, deadline.Add(-reportTime))
+		ctx, stop = context.WithDeadlineCause(ctx, deadline.Add(-reportTime), errors.New("-timeout is near"))
 		t.Cleanup(stop)
 	}
 

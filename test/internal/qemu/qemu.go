@@ -76,7 +76,7 @@ func (m Machine) Result(ctx context.Context, limit time.Duration, keep string, l
 	for range Boots {
 		console, runErr := m.run(ctx, limit, keep)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 
 		err := Receive(console, into)

@@ -4,6 +4,7 @@ package qemu
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -86,5 +87,17 @@ func TestResultBootsAgainOnlyAfterACrash(t *testing.T) {
 				t.Errorf("got error %v, want one with %q", err, test.want)
 			}
 		})
+	}
+}
+
+func TestResultReturnsWhyItStopped(t *testing.T) {
+	fakeEmulator(t, MarkStart)
+
+	want := errors.New("-timeout is near")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(want)
+
+	if err := (Machine{Arch: "amd64"}).Result(ctx, time.Minute, "", t.Logf, new(any)); !errors.Is(err, want) {
+		t.Errorf("got error %v, want %v", err, want)
 	}
 }
