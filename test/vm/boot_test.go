@@ -177,7 +177,5 @@ func boot(ctx context.Context, t *testing.T, k Kernel, cases, tiers []string) (*
 		lab.Logf(t, "the console is kept in %s", console)
 	}
 
-	logf := func(format string, args ...any) { lab.Logf(t, format, args...) }
-
-	return result, m.Result(ctx, *bootLimit+time.Duration(*kills)*20*time.Second, console, logf, result)
+	return result, m.Result(ctx, *bootLimit+time.Duration(*kills)*20*time.Second, console, lab.Logger(t), result)
 }

@@ -56,15 +56,24 @@ func Context(t *testing.T) context.Context {
 // reportTime is for what a test does after its context has ended.
 const reportTime = 2 * time.Minute
 
-// Logf logs what is worth reading of a test that passes, too, and prints it at once:
-// without -v, package testing prints the log of a test that fails, at its end. So those
-// that failed are the last lines of a run, and those that passed are none.
+// Logf prints at once what is worth reading even if the test passes. Without -v, it
+// bypasses package testing, which prints only the logs of failed tests, at the end: so a
+// run ends with its failures alone.
 func Logf(t testing.TB, format string, args ...any) {
 	t.Helper()
-	t.Logf(format, args...)
 
-	if !testing.Verbose() {
+	if testing.Verbose() {
+		t.Logf(format, args...)
+	} else {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", t.Name(), fmt.Sprintf(format, args...))
+	}
+}
+
+// Logger returns [Logf] for one test.
+func Logger(t testing.TB) func(format string, args ...any) {
+	return func(format string, args ...any) {
+		t.Helper()
+		Logf(t, format, args...)
 	}
 }
 
