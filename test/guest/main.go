@@ -9,10 +9,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 
+	"github.com/oomtrace/oomtrace/test/internal/must"
 	"github.com/oomtrace/oomtrace/test/internal/qemu"
 	"github.com/oomtrace/oomtrace/test/node"
 	"github.com/oomtrace/oomtrace/test/vm"
@@ -51,14 +52,10 @@ func main() {
 	}
 }
 
-// guarded returns a panic of run as its error: without, the host would take it for a
-// crash of the emulator.
+// guarded returns a panic of run, such as that of must.OK, as its error: otherwise the
+// host would take it for a crash of the emulator.
 func guarded(run func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
+	defer func() { err = errors.Join(err, must.Failed(recover())) }()
 
 	return run()
 }

@@ -88,9 +88,7 @@ func (d *debian) result(ctx context.Context, t *testing.T, words string, into an
 	// The kernel's check of the timer fails if the emulator gets no CPU time.
 	m.CommandLine = "no_timer_check root=/dev/vda rw systemd.show_status=0 " + words
 
-	logf := func(format string, args ...any) { lab.Logf(t, format, args...) }
-
-	if err := m.Result(ctx, *bootLimit, d.kept("console"), logf, into); err != nil {
+	if err := m.Result(ctx, *bootLimit, d.kept("console"), lab.Logger(t), into); err != nil {
 		t.Fatal(err)
 	}
 }

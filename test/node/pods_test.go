@@ -3,6 +3,7 @@
 package node
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -44,8 +45,8 @@ func TestPods(t *testing.T) {
 
 			for _, name := range selected {
 				t.Run(name, func(t *testing.T) {
-					if got := results[test+"/"+name]; got.status != "PASS" {
-						t.Errorf("in the guest: got status %q, want PASS; its output:\n%s", got.status, got.output)
+					if p := results[test+"/"+name].problem(); p != "" {
+						t.Errorf("in the guest: %s", p)
 					}
 				})
 			}
@@ -57,6 +58,15 @@ func TestPods(t *testing.T) {
 type testResult struct {
 	status string // PASS, FAIL or SKIP; "" if it did not end
 	output string
+}
+
+// problem returns why a test did not pass, or "".
+func (r testResult) problem() string {
+	if r.status == "PASS" {
+		return ""
+	}
+
+	return fmt.Sprintf("got status %q, want PASS; its output:\n%s", r.status, r.output)
 }
 
 var (
@@ -118,6 +128,32 @@ func TestParseOutput(t *testing.T) {
 	} {
 		if got := got["TestContainerd/installed/cgroupfs"+name]; got != want {
 			t.Errorf("test %q: got %+v, want %+v", name, got, want)
+		}
+	}
+}
+
+func TestProblemOfTestResult(t *testing.T) {
+	for status, want := range map[string]string{
+		"PASS": "",
+		"FAIL": "got status \"FAIL\", want PASS; its output:\nno incident\n",
+		"SKIP": "got status \"SKIP\", want PASS; its output:\nno incident\n",
+		"":     "got status \"\", want PASS; its output:\nno incident\n",
+	} {
+		if got := (testResult{status, "no incident\n"}).problem(); got != want {
+			t.Errorf("status %q: got %q, want %q", status, got, want)
+		}
+	}
+}
+
+// TestSelectionOfNothingFails: without these failures, a mistake in -run looks like success.
+func TestSelectionOfNothingFails(t *testing.T) {
+	for _, test := range []struct{ pattern, want string }{
+		{"^TestPods$/^systemv$", "selects nothing in TestPods; there are: cgroupfs,"},
+		{"^TestPods$/^cgroupfs$/^pod-limt$", "selects nothing in TestPods/cgroupfs; there are: "},
+		{"^TestKillers$/^sodu$", "selects nothing in TestKillers; there are: "},
+	} {
+		if got := lab.Rerun(t, nil, test.pattern); !strings.Contains(got, test.want) {
+			t.Errorf("pattern %s: got %s, want an error with %q", test.pattern, got, test.want)
 		}
 	}
 }

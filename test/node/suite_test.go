@@ -3,6 +3,7 @@
 package node
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -119,7 +120,10 @@ func testContainerd(t *testing.T, b binaries, driver, hog string) {
 			}
 		})
 
-		if !done || c.ctx.Err() != nil {
+		switch {
+		case c.ctx.Err() != nil:
+			t.Fatalf("the scenarios after %s did not run: %v", scenario.name, context.Cause(c.ctx))
+		case !done:
 			t.Fatalf("the scenarios after %s did not run", scenario.name)
 		}
 	}

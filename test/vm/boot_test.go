@@ -29,8 +29,10 @@ var (
 // missing.
 func requireEmulators(t *testing.T) {
 	t.Helper()
-	lab.Require(t, "qemu-system-x86_64", "qemu-system-aarch64", "gcc", "aarch64-linux-gnu-gcc", "cpio", "busybox", "mke2fs")
+	lab.Require(t, emulatorPrograms...)
 }
+
+var emulatorPrograms = []string{"qemu-system-x86_64", "qemu-system-aarch64", "gcc", "aarch64-linux-gnu-gcc", "cpio", "busybox", "mke2fs"}
 
 // cacheFile names a file that the scripts made.
 func cacheFile(elements ...string) string {
@@ -82,7 +84,8 @@ func buildPrograms(arch, compiler, busybox string) (dir string, err error) {
 	return dir, nil
 }
 
-// initScript sets up the guest, and starts it.
+// initScript sets up the guest, and starts it. A program of Go that panics ends with
+// status 2, one that dies by a crash of the kernel does not.
 const initScript = `#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox mount -t proc proc /proc
@@ -98,6 +101,7 @@ else
 	echo "+memory +cpuset" > /sys/fs/cgroup/cgroup.subtree_control
 fi
 /bin/guest
+[ $? != 2 ] || echo ` + qemu.MarkDied + `
 /bin/busybox poweroff -f
 `
 
@@ -173,7 +177,5 @@ func boot(ctx context.Context, t *testing.T, k Kernel, cases, tiers []string) (*
 		lab.Logf(t, "the console is kept in %s", console)
 	}
 
-	logf := func(format string, args ...any) { lab.Logf(t, format, args...) }
-
-	return result, m.Result(ctx, *bootLimit+time.Duration(*kills)*20*time.Second, console, logf, result)
+	return result, m.Result(ctx, *bootLimit+time.Duration(*kills)*20*time.Second, console, lab.Logger(t), result)
 }

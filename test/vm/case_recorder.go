@@ -3,6 +3,7 @@
 package vm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -143,8 +144,11 @@ func replay(dir string) (*recording, error) {
 		return &recording{}, err
 	}
 
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+
 	var stderr strings.Builder
-	cmd := exec.Command(oomtrace, "replay", "-o", "json", dir)
+	cmd := exec.CommandContext(ctx, oomtrace, "replay", "-o", "json", dir)
 	cmd.Stderr = &stderr
 
 	out, err := cmd.Output()

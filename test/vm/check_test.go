@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/test/internal/trace"
 )
@@ -71,6 +73,9 @@ func checkResult(k Kernel, result *Result, cases, tiers []string) *report {
 			case result.Tracers[tier].Error != "":
 				o.tiers[tier].errorf("oomtrace did not start")
 				continue
+			case traces[tier] == nil:
+				o.tiers[tier].errorf("what oomtrace reported was not read")
+				continue
 			}
 
 			guard(c.errorf, func() {
@@ -106,9 +111,9 @@ func guard(errorf func(format string, args ...any), check func()) {
 	check()
 }
 
-// checkLines checks what was reported in the case. It reports whether it could compare
-// no more than the victims: what was found of a downgraded case is dropped then, but for
-// what is wrong with the lines themselves.
+// checkLines checks what was reported in the case. It reports whether the case was
+// downgraded: then only the victims are compared, and of the other problems only those of
+// the lines themselves are kept.
 func (c *Check) checkLines(t *trace.Trace) (downgraded bool) {
 	c.takeLines(t)
 
@@ -396,6 +401,27 @@ func TestCheckResultKeepsTheOtherCasesAfterAPanic(t *testing.T) {
 
 	if o := r.cases["right"]; o == nil || o.failed() {
 		t.Errorf("the other case: got %+v, want one without a problem", o)
+	}
+}
+
+func TestCheckResultReportsWhyNothingWasRead(t *testing.T) {
+	read := readSchema
+	readSchema = func() (*jsonschema.Schema, error) { panic("no such file") }
+
+	t.Cleanup(func() { readSchema = read })
+
+	result := &Result{
+		Tracers: map[string]Tracer{tierFentry: {Start: []string{"{}"}}},
+		Runs:    []*Run{{Name: "tmpfs", Lines: map[string][]string{tierFentry: {`{"kind":"incident"}`}}}},
+	}
+	r := checkResult(Kernel{Name: "6.12", Arch: "amd64"}, result, []string{"tmpfs"}, []string{tierFentry})
+
+	if !slices.ContainsFunc(r.general, func(s string) bool { return strings.Contains(s, "no such file") }) {
+		t.Errorf("got problems %q, want one with the panic", r.general)
+	}
+
+	if got, want := r.cases["tmpfs"].tiers[tierFentry].problems, []string{"what oomtrace reported was not read"}; !slices.Equal(got, want) {
+		t.Errorf("the case: got problems %q, want %q", got, want)
 	}
 }
 

@@ -21,9 +21,7 @@ import (
 
 // recordUntilCut sends what a recording on the disk has, and continues it while
 // processes die, until the power is cut. With readOnly, it only reads.
-func recordUntilCut(readOnly bool) (err error) {
-	defer func() { err = errors.Join(err, must.Failed(recover())) }()
-
+func recordUntilCut(readOnly bool) error {
 	const dir = "/disk/recording"
 	// What is not synced goes to the disk soon, and is in its cache when the power goes.
 	for _, file := range []string{"dirty_writeback_centisecs", "dirty_expire_centisecs"} {
@@ -38,22 +36,31 @@ func recordUntilCut(readOnly bool) (err error) {
 
 	recorder := exec.Command(oomtrace, "trace", "-o", "json", "--record", dir, "--segment-size", smallSegments)
 	recorder.Stderr = os.Stdout
-	out, err := recorder.StdoutPipe()
+	out, in, err := os.Pipe()
 	must.OK("make a pipe", err)
+
+	recorder.Stdout = in
 	must.OK("start a recorder", recorder.Start())
+	in.Close()
 
 	lines := bufio.NewReader(out)
-	// With its first line it sees kills.
-	_, err = lines.ReadString('\n')
-	must.OK("wait for the recorder", err)
+	next := func() string {
+		// A recorder that hangs must not look like a crash of the emulator.
+		must.OK("limit the wait for the recorder", out.SetReadDeadline(time.Now().Add(startLimit)))
+
+		line, err := lines.ReadString('\n')
+		must.OK("read from the recorder", err)
+
+		return strings.TrimSuffix(line, "\n")
+	}
+
+	next() // with its first line it sees kills
 
 	go killForever()
 
 	for {
-		line, err := lines.ReadString('\n')
-		must.OK("read from the recorder", err)
 		// Only an incident is on disk before it is printed.
-		if line = strings.TrimSuffix(line, "\n"); trace.IsIncident(line) {
+		if line := next(); trace.IsIncident(line) {
 			fmt.Println(markPrinted, lineSum(line))
 		}
 	}

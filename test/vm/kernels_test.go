@@ -38,6 +38,10 @@ func TestKernels(t *testing.T) {
 		t.Fatalf("-run selects %s; a console is of one kernel", strings.Join(selected, ", "))
 	}
 
+	if !slices.ContainsFunc(Kernels, func(k Kernel) bool { return len(casesOn(k)) > 0 }) {
+		t.Fatalf("-run selects no case that runs on a selected kernel; there are: %s", strings.Join(caseNames(), ", "))
+	}
+
 	for _, k := range Kernels {
 		t.Run(k.ID(), func(t *testing.T) {
 			t.Parallel()
@@ -45,26 +49,19 @@ func TestKernels(t *testing.T) {
 			bootsAtOnce <- struct{}{}
 			defer func() { <-bootsAtOnce }()
 
+			if ctx.Err() != nil {
+				t.Fatalf("not booted: %v", context.Cause(ctx))
+			}
+
 			testKernel(ctx, t, k)
 		})
 	}
 }
 
 func testKernel(ctx context.Context, t *testing.T, k Kernel) {
-	var all, cases []string
+	lab.Select(t, caseNames()...)
 
-	for i := range Cases {
-		all = append(all, Cases[i].Name)
-	}
-
-	selected := lab.Select(t, all...)
-
-	for i := range Cases {
-		if c := &Cases[i]; slices.Contains(selected, c.Name) && (c.CgroupV1 || !k.CgroupV1) {
-			cases = append(cases, c.Name)
-		}
-	}
-
+	cases := casesOn(k)
 	if len(cases) == 0 {
 		lab.Logf(t, "no selected case runs on cgroup v1")
 		t.SkipNow()
@@ -113,6 +110,25 @@ func testKernel(ctx context.Context, t *testing.T, k Kernel) {
 	if len(failed) > 0 {
 		lab.Logf(t, "failed: %s", strings.Join(failed, ", "))
 	}
+}
+
+func caseNames() (names []string) {
+	for i := range Cases {
+		names = append(names, Cases[i].Name)
+	}
+
+	return names
+}
+
+// casesOn returns the selected cases that run on a kernel.
+func casesOn(k Kernel) (names []string) {
+	for i := range Cases {
+		if c := &Cases[i]; (c.CgroupV1 || !k.CgroupV1) && lab.Selected().Has("TestKernels", k.ID(), c.Name) {
+			names = append(names, c.Name)
+		}
+	}
+
+	return names
 }
 
 // selectTiers returns the selected tiers; all if only the kernel's log is selected.
@@ -165,4 +181,26 @@ func logTimes(t *testing.T, r *Result) {
 
 	lab.Logf(t, "Linux %s, up %.0f s, tracers ready after %.1f s; case and wait for the tracers:%s",
 		r.Kernel, r.UpSeconds, r.StartSeconds, strings.TrimPrefix(b.String(), ","))
+}
+
+// TestSelectionOfNothingFails: without these failures, a mistake in -run looks like success.
+func TestSelectionOfNothingFails(t *testing.T) {
+	for _, test := range []struct{ pattern, want string }{
+		{"^TestKernels$/^amd64-4.19$", "selects nothing in TestKernels; there are: amd64-5.10,"},
+		{"^TestKernels$/^amd64-6.12$/^tmpf$", "selects no case that runs on a selected kernel; there are: memcg-leaf,"},
+		{"^TestKernels$/v1$/^swap-max$", "selects no case that runs on a selected kernel"},
+		{"^TestKernels$/^amd64-6.12$/^tmpfs$/^fentri$", "selects no tier; there are: fentry,"},
+		{"^TestPowerCuts$/^amd64-5.10$", "selects nothing in TestPowerCuts; there are: amd64-6.12,"},
+	} {
+		if got := lab.Rerun(t, emulatorPrograms, test.pattern, "-dir", t.TempDir()); !strings.Contains(got, test.want) {
+			t.Errorf("pattern %s: got %s, want an error with %q", test.pattern, got, test.want)
+		}
+	}
+}
+
+func TestKernelIsNotBootedAfterTheDeadline(t *testing.T) {
+	const want = "not booted: -timeout is near"
+	if got := lab.Rerun(t, emulatorPrograms, "^TestKernels$/^amd64-6.12$/^tmpfs$", "-test.timeout=1m", "-dir", t.TempDir()); !strings.Contains(got, want) {
+		t.Errorf("got %s, want an error with %q", got, want)
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,12 +144,16 @@ const (
 const cutLimit = 3 * time.Second
 
 // boot runs the machine until its power is cut. An emulated machine may crash by itself,
-// which is a cut, too, and is booted again (see [qemu.Boots]). An error of the guest
-// before its moment is returned; later, the cut may be its reason.
+// which is a cut, too, and is booted again (see [qemu.Boots]). An error of the guest is
+// returned if it still had power: later, the cut may be its reason.
 func (m *cutMachine) boot(ctx context.Context, when moment) error {
 	for range qemu.Boots {
 		l, err := m.live(ctx, when)
-		if err != nil || l.cut || when == never && l.back != nil {
+
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil || l.cut || when == never && l.back != nil:
 			return err
 		}
 
@@ -190,6 +195,9 @@ func (m *cutMachine) live(ctx context.Context, when moment) (l life, err error) 
 	}
 
 	unflushed := make(chan int, 1)
+
+	var off atomic.Bool // the power
+
 	armed := false
 	arm := func(now moment) {
 		if armed || now != when {
@@ -199,6 +207,7 @@ func (m *cutMachine) live(ctx context.Context, when moment) (l life, err error) 
 		armed = true
 
 		time.AfterFunc(rand.N(cutLimit), func() {
+			off.Store(true)
 			// Of what was not flushed, nothing, a half or all is kept. The disk goes first:
 			// what the machine still prints rests on what was flushed.
 			unflushed <- m.disk.Cut(float64(rand.IntN(3)) / 2)
@@ -206,6 +215,8 @@ func (m *cutMachine) live(ctx context.Context, when moment) (l life, err error) 
 			cmd.Process.Kill()
 		})
 	}
+
+	var failure error
 
 	printed := 0
 
@@ -228,6 +239,8 @@ func (m *cutMachine) live(ctx context.Context, when moment) (l life, err error) 
 			}
 
 			arm(atStart)
+		case len(words) == 1 && (words[0] == qemu.MarkEnd || words[0] == qemu.MarkDied) && !off.Load():
+			failure = qemu.Failure(l.console)
 		case len(words) == 2 && words[0] == markPrinted:
 			m.printed[words[1]] = true
 			printed++
@@ -240,14 +253,14 @@ func (m *cutMachine) live(ctx context.Context, when moment) (l life, err error) 
 
 	if !armed {
 		m.disk.Cut(1)
-		return l, qemu.Failure(l.console)
+		return l, failure
 	}
 
 	l.cut = true
 
 	lab.Logf(m.t, "power cut with %d sectors that were not flushed, %d incidents printed", <-unflushed, printed)
 
-	return l, nil
+	return l, failure
 }
 
 // checkReadBack looks for what was printed before in what a boot found on its disk.
@@ -281,16 +294,25 @@ func (m *cutMachine) checkReadBack(console []byte, back *readBack) error {
 // TestCutMachineReturnsTheErrorOfTheGuest has an emulator that prints a console and counts
 // its boots.
 func TestCutMachineReturnsTheErrorOfTheGuest(t *testing.T) {
-	var before, after bytes.Buffer // the guest read back its disk
+	var before, after, armed bytes.Buffer // the guest read back its disk; it printed an incident
 
-	errs := []error{qemu.SendError(&before, errors.New("mount /dev/vda")), qemu.Send(&after, readBack{}), qemu.SendError(&after, errors.New("start a recorder"))}
-	if err := errors.Join(errs...); err != nil {
+	err := errors.Join(
+		qemu.SendError(&before, errors.New("mount /dev/vda")),
+		qemu.Send(&after, readBack{}),
+		qemu.SendError(&after, errors.New("start a recorder")),
+		qemu.Send(&armed, readBack{}),
+	)
+	fmt.Fprintln(&armed, markPrinted, lineSum("incident"))
+
+	if err := errors.Join(err, qemu.SendError(&armed, errors.New("read from the recorder"))); err != nil {
 		t.Fatal(err)
 	}
 
 	for _, test := range []struct{ console, want string }{
 		{before.String(), "mount /dev/vda"},
 		{after.String(), "start a recorder"},
+		{armed.String(), "read from the recorder"},
+		{"panic: no such key\n" + qemu.MarkDied, "no such key"},
 	} {
 		dir := t.TempDir()
 		script := fmt.Sprintf("#!/bin/sh\necho >> %s/boots\necho '%s\n%s'\n", dir, qemu.MarkStart, test.console)
@@ -314,5 +336,21 @@ func TestCutMachineReturnsTheErrorOfTheGuest(t *testing.T) {
 		if boots, _ := os.ReadFile(filepath.Join(dir, "boots")); len(boots) != 1 {
 			t.Errorf("%s: got %d boots, want 1", test.want, len(boots))
 		}
+	}
+}
+
+func TestCutMachineReturnsWhyItStopped(t *testing.T) {
+	d, err := disk.New(make([]byte, 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	want := errors.New("-timeout is near")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(want)
+
+	m := &cutMachine{t: t, machine: qemu.Machine{Arch: "amd64"}, disk: d}
+	if err := m.boot(ctx, afterKill); !errors.Is(err, want) {
+		t.Errorf("got error %v, want %v", err, want)
 	}
 }

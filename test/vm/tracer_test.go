@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -178,4 +179,45 @@ func validate(line string) error {
 	}
 
 	return schema.Validate(value)
+}
+
+func TestSkippedRun(t *testing.T) {
+	for _, test := range []struct {
+		line string
+		want bool
+	}{
+		{`{"kind":"lost","what":"missed run of kprobe_oom_kill_process","count":1}`, true},
+		{`{"kind":"lost","what":"missed run of kretprobe_out_of_memory","count":1}`, true},
+		{`{"kind":"lost","what":"missed run of fexit_exit_mmap","count":1}`, true},
+		{`{"kind":"lost","what":"missed run of fentry_oom_kill_process","count":1}`, false},
+		{`{"kind":"lost","what":"missed run of fexit_out_of_memory","count":1}`, false},
+		{`{"kind":"lost","what":"missed run of mark_victim","count":1}`, false},
+		{`{"kind":"lost","what":"missed run of signal_generate","count":1}`, false},
+		{`{"kind":"lost","what":"kprobe_oom_kill_process","count":1}`, false},
+		{`{"kind":"lost","what":"victim","count":1}`, false},
+		{`{"kind":"status","what":"missed run of fexit_exit_mmap"}`, false},
+		{`{"kind":"lost",`, false},
+	} {
+		if l, got := skippedRun(test.line); got != test.want || got && l.Count != 1 {
+			t.Errorf("line %s: got %v, count %d; want %v", test.line, got, l.Count, test.want)
+		}
+	}
+}
+
+func TestReadTraceLeavesOutSkippedRuns(t *testing.T) {
+	lostLine := func(what string) string {
+		return fmt.Sprintf(`{"v":1,"kind":"lost","time":"2026-01-01T00:00:00Z","boot_id":"b","node":"n","what":%q,"count":1}`, what)
+	}
+	skipped, lost := lostLine("missed run of kprobe_oom_kill_process"), lostLine("victim")
+	result := &Result{
+		Tracers: map[string]Tracer{tierKprobe: {End: []string{skipped}}},
+		Runs:    []*Run{{Lines: map[string][]string{tierKprobe: {skipped, lost}}}},
+	}
+
+	r := new(report)
+	r.readTrace(tierKprobe, result)
+
+	if len(r.general) != 1 || !strings.Contains(r.general[0], `"what":"victim"`) {
+		t.Errorf("got problems %q, want the lost victim only", r.general)
+	}
 }

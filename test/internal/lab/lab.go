@@ -5,10 +5,12 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,7 +46,7 @@ func Context(t *testing.T) context.Context {
 	t.Cleanup(stop)
 
 	if deadline, ok := t.Deadline(); ok {
-		ctx, stop = context.WithDeadline(ctx, deadline.Add(-reportTime))
+		ctx, stop = context.WithDeadlineCause(ctx, deadline.Add(-reportTime), errors.New("-timeout is near"))
 		t.Cleanup(stop)
 	}
 
@@ -54,16 +56,49 @@ func Context(t *testing.T) context.Context {
 // reportTime is for what a test does after its context has ended.
 const reportTime = 2 * time.Minute
 
-// Logf logs what is worth reading of a test that passes, too, and prints it at once:
-// without -v, package testing prints the log of a test that fails, at its end. So those
-// that failed are the last lines of a run, and those that passed are none.
+// Logf prints at once what is worth reading even if the test passes. Without -v, it
+// bypasses package testing, which prints only the logs of failed tests, at the end: so a
+// run ends with its failures alone.
 func Logf(t testing.TB, format string, args ...any) {
 	t.Helper()
-	t.Logf(format, args...)
 
-	if !testing.Verbose() {
+	if testing.Verbose() {
+		t.Logf(format, args...)
+	} else {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", t.Name(), fmt.Sprintf(format, args...))
 	}
+}
+
+// Logger returns [Logf] for one test.
+func Logger(t testing.TB) func(format string, args ...any) {
+	return func(format string, args ...any) {
+		t.Helper()
+		Logf(t, format, args...)
+	}
+}
+
+// Rerun runs the tests that a pattern selects in another process, with OOMTRACE_LAB=1, and
+// returns what they print. They must fail before they run a program: those in PATH are
+// empty files.
+func Rerun(t testing.TB, programs []string, pattern string, args ...string) (output string) {
+	t.Helper()
+
+	path := t.TempDir()
+	for _, name := range programs {
+		if err := os.WriteFile(filepath.Join(path, name), nil, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	cmd := exec.Command(os.Args[0], append([]string{"-test.run", pattern}, args...)...)
+	cmd.Env = append(os.Environ(), "OOMTRACE_LAB=1", "PATH="+path)
+
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Errorf("pattern %s: got a test that passes, want one that fails", pattern)
+	}
+
+	return string(out)
 }
 
 // Build builds a static program of the repository for an architecture.

@@ -3,7 +3,10 @@
 // Package must stops what a guest does at the first error, without a test to fail.
 package must
 
-import "fmt"
+import (
+	"fmt"
+	"runtime/debug"
+)
 
 // failure is what OK panics with.
 type failure struct{ error }
@@ -15,8 +18,8 @@ func OK(what string, err error) {
 	}
 }
 
-// Failed returns the error of OK from what recover returned, or nil. It panics again with
-// anything else.
+// Failed returns the error of OK from what recover returned, or nil. Any other panic is
+// returned with its stack, so that it stops no more than an error of OK does.
 func Failed(recovered any) error {
 	switch f := recovered.(type) {
 	case nil:
@@ -24,6 +27,6 @@ func Failed(recovered any) error {
 	case failure:
 		return f.error
 	default:
-		panic(recovered)
+		return fmt.Errorf("panic: %v\n%s", recovered, debug.Stack())
 	}
 }

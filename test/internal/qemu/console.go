@@ -22,6 +22,7 @@ const (
 	MarkBegin = "@@LAB-BEGIN@@"
 	MarkError = "@@LAB-ERROR@@"
 	MarkEnd   = "@@LAB-END@@"
+	MarkDied  = "@@LAB-DIED@@" // the guest's program panicked outside of its main goroutine
 )
 
 // GuestError is the text of the error that ended the program of a guest.
@@ -84,16 +85,23 @@ func Receive(console []byte, result any) error {
 	return errors.New("the guest did not finish")
 }
 
-// Failure returns the [GuestError] on the console, or nil.
+// Failure returns the [GuestError] on the console, or nil. A program that died without
+// sending one is an error, too.
 func Failure(console []byte) error {
 	var text string
 
 	sent, err := receive(console, MarkError, &text)
-	if !sent || err != nil {
+
+	switch {
+	case err != nil:
 		return err
+	case sent:
+		return GuestError(text)
+	case bytes.Contains(console, []byte(MarkDied)):
+		return GuestError("its program died; end of the console: " + Tail(console))
 	}
 
-	return GuestError(text)
+	return nil
 }
 
 // receive decodes the first value after a mark, and reports whether one was sent to its

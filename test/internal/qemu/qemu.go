@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -75,7 +76,7 @@ func (m Machine) Result(ctx context.Context, limit time.Duration, keep string, l
 	for range Boots {
 		console, runErr := m.run(ctx, limit, keep)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 
 		err := Receive(console, into)
@@ -118,15 +119,18 @@ func (m Machine) run(ctx context.Context, limit time.Duration, keep string) ([]b
 	return out.Bytes(), err
 }
 
-// Tail returns the end of a console, quoted; if the kernel crashed, from the crash on.
+// Tail returns the end of a console, quoted; if the kernel crashed or a program of Go
+// panicked, from there on.
 func Tail(console []byte) string {
 	from := max(0, len(console)-300)
-	if died := bytes.Index(console, []byte("BUG: ")); died >= 0 {
-		from = died
+	if at := crash.FindIndex(console); at != nil {
+		from = at[0]
 	}
 
 	return fmt.Sprintf("%q", console[from:min(len(console), from+3000)])
 }
+
+var crash = regexp.MustCompile(`BUG: |(?m:^)(panic|fatal error): `)
 
 // BootOption returns the value of a word on the kernel's command line, and whether the
 // word is there. It is for guests.

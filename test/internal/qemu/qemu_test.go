@@ -4,6 +4,7 @@ package qemu
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -45,7 +46,13 @@ func TestResultBootsAgainOnlyAfterACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	const crash = MarkStart + "\nBUG: kernel"
+	const (
+		crash = MarkStart + "\nBUG: kernel"
+		died  = MarkStart + "\r\npanic: no such key\r\n" + MarkDied + "\r\n"
+	)
+
+	// What is long is cut before its end.
+	panicked := strings.Replace(died, "key", "key"+strings.Repeat("\r\ngoroutine 7", 100), 1)
 
 	for _, test := range []struct {
 		name     string
@@ -57,6 +64,9 @@ func TestResultBootsAgainOnlyAfterACrash(t *testing.T) {
 		{"a result after a crash", []string{crash, result.String()}, 2, ""},
 		{"crashes only", []string{crash, crash, "", crash}, Boots, "the guest did not finish"},
 		{"an error", []string{failure.String(), result.String()}, 1, "the guest failed: no disk"},
+		{"an error, and an end that follows from it", []string{failure.String() + MarkDied, result.String()}, 1, "the guest failed: no disk"},
+		{"a panic", []string{died, result.String()}, 1, "the guest failed: its program died"},
+		{"a long panic", []string{panicked, result.String()}, 1, "no such key"},
 		{"an error after a crash", []string{crash, failure.String(), result.String()}, 2, "the guest failed: no disk"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -77,5 +87,17 @@ func TestResultBootsAgainOnlyAfterACrash(t *testing.T) {
 				t.Errorf("got error %v, want one with %q", err, test.want)
 			}
 		})
+	}
+}
+
+func TestResultReturnsWhyItStopped(t *testing.T) {
+	fakeEmulator(t, MarkStart)
+
+	want := errors.New("-timeout is near")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(want)
+
+	if err := (Machine{Arch: "amd64"}).Result(ctx, time.Minute, "", t.Logf, new(any)); !errors.Is(err, want) {
+		t.Errorf("got error %v, want %v", err, want)
 	}
 }
