@@ -137,6 +137,7 @@ func TestFilterByNameWaitsForNames(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			recorded = append(recorded, strings.TrimSuffix(string(raw), "\n"))
 		}
 
