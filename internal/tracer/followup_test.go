@@ -311,7 +311,7 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 
 		for i := range kills {
 			if name := fmt.Sprintf("app-%d", i); !strings.Contains(text.String(), name) {
-				t.Errorf("got no name %s in the text", name)
+				t.Errorf("got text without the name %s, want it", name)
 			}
 		}
 	})
