@@ -72,60 +72,100 @@ func TestFilterMatchesLimiterOrVictim(t *testing.T) {
 }
 
 // A filter by name shows an incident once, when its names arrive, with its updates until
-// then. Incidents that never get names are counted at the end.
+// then, in a replay as in a live trace. Incidents that never get names are counted at the
+// end.
 func TestFilterByNameWaitsForNames(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-
-	flags := traceFlags{formatFlags: formatFlags{output: "json"}, filter: filter{namespace: "shop"}}
-	out := newOutput(&flags, nil, &stdout, &stderr)
-	open := ledger.New(ledger.Limits{}, nil)
-	incident := func(id string) *events.Incident {
-		return &events.Incident{ID: id, Limiter: &events.Limiter{Workload: &events.Workload{PodUID: "u-" + id}}}
+	head := func(kind, id string) events.Incident {
+		return events.Incident{Envelope: events.Envelope{Kind: kind}, ID: id}
 	}
-	named := func(id, namespace string) *events.Incident {
-		return &events.Incident{ID: id, Limiter: &events.Limiter{Workload: &events.Workload{
-			PodUID: "u-" + id, Namespace: namespace, Pod: "p", Labels: map[string]string{},
-		}}}
-	}
-	update := func(change *events.Incident) events.Line { return &events.Update{Change: change} }
+	incident := func(id, namespace string) *events.Incident {
+		inc := head(events.KindIncident, id)
+		inc.Limiter = &events.Limiter{Workload: &events.Workload{PodUID: "u-" + id, Namespace: namespace}}
 
-	for _, published := range []events.Line{
-		incident("a"), incident("b"), incident("c"), named("d", "shop"),
-		update(&events.Incident{ID: "a", Notes: []string{"before the names"}}),
-		update(named("a", "shop")), update(named("b", "other")),
-		update(&events.Incident{ID: "a", Notes: []string{"later"}}),
-		update(&events.Incident{ID: "b", Notes: []string{"never"}}),
-	} {
-		line, err := open.Take(published, 0)
-		if err == nil {
-			err = out.Write(line)
+		if namespace != "" {
+			inc.Limiter.Workload.Pod = "p"
 		}
 
-		if err != nil {
+		return &inc
+	}
+	named := func(id, namespace string) events.Line {
+		change := head(events.KindIncidentUpdate, id)
+		change.Limiter = incident(id, namespace).Limiter
+
+		return &events.Update{Change: &change}
+	}
+	noted := func(id, note string) events.Line {
+		change := head(events.KindIncidentUpdate, id)
+		change.Notes = []string{note}
+
+		return &events.Update{Change: &change}
+	}
+	lines := []events.Line{
+		incident("a", ""), incident("b", ""), incident("c", ""), incident("d", "shop"),
+		noted("a", "before the names"), named("a", "shop"), named("b", "other"), noted("a", "later"), noted("b", "never"),
+	}
+
+	t.Run("live", func(t *testing.T) {
+		var stdout, stderr bytes.Buffer
+
+		flags := traceFlags{formatFlags: formatFlags{output: "json"}, filter: filter{namespace: "shop"}}
+		out := newOutput(&flags, nil, &stdout, &stderr)
+		open := ledger.New(ledger.Limits{}, nil)
+
+		for _, published := range lines {
+			line, err := open.Take(published, 0)
+			if err == nil {
+				err = out.Write(line)
+			}
+
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		if err := out.close(); err != nil {
 			t.Fatal(err)
 		}
-	}
 
-	if err := out.close(); err != nil {
-		t.Fatal(err)
-	}
+		checkShop(t, stdout.String(), stderr.String())
+	})
+	t.Run("replay", func(t *testing.T) {
+		var recorded []string
+
+		for _, line := range lines {
+			raw, err := events.Marshal(line)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			recorded = append(recorded, strings.TrimSuffix(string(raw), "\n"))
+		}
+
+		stdout, stderr, _ := replayed(t, recorded, "-o", "json", "-n", "shop")
+		checkShop(t, stdout, stderr)
+	})
+}
+
+// checkShop checks what is printed under -n shop of TestFilterByNameWaitsForNames.
+func checkShop(t *testing.T, stdout, stderr string) {
+	t.Helper()
 
 	var got []string
 
-	for line := range strings.Lines(stdout.String()) {
+	for line := range strings.Lines(stdout) {
 		var inc events.Incident
 		if err := json.Unmarshal([]byte(line), &inc); err != nil {
 			t.Fatal(err)
 		}
-		got = append(got, inc.ID+" "+strings.Join(inc.Notes, ","))
+		got = append(got, inc.Kind+" "+inc.ID+" "+strings.Join(inc.Notes, ","))
 	}
 
-	if want := []string{"d ", "a before the names", "a later"}; !slices.Equal(got, want) {
+	if want := []string{"incident d ", "incident a before the names", "incident_update a later"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 
 	const want = "1 incident not shown: the pod names could not be resolved"
-	if got := stderr.String(); !strings.Contains(got, want) {
-		t.Errorf("got stderr %q, want %q", got, want)
+	if !strings.Contains(stderr, want) {
+		t.Errorf("got stderr %q, want %q", stderr, want)
 	}
 }

@@ -51,7 +51,7 @@ func inspected(t *testing.T, args ...string) *events.Inspection {
 
 	var stdout, stderr bytes.Buffer
 	if status := run(append([]string{"inspect", "-o", "json"}, args...), &stdout, &stderr); status != exitOK {
-		t.Fatalf("status %d: %s", status, &stderr)
+		t.Fatalf("got status %d and stderr %q, want status %d", status, &stderr, exitOK)
 	}
 
 	if n := bytes.Count(stdout.Bytes(), []byte("\n")); n != 1 {

@@ -17,11 +17,14 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// A format without a case of its own would print text.
+// A format without a case of its own would print text. One that does not sanitize would let
+// a process control the terminal by its name.
 func TestEveryFormatHasItsOwnOutput(t *testing.T) {
+	const name = "j\x1ba\nva"
+
 	inc := &events.Incident{
 		ID: "a", Outcome: events.OutcomeKilled,
-		Victims: []events.Victim{{Process: events.Process{PID: 10, TID: 10, Comm: "java"}}},
+		Victims: []events.Victim{{Process: events.Process{PID: 10, TID: 10, Comm: name}}},
 	}
 	formats := map[string]string{}
 
@@ -37,6 +40,12 @@ func TestEveryFormatHasItsOwnOutput(t *testing.T) {
 			t.Errorf("%s: got %q as of %s, want a format of its own", format, &stdout, other)
 		}
 		formats[stdout.String()] = format
+
+		for _, raw := range []string{"\x1b", "a\nva"} {
+			if strings.Contains(stdout.String(), raw) {
+				t.Errorf("%s: got %q with %q of the name %q, want it escaped", format, &stdout, raw, name)
+			}
+		}
 	}
 }
 

@@ -19,7 +19,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/ledger"
 	"github.com/oomtrace/oomtrace/internal/record"
 	"github.com/oomtrace/oomtrace/internal/report"
+	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/timearg"
+	"github.com/oomtrace/oomtrace/internal/view"
 )
 
 func newReplay(stdout, stderr io.Writer) *cobra.Command {
@@ -140,7 +142,7 @@ type replayer struct {
 }
 
 func newReplayer(f *traceFlags, stdout, stderr io.Writer) *replayer {
-	raw := &rawLines{out: stdout}
+	raw := &rawLines{out: stdout, encoder: view.NewJSON(stdout)}
 	p := &replayer{
 		out: newOutput(f, raw, stdout, stderr), incidents: ledger.New(record.OpenIncidents, nil), decode: true,
 	}
@@ -156,7 +158,7 @@ func (p *replayer) print(recorded *record.Line) error {
 	p.lines++
 
 	if p.raw != nil {
-		p.raw.line = recorded.Raw
+		p.raw.line = recorded
 		if !p.decode {
 			return p.raw.write()
 		}
@@ -208,14 +210,21 @@ func (p *replayer) warnings() []string {
 // rawLines is a sink that writes the recorded text of a line. A recorded line may have
 // keys that this version does not know.
 type rawLines struct {
-	out  io.Writer
-	line []byte
-	buf  bytes.Buffer
+	out     io.Writer
+	encoder sink.Sink
+	line    *record.Line
+	buf     bytes.Buffer
 }
 
+// Write encodes an incident that a filter forwards at an update, because its names were
+// resolved late: no recorded line is that incident with its updates.
 func (r *rawLines) Write(l events.Line) error {
 	if events.Published(l) == nil {
 		return nil
+	}
+
+	if _, ok := l.(*events.Incident); ok && r.line.Kind != events.KindIncident {
+		return r.encoder.Write(l)
 	}
 
 	return r.write()
@@ -223,7 +232,7 @@ func (r *rawLines) Write(l events.Line) error {
 
 func (r *rawLines) write() error {
 	r.buf.Reset()
-	r.buf.Write(r.line)
+	r.buf.Write(r.line.Raw)
 	r.buf.WriteByte('\n')
 
 	if _, err := r.out.Write(r.buf.Bytes()); err != nil {

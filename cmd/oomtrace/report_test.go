@@ -214,7 +214,7 @@ func TestFailedWriteLeavesTheOldFile(t *testing.T) {
 	}
 
 	if err := writeFile(filepath.Join(dir, "none", "x"), func(io.Writer) error { return nil }); err == nil {
-		t.Error("got no error for a directory that does not exist")
+		t.Error("got no error for a directory that does not exist, want one")
 	}
 
 	if err := writeFile("/dev/null", func(w io.Writer) error { _, err := fmt.Fprint(w, "x"); return err }); err != nil {

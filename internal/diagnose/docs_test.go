@@ -91,7 +91,7 @@ func TestDocumentHasEachRule(t *testing.T) {
 	}
 
 	if string(got) != want {
-		t.Error("docs/causes.md differs from the rules: go test ./internal/diagnose -update")
+		t.Error("got a docs/causes.md that differs from the rules, want it as go test ./internal/diagnose -update writes it")
 	}
 
 	described := map[string]bool{}
@@ -101,7 +101,7 @@ func TestDocumentHasEachRule(t *testing.T) {
 
 	for _, r := range rules {
 		if !described[r.id] {
-			t.Errorf("want a section on %s", r.id)
+			t.Errorf("got no section on %s, want one", r.id)
 		}
 	}
 
@@ -119,7 +119,7 @@ func TestRulesAreComplete(t *testing.T) {
 
 		seen[r.id] = true
 		if r.means == "" || r.needs == "" || r.reference == "" || r.match == nil || len(r.advice) == 0 {
-			t.Errorf("%s: want means, needs, a reference, match and advice", r.id)
+			t.Errorf("%s: got an incomplete rule, want means, needs, a reference, match and advice", r.id)
 		}
 
 		for _, a := range r.advice {

@@ -165,12 +165,10 @@ func candidateSize(c *events.Candidate) uint64 {
 
 // exempt are the candidates that the kernel may not kill.
 func (f *facts) exempt() []*events.Candidate {
-	const unkillable = -1000 // OOM_SCORE_ADJ_MIN (include/uapi/linux/oom.h)
 	var all []*events.Candidate
 
 	for i := range f.candidates {
-		c := &f.candidates[i]
-		if c.Unkillable || c.OOMScoreAdj != nil && *c.OOMScoreAdj == unkillable {
+		if c := &f.candidates[i]; c.Unkillable {
 			all = append(all, c)
 		}
 	}
@@ -263,10 +261,4 @@ func value[T any](p *T) T {
 }
 
 // less is a-b, or 0: counters of one instant are not read at one instant.
-func less(a, b uint64) uint64 {
-	if a < b {
-		return 0
-	}
-
-	return a - b
-}
+func less(a, b uint64) uint64 { return a - min(a, b) }

@@ -472,7 +472,7 @@ func TestCausesAreComplete(t *testing.T) {
 
 			for _, a := range c.Advice {
 				if !slices.Contains([]string{kubernetes, cgroupLayer, kernel, application}, a.Layer) {
-					t.Errorf("%s: got advice for layer %q", c.ID, a.Layer)
+					t.Errorf("%s: got advice for layer %q, want a known layer", c.ID, a.Layer)
 				}
 			}
 		}
@@ -480,7 +480,7 @@ func TestCausesAreComplete(t *testing.T) {
 
 	for _, r := range rules {
 		if !seen[r.id] {
-			t.Errorf("want a case for rule %s", r.id)
+			t.Errorf("got no case for rule %s, want one", r.id)
 		}
 	}
 }

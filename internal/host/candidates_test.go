@@ -159,12 +159,12 @@ func TestTotalPages(t *testing.T) {
 
 		r := Reader{Root: root, Layout: Layout{MemoryVersion: test.version, MemoryMount: root + "/cg", MountRoot: "/"}}
 		if got := r.totalPages("/a") * uint64(PageSize()) >> 20; got != test.want {
-			t.Errorf("%s: %d MiB, want %d", test.name, got, test.want)
+			t.Errorf("%s: got %d MiB, want %d", test.name, got, test.want)
 		}
 	}
 
 	if got := (Reader{Root: t.TempDir()}).totalPages(""); got != 0 {
-		t.Errorf("of nothing: %d", got)
+		t.Errorf("got %d pages of an empty tree, want 0", got)
 	}
 }
 

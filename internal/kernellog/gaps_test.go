@@ -138,7 +138,7 @@ func (h *gapTest) check(t *testing.T, what, log string) bool {
 
 			for key, value := range got {
 				if full, ok := want[key]; full != value && !unsure(inc, key, value) && !h.inherent(key, value, full) {
-					differs = append(differs, fmt.Sprintf("%s is %q, whole: %q (%v)", key, value, full, ok))
+					differs = append(differs, fmt.Sprintf("%s: got %q, want %q (known: %v)", key, value, full, ok))
 				}
 			}
 
@@ -152,7 +152,8 @@ func (h *gapTest) check(t *testing.T, what, log string) bool {
 
 		if len(why) > 0 {
 			slices.Sort(why)
-			t.Errorf("%s: %s\nnotes %q unknown %q", what, strings.Join(why[:min(len(why), 5)], "\n"), inc.Notes, inc.Unknown)
+			t.Errorf("%s: got differences, notes %q and unknown %q, want the values of the whole log:\n%s",
+				what, inc.Notes, inc.Unknown, strings.Join(why[:min(len(why), 5)], "\n"))
 
 			return false
 		}

@@ -93,7 +93,7 @@ func TestLinesAreLinkedToTheirReport(t *testing.T) {
 			"memcg killed: hog in /a by memcg, chosen hog[7] of /a/b\nmemcg killed: - in - by memcg, unknown other[9]",
 		},
 		{
-			"the same process is told again", whole + killOf("hog", 7),
+			"the same process is logged again", whole + killOf("hog", 7),
 			"memcg killed: hog in /a by memcg, chosen hog[7] of /a/b",
 		},
 		{
@@ -152,7 +152,7 @@ func TestLinesAreLinkedToTheirReport(t *testing.T) {
 			"memcg killed: - in - by group, chosen hog[7], group hog[8]\nmemcg killed: - in - by memcg, unknown hog[9]",
 		},
 		{
-			"a group whose chosen one is not told twice", killOf("hog", 7) + groupOf("/a") + killOf("hog", 8),
+			"a group whose chosen one is not logged twice", killOf("hog", 7) + groupOf("/a") + killOf("hog", 8),
 			"memcg killed: - in - by memcg, unknown hog[7]\nunknown : - in - by group\nmemcg killed: - in - by memcg, unknown hog[8]",
 		},
 		{

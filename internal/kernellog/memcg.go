@@ -219,6 +219,7 @@ func memoryFields(m *events.Memory) []memoryField {
 		{&m.KernelStackBytes, [3]string{"kernel_stack"}},
 		{&m.PagetablesBytes, [3]string{"pagetables"}},
 		{&m.SockBytes, [3]string{"sock"}},
+
 		{&m.FileDirtyBytes, [3]string{"file_dirty", "total_dirty", "dirty"}},
 		{&m.FileWritebackBytes, [3]string{"file_writeback", "total_writeback", "writeback"}},
 		{&m.ActiveFileBytes, [3]string{"active_file", "total_active_file", "active_file"}},

@@ -83,7 +83,7 @@ func BenchmarkRead(b *testing.B) {
 			}
 
 			if found < 100 {
-				b.Fatalf("%d incidents", found)
+				b.Fatalf("got %d incidents, want at least 100", found)
 			}
 
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(lines), "ns/line")
@@ -102,7 +102,7 @@ func TestEveryReportOfALongLogIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	want := bytes.Count(log, []byte("Killed process")) - 5 // of a group the chosen one is told twice
+	want := bytes.Count(log, []byte("Killed process")) - 5 // the chosen one of a group is logged twice
 	if killed != want {
 		t.Errorf("got %d victims, want %d", killed, want)
 	}

@@ -45,7 +45,7 @@ func (c *Config) Read(r host.Reader) Memory {
 
 	var used *uint64
 	if state.TotalBytes != nil && state.FreeBytes != nil {
-		used = new(less(*state.TotalBytes, *state.FreeBytes))
+		used = new(*state.TotalBytes - min(*state.FreeBytes, *state.TotalBytes))
 	}
 
 	root := r.Layout.MountRoot
@@ -82,7 +82,7 @@ func workingSet(r host.Reader, cgroup string, otherwise *uint64) *uint64 {
 		return nil
 	}
 
-	return new(less(*usage, *charge.InactiveFileBytes))
+	return new(*usage - min(*charge.InactiveFileBytes, *usage))
 }
 
 // kubepods returns the path of the cgroup of all pods, empty if there is none. The
@@ -111,14 +111,12 @@ func (c *Config) kubepods(r host.Reader) string {
 	return ""
 }
 
-func less(a, b uint64) uint64 { return a - min(a, b) }
-
 func left(of, used *uint64) *uint64 {
 	if of == nil || used == nil {
 		return nil
 	}
 
-	return new(less(*of, *used))
+	return new(*of - min(*used, *of))
 }
 
 // Threshold parses the threshold of a signal: a quantity, or a percentage of a capacity

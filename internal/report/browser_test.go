@@ -233,7 +233,7 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 		"kmalloc-4k", "below min", "ffmpeg[30811]", "runc[52210]", "evicting pod", "3 incidents, 6 victims",
 	} {
 		if !strings.Contains(text, words) {
-			t.Errorf("want %q on the page", words)
+			t.Errorf("got a page without %q, want it", words)
 		}
 	}
 
@@ -294,7 +294,7 @@ func TestBrowserHostile(t *testing.T) {
 
 	text := evaluate[string](t, p, `document.body.innerText`)
 	if !strings.Contains(text, injection) {
-		t.Errorf("want the name as text on the page: %s", injection)
+		t.Errorf("got a page without the text %q, want it", injection)
 	}
 
 	for _, r := range text {

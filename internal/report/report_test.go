@@ -24,7 +24,7 @@ func TestFixturesMatchTheContract(t *testing.T) {
 
 		for dec.More() {
 			if err := dec.Decode(new(events.Incident)); err != nil {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s: got error %v, want an incident of the contract", name, err)
 				break
 			}
 		}
@@ -75,7 +75,7 @@ func TestTextIsSanitized(t *testing.T) {
 		}
 
 		if !strings.Contains(out.String(), "onerror=alert(1)") {
-			t.Error("want the name in the text")
+			t.Error("got text without the name, want it")
 		}
 	}
 }
@@ -235,7 +235,7 @@ func TestEnrichedCausesAreShown(t *testing.T) {
 	}
 
 	if !bytes.Contains(html, []byte("</span> wait")) {
-		t.Error("want the advice in the HTML")
+		t.Error("got HTML without the advice, want it")
 	}
 
 	o.SummaryOnly = true
@@ -304,13 +304,13 @@ func TestHTMLShowsTheMostImportant(t *testing.T) {
 	for i := range 30 {
 		want := i == 3 || i == 5 || i >= 26 && i < 29
 		if got := strings.Contains(html, fmt.Sprintf("incident id-%02d<", i)); got != want {
-			t.Errorf("incident %d: shown %v, want %v", i, got, want)
+			t.Errorf("incident %d: got shown %v, want %v", i, got, want)
 		}
 	}
 
 	for _, words := range []string{"25 incidents not shown in detail", "30 incidents, 29 victims"} {
 		if !strings.Contains(html, words) {
-			t.Errorf("want %q in the HTML", words)
+			t.Errorf("got HTML without %q, want it", words)
 		}
 	}
 }

@@ -42,12 +42,12 @@ func TestTallyIsBounded(t *testing.T) {
 	}
 
 	if tally.merged == 0 {
-		t.Error("got no merged names")
+		t.Errorf("got %d merged names, want some", tally.merged)
 	}
 
 	var text strings.Builder
 	if err := tally.text(&text, "POD", &Options{Width: 80, Location: time.UTC}); err != nil || !strings.Contains(text.String(), "added to the") {
-		t.Errorf("got error %v and no warning on merged names in\n%s", err, text.String())
+		t.Errorf("got error %v and text\n%s\nwant no error and a warning on merged names", err, text.String())
 	}
 }
 

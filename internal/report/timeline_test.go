@@ -5,6 +5,7 @@ package report
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,7 +38,7 @@ func TestPanels(t *testing.T) {
 
 		for _, s := range p.Series {
 			if s.Kind != "limit" && len(s.Y) != len(p.X) {
-				t.Errorf("%s: got %d values at %d times", p.Title, len(s.Y), len(p.X))
+				t.Errorf("%s: got %d values, want one at each of %d times", p.Title, len(s.Y), len(p.X))
 			}
 		}
 
@@ -48,8 +49,9 @@ func TestPanels(t *testing.T) {
 		checkSVG(t, p.Title, p.SVG())
 	}
 
-	if got := strings.Join(titles, " "); got != "Memory Time Tasks Limit" { // nothing was reclaimed
-		t.Fatalf("got panels %q", got)
+	// Nothing was reclaimed.
+	if want := []string{"Memory", "Time", "Tasks", "Limit"}; !slices.Equal(titles, want) {
+		t.Fatalf("got panels %q, want %q", titles, want)
 	}
 
 	memory, stalls, psi, limit := all[0], all[1], all[2], all[3]
@@ -62,16 +64,17 @@ func TestPanels(t *testing.T) {
 		limits = append(limits, s.Label+" "+s.Text)
 	}
 
-	if got := strings.Join(limits, ", "); got != "container memory.max 512.0 MiB, pod memory.high 500.0 MiB, qos limit 700.0 MiB" {
-		t.Errorf("got limits %q", got)
+	if want := []string{"container memory.max 512.0 MiB", "pod memory.high 500.0 MiB", "qos limit 700.0 MiB"}; !slices.Equal(limits, want) {
+		t.Errorf("got limits %q, want %q", limits, want)
 	}
 
-	if got := strings.Join(memory.Beyond, ", "); got != "container limit 100.0 MiB (descendant), kubepods limit 8.8 GiB (above the chart)" {
-		t.Errorf("got memory.Beyond %q", got)
+	beyond := []string{"container limit 100.0 MiB (descendant)", "kubepods limit 8.8 GiB (above the chart)"}
+	if !slices.Equal(memory.Beyond, beyond) {
+		t.Errorf("got limits beyond the chart %q, want %q", memory.Beyond, beyond)
 	}
 
 	if len(stalls.Series) != 2 || stalls.Series[0].Text != "at most 4.0 s" || stalls.Series[1].Text != "at most 1.0 s" || *stalls.X[2] != -0.5 {
-		t.Errorf("stalls: got %+v", stalls)
+		t.Errorf("stalls: got %+v, want series of at most 4.0 s and 1.0 s, and their third value at -0.5", stalls)
 	}
 
 	if len(psi.X) != 1 || *psi.Series[0].Y[0] != 50 || *psi.Series[1].Y[0] != 0 {

@@ -54,29 +54,29 @@ func TestTheOldestDeadAreForgotten(t *testing.T) {
 	testenv.Slow(t, "takes a second")
 
 	// Without a bound they would take some 40 MiB.
-	const all, living = 30_000, 100
+	const all, running = 30_000, 100
 	n := newNames(1000)
 	before := heap()
 
 	for i := range all {
 		n.Put(containerOf(i), workloadOf(i))
 
-		if i >= living {
+		if i >= running {
 			ref := containerOf(i)
 			n.Gone(Ref{ContainerID: ref.ContainerID})
 			n.Gone(Ref{PodUID: ref.PodUID})
 		}
 	}
 
-	if live, dead := n.counts(); live != 2*living || dead != 2000 {
-		t.Errorf("got %d live and %d dead entries, want %d and 2000", live, dead, 2*living)
+	if live, dead := n.counts(); live != 2*running || dead != 2000 {
+		t.Errorf("got %d live and %d dead entries, want %d and 2000", live, dead, 2*running)
 	}
 
 	if grown := int64(heap()) - int64(before); grown > 8<<20 {
 		t.Errorf("got %d MiB in use, want at most 8", grown>>20)
 	}
 
-	for i, want := range map[int]bool{0: true, living - 1: true, living: false, all - 1001: false, all - 1000: true, all - 1: true} {
+	for i, want := range map[int]bool{0: true, running - 1: true, running: false, all - 1001: false, all - 1000: true, all - 1: true} {
 		ref := containerOf(i)
 		if got := n.fill(&events.Workload{ContainerID: ref.ContainerID}).Pod != ""; got != want {
 			t.Errorf("container %d: got known %v, want %v", i, got, want)

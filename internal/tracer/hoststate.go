@@ -230,7 +230,7 @@ func evictionFailed(inc *events.Incident) bool {
 }
 
 // withVictims merges the victims into the candidates that are still alive, by points.
-func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pageBytes uint64) []events.Candidate {
+func withVictims(inc *events.Incident, alive []events.Candidate, totalPages, pageBytes uint64) []events.Candidate {
 	var all []events.Candidate
 
 	dead := make(map[int]bool)
@@ -256,7 +256,7 @@ func withVictims(inc *events.Incident, living []events.Candidate, totalPages, pa
 		all = append(all, c)
 	}
 
-	for _, c := range living {
+	for _, c := range alive {
 		if !dead[c.PID] {
 			all = append(all, c)
 		}

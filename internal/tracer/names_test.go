@@ -165,7 +165,7 @@ func TestLateNamesAreMergedIntoTheIncident(t *testing.T) {
 	}
 
 	if len(out.lines) == before {
-		t.Error("got no update with the names")
+		t.Error("got no update with the names, want one")
 	}
 
 	if place, _, _ := places.Tree.Place(events.CgroupKey{ID: 2}); place.Workload.Pod != "" {

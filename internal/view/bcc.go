@@ -15,9 +15,9 @@ import (
 )
 
 // NewBCC writes the line that bcc's oomkill prints, one for each victim, those
-// of a group included; a kill by a user has none. The pages are, as there, what
-// could be used at most (limit plus swap), not the size of the victim. What is
-// not known is "?".
+// of a group included; a SIGKILL from user space has none. The pages are, as
+// there, what could be used at most (limit plus swap), not the size of the
+// victim. What is not known is "?".
 //
 // Loadavg is asked for the content of /proc/loadavg once an incident; it may be
 // nil. Times are shown in loc, or the local time if it is nil. Updates, status

@@ -102,11 +102,11 @@ func TestJSONMatchesTheSchema(t *testing.T) {
 		for line := range bytes.Lines(out.Bytes()) {
 			v, err := jsonschema.UnmarshalJSON(bytes.NewReader(line))
 			if err != nil {
-				t.Fatalf("%s: %v", s.name, err)
+				t.Fatalf("%s: got error %v, want JSON", s.name, err)
 			}
 
 			if err := schema.Validate(v); err != nil {
-				t.Errorf("%s: %v\n%s", s.name, err, line)
+				t.Errorf("%s: got error %v, want a line that the schema allows:\n%s", s.name, err, line)
 			}
 		}
 	}

@@ -80,11 +80,13 @@ func columns() []column {
 		{"LEVEL", 9, 0, tw.AlignLeft, cell.level},
 		{"LIMIT", 8, 0, tw.AlignRight, func(c cell) string { return c.counter(c.limiter().LimitBytes) }},
 		{"USED", 8, wideTable, tw.AlignRight, func(c cell) string { return c.counter(c.limiter().UsageBytes) }},
+
 		{"VICTIM", 15, 0, tw.AlignLeft, cell.victim},
 		{"PID", 7, 0, tw.AlignRight, cell.pid},
 		{"ROLE", 9, wideTable, tw.AlignLeft, cell.role},
 		{"ANON", 8, 0, tw.AlignRight, cell.anon},
 		{"TRIGGER", 15, wideTable, tw.AlignLeft, cell.trigger},
+
 		{"POD/CONTAINER", 19, 0, tw.AlignLeft, cell.place},
 		{"K8S.NAMESPACE", 15, namesTable, tw.AlignLeft, func(c cell) string { return c.name(func(w *events.Workload) string { return w.Namespace }) }},
 		{"K8S.PODNAME", 28, namesTable, tw.AlignLeft, func(c cell) string { return c.name(func(w *events.Workload) string { return w.Pod }) }},

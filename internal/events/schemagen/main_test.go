@@ -31,7 +31,7 @@ func TestSchemaIsUpToDate(t *testing.T) {
 	}
 
 	if !bytes.Equal(got, want) {
-		t.Error("docs/events.schema.json differs from the Go types: go generate ./internal/events")
+		t.Error("got a docs/events.schema.json that differs from the Go types, want it as go generate ./internal/events makes it")
 	}
 }
 
@@ -61,7 +61,7 @@ func TestSchema(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			err := validate(schema, []byte(tt.line))
 			if (err == nil) != tt.valid {
-				t.Errorf("valid: %v, want %v: %v", err == nil, tt.valid, err)
+				t.Errorf("got valid %v (error %v), want %v", err == nil, err, tt.valid)
 			}
 		})
 	}
@@ -88,7 +88,7 @@ func TestReferenceExamples(t *testing.T) {
 
 		example, _, _ := strings.Cut(part, "```")
 		if err := validate(schema, []byte(example)); err != nil {
-			t.Errorf("example %d: %v\n%s", i, err, example)
+			t.Errorf("example %d: got error %v, want a line of the contract:\n%s", i, err, example)
 		}
 
 		var line events.Envelope
@@ -100,7 +100,7 @@ func TestReferenceExamples(t *testing.T) {
 
 	for _, o := range objects() {
 		if !seen[o.kind] {
-			t.Errorf("no example of %q", o.kind)
+			t.Errorf("got no example of %q, want one", o.kind)
 		}
 	}
 }
@@ -127,7 +127,7 @@ func TestReferenceNamesEveryKey(t *testing.T) {
 	for name, def := range schema.Defs {
 		for key := range def.Properties {
 			if !bytes.Contains(page, []byte("`"+key+"`")) {
-				t.Errorf("docs/events.md does not name %s of %s", key, name)
+				t.Errorf("got no %s of %s in docs/events.md, want each key named", key, name)
 			}
 		}
 	}
@@ -151,7 +151,7 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	}
 
 	if !bytes.Equal(got, page) {
-		t.Error("the tables of docs/events.md differ from the Go types: go generate ./internal/events")
+		t.Error("got tables in docs/events.md that differ from the Go types, want them as go generate ./internal/events makes them")
 	}
 }
 
@@ -171,19 +171,19 @@ func TestReferenceHasEveryType(t *testing.T) {
 
 	for name, fields := range d.fields {
 		if sections[name].title == "" {
-			t.Errorf("docs/events.md has no table of %s", name)
+			t.Errorf("got no table of %s in docs/events.md, want one", name)
 		}
 
 		for _, f := range fields {
 			if f.doc == "" {
-				t.Errorf("%s: key %s has no comment", name, f.key)
+				t.Errorf("%s: got no comment on key %s, want a sentence", name, f.key)
 			}
 		}
 	}
 
 	for name := range d.consts {
 		if sections[name].title == "" {
-			t.Errorf("docs/events.md has no table of the values of %s", name)
+			t.Errorf("got no table of the values of %s in docs/events.md, want one", name)
 		}
 	}
 }
