@@ -101,8 +101,9 @@ btf: ## make the small BTFs of the relocation test anew
 
 # Blank lines between the steps of a function: wsl without its two strictest rules.
 WSL := github.com/bombsimon/wsl/v5/cmd/wsl@v5.9.0
-lint: go check-fuzz ## formatting: gofmt, paragraphs; that test-fuzz has every fuzz test
+lint: go check-fuzz ## formatting: gofmt, width, paragraphs; that test-fuzz has every fuzz test
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
+	@git ls-files '*.go' '*.[ch]' '*.sh' .ci/run | grep -v -E '_bpfel\.go$$|^bpf/wire\.go$$|/testdata/' | LC_ALL=C xargs awk -f scripts/long-lines.awk
 	go run $(WSL) -disable decl,assign ./...
 
 clean: ## remove what was built, not what was downloaded

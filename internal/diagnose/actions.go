@@ -263,7 +263,8 @@ var actionRules = []rule{
 			"and not for an eviction",
 		`Kubernetes "Pod Lifecycle", termination of Pods; systemd.kill(5)`,
 		func(f *facts, k *events.Killer) (string, bool) {
-			if k.Path != events.PathRuntime && k.Path != events.PathSystemd && k.Path != events.PathCgroupKill || k.Reason == events.ReasonEviction {
+			if k.Path != events.PathRuntime && k.Path != events.PathSystemd && k.Path != events.PathCgroupKill ||
+				k.Reason == events.ReasonEviction {
 				return "", false
 			}
 
@@ -308,7 +309,8 @@ var actionRules = []rule{
 		"a kill from user space whose sender is known, and is neither a runtime, systemd, an OOM daemon nor a person",
 		"signal(7), kill(2)",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return sender(k) + " sent SIGKILL.", (k.Path == events.PathOther || k.Path == events.PathCron) && k.Login == nil && (k.Comm != "" || k.PID != 0)
+			return sender(k) + " sent SIGKILL.",
+				(k.Path == events.PathOther || k.Path == events.PathCron) && k.Login == nil && (k.Comm != "" || k.PID != 0)
 		},
 		advice{layer: application, text: "Identify the sender and the process that started it: " +
 			"the sender's ancestors are listed."},

@@ -342,7 +342,8 @@ func afterAnother(f *facts) *finding {
 				k.Victim, phrase.Duration(uint64(gap))),
 			confidence: likely,
 			evidence: []events.Evidence{item("earlier kill for the same limit",
-				fmt.Sprintf("%s, %s before, incident %s", k.Victim, phrase.Duration(uint64(gap)), phrase.ClipName(k.ID)), "earlier incidents")},
+				fmt.Sprintf("%s, %s before, incident %s",
+					k.Victim, phrase.Duration(uint64(gap)), phrase.ClipName(k.ID)), "earlier incidents")},
 		}
 	}
 

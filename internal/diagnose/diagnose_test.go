@@ -246,7 +246,8 @@ func TestRandomIncidents(t *testing.T) {
 
 		for _, c := range Diagnose(&inc, history) {
 			fired[c.ID] = true
-			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 || doubt(c.Confidence) < 0 || utf8.RuneCountInString(c.Text) > longest {
+			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 || doubt(c.Confidence) < 0 ||
+				utf8.RuneCountInString(c.Text) > longest {
 				t.Fatalf("got cause %+v, want text of at most %d runes, evidence, advice and a confidence", c, longest)
 			}
 		}

@@ -35,7 +35,8 @@ func app() *events.Workload {
 func victim(pid int, comm string, anon uint64) events.Victim {
 	return events.Victim{
 		Process: events.Process{PID: pid, TID: pid, Comm: comm, Cgroup: cgroup(9010, appPath), Workload: app()},
-		Role:    events.RoleChosen, AnonRSSBytes: new(anon), FileRSSBytes: new(uint64(0)), ShmemRSSBytes: new(uint64(0)), OOMScoreAdj: new(985),
+		Role:    events.RoleChosen, AnonRSSBytes: new(anon), FileRSSBytes: new(uint64(0)),
+		ShmemRSSBytes: new(uint64(0)), OOMScoreAdj: new(985),
 	}
 }
 
@@ -50,7 +51,8 @@ func plainKill() *events.Incident {
 			Cgroup: cgroup(9010, appPath), Workload: app(),
 		},
 		Ladder: []events.Rung{
-			{Cgroup: *cgroup(9010, appPath), Level: events.LevelContainer, UsageBytes: new(512 * mib), MaxBytes: new(512 * mib), Workload: app()},
+			{Cgroup: *cgroup(9010, appPath), Level: events.LevelContainer, UsageBytes: new(512 * mib),
+				MaxBytes: new(512 * mib), Workload: app()},
 			{Cgroup: *cgroup(9004, podPath), Level: events.LevelPod, UsageBytes: new(520 * mib)},
 		},
 		Trigger:    &events.Process{PID: 4711, TID: 4711, Comm: "hog", Cgroup: cgroup(9010, appPath)},
@@ -83,8 +85,10 @@ func podKill() *events.Incident {
 		Cgroup: cgroup(9004, podPath), Workload: &events.Workload{Namespace: "shop", Pod: "cart-0", PodUID: podUID},
 	}
 	inc.Shares = []events.Share{
-		{Cgroup: *cgroup(9010, appPath), Level: events.LevelContainer, Workload: app(), UsageBytes: new(300 * mib), MaxBytes: new(500 * mib)},
-		{Cgroup: *cgroup(9020, podPath+"/sidecar"), Level: events.LevelContainer, Workload: &events.Workload{Container: "proxy"}, UsageBytes: new(290 * mib)},
+		{Cgroup: *cgroup(9010, appPath), Level: events.LevelContainer, Workload: app(), UsageBytes: new(300 * mib),
+			MaxBytes: new(500 * mib)},
+		{Cgroup: *cgroup(9020, podPath+"/sidecar"), Level: events.LevelContainer,
+			Workload: &events.Workload{Container: "proxy"}, UsageBytes: new(290 * mib)},
 	}
 	inc.Memory = memory(560 * mib)
 
@@ -99,7 +103,8 @@ func nodeKill() *events.Incident {
 	inc.Killer.Path = "global"
 	inc.Victims[0].AnonRSSBytes = new(2 * gib)
 	inc.NodeState = &events.NodeState{
-		TotalBytes: new(16 * gib), FreeBytes: new(100 * mib), AvailableBytes: new(120 * mib), AnonBytes: new(15 * gib), FileBytes: new(60 * mib),
+		TotalBytes: new(16 * gib), FreeBytes: new(100 * mib), AvailableBytes: new(120 * mib), AnonBytes: new(15 * gib),
+		FileBytes:  new(60 * mib),
 		ShmemBytes: new(20 * mib), DirtyBytes: new(uint64(0)), WritebackBytes: new(uint64(0)), SlabReclaimable: new(100 * mib),
 		SlabUnreclaimable: new(200 * mib), KernelStackBytes: new(20 * mib), PagetablesBytes: new(80 * mib),
 		HugetlbBytes: new(uint64(0)), HugetlbFreeBytes: new(uint64(0)), SwapTotalBytes: new(2 * gib), SwapFreeBytes: new(1 * gib),

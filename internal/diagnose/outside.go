@@ -100,7 +100,8 @@ func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) str
 		hit.add("slab", phrase.Part(*slab, total), f.nodeSource("/proc/meminfo"))
 
 		if len(n.Slabs) > 0 {
-			hit.add("largest slab cache", phrase.ClipName(n.Slabs[0].Name)+" "+phrase.Size(n.Slabs[0].Bytes), f.nodeSource("/proc/slabinfo"))
+			hit.add("largest slab cache", phrase.ClipName(n.Slabs[0].Name)+" "+phrase.Size(n.Slabs[0].Bytes),
+				f.nodeSource("/proc/slabinfo"))
 		}
 	}
 

@@ -201,7 +201,9 @@ func cases() []ruleCase {
 		{rule: "fragmentation", name: "by compaction", confidence: likely,
 			make: with(nodeKill(), func(i *incident) {
 				i.Allocation.Order = new(3)
-				i.Before = &events.Before{GaveUp: &events.GaveUpLine{Compact: &events.CompactAnswer{Order: 3, Result: "complete", Retries: 16, MaxRetries: 16}}}
+				i.Before = &events.Before{GaveUp: &events.GaveUpLine{
+					Compact: &events.CompactAnswer{Order: 3, Result: "complete", Retries: 16, MaxRetries: 16},
+				}}
 			}),
 			lack: func(i *incident) { i.Before.GaveUp.Compact.Again = true }},
 		{rule: "fragmentation", name: "as the allocator gave up", confidence: likely,
@@ -323,7 +325,8 @@ func cases() []ruleCase {
 			history:     History{{ID: "1", Time: noon().Add(-exitTime + 1), SameLimiter: true, Victim: "hog[1]"}},
 			lackHistory: func(h History) History { h[0].Time = noon().Add(-exitTime); return h }},
 		{rule: "aftermath", name: "of a large one", confidence: likely, make: plainKill,
-			history:     History{{ID: "1", Time: noon().Add(-2 * time.Second), SameLimiter: true, Victim: "hog[1]", Released: true, ReleasedAfterNS: 3e9}},
+			history: History{{ID: "1", Time: noon().Add(-2 * time.Second), SameLimiter: true, Victim: "hog[1]",
+				Released: true, ReleasedAfterNS: 3e9}},
 			lackHistory: func(h History) History { h[0].SameLimiter = false; return h }},
 		{rule: "chosen_by_score", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
@@ -404,7 +407,9 @@ func kubepodsShare(usage uint64) events.Share {
 }
 
 func stalls(kind events.StallKind, count, fruitless, total uint64) *events.Before {
-	return &events.Before{WindowNS: 60e9, Stalls: []events.StallSum{{What: string(kind), Count: count, Fruitless: fruitless, TotalNS: total}}}
+	sum := events.StallSum{What: string(kind), Count: count, Fruitless: fruitless, TotalNS: total}
+
+	return &events.Before{WindowNS: 60e9, Stalls: []events.StallSum{sum}}
 }
 
 func find(causes []events.Cause, id string) *events.Cause {

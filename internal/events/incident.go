@@ -26,8 +26,10 @@ const (
 	OutcomeNoKillable     Outcome = "no_killable_task"   // nothing could be killed
 	OutcomeWaiting        Outcome = "waiting_for_victim" // an earlier victim is still dying
 	OutcomeAlreadyExiting Outcome = "already_exiting"    // the chosen task was exiting by itself: no signal, no count
-	OutcomeSkipped        Outcome = "skipped"            // out_of_memory returned without a choice (no __GFP_FS, or a notifier freed memory)
-	OutcomePanic          Outcome = "panic"              // vm.panic_on_oom: the kernel panicked (known from a kernel log only)
+
+	OutcomeSkipped Outcome = "skipped" // out_of_memory returned without a choice (no __GFP_FS, or a notifier freed memory)
+
+	OutcomePanic Outcome = "panic" // vm.panic_on_oom: the kernel panicked (known from a kernel log only)
 )
 
 // Tier is the attach mode of a hook, or the source of an incident.

@@ -69,7 +69,8 @@ func TestLimitsOfAncestorsAreRead(t *testing.T) {
 	r.Layout = Layout{MemoryVersion: 1, HierarchyID: 4, MemoryMount: root + "/v1", MountRoot: "/"}
 
 	ancestors, unknown = r.Ancestry("/a")
-	if len(ancestors) != 1 || ancestors[0].MaxBytes != nil || value(ancestors[0].SwapMaxBytes) != 2048 || value(ancestors[0].PeakBytes) != 950 ||
+	if len(ancestors) != 1 || ancestors[0].MaxBytes != nil || value(ancestors[0].SwapMaxBytes) != 2048 ||
+		value(ancestors[0].PeakBytes) != 950 ||
 		ancestors[0].Cgroup.Hierarchy != 4 || len(unknown) != 0 {
 		t.Errorf("got %+v, unknown %v in cgroup v1, want its limits", ancestors, unknown)
 	}

@@ -110,7 +110,9 @@ func TestCandidates(t *testing.T) {
 }
 
 func TestCandidatesBelow(t *testing.T) {
-	root := processes(t, map[int]string{10: status("a", 4000, 0, 40), 11: status("b", 8000, 0, 40), 12: status("other", 9000, 0, 40)}, map[int]int{10: 500}, map[string]string{
+	root := processes(t, map[int]string{
+		10: status("a", 4000, 0, 40), 11: status("b", 8000, 0, 40), 12: status("other", 9000, 0, 40),
+	}, map[int]int{10: 500}, map[string]string{
 		"cg/pod/memory.max":          "104857600\n",
 		"cg/pod/memory.swap.max":     "1048576\n",
 		"cg/pod/cgroup.procs":        "",
@@ -178,7 +180,8 @@ func TestHog(t *testing.T) {
 	}
 	_, _ = bufio.NewReader(os.Stdin).ReadString('\n') // until it is in its cgroup
 	// Populated by the kernel: what is written by Go is shadowed by the race detector.
-	if _, err := syscall.Mmap(-1, 0, hogMiB<<20, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE|syscall.MAP_POPULATE); err != nil {
+	if _, err := syscall.Mmap(-1, 0, hogMiB<<20, syscall.PROT_READ|syscall.PROT_WRITE,
+		syscall.MAP_ANON|syscall.MAP_PRIVATE|syscall.MAP_POPULATE); err != nil {
 		t.Fatal(err)
 	}
 

@@ -22,7 +22,8 @@ func TestTheChargeIsRead(t *testing.T) {
 	want := &events.Memory{
 		AnonBytes: p64(1), FileBytes: p64(2), KernelStackBytes: p64(3), PagetablesBytes: p64(4), PercpuBytes: p64(5), SockBytes: p64(6),
 		ShmemBytes: p64(7), FileDirtyBytes: p64(8), FileWritebackBytes: p64(9), AnonTHPBytes: p64(10), InactiveFileBytes: p64(11),
-		ActiveFileBytes: p64(12), UnevictableBytes: p64(13), SlabReclaimableBytes: p64(14), SlabUnreclaimableBytes: p64(15), SlabBytes: p64(29),
+		ActiveFileBytes: p64(12), UnevictableBytes: p64(13), SlabReclaimableBytes: p64(14),
+		SlabUnreclaimableBytes: p64(15), SlabBytes: p64(29),
 	}
 	if got := r.Charge("/a"); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v in cgroup v2, want the numbers of memory.stat", got)

@@ -31,8 +31,8 @@ const (
 // invocations. SIGKILLs from user space get none.
 const MaxOpen = 1024
 
-// followUp remembers emitted incidents for as long as they can change: until their
-// victims have exited and released their memory. It collects the changes of each and
+// followUp remembers emitted incidents for as long as the correlator can change them: for
+// recentNS, and until the audit that they are in. It collects the changes of each and
 // emits them as updates.
 type followUp struct {
 	cfg   *Config

@@ -289,7 +289,8 @@ func (u *userKills) killer(g *userGroup) *events.Killer {
 	}
 
 	return &events.Killer{
-		Kind: events.KillerUser, Path: events.PathOther, PID: g.from.PID, Comm: g.from.Comm, UID: new(first.Sender.UID), Cgroup: g.from.Cgroup,
+		Kind: events.KillerUser, Path: events.PathOther, PID: g.from.PID, Comm: g.from.Comm, UID: new(first.Sender.UID),
+		Cgroup: g.from.Cgroup,
 	}
 }
 

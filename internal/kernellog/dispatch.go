@@ -32,7 +32,8 @@ func (p *parser) kernelLine(s *stream, rec record, text string) bool {
 		s.sysrq = rec
 		return true
 	case strings.Contains(text, "no killable processes"):
-		if strings.HasPrefix(text, "Out of memory and no killable") || strings.HasPrefix(text, "Memory cgroup out of memory and no killable") {
+		if strings.HasPrefix(text, "Out of memory and no killable") ||
+			strings.HasPrefix(text, "Memory cgroup out of memory and no killable") {
 			r := p.reportAtEnd(s, rec)
 			r.noKillable = true
 			r.advance(rec, r.at)

@@ -189,7 +189,8 @@ func TestReportsOfRealKernelsHaveTheirVerdict(t *testing.T) {
 
 				check(t, "which", inc.Limiter.Which, which)
 
-				if inc.Memory == nil || *inc.Memory.AnonBytes+*inc.Memory.FileBytes == 0 || *inc.Memory.AnonBytes+*inc.Memory.FileBytes > *inc.Limiter.UsageBytes {
+				if inc.Memory == nil || *inc.Memory.AnonBytes+*inc.Memory.FileBytes == 0 ||
+					*inc.Memory.AnonBytes+*inc.Memory.FileBytes > *inc.Limiter.UsageBytes {
 					t.Errorf("got memory %+v, want parts that make up the usage %d", inc.Memory, *inc.Limiter.UsageBytes)
 				}
 			} else {

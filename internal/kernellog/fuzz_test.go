@@ -37,7 +37,8 @@ func FuzzRead(f *testing.F) {
 			opt := Options{Location: time.UTC, Now: now}
 
 			stats, err := Read(bytes.NewReader(log), opt, func(inc *events.Incident) error {
-				if inc.ID == "" || inc.Scope == "" || inc.Tier != events.TierKernelLog || inc.Log == nil || inc.Log.FirstLine > inc.Log.LastLine {
+				if inc.ID == "" || inc.Scope == "" || inc.Tier != events.TierKernelLog || inc.Log == nil ||
+					inc.Log.FirstLine > inc.Log.LastLine {
 					t.Errorf("got %+v, want an incident with its required keys", inc)
 				}
 

@@ -28,7 +28,8 @@ func (p *parser) killLine(s *stream, rec record, text string) bool {
 	message := text
 	for _, verb := range []string{"Killed process ", "Kill process ", "OOM victim "} {
 		prefix, rest, found := strings.Cut(text, verb)
-		if !found || prefix != "" && !strings.HasPrefix(prefix, "Memory cgroup out of memory") && !strings.HasPrefix(prefix, "Out of memory") {
+		if !found || prefix != "" &&
+			!strings.HasPrefix(prefix, "Memory cgroup out of memory") && !strings.HasPrefix(prefix, "Out of memory") {
 			continue
 		}
 		message = prefix

@@ -75,7 +75,8 @@ func Open(r io.Reader, name string) (io.Reader, error) {
 	}
 	// A log that was being written during a power cut has zeros, too.
 	if bytes.IndexByte(start, 0) >= 0 && !Looks(start) {
-		return nil, fmt.Errorf("%s is binary, not a kernel log: if it is compressed, run zcat %s | oomtrace report --kernel-log -", what, name)
+		return nil, fmt.Errorf("%s is binary, not a kernel log: "+
+			"if it is compressed, run zcat %s | oomtrace report --kernel-log -", what, name)
 	}
 
 	return in, nil

@@ -63,7 +63,8 @@ func TestTheConfigurationIsFound(t *testing.T) {
 				c.KubeReserved["memory"] == "1Gi" && *c.SingleProcessOOMKill && slices.Contains(c.EnforceNodeAllocatable, "kube-reserved")
 		}, ""},
 		{"an empty file means the defaults", map[string]string{"var/lib/kubelet/config.yaml": "kind: KubeletConfiguration\n"}, func(c *Config) bool {
-			return maps.Equal(c.EvictionHard, defaultHard) && slices.Equal(c.EnforceNodeAllocatable, []string{"pods"}) && c.SingleProcessOOMKill == nil
+			return maps.Equal(c.EvictionHard, defaultHard) &&
+				slices.Equal(c.EnforceNodeAllocatable, []string{"pods"}) && c.SingleProcessOOMKill == nil
 		}, ""},
 		{"defaults merged", map[string]string{
 			"var/lib/kubelet/config.yaml": "mergeDefaultEvictionSettings: true\nevictionHard: {memory.available: 1Gi}\n",

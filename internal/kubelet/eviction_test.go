@@ -78,7 +78,8 @@ func TestMemoryIsComputedAsTheKubeletDoes(t *testing.T) {
 		{"nothing", 2, Config{}, nil, -1, -1},
 	} {
 		root := testenv.Tree(t, test.files)
-		m := test.config.Read(host.Reader{Root: root, Layout: host.Layout{MemoryVersion: test.version, MemoryMount: root + "/cg", MountRoot: "/"}})
+		m := test.config.Read(host.Reader{Root: root,
+			Layout: host.Layout{MemoryVersion: test.version, MemoryMount: root + "/cg", MountRoot: "/"}})
 
 		kib := func(n *uint64) int64 {
 			if n == nil {

@@ -14,7 +14,8 @@ import (
 // Limits bound a Ledger. Zero values mean no bound.
 type Limits struct {
 	Incidents int
-	// Bytes bounds the sum of the sizes passed to Open and Apply.
+	// Bytes bounds the sum of the sizes passed to Open and Apply. Only Open evicts, so changes
+	// can exceed the bound until the next incident is opened.
 	Bytes int
 }
 

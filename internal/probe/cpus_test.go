@@ -43,7 +43,8 @@ func TestVerifierAcceptsManyCPUs(t *testing.T) {
 				}
 			}
 
-			c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
+			c, err := ebpf.NewCollectionWithOptions(spec,
+				ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
 			if verifier := (*ebpf.VerifierError)(nil); errors.As(err, &verifier) {
 				t.Fatalf("got %v, want the verifier to accept the programs", lastLine(verifier))
 			}

@@ -66,7 +66,8 @@ func browse(t *testing.T, html []byte, before ...setting) *tab {
 	if err := chromedp.Listen(ctx, p.listen); err != nil {
 		t.Fatal(err)
 	}
-	steps := []setting{command(network.Enable, network.EnableParams{}), command(log.Enable, cdp.Empty{}), command(runtime.Enable, cdp.Empty{})}
+	steps := []setting{command(network.Enable, network.EnableParams{}), command(log.Enable, cdp.Empty{}),
+		command(runtime.Enable, cdp.Empty{})}
 	p.do(t, append(append(steps, before...), chromedp.Navigate("file://"+file), chromedp.WaitReady("footer"))...)
 
 	return p
@@ -225,7 +226,8 @@ func TestBrowserChangesColours(t *testing.T) {
 
 func TestBrowserWithoutJavaScript(t *testing.T) {
 	html := makeHTML(t, Options{}, "pod-limit", "node", "user-kill")
-	p := browse(t, html, append(dressed("light", 1200, 900), command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}))...)
+	p := browse(t, html, append(dressed("light", 1200, 900),
+		command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}))...)
 
 	text := evaluate[string](t, p, `document.body.innerText`)
 	for _, words := range []string{

@@ -92,10 +92,14 @@ func kill(id string, after time.Duration, pod string) *events.Incident {
 	return &events.Incident{
 		Envelope: events.Envelope{V: events.Version, Kind: events.KindIncident, Time: base().Add(after), Node: "worker-3"},
 		ID:       id, Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled,
-		Limiter: &events.Limiter{Level: events.LevelContainer, Which: "memory.max", LimitBytes: new(512 * mib), UsageBytes: new(512 * mib), Cgroup: c, Workload: w},
+		Limiter: &events.Limiter{Level: events.LevelContainer, Which: "memory.max", LimitBytes: new(512 * mib),
+			UsageBytes: new(512 * mib), Cgroup: c, Workload: w},
 		Trigger: &events.Process{PID: 4711, TID: 4711, Comm: "java", Cgroup: c, Workload: w},
-		Victims: []events.Victim{{Process: events.Process{PID: 4711, TID: 4711, Comm: "java", Cgroup: c, Workload: w}, Role: events.RoleChosen}},
-		Killer:  &events.Killer{Kind: "kernel", Path: "memcg"},
+		Victims: []events.Victim{{
+			Process: events.Process{PID: 4711, TID: 4711, Comm: "java", Cgroup: c, Workload: w},
+			Role:    events.RoleChosen,
+		}},
+		Killer: &events.Killer{Kind: "kernel", Path: "memcg"},
 	}
 }
 
@@ -135,8 +139,10 @@ func hostileSource() Source {
 		Guardians: []events.GuardianStall{{Unit: nasty, TotalNS: 1e9}},
 		GaveUp:    &events.GaveUpLine{Reclaim: &events.ReclaimAnswer{Zone: nasty}, Compact: &events.CompactAnswer{Result: nasty}},
 	}
-	inc.Shares = []events.Share{{Cgroup: *c, Level: events.LevelContainer, Workload: w, UsageBytes: new(mib)}, {Cgroup: *c, UsageBytes: new(mib)}}
-	inc.Candidates = []events.Candidate{{Process: process, Points: new(int64(5)), Victim: true}, {Process: events.Process{Comm: long, Cgroup: c}, Unkillable: true}}
+	inc.Shares = []events.Share{{Cgroup: *c, Level: events.LevelContainer, Workload: w, UsageBytes: new(mib)},
+		{Cgroup: *c, UsageBytes: new(mib)}}
+	inc.Candidates = []events.Candidate{{Process: process, Points: new(int64(5)), Victim: true},
+		{Process: events.Process{Comm: long, Cgroup: c}, Unkillable: true}}
 	inc.NodeState = &events.NodeState{
 		TransparentHuge: nasty, Zones: []events.Zone{{Zone: nasty, FreeBlocks: make([]uint64, 400)}},
 		Slabs: []events.SlabCache{{Name: nasty, Bytes: 1}, {Name: long, Bytes: 2}}, Cgroups: []events.Share{{Cgroup: *c}},

@@ -104,7 +104,8 @@ func newDocument(s *Summary, selected *selection, warnings []string, o *Options)
 	if selected.dropped > 0 {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("%s not shown in detail: the %d shown are node-wide incidents "+
 			"and those that need attention, then kills, the newest first. "+
-			"Use --max-incidents, --id, --since and --until to select others.", phrase.Plural(selected.dropped, "incident"), len(selected.entries)))
+			"Use --max-incidents, --id, --since and --until to select others.",
+			phrase.Plural(selected.dropped, "incident"), len(selected.entries)))
 	}
 
 	if s.Incidents > 1 {

@@ -113,7 +113,8 @@ func TestJSONIsMerged(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if inc.Kind != events.KindIncident || inc.Before == nil || len(inc.Causes) != 3 || inc.Victims[0].ExitAfterNS == nil || inc.Audit == nil {
+	if inc.Kind != events.KindIncident || inc.Before == nil || len(inc.Causes) != 3 ||
+		inc.Victims[0].ExitAfterNS == nil || inc.Audit == nil {
 		t.Errorf("got an incident without its updates: %s", got[0])
 	}
 
@@ -168,7 +169,8 @@ func TestNoSuchID(t *testing.T) {
 
 	for _, o := range []Options{{ID: "a"}, {ID: "a-1", Since: base().Add(time.Second)}} {
 		var out bytes.Buffer
-		for name, err := range map[string]error{"text": second(Text(&out, src, o)), "json": second(JSON(&out, src, o)), "html": second(HTML(&out, src, o))} {
+		for name, err := range map[string]error{"text": second(Text(&out, src, o)), "json": second(JSON(&out, src, o)),
+			"html": second(HTML(&out, src, o))} {
 			if err == nil || !strings.Contains(err.Error(), "no incident has the id") || out.Len() > 0 {
 				t.Errorf("%s: got error %v and output %q, want \"no incident has the id\" alone", name, err, out.String())
 			}
@@ -273,7 +275,8 @@ func (full) Write([]byte) (int, error) { return 0, errFull }
 func TestErrorsOfTheWriterAreReturned(t *testing.T) {
 	src := list{incidents: []*events.Incident{kill("a", 0, "p")}}
 	for name, err := range map[string]error{
-		"text": second(Text(full{}, src, fixed(Options{}))), "json": second(JSON(full{}, src, fixed(Options{}))), "html": second(HTML(full{}, src, fixed(Options{}))),
+		"text": second(Text(full{}, src, fixed(Options{}))), "json": second(JSON(full{}, src, fixed(Options{}))),
+		"html": second(HTML(full{}, src, fixed(Options{}))),
 	} {
 		if !errors.Is(err, errFull) {
 			t.Errorf("%s: got error %v, want %v", name, err, errFull)
@@ -317,7 +320,8 @@ func TestHTMLShowsTheMostImportant(t *testing.T) {
 
 // TestHTMLIsComplete: whatever the incidents, the frame of the page is the same.
 func TestHTMLIsComplete(t *testing.T) {
-	for _, src := range []Source{list{}, list{incidents: []*events.Incident{kill("a", 0, "p")}}, list{incidents: []*events.Incident{{}, {}}}, hostileSource()} {
+	for _, src := range []Source{list{}, list{incidents: []*events.Incident{kill("a", 0, "p")}},
+		list{incidents: []*events.Incident{{}, {}}}, hostileSource()} {
 		html := string(renderHTML(t, src, Options{}))
 		for _, words := range []string{"<!DOCTYPE html>", "default-src &#39;none&#39;", "Permission is hereby granted", "</html>"} {
 			if strings.Count(html, words) != 1 {

@@ -20,7 +20,8 @@ func TestSentence(t *testing.T) {
 			inc.Allocation = &events.Allocation{Class: "tmpfs"}
 			side := *inc.Limiter.Workload
 			side.Container = "side"
-			inc.Victims[0].Process = events.Process{PID: 9, Comm: "sh", Cgroup: &events.Cgroup{CgroupKey: events.CgroupKey{ID: 8}}, Workload: &side}
+			inc.Victims[0].Process = events.Process{PID: 9, Comm: "sh",
+				Cgroup: &events.Cgroup{CgroupKey: events.CgroupKey{ID: 8}}, Workload: &side}
 		}},
 		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] lowered the limit below the usage; the kernel killed java[4711] and 2 more as one group.", func(inc *events.Incident) {
 			inc.Allocation = &events.Allocation{Class: "limit_lowered"}

@@ -127,7 +127,8 @@ func chargeSplit(inc *events.Incident) *split {
 	}
 	s.Inner = facts("dirty", size(m.FileDirtyBytes), "under writeback", size(m.FileWritebackBytes), "active file", size(m.ActiveFileBytes),
 		"inactive file", size(m.InactiveFileBytes), "unevictable", size(m.UnevictableBytes), "anonymous huge pages", size(m.AnonTHPBytes),
-		"reclaimable slab", size(m.SlabReclaimableBytes), "unreclaimable slab", size(m.SlabUnreclaimableBytes), "per-CPU", size(m.PercpuBytes))
+		"reclaimable slab", size(m.SlabReclaimableBytes), "unreclaimable slab", size(m.SlabUnreclaimableBytes),
+		"per-CPU", size(m.PercpuBytes))
 
 	return s
 }
@@ -186,7 +187,8 @@ func newNodePage(n *events.NodeState) *nodePage {
 		return nil
 	}
 	p := &nodePage{NodeState: n}
-	p.Memory = facts("total", size(n.TotalBytes), "free", size(n.FreeBytes), "available", size(n.AvailableBytes), "anonymous", size(n.AnonBytes),
+	p.Memory = facts("total", size(n.TotalBytes), "free", size(n.FreeBytes), "available", size(n.AvailableBytes),
+		"anonymous", size(n.AnonBytes),
 		"file", size(n.FileBytes), "shmem", size(n.ShmemBytes), "slab, reclaimable", size(n.SlabReclaimable),
 		"slab, unreclaimable", size(n.SlabUnreclaimable), "page tables", size(n.PagetablesBytes), "kernel stacks", size(n.KernelStackBytes),
 		"dirty", size(n.DirtyBytes), "writeback", size(n.WritebackBytes), "unevictable", size(n.UnevictableBytes),

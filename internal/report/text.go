@@ -157,7 +157,8 @@ func (t *tally) text(w *strings.Builder, title string, o *Options) error {
 			name = phrase.ClipMiddle(name, columns)
 		}
 
-		rows = append(rows, []string{name, fmt.Sprint(c.Incidents), fmt.Sprint(c.Victims), phrase.When(c.Last, time.DateTime, o.location())})
+		rows = append(rows, []string{name, fmt.Sprint(c.Incidents), fmt.Sprint(c.Victims),
+			phrase.When(c.Last, time.DateTime, o.location())})
 	}
 	for _, c := range most {
 		row(c.Name, c)

@@ -22,9 +22,11 @@ func TestPanels(t *testing.T) {
 	}
 	// The rows are not in order, and one is outside of the window.
 	inc.Before = &events.Before{WindowNS: 60e9, Timeline: []events.StallSecond{
-		{BeforeNS: 0, TotalNS: 4e9, HighNS: 1e9, UsageBytes: new(512 * mib), PSISomeNS: new(uint64(3e9)), PSIFullNS: new(uint64(1e9)), MaxEvents: new(uint64(30))},
+		{BeforeNS: 0, TotalNS: 4e9, HighNS: 1e9, UsageBytes: new(512 * mib), PSISomeNS: new(uint64(3e9)),
+			PSIFullNS: new(uint64(1e9)), MaxEvents: new(uint64(30))},
 		{BeforeNS: 70e9, TotalNS: 1},
-		{BeforeNS: 4e9, TotalNS: 1e9, UsageBytes: new(400 * mib), PSISomeNS: new(uint64(1e9)), PSIFullNS: new(uint64(1e9)), MaxEvents: new(uint64(10))},
+		{BeforeNS: 4e9, TotalNS: 1e9, UsageBytes: new(400 * mib), PSISomeNS: new(uint64(1e9)),
+			PSIFullNS: new(uint64(1e9)), MaxEvents: new(uint64(10))},
 		{BeforeNS: 9e9, TotalNS: 5e8, PSISomeNS: new(uint64(2e9))}, // the total decreased: another cgroup
 	}}
 	all := panels(inc)
@@ -119,7 +121,9 @@ func TestPanelsOfHostileNumbers(t *testing.T) {
 		{WindowNS: 60e9},
 		{Timeline: []events.StallSecond{{TotalNS: 1}}},
 		{WindowNS: 1, Timeline: []events.StallSecond{{TotalNS: 1}}},
-		{WindowNS: most, Timeline: []events.StallSecond{{TotalNS: most, BeforeNS: most, ReclaimedBytes: most, UsageBytes: new(uint64(most))}, {TotalNS: most}}},
+		{WindowNS: most, Timeline: []events.StallSecond{
+			{TotalNS: most, BeforeNS: most, ReclaimedBytes: most, UsageBytes: new(uint64(most))}, {TotalNS: most},
+		}},
 		{WindowNS: 60e9, Timeline: make([]events.StallSecond, 5000)},
 		{WindowNS: 60e9, Timeline: []events.StallSecond{{UsageBytes: new(uint64(0)), LimitBytes: new(uint64(0))}}},
 	} {

@@ -205,7 +205,8 @@ func TestHostileNamesAreBounded(t *testing.T) {
 		labels[fmt.Sprint("z", i)] = ""
 	}
 	ref, _ := RefOf(&app)
-	n.Put(ref, events.Workload{Namespace: long, Pod: long, Container: long, Image: long, Runtime: long, QoS: long, Labels: labels, Source: source.NameCRI})
+	n.Put(ref, events.Workload{Namespace: long, Pod: long, Container: long, Image: long, Runtime: long, QoS: long,
+		Labels: labels, Source: source.NameCRI})
 
 	w := n.fill(&events.Workload{ContainerID: appID, PodUID: appUID})
 	for _, s := range []string{w.Namespace, w.Pod, w.Container, w.QoS} {

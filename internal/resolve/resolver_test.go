@@ -300,7 +300,8 @@ func TestEventsNameContainers(t *testing.T) {
 		t.Errorf("got %d calls of ContainerStatus, want none", n)
 	}
 	// Events of a sandbox's end name no pod in some runtimes.
-	f.Events <- &cri.ContainerEventResponse{ContainerId: fakecri.SandboxID, ContainerEventType: cri.ContainerEventType_CONTAINER_DELETED_EVENT}
+	f.Events <- &cri.ContainerEventResponse{ContainerId: fakecri.SandboxID,
+		ContainerEventType: cri.ContainerEventType_CONTAINER_DELETED_EVENT}
 
 	f.Events <- &cri.ContainerEventResponse{ContainerId: otherID, ContainerEventType: cri.ContainerEventType_CONTAINER_DELETED_EVENT}
 

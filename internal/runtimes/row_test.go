@@ -88,7 +88,8 @@ func testPaths(t *testing.T, table runtimes.Table) {
 			continue
 		}
 
-		if got.Runtime != "invented" || got.PodUID != want.PodUID || got.ContainerID != want.ContainerID || got.QoS != want.QoS || got.Unit != want.Unit {
+		if got.Runtime != "invented" || got.PodUID != want.PodUID || got.ContainerID != want.ContainerID ||
+			got.QoS != want.QoS || got.Unit != want.Unit {
 			t.Errorf("%s: got %+v, want %+v of invented", path, *got, want)
 		}
 

@@ -225,8 +225,8 @@ func Known() Table {
 			Daemons:      []string{"k3s", "k3s-server", "k3s-agent", "rke2"},
 			Units:        []string{"k3s.service", "k3s-agent.service", "rke2-agent.service", "rke2-server.service"},
 			Lacks: map[string]string{
-				"CgroupPrefixes": asBundled, "CgroupParents": asBundled, "PodParents": noPods, "PodPrefixes": noPods, "InnerCgroup": noInner,
-				"Shims": asBundled, "Clients": asBundled,
+				"CgroupPrefixes": asBundled, "CgroupParents": asBundled, "PodParents": noPods, "PodPrefixes": noPods,
+				"InnerCgroup": noInner, "Shims": asBundled, "Clients": asBundled,
 			},
 		},
 		{
@@ -237,8 +237,8 @@ func Known() Table {
 			StateDirs:    []string{"/run/k0s/containerd"},
 			Bundle:       containerdBundle,
 			Lacks: map[string]string{
-				"CgroupPrefixes": asBundled, "CgroupParents": asBundled, "PodParents": noPods, "PodPrefixes": noPods, "InnerCgroup": noInner,
-				"Daemons": asBundled, "Shims": asBundled, "Clients": asBundled, "Units": notWatched,
+				"CgroupPrefixes": asBundled, "CgroupParents": asBundled, "PodParents": noPods, "PodPrefixes": noPods,
+				"InnerCgroup": noInner, "Daemons": asBundled, "Shims": asBundled, "Clients": asBundled, "Units": notWatched,
 			},
 		},
 		{
@@ -249,8 +249,8 @@ func Known() Table {
 			StateDirs:    []string{"/var/snap/microk8s/common/run/containerd"},
 			Bundle:       containerdBundle,
 			Lacks: map[string]string{
-				"CgroupPrefixes": asBundled, "CgroupParents": asBundled, "PodParents": noPods, "PodPrefixes": noPods, "InnerCgroup": noInner,
-				"Daemons": asBundled, "Shims": asBundled, "Clients": asBundled, "Units": notWatched,
+				"CgroupPrefixes": asBundled, "CgroupParents": asBundled, "PodParents": noPods, "PodPrefixes": noPods,
+				"InnerCgroup": noInner, "Daemons": asBundled, "Shims": asBundled, "Clients": asBundled, "Units": notWatched,
 			},
 		},
 	}

@@ -120,8 +120,9 @@ func TestSendersAreClassified(t *testing.T) {
 		{name: "a copy of runc, gone", facts: facts(by("6", "memfd:runc_cloned:/proc/self/ex")), path: "runtime"},
 		{name: "docker alone", facts: facts(by("dockerd", "/usr/bin/dockerd"), func(f *Facts) { f.To.Workload = &events.Workload{ContainerID: "c1"} }), path: "runtime"},
 		{name: "podman, by somebody in a shell",
-			facts: facts(by("podman", "/usr/bin/podman", "podman", "kill", "x"), below("bash on pts/3", "sshd"), session, func(f *Facts) { f.To.Workload = &events.Workload{ContainerID: "c1"} }),
-			path:  "runtime", reason: "asked", login: &events.Login{Session: "3", User: "ada", TTY: "pts/3"}},
+			facts: facts(by("podman", "/usr/bin/podman", "podman", "kill", "x"), below("bash on pts/3", "sshd"),
+				session, func(f *Facts) { f.To.Workload = &events.Workload{ContainerID: "c1"} }),
+			path: "runtime", reason: "asked", login: &events.Login{Session: "3", User: "ada", TTY: "pts/3"}},
 		{name: "a process that calls itself runc is not trusted", facts: facts(by("runc", "/home/eve/evil"), below("bash on pts/1")), path: "human", reason: "asked", login: &events.Login{TTY: "pts/1"}},
 		{name: "systemd, a stop that took too long", facts: facts(by("systemd", ""), pid(1), inService("db.service"), termBefore(90*second, "systemd")), path: "systemd", reason: "timeout"},
 		{name: "systemd, the rest of a unit", facts: facts(by("systemd", ""), pid(1), inService("db.service"), termBefore(3*1e6, "systemd")), path: "systemd", reason: "unit_stop"},
@@ -144,7 +145,9 @@ func TestSendersAreClassified(t *testing.T) {
 		}), path: "systemd"},
 		{name: "from inside, by its cgroup", facts: facts(by("sh", ""), func(f *Facts) { f.From.Workload = f.To.Workload }), path: "self"},
 		{name: "within a service", facts: facts(by("postgres", ""), inService("db.service"), fromUnit("db.service")), path: "self"},
-		{name: "not within a login session: everything of a person is", facts: facts(by("bash", ""), below("sshd"), inService("session-3.scope"), fromUnit("session-3.scope")), path: "human", reason: "asked", login: &events.Login{Session: "3"}},
+		{name: "not within a login session: everything of a person is",
+			facts: facts(by("bash", ""), below("sshd"), inService("session-3.scope"), fromUnit("session-3.scope")),
+			path:  "human", reason: "asked", login: &events.Login{Session: "3"}},
 		{name: "another pod's sidecar is not inside", facts: facts(by("x", ""), func(f *Facts) { f.From.Workload = &events.Workload{ContainerID: "c2", PodUID: "p1"} }), path: "other"},
 		{name: "the init of the pid namespace ends", facts: facts(by("app", ""), send(func(k *kernel.Kill) {
 			k.FromKernel, k.Sender.NamespaceInit, k.Sender.SamePIDNS, k.Sender.Exiting = true, true, true, true
@@ -181,7 +184,8 @@ func TestSendersAreClassified(t *testing.T) {
 					test.kind, test.path, test.reason)
 			}
 
-			if test.evidence != "" && !slices.ContainsFunc(k.Evidence, func(e events.Evidence) bool { return strings.Contains(e.What+"="+e.Value, test.evidence) }) {
+			if test.evidence != "" && !slices.ContainsFunc(k.Evidence,
+				func(e events.Evidence) bool { return strings.Contains(e.What+"="+e.Value, test.evidence) }) {
 				t.Errorf("got evidence %v, want %q in it", k.Evidence, test.evidence)
 			}
 

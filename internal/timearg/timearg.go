@@ -30,7 +30,8 @@ func Parse(text string, now time.Time) (time.Time, error) {
 		return t, nil
 	}
 
-	return time.Time{}, fmt.Errorf(`%.80q is not a time: use "10m ago", "03:00", "yesterday 03:00", "2026-11-25 03:00", "2026-11-25T03:00:00Z" or "@1760000000"`, text)
+	return time.Time{}, fmt.Errorf(`%.80q is not a time: use "10m ago", "03:00", "yesterday 03:00", `+
+		`"2026-11-25 03:00", "2026-11-25T03:00:00Z" or "@1760000000"`, text)
 }
 
 func parse(text string, now time.Time) (time.Time, bool) {

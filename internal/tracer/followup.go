@@ -37,7 +37,8 @@ type finding struct {
 }
 
 // pending is an incident whose causes are not reported yet. This is the only place that
-// knows what an incident waits for, and until when.
+// knows what causes wait for, and until when: names and the runtime's report, which they
+// do not wait for, have deadlines of their own.
 type pending struct {
 	id         string
 	awaits     map[enricher]bool

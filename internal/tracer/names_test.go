@@ -95,7 +95,8 @@ func killedIn(t *testing.T, tree resolve.NamedTree) *events.Incident {
 		Killer:  &events.Killer{Kind: "kernel", Path: "memcg"},
 		Limiter: &events.Limiter{Level: pod.Level, LimitBytes: new(uint64), Workload: pod.Workload},
 		Ladder: []events.Rung{
-			{Level: app.Level, Workload: app.Workload, Below: true}, {Level: pod.Level, Workload: pod.Workload}, {Level: events.LevelKubepods},
+			{Level: app.Level, Workload: app.Workload, Below: true}, {Level: pod.Level, Workload: pod.Workload},
+			{Level: events.LevelKubepods},
 		},
 		Trigger: &events.Process{PID: 7, TID: 8, Comm: "java", Workload: app.Workload},
 		Victims: []events.Victim{
@@ -254,7 +255,9 @@ func TestRuntimeReportsAddUp(t *testing.T) {
 	}
 
 	c := known.checks[0]
-	if want := (exitstatus.Kernel{Scope: events.ScopeMemcg, Level: events.LevelPod, Init: true, Child: true, By: "memcg"}); c.Kernel != want || c.ContainerID != appID || c.Incident != "a" {
+
+	want := exitstatus.Kernel{Scope: events.ScopeMemcg, Level: events.LevelPod, Init: true, Child: true, By: "memcg"}
+	if c.Kernel != want || c.ContainerID != appID || c.Incident != "a" {
 		t.Errorf("got check %+v, want %+v of container %s", c, want, appID)
 	}
 	report := func(id string) exitstatus.Report {

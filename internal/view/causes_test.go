@@ -81,12 +81,14 @@ func explainedAtLength() func(sink.Sink) error {
 
 	inc.NodeState = &events.NodeState{
 		AfterNS: new(uint64(12_000_000)), TotalBytes: new(62 * gib), FreeBytes: new(60 * mib), AvailableBytes: new(90 * mib),
-		AnonBytes: new(55 * gib), FileBytes: new(400 * mib), DirtyBytes: new(3 * mib), SlabReclaimable: new(gib), SlabUnreclaimable: new(2 * gib),
-		SwapTotalBytes: new(4 * gib), SwapFreeBytes: new(uint64(0)),
+		AnonBytes: new(55 * gib), FileBytes: new(400 * mib), DirtyBytes: new(3 * mib), SlabReclaimable: new(gib),
+		SlabUnreclaimable: new(2 * gib),
+		SwapTotalBytes:    new(4 * gib), SwapFreeBytes: new(uint64(0)),
 		PSISome: &events.PSI{Avg10: 91.27, Avg60: 60, Avg300: 15.5}, PSIFull: &events.PSI{Avg10: 80},
 		Zones: []events.Zone{
 			{Node: 0, Zone: "DMA32", FreeBytes: new(300 * mib), MinBytes: new(4 * mib)},
-			{Node: 0, Zone: "Normal\x1b", FreeBytes: new(60 * mib), MinBytes: new(66 * mib), ManagedBytes: new(60 * gib), FreeBlocks: []uint64{900, 12, 0, 0}},
+			{Node: 0, Zone: "Normal\x1b", FreeBytes: new(60 * mib), MinBytes: new(66 * mib),
+				ManagedBytes: new(60 * gib), FreeBlocks: []uint64{900, 12, 0, 0}},
 		},
 		Slabs: []events.SlabCache{{Name: "dentry", Bytes: gib}, {Name: "kmalloc-1k", Bytes: 700 * mib}},
 	}

@@ -93,7 +93,8 @@ func podLadder() []events.Rung {
 	pod := &events.Workload{PodUID: podUID, QoS: "burstable"}
 
 	return []events.Rung{
-		{Cgroup: *cgroup(9004, podPath), Level: events.LevelPod, UsageBytes: new(519*mib + 300<<10), MaxBytes: new(600 * mib), OOMGroup: new(false), Workload: pod},
+		{Cgroup: *cgroup(9004, podPath), Level: events.LevelPod, UsageBytes: new(519*mib + 300<<10),
+			MaxBytes: new(600 * mib), OOMGroup: new(false), Workload: pod},
 		{Cgroup: *cgroup(310, burstable), Level: events.LevelQoS, UsageBytes: new(3*gib + 100*mib), Workload: &events.Workload{QoS: "burstable"}},
 		{Cgroup: *cgroup(300, kubepods), Level: events.LevelKubepods, UsageBytes: new(9*gib + 800*mib), MaxBytes: new(14*gib + 200*mib)},
 	}
@@ -220,7 +221,8 @@ func group60() func(sink.Sink) error {
 
 	dead := update(inc.ID, time.Second)
 	for i := range 59 {
-		p := events.Process{PID: 5000 + i, TID: 5000 + i, Comm: fmt.Sprintf("worker-%d", i), Cgroup: inc.Limiter.Cgroup, Workload: workload(containerID)}
+		p := events.Process{PID: 5000 + i, TID: 5000 + i, Comm: fmt.Sprintf("worker-%d", i), Cgroup: inc.Limiter.Cgroup,
+			Workload: workload(containerID)}
 		inc.Victims = append(inc.Victims, events.Victim{Process: p, Role: events.RoleGroup, AnonRSSBytes: new(mib)})
 		dead.Victims = append(dead.Victims, events.Victim{
 			Process: events.Process{PID: p.PID, TID: p.TID, Comm: p.Comm}, ExitAfterNS: new(uint64(i+1) * 2_000_000),
@@ -366,7 +368,8 @@ func memsw() func(sink.Sink) error {
 	}
 	root := events.Cgroup{CgroupKey: events.CgroupKey{Hierarchy: 9, ID: 1}, Path: "/"}
 	inc.Ladder = []events.Rung{
-		{Cgroup: *v1, Level: events.LevelContainer, UsageBytes: new(700 * mib), MaxBytes: new(800 * mib), SwapUsageBytes: new(gib), SwapMaxBytes: new(gib), Workload: w},
+		{Cgroup: *v1, Level: events.LevelContainer, UsageBytes: new(700 * mib), MaxBytes: new(800 * mib),
+			SwapUsageBytes: new(gib), SwapMaxBytes: new(gib), Workload: w},
 		{Cgroup: root, Level: events.LevelCgroup, UsageBytes: new(20 * gib)},
 	}
 	inc.Trigger.Cgroup, inc.Trigger.Workload = v1, w

@@ -28,7 +28,8 @@ func inspections() map[string]*events.Inspection {
 		return events.Process{PID: pid, TID: pid, Comm: comm, Cgroup: in, Workload: w}
 	}
 	ladder := []events.Rung{
-		{Cgroup: app, Level: events.LevelContainer, Workload: workload, UsageBytes: mibs(300), MaxBytes: mibs(1024), HighBytes: mibs(900), Below: true},
+		{Cgroup: app, Level: events.LevelContainer, Workload: workload, UsageBytes: mibs(300), MaxBytes: mibs(1024),
+			HighBytes: mibs(900), Below: true},
 		{Cgroup: pod, Level: events.LevelPod, Workload: podWorkload, UsageBytes: mibs(500), MaxBytes: mibs(512)},
 	}
 	container := &events.Inspection{
@@ -37,17 +38,19 @@ func inspections() map[string]*events.Inspection {
 			Level: events.LevelPod, Which: "memory.max", LimitBytes: mibs(512), UsageBytes: mibs(500), Cgroup: &pod, Workload: podWorkload,
 		},
 		HeadroomBytes: mibs(12),
-		Memory:        &events.Memory{AnonBytes: mibs(250), FileBytes: mibs(40), ShmemBytes: mibs(30), SlabBytes: mibs(10), InactiveFileBytes: mibs(5), FileDirtyBytes: mibs(2)},
-		Events:        &events.CgroupEvents{High: new(uint64(5)), Max: new(uint64(9)), OOM: new(uint64(1)), OOMKill: new(uint64(1))},
-		OwnEvents:     &events.CgroupEvents{High: new(uint64(0)), Max: new(uint64(0))},
-		PSISome:       &events.PSI{Avg10: 12.5, Avg60: 3.25}, PSIFull: &events.PSI{Avg10: 1},
+		Memory: &events.Memory{AnonBytes: mibs(250), FileBytes: mibs(40), ShmemBytes: mibs(30),
+			SlabBytes: mibs(10), InactiveFileBytes: mibs(5), FileDirtyBytes: mibs(2)},
+		Events:    &events.CgroupEvents{High: new(uint64(5)), Max: new(uint64(9)), OOM: new(uint64(1)), OOMKill: new(uint64(1))},
+		OwnEvents: &events.CgroupEvents{High: new(uint64(0)), Max: new(uint64(0))},
+		PSISome:   &events.PSI{Avg10: 12.5, Avg60: 3.25}, PSIFull: &events.PSI{Avg10: 1},
 		Shares: []events.Share{
 			{Cgroup: app, Level: events.LevelContainer, Workload: workload, UsageBytes: mibs(300), MaxBytes: mibs(1024)},
 			{Cgroup: events.Cgroup{Path: "/kubepods/x\x1b[2J"}, Level: events.LevelCgroup, UsageBytes: mibs(200)},
 		},
 		SharesLeftOut: 1,
 		Candidates: []events.Candidate{
-			{Process: process(4711, "java", &app, workload), AnonRSSBytes: mibs(250), FileRSSBytes: mibs(4), ShmemRSSBytes: mibs(0), SwapBytes: mibs(0), OOMScoreAdj: new(985), Points: new(int64(194_000))},
+			{Process: process(4711, "java", &app, workload), AnonRSSBytes: mibs(250), FileRSSBytes: mibs(4),
+				ShmemRSSBytes: mibs(0), SwapBytes: mibs(0), OOMScoreAdj: new(985), Points: new(int64(194_000))},
 			{Process: process(4712, "evil\x1b[31m\nname", &pod, podWorkload), AnonRSSBytes: mibs(9), OOMScoreAdj: new(-5), Points: new(int64(-2))},
 			{Process: process(4713, "old", &app, workload), RSSBytes: mibs(7)},
 			{Process: process(12, "sshd", nil, nil), AnonRSSBytes: mibs(2), OOMScoreAdj: new(-1000), Unkillable: true},
@@ -62,8 +65,9 @@ func inspections() map[string]*events.Inspection {
 	}
 	zone := func(node int, name string, free uint64) events.Zone {
 		return events.Zone{
-			Node: node, Zone: name, FreeBytes: mibs(free), MinBytes: mibs(60), LowBytes: mibs(75), HighBytes: mibs(90), ManagedBytes: mibs(16000),
-			FreeBlocks: []uint64{free, 1500, 0, 0, 0, 0, 0, 0, 0, 0, 1_200_000},
+			Node: node, Zone: name, FreeBytes: mibs(free), MinBytes: mibs(60), LowBytes: mibs(75), HighBytes: mibs(90),
+			ManagedBytes: mibs(16000),
+			FreeBlocks:   []uint64{free, 1500, 0, 0, 0, 0, 0, 0, 0, 0, 1_200_000},
 		}
 	}
 
@@ -72,12 +76,18 @@ func inspections() map[string]*events.Inspection {
 		"node": {
 			Envelope: envelope, Limiter: &events.Limiter{Level: events.LevelNode, Which: "node"}, HeadroomBytes: mibs(300),
 			NodeState: &events.NodeState{
-				TotalBytes: mibs(32000), FreeBytes: mibs(200), AvailableBytes: mibs(300), AnonBytes: mibs(25000), FileBytes: mibs(150), ShmemBytes: mibs(2000),
-				SlabReclaimable: mibs(100), SlabUnreclaimable: mibs(3000), SwapTotalBytes: mibs(0), TransparentHuge: "always", AnonTHPBytes: mibs(9000),
+				TotalBytes: mibs(32000), FreeBytes: mibs(200), AvailableBytes: mibs(300), AnonBytes: mibs(25000),
+				FileBytes: mibs(150), ShmemBytes: mibs(2000),
+				SlabReclaimable: mibs(100), SlabUnreclaimable: mibs(3000), SwapTotalBytes: mibs(0),
+				TransparentHuge: "always", AnonTHPBytes: mibs(9000),
 				HugetlbBytes: mibs(2048), HugetlbFreeBytes: mibs(2048),
-				PSISome: &events.PSI{Avg10: 80, Avg60: 40, Avg300: 10}, Zones: []events.Zone{zone(0, "Normal", 50), zone(1, "Normal", 70), zone(1, "Movable", 100)},
+				PSISome: &events.PSI{Avg10: 80, Avg60: 40, Avg300: 10},
+				Zones:   []events.Zone{zone(0, "Normal", 50), zone(1, "Normal", 70), zone(1, "Movable", 100)},
 				Slabs:   []events.SlabCache{{Name: "dentry", Bytes: 2 << 30}},
-				Cgroups: []events.Share{{Cgroup: events.Cgroup{Path: "/kubepods"}, Level: events.LevelKubepods, UsageBytes: mibs(20000), MaxBytes: mibs(30000)}},
+				Cgroups: []events.Share{{
+					Cgroup: events.Cgroup{Path: "/kubepods"}, Level: events.LevelKubepods,
+					UsageBytes: mibs(20000), MaxBytes: mibs(30000),
+				}},
 			},
 			Candidates: container.Candidates[:1],
 		},

@@ -67,7 +67,8 @@ func (b block) chargeParts() group {
 	items := b.sizes(
 		part{"dirty", m.FileDirtyBytes}, part{"in writeback", m.FileWritebackBytes}, part{"active file", m.ActiveFileBytes},
 		part{"inactive file", m.InactiveFileBytes}, part{"unevictable", m.UnevictableBytes}, part{"anon in huge pages", m.AnonTHPBytes},
-		part{"slab reclaimable", m.SlabReclaimableBytes}, part{"slab unreclaimable", m.SlabUnreclaimableBytes}, part{"per CPU", m.PercpuBytes})
+		part{"slab reclaimable", m.SlabReclaimableBytes}, part{"slab unreclaimable", m.SlabUnreclaimableBytes},
+		part{"per CPU", m.PercpuBytes})
 	if len(items) > 0 {
 		items[0] = "including " + items[0]
 	}

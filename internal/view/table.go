@@ -88,9 +88,12 @@ func columns() []column {
 		{"TRIGGER", 15, wideTable, tw.AlignLeft, cell.trigger},
 
 		{"POD/CONTAINER", 19, 0, tw.AlignLeft, cell.place},
-		{"K8S.NAMESPACE", 15, namesTable, tw.AlignLeft, func(c cell) string { return c.name(func(w *events.Workload) string { return w.Namespace }) }},
-		{"K8S.PODNAME", 28, namesTable, tw.AlignLeft, func(c cell) string { return c.name(func(w *events.Workload) string { return w.Pod }) }},
-		{"K8S.CONTAINERNAME", 18, namesTable, tw.AlignLeft, func(c cell) string { return c.name(func(w *events.Workload) string { return w.Container }) }},
+		{"K8S.NAMESPACE", 15, namesTable, tw.AlignLeft,
+			func(c cell) string { return c.name(func(w *events.Workload) string { return w.Namespace }) }},
+		{"K8S.PODNAME", 28, namesTable, tw.AlignLeft,
+			func(c cell) string { return c.name(func(w *events.Workload) string { return w.Pod }) }},
+		{"K8S.CONTAINERNAME", 18, namesTable, tw.AlignLeft,
+			func(c cell) string { return c.name(func(w *events.Workload) string { return w.Container }) }},
 	}
 }
 

@@ -126,7 +126,8 @@ func (s *textSink) stall(l *events.StallLine) error {
 	p := s.page()
 
 	items := []string{
-		phrase.Task(l.Task.Comm, l.Task.PID), phrase.Stall(l.What) + " " + phrase.Duration(l.DurationNS), phrase.Size(l.ReclaimedBytes) + " reclaimed",
+		phrase.Task(l.Task.Comm, l.Task.PID), phrase.Stall(l.What) + " " + phrase.Duration(l.DurationNS),
+		phrase.Size(l.ReclaimedBytes) + " reclaimed",
 	}
 	if l.Task.Cgroup != nil && l.Task.Cgroup.Path != "" {
 		items = append(items, phrase.ShortPath(l.Task.Cgroup.Path, 40))
@@ -151,7 +152,8 @@ func (s *textSink) pressure(l *events.PressureLine) error {
 	case events.PressureMemoryHigh:
 		items = append(items, "throttled by memory.high for "+phrase.Duration(l.TotalNS)+" of "+window)
 	case events.PressureNoProgress:
-		items = append(items, fmt.Sprintf("%d of %s in %s made no progress", l.Fruitless, phrase.Plural(l.Count, "reclaim"), window), "OOM kill imminent")
+		failed := fmt.Sprintf("%d of %s in %s made no progress", l.Fruitless, phrase.Plural(l.Count, "reclaim"), window)
+		items = append(items, failed, "OOM kill imminent")
 	case events.PressureCritical:
 		items = append(items, "critical service stalled for "+phrase.Duration(l.TotalNS)+" of "+window)
 	default:

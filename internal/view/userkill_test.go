@@ -42,7 +42,8 @@ func userKills() func(sink.Sink) error {
 	human := incident("5f0c2c1e-41", time.Second, &events.Killer{
 		Kind: "user", Path: "human", Reason: "asked", PID: 901, Comm: "ki\x1b[2Jll", UID: new(uint32(0)),
 		Ancestry: []events.Ancestor{
-			{PID: 7, Comm: "sudo"}, {PID: 6, Comm: "sudo"}, {PID: 5, Comm: "bash\n"}, {PID: 4, Comm: "sshd"}, {PID: 3, Comm: "sshd"}, {PID: 2, Comm: "sshd"}, {PID: 1, Comm: "systemd"},
+			{PID: 7, Comm: "sudo"}, {PID: 6, Comm: "sudo"}, {PID: 5, Comm: "bash\n"}, {PID: 4, Comm: "sshd"},
+			{PID: 3, Comm: "sshd"}, {PID: 2, Comm: "sshd"}, {PID: 1, Comm: "systemd"},
 		},
 		Cgroup:   cgroup(78, "/user.slice/user-1000.slice/session-3.scope"),
 		Login:    &events.Login{Session: "3", TTY: "pts/3", User: "ada", SudoUser: "a\u202eda"},

@@ -205,13 +205,20 @@ func TestIncidentOfAKernelLog(t *testing.T) {
 		{"memory.limit_in_bytes", "memory+swap 40.0 MiB/max", " swap "},
 	} {
 		inc := &events.Incident{
-			Envelope: events.Envelope{Kind: events.KindIncident}, ID: "log-1", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled, Tier: events.TierKernelLog,
+			Envelope: events.Envelope{Kind: events.KindIncident}, ID: "log-1", Scope: events.ScopeMemcg,
+			Outcome: events.OutcomeKilled, Tier: events.TierKernelLog,
 			Limiter: &events.Limiter{
 				Level: events.LevelCgroup, Which: test.which, LimitBytes: new(uint64(40 << 20)), UsageBytes: new(uint64(40 << 20)),
 				SwapUsageBytes: new(uint64(40 << 20)), Cgroup: &events.Cgroup{Path: "/b"},
 			},
-			Ladder:  []events.Rung{{Cgroup: events.Cgroup{Path: "/b/leaf"}, Level: events.LevelCgroup, Below: true}, {Cgroup: events.Cgroup{Path: "/b"}, Level: events.LevelCgroup, MaxBytes: new(uint64(40 << 20))}},
-			Victims: []events.Victim{{Process: events.Process{PID: 267, Comm: "hog", Cgroup: &events.Cgroup{Path: "/b/leaf"}}, Role: events.RoleChosen}},
+			Ladder: []events.Rung{
+				{Cgroup: events.Cgroup{Path: "/b/leaf"}, Level: events.LevelCgroup, Below: true},
+				{Cgroup: events.Cgroup{Path: "/b"}, Level: events.LevelCgroup, MaxBytes: new(uint64(40 << 20))},
+			},
+			Victims: []events.Victim{{
+				Process: events.Process{PID: 267, Comm: "hog", Cgroup: &events.Cgroup{Path: "/b/leaf"}},
+				Role:    events.RoleChosen,
+			}},
 		}
 
 		var out bytes.Buffer
@@ -220,7 +227,8 @@ func TestIncidentOfAKernelLog(t *testing.T) {
 		}
 
 		text := out.String()
-		if strings.Count(text, "<-") != 1 || !strings.Contains(text, "in /b/leaf") || !strings.Contains(text, test.swap) || strings.Contains(text, test.other) {
+		if strings.Count(text, "<-") != 1 || !strings.Contains(text, "in /b/leaf") ||
+			!strings.Contains(text, test.swap) || strings.Contains(text, test.other) {
 			t.Errorf("%s: want one \"<-\", \"in /b/leaf\" and %q, got\n%s", test.which, test.swap, text)
 		}
 	}

@@ -4,7 +4,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,52 +14,48 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// minimal is a program that does the least, see minimal.bpf.c.
+// minimal holds the minimal programs, see minimal.bpf.c.
 type minimal struct {
 	collection *ebpf.Collection
 	links      []link.Link
 }
 
+// loadMinimal loads and attaches the named programs.
 func loadMinimal(names ...string) (*minimal, error) {
 	spec, err := ebpf.LoadCollectionSpec(".cache/bench/minimal.bpf.o")
 	if err != nil {
 		return nil, err
 	}
 
-	for name := range spec.Programs {
-		keep := false
-		for _, n := range names {
-			keep = keep || n == name
-		}
-
-		if !keep {
-			delete(spec.Programs, name)
-		}
-	}
+	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return !slices.Contains(names, name) })
 
 	c, err := ebpf.NewCollection(spec)
 	if err != nil {
-		return nil, fmt.Errorf("loading the minimal program: %w", err)
+		return nil, fmt.Errorf("load the minimal program: %w", err)
 	}
 
 	m := &minimal{collection: c}
 	for name, program := range c.Programs {
-		var k link.Link
-		if program.Type() == ebpf.RawTracepoint {
-			k, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: strings.TrimPrefix(spec.Programs[name].SectionName, "raw_tp/"), Program: program})
-		} else {
-			k, err = link.AttachTracing(link.TracingOptions{Program: program})
-		}
-
+		l, err := attachMinimal(program, spec.Programs[name].SectionName)
 		if err != nil {
 			m.close()
-			return nil, fmt.Errorf("attaching the minimal program: %w", err)
+			return nil, fmt.Errorf("attach the minimal program: %w", err)
 		}
 
-		m.links = append(m.links, k)
+		m.links = append(m.links, l)
 	}
 
 	return m, nil
+}
+
+func attachMinimal(program *ebpf.Program, section string) (link.Link, error) {
+	if program.Type() != ebpf.RawTracepoint {
+		return link.AttachTracing(link.TracingOptions{Program: program})
+	}
+
+	name := strings.TrimPrefix(section, "raw_tp/")
+
+	return link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: program})
 }
 
 func (m *minimal) close() {
@@ -68,94 +66,120 @@ func (m *minimal) close() {
 	m.collection.Close()
 }
 
-// killedNS is CLOCK_MONOTONIC at the last mark of a victim.
+// killedNS returns CLOCK_MONOTONIC at the last mark of a victim.
 func (m *minimal) killedNS() (ns uint64, err error) {
 	err = m.collection.Maps["killed"].Lookup(uint32(0), &ns)
 	return ns, err
 }
 
-// kernelTime asks the kernel how long each program ran, ours and the minimal one in
-// turns.
-func kernelTime(p *page) error {
+// countRuns makes the kernel measure its programs until restore is called.
+func countRuns() (restore func(), err error) {
 	const knob = "/proc/sys/kernel/bpf_stats_enabled"
 
 	old, err := os.ReadFile(knob)
 	if err != nil {
-		return err
+		return nil, err
 	}
 
-	if err := os.WriteFile(knob, []byte("1"), 0); err != nil {
+	return func() { os.WriteFile(knob, old, 0) }, os.WriteFile(knob, []byte("1"), 0)
+}
+
+var (
+	ourPrograms     = []string{"stall_memcg_begin", "stall_memcg_end"}
+	minimalPrograms = []string{"minimal_begin", "minimal_end"}
+)
+
+// kernelTime measures how long the programs run in the kernel, those of oomtrace and the
+// minimal ones in turns.
+func kernelTime(p *page) error {
+	restore, err := countRuns()
+	if err != nil {
 		return err
 	}
-	defer os.WriteFile(knob, old, 0)
+	defer restore()
 
 	w, err := newWorkload()
 	if err != nil {
 		return err
 	}
 	defer w.close()
-	names := []string{"stall_memcg_begin", "stall_memcg_end", "minimal_begin", "minimal_end"}
+
 	took := map[string][]float64{}
-	var ours, least []float64
+	var ours, least, ratios []float64
 
 	for range *rounds {
-		t, err := startTracer([]string{"bin/oomtrace", "-o", "json"})
+		our, err := timeOurs(took)
 		if err != nil {
 			return err
 		}
 
-		time.Sleep(*slice)
-		o := programTimes(names)
-
-		t.stop()
-
-		m, err := loadMinimal("minimal_begin", "minimal_end")
+		minimal, err := timeMinimal(took)
 		if err != nil {
 			return err
 		}
 
-		time.Sleep(*slice)
-		l := programTimes(names)
-
-		m.close()
-
-		for name, ns := range o {
-			took[name] = append(took[name], ns)
-		}
-
-		for name, ns := range l {
-			took[name] = append(took[name], ns)
-		}
-
-		ours = append(ours, o["stall_memcg_begin"]+o["stall_memcg_end"])
-		least = append(least, l["minimal_begin"]+l["minimal_end"])
+		ours, least, ratios = append(ours, our), append(least, minimal), append(ratios, our/minimal)
 	}
 
-	var ratios []float64
-	for i := range ours {
-		ratios = append(ratios, ours[i]/least[i])
+	p.writef("## In the kernel\n")
+	p.writef("Time per run of a program by the kernel's own statistics, which cost some tens of ns per run themselves, in the same\n" +
+		"workload, in turns with a minimal program (pairing by task storage, one histogram for each cgroup;\n" +
+		"`test/bench/minimal.bpf.c`).\n")
+	p.writef("| program | ns per run |")
+	p.writef("| --- | --- |")
+
+	for _, name := range slices.Concat(ourPrograms, minimalPrograms) {
+		p.writef("| %s | %s |", name, spread(took[name], 0))
 	}
 
-	p.say("## In the kernel\n")
-	p.say("Time of a program by the kernel's own statistics, which cost some tens of ns a run themselves, in the same workload, in turns with")
-	p.say("a minimal program (pairing by task storage, one histogram for each cgroup; `test/bench/minimal.bpf.c`).\n")
-	p.say("| program | ns a run |")
-	p.say("| --- | --- |")
-
-	for _, name := range names {
-		p.say("| %s | %s |", name, spread(took[name], 0))
-	}
-
-	p.say("| oomtrace, a pair | %s |", spread(ours, 0))
-	p.say("| minimal, a pair | %s |", spread(least, 0))
-	p.say("| ratio of the two | %s |", spread(ratios, 2))
-	p.goal(median(ours) <= 750, "reclaim begin and end in the kernel", "≤ 750 ns a pair", "%.0f ns", median(ours))
+	p.writef("| oomtrace, begin and end | %s |", spread(ours, 0))
+	p.writef("| minimal, begin and end | %s |", spread(least, 0))
+	p.writef("| ratio of the two | %s |", spread(ratios, 2))
+	p.goal(median(ours) <= 750, "reclaim begin and end in the kernel", "≤ 750 ns together", "%.0f ns", median(ours))
 	p.goal(median(ratios) <= 1.25, "the same, beside a minimal program", "≤ 1.25x", "%.2fx", median(ratios))
 
 	return nil
 }
 
-// programTimes are the mean ns of a run of the named programs that are loaded.
+// timeOurs adds the times of oomtrace's programs, and returns their sum.
+func timeOurs(took map[string][]float64) (sum float64, err error) {
+	t, err := startTracer([]string{"bin/oomtrace", "-o", "json"})
+	if err != nil {
+		return 0, err
+	}
+	defer t.stop()
+
+	return timePrograms(took, ourPrograms)
+}
+
+// timeMinimal adds the times of the minimal programs, and returns their sum.
+func timeMinimal(took map[string][]float64) (sum float64, err error) {
+	m, err := loadMinimal(minimalPrograms...)
+	if err != nil {
+		return 0, err
+	}
+	defer m.close()
+
+	return timePrograms(took, minimalPrograms)
+}
+
+func timePrograms(took map[string][]float64, names []string) (sum float64, err error) {
+	time.Sleep(*slice)
+
+	times := programTimes(names)
+	if len(times) < len(names) {
+		return 0, fmt.Errorf("measure %s: not all of them ran: use a longer --slice", strings.Join(names, " and "))
+	}
+
+	for name, ns := range times {
+		took[name] = append(took[name], ns)
+		sum += ns
+	}
+
+	return sum, nil
+}
+
+// programTimes returns the mean ns per run of those named programs that are loaded and ran.
 func programTimes(names []string) map[string]float64 {
 	times := map[string]float64{}
 

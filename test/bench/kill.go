@@ -4,11 +4,9 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"runtime"
-	"slices"
 	"strconv"
 	"time"
 
@@ -18,8 +16,14 @@ import (
 // killsEach is how many processes die under each tracer in each round.
 const killsEach = 5
 
-// killToLine measures from the kernel's mark of a victim to the line with its pid,
-// as another process reads it.
+// latency is how long the lines of one tracer took, idle and under load.
+type latency struct {
+	ms     [2][]float64
+	failed error // why it could not be measured
+}
+
+// killToLine measures the time from the kernel's mark of a victim to the moment at which
+// another process has read the line with its pid.
 func killToLine(p *page) error {
 	contenders := []contender{
 		{"oomtrace", []string{"bin/oomtrace"}},
@@ -28,77 +32,73 @@ func killToLine(p *page) error {
 		{"dmesg -w", []string{"dmesg", "-w"}},
 	}
 
-	p.say("## From the kill to the line\n")
-	p.say("From the kernel's `mark_victim` to the moment at which another process has read the line with the victim's pid; %d kills each in", killsEach)
-	p.say("%d rounds, in alternation. At load, %d processes compute beside.\n", *rounds, 4*runtime.NumCPU())
-	p.say("| tracer | idle, ms | p90 | at load, ms | p90 |")
-	p.say("| --- | --- | --- | --- | --- |")
+	p.writef("## From the kill to the line\n")
+	p.writef("From the kernel's `mark_victim` to the moment at which another process has read the line with the victim's pid: %d\n"+
+		"kills in each of %d rounds, alternating between the tracers. Under load, %d processes compute at the same time.\n",
+		killsEach, *rounds, 4*runtime.NumCPU())
+	p.writef("| tracer | idle, ms | p90 | under load, ms | p90 |")
+	p.writef("| --- | --- | --- | --- | --- |")
 
 	m, err := loadMinimal("minimal_mark")
 	if err != nil {
 		return err
 	}
 	defer m.close()
-	took := make([][2][]float64, len(contenders))
-	why := make([]string, len(contenders))
+
+	took := make([]latency, len(contenders))
 
 	for range *rounds {
-		for load := range 2 {
-			stop := func() {}
-			if load == 1 {
-				stop = burn(4 * runtime.NumCPU())
-			}
+		measureKills(contenders, m, took, 0)
 
-			for i, c := range contenders {
-				if why[i] != "" {
-					continue
-				}
+		stop := burn(4 * runtime.NumCPU())
 
-				ms, err := kills(c, m)
-				if err != nil {
-					why[i] = err.Error()
-				}
-
-				took[i][load] = append(took[i][load], ms...)
-			}
-
-			stop()
-		}
+		measureKills(contenders, m, took, 1)
+		stop()
 	}
 
 	for i, c := range contenders {
-		if why[i] != "" {
-			p.say("| %s | not measured: %s | | | |", c.name, why[i])
+		if err := took[i].failed; err != nil {
+			p.writef("| %s | not measured: %v | | | |", c.name, err)
 			continue
 		}
 
-		p.say("| %s | %s | %.2f | %s | %.2f |", c.name, spread(took[i][0], 2), p90(took[i][0]), spread(took[i][1], 2), p90(took[i][1]))
+		ms := took[i].ms
+		p.writef("| %s | %s | %.2f | %s | %.2f |", c.name, spread(ms[0], 2), p90(ms[0]), spread(ms[1], 2), p90(ms[1]))
 	}
 
-	const ours, realtime, bpftrace, dmesg = 0, 1, 2, 3
-	for load, name := range []string{"idle", "at load"} {
-		p.goal(median(took[ours][load]) <= 1.2*median(took[bpftrace][load]), "kill to line, "+name, "median ≤ 1.2x bpftrace's", "%.2f ms, it %.2f",
-			median(took[ours][load]), median(took[bpftrace][load]))
-		p.goal(p90(took[ours][load]) <= p90(took[dmesg][load]), "kill to line, "+name, "p90 ≤ dmesg -w's", "%.2f ms, it %.2f",
-			p90(took[ours][load]), p90(took[dmesg][load]))
-	}
-
-	p.goal(p90(took[realtime][1]) <= p90(took[ours][1])/3, "kill to line at load, --realtime", "p90 ≤ 1/3 of the default's", "%.2f ms, it %.2f",
-		p90(took[realtime][1]), p90(took[ours][1]))
+	killGoals(p, took)
 
 	return nil
 }
 
-func p90(values []float64) float64 {
-	s := slices.Sorted(slices.Values(values))
-	if len(s) == 0 {
-		return math.NaN() // as of median
-	}
+// measureKills adds the kills of one round. A tracer that fails is not tried again.
+func measureKills(contenders []contender, m *minimal, took []latency, load int) {
+	for i, c := range contenders {
+		if took[i].failed != nil {
+			continue
+		}
 
-	return s[min(len(s)*9/10, len(s)-1)]
+		ms, err := kills(c, m)
+		took[i].ms[load], took[i].failed = append(took[i].ms[load], ms...), err
+	}
 }
 
-// burn keeps CPUs busy.
+// killGoals expects the tracers in the order of killToLine.
+func killGoals(p *page, took []latency) {
+	ours, realtime, bpftrace, dmesg := took[0].ms, took[1].ms, took[2].ms, took[3].ms
+
+	for load, name := range []string{"idle", "under load"} {
+		p.goal(median(ours[load]) <= 1.2*median(bpftrace[load]), "kill to line, "+name,
+			"median ≤ 1.2x bpftrace's", "%.2f ms, bpftrace %.2f", median(ours[load]), median(bpftrace[load]))
+		p.goal(p90(ours[load]) <= p90(dmesg[load]), "kill to line, "+name,
+			"p90 ≤ dmesg -w's", "%.2f ms, dmesg %.2f", p90(ours[load]), p90(dmesg[load]))
+	}
+
+	p.goal(p90(realtime[1]) <= p90(ours[1])/3, "kill to line under load, --realtime",
+		"p90 ≤ 1/3 of the default's", "%.2f ms, default %.2f", p90(realtime[1]), p90(ours[1]))
+}
+
+// burn keeps CPUs busy until stop is called.
 func burn(count int) (stop func()) {
 	var all []*exec.Cmd
 
@@ -111,21 +111,20 @@ func burn(count int) (stop func()) {
 
 	return func() {
 		for _, cmd := range all {
-			cmd.Process.Kill()
-			cmd.Wait()
+			end(cmd)
 		}
 	}
 }
 
-// kills runs a tracer, and processes that die under it one after the other.
+// kills starts a tracer, and then processes that are killed under it one after the other.
 func kills(c contender, m *minimal) (ms []float64, err error) {
 	t, err := startTracer(c.args)
 	if err != nil {
 		return nil, err
 	}
 	defer t.stop()
-	// bpftrace says when it is attached, the others do not all.
-	time.Sleep(2 * time.Second)
+
+	time.Sleep(2 * time.Second) // not all contenders report that they are attached
 
 	for range killsEach {
 		pid, err := oomKill()
@@ -140,7 +139,7 @@ func kills(c contender, m *minimal) (ms []float64, err error) {
 
 		read, ok := t.waitFor(strconv.Itoa(pid), 3*time.Second)
 		if !ok {
-			return nil, fmt.Errorf("no line for a kill: %s", t.errors())
+			return nil, fmt.Errorf("wait for the line of a kill: none within 3 s: %s", t.errors())
 		}
 
 		ms = append(ms, float64(read-int64(at))/1e6)
@@ -151,28 +150,15 @@ func kills(c contender, m *minimal) (ms []float64, err error) {
 	return ms, nil
 }
 
-// oomKill lets a process die by the limit of a cgroup.
+// oomKill runs a process that exceeds the limit of its cgroup, until it is killed.
 func oomKill() (pid int, err error) {
 	s, err := host.NewScratch(fmt.Sprintf("oomtrace-bench-kill-%d", os.Getpid()), 8<<20)
 	if err != nil {
 		return 0, err
 	}
 	defer s.Close()
-	cmd := exec.Command(".cache/bench/hog", "anon", "32")
 
-	in, err := cmd.StdinPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-
-	if err == nil {
-		err = s.Add(cmd.Process.Pid)
-	}
-
-	if err == nil {
-		_, err = in.Write([]byte("go\n"))
-	}
-
+	cmd, err := startHog(s, "anon", "32")
 	if err != nil {
 		return 0, err
 	}

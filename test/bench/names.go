@@ -3,10 +3,13 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -20,25 +23,20 @@ const (
 	podsPerSecond = 200
 )
 
-// naming measures what names cost: a tracer on a node with many pods, quiet and
-// while pods come and go, and how long it takes until a new container has its name.
+// way is one way to learn names. Without a version of the runtime there is no CRI.
+type way struct {
+	name, version string
+	args          []string // of oomtrace
+}
+
+// naming measures what names cost: a tracer on a node with many pods, quiet and while
+// pods come and go, and how long it takes until the name of a new container is known.
 func naming(p *page) error {
-	layout, err := host.Cgroups()
+	cgroups, removeCgroups, err := podCgroups()
 	if err != nil {
 		return err
 	}
-
-	top := filepath.Join(layout.MemoryMount, fmt.Sprintf("oomtrace-bench-%d", os.Getpid()))
-
-	cgroups := filepath.Join(top, "kubepods/burstable")
-	if err := os.MkdirAll(cgroups, 0o755); err != nil {
-		return err
-	}
-	defer func() {
-		for _, dir := range []string{cgroups, filepath.Dir(cgroups), top} {
-			os.Remove(dir)
-		}
-	}()
+	defer removeCgroups()
 
 	root, err := os.MkdirTemp("/tmp", "oomtrace-bench-")
 	if err != nil {
@@ -46,14 +44,21 @@ func naming(p *page) error {
 	}
 	defer os.RemoveAll(root)
 
-	p.say("## Names of pods\n")
-	p.say("A node with %d pods of one container each, of which %d a second are removed and made anew; the runtime is a fake that", namedPods, podsPerSecond)
-	p.say("answers at once. The CPU is the tracer's, of one core. A name is there when it is known from a file, a source when all is known.\n")
-	p.say("| source | start to ready, ms | quiet: CPU %% | RSS MiB | with churn: CPU %% | RSS MiB | to the name, ms: median | 99th | to the source, ms: median | 99th |")
-	p.say("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	p.writef("## Names of pods\n")
+	p.writef("A node with %d pods of one container each, of which %d per second are removed and replaced; the runtime is a fake\n"+
+		"that answers at once. CPU is the tracer's, in percent of one core. The name of a pod may come from a file; \"to the\n"+
+		"source\" is the time until the CRI has answered.\n", namedPods, podsPerSecond)
+	p.writef("| source | start to ready, ms | quiet: CPU %% | RSS MiB | with churn: CPU %% | RSS MiB | to the name, ms: median | 99th | " +
+		"to the source, ms: median | 99th |")
+	p.writef("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 
-	for _, way := range []struct{ name, version string }{{"none (--no-names)", ""}, {"files only", ""}, {"CRI, polled (1.6)", "1.6.20"}, {"CRI, events (2.x)", "v2.1.9"}} {
-		if err := namedBy(p, way.name, way.version, root, cgroups); err != nil {
+	for _, w := range []way{
+		{name: "none (--no-names)", args: []string{"--no-names"}},
+		{name: "files only"},
+		{name: "CRI, polled (1.6)", version: "1.6.20", args: []string{"--cri-endpoint", socketIn(root)}},
+		{name: "CRI, events (2.x)", version: "v2.1.9", args: []string{"--cri-endpoint", socketIn(root)}},
+	} {
+		if err := namedBy(p, w, root, cgroups); err != nil {
 			return err
 		}
 	}
@@ -61,175 +66,220 @@ func naming(p *page) error {
 	return nil
 }
 
-func namedBy(p *page, way, version, root, cgroups string) (err error) {
-	sham, stop, err := startSham(version, root, cgroups)
+// podCgroups makes the cgroup of all pods.
+func podCgroups() (path string, remove func(), err error) {
+	layout, err := host.Cgroups()
+	if err != nil {
+		return "", nil, err
+	}
+
+	top := filepath.Join(layout.MemoryMount, fmt.Sprintf("oomtrace-bench-%d", os.Getpid()))
+	path = filepath.Join(top, "kubepods/burstable")
+
+	remove = func() {
+		for _, dir := range []string{path, filepath.Dir(path), top} {
+			os.Remove(dir)
+		}
+	}
+
+	return path, remove, os.MkdirAll(path, 0o755)
+}
+
+// namedBy measures one row: one way to learn names.
+func namedBy(p *page, w way, root, cgroups string) (err error) {
+	runtime, stop, err := startFakeRuntime(w.version, root, cgroups)
 	if err != nil {
 		return err
 	}
+	defer stop()
 
-	if version == "" {
+	if w.version == "" {
 		stop()
 	}
 
-	oldest, next := 0, 0
-	defer func() {
-		for ; oldest < next; oldest++ {
-			if e := sham.remove(podOf(oldest)); err == nil {
-				err = e
-			}
-		}
+	pods := &churn{runtime: runtime}
+	defer func() { err = errors.Join(err, pods.clear()) }()
 
-		if version != "" {
-			stop()
-		}
-	}()
-
-	for ; next < namedPods; next++ {
-		if err := sham.create(podOf(next)); err != nil {
-			return err
-		}
+	if err := pods.fill(); err != nil {
+		return err
 	}
 
-	for len(sham.events) > 0 {
-		<-sham.events
-	}
-
-	options := resolve.Options{HostRoot: root}
-	ready := filepath.Join(root, "ready")
-	os.Remove(ready)
-
-	args := []string{"bin/oomtrace", "-o", "json", "--ready-file", ready, "--host-root", root}
-	if version != "" {
-		options.CRIEndpoint = filepath.Join(root, "c.sock")
-		args = append(args, "--cri-endpoint", options.CRIEndpoint)
-	} else if way[0] == 'n' {
-		args = append(args, "--no-names")
-	}
-	began := time.Now()
-
-	t, err := startTracer(args)
+	cost, err := measureNaming(w, root, pods)
 	if err != nil {
 		return err
 	}
-	defer t.stop()
 
-	for range 30000 {
-		if _, err := os.Stat(ready); err == nil {
-			break
-		}
-
-		time.Sleep(time.Millisecond)
-	}
-	start := float64(time.Since(began).Microseconds()) / 1000
-
-	time.Sleep(2 * time.Second) // what is there is looked up
-	busy, from := t.cpu(), time.Now()
-
-	time.Sleep(4 * *slice)
-	quiet, quietRSS := (t.cpu()-busy)/time.Since(from).Seconds()*100, t.rss()
-
-	turn := func(times int, made func(shamPod)) error {
-		tick := time.NewTicker(time.Second / podsPerSecond)
-		defer tick.Stop()
-
-		for range times {
-			<-tick.C
-
-			if err := sham.remove(podOf(oldest)); err != nil {
-				return err
-			}
-
-			oldest++
-
-			pod := podOf(next)
-			if err := sham.create(pod); err != nil {
-				return err
-			}
-
-			next++
-
-			made(pod)
-		}
-
-		return nil
-	}
-	busy, from = t.cpu(), time.Now()
-
-	if err := turn(int((8**slice).Seconds()*podsPerSecond), func(shamPod) {}); err != nil {
-		return err
-	}
-	churn, churnRSS := (t.cpu()-busy)/time.Since(from).Seconds()*100, t.rss()
-	t.stop()
-
-	cells := []string{"–", "–", "–", "–"}
-	if way[0] != 'n' {
-		if cells, err = untilNamed(options, version != "", turn); err != nil {
+	latency := []string{"–", "–", "–", "–"}
+	if !slices.Contains(w.args, "--no-names") {
+		if latency, err = untilNamed(w, root, pods); err != nil {
 			return err
 		}
 	}
 
-	p.say("| %s | %.0f | %.2f | %.0f | %.1f | %.0f | %s | %s | %s | %s |", way, start, quiet, quietRSS, churn, churnRSS, cells[0], cells[1], cells[2], cells[3])
+	p.writef("| %s | %s | %s |", w.name, cost, strings.Join(latency, " | "))
 
 	return nil
 }
 
-// untilNamed measures within this process, where the instant of a name can be seen.
-func untilNamed(options resolve.Options, cri bool, turn func(int, func(shamPod)) error) (cells []string, err error) {
+// measureNaming measures a tracer, quiet and with churn, and returns its columns.
+func measureNaming(w way, root string, pods *churn) (columns string, err error) {
+	args := append([]string{"bin/oomtrace", "-o", "json", "--host-root", root}, w.args...)
+
+	t, startMS, err := startTimed(root, args)
+	if err != nil {
+		return "", err
+	}
+	defer t.stop()
+
+	time.Sleep(2 * time.Second) // the names of the pods that exist are looked up
+
+	cpu := t.cpuMeter()
+
+	time.Sleep(4 * *slice)
+	quietCPU, quietRSS := cpu(), t.rssMiB()
+
+	cpu = t.cpuMeter()
+
+	if err := pods.replace(int((8**slice).Seconds()*podsPerSecond), func(fakePod) {}); err != nil {
+		return "", err
+	}
+
+	return fmt.Sprintf("%.0f | %.2f | %.0f | %.1f | %.0f", startMS, quietCPU, quietRSS, cpu(), t.rssMiB()), nil
+}
+
+// churn replaces the pods of a node, the oldest first.
+type churn struct {
+	runtime      *fakeRuntime
+	oldest, next int // the numbers of the pods that exist, next excluded
+}
+
+func (c *churn) fill() error {
+	for c.next < namedPods {
+		if err := c.add(); err != nil {
+			return err
+		}
+	}
+
+	for len(c.runtime.events) > 0 {
+		<-c.runtime.events
+	}
+
+	return nil
+}
+
+func (c *churn) add() error {
+	err := c.runtime.create(podOf(c.next))
+	c.next++
+
+	return err
+}
+
+// clear removes all pods.
+func (c *churn) clear() (err error) {
+	for ; c.oldest < c.next; c.oldest++ {
+		err = cmp.Or(err, c.runtime.remove(podOf(c.oldest)))
+	}
+
+	return err
+}
+
+// replace replaces a number of pods, one at a time, and calls created with each new one.
+func (c *churn) replace(count int, created func(fakePod)) error {
+	tick := time.NewTicker(time.Second / podsPerSecond)
+	defer tick.Stop()
+
+	for range count {
+		<-tick.C
+
+		err := c.runtime.remove(podOf(c.oldest))
+		c.oldest++
+
+		if err != nil {
+			return err
+		}
+
+		if err := c.add(); err != nil {
+			return err
+		}
+
+		created(podOf(c.next - 1))
+	}
+
+	return nil
+}
+
+// untilNamed measures within this process, which can see when a name is known, and
+// returns the columns of the latencies.
+func untilNamed(w way, root string, pods *churn) (columns []string, err error) {
+	cri := w.version != ""
+	options := resolve.Options{HostRoot: root}
+
+	if cri {
+		options.CRIEndpoint = socketIn(root)
+	}
+
 	r, err := resolve.New(options)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	known := func(pod shamPod, source string) bool {
+
+	if cri {
+		awaitFirstList(r)
+	}
+
+	known := func(pod fakePod, source string) bool {
 		w := r.Fill(&events.Workload{ContainerID: pod.container, PodUID: pod.uid})
 		return w.Pod != "" && (source == "" || w.Source == source)
 	}
-	last := podOf(0)
+	var toName, toSource []float64
 
-	for i, learned := 0, 0; cri && i < 1000 && learned < namedPods; i++ { // the first list
+	err = pods.replace(1000, func(pod fakePod) {
+		began := time.Now()
+		await := func(source string) (ms float64) {
+			for !known(pod, source) && time.Since(began) < 2*time.Second {
+				time.Sleep(10 * time.Microsecond)
+			}
+
+			return time.Since(began).Seconds() * 1e3
+		}
+
+		r.Seen(resolve.Ref{ContainerID: pod.container, PodUID: pod.uid})
+
+		toName = append(toName, await(""))
+		if cri {
+			toSource = append(toSource, await(source.NameCRI))
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	if last := podOf(pods.next - 1); !known(last, "") {
+		return nil, fmt.Errorf("wait for the name of container %s: none within 2 s", last.container)
+	}
+
+	return append(medianAnd99th(toName), medianAnd99th(toSource)...), nil
+}
+
+// awaitFirstList waits until the resolver has the pods that exist.
+func awaitFirstList(r *resolve.Resolver) {
+	for i, learned := 0, 0; i < 1000 && learned < namedPods; i++ {
 		refs, all := r.Learned()
 		if learned += len(refs); all {
-			break
+			return
 		}
 
 		time.Sleep(10 * time.Millisecond)
 	}
-	var toName, toSource []float64
-	err = turn(1000, func(pod shamPod) {
-		last = pod
-		began := time.Now()
+}
 
-		r.Seen(resolve.Ref{ContainerID: pod.container, PodUID: pod.uid})
-
-		patience := began.Add(2 * time.Second)
-		for !known(pod, "") && time.Now().Before(patience) {
-			time.Sleep(10 * time.Microsecond)
-		}
-
-		toName = append(toName, time.Since(began).Seconds()*1e3)
-
-		for cri && !known(pod, source.NameCRI) && time.Now().Before(patience) {
-			time.Sleep(10 * time.Microsecond)
-		}
-
-		if cri {
-			toSource = append(toSource, time.Since(began).Seconds()*1e3)
-		}
-	})
-
-	if !known(last, "") {
-		return nil, fmt.Errorf("%s got no name", last.container)
+func medianAnd99th(values []float64) []string {
+	if len(values) == 0 {
+		return []string{"–", "–"}
 	}
 
-	for _, values := range [][]float64{toName, toSource} {
-		if len(values) == 0 {
-			cells = append(cells, "–", "–")
-			continue
-		}
+	slices.Sort(values)
 
-		slices.Sort(values)
-		cells = append(cells, fmt.Sprintf("%.2f", values[len(values)/2]), fmt.Sprintf("%.2f", values[len(values)*99/100]))
-	}
-
-	return cells, err
+	return []string{fmt.Sprintf("%.2f", values[len(values)/2]), fmt.Sprintf("%.2f", values[len(values)*99/100])}
 }

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,7 +29,7 @@ type tracer struct {
 	read []piece
 }
 
-// piece is what was read at once, and when, by CLOCK_MONOTONIC.
+// piece is the result of one read, with its time by CLOCK_MONOTONIC.
 type piece struct {
 	text string
 	atNS int64
@@ -37,6 +39,7 @@ func startTracer(args []string) (*tracer, error) {
 	if _, err := exec.LookPath(args[0]); err != nil {
 		return nil, errors.New(args[0] + " is not installed")
 	}
+
 	t := &tracer{cmd: exec.Command(args[0], args[1:]...), done: make(chan struct{})}
 	t.cmd.Stderr = &t.errs
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -80,7 +83,36 @@ func monotonicNS() int64 {
 	return now.Nano()
 }
 
-// output is what it has written to stdout so far.
+// startTimed starts a tracer and waits until it is attached: oomtrace then writes a file,
+// which is in dir, and the others print "ready". It returns how long that took.
+func startTimed(dir string, args []string) (t *tracer, ms float64, err error) {
+	ready := filepath.Join(dir, "ready")
+	os.Remove(ready)
+
+	if args[0] == "bin/oomtrace" {
+		args = append(slices.Clone(args), "--ready-file", ready)
+	}
+	began := time.Now()
+
+	t, err = startTracer(args)
+	if err != nil {
+		return nil, 0, err
+	}
+
+	for !t.ended() && time.Since(began) < 30*time.Second {
+		if _, err := os.Stat(ready); err == nil || strings.Contains(t.output(), "ready\n") {
+			return t, float64(time.Since(began).Microseconds()) / 1000, nil
+		}
+
+		time.Sleep(time.Millisecond)
+	}
+
+	t.stop()
+
+	return nil, 0, fmt.Errorf("wait for %s to attach: it exited, or took longer than 30 s: %s", args[0], t.errors())
+}
+
+// output returns what it has written to stdout so far.
 func (t *tracer) output() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -93,7 +125,7 @@ func (t *tracer) output() string {
 	return all.String()
 }
 
-// waitFor waits for a word in the output, and tells when it was read.
+// waitFor waits for a word in the output, and returns when it was read.
 func (t *tracer) waitFor(word string, patience time.Duration) (atNS int64, ok bool) {
 	isWord := regexp.MustCompile(`\b` + regexp.QuoteMeta(word) + `\b`)
 
@@ -111,7 +143,8 @@ func (t *tracer) waitFor(word string, patience time.Duration) (atNS int64, ok bo
 	return 0, false
 }
 
-func (t *tracer) gone() bool {
+// ended reports whether it has exited.
+func (t *tracer) ended() bool {
 	select {
 	case <-t.done:
 		return true
@@ -120,6 +153,7 @@ func (t *tracer) gone() bool {
 	}
 }
 
+// errors returns the first line of its stderr.
 func (t *tracer) errors() string {
 	line, _, _ := strings.Cut(t.errs.String(), "\n")
 	return line
@@ -136,8 +170,15 @@ func (t *tracer) stop() {
 	}
 }
 
-// cpu is the seconds of CPU that it used, children left aside.
-func (t *tracer) cpu() float64 {
+// cpuMeter starts to measure. The returned function returns the CPU used since, in
+// percent of a core.
+func (t *tracer) cpuMeter() func() float64 {
+	before, began := t.cpuSeconds(), time.Now()
+	return func() float64 { return (t.cpuSeconds() - before) / time.Since(began).Seconds() * 100 }
+}
+
+// cpuSeconds returns the CPU time that it has used, without that of its children.
+func (t *tracer) cpuSeconds() float64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", t.cmd.Process.Pid))
 	if err != nil {
 		return 0
@@ -154,7 +195,7 @@ func (t *tracer) cpu() float64 {
 	return (user + system) / 100
 }
 
-func (t *tracer) rss() float64 {
+func (t *tracer) rssMiB() float64 {
 	file, err := os.Open(fmt.Sprintf("/proc/%d/status", t.cmd.Process.Pid))
 	if err != nil {
 		return 0

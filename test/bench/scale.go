@@ -5,27 +5,26 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/host"
 )
 
-// scale measures with more and more cgroups: first quiet, and then with stalls in
+// scale measures a tracer with more and more cgroups: first idle, and then with stalls in
 // each of them.
 func scale(p *page) error {
-	p.say("## More cgroups\n")
-	p.say("A start with so many cgroups there, and then a process that goes from one to the next and reclaims in each.\n")
-	p.say("| cgroups | start to ready, ms | idle: CPU %% of a core | RSS MiB | after stalls in each: CPU %% | RSS MiB | ns a pair in the kernel |")
-	p.say("| --- | --- | --- | --- | --- | --- | --- |")
-	const knob = "/proc/sys/kernel/bpf_stats_enabled"
+	p.writef("## More cgroups\n")
+	p.writef("A start with this many cgroups present; then one process moves from cgroup to cgroup and reclaims in each.\n")
+	p.writef("| cgroups | start to ready, ms | idle: CPU %% of a core | RSS MiB | with stalls in each: CPU %% | RSS MiB | " +
+		"ns per begin and end in the kernel |")
+	p.writef("| --- | --- | --- | --- | --- | --- | --- |")
 
-	old, err := os.ReadFile(knob)
+	restore, err := countRuns()
 	if err != nil {
 		return err
 	}
-	defer os.WriteFile(knob, old, 0)
+	defer restore()
 
 	dir, err := os.MkdirTemp("", "oomtrace-bench-")
 	if err != nil {
@@ -33,16 +32,7 @@ func scale(p *page) error {
 	}
 	defer os.RemoveAll(dir)
 
-	file := filepath.Join(dir, "sparse")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		return err
-	}
-
-	if err := os.Truncate(file, 256<<30); err != nil {
-		return err
-	}
-
-	if err := os.WriteFile(knob, []byte("1"), 0); err != nil {
+	if err := sparseFile(filepath.Join(dir, "sparse"), 256<<30); err != nil {
 		return err
 	}
 
@@ -63,7 +53,7 @@ func scale(p *page) error {
 			all = append(all, s)
 		}
 
-		if err := scaled(p, dir, file, all); err != nil {
+		if err := scaled(p, dir, all); err != nil {
 			return err
 		}
 	}
@@ -71,62 +61,44 @@ func scale(p *page) error {
 	return nil
 }
 
-func scaled(p *page, dir, file string, all []*host.Scratch) error {
-	ready := filepath.Join(dir, "ready")
-	os.Remove(ready)
-	began := time.Now()
-
-	t, err := startTracer([]string{"bin/oomtrace", "-o", "json", "--ready-file", ready})
+// scaled measures one row: a tracer with these cgroups.
+func scaled(p *page, dir string, all []*host.Scratch) error {
+	t, startMS, err := startTimed(dir, []string{"bin/oomtrace", "-o", "json"})
 	if err != nil {
 		return err
 	}
 	defer t.stop()
 
-	for range 10000 {
-		if _, err := os.Stat(ready); err == nil {
-			break
-		}
-
-		time.Sleep(time.Millisecond)
-	}
-	start := float64(time.Since(began).Microseconds()) / 1000
-	busy, from := t.cpu(), time.Now()
+	cpu := t.cpuMeter()
 
 	time.Sleep(*slice)
-	idle, idleRSS := (t.cpu()-busy)/time.Since(from).Seconds()*100, t.rss()
+	idleCPU, idleRSS := cpu(), t.rssMiB()
 
-	cmd := exec.Command(".cache/bench/hog", "read", "0", file, filepath.Join(dir, "count"))
-
-	in, err := cmd.StdinPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-
+	cmd, err := startHog(all[0], "read", "0", filepath.Join(dir, "sparse"), filepath.Join(dir, "count"))
 	if err != nil {
 		return err
 	}
+	defer end(cmd)
 
-	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	cpu = t.cpuMeter()
+	began := time.Now()
 
-	if err := all[0].Add(cmd.Process.Pid); err != nil {
-		return err
-	}
-
-	if _, err := in.Write([]byte("go\n")); err != nil {
-		return err
-	}
-
-	busy, from = t.cpu(), time.Now()
-	for i := 0; i < len(all) || time.Since(from) < *slice; i++ {
+	for i := 0; i < len(all) || time.Since(began) < *slice; i++ {
 		if err := all[i%len(all)].Add(cmd.Process.Pid); err != nil {
 			return err
 		}
 
 		time.Sleep(3 * time.Millisecond)
 	}
-	cpu := (t.cpu() - busy) / time.Since(from).Seconds() * 100
-	ns := programTimes([]string{"stall_memcg_begin", "stall_memcg_end"})
-	p.say("| %d | %.0f | %.2f | %.0f | %.1f | %.0f | %.0f |", len(all), start, idle, idleRSS, cpu, t.rss(), ns["stall_memcg_begin"]+ns["stall_memcg_end"])
+	busyCPU := cpu()
+
+	var ns float64
+	for _, each := range programTimes(ourPrograms) {
+		ns += each
+	}
+
+	p.writef("| %d | %.0f | %.2f | %.0f | %.1f | %.0f | %.0f |",
+		len(all), startMS, idleCPU, idleRSS, busyCPU, t.rssMiB(), ns)
 
 	return nil
 }

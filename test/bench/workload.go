@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -14,68 +15,25 @@ import (
 	"github.com/oomtrace/oomtrace/internal/host"
 )
 
-// workload is two readers in small cgroups. They run all the time and say each
-// 100 ms how many reads they made.
+// workload is two readers in small cgroups, which run all the time.
 type workload struct {
+	dir     string // of the file that is read, and of the counters
 	scratch []*host.Scratch
 	cmds    []*exec.Cmd
-	file    string
-	reads   []*counter
 }
-
-type counter struct{ path string }
 
 const limitBytes = 2 << 20
 
 func newWorkload() (*workload, error) {
-	w := &workload{}
-
 	dir, err := os.MkdirTemp("", "oomtrace-bench-")
 	if err != nil {
 		return nil, err
 	}
-	w.file = filepath.Join(dir, "sparse")
 
-	f, err := os.Create(w.file)
-	if err == nil {
-		err = f.Truncate(1 << 30)
-		f.Close()
-	}
-
-	if err != nil {
-		return nil, err
-	}
-
-	for i := range 2 {
-		s, err := host.NewScratch(fmt.Sprintf("oomtrace-bench-%d-%d", os.Getpid(), i), limitBytes)
-		if err != nil {
-			return nil, err
-		}
-
-		w.scratch = append(w.scratch, s)
-		count := filepath.Join(dir, fmt.Sprint("count", i))
-		cmd := exec.Command(".cache/bench/hog", "read", "0", w.file, count)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-
-		in, err := cmd.StdinPipe()
-		if err == nil {
-			err = cmd.Start()
-		}
-
-		if err == nil {
-			err = s.Add(cmd.Process.Pid)
-		}
-
-		if err == nil {
-			_, err = in.Write([]byte("go\n"))
-		}
-
-		if err != nil {
-			return nil, err
-		}
-
-		w.cmds = append(w.cmds, cmd)
-		w.reads = append(w.reads, &counter{count})
+	w := &workload{dir: dir}
+	if err := w.start(); err != nil {
+		w.close()
+		return nil, fmt.Errorf("start the workload: %w", err)
 	}
 
 	time.Sleep(500 * time.Millisecond)
@@ -83,50 +41,121 @@ func newWorkload() (*workload, error) {
 	return w, nil
 }
 
+func (w *workload) start() error {
+	file := filepath.Join(w.dir, "sparse")
+	if err := sparseFile(file, 1<<30); err != nil {
+		return err
+	}
+
+	for i := range 2 {
+		s, err := host.NewScratch(fmt.Sprintf("oomtrace-bench-%d-%d", os.Getpid(), i), limitBytes)
+		if err != nil {
+			return err
+		}
+
+		w.scratch = append(w.scratch, s)
+
+		cmd, err := startHog(s, "read", "0", file, w.counter(i))
+		if err != nil {
+			return err
+		}
+
+		w.cmds = append(w.cmds, cmd)
+	}
+
+	return nil
+}
+
+// counter returns the file in which a reader keeps the number of its reads.
+func (w *workload) counter(i int) string { return filepath.Join(w.dir, fmt.Sprint("count", i)) }
+
 func (w *workload) close() {
 	for _, cmd := range w.cmds {
-		cmd.Process.Kill()
-		cmd.Wait()
+		end(cmd)
 	}
 
 	for _, s := range w.scratch {
 		s.Close()
 	}
 
-	os.RemoveAll(filepath.Dir(w.file))
+	os.RemoveAll(w.dir)
 }
 
-// done is the number of reads so far: the readers keep it in a file they map.
-func (w *workload) done() (total uint64, err error) {
-	for _, c := range w.reads {
-		b, err := os.ReadFile(c.path)
-		if err != nil || len(b) < 8 {
-			return 0, fmt.Errorf("reading a counter: %w", err)
+func sparseFile(name string, sizeBytes int64) error {
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		return err
+	}
+
+	return os.Truncate(name, sizeBytes)
+}
+
+// startHog starts test/vm/hog in a cgroup.
+func startHog(s *host.Scratch, args ...string) (*exec.Cmd, error) {
+	cmd := exec.Command(".cache/bench/hog", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+
+	err = s.Add(cmd.Process.Pid)
+	if err == nil {
+		_, err = in.Write([]byte("go\n"))
+	}
+
+	if err != nil {
+		end(cmd)
+		return nil, err
+	}
+
+	return cmd, nil
+}
+
+// end kills a process and waits for its exit.
+func end(cmd *exec.Cmd) {
+	cmd.Process.Kill()
+	cmd.Wait()
+}
+
+// reads returns the number of reads so far, from the files that the readers have mapped.
+func (w *workload) reads() (total uint64, err error) {
+	for i := range w.cmds {
+		b, err := os.ReadFile(w.counter(i))
+		if err != nil {
+			return 0, fmt.Errorf("read a counter: %w", err)
 		}
 
-		for i := range 8 {
-			total += uint64(b[i]) << (8 * i)
+		if len(b) < 8 {
+			return 0, fmt.Errorf("read a counter: got %d bytes, want 8", len(b))
 		}
+
+		total += binary.LittleEndian.Uint64(b)
 	}
 
 	return total, nil
 }
 
-// rate is reads per second over a slice.
+// rate returns the reads per second over a slice.
 func (w *workload) rate() (float64, error) {
-	before, err := w.done()
+	before, err := w.reads()
 	if err != nil {
 		return 0, err
 	}
 	began := time.Now()
 
 	time.Sleep(*slice)
-	after, err := w.done()
+
+	after, err := w.reads()
 
 	return float64(after-before) / time.Since(began).Seconds(), err
 }
 
-// pair measures without and with a contender.
+// pair measures the workload without and with a contender.
 func (w *workload) pair(c contender, r *result) error {
 	without, err := w.rate()
 	if err != nil {
@@ -147,21 +176,21 @@ func (w *workload) pair(c contender, r *result) error {
 	defer t.stop()
 
 	time.Sleep(700 * time.Millisecond) // attached, and warm
-	busy := t.cpu()
-	began := time.Now()
+
+	cpu := t.cpuMeter()
 
 	with, err := w.rate()
 	if err != nil {
 		return err
 	}
 
-	if t.gone() {
-		return errors.New("it ended by itself: " + t.errors())
+	if t.ended() {
+		return errors.New("it exited by itself: " + t.errors())
 	}
 
 	r.ratios = append(r.ratios, with/without)
-	r.cpu = append(r.cpu, (t.cpu()-busy)/time.Since(began).Seconds()*100)
-	r.rss = append(r.rss, t.rss())
+	r.cpu = append(r.cpu, cpu())
+	r.rss = append(r.rss, t.rssMiB())
 
 	return nil
 }

@@ -100,7 +100,8 @@ func TestTheRuntimeIsAskedUntilItIsFinal(t *testing.T) {
 
 	reports := await(t, c, 4)
 	for _, id := range []string{"runs", "settles", "event"} {
-		if r := reports[id]; !r.Agrees || r.State != source.StateExited || r.Reason != "OOMKilled" || *r.ExitCode != 137 || r.Source != source.NameCRI {
+		if r := reports[id]; !r.Agrees || r.State != source.StateExited || r.Reason != "OOMKilled" ||
+			*r.ExitCode != 137 || r.Source != source.NameCRI {
 			t.Errorf("%s: got %+v, want OOMKilled/137 that agrees", id, r)
 		}
 	}

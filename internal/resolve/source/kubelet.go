@@ -157,13 +157,15 @@ func (l *podList) found() []found {
 			QoS: strings.ToLower(p.Status.QOSClass), Source: NameKubelet,
 		}
 		// The cgroup of a static pod is named by the hash of its configuration.
-		if hash := p.Metadata.Annotations["kubernetes.io/config.hash"]; hash != "" && p.Metadata.Annotations["kubernetes.io/config.source"] != "api" {
+		if hash := p.Metadata.Annotations["kubernetes.io/config.hash"]; hash != "" &&
+			p.Metadata.Annotations["kubernetes.io/config.source"] != "api" {
 			pod.PodUID = hash
 		}
 
 		all = append(all, found{Ref{PodUID: pod.PodUID}, pod})
 
-		for _, list := range [][]containerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses} {
+		for _, list := range [][]containerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses,
+			p.Status.EphemeralContainerStatuses} {
 			for _, c := range list {
 				runtime, id, ok := strings.Cut(c.ContainerID, "://")
 				if !ok || id == "" {

@@ -77,7 +77,8 @@ func (f *Runtime) Add(id, sandbox, name string, attempt uint32) {
 		Id: id, Metadata: &cri.ContainerMetadata{Name: name, Attempt: attempt}, State: cri.ContainerState_CONTAINER_RUNNING,
 		Image: &cri.ImageSpec{Image: "shop/checkout:1.4"},
 		Labels: map[string]string{
-			runtimes.LabelNamespace: pod.Namespace, runtimes.LabelPod: pod.Name, runtimes.LabelPodUID: pod.Uid, runtimes.LabelContainer: name,
+			runtimes.LabelNamespace: pod.Namespace, runtimes.LabelPod: pod.Name, runtimes.LabelPodUID: pod.Uid,
+			runtimes.LabelContainer: name,
 		},
 		Resources: &cri.ContainerResources{Linux: &cri.LinuxContainerResources{OomScoreAdj: 985}},
 	}
@@ -170,7 +171,9 @@ func (f *Runtime) ListContainers(context.Context, *cri.ListContainersRequest) (*
 
 	out := &cri.ListContainersResponse{}
 	for id, c := range f.containers {
-		out.Containers = append(out.Containers, &cri.Container{Id: id, PodSandboxId: f.sandboxOf[id], Metadata: c.Metadata, Image: c.Image, Labels: c.Labels, State: c.State})
+		out.Containers = append(out.Containers, &cri.Container{
+			Id: id, PodSandboxId: f.sandboxOf[id], Metadata: c.Metadata, Image: c.Image, Labels: c.Labels, State: c.State,
+		})
 	}
 
 	return out, nil
