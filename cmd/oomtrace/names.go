@@ -5,13 +5,13 @@ package main
 import (
 	"github.com/spf13/pflag"
 
-	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/resolve/names"
 )
 
 // nameFlags choose the sources of pod and container names.
 type nameFlags struct {
 	off     bool
-	options resolve.Options
+	options names.Options
 }
 
 func (f *nameFlags) add(flags *pflag.FlagSet) {
@@ -32,13 +32,13 @@ func (f *nameFlags) add(flags *pflag.FlagSet) {
 }
 
 // open starts the resolver; it returns nil if names are off.
-func (f *nameFlags) open(warn func(string)) (*resolve.Resolver, error) {
+func (f *nameFlags) open(warn func(string)) (*names.Resolver, error) {
 	if f.off {
 		return nil, nil
 	}
 	f.options.Warn = warn
 
-	r, err := resolve.New(f.options)
+	r, err := names.New(f.options)
 	if err != nil {
 		return nil, usageError{err}
 	}

@@ -6,9 +6,11 @@
 //	            removed some 30 ms after its process is killed
 //	ParsePath   path → Place: the level in the node's tree, pod UID, container id,
 //	            QoS, unit
-//	Resolver    pod UID and container id → names, from the sources in package source
+//	Names       pod UID and container id → names; package names has the resolver, and
+//	            package source what it asks
 //
-// NamedTree joins them, and Placer the last two. Tree and ParsePath work without any source, and ParsePath
-// alone reads paths in logs. Package exitstatus asks the same runtimes how a container
+// NamedTree joins them, and Placer the last two. This package itself reads the tree of
+// cgroups and paths alone, so that a correlator or a reader of logs that uses it needs no
+// client of a container runtime. Package exitstatus asks the same runtimes how a container
 // ended.
 package resolve

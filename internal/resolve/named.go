@@ -7,7 +7,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
-// Names knows the names of containers and pods. *Resolver implements it; none of its
+// Names knows the names of containers and pods. *names.Resolver implements it; none of its
 // methods waits, and Fill is safe for concurrent use.
 type Names interface {
 	Seen(Ref)

@@ -29,6 +29,8 @@ func (f *fakeNames) Fill(w *events.Workload) *events.Workload {
 }
 
 const (
+	appID   = "3f2a91c07d4e5b6a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d"
+	appUID  = "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
 	podPath = "/kubepods/burstable/pod" + appUID
 	appPath = podPath + "/" + appID
 )

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/resolve/source"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
@@ -115,7 +114,7 @@ func (p *parser) step(name string) {
 		slice, id, _ := strings.Cut(name, ":")
 
 		prefix, id, _ := strings.Cut(id, ":")
-		if isContainerID(id) && p.kubeSlice(slice) {
+		if IsContainerID(id) && p.kubeSlice(slice) {
 			p.enter(p.table.ByCgroupPrefix(prefix), id)
 			return
 		}
@@ -225,7 +224,7 @@ func (p *parser) pod(name string) bool {
 	}
 
 	runtime, id := p.runtimePod(name)
-	if runtime == nil || !isContainerID(id) {
+	if runtime == nil || !IsContainerID(id) {
 		return false
 	}
 	p.w.PodUID, p.w.Runtime, p.level = id, runtime.Name, events.LevelPod
@@ -254,7 +253,7 @@ func (p *parser) runtimePod(name string) (runtime *runtimes.Runtime, id string) 
 
 func (p *parser) container(name string) bool {
 	name = strings.TrimSuffix(name, ".scope")
-	if len(name) < idLen || !isContainerID(name[len(name)-idLen:]) {
+	if len(name) < idLen || !IsContainerID(name[len(name)-idLen:]) {
 		return false
 	}
 
@@ -313,8 +312,8 @@ func (p *parser) unit(name string) {
 
 const idLen = 64
 
-// isContainerID reports whether s is 64 lower case hexadecimal digits.
-func isContainerID(s string) bool { return len(s) == idLen && source.IsHex(s) }
+// IsContainerID reports whether s is 64 lower case hexadecimal digits.
+func IsContainerID(s string) bool { return len(s) == idLen && IsHex(s) }
 
 // podUID parses pod<uid>. Unit names of systemd cannot hold the dashes of a UUID,
 // so the kubelet writes underscores, which no UID has.
@@ -326,11 +325,11 @@ func podUID(s string) (string, bool) {
 
 	switch len(s) {
 	case 32:
-		return s, source.IsHex(s)
+		return s, IsHex(s)
 	case 36:
 		at := 0
 		for _, n := range [...]int{8, 4, 4, 4, 12} {
-			if !source.IsHex(s[at : at+n]) {
+			if !IsHex(s[at : at+n]) {
 				return "", false
 			}
 

@@ -217,7 +217,7 @@ func FuzzParsePath(f *testing.F) {
 		}
 
 		for _, id := range []string{w.ContainerID, w.NodeContainerID} {
-			if id != "" && (!isContainerID(id) || !strings.Contains(path, id)) {
+			if id != "" && (!IsContainerID(id) || !strings.Contains(path, id)) {
 				t.Errorf("got id %q, want one of the path", id)
 			}
 		}

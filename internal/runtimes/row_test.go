@@ -15,6 +15,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/resolve/names"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 	"github.com/oomtrace/oomtrace/internal/sigkill"
 )
@@ -122,7 +123,7 @@ func testSocket(t *testing.T, table runtimes.Table) {
 	}
 	defer listener.Close()
 
-	r, err := resolve.New(resolve.Options{HostRoot: root, Runtimes: table})
+	r, err := names.New(names.Options{HostRoot: root, Runtimes: table})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func testFiles(t *testing.T, table runtimes.Table) {
 		}
 	}
 
-	r, err := resolve.New(resolve.Options{HostRoot: root, Runtimes: table})
+	r, err := names.New(names.Options{HostRoot: root, Runtimes: table})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
-// Names resolves pods and containers. *resolve.Resolver implements it; none of its
+// Names resolves pods and containers. *names.Resolver implements it; none of its
 // methods may wait.
 type Names interface {
 	resolve.Names

@@ -15,6 +15,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/resolve/names"
 	"github.com/oomtrace/oomtrace/internal/resolve/source"
 )
 
@@ -212,13 +213,13 @@ func (c *churn) replace(count int, created func(fakePod)) error {
 // returns the columns of the latencies.
 func untilNamed(w way, root string, pods *churn) (columns []string, err error) {
 	cri := w.version != ""
-	options := resolve.Options{HostRoot: root}
+	options := names.Options{HostRoot: root}
 
 	if cri {
 		options.CRIEndpoint = socketIn(root)
 	}
 
-	r, err := resolve.New(options)
+	r, err := names.New(options)
 	if err != nil {
 		return nil, err
 	}
@@ -263,7 +264,7 @@ func untilNamed(w way, root string, pods *churn) (columns []string, err error) {
 }
 
 // awaitFirstList waits until the resolver has the pods that exist.
-func awaitFirstList(r *resolve.Resolver) {
+func awaitFirstList(r *names.Resolver) {
 	for i, learned := 0, 0; i < 1000 && learned < namedPods; i++ {
 		refs, all := r.Learned()
 		if learned += len(refs); all {

@@ -18,9 +18,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/resolve/source"
 )
 
-// Runtimes are the container runtimes of the node; *resolve.Resolver implements it.
+// Runtimes are the container runtimes of the node; *names.Resolver implements it.
 type Runtimes interface {
-	// Exit returns the state of a container, and waits for it; see resolve.Resolver.
+	// Exit returns the state of a container, and waits for it; see names.Resolver.
 	Exit(ctx context.Context, ref resolve.Ref) (source.Exit, error)
 	// Connected reports whether any runtime can be asked.
 	Connected() bool

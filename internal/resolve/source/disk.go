@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
@@ -35,7 +36,7 @@ func NewDisk(root Root, table runtimes.Table) *Disk { return &Disk{root: root, t
 
 // Lookup implements Source. The runtime that ref names is tried first.
 func (d *Disk) Lookup(_ context.Context, ref Ref) (events.Workload, error) {
-	if ref.ContainerID == "" || !IsHex(ref.ContainerID) {
+	if ref.ContainerID == "" || !resolve.IsHex(ref.ContainerID) {
 		return events.Workload{}, ErrUnknown
 	}
 
@@ -123,7 +124,7 @@ func (d *Disk) bundle(row *runtimes.Runtime, id string) (events.Workload, bool) 
 	w.RestartCount = count(s.annotation(b.Restarts))
 
 	// The pod's labels are in its sandbox's bundle.
-	if sandbox := s.Annotations[b.Sandbox]; len(sandbox) == len(id) && IsHex(sandbox) {
+	if sandbox := s.Annotations[b.Sandbox]; len(sandbox) == len(id) && resolve.IsHex(sandbox) {
 		if s, ok := d.spec(row, sandbox); ok {
 			w.Labels = podLabels(s.Annotations[b.Labels])
 		}
@@ -215,7 +216,7 @@ func (d *Disk) docker(row *runtimes.Runtime, id string) (events.Workload, bool) 
 // Exit returns the state of a container that is in a runtime's files, which only
 // dockerd keeps; it is not ok for any other container.
 func (d *Disk) Exit(containerID string) (x Exit, ok bool) {
-	if containerID == "" || !IsHex(containerID) {
+	if containerID == "" || !resolve.IsHex(containerID) {
 		return Exit{}, false
 	}
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
 const (
@@ -87,7 +88,7 @@ func (l *LogDir) index() {
 		}
 
 		dash := strings.LastIndexByte(parts[2], '-')
-		if dash <= 0 || !IsHex(parts[2][dash+1:]) {
+		if dash <= 0 || !resolve.IsHex(parts[2][dash+1:]) {
 			continue
 		}
 		id := parts[2][dash+1:]

@@ -21,6 +21,7 @@ import (
 	"errors"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
 // Names of the sources, as Workload.Source publishes them.
@@ -47,12 +48,8 @@ func Rank(name string) int {
 	return 0
 }
 
-// Ref identifies a container or a pod by its ids; one of the two may be empty.
-type Ref struct {
-	ContainerID string // 64 hexadecimal digits; a sandbox's id is one as well
-	PodUID      string
-	Runtime     string // a name of package runtimes; empty: unknown
-}
+// Ref identifies a container or a pod by its ids.
+type Ref = resolve.Ref
 
 // Source looks names up in files. It is safe for concurrent use.
 type Source interface {
@@ -115,14 +112,3 @@ var (
 
 // queued bounds how many ids wait for an answer of a feed.
 const queued = 32768
-
-// IsHex reports whether s has nothing but lower case hexadecimal digits.
-func IsHex(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-
-	return true
-}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package resolve
+package names
 
 import (
 	"crypto/rand"
@@ -22,12 +22,13 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/resolve/source"
 	"github.com/oomtrace/oomtrace/internal/resolve/source/fakecri"
 )
 
 // node is the file tree of a node with the files of all runtimes.
-const node = "source/testdata/node"
+const node = "../source/testdata/node"
 
 // Containers and pods; crioID and dockerID are those of node.
 const (
@@ -193,7 +194,7 @@ func TestFilesAnswerWithoutARuntime(t *testing.T) {
 			socket := filepath.Join(fakecri.SocketDir(t), "c.sock")
 			test.serve(t, socket)
 			r, warned := open(t, Options{HostRoot: node, CRIEndpoint: "unix://" + socket})
-			ref, _ := RefOf(&app)
+			ref, _ := resolve.RefOf(&app)
 			r.Seen(ref)
 			eventually(t, "files answer", func() bool { return name(r.Fill(&app)) == fromDisk })
 			eventually(t, "a warning comes", func() bool { return warned.count(test.warns) == 1 })
@@ -220,12 +221,12 @@ func TestNothingWaitsForASlowRuntime(t *testing.T) {
 	r, _ := open(t, Options{HostRoot: node, CRIEndpoint: socket})
 	eventually(t, "it is asked", func() bool { return f.Calls("Version") > 0 })
 
-	ref, _ := RefOf(&app)
+	ref, _ := resolve.RefOf(&app)
 	for range 1000 { // none of them returns if it waits for the runtime
 		r.Seen(ref)
 		r.Found(ref)
 		r.Fill(&app)
-		r.Gone(Ref{ContainerID: otherID})
+		r.Gone(resolve.Ref{ContainerID: otherID})
 	}
 
 	eventually(t, "files answer", func() bool { return name(r.Fill(&app)) == fromDisk })
@@ -263,7 +264,7 @@ func TestContainersAreAskedForWithoutEvents(t *testing.T) {
 		eventually(t, "it is listed", func() bool { return name(r.Fill(&app)) == fromCRI })
 		f.Add(otherID, fakecri.SandboxID, "late", 0)
 		late := events.Workload{ContainerID: otherID, PodUID: appUID}
-		r.Seen(Ref{ContainerID: otherID})
+		r.Seen(resolve.Ref{ContainerID: otherID})
 		eventually(t, "it is looked up", func() bool { return name(r.Fill(&late)) == "cri shop checkout-7d9f late" })
 
 		if w := r.Fill(&late); w.OOMScoreAdj == nil || *w.OOMScoreAdj != 985 || w.Labels["app"] != "checkout" {
@@ -305,7 +306,7 @@ func TestEventsNameContainers(t *testing.T) {
 
 	f.Events <- &cri.ContainerEventResponse{ContainerId: otherID, ContainerEventType: cri.ContainerEventType_CONTAINER_DELETED_EVENT}
 
-	eventually(t, "they are gone", func() bool { _, dead := r.names.counts(); return dead == 2 })
+	eventually(t, "they are gone", func() bool { _, dead := r.cache.counts(); return dead == 2 })
 
 	if got := name(r.Fill(&late)); got != "cri shop checkout-7d9f late" {
 		t.Errorf("got %q of a removed container, want its name", got)
@@ -323,7 +324,7 @@ func TestARestartedRuntimeIsFoundAgain(t *testing.T) {
 	stop()
 	eventually(t, "its end is noticed", func() bool { return len(r.connected()) == 0 })
 	crio := events.Workload{ContainerID: crioID, PodUID: crioUID}
-	r.Seen(Ref{ContainerID: crioID, PodUID: crioUID})
+	r.Seen(resolve.Ref{ContainerID: crioID, PodUID: crioUID})
 	eventually(t, "files answer", func() bool { return r.Fill(&crio).Source == source.NameDisk })
 
 	g := fakecri.WithPod()
@@ -359,7 +360,7 @@ func TestSocketsBelowTheHostRootAreFound(t *testing.T) {
 // TestMissingSocketsAreWarnedOfWithPods: a node without pods needs no runtime.
 func TestMissingSocketsAreWarnedOfWithPods(t *testing.T) {
 	r, warned := open(t, Options{HostRoot: node})
-	r.Seen(Ref{ContainerID: dockerID})
+	r.Seen(resolve.Ref{ContainerID: dockerID})
 	docker := events.Workload{ContainerID: dockerID}
 
 	eventually(t, "files answer", func() bool { return name(r.Fill(&docker)) == "disk   web" })
@@ -368,8 +369,8 @@ func TestMissingSocketsAreWarnedOfWithPods(t *testing.T) {
 		t.Errorf("got %q without a pod, want no warning", warned.text)
 	}
 
-	r.Seen(Ref{ContainerID: appID, PodUID: appUID})
-	r.Seen(Ref{ContainerID: otherID, PodUID: appUID})
+	r.Seen(resolve.Ref{ContainerID: appID, PodUID: appUID})
+	r.Seen(resolve.Ref{ContainerID: otherID, PodUID: appUID})
 	eventually(t, "a warning comes", func() bool { return warned.count("no CRI socket") == 1 })
 }
 
@@ -380,7 +381,7 @@ func TestPermissionDeniedIsWarnedOf(t *testing.T) {
 	if socket := os.Getenv(variable); socket != "" {
 		r, warned := open(t, Options{HostRoot: node, CRIEndpoint: socket})
 		eventually(t, "a warning comes", func() bool { return warned.count("permission denied") == 1 })
-		ref, _ := RefOf(&app)
+		ref, _ := resolve.RefOf(&app)
 		r.Seen(ref)
 		eventually(t, "files answer", func() bool { return name(r.Fill(&app)) == fromDisk })
 
@@ -416,9 +417,9 @@ func TestPermissionDeniedIsWarnedOf(t *testing.T) {
 
 // TestAFullQueueDropsAndCounts: no method waits for room.
 func TestAFullQueueDropsAndCounts(t *testing.T) {
-	r := &Resolver{queue: make(chan Ref, 2)}
+	r := &Resolver{queue: make(chan resolve.Ref, 2)}
 	for range 5 {
-		r.Seen(Ref{ContainerID: appID})
+		r.Seen(resolve.Ref{ContainerID: appID})
 	}
 
 	if r.Dropped() != 3 {
@@ -459,7 +460,7 @@ func TestTheKubeletAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	ref, _ := RefOf(&app)
+	ref, _ := resolve.RefOf(&app)
 	ask := func(o source.KubeletOptions) (*Resolver, *warnings) {
 		o.Endpoint = server.URL
 		r, warned := open(t, Options{HostRoot: t.TempDir(), Kubelet: o})
@@ -494,13 +495,13 @@ func TestExitIsRememberedAfterRemoval(t *testing.T) {
 	f.Serve(t, socket)
 
 	r, _ := open(t, Options{HostRoot: node, CRIEndpoint: socket})
-	if x, err := r.Exit(t.Context(), Ref{ContainerID: appID}); !errors.Is(err, source.ErrNoAnswer) || x.State != "" {
+	if x, err := r.Exit(t.Context(), resolve.Ref{ContainerID: appID}); !errors.Is(err, source.ErrNoAnswer) || x.State != "" {
 		t.Errorf("got %+v, %v before a connection, want %v", x, err, source.ErrNoAnswer)
 	}
 
 	eventually(t, "it is listed", func() bool { return name(r.Fill(&app)) == fromCRI })
 
-	if x, err := r.Exit(t.Context(), Ref{ContainerID: appID}); err != nil || x.State != source.StateRunning {
+	if x, err := r.Exit(t.Context(), resolve.Ref{ContainerID: appID}); err != nil || x.State != source.StateRunning {
 		t.Errorf("got %+v, %v, want %s", x, err, source.StateRunning)
 	}
 
@@ -508,15 +509,15 @@ func TestExitIsRememberedAfterRemoval(t *testing.T) {
 
 	f.Events <- f.Event(appID, cri.ContainerEventType_CONTAINER_STOPPED_EVENT)
 
-	eventually(t, "the event is read", func() bool { return r.names.exitOf(appID).State != "" })
+	eventually(t, "the event is read", func() bool { return r.cache.exitOf(appID).State != "" })
 	f.Remove(appID)
 
-	x, err := r.Exit(t.Context(), Ref{ContainerID: appID})
+	x, err := r.Exit(t.Context(), resolve.Ref{ContainerID: appID})
 	if !errors.Is(err, source.ErrUnknown) || x.Reason != "Error" || x.Code == nil || *x.Code != 137 {
 		t.Errorf("got %+v, %v, want Error/137 and %v", x, err, source.ErrUnknown)
 	}
 
-	if x, err := r.Exit(t.Context(), Ref{ContainerID: dockerID}); err != nil || x.Source != source.NameDisk {
+	if x, err := r.Exit(t.Context(), resolve.Ref{ContainerID: dockerID}); err != nil || x.Source != source.NameDisk {
 		t.Errorf("got %+v, %v of a container of Docker, want it from %s", x, err, source.NameDisk)
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package resolve
+package names
 
 import (
 	"container/list"
@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/resolve/source"
 )
 
@@ -23,9 +24,9 @@ const (
 	maxLearned = 4096
 )
 
-// names remembers what was learnt, by container id and by pod UID. It implements
+// cache remembers what was learnt, by container id and by pod UID. It implements
 // source.Store. Its lock is held for accesses to memory only.
-type names struct {
+type cache struct {
 	mu         sync.Mutex
 	containers generations
 	pods       generations
@@ -33,7 +34,7 @@ type names struct {
 	news atomic.Bool
 	// learned are the refs that changed since takeLearned was called; overflow: more
 	// than maxLearned.
-	learned  map[Ref]struct{}
+	learned  map[resolve.Ref]struct{}
 	overflow bool
 	lists    uint64 // counts calls of Listed
 }
@@ -60,12 +61,12 @@ type nameEntry struct {
 	list uint64
 }
 
-func newNames(remember int) *names {
+func newCache(remember int) *cache {
 	if remember <= 0 {
 		remember = DefaultRememberedNames
 	}
 
-	return &names{containers: newGenerations(remember), pods: newGenerations(remember), learned: make(map[Ref]struct{})}
+	return &cache{containers: newGenerations(remember), pods: newGenerations(remember), learned: make(map[resolve.Ref]struct{})}
 }
 
 func newGenerations(remember int) generations {
@@ -132,7 +133,7 @@ func size(w *events.Workload) int {
 // Put takes in an answer for ref. The answer of a better source replaces that of a
 // worse one; a worse one only adds what is missing. Text is bounded here, for all
 // sources.
-func (n *names) Put(ref Ref, w events.Workload) {
+func (n *cache) Put(ref resolve.Ref, w events.Workload) {
 	bound(&w)
 
 	if w.ContainerID == "" {
@@ -151,7 +152,7 @@ func (n *names) Put(ref Ref, w events.Workload) {
 		pod.Container, pod.ContainerID, pod.Image, pod.RestartCount, pod.OOMScoreAdj, pod.Runtime = "", "", "", nil, nil, ""
 
 		if n.pods.learn(w.PodUID, pod) {
-			n.note(Ref{PodUID: w.PodUID})
+			n.note(resolve.Ref{PodUID: w.PodUID})
 		}
 	}
 
@@ -159,13 +160,13 @@ func (n *names) Put(ref Ref, w events.Workload) {
 		w.Labels = nil
 
 		if n.containers.learn(w.ContainerID, w) {
-			n.note(Ref{ContainerID: w.ContainerID})
+			n.note(resolve.Ref{ContainerID: w.ContainerID})
 		}
 	}
 }
 
 // note records that something was learnt of ref.
-func (n *names) note(ref Ref) {
+func (n *cache) note(ref resolve.Ref) {
 	n.news.Store(true)
 
 	if n.overflow {
@@ -181,7 +182,7 @@ func (n *names) note(ref Ref) {
 
 // takeLearned returns the refs that were learnt since it was last called; all is true
 // if there were too many to keep.
-func (n *names) takeLearned() (refs []Ref, all bool) {
+func (n *cache) takeLearned() (refs []resolve.Ref, all bool) {
 	if !n.news.Load() {
 		return nil, false
 	}
@@ -260,7 +261,7 @@ func add(into, more *events.Workload) {
 // isImageID reports whether image is an id, not a name: newer kubelets pass ids to
 // runtimes.
 func isImageID(image string) bool {
-	return strings.HasPrefix(image, "sha256:") || isContainerID(image)
+	return strings.HasPrefix(image, "sha256:") || resolve.IsContainerID(image)
 }
 
 func equal(a, b *events.Workload) bool {
@@ -278,7 +279,7 @@ func same[T comparable](a, b *T) bool {
 }
 
 // fill returns a copy of w with the names added, and w itself if there are none to add.
-func (n *names) fill(w *events.Workload) *events.Workload {
+func (n *cache) fill(w *events.Workload) *events.Workload {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 
@@ -323,7 +324,7 @@ func (n *names) fill(w *events.Workload) *events.Workload {
 }
 
 // SourceOf implements source.Store.
-func (n *names) SourceOf(ref Ref) string {
+func (n *cache) SourceOf(ref resolve.Ref) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 
@@ -336,7 +337,7 @@ func (n *names) SourceOf(ref Ref) string {
 
 // entry returns the entry of a container, or of a pod if ref has no container; nil if
 // there is none.
-func (n *names) entry(ref Ref) *nameEntry {
+func (n *cache) entry(ref resolve.Ref) *nameEntry {
 	if ref.ContainerID != "" {
 		return n.containers.byID[ref.ContainerID]
 	}
@@ -345,7 +346,7 @@ func (n *names) entry(ref Ref) *nameEntry {
 }
 
 // Gone implements source.Store. What is unknown stays unknown.
-func (n *names) Gone(ref Ref) {
+func (n *cache) Gone(ref resolve.Ref) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 
@@ -359,7 +360,7 @@ func (n *names) Gone(ref Ref) {
 }
 
 // Exited implements source.Store.
-func (n *names) Exited(containerID string, x source.Exit) {
+func (n *cache) Exited(containerID string, x source.Exit) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 
@@ -369,7 +370,7 @@ func (n *names) Exited(containerID string, x source.Exit) {
 }
 
 // exitOf returns what Exited stored for a container; State is empty if nothing.
-func (n *names) exitOf(containerID string) source.Exit {
+func (n *cache) exitOf(containerID string) source.Exit {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 
@@ -382,7 +383,7 @@ func (n *names) exitOf(containerID string) source.Exit {
 
 // Listed implements source.Store. Only what the feed itself had in its last list
 // counts as removed.
-func (n *names) Listed(feed string, present []Ref) {
+func (n *cache) Listed(feed string, present []resolve.Ref) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 

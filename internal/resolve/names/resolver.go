@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package resolve
+// Package names knows what pods and containers are called. It asks container runtimes, the
+// kubelet and the files of both, and remembers what they answered.
+package names
 
 import (
 	"context"
@@ -9,23 +11,10 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/resolve/source"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
-
-// Ref identifies a container or a pod by its ids.
-type Ref = source.Ref
-
-// RefOf returns the ids in a workload that a cgroup's path names. It is not ok for a
-// workload that is no container or pod of this node's own runtime: names below a
-// container are chosen by whoever may write there, and can imitate another pod's.
-func RefOf(w *events.Workload) (ref Ref, ok bool) {
-	if w == nil || w.NodeContainerID != "" || w.ContainerID == "" && w.PodUID == "" {
-		return Ref{}, false
-	}
-
-	return Ref{ContainerID: w.ContainerID, PodUID: w.PodUID, Runtime: w.Runtime}, true
-}
 
 // Options configure a Resolver. The zero value finds all sources itself.
 type Options struct {
@@ -66,12 +55,12 @@ const (
 type Resolver struct {
 	opts  Options
 	root  source.Root
-	names *names
+	cache *cache
 	files []source.Source
 	disk  *source.Disk
 	// Ids of new cgroups go before those of cgroups that existed before: the files
 	// of a new container may be removed at any moment.
-	queue, backlog chan Ref
+	queue, backlog chan resolve.Ref
 
 	// feeds are the kubelet, and sockets as they are found.
 	feeds struct {
@@ -104,8 +93,8 @@ func New(opts Options) (*Resolver, error) {
 
 	root := source.Root(opts.HostRoot)
 	r := &Resolver{
-		opts: opts, root: root, names: newNames(opts.Remember), disk: source.NewDisk(root, opts.Runtimes),
-		queue: make(chan Ref, queued), backlog: make(chan Ref, queued),
+		opts: opts, root: root, cache: newCache(opts.Remember), disk: source.NewDisk(root, opts.Runtimes),
+		queue: make(chan resolve.Ref, queued), backlog: make(chan resolve.Ref, queued),
 	}
 	r.files = []source.Source{r.disk, source.NewLogDir(root)}
 	r.warned.keys = make(map[string]bool)
@@ -117,7 +106,7 @@ func New(opts Options) (*Resolver, error) {
 	}
 
 	if opts.Kubelet.Endpoint != "" {
-		kubelet, err := source.NewKubelet(opts.Kubelet, r.names, r.warnOnce)
+		kubelet, err := source.NewKubelet(opts.Kubelet, r.cache, r.warnOnce)
 		if err != nil {
 			return nil, err
 		}
@@ -145,12 +134,12 @@ func (r *Resolver) Close() {
 
 // Seen queues a container or pod whose cgroup was just made. Where too many are
 // queued it is dropped and counted.
-func (r *Resolver) Seen(ref Ref) { r.enqueue(r.queue, ref) }
+func (r *Resolver) Seen(ref resolve.Ref) { r.enqueue(r.queue, ref) }
 
 // Found queues one whose cgroup existed before; it comes after those that were Seen.
-func (r *Resolver) Found(ref Ref) { r.enqueue(r.backlog, ref) }
+func (r *Resolver) Found(ref resolve.Ref) { r.enqueue(r.backlog, ref) }
 
-func (r *Resolver) enqueue(queue chan<- Ref, ref Ref) {
+func (r *Resolver) enqueue(queue chan<- resolve.Ref, ref resolve.Ref) {
 	select {
 	case queue <- ref:
 	default:
@@ -160,23 +149,23 @@ func (r *Resolver) enqueue(queue chan<- Ref, ref Ref) {
 
 // Gone reports that a container's or pod's cgroup was removed. Its names are
 // remembered while there is room.
-func (r *Resolver) Gone(ref Ref) { r.names.Gone(ref) }
+func (r *Resolver) Gone(ref resolve.Ref) { r.cache.Gone(ref) }
 
 // Fill returns w with all names that are known so far. It does not change w; where
 // there is nothing to add it returns w itself.
 func (r *Resolver) Fill(w *events.Workload) *events.Workload {
-	if _, ok := RefOf(w); !ok {
+	if _, ok := resolve.RefOf(w); !ok {
 		return w
 	}
 
-	return r.names.fill(w)
+	return r.cache.fill(w)
 }
 
 // Learned returns the containers and pods of which something was learnt since the
 // last call. Each ref has exactly one id: compare it with Workload.ContainerID or
 // Workload.PodUID. Where more was learnt than is kept, all is true, refs is empty, and
 // any workload may have got a name.
-func (r *Resolver) Learned() (refs []Ref, all bool) { return r.names.takeLearned() }
+func (r *Resolver) Learned() (refs []resolve.Ref, all bool) { return r.cache.takeLearned() }
 
 // Dropped counts ids that were not looked up, because too many were queued.
 func (r *Resolver) Dropped() uint64 { return r.dropped.Load() }
@@ -201,7 +190,7 @@ var retryAfter = []time.Duration{50 * time.Millisecond, 250 * time.Millisecond, 
 const maxRetries = 4096
 
 type retry struct {
-	ref     Ref
+	ref     resolve.Ref
 	attempt int
 	due     time.Time
 }
@@ -210,7 +199,7 @@ type retry struct {
 func (r *Resolver) readFiles() {
 	var waiting []retry
 
-	try := func(ref Ref, attempt int) {
+	try := func(ref resolve.Ref, attempt int) {
 		if r.lookUp(ref, attempt) || attempt == len(retryAfter) {
 			return
 		}
@@ -259,12 +248,12 @@ func (r *Resolver) readFiles() {
 
 // lookUp reads the files, and asks the feeds that would know better. It reports
 // whether there is a name now.
-func (r *Resolver) lookUp(ref Ref, attempt int) bool {
-	known := source.Rank(r.names.SourceOf(ref))
+func (r *Resolver) lookUp(ref resolve.Ref, attempt int) bool {
+	known := source.Rank(r.cache.SourceOf(ref))
 	if known == 0 {
 		for _, s := range r.files {
 			if w, err := s.Lookup(r.ctx, ref); err == nil {
-				r.names.Put(ref, w)
+				r.cache.Put(ref, w)
 				known = source.Rank(w.Source)
 
 				break
@@ -312,7 +301,7 @@ func (r *Resolver) findSockets() {
 }
 
 func (r *Resolver) startCRI(socket, label string) {
-	cri := source.NewCRI(socket, label, r.names, r.warnOnce)
+	cri := source.NewCRI(socket, label, r.cache, r.warnOnce)
 
 	r.feeds.Lock()
 	r.feeds.cri = append(r.feeds.cri, cri)
@@ -354,7 +343,7 @@ func (r *Resolver) Connected() bool { return len(r.connected()) > 0 }
 // Where no runtime has the container any more it returns source.ErrUnknown, and where
 // none answered source.ErrNoAnswer, with the exit that an event of the runtime
 // reported before; the exit's State is empty if there was no such event.
-func (r *Resolver) Exit(ctx context.Context, ref Ref) (source.Exit, error) {
+func (r *Resolver) Exit(ctx context.Context, ref resolve.Ref) (source.Exit, error) {
 	all, unknown := r.connected(), 0
 
 	for _, cri := range all {
@@ -371,8 +360,8 @@ func (r *Resolver) Exit(ctx context.Context, ref Ref) (source.Exit, error) {
 	}
 
 	if len(all) > 0 && unknown == len(all) {
-		return r.names.exitOf(ref.ContainerID), source.ErrUnknown
+		return r.cache.exitOf(ref.ContainerID), source.ErrUnknown
 	}
 
-	return r.names.exitOf(ref.ContainerID), source.ErrNoAnswer
+	return r.cache.exitOf(ref.ContainerID), source.ErrNoAnswer
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package resolve
+package names
 
 import (
 	"bytes"
@@ -14,12 +14,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/resolve/source"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-func containerOf(i int) Ref {
-	return Ref{ContainerID: fmt.Sprintf("%064x", i), PodUID: fmt.Sprintf("%032x", i)}
+func containerOf(i int) resolve.Ref {
+	return resolve.Ref{ContainerID: fmt.Sprintf("%064x", i), PodUID: fmt.Sprintf("%032x", i)}
 }
 
 func workloadOf(i int) events.Workload {
@@ -41,7 +42,7 @@ func heap() uint64 {
 }
 
 // counts returns how many entries there are of containers and pods together.
-func (n *names) counts() (live, dead int) {
+func (n *cache) counts() (live, dead int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 
@@ -55,7 +56,7 @@ func TestTheOldestDeadAreForgotten(t *testing.T) {
 
 	// Without a bound they would take some 40 MiB.
 	const all, running = 30_000, 100
-	n := newNames(1000)
+	n := newCache(1000)
 	before := heap()
 
 	for i := range all {
@@ -63,8 +64,8 @@ func TestTheOldestDeadAreForgotten(t *testing.T) {
 
 		if i >= running {
 			ref := containerOf(i)
-			n.Gone(Ref{ContainerID: ref.ContainerID})
-			n.Gone(Ref{PodUID: ref.PodUID})
+			n.Gone(resolve.Ref{ContainerID: ref.ContainerID})
+			n.Gone(resolve.Ref{PodUID: ref.PodUID})
 		}
 	}
 
@@ -89,7 +90,7 @@ func TestTheOldestDeadAreForgotten(t *testing.T) {
 func TestMemoryOfNamesIsBounded(t *testing.T) {
 	testenv.Slow(t, "takes a second")
 
-	n := newNames(0)
+	n := newCache(0)
 	for i := range maxLive + 1000 {
 		n.containers.learn(containerOf(i).ContainerID, events.Workload{Source: source.NameDisk, Pod: "p"})
 	}
@@ -98,7 +99,7 @@ func TestMemoryOfNamesIsBounded(t *testing.T) {
 		t.Errorf("got %d live and %d dead entries, want %d and 1000", live, dead, maxLive)
 	}
 
-	n = newNames(1 << 20)
+	n = newCache(1 << 20)
 
 	labels := map[string]string{}
 	for i := range 2 * maxLabels {
@@ -109,7 +110,7 @@ func TestMemoryOfNamesIsBounded(t *testing.T) {
 		w := workloadOf(i)
 		w.Labels = labels
 		n.Put(containerOf(i), w)
-		n.Gone(Ref{PodUID: w.PodUID})
+		n.Gone(resolve.Ref{PodUID: w.PodUID})
 	}
 
 	if n.pods.deadBytes > maxDeadBytes || n.pods.dead.Len() == 0 || n.pods.dead.Len() > 4000 {
@@ -118,8 +119,8 @@ func TestMemoryOfNamesIsBounded(t *testing.T) {
 }
 
 func TestTheBetterSourceCounts(t *testing.T) {
-	ref, _ := RefOf(&app)
-	n := newNames(0)
+	ref, _ := resolve.RefOf(&app)
+	n := newCache(0)
 
 	put := func(w events.Workload) bool {
 		n.Put(ref, w)
@@ -167,11 +168,11 @@ func TestTheBetterSourceCounts(t *testing.T) {
 
 // TestFillDistrustsPaths: names below a container are chosen by whoever may write there.
 func TestFillDistrustsPaths(t *testing.T) {
-	n := newNames(0)
-	ref, _ := RefOf(&app)
+	n := newCache(0)
+	ref, _ := resolve.RefOf(&app)
 	n.Put(ref, events.Workload{Namespace: "shop", Pod: "checkout-7d9f", Container: "app", Source: source.NameCRI})
 
-	r := &Resolver{names: n}
+	r := &Resolver{cache: n}
 	for _, w := range []*events.Workload{
 		nil,
 		{Unit: "sshd.service"},
@@ -198,13 +199,13 @@ func TestFillDistrustsPaths(t *testing.T) {
 // JSON.
 func TestHostileNamesAreBounded(t *testing.T) {
 	long := strings.Repeat("\x1b[2J\n\u202e\xff", 600)
-	n := newNames(0)
+	n := newCache(0)
 
 	labels := map[string]string{"k\x00": "v\n", "a\xff\xfe": "\xff", long: long}
 	for i := range 100 {
 		labels[fmt.Sprint("z", i)] = ""
 	}
-	ref, _ := RefOf(&app)
+	ref, _ := resolve.RefOf(&app)
 	n.Put(ref, events.Workload{Namespace: long, Pod: long, Container: long, Image: long, Runtime: long, QoS: long,
 		Labels: labels, Source: source.NameCRI})
 
@@ -252,14 +253,14 @@ func TestHostileNamesAreBounded(t *testing.T) {
 // TestListsRemove: what a feed had in its last list and has no more is gone; what
 // another feed listed stays.
 func TestListsRemove(t *testing.T) {
-	n := newNames(0)
+	n := newCache(0)
 	for i := range 4 {
 		n.Put(containerOf(i), workloadOf(i))
 	}
 
-	n.Listed("a", []Ref{containerOf(0), containerOf(1)})
-	n.Listed("b", []Ref{containerOf(2)})
-	n.Listed("a", []Ref{containerOf(1)})
+	n.Listed("a", []resolve.Ref{containerOf(0), containerOf(1)})
+	n.Listed("b", []resolve.Ref{containerOf(2)})
+	n.Listed("a", []resolve.Ref{containerOf(1)})
 
 	if live, dead := n.counts(); live != 6 || dead != 2 {
 		t.Errorf("got %d live and %d dead entries, want 6 and 2", live, dead)
@@ -272,16 +273,16 @@ func TestListsRemove(t *testing.T) {
 
 // TestLearnedReturnsEachChangeOnce: refs with one id each, of what changed.
 func TestLearnedReturnsEachChangeOnce(t *testing.T) {
-	r := &Resolver{names: newNames(0)}
+	r := &Resolver{cache: newCache(0)}
 	ref := containerOf(1)
 
-	r.names.Put(ref, workloadOf(1))
-	r.names.Put(ref, workloadOf(1)) // no change
+	r.cache.Put(ref, workloadOf(1))
+	r.cache.Put(ref, workloadOf(1)) // no change
 
 	refs, all := r.Learned()
-	slices.SortFunc(refs, func(a, b Ref) int { return cmp.Compare(a.ContainerID, b.ContainerID) })
+	slices.SortFunc(refs, func(a, b resolve.Ref) int { return cmp.Compare(a.ContainerID, b.ContainerID) })
 
-	if want := []Ref{{PodUID: ref.PodUID}, {ContainerID: ref.ContainerID}}; !slices.Equal(refs, want) || all {
+	if want := []resolve.Ref{{PodUID: ref.PodUID}, {ContainerID: ref.ContainerID}}; !slices.Equal(refs, want) || all {
 		t.Errorf("got %+v, %v, want %+v, false", refs, all, want)
 	}
 
@@ -292,16 +293,16 @@ func TestLearnedReturnsEachChangeOnce(t *testing.T) {
 
 // TestLearnedOverflows: where nobody takes them, refs are not kept without bound.
 func TestLearnedOverflows(t *testing.T) {
-	r := &Resolver{names: newNames(0)}
+	r := &Resolver{cache: newCache(0)}
 	for i := range maxLearned {
-		r.names.Put(containerOf(i), workloadOf(i))
+		r.cache.Put(containerOf(i), workloadOf(i))
 	}
 
 	if refs, all := r.Learned(); len(refs) != 0 || !all {
 		t.Errorf("got %d refs, %v after an overflow, want none, true", len(refs), all)
 	}
 
-	r.names.Put(containerOf(maxLearned), workloadOf(maxLearned))
+	r.cache.Put(containerOf(maxLearned), workloadOf(maxLearned))
 
 	if refs, all := r.Learned(); len(refs) != 2 || all {
 		t.Errorf("got %d refs, %v after the overflow was taken, want 2, false", len(refs), all)
