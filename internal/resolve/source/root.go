@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
@@ -23,7 +24,12 @@ func (r Root) Path(path string) (string, error) {
 		return path, nil
 	}
 
-	return securejoin.SecureJoin(string(r), path)
+	root, err := filepath.Abs(string(r)) // SecureJoin refuses a root with ..
+	if err != nil {
+		return "", err
+	}
+
+	return securejoin.SecureJoin(root, path)
 }
 
 // Read reads a regular file of at most limit bytes. Whoever may write there can put a
