@@ -15,7 +15,7 @@ help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' Makefile
 
 build: go ## bin/oomtrace; needs nothing but Go, which is fetched if there is none
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/oomtrace ./cmd/oomtrace
+	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/oomtrace ./cmd/oomtrace
 
 demo: build ## provoke a real OOM in a scratch cgroup, and explain it (root)
 	bin/oomtrace demo

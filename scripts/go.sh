@@ -13,7 +13,11 @@ declare -A sha256=(
 
 die() { echo "go.sh: $*" >&2; exit 1; }
 
-go list -m > /dev/null 2>&1 && exit 0 # it is new enough, or fetches one that is
+# A module of its own asks nothing but the version: go is new enough, or fetches one that is.
+module=$(mktemp -d)
+trap 'rm -rf "$module"' EXIT
+grep '^go ' go.mod | sed '1i module version' > "$module/go.mod"
+(cd "$module" && GOFLAGS='' go list -m) > /dev/null 2>&1 && exit 0
 
 case $(uname -m) in
 x86_64) arch=amd64 ;;
@@ -33,7 +37,7 @@ proxy=${proxy%%[,|]*}
 name=golang.org/toolchain@v0.0.1-go$version.linux-$arch
 mkdir -p .cache
 dir=$(mktemp -d .cache/go.XXXXXX)
-trap 'rm -rf "$dir"' EXIT
+trap 'rm -rf "$module" "$dir"' EXIT
 
 echo "go.sh: fetching Go $version"
 curl -fsSL --retry 3 -o "$dir/go.zip" "$proxy/${name%@*}/@v/${name#*@}.zip" ||

@@ -61,7 +61,8 @@ text
 		"bpf":                       nil,
 		"internal/events":           {"bpf"},
 		"internal/events/schemagen": {"internal/events"},
-		"internal/view":             {"internal/events"},
+		"internal/view":             {"internal/events", "internal/view/html"},
+		"internal/view/html":        nil,
 		"internal/later":            {"internal/events", "internal/view"},
 		"internal/stray":            nil,
 		"cmd/oomtrace":              {"bpf", "internal/later", "internal/events/schemagen"},
@@ -71,6 +72,7 @@ text
 		"internal/gone has a row, and does not exist",
 		"internal/later imports internal/view, its row allows all but bpf, internal/view",
 		"internal/stray has no row",
+		"internal/view imports internal/view/html, which is below it: whoever imports the one links the other",
 		"the row of internal/view allows internal/later, which does not stand above it",
 		"the row of internal/view allows internal/later, which it does not import",
 	}
@@ -199,6 +201,10 @@ func violations(rows []tableRow, imports map[string][]string) []string {
 		}
 
 		for _, other := range imported {
+			if strings.HasPrefix(other, name+"/") {
+				report("%s imports %s, which is below it: whoever imports the one links the other", name, other)
+			}
+
 			// A package without a row is reported by itself.
 			if target, ok := rowOf(rows, other); ok && !row.allows(target.name) {
 				report("%s imports %s, its row allows %s", name, other, row)

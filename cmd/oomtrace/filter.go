@@ -64,9 +64,7 @@ func validSelector(selector string) bool {
 	return true
 }
 
-// byName reports whether the filter depends on names that may be resolved late. An incident
-// that does not match yet is dropped, and forwarded as a whole at the first update with
-// which it matches: late rather than not at all. One that matches at once is not delayed.
+// byName reports whether the filter depends on names that may be resolved late.
 func (f *filter) byName() bool { return f.namespace != "" || f.pod != "" || f.podLabel != "" }
 
 // workload matches the fields that describe a pod against a single workload: the name of

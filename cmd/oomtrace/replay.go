@@ -216,8 +216,8 @@ type rawLines struct {
 	buf     bytes.Buffer
 }
 
-// Write encodes an incident that a filter forwards at an update, because its names were
-// resolved late: no recorded line is that incident with its updates.
+// Write encodes an incident that a filter forwards at an update, because it matches only
+// since then, as with late names: no recorded line is that incident with its updates.
 func (r *rawLines) Write(l events.Line) error {
 	if events.Published(l) == nil {
 		return nil

@@ -32,8 +32,8 @@ const (
 const MaxOpen = 1024
 
 // followUp remembers emitted incidents for as long as the correlator can change them: for
-// recentNS, and until the audit that they are in. It collects the changes of each and
-// emits them as updates.
+// recentNS, and until the audit that they are in, the last MaxOpen of them. It collects the
+// changes of each and emits them as updates.
 type followUp struct {
 	cfg   *Config
 	build *builder
@@ -394,7 +394,7 @@ func (f *followUp) nameMissedEnds(r *reported) {
 		noRelease = noRelease || f.missesRelease(v)
 	}
 
-	unknown := oom.Unknowns{Names: append([]string{}, r.unknown...)} // not nil: also an empty list is an update
+	unknown := oom.Unknowns{Names: slices.Clone(r.unknown)}
 	unknown.Set("victims.exit_after_ns", !noExit)
 	unknown.Set("victims.released_after_ns", !noRelease)
 

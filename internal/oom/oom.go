@@ -104,7 +104,7 @@ func (u *Unknowns) Unless(name string, known bool) {
 	}
 }
 
-// Set adds name unless known is true, and removes it if it is.
+// Set adds name unless known is true, and removes it if it is, from Names itself.
 func (u *Unknowns) Set(name string, known bool) {
 	if known {
 		u.Names = slices.DeleteFunc(u.Names, func(n string) bool { return n == name })

@@ -8,8 +8,8 @@ import (
 )
 
 // OpenIncidents bounds how many incidents of a recording wait for updates, and the bytes
-// of their lines; decoded they take about twice that. A trace updates
-// fewer incidents: see incident.MaxOpen.
+// of their lines; decoded they take about twice that. A trace updates fewer incidents, see
+// incident.MaxOpen.
 var OpenIncidents = ledger.Limits{Incidents: 2048, Bytes: 32 << 20}
 
 // Incidents calls do once for each incident that r selects, with all its updates merged,

@@ -18,8 +18,8 @@ type Match struct {
 // status. It keeps no incidents: an incident was forwarded before if it matched before its
 // latest change.
 //
-// An incident that matches only after an update, because its names were resolved late, is
-// forwarded as a whole at that time. Headlines are dropped: whether their incidents will
+// An incident that matches only since an update, as with late names, is forwarded as a whole
+// at that time. Headlines are dropped: whether their incidents will
 // match is unknown.
 type Filter struct {
 	match Match

@@ -46,7 +46,7 @@ func Lacks(t testing.TB, why string) {
 	t.Helper()
 
 	if os.Getenv("CI") == "true" {
-		t.Fatal(why + ", and CI must run it")
+		t.Fatal(why + "; CI must run it")
 	}
 
 	t.Skip(why)

@@ -339,6 +339,7 @@ func TestThePIDNamespaceOfAnOOMVictimIsNoIncidentOfItsOwn(t *testing.T) {
 	}
 
 	inc := k.incidents[0]
+
 	rest := regexp.MustCompile(`the kernel killed (sleep|sh)\[`) // it may not have become sleep yet
 	if inc.Scope != events.ScopeMemcg || len(inc.Victims) != 1 || inc.Victims[0].Comm != "tail" ||
 		!rest.MatchString(strings.Join(inc.Notes, "\n")) {

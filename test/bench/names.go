@@ -169,10 +169,13 @@ func (c *churn) fill() error {
 }
 
 func (c *churn) add() error {
-	err := c.runtime.create(podOf(c.next))
+	if err := c.runtime.create(podOf(c.next)); err != nil {
+		return err
+	}
+
 	c.next++
 
-	return err
+	return nil
 }
 
 // clear removes all pods.
@@ -192,12 +195,11 @@ func (c *churn) replace(count int, created func(fakePod)) error {
 	for range count {
 		<-tick.C
 
-		err := c.runtime.remove(podOf(c.oldest))
-		c.oldest++
-
-		if err != nil {
+		if err := c.runtime.remove(podOf(c.oldest)); err != nil {
 			return err
 		}
+
+		c.oldest++
 
 		if err := c.add(); err != nil {
 			return err

@@ -102,7 +102,7 @@ func throughputGoals(p *page, results []result) {
 	p.goal(median(ours.cpu) <= 1, "tracer CPU during reclaim", "≤ 1 % of a core", "%.1f %%", median(ours.cpu))
 	p.goal(median(ours.rss) <= 32, "memory, everything on", "≤ 32 MiB", "%.0f MiB", median(ours.rss))
 
-	for _, peer := range results[4:] {
+	for _, peer := range results[3:] {
 		if peer.failed == nil {
 			p.goal(median(ours.ratios) >= median(peer.ratios), "ahead of "+peer.name,
 				"at least its throughput", "%.2f, peer %.2f", median(ours.ratios), median(peer.ratios))

@@ -63,7 +63,7 @@ type nameEntry struct {
 
 func newCache(remember int) *cache {
 	if remember <= 0 {
-		remember = DefaultRememberedNames
+		remember = defaultRemembered
 	}
 
 	return &cache{containers: newGenerations(remember), pods: newGenerations(remember), learned: make(map[resolve.Ref]struct{})}
@@ -133,7 +133,7 @@ func size(w *events.Workload) int {
 // Put takes in an answer for ref. The answer of a better source replaces that of a
 // worse one; a worse one only adds what is missing. Text is bounded here, for all
 // sources.
-func (n *cache) Put(ref resolve.Ref, w events.Workload) {
+func (c *cache) Put(ref resolve.Ref, w events.Workload) {
 	bound(&w)
 
 	if w.ContainerID == "" {
@@ -144,61 +144,61 @@ func (n *cache) Put(ref resolve.Ref, w events.Workload) {
 		w.PodUID = ref.PodUID
 	}
 
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 
 	if w.PodUID != "" && w.Pod != "" {
 		pod := w
 		pod.Container, pod.ContainerID, pod.Image, pod.RestartCount, pod.OOMScoreAdj, pod.Runtime = "", "", "", nil, nil, ""
 
-		if n.pods.learn(w.PodUID, pod) {
-			n.note(resolve.Ref{PodUID: w.PodUID})
+		if c.pods.learn(w.PodUID, pod) {
+			c.note(resolve.Ref{PodUID: w.PodUID})
 		}
 	}
 
 	if w.ContainerID != "" {
 		w.Labels = nil
 
-		if n.containers.learn(w.ContainerID, w) {
-			n.note(resolve.Ref{ContainerID: w.ContainerID})
+		if c.containers.learn(w.ContainerID, w) {
+			c.note(resolve.Ref{ContainerID: w.ContainerID})
 		}
 	}
 }
 
 // note records that something was learnt of ref.
-func (n *cache) note(ref resolve.Ref) {
-	n.news.Store(true)
+func (c *cache) note(ref resolve.Ref) {
+	c.news.Store(true)
 
-	if n.overflow {
+	if c.overflow {
 		return
 	}
 
-	n.learned[ref] = struct{}{}
-	if len(n.learned) > maxLearned {
-		n.overflow = true
-		clear(n.learned)
+	c.learned[ref] = struct{}{}
+	if len(c.learned) > maxLearned {
+		c.overflow = true
+		clear(c.learned)
 	}
 }
 
 // takeLearned returns the refs that were learnt since it was last called; all is true
 // if there were too many to keep.
-func (n *cache) takeLearned() (refs []resolve.Ref, all bool) {
-	if !n.news.Load() {
+func (c *cache) takeLearned() (refs []resolve.Ref, all bool) {
+	if !c.news.Load() {
 		return nil, false
 	}
 
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 
-	n.news.Store(false)
+	c.news.Store(false)
 
-	for ref := range n.learned {
+	for ref := range c.learned {
 		refs = append(refs, ref)
 	}
 
-	all = n.overflow
-	n.overflow = false
-	clear(n.learned)
+	all = c.overflow
+	c.overflow = false
+	clear(c.learned)
 
 	return refs, all
 }
@@ -279,15 +279,15 @@ func same[T comparable](a, b *T) bool {
 }
 
 // fill returns a copy of w with the names added, and w itself if there are none to add.
-func (n *cache) fill(w *events.Workload) *events.Workload {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+func (c *cache) fill(w *events.Workload) *events.Workload {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 
 	uid := w.PodUID
 
 	var container *nameEntry
 	if w.ContainerID != "" {
-		container = n.containers.byID[w.ContainerID]
+		container = c.containers.byID[w.ContainerID]
 		switch {
 		case container == nil:
 		case uid == "":
@@ -297,7 +297,7 @@ func (n *cache) fill(w *events.Workload) *events.Workload {
 		}
 	}
 
-	pod := n.pods.byID[uid]
+	pod := c.pods.byID[uid]
 	if container == nil && pod == nil {
 		return w
 	}
@@ -324,11 +324,11 @@ func (n *cache) fill(w *events.Workload) *events.Workload {
 }
 
 // SourceOf implements source.Store.
-func (n *cache) SourceOf(ref resolve.Ref) string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+func (c *cache) SourceOf(ref resolve.Ref) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 
-	if e := n.entry(ref); e != nil {
+	if e := c.entry(ref); e != nil {
 		return e.w.Source
 	}
 
@@ -337,44 +337,44 @@ func (n *cache) SourceOf(ref resolve.Ref) string {
 
 // entry returns the entry of a container, or of a pod if ref has no container; nil if
 // there is none.
-func (n *cache) entry(ref resolve.Ref) *nameEntry {
+func (c *cache) entry(ref resolve.Ref) *nameEntry {
 	if ref.ContainerID != "" {
-		return n.containers.byID[ref.ContainerID]
+		return c.containers.byID[ref.ContainerID]
 	}
 
-	return n.pods.byID[ref.PodUID]
+	return c.pods.byID[ref.PodUID]
 }
 
 // Gone implements source.Store. What is unknown stays unknown.
-func (n *cache) Gone(ref resolve.Ref) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+func (c *cache) Gone(ref resolve.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 
-	switch e := n.entry(ref); {
+	switch e := c.entry(ref); {
 	case e == nil:
 	case ref.ContainerID != "":
-		n.containers.bury(e)
+		c.containers.bury(e)
 	default:
-		n.pods.bury(e)
+		c.pods.bury(e)
 	}
 }
 
 // Exited implements source.Store.
-func (n *cache) Exited(containerID string, x source.Exit) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+func (c *cache) Exited(containerID string, x source.Exit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 
-	if e := n.containers.byID[containerID]; e != nil {
+	if e := c.containers.byID[containerID]; e != nil {
 		e.exit = x
 	}
 }
 
 // exitOf returns what Exited stored for a container; State is empty if nothing.
-func (n *cache) exitOf(containerID string) source.Exit {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+func (c *cache) exitOf(containerID string) source.Exit {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 
-	if e := n.containers.byID[containerID]; e != nil {
+	if e := c.containers.byID[containerID]; e != nil {
 		return e.exit
 	}
 
@@ -383,26 +383,26 @@ func (n *cache) exitOf(containerID string) source.Exit {
 
 // Listed implements source.Store. Only what the feed itself had in its last list
 // counts as removed.
-func (n *cache) Listed(feed string, present []resolve.Ref) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+func (c *cache) Listed(feed string, present []resolve.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 
-	n.lists++
+	c.lists++
 
 	for _, ref := range present {
-		for _, e := range []*nameEntry{n.containers.byID[ref.ContainerID], n.pods.byID[ref.PodUID]} {
+		for _, e := range []*nameEntry{c.containers.byID[ref.ContainerID], c.pods.byID[ref.PodUID]} {
 			if e != nil {
-				e.feed, e.list = feed, n.lists
+				e.feed, e.list = feed, c.lists
 			}
 		}
 	}
 
-	for _, g := range []*generations{&n.containers, &n.pods} {
+	for _, g := range []*generations{&c.containers, &c.pods} {
 		for at := g.live.Front(); at != nil; {
 			e := at.Value.(*nameEntry)
 			at = at.Next()
 
-			if e.feed == feed && e.list < n.lists {
+			if e.feed == feed && e.list < c.lists {
 				g.bury(e)
 			}
 		}

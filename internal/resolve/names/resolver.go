@@ -28,15 +28,15 @@ type Options struct {
 	// Runtimes are the runtimes whose sockets and files are read; nil: runtimes.Known.
 	Runtimes runtimes.Table
 	// Remember is how many removed containers are remembered, the oldest forgotten
-	// first; 0 is DefaultRememberedNames.
+	// first; 0 is 8192.
 	Remember int
 	// Warn takes warnings for people, each once. It is called from several
 	// goroutines; nil drops them.
 	Warn func(text string)
 }
 
-// DefaultRememberedNames is how many removed containers a Resolver remembers.
-const DefaultRememberedNames = 8192
+// defaultRemembered is how many removed containers a Resolver remembers.
+const defaultRemembered = 8192
 
 const (
 	// queued bounds how many ids wait to be looked up.

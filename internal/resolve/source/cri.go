@@ -14,6 +14,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
@@ -23,14 +24,14 @@ type CRI struct {
 	socket string // the path in this process's mount namespace
 	label  string // the path on the node, for messages
 	warn   func(key, text string)
-	wanted chan Ref
+	wanted chan resolve.Ref
 	now    atomic.Pointer[connection] // nil: not connected
 }
 
 // NewCRI returns the feed of a socket. The label is the socket's path on the node, for
 // messages; warn is called for each reason why the runtime does not answer.
 func NewCRI(socket, label string, store Store, warn func(key, text string)) *CRI {
-	return &CRI{store: store, socket: socket, label: label, warn: warn, wanted: make(chan Ref, queued)}
+	return &CRI{store: store, socket: socket, label: label, warn: warn, wanted: make(chan resolve.Ref, queued)}
 }
 
 // ParseEndpoint returns the path of a unix socket that is given as unix:///path or as
@@ -59,7 +60,7 @@ const askAttempts = 4
 // The kubelet makes a pod's cgroup before the runtime learns of the pod, and the
 // answer about the pod's first container names the pod as well: a pod alone is asked
 // for only if no container came.
-func (r *CRI) Ask(ref Ref, attempt int) bool {
+func (r *CRI) Ask(ref resolve.Ref, attempt int) bool {
 	if !r.Connected() || attempt >= askAttempts || ref.ContainerID == "" && attempt <= 1 {
 		return true
 	}
@@ -120,17 +121,17 @@ func (r *CRI) list(ctx context.Context, c *connection) error {
 		return err
 	}
 
-	present := make([]Ref, 0, len(sandboxes.Items)+len(containers.Containers))
+	present := make([]resolve.Ref, 0, len(sandboxes.Items)+len(containers.Containers))
 	pods := make(map[string]events.Workload, len(sandboxes.Items))
 
 	for _, s := range sandboxes.Items {
 		w := c.sandbox(s.Metadata, s.Labels)
 		pods[s.Id] = w
-		r.store.Put(Ref{ContainerID: s.Id}, w)
-		present = append(present, Ref{ContainerID: s.Id, PodUID: w.PodUID})
+		r.store.Put(resolve.Ref{ContainerID: s.Id}, w)
+		present = append(present, resolve.Ref{ContainerID: s.Id, PodUID: w.PodUID})
 
 		if s.State != cri.PodSandboxState_SANDBOX_READY {
-			r.store.Gone(Ref{ContainerID: s.Id})
+			r.store.Gone(resolve.Ref{ContainerID: s.Id})
 		}
 	}
 
@@ -140,11 +141,11 @@ func (r *CRI) list(ctx context.Context, c *connection) error {
 			w.Labels = pod.Labels
 		}
 
-		r.store.Put(Ref{ContainerID: k.Id}, w)
-		present = append(present, Ref{ContainerID: k.Id})
+		r.store.Put(resolve.Ref{ContainerID: k.Id}, w)
+		present = append(present, resolve.Ref{ContainerID: k.Id})
 
 		if k.State == cri.ContainerState_CONTAINER_EXITED {
-			r.store.Gone(Ref{ContainerID: k.Id})
+			r.store.Gone(resolve.Ref{ContainerID: k.Id})
 		}
 	}
 
@@ -168,13 +169,13 @@ func (r *CRI) event(c *connection, e *cri.ContainerEventResponse) {
 	var pod events.Workload
 	if s := e.PodSandboxStatus; s != nil && s.Metadata.GetName() != "" {
 		pod = c.sandbox(s.Metadata, s.Labels)
-		r.store.Put(Ref{ContainerID: s.Id}, pod)
+		r.store.Put(resolve.Ref{ContainerID: s.Id}, pod)
 	}
 
 	for _, s := range e.ContainersStatuses {
 		w := c.status(s)
 		w.Labels = pod.Labels
-		r.store.Put(Ref{ContainerID: s.Id}, w)
+		r.store.Put(resolve.Ref{ContainerID: s.Id}, w)
 
 		if x := exitOf(s); x.State == StateExited {
 			r.store.Exited(s.Id, x)
@@ -182,7 +183,7 @@ func (r *CRI) event(c *connection, e *cri.ContainerEventResponse) {
 	}
 
 	if e.ContainerEventType == cri.ContainerEventType_CONTAINER_DELETED_EVENT {
-		r.store.Gone(Ref{ContainerID: e.ContainerId})
+		r.store.Gone(resolve.Ref{ContainerID: e.ContainerId})
 	}
 }
 
@@ -213,7 +214,7 @@ type connection struct {
 }
 
 // lookup asks for a container, a sandbox or a pod; ErrUnknown if there is none.
-func (c *connection) lookup(ctx context.Context, ref Ref) (events.Workload, error) {
+func (c *connection) lookup(ctx context.Context, ref resolve.Ref) (events.Workload, error) {
 	if ref.ContainerID == "" {
 		return c.pod(ctx, ref.PodUID)
 	}

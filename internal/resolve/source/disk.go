@@ -35,7 +35,7 @@ type Disk struct {
 func NewDisk(root Root, table runtimes.Table) *Disk { return &Disk{root: root, table: table} }
 
 // Lookup implements Source. The runtime that ref names is tried first.
-func (d *Disk) Lookup(_ context.Context, ref Ref) (events.Workload, error) {
+func (d *Disk) Lookup(_ context.Context, ref resolve.Ref) (events.Workload, error) {
 	if ref.ContainerID == "" || !resolve.IsHex(ref.ContainerID) {
 		return events.Workload{}, ErrUnknown
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
 // KubeletOptions configure the feed of the kubelet's list of pods, which needs
@@ -41,7 +42,7 @@ const (
 type Kubelet struct {
 	store     Store
 	warn      func(key, text string)
-	wanted    chan Ref
+	wanted    chan resolve.Ref
 	url       string
 	tokenFile string
 	client    *http.Client
@@ -73,7 +74,7 @@ func NewKubelet(o KubeletOptions, store Store, warn func(key, text string)) (*Ku
 	}
 
 	return &Kubelet{
-		store: store, warn: warn, wanted: make(chan Ref, queued),
+		store: store, warn: warn, wanted: make(chan resolve.Ref, queued),
 		url: strings.TrimSuffix(o.Endpoint, "/") + "/pods", tokenFile: o.TokenFile,
 		// The token is for the kubelet alone: redirects are not followed.
 		client: &http.Client{
@@ -104,7 +105,7 @@ type containerStatus struct {
 
 // found is an answer about a container, or about a pod as a whole.
 type found struct {
-	ref Ref
+	ref resolve.Ref
 	w   events.Workload
 }
 
@@ -162,7 +163,7 @@ func (l *podList) found() []found {
 			pod.PodUID = hash
 		}
 
-		all = append(all, found{Ref{PodUID: pod.PodUID}, pod})
+		all = append(all, found{resolve.Ref{PodUID: pod.PodUID}, pod})
 
 		for _, list := range [][]containerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses,
 			p.Status.EphemeralContainerStatuses} {
@@ -175,7 +176,7 @@ func (l *podList) found() []found {
 				w.Container, w.Image, w.ContainerID, w.Runtime = c.Name, c.Image, id, runtime
 				restarts := c.RestartCount
 				w.RestartCount = &restarts
-				all = append(all, found{Ref{ContainerID: id, PodUID: pod.PodUID}, w})
+				all = append(all, found{resolve.Ref{ContainerID: id, PodUID: pod.PodUID}, w})
 			}
 		}
 	}
@@ -187,7 +188,7 @@ func (l *podList) found() []found {
 func (*Kubelet) Name() string { return NameKubelet }
 
 // Ask implements Feed.
-func (k *Kubelet) Ask(ref Ref, _ int) bool {
+func (k *Kubelet) Ask(ref resolve.Ref, _ int) bool {
 	select {
 	case k.wanted <- ref:
 		return true

@@ -36,7 +36,7 @@ type LogDir struct {
 func NewLogDir(root Root) *LogDir { return &LogDir{root: root} }
 
 // Lookup implements Source.
-func (l *LogDir) Lookup(_ context.Context, ref Ref) (events.Workload, error) {
+func (l *LogDir) Lookup(_ context.Context, ref resolve.Ref) (events.Workload, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
@@ -54,7 +54,7 @@ func (l *LogDir) Lookup(_ context.Context, ref Ref) (events.Workload, error) {
 	return w, nil
 }
 
-func (l *LogDir) find(ref Ref) (events.Workload, bool) {
+func (l *LogDir) find(ref resolve.Ref) (events.Workload, bool) {
 	pod, okPod := l.pods[ref.PodUID]
 
 	container, okContainer := l.containers[ref.ContainerID]

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
@@ -98,7 +99,7 @@ func (r *CRI) session(ctx context.Context) error {
 	}
 
 	c := &connection{client: client, runtime: strings.ToLower(version.RuntimeName), named: func(uid string) bool {
-		return r.store.SourceOf(Ref{PodUID: uid}) == NameCRI
+		return r.store.SourceOf(resolve.Ref{PodUID: uid}) == NameCRI
 	}}
 
 	var work sync.WaitGroup

@@ -48,13 +48,10 @@ func Rank(name string) int {
 	return 0
 }
 
-// Ref identifies a container or a pod by its ids.
-type Ref = resolve.Ref
-
 // Source looks names up in files. It is safe for concurrent use.
 type Source interface {
 	// Lookup returns ErrUnknown for a container or pod that the source does not have.
-	Lookup(ctx context.Context, ref Ref) (events.Workload, error)
+	Lookup(ctx context.Context, ref resolve.Ref) (events.Workload, error)
 }
 
 // Feed learns names from a service, on its own goroutines. Its methods are safe for
@@ -67,23 +64,23 @@ type Feed interface {
 	Run(ctx context.Context)
 	// Ask asks for a container or pod without waiting; the answer goes to the store.
 	// The attempt counts from 0. It returns false if too many are waiting.
-	Ask(ref Ref, attempt int) bool
+	Ask(ref resolve.Ref, attempt int) bool
 }
 
 // Store takes what a feed learns. It is safe for concurrent use, and does not wait.
 type Store interface {
 	// Put takes an answer about a container or a pod.
-	Put(ref Ref, w events.Workload)
+	Put(ref resolve.Ref, w events.Workload)
 	// Listed takes the complete list of what a feed has; what it had in its last list
 	// and has no more is gone.
-	Listed(feed string, present []Ref)
+	Listed(feed string, present []resolve.Ref)
 	// Gone marks a container or pod as removed.
-	Gone(ref Ref)
+	Gone(ref resolve.Ref)
 	// Exited takes the state of a container that has exited.
 	Exited(containerID string, x Exit)
 	// SourceOf returns the name of the source that a name is from, empty if there is
 	// no name yet.
-	SourceOf(ref Ref) string
+	SourceOf(ref resolve.Ref) string
 }
 
 // States of a container.

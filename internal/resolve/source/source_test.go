@@ -25,6 +25,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/resolve/source/fakecri"
 	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
@@ -54,31 +55,31 @@ func ptr[T any](v T) *T { return &v }
 // store records what feeds put into it.
 type store struct {
 	mu      sync.Mutex
-	put     map[Ref]events.Workload
+	put     map[resolve.Ref]events.Workload
 	exits   map[string]Exit
-	gone    []Ref
-	present map[string][]Ref
+	gone    []resolve.Ref
+	present map[string][]resolve.Ref
 }
 
 func newStore() *store {
-	return &store{put: map[Ref]events.Workload{}, exits: map[string]Exit{}, present: map[string][]Ref{}}
+	return &store{put: map[resolve.Ref]events.Workload{}, exits: map[string]Exit{}, present: map[string][]resolve.Ref{}}
 }
 
-func (s *store) Put(ref Ref, w events.Workload) {
+func (s *store) Put(ref resolve.Ref, w events.Workload) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
 	s.put[ref] = w
 }
 
-func (s *store) Listed(feed string, present []Ref) {
+func (s *store) Listed(feed string, present []resolve.Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
 	s.present[feed] = present
 }
 
-func (s *store) Gone(ref Ref) {
+func (s *store) Gone(ref resolve.Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -92,7 +93,7 @@ func (s *store) Exited(id string, x Exit) {
 	s.exits[id] = x
 }
 
-func (s *store) SourceOf(ref Ref) string {
+func (s *store) SourceOf(ref resolve.Ref) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -104,9 +105,11 @@ func noWarning(t *testing.T) func(key, text string) {
 }
 
 // lookup adapts functions to Source.
-type lookup func(context.Context, Ref) (events.Workload, error)
+type lookup func(context.Context, resolve.Ref) (events.Workload, error)
 
-func (l lookup) Lookup(ctx context.Context, ref Ref) (events.Workload, error) { return l(ctx, ref) }
+func (l lookup) Lookup(ctx context.Context, ref resolve.Ref) (events.Workload, error) {
+	return l(ctx, ref)
+}
 
 // criSource is a connection to a fake runtime.
 func criSource(t *testing.T) Source {
@@ -129,7 +132,7 @@ func criSource(t *testing.T) Source {
 func kubeletSource(t *testing.T) Source {
 	k := kubelet(t, newStore())
 
-	return lookup(func(ctx context.Context, ref Ref) (events.Workload, error) {
+	return lookup(func(ctx context.Context, ref resolve.Ref) (events.Workload, error) {
 		all, err := k.pods(ctx)
 		if err != nil {
 			return events.Workload{}, err
@@ -186,56 +189,58 @@ func TestSourcesNameWhatTheyHave(t *testing.T) {
 	}
 	for _, test := range []struct {
 		source string
-		ref    Ref
+		ref    resolve.Ref
 		want   events.Workload // zero: ErrUnknown
 	}{
-		{"cri", Ref{ContainerID: appID}, events.Workload{
+		{"cri", resolve.Ref{ContainerID: appID}, events.Workload{
 			Namespace: "shop", Pod: "checkout-7d9f", PodUID: appUID, Container: "app", Runtime: "containerd", Image: "shop/checkout:1.4",
 			Labels: map[string]string{"app": "checkout"}, RestartCount: ptr(uint32(3)), OOMScoreAdj: ptr(985),
 		}},
-		{"cri", Ref{ContainerID: sandboxID}, events.Workload{
+		{"cri", resolve.Ref{ContainerID: sandboxID}, events.Workload{
 			Namespace: "shop", Pod: "checkout-7d9f", PodUID: appUID, Runtime: "containerd", Labels: map[string]string{"app": "checkout"},
 		}},
-		{"cri", Ref{PodUID: appUID}, events.Workload{
+		{"cri", resolve.Ref{PodUID: appUID}, events.Workload{
 			Namespace: "shop", Pod: "checkout-7d9f", PodUID: appUID, Runtime: "containerd", Labels: map[string]string{"app": "checkout"},
 		}},
-		{"cri", Ref{ContainerID: otherID}, events.Workload{}},
-		{"cri", Ref{PodUID: crioUID}, events.Workload{}},
-		{"disk", Ref{ContainerID: appID, Runtime: "containerd"}, events.Workload{
+		{"cri", resolve.Ref{ContainerID: otherID}, events.Workload{}},
+		{"cri", resolve.Ref{PodUID: crioUID}, events.Workload{}},
+		{"disk", resolve.Ref{ContainerID: appID, Runtime: "containerd"}, events.Workload{
 			Namespace: "shop", Pod: "checkout-7d9f", PodUID: appUID, Container: "app", ContainerID: appID, Runtime: "containerd",
 			Image: "shop/checkout:1.4", OOMScoreAdj: ptr(985),
 		}},
-		{"disk", Ref{ContainerID: sandboxID}, events.Workload{
+		{"disk", resolve.Ref{ContainerID: sandboxID}, events.Workload{
 			Namespace: "shop", Pod: "checkout-7d9f", PodUID: appUID, ContainerID: sandboxID, Runtime: "containerd", OOMScoreAdj: ptr(-998),
 		}},
-		{"disk", Ref{ContainerID: crioID, Runtime: "cri-o"}, events.Workload{
+		{"disk", resolve.Ref{ContainerID: crioID, Runtime: "cri-o"}, events.Workload{
 			Namespace: "jobs", Pod: "job-x2v", PodUID: crioUID, Container: "worker", ContainerID: crioID, Runtime: "cri-o",
 			Image: "registry.example/jobs/worker:2", Labels: map[string]string{"app": "job"}, RestartCount: ptr(uint32(7)), OOMScoreAdj: ptr(1000),
 		}},
-		{"disk", Ref{ContainerID: dockerID, Runtime: "docker"}, events.Workload{Container: "web", ContainerID: dockerID, Runtime: "docker", Image: "nginx:1.25"}},
-		{"disk", Ref{ContainerID: cridockID}, events.Workload{
+		{"disk", resolve.Ref{ContainerID: dockerID, Runtime: "docker"}, events.Workload{
+			Container: "web", ContainerID: dockerID, Runtime: "docker", Image: "nginx:1.25",
+		}},
+		{"disk", resolve.Ref{ContainerID: cridockID}, events.Workload{
 			Namespace: "shop", Pod: "front-0", PodUID: "22222222-2222-4333-8444-555555555555", Container: "api", ContainerID: cridockID, Runtime: "docker", Image: "sha256:abc",
 		}},
-		{"disk", Ref{ContainerID: podmanID, Runtime: "podman"}, events.Workload{
+		{"disk", resolve.Ref{ContainerID: podmanID, Runtime: "podman"}, events.Workload{
 			Container: "db", ContainerID: podmanID, Runtime: "podman", Image: "docker.io/library/postgres:16",
 		}},
-		{"disk", Ref{ContainerID: rmID, Runtime: "podman"}, events.Workload{
+		{"disk", resolve.Ref{ContainerID: rmID, Runtime: "podman"}, events.Workload{
 			Container: "once", ContainerID: rmID, Runtime: "podman", Image: "docker.io/library/busybox:1",
 		}},
-		{"disk", Ref{ContainerID: otherID}, events.Workload{}},
-		{"disk", Ref{ContainerID: "../../../../../etc"}, events.Workload{}},
-		{"disk", Ref{PodUID: appUID}, events.Workload{}},
-		{"log_dir", Ref{PodUID: staticUID}, events.Workload{Namespace: "kube-system", Pod: "kube-apiserver-n1", PodUID: staticUID}},
-		{"log_dir", Ref{PodUID: staticUID, ContainerID: staticID}, events.Workload{
+		{"disk", resolve.Ref{ContainerID: otherID}, events.Workload{}},
+		{"disk", resolve.Ref{ContainerID: "../../../../../etc"}, events.Workload{}},
+		{"disk", resolve.Ref{PodUID: appUID}, events.Workload{}},
+		{"log_dir", resolve.Ref{PodUID: staticUID}, events.Workload{Namespace: "kube-system", Pod: "kube-apiserver-n1", PodUID: staticUID}},
+		{"log_dir", resolve.Ref{PodUID: staticUID, ContainerID: staticID}, events.Workload{
 			Namespace: "kube-system", Pod: "kube-apiserver-n1", PodUID: staticUID, Container: "kube-apiserver", ContainerID: staticID,
 		}},
-		{"log_dir", Ref{PodUID: appUID}, events.Workload{}},
-		{"kubelet", Ref{ContainerID: appID}, events.Workload{
+		{"log_dir", resolve.Ref{PodUID: appUID}, events.Workload{}},
+		{"kubelet", resolve.Ref{ContainerID: appID}, events.Workload{
 			Namespace: "shop", Pod: "checkout-7d9f", PodUID: appUID, Container: "app", ContainerID: appID, Runtime: "containerd", QoS: "burstable",
 			Image: "shop/checkout:1.4", Labels: map[string]string{"app": "checkout"}, RestartCount: ptr(uint32(3)),
 		}},
-		{"kubelet", Ref{PodUID: staticUID}, events.Workload{Namespace: "kube-system", Pod: "kube-apiserver-n1", PodUID: staticUID, QoS: "guaranteed"}},
-		{"kubelet", Ref{ContainerID: otherID}, events.Workload{}},
+		{"kubelet", resolve.Ref{PodUID: staticUID}, events.Workload{Namespace: "kube-system", Pod: "kube-apiserver-n1", PodUID: staticUID, QoS: "guaranteed"}},
+		{"kubelet", resolve.Ref{ContainerID: otherID}, events.Workload{}},
 	} {
 		got, err := sources[test.source].Lookup(t.Context(), test.ref)
 		if test.want.IsZero() {
@@ -272,17 +277,17 @@ func TestTheKubeletIsAskedOnce(t *testing.T) {
 	work.Go(func() { k.Run(ctx) })
 
 	for range 3 {
-		k.Ask(Ref{ContainerID: appID, PodUID: appUID}, 0)
+		k.Ask(resolve.Ref{ContainerID: appID, PodUID: appUID}, 0)
 	}
 
-	for st.SourceOf(Ref{PodUID: staticUID}) == "" {
+	for st.SourceOf(resolve.Ref{PodUID: staticUID}) == "" {
 		time.Sleep(time.Millisecond)
 	}
 
 	cancel()
 	work.Wait()
 
-	if got := st.put[Ref{ContainerID: appID, PodUID: appUID}]; got.Container != "app" {
+	if got := st.put[resolve.Ref{ContainerID: appID, PodUID: appUID}]; got.Container != "app" {
 		t.Errorf("got %+v, want container app", got)
 	}
 }
@@ -298,7 +303,8 @@ func TestEventsReachTheStore(t *testing.T) {
 	feed.event(&connection{runtime: "containerd"}, runtime.Event(appID, cri.ContainerEventType_CONTAINER_STOPPED_EVENT))
 	feed.event(&connection{runtime: "containerd"}, runtime.Event(appID, cri.ContainerEventType_CONTAINER_DELETED_EVENT))
 
-	if w := st.put[Ref{ContainerID: appID}]; w.Pod != "checkout-7d9f" || w.Labels["app"] != "checkout" || st.put[Ref{ContainerID: sandboxID}].Pod == "" {
+	w, sandbox := st.put[resolve.Ref{ContainerID: appID}], st.put[resolve.Ref{ContainerID: sandboxID}]
+	if w.Pod != "checkout-7d9f" || w.Labels["app"] != "checkout" || sandbox.Pod == "" {
 		t.Errorf("got %+v, want container and sandbox of checkout-7d9f", st.put)
 	}
 
@@ -306,7 +312,7 @@ func TestEventsReachTheStore(t *testing.T) {
 		t.Errorf("got exit %+v, want Error/137", x)
 	}
 
-	if want := []Ref{{ContainerID: appID}}; !slices.Equal(st.gone, want) {
+	if want := []resolve.Ref{{ContainerID: appID}}; !slices.Equal(st.gone, want) {
 		t.Errorf("got %+v gone, want %+v", st.gone, want)
 	}
 }
@@ -315,9 +321,9 @@ func TestEventsReachTheStore(t *testing.T) {
 // is not connected not at all.
 func TestAskLeavesOutWhatComesByItself(t *testing.T) {
 	feed := NewCRI("/c.sock", "/c.sock", newStore(), noWarning(t))
-	container, pod := Ref{ContainerID: appID}, Ref{PodUID: appUID}
+	container, pod := resolve.Ref{ContainerID: appID}, resolve.Ref{PodUID: appUID}
 
-	queued := func(ref Ref, attempt int) bool {
+	queued := func(ref resolve.Ref, attempt int) bool {
 		before := len(feed.wanted)
 		return feed.Ask(ref, attempt) && len(feed.wanted) > before
 	}
@@ -329,7 +335,7 @@ func TestAskLeavesOutWhatComesByItself(t *testing.T) {
 	feed.now.Store(&connection{})
 
 	for _, test := range []struct {
-		ref     Ref
+		ref     resolve.Ref
 		attempt int
 		want    bool
 	}{{container, 0, true}, {container, askAttempts, false}, {pod, 0, false}, {pod, 1, false}, {pod, 2, true}} {
@@ -410,7 +416,7 @@ func TestHostileFilesAreNoAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		if w, err := NewDisk(Root(root), runtimes.Known()).Lookup(context.Background(), Ref{ContainerID: id}); err == nil {
+		if w, err := NewDisk(Root(root), runtimes.Known()).Lookup(context.Background(), resolve.Ref{ContainerID: id}); err == nil {
 			t.Errorf("%s: got %+v, want an error", id, w)
 		}
 	}
@@ -427,7 +433,8 @@ func TestHostileFilesAreNoAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if w, err := NewDisk(Root(root), runtimes.Known()).Lookup(context.Background(), Ref{ContainerID: "ba"}); err != nil || w.Pod != "checkout-7d9f" {
+	w, err := NewDisk(Root(root), runtimes.Known()).Lookup(context.Background(), resolve.Ref{ContainerID: "ba"})
+	if err != nil || w.Pod != "checkout-7d9f" {
 		t.Errorf("got %+v, %v, want checkout-7d9f", w, err)
 	}
 }
@@ -460,7 +467,7 @@ func FuzzSpec(f *testing.F) {
 		}
 
 		for _, id := range []string{"aa", "ab", "ac"} {
-			w, err := NewDisk(Root(root), runtimes.Known()).Lookup(context.Background(), Ref{ContainerID: id})
+			w, err := NewDisk(Root(root), runtimes.Known()).Lookup(context.Background(), resolve.Ref{ContainerID: id})
 			if err == nil && (w.ContainerID != id || w.Source != NameDisk) {
 				t.Errorf("got %+v, want container %s from %s", w, id, NameDisk)
 			}
