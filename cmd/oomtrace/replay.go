@@ -39,8 +39,8 @@ func newReplay(stdout, stderr io.Writer) *cobra.Command {
 		Long: `replay prints a recording (made by "oomtrace record" or -o json) in the formats
 of "oomtrace trace", even while it is being written. Damaged lines are skipped
 and counted on stderr. --since and --until select incidents by their time;
-updates go with their incident. -o json prints lines as they were recorded; an
-incident that matches a filter only since an update is one line with all of them.
+updates go with their incident. -o json prints lines as they were recorded, an
+incident that matches a filter only since an update with all updates merged.
 
 Two things are not recorded: the load average (-o bcc), and when a headline was
 printed. replay prints it directly above its block.
