@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oomtrace/oomtrace/internal/testenv"
 	"github.com/oomtrace/oomtrace/test/internal/disk"
 	"github.com/oomtrace/oomtrace/test/internal/lab"
 	"github.com/oomtrace/oomtrace/test/internal/qemu"
@@ -294,6 +295,8 @@ func (m *cutMachine) checkReadBack(console []byte, back *readBack) error {
 // TestCutMachineReturnsTheErrorOfTheGuest has an emulator that prints a console and counts
 // its boots.
 func TestCutMachineReturnsTheErrorOfTheGuest(t *testing.T) {
+	testenv.Slow(t, "waits for random cuts")
+
 	var before, after, armed bytes.Buffer // the guest read back its disk; it printed an incident
 
 	err := errors.Join(

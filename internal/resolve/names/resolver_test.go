@@ -25,6 +25,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/resolve/source"
 	"github.com/oomtrace/oomtrace/internal/resolve/source/fakecri"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 // node is the file tree of a node with the files of all runtimes.
@@ -315,6 +316,8 @@ func TestEventsNameContainers(t *testing.T) {
 
 // TestARestartedRuntimeIsFoundAgain: with the containers that were made meanwhile.
 func TestARestartedRuntimeIsFoundAgain(t *testing.T) {
+	testenv.Slow(t, "waits for a retry")
+
 	socket := filepath.Join(fakecri.SocketDir(t), "c.sock")
 	f := fakecri.WithPod()
 	f.Events = make(chan *cri.ContainerEventResponse)
