@@ -17,10 +17,7 @@ func BenchmarkKill(b *testing.B) {
 	b.ReportAllocs()
 
 	for b.Loop() {
-		m.invocation++
-		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
-		m.kill(a, a, true, false)
-		m.returns(a, events.OutcomeKilled, c[0])
+		m.oomKills(a, a, c)
 		m.all = m.all[:0]
 		m.headline = m.headline[:0]
 	}

@@ -17,11 +17,8 @@ func TestVictimThatIsStillDyingIsNotedWithTheNextKill(t *testing.T) {
 	a, b := proc(10, "a"), proc(11, "b")
 	c := leafToRoot(1000, kernel.NoLimit)
 
-	for i, victim := range []kernel.Task{a, b} {
-		m.invocation = uint64(i + 1)
-		m.chooses(b, victim, c, 0, kernel.ConstraintMemcg)
-		m.kill(b, victim, true, false)
-		m.returns(b, events.OutcomeKilled, c[0])
+	for _, victim := range []kernel.Task{a, b} {
+		m.oomKills(b, victim, c)
 	}
 
 	m.gone(10)
@@ -39,10 +36,7 @@ func TestExitThatIsReadBeforeItsKillCounts(t *testing.T) {
 	c := leafToRoot(1000, kernel.NoLimit)
 
 	m.record(kernel.Exit{Meta: kernel.Meta{BootNS: m.now + 5*ms}, TGID: 10})
-	m.invocation = 1
-	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
-	m.kill(a, a, true, false)
-	m.returns(a, events.OutcomeKilled, c[0])
+	m.oomKills(a, a, c)
 	m.settle()
 
 	if v := m.one().Victims[0]; v.ExitAfterNS == nil || *v.ExitAfterNS > 5*ms {
@@ -57,11 +51,8 @@ func TestMemoryIsBoundedInAStormOfKills(t *testing.T) {
 
 	for i := range uint32(5000) {
 		a := proc(1000+i, "a")
-		m.invocation++
 		c := leafToRoot(1000, kernel.NoLimit)
-		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
-		m.kill(a, a, true, false)
-		m.returns(a, events.OutcomeKilled, c[0])
+		m.oomKills(a, a, c)
 		m.record(kernel.Exit{Meta: m.meta(a), TGID: 1000 + i})
 	}
 
@@ -88,10 +79,7 @@ func TestALongBurstIsAuditedWhole(t *testing.T) {
 
 	for i := range uint32(kills) {
 		victim := proc(1000+i, "a")
-		m.invocation++
-		m.chooses(a, victim, c, 0, kernel.ConstraintMemcg)
-		m.kill(a, victim, true, false)
-		m.returns(a, events.OutcomeKilled, c[0])
+		m.oomKills(a, victim, c)
 		m.gone(1000 + i)
 		m.idle(auditAfterNS * 9 / 10)
 	}
@@ -159,10 +147,7 @@ func TestVictimThatDoesNotExitIsNoted(t *testing.T) {
 	m := newHost(t, events.TierFentry)
 	a := proc(10, "a")
 	c := leafToRoot(1000, kernel.NoLimit)
-	m.invocation = 1
-	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
-	m.kill(a, a, true, false)
-	m.returns(a, events.OutcomeKilled, c[0])
+	m.oomKills(a, a, c)
 
 	for range 80 {
 		m.idle(100 * ms)
@@ -190,10 +175,7 @@ func TestLateExitIsKnown(t *testing.T) {
 			m.marked(a, a, c, kernel.ReclaimMemcg)
 			m.kill(a, a, true, false)
 		} else {
-			m.invocation = 1
-			m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
-			m.kill(a, a, true, false)
-			m.returns(a, events.OutcomeKilled, c[0])
+			m.oomKills(a, a, c)
 		}
 
 		for range 80 {
@@ -222,11 +204,8 @@ func TestNoteOnAVictimThatDoesNotExitStays(t *testing.T) {
 	a, b := proc(10, "a"), proc(11, "b")
 	c := leafToRoot(1000, kernel.NoLimit)
 
-	for i, victim := range []kernel.Task{a, b} {
-		m.invocation = uint64(i + 1)
-		m.chooses(b, victim, c, 0, kernel.ConstraintMemcg)
-		m.kill(b, victim, true, false)
-		m.returns(b, events.OutcomeKilled, c[0])
+	for _, victim := range []kernel.Task{a, b} {
+		m.oomKills(b, victim, c)
 	}
 
 	for range 80 {
@@ -255,10 +234,7 @@ func TestMissedExitIsUnknownWithoutANote(t *testing.T) {
 		m := newHost(t, events.TierFentry, func(cfg *Config) { cfg.Gone = test.gone })
 		a := proc(10, "a")
 		c := leafToRoot(1000, kernel.NoLimit)
-		m.invocation = 1
-		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
-		m.kill(a, a, true, false)
-		m.returns(a, events.OutcomeKilled, c[0])
+		m.oomKills(a, a, c)
 
 		if test.released {
 			m.record(kernel.Released{Meta: kernel.Meta{BootNS: m.now + ms}, TGID: 10})
@@ -285,10 +261,7 @@ func TestExitOfAnEarlierProcessIsNotTheVictims(t *testing.T) {
 	m.gone(10)
 	m.now += 1000 * ms
 	c := leafToRoot(1000, kernel.NoLimit)
-	m.invocation = 1
-	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
-	m.kill(a, a, true, false)
-	m.returns(a, events.OutcomeKilled, c[0])
+	m.oomKills(a, a, c)
 	m.settle()
 
 	if v := m.one().Victims[0]; v.ExitAfterNS != nil || v.ReleasedAfterNS != nil {

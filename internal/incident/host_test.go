@@ -174,6 +174,14 @@ func (m *host) returns(trigger kernel.Task, outcome events.Outcome, limiter kern
 	})
 }
 
+// oomKills is a whole invocation for the limit of c[0]: the choice, the SIGKILL, the return.
+func (m *host) oomKills(trigger, victim kernel.Task, c []kernel.Memcg) {
+	m.invocation++
+	m.chooses(trigger, victim, c, 0, kernel.ConstraintMemcg)
+	m.kill(trigger, victim, true, false)
+	m.returns(trigger, events.OutcomeKilled, c[0])
+}
+
 func (m *host) gone(pid uint32) {
 	m.now += 2 * ms
 	m.record(kernel.Exit{Meta: kernel.Meta{BootNS: m.now}, TGID: pid})

@@ -24,10 +24,7 @@ func TestInvocationsWithoutAVictim(t *testing.T) {
 	}
 	send := func(m *host, outcome events.Outcome, count uint64) { sendSince(m, 0, outcome, count) }
 	killed := func(m *host) {
-		m.invocation = 1
-		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
-		m.kill(a, a, true, false)
-		m.returns(a, events.OutcomeKilled, c[0])
+		m.oomKills(a, a, c)
 		m.invocation = 0
 	}
 
