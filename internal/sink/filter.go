@@ -19,8 +19,7 @@ type Match struct {
 // latest change.
 //
 // An incident that matches only since an update, as with late names, is forwarded as a whole
-// at that time. Headlines are dropped: whether their incidents will
-// match is unknown.
+// at that time. Headlines are dropped: whether their incidents will match is unknown.
 type Filter struct {
 	match Match
 	next  Sink
