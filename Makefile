@@ -2,11 +2,17 @@
 
 # The version that generated files are made with; another one gives another object.
 CLANG := 19
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+VERSION := $(shell git -c safe.directory='$(CURDIR)' describe --tags --always --dirty 2>/dev/null || echo devel)
 MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null)
 
 # Where scripts/go.sh puts Go, and where Go installs itself: sudo has a path of its own.
 export PATH := $(CURDIR)/.cache/go/bin:$(PATH):/usr/local/go/bin
+
+# Without this, git refuses to serve root in the tree of another user, as in a container
+# with the repository mounted; and go, which asks git for the commit, refuses to build.
+export GIT_CONFIG_COUNT := 1
+export GIT_CONFIG_KEY_0 := safe.directory
+export GIT_CONFIG_VALUE_0 := $(CURDIR)
 
 .DEFAULT_GOAL := build
 .PHONY: help go build demo test test-unit test-root test-fuzz test-cri test-machines test-killers test-pods test-systemd test-power test-matrix vm-test generate check-generate check-fuzz btf lint setup clean
@@ -15,7 +21,7 @@ help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' Makefile
 
 build: go ## bin/oomtrace; needs nothing but Go, which is fetched if there is none
-	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/oomtrace ./cmd/oomtrace
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/oomtrace ./cmd/oomtrace
 
 demo: build ## provoke a real OOM in a scratch cgroup, and explain it (root)
 	bin/oomtrace demo
