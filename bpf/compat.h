@@ -275,4 +275,22 @@ static __always_inline __u32 marked_pid(__u64 argument)
 	return (__s64)argument < 0 ? BPF_CORE_READ(task, pid) : (int)argument;
 }
 
+/*
+ * What the current task reclaims for, at the begin events of reclaim; 0 if unknown.
+ * Since 5.3 a scan_control contains the reclaim_state that its task points to, and it
+ * does so before those events (mm/vmscan.c: set_task_reclaim_state, 1732d2b01136). Up
+ * to 6.18 nothing else names the owner of the limit there.
+ */
+static __always_inline struct scan_control *current_reclaim(struct task_struct *current)
+{
+	void *state;
+
+	if (!bpf_core_field_exists(((struct scan_control *)0)->reclaim_state) ||
+	    !bpf_core_field_exists(current->reclaim_state))
+		return 0;
+
+	state = BPF_CORE_READ(current, reclaim_state);
+	return state ? state - bpf_core_field_offset(struct scan_control, reclaim_state) : 0;
+}
+
 #endif

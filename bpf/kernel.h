@@ -125,6 +125,16 @@ typedef struct {
 	unsigned long bits[1];
 } nodemask_t;
 
+struct reclaim_state {
+};
+
+/* What a reclaim is for; on the stack of the task that reclaims (mm/vmscan.c). */
+struct scan_control {
+	nodemask_t *nodemask;
+	struct mem_cgroup *target_mem_cgroup;
+	struct reclaim_state reclaim_state;
+};
+
 struct task_struct {
 	unsigned int flags;
 	int pid;
@@ -140,6 +150,7 @@ struct task_struct {
 	__u64 start_boottime;
 	nodemask_t mems_allowed;
 	unsigned int memcg_nr_pages_over_high;
+	struct reclaim_state *reclaim_state;
 	kuid_t loginuid;
 	unsigned int sessionid;
 };
