@@ -207,15 +207,16 @@ __noinline long memcg_counter(__u64 memcg, int item)
 	return not_negative(value);
 }
 
-/* memory_events is an array of atomics; the index of an event differs between kernels. */
-static __always_inline bool memcg_event(struct mem_cgroup *memcg, bool local, int event, __u64 *count)
+/* How often a process was killed in a memcg's subtree. The index of an event differs between kernels. */
+static __always_inline bool memcg_oom_kill(struct mem_cgroup *memcg, __u64 *count)
 {
+	int event = bpf_core_enum_value(enum memcg_memory_event, MEMCG_OOM_KILL);
 	void *array;
 
-	if (!bpf_core_field_exists(memcg->memory_events_local))
+	if (!bpf_core_field_exists(memcg->memory_events))
 		return false;
-	array = local ? (void *)__builtin_preserve_access_index(&memcg->memory_events_local)
-		      : (void *)__builtin_preserve_access_index(&memcg->memory_events);
+
+	array = (void *)__builtin_preserve_access_index(&memcg->memory_events);
 	return !bpf_probe_read_kernel(count, sizeof(*count), array + event * sizeof(*count));
 }
 
@@ -266,13 +267,18 @@ static __always_inline __u32 zone_node(struct zone *zone)
 /*
  * The argument of oom:mark_victim: a PID, or since 6.8, and in later stable
  * releases of older series, a task (72ba14deb40a). Kernel addresses are negative
- * numbers, PIDs are not.
+ * numbers, PIDs are not. marked_task returns 0 for a PID.
  */
+static __always_inline struct task_struct *marked_task(__u64 argument)
+{
+	return (__s64)argument < 0 ? (struct task_struct *)argument : 0;
+}
+
 static __always_inline __u32 marked_pid(__u64 argument)
 {
-	struct task_struct *task = (void *)argument;
+	struct task_struct *task = marked_task(argument);
 
-	return (__s64)argument < 0 ? BPF_CORE_READ(task, pid) : (int)argument;
+	return task ? BPF_CORE_READ(task, pid) : (int)argument;
 }
 
 /*

@@ -60,7 +60,6 @@ struct page_counter {
 };
 
 enum memcg_memory_event {
-	MEMCG_OOM = 3,
 	MEMCG_OOM_KILL = 4,
 };
 
@@ -70,7 +69,6 @@ struct mem_cgroup {
 	struct page_counter swap; /* v1: memory and swap */
 	bool oom_group;
 	atomic_long_t memory_events[1];
-	atomic_long_t memory_events_local[1];
 };
 
 typedef struct {

@@ -51,11 +51,9 @@ static __always_inline void fill_memcg(struct wire_memcg *out, struct mem_cgroup
 			out->flags |= WIRE_MEMCG_OOM_GROUP;
 	}
 
-	out->oom_local = 0;
 	out->oom_kill = 0;
-	if (memcg_event(memcg, true, bpf_core_enum_value(enum memcg_memory_event, MEMCG_OOM), &out->oom_local) &&
-	    memcg_event(memcg, false, bpf_core_enum_value(enum memcg_memory_event, MEMCG_OOM_KILL), &out->oom_kill))
-		out->flags |= WIRE_MEMCG_EVENTS;
+	if (memcg_oom_kill(memcg, &out->oom_kill))
+		out->flags |= WIRE_MEMCG_OOM_KILL;
 
 	out->name[0] = 0;
 	length = bpf_probe_read_kernel_str(out->name, sizeof(out->name), name);

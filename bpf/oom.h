@@ -13,6 +13,7 @@
 #include "invocation.h"
 #include "kernel.h"
 #include "memcg.h"
+#include "reclaim.h"
 #include "rings.h"
 #include "sigkill.h"
 #include "task.h"
@@ -32,13 +33,10 @@ struct {
 	__type(value, struct wire_repeat);
 } repeats SEC(".maps");
 
-/* What a thread last reclaimed for, an enum wire_reclaim. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, __u32); /* tid */
-	__type(value, __u32);
-} last_reclaim SEC(".maps");
+static __always_inline nodemask_t *allowed_nodes(struct task_struct *task)
+{
+	return (void *)__builtin_preserve_access_index(&task->mems_allowed);
+}
 
 static __always_inline void fill_nodes(struct wire_victim_chosen *r, nodemask_t *mask)
 {
@@ -55,16 +53,16 @@ static __always_inline void fill_nodes(struct wire_victim_chosen *r, nodemask_t 
 
 /*
  * The kernel has chosen victim. oc is given where oom_kill_process is hooked
- * (mm/oom_kill.c). Without it user space finds the limiter by comparing each
- * memcg's oom_local with its previous value (mm/memcontrol.c: memcg_memory_event
- * counts MEMCG_OOM at the owner of the limit).
+ * (mm/oom_kill.c). Without it the thread's last reclaim shows whose limit was hit, or
+ * that the node ran out, and which of its nodes the allocation could use.
  */
 static __always_inline void send_victim_chosen(void *ctx, struct task_struct *victim, struct oom_control *oc,
 					       __u64 invocation, enum wire_attach_mode mode)
 {
 	struct wire_victim_chosen *r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
+	struct last_reclaim *reclaim = last_reclaim();
 	struct mem_cgroup *limiter = 0, *memcg;
-	__u32 tid = current_tid(), *reclaim;
+	nodemask_t *mask = 0;
 	long size;
 
 	if (!r) {
@@ -84,8 +82,6 @@ static __always_inline void send_victim_chosen(void *ctx, struct task_struct *vi
 	r->limiter = WIRE_LIMITER_UNKNOWN;
 	r->pad = 0;
 	if (oc) {
-		nodemask_t *mask = BPF_CORE_READ(oc, nodemask);
-
 		limiter = BPF_CORE_READ(oc, memcg);
 		r->flags |= WIRE_VICTIM_CHOSEN_ALLOC;
 		r->constraint = BPF_CORE_READ(oc, constraint);
@@ -95,18 +91,23 @@ static __always_inline void send_victim_chosen(void *ctx, struct task_struct *vi
 		r->points = BPF_CORE_READ(oc, chosen_points);
 		r->limiter = limiter ? WIRE_LIMITER_UNKNOWN : WIRE_LIMITER_NODE;
 		if (r->constraint == CONSTRAINT_CPUSET)
-			mask = (void *)__builtin_preserve_access_index(&current_task()->mems_allowed);
-		else if (r->constraint != CONSTRAINT_MEMORY_POLICY)
-			mask = 0;
-		fill_nodes(r, mask);
-	} else {
-		fill_nodes(r, 0);
+			mask = allowed_nodes(current_task());
+		else if (r->constraint == CONSTRAINT_MEMORY_POLICY)
+			mask = BPF_CORE_READ(oc, nodemask);
+	} else if (reclaim && reclaim->kind == WIRE_RECLAIM_MEMCG) {
+		limiter = reclaim->memcg;
+	} else if (reclaim) {
+		r->limiter = WIRE_LIMITER_NODE;
+		mask = reclaim->policy ?: allowed_nodes(current_task());
+		if (reclaim->policy)
+			r->flags |= WIRE_VICTIM_CHOSEN_POLICY;
 	}
+	fill_nodes(r, mask);
 
 	size = bpf_get_stack(ctx, r->stack, sizeof(r->stack), 0);
 	r->frames = size > 0 ? size / sizeof(r->stack[0]) : 0;
-	reclaim = bpf_map_lookup_elem(&last_reclaim, &tid);
-	r->last_reclaim = reclaim ? *reclaim : WIRE_RECLAIM_NONE;
+	r->last_reclaim = reclaim ? reclaim->kind : WIRE_RECLAIM_NONE;
+	r->reclaim_ns = reclaim ? reclaim->boot_ns : 0;
 
 	r->memcg_count = 0;
 	memcg = css_memcg(task_memory_css(victim));
@@ -129,8 +130,8 @@ static __always_inline void send_victim_chosen(void *ctx, struct task_struct *vi
 /*
  * The charge split at an invocation's first SIGKILL: the kernel has just flushed the
  * counters for its report, unless that was rate limited (mm/oom_kill.c:
- * dump_header). Of the limiter where it is known, else of the target's whole
- * ancestry.
+ * dump_header). Of the limiter, which is the target's memcg or an ancestor, else of
+ * the target's whole ancestry.
  *
  * A global function: it is verified once, and not for each state of its caller. It
  * takes no pointers, which older kernels do not accept as arguments.
@@ -154,7 +155,12 @@ __noinline int send_charge(void)
 	r->memcg_count = 0;
 	r->pad = 0;
 	limiter = invocation->limiter;
-	memcg = limiter ?: css_memcg(task_memory_css(invocation->target));
+	memcg = css_memcg(task_memory_css(invocation->target));
+	for (int i = 0; i < WIRE_MEMCGS; i++) {
+		if (!limiter || !memcg || memcg == limiter)
+			break;
+		memcg = memcg_parent(memcg);
+	}
 	for (int i = 0; i < WIRE_MEMCGS; i++) {
 		if (!memcg)
 			break;
@@ -169,39 +175,60 @@ __noinline int send_charge(void)
 	return 0;
 }
 
-/*
- * Whether a SIGKILL is the OOM killer's, as far as that can be decided here. If not,
- * *sender gets an enum wire_sender_flag.
- */
-static __always_inline bool may_be_oom(void *info, struct task_struct *target, __u32 *sender)
+/* Once for each invocation, or where invocations are not seen, for each reclaim that failed. */
+static __always_inline void maybe_send_charge(struct invocation *invocation)
 {
-	struct task_struct *current = current_task();
-	struct invocation *invocation;
-	bool exiting;
+	struct last_reclaim *reclaim;
+	__u32 *sent = &invocation->charge_sent;
 
-	if (info == SEND_SIG_PRIV) {
-		invocation = current_invocation();
-		if (invocation && invocation->number)
-			return true;
-		/* Processes that share a victim's memory are killed after its mark, and get none. */
-		if (invocation && invocation->marked_mm && invocation->marked_mm == BPF_CORE_READ(target, mm))
-			return true;
+	if (!invocation->number) {
+		reclaim = last_reclaim();
+		invocation->limiter = reclaim ? reclaim->memcg : 0;
+		invocation->charge_sent = 0;
+		if (reclaim)
+			sent = &reclaim->charge_sent;
 	}
+	if (*sent)
+		return;
 
-	/*
-	 * The init of a PID namespace kills all others in it when it exits
-	 * (kernel/pid_namespace.c: zap_pid_ns_processes). Other SIGKILLs that the kernel
-	 * sends may be the OOM killer's where its invocations are not seen.
-	 */
-	exiting = BPF_CORE_READ(current, flags) & PF_EXITING;
-	if (info == SEND_SIG_PRIV && !exiting && attach_mode == WIRE_ATTACH_MODE_TRACEPOINT)
+	*sent = 1;
+	send_charge();
+}
+
+/* Whether a SIGKILL belongs to an invocation, or to a process that shares the memory of one's victim. */
+static __always_inline bool is_oom_kill(void *info, struct task_struct *target)
+{
+	struct invocation *invocation = info == SEND_SIG_PRIV ? current_invocation() : 0;
+
+	if (!invocation)
+		return false;
+	if (invocation->number)
 		return true;
 
-	*sender = pidns_flags(BPF_CORE_READ(current, group_leader), BPF_CORE_READ(target, group_leader));
-	if (exiting)
-		*sender |= WIRE_SENDER_EXITING;
+	/* Those are killed after the victim's mark, and get none. */
+	return invocation->marked_mm && invocation->marked_mm == BPF_CORE_READ(target, mm);
+}
 
-	return info == SEND_SIG_PRIV && !(*sender & WIRE_SENDER_INIT) && attach_mode == WIRE_ATTACH_MODE_TRACEPOINT;
+/* An enum wire_sender_flag: what is known of the current task as a sender. */
+static __always_inline __u32 sender_flags(struct task_struct *target)
+{
+	struct task_struct *current = current_task();
+	__u32 flags = pidns_flags(BPF_CORE_READ(current, group_leader), BPF_CORE_READ(target, group_leader));
+
+	return flags | (BPF_CORE_READ(current, flags) & PF_EXITING ? WIRE_SENDER_EXITING : 0);
+}
+
+/*
+ * Whether a SIGKILL may be the OOM killer's where its invocations are not seen: a
+ * mark of the same thread then follows. Not one by the init of a PID namespace, which
+ * kills all others in it when it exits (kernel/pid_namespace.c: zap_pid_ns_processes).
+ */
+static __always_inline bool may_be_oom_kill(void *info, struct task_struct *target)
+{
+	if (info != SEND_SIG_PRIV || attach_mode != WIRE_ATTACH_MODE_TRACEPOINT)
+		return false;
+
+	return !(BPF_CORE_READ(current_task(), flags) & PF_EXITING) || !(sender_flags(target) & WIRE_SENDER_INIT);
 }
 
 /* A SIGKILL of the OOM killer. They come between the choice of a victim and mark_victim. */
@@ -240,10 +267,8 @@ static __always_inline void on_oom_kill(void *ctx, void *info, struct task_struc
 		invocation->target_mm = mm;
 		invocation->target_tid = target_tid;
 		invocation->kills++;
-		if (!invocation->charge_sent && (number || attach_mode == WIRE_ATTACH_MODE_TRACEPOINT))
-			send_charge();
-		/* Where out_of_memory is not hooked, each SIGKILL may be an invocation's first. */
-		invocation->charge_sent = number != 0;
+		if (number || attach_mode == WIRE_ATTACH_MODE_TRACEPOINT)
+			maybe_send_charge(invocation);
 	}
 
 	await_exit(target, mm);
@@ -277,24 +302,73 @@ static __always_inline void maybe_missed_invocation(struct task_struct *target)
 	set_current_invocation(&missed);
 }
 
-static __always_inline void on_mark(void *ctx, __u32 pid)
+/*
+ * The marked task: it is named by the tracepoint, or it is the one that the thread
+ * has just killed, or that the kernel has chosen, or the thread itself. 0 if it is
+ * none of these.
+ */
+static __always_inline struct task_struct *find_marked(__u64 argument, __u32 pid, struct invocation *invocation)
+{
+	struct task_struct *task = marked_task(argument);
+
+	if (task)
+		return task;
+	if (pid == current_tid())
+		return current_task();
+	if (invocation && invocation->target_tid == pid)
+		return invocation->target;
+	if (invocation && invocation->number) {
+		struct oom_control *oc = invocation->oc;
+
+		task = BPF_CORE_READ(oc, chosen);
+		if ((__u32)BPF_CORE_READ(task, pid) == pid)
+			return task;
+	}
+
+	return 0;
+}
+
+/*
+ * What only a hook on oom_kill_process would show, if this mark belongs to an
+ * invocation that was not seen. Of a task that gets no SIGKILL, it is sent once for
+ * its process: each of its threads marks itself when it fails to allocate.
+ */
+static __always_inline void send_unseen_choice(void *ctx, struct task_struct *task, bool killed)
+{
+	struct mm_struct *mm;
+	__u32 tgid;
+
+	if (!killed) {
+		tgid = BPF_CORE_READ(task, tgid);
+		if (!tgid || bpf_map_lookup_elem(&dying, &tgid))
+			return;
+	}
+
+	mm = BPF_CORE_READ(task, mm);
+	await_exit(task, mm);
+	send_victim_chosen(ctx, task, 0, 0, WIRE_ATTACH_MODE_TRACEPOINT);
+}
+
+static __always_inline void on_mark(void *ctx, __u64 argument)
 {
 	struct invocation *invocation = current_invocation();
+	__u32 pid = marked_pid(argument);
+	struct task_struct *task;
 	struct wire_mark *r;
+	bool killed = false;
 
+	task = find_marked(argument, pid, invocation);
 	if (invocation) {
 		invocation->marks++;
-		if (invocation->target && invocation->target_tid == pid) {
+		killed = invocation->target && invocation->target_tid == pid;
+		if (killed)
 			invocation->marked_mm = invocation->target_mm;
-			if (attach_mode == WIRE_ATTACH_MODE_TRACEPOINT) {
-				send_victim_chosen(ctx, invocation->target, 0, 0, WIRE_ATTACH_MODE_TRACEPOINT);
-			} else if (attach_mode == WIRE_ATTACH_MODE_KPROBE && !invocation->number) {
-				await_exit(invocation->target, invocation->target_mm);
-				send_victim_chosen(ctx, invocation->target, 0, 0, WIRE_ATTACH_MODE_TRACEPOINT);
-			}
-		}
 		invocation->target = 0;
 	}
+
+	if (attach_mode == WIRE_ATTACH_MODE_TRACEPOINT ||
+	    (attach_mode == WIRE_ATTACH_MODE_KPROBE && invocation && !invocation->number && killed))
+		send_unseen_choice(ctx, task, killed);
 
 	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
 	if (!r) {
@@ -303,8 +377,9 @@ static __always_inline void on_mark(void *ctx, __u32 pid)
 	}
 
 	fill_header(&r->h, WIRE_KIND_MARK, invocation ? invocation->number : 0);
+	fill_task(&r->task, task);
 	r->pid = pid;
-	r->pad = 0;
+	r->flags = killed ? WIRE_MARK_KILLED : 0;
 	bpf_ringbuf_submit(r, BPF_RB_FORCE_WAKEUP);
 }
 
@@ -428,13 +503,6 @@ static __always_inline void on_out_of_memory_return(struct oom_control *oc, bool
 		count_repeat(invocation, oc, WIRE_OUTCOME_SKIPPED, constraint);
 	}
 	bpf_map_delete_elem(&invocations, &tid);
-}
-
-static __always_inline void on_reclaim(enum wire_reclaim kind)
-{
-	__u32 tid = current_tid(), value = kind;
-
-	bpf_map_update_elem(&last_reclaim, &tid, &value, BPF_ANY);
 }
 
 #endif

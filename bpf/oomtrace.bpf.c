@@ -13,6 +13,7 @@
 #include "exit.h"
 #include "kernel.h"
 #include "oom.h"
+#include "reclaim.h"
 #include "user_kill.h"
 #include "wire_types.h"
 
@@ -26,40 +27,42 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 SEC("tp_btf/signal_generate")
 int signal_generate(__u64 *ctx)
 {
-	__u32 sender = 0;
+	void *info = (void *)ctx[1], *target = (void *)ctx[2];
 
-	if ((int)ctx[0] == SIGKILL && (void *)ctx[1] == SEND_SIG_PRIV &&
-	    may_be_oom((void *)ctx[1], (void *)ctx[2], &sender))
-		on_oom_kill(ctx, (void *)ctx[1], (void *)ctx[2], (int)ctx[3] != 0, (int)ctx[4]);
+	if ((int)ctx[0] == SIGKILL && (is_oom_kill(info, target) || may_be_oom_kill(info, target)))
+		on_oom_kill(ctx, info, target, (int)ctx[3] != 0, (int)ctx[4]);
 	return 0;
 }
 
+/* A SIGKILL that only may be the OOM killer's is sent by both: a mark shows which it was. */
 SEC("tp_btf/signal_generate")
 int user_signal(__u64 *ctx)
 {
-	__u32 sender = 0;
+	void *info = (void *)ctx[1], *target = (void *)ctx[2];
 
 	if ((int)ctx[0] == SIGTERM) {
-		on_sigterm((void *)ctx[2], (int)ctx[4]);
-	} else if ((int)ctx[0] == SIGKILL && !may_be_oom((void *)ctx[1], (void *)ctx[2], &sender)) {
-		if ((void *)ctx[1] == SEND_SIG_PRIV && attach_mode == WIRE_ATTACH_MODE_KPROBE)
-			maybe_missed_invocation((void *)ctx[2]);
-		on_user_kill((void *)ctx[1], (void *)ctx[2], (int)ctx[3] != 0, (int)ctx[4], sender);
+		on_sigterm(target, (int)ctx[4]);
+	} else if ((int)ctx[0] == SIGKILL && !is_oom_kill(info, target)) {
+		if (info == SEND_SIG_PRIV && attach_mode == WIRE_ATTACH_MODE_KPROBE)
+			maybe_missed_invocation(target);
+		on_user_kill(info, target, (int)ctx[3] != 0, (int)ctx[4], sender_flags(target));
 	}
 	return 0;
 }
 
-/* Raw, for plain numbers as arguments: their meaning differs between kernels (compat.h: marked_pid). */
+/* Raw, for plain numbers as arguments: their meaning differs between kernels (compat.h: marked_task). */
 SEC("raw_tracepoint/mark_victim")
 int mark_victim(struct bpf_raw_tracepoint_args *ctx)
 {
-	on_mark(ctx, marked_pid(ctx->args[0]));
+	on_mark(ctx, ctx->args[0]);
 	return 0;
 }
 
 SEC("tp_btf/sched_process_exit")
 int sched_process_exit(__u64 *ctx)
 {
+	if (attach_mode != WIRE_ATTACH_MODE_FENTRY)
+		forget_reclaim();
 	on_process_exit((void *)ctx[0]);
 	return 0;
 }

@@ -22,7 +22,7 @@ const (
 	OomtraceMapDyingMm               = "dying_mm"
 	OomtraceMapExitingMm             = "exiting_mm"
 	OomtraceMapInvocations           = "invocations"
-	OomtraceMapLastReclaim           = "last_reclaim"
+	OomtraceMapLastReclaims          = "last_reclaims"
 	OomtraceMapLost                  = "lost"
 	OomtraceMapRepeats               = "repeats"
 	OomtraceMapTerms                 = "terms"
@@ -119,17 +119,17 @@ type OomtraceProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type OomtraceMapSpecs struct {
-	Ancestries  *ebpf.MapSpec `ebpf:"ancestries"`
-	Bulk        *ebpf.MapSpec `ebpf:"bulk"`
-	Dying       *ebpf.MapSpec `ebpf:"dying"`
-	DyingMm     *ebpf.MapSpec `ebpf:"dying_mm"`
-	ExitingMm   *ebpf.MapSpec `ebpf:"exiting_mm"`
-	Invocations *ebpf.MapSpec `ebpf:"invocations"`
-	LastReclaim *ebpf.MapSpec `ebpf:"last_reclaim"`
-	Lost        *ebpf.MapSpec `ebpf:"lost"`
-	Repeats     *ebpf.MapSpec `ebpf:"repeats"`
-	Terms       *ebpf.MapSpec `ebpf:"terms"`
-	Urgent      *ebpf.MapSpec `ebpf:"urgent"`
+	Ancestries   *ebpf.MapSpec `ebpf:"ancestries"`
+	Bulk         *ebpf.MapSpec `ebpf:"bulk"`
+	Dying        *ebpf.MapSpec `ebpf:"dying"`
+	DyingMm      *ebpf.MapSpec `ebpf:"dying_mm"`
+	ExitingMm    *ebpf.MapSpec `ebpf:"exiting_mm"`
+	Invocations  *ebpf.MapSpec `ebpf:"invocations"`
+	LastReclaims *ebpf.MapSpec `ebpf:"last_reclaims"`
+	Lost         *ebpf.MapSpec `ebpf:"lost"`
+	Repeats      *ebpf.MapSpec `ebpf:"repeats"`
+	Terms        *ebpf.MapSpec `ebpf:"terms"`
+	Urgent       *ebpf.MapSpec `ebpf:"urgent"`
 }
 
 // OomtraceVariableSpecs contains global variables before they are loaded into the kernel.
@@ -164,17 +164,17 @@ func (o *OomtraceObjects) Close() error {
 //
 // It can be passed to LoadOomtraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type OomtraceMaps struct {
-	Ancestries  *ebpf.Map `ebpf:"ancestries"`
-	Bulk        *ebpf.Map `ebpf:"bulk"`
-	Dying       *ebpf.Map `ebpf:"dying"`
-	DyingMm     *ebpf.Map `ebpf:"dying_mm"`
-	ExitingMm   *ebpf.Map `ebpf:"exiting_mm"`
-	Invocations *ebpf.Map `ebpf:"invocations"`
-	LastReclaim *ebpf.Map `ebpf:"last_reclaim"`
-	Lost        *ebpf.Map `ebpf:"lost"`
-	Repeats     *ebpf.Map `ebpf:"repeats"`
-	Terms       *ebpf.Map `ebpf:"terms"`
-	Urgent      *ebpf.Map `ebpf:"urgent"`
+	Ancestries   *ebpf.Map `ebpf:"ancestries"`
+	Bulk         *ebpf.Map `ebpf:"bulk"`
+	Dying        *ebpf.Map `ebpf:"dying"`
+	DyingMm      *ebpf.Map `ebpf:"dying_mm"`
+	ExitingMm    *ebpf.Map `ebpf:"exiting_mm"`
+	Invocations  *ebpf.Map `ebpf:"invocations"`
+	LastReclaims *ebpf.Map `ebpf:"last_reclaims"`
+	Lost         *ebpf.Map `ebpf:"lost"`
+	Repeats      *ebpf.Map `ebpf:"repeats"`
+	Terms        *ebpf.Map `ebpf:"terms"`
+	Urgent       *ebpf.Map `ebpf:"urgent"`
 }
 
 func (m *OomtraceMaps) Close() error {
@@ -185,7 +185,7 @@ func (m *OomtraceMaps) Close() error {
 		m.DyingMm,
 		m.ExitingMm,
 		m.Invocations,
-		m.LastReclaim,
+		m.LastReclaims,
 		m.Lost,
 		m.Repeats,
 		m.Terms,

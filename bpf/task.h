@@ -53,13 +53,14 @@ static __always_inline struct cgroup *task_cgroup(struct task_struct *task)
 static __always_inline void fill_task(struct wire_task *out, struct task_struct *task)
 {
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	unsigned int flags = BPF_CORE_READ(task, flags);
 	struct cgroup *cgroup = task_cgroup(task);
 
 	out->tgid = BPF_CORE_READ(task, tgid);
 	out->tid = BPF_CORE_READ(task, pid);
 	BPF_CORE_READ_INTO(&out->comm, task, comm);
 	BPF_CORE_READ_INTO(&out->leader_comm, leader, comm);
-	out->flags = BPF_CORE_READ(task, flags) & PF_KTHREAD ? WIRE_TASK_KTHREAD : 0;
+	out->flags = (flags & PF_KTHREAD ? WIRE_TASK_KTHREAD : 0) | (flags & PF_EXITING ? WIRE_TASK_EXITING : 0);
 	out->hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id);
 	out->cgroup_id = BPF_CORE_READ(cgroup, kn, id);
 }

@@ -32,6 +32,7 @@ type TaskFlag uint32
 
 const (
 	TaskKthread TaskFlag = 1
+	TaskExiting TaskFlag = 2
 )
 
 // Task is struct wire_task.
@@ -73,7 +74,7 @@ const (
 	MemcgNameCut       MemcgFlag = 2
 	MemcgMemory        MemcgFlag = 4
 	MemcgSwap          MemcgFlag = 8
-	MemcgEvents        MemcgFlag = 16
+	MemcgOOMKill       MemcgFlag = 16
 	MemcgOOMGroupKnown MemcgFlag = 32
 )
 
@@ -85,7 +86,6 @@ type Memcg struct {
 	Flags     MemcgFlag
 	Memory    Counter
 	Swap      Counter
-	OOMLocal  uint64
 	OOMKill   uint64
 	Name      [128]uint8
 }
@@ -143,9 +143,10 @@ const (
 type VictimChosenFlag uint32
 
 const (
-	VictimChosenCut   VictimChosenFlag = 1
-	VictimChosenAlloc VictimChosenFlag = 2
-	VictimChosenNodes VictimChosenFlag = 4
+	VictimChosenCut    VictimChosenFlag = 1
+	VictimChosenAlloc  VictimChosenFlag = 2
+	VictimChosenNodes  VictimChosenFlag = 4
+	VictimChosenPolicy VictimChosenFlag = 8
 )
 
 // Reclaim is enum wire_reclaim.
@@ -174,6 +175,7 @@ type VictimChosen struct {
 	Stack       [24]uint64
 	Frames      uint32
 	LastReclaim Reclaim
+	ReclaimNS   uint64
 	MemcgCount  uint32
 	Pad         uint32
 	Memcgs      [24]Memcg
@@ -188,12 +190,20 @@ type Charge struct {
 	Memcgs     [24]MemcgCharge
 }
 
+// MarkFlag is enum wire_mark_flag.
+type MarkFlag uint32
+
+const (
+	MarkKilled MarkFlag = 1
+)
+
 // Mark is struct wire_mark.
 type Mark struct {
-	_   structs.HostLayout
-	H   Header
-	PID uint32
-	Pad uint32
+	_     structs.HostLayout
+	H     Header
+	Task  Task
+	PID   uint32
+	Flags MarkFlag
 }
 
 // Outcome is enum wire_outcome.

@@ -48,6 +48,7 @@ enum {
 
 enum wire_task_flag {
 	WIRE_TASK_KTHREAD = 1 << 0,
+	WIRE_TASK_EXITING = 1 << 1,
 };
 
 struct wire_task {
@@ -83,7 +84,7 @@ enum wire_memcg_flag {
 	WIRE_MEMCG_NAME_CUT = 1 << 1,
 	WIRE_MEMCG_MEMORY = 1 << 2, /* memory is valid */
 	WIRE_MEMCG_SWAP = 1 << 3,   /* swap is valid */
-	WIRE_MEMCG_EVENTS = 1 << 4, /* oom_local and oom_kill are valid */
+	WIRE_MEMCG_OOM_KILL = 1 << 4, /* oom_kill is valid */
 	WIRE_MEMCG_OOM_GROUP_KNOWN = 1 << 5,
 };
 
@@ -93,7 +94,6 @@ struct wire_memcg {
 	enum wire_memcg_flag flags;
 	struct wire_counter memory;
 	struct wire_counter swap;
-	__u64 oom_local;
 	__u64 oom_kill;
 	__u8 name[WIRE_NAME];
 };
@@ -144,6 +144,7 @@ enum wire_victim_chosen_flag {
 	WIRE_VICTIM_CHOSEN_CUT = 1 << 0,   /* the ancestry does not reach the root */
 	WIRE_VICTIM_CHOSEN_ALLOC = 1 << 1, /* the fields of oom_control are valid */
 	WIRE_VICTIM_CHOSEN_NODES = 1 << 2, /* nodes is valid */
+	WIRE_VICTIM_CHOSEN_POLICY = 1 << 3, /* nodes are a memory policy's, not a cpuset's */
 };
 
 enum wire_reclaim {
@@ -167,6 +168,7 @@ struct wire_victim_chosen {
 	__u64 stack[WIRE_FRAMES];
 	__u32 frames;
 	enum wire_reclaim last_reclaim;
+	__u64 reclaim_ns; /* of that */
 	__u32 memcg_count;
 	__u32 pad;
 	struct wire_memcg memcgs[WIRE_MEMCGS];
@@ -179,10 +181,15 @@ struct wire_charge {
 	struct wire_memcg_charge memcgs[WIRE_MEMCGS];
 };
 
+enum wire_mark_flag {
+	WIRE_MARK_KILLED = 1 << 0, /* the thread has just sent it SIGKILL */
+};
+
 struct wire_mark {
 	struct wire_header h;
+	struct wire_task task; /* a tgid of 0: unknown */
 	__u32 pid;
-	__u32 pad;
+	enum wire_mark_flag flags;
 };
 
 enum wire_outcome {

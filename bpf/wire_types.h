@@ -22,6 +22,7 @@ const struct {
 	enum wire_reclaim reclaim;
 	struct wire_victim_chosen victim_chosen;
 	struct wire_charge charge;
+	enum wire_mark_flag mark_flag;
 	struct wire_mark mark;
 	enum wire_outcome outcome;
 	struct wire_oom_return oom_return;

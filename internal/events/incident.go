@@ -111,6 +111,8 @@ type Incident struct {
 	Ladder []Rung `json:"ladder,omitempty"`
 	// Trigger is the process whose allocation failed.
 	Trigger *Process `json:"trigger,omitempty"`
+	// Exiting is the process that was exiting already, where that is the outcome.
+	Exiting *Process `json:"exiting,omitempty"`
 	// Victims are all processes that were sent SIGKILL.
 	Victims []Victim `json:"victims,omitempty"`
 	// Killer is the sender of the signal.

@@ -160,68 +160,6 @@ func unescapeMount(s string) string {
 	return b.String()
 }
 
-// ScanOOMLocal reads how often each cgroup's own limit invoked the OOM killer (oom of
-// memory.events.local), by cgroup id (the inode of its directory). Cgroups that are
-// removed meanwhile are left out; the error counts others that could not be read, and
-// is returned with what could be read. cgroup v1 has no such counts.
-func ScanOOMLocal(l Layout) (map[uint64]uint64, error) {
-	if l.MemoryVersion != 2 {
-		return nil, nil
-	}
-	counts := make(map[uint64]uint64)
-	unreadable, cause := 0, error(nil)
-
-	walk := func(dir string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() {
-			return nil
-		}
-
-		if err == nil {
-			err = scanOne(dir, counts)
-		}
-
-		switch {
-		case err == nil, vanished(err):
-		default:
-			unreadable++
-			cause = err
-		}
-
-		if err != nil && entry != nil && entry.IsDir() && unreadable > 0 && errors.Is(err, fs.ErrPermission) {
-			return fs.SkipDir
-		}
-
-		return nil
-	}
-	if err := filepath.WalkDir(l.MemoryMount, walk); err != nil {
-		return counts, fmt.Errorf("read the cgroups' event counts: %w", err)
-	}
-
-	if unreadable > 0 {
-		return counts, fmt.Errorf("read the event counts of %d cgroups: %w", unreadable, cause)
-	}
-
-	return counts, nil
-}
-
-func scanOne(dir string, counts map[uint64]uint64) error {
-	text, err := readSmall(filepath.Join(dir, "memory.events.local"))
-	if err != nil {
-		return err // absent in the root, and in a cgroup without the controller
-	}
-
-	var stat syscall.Stat_t
-	if err := syscall.Stat(dir, &stat); err != nil {
-		return err
-	}
-
-	if oom, ok := field(text, "oom"); ok {
-		counts[stat.Ino] = oom
-	}
-
-	return nil
-}
-
 // vanished reports whether a cgroup was removed, or has no such file.
 func vanished(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV)

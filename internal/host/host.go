@@ -22,12 +22,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
 // maxFile bounds small files, in bytes.
@@ -155,4 +158,24 @@ func fieldText(text []byte, name string) string {
 	}
 
 	return ""
+}
+
+// MemoryNodes returns the NUMA nodes with memory (N_MEMORY, include/linux/nodemask.h). A
+// kernel without CONFIG_NUMA has only node 0.
+func MemoryNodes() ([]int, error) {
+	text, err := readSmall("/sys/devices/system/node/has_memory")
+	if errors.Is(err, fs.ErrNotExist) {
+		return []int{0}, nil
+	}
+
+	if err != nil {
+		return nil, fmt.Errorf("read the NUMA nodes with memory: %w", err)
+	}
+
+	nodes := oom.NodeList(strings.TrimSpace(string(text)))
+	if nodes == nil {
+		return nil, fmt.Errorf("read the NUMA nodes with memory: got %q, want a list such as 0-1", text)
+	}
+
+	return nodes, nil
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -75,36 +74,6 @@ func TestTheMemoryControllerIsFound(t *testing.T) {
 				t.Errorf("got error %v, want one with %q", err, test.err)
 			}
 		})
-	}
-}
-
-func TestOOMCountsOfCgroupsAreRead(t *testing.T) {
-	root := tree(t, map[string]string{
-		"a/memory.events.local":   "low 0\nhigh 0\nmax 9\noom 3\noom_kill 1\n",
-		"a/b/memory.events.local": "oom 0\n",
-		"a/c/other":               "",
-		"d/memory.events.local":   "oom no number\n",
-	})
-
-	counts, err := ScanOOMLocal(Layout{MemoryVersion: 2, MemoryMount: root})
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	inode := func(dir string) uint64 {
-		var stat syscall.Stat_t
-		if err := syscall.Stat(filepath.Join(root, dir), &stat); err != nil {
-			t.Fatal(err)
-		}
-
-		return stat.Ino
-	}
-	if len(counts) != 2 || counts[inode("a")] != 3 || counts[inode("a/b")] != 0 {
-		t.Errorf("got %v, want 3 of a and 0 of a/b", counts)
-	}
-
-	if counts, err := ScanOOMLocal(Layout{MemoryVersion: 1, MemoryMount: root}); counts != nil || err != nil {
-		t.Errorf("got %v, %v of cgroup v1, want nil", counts, err)
 	}
 }
 

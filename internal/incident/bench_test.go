@@ -31,8 +31,7 @@ func BenchmarkKillTracepoint(b *testing.B) {
 	b.ReportAllocs()
 
 	for b.Loop() {
-		c[0].OOMLocal++
-		m.marked(a, a, c, kernel.ReclaimMemcg)
+		m.marked(a, a, c, m.reclaims(0))
 		m.idle(1e9)
 		m.all = m.all[:0]
 		m.headline = m.headline[:0]

@@ -4,6 +4,8 @@ package incident
 
 import (
 	"cmp"
+	"slices"
+
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/oom"
@@ -23,6 +25,7 @@ type facts struct {
 	// was lost; empty: the shortage's.
 	scopeOfReturn events.Scope
 	trigger       *kernel.Task
+	exiting       *kernel.Task // the process that was exiting already, if that is the outcome
 
 	// ancestry goes from the victim's memcg to the root, or not that far if it is cut.
 	ancestry      []kernel.Memcg
@@ -35,6 +38,32 @@ type facts struct {
 	charge     []kernel.MemcgCharge // at the time of limiter
 	victims    []victim
 	points     *int64 // of the chosen one
+}
+
+// setChosen takes in the record of a choice.
+func (f *facts) setChosen(d *kernel.VictimChosen, s shortage) {
+	f.shortage = s
+	f.ancestry, f.ancestryKnown, f.ancestryCut = d.Ancestry, true, d.AncestryCut
+	f.allocation.setChosen(d)
+
+	if s.limiter >= 0 {
+		f.limiter = &d.Ancestry[s.limiter]
+	}
+
+	if d.AllocKnown {
+		f.points = &d.Points
+	}
+
+	if d.NodesKnown {
+		f.nodes = d.Nodes
+	}
+}
+
+// setExiting takes in the mark of a process that was exiting already.
+func (f *facts) setExiting(r kernel.Mark) {
+	if r.Task.TGID != 0 {
+		f.exiting = &r.Task
+	}
 }
 
 // allocation is what is known of the allocation that failed.
@@ -104,6 +133,13 @@ func (b *builder) oomIncident(f *facts) *events.Incident {
 		unknown.Add("ladder")
 	}
 
+	switch {
+	case f.exiting != nil:
+		inc.Exiting = new(b.process(*f.exiting))
+	case f.outcome == events.OutcomeAlreadyExiting:
+		unknown.Add("exiting")
+	}
+
 	if len(f.victims) > 0 {
 		inc.Victims = b.victims(f, unknown)
 		inc.Killer = b.killer(f)
@@ -147,14 +183,20 @@ func (b *builder) userIncident(kills []kernel.Kill, ancestry *kernel.TargetAnces
 }
 
 func notes(f *facts) []string {
+	var notes []string
+
 	switch {
 	case !f.ancestryKnown:
-		return []string{"the record of the kernel's decision was lost"}
+		notes = append(notes, "the record of the kernel's decision was lost")
 	case f.ancestryCut:
-		return []string{"the memcg ancestry does not reach the root: the cgroups are nested too deeply"}
+		notes = append(notes, "the memcg ancestry does not reach the root: the cgroups are nested too deeply")
 	}
 
-	return nil
+	if slices.ContainsFunc(f.victims, func(v victim) bool { return v.kill.Lost }) {
+		notes = append(notes, "the record of a SIGKILL was lost: little is known of its victim, and others may be missing")
+	}
+
+	return notes
 }
 
 // limiter returns whose limit was hit, nil if that is unknown.
@@ -286,13 +328,15 @@ func (b *builder) victims(f *facts, unknown *oom.Unknowns) []events.Victim {
 
 func (b *builder) victim(v victim, unknown *oom.Unknowns) events.Victim {
 	k := v.kill
+	out := events.Victim{Process: b.process(k.Target), Role: v.role}
 
-	out := events.Victim{
-		Process: b.process(k.Target), Role: v.role,
-		OOMScoreAdj: new(int(k.OOMScoreAdj)), UID: new(k.UID),
-		StartTime:       new(b.cfg.WallClock(k.StartBootNS).UTC()),
-		IsContainerInit: new(k.ContainerInit),
+	if k.Lost {
+		unknown.Add("victims.oom_score_adj", "victims.uid", "victims.start_time", "victims.is_container_init")
+	} else {
+		out.OOMScoreAdj, out.UID = new(int(k.OOMScoreAdj)), new(k.UID)
+		out.StartTime, out.IsContainerInit = new(b.cfg.WallClock(k.StartBootNS).UTC()), new(k.ContainerInit)
 	}
+
 	if k.MemoryKnown {
 		out.AnonRSSBytes, out.FileRSSBytes, out.ShmemRSSBytes = b.bytes(k.AnonPages), b.bytes(k.FilePages), b.bytes(k.ShmemPages)
 		out.SwapBytes, out.TotalVMBytes = b.bytes(k.SwapPages), b.bytes(k.TotalVMPages)

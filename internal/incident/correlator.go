@@ -20,10 +20,9 @@ type Correlator struct {
 	noVictims   noVictims
 	userKills   userKills
 
-	limitHits *limitHits
-	report    *reporter
-	followUp  *followUp
-	audit     *audit
+	report   *reporter
+	followUp *followUp
+	audit    *audit
 }
 
 // New returns a correlator that has seen no record.
@@ -31,7 +30,6 @@ func New(cfg Config, out Out) *Correlator {
 	build := &builder{cfg: &cfg}
 	followUp := newFollowUp(&cfg, build, out)
 	audit := &audit{read: cfg.KernelKills}
-	hits := newLimitHits(cfg.OOMLocal)
 	report := &reporter{out: out, build: build, followUp: followUp, audit: audit}
 
 	c := &Correlator{
@@ -39,12 +37,11 @@ func New(cfg Config, out Out) *Correlator {
 		invocations: newInvocations(&cfg, report),
 		noVictims:   newNoVictims(&cfg, report),
 		userKills:   newUserKills(&cfg, report),
-		limitHits:   hits,
 		report:      report,
 		followUp:    followUp,
 		audit:       audit,
 	}
-	c.threads = newThreads(&cfg, report, hits, &c.noVictims)
+	c.threads = newThreads(&cfg, report, &c.noVictims)
 
 	return c
 }
@@ -64,7 +61,6 @@ func (c *Correlator) Record(r kernel.Record) error {
 
 		if c.cfg.hooked() && r.Invocation != 0 {
 			c.invocations.victimChosen(&r)
-			c.limitHits.learn(r.Ancestry...)
 		} else {
 			c.threads.victimChosen(&r)
 		}
@@ -81,15 +77,14 @@ func (c *Correlator) Record(r kernel.Record) error {
 		return c.kill(r)
 	case kernel.Mark:
 		if c.cfg.hooked() && r.Invocation != 0 {
-			return nil // the other records of the invocation hold more
+			c.noVictims.markedIn(r)
+			return nil // if it kills, the other records of the invocation hold more
 		}
 
 		c.userKills.marked(r)
 
 		return c.threads.mark(r)
 	case kernel.OOMReturn:
-		c.limitHits.learn(r.LimiterMemcg)
-
 		if r.Outcome == events.OutcomeKilled {
 			return c.invocations.returned(&r)
 		}
@@ -101,8 +96,7 @@ func (c *Correlator) Record(r kernel.Record) error {
 		c.followUp.ended(r.TGID, ends{exitNS: r.BootNS})
 	case kernel.Released:
 		c.followUp.ended(r.TGID, ends{releasedNS: r.BootNS})
-	case kernel.CgroupChange:
-		c.limitHits.observe(r)
+	case kernel.CgroupChange: // Config.Cgroups takes these
 	case kernel.RecordsLost:
 		c.audit.window.lost += r.Count
 	}

@@ -61,6 +61,7 @@ type reported struct {
 	unknown    []string
 	notes      []string
 	victims    []*victimState
+	exiting    uint32 // TGID of the process that was exiting already; 0: none, or unknown
 	// previous was killed for the same limiter shortly before, and had not released its
 	// memory as far as was known.
 	previous *victimState
@@ -140,7 +141,7 @@ func (f *followUp) killed(p *pendingOOM, inc *events.Incident) *reported {
 		// cgroup v1 counts a kill at the victim's memcg only (mm/memcontrol.c:
 		// memcg_memory_event).
 		counted := !f.cfg.CgroupV1 || p.shortage.limiter == 0
-		if p.end != nil && p.end.Limiter == memcg.Key && memcg.EventsKnown && p.end.LimiterMemcg.EventsKnown && counted {
+		if p.end != nil && p.end.Limiter == memcg.Key && memcg.OOMKillKnown && p.end.LimiterMemcg.OOMKillKnown && counted {
 			r.memcgDelta = new(p.end.LimiterMemcg.OOMKill - memcg.OOMKill)
 		}
 	}
@@ -165,6 +166,10 @@ func (f *followUp) noVictim(facts *facts, inc *events.Incident, limiter events.C
 		id: facts.id, outcome: facts.outcome, limiter: limiter, timeNS: facts.timeNS, lastNS: f.now,
 		passes: *inc.Passes, unknown: inc.Unknown,
 	}
+	if facts.exiting != nil {
+		r.exiting = facts.exiting.TGID
+	}
+
 	f.add(r)
 
 	return r

@@ -128,10 +128,11 @@ func TestLateVictimsUpdateTheirIncident(t *testing.T) {
 		m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
 		a, b := proc(10, "a"), proc(11, "b")
 		c := leafToRoot(1000, kernel.NoLimit)
-		c[0].OOMLocal, c[0].OOMGroup = 1, true
-		m.marked(a, a, c, kernel.ReclaimMemcg)
+		c[0].OOMGroup = true
+		reclaim := m.reclaims(0)
+		m.marked(a, a, c, reclaim)
 		m.idle(50 * ms)
-		m.marked(a, b, c, kernel.ReclaimMemcg)
+		m.marked(a, b, c, reclaim)
 		m.idle(50 * ms)
 		m.kill(a, a, true, false)
 		m.settle()
@@ -171,8 +172,7 @@ func TestLateExitIsKnown(t *testing.T) {
 		c := leafToRoot(1000, kernel.NoLimit)
 
 		if tier == events.TierTracepoint {
-			c[0].OOMLocal = 1
-			m.marked(a, a, c, kernel.ReclaimMemcg)
+			m.marked(a, a, c, m.reclaims(0))
 			m.kill(a, a, true, false)
 		} else {
 			m.oomKills(a, a, c)

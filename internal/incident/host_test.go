@@ -25,6 +25,7 @@ type host struct {
 	tree       *resolve.Tree
 	now        uint64
 	invocation uint64
+	victim     uint32 // TGID of the last choice
 	kills      uint64 // the kernel's oom_kill
 	// limiterKills is the growth of the limiter's own oom_kill between choice and return.
 	limiterKills uint64
@@ -132,7 +133,7 @@ func proc(pid uint32, comm string) kernel.Task {
 func leafToRoot(leafMax, parentMax uint64) []kernel.Memcg {
 	level := func(id uint64, name string, max uint64) kernel.Memcg {
 		return kernel.Memcg{
-			Key: events.CgroupKey{ID: id}, Name: name, EventsKnown: true, OOMGroupKnown: true,
+			Key: events.CgroupKey{ID: id}, Name: name, OOMKillKnown: true, OOMGroupKnown: true,
 			Memory: kernel.Counter{Known: true, Usage: 1000, Max: max, High: kernel.NoLimit, Watermark: 1000},
 			Swap:   kernel.Counter{Known: true, Max: kernel.NoLimit},
 		}
@@ -142,6 +143,7 @@ func leafToRoot(leafMax, parentMax uint64) []kernel.Memcg {
 }
 
 func (m *host) chooses(trigger, victim kernel.Task, c []kernel.Memcg, limiter int, constraint kernel.Constraint) {
+	m.victim = victim.TGID
 	m.record(kernel.VictimChosen{
 		Meta: m.meta(trigger), Constraint: constraint, Ancestry: c, LimiterIndex: limiter, Victim: victim,
 		AllocKnown: true, GFP: 0xcc0, TotalPages: 1000, Points: 900,
@@ -161,7 +163,7 @@ func (m *host) kill(trigger, target kernel.Task, counted, shares bool) {
 }
 
 func (m *host) mark(trigger, target kernel.Task) {
-	m.record(kernel.Mark{Meta: m.meta(trigger), PID: target.TID})
+	m.record(kernel.Mark{Meta: m.meta(trigger), PID: target.TID, Task: target})
 }
 
 func (m *host) returns(trigger kernel.Task, outcome events.Outcome, limiter kernel.Memcg) {
@@ -169,7 +171,7 @@ func (m *host) returns(trigger kernel.Task, outcome events.Outcome, limiter kern
 	limiter.OOMKill += m.limiterKills
 	m.limiterKills = 0
 	m.record(kernel.OOMReturn{
-		Meta: meta, Outcome: outcome, Count: 1, FirstNS: meta.BootNS, LastNS: meta.BootNS, Limiter: limiter.Key,
+		Meta: meta, Outcome: outcome, Chosen: m.victim, Count: 1, FirstNS: meta.BootNS, LastNS: meta.BootNS, Limiter: limiter.Key,
 		LimiterMemcg: limiter, Constraint: kernel.ConstraintMemcg, AllocKnown: true,
 	})
 }

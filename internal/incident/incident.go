@@ -50,10 +50,10 @@ type Config struct {
 	// Symbol returns the name of the kernel function at an address; nil if addresses
 	// are hidden.
 	Symbol func(address uint64) (name string, ok bool)
-	// OOMLocal is memory_events_local[MEMCG_OOM] of the cgroups that existed before the
-	// tracer started, as far as it could be read. With tracepoints only, the limiter is
-	// concluded from its growth.
-	OOMLocal map[events.CgroupKey]uint64
+	// MemoryNodes are the NUMA nodes with memory (N_MEMORY); empty: unknown. With
+	// tracepoints only, they show whether a cpuset or a memory policy restricted an
+	// allocation.
+	MemoryNodes []int
 	// Gone reports whether no process has that pid any more. It is called seconds after
 	// a kill, for victims whose exit was not seen. It may be nil.
 	Gone func(pid int) bool

@@ -9,14 +9,11 @@ import (
 	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
-const (
-	// lostReturnNS is how long an invocation with a victim waits for its return, which
-	// may be late rather than lost: the kernel may be writing its report to a slow
-	// console.
-	lostReturnNS = 2e9
-	// noKillNS is how long a choice waits for its kill, for the same reason.
-	noKillNS = 60e9
-)
+// lostReturnNS is how long an invocation with a victim waits for its return, which may be
+// late rather than lost: the kernel may be writing its report to a slow console. A choice
+// waits for its kill until the next invocation: the report comes between the two, and is as
+// long as the machine has processes.
+const lostReturnNS = 2e9
 
 // invocations joins records by the number of their OOM invocation, which the hooks on
 // the entry and the return of out_of_memory assign. Invocations never overlap: the
@@ -68,11 +65,28 @@ func (v *invocations) returned(r *kernel.OOMReturn) error {
 	v.drop(r.Invocation)
 
 	if len(p.victims) == 0 {
-		return nil // reported already, or its kill was lost: the audit will show it
+		if v.report.followUp.ofInvocation(r.Invocation) != nil {
+			return nil // reported before its return
+		}
+
+		if err := v.report.killed(p, lostKill(p, r)); err != nil {
+			return err
+		}
 	}
+
 	_, err := v.report.incident(p)
 
 	return err
+}
+
+// lostKill returns the SIGKILL of an invocation that killed, of which no record came in.
+func lostKill(p *pendingOOM, r *kernel.OOMReturn) kernel.Kill {
+	k := kernel.Kill{Meta: r.Meta, Target: kernel.Task{TGID: r.Chosen, TID: r.Chosen}, FromKernel: true, Lost: true}
+	if p.chosen != nil {
+		k.Target = p.chosen.Victim
+	}
+
+	return k
 }
 
 func (v *invocations) drop(number uint64) { delete(v.pending, number) }
@@ -86,13 +100,8 @@ func (v *invocations) overdue(now uint64) (pending bool, err error) {
 	for i, number := range v.numbers {
 		p := v.pending[number]
 
-		patience := uint64(lostReturnNS)
-		if len(p.victims) == 0 {
-			patience = noKillNS
-		}
-
 		// All but the newest have returned: invocations do not overlap.
-		if i == len(v.numbers)-1 && !p.quiet.forNS(now, patience) {
+		if i == len(v.numbers)-1 && (len(p.victims) == 0 || !p.quiet.forNS(now, lostReturnNS)) {
 			pending = pending || len(p.victims) > 0
 			continue
 		}

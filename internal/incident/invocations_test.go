@@ -153,6 +153,10 @@ func TestChosenProcessThatIsAlreadyExitingIsNoVictim(t *testing.T) {
 	if inc.Outcome != events.OutcomeAlreadyExiting || len(inc.Victims) != 0 || len(m.headline) != 0 {
 		t.Errorf("got %+v, want already_exiting without a victim or a headline", inc)
 	}
+
+	if inc.Exiting == nil || inc.Exiting.PID != 10 {
+		t.Errorf("got exiting %+v, want process 10", inc.Exiting)
+	}
 }
 
 func TestInvocationsInARowAreSeparateIncidents(t *testing.T) {
@@ -213,16 +217,45 @@ func TestLostRecordsCostOnlyTheirOwnFields(t *testing.T) {
 		a := proc(10, "a")
 		m.invocation = 1
 		m.kills++
+		m.limiterKills++
 		m.chooses(a, a, leafToRoot(1000, kernel.NoLimit), 0, kernel.ConstraintMemcg)
-		m.returns(a, events.OutcomeKilled, kernel.Memcg{})
+		m.returns(a, events.OutcomeKilled, leafToRoot(1000, kernel.NoLimit)[0])
 
 		for range 200 {
 			m.idle(100 * ms)
 		}
 
-		if len(m.all) != 0 || len(m.findings) != 1 || !strings.Contains(m.findings[0], "counted 1 OOM kills, 0 were observed") {
-			t.Errorf("got %d incidents, findings %q, want a finding alone", len(m.all), m.findings)
+		inc := m.one()
+		if inc.Victims[0].PID != 10 || roles(inc) != "chosen" || inc.Limiter.Cgroup.ID != 100 || !inc.Audit.Explained {
+			t.Errorf("got victims %+v, limiter %+v, audit %+v, want 10, limiter 100, explained", inc.Victims, inc.Limiter, inc.Audit)
 		}
+
+		if inc.Victims[0].OOMScoreAdj != nil || !slices.Contains(inc.Unknown, "victims.oom_score_adj") || len(m.headline) != 1 {
+			t.Errorf("got oom_score_adj %v, unknown %q, %d headlines, want it unknown, and one headline",
+				inc.Victims[0].OOMScoreAdj, inc.Unknown, len(m.headline))
+		}
+	})
+	t.Run("the choice and the kill", func(t *testing.T) {
+		m := newHost(t, events.TierFentry)
+		c := leafToRoot(1000, kernel.NoLimit)
+		m.invocation, m.victim = 1, 10
+		m.kills++
+		m.returns(proc(9, "trigger"), events.OutcomeKilled, c[0])
+		m.settle()
+
+		if inc := m.one(); inc.Victims[0].PID != 10 || inc.Limiter.Cgroup.ID != 100 || !inc.Audit.Explained {
+			t.Errorf("got victims %+v, limiter %+v, audit %+v, want 10, limiter 100, explained", inc.Victims, inc.Limiter, inc.Audit)
+		}
+	})
+	t.Run("all but the kill, and the return comes late", func(t *testing.T) {
+		m := newHost(t, events.TierFentry)
+		a := proc(10, "a")
+		m.invocation, m.victim = 1, 10
+		m.kill(a, a, true, false)
+		m.settle() // it is reported without its return
+		m.returns(a, events.OutcomeKilled, leafToRoot(1000, kernel.NoLimit)[0])
+		m.settle()
+		m.one()
 	})
 }
 
@@ -265,7 +298,11 @@ func TestSlowConsoleDoesNotSplitAnInvocation(t *testing.T) {
 	c := leafToRoot(1000, kernel.NoLimit)
 	m.invocation = 1
 	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
-	m.settle()
+
+	for range 750 { // 8000 processes at 115200 baud
+		m.idle(100 * ms)
+	}
+
 	m.kill(a, a, true, false)
 	m.returns(a, events.OutcomeKilled, c[0])
 	m.settle()

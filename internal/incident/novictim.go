@@ -3,6 +3,7 @@
 package incident
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -25,6 +26,8 @@ type noVictims struct {
 	cfg     *Config
 	report  *reporter
 	repeats map[kernel.RepeatKey]*repeat
+	// lastMark is the last mark inside of an invocation.
+	lastMark kernel.Mark
 }
 
 type repeat struct {
@@ -150,6 +153,10 @@ func (n *noVictims) facts(r *kernel.OOMReturn, count uint64) *facts {
 	*returnCount(&f.passes, r.Outcome) = count
 	f.allocation.setReturn(r)
 
+	if r.Outcome == events.OutcomeAlreadyExiting && r.AllocKnown && n.lastMark.Invocation == r.Invocation {
+		f.setExiting(n.lastMark)
+	}
+
 	switch {
 	case r.AllocKnown && r.Order == -1:
 		f.shortage.scope = events.ScopeSysrq
@@ -163,32 +170,53 @@ func (n *noVictims) facts(r *kernel.OOMReturn, count uint64) *facts {
 	return f
 }
 
-// marked takes in a mark without a SIGKILL, if invocations are not seen: its process was
-// already exiting, and only got access to the memory reserves. pending means that the
-// same thread has a kill that was not reported yet, and this mark follows it.
-func (n *noVictims) marked(r kernel.Mark, pending bool) error {
-	if kill := n.killOf(r); kill != nil {
-		n.report.followUp.countReturns(kill, events.OutcomeAlreadyExiting, 1)
-		return nil
-	}
+// markedIn keeps a mark inside of an invocation: if that returns without a kill, the marked
+// task is the one that was exiting already. Invocations do not overlap.
+func (n *noVictims) markedIn(r kernel.Mark) { n.lastMark = r }
 
-	if pending {
+// marked takes in a mark without a SIGKILL, if invocations are not seen: its process was
+// already exiting, and only got access to the memory reserves. Each thread that fails to
+// allocate while it exits marks itself (mm/oom_kill.c: out_of_memory, task_will_free_mem).
+// chosen may be nil.
+func (n *noVictims) marked(r kernel.Mark, chosen *kernel.VictimChosen, s shortage) error {
+	if before := n.exitingIn(r); before != nil {
+		n.report.followUp.countReturns(before, events.OutcomeAlreadyExiting, 1)
 		return nil
 	}
 
 	f := newNoVictimFacts(n.cfg, r.Meta, events.OutcomeAlreadyExiting, r.BootNS)
 	f.passes.AlreadyExiting = 1
-	_, err := n.report.noVictim(f, events.CgroupKey{})
+	f.setExiting(r)
+
+	var limiter events.CgroupKey
+
+	if chosen != nil {
+		f.setChosen(chosen, s)
+
+		if f.limiter != nil {
+			limiter = f.limiter.Key
+		}
+	}
+
+	_, err := n.report.noVictim(f, limiter)
 
 	return err
 }
 
-// killOf returns the recent incident of which the marked process, or the one that marks
-// it, is a victim.
-func (n *noVictims) killOf(r kernel.Mark) *reported {
-	return n.report.followUp.last(func(kill *reported) bool {
-		return r.BootNS-kill.timeNS <= followNS && slices.ContainsFunc(kill.victims, func(v *victimState) bool {
-			return v.process.TID == int(r.PID) || v.process.PID == int(r.PID) || v.process.PID == int(r.Current.TGID)
+// exitingIn returns the recent incident of which the marked process is a victim, or the one
+// that was exiting already; nil if there is none. The process is the one that marks if it
+// is not known.
+func (n *noVictims) exitingIn(r kernel.Mark) *reported {
+	tgid := cmp.Or(r.Task.TGID, r.Current.TGID)
+
+	return n.report.followUp.last(func(before *reported) bool {
+		if r.BootNS-min(before.timeNS, r.BootNS) > recentNS {
+			return false
+		}
+
+		return before.exiting == tgid || slices.ContainsFunc(before.victims, func(v *victimState) bool {
+			same := v.process.PID == int(tgid) || v.process.TID == int(r.PID)
+			return same && (v.ends.exitNS == 0 || v.ends.exitNS >= r.BootNS) // else a later process with its pid
 		})
 	})
 }

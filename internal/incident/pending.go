@@ -27,6 +27,9 @@ type pendingOOM struct {
 	// kernelKills counts SIGKILLs of __oom_kill_process, as the kernel does; repeated
 	// those among them to a process that had one already.
 	kernelKills, repeated uint64
+	// alreadyExiting counts marks by threads of the victims, which fail to allocate while
+	// they exit.
+	alreadyExiting uint64
 }
 
 type victim struct {
@@ -93,7 +96,7 @@ func (p *pendingOOM) role(k kernel.Kill) events.Role {
 func (p *pendingOOM) facts() facts {
 	f := facts{
 		id: p.id, timeNS: p.victims[0].kill.BootNS, tier: p.tier,
-		outcome: events.OutcomeKilled, passes: events.Passes{Killed: 1},
+		outcome: events.OutcomeKilled, passes: events.Passes{Killed: 1, AlreadyExiting: p.alreadyExiting},
 		trigger: &p.trigger, shortage: p.shortage, victims: p.victims,
 	}
 
@@ -101,23 +104,12 @@ func (p *pendingOOM) facts() facts {
 		f.allocation.setReturn(p.end)
 	}
 
-	if d := p.chosen; d != nil {
-		f.ancestry, f.ancestryKnown, f.ancestryCut = d.Ancestry, true, d.AncestryCut
-		f.allocation.setChosen(d)
-
-		if d.AllocKnown {
-			f.points = &d.Points
-		}
-
-		if d.NodesKnown {
-			f.nodes = d.Nodes
-		}
+	if p.chosen != nil {
+		f.setChosen(p.chosen, p.shortage)
 	}
 
 	switch {
-	case p.shortage.limiter >= 0:
-		f.limiter = &p.chosen.Ancestry[p.shortage.limiter]
-
+	case f.limiter != nil:
 		// The charge is only comparable with the usage at the same time.
 		if p.charge != nil {
 			f.charge = p.charge.Memcgs

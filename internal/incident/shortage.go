@@ -3,7 +3,7 @@
 package incident
 
 import (
-	"maps"
+	"slices"
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -86,123 +86,74 @@ func groupOf(ancestry []kernel.Memcg, limiter int, cgroupV1 bool) int {
 	return -1
 }
 
-// concludeShortage returns the shortage if only oom:mark_victim was seen. hits are the
-// indexes of the memcgs in the victim's ancestry whose limit was hit since the last
-// choice (limitHits.since).
-//
-// The trigger's last reclaim decides between a memcg and the node: every charge that
-// fails has reclaimed its memcg last, every allocation that fails has reclaimed the
-// node. It does not distinguish a cpuset or a memory policy from the whole node.
-func concludeShortage(d *kernel.VictimChosen, hits []int, cgroupV1 bool) shortage {
-	s := shortage{scope: events.ScopeMemcg, limiter: -1}
+// staleNS is how old a worker's last reclaim is at least if it has nothing to do with a
+// kill.
+const staleNS = 1e9
+
+// concludeShortage returns the shortage if only oom:mark_victim was seen. The thread's last
+// reclaim shows it: an allocation that fails has just reclaimed for the limit at which it
+// failed (mm/memcontrol.c: try_charge_memcg, memory_max_write), or from the node
+// (mm/page_alloc.c: __alloc_pages_slowpath), however long the kernel's report then took.
+// Two callers of out_of_memory have not: the worker of sysrq-f, and kswapd, which keeps a
+// working set (mm/vmscan.c: lru_gen_age_node, since 6.1).
+func (c *Config) concludeShortage(d *kernel.VictimChosen) shortage {
+	s := shortage{limiter: -1}
 
 	switch {
-	case d.LastReclaim == kernel.ReclaimGlobal:
-		s.scope = events.ScopeGlobal
-		s.unsure = []string{"constraint"}
-	case len(hits) == 1:
-		s.limiter = hits[0]
-	case len(hits) > 1:
-		// Another ancestor hit its limit lately without a kill. The lowest one that is
-		// full now is the most likely.
-		s.limiter = lowestFull(d.Ancestry, hits)
-		s.unsure = []string{"limiter"}
-	case d.LastReclaim == kernel.ReclaimMemcg:
-		s.limiter = lowestFull(d.Ancestry, everHit(d.Ancestry))
-		s.unsure = []string{"limiter"}
-	case d.Current.Kthread && strings.HasPrefix(d.Current.Comm, "kworker"):
-		// drivers/tty/sysrq.c: moom_callback runs on a workqueue.
+	case c.isSysrq(d):
 		s.scope = events.ScopeSysrq
+	case d.Current.Kthread && strings.HasPrefix(d.Current.Comm, "kswapd"):
+		s.scope = events.ScopeGlobal
+	case d.LastReclaim == kernel.ReclaimGlobal:
+		s.scope, s.unsure = c.concludeNodes(d)
+	case d.LastReclaim == kernel.ReclaimMemcg:
+		s.scope, s.limiter = events.ScopeMemcg, max(d.LimiterIndex, -1)
+		if s.limiter < 0 {
+			s.unsure = []string{"limiter"}
+		}
 	default:
-		s.scope = events.ScopeUnknown
-		s.unsure = []string{"scope", "limiter"}
+		s.scope, s.unsure = events.ScopeUnknown, []string{"scope", "limiter"}
 	}
-	s.group = groupOf(d.Ancestry, s.limiter, cgroupV1)
+
+	s.group = groupOf(d.Ancestry, s.limiter, c.CgroupV1)
 
 	return s
 }
 
-func everHit(ancestry []kernel.Memcg) []int {
-	hits := make([]int, 0, len(ancestry))
+// isSysrq reports whether sysrq-f requested a kill: drivers/tty/sysrq.c runs moom_callback
+// on a workqueue. A worker may also allocate for others, and fail: it has reclaimed then.
+func (c *Config) isSysrq(d *kernel.VictimChosen) bool {
+	if !d.Current.Kthread || !strings.HasPrefix(d.Current.Comm, "kworker") {
+		return false
+	}
 
-	for i, memcg := range ancestry {
-		if memcg.OOMLocal > 0 {
-			hits = append(hits, i)
+	if c.Symbol != nil {
+		for _, address := range d.Stack {
+			if name, ok := c.Symbol(address); ok && name == "moom_callback" {
+				return true
+			}
 		}
 	}
 
-	return hits
+	return d.LastReclaim == kernel.ReclaimNone || d.BootNS-min(d.ReclaimNS, d.BootNS) > staleNS
 }
 
-func lowestFull(ancestry []kernel.Memcg, among []int) int {
-	for _, i := range among {
-		if nearLimit(ancestry[i].Memory) || nearLimit(ancestry[i].Swap) {
-			return i
-		}
+// concludeNodes returns what restricted an allocation that failed for want of free pages,
+// by the same test as the kernel (mm/oom_kill.c: constrained_alloc): whether a node with
+// memory is missing among those that it may use.
+func (c *Config) concludeNodes(d *kernel.VictimChosen) (scope events.Scope, unsure []string) {
+	restricted := slices.ContainsFunc(c.MemoryNodes, func(node int) bool { return !slices.Contains(d.Nodes, node) })
+
+	switch {
+	case len(c.MemoryNodes) == 0, !d.NodesKnown:
+		return events.ScopeGlobal, []string{"constraint"}
+	case restricted && d.PolicyNodes:
+		return events.ScopeMempolicy, nil
+	case restricted:
+		return events.ScopeCpuset, nil
+	case d.PolicyNodes: // of all nodes: the cpuset's were not read
+		return events.ScopeGlobal, []string{"constraint"}
 	}
 
-	return -1
-}
-
-// nearLimitPages is how far below its limit a full page_counter can be: the last charge
-// fails as a batch (mm/memcontrol.c: MEMCG_CHARGE_BATCH).
-const nearLimitPages = 64
-
-func nearLimit(c kernel.Counter) bool {
-	return c.Known && c.Max != kernel.NoLimit && c.Usage+nearLimitPages >= c.Max
-}
-
-// limitHits remembers how often each memcg hit its own limit. The kernel counts
-// MEMCG_OOM in memory_events_local of the owner of the limit, and only there, before it
-// chooses a victim (mm/memcontrol.c: mem_cgroup_oom).
-type limitHits struct {
-	last map[events.CgroupKey]uint64
-}
-
-func newLimitHits(counts map[events.CgroupKey]uint64) *limitHits {
-	l := &limitHits{last: maps.Clone(counts)}
-	if l.last == nil {
-		l.last = make(map[events.CgroupKey]uint64)
-	}
-
-	return l
-}
-
-// observe starts the count of a new cgroup at 0.
-func (l *limitHits) observe(change kernel.CgroupChange) {
-	switch change.Op {
-	case "mkdir":
-		if _, known := l.last[change.Key]; !known {
-			l.last[change.Key] = 0
-		}
-	case "rmdir":
-		delete(l.last, change.Key)
-	}
-}
-
-// learn takes in the counts of an invocation whose limiter does not depend on them.
-func (l *limitHits) learn(memcgs ...kernel.Memcg) {
-	for _, memcg := range memcgs {
-		if memcg.EventsKnown {
-			l.last[memcg.Key] = memcg.OOMLocal
-		}
-	}
-}
-
-// since returns the indexes of the memcgs whose limit was hit since their counts were
-// taken in last, and takes in the new ones.
-func (l *limitHits) since(ancestry []kernel.Memcg) (hits []int) {
-	for i, memcg := range ancestry {
-		if !memcg.EventsKnown {
-			continue
-		}
-
-		last, known := l.last[memcg.Key]
-		if known && memcg.OOMLocal > last || !known && memcg.OOMLocal > 0 && nearLimit(memcg.Memory) {
-			hits = append(hits, i)
-		}
-		l.last[memcg.Key] = memcg.OOMLocal
-	}
-
-	return hits
+	return events.ScopeGlobal, nil
 }

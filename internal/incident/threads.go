@@ -30,7 +30,6 @@ const (
 type threads struct {
 	cfg       *Config
 	report    *reporter
-	limitHits *limitHits
 	noVictims *noVictims
 	byTID     map[uint32]*thread
 	due       []*thread // reused by overdue
@@ -43,12 +42,22 @@ type thread struct {
 	chosen   *kernel.VictimChosen
 	unmarked []kernel.Kill // SIGKILLs by the kernel without a mark so far
 	pending  *pendingOOM
-	// done is the last group kill, for as long as it can have more members.
-	done *reported
+	// done is the last group kill, for as long as it can have more members, and doneChoice
+	// what its members have in common.
+	done       *reported
+	doneChoice choice
 }
 
-func newThreads(cfg *Config, report *reporter, hits *limitHits, none *noVictims) threads {
-	return threads{cfg: cfg, report: report, limitHits: hits, noVictims: none, byTID: make(map[uint32]*thread)}
+// choice is what the choices of all members of a group have in common: between two of them
+// the thread does nothing but kill, so that its last reclaim is the same.
+type choice struct {
+	known     bool
+	reclaimNS uint64
+	group     events.CgroupKey
+}
+
+func newThreads(cfg *Config, report *reporter, none *noVictims) threads {
+	return threads{cfg: cfg, report: report, noVictims: none, byTID: make(map[uint32]*thread)}
 }
 
 func (ts *threads) of(m kernel.Meta) *thread {
@@ -71,6 +80,7 @@ func (ts *threads) victimChosen(r *kernel.VictimChosen) {
 	}
 }
 
+// charge keeps the charge split at the first SIGKILL after a reclaim.
 func (ts *threads) charge(r *kernel.Charge) { ts.of(r.Meta).charge = r }
 
 // kill takes in a SIGKILL by the kernel. The init of a pid namespace that ends sends the
@@ -118,25 +128,22 @@ func (ts *threads) maybeMissed(k kernel.Kill) {
 func (ts *threads) mark(r kernel.Mark) error {
 	t := ts.of(r.Meta)
 
-	i := slices.IndexFunc(t.unmarked, func(k kernel.Kill) bool { return k.Target.TID == r.PID })
-	if i < 0 && ts.cfg.hooked() {
-		return nil // the return of its invocation reports that nobody was killed
-	}
-
-	if i < 0 {
-		return ts.noVictims.marked(r, t.pending != nil)
-	}
-	kill, chosen := t.unmarked[i], t.chosen
-	t.unmarked = slices.Delete(t.unmarked, i, i+1)
-
+	chosen := t.chosen
 	if chosen != nil && chosen.Victim.TID != r.PID {
 		chosen = nil // of another victim: the record of this one was lost
 	}
-	shortage, hit := ts.shortage(chosen)
 
-	if t.pending != nil {
-		if !hit && t.pending.shortage.group >= 0 && shortage.group >= 0 {
-			return ts.report.killed(t.pending, kill)
+	kill, sent := t.take(r)
+	if !sent {
+		return ts.markedOnly(r, chosen)
+	}
+
+	shortage := ts.shortage(chosen)
+	next := choiceOf(chosen, shortage)
+
+	if p := t.pending; p != nil {
+		if choiceOf(p.chosen, p.shortage).continues(next) {
+			return ts.report.killed(p, kill)
 		}
 
 		if err := ts.finish(t); err != nil {
@@ -144,7 +151,7 @@ func (ts *threads) mark(r kernel.Mark) error {
 		}
 	}
 
-	if d := t.done; d != nil && !hit && shortage.group >= 0 && kill.BootNS-d.lastNS <= groupNS {
+	if d := t.done; d != nil && t.doneChoice.continues(next) && kill.BootNS-d.lastNS <= groupNS {
 		ts.report.late(d, kill)
 		return nil
 	}
@@ -160,34 +167,108 @@ func (ts *threads) mark(r kernel.Mark) error {
 	return ts.report.killed(p, kill)
 }
 
-// shortage returns the shortage of a choice, which may be nil. hit reports whether a limit
-// was hit since the last one: if none was, this victim was not chosen but belongs to a
-// group.
-func (ts *threads) shortage(chosen *kernel.VictimChosen) (s shortage, hit bool) {
-	switch {
-	case chosen == nil:
-		return unknownShortage, false
-	case chosen.AllocKnown: // only the entry of its invocation was missed
-		ts.limitHits.learn(chosen.Ancestry...)
-		return readShortage(chosen, ts.cfg.CgroupV1), false
+// take returns the SIGKILL that a mark belongs to, and false if the marked task got none.
+func (t *thread) take(r kernel.Mark) (kill kernel.Kill, sent bool) {
+	i := slices.IndexFunc(t.unmarked, func(k kernel.Kill) bool { return k.Target.TID == r.PID })
+	if i < 0 {
+		return kernel.Kill{Meta: r.Meta, Target: r.Task, FromKernel: true, Lost: true}, r.Killed
 	}
 
-	hits := ts.limitHits.since(chosen.Ancestry)
+	kill = t.unmarked[i]
+	t.unmarked = slices.Delete(t.unmarked, i, i+1)
 
-	return concludeShortage(chosen, hits, ts.cfg.CgroupV1), len(hits) > 0
+	return kill, true
+}
+
+// markedOnly takes in a mark of a task that got no SIGKILL: it was exiting already.
+func (ts *threads) markedOnly(r kernel.Mark, chosen *kernel.VictimChosen) error {
+	if ts.cfg.hooked() {
+		return nil // the return of its invocation reports that nobody was killed
+	}
+
+	for _, t := range ts.byTID {
+		if t.pending != nil && t.pending.has(r.Task.TGID) {
+			t.pending.alreadyExiting++
+			return nil
+		}
+	}
+
+	return ts.noVictims.marked(r, chosen, ts.shortage(chosen))
+}
+
+// shortage returns the shortage of a choice, which may be nil.
+func (ts *threads) shortage(chosen *kernel.VictimChosen) shortage {
+	switch {
+	case chosen == nil:
+		return unknownShortage
+	case chosen.AllocKnown: // only the entry of its invocation was missed
+		return readShortage(chosen, ts.cfg.CgroupV1)
+	}
+
+	return ts.cfg.concludeShortage(chosen)
+}
+
+// choiceOf returns what a choice has in common with others of the same group. group is
+// zero for a choice outside of one.
+func choiceOf(chosen *kernel.VictimChosen, s shortage) choice {
+	if chosen == nil {
+		return choice{}
+	}
+
+	c := choice{known: true, reclaimNS: chosen.ReclaimNS}
+	if s.group >= 0 {
+		c.group = chosen.Ancestry[s.group].Key
+	}
+
+	return c
+}
+
+// continues reports whether next is another member of the same group kill.
+func (c choice) continues(next choice) bool {
+	if c.group == (events.CgroupKey{}) {
+		return false
+	}
+
+	// If its record was lost: several marks of one thread in a row are a group's.
+	return !next.known || c == next
 }
 
 // finish reports the pending OOM of a thread. If it is a group kill, more members may
 // follow.
 func (ts *threads) finish(t *thread) error {
+	if err := ts.addSharing(t); err != nil {
+		return err
+	}
+
 	r, err := ts.report.incident(t.pending)
+	common := choiceOf(t.pending.chosen, t.pending.shortage)
 
 	t.pending, t.done = nil, nil
 	if r.group {
-		t.done = r
+		t.done, t.doneChoice = r, common
 	}
 
 	return err
+}
+
+// addSharing adds the SIGKILLs after the first mark that got none themselves: their targets
+// share a victim's memory. The kernel side does not see that of a process whose leader has
+// exited. A task that exits kills by itself: those that it traces, for example.
+func (ts *threads) addSharing(t *thread) error {
+	for _, k := range t.unmarked {
+		if k.BootNS < t.pending.firstNS || k.Current.Exiting {
+			continue
+		}
+
+		k.SharesMM = true
+		if err := ts.report.killed(t.pending, k); err != nil {
+			return err
+		}
+	}
+
+	t.unmarked = nil
+
+	return nil
 }
 
 // overdue reports what has been quiet for long enough, in the order of time. It returns

@@ -10,54 +10,126 @@ import (
 	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
-func (m *host) marked(trigger, victim kernel.Task, c []kernel.Memcg, reclaim kernel.Reclaim) {
+// reclaim is what a thread last reclaimed for.
+type reclaim struct {
+	kind    kernel.Reclaim
+	limiter int
+	ns      uint64
+}
+
+// reclaims returns a reclaim that happens now, for the limit of the memcg with that index.
+func (m *host) reclaims(limiter int) reclaim {
+	m.now += 1000
+	return reclaim{kernel.ReclaimMemcg, limiter, m.now}
+}
+
+// reclaimsNode returns a reclaim that happens now, from the node.
+func (m *host) reclaimsNode() reclaim {
+	m.now += 1000
+	return reclaim{kernel.ReclaimGlobal, -1, m.now}
+}
+
+// noReclaim is of a thread that has not reclaimed.
+var noReclaim = reclaim{limiter: kernel.LimiterUnknown}
+
+// choosesAtMark is the record of a choice that is only seen at its mark.
+func (m *host) choosesAtMark(trigger, victim kernel.Task, c []kernel.Memcg, last reclaim) kernel.VictimChosen {
+	return kernel.VictimChosen{
+		Meta: m.meta(trigger), Ancestry: c, Victim: victim,
+		LimiterIndex: last.limiter, LastReclaim: last.kind, ReclaimNS: last.ns,
+	}
+}
+
+// marked is a kill of which only tracepoints are seen.
+func (m *host) marked(trigger, victim kernel.Task, c []kernel.Memcg, last reclaim) {
 	m.kill(trigger, victim, true, false)
-	m.record(kernel.VictimChosen{
-		Meta: m.meta(trigger), Ancestry: c, LimiterIndex: kernel.LimiterUnknown, Victim: victim,
-		LastReclaim: reclaim,
-	})
+	m.record(m.choosesAtMark(trigger, victim, c, last))
 	m.mark(trigger, victim)
 }
 
-func TestTracepointsConcludeTheLimiter(t *testing.T) {
-	seeds := func(cfg *Config) {
-		cfg.OOMLocal = map[events.CgroupKey]uint64{{ID: 100}: 4, {ID: 50}: 2, {ID: 1}: 0}
-	}
+func worker(comm string) kernel.Task {
+	return kernel.Task{TGID: 60, TID: 60, Comm: comm, LeaderComm: comm, Kthread: true}
+}
+
+// TestTracepointsKnowTheLimiter: the thread's last reclaim shows it, whatever else in the
+// ancestry is full, and however long the kernel's report took.
+func TestTracepointsKnowTheLimiter(t *testing.T) {
 	a := proc(10, "a")
 
-	counted := func(leaf, parent uint64) []kernel.Memcg {
-		c := leafToRoot(1000, 1000)
-		c[0].OOMLocal, c[1].OOMLocal = leaf, parent
-
-		return c
-	}
 	for _, test := range []struct {
 		name    string
-		counts  []kernel.Memcg
-		reclaim kernel.Reclaim
-		kthread bool
+		trigger kernel.Task
+		last    func(*host) reclaim
+		nodes   []int // that the allocation may use
+		policy  bool
 		scope   events.Scope
 		limiter uint64
-		unsure  string
+		unsure  []string
 	}{
-		{"the leaf's count grew", counted(5, 2), kernel.ReclaimMemcg, false, events.ScopeMemcg, 100, ""},
-		{"the parent's count grew", counted(4, 3), kernel.ReclaimMemcg, false, events.ScopeMemcg, 50, ""},
-		{"both counts grew", counted(5, 3), kernel.ReclaimMemcg, false, events.ScopeMemcg, 100, "limiter"},
-		{"node", counted(4, 2), kernel.ReclaimGlobal, false, events.ScopeGlobal, 0, "constraint"},
-		{"node, although a limit was also hit", counted(5, 2), kernel.ReclaimGlobal, false, events.ScopeGlobal, 0, "constraint"},
-		{"sysrq", counted(4, 2), kernel.ReclaimNone, true, events.ScopeSysrq, 0, ""},
-		{"no evidence", counted(4, 2), kernel.ReclaimNone, false, events.ScopeUnknown, 0, "scope"},
+		{name: "leaf", last: func(m *host) reclaim { return m.reclaims(0) }, scope: events.ScopeMemcg, limiter: 100},
+		{name: "parent, the leaf is full, too", last: func(m *host) reclaim { return m.reclaims(1) }, scope: events.ScopeMemcg, limiter: 50},
+		{
+			name: "parent, a minute of report ago", scope: events.ScopeMemcg, limiter: 50,
+			last: func(m *host) reclaim {
+				last := m.reclaims(1)
+				m.idle(60e9)
+
+				return last
+			},
+		},
+		{
+			name: "a memcg outside of the ancestry", scope: events.ScopeMemcg, unsure: []string{"limiter"},
+			last: func(m *host) reclaim { return m.reclaims(kernel.LimiterUnknown) },
+		},
+		{name: "node", last: (*host).reclaimsNode, nodes: []int{0, 1}, scope: events.ScopeGlobal},
+		{name: "cpuset", last: (*host).reclaimsNode, nodes: []int{1}, scope: events.ScopeCpuset},
+		{name: "memory policy", last: (*host).reclaimsNode, nodes: []int{0}, policy: true, scope: events.ScopeMempolicy},
+		{
+			name: "memory policy of all nodes", last: (*host).reclaimsNode, nodes: []int{0, 1}, policy: true, scope: events.ScopeGlobal,
+			unsure: []string{"constraint"},
+		},
+		{name: "nodes that were not read", last: (*host).reclaimsNode, scope: events.ScopeGlobal, unsure: []string{"constraint"}},
+		{name: "sysrq", trigger: worker("kworker/0:1"), scope: events.ScopeSysrq},
+		{
+			name: "sysrq, by a worker that reclaimed before", trigger: worker("kworker/0:1"), scope: events.ScopeSysrq,
+			last: func(m *host) reclaim {
+				last := m.reclaims(0)
+				m.idle(3600e9)
+
+				return last
+			},
+		},
+		{
+			name: "a worker that charges for others", trigger: worker("kworker/0:1"), scope: events.ScopeMemcg, limiter: 100,
+			last: func(m *host) reclaim { return m.reclaims(0) },
+		},
+		{name: "kswapd", trigger: worker("kswapd0"), scope: events.ScopeGlobal},
+		{
+			name: "kswapd that charged before", trigger: worker("kswapd0"), scope: events.ScopeGlobal,
+			last: func(m *host) reclaim { return m.reclaims(0) },
+		},
+		{name: "no evidence", scope: events.ScopeUnknown, unsure: []string{"scope", "limiter"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			m := newHost(t, events.TierTracepoint, seeds)
+			m := newHost(t, events.TierTracepoint, func(cfg *Config) { cfg.MemoryNodes = []int{0, 1} })
 
-			trigger := a
-			if test.kthread {
-				trigger = kernel.Task{TGID: 5, TID: 5, Comm: "kworker/0:1", LeaderComm: "kworker/0:1", Kthread: true}
+			trigger, last := a, noReclaim
+			if test.trigger.Kthread {
+				trigger = test.trigger
 			}
 
-			m.marked(trigger, a, test.counts, test.reclaim)
+			if test.last != nil {
+				last = test.last(m)
+			}
+
+			m.kill(trigger, a, true, false)
+
+			chosen := m.choosesAtMark(trigger, a, leafToRoot(1000, 1000), last)
+			chosen.Nodes, chosen.NodesKnown, chosen.PolicyNodes = test.nodes, test.nodes != nil, test.policy
+			m.record(chosen)
+			m.mark(trigger, a)
 			m.settle()
+
 			inc := m.one()
 
 			var limiter uint64
@@ -69,8 +141,10 @@ func TestTracepointsConcludeTheLimiter(t *testing.T) {
 				t.Errorf("got scope %s, limiter %d, want %s, %d", inc.Scope, limiter, test.scope, test.limiter)
 			}
 
-			if test.unsure != "" && !slices.Contains(inc.Unknown, test.unsure) {
-				t.Errorf("got unknown %q, want %s in it", inc.Unknown, test.unsure)
+			for _, name := range []string{"scope", "limiter", "constraint"} {
+				if got, want := slices.Contains(inc.Unknown, name), slices.Contains(test.unsure, name); got != want {
+					t.Errorf("got unknown %q, want %s in it: %v", inc.Unknown, name, want)
+				}
 			}
 
 			for _, name := range []string{"allocation.gfp", "victims.points", "memory"} {
@@ -86,39 +160,184 @@ func TestTracepointsConcludeTheLimiter(t *testing.T) {
 	}
 }
 
+// TestStackShowsSysrq: a worker that reclaimed a moment ago runs moom_callback.
+func TestStackShowsSysrq(t *testing.T) {
+	m := newHost(t, events.TierTracepoint, func(cfg *Config) {
+		cfg.Symbol = func(address uint64) (string, bool) { return "moom_callback", address == 7 }
+	})
+	a, trigger := proc(10, "a"), worker("kworker/0:1")
+	m.kill(trigger, a, true, false)
+
+	chosen := m.choosesAtMark(trigger, a, leafToRoot(1000, 1000), m.reclaims(0))
+	chosen.Stack = []uint64{5, 7}
+	m.record(chosen)
+	m.mark(trigger, a)
+	m.settle()
+
+	if inc := m.one(); inc.Scope != events.ScopeSysrq || inc.Limiter.Level != events.LevelNode {
+		t.Errorf("got scope %s, limiter %+v, want sysrq and the node", inc.Scope, inc.Limiter)
+	}
+}
+
+// TestTracepointsJoinAGroupKill: whatever other tasks of the cgroup do meanwhile, the
+// thread that kills does not reclaim between two members.
 func TestTracepointsJoinAGroupKill(t *testing.T) {
 	m := newHost(t, events.TierTracepoint)
-	m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
 	a, b, other := proc(10, "a"), proc(11, "b"), proc(12, "c")
 	c := leafToRoot(1000, kernel.NoLimit)
-	c[0].OOMLocal, c[0].OOMGroup = 1, true
-	m.marked(a, a, c, kernel.ReclaimMemcg)
-	m.marked(a, b, c, kernel.ReclaimMemcg)
+	c[0].OOMGroup = true
+	last := m.reclaims(0)
+	m.marked(a, a, c, last)
+	m.mark(b, b) // b fails to allocate, and is exiting already
+	m.marked(a, b, c, last)
 	m.kill(a, a, true, false)     // the chosen one again, without a mark
 	m.kill(a, other, false, true) // shares the memory of b
 	m.settle()
 
-	inc := m.one()
+	inc := m.all[len(m.all)-1]
 	if roles(inc) != "chosen group shared_mm" || inc.Audit.KernelKills != 3 || !inc.Audit.Explained {
 		t.Errorf("got roles %s, audit %+v, want chosen group shared_mm and 3 kills, explained", roles(inc), inc.Audit)
 	}
 }
 
-func TestTracepointsSeparateKillsOfOneThread(t *testing.T) {
+// TestLostChoiceOfAMemberDoesNotSplitAGroup: only the first choice came in.
+func TestLostChoiceOfAMemberDoesNotSplitAGroup(t *testing.T) {
 	m := newHost(t, events.TierTracepoint)
-	m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
+	a, b := proc(10, "a"), proc(11, "b")
+	c := leafToRoot(1000, kernel.NoLimit)
+	c[0].OOMGroup = true
+	m.marked(a, a, c, m.reclaims(0))
+	m.kill(a, b, true, false)
+	m.mark(a, b)
+	m.settle()
 
-	a, b, c := proc(10, "a"), proc(11, "b"), proc(12, "c")
-	for i, victim := range []kernel.Task{a, b} {
-		ch := leafToRoot(1000, kernel.NoLimit)
-		ch[0].OOMLocal = uint64(i + 1)
-		m.marked(c, victim, ch, kernel.ReclaimMemcg)
+	if inc := m.one(); roles(inc) != "chosen group" {
+		t.Errorf("got roles %s, want chosen group", roles(inc))
+	}
+}
+
+// TestTracepointsSeparateKillsOfOneThread: it reclaimed in between, or the groups differ.
+func TestTracepointsSeparateKillsOfOneThread(t *testing.T) {
+	for name, again := range map[string]func(*host, reclaim, []kernel.Memcg) reclaim{
+		"it reclaimed again": func(m *host, _ reclaim, _ []kernel.Memcg) reclaim { return m.reclaims(0) },
+		"another group": func(_ *host, last reclaim, c []kernel.Memcg) reclaim {
+			c[0].Key.ID = 101
+			return last
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newHost(t, events.TierTracepoint)
+			trigger := proc(12, "c")
+			first, second := leafToRoot(1000, kernel.NoLimit), leafToRoot(1000, kernel.NoLimit)
+			first[0].OOMGroup, second[0].OOMGroup = true, true
+			last := m.reclaims(0)
+			m.marked(trigger, proc(10, "a"), first, last)
+			m.marked(trigger, proc(11, "b"), second, again(m, last, second))
+			m.settle()
+
+			if len(m.all) != 2 {
+				t.Errorf("got %d incidents, want 2: a limit was hit twice", len(m.all))
+			}
+		})
+	}
+}
+
+// TestThreadsOfAVictimAreNoIncident: each that fails to allocate while it dies marks itself,
+// before the kill is reported and after.
+func TestThreadsOfAVictimAreNoIncident(t *testing.T) {
+	m := newHost(t, events.TierTracepoint)
+	trigger, victim := proc(9, "trigger"), proc(10, "app")
+	m.marked(trigger, victim, leafToRoot(1000, kernel.NoLimit), m.reclaims(0))
+
+	for i := range uint32(20) {
+		thread := victim
+		thread.TID, thread.Comm = 1000+i, "worker"
+		m.mark(thread, thread)
+		m.idle(5 * ms)
 	}
 
 	m.settle()
 
-	if len(m.all) != 2 {
-		t.Errorf("got %d incidents, want 2: the limit was hit twice", len(m.all))
+	if inc := m.one(); inc.Passes.AlreadyExiting != 20 || inc.Passes.Killed != 1 || len(inc.Victims) != 1 {
+		t.Errorf("got passes %+v, %d victims, want 1 killed, 20 already exiting, 1 victim", inc.Passes, len(inc.Victims))
+	}
+}
+
+// TestThreadsOfAnExitingProcessAreOneIncident: a user killed the process, and its threads
+// fail to allocate.
+func TestThreadsOfAnExitingProcessAreOneIncident(t *testing.T) {
+	m := newHost(t, events.TierTracepoint)
+
+	for i := range uint32(200) {
+		thread := proc(10, "app")
+		thread.TID, thread.Comm = 1000+i, "worker"
+
+		if i == 0 {
+			m.record(m.choosesAtMark(thread, thread, leafToRoot(1000, kernel.NoLimit), m.reclaims(0)))
+		}
+
+		m.mark(thread, thread)
+	}
+
+	m.settle()
+
+	inc := m.one()
+	if inc.Outcome != events.OutcomeAlreadyExiting || inc.Passes.AlreadyExiting != 200 {
+		t.Errorf("got outcome %s, passes %+v, want 200 already exiting", inc.Outcome, inc.Passes)
+	}
+
+	if inc.Exiting == nil || inc.Exiting.PID != 10 || inc.Limiter == nil || inc.Limiter.Cgroup.ID != 100 {
+		t.Errorf("got exiting %+v, limiter %+v, want process 10 and limiter 100", inc.Exiting, inc.Limiter)
+	}
+}
+
+// TestLooseSIGKILLAfterAMarkSharesItsMemory: the leader of the target has exited, and the
+// kernel side does not see whose memory its threads have.
+func TestLooseSIGKILLAfterAMarkSharesItsMemory(t *testing.T) {
+	m := newHost(t, events.TierTracepoint)
+	a, b := proc(10, "a"), proc(11, "b")
+	m.marked(a, a, leafToRoot(1000, kernel.NoLimit), m.reclaims(0))
+	m.kill(a, b, false, false)
+	m.settle()
+
+	inc := m.one()
+	if roles(inc) != "chosen shared_mm" || !inc.Audit.Explained {
+		t.Errorf("got roles %s, audit %+v, want chosen shared_mm, explained", roles(inc), inc.Audit)
+	}
+}
+
+// TestTracedProcessesAreNoVictims: a task that exits kills those that it traces
+// (PTRACE_O_EXITKILL), perhaps right after it killed for want of memory.
+func TestTracedProcessesAreNoVictims(t *testing.T) {
+	m := newHost(t, events.TierTracepoint)
+	a := proc(10, "a")
+	m.marked(a, proc(11, "b"), leafToRoot(1000, kernel.NoLimit), m.reclaims(0))
+
+	a.Exiting = true
+	m.kill(a, proc(12, "traced"), false, false)
+	m.settle()
+
+	if inc := m.one(); roles(inc) != "chosen" {
+		t.Errorf("got roles %s, want chosen", roles(inc))
+	}
+}
+
+// TestKillWhoseRecordWasLostIsAKill: its mark shows that the thread had just sent SIGKILL.
+func TestKillWhoseRecordWasLostIsAKill(t *testing.T) {
+	m := newHost(t, events.TierTracepoint)
+	a := proc(10, "a")
+	m.kills++
+	m.record(m.choosesAtMark(a, a, leafToRoot(1000, kernel.NoLimit), m.reclaims(0)))
+	m.record(kernel.Mark{Meta: m.meta(a), PID: 10, Task: a, Killed: true})
+	m.settle()
+
+	inc := m.one()
+	if inc.Outcome != events.OutcomeKilled || roles(inc) != "chosen" || inc.Limiter.Cgroup.ID != 100 || !inc.Audit.Explained {
+		t.Errorf("got outcome %s, roles %s, limiter %+v, want a kill at limiter 100", inc.Outcome, roles(inc), inc.Limiter)
+	}
+
+	if inc.Victims[0].UID != nil || !slices.Contains(inc.Unknown, "victims.uid") || len(inc.Notes) != 1 {
+		t.Errorf("got uid %v, unknown %q, notes %q, want an unknown uid and a note", inc.Victims[0].UID, inc.Unknown, inc.Notes)
 	}
 }
 
@@ -142,11 +361,7 @@ func TestMarkWithoutAKillIsAlreadyExiting(t *testing.T) {
 // and Idle is called in between.
 func TestIdleWaitsForRecordsThatWereNotRead(t *testing.T) {
 	m := newHost(t, events.TierTracepoint)
-	m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
 	a := proc(10, "a")
-	c := leafToRoot(1000, kernel.NoLimit)
-	c[0].OOMLocal = 1
-
 	m.kill(a, a, true, false)
 
 	for ahead := uint64(1); ahead <= 5; ahead++ {
@@ -155,10 +370,7 @@ func TestIdleWaitsForRecordsThatWereNotRead(t *testing.T) {
 		}
 	}
 
-	m.record(kernel.VictimChosen{
-		Meta: m.meta(a), Ancestry: c, Victim: a,
-		LimiterIndex: kernel.LimiterUnknown, LastReclaim: kernel.ReclaimMemcg,
-	})
+	m.record(m.choosesAtMark(a, a, leafToRoot(1000, kernel.NoLimit), m.reclaims(0)))
 	m.mark(a, a)
 	m.now += 6000 * ms
 	m.settle()
@@ -173,9 +385,7 @@ func TestTracepointsReportPendingKillsInTheOrderOfTime(t *testing.T) {
 
 	for i := range uint32(20) {
 		trigger, victim := proc(1000-i, "t"), proc(10+i, "a")
-		c := leafToRoot(1000, kernel.NoLimit)
-		c[0].OOMLocal = uint64(i + 1)
-		m.marked(trigger, victim, c, kernel.ReclaimMemcg)
+		m.marked(trigger, victim, leafToRoot(1000, kernel.NoLimit), m.reclaims(0))
 	}
 
 	m.settle()

@@ -169,9 +169,6 @@ func TestCleanupAfterAnOOMKillIsANote(t *testing.T) {
 
 				if tier != events.TierTracepoint {
 					m.invocation = 1
-				} else {
-					m.c.limitHits.last[c[0].Key] = 0
-					c[0].OOMLocal = 1
 				}
 
 				m.chooses(app, app, c, 0, kernel.ConstraintMemcg)
@@ -214,12 +211,7 @@ func TestCleanupAfterAnOOMKillIsANote(t *testing.T) {
 // the incident has what tracepoints show, or the choice if that was seen.
 func TestMissedEntryIsFoundByTheMark(t *testing.T) {
 	app, other, another := in(100, 10, "app"), in(100, 11, "other"), in(100, 12, "another")
-	grown := func() []kernel.Memcg {
-		c := leafToRoot(1000, kernel.NoLimit)
-		c[0].OOMLocal = 1
-
-		return c
-	}
+	ancestry := func() []kernel.Memcg { return leafToRoot(1000, kernel.NoLimit) }
 	sent := func(m *host, to kernel.Task) {
 		m.user(other, to, func(k *kernel.Kill) { k.FromKernel = true })
 	}
@@ -230,9 +222,9 @@ func TestMissedEntryIsFoundByTheMark(t *testing.T) {
 		scope  events.Scope
 	}{
 		"nothing but the mark": {nil, events.TierTracepoint, events.ScopeUnknown},
-		"with the counters": {&kernel.VictimChosen{Ancestry: grown(), LimiterIndex: kernel.LimiterUnknown},
+		"with its last reclaim": {&kernel.VictimChosen{Ancestry: ancestry(), LastReclaim: kernel.ReclaimMemcg},
 			events.TierTracepoint, events.ScopeMemcg},
-		"with the choice": {&kernel.VictimChosen{Ancestry: grown(), LimiterIndex: 0, Constraint: kernel.ConstraintMemcg, AllocKnown: true},
+		"with the choice": {&kernel.VictimChosen{Ancestry: ancestry(), LimiterIndex: 0, Constraint: kernel.ConstraintMemcg, AllocKnown: true},
 			events.TierKprobe, events.ScopeMemcg},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -259,7 +251,7 @@ func TestMissedEntryIsFoundByTheMark(t *testing.T) {
 	t.Run("a group, whose choice was seen", func(t *testing.T) {
 		m := newUserHost(t, events.TierKprobe)
 		m.record(kernel.CgroupChange{Op: "mkdir", Key: events.CgroupKey{ID: 100}, Path: "/parent/leaf"})
-		c := grown()
+		c := ancestry()
 		c[0].OOMGroup = true
 
 		for i, member := range []kernel.Task{app, other, another} {

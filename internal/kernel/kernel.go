@@ -33,6 +33,7 @@ type Task struct {
 	Comm       string // of the thread
 	LeaderComm string // of the thread group's leader, which names the process
 	Kthread    bool   // PF_KTHREAD
+	Exiting    bool   // PF_EXITING
 	Cgroup     events.CgroupKey
 }
 
@@ -68,9 +69,8 @@ type Memcg struct {
 	Swap          Counter // cgroup v2: swap; v1: memory and swap together (memsw)
 	OOMGroup      bool    // memory.oom.group
 	OOMGroupKnown bool
-	OOMLocal      uint64 // memory_events_local[MEMCG_OOM]: of this cgroup's own limit
 	OOMKill       uint64 // memory_events[MEMCG_OOM_KILL]: of the whole subtree
-	EventsKnown   bool
+	OOMKillKnown  bool
 }
 
 // VictimChosen reports that the OOM killer has chosen a victim: at the entry of
@@ -83,8 +83,8 @@ type VictimChosen struct {
 	Ancestry    []Memcg
 	AncestryCut bool
 	// LimiterIndex is the index into Ancestry of the memcg whose limit was hit, -1 if
-	// the node ran out of memory, LimiterUnknown if it has to be found by comparing
-	// Memcg.OOMLocal with earlier values.
+	// the node ran out of memory, LimiterUnknown if neither was seen. Without AllocKnown
+	// it is what the thread last reclaimed for.
 	LimiterIndex int
 	Victim       Task
 	AllocKnown   bool // Order, GFP, TotalPages and Points are valid
@@ -94,12 +94,14 @@ type VictimChosen struct {
 	Points       int64  // badness of the victim
 	Nodes        []int  // NUMA nodes that the allocation may use, by its cpuset or memory policy
 	NodesKnown   bool
+	PolicyNodes  bool     // Nodes are those of a memory policy
 	Sysrq        bool     // requested by sysrq-f: Order is -1 (mm/oom_kill.c: is_sysrq_oom)
 	Stack        []uint64 // kernel addresses, innermost first
 	LastReclaim  Reclaim  // by the same thread; ReclaimNone with fentry, where it is not needed
+	ReclaimNS    uint64   // CLOCK_BOOTTIME of its beginning; 0: none
 }
 
-// LimiterUnknown is the VictimChosen.LimiterIndex of a limiter that is not known yet.
+// LimiterUnknown is the VictimChosen.LimiterIndex of a limiter that is not known.
 const LimiterUnknown = -2
 
 // Reclaim is what a task last reclaimed memory for.
@@ -136,8 +138,9 @@ type Kill struct {
 	// FromKernel is true for SEND_SIG_PRIV. The OOM killer uses it, and so do the exit
 	// of a PID namespace's init, ptrace and RLIMIT_CPU.
 	FromKernel bool
-	// Sender is set for signals not sent by the OOM killer. Where OOM invocations are
-	// not seen, it is nil for all signals that could be the OOM killer's.
+	// Sender is set for signals not sent by the OOM killer. Where OOM invocations are not
+	// seen, signals of the kernel that could be the OOM killer's come twice: first without
+	// it, then with it.
 	Sender *Sender
 	// SharesMM is true if the target has the memory of the victim that was last marked
 	// in the same OOM invocation.
@@ -157,6 +160,9 @@ type Kill struct {
 	UID           uint32
 	StartBootNS   uint64
 	ContainerInit bool // PID 1 of a PID namespace other than the initial one
+	// Lost is true for a SIGKILL whose record was lost: only Meta and Target are known,
+	// from other records.
+	Lost bool
 }
 
 // Values of Kill.Code (include/uapi/asm-generic/siginfo.h) and Kill.Result
@@ -212,7 +218,9 @@ type TargetAncestry struct {
 // Mark reports oom:mark_victim, which makes a task a victim of the OOM killer.
 type Mark struct {
 	Meta
-	PID uint32 // of the thread, in the initial PID namespace
+	PID    uint32 // of the thread, in the initial PID namespace
+	Task   Task   // a TGID of 0: unknown
+	Killed bool   // Meta.Current had just sent it SIGKILL
 }
 
 // OOMReturn reports the return of out_of_memory. There is one for each OOM invocation
@@ -223,6 +231,7 @@ type OOMReturn struct {
 	Outcome         events.Outcome
 	Limiter         events.CgroupKey // zero for the node
 	Constraint      Constraint
+	Chosen          uint32 // the victim's TGID, if one was chosen and killed; 0: none
 	Count           uint64 // since the programs were attached
 	FirstNS, LastNS uint64 // of the current series, which a pause of 10 s ends
 	// AllocKnown is true if the record was sent at the return: Order, GFP and LimiterMemcg

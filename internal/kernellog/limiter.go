@@ -5,7 +5,6 @@ package kernellog
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -121,31 +120,7 @@ func (r *report) nodes(scope events.Scope) []int {
 		list = r.summary.nodemask
 	}
 
-	return nodeList(list)
-}
-
-// nodeList reads "0-1,3". It returns nil if s is not a list of nodes.
-func nodeList(s string) []int {
-	var nodes []int
-
-	for part := range strings.SplitSeq(s, ",") {
-		from, to, isRange := strings.Cut(part, "-")
-		if !isRange {
-			to = from
-		}
-		a, err1 := strconv.Atoi(from)
-
-		b, err2 := strconv.Atoi(to)
-		if err1 != nil || err2 != nil || a < 0 || b < a || b > 1<<14 || len(nodes)+b-a > 1<<10 {
-			return nil
-		}
-
-		for n := a; n <= b; n++ {
-			nodes = append(nodes, n)
-		}
-	}
-
-	return nodes
+	return oom.NodeList(list)
 }
 
 // cgroupOf returns a cgroup as a log has it: with a path, without an id.

@@ -9,6 +9,8 @@ package oom
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
@@ -115,3 +117,32 @@ func (u *Unknowns) Set(name string, known bool) {
 
 // Has reports whether name is in the list.
 func (u *Unknowns) Has(name string) bool { return slices.Contains(u.Names, name) }
+
+// maxNodes bounds a list of NUMA nodes; a kernel can have as many (MAX_NUMNODES).
+const maxNodes = 1 << 10
+
+// NodeList reads a list of NUMA nodes in the form of the kernel's logs and files, such as
+// "0-1,3". It returns nil if s is not one.
+func NodeList(s string) []int {
+	var nodes []int
+
+	for part := range strings.SplitSeq(s, ",") {
+		from, to, isRange := strings.Cut(part, "-")
+		if !isRange {
+			to = from
+		}
+
+		first, err1 := strconv.Atoi(from)
+		last, err2 := strconv.Atoi(to)
+
+		if err1 != nil || err2 != nil || first < 0 || last < first || last >= maxNodes || len(nodes)+last-first >= maxNodes {
+			return nil
+		}
+
+		for node := first; node <= last; node++ {
+			nodes = append(nodes, node)
+		}
+	}
+
+	return nodes
+}

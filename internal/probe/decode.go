@@ -122,6 +122,7 @@ func namedTask(w *bpf.Task, text func(*comm) string) kernel.Task {
 		Comm:       text(&w.Comm),
 		LeaderComm: text(&w.LeaderComm),
 		Kthread:    w.Flags&bpf.TaskKthread != 0,
+		Exiting:    w.Flags&bpf.TaskExiting != 0,
 		Cgroup:     key(w.Hierarchy, w.CgroupID),
 	}
 }
@@ -160,9 +161,8 @@ func (d *decoder) memcg(w *bpf.Memcg) kernel.Memcg {
 		Swap:          d.counter(&w.Swap, has(bpf.MemcgSwap)),
 		OOMGroup:      has(bpf.MemcgOOMGroup),
 		OOMGroupKnown: has(bpf.MemcgOOMGroupKnown),
-		OOMLocal:      w.OOMLocal,
 		OOMKill:       w.OOMKill,
-		EventsKnown:   has(bpf.MemcgEvents),
+		OOMKillKnown:  has(bpf.MemcgOOMKill),
 	}
 }
 
@@ -198,7 +198,9 @@ func (d *decoder) victimChosen(w *bpf.VictimChosen) kernel.VictimChosen {
 		Victim:       task(&w.Victim),
 		AllocKnown:   has(bpf.VictimChosenAlloc),
 		NodesKnown:   has(bpf.VictimChosenNodes),
+		PolicyNodes:  has(bpf.VictimChosenPolicy),
 		LastReclaim:  kernel.Reclaim(w.LastReclaim),
+		ReclaimNS:    w.ReclaimNS,
 	}
 	if r.AllocKnown {
 		r.Constraint = constraint(w.Constraint)
@@ -350,7 +352,7 @@ func (d *decoder) targetAncestry(w *bpf.TargetAncestry) kernel.TargetAncestry {
 }
 
 func (d *decoder) mark(w *bpf.Mark) kernel.Mark {
-	return kernel.Mark{Meta: meta(&w.H), PID: w.PID}
+	return kernel.Mark{Meta: meta(&w.H), PID: w.PID, Task: task(&w.Task), Killed: w.Flags&bpf.MarkKilled != 0}
 }
 
 func (d *decoder) oomReturn(w *bpf.OOMReturn) kernel.OOMReturn {
@@ -358,6 +360,7 @@ func (d *decoder) oomReturn(w *bpf.OOMReturn) kernel.OOMReturn {
 		Meta:       meta(&w.H),
 		Outcome:    outcome(w.Outcome),
 		Constraint: constraint(w.Constraint),
+		Chosen:     w.Chosen,
 		Count:      w.Count, FirstNS: w.FirstNS, LastNS: w.LastNS,
 		Order: w.Order, GFP: w.GFP, AllocKnown: true,
 	}

@@ -80,8 +80,7 @@ var hooks = []hook{
 			kprobe("kprobe_out_of_memory", "kretprobe_out_of_memory", "kprobe_oom_kill_process"),
 			tracepoint(), // oom:mark_victim stands in
 		},
-		without: "the allocation's order and gfp flags, badness points, cpuset and memory " +
-			"policy; the limiter is inferred from its event counter",
+		without: "the allocation's order and gfp flags, and badness points",
 		remedy: remedyFunction,
 		lost:   map[bpf.Kind]string{bpf.KindVictimChosen: "decision"},
 	},

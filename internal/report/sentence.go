@@ -44,6 +44,10 @@ func outcome(inc *events.Incident, a answers) string {
 	case events.OutcomeWaiting:
 		return "an earlier victim was still exiting, and nothing else was killed"
 	case events.OutcomeAlreadyExiting:
+		if p := inc.Exiting; p != nil {
+			return phrase.Task(p.Comm, p.PID) + " was already exiting, and nothing was killed"
+		}
+
 		return "the chosen process was already exiting, and nothing was killed"
 	case events.OutcomeSkipped:
 		return "the kernel skipped the selection of a victim"

@@ -123,13 +123,8 @@ func newNames(inc *events.Incident, fill func(*events.Workload) *events.Workload
 		}
 	}
 
-	if t := inc.Trigger; t != nil {
-		if w := fill(t.Workload); w != t.Workload {
-			trigger := *t
-			trigger.Workload = w
-			change.Trigger = &trigger
-		}
-	}
+	change.Trigger = namedProcess(inc.Trigger, fill)
+	change.Exiting = namedProcess(inc.Exiting, fill)
 
 	for _, v := range inc.Victims {
 		if w := fill(v.Workload); w != v.Workload {
@@ -143,6 +138,20 @@ func newNames(inc *events.Incident, fill func(*events.Workload) *events.Workload
 	}
 
 	return change
+}
+
+// namedProcess returns a copy of a process with names, or nil if none are new.
+func namedProcess(p *events.Process, fill func(*events.Workload) *events.Workload) *events.Process {
+	if p == nil {
+		return nil
+	}
+
+	named := *p
+	if named.Workload = fill(p.Workload); named.Workload == p.Workload {
+		return nil
+	}
+
+	return &named
 }
 
 // withNames returns a copy of a list with names, or nil if none are new.

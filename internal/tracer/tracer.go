@@ -199,17 +199,11 @@ func (t *Tracer) config(symbols *host.Symbols) incident.Config {
 		}
 	}
 
-	if cfg.Tier != events.TierFentry && !cfg.CgroupV1 { // the kernel may skip a kprobe
-		seeds, err := host.ScanOOMLocal(t.layout)
-		if err != nil {
-			t.opts.Warn("some limiters may be unknown: " + err.Error())
-		}
-
-		cfg.OOMLocal = make(map[events.CgroupKey]uint64, len(seeds))
-		for id, count := range seeds {
-			cfg.OOMLocal[events.CgroupKey{ID: id}] = count
-		}
+	nodes, err := host.MemoryNodes()
+	if err != nil {
+		t.opts.Warn("with tracepoints only, cpusets and memory policies will be unknown: " + err.Error())
 	}
+	cfg.MemoryNodes = nodes
 
 	return cfg
 }

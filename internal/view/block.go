@@ -39,6 +39,7 @@ func (b block) sections() []section {
 	all.add("ladder", b.ancestry())
 	all.add("shares", b.shares())
 	all.add("trigger", b.trigger())
+	all.add("exiting", b.exiting())
 	all.add("victims", b.victims()...)
 	all.add("candidates", b.candidates()...)
 	all.add("memory", b.charge(), b.chargeParts())
@@ -96,6 +97,16 @@ func (b block) trigger() group {
 	}
 
 	return list(items...)
+}
+
+// exiting is the process that was exiting already, and got no signal.
+func (b block) exiting() group {
+	p := b.inc.Exiting
+	if p == nil {
+		return list()
+	}
+
+	return list(phrase.NonEmpty(b.thread(p), b.place(p, b.home()))...)
 }
 
 // order always has its meaning: a power of two pages, or sysrq's mark.

@@ -294,7 +294,7 @@ func noKillable() func(sink.Sink) error {
 func alreadyExiting() func(sink.Sink) error {
 	inc := container()
 	inc.ID, inc.Outcome, inc.Victims, inc.Killer, inc.Memory = "5f0c2c1e-26", events.OutcomeAlreadyExiting, nil, nil, nil
-	inc.Passes = &events.Passes{AlreadyExiting: 1}
+	inc.Passes, inc.Exiting = &events.Passes{AlreadyExiting: 1}, inc.Trigger
 	waiting := container()
 	waiting.ID, waiting.Outcome, waiting.Victims, waiting.Killer, waiting.Ladder = "5f0c2c1e-27", events.OutcomeWaiting, nil, nil, nil
 	waiting.Passes = &events.Passes{Waiting: 17}

@@ -134,6 +134,10 @@ func (c cell) victim() string {
 	case c.inc.Outcome == events.OutcomeWaiting:
 		return "(still exiting)"
 	case c.inc.Outcome == events.OutcomeAlreadyExiting:
+		if c.inc.Exiting != nil {
+			return "(" + c.inc.Exiting.Comm + ")"
+		}
+
 		return "(was exiting)"
 	}
 

@@ -85,6 +85,7 @@ var rules = map[string]rule{
 	"passes.waiting_for_victim": ignore("not logged"),
 	"passes.skipped":            ignore("not logged"),
 	"passes.already_exiting":    ignore("seldom logged"),
+	"exiting":                   ignore("seldom logged"),
 
 	"before": ignore("seen live only"), "audit": ignore("of live counters"),
 	"shares": ignore("read live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),
