@@ -220,15 +220,14 @@ static __always_inline __u32 sender_flags(struct task_struct *target)
 
 /*
  * Whether a SIGKILL may be the OOM killer's where its invocations are not seen: a
- * mark of the same thread then follows. Not one by the init of a PID namespace, which
- * kills all others in it when it exits (kernel/pid_namespace.c: zap_pid_ns_processes).
+ * mark of the same thread then follows. A task that exits kills by the thousand: the
+ * init of a PID namespace all others in it (kernel/pid_namespace.c:
+ * zap_pid_ns_processes), a tracer those that it traces (kernel/ptrace.c: exit_ptrace).
  */
-static __always_inline bool may_be_oom_kill(void *info, struct task_struct *target)
+static __always_inline bool may_be_oom_kill(void *info)
 {
-	if (info != SEND_SIG_PRIV || attach_mode != WIRE_ATTACH_MODE_TRACEPOINT)
-		return false;
-
-	return !(BPF_CORE_READ(current_task(), flags) & PF_EXITING) || !(sender_flags(target) & WIRE_SENDER_INIT);
+	return info == SEND_SIG_PRIV && attach_mode == WIRE_ATTACH_MODE_TRACEPOINT &&
+	       !(BPF_CORE_READ(current_task(), flags) & PF_EXITING);
 }
 
 /* A SIGKILL of the OOM killer. They come between the choice of a victim and mark_victim. */

@@ -108,7 +108,9 @@ func (c *Correlator) Record(r kernel.Record) error {
 func (c *Correlator) kill(k kernel.Kill) error {
 	switch {
 	case k.Sender != nil: // not the OOM killer's, as far as the kernel side knows
-		if c.cfg.hooked() && k.FromKernel {
+		// Without hooks, a SIGKILL that may be the OOM killer's has come already, but not
+		// one by a task that exits.
+		if k.FromKernel && (c.cfg.hooked() || k.Current.Exiting) {
 			c.threads.maybeMissed(k)
 		}
 
