@@ -78,7 +78,8 @@ func (c *Correlator) Record(r kernel.Record) error {
 	case kernel.Mark:
 		if c.cfg.hooked() && r.Invocation != 0 {
 			c.noVictims.markedIn(r)
-			return nil // if it kills, the other records of the invocation hold more
+
+			return c.invocations.marked(r)
 		}
 
 		c.userKills.marked(r)

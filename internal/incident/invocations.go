@@ -58,6 +58,28 @@ func (v *invocations) kill(k kernel.Kill) error {
 	return v.report.killed(v.of(k.Meta), k)
 }
 
+// marked takes in a mark: it stands in for a SIGKILL whose record was lost.
+func (v *invocations) marked(r kernel.Mark) error {
+	if !r.Killed {
+		return nil
+	}
+
+	if done := v.report.followUp.ofInvocation(r.Invocation); done != nil {
+		if done.victim(r.Task.TGID) == nil {
+			v.report.late(done, killOf(r))
+		}
+
+		return nil
+	}
+
+	p := v.of(r.Meta)
+	if p.has(r.Task.TGID) {
+		return nil
+	}
+
+	return v.report.killed(p, killOf(r))
+}
+
 // returned reports an invocation that killed.
 func (v *invocations) returned(r *kernel.OOMReturn) error {
 	p := v.of(r.Meta)
@@ -79,7 +101,8 @@ func (v *invocations) returned(r *kernel.OOMReturn) error {
 	return err
 }
 
-// lostKill returns the SIGKILL of an invocation that killed, of which no record came in.
+// lostKill returns the SIGKILL of an invocation that killed, of which no record came in but
+// that of its return.
 func lostKill(p *pendingOOM, r *kernel.OOMReturn) kernel.Kill {
 	k := kernel.Kill{Meta: r.Meta, Target: kernel.Task{TGID: r.Chosen, TID: r.Chosen}, FromKernel: true, Lost: true}
 	if p.chosen != nil {

@@ -235,6 +235,19 @@ func TestLostRecordsCostOnlyTheirOwnFields(t *testing.T) {
 				inc.Victims[0].OOMScoreAdj, inc.Unknown, len(m.headline))
 		}
 	})
+	t.Run("the kill and the return", func(t *testing.T) {
+		m := newHost(t, events.TierFentry)
+		a := proc(10, "a")
+		m.invocation = 1
+		m.kills++
+		m.chooses(a, a, leafToRoot(1000, kernel.NoLimit), 0, kernel.ConstraintMemcg)
+		m.record(kernel.Mark{Meta: m.meta(a), PID: 10, Task: a, Killed: true})
+		m.settle()
+
+		if inc := m.one(); roles(inc) != "chosen" || inc.Limiter.Cgroup.ID != 100 || !inc.Audit.Explained {
+			t.Errorf("got roles %s, limiter %+v, audit %+v, want chosen, limiter 100, explained", roles(inc), inc.Limiter, inc.Audit)
+		}
+	})
 	t.Run("the choice and the kill", func(t *testing.T) {
 		m := newHost(t, events.TierFentry)
 		c := leafToRoot(1000, kernel.NoLimit)

@@ -171,13 +171,18 @@ func (ts *threads) mark(r kernel.Mark) error {
 func (t *thread) take(r kernel.Mark) (kill kernel.Kill, sent bool) {
 	i := slices.IndexFunc(t.unmarked, func(k kernel.Kill) bool { return k.Target.TID == r.PID })
 	if i < 0 {
-		return kernel.Kill{Meta: r.Meta, Target: r.Task, FromKernel: true, Lost: true}, r.Killed
+		return killOf(r), r.Killed
 	}
 
 	kill = t.unmarked[i]
 	t.unmarked = slices.Delete(t.unmarked, i, i+1)
 
 	return kill, true
+}
+
+// killOf returns the SIGKILL before a mark if its record was lost.
+func killOf(r kernel.Mark) kernel.Kill {
+	return kernel.Kill{Meta: r.Meta, Target: r.Task, FromKernel: true, Lost: true}
 }
 
 // markedOnly takes in a mark of a task that got no SIGKILL: it was exiting already.
