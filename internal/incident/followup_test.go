@@ -131,9 +131,9 @@ func TestLateVictimsUpdateTheirIncident(t *testing.T) {
 		c[0].OOMGroup = true
 		reclaim := m.reclaims(0)
 		m.marked(a, a, c, reclaim)
-		m.idle(50 * ms)
+		m.idle(150 * ms)
 		m.marked(a, b, c, reclaim)
-		m.idle(50 * ms)
+		m.idle(150 * ms)
 		m.kill(a, a, true, false)
 		m.settle()
 

@@ -11,11 +11,12 @@ import (
 )
 
 const (
-	// quietNS ends an incident if the return of out_of_memory is not seen: the members of
-	// a group are killed within microseconds of each other.
+	// quietNS ends an incident if the return of out_of_memory is not seen.
 	quietNS = 20e6
-	// groupNS is how long members of a group may still follow a reported group kill: the
-	// kernel writes a line to its log for each.
+	// groupQuietNS is the same for a group kill: between two members the kernel writes a
+	// line to its log, which takes some 10 ms on a serial console.
+	groupQuietNS = 100e6
+	// groupNS is how long members of a group may still follow a reported group kill.
 	groupNS = 5e9
 	// unmarkedNS is how long a SIGKILL waits for its mark.
 	unmarkedNS = 1e9
@@ -87,7 +88,7 @@ func (ts *threads) charge(r *kernel.Charge) { ts.of(r.Meta).charge = r }
 // same, so it only counts with a mark, or as a part of an invocation that has one.
 func (ts *threads) kill(k kernel.Kill) error {
 	t := ts.of(k.Meta)
-	if t.pending != nil && k.BootNS-t.pending.lastNS > quietNS {
+	if t.pending != nil && k.BootNS-t.pending.lastNS > t.pending.patience() {
 		if err := ts.finish(t); err != nil {
 			return err
 		}
@@ -282,7 +283,7 @@ func (ts *threads) overdue(now uint64) (pending bool, err error) {
 	ts.due = ts.due[:0]
 
 	for _, t := range ts.byTID {
-		if t.pending != nil && t.pending.quiet.forNS(now, quietNS) {
+		if t.pending != nil && t.pending.quiet.forNS(now, t.pending.patience()) {
 			ts.due = append(ts.due, t)
 		}
 	}
@@ -300,6 +301,15 @@ func (ts *threads) overdue(now uint64) (pending bool, err error) {
 	}
 
 	return pending, nil
+}
+
+// patience is how long more victims may follow.
+func (p *pendingOOM) patience() uint64 {
+	if p.shortage.group >= 0 {
+		return groupQuietNS
+	}
+
+	return quietNS
 }
 
 // patience is how long a thread without a pending OOM is remembered.

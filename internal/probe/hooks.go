@@ -81,8 +81,8 @@ var hooks = []hook{
 			tracepoint(), // oom:mark_victim stands in
 		},
 		without: "the allocation's order and gfp flags, and badness points",
-		remedy: remedyFunction,
-		lost:   map[bpf.Kind]string{bpf.KindVictimChosen: "decision"},
+		remedy:  remedyFunction,
+		lost:    map[bpf.Kind]string{bpf.KindVictimChosen: "decision"},
 	},
 	{
 		name: "oom:mark_victim, evidence", modes: []mode{tracepoint("gave_up")}, when: withStalls,

@@ -115,6 +115,24 @@ func (f *followUp) update(change *events.Incident) error {
 	return f.write(u)
 }
 
+// changed reports a change by the correlator. Members of a group may die long after the
+// first: once more, with the new victims, if the causes were reported already.
+func (f *followUp) changed(change *events.Incident) error {
+	before := f.current(change.ID)
+	if err := f.update(change); err != nil || before == nil {
+		return err
+	}
+
+	after := f.current(change.ID)
+	waits := slices.ContainsFunc(f.pending, func(p *pending) bool { return p.id == change.ID })
+
+	if waits || len(after.Victims) == len(before.Victims) {
+		return nil
+	}
+
+	return f.explain(change.ID)
+}
+
 // advance applies what the enrichers found, and reports causes that wait for nothing
 // more. They are reported in the order of their incidents.
 func (f *followUp) advance(nowNS uint64, quiet bool) error {

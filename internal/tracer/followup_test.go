@@ -167,6 +167,35 @@ func TestCausesComeAtTheDeadline(t *testing.T) {
 	}
 }
 
+func TestLateVictimsAreEvidence(t *testing.T) {
+	out := &lines{}
+	f := newTestFollowUp(out)
+	inc := podKill(0)
+	inc.Killer = &events.Killer{Kind: "kernel", Path: "group"}
+	mustIncident(t, f, inc, 0)
+	advance(t, f, 1)
+
+	late := events.Victim{Process: events.Process{PID: 2, TID: 2, Comm: "worker"}, Role: events.RoleGroup}
+	if err := f.changed(&events.Incident{ID: inc.ID, Victims: []events.Victim{late}}); err != nil {
+		t.Fatal(err)
+	}
+
+	causes := f.current(inc.ID).Causes
+	if len(causes) == 0 || causes[0].ID != "group_kill" {
+		t.Errorf("got causes %+v, want group_kill first", causes)
+	}
+
+	reported := len(causesOf(out.lines))
+
+	if err := f.changed(&events.Incident{ID: inc.ID, Notes: []string{"late"}}); err != nil {
+		t.Fatal(err)
+	}
+
+	if got := len(causesOf(out.lines)); got != reported {
+		t.Errorf("got %d reports of causes after a note, want %d", got, reported)
+	}
+}
+
 // An incident that has to make room is explained with the evidence so far.
 func TestEvictedIncidentsAreComplete(t *testing.T) {
 	out, state := &lines{}, &fakeEnricher{awaited: true}

@@ -50,6 +50,7 @@ var (
 		victims.role victims.anon_rss_bytes victims.file_rss_bytes victims.shmem_rss_bytes victims.swap_bytes
 		victims.pgtables_bytes victims.total_vm_bytes victims.oom_score_adj victims.uid victims.start_time
 		victims.is_container_init victims.exit_after_ns victims.released_after_ns victims.cgroup.path`)
+	requiredOfExiting    = strings.Fields(`exiting.pid exiting.tid exiting.comm exiting.cgroup.path`)
 	requiredOfMemcgKills = strings.Fields(`limiter.cgroup.path ladder.usage_bytes ladder.peak_bytes ladder.cgroup.path
 		memory.anon_bytes memory.file_bytes memory.slab_bytes memory.kernel_stack_bytes memory.pagetables_bytes
 		memory.sock_bytes memory.file_dirty_bytes memory.file_writeback_bytes memory.active_file_bytes
@@ -66,6 +67,8 @@ func requiredKeys(inc *events.Incident) []string {
 	switch {
 	case byUser(inc):
 		return requiredOfUserKills
+	case inc.Outcome == events.OutcomeAlreadyExiting:
+		return slices.Concat(requiredOfAll, requiredOfExiting)
 	case inc.Outcome != events.OutcomeKilled:
 		return requiredOfAll
 	case inc.Scope != events.ScopeMemcg:
@@ -103,7 +106,7 @@ func (c *Check) mayBeUnknown(key string, inc *events.Incident) bool {
 
 	return slices.Contains(c.spec.Unknown, key) || c.unknownToAll(key, inc) || c.unknownBySkip(key) ||
 		c.Tier == tierKprobe && key == "victims.released_after_ns" || // skipped where another BPF program is in the way
-		c.Tier == tierTracepoint && unknownToTracepoints(key, inc)
+		c.Tier == tierTracepoint && unknownToTracepoints(key)
 }
 
 // unknownToAll reports whether a key may be unknown to every tier.
@@ -141,13 +144,11 @@ func (c *Check) unknownBySkip(key string) bool {
 		key == "victims.released_after_ns" && skipped("exit_mmap")
 }
 
-func unknownToTracepoints(key string, inc *events.Incident) bool {
+func unknownToTracepoints(key string) bool {
 	switch key {
 	case "victims.points", "victims.released_after_ns", "allocation.order", "allocation.gfp", "allocation.gfp_flags",
-		"allocation.total_pages", "constraint", "ladder":
+		"allocation.total_pages":
 		return true
-	case "limiter", "scope", "trigger":
-		return inc.Outcome != events.OutcomeKilled
 	}
 
 	return false

@@ -188,9 +188,10 @@ var alreadyExiting = Case{
 		for _, inc := range c.Incidents {
 			c.equal("outcome", inc.Outcome, events.OutcomeAlreadyExiting)
 			c.equal("number of victims", len(inc.Victims), 0)
+			c.limiter(inc, "leaf")
 
-			if c.Tier != tierTracepoint {
-				c.limiter(inc, "leaf")
+			if inc.Exiting != nil {
+				c.equal("pid of the exiting process", inc.Exiting.PID, c.proc("leaving").PID)
 			}
 		}
 	},
