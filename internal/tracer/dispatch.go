@@ -69,7 +69,7 @@ func (t *Tracer) cgroupChange(c kernel.CgroupChange) {
 }
 
 // Idle runs the work that is due between records. It implements probe.Handler.
-func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
+func (t *Tracer) Idle(readNS uint64, caughtUp bool) (time.Duration, error) {
 	select {
 	case scan := <-t.scanned:
 		t.merge(scan)
@@ -77,14 +77,14 @@ func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	}
 
 	t.clock.Sync()
-	t.stalls.forget(bootNS)
+	t.stalls.forget(readNS)
 
-	sleep, err := t.correlator.Idle(bootNS, caughtUp)
+	sleep, err := t.correlator.Idle(readNS, caughtUp)
 	if err != nil {
 		return 0, err
 	}
 
-	if err := t.followUp.advance(bootNS, caughtUp); err != nil {
+	if err := t.followUp.advance(readNS, caughtUp); err != nil {
 		return 0, err
 	}
 
