@@ -104,7 +104,9 @@ func (c *Correlator) Record(r kernel.Record) error {
 	case kernel.CgroupChange:
 		c.limitHits.observe(r)
 	case kernel.RecordsLost:
-		c.audit.window.lost += r.Count
+		if !r.Throttled { // no OOM kill is
+			c.audit.window.lost += r.Count
+		}
 	}
 
 	return nil

@@ -115,8 +115,7 @@ func (mode UserKills) selects(place resolve.Place, path string) bool {
 
 // kill takes in a SIGKILL that the OOM killer did not send.
 func (u *userKills) kill(k kernel.Kill) error {
-	if u.cfg.UserKills == UserKillsNone || k.Sender.TargetGone ||
-		k.Result == kernel.ResultIgnored || k.Result == kernel.ResultPending {
+	if u.cfg.UserKills == UserKillsNone || k.Result == kernel.ResultIgnored || k.Result == kernel.ResultPending {
 		return nil // it kills nobody
 	}
 

@@ -13,7 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
@@ -64,6 +66,10 @@ type Probe struct {
 	lost   [bpf.KindCount]uint64 // of them, as already reported
 	polls  int
 
+	hierarchy uint32                // of the memory controller
+	throttles *ebpf.Memory          // counts of records over a tenant's budget, by the programs
+	throttled [bpf.KindCount]uint64 // of them, as already reported
+
 	repeats repeatReader
 	stalls  *stallReader // nil if stalls are not traced
 }
@@ -91,7 +97,7 @@ func Open(opts Options) (*Probe, error) {
 		return nil, err
 	}
 
-	p := &Probe{loader: l, decode: decoder{pageSize: opts.PageSize}}
+	p := &Probe{loader: l, decode: decoder{pageSize: opts.PageSize}, hierarchy: opts.MemoryHierarchy}
 	if err := p.attach(opts.Tier, opts.Stalls); err != nil {
 		p.Close()
 		return nil, err
@@ -105,6 +111,10 @@ func Open(opts Options) (*Probe, error) {
 
 	if err == nil {
 		p.counts, err = l.maps["lost"].Memory()
+	}
+
+	if err == nil {
+		p.throttles, err = l.maps["throttled"].Memory()
 	}
 
 	if err == nil {
@@ -169,9 +179,10 @@ const (
 	// afterRecord is when Idle is due after a record: what it does by time may depend on it.
 	afterRecord = 10 * time.Millisecond
 	// bulkAtOnce bounds the records that are read from the bulk ring before the urgent one
-	// has its turn, which lasts moreAfter: a flood never ends by itself.
-	bulkAtOnce = 1024
-	moreAfter  = time.Millisecond
+	// has its turn, and urgentAtLeast is the turn of that one if it has records: a flood never
+	// ends by itself.
+	bulkAtOnce    = 1024
+	urgentAtLeast = time.Millisecond
 )
 
 // Run reads until ctx is done, and then what was in the rings by that time. It returns the
@@ -227,16 +238,18 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 		}
 
 		if sleep = min(sleep, bulkEvery); more {
-			sleep = moreAfter
+			sleep = 0
 		}
 
 		due = time.Now().Add(sleep)
 	}
 }
 
-// readUrgent delivers records of the urgent ring until due, or until afterRecord after the
-// first one, and returns the time of the newest; 0 if there was none.
+// readUrgent waits for records of the urgent ring until due, or until afterRecord after the
+// first one, and delivers them. It returns the time of the newest; 0 if there was none.
 func (p *Probe) readUrgent(h Handler, due time.Time) (newestNS uint64, err error) {
+	atLeast := time.Now().Add(urgentAtLeast)
+
 	for {
 		p.urgent.SetDeadline(due)
 
@@ -261,7 +274,7 @@ func (p *Probe) readUrgent(h Handler, due time.Time) (newestNS uint64, err error
 
 		newestNS = max(newestNS, madeNS)
 
-		if !now.Before(due) {
+		if !now.Before(due) && !now.Before(atLeast) {
 			return newestNS, nil
 		}
 	}
@@ -353,28 +366,20 @@ func (p *Probe) ForgetStalls(cgroups map[events.CgroupKey]bool) {
 func (p *Probe) poll(h Handler, last bool) error {
 	meta := kernel.Meta{BootNS: kernel.BootNS()}
 
-	var raw [8 * len(p.lost)]byte
-	if _, err := p.counts.ReadAt(raw[:], 0); err != nil {
-		return fmt.Errorf("read the counts of lost records: %w", err)
+	if err := p.pollLost(h, meta); err != nil {
+		return err
 	}
 
-	for kind := range p.lost {
-		count := binary.NativeEndian.Uint64(raw[8*kind:])
-		if count == p.lost[kind] {
-			continue
-		}
-
-		lost := kernel.RecordsLost{Meta: meta, What: lostNames[kind], Count: count - p.lost[kind]}
-		p.lost[kind] = count
-
-		if err := h.Record(lost); err != nil {
-			return err
-		}
+	if err := p.pollThrottled(h, meta); err != nil {
+		return err
 	}
 
 	if p.polls++; last || p.polls%missesEvery == 0 {
-		for what, count := range p.loader.missed() {
-			if err := h.Record(kernel.RecordsLost{Meta: meta, What: what, Count: count}); err != nil {
+		for program, count := range p.loader.missed() {
+			lost := kernel.RecordsLost{
+				Meta: meta, What: "missed run of " + program, Count: count, CgroupChanges: strings.HasPrefix(program, "cgroup_"),
+			}
+			if err := h.Record(lost); err != nil {
 				return err
 			}
 		}
@@ -393,6 +398,63 @@ func (p *Probe) poll(h Handler, last bool) error {
 
 	for _, r := range p.repeats.read(p.loader.maps["repeats"], meta) {
 		if err := h.Record(r); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+func (p *Probe) pollLost(h Handler, meta kernel.Meta) error {
+	var raw [8 * len(p.lost)]byte
+	if _, err := p.counts.ReadAt(raw[:], 0); err != nil {
+		return fmt.Errorf("read the counts of lost records: %w", err)
+	}
+
+	for kind := range p.lost {
+		count := binary.NativeEndian.Uint64(raw[8*kind:])
+		if count == p.lost[kind] {
+			continue
+		}
+
+		lost := kernel.RecordsLost{
+			Meta: meta, What: lostNames[kind], Count: count - p.lost[kind], CgroupChanges: bpf.Kind(kind) == bpf.KindCgroupChange,
+		}
+		p.lost[kind] = count
+
+		if err := h.Record(lost); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+func (p *Probe) pollThrottled(h Handler, meta kernel.Meta) error {
+	const size = int(unsafe.Sizeof(bpf.Throttled{}))
+
+	var raw [size * len(p.throttled)]byte
+	if _, err := p.throttles.ReadAt(raw[:], 0); err != nil {
+		return fmt.Errorf("read the counts of throttled records: %w", err)
+	}
+
+	for kind := range p.throttled {
+		w, err := as[bpf.Throttled](raw[size*kind : size*(kind+1)])
+		if err != nil {
+			return err
+		}
+
+		if w.Count == p.throttled[kind] {
+			continue
+		}
+
+		lost := kernel.RecordsLost{
+			Meta: meta, What: "throttled " + lostNames[kind], Count: w.Count - p.throttled[kind],
+			Throttled: true, Tenant: key(p.hierarchy, w.Tenant), CgroupChanges: bpf.Kind(kind) == bpf.KindCgroupChange,
+		}
+		p.throttled[kind] = w.Count
+
+		if err := h.Record(lost); err != nil {
 			return err
 		}
 	}
