@@ -282,6 +282,22 @@ static __always_inline __u32 marked_pid(__u64 argument)
 }
 
 /*
+ * The user whose cgroup it is. Those that root made have no attributes of their own
+ * (kernel/cgroup/cgroup.c: cgroup_kn_set_ugid). A kernel that does not describe them
+ * has root's only.
+ */
+static __always_inline __u32 cgroup_owner(struct cgroup *cgroup)
+{
+	struct kernfs_iattrs *own;
+
+	if (!bpf_core_field_exists(((struct kernfs_iattrs *)0)->ia_uid))
+		return 0;
+
+	own = BPF_CORE_READ(cgroup, kn, iattr);
+	return own ? BPF_CORE_READ(own, ia_uid.val) : 0;
+}
+
+/*
  * What the current task reclaims for, at the begin events of reclaim; 0 if unknown.
  * Since 5.3 a scan_control contains the reclaim_state that its task points to, and it
  * does so before those events (mm/vmscan.c: set_task_reclaim_state, 1732d2b01136). Up

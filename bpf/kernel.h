@@ -24,23 +24,36 @@ typedef struct {
 
 typedef atomic64_t atomic_long_t;
 
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
+/* fs/kernfs/kernfs-internal.h */
+struct kernfs_iattrs {
+	kuid_t ia_uid;
+};
+
 struct kernfs_node {
 	__u64 id;
 	const char *name;
+	struct kernfs_iattrs *iattr;
 };
 
 struct cgroup_root {
 	int hierarchy_id;
 };
 
-struct cgroup {
-	struct kernfs_node *kn;
-	struct cgroup_root *root;
-};
+struct cgroup;
 
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 	struct cgroup_subsys_state *parent;
+};
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
 };
 
 enum cgroup_subsys_id {
@@ -70,10 +83,6 @@ struct mem_cgroup {
 	bool oom_group;
 	atomic_long_t memory_events[1];
 };
-
-typedef struct {
-	unsigned int val;
-} kuid_t;
 
 struct cred {
 	kuid_t uid;
@@ -233,6 +242,7 @@ enum memcg_stat_item {
 #define SI_KERNEL 0x80
 /* include/trace/events/signal.h */
 #define TRACE_SIGNAL_IGNORED 1
+#define TRACE_SIGNAL_ALREADY_PENDING 2
 
 /* The registers that a kprobe gets, and the calling convention. */
 #if defined(__TARGET_ARCH_x86)

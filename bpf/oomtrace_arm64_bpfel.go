@@ -17,7 +17,9 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	OomtraceMapAncestries            = "ancestries"
+	OomtraceMapBudgets               = "budgets"
 	OomtraceMapBulk                  = "bulk"
+	OomtraceMapCgroupChangeScratch   = "cgroup_change_scratch"
 	OomtraceMapDying                 = "dying"
 	OomtraceMapDyingMm               = "dying_mm"
 	OomtraceMapExitingMm             = "exiting_mm"
@@ -26,6 +28,7 @@ const (
 	OomtraceMapLost                  = "lost"
 	OomtraceMapRepeats               = "repeats"
 	OomtraceMapTerms                 = "terms"
+	OomtraceMapThrottled             = "throttled"
 	OomtraceMapUrgent                = "urgent"
 	OomtraceProgCgroupMkdir          = "cgroup_mkdir"
 	OomtraceProgCgroupRename         = "cgroup_rename"
@@ -119,17 +122,20 @@ type OomtraceProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type OomtraceMapSpecs struct {
-	Ancestries   *ebpf.MapSpec `ebpf:"ancestries"`
-	Bulk         *ebpf.MapSpec `ebpf:"bulk"`
-	Dying        *ebpf.MapSpec `ebpf:"dying"`
-	DyingMm      *ebpf.MapSpec `ebpf:"dying_mm"`
-	ExitingMm    *ebpf.MapSpec `ebpf:"exiting_mm"`
-	Invocations  *ebpf.MapSpec `ebpf:"invocations"`
-	LastReclaims *ebpf.MapSpec `ebpf:"last_reclaims"`
-	Lost         *ebpf.MapSpec `ebpf:"lost"`
-	Repeats      *ebpf.MapSpec `ebpf:"repeats"`
-	Terms        *ebpf.MapSpec `ebpf:"terms"`
-	Urgent       *ebpf.MapSpec `ebpf:"urgent"`
+	Ancestries          *ebpf.MapSpec `ebpf:"ancestries"`
+	Budgets             *ebpf.MapSpec `ebpf:"budgets"`
+	Bulk                *ebpf.MapSpec `ebpf:"bulk"`
+	CgroupChangeScratch *ebpf.MapSpec `ebpf:"cgroup_change_scratch"`
+	Dying               *ebpf.MapSpec `ebpf:"dying"`
+	DyingMm             *ebpf.MapSpec `ebpf:"dying_mm"`
+	ExitingMm           *ebpf.MapSpec `ebpf:"exiting_mm"`
+	Invocations         *ebpf.MapSpec `ebpf:"invocations"`
+	LastReclaims        *ebpf.MapSpec `ebpf:"last_reclaims"`
+	Lost                *ebpf.MapSpec `ebpf:"lost"`
+	Repeats             *ebpf.MapSpec `ebpf:"repeats"`
+	Terms               *ebpf.MapSpec `ebpf:"terms"`
+	Throttled           *ebpf.MapSpec `ebpf:"throttled"`
+	Urgent              *ebpf.MapSpec `ebpf:"urgent"`
 }
 
 // OomtraceVariableSpecs contains global variables before they are loaded into the kernel.
@@ -164,23 +170,28 @@ func (o *OomtraceObjects) Close() error {
 //
 // It can be passed to LoadOomtraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type OomtraceMaps struct {
-	Ancestries   *ebpf.Map `ebpf:"ancestries"`
-	Bulk         *ebpf.Map `ebpf:"bulk"`
-	Dying        *ebpf.Map `ebpf:"dying"`
-	DyingMm      *ebpf.Map `ebpf:"dying_mm"`
-	ExitingMm    *ebpf.Map `ebpf:"exiting_mm"`
-	Invocations  *ebpf.Map `ebpf:"invocations"`
-	LastReclaims *ebpf.Map `ebpf:"last_reclaims"`
-	Lost         *ebpf.Map `ebpf:"lost"`
-	Repeats      *ebpf.Map `ebpf:"repeats"`
-	Terms        *ebpf.Map `ebpf:"terms"`
-	Urgent       *ebpf.Map `ebpf:"urgent"`
+	Ancestries          *ebpf.Map `ebpf:"ancestries"`
+	Budgets             *ebpf.Map `ebpf:"budgets"`
+	Bulk                *ebpf.Map `ebpf:"bulk"`
+	CgroupChangeScratch *ebpf.Map `ebpf:"cgroup_change_scratch"`
+	Dying               *ebpf.Map `ebpf:"dying"`
+	DyingMm             *ebpf.Map `ebpf:"dying_mm"`
+	ExitingMm           *ebpf.Map `ebpf:"exiting_mm"`
+	Invocations         *ebpf.Map `ebpf:"invocations"`
+	LastReclaims        *ebpf.Map `ebpf:"last_reclaims"`
+	Lost                *ebpf.Map `ebpf:"lost"`
+	Repeats             *ebpf.Map `ebpf:"repeats"`
+	Terms               *ebpf.Map `ebpf:"terms"`
+	Throttled           *ebpf.Map `ebpf:"throttled"`
+	Urgent              *ebpf.Map `ebpf:"urgent"`
 }
 
 func (m *OomtraceMaps) Close() error {
 	return _OomtraceClose(
 		m.Ancestries,
+		m.Budgets,
 		m.Bulk,
+		m.CgroupChangeScratch,
 		m.Dying,
 		m.DyingMm,
 		m.ExitingMm,
@@ -189,6 +200,7 @@ func (m *OomtraceMaps) Close() error {
 		m.Lost,
 		m.Repeats,
 		m.Terms,
+		m.Throttled,
 		m.Urgent,
 	)
 }

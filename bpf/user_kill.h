@@ -6,6 +6,7 @@
 #ifndef OOMTRACE_USER_KILL_H
 #define OOMTRACE_USER_KILL_H
 
+#include "budget.h"
 #include "compat.h"
 #include "kernel.h"
 #include "memcg.h"
@@ -55,13 +56,16 @@ static __always_inline void fill_cgroup_key(struct cgroup_key *key, struct task_
 }
 
 /* Sends the memcgs above a target, at most once a second per cgroup. */
-static __always_inline void send_target_ancestry(struct task_struct *target, struct cgroup_key *key)
+static __always_inline void send_target_ancestry(struct task_struct *target, struct cgroup_key *key, __u64 tenant)
 {
 	__u64 now = bpf_ktime_get_boot_ns(), *sent = bpf_map_lookup_elem(&ancestries, key);
 	struct wire_target_ancestry *r;
 	struct mem_cgroup *memcg;
 
 	if (sent && now - *sent < NSEC_PER_SEC)
+		return;
+
+	if (!may_send(WIRE_KIND_TARGET_ANCESTRY, SHARE_USER_KILLS, tenant, sizeof(*r)))
 		return;
 
 	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
@@ -115,12 +119,11 @@ static __always_inline __u32 pidns_flags(struct task_struct *sender, struct task
 }
 
 /* Includes the sender's ancestors, since a command may have exited before user space could read them. */
-static __always_inline void fill_sender(struct wire_user_kill *r, void *info, struct task_struct *target, __u32 flags)
+static __always_inline void fill_sender(struct wire_user_kill *r, void *info, __u32 flags)
 {
 	struct task_struct *task = BPF_CORE_READ(current_task(), group_leader);
 
-	r->flags = flags | (info == SEND_SIG_NOINFO ? WIRE_SENDER_NO_INFO : 0) |
-		   (BPF_CORE_READ(target, signal, live.counter) > 0 ? 0 : WIRE_SENDER_TARGET_GONE);
+	r->flags = flags | (info == SEND_SIG_NOINFO ? WIRE_SENDER_NO_INFO : 0);
 	r->uid = (__u32)bpf_get_current_uid_gid();
 	if (task_login(current_task(), &r->login_uid, &r->session_id))
 		r->flags |= WIRE_SENDER_LOGIN;
@@ -144,22 +147,33 @@ static __always_inline void fill_sender(struct wire_user_kill *r, void *info, st
 }
 
 /*
- * However many of these there are, they leave half of the ring to the records of
- * the OOM killer.
+ * Whether a SIGKILL ends its target: one to a process whose last thread has exited, as
+ * to a zombie, or that has been killed already changes nothing, and can be sent at any
+ * rate.
  */
+static __always_inline bool kills(struct task_struct *target, int result)
+{
+	return result != TRACE_SIGNAL_IGNORED && result != TRACE_SIGNAL_ALREADY_PENDING &&
+	       BPF_CORE_READ(target, signal, live.counter) > 0;
+}
+
+/* The budget is that of the sender, so that nobody can hide another's SIGKILLs. */
 static __always_inline void on_user_kill(void *info, struct task_struct *target, bool group, int result, __u32 flags)
 {
 	struct cgroup_key key;
 	struct wire_user_kill *r;
 	struct term *term;
+	__u64 tenant;
 
-	if (bpf_ringbuf_query(&urgent, BPF_RB_AVAIL_DATA) > URGENT_BYTES / 2) {
-		count_lost(WIRE_KIND_USER_KILL);
+	if (!kills(target, result))
 		return;
-	}
+
+	tenant = tenant_of(task_cgroup(current_task()));
+	if (!may_send(WIRE_KIND_USER_KILL, SHARE_USER_KILLS, tenant, sizeof(*r)))
+		return;
 
 	fill_cgroup_key(&key, target);
-	send_target_ancestry(target, &key);
+	send_target_ancestry(target, &key, tenant);
 
 	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
 	if (!r) {
@@ -168,7 +182,7 @@ static __always_inline void on_user_kill(void *info, struct task_struct *target,
 	}
 
 	fill_kill(&r->kill, WIRE_KIND_USER_KILL, 0, info, target, group, result);
-	fill_sender(r, info, target, flags);
+	fill_sender(r, info, flags);
 	term = bpf_map_lookup_elem(&terms, &key);
 	if (term) {
 		r->flags |= WIRE_SENDER_TERM | (term->ignored ? WIRE_SENDER_TERM_IGNORED : 0);

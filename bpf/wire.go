@@ -294,8 +294,7 @@ const (
 	SenderLogin       SenderFlag = 16
 	SenderTerm        SenderFlag = 32
 	SenderMore        SenderFlag = 64
-	SenderTargetGone  SenderFlag = 128
-	SenderTermIgnored SenderFlag = 256
+	SenderTermIgnored SenderFlag = 128
 )
 
 // Ancestor is struct wire_ancestor.
@@ -356,17 +355,14 @@ type CgroupChange struct {
 	CgroupID  uint64
 	Hierarchy uint32
 	Op        CgroupOp
-	Path      [256]uint8
+	Path      [1024]uint8
 }
 
-// CgroupChangeLong is struct wire_cgroup_change_long.
-type CgroupChangeLong struct {
-	_         structs.HostLayout
-	H         Header
-	CgroupID  uint64
-	Hierarchy uint32
-	Op        CgroupOp
-	Path      [1024]uint8
+// Throttled is struct wire_throttled.
+type Throttled struct {
+	_      structs.HostLayout
+	Count  uint64
+	Tenant uint64
 }
 
 // StallKind is enum wire_stall_kind.

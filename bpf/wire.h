@@ -35,8 +35,7 @@ enum {
 	WIRE_COMM = 16,	       /* TASK_COMM_LEN */
 	WIRE_MEMCGS = 24,      /* of an ancestry, leaf first */
 	WIRE_NAME = 128,       /* of a cgroup's directory; NAME_MAX is 255 */
-	WIRE_PATH_SHORT = 256,
-	WIRE_PATH_LONG = 1024, /* TRACE_CGROUP_PATH_LEN: the kernel truncates there */
+	WIRE_PATH = 1024,      /* TRACE_CGROUP_PATH_LEN: the kernel truncates there */
 	WIRE_FRAMES = 24,
 	WIRE_EXE = 32,	       /* the last component of an executable's path */
 	WIRE_ANCESTORS = 8,    /* of a sender, nearest first */
@@ -266,8 +265,7 @@ enum wire_sender_flag {
 	WIRE_SENDER_LOGIN = 1 << 4,	   /* login_uid and session_id are valid */
 	WIRE_SENDER_TERM = 1 << 5,	   /* term_ns and term_sender are valid */
 	WIRE_SENDER_MORE = 1 << 6,	   /* ancestors[] does not reach PID 1 */
-	WIRE_SENDER_TARGET_GONE = 1 << 7,  /* the target's last thread is exiting */
-	WIRE_SENDER_TERM_IGNORED = 1 << 8, /* by SIG_IGN, or as PID 1 without a handler */
+	WIRE_SENDER_TERM_IGNORED = 1 << 7, /* by SIG_IGN, or as PID 1 without a handler */
 };
 
 struct wire_ancestor {
@@ -315,21 +313,19 @@ enum wire_cgroup_op {
 	WIRE_CGROUP_OP_RENAME,
 };
 
+/* Sent only as far as path is used. */
 struct wire_cgroup_change {
 	struct wire_header h;
 	__u64 cgroup_id;
 	__u32 hierarchy;
 	enum wire_cgroup_op op;
-	__u8 path[WIRE_PATH_SHORT];
+	__u8 path[WIRE_PATH];
 };
 
-/* The same kind, for the few paths that need the room. */
-struct wire_cgroup_change_long {
-	struct wire_header h;
-	__u64 cgroup_id;
-	__u32 hierarchy;
-	enum wire_cgroup_op op;
-	__u8 path[WIRE_PATH_LONG];
+/* Value of the map of records over a tenant's budget. */
+struct wire_throttled {
+	__u64 count;
+	__u64 tenant; /* the cgroup that was throttled last; 0: unknown */
 };
 
 /* Stalls. */

@@ -2,7 +2,8 @@
 
 package events
 
-// What was lost, as Lost.What has it, beside the kinds of records.
+// What was lost, as Lost.What has it, beside the kinds of records, which stand after
+// "throttled " if a tenant's budget was used up.
 const (
 	LostRecording      = "recording"       // lines that could not be recorded
 	LostNameLookup     = "name_lookup"     // look-ups of names, or of reports of container runtimes
@@ -21,11 +22,13 @@ const (
 // Lost counts records that did not reach user space since the last such line (Kind "lost").
 type Lost struct {
 	Envelope
-	// What is the kind of record, or recording, name_lookup, host_state, stall_history or
-	// incident_update.
+	// What is the kind of record, throttled KIND, or recording, name_lookup, host_state, stall_history
+	// or incident_update.
 	What string `json:"what"`
 	// Count is the number lost.
 	Count uint64 `json:"count"`
+	// Cgroup is the cgroup that was throttled last, of throttled records.
+	Cgroup *Cgroup `json:"cgroup,omitempty"`
 }
 
 // Hook is the attach mode of one hook.

@@ -29,8 +29,7 @@ type audit struct {
 	baseNS uint64 // of the first reading
 	base   uint64 // at the end of the last window
 	window auditWindow
-	// quietNS is since when no kill has come in, by the clock: records may be read long
-	// after they were made. 0: one has just come.
+	// quietNS is since when no kill has come in, by the clock of Idle. 0: one has just come.
 	quietNS uint64
 	nextNS  uint64
 	tries   int

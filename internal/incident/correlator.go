@@ -99,7 +99,9 @@ func (c *Correlator) Record(r kernel.Record) error {
 		c.followUp.ended(r.TGID, ends{releasedNS: r.BootNS})
 	case kernel.CgroupChange: // Config.Cgroups takes these
 	case kernel.RecordsLost:
-		c.audit.window.lost += r.Count
+		if !r.Throttled { // no OOM kill is
+			c.audit.window.lost += r.Count
+		}
 	}
 
 	return nil
@@ -132,35 +134,32 @@ const (
 	pendingInterval = quietNS * time.Nanosecond / 2
 )
 
-// Idle does what is due by time. caughtUp means that every record made so far was passed
-// to Record. It returns how long the caller can wait with the next call if no record
-// comes.
-func (c *Correlator) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
-	c.advance(bootNS)
+// Idle does what is due by time. Every record that was made before readNS was passed to
+// Record. caughtUp means that none was waiting: only then the kernel's own count can be
+// compared with what was seen. It returns how long the caller can wait with the next call if
+// no record comes.
+func (c *Correlator) Idle(readNS uint64, caughtUp bool) (time.Duration, error) {
+	c.advance(readNS)
 
-	if !caughtUp {
-		return pendingInterval, nil // what seems overdue may be in the ring buffer
-	}
-
-	pending, err := c.invocations.overdue(bootNS)
+	pending, err := c.invocations.overdue(readNS)
 	if err != nil {
 		return 0, err
 	}
 
-	inThreads, err := c.threads.overdue(bootNS)
+	inThreads, err := c.threads.overdue(readNS)
 	if err != nil {
 		return 0, err
 	}
 
 	// The kernel's counter is never read between a kill and its incident.
 	pending = pending || inThreads
-	if !pending {
-		if err := c.audited(c.audit.run(c.now)); err != nil {
+	if caughtUp && !pending {
+		if err := c.audited(c.audit.run(readNS)); err != nil {
 			return 0, err
 		}
 	}
 
-	if err := c.userKills.overdue(bootNS, false); err != nil {
+	if err := c.userKills.overdue(readNS, false); err != nil {
 		return 0, err
 	}
 

@@ -124,8 +124,8 @@ func (p *pendingOOM) facts() facts {
 	return f
 }
 
-// quiet is since when no record has come in, by the clock of Idle: records may be read
-// long after they were made. 0: one came in since the last Idle.
+// quiet is since when no record has come in, by the clock of Idle: all that was made until
+// then has been read. 0: one came in since the last Idle.
 type quiet uint64
 
 // forNS reports whether no record has come in for that long.

@@ -18,8 +18,9 @@ const (
 	// userQuietNS ends an incident of scope user: whoever stops a container sends its
 	// signals within milliseconds, and the end of a pid namespace follows.
 	userQuietNS = 1e9
-	// userLongestNS ends one that never gets quiet.
-	userLongestNS = 10e9
+	// userLongestNS ends one that never gets quiet: SIGKILLs that go on do not hold back the
+	// first.
+	userLongestNS = 1200e6
 	// cleanupNS is how long after an OOM kill of a container's init, or in a service, its
 	// runtime or systemd may kill the rest.
 	cleanupNS = 10e9
@@ -114,8 +115,7 @@ func (mode UserKills) selects(place resolve.Place, path string) bool {
 
 // kill takes in a SIGKILL that the OOM killer did not send.
 func (u *userKills) kill(k kernel.Kill) error {
-	if u.cfg.UserKills == UserKillsNone || k.Sender.TargetGone ||
-		k.Result == kernel.ResultIgnored || k.Result == kernel.ResultPending {
+	if u.cfg.UserKills == UserKillsNone || k.Result == kernel.ResultIgnored || k.Result == kernel.ResultPending {
 		return nil // it kills nobody
 	}
 
@@ -141,7 +141,7 @@ func (u *userKills) kill(k kernel.Kill) error {
 // group returns the group of a kill.
 func (u *userKills) group(key workloadKey, k kernel.Kill) (*userGroup, error) {
 	g := u.groups[key]
-	if g != nil && k.BootNS-min(g.kills[0].BootNS, k.BootNS) <= userLongestNS {
+	if g != nil && g.ageNS(k.BootNS) <= userLongestNS {
 		return g, nil
 	}
 
@@ -186,6 +186,8 @@ func (u *userKills) oldest() *userGroup {
 }
 
 func byTime(a, b *userGroup) int { return cmp.Compare(a.kills[0].BootNS, b.kills[0].BootNS) }
+
+func (g *userGroup) ageNS(now uint64) uint64 { return now - min(g.kills[0].BootNS, now) }
 
 func (g *userGroup) add(k kernel.Kill) {
 	g.quiet = 0
@@ -241,7 +243,7 @@ func (u *userKills) overdue(now uint64, all bool) error {
 	}
 
 	for _, g := range slices.SortedFunc(maps.Values(u.groups), byTime) {
-		if all || g.quiet.forNS(now, userQuietNS) {
+		if all || g.quiet.forNS(now, userQuietNS) || g.ageNS(now) > userLongestNS {
 			if err := u.finish(g); err != nil {
 				return err
 			}

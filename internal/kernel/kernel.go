@@ -186,8 +186,7 @@ type Sender struct {
 	Exiting       bool
 	// NoInfo is true for SEND_SIG_NOINFO: cgroup.kill if sent to a thread,
 	// PR_SET_PDEATHSIG if sent to a process.
-	NoInfo     bool
-	TargetGone bool // the target's last thread was exiting already
+	NoInfo bool
 	// Ancestors are its parent, grandparent and so on. MoreAncestors is true if they do
 	// not reach PID 1.
 	Ancestors     []ProcessName
@@ -275,11 +274,18 @@ type CgroupChange struct {
 }
 
 // RecordsLost counts records of one kind that were lost since the last such record: the
-// ring buffer or a map was full, or a program did not run.
+// ring buffer or a map was full, a program did not run, or a tenant of the node had caused
+// too many.
 type RecordsLost struct {
 	Meta
 	What  string
 	Count uint64
+	// Throttled is true if a tenant had used up its budget, and Tenant the cgroup of the last
+	// one; its ID is 0 if that is unknown.
+	Throttled bool
+	Tenant    events.CgroupKey
+	// CgroupChanges is true if they may be changes of cgroups.
+	CgroupChanges bool
 }
 
 // Stall reports a single stall of at least the minimum duration, at its end. It is

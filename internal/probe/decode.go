@@ -68,11 +68,7 @@ func (d *decoder) record(raw []byte) (kernel.Record, error) {
 	case bpf.KindReleased:
 		record, err = into(raw, d.released)
 	case bpf.KindCgroupChange:
-		if len(raw) >= int(unsafe.Sizeof(bpf.CgroupChangeLong{})) {
-			record, err = into(raw, d.cgroupChangeLong)
-		} else {
-			record, err = into(raw, d.cgroupChange)
-		}
+		record, err = d.cgroupChange(raw)
 	case bpf.KindStall:
 		record, err = into(raw, d.stalls.decode)
 	case bpf.KindGaveUp:
@@ -322,7 +318,6 @@ func (d *decoder) userKill(w *bpf.UserKill) kernel.Kill {
 		NamespaceInit: has(bpf.SenderInit),
 		Exiting:       has(bpf.SenderExiting),
 		NoInfo:        has(bpf.SenderNoInfo),
-		TargetGone:    has(bpf.SenderTargetGone),
 		MoreAncestors: has(bpf.SenderMore),
 	}
 	if s.LoginKnown {
@@ -395,26 +390,26 @@ func (d *decoder) released(w *bpf.Exit) kernel.Released {
 	return kernel.Released{Meta: meta(&w.H), TGID: w.TGID}
 }
 
-func (d *decoder) cgroupChange(w *bpf.CgroupChange) kernel.CgroupChange {
-	return change(&w.H, w.Hierarchy, w.CgroupID, w.Op, w.Path[:])
-}
+// cgroupChange decodes a record that ends with its path. One that fills the kernel's own
+// buffer is reported as truncated.
+func (d *decoder) cgroupChange(raw []byte) (kernel.Record, error) {
+	var w bpf.CgroupChange
+	if want := unsafe.Offsetof(w.Path); uintptr(len(raw)) < want {
+		return nil, fmt.Errorf("got %d bytes, want %d before the path of %T", len(raw), want, w)
+	}
 
-// cgroupChangeLong reports a path that fills the kernel's own buffer as truncated.
-func (d *decoder) cgroupChangeLong(w *bpf.CgroupChangeLong) kernel.CgroupChange {
-	r := change(&w.H, w.Hierarchy, w.CgroupID, w.Op, w.Path[:])
-	r.PathCut = len(r.Path) >= len(w.Path)-1
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&w)), unsafe.Sizeof(w)), raw)
+	path := text(w.Path[:])
 
-	return r
+	return kernel.CgroupChange{
+		Meta: meta(&w.H), Op: cgroupOps[w.Op], Key: key(w.Hierarchy, w.CgroupID), Path: path, PathCut: len(path) >= len(w.Path)-1,
+	}, nil
 }
 
 var cgroupOps = map[bpf.CgroupOp]string{
 	bpf.CgroupOpMkdir:  "mkdir",
 	bpf.CgroupOpRmdir:  "rmdir",
 	bpf.CgroupOpRename: "rename",
-}
-
-func change(h *bpf.Header, hierarchy uint32, id uint64, op bpf.CgroupOp, path []byte) kernel.CgroupChange {
-	return kernel.CgroupChange{Meta: meta(h), Op: cgroupOps[op], Key: key(hierarchy, id), Path: text(path)}
 }
 
 func (d *decoder) gaveUp(w *bpf.GaveUp) kernel.GaveUp {

@@ -173,9 +173,21 @@ func TestDecodeCgroupPaths(t *testing.T) {
 	short.H.Kind = bpf.KindCgroupChange
 	copy(short.Path[:], "/a")
 
-	check(t, "short path", decode[kernel.CgroupChange](t, short), kernel.CgroupChange{Op: "mkdir", Path: "/a"})
+	head := unsafe.Offsetof(short.Path)
 
-	long := bpf.CgroupChangeLong{Op: bpf.CgroupOpRmdir}
+	// A record ends with its path, or before it if that could not be read.
+	for size, path := range map[uintptr]string{head + 3: "/a", head: "", unsafe.Sizeof(short): "/a"} {
+		r, err := new(decoder).record(raw(short)[:size])
+		if want := (kernel.CgroupChange{Op: "mkdir", Path: path}); err != nil || r != want {
+			t.Errorf("%d bytes: got %+v, %v, want %+v", size, r, err, want)
+		}
+	}
+
+	if r, err := new(decoder).record(raw(short)[:head-1]); err == nil {
+		t.Errorf("got %+v of a truncated record, want an error", r)
+	}
+
+	long := bpf.CgroupChange{Op: bpf.CgroupOpRmdir}
 	long.H.Kind = bpf.KindCgroupChange
 
 	for i := range long.Path[:1023] {

@@ -182,28 +182,40 @@ func TestStallFloodLosesNoKill(t *testing.T) {
 func looped(t testing.TB, l *loader, times int32, begin, end string) *ebpf.Program {
 	t.Helper()
 
-	from, first := l.program(begin)
-	_, second := l.program(end)
+	return loopedCalls(t, l, times, []string{begin, end}, asm.Instructions{asm.Mov.Reg(asm.R7, asm.R1)})
+}
+
+// loopedCalls makes one program that calls others so many times, with the context that setup
+// leaves in R7.
+func loopedCalls(t testing.TB, l *loader, times int32, names []string, setup asm.Instructions) *ebpf.Program {
+	t.Helper()
+
+	from, first := l.program(names[0])
 	loop := first.Copy()
 	loop.Name, loop.Type, loop.AttachType, loop.AttachTo = "looped", ebpf.RawTracepoint, ebpf.AttachNone, "sys_enter"
 	proto := &btf.FuncProto{
 		Return: &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed},
 		Params: []btf.FuncParam{{Name: "ctx", Type: &btf.Pointer{Target: &btf.Void{}}}},
 	}
-	body := asm.Instructions{
-		btf.WithFuncMetadata(asm.Mov.Reg(asm.R7, asm.R1).WithSymbol("looped"), &btf.Func{Name: "looped", Type: proto}),
-		asm.Mov.Imm(asm.R6, times),
-		asm.Mov.Reg(asm.R1, asm.R7).WithSymbol("again"),
-		asm.Call.Label(begin),
-		asm.Mov.Reg(asm.R1, asm.R7),
-		asm.Call.Label(end),
-		asm.Sub.Imm(asm.R6, 1),
-		asm.JNE.Imm(asm.R6, 0, "again"),
-		asm.Mov.Imm(asm.R0, 0),
-		asm.Return(),
+	body := append(setup, asm.Mov.Imm(asm.R6, times))
+	again := len(body)
+
+	for _, name := range names {
+		body = append(body, asm.Mov.Reg(asm.R1, asm.R7), asm.Call.Label(name))
 	}
-	body[0] = body[0].WithSource(first.Instructions[0].Source()) // the kernel requires a source line for each function
-	loop.Instructions = append(append(body, static(first)...), static(second)...)
+
+	body[again] = body[again].WithSymbol("again")
+	body = append(body, asm.Sub.Imm(asm.R6, 1), asm.JNE.Imm(asm.R6, 0, "again"), asm.Mov.Imm(asm.R0, 0), asm.Return())
+	// The kernel requires a source line for each function.
+	body[0] = btf.WithFuncMetadata(body[0].WithSymbol("looped"), &btf.Func{Name: "looped", Type: proto}).
+		WithSource(first.Instructions[0].Source())
+	loop.Instructions = body
+
+	for _, name := range names {
+		_, callee := l.program(name)
+		loop.Instructions = append(loop.Instructions, static(callee)...)
+	}
+
 	shared := maps.Clone(l.maps)
 	maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return from.Maps[name] == nil })
 

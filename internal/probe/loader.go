@@ -232,7 +232,7 @@ func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error
 	return c, nil
 }
 
-// missed returns how often programs did not run since the last call because an
+// missed returns how often programs did not run since the last call, by program, because an
 // interrupted run of the same one was on the CPU (kernel/bpf/trampoline.c, 5.12).
 func (l *loader) missed() map[string]uint64 {
 	fresh := make(map[string]uint64)
@@ -245,7 +245,7 @@ func (l *loader) missed() map[string]uint64 {
 			}
 
 			if count := stats.RecursionMisses; count != l.misses[name] {
-				fresh["missed run of "+name] = count - l.misses[name]
+				fresh[name] = count - l.misses[name]
 				l.misses[name] = count
 			}
 		}

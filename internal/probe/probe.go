@@ -13,7 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
@@ -56,15 +58,29 @@ type Probe struct {
 	tier   events.Tier
 	hooks  []events.Hook
 	loader *loader
-	urgent *ringbuf.Reader
-	bulk   *ringbuf.Reader
+	urgent ring
+	bulk   ring
+	record ringbuf.Record // read last
 	decode decoder
 	counts *ebpf.Memory          // of lost records, by the programs
 	lost   [bpf.KindCount]uint64 // of them, as already reported
 	polls  int
 
+	hierarchy uint32                // of the memory controller
+	throttles *ebpf.Memory          // counts of records over a tenant's budget, by the programs
+	throttled [bpf.KindCount]uint64 // of them, as already reported
+
 	repeats repeatReader
 	stalls  *stallReader // nil if stalls are not traced
+}
+
+// ring is what is used of a *ringbuf.Reader.
+type ring interface {
+	SetDeadline(time.Time)
+	ReadInto(*ringbuf.Record) error
+	AvailableBytes() int
+	Flush() error
+	Close() error
 }
 
 // Open loads and attaches the programs. It fails only if kills cannot be observed at
@@ -81,7 +97,7 @@ func Open(opts Options) (*Probe, error) {
 		return nil, err
 	}
 
-	p := &Probe{loader: l, decode: decoder{pageSize: opts.PageSize}}
+	p := &Probe{loader: l, decode: decoder{pageSize: opts.PageSize}, hierarchy: opts.MemoryHierarchy}
 	if err := p.attach(opts.Tier, opts.Stalls); err != nil {
 		p.Close()
 		return nil, err
@@ -89,12 +105,16 @@ func Open(opts Options) (*Probe, error) {
 
 	l.types = nil // tens of MiB
 
-	if p.urgent, err = ringbuf.NewReader(l.maps["urgent"]); err == nil {
-		p.bulk, err = ringbuf.NewReader(l.maps["bulk"])
+	if p.urgent, err = openRing(l.maps["urgent"]); err == nil {
+		p.bulk, err = openRing(l.maps["bulk"])
 	}
 
 	if err == nil {
 		p.counts, err = l.maps["lost"].Memory()
+	}
+
+	if err == nil {
+		p.throttles, err = l.maps["throttled"].Memory()
 	}
 
 	if err == nil {
@@ -107,6 +127,15 @@ func Open(opts Options) (*Probe, error) {
 	}
 
 	return p, nil
+}
+
+func openRing(m *ebpf.Map) (ring, error) {
+	r, err := ringbuf.NewReader(m)
+	if err != nil {
+		return nil, err // and not a ring that holds a nil reader
+	}
+
+	return r, nil
 }
 
 // Tier returns the attach mode in which the choice of a victim is observed.
@@ -134,55 +163,54 @@ func (p *Probe) Close() error {
 type Handler interface {
 	// Record processes a record. A stall is a *kernel.Stall, valid until Record returns.
 	Record(kernel.Record) error
-	// Idle is called at least every 100 ms, with CLOCK_BOOTTIME. caughtUp is true if
-	// the urgent ring was empty. It returns for how long the probe may sleep if
-	// nothing happens.
-	Idle(bootNS uint64, caughtUp bool) (time.Duration, error)
+	// Idle does what is due by time. It is called when the time that it returned is over, at
+	// the latest 100 ms after the last call and 10 ms after a record, however many records
+	// come in. Every record of the urgent ring that was made before readNS
+	// (CLOCK_BOOTTIME) was passed to Record: with a ring that is never empty, readNS is the
+	// time of the newest of them. caughtUp is true if no record was waiting. It returns for
+	// how long the probe may sleep if nothing happens.
+	Idle(readNS uint64, caughtUp bool) (time.Duration, error)
 }
 
 const (
 	bulkEvery     = 100 * time.Millisecond
 	countersEvery = time.Second
 	missesEvery   = 10 // polls
+	// afterRecord is when Idle is due after a record: what it does by time may depend on it.
+	afterRecord = 10 * time.Millisecond
+	// bulkAtOnce bounds the records that are read from the bulk ring before the urgent one
+	// has its turn, and urgentAtLeast is the turn of that one if it has records: a flood never
+	// ends by itself.
+	bulkAtOnce    = 1024
+	urgentAtLeast = time.Millisecond
 )
 
-// Run reads until ctx is done, and then the rest of both rings. It returns the
+// Run reads until ctx is done, and then what was in the rings by that time. It returns the
 // handler's error, if any.
 func (p *Probe) Run(ctx context.Context, h Handler) error {
 	stop := context.AfterFunc(ctx, func() { p.urgent.Flush() })
 	defer stop()
 
 	var (
-		rec      ringbuf.Record
-		sleep    = bulkEvery
+		due      time.Time // when Idle is
 		bulk     time.Time
 		counters = time.Now()
-		turn     int
+		readNS   uint64
+		endNS    uint64 // when ctx was seen to be done; 0: it was not
 	)
 
 	for {
-		now := time.Now()
-		p.urgent.SetDeadline(now.Add(sleep))
-		err := p.urgent.ReadInto(&rec)
-
-		caughtUp := err != nil
-		switch {
-		case err == nil:
-			if err := p.deliver(h, rec.RawSample); err != nil {
-				return err
-			}
-
-			if turn++; turn%urgentAtOnce != 0 || now.Sub(bulk) < bulkEvery {
-				continue // a flood of urgent records must not starve the rest
-			}
-		case errors.Is(err, ringbuf.ErrFlushed):
-		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return fmt.Errorf("read the ring buffer: %w", err)
+		newestNS, err := p.readUrgent(h, due)
+		if err != nil {
+			return err
 		}
-		now = time.Now()
 
-		more := false
-		if now.Sub(bulk) >= bulkEvery || ctx.Err() != nil {
+		if endNS == 0 && ctx.Err() != nil {
+			endNS = kernel.BootNS()
+		}
+
+		now, more := time.Now(), false
+		if now.Sub(bulk) >= bulkEvery || endNS != 0 {
 			if more, err = p.drain(h); err != nil {
 				return err
 			}
@@ -192,40 +220,85 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 			}
 		}
 
-		if ending := ctx.Err() != nil && caughtUp && !more; ending || now.Sub(counters) >= countersEvery {
+		var caughtUp bool
+		readNS, caughtUp = p.readUntil(max(readNS, newestNS))
+
+		ended := endNS != 0 && readNS >= endNS && !more
+		if ended || now.Sub(counters) >= countersEvery {
 			counters = now
 
-			if err := p.poll(h, ending); err != nil {
+			if err := p.poll(h, ended); err != nil {
 				return err
 			}
 		}
 
-		// The end is reached when both rings are empty.
-		if sleep, err = h.Idle(kernel.BootNS(), caughtUp); err != nil || ctx.Err() != nil && caughtUp && !more {
+		sleep, err := h.Idle(readNS, caughtUp)
+		if err != nil || ended {
 			return err
 		}
 
 		if sleep = min(sleep, bulkEvery); more {
 			sleep = 0
 		}
+
+		due = time.Now().Add(sleep)
 	}
 }
 
-// The number of records that are read from one ring before the other has its turn: a
-// few hundred microseconds. A flood never ends by itself.
-const (
-	urgentAtOnce = 64
-	bulkAtOnce   = 1024
-)
+// readUrgent waits for records of the urgent ring until due, or until afterRecord after the
+// first one, and delivers them. It returns the time of the newest; 0 if there was none.
+func (p *Probe) readUrgent(h Handler, due time.Time) (newestNS uint64, err error) {
+	atLeast := time.Now().Add(urgentAtLeast)
+
+	for {
+		p.urgent.SetDeadline(due)
+
+		err := p.urgent.ReadInto(&p.record)
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ringbuf.ErrFlushed) {
+			return newestNS, nil
+		}
+
+		if err != nil {
+			return newestNS, fmt.Errorf("read the ring buffer: %w", err)
+		}
+
+		madeNS, err := p.deliver(h, p.record.RawSample)
+		if err != nil {
+			return newestNS, err
+		}
+
+		now := time.Now()
+		if newestNS == 0 && now.Add(afterRecord).Before(due) {
+			due = now.Add(afterRecord)
+		}
+
+		newestNS = max(newestNS, madeNS)
+
+		if !now.Before(due) && !now.Before(atLeast) {
+			return newestNS, nil
+		}
+	}
+}
+
+// readUntil returns the time until which all records of the urgent ring were delivered, of
+// which the newest was made at newestNS, and whether no record is waiting. Records are read
+// in the order in which they were made.
+func (p *Probe) readUntil(newestNS uint64) (readNS uint64, caughtUp bool) {
+	now := kernel.BootNS() // before the look at the ring: a record that is made after it may be missed
+
+	if p.urgent.AvailableBytes() == 0 {
+		return now, true
+	}
+
+	return newestNS, false
+}
 
 // drain reads from the bulk ring without waiting, and returns whether there may be more.
 func (p *Probe) drain(h Handler) (more bool, err error) {
-	var rec ringbuf.Record
-
 	p.bulk.SetDeadline(time.Unix(1, 0))
 
 	for range bulkAtOnce {
-		err := p.bulk.ReadInto(&rec)
+		err := p.bulk.ReadInto(&p.record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return false, nil
 		}
@@ -234,7 +307,7 @@ func (p *Probe) drain(h Handler) (more bool, err error) {
 			return false, fmt.Errorf("read the bulk ring buffer: %w", err)
 		}
 
-		if err := p.deliver(h, rec.RawSample); err != nil {
+		if _, err := p.deliver(h, p.record.RawSample); err != nil {
 			return false, err
 		}
 	}
@@ -242,17 +315,20 @@ func (p *Probe) drain(h Handler) (more bool, err error) {
 	return true, nil
 }
 
-func (p *Probe) deliver(h Handler, raw []byte) error {
+// deliver passes a record on, and returns when it was made.
+func (p *Probe) deliver(h Handler, raw []byte) (madeNS uint64, err error) {
 	record, err := p.decode.record(raw)
 	if err != nil {
-		return err // the programs sent it: a bug, not bad input
+		return 0, err // the programs sent it: a bug, not bad input
 	}
+
+	madeNS = record.Header().BootNS // before the handler, which may keep or reuse it
 
 	if r, ok := record.(kernel.OOMReturn); ok {
 		p.repeats.saw(r)
 	}
 
-	return h.Record(record)
+	return madeNS, h.Record(record)
 }
 
 // Stalls reads the counts of stalls. It returns nil if stalls are not traced, or if
@@ -290,28 +366,20 @@ func (p *Probe) ForgetStalls(cgroups map[events.CgroupKey]bool) {
 func (p *Probe) poll(h Handler, last bool) error {
 	meta := kernel.Meta{BootNS: kernel.BootNS()}
 
-	var raw [8 * len(p.lost)]byte
-	if _, err := p.counts.ReadAt(raw[:], 0); err != nil {
-		return fmt.Errorf("read the counts of lost records: %w", err)
+	if err := p.pollLost(h, meta); err != nil {
+		return err
 	}
 
-	for kind := range p.lost {
-		count := binary.NativeEndian.Uint64(raw[8*kind:])
-		if count == p.lost[kind] {
-			continue
-		}
-
-		lost := kernel.RecordsLost{Meta: meta, What: lostNames[kind], Count: count - p.lost[kind]}
-		p.lost[kind] = count
-
-		if err := h.Record(lost); err != nil {
-			return err
-		}
+	if err := p.pollThrottled(h, meta); err != nil {
+		return err
 	}
 
 	if p.polls++; last || p.polls%missesEvery == 0 {
-		for what, count := range p.loader.missed() {
-			if err := h.Record(kernel.RecordsLost{Meta: meta, What: what, Count: count}); err != nil {
+		for program, count := range p.loader.missed() {
+			lost := kernel.RecordsLost{
+				Meta: meta, What: "missed run of " + program, Count: count, CgroupChanges: strings.HasPrefix(program, "cgroup_"),
+			}
+			if err := h.Record(lost); err != nil {
 				return err
 			}
 		}
@@ -330,6 +398,63 @@ func (p *Probe) poll(h Handler, last bool) error {
 
 	for _, r := range p.repeats.read(p.loader.maps["repeats"], meta) {
 		if err := h.Record(r); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+func (p *Probe) pollLost(h Handler, meta kernel.Meta) error {
+	var raw [8 * len(p.lost)]byte
+	if _, err := p.counts.ReadAt(raw[:], 0); err != nil {
+		return fmt.Errorf("read the counts of lost records: %w", err)
+	}
+
+	for kind := range p.lost {
+		count := binary.NativeEndian.Uint64(raw[8*kind:])
+		if count == p.lost[kind] {
+			continue
+		}
+
+		lost := kernel.RecordsLost{
+			Meta: meta, What: lostNames[kind], Count: count - p.lost[kind], CgroupChanges: bpf.Kind(kind) == bpf.KindCgroupChange,
+		}
+		p.lost[kind] = count
+
+		if err := h.Record(lost); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+func (p *Probe) pollThrottled(h Handler, meta kernel.Meta) error {
+	const size = int(unsafe.Sizeof(bpf.Throttled{}))
+
+	var raw [size * len(p.throttled)]byte
+	if _, err := p.throttles.ReadAt(raw[:], 0); err != nil {
+		return fmt.Errorf("read the counts of throttled records: %w", err)
+	}
+
+	for kind := range p.throttled {
+		w, err := as[bpf.Throttled](raw[size*kind : size*(kind+1)])
+		if err != nil {
+			return err
+		}
+
+		if w.Count == p.throttled[kind] {
+			continue
+		}
+
+		lost := kernel.RecordsLost{
+			Meta: meta, What: "throttled " + lostNames[kind], Count: w.Count - p.throttled[kind],
+			Throttled: true, Tenant: key(p.hierarchy, w.Tenant), CgroupChanges: bpf.Kind(kind) == bpf.KindCgroupChange,
+		}
+		p.throttled[kind] = w.Count
+
+		if err := h.Record(lost); err != nil {
 			return err
 		}
 	}

@@ -3,25 +3,41 @@
 package probe
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
-// sorted counts SIGKILLs by their sender. It is as slow as a tracer that has other work.
+// sorted counts what a probe delivers. It is as slow as a tracer that has other work.
 type sorted struct {
-	users, ancestries uint64
-	lost              map[string]uint64
-	killed, marked    map[uint32]bool
+	users, ancestries, changes uint64
+	lost, throttled            map[string]uint64
+	sent                       map[uint32]bool // targets of users' SIGKILLs
+	killed, marked             map[uint32]bool // targets of the OOM killer's
+	made                       map[string]bool // paths of new cgroups
+}
+
+func newSorted() *sorted {
+	return &sorted{
+		lost: map[string]uint64{}, throttled: map[string]uint64{}, sent: map[uint32]bool{}, killed: map[uint32]bool{},
+		marked: map[uint32]bool{}, made: map[string]bool{},
+	}
 }
 
 func (s *sorted) Record(r kernel.Record) error {
@@ -33,15 +49,25 @@ func (s *sorted) Record(r kernel.Record) error {
 		}
 
 		s.users++
+		s.sent[r.Target.TGID] = true
 
 		for start := time.Now(); time.Since(start) < 10*time.Microsecond; {
+		}
+	case kernel.CgroupChange:
+		s.changes++
+		if r.Op == "mkdir" {
+			s.made[r.Path] = true
 		}
 	case kernel.TargetAncestry:
 		s.ancestries++
 	case kernel.Mark:
 		s.marked[r.PID] = true
 	case kernel.RecordsLost:
-		s.lost[r.What] += r.Count
+		if what, ok := strings.CutPrefix(r.What, "throttled "); ok {
+			s.throttled[what] += r.Count
+		} else {
+			s.lost[r.What] += r.Count
+		}
 	}
 
 	return nil
@@ -49,10 +75,9 @@ func (s *sorted) Record(r kernel.Record) error {
 
 func (s *sorted) Idle(uint64, bool) (time.Duration, error) { return time.Second, nil }
 
-// SIGKILLs are sent as fast as this machine allows, while the OOM killer kills other
-// processes: none of its kills is lost, and each of a user is delivered or counted as
-// lost. Their target is a zombie: the tracepoint reports those as any other.
-func TestUserKillFloodLosesNoOOMKill(t *testing.T) {
+// opened is a probe of this machine.
+func opened(t *testing.T) (*Probe, host.Layout) {
+	t.Helper()
 	testenv.Root(t)
 
 	layout, err := host.Cgroups()
@@ -64,69 +89,68 @@ func TestUserKillFloodLosesNoOOMKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close()
 
-	dead := exec.Command("/bin/true")
-	if err := dead.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer dead.Wait()
+	t.Cleanup(func() { p.Close() })
 
-	const kills, threads = 30, 2
+	return p, layout
+}
+
+// beside delivers what a probe reads while flood runs, on two threads, and do runs beside
+// it. The flood starts before do and ends after it.
+func beside(t *testing.T, p *Probe, flood func() error, do func()) *sorted {
+	t.Helper()
+
 	ctx, stop := context.WithCancel(context.Background())
 
 	var (
 		work sync.WaitGroup
 		over atomic.Bool
-		sent atomic.Uint64
 	)
 
-	for range threads {
-		work.Add(1)
-		go func() {
-			defer work.Done()
-
+	for range 2 {
+		work.Go(func() {
 			for !over.Load() {
-				if err := syscall.Kill(dead.Process.Pid, syscall.SIGKILL); err != nil {
-					t.Errorf("send SIGKILL: %v", err)
+				if err := flood(); err != nil {
+					t.Error(err)
 					return
 				}
-
-				sent.Add(1)
 			}
-		}()
+		})
 	}
 
-	pids := make(map[uint32]bool)
-
-	work.Add(1)
 	go func() {
-		defer work.Done()
-		defer over.Store(true)
-
-		for i := range kills {
-			if pid, err := oomKill(1000 + i); err != nil {
-				t.Error(err)
-			} else {
-				pids[pid] = true
-			}
-		}
-	}()
-
-	go func() {
+		do()
+		over.Store(true)
 		work.Wait()
-		time.Sleep(200 * time.Millisecond)
 		stop()
 	}()
 
-	s := &sorted{lost: map[string]uint64{}, killed: map[uint32]bool{}, marked: map[uint32]bool{}}
+	s := newSorted()
 	if err := p.Run(ctx, s); err != nil {
 		t.Fatal(err)
 	}
 
-	if len(pids) != kills {
-		t.Errorf("got %d kills, want %d", len(pids), kills)
+	return s
+}
+
+// oomKills has the OOM killer kill processes, one after another.
+func oomKills(t *testing.T, count int) map[uint32]bool {
+	pids := make(map[uint32]bool)
+
+	for i := range count {
+		if pid, err := oomKill(1000 + i); err != nil {
+			t.Error(err)
+		} else {
+			pids[pid] = true
+		}
 	}
+
+	return pids
+}
+
+// hasOOMKills checks that every record of these kills was delivered.
+func (s *sorted) hasOOMKills(t *testing.T, pids map[uint32]bool) {
+	t.Helper()
 
 	for pid := range pids {
 		if !s.killed[pid] || !s.marked[pid] {
@@ -134,24 +158,266 @@ func TestUserKillFloodLosesNoOOMKill(t *testing.T) {
 		}
 	}
 
-	// The kernel skips, and counts, a run while an interrupted one is on the CPU.
-	missed := "missed run of user_signal"
-	lost := s.lost["user_kill"] + s.lost[missed]
-	delete(s.lost, "user_kill")
-	delete(s.lost, missed)
-
 	if len(s.lost) != 0 {
-		t.Errorf("got lost records %v, want none but user_kill", s.lost)
+		t.Errorf("got lost records %v, want none", s.lost)
+	}
+}
+
+// killItself starts a shell in a cgroup of its own that sends itself SIGKILL.
+func killItself(i int) (pid uint32, err error) {
+	scratch, err := host.NewScratch(fmt.Sprintf("oomtrace-flood-%d-%d", os.Getpid(), i), 64<<20)
+	if err != nil {
+		return 0, err
+	}
+	defer scratch.Close()
+
+	cmd := exec.Command("/bin/sh", "-c", "read go; kill -9 $$")
+
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
+
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+
+	if err := scratch.Add(cmd.Process.Pid); err != nil {
+		return 0, err
+	}
+
+	if _, err := in.Write([]byte("go\n")); err != nil {
+		return 0, err
+	}
+	cmd.Wait()
+
+	return uint32(cmd.Process.Pid), nil
+}
+
+// One tenant sends SIGKILLs as fast as this machine allows, as far as the program on their
+// tracepoint can see: it is called with this process as sender and target. Each is
+// delivered or counted as throttled; neither the OOM killer's records nor the SIGKILLs of
+// another tenant are lost.
+func TestUserKillFloodCostsItsTenantAlone(t *testing.T) {
+	p, _ := opened(t)
+
+	const times = 16
+
+	program := loopedSignal(t, p.loader, times)
+
+	var sent atomic.Uint64
+
+	var pids, others map[uint32]bool
+
+	s := beside(t, p, func() error {
+		if _, err := program.Run(&ebpf.RunOptions{Context: make([]uint64, 1)}); err != nil {
+			return fmt.Errorf("run a program: %w", err)
+		}
+
+		sent.Add(times)
+
+		return nil
+	}, func() {
+		pids, others = oomKills(t, 20), make(map[uint32]bool)
+
+		for i := range 20 {
+			if pid, err := killItself(2000 + i); err != nil {
+				t.Error(err)
+			} else {
+				others[pid] = true
+			}
+		}
+	})
+
+	s.hasOOMKills(t, pids)
+
+	for pid := range others {
+		if !s.sent[pid] {
+			t.Errorf("process %d, killed by another tenant: got no record of it, want one", pid)
+		}
 	}
 
 	// Other processes of the machine may be killed, too.
-	if sum := s.users + lost; sum < sent.Load() || sum > sent.Load()+1000 {
-		t.Errorf("got %d delivered and %d lost, want %d together", s.users, lost, sent.Load())
+	if sum := s.users + s.throttled["user_kill"]; sum < sent.Load() || sum > sent.Load()+1000 {
+		t.Errorf("got %d delivered and %d throttled, want %d together", s.users, s.throttled["user_kill"], sent.Load())
 	}
 
-	if lost == 0 || sent.Load() < 10_000 {
-		t.Errorf("got %d lost of %d sent, want a flood that fills the ring", lost, sent.Load())
+	if s.throttled["user_kill"] < sent.Load()/2 || sent.Load() < 10_000 {
+		t.Errorf("got %d of %d SIGKILLs throttled, want most of a flood", s.throttled["user_kill"], sent.Load())
 	}
 
-	t.Logf("%d delivered, %d lost, %d ancestries", s.users, lost, s.ancestries)
+	t.Logf("%d sent: %d delivered, throttled %v, %d ancestries", sent.Load(), s.users, s.throttled, s.ancestries)
+}
+
+// A zombie can be sent any number of SIGKILLs by its owner. None kills anybody, none is a
+// record, and none is taken from a budget.
+func TestSignalsThatKillNobodyAreNoRecords(t *testing.T) {
+	p, _ := opened(t)
+
+	zombie := exec.Command("/bin/true")
+	if err := zombie.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer zombie.Wait()
+
+	var sent atomic.Uint64
+
+	var pids map[uint32]bool
+
+	var last uint32
+
+	s := beside(t, p, func() error {
+		sent.Add(1)
+		return syscall.Kill(zombie.Process.Pid, syscall.SIGKILL)
+	}, func() {
+		pids = oomKills(t, 10)
+
+		for sent.Load() < 10_000 {
+			time.Sleep(time.Millisecond)
+		}
+
+		alive := exec.Command("/bin/sleep", "60")
+		if err := alive.Start(); err != nil {
+			t.Error(err)
+			return
+		}
+
+		alive.Process.Kill()
+		alive.Wait()
+		last = uint32(alive.Process.Pid)
+	})
+
+	s.hasOOMKills(t, pids)
+
+	// The first may have come before /bin/true had exited.
+	if s.users > 1000 || len(s.throttled) != 0 {
+		t.Errorf("got %d records of %d SIGKILLs to a zombie, throttled %v, want none", s.users, sent.Load(), s.throttled)
+	}
+
+	if !s.sent[last] {
+		t.Errorf("got no record of the SIGKILL to process %d of the same sender, want one", last)
+	}
+}
+
+// One tenant makes and removes cgroups with long paths as fast as this machine allows. What
+// it may not send is counted; neither the OOM killer's records nor those of cgroups made
+// elsewhere are lost.
+func TestCgroupFloodCostsItsTenantAlone(t *testing.T) {
+	p, layout := opened(t)
+
+	top := filepath.Join(layout.MemoryMount, fmt.Sprintf("oomtrace-flood-%d", os.Getpid()))
+	deep := top + strings.Repeat("/"+strings.Repeat("x", 200), 3)
+	elsewhere := filepath.Join(layout.MemoryMount, fmt.Sprintf("oomtrace-elsewhere-%d", os.Getpid()))
+
+	if err := os.MkdirAll(deep, 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() {
+		for dir := deep; len(dir) >= len(top); dir = filepath.Dir(dir) {
+			os.Remove(dir)
+		}
+	})
+
+	var number, changes atomic.Uint64
+
+	var pids map[uint32]bool
+
+	s := beside(t, p, func() error {
+		dir := fmt.Sprint(deep, "/", number.Add(1))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+
+		changes.Add(2)
+
+		return os.Remove(dir)
+	}, func() {
+		pids = oomKills(t, 20)
+
+		for changes.Load() < 5000 {
+			time.Sleep(time.Millisecond)
+		}
+
+		if err := os.Mkdir(elsewhere, 0o755); err != nil {
+			t.Error(err)
+		}
+
+		os.Remove(elsewhere)
+	})
+
+	s.hasOOMKills(t, pids)
+
+	if path := "/" + filepath.Base(elsewhere); !s.made[path] {
+		t.Errorf("got no record of %s, want one", path)
+	}
+
+	if sum := s.changes + s.throttled["cgroup"]; sum < changes.Load() || s.throttled["cgroup"] < changes.Load()/2 {
+		t.Errorf("got %d delivered and %d throttled, want %d together, most of them throttled",
+			s.changes, s.throttled["cgroup"], changes.Load())
+	}
+
+	t.Logf("%d changes: %d delivered, throttled %v", changes.Load(), s.changes, s.throttled)
+}
+
+// A path of any length arrives whole.
+func TestCgroupPathsOfAnyLength(t *testing.T) {
+	p, layout := opened(t)
+
+	const tops = "/oomtrace-paths-"
+
+	var want []string
+
+	s := beside(t, p, func() error { time.Sleep(time.Millisecond); return nil }, func() {
+		path := fmt.Sprint(tops, os.Getpid())
+
+		// Around 255 bytes, and up to more than the kernel keeps.
+		for range 30 {
+			if err := os.Mkdir(layout.MemoryMount+path, 0o755); err != nil {
+				t.Error(err)
+				break
+			}
+
+			if len(path) < 1024 {
+				want = append(want, path)
+			}
+
+			path += "/" + string(bytes.Repeat([]byte("y"), 40))
+		}
+
+		for ; len(path) > len(tops); path = filepath.Dir(path) {
+			os.Remove(layout.MemoryMount + path)
+		}
+	})
+
+	for _, path := range want {
+		if !s.made[path] {
+			t.Errorf("got no record with the path of %d bytes, want one", len(path))
+		}
+	}
+
+	if len(want) < 20 {
+		t.Errorf("got %d paths, want 20 or more", len(want))
+	}
+}
+
+// loopedSignal makes one program that calls the one on signals so many times, for a SIGKILL
+// from the current task to itself.
+func loopedSignal(t testing.TB, l *loader, times int32) *ebpf.Program {
+	// The arguments of signal_generate are an array: sig, siginfo, task, group, result.
+	argument := func(i int16) int16 { return -8 * (5 - i) }
+
+	return loopedCalls(t, l, times, []string{"user_signal"}, asm.Instructions{
+		asm.FnGetCurrentTask.Call(),
+		asm.StoreMem(asm.RFP, argument(2), asm.R0, asm.DWord),
+		asm.Mov.Imm(asm.R0, int32(syscall.SIGKILL)),
+		asm.StoreMem(asm.RFP, argument(0), asm.R0, asm.DWord),
+		asm.Mov.Imm(asm.R0, 0), // SEND_SIG_NOINFO; delivered
+		asm.StoreMem(asm.RFP, argument(1), asm.R0, asm.DWord),
+		asm.StoreMem(asm.RFP, argument(4), asm.R0, asm.DWord),
+		asm.Mov.Imm(asm.R0, 1),
+		asm.StoreMem(asm.RFP, argument(3), asm.R0, asm.DWord),
+		asm.Mov.Reg(asm.R7, asm.RFP),
+		asm.Add.Imm(asm.R7, int32(argument(0))),
+	})
 }

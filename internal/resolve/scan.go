@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"github.com/oomtrace/oomtrace/internal/events"
 )
 
 // maxDepth bounds the depth of a scan: each level has an open directory.
@@ -20,6 +22,8 @@ type Scan struct {
 	// Base is the path within the hierarchy of the mounted directory; empty is "/".
 	// It differs where only a part of the hierarchy is mounted.
 	Base string
+	// Gone are the cgroups that were removed without a record, as Tree.Merge has found.
+	Gone []events.CgroupKey
 
 	dir       string
 	hierarchy uint32

@@ -203,7 +203,7 @@ func (t *Tree) Live(f func(Place)) {
 
 // Merge takes a finished scan. Cgroups that were known before the scan was made, and
 // that a complete scan of a whole hierarchy did not find, were removed without a
-// record, and count as removed.
+// record, and count as removed: Scan.Gone has them then.
 //
 // It returns false if another scan is needed for every path to be certain: a cgroup was
 // renamed meanwhile, which is possible in cgroup v1 only, or so many were removed that
@@ -251,6 +251,7 @@ func (t *Tree) Merge(s *Scan) bool {
 		for key, e := range t.cgroup {
 			if key.Hierarchy == h && !e.gone && e.seq <= s.since && !seen[key.ID] {
 				t.remove(key, e)
+				s.Gone = append(s.Gone, key)
 			}
 		}
 	}

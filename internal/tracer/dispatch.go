@@ -22,15 +22,28 @@ func (t *Tracer) Record(r kernel.Record) error {
 	case kernel.CgroupChange:
 		t.cgroupChange(r)
 	case kernel.RecordsLost:
-		t.lost += r.Count
-
-		lost := &events.Lost{Envelope: t.envelope(events.KindLost), What: r.What, Count: r.Count}
-		if err := t.opts.Sink.Write(lost); err != nil {
+		if err := t.recordsLost(r); err != nil {
 			return err
 		}
 	}
 
 	return t.correlator.Record(r)
+}
+
+func (t *Tracer) recordsLost(r kernel.RecordsLost) error {
+	t.lost += r.Count
+
+	if r.CgroupChanges {
+		t.scans.want()
+	}
+
+	lost := &events.Lost{Envelope: t.envelope(events.KindLost), What: r.What, Count: r.Count}
+	if r.Tenant.ID != 0 {
+		path, _ := t.tree.Path(r.Tenant)
+		lost.Cgroup = &events.Cgroup{CgroupKey: r.Tenant, Path: path}
+	}
+
+	return t.opts.Sink.Write(lost)
 }
 
 func (t *Tracer) stall(s kernel.Stall) error {
@@ -69,22 +82,20 @@ func (t *Tracer) cgroupChange(c kernel.CgroupChange) {
 }
 
 // Idle runs the work that is due between records. It implements probe.Handler.
-func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
-	select {
-	case scan := <-t.scanned:
-		t.merge(scan)
-	default:
+func (t *Tracer) Idle(readNS uint64, caughtUp bool) (time.Duration, error) {
+	if err := t.rescan(readNS); err != nil {
+		return 0, err
 	}
 
 	t.clock.Sync()
-	t.stalls.forget(bootNS)
+	t.stalls.forget(readNS)
 
-	sleep, err := t.correlator.Idle(bootNS, caughtUp)
+	sleep, err := t.correlator.Idle(readNS, caughtUp)
 	if err != nil {
 		return 0, err
 	}
 
-	if err := t.followUp.advance(bootNS, caughtUp); err != nil {
+	if err := t.followUp.advance(readNS, caughtUp); err != nil {
 		return 0, err
 	}
 

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/sink"
@@ -80,8 +81,8 @@ func TestTheWaitForTheFirstScanEndsWithTheContext(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 
-	tr := &Tracer{scanned: make(chan *resolve.Scan)}
-	if tr.awaitScan(ctx) {
+	s := newScans(resolve.NamedTree{}, host.Layout{}, nil)
+	if s.await(ctx) {
 		t.Error("got a scan, want the end of the wait")
 	}
 }

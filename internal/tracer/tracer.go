@@ -4,7 +4,7 @@
 // flight recorder and the correlator; an incident that the correlator reports goes to the
 // sink at once, and is then completed by enrichers that know nothing of each other.
 //
-// The files follow the data: dispatch.go routes records, followup.go keeps open incidents
+// The files follow the data: dispatch.go routes records, scans.go reads paths of cgroups, followup.go keeps open incidents
 // and what they wait for, and each enricher has a file: stalls.go, hoststate.go, names.go,
 // runtimereport.go.
 package tracer
@@ -77,7 +77,7 @@ type Tracer struct {
 	clock      *host.BootClock
 	probe      *probe.Probe
 	tree       resolve.NamedTree
-	scanned    chan *resolve.Scan
+	scans      *scans
 	correlator *incident.Correlator
 	followUp   *followUp
 	stalls     *stallHistory
@@ -129,10 +129,11 @@ func Open(opts Options) (*Tracer, error) {
 
 	t := &Tracer{
 		opts: opts, layout: layout, clock: host.NewBootClock(), probe: p,
-		ident:   identity{bootID: host.BootID(), node: host.Hostname()},
-		tree:    resolve.NewNamedTree(resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}), opts.Names),
-		scanned: make(chan *resolve.Scan, 1),
+		ident: identity{bootID: host.BootID(), node: host.Hostname()},
+		tree:  resolve.NewNamedTree(resolve.NewTree(resolve.TreeOptions{Hierarchies: []uint32{layout.HierarchyID}}), opts.Names),
 	}
+	t.scans = newScans(t.tree, layout, opts.Warn)
+
 	if err := t.assemble(symbols); err != nil {
 		p.Close()
 		return nil, err
@@ -244,7 +245,7 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 		return err
 	}
 
-	if scanned := t.awaitScan(ctx); scanned && ready != nil {
+	if scanned := t.scans.await(ctx); scanned && ready != nil {
 		if err := ready(); err != nil {
 			return err
 		}
@@ -297,7 +298,7 @@ func (t *Tracer) end() error {
 func (t *Tracer) start() {
 	t.workCtx, t.stopWork = context.WithCancel(context.Background())
 
-	t.startScan()
+	t.scans.start(t.workCtx, &t.work)
 	t.work.Go(func() { t.host.run(t.workCtx) })
 
 	if t.opts.UserKills != incident.UserKillsNone {
@@ -330,39 +331,6 @@ func (t *Tracer) stop() {
 	case <-ended:
 	case <-time.After(stopWithin):
 		t.opts.Warn("a read of /proc or of a cgroup file hung and was abandoned")
-	}
-}
-
-// startScan reads the paths of all cgroups.
-func (t *Tracer) startScan() {
-	scan := t.tree.NewScan(t.layout.MemoryMount, t.layout.HierarchyID)
-	scan.Base = t.layout.MountRoot
-
-	t.work.Go(func() {
-		if err := scan.Run(t.workCtx); err != nil && t.workCtx.Err() == nil {
-			t.opts.Warn("some cgroup paths will be unknown: " + err.Error())
-		}
-
-		t.scanned <- scan
-	})
-}
-
-// awaitScan merges the first scan, and reports false if ctx was done before.
-func (t *Tracer) awaitScan(ctx context.Context) bool {
-	select {
-	case scan := <-t.scanned:
-		t.merge(scan)
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// merge adds the paths of a scan to the tree. It scans again if cgroups changed too much
-// meanwhile.
-func (t *Tracer) merge(scan *resolve.Scan) {
-	if !t.tree.Merge(scan) {
-		t.startScan()
 	}
 }
 

@@ -156,12 +156,16 @@ func containerScript() func(sink.Sink) error {
 		},
 	}
 	lost := &events.Lost{Envelope: envelope(events.KindLost, 2*time.Second), What: "victim_signal", Count: 12}
+	throttled := &events.Lost{
+		Envelope: envelope(events.KindLost, 2*time.Second), What: "throttled user_kill", Count: 1208,
+		Cgroup: &events.Cgroup{CgroupKey: events.CgroupKey{ID: 4242}, Path: "/user.slice/user-1000.slice"},
+	}
 	end := &events.Status{
 		Envelope: envelope(events.KindStatus, 3*time.Second), Phase: "end",
 		Incidents: new(uint64(1)), Victims: new(uint64(1)), Lost: new(uint64(12)),
 	}
 
-	return feed(status, headline(inc), inc, dead, back, audit, lost, end)
+	return feed(status, headline(inc), inc, dead, back, audit, lost, throttled, end)
 }
 
 // pod is a limit above the containers, met while names are still to be learnt.

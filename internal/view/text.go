@@ -183,7 +183,12 @@ func (s *textSink) lost(l *events.Lost) error {
 		what = phrase.Plural(l.Count, "line") + " not recorded"
 	}
 
-	p.head(s.clock(l.Time), "LOST", styleAlarm, list(what, "output may be incomplete"))
+	items := []string{what}
+	if l.Cgroup != nil && l.Cgroup.Path != "" {
+		items = append(items, "last of "+phrase.ShortPath(l.Cgroup.Path, 40))
+	}
+
+	p.head(s.clock(l.Time), "LOST", styleAlarm, list(append(items, "output may be incomplete")...))
 	s.at = ""
 
 	return s.out.write(p.buf.Bytes())

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strconv"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/host"
@@ -137,7 +136,7 @@ func kills(c contender, m *minimal) (ms []float64, err error) {
 			return nil, err
 		}
 
-		read, ok := t.waitFor(strconv.Itoa(pid), 3*time.Second)
+		read, ok := t.waitFor(fmt.Sprintf(`\b%d\b`, pid), 3*time.Second)
 		if !ok {
 			return nil, fmt.Errorf("wait for the line of a kill: none within 3 s: %s", t.errors())
 		}

@@ -26,7 +26,7 @@ var measurements = []struct {
 	measure func(*page) error
 }{
 	{"throughput", throughput}, {"kernel", kernelTime}, {"loss", loss}, {"reader", reader},
-	{"start", start}, {"kill", killToLine}, {"scale", scale}, {"names", naming},
+	{"start", start}, {"kill", killToLine}, {"flood", verdictsBesideFloods}, {"scale", scale}, {"names", naming},
 }
 
 var (
@@ -47,7 +47,12 @@ func partNames() (names []string) {
 func main() {
 	pflag.Parse()
 
-	if err := run(); err != nil {
+	do := run
+	if *floodArg >= 0 {
+		do = runFlood
+	}
+
+	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

@@ -26,11 +26,11 @@ type tracer struct {
 	done chan struct{}
 	errs strings.Builder
 	mu   sync.Mutex
-	read []piece
+	read []line
 }
 
-// piece is the result of one read, with its time by CLOCK_MONOTONIC.
-type piece struct {
+// line is a line of output, and when its end was read, by CLOCK_MONOTONIC.
+type line struct {
 	text string
 	atNS int64
 }
@@ -54,16 +54,14 @@ func startTracer(args []string) (*tracer, error) {
 	}
 
 	go func() {
-		block := make([]byte, 1<<16)
+		lines := bufio.NewReaderSize(out, 1<<16)
 		for {
-			n, err := out.Read(block)
-			if n > 0 {
-				now := monotonicNS()
+			text, err := lines.ReadString('\n')
+			now := monotonicNS()
 
-				t.mu.Lock()
-				t.read = append(t.read, piece{string(block[:n]), now})
-				t.mu.Unlock()
-			}
+			t.mu.Lock()
+			t.read = append(t.read, line{text, now})
+			t.mu.Unlock()
 
 			if err != nil {
 				break
@@ -118,26 +116,29 @@ func (t *tracer) output() string {
 	defer t.mu.Unlock()
 
 	var all strings.Builder
-	for _, p := range t.read {
-		all.WriteString(p.text)
+	for _, l := range t.read {
+		all.WriteString(l.text)
 	}
 
 	return all.String()
 }
 
-// waitFor waits for a word in the output, and returns when it was read.
-func (t *tracer) waitFor(word string, patience time.Duration) (atNS int64, ok bool) {
-	isWord := regexp.MustCompile(`\b` + regexp.QuoteMeta(word) + `\b`)
+// waitFor waits for a line that matches, and returns when its end was read.
+func (t *tracer) waitFor(expression string, patience time.Duration) (atNS int64, ok bool) {
+	wanted, seen := regexp.MustCompile(expression), 0
 
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		t.mu.Lock()
-		for _, p := range t.read {
-			if isWord.MatchString(p.text) {
-				t.mu.Unlock()
-				return p.atNS, true
+		fresh := t.read[seen:]
+		t.mu.Unlock()
+
+		for _, l := range fresh {
+			if wanted.MatchString(l.text) {
+				return l.atNS, true
 			}
 		}
-		t.mu.Unlock()
+
+		seen += len(fresh)
 	}
 
 	return 0, false
