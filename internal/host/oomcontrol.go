@@ -4,9 +4,11 @@ package host
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
@@ -136,6 +138,17 @@ func (r Reader) OOMWaits(tid int) bool {
 	_, waits := reader.oomWaiter(tid)
 
 	return waits
+}
+
+// ThreadExited reports whether a thread is gone, or a zombie.
+func (r Reader) ThreadExited(tid int) bool {
+	text, err := readSmall(r.in(filepath.Join("proc", strconv.Itoa(tid), "status")))
+	if err != nil {
+		return vanished(err) || errors.Is(err, syscall.ESRCH)
+	}
+	state := fieldText(text, "State:")
+
+	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
 }
 
 // oomWaiter returns a thread and its process if it waits. Where the kernel shows no wchan

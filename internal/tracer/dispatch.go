@@ -49,6 +49,10 @@ func (t *Tracer) stallCounts(c kernel.StallCounts) error {
 	t.stalls.sample(c.BootNS)
 	t.host.sampleKubelet(t.clock.Time(c.BootNS))
 
+	if t.waits != nil {
+		t.waits.suspect(t.reclaimedWithoutProgress(c.BootNS))
+	}
+
 	if err := t.warn(c.BootNS); err != nil {
 		return err
 	}
@@ -78,6 +82,10 @@ func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 
 	t.clock.Sync()
 	t.stalls.forget(bootNS)
+
+	if err := t.oomWaiting(); err != nil {
+		return 0, err
+	}
 
 	sleep, err := t.correlator.Idle(bootNS, caughtUp)
 	if err != nil {
