@@ -23,7 +23,7 @@ type waits struct {
 type openWait struct {
 	id      string
 	firstNS uint64
-	wait    events.OOMWait // as reported last
+	wait    events.OOMWait // as reported first
 }
 
 func newWaits(cfg *Config, report *reporter) waits {
@@ -43,15 +43,14 @@ func (w *waits) seen(r kernel.OOMWait) error {
 		return w.begin(limiter, &r)
 	}
 
-	open.wait.EndedAfterNS, open.wait.End = nil, r.End
+	wait := open.wait
+	wait.Tasks, wait.TasksLeftOut, wait.TasksUnread = w.tasks(&r), r.TasksLeftOut, r.TasksUnread
+
 	if r.End != "" {
 		delete(w.open, limiter)
 
-		open.wait.EndedAfterNS = new(r.BootNS - min(open.firstNS, r.BootNS))
-	} else {
-		open.wait.Tasks, open.wait.TasksLeftOut, open.wait.TasksUnread = w.tasks(&r), r.TasksLeftOut, r.TasksUnread
+		wait.End, wait.EndedAfterNS = r.End, new(r.BootNS-min(open.firstNS, r.BootNS))
 	}
-	wait := open.wait
 
 	return w.report.out.Update(&events.Incident{ID: open.id, Wait: &wait})
 }

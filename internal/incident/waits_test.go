@@ -70,7 +70,7 @@ func TestTasksThatWaitAreAnIncidentUntilTheyDoNot(t *testing.T) {
 
 	m.idle(3600e9) // longer than other incidents are remembered
 
-	end := m.waiting(7)
+	end := m.waiting(7, hog, late)
 	end.End = events.WaitEndKillerEnabled
 	m.record(end)
 

@@ -229,7 +229,7 @@ type OOMWait struct {
 	Memory  *events.Memory
 	// Earlier is true if they waited already when the trace started.
 	Earlier bool
-	Tasks   []Task
+	Tasks   []Task // of the last reading in which they waited
 	// TasksLeftOut counts further threads that wait, TasksUnread those that were not
 	// examined.
 	TasksLeftOut, TasksUnread int
