@@ -70,6 +70,9 @@ func (r Reader) Limiter(a *events.Rung) *events.Limiter {
 	}
 	if r.Layout.MemoryVersion == 1 {
 		l.Which = oom.V1LimitFile(room(a.UsageBytes, a.MaxBytes), room(a.SwapUsageBytes, a.SwapMaxBytes))
+		if strings.HasPrefix(l.Which, "memory.memsw.") {
+			l.LimitBytes, l.UsageBytes = a.SwapMaxBytes, a.SwapUsageBytes
+		}
 	}
 
 	if c, ok := r.OOMControl(a.Cgroup.Path); ok {

@@ -126,7 +126,7 @@ func TestLimiterOfCgroupV1HasItsOOMControl(t *testing.T) {
 	ancestors, _ := r.Ancestry("/a")
 
 	l := r.Limiter(&ancestors[0])
-	if l.Which != "memory.memsw.limit_in_bytes" || *l.LimitBytes != 1000 || !*l.OOMKillDisable || !*l.UnderOOM {
+	if l.Which != "memory.memsw.limit_in_bytes" || *l.LimitBytes != 1200 || !*l.OOMKillDisable || !*l.UnderOOM {
 		t.Errorf("got limiter %+v, want memory.memsw.limit_in_bytes, disabled and under OOM", l)
 	}
 
