@@ -222,8 +222,10 @@ func (w *oomWaits) read(ctx context.Context, at string, wait *oomWait) (ended bo
 
 	now := w.now()
 	control, known := w.reader.OOMControl(at)
+	// A raised limit wakes them all, and they may have filled it already.
+	raised := wait.reported && w.raised(at, wait)
 
-	if !known || !control.UnderOOM || !control.KillDisabled || !w.waiting(ctx, at, wait, now) {
+	if !known || !control.UnderOOM || !control.KillDisabled || raised || !w.waiting(ctx, at, wait, now) {
 		if ctx.Err() != nil {
 			return false // an incomplete reading
 		}
@@ -236,12 +238,12 @@ func (w *oomWaits) read(ctx context.Context, at string, wait *oomWait) (ended bo
 		switch {
 		case !wait.reported:
 			return true
-		case known && control.KillDisabled && wait.gone < goneReadings:
+		case known && control.KillDisabled && !raised && wait.gone < goneReadings:
 			return false
 		}
 
 		end := wait.record
-		end.BootNS, end.End = wait.goneNS, w.end(at, wait, control, known)
+		end.BootNS, end.End = wait.goneNS, w.end(wait, control, known, raised)
 		w.report(end)
 
 		return true
@@ -309,19 +311,14 @@ func (w *oomWaits) describe(at string, r *kernel.OOMWait) bool {
 }
 
 // end returns what ended a wait.
-func (w *oomWaits) end(at string, wait *oomWait, control host.OOMControl, known bool) events.WaitEnd {
+func (w *oomWaits) end(wait *oomWait, control host.OOMControl, known, raised bool) events.WaitEnd {
 	switch {
 	case !known:
 		return events.WaitEndCgroupRemoved
 	case !control.KillDisabled:
 		return events.WaitEndKillerEnabled
-	}
-
-	if now, _ := w.reader.Ancestry(at); len(now) > 0 {
-		then := &wait.record.Ladder[0]
-		if raised(then.MaxBytes, now[0].MaxBytes) || raised(then.SwapMaxBytes, now[0].SwapMaxBytes) {
-			return events.WaitEndLimitRaised
-		}
+	case raised:
+		return events.WaitEndLimitRaised
 	}
 
 	if slices.ContainsFunc(wait.record.Tasks, func(t kernel.Task) bool { return w.reader.ThreadExited(int(t.TID)) }) {
@@ -331,8 +328,18 @@ func (w *oomWaits) end(at string, wait *oomWait, control host.OOMControl, known 
 	return events.WaitEndMemoryFreed
 }
 
-// raised reports whether a limit is higher now; nil is none.
-func raised(then, now *uint64) bool { return then != nil && (now == nil || *now > *then) }
+// raised reports whether a limit of the limiter is higher than it was reported.
+func (w *oomWaits) raised(at string, wait *oomWait) bool {
+	now, unknown := w.reader.Ancestry(at)
+	if len(now) == 0 || len(unknown) != len(wait.record.Unknown) {
+		return false // nil may be an unread limit
+	}
+
+	higher := func(then, now *uint64) bool { return then != nil && (now == nil || *now > *then) }
+	then := &wait.record.Ladder[0]
+
+	return higher(then.MaxBytes, now[0].MaxBytes) || higher(then.SwapMaxBytes, now[0].SwapMaxBytes)
+}
 
 func (w *oomWaits) report(r kernel.OOMWait) {
 	w.mu.Lock()
