@@ -58,6 +58,7 @@ func oomKillDisabled(f *facts) *finding {
 		if more := len(tasks) - 1 + f.wait.TasksLeftOut; more > 0 {
 			who += fmt.Sprintf(" and %d more", more)
 		}
+
 		hit.add("waiting", who, "/proc/PID/wchan")
 	}
 

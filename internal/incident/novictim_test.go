@@ -198,7 +198,8 @@ func TestACountWithoutDetailsNamesItsLimiter(t *testing.T) {
 				return
 			}
 
-			if inc.Scope != events.ScopeMemcg || inc.Limiter == nil || inc.Limiter.Cgroup == nil || inc.Limiter.Cgroup.CgroupKey != test.limiter {
+			l := inc.Limiter
+			if inc.Scope != events.ScopeMemcg || l == nil || l.Cgroup == nil || l.Cgroup.CgroupKey != test.limiter {
 				t.Fatalf("got scope %s, limiter %+v, want cgroup %+v", inc.Scope, inc.Limiter, test.limiter)
 			}
 

@@ -84,7 +84,6 @@ func (o Options) node(i *events.Inspection) {
 			i.Unknown = append(i.Unknown, "node_state."+name)
 		}
 	}
-
 }
 
 // missing returns the parts of a charge that are unknown: cgroup v1 does not split kernel

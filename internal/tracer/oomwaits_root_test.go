@@ -209,6 +209,7 @@ func TestAWaitEndsWithAHigherLimit(t *testing.T) {
 	l := startLive(t)
 	startGrowing(t, dir)
 	inc := l.awaitWait()
+
 	set(t, dir, "memory.limit_in_bytes", "100M")
 	l.awaitEnd(inc.ID, events.WaitEndLimitRaised)
 

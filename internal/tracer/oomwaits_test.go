@@ -222,8 +222,12 @@ func TestTasksThatJoinAreAnUpdate(t *testing.T) {
 	n.now += joinedNS
 
 	found := n.poll(3)
-	if len(found) != 1 || len(found[0].Tasks) != 2 || found[0].Tasks[1].Comm != "late" || found[0].Tasks[1].LeaderComm != "db" || found[0].End != "" {
-		t.Fatalf("got %+v, want one update with the thread late of db", found)
+	if len(found) != 1 || len(found[0].Tasks) != 2 || found[0].End != "" {
+		t.Fatalf("got %+v, want one update with two threads", found)
+	}
+
+	if late := found[0].Tasks[1]; late.Comm != "late" || late.LeaderComm != "db" {
+		t.Errorf("got thread %+v, want late of db", late)
 	}
 
 	if found[0].Limiter.Cgroup.CgroupKey != first.Limiter.Cgroup.CgroupKey {

@@ -327,6 +327,7 @@ func oomKillDisabled() func(sink.Sink) error {
 		if i > 4 {
 			t.PID, t.TID, t.Thread = t.PID+i, t.PID+i, ""
 		}
+
 		joined.Wait.Tasks = append(joined.Wait.Tasks, t)
 	}
 

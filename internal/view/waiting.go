@@ -64,6 +64,7 @@ func (b limitBlock) waitingTasks(w *events.OOMWait, known *events.Cgroup) group 
 		case first.TID != first.PID:
 			name += " thread " + phrase.Task(cmp.Or(first.Thread, first.Comm), first.TID)
 		}
+
 		items = append(items, phrase.Join(" ", name, b.place(first, known)))
 	}
 
@@ -90,6 +91,7 @@ func byProcess(tasks []events.Process, wide bool) iter.Seq2[*events.Process, int
 			same := func(p events.Process) bool { return p.PID == tasks[i].PID }
 
 			threads := 1
+
 			if !wide {
 				if slices.ContainsFunc(tasks[:i], same) {
 					continue
