@@ -83,12 +83,12 @@ func (t *Tracer) Idle(bootNS uint64, caughtUp bool) (time.Duration, error) {
 	t.clock.Sync()
 	t.stalls.forget(bootNS)
 
-	if err := t.oomWaiting(); err != nil {
+	sleep, err := t.correlator.Idle(bootNS, caughtUp)
+	if err != nil {
 		return 0, err
 	}
 
-	sleep, err := t.correlator.Idle(bootNS, caughtUp)
-	if err != nil {
+	if err := t.oomWaiting(false); err != nil {
 		return 0, err
 	}
 

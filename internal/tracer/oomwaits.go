@@ -53,6 +53,10 @@ type oomWaits struct {
 	now    func() uint64 // CLOCK_BOOTTIME
 	wake   chan struct{} // wakes run; its buffer has room for one
 
+	// The tracer's goroutine owns these.
+	next        []string // suspects that were not handed over yet
+	refusedLast uint64   // as exchange returned last
+
 	mu       sync.Mutex
 	suspects map[string]int   // paths, with the readings that are left
 	found    []kernel.OOMWait // not yet taken
@@ -82,13 +86,38 @@ func newOOMWaits(reader host.Reader, now func() uint64) *oomWaits {
 	}
 }
 
-// suspect has cgroups examined whose tasks reclaimed without progress.
-func (w *oomWaits) suspect(paths []string) {
-	if len(paths) == 0 {
-		return
-	}
+// suspect has cgroups examined whose tasks reclaimed without progress, once exchange has
+// handed them over.
+func (w *oomWaits) suspect(paths []string) { w.next = append(w.next, paths...) }
 
-	w.mu.Lock()
+// exchange hands the suspects over, and returns what was found since the last call, and how
+// many cgroups were not examined since the start. While run holds the lock it does nothing,
+// unless it is the last call: a verdict must not wait for another goroutine.
+func (w *oomWaits) exchange(last bool) (found []kernel.OOMWait, refused uint64) {
+	switch {
+	case last:
+		w.mu.Lock()
+	case !w.mu.TryLock():
+		return nil, w.refusedLast
+	}
+	defer w.mu.Unlock()
+
+	if len(w.next) > 0 {
+		w.add(w.next)
+		w.next = w.next[:0]
+
+		select {
+		case w.wake <- struct{}{}:
+		default: // it is awake
+		}
+	}
+	found, w.found = w.found, nil
+	w.refusedLast = w.refused
+
+	return found, w.refused
+}
+
+func (w *oomWaits) add(paths []string) {
 	for _, at := range paths {
 		if _, known := w.suspects[at]; !known && len(w.suspects) >= maxOOMWaits {
 			w.refused++
@@ -96,23 +125,6 @@ func (w *oomWaits) suspect(paths []string) {
 		}
 		w.suspects[at] = suspectReadings
 	}
-	w.mu.Unlock()
-
-	select {
-	case w.wake <- struct{}{}:
-	default: // it is awake
-	}
-}
-
-// take returns what was found since the last call, and how many cgroups were not examined
-// since the start.
-func (w *oomWaits) take() (found []kernel.OOMWait, refused uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-
-	found, w.found = w.found, nil
-
-	return found, w.refused
 }
 
 // run examines cgroups until ctx is done: those that wait already, then the suspects.
@@ -363,12 +375,12 @@ func (t *Tracer) reclaimedWithoutProgress(readNS uint64) (paths []string) {
 }
 
 // oomWaiting reports what was found of tasks that wait for memory.
-func (t *Tracer) oomWaiting() error {
+func (t *Tracer) oomWaiting(last bool) error {
 	if t.waits == nil {
 		return nil
 	}
 
-	found, refused := t.waits.take()
+	found, refused := t.waits.exchange(last)
 	for _, r := range found {
 		if err := t.correlator.Record(r); err != nil {
 			return err

@@ -70,15 +70,20 @@ func (n *shortNode) poll(readings int) []kernel.OOMWait {
 	for range readings {
 		n.waits.poll(context.Background())
 	}
-	found, _ := n.waits.take()
+	found, _ := n.waits.exchange(false)
 
 	return found
+}
+
+func (n *shortNode) suspect(paths ...string) {
+	n.waits.suspect(paths)
+	n.waits.exchange(false)
 }
 
 // reported has the wait of /db reported.
 func (n *shortNode) reported() kernel.OOMWait {
 	n.t.Helper()
-	n.waits.suspect([]string{"/db", "/fine", "/gone"})
+	n.suspect("/db", "/fine", "/gone")
 
 	found := n.poll(seenReadings)
 	if len(found) != 1 {
@@ -90,7 +95,7 @@ func (n *shortNode) reported() kernel.OOMWait {
 
 func TestTasksThatWaitAreFoundAtTheSecondReading(t *testing.T) {
 	n := newShortNode(t)
-	n.waits.suspect([]string{"/db", "/fine", "/gone"})
+	n.suspect("/db", "/fine", "/gone")
 
 	if found := n.poll(1); len(found) != 0 {
 		t.Errorf("got %+v at the first reading, want nothing: they may be woken at once", found)
@@ -117,7 +122,7 @@ func TestTasksThatWaitAreFoundAtTheSecondReading(t *testing.T) {
 
 func TestABriefWaitIsNone(t *testing.T) {
 	n := newShortNode(t)
-	n.waits.suspect([]string{"/db"})
+	n.suspect("/db")
 	n.poll(1)
 	n.control(true, false)
 	n.task("futex_wait_queue", "S (sleeping)")
@@ -239,7 +244,7 @@ func TestTasksThatJoinAreAnUpdate(t *testing.T) {
 func TestUnseenTasksTakeMoreReadings(t *testing.T) {
 	n := newShortNode(t)
 	n.write("cg/db/tasks", "0\n")
-	n.waits.suspect([]string{"/db"})
+	n.suspect("/db")
 
 	if found := n.poll(unseenReadings - 1); len(found) != 0 {
 		t.Errorf("got %+v, want nothing yet", found)
@@ -273,10 +278,29 @@ func TestSuspectsBeyondTheBoundAreCounted(t *testing.T) {
 		paths = append(paths, fmt.Sprintf("/x%d", i))
 	}
 
-	n.waits.suspect(paths)
-	n.waits.suspect(paths[:10])
+	n.suspect(paths...)
+	n.suspect(paths[:10]...)
 
-	if _, refused := n.waits.take(); refused != 3 {
+	if _, refused := n.waits.exchange(false); refused != 3 {
 		t.Errorf("got %d refused, want 3", refused)
+	}
+}
+
+// The reader of records must not wait for the goroutine that reads files.
+func TestSuspectsWaitWhileTheLockIsTaken(t *testing.T) {
+	n := newShortNode(t)
+
+	n.waits.mu.Lock()
+	n.suspect("/db")
+
+	if len(n.waits.suspects) != 0 {
+		t.Errorf("got suspects %v, want them kept back", n.waits.suspects)
+	}
+
+	n.waits.mu.Unlock()
+	n.waits.exchange(false)
+
+	if found := n.poll(seenReadings); len(found) != 1 {
+		t.Errorf("got %+v, want the wait of /db", found)
 	}
 }
