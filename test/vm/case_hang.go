@@ -4,10 +4,9 @@ package vm
 
 import (
 	"errors"
-	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -24,7 +23,7 @@ var oomDisabled = Case{
 
 		hog := g.start("hog", leaf, "anon", "60")
 		hog.proceed()
-		hog.waitOOM()
+		leaf.waitUnderOOM()
 		// The tracers read the counts of stalls once a second, and a wait twice.
 		time.Sleep(5 * time.Second)
 
@@ -64,16 +63,16 @@ var oomDisabled = Case{
 	},
 }
 
-// waitOOM waits until a hog sleeps in the kernel, for memory below its limit.
-func (p *process) waitOOM() {
+// waitUnderOOM waits until a task sleeps at the limit of a cgroup v1.
+func (g *group) waitUnderOOM() {
 	for range 1200 {
-		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", p.PID))
-		if strings.HasPrefix(string(text), "mem_cgroup_oom_synchronize") {
+		text, _ := os.ReadFile(filepath.Join(g.dir, "memory.oom_control"))
+		if counter(string(text), "under_oom") == 1 {
 			return
 		}
 
 		time.Sleep(20 * time.Millisecond)
 	}
 
-	must.OK("wait for "+p.Name, errors.New("it does not wait for memory"))
+	must.OK("wait for a task of "+g.Name, errors.New("none waits for memory"))
 }
