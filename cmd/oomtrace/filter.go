@@ -12,7 +12,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
-// filter selects incidents whose limiter or any victim matches. All fields that are set
+// filter selects incidents whose limiter or any victim matches, or any task that waits for memory. All fields that are set
 // must match: those that describe a pod by the same workload, the others independently.
 //
 // Names may be resolved after the incident was reported (see byName).
@@ -31,8 +31,8 @@ func (f *filter) add(flags *pflag.FlagSet) {
 	flags.Var(newText(&f.containerID, "id"), "container", "only incidents of the container with this ID or ID prefix")
 	flags.Var(newText(&f.cgroup, "path"), "cgroup",
 		"only incidents of this cgroup and its descendants, such as /kubepods.slice")
-	flags.IntVar(&f.pid, "pid", 0, "only incidents in which the process with this `pid` was killed")
-	flags.Var(newText(&f.comm, "name"), "comm", "only incidents in which a process of this name was killed")
+	flags.IntVar(&f.pid, "pid", 0, "only incidents in which the process with this `pid` was killed or waits")
+	flags.Var(newText(&f.comm, "name"), "comm", "only incidents in which a process of this name was killed or waits")
 }
 
 func (f *filter) check() error {
@@ -109,11 +109,11 @@ func (f *filter) match() sink.Match {
 }
 
 func (f *filter) incident(inc *events.Incident) bool {
-	hasPID := func(v events.Victim) bool { return v.PID == f.pid || v.TID == f.pid }
-	hasName := func(v events.Victim) bool { return v.Comm == f.comm || v.Thread == f.comm }
+	hasPID := func(p *events.Process) bool { return p.PID == f.pid || p.TID == f.pid }
+	hasName := func(p *events.Process) bool { return p.Comm == f.comm || p.Thread == f.comm }
 
-	return (f.pid == 0 || slices.ContainsFunc(inc.Victims, hasPID)) &&
-		(f.comm == "" || slices.ContainsFunc(inc.Victims, hasName)) &&
+	return (f.pid == 0 || anyProcess(inc, hasPID)) &&
+		(f.comm == "" || anyProcess(inc, hasName)) &&
 		(f.workload(nil) || anyWorkload(inc, f.workload)) &&
 		(f.cgroup == "" || f.anyCgroup(inc))
 }
@@ -146,7 +146,13 @@ func anyWorkload(inc *events.Incident, match func(*events.Workload) bool) bool {
 		return true
 	}
 
-	return slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.Workload != nil && match(v.Workload) })
+	return anyProcess(inc, func(p *events.Process) bool { return p.Workload != nil && match(p.Workload) })
+}
+
+// anyProcess reports whether a victim matches, or a task that waits for memory.
+func anyProcess(inc *events.Incident, match func(*events.Process) bool) bool {
+	return slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return match(&v.Process) }) ||
+		inc.Wait != nil && slices.ContainsFunc(inc.Wait.Tasks, func(p events.Process) bool { return match(&p) })
 }
 
 func (f *filter) below(c *events.Cgroup) bool {
@@ -156,5 +162,5 @@ func (f *filter) below(c *events.Cgroup) bool {
 
 func (f *filter) anyCgroup(inc *events.Incident) bool {
 	return inc.Limiter != nil && f.below(inc.Limiter.Cgroup) ||
-		slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return f.below(v.Cgroup) })
+		anyProcess(inc, func(p *events.Process) bool { return f.below(p.Cgroup) })
 }

@@ -66,6 +66,19 @@ func TestFilterMatchesLimiterOrVictim(t *testing.T) {
 		}
 	}
 
+	waits := &events.Incident{Wait: &events.OOMWait{Tasks: []events.Process{{
+		PID: 20, TID: 21, Comm: "postgres", Cgroup: &events.Cgroup{Path: "/docker/db"}, Workload: &events.Workload{ContainerID: "c0ffee"},
+	}}}}
+	for _, f := range []filter{{pid: 20}, {pid: 21}, {comm: "postgres"}, {cgroup: "/docker"}, {containerID: "c0ff"}} {
+		if !f.incident(waits) {
+			t.Errorf("%+v: got no match of a task that waits, want one", f)
+		}
+	}
+
+	if (&filter{pid: 22}).incident(waits) {
+		t.Error("got a match of another process, want none")
+	}
+
 	if (&filter{comm: "x"}).incident(&events.Incident{}) {
 		t.Error("got a match by name of an incident without a victim, want none")
 	}

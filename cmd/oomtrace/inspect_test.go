@@ -5,12 +5,15 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -93,6 +96,71 @@ func TestInspectShowsTheNode(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	if status := run([]string{"inspect", "--utc"}, &stdout, &stderr); status != exitOK || stdout.Len() == 0 {
 		t.Errorf("got status %d, %q and %q, want text", status, &stdout, &stderr)
+	}
+}
+
+func TestInspectKnowsThatNothingWouldBeKilled(t *testing.T) {
+	testenv.Root(t)
+
+	layout, err := host.Cgroups()
+	if err != nil || layout.MemoryVersion != 1 {
+		t.Skipf("the memory controller is of cgroup v2, which cannot disable the OOM killer (error %v)", err)
+	}
+
+	s, err := host.NewScratch(fmt.Sprintf("oomtrace-inspect-hang-%d", os.Getpid()), 20<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	control := filepath.Join(layout.MemoryMount, s.Path(), "memory.oom_control")
+
+	// It doubles a string in its own memory: page faults of user mode, which wait.
+	hog := exec.Command("/bin/sh", "-c", "read go; x=aaaaaaaa; while :; do x=$x$x; done")
+
+	in, err := hog.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := hog.Start(); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() {
+		_ = hog.Process.Kill()
+		_ = hog.Wait()
+
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+
+	if err := errors.Join(s.Add(hog.Process.Pid), os.WriteFile(control, []byte("1"), 0)); err != nil {
+		t.Fatal(err)
+	}
+
+	i := inspected(t, s.Path())
+	if !*i.Limiter.OOMKillDisable || *i.Limiter.UnderOOM || i.Wait != nil || len(i.Causes) == 0 || i.Causes[0].ID != "oom_kill_disabled" {
+		t.Errorf("got limiter %+v, wait %+v, causes %+v, want a forecast that nothing is killed", i.Limiter, i.Wait, i.Causes)
+	}
+
+	if _, err := in.Write([]byte("go\n")); err != nil {
+		t.Fatal(err)
+	}
+
+	for deadline := time.Now().Add(20 * time.Second); !(host.Reader{}).OOMWaits(hog.Process.Pid); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the hog does not wait for memory after 20 seconds")
+		}
+	}
+
+	i = inspected(t, s.Path())
+	if !*i.Limiter.UnderOOM || i.Wait == nil || len(i.Wait.Tasks) != 1 || i.Wait.Tasks[0].PID != hog.Process.Pid {
+		t.Errorf("got limiter %+v, wait %+v, want sh[%d] that waits", i.Limiter, i.Wait, hog.Process.Pid)
+	}
+
+	var stdout, stderr bytes.Buffer
+	if status := run([]string{"inspect", s.Path()}, &stdout, &stderr); status != exitOK || !strings.Contains(stdout.String(), "none: tasks over the limit wait") {
+		t.Errorf("got status %d, stderr %q and text\n%s\nwant one without next victims", status, &stderr, &stdout)
 	}
 }
 

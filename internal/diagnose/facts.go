@@ -31,6 +31,7 @@ type facts struct {
 	candidates []events.Candidate
 	node       events.NodeState
 	eviction   events.Eviction
+	wait       *events.OOMWait // nil: no task waits since the OOM killer is disabled
 
 	victim  *events.Victim // the chosen one, else the first; nil if nobody died
 	charge  *charge        // what the limiter or the node was used for; nil: not known
@@ -43,7 +44,7 @@ func incidentFacts(inc *events.Incident, history History) *facts {
 		limiter: value(inc.Limiter), ancestry: inc.Ladder, trigger: inc.Trigger, victims: inc.Victims, killer: value(inc.Killer),
 		allocation: value(inc.Allocation), before: value(inc.Before), passes: value(inc.Passes), shares: inc.Shares,
 		candidates: inc.Candidates, node: value(inc.NodeState), eviction: value(inc.Eviction),
-		victim: chosen(inc), history: history,
+		victim: chosen(inc), history: history, wait: inc.Wait,
 	}
 	f.charge = newCharge(f, inc.Memory, inc.NodeState)
 
@@ -54,7 +55,7 @@ func inspectionFacts(i *events.Inspection) *facts {
 	f := &facts{
 		time: i.Time, scope: events.ScopeMemcg,
 		limiter: value(i.Limiter), ancestry: i.Ladder, shares: i.Shares, candidates: i.Candidates,
-		node: value(i.NodeState), eviction: value(i.Eviction),
+		node: value(i.NodeState), eviction: value(i.Eviction), wait: i.Wait,
 	}
 	if i.Limiter == nil || i.Limiter.Level == events.LevelNode {
 		f.scope = events.ScopeGlobal

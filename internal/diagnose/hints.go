@@ -34,8 +34,8 @@ var hintRules = []rule{
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.swap.max; Kubernetes "Swap memory management"`,
 		match: func(f *facts) *finding {
 			c, l, n := f.charge, f.limiter, f.node
-			if c == nil || c.share(c.anon) < reachedShare {
-				return nil
+			if c == nil || c.share(c.anon) < reachedShare || value(l.OOMKillDisable) {
+				return nil // where tasks wait instead, no spike is fatal
 			}
 			hit := &finding{confidence: possible}
 

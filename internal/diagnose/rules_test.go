@@ -47,6 +47,13 @@ func cases() []ruleCase {
 				i.Outcome, i.Victims, i.Killer, i.Passes = events.OutcomeNoKillable, nil, nil, &events.Passes{NoKillable: 900}
 			}),
 			lack: func(i *incident) { i.Outcome = events.OutcomeWaiting }},
+		{rule: "oom_kill_disabled", confidence: certain,
+			make: with(plainKill(), func(i *incident) {
+				i.Outcome, i.Victims, i.Killer, i.Passes, i.Allocation = events.OutcomeOOMKillDisabled, nil, nil, nil, nil
+				i.Limiter.OOMKillDisable, i.Limiter.UnderOOM = new(true), new(true)
+				i.Wait = &events.OOMWait{Tasks: []events.Process{*i.Trigger}, TasksLeftOut: 2}
+			}),
+			lack: func(i *incident) { i.Limiter.OOMKillDisable = new(false) }},
 		{rule: "limit_lowered", confidence: certain,
 			make: with(plainKill(), func(i *incident) {
 				i.Allocation.Class, i.Trigger = "limit_lowered", &events.Process{PID: 50, TID: 50, Comm: "runc"}

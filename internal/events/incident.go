@@ -29,6 +29,8 @@ const (
 
 	OutcomeSkipped Outcome = "skipped" // out_of_memory returned without a choice (no __GFP_FS, or a notifier freed memory)
 
+	OutcomeOOMKillDisabled Outcome = "oom_kill_disabled" // the OOM killer is disabled for the limiter (cgroup v1): its tasks wait
+
 	OutcomePanic Outcome = "panic" // vm.panic_on_oom: the kernel panicked (known from a kernel log only)
 )
 
@@ -115,6 +117,8 @@ type Incident struct {
 	Exiting *Process `json:"exiting,omitempty"`
 	// Victims are all processes that were sent SIGKILL.
 	Victims []Victim `json:"victims,omitempty"`
+	// Wait is about tasks that wait for memory, of outcome oom_kill_disabled.
+	Wait *OOMWait `json:"wait,omitempty"`
 	// Killer is the sender of the signal.
 	Killer *Killer `json:"killer,omitempty"`
 	// Allocation is the allocation that failed.

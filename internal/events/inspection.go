@@ -38,7 +38,10 @@ type Inspection struct {
 	Shares []Share `json:"shares,omitempty"`
 	// SharesLeftOut is the number of shares that are not listed.
 	SharesLeftOut int `json:"shares_left_out,omitempty"`
-	// Candidates are processes that the limiter could kill now, the likeliest first.
+	// Wait is about tasks that wait for memory under the limiter now, since its OOM killer is disabled.
+	Wait *OOMWait `json:"wait,omitempty"`
+	// Candidates are processes that the limiter could kill now, the likeliest first. Where its OOM
+	// killer is disabled (limiter.oom_kill_disable), nothing would be killed.
 	Candidates []Candidate `json:"candidates,omitempty"`
 	// CandidatesLeftOut is the number of candidates that are not listed.
 	CandidatesLeftOut int `json:"candidates_left_out,omitempty"`

@@ -19,6 +19,12 @@ type Limiter struct {
 	SwapLimitBytes *uint64 `json:"swap_limit_bytes,omitempty"`
 	// SwapUsageBytes is the swap in use; memory and swap together in cgroup v1.
 	SwapUsageBytes *uint64 `json:"swap_usage_bytes,omitempty"`
+	// OOMKillDisable is true if the OOM killer is disabled for it (memory.oom_control of cgroup v1): at
+	// its limit tasks wait, and nothing is killed. Read for inspections and for tasks that wait.
+	OOMKillDisable *bool `json:"oom_kill_disable,omitempty"`
+	// UnderOOM is true if tasks wait at its limit, or at that of an ancestor (memory.oom_control). Read
+	// with oom_kill_disable.
+	UnderOOM *bool `json:"under_oom,omitempty"`
 	// Nodes are the allowed NUMA nodes, for scope cpuset and mempolicy.
 	Nodes []int `json:"nodes,omitempty"`
 	// Cgroup is the cgroup of the limiter; absent if it is the node.

@@ -10,6 +10,7 @@ const (
 	LostHostState      = "host_state"      // readings of the state of the host
 	LostStallHistory   = "stall_history"   // stalls that were evicted from the flight recorder
 	LostIncidentUpdate = "incident_update" // updates that came too late
+	LostOOMWait        = "oom_wait"        // cgroups that were not examined for tasks that wait for memory
 )
 
 // The phases of a trace, as Status.Phase has them.
@@ -22,8 +23,8 @@ const (
 // Lost counts records that did not reach user space since the last such line (Kind "lost").
 type Lost struct {
 	Envelope
-	// What is the kind of record, throttled KIND, or recording, name_lookup, host_state, stall_history
-	// or incident_update.
+	// What is the kind of record, throttled KIND, or recording, name_lookup, host_state, stall_history,
+	// incident_update or oom_wait.
 	What string `json:"what"`
 	// Count is the number lost.
 	Count uint64 `json:"count"`

@@ -246,6 +246,13 @@ func (r Reader) pids(ctx context.Context, path string) ([]location, error) {
 	if path == "" {
 		return r.allPIDs()
 	}
+
+	return r.locations(ctx, path, "cgroup.procs")
+}
+
+// locations lists the processes or threads that a file has in and below a cgroup:
+// cgroup.procs, or tasks of cgroup v1.
+func (r Reader) locations(ctx context.Context, path, file string) ([]location, error) {
 	var found []location
 	seen := map[int]bool{}
 	top := r.Layout.dir(path)
@@ -264,7 +271,7 @@ func (r Reader) pids(ctx context.Context, path string) ([]location, error) {
 			return err
 		}
 		// Reading it fails in a threaded cgroup, whose processes are in its domain.
-		text, err := readUpTo(filepath.Join(dir, "cgroup.procs"), maxProcs)
+		text, err := readUpTo(filepath.Join(dir, file), maxProcs)
 		if err != nil {
 			return nil
 		}

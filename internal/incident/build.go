@@ -203,7 +203,7 @@ func notes(f *facts) []string {
 func (b *builder) limiter(f *facts, unknown *oom.Unknowns) *events.Limiter {
 	switch {
 	case f.limiter != nil:
-		return b.memcgLimiter(f.limiter)
+		return b.memcgLimiter(f.limiter, unknown)
 	case f.shortage.scope == events.ScopeGlobal, f.shortage.scope == events.ScopeSysrq:
 		if b.cfg.RAMBytes == 0 {
 			return oom.NodeLimiter(nil, nil, unknown)
@@ -219,7 +219,7 @@ func (b *builder) limiter(f *facts, unknown *oom.Unknowns) *events.Limiter {
 	return nil
 }
 
-func (b *builder) memcgLimiter(memcg *kernel.Memcg) *events.Limiter {
+func (b *builder) memcgLimiter(memcg *kernel.Memcg, unknown *oom.Unknowns) *events.Limiter {
 	cgroup, place := b.cgroup(memcg.Key)
 
 	l := &events.Limiter{Level: levelOf(place), Which: "memory.max", Cgroup: &cgroup, Workload: place.Workload}
@@ -229,10 +229,14 @@ func (b *builder) memcgLimiter(memcg *kernel.Memcg) *events.Limiter {
 
 	if memcg.Memory.Known {
 		l.UsageBytes, l.LimitBytes = b.bytes(memcg.Memory.Usage), b.limit(memcg.Memory.Max)
+	} else {
+		unknown.Add("limiter.usage_bytes", "limiter.limit_bytes")
 	}
 
 	if memcg.Swap.Known {
 		l.SwapUsageBytes, l.SwapLimitBytes = b.bytes(memcg.Swap.Usage), b.limit(memcg.Swap.Max)
+	} else {
+		unknown.Add("limiter.swap_usage_bytes", "limiter.swap_limit_bytes")
 	}
 
 	return l

@@ -18,6 +18,7 @@ type Correlator struct {
 	invocations invocations
 	threads     threads
 	noVictims   noVictims
+	waits       waits
 	userKills   userKills
 
 	report   *reporter
@@ -36,6 +37,7 @@ func New(cfg Config, out Out) *Correlator {
 		cfg:         &cfg,
 		invocations: newInvocations(&cfg, report),
 		noVictims:   newNoVictims(&cfg, report),
+		waits:       newWaits(&cfg, report),
 		userKills:   newUserKills(&cfg, report),
 		report:      report,
 		followUp:    followUp,
@@ -93,6 +95,8 @@ func (c *Correlator) Record(r kernel.Record) error {
 		c.invocations.drop(r.Invocation) // its victim was already exiting
 
 		return c.noVictims.returned(r)
+	case kernel.OOMWait:
+		return c.waits.seen(r)
 	case kernel.Exit:
 		c.followUp.ended(r.TGID, ends{exitNS: r.BootNS})
 	case kernel.Released:

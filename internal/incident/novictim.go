@@ -162,6 +162,7 @@ func (n *noVictims) facts(r *kernel.OOMReturn, count uint64) *facts {
 		f.shortage.scope = events.ScopeSysrq
 	case r.Limiter.ID != 0:
 		limiter := r.LimiterMemcg // a copy: r must not move to the heap
+		limiter.Key = r.Limiter   // a count that was read afterwards has no more of it
 		f.shortage.scope, f.limiter = events.ScopeMemcg, &limiter
 	default:
 		f.shortage.scope = scopeOf(r.Constraint)

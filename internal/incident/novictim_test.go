@@ -4,6 +4,7 @@ package incident
 
 import (
 	"cmp"
+	"slices"
 	"testing"
 	"time"
 
@@ -150,4 +151,67 @@ func TestInvocationsWithoutAVictim(t *testing.T) {
 			t.Errorf("got %d incidents, want 2, the last without a killable task", len(m.all))
 		}
 	})
+}
+
+// A count that is read from the map has no details, and an incident may start with it:
+// the kernel side evicts counts from its map, and sends at most one record a second.
+func TestACountWithoutDetailsNamesItsLimiter(t *testing.T) {
+	a, c := proc(10, "a"), leafToRoot(1000, kernel.NoLimit)
+
+	for _, test := range []struct {
+		name    string
+		limiter events.CgroupKey
+		want    string // path
+	}{
+		{"a cgroup", c[0].Key, "/parent/leaf"},
+		{"the node", events.CgroupKey{}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := newHost(t, events.TierFentry)
+			m.tree.Learn(c[0].Key, "/parent/leaf")
+
+			r := kernel.OOMReturn{Meta: m.meta(a), Outcome: events.OutcomeWaiting, Limiter: test.limiter, Count: 1, AllocKnown: true}
+			if test.limiter.ID != 0 {
+				r.LimiterMemcg, r.Constraint = c[0], kernel.ConstraintMemcg
+			} else {
+				r.Constraint = kernel.ConstraintNone
+			}
+			r.FirstNS, r.LastNS = r.BootNS, r.BootNS
+			m.record(r)
+			m.idle(11e9)
+
+			read := kernel.OOMReturn{Meta: kernel.Meta{BootNS: m.now}, Outcome: r.Outcome, Limiter: r.Limiter, Constraint: r.Constraint}
+			read.Count, read.FirstNS, read.LastNS = 2, m.now, m.now
+			m.record(read)
+			m.settle()
+
+			if len(m.all) != 2 {
+				t.Fatalf("got %d incidents, want 2", len(m.all))
+			}
+
+			inc := m.all[1]
+			if test.limiter.ID == 0 {
+				if inc.Scope != events.ScopeGlobal || inc.Limiter == nil || inc.Limiter.Cgroup != nil {
+					t.Errorf("got scope %s, limiter %+v, want the node", inc.Scope, inc.Limiter)
+				}
+
+				return
+			}
+
+			l := inc.Limiter
+			if inc.Scope != events.ScopeMemcg || l == nil || l.Cgroup == nil || l.Cgroup.CgroupKey != test.limiter {
+				t.Fatalf("got scope %s, limiter %+v, want cgroup %+v", inc.Scope, inc.Limiter, test.limiter)
+			}
+
+			if inc.Limiter.Cgroup.Path != test.want || inc.Limiter.LimitBytes != nil {
+				t.Errorf("got limiter %+v, want path %s without counters", inc.Limiter, test.want)
+			}
+
+			for _, key := range []string{"limiter.limit_bytes", "limiter.usage_bytes", "limiter.swap_limit_bytes", "trigger"} {
+				if !slices.Contains(inc.Unknown, key) {
+					t.Errorf("got unknown %v, want %s among them", inc.Unknown, key)
+				}
+			}
+		})
+	}
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package inspect examines a running cgroup, or the whole node: its nearest memory limit,
-// the most likely victims of an OOM kill, and how far the node is from an eviction. It
-// only reads files, and lists as unknown what it may not read.
+// the most likely victims of an OOM kill, or that tasks would wait instead (cgroup v1), and
+// how far the node is from an eviction. It only reads files, and lists as unknown what it may not read.
 package inspect
 
 import (
@@ -13,6 +13,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
 )
 
@@ -62,7 +63,8 @@ func Cgroup(ctx context.Context, o Options, path string) *events.Inspection {
 
 	o.node(i)
 	limitByNode(i)
-	limitByCgroup(i, o.Reader.Layout)
+	o.limitByCgroup(i)
+	o.limitByWaiting(ctx, i, path)
 	o.finish(ctx, i)
 
 	return i
@@ -82,8 +84,6 @@ func (o Options) node(i *events.Inspection) {
 			i.Unknown = append(i.Unknown, "node_state."+name)
 		}
 	}
-
-	slices.Sort(i.Unknown)
 }
 
 // missing returns the parts of a charge that are unknown: cgroup v1 does not split kernel
@@ -130,31 +130,75 @@ func limitByNode(i *events.Inspection) {
 
 // limitByCgroup makes the ancestor with the least headroom the limiter, if it has less
 // than the node. Of two with the same headroom, the lower one is charged first.
-func limitByCgroup(i *events.Inspection, layout host.Layout) {
+func (o Options) limitByCgroup(i *events.Inspection) {
 	for n := range i.Ladder {
-		r := &i.Ladder[n]
-		if r.MaxBytes == nil || r.UsageBytes == nil {
+		l := o.Reader.Limiter(&i.Ladder[n])
+		if l.LimitBytes == nil || l.UsageBytes == nil {
 			continue
 		}
 
-		room := *r.MaxBytes - min(*r.UsageBytes, *r.MaxBytes)
-		if i.HeadroomBytes != nil && room >= *i.HeadroomBytes {
-			continue
-		}
-		i.HeadroomBytes = &room
-
-		i.Limiter = &events.Limiter{
-			Level: r.Level, Which: "memory.max", LimitBytes: r.MaxBytes, UsageBytes: r.UsageBytes,
-			SwapLimitBytes: r.SwapMaxBytes, SwapUsageBytes: r.SwapUsageBytes, Cgroup: &r.Cgroup, Workload: r.Workload,
-		}
-		if layout.MemoryVersion == 1 {
-			i.Limiter.Which = "memory.limit_in_bytes"
-		}
-
-		for below := range i.Ladder {
-			i.Ladder[below].Below = below < n
+		room := *l.LimitBytes - min(*l.UsageBytes, *l.LimitBytes)
+		if i.HeadroomBytes == nil || room < *i.HeadroomBytes {
+			i.HeadroomBytes = &room
+			limitBy(i, n, l)
 		}
 	}
+}
+
+func limitBy(i *events.Inspection, n int, l *events.Limiter) {
+	i.Limiter = l
+	for below := range i.Ladder {
+		i.Ladder[below].Below = below < n
+	}
+}
+
+// limitByWaiting makes the ancestor the limiter for whose limit tasks wait now, whatever
+// its headroom: the charge that failed may have been larger, and it may be of another task.
+func (o Options) limitByWaiting(ctx context.Context, i *events.Inspection, path string) {
+	at, ok := o.Reader.OOMWaitLimiter(path)
+	n := slices.IndexFunc(i.Ladder, func(r events.Rung) bool { return r.Cgroup.Path == at })
+
+	if !ok || n < 0 {
+		return
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, candidatesTimeout)
+	defer cancel()
+
+	waiters := o.Reader.OOMWaiters(ctx, at, o.Most)
+	if len(waiters.Tasks) == 0 {
+		return // a kill of an ancestor is under way
+	}
+
+	l := o.Reader.Limiter(&i.Ladder[n])
+	if l.LimitBytes != nil && l.UsageBytes != nil {
+		i.HeadroomBytes = new(*l.LimitBytes - min(*l.UsageBytes, *l.LimitBytes))
+	}
+
+	limitBy(i, n, l)
+
+	i.Wait = &events.OOMWait{TasksLeftOut: waiters.LeftOut, TasksUnread: waiters.Unread}
+	i.Unknown = append(i.Unknown, "wait.since")
+
+	for _, t := range waiters.Tasks {
+		i.Wait.Tasks = append(i.Wait.Tasks, o.process(t))
+	}
+}
+
+func (o Options) process(t kernel.Task) events.Process {
+	p := events.Process{PID: int(t.TGID), TID: int(t.TID), Comm: t.LeaderComm}
+	if t.Comm != t.LeaderComm {
+		p.Thread = t.Comm
+	}
+
+	if at, ok := o.Reader.CgroupOf(p.TID); ok {
+		p.Cgroup = new(o.Reader.Cgroup(at))
+		if o.Reader.Place != nil {
+			_, p.Workload = o.Reader.Place(at)
+		}
+	}
+
+	return p
 }
 
 // finish adds what depends on the limiter: shares, candidates and causes.
@@ -179,6 +223,8 @@ func (o Options) finish(ctx context.Context, i *events.Inspection) {
 	if c.TotalPages > 0 {
 		i.TotalPages = &c.TotalPages
 	}
+
+	slices.Sort(i.Unknown)
 
 	i.Eviction = o.Kubelet.Now(i.Time)
 	i.Causes = diagnose.Prospect(i)

@@ -168,6 +168,94 @@ func TestCgroupFindsTheNearestLimit(t *testing.T) {
 	}
 }
 
+// v1 is a node with cgroup v1: a pod with a limit, and a container whose OOM killer is
+// disabled, as docker run --oom-kill-disable does.
+func v1(t *testing.T, control map[string]string) Options {
+	t.Helper()
+	files := map[string]string{
+		"proc/meminfo":                        "MemTotal: 1048576 kB\nMemAvailable: 524288 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
+		"proc/4711/cgroup":                    "9:memory:/docker/app\n",
+		"proc/4711/status":                    "Name:\tjava\nState:\tD (disk sleep)\nTgid:\t4711\nVmRSS:\t2000 kB\nThreads:\t2\n",
+		"proc/4711/oom_score_adj":             "0\n",
+		"proc/4711/comm":                      "java\n",
+		"proc/4711/wchan":                     "futex_wait_queue",
+		"proc/4712/cgroup":                    "9:memory:/docker/app\n",
+		"proc/4712/status":                    "Name:\tGC\nState:\tD (disk sleep)\nTgid:\t4711\n",
+		"proc/4712/comm":                      "GC\n",
+		"proc/4712/wchan":                     "mem_cgroup_oom_synchronize",
+		"cg/docker/app/cgroup.procs":          "4711\n",
+		"cg/docker/app/tasks":                 "4711\n4712\n",
+		"cg/docker/app/memory.usage_in_bytes": "20000000\n",
+		"cg/docker/app/memory.limit_in_bytes": "20000000\n",
+		"cg/docker/memory.usage_in_bytes":     "20000000\n",
+		"cg/docker/memory.limit_in_bytes":     "30000000\n",
+		"cg/docker/app/memory.oom_control":    "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
+		"cg/docker/memory.oom_control":        "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
+		"cg/docker/app/memory.failcnt":        "7\n",
+	}
+	maps.Copy(files, control)
+	root := testenv.Tree(t, files)
+
+	return options(host.Reader{Root: root, Layout: host.Layout{
+		Mode: "v1", MemoryVersion: 1, HierarchyID: 9, MemoryMount: root + "/cg", MountRoot: "/",
+	}})
+}
+
+func TestAForecastKnowsThatNothingWouldBeKilled(t *testing.T) {
+	const disabled, waits = "oom_kill_disable 1\nunder_oom 0\noom_kill 0\n", "oom_kill_disable 1\nunder_oom 1\noom_kill 0\n"
+
+	for _, test := range []struct {
+		name     string
+		control  map[string]string
+		limiter  string
+		disabled bool
+		waiting  int
+	}{
+		{"it kills", nil, "/docker/app", false, 0},
+		{"disabled for it", map[string]string{"cg/docker/app/memory.oom_control": disabled}, "/docker/app", true, 0},
+		// What counts is the cgroup whose limit is hit (mem_cgroup_oom).
+		{"disabled for its parent", map[string]string{"cg/docker/memory.oom_control": disabled}, "/docker/app", false, 0},
+		{"they wait", map[string]string{"cg/docker/app/memory.oom_control": waits}, "/docker/app", true, 1},
+		// The parent has more headroom, by what was freed since; its tasks wait all the same.
+		{"they wait for its parent", map[string]string{
+			"cg/docker/memory.oom_control":     waits,
+			"cg/docker/app/memory.oom_control": "oom_kill_disable 0\nunder_oom 1\noom_kill 0\n",
+		}, "/docker", true, 1},
+	} {
+		i := Cgroup(context.Background(), v1(t, test.control), "/docker/app")
+
+		l := i.Limiter
+		if l.Cgroup == nil || l.Cgroup.Path != test.limiter || l.OOMKillDisable == nil || *l.OOMKillDisable != test.disabled {
+			t.Errorf("%s: got limiter %+v, want %s, disabled %v", test.name, l, test.limiter, test.disabled)
+			continue
+		}
+
+		if *i.HeadroomBytes != *l.LimitBytes-*l.UsageBytes || i.Ladder[0].Below != (test.limiter == "/docker") {
+			t.Errorf("%s: got headroom %d, ladder %+v, want those of %s", test.name, *i.HeadroomBytes, i.Ladder, test.limiter)
+		}
+
+		first := ""
+		if len(i.Causes) > 0 {
+			first = i.Causes[0].ID
+		}
+
+		if (first == "oom_kill_disabled") != test.disabled {
+			t.Errorf("%s: got causes %+v, want oom_kill_disabled first: %v", test.name, i.Causes, test.disabled)
+		}
+
+		switch {
+		case test.waiting == 0 && i.Wait != nil, test.waiting > 0 && i.Wait == nil:
+			t.Errorf("%s: got wait %+v, want %d tasks", test.name, i.Wait, test.waiting)
+		case i.Wait == nil:
+		case len(i.Wait.Tasks) != 1 || i.Wait.Tasks[0].PID != 4711 || i.Wait.Tasks[0].TID != 4712 || i.Wait.Tasks[0].Comm != "java" ||
+			i.Wait.Tasks[0].Thread != "GC" || i.Wait.Tasks[0].Cgroup.Path != "/docker/app":
+			t.Errorf("%s: got tasks %+v, want thread GC[4712] of java[4711]", test.name, i.Wait.Tasks)
+		case !slices.Contains(i.Unknown, "wait.since"):
+			t.Errorf("%s: got unknown %v, want wait.since among them", test.name, i.Unknown)
+		}
+	}
+}
+
 func TestTheNodeLimitsIfItHasTheLeastHeadroom(t *testing.T) {
 	// The node has less headroom than any cgroup.
 	o := options(machine(t, map[string]string{"proc/meminfo": "MemTotal: 1048576 kB\nMemAvailable: 1000 kB\nSwapTotal: 100 kB\nSwapFree: 10 kB\n"}))

@@ -222,6 +222,27 @@ type Mark struct {
 	Killed bool   // Meta.Current had just sent it SIGKILL
 }
 
+// OOMWait reports threads that wait for memory since the OOM killer is disabled for their
+// limiter (cgroup v1). No hook sees them in every attach mode, so the tracer reads files
+// instead: this record is made of memory.oom_control and /proc. The first of a limiter
+// starts a wait; those that follow report threads that joined, the last the end.
+type OOMWait struct {
+	Meta    // BootNS is the time of the reading; Current is zero
+	Limiter *events.Limiter
+	// Ladder has the limiter and its ancestors, Unknown the keys of it that could not be
+	// read. Memory is the charge of the limiter, nil if unknown.
+	Ladder  []events.Rung
+	Unknown []string
+	Memory  *events.Memory
+	// Earlier is true if they waited already when the trace started.
+	Earlier bool
+	Tasks   []Task // of the last reading in which they waited
+	// TasksLeftOut counts further threads that wait, TasksUnread those that were not
+	// examined.
+	TasksLeftOut, TasksUnread int
+	End                       events.WaitEnd // empty: they still wait
+}
+
 // OOMReturn reports the return of out_of_memory. There is one for each OOM invocation
 // that killed. Those that did not are counted by limiter, outcome and constraint: one is
 // sent for the first, and then at most once a second.

@@ -24,6 +24,8 @@ func Outcome(scope events.Scope, o events.Outcome) string {
 		return "OOM, WAITING FOR EARLIER VICTIM"
 	case events.OutcomeAlreadyExiting:
 		return "OOM, VICTIM ALREADY EXITING"
+	case events.OutcomeOOMKillDisabled:
+		return "OOM, KILLER DISABLED, TASKS WAIT"
 	case events.OutcomeSkipped:
 		return "OOM, SELECTION SKIPPED"
 	case "":
@@ -31,6 +33,24 @@ func Outcome(scope events.Scope, o events.Outcome) string {
 	}
 
 	return "OOM, " + strings.ToUpper(Spaced(string(o)))
+}
+
+// WaitEnd is what ended a wait for memory, as a clause.
+func WaitEnd(e events.WaitEnd) string {
+	switch e {
+	case events.WaitEndKillerEnabled:
+		return "the OOM killer was enabled"
+	case events.WaitEndLimitRaised:
+		return "the limit was raised"
+	case events.WaitEndTaskExited:
+		return "a waiting task exited"
+	case events.WaitEndMemoryFreed:
+		return "memory was freed"
+	case events.WaitEndCgroupRemoved:
+		return "the cgroup was removed"
+	}
+
+	return Spaced(string(e))
 }
 
 // Shortage is what ran out; empty where the scope is not known. The limiter may be nil.

@@ -233,6 +233,13 @@ func TestEnums(t *testing.T) {
 	for _, test := range []struct{ got, want string }{
 		{Outcome(events.ScopeMemcg, events.OutcomeKilled), "OOM KILL"},
 		{Outcome(events.ScopeUser, events.OutcomeKilled), "KILLED"},
+		{Outcome(events.ScopeMemcg, events.OutcomeOOMKillDisabled), "OOM, KILLER DISABLED, TASKS WAIT"},
+		{WaitEnd(events.WaitEndKillerEnabled), "the OOM killer was enabled"},
+		{WaitEnd(events.WaitEndLimitRaised), "the limit was raised"},
+		{WaitEnd(events.WaitEndTaskExited), "a waiting task exited"},
+		{WaitEnd(events.WaitEndMemoryFreed), "memory was freed"},
+		{WaitEnd(events.WaitEndCgroupRemoved), "the cgroup was removed"},
+		{WaitEnd("new_end"), "new end"},
 		{Outcome("", "new_outcome"), "OOM, NEW OUTCOME"},
 		{Shortage(events.ScopeCpuset, &events.Limiter{Nodes: []int{1, 3}}), "NUMA nodes 1,3 of the cpuset out of memory"},
 		{Shortage(events.ScopeMempolicy, nil), "NUMA nodes of the memory policy out of memory"},

@@ -102,6 +102,14 @@ func triggerFacts(inc *events.Incident) []fact {
 		all = facts("thread", thread, "container ID", phrase.ShortID(identity(p.Workload).ContainerID), "cgroup", path(p.Cgroup))
 	}
 
+	if w := inc.Wait; w != nil {
+		tasks := ""
+		if n := len(w.Tasks) + w.TasksLeftOut; n > 0 {
+			tasks = phrase.Plural(n, "task")
+		}
+		all = append(all, facts("waiting for memory", tasks, "ended after", span(w.EndedAfterNS), "end", phrase.WaitEnd(w.End))...)
+	}
+
 	if a := inc.Allocation; a != nil && inc.Scope != events.ScopeUser {
 		order := ""
 		if a.Order != nil && *a.Order >= 0 && *a.Order < 32 {

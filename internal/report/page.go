@@ -110,7 +110,7 @@ func newIncidentPage(inc *events.Incident, seq int, o *Options) (*incidentPage, 
 
 func isAlarm(inc *events.Incident) bool {
 	switch inc.Outcome {
-	case events.OutcomeKilled, events.OutcomePanic, events.OutcomeNoKillable:
+	case events.OutcomeKilled, events.OutcomePanic, events.OutcomeNoKillable, events.OutcomeOOMKillDisabled:
 		return true
 	}
 

@@ -49,6 +49,8 @@ func outcome(inc *events.Incident, a answers) string {
 		}
 
 		return "the chosen process was already exiting, and nothing was killed"
+	case events.OutcomeOOMKillDisabled:
+		return "its OOM killer is disabled, so nothing was killed and " + waited(inc.Wait)
 	case events.OutcomeSkipped:
 		return "the kernel skipped the selection of a victim"
 	case "":
@@ -72,6 +74,29 @@ func outcome(inc *events.Incident, a answers) string {
 	}
 
 	return text + manner(inc.Killer)
+}
+
+// waited is how tasks waited for memory, and until when.
+func waited(w *events.OOMWait) string {
+	if w == nil {
+		return "its tasks wait for memory"
+	}
+
+	tasks, one := "its tasks", false
+	if n := len(w.Tasks) + w.TasksLeftOut; n > 0 {
+		tasks, one = phrase.Plural(n, "task"), n == 1
+	}
+
+	switch {
+	case w.EndedAfterNS != nil && w.End != "":
+		return tasks + " waited " + phrase.Duration(*w.EndedAfterNS) + " for memory, until " + phrase.WaitEnd(w.End)
+	case w.EndedAfterNS != nil:
+		return tasks + " waited " + phrase.Duration(*w.EndedAfterNS) + " for memory"
+	case one:
+		return tasks + " waits for memory"
+	}
+
+	return tasks + " wait for memory"
 }
 
 // manner is how a kill was more than a signal to one process, and why it was sent.

@@ -39,6 +39,15 @@ func TestSentence(t *testing.T) {
 			inc.Limiter.Level, inc.Limiter.Workload, inc.Limiter.Cgroup = events.LevelService, service, nil
 			inc.Outcome, inc.Victims = events.OutcomeWaiting, nil
 		}},
+		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] requested more memory; its OOM killer is disabled, so nothing was killed and 1 task waits for memory.", func(inc *events.Incident) {
+			inc.Outcome, inc.Victims, inc.Wait = events.OutcomeOOMKillDisabled, nil, &events.OOMWait{Tasks: []events.Process{*inc.Trigger}}
+		}},
+		{"Container app of pod shop/cart-0 reached its memory.max of 512.0 MiB; java[4711] requested more memory; its OOM killer is disabled, so nothing was killed and 3 tasks waited 1.5 s for memory, until the limit was raised.", func(inc *events.Incident) {
+			inc.Outcome, inc.Victims = events.OutcomeOOMKillDisabled, nil
+			inc.Wait = &events.OOMWait{
+				Tasks: []events.Process{*inc.Trigger}, TasksLeftOut: 2, EndedAfterNS: new(uint64(15e8)), End: events.WaitEndLimitRaised,
+			}
+		}},
 		{"Cgroup b reached its limit of 512.0 MiB; kernel thread kworker/0:1[5] requested more memory; the kernel killed java[4711] in container app of pod shop/cart-0.", func(inc *events.Incident) {
 			inc.Limiter.Level, inc.Limiter.Workload, inc.Limiter.Which = events.LevelCgroup, nil, ""
 			inc.Limiter.Cgroup = &events.Cgroup{CgroupKey: events.CgroupKey{ID: 77}, Path: "/a/b"}

@@ -62,6 +62,10 @@ func (t *Tracer) stallCounts(c kernel.StallCounts) error {
 	t.stalls.sample(c.BootNS)
 	t.host.sampleKubelet(t.clock.Time(c.BootNS))
 
+	if t.waits != nil {
+		t.waits.suspect(t.reclaimedWithoutProgress(c.BootNS))
+	}
+
 	if err := t.warn(c.BootNS); err != nil {
 		return err
 	}
@@ -92,6 +96,10 @@ func (t *Tracer) Idle(readNS uint64, caughtUp bool) (time.Duration, error) {
 
 	sleep, err := t.correlator.Idle(readNS, caughtUp)
 	if err != nil {
+		return 0, err
+	}
+
+	if err := t.oomWaiting(false); err != nil {
 		return 0, err
 	}
 

@@ -126,6 +126,14 @@ func newNames(inc *events.Incident, fill func(*events.Workload) *events.Workload
 	change.Trigger = namedProcess(inc.Trigger, fill)
 	change.Exiting = namedProcess(inc.Exiting, fill)
 
+	if inc.Wait != nil {
+		if tasks := withNames(inc.Wait.Tasks, func(p *events.Process) **events.Workload { return &p.Workload }, fill); tasks != nil {
+			wait := *inc.Wait
+			wait.Tasks = tasks
+			change.Wait = &wait
+		}
+	}
+
 	for _, v := range inc.Victims {
 		if w := fill(v.Workload); w != v.Workload {
 			change.Victims = append(change.Victims,

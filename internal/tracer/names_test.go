@@ -194,6 +194,28 @@ func TestLateVictimsGetNames(t *testing.T) {
 	}
 }
 
+func TestTasksThatWaitGetNames(t *testing.T) {
+	f, known, _ := withNamesOf(t)
+	place, _, _ := tree().Place(events.CgroupKey{ID: 2})
+	wait := &events.OOMWait{Tasks: []events.Process{{PID: 12, Workload: place.Workload}, {PID: 13}}, TasksLeftOut: 1}
+
+	if err := f.update(&events.Incident{ID: "a", Wait: wait}); err != nil {
+		t.Fatal(err)
+	}
+
+	known.learn(podUID, "checkout-7d9f")
+	advance(t, f, 1)
+
+	got := f.current("a").Wait
+	if len(got.Tasks) != 2 || got.Tasks[0].Workload.Pod != "checkout-7d9f" || got.TasksLeftOut != 1 {
+		t.Errorf("got wait %+v, want pid 12 with its pod, and the rest as before", got)
+	}
+
+	if wait.Tasks[0].Workload.Pod != "" {
+		t.Error("got a changed task, want a copy")
+	}
+}
+
 func TestNamesStopAtTheirDeadline(t *testing.T) {
 	f, known, _ := withNamesOf(t)
 

@@ -6,7 +6,7 @@
 //
 // The files follow the data: dispatch.go routes records, scans.go reads paths of cgroups, followup.go keeps open incidents
 // and what they wait for, and each enricher has a file: stalls.go, hoststate.go, names.go,
-// runtimereport.go.
+// runtimereport.go. oomwaits.go makes records of what no hook sees.
 package tracer
 
 import (
@@ -82,6 +82,7 @@ type Tracer struct {
 	followUp   *followUp
 	stalls     *stallHistory
 	host       *hostState
+	waits      *oomWaits       // nil: cgroup v2, which has none
 	alerts     *alert.Detector // nil: no warnings
 	senders    senders
 	hasKubelet bool   // or a log of one
@@ -163,6 +164,14 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	}
 	t.hasKubelet = config != nil || t.opts.KubeletLog != ""
 	t.host = newHostState(reader, kubelet.NewEvictionTracker(config, reader))
+
+	if t.layout.MemoryVersion == 1 {
+		t.waits = newOOMWaits(reader, kernel.BootNS)
+
+		if !t.opts.Stalls {
+			t.opts.Warn("tasks that wait because the OOM killer of their cgroup is disabled will not be seen: stalls are not traced")
+		}
+	}
 
 	f := newFollowUp(t.ident.bootID, t.opts.Sink.Write, t.envelope)
 	f.enrichers = []enricher{t.stalls, t.host}
@@ -269,6 +278,10 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 
 // end reports what is still pending, and the totals.
 func (t *Tracer) end() error {
+	if err := t.oomWaiting(true); err != nil {
+		return err
+	}
+
 	if err := t.correlator.Close(); err != nil {
 		return err
 	}
@@ -300,6 +313,10 @@ func (t *Tracer) start() {
 
 	t.scans.start(t.workCtx, &t.work)
 	t.work.Go(func() { t.host.run(t.workCtx) })
+
+	if t.waits != nil {
+		t.work.Go(func() { t.waits.run(t.workCtx) })
+	}
 
 	if t.opts.UserKills != incident.UserKillsNone {
 		t.senders.start(sendersOptions{

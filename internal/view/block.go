@@ -38,6 +38,7 @@ func (b block) sections() []section {
 	all.add("limiter", b.limiterLines()...)
 	all.add("ladder", b.ancestry())
 	all.add("shares", b.shares())
+	all.add("waiting", b.waiting()...)
 	all.add("trigger", b.trigger())
 	all.add("exiting", b.exiting())
 	all.add("victims", b.victims()...)
@@ -78,7 +79,7 @@ func (b block) home() *events.Cgroup {
 
 func (b block) trigger() group {
 	p, a := b.inc.Trigger, b.inc.Allocation
-	if p == nil && a == nil {
+	if p == nil && a == nil || b.inc.Wait != nil { // of a wait it is the first of its tasks
 		return list()
 	}
 

@@ -306,6 +306,50 @@ func alreadyExiting() func(sink.Sink) error {
 	return feed(inc, waiting)
 }
 
+// oomKillDisabled is cgroup v1 with tasks that wait: found, joined by another, and ended.
+func oomKillDisabled() func(sink.Sink) error {
+	inc := container()
+	db := &events.Cgroup{CgroupKey: events.CgroupKey{Hierarchy: 9, ID: 44}, Path: "/docker/" + containerID}
+	w := &events.Workload{ContainerID: containerID, Runtime: "docker", Source: "path"}
+	task := func(tid int, thread string) events.Process {
+		return events.Process{PID: 4711, TID: tid, Comm: "post\x1b[2Jgres", Thread: thread, Cgroup: db, Workload: w}
+	}
+	inc.ID, inc.Outcome, inc.Victims, inc.Killer, inc.Passes, inc.Allocation = "5f0c2c1e-32", events.OutcomeOOMKillDisabled, nil, nil, nil, nil
+	inc.Limiter = &events.Limiter{
+		Level: events.LevelContainer, Which: "memory.limit_in_bytes", LimitBytes: new(gib), UsageBytes: new(gib), Cgroup: db, Workload: w,
+		OOMKillDisable: new(true), UnderOOM: new(true),
+	}
+	inc.Ladder = []events.Rung{{Cgroup: *db, Level: events.LevelContainer, UsageBytes: new(gib), MaxBytes: new(gib), Workload: w}}
+	inc.Wait = &events.OOMWait{Since: &inc.Time, Tasks: []events.Process{task(4711, "")}}
+	inc.Trigger = &inc.Wait.Tasks[0]
+
+	joined := update(inc.ID, 10*time.Second)
+	joined.Wait = &events.OOMWait{Since: &inc.Time, TasksLeftOut: 7, TasksUnread: 20}
+
+	for i := range 10 {
+		t := task(4711+i, "io_worker")
+		if i > 4 {
+			t.PID, t.TID, t.Thread = t.PID+i, t.PID+i, ""
+		}
+
+		joined.Wait.Tasks = append(joined.Wait.Tasks, t)
+	}
+
+	ended := update(inc.ID, 90*time.Second)
+	wait := *joined.Wait
+	wait.EndedAfterNS, wait.End = new(uint64(90e9)), events.WaitEndKillerEnabled
+	ended.Wait = &wait
+
+	// Another that nobody saw begin, with tasks of another PID namespace.
+	earlier := *inc
+	earlier.ID, earlier.Trigger, earlier.Wait = "5f0c2c1e-33", nil, &events.OOMWait{Tasks: []events.Process{}}
+	earlier.Unknown = []string{"trigger", "wait.since", "wait.tasks"}
+	freed := update(earlier.ID, time.Minute)
+	freed.Wait = &events.OOMWait{Tasks: []events.Process{}, EndedAfterNS: new(uint64(60e9)), End: events.WaitEndMemoryFreed}
+
+	return feed(inc, joined, ended, &earlier, freed)
+}
+
 // tracepoints is an incident of the weakest attach mode, with much unknown.
 func tracepoints() func(sink.Sink) error {
 	inc := &events.Incident{
@@ -394,6 +438,7 @@ func scripts() []script {
 		{"sysrq", sysrq()},
 		{"no_killable", noKillable()},
 		{"already_exiting", alreadyExiting()},
+		{"oom_kill_disabled", oomKillDisabled()},
 		{"tracepoints", tracepoints()},
 		{"hostile", hostile()},
 		{"names", withNames()},

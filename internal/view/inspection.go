@@ -83,12 +83,35 @@ func (v inspection) sections() []section {
 		all.add("shares", v.shares(v.event.Shares, v.event.SharesLeftOut)...)
 	}
 
-	all.add("next victims", v.candidates()...)
+	all.add("waiting", v.waiting())
+
+	if v.killDisabled() {
+		all.add("next victims", prose("none: tasks over the limit wait until memory is freed, since its OOM killer is disabled"))
+		all.add("processes", v.candidates()...)
+	} else {
+		all.add("next victims", v.candidates()...)
+	}
+
 	all.add("eviction", v.eviction()...)
 	all.add("causes", v.causes()...)
 	all.add("unknown", list(v.event.Unknown...))
 
 	return all
+}
+
+// killDisabled reports whether tasks over the nearest limit wait, and nothing is killed.
+func (v inspection) killDisabled() bool {
+	l := v.event.Limiter
+	return l != nil && l.OOMKillDisable != nil && *l.OOMKillDisable
+}
+
+// waiting are the tasks that wait for memory now.
+func (v inspection) waiting() group {
+	if v.event.Wait == nil {
+		return list()
+	}
+
+	return v.waitingTasks(v.event.Wait, v.event.Cgroup)
 }
 
 // limiterLines are whose limit is the nearest, and what is left until it is reached.
@@ -307,7 +330,12 @@ func (v inspection) eviction() []group {
 // causes are those that a kill would have now.
 func (v inspection) causes() []group {
 	var groups []group
-	if len(v.event.Causes) > 0 {
+
+	switch {
+	case len(v.event.Causes) == 0, v.event.Wait != nil: // it has happened
+	case v.killDisabled():
+		groups = append(groups, prose("if the limit were hit now:"))
+	default:
 		groups = append(groups, prose("if an OOM kill happened now:"))
 	}
 

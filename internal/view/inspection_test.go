@@ -71,8 +71,19 @@ func inspections() map[string]*events.Inspection {
 		}
 	}
 
+	waits := *container
+	waits.Limiter = &events.Limiter{
+		Level: events.LevelPod, Which: "memory.limit_in_bytes", LimitBytes: mibs(512), UsageBytes: mibs(512), Cgroup: &pod, Workload: podWorkload,
+		OOMKillDisable: new(true), UnderOOM: new(true),
+	}
+	waits.HeadroomBytes, waits.Events, waits.OwnEvents, waits.Eviction = mibs(0), nil, nil, nil
+	waits.Wait = &events.OOMWait{Tasks: []events.Process{
+		process(4711, "java", &app, workload), process(4712, "evil\x1b[31m\nname", &pod, podWorkload),
+	}, TasksLeftOut: 3}
+	waits.Causes = []events.Cause{{Text: "Nothing is killed, and tasks wait until memory is freed.", Confidence: "certain"}}
+
 	return map[string]*events.Inspection{
-		"container": container,
+		"container": container, "waiting": &waits,
 		"node": {
 			Envelope: envelope, Limiter: &events.Limiter{Level: events.LevelNode, Which: "node"}, HeadroomBytes: mibs(300),
 			NodeState: &events.NodeState{

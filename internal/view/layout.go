@@ -76,7 +76,12 @@ const (
 
 // outcomeStyle is the colour of an incident's headline.
 func outcomeStyle(inc *events.Incident) string {
-	if inc.Scope != events.ScopeUser && (inc.Outcome == events.OutcomeKilled || inc.Outcome == events.OutcomeNoKillable) {
+	if inc.Scope == events.ScopeUser {
+		return styleWarn
+	}
+
+	switch inc.Outcome {
+	case events.OutcomeKilled, events.OutcomeNoKillable, events.OutcomeOOMKillDisabled:
 		return styleAlarm
 	}
 

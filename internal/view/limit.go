@@ -65,6 +65,10 @@ func (b limitBlock) limits() []string {
 		items = append(items, level)
 	}
 
+	if l.OOMKillDisable != nil && *l.OOMKillDisable {
+		items = append(items, "OOM killer disabled (memory.oom_control)")
+	}
+
 	if len(l.Nodes) > 0 {
 		items = append(items, "NUMA nodes "+phrase.Ranges(l.Nodes))
 	}

@@ -139,6 +139,8 @@ func (c cell) victim() string {
 		}
 
 		return "(was exiting)"
+	case c.inc.Outcome == events.OutcomeOOMKillDisabled:
+		return "(tasks wait)"
 	}
 
 	return "(" + phrase.Spaced(string(c.inc.Outcome)) + ")"

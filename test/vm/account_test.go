@@ -56,6 +56,9 @@ var (
 		memory.sock_bytes memory.file_dirty_bytes memory.file_writeback_bytes memory.active_file_bytes
 		memory.inactive_file_bytes memory.unevictable_bytes memory.anon_thp_bytes memory.slab_reclaimable_bytes
 		memory.slab_unreclaimable_bytes memory.percpu_bytes`)
+	requiredOfWaits = strings.Fields(`scope outcome tier trigger.pid trigger.tid trigger.comm trigger.cgroup.path limiter.level
+		limiter.which limiter.usage_bytes limiter.limit_bytes limiter.cgroup.path limiter.oom_kill_disable limiter.under_oom
+		ladder.usage_bytes ladder.peak_bytes ladder.cgroup.path memory.anon_bytes memory.file_bytes wait.since wait.tasks`)
 	requiredOfUserKills = strings.Fields(`scope outcome tier ladder ladder.usage_bytes ladder.peak_bytes ladder.cgroup.path
 		killer.kind killer.path killer.pid killer.comm killer.uid victims.pid victims.tid victims.comm
 		victims.anon_rss_bytes victims.file_rss_bytes victims.shmem_rss_bytes victims.swap_bytes victims.pgtables_bytes
@@ -69,6 +72,8 @@ func requiredKeys(inc *events.Incident) []string {
 		return requiredOfUserKills
 	case inc.Outcome == events.OutcomeAlreadyExiting:
 		return slices.Concat(requiredOfAll, requiredOfExiting)
+	case inc.Outcome == events.OutcomeOOMKillDisabled:
+		return requiredOfWaits
 	case inc.Outcome != events.OutcomeKilled:
 		return requiredOfAll
 	case inc.Scope != events.ScopeMemcg:
@@ -100,7 +105,7 @@ func hasKey(value any, path []string) bool {
 
 // mayBeUnknown reports whether a key may be unknown in an incident of this case.
 func (c *Check) mayBeUnknown(key string, inc *events.Incident) bool {
-	if byUser(inc) {
+	if byUser(inc) || inc.Outcome == events.OutcomeOOMKillDisabled {
 		return strings.HasPrefix(key, "ladder.swap_") && c.Kernel.CgroupV1 // without swap accounting
 	}
 

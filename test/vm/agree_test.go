@@ -87,7 +87,7 @@ var rules = map[string]rule{
 	"passes.already_exiting":    ignore("seldom logged"),
 	"exiting":                   ignore("seldom logged"),
 
-	"before": ignore("seen live only"), "audit": ignore("of live counters"),
+	"wait": ignore("not logged"), "before": ignore("seen live only"), "audit": ignore("of live counters"),
 	"shares": ignore("read live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),
 	"shares_left_out": ignore("read live"), "candidates_left_out": ignore("read at another time"),
 	"eviction": ignore("read live"), "reported": ignore("read live"), "causes": ignore("of all the evidence"),

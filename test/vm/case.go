@@ -13,6 +13,7 @@ import (
 type Case struct {
 	Name     string
 	CgroupV1 bool          // it runs on cgroup v1, too
+	OnlyV1   bool          // it runs on cgroup v1 only
 	Quiet    time.Duration // how long the tracers must be silent before the case ends; 0: the usual
 
 	// Do runs in the guest. It stops by must.OK.
@@ -39,8 +40,17 @@ type Case struct {
 // Cases in the order in which they run: what hurts a machine comes last.
 var Cases = []Case{
 	memcgLeaf, parentLimit, oomGroup, multithread, zombieLeader, sharedMM, tmpfs, hugePages, swapMax, limitLowered,
-	noKillable, alreadyExiting, twoAtOnce, hostileNames, userKill, pidnsInit, oomInit, memoryHigh, stalledKill, highOrder,
+	noKillable, oomDisabled, alreadyExiting, twoAtOnce, hostileNames, userKill, pidnsInit, oomInit, memoryHigh, stalledKill, highOrder,
 	sysrqF, cpuset, mempolicy, global, pageTables, dirtyCache, slab, hostDaemon, burst, recordKilled,
+}
+
+// runsOn reports whether it runs on a version of cgroups.
+func (c *Case) runsOn(cgroupV1 bool) bool {
+	if cgroupV1 {
+		return c.CgroupV1 || c.OnlyV1
+	}
+
+	return !c.OnlyV1
 }
 
 func cause(ids ...string) func(*Check, *events.Incident) []string {

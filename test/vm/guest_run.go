@@ -90,7 +90,7 @@ func runCases(cgroupV1 bool, names, tiers []string) (*Result, error) {
 
 	for i := range Cases {
 		c := &Cases[i]
-		if !slices.Contains(names, c.Name) || cgroupV1 && !c.CgroupV1 {
+		if !slices.Contains(names, c.Name) || !c.runsOn(cgroupV1) {
 			continue
 		}
 

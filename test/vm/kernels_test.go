@@ -123,7 +123,7 @@ func caseNames() (names []string) {
 // casesOn returns the selected cases that run on a kernel.
 func casesOn(k Kernel) (names []string) {
 	for i := range Cases {
-		if c := &Cases[i]; (c.CgroupV1 || !k.CgroupV1) && lab.Selected().Has("TestKernels", k.ID(), c.Name) {
+		if c := &Cases[i]; c.runsOn(k.CgroupV1) && lab.Selected().Has("TestKernels", k.ID(), c.Name) {
 			names = append(names, c.Name)
 		}
 	}
