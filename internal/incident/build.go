@@ -161,7 +161,7 @@ func notes(f *facts) []string {
 func (b *builder) limiter(f *facts, unknown *oom.Unknowns) *events.Limiter {
 	switch {
 	case f.limiter != nil:
-		return b.memcgLimiter(f.limiter)
+		return b.memcgLimiter(f.limiter, unknown)
 	case f.shortage.scope == events.ScopeGlobal, f.shortage.scope == events.ScopeSysrq:
 		if b.cfg.RAMBytes == 0 {
 			return oom.NodeLimiter(nil, nil, unknown)
@@ -177,13 +177,14 @@ func (b *builder) limiter(f *facts, unknown *oom.Unknowns) *events.Limiter {
 	return nil
 }
 
-func (b *builder) memcgLimiter(memcg *kernel.Memcg) *events.Limiter {
+func (b *builder) memcgLimiter(memcg *kernel.Memcg, unknown *oom.Unknowns) *events.Limiter {
 	cgroup, place := b.cgroup(memcg.Key)
 
 	l := &events.Limiter{Level: levelOf(place), Which: "memory.max", Cgroup: &cgroup, Workload: place.Workload}
 	if b.cfg.CgroupV1 {
 		l.Which = v1LimitFile(memcg)
 	}
+	unknown.Unless("limiter.which", l.Which != "")
 
 	if memcg.Memory.Known {
 		l.UsageBytes, l.LimitBytes = b.bytes(memcg.Memory.Usage), b.limit(memcg.Memory.Max)
@@ -196,11 +197,11 @@ func (b *builder) memcgLimiter(memcg *kernel.Memcg) *events.Limiter {
 	return l
 }
 
-// v1LimitFile returns which of the two limits of cgroup v1 was hit. Swap counts memory
-// and swap together there.
+// v1LimitFile returns which of the two limits of cgroup v1 was hit, "" if that is not
+// known. Swap counts memory and swap together there.
 func v1LimitFile(memcg *kernel.Memcg) string {
 	if !memcg.Memory.Known || !memcg.Swap.Known {
-		return oom.V1LimitFile(0, 0)
+		return ""
 	}
 
 	return oom.V1LimitFile(room(memcg.Memory), room(memcg.Swap))

@@ -207,7 +207,12 @@ func (l *limits) which() string {
 		return ""
 	}
 
-	return oom.V1LimitFile(l.memory.room(), l.memsw.room())
+	memory, memsw := l.memory.room(), l.memsw.room()
+	if a, b := l.memory.failures, l.memsw.failures; memory == memsw && a != nil && *a > 0 && b != nil && *b == 0 {
+		memsw = oom.NoLimit // old kernels charged memory first (3.10: mem_cgroup_do_charge)
+	}
+
+	return oom.V1LimitFile(memory, memsw)
 }
 
 func (c *counter) room() uint64 {

@@ -20,6 +20,7 @@ type limits struct {
 type counter struct {
 	usage, limit *uint64 // bytes
 	unlimited    bool
+	failures     *uint64 // to charge it; of memory+swap always 0 where the kernel does not count them
 }
 
 func (l *limits) any() bool {
@@ -68,6 +69,12 @@ func (p *parser) limitsLine(s *stream, rec record, text string) bool {
 			c.unlimited = true
 		} else if n, ok := number(strings.TrimSuffix(strings.TrimSuffix(word, "kB"), "KB")); ok && n > unlimitedBytes>>10 {
 			c.unlimited = true
+		}
+	}
+
+	if word, ok := after(rec, text, ", failcnt "); ok {
+		if n, ok := number(word); ok {
+			c.failures = &n
 		}
 	}
 
