@@ -184,6 +184,7 @@ func (b *builder) memcgLimiter(memcg *kernel.Memcg, unknown *oom.Unknowns) *even
 	if b.cfg.CgroupV1 {
 		l.Which = v1LimitFile(memcg)
 	}
+
 	unknown.Unless("limiter.which", l.Which != "")
 
 	if memcg.Memory.Known {
