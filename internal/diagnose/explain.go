@@ -11,7 +11,12 @@ import (
 // Explicable reports whether an incident has an outcome that the rules can explain; the
 // others resolve themselves.
 func Explicable(inc *events.Incident) bool {
-	return inc.Outcome == events.OutcomeKilled || inc.Outcome == events.OutcomeNoKillable
+	switch inc.Outcome {
+	case events.OutcomeKilled, events.OutcomeNoKillable, events.OutcomeKillerDisabled, events.OutcomePanic:
+		return true
+	}
+
+	return false
 }
 
 // Changed reports whether new causes differ from those before. An empty list never does.

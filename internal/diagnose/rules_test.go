@@ -64,6 +64,43 @@ func cases() []ruleCase {
 				i.Trigger = &events.Process{PID: 50, TID: 50, Comm: "runc", Cgroup: cgroup(7, "/system.slice/kubelet.service")}
 			}),
 			lack: func(i *incident) { i.Trigger.Cgroup = cgroup(9011, appPath+"/inner") }},
+		{rule: "kernel_panic", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Tier, i.Outcome, i.Victims, i.Killer, i.Passes = events.TierKernelLog, events.OutcomePanic, nil, nil, nil
+			}),
+			lack: func(i *incident) { i.Outcome = events.OutcomeNoKillable }},
+		{rule: "kernel_panic", name: "nothing killable", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Tier, i.Outcome, i.Victims, i.Killer, i.Passes = events.TierKernelLog, events.OutcomePanic, nil, nil, &events.Passes{NoKillable: 1}
+			}),
+			lack: func(i *incident) { i.Outcome = events.OutcomeKilled }},
+		{rule: "killer_disabled", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Outcome, i.Victims, i.Killer, i.Passes = events.OutcomeKillerDisabled, nil, nil, &events.Passes{KillerDisabled: 3}
+			}),
+			lack: func(i *incident) { i.Outcome = events.OutcomeNoKillable }},
+		{rule: "working_set_guard", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Trigger = &events.Process{PID: 60, TID: 60, Comm: "kswapd0", IsKernel: true}
+				i.NodeState.MinTTLNS = new(uint64(1e9))
+			}),
+			lack: func(i *incident) { i.Trigger.IsKernel = false }},
+		{rule: "working_set_guard", name: "by the stack, of a kernel log", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Tier, i.Allocation.Class, i.NodeState = events.TierKernelLog, "kswapd", nil
+				i.Trigger = &events.Process{PID: 60, TID: 60, Comm: "kswapd0"}
+			}),
+			lack: func(i *incident) { i.Allocation.Class = "anon_fault" }},
+		{rule: "working_set_guard", name: "at a limit", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Trigger = &events.Process{PID: 60, TID: 60, Comm: "kswapd1", IsKernel: true}
+			}),
+			lack: func(i *incident) { i.Scope = events.ScopeMemcg }},
+		{rule: "working_set_guard", name: "by another kernel thread", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Trigger = &events.Process{PID: 60, TID: 60, Comm: "kswapd0", IsKernel: true}
+			}),
+			lack: func(i *incident) { i.Trigger.Comm = "kworker/0:1" }},
 		{rule: "evicted", confidence: likely,
 			make: with(userKillOf("runtime", "eviction"), func(i *incident) {
 				i.Eviction = &events.Eviction{AvailableBytes: new(90 * mib), HardBytes: new(100 * mib)}
@@ -328,6 +365,31 @@ func cases() []ruleCase {
 			history: History{{ID: "1", Time: noon().Add(-2 * time.Second), SameLimiter: true, Victim: "hog[1]",
 				Released: true, ReleasedAfterNS: 3e9}},
 			lackHistory: func(h History) History { h[0].SameLimiter = false; return h }},
+		{rule: "allocating_task", confidence: certain,
+			make: with(nodeKill(), func(i *incident) { i.Victims[0].ChosenBy = events.ChosenByAllocation }),
+			lack: func(i *incident) { i.Victims[0].ChosenBy = "" }},
+		{rule: "allocating_task", name: "by the setting", confidence: likely,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.KillAllocatingTask = new(true) }),
+			lack: func(i *incident) { i.Trigger.PID = 30 }},
+		{rule: "allocating_task", name: "by the setting, of the node", confidence: likely,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.KillAllocatingTask = new(true) }),
+			lack: func(i *incident) { i.Scope = events.ScopeMemcg }},
+		{rule: "allocating_task", name: "by the setting, without points", confidence: likely,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.KillAllocatingTask = new(true) }),
+			lack: func(i *incident) { i.Victims[0].Points = new(int64(900)) }},
+		{rule: "oom_origin", confidence: certain,
+			make: with(nodeKill(), func(i *incident) { i.Victims[0].ChosenBy = events.ChosenByOrigin }),
+			lack: func(i *incident) { i.Victims[0].ChosenBy = events.ChosenByAllocation }},
+		{rule: "chosen_by_score", name: "not compared", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}
+			}),
+			lack: func(i *incident) { i.Victims[0].ChosenBy = events.ChosenByAllocation }},
+		{rule: "chosen_by_score", name: "not compared, by the setting", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}
+			}),
+			lack: func(i *incident) { i.NodeState.KillAllocatingTask = new(true) }},
 		{rule: "chosen_by_score", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}

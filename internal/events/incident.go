@@ -29,7 +29,10 @@ const (
 
 	OutcomeSkipped Outcome = "skipped" // out_of_memory returned without a choice (no __GFP_FS, or a notifier freed memory)
 
-	OutcomePanic Outcome = "panic" // vm.panic_on_oom: the kernel panicked (known from a kernel log only)
+	// Suspend and hibernation turn the OOM killer off while they freeze tasks: the allocation fails.
+	OutcomeKillerDisabled Outcome = "killer_disabled"
+
+	OutcomePanic Outcome = "panic" // the kernel panicked (known from a kernel log only): vm.panic_on_oom, or the node has nothing killable
 )
 
 // Tier is the attach mode of a hook, or the source of an incident.
@@ -71,6 +74,8 @@ type Passes struct {
 	AlreadyExiting uint64 `json:"already_exiting,omitempty"`
 	// Skipped counts invocations that made no choice.
 	Skipped uint64 `json:"skipped,omitempty"`
+	// KillerDisabled counts invocations while the OOM killer was turned off, for suspend or hibernation.
+	KillerDisabled uint64 `json:"killer_disabled,omitempty"`
 }
 
 // Audit compares the counters of the kernel with what was reported.

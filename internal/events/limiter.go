@@ -47,7 +47,7 @@ type Allocation struct {
 	// the size of the victim nor the usage; oomkill of bcc prints it.
 	TotalPages *uint64 `json:"total_pages,omitempty"`
 	// Class is the use of the memory: anon_fault, page_cache, tmpfs, slab, sock, pagetable,
-	// limit_lowered, sysrq, other.
+	// limit_lowered, kswapd, sysrq, other.
 	Class string `json:"class,omitempty"`
 }
 

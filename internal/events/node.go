@@ -52,6 +52,11 @@ type NodeState struct {
 	Slabs []SlabCache `json:"slabs,omitempty"`
 	// TransparentHuge is the mode of transparent huge pages: always, madvise, never.
 	TransparentHuge string `json:"transparent_hugepage,omitempty"`
+	// KillAllocatingTask is vm.oom_kill_allocating_task: the kernel does not compare processes.
+	KillAllocatingTask *bool `json:"oom_kill_allocating_task,omitempty"`
+	// MinTTLNS is the age up to which MGLRU keeps pages (/sys/kernel/mm/lru_gen/min_ttl_ms); 0: it
+	// keeps none. The kernel kills rather than reclaim younger ones.
+	MinTTLNS *uint64 `json:"min_ttl_ns,omitempty"`
 	// Cgroups are the largest cgroups of the first two levels of the tree, the largest first.
 	Cgroups []Share `json:"cgroups,omitempty"`
 }

@@ -16,6 +16,8 @@ func TestClassIsOfTheInnermostListedFunction(t *testing.T) {
 		{"out_of_memory try_charge shmem_add_to_page_cache shmem_write_begin do_syscall_64", "tmpfs"},
 		{"mem_cgroup_out_of_memory memory_max_write.isra.0 do_syscall_64", "limit_lowered"},
 		{"out_of_memory __alloc_pages_slowpath.constprop.0 __handle_mm_fault exc_page_fault", "anon_fault"},
+		{"out_of_memory lru_gen_age_node kswapd_age_node balance_pgdat kswapd kthread ret_from_fork", "kswapd"},
+		{"out_of_memory balance_pgdat kswapd kthread ret_from_fork", "kswapd"},
 		{"out_of_memory pagefault_out_of_memory exc_page_fault", ""},
 		{"out_of_memory ksys_read entry_SYSCALL_64_after_hwframe", "other"},
 		{"out_of_memory vfs_read system_call_fastpath", "other"},

@@ -24,6 +24,8 @@ func Outcome(scope events.Scope, o events.Outcome) string {
 		return "OOM, WAITING FOR EARLIER VICTIM"
 	case events.OutcomeAlreadyExiting:
 		return "OOM, VICTIM ALREADY EXITING"
+	case events.OutcomeKillerDisabled:
+		return "OOM, KILLER DISABLED FOR SUSPEND"
 	case events.OutcomeSkipped:
 		return "OOM, SELECTION SKIPPED"
 	case "":
@@ -69,7 +71,7 @@ func Class(c string) string {
 		return "page tables"
 	case "limit_lowered":
 		return "limit lowered below usage"
-	case "sysrq":
+	case "kswapd", "sysrq":
 		return "no allocation"
 	case "other":
 		return "other memory"

@@ -135,6 +135,8 @@ func (c cell) victim() string {
 		return "(still exiting)"
 	case c.inc.Outcome == events.OutcomeAlreadyExiting:
 		return "(was exiting)"
+	case c.inc.Outcome == events.OutcomeKillerDisabled:
+		return "(suspending)"
 	}
 
 	return "(" + phrase.Spaced(string(c.inc.Outcome)) + ")"

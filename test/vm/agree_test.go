@@ -67,6 +67,7 @@ var rules = map[string]rule{
 
 	"victims":                 same,
 	"victims.thread":          ignore("the name in the log"),
+	"victims.chosen_by":       ignore("the log shows one of two"),
 	"victims.anon_rss_bytes":  rss,
 	"victims.file_rss_bytes":  rss,
 	"victims.shmem_rss_bytes": rss,
@@ -85,6 +86,7 @@ var rules = map[string]rule{
 	"passes.waiting_for_victim": ignore("not logged"),
 	"passes.skipped":            ignore("not logged"),
 	"passes.already_exiting":    ignore("seldom logged"),
+	"passes.killer_disabled":    ignore("not logged"),
 
 	"before": ignore("seen live only"), "audit": ignore("of live counters"),
 	"shares": ignore("read live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),
