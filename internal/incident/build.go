@@ -34,7 +34,7 @@ type facts struct {
 	allocation allocation
 	charge     []kernel.MemcgCharge // at the time of limiter
 	victims    []victim
-	points     *int64 // of the chosen one
+	points     *int64 // oom_control.chosen_points, of the chosen one
 }
 
 // allocation is what is known of the allocation that failed.
@@ -146,15 +146,19 @@ func (b *builder) userIncident(kills []kernel.Kill, ancestry *kernel.TargetAnces
 	return inc
 }
 
-func notes(f *facts) []string {
+func notes(f *facts) (list []string) {
 	switch {
 	case !f.ancestryKnown:
-		return []string{"the record of the kernel's decision was lost"}
+		list = append(list, "the record of the kernel's decision was lost")
 	case f.ancestryCut:
-		return []string{"the memcg ancestry does not reach the root: the cgroups are nested too deeply"}
+		list = append(list, "the memcg ancestry does not reach the root: the cgroups are nested too deeply")
 	}
 
-	return nil
+	if note := f.choice().note(); note != "" {
+		list = append(list, note)
+	}
+
+	return list
 }
 
 // limiter returns whose limit was hit, nil if that is unknown.
@@ -271,16 +275,17 @@ func (b *builder) ancestor(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Ru
 
 func (b *builder) victims(f *facts, unknown *oom.Unknowns) []events.Victim {
 	list := make([]events.Victim, len(f.victims))
+	choice := f.choice()
 
 	for i, v := range f.victims {
 		list[i] = b.victim(v, unknown)
 
-		if f.points != nil && v.role == events.RoleChosen {
-			list[i].Points = new(*f.points)
+		if v.role == events.RoleChosen {
+			list[i].Points, list[i].ChosenBy = choice.points, choice.by
 		}
 	}
 
-	unknown.Unless("victims.points", f.points != nil)
+	unknown.Unless("victims.points", choice.points != nil)
 	unknown.Unless("victims.released_after_ns", b.cfg.hooked()) // exit_mmap has no tracepoint
 
 	return list
