@@ -28,8 +28,9 @@ type noVictims struct {
 }
 
 type repeat struct {
-	count  uint64
-	lastNS uint64
+	outcome events.Outcome
+	count   uint64
+	lastNS  uint64
 	// incident is the one that these invocations are by themselves, nil if they are none.
 	incident *reported
 	// after is the kill that they follow, followed how many of them did.
@@ -53,6 +54,7 @@ func (n *noVictims) returned(r kernel.OOMReturn) error {
 	if more == 0 {
 		return nil
 	}
+	r.Outcome = rep.outcome
 
 	if rep.incident != nil {
 		n.report.followUp.countReturns(rep.incident, r.Outcome, more)
@@ -85,11 +87,24 @@ func (n *noVictims) repeat(r *kernel.OOMReturn) *repeat {
 		if len(n.repeats) >= maxRecent {
 			clear(n.repeats)
 		}
-		rep = &repeat{}
+		rep = &repeat{outcome: outcomeOf(r)}
 		n.repeats[r.Key()] = rep
 	}
 
 	return rep
+}
+
+// outcomeOf returns the outcome of an invocation that killed nobody. One for the node that
+// finds nothing killable panics (mm/oom_kill.c: out_of_memory, 4.19 to 7.3), unless sysrq-f
+// asked for it. So one that returned found the OOM killer disabled: suspend and
+// hibernation do that while they freeze tasks (oom_killer_disable).
+func outcomeOf(r *kernel.OOMReturn) events.Outcome {
+	ofNode := r.Limiter.ID == 0 && r.Constraint == kernel.ConstraintNone && r.Order != -1
+	if r.Outcome == events.OutcomeNoKillable && ofNode {
+		return events.OutcomeKillerDisabled
+	}
+
+	return r.Outcome
 }
 
 // grow takes in a new count and returns how many invocations it adds. It moves r.FirstNS
@@ -125,6 +140,10 @@ func (rep *repeat) grow(r *kernel.OOMReturn) (more uint64) {
 // killBefore returns the kill that invocations without one follow, nil if there is none.
 // Those that wait for a victim may also follow one that was found exiting already.
 func (n *noVictims) killBefore(r *kernel.OOMReturn) *reported {
+	if r.Outcome == events.OutcomeKillerDisabled {
+		return nil // no kill explains it
+	}
+
 	window := uint64(followNS)
 	if r.Outcome == events.OutcomeNoKillable {
 		window = followNoKillableNS
@@ -214,6 +233,8 @@ func returnCount(p *events.Passes, outcome events.Outcome) *uint64 {
 		return &p.AlreadyExiting
 	case events.OutcomeKilled:
 		return &p.Killed
+	case events.OutcomeKillerDisabled:
+		return &p.KillerDisabled
 	}
 
 	return &p.Skipped
