@@ -57,6 +57,10 @@ struct page_counter {
 	unsigned long high;
 	unsigned long max;
 	unsigned long watermark;
+	unsigned long min;
+	unsigned long low;
+	atomic_long_t children_min_usage;
+	atomic_long_t children_low_usage;
 };
 
 enum memcg_memory_event {

@@ -75,19 +75,30 @@ const (
 	MemcgSwap          MemcgFlag = 8
 	MemcgEvents        MemcgFlag = 16
 	MemcgOOMGroupKnown MemcgFlag = 32
+	MemcgProtection    MemcgFlag = 64
 )
+
+// Protection is struct wire_protection.
+type Protection struct {
+	_           structs.HostLayout
+	Min         uint64
+	Low         uint64
+	ChildrenMin uint64
+	ChildrenLow uint64
+}
 
 // Memcg is struct wire_memcg.
 type Memcg struct {
-	_         structs.HostLayout
-	CgroupID  uint64
-	Hierarchy uint32
-	Flags     MemcgFlag
-	Memory    Counter
-	Swap      Counter
-	OOMLocal  uint64
-	OOMKill   uint64
-	Name      [128]uint8
+	_          structs.HostLayout
+	CgroupID   uint64
+	Hierarchy  uint32
+	Flags      MemcgFlag
+	Memory     Counter
+	Swap       Counter
+	OOMLocal   uint64
+	OOMKill    uint64
+	Name       [128]uint8
+	Protection Protection
 }
 
 // ChargeItem is enum wire_charge_item.

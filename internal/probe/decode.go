@@ -163,6 +163,17 @@ func (d *decoder) memcg(w *bpf.Memcg) kernel.Memcg {
 		OOMLocal:      w.OOMLocal,
 		OOMKill:       w.OOMKill,
 		EventsKnown:   has(bpf.MemcgEvents),
+		Protection:    d.protection(&w.Protection, has(bpf.MemcgProtection)),
+	}
+}
+
+func (d *decoder) protection(w *bpf.Protection, known bool) kernel.Protection {
+	if !known {
+		return kernel.Protection{}
+	}
+
+	return kernel.Protection{
+		Known: true, Min: d.pages(w.Min), Low: d.pages(w.Low), ChildrenMin: w.ChildrenMin, ChildrenLow: w.ChildrenLow,
 	}
 }
 
