@@ -51,6 +51,10 @@ func TestOrder(t *testing.T) {
 			i.Memory = memory(100 * mib)
 			i.Memory.FileBytes, i.Memory.ShmemBytes = new(450*mib), new(440*mib)
 		}), []string{"tmpfs", "ancestor_limit"}},
+		{"most of it protected", with(podKill(), func(i *incident) { i.Limiter.ProtectedMinBytes = new(400 * mib) }),
+			[]string{"protected", "ancestor_limit"}},
+		{"some of it protected", with(podKill(), func(i *incident) { i.Limiter.ProtectedMinBytes = new(200 * mib) }),
+			[]string{"ancestor_limit", "protected"}},
 		{"all pods", with(podKill(), func(i *incident) { i.Limiter.Level = events.LevelKubepods }), []string{"node_overcommitted", "ancestor_limit"}},
 		{"swap", with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = new(100*mib), new(100*mib) }),
 			[]string{"swap_exhausted", "own_limit"}},

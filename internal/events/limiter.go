@@ -19,6 +19,11 @@ type Limiter struct {
 	SwapLimitBytes *uint64 `json:"swap_limit_bytes,omitempty"`
 	// SwapUsageBytes is the swap in use; memory and swap together in cgroup v1.
 	SwapUsageBytes *uint64 `json:"swap_usage_bytes,omitempty"`
+	// ProtectedMinBytes is how much of the usage below it memory.min protects from reclaim for this
+	// limit; absent: none. The limiter's own memory.min protects nothing from it.
+	ProtectedMinBytes *uint64 `json:"protected_min_bytes,omitempty"`
+	// ProtectedLowBytes is the same of memory.low, which protects only while reclaim finds others.
+	ProtectedLowBytes *uint64 `json:"protected_low_bytes,omitempty"`
 	// Nodes are the allowed NUMA nodes, for scope cpuset and mempolicy.
 	Nodes []int `json:"nodes,omitempty"`
 	// Cgroup is the cgroup of the limiter; absent if it is the node.

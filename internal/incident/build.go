@@ -167,11 +167,17 @@ func (b *builder) limiter(f *facts, unknown *oom.Unknowns) *events.Limiter {
 	case f.limiter != nil:
 		return b.memcgLimiter(f.limiter, unknown)
 	case f.shortage.scope == events.ScopeGlobal, f.shortage.scope == events.ScopeSysrq:
+		var l *events.Limiter
+
 		if b.cfg.RAMBytes == 0 {
-			return oom.NodeLimiter(nil, nil, unknown)
+			l = oom.NodeLimiter(nil, nil, unknown)
+		} else {
+			l = oom.NodeLimiter(new(b.cfg.RAMBytes), new(b.cfg.SwapBytes), unknown)
 		}
 
-		return oom.NodeLimiter(new(b.cfg.RAMBytes), new(b.cfg.SwapBytes), unknown)
+		b.protected(l, f.root().Protection, unknown)
+
+		return l
 	case f.shortage.ofNode():
 		return oom.NUMALimiter(f.nodes, unknown)
 	}
@@ -199,7 +205,43 @@ func (b *builder) memcgLimiter(memcg *kernel.Memcg, unknown *oom.Unknowns) *even
 		l.SwapUsageBytes, l.SwapLimitBytes = b.bytes(memcg.Swap.Usage), b.limit(memcg.Swap.Max)
 	}
 
+	b.protected(l, memcg.Protection, unknown)
+
 	return l
+}
+
+// root returns the root memcg, a zero one if it is not known.
+func (f *facts) root() (root kernel.Memcg) {
+	if n := len(f.ancestry); n > 0 && !f.ancestryCut {
+		return f.ancestry[n-1]
+	}
+
+	return root
+}
+
+// protected sets how much of the usage below the limiter reclaim for its limit leaves
+// alone. The limiter's own protection does not count then (mm/memcontrol.c:
+// mem_cgroup_protection), and cgroup v1 has none.
+func (b *builder) protected(l *events.Limiter, p kernel.Protection, unknown *oom.Unknowns) {
+	switch {
+	case b.cfg.CgroupV1:
+	case !p.Known:
+		unknown.Add("limiter.protected_min_bytes", "limiter.protected_low_bytes")
+	default:
+		l.ProtectedMinBytes, l.ProtectedLowBytes = b.protection(p.ChildrenMin), b.protection(p.ChildrenLow)
+	}
+}
+
+// protection returns nil for no protection.
+func (b *builder) protection(pages uint64) *uint64 {
+	switch pages {
+	case 0:
+		return nil
+	case kernel.NoLimit:
+		return new(events.ProtectAll)
+	}
+
+	return b.bytes(pages)
 }
 
 // v1LimitFile returns which of the two limits of cgroup v1 was hit, "" if that is not
@@ -258,6 +300,14 @@ func (b *builder) ancestor(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Ru
 		a.SwapUsageBytes, a.SwapMaxBytes = b.bytes(s.Usage), b.limit(s.Max)
 	} else {
 		unknown.Add("ladder.swap_usage_bytes", "ladder.swap_max_bytes")
+	}
+
+	switch {
+	case b.cfg.CgroupV1: // has no protection
+	case memcg.Protection.Known:
+		a.MinBytes, a.LowBytes = b.protection(memcg.Protection.Min), b.protection(memcg.Protection.Low)
+	default:
+		unknown.Add("ladder.min_bytes", "ladder.low_bytes")
 	}
 
 	switch {

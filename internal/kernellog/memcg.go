@@ -88,6 +88,36 @@ func (p *parser) limitsLine(s *stream, rec record, text string) bool {
 	return true
 }
 
+// protection is how much of the usage below the limiter, or of the node's cgroups,
+// memory.min and memory.low protect, in bytes.
+type protection struct{ min, low uint64 }
+
+// protectionLine reads "Memory cgroup min protection NkB -- low protection NkB", which 7.x
+// prints before the tasks (mm/memcontrol.c: mem_cgroup_show_protected_memory).
+func (r *report) protectionLine(rec record, text string) bool {
+	if r.at >= inTasks || r.protected != nil {
+		return false
+	}
+	size := func(key string) (uint64, bool) {
+		word, ok := after(rec, text, key)
+		if !ok {
+			return 0, false
+		}
+
+		return kib(word)
+	}
+	min, ok1 := size("min protection ")
+	low, ok2 := size("low protection ")
+
+	if !ok1 || !ok2 {
+		return false
+	}
+	r.protected = &protection{min, low}
+	r.advance(rec, r.at)
+
+	return true
+}
+
 // taskInLine reads "Task in P killed as a result of limit of L".
 func (p *parser) taskInLine(s *stream, rec record, text string) bool {
 	task, limit, found := strings.Cut(strings.TrimPrefix(text, "Task in "), " killed as a result of limit of ")

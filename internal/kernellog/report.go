@@ -100,6 +100,8 @@ type report struct {
 	stats   []memcgStats
 	inStats bool
 
+	protected *protection
+
 	memInfo *memInfo
 	slabs   []events.SlabCache
 

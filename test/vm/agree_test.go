@@ -57,6 +57,8 @@ var rules = map[string]rule{
 	"limiter.usage_bytes":      charged,
 	"limiter.swap_usage_bytes": charged,
 
+	"limiter.protected_min_bytes": charged, "limiter.protected_low_bytes": charged,
+
 	"ladder":                  same,
 	"ladder.usage_bytes":      charged,
 	"ladder.swap_usage_bytes": charged,
