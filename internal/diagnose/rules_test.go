@@ -184,6 +184,14 @@ func cases() []ruleCase {
 				i.NodeState.Slabs = []events.SlabCache{{Name: "kmalloc-1k", Bytes: 6 * gib}}
 			}),
 			lack: func(i *incident) { i.NodeState.SlabUnreclaimable = new(2 * gib) }},
+		{rule: "gpu_memory", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.NodeState.AnonBytes, i.NodeState.GPUActiveBytes, i.NodeState.GPUReclaimBytes = new(5*gib), new(6*gib), new(gib)
+			}),
+			lack: func(i *incident) { i.NodeState.GPUActiveBytes, i.NodeState.GPUReclaimBytes = new(2*gib), new(4*gib/10) }},
+		{rule: "gpu_memory", name: "of a cgroup's limit", confidence: certain,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.AnonBytes, i.NodeState.GPUActiveBytes = new(5*gib), new(6*gib) }),
+			lack: func(i *incident) { i.Scope = events.ScopeMemcg }},
 		{rule: "slab_reclaimable", confidence: certain,
 			make: filled(func(m *events.Memory) { m.SlabReclaimableBytes = new(300 * mib) }),
 			lack: func(i *incident) { i.Memory.SlabReclaimableBytes = new(127 * mib) }},

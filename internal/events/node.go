@@ -34,6 +34,10 @@ type NodeState struct {
 	UnevictableBytes *uint64 `json:"unevictable_bytes,omitempty"`
 	// AnonTHPBytes is anonymous memory in transparent huge pages.
 	AnonTHPBytes *uint64 `json:"anon_thp_bytes,omitempty"`
+	// GPUActiveBytes is memory that GPU drivers use for their buffers (GPUActive of 7.x).
+	GPUActiveBytes *uint64 `json:"gpu_active_bytes,omitempty"`
+	// GPUReclaimBytes is memory that GPU drivers keep for their next buffers (GPUReclaim).
+	GPUReclaimBytes *uint64 `json:"gpu_reclaim_bytes,omitempty"`
 	// HugetlbBytes is memory reserved for hugetlb.
 	HugetlbBytes *uint64 `json:"hugetlb_bytes,omitempty"`
 	// HugetlbFreeBytes is the free part of hugetlb.

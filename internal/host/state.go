@@ -77,6 +77,8 @@ func (r Reader) Meminfo() *events.NodeState {
 	s.UnevictableBytes, s.AnonTHPBytes = kib("Unevictable:"), kib("AnonHugePages:")
 	s.SwapTotalBytes, s.SwapFreeBytes = kib("SwapTotal:"), kib("SwapFree:")
 
+	s.GPUActiveBytes, s.GPUReclaimBytes = kib("GPUActive:"), kib("GPUReclaim:") // of 7.x
+
 	s.HugetlbBytes = kib("Hugetlb:") // of all sizes; since 4.19
 	if pageBytes := kib("Hugepagesize:"); pageBytes != nil {
 		of := func(name string) *uint64 {

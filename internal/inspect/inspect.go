@@ -54,6 +54,7 @@ func Cgroup(ctx context.Context, o Options, path string) *events.Inspection {
 	i.Memory = o.Reader.Charge(path)
 	i.Unknown = append(i.Unknown, missing(i.Memory)...)
 	i.Events, i.OwnEvents = o.Reader.Events(path, false), o.Reader.Events(path, true)
+	i.ScannedBytes, i.ScannedProactivelyBytes = o.Reader.Scanned(path)
 
 	i.PSISome, i.PSIFull = o.Reader.PSI(path)
 	if i.PSISome == nil {

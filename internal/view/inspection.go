@@ -79,6 +79,7 @@ func (v inspection) sections() []section {
 		all.add("ladder", v.ancestry())
 		all.add("memory", v.charge(), v.reclaim())
 		all.add("events", counts("with descendants", v.event.Events), counts("local", v.event.OwnEvents))
+		all.add("scanned", v.scanned())
 		all.add("stalled", stalled(v.event.PSISome, v.event.PSIFull))
 		all.add("shares", v.shares(v.event.Shares, v.event.SharesLeftOut)...)
 	}
@@ -140,7 +141,7 @@ func counts(what string, e *events.CgroupEvents) group {
 	for _, c := range []struct {
 		name  string
 		count *uint64
-	}{{"high", e.High}, {"max", e.Max}, {"oom", e.OOM}, {"oom_kill", e.OOMKill}, {"oom_group_kill", e.OOMGroupKill}} {
+	}{{"high", e.High}, {"max", e.Max}, {"oom", e.OOM}, {"oom_kill", e.OOMKill}, {"oom_group_kill", e.OOMGroupKill}, {"sock_throttled", e.SockThrottled}} {
 		if c.count != nil {
 			items = append(items, c.name+" "+strconv.FormatUint(*c.count, 10))
 		}
@@ -148,6 +149,23 @@ func counts(what string, e *events.CgroupEvents) group {
 
 	if len(items) > 0 {
 		items[0] = what + ": " + items[0]
+	}
+
+	return list(items...)
+}
+
+// scanned is what reclaim looked at. What was requested through memory.reclaim is no sign of
+// a shortage.
+func (v inspection) scanned() group {
+	all, proactive := v.event.ScannedBytes, v.event.ScannedProactivelyBytes
+	if all == nil || *all == 0 {
+		return list()
+	}
+
+	items := []string{phrase.Size(*all)}
+	if proactive != nil {
+		share := float64(*proactive) / float64(*all)
+		items = append(items, phrase.Percent(min(share, 1))+" of it through memory.reclaim")
 	}
 
 	return list(items...)

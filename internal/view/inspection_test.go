@@ -40,6 +40,7 @@ func inspections() map[string]*events.Inspection {
 		HeadroomBytes: mibs(12),
 		Memory: &events.Memory{AnonBytes: mibs(250), FileBytes: mibs(40), ShmemBytes: mibs(30),
 			SlabBytes: mibs(10), InactiveFileBytes: mibs(5), FileDirtyBytes: mibs(2)},
+		ScannedBytes: mibs(4096), ScannedProactivelyBytes: mibs(3072),
 		Events:    &events.CgroupEvents{High: new(uint64(5)), Max: new(uint64(9)), OOM: new(uint64(1)), OOMKill: new(uint64(1))},
 		OwnEvents: &events.CgroupEvents{High: new(uint64(0)), Max: new(uint64(0))},
 		PSISome:   &events.PSI{Avg10: 12.5, Avg60: 3.25}, PSIFull: &events.PSI{Avg10: 1},
