@@ -71,7 +71,8 @@ func cases() []ruleCase {
 			lack: func(i *incident) { i.Outcome = events.OutcomeNoKillable }},
 		{rule: "kernel_panic", name: "nothing killable", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
-				i.Tier, i.Outcome, i.Victims, i.Killer, i.Passes = events.TierKernelLog, events.OutcomePanic, nil, nil, &events.Passes{NoKillable: 1}
+				i.Tier, i.Outcome, i.Passes = events.TierKernelLog, events.OutcomePanic, &events.Passes{NoKillable: 1}
+				i.Victims, i.Killer = nil, nil
 			}),
 			lack: func(i *incident) { i.Outcome = events.OutcomeKilled }},
 		{rule: "killer_disabled", confidence: certain,

@@ -75,7 +75,9 @@ func TestProtectionOfTheAncestryAndOfWhatIsBelowTheLimiter(t *testing.T) {
 			}
 
 			leaf, parent := inc.Ladder[0], inc.Ladder[1]
-			if got := pagesOf(leaf.MinBytes) == 30 && pagesOf(leaf.LowBytes) == 40 && parent.MinBytes != nil && parent.LowBytes == nil; got != test.ancestors {
+			got := pagesOf(leaf.MinBytes) == 30 && pagesOf(leaf.LowBytes) == 40 && parent.MinBytes != nil && parent.LowBytes == nil
+
+			if got != test.ancestors {
 				t.Errorf("got ladder %+v, %+v, want min 30 and low 40, and min max: %t", leaf, parent, test.ancestors)
 			}
 		})

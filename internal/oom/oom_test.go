@@ -73,7 +73,8 @@ func TestV1LimitFileIsTheOneThatFailsFirst(t *testing.T) {
 		memoryRoom, memswRoom uint64
 		want                  string
 	}{
-		{0, 0, memsw}, {7, 7, memsw}, {0, 100, memory}, {100, 0, memsw}, {NoLimit, NoLimit, memory}, {NoLimit, 5, memsw}, {0, NoLimit, memory},
+		{0, 0, memsw}, {7, 7, memsw}, {0, 100, memory}, {100, 0, memsw},
+		{NoLimit, NoLimit, memory}, {NoLimit, 5, memsw}, {0, NoLimit, memory},
 	} {
 		if got := V1LimitFile(test.memoryRoom, test.memswRoom); got != test.want {
 			t.Errorf("V1LimitFile(%d, %d): got %s, want %s", test.memoryRoom, test.memswRoom, got, test.want)

@@ -141,7 +141,10 @@ func counts(what string, e *events.CgroupEvents) group {
 	for _, c := range []struct {
 		name  string
 		count *uint64
-	}{{"high", e.High}, {"max", e.Max}, {"oom", e.OOM}, {"oom_kill", e.OOMKill}, {"oom_group_kill", e.OOMGroupKill}, {"sock_throttled", e.SockThrottled}} {
+	}{
+		{"high", e.High}, {"max", e.Max}, {"oom", e.OOM}, {"oom_kill", e.OOMKill}, {"oom_group_kill", e.OOMGroupKill},
+		{"sock_throttled", e.SockThrottled},
+	} {
 		if c.count != nil {
 			items = append(items, c.name+" "+strconv.FormatUint(*c.count, 10))
 		}
