@@ -29,8 +29,7 @@ const (
 
 	OutcomeSkipped Outcome = "skipped" // out_of_memory returned without a choice (no __GFP_FS, or a notifier freed memory)
 
-	// Suspend and hibernation turn the OOM killer off while they freeze tasks: the allocation fails.
-	OutcomeKillerDisabled Outcome = "killer_disabled"
+	OutcomeKillerDisabled Outcome = "killer_disabled" // the OOM killer was turned off, for suspend or hibernation: the allocation failed
 
 	OutcomePanic Outcome = "panic" // the kernel panicked (known from a kernel log only): vm.panic_on_oom, or the node has nothing killable
 )
