@@ -176,16 +176,21 @@ var actionRules = []rule{
 		id: "killer_disabled",
 		means: "The node suspended or hibernated: the OOM killer is turned off while tasks are frozen, " +
 			"so the allocation failed and nothing was killed.",
-		needs:     "outcome killer_disabled: an OOM invocation for the node that returned without a choice",
+		needs:     "outcome killer_disabled: an OOM invocation that returned at once, without looking for a victim",
 		reference: "Documentation/power/freezing-of-tasks.rst; mm/oom_kill.c, oom_killer_disable",
 		match: func(f *facts) *finding {
 			if f.outcome != events.OutcomeKillerDisabled {
 				return nil
 			}
 
+			what := "The node ran out of memory"
+			if f.is(events.ScopeMemcg) {
+				what = phrase.Capitalize(f.limit()) + " was reached"
+			}
+
 			return &finding{
-				text: "The node ran out of memory while it suspended or hibernated: the OOM killer is turned off " +
-					"then, and nothing was killed.",
+				text: what + " while the node suspended or hibernated: the OOM killer is turned off then, and " +
+					"nothing was killed.",
 				confidence: certain,
 				evidence: []events.Evidence{item("OOM invocations while the OOM killer was turned off",
 					fmt.Sprint(max(f.passes.KillerDisabled, 1)), f.source(fromKernel))},

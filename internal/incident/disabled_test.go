@@ -9,10 +9,10 @@ import (
 	"github.com/oomtrace/oomtrace/internal/kernel"
 )
 
-// A node on which nothing can be killed panics (mm/oom_kill.c: out_of_memory), so nobody
-// sees the return of that invocation. One that returned without a choice found the OOM
-// killer turned off for suspend.
-func TestAnInvocationForTheNodeThatChoseNothingFoundTheKillerDisabled(t *testing.T) {
+// out_of_memory determines the constraint before it looks for a victim, and a node on which
+// nothing can be killed panics (mm/oom_kill.c). So an invocation without a constraint that
+// chose nothing found the OOM killer turned off for suspend.
+func TestAnInvocationThatDidNotEvenLookFoundTheKillerDisabled(t *testing.T) {
 	a, c := proc(10, "a"), leafToRoot(1000, kernel.NoLimit)
 
 	for name, test := range map[string]struct {
@@ -21,9 +21,10 @@ func TestAnInvocationForTheNodeThatChoseNothingFoundTheKillerDisabled(t *testing
 		order      int32
 		want       events.Outcome
 	}{
-		"node":    {kernel.Memcg{}, kernel.ConstraintNone, 0, events.OutcomeKillerDisabled},
-		"cgroup":  {c[0], kernel.ConstraintMemcg, 0, events.OutcomeNoKillable},
-		"sysrq-f": {kernel.Memcg{}, kernel.ConstraintNone, -1, events.OutcomeNoKillable},
+		"node":                              {kernel.Memcg{}, kernel.ConstraintNone, 0, events.OutcomeKillerDisabled},
+		"cgroup":                            {c[0], kernel.ConstraintMemcg, 0, events.OutcomeNoKillable},
+		"a cgroup, while the node suspends": {c[0], kernel.ConstraintNone, 0, events.OutcomeKillerDisabled},
+		"sysrq-f":                           {kernel.Memcg{}, kernel.ConstraintNone, -1, events.OutcomeNoKillable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newHost(t, events.TierFentry)
@@ -41,7 +42,7 @@ func TestAnInvocationForTheNodeThatChoseNothingFoundTheKillerDisabled(t *testing
 
 			m.settle()
 
-			if test.limiter.Key.ID != 0 {
+			if test.want == events.OutcomeNoKillable && test.limiter.Key.ID != 0 {
 				if inc := m.one(); inc.Passes.NoKillable != 40 { // it belongs to the kill
 					t.Errorf("got passes %+v, want 40 without a killable process", inc.Passes)
 				}

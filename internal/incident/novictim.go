@@ -94,13 +94,14 @@ func (n *noVictims) repeat(r *kernel.OOMReturn) *repeat {
 	return rep
 }
 
-// outcomeOf returns the outcome of an invocation that killed nobody. One for the node that
-// finds nothing killable panics (mm/oom_kill.c: out_of_memory, 4.19 to 7.3), unless sysrq-f
-// asked for it. So one that returned found the OOM killer disabled: suspend and
-// hibernation do that while they freeze tasks (oom_killer_disable).
+// outcomeOf returns the outcome of an invocation that killed nobody. One that looks for a
+// victim determines the constraint first, which is that of a memcg where one is the
+// limiter; and a node on which nothing is killable panics, unless sysrq-f asked for the
+// kill (mm/oom_kill.c: out_of_memory, 5.10 to 7.3). So one that returned without either
+// found the OOM killer disabled: suspend and hibernation do that while they freeze tasks
+// (oom_killer_disable).
 func outcomeOf(r *kernel.OOMReturn) events.Outcome {
-	ofNode := r.Limiter.ID == 0 && r.Constraint == kernel.ConstraintNone && r.Order != -1
-	if r.Outcome == events.OutcomeNoKillable && ofNode {
+	if r.Outcome == events.OutcomeNoKillable && r.Constraint == kernel.ConstraintNone && r.Order != -1 {
 		return events.OutcomeKillerDisabled
 	}
 
