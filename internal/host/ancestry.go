@@ -4,6 +4,7 @@ package host
 
 import (
 	"bytes"
+	"cmp"
 	"path"
 	"path/filepath"
 	"strings"
@@ -61,6 +62,34 @@ func (r Reader) Ancestry(cgroup string) (ancestors []events.Rung, unknown []stri
 	}
 
 	return ancestors, unknown
+}
+
+// Protected returns how much of the usage below a cgroup memory.min and memory.low of its
+// children protect from reclaim for its limit, nil for none; of all cgroups with an empty
+// path. Deeper cgroups are protected within what their ancestors are (mm/page_counter.c:
+// propagate_protected_usage). cgroup v1 protects nothing.
+func (r Reader) Protected(path string) (byMin, byLow *uint64) {
+	if r.Layout.MemoryVersion != 2 {
+		return nil, nil
+	}
+
+	for _, child := range r.children(cmp.Or(path, r.Layout.MountRoot, "/")) {
+		for _, p := range []struct {
+			file string
+			sum  **uint64
+		}{{"memory.min", &byMin}, {"memory.low", &byLow}} {
+			text, err := readSmall(filepath.Join(r.Layout.dir(child.Cgroup.Path), p.file))
+			if err != nil {
+				continue
+			}
+
+			if limit := protection(text); limit != nil && child.UsageBytes != nil && *child.UsageBytes > 0 {
+				*p.sum = new(value(*p.sum) + min(*limit, *child.UsageBytes))
+			}
+		}
+	}
+
+	return byMin, byLow
 }
 
 // limitFile is the file of a field. Some do not exist in kernels without swap, or in

@@ -14,6 +14,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
 // Options configure an inspection.
@@ -149,13 +150,23 @@ func limitByCgroup(i *events.Inspection, layout host.Layout) {
 			SwapLimitBytes: r.SwapMaxBytes, SwapUsageBytes: r.SwapUsageBytes, Cgroup: &r.Cgroup, Workload: r.Workload,
 		}
 		if layout.MemoryVersion == 1 {
-			i.Limiter.Which = "memory.limit_in_bytes"
+			i.Limiter.Which = oom.V1LimitFile(room, left(r.SwapUsageBytes, r.SwapMaxBytes))
 		}
 
 		for below := range i.Ladder {
 			i.Ladder[below].Below = below < n
 		}
 	}
+}
+
+// left returns how much may be used until a limit is reached, oom.NoLimit where none is
+// known.
+func left(usage, limit *uint64) uint64 {
+	if usage == nil || limit == nil {
+		return oom.NoLimit
+	}
+
+	return *limit - min(*usage, *limit)
 }
 
 // finish adds what depends on the limiter: shares, candidates and causes.
@@ -167,6 +178,8 @@ func (o Options) finish(ctx context.Context, i *events.Inspection) {
 		path = i.Limiter.Cgroup.Path
 		i.Shares, i.SharesLeftOut = o.Reader.Shares(path, o.Most)
 	}
+
+	i.Limiter.ProtectedMinBytes, i.Limiter.ProtectedLowBytes = o.Reader.Protected(path)
 
 	ctx, cancel := context.WithTimeout(ctx, candidatesTimeout)
 	defer cancel()
