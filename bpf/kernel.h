@@ -205,6 +205,7 @@ enum node_stat_item {
 	NR_WRITEBACK = 21,
 	NR_ANON_THPS = 28,
 	NR_SWAPCACHE = 41, /* since 5.12, with CONFIG_SWAP */
+	NR_HUGETLB = 48,   /* not in 6.12, in 6.18 */
 	NR_PAGETABLE = 37, /* a zone_stat_item before 5.11: not charged to memcgs */
 };
 

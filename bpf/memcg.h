@@ -121,6 +121,7 @@ static __always_inline void fill_memcg_charge(struct wire_memcg_charge *out, str
 	out->items[WIRE_CHARGE_ANON_THP] = 0;
 	out->items[WIRE_CHARGE_ANON_HUGEPAGES] = 0;
 	out->items[WIRE_CHARGE_PERCPU] = 0;
+	out->items[WIRE_CHARGE_HUGETLB] = 0;
 	if (has_pagetables())
 		charge_item(out, memcg, WIRE_CHARGE_PAGETABLES, bpf_core_enum_value(enum node_stat_item, NR_PAGETABLE));
 	if (thp_in_pages())
@@ -130,6 +131,8 @@ static __always_inline void fill_memcg_charge(struct wire_memcg_charge *out, str
 			    bpf_core_enum_value(enum node_stat_item, NR_ANON_THPS));
 	if (has_percpu_charge())
 		charge_item(out, memcg, WIRE_CHARGE_PERCPU, bpf_core_enum_value(enum memcg_stat_item, MEMCG_PERCPU_B));
+	if (has_hugetlb_charge())
+		charge_item(out, memcg, WIRE_CHARGE_HUGETLB, bpf_core_enum_value(enum node_stat_item, NR_HUGETLB));
 }
 
 #endif

@@ -121,7 +121,8 @@ const (
 	ChargeAnonTHP           ChargeItem = 13
 	ChargeAnonHugepages     ChargeItem = 14
 	ChargePercpu            ChargeItem = 15
-	ChargeItems             ChargeItem = 16
+	ChargeHugetlb           ChargeItem = 16
+	ChargeItems             ChargeItem = 17
 )
 
 // MemcgCharge is struct wire_memcg_charge.
@@ -130,7 +131,7 @@ type MemcgCharge struct {
 	CgroupID  uint64
 	Hierarchy uint32
 	Known     uint32
-	Items     [16]int64
+	Items     [17]int64
 }
 
 // AttachMode is enum wire_attach_mode.

@@ -125,6 +125,7 @@ enum wire_charge_item {
 	WIRE_CHARGE_ANON_THP,	    /* in pages; either this is known, */
 	WIRE_CHARGE_ANON_HUGEPAGES, /* or this, in huge pages */
 	WIRE_CHARGE_PERCPU,
+	WIRE_CHARGE_HUGETLB,
 	WIRE_CHARGE_ITEMS,
 };
 

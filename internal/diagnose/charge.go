@@ -21,6 +21,7 @@ type charge struct {
 	dirty, active, inactive                *uint64 // parts of cache; dirty includes writeback
 	unevictable, thp                       *uint64
 	gpu                                    *uint64 // of the node: buffers of GPU drivers
+	hugetlb                                *uint64 // of a cgroup
 }
 
 // newCharge returns nil where nothing is known, or the scope has no whole that could be
@@ -57,6 +58,7 @@ func memcgCharge(m *events.Memory) *charge {
 		kernelStacks: m.KernelStackBytes, pagetables: m.PagetablesBytes, sock: m.SockBytes, perCPU: m.PercpuBytes,
 		dirty: sum(m.FileDirtyBytes, m.FileWritebackBytes), active: m.ActiveFileBytes, inactive: m.InactiveFileBytes,
 		unevictable: m.UnevictableBytes, thp: m.AnonTHPBytes,
+		hugetlb: m.HugetlbBytes,
 	}
 	// Where the kernel does not split slab, all of it counts as reclaimable: the weaker
 	// claim.
@@ -118,7 +120,7 @@ func (c *charge) share(part *uint64) float64 {
 func (c *charge) largest(part *uint64) bool {
 	for _, other := range []*uint64{
 		c.anon, c.cache, c.shmem, c.slabReclaimable, c.slabUnreclaimable, c.kernelStacks, c.pagetables, c.sock, c.perCPU,
-		c.gpu,
+		c.gpu, c.hugetlb,
 	} {
 		if other != nil && *other > *part {
 			return false

@@ -312,6 +312,21 @@ var resourceRules = []rule{
 		},
 	}.rule(),
 	filler{
+		id: "hugetlb_charged",
+		means: "Huge pages of hugetlb filled the limit, which they count towards with the mount option " +
+			"memory_hugetlb_accounting. They cannot be reclaimed or swapped out.",
+		what: "huge pages of hugetlb", part: func(c *charge) *uint64 { return c.hugetlb },
+		least: notableShare, major: majorShare,
+		reference: "Documentation/admin-guide/cgroup-v2.rst, memory_hugetlb_accounting",
+		text: func(f *facts, c *charge, amount string) string {
+			return fmt.Sprintf("Huge pages (hugetlb) take up %s and cannot be reclaimed or swapped out.", amount)
+		},
+		advice: []advice{
+			{layer: application, text: "Map fewer huge pages, or unmap those that are not in use."},
+			{layer: cgroupLayer, text: "Add the huge pages that the workload needs to its memory limit."},
+		},
+	}.rule(),
+	filler{
 		id: "gpu_memory",
 		means: "Buffers of GPU drivers filled the node's memory. They are not part of any process's RSS, and " +
 			"reclaim only gets what a driver keeps for later.",

@@ -185,6 +185,12 @@ func cases() []ruleCase {
 				i.NodeState.Slabs = []events.SlabCache{{Name: "kmalloc-1k", Bytes: 6 * gib}}
 			}),
 			lack: func(i *incident) { i.NodeState.SlabUnreclaimable = new(2 * gib) }},
+		{rule: "hugetlb_charged", confidence: certain,
+			make: filled(func(m *events.Memory) { m.HugetlbBytes = new(300 * mib) }),
+			lack: func(i *incident) { i.Memory.HugetlbBytes = new(127 * mib) }},
+		{rule: "hugetlb_charged", name: "not of the node", confidence: certain,
+			make: filled(func(m *events.Memory) { m.HugetlbBytes = new(300 * mib) }),
+			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
 		{rule: "gpu_memory", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.NodeState.AnonBytes, i.NodeState.GPUActiveBytes, i.NodeState.GPUReclaimBytes = new(5*gib), new(6*gib), new(gib)

@@ -90,4 +90,7 @@ type Memory struct {
 	SlabUnreclaimableBytes *uint64 `json:"slab_unreclaimable_bytes,omitempty"`
 	// PercpuBytes is per-CPU memory.
 	PercpuBytes *uint64 `json:"percpu_bytes,omitempty"`
+	// HugetlbBytes is huge pages of hugetlb, which only count with the mount option
+	// memory_hugetlb_accounting; absent: none, or the kernel does not show it.
+	HugetlbBytes *uint64 `json:"hugetlb_bytes,omitempty"`
 }

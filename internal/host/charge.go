@@ -54,6 +54,10 @@ func chargeV2(text []byte) *events.Memory {
 		SlabReclaimableBytes: stat(text, "slab_reclaimable"), SlabUnreclaimableBytes: stat(text, "slab_unreclaimable"),
 		PercpuBytes: stat(text, "percpu"),
 	}
+	if huge := stat(text, "hugetlb"); huge != nil && *huge > 0 {
+		m.HugetlbBytes = huge
+	}
+
 	if m.SlabBytes == nil && m.SlabReclaimableBytes != nil && m.SlabUnreclaimableBytes != nil {
 		sum := *m.SlabReclaimableBytes + *m.SlabUnreclaimableBytes
 		m.SlabBytes = &sum

@@ -266,6 +266,7 @@ func memoryFields(m *events.Memory) []memoryField {
 		{&m.SlabReclaimableBytes, [3]string{"slab_reclaimable"}},
 		{&m.SlabUnreclaimableBytes, [3]string{"slab_unreclaimable"}},
 		{&m.PercpuBytes, [3]string{"percpu"}},
+		{&m.HugetlbBytes, [3]string{"hugetlb"}},
 	}
 }
 

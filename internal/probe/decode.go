@@ -272,6 +272,10 @@ func (d *decoder) charge(w *bpf.Charge) kernel.Charge {
 			SlabUnreclaimableBytes: item(bpf.ChargeSlabUnreclaimable, 1),
 			PercpuBytes:            item(bpf.ChargePercpu, 1),
 		}
+		if huge := item(bpf.ChargeHugetlb, d.pageSize); huge != nil && *huge > 0 {
+			memory.HugetlbBytes = huge
+		}
+
 		if memory.AnonTHPBytes == nil {
 			memory.AnonTHPBytes = item(bpf.ChargeAnonHugepages, d.hugePageSize())
 		}

@@ -128,6 +128,19 @@ func TestDecodeConvertsHugePagesToBytes(t *testing.T) {
 	}
 }
 
+func TestDecodeLeavesOutHugePagesThatAreNotCharged(t *testing.T) {
+	for pages, want := range map[int64]uint64{0: 0, 512: 2 << 20} {
+		w := bpf.Charge{MemcgCount: 1}
+		w.H.Kind = bpf.KindCharge
+		w.Memcgs[0].Items[bpf.ChargeHugetlb], w.Memcgs[0].Known = pages, 1<<bpf.ChargeHugetlb
+
+		got := decode[kernel.Charge](t, w).Memcgs[0].Memory.HugetlbBytes
+		if (got != nil) != (want > 0) || got != nil && *got != want {
+			t.Errorf("%d pages: got %v, want %d bytes, nil for none", pages, got, want)
+		}
+	}
+}
+
 func TestDecodeUserKill(t *testing.T) {
 	w := bpf.UserKill{UID: 1000, LoginUID: 1001, TermNS: 77, AncestorCount: 1 << 30}
 	w.Kill.H.Kind = bpf.KindUserKill

@@ -252,7 +252,8 @@ func (b limitBlock) charge() group {
 
 	return list(b.sizes(
 		part{"anon", m.AnonBytes}, part{"file", m.FileBytes}, part{"shmem", m.ShmemBytes}, part{"slab", m.SlabBytes},
-		part{"kernel stacks", m.KernelStackBytes}, part{"page tables", m.PagetablesBytes}, part{"sockets", m.SockBytes})...)
+		part{"kernel stacks", m.KernelStackBytes}, part{"page tables", m.PagetablesBytes}, part{"sockets", m.SockBytes},
+		part{"hugetlb", m.HugetlbBytes})...)
 }
 
 // part is a named part of memory.
