@@ -258,6 +258,10 @@ func (v inspection) candidates() []group {
 	}
 	groups := g.groups(0)
 
+	if v.killsAllocatingTask() {
+		groups = append([]group{list("whichever process allocates (vm.oom_kill_allocating_task), not by badness")}, groups...)
+	}
+
 	var rest []string
 	if v.event.CandidatesLeftOut > 0 {
 		rest = append(rest, "and "+phrase.Plural(v.event.CandidatesLeftOut, "less likely process"))
@@ -272,6 +276,13 @@ func (v inspection) candidates() []group {
 	}
 
 	return append(groups, list(rest...))
+}
+
+// killsAllocatingTask reports whether the kernel would compare no processes: it does for a
+// cgroup's limit all the same (mm/oom_kill.c: out_of_memory).
+func (v inspection) killsAllocatingTask() bool {
+	n, l := v.event.NodeState, v.event.Limiter
+	return n != nil && n.KillAllocatingTask != nil && *n.KillAllocatingTask && l != nil && l.Level == events.LevelNode
 }
 
 // candidate names a process, and its place unless that is the inspected cgroup. In a narrow

@@ -80,7 +80,7 @@ func inspections() map[string]*events.Inspection {
 				TotalBytes: mibs(32000), FreeBytes: mibs(200), AvailableBytes: mibs(300), AnonBytes: mibs(25000),
 				FileBytes: mibs(150), ShmemBytes: mibs(2000),
 				SlabReclaimable: mibs(100), SlabUnreclaimable: mibs(3000), SwapTotalBytes: mibs(0),
-				TransparentHuge: "always", AnonTHPBytes: mibs(9000),
+				TransparentHuge: "always", AnonTHPBytes: mibs(9000), KillAllocatingTask: new(true),
 				HugetlbBytes: mibs(2048), HugetlbFreeBytes: mibs(2048),
 				PSISome: &events.PSI{Avg10: 80, Avg60: 40, Avg300: 10},
 				Zones:   []events.Zone{zone(0, "Normal", 50), zone(1, "Normal", 70), zone(1, "Movable", 100)},
