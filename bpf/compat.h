@@ -231,6 +231,12 @@ static __always_inline bool has_percpu_charge(void)
 	return bpf_core_enum_value_exists(enum memcg_stat_item, MEMCG_PERCPU_B);
 }
 
+/* Not in 6.12, in 6.18. Kept where cgroup2 is mounted with memory_hugetlb_accounting, else 0. */
+static __always_inline bool has_hugetlb_charge(void)
+{
+	return bpf_core_enum_value_exists(enum node_stat_item, NR_HUGETLB);
+}
+
 /*
  * NR_ANON_THPS counts pages since 5.12 (69473e5de873), huge pages before. No type
  * shows that change, but NR_SWAPCACHE came with the same release, with CONFIG_SWAP

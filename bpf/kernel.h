@@ -70,6 +70,10 @@ struct page_counter {
 	unsigned long high;
 	unsigned long max;
 	unsigned long watermark;
+	unsigned long min;
+	unsigned long low;
+	atomic_long_t children_min_usage;
+	atomic_long_t children_low_usage;
 };
 
 enum memcg_memory_event {
@@ -208,6 +212,7 @@ enum node_stat_item {
 	NR_WRITEBACK = 21,
 	NR_ANON_THPS = 28,
 	NR_SWAPCACHE = 41, /* since 5.12, with CONFIG_SWAP */
+	NR_HUGETLB = 48,   /* not in 6.12, in 6.18 */
 	NR_PAGETABLE = 37, /* a zone_stat_item before 5.11: not charged to memcgs */
 };
 

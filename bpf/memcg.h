@@ -30,6 +30,24 @@ static __always_inline void fill_counter(struct wire_counter *out, struct page_c
 	out->watermark = BPF_CORE_READ(counter, watermark);
 }
 
+/* Reclaim for a limit honours what protects the memcgs below the limiter (mm/memcontrol.c). */
+static __always_inline bool fill_protection(struct wire_protection *out, struct page_counter *counter)
+{
+	out->min = 0;
+	out->low = 0;
+	out->children_min = 0;
+	out->children_low = 0;
+	if (!bpf_core_field_exists(counter->children_min_usage))
+		return false;
+
+	out->min = BPF_CORE_READ(counter, min);
+	out->low = BPF_CORE_READ(counter, low);
+	out->children_min = BPF_CORE_READ(counter, children_min_usage.counter);
+	out->children_low = BPF_CORE_READ(counter, children_low_usage.counter);
+
+	return true;
+}
+
 static __always_inline void fill_memcg(struct wire_memcg *out, struct mem_cgroup *memcg)
 {
 	struct cgroup *cgroup = BPF_CORE_READ(memcg, css.cgroup);
@@ -44,6 +62,9 @@ static __always_inline void fill_memcg(struct wire_memcg *out, struct mem_cgroup
 		fill_counter(&out->swap, (void *)__builtin_preserve_access_index(&memcg->swap));
 		out->flags |= WIRE_MEMCG_SWAP;
 	}
+
+	if (fill_protection(&out->protection, (void *)__builtin_preserve_access_index(&memcg->memory)))
+		out->flags |= WIRE_MEMCG_PROTECTION;
 
 	if (bpf_core_field_exists(memcg->oom_group)) {
 		out->flags |= WIRE_MEMCG_OOM_GROUP_KNOWN;
@@ -98,6 +119,7 @@ static __always_inline void fill_memcg_charge(struct wire_memcg_charge *out, str
 	out->items[WIRE_CHARGE_ANON_THP] = 0;
 	out->items[WIRE_CHARGE_ANON_HUGEPAGES] = 0;
 	out->items[WIRE_CHARGE_PERCPU] = 0;
+	out->items[WIRE_CHARGE_HUGETLB] = 0;
 	if (has_pagetables())
 		charge_item(out, memcg, WIRE_CHARGE_PAGETABLES, bpf_core_enum_value(enum node_stat_item, NR_PAGETABLE));
 	if (thp_in_pages())
@@ -107,6 +129,8 @@ static __always_inline void fill_memcg_charge(struct wire_memcg_charge *out, str
 			    bpf_core_enum_value(enum node_stat_item, NR_ANON_THPS));
 	if (has_percpu_charge())
 		charge_item(out, memcg, WIRE_CHARGE_PERCPU, bpf_core_enum_value(enum memcg_stat_item, MEMCG_PERCPU_B));
+	if (has_hugetlb_charge())
+		charge_item(out, memcg, WIRE_CHARGE_HUGETLB, bpf_core_enum_value(enum node_stat_item, NR_HUGETLB));
 }
 
 #endif

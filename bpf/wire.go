@@ -76,18 +76,29 @@ const (
 	MemcgSwap          MemcgFlag = 8
 	MemcgOOMKill       MemcgFlag = 16
 	MemcgOOMGroupKnown MemcgFlag = 32
+	MemcgProtection    MemcgFlag = 64
 )
+
+// Protection is struct wire_protection.
+type Protection struct {
+	_           structs.HostLayout
+	Min         uint64
+	Low         uint64
+	ChildrenMin uint64
+	ChildrenLow uint64
+}
 
 // Memcg is struct wire_memcg.
 type Memcg struct {
-	_         structs.HostLayout
-	CgroupID  uint64
-	Hierarchy uint32
-	Flags     MemcgFlag
-	Memory    Counter
-	Swap      Counter
-	OOMKill   uint64
-	Name      [128]uint8
+	_          structs.HostLayout
+	CgroupID   uint64
+	Hierarchy  uint32
+	Flags      MemcgFlag
+	Memory     Counter
+	Swap       Counter
+	OOMKill    uint64
+	Name       [128]uint8
+	Protection Protection
 }
 
 // ChargeItem is enum wire_charge_item.
@@ -110,7 +121,8 @@ const (
 	ChargeAnonTHP           ChargeItem = 13
 	ChargeAnonHugepages     ChargeItem = 14
 	ChargePercpu            ChargeItem = 15
-	ChargeItems             ChargeItem = 16
+	ChargeHugetlb           ChargeItem = 16
+	ChargeItems             ChargeItem = 17
 )
 
 // MemcgCharge is struct wire_memcg_charge.
@@ -119,7 +131,7 @@ type MemcgCharge struct {
 	CgroupID  uint64
 	Hierarchy uint32
 	Known     uint32
-	Items     [16]int64
+	Items     [17]int64
 }
 
 // AttachMode is enum wire_attach_mode.

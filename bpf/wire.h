@@ -85,6 +85,15 @@ enum wire_memcg_flag {
 	WIRE_MEMCG_SWAP = 1 << 3,   /* swap is valid */
 	WIRE_MEMCG_OOM_KILL = 1 << 4, /* oom_kill is valid */
 	WIRE_MEMCG_OOM_GROUP_KNOWN = 1 << 5,
+	WIRE_MEMCG_PROTECTION = 1 << 6, /* protection is valid */
+};
+
+/* memory.min and memory.low of a memcg, and how much of its children's usage theirs protect, in pages. */
+struct wire_protection {
+	__u64 min;
+	__u64 low;
+	__u64 children_min;
+	__u64 children_low;
 };
 
 struct wire_memcg {
@@ -95,6 +104,7 @@ struct wire_memcg {
 	struct wire_counter swap;
 	__u64 oom_kill;
 	__u8 name[WIRE_NAME];
+	struct wire_protection protection;
 };
 
 enum wire_charge_item {
@@ -114,6 +124,7 @@ enum wire_charge_item {
 	WIRE_CHARGE_ANON_THP,	    /* in pages; either this is known, */
 	WIRE_CHARGE_ANON_HUGEPAGES, /* or this, in huge pages */
 	WIRE_CHARGE_PERCPU,
+	WIRE_CHARGE_HUGETLB,
 	WIRE_CHARGE_ITEMS,
 };
 

@@ -9,6 +9,7 @@ var wireStructs = map[string]any{
 	"wire_task":            Task{},
 	"wire_header":          Header{},
 	"wire_counter":         Counter{},
+	"wire_protection":      Protection{},
 	"wire_memcg":           Memcg{},
 	"wire_memcg_charge":    MemcgCharge{},
 	"wire_victim_chosen":   VictimChosen{},

@@ -13,6 +13,7 @@ const struct {
 	struct wire_header header;
 	struct wire_counter counter;
 	enum wire_memcg_flag memcg_flag;
+	struct wire_protection protection;
 	struct wire_memcg memcg;
 	enum wire_charge_item charge_item;
 	struct wire_memcg_charge memcg_charge;

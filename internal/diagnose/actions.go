@@ -61,6 +61,8 @@ func limitLowered(f *facts) *finding {
 	return hit
 }
 
+var nothingKillable = &condition{"nothing could be killed", func(f *facts) bool { return f.passes.NoKillable > 0 }}
+
 // actionRules are about kills that somebody caused on purpose.
 var actionRules = []rule{
 	{
@@ -137,6 +139,65 @@ var actionRules = []rule{
 				"limit is meant to bound: children inherit it."},
 			{layer: cgroupLayer, text: "Raise the limit, or stop the processes manually: the " +
 				"kernel cannot kill them."},
+		},
+	},
+	{
+		id: "kernel_panic",
+		means: "The kernel panicked: the node ran out of memory, and vm.panic_on_oom is set or no process " +
+			"could be killed.",
+		needs:     "outcome panic, which only a kernel log has",
+		reference: "Documentation/admin-guide/sysctl/vm.rst, panic_on_oom; mm/oom_kill.c, out_of_memory",
+		match: func(f *facts) *finding {
+			if f.outcome != events.OutcomePanic {
+				return nil
+			}
+
+			hit := &finding{
+				text:       "The kernel panicked instead of killing a process, as vm.panic_on_oom requests.",
+				confidence: certain,
+				evidence:   []events.Evidence{item("outcome", "kernel panic", f.source(fromKernel))},
+			}
+			if f.passes.NoKillable > 0 {
+				hit.text = "The kernel panicked: the node was out of memory and no process could be killed, because all " +
+					"are exempt (oom_score_adj -1000) or none was left."
+				hit.add("processes that could be killed", "none", f.source(fromKernel))
+			}
+
+			return hit
+		},
+		advice: []advice{
+			{layer: application, text: "Do not set oom_score_adj -1000 on processes that can grow: children " +
+				"inherit it.", when: nothingKillable},
+			{layer: kernel, text: "Set vm.panic_on_oom to 0 if the node is to survive, and kernel.panic to a " +
+				"number of seconds after which it reboots."},
+		},
+	},
+	{
+		id: "suspending",
+		means: "The node suspended or hibernated: the OOM killer is turned off while tasks are frozen, " +
+			"so the allocation failed and nothing was killed.",
+		needs:     "outcome suspending: an OOM invocation that returned at once, without looking for a victim",
+		reference: "Documentation/power/freezing-of-tasks.rst; mm/oom_kill.c, oom_killer_disable",
+		match: func(f *facts) *finding {
+			if f.outcome != events.OutcomeSuspending {
+				return nil
+			}
+
+			what := "The node ran out of memory"
+			if f.is(events.ScopeMemcg) {
+				what = phrase.Capitalize(f.limit()) + " was reached"
+			}
+
+			return &finding{
+				text: what + " while the node suspended or hibernated: the OOM killer is turned off then, and " +
+					"nothing was killed.",
+				confidence: certain,
+				evidence: []events.Evidence{item("OOM invocations while the OOM killer was turned off",
+					fmt.Sprint(max(f.passes.Suspending, 1)), f.source(fromKernel))},
+			}
+		},
+		advice: []advice{
+			{layer: kernel, text: "Free memory before the node hibernates, or lower /sys/power/image_size."},
 		},
 	},
 	userKill("evicted",

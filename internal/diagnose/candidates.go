@@ -15,7 +15,39 @@ func weighed(c *events.Candidate) uint64 {
 	return candidateSize(c) + value(c.SwapBytes) + value(c.PgtablesBytes)
 }
 
+// allocatingTask is about a choice that was no comparison.
+func allocatingTask(f *facts) *finding {
+	v := f.victim
+	set := value(f.node.KillAllocatingTask)
+
+	hit := &finding{confidence: certain}
+
+	switch {
+	case v == nil || !f.ofNode():
+		return nil
+	case v.ChosenBy == events.ChosenByAllocation:
+		hit.add("chosen", "because its own allocation failed", f.source(fromKernel))
+	case set && v.ChosenBy == "" && v.Points == nil && f.trigger != nil && f.trigger.PID == v.PID:
+		hit.confidence = likely // the setting may be younger than the kill
+		hit.add("victim and trigger", process(&v.Process), f.source(fromKernel))
+	default:
+		return nil
+	}
+
+	if set {
+		hit.add("vm.oom_kill_allocating_task", "1", f.nodeSource("/proc/sys/vm/oom_kill_allocating_task"))
+	}
+	hit.text = process(&v.Process) + " was killed because its own allocation failed (vm.oom_kill_allocating_task); " +
+		"the kernel did not look for a larger process."
+
+	return hit
+}
+
 func chosenByScore(f *facts) *finding {
+	if f.victim != nil && f.victim.ChosenBy != "" || allocatingTask(f) != nil {
+		return nil // the kernel compared nothing
+	}
+
 	var victim, spared *events.Candidate
 
 	list := f.candidates

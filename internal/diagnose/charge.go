@@ -20,6 +20,8 @@ type charge struct {
 	kernelStacks, pagetables, sock, perCPU *uint64
 	dirty, active, inactive                *uint64 // parts of cache; dirty includes writeback
 	unevictable, thp                       *uint64
+	gpu                                    *uint64 // of the node: buffers of GPU drivers
+	hugetlb                                *uint64 // of a cgroup
 }
 
 // newCharge returns nil where nothing is known, or the scope has no whole that could be
@@ -56,6 +58,7 @@ func memcgCharge(m *events.Memory) *charge {
 		kernelStacks: m.KernelStackBytes, pagetables: m.PagetablesBytes, sock: m.SockBytes, perCPU: m.PercpuBytes,
 		dirty: sum(m.FileDirtyBytes, m.FileWritebackBytes), active: m.ActiveFileBytes, inactive: m.InactiveFileBytes,
 		unevictable: m.UnevictableBytes, thp: m.AnonTHPBytes,
+		hugetlb: m.HugetlbBytes,
 	}
 	// Where the kernel does not split slab, all of it counts as reclaimable: the weaker
 	// claim.
@@ -73,6 +76,7 @@ func nodeCharge(n *events.NodeState) *charge {
 		slabReclaimable: n.SlabReclaimable, slabUnreclaimable: n.SlabUnreclaimable,
 		kernelStacks: n.KernelStackBytes, pagetables: n.PagetablesBytes,
 		dirty: sum(n.DirtyBytes, n.WritebackBytes), unevictable: n.UnevictableBytes, thp: n.AnonTHPBytes,
+		gpu: sum(n.GPUActiveBytes, n.GPUReclaimBytes),
 	}
 }
 
@@ -116,6 +120,7 @@ func (c *charge) share(part *uint64) float64 {
 func (c *charge) largest(part *uint64) bool {
 	for _, other := range []*uint64{
 		c.anon, c.cache, c.shmem, c.slabReclaimable, c.slabUnreclaimable, c.kernelStacks, c.pagetables, c.sock, c.perCPU,
+		c.gpu, c.hugetlb,
 	} {
 		if other != nil && *other > *part {
 			return false

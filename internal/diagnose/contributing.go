@@ -117,6 +117,42 @@ var contributingRules = []rule{
 		},
 	},
 	{
+		id: "allocating_task",
+		means: "The victim is the process whose allocation failed: with vm.oom_kill_allocating_task the kernel " +
+			"kills it without comparing processes.",
+		needs: "no cgroup as limiter, and the kernel's record or log of the choice shows it. Likely if only " +
+			"vm.oom_kill_allocating_task is known to be set and the victim is the trigger",
+		reference: "Documentation/admin-guide/sysctl/vm.rst, oom_kill_allocating_task",
+		match:     allocatingTask,
+		advice: []advice{
+			{layer: kernel, text: "Set vm.oom_kill_allocating_task to 0 if the largest process is to die rather " +
+				"than one that happens to allocate."},
+		},
+	},
+	{
+		id: "oom_origin",
+		means: "The victim was in swapoff or unmerged KSM pages. The kernel kills such a process before all " +
+			"others, since it is what needs memory.",
+		needs:     "the kernel's record of the choice shows it",
+		reference: "include/linux/oom.h, set_current_oom_origin; swapoff(8); Documentation/admin-guide/mm/ksm.rst, run",
+		match: func(f *facts) *finding {
+			if f.victim == nil || f.victim.ChosenBy != events.ChosenByOrigin {
+				return nil
+			}
+
+			return &finding{
+				text: process(&f.victim.Process) + " was turning swap off or unmerging KSM pages, which takes memory: the " +
+					"kernel kills such a process before all others, whatever its size.",
+				confidence: certain,
+				evidence:   []events.Evidence{item("chosen", "as the origin of the shortage", f.source(fromKernel))},
+			}
+		},
+		advice: []advice{
+			{layer: kernel, text: "Free memory before swapoff, or before 2 is written to /sys/kernel/mm/ksm/run: " +
+				"all that is in swap, or was merged, must fit into memory."},
+		},
+	},
+	{
 		id:    "chosen_by_score",
 		means: "The victim was not the largest process; oom_score_adj decided the choice.",
 		needs: fmt.Sprintf("a candidate at least %.2f times as large as the victim, with a "+

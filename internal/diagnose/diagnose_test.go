@@ -51,6 +51,10 @@ func TestOrder(t *testing.T) {
 			i.Memory = memory(100 * mib)
 			i.Memory.FileBytes, i.Memory.ShmemBytes = new(450*mib), new(440*mib)
 		}), []string{"tmpfs", "ancestor_limit"}},
+		{"most of it protected", with(podKill(), func(i *incident) { i.Limiter.ProtectedMinBytes = new(400 * mib) }),
+			[]string{"protected", "ancestor_limit"}},
+		{"some of it protected", with(podKill(), func(i *incident) { i.Limiter.ProtectedMinBytes = new(200 * mib) }),
+			[]string{"ancestor_limit", "protected"}},
 		{"all pods", with(podKill(), func(i *incident) { i.Limiter.Level = events.LevelKubepods }), []string{"node_overcommitted", "ancestor_limit"}},
 		{"swap", with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = new(100*mib), new(100*mib) }),
 			[]string{"swap_exhausted", "own_limit"}},
@@ -84,6 +88,10 @@ func TestOrder(t *testing.T) {
 		}), []string{"fragmentation", "node_exhausted"}},
 		{"eviction", func() *incident { return userKillOf("runtime", "eviction") }, []string{"evicted"}},
 		{"137", func() *incident { return userKillOf("runtime", "delete") }, []string{"runtime_stop", "not_memory"}},
+		{"nothing killable on the node", with(nodeKill(), func(i *incident) {
+			i.Outcome, i.Victims, i.Passes = events.OutcomePanic, nil, &events.Passes{NoKillable: 1}
+		}), []string{"kernel_panic", "node_exhausted"}},
+		{"suspended", with(nodeKill(), func(i *incident) { i.Outcome, i.Victims = events.OutcomeSuspending, nil }), []string{"suspending"}},
 		{"sysrq", with(nodeKill(), func(i *incident) { i.Scope = events.ScopeSysrq }), []string{"sysrq"}},
 		{"evidence lost", with(plainKill(), func(i *incident) { i.Scope, i.Limiter = events.ScopeUnknown, nil }), nil},
 	}
@@ -94,6 +102,25 @@ func TestOrder(t *testing.T) {
 				t.Errorf("got causes %v, want them to start with %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestAKillForTheWorkingSetIsNotExplainedByAFullNode: kswapd kills before memory runs out,
+// and a full node has the same evidence with any other trigger.
+func TestAKillForTheWorkingSetIsNotExplainedByAFullNode(t *testing.T) {
+	inc := nodeKill()
+	inc.NodeState.SwapFreeBytes, inc.NodeState.AnonBytes, inc.NodeState.SlabUnreclaimable = new(uint64(0)), new(4*gib), new(10*gib)
+	inc.NodeState.Cgroups = []events.Share{kubepodsShare(13 * gib)}
+	inc.Eviction = &events.Eviction{HardSinceNS: new(uint64(3e9))}
+
+	if got := ids(Diagnose(inc, nil)); len(got) < 4 || slices.Contains(got, "working_set_guard") {
+		t.Fatalf("got causes %v, want those of a full node", got)
+	}
+
+	inc.Trigger = &events.Process{PID: 60, TID: 60, Comm: "kswapd0", IsKernel: true}
+
+	if got, want := ids(Diagnose(inc, nil)), []string{"working_set_guard"}; !slices.Equal(got, want) {
+		t.Errorf("got causes %v, want %v", got, want)
 	}
 }
 

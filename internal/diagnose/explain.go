@@ -12,7 +12,8 @@ import (
 // others resolve themselves.
 func Explicable(inc *events.Incident) bool {
 	switch inc.Outcome {
-	case events.OutcomeKilled, events.OutcomeNoKillable, events.OutcomeOOMKillDisabled:
+	case events.OutcomeKilled, events.OutcomeNoKillable, events.OutcomeOOMKillDisabled, events.OutcomeSuspending,
+		events.OutcomePanic:
 		return true
 	}
 

@@ -46,9 +46,26 @@ func incidentFacts(inc *events.Incident, history History) *facts {
 		candidates: inc.Candidates, node: value(inc.NodeState), eviction: value(inc.Eviction),
 		victim: chosen(inc), history: history, wait: inc.Wait,
 	}
+
+	if f.is(events.ScopeGlobal) && f.byKswapd() {
+		f.scope = scopeWorkingSet
+	}
+
 	f.charge = newCharge(f, inc.Memory, inc.NodeState)
 
 	return f
+}
+
+// scopeWorkingSet is the scope of a kill by kswapd, for the rules alone: the kernel killed
+// to keep a working set in memory, and nothing ran out.
+const scopeWorkingSet events.Scope = "working_set"
+
+// byKswapd reports whether kswapd invoked the OOM killer. Its own allocations never do
+// (mm/page_alloc.c: PF_MEMALLOC), so it was lru_gen_age_node (mm/vmscan.c, since 6.1). The
+// name alone is not enough: a process can have it.
+func (f *facts) byKswapd() bool {
+	t := f.trigger
+	return f.allocation.Class == "kswapd" || t != nil && t.IsKernel && strings.HasPrefix(t.Comm, "kswapd")
 }
 
 func inspectionFacts(i *events.Inspection) *facts {
@@ -101,6 +118,12 @@ func (f *facts) nodeSource(file string) string {
 	}
 
 	return f.source(file)
+}
+
+// ofNode reports whether the node or some of its NUMA nodes ran out of memory, or the
+// kernel killed to keep that from happening.
+func (f *facts) ofNode() bool {
+	return f.is(events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy, scopeWorkingSet)
 }
 
 func (f *facts) is(scopes ...events.Scope) bool { return slices.Contains(scopes, f.scope) }

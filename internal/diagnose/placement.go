@@ -80,6 +80,23 @@ var placementRules = []rule{
 		},
 	},
 	{
+		id: "protected",
+		means: "memory.min of cgroups below the limit protects much of it from reclaim, so only the rest could " +
+			"give way.",
+		needs: fmt.Sprintf("scope memcg or global; usage below the limiter of at least %s of the limit or the node "+
+			"that memory.min protects. The limiter's own memory.min does not count, and memory.low yields before a "+
+			"kill. It explains less below %s", phrase.Percent(notableShare), phrase.Percent(majorShare)),
+		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.min; Kubernetes "Pod Quality of Service Classes", ` +
+			`memory QoS`,
+		match: protected,
+		advice: []advice{
+			{layer: cgroupLayer, text: "Lower memory.min of the cgroups below, or use memory.low, which yields " +
+				"before the kernel kills."},
+			{layer: kubernetes, text: "Keep the sum of the protected requests well below the limit that they " +
+				"share: memory QoS sets memory.min from them.", when: onKubernetes},
+		},
+	},
+	{
 		id: "ancestor_limit",
 		means: "The limit that was hit is not the container's own. It belongs to the pod, the " +
 			"QoS class, all pods, or a slice above.",
@@ -143,6 +160,26 @@ var placementRules = []rule{
 				"charged to any cgroup."},
 		},
 	},
+}
+
+func protected(f *facts) *finding {
+	min, whole := f.limiter.ProtectedMinBytes, f.total()
+	if min == nil || !f.is(events.ScopeMemcg, events.ScopeGlobal) || share(*min, whole) < notableShare {
+		return nil
+	}
+
+	hit := &finding{
+		text: fmt.Sprintf("memory.min protects %s from reclaim, so only the rest could give way.",
+			phrase.PartOf(*min, whole, f.limit())),
+		confidence: certain, weight: share(*min, whole), minor: share(*min, whole) < majorShare,
+	}
+	hit.add("protected by memory.min of cgroups below", phrase.Part(*min, whole), f.source(fromCounters))
+
+	if low := f.limiter.ProtectedLowBytes; low != nil {
+		hit.add("protected by memory.low, which yields", phrase.Part(*low, whole), f.source(fromCounters))
+	}
+
+	return hit
 }
 
 func nodeOvercommitted(f *facts) *finding {

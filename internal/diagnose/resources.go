@@ -312,6 +312,41 @@ var resourceRules = []rule{
 		},
 	}.rule(),
 	filler{
+		id: "hugetlb_charged",
+		means: "Huge pages of hugetlb filled the limit, which they count towards with the mount option " +
+			"memory_hugetlb_accounting. They cannot be reclaimed or swapped out.",
+		what: "huge pages of hugetlb", part: func(c *charge) *uint64 { return c.hugetlb },
+		least: notableShare, major: majorShare,
+		reference: "Documentation/admin-guide/cgroup-v2.rst, memory_hugetlb_accounting",
+		text: func(f *facts, c *charge, amount string) string {
+			return fmt.Sprintf("Huge pages (hugetlb) take up %s and cannot be reclaimed or swapped out.", amount)
+		},
+		advice: []advice{
+			{layer: application, text: "Map fewer huge pages, or unmap those that are not in use."},
+			{layer: cgroupLayer, text: "Add the huge pages that the workload needs to its memory limit."},
+		},
+	}.rule(),
+	filler{
+		id: "gpu_memory",
+		means: "Buffers of GPU drivers filled the node's memory. They are not part of any process's RSS, and " +
+			"reclaim only gets what a driver keeps for later.",
+		what: "memory of GPU drivers", part: func(c *charge) *uint64 { return c.gpu },
+		least: notableNodeShare, leastNode: notableNodeShare, major: majorNodeShare,
+		needs:     "the node ran out, and the kernel counts it, as 7.x does",
+		reference: "Documentation/filesystems/proc.rst, meminfo GPUActive and GPUReclaim",
+		text: func(f *facts, c *charge, amount string) string {
+			return fmt.Sprintf("Buffers of GPU drivers take up %s. They are not part of any process's RSS.", amount)
+		},
+		more: func(f *facts, c *charge) []events.Evidence {
+			return c.items(part{"in use by the GPU", f.node.GPUActiveBytes}, part{"kept by the drivers", f.node.GPUReclaimBytes})
+		},
+		advice: []advice{
+			{layer: application, text: "Use smaller or fewer buffers on the GPU: /proc/PID/fdinfo has those of " +
+				"each process (drm-memory-*)."},
+			{layer: cgroupLayer, text: "Limit them with dmem.max where the driver supports it.", when: onV2},
+		},
+	}.rule(),
+	filler{
 		id:    "kernel_stacks",
 		means: "Kernel stacks filled the limit: each thread has one, of 16 KiB on most machines.",
 		what:  "kernel stacks", part: func(c *charge) *uint64 { return c.kernelStacks },

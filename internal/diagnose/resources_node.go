@@ -82,6 +82,40 @@ var nodeResourceRules = []rule{
 			"to a NUMA node that others may fill."),
 	},
 	{
+		id: "working_set_guard",
+		means: "The kernel killed to keep the working set of the last min_ttl_ms in memory, a setting of " +
+			"MGLRU: all that could be reclaimed was in use so recently. Memory and swap may be free.",
+		needs:     "scope global, and kswapd is the trigger",
+		reference: "Documentation/admin-guide/mm/multigen_lru.rst, thrashing prevention",
+		match: func(f *facts) *finding {
+			if !f.is(scopeWorkingSet) {
+				return nil
+			}
+			n, age := f.node, "min_ttl_ms"
+			hit := &finding{confidence: certain, weight: 1}
+			hit.add("trigger, which only invokes the OOM killer for min_ttl_ms", kswapd(f), f.source(fromKernel))
+
+			if ttl := value(n.MinTTLNS); ttl > 0 {
+				age = phrase.Duration(ttl)
+				hit.add("min_ttl_ms", age, f.nodeSource("/sys/kernel/mm/lru_gen/min_ttl_ms"))
+			}
+
+			if n.TotalBytes != nil && n.FreeBytes != nil {
+				hit.add("free", phrase.Part(*n.FreeBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo"))
+			}
+			hit.text = fmt.Sprintf("The kernel killed to keep the working set of the last %s in memory (MGLRU); memory "+
+				"and swap may have been free.", age)
+
+			return hit
+		},
+		advice: []advice{
+			{layer: kernel, text: "Lower /sys/kernel/mm/lru_gen/min_ttl_ms, or set it to 0: the node then " +
+				"reclaims, and may thrash, until memory runs out."},
+			{layer: cgroupLayer, text: "Set limits on what uses the most memory, so that the working sets of all " +
+				"workloads fit together."},
+		},
+	},
+	{
 		id:        "hugetlb",
 		means:     "Huge pages were reserved and not used, and no other allocation can use that memory.",
 		needs:     fmt.Sprintf("scope global, unused huge pages of at least %s of the node", phrase.Percent(hugetlbShare)),
@@ -113,6 +147,15 @@ var nodeResourceRules = []rule{
 				"vm.nr_overcommit_hugepages instead."},
 		},
 	},
+}
+
+// kswapd is the trigger in words.
+func kswapd(f *facts) string {
+	if f.trigger == nil {
+		return "kswapd"
+	}
+
+	return process(f.trigger)
 }
 
 func numaAdvice(first string) []advice {

@@ -71,6 +71,44 @@ func cases() []ruleCase {
 				i.Trigger = &events.Process{PID: 50, TID: 50, Comm: "runc", Cgroup: cgroup(7, "/system.slice/kubelet.service")}
 			}),
 			lack: func(i *incident) { i.Trigger.Cgroup = cgroup(9011, appPath+"/inner") }},
+		{rule: "kernel_panic", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Tier, i.Outcome, i.Victims, i.Killer, i.Passes = events.TierKernelLog, events.OutcomePanic, nil, nil, nil
+			}),
+			lack: func(i *incident) { i.Outcome = events.OutcomeNoKillable }},
+		{rule: "kernel_panic", name: "nothing killable", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Tier, i.Outcome, i.Passes = events.TierKernelLog, events.OutcomePanic, &events.Passes{NoKillable: 1}
+				i.Victims, i.Killer = nil, nil
+			}),
+			lack: func(i *incident) { i.Outcome = events.OutcomeKilled }},
+		{rule: "suspending", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Outcome, i.Victims, i.Killer, i.Passes = events.OutcomeSuspending, nil, nil, &events.Passes{Suspending: 3}
+			}),
+			lack: func(i *incident) { i.Outcome = events.OutcomeNoKillable }},
+		{rule: "working_set_guard", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Trigger = &events.Process{PID: 60, TID: 60, Comm: "kswapd0", IsKernel: true}
+				i.NodeState.MinTTLNS = new(uint64(1e9))
+			}),
+			lack: func(i *incident) { i.Trigger.IsKernel = false }},
+		{rule: "working_set_guard", name: "by the stack, of a kernel log", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Tier, i.Allocation.Class, i.NodeState = events.TierKernelLog, "kswapd", nil
+				i.Trigger = &events.Process{PID: 60, TID: 60, Comm: "kswapd0"}
+			}),
+			lack: func(i *incident) { i.Allocation.Class = "anon_fault" }},
+		{rule: "working_set_guard", name: "at a limit", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Trigger = &events.Process{PID: 60, TID: 60, Comm: "kswapd1", IsKernel: true}
+			}),
+			lack: func(i *incident) { i.Scope = events.ScopeMemcg }},
+		{rule: "working_set_guard", name: "by another kernel thread", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Trigger = &events.Process{PID: 60, TID: 60, Comm: "kswapd0", IsKernel: true}
+			}),
+			lack: func(i *incident) { i.Trigger.Comm = "kworker/0:1" }},
 		{rule: "evicted", confidence: likely,
 			make: with(userKillOf("runtime", "eviction"), func(i *incident) {
 				i.Eviction = &events.Eviction{AvailableBytes: new(90 * mib), HardBytes: new(100 * mib)}
@@ -154,6 +192,20 @@ func cases() []ruleCase {
 				i.NodeState.Slabs = []events.SlabCache{{Name: "kmalloc-1k", Bytes: 6 * gib}}
 			}),
 			lack: func(i *incident) { i.NodeState.SlabUnreclaimable = new(2 * gib) }},
+		{rule: "hugetlb_charged", confidence: certain,
+			make: filled(func(m *events.Memory) { m.HugetlbBytes = new(300 * mib) }),
+			lack: func(i *incident) { i.Memory.HugetlbBytes = new(127 * mib) }},
+		{rule: "hugetlb_charged", name: "not of the node", confidence: certain,
+			make: filled(func(m *events.Memory) { m.HugetlbBytes = new(300 * mib) }),
+			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
+		{rule: "gpu_memory", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.NodeState.AnonBytes, i.NodeState.GPUActiveBytes, i.NodeState.GPUReclaimBytes = new(5*gib), new(6*gib), new(gib)
+			}),
+			lack: func(i *incident) { i.NodeState.GPUActiveBytes, i.NodeState.GPUReclaimBytes = new(2*gib), new(4*gib/10) }},
+		{rule: "gpu_memory", name: "of a cgroup's limit", confidence: certain,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.AnonBytes, i.NodeState.GPUActiveBytes = new(5*gib), new(6*gib) }),
+			lack: func(i *incident) { i.Scope = events.ScopeMemcg }},
 		{rule: "slab_reclaimable", confidence: certain,
 			make: filled(func(m *events.Memory) { m.SlabReclaimableBytes = new(300 * mib) }),
 			lack: func(i *incident) { i.Memory.SlabReclaimableBytes = new(127 * mib) }},
@@ -260,6 +312,21 @@ func cases() []ruleCase {
 				i.Limiter.Cgroup, i.Victims[0].Cgroup = cgroup(0, "/parent"), cgroup(0, "/parent/leaf")
 			}),
 			lack: func(i *incident) { i.Victims[0].Cgroup = nil }},
+		{rule: "protected", confidence: certain,
+			make: with(podKill(), func(i *incident) { i.Limiter.ProtectedMinBytes = new(150 * mib) }),
+			lack: func(i *incident) { i.Limiter.ProtectedMinBytes = new(150*mib - 1) }},
+		{rule: "protected", name: "of the node", confidence: certain,
+			make: with(nodeKill(), func(i *incident) { i.Limiter.ProtectedMinBytes = new(9 * gib) }),
+			lack: func(i *incident) { i.Limiter.ProtectedMinBytes = nil }},
+		{rule: "protected", name: "the limiter's own does not count", confidence: certain,
+			make: with(podKill(), func(i *incident) { i.Limiter.ProtectedMinBytes = new(400 * mib) }),
+			lack: func(i *incident) { i.Limiter.ProtectedMinBytes, i.Ladder[1].MinBytes = nil, new(600*mib) }},
+		{rule: "protected", name: "memory.low yields before a kill", confidence: certain,
+			make: with(podKill(), func(i *incident) { i.Limiter.ProtectedMinBytes = new(400 * mib) }),
+			lack: func(i *incident) { i.Limiter.ProtectedMinBytes, i.Limiter.ProtectedLowBytes = nil, new(600*mib) }},
+		{rule: "protected", name: "not of a cpuset", confidence: certain,
+			make: with(nodeKill(), func(i *incident) { i.Limiter.ProtectedMinBytes = new(9 * gib) }),
+			lack: func(i *incident) { i.Scope = events.ScopeCpuset }},
 		{rule: "swap_exhausted", confidence: certain,
 			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes, i.Limiter.SwapUsageBytes = new(100*mib), new(100*mib) }),
 			lack: func(i *incident) { i.Limiter.SwapUsageBytes = new(94 * mib) }},
@@ -335,6 +402,31 @@ func cases() []ruleCase {
 			history: History{{ID: "1", Time: noon().Add(-2 * time.Second), SameLimiter: true, Victim: "hog[1]",
 				Released: true, ReleasedAfterNS: 3e9}},
 			lackHistory: func(h History) History { h[0].SameLimiter = false; return h }},
+		{rule: "allocating_task", confidence: certain,
+			make: with(nodeKill(), func(i *incident) { i.Victims[0].ChosenBy = events.ChosenByAllocation }),
+			lack: func(i *incident) { i.Victims[0].ChosenBy = "" }},
+		{rule: "allocating_task", name: "by the setting", confidence: likely,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.KillAllocatingTask = new(true) }),
+			lack: func(i *incident) { i.Trigger.PID = 30 }},
+		{rule: "allocating_task", name: "by the setting, of the node", confidence: likely,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.KillAllocatingTask = new(true) }),
+			lack: func(i *incident) { i.Scope = events.ScopeMemcg }},
+		{rule: "allocating_task", name: "by the setting, without points", confidence: likely,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.KillAllocatingTask = new(true) }),
+			lack: func(i *incident) { i.Victims[0].Points = new(int64(900)) }},
+		{rule: "oom_origin", confidence: certain,
+			make: with(nodeKill(), func(i *incident) { i.Victims[0].ChosenBy = events.ChosenByOrigin }),
+			lack: func(i *incident) { i.Victims[0].ChosenBy = events.ChosenByAllocation }},
+		{rule: "chosen_by_score", name: "not compared", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}
+			}),
+			lack: func(i *incident) { i.Victims[0].ChosenBy = events.ChosenByAllocation }},
+		{rule: "chosen_by_score", name: "not compared, by the setting", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}
+			}),
+			lack: func(i *incident) { i.NodeState.KillAllocatingTask = new(true) }},
 		{rule: "chosen_by_score", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Candidates = []events.Candidate{candidate(4711, "hog", 2*gib, 985), candidate(30, "big", 5*gib, 0)}

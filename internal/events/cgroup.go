@@ -106,6 +106,10 @@ type Rung struct {
 	MaxBytes *uint64 `json:"max_bytes,omitempty"`
 	// HighBytes is its memory.high.
 	HighBytes *uint64 `json:"high_bytes,omitempty"`
+	// MinBytes is its memory.min, which protects it from reclaim for an ancestor; absent: none.
+	MinBytes *uint64 `json:"min_bytes,omitempty"`
+	// LowBytes is its memory.low, which protects it while others can be reclaimed; absent: none.
+	LowBytes *uint64 `json:"low_bytes,omitempty"`
 	// PeakBytes is its highest usage so far.
 	PeakBytes *uint64 `json:"peak_bytes,omitempty"`
 	// SwapUsageBytes is the swap in use; memory and swap together in cgroup v1.
@@ -119,6 +123,10 @@ type Rung struct {
 	// Workload is what runs in it.
 	Workload *Workload `json:"workload,omitempty"`
 }
+
+// ProtectAll is a memory.min or memory.low of "max", in bytes: the kernel's largest number of
+// pages, with pages of 4 KiB.
+const ProtectAll = uint64(1<<63 - 4096)
 
 // Share is the usage of one of several cgroups under a limit.
 type Share struct {

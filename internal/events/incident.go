@@ -31,7 +31,9 @@ const (
 
 	OutcomeOOMKillDisabled Outcome = "oom_kill_disabled" // the OOM killer is disabled for the limiter (cgroup v1): its tasks wait
 
-	OutcomePanic Outcome = "panic" // vm.panic_on_oom: the kernel panicked (known from a kernel log only)
+	OutcomeSuspending Outcome = "suspending" // the OOM killer was turned off, for suspend or hibernation: the allocation failed
+
+	OutcomePanic Outcome = "panic" // the kernel panicked (known from a kernel log only): vm.panic_on_oom, or the node has nothing killable
 )
 
 // Tier is the attach mode of a hook, or the source of an incident.
@@ -73,6 +75,8 @@ type Passes struct {
 	AlreadyExiting uint64 `json:"already_exiting,omitempty"`
 	// Skipped counts invocations that made no choice.
 	Skipped uint64 `json:"skipped,omitempty"`
+	// Suspending counts invocations while the OOM killer was turned off, for suspend or hibernation.
+	Suspending uint64 `json:"suspending,omitempty"`
 }
 
 // Audit compares the counters of the kernel with what was reported.

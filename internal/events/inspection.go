@@ -30,6 +30,11 @@ type Inspection struct {
 	Events *CgroupEvents `json:"events,omitempty"`
 	// OwnEvents counts events of its own limits only.
 	OwnEvents *CgroupEvents `json:"own_events,omitempty"`
+	// ScannedBytes is how much was scanned in it to reclaim memory, since it was created.
+	ScannedBytes *uint64 `json:"scanned_bytes,omitempty"`
+	// ScannedProactivelyBytes is the part of it that was requested through memory.reclaim: no
+	// shortage.
+	ScannedProactivelyBytes *uint64 `json:"scanned_proactively_bytes,omitempty"`
 	// PSISome is the share of time in which some of its tasks stalled for memory.
 	PSISome *PSI `json:"psi_some,omitempty"`
 	// PSIFull is the share of time in which all of its tasks stalled for memory.
@@ -74,4 +79,6 @@ type CgroupEvents struct {
 	OOMKill *uint64 `json:"oom_kill,omitempty"`
 	// OOMGroupKill counts how often a group was killed.
 	OOMGroupKill *uint64 `json:"oom_group_kill,omitempty"`
+	// SockThrottled counts how often sockets were throttled for the memory of its buffers.
+	SockThrottled *uint64 `json:"sock_throttled,omitempty"`
 }

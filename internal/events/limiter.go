@@ -25,6 +25,11 @@ type Limiter struct {
 	// UnderOOM is true if tasks wait at its limit, or at that of an ancestor (memory.oom_control). Read
 	// with oom_kill_disable.
 	UnderOOM *bool `json:"under_oom,omitempty"`
+	// ProtectedMinBytes is how much of the usage below it memory.min protects from reclaim for this
+	// limit; absent: none. The limiter's own memory.min protects nothing from it.
+	ProtectedMinBytes *uint64 `json:"protected_min_bytes,omitempty"`
+	// ProtectedLowBytes is the same of memory.low, which protects only while reclaim finds others.
+	ProtectedLowBytes *uint64 `json:"protected_low_bytes,omitempty"`
 	// Nodes are the allowed NUMA nodes, for scope cpuset and mempolicy.
 	Nodes []int `json:"nodes,omitempty"`
 	// Cgroup is the cgroup of the limiter; absent if it is the node.
@@ -53,7 +58,7 @@ type Allocation struct {
 	// the size of the victim nor the usage; oomkill of bcc prints it.
 	TotalPages *uint64 `json:"total_pages,omitempty"`
 	// Class is the use of the memory: anon_fault, page_cache, tmpfs, slab, sock, pagetable,
-	// limit_lowered, sysrq, other.
+	// limit_lowered, kswapd, sysrq, other.
 	Class string `json:"class,omitempty"`
 }
 
@@ -91,4 +96,7 @@ type Memory struct {
 	SlabUnreclaimableBytes *uint64 `json:"slab_unreclaimable_bytes,omitempty"`
 	// PercpuBytes is per-CPU memory.
 	PercpuBytes *uint64 `json:"percpu_bytes,omitempty"`
+	// HugetlbBytes is huge pages of hugetlb, which only count with the mount option
+	// memory_hugetlb_accounting; absent: none, or the kernel does not show it.
+	HugetlbBytes *uint64 `json:"hugetlb_bytes,omitempty"`
 }

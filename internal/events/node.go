@@ -34,6 +34,10 @@ type NodeState struct {
 	UnevictableBytes *uint64 `json:"unevictable_bytes,omitempty"`
 	// AnonTHPBytes is anonymous memory in transparent huge pages.
 	AnonTHPBytes *uint64 `json:"anon_thp_bytes,omitempty"`
+	// GPUActiveBytes is memory that GPU drivers use for their buffers (GPUActive of 7.x).
+	GPUActiveBytes *uint64 `json:"gpu_active_bytes,omitempty"`
+	// GPUReclaimBytes is memory that GPU drivers keep for their next buffers (GPUReclaim).
+	GPUReclaimBytes *uint64 `json:"gpu_reclaim_bytes,omitempty"`
 	// HugetlbBytes is memory reserved for hugetlb.
 	HugetlbBytes *uint64 `json:"hugetlb_bytes,omitempty"`
 	// HugetlbFreeBytes is the free part of hugetlb.
@@ -52,6 +56,11 @@ type NodeState struct {
 	Slabs []SlabCache `json:"slabs,omitempty"`
 	// TransparentHuge is the mode of transparent huge pages: always, madvise, never.
 	TransparentHuge string `json:"transparent_hugepage,omitempty"`
+	// KillAllocatingTask is vm.oom_kill_allocating_task: the kernel does not compare processes.
+	KillAllocatingTask *bool `json:"oom_kill_allocating_task,omitempty"`
+	// MinTTLNS is the age up to which MGLRU keeps pages (/sys/kernel/mm/lru_gen/min_ttl_ms); 0: it
+	// keeps none. The kernel kills rather than reclaim younger ones.
+	MinTTLNS *uint64 `json:"min_ttl_ns,omitempty"`
 	// Cgroups are the largest cgroups of the first two levels of the tree, the largest first.
 	Cgroups []Share `json:"cgroups,omitempty"`
 }

@@ -16,6 +16,15 @@ const (
 	RoleUnknown  Role = "unknown"   // the evidence was lost
 )
 
+// ChosenBy is what the kernel chose a victim by, where it did not compare badness.
+type ChosenBy string
+
+// What a victim can be chosen by.
+const (
+	ChosenByAllocation ChosenBy = "allocating_task" // its own allocation failed, and vm.oom_kill_allocating_task is set
+	ChosenByOrigin     ChosenBy = "oom_origin"      // it was in swapoff or unmerging KSM pages: such a process goes first
+)
+
 // Process is a task and the process that it belongs to.
 type Process struct {
 	// PID is the process id (TGID).
@@ -53,8 +62,10 @@ type Victim struct {
 	TotalVMBytes *uint64 `json:"total_vm_bytes,omitempty"`
 	// OOMScoreAdj is its oom_score_adj.
 	OOMScoreAdj *int `json:"oom_score_adj,omitempty"`
-	// Points is the badness, in pages, by which the kernel chose it.
+	// Points is the badness, in pages, by which the kernel chose it; unknown where it compared none.
 	Points *int64 `json:"points,omitempty"`
+	// ChosenBy is what the kernel chose it by instead of points; absent otherwise.
+	ChosenBy ChosenBy `json:"chosen_by,omitempty"`
 	// UID is its real user id.
 	UID *uint32 `json:"uid,omitempty"`
 	// StartTime is when it was started.

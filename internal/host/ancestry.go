@@ -3,6 +3,8 @@
 package host
 
 import (
+	"bytes"
+	"cmp"
 	"path"
 	"path/filepath"
 	"strings"
@@ -43,7 +45,11 @@ func (r Reader) Ancestry(cgroup string) (ancestors []events.Rung, unknown []stri
 				continue
 			}
 
-			f.set(&a, limited(parseNumber(text)))
+			if f.parse == nil {
+				f.parse = limit
+			}
+
+			f.set(&a, f.parse(text))
 		}
 
 		ancestors = append(ancestors, a)
@@ -58,29 +64,75 @@ func (r Reader) Ancestry(cgroup string) (ancestors []events.Rung, unknown []stri
 	return ancestors, unknown
 }
 
+// Protected returns how much of the usage below a cgroup memory.min and memory.low of its
+// children protect from reclaim for its limit, nil for none; of all cgroups with an empty
+// path. Deeper cgroups are protected within what their ancestors are (mm/page_counter.c:
+// propagate_protected_usage). cgroup v1 protects nothing.
+func (r Reader) Protected(path string) (byMin, byLow *uint64) {
+	if r.Layout.MemoryVersion != 2 {
+		return nil, nil
+	}
+
+	for _, child := range r.children(cmp.Or(path, r.Layout.MountRoot, "/")) {
+		for _, p := range []struct {
+			file string
+			sum  **uint64
+		}{{"memory.min", &byMin}, {"memory.low", &byLow}} {
+			text, err := readSmall(filepath.Join(r.Layout.dir(child.Cgroup.Path), p.file))
+			if err != nil {
+				continue
+			}
+
+			if limit := protection(text); limit != nil && child.UsageBytes != nil && *child.UsageBytes > 0 {
+				*p.sum = new(value(*p.sum) + min(*limit, *child.UsageBytes))
+			}
+		}
+	}
+
+	return byMin, byLow
+}
+
 // limitFile is the file of a field. Some do not exist in kernels without swap, or in
 // older ones: memory.peak came with 5.19.
 type limitFile struct {
 	name, key string
 	set       func(*events.Rung, *uint64)
+	parse     func([]byte) *uint64 // nil: limit
+}
+
+func limit(text []byte) *uint64 { return limited(parseNumber(text)) }
+
+// protection parses memory.min and memory.low: nil for none.
+func protection(text []byte) *uint64 {
+	if string(bytes.TrimSpace(text)) == "max" {
+		return new(events.ProtectAll)
+	}
+
+	if n := parseNumber(text); n != nil && *n > 0 {
+		return n
+	}
+
+	return nil
 }
 
 var limitFiles = map[int][]limitFile{
 	1: {
-		{"memory.usage_in_bytes", "usage_bytes", func(r *events.Rung, n *uint64) { r.UsageBytes = n }},
-		{"memory.limit_in_bytes", "max_bytes", func(r *events.Rung, n *uint64) { r.MaxBytes = n }},
-		{"memory.max_usage_in_bytes", "peak_bytes", func(r *events.Rung, n *uint64) { r.PeakBytes = n }},
-		{"memory.memsw.usage_in_bytes", "swap_usage_bytes", func(r *events.Rung, n *uint64) { r.SwapUsageBytes = n }},
-		{"memory.memsw.limit_in_bytes", "swap_max_bytes", func(r *events.Rung, n *uint64) { r.SwapMaxBytes = n }},
+		{name: "memory.usage_in_bytes", key: "usage_bytes", set: func(r *events.Rung, n *uint64) { r.UsageBytes = n }},
+		{name: "memory.limit_in_bytes", key: "max_bytes", set: func(r *events.Rung, n *uint64) { r.MaxBytes = n }},
+		{name: "memory.max_usage_in_bytes", key: "peak_bytes", set: func(r *events.Rung, n *uint64) { r.PeakBytes = n }},
+		{name: "memory.memsw.usage_in_bytes", key: "swap_usage_bytes", set: func(r *events.Rung, n *uint64) { r.SwapUsageBytes = n }},
+		{name: "memory.memsw.limit_in_bytes", key: "swap_max_bytes", set: func(r *events.Rung, n *uint64) { r.SwapMaxBytes = n }},
 	},
 	2: {
-		{"memory.current", "usage_bytes", func(r *events.Rung, n *uint64) { r.UsageBytes = n }},
-		{"memory.max", "max_bytes", func(r *events.Rung, n *uint64) { r.MaxBytes = n }},
-		{"memory.high", "high_bytes", func(r *events.Rung, n *uint64) { r.HighBytes = n }},
-		{"memory.peak", "peak_bytes", func(r *events.Rung, n *uint64) { r.PeakBytes = n }},
-		{"memory.swap.current", "swap_usage_bytes", func(r *events.Rung, n *uint64) { r.SwapUsageBytes = n }},
-		{"memory.swap.max", "swap_max_bytes", func(r *events.Rung, n *uint64) { r.SwapMaxBytes = n }},
-		{"memory.oom.group", "oom_group", func(r *events.Rung, n *uint64) {
+		{name: "memory.current", key: "usage_bytes", set: func(r *events.Rung, n *uint64) { r.UsageBytes = n }},
+		{name: "memory.max", key: "max_bytes", set: func(r *events.Rung, n *uint64) { r.MaxBytes = n }},
+		{name: "memory.high", key: "high_bytes", set: func(r *events.Rung, n *uint64) { r.HighBytes = n }},
+		{name: "memory.min", key: "min_bytes", set: func(r *events.Rung, n *uint64) { r.MinBytes = n }, parse: protection},
+		{name: "memory.low", key: "low_bytes", set: func(r *events.Rung, n *uint64) { r.LowBytes = n }, parse: protection},
+		{name: "memory.peak", key: "peak_bytes", set: func(r *events.Rung, n *uint64) { r.PeakBytes = n }},
+		{name: "memory.swap.current", key: "swap_usage_bytes", set: func(r *events.Rung, n *uint64) { r.SwapUsageBytes = n }},
+		{name: "memory.swap.max", key: "swap_max_bytes", set: func(r *events.Rung, n *uint64) { r.SwapMaxBytes = n }},
+		{name: "memory.oom.group", key: "oom_group", set: func(r *events.Rung, n *uint64) {
 			if n != nil {
 				group := *n == 1
 				r.OOMGroup = &group

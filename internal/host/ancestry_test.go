@@ -19,6 +19,10 @@ func TestLimitsOfAncestorsAreRead(t *testing.T) {
 		"v2/a/b/memory.current":      "900\n",
 		"v2/a/b/memory.max":          "1024\n",
 		"v2/a/b/memory.high":         "950\n",
+		"v2/a/b/memory.min":          "800\n",
+		"v2/a/b/memory.low":          "max\n",
+		"v2/a/memory.min":            "0\n",
+		"v2/a/memory.low":            "0\n",
 		"v2/a/b/memory.peak":         "990\n",
 		"v2/a/b/memory.swap.current": "0\n",
 		"v2/a/b/memory.swap.max":     "0\n",
@@ -51,6 +55,7 @@ func TestLimitsOfAncestorsAreRead(t *testing.T) {
 		{
 			Cgroup: events.Cgroup{Path: "/a/b"}, Level: events.LevelPod, Workload: &events.Workload{Pod: "/a/b"},
 			UsageBytes: p64(900), MaxBytes: p64(1024), HighBytes: p64(950), PeakBytes: p64(990),
+			MinBytes: p64(800), LowBytes: p64(events.ProtectAll),
 			SwapUsageBytes: p64(0), SwapMaxBytes: p64(0), OOMGroup: &yes,
 		},
 		{

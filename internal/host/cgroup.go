@@ -25,6 +25,9 @@ type Layout struct {
 	// MountRoot is the path within the hierarchy that is mounted; not "/" in a
 	// container that sees only its own part.
 	MountRoot string
+	// LocalEvents is whether memory.events of a cgroup has no events of its descendants
+	// (mount option memory_localevents of cgroup v2).
+	LocalEvents bool
 }
 
 // mount has fields of a line of mountinfo.
@@ -81,6 +84,7 @@ func cgroups(root string) (Layout, error) {
 		}
 		layout.MemoryVersion = 2
 		layout.MemoryMount, layout.MountRoot = m.point, m.root
+		layout.LocalEvents = slices.Contains(strings.Split(m.options, ","), "memory_localevents")
 
 		return layout, nil
 	}

@@ -54,6 +54,10 @@ func chargeV2(text []byte) *events.Memory {
 		SlabReclaimableBytes: stat(text, "slab_reclaimable"), SlabUnreclaimableBytes: stat(text, "slab_unreclaimable"),
 		PercpuBytes: stat(text, "percpu"),
 	}
+	if huge := stat(text, "hugetlb"); huge != nil && *huge > 0 {
+		m.HugetlbBytes = huge
+	}
+
 	if m.SlabBytes == nil && m.SlabReclaimableBytes != nil && m.SlabUnreclaimableBytes != nil {
 		sum := *m.SlabReclaimableBytes + *m.SlabUnreclaimableBytes
 		m.SlabBytes = &sum
@@ -102,7 +106,33 @@ func (r Reader) Events(path string, local bool) *events.CgroupEvents {
 	return &events.CgroupEvents{
 		Low: stat(text, "low"), High: stat(text, "high"), Max: stat(text, "max"),
 		OOM: stat(text, "oom"), OOMKill: stat(text, "oom_kill"), OOMGroupKill: stat(text, "oom_group_kill"),
+		SockThrottled: stat(text, "sock_throttled"),
 	}
+}
+
+// Scanned returns how many bytes were scanned for reclaim in a cgroup and its descendants
+// since it was created, and how many of them for writes to memory.reclaim
+// (pgscan_proactive of memory.stat; 6.18 has it, 6.12 does not). They are nil where the kernel does not
+// count them, as in cgroup v1.
+func (r Reader) Scanned(path string) (all, proactive *uint64) {
+	if r.Layout.MemoryMount == "" || r.Layout.MemoryVersion == 1 {
+		return nil, nil
+	}
+
+	text, err := readSmall(filepath.Join(r.Layout.dir(path), "memory.stat"))
+	if err != nil {
+		return nil, nil
+	}
+	bytes := func(name string) *uint64 {
+		pages := stat(text, name)
+		if pages == nil || *pages > 1<<44 {
+			return nil
+		}
+
+		return new(*pages * uint64(PageSize()))
+	}
+
+	return bytes("pgscan"), bytes("pgscan_proactive")
 }
 
 // PSI reads for which share of the time tasks of a cgroup were stalled on memory. It is

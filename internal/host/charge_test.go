@@ -46,16 +46,40 @@ func TestTheChargeIsRead(t *testing.T) {
 	}
 }
 
+func TestScannedMemoryIsReadWithThePartOfMemoryReclaim(t *testing.T) {
+	page := uint64(PageSize())
+	root := tree(t, map[string]string{
+		"v2/a/memory.stat":    "anon 1\npgscan 100\npgscan_proactive 90\npgscan_kswapd 10\n",
+		"v2/old/memory.stat":  "anon 1\npgscan 100\n",
+		"v2/none/memory.stat": "anon 1\n",
+		"v1/a/memory.stat":    "pgscan 100\n",
+	})
+	r := Reader{Layout: Layout{MemoryVersion: 2, MemoryMount: root + "/v2", MountRoot: "/"}}
+
+	for path, want := range map[string][2]*uint64{
+		"/a": {p64(100 * page), p64(90 * page)}, "/old": {p64(100 * page), nil}, "/none": {nil, nil}, "/gone": {nil, nil},
+	} {
+		if all, proactive := r.Scanned(path); !reflect.DeepEqual([2]*uint64{all, proactive}, want) {
+			t.Errorf("%s: got %v and %v, want %v", path, all, proactive, want)
+		}
+	}
+
+	r.Layout.MemoryVersion, r.Layout.MemoryMount = 1, root+"/v1"
+	if all, proactive := r.Scanned("/a"); all != nil || proactive != nil {
+		t.Errorf("got %v and %v in cgroup v1, want nil", all, proactive)
+	}
+}
+
 func TestEventsOfCgroupsAreRead(t *testing.T) {
 	root := tree(t, map[string]string{
-		"v2/a/memory.events":       "low 0\nhigh 5\nmax 9\noom 3\noom_kill 1\noom_group_kill 1\n",
+		"v2/a/memory.events":       "low 0\nhigh 5\nmax 9\noom 3\noom_kill 1\noom_group_kill 1\nsock_throttled 4\n",
 		"v2/a/memory.events.local": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n",
 		"v1/a/memory.failcnt":      "7\n",
 		"v1/a/memory.oom_control":  "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
 	})
 
 	r := Reader{Layout: Layout{MemoryVersion: 2, MemoryMount: root + "/v2", MountRoot: "/"}}
-	if e := r.Events("/a", false); e == nil || value(e.High) != 5 || value(e.OOMGroupKill) != 1 {
+	if e := r.Events("/a", false); e == nil || value(e.High) != 5 || value(e.OOMGroupKill) != 1 || value(e.SockThrottled) != 4 {
 		t.Errorf("got %+v, want the numbers of memory.events", e)
 	}
 

@@ -44,6 +44,10 @@ func TestTheMemoryControllerIsFound(t *testing.T) {
 			"proc/self/mountinfo":              "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n" + mountV2,
 			"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory pids\n",
 		}, Layout{Mode: "v2", MemoryVersion: 2, MemoryMount: "/sys/fs/cgroup", MountRoot: "/"}, ""},
+		{"v2 with local events", map[string]string{
+			"proc/self/mountinfo":              strings.Replace(mountV2, "nsdelegate", "nsdelegate,memory_localevents", 1),
+			"sys/fs/cgroup/cgroup.controllers": "memory\n",
+		}, Layout{Mode: "v2", MemoryVersion: 2, MemoryMount: "/sys/fs/cgroup", MountRoot: "/", LocalEvents: true}, ""},
 		{"v1", map[string]string{
 			"proc/self/mountinfo": mountCPU + mountMemory,
 			"proc/self/cgroup":    "5:cpu,cpuacct:/\n4:memory:/user\n",

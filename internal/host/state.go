@@ -32,6 +32,15 @@ func (r Reader) State() *events.NodeState {
 	s.Zones = r.zones()
 	s.Slabs = r.slabs(maxSlabs)
 	s.TransparentHuge = r.transparentHuge()
+
+	if n := readNumber(r.in("proc/sys/vm/oom_kill_allocating_task")); n != nil {
+		s.KillAllocatingTask = new(*n != 0)
+	}
+
+	if ms := readNumber(r.in("sys/kernel/mm/lru_gen/min_ttl_ms")); ms != nil && *ms <= 1<<32 {
+		s.MinTTLNS = new(*ms * 1e6)
+	}
+
 	s.Cgroups = r.topCgroups()
 
 	return s
@@ -67,6 +76,8 @@ func (r Reader) Meminfo() *events.NodeState {
 	s.KernelStackBytes, s.PagetablesBytes = kib("KernelStack:"), kib("PageTables:")
 	s.UnevictableBytes, s.AnonTHPBytes = kib("Unevictable:"), kib("AnonHugePages:")
 	s.SwapTotalBytes, s.SwapFreeBytes = kib("SwapTotal:"), kib("SwapFree:")
+
+	s.GPUActiveBytes, s.GPUReclaimBytes = kib("GPUActive:"), kib("GPUReclaim:") // of 7.x
 
 	s.HugetlbBytes = kib("Hugetlb:") // of all sizes; since 4.19
 	if pageBytes := kib("Hugepagesize:"); pageBytes != nil {

@@ -14,9 +14,12 @@ import (
 func TestTheStateIsRead(t *testing.T) {
 	root := tree(t, map[string]string{
 		"proc/meminfo": "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 300 kB\nActive(file): 20 kB\nInactive(file): 22 kB\n" +
-			"AnonPages: 5 kB\nSwapTotal: 0 kB\nHugePages_Total: 3\nHugePages_Free: 2\nHugepagesize: 2048 kB\nDirty: x kB\n",
+			"AnonPages: 5 kB\nSwapTotal: 0 kB\nHugePages_Total: 3\nHugePages_Free: 2\nHugepagesize: 2048 kB\nDirty: x kB\n" +
+			"GPUActive: 64 kB\nGPUReclaim: 0 kB\n",
 		"proc/pressure/memory":                                       "some avg10=1.50 avg60=0.25 avg300=0.00 total=1\nfull avg10=nan avg60=0.00 avg300=0.00 total=1\n",
 		"sys/kernel/mm/transparent_hugepage/enabled":                 "always [madvise] never\n",
+		"sys/kernel/mm/lru_gen/min_ttl_ms":                           "1500\n",
+		"proc/sys/vm/oom_kill_allocating_task":                       "0\n",
 		"sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages":    "2\n",
 		"sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages": "1\n",
 		"cg/kubepods.slice/memory.current":                           "700\n",
@@ -50,6 +53,14 @@ func TestTheStateIsRead(t *testing.T) {
 
 	if s.PSISome == nil || *s.PSISome != (events.PSI{Avg10: 1.5, Avg60: 0.25}) || s.PSIFull != nil {
 		t.Errorf("got PSI %+v, %+v, want those of the file", s.PSISome, s.PSIFull)
+	}
+
+	if value(s.MinTTLNS) != 1500e6 || s.KillAllocatingTask == nil || *s.KillAllocatingTask {
+		t.Errorf("got min_ttl %v, oom_kill_allocating_task %v, want 1.5 s and false", s.MinTTLNS, s.KillAllocatingTask)
+	}
+
+	if value(s.GPUActiveBytes) != 64<<10 || value(s.GPUReclaimBytes) != 0 || s.GPUReclaimBytes == nil {
+		t.Errorf("got GPU memory %v and %v, want 64 KiB and 0", s.GPUActiveBytes, s.GPUReclaimBytes)
 	}
 
 	if s.TransparentHuge != "madvise" || s.Zones != nil || s.Slabs != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
@@ -35,13 +36,56 @@ type audit struct {
 	tries   int
 }
 
+// tally counts SIGKILLs of the OOM killer as the kernel does.
+type tally struct {
+	// kernelKills are those that __oom_kill_process counts; repeated are the ones among
+	// them to a process that had one already.
+	kernelKills, repeated uint64
+	// perhaps are further ones that it may have counted: to a process that had one
+	// already and shares its memory with another victim.
+	perhaps uint64
+}
+
+// repeat counts a SIGKILL to a process that had one already. The chosen process of a
+// group kill gets one more among the members, which the kernel counts. Where members
+// share their memory, each gets one for each of the others as well, which it does not
+// count (mm/oom_kill.c: __oom_kill_process).
+func (t *tally) repeat(k kernel.Kill) {
+	if k.SharesMM {
+		t.perhaps++
+		return
+	}
+
+	t.kernelKills++
+	t.repeated++
+}
+
+func (t *tally) add(more tally) {
+	t.kernelKills += more.kernelKills
+	t.repeated += more.repeated
+	t.perhaps += more.perhaps
+}
+
+// explains reports whether the kernel can have counted that many.
+func (t *tally) explains(count uint64) bool {
+	return t.kernelKills <= count && count <= t.kernelKills+t.perhaps
+}
+
+// observed is the count in words.
+func (t *tally) observed() string {
+	if t.perhaps > 0 {
+		return fmt.Sprintf("%d to %d", t.kernelKills, t.kernelKills+t.perhaps)
+	}
+
+	return fmt.Sprint(t.kernelKills)
+}
+
 // auditWindow is what was seen between two readings.
 type auditWindow struct {
-	reported []*reported // the newest, in a storm
-	// incidents is how many there were, kills how many the kernel should have counted.
-	incidents int
-	kills     uint64
-	lost      uint64 // records
+	reported  []*reported // the newest, in a storm
+	incidents int         // how many there were
+	tally                 // of them all
+	lost      uint64      // records
 }
 
 // auditResult is a window, and what the kernel counted in it.
@@ -57,12 +101,12 @@ func (a *audit) count(r *reported) {
 	}
 
 	a.add(r)
-	a.window.kills += r.kernelKills
+	a.window.tally.add(r.tally)
 	a.restart()
 }
 
-// countLate counts one more kill of an incident.
-func (a *audit) countLate(r *reported) {
+// countLate counts more kills of an incident.
+func (a *audit) countLate(r *reported, more tally) {
 	if r.timeNS < a.baseNS {
 		return
 	}
@@ -71,7 +115,7 @@ func (a *audit) countLate(r *reported) {
 		a.add(r)
 	}
 
-	a.window.kills++
+	a.window.tally.add(more)
 	a.restart()
 }
 
@@ -145,7 +189,7 @@ func (a *audit) take(now uint64, last bool) *auditResult {
 	return result
 }
 
-func (a *auditResult) matches() bool { return a.delta == a.kills }
+func (a *auditResult) matches() bool { return a.explains(a.delta) }
 
 // finding describes a mismatch; "" if there is none.
 func (a *auditResult) finding() string {
@@ -153,7 +197,7 @@ func (a *auditResult) finding() string {
 		return ""
 	}
 
-	text := fmt.Sprintf("the kernel counted %d OOM kills, %d were observed", a.delta, a.kills)
+	text := fmt.Sprintf("the kernel counted %d OOM kills, %s were observed", a.delta, a.observed())
 	if a.lost > 0 {
 		text += fmt.Sprintf("; %d records were lost", a.lost)
 	}
@@ -163,11 +207,20 @@ func (a *auditResult) finding() string {
 
 // of returns the audit of one incident of the window.
 func (a *auditResult) of(r *reported) *events.Audit {
-	memcgMatches := r.memcgDelta == nil || *r.memcgDelta == r.kernelKills
+	memcgMatches := r.memcgDelta == nil || r.explainsMemcg(*r.memcgDelta)
+
+	kills, windowKills := r.kernelKills, a.kernelKills
+	if a.matches() {
+		windowKills = a.delta
+
+		if r.perhaps == a.perhaps { // no other incident of the window is in doubt
+			kills += a.delta - a.kernelKills
+		}
+	}
 
 	return &events.Audit{
-		Victims: len(r.victims), KernelKills: r.kernelKills,
-		VMStatDelta: new(a.delta), Incidents: a.incidents, WindowKills: a.kills,
+		Victims: len(r.victims), KernelKills: kills,
+		VMStatDelta: new(a.delta), Incidents: a.incidents, WindowKills: windowKills,
 		MemcgDelta: r.memcgDelta, Explained: a.matches() && memcgMatches, Text: a.text(r, memcgMatches),
 	}
 }
@@ -188,7 +241,10 @@ func (a *auditResult) text(r *reported, memcgMatches bool) string {
 		text += " (the kernel counts the chosen victim of a group kill twice)"
 	}
 
-	if shared := r.sharing(); shared > 0 {
+	switch shared := r.sharing(); {
+	case r.perhaps > 0:
+		text += " (victims share memory: the kernel kills each of them several times, and counts some of these)"
+	case shared > 0:
 		text += fmt.Sprintf(" (not counted by the kernel: %d sharing the victim's memory)", shared)
 	}
 
@@ -197,10 +253,18 @@ func (a *auditResult) text(r *reported, memcgMatches bool) string {
 	}
 
 	if !a.matches() {
-		text += fmt.Sprintf("; %d kills were observed", a.kills)
+		text += fmt.Sprintf("; %s kills were observed", a.observed())
 	}
 
 	return text
+}
+
+// explainsMemcg reports whether the limiter's memory.events can have grown by that many
+// kills. The kernel counts a kill where the memory belongs, which for memory that is
+// shared can be another cgroup than the victim's (include/linux/memcontrol.h:
+// memcg_memory_event_mm).
+func (r *reported) explainsMemcg(count uint64) bool {
+	return r.explains(count) || r.sharing() > 0 && count < r.kernelKills
 }
 
 // sharing counts the victims that were killed for the memory that they share.

@@ -37,7 +37,7 @@ type facts struct {
 	allocation allocation
 	charge     []kernel.MemcgCharge // at the time of limiter
 	victims    []victim
-	points     *int64 // of the chosen one
+	points     *int64 // oom_control.chosen_points, of the chosen one
 }
 
 // setChosen takes in the record of a choice.
@@ -182,21 +182,23 @@ func (b *builder) userIncident(kills []kernel.Kill, ancestry *kernel.TargetAnces
 	return inc
 }
 
-func notes(f *facts) []string {
-	var notes []string
-
+func notes(f *facts) (list []string) {
 	switch {
 	case !f.ancestryKnown:
-		notes = append(notes, "the record of the kernel's decision was lost")
+		list = append(list, "the record of the kernel's decision was lost")
 	case f.ancestryCut:
-		notes = append(notes, "the memcg ancestry does not reach the root: the cgroups are nested too deeply")
+		list = append(list, "the memcg ancestry does not reach the root: the cgroups are nested too deeply")
 	}
 
 	if slices.ContainsFunc(f.victims, func(v victim) bool { return v.kill.Lost }) {
-		notes = append(notes, "the record of a SIGKILL was lost: little is known of its victim, and others may be missing")
+		list = append(list, "the record of a SIGKILL was lost: little is known of its victim, and others may be missing")
 	}
 
-	return notes
+	if note := f.choice().note(); note != "" {
+		list = append(list, note)
+	}
+
+	return list
 }
 
 // limiter returns whose limit was hit, nil if that is unknown.
@@ -205,11 +207,17 @@ func (b *builder) limiter(f *facts, unknown *oom.Unknowns) *events.Limiter {
 	case f.limiter != nil:
 		return b.memcgLimiter(f.limiter, unknown)
 	case f.shortage.scope == events.ScopeGlobal, f.shortage.scope == events.ScopeSysrq:
+		var l *events.Limiter
+
 		if b.cfg.RAMBytes == 0 {
-			return oom.NodeLimiter(nil, nil, unknown)
+			l = oom.NodeLimiter(nil, nil, unknown)
+		} else {
+			l = oom.NodeLimiter(new(b.cfg.RAMBytes), new(b.cfg.SwapBytes), unknown)
 		}
 
-		return oom.NodeLimiter(new(b.cfg.RAMBytes), new(b.cfg.SwapBytes), unknown)
+		b.protected(l, f.root().Protection, unknown)
+
+		return l
 	case f.shortage.ofNode():
 		return oom.NUMALimiter(f.nodes, unknown)
 	}
@@ -227,6 +235,8 @@ func (b *builder) memcgLimiter(memcg *kernel.Memcg, unknown *oom.Unknowns) *even
 		l.Which = v1LimitFile(memcg)
 	}
 
+	unknown.Unless("limiter.which", l.Which != "")
+
 	if memcg.Memory.Known {
 		l.UsageBytes, l.LimitBytes = b.bytes(memcg.Memory.Usage), b.limit(memcg.Memory.Max)
 	} else {
@@ -239,14 +249,50 @@ func (b *builder) memcgLimiter(memcg *kernel.Memcg, unknown *oom.Unknowns) *even
 		unknown.Add("limiter.swap_usage_bytes", "limiter.swap_limit_bytes")
 	}
 
+	b.protected(l, memcg.Protection, unknown)
+
 	return l
 }
 
-// v1LimitFile returns which of the two limits of cgroup v1 was hit. Swap counts memory
-// and swap together there.
+// root returns the root memcg, a zero one if it is not known.
+func (f *facts) root() (root kernel.Memcg) {
+	if n := len(f.ancestry); n > 0 && !f.ancestryCut {
+		return f.ancestry[n-1]
+	}
+
+	return root
+}
+
+// protected sets how much of the usage below the limiter reclaim for its limit leaves
+// alone. The limiter's own protection does not count then (mm/memcontrol.c:
+// mem_cgroup_protection), and cgroup v1 has none.
+func (b *builder) protected(l *events.Limiter, p kernel.Protection, unknown *oom.Unknowns) {
+	switch {
+	case b.cfg.CgroupV1:
+	case !p.Known:
+		unknown.Add("limiter.protected_min_bytes", "limiter.protected_low_bytes")
+	default:
+		l.ProtectedMinBytes, l.ProtectedLowBytes = b.protection(p.ChildrenMin), b.protection(p.ChildrenLow)
+	}
+}
+
+// protection returns nil for no protection.
+func (b *builder) protection(pages uint64) *uint64 {
+	switch pages {
+	case 0:
+		return nil
+	case kernel.NoLimit:
+		return new(events.ProtectAll)
+	}
+
+	return b.bytes(pages)
+}
+
+// v1LimitFile returns which of the two limits of cgroup v1 was hit, "" if that is not
+// known. Swap counts memory and swap together there.
 func v1LimitFile(memcg *kernel.Memcg) string {
 	if !memcg.Memory.Known || !memcg.Swap.Known {
-		return oom.V1LimitFile(0, 0)
+		return ""
 	}
 
 	return oom.V1LimitFile(room(memcg.Memory), room(memcg.Swap))
@@ -301,6 +347,14 @@ func (b *builder) ancestor(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Ru
 	}
 
 	switch {
+	case b.cfg.CgroupV1: // has no protection
+	case memcg.Protection.Known:
+		a.MinBytes, a.LowBytes = b.protection(memcg.Protection.Min), b.protection(memcg.Protection.Low)
+	default:
+		unknown.Add("ladder.min_bytes", "ladder.low_bytes")
+	}
+
+	switch {
 	case b.cfg.CgroupV1: // has no memory.oom.group
 	case memcg.OOMGroupKnown:
 		a.OOMGroup = new(memcg.OOMGroup)
@@ -315,16 +369,17 @@ func (b *builder) ancestor(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Ru
 
 func (b *builder) victims(f *facts, unknown *oom.Unknowns) []events.Victim {
 	list := make([]events.Victim, len(f.victims))
+	choice := f.choice()
 
 	for i, v := range f.victims {
 		list[i] = b.victim(v, unknown)
 
-		if f.points != nil && v.role == events.RoleChosen {
-			list[i].Points = new(*f.points)
+		if v.role == events.RoleChosen {
+			list[i].Points, list[i].ChosenBy = choice.points, choice.by
 		}
 	}
 
-	unknown.Unless("victims.points", f.points != nil)
+	unknown.Unless("victims.points", choice.points != nil)
 	unknown.Unless("victims.released_after_ns", b.cfg.hooked()) // exit_mmap has no tracepoint
 
 	return list

@@ -53,6 +53,7 @@ func fresh(m events.Memory, usageBytes uint64) bool {
 
 	for _, part := range []*uint64{
 		m.AnonBytes, m.FileBytes, m.SlabBytes, m.KernelStackBytes, m.PagetablesBytes, m.SockBytes, m.PercpuBytes,
+		m.HugetlbBytes,
 	} {
 		if part != nil {
 			sum += *part

@@ -66,8 +66,8 @@ type reported struct {
 	// memory as far as was known.
 	previous *victimState
 
-	kernelKills, repeated uint64
-	memcgDelta            *uint64 // growth of the limiter's memory.events oom_kill
+	tally
+	memcgDelta *uint64 // growth of the limiter's memory.events oom_kill
 
 	changes      *events.Incident // not yet emitted
 	changesNS    uint64           // since when
@@ -132,15 +132,15 @@ func (r *reported) victim(tgid uint32) *victimState {
 func (f *followUp) killed(p *pendingOOM, inc *events.Incident) *reported {
 	r := &reported{
 		id: p.id, outcome: inc.Outcome, timeNS: p.victims[0].kill.BootNS, passes: *inc.Passes,
-		unknown: inc.Unknown, notes: inc.Notes, kernelKills: p.kernelKills, repeated: p.repeated,
+		unknown: inc.Unknown, notes: inc.Notes, tally: p.tally,
 		lastNS: p.lastNS, invocation: p.invocation, group: p.shortage.group >= 0, exitsAwaited: true,
 	}
 	if p.shortage.limiter >= 0 {
 		memcg := p.chosen.Ancestry[p.shortage.limiter]
 		r.limiter = memcg.Key
-		// cgroup v1 counts a kill at the victim's memcg only (mm/memcontrol.c:
-		// memcg_memory_event).
-		counted := !f.cfg.CgroupV1 || p.shortage.limiter == 0
+		// cgroup v1 and memory_localevents count a kill at the victim's memcg only
+		// (include/linux/memcontrol.h: memcg_memory_event).
+		counted := !f.cfg.CgroupV1 && !f.cfg.LocalEvents || p.shortage.limiter == 0
 		if p.end != nil && p.end.Limiter == memcg.Key && memcg.OOMKillKnown && p.end.LimiterMemcg.OOMKillKnown && counted {
 			r.memcgDelta = new(p.end.LimiterMemcg.OOMKill - memcg.OOMKill)
 		}

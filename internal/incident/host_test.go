@@ -136,6 +136,8 @@ func leafToRoot(leafMax, parentMax uint64) []kernel.Memcg {
 			Key: events.CgroupKey{ID: id}, Name: name, OOMKillKnown: true, OOMGroupKnown: true,
 			Memory: kernel.Counter{Known: true, Usage: 1000, Max: max, High: kernel.NoLimit, Watermark: 1000},
 			Swap:   kernel.Counter{Known: true, Max: kernel.NoLimit},
+
+			Protection: kernel.Protection{Known: true},
 		}
 	}
 

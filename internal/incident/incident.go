@@ -38,14 +38,17 @@ type Cgroups interface {
 
 // Config describes the host to a Correlator.
 type Config struct {
-	Tier      events.Tier // how the kernel's OOM path is hooked
-	PageSize  uint64      // bytes
-	CgroupV1  bool        // of the hierarchy with the memory controller
-	BootID    string
-	Node      string
-	RAMBytes  uint64 // 0: unknown
-	SwapBytes uint64 // valid if RAMBytes is
-	Cgroups   Cgroups
+	Tier     events.Tier // how the kernel's OOM path is hooked
+	PageSize uint64      // bytes
+	CgroupV1 bool        // of the hierarchy with the memory controller
+	// LocalEvents is whether memory.events of a cgroup has no events of its descendants
+	// (mount option memory_localevents).
+	LocalEvents bool
+	BootID      string
+	Node        string
+	RAMBytes    uint64 // 0: unknown
+	SwapBytes   uint64 // valid if RAMBytes is
+	Cgroups     Cgroups
 	// WallClock converts CLOCK_BOOTTIME to wall time.
 	WallClock func(bootNS uint64) time.Time
 	// Symbol returns the name of the kernel function at an address; nil if addresses

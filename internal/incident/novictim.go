@@ -31,8 +31,9 @@ type noVictims struct {
 }
 
 type repeat struct {
-	count  uint64
-	lastNS uint64
+	outcome events.Outcome
+	count   uint64
+	lastNS  uint64
 	// incident is the one that these invocations are by themselves, nil if they are none.
 	incident *reported
 	// after is the kill that they follow, followed how many of them did.
@@ -56,6 +57,7 @@ func (n *noVictims) returned(r kernel.OOMReturn) error {
 	if more == 0 {
 		return nil
 	}
+	r.Outcome = rep.outcome
 
 	if rep.incident != nil {
 		n.report.followUp.countReturns(rep.incident, r.Outcome, more)
@@ -88,11 +90,25 @@ func (n *noVictims) repeat(r *kernel.OOMReturn) *repeat {
 		if len(n.repeats) >= maxRecent {
 			clear(n.repeats)
 		}
-		rep = &repeat{}
+		rep = &repeat{outcome: outcomeOf(r)}
 		n.repeats[r.Key()] = rep
 	}
 
 	return rep
+}
+
+// outcomeOf returns the outcome of an invocation that killed nobody. One that looks for a
+// victim determines the constraint first, which is that of a memcg where one is the
+// limiter; and a node on which nothing is killable panics, unless sysrq-f asked for the
+// kill (mm/oom_kill.c: out_of_memory, 5.10 to 7.3). So one that returned without either
+// found the OOM killer disabled: suspend and hibernation do that while they freeze tasks
+// (oom_killer_disable).
+func outcomeOf(r *kernel.OOMReturn) events.Outcome {
+	if r.Outcome == events.OutcomeNoKillable && r.Constraint == kernel.ConstraintNone && r.Order != -1 {
+		return events.OutcomeSuspending
+	}
+
+	return r.Outcome
 }
 
 // grow takes in a new count and returns how many invocations it adds. It moves r.FirstNS
@@ -128,6 +144,10 @@ func (rep *repeat) grow(r *kernel.OOMReturn) (more uint64) {
 // killBefore returns the kill that invocations without one follow, nil if there is none.
 // Those that wait for a victim may also follow one that was found exiting already.
 func (n *noVictims) killBefore(r *kernel.OOMReturn) *reported {
+	if r.Outcome == events.OutcomeSuspending {
+		return nil // no kill explains it
+	}
+
 	window := uint64(followNS)
 	if r.Outcome == events.OutcomeNoKillable {
 		window = followNoKillableNS
@@ -243,6 +263,8 @@ func returnCount(p *events.Passes, outcome events.Outcome) *uint64 {
 		return &p.AlreadyExiting
 	case events.OutcomeKilled:
 		return &p.Killed
+	case events.OutcomeSuspending:
+		return &p.Suspending
 	}
 
 	return &p.Skipped

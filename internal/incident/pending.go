@@ -24,12 +24,10 @@ type pendingOOM struct {
 	charge     *kernel.Charge
 	end        *kernel.OOMReturn
 	victims    []victim
-	// kernelKills counts SIGKILLs of __oom_kill_process, as the kernel does; repeated
-	// those among them to a process that had one already.
-	kernelKills, repeated uint64
 	// alreadyExiting counts marks by threads of the victims, which fail to allocate while
 	// they exit.
 	alreadyExiting uint64
+	tally
 }
 
 type victim struct {
@@ -56,10 +54,7 @@ func (p *pendingOOM) add(k kernel.Kill) (first bool) {
 	p.quiet = 0
 
 	if p.has(k.Target.TGID) {
-		// The chosen process of a group kill comes once more among the members.
-		p.kernelKills++
-		p.repeated++
-
+		p.repeat(k)
 		return false
 	}
 

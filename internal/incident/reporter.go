@@ -76,9 +76,11 @@ func (rp *reporter) late(r *reported, k kernel.Kill) {
 	r.lastNS = max(r.lastNS, k.BootNS)
 
 	if r.victim(k.Target.TGID) != nil {
-		r.kernelKills++
-		r.repeated++
-		rp.audit.countLate(r)
+		var more tally
+
+		more.repeat(k)
+		r.tally.add(more)
+		rp.audit.countLate(r, more)
 
 		return
 	}
@@ -92,8 +94,9 @@ func (rp *reporter) late(r *reported, k kernel.Kill) {
 	}
 
 	if v.role != events.RoleSharedMM {
-		r.kernelKills++
-		rp.audit.countLate(r)
+		one := tally{kernelKills: 1}
+		r.tally.add(one)
+		rp.audit.countLate(r, one)
 	}
 
 	unknown := &oom.Unknowns{Names: slices.Clip(r.unknown)}

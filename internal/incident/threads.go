@@ -43,15 +43,15 @@ type thread struct {
 	chosen   *kernel.VictimChosen
 	unmarked []kernel.Kill // SIGKILLs by the kernel without a mark so far
 	pending  *pendingOOM
-	// done is the last group kill, for as long as it can have more members, and doneChoice
+	// done is the last group kill, for as long as it can have more members, and doneKill
 	// what its members have in common.
 	done       *reported
-	doneChoice choice
+	doneKill groupKill
 }
 
-// choice is what the choices of all members of a group have in common: between two of them
+// groupKill is what the choices of all members of a group have in common: between two of them
 // the thread does nothing but kill, so that its last reclaim is the same.
-type choice struct {
+type groupKill struct {
 	known     bool
 	reclaimNS uint64
 	group     events.CgroupKey
@@ -140,10 +140,10 @@ func (ts *threads) mark(r kernel.Mark) error {
 	}
 
 	shortage := ts.shortage(chosen)
-	next := choiceOf(chosen, shortage)
+	next := groupKillOf(chosen, shortage)
 
 	if p := t.pending; p != nil {
-		if choiceOf(p.chosen, p.shortage).continues(next) {
+		if groupKillOf(p.chosen, p.shortage).continues(next) {
 			return ts.report.killed(p, kill)
 		}
 
@@ -152,7 +152,7 @@ func (ts *threads) mark(r kernel.Mark) error {
 		}
 	}
 
-	if d := t.done; d != nil && t.doneChoice.continues(next) && kill.BootNS-d.lastNS <= groupNS {
+	if d := t.done; d != nil && t.doneKill.continues(next) && kill.BootNS-d.lastNS <= groupNS {
 		ts.report.late(d, kill)
 		return nil
 	}
@@ -214,14 +214,14 @@ func (ts *threads) shortage(chosen *kernel.VictimChosen) shortage {
 	return ts.cfg.concludeShortage(chosen)
 }
 
-// choiceOf returns what a choice has in common with others of the same group. group is
+// groupKillOf returns what a choice has in common with others of the same group. group is
 // zero for a choice outside of one.
-func choiceOf(chosen *kernel.VictimChosen, s shortage) choice {
+func groupKillOf(chosen *kernel.VictimChosen, s shortage) groupKill {
 	if chosen == nil {
-		return choice{}
+		return groupKill{}
 	}
 
-	c := choice{known: true, reclaimNS: chosen.ReclaimNS}
+	c := groupKill{known: true, reclaimNS: chosen.ReclaimNS}
 	if s.group >= 0 {
 		c.group = chosen.Ancestry[s.group].Key
 	}
@@ -230,7 +230,7 @@ func choiceOf(chosen *kernel.VictimChosen, s shortage) choice {
 }
 
 // continues reports whether next is another member of the same group kill.
-func (c choice) continues(next choice) bool {
+func (c groupKill) continues(next groupKill) bool {
 	if c.group == (events.CgroupKey{}) {
 		return false
 	}
@@ -247,11 +247,11 @@ func (ts *threads) finish(t *thread) error {
 	}
 
 	r, err := ts.report.incident(t.pending)
-	common := choiceOf(t.pending.chosen, t.pending.shortage)
+	common := groupKillOf(t.pending.chosen, t.pending.shortage)
 
 	t.pending, t.done = nil, nil
 	if r.group {
-		t.done, t.doneChoice = r, common
+		t.done, t.doneKill = r, common
 	}
 
 	return err

@@ -55,6 +55,7 @@ func Cgroup(ctx context.Context, o Options, path string) *events.Inspection {
 	i.Memory = o.Reader.Charge(path)
 	i.Unknown = append(i.Unknown, missing(i.Memory)...)
 	i.Events, i.OwnEvents = o.Reader.Events(path, false), o.Reader.Events(path, true)
+	i.ScannedBytes, i.ScannedProactivelyBytes = o.Reader.Scanned(path)
 
 	i.PSISome, i.PSIFull = o.Reader.PSI(path)
 	if i.PSISome == nil {
@@ -210,6 +211,8 @@ func (o Options) finish(ctx context.Context, i *events.Inspection) {
 		path = i.Limiter.Cgroup.Path
 		i.Shares, i.SharesLeftOut = o.Reader.Shares(path, o.Most)
 	}
+
+	i.Limiter.ProtectedMinBytes, i.Limiter.ProtectedLowBytes = o.Reader.Protected(path)
 
 	ctx, cancel := context.WithTimeout(ctx, candidatesTimeout)
 	defer cancel()

@@ -60,6 +60,15 @@ type Counter struct {
 	Usage, Max, High, Watermark uint64
 }
 
+// Protection is what memory.min and memory.low protect at one instant, in pages. Limits
+// may be NoLimit.
+type Protection struct {
+	Known    bool
+	Min, Low uint64 // of the memcg itself
+	// ChildrenMin and ChildrenLow are how much of the usage of its children theirs protect.
+	ChildrenMin, ChildrenLow uint64
+}
+
 // Memcg is a struct mem_cgroup at one instant.
 type Memcg struct {
 	Key           events.CgroupKey
@@ -71,6 +80,7 @@ type Memcg struct {
 	OOMGroupKnown bool
 	OOMKill       uint64 // memory_events[MEMCG_OOM_KILL]: of the whole subtree
 	OOMKillKnown  bool
+	Protection    Protection
 }
 
 // VictimChosen reports that the OOM killer has chosen a victim: at the entry of

@@ -126,6 +126,13 @@ func (b *builder) kernelIncident(r *report, unknown *oom.Unknowns) *events.Incid
 		unknown.Add("outcome", "victims", "passes")
 	}
 	inc.Scope = r.scope(page, unknown)
+
+	// Of a node, that nothing is killable ends in a panic (mm/oom_kill.c: out_of_memory),
+	// whose line this log lacks.
+	if inc.Outcome == events.OutcomeNoKillable && inc.Scope != events.ScopeMemcg && inc.Scope != events.ScopeSysrq {
+		unknown.Add("outcome")
+	}
+
 	r.limiter(inc, page, unknown)
 	r.ancestry(inc, unknown)
 	r.trigger(inc, unknown)
@@ -200,10 +207,12 @@ func (r *report) outcome() (events.Outcome, *events.Passes) {
 	switch {
 	case slices.ContainsFunc(r.kills, func(k kill) bool { return !k.shares }):
 		return events.OutcomeKilled, &events.Passes{Killed: 1}
-	case r.noKillable:
-		return events.OutcomeNoKillable, &events.Passes{NoKillable: 1}
+	case r.panicked != "" && r.noKillable:
+		return events.OutcomePanic, &events.Passes{NoKillable: 1}
 	case r.panicked != "":
 		return events.OutcomePanic, nil
+	case r.noKillable:
+		return events.OutcomeNoKillable, &events.Passes{NoKillable: 1}
 	case len(r.exiting) > 0:
 		return events.OutcomeAlreadyExiting, &events.Passes{AlreadyExiting: 1}
 	}

@@ -82,6 +82,8 @@ func (p *parser) bodyLine(s *stream, rec record, text string) bool {
 		}
 
 		return false
+	case strings.HasPrefix(text, "Memory cgroup min protection "):
+		return r.protectionLine(rec, text)
 	case r.at == inTrace && !r.traced && r.frameLine(rec, text):
 		return true
 	case r.inStats && r.statLine(rec, text):

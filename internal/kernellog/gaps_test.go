@@ -192,7 +192,7 @@ var gapLogs = []string{
 	"dmesg/7.3.4-memcg-oom-group", "dmesg/5.10.0-32-memcg-parent-limit", "dmesg/6.12.117-cpuset", "dmesg/6.1.0-56-mempolicy", "dmesg/7.3.4-sysrq-f",
 	"dmesg/6.1.0-56-memcg-v1-parent-limit", "dmesg/6.18.44-nokprobes-memcg-v1-parent-limit",
 	"reports/3.10-memcg-child", "reports/3.10-sysrq", "reports/4.4-global", "reports/4.14-memcg-tree", "reports/4.18-rhel8-memcg",
-	"reports/5.0-memcg-constraint-none", "reports/5.15-panic", "reports/rate-limited",
+	"reports/5.0-memcg-constraint-none", "reports/5.15-panic", "reports/6.12-deadlock-pstore", "reports/rate-limited",
 }
 
 // TestGapsCostFieldsAndChangeNone removes lines: at the end, at the start, ranges, single and

@@ -47,8 +47,10 @@ func (p *parser) killLine(s *stream, rec record, text string) bool {
 	return false
 }
 
-// saw takes in the message in front of a kill, which names its scope.
+// saw takes in the message in front of a kill, which names its scope, and whether
+// processes were compared.
 func (r *report) saw(message string) {
+	r.allocatingTask = r.allocatingTask || strings.HasPrefix(message, "Out of memory (oom_kill_allocating_task)")
 	r.isMemcg = r.isMemcg || strings.HasPrefix(message, "Memory cgroup")
 	r.isNode = r.isNode || strings.HasPrefix(message, "Out of memory")
 }

@@ -106,6 +106,7 @@ func (r *report) limiter(inc *events.Incident, page uint64, unknown *oom.Unknown
 			ram, swap = state.TotalBytes, state.SwapTotalBytes
 		}
 		inc.Limiter = oom.NodeLimiter(ram, swap, unknown)
+		r.protection(inc.Limiter, ram, unknown)
 	case events.ScopeCpuset, events.ScopeMempolicy:
 		inc.Limiter = oom.NUMALimiter(r.nodes(inc.Scope), unknown)
 	default:
@@ -169,6 +170,30 @@ func (r *report) memcgLimiter(inc *events.Incident, unknown *oom.Unknowns) {
 	}
 	set(r.limits.memory, &l.UsageBytes, &l.LimitBytes, "limiter.usage_bytes", "limiter.limit_bytes")
 	set(cmp.Or(r.limits.memsw, r.limits.swap), &l.SwapUsageBytes, &l.SwapLimitBytes, "limiter.swap_usage_bytes", "limiter.swap_limit_bytes")
+
+	if r.limits.memsw == nil { // cgroup v1 protects nothing
+		r.protection(l, l.UsageBytes, unknown)
+	}
+}
+
+// protection sets what is protected below the limiter. That is part of its usage, so no
+// more than used.
+func (r *report) protection(l *events.Limiter, used *uint64, unknown *oom.Unknowns) {
+	for _, p := range []struct {
+		name  string
+		to    **uint64
+		bytes func(*protection) uint64
+	}{
+		{"limiter.protected_min_bytes", &l.ProtectedMinBytes, func(p *protection) uint64 { return p.min }},
+		{"limiter.protected_low_bytes", &l.ProtectedLowBytes, func(p *protection) uint64 { return p.low }},
+	} {
+		switch {
+		case r.protected == nil, used != nil && p.bytes(r.protected) > *used:
+			unknown.Add(p.name)
+		case p.bytes(r.protected) > 0:
+			*p.to = new(p.bytes(r.protected))
+		}
+	}
 }
 
 // which returns the file of the limit, "" if it is unknown: in cgroup v1 there are two.
@@ -182,7 +207,12 @@ func (l *limits) which() string {
 		return ""
 	}
 
-	return oom.V1LimitFile(l.memory.room(), l.memsw.room())
+	memory, memsw := l.memory.room(), l.memsw.room()
+	if a, b := l.memory.failures, l.memsw.failures; memory == memsw && a != nil && *a > 0 && b != nil && *b == 0 {
+		memsw = oom.NoLimit // old kernels charged memory first (3.10: mem_cgroup_do_charge)
+	}
+
+	return oom.V1LimitFile(memory, memsw)
 }
 
 func (c *counter) room() uint64 {
@@ -257,6 +287,10 @@ func (r *report) ancestry(inc *events.Incident, unknown *oom.Unknowns) {
 
 	r.unidentified("ladder", unknown)
 	unknown.Add("ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group")
+
+	if r.limits.memsw == nil { // cgroup v1 has no protection
+		unknown.Add("ladder.min_bytes", "ladder.low_bytes")
+	}
 }
 
 // totalPages returns what could be used at most (mm/oom_kill.c: constrained_alloc), nil if

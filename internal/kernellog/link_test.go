@@ -217,6 +217,11 @@ func TestLinesAreLinkedToTheirReport(t *testing.T) {
 		{
 			"no killable, then panic", "x invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\nMem-Info:\n" +
 				"Out of memory and no killable processes...\nKernel panic - not syncing: System is deadlocked on memory\n",
+			"global panic: x in node",
+		},
+		{
+			"no killable, and no more lines", "x invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\nMem-Info:\n" +
+				"Out of memory and no killable processes...\n",
 			"global no_killable_task: x in node",
 		},
 		{

@@ -20,6 +20,7 @@ type limits struct {
 type counter struct {
 	usage, limit *uint64 // bytes
 	unlimited    bool
+	failures     *uint64 // to charge it; of memory+swap always 0 where the kernel does not count them
 }
 
 func (l *limits) any() bool {
@@ -71,12 +72,48 @@ func (p *parser) limitsLine(s *stream, rec record, text string) bool {
 		}
 	}
 
+	if word, ok := after(rec, text, ", failcnt "); ok {
+		if n, ok := number(word); ok {
+			c.failures = &n
+		}
+	}
+
 	r := p.reportAt(s, rec, inLimits)
 	if *slot(&r.limits) != nil || r.memInfo != nil {
 		r = p.begin(s, rec)
 		r.advance(rec, inLimits)
 	}
 	*slot(&r.limits) = &c
+
+	return true
+}
+
+// protection is how much of the usage below the limiter, or of the node's cgroups,
+// memory.min and memory.low protect, in bytes.
+type protection struct{ min, low uint64 }
+
+// protectionLine reads "Memory cgroup min protection NkB -- low protection NkB", which 7.x
+// prints before the tasks (mm/memcontrol.c: mem_cgroup_show_protected_memory).
+func (r *report) protectionLine(rec record, text string) bool {
+	if r.at >= inTasks || r.protected != nil {
+		return false
+	}
+	size := func(key string) (uint64, bool) {
+		word, ok := after(rec, text, key)
+		if !ok {
+			return 0, false
+		}
+
+		return kib(word)
+	}
+	min, ok1 := size("min protection ")
+	low, ok2 := size("low protection ")
+
+	if !ok1 || !ok2 {
+		return false
+	}
+	r.protected = &protection{min, low}
+	r.advance(rec, r.at)
 
 	return true
 }
@@ -229,6 +266,7 @@ func memoryFields(m *events.Memory) []memoryField {
 		{&m.SlabReclaimableBytes, [3]string{"slab_reclaimable"}},
 		{&m.SlabUnreclaimableBytes, [3]string{"slab_unreclaimable"}},
 		{&m.PercpuBytes, [3]string{"percpu"}},
+		{&m.HugetlbBytes, [3]string{"hugetlb"}},
 	}
 }
 

@@ -234,6 +234,7 @@ func kibWords(rec record, text string) map[string]uint64 {
 
 var wantedZone = map[string]bool{
 	"free": true, "min": true, "low": true, "high": true, "managed": true, "present": true, "kernel_stack": true, "anon_thp": true,
+	"gpu_active": true, "gpu_reclaim": true,
 }
 
 // freeLists reads "0*4kB 1*8kB (U) ... = 1800kB".
@@ -354,6 +355,7 @@ func (m *memInfo) state(pageBytes uint64, slabs []events.SlabCache) *events.Node
 	}
 	n.AnonBytes = m.anon(pageBytes)
 	n.KernelStackBytes, n.AnonTHPBytes = m.nodeSum("kernel_stack", pageBytes), m.nodeSum("anon_thp", pageBytes)
+	n.GPUActiveBytes, n.GPUReclaimBytes = m.nodeSum("gpu_active", pageBytes), m.nodeSum("gpu_reclaim", pageBytes)
 
 	n.HugetlbBytes, n.HugetlbFreeBytes = m.hugeTotal, m.hugeFree
 	for _, z := range m.zones {

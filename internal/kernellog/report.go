@@ -100,6 +100,8 @@ type report struct {
 	stats   []memcgStats
 	inStats bool
 
+	protected *protection
+
 	memInfo *memInfo
 	slabs   []events.SlabCache
 
@@ -126,6 +128,8 @@ type report struct {
 	missing     int  // lines in between
 	isMemcg     bool // by the message of a kill
 	isNode      bool // the same
+	// allocatingTask is that vm.oom_kill_allocating_task made the choice.
+	allocatingTask bool
 	// unsettled is the count of unsettled reports while this is one of them, else nil.
 	unsettled *int
 	user      bool             // of a killer in user space
@@ -291,7 +295,7 @@ func (r *report) split() (alone []*report) {
 	if len(alone) > 0 {
 		r.last = r.groupLine
 		if alone[0].first.line < r.groupLine.line { // all that was before it
-			r.first, r.chosenFirst, r.isMemcg, r.isNode = r.groupLine, false, false, false
+			r.first, r.chosenFirst, r.isMemcg, r.isNode, r.allocatingTask = r.groupLine, false, false, false, false
 		}
 
 		for _, k := range r.kills {

@@ -69,6 +69,10 @@ func (r *report) victim(i int, page uint64, unknown *oom.Unknowns) events.Victim
 		v.PID = r.chosenOf()
 	}
 
+	if v.Role == events.RoleChosen && r.allocatingTask {
+		v.ChosenBy = events.ChosenByAllocation
+	}
+
 	if v.Role == events.RoleUnknown {
 		unknown.Add("victims.role")
 	}

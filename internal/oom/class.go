@@ -14,6 +14,9 @@ var classes = map[string]string{
 	"memory_max_write": "limit_lowered", "mem_cgroup_resize_max": "limit_lowered", "mem_cgroup_write": "limit_lowered",
 	"memory_high_write": "limit_lowered",
 
+	// kswapd invokes the OOM killer for MGLRU's min_ttl_ms alone (mm/vmscan.c: lru_gen_age_node, since 6.1).
+	"lru_gen_age_node": "kswapd", "kswapd_age_node": "kswapd", "balance_pgdat": "kswapd",
+
 	"shmem_*": "tmpfs",
 
 	"do_anonymous_page": "anon_fault", "do_huge_pmd_anonymous_page": "anon_fault", "wp_page_copy": "anon_fault",

@@ -36,9 +36,11 @@ const NoLimit = ^uint64(0)
 
 // V1LimitFile returns the name of the cgroup v1 limit that was hit, given how much was
 // left below each: memory.memsw.limit_in_bytes counts memory and swap together, and is
-// never lower than memory.limit_in_bytes.
+// never lower than memory.limit_in_bytes. Where both have as little left, the former
+// fails: the kernel charges memory and swap first (mm/memcontrol.c: try_charge_memcg;
+// try_charge before 5.13).
 func V1LimitFile(memoryRoom, memswRoom uint64) string {
-	if memswRoom < memoryRoom {
+	if memswRoom <= memoryRoom && memswRoom != NoLimit {
 		return "memory.memsw.limit_in_bytes"
 	}
 

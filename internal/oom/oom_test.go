@@ -16,6 +16,8 @@ func TestClassIsOfTheInnermostListedFunction(t *testing.T) {
 		{"out_of_memory try_charge shmem_add_to_page_cache shmem_write_begin do_syscall_64", "tmpfs"},
 		{"mem_cgroup_out_of_memory memory_max_write.isra.0 do_syscall_64", "limit_lowered"},
 		{"out_of_memory __alloc_pages_slowpath.constprop.0 __handle_mm_fault exc_page_fault", "anon_fault"},
+		{"out_of_memory lru_gen_age_node kswapd_age_node balance_pgdat kswapd kthread ret_from_fork", "kswapd"},
+		{"out_of_memory balance_pgdat kswapd kthread ret_from_fork", "kswapd"},
 		{"out_of_memory pagefault_out_of_memory exc_page_fault", ""},
 		{"out_of_memory ksys_read entry_SYSCALL_64_after_hwframe", "other"},
 		{"out_of_memory vfs_read system_call_fastpath", "other"},
@@ -64,14 +66,15 @@ func TestBadnessDividesBeforeItMultiplies(t *testing.T) {
 	}
 }
 
-func TestV1LimitFileIsTheOneWithLessRoom(t *testing.T) {
+func TestV1LimitFileIsTheOneThatFailsFirst(t *testing.T) {
 	const memory, memsw = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 
 	for _, test := range []struct {
 		memoryRoom, memswRoom uint64
 		want                  string
 	}{
-		{0, 0, memory}, {0, 100, memory}, {100, 0, memsw}, {NoLimit, NoLimit, memory}, {NoLimit, 5, memsw}, {0, NoLimit, memory},
+		{0, 0, memsw}, {7, 7, memsw}, {0, 100, memory}, {100, 0, memsw},
+		{NoLimit, NoLimit, memory}, {NoLimit, 5, memsw}, {0, NoLimit, memory},
 	} {
 		if got := V1LimitFile(test.memoryRoom, test.memswRoom); got != test.want {
 			t.Errorf("V1LimitFile(%d, %d): got %s, want %s", test.memoryRoom, test.memswRoom, got, test.want)

@@ -26,6 +26,8 @@ func Outcome(scope events.Scope, o events.Outcome) string {
 		return "OOM, VICTIM ALREADY EXITING"
 	case events.OutcomeOOMKillDisabled:
 		return "OOM, KILLER DISABLED, TASKS WAIT"
+	case events.OutcomeSuspending:
+		return "OOM, NODE SUSPENDING"
 	case events.OutcomeSkipped:
 		return "OOM, SELECTION SKIPPED"
 	case "":
@@ -89,7 +91,7 @@ func Class(c string) string {
 		return "page tables"
 	case "limit_lowered":
 		return "limit lowered below usage"
-	case "sysrq":
+	case "kswapd", "sysrq":
 		return "no allocation"
 	case "other":
 		return "other memory"

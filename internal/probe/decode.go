@@ -159,6 +159,17 @@ func (d *decoder) memcg(w *bpf.Memcg) kernel.Memcg {
 		OOMGroupKnown: has(bpf.MemcgOOMGroupKnown),
 		OOMKill:       w.OOMKill,
 		OOMKillKnown:  has(bpf.MemcgOOMKill),
+		Protection:    d.protection(&w.Protection, has(bpf.MemcgProtection)),
+	}
+}
+
+func (d *decoder) protection(w *bpf.Protection, known bool) kernel.Protection {
+	if !known {
+		return kernel.Protection{}
+	}
+
+	return kernel.Protection{
+		Known: true, Min: d.pages(w.Min), Low: d.pages(w.Low), ChildrenMin: w.ChildrenMin, ChildrenLow: w.ChildrenLow,
 	}
 }
 
@@ -259,6 +270,10 @@ func (d *decoder) charge(w *bpf.Charge) kernel.Charge {
 			SlabUnreclaimableBytes: item(bpf.ChargeSlabUnreclaimable, 1),
 			PercpuBytes:            item(bpf.ChargePercpu, 1),
 		}
+		if huge := item(bpf.ChargeHugetlb, d.pageSize); huge != nil && *huge > 0 {
+			memory.HugetlbBytes = huge
+		}
+
 		if memory.AnonTHPBytes == nil {
 			memory.AnonTHPBytes = item(bpf.ChargeAnonHugepages, d.hugePageSize())
 		}

@@ -62,7 +62,8 @@ func TestDecodeVictimChosen(t *testing.T) {
 	w.Limiter, w.MemcgCount, w.Frames = 1, 2, 1
 	w.Stack[0] = 0xffffffff81000000
 	w.Memcgs[1].Hierarchy, w.Memcgs[1].CgroupID = 4, 77
-	w.Memcgs[1].Flags = bpf.MemcgMemory
+	w.Memcgs[1].Flags = bpf.MemcgMemory | bpf.MemcgProtection
+	w.Memcgs[1].Protection = bpf.Protection{Min: 1 << 63 / 4096, Low: 3, ChildrenMin: 4, ChildrenLow: 5}
 	w.Memcgs[1].Memory.Usage, w.Memcgs[1].Memory.Max, w.Memcgs[1].Memory.High = 5, 6, 1<<63/4096
 
 	r := decode[kernel.VictimChosen](t, w)
@@ -77,8 +78,9 @@ func TestDecodeVictimChosen(t *testing.T) {
 	check(t, "stack", r.Stack, []uint64{0xffffffff81000000})
 	check(t, "limiter", r.LimiterIndex, 1)
 	check(t, "ancestry", r.Ancestry, []kernel.Memcg{{}, {
-		Key:    events.CgroupKey{Hierarchy: 4, ID: 77},
-		Memory: kernel.Counter{Known: true, Usage: 5, Max: 6, High: kernel.NoLimit},
+		Key:        events.CgroupKey{Hierarchy: 4, ID: 77},
+		Memory:     kernel.Counter{Known: true, Usage: 5, Max: 6, High: kernel.NoLimit},
+		Protection: kernel.Protection{Known: true, Min: kernel.NoLimit, Low: 3, ChildrenMin: 4, ChildrenLow: 5},
 	}})
 }
 
@@ -122,6 +124,19 @@ func TestDecodeConvertsHugePagesToBytes(t *testing.T) {
 		got := decode[kernel.Charge](t, w).Memcgs[0].Memory.AnonTHPBytes
 		if got == nil || *got != want {
 			t.Errorf("item %d: got %v, want %d", item, got, want)
+		}
+	}
+}
+
+func TestDecodeLeavesOutHugePagesThatAreNotCharged(t *testing.T) {
+	for pages, want := range map[int64]uint64{0: 0, 512: 2 << 20} {
+		w := bpf.Charge{MemcgCount: 1}
+		w.H.Kind = bpf.KindCharge
+		w.Memcgs[0].Items[bpf.ChargeHugetlb], w.Memcgs[0].Known = pages, 1<<bpf.ChargeHugetlb
+
+		got := decode[kernel.Charge](t, w).Memcgs[0].Memory.HugetlbBytes
+		if (got != nil) != (want > 0) || got != nil && *got != want {
+			t.Errorf("%d pages: got %v, want %d bytes, nil for none", pages, got, want)
 		}
 	}
 }

@@ -51,11 +51,17 @@ func outcome(inc *events.Incident, a answers) string {
 		return "the chosen process was already exiting, and nothing was killed"
 	case events.OutcomeOOMKillDisabled:
 		return "its OOM killer is disabled, so nothing was killed and " + waited(inc.Wait)
+	case events.OutcomeSuspending:
+		return "the OOM killer was turned off for suspend or hibernation, and nothing was killed"
 	case events.OutcomeSkipped:
 		return "the kernel skipped the selection of a victim"
 	case "":
 		return "whether a process was killed is unknown"
 	case events.OutcomePanic:
+		if inc.Passes != nil && inc.Passes.NoKillable > 0 {
+			return "no process was killable, and the kernel panicked"
+		}
+
 		return "the kernel panicked instead of killing (vm.panic_on_oom)"
 	}
 

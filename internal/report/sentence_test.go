@@ -53,6 +53,9 @@ func TestSentence(t *testing.T) {
 			inc.Limiter.Cgroup = &events.Cgroup{CgroupKey: events.CgroupKey{ID: 77}, Path: "/a/b"}
 			inc.Trigger = &events.Process{PID: 5, Comm: "kworker/0:1", IsKernel: true}
 		}},
+		{"The node was out of memory; no process was killable, and the kernel panicked.", func(inc *events.Incident) {
+			inc.Scope, inc.Outcome, inc.Trigger, inc.Passes = events.ScopeGlobal, events.OutcomePanic, nil, &events.Passes{NoKillable: 1}
+		}},
 		{"The node was out of memory; the kernel panicked instead of killing (vm.panic_on_oom).", func(inc *events.Incident) {
 			inc.Scope, inc.Outcome, inc.Trigger, inc.Victims = events.ScopeGlobal, events.OutcomePanic, nil, nil
 		}},

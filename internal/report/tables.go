@@ -193,7 +193,8 @@ func newNodePage(n *events.NodeState) *nodePage {
 		"slab, unreclaimable", size(n.SlabUnreclaimable), "page tables", size(n.PagetablesBytes), "kernel stacks", size(n.KernelStackBytes),
 		"dirty", size(n.DirtyBytes), "writeback", size(n.WritebackBytes), "unevictable", size(n.UnevictableBytes),
 		"anonymous huge pages", size(n.AnonTHPBytes), "hugetlb", size(n.HugetlbBytes), "hugetlb free", size(n.HugetlbFreeBytes),
-		"swap", size(n.SwapTotalBytes), "swap free", size(n.SwapFreeBytes), "transparent huge pages", n.TransparentHuge)
+		"swap", size(n.SwapTotalBytes), "swap free", size(n.SwapFreeBytes), "transparent huge pages", n.TransparentHuge,
+		"GPU", size(n.GPUActiveBytes), "GPU, reclaimable", size(n.GPUReclaimBytes))
 	orders := 0
 
 	zones, _ := head(n.Zones)

@@ -190,7 +190,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 
 func (t *Tracer) config(symbols *host.Symbols) incident.Config {
 	cfg := incident.Config{
-		Tier: t.probe.Tier(), PageSize: uint64(host.PageSize()), CgroupV1: t.layout.MemoryVersion == 1,
+		Tier: t.probe.Tier(), PageSize: uint64(host.PageSize()), CgroupV1: t.layout.MemoryVersion == 1, LocalEvents: t.layout.LocalEvents,
 		BootID: t.ident.bootID, Node: t.ident.node,
 		Cgroups: t.tree, WallClock: t.clock.Time, KernelKills: host.VMStatOOMKill, Gone: host.ProcessGone,
 	}

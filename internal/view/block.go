@@ -183,7 +183,7 @@ func (b block) kernelKiller() group {
 // passes is empty for a single OOM invocation: its outcome is the headline.
 func (b block) passes() group {
 	p := b.inc.Passes
-	if p == nil || p.Killed+p.NoKillable+p.Waiting+p.AlreadyExiting+p.Skipped <= 1 {
+	if p == nil || p.Killed+p.NoKillable+p.Waiting+p.AlreadyExiting+p.Skipped+p.Suspending <= 1 {
 		return list()
 	}
 	var items []string
@@ -197,6 +197,7 @@ func (b block) passes() group {
 	count(p.Waiting, "waited for an earlier victim")
 	count(p.AlreadyExiting, "chose a task that was already exiting")
 	count(p.Skipped, "skipped the selection")
+	count(p.Suspending, "found the OOM killer turned off")
 
 	return list(items...)
 }

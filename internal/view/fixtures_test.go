@@ -174,6 +174,7 @@ func pod() func(sink.Sink) error {
 	inc.ID = "5f0c2c1e-18"
 	inc.Ladder = podLadder()
 	inc.Ladder[0].UsageBytes, inc.Ladder[0].HighBytes = new(600*mib), new(550*mib)
+	inc.Ladder[0].MinBytes, inc.Ladder[0].LowBytes = new(200*mib), new(events.ProtectAll)
 	inc.Limiter = &events.Limiter{
 		Level: events.LevelPod, Which: "memory.max", LimitBytes: new(600 * mib), UsageBytes: new(600 * mib),
 		SwapUsageBytes: new(20 * mib), SwapLimitBytes: new(20 * mib), Cgroup: cgroup(9004, podPath),

@@ -79,6 +79,7 @@ func (v inspection) sections() []section {
 		all.add("ladder", v.ancestry())
 		all.add("memory", v.charge(), v.reclaim())
 		all.add("events", counts("with descendants", v.event.Events), counts("local", v.event.OwnEvents))
+		all.add("scanned", v.scanned())
 		all.add("stalled", stalled(v.event.PSISome, v.event.PSIFull))
 		all.add("shares", v.shares(v.event.Shares, v.event.SharesLeftOut)...)
 	}
@@ -163,7 +164,10 @@ func counts(what string, e *events.CgroupEvents) group {
 	for _, c := range []struct {
 		name  string
 		count *uint64
-	}{{"high", e.High}, {"max", e.Max}, {"oom", e.OOM}, {"oom_kill", e.OOMKill}, {"oom_group_kill", e.OOMGroupKill}} {
+	}{
+		{"high", e.High}, {"max", e.Max}, {"oom", e.OOM}, {"oom_kill", e.OOMKill}, {"oom_group_kill", e.OOMGroupKill},
+		{"sock_throttled", e.SockThrottled},
+	} {
 		if c.count != nil {
 			items = append(items, c.name+" "+strconv.FormatUint(*c.count, 10))
 		}
@@ -171,6 +175,23 @@ func counts(what string, e *events.CgroupEvents) group {
 
 	if len(items) > 0 {
 		items[0] = what + ": " + items[0]
+	}
+
+	return list(items...)
+}
+
+// scanned is what reclaim looked at. What was requested through memory.reclaim is no sign of
+// a shortage.
+func (v inspection) scanned() group {
+	all, proactive := v.event.ScannedBytes, v.event.ScannedProactivelyBytes
+	if all == nil || *all == 0 {
+		return list()
+	}
+
+	items := []string{phrase.Size(*all)}
+	if proactive != nil {
+		share := float64(*proactive) / float64(*all)
+		items = append(items, phrase.Percent(min(share, 1))+" of it through memory.reclaim")
 	}
 
 	return list(items...)
@@ -260,6 +281,10 @@ func (v inspection) candidates() []group {
 	}
 	groups := g.groups(0)
 
+	if v.killsAllocatingTask() {
+		groups = append([]group{list("whichever process allocates (vm.oom_kill_allocating_task), not by badness")}, groups...)
+	}
+
 	var rest []string
 	if v.event.CandidatesLeftOut > 0 {
 		rest = append(rest, "and "+phrase.Plural(v.event.CandidatesLeftOut, "less likely process"))
@@ -274,6 +299,13 @@ func (v inspection) candidates() []group {
 	}
 
 	return append(groups, list(rest...))
+}
+
+// killsAllocatingTask reports whether the kernel would compare no processes: it does for a
+// cgroup's limit all the same (mm/oom_kill.c: out_of_memory).
+func (v inspection) killsAllocatingTask() bool {
+	n, l := v.event.NodeState, v.event.Limiter
+	return n != nil && n.KillAllocatingTask != nil && *n.KillAllocatingTask && l != nil && l.Level == events.LevelNode
 }
 
 // candidate names a process, and its place unless that is the inspected cgroup. In a narrow

@@ -48,7 +48,7 @@ func (v inspection) swapAndHugePages() []string {
 		items = append(items, v.sizes(part{"hugetlb", s.HugetlbBytes}, part{"free", s.HugetlbFreeBytes})...)
 	}
 
-	return items
+	return append(items, v.sizes(part{"GPU", s.GPUActiveBytes}, part{"GPU, reclaimable", s.GPUReclaimBytes})...)
 }
 
 // zones has the watermarks beside the free memory, and sums for each NUMA node where

@@ -194,6 +194,12 @@ func (b limitBlock) ancestor(r *events.Rung) string {
 		item += " high " + phrase.Size(*r.HighBytes)
 	}
 
+	for _, p := range []part{{"min", r.MinBytes}, {"low", r.LowBytes}} {
+		if p.bytes != nil {
+			item += " " + p.name + " " + protection(*p.bytes)
+		}
+	}
+
 	if r.SwapMaxBytes != nil {
 		item += " " + b.swapCounter(&r.Cgroup) + " " + phrase.Ratio(r.SwapUsageBytes, r.SwapMaxBytes, "?")
 	}
@@ -213,6 +219,15 @@ func (b limitBlock) ancestor(r *events.Rung) string {
 	}
 
 	return item
+}
+
+// protection is a memory.min or memory.low.
+func protection(bytes uint64) string {
+	if bytes >= events.ProtectAll {
+		return "max"
+	}
+
+	return phrase.Size(bytes)
 }
 
 // place is where a process runs, unless that is the cgroup known to the reader.
@@ -241,7 +256,8 @@ func (b limitBlock) charge() group {
 
 	return list(b.sizes(
 		part{"anon", m.AnonBytes}, part{"file", m.FileBytes}, part{"shmem", m.ShmemBytes}, part{"slab", m.SlabBytes},
-		part{"kernel stacks", m.KernelStackBytes}, part{"page tables", m.PagetablesBytes}, part{"sockets", m.SockBytes})...)
+		part{"kernel stacks", m.KernelStackBytes}, part{"page tables", m.PagetablesBytes}, part{"sockets", m.SockBytes},
+		part{"hugetlb", m.HugetlbBytes})...)
 }
 
 // part is a named part of memory.

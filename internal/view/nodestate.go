@@ -26,7 +26,8 @@ func (b block) nodeState() []group {
 		part{"available", n.AvailableBytes}, part{"anon", n.AnonBytes}, part{"file", n.FileBytes}, part{"shmem", n.ShmemBytes},
 		part{"dirty", sum(n.DirtyBytes, n.WritebackBytes)}, part{"slab", sum(n.SlabReclaimable, n.SlabUnreclaimable)},
 		part{"kernel stacks", n.KernelStackBytes}, part{"page tables", n.PagetablesBytes}, part{"unevictable", n.UnevictableBytes},
-		part{"anon in huge pages", n.AnonTHPBytes}, part{"hugetlb", n.HugetlbBytes})...)
+		part{"anon in huge pages", n.AnonTHPBytes}, part{"hugetlb", n.HugetlbBytes},
+		part{"GPU", sum(n.GPUActiveBytes, n.GPUReclaimBytes)})...)
 	if n.SwapTotalBytes != nil {
 		items = append(items, "swap free "+phrase.Ratio(n.SwapFreeBytes, n.SwapTotalBytes, "?"))
 	}

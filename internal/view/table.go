@@ -141,6 +141,8 @@ func (c cell) victim() string {
 		return "(was exiting)"
 	case c.inc.Outcome == events.OutcomeOOMKillDisabled:
 		return "(tasks wait)"
+	case c.inc.Outcome == events.OutcomeSuspending:
+		return "(suspending)"
 	}
 
 	return "(" + phrase.Spaced(string(c.inc.Outcome)) + ")"

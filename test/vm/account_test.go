@@ -122,6 +122,8 @@ func (c *Check) unknownToAll(key string, inc *events.Incident) bool {
 	switch key {
 	case "limiter.usage_bytes", "limiter.swap_usage_bytes":
 		return ofNode
+	case "limiter.protected_min_bytes", "limiter.protected_low_bytes":
+		return ofNode && noVictim // of the victim's ancestry
 	case "limiter.limit_bytes":
 		return inc.Scope == events.ScopeCpuset || inc.Scope == events.ScopeMempolicy
 	case "memory":

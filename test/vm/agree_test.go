@@ -57,6 +57,8 @@ var rules = map[string]rule{
 	"limiter.usage_bytes":      charged,
 	"limiter.swap_usage_bytes": charged,
 
+	"limiter.protected_min_bytes": charged, "limiter.protected_low_bytes": charged,
+
 	"ladder":                  same,
 	"ladder.usage_bytes":      charged,
 	"ladder.swap_usage_bytes": charged,
@@ -67,6 +69,7 @@ var rules = map[string]rule{
 
 	"victims":                 same,
 	"victims.thread":          ignore("the name in the log"),
+	"victims.chosen_by":       ignore("the log shows one of two"),
 	"victims.anon_rss_bytes":  rss,
 	"victims.file_rss_bytes":  rss,
 	"victims.shmem_rss_bytes": rss,
@@ -86,6 +89,7 @@ var rules = map[string]rule{
 	"passes.skipped":            ignore("not logged"),
 	"passes.already_exiting":    ignore("seldom logged"),
 	"exiting":                   ignore("seldom logged"),
+	"passes.suspending":    ignore("not logged"),
 
 	"wait": ignore("not logged"), "before": ignore("seen live only"), "audit": ignore("of live counters"),
 	"shares": ignore("read live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),

@@ -115,8 +115,10 @@ func logMayLack(key string, inc *events.Incident, k Kernel) bool {
 	switch key {
 	case "time", "trigger.cgroup", "limiter.cgroup.id", "ladder.cgroup.id", "victims.cgroup.id", "ladder.high_bytes", "ladder.peak_bytes",
 		"ladder.oom_group", "victims.points", "victims.start_time", "victims.is_container_init", "victims.exit_after_ns",
-		"victims.released_after_ns", "killer.group_cgroup.id", "allocation.total_pages":
+		"victims.released_after_ns", "killer.group_cgroup.id", "allocation.total_pages", "ladder.min_bytes", "ladder.low_bytes":
 		return true
+	case "limiter.protected_min_bytes", "limiter.protected_low_bytes":
+		return !k.is("7.3") || inc.Log.Truncated
 	case "victims.anon_rss_bytes", "victims.file_rss_bytes", "victims.shmem_rss_bytes", "victims.pgtables_bytes", "victims.total_vm_bytes",
 		"victims.uid", "victims.oom_score_adj":
 		return false // the line of the kill has them
