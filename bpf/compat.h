@@ -276,21 +276,27 @@ static __always_inline __u32 marked_pid(__u64 argument)
 }
 
 /*
- * What the current task reclaims for, at the begin events of reclaim; 0 if unknown.
- * Since 5.3 a scan_control contains the reclaim_state that its task points to, and it
- * does so before those events (mm/vmscan.c: set_task_reclaim_state, 1732d2b01136). Up
- * to 6.18 nothing else names the owner of the limit there.
+ * What a task reclaims for, by its reclaim_state; 0 if unknown. Since 5.3 a scan_control
+ * contains the reclaim_state that its task points to (mm/vmscan.c: set_task_reclaim_state,
+ * 1732d2b01136), at the begin and end events of reclaim, too. Up to 6.18 nothing else
+ * names the owner of the limit there.
  */
-static __always_inline struct scan_control *current_reclaim(struct task_struct *current)
+static __always_inline struct scan_control *reclaim_of(void *reclaim_state)
 {
-	void *state;
-
-	if (!bpf_core_field_exists(((struct scan_control *)0)->reclaim_state) ||
-	    !bpf_core_field_exists(current->reclaim_state))
+	if (!reclaim_state || !bpf_core_field_exists(((struct scan_control *)0)->reclaim_state))
 		return 0;
 
-	state = BPF_CORE_READ(current, reclaim_state);
-	return state ? state - bpf_core_field_offset(struct scan_control, reclaim_state) : 0;
+	return reclaim_state - bpf_core_field_offset(struct scan_control, reclaim_state);
+}
+
+static __always_inline bool has_reclaim_state(void)
+{
+	return bpf_core_field_exists(((struct task_struct *)0)->reclaim_state);
+}
+
+static __always_inline struct scan_control *current_reclaim(struct task_struct *current)
+{
+	return has_reclaim_state() ? reclaim_of(BPF_CORE_READ(current, reclaim_state)) : 0;
 }
 
 #endif

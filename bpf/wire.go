@@ -24,7 +24,9 @@ const (
 	KindGaveUp         Kind = 12
 	KindUserKill       Kind = 13
 	KindTargetAncestry Kind = 14
-	KindCount          Kind = 15
+	KindStallCount     Kind = 15
+	KindStallEnd       Kind = 16
+	KindCount          Kind = 17
 )
 
 // TaskFlag is enum wire_task_flag.

@@ -24,10 +24,12 @@ enum wire_kind {
 	WIRE_KIND_CGROUP_CHANGE,
 	WIRE_KIND_STATE, /* never sent: counts entries that did not fit into a map */
 	WIRE_KIND_STALL,
-	WIRE_KIND_STALL_STATE, /* never sent: counts stalls that did not fit into the maps of stalls */
+	WIRE_KIND_STALL_STATE, /* never sent: counts stalls whose begin could not be remembered */
 	WIRE_KIND_GAVE_UP,
 	WIRE_KIND_USER_KILL,
 	WIRE_KIND_TARGET_ANCESTRY,
+	WIRE_KIND_STALL_COUNT, /* never sent: counts stalls that did not fit into the map of stalls */
+	WIRE_KIND_STALL_END,   /* never sent: counts stalls whose end was not seen */
 	WIRE_KIND_COUNT,
 };
 

@@ -132,6 +132,11 @@ func (c *checkup) hooks(layout host.Layout) {
 	c.print("BTF", "available")
 	c.print("attach mode", "%s", p.Tier())
 
+	if bytes, ok := p.Memory(); ok {
+		c.print("memory", "%s of the kernel for maps, ring buffers and programs, charged to the cgroup of oomtrace",
+			phrase.Size(bytes))
+	}
+
 	for _, h := range p.Hooks() {
 		mode, reason := string(h.Tier), "no better mode"
 		if mode == "" {

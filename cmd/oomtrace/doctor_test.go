@@ -13,7 +13,7 @@ func TestDoctorChecksThisMachine(t *testing.T) {
 	out, err := oomtrace("doctor").CombinedOutput()
 
 	text := string(out)
-	if err != nil || !strings.Contains(text, "oomtrace can trace on this machine") || !strings.Contains(text, "hook ") {
+	if err != nil || !strings.Contains(text, "oomtrace can trace on this machine") || !strings.Contains(text, "hook ") || !strings.Contains(text, "\nmemory ") {
 		t.Errorf("got error %v and %s, want hooks and no problem", err, out)
 	}
 }

@@ -70,8 +70,6 @@ func (p *Probe) wanted(h *hook, stalls bool) bool {
 	switch h.when {
 	case withStalls:
 		return stalls
-	case ownerUnknown:
-		return stalls && !p.loader.beginHasMemcg()
 	case withoutFentry:
 		return p.tier != events.TierFentry
 	}

@@ -44,8 +44,6 @@ const (
 	always condition = iota
 	// withStalls is for hooks of stall tracing.
 	withStalls
-	// ownerUnknown is stall tracing where reclaim events do not name the limit's owner.
-	ownerUnknown
 	// withoutFentry is for hooks that complete what kprobes and tracepoints miss.
 	withoutFentry
 )
@@ -156,7 +154,9 @@ var hooks = []hook{
 		without: "stalls in reclaim for a cgroup's limit",
 		remedy:  remedyTracepoint,
 		stall:   events.StallMemcgReclaim,
-		lost:    map[bpf.Kind]string{bpf.KindStall: "stall", bpf.KindStallState: "stalls of further cgroups"},
+		lost: map[bpf.Kind]string{
+			bpf.KindStall: "stall", bpf.KindStallState: "begin of a stall", bpf.KindStallCount: "stalls of further cgroups",
+		},
 	},
 	{
 		name: "vmscan:mm_vmscan_direct_reclaim", modes: []mode{tracepoint("stall_direct_begin", "stall_direct_end")}, when: withStalls,
@@ -210,11 +210,7 @@ var hooks = []hook{
 		without: "time that tasks were throttled by memory.high",
 		remedy:  remedyFunction,
 		stall:   events.StallMemoryHigh,
-	},
-	{
-		name: "try_to_free_mem_cgroup_pages", modes: []mode{fentry("fentry_owner"), kprobe("kprobe_owner")}, when: ownerUnknown,
-		without: "the cgroup for whose limit a task reclaimed, if not the task's own",
-		remedy:  remedyFunction,
+		lost:    map[bpf.Kind]string{bpf.KindStallEnd: "end of a stall"},
 	},
 }
 

@@ -115,6 +115,11 @@ func (p *Probe) Tier() events.Tier { return p.tier }
 // Hooks returns how each hook is attached, and why not in a better mode.
 func (p *Probe) Hooks() []events.Hook { return p.hooks }
 
+// Memory returns how many bytes of kernel memory the maps, ring buffers and programs take,
+// by the kernel's own account. ok is false if that is unknown. They are charged to the
+// cgroup of this process since 5.11.
+func (p *Probe) Memory() (bytes uint64, ok bool) { return p.loader.memory() }
+
 // Close detaches all programs and releases the maps.
 func (p *Probe) Close() error {
 	var errs []error
