@@ -64,6 +64,21 @@ int sched_process_exit(__u64 *ctx)
 	return 0;
 }
 
+/* (pid), by the oom_reaper: once, or once in each of its attempts */
+SEC("tp_btf/finish_task_reaping")
+int finish_task_reaping(__u64 *ctx)
+{
+	send_exit(WIRE_KIND_REAPED, ctx[0]);
+	return 0;
+}
+
+SEC("tp_btf/skip_task_reaping")
+int skip_task_reaping(__u64 *ctx)
+{
+	send_exit(WIRE_KIND_REAP_SKIPPED, ctx[0]);
+	return 0;
+}
+
 SEC("tp_btf/cgroup_mkdir")
 int cgroup_mkdir(__u64 *ctx)
 {

@@ -35,6 +35,7 @@ const (
 	OomtraceProgFentryOutOfMemory    = "fentry_out_of_memory"
 	OomtraceProgFexitExitMmap        = "fexit_exit_mmap"
 	OomtraceProgFexitOutOfMemory     = "fexit_out_of_memory"
+	OomtraceProgFinishTaskReaping    = "finish_task_reaping"
 	OomtraceProgKprobeExitMmap       = "kprobe_exit_mmap"
 	OomtraceProgKprobeOomKillProcess = "kprobe_oom_kill_process"
 	OomtraceProgKprobeOutOfMemory    = "kprobe_out_of_memory"
@@ -44,6 +45,7 @@ const (
 	OomtraceProgMemcgReclaimBegin    = "memcg_reclaim_begin"
 	OomtraceProgSchedProcessExit     = "sched_process_exit"
 	OomtraceProgSignalGenerate       = "signal_generate"
+	OomtraceProgSkipTaskReaping      = "skip_task_reaping"
 	OomtraceProgUserSignal           = "user_signal"
 	OomtraceVarPerCpuOffset          = "__per_cpu_offset"
 	OomtraceVarAttachMode            = "attach_mode"
@@ -103,6 +105,7 @@ type OomtraceProgramSpecs struct {
 	FentryOutOfMemory    *ebpf.ProgramSpec `ebpf:"fentry_out_of_memory"`
 	FexitExitMmap        *ebpf.ProgramSpec `ebpf:"fexit_exit_mmap"`
 	FexitOutOfMemory     *ebpf.ProgramSpec `ebpf:"fexit_out_of_memory"`
+	FinishTaskReaping    *ebpf.ProgramSpec `ebpf:"finish_task_reaping"`
 	KprobeExitMmap       *ebpf.ProgramSpec `ebpf:"kprobe_exit_mmap"`
 	KprobeOomKillProcess *ebpf.ProgramSpec `ebpf:"kprobe_oom_kill_process"`
 	KprobeOutOfMemory    *ebpf.ProgramSpec `ebpf:"kprobe_out_of_memory"`
@@ -112,6 +115,7 @@ type OomtraceProgramSpecs struct {
 	MemcgReclaimBegin    *ebpf.ProgramSpec `ebpf:"memcg_reclaim_begin"`
 	SchedProcessExit     *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
 	SignalGenerate       *ebpf.ProgramSpec `ebpf:"signal_generate"`
+	SkipTaskReaping      *ebpf.ProgramSpec `ebpf:"skip_task_reaping"`
 	UserSignal           *ebpf.ProgramSpec `ebpf:"user_signal"`
 }
 
@@ -217,6 +221,7 @@ type OomtracePrograms struct {
 	FentryOutOfMemory    *ebpf.Program `ebpf:"fentry_out_of_memory"`
 	FexitExitMmap        *ebpf.Program `ebpf:"fexit_exit_mmap"`
 	FexitOutOfMemory     *ebpf.Program `ebpf:"fexit_out_of_memory"`
+	FinishTaskReaping    *ebpf.Program `ebpf:"finish_task_reaping"`
 	KprobeExitMmap       *ebpf.Program `ebpf:"kprobe_exit_mmap"`
 	KprobeOomKillProcess *ebpf.Program `ebpf:"kprobe_oom_kill_process"`
 	KprobeOutOfMemory    *ebpf.Program `ebpf:"kprobe_out_of_memory"`
@@ -226,6 +231,7 @@ type OomtracePrograms struct {
 	MemcgReclaimBegin    *ebpf.Program `ebpf:"memcg_reclaim_begin"`
 	SchedProcessExit     *ebpf.Program `ebpf:"sched_process_exit"`
 	SignalGenerate       *ebpf.Program `ebpf:"signal_generate"`
+	SkipTaskReaping      *ebpf.Program `ebpf:"skip_task_reaping"`
 	UserSignal           *ebpf.Program `ebpf:"user_signal"`
 }
 
@@ -239,6 +245,7 @@ func (p *OomtracePrograms) Close() error {
 		p.FentryOutOfMemory,
 		p.FexitExitMmap,
 		p.FexitOutOfMemory,
+		p.FinishTaskReaping,
 		p.KprobeExitMmap,
 		p.KprobeOomKillProcess,
 		p.KprobeOutOfMemory,
@@ -248,6 +255,7 @@ func (p *OomtracePrograms) Close() error {
 		p.MemcgReclaimBegin,
 		p.SchedProcessExit,
 		p.SignalGenerate,
+		p.SkipTaskReaping,
 		p.UserSignal,
 	)
 }

@@ -26,7 +26,9 @@ const (
 	KindTargetAncestry Kind = 14
 	KindStallCount     Kind = 15
 	KindStallEnd       Kind = 16
-	KindCount          Kind = 17
+	KindReaped         Kind = 17
+	KindReapSkipped    Kind = 18
+	KindCount          Kind = 19
 )
 
 // TaskFlag is enum wire_task_flag.

@@ -30,6 +30,8 @@ enum wire_kind {
 	WIRE_KIND_TARGET_ANCESTRY,
 	WIRE_KIND_STALL_COUNT, /* never sent: counts stalls that did not fit into the map of stalls */
 	WIRE_KIND_STALL_END,   /* never sent: counts stalls whose end was not seen */
+	WIRE_KIND_REAPED,      /* a struct wire_exit with the PID of a thread, as in wire_mark */
+	WIRE_KIND_REAP_SKIPPED,
 	WIRE_KIND_COUNT,
 };
 

@@ -255,6 +255,15 @@ type Released struct {
 	TGID uint32
 }
 
+// Reaped reports one attempt of the kernel's oom_reaper to take a victim's memory while the
+// victim still exists (mm/oom_kill.c: oom_reap_task_mm). It may do so in several.
+type Reaped struct {
+	Meta
+	PID uint32 // of the thread that was marked
+	// Skipped is true if the attempt found the mmap_lock taken, or nothing left to do.
+	Skipped bool
+}
+
 // CgroupChange reports cgroup_mkdir, cgroup_rmdir or cgroup_rename, in the hierarchy of
 // the memory controller.
 type CgroupChange struct {

@@ -67,6 +67,8 @@ func (d *decoder) record(raw []byte) (kernel.Record, error) {
 		record, err = into(raw, d.exit)
 	case bpf.KindReleased:
 		record, err = into(raw, d.released)
+	case bpf.KindReaped, bpf.KindReapSkipped:
+		record, err = into(raw, d.reaped)
 	case bpf.KindCgroupChange:
 		if len(raw) >= int(unsafe.Sizeof(bpf.CgroupChangeLong{})) {
 			record, err = into(raw, d.cgroupChangeLong)
@@ -390,6 +392,10 @@ func (d *decoder) exit(w *bpf.Exit) kernel.Exit {
 
 func (d *decoder) released(w *bpf.Exit) kernel.Released {
 	return kernel.Released{Meta: meta(&w.H), TGID: w.TGID}
+}
+
+func (d *decoder) reaped(w *bpf.Exit) kernel.Reaped {
+	return kernel.Reaped{Meta: meta(&w.H), PID: w.TGID, Skipped: w.H.Kind == bpf.KindReapSkipped}
 }
 
 func (d *decoder) cgroupChange(w *bpf.CgroupChange) kernel.CgroupChange {

@@ -135,6 +135,12 @@ var hooks = []hook{
 		remedy:  remedyFunction,
 		lost:    map[bpf.Kind]string{bpf.KindReleased: "released"},
 	},
+	{
+		name: "oom:task_reaping", modes: []mode{tracepoint("finish_task_reaping", "skip_task_reaping")},
+		without: "when the kernel's oom_reaper took the memory of a victim that does not exit",
+		remedy:  remedyTracepoint,
+		lost:    map[bpf.Kind]string{bpf.KindReaped: "reaped", bpf.KindReapSkipped: "reap_skipped"},
+	},
 	// A thread's last reclaim distinguishes a shortage of the node from sysrq-f where
 	// out_of_memory is not hooked, or its kprobe was skipped.
 	{

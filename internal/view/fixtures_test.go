@@ -140,7 +140,7 @@ func containerScript() func(sink.Sink) error {
 	dead, back := update(inc.ID, 31*time.Millisecond), update(inc.ID, 40*time.Millisecond)
 	process := events.Process{PID: 4711, TID: 4711, Comm: "java"}
 	dead.Victims = []events.Victim{{Process: process, ExitAfterNS: new(uint64(31_200_000))}}
-	back.Victims = []events.Victim{{Process: process, ReleasedAfterNS: new(uint64(40_100_000))}}
+	back.Victims = []events.Victim{{Process: process, ReapedAfterNS: new(uint64(38_000_000)), ReleasedAfterNS: new(uint64(40_100_000))}}
 	audit := update(inc.ID, time.Second)
 	audit.Audit = &events.Audit{
 		Victims: 1, KernelKills: 1, VMStatDelta: new(uint64(1)), Incidents: 1, WindowKills: 1, MemcgDelta: new(uint64(1)),
