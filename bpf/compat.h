@@ -257,6 +257,13 @@ static __always_inline bool task_login(struct task_struct *task, __u32 *uid, __u
 	return *uid != (__u32)-1; /* -1: not part of a login */
 }
 
+/* The NUMA nodes that a task's cpuset permits; 0 without CONFIG_CPUSETS. */
+static __always_inline nodemask_t *task_mems_allowed(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->mems_allowed) ? (void *)__builtin_preserve_access_index(&task->mems_allowed)
+							 : 0;
+}
+
 /* Without CONFIG_NUMA a zone has no field for its node: there is only one. */
 static __always_inline __u32 zone_node(struct zone *zone)
 {

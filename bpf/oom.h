@@ -42,7 +42,7 @@ struct {
 
 static __always_inline void fill_nodes(struct wire_victim_chosen *r, nodemask_t *mask)
 {
-	__u32 size = bpf_core_field_size(((struct task_struct *)0)->mems_allowed);
+	__u32 size = bpf_core_type_size(nodemask_t);
 
 	for (int i = 0; i < WIRE_NODE_WORDS; i++) {
 		r->nodes[i] = 0;
@@ -95,7 +95,7 @@ static __always_inline void send_victim_chosen(void *ctx, struct task_struct *vi
 		r->points = BPF_CORE_READ(oc, chosen_points);
 		r->limiter = limiter ? WIRE_LIMITER_UNKNOWN : WIRE_LIMITER_NODE;
 		if (r->constraint == CONSTRAINT_CPUSET)
-			mask = (void *)__builtin_preserve_access_index(&current_task()->mems_allowed);
+			mask = task_mems_allowed(current_task());
 		else if (r->constraint != CONSTRAINT_MEMORY_POLICY)
 			mask = 0;
 		fill_nodes(r, mask);
@@ -312,6 +312,9 @@ static __always_inline void on_out_of_memory(struct oom_control *oc)
 {
 	struct invocation invocation = { .oc = oc };
 
+	if (!attached)
+		return;
+
 	invocation.number = ++invocation_number;
 	/* The caller has set memcg; constraint is still 0. */
 	invocation.limiter = BPF_CORE_READ(oc, memcg);
@@ -323,6 +326,9 @@ static __always_inline void on_oom_kill_process(void *ctx, struct oom_control *o
 {
 	struct invocation *invocation = current_invocation();
 	struct task_struct *victim = BPF_CORE_READ(oc, chosen);
+
+	if (!attached)
+		return;
 
 	if (invocation) {
 		invocation->choice_sent = 1;

@@ -49,6 +49,7 @@ const (
 	OomtraceProgUserSignal           = "user_signal"
 	OomtraceVarPerCpuOffset          = "__per_cpu_offset"
 	OomtraceVarAttachMode            = "attach_mode"
+	OomtraceVarAttached              = "attached"
 	OomtraceVarMemCgroupStatsIndex   = "mem_cgroup_stats_index"
 	OomtraceVarMemoryHierarchy       = "memory_hierarchy"
 	OomtraceVarPossibleCpus          = "possible_cpus"
@@ -142,6 +143,7 @@ type OomtraceMapSpecs struct {
 type OomtraceVariableSpecs struct {
 	PerCpuOffset        *ebpf.VariableSpec `ebpf:"__per_cpu_offset"`
 	AttachMode          *ebpf.VariableSpec `ebpf:"attach_mode"`
+	Attached            *ebpf.VariableSpec `ebpf:"attached"`
 	MemCgroupStatsIndex *ebpf.VariableSpec `ebpf:"mem_cgroup_stats_index"`
 	MemoryHierarchy     *ebpf.VariableSpec `ebpf:"memory_hierarchy"`
 	PossibleCpus        *ebpf.VariableSpec `ebpf:"possible_cpus"`
@@ -203,6 +205,7 @@ func (m *OomtraceMaps) Close() error {
 type OomtraceVariables struct {
 	PerCpuOffset        *ebpf.Variable `ebpf:"__per_cpu_offset"`
 	AttachMode          *ebpf.Variable `ebpf:"attach_mode"`
+	Attached            *ebpf.Variable `ebpf:"attached"`
 	MemCgroupStatsIndex *ebpf.Variable `ebpf:"mem_cgroup_stats_index"`
 	MemoryHierarchy     *ebpf.Variable `ebpf:"memory_hierarchy"`
 	PossibleCpus        *ebpf.Variable `ebpf:"possible_cpus"`

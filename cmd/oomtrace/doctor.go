@@ -137,6 +137,11 @@ func (c *checkup) hooks(layout host.Layout) {
 			phrase.Size(bytes))
 	}
 
+	if p.MissesUncounted() {
+		c.print("kprobes", "the kernel does not publish how often it skips one, as it does since 6.7")
+		c.detail("not available: the number of records lost that way")
+	}
+
 	for _, h := range p.Hooks() {
 		mode, reason := string(h.Tier), "no better mode"
 		if mode == "" {

@@ -13,8 +13,6 @@ import (
 type hook struct {
 	name  string
 	modes []mode // best first
-	// with is the hook that this one is attached together with; it has no modes then.
-	with string
 	// when is the condition on which the hook is used at all.
 	when condition
 	// required hooks are those without which Open fails.
@@ -54,34 +52,38 @@ const (
 	remedyTracepoint = "a kernel with this tracepoint"
 )
 
-// The programs of the OOM invocation are attached together: out_of_memory numbers the
-// invocations, and oom_kill_process depends on that.
+// The hook of the OOM invocation decides how the others work. The choice of a victim needs
+// it: out_of_memory numbers the invocations.
 const (
 	invocationHook = "out_of_memory"
 	choiceHook     = "oom_kill_process"
 )
 
-// hooks are all hooks, in the order in which they are attached. The choice of a victim
-// comes first: other programs are loaded with its attach mode as a constant. The
-// reason for giving up comes before the mark, whose record wakes user space for both.
+// hooks are all hooks, in the order in which they are attached. The OOM invocation comes
+// first: other programs are loaded with its attach mode as a constant. The reason for
+// giving up comes before the mark, whose record wakes user space for both.
 var hooks = []hook{
 	{
-		name: invocationHook, with: choiceHook,
-		without: "OOM invocations without a kill (no killable task, waiting for an earlier victim)",
-		remedy:  remedyFunction,
-		lost:    map[bpf.Kind]string{bpf.KindOOMReturn: "out_of_memory"},
+		name: invocationHook,
+		modes: []mode{
+			fentry("fentry_out_of_memory", "fexit_out_of_memory"),
+			kprobe("kprobe_out_of_memory", "kretprobe_out_of_memory"),
+		},
+		without: "OOM invocations without a kill (no killable task, waiting for an earlier victim); the allocation's " +
+			"order and gfp flags, badness points, cpuset and memory policy; the limiter is inferred from its event counter",
+		remedy: remedyFunction,
+		lost:   map[bpf.Kind]string{bpf.KindOOMReturn: "out_of_memory"},
 	},
 	{
 		name: choiceHook,
 		modes: []mode{
-			fentry("fentry_out_of_memory", "fexit_out_of_memory", "fentry_oom_kill_process"),
-			kprobe("kprobe_out_of_memory", "kretprobe_out_of_memory", "kprobe_oom_kill_process"),
-			tracepoint(), // oom:mark_victim stands in
+			fentry("fentry_oom_kill_process"),
+			kprobe("kprobe_oom_kill_process"),
+			tracepoint(), // the first SIGKILL of the invocation stands in, or oom:mark_victim
 		},
-		without: "the allocation's order and gfp flags, badness points, cpuset and memory " +
-			"policy; the limiter is inferred from its event counter",
-		remedy: remedyFunction,
-		lost:   map[bpf.Kind]string{bpf.KindVictimChosen: "decision"},
+		without: "the moment of the choice, before the SIGKILL",
+		remedy:  remedyFunction,
+		lost:    map[bpf.Kind]string{bpf.KindVictimChosen: "decision"},
 	},
 	{
 		name: "oom:mark_victim, evidence", modes: []mode{tracepoint("gave_up")}, when: withStalls,
@@ -243,15 +245,10 @@ func hookNamed(name string) *hook {
 	return &hooks[i]
 }
 
-// standsIn reports whether, in the attach mode tier, another hook stands in for h.
-func (h *hook) standsIn(tier events.Tier) bool {
-	return slices.ContainsFunc(h.modes, func(m mode) bool { return m.tier == tier && len(m.programs) == 0 })
-}
-
 // Lost returns what the state of a hook costs, in words; empty if nothing.
 func Lost(state events.Hook) string {
 	h := hookNamed(state.Name)
-	if h == nil || state.Tier != "" && !h.standsIn(state.Tier) {
+	if h == nil || state.Tier != "" {
 		return ""
 	}
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -17,13 +18,19 @@ import (
 	"github.com/oomtrace/oomtrace/bpf"
 )
 
+// attached is the link of a program.
+type attached struct {
+	link.Link
+	program string
+}
+
 // loader loads programs into collections that share one set of maps. It keeps the
 // links: one that is garbage collected detaches itself.
 type loader struct {
 	specs []*ebpf.CollectionSpec
 	maps  map[string]*ebpf.Map
 	kept  []*ebpf.Collection
-	links []link.Link
+	links []attached
 	// types is the kernel's BTF, decoded once for all loads and released after them.
 	types *btf.Cache
 	// misses are the kernel's counts of missed runs by program, see missed.
@@ -252,26 +259,82 @@ func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error
 	return c, nil
 }
 
-// missed returns how often programs did not run since the last call because an
-// interrupted run of the same one was on the CPU (kernel/bpf/trampoline.c, 5.12).
+// missed returns how often programs did not run since the last call. An interrupted run of
+// the same one was on the CPU (kernel/bpf/trampoline.c, 5.12); or the kernel skipped a
+// kprobe, or had no instance left for a return, see countsKprobes. Without the privilege to
+// read these counts nothing is known.
 func (l *loader) missed() map[string]uint64 {
-	fresh := make(map[string]uint64)
+	counts := make(map[string]uint64)
 
 	for _, c := range l.kept {
 		for name, program := range c.Programs {
-			stats, err := program.Stats()
-			if err != nil {
-				continue // without the privilege to read them nothing is known to be lost
-			}
-
-			if count := stats.RecursionMisses; count != l.misses[name] {
-				fresh["missed run of "+name] = count - l.misses[name]
-				l.misses[name] = count
+			if stats, err := program.Stats(); err == nil {
+				counts[name] += stats.RecursionMisses
 			}
 		}
 	}
 
+	for _, a := range l.links {
+		counts[a.program] += missedKprobes(a)
+	}
+
+	fresh := make(map[string]uint64)
+
+	for name, count := range counts {
+		if count > l.misses[name] {
+			fresh["missed run of "+name] = count - l.misses[name]
+			l.misses[name] = count
+		}
+	}
+
 	return fresh
+}
+
+// complete tells the programs that all of them are attached.
+func (l *loader) complete() error {
+	for _, c := range l.kept {
+		if attached := c.Variables["attached"]; attached != nil {
+			if err := attached.Set(true); err != nil {
+				return fmt.Errorf("start the BPF programs: %w", err)
+			}
+		}
+	}
+
+	return nil
+}
+
+// countsKprobes reports whether the kernel publishes how often a kprobe was skipped, as it
+// does in the information on its link since 6.7 (kernel/bpf/syscall.c:
+// bpf_perf_link_fill_kprobe).
+func (l *loader) countsKprobes() bool {
+	types, err := l.types.Kernel()
+	if err != nil {
+		return false
+	}
+
+	var info *btf.Func
+	if err := types.TypeByName("bpf_get_perf_event_info", &info); err != nil {
+		return false
+	}
+
+	proto, ok := info.Type.(*btf.FuncProto)
+
+	return ok && slices.ContainsFunc(proto.Params, func(p btf.FuncParam) bool { return p.Name == "missed" })
+}
+
+// missedKprobes returns the kernel's count for a kprobe; 0 if it does not publish one.
+func missedKprobes(l link.Link) uint64 {
+	info, err := l.Info()
+	if err != nil {
+		return 0
+	}
+
+	event := info.PerfEvent()
+	if event == nil || event.Kprobe() == nil {
+		return 0
+	}
+
+	return event.Kprobe().Missed
 }
 
 // memory returns how many bytes the kernel holds for maps, ring buffers and programs, by its

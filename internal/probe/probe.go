@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -62,6 +63,8 @@ type Probe struct {
 	counts *ebpf.Memory          // of lost records, by the programs
 	lost   [bpf.KindCount]uint64 // of them, as already reported
 	polls  int
+	// uncounted is true if runs of kprobes may be missed without being counted.
+	uncounted bool
 
 	repeats repeatReader
 	stalls  *stallReader // nil if stalls are not traced
@@ -87,6 +90,7 @@ func Open(opts Options) (*Probe, error) {
 		return nil, err
 	}
 
+	p.uncounted = p.usesKprobes() && !l.countsKprobes()
 	l.types = nil // tens of MiB
 
 	if p.urgent, err = ringbuf.NewReader(l.maps["urgent"]); err == nil {
@@ -114,6 +118,14 @@ func (p *Probe) Tier() events.Tier { return p.tier }
 
 // Hooks returns how each hook is attached, and why not in a better mode.
 func (p *Probe) Hooks() []events.Hook { return p.hooks }
+
+// MissesUncounted reports whether hooks are attached by kprobe on a kernel that does not
+// publish how often it skipped one, so that such losses cannot be reported.
+func (p *Probe) MissesUncounted() bool { return p.uncounted }
+
+func (p *Probe) usesKprobes() bool {
+	return slices.ContainsFunc(p.hooks, func(h events.Hook) bool { return h.Tier == events.TierKprobe })
+}
 
 // Memory returns how many bytes of kernel memory the maps, ring buffers and programs take,
 // by the kernel's own account. ok is false if that is unknown. They are charged to the

@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
+	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
@@ -175,5 +176,65 @@ func TestReaperIsReported(t *testing.T) {
 
 	if want := []kernel.Reaped{{PID: 4711, Skipped: true}, {PID: 4712}}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// A kill that began before all programs were attached is no invocation without a choice:
+// its SIGKILL was not seen.
+func TestInvocationThatBeganBeforeTheLastHook(t *testing.T) {
+	m := newMachine(t, "fentry_out_of_memory", "fexit_out_of_memory", "fentry_oom_kill_process")
+
+	m.run("fentry_out_of_memory", 0)
+	m.run("fentry_oom_kill_process", 0)
+
+	if err := m.complete(); err != nil {
+		t.Fatal(err)
+	}
+
+	m.run("fexit_out_of_memory", 0, 1)
+
+	if records := m.records("urgent"); len(records) != 0 {
+		t.Errorf("got records %+v, want none", records)
+	}
+
+	m.run("fentry_out_of_memory", 0)
+	m.run("fexit_out_of_memory", 0, 1)
+
+	records := m.records("urgent")
+	if len(records) != 1 || records[0].(kernel.OOMReturn).Outcome != events.OutcomeSkipped {
+		t.Errorf("got records %+v, want one invocation that chose nobody", records)
+	}
+}
+
+// Where oom_kill_process is inlined, the first SIGKILL of an invocation has the choice, with
+// what is known of the allocation.
+func TestSIGKILLStandsInForTheChoice(t *testing.T) {
+	m := newMachine(t, "fentry_out_of_memory", "signal_generate")
+
+	if err := m.complete(); err != nil {
+		t.Fatal(err)
+	}
+
+	m.run("fentry_out_of_memory", 0xffff_8000_dead_0000) // no address of an oom_control: its fields read as 0
+	m.run("signal_generate", uint64(unix.SIGKILL), 1 /* SEND_SIG_PRIV */, 0, 1, 0)
+	m.run("signal_generate", uint64(unix.SIGKILL), 1, 0, 1, 0)
+
+	var choices, kills int
+
+	for _, r := range m.records("urgent") {
+		switch r := r.(type) {
+		case kernel.VictimChosen:
+			choices++
+
+			if !r.AllocKnown || r.Invocation == 0 {
+				t.Errorf("got allocation known %v, invocation %d, want both", r.AllocKnown, r.Invocation)
+			}
+		case kernel.Kill:
+			kills++
+		}
+	}
+
+	if choices != 1 || kills != 2 {
+		t.Errorf("got %d choices and %d SIGKILLs, want 1 and 2", choices, kills)
 	}
 }
