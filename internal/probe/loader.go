@@ -322,6 +322,32 @@ func (l *loader) countsKprobes() bool {
 	return ok && slices.ContainsFunc(proto.Params, func(p btf.FuncParam) bool { return p.Name == "missed" })
 }
 
+// sleepingRings reports whether ring buffers take a lock that sleeps, in programs that must
+// not: kernels with PREEMPT_RT before 6.12 and its stable updates (kernel/bpf/ringbuf.c,
+// 8b62645b09f8). There spinlock_t is a mutex, and raw_spinlock_t, which the ring has since,
+// is not.
+func sleepingRings(types *btf.Spec) bool {
+	var ring *btf.Struct
+	if err := types.TypeByName("bpf_ringbuf", &ring); err != nil {
+		return false
+	}
+
+	for _, m := range ring.Members {
+		if m.Name != "spinlock" {
+			continue
+		}
+
+		lock, ok := btf.UnderlyingType(m.Type).(*btf.Struct)
+
+		return ok && slices.ContainsFunc(lock.Members, func(m btf.Member) bool {
+			inner, ok := btf.UnderlyingType(m.Type).(*btf.Struct)
+			return ok && strings.HasPrefix(inner.Name, "rt_mutex")
+		})
+	}
+
+	return false
+}
+
 // missedKprobes returns the kernel's count for a kprobe; 0 if it does not publish one.
 func missedKprobes(l link.Link) uint64 {
 	info, err := l.Info()

@@ -65,6 +65,7 @@ type Probe struct {
 	polls  int
 	// uncounted is true if runs of kprobes may be missed without being counted.
 	uncounted bool
+	sleeps    bool
 
 	repeats repeatReader
 	stalls  *stallReader // nil if stalls are not traced
@@ -91,6 +92,11 @@ func Open(opts Options) (*Probe, error) {
 	}
 
 	p.uncounted = p.usesKprobes() && !l.countsKprobes()
+
+	if types, err := l.types.Kernel(); err == nil {
+		p.sleeps = sleepingRings(types)
+	}
+
 	l.types = nil // tens of MiB
 
 	if p.urgent, err = ringbuf.NewReader(l.maps["urgent"]); err == nil {
@@ -122,6 +128,10 @@ func (p *Probe) Hooks() []events.Hook { return p.hooks }
 // MissesUncounted reports whether hooks are attached by kprobe on a kernel that does not
 // publish how often it skipped one, so that such losses cannot be reported.
 func (p *Probe) MissesUncounted() bool { return p.uncounted }
+
+// RingsSleep reports whether this kernel has PREEMPT_RT and ring buffers that take a sleeping
+// lock where that is a bug: each record may end in "scheduling while atomic".
+func (p *Probe) RingsSleep() bool { return p.sleeps }
 
 func (p *Probe) usesKprobes() bool {
 	return slices.ContainsFunc(p.hooks, func(h events.Hook) bool { return h.Tier == events.TierKprobe })

@@ -3,7 +3,6 @@
 package probe
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -113,22 +112,7 @@ func without(t *testing.T, types *btf.Spec, of, member string) *btf.Spec {
 		t.Fatalf("got no member %s of %s, want one to remove", member, of)
 	}
 
-	builder, err := btf.NewBuilder(all, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	raw, err := builder.Marshal(nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	changed, err := btf.LoadSpecFromReader(bytes.NewReader(raw))
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	return changed
+	return specOf(t, all...)
 }
 
 func relocateAll(t *testing.T, l *loader, types *btf.Spec) {

@@ -114,6 +114,10 @@ func Open(opts Options) (*Tracer, error) {
 		opts.Warn(gap)
 	}
 
+	if hidden := host.ReadConfinement().Blindness(); hidden != "" {
+		opts.Warn(hidden)
+	}
+
 	symbols, err := host.LoadKallsyms(probe.DataSymbols...)
 	if err != nil {
 		opts.Warn("allocation classes will be unknown: " + err.Error())
@@ -162,6 +166,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	}
 	t.hasKubelet = config != nil || t.opts.KubeletLog != ""
 	t.host = newHostState(reader, kubelet.NewEvictionTracker(config, reader))
+	t.host.processesHidden = host.ReadConfinement().PIDNamespace
 
 	f := newFollowUp(t.ident.bootID, t.opts.Sink.Write, t.envelope)
 	f.enrichers = []enricher{t.stalls, t.host}
