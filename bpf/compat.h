@@ -57,6 +57,15 @@ struct mem_cgroup___array {
 	atomic_long_t vmstats[1];
 };
 
+/* Since 6.15 a kernfs node's parent is protected by RCU, and called so (633488947ef6). */
+struct kernfs_node___plain {
+	struct kernfs_node *parent;
+};
+
+struct kernfs_node___rcu {
+	struct kernfs_node *__parent;
+};
+
 #pragma clang attribute pop
 
 struct rss { /* pages */
@@ -280,6 +289,14 @@ static __always_inline __u32 marked_pid(__u64 argument)
 	struct task_struct *task = (void *)argument;
 
 	return (__s64)argument < 0 ? BPF_CORE_READ(task, pid) : (int)argument;
+}
+
+static __always_inline struct kernfs_node *kernfs_parent(struct kernfs_node *node)
+{
+	if (bpf_core_field_exists(((struct kernfs_node___rcu *)0)->__parent))
+		return BPF_CORE_READ((struct kernfs_node___rcu *)node, __parent);
+
+	return BPF_CORE_READ((struct kernfs_node___plain *)node, parent);
 }
 
 /*

@@ -12,6 +12,7 @@
 #include "cgroup.h"
 #include "exit.h"
 #include "kernel.h"
+#include "limit_write.h"
 #include "oom.h"
 #include "user_kill.h"
 #include "wire_types.h"
@@ -174,5 +175,47 @@ SEC("kretprobe/exit_mmap")
 int kretprobe_exit_mmap(struct pt_regs *ctx)
 {
 	on_entered_exit_mmap_return();
+	return 0;
+}
+
+SEC("fentry/memory_max_write")
+int fentry_memory_max_write(__u64 *ctx)
+{
+	on_limit_write((void *)ctx[0], (void *)ctx[1]);
+	return 0;
+}
+
+SEC("kprobe/memory_max_write")
+int kprobe_memory_max_write(struct pt_regs *ctx)
+{
+	on_limit_write((void *)PARAMETER_1(ctx), (void *)PARAMETER_2(ctx));
+	return 0;
+}
+
+SEC("fentry/memory_high_write")
+int fentry_memory_high_write(__u64 *ctx)
+{
+	on_limit_write((void *)ctx[0], (void *)ctx[1]);
+	return 0;
+}
+
+SEC("kprobe/memory_high_write")
+int kprobe_memory_high_write(struct pt_regs *ctx)
+{
+	on_limit_write((void *)PARAMETER_1(ctx), (void *)PARAMETER_2(ctx));
+	return 0;
+}
+
+SEC("fentry/mem_cgroup_write")
+int fentry_mem_cgroup_write(__u64 *ctx)
+{
+	on_limit_write((void *)ctx[0], (void *)ctx[1]);
+	return 0;
+}
+
+SEC("kprobe/mem_cgroup_write")
+int kprobe_mem_cgroup_write(struct pt_regs *ctx)
+{
+	on_limit_write((void *)PARAMETER_1(ctx), (void *)PARAMETER_2(ctx));
 	return 0;
 }

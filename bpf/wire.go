@@ -28,7 +28,8 @@ const (
 	KindStallEnd       Kind = 16
 	KindReaped         Kind = 17
 	KindReapSkipped    Kind = 18
-	KindCount          Kind = 19
+	KindLimitWrite     Kind = 19
+	KindCount          Kind = 20
 )
 
 // TaskFlag is enum wire_task_flag.
@@ -361,6 +362,15 @@ type CgroupChangeLong struct {
 	Hierarchy uint32
 	Op        CgroupOp
 	Path      [1024]uint8
+}
+
+// LimitWrite is struct wire_limit_write.
+type LimitWrite struct {
+	_     structs.HostLayout
+	H     Header
+	Memcg Memcg
+	File  [32]uint8
+	Text  [32]uint8
 }
 
 // StallKind is enum wire_stall_kind.

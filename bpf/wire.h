@@ -32,6 +32,7 @@ enum wire_kind {
 	WIRE_KIND_STALL_END,   /* never sent: counts stalls whose end was not seen */
 	WIRE_KIND_REAPED,      /* a struct wire_exit with the PID of a thread, as in wire_mark */
 	WIRE_KIND_REAP_SKIPPED,
+	WIRE_KIND_LIMIT_WRITE,
 	WIRE_KIND_COUNT,
 };
 
@@ -327,6 +328,19 @@ struct wire_cgroup_change_long {
 	__u32 hierarchy;
 	enum wire_cgroup_op op;
 	__u8 path[WIRE_PATH_LONG];
+};
+
+enum {
+	WIRE_LIMIT_FILE = 32, /* memory.memsw.limit_in_bytes has 27 */
+	WIRE_LIMIT_TEXT = 32, /* of a number, with blanks around it */
+};
+
+/* The start of a write to a file of a limit. */
+struct wire_limit_write {
+	struct wire_header h;
+	struct wire_memcg memcg; /* before the write */
+	__u8 file[WIRE_LIMIT_FILE];
+	__u8 text[WIRE_LIMIT_TEXT];
 };
 
 /* Stalls. */

@@ -274,6 +274,15 @@ type CgroupChange struct {
 	PathCut bool   // the path is longer
 }
 
+// LimitWrite reports the start of a write to the file of a limit, by Meta.Current. The
+// kernel may refuse it.
+type LimitWrite struct {
+	Meta
+	Memcg Memcg  // before the write
+	File  string // memory.max, memory.high, memory.limit_in_bytes, ...
+	Text  string // as it was written, at most 31 bytes of it
+}
+
 // RecordsLost counts records of one kind that were lost since the last such record: the
 // ring buffer or a map was full, or a program did not run.
 type RecordsLost struct {

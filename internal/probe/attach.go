@@ -20,10 +20,12 @@ import (
 
 // attach attaches each hook in the best mode that this kernel supports. A forced mode
 // is the best that may be used anywhere, and the one that the OOM invocation must have.
-func (p *Probe) attach(forced events.Tier, stalls bool) error {
+func (p *Probe) attach(opts Options) error {
+	forced := opts.Tier
+
 	for i := range hooks {
 		h := &hooks[i]
-		if !p.wanted(h, stalls) {
+		if !p.wanted(h, opts) {
 			continue
 		}
 
@@ -59,10 +61,14 @@ func (p *Probe) setAttachMode(state events.Hook, forced events.Tier) error {
 	return p.loader.constant("attach_mode", uint32(attachModes[p.tier]))
 }
 
-func (p *Probe) wanted(h *hook, stalls bool) bool {
+func (p *Probe) wanted(h *hook, opts Options) bool {
 	switch h.when {
 	case withStalls:
-		return stalls
+		return opts.Stalls
+	case onV1:
+		return opts.MemoryHierarchy != 0
+	case onV2:
+		return opts.MemoryHierarchy == 0
 	case withoutFentry:
 		return p.tier != events.TierFentry
 	}

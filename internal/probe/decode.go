@@ -67,6 +67,8 @@ func (d *decoder) record(raw []byte) (kernel.Record, error) {
 		record, err = into(raw, d.exit)
 	case bpf.KindReleased:
 		record, err = into(raw, d.released)
+	case bpf.KindLimitWrite:
+		record, err = into(raw, d.limitWrite)
 	case bpf.KindReaped, bpf.KindReapSkipped:
 		record, err = into(raw, d.reaped)
 	case bpf.KindCgroupChange:
@@ -349,6 +351,10 @@ func (d *decoder) targetAncestry(w *bpf.TargetAncestry) kernel.TargetAncestry {
 		Meta: meta(&w.H), Target: key(w.Hierarchy, w.CgroupID),
 		Ancestry: d.ancestry(w.Memcgs[:], w.MemcgCount), AncestryCut: w.Cut != 0,
 	}
+}
+
+func (d *decoder) limitWrite(w *bpf.LimitWrite) kernel.LimitWrite {
+	return kernel.LimitWrite{Meta: meta(&w.H), Memcg: d.memcg(&w.Memcg), File: text(w.File[:]), Text: text(w.Text[:])}
 }
 
 func (d *decoder) mark(w *bpf.Mark) kernel.Mark {

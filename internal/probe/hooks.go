@@ -42,6 +42,9 @@ const (
 	always condition = iota
 	// withStalls is for hooks of stall tracing.
 	withStalls
+	// onV1 and onV2 are for hooks of one version of cgroups.
+	onV1
+	onV2
 	// withoutFentry is for hooks that complete what kprobes and tracepoints miss.
 	withoutFentry
 )
@@ -142,6 +145,25 @@ var hooks = []hook{
 		without: "when the kernel's oom_reaper took the memory of a victim that does not exit",
 		remedy:  remedyTracepoint,
 		lost:    map[bpf.Kind]string{bpf.KindReaped: "reaped", bpf.KindReapSkipped: "reap_skipped"},
+	},
+	{
+		name: "memory_max_write", when: onV2,
+		modes:   []mode{fentry("fentry_memory_max_write"), kprobe("kprobe_memory_max_write")},
+		without: "who lowered memory.max before a kill, unless the kill was during the write",
+		remedy:  remedyFunction,
+		lost:    map[bpf.Kind]string{bpf.KindLimitWrite: "limit_write"},
+	},
+	{
+		name: "memory_high_write", when: onV2,
+		modes:   []mode{fentry("fentry_memory_high_write"), kprobe("kprobe_memory_high_write")},
+		without: "who lowered memory.high before a kill",
+		remedy:  remedyFunction,
+	},
+	{
+		name: "mem_cgroup_write", when: onV1,
+		modes:   []mode{fentry("fentry_mem_cgroup_write"), kprobe("kprobe_mem_cgroup_write")},
+		without: "who lowered memory.limit_in_bytes or memory.memsw.limit_in_bytes before a kill",
+		remedy:  remedyFunction,
 	},
 	// A thread's last reclaim distinguishes a shortage of the node from sysrq-f where
 	// out_of_memory is not hooked, or its kprobe was skipped.

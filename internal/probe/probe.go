@@ -86,7 +86,7 @@ func Open(opts Options) (*Probe, error) {
 	}
 
 	p := &Probe{loader: l, decode: decoder{pageSize: opts.PageSize}}
-	if err := p.attach(opts.Tier, opts.Stalls); err != nil {
+	if err := p.attach(opts); err != nil {
 		p.Close()
 		return nil, err
 	}

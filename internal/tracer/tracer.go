@@ -6,7 +6,7 @@
 //
 // The files follow the data: dispatch.go routes records, followup.go keeps open incidents
 // and what they wait for, and each enricher has a file: stalls.go, hoststate.go, names.go,
-// runtimereport.go.
+// runtimereport.go, limitwrites.go.
 package tracer
 
 import (
@@ -82,6 +82,7 @@ type Tracer struct {
 	followUp   *followUp
 	stalls     *stallHistory
 	host       *hostState
+	limits     *limitWrites
 	alerts     *alert.Detector // nil: no warnings
 	senders    senders
 	hasKubelet bool   // or a log of one
@@ -169,7 +170,8 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	t.host.processesHidden = host.ReadConfinement().PIDNamespace
 
 	f := newFollowUp(t.ident.bootID, t.opts.Sink.Write, t.envelope)
-	f.enrichers = []enricher{t.stalls, t.host}
+	t.limits = &limitWrites{tree: t.tree, clock: t.clock, page: uint64(host.PageSize())}
+	f.enrichers = []enricher{t.stalls, t.host, t.limits}
 
 	if names := t.opts.Names; names != nil {
 		f.enrichers = append(f.enrichers,

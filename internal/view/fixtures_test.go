@@ -348,6 +348,10 @@ func sharedMM() func(sink.Sink) error {
 	inc.ID = "5f0c2c1e-30"
 	inc.Scope, inc.Limiter.Which = events.ScopeMemcg, "memory.max"
 	inc.Allocation.Class = "limit_lowered"
+	inc.LimitChanges = []events.LimitChange{{
+		File: "memory.max", BeforeNS: 3e9, OldBytes: new(uint64(1 << 30)), NewBytes: 512 << 20, UsageBytes: 700 << 20,
+		Writer: events.Process{PID: 50, TID: 50, Comm: "runc"},
+	}}
 	inc.Victims = append(inc.Victims, events.Victim{
 		Process: events.Process{PID: 4800, TID: 4803, Comm: "helper", Cgroup: cgroup(9020, sidecarPath), Workload: workload(sidecarID)},
 		Role:    events.RoleSharedMM, OOMScoreAdj: new(-500),
