@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
+	"github.com/oomtrace/oomtrace/bpf"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/testenv"
@@ -35,7 +36,7 @@ func newMachine(t *testing.T, programs ...string) *machine {
 	runtime.LockOSThread()
 	t.Cleanup(runtime.UnlockOSThread)
 
-	l, err := newLoader(Options{PageSize: uint64(os.Getpagesize())})
+	l, err := newLoader(Options{PageSize: uint64(os.Getpagesize()), Stalls: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +82,17 @@ func (m *machine) put(name string, key, value any) {
 	if err := m.maps[name].Put(key, value); err != nil {
 		m.t.Fatal(err)
 	}
+}
+
+// lost returns how often a kind was counted as lost.
+func (m *machine) lost(kind bpf.Kind) (count uint64) {
+	m.t.Helper()
+
+	if err := m.maps["lost"].Lookup(uint32(kind), &count); err != nil {
+		m.t.Fatal(err)
+	}
+
+	return count
 }
 
 // records returns what is in a ring.
@@ -236,5 +248,29 @@ func TestSIGKILLStandsInForTheChoice(t *testing.T) {
 
 	if choices != 1 || kills != 2 {
 		t.Errorf("got %d choices and %d SIGKILLs, want 1 and 2", choices, kills)
+	}
+}
+
+// A sleep over memory.high whose end was not seen is counted when the thread is throttled
+// again.
+func TestSleepWithoutAnEndIsCounted(t *testing.T) {
+	m := newMachine(t, "fentry_high", "fexit_high")
+
+	thread, err := unix.PidfdOpen(unix.Gettid(), unix.PIDFD_THREAD)
+	if err != nil {
+		testenv.Lacks(t, "the kernel gives no pidfd of a thread (6.9)")
+	}
+	defer unix.Close(thread)
+
+	var state [bpf.StallKinds]uint64 // begin_ns of struct stall_state
+	state[bpf.StallMemoryHigh] = 1
+
+	m.put("stall_storage", uint32(thread), state)
+	m.run("fentry_high")
+	m.run("fentry_high")
+	m.run("fexit_high")
+
+	if got := m.lost(bpf.KindStallEnd); got != 1 {
+		t.Errorf("got %d stalls without an end counted, want 1", got)
 	}
 }
