@@ -67,6 +67,7 @@ var rules = map[string]rule{
 
 	"victims":                 same,
 	"victims.thread":          ignore("the name in the log"),
+	"victims.reaped_after_ns": ignore("seen live only"),
 	"victims.anon_rss_bytes":  rss,
 	"victims.file_rss_bytes":  rss,
 	"victims.shmem_rss_bytes": rss,
@@ -86,7 +87,8 @@ var rules = map[string]rule{
 	"passes.skipped":            ignore("not logged"),
 	"passes.already_exiting":    ignore("seldom logged"),
 
-	"before": ignore("seen live only"), "audit": ignore("of live counters"),
+	"limit_changes": ignore("seen live only"),
+	"before":        ignore("seen live only"), "audit": ignore("of live counters"),
 	"shares": ignore("read live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),
 	"shares_left_out": ignore("read live"), "candidates_left_out": ignore("read at another time"),
 	"eviction": ignore("read live"), "reported": ignore("read live"), "causes": ignore("of all the evidence"),
