@@ -39,6 +39,7 @@ func (r *reaps) Idle(uint64, bool) (time.Duration, error) { return 10 * time.Mil
 func TestReaperTakesMemoryOfAHeldVictim(t *testing.T) {
 	testenv.Root(t)
 	runtime.LockOSThread() // ptrace is by thread
+
 	defer runtime.UnlockOSThread()
 
 	limited, child := nested(t, "oomtrace-reaper", 8<<20)
@@ -86,6 +87,7 @@ func TestReaperTakesMemoryOfAHeldVictim(t *testing.T) {
 	defer stop()
 
 	reaped := false
+
 	if err := p.Run(ctx, &reaps{pid: uint32(pid), seen: func() { reaped = true; stop() }}); err != nil {
 		t.Fatal(err)
 	}
