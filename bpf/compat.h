@@ -57,6 +57,15 @@ struct mem_cgroup___array {
 	atomic_long_t vmstats[1];
 };
 
+/* Since 6.15 a kernfs node's parent is protected by RCU, and called so (633488947ef6). */
+struct kernfs_node___plain {
+	struct kernfs_node *parent;
+};
+
+struct kernfs_node___rcu {
+	struct kernfs_node *__parent;
+};
+
 #pragma clang attribute pop
 
 struct rss { /* pages */
@@ -264,6 +273,13 @@ static __always_inline bool task_login(struct task_struct *task, __u32 *uid, __u
 	return *uid != (__u32)-1; /* -1: not part of a login */
 }
 
+/* The NUMA nodes that a task's cpuset permits; 0 without CONFIG_CPUSETS. */
+static __always_inline nodemask_t *task_mems_allowed(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->mems_allowed) ? (void *)__builtin_preserve_access_index(&task->mems_allowed)
+							 : 0;
+}
+
 /* Without CONFIG_NUMA a zone has no field for its node: there is only one. */
 static __always_inline __u32 zone_node(struct zone *zone)
 {
@@ -303,22 +319,36 @@ static __always_inline __u32 cgroup_owner(struct cgroup *cgroup)
 	return own ? BPF_CORE_READ(own, ia_uid.val) : 0;
 }
 
-/*
- * What the current task reclaims for, at the begin events of reclaim; 0 if unknown.
- * Since 5.3 a scan_control contains the reclaim_state that its task points to, and it
- * does so before those events (mm/vmscan.c: set_task_reclaim_state, 1732d2b01136). Up
- * to 6.18 nothing else names the owner of the limit there.
- */
-static __always_inline struct scan_control *current_reclaim(struct task_struct *current)
+static __always_inline struct kernfs_node *kernfs_parent(struct kernfs_node *node)
 {
-	void *state;
+	if (bpf_core_field_exists(((struct kernfs_node___rcu *)0)->__parent))
+		return BPF_CORE_READ((struct kernfs_node___rcu *)node, __parent);
 
-	if (!bpf_core_field_exists(((struct scan_control *)0)->reclaim_state) ||
-	    !bpf_core_field_exists(current->reclaim_state))
+	return BPF_CORE_READ((struct kernfs_node___plain *)node, parent);
+}
+
+/*
+ * What a task reclaims for, by its reclaim_state; 0 if unknown. Since 5.3 a scan_control
+ * contains the reclaim_state that its task points to (mm/vmscan.c: set_task_reclaim_state,
+ * 1732d2b01136), at the begin and end events of reclaim, too. Up to 6.18 nothing else
+ * names the owner of the limit there.
+ */
+static __always_inline struct scan_control *reclaim_of(void *reclaim_state)
+{
+	if (!reclaim_state || !bpf_core_field_exists(((struct scan_control *)0)->reclaim_state))
 		return 0;
 
-	state = BPF_CORE_READ(current, reclaim_state);
-	return state ? state - bpf_core_field_offset(struct scan_control, reclaim_state) : 0;
+	return reclaim_state - bpf_core_field_offset(struct scan_control, reclaim_state);
+}
+
+static __always_inline bool has_reclaim_state(void)
+{
+	return bpf_core_field_exists(((struct task_struct *)0)->reclaim_state);
+}
+
+static __always_inline struct scan_control *current_reclaim(struct task_struct *current)
+{
+	return has_reclaim_state() ? reclaim_of(BPF_CORE_READ(current, reclaim_state)) : 0;
 }
 
 #endif

@@ -18,20 +18,30 @@ struct {
 	__type(value, __u64);
 } dying SEC(".maps");
 
+/* A victim whose memory was not freed yet. */
+struct dying_memory {
+	__u64 killed_ns;
+	__u32 tgid;
+	__u32 pad;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, __u64); /* struct mm_struct * */
-	__type(value, __u32); /* tgid */
+	__type(value, struct dying_memory);
 } dying_mm SEC(".maps");
 
-/* The mm that a thread is in exit_mmap for: a kretprobe does not get the argument. */
+/* The victim whose memory a thread frees in exit_mmap: a kretprobe does not get the argument. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
 	__type(key, __u32); /* tid */
-	__type(value, __u64);
+	__type(value, __u32); /* tgid */
 } exiting_mm SEC(".maps");
+
+/* For so long, another process may be the last to let go of a victim's memory: by /proc, or as a sharer. */
+#define RELEASE_BY_OTHERS_NS (10 * NSEC_PER_SEC)
 
 /* From here on, the end of the process will be reported. */
 static __always_inline void await_exit(struct task_struct *target, struct mm_struct *mm)
@@ -41,8 +51,13 @@ static __always_inline void await_exit(struct task_struct *target, struct mm_str
 
 	if (bpf_map_update_elem(&dying, &tgid, &now, BPF_ANY))
 		count_lost(WIRE_KIND_STATE);
-	if (mm)
-		bpf_map_update_elem(&dying_mm, &mm_key, &tgid, BPF_NOEXIST);
+	if (mm) {
+		struct dying_memory memory = { .killed_ns = now, .tgid = tgid };
+
+		/* An entry that is there is left over, or that of a process with the same memory. */
+		if (bpf_map_update_elem(&dying_mm, &mm_key, &memory, BPF_ANY))
+			count_lost(WIRE_KIND_STATE);
+	}
 }
 
 static __always_inline void send_exit(enum wire_kind kind, __u32 tgid)
@@ -83,37 +98,58 @@ static __always_inline void on_process_exit(struct task_struct *task)
 		send_exit(WIRE_KIND_EXIT, tgid);
 }
 
-static __always_inline void on_exit_mmap_entry(__u64 mm)
+/*
+ * The victim whose memory mm is; 0: none. The kernel may skip the program that takes a
+ * victim out, and then uses the address for another process.
+ */
+static __always_inline __u32 take_dying_memory(__u64 mm)
 {
-	__u32 tid = current_tid();
+	struct dying_memory *memory = bpf_map_lookup_elem(&dying_mm, &mm);
+	__u64 killed_ns;
+	__u32 tgid;
 
-	if (bpf_map_lookup_elem(&dying_mm, &mm))
-		bpf_map_update_elem(&exiting_mm, &tid, &mm, BPF_ANY);
+	if (!memory)
+		return 0;
+
+	tgid = memory->tgid;
+	killed_ns = memory->killed_ns;
+	if (bpf_map_delete_elem(&dying_mm, &mm))
+		return 0;
+	if (bpf_get_current_pid_tgid() >> 32 != tgid && bpf_ktime_get_boot_ns() - killed_ns > RELEASE_BY_OTHERS_NS)
+		return 0;
+
+	return tgid;
 }
 
 static __always_inline void on_exit_mmap_return(__u64 mm)
 {
-	__u32 *tgid = bpf_map_lookup_elem(&dying_mm, &mm), victim;
+	__u32 victim = take_dying_memory(mm);
 
-	if (!tgid)
-		return;
-
-	victim = *tgid;
-	if (!bpf_map_delete_elem(&dying_mm, &mm))
+	if (victim)
 		send_exit(WIRE_KIND_RELEASED, victim);
 }
 
-/* The same without the argument, after on_exit_mmap_entry. */
+static __always_inline void on_exit_mmap_entry(__u64 mm)
+{
+	__u32 tid = current_tid(), victim = take_dying_memory(mm);
+
+	if (victim)
+		bpf_map_update_elem(&exiting_mm, &tid, &victim, BPF_ANY);
+	else if (bpf_map_lookup_elem(&exiting_mm, &tid))
+		bpf_map_delete_elem(&exiting_mm, &tid); /* its return was not seen */
+}
+
+/* The return without the argument, after on_exit_mmap_entry. */
 static __always_inline void on_entered_exit_mmap_return(void)
 {
-	__u32 tid = current_tid();
-	__u64 *mm = bpf_map_lookup_elem(&exiting_mm, &tid);
+	__u32 tid = current_tid(), *entered = bpf_map_lookup_elem(&exiting_mm, &tid), victim;
 
-	if (!mm)
+	if (!entered)
 		return;
 
-	on_exit_mmap_return(*mm);
-	bpf_map_delete_elem(&exiting_mm, &tid);
+	victim = *entered;
+	if (!bpf_map_delete_elem(&exiting_mm, &tid))
+		send_exit(WIRE_KIND_RELEASED, victim);
 }
 
 #endif

@@ -12,6 +12,13 @@
 volatile const __u32 attach_mode = 0;
 
 /*
+ * Set by user space when all programs are attached, which takes a while. Before, a kill
+ * would be an invocation whose SIGKILL nobody saw: one that chose nobody. An invocation
+ * that has begun then is without a number, as where the kernel skips its kprobe.
+ */
+volatile bool attached;
+
+/*
  * One call of out_of_memory. Where that function is not hooked, or its kprobe was
  * skipped, the thread's last SIGKILL by the kernel, with the number 0.
  */

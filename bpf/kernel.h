@@ -36,7 +36,12 @@ struct kernfs_iattrs {
 struct kernfs_node {
 	__u64 id;
 	const char *name;
+	void *priv;
 	struct kernfs_iattrs *iattr;
+};
+
+struct kernfs_open_file {
+	struct kernfs_node *kn;
 };
 
 struct cgroup_root {
@@ -52,6 +57,7 @@ struct cgroup_subsys_state {
 
 struct cgroup {
 	struct cgroup_subsys_state self;
+	struct cgroup_subsys_state *subsys[1];
 	struct kernfs_node *kn;
 	struct cgroup_root *root;
 };
@@ -256,12 +262,14 @@ struct pt_regs {
 	unsigned long ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
 };
 #define PARAMETER_1(registers) ((registers)->di)
+#define PARAMETER_2(registers) ((registers)->si)
 #define RETURN_VALUE(registers) ((registers)->ax)
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
 	unsigned long regs[31], sp, pc, pstate;
 };
 #define PARAMETER_1(registers) ((registers)->regs[0])
+#define PARAMETER_2(registers) ((registers)->regs[1])
 #define RETURN_VALUE(registers) ((registers)->regs[0])
 #else
 #error "add the calling convention of this architecture"

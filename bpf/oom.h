@@ -33,14 +33,9 @@ struct {
 	__type(value, struct wire_repeat);
 } repeats SEC(".maps");
 
-static __always_inline nodemask_t *allowed_nodes(struct task_struct *task)
-{
-	return (void *)__builtin_preserve_access_index(&task->mems_allowed);
-}
-
 static __always_inline void fill_nodes(struct wire_victim_chosen *r, nodemask_t *mask)
 {
-	__u32 size = bpf_core_field_size(((struct task_struct *)0)->mems_allowed);
+	__u32 size = bpf_core_type_size(nodemask_t);
 
 	for (int i = 0; i < WIRE_NODE_WORDS; i++) {
 		r->nodes[i] = 0;
@@ -91,14 +86,14 @@ static __always_inline void send_victim_chosen(void *ctx, struct task_struct *vi
 		r->points = BPF_CORE_READ(oc, chosen_points);
 		r->limiter = limiter ? WIRE_LIMITER_UNKNOWN : WIRE_LIMITER_NODE;
 		if (r->constraint == CONSTRAINT_CPUSET)
-			mask = allowed_nodes(current_task());
+			mask = task_mems_allowed(current_task());
 		else if (r->constraint == CONSTRAINT_MEMORY_POLICY)
 			mask = BPF_CORE_READ(oc, nodemask);
 	} else if (reclaim && reclaim->kind == WIRE_RECLAIM_MEMCG) {
 		limiter = reclaim->memcg;
 	} else if (reclaim) {
 		r->limiter = WIRE_LIMITER_NODE;
-		mask = reclaim->policy ?: allowed_nodes(current_task());
+		mask = reclaim->policy ?: task_mems_allowed(current_task());
 		if (reclaim->policy)
 			r->flags |= WIRE_VICTIM_CHOSEN_POLICY;
 	}
@@ -386,6 +381,9 @@ static __always_inline void on_out_of_memory(struct oom_control *oc)
 {
 	struct invocation invocation = { .oc = oc };
 
+	if (!attached)
+		return;
+
 	invocation.number = ++invocation_number;
 	/* The caller has set memcg; constraint is still 0. */
 	invocation.limiter = BPF_CORE_READ(oc, memcg);
@@ -397,6 +395,9 @@ static __always_inline void on_oom_kill_process(void *ctx, struct oom_control *o
 {
 	struct invocation *invocation = current_invocation();
 	struct task_struct *victim = BPF_CORE_READ(oc, chosen);
+
+	if (!attached)
+		return;
 
 	if (invocation) {
 		invocation->choice_sent = 1;

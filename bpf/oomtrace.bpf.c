@@ -12,6 +12,7 @@
 #include "cgroup.h"
 #include "exit.h"
 #include "kernel.h"
+#include "limit_write.h"
 #include "oom.h"
 #include "reclaim.h"
 #include "user_kill.h"
@@ -64,6 +65,21 @@ int sched_process_exit(__u64 *ctx)
 	if (attach_mode != WIRE_ATTACH_MODE_FENTRY)
 		forget_reclaim();
 	on_process_exit((void *)ctx[0]);
+	return 0;
+}
+
+/* (pid), by the oom_reaper: once, or once in each of its attempts */
+SEC("tp_btf/finish_task_reaping")
+int finish_task_reaping(__u64 *ctx)
+{
+	send_exit(WIRE_KIND_REAPED, ctx[0]);
+	return 0;
+}
+
+SEC("tp_btf/skip_task_reaping")
+int skip_task_reaping(__u64 *ctx)
+{
+	send_exit(WIRE_KIND_REAP_SKIPPED, ctx[0]);
 	return 0;
 }
 
@@ -162,5 +178,47 @@ SEC("kretprobe/exit_mmap")
 int kretprobe_exit_mmap(struct pt_regs *ctx)
 {
 	on_entered_exit_mmap_return();
+	return 0;
+}
+
+SEC("fentry/memory_max_write")
+int fentry_memory_max_write(__u64 *ctx)
+{
+	on_limit_write((void *)ctx[0], (void *)ctx[1]);
+	return 0;
+}
+
+SEC("kprobe/memory_max_write")
+int kprobe_memory_max_write(struct pt_regs *ctx)
+{
+	on_limit_write((void *)PARAMETER_1(ctx), (void *)PARAMETER_2(ctx));
+	return 0;
+}
+
+SEC("fentry/memory_high_write")
+int fentry_memory_high_write(__u64 *ctx)
+{
+	on_limit_write((void *)ctx[0], (void *)ctx[1]);
+	return 0;
+}
+
+SEC("kprobe/memory_high_write")
+int kprobe_memory_high_write(struct pt_regs *ctx)
+{
+	on_limit_write((void *)PARAMETER_1(ctx), (void *)PARAMETER_2(ctx));
+	return 0;
+}
+
+SEC("fentry/mem_cgroup_write")
+int fentry_mem_cgroup_write(__u64 *ctx)
+{
+	on_limit_write((void *)ctx[0], (void *)ctx[1]);
+	return 0;
+}
+
+SEC("kprobe/mem_cgroup_write")
+int kprobe_mem_cgroup_write(struct pt_regs *ctx)
+{
+	on_limit_write((void *)PARAMETER_1(ctx), (void *)PARAMETER_2(ctx));
 	return 0;
 }

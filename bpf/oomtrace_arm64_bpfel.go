@@ -16,44 +16,53 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	OomtraceMapAncestries            = "ancestries"
-	OomtraceMapBudgets               = "budgets"
-	OomtraceMapBulk                  = "bulk"
-	OomtraceMapCgroupChangeScratch   = "cgroup_change_scratch"
-	OomtraceMapDying                 = "dying"
-	OomtraceMapDyingMm               = "dying_mm"
-	OomtraceMapExitingMm             = "exiting_mm"
-	OomtraceMapInvocations           = "invocations"
-	OomtraceMapLastReclaims          = "last_reclaims"
-	OomtraceMapLost                  = "lost"
-	OomtraceMapRepeats               = "repeats"
-	OomtraceMapTerms                 = "terms"
-	OomtraceMapThrottled             = "throttled"
-	OomtraceMapUrgent                = "urgent"
-	OomtraceProgCgroupMkdir          = "cgroup_mkdir"
-	OomtraceProgCgroupRename         = "cgroup_rename"
-	OomtraceProgCgroupRmdir          = "cgroup_rmdir"
-	OomtraceProgDirectReclaimBegin   = "direct_reclaim_begin"
-	OomtraceProgFentryOomKillProcess = "fentry_oom_kill_process"
-	OomtraceProgFentryOutOfMemory    = "fentry_out_of_memory"
-	OomtraceProgFexitExitMmap        = "fexit_exit_mmap"
-	OomtraceProgFexitOutOfMemory     = "fexit_out_of_memory"
-	OomtraceProgKprobeExitMmap       = "kprobe_exit_mmap"
-	OomtraceProgKprobeOomKillProcess = "kprobe_oom_kill_process"
-	OomtraceProgKprobeOutOfMemory    = "kprobe_out_of_memory"
-	OomtraceProgKretprobeExitMmap    = "kretprobe_exit_mmap"
-	OomtraceProgKretprobeOutOfMemory = "kretprobe_out_of_memory"
-	OomtraceProgMarkVictim           = "mark_victim"
-	OomtraceProgMemcgReclaimBegin    = "memcg_reclaim_begin"
-	OomtraceProgSchedProcessExit     = "sched_process_exit"
-	OomtraceProgSignalGenerate       = "signal_generate"
-	OomtraceProgUserSignal           = "user_signal"
-	OomtraceVarPerCpuOffset          = "__per_cpu_offset"
-	OomtraceVarAttachMode            = "attach_mode"
-	OomtraceVarMemCgroupStatsIndex   = "mem_cgroup_stats_index"
-	OomtraceVarMemoryHierarchy       = "memory_hierarchy"
-	OomtraceVarPossibleCpus          = "possible_cpus"
-	OomtraceVarWireTypes             = "wire_types"
+	OomtraceMapAncestries             = "ancestries"
+	OomtraceMapBudgets                = "budgets"
+	OomtraceMapBulk                   = "bulk"
+	OomtraceMapCgroupChangeScratch    = "cgroup_change_scratch"
+	OomtraceMapDying                  = "dying"
+	OomtraceMapDyingMm                = "dying_mm"
+	OomtraceMapExitingMm              = "exiting_mm"
+	OomtraceMapInvocations            = "invocations"
+	OomtraceMapLastReclaims           = "last_reclaims"
+	OomtraceMapLost                   = "lost"
+	OomtraceMapRepeats                = "repeats"
+	OomtraceMapTerms                  = "terms"
+	OomtraceMapThrottled              = "throttled"
+	OomtraceMapUrgent                 = "urgent"
+	OomtraceProgCgroupMkdir           = "cgroup_mkdir"
+	OomtraceProgCgroupRename          = "cgroup_rename"
+	OomtraceProgCgroupRmdir           = "cgroup_rmdir"
+	OomtraceProgDirectReclaimBegin    = "direct_reclaim_begin"
+	OomtraceProgFentryMemCgroupWrite  = "fentry_mem_cgroup_write"
+	OomtraceProgFentryMemoryHighWrite = "fentry_memory_high_write"
+	OomtraceProgFentryMemoryMaxWrite  = "fentry_memory_max_write"
+	OomtraceProgFentryOomKillProcess  = "fentry_oom_kill_process"
+	OomtraceProgFentryOutOfMemory     = "fentry_out_of_memory"
+	OomtraceProgFexitExitMmap         = "fexit_exit_mmap"
+	OomtraceProgFexitOutOfMemory      = "fexit_out_of_memory"
+	OomtraceProgFinishTaskReaping     = "finish_task_reaping"
+	OomtraceProgKprobeExitMmap        = "kprobe_exit_mmap"
+	OomtraceProgKprobeMemCgroupWrite  = "kprobe_mem_cgroup_write"
+	OomtraceProgKprobeMemoryHighWrite = "kprobe_memory_high_write"
+	OomtraceProgKprobeMemoryMaxWrite  = "kprobe_memory_max_write"
+	OomtraceProgKprobeOomKillProcess  = "kprobe_oom_kill_process"
+	OomtraceProgKprobeOutOfMemory     = "kprobe_out_of_memory"
+	OomtraceProgKretprobeExitMmap     = "kretprobe_exit_mmap"
+	OomtraceProgKretprobeOutOfMemory  = "kretprobe_out_of_memory"
+	OomtraceProgMarkVictim            = "mark_victim"
+	OomtraceProgMemcgReclaimBegin     = "memcg_reclaim_begin"
+	OomtraceProgSchedProcessExit      = "sched_process_exit"
+	OomtraceProgSignalGenerate        = "signal_generate"
+	OomtraceProgSkipTaskReaping       = "skip_task_reaping"
+	OomtraceProgUserSignal            = "user_signal"
+	OomtraceVarPerCpuOffset           = "__per_cpu_offset"
+	OomtraceVarAttachMode             = "attach_mode"
+	OomtraceVarAttached               = "attached"
+	OomtraceVarMemCgroupStatsIndex    = "mem_cgroup_stats_index"
+	OomtraceVarMemoryHierarchy        = "memory_hierarchy"
+	OomtraceVarPossibleCpus           = "possible_cpus"
+	OomtraceVarWireTypes              = "wire_types"
 )
 
 // LoadOomtrace returns the embedded CollectionSpec for Oomtrace.
@@ -98,24 +107,32 @@ type OomtraceSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type OomtraceProgramSpecs struct {
-	CgroupMkdir          *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
-	CgroupRename         *ebpf.ProgramSpec `ebpf:"cgroup_rename"`
-	CgroupRmdir          *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
-	DirectReclaimBegin   *ebpf.ProgramSpec `ebpf:"direct_reclaim_begin"`
-	FentryOomKillProcess *ebpf.ProgramSpec `ebpf:"fentry_oom_kill_process"`
-	FentryOutOfMemory    *ebpf.ProgramSpec `ebpf:"fentry_out_of_memory"`
-	FexitExitMmap        *ebpf.ProgramSpec `ebpf:"fexit_exit_mmap"`
-	FexitOutOfMemory     *ebpf.ProgramSpec `ebpf:"fexit_out_of_memory"`
-	KprobeExitMmap       *ebpf.ProgramSpec `ebpf:"kprobe_exit_mmap"`
-	KprobeOomKillProcess *ebpf.ProgramSpec `ebpf:"kprobe_oom_kill_process"`
-	KprobeOutOfMemory    *ebpf.ProgramSpec `ebpf:"kprobe_out_of_memory"`
-	KretprobeExitMmap    *ebpf.ProgramSpec `ebpf:"kretprobe_exit_mmap"`
-	KretprobeOutOfMemory *ebpf.ProgramSpec `ebpf:"kretprobe_out_of_memory"`
-	MarkVictim           *ebpf.ProgramSpec `ebpf:"mark_victim"`
-	MemcgReclaimBegin    *ebpf.ProgramSpec `ebpf:"memcg_reclaim_begin"`
-	SchedProcessExit     *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
-	SignalGenerate       *ebpf.ProgramSpec `ebpf:"signal_generate"`
-	UserSignal           *ebpf.ProgramSpec `ebpf:"user_signal"`
+	CgroupMkdir           *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
+	CgroupRename          *ebpf.ProgramSpec `ebpf:"cgroup_rename"`
+	CgroupRmdir           *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
+	DirectReclaimBegin    *ebpf.ProgramSpec `ebpf:"direct_reclaim_begin"`
+	FentryMemCgroupWrite  *ebpf.ProgramSpec `ebpf:"fentry_mem_cgroup_write"`
+	FentryMemoryHighWrite *ebpf.ProgramSpec `ebpf:"fentry_memory_high_write"`
+	FentryMemoryMaxWrite  *ebpf.ProgramSpec `ebpf:"fentry_memory_max_write"`
+	FentryOomKillProcess  *ebpf.ProgramSpec `ebpf:"fentry_oom_kill_process"`
+	FentryOutOfMemory     *ebpf.ProgramSpec `ebpf:"fentry_out_of_memory"`
+	FexitExitMmap         *ebpf.ProgramSpec `ebpf:"fexit_exit_mmap"`
+	FexitOutOfMemory      *ebpf.ProgramSpec `ebpf:"fexit_out_of_memory"`
+	FinishTaskReaping     *ebpf.ProgramSpec `ebpf:"finish_task_reaping"`
+	KprobeExitMmap        *ebpf.ProgramSpec `ebpf:"kprobe_exit_mmap"`
+	KprobeMemCgroupWrite  *ebpf.ProgramSpec `ebpf:"kprobe_mem_cgroup_write"`
+	KprobeMemoryHighWrite *ebpf.ProgramSpec `ebpf:"kprobe_memory_high_write"`
+	KprobeMemoryMaxWrite  *ebpf.ProgramSpec `ebpf:"kprobe_memory_max_write"`
+	KprobeOomKillProcess  *ebpf.ProgramSpec `ebpf:"kprobe_oom_kill_process"`
+	KprobeOutOfMemory     *ebpf.ProgramSpec `ebpf:"kprobe_out_of_memory"`
+	KretprobeExitMmap     *ebpf.ProgramSpec `ebpf:"kretprobe_exit_mmap"`
+	KretprobeOutOfMemory  *ebpf.ProgramSpec `ebpf:"kretprobe_out_of_memory"`
+	MarkVictim            *ebpf.ProgramSpec `ebpf:"mark_victim"`
+	MemcgReclaimBegin     *ebpf.ProgramSpec `ebpf:"memcg_reclaim_begin"`
+	SchedProcessExit      *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
+	SignalGenerate        *ebpf.ProgramSpec `ebpf:"signal_generate"`
+	SkipTaskReaping       *ebpf.ProgramSpec `ebpf:"skip_task_reaping"`
+	UserSignal            *ebpf.ProgramSpec `ebpf:"user_signal"`
 }
 
 // OomtraceMapSpecs contains maps before they are loaded into the kernel.
@@ -144,6 +161,7 @@ type OomtraceMapSpecs struct {
 type OomtraceVariableSpecs struct {
 	PerCpuOffset        *ebpf.VariableSpec `ebpf:"__per_cpu_offset"`
 	AttachMode          *ebpf.VariableSpec `ebpf:"attach_mode"`
+	Attached            *ebpf.VariableSpec `ebpf:"attached"`
 	MemCgroupStatsIndex *ebpf.VariableSpec `ebpf:"mem_cgroup_stats_index"`
 	MemoryHierarchy     *ebpf.VariableSpec `ebpf:"memory_hierarchy"`
 	PossibleCpus        *ebpf.VariableSpec `ebpf:"possible_cpus"`
@@ -211,6 +229,7 @@ func (m *OomtraceMaps) Close() error {
 type OomtraceVariables struct {
 	PerCpuOffset        *ebpf.Variable `ebpf:"__per_cpu_offset"`
 	AttachMode          *ebpf.Variable `ebpf:"attach_mode"`
+	Attached            *ebpf.Variable `ebpf:"attached"`
 	MemCgroupStatsIndex *ebpf.Variable `ebpf:"mem_cgroup_stats_index"`
 	MemoryHierarchy     *ebpf.Variable `ebpf:"memory_hierarchy"`
 	PossibleCpus        *ebpf.Variable `ebpf:"possible_cpus"`
@@ -221,24 +240,32 @@ type OomtraceVariables struct {
 //
 // It can be passed to LoadOomtraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type OomtracePrograms struct {
-	CgroupMkdir          *ebpf.Program `ebpf:"cgroup_mkdir"`
-	CgroupRename         *ebpf.Program `ebpf:"cgroup_rename"`
-	CgroupRmdir          *ebpf.Program `ebpf:"cgroup_rmdir"`
-	DirectReclaimBegin   *ebpf.Program `ebpf:"direct_reclaim_begin"`
-	FentryOomKillProcess *ebpf.Program `ebpf:"fentry_oom_kill_process"`
-	FentryOutOfMemory    *ebpf.Program `ebpf:"fentry_out_of_memory"`
-	FexitExitMmap        *ebpf.Program `ebpf:"fexit_exit_mmap"`
-	FexitOutOfMemory     *ebpf.Program `ebpf:"fexit_out_of_memory"`
-	KprobeExitMmap       *ebpf.Program `ebpf:"kprobe_exit_mmap"`
-	KprobeOomKillProcess *ebpf.Program `ebpf:"kprobe_oom_kill_process"`
-	KprobeOutOfMemory    *ebpf.Program `ebpf:"kprobe_out_of_memory"`
-	KretprobeExitMmap    *ebpf.Program `ebpf:"kretprobe_exit_mmap"`
-	KretprobeOutOfMemory *ebpf.Program `ebpf:"kretprobe_out_of_memory"`
-	MarkVictim           *ebpf.Program `ebpf:"mark_victim"`
-	MemcgReclaimBegin    *ebpf.Program `ebpf:"memcg_reclaim_begin"`
-	SchedProcessExit     *ebpf.Program `ebpf:"sched_process_exit"`
-	SignalGenerate       *ebpf.Program `ebpf:"signal_generate"`
-	UserSignal           *ebpf.Program `ebpf:"user_signal"`
+	CgroupMkdir           *ebpf.Program `ebpf:"cgroup_mkdir"`
+	CgroupRename          *ebpf.Program `ebpf:"cgroup_rename"`
+	CgroupRmdir           *ebpf.Program `ebpf:"cgroup_rmdir"`
+	DirectReclaimBegin    *ebpf.Program `ebpf:"direct_reclaim_begin"`
+	FentryMemCgroupWrite  *ebpf.Program `ebpf:"fentry_mem_cgroup_write"`
+	FentryMemoryHighWrite *ebpf.Program `ebpf:"fentry_memory_high_write"`
+	FentryMemoryMaxWrite  *ebpf.Program `ebpf:"fentry_memory_max_write"`
+	FentryOomKillProcess  *ebpf.Program `ebpf:"fentry_oom_kill_process"`
+	FentryOutOfMemory     *ebpf.Program `ebpf:"fentry_out_of_memory"`
+	FexitExitMmap         *ebpf.Program `ebpf:"fexit_exit_mmap"`
+	FexitOutOfMemory      *ebpf.Program `ebpf:"fexit_out_of_memory"`
+	FinishTaskReaping     *ebpf.Program `ebpf:"finish_task_reaping"`
+	KprobeExitMmap        *ebpf.Program `ebpf:"kprobe_exit_mmap"`
+	KprobeMemCgroupWrite  *ebpf.Program `ebpf:"kprobe_mem_cgroup_write"`
+	KprobeMemoryHighWrite *ebpf.Program `ebpf:"kprobe_memory_high_write"`
+	KprobeMemoryMaxWrite  *ebpf.Program `ebpf:"kprobe_memory_max_write"`
+	KprobeOomKillProcess  *ebpf.Program `ebpf:"kprobe_oom_kill_process"`
+	KprobeOutOfMemory     *ebpf.Program `ebpf:"kprobe_out_of_memory"`
+	KretprobeExitMmap     *ebpf.Program `ebpf:"kretprobe_exit_mmap"`
+	KretprobeOutOfMemory  *ebpf.Program `ebpf:"kretprobe_out_of_memory"`
+	MarkVictim            *ebpf.Program `ebpf:"mark_victim"`
+	MemcgReclaimBegin     *ebpf.Program `ebpf:"memcg_reclaim_begin"`
+	SchedProcessExit      *ebpf.Program `ebpf:"sched_process_exit"`
+	SignalGenerate        *ebpf.Program `ebpf:"signal_generate"`
+	SkipTaskReaping       *ebpf.Program `ebpf:"skip_task_reaping"`
+	UserSignal            *ebpf.Program `ebpf:"user_signal"`
 }
 
 func (p *OomtracePrograms) Close() error {
@@ -247,11 +274,18 @@ func (p *OomtracePrograms) Close() error {
 		p.CgroupRename,
 		p.CgroupRmdir,
 		p.DirectReclaimBegin,
+		p.FentryMemCgroupWrite,
+		p.FentryMemoryHighWrite,
+		p.FentryMemoryMaxWrite,
 		p.FentryOomKillProcess,
 		p.FentryOutOfMemory,
 		p.FexitExitMmap,
 		p.FexitOutOfMemory,
+		p.FinishTaskReaping,
 		p.KprobeExitMmap,
+		p.KprobeMemCgroupWrite,
+		p.KprobeMemoryHighWrite,
+		p.KprobeMemoryMaxWrite,
 		p.KprobeOomKillProcess,
 		p.KprobeOutOfMemory,
 		p.KretprobeExitMmap,
@@ -260,6 +294,7 @@ func (p *OomtracePrograms) Close() error {
 		p.MemcgReclaimBegin,
 		p.SchedProcessExit,
 		p.SignalGenerate,
+		p.SkipTaskReaping,
 		p.UserSignal,
 	)
 }

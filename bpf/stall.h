@@ -7,7 +7,9 @@
 #ifndef OOMTRACE_STALL_H
 #define OOMTRACE_STALL_H
 
+#include "compat.h"
 #include "kernel.h"
+#include "memcg.h"
 #include "rings.h"
 #include "task.h"
 #include "wire.h"
@@ -22,7 +24,6 @@ volatile const bool task_storage = true;
 /* What the current task stalls in: one kind may be nested in another. */
 struct stall_state {
 	__u64 begin_ns[WIRE_STALL_KINDS]; /* 0: not in one */
-	__u64 owner_id;
 };
 
 struct {
@@ -76,33 +77,77 @@ static __always_inline struct stall_state *stall_state(bool create)
 	return bpf_map_lookup_elem(&stall_hash, &tid);
 }
 
+/* What is counted of the current task when a stall ends. */
+struct stalled {
+	__u64 cgroup_id; /* of the memcg that it is charged to */
+	__u64 owner_id;	 /* of the limit that it reclaims for; 0: none, or unknown */
+	bool killed;
+};
+
+/* Most limits are those of the task's own memcg, or of one just above it. */
+#define NEAR_LIMITS 4
+
 /*
- * The memcg that the current task is charged to. Where there is task storage, the
- * verifier knows the type of the current task, and reads are plain loads: that
- * halves the run time of the whole program.
+ * Where there is task storage, the verifier knows the type of the current task, and
+ * reads are plain loads: that halves the run time of the whole program.
  */
-static __always_inline __u64 current_memory_cgroup_id(void)
+static __always_inline void read_typed(struct stalled *s, bool memcg_reclaim)
 {
-	struct cgroup_subsys_state **css;
-	struct task_struct *task;
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct cgroup_subsys_state *css = *(struct cgroup_subsys_state **)((void *)task->cgroups + memory_css_offset());
+	struct scan_control *reclaim;
+	struct mem_cgroup *owner;
 
-	if (!task_storage)
-		return BPF_CORE_READ(task_memory_css(current_task()), cgroup, kn, id);
+	s->cgroup_id = css->cgroup->kn->id;
+	s->killed = task->signal->flags & SIGNAL_GROUP_EXIT;
+	s->owner_id = 0;
+	if (!memcg_reclaim || !has_reclaim_state())
+		return;
 
-	task = (void *)bpf_get_current_task_btf();
-	css = (void *)task->cgroups + memory_css_offset();
-	return (*css)->cgroup->kn->id;
+	reclaim = reclaim_of(task->reclaim_state);
+	owner = reclaim ? BPF_CORE_READ(reclaim, target_mem_cgroup) : 0;
+	if (!owner)
+		return;
+
+	if (css_memcg(css) == owner) {
+		s->owner_id = s->cgroup_id;
+		return;
+	}
+
+	for (int i = 0; i < NEAR_LIMITS; i++) {
+		css = css->parent;
+		if (css_memcg(css) == owner) {
+			s->owner_id = css->cgroup->kn->id;
+			return;
+		}
+	}
+
+	/* One further up, or of another task: memory.max was lowered, memory.reclaim written. */
+	s->owner_id = BPF_CORE_READ(owner, css.cgroup, kn, id);
 }
 
-static __always_inline bool current_is_killed(void)
+static __always_inline void read_untyped(struct stalled *s, bool memcg_reclaim)
 {
-	struct task_struct *task;
+	struct task_struct *task = current_task();
+	struct scan_control *reclaim = memcg_reclaim ? current_reclaim(task) : 0;
+	struct mem_cgroup *owner = reclaim ? BPF_CORE_READ(reclaim, target_mem_cgroup) : 0;
 
+	s->cgroup_id = BPF_CORE_READ(task_memory_css(task), cgroup, kn, id);
+	s->owner_id = owner ? BPF_CORE_READ(owner, css.cgroup, kn, id) : 0;
+	s->killed = BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT;
+}
+
+/*
+ * kswapd and kcompactd compact and are throttled for the whole node, in the root cgroup:
+ * nothing waits for them there (mm/compaction.c: compact_zone, mm/vmscan.c:
+ * reclaim_throttle have one event for all callers).
+ */
+static __always_inline bool current_is_kthread(void)
+{
 	if (!task_storage)
-		return BPF_CORE_READ(current_task(), signal, flags) & SIGNAL_GROUP_EXIT;
+		return BPF_CORE_READ(current_task(), flags) & PF_KTHREAD;
 
-	task = (void *)bpf_get_current_task_btf();
-	return task->signal->flags & SIGNAL_GROUP_EXIT;
+	return ((struct task_struct *)bpf_get_current_task_btf())->flags & PF_KTHREAD;
 }
 
 /* log2 of the microseconds. */
@@ -143,19 +188,21 @@ static __always_inline void show_activity(void)
 		*activity = 1;
 }
 
-static __always_inline void count_stall(enum wire_stall_kind kind, __u64 duration_ns, __u64 reclaimed, bool reclaims,
-					struct stall_state *state)
+static __always_inline void count_stall(enum wire_stall_kind kind, __u64 duration_ns, __u64 reclaimed, bool reclaims)
 {
-	struct wire_stall_key key = {
-		.cgroup_id = current_memory_cgroup_id(),
-		.owner_id = kind == WIRE_STALL_MEMCG_RECLAIM && state ? state->owner_id : 0,
-		.hierarchy = memory_hierarchy,
-		.kind = kind,
-	};
+	struct wire_stall_key key = { .hierarchy = memory_hierarchy, .kind = kind };
 	struct wire_stall_count *sum;
+	struct stalled stalled;
 	struct wire_stall *r;
 
-	if (reclaims && current_is_killed())
+	if (task_storage)
+		read_typed(&stalled, kind == WIRE_STALL_MEMCG_RECLAIM);
+	else
+		read_untyped(&stalled, kind == WIRE_STALL_MEMCG_RECLAIM);
+
+	key.cgroup_id = stalled.cgroup_id;
+	key.owner_id = stalled.owner_id;
+	if (reclaims && stalled.killed)
 		key.kind = WIRE_STALL_AFTER_KILL;
 
 	sum = bpf_map_lookup_elem(&stalls, &key);
@@ -166,7 +213,7 @@ static __always_inline void count_stall(enum wire_stall_kind kind, __u64 duratio
 		sum = bpf_map_lookup_elem(&stalls, &key);
 	}
 	if (!sum) {
-		count_lost(WIRE_KIND_STALL_STATE);
+		count_lost(WIRE_KIND_STALL_COUNT);
 	} else {
 		__u32 b = bucket(duration_ns);
 
@@ -228,40 +275,29 @@ static __always_inline void end_stall(enum wire_stall_kind kind, __u64 reclaimed
 		return; /* it began before the programs were attached, or does not count */
 
 	state->begin_ns[kind] = 0;
-	count_stall(kind, bpf_ktime_get_ns() - begin, reclaimed, reclaims, state);
-	if (kind == WIRE_STALL_MEMCG_RECLAIM)
-		state->owner_id = 0;
-}
-
-/* The limit that the current task reclaims for. */
-static __always_inline void set_owner(struct mem_cgroup *memcg)
-{
-	struct stall_state *state = stall_state(true);
-	struct cgroup *cgroup = BPF_CORE_READ(memcg, css.cgroup);
-
-	if (!state)
-		return;
-	state->owner_id = BPF_CORE_READ(cgroup, kn, id);
+	count_stall(kind, bpf_ktime_get_ns() - begin, reclaimed, reclaims);
 }
 
 /*
  * A task that exceeded its cgroup's memory.high reclaims and sleeps on its return to
  * user space (mm/memcontrol.c: mem_cgroup_handle_over_high). Up to 6.12 that function
  * is called for every task, mostly with nothing to do.
+ *
+ * By kprobe the end of such a sleep may not be seen: the kernel has a bounded number of
+ * return probes, and each sleeping thread holds one (kernel/kprobes.c: maxactive). What
+ * was left over is counted when the thread gets here again.
  */
 static __always_inline void begin_high(void)
 {
-	struct stall_state *state;
+	struct stall_state *state = stall_state(false);
 
-	if (BPF_CORE_READ(current_task(), memcg_nr_pages_over_high)) {
-		begin_stall(WIRE_STALL_MEMORY_HIGH);
-		return;
+	if (state && state->begin_ns[WIRE_STALL_MEMORY_HIGH]) {
+		state->begin_ns[WIRE_STALL_MEMORY_HIGH] = 0;
+		count_lost(WIRE_KIND_STALL_END);
 	}
 
-	/* Left over if the program at the end was skipped. */
-	state = stall_state(false);
-	if (state)
-		state->begin_ns[WIRE_STALL_MEMORY_HIGH] = 0;
+	if (BPF_CORE_READ(current_task(), memcg_nr_pages_over_high))
+		begin_stall(WIRE_STALL_MEMORY_HIGH);
 }
 
 #endif

@@ -14,15 +14,10 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Whether begin events of reclaim are (gfp, order, memcg), as since 7.x. Before: (order, gfp). */
-volatile const bool begin_has_memcg = false;
-
 SEC("tp_btf/mm_vmscan_memcg_reclaim_begin")
-int stall_memcg_begin(__u64 *ctx)
+int stall_memcg_begin(void *ctx)
 {
 	begin_stall(WIRE_STALL_MEMCG_RECLAIM);
-	if (begin_has_memcg)
-		set_owner((void *)ctx[2]);
 	return 0;
 }
 
@@ -64,7 +59,8 @@ int stall_node_end(__u64 *ctx)
 SEC("tp_btf/mm_compaction_begin")
 int stall_compaction_begin(void *ctx)
 {
-	begin_stall(WIRE_STALL_COMPACTION);
+	if (!current_is_kthread())
+		begin_stall(WIRE_STALL_COMPACTION);
 	return 0;
 }
 
@@ -79,7 +75,8 @@ int stall_compaction_end(void *ctx)
 SEC("tp_btf/mm_vmscan_throttled")
 int stall_throttled(__u64 *ctx)
 {
-	count_stall(WIRE_STALL_THROTTLE, (__u64)(__u32)ctx[2] * 1000, 0, false, 0);
+	if (!current_is_kthread())
+		count_stall(WIRE_STALL_THROTTLE, (__u64)(__u32)ctx[2] * 1000, 0, false);
 	return 0;
 }
 
@@ -144,19 +141,5 @@ SEC("kretprobe/mem_cgroup_handle_over_high")
 int kretprobe_high(void *ctx)
 {
 	end_stall(WIRE_STALL_MEMORY_HIGH, 0, false);
-	return 0;
-}
-
-SEC("fentry/try_to_free_mem_cgroup_pages")
-int fentry_owner(__u64 *ctx)
-{
-	set_owner((void *)ctx[0]);
-	return 0;
-}
-
-SEC("kprobe/try_to_free_mem_cgroup_pages")
-int kprobe_owner(struct pt_regs *ctx)
-{
-	set_owner((void *)PARAMETER_1(ctx));
 	return 0;
 }

@@ -26,11 +26,9 @@ const (
 	StallsMapStalls                = "stalls"
 	StallsMapUrgent                = "urgent"
 	StallsProgFentryHigh           = "fentry_high"
-	StallsProgFentryOwner          = "fentry_owner"
 	StallsProgFexitHigh            = "fexit_high"
 	StallsProgGaveUp               = "gave_up"
 	StallsProgKprobeHigh           = "kprobe_high"
-	StallsProgKprobeOwner          = "kprobe_owner"
 	StallsProgKretprobeHigh        = "kretprobe_high"
 	StallsProgRetryCompact         = "retry_compact"
 	StallsProgRetryReclaim         = "retry_reclaim"
@@ -46,7 +44,6 @@ const (
 	StallsProgStallNodeEnd         = "stall_node_end"
 	StallsProgStallThrottled       = "stall_throttled"
 	StallsVarPerCpuOffset          = "__per_cpu_offset"
-	StallsVarBeginHasMemcg         = "begin_has_memcg"
 	StallsVarMemCgroupStatsIndex   = "mem_cgroup_stats_index"
 	StallsVarMemoryHierarchy       = "memory_hierarchy"
 	StallsVarMinStallNs            = "min_stall_ns"
@@ -97,11 +94,9 @@ type StallsSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type StallsProgramSpecs struct {
 	FentryHigh           *ebpf.ProgramSpec `ebpf:"fentry_high"`
-	FentryOwner          *ebpf.ProgramSpec `ebpf:"fentry_owner"`
 	FexitHigh            *ebpf.ProgramSpec `ebpf:"fexit_high"`
 	GaveUp               *ebpf.ProgramSpec `ebpf:"gave_up"`
 	KprobeHigh           *ebpf.ProgramSpec `ebpf:"kprobe_high"`
-	KprobeOwner          *ebpf.ProgramSpec `ebpf:"kprobe_owner"`
 	KretprobeHigh        *ebpf.ProgramSpec `ebpf:"kretprobe_high"`
 	RetryCompact         *ebpf.ProgramSpec `ebpf:"retry_compact"`
 	RetryReclaim         *ebpf.ProgramSpec `ebpf:"retry_reclaim"`
@@ -138,7 +133,6 @@ type StallsMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type StallsVariableSpecs struct {
 	PerCpuOffset        *ebpf.VariableSpec `ebpf:"__per_cpu_offset"`
-	BeginHasMemcg       *ebpf.VariableSpec `ebpf:"begin_has_memcg"`
 	MemCgroupStatsIndex *ebpf.VariableSpec `ebpf:"mem_cgroup_stats_index"`
 	MemoryHierarchy     *ebpf.VariableSpec `ebpf:"memory_hierarchy"`
 	MinStallNs          *ebpf.VariableSpec `ebpf:"min_stall_ns"`
@@ -196,7 +190,6 @@ func (m *StallsMaps) Close() error {
 // It can be passed to LoadStallsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type StallsVariables struct {
 	PerCpuOffset        *ebpf.Variable `ebpf:"__per_cpu_offset"`
-	BeginHasMemcg       *ebpf.Variable `ebpf:"begin_has_memcg"`
 	MemCgroupStatsIndex *ebpf.Variable `ebpf:"mem_cgroup_stats_index"`
 	MemoryHierarchy     *ebpf.Variable `ebpf:"memory_hierarchy"`
 	MinStallNs          *ebpf.Variable `ebpf:"min_stall_ns"`
@@ -209,11 +202,9 @@ type StallsVariables struct {
 // It can be passed to LoadStallsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type StallsPrograms struct {
 	FentryHigh           *ebpf.Program `ebpf:"fentry_high"`
-	FentryOwner          *ebpf.Program `ebpf:"fentry_owner"`
 	FexitHigh            *ebpf.Program `ebpf:"fexit_high"`
 	GaveUp               *ebpf.Program `ebpf:"gave_up"`
 	KprobeHigh           *ebpf.Program `ebpf:"kprobe_high"`
-	KprobeOwner          *ebpf.Program `ebpf:"kprobe_owner"`
 	KretprobeHigh        *ebpf.Program `ebpf:"kretprobe_high"`
 	RetryCompact         *ebpf.Program `ebpf:"retry_compact"`
 	RetryReclaim         *ebpf.Program `ebpf:"retry_reclaim"`
@@ -233,11 +224,9 @@ type StallsPrograms struct {
 func (p *StallsPrograms) Close() error {
 	return _StallsClose(
 		p.FentryHigh,
-		p.FentryOwner,
 		p.FexitHigh,
 		p.GaveUp,
 		p.KprobeHigh,
-		p.KprobeOwner,
 		p.KretprobeHigh,
 		p.RetryCompact,
 		p.RetryReclaim,

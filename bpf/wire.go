@@ -24,7 +24,12 @@ const (
 	KindGaveUp         Kind = 12
 	KindUserKill       Kind = 13
 	KindTargetAncestry Kind = 14
-	KindCount          Kind = 15
+	KindStallCount     Kind = 15
+	KindStallEnd       Kind = 16
+	KindReaped         Kind = 17
+	KindReapSkipped    Kind = 18
+	KindLimitWrite     Kind = 19
+	KindCount          Kind = 20
 )
 
 // TaskFlag is enum wire_task_flag.
@@ -375,6 +380,15 @@ type Throttled struct {
 	_      structs.HostLayout
 	Count  uint64
 	Tenant uint64
+}
+
+// LimitWrite is struct wire_limit_write.
+type LimitWrite struct {
+	_     structs.HostLayout
+	H     Header
+	Memcg Memcg
+	File  [32]uint8
+	Text  [32]uint8
 }
 
 // StallKind is enum wire_stall_kind.

@@ -24,10 +24,15 @@ enum wire_kind {
 	WIRE_KIND_CGROUP_CHANGE,
 	WIRE_KIND_STATE, /* never sent: counts entries that did not fit into a map */
 	WIRE_KIND_STALL,
-	WIRE_KIND_STALL_STATE, /* never sent: counts stalls that did not fit into the maps of stalls */
+	WIRE_KIND_STALL_STATE, /* never sent: counts stalls whose begin could not be remembered */
 	WIRE_KIND_GAVE_UP,
 	WIRE_KIND_USER_KILL,
 	WIRE_KIND_TARGET_ANCESTRY,
+	WIRE_KIND_STALL_COUNT, /* never sent: counts stalls that did not fit into the map of stalls */
+	WIRE_KIND_STALL_END,   /* never sent: counts stalls whose end was not seen */
+	WIRE_KIND_REAPED,      /* a struct wire_exit with the PID of a thread, as in wire_mark */
+	WIRE_KIND_REAP_SKIPPED,
+	WIRE_KIND_LIMIT_WRITE,
 	WIRE_KIND_COUNT,
 };
 
@@ -337,6 +342,19 @@ struct wire_cgroup_change {
 struct wire_throttled {
 	__u64 count;
 	__u64 tenant; /* the cgroup that was throttled last; 0: unknown */
+};
+
+enum {
+	WIRE_LIMIT_FILE = 32, /* memory.memsw.limit_in_bytes has 27 */
+	WIRE_LIMIT_TEXT = 32, /* of a number, with blanks around it */
+};
+
+/* The start of a write to a file of a limit. */
+struct wire_limit_write {
+	struct wire_header h;
+	struct wire_memcg memcg; /* before the write */
+	__u8 file[WIRE_LIMIT_FILE];
+	__u8 text[WIRE_LIMIT_TEXT];
 };
 
 /* Stalls. */

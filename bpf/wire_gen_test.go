@@ -25,6 +25,7 @@ var wireStructs = map[string]any{
 	"wire_exit":            Exit{},
 	"wire_cgroup_change":   CgroupChange{},
 	"wire_throttled":       Throttled{},
+	"wire_limit_write":     LimitWrite{},
 	"wire_stall":           Stall{},
 	"wire_stall_key":       StallKey{},
 	"wire_stall_count":     StallCount{},

@@ -39,6 +39,7 @@ const struct {
 	enum wire_cgroup_op cgroup_op;
 	struct wire_cgroup_change cgroup_change;
 	struct wire_throttled throttled;
+	struct wire_limit_write limit_write;
 	enum wire_stall_kind stall_kind;
 	struct wire_stall stall;
 	struct wire_stall_key stall_key;

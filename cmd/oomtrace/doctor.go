@@ -3,12 +3,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/probe"
@@ -39,6 +43,7 @@ func doctor(stdout io.Writer) error {
 	}
 
 	c.privileges()
+	c.confinement()
 	c.symbols()
 
 	if c.err == nil {
@@ -56,6 +61,8 @@ func doctor(stdout io.Writer) error {
 type checkup struct {
 	out io.Writer
 	err error // the first problem that prevents tracing
+	// confined is what may refuse BPF to this process.
+	confined host.Confinement
 }
 
 func (c *checkup) print(label, format string, args ...any) {
@@ -109,6 +116,31 @@ func (c *checkup) privileges() {
 	}
 }
 
+func (c *checkup) confinement() {
+	c.confined = host.ReadConfinement()
+
+	if mode := c.confined.Lockdown; mode == host.ConfidentialityLockdown {
+		c.print("lockdown", "%s", mode)
+	} else if mode != "" {
+		c.print("lockdown", "%s: it costs nothing", mode)
+	}
+
+	if hidden := c.confined.Blindness(); hidden != "" {
+		c.print("processes", "%s", hidden)
+	}
+}
+
+// denied prints what may be behind a refusal, if any attempt was refused.
+func (c *checkup) denied(refused bool) {
+	if !refused {
+		return
+	}
+
+	for _, reason := range c.confined.Denials() {
+		c.print("refused by", "perhaps %s", reason)
+	}
+}
+
 func (c *checkup) symbols() {
 	if _, err := host.LoadKallsyms(); err != nil {
 		c.print("symbols", "not readable: %v", err)
@@ -125,12 +157,30 @@ func (c *checkup) hooks(layout host.Layout) {
 		MemoryHierarchy: layout.HierarchyID, PageSize: uint64(host.PageSize()), Stalls: true,
 	})
 	if !c.check(err) {
+		c.denied(errors.Is(err, fs.ErrPermission))
 		return
 	}
 	defer p.Close()
 
 	c.print("BTF", "available")
 	c.print("attach mode", "%s", p.Tier())
+
+	if bytes, ok := p.Memory(); ok {
+		c.print("memory", "%s of the kernel for maps, ring buffers and programs, charged to the cgroup of oomtrace",
+			phrase.Size(bytes))
+	}
+
+	if p.MissesUncounted() {
+		c.print("kprobes", "the kernel does not publish how often it skips one, as it does since 6.7")
+		c.detail("not available: the number of records lost that way")
+	}
+
+	if p.RingsSleep() {
+		c.print("PREEMPT_RT", "ring buffers of this kernel take a sleeping lock in atomic context (kernel/bpf/ringbuf.c before "+
+			"6.12 and its stable updates): a trace may crash it, use a newer kernel")
+	}
+
+	c.denied(slices.ContainsFunc(p.Hooks(), func(h events.Hook) bool { return strings.Contains(h.Why, "not permitted") }))
 
 	for _, h := range p.Hooks() {
 		mode, reason := string(h.Tier), "no better mode"

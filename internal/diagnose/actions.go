@@ -38,7 +38,30 @@ func (f *facts) lowered() (evidence []events.Evidence, confidence string, ok boo
 	}, likely, true
 }
 
+// loweredBefore returns the write that set the limit below its usage some time before the
+// kill, nil if there was none.
+func (f *facts) loweredBefore() *events.LimitChange {
+	for i := range f.changes {
+		if c := &f.changes[i]; c.File == f.limiter.Which && c.UsageBytes > c.NewBytes {
+			return c
+		}
+	}
+
+	return nil
+}
+
 func limitLowered(f *facts) *finding {
+	if c := f.loweredBefore(); c != nil && f.allocation.Class != "limit_lowered" {
+		ago := phrase.Duration(c.BeforeNS)
+		hit := &finding{confidence: certain, text: fmt.Sprintf("%s lowered %s to %s %s before, below its usage of %s.",
+			process(&c.Writer), f.limit(), phrase.Size(c.NewBytes), ago, phrase.Size(c.UsageBytes))}
+		hit.add("writer of the limit", process(&c.Writer)+", "+ago+" before", f.source(fromKernel))
+		hit.add("used at the write, and the limit that was written",
+			phrase.Size(c.UsageBytes)+", "+phrase.Size(c.NewBytes), f.source(fromCounters))
+
+		return hit
+	}
+
 	evidence, confidence, ok := f.lowered()
 	if !ok {
 		return nil
@@ -92,7 +115,9 @@ var actionRules = []rule{
 			"enough, kills during the write.",
 		needs: "allocation class limit_lowered: the OOM started during a write to the limit's " +
 			"file, and the trigger is the writer. If the class is not known, likely: usage is " +
-			"so far above the limit that charges cannot explain it, and the trigger is outside the limiter",
+			"so far above the limit that charges cannot explain it, and the trigger is outside the limiter. " +
+			"Or a write below usage in the minute before: one that does not wait (O_NONBLOCK) neither reclaims nor kills, " +
+			"and the next charge does",
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Resize CPU and Memory ` +
 			`Resources assigned to Containers"`,
 		match: limitLowered,

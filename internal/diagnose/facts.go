@@ -20,6 +20,7 @@ type facts struct {
 	outcome events.Outcome
 
 	limiter    events.Limiter
+	changes    []events.LimitChange
 	ancestry   []events.Rung // from the victim's cgroup to the root
 	trigger    *events.Process
 	victims    []events.Victim
@@ -41,7 +42,8 @@ type facts struct {
 func incidentFacts(inc *events.Incident, history History) *facts {
 	f := &facts{
 		tier: inc.Tier, time: inc.Time, scope: inc.Scope, outcome: inc.Outcome,
-		limiter: value(inc.Limiter), ancestry: inc.Ladder, trigger: inc.Trigger, victims: inc.Victims, killer: value(inc.Killer),
+		limiter: value(inc.Limiter), changes: inc.LimitChanges, ancestry: inc.Ladder,
+		trigger: inc.Trigger, victims: inc.Victims, killer: value(inc.Killer),
 		allocation: value(inc.Allocation), before: value(inc.Before), passes: value(inc.Passes), shares: inc.Shares,
 		candidates: inc.Candidates, node: value(inc.NodeState), eviction: value(inc.Eviction),
 		victim: chosen(inc), history: history, wait: inc.Wait,

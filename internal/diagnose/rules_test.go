@@ -109,6 +109,14 @@ func cases() []ruleCase {
 				i.Trigger = &events.Process{PID: 60, TID: 60, Comm: "kswapd0", IsKernel: true}
 			}),
 			lack: func(i *incident) { i.Trigger.Comm = "kworker/0:1" }},
+		{rule: "limit_lowered", name: "some time before", confidence: certain,
+			make: with(plainKill(), func(i *incident) {
+				i.LimitChanges = []events.LimitChange{{
+					File: i.Limiter.Which, BeforeNS: 3e9, NewBytes: *i.Limiter.LimitBytes, UsageBytes: *i.Limiter.LimitBytes + 1,
+					Writer: events.Process{PID: 50, TID: 50, Comm: "runc"},
+				}}
+			}),
+			lack: func(i *incident) { i.LimitChanges[0].UsageBytes = *i.Limiter.LimitBytes }},
 		{rule: "evicted", confidence: likely,
 			make: with(userKillOf("runtime", "eviction"), func(i *incident) {
 				i.Eviction = &events.Eviction{AvailableBytes: new(90 * mib), HardBytes: new(100 * mib)}

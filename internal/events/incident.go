@@ -112,6 +112,8 @@ type Incident struct {
 	Outcome Outcome `json:"outcome,omitempty"`
 	// Limiter is the owner of the limit that was hit.
 	Limiter *Limiter `json:"limiter,omitempty"`
+	// LimitChanges are the limits of its cgroup that were lowered in the minute before.
+	LimitChanges []LimitChange `json:"limit_changes,omitempty"`
 	// Ladder are the memcg ancestors from the limiter up to the root at that instant. Those
 	// below it, down to the cgroup of the victim, may precede the limiter.
 	Ladder []Rung `json:"ladder,omitempty"`

@@ -46,6 +46,23 @@ func (l *Limiter) V1() bool {
 		strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw."))
 }
 
+// LimitChange is a limit of the limiter's cgroup that was lowered before the kill.
+type LimitChange struct {
+	// File is the file that was written: memory.max, memory.high, memory.limit_in_bytes,
+	// memory.memsw.limit_in_bytes.
+	File string `json:"file"`
+	// BeforeNS is how long before the kill that was, at most a minute.
+	BeforeNS uint64 `json:"before_ns"`
+	// OldBytes is the limit before; absent if there was none.
+	OldBytes *uint64 `json:"old_bytes,omitempty"`
+	// NewBytes is the limit since.
+	NewBytes uint64 `json:"new_bytes"`
+	// UsageBytes is the usage at the write.
+	UsageBytes uint64 `json:"usage_bytes"`
+	// Writer is the process that wrote.
+	Writer Process `json:"writer"`
+}
+
 // Allocation describes the allocation that failed.
 type Allocation struct {
 	// Order is the order: 2^order pages; -1 for sysrq-f.

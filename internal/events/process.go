@@ -76,6 +76,9 @@ type Victim struct {
 	ExitAfterNS *uint64 `json:"exit_after_ns,omitempty"`
 	// ReleasedAfterNS is the time from SIGKILL to the memory being given back (end of exit_mmap).
 	ReleasedAfterNS *uint64 `json:"released_after_ns,omitempty"`
+	// ReapedAfterNS is the time from SIGKILL until the kernel's oom_reaper had taken the memory
+	// that the victim shares with nobody, without waiting for its exit; absent if it did not.
+	ReapedAfterNS *uint64 `json:"reaped_after_ns,omitempty"`
 }
 
 // Candidate is a process that could have been killed.

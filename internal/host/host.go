@@ -62,10 +62,10 @@ func BootID() string {
 // ProcessGone reports whether no process has that PID in the initial PID namespace. It
 // returns false in any other namespace, where that cannot be determined.
 func ProcessGone(pid int) bool {
-	// PROC_PID_INIT_INO (include/linux/proc_ns.h) identifies the initial namespace.
-	if own, err := os.Readlink("/proc/self/ns/pid"); err != nil || own != fmt.Sprintf("pid:[%d]", 0xEFFFFFFC) {
+	if ReadConfinement().PIDNamespace {
 		return false
 	}
+
 	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
 
 	return errors.Is(err, os.ErrNotExist)

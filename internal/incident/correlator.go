@@ -101,6 +101,8 @@ func (c *Correlator) Record(r kernel.Record) error {
 		c.followUp.ended(r.TGID, ends{exitNS: r.BootNS})
 	case kernel.Released:
 		c.followUp.ended(r.TGID, ends{releasedNS: r.BootNS})
+	case kernel.Reaped:
+		c.followUp.reaped(r)
 	case kernel.CgroupChange: // Config.Cgroups takes these
 	case kernel.RecordsLost:
 		if !r.Throttled { // no OOM kill is

@@ -82,16 +82,24 @@ type victimState struct {
 	role    events.Role
 	init    bool // of its pid namespace
 	ends    ends
+	// reapSkips are the attempts of the oom_reaper that took nothing.
+	reapSkips int
 	// memoryOf is the victim whose memory this one shares.
 	memoryOf *victimState
 }
 
-// ends are the times of a process's exit and of the release of its memory; 0: not seen.
-type ends struct{ exitNS, releasedNS uint64 }
+// ends are the times of a process's exit, of the release of its memory, and of the oom_reaper
+// having taken that; 0: not seen.
+type ends struct{ exitNS, releasedNS, reapedNS uint64 }
+
+// over reports whether the process is known to be gone.
+func (e ends) over() bool { return e.exitNS != 0 || e.releasedNS != 0 }
 
 // and returns e with those that were seen now.
 func (e ends) and(seen ends) ends {
-	return ends{cmp.Or(seen.exitNS, e.exitNS), cmp.Or(seen.releasedNS, e.releasedNS)}
+	return ends{
+		cmp.Or(seen.exitNS, e.exitNS), cmp.Or(seen.releasedNS, e.releasedNS), cmp.Or(seen.reapedNS, e.reapedNS),
+	}
 }
 
 // since returns the ends that were not before a kill: those were of an earlier process
@@ -103,6 +111,10 @@ func (e ends) since(killNS uint64) (own ends) {
 
 	if e.releasedNS >= killNS {
 		own.releasedNS = e.releasedNS
+	}
+
+	if e.reapedNS >= killNS {
+		own.reapedNS = e.reapedNS
 	}
 
 	return own
@@ -215,7 +227,7 @@ func (f *followUp) isVictim(k kernel.Kill) bool {
 }
 
 // stillDying returns a victim of the same limiter, killed within overlapNS before, whose
-// memory is not known to be released.
+// memory is not known to be released or taken.
 func (f *followUp) stillDying(limiter events.CgroupKey, now uint64) *victimState {
 	for _, r := range slices.Backward(f.recent) {
 		if now-r.timeNS > overlapNS {
@@ -227,7 +239,7 @@ func (f *followUp) stillDying(limiter events.CgroupKey, now uint64) *victimState
 		}
 
 		for _, v := range r.victims {
-			if v.ends.releasedNS == 0 {
+			if v.ends.releasedNS == 0 && v.ends.reapedNS == 0 {
 				return v
 			}
 		}
@@ -279,8 +291,40 @@ func (f *followUp) ended(tgid uint32, seen ends) {
 
 	for _, other := range d.of.victims {
 		// Memory that is shared is released once.
-		if e.releasedNS != 0 && other.memoryOf == d.victim && other.ends.releasedNS == 0 {
+		if e.releasedNS != 0 && other.memory() == d.victim.memory() && other.ends.releasedNS == 0 {
 			f.end(d.of, other, other.ends.and(ends{releasedNS: e.releasedNS}))
+		}
+	}
+}
+
+// memory returns the victim that stands for all with the same memory.
+func (v *victimState) memory() *victimState { return cmp.Or(v.memoryOf, v) }
+
+// reapAttempts is how often the oom_reaper tries to take a victim's memory (mm/oom_kill.c:
+// MAX_OOM_REAP_RETRIES).
+const reapAttempts = 10
+
+// reaped takes in an attempt of the oom_reaper. The marked thread need not be the leader.
+func (f *followUp) reaped(a kernel.Reaped) {
+	d, ok := f.dying[a.PID]
+	if !ok {
+		for _, other := range f.dying {
+			if other.victim.process.TID == int(a.PID) {
+				d, ok = other, true
+				break
+			}
+		}
+	}
+
+	switch {
+	case !a.Skipped && ok:
+		f.end(d.of, d.victim, d.victim.ends.and(ends{reapedNS: a.BootNS}))
+	case !a.Skipped:
+		f.ended(a.PID, ends{reapedNS: a.BootNS})
+	case ok:
+		if d.victim.reapSkips++; d.victim.reapSkips == reapAttempts && d.victim.ends == (ends{}) {
+			f.note(d.of, fmt.Sprintf("the kernel's oom_reaper gave up on %s[%d], whose mmap_lock was taken in each of %d attempts: "+
+				"its memory comes back when it exits", d.victim.process.Comm, d.victim.process.PID, reapAttempts))
 		}
 	}
 }
@@ -297,11 +341,12 @@ func (f *followUp) end(r *reported, v *victimState, e ends) {
 
 	// Updates are matched by pid, and repeat who it is.
 	shown := events.Victim{Process: events.Process{PID: v.process.PID, TID: v.process.TID, Comm: v.process.Comm}}
-	shown.ExitAfterNS, shown.ReleasedAfterNS = after(e.exitNS), after(e.releasedNS)
+	shown.ExitAfterNS, shown.ReleasedAfterNS, shown.ReapedAfterNS = after(e.exitNS), after(e.releasedNS), after(e.reapedNS)
 
 	change := f.change(r)
 	if i := slices.IndexFunc(change.Victims, func(v events.Victim) bool { return v.PID == shown.PID }); i >= 0 {
-		change.Victims[i].ExitAfterNS, change.Victims[i].ReleasedAfterNS = shown.ExitAfterNS, shown.ReleasedAfterNS
+		old := &change.Victims[i]
+		old.ExitAfterNS, old.ReleasedAfterNS, old.ReapedAfterNS = shown.ExitAfterNS, shown.ReleasedAfterNS, shown.ReapedAfterNS
 	} else {
 		change.Victims = append(change.Victims, shown)
 	}
@@ -376,7 +421,7 @@ func (f *followUp) noteMissingEnds(r *reported) {
 
 	for _, v := range r.victims {
 		// The kernel may have skipped the program on its exit.
-		dead := v.ends != (ends{}) || f.cfg.Gone != nil && f.cfg.Gone(v.process.PID)
+		dead := v.ends.over() || f.cfg.Gone != nil && f.cfg.Gone(v.process.PID)
 		if !dead {
 			notes = append(notes, fmt.Sprintf("%s[%d] had not exited %s after its SIGKILL",
 				v.process.Comm, v.process.PID, milliseconds(exitLateNS)))

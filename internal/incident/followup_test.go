@@ -268,3 +268,108 @@ func TestExitOfAnEarlierProcessIsNotTheVictims(t *testing.T) {
 		t.Errorf("got exit %v and release %v, want none", v.ExitAfterNS, v.ReleasedAfterNS)
 	}
 }
+
+// The oom_reaper takes the memory of a victim that does not exit, on every tier. It names the
+// thread that was marked.
+func TestReaperTakesMemoryOfAStuckVictim(t *testing.T) {
+	for _, tier := range []events.Tier{events.TierFentry, events.TierTracepoint} {
+		t.Run(string(tier), func(t *testing.T) {
+			m := newHost(t, tier)
+			a := proc(10, "a")
+			a.TID = 12
+
+			m.reportedKill(tier, a)
+			m.now += 2000 * ms
+			m.record(kernel.Reaped{Meta: kernel.Meta{BootNS: m.now}, PID: 12, Skipped: true})
+			m.now += 100 * ms
+			m.record(kernel.Reaped{Meta: kernel.Meta{BootNS: m.now}, PID: 12})
+
+			for range 60 {
+				m.idle(100 * ms)
+			}
+
+			inc := m.one()
+			if v := inc.Victims[0]; v.ReapedAfterNS == nil || *v.ReapedAfterNS < 2100*ms || v.ExitAfterNS != nil {
+				t.Errorf("got reaped %v, exit %v, want 2.1 s and none", v.ReapedAfterNS, v.ExitAfterNS)
+			}
+
+			if !slices.ContainsFunc(inc.Notes, func(n string) bool { return strings.Contains(n, "a[10] had not exited") }) {
+				t.Errorf("got notes %q, want one that it has not exited", inc.Notes)
+			}
+		})
+	}
+}
+
+func TestReaperThatGivesUpIsNoted(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		attempts int
+		exits    bool
+		want     bool
+	}{
+		{"each attempt found the lock taken", 10, false, true},
+		{"it may try again", 9, false, false},
+		{"it exited meanwhile", 10, true, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := newHost(t, events.TierFentry)
+			a := proc(10, "a")
+			m.reportedKill(events.TierFentry, a)
+
+			if test.exits {
+				m.gone(10)
+			}
+
+			for range test.attempts {
+				m.now += 100 * ms
+				m.record(kernel.Reaped{Meta: kernel.Meta{BootNS: m.now}, PID: 10, Skipped: true})
+			}
+
+			m.settle()
+
+			notes := strings.Join(m.one().Notes, "; ")
+			if got := strings.Contains(notes, "oom_reaper gave up on a[10]"); got != test.want {
+				t.Errorf("got notes %q, want one on the oom_reaper: %v", notes, test.want)
+			}
+		})
+	}
+}
+
+// reportedKill is a kill that was reported.
+func (m *host) reportedKill(tier events.Tier, victim kernel.Task) {
+	c := leafToRoot(1000, kernel.NoLimit)
+
+	if tier == events.TierTracepoint {
+		m.kill(victim, victim, true, false)
+		m.mark(victim, victim)
+	} else {
+		m.oomKills(victim, victim, c)
+	}
+
+	for range 3 {
+		m.idle(100 * ms)
+	}
+}
+
+// Whoever of those with the same memory the kernel side names: it is the memory of all.
+func TestSharedMemoryIsReleasedForAll(t *testing.T) {
+	for _, released := range []uint32{10, 11} {
+		m := newHost(t, events.TierFentry)
+		a, b := proc(10, "a"), proc(11, "b")
+		c := leafToRoot(1000, kernel.NoLimit)
+
+		m.invocation = 1
+		m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
+		m.kill(a, a, true, false)
+		m.kill(a, b, false, true)
+		m.returns(a, events.OutcomeKilled, c[0])
+		m.record(kernel.Released{Meta: kernel.Meta{BootNS: m.now + ms}, TGID: released})
+		m.settle()
+
+		for _, v := range m.one().Victims {
+			if v.ReleasedAfterNS == nil {
+				t.Errorf("released as %d: got no release of %d, want one", released, v.PID)
+			}
+		}
+	}
+}

@@ -13,7 +13,7 @@ import (
 
 // notOurs are the records that other packages take: they have no part in an incident of
 // this package.
-var notOurs = []string{"Stall", "StallCounts", "GaveUp"}
+var notOurs = []string{"Stall", "StallCounts", "GaveUp", "LimitWrite"}
 
 // TestEveryRecordIsDispatched holds Correlator.Record to a case for each type of record in
 // package kernel.

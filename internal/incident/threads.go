@@ -45,7 +45,7 @@ type thread struct {
 	pending  *pendingOOM
 	// done is the last group kill, for as long as it can have more members, and doneKill
 	// what its members have in common.
-	done       *reported
+	done     *reported
 	doneKill groupKill
 }
 

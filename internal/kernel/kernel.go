@@ -294,6 +294,15 @@ type Released struct {
 	TGID uint32
 }
 
+// Reaped reports one attempt of the kernel's oom_reaper to take a victim's memory while the
+// victim still exists (mm/oom_kill.c: oom_reap_task_mm). It may do so in several.
+type Reaped struct {
+	Meta
+	PID uint32 // of the thread that was marked
+	// Skipped is true if the attempt found the mmap_lock taken, or nothing left to do.
+	Skipped bool
+}
+
 // CgroupChange reports cgroup_mkdir, cgroup_rmdir or cgroup_rename, in the hierarchy of
 // the memory controller.
 type CgroupChange struct {
@@ -302,6 +311,15 @@ type CgroupChange struct {
 	Key     events.CgroupKey
 	Path    string // relative to the root of the hierarchy
 	PathCut bool   // the path is longer
+}
+
+// LimitWrite reports the start of a write to the file of a limit, by Meta.Current. The
+// kernel may refuse it.
+type LimitWrite struct {
+	Meta
+	Memcg Memcg  // before the write
+	File  string // memory.max, memory.high, memory.limit_in_bytes, ...
+	Text  string // as it was written, at most 31 bytes of it
 }
 
 // RecordsLost counts records of one kind that were lost since the last such record: the

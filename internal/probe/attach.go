@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -18,21 +19,27 @@ import (
 )
 
 // attach attaches each hook in the best mode that this kernel supports. A forced mode
-// is the best that may be used anywhere, and the one that the choice of a victim must
-// have.
-func (p *Probe) attach(forced events.Tier, stalls bool) error {
+// is the best that may be used anywhere, and the one that the OOM invocation must have.
+func (p *Probe) attach(opts Options) error {
+	forced := opts.Tier
+
 	for i := range hooks {
 		h := &hooks[i]
-		if h.with != "" || !p.wanted(h, stalls) {
+		if !p.wanted(h, opts) {
 			continue
 		}
 
-		state, err := p.attachHook(h, forced)
+		best := forced
+		if h.name == choiceHook {
+			best = p.tier // without an OOM invocation it has no use
+		}
+
+		state, err := p.attachHook(h, best)
 		if err != nil {
 			return err
 		}
 
-		if h.name == choiceHook {
+		if h.name == invocationHook {
 			if err := p.setAttachMode(state, forced); err != nil {
 				return err
 			}
@@ -41,37 +48,27 @@ func (p *Probe) attach(forced events.Tier, stalls bool) error {
 		p.hooks = append(p.hooks, state)
 	}
 
-	return nil
+	return p.loader.complete()
 }
 
-// setAttachMode gives the programs that follow the attach mode of the choice of a victim,
-// and adds the state of out_of_memory, which is attached together with it.
+// setAttachMode gives the programs that follow the attach mode of the OOM invocation.
 func (p *Probe) setAttachMode(state events.Hook, forced events.Tier) error {
-	if forced != "" && state.Tier != forced {
+	p.tier = cmp.Or(state.Tier, events.TierTracepoint)
+	if forced != "" && p.tier != forced {
 		return fmt.Errorf("attach mode %s is not available on this kernel: %s; see `oomtrace doctor`", forced, state.Why)
 	}
 
-	p.tier = state.Tier
-	if err := p.loader.constant("attach_mode", uint32(attachModes[p.tier])); err != nil {
-		return err
-	}
-
-	state.Name = invocationHook
-	if hookNamed(choiceHook).standsIn(p.tier) {
-		state.Tier = "" // no hook stands in for out_of_memory
-	}
-
-	p.hooks = append(p.hooks, state)
-
-	return nil
+	return p.loader.constant("attach_mode", uint32(attachModes[p.tier]))
 }
 
-func (p *Probe) wanted(h *hook, stalls bool) bool {
+func (p *Probe) wanted(h *hook, opts Options) bool {
 	switch h.when {
 	case withStalls:
-		return stalls
-	case ownerUnknown:
-		return stalls && !p.loader.beginHasMemcg()
+		return opts.Stalls
+	case onV1:
+		return opts.MemoryHierarchy != 0
+	case onV2:
+		return opts.MemoryHierarchy == 0
 	case withoutFentry:
 		return p.tier != events.TierFentry
 	}
@@ -133,7 +130,7 @@ func (l *loader) attach(m mode) error {
 		return err
 	}
 
-	var links []link.Link
+	var links []attached
 
 	for _, name := range m.programs {
 		_, spec := l.program(name)
@@ -143,7 +140,7 @@ func (l *loader) attach(m mode) error {
 			spec.AttachTo = m.function
 		}
 
-		attached, err := attachProgram(c.Programs[name], spec)
+		to, err := attachProgram(c.Programs[name], spec)
 		if err != nil {
 			for _, earlier := range links {
 				earlier.Close()
@@ -152,7 +149,7 @@ func (l *loader) attach(m mode) error {
 			return fmt.Errorf("attach %s: %w", name, err)
 		}
 
-		links = append(links, attached)
+		links = append(links, attached{to, name})
 	}
 
 	l.links = append(l.links, links...)

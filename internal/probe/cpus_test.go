@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 
@@ -60,4 +61,41 @@ func TestVerifierAcceptsManyCPUs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The counts of stalls have a value for each possible CPU: their size is bounded by bytes.
+func TestStallsAreBoundedByBytes(t *testing.T) {
+	const value = int(unsafe.Sizeof(bpf.StallCount{}))
+
+	for _, test := range []struct {
+		cpus    int
+		entries uint32
+	}{{2, 16384}, {16, 3971}, {128, 496}, {512, 124}, {8192, 16}} {
+		if got := stallEntries(value, test.cpus); got != test.entries {
+			t.Errorf("%d possible CPUs: got room for %d counts (%d MiB), want %d",
+				test.cpus, got, int(got)*value*test.cpus>>20, test.entries)
+		}
+	}
+}
+
+// What the kernel holds is counted: both rings at least, and little more than those and the
+// counts of stalls.
+func TestMemoryOfTheKernelIsCounted(t *testing.T) {
+	testenv.Root(t)
+
+	p, err := Open(Options{PageSize: 4096, Stalls: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+
+	const rings = 2 * 2 << 20
+
+	bytes, ok := p.Memory()
+	if !ok || bytes < rings || bytes > rings+stallBytes+8<<20 {
+		t.Errorf("got %d bytes of the kernel, known %v; want more than the rings' %d, and at most %d",
+			bytes, ok, rings, rings+stallBytes+8<<20)
+	}
+
+	t.Logf("%.1f MiB", float64(bytes)/(1<<20))
 }

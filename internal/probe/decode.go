@@ -67,6 +67,10 @@ func (d *decoder) record(raw []byte) (kernel.Record, error) {
 		record, err = into(raw, d.exit)
 	case bpf.KindReleased:
 		record, err = into(raw, d.released)
+	case bpf.KindLimitWrite:
+		record, err = into(raw, d.limitWrite)
+	case bpf.KindReaped, bpf.KindReapSkipped:
+		record, err = into(raw, d.reaped)
 	case bpf.KindCgroupChange:
 		record, err = d.cgroupChange(raw)
 	case bpf.KindStall:
@@ -361,6 +365,10 @@ func (d *decoder) targetAncestry(w *bpf.TargetAncestry) kernel.TargetAncestry {
 	}
 }
 
+func (d *decoder) limitWrite(w *bpf.LimitWrite) kernel.LimitWrite {
+	return kernel.LimitWrite{Meta: meta(&w.H), Memcg: d.memcg(&w.Memcg), File: text(w.File[:]), Text: text(w.Text[:])}
+}
+
 func (d *decoder) mark(w *bpf.Mark) kernel.Mark {
 	return kernel.Mark{Meta: meta(&w.H), PID: w.PID, Task: task(&w.Task), Killed: w.Flags&bpf.MarkKilled != 0}
 }
@@ -403,6 +411,10 @@ func (d *decoder) exit(w *bpf.Exit) kernel.Exit {
 
 func (d *decoder) released(w *bpf.Exit) kernel.Released {
 	return kernel.Released{Meta: meta(&w.H), TGID: w.TGID}
+}
+
+func (d *decoder) reaped(w *bpf.Exit) kernel.Reaped {
+	return kernel.Reaped{Meta: meta(&w.H), PID: w.TGID, Skipped: w.H.Kind == bpf.KindReapSkipped}
 }
 
 // cgroupChange decodes a record that ends with its path. One that fills the kernel's own

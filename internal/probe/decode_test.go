@@ -261,7 +261,7 @@ func TestDecodeStallDoesNotAllocate(t *testing.T) {
 }
 
 // neverSent are kinds that only count losses.
-var neverSent = []bpf.Kind{bpf.KindState, bpf.KindStallState}
+var neverSent = []bpf.Kind{bpf.KindState, bpf.KindStallState, bpf.KindStallCount, bpf.KindStallEnd}
 
 // largestRecord is as large as any record.
 const largestRecord = unsafe.Sizeof(bpf.VictimChosen{})

@@ -13,8 +13,6 @@ import (
 type hook struct {
 	name  string
 	modes []mode // best first
-	// with is the hook that this one is attached together with; it has no modes then.
-	with string
 	// when is the condition on which the hook is used at all.
 	when condition
 	// required hooks are those without which Open fails.
@@ -44,8 +42,9 @@ const (
 	always condition = iota
 	// withStalls is for hooks of stall tracing.
 	withStalls
-	// ownerUnknown is stall tracing where reclaim events do not name the limit's owner.
-	ownerUnknown
+	// onV1 and onV2 are for hooks of one version of cgroups.
+	onV1
+	onV2
 	// withoutFentry is for hooks that complete what kprobes and tracepoints miss.
 	withoutFentry
 )
@@ -56,31 +55,36 @@ const (
 	remedyTracepoint = "a kernel with this tracepoint"
 )
 
-// The programs of the OOM invocation are attached together: out_of_memory numbers the
-// invocations, and oom_kill_process depends on that.
+// The hook of the OOM invocation decides how the others work. The choice of a victim needs
+// it: out_of_memory numbers the invocations.
 const (
 	invocationHook = "out_of_memory"
 	choiceHook     = "oom_kill_process"
 )
 
-// hooks are all hooks, in the order in which they are attached. The choice of a victim
-// comes first: other programs are loaded with its attach mode as a constant. The
-// reason for giving up comes before the mark, whose record wakes user space for both.
+// hooks are all hooks, in the order in which they are attached. The OOM invocation comes
+// first: other programs are loaded with its attach mode as a constant. The reason for
+// giving up comes before the mark, whose record wakes user space for both.
 var hooks = []hook{
 	{
-		name: invocationHook, with: choiceHook,
-		without: "OOM invocations without a kill (no killable task, waiting for an earlier victim)",
-		remedy:  remedyFunction,
-		lost:    map[bpf.Kind]string{bpf.KindOOMReturn: "out_of_memory"},
+		name: invocationHook,
+		modes: []mode{
+			fentry("fentry_out_of_memory", "fexit_out_of_memory"),
+			kprobe("kprobe_out_of_memory", "kretprobe_out_of_memory"),
+		},
+		without: "OOM invocations without a kill (no killable task, waiting for an earlier victim); the allocation's " +
+			"order and gfp flags, and badness points",
+		remedy: remedyFunction,
+		lost:   map[bpf.Kind]string{bpf.KindOOMReturn: "out_of_memory"},
 	},
 	{
 		name: choiceHook,
 		modes: []mode{
-			fentry("fentry_out_of_memory", "fexit_out_of_memory", "fentry_oom_kill_process"),
-			kprobe("kprobe_out_of_memory", "kretprobe_out_of_memory", "kprobe_oom_kill_process"),
-			tracepoint(), // oom:mark_victim stands in
+			fentry("fentry_oom_kill_process"),
+			kprobe("kprobe_oom_kill_process"),
+			tracepoint(), // the first SIGKILL of the invocation stands in, or oom:mark_victim
 		},
-		without: "the allocation's order and gfp flags, and badness points",
+		without: "the moment of the choice, before the SIGKILL",
 		remedy:  remedyFunction,
 		lost:    map[bpf.Kind]string{bpf.KindVictimChosen: "decision"},
 	},
@@ -136,26 +140,51 @@ var hooks = []hook{
 		remedy:  remedyFunction,
 		lost:    map[bpf.Kind]string{bpf.KindReleased: "released"},
 	},
-	// A thread's last reclaim distinguishes a shortage of the node from sysrq-f where
-	// out_of_memory is not hooked, or its kprobe was skipped.
+	{
+		name: "oom:task_reaping", modes: []mode{tracepoint("finish_task_reaping", "skip_task_reaping")},
+		without: "when the kernel's oom_reaper took the memory of a victim that does not exit",
+		remedy:  remedyTracepoint,
+		lost:    map[bpf.Kind]string{bpf.KindReaped: "reaped", bpf.KindReapSkipped: "reap_skipped"},
+	},
+	{
+		name: "memory_max_write", when: onV2,
+		modes:   []mode{fentry("fentry_memory_max_write"), kprobe("kprobe_memory_max_write")},
+		without: "who lowered memory.max before a kill, unless the kill was during the write",
+		remedy:  remedyFunction,
+		lost:    map[bpf.Kind]string{bpf.KindLimitWrite: "limit_write"},
+	},
+	{
+		name: "memory_high_write", when: onV2,
+		modes:   []mode{fentry("fentry_memory_high_write"), kprobe("kprobe_memory_high_write")},
+		without: "who lowered memory.high before a kill",
+		remedy:  remedyFunction,
+	},
+	{
+		name: "mem_cgroup_write", when: onV1,
+		modes:   []mode{fentry("fentry_mem_cgroup_write"), kprobe("kprobe_mem_cgroup_write")},
+		without: "who lowered memory.limit_in_bytes or memory.memsw.limit_in_bytes before a kill",
+		remedy:  remedyFunction,
+	},
+	// A thread's last reclaim shows whose limit was hit where out_of_memory is not hooked, or
+	// its kprobe was skipped.
 	{
 		name: "vmscan:mm_vmscan_memcg_reclaim_begin", modes: []mode{tracepoint("memcg_reclaim_begin")}, when: withoutFentry,
-		without: "the distinction between an OOM of a memcg and one of the node, where " +
-			"counters do not show it",
-		remedy: remedyTracepoint,
+		without: "whose limit was hit",
+		remedy:  remedyTracepoint,
 	},
 	{
 		name: "vmscan:mm_vmscan_direct_reclaim_begin", modes: []mode{tracepoint("direct_reclaim_begin")}, when: withoutFentry,
-		without: "the distinction between an OOM of a memcg and one of the node, where " +
-			"counters do not show it",
-		remedy: remedyTracepoint,
+		without: "whether the node ran out of memory, or some of its NUMA nodes",
+		remedy:  remedyTracepoint,
 	},
 	{
 		name: "vmscan:mm_vmscan_memcg_reclaim", modes: []mode{tracepoint("stall_memcg_begin", "stall_memcg_end")}, when: withStalls,
 		without: "stalls in reclaim for a cgroup's limit",
 		remedy:  remedyTracepoint,
 		stall:   events.StallMemcgReclaim,
-		lost:    map[bpf.Kind]string{bpf.KindStall: "stall", bpf.KindStallState: "stalls of further cgroups"},
+		lost: map[bpf.Kind]string{
+			bpf.KindStall: "stall", bpf.KindStallState: "begin of a stall", bpf.KindStallCount: "stalls of further cgroups",
+		},
 	},
 	{
 		name: "vmscan:mm_vmscan_direct_reclaim", modes: []mode{tracepoint("stall_direct_begin", "stall_direct_end")}, when: withStalls,
@@ -209,11 +238,7 @@ var hooks = []hook{
 		without: "time that tasks were throttled by memory.high",
 		remedy:  remedyFunction,
 		stall:   events.StallMemoryHigh,
-	},
-	{
-		name: "try_to_free_mem_cgroup_pages", modes: []mode{fentry("fentry_owner"), kprobe("kprobe_owner")}, when: ownerUnknown,
-		without: "the cgroup for whose limit a task reclaimed, if not the task's own",
-		remedy:  remedyFunction,
+		lost:    map[bpf.Kind]string{bpf.KindStallEnd: "end of a stall"},
 	},
 }
 
@@ -240,15 +265,10 @@ func hookNamed(name string) *hook {
 	return &hooks[i]
 }
 
-// standsIn reports whether, in the attach mode tier, another hook stands in for h.
-func (h *hook) standsIn(tier events.Tier) bool {
-	return slices.ContainsFunc(h.modes, func(m mode) bool { return m.tier == tier && len(m.programs) == 0 })
-}
-
 // Lost returns what the state of a hook costs, in words; empty if nothing.
 func Lost(state events.Hook) string {
 	h := hookNamed(state.Name)
-	if h == nil || state.Tier != "" && !h.standsIn(state.Tier) {
+	if h == nil || state.Tier != "" {
 		return ""
 	}
 

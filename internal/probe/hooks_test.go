@@ -5,6 +5,7 @@ package probe
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -29,9 +30,8 @@ func TestHooksAreDescribed(t *testing.T) {
 			t.Errorf("%s: got without %q and remedy %q, want text for doctor", h.name, h.without, h.remedy)
 		}
 
-		if with := hookNamed(h.with); (len(h.modes) > 0) == (with != nil) {
-			t.Errorf("%s: got %d modes and with %q, want modes, or a hook that it is attached with",
-				h.name, len(h.modes), h.with)
+		if len(h.modes) == 0 {
+			t.Errorf("%s: got no modes, want some", h.name)
 		}
 
 		if !slices.IsSortedFunc(h.modes, func(a, b mode) int { return rank[a.tier] - rank[b.tier] }) {
@@ -46,17 +46,30 @@ func TestHooksAreDescribed(t *testing.T) {
 
 // See the comment on hooks.
 func TestHooksAreInOrder(t *testing.T) {
-	attached := slices.DeleteFunc(slices.Clone(hooks), func(h hook) bool { return h.with != "" })
-	if attached[0].name != choiceHook {
-		t.Errorf("got %s attached first, want %s", attached[0].name, choiceHook)
+	if hooks[0].name != invocationHook {
+		t.Errorf("got %s attached first, want %s", hooks[0].name, invocationHook)
 	}
 
 	index := func(program string) int {
-		return slices.IndexFunc(attached, func(h hook) bool { return slices.Contains(h.modes[0].programs, program) })
+		return slices.IndexFunc(hooks, func(h hook) bool { return slices.Contains(h.modes[0].programs, program) })
 	}
 
 	if gaveUp, mark := index("gave_up"), index("mark_victim"); gaveUp < 0 || gaveUp > mark {
 		t.Errorf("got gave_up and mark_victim at places %d and %d, want both attached, gave_up first", gaveUp, mark)
+	}
+}
+
+// A kernel may have inlined the choice of a victim: the OOM invocation does without.
+func TestTheChoiceIsNoConditionOfTheInvocation(t *testing.T) {
+	for _, m := range hookNamed(invocationHook).modes {
+		if slices.ContainsFunc(m.programs, func(name string) bool { return strings.Contains(name, choiceHook) }) {
+			t.Errorf("mode %s: got programs %q, want none of %s", m.tier, m.programs, choiceHook)
+		}
+	}
+
+	modes := hookNamed(choiceHook).modes
+	if last := modes[len(modes)-1]; len(last.programs) != 0 {
+		t.Errorf("%s: got the last mode %v, want one without programs: the SIGKILL stands in", choiceHook, last)
 	}
 }
 
@@ -151,7 +164,8 @@ func TestLost(t *testing.T) {
 		{"exit_mmap", events.TierKprobe, false},
 		{"exit_mmap", "", true},
 		{"oom_kill_process", events.TierFentry, false},
-		{"oom_kill_process", events.TierTracepoint, true}, // oom:mark_victim stands in
+		{"oom_kill_process", events.TierTracepoint, false}, // the SIGKILL, or oom:mark_victim, stands in
+		{"out_of_memory", "", true},
 		{"cgroup:cgroup_mkdir", events.TierTracepoint, false},
 		{"of another version", "", false},
 	} {

@@ -7,16 +7,22 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/oomtrace/oomtrace/bpf"
 )
+
+// attached is the link of a program.
+type attached struct {
+	link.Link
+	program string
+}
 
 // loader loads programs into collections that share one set of maps. It keeps the
 // links: one that is garbage collected detaches itself.
@@ -24,7 +30,7 @@ type loader struct {
 	specs []*ebpf.CollectionSpec
 	maps  map[string]*ebpf.Map
 	kept  []*ebpf.Collection
-	links []link.Link
+	links []attached
 	// types is the kernel's BTF, decoded once for all loads and released after them.
 	types *btf.Cache
 	// misses are the kernel's counts of missed runs by program, see missed.
@@ -99,8 +105,19 @@ func (l *loader) constant(name string, value any) error {
 	return nil
 }
 
-// stallBytes limits the map of stalls, which has a value for each possible CPU.
-const stallBytes = 16 << 20
+const (
+	// stallBytes limits the map of stalls, which has a value for each possible CPU, though
+	// a small machine may have hundreds of those.
+	stallBytes = 16 << 20
+	maxStalls  = 16384
+	minStalls  = 16
+)
+
+// stallEntries returns how many counts of stalls there is room for. What does not fit is
+// counted as lost.
+func stallEntries(valueBytes, cpus int) uint32 {
+	return uint32(min(max(stallBytes/(valueBytes*cpus), minStalls), maxStalls))
+}
 
 // addStalls reads the object of stalls, and adapts it to the kernel and the number of CPUs.
 func (l *loader) addStalls(opts Options, cpus int) error {
@@ -112,44 +129,54 @@ func (l *loader) addStalls(opts Options, cpus int) error {
 	l.specs = append(l.specs, spec)
 
 	stalls := spec.Maps["stalls"]
-	stalls.MaxEntries = uint32(min(max(stallBytes/(int(stalls.ValueSize)*cpus), 1024), 16384))
+	stalls.MaxEntries = stallEntries(int(stalls.ValueSize), cpus)
 
-	storage := features.HaveMapType(ebpf.TaskStorage) == nil &&
-		features.HaveProgramHelper(ebpf.Tracing, asm.FnGetCurrentTaskBtf) == nil
+	storage := taskStorage(spec.Maps["stall_storage"])
+	unused := "stall_hash"
+
 	if !storage {
-		// The map must exist, but is not used.
-		spec.Maps["stall_storage"] = spec.Maps["stall_hash"].Copy()
-		spec.Maps["stall_storage"].Name = "stall_storage"
-		spec.Maps["stall_storage"].MaxEntries = 1
+		unused = "stall_storage"
+	}
+	// The programs name both maps, so the other one must exist, too.
+	spec.Maps[unused] = &ebpf.MapSpec{
+		Name: unused, Type: ebpf.Hash, KeySize: 4, ValueSize: spec.Maps[unused].ValueSize, MaxEntries: 1,
 	}
 
 	return errors.Join(
 		spec.Variables["task_storage"].Set(storage),
-		spec.Variables["begin_has_memcg"].Set(l.beginHasMemcg()),
 		spec.Variables["min_stall_ns"].Set(uint64(max(opts.MinStall, 0))),
 	)
 }
 
-// beginHasMemcg reports whether the begin events of reclaim name the limit's owner, as
-// they do since 7.x, with their other arguments in another order.
-func (l *loader) beginHasMemcg() bool {
-	types, err := l.types.Kernel()
+// taskStorage reports whether tracing programs can use task storage. It loads one that does:
+// 5.11 and 5.12 have the map, for LSM programs only (a10787e6d58c).
+func taskStorage(spec *ebpf.MapSpec) bool {
+	storage, err := ebpf.NewMap(spec)
+	if err != nil {
+		return false
+	}
+	defer storage.Close()
+
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "mm_vmscan_direct_reclaim_begin", License: "GPL",
+		Instructions: asm.Instructions{
+			asm.FnGetCurrentTaskBtf.Call(),
+			asm.LoadMapPtr(asm.R1, storage.FD()),
+			asm.Mov.Reg(asm.R2, asm.R0),
+			asm.Mov.Imm(asm.R3, 0),
+			asm.Mov.Imm(asm.R4, 0),
+			asm.FnTaskStorageGet.Call(),
+			asm.Mov.Imm(asm.R0, 0),
+			asm.Return(),
+		},
+	})
 	if err != nil {
 		return false
 	}
 
-	var event *btf.Typedef
-	if err := types.TypeByName("btf_trace_mm_vmscan_memcg_reclaim_begin", &event); err != nil {
-		return false
-	}
+	program.Close()
 
-	pointer, ok := event.Type.(*btf.Pointer)
-	if !ok {
-		return false
-	}
-	proto, ok := pointer.Target.(*btf.FuncProto)
-	// void *, gfp_t, int order, struct mem_cgroup *
-	return ok && len(proto.Params) == 4
+	return true
 }
 
 // createMaps creates the maps of an object that no earlier one had.
@@ -232,26 +259,150 @@ func (l *loader) load(attachTo string, names ...string) (*ebpf.Collection, error
 	return c, nil
 }
 
-// missed returns how often programs did not run since the last call, by program, because an
-// interrupted run of the same one was on the CPU (kernel/bpf/trampoline.c, 5.12).
+// missed returns how often programs did not run since the last call, by program. An
+// interrupted run of the same one was on the CPU (kernel/bpf/trampoline.c, 5.12); or the
+// kernel skipped a kprobe, or had no instance left for a return, see countsKprobes. Without
+// the privilege to read these counts nothing is known.
 func (l *loader) missed() map[string]uint64 {
-	fresh := make(map[string]uint64)
+	counts := make(map[string]uint64)
 
 	for _, c := range l.kept {
 		for name, program := range c.Programs {
-			stats, err := program.Stats()
-			if err != nil {
-				continue // without the privilege to read them nothing is known to be lost
-			}
-
-			if count := stats.RecursionMisses; count != l.misses[name] {
-				fresh[name] = count - l.misses[name]
-				l.misses[name] = count
+			if stats, err := program.Stats(); err == nil {
+				counts[name] += stats.RecursionMisses
 			}
 		}
 	}
 
+	for _, a := range l.links {
+		counts[a.program] += missedKprobes(a)
+	}
+
+	fresh := make(map[string]uint64)
+
+	for name, count := range counts {
+		if count > l.misses[name] {
+			fresh[name] = count - l.misses[name]
+			l.misses[name] = count
+		}
+	}
+
 	return fresh
+}
+
+// complete tells the programs that all of them are attached.
+func (l *loader) complete() error {
+	for _, c := range l.kept {
+		if attached := c.Variables["attached"]; attached != nil {
+			if err := attached.Set(true); err != nil {
+				return fmt.Errorf("start the BPF programs: %w", err)
+			}
+		}
+	}
+
+	return nil
+}
+
+// countsKprobes reports whether the kernel publishes how often a kprobe was skipped, as it
+// does in the information on its link since 6.7 (kernel/bpf/syscall.c:
+// bpf_perf_link_fill_kprobe).
+func (l *loader) countsKprobes() bool {
+	types, err := l.types.Kernel()
+	if err != nil {
+		return false
+	}
+
+	var info *btf.Func
+	if err := types.TypeByName("bpf_get_perf_event_info", &info); err != nil {
+		return false
+	}
+
+	proto, ok := info.Type.(*btf.FuncProto)
+
+	return ok && slices.ContainsFunc(proto.Params, func(p btf.FuncParam) bool { return p.Name == "missed" })
+}
+
+// sleepingRings reports whether ring buffers take a lock that sleeps, in programs that must
+// not: kernels with PREEMPT_RT before 6.12 and its stable updates (kernel/bpf/ringbuf.c,
+// 8b62645b09f8). There spinlock_t is a mutex, and raw_spinlock_t, which the ring has since,
+// is not.
+func sleepingRings(types *btf.Spec) bool {
+	var ring *btf.Struct
+	if err := types.TypeByName("bpf_ringbuf", &ring); err != nil {
+		return false
+	}
+
+	for _, m := range ring.Members {
+		if m.Name != "spinlock" {
+			continue
+		}
+
+		lock, ok := btf.UnderlyingType(m.Type).(*btf.Struct)
+
+		return ok && slices.ContainsFunc(lock.Members, func(m btf.Member) bool {
+			inner, ok := btf.UnderlyingType(m.Type).(*btf.Struct)
+			return ok && strings.HasPrefix(inner.Name, "rt_mutex")
+		})
+	}
+
+	return false
+}
+
+// missedKprobes returns the kernel's count for a kprobe; 0 if it does not publish one.
+func missedKprobes(l link.Link) uint64 {
+	info, err := l.Info()
+	if err != nil {
+		return 0
+	}
+
+	event := info.PerfEvent()
+	if event == nil || event.Kprobe() == nil {
+		return 0
+	}
+
+	return event.Kprobe().Missed
+}
+
+// memory returns how many bytes the kernel holds for maps, ring buffers and programs, by its
+// own account; ok is false if it does not publish that.
+func (l *loader) memory() (bytes uint64, ok bool) {
+	counted := make(map[ebpf.MapID]bool)
+
+	count := func(m *ebpf.Map) {
+		info, err := m.Info()
+		if err != nil {
+			return
+		}
+
+		if id, known := info.ID(); known && counted[id] {
+			return
+		} else if known {
+			counted[id] = true
+		}
+
+		if size, known := info.Memlock(); known {
+			bytes, ok = bytes+size, true
+		}
+	}
+
+	for _, m := range l.maps {
+		count(m)
+	}
+
+	for _, c := range l.kept {
+		for _, m := range c.Maps {
+			count(m)
+		}
+
+		for _, p := range c.Programs {
+			if info, err := p.Info(); err == nil {
+				size, _ := info.Memlock()
+				bytes += size
+			}
+		}
+	}
+
+	return bytes, ok
 }
 
 func (l *loader) close() error {

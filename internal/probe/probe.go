@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -65,6 +66,9 @@ type Probe struct {
 	counts *ebpf.Memory          // of lost records, by the programs
 	lost   [bpf.KindCount]uint64 // of them, as already reported
 	polls  int
+	// uncounted is true if runs of kprobes may be missed without being counted.
+	uncounted bool
+	sleeps    bool
 
 	hierarchy uint32                // of the memory controller
 	throttles *ebpf.Memory          // counts of records over a tenant's budget, by the programs
@@ -98,9 +102,15 @@ func Open(opts Options) (*Probe, error) {
 	}
 
 	p := &Probe{loader: l, decode: decoder{pageSize: opts.PageSize}, hierarchy: opts.MemoryHierarchy}
-	if err := p.attach(opts.Tier, opts.Stalls); err != nil {
+	if err := p.attach(opts); err != nil {
 		p.Close()
 		return nil, err
+	}
+
+	p.uncounted = p.usesKprobes() && !l.countsKprobes()
+
+	if types, err := l.types.Kernel(); err == nil {
+		p.sleeps = sleepingRings(types)
 	}
 
 	l.types = nil // tens of MiB
@@ -143,6 +153,23 @@ func (p *Probe) Tier() events.Tier { return p.tier }
 
 // Hooks returns how each hook is attached, and why not in a better mode.
 func (p *Probe) Hooks() []events.Hook { return p.hooks }
+
+// MissesUncounted reports whether hooks are attached by kprobe on a kernel that does not
+// publish how often it skipped one, so that such losses cannot be reported.
+func (p *Probe) MissesUncounted() bool { return p.uncounted }
+
+// RingsSleep reports whether this kernel has PREEMPT_RT and ring buffers that take a sleeping
+// lock where that is a bug: each record may end in "scheduling while atomic".
+func (p *Probe) RingsSleep() bool { return p.sleeps }
+
+func (p *Probe) usesKprobes() bool {
+	return slices.ContainsFunc(p.hooks, func(h events.Hook) bool { return h.Tier == events.TierKprobe })
+}
+
+// Memory returns how many bytes of kernel memory the maps, ring buffers and programs take,
+// by the kernel's own account. ok is false if that is unknown. They are charged to the
+// cgroup of this process since 5.11.
+func (p *Probe) Memory() (bytes uint64, ok bool) { return p.loader.memory() }
 
 // Close detaches all programs and releases the maps.
 func (p *Probe) Close() error {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,19 +51,91 @@ func TestProgramsRelocateOnEveryKernel(t *testing.T) {
 			}
 			defer l.close()
 
-			for _, spec := range l.specs {
-				for name := range spec.Programs {
-					if err := relocate(l, spec, name, types); err != nil {
-						t.Errorf("%s: got %v, want the verifier to accept it", name, err)
-					}
-				}
-			}
+			relocateAll(t, l, types)
 		})
+	}
+}
+
+// What a kernel may be built without is missing in its types.
+func TestProgramsRelocateWithoutOptions(t *testing.T) {
+	testenv.Root(t)
+
+	for _, test := range []struct{ option, of, member string }{
+		{"CONFIG_CPUSETS", "task_struct", "mems_allowed"},
+		{"CONFIG_AUDIT", "task_struct", "loginuid"},
+		{"CONFIG_NUMA", "zone", "node"},
+	} {
+		t.Run(test.option, func(t *testing.T) {
+			types, err := btf.LoadSpec("testdata/btf/amd64-6.12.btf")
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			l, err := newLoader(Options{Stalls: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.close()
+
+			relocateAll(t, l, without(t, types, test.of, test.member))
+		})
+	}
+}
+
+// without returns types whose struct lacks a member.
+func without(t *testing.T, types *btf.Spec, of, member string) *btf.Spec {
+	t.Helper()
+
+	var all []btf.Type
+
+	removed := 0
+
+	for typ, err := range types.All() {
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if s, ok := typ.(*btf.Struct); ok && s.Name == of {
+			s.Members = slices.DeleteFunc(s.Members, func(m btf.Member) bool {
+				if m.Name == member {
+					removed++
+				}
+
+				return m.Name == member
+			})
+		}
+
+		all = append(all, typ)
+	}
+
+	if removed == 0 {
+		t.Fatalf("got no member %s of %s, want one to remove", member, of)
+	}
+
+	return specOf(t, all...)
+}
+
+func relocateAll(t *testing.T, l *loader, types *btf.Spec) {
+	t.Helper()
+
+	for _, spec := range l.specs {
+		for name := range spec.Programs {
+			if err := relocate(l, spec, name, types); err != nil {
+				t.Errorf("%s: got %v, want the verifier to accept it", name, err)
+			}
+		}
 	}
 }
 
 func relocate(l *loader, from *ebpf.CollectionSpec, name string, types *btf.Spec) error {
 	spec := from.Copy()
+
+	// Typed loads, which go with task storage, are checked by the types of this machine.
+	if v := spec.Variables["task_storage"]; v != nil {
+		if err := v.Set(false); err != nil {
+			return err
+		}
+	}
 
 	program := spec.Programs[name]
 	if program.Type == ebpf.Tracing {

@@ -189,6 +189,7 @@ func killItself(i int) (pid uint32, err error) {
 	if _, err := in.Write([]byte("go\n")); err != nil {
 		return 0, err
 	}
+
 	cmd.Wait()
 
 	return uint32(cmd.Process.Pid), nil

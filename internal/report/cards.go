@@ -146,7 +146,8 @@ func victimFacts(inc *events.Incident, o *Options) []fact {
 	}
 
 	return facts("container ID", phrase.ShortID(w.ContainerID), "image", w.Image, "memory", memory, "container init", init,
-		"oom_score_adj", adj, "started", started, "exited after", span(v.ExitAfterNS), "memory freed after", span(v.ReleasedAfterNS))
+		"oom_score_adj", adj, "started", started, "exited after", span(v.ExitAfterNS), "memory reaped after", span(v.ReapedAfterNS),
+		"memory freed after", span(v.ReleasedAfterNS))
 }
 
 func killerFacts(inc *events.Incident) []fact {

@@ -19,6 +19,9 @@ func (t *Tracer) Record(r kernel.Record) error {
 		return nil
 	case kernel.StallCounts:
 		return t.stallCounts(r)
+	case kernel.LimitWrite:
+		t.limits.saw(r)
+		return nil
 	case kernel.CgroupChange:
 		t.cgroupChange(r)
 	case kernel.RecordsLost:

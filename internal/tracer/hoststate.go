@@ -35,6 +35,8 @@ type hostState struct {
 	queue   chan sampleRequest
 	closing sync.Once     // of the queue
 	done    chan struct{} // closed when run has returned
+	// processesHidden is true if /proc is not that of the machine: it has no candidates.
+	processesHidden bool
 
 	// The last samples belong to run.
 	shares     samples[shares]
@@ -158,7 +160,7 @@ func (h *hostState) sample(ctx context.Context, r sampleRequest) *events.Inciden
 		change.Shares, change.SharesLeftOut = s.list, s.leftOut
 	}
 
-	if inc.Scope != events.ScopeUser && (path != "" || inc.Scope != events.ScopeMemcg) {
+	if !h.processesHidden && inc.Scope != events.ScopeUser && (path != "" || inc.Scope != events.ScopeMemcg) {
 		c, _ := h.candidates.after(r.at, path, func() *host.Candidates { return h.readCandidates(ctx, path) })
 		if c != nil {
 			change.Candidates = withVictims(inc, c.List, c.TotalPages, uint64(host.PageSize()))

@@ -6,7 +6,7 @@
 //
 // The files follow the data: dispatch.go routes records, scans.go reads paths of cgroups, followup.go keeps open incidents
 // and what they wait for, and each enricher has a file: stalls.go, hoststate.go, names.go,
-// runtimereport.go. oomwaits.go makes records of what no hook sees.
+// runtimereport.go, limitwrites.go. oomwaits.go makes records of what no hook sees.
 package tracer
 
 import (
@@ -82,7 +82,8 @@ type Tracer struct {
 	followUp   *followUp
 	stalls     *stallHistory
 	host       *hostState
-	waits      *oomWaits       // nil: cgroup v2, which has none
+	waits      *oomWaits // nil: cgroup v2, which has none
+	limits     *limitWrites
 	alerts     *alert.Detector // nil: no warnings
 	senders    senders
 	hasKubelet bool   // or a log of one
@@ -113,6 +114,10 @@ func Open(opts Options) (*Tracer, error) {
 
 	for _, gap := range host.Protect(!opts.NoLock) {
 		opts.Warn(gap)
+	}
+
+	if hidden := host.ReadConfinement().Blindness(); hidden != "" {
+		opts.Warn(hidden)
 	}
 
 	symbols, err := host.LoadKallsyms(probe.DataSymbols...)
@@ -164,6 +169,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	}
 	t.hasKubelet = config != nil || t.opts.KubeletLog != ""
 	t.host = newHostState(reader, kubelet.NewEvictionTracker(config, reader))
+	t.host.processesHidden = host.ReadConfinement().PIDNamespace
 
 	if t.layout.MemoryVersion == 1 {
 		t.waits = newOOMWaits(reader, kernel.BootNS)
@@ -174,7 +180,8 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	}
 
 	f := newFollowUp(t.ident.bootID, t.opts.Sink.Write, t.envelope)
-	f.enrichers = []enricher{t.stalls, t.host}
+	t.limits = &limitWrites{tree: t.tree, clock: t.clock, page: uint64(host.PageSize())}
+	f.enrichers = []enricher{t.stalls, t.host, t.limits}
 
 	if names := t.opts.Names; names != nil {
 		f.enrichers = append(f.enrichers,

@@ -65,7 +65,22 @@ func (b block) limiterLines() []group {
 		return nil
 	}
 
-	return []group{list(b.limits()...), list(b.identity()...), list(b.path(b.limiter.Cgroup, b.columns)...)}
+	groups := []group{list(b.limits()...), list(b.identity()...), list(b.path(b.limiter.Cgroup, b.columns)...)}
+	for i := range b.inc.LimitChanges {
+		groups = append(groups, list(b.limitChange(&b.inc.LimitChanges[i])))
+	}
+
+	return groups
+}
+
+func (b block) limitChange(c *events.LimitChange) string {
+	from := ""
+	if c.OldBytes != nil {
+		from = " from " + phrase.Size(*c.OldBytes)
+	}
+
+	return fmt.Sprintf("%s was lowered%s to %s, with %s in use, %s before by %s",
+		c.File, from, phrase.Size(c.NewBytes), phrase.Size(c.UsageBytes), phrase.Duration(c.BeforeNS), b.thread(&c.Writer))
 }
 
 // home is the limiter's cgroup: it is named first, so a process in it needs no place.

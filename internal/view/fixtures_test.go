@@ -140,7 +140,7 @@ func containerScript() func(sink.Sink) error {
 	dead, back := update(inc.ID, 31*time.Millisecond), update(inc.ID, 40*time.Millisecond)
 	process := events.Process{PID: 4711, TID: 4711, Comm: "java"}
 	dead.Victims = []events.Victim{{Process: process, ExitAfterNS: new(uint64(31_200_000))}}
-	back.Victims = []events.Victim{{Process: process, ReleasedAfterNS: new(uint64(40_100_000))}}
+	back.Victims = []events.Victim{{Process: process, ReapedAfterNS: new(uint64(38_000_000)), ReleasedAfterNS: new(uint64(40_100_000))}}
 	audit := update(inc.ID, time.Second)
 	audit.Audit = &events.Audit{
 		Victims: 1, KernelKills: 1, VMStatDelta: new(uint64(1)), Incidents: 1, WindowKills: 1, MemcgDelta: new(uint64(1)),
@@ -397,6 +397,10 @@ func sharedMM() func(sink.Sink) error {
 	inc.ID = "5f0c2c1e-30"
 	inc.Scope, inc.Limiter.Which = events.ScopeMemcg, "memory.max"
 	inc.Allocation.Class = "limit_lowered"
+	inc.LimitChanges = []events.LimitChange{{
+		File: "memory.max", BeforeNS: 3e9, OldBytes: new(uint64(1 << 30)), NewBytes: 512 << 20, UsageBytes: 700 << 20,
+		Writer: events.Process{PID: 50, TID: 50, Comm: "runc"},
+	}}
 	inc.Victims = append(inc.Victims, events.Victim{
 		Process: events.Process{PID: 4800, TID: 4803, Comm: "helper", Cgroup: cgroup(9020, sidecarPath), Workload: workload(sidecarID)},
 		Role:    events.RoleSharedMM, OOMScoreAdj: new(-500),

@@ -53,6 +53,10 @@ func (b block) victim(v *events.Victim, known *events.Cgroup) []string {
 		items = append(items, "exited after "+phrase.Duration(*v.ExitAfterNS))
 	}
 
+	if v.ReapedAfterNS != nil {
+		items = append(items, "memory reaped after "+phrase.Duration(*v.ReapedAfterNS))
+	}
+
 	if v.ReleasedAfterNS != nil {
 		items = append(items, "memory freed after "+phrase.Duration(*v.ReleasedAfterNS))
 	}

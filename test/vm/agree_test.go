@@ -70,6 +70,7 @@ var rules = map[string]rule{
 	"victims":                 same,
 	"victims.thread":          ignore("the name in the log"),
 	"victims.chosen_by":       ignore("the log shows one of two"),
+	"victims.reaped_after_ns": ignore("seen live only"),
 	"victims.anon_rss_bytes":  rss,
 	"victims.file_rss_bytes":  rss,
 	"victims.shmem_rss_bytes": rss,
@@ -89,10 +90,11 @@ var rules = map[string]rule{
 	"passes.skipped":            ignore("not logged"),
 	"passes.already_exiting":    ignore("seldom logged"),
 	"exiting":                   ignore("seldom logged"),
-	"passes.suspending":    ignore("not logged"),
+	"passes.suspending":         ignore("not logged"),
 
 	"wait": ignore("not logged"), "before": ignore("seen live only"), "audit": ignore("of live counters"),
-	"shares": ignore("read live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),
+	"limit_changes": ignore("seen live only"),
+	"shares":        ignore("read live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),
 	"shares_left_out": ignore("read live"), "candidates_left_out": ignore("read at another time"),
 	"eviction": ignore("read live"), "reported": ignore("read live"), "causes": ignore("of all the evidence"),
 }

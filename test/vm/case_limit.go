@@ -115,9 +115,6 @@ var limitLowered = Case{
 		})
 	},
 	FirstCause: cause("limit_lowered"),
-	// The writer is outside of the cgroup that it reclaims from: before 7.0,
-	// tracepoints do not show from which.
-	NoReclaim: func(c *Check) bool { return c.Tier == tierTracepoint && !c.Kernel.is("7") },
 }
 
 var noKillable = Case{
