@@ -84,7 +84,7 @@ func (c *Correlator) Record(r kernel.Record) error {
 			return nil // the other records of the invocation hold more
 		}
 
-		c.userKills.marked(r)
+		c.userKills.mark(r)
 
 		return c.threads.mark(r)
 	case kernel.OOMReturn:
