@@ -41,7 +41,8 @@ int user_signal(__u64 *ctx)
 
 	if ((int)ctx[0] == SIGTERM) {
 		on_sigterm((void *)ctx[2], (int)ctx[4]);
-	} else if ((int)ctx[0] == SIGKILL && !may_be_oom((void *)ctx[1], (void *)ctx[2], &sender)) {
+	} else if ((int)ctx[0] == SIGKILL &&
+		   (!may_be_oom((void *)ctx[1], (void *)ctx[2], &sender) || attach_mode == WIRE_ATTACH_MODE_TRACEPOINT)) {
 		if ((void *)ctx[1] == SEND_SIG_PRIV && attach_mode == WIRE_ATTACH_MODE_KPROBE)
 			maybe_missed_invocation((void *)ctx[2]);
 		on_user_kill(ctx, (void *)ctx[1], (void *)ctx[2], (int)ctx[3] != 0, (int)ctx[4], sender);
