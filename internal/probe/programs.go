@@ -36,6 +36,8 @@ type programInfo struct {
 // maxFunctions bounds the functions of a program: BPF_MAX_SUBPROGS of the kernel is 256.
 const maxFunctions = 512
 
+var errHidden = errors.New("read the addresses of BPF programs: the kernel hides them: as root, set sysctl kernel.kptr_restrict=1 or 0")
+
 // program is what the kernel returns of one program: the buffer of ProgramAt.
 type program struct {
 	info      programInfo
@@ -58,7 +60,7 @@ func ProgramAt(address uint64) (*events.BPFProgram, error) {
 		case errors.Is(err, unix.ENOENT) && visible:
 			return nil, nil
 		case errors.Is(err, unix.ENOENT):
-			return nil, errors.New("read the addresses of BPF programs: the kernel hides them: as root, set sysctl kernel.kptr_restrict=1 or 0")
+			return nil, errHidden
 		case err != nil:
 			return nil, fmt.Errorf("list the BPF programs (needs CAP_SYS_ADMIN): %w", err)
 		}

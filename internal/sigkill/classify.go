@@ -116,8 +116,8 @@ func (c *classification) signal() {
 		c.evidence("signal", "sent by the kernel function "+c.origin.function+"; on whose behalf is not known", fromKernel)
 	case w == byProgram:
 		c.program()
-	case w.what != "":
-		c.evidence(w.what, w.text, fromKernel)
+	case w.text != "":
+		c.evidence("signal", w.text, fromKernel)
 	case w == bySystemCall && c.Kill.Code == kernel.CodeThread:
 		c.evidence("signal", "tkill(2), to a thread", fromKernel)
 	case w == bySystemCall && c.Kill.Code != kernel.CodeUser:

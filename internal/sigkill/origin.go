@@ -17,24 +17,23 @@ type way struct {
 	// bySender is true if the current process caused the signal. Other signals hit
 	// whichever process is running, so it must not be named.
 	bySender bool
-	what     string // of the evidence; empty: the evidence is in the sender
-	text     string
+	text     string // of the evidence; empty: it depends on the facts
 }
 
 var (
 	bySystemCall  = &way{bySender: true}
-	byPtraceKill  = &way{bySender: true, what: "signal", text: "PTRACE_KILL, by its tracer"}
-	byParentExit  = &way{bySender: true, what: "signal", text: "PR_SET_PDEATHSIG: its parent exited"}
-	byTracerExit  = &way{path: events.PathTracer, bySender: true, what: "signal", text: "PTRACE_O_EXITKILL: its tracer exited"}
+	byPtraceKill  = &way{bySender: true, text: "PTRACE_KILL, by its tracer"}
+	byParentExit  = &way{bySender: true, text: "PR_SET_PDEATHSIG: its parent exited"}
+	byTracerExit  = &way{path: events.PathTracer, bySender: true, text: "PTRACE_O_EXITKILL: its tracer exited"}
 	byNamespace   = &way{path: events.PathPIDNS, bySender: true}
-	byReboot      = &way{bySender: true, what: "signal", text: "reboot(2) in its PID namespace"}
-	byCgroupKill  = &way{bySender: true, what: "signal", text: "cgroup.kill was written"}
-	byKilledFork  = &way{path: events.PathCgroupKill, what: "signal", text: "cgroup.kill was written while it was being forked; the writer is not known"}
-	byTimer       = &way{path: events.PathTimer, what: "signal", text: "a POSIX timer of the process itself expired (timer_create, SIGEV_SIGNAL)"}
-	byFile        = &way{path: events.PathSIGIO, what: "signal", text: "a file was ready, and SIGKILL is its signal (fcntl F_SETOWN, F_SETSIG)"}
-	byCPULimit    = &way{path: events.PathRLimit, what: "signal", text: "the hard limit of CPU time: RLIMIT_CPU, or RLIMIT_RTTIME of a real-time thread"}
-	byMemoryError = &way{path: events.PathMemoryFailure, what: "signal", text: "a hardware memory error in a page that it uses"}
-	byProgram     = &way{path: events.PathBPF, what: "signal"}
+	byReboot      = &way{bySender: true, text: "reboot(2) in its PID namespace"}
+	byCgroupKill  = &way{bySender: true, text: "cgroup.kill was written"}
+	byKilledFork  = &way{path: events.PathCgroupKill, text: "cgroup.kill was written during its fork; by whom is not known"}
+	byTimer       = &way{path: events.PathTimer, text: "a POSIX timer of the process itself expired (timer_create, SIGEV_SIGNAL)"}
+	byFile        = &way{path: events.PathSIGIO, text: "a file was ready, and SIGKILL is its signal (fcntl F_SETOWN, F_SETSIG)"}
+	byCPULimit    = &way{path: events.PathRLimit, text: "the hard limit of CPU time: RLIMIT_CPU, or RLIMIT_RTTIME of a real-time thread"}
+	byMemoryError = &way{path: events.PathMemoryFailure, text: "a hardware memory error in a page that it uses"}
+	byProgram     = &way{path: events.PathBPF}
 	byOOMKiller   = kernelWay("the OOM killer sent it")
 	byQueue       = kernelWay("a message arrived in a POSIX queue, and SIGKILL is its signal (mq_notify)")
 	byUSB         = kernelWay("a USB request of the process completed, and SIGKILL is its signal (usbfs)")
@@ -51,7 +50,7 @@ var (
 	byFileCode  = kernelWay("its code is that of a file whose signal is SIGKILL (SI_SIGIO), which a sender can forge")
 )
 
-func kernelWay(text string) *way { return &way{path: events.PathKernel, what: "signal", text: text} }
+func kernelWay(text string) *way { return &way{path: events.PathKernel, text: text} }
 
 // plumbing are the functions that every signal passes on its way to
 // trace_signal_generate (kernel/signal.c, 5.10 to 7.x). Their innermost caller that is

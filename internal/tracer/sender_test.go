@@ -52,6 +52,7 @@ func die(t *testing.T, dir, way string, kill func(pid int)) (pid int) {
 	if way == deaths.Parent {
 		lines.Scan()
 		fmt.Sscan(lines.Text(), &pid)
+		cmd.Process.Signal(syscall.SIGUSR2)
 	}
 
 	cmd.Wait()

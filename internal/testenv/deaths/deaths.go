@@ -11,7 +11,6 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +28,7 @@ const (
 	CPULimit = "cpu-limit" // the hard limit of RLIMIT_CPU
 	File     = "file"      // F_SETSIG of a pipe that its child writes to
 	Sigqueue = "sigqueue"  // sigqueue(3) by its child, with the code of a timer
-	Parent   = "parent"    // PR_SET_PDEATHSIG, of a child, whose PID is printed next; the parent exits
+	Parent   = "parent"    // PR_SET_PDEATHSIG, of a child, whose PID is printed; it dies after a SIGUSR2
 )
 
 // What Command does to another process.
@@ -171,16 +170,19 @@ func forge(pid int) {
 	sys(unix.SYS_RT_SIGQUEUEINFO, uintptr(pid), uintptr(unix.SIGKILL), uintptr(unsafe.Pointer(&info)))
 }
 
-// parent starts a child, prints its PID, and exits: the child dies.
+// parent starts a child, prints its PID, and exits at SIGUSR2: the child dies.
 func parent() {
 	// The signal is sent at the exit of the thread that forked.
 	runtime.LockOSThread()
 
 	child := exec.Command("/bin/sleep", "100")
 	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+
+	exit := make(chan os.Signal, 1)
+	signal.Notify(exit, unix.SIGUSR2)
 	must(child.Start())
 	fmt.Println(child.Process.Pid)
-	time.Sleep(100 * time.Millisecond)
+	<-exit
 	os.Exit(0)
 }
 
