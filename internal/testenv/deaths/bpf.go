@@ -35,6 +35,7 @@ func Program(tracepoint string, pid int) (detach func(), err error) {
 		instruction(unix.BPF_ALU64|unix.BPF_MOV, 0, 0, 0),
 		instruction(unix.BPF_JMP|unix.BPF_EXIT, 0, 0, 0),
 	}
+
 	license, place := append([]byte("GPL"), 0), append([]byte(tracepoint), 0)
 
 	load := &struct {
