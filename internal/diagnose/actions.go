@@ -203,8 +203,8 @@ var actionRules = []rule{
 		"bpf-helpers(7) bpf_send_signal",
 		func(f *facts, k *events.Killer) (string, bool) {
 			who := "A BPF program"
-			if p := k.BPFProgram; p != nil {
-				who = fmt.Sprintf("The BPF program %s (id %d)", cmp.Or(phrase.ClipName(p.Name), "without a name"), p.ID)
+			if k.BPFProgram != nil {
+				who = "The " + sender(k)
 			}
 
 			return who + " sent SIGKILL.", k.Path == events.PathBPF
@@ -412,6 +412,10 @@ func userKill(id, means, needs, reference string, text func(*facts, *events.Kill
 }
 
 func sender(k *events.Killer) string {
+	if k.BPFProgram != nil {
+		return fmt.Sprintf("BPF program %s (id %d)", cmp.Or(phrase.ClipName(k.BPFProgram.Name), "without a name"), k.BPFProgram.ID)
+	}
+
 	if k.Comm == "" && k.PID == 0 {
 		return phrase.Spaced(phrase.ClipName(k.Path))
 	}
@@ -420,7 +424,11 @@ func sender(k *events.Killer) string {
 }
 
 func senderEvidence(f *facts, k *events.Killer) []events.Evidence {
-	who := sender(k) + " (" + phrase.Spaced(phrase.ClipName(k.Path)) + ")"
+	who := sender(k)
+	if k.Comm != "" || k.PID != 0 {
+		who += " (" + phrase.Spaced(phrase.ClipName(k.Path)) + ")"
+	}
+
 	list := []events.Evidence{item("sender of SIGKILL", who, f.source("kernel at the signal"))}
 
 	var parents []string
