@@ -137,7 +137,7 @@ type Kill struct {
 	// a PID namespace's init, the exit of a tracer, RLIMIT_CPU and BPF programs.
 	FromKernel bool
 	// Sender is set for signals not sent by the OOM killer. Where OOM invocations are
-	// not seen, it is nil for all signals that could be the OOM killer's.
+	// not seen, signals that could be the OOM killer's come twice: without it and with it.
 	Sender *Sender
 	// SharesMM is true if the target has the memory of the victim that was last marked
 	// in the same OOM invocation.
