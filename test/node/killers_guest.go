@@ -178,10 +178,16 @@ func (a *Attempt) signaled() bool {
 func (a *Attempt) child() (pid int) {
 	ok := waitFor(usualLimit, func() bool {
 		_ = unix.Kill(a.PID, unix.SIGUSR1)
-		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", a.PID, a.PID))
-		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
 
-		return pid > 0
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", a.PID))
+		for _, thread := range threads { // any of them may have forked
+			text, _ := os.ReadFile(thread)
+			if pid, _ = strconv.Atoi(strings.TrimSpace(string(text))); pid > 0 {
+				return true
+			}
+		}
+
+		return false
 	})
 	if !ok {
 		must.OK("wait for the child of "+a.Unit, os.ErrDeadlineExceeded)
