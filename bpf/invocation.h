@@ -29,6 +29,7 @@ struct invocation {
 	struct task_struct *target; /* of the last SIGKILL; valid until the next record of this thread */
 	struct mm_struct *marked_mm;
 	struct mm_struct *target_mm;
+	__u64 target_ns; /* of that SIGKILL */
 	__u32 target_tid;
 	__u32 chosen; /* TGID */
 	__u32 kills;

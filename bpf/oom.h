@@ -260,6 +260,7 @@ static __always_inline void on_oom_kill(void *ctx, void *info, struct task_struc
 		invocation->target = target;
 		invocation->target_mm = mm;
 		invocation->target_tid = target_tid;
+		invocation->target_ns = bpf_ktime_get_boot_ns();
 		invocation->kills++;
 		if (number || attach_mode == WIRE_ATTACH_MODE_TRACEPOINT)
 			maybe_send_charge(invocation);
@@ -291,6 +292,7 @@ static __always_inline void maybe_missed_invocation(struct task_struct *target)
 		.target = target,
 		.target_mm = BPF_CORE_READ(target, mm),
 		.target_tid = BPF_CORE_READ(target, pid),
+		.target_ns = bpf_ktime_get_boot_ns(),
 	};
 
 	set_current_invocation(&missed);
@@ -343,6 +345,21 @@ static __always_inline void send_unseen_choice(void *ctx, struct task_struct *ta
 	send_victim_chosen(ctx, task, 0, 0, WIRE_ATTACH_MODE_TRACEPOINT);
 }
 
+/*
+ * Whether the thread has just killed the task that it marks. Not if it reclaimed in
+ * between: it was killed itself, by RLIMIT_CPU for example, and then failed to allocate.
+ */
+static __always_inline bool has_killed(struct invocation *invocation, __u32 pid)
+{
+	struct last_reclaim *reclaim;
+
+	if (!invocation->target || invocation->target_tid != pid)
+		return false;
+
+	reclaim = last_reclaim();
+	return !reclaim || reclaim->boot_ns <= invocation->target_ns;
+}
+
 static __always_inline void on_mark(void *ctx, __u64 argument)
 {
 	struct invocation *invocation = current_invocation();
@@ -354,7 +371,7 @@ static __always_inline void on_mark(void *ctx, __u64 argument)
 	task = find_marked(argument, pid, invocation);
 	if (invocation) {
 		invocation->marks++;
-		killed = invocation->target && invocation->target_tid == pid;
+		killed = has_killed(invocation, pid);
 		if (killed)
 			invocation->marked_mm = invocation->target_mm;
 		invocation->target = 0;

@@ -46,7 +46,7 @@ int user_signal(__u64 *ctx)
 	} else if ((int)ctx[0] == SIGKILL && !is_oom_kill(info, target)) {
 		if (info == SEND_SIG_PRIV && attach_mode == WIRE_ATTACH_MODE_KPROBE)
 			maybe_missed_invocation(target);
-		on_user_kill(info, target, (int)ctx[3] != 0, (int)ctx[4], sender_flags(target));
+		on_user_kill(ctx, info, target, (int)ctx[3] != 0, (int)ctx[4], sender_flags(target));
 	}
 	return 0;
 }

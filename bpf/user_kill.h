@@ -118,11 +118,25 @@ static __always_inline __u32 pidns_flags(struct task_struct *sender, struct task
 	return (target_level == level ? WIRE_SENDER_SAME_PIDNS : 0) | (nr == 1 ? WIRE_SENDER_INIT : 0);
 }
 
+/*
+ * The kernel stack of the signal: it alone shows whether the current task sent it, since
+ * the code in siginfo can be forged (kernel/signal.c: do_rt_sigqueueinfo), and signals
+ * from interrupts hit whichever task is running.
+ */
+static __always_inline void fill_signal_stack(struct wire_user_kill *r, void *ctx)
+{
+	long size = bpf_get_stack(ctx, r->stack, sizeof(r->stack), 0);
+
+	r->frames = size > 0 ? size / sizeof(r->stack[0]) : 0;
+	r->pad = 0;
+}
+
 /* Includes the sender's ancestors, since a command may have exited before user space could read them. */
-static __always_inline void fill_sender(struct wire_user_kill *r, void *info, __u32 flags)
+static __always_inline void fill_sender(struct wire_user_kill *r, void *ctx, void *info, __u32 flags)
 {
 	struct task_struct *task = BPF_CORE_READ(current_task(), group_leader);
 
+	fill_signal_stack(r, ctx);
 	r->flags = flags | (info == SEND_SIG_NOINFO ? WIRE_SENDER_NO_INFO : 0);
 	r->uid = (__u32)bpf_get_current_uid_gid();
 	if (task_login(current_task(), &r->login_uid, &r->session_id))
@@ -158,7 +172,8 @@ static __always_inline bool kills(struct task_struct *target, int result)
 }
 
 /* The budget is that of the sender, so that nobody can hide another's SIGKILLs. */
-static __always_inline void on_user_kill(void *info, struct task_struct *target, bool group, int result, __u32 flags)
+static __always_inline void on_user_kill(void *ctx, void *info, struct task_struct *target, bool group, int result,
+					 __u32 flags)
 {
 	struct cgroup_key key;
 	struct wire_user_kill *r;
@@ -182,7 +197,7 @@ static __always_inline void on_user_kill(void *info, struct task_struct *target,
 	}
 
 	fill_kill(&r->kill, WIRE_KIND_USER_KILL, 0, info, target, group, result);
-	fill_sender(r, info, flags);
+	fill_sender(r, ctx, info, flags);
 	term = bpf_map_lookup_elem(&terms, &key);
 	if (term) {
 		r->flags |= WIRE_SENDER_TERM | (term->ignored ? WIRE_SENDER_TERM_IGNORED : 0);

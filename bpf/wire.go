@@ -334,6 +334,9 @@ type UserKill struct {
 	AncestorCount uint32
 	Exe           [32]uint8
 	Ancestors     [8]Ancestor
+	Stack         [32]uint64
+	Frames        uint32
+	Pad           uint32
 }
 
 // TargetAncestry is struct wire_target_ancestry.

@@ -42,6 +42,7 @@ enum {
 	WIRE_NAME = 128,       /* of a cgroup's directory; NAME_MAX is 255 */
 	WIRE_PATH = 1024,      /* TRACE_CGROUP_PATH_LEN: the kernel truncates there */
 	WIRE_FRAMES = 24,
+	WIRE_SIGNAL_FRAMES = 32, /* through an interrupt, to the BPF program that it hit */
 	WIRE_EXE = 32,	       /* the last component of an executable's path */
 	WIRE_ANCESTORS = 8,    /* of a sender, nearest first */
 	WIRE_NODE_WORDS = 16,  /* 1024 NUMA nodes, the most a kernel can have */
@@ -301,6 +302,9 @@ struct wire_user_kill {
 	__u32 ancestor_count;
 	__u8 exe[WIRE_EXE]; /* of the sender; empty: unknown */
 	struct wire_ancestor ancestors[WIRE_ANCESTORS];
+	__u64 stack[WIRE_SIGNAL_FRAMES]; /* of the signal, innermost first */
+	__u32 frames;
+	__u32 pad;
 };
 
 /* The memcgs above the target of such a SIGKILL; sent before it. */

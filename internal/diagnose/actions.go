@@ -283,17 +283,74 @@ var actionRules = []rule{
 			"earlyoom, set the thresholds with -m and -s, and steer the choice of victim with " +
 			"--prefer and --avoid."},
 	),
-	userKill("kernel_signal",
-		"The kernel itself sent the signal, for a reason other than memory shortage: a CPU "+
-			"time limit, a tracer that exited, or a memory error.",
-		"a kill with path kernel, not by the OOM killer",
-		"setrlimit(2) RLIMIT_CPU, ptrace(2) PTRACE_O_EXITKILL, Documentation/mm/hwpoison.rst",
+	userKill("killed_by_bpf",
+		"A BPF program sent the signal, as those of security tools do that enforce a policy (Tetragon).",
+		"a kill with path bpf",
+		"bpf-helpers(7) bpf_send_signal",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return "The kernel sent SIGKILL for a reason other than memory shortage: " +
-				"RLIMIT_CPU, the exit of a tracer, or a memory error.", k.Path == events.PathKernel
+			who := "A BPF program"
+			if k.BPFProgram != nil {
+				who = "The " + sender(k)
+			}
+
+			return who + " sent SIGKILL.", k.Path == events.PathBPF
 		},
-		advice{layer: kernel, text: "Check the kernel log around that time for memory errors, " +
-			"and check the CPU time limit of the process (/proc/PID/limits)."},
+		advice{layer: kernel, text: "Check the policies and the log of the security tools of the node. " +
+			"`bpftool prog` lists the BPF programs with the processes that hold them."},
+	),
+	userKill("killed_by_own_request",
+		"The process died of a signal that it had requested itself, or that was requested for it: of a timer or a file.",
+		"a kill with path timer or sigio",
+		"timer_create(2) SIGEV_SIGNAL, fcntl(2) F_SETSIG",
+		func(f *facts, k *events.Killer) (string, bool) {
+			if k.Path == events.PathSIGIO {
+				return "A file was ready for which fcntl F_SETSIG had set SIGKILL as its signal.", true
+			}
+
+			return "A POSIX timer of the process itself expired, whose signal is SIGKILL.", k.Path == events.PathTimer
+		},
+		advice{layer: application, text: "Find where the process sets the timer or the signal: a watchdog " +
+			"of its own may use them to end it when it stops responding."},
+	),
+	userKill("cpu_time_limit",
+		"The process used up the CPU time that it may use (RLIMIT_CPU).",
+		"a kill with path rlimit",
+		"setrlimit(2) RLIMIT_CPU, RLIMIT_RTTIME",
+		func(f *facts, k *events.Killer) (string, bool) {
+			return "The process reached the hard limit of its CPU time.", k.Path == events.PathRLimit
+		},
+		advice{layer: application, text: "Check who sets the limit: `ulimit -t` of a shell, LimitCPU= of a unit, " +
+			"limits.conf(5). Memory is not the cause."},
+	),
+	userKill("memory_error",
+		"The hardware reported an error in a page that the process used.",
+		"a kill with path memory_failure",
+		"Documentation/mm/hwpoison.rst",
+		func(f *facts, k *events.Killer) (string, bool) {
+			return "A page of the process could no longer be read: a hardware memory error.", k.Path == events.PathMemoryFailure
+		},
+		advice{layer: kernel, text: "Check the kernel log and the machine-check log for the memory module, and replace it."},
+	),
+	userKill("tracer_exited",
+		"A debugger or sandbox that traced the process exited, and had requested that the process die with it.",
+		"a kill with path tracer",
+		"ptrace(2) PTRACE_O_EXITKILL",
+		func(f *facts, k *events.Killer) (string, bool) {
+			return sender(k) + " traced the process and exited; the process was to die with it.", k.Path == events.PathTracer
+		},
+		advice{layer: application, text: "Find out why the tracer exited: the process died only because of it."},
+	),
+	userKill("kernel_signal",
+		"The kernel itself sent the signal, or an interrupt did, for a reason other than memory shortage; the evidence has "+
+			"what is known of it.",
+		"a kill with path kernel, not by the OOM killer",
+		"signal(7)",
+		func(f *facts, k *events.Killer) (string, bool) {
+			return "The kernel sent SIGKILL for a reason other than memory shortage; no process is known that requested it.",
+				k.Path == events.PathKernel
+		},
+		advice{layer: kernel, text: "Check the kernel log around that time, the CPU time limit of the process " +
+			"(/proc/PID/limits), and the BPF programs of security tools."},
 	),
 	userKill("killed_by_human",
 		"A person, or a command run from a login session, sent the signal.",
@@ -441,6 +498,10 @@ func userKill(id, means, needs, reference string, text func(*facts, *events.Kill
 }
 
 func sender(k *events.Killer) string {
+	if k.BPFProgram != nil {
+		return fmt.Sprintf("BPF program %s (id %d)", cmp.Or(phrase.ClipName(k.BPFProgram.Name), "without a name"), k.BPFProgram.ID)
+	}
+
 	if k.Comm == "" && k.PID == 0 {
 		return phrase.Spaced(phrase.ClipName(k.Path))
 	}
@@ -449,7 +510,11 @@ func sender(k *events.Killer) string {
 }
 
 func senderEvidence(f *facts, k *events.Killer) []events.Evidence {
-	who := sender(k) + " (" + phrase.Spaced(phrase.ClipName(k.Path)) + ")"
+	who := sender(k)
+	if k.Comm != "" || k.PID != 0 {
+		who += " (" + phrase.Spaced(phrase.ClipName(k.Path)) + ")"
+	}
+
 	list := []events.Evidence{item("sender of SIGKILL", who, f.source("kernel at the signal"))}
 
 	var parents []string

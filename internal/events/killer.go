@@ -30,8 +30,16 @@ const (
 	PathCgroupKill  = "cgroup_kill" // a write to cgroup.kill by any other process
 	PathHuman       = "human"       // a login session, a terminal
 	PathCron        = "cron"
-	PathKernel      = "kernel" // ptrace, RLIMIT_CPU, a page that went bad
+	PathTracer      = "tracer" // its tracer exited (PTRACE_O_EXITKILL)
 	PathOther       = "other"
+
+	// Nobody is named as the sender of the others.
+	PathBPF           = "bpf"            // a BPF program, as security tools have them
+	PathTimer         = "timer"          // a POSIX timer of the process itself
+	PathSIGIO         = "sigio"          // a file whose signal is SIGKILL (F_SETSIG)
+	PathRLimit        = "rlimit"         // the hard limit of CPU time
+	PathMemoryFailure = "memory_failure" // a page that went bad
+	PathKernel        = "kernel"         // any other reason of the kernel, or an interrupt; see the evidence
 )
 
 // The reasons of a kill in scope user, as Killer.Reason has them.
@@ -48,17 +56,19 @@ const (
 
 // Killer is the sender of the SIGKILL.
 type Killer struct {
-	// Kind is kernel or user. In scope user it is kernel where the kernel itself sent the signal:
-	// ptrace, RLIMIT_CPU, a page that went bad.
+	// Kind is kernel or user. In scope user it is kernel where no process sent the signal: a BPF
+	// program, a timer, a file, RLIMIT_CPU, a page that went bad. Then no process is named.
 	Kind string `json:"kind"`
 	// Path is the way of the kill: by the OOM killer memcg, global, group, sysrq or unknown; in scope
 	// user runtime, systemd, systemd-oomd, earlyoom, oomd, nohang, self, pidns, cgroup_kill, human,
-	// cron, kernel or other.
+	// cron, tracer, bpf, timer, sigio, rlimit, memory_failure, kernel or other.
 	Path string `json:"path"`
 	// GroupCgroup is the cgroup whose memory.oom.group=1 made it a group kill.
 	GroupCgroup *Cgroup `json:"group_cgroup,omitempty"`
 	// GroupLevel is the level of that cgroup.
 	GroupLevel Level `json:"group_level,omitempty"`
+	// BPFProgram is the BPF program that sent the signal, with path bpf; absent: it is not known.
+	BPFProgram *BPFProgram `json:"bpf_program,omitempty"`
 	// PID is the process id of the sender, in scope user.
 	PID int `json:"pid,omitempty"`
 	// Comm is the name of the sender.
@@ -83,6 +93,14 @@ type Killer struct {
 	TermBeforeNS *uint64 `json:"term_before_ns,omitempty"`
 	// Login is the login session of the sender.
 	Login *Login `json:"login,omitempty"`
+}
+
+// BPFProgram is a BPF program, as bpftool lists it.
+type BPFProgram struct {
+	// ID is the id of the program.
+	ID uint32 `json:"id"`
+	// Name is the name that its loader gave it, at most 15 bytes.
+	Name string `json:"name,omitempty"`
 }
 
 // Ancestor is a parent of the sender, or a parent of its parents.

@@ -112,6 +112,18 @@ func TestSymbolsAreFound(t *testing.T) {
 		}
 	}
 
+	for address, want := range map[uint64]bool{
+		0xffffffff810000ff: false, 0xffffffff81000100: true, 0xffffffff81000300: true, 0xffffffffc0000008: false,
+	} {
+		if got := s.InKernel(address); got != want {
+			t.Errorf("%x in the kernel image: got %v, want %v", address, got, want)
+		}
+	}
+
+	if (*Symbols)(nil).InKernel(0) {
+		t.Error("without symbols: got an address in the kernel image, want none")
+	}
+
 	if address, ok := s.Address("data"); !ok || address != 0xffffffff82000000 {
 		t.Errorf("got data at %x, %v, want it at ffffffff82000000", address, ok)
 	}

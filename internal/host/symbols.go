@@ -23,6 +23,8 @@ type Symbols struct {
 	addresses []uint64
 	offsets   []uint32 // of the names
 	names     []byte
+	first     uint64 // function of the kernel image
+	last      uint64
 }
 
 // LoadKallsyms reads the functions of /proc/kallsyms, and the data symbols that are
@@ -72,7 +74,15 @@ func parseKallsyms(r io.Reader, data []string) (*Symbols, error) {
 			s.data[string(rest[2:])] = address
 			continue
 		}
-		name, _, _ := bytes.Cut(rest[2:], []byte{'\t'})
+
+		name, _, module := bytes.Cut(rest[2:], []byte{'\t'})
+		if !module {
+			if s.first == 0 {
+				s.first = address
+			}
+
+			s.first, s.last = min(s.first, address), max(s.last, address)
+		}
 		// GCC appends to the names of copies: f.constprop.0, f.isra.0, f.cold.
 		if i := bytes.IndexByte(name, '.'); i > 0 {
 			name = name[:i]
@@ -122,6 +132,13 @@ func (s *Symbols) Address(name string) (address uint64, ok bool) {
 	address, ok = s.data[name]
 
 	return address, ok
+}
+
+// InKernel reports whether an address lies within the kernel image. The functions of
+// modules and BPF programs lie outside of it; of those, Lookup knows only what was there
+// when the symbols were read. It is false for nil symbols.
+func (s *Symbols) InKernel(address uint64) bool {
+	return s != nil && s.first <= address && address <= s.last
 }
 
 // Lookup returns the function that contains an address, and the offset in it.

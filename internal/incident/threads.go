@@ -135,7 +135,8 @@ func (ts *threads) mark(r kernel.Mark) error {
 	}
 
 	kill, sent := t.take(r)
-	if !sent {
+	if !sent || chosen != nil && chosen.ReclaimNS > kill.BootNS {
+		// Or it was killed otherwise, by RLIMIT_CPU for example, and then failed to allocate.
 		return ts.markedOnly(r, chosen)
 	}
 

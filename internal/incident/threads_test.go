@@ -322,6 +322,21 @@ func TestTracedProcessesAreNoVictims(t *testing.T) {
 	}
 }
 
+// TestKilledBeforeItFailsToAllocateIsNoOOMKill: RLIMIT_CPU is enforced by the thread itself,
+// which then fails to allocate, as it exits, and marks itself.
+func TestKilledBeforeItFailsToAllocateIsNoOOMKill(t *testing.T) {
+	m := newHost(t, events.TierTracepoint)
+	a := proc(10, "a")
+	m.kill(a, a, false, false)
+	m.record(m.choosesAtMark(a, a, leafToRoot(1000, kernel.NoLimit), m.reclaims(0)))
+	m.mark(a, a)
+	m.settle()
+
+	if inc := m.one(); inc.Outcome != events.OutcomeAlreadyExiting || len(inc.Victims) != 0 {
+		t.Errorf("got outcome %s, victims %+v, want already_exiting without a victim", inc.Outcome, inc.Victims)
+	}
+}
+
 // TestKillWhoseRecordWasLostIsAKill: its mark shows that the thread had just sent SIGKILL.
 func TestKillWhoseRecordWasLostIsAKill(t *testing.T) {
 	m := newHost(t, events.TierTracepoint)
@@ -362,6 +377,7 @@ func TestMarkWithoutAKillIsAlreadyExiting(t *testing.T) {
 func TestIdleWaitsForRecordsThatWereNotRead(t *testing.T) {
 	m := newHost(t, events.TierTracepoint)
 	a := proc(10, "a")
+	last := m.reclaims(0)
 	m.kill(a, a, true, false)
 
 	for range 5 {
@@ -370,7 +386,7 @@ func TestIdleWaitsForRecordsThatWereNotRead(t *testing.T) {
 		}
 	}
 
-	m.record(m.choosesAtMark(a, a, leafToRoot(1000, kernel.NoLimit), m.reclaims(0)))
+	m.record(m.choosesAtMark(a, a, leafToRoot(1000, kernel.NoLimit), last))
 	m.mark(a, a)
 	m.now += 6000 * ms
 	m.settle()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
 
@@ -35,12 +36,17 @@ const (
 // userKills groups SIGKILLs that the OOM killer did not send by workload. A group is an
 // incident of scope user, or a note on the OOM kill that explains it.
 type userKills struct {
-	cfg        *Config
-	report     *reporter
-	groups     map[workloadKey]*userGroup
+	cfg    *Config
+	report *reporter
+	groups map[workloadKey]*userGroup
+	// fromKernel has the groups with a SIGKILL that may be the OOM killer's.
+	fromKernel map[signal]*userGroup
 	ancestries map[events.CgroupKey]*kernel.TargetAncestry
 	newestNS   uint64 // of the ancestries
 }
+
+// signal is a SIGKILL by its threads. The OOM killer marks its victim in the same thread.
+type signal struct{ sender, target uint32 }
 
 // workloadKey is the container, else the pod, else the service, else the cgroup.
 type workloadKey struct {
@@ -72,6 +78,7 @@ type userGroup struct {
 	key      workloadKey
 	quiet    quiet
 	kills    []kernel.Kill   // at most maxUserVictims
+	marked   map[uint32]bool // targets that were marked as victims of the OOM killer, by thread
 	targets  map[uint32]bool // all, by pid
 	from, to events.Process  // of the first kill
 	ancestry *kernel.TargetAncestry
@@ -81,6 +88,7 @@ func newUserKills(cfg *Config, report *reporter) userKills {
 	return userKills{
 		cfg: cfg, report: report,
 		groups:     make(map[workloadKey]*userGroup),
+		fromKernel: make(map[signal]*userGroup),
 		ancestries: make(map[events.CgroupKey]*kernel.TargetAncestry),
 	}
 }
@@ -133,7 +141,7 @@ func (u *userKills) kill(k kernel.Kill) error {
 		return err
 	}
 
-	g.add(k)
+	u.add(g, k)
 
 	return nil
 }
@@ -158,7 +166,7 @@ func (u *userKills) group(key workloadKey, k kernel.Kill) (*userGroup, error) {
 	}
 
 	g = &userGroup{
-		key: key, targets: make(map[uint32]bool),
+		key: key, targets: make(map[uint32]bool), marked: make(map[uint32]bool),
 		from: u.report.build.process(k.Current), to: u.report.build.process(k.Target),
 	}
 	if a := u.ancestries[k.Target.Cgroup]; a != nil && k.BootNS-min(a.BootNS, k.BootNS) < ancestryNS {
@@ -166,10 +174,6 @@ func (u *userKills) group(key workloadKey, k kernel.Kill) (*userGroup, error) {
 	}
 
 	u.groups[key] = g
-
-	if u.cfg.Killers != nil {
-		u.cfg.Killers.Saw(k, g.from, g.to)
-	}
 
 	return g, nil
 }
@@ -189,7 +193,9 @@ func byTime(a, b *userGroup) int { return cmp.Compare(a.kills[0].BootNS, b.kills
 
 func (g *userGroup) ageNS(now uint64) uint64 { return now - min(g.kills[0].BootNS, now) }
 
-func (g *userGroup) add(k kernel.Kill) {
+// add adds a kill to a group. Its sender is looked up if the kill may become the first of
+// the group: those before it may turn out to be the OOM killer's.
+func (u *userKills) add(g *userGroup, k kernel.Kill) {
 	g.quiet = 0
 
 	if g.targets[k.Target.TGID] {
@@ -197,8 +203,20 @@ func (g *userGroup) add(k kernel.Kill) {
 	}
 
 	g.targets[k.Target.TGID] = true
-	if len(g.kills) < maxUserVictims {
-		g.kills = append(g.kills, k)
+	if len(g.kills) == maxUserVictims {
+		return
+	}
+
+	if u.cfg.Killers != nil {
+		n := len(g.kills)
+		if n == 0 || g.kills[n-1].FromKernel && g.kills[n-1].Current.TGID != k.Current.TGID {
+			u.cfg.Killers.Saw(k, u.report.build.process(k.Current), u.report.build.process(k.Target))
+		}
+	}
+
+	g.kills = append(g.kills, k)
+	if k.FromKernel {
+		u.fromKernel[signal{k.Current.TID, k.Target.TID}] = g
 	}
 }
 
@@ -222,14 +240,30 @@ func (u *userKills) remove(g *userGroup, match func(kernel.Kill) bool) bool {
 	return len(g.kills) > 0
 }
 
-// marked removes a SIGKILL that the OOM killer sent after all: the kernel skipped the
-// program on the entry of its invocation.
-func (u *userKills) marked(r kernel.Mark) {
-	for key, g := range u.groups {
-		if !u.remove(g, func(k kernel.Kill) bool { return k.FromKernel && k.Target.TID == r.PID }) {
-			delete(u.groups, key)
-		}
+// mark notes that the OOM killer may have sent a SIGKILL after all: where its invocations
+// are not seen, or where the kernel skipped the program on the entry of this one.
+func (u *userKills) mark(r kernel.Mark) {
+	if g := u.fromKernel[signal{r.Current.TID, r.PID}]; g != nil {
+		g.marked[r.PID] = true
 	}
+}
+
+// byOOMKiller reports whether the OOM killer sent a SIGKILL. The mark alone does not show
+// it where the kernel stack of the signal is known: a thread that is killed otherwise, and
+// fails an allocation while it exits, marks itself (mm/oom_kill.c: out_of_memory).
+func (u *userKills) byOOMKiller(g *userGroup, k kernel.Kill) bool {
+	if !k.FromKernel {
+		return false
+	}
+
+	if u.cfg.Symbol == nil || len(k.Sender.Stack) == 0 {
+		return g.marked[k.Target.TID]
+	}
+
+	return slices.ContainsFunc(k.Sender.Stack, func(address uint64) bool {
+		name, _ := u.cfg.Symbol(address)
+		return name == "__oom_kill_process" || name == "oom_kill_process"
+	})
 }
 
 // overdue reports what has been quiet for long enough; with all, everything.
@@ -258,23 +292,30 @@ func (u *userKills) overdue(now uint64, all bool) error {
 func (u *userKills) finish(g *userGroup) error {
 	delete(u.groups, g.key)
 
-	if !u.remove(g, u.report.followUp.isVictim) { // they became victims of the OOM killer meanwhile
-		return nil
+	for _, k := range g.kills {
+		if id := (signal{k.Current.TID, k.Target.TID}); u.fromKernel[id] == g {
+			delete(u.fromKernel, id)
+		}
 	}
 
-	oomKill, explains := u.oomKillBefore(g)
-	if explains {
-		u.report.followUp.note(oomKill, g.cleanupNote(oomKill))
+	left := u.remove(g, func(k kernel.Kill) bool { return u.report.followUp.isVictim(k) || u.byOOMKiller(g, k) })
+	if !left {
 		return nil
 	}
-
 	killer := u.killer(g)
+
+	oomKill, explains := u.oomKillBefore(g, killer)
+	if explains {
+		u.report.followUp.note(oomKill, g.cleanupNote(oomKill, killer))
+		return nil
+	}
+
 	if u.cfg.UserKills == UserKillsOfWorkloads && killer.Path == events.PathRuntime && g.isSandbox() {
 		return nil // every pod ends like this
 	}
 
 	inc := u.report.build.userIncident(g.kills, g.ancestry, killer)
-	inc.Notes = g.notes()
+	inc.Notes = g.notes(killer)
 
 	if first := g.kills[0].BootNS; oomKill != nil {
 		inc.Notes = append(inc.Notes, fmt.Sprintf("%s earlier, the OOM killer killed in the same workload: incident %s",
@@ -286,12 +327,21 @@ func (u *userKills) finish(g *userGroup) error {
 
 func (u *userKills) killer(g *userGroup) *events.Killer {
 	first := g.kills[0]
-	if u.cfg.Killers != nil {
+
+	switch {
+	case u.cfg.Killers != nil:
 		return u.cfg.Killers.Killer(first, g.from, g.to)
+	case first.FromKernel && !first.Sender.NamespaceInit, first.Code > kernel.CodeUser:
+		return &events.Killer{Kind: events.KillerKernel, Path: events.PathKernel}
+	}
+
+	path := events.PathOther
+	if first.FromKernel {
+		path = events.PathPIDNS
 	}
 
 	return &events.Killer{
-		Kind: events.KillerUser, Path: events.PathOther, PID: g.from.PID, Comm: g.from.Comm, UID: new(first.Sender.UID),
+		Kind: events.KillerUser, Path: path, PID: g.from.PID, Comm: g.from.Comm, UID: new(first.Sender.UID),
 		Cgroup: g.from.Cgroup,
 	}
 }
@@ -302,11 +352,12 @@ func (g *userGroup) isSandbox() bool {
 }
 
 // notes describe the kills that differ from the first.
-func (g *userGroup) notes() (notes []string) {
+func (g *userGroup) notes(killer *events.Killer) (notes []string) {
 	first, byInit, byOthers := g.kills[0], 0, 0
 	for _, k := range g.kills {
 		switch {
-		case k.Current.TGID == first.Current.TGID:
+		case killer.PID != 0 && k.Current.TGID == first.Current.TGID:
+		case killer.PID == 0 && k.FromKernel == first.FromKernel && k.Code == first.Code: // whoever was running
 		case k.FromKernel && k.Sender.NamespaceInit:
 			byInit++
 		default:
@@ -339,9 +390,9 @@ func were(n int) string {
 
 // oomKillBefore returns the last OOM kill in the same workload, nil if there is none, and
 // whether it explains the group.
-func (u *userKills) oomKillBefore(g *userGroup) (r *reported, explains bool) {
+func (u *userKills) oomKillBefore(g *userGroup, killer *events.Killer) (r *reported, explains bool) {
 	r = u.report.followUp.last(func(r *reported) (related bool) {
-		related, explains = g.follows(r)
+		related, explains = g.follows(r, killer)
 		return related
 	})
 
@@ -351,14 +402,14 @@ func (u *userKills) oomKillBefore(g *userGroup) (r *reported, explains bool) {
 // follows reports whether an OOM kill came before the group in the same workload. It
 // explains the group if the sender is its victim, which is exiting, or if it killed the
 // whole workload: then the runtime, or systemd, cleans up the rest.
-func (g *userGroup) follows(r *reported) (related, explains bool) {
+func (g *userGroup) follows(r *reported, killer *events.Killer) (related, explains bool) {
 	first := g.kills[0]
 	if r.outcome != events.OutcomeKilled || first.BootNS < r.timeNS {
 		return false, false
 	}
 
 	for _, v := range r.victims {
-		if v.process.PID == int(first.Current.TGID) {
+		if v.process.PID == killer.PID {
 			return true, true
 		}
 
@@ -372,12 +423,16 @@ func (g *userGroup) follows(r *reported) (related, explains bool) {
 }
 
 // cleanupNote describes the group as what followed an OOM kill.
-func (g *userGroup) cleanupNote(oomKill *reported) string {
+func (g *userGroup) cleanupNote(oomKill *reported, killer *events.Killer) string {
 	first := g.kills[0]
 
-	by := fmt.Sprintf("%s[%d] killed", g.from.Comm, g.from.PID)
-	if first.FromKernel && first.Sender.NamespaceInit {
+	by := fmt.Sprintf("%s[%d] killed", killer.Comm, killer.PID)
+
+	switch {
+	case killer.Path == events.PathPIDNS:
 		by = "PID 1 of the PID namespace exited and the kernel killed"
+	case killer.PID == 0:
+		by = phrase.UserKiller(killer) + " killed"
 	}
 
 	var names []string

@@ -3,6 +3,7 @@
 package incident
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -344,4 +345,97 @@ func (s sender) Saw(kernel.Kill, events.Process, events.Process) {}
 
 func (s sender) Killer(kernel.Kill, events.Process, events.Process) *events.Killer {
 	return &events.Killer{Kind: "user", Path: string(s)}
+}
+
+// With tracepoints only, each SIGKILL of the kernel comes twice: it may be the OOM killer's,
+// and it may be anything else.
+func TestKernelKillsThatMayBeTheOOMKillers(t *testing.T) {
+	names := []string{"__send_signal_locked", "__oom_kill_process", "check_rlimit"}
+	named := func(c *Config) {
+		c.Symbol = func(address uint64) (string, bool) { return names[address], true }
+	}
+	app, other := in(200, 10, "app"), in(200, 11, "other")
+	fromKernel := func(stack ...uint64) func(*kernel.Kill) {
+		return func(k *kernel.Kill) { k.FromKernel, k.Code, k.Sender.Stack = true, kernel.CodeKernel, stack }
+	}
+
+	for name, test := range map[string]struct {
+		change []func(*Config)
+		do     func(m *host)
+		want   string // scopes
+	}{
+		"the OOM killer's, by its mark": {nil, func(m *host) {
+			m.kill(other, app, true, false)
+			m.user(other, app, fromKernel())
+			m.mark(other, app)
+		}, "unknown"},
+		"another one's": {nil, func(m *host) {
+			m.kill(other, app, false, false)
+			m.user(other, app, fromKernel())
+		}, "user"},
+		"the OOM killer's, by its stack": {[]func(*Config){named}, func(m *host) { m.user(other, app, fromKernel(0, 1)) }, ""},
+		"marked by its own thread, as it exits": {[]func(*Config){named}, func(m *host) {
+			m.user(app, app, fromKernel(0, 2))
+			m.mark(app, app)
+		}, "unknown user"},
+		"marked, and the stack is not known": {nil, func(m *host) {
+			m.user(other, app, fromKernel())
+			m.record(kernel.Mark{Meta: m.meta(other), PID: app.TID})
+		}, "unknown"},
+		"marked by another thread": {nil, func(m *host) {
+			m.user(other, app, fromKernel())
+			m.mark(app, app)
+		}, "unknown user"},
+		"the rest of the group stays": {[]func(*Config){named}, func(m *host) {
+			m.user(other, app, fromKernel(0, 1))
+			m.user(in(1, 900, "runc"), in(200, 12, "helper"))
+		}, "user"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newUserHost(t, events.TierTracepoint, test.change...)
+			test.do(m)
+			m.settle()
+
+			var scopes []string
+
+			for _, inc := range m.all {
+				scopes = append(scopes, string(inc.Scope))
+				if inc.Scope != events.ScopeUser {
+					continue
+				}
+
+				if k := inc.Killer; (k.Kind == events.KillerKernel) != (k.PID == 0) {
+					t.Errorf("got killer %+v, want a process only if it sent the signal", k)
+				}
+			}
+
+			slices.Sort(scopes)
+
+			if got := strings.Join(scopes, " "); got != test.want {
+				t.Errorf("got incidents of scope %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// A process that an interrupt hit does not explain a kill by being a victim itself.
+func TestAnInterruptedVictimExplainsNothing(t *testing.T) {
+	m := newUserHost(t, events.TierFentry, func(c *Config) { c.Killers = timers{} })
+	victim := in(300, 20, "hog")
+	m.oomKills(victim, victim, leafToRoot(1000, kernel.NoLimit))
+	m.user(victim, in(200, 10, "app"), func(k *kernel.Kill) { k.Code = kernel.CodeTimer })
+	m.settle()
+
+	if len(m.all) != 2 || m.all[1].Scope != events.ScopeUser || m.all[1].Killer.Path != events.PathTimer {
+		t.Errorf("got %d incidents, want the OOM kill, and one by a timer", len(m.all))
+	}
+}
+
+// timers finds that a timer sent every signal.
+type timers struct{}
+
+func (timers) Saw(kernel.Kill, events.Process, events.Process) {}
+
+func (timers) Killer(kernel.Kill, events.Process, events.Process) *events.Killer {
+	return &events.Killer{Kind: events.KillerKernel, Path: events.PathTimer}
 }

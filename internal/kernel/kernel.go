@@ -145,8 +145,8 @@ type MemcgCharge struct {
 type Kill struct {
 	Meta
 	Target Task
-	// FromKernel is true for SEND_SIG_PRIV. The OOM killer uses it, and so do the exit
-	// of a PID namespace's init, ptrace and RLIMIT_CPU.
+	// FromKernel is true for SEND_SIG_PRIV. The OOM killer uses it, and so do the exit of
+	// a PID namespace's init, the exit of a tracer, RLIMIT_CPU and BPF programs.
 	FromKernel bool
 	// Sender is set for signals not sent by the OOM killer. Where OOM invocations are not
 	// seen, signals of the kernel that could be the OOM killer's come twice: first without
@@ -155,7 +155,7 @@ type Kill struct {
 	// SharesMM is true if the target has the memory of the victim that was last marked
 	// in the same OOM invocation.
 	SharesMM bool
-	Code     int32 // si_code: see CodeThread, or 0 for kill(2) and without siginfo
+	Code     int32 // si_code: see CodeUser; without siginfo CodeUser, or CodeKernel if FromKernel
 	Group    bool  // sent to the process, not to one thread
 	Result   int32 // 0 for delivered, or see ResultIgnored
 
@@ -178,15 +178,27 @@ type Kill struct {
 // Values of Kill.Code (include/uapi/asm-generic/siginfo.h) and Kill.Result
 // (include/trace/events/signal.h).
 const (
-	CodeThread    = -6 // SI_TKILL: tkill(2), tgkill(2)
-	ResultIgnored = 1  // the target was exiting, or is the init of the sender's PID namespace
-	ResultPending = 2  // the target has a pending SIGKILL already
+	CodeUser   = 0    // SI_USER: kill(2)
+	CodeKernel = 0x80 // SI_KERNEL
+	CodeQueue  = -1   // SI_QUEUE: sigqueue(3), which may also forge the next four
+	CodeTimer  = -2   // SI_TIMER: a POSIX timer
+	CodeMesgQ  = -3   // SI_MESGQ: mq_notify(3)
+	CodeAsync  = -4   // SI_ASYNCIO: a USB request
+	CodeSIGIO  = -5   // SI_SIGIO: a file, see fcntl(2) F_SETSIG
+	CodeThread = -6   // SI_TKILL: tkill(2), tgkill(2)
+
+	ResultIgnored = 1 // the target was exiting, or is the init of the sender's PID namespace
+	ResultPending = 2 // the target has a pending SIGKILL already
 )
 
-// Sender describes the process that sent a SIGKILL, Meta.Current, at that instant.
+// Sender describes Meta.Current as the SIGKILL was generated. It sent the signal unless the
+// signal comes from an interrupt, or from the kernel itself: see Stack and Kill.Code.
 type Sender struct {
-	UID uint32
-	Exe string // the last component of its executable's path, at most 31 bytes; empty: unknown
+	// Stack is the kernel stack of the signal: addresses, innermost first, with the frames
+	// of the BPF program that reports it. Empty if it could not be read.
+	Stack []uint64
+	UID   uint32
+	Exe   string // the last component of its executable's path, at most 31 bytes; empty: unknown
 	// LoginUID is the login user, also of sudo (pam_loginuid). LoginKnown is false if there
 	// was no login, or if the kernel has no CONFIG_AUDIT.
 	LoginKnown    bool
@@ -194,8 +206,8 @@ type Sender struct {
 	SamePIDNS     bool // in the target's PID namespace, which is not the initial one
 	NamespaceInit bool // PID 1 of a PID namespace that contains the target
 	Exiting       bool
-	// NoInfo is true for SEND_SIG_NOINFO: cgroup.kill if sent to a thread,
-	// PR_SET_PDEATHSIG if sent to a process.
+	// NoInfo is true for SEND_SIG_NOINFO: cgroup.kill (5.14) and PTRACE_KILL to a thread;
+	// PR_SET_PDEATHSIG, and cgroup.kill at a fork, to a process.
 	NoInfo bool
 	// Ancestors are its parent, grandparent and so on. MoreAncestors is true if they do
 	// not reach PID 1.

@@ -2,7 +2,11 @@
 
 package phrase
 
-import "github.com/oomtrace/oomtrace/internal/events"
+import (
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
 
 // KillPath is the path of a kill in a list (events.Killer.Path): "memcg OOM path",
 // "container runtime".
@@ -40,7 +44,7 @@ func kernelPath(path string, scope events.Scope) string {
 	return Spaced(path)
 }
 
-// userPaths words the senders of a SIGKILL from user space: in a list, and as the subject
+// userPaths words the senders of a SIGKILL in scope user: in a list, and as the subject
 // of a sentence. Others (systemd, systemd-oomd, earlyoom) are words for both.
 var userPaths = map[string]struct{ short, subject string }{
 	events.PathRuntime:    {"container runtime", "the container runtime"},
@@ -50,6 +54,14 @@ var userPaths = map[string]struct{ short, subject string }{
 	events.PathHuman:      {"human", "a person"},
 	events.PathCron:       {"cron job", "cron"},
 	events.PathOther:      {"other", ""},
+	events.PathTracer:     {"exit of its tracer", "the exit of its tracer"},
+
+	events.PathBPF:           {"BPF program", "a BPF program"},
+	events.PathTimer:         {"POSIX timer", "a POSIX timer of the process itself"},
+	events.PathSIGIO:         {"file signal (F_SETSIG)", "the signal of a file (F_SETSIG)"},
+	events.PathRLimit:        {"CPU time limit", "the kernel, at the limit of CPU time,"},
+	events.PathMemoryFailure: {"hardware memory error", "the kernel, after a hardware memory error,"},
+	events.PathKernel:        {"not the OOM killer", "the kernel"},
 }
 
 // KillReason is why a process in user space killed (events.Killer.Reason).
@@ -74,8 +86,10 @@ func KilledBy(k *events.Killer) string {
 		return "by an unknown process"
 	case k.Path == events.PathPIDNS:
 		return "by the kernel, when PID 1 of the PID namespace exited"
+	case k.Path == events.PathTracer:
+		return "by the exit of its tracer " + Task(k.Comm, k.PID)
 	case k.Kind == events.KillerKernel:
-		return "by the kernel, not the OOM killer"
+		return "by " + kernelKiller(k)
 	}
 
 	text := "by " + Task(k.Comm, k.PID)
@@ -86,9 +100,29 @@ func KilledBy(k *events.Killer) string {
 	return text
 }
 
-// UserKiller is who sent a SIGKILL from user space, as the subject of a sentence: "the
+// kernelKiller is what sent a SIGKILL that no process sent.
+func kernelKiller(k *events.Killer) string {
+	switch {
+	case k.BPFProgram != nil && k.BPFProgram.Name != "":
+		return "the BPF program " + ClipName(k.BPFProgram.Name)
+	case k.Path == events.PathKernel:
+		return "the kernel, not the OOM killer"
+	}
+
+	if words, ok := userPaths[k.Path]; ok {
+		return strings.TrimSuffix(words.subject, ",")
+	}
+
+	return "the kernel: " + Spaced(k.Path)
+}
+
+// UserKiller is who sent a SIGKILL in scope user, as the subject of a sentence: "the
 // container runtime, by runc[900],".
 func UserKiller(k *events.Killer) string {
+	if k.BPFProgram != nil && k.BPFProgram.Name != "" {
+		return kernelKiller(k)
+	}
+
 	who := Spaced(k.Path)
 	if words, ok := userPaths[k.Path]; ok {
 		who = words.subject

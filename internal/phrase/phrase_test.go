@@ -200,6 +200,7 @@ func TestLimits(t *testing.T) {
 
 func TestKillers(t *testing.T) {
 	runc := &events.Killer{Kind: "user", Path: "runtime", PID: 7, Comm: "runc", Reason: "unit_stop"}
+	enforcer := &events.Killer{Kind: "kernel", Path: "bpf", BPFProgram: &events.BPFProgram{ID: 42, Name: "enforce"}}
 
 	for _, test := range []struct{ got, want string }{
 		{KillPath("group", events.ScopeMemcg), "memcg OOM path"},
@@ -211,6 +212,16 @@ func TestKillers(t *testing.T) {
 		{KilledBy(runc), "by runc[7], unit stop"},
 		{KilledBy(&events.Killer{Kind: "kernel", Path: "pidns"}), "by the kernel, when PID 1 of the PID namespace exited"},
 		{KilledBy(&events.Killer{Kind: "kernel", Path: "kernel"}), "by the kernel, not the OOM killer"},
+		{KilledBy(&events.Killer{Kind: "kernel", Path: "timer"}), "by a POSIX timer of the process itself"},
+		{KilledBy(&events.Killer{Kind: "kernel", Path: "rlimit"}), "by the kernel, at the limit of CPU time"},
+		{KilledBy(&events.Killer{Kind: "kernel", Path: "bpf"}), "by a BPF program"},
+		{KilledBy(enforcer), "by the BPF program enforce"},
+		{KilledBy(&events.Killer{Kind: "kernel", Path: "a_later_one"}), "by the kernel: a later one"},
+		{KilledBy(&events.Killer{Kind: "user", Path: "tracer", PID: 7, Comm: "strace"}), "by the exit of its tracer strace[7]"},
+		{UserKiller(enforcer), "the BPF program enforce"},
+		{UserKiller(&events.Killer{Kind: "kernel", Path: "kernel"}), "the kernel"},
+		{UserKiller(&events.Killer{Kind: "kernel", Path: "memory_failure"}), "the kernel, after a hardware memory error,"},
+		{KillPath("sigio", events.ScopeUser), "file signal (F_SETSIG)"},
 		{UserKiller(runc), "the container runtime, by runc[7],"},
 		{UserKiller(&events.Killer{Path: "systemd", PID: 1, Comm: "systemd"}), "systemd[1]"},
 		{UserKiller(&events.Killer{Path: "systemd-oomd"}), "systemd-oomd"},

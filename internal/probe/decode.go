@@ -351,6 +351,7 @@ func (d *decoder) userKill(w *bpf.UserKill) kernel.Kill {
 	for i := range min(int(w.AncestorCount), len(w.Ancestors)) {
 		s.Ancestors = append(s.Ancestors, process(&w.Ancestors[i]))
 	}
+	s.Stack = append(s.Stack, w.Stack[:min(int(w.Frames), len(w.Stack))]...)
 
 	k := d.kill(&w.Kill)
 	k.Sender = s

@@ -156,6 +156,17 @@ func TestDecodeUserKill(t *testing.T) {
 	check(t, "from the kernel", r.FromKernel, false)
 	check(t, "sender without flags", *r.Sender, kernel.Sender{UID: 1000, Exe: "runc", Ancestors: ancestors})
 
+	for name, test := range map[string]struct {
+		frames uint32
+		want   []uint64
+	}{
+		"two frames": {2, []uint64{7, 8}}, "more than a record has": {1 << 30, slices.Concat([]uint64{7, 8}, make([]uint64, len(w.Stack)-2))},
+	} {
+		w.Stack[0], w.Stack[1], w.Frames = 7, 8, test.frames
+		check(t, "stack, "+name, decode[kernel.Kill](t, w).Sender.Stack, test.want)
+	}
+	w.Frames = 0
+
 	w.Flags = bpf.SenderLogin | bpf.SenderTerm | bpf.SenderInit
 	check(t, "sender with flags", *decode[kernel.Kill](t, w).Sender, kernel.Sender{
 		UID: 1000, Exe: "runc", Ancestors: ancestors, LoginKnown: true, LoginUID: 1001,

@@ -159,6 +159,9 @@ func killerFacts(inc *events.Incident) []fact {
 
 	if k.Path != "" && k.Kind != events.KillerUser {
 		way = phrase.KillPath(k.Path, inc.Scope)
+		if k.BPFProgram != nil {
+			way = phrase.Join(" ", way, phrase.ClipName(k.BPFProgram.Name))
+		}
 	}
 
 	if k.GroupCgroup != nil || k.GroupLevel != "" {

@@ -202,7 +202,7 @@ func killed(inc *events.Incident) string {
 	switch {
 	case k == nil:
 		return ""
-	case k.Kind == events.KillerUser:
+	case k.Kind == events.KillerUser, inc.Scope == events.ScopeUser && k.Path != events.PathPIDNS:
 		return phrase.UserKiller(k)
 	}
 

@@ -3,6 +3,7 @@
 package sigkill
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -43,35 +44,41 @@ func NewClassifier(table runtimes.Table) Classifier {
 // Classify determines the sender. It is a pure function: equal facts give equal
 // answers.
 func (known Classifier) Classify(f *Facts) *events.Killer {
-	c := classification{Facts: f, known: known, k: describe(f)}
+	o := originOf(f.Kill, f.Stack)
+	c := classification{Facts: f, known: known, origin: o, k: &events.Killer{Kind: events.KillerKernel, Path: o.way.path}}
+
+	if o.way.bySender {
+		c.describe()
+	}
+
 	c.term()
 	c.signal()
-	c.k.Path = c.path()
-	c.context()
+
+	if o.way.bySender {
+		c.k.Path = c.path()
+		c.context()
+	}
 
 	return c.k
 }
 
-// describe returns what the facts state without interpretation.
-func describe(f *Facts) *events.Killer {
-	s := f.Kill.Sender
+// describe adds what the facts state of the sender without interpretation.
+func (c *classification) describe() {
+	c.k.Kind = events.KillerUser
+	c.k.PID, c.k.Comm, c.k.Exe = int(c.Kill.Current.TGID), c.Kill.Current.LeaderComm, c.Sender.Exe
+	c.k.Cgroup, c.k.UID = c.From.Cgroup, &c.Kill.Sender.UID
 
-	k := &events.Killer{
-		Kind: events.KillerUser, PID: int(f.Kill.Current.TGID), Comm: f.Kill.Current.LeaderComm, Exe: f.Sender.Exe,
-		Cgroup: f.From.Cgroup, UID: &s.UID,
+	for _, a := range c.Ancestors {
+		c.k.Ancestry = append(c.k.Ancestry, events.Ancestor{PID: a.PID, Comm: a.Comm, Exe: a.Exe})
 	}
-	for _, a := range f.Ancestors {
-		k.Ancestry = append(k.Ancestry, events.Ancestor{PID: a.PID, Comm: a.Comm, Exe: a.Exe})
-	}
-
-	return k
 }
 
 // classification is the work on one SIGKILL: the facts, and the answer so far.
 type classification struct {
 	*Facts
-	known Classifier
-	k     *events.Killer
+	known  Classifier
+	origin origin
+	k      *events.Killer
 }
 
 func (c *classification) evidence(what, value, source string) {
@@ -103,38 +110,47 @@ func (c *classification) term() {
 
 // signal reports how the signal was sent, unless by kill(2).
 func (c *classification) signal() {
-	switch s := c.Kill.Sender; {
-	case c.cgroupKill():
-		c.evidence("signal", "cgroup.kill was written", fromKernel)
-	case s.NoInfo:
-		c.evidence("signal", "PR_SET_PDEATHSIG: its parent exited", fromKernel)
-	case c.Kill.FromKernel && !c.teardown():
-		c.evidence("signal", "sent by the kernel itself: ptrace, RLIMIT_CPU or a hardware memory error", fromKernel)
-	case c.Kill.Code == kernel.CodeThread:
+	w := c.origin.way
+	switch {
+	case c.origin.function != "":
+		c.evidence("signal", "sent by the kernel function "+c.origin.function+"; on whose behalf is not known", fromKernel)
+	case w == byProgram:
+		c.program()
+	case w.text != "":
+		c.evidence("signal", w.text, fromKernel)
+	case w == bySystemCall && c.Kill.Code == kernel.CodeThread:
 		c.evidence("signal", "tkill(2), to a thread", fromKernel)
+	case w == bySystemCall && c.Kill.Code != kernel.CodeUser:
+		c.evidence("signal", fmt.Sprintf("sigqueue(3), with code %d", c.Kill.Code), fromKernel)
+	}
+}
+
+// program reports the BPF program that sent the signal.
+func (c *classification) program() {
+	c.k.BPFProgram = c.Program
+
+	switch p := c.Program; {
+	case c.origin.caller == 0:
+		c.evidence("signal", "sent by a BPF program, through an interrupt: which one is not known", fromKernel)
+	case p == nil:
+		c.evidence("signal", "sent by a BPF program that is no longer loaded, or that the kernel hides", fromKernel)
+	default:
+		c.evidence("signal", fmt.Sprintf("sent by the BPF program %s (id %d)", cmp.Or(p.Name, "without a name"), p.ID), fromKernel)
 	}
 }
 
 // cgroupKill reports whether cgroup.kill was written: __cgroup_kill
 // (kernel/cgroup/cgroup.c, 5.14) signals each process by its leader thread, without
 // siginfo.
-func (c *classification) cgroupKill() bool { return c.Kill.Sender.NoInfo && !c.Kill.Group }
-
-// teardown reports whether the kernel killed the rest of a PID namespace whose init
-// exits (kernel/pid_namespace.c: zap_pid_ns_processes).
-func (c *classification) teardown() bool {
-	s := c.Kill.Sender
-	return c.Kill.FromKernel && s.NamespaceInit && s.Exiting
-}
+func (c *classification) cgroupKill() bool { return c.origin.way == byCgroupKill }
 
 func (c *classification) path() string {
 	switch {
-	case c.teardown():
+	case c.origin.way == byNamespace: // kernel/pid_namespace.c: zap_pid_ns_processes
 		c.evidence("pid_namespace", fmt.Sprintf("its PID 1 %s[%d] exited", c.k.Comm, c.k.PID), fromKernel)
 		return events.PathPIDNS
-	case c.Kill.FromKernel:
-		c.k.Kind = events.KillerKernel
-		return events.PathKernel
+	case c.origin.way.path != "":
+		return c.origin.way.path
 	case c.inside():
 		return events.PathSelf
 	}

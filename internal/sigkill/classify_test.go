@@ -157,7 +157,8 @@ func TestSendersAreClassified(t *testing.T) {
 		{name: "cgroup.kill by runc", facts: facts(by("runc", ""), send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Group = true, false })), path: "runtime", evidence: "cgroup.kill was written"},
 		{name: "cgroup.kill by a human", facts: facts(by("bash", ""), below("sshd"), session, send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Group = true, false })),
 			path: "human", reason: "asked", evidence: "cgroup.kill was written", login: &events.Login{Session: "3", User: "ada"}},
-		{name: "a parent's death", facts: facts(by("x", ""), send(func(k *kernel.Kill) { k.Sender.NoInfo = true })), path: "other", evidence: "PR_SET_PDEATHSIG"},
+		{name: "a parent's death", facts: facts(by("x", ""), send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Sender.Exiting = true, true })),
+			path: "other", evidence: "PR_SET_PDEATHSIG"},
 		{name: "kill -9 in a shell", facts: facts(by("bash", "/usr/bin/bash", "-bash"), below("sshd"), session), path: "human", reason: "asked", evidence: "session-3.scope",
 			login: &events.Login{Session: "3", User: "ada"}},
 		{name: "sudo kill, all of it gone", facts: facts(by("kill", ""), below("sudo", "bash on pts/3"), func(f *Facts) {

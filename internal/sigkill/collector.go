@@ -18,6 +18,12 @@ type Options struct {
 	// Cgroups is the mount of cgroup v2; empty: marks of systemd-oomd are not read.
 	Cgroups string
 	Kubelet KubeletLog // nil: there is no log
+	// Symbol returns the kernel function that contains an address, not ok for one of a
+	// module or a BPF program; nil: senders are known by siginfo alone.
+	Symbol func(address uint64) (name string, ok bool)
+	// Program returns the BPF program that contains an address, nil if none is loaded
+	// there any more; nil: programs stay unknown. It may be slow.
+	Program func(address uint64) (*events.BPFProgram, error)
 }
 
 // KubeletLog returns what the kubelet logged about a pod or container, and about
@@ -33,13 +39,20 @@ type KubeletLog interface {
 type Collector struct {
 	opts  Options
 	known Classifier
-	queue chan *Facts
+	queue chan func()
 	stop  chan struct{}
 	work  sync.WaitGroup
 
-	mu      sync.Mutex        // guards samples and their facts
-	samples map[uint32]*Facts // by the sender's TGID
-	order   []uint32          // oldest first
+	mu       sync.Mutex            // guards all below
+	samples  map[uint32]*Facts     // by the sender's TGID
+	order    []uint32              // oldest first
+	programs map[uint64]*programAt // by an address in them
+}
+
+// programAt is a BPF program that was looked up when a signal had come from its address.
+type programAt struct {
+	bootNS  uint64
+	program *events.BPFProgram
 }
 
 const (
@@ -63,7 +76,8 @@ func NewCollector(opts Options) *Collector {
 
 	c := &Collector{
 		opts: opts, known: NewClassifier(runtimes.Known()),
-		queue: make(chan *Facts, maxSamples), stop: make(chan struct{}), samples: make(map[uint32]*Facts),
+		queue: make(chan func(), maxSamples), stop: make(chan struct{}), samples: make(map[uint32]*Facts),
+		programs: make(map[uint64]*programAt),
 	}
 	c.work.Go(c.run)
 
@@ -75,8 +89,8 @@ func (c *Collector) run() {
 		select {
 		case <-c.stop:
 			return
-		case sample := <-c.queue:
-			c.read(sample)
+		case lookUp := <-c.queue:
+			lookUp()
 		}
 	}
 }
@@ -91,9 +105,67 @@ func (c *Collector) Close() {
 // Saw queues the sender of a SIGKILL to be read. Where too many are queued, the
 // kernel's record has to suffice.
 func (c *Collector) Saw(k kernel.Kill, from, to events.Process) {
+	o := originOf(k, c.stack(k))
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
+	switch {
+	case o.caller != 0:
+		c.sawProgram(o.caller, k.BootNS)
+	case o.way.bySender:
+		c.sawSender(k, from, to)
+	}
+}
+
+// stack names the functions of a signal's kernel stack.
+func (c *Collector) stack(k kernel.Kill) []frame {
+	if c.opts.Symbol == nil {
+		return nil
+	}
+
+	frames := make([]frame, 0, len(k.Sender.Stack))
+	for _, address := range k.Sender.Stack {
+		// It is where a call returns to, which may lie behind the last function of a file.
+		name, _ := c.opts.Symbol(address - 1)
+		frames = append(frames, frame{address, functionName(name)})
+	}
+
+	return frames
+}
+
+func (c *Collector) sawProgram(address, bootNS uint64) {
+	if old := c.programs[address]; c.opts.Program == nil || old != nil && distance(old.bootNS, bootNS) < freshNS {
+		return
+	}
+
+	if len(c.programs) >= maxSamples {
+		clear(c.programs)
+	}
+
+	at := &programAt{bootNS: bootNS}
+	c.programs[address] = at
+
+	c.enqueue(func() {
+		program, err := c.opts.Program(address)
+		if err != nil {
+			return // the evidence states that it is not known
+		}
+
+		c.mu.Lock()
+		at.program = program
+		c.mu.Unlock()
+	})
+}
+
+func (c *Collector) enqueue(lookUp func()) {
+	select {
+	case c.queue <- lookUp:
+	default:
+	}
+}
+
+func (c *Collector) sawSender(k kernel.Kill, from, to events.Process) {
 	tgid := k.Current.TGID
 	if old := c.samples[tgid]; old != nil {
 		if distance(old.Kill.BootNS, k.BootNS) < freshNS {
@@ -111,17 +183,20 @@ func (c *Collector) Saw(k kernel.Kill, from, to events.Process) {
 		c.order = c.order[1:]
 	}
 
-	select {
-	case c.queue <- &sample:
-	default:
-	}
+	c.enqueue(func() { c.read(&sample) })
 }
 
 // Killer determines who sent a SIGKILL, by what is known so far.
 func (c *Collector) Killer(k kernel.Kill, from, to events.Process) *events.Killer {
 	facts := recorded(k, from, to)
+	facts.Stack = c.stack(k)
+	caller := originOf(k, facts.Stack).caller
 
 	c.mu.Lock()
+	if at := c.programs[caller]; at != nil && distance(at.bootNS, k.BootNS) < freshNS {
+		facts.Program = at.program
+	}
+
 	if s := c.samples[k.Current.TGID]; s != nil && distance(s.Kill.BootNS, k.BootNS) < samePIDNS {
 		facts.Sender, facts.Ancestors, facts.User, facts.OOMDKills = s.Sender, s.Ancestors, s.User, s.OOMDKills
 	}

@@ -33,12 +33,17 @@ type Process struct {
 	User     string // the owner, by the real UID
 }
 
-// Facts are what is known of a SIGKILL.
+// Facts are what is known of a SIGKILL. Where the process that was running did not send it,
+// From, Sender and Ancestors are of no use.
 type Facts struct {
 	// Kill is the kernel's record, with a Sender.
 	Kill kernel.Kill
 	// From and To are the sender and the target as the correlator places them.
 	From, To events.Process
+	// Stack is the kernel stack of the signal; empty if it is not known.
+	Stack []frame
+	// Program is the BPF program that sent the signal; nil: none, or it is not known.
+	Program *events.BPFProgram
 	// Sender and Ancestors, the nearest first, are read from /proc; what could not be
 	// read there is from the kernel's record.
 	Sender    Process

@@ -188,6 +188,15 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 			&lateNames{names: names, current: f.current, now: kernel.BootNS}, &runtimeReport{t.opts.RuntimeReports, f.current})
 	}
 	t.followUp = f
+	t.opts.Senders.Program = probe.ProgramAt
+
+	if symbols != nil {
+		t.opts.Senders.Symbol = func(address uint64) (string, bool) {
+			name, _, ok := symbols.Lookup(address)
+			return name, ok && symbols.InKernel(address)
+		}
+	}
+
 	t.correlator = incident.New(t.config(symbols), correlated{t})
 
 	_, err = t.correlator.Idle(kernel.BootNS(), true) // the audit's first reading

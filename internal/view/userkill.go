@@ -17,7 +17,16 @@ func (b block) userKiller() []group {
 		return nil
 	}
 
-	items := []string{phrase.Task(k.Comm, k.PID), phrase.KillPath(k.Path, b.inc.Scope)}
+	var items []string
+	if k.Kind != events.KillerKernel || k.Comm != "" || k.PID != 0 { // else no process sent it
+		items = append(items, phrase.Task(k.Comm, k.PID))
+	}
+
+	items = append(items, phrase.KillPath(k.Path, b.inc.Scope))
+	if p := k.BPFProgram; p != nil {
+		items = append(items, strings.TrimSpace(fmt.Sprintf("%s (id %d)", p.Name, p.ID)))
+	}
+
 	if k.Reason != "" {
 		items = append(items, phrase.KillReason(k.Reason))
 	}

@@ -51,7 +51,7 @@ func userKills() func(sink.Sink) error {
 	}, "java")
 	pidns := incident("5f0c2c1e-42", 2*time.Second, &events.Killer{Kind: "user", Path: "pidns", PID: 4700, Comm: "tini"}, "a", "b", "c", "d", "e", "f", "g")
 	pidns.Ladder, pidns.Unknown = nil, []string{"ladder"}
-	kernel := incident("5f0c2c1e-43", 3*time.Second, &events.Killer{Kind: "kernel", Path: "kernel", PID: 4711, Comm: "java"}, "java")
+	kernel := incident("5f0c2c1e-43", 3*time.Second, &events.Killer{Kind: "kernel", Path: "bpf", BPFProgram: &events.BPFProgram{ID: 42, Name: "enforce\x1b[31m"}}, "java")
 	bare := incident("5f0c2c1e-44", 4*time.Second, nil, "java")
 
 	return feed(stop, human, pidns, kernel, bare)

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/oomtrace/oomtrace/internal/testenv/deaths"
 	"github.com/oomtrace/oomtrace/test/internal/must"
 	"github.com/oomtrace/oomtrace/test/internal/qemu"
 	"github.com/oomtrace/oomtrace/test/node"
@@ -20,6 +21,8 @@ import (
 )
 
 func main() {
+	deaths.FromEnvironment()
+
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "target":

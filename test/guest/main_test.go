@@ -20,7 +20,7 @@ func TestGuestImportsLittle(t *testing.T) {
 	const module = "github.com/oomtrace/oomtrace/"
 	allowed := []string{
 		module + "internal/events", module + "test/guest", module + "test/internal/must", module + "test/internal/qemu",
-		module + "test/internal/trace", module + "test/node", module + "test/vm", "github.com/creack/pty", "golang.org/x/sys/unix",
+		module + "test/internal/trace", module + "test/node", module + "test/vm", module + "internal/testenv/deaths", "github.com/creack/pty", "golang.org/x/sys/unix",
 	}
 
 	for _, pkg := range strings.Fields(string(out)) {

@@ -13,7 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/testenv/deaths"
 	"github.com/oomtrace/oomtrace/test/internal/must"
 )
 
@@ -28,6 +31,7 @@ type Killer struct {
 	do         func(*Attempt) // it, or what it starts, kills the target
 	limit      time.Duration  // until the target is dead; 0: usualLimit
 	journal    string         // unit that logs about it
+	die        string         // way of package deaths in which the target dies; empty: it is killed
 
 	want want
 }
@@ -38,6 +42,8 @@ type want struct {
 	path   string // of the killer
 	reason string
 	comm   string // of the sender
+	// nobody is true if no process may be named as the sender.
+	nobody bool
 	// check compares the rest.
 	check func(k *events.Killer, errorf func(format string, args ...any))
 }
@@ -122,11 +128,63 @@ var Killers = []Killer{
 			}
 		}},
 	},
+	dies("timer", deaths.Timer, want{path: "timer", nobody: true, check: stated("POSIX timer of the process itself")}),
+	dies("cpu-timer", deaths.CPUTimer, want{path: "timer", nobody: true, check: stated("POSIX timer of the process itself")}),
+	dies("cpu-limit", deaths.CPULimit, want{path: "rlimit", nobody: true, check: stated("RLIMIT_CPU")}),
+	dies("file-signal", deaths.File, want{path: "sigio", nobody: true, check: stated("F_SETSIG")}),
+	dies("forged-timer", deaths.Sigqueue, want{path: "self", comm: "exe", check: stated("sigqueue(3)")}),
+	{
+		Name: "parent-exit", die: deaths.Parent,
+		do: func(a *Attempt) {
+			parent := a.PID
+			a.PID = a.child()
+
+			must.OK("have the parent exit", unix.Kill(parent, unix.SIGUSR2))
+		},
+		want: want{scope: events.ScopeUser, path: "self", comm: "guest", check: stated("PR_SET_PDEATHSIG")},
+	},
+	{
+		Name: "tracer-exit",
+		do:   func(a *Attempt) { must.OK("trace", deaths.Command(deaths.Trace, a.PID).Run()) },
+		want: want{scope: events.ScopeUser, path: "tracer", comm: "exe", check: stated("PTRACE_O_EXITKILL")},
+	},
+	enforced("bpf", "sys_enter", deaths.ProgramName),
+	enforced("bpf-interrupts-off", "sched_switch", "BPF program"),
 	{
 		Name: "oom", properties: []string{"MemoryMax=40M", "MemorySwapMax=0"}, args: []string{"100", "slowly"},
 		do:   func(*Attempt) {},
 		want: want{scope: events.ScopeMemcg, path: "memcg"},
 	},
+}
+
+// dies is a killer whose target dies in that way by itself.
+func dies(name, way string, w want) Killer {
+	w.scope = events.ScopeUser
+
+	return Killer{Name: name, die: way, do: func(a *Attempt) { waitFor(usualLimit, func() bool { return a.signaled() }) }, want: w}
+}
+
+// enforced is a killer that is a BPF program at a raw tracepoint.
+func enforced(name, tracepoint, evidence string) Killer {
+	return Killer{
+		Name: name,
+		do: func(a *Attempt) {
+			detach, err := deaths.Program(tracepoint, a.PID)
+			must.OK("attach a program", err)
+			waitFor(usualLimit, func() bool { return a.signaled() })
+			detach()
+		},
+		want: want{scope: events.ScopeUser, path: "bpf", nobody: true, check: stated(evidence)},
+	}
+}
+
+// stated checks that the evidence has a text.
+func stated(text string) func(*events.Killer, func(string, ...any)) {
+	return func(k *events.Killer, errorf func(string, ...any)) {
+		if !slices.ContainsFunc(k.Evidence, func(e events.Evidence) bool { return strings.Contains(e.Value, text) }) {
+			errorf("evidence: got %+v, want %q in it", k.Evidence, text)
+		}
+	}
 }
 
 func loggedIn(k *events.Killer, errorf func(string, ...any)) {
@@ -168,6 +226,11 @@ func (w *want) compare(unit string, incidents []*events.Incident, errorf func(st
 			if field.want != "" && field.got != field.want {
 				errorf("%s: got %q, want %q in %+v", field.name, field.got, field.want, *k)
 			}
+		}
+
+		named := k.Kind != events.KillerKernel || k.PID != 0 || k.Comm != "" || k.UID != nil || k.Ancestry != nil || k.Cgroup != nil
+		if w.nobody && named {
+			errorf("killer: got %+v, want no process", *k)
 		}
 
 		if w.check != nil {

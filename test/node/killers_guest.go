@@ -17,6 +17,8 @@ import (
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/testenv/deaths"
 	"github.com/oomtrace/oomtrace/test/internal/must"
 	"github.com/oomtrace/oomtrace/test/internal/qemu"
 	"github.com/oomtrace/oomtrace/test/internal/trace"
@@ -29,10 +31,19 @@ const oomtrace = "/lab/oomtrace"
 type KillersResult struct {
 	Kernel   string    `json:"kernel"`
 	Attempts []Attempt `json:"attempts"`
-	Lines    []string  `json:"lines"` // of oomtrace
-	Stderr   string    `json:"stderr,omitempty"`
-	Failed   string    `json:"failed,omitempty"` // how oomtrace ended, if not well
+	// Tracers are what was traced, by attach mode.
+	Tracers map[events.Tier]KillersTracer `json:"tracers"`
 }
+
+// KillersTracer is what one oomtrace reported.
+type KillersTracer struct {
+	Lines  []string `json:"lines"`
+	Stderr string   `json:"stderr,omitempty"`
+	Failed string   `json:"failed,omitempty"` // how it ended, if not well
+}
+
+// killersTiers are the attach modes in which all kills are traced at the same time.
+var killersTiers = []events.Tier{events.TierFentry, events.TierKprobe, events.TierTracepoint}
 
 // Attempt is what one killer did.
 type Attempt struct {
@@ -46,17 +57,24 @@ type Attempt struct {
 	Journal []string `json:"journal,omitempty"`
 }
 
-// RunKillers runs the killers of lab.cases while oomtrace watches.
+// RunKillers runs the killers of lab.cases while oomtrace traces them in all attach modes.
 func RunKillers() error {
-	result := KillersResult{Kernel: release()}
+	result := KillersResult{Kernel: release(), Tracers: map[events.Tier]KillersTracer{}}
+	tracers := map[events.Tier]*trace.Process{}
 
-	p, err := trace.Start(oomtrace, "/tmp", "trace")
-	if err != nil {
-		return err
+	for _, tier := range killersTiers {
+		p, err := trace.Start(oomtrace, "/tmp", "trace-"+string(tier), "--tier", string(tier))
+		if err != nil {
+			return err
+		}
+
+		tracers[tier] = p
 	}
 
-	if err := p.WaitReady(4 * time.Minute); err != nil {
-		return err
+	for _, p := range tracers {
+		if err := p.WaitReady(4 * time.Minute); err != nil {
+			return err
+		}
 	}
 
 	names := qemu.BootList("lab.cases")
@@ -69,11 +87,15 @@ func RunKillers() error {
 
 	time.Sleep(2 * time.Second) // for what oomtrace learns later
 
-	if err := p.Stop(); err != nil {
-		result.Failed = err.Error()
-	}
+	for tier, p := range tracers {
+		var t KillersTracer
+		if err := p.Stop(); err != nil {
+			t.Failed = err.Error()
+		}
 
-	result.Lines, result.Stderr = p.Lines(), p.Stderr()
+		t.Lines, t.Stderr = p.Lines(), p.Stderr()
+		result.Tracers[tier] = t
+	}
 
 	return qemu.Send(os.Stdout, result)
 }
@@ -104,7 +126,7 @@ func (k *Killer) attempt() (a Attempt) {
 		k.prepare()
 	}
 
-	a.startTarget(k.properties, k.args)
+	a.startTarget(k.die, k.properties, k.args)
 	time.Sleep(300 * time.Millisecond) // systemd-run ends
 	k.do(&a)
 
@@ -117,8 +139,12 @@ func (k *Killer) attempt() (a Attempt) {
 }
 
 // startTarget starts the target as a service of systemd.
-func (a *Attempt) startTarget(properties, args []string) {
+func (a *Attempt) startTarget(die string, properties, args []string) {
 	call := []string{"systemd-run", "--quiet", "--unit=" + a.Unit}
+	if die != "" {
+		call = append(call, "--setenv="+deaths.Variable(die, 0))
+	}
+
 	for _, p := range properties {
 		call = append(call, "--property="+p)
 	}
@@ -139,6 +165,35 @@ func (a *Attempt) startTarget(properties, args []string) {
 	if !ok {
 		must.OK("wait for "+a.Unit, os.ErrDeadlineExceeded)
 	}
+}
+
+// signaled sends the target SIGUSR1, which it ignores until it expects the signal, and
+// reports whether the target is dead.
+func (a *Attempt) signaled() bool {
+	_ = unix.Kill(a.PID, unix.SIGUSR1)
+	return a.gone()
+}
+
+// child has the target start its child, and returns the child's PID.
+func (a *Attempt) child() (pid int) {
+	ok := waitFor(usualLimit, func() bool {
+		_ = unix.Kill(a.PID, unix.SIGUSR1)
+
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", a.PID))
+		for _, thread := range threads { // any of them may have forked
+			text, _ := os.ReadFile(thread)
+			if pid, _ = strconv.Atoi(strings.TrimSpace(string(text))); pid > 0 {
+				return true
+			}
+		}
+
+		return false
+	})
+	if !ok {
+		must.OK("wait for the child of "+a.Unit, os.ErrDeadlineExceeded)
+	}
+
+	return pid
 }
 
 // gone reports whether the target is dead.

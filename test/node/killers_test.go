@@ -6,12 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/test/internal/lab"
 	"github.com/oomtrace/oomtrace/test/internal/trace"
 )
 
 // TestKillers boots a whole Debian once. In it, everything that kills on a node kills a
-// service, while oomtrace watches.
+// service, while oomtrace traces it in all attach modes.
 func TestKillers(t *testing.T) {
 	lab.Require(t)
 
@@ -25,18 +26,24 @@ func TestKillers(t *testing.T) {
 
 	var result KillersResult
 	d.result(lab.Context(t), t, "lab.killers lab.cases="+strings.Join(selected, ","), &result)
-	d.keep(t, "trace.jsonl", strings.Join(result.Lines, "\n")+"\n")
 	lab.Logf(t, "Linux %s", result.Kernel)
 
-	if result.Failed != "" || result.Stderr != "" {
-		t.Errorf("oomtrace: got end %q, stderr %q; want none", result.Failed, result.Stderr)
-	}
+	traces := map[events.Tier]*trace.Trace{}
 
-	var tr trace.Trace
-	tr.Add(result.Lines...)
+	for _, tier := range killersTiers {
+		r := result.Tracers[tier]
+		d.keep(t, "trace-"+string(tier)+".jsonl", strings.Join(r.Lines, "\n")+"\n")
 
-	for _, problem := range tr.Problems {
-		t.Error(problem)
+		if r.Failed != "" || r.Stderr != "" {
+			t.Errorf("oomtrace, %s: got end %q, stderr %q; want none", tier, r.Failed, r.Stderr)
+		}
+
+		traces[tier] = &trace.Trace{}
+		traces[tier].Add(r.Lines...)
+
+		for _, problem := range traces[tier].Problems {
+			t.Errorf("%s: %s", tier, problem)
+		}
 	}
 
 	for i := range Killers {
@@ -52,7 +59,9 @@ func TestKillers(t *testing.T) {
 				case !a.Killed:
 					t.Errorf("the target was not killed; journal: %q", a.Journal)
 				default:
-					k.want.compare(a.Unit, tr.Of(a.PID), t.Errorf)
+					for _, tier := range killersTiers {
+						t.Run(string(tier), func(t *testing.T) { k.want.compare(a.Unit, traces[tier].Of(a.PID), t.Errorf) })
+					}
 				}
 
 				return
