@@ -103,6 +103,7 @@ func (w *oomWaits) exchange(last bool) (found []kernel.OOMWait, refused uint64) 
 	case !w.mu.TryLock():
 		return nil, w.refusedLast
 	}
+
 	defer w.mu.Unlock()
 
 	if len(w.next) > 0 {
