@@ -59,7 +59,7 @@ func oomKillDisabled(f *facts) *finding {
 			who += fmt.Sprintf(" and %d more", more)
 		}
 
-		hit.add("waiting", who, "/proc/PID/wchan")
+		hit.add("waiting", who, "/proc/PID/stack")
 	}
 
 	return hit

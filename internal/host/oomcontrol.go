@@ -3,6 +3,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"path/filepath"
@@ -104,8 +105,9 @@ type OOMWaiters struct {
 
 // OOMWaiters finds the threads in and below a cgroup that sleep in
 // mem_cgroup_oom_synchronize, and lists at most the given number of them. It examines a
-// bounded number of threads; once ctx is done, the others are counted as unread. It takes
-// no mmap lock: /proc/PID/wchan and status take none.
+// bounded number of threads; once ctx is done, the others are counted as unread. It reads
+// status of each thread, and the stack of those in uninterruptible sleep. Neither takes an
+// mmap lock; the stack takes exec_update_lock, which a thread in execve may hold.
 func (r Reader) OOMWaiters(ctx context.Context, path string, most int) OOMWaiters {
 	var w OOMWaiters
 	reader := procReader{root: r.in("proc")}
@@ -154,28 +156,40 @@ func (r Reader) ThreadExited(tid int) bool {
 	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
 }
 
-// oomWaiter returns a thread and its process if it waits. Where the kernel shows no wchan
-// (kallsyms are off, or it may not be read), a thread in uninterruptible sleep counts: the
-// caller knows that its cgroup is under OOM.
+// oomWaiter returns a thread and its process if it waits.
 func (r *procReader) oomWaiter(tid int) (t kernel.Task, waits bool) {
 	dir := r.root + "/" + strconv.Itoa(tid)
 
-	text, err := r.read(dir + "/wchan")
-	shown := err == nil && string(text) != "0"
-
-	if shown && !strings.HasPrefix(string(text), "mem_cgroup_oom_synchronize") {
-		return t, false
-	}
-
-	text, err = r.read(dir + "/status")
-	if err != nil || !shown && !strings.HasPrefix(fieldText(text, "State:"), "D") {
+	text, err := r.read(dir + "/status")
+	if err != nil || !strings.HasPrefix(fieldText(text, "State:"), "D") {
 		return t, false
 	}
 	tgid, _ := field(text, "Tgid:")
+
+	if !r.sleepsForOOM(dir) {
+		return t, false
+	}
 	t.TGID, t.TID = uint32(tgid), uint32(tid)
 	t.Comm, t.LeaderComm = r.comm(t.TID), r.comm(t.TGID)
 
 	return t, true
+}
+
+// sleepsForOOM reports whether a thread in uninterruptible sleep waits for memory, by its
+// kernel stack; else by wchan, for those who may not read the stack. wchan alone is not
+// enough: x86 kernels before 5.16 without frame pointers show 0 there, or a chance value
+// (5.10 arch/x86/kernel/process.c: get_wchan). Where neither is shown it does: the caller
+// knows that its cgroup is under OOM.
+func (r *procReader) sleepsForOOM(dir string) bool {
+	const function = "mem_cgroup_oom_synchronize"
+
+	if text, err := r.read(dir + "/stack"); err == nil && len(text) > 0 {
+		return bytes.Contains(text, []byte(function))
+	}
+
+	text, err := r.read(dir + "/wchan")
+
+	return err != nil || string(text) == "0" || bytes.HasPrefix(text, []byte(function))
 }
 
 // comm returns the name of a thread, empty if it cannot be read.

@@ -65,30 +65,35 @@ func TestOOMWaitLimiterIsTheTopmostThatIsUnderOOM(t *testing.T) {
 	}
 }
 
-// thread has the files of a thread in /proc.
-func thread(tid, tgid int, comm, wchan, state string) map[string]string {
+// thread has the files of a thread in /proc. A stack of "" cannot be read.
+func thread(tid, tgid int, comm, stack, wchan, state string) map[string]string {
 	dir := fmt.Sprintf("proc/%d/", tid)
 
 	return map[string]string{
-		dir + "wchan": wchan, dir + "comm": comm + "\n",
+		dir + "stack": stack, dir + "wchan": wchan, dir + "comm": comm + "\n",
 		dir + "status": fmt.Sprintf("Name:\t%s\nState:\t%s\nTgid:\t%d\nPid:\t%d\n", comm, state, tgid, tid),
 	}
 }
 
 func TestOOMWaitersSleepInTheKernelsWaitForMemory(t *testing.T) {
-	const sync, asleep = "mem_cgroup_oom_synchronize", "D (disk sleep)"
+	const (
+		sync, asleep = "mem_cgroup_oom_synchronize", "D (disk sleep)"
+		stack        = "[<0>] mem_cgroup_oom_synchronize+0x118/0x170\n[<0>] pagefault_out_of_memory+0xf/0x70\n"
+		other        = "[<0>] folio_wait_bit_common+0x118/0x170\n"
+	)
 
 	files := map[string]string{
-		"cg/a/tasks": "10\n11\n12\n0\n99\n", "cg/a/b/tasks": "20\n21\n22\n", "cg/other/tasks": "30\n",
+		"cg/a/tasks": "10\n11\n12\n0\n99\n", "cg/a/b/tasks": "20\n21\n22\n23\n", "cg/other/tasks": "30\n",
 	}
 	for _, th := range []map[string]string{
-		thread(10, 10, "app", "futex_wait_queue", "S (sleeping)"),
-		thread(11, 10, `wor\ker`, sync, asleep),
-		thread(12, 12, "disk", "folio_wait_bit_common", asleep),
-		thread(20, 20, "hidden", "0", asleep), // kallsyms are off
-		thread(21, 21, "runs", "0", "R (running)"),
-		thread(22, 22, "hog", sync, asleep),
-		thread(30, 30, "elsewhere", sync, asleep),
+		thread(10, 10, "app", "", "futex_wait_queue", "S (sleeping)"),
+		thread(11, 10, `wor\ker`, "", sync, asleep),
+		thread(12, 12, "disk", "", "folio_wait_bit_common", asleep),
+		thread(20, 20, "hidden", "", "0", asleep), // kallsyms are off
+		thread(21, 21, "runs", "", "0", "R (running)"),
+		thread(22, 22, "hog", stack, "0", asleep), // without frame pointers
+		thread(23, 23, "chance", other, sync, asleep),
+		thread(30, 30, "elsewhere", stack, sync, asleep),
 	} {
 		maps.Copy(files, th)
 	}

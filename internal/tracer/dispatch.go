@@ -65,10 +65,6 @@ func (t *Tracer) stallCounts(c kernel.StallCounts) error {
 	t.stalls.sample(c.BootNS)
 	t.host.sampleKubelet(t.clock.Time(c.BootNS))
 
-	if t.waits != nil {
-		t.waits.suspect(t.reclaimedWithoutProgress(c.BootNS))
-	}
-
 	if err := t.warn(c.BootNS); err != nil {
 		return err
 	}
@@ -102,7 +98,7 @@ func (t *Tracer) Idle(readNS uint64, caughtUp bool) (time.Duration, error) {
 		return 0, err
 	}
 
-	if err := t.oomWaiting(false); err != nil {
+	if err := t.oomWaiting(bootNS, false); err != nil {
 		return 0, err
 	}
 

@@ -22,6 +22,8 @@ import (
 const (
 	// oomWaitInterval is the time between two readings while a cgroup is suspected or waits.
 	oomWaitInterval = 500 * time.Millisecond
+	// suspectEveryNS is the shortest time between two looks for suspects.
+	suspectEveryNS = 200e6
 	// suspectReadings is how often a cgroup is examined after its last reclaim without
 	// progress. The task sleeps right after that reclaim, so the second reading is a reserve.
 	suspectReadings = 3
@@ -55,6 +57,7 @@ type oomWaits struct {
 
 	// The tracer's goroutine owns these.
 	next        []string // suspects that were not handed over yet
+	suspectedNS uint64   // when suspects were last looked for
 	refusedLast uint64   // as exchange returned last
 
 	mu       sync.Mutex
@@ -361,24 +364,16 @@ func (w *oomWaits) report(r kernel.OOMWait) {
 	w.found = append(w.found, r)
 }
 
-// reclaimedWithoutProgress returns the paths of the cgroups whose tasks reclaimed for a limit and
-// made no progress, by the newest reading of the counts.
-func (t *Tracer) reclaimedWithoutProgress(readNS uint64) (paths []string) {
-	noProgress := func(s flight.Sum) bool { return s.What == events.StallMemcgReclaim && s.NoProgress > 0 }
-
-	for key, sums := range t.stalls.recorder.Recent(readNS, 1) {
-		if at, ok := t.tree.Path(key); ok && slices.ContainsFunc(sums, noProgress) {
-			paths = append(paths, at)
-		}
-	}
-
-	return paths
-}
-
-// oomWaiting reports what was found of tasks that wait for memory.
-func (t *Tracer) oomWaiting(last bool) error {
+// oomWaiting has cgroups examined whose tasks reclaimed without progress, and reports what
+// was found of tasks that wait for memory.
+func (t *Tracer) oomWaiting(nowNS uint64, last bool) error {
 	if t.waits == nil {
 		return nil
+	}
+
+	if nowNS-min(t.waits.suspectedNS, nowNS) >= suspectEveryNS {
+		t.waits.suspectedNS = nowNS
+		t.waits.suspect(t.stalls.withoutProgress(nowNS))
 	}
 
 	found, refused := t.waits.exchange(last)
@@ -389,4 +384,20 @@ func (t *Tracer) oomWaiting(last bool) error {
 	}
 
 	return t.followUp.lostUpTo(events.LostOOMWait, refused)
+}
+
+// withoutProgress returns the paths of the cgroups whose tasks lately reclaimed for a limit
+// and made no progress. The counts are read every second, and for kills in between.
+func (s *stallHistory) withoutProgress(nowNS uint64) (paths []string) {
+	const lately = 2e9
+
+	noProgress := func(sum flight.Sum) bool { return sum.What == events.StallMemcgReclaim && sum.NoProgress > 0 }
+
+	for key, sums := range s.recorder.Recent(nowNS, lately) {
+		if at, ok := s.tree.Path(key); ok && slices.ContainsFunc(sums, noProgress) {
+			paths = append(paths, at)
+		}
+	}
+
+	return paths
 }

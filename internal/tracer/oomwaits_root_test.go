@@ -29,6 +29,7 @@ const grow = "x=aaaaaaaa; while :; do x=$x$x; done"
 type live struct {
 	t     *testing.T
 	lines chan *events.Incident // each as it is first, and after each update
+	seen  []*events.Incident    // of these, by the test
 }
 
 func startLive(t *testing.T) *live {
@@ -75,29 +76,40 @@ func (l *live) write(line events.Line) error {
 	return nil
 }
 
-// await returns the next incident, or change of one, that matches.
+// await returns an incident, or a change of one, that matches: the first that was seen, or
+// is seen next. What belongs to different incidents comes in any order.
 func (l *live) await(what string, match func(*events.Incident) bool) *events.Incident {
 	l.t.Helper()
 
-	var seen []string
+	deadline := time.After(30 * time.Second)
 
-	for deadline := time.After(30 * time.Second); ; {
-		select {
-		case inc := <-l.lines:
-			if match(inc) {
-				return inc
+	for i := 0; ; i++ {
+		if i == len(l.seen) {
+			select {
+			case inc := <-l.lines:
+				l.seen = append(l.seen, inc)
+			case <-deadline:
+				var all []string
+				for _, inc := range l.seen {
+					all = append(all, fmt.Sprintf("%s %s %+v", inc.ID, inc.Outcome, inc.Wait))
+				}
+
+				l.t.Fatalf("got %q in 30 seconds, want %s", all, what)
 			}
+		}
 
-			seen = append(seen, fmt.Sprintf("%s %s %+v", inc.ID, inc.Outcome, inc.Wait))
-		case <-deadline:
-			l.t.Fatalf("got %q in 30 seconds, want %s", seen, what)
+		if match(l.seen[i]) {
+			return l.seen[i]
 		}
 	}
 }
 
-func (l *live) awaitWait() *events.Incident {
+func (l *live) awaitWait(except string) *events.Incident {
 	l.t.Helper()
-	return l.await("tasks that wait", func(inc *events.Incident) bool { return inc.Outcome == events.OutcomeOOMKillDisabled })
+
+	return l.await("tasks that wait", func(inc *events.Incident) bool {
+		return inc.Outcome == events.OutcomeOOMKillDisabled && inc.ID != except
+	})
 }
 
 func (l *live) awaitEnd(id string, end events.WaitEnd) *events.Incident {
@@ -157,7 +169,7 @@ func TestTasksThatWaitForMemoryAreReported(t *testing.T) {
 	began := time.Now()
 	hog := startGrowing(t, dir)
 
-	inc := l.awaitWait()
+	inc := l.awaitWait("")
 	t.Logf("reported after %v, waiting since %v", time.Since(began), inc.Time.Sub(began))
 
 	limiter := inc.Limiter
@@ -195,7 +207,7 @@ func TestAWaitEndsWithTheTask(t *testing.T) {
 	dir := shortCgroup(t, containerID("b"))
 	l := startLive(t)
 	hog := startGrowing(t, dir)
-	inc := l.awaitWait()
+	inc := l.awaitWait("")
 
 	if err := hog.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -208,13 +220,13 @@ func TestAWaitEndsWithAHigherLimit(t *testing.T) {
 	dir := shortCgroup(t, containerID("c"))
 	l := startLive(t)
 	startGrowing(t, dir)
-	inc := l.awaitWait()
+	inc := l.awaitWait("")
 
 	set(t, dir, "memory.limit_in_bytes", "100M")
 	l.awaitEnd(inc.ID, events.WaitEndLimitRaised)
 
 	// It fills the new limit, too.
-	if again := l.awaitWait(); again.ID == inc.ID || *again.Limiter.LimitBytes != 100<<20 {
+	if again := l.awaitWait(inc.ID); *again.Limiter.LimitBytes != 100<<20 {
 		t.Errorf("got incident %s with limiter %+v, want another one of 100 MiB", again.ID, again.Limiter)
 	}
 }
@@ -243,7 +255,7 @@ func TestAWaitForAnAncestorIsOfTheAncestor(t *testing.T) {
 	l := startLive(t)
 	hog := startGrowing(t, child)
 
-	inc := l.awaitWait()
+	inc := l.awaitWait("")
 	if !strings.HasSuffix(dir, inc.Limiter.Cgroup.Path) || !isOf(inc.Wait.Tasks, hog.Process.Pid) ||
 		!strings.HasSuffix(inc.Wait.Tasks[0].Cgroup.Path, "/child") {
 		t.Errorf("got limiter %+v, wait %+v, want %s, and a task in its child", inc.Limiter.Cgroup, inc.Wait, dir)
@@ -257,7 +269,7 @@ func TestTasksThatWaitedBeforeTheTraceAreReported(t *testing.T) {
 
 	l := startLive(t)
 
-	inc := l.awaitWait()
+	inc := l.awaitWait("")
 	if inc.Wait.Since != nil || !slices.Contains(inc.Unknown, "wait.since") || !isOf(inc.Wait.Tasks, hog.Process.Pid) {
 		t.Errorf("got wait %+v, unknown %v, want sh[%d] since an unknown time", inc.Wait, inc.Unknown, hog.Process.Pid)
 	}

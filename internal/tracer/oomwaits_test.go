@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/flight"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -302,5 +305,26 @@ func TestSuspectsWaitWhileTheLockIsTaken(t *testing.T) {
 
 	if found := n.poll(seenReadings); len(found) != 1 {
 		t.Errorf("got %+v, want the wait of /db", found)
+	}
+}
+
+// Counts are read between the seconds, too, for a kill: what those show must not be missed.
+func TestSuspectsAreThoseOfTheLastSeconds(t *testing.T) {
+	known := tree()
+	at, ok := known.Path(events.CgroupKey{ID: 2})
+	key := kernel.StallKey{Cgroup: events.CgroupKey{ID: 2}, What: events.StallMemcgReclaim}
+	count := kernel.StallCount{StallTotals: kernel.StallTotals{Count: 16, NoProgress: 16}}
+
+	s := &stallHistory{tree: resolve.NewNamedTree(known, nil), recorder: flight.New(0)}
+	s.recorder.Counts(kernel.StallCounts{Meta: kernel.Meta{BootNS: 10e9}, Counts: map[kernel.StallKey]kernel.StallCount{key: count}})
+
+	for _, ns := range []uint64{10e9, 11e9} {
+		if got := s.withoutProgress(ns); !ok || !slices.Equal(got, []string{at}) {
+			t.Errorf("after %d ns: got %q, want %q", ns, got, at)
+		}
+	}
+
+	if got := s.withoutProgress(13e9); len(got) != 0 {
+		t.Errorf("after 13 s: got %q, want nothing", got)
 	}
 }

@@ -294,7 +294,7 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 
 // end reports what is still pending, and the totals.
 func (t *Tracer) end() error {
-	if err := t.oomWaiting(true); err != nil {
+	if err := t.oomWaiting(kernel.BootNS(), true); err != nil {
 		return err
 	}
 
