@@ -197,6 +197,7 @@ func loopedCalls(t testing.TB, l *loader, times int32, names []string, setup asm
 		Return: &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed},
 		Params: []btf.FuncParam{{Name: "ctx", Type: &btf.Pointer{Target: &btf.Void{}}}},
 	}
+
 	body := append(setup, asm.Mov.Imm(asm.R6, times))
 	again := len(body)
 

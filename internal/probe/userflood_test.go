@@ -5,6 +5,7 @@ package probe
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -189,6 +190,7 @@ func killItself(i int) (pid uint32, err error) {
 	if _, err := in.Write([]byte("go\n")); err != nil {
 		return 0, err
 	}
+
 	cmd.Wait()
 
 	return uint32(cmd.Process.Pid), nil
@@ -358,6 +360,60 @@ func TestCgroupFloodCostsItsTenantAlone(t *testing.T) {
 	}
 
 	t.Logf("%d changes: %d delivered, throttled %v", changes.Load(), s.changes, s.throttled)
+}
+
+// Whoever was given a cgroup can make any number below it; all of them share one budget. Each
+// of root's cgroups has its own.
+func TestGivenCgroupsShareABudget(t *testing.T) {
+	const (
+		cgroups = 40
+		each    = 100
+		nobody  = 65534
+	)
+
+	for name, owner := range map[string]int{"of root": 0, "given away": nobody} {
+		t.Run(name, func(t *testing.T) {
+			p, layout := opened(t)
+			top := filepath.Join(layout.MemoryMount, fmt.Sprintf("oomtrace-tenants-%d", os.Getpid()))
+
+			var dirs []string
+
+			for i := range cgroups {
+				dirs = append(dirs, fmt.Sprint(top, "/", i))
+				if err := errors.Join(os.MkdirAll(dirs[i], 0o755), os.Chown(dirs[i], owner, owner)); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			t.Cleanup(func() {
+				for _, dir := range append(dirs, top) {
+					if err := os.Remove(dir); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+
+			s := beside(t, p, func() error { time.Sleep(time.Millisecond); return nil }, func() {
+				for range each {
+					for _, dir := range dirs {
+						if err := errors.Join(os.Mkdir(dir+"/x", 0o755), os.Remove(dir+"/x")); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				}
+			})
+
+			const changes = 2 * cgroups * each
+			if sum := s.changes + s.throttled["cgroup"]; sum < changes {
+				t.Errorf("got %d delivered and %d throttled, want %d together", s.changes, s.throttled["cgroup"], changes)
+			}
+
+			if got, want := s.throttled["cgroup"] > changes/2, owner != 0; got != want {
+				t.Errorf("got %d of %d changes throttled, want most: %v", s.throttled["cgroup"], changes, want)
+			}
+		})
+	}
 }
 
 // A path of any length arrives whole.

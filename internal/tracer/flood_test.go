@@ -154,6 +154,7 @@ func flood(t *testing.T, kind, dir string, between time.Duration, uid uint32) (s
 	t.Helper()
 
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestFlooder$")
+
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s:%s:%s", floodEnv, kind, between, dir))
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
@@ -331,6 +332,7 @@ func TestFloodsHoldBackNoVerdict(t *testing.T) {
 
 			end := flood(t, test.kind, dir, test.between, test.uid)
 			oomBeside, userBeside := killSome(t, seen, containers)
+
 			end()
 
 			t.Logf("got an OOM kill after %s, a SIGKILL after %s", oomBeside, userBeside)

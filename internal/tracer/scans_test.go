@@ -57,6 +57,7 @@ func (s *scanned) awaited() {
 	s.t.Helper()
 
 	s.scans.done <- <-s.scans.done
+
 	s.rescan()
 }
 
