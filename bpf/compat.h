@@ -120,11 +120,11 @@ static __always_inline __s64 not_negative(__s64 count)
 }
 
 /*
- * The page counts of mm. Per-CPU counters are summed where __per_cpu_offset is
- * known; else each count may be off by a batch (2 * CPUs, at least 32) per CPU, as
+ * The page counts of mm. With exact, per-CPU counters are summed where __per_cpu_offset
+ * is known; else each count may be off by a batch (2 * CPUs, at least 32) per CPU, as
  * in oom:mark_victim and /proc/PID/status.
  */
-static __always_inline bool mm_rss(struct mm_struct *mm, struct rss *rss)
+static __always_inline bool mm_rss(struct mm_struct *mm, struct rss *rss, bool exact)
 {
 	if (bpf_core_field_exists(((struct mm_struct___percpu *)0)->rss_stat)) {
 		struct percpu_counter *f = rss_counter(mm, MM_FILEPAGES), *a = rss_counter(mm, MM_ANONPAGES);
@@ -134,7 +134,7 @@ static __always_inline bool mm_rss(struct mm_struct *mm, struct rss *rss)
 		rss->anon = BPF_CORE_READ(a, count);
 		rss->swap = BPF_CORE_READ(w, count);
 		rss->shmem = BPF_CORE_READ(s, count);
-		if (__per_cpu_offset) {
+		if (exact && __per_cpu_offset) {
 			rss->file += percpu_sum((__u64)BPF_CORE_READ(f, counters));
 			rss->anon += percpu_sum((__u64)BPF_CORE_READ(a, counters));
 			rss->swap += percpu_sum((__u64)BPF_CORE_READ(w, counters));

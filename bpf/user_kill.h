@@ -171,6 +171,16 @@ static __always_inline bool kills(struct task_struct *target, int result)
 	       BPF_CORE_READ(target, signal, live.counter) > 0;
 }
 
+/*
+ * Whether a SIGKILL may be the OOM killer's after all: where the kernel skipped the
+ * kprobe on the entry of its invocation, nothing but its mark shows it. The kernel also
+ * kills in the context of a task that exits: the init of a PID namespace, a tracer.
+ */
+static __always_inline bool may_be_missed_oom(void *info, __u32 flags)
+{
+	return info == SEND_SIG_PRIV && !(flags & (WIRE_SENDER_EXITING | WIRE_SENDER_INIT));
+}
+
 /* The budget is that of the sender, so that nobody can hide another's SIGKILLs. */
 static __always_inline void on_user_kill(void *ctx, void *info, struct task_struct *target, bool group, int result,
 					 __u32 flags)
@@ -184,7 +194,7 @@ static __always_inline void on_user_kill(void *ctx, void *info, struct task_stru
 		return;
 
 	tenant = tenant_of(task_cgroup(current_task()));
-	if (!may_send(WIRE_KIND_USER_KILL, SHARE_USER_KILLS, tenant, sizeof(*r)))
+	if (!may_be_missed_oom(info, flags) && !may_send(WIRE_KIND_USER_KILL, SHARE_USER_KILLS, tenant, sizeof(*r)))
 		return;
 
 	fill_cgroup_key(&key, target);

@@ -5,6 +5,7 @@ package probe
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
+	"github.com/oomtrace/oomtrace/bpf"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/testenv"
@@ -26,11 +28,11 @@ import (
 
 // sorted counts what a probe delivers. It is as slow as a tracer that has other work.
 type sorted struct {
-	users, ancestries, changes uint64
-	lost, throttled            map[string]uint64
-	sent                       map[uint32]bool // targets of users' SIGKILLs
-	killed, marked             map[uint32]bool // targets of the OOM killer's
-	made                       map[string]bool // paths of new cgroups
+	users, kernels, changes, ancestries uint64 // users include kernels
+	lost, throttled                     map[string]uint64
+	sent                                map[uint32]bool // targets of users' SIGKILLs
+	killed, marked                      map[uint32]bool // targets of the OOM killer's
+	made                                map[string]bool // paths of new cgroups
 }
 
 func newSorted() *sorted {
@@ -48,7 +50,10 @@ func (s *sorted) Record(r kernel.Record) error {
 			return nil
 		}
 
-		s.users++
+		if s.users++; r.FromKernel {
+			s.kernels++
+		}
+
 		s.sent[r.Target.TGID] = true
 
 		for start := time.Now(); time.Since(start) < 10*time.Microsecond; {
@@ -204,7 +209,7 @@ func TestUserKillFloodCostsItsTenantAlone(t *testing.T) {
 
 	const times = 16
 
-	program := loopedSignal(t, p.loader, times)
+	program := loopedSignal(t, p.loader, times, false)
 
 	var sent atomic.Uint64
 
@@ -248,6 +253,38 @@ func TestUserKillFloodCostsItsTenantAlone(t *testing.T) {
 	}
 
 	t.Logf("%d sent: %d delivered, throttled %v, %d ancestries", sent.Load(), s.users, s.throttled, s.ancestries)
+}
+
+// A SIGKILL by the kernel may be the OOM killer's, where the entry of its invocation was
+// missed: it does not depend on what its trigger's tenant has sent.
+func TestSIGKILLsOfTheKernelHaveNoBudget(t *testing.T) {
+	p, _ := opened(t)
+
+	const times = 16
+
+	users := loopedSignal(t, p.loader, times, false)
+	if err := p.loader.constant("attach_mode", uint32(bpf.AttachModeKprobe)); err != nil {
+		t.Fatal(err)
+	}
+
+	kernels := loopedSignal(t, p.loader, times, true)
+	run := func(program *ebpf.Program) {
+		if _, err := program.Run(&ebpf.RunOptions{Context: make([]uint64, 1)}); err != nil {
+			t.Error(err)
+		}
+	}
+
+	s := beside(t, p, func() error { time.Sleep(time.Millisecond); return nil }, func() {
+		for range 5000 / times {
+			run(users)
+		}
+
+		run(kernels)
+	})
+
+	if s.throttled["user_kill"] == 0 || s.kernels != times {
+		t.Errorf("got %d SIGKILLs of users throttled and %d of the kernel, want some and %d", s.throttled["user_kill"], s.kernels, times)
+	}
 }
 
 // A zombie can be sent any number of SIGKILLs by its owner. None kills anybody, none is a
@@ -361,6 +398,60 @@ func TestCgroupFloodCostsItsTenantAlone(t *testing.T) {
 	t.Logf("%d changes: %d delivered, throttled %v", changes.Load(), s.changes, s.throttled)
 }
 
+// Whoever was given a cgroup can make any number below it; all of them share one budget. Each
+// of root's cgroups has its own.
+func TestGivenCgroupsShareABudget(t *testing.T) {
+	const (
+		cgroups = 40
+		each    = 100
+		nobody  = 65534
+	)
+
+	for name, owner := range map[string]int{"of root": 0, "given away": nobody} {
+		t.Run(name, func(t *testing.T) {
+			p, layout := opened(t)
+			top := filepath.Join(layout.MemoryMount, fmt.Sprintf("oomtrace-tenants-%d", os.Getpid()))
+
+			var dirs []string
+
+			for i := range cgroups {
+				dirs = append(dirs, fmt.Sprint(top, "/", i))
+				if err := errors.Join(os.MkdirAll(dirs[i], 0o755), os.Chown(dirs[i], owner, owner)); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			t.Cleanup(func() {
+				for _, dir := range append(dirs, top) {
+					if err := os.Remove(dir); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+
+			s := beside(t, p, func() error { time.Sleep(time.Millisecond); return nil }, func() {
+				for range each {
+					for _, dir := range dirs {
+						if err := errors.Join(os.Mkdir(dir+"/x", 0o755), os.Remove(dir+"/x")); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				}
+			})
+
+			const changes = 2 * cgroups * each
+			if sum := s.changes + s.throttled["cgroup"]; sum < changes {
+				t.Errorf("got %d delivered and %d throttled, want %d together", s.changes, s.throttled["cgroup"], changes)
+			}
+
+			if got, want := s.throttled["cgroup"] > changes/2, owner != 0; got != want {
+				t.Errorf("got %d of %d changes throttled, want most: %v", s.throttled["cgroup"], changes, want)
+			}
+		})
+	}
+}
+
 // A path of any length arrives whole.
 func TestCgroupPathsOfAnyLength(t *testing.T) {
 	p, layout := opened(t)
@@ -403,8 +494,13 @@ func TestCgroupPathsOfAnyLength(t *testing.T) {
 }
 
 // loopedSignal makes one program that calls the one on signals so many times, for a SIGKILL
-// from the current task to itself.
-func loopedSignal(t testing.TB, l *loader, times int32) *ebpf.Program {
+// from the current task to itself, as it sends it or as the kernel does.
+func loopedSignal(t testing.TB, l *loader, times int32, byKernel bool) *ebpf.Program {
+	var info int32 // SEND_SIG_NOINFO
+	if byKernel {
+		info = 1 // SEND_SIG_PRIV
+	}
+
 	// The arguments of signal_generate are an array: sig, siginfo, task, group, result.
 	argument := func(i int16) int16 { return -8 * (5 - i) }
 
@@ -413,8 +509,9 @@ func loopedSignal(t testing.TB, l *loader, times int32) *ebpf.Program {
 		asm.StoreMem(asm.RFP, argument(2), asm.R0, asm.DWord),
 		asm.Mov.Imm(asm.R0, int32(syscall.SIGKILL)),
 		asm.StoreMem(asm.RFP, argument(0), asm.R0, asm.DWord),
-		asm.Mov.Imm(asm.R0, 0), // SEND_SIG_NOINFO; delivered
+		asm.Mov.Imm(asm.R0, info),
 		asm.StoreMem(asm.RFP, argument(1), asm.R0, asm.DWord),
+		asm.Mov.Imm(asm.R0, 0), // delivered
 		asm.StoreMem(asm.RFP, argument(4), asm.R0, asm.DWord),
 		asm.Mov.Imm(asm.R0, 1),
 		asm.StoreMem(asm.RFP, argument(3), asm.R0, asm.DWord),

@@ -98,7 +98,7 @@ func (t *Tracer) Idle(readNS uint64, caughtUp bool) (time.Duration, error) {
 		return 0, err
 	}
 
-	if err := t.oomWaiting(bootNS, false); err != nil {
+	if err := t.oomWaiting(readNS, false); err != nil {
 		return 0, err
 	}
 
