@@ -92,6 +92,8 @@ func TestTracepointsJoinAGroupKill(t *testing.T) {
 	a, b, other := proc(10, "a"), proc(11, "b"), proc(12, "c")
 	c := leafToRoot(1000, kernel.NoLimit)
 	c[0].OOMLocal, c[0].OOMGroup = 1, true
+	other.Cgroup.ID = 77 // outside of the group
+
 	m.marked(a, a, c, kernel.ReclaimMemcg)
 	m.marked(a, b, c, kernel.ReclaimMemcg)
 	m.kill(a, a, true, false)     // the chosen one again, without a mark
