@@ -34,12 +34,44 @@ func TestAuditOfAGroupThatSharesMemory(t *testing.T) {
 	m.settle()
 
 	inc := m.one()
+	if roles(inc) != "chosen group" {
+		t.Errorf("got roles %s, want chosen group", roles(inc))
+	}
+
 	if a := inc.Audit; a == nil || !a.Explained || a.KernelKills != 3 || a.WindowKills != 3 {
 		t.Errorf("got audit %+v, want 3 kills, explained", a)
 	}
 
 	if len(m.findings) != 0 {
 		t.Errorf("got findings %q, want none", m.findings)
+	}
+}
+
+// Who shares the memory of a member and is none itself dies for that alone: outside of the
+// group, or exempt.
+func TestSharersOfAGroupThatAreNoMembers(t *testing.T) {
+	a, outside, exempt := proc(10, "sh"), proc(11, "sh"), proc(12, "sh")
+	outside.Cgroup.ID = 77
+
+	m := newHost(t, events.TierFentry)
+	c := leafToRoot(1000, kernel.NoLimit)
+	c[0].OOMGroup = true
+	m.invocation++
+	m.chooses(a, a, c, 0, kernel.ConstraintMemcg)
+	m.kill(a, a, true, false)
+	m.mark(a, a)
+	m.kill(a, outside, false, true)
+	m.record(kernel.Kill{Meta: m.meta(a), Target: exempt, FromKernel: true, SharesMM: true, OOMScoreAdj: -1000})
+	m.returns(a, events.OutcomeKilled, c[0])
+	m.settle()
+
+	inc := m.one()
+	if got, want := roles(inc), "chosen shared_mm shared_mm"; got != want {
+		t.Errorf("got roles %s, want %s", got, want)
+	}
+
+	if a := inc.Audit; a == nil || !a.Explained || a.KernelKills != 1 {
+		t.Errorf("got audit %+v, want one kill, explained", a)
 	}
 }
 

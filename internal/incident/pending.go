@@ -7,6 +7,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
 // pendingOOM holds the records of an OOM invocation that has not been reported yet. The
@@ -59,7 +60,7 @@ func (p *pendingOOM) add(k kernel.Kill) (first bool) {
 	}
 
 	role := p.role(k)
-	if role != events.RoleSharedMM {
+	if !k.SharesMM && role != events.RoleSharedMM {
 		p.kernelKills++
 	}
 	p.victims = append(p.victims, victim{kill: k, role: role})
@@ -71,6 +72,8 @@ func (p *pendingOOM) add(k kernel.Kill) (first bool) {
 // killed after it, without a mark of their own (mm/oom_kill.c: __oom_kill_process).
 func (p *pendingOOM) role(k kernel.Kill) events.Role {
 	switch {
+	case k.SharesMM && p.isMember(k):
+		return events.RoleGroup // its own SIGKILL follows
 	case k.SharesMM:
 		return events.RoleSharedMM
 	case p.chosen == nil && len(p.victims) == 0:
@@ -85,6 +88,17 @@ func (p *pendingOOM) role(k kernel.Kill) events.Role {
 	// Neither a group nor the chosen process: it shares the memory. The kernel side does
 	// not see that if the leader of the target has exited before its threads.
 	return events.RoleSharedMM
+}
+
+// isMember reports whether a process is known to be one of the group that is killed: it is
+// in the group's cgroup, or in one between that and the chosen process, and not exempt
+// (mm/oom_kill.c: oom_kill_memcg_member).
+func (p *pendingOOM) isMember(k kernel.Kill) bool {
+	if p.shortage.group < 0 || k.OOMScoreAdj == oom.ScoreAdjMin {
+		return false
+	}
+
+	return slices.ContainsFunc(p.chosen.Ancestry[:p.shortage.group+1], func(m kernel.Memcg) bool { return m.Key == k.Target.Cgroup })
 }
 
 // facts returns the input of builder.oomIncident. There must be a victim.

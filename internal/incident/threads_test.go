@@ -186,6 +186,7 @@ func TestTracepointsJoinAGroupKill(t *testing.T) {
 	a, b, other := proc(10, "a"), proc(11, "b"), proc(12, "c")
 	c := leafToRoot(1000, kernel.NoLimit)
 	c[0].OOMGroup = true
+	other.Cgroup.ID = 77 // outside of the group
 	last := m.reclaims(0)
 	m.marked(a, a, c, last)
 	m.mark(b, b) // b fails to allocate, and is exiting already
