@@ -8,6 +8,7 @@ const (
 	LostNameLookup     = "name_lookup"     // look-ups of names, or of reports of container runtimes
 	LostHostState      = "host_state"      // readings of the state of the host
 	LostStallHistory   = "stall_history"   // stalls that were evicted from the flight recorder
+	LostKernelLog      = "kernel_log"      // records of the kernel's log, and readings that complete an incident
 	LostIncidentUpdate = "incident_update" // updates that came too late
 )
 
@@ -21,8 +22,8 @@ const (
 // Lost counts records that did not reach user space since the last such line (Kind "lost").
 type Lost struct {
 	Envelope
-	// What is the kind of record, or recording, name_lookup, host_state, stall_history or
-	// incident_update.
+	// What is the kind of record, or recording, name_lookup, host_state, stall_history, kernel_log
+	// or incident_update.
 	What string `json:"what"`
 	// Count is the number lost.
 	Count uint64 `json:"count"`
