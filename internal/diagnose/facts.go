@@ -32,6 +32,9 @@ type facts struct {
 	node       events.NodeState
 	eviction   events.Eviction
 
+	// memoryFrom is where memory was filled in from; nil: the incident's own source.
+	memoryFrom *events.Completion
+
 	victim  *events.Victim // the chosen one, else the first; nil if nobody died
 	charge  *charge        // what the limiter or the node was used for; nil: not known
 	history History
@@ -43,7 +46,7 @@ func incidentFacts(inc *events.Incident, history History) *facts {
 		limiter: value(inc.Limiter), ancestry: inc.Ladder, trigger: inc.Trigger, victims: inc.Victims, killer: value(inc.Killer),
 		allocation: value(inc.Allocation), before: value(inc.Before), passes: value(inc.Passes), shares: inc.Shares,
 		candidates: inc.Candidates, node: value(inc.NodeState), eviction: value(inc.Eviction),
-		victim: chosen(inc), history: history,
+		memoryFrom: inc.SourceOf("memory"), victim: chosen(inc), history: history,
 	}
 	f.charge = newCharge(f, inc.Memory, inc.NodeState)
 
@@ -86,10 +89,22 @@ const (
 // the log.
 func (f *facts) source(live string) string {
 	if f.tier == events.TierKernelLog {
-		return "kernel log"
+		return phrase.Spaced(events.SourceKernelLog)
 	}
 
 	return live
+}
+
+// memorySource is the source of the limiter's charge.
+func (f *facts) memorySource() string {
+	switch m := f.memoryFrom; {
+	case m == nil:
+		return f.source("memory.stat counters at the kill")
+	case m.AfterNS != nil:
+		return m.Source + ", " + phrase.Duration(*m.AfterNS) + " after the kill"
+	default:
+		return phrase.Spaced(m.Source)
+	}
 }
 
 // nodeSource is the source of the node's state, with the time after the kill at which it

@@ -5,8 +5,8 @@
 // sink at once, and is then completed by enrichers that know nothing of each other.
 //
 // The files follow the data: dispatch.go routes records, followup.go keeps open incidents
-// and what they wait for, and each enricher has a file: stalls.go, hoststate.go, names.go,
-// runtimereport.go.
+// and what they wait for, and each enricher has a file: stalls.go, hoststate.go,
+// kernelreport.go with completion.go, names.go, runtimereport.go.
 package tracer
 
 import (
@@ -24,6 +24,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/kernellog"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/probe"
 	"github.com/oomtrace/oomtrace/internal/resolve"
@@ -82,6 +83,7 @@ type Tracer struct {
 	followUp   *followUp
 	stalls     *stallHistory
 	host       *hostState
+	reports    *kernelReport
 	alerts     *alert.Detector // nil: no warnings
 	senders    senders
 	hasKubelet bool   // or a log of one
@@ -134,7 +136,7 @@ func Open(opts Options) (*Tracer, error) {
 		scanned: make(chan *resolve.Scan, 1),
 	}
 	if err := t.assemble(symbols); err != nil {
-		p.Close()
+		_ = t.Close()
 		return nil, err
 	}
 	// The BTF of the kernel was decoded for loading and is garbage now: return tens of MiB
@@ -164,7 +166,15 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	t.host = newHostState(reader, kubelet.NewEvictionTracker(config, reader))
 
 	f := newFollowUp(t.ident.bootID, t.opts.Sink.Write, t.envelope)
-	f.enrichers = []enricher{t.stalls, t.host}
+
+	t.reports = newKernelReport(reader.Charge, f.current)
+	if log, err := kernellog.Follow(kernellog.Options{PageSizeBytes: host.PageSize()}); err != nil {
+		t.opts.Warn("what no hook sees of a kill is not completed from the kernel's log: " + err.Error())
+	} else {
+		t.reports.log = log
+	}
+
+	f.enrichers = []enricher{t.stalls, t.host, t.reports}
 
 	if names := t.opts.Names; names != nil {
 		f.enrichers = append(f.enrichers,
@@ -281,6 +291,7 @@ func (t *Tracer) end() error {
 	if !t.host.finish(2 * time.Second) {
 		t.opts.Warn("the state of the node after the last kills is missing: sampling it took too long")
 	}
+	t.reports.finish(finishWithin)
 	t.stalls.readNS = 0 // read the counts for the last kills at once
 
 	if err := t.followUp.finish(kernel.BootNS()); err != nil {
@@ -305,6 +316,8 @@ func (t *Tracer) start() {
 
 	t.startScan()
 	t.work.Go(func() { t.host.run(t.workCtx) })
+	t.work.Go(func() { t.reports.follow(t.workCtx, t.opts.Warn) })
+	t.work.Go(func() { t.reports.read(t.workCtx) })
 
 	if t.opts.UserKills != incident.UserKillsNone {
 		t.senders.start(sendersOptions{
@@ -313,6 +326,10 @@ func (t *Tracer) start() {
 		})
 	}
 }
+
+// finishWithin bounds how long the end of a trace waits for the kernel's reports of the last
+// kills.
+const finishWithin = 500 * time.Millisecond
 
 // stopWithin bounds how long Run waits for its goroutines.
 const stopWithin = 2 * time.Second
@@ -383,4 +400,10 @@ func (t *Tracer) unseen() []string {
 }
 
 // Close detaches the probes. It does not wait for Run, which must have returned.
-func (t *Tracer) Close() error { return t.probe.Close() }
+func (t *Tracer) Close() error {
+	if t.reports != nil {
+		t.reports.close()
+	}
+
+	return t.probe.Close()
+}
