@@ -58,18 +58,34 @@ func fromLog(inc, log *events.Incident) *events.Incident {
 	return c.add(events.SourceKernelLog, nil)
 }
 
+// statWithinNS is how long after a kill memory.stat is taken for that of the kill. A limit
+// that is hit again and again fills up anew within some hundred milliseconds.
+const statWithinNS = 100e6
+
 // fromMemoryStat returns an incident's completion with memory.stat of its limiter, which was
-// read after the kill. What the victim had may be gone by then, so the parts must still add
-// up to the usage at the kill.
+// read after the kill. What the victims had may be gone by then, and others may have taken
+// its place: the parts must still add up to the usage at the kill, and contain what the
+// victims had.
 func fromMemoryStat(inc *events.Incident, memory *events.Memory, afterNS uint64) *events.Incident {
 	c := newCompletion(inc)
 
 	if l := inc.Limiter; c.lacks("memory") && !c.lacks("limiter") && memory != nil && l != nil && l.UsageBytes != nil &&
-		oom.AddsUp(memory, *l.UsageBytes) {
+		afterNS <= statWithinNS && oom.AddsUp(memory, *l.UsageBytes) && contains(memory, inc.Victims) {
 		c.setMemory(memory)
 	}
 
 	return c.add(events.SourceMemoryStat, &afterNS)
+}
+
+// contains reports whether a charge can be one with the victims: each alone, since they may
+// share memory. Parts of a victim that are not known count as gone.
+func contains(memory *events.Memory, victims []events.Victim) bool {
+	const slack = 4 << 20 // before 6.2 a part of a process's counts is kept in each thread
+
+	return !slices.ContainsFunc(victims, func(v events.Victim) bool {
+		return v.AnonRSSBytes == nil || *v.AnonRSSBytes > *memory.AnonBytes+slack ||
+			v.ShmemRSSBytes == nil || *v.ShmemRSSBytes > *memory.ShmemBytes+slack
+	})
 }
 
 func (c *completion) lacks(name string) bool { return c.unknown.Has(name) }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/kernellog"
 	"github.com/oomtrace/oomtrace/internal/ledger"
+	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
 // recorded returns the incident of a report that a kernel wrote in a virtual machine.
@@ -249,6 +251,15 @@ func TestMemoryStatCountsWhileItAddsUp(t *testing.T) {
 	gone := &events.Memory{AnonBytes: new(uint64(0)), FileBytes: new(usage / 4), ShmemBytes: new(usage / 4)}
 	if change := fromMemoryStat(inc, gone, 3e6); change.Memory != nil || change.CompletedFrom != nil || change.Unknown != nil {
 		t.Errorf("got change %+v of a charge without the victim's memory, want none", change)
+	}
+
+	hog := merged(inc, &events.Incident{Victims: []events.Victim{{Process: inc.Victims[0].Process, AnonRSSBytes: new(usage * 9 / 10)}}})
+	if change := fromMemoryStat(hog, full, 3e6); change.Memory != nil {
+		t.Error("got a charge that was full again, of other memory than the victim's, want none")
+	}
+
+	if change := fromMemoryStat(inc, full, statWithinNS+1); change.Memory != nil {
+		t.Error("got a charge of long after the kill, want none")
 	}
 
 	unsure := merged(inc, &events.Incident{Unknown: []string{"memory", "limiter"}})
@@ -491,5 +502,77 @@ func TestWhatIsSkippedOrOverwrittenIsCounted(t *testing.T) {
 
 	if got := len(l.findings(kernel.BootNS(), false)); got > 1 {
 		t.Errorf("got %d findings while records wait to be read, want one at a time", got)
+	}
+}
+
+// loggedKillOf returns the newest incident of the kernel's log that killed a process.
+func loggedKillOf(t *testing.T, pid int) *events.Incident {
+	t.Helper()
+
+	log, err := kernellog.OpenKmsg()
+	if err != nil {
+		testenv.Lacks(t, err.Error())
+	}
+	defer log.Close()
+
+	var last *events.Incident
+
+	if _, err := kernellog.Read(log, kernellog.Options{PageSizeBytes: os.Getpagesize()}, func(inc *events.Incident) error {
+		if slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == pid }) {
+			last = inc
+		}
+
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	if last == nil || last.Memory == nil {
+		t.Fatalf("got %+v in the kernel's log, want a whole report of the kill of %d", last, pid)
+	}
+
+	return last
+}
+
+// TestAKillByTracepointsKnowsWhatTheLogKnows kills on this kernel: the live incident must have
+// the charge and the first cause of the kernel's own report.
+func TestAKillByTracepointsKnowsWhatTheLogKnows(t *testing.T) {
+	file := filepath.Join("/dev/shm", testRoot())
+
+	for name, test := range map[string]struct{ digit, script, cause string }{
+		"tmpfs":    {"1", "exec dd if=/dev/zero bs=64k count=1000 of=" + file, "tmpfs"},
+		"own heap": {"2", "exec tail /dev/zero", "own_limit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := containerCgroup(t, containerID(test.digit))
+			limitTo(t, dir, 24<<20)
+			t.Cleanup(func() { os.Remove(file) })
+
+			var pid int
+
+			k := tracedBy(t, events.TierTracepoint, func() {
+				cmd, _ := startIn(t, dir, test.script, nil)
+				pid = cmd.Process.Pid
+				cmd.Wait()
+			})
+
+			inc := k.of(pid)
+			if inc == nil {
+				t.Fatalf("got %d incidents, want one of pid %d", len(k.incidents), pid)
+			}
+
+			log := loggedKillOf(t, pid)
+			if inc.Tier != events.TierTracepoint || inc.Memory == nil || !reflect.DeepEqual(inc.Memory, log.Memory) {
+				t.Errorf("got tier %s, memory %+v, want that of the log, %+v", inc.Tier, inc.Memory, log.Memory)
+			}
+
+			if a := inc.Allocation; a == nil || a.Order == nil || a.GFP == nil || *a.GFP != *log.Allocation.GFP {
+				t.Errorf("got allocation %+v, want that of the log, %+v", a, log.Allocation)
+			}
+
+			if want := firstCause(log); len(inc.Causes) == 0 || inc.Causes[0].ID != want || want != test.cause {
+				t.Errorf("got causes %+v, want first that of the log, %q, which is %q", inc.Causes, want, test.cause)
+			}
+		})
 	}
 }

@@ -103,7 +103,7 @@ func (c *Check) mayBeUnknown(key string, inc *events.Incident) bool {
 
 	return slices.Contains(c.spec.Unknown, key) || c.unknownToAll(key, inc) || c.unknownBySkip(key) ||
 		c.Tier == tierKprobe && key == "victims.released_after_ns" || // skipped where another BPF program is in the way
-		c.Tier == tierTracepoint && unknownToTracepoints(key, inc)
+		c.Tier == tierTracepoint && c.unknownToTracepoints(key, inc)
 }
 
 // unknownToAll reports whether a key may be unknown to every tier.
@@ -141,11 +141,16 @@ func (c *Check) unknownBySkip(key string) bool {
 		key == "victims.released_after_ns" && skipped("exit_mmap")
 }
 
-func unknownToTracepoints(key string, inc *events.Incident) bool {
+// unknownToTracepoints reports whether a key may be unknown to tracepoints alone, though the
+// kernel's own report completes their incidents.
+func (c *Check) unknownToTracepoints(key string, inc *events.Incident) bool {
 	switch key {
-	case "victims.points", "victims.released_after_ns", "allocation.order", "allocation.gfp", "allocation.gfp_flags",
-		"allocation.total_pages", "constraint", "ladder":
+	case "victims.released_after_ns":
 		return true
+	case "victims.points", "allocation.total_pages": // not every report has what they follow from
+		return true
+	case "allocation.order", "allocation.gfp", "allocation.gfp_flags", "constraint", "ladder":
+		return !c.isLogged(inc)
 	case "limiter", "scope", "trigger":
 		return inc.Outcome != events.OutcomeKilled
 	}

@@ -37,26 +37,14 @@ var cpuset = Case{
 		g.hog(leaf, "anon", "2048")
 	},
 	Want:       Kill{Victim: "hog", Scope: events.ScopeCpuset, Trigger: "hog", Class: "anon_fault", Killer: "global"}.check,
-	FirstCause: causeOfNodes("cpuset_exhausted"),
+	FirstCause: cause("cpuset_exhausted"),
 }
 
 var mempolicy = Case{
 	Name:       "mempolicy",
 	Do:         func(g *Guest) { g.hog(g.leaf(0), "bind", "2048") },
 	Want:       Kill{Victim: "hog", Scope: events.ScopeMempolicy, Trigger: "hog", Class: "anon_fault", Killer: "global"}.check,
-	FirstCause: causeOfNodes("mempolicy_exhausted"),
-}
-
-// causeOfNodes is the cause if the allocation's constraint is known. Tracepoints show
-// only the victim, and that memory was free elsewhere.
-func causeOfNodes(id string) func(*Check, *events.Incident) []string {
-	return func(c *Check, _ *events.Incident) []string {
-		if c.Tier == tierTracepoint {
-			return []string{"outside_containers", "node_exhausted", "numa_imbalance"}
-		}
-
-		return []string{id}
-	}
+	FirstCause: cause("mempolicy_exhausted"),
 }
 
 var global = Case{

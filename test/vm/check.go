@@ -151,12 +151,7 @@ func (c *Check) kill(want Kill) *events.Incident {
 		return nil
 	}
 
-	scope := want.Scope
-	if c.Tier == tierTracepoint && (scope == events.ScopeCpuset || scope == events.ScopeMempolicy) {
-		scope = events.ScopeGlobal
-	}
-
-	c.equal("scope", inc.Scope, scope)
+	c.equal("scope", inc.Scope, want.Scope)
 	c.equal("outcome", inc.Outcome, events.OutcomeKilled)
 
 	if want.Limiter != "" {
