@@ -97,6 +97,15 @@ func (c *completion) fill(key string) {
 	c.unknown.Names = slices.DeleteFunc(c.unknown.Names, func(name string) bool { return isWithin(name, key) })
 }
 
+// take fills in a value that is missing and named as unknown.
+func take[T any](c *completion, key string, to **T, from *T) {
+	if *to == nil && from != nil && c.lacks(key) {
+		*to = from
+
+		c.fill(key)
+	}
+}
+
 // adopt adds the keys below one that the source does not know either.
 func (c *completion) adopt(source *events.Incident, key string) {
 	for _, name := range source.Unknown {
@@ -206,30 +215,19 @@ func (c *completion) limiterParts(log *events.Incident) {
 		return
 	}
 
-	l := *c.inc.Limiter
-	filled := false
-
-	for _, part := range []struct {
-		key      string
-		to, from **uint64
-	}{
-		{"limiter.usage_bytes", &l.UsageBytes, &log.Limiter.UsageBytes},
-		{"limiter.limit_bytes", &l.LimitBytes, &log.Limiter.LimitBytes},
-		{"limiter.swap_usage_bytes", &l.SwapUsageBytes, &log.Limiter.SwapUsageBytes},
-		{"limiter.swap_limit_bytes", &l.SwapLimitBytes, &log.Limiter.SwapLimitBytes},
-	} {
-		if c.lacks(part.key) && *part.from != nil {
-			*part.to, filled = *part.from, true
-			c.fill(part.key)
-		}
-	}
+	l, before := *c.inc.Limiter, len(c.keys)
+	take(c, "limiter.usage_bytes", &l.UsageBytes, log.Limiter.UsageBytes)
+	take(c, "limiter.limit_bytes", &l.LimitBytes, log.Limiter.LimitBytes)
+	take(c, "limiter.swap_usage_bytes", &l.SwapUsageBytes, log.Limiter.SwapUsageBytes)
+	take(c, "limiter.swap_limit_bytes", &l.SwapLimitBytes, log.Limiter.SwapLimitBytes)
 
 	if c.lacks("limiter.nodes") && len(log.Limiter.Nodes) > 0 {
-		l.Nodes, filled = log.Limiter.Nodes, true
+		l.Nodes = log.Limiter.Nodes
+
 		c.fill("limiter.nodes")
 	}
 
-	if filled {
+	if len(c.keys) > before {
 		c.change.Limiter = &l
 	}
 }
@@ -349,28 +347,22 @@ func (c *completion) allocation(log *events.Incident) {
 	}
 
 	before, from := len(c.keys), log.Allocation
-	if a.Order == nil && from.Order != nil {
-		a.Order = from.Order
-		c.fill("allocation.order")
+	take(c, "allocation.order", &a.Order, from.Order)
+	take(c, "allocation.gfp", &a.GFP, from.GFP)
+
+	if log.Scope == c.scopeNow() {
+		take(c, "allocation.total_pages", &a.TotalPages, from.TotalPages)
 	}
 
-	if a.GFP == nil && from.GFP != nil {
-		a.GFP = from.GFP
-		c.fill("allocation.gfp")
-	}
-
-	if a.GFPFlags == nil && from.GFPFlags != nil {
+	if c.lacks("allocation.gfp_flags") && from.GFPFlags != nil {
 		a.GFPFlags = from.GFPFlags
+
 		c.fill("allocation.gfp_flags")
 	}
 
-	if a.TotalPages == nil && from.TotalPages != nil && log.Scope == c.scopeNow() {
-		a.TotalPages = from.TotalPages
-		c.fill("allocation.total_pages")
-	}
-
-	if a.Class == "" && from.Class != "" {
+	if c.lacks("allocation.class") && from.Class != "" {
 		a.Class = from.Class
+
 		c.fill("allocation.class")
 	}
 

@@ -40,6 +40,7 @@ type kernelReport struct {
 	reports []loggedKill // without an incident so far, oldest first
 	queue   chan chargeRequest
 	refused uint64
+	ending  bool // nothing more is waited for
 
 	mu      sync.Mutex
 	arrived []loggedKill
@@ -105,7 +106,7 @@ func (k *kernelReport) follow(ctx context.Context, warn func(string)) {
 
 // reported takes in a report. If the tracer does not keep up, the oldest is dropped.
 func (k *kernelReport) reported(inc *events.Incident) {
-	if len(inc.Victims) == 0 || inc.Scope == events.ScopeUser {
+	if !hasReport(inc) {
 		return
 	}
 
@@ -148,9 +149,7 @@ func (k *kernelReport) wake() {
 
 // start implements enricher. An incident that lacks nothing waits for nothing.
 func (k *kernelReport) start(inc *events.Incident) bool {
-	if inc.Outcome != events.OutcomeKilled || inc.Scope == events.ScopeUser || !slices.ContainsFunc(inc.Unknown, func(name string) bool {
-		return inReport(name, inc)
-	}) {
+	if !hasReport(inc) || !slices.ContainsFunc(inc.Unknown, func(name string) bool { return inReport(name, inc) }) {
 		return false
 	}
 
@@ -168,6 +167,11 @@ func (k *kernelReport) start(inc *events.Incident) bool {
 	k.lacking = append(k.lacking, l)
 
 	return true
+}
+
+// hasReport reports whether the kernel reports what an incident is about.
+func hasReport(inc *events.Incident) bool {
+	return inc.Scope != events.ScopeUser && (inc.Outcome == events.OutcomeKilled || inc.Outcome == events.OutcomeNoKillable)
 }
 
 // inReport reports whether a report can have a key.
@@ -225,7 +229,7 @@ func (k *kernelReport) findings(nowNS uint64, quiet bool) []finding {
 // finding returns what was found for an incident, once all has come that can come, or its
 // time is over. A report that comes later is a finding of its own.
 func (k *kernelReport) finding(l *lacking, nowNS uint64) (finding, bool) {
-	over := nowNS-min(l.startedNS, nowNS) >= reportWithinNS
+	over := k.ending || nowNS-min(l.startedNS, nowNS) >= reportWithinNS
 
 	complete := (l.log != nil || k.log == nil) && (l.charge != nil || !l.asked)
 	if !complete && !over || l.found && l.log == nil {
@@ -281,9 +285,16 @@ func (k *kernelReport) take(nowNS uint64) {
 	}
 }
 
+// sameKill reports whether a report is of an incident: it has the same victim or, where
+// nothing could be killed, the same limiter and trigger.
 func sameKill(l *lacking, r loggedKill) bool {
-	if max(l.startedNS, r.readNS)-min(l.startedNS, r.readNS) > sameKillNS {
+	if max(l.startedNS, r.readNS)-min(l.startedNS, r.readNS) > sameKillNS || l.inc.Outcome != r.inc.Outcome {
 		return false
+	}
+
+	if l.inc.Outcome == events.OutcomeNoKillable {
+		seen, logged := l.inc.Trigger, r.inc.Trigger
+		return pathOf(l.inc.Limiter) == pathOf(r.inc.Limiter) && seen != nil && logged != nil && sameProcess(seen, logged)
 	}
 
 	return slices.ContainsFunc(l.inc.Victims, func(seen events.Victim) bool {
@@ -303,8 +314,10 @@ func (k *kernelReport) dropped() (string, uint64) {
 	return events.LostKernelLog, count
 }
 
-// finish waits until all incidents have what can come, for a time at most.
+// finish waits until all incidents have what can come, for a time at most. It is called
+// before the last findings.
 func (k *kernelReport) finish(timeout time.Duration) {
+	k.ending = true
 	over := time.After(timeout)
 
 	for {

@@ -431,6 +431,54 @@ func TestAKillAloneEndsTheWait(t *testing.T) {
 	}
 }
 
+// Where nothing can be killed, the limiter and the trigger show which report it is.
+func TestReportsWithoutAVictimAreJoined(t *testing.T) {
+	log := recorded(t, "6.12.117-memcg-no-killable")
+	inc := &events.Incident{
+		Envelope: events.Envelope{V: events.Version, Kind: events.KindIncident, Time: time.Now(), BootID: testBoot}, ID: "live-1",
+		Scope: log.Scope, Outcome: log.Outcome, Tier: events.TierFentry, Trigger: log.Trigger, Limiter: log.Limiter,
+		Unknown: []string{"memory"},
+	}
+
+	l := newLab(fakeLog{})
+	if !l.begin(t, inc) {
+		t.Fatal("got an incident that awaits nothing, want its report awaited")
+	}
+
+	other, trigger := *log, *log.Trigger
+	trigger.PID, trigger.TID = trigger.PID+1, trigger.TID+1
+	other.Trigger = &trigger
+
+	l.reported(&other)
+	l.reported(log)
+	l.kernelReport.charged = []chargeAnswer{{id: inc.ID}}
+
+	if got := l.findings(kernel.BootNS(), true); len(got) != 1 || !reflect.DeepEqual(got[0].change.Memory, log.Memory) {
+		t.Errorf("got findings %+v, want the charge of the log", got)
+	}
+
+	if len(l.reports) != 1 {
+		t.Errorf("got %d reports without an incident, want that of another trigger", len(l.reports))
+	}
+}
+
+// The end of a trace does not wait for the whole time: what was read counts.
+func TestTheEndTakesWhatThereIs(t *testing.T) {
+	log := recorded(t, "6.12.117-memcg-tmpfs")
+	inc := byTracepoints(log)
+	usage := *inc.Limiter.UsageBytes
+	stat := &events.Memory{AnonBytes: new(uint64(0)), FileBytes: &usage, ShmemBytes: &usage}
+
+	l := newLab(fakeLog{})
+	l.begin(t, inc)
+	l.kernelReport.charged = []chargeAnswer{{id: inc.ID, memory: stat}}
+	l.finish(0)
+
+	if got := l.findings(kernel.BootNS(), true); len(got) != 1 || got[0].change.Memory == nil {
+		t.Errorf("got findings %+v, want the charge of memory.stat", got)
+	}
+}
+
 func TestWithoutAReportTheWaitEndsInTime(t *testing.T) {
 	log := recorded(t, "6.12.117-memcg-tmpfs")
 	l := newLab(fakeLog{})

@@ -291,6 +291,7 @@ func (t *Tracer) end() error {
 	if !t.host.finish(2 * time.Second) {
 		t.opts.Warn("the state of the node after the last kills is missing: sampling it took too long")
 	}
+
 	t.reports.finish(finishWithin)
 	t.stalls.readNS = 0 // read the counts for the last kills at once
 

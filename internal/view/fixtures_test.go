@@ -335,12 +335,11 @@ func completed() func(sink.Sink) error {
 	log := &events.Incident{
 		Envelope: envelope(events.KindIncidentUpdate, 200*time.Millisecond), ID: inc.ID,
 		Allocation: &events.Allocation{Order: new(0), GFP: new(uint32(0xcc0)), GFPFlags: []string{"GFP_KERNEL"}, Class: "tmpfs"},
-		Victims: []events.Victim{{
-			Process: events.Process{PID: inc.Victims[0].PID, TID: inc.Victims[0].TID, Comm: inc.Victims[0].Comm}, Points: new(int64(125590)),
+		Victims:    []events.Victim{{Process: events.Process{PID: 4711, TID: 4711, Comm: "java"}, Points: new(int64(125590))}},
+		CompletedFrom: []events.Completion{{
+			Source: events.SourceKernelLog,
+			Keys:   []string{"allocation.order", "allocation.gfp", "allocation.gfp_flags", "victims.points"},
 		}},
-		CompletedFrom: []events.Completion{
-			{Source: events.SourceKernelLog, Keys: []string{"allocation.order", "allocation.gfp", "allocation.gfp_flags", "victims.points"}},
-		},
 		Unknown: []string{"allocation.total_pages", "memory"},
 	}
 
