@@ -135,6 +135,9 @@ func (f *Follower) settle(now time.Time) error {
 		f.due = now.Add(settleWithin)
 	case !now.Before(f.due):
 		f.due = time.Time{}
+
+		clear(f.parser.builder.ids) // they distinguish the incidents of a whole log
+
 		return f.parser.closeReports((*report).settled)
 	}
 

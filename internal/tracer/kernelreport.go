@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -45,7 +46,8 @@ type kernelReport struct {
 	mu      sync.Mutex
 	arrived []loggedKill
 	charged []chargeAnswer
-	crowded uint64 // reports that were dropped
+	crowded uint64      // reports that were dropped
+	broken  atomic.Bool // the log: no more reports will come
 	// news has a value if something arrived since it was last received.
 	news chan struct{}
 }
@@ -100,14 +102,28 @@ func (k *kernelReport) follow(ctx context.Context, warn func(string)) {
 	}
 
 	if err := k.log.Run(ctx, k.reported); err != nil {
+		k.broken.Store(true)
 		warn("incidents are no longer completed from the kernel's log: " + err.Error())
 	}
 }
 
-// reported takes in a report. If the tracer does not keep up, the oldest is dropped.
+// hasLog reports whether reports can come.
+func (k *kernelReport) hasLog() bool { return k.log != nil && !k.broken.Load() }
+
+// reported takes in a report, of which it keeps what completes an incident. If the tracer
+// does not keep up, the oldest is dropped.
 func (k *kernelReport) reported(inc *events.Incident) {
 	if !hasReport(inc) {
 		return
+	}
+
+	kept := *inc
+	kept.NodeState, kept.Candidates = nil, nil
+
+	for _, c := range inc.Candidates {
+		if c.Victim {
+			kept.Candidates = append(kept.Candidates, c)
+		}
 	}
 
 	k.mu.Lock()
@@ -115,7 +131,7 @@ func (k *kernelReport) reported(inc *events.Incident) {
 		k.arrived = slices.Delete(k.arrived, 0, 1)
 		k.crowded++
 	}
-	k.arrived = append(k.arrived, loggedKill{inc, kernel.BootNS()})
+	k.arrived = append(k.arrived, loggedKill{&kept, kernel.BootNS()})
 	k.mu.Unlock()
 
 	k.wake()
@@ -161,7 +177,7 @@ func (k *kernelReport) start(inc *events.Incident) bool {
 	l := &lacking{inc: inc, startedNS: kernel.BootNS()}
 	k.askCharge(l)
 
-	if k.log == nil && !l.asked {
+	if !k.hasLog() && !l.asked {
 		return false
 	}
 	k.lacking = append(k.lacking, l)
@@ -220,7 +236,7 @@ func (k *kernelReport) findings(nowNS uint64, quiet bool) []finding {
 	}
 
 	k.lacking = slices.DeleteFunc(k.lacking, func(l *lacking) bool {
-		return l.found && (l.log != nil || k.log == nil) || nowNS-min(l.startedNS, nowNS) > sameKillNS
+		return l.found && (l.log != nil || !k.hasLog()) || nowNS-min(l.startedNS, nowNS) > sameKillNS
 	})
 
 	return found
@@ -231,7 +247,7 @@ func (k *kernelReport) findings(nowNS uint64, quiet bool) []finding {
 func (k *kernelReport) finding(l *lacking, nowNS uint64) (finding, bool) {
 	over := k.ending || nowNS-min(l.startedNS, nowNS) >= reportWithinNS
 
-	complete := (l.log != nil || k.log == nil) && (l.charge != nil || !l.asked)
+	complete := (l.log != nil || !k.hasLog()) && (l.charge != nil || !l.asked)
 	if !complete && !over || l.found && l.log == nil {
 		return finding{}, false
 	}
@@ -324,7 +340,7 @@ func (k *kernelReport) finish(timeout time.Duration) {
 		k.take(kernel.BootNS())
 
 		if !slices.ContainsFunc(k.lacking, func(l *lacking) bool {
-			return !l.found && (l.log == nil && k.log != nil || l.charge == nil && l.asked)
+			return !l.found && (l.log == nil && k.hasLog() || l.charge == nil && l.asked)
 		}) {
 			return
 		}

@@ -504,6 +504,38 @@ func TestWithoutAReportTheWaitEndsInTime(t *testing.T) {
 	}
 }
 
+// brokenLog cannot be read any more.
+type brokenLog struct{ fakeLog }
+
+func (brokenLog) Run(context.Context, func(*events.Incident)) error { return os.ErrInvalid }
+
+func TestALogThatFailsIsNotAwaited(t *testing.T) {
+	log := recorded(t, "6.12.117-memcg-tmpfs")
+	l := newLab(brokenLog{})
+	l.begin(t, byTracepoints(log))
+
+	var warnings []string
+
+	l.follow(t.Context(), func(text string) { warnings = append(warnings, text) })
+
+	if len(warnings) != 1 || !strings.Contains(warnings[0], os.ErrInvalid.Error()) {
+		t.Errorf("got warnings %q, want one with the reason", warnings)
+	}
+
+	l.kernelReport.charged = []chargeAnswer{{id: "live-1"}}
+
+	if got := l.findings(kernel.BootNS(), true); len(got) != 1 || !got[0].last {
+		t.Errorf("got findings %+v, want the end of the wait", got)
+	}
+
+	next := byTracepoints(log)
+	next.Limiter = nil
+
+	if l.begin(t, next) {
+		t.Error("got a report awaited, want none")
+	}
+}
+
 func TestNothingIsAwaitedWhereNothingLacks(t *testing.T) {
 	log := recorded(t, "6.12.117-memcg-tmpfs")
 
