@@ -80,7 +80,8 @@ func (f *Follower) Run(ctx context.Context, emit func(*events.Incident)) error {
 		return nil
 	}
 
-	// The longest record has 8 KiB (kernel/printk/internal.h: PRINTK_MESSAGE_MAX).
+	// A record has at most 8 KiB (include/linux/printk.h: CONSOLE_EXT_LOG_MAX, 5.10 and 6.1;
+	// kernel/printk/internal.h has 2 KiB in 6.12).
 	buf := make([]byte, 16<<10)
 
 	for {
