@@ -204,6 +204,59 @@ func TestAGuessedLimiterBecomesTheLogs(t *testing.T) {
 	}
 }
 
+// The record of the kernel's decision was lost: only the victims are known.
+func TestALostDecisionIsThatOfTheLog(t *testing.T) {
+	log := recorded(t, "6.12.117-memcg-oom-group")
+	v := log.Victims[0]
+	inc := &events.Incident{
+		ID: "live-1", Scope: events.ScopeUnknown, Outcome: log.Outcome, Tier: events.TierTracepoint,
+		Killer:  &events.Killer{Kind: "kernel", Path: "unknown"},
+		Victims: []events.Victim{{Process: events.Process{PID: v.PID, TID: v.TID, Comm: v.Comm}}},
+		Unknown: []string{"scope", "trigger", "limiter", "ladder", "victims.anon_rss_bytes", "victims.file_rss_bytes", "memory"},
+	}
+
+	after := merged(inc, fromLog(inc, log))
+	if after.Scope != log.Scope || pathOf(after.Limiter) != pathOf(log.Limiter) || len(after.Ladder) != len(log.Ladder) ||
+		after.Trigger.TID != log.Trigger.TID || after.Killer.Path != "group" || after.Memory == nil {
+		t.Errorf("got %+v, want the log's scope, limiter, ancestry, trigger, killer and charge", after)
+	}
+
+	if got := after.Victims[0]; *got.AnonRSSBytes != *v.AnonRSSBytes || *got.FileRSSBytes != *v.FileRSSBytes {
+		t.Errorf("got victim %+v, want the sizes of the log's, %+v", got, v)
+	}
+
+	for _, name := range inc.Unknown {
+		if slices.Contains(after.Unknown, name) {
+			t.Errorf("got %s as unknown, want a value", name)
+		}
+	}
+
+	for _, name := range []string{"limiter.cgroup.id", "trigger.cgroup", "killer.group_cgroup.id"} {
+		if !slices.Contains(after.Unknown, name) {
+			t.Errorf("got unknown %q, want %s, which no log has", after.Unknown, name)
+		}
+	}
+}
+
+// The log may name a thread: the victim's, if its leader has exited, or the trigger's.
+func TestAProcessIsRecognisedByAThread(t *testing.T) {
+	seen := events.Process{PID: 10, TID: 12, Comm: "app", Thread: "worker"}
+
+	for _, test := range []struct {
+		logged events.Process
+		want   bool
+	}{
+		{events.Process{PID: 10, TID: 10, Comm: "app"}, true},
+		{events.Process{PID: 12, TID: 12, Comm: "worker"}, true},
+		{events.Process{PID: 10, TID: 10, Comm: "other"}, false},
+		{events.Process{PID: 11, TID: 11, Comm: "app"}, false},
+	} {
+		if got := sameProcess(&seen, &test.logged); got != test.want {
+			t.Errorf("%+v: got %t, want %t", test.logged, got, test.want)
+		}
+	}
+}
+
 func TestAContradictionIsANote(t *testing.T) {
 	log := recorded(t, "6.12.117-memcg-leaf")
 	inc := byTracepoints(log)
