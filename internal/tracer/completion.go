@@ -170,9 +170,16 @@ func pathOf(l *events.Limiter) string {
 // other.
 func (c *completion) limiter(log *events.Incident) {
 	if c.lacks("ladder") && len(c.inc.Ladder) == 0 && len(log.Ladder) > 0 {
-		c.change.Ladder = log.Ladder
+		c.change.Ladder = slices.Clone(log.Ladder)
 		c.fill("ladder")
 		c.adopt(log, "ladder")
+
+		all := true
+		for i := range c.change.Ladder {
+			all = c.identify(&c.change.Ladder[i].Cgroup) && all
+		}
+
+		c.identified("ladder", all)
 	}
 
 	changed := c.change.Scope != "" && c.change.Scope != c.inc.Scope
@@ -186,20 +193,25 @@ func (c *completion) limiter(log *events.Incident) {
 	c.fill("limiter")
 	c.adopt(log, "limiter")
 
+	if l.Cgroup != nil {
+		own := *l.Cgroup
+		c.identified("limiter", c.identify(&own))
+		l.Cgroup = &own
+	}
+
 	at := c.placeOf(&l)
 	if at >= 0 {
 		r := &c.inc.Ladder[at]
 
-		l.Cgroup, l.Level, l.Workload = &r.Cgroup, r.Level, r.Workload
+		l.Level, l.Workload = r.Level, r.Workload
 		l.UsageBytes, l.LimitBytes = cmp.Or(r.UsageBytes, l.UsageBytes), cmp.Or(r.MaxBytes, l.LimitBytes)
 		l.SwapUsageBytes, l.SwapLimitBytes = cmp.Or(r.SwapUsageBytes, l.SwapUsageBytes), cmp.Or(r.SwapMaxBytes, l.SwapLimitBytes)
 
-		for name, known := range map[string]bool{
-			"limiter.cgroup.id": true, "limiter.cgroup.hierarchy": true, "limiter.usage_bytes": l.UsageBytes != nil,
-			"limiter.limit_bytes": l.LimitBytes != nil, "limiter.swap_usage_bytes": l.SwapUsageBytes != nil,
-			"limiter.swap_limit_bytes": l.SwapLimitBytes != nil,
+		for name, value := range map[string]*uint64{
+			"limiter.usage_bytes": l.UsageBytes, "limiter.limit_bytes": l.LimitBytes,
+			"limiter.swap_usage_bytes": l.SwapUsageBytes, "limiter.swap_limit_bytes": l.SwapLimitBytes,
 		} {
-			if known {
+			if value != nil {
 				c.unknown.Set(name, true)
 			}
 		}
@@ -232,8 +244,44 @@ func (c *completion) limiterParts(log *events.Incident) {
 	}
 }
 
+// identify completes a cgroup of the log, which has no id, if the trace saw it elsewhere:
+// both name cgroups by the same paths.
+func (c *completion) identify(logged *events.Cgroup) bool {
+	seen := make([]*events.Cgroup, 0, len(c.inc.Ladder)+len(c.inc.Victims)+2)
+	if c.inc.Limiter != nil {
+		seen = append(seen, c.inc.Limiter.Cgroup)
+	}
+
+	if c.inc.Trigger != nil {
+		seen = append(seen, c.inc.Trigger.Cgroup)
+	}
+
+	for i := range c.inc.Ladder {
+		seen = append(seen, &c.inc.Ladder[i].Cgroup)
+	}
+
+	for i := range c.inc.Victims {
+		seen = append(seen, c.inc.Victims[i].Cgroup)
+	}
+
+	i := slices.IndexFunc(seen, func(s *events.Cgroup) bool { return s != nil && s.ID != 0 && s.Path == logged.Path })
+	if i >= 0 {
+		logged.CgroupKey = seen[i].CgroupKey
+	}
+
+	return i >= 0
+}
+
+// identified takes the ids of cgroups off the unknown keys, if all are known.
+func (c *completion) identified(of string, all bool) {
+	if all {
+		c.unknown.Set(of+".cgroup.id", true)
+		c.unknown.Set(of+".cgroup.hierarchy", true)
+	}
+}
+
 // placeOf returns the index of the limiter in the ancestry that the trace read, -1 if it is
-// not there: log and trace name cgroups by the same paths.
+// not there.
 func (c *completion) placeOf(l *events.Limiter) int {
 	if l.Cgroup == nil {
 		return -1

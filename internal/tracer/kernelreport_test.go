@@ -231,10 +231,19 @@ func TestALostDecisionIsThatOfTheLog(t *testing.T) {
 		}
 	}
 
-	for _, name := range []string{"limiter.cgroup.id", "trigger.cgroup", "killer.group_cgroup.id"} {
+	for _, name := range []string{"limiter.cgroup.id", "ladder.cgroup.id", "trigger.cgroup", "killer.group_cgroup.id"} {
 		if !slices.Contains(after.Unknown, name) {
 			t.Errorf("got unknown %q, want %s, which no log has", after.Unknown, name)
 		}
+	}
+
+	inc.Victims[0].Cgroup = &events.Cgroup{CgroupKey: events.CgroupKey{Hierarchy: 3, ID: 7}, Path: pathOf(log.Limiter)}
+	log.Ladder = log.Ladder[len(log.Ladder)-1:]
+
+	after = merged(inc, fromLog(inc, log))
+	if after.Limiter.Cgroup.ID != 7 || after.Ladder[0].Cgroup.Hierarchy != 3 || slices.Contains(after.Unknown, "ladder.cgroup.id") ||
+		slices.Contains(after.Unknown, "limiter.cgroup.id") {
+		t.Errorf("got limiter %+v with unknown %q, want the id that the victim's cgroup has", after.Limiter.Cgroup, after.Unknown)
 	}
 }
 

@@ -125,6 +125,8 @@ func (c *Check) unknownToAll(key string, inc *events.Incident) bool {
 		return true // a compiler may have inlined the function that shows it
 	case "ladder", "allocation.total_pages":
 		return noVictim
+	case "ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group": // the ancestry is from the kernel's log
+		return noVictim
 	}
 
 	return false
