@@ -18,10 +18,15 @@ const (
 	// reportWithinNS is how long causes wait for the kernel's report: a little less than for
 	// all evidence, so that memory.stat can stand in for it.
 	reportWithinNS = 1.5e9
-	// sameKillNS is the longest time between the incident and its report: a pid that was used
-	// again is of another kill. Both are times of arrival: the log's own clock may be seconds
-	// off (kernel/sched/clock.c: local_clock).
-	sameKillNS = 10e9
+	// readWithin is how long after a kill its report may be read: a pid that was used again is
+	// of another kill. The time of reading counts, since the log's own clock may be seconds
+	// off (kernel/sched/clock.c: local_clock). clockSlack is how far the wall clock may have
+	// been corrected meanwhile.
+	readWithin = 30 * time.Second
+	clockSlack = time.Second
+	// forgetNS is how long a report waits for its incident, and an incident for its report.
+	// In a storm the incident may come many seconds later.
+	forgetNS = 60e9
 	// maxReports bounds the reports that wait for their incident, maxLacking the incidents
 	// that wait for their report.
 	maxReports = 256
@@ -35,6 +40,7 @@ const (
 type kernelReport struct {
 	log     reportLog // nil: it cannot be read
 	charge  func(path string) *events.Memory
+	wall    func(bootNS uint64) time.Time
 	current func(id string) *events.Incident
 
 	lacking []*lacking   // oldest first
@@ -89,9 +95,11 @@ type chargeAnswer struct {
 	afterNS uint64
 }
 
-func newKernelReport(charge func(path string) *events.Memory, current func(id string) *events.Incident) *kernelReport {
+func newKernelReport(
+	charge func(path string) *events.Memory, wall func(bootNS uint64) time.Time, current func(id string) *events.Incident,
+) *kernelReport {
 	return &kernelReport{
-		charge: charge, current: current, queue: make(chan chargeRequest, maxSamples), news: make(chan struct{}, 1),
+		charge: charge, wall: wall, current: current, queue: make(chan chargeRequest, maxSamples), news: make(chan struct{}, 1),
 	}
 }
 
@@ -236,7 +244,7 @@ func (k *kernelReport) findings(nowNS uint64, quiet bool) []finding {
 	}
 
 	k.lacking = slices.DeleteFunc(k.lacking, func(l *lacking) bool {
-		return l.found && (l.log != nil || !k.hasLog()) || nowNS-min(l.startedNS, nowNS) > sameKillNS
+		return l.found && (l.log != nil || !k.hasLog()) || nowNS-min(l.startedNS, nowNS) > forgetNS
 	})
 
 	return found
@@ -288,12 +296,12 @@ func (k *kernelReport) take(nowNS uint64) {
 
 	k.reports = append(k.reports, arrived...)
 	k.reports = slices.DeleteFunc(k.reports, func(r loggedKill) bool {
-		i := slices.IndexFunc(k.lacking, func(l *lacking) bool { return l.log == nil && sameKill(l, r) })
+		i := slices.IndexFunc(k.lacking, func(l *lacking) bool { return l.log == nil && k.sameKill(l, r) })
 		if i >= 0 {
 			k.lacking[i].log = r.inc
 		}
 
-		return i >= 0 || nowNS-min(r.readNS, nowNS) > sameKillNS
+		return i >= 0 || nowNS-min(r.readNS, nowNS) > forgetNS
 	})
 
 	if n := len(k.reports) - maxReports; n > 0 { // of incidents that lack nothing
@@ -303,8 +311,9 @@ func (k *kernelReport) take(nowNS uint64) {
 
 // sameKill reports whether a report is of an incident: it has the same victim or, where
 // nothing could be killed, the same limiter and trigger.
-func sameKill(l *lacking, r loggedKill) bool {
-	if max(l.startedNS, r.readNS)-min(l.startedNS, r.readNS) > sameKillNS || l.inc.Outcome != r.inc.Outcome {
+func (k *kernelReport) sameKill(l *lacking, r loggedKill) bool {
+	after := k.wall(r.readNS).Sub(l.inc.Time)
+	if after < -clockSlack || after > readWithin || l.inc.Outcome != r.inc.Outcome {
 		return false
 	}
 

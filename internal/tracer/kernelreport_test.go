@@ -369,7 +369,10 @@ type lab struct {
 
 func newLab(log reportLog) *lab {
 	l := &lab{open: ledger.New(ledger.Limits{}, nil)}
-	l.kernelReport = newKernelReport(nil, func(id string) *events.Incident { return l.open.Get(testBoot, id) })
+	wall := func(bootNS uint64) time.Time {
+		return time.Now().Add(time.Duration(bootNS) - time.Duration(kernel.BootNS()))
+	}
+	l.kernelReport = newKernelReport(nil, wall, func(id string) *events.Incident { return l.open.Get(testBoot, id) })
 	l.log = log
 
 	return l
@@ -453,16 +456,36 @@ func TestAReportIsOfOneKill(t *testing.T) {
 		t.Errorf("got findings %+v, want one, of the incident with the same pid and name", got)
 	}
 
-	late := byTracepoints(log)
-	late.ID = "live-4"
-	l.begin(t, late)
-	l.lacking[len(l.lacking)-1].startedNS -= sameKillNS + 1
+	early := byTracepoints(log)
+	early.ID, early.Time = "live-4", early.Time.Add(-readWithin)
+	l.begin(t, early)
 	l.reported(log)
 
-	for _, got := range l.findings(kernel.BootNS(), true) {
-		if !isEmpty(got.change) {
-			t.Errorf("got change %+v of a report long after the kill, want none", got.change)
-		}
+	if got := l.findings(kernel.BootNS(), true); len(got) != 0 {
+		t.Errorf("got findings %+v of a report long after the kill, want none", got)
+	}
+}
+
+// In a storm an incident comes many seconds after its kill, and after its report.
+func TestAReportWaitsForALateIncident(t *testing.T) {
+	const late = 20 * time.Second
+
+	log := recorded(t, "6.12.117-memcg-tmpfs")
+	l := newLab(fakeLog{})
+	l.reported(log)
+	l.arrived[0].readNS -= uint64(late)
+
+	if got := l.findings(kernel.BootNS(), true); len(got) != 0 {
+		t.Errorf("got findings %+v without an incident, want none", got)
+	}
+
+	inc := byTracepoints(log)
+	inc.Time = inc.Time.Add(-late)
+	l.begin(t, inc)
+	l.kernelReport.charged = []chargeAnswer{{id: inc.ID}}
+
+	if got := l.findings(kernel.BootNS(), true); len(got) != 1 || got[0].change.Memory == nil {
+		t.Errorf("got findings %+v of an incident that came late, want the charge of its report", got)
 	}
 }
 

@@ -167,7 +167,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 
 	f := newFollowUp(t.ident.bootID, t.opts.Sink.Write, t.envelope)
 
-	t.reports = newKernelReport(reader.Charge, f.current)
+	t.reports = newKernelReport(reader.Charge, t.clock.Time, f.current)
 	if log, err := kernellog.Follow(kernellog.Options{PageSizeBytes: host.PageSize()}); err != nil {
 		t.opts.Warn("what no hook sees of a kill is not completed from the kernel's log: " + err.Error())
 	} else {
