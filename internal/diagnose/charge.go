@@ -31,7 +31,7 @@ func newCharge(f *facts, m *events.Memory, n *events.NodeState) *charge {
 	case f.is(events.ScopeMemcg) && m != nil:
 		c := memcgCharge(m)
 
-		c.whole, c.of, c.source = value(f.limiter.LimitBytes), f.limit(), f.source("memory.stat counters at the kill")
+		c.whole, c.of, c.source = value(f.limiter.LimitBytes), f.limit(), f.memorySource()
 		if f.limiter.LimitBytes == nil {
 			c.whole = value(f.limiter.UsageBytes)
 		}

@@ -34,6 +34,9 @@ type facts struct {
 	eviction   events.Eviction
 	wait       *events.OOMWait // nil: no task waits since the OOM killer is disabled
 
+	// memoryFrom is where memory was filled in from; nil: the incident's own source.
+	memoryFrom *events.Completion
+
 	victim  *events.Victim // the chosen one, else the first; nil if nobody died
 	charge  *charge        // what the limiter or the node was used for; nil: not known
 	history History
@@ -46,7 +49,7 @@ func incidentFacts(inc *events.Incident, history History) *facts {
 		trigger: inc.Trigger, victims: inc.Victims, killer: value(inc.Killer),
 		allocation: value(inc.Allocation), before: value(inc.Before), passes: value(inc.Passes), shares: inc.Shares,
 		candidates: inc.Candidates, node: value(inc.NodeState), eviction: value(inc.Eviction),
-		victim: chosen(inc), history: history, wait: inc.Wait,
+		memoryFrom: inc.SourceOf("memory"), victim: chosen(inc), history: history, wait: inc.Wait,
 	}
 
 	if f.is(events.ScopeGlobal) && f.byKswapd() {
@@ -106,10 +109,22 @@ const (
 // the log.
 func (f *facts) source(live string) string {
 	if f.tier == events.TierKernelLog {
-		return "kernel log"
+		return phrase.Spaced(events.SourceKernelLog)
 	}
 
 	return live
+}
+
+// memorySource is the source of the limiter's charge.
+func (f *facts) memorySource() string {
+	switch m := f.memoryFrom; {
+	case m == nil:
+		return f.source("memory.stat counters at the kill")
+	case m.AfterNS != nil:
+		return m.Source + ", " + phrase.Duration(*m.AfterNS) + " after the kill"
+	default:
+		return phrase.Spaced(m.Source)
+	}
 }
 
 // nodeSource is the source of the node's state, with the time after the kill at which it

@@ -2,6 +2,8 @@
 
 package events
 
+import "slices"
+
 // Scope is the scope of the shortage of memory, or of a kill without one.
 type Scope string
 
@@ -100,6 +102,25 @@ type Audit struct {
 	Text string `json:"text"`
 }
 
+// The sources of Completion, as Completion.Source has them.
+const (
+	SourceKernelLog  = "kernel_log"  // the kernel's own report of the same kill
+	SourceMemoryStat = "memory.stat" // the file of the limiter, read after the kill
+)
+
+// Completion names what the trace itself did not see of a kill, and was filled in afterwards
+// from another source.
+type Completion struct {
+	// Source is the source: kernel_log, the kernel's own report of the same kill; or memory.stat of
+	// the limiter.
+	Source string `json:"source"`
+	// Keys are the keys that are from it: whole objects, or keys of objects.
+	Keys []string `json:"keys"`
+	// AfterNS is the time from the kill to the reading; absent if the source is of the instant of the
+	// kill.
+	AfterNS *uint64 `json:"after_ns,omitempty"`
+}
+
 // Incident is one OOM decision with all its victims (Kind "incident"), or a later change of it (Kind
 // "incident_update": same id, only new or changed keys; victims are matched by pid).
 type Incident struct {
@@ -155,6 +176,8 @@ type Incident struct {
 	Causes []Cause `json:"causes,omitempty"`
 	// Log is its place in the kernel log, for tier kernel_log.
 	Log *Log `json:"log,omitempty"`
+	// CompletedFrom names what was filled in from other sources than the trace.
+	CompletedFrom []Completion `json:"completed_from,omitempty"`
 	// Notes are sentences for users about what is unusual.
 	Notes []string `json:"notes,omitempty"`
 	// Tier is the attach mode that it was traced by.
@@ -162,4 +185,15 @@ type Incident struct {
 	// Unknown are the names of the keys that could not be read. An empty list is that of an update after
 	// which all is known.
 	Unknown []string `json:"unknown,omitzero"`
+}
+
+// SourceOf returns where a key was filled in from; nil: the incident's own source.
+func (inc *Incident) SourceOf(key string) *Completion {
+	for i := range inc.CompletedFrom {
+		if c := &inc.CompletedFrom[i]; slices.Contains(c.Keys, key) {
+			return c
+		}
+	}
+
+	return nil
 }

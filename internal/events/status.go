@@ -9,6 +9,7 @@ const (
 	LostNameLookup     = "name_lookup"     // look-ups of names, or of reports of container runtimes
 	LostHostState      = "host_state"      // readings of the state of the host
 	LostStallHistory   = "stall_history"   // stalls that were evicted from the flight recorder
+	LostKernelLog      = "kernel_log"      // records of the kernel's log, and readings that complete an incident
 	LostIncidentUpdate = "incident_update" // updates that came too late
 	LostOOMWait        = "oom_wait"        // cgroups that were not examined for tasks that wait for memory
 )
@@ -24,7 +25,7 @@ const (
 type Lost struct {
 	Envelope
 	// What is the kind of record, throttled KIND, or recording, name_lookup, host_state, stall_history,
-	// incident_update or oom_wait.
+	// kernel_log, incident_update or oom_wait.
 	What string `json:"what"`
 	// Count is the number lost.
 	Count uint64 `json:"count"`

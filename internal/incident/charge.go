@@ -19,48 +19,14 @@ func (b *builder) memory(charge []kernel.MemcgCharge, limiter *kernel.Memcg, unk
 	}
 
 	i := slices.IndexFunc(charge, func(c kernel.MemcgCharge) bool { return c.Key == limiter.Key })
-	if i < 0 || !fresh(charge[i].Memory, limiter.Memory.Usage*b.cfg.PageSize) {
+	if i < 0 || !oom.AddsUp(&charge[i].Memory, limiter.Memory.Usage*b.cfg.PageSize) {
 		return nil
 	}
 
 	m := charge[i].Memory
-	for _, part := range []struct {
-		name  string
-		value *uint64
-	}{
-		{"memory.slab_bytes", m.SlabBytes}, {"memory.kernel_stack_bytes", m.KernelStackBytes},
-		{"memory.pagetables_bytes", m.PagetablesBytes}, {"memory.sock_bytes", m.SockBytes},
-		{"memory.file_dirty_bytes", m.FileDirtyBytes}, {"memory.file_writeback_bytes", m.FileWritebackBytes},
-		{"memory.active_file_bytes", m.ActiveFileBytes}, {"memory.inactive_file_bytes", m.InactiveFileBytes},
-		{"memory.unevictable_bytes", m.UnevictableBytes}, {"memory.anon_thp_bytes", m.AnonTHPBytes},
-		{"memory.slab_reclaimable_bytes", m.SlabReclaimableBytes}, {"memory.slab_unreclaimable_bytes", m.SlabUnreclaimableBytes},
-		{"memory.percpu_bytes", m.PercpuBytes},
-	} {
-		unknown.Unless(part.name, part.value != nil)
+	for _, part := range oom.MemoryParts(&m) {
+		unknown.Unless(part.Name, *part.Value != nil)
 	}
 
 	return &m
-}
-
-// fresh compares the sum of the parts with the usage, which is exact. It allows for kernel
-// memory that is in no part, and for what each CPU has in its batch even after a flush.
-func fresh(m events.Memory, usageBytes uint64) bool {
-	if m.AnonBytes == nil || m.FileBytes == nil || m.ShmemBytes == nil {
-		return false
-	}
-
-	var sum uint64
-
-	for _, part := range []*uint64{
-		m.AnonBytes, m.FileBytes, m.SlabBytes, m.KernelStackBytes, m.PagetablesBytes, m.SockBytes, m.PercpuBytes,
-		m.HugetlbBytes,
-	} {
-		if part != nil {
-			sum += *part
-		}
-	}
-
-	slack := usageBytes/10 + 1<<20
-
-	return sum+slack >= usageBytes && sum <= usageBytes+slack
 }

@@ -118,7 +118,12 @@ func (p *parser) line(text []byte, torn bool) error {
 
 // close ends the log: open reports are emitted as far as they were read.
 func (p *parser) close() error {
-	open := slices.Collect(maps.Values(p.streams))
+	return p.closeReports(func(*report) bool { return true })
+}
+
+// closeReports closes the open reports that match, and emits all closed ones.
+func (p *parser) closeReports(match func(*report) bool) error {
+	open := slices.DeleteFunc(slices.Collect(maps.Values(p.streams)), func(s *stream) bool { return s.open == nil || !match(s.open) })
 	slices.SortFunc(open, func(a, b *stream) int { return cmp.Compare(a.lastLine, b.lastLine) })
 
 	for _, s := range open {

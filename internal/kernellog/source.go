@@ -19,16 +19,26 @@ import (
 func OpenKmsg() (io.ReadCloser, error) { return openKmsg("/dev/kmsg") }
 
 func openKmsg(path string) (io.ReadCloser, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return nil, fmt.Errorf("open %s: %w: run as root or with CAP_SYSLOG, or give the log as a file", path, err)
-	}
-
+	fd, err := openKmsgFD(path)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w: give the log as a file", path, err)
+		return nil, fmt.Errorf("%w; else give the log as a file", err)
 	}
 
 	return &kmsg{path: path, fd: fd}, nil
+}
+
+// openKmsgFD opens the device without waiting for records.
+func openKmsgFD(path string) (fd int, err error) {
+	fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return -1, fmt.Errorf("open %s: %w: run as root or with CAP_SYSLOG", path, err)
+	}
+
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", path, err)
+	}
+
+	return fd, nil
 }
 
 // kmsg makes a stream of bytes of /dev/kmsg, where each read returns one record. It does not

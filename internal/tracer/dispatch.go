@@ -124,7 +124,10 @@ func (c correlated) Incident(inc *events.Incident) error {
 	return c.t.followUp.incident(inc, kernel.BootNS())
 }
 
-func (c correlated) Update(change *events.Incident) error { return c.t.followUp.changed(change) }
+func (c correlated) Update(change *events.Incident) error {
+	keepCompletion(change, c.t.followUp.current(change.ID))
+	return c.t.followUp.changed(change)
+}
 
 func (c correlated) Finding(_ time.Time, text string) error {
 	return c.t.opts.Sink.Write(&events.Status{Envelope: c.t.envelope(events.KindStatus), Phase: events.PhaseAudit, Text: text})

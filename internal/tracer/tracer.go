@@ -4,9 +4,10 @@
 // flight recorder and the correlator; an incident that the correlator reports goes to the
 // sink at once, and is then completed by enrichers that know nothing of each other.
 //
-// The files follow the data: dispatch.go routes records, scans.go reads paths of cgroups, followup.go keeps open incidents
-// and what they wait for, and each enricher has a file: stalls.go, hoststate.go, names.go,
-// runtimereport.go, limitwrites.go. oomwaits.go makes records of what no hook sees.
+// The files follow the data: dispatch.go routes records, scans.go reads paths of cgroups,
+// followup.go keeps open incidents and what they wait for, and each enricher has a file:
+// stalls.go, hoststate.go, limitwrites.go, kernelreport.go with completion.go, names.go,
+// runtimereport.go. oomwaits.go makes records of what no hook sees.
 package tracer
 
 import (
@@ -24,6 +25,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/kernellog"
 	"github.com/oomtrace/oomtrace/internal/kubelet"
 	"github.com/oomtrace/oomtrace/internal/probe"
 	"github.com/oomtrace/oomtrace/internal/resolve"
@@ -84,6 +86,7 @@ type Tracer struct {
 	host       *hostState
 	waits      *oomWaits // nil: cgroup v2, which has none
 	limits     *limitWrites
+	reports    *kernelReport
 	alerts     *alert.Detector // nil: no warnings
 	senders    senders
 	hasKubelet bool   // or a log of one
@@ -141,7 +144,7 @@ func Open(opts Options) (*Tracer, error) {
 	t.scans = newScans(t.tree, layout, opts.Warn)
 
 	if err := t.assemble(symbols); err != nil {
-		p.Close()
+		_ = t.Close()
 		return nil, err
 	}
 	// The BTF of the kernel was decoded for loading and is garbage now: return tens of MiB
@@ -181,7 +184,15 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 
 	f := newFollowUp(t.ident.bootID, t.opts.Sink.Write, t.envelope)
 	t.limits = &limitWrites{tree: t.tree, clock: t.clock, page: uint64(host.PageSize())}
-	f.enrichers = []enricher{t.stalls, t.host, t.limits}
+
+	t.reports = newKernelReport(reader.Charge, t.clock.Time, f.current)
+	if log, err := kernellog.Follow(kernellog.Options{PageSizeBytes: host.PageSize()}); err != nil {
+		t.opts.Warn("what no hook sees of a kill is not completed from the kernel's log: " + err.Error())
+	} else {
+		t.reports.log = log
+	}
+
+	f.enrichers = []enricher{t.stalls, t.host, t.limits, t.reports}
 
 	if names := t.opts.Names; names != nil {
 		f.enrichers = append(f.enrichers,
@@ -305,6 +316,8 @@ func (t *Tracer) end() error {
 	if !t.host.finish(2 * time.Second) {
 		t.opts.Warn("the state of the node after the last kills is missing: sampling it took too long")
 	}
+
+	t.reports.finish(finishWithin)
 	t.stalls.readNS = 0 // read the counts for the last kills at once
 
 	if err := t.followUp.finish(kernel.BootNS()); err != nil {
@@ -329,6 +342,8 @@ func (t *Tracer) start() {
 
 	t.scans.start(t.workCtx, &t.work)
 	t.work.Go(func() { t.host.run(t.workCtx) })
+	t.work.Go(func() { t.reports.follow(t.workCtx, t.opts.Warn) })
+	t.work.Go(func() { t.reports.read(t.workCtx) })
 
 	if t.waits != nil {
 		t.work.Go(func() { t.waits.run(t.workCtx) })
@@ -341,6 +356,10 @@ func (t *Tracer) start() {
 		})
 	}
 }
+
+// finishWithin bounds how long the end of a trace waits for the kernel's reports of the last
+// kills.
+const finishWithin = 500 * time.Millisecond
 
 // stopWithin bounds how long Run waits for its goroutines.
 const stopWithin = 2 * time.Second
@@ -378,4 +397,10 @@ func (t *Tracer) unseen() []string {
 }
 
 // Close detaches the probes. It does not wait for Run, which must have returned.
-func (t *Tracer) Close() error { return t.probe.Close() }
+func (t *Tracer) Close() error {
+	if t.reports != nil {
+		t.reports.close()
+	}
+
+	return t.probe.Close()
+}

@@ -51,12 +51,15 @@ func (k *collector) Write(l events.Line) error {
 }
 
 // traced calls do while a trace runs, and returns what the trace reported.
-func traced(t *testing.T, do func()) *collector {
+func traced(t *testing.T, do func()) *collector { return tracedBy(t, "", do) }
+
+// tracedBy is traced with one attach mode.
+func tracedBy(t *testing.T, tier events.Tier, do func()) *collector {
 	t.Helper()
 
 	k := &collector{lost: map[string]uint64{}}
 
-	tr, err := Open(Options{Sink: k, NoLock: true})
+	tr, err := Open(Options{Sink: k, NoLock: true, Tier: tier})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,18 +318,27 @@ func TestKillsOutsideOfWorkloadsAreNotReported(t *testing.T) {
 	}
 }
 
+// limitTo limits the memory of a cgroup.
+func limitTo(t *testing.T, dir string, bytes int) {
+	t.Helper()
+
+	number := fmt.Append(nil, bytes)
+
+	limit := "memory.limit_in_bytes"
+	if _, err := os.Stat(filepath.Join(dir, limit)); err != nil {
+		if limit = "memory.max"; os.WriteFile(filepath.Join(dir, limit), number, 0) != nil {
+			t.Fatal("set memory.max: the memory controller is not enabled in this cgroup")
+		}
+	} else if err := os.WriteFile(filepath.Join(dir, limit), number, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // The kernel kills the rest of the namespace of PID 1, which is part of the OOM kill.
 func TestThePIDNamespaceOfAnOOMVictimIsNoIncidentOfItsOwn(t *testing.T) {
 	dir := containerCgroup(t, containerID("f"))
 
-	limit := "memory.limit_in_bytes"
-	if _, err := os.Stat(filepath.Join(dir, limit)); err != nil {
-		if limit = "memory.max"; os.WriteFile(filepath.Join(dir, limit), []byte("16777216"), 0) != nil {
-			t.Fatal("set memory.max: the memory controller is not enabled in this cgroup")
-		}
-	} else if err := os.WriteFile(filepath.Join(dir, limit), []byte("16777216"), 0); err != nil {
-		t.Fatal(err)
-	}
+	limitTo(t, dir, 16<<20)
 
 	k := traced(t, func() {
 		cmd, _ := startIn(t, dir, "sleep 100 & exec tail /dev/zero",

@@ -4,6 +4,7 @@ package view
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,7 +54,7 @@ func (b block) sections() []section {
 	all.add("advice", b.advice()...)
 	all.add("passes", b.passes())
 	all.add("audit", b.audit())
-	all.add("source", b.tier())
+	all.add("source", b.source()...)
 	all.add("notes", b.notes()...)
 	all.add("unknown", list(b.inc.Unknown...))
 
@@ -235,16 +236,50 @@ func (b block) audit() group {
 	return prose(text)
 }
 
-// tier has a line in a narrow block only where it limits what can be known.
-func (b block) tier() group {
+// source is the attach mode, in a narrow block only where it limits what can be known, and
+// what was filled in from elsewhere.
+func (b block) source() []group {
+	var groups []group
+
 	switch t := b.inc.Tier; {
 	case t == events.TierTracepoint:
-		return list("tracepoints only")
+		groups = append(groups, list("tracepoints only"))
 	case b.wide && t != "":
-		return list(phrase.Spaced(string(t)))
+		groups = append(groups, list(phrase.Spaced(string(t))))
 	}
 
-	return list()
+	for _, c := range b.inc.CompletedFrom {
+		from := phrase.Spaced(c.Source)
+		if c.Source == events.SourceKernelLog {
+			from = "the kernel's log"
+		}
+
+		if c.AfterNS != nil {
+			from += " " + phrase.Duration(*c.AfterNS) + " after the kill"
+		}
+
+		groups = append(groups, prose(strings.Join(subjects(c.Keys), ", ")+" from "+from))
+	}
+
+	return groups
+}
+
+// subjects are the objects that keys are of, each once; of a victim, what it is of it.
+func subjects(keys []string) []string {
+	var all []string
+
+	for _, key := range keys {
+		object, part, _ := strings.Cut(key, ".")
+		if object == "victims" {
+			object = phrase.Spaced(strings.TrimSuffix(part, "_bytes"))
+		}
+
+		if !slices.Contains(all, object) {
+			all = append(all, object)
+		}
+	}
+
+	return all
 }
 
 func (b block) notes() []group {

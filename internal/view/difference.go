@@ -4,8 +4,8 @@ package view
 
 import "slices"
 
-// difference is what after has and before does not: whole sections, but of notes and of
-// the runtime's report only the new lines, and of victims only the new facts.
+// difference is what after has and before does not: whole sections, but of notes, sources
+// and the runtime's report only the new lines, and of victims only the new facts.
 func difference(before, after []section) []section {
 	var news []section
 
@@ -19,7 +19,7 @@ func difference(before, after []section) []section {
 		case slices.EqualFunc(old.groups, sec.groups, group.equal):
 		case sec.label == "victims":
 			news = append(news, victimNews(old.groups, sec.groups)...)
-		case sec.label == "notes" || sec.label == "runtime":
+		case sec.label == "notes" || sec.label == "source" || sec.label == "runtime":
 			news = append(news, section{sec.label, without(sec.groups, old.groups)})
 		default:
 			news = append(news, sec)

@@ -5,6 +5,7 @@ package view
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -373,6 +374,35 @@ func tracepoints() func(sink.Sink) error {
 	return feed(headline(inc), inc)
 }
 
+// completed is an incident of which the trace saw little, and what was filled in afterwards.
+func completed() func(sink.Sink) error {
+	inc := container()
+	inc.ID, inc.Tier = "5f0c2c1e-30", events.TierTracepoint
+	inc.Memory, inc.Allocation, inc.Victims[0].Points = nil, &events.Allocation{Class: "tmpfs"}, nil
+	inc.Unknown = []string{"allocation.gfp", "allocation.order", "allocation.total_pages", "memory", "victims.points"}
+
+	log := &events.Incident{
+		Envelope: envelope(events.KindIncidentUpdate, 200*time.Millisecond), ID: inc.ID,
+		Allocation: &events.Allocation{Order: new(0), GFP: new(uint32(0xcc0)), GFPFlags: []string{"GFP_KERNEL"}, Class: "tmpfs"},
+		Victims:    []events.Victim{{Process: events.Process{PID: 4711, TID: 4711, Comm: "java"}, Points: new(int64(125590))}},
+		CompletedFrom: []events.Completion{{
+			Source: events.SourceKernelLog,
+			Keys:   []string{"allocation.order", "allocation.gfp", "allocation.gfp_flags", "victims.points"},
+		}},
+		Unknown: []string{"allocation.total_pages", "memory"},
+	}
+
+	stat := &events.Incident{
+		Envelope: envelope(events.KindIncidentUpdate, 300*time.Millisecond), ID: inc.ID,
+		Memory: &events.Memory{AnonBytes: new(12 * mib), FileBytes: new(498 * mib), ShmemBytes: new(498 * mib)},
+		CompletedFrom: append(slices.Clone(log.CompletedFrom),
+			events.Completion{Source: events.SourceMemoryStat, Keys: []string{"memory"}, AfterNS: new(uint64(3e6))}),
+		Unknown: []string{"allocation.total_pages"},
+	}
+
+	return feed(headline(inc), inc, log, stat)
+}
+
 func hostile() func(sink.Sink) error {
 	inc := container()
 	inc.ID = "5f0c2c1e-29"
@@ -445,6 +475,7 @@ func scripts() []script {
 		{"already_exiting", alreadyExiting()},
 		{"oom_kill_disabled", oomKillDisabled()},
 		{"tracepoints", tracepoints()},
+		{"completed", completed()},
 		{"hostile", hostile()},
 		{"names", withNames()},
 		{"hostile_names", hostileNames()},

@@ -111,7 +111,7 @@ func (c *Check) mayBeUnknown(key string, inc *events.Incident) bool {
 
 	return slices.Contains(c.spec.Unknown, key) || c.unknownToAll(key, inc) || c.unknownBySkip(key) ||
 		c.Tier == tierKprobe && key == "victims.released_after_ns" || // skipped where another BPF program is in the way
-		c.Tier == tierTracepoint && unknownToTracepoints(key)
+		c.Tier == tierTracepoint && c.unknownToTracepoints(key, inc)
 }
 
 // unknownToAll reports whether a key may be unknown to every tier.
@@ -135,6 +135,8 @@ func (c *Check) unknownToAll(key string, inc *events.Incident) bool {
 		return true // a compiler may have inlined the function that shows it
 	case "ladder", "allocation.total_pages":
 		return noVictim
+	case "ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group": // the ancestry is from the kernel's log
+		return noVictim
 	}
 
 	return false
@@ -151,11 +153,16 @@ func (c *Check) unknownBySkip(key string) bool {
 		key == "victims.released_after_ns" && skipped("exit_mmap")
 }
 
-func unknownToTracepoints(key string) bool {
+// unknownToTracepoints reports whether a key may be unknown to tracepoints alone, though the
+// kernel's own report completes their incidents.
+func (c *Check) unknownToTracepoints(key string, inc *events.Incident) bool {
 	switch key {
-	case "victims.points", "victims.released_after_ns", "allocation.order", "allocation.gfp", "allocation.gfp_flags",
-		"allocation.total_pages":
+	case "victims.released_after_ns":
 		return true
+	case "victims.points", "allocation.total_pages": // not every report has what they follow from
+		return true
+	case "allocation.order", "allocation.gfp", "allocation.gfp_flags":
+		return !c.isLogged(inc)
 	}
 
 	return false

@@ -96,7 +96,8 @@ var rules = map[string]rule{
 	"limit_changes": ignore("seen live only"),
 	"shares":        ignore("read live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),
 	"shares_left_out": ignore("read live"), "candidates_left_out": ignore("read at another time"),
-	"eviction": ignore("read live"), "reported": ignore("read live"), "causes": ignore("of all the evidence"),
+	"completed_from": ignore("of a live incident only"),
+	"eviction":       ignore("read live"), "reported": ignore("read live"), "causes": ignore("of all the evidence"),
 }
 
 func ruleOf(key string) (rule, bool) {
