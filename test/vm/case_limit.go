@@ -40,6 +40,44 @@ var parentLimit = Case{
 	FirstCause: cause("ancestor_limit"),
 }
 
+// fullChild has a child that is full and has been hit before when its parent's limit is
+// hit. What the kernel counted for the child after its kill, for threads that were still
+// on their way, must not make the child the limiter of the next one.
+var fullChild = Case{
+	Name: "full-child", CgroupV1: true,
+	Do: func(g *Guest) {
+		parent := g.group("parent", "parent", 150, nil)
+		child := g.group("child", "child", 70, parent)
+		sibling := g.group("sibling", "sibling", 0, parent)
+
+		first := g.start("first", child, "threads", "30", "32")
+		first.proceed()
+		first.waitEnd()
+
+		full := g.start("full", child, "pages", "0")
+		full.proceed()
+		g.fill(full, child)
+
+		for i := range 3 {
+			g.startFull(fmt.Sprintf("sibling%d", i), sibling, 22)
+		}
+
+		g.start("last", sibling, "anon", "22").proceed()
+		full.waitEnd()
+	},
+	Want: func(c *Check) {
+		c.kill(Kill{Victim: "first", Scope: events.ScopeMemcg, Limiter: "child", Trigger: "first", Class: "anon_fault", Killer: "memcg"})
+		c.kill(Kill{Victim: "full", Scope: events.ScopeMemcg, Limiter: "parent", Trigger: "last", Class: "anon_fault", Killer: "memcg"})
+	},
+	FirstCause: func(c *Check, inc *events.Incident) []string {
+		if isVictim(inc, c.proc("full").PID) {
+			return []string{"ancestor_limit"}
+		}
+
+		return []string{"own_limit"}
+	},
+}
+
 var twoAtOnce = Case{
 	Name: "two-at-once", CgroupV1: true,
 	Do: func(g *Guest) {
@@ -87,6 +125,26 @@ var swapMax = Case{
 	FirstCause: cause("swap_exhausted"),
 }
 
+// swapOff makes the kernel kill the process that stops swapping, before any other and
+// whatever its size: what it reads back has no room in its cgroup
+// (mm/oom_kill.c: oom_evaluate_task, oom_task_origin).
+var swapOff = Case{
+	Name: "swapoff",
+	Do: func(g *Guest) {
+		g.swapOn()
+
+		leaf := g.leaf(40)
+		hog := g.start("hog", leaf, "pages", "0")
+		hog.proceed()
+		hog.touch(80 << 20 / os.Getpagesize())
+
+		off := g.start("swapoff", leaf, "swapoff", "0", zramDisk)
+		off.proceed()
+		off.waitEnd()
+	},
+	Want: Kill{Victim: "swapoff", Scope: events.ScopeMemcg, Limiter: "leaf", Trigger: "swapoff", Killer: "memcg"}.check,
+}
+
 var limitLowered = Case{
 	Name: "limit-lowered", CgroupV1: true,
 	Do: func(g *Guest) {
@@ -118,6 +176,64 @@ var limitLowered = Case{
 	// The writer is outside of the cgroup that it reclaims from: before 7.0,
 	// tracepoints do not show from which.
 	NoReclaim: func(c *Check) bool { return c.Tier == tierTracepoint && !c.Kernel.is("7") },
+}
+
+// limitNonblock lowers a limit without waiting: the write neither reclaims nor kills, and
+// the kill comes with the next charge (mm/memcontrol.c: memory_max_write, 6.16).
+var limitNonblock = Case{
+	Name: "limit-nonblock", On: []string{"6.18", "7"},
+	Do: func(g *Guest) {
+		leaf := g.leaf(0)
+		hog := g.start("hog", leaf, "pages", "0")
+		hog.proceed()
+		hog.touch(60 << 20 / os.Getpagesize())
+
+		leaf.Max = 20 << 20
+		writer := g.start("writer", nil, "write-nonblock", filepath.Join(leaf.dir, "memory.max"), fmt.Sprint(leaf.Max))
+		writer.proceed()
+		writer.waitEnd()
+
+		hog.request(1 << 20 / os.Getpagesize())
+		hog.waitEnd()
+	},
+	Want: limitHit.check,
+}
+
+// memoryMin has a sibling whose page cache is protected: the parent's limit is hit though
+// there is memory that could be reclaimed.
+var memoryMin = Case{
+	Name: "memory-min",
+	Do: func(g *Guest) {
+		g.zram("64M")
+
+		parent := g.group("parent", "parent", 60, nil)
+		protected := g.group("protected", "protected", 0, parent)
+		protected.set("memory.min", "40M")
+
+		reader := g.start("reader", protected, "cache", "30", zramDisk)
+		reader.proceed()
+		reader.line()
+
+		g.hog(g.group("leaf", "leaf", 0, parent), "anon", "80")
+
+		g.facts["protected_mib"] = uint64(g.usage(protected)) >> 20
+	},
+	Want: func(c *Check) {
+		inc := c.kill(Kill{
+			Victim: "hog", Scope: events.ScopeMemcg, Limiter: "parent", Trigger: "hog", Class: "anon_fault", Killer: "memcg",
+		})
+		if inc == nil {
+			return
+		}
+
+		if mib := c.Run.Facts["protected_mib"]; mib < 25 {
+			c.errorf("the case shows nothing: got %d MiB of protected page cache after the kill, want at least 25", mib)
+		}
+
+		if m := inc.Memory; m != nil && *m.FileBytes < 25<<20 {
+			c.errorf("memory: got %d bytes of page cache below the limiter, want at least 25 MiB", *m.FileBytes)
+		}
+	},
 }
 
 var noKillable = Case{
@@ -160,7 +276,8 @@ var noKillable = Case{
 // chooses it, finds that it is exiting, and only marks it
 // (mm/oom_kill.c: oom_kill_process, task_will_free_mem).
 var alreadyExiting = Case{
-	Name: "already-exiting",
+	Name:     "already-exiting",
+	Unlogged: []Unlogged{{string(events.OutcomeAlreadyExiting), 1, "oom_kill_process() only marks a task that is exiting"}},
 	Do: func(g *Guest) {
 		leaf := g.leaf(60)
 		exiting := g.start("leaving", leaf, "exit", "40")
@@ -191,6 +308,42 @@ var alreadyExiting = Case{
 
 			if c.Tier != tierTracepoint {
 				c.limiter(inc, "leaf")
+			}
+		}
+	},
+}
+
+// exitingThread ends a process that nothing can kill but a user, while its threads wait for
+// memory and its first one has ended. A thread that finds itself dying marks itself and goes
+// on with the memory reserves: since 6.13, at the limit of a cgroup as well
+// (mm/memcontrol.c: mem_cgroup_out_of_memory, which returned before).
+var exitingThread = Case{
+	Name: "exiting-thread", On: []string{"6.18", "7"}, NotOOM: true, Quiet: 2500 * time.Millisecond,
+	Unlogged: []Unlogged{{string(events.OutcomeAlreadyExiting), 1, "out_of_memory() only marks a dying task that calls it"}},
+	Do: func(g *Guest) {
+		leaf := g.leaf(40)
+		hog := g.startWith(options{name: "hog", comm: "hog", adj: -1000}, leaf, "zombie", "40", "4")
+		hog.proceed()
+
+		for range 500 {
+			if leaf.readCounters(g.cgroupV1); leaf.OOM >= 4 {
+				hog.kill()
+				hog.waitEnd()
+
+				return
+			}
+
+			time.Sleep(20 * time.Millisecond)
+		}
+
+		must.OK("wait for the limit", fmt.Errorf("it was hit %d times", leaf.OOM))
+	},
+	Want: func(c *Check) {
+		for _, inc := range c.Incidents {
+			c.equal("number of victims", len(inc.Victims), 0)
+
+			if inc.Trigger != nil {
+				c.equal("pid of the trigger", inc.Trigger.PID, c.proc("hog").PID)
 			}
 		}
 	},

@@ -3,15 +3,12 @@
 package vm
 
 import (
-	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/test/internal/must"
 )
 
 // Which processes die when a limit is hit, and what is reported of them.
@@ -35,18 +32,95 @@ var oomGroup = Case{
 			return
 		}
 
-		roles := map[events.Role]int{}
-		for _, v := range inc.Victims {
-			roles[v.Role]++
-		}
-
-		c.equal("victims by role", roles, map[events.Role]int{events.RoleChosen: 1, events.RoleGroup: 2})
+		c.roles(inc, map[events.Role]int{events.RoleChosen: 1, events.RoleGroup: 2})
 
 		if group := inc.Killer.GroupCgroup; group == nil || group.Path != "/group" {
 			c.errorf("group: got %+v, want /group", group)
 		}
 	},
 	FirstCause: cause("group_kill"),
+}
+
+const groupMembers = 8
+
+// groupAllocates has all members of a group at its limit at the same time: each of them
+// hits the limit while the kernel kills the others.
+var groupAllocates = Case{
+	Name: "group-allocates",
+	Do: func(g *Guest) {
+		group := g.group("group", "group", 60, nil)
+		group.set("memory.oom.group", "1")
+
+		var members []*process
+		for i := range groupMembers {
+			members = append(members, g.start(fmt.Sprintf("member%d", i), group, "anon", "80"))
+		}
+
+		for _, p := range members {
+			p.proceed()
+		}
+
+		for _, p := range members {
+			p.waitEnd()
+		}
+	},
+	Want: func(c *Check) {
+		inc := c.kill(Kill{Scope: events.ScopeMemcg, Limiter: "group", Class: "anon_fault", Killer: "group"})
+		if inc != nil {
+			c.roles(inc, map[events.Role]int{events.RoleChosen: 1, events.RoleGroup: groupMembers - 1})
+		}
+	},
+	FirstCause: cause("group_kill"),
+}
+
+// groupShares has members that share memory, as in a vfork: the kernel signals each of
+// them once for itself and again for each that it shares with, which it does not count.
+var groupShares = Case{
+	Name: "group-shares",
+	Do: func(g *Guest) {
+		group := g.group("group", "group", 60, nil)
+		group.set("memory.oom.group", "1")
+
+		forking := g.start("forking", group, "vfork", "0")
+		forking.proceed()
+
+		child := g.child("child", forking, "group")
+
+		hog := g.start("hog", group, "shared", "80")
+		hog.proceed()
+
+		sharer := g.child("sharer", hog, "group")
+
+		for _, p := range []*process{hog, forking} {
+			p.waitEnd()
+		}
+
+		child.waitGone()
+		sharer.waitGone()
+	},
+	Want: func(c *Check) {
+		inc := c.kill(Kill{Scope: events.ScopeMemcg, Limiter: "group", Trigger: "hog", Class: "anon_fault", Killer: "group"})
+		if inc == nil {
+			return
+		}
+
+		c.equal("number of victims", len(inc.Victims), 4)
+
+		if group := inc.Killer.GroupCgroup; group == nil || group.Path != "/group" {
+			c.errorf("group: got %+v, want /group", group)
+		}
+	},
+	FirstCause: cause("group_kill"),
+}
+
+// roles compares how many victims an incident has of each role.
+func (c *Check) roles(inc *events.Incident, want map[events.Role]int) {
+	got := map[events.Role]int{}
+	for _, v := range inc.Victims {
+		got[v.Role]++
+	}
+
+	c.equal("victims by role", got, want)
 }
 
 var multithread = Case{
@@ -58,6 +132,28 @@ var multithread = Case{
 			c.errorf("trigger: got %+v, want the second thread, worker", inc.Trigger)
 		}
 	},
+}
+
+// threads has 32 threads at the limit at the same time: those that fail a charge when their
+// process has been killed make the kernel mark them as well, and count one more hit.
+var threads = Case{
+	Name: "threads", CgroupV1: true,
+	Do: func(g *Guest) {
+		leaf := g.leaf(40)
+
+		for i := range 4 {
+			hog := g.start(fmt.Sprintf("hog%d", i), leaf, "threads", "40", "32")
+			hog.proceed()
+			hog.waitEnd()
+		}
+	},
+	Want: func(c *Check) {
+		for i := range 4 {
+			hog := fmt.Sprintf("hog%d", i)
+			c.kill(Kill{Victim: hog, Scope: events.ScopeMemcg, Limiter: "leaf", Trigger: hog, Class: "anon_fault", Killer: "memcg"})
+		}
+	},
+	FirstCause: cause("own_limit", "kill_loop"),
 }
 
 var zombieLeader = Case{
@@ -72,28 +168,10 @@ var sharedMM = Case{
 		hog := g.start("hog", g.leaf(40), "shared", "80")
 		hog.proceed()
 
-		pid, err := strconv.Atoi(hog.line())
-		must.OK("read the sharer's pid", err)
-		sharer := &process{Proc: Proc{Name: "sharer", PID: pid, Comm: []byte("sharer"), Group: "leaf"}, done: make(chan struct{})}
-		g.procs = append(g.procs, sharer)
+		sharer := g.child("sharer", hog, "leaf")
 
 		hog.waitEnd()
-
-		for range 500 {
-			if syscall.Kill(pid, 0) != nil {
-				sharer.status = syscall.WaitStatus(syscall.SIGKILL)
-				close(sharer.done)
-
-				return
-			}
-
-			// Its parent is dead: it is to be reaped here, or by the parent of the guest.
-			_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
-
-			time.Sleep(10 * time.Millisecond)
-		}
-
-		must.OK("wait for the sharer", errors.New("it was not killed"))
+		sharer.waitGone()
 	},
 	Want: func(c *Check) {
 		inc := c.kill(Kill{Scope: events.ScopeMemcg, Limiter: "leaf", Trigger: "hog", Class: "anon_fault", Killer: "memcg"})
@@ -101,12 +179,30 @@ var sharedMM = Case{
 			return
 		}
 
-		var roles []events.Role
-		for _, v := range inc.Victims {
-			roles = append(roles, v.Role)
-		}
+		c.roles(inc, map[events.Role]int{events.RoleChosen: 1, events.RoleSharedMM: 1})
+	},
+}
 
-		c.equal("roles of the victims", roles, []events.Role{events.RoleChosen, events.RoleSharedMM})
+// orphanShares is the same with a sharer outside of the cgroup, whose first thread has
+// ended: the kernel signals the process by that thread, which has no memory any more.
+var orphanShares = Case{
+	Name: "orphan-shares", CgroupV1: true,
+	Do: func(g *Guest) {
+		hog := g.start("hog", g.leaf(40), "orphan", "80")
+		hog.proceed()
+
+		outside := g.group("outside", "outside", 0, nil)
+		sharer := g.child("sharer", hog, "outside")
+		outside.set("cgroup.procs", fmt.Sprint(sharer.PID))
+
+		hog.proceed()
+		hog.waitEnd()
+		sharer.waitGone()
+	},
+	Want: func(c *Check) {
+		if inc := c.kill(limitHit); inc != nil {
+			c.roles(inc, map[events.Role]int{events.RoleChosen: 1, events.RoleSharedMM: 1})
+		}
 	},
 }
 

@@ -177,6 +177,7 @@ func (c *Check) takeLines(t *trace.Trace) {
 // check compares a case with everything that is known of it.
 func (c *Check) check() {
 	c.checkVictims()
+	c.checkNumber()
 	c.checkCounters()
 
 	if c.spec.VictimsOnly {
@@ -371,11 +372,6 @@ func limiterPath(inc *events.Incident) string {
 	}
 
 	return inc.Limiter.Cgroup.Path
-}
-
-// isVictim reports whether a pid or a thread's id is a victim's.
-func isVictim(inc *events.Incident, pid int) bool {
-	return slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == pid || v.TID == pid })
 }
 
 // namesUnknown reports whether an incident names a key, or what contains it, as unknown.

@@ -63,7 +63,7 @@ func testKernel(ctx context.Context, t *testing.T, k Kernel) {
 
 	cases := casesOn(k)
 	if len(cases) == 0 {
-		lab.Logf(t, "no selected case runs on cgroup v1")
+		lab.Logf(t, "no selected case runs on this kernel")
 		t.SkipNow()
 	}
 
@@ -123,7 +123,7 @@ func caseNames() (names []string) {
 // casesOn returns the selected cases that run on a kernel.
 func casesOn(k Kernel) (names []string) {
 	for i := range Cases {
-		if c := &Cases[i]; (c.CgroupV1 || !k.CgroupV1) && lab.Selected().Has("TestKernels", k.ID(), c.Name) {
+		if c := &Cases[i]; c.runsOn(k) && lab.Selected().Has("TestKernels", k.ID(), c.Name) {
 			names = append(names, c.Name)
 		}
 	}
