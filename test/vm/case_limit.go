@@ -50,9 +50,7 @@ var fullChild = Case{
 		child := g.group("child", "child", 70, parent)
 		sibling := g.group("sibling", "sibling", 0, parent)
 
-		first := g.start("first", child, "threads", "30", "32")
-		first.proceed()
-		first.waitEnd()
+		g.hitByThreads(child)
 
 		full := g.start("full", child, "pages", "0")
 		full.proceed()
@@ -66,7 +64,7 @@ var fullChild = Case{
 		full.waitEnd()
 	},
 	Want: func(c *Check) {
-		c.kill(Kill{Victim: "first", Scope: events.ScopeMemcg, Limiter: "child", Trigger: "first", Class: "anon_fault", Killer: "memcg"})
+		c.killsOfThreads("child")
 		c.kill(Kill{Victim: "full", Scope: events.ScopeMemcg, Limiter: "parent", Trigger: "last", Class: "anon_fault", Killer: "memcg"})
 	},
 	FirstCause: func(c *Check, inc *events.Incident) []string {
@@ -313,40 +311,55 @@ var alreadyExiting = Case{
 	},
 }
 
-// exitingThread ends a process that nothing can kill but a user, while its threads wait for
-// memory and its first one has ended. A thread that finds itself dying marks itself and goes
-// on with the memory reserves: since 6.13, at the limit of a cgroup as well
+// exitingThread ends a process that nothing can kill but a user, while a thread of it waits
+// for memory and its first one has ended. A thread that finds itself dying marks itself and
+// goes on with the memory reserves: since 6.13, at the limit of a cgroup as well
 // (mm/memcontrol.c: mem_cgroup_out_of_memory, which returned before).
 var exitingThread = Case{
 	Name: "exiting-thread", On: []string{"6.18", "7"}, NotOOM: true, Quiet: 2500 * time.Millisecond,
 	Unlogged: []Unlogged{{string(events.OutcomeAlreadyExiting), 1, "out_of_memory() only marks a dying task that calls it"}},
 	Do: func(g *Guest) {
-		leaf := g.leaf(40)
-		hog := g.startWith(options{name: "hog", comm: "hog", adj: -1000}, leaf, "zombie", "40", "4")
-		hog.proceed()
+		for i := range 8 {
+			name := fmt.Sprintf("hog%d", i)
+			leaf := g.group(name, name, 40, nil)
+			marks := traceEvents("oom", "mark_victim", "", "")
 
-		for range 500 {
-			if leaf.readCounters(g.cgroupV1); leaf.OOM >= 4 {
-				hog.kill()
-				hog.waitEnd()
+			hog := g.startWith(options{name: name, comm: name, adj: -1000}, leaf, "zombie", "60")
+			hog.proceed()
+			leaf.waitHit(2)
+			hog.kill() // it may be past the place where it would have found out
+			hog.waitEnd()
 
+			if marks(anyPID) > 0 {
+				g.facts["dying"] = uint64(hog.PID)
 				return
 			}
-
-			time.Sleep(20 * time.Millisecond)
 		}
 
-		must.OK("wait for the limit", fmt.Errorf("it was hit %d times", leaf.OOM))
+		must.OK("wait for a mark", errors.New("no thread marked itself"))
 	},
 	Want: func(c *Check) {
 		for _, inc := range c.Incidents {
 			c.equal("number of victims", len(inc.Victims), 0)
 
-			if inc.Trigger != nil {
-				c.equal("pid of the trigger", inc.Trigger.PID, c.proc("hog").PID)
+			if inc.Outcome == events.OutcomeAlreadyExiting && inc.Trigger != nil {
+				c.equal("pid of the trigger", inc.Trigger.PID, c.Run.Facts["dying"])
 			}
 		}
 	},
+}
+
+// waitHit waits until the limit of a cgroup was hit so often.
+func (g *group) waitHit(times uint64) {
+	for range 500 {
+		if g.readCounters(false); g.OOM >= times {
+			return
+		}
+
+		time.Sleep(20 * time.Millisecond)
+	}
+
+	must.OK("wait for the limit", fmt.Errorf("it was hit %d times", g.OOM))
 }
 
 // waitTraced waits until a process is in tracing stop.

@@ -36,9 +36,7 @@ var sysrqAfterLimit = Case{
 	Name: "sysrq-after-limit", CgroupV1: true,
 	Do: func(g *Guest) {
 		leaf := g.leaf(40)
-		first := g.start("first", leaf, "threads", "30", "32")
-		first.proceed()
-		first.waitEnd()
+		g.hitByThreads(leaf)
 
 		leaf.set(g.limitFile(), "1G")
 		hog := g.startWith(options{name: "hog", comm: "hog", adj: 1000}, leaf, "anon", "60")
@@ -48,7 +46,7 @@ var sysrqAfterLimit = Case{
 		hog.waitEnd()
 	},
 	Want: func(c *Check) {
-		c.kill(Kill{Victim: "first", Scope: events.ScopeMemcg, Limiter: "leaf", Trigger: "first", Class: "anon_fault", Killer: "memcg"})
+		c.killsOfThreads("leaf")
 		c.kill(Kill{Victim: "hog", Scope: events.ScopeSysrq, Class: "sysrq", Killer: "sysrq"})
 	},
 	FirstCause: func(c *Check, inc *events.Incident) []string {

@@ -27,7 +27,7 @@
  *   hog timer MS           have a timer kill it after MS milliseconds, and pause
  *   hog exitkill 0         start a child that dies with its tracer, print its pid, wait for a
  *                          line, and exit
- *   hog noise DIR HOW      do one thing all the time until it is killed, see noise()
+ *   hog noise DIR HOW COUNT  do one thing all the time, see noise(), and keep its number in COUNT
  *   hog felt MB FILE       touch MB, and write to FILE for how many ms it was throttled, plus 1
  *   hog read 0 FILE COUNT  read FILE forever, and keep the number of reads in COUNT
  *   hog compact MB COUNT   fragment memory into single pages with MB, allocate COUNT
@@ -350,15 +350,16 @@ static void exit_kill(void)
 }
 
 /*
- * What an unprivileged tenant can make the kernel report all the time:
+ * What an unprivileged tenant can make the kernel report all the time, counted in a file:
  *   trickle  20 cgroups a second are made and removed
  *   zombie   SIGKILL to a process that has exited, some thousand times a second
- *   cgroup   cgroups with long paths are made and removed, on cgroup v1 renamed as well,
- *            as fast as it goes
+ *   cgroup   cgroups with long names are made and removed as fast as it goes; on cgroup v1,
+ *            which alone has it, they are renamed
  */
-static void noise(const char *dir, const char *how)
+static void noise(const char *dir, const char *how, const char *answer)
 {
 	struct timespec trickle = {0, 50000000}, zombie = {0, 200000};
+	volatile unsigned long long *count = shared(answer);
 	char one[256] = "one-", two[256] = "two-";
 
 	memset(one + 4, 'n', 200);
@@ -370,12 +371,12 @@ static void noise(const char *dir, const char *how)
 
 		if (!pid)
 			_exit(0);
-		for (;; nanosleep(&zombie, 0))
+		for (;; nanosleep(&zombie, 0), ++*count)
 			if (pid < 0 || kill(pid, SIGKILL))
 				fail("kill");
 	}
 	if (!strcmp(how, "trickle"))
-		for (;; nanosleep(&trickle, 0))
+		for (;; nanosleep(&trickle, 0), ++*count)
 			if (mkdir("trickle", 0755) || rmdir("trickle"))
 				fail("trickle");
 	if (mkdir(one, 0755) || chdir(one))
@@ -383,12 +384,14 @@ static void noise(const char *dir, const char *how)
 	for (;;) {
 		if (mkdir(one, 0755))
 			fail(one);
-		/* cgroup v2 has no rename. */
-		for (int i = 0; i < 100 && !rename(one, two); i++)
+		for (int i = 0; i < 100 && !rename(one, two); i++) {
 			if (rename(two, one))
 				fail(two);
+			*count += 2;
+		}
 		if (rmdir(one))
 			fail(one);
+		*count += 2;
 	}
 }
 
@@ -488,8 +491,8 @@ int main(int argc, char **argv)
 		kill_by_timer(atoi(argv[2]));
 	} else if (!strcmp(mode, "exitkill")) {
 		exit_kill();
-	} else if (!strcmp(mode, "noise") && argc == 4) {
-		noise(argv[2], argv[3]);
+	} else if (!strcmp(mode, "noise") && argc == 5) {
+		noise(argv[2], argv[3], argv[4]);
 	} else if (!strcmp(mode, "exit")) {
 		start(idle_thread);
 		touch();
