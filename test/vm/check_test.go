@@ -217,7 +217,7 @@ func (c *Check) check() {
 const (
 	maxDelayMS   = 2000
 	userKillMS   = 1000
-	minPerSecond = 10 // of each kind of noise
+	minPerSecond = 5 // of each kind of noise: the busier the host, the less
 )
 
 // checkDelays: each kill is printed soon, whatever else is to be read.
@@ -225,6 +225,8 @@ func (c *Check) checkDelays() {
 	if !c.Kernel.Noise {
 		return
 	}
+
+	late, longest := 0, 0.0
 
 	for _, inc := range c.Incidents {
 		limit := 0.0
@@ -238,9 +240,15 @@ func (c *Check) checkDelays() {
 			continue // what kills nobody is counted first
 		}
 
-		if got := c.Run.DelaysMS[c.Tier][inc.ID]; got > limit {
-			c.errorf("incident %s (%s): got it %.0f ms after the kill, want it within %.0f ms", inc.ID, kindOf(inc), got, limit)
+		if over := c.Run.DelaysMS[c.Tier][inc.ID] - limit; over > 0 {
+			late++
+			longest = max(longest, over)
 		}
+	}
+
+	if late > 0 {
+		c.errorf("got %d of %d incidents up to %.0f ms too late, want each within %d ms of the kill, or %d ms if it is by a user",
+			late, len(c.Incidents), longest, maxDelayMS, maxDelayMS+userKillMS)
 	}
 }
 
@@ -483,5 +491,46 @@ func TestDowngradedCaseKeepsProblemsOfItsLines(t *testing.T) {
 
 	if !downgraded || len(c.problems) != 1 || !strings.Contains(c.problems[0], "unexpected line") {
 		t.Errorf("got downgraded %v, problems %q; want it downgraded, with the lost victim only", downgraded, c.problems)
+	}
+}
+
+func TestVerdictIsNotHeldBackByNoise(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		noise    bool
+		inc      events.Incident
+		delayMS  float64
+		problems int
+	}{
+		{"soon", true, events.Incident{Outcome: events.OutcomeKilled}, maxDelayMS, 0},
+		{"late", true, events.Incident{Outcome: events.OutcomeKilled}, maxDelayMS + 1, 1},
+		{"late in silence, when only the emulator can be slow", false, events.Incident{Outcome: events.OutcomeKilled}, maxDelayMS + 1, 0},
+		{"by a user", true, events.Incident{Outcome: events.OutcomeKilled, Scope: events.ScopeUser}, maxDelayMS + userKillMS, 0},
+		{"by a user, late", true, events.Incident{Outcome: events.OutcomeKilled, Scope: events.ScopeUser}, maxDelayMS + userKillMS + 1, 1},
+		{"nobody killed", true, events.Incident{Outcome: events.OutcomeNoKillable}, 60000, 0},
+	} {
+		test.inc.ID = "a"
+		c := &Check{Kernel: Kernel{Noise: test.noise}, Tier: tierFentry, Incidents: []*events.Incident{&test.inc}, spec: &Case{}}
+		c.Run = &Run{DelaysMS: map[string]map[string]float64{tierFentry: {"a": test.delayMS}}}
+
+		if c.checkDelays(); len(c.problems) != test.problems {
+			t.Errorf("%s: got problems %q, want %d", test.name, c.problems, test.problems)
+		}
+	}
+}
+
+func TestNoiseThatIsNotMadeIsAProblem(t *testing.T) {
+	full := map[string]float64{"trickle": 19, "zombie": 3000, "cgroup": 800}
+	stopped := map[string]float64{"trickle": 19, "zombie": 0, "cgroup": 800}
+
+	for _, test := range []struct {
+		kernel   Kernel
+		noise    map[string]float64
+		problems int
+	}{{Kernel{}, nil, 0}, {Kernel{Noise: true}, full, 0}, {Kernel{Noise: true}, stopped, 1}, {Kernel{Noise: true}, nil, len(noiseKinds)}} {
+		r := new(report)
+		if r.checkNoise(test.kernel, &Result{Noise: test.noise}); len(r.general) != test.problems {
+			t.Errorf("noise %v: got problems %q, want %d", test.noise, r.general, test.problems)
+		}
 	}
 }

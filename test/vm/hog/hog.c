@@ -371,9 +371,12 @@ static void noise(const char *dir, const char *how, const char *answer)
 
 		if (!pid)
 			_exit(0);
-		for (;; nanosleep(&zombie, 0), ++*count)
+		for (;; ++*count) {
 			if (pid < 0 || kill(pid, SIGKILL))
 				fail("kill");
+			if (*count % 10 == 0)
+				nanosleep(&zombie, 0);
+		}
 	}
 	if (!strcmp(how, "trickle"))
 		for (;; nanosleep(&trickle, 0), ++*count)
