@@ -123,6 +123,7 @@ var kernelKills = Case{
 	Unlogged: []Unlogged{{killsByUser, 3, "the OOM killer has no part in it"}},
 	Do: func(g *Guest) {
 		var busy []*process
+
 		for _, name := range []string{"busy1", "busy2"} { // to be interrupted
 			p := g.start(name, nil, "spin", "0")
 			p.proceed()
