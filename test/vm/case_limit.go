@@ -228,7 +228,7 @@ var memoryMin = Case{
 			c.errorf("the case shows nothing: got %d MiB of protected page cache after the kill, want at least 25", mib)
 		}
 
-		if m := inc.Memory; m != nil && *m.FileBytes < 25<<20 {
+		if m := inc.Memory; m != nil && m.FileBytes != nil && *m.FileBytes < 25<<20 {
 			c.errorf("memory: got %d bytes of page cache below the limiter, want at least 25 MiB", *m.FileBytes)
 		}
 	},
@@ -313,7 +313,7 @@ var alreadyExiting = Case{
 
 // exitingThread ends a process that nothing can kill but a user, while a thread of it waits
 // for memory and its first one has ended. A thread that finds itself dying marks itself and
-// goes on with the memory reserves: since 6.13, at the limit of a cgroup as well
+// goes on with the memory reserves: at the limit of a cgroup as well, other than in 6.12
 // (mm/memcontrol.c: mem_cgroup_out_of_memory, which returned before).
 var exitingThread = Case{
 	Name: "exiting-thread", On: []string{"6.18", "7"}, NotOOM: true, Quiet: 2500 * time.Millisecond,

@@ -233,8 +233,10 @@ func verdictDelays(r *Result) map[string][]float64 {
 func TestSelectionOfNothingFails(t *testing.T) {
 	for _, test := range []struct{ pattern, want string }{
 		{"^TestKernels$/^amd64-4.19$", "selects nothing in TestKernels; there are: amd64-5.10,"},
+		{"^TestKernelsUnderNoise$/^amd64-4.19$", "selects nothing in TestKernelsUnderNoise; there are: amd64-5.10,"},
 		{"^TestKernels$/^amd64-6.12$/^tmpf$", "selects no case that runs on a selected kernel; there are: memcg-leaf,"},
 		{"^TestKernels$/v1$/^swap-max$", "selects no case that runs on a selected kernel"},
+		{"^TestKernels$/^amd64-6.12$/^limit-nonblock$", "selects no case that runs on a selected kernel"},
 		{"^TestKernels$/^amd64-6.12$/^tmpfs$/^fentri$", "selects no tier; there are: fentry,"},
 		{"^TestPowerCuts$/^amd64-5.10$", "selects nothing in TestPowerCuts; there are: amd64-6.12,"},
 	} {
