@@ -43,8 +43,8 @@ var oomGroup = Case{
 
 const groupMembers = 8
 
-// groupAllocates has all members of a group at its limit at the same time: each of them
-// hits the limit while the kernel kills the others.
+// groupAllocates has all members of a group at its limit at the same time, each with four
+// threads: they hit the limit while the kernel kills the others.
 var groupAllocates = Case{
 	Name: "group-allocates",
 	Do: func(g *Guest) {
@@ -53,7 +53,7 @@ var groupAllocates = Case{
 
 		var members []*process
 		for i := range groupMembers {
-			members = append(members, g.start(fmt.Sprintf("member%d", i), group, "anon", "80"))
+			members = append(members, g.start(fmt.Sprintf("member%d", i), group, "threads", "20", "4"))
 		}
 
 		for _, p := range members {
@@ -65,7 +65,7 @@ var groupAllocates = Case{
 		}
 	},
 	Want: func(c *Check) {
-		inc := c.kill(Kill{Scope: events.ScopeMemcg, Limiter: "group", Class: "anon_fault", Killer: "group"})
+		inc := c.kill(Kill{Scope: events.ScopeMemcg, Limiter: "group", Killer: "group"})
 		if inc != nil {
 			c.roles(inc, map[events.Role]int{events.RoleChosen: 1, events.RoleGroup: groupMembers - 1})
 		}
