@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
 )
 
 // Process is a running oomtrace trace that writes JSON.
@@ -27,7 +29,7 @@ type Process struct {
 
 	mu    sync.Mutex
 	lines []Line // that were not returned yet
-	count int    // of all lines
+	count int    // of all lines but those about losses
 }
 
 // Line is a line that was printed, and when it came. Before that it was in a pipe: a reader
@@ -111,12 +113,16 @@ func (p *Process) read(out io.Reader) {
 
 		p.mu.Lock()
 		p.lines = append(p.lines, Line{strings.TrimSuffix(text, "\n"), time.Now()})
-		p.count++
+
+		if !strings.Contains(text, `"kind":"`+events.KindLost+`"`) {
+			p.count++
+		}
 		p.mu.Unlock()
 	}
 }
 
-// Count returns how many lines it has printed.
+// Count returns how many lines it has printed, but for those about lost records: they go on
+// as long as records come that there is no room for.
 func (p *Process) Count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

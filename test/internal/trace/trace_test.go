@@ -89,7 +89,13 @@ func TestLinesReturnsWholeLinesOnce(t *testing.T) {
 		}
 	}
 
+	p.read(strings.NewReader(`{"v":1,"kind":"lost","what":"cgroup","count":2}` + "\n"))
+
 	if got := p.Count(); got != 3 {
-		t.Errorf("got a count of %d lines, want 3", got)
+		t.Errorf("got a count of %d lines, want 3, without that of a loss", got)
+	}
+
+	if got := len(p.Lines()); got != 1 {
+		t.Errorf("got %d lines, want that of the loss", got)
 	}
 }
