@@ -53,7 +53,7 @@ var groupAllocates = Case{
 
 		var members []*process
 		for i := range groupMembers {
-			members = append(members, g.start(fmt.Sprintf("member%d", i), group, "threads", "20", "4"))
+			members = append(members, g.startThreads(fmt.Sprintf("member%d", i), group, 20, 4))
 		}
 
 		for _, p := range members {
@@ -153,7 +153,7 @@ const (
 func (g *Guest) hitByThreads(in *group) {
 	for i := range mostThreaded {
 		hits := in.OOMLocal
-		hog := g.start(fmt.Sprintf("threads%d", i), in, "threads", "40", "32")
+		hog := g.startThreads(fmt.Sprintf("threads%d", i), in, 40, 32)
 		hog.proceed()
 		hog.waitEnd()
 
@@ -169,8 +169,9 @@ func (g *Guest) hitByThreads(in *group) {
 func (c *Check) killsOfThreads(limiter string) {
 	for _, p := range c.Run.Procs {
 		if strings.HasPrefix(p.Name, "threads") {
-			// Its first thread may fail to start another one.
-			c.kill(Kill{Victim: p.Name, Scope: events.ScopeMemcg, Limiter: limiter, Trigger: p.Name, Killer: "memcg"})
+			c.kill(Kill{
+				Victim: p.Name, Scope: events.ScopeMemcg, Limiter: limiter, Trigger: p.Name, Class: "anon_fault", Killer: "memcg",
+			})
 		}
 	}
 }

@@ -265,6 +265,22 @@ func (p *process) waitGone() {
 	must.OK("wait for "+p.Name, errors.New("it was not killed"))
 }
 
+// startThreads starts a hog that touches its memory in threads, and has to proceed once more.
+// It waits until all of them are there.
+func (g *Guest) startThreads(name string, in *group, mib, count int) *process {
+	p := g.start(name, in, "threads", strconv.Itoa(mib), strconv.Itoa(count))
+	p.proceed()
+
+	for range count {
+		tid, err := strconv.Atoi(p.line())
+		must.OK("read a thread's id", err)
+
+		p.Threads = append(p.Threads, tid)
+	}
+
+	return p
+}
+
 // touch has a hog of pages touch some more, and waits until it has.
 func (p *process) touch(pages int) {
 	p.request(pages)

@@ -4,6 +4,7 @@ package vm
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -41,7 +42,25 @@ func readLog(run *Run) (Log, error) {
 		return nil
 	})
 
+	l.leaveOutThreads(run)
+
 	return l, err
+}
+
+// leaveOutThreads leaves out kills of threads whose process was killed before. The kernel
+// kills a member of a group once more if its first thread has exited meanwhile, and prints
+// it by another thread (kernel/cgroup/cgroup.c: css_task_iter_advance, of dying leaders).
+// The log does not have whose thread that is.
+func (l *Log) leaveOutThreads(run *Run) {
+	again := func(tid int) bool {
+		return slices.ContainsFunc(run.Procs, func(p Proc) bool { return slices.Contains(p.Threads, tid) && l.Killed[p.PID] })
+	}
+
+	l.Incidents = slices.DeleteFunc(l.Incidents, func(inc *events.Incident) bool {
+		return inc.Trigger == nil && len(inc.Victims) == 1 && again(inc.Victims[0].TID)
+	})
+
+	maps.DeleteFunc(l.Killed, func(tid int, _ bool) bool { return again(tid) })
 }
 
 // checkLog compares what was read of a log with what was counted in it.
@@ -283,5 +302,32 @@ func TestNumberOfIncidentsIsThatOfReports(t *testing.T) {
 		if len(c.problems) != test.problems {
 			t.Errorf("%s: got problems %q, want %d", test.name, c.problems, test.problems)
 		}
+	}
+}
+
+func TestLeaveOutThreadsOfKilledProcesses(t *testing.T) {
+	byThread := func(tid int) *events.Incident {
+		return &events.Incident{Outcome: events.OutcomeKilled, Victims: []events.Victim{{Process: events.Process{TID: tid}}}}
+	}
+	reported := &events.Incident{Trigger: &events.Process{}, Victims: []events.Victim{{Process: events.Process{TID: 11}}}}
+
+	run := &Run{Procs: []Proc{{PID: 10, Threads: []int{11, 12}}, {PID: 20, Threads: []int{21}}}}
+	l := Log{
+		Incidents: []*events.Incident{byThread(10), byThread(12), byThread(21), byThread(30), reported},
+		Killed:    map[int]bool{10: true, 12: true, 21: true, 30: true},
+	}
+	l.leaveOutThreads(run)
+
+	var tids []int
+	for _, inc := range l.Incidents {
+		tids = append(tids, inc.Victims[0].TID)
+	}
+
+	if want := []int{10, 21, 30, 11}; !slices.Equal(tids, want) {
+		t.Errorf("got incidents with threads %v, want %v: only 12 is of a process that was killed before", tids, want)
+	}
+
+	if want := map[int]bool{10: true, 21: true, 30: true}; !maps.Equal(l.Killed, want) {
+		t.Errorf("got kills of %v, want %v", l.Killed, want)
 	}
 }

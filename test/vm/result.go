@@ -61,6 +61,8 @@ type Proc struct {
 	Comm   []byte `json:"comm"`            // any bytes; JSON strings cannot hold them
 	Group  string `json:"group,omitempty"` // name of its cgroup in the case
 	Killed bool   `json:"killed"`          // it ended by SIGKILL before the case was cleaned up
+	// Threads are the ids of its threads but the first, where the log may name them.
+	Threads []int `json:"threads,omitempty"`
 }
 
 // Group is a cgroup that a case made.

@@ -7,8 +7,8 @@
  *   hog anon MB            touch MB, then pause
  *   hog huge MB            the same, with huge pages
  *   hog thread MB          the same, in a second thread
- *   hog threads MB COUNT   COUNT threads touch MB each, then pause
- *   hog zombie MB [COUNT]  one thread, or COUNT, touch MB each, after the first thread has ended
+ *   hog threads MB COUNT   COUNT threads print their ids; after a line, they touch MB each, and pause
+ *   hog zombie MB          touch MB in a second thread, after the first one has ended
  *   hog shared MB          touch MB, with a process that shares the memory
  *   hog orphan MB          the same; the sharer's first thread ends before
  *   hog vfork 0            pause in a child that shares the memory until it runs a program
@@ -239,6 +239,16 @@ static void *touch_thread(void *arg)
 	return arg;
 }
 
+static pthread_barrier_t all_started;
+
+static void *crowd_thread(void *arg)
+{
+	prctl(PR_SET_NAME, "worker");
+	dprintf(1, "%d\n", (int)syscall(SYS_gettid));
+	pthread_barrier_wait(&all_started);
+	return touch_thread(arg);
+}
+
 static void *idle_thread(void *arg)
 {
 	for (;;)
@@ -460,11 +470,13 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "thread")) {
 		start(touch_thread);
 	} else if (!strcmp(mode, "threads") && argc == 4) {
+		pthread_barrier_init(&all_started, 0, atoi(argv[3]) + 1);
 		for (int i = atoi(argv[3]); i > 0; i--)
-			start(touch_thread);
+			start(crowd_thread);
+		wait_line();
+		pthread_barrier_wait(&all_started);
 	} else if (!strcmp(mode, "zombie")) {
-		for (int i = argc == 4 ? atoi(argv[3]) : 1; i > 0; i--)
-			start(touch_thread);
+		start(touch_thread);
 		pthread_exit(0);
 	} else if (!strcmp(mode, "shared")) {
 		share(idle_process, 0);
