@@ -84,8 +84,9 @@ test-pods: ## pods on a real containerd in a whole Debian: cgroup v2, memory.oom
 test-systemd: ## the same with systemd as the cgroup driver: slices and scopes; not part of test
 	scripts/machine-test.sh --pods=systemd --patience 20m
 
-vm-test: ## real kernels, every case, every tier
+vm-test: ## real kernels, every case, every tier; three of them once more beside noise
 	scripts/vm-test.sh
+	scripts/vm-test.sh --noise --arch amd64 --kernel '(6.12|7.3|5.10-v1)'
 
 test-matrix: vm-test ## the same: all kernels run in full
 

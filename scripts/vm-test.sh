@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Boots real Debian kernels under QEMU, provokes OOMs in them, and compares what oomtrace
 # reports with the kernel's own account. Without options: all kernels, cases and tiers.
+# With --noise, beside what an unprivileged tenant can make the kernel report all the time.
 # It is a front for go test ./test/vm, whose subtests are kernel, case and tier.
 #
-#   scripts/vm-test.sh [--arch A] [--kernel K] [--case C,...] [--tier T] [--keep] [--update] [--list]
+#   scripts/vm-test.sh [--arch A] [--kernel K] [--case C,...] [--tier T] [--noise] [--keep] [--update] [--list]
 #                      [--work DIR] [--console FILE] [--recorder-kills N] [--patience 15m]
 #   scripts/vm-test.sh --arch A --kernel K --power-cuts N [--work DIR]
 set -euo pipefail
@@ -27,6 +28,7 @@ while [ $# -gt 0 ]; do
 	case $option in *=*) set -- "${option%%=*}" "${option#*=}" "${@:2}"; option=$1 ;; esac
 	case $option in
 	--keep | --update) options+=("-${option#--}"); shift; continue ;;
+	--noise) test=TestKernelsUnderNoise; shift; continue ;;
 	--times) shift; continue ;; # they are always logged
 	--list) go run ./test/guest list | sed -n 's/^kernel //p; s/^case /  /p'; exit ;;
 	--arch | --kernel | --case | --tier | --work | --console | --recorder-kills | --power-cuts | --patience) ;;

@@ -71,6 +71,7 @@ var rules = map[string]rule{
 	"victims.thread":          ignore("the name in the log"),
 	"victims.chosen_by":       ignore("the log shows one of two"),
 	"victims.reaped_after_ns": ignore("seen live only"),
+	"victims.role":            {compare: sameRole},
 	"victims.anon_rss_bytes":  rss,
 	"victims.file_rss_bytes":  rss,
 	"victims.shmem_rss_bytes": rss,
@@ -212,6 +213,15 @@ func sameScope(p *pair, live, log any) bool {
 	unsure := namesUnknown(p.live, "constraint") || namesUnknown(p.log, "constraint")
 
 	return live == log || unsure && slices.Contains(ofNode, live) && slices.Contains(ofNode, log)
+}
+
+// sameRole accepts that a member of a group which shares the memory of another one is
+// signalled for both reasons.
+func sameRole(p *pair, live, log any) bool {
+	both := []any{string(events.RoleGroup), string(events.RoleSharedMM)}
+	ofGroup := p.live.Killer != nil && p.live.Killer.GroupCgroup != nil
+
+	return live == log || ofGroup && slices.Contains(both, live) && slices.Contains(both, log)
 }
 
 // sameSet compares lists whose order differs between kernels.

@@ -86,6 +86,10 @@ func buildPrograms(arch, compiler, busybox string) (dir string, err error) {
 
 // initScript sets up the guest, and starts it. A program of Go that panics ends with
 // status 2, one that dies by a crash of the kernel does not.
+//
+// The kernel patches its page allocator when the first cgroup below the root is made, and
+// when the last one is removed (kernel/cgroup/cpuset.c: cpuset_inc), which an emulator may
+// not survive. So one is kept.
 const initScript = `#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox mount -t proc proc /proc
@@ -96,14 +100,25 @@ if /bin/busybox grep -q lab.v1 /proc/cmdline; then
 	/bin/busybox mount -t tmpfs cgroup /sys/fs/cgroup
 	/bin/busybox mkdir /sys/fs/cgroup/memory
 	/bin/busybox mount -t cgroup -o memory memory /sys/fs/cgroup/memory
+	/bin/busybox mkdir /sys/fs/cgroup/memory/kept
 else
 	/bin/busybox mount -t cgroup2 cgroup /sys/fs/cgroup
 	echo "+memory +cpuset" > /sys/fs/cgroup/cgroup.subtree_control
+	/bin/busybox mkdir /sys/fs/cgroup/kept
 fi
 /bin/guest
 [ $? != 2 ] || echo ` + qemu.MarkDied + `
 /bin/busybox poweroff -f
 `
+
+// file is the name of its files.
+func (k Kernel) file() string {
+	if k.Noise {
+		return k.ID() + "-noise"
+	}
+
+	return k.ID()
+}
 
 // machine makes the machine of a kernel, with its initial file system.
 func machine(k Kernel, commandLine string) (qemu.Machine, error) {
@@ -132,7 +147,7 @@ func machine(k Kernel, commandLine string) (qemu.Machine, error) {
 		}
 	}
 
-	if m.Initrd, err = workFile(k.ID() + ".cpio.gz"); err != nil {
+	if m.Initrd, err = workFile(k.file() + ".cpio.gz"); err != nil {
 		return m, err
 	}
 
@@ -158,6 +173,10 @@ func boot(ctx context.Context, t *testing.T, k Kernel, cases, tiers []string) (*
 		commandLine += " lab.v1"
 	}
 
+	if k.Noise {
+		commandLine += " lab.noise"
+	}
+
 	if *kills > 0 {
 		commandLine += fmt.Sprintf(" lab.kills=%d", *kills)
 	}
@@ -170,7 +189,7 @@ func boot(ctx context.Context, t *testing.T, k Kernel, cases, tiers []string) (*
 	console := ""
 
 	if *keep {
-		if console, err = workFile(k.ID() + time.Now().Format("-150405") + ".console"); err != nil {
+		if console, err = workFile(k.file() + time.Now().Format("-150405") + ".console"); err != nil {
 			return nil, err
 		}
 

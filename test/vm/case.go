@@ -3,6 +3,7 @@
 package vm
 
 import (
+	"slices"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -13,7 +14,7 @@ import (
 type Case struct {
 	Name     string
 	CgroupV1 bool          // it runs on cgroup v1, too
-	OnlyV1   bool          // it runs on cgroup v1 only
+	On       []string      // the series of kernels that it runs on; none: all
 	Quiet    time.Duration // how long the tracers must be silent before the case ends; 0: the usual
 
 	// Do runs in the guest. It stops by must.OK.
@@ -35,22 +36,32 @@ type Case struct {
 	Unknown []string
 	// NoReclaim reports whether the tier cannot see the reclaim before a kill.
 	NoReclaim func(*Check) bool
+	// Unlogged are the incidents of the case that the kernel's log does not report.
+	Unlogged []Unlogged
 }
+
+// Unlogged is how many incidents of a kind the kernel's log does not report, and why. Of
+// all others there are as many as reports.
+type Unlogged struct {
+	Kind  string // scope user, or the outcome
+	Count int
+	Why   string
+}
+
+const killsByUser = string(events.ScopeUser)
 
 // Cases in the order in which they run: what hurts a machine comes last.
 var Cases = []Case{
-	memcgLeaf, parentLimit, oomGroup, multithread, zombieLeader, sharedMM, tmpfs, hugePages, swapMax, limitLowered,
-	noKillable, oomDisabled, alreadyExiting, twoAtOnce, hostileNames, userKill, pidnsInit, oomInit, memoryHigh, stalledKill, highOrder,
-	sysrqF, cpuset, mempolicy, global, pageTables, dirtyCache, slab, hostDaemon, burst, recordKilled,
+	memcgLeaf, parentLimit, oomGroup, multithread, threads, fullChild, groupAllocates, groupShares, zombieLeader, sharedMM,
+	orphanShares, tmpfs, hugePages, swapMax, swapOff, limitLowered, limitNonblock, memoryMin, noKillable, oomDisabled, alreadyExiting,
+	exitingThread, twoAtOnce, hostileNames, userKill, kernelKills, pidnsInit, oomInit, memoryHigh, stalledKill, highOrder,
+	sysrqF, sysrqAfterLimit, cpuset, mempolicy, allocatingTask, global, minTTL, pageTables, dirtyCache, slab, hostDaemon,
+	burst, recordKilled,
 }
 
-// runsOn reports whether it runs on a version of cgroups.
-func (c *Case) runsOn(cgroupV1 bool) bool {
-	if cgroupV1 {
-		return c.CgroupV1 || c.OnlyV1
-	}
-
-	return !c.OnlyV1
+// runsOn reports whether a case can be done on a kernel.
+func (c *Case) runsOn(k Kernel) bool {
+	return (c.CgroupV1 || !k.CgroupV1) && (len(c.On) == 0 || slices.ContainsFunc(c.On, k.is))
 }
 
 func cause(ids ...string) func(*Check, *events.Incident) []string {

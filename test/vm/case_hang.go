@@ -16,7 +16,7 @@ import (
 // oomDisabled: the OOM killer of the cgroup is disabled, so the hog waits in its page
 // fault. Once it is enabled, the hog is killed.
 var oomDisabled = Case{
-	Name: "oom-disabled", OnlyV1: true, Quiet: 3 * time.Second,
+	Name: "oom-disabled", CgroupV1: true, On: []string{"5.10-v1", "6.1-v1"}, Quiet: 3 * time.Second,
 	Do: func(g *Guest) {
 		leaf := g.leaf(40)
 		leaf.set("memory.oom_control", "1")
@@ -54,6 +54,7 @@ var oomDisabled = Case{
 		c.equal("pid of the waiting task", w.Tasks[0].PID, hog.PID)
 		c.equal("end", w.End, events.WaitEndKillerEnabled)
 	},
+	Unlogged: []Unlogged{{string(events.OutcomeOOMKillDisabled), 1, "nothing is killed"}},
 	FirstCause: func(_ *Check, inc *events.Incident) []string {
 		if inc.Outcome == events.OutcomeOOMKillDisabled {
 			return []string{"oom_kill_disabled"}

@@ -40,6 +40,42 @@ var parentLimit = Case{
 	FirstCause: cause("ancestor_limit"),
 }
 
+// fullChild has a child that is full and has been hit before when its parent's limit is
+// hit. What the kernel counted for the child after its kill, for threads that were still
+// on their way, must not make the child the limiter of the next one.
+var fullChild = Case{
+	Name: "full-child", CgroupV1: true,
+	Do: func(g *Guest) {
+		parent := g.group("parent", "parent", 150, nil)
+		child := g.group("child", "child", 70, parent)
+		sibling := g.group("sibling", "sibling", 0, parent)
+
+		g.hitByThreads(child)
+
+		full := g.start("full", child, "pages", "0")
+		full.proceed()
+		g.fill(full, child)
+
+		for i := range 3 {
+			g.startFull(fmt.Sprintf("sibling%d", i), sibling, 22)
+		}
+
+		g.start("last", sibling, "anon", "22").proceed()
+		full.waitEnd()
+	},
+	Want: func(c *Check) {
+		c.killsOfThreads("child")
+		c.kill(Kill{Victim: "full", Scope: events.ScopeMemcg, Limiter: "parent", Trigger: "last", Class: "anon_fault", Killer: "memcg"})
+	},
+	FirstCause: func(c *Check, inc *events.Incident) []string {
+		if isVictim(inc, c.proc("full").PID) {
+			return []string{"ancestor_limit"}
+		}
+
+		return []string{"own_limit"}
+	},
+}
+
 var twoAtOnce = Case{
 	Name: "two-at-once", CgroupV1: true,
 	Do: func(g *Guest) {
@@ -87,6 +123,26 @@ var swapMax = Case{
 	FirstCause: cause("swap_exhausted"),
 }
 
+// swapOff makes the kernel kill the process that stops swapping, before any other and
+// whatever its size: what it reads back has no room in its cgroup
+// (mm/oom_kill.c: oom_evaluate_task, oom_task_origin).
+var swapOff = Case{
+	Name: "swapoff",
+	Do: func(g *Guest) {
+		g.swapOn()
+
+		leaf := g.leaf(40)
+		hog := g.start("hog", leaf, "pages", "0")
+		hog.proceed()
+		hog.touch(80 << 20 / os.Getpagesize())
+
+		off := g.start("swapoff", leaf, "swapoff", "0", zramDisk)
+		off.proceed()
+		off.waitEnd()
+	},
+	Want: Kill{Victim: "swapoff", Scope: events.ScopeMemcg, Limiter: "leaf", Trigger: "swapoff", Killer: "memcg"}.check,
+}
+
 var limitLowered = Case{
 	Name: "limit-lowered", CgroupV1: true,
 	Do: func(g *Guest) {
@@ -115,6 +171,64 @@ var limitLowered = Case{
 		})
 	},
 	FirstCause: cause("limit_lowered"),
+}
+
+// limitNonblock lowers a limit without waiting: the write neither reclaims nor kills, and
+// the kill comes with the next charge (mm/memcontrol.c: memory_max_write, 6.16).
+var limitNonblock = Case{
+	Name: "limit-nonblock", On: []string{"6.18", "7"},
+	Do: func(g *Guest) {
+		leaf := g.leaf(0)
+		hog := g.start("hog", leaf, "pages", "0")
+		hog.proceed()
+		hog.touch(60 << 20 / os.Getpagesize())
+
+		leaf.Max = 20 << 20
+		writer := g.start("writer", nil, "write-nonblock", filepath.Join(leaf.dir, "memory.max"), fmt.Sprint(leaf.Max))
+		writer.proceed()
+		writer.waitEnd()
+
+		hog.request(1 << 20 / os.Getpagesize())
+		hog.waitEnd()
+	},
+	Want: limitHit.check,
+}
+
+// memoryMin has a sibling whose page cache is protected: the parent's limit is hit though
+// there is memory that could be reclaimed.
+var memoryMin = Case{
+	Name: "memory-min",
+	Do: func(g *Guest) {
+		g.zram("64M")
+
+		parent := g.group("parent", "parent", 60, nil)
+		protected := g.group("protected", "protected", 0, parent)
+		protected.set("memory.min", "40M")
+
+		reader := g.start("reader", protected, "cache", "30", zramDisk)
+		reader.proceed()
+		reader.line()
+
+		g.hog(g.group("leaf", "leaf", 0, parent), "anon", "80")
+
+		g.facts["protected_mib"] = uint64(g.usage(protected)) >> 20
+	},
+	Want: func(c *Check) {
+		inc := c.kill(Kill{
+			Victim: "hog", Scope: events.ScopeMemcg, Limiter: "parent", Trigger: "hog", Class: "anon_fault", Killer: "memcg",
+		})
+		if inc == nil {
+			return
+		}
+
+		if mib := c.Run.Facts["protected_mib"]; mib < 25 {
+			c.errorf("the case shows nothing: got %d MiB of protected page cache after the kill, want at least 25", mib)
+		}
+
+		if m := inc.Memory; m != nil && m.FileBytes != nil && *m.FileBytes < 25<<20 {
+			c.errorf("memory: got %d bytes of page cache below the limiter, want at least 25 MiB", *m.FileBytes)
+		}
+	},
 }
 
 var noKillable = Case{
@@ -157,7 +271,8 @@ var noKillable = Case{
 // chooses it, finds that it is exiting, and only marks it
 // (mm/oom_kill.c: oom_kill_process, task_will_free_mem).
 var alreadyExiting = Case{
-	Name: "already-exiting",
+	Name:     "already-exiting",
+	Unlogged: []Unlogged{{string(events.OutcomeAlreadyExiting), 1, "oom_kill_process() only marks a task that is exiting"}},
 	Do: func(g *Guest) {
 		leaf := g.leaf(60)
 		exiting := g.start("leaving", leaf, "exit", "40")
@@ -192,6 +307,57 @@ var alreadyExiting = Case{
 			}
 		}
 	},
+}
+
+// exitingThread ends a process that nothing can kill but a user, while a thread of it waits
+// for memory and its first one has ended. A thread that finds itself dying marks itself and
+// goes on with the memory reserves: at the limit of a cgroup as well, other than in 6.12
+// (mm/memcontrol.c: mem_cgroup_out_of_memory, which returned before).
+var exitingThread = Case{
+	Name: "exiting-thread", On: []string{"6.18", "7"}, NotOOM: true, Quiet: 2500 * time.Millisecond,
+	Unlogged: []Unlogged{{string(events.OutcomeAlreadyExiting), 1, "out_of_memory() only marks a dying task that calls it"}},
+	Do: func(g *Guest) {
+		for i := range 8 {
+			name := fmt.Sprintf("hog%d", i)
+			leaf := g.group(name, name, 40, nil)
+			marks := traceEvents("oom", "mark_victim", "", "")
+
+			hog := g.startWith(options{name: name, comm: name, adj: -1000}, leaf, "zombie", "60")
+			hog.proceed()
+			leaf.waitHit(2)
+			hog.kill() // it may be past the place where it would have found out
+			hog.waitEnd()
+
+			if marks(anyPID) > 0 {
+				g.facts["dying"] = uint64(hog.PID)
+				return
+			}
+		}
+
+		must.OK("wait for a mark", errors.New("no thread marked itself"))
+	},
+	Want: func(c *Check) {
+		for _, inc := range c.Incidents {
+			c.equal("number of victims", len(inc.Victims), 0)
+
+			if inc.Outcome == events.OutcomeAlreadyExiting && inc.Trigger != nil {
+				c.equal("pid of the trigger", inc.Trigger.PID, c.Run.Facts["dying"])
+			}
+		}
+	},
+}
+
+// waitHit waits until the limit of a cgroup was hit so often.
+func (g *group) waitHit(times uint64) {
+	for range 500 {
+		if g.readCounters(false); g.OOM >= times {
+			return
+		}
+
+		time.Sleep(20 * time.Millisecond)
+	}
+
+	must.OK("wait for the limit", fmt.Errorf("it was hit %d times", g.OOM))
 }
 
 // waitTraced waits until a process is in tracing stop.

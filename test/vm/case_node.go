@@ -4,6 +4,7 @@ package vm
 
 import (
 	"os"
+	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/test/internal/must"
@@ -29,6 +30,34 @@ var sysrqF = Case{
 	FirstCause: cause("sysrq"),
 }
 
+// sysrqAfterLimit requests a kill in a cgroup whose limit was hit before, by many threads:
+// its counters may have grown since, and it is not its limit.
+var sysrqAfterLimit = Case{
+	Name: "sysrq-after-limit", CgroupV1: true,
+	Do: func(g *Guest) {
+		leaf := g.leaf(40)
+		g.hitByThreads(leaf)
+
+		leaf.set(g.limitFile(), "1G")
+		hog := g.startWith(options{name: "hog", comm: "hog", adj: 1000}, leaf, "anon", "60")
+		hog.proceed()
+		hog.waitRSS(60)
+		must.OK("request a kill", os.WriteFile("/proc/sysrq-trigger", []byte("f"), 0))
+		hog.waitEnd()
+	},
+	Want: func(c *Check) {
+		c.killsOfThreads("leaf")
+		c.kill(Kill{Victim: "hog", Scope: events.ScopeSysrq, Class: "sysrq", Killer: "sysrq"})
+	},
+	FirstCause: func(c *Check, inc *events.Incident) []string {
+		if isVictim(inc, c.proc("hog").PID) {
+			return []string{"sysrq"}
+		}
+
+		return []string{"own_limit"}
+	},
+}
+
 var cpuset = Case{
 	Name: "cpuset",
 	Do: func(g *Guest) {
@@ -45,6 +74,52 @@ var mempolicy = Case{
 	Do:         func(g *Guest) { g.hog(g.leaf(0), "bind", "2048") },
 	Want:       Kill{Victim: "hog", Scope: events.ScopeMempolicy, Trigger: "hog", Class: "anon_fault", Killer: "global"}.check,
 	FirstCause: cause("mempolicy_exhausted"),
+}
+
+// allocatingTask has the kernel kill whoever allocates instead of the process with the most
+// badness. The memory of one NUMA node runs out, so that nobody else allocates there.
+var allocatingTask = Case{
+	Name: "allocating-task",
+	Do: func(g *Guest) {
+		g.setFile("/proc/sys/vm/oom_kill_allocating_task", "1")
+
+		other := g.startWith(options{name: "other", comm: "other", adj: 1000}, g.group("other", "other", 0, nil), "anon", "30")
+		other.proceed()
+		other.waitRSS(30)
+
+		g.hog(g.leaf(0), "bind", "2048")
+	},
+	Want: Kill{Victim: "hog", Scope: events.ScopeMempolicy, Trigger: "hog", Class: "anon_fault", Killer: "global"}.check,
+}
+
+// minTTL has kswapd kill because all of the memory is younger than what the multi-gen LRU
+// is to keep, whatever could be reclaimed (mm/vmscan.c: lru_gen_age_node).
+var minTTL = Case{
+	Name: "min-ttl", On: []string{"6.12", "6.18", "7"},
+	Do: func(g *Guest) {
+		g.zram("128M")
+		g.setFile("/sys/kernel/mm/lru_gen/enabled", "y")
+		g.setFile("/sys/kernel/mm/lru_gen/min_ttl_ms", "3600000")
+
+		// The next one to die, should kswapd not see in time that memory is free again.
+		spare := g.startWith(options{name: "spare", comm: "spare", adj: 500}, g.group("spare", "spare", 0, nil), "anon", "4")
+		spare.proceed()
+		spare.waitRSS(4)
+
+		hog := g.startWith(options{name: "hog", comm: "hog", adj: 1000}, g.leaf(0), "churn", "1024", zramDisk, "10")
+		hog.proceed()
+		hog.waitEnd()
+	},
+	Want: func(c *Check) {
+		inc := c.kill(Kill{Victim: "hog", Scope: events.ScopeGlobal, Killer: "global"})
+		if inc == nil {
+			return
+		}
+
+		if t := inc.Trigger; t == nil || !t.IsKernel || !strings.HasPrefix(t.Comm, "kswapd") {
+			c.errorf("trigger: got %+v, want kswapd", t)
+		}
+	},
 }
 
 var global = Case{

@@ -5,6 +5,7 @@ package vm
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 var userKill = Case{
 	Name: "user-kill", CgroupV1: true, NotOOM: true, UserKills: true, Quiet: 3 * time.Second,
+	Unlogged: []Unlogged{{killsByUser, 2, "the OOM killer has no part in it"}},
 	Do: func(g *Guest) {
 		plain := g.startFull("plain", g.leaf(40), 8)
 		plain.kill()
@@ -69,6 +71,7 @@ var userKill = Case{
 // the signal that the OOM killer uses.
 var pidnsInit = Case{
 	Name: "pidns-init", CgroupV1: true, NotOOM: true, UserKills: true, Quiet: 3 * time.Second,
+	Unlogged: []Unlogged{{killsByUser, 2, "the OOM killer has no part in it"}},
 	Do: func(g *Guest) {
 		startInit := func(name string, in *group) *process {
 			p := g.startWith(options{name: name, comm: name, flags: syscall.CLONE_NEWPID}, in, "init", "3")
@@ -109,6 +112,63 @@ var pidnsInit = Case{
 		if inc := c.killByUser("left", 3); inc != nil {
 			c.equal("killer's path", inc.Killer.Path, "pidns")
 			c.equal("killer's pid", inc.Killer.PID, c.proc("left").PID)
+		}
+	},
+}
+
+// kernelKills are kills by the kernel that are no OOM: a limit of CPU time, the end of a
+// tracer, and a timer, which interrupts whoever runs at that moment.
+var kernelKills = Case{
+	Name: "kernel-kills", CgroupV1: true, NotOOM: true, UserKills: true, Quiet: 3 * time.Second,
+	Unlogged: []Unlogged{{killsByUser, 3, "the OOM killer has no part in it"}},
+	Do: func(g *Guest) {
+		var busy []*process
+
+		for _, name := range []string{"busy1", "busy2"} { // to be interrupted
+			p := g.start(name, nil, "spin", "0")
+			p.proceed()
+			busy = append(busy, p)
+		}
+
+		limited := g.start("limited", g.container("limited", "a", 0), "spin", "1")
+		timed := g.start("timed", g.container("timed", "b", 0), "timer", "300")
+		tracer := g.start("tracer", g.container("traced", "c", 0), "exitkill", "0")
+
+		for _, p := range []*process{limited, timed, tracer} {
+			p.proceed()
+		}
+
+		traced := g.child("traced", tracer, "traced")
+		tracer.proceed()
+		tracer.waitEnd()
+		traced.waitGone()
+		timed.waitEnd()
+		limited.waitEnd()
+
+		for _, p := range busy {
+			p.kill()
+			p.waitEnd()
+		}
+	},
+	Want: func(c *Check) {
+		for _, name := range []string{"limited", "timed", "traced"} {
+			inc, _ := c.find(c.proc(name).PID)
+			if inc == nil || inc.Killer == nil {
+				c.errorf("got %+v for %s, want an incident with a killer", inc, name)
+				continue
+			}
+
+			c.equal("scope of "+name, inc.Scope, events.ScopeUser)
+			c.equal("kind of the killer of "+name, inc.Killer.Kind, events.KillerKernel)
+
+			own := []int{0, c.proc(name).PID}
+			if name == "traced" {
+				own = append(own, c.proc("tracer").PID)
+			}
+
+			if !slices.Contains(own, inc.Killer.PID) {
+				c.errorf("killer of %s: got %s[%d], which has no part in it", name, inc.Killer.Comm, inc.Killer.PID)
+			}
 		}
 	},
 }

@@ -3,15 +3,12 @@
 package vm
 
 import (
-	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/test/internal/must"
 )
 
 // Which processes die when a limit is hit, and what is reported of them.
@@ -35,18 +32,95 @@ var oomGroup = Case{
 			return
 		}
 
-		roles := map[events.Role]int{}
-		for _, v := range inc.Victims {
-			roles[v.Role]++
-		}
-
-		c.equal("victims by role", roles, map[events.Role]int{events.RoleChosen: 1, events.RoleGroup: 2})
+		c.roles(inc, map[events.Role]int{events.RoleChosen: 1, events.RoleGroup: 2})
 
 		if group := inc.Killer.GroupCgroup; group == nil || group.Path != "/group" {
 			c.errorf("group: got %+v, want /group", group)
 		}
 	},
 	FirstCause: cause("group_kill"),
+}
+
+const groupMembers = 8
+
+// groupAllocates has all members of a group at its limit at the same time, each with four
+// threads: they hit the limit while the kernel kills the others.
+var groupAllocates = Case{
+	Name: "group-allocates",
+	Do: func(g *Guest) {
+		group := g.group("group", "group", 60, nil)
+		group.set("memory.oom.group", "1")
+
+		var members []*process
+		for i := range groupMembers {
+			members = append(members, g.startThreads(fmt.Sprintf("member%d", i), group, 20, 4))
+		}
+
+		for _, p := range members {
+			p.proceed()
+		}
+
+		for _, p := range members {
+			p.waitEnd()
+		}
+	},
+	Want: func(c *Check) {
+		inc := c.kill(Kill{Scope: events.ScopeMemcg, Limiter: "group", Killer: "group"})
+		if inc != nil {
+			c.roles(inc, map[events.Role]int{events.RoleChosen: 1, events.RoleGroup: groupMembers - 1})
+		}
+	},
+	FirstCause: cause("group_kill"),
+}
+
+// groupShares has members that share memory, as in a vfork: the kernel signals each of
+// them once for itself and again for each that it shares with, which it does not count.
+var groupShares = Case{
+	Name: "group-shares",
+	Do: func(g *Guest) {
+		group := g.group("group", "group", 60, nil)
+		group.set("memory.oom.group", "1")
+
+		forking := g.start("forking", group, "vfork", "0")
+		forking.proceed()
+
+		child := g.child("child", forking, "group")
+
+		hog := g.start("hog", group, "shared", "80")
+		hog.proceed()
+
+		sharer := g.child("sharer", hog, "group")
+
+		for _, p := range []*process{hog, forking} {
+			p.waitEnd()
+		}
+
+		child.waitGone()
+		sharer.waitGone()
+	},
+	Want: func(c *Check) {
+		inc := c.kill(Kill{Scope: events.ScopeMemcg, Limiter: "group", Trigger: "hog", Class: "anon_fault", Killer: "group"})
+		if inc == nil {
+			return
+		}
+
+		c.equal("number of victims", len(inc.Victims), 4)
+
+		if group := inc.Killer.GroupCgroup; group == nil || group.Path != "/group" {
+			c.errorf("group: got %+v, want /group", group)
+		}
+	},
+	FirstCause: cause("group_kill"),
+}
+
+// roles compares how many victims an incident has of each role.
+func (c *Check) roles(inc *events.Incident, want map[events.Role]int) {
+	got := map[events.Role]int{}
+	for _, v := range inc.Victims {
+		got[v.Role]++
+	}
+
+	c.equal("victims by role", got, want)
 }
 
 var multithread = Case{
@@ -58,6 +132,48 @@ var multithread = Case{
 			c.errorf("trigger: got %+v, want the second thread, worker", inc.Trigger)
 		}
 	},
+}
+
+// threads has 32 threads at the limit at the same time: those that fail a charge when their
+// process has been killed make the kernel mark them as well, and count one more hit.
+var threads = Case{
+	Name: "threads", CgroupV1: true,
+	Do:         func(g *Guest) { g.hitByThreads(g.leaf(40)) },
+	Want:       func(c *Check) { c.killsOfThreads("leaf") },
+	FirstCause: cause("own_limit"),
+}
+
+const (
+	leastThreaded = 3
+	mostThreaded  = 6 // with more, the rate limit of the log is near
+)
+
+// hitByThreads has processes of 32 threads hit a limit, one after the other, until one has
+// hit it more often than it was killed for.
+func (g *Guest) hitByThreads(in *group) {
+	for i := range mostThreaded {
+		hits := in.OOMLocal
+		hog := g.startThreads(fmt.Sprintf("threads%d", i), in, 40, 32)
+		hog.proceed()
+		hog.waitEnd()
+
+		in.readCounters(g.cgroupV1)
+
+		if i+1 >= leastThreaded && in.OOMLocal > hits+1 {
+			return
+		}
+	}
+}
+
+// killsOfThreads compares the incidents of hitByThreads.
+func (c *Check) killsOfThreads(limiter string) {
+	for _, p := range c.Run.Procs {
+		if strings.HasPrefix(p.Name, "threads") {
+			c.kill(Kill{
+				Victim: p.Name, Scope: events.ScopeMemcg, Limiter: limiter, Trigger: p.Name, Class: "anon_fault", Killer: "memcg",
+			})
+		}
+	}
 }
 
 var zombieLeader = Case{
@@ -72,28 +188,10 @@ var sharedMM = Case{
 		hog := g.start("hog", g.leaf(40), "shared", "80")
 		hog.proceed()
 
-		pid, err := strconv.Atoi(hog.line())
-		must.OK("read the sharer's pid", err)
-		sharer := &process{Proc: Proc{Name: "sharer", PID: pid, Comm: []byte("sharer"), Group: "leaf"}, done: make(chan struct{})}
-		g.procs = append(g.procs, sharer)
+		sharer := g.child("sharer", hog, "leaf")
 
 		hog.waitEnd()
-
-		for range 500 {
-			if syscall.Kill(pid, 0) != nil {
-				sharer.status = syscall.WaitStatus(syscall.SIGKILL)
-				close(sharer.done)
-
-				return
-			}
-
-			// Its parent is dead: it is to be reaped here, or by the parent of the guest.
-			_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
-
-			time.Sleep(10 * time.Millisecond)
-		}
-
-		must.OK("wait for the sharer", errors.New("it was not killed"))
+		sharer.waitGone()
 	},
 	Want: func(c *Check) {
 		inc := c.kill(Kill{Scope: events.ScopeMemcg, Limiter: "leaf", Trigger: "hog", Class: "anon_fault", Killer: "memcg"})
@@ -101,13 +199,34 @@ var sharedMM = Case{
 			return
 		}
 
-		var roles []events.Role
-		for _, v := range inc.Victims {
-			roles = append(roles, v.Role)
-		}
-
-		c.equal("roles of the victims", roles, []events.Role{events.RoleChosen, events.RoleSharedMM})
+		c.roles(inc, map[events.Role]int{events.RoleChosen: 1, events.RoleSharedMM: 1})
 	},
+}
+
+// orphanShares is the same with a sharer outside of the cgroup, whose first thread has
+// ended: the kernel signals the process by that thread, which has no memory any more.
+var orphanShares = Case{
+	Name: "orphan-shares", CgroupV1: true,
+	Do: func(g *Guest) {
+		hog := g.start("hog", g.leaf(40), "orphan", "80")
+		hog.proceed()
+
+		outside := g.group("outside", "outside", 0, nil)
+		sharer := g.child("sharer", hog, "outside")
+		outside.set("cgroup.procs", fmt.Sprint(sharer.PID))
+
+		hog.proceed()
+		hog.waitEnd()
+		sharer.waitGone()
+	},
+	Want: func(c *Check) {
+		if inc := c.kill(limitHit); inc != nil {
+			c.roles(inc, map[events.Role]int{events.RoleChosen: 1, events.RoleSharedMM: 1})
+		}
+	},
+	// The first thread has none, and the shared memory is that of the chosen one.
+	Unknown: strings.Fields(`victims.anon_rss_bytes victims.file_rss_bytes victims.shmem_rss_bytes victims.swap_bytes
+		victims.total_vm_bytes victims.pgtables_bytes`),
 }
 
 var hostileNames = Case{

@@ -196,3 +196,8 @@ func stalled(inc *events.Incident, kind events.StallKind) uint64 {
 }
 
 func byUser(inc *events.Incident) bool { return inc.Scope == events.ScopeUser }
+
+// isVictim reports whether a pid or a thread's id is a victim's.
+func isVictim(inc *events.Incident, pid int) bool {
+	return slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == pid || v.TID == pid })
+}

@@ -235,6 +235,95 @@ func (g *Guest) startWith(o options, in *group, args ...string) *process {
 	return p
 }
 
+// child is a process that a hog started, and whose pid it prints.
+func (g *Guest) child(name string, of *process, groupName string) *process {
+	pid, err := strconv.Atoi(of.line())
+	must.OK("read the pid of "+name, err)
+
+	p := &process{Proc: Proc{Name: name, PID: pid, Comm: []byte(name), Group: groupName}, done: make(chan struct{})}
+	g.procs = append(g.procs, p)
+
+	return p
+}
+
+// waitGone waits for the end of a process whose parent is not the guest, by SIGKILL.
+func (p *process) waitGone() {
+	for range 500 {
+		if syscall.Kill(p.PID, 0) != nil {
+			p.status = syscall.WaitStatus(syscall.SIGKILL)
+			close(p.done)
+
+			return
+		}
+
+		// If its parent is dead, it is to be reaped here, or by the parent of the guest.
+		_, _ = syscall.Wait4(p.PID, nil, syscall.WNOHANG, nil)
+
+		time.Sleep(10 * time.Millisecond)
+	}
+
+	must.OK("wait for "+p.Name, errors.New("it was not killed"))
+}
+
+// startThreads starts a hog that touches its memory in threads, and has to proceed once more.
+// It waits until all of them are there.
+func (g *Guest) startThreads(name string, in *group, mib, count int) *process {
+	p := g.start(name, in, "threads", strconv.Itoa(mib), strconv.Itoa(count))
+	p.proceed()
+
+	for range count {
+		tid, err := strconv.Atoi(p.line())
+		must.OK("read a thread's id", err)
+
+		p.Threads = append(p.Threads, tid)
+	}
+
+	return p
+}
+
+// touch has a hog of pages touch some more, and waits until it has.
+func (p *process) touch(pages int) {
+	p.request(pages)
+	p.line()
+}
+
+func (p *process) request(pages int) {
+	_, err := fmt.Fprintln(p.in, pages)
+	must.OK("let a hog touch pages", err)
+}
+
+// fill has a hog of pages fill its cgroup up to less than 10 pages of its limit.
+func (g *Guest) fill(p *process, in *group) {
+	const rest = 10
+
+	for range 2000 {
+		free := (int(in.Max) - g.usage(in)) / os.Getpagesize()
+		if free < rest {
+			return
+		}
+
+		p.touch(max(1, (free-rest)/2))
+	}
+
+	must.OK("fill "+in.Name, fmt.Errorf("%d bytes of %d are used", g.usage(in), in.Max))
+}
+
+// usage is the memory that a cgroup uses.
+func (g *Guest) usage(of *group) int {
+	file := "memory.current"
+	if g.cgroupV1 {
+		file = "memory.usage_in_bytes"
+	}
+
+	text, err := os.ReadFile(filepath.Join(of.dir, file))
+	must.OK("read "+file, err)
+
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	must.OK("read "+file, err)
+
+	return n
+}
+
 func (p *process) proceed() {
 	_, err := io.WriteString(p.in, "go\n")
 	must.OK("let a hog proceed", err)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/test/internal/must"
 	"github.com/oomtrace/oomtrace/test/internal/qemu"
 	"github.com/oomtrace/oomtrace/test/internal/trace"
@@ -29,6 +30,7 @@ const (
 //	lab.cases=A,B lab.tiers=X,Y    run the cases while a tracer of each tier watches
 //	lab.kills=N                    how often record-killed kills its recorder
 //	lab.v1                         the memory controller is on cgroup v1
+//	lab.noise                      make noise meanwhile
 //	lab.power[=read]               record until the power is cut, or only read back
 func RunGuest() error {
 	if err := prepare(); err != nil {
@@ -45,7 +47,9 @@ func RunGuest() error {
 
 	_, cgroupV1 := qemu.BootOption("lab.v1")
 
-	result, err := runCases(cgroupV1, qemu.BootList("lab.cases"), qemu.BootList("lab.tiers"))
+	_, noisy := qemu.BootOption("lab.noise")
+
+	result, err := runCases(cgroupV1, noisy, qemu.BootList("lab.cases"), qemu.BootList("lab.tiers"))
 	if err != nil {
 		return err
 	}
@@ -68,7 +72,7 @@ func prepare() error {
 	return errors.Join(errs...)
 }
 
-func runCases(cgroupV1 bool, names, tiers []string) (*Result, error) {
+func runCases(cgroupV1, noisy bool, names, tiers []string) (*Result, error) {
 	var uname unix.Utsname
 	if err := unix.Uname(&uname); err != nil {
 		return nil, err
@@ -88,14 +92,26 @@ func runCases(cgroupV1 bool, names, tiers []string) (*Result, error) {
 		return nil, err
 	}
 
+	var n *noise
+
+	if noisy {
+		if n, err = startNoise(cgroupV1); err != nil {
+			return nil, err
+		}
+	}
+
 	for i := range Cases {
 		c := &Cases[i]
-		if !slices.Contains(names, c.Name) || !c.runsOn(cgroupV1) {
+		if !slices.Contains(names, c.Name) {
 			continue
 		}
 
 		fmt.Println(qemu.MarkCase, c.Name)
 		r.result.Runs = append(r.result.Runs, r.run(c))
+	}
+
+	if n != nil {
+		r.result.Noise = n.stop()
 	}
 
 	for tier, p := range r.tracers {
@@ -159,15 +175,12 @@ func (r *runner) startTracers(tiers []string) error {
 const usualQuiet = 700 * time.Millisecond
 
 func (r *runner) run(c *Case) *Run {
-	run := &Run{Name: c.Name, Lines: map[string][]string{}}
+	run := &Run{Name: c.Name, Lines: map[string][]string{}, DelaysMS: map[string]map[string]float64{}}
 	g := newGuest(r.cgroupV1)
 	run.Facts = g.facts
 
 	r.readLog() // the rest of the case before
-
-	for _, p := range r.tracers {
-		p.Lines()
-	}
+	r.takeLate()
 
 	run.OOMKills[0] = oomKills()
 	began := time.Now()
@@ -201,12 +214,38 @@ func (r *runner) run(c *Case) *Run {
 	run.Log, run.LogOverruns = r.readLog()
 
 	for tier, p := range r.tracers {
-		run.Lines[tier] = p.Lines()
+		run.DelaysMS[tier] = map[string]float64{}
+		run.take(tier, p)
 	}
 
 	g.end()
 
 	return run
+}
+
+// take takes the lines that a tracer has printed.
+func (run *Run) take(tier string, p *trace.Process) {
+	for _, line := range p.Timed() {
+		run.Lines[tier] = append(run.Lines[tier], line.Text)
+
+		if head, err := trace.Head(line.Text); err == nil && head.Kind == events.KindIncident {
+			run.DelaysMS[tier][head.ID] = line.At.Sub(head.Time).Seconds() * 1000
+		}
+	}
+}
+
+// takeLate takes what was printed since the last case ended as a part of it.
+func (r *runner) takeLate() {
+	for tier, p := range r.tracers {
+		if n := len(r.result.Runs); n > 0 {
+			r.result.Runs[n-1].take(tier, p)
+			continue
+		}
+
+		t := r.result.Tracers[tier]
+		t.Start = append(t.Start, p.Lines()...)
+		r.result.Tracers[tier] = t
+	}
 }
 
 func do(c *Case, g *Guest) (err error) {
@@ -219,19 +258,19 @@ func do(c *Case, g *Guest) (err error) {
 
 // waitQuiet waits until no tracer has printed anything for so long, at most 2 minutes.
 func (r *runner) waitQuiet(quiet time.Duration) {
-	size := func() (n int64) {
+	count := func() (n int) {
 		for _, p := range r.tracers {
-			n += p.Size()
+			n += p.Count()
 		}
 
 		return n
 	}
 
-	last, since := size(), time.Now()
+	last, since := count(), time.Now()
 	for limit := since.Add(2 * time.Minute); time.Since(since) < quiet && time.Now().Before(limit); {
 		time.Sleep(50 * time.Millisecond)
 
-		if now := size(); now != last {
+		if now := count(); now != last {
 			last, since = now, time.Now()
 		}
 	}

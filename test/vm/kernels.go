@@ -11,6 +11,7 @@ type Kernel struct {
 	Dir      string // in .cache/kernels
 	CgroupV1 bool   // with the memory controller on cgroup v1
 	Without  string // a tier that the kernel does not offer
+	Noise    bool   // beside what an unprivileged tenant can make the kernel report
 }
 
 // Kernels are those of the matrix. On arm64 6.1, fentry programs load and do not

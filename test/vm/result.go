@@ -18,6 +18,8 @@ type Result struct {
 	UpSeconds float64           `json:"up_seconds"`
 	// StartSeconds is how long the tracers took to be ready.
 	StartSeconds float64 `json:"start_seconds"`
+	// Noise is how often per second each kind of noise was made; nil without noise.
+	Noise map[string]float64 `json:"noise,omitempty"`
 }
 
 // Tracer is one oomtrace of a boot.
@@ -48,6 +50,8 @@ type Run struct {
 	Facts map[string]uint64 `json:"facts,omitempty"`
 	// Lines are those of each tracer, by tier.
 	Lines map[string][]string `json:"lines"`
+	// DelaysMS is how long after its time each incident was printed, by tier and id.
+	DelaysMS map[string]map[string]float64 `json:"delays_ms"`
 }
 
 // Proc is a process that a case started.
@@ -57,6 +61,8 @@ type Proc struct {
 	Comm   []byte `json:"comm"`            // any bytes; JSON strings cannot hold them
 	Group  string `json:"group,omitempty"` // name of its cgroup in the case
 	Killed bool   `json:"killed"`          // it ended by SIGKILL before the case was cleaned up
+	// Threads are the ids of its threads but the first, where the log may name them.
+	Threads []int `json:"threads,omitempty"`
 }
 
 // Group is a cgroup that a case made.

@@ -47,11 +47,11 @@ func (r *report) checkTracer(k Kernel, tier string, result *Result) {
 		r.errorf("%s: %s", tier, t.Failed)
 	}
 
-	r.checkStatus(tier, t, result)
+	r.checkStatus(k, tier, t, result)
 }
 
 // checkStatus compares the counts in the last status line with the lines.
-func (r *report) checkStatus(tier string, t Tracer, result *Result) {
+func (r *report) checkStatus(k Kernel, tier string, t Tracer, result *Result) {
 	var end *events.Status
 
 	for _, line := range slices.Concat(t.Start, t.End) {
@@ -81,7 +81,7 @@ func (r *report) checkStatus(tier string, t Tracer, result *Result) {
 		}
 	}
 
-	if explained, _ := skippedRuns(result, tier); *end.Lost != explained {
+	if explained, _ := explainedLosses(k, result, tier); *end.Lost != explained {
 		r.errorf("%s: got %d lost records, want the %d that are explained", tier, *end.Lost, explained)
 	}
 
@@ -90,24 +90,41 @@ func (r *report) checkStatus(tier string, t Tracer, result *Result) {
 	}
 }
 
-// skippedRuns counts runs of programs that the kernel skipped, and returns the programs.
+// explainedLosses counts the records whose loss is explained, and returns the programs of
+// which the kernel skipped runs.
 // A program that is preempted, as many can be from 6.18 on, is not run for others on that
 // CPU. What it would have recorded must be missing as unknown, which each case checks.
 // The kill itself is under the kernel's own locks, and cannot be skipped so.
-func skippedRuns(result *Result, tier string) (count uint64, programs []string) {
+func explainedLosses(k Kernel, result *Result, tier string) (count uint64, programs []string) {
 	lines := slices.Clone(result.Tracers[tier].End) // they are counted now and then
 	for _, run := range result.Runs {
 		lines = append(lines, run.Lines[tier]...)
 	}
 
 	for _, line := range lines {
-		if l, ok := skippedRun(line); ok {
-			count += l.Count
-			programs = append(programs, strings.TrimPrefix(l.What, missedRun))
+		l, explained := explainedLoss(k, line)
+		if !explained {
+			continue
+		}
+
+		count += l.Count
+
+		if program, missed := strings.CutPrefix(l.What, missedRun); missed {
+			programs = append(programs, program)
 		}
 	}
 
 	return count, programs
+}
+
+// explainedLoss parses a line about a program that may be skipped, or about records of the
+// noise that its tenant has no room for.
+func explainedLoss(k Kernel, line string) (l events.Lost, ok bool) {
+	if l, ok = skippedRun(line); ok || l.Kind != events.KindLost || !k.Noise {
+		return l, ok
+	}
+
+	return l, l.What == "cgroup" || l.What == "user_kill" || strings.Contains(l.What, "throttled")
 }
 
 const missedRun = "missed run of "
@@ -130,7 +147,7 @@ func skippedRun(line string) (l events.Lost, ok bool) {
 
 // readTrace reads all that one tracer reported in a boot: updates may come while later
 // cases run. Each line must be as the schema has it.
-func (r *report) readTrace(tier string, result *Result) *trace.Trace {
+func (r *report) readTrace(k Kernel, tier string, result *Result) *trace.Trace {
 	t := new(trace.Trace)
 
 	lines := slices.Clone(result.Tracers[tier].Start)
@@ -144,7 +161,7 @@ func (r *report) readTrace(tier string, result *Result) *trace.Trace {
 			continue
 		}
 
-		if _, explained := skippedRun(line); explained {
+		if _, explained := explainedLoss(k, line); explained {
 			continue
 		}
 
@@ -204,6 +221,21 @@ func TestSkippedRun(t *testing.T) {
 	}
 }
 
+func TestExplainedLossOfNoise(t *testing.T) {
+	for what, want := range map[string]bool{
+		"cgroup": true, "user_kill": true, "sigkill": false, "mark_victim": false, "decision": false, "ladder": false, "exit": false,
+	} {
+		line := fmt.Sprintf(`{"kind":"lost","what":%q,"count":2}`, what)
+		if l, got := explainedLoss(Kernel{Noise: true}, line); got != want || l.Count != 2 {
+			t.Errorf("lost %s beside noise: got explained %v, count %d; want %v, 2", what, got, l.Count, want)
+		}
+
+		if _, got := explainedLoss(Kernel{}, line); got {
+			t.Errorf("lost %s in silence: got it as explained, want it not", what)
+		}
+	}
+}
+
 func TestReadTraceLeavesOutSkippedRuns(t *testing.T) {
 	lostLine := func(what string) string {
 		return fmt.Sprintf(`{"v":1,"kind":"lost","time":"2026-01-01T00:00:00Z","boot_id":"b","node":"n","what":%q,"count":1}`, what)
@@ -215,7 +247,7 @@ func TestReadTraceLeavesOutSkippedRuns(t *testing.T) {
 	}
 
 	r := new(report)
-	r.readTrace(tierKprobe, result)
+	r.readTrace(Kernel{}, tierKprobe, result)
 
 	if len(r.general) != 1 || !strings.Contains(r.general[0], `"what":"victim"`) {
 		t.Errorf("got problems %q, want the lost victim only", r.general)

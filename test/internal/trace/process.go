@@ -5,24 +5,38 @@
 package trace
 
 import (
-	"bytes"
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Process is a running oomtrace trace that writes JSON to a file.
+// Process is a running oomtrace trace that writes JSON.
 type Process struct {
 	Cmd  *exec.Cmd
-	Done chan error // gets the result of Wait
+	Done chan error // gets the result of Wait, once everything that was printed is in Lines
 
 	base string // of its files
-	read int64  // bytes of the output that Lines has returned
+
+	mu    sync.Mutex
+	lines []Line // that were not returned yet
+	count int    // of all lines but those about losses
+}
+
+// Line is a line that was printed, and when it came. Before that it was in a pipe: a reader
+// that gets no CPU time adds to the delay.
+type Line struct {
+	Text string
+	At   time.Time
 }
 
 // Start starts an oomtrace with its files in dir, under a name.
@@ -30,26 +44,33 @@ func Start(oomtrace, dir, name string, args ...string) (*Process, error) {
 	p := &Process{Done: make(chan error, 1), base: filepath.Join(dir, name)}
 	os.Remove(p.file("ready"))
 
-	out, err := os.Create(p.file("jsonl"))
+	out, in, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	defer out.Close()
+	defer in.Close()
 
 	stderr, err := os.Create(p.file("stderr"))
 	if err != nil {
+		out.Close()
 		return nil, err
 	}
 	defer stderr.Close()
 
 	p.Cmd = exec.Command(oomtrace, append([]string{"trace", "-o", "json", "--ready-file", p.file("ready")}, args...)...)
-	p.Cmd.Stdout, p.Cmd.Stderr = out, stderr
+	p.Cmd.Stdout, p.Cmd.Stderr = in, stderr
 
 	if err := p.Cmd.Start(); err != nil {
+		out.Close()
 		return nil, fmt.Errorf("start oomtrace: %w", err)
 	}
 
-	go func() { p.Done <- p.Cmd.Wait() }()
+	go func() {
+		p.read(out)
+		out.Close()
+
+		p.Done <- p.Cmd.Wait()
+	}()
 
 	return p, nil
 }
@@ -82,28 +103,51 @@ func (p *Process) Stderr() string {
 	return string(text)
 }
 
-// Size returns how many bytes it has printed.
-func (p *Process) Size() int64 {
-	info, err := os.Stat(p.file("jsonl"))
-	if err != nil {
-		return 0
-	}
+// read takes the lines that are printed to their end.
+func (p *Process) read(out io.Reader) {
+	for r := bufio.NewReader(out); ; {
+		text, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
 
-	return info.Size()
+		p.mu.Lock()
+		p.lines = append(p.lines, Line{strings.TrimSuffix(text, "\n"), time.Now()})
+
+		if !strings.Contains(text, `"kind":"`+events.KindLost+`"`) {
+			p.count++
+		}
+		p.mu.Unlock()
+	}
 }
 
-// Lines returns the lines that were printed to their end since the last call.
-func (p *Process) Lines() []string {
-	text, _ := os.ReadFile(p.file("jsonl"))
-	fresh := text[min(p.read, int64(len(text))):]
-	fresh = fresh[:bytes.LastIndexByte(fresh, '\n')+1]
-	p.read += int64(len(fresh))
+// Count returns how many lines it has printed, but for those about lost records: they go on
+// as long as records come that there is no room for.
+func (p *Process) Count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 
-	if len(fresh) == 0 {
-		return nil
+	return p.count
+}
+
+// Timed returns the lines that were printed since the last call of Timed or Lines.
+func (p *Process) Timed() []Line {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	fresh := p.lines
+	p.lines = nil
+
+	return fresh
+}
+
+// Lines is Timed without the times.
+func (p *Process) Lines() (texts []string) {
+	for _, line := range p.Timed() {
+		texts = append(texts, line.Text)
 	}
 
-	return strings.Split(strings.TrimSuffix(string(fresh), "\n"), "\n")
+	return texts
 }
 
 // Stop ends it by SIGTERM, after 20 s by SIGKILL.

@@ -91,11 +91,21 @@ func (t *Trace) Of(pid int) (found []*events.Incident) {
 	return found
 }
 
+// Header is what lines start with, and the id of an incident.
+type Header struct {
+	events.Envelope
+	ID string `json:"id"`
+}
+
+// Head returns the header of a line.
+func Head(line string) (head Header, err error) {
+	err = json.Unmarshal([]byte(line), &head)
+	return head, err
+}
+
 // Kind returns the kind of a line.
 func Kind(line string) (string, error) {
-	var head events.Envelope
-	err := json.Unmarshal([]byte(line), &head)
-
+	head, err := Head(line)
 	return head.Kind, err
 }
 

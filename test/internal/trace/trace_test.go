@@ -3,11 +3,10 @@
 package trace
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestTraceMergesUpdates(t *testing.T) {
@@ -62,23 +61,41 @@ func TestTraceReportsLinesOutOfPlaceAndLostRecords(t *testing.T) {
 }
 
 func TestLinesReturnsWholeLinesOnce(t *testing.T) {
-	p := &Process{base: filepath.Join(t.TempDir(), "trace")}
+	p, began := new(Process), time.Now()
 
 	for _, step := range []struct {
-		content string
+		printed string
 		want    []string
 	}{
 		{"", nil},
-		{"one\ntw", []string{"one"}},
-		{"one\ntwo\nthree\n", []string{"two", "three"}},
-		{"one\ntwo\nthree\n", nil},
+		{"one\ntw", []string{"one"}}, // the rest is of one that was killed
+		{"two\nthree\n", []string{"two", "three"}},
+		{"", nil},
 	} {
-		if err := os.WriteFile(p.file("jsonl"), []byte(step.content), 0o600); err != nil {
-			t.Fatal(err)
+		p.read(strings.NewReader(step.printed))
+
+		var got []string
+
+		for _, line := range p.Timed() {
+			got = append(got, line.Text)
+
+			if line.At.Before(began) || line.At.After(time.Now()) {
+				t.Errorf("line %s: got time %v, want that of the test", line.Text, line.At)
+			}
 		}
 
-		if got := p.Lines(); !slices.Equal(got, step.want) {
-			t.Errorf("with %q: got lines %q, want %q", step.content, got, step.want)
+		if !slices.Equal(got, step.want) {
+			t.Errorf("after %q: got lines %q, want %q", step.printed, got, step.want)
 		}
+	}
+
+	p.read(strings.NewReader(`{"v":1,"kind":"lost","what":"cgroup","count":2}` + "\n"))
+
+	if got := p.Count(); got != 3 {
+		t.Errorf("got a count of %d lines, want 3, without that of a loss", got)
+	}
+
+	if got := len(p.Lines()); got != 1 {
+		t.Errorf("got %d lines, want that of the loss", got)
 	}
 }

@@ -7,15 +7,27 @@
  *   hog anon MB            touch MB, then pause
  *   hog huge MB            the same, with huge pages
  *   hog thread MB          the same, in a second thread
- *   hog zombie MB          the same, after the first thread has ended
- *   hog shared MB          the same, with a process that shares the memory
+ *   hog threads MB COUNT   COUNT threads print their ids; after a line, they touch MB each, and pause
+ *   hog zombie MB          touch MB in a second thread, after the first one has ended
+ *   hog shared MB          touch MB, with a process that shares the memory
+ *   hog orphan MB          the same; the sharer's first thread ends before
+ *   hog vfork 0            pause in a child that shares the memory until it runs a program
  *   hog bind MB            the same, on NUMA node 1 only
  *   hog file MB FILE       write MB to FILE
  *   hog exit MB            touch MB, print a line, wait for one, and exit: with a
  *                          second thread, so that the group is marked as exiting
  *   hog family MB          start two children that pause, and touch MB
  *   hog init N             start N children that pause, print a line, and exit at the end of stdin
+ *   hog pages 0            for each line, touch as many pages as it has, and print a line
+ *   hog cache MB FILE      read MB of FILE, print a line, and pause
  *   hog write FILE TEXT    write TEXT to FILE
+ *   hog write-nonblock FILE TEXT  the same, opened with O_NONBLOCK
+ *   hog swapoff 0 FILE     stop swapping to FILE, and exit
+ *   hog spin SEC           use the CPU; the kernel kills it after SEC seconds of it, if not 0
+ *   hog timer MS           have a timer kill it after MS milliseconds, and pause
+ *   hog exitkill 0         start a child that dies with its tracer, print its pid, wait for a
+ *                          line, and exit
+ *   hog noise DIR HOW COUNT  do one thing all the time, see noise(), and keep its number in COUNT
  *   hog felt MB FILE       touch MB, and write to FILE for how many ms it was throttled, plus 1
  *   hog read 0 FILE COUNT  read FILE forever, and keep the number of reads in COUNT
  *   hog compact MB COUNT   fragment memory into single pages with MB, allocate COUNT
@@ -32,6 +44,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -223,6 +239,16 @@ static void *touch_thread(void *arg)
 	return arg;
 }
 
+static pthread_barrier_t all_started;
+
+static void *crowd_thread(void *arg)
+{
+	prctl(PR_SET_NAME, "worker");
+	dprintf(1, "%d\n", (int)syscall(SYS_gettid));
+	pthread_barrier_wait(&all_started);
+	return touch_thread(arg);
+}
+
 static void *idle_thread(void *arg)
 {
 	for (;;)
@@ -230,12 +256,156 @@ static void *idle_thread(void *arg)
 	return arg;
 }
 
+static volatile int proceeding;
+
 static int idle_process(void *arg)
 {
 	prctl(PR_SET_NAME, "sharer");
 	for (;;)
 		pause();
 	return arg != 0;
+}
+
+/*
+ * Ends its first thread when the hog proceeds, and lives on in a second one. The C library
+ * knows neither of them, so both only make system calls.
+ */
+static int orphan_process(void *arg)
+{
+	char *stack = arg;
+
+	prctl(PR_SET_NAME, "sharer");
+	if (clone(idle_process, stack, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD, 0) < 0)
+		_exit(3);
+	while (!proceeding)
+		sched_yield();
+	syscall(SYS_exit, 0);
+	return 0;
+}
+
+/* Starts a process that shares the memory, and prints its pid. */
+static void share(int (*f)(void *), void *arg)
+{
+	char *stack = malloc(65536);
+	int pid = clone(f, stack + 65536, CLONE_VM | SIGCHLD, arg);
+
+	if (pid < 0)
+		fail("clone");
+	dprintf(1, "%d\n", pid);
+}
+
+static void touch_pages(void)
+{
+	size_t page = sysconf(_SC_PAGESIZE), at = 0;
+	char *p, line[32];
+
+	bytes = 1ul << 32;
+	p = map_bytes();
+	while (fgets(line, sizeof(line), stdin)) {
+		for (size_t count = strtoul(line, 0, 10); count > 0; count--, at += page)
+			p[at] = 1;
+		dprintf(1, "touched\n");
+	}
+}
+
+static void cache(const char *file)
+{
+	static char block[1 << 16];
+	int fd = open(file, O_RDONLY);
+
+	if (fd < 0)
+		fail(file);
+	for (size_t i = 0; i < bytes; i += sizeof(block))
+		if (read(fd, block, sizeof(block)) <= 0)
+			fail("read");
+	dprintf(1, "cached\n");
+}
+
+static void spin(int seconds)
+{
+	struct rlimit limit = {seconds, seconds};
+
+	if (seconds > 0 && setrlimit(RLIMIT_CPU, &limit))
+		fail("setrlimit");
+	for (;;)
+		getppid();
+}
+
+static void kill_by_timer(long ms)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+	struct itimerspec when = {.it_value = {ms / 1000, ms % 1000 * 1000000}};
+	timer_t timer;
+
+	if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &when, 0))
+		fail("timer");
+}
+
+static void exit_kill(void)
+{
+	int pid = fork();
+
+	if (pid < 0)
+		fail("fork");
+	if (!pid) {
+		prctl(PR_SET_NAME, "traced");
+		for (;;)
+			pause();
+	}
+	if (ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_EXITKILL))
+		fail("ptrace");
+	dprintf(1, "%d\n", pid);
+	wait_line();
+	_exit(0);
+}
+
+/*
+ * What an unprivileged tenant can make the kernel report all the time, counted in a file:
+ *   trickle  20 cgroups a second are made and removed
+ *   zombie   SIGKILL to a process that has exited, some thousand times a second
+ *   cgroup   cgroups with long names are made and removed as fast as it goes; on cgroup v1,
+ *            which alone has it, they are renamed
+ */
+static void noise(const char *dir, const char *how, const char *answer)
+{
+	struct timespec trickle = {0, 50000000}, zombie = {0, 200000};
+	volatile unsigned long long *count = shared(answer);
+	char one[256] = "one-", two[256] = "two-";
+
+	memset(one + 4, 'n', 200);
+	memset(two + 4, 'n', 200);
+	if (chdir(dir))
+		fail(dir);
+	if (!strcmp(how, "zombie")) {
+		int pid = fork();
+
+		if (!pid)
+			_exit(0);
+		for (;; ++*count) {
+			if (pid < 0 || kill(pid, SIGKILL))
+				fail("kill");
+			if (*count % 10 == 0)
+				nanosleep(&zombie, 0);
+		}
+	}
+	if (!strcmp(how, "trickle"))
+		for (;; nanosleep(&trickle, 0), ++*count)
+			if (mkdir("trickle", 0755) || rmdir("trickle"))
+				fail("trickle");
+	if (mkdir(one, 0755) || chdir(one))
+		fail(one);
+	for (;;) {
+		if (mkdir(one, 0755))
+			fail(one);
+		for (int i = 0; i < 100 && !rename(one, two); i++) {
+			if (rename(two, one))
+				fail(two);
+			*count += 2;
+		}
+		if (rmdir(one))
+			fail(one);
+		*count += 2;
+	}
 }
 
 /*
@@ -299,17 +469,45 @@ int main(int argc, char **argv)
 		touch();
 	} else if (!strcmp(mode, "thread")) {
 		start(touch_thread);
+	} else if (!strcmp(mode, "threads") && argc == 4) {
+		pthread_barrier_init(&all_started, 0, atoi(argv[3]) + 1);
+		for (int i = atoi(argv[3]); i > 0; i--)
+			start(crowd_thread);
+		wait_line();
+		pthread_barrier_wait(&all_started);
 	} else if (!strcmp(mode, "zombie")) {
 		start(touch_thread);
 		pthread_exit(0);
 	} else if (!strcmp(mode, "shared")) {
-		char *stack = malloc(65536);
-		int pid = clone(idle_process, stack + 65536, CLONE_VM | SIGCHLD, 0);
-
-		if (pid < 0)
-			fail("clone");
-		dprintf(1, "%d\n", pid);
+		share(idle_process, 0);
 		touch();
+	} else if (!strcmp(mode, "orphan")) {
+		share(orphan_process, (char *)malloc(65536) + 65536);
+		wait_line();
+		proceeding = 1;
+		touch();
+	} else if (!strcmp(mode, "vfork")) {
+		if (!vfork()) {
+			dprintf(1, "%d\n", getpid());
+			for (;;)
+				pause();
+		}
+	} else if (!strcmp(mode, "pages")) {
+		touch_pages();
+	} else if (!strcmp(mode, "cache") && argc == 4) {
+		cache(argv[3]);
+	} else if (!strcmp(mode, "swapoff") && argc == 4) {
+		if (swapoff(argv[3]))
+			fail("swapoff");
+		return 0;
+	} else if (!strcmp(mode, "spin")) {
+		spin(atoi(argv[2]));
+	} else if (!strcmp(mode, "timer")) {
+		kill_by_timer(atoi(argv[2]));
+	} else if (!strcmp(mode, "exitkill")) {
+		exit_kill();
+	} else if (!strcmp(mode, "noise") && argc == 5) {
+		noise(argv[2], argv[3], argv[4]);
 	} else if (!strcmp(mode, "exit")) {
 		start(idle_thread);
 		touch();
@@ -342,8 +540,8 @@ int main(int argc, char **argv)
 		compact(argv[3]);
 	} else if (!strcmp(mode, "read") && argc == 5) {
 		read_forever(argv[3], argv[4]);
-	} else if (!strcmp(mode, "write") && argc == 4) {
-		int fd = open(argv[2], O_WRONLY);
+	} else if ((!strcmp(mode, "write") || !strcmp(mode, "write-nonblock")) && argc == 4) {
+		int fd = open(argv[2], O_WRONLY | (mode[5] ? O_NONBLOCK : 0));
 
 		if (fd < 0 || write(fd, argv[3], strlen(argv[3])) < 0)
 			fail(argv[2]);
