@@ -87,7 +87,7 @@ func Open(opts Options) (*Probe, error) {
 		return nil, err
 	}
 
-	l.types = nil // tens of MiB
+	l.types, l.specs = nil, nil // tens of MiB
 
 	if p.urgent, err = ringbuf.NewReader(l.maps["urgent"]); err == nil {
 		p.bulk, err = ringbuf.NewReader(l.maps["bulk"])

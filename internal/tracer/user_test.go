@@ -56,7 +56,7 @@ func traced(t *testing.T, do func()) *collector {
 
 	k := &collector{lost: map[string]uint64{}}
 
-	tr, err := Open(Options{Sink: k, NoLock: true})
+	tr, err := Open(Options{Sink: k})
 	if err != nil {
 		t.Fatal(err)
 	}
