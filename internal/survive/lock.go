@@ -155,6 +155,8 @@ func resident(maps, exe string, heap area) (areas []area) {
 		case m.path == exe && m.access[0] == 'r':
 			areas = append(areas, m.area)
 			program = m.end
+		case m.path == "[stack]": // of the main thread
+			areas = append(areas, m.area)
 		case m.path != "" || m.access != "rw-p" || m.start >= heap.start && m.start < heap.end:
 		case m.start == program:
 			areas = append(areas, area{m.start, min(m.end, m.start+dataHead)})

@@ -162,7 +162,7 @@ c002000000-c004000000 ---p 00000000 00:00 0
 
 	want := []area{
 		{0x400000, 0xd59000}, {0xd59000, 0x17ee000}, {0x17ee000, 0x18f2000}, {0x18f2000, 0x18f2000 + dataHead},
-		{0x7f0001000000, 0x7f0001040000},
+		{0x7f0001000000, 0x7f0001040000}, {0x7ffd00000000, 0x7ffd00021000},
 	}
 	if got := resident(maps, "/usr/bin/oomtrace", area{0xc000000000, 0xc002000000}); !slices.Equal(got, want) {
 		t.Errorf("got %x, want %x", got, want)
