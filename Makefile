@@ -15,7 +15,7 @@ export GIT_CONFIG_KEY_0 := safe.directory
 export GIT_CONFIG_VALUE_0 := $(CURDIR)
 
 .DEFAULT_GOAL := build
-.PHONY: help go build demo test test-unit test-root test-fuzz test-cri test-machines test-killers test-pods test-systemd test-power test-matrix vm-test generate check-generate check-fuzz btf lint setup clean
+.PHONY: help go build demo test test-unit test-root test-fuzz test-cri test-machines test-killers test-pods test-systemd test-power test-survival test-matrix vm-test generate check-generate check-fuzz btf lint setup clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -68,15 +68,18 @@ test-cri: build ## pods on real containerds, old and new (root, Debian, cgroup v
 	scripts/containerd.sh
 	OOMTRACE_LAB=1 go test -C test/node -count=1 -timeout 60m -run '^TestContainerd$$'
 
-test-machines: ## the next three, two machines at a time
+test-machines: ## the next four, two machines at a time
 	scripts/machine.sh
-	$(MAKE) --no-print-directory -j2 -k test-killers test-pods test-power
+	$(MAKE) --no-print-directory -j2 -k test-killers test-pods test-power test-survival
 
 test-killers: ## everybody who kills on a node, in a whole Debian: systemd-oomd, earlyoom, sudo, cron
 	scripts/machine-test.sh --patience 20m
 
 test-power: ## power cuts of a machine that records
 	scripts/vm-test.sh --arch amd64 --kernel 6.12 --power-cuts 5
+
+test-survival: ## small machines that run out of memory while tracers watch
+	scripts/vm-test.sh --survival
 
 test-pods: ## pods on a real containerd in a whole Debian: cgroup v2, memory.oom.group
 	scripts/machine-test.sh --pods=cgroupfs --patience 20m

@@ -8,6 +8,7 @@
 #   scripts/vm-test.sh [--arch A] [--kernel K] [--case C,...] [--tier T] [--noise] [--keep] [--update] [--list]
 #                      [--work DIR] [--console FILE] [--recorder-kills N] [--patience 15m]
 #   scripts/vm-test.sh --arch A --kernel K --power-cuts N [--work DIR]
+#   scripts/vm-test.sh --survival [--arch amd64] [--kernel K] [--keep] [--work DIR]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PWD/.cache/go/bin:$PATH:/usr/local/go/bin # as in the Makefile
@@ -30,6 +31,7 @@ while [ $# -gt 0 ]; do
 	--keep | --update) options+=("-${option#--}"); shift; continue ;;
 	--noise) test=TestKernelsUnderNoise; shift; continue ;;
 	--times) shift; continue ;; # they are always logged
+	--survival) test=TestSurvival; shift; continue ;;
 	--list) go run ./test/guest list | sed -n 's/^kernel //p; s/^case /  /p'; exit ;;
 	--arch | --kernel | --case | --tier | --work | --console | --recorder-kills | --power-cuts | --patience) ;;
 	*) usage "unknown option $option" ;;

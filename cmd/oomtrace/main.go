@@ -11,17 +11,21 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/oomtrace/oomtrace/internal/survive"
 )
 
 // Exit statuses.
 const (
-	exitOK    = 0
-	exitError = 1
-	exitUsage = 2
+	exitOK       = 0
+	exitError    = 1
+	exitUsage    = 2
+	exitTooLarge = survive.ExitTooLarge
 )
 
 // usageError is a mistake in the command line.
@@ -31,6 +35,11 @@ func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// init keeps the main goroutine on the main thread. It is the one that reads the kernel's
+// records, so that the tracer's pid is the id of that thread, too: for chrt, taskset and
+// /proc/PID/task/PID/stat.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
@@ -64,6 +73,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, syscall.ENOSPC):
 		fmt.Fprintf(stderr, "oomtrace: %s: free up space, or write elsewhere\n", oneLine(err.Error()))
 		return exitError
+	}
+
+	if _, ok := errors.AsType[*survive.TooLargeError](err); ok {
+		fmt.Fprintln(stderr, "oomtrace:", err)
+		return exitTooLarge
 	}
 
 	fmt.Fprintf(stderr, "oomtrace: %s\n", oneLine(err.Error()))

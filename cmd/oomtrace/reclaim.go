@@ -78,7 +78,8 @@ func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) erro
 	t, err := tracer.Open(tracer.Options{
 		Tier: attachMode(f.tier), Stalls: true, MinStall: time.Hour, CriticalServices: f.services,
 		Sink: r, Counts: r.counts, UserKills: incident.UserKillsNone,
-		Warn: warnings(stderr),
+		Protection: tracer.Protection{MaxBytes: defaultMaxMemory, Lock: true},
+		Warn:       warnings(stderr),
 	})
 	if err != nil {
 		return err

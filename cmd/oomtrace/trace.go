@@ -43,7 +43,15 @@ type traceFlags struct {
 	readyFile  string
 	lock       bool
 	realTime   bool
+	maxMemory  byteSize
 }
+
+// defaultMaxMemory is several times what a trace needs on a large node: see
+// docs/overhead.md.
+const (
+	defaultMaxMemory = 256 << 20
+	leastMaxMemory   = 64 << 20
+)
 
 // The first value of each is the default.
 var (
@@ -110,6 +118,9 @@ func (f *traceFlags) addTuning(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.lock, "lock-memory", true, "keep oomtrace's own memory from being swapped out or dropped")
 	flags.BoolVar(&f.realTime, "realtime", false,
 		"read events at real-time priority, for timely output on an overloaded node")
+	f.maxMemory = defaultMaxMemory
+	flags.Var(&f.maxMemory, "max-memory",
+		"end with status 3 above this `size` of oomtrace itself, which the OOM killer does not choose; 0: let it choose")
 }
 
 func addTier(flags *pflag.FlagSet, tier *string) {
@@ -126,6 +137,8 @@ func (f *traceFlags) check() error {
 		return usagef("--duration %s: must not be negative", f.duration)
 	case f.minStall < 0:
 		return usagef("--min-stall %s: must not be negative", f.minStall)
+	case f.maxMemory != 0 && f.maxMemory < leastMaxMemory:
+		return usagef("--max-memory %s: must be at least %s, or 0", f.maxMemory, byteSize(leastMaxMemory))
 	case (f.stalls || f.pressure) && f.noStalls:
 		return usagef("--no-stalls cannot be combined with --stalls or --pressure")
 	case f.names.off && f.filter.byName():
@@ -246,7 +259,11 @@ func (f *traceFlags) run(ctx context.Context, to sink.Sink, stderr io.Writer) (e
 func (f *traceFlags) tracerOptions() tracer.Options {
 	o := tracer.Options{
 		Tier: attachMode(f.tier), HostRoot: f.names.options.HostRoot,
-		NoLock: !f.lock, RealTime: f.realTime,
+		RealTime: f.realTime,
+		Protection: tracer.Protection{
+			MaxBytes: uint64(f.maxMemory), Lock: f.lock,
+			Rehearse: newOutput(&traceFlags{formatFlags: f.formatFlags}, nil, io.Discard, io.Discard),
+		},
 
 		UserKills: userKills[f.userKills], Senders: f.senders(), KubeletLog: f.kubeletLog,
 

@@ -4,7 +4,6 @@ package host
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +61,8 @@ func privileges(caps uint64) Privileges {
 	}
 
 	if !has(unix.CAP_SYS_RESOURCE) {
-		p.Optional = append(p.Optional, "no CAP_SYS_RESOURCE: cannot lower oom_score_adj, oomtrace itself may be killed")
+		p.Optional = append(p.Optional,
+			"no CAP_SYS_RESOURCE: oom_score_adj cannot be lowered, so the OOM killer may choose oomtrace itself")
 	}
 
 	if !has(unix.CAP_DAC_READ_SEARCH) && !has(unix.CAP_DAC_OVERRIDE) {
@@ -70,27 +70,6 @@ func privileges(caps uint64) Privileges {
 	}
 
 	return p
-}
-
-// Protect makes this process an unlikely victim of the OOM killer. With lock it also
-// keeps the process's memory from being swapped and, for pages of the program itself,
-// from being dropped and read again while the machine thrashes. It returns what was
-// refused, in words.
-func Protect(lock bool) []string {
-	var refused []string
-	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-999"), 0); err != nil {
-		refused = append(refused, fmt.Sprintf("cannot lower oom_score_adj (%v): oomtrace itself may be killed", err))
-	}
-
-	if !lock {
-		return refused
-	}
-	// MCL_ONFAULT: memory that the Go runtime only reserves costs nothing.
-	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
-		refused = append(refused, fmt.Sprintf("cannot lock memory (%v): swapping may slow oomtrace down", err))
-	}
-
-	return refused
 }
 
 // RealTime gives the calling thread the lowest real-time priority (SCHED_FIFO): it runs

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/survive"
 )
 
 const (
@@ -104,7 +104,7 @@ func (f *Follower) journal(ctx context.Context, root string) error {
 	if root != "" && root != "/" {
 		args = append(args, "--directory="+filepath.Join(root, "var/log/journal"))
 	}
-	cmd := exec.CommandContext(ctx, "journalctl", args...)
+	cmd := survive.Command(ctx, "journalctl", args...)
 	cmd.WaitDelay = time.Second
 
 	out, err := cmd.StdoutPipe()

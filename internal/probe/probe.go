@@ -113,7 +113,7 @@ func Open(opts Options) (*Probe, error) {
 		p.sleeps = sleepingRings(types)
 	}
 
-	l.types = nil // tens of MiB
+	l.types, l.specs = nil, nil // tens of MiB
 
 	if p.urgent, err = openRing(l.maps["urgent"]); err == nil {
 		p.bulk, err = openRing(l.maps["bulk"])

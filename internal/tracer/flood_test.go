@@ -294,7 +294,7 @@ func TestFloodsHoldBackNoVerdict(t *testing.T) {
 
 	seen := make(verdicts, 1<<16)
 
-	tr, err := Open(Options{Sink: seen, NoLock: true})
+	tr, err := Open(Options{Sink: seen})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func everything(t *testing.T, s sink.Sink) Options {
 	}
 
 	return Options{
-		Sink: s, NoLock: true, Stalls: true, UserKills: incident.UserKillsAll, KubeletLog: log,
+		Sink: s, Stalls: true, UserKills: incident.UserKillsAll, KubeletLog: log,
 		Warn: func(text string) { t.Log(text) },
 	}
 }

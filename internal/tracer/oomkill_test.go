@@ -186,7 +186,7 @@ func oomsBelow(t *testing.T, name string, do func()) (all []*events.Incident) {
 
 	k := &incidents{below: "/" + name}
 
-	tr, err := Open(Options{Sink: k, Tier: events.TierTracepoint, NoLock: true})
+	tr, err := Open(Options{Sink: k, Tier: events.TierTracepoint})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func startLive(t *testing.T) *live {
 
 	l := &live{t: t, lines: make(chan *events.Incident, 1000)}
 
-	tr, err := Open(Options{Sink: sink.Func(l.write), NoLock: true, Stalls: true, UserKills: incident.UserKillsAll})
+	tr, err := Open(Options{Sink: sink.Func(l.write), Stalls: true, UserKills: incident.UserKillsAll})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ package tracer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -31,6 +32,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/resolve"
 	"github.com/oomtrace/oomtrace/internal/sigkill"
 	"github.com/oomtrace/oomtrace/internal/sink"
+	"github.com/oomtrace/oomtrace/internal/survive"
 )
 
 // Options set up a trace. Sink is required.
@@ -63,8 +65,9 @@ type Options struct {
 	// configures the look-up of their senders.
 	UserKills incident.UserKills
 	Senders   sigkill.Options
-	// NoLock leaves the tracer's memory unlocked: the kernel may swap it out.
-	NoLock bool
+	// Protection is what keeps the tracer alive on a node without memory. It holds for the
+	// whole process; the zero value does nothing.
+	Protection Protection
 	// RealTime reads records at real-time priority.
 	RealTime bool
 	// Warn takes warnings for users, from several goroutines; nil drops them.
@@ -115,9 +118,7 @@ func Open(opts Options) (*Tracer, error) {
 		return nil, err
 	}
 
-	for _, gap := range host.Protect(!opts.NoLock) {
-		opts.Warn(gap)
-	}
+	opts.Protection.exempt(opts.Warn)
 
 	if hidden := host.ReadConfinement().Blindness(); hidden != "" {
 		opts.Warn(hidden)
@@ -208,7 +209,14 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 		}
 	}
 
-	t.correlator = incident.New(t.config(symbols), correlated{t})
+	cfg := t.config(symbols)
+	t.correlator = incident.New(cfg, correlated{t})
+
+	if to := t.opts.Protection.Rehearse; to != nil {
+		if err := t.rehearse(cfg, to); err != nil {
+			return err
+		}
+	}
 
 	_, err = t.correlator.Idle(kernel.BootNS(), true) // the audit's first reading
 
@@ -281,16 +289,24 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 		return err
 	}
 
-	if scanned := t.scans.await(ctx); scanned && ready != nil {
+	// Records are read by one thread, which is a matter of its own for the scheduler and for
+	// whoever watches it. It stays locked: it ends with this goroutine, or with the process.
+	runtime.LockOSThread()
+
+	scanned := t.scans.await(ctx)
+
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+
+	t.keepAlive(end)
+
+	if scanned && ready != nil {
 		if err := ready(); err != nil {
 			return err
 		}
 	}
 
 	if t.opts.RealTime {
-		// The thread keeps its priority: it ends with this goroutine, or with the process.
-		runtime.LockOSThread()
-
 		if err := host.RealTime(); err != nil {
 			t.opts.Warn(err.Error())
 		}
@@ -300,7 +316,15 @@ func (t *Tracer) Run(ctx context.Context, ready func() error) error {
 		return err
 	}
 
-	return t.end()
+	if err := t.end(); err != nil {
+		return err
+	}
+
+	if large, ok := errors.AsType[*survive.TooLargeError](context.Cause(ctx)); ok {
+		return large
+	}
+
+	return nil
 }
 
 // end reports what is still pending, and the totals.

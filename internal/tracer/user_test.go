@@ -59,7 +59,7 @@ func tracedBy(t *testing.T, tier events.Tier, do func()) *collector {
 
 	k := &collector{lost: map[string]uint64{}}
 
-	tr, err := Open(Options{Sink: k, NoLock: true, Tier: tier})
+	tr, err := Open(Options{Sink: k, Tier: tier})
 	if err != nil {
 		t.Fatal(err)
 	}

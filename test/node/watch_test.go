@@ -72,7 +72,7 @@ func (w *watch) problems() []string {
 
 	// The first is without CAP_SYS_RESOURCE, the others are about the restart of
 	// containerd, and about no socket.
-	expected := []string{"itself may be killed"}
+	expected := []string{"may choose oomtrace itself"}
 	if w.label == byCRI {
 		expected = append(expected, "c.sock does not answer", "no socket at", "nothing listens at")
 	} else {

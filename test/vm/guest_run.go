@@ -32,6 +32,7 @@ const (
 //	lab.v1                         the memory controller is on cgroup v1
 //	lab.noise                      make noise meanwhile
 //	lab.power[=read]               record until the power is cut, or only read back
+//	lab.survival                   run out of memory while tracers watch
 func RunGuest() error {
 	if err := prepare(); err != nil {
 		return err
@@ -39,6 +40,10 @@ func RunGuest() error {
 
 	if how, ok := qemu.BootOption("lab.power"); ok {
 		return recordUntilCut(how == "read")
+	}
+
+	if _, ok := qemu.BootOption("lab.survival"); ok {
+		return runSurvival()
 	}
 
 	if n, ok := qemu.BootOption("lab.kills"); ok {

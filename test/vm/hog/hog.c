@@ -32,6 +32,8 @@
  *   hog read 0 FILE COUNT  read FILE forever, and keep the number of reads in COUNT
  *   hog compact MB COUNT   fragment memory into single pages with MB, allocate COUNT
  *                          huge pages and free them, and take MB more
+ *   hog lock MB            touch MB in two threads, and lock each page
+ *   hog storm MB           write to each page of MB again and again; print a line after the first time
  *   hog churn MB FILE SEC  read FILE all the time, and take MB over SEC seconds
  */
 #define _GNU_SOURCE
@@ -106,6 +108,19 @@ static void touch(void)
 		fail("madvise");
 	for (size_t i = 0; i < bytes; i += page)
 		p[i] = 1;
+}
+
+static void storm(void)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	char *p = map_bytes();
+
+	for (int round = 0;; round++) {
+		for (size_t i = 0; i < bytes; i += page)
+			p[i]++;
+		if (!round)
+			dprintf(1, "ready\n");
+	}
 }
 
 static unsigned long long now_ns(void)
@@ -458,6 +473,13 @@ int main(int argc, char **argv)
 		wait_line();
 	if (!strcmp(mode, "anon")) {
 		touch();
+	} else if (!strcmp(mode, "lock")) {
+		if (mlockall(MCL_CURRENT | MCL_FUTURE | 4 /* MCL_ONFAULT */))
+			fail("mlockall");
+		start(touch_thread);
+		touch();
+	} else if (!strcmp(mode, "storm")) {
+		storm();
 	} else if (!strcmp(mode, "family")) {
 		children(2);
 		touch();

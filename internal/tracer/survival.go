@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracer
+
+import (
+	"context"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/incident"
+	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/resolve"
+	"github.com/oomtrace/oomtrace/internal/sink"
+	"github.com/oomtrace/oomtrace/internal/survive"
+)
+
+// Protection keeps the tracer alive, and its lines in time, on a node without memory. What
+// is refused is a warning.
+type Protection struct {
+	// MaxBytes is how much memory this process may have. The OOM killer does not choose it,
+	// so it ends itself above that, with a *survive.TooLargeError. 0 leaves the process to
+	// the OOM killer like any other.
+	MaxBytes uint64
+	// Lock keeps the process's memory resident.
+	Lock bool
+	// Rehearse gets the lines of an OOM kill that did not happen before the first record is
+	// read, so that nothing on the way of a kill is used for the first time. It is like
+	// Options.Sink, and writes nowhere. It may be nil.
+	Rehearse sink.Sink
+}
+
+// exempt is called first: the start itself needs tens of MiB.
+func (p Protection) exempt(warn func(string)) {
+	if p.Lock {
+		survive.Frugal()
+	}
+
+	if p.MaxBytes == 0 {
+		return
+	}
+
+	if err := survive.Exempt(); err != nil {
+		warn(err.Error())
+	}
+}
+
+// keepAlive locks the memory, and starts to watch how much there is. Above the bound, it
+// calls end with the error.
+func (t *Tracer) keepAlive(end context.CancelCauseFunc) {
+	p := t.opts.Protection
+	warn := func(err error) {
+		if err != nil {
+			t.opts.Warn(err.Error())
+		}
+	}
+
+	var heap *survive.Heap
+
+	if p.Lock {
+		var err error
+
+		heap, err = survive.Lock()
+		warn(err)
+	}
+
+	if p.MaxBytes == 0 {
+		return
+	}
+
+	warn(survive.Bound(p.MaxBytes))
+	t.work.Go(func() {
+		warn(survive.Watch(t.workCtx, heap, p.MaxBytes, func(large *survive.TooLargeError) { end(large) }))
+	})
+}
+
+// rehearse sends the records of an OOM kill through a correlator and a follow-up of their
+// own, to a sink that writes nowhere.
+func (t *Tracer) rehearse(cfg incident.Config, to sink.Sink) error {
+	cfg.Cgroups = resolve.NewTree(resolve.TreeOptions{})
+	cfg.Killers, cfg.KernelKills = nil, nil
+
+	stage := &Tracer{opts: Options{Sink: to}, ident: t.ident, clock: t.clock}
+	stage.followUp = newFollowUp(t.ident.bootID, to.Write, stage.envelope)
+	stage.correlator = incident.New(cfg, correlated{stage})
+
+	for _, r := range killRecords(kernel.BootNS()) {
+		if err := stage.Record(r); err != nil {
+			return err
+		}
+	}
+
+	if err := stage.correlator.Close(); err != nil {
+		return err
+	}
+
+	return stage.followUp.finish(kernel.BootNS())
+}
+
+// killRecords are the records of an OOM kill at the limit of a cgroup, in each attach mode.
+func killRecords(bootNS uint64) []kernel.Record {
+	limiter := kernel.Memcg{
+		Key: events.CgroupKey{ID: 1}, Name: "rehearsal", OOMGroupKnown: true, OOMKill: 1, OOMKillKnown: true,
+		Memory: kernel.Counter{Known: true, Usage: 1024, Max: 1024, High: kernel.NoLimit, Watermark: 1024},
+		Swap:   kernel.Counter{Known: true, Max: kernel.NoLimit},
+	}
+	task := kernel.Task{TGID: 1, TID: 1, Comm: "rehearsal", LeaderComm: "rehearsal", Cgroup: limiter.Key}
+	meta := kernel.Meta{BootNS: bootNS, Invocation: 1, Current: task}
+
+	return []kernel.Record{
+		kernel.VictimChosen{
+			Meta: meta, Constraint: kernel.ConstraintMemcg, Ancestry: []kernel.Memcg{limiter}, Victim: task,
+			AllocKnown: true, GFP: 0xcc0, TotalPages: 1024, Points: 1024, LastReclaim: kernel.ReclaimMemcg,
+		},
+		kernel.Charge{Meta: meta, Memcgs: []kernel.MemcgCharge{{Key: limiter.Key}}},
+		kernel.Kill{Meta: meta, Target: task, FromKernel: true, Group: true, MemoryKnown: true, AnonPages: 1024},
+		kernel.Mark{Meta: meta, PID: task.TID, Task: task, Killed: true},
+		kernel.OOMReturn{
+			Meta: meta, Outcome: events.OutcomeKilled, Limiter: limiter.Key, LimiterMemcg: limiter, AllocKnown: true,
+			Constraint: kernel.ConstraintMemcg, Count: 1, FirstNS: bootNS, LastNS: bootNS,
+		},
+		kernel.Exit{Meta: meta, TGID: task.TGID},
+		kernel.Released{Meta: meta, TGID: task.TGID},
+	}
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/oomtrace/oomtrace/test/internal/lab"
+)
+
+// TestSurvival has small machines run out of memory while tracers watch, of which nobody is
+// left that the OOM killer could choose: they must live, report every kill, and have taken
+// no page fault.
+func TestSurvival(t *testing.T) {
+	requireEmulators(t)
+
+	ctx := lab.Context(t)
+
+	var (
+		kernels []Kernel
+		names   []string
+	)
+
+	for _, k := range Kernels {
+		if k.Arch == "amd64" && !k.CgroupV1 {
+			kernels, names = append(kernels, k), append(names, k.ID())
+		}
+	}
+
+	lab.Select(t, names...)
+
+	for _, k := range kernels {
+		t.Run(k.ID(), func(t *testing.T) {
+			m, err := machine(k, "no_timer_check log_buf_len=16M lab.survival")
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			m.MemoryMiB, m.TwoNodes = 640, false
+			began := time.Now()
+
+			console := ""
+			if *keep {
+				if console, err = workFile(k.ID() + "-survival.console"); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			var result Survival
+			if err := m.Result(ctx, *bootLimit, console, lab.Logger(t), &result); err != nil {
+				t.Fatal(err)
+			}
+
+			lab.Logf(t, "Linux %s: %.0f s, up %.0f s", result.Kernel, time.Since(began).Seconds(), result.UpSeconds)
+
+			if len(result.Rounds) != len(survivalRounds) {
+				t.Errorf("got %d rounds, want %d", len(result.Rounds), len(survivalRounds))
+			}
+
+			for _, round := range result.Rounds {
+				t.Run(round.Name, func(t *testing.T) { checkRound(t, round) })
+			}
+		})
+	}
+}
+
+func checkRound(t *testing.T, round SurvivalRound) {
+	if round.Error != "" {
+		t.Errorf("got an error of the guest: %s", round.Error)
+	}
+
+	if len(round.Killed) < killsInRound {
+		t.Errorf("got %d kills in the kernel's log, want at least %d", len(round.Killed), killsInRound)
+	}
+
+	for name := range survivors {
+		s := round.Tracers[name]
+		lab.Logf(t, "%.1f s, %s: %d kills, %d reported, RSS %d KiB", round.Seconds, name, len(round.Killed), len(s.Reported), s.RSS)
+
+		if s.Ended != "" {
+			t.Errorf("%s: it ended: %s", name, s.Ended)
+			continue
+		}
+
+		if s.ScoreAdj != "-1000" {
+			t.Errorf("%s: got oom_score_adj %s, want -1000", name, s.ScoreAdj)
+		}
+
+		for _, pid := range round.Killed {
+			if !slices.Contains(s.Reported, pid) {
+				t.Errorf("%s: got no report of victim %d, which the kernel's log has", name, pid)
+			}
+		}
+
+		for _, pid := range s.Reported {
+			if !slices.Contains(round.Killed, pid) {
+				t.Errorf("%s: got a report of victim %d, which the kernel's log does not have", name, pid)
+			}
+		}
+
+		if s.Minor != 0 || s.Major != 0 {
+			t.Errorf("%s: got %d minor and %d major faults of its reader, want none", name, s.Minor, s.Major)
+		}
+	}
+}
