@@ -135,6 +135,10 @@ func (ts *threads) mark(r kernel.Mark) error {
 	}
 
 	kill, sent := t.take(r)
+	if kill.Lost && sent && t.killed(r.Task.TGID) {
+		return nil // another thread of a member: its SIGKILL was counted as it came
+	}
+
 	if !sent || chosen != nil && chosen.ReclaimNS > kill.BootNS {
 		// Or it was killed otherwise, by RLIMIT_CPU for example, and then failed to allocate.
 		return ts.markedOnly(r, chosen)
@@ -180,6 +184,11 @@ func (t *thread) take(r kernel.Mark) (kill kernel.Kill, sent bool) {
 	t.unmarked = slices.Delete(t.unmarked, i, i+1)
 
 	return kill, true
+}
+
+// killed reports whether a process is a victim of the thread's pending or last kill.
+func (t *thread) killed(tgid uint32) bool {
+	return t.pending != nil && t.pending.has(tgid) || t.done != nil && t.done.victim(tgid) != nil
 }
 
 // killOf returns the SIGKILL before a mark if its record was lost.

@@ -201,6 +201,29 @@ func TestTracepointsJoinAGroupKill(t *testing.T) {
 	}
 }
 
+// TestAMemberIsCountedAsOftenAsItIsKilled: one whose first thread has exited is killed and
+// marked once more, by another thread (kernel/cgroup/cgroup.c: css_task_iter_advance).
+func TestAMemberIsCountedAsOftenAsItIsKilled(t *testing.T) {
+	m := newHost(t, events.TierTracepoint)
+	a, b := proc(10, "a"), proc(11, "b")
+	c := leafToRoot(1000, kernel.NoLimit)
+	c[0].OOMGroup = true
+	last := m.reclaims(0)
+	m.marked(a, a, c, last)
+	m.marked(a, b, c, last)
+
+	b.TID = 12
+	m.kill(a, b, true, false)
+	m.record(m.choosesAtMark(a, b, c, last))
+	m.record(kernel.Mark{Meta: m.meta(a), PID: b.TID, Task: b, Killed: true})
+	m.settle()
+
+	inc := m.one()
+	if roles(inc) != "chosen group" || inc.Audit.KernelKills != 3 || !inc.Audit.Explained {
+		t.Errorf("got roles %s, audit %+v, want chosen group and 3 kills, explained", roles(inc), inc.Audit)
+	}
+}
+
 // TestLostChoiceOfAMemberDoesNotSplitAGroup: only the first choice came in.
 func TestLostChoiceOfAMemberDoesNotSplitAGroup(t *testing.T) {
 	m := newHost(t, events.TierTracepoint)

@@ -15,7 +15,7 @@ var classes = map[string]string{
 	"memory_high_write": "limit_lowered",
 
 	// kswapd invokes the OOM killer for MGLRU's min_ttl_ms alone (mm/vmscan.c: lru_gen_age_node, since 6.1).
-	"lru_gen_age_node": "kswapd", "kswapd_age_node": "kswapd", "balance_pgdat": "kswapd",
+	"lru_gen_age_node": "kswapd", "kswapd_age_node": "kswapd", "balance_pgdat": "kswapd", "kswapd": "kswapd",
 
 	"shmem_*": "tmpfs",
 

@@ -91,6 +91,18 @@ type ring interface {
 // all, or the forced attach mode is not supported; Hooks lists everything else that
 // failed. The caller must close the probe.
 func Open(opts Options) (*Probe, error) {
+	p, err := open(opts)
+	if err != nil {
+		return nil, err
+	}
+
+	p.loader.types, p.loader.specs = nil, nil // tens of MiB
+
+	return p, nil
+}
+
+// open is Open, and keeps what only loading needs.
+func open(opts Options) (*Probe, error) {
 	// Before 5.11 the kernel counts BPF memory against RLIMIT_MEMLOCK.
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w: run as root or with CAP_SYS_RESOURCE", err)
@@ -112,8 +124,6 @@ func Open(opts Options) (*Probe, error) {
 	if types, err := l.types.Kernel(); err == nil {
 		p.sleeps = sleepingRings(types)
 	}
-
-	l.types, l.specs = nil, nil // tens of MiB
 
 	if p.urgent, err = openRing(l.maps["urgent"]); err == nil {
 		p.bulk, err = openRing(l.maps["bulk"])
@@ -219,7 +229,7 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 	defer stop()
 
 	var (
-		due      time.Time // when Idle is
+		due      = time.Now() // when Idle is
 		bulk     time.Time
 		counters = time.Now()
 		readNS   uint64

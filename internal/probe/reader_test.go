@@ -24,7 +24,7 @@ func BenchmarkReader(b *testing.B) {
 		b.Fatal(err)
 	}
 
-	p, err := Open(Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(os.Getpagesize()), Stalls: true})
+	p, err := open(Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(os.Getpagesize()), Stalls: true})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -33,6 +33,10 @@ func (r *ringOf) Flush() error            { return nil }
 func (r *ringOf) Close() error            { return nil }
 
 func (r *ringOf) ReadInto(rec *ringbuf.Record) error {
+	if r.deadline.IsZero() {
+		return errors.New("read without a deadline: it waits for a record, which may never come")
+	}
+
 	left := time.Until(r.deadline)
 	if r.pause > 0 && left < r.pause {
 		time.Sleep(left)
@@ -72,7 +76,7 @@ func (i *idler) Record(kernel.Record) error {
 
 func (i *idler) Idle(readNS uint64, caughtUp bool) (time.Duration, error) {
 	i.idles = append(i.idles, i.records)
-	if i.records > 0 && i.want(readNS, caughtUp) {
+	if i.want(readNS, caughtUp) {
 		return 0, errSeen
 	}
 
@@ -83,10 +87,8 @@ func (i *idler) Idle(readNS uint64, caughtUp bool) (time.Duration, error) {
 // not wait for a time without records.
 func TestATrickleIsIdleBetweenItsRecords(t *testing.T) {
 	p := &Probe{urgent: &ringOf{pause: 3 * time.Millisecond}, bulk: &ringOf{pause: emptyRing}}
-	h := &idler{
-		most: 40, sleep: 100 * time.Millisecond,
-		want: func(readNS uint64, caughtUp bool) bool { return caughtUp && readNS > 1e6 },
-	}
+	h := &idler{most: 40, sleep: 100 * time.Millisecond}
+	h.want = func(readNS uint64, caughtUp bool) bool { return h.records > 0 && caughtUp && readNS > 1e6 }
 
 	if err := p.Run(context.Background(), h); !errors.Is(err, errSeen) {
 		t.Errorf("got %v after Idle at records %v, want Idle to see the ring empty", err, h.idles)
@@ -99,6 +101,10 @@ func TestIdleOfAFloodHasTheTimeOfItsNewestRecord(t *testing.T) {
 	p := &Probe{urgent: &ringOf{backlog: 1}, bulk: &ringOf{pause: emptyRing}}
 	h := &idler{most: 1 << 30, sleep: 10 * time.Millisecond}
 	h.want = func(readNS uint64, caughtUp bool) bool {
+		if h.records == 0 {
+			return false
+		}
+
 		if want := madeNS(h.records); readNS != want || caughtUp {
 			t.Errorf("got Idle at %d after %d records, caught up: %v, want at %d, not caught up", readNS, h.records, caughtUp, want)
 		}
@@ -108,6 +114,17 @@ func TestIdleOfAFloodHasTheTimeOfItsNewestRecord(t *testing.T) {
 
 	if err := p.Run(context.Background(), h); !errors.Is(err, errSeen) {
 		t.Errorf("got %v after Idle at records %v, want five times Idle", err, h.idles)
+	}
+}
+
+// On an idle node no record ever comes.
+func TestIdleIsCalledWithoutAnyRecord(t *testing.T) {
+	p := &Probe{urgent: &ringOf{pause: emptyRing}, bulk: &ringOf{pause: emptyRing}}
+	h := &idler{sleep: time.Millisecond}
+	h.want = func(uint64, bool) bool { return len(h.idles) == 3 }
+
+	if err := p.Run(context.Background(), h); !errors.Is(err, errSeen) {
+		t.Errorf("got %v after %d calls of Idle, want three", err, len(h.idles))
 	}
 }
 

@@ -90,7 +90,7 @@ func opened(t *testing.T) (*Probe, host.Layout) {
 		t.Fatal(err)
 	}
 
-	p, err := Open(Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(os.Getpagesize())})
+	p, err := open(Options{MemoryHierarchy: layout.HierarchyID, PageSize: uint64(os.Getpagesize())})
 	if err != nil {
 		t.Fatal(err)
 	}

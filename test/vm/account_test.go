@@ -59,8 +59,9 @@ var (
 	requiredOfWaits = strings.Fields(`scope outcome tier trigger.pid trigger.tid trigger.comm trigger.cgroup.path limiter.level
 		limiter.which limiter.usage_bytes limiter.limit_bytes limiter.cgroup.path limiter.oom_kill_disable limiter.under_oom
 		ladder.usage_bytes ladder.peak_bytes ladder.cgroup.path memory.anon_bytes memory.file_bytes wait.since wait.tasks`)
+	requiredOfSenders   = strings.Fields(`killer.pid killer.comm killer.uid`)
 	requiredOfUserKills = strings.Fields(`scope outcome tier ladder ladder.usage_bytes ladder.peak_bytes ladder.cgroup.path
-		killer.kind killer.path killer.pid killer.comm killer.uid victims.pid victims.tid victims.comm
+		killer.kind killer.path victims.pid victims.tid victims.comm
 		victims.anon_rss_bytes victims.file_rss_bytes victims.shmem_rss_bytes victims.swap_bytes victims.pgtables_bytes
 		victims.total_vm_bytes victims.oom_score_adj victims.uid victims.start_time victims.is_container_init
 		victims.cgroup.path`)
@@ -68,8 +69,10 @@ var (
 
 func requiredKeys(inc *events.Incident) []string {
 	switch {
+	case byUser(inc) && inc.Killer != nil && inc.Killer.Kind == events.KillerKernel:
+		return requiredOfUserKills // no process sent it
 	case byUser(inc):
-		return requiredOfUserKills
+		return slices.Concat(requiredOfUserKills, requiredOfSenders)
 	case inc.Outcome == events.OutcomeAlreadyExiting:
 		return slices.Concat(requiredOfAll, requiredOfExiting)
 	case inc.Outcome == events.OutcomeOOMKillDisabled:
@@ -135,6 +138,8 @@ func (c *Check) unknownToAll(key string, inc *events.Incident) bool {
 		return true // a compiler may have inlined the function that shows it
 	case "ladder", "allocation.total_pages":
 		return noVictim
+	case "ladder.min_bytes", "ladder.low_bytes":
+		return noVictim // the ladder is then the log's
 	case "ladder.high_bytes", "ladder.peak_bytes", "ladder.oom_group": // the ancestry is from the kernel's log
 		return noVictim
 	}

@@ -314,10 +314,17 @@ func (p *pair) compareVictims() {
 	}
 
 	for _, v := range p.live.Victims {
-		if v.Role != events.RoleSharedMM && !in(p.log.Victims, v.PID) {
+		if !sharesMemory(p, v) && !in(p.log.Victims, v.PID) {
 			p.errorf("got victim %s[%d], want none", v.Comm, v.PID)
 		}
 	}
+}
+
+// sharesMemory reports whether a victim may have died for the memory that it shares, which
+// the log does not have. In the case of a group whose members share memory, it may be a
+// member, too.
+func sharesMemory(p *pair, v events.Victim) bool {
+	return v.Role == events.RoleSharedMM || v.Role == events.RoleGroup && p.check.spec.SharedMemory
 }
 
 // compareLadders: the log has the cgroups from the victim's up to the limiter.

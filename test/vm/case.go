@@ -32,6 +32,8 @@ type Case struct {
 	Burst bool
 	// FreeLimit: its limit depends on the free memory.
 	FreeLimit bool
+	// SharedMemory: members of a group share memory, and may die for that alone.
+	SharedMemory bool
 	// Unknown are keys that may be unknown here.
 	Unknown []string
 	// NoReclaim reports whether the tier cannot see the reclaim before a kill.

@@ -140,7 +140,13 @@ var swapOff = Case{
 		off.proceed()
 		off.waitEnd()
 	},
-	Want: Kill{Victim: "swapoff", Scope: events.ScopeMemcg, Limiter: "leaf", Trigger: "swapoff", Killer: "memcg"}.check,
+	Want: func(c *Check) {
+		inc := c.kill(Kill{Victim: "swapoff", Scope: events.ScopeMemcg, Limiter: "leaf", Trigger: "swapoff", Killer: "memcg"})
+		if inc != nil && c.Tier != tierTracepoint {
+			c.equal("what the victim was chosen by", inc.Victims[0].ChosenBy, events.ChosenByOrigin)
+		}
+	},
+	Unknown: []string{"victims.points"}, // none were compared
 }
 
 var limitLowered = Case{
@@ -191,7 +197,23 @@ var limitNonblock = Case{
 		hog.request(1 << 20 / os.Getpagesize())
 		hog.waitEnd()
 	},
-	Want: limitHit.check,
+	Want: func(c *Check) {
+		inc := c.kill(limitHit)
+		if inc == nil || c.Tier == tierTracepoint { // the write is not seen there
+			return
+		}
+
+		if len(inc.LimitChanges) != 1 || inc.LimitChanges[0].Writer.PID != c.proc("writer").PID {
+			c.errorf("limit changes: got %+v, want one by writer[%d]", inc.LimitChanges, c.proc("writer").PID)
+		}
+	},
+	FirstCause: func(c *Check, _ *events.Incident) []string {
+		if c.Tier == tierTracepoint {
+			return []string{"own_limit"}
+		}
+
+		return []string{"limit_lowered"}
+	},
 }
 
 // memoryMin has a sibling whose page cache is protected: the parent's limit is hit though
@@ -227,6 +249,10 @@ var memoryMin = Case{
 
 		if m := inc.Memory; m != nil && m.FileBytes != nil && *m.FileBytes < 25<<20 {
 			c.errorf("memory: got %d bytes of page cache below the limiter, want at least 25 MiB", *m.FileBytes)
+		}
+
+		if l := inc.Limiter; l == nil || l.ProtectedMinBytes == nil || *l.ProtectedMinBytes < 25<<20 {
+			c.errorf("limiter: got %+v, want at least 25 MiB protected below it", l)
 		}
 	},
 }

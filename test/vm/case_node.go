@@ -89,7 +89,13 @@ var allocatingTask = Case{
 
 		g.hog(g.leaf(0), "bind", "2048")
 	},
-	Want: Kill{Victim: "hog", Scope: events.ScopeMempolicy, Trigger: "hog", Class: "anon_fault", Killer: "global"}.check,
+	Want: func(c *Check) {
+		inc := c.kill(Kill{Victim: "hog", Scope: events.ScopeMempolicy, Trigger: "hog", Class: "anon_fault", Killer: "global"})
+		if inc != nil && c.Tier != tierTracepoint {
+			c.equal("what the victim was chosen by", inc.Victims[0].ChosenBy, events.ChosenByAllocation)
+		}
+	},
+	Unknown: []string{"victims.points"}, // none were compared
 }
 
 // minTTL has kswapd kill because all of the memory is younger than what the multi-gen LRU
@@ -120,6 +126,7 @@ var minTTL = Case{
 			c.errorf("trigger: got %+v, want kswapd", t)
 		}
 	},
+	FirstCause: cause("working_set_guard"),
 }
 
 var global = Case{
