@@ -169,8 +169,8 @@ func vanished(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV)
 }
 
-// ownCgroup returns the path of this process in the memory hierarchy.
-func ownCgroup(l Layout) (string, error) {
+// OwnCgroup returns the path of this process in the memory hierarchy.
+func OwnCgroup(l Layout) (string, error) {
 	text, err := readSmall("/proc/self/cgroup")
 	if err != nil {
 		return "", fmt.Errorf("read the cgroup of oomtrace: %w", err)

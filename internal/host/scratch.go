@@ -34,7 +34,7 @@ func NewScratch(name string, limitBytes int64) (*Scratch, error) {
 		return nil, err
 	}
 
-	own, err := ownCgroup(layout)
+	own, err := OwnCgroup(layout)
 	if err != nil {
 		return nil, err
 	}

@@ -88,6 +88,18 @@ var hooks = []hook{
 		remedy:  remedyFunction,
 		lost:    map[bpf.Kind]string{bpf.KindVictimChosen: "decision"},
 	},
+	// A thread's last reclaim shows whose limit was hit where out_of_memory is not hooked, or
+	// its kprobe was skipped. Before the SIGKILLs, which come after it.
+	{
+		name: "vmscan:mm_vmscan_memcg_reclaim_begin", modes: []mode{tracepoint("memcg_reclaim_begin")}, when: withoutFentry,
+		without: "whose limit was hit",
+		remedy:  remedyTracepoint,
+	},
+	{
+		name: "vmscan:mm_vmscan_direct_reclaim_begin", modes: []mode{tracepoint("direct_reclaim_begin")}, when: withoutFentry,
+		without: "whether the node ran out of memory, or some of its NUMA nodes",
+		remedy:  remedyTracepoint,
+	},
 	{
 		name: "oom:mark_victim, evidence", modes: []mode{tracepoint("gave_up")}, when: withStalls,
 		without: "why the allocator gave up",
@@ -164,18 +176,6 @@ var hooks = []hook{
 		modes:   []mode{fentry("fentry_mem_cgroup_write"), kprobe("kprobe_mem_cgroup_write")},
 		without: "who lowered memory.limit_in_bytes or memory.memsw.limit_in_bytes before a kill",
 		remedy:  remedyFunction,
-	},
-	// A thread's last reclaim shows whose limit was hit where out_of_memory is not hooked, or
-	// its kprobe was skipped.
-	{
-		name: "vmscan:mm_vmscan_memcg_reclaim_begin", modes: []mode{tracepoint("memcg_reclaim_begin")}, when: withoutFentry,
-		without: "whose limit was hit",
-		remedy:  remedyTracepoint,
-	},
-	{
-		name: "vmscan:mm_vmscan_direct_reclaim_begin", modes: []mode{tracepoint("direct_reclaim_begin")}, when: withoutFentry,
-		without: "whether the node ran out of memory, or some of its NUMA nodes",
-		remedy:  remedyTracepoint,
 	},
 	{
 		name: "vmscan:mm_vmscan_memcg_reclaim", modes: []mode{tracepoint("stall_memcg_begin", "stall_memcg_end")}, when: withStalls,

@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/resolve"
@@ -53,6 +54,11 @@ func (t *Tracer) keepAlive(end context.CancelCauseFunc) {
 		}
 	}
 
+	if own, err := host.OwnCgroup(t.layout); err == nil {
+		ladder, _ := host.Reader{Layout: t.layout}.Ancestry(own)
+		p.MaxBytes = withinLimits(p.MaxBytes, ladder)
+	}
+
 	var heap *survive.Heap
 
 	if p.Lock {
@@ -70,6 +76,19 @@ func (t *Tracer) keepAlive(end context.CancelCauseFunc) {
 	t.work.Go(func() {
 		warn(survive.Watch(t.workCtx, heap, p.MaxBytes, func(large *survive.TooLargeError) { end(large) }))
 	})
+}
+
+// withinLimits lowers the bound where a limit of the process's own cgroup is lower: nobody
+// else may be there to be killed, so an exempt process would wait for memory for ever. A
+// quarter of the limit is left to the kernel's memory, of BPF maps above all.
+func withinLimits(bound uint64, ladder []events.Rung) uint64 {
+	for _, r := range ladder {
+		if r.MaxBytes != nil {
+			bound = min(bound, *r.MaxBytes/4*3)
+		}
+	}
+
+	return bound
 }
 
 // rehearse sends the records of an OOM kill through a correlator and a follow-up of their
