@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What records that users can cause take of the urgent ring. Each kind has a share of
+ * What records that users can cause take of the urgent ring. Each kind has a quota of
  * it, and leaves the rest to the OOM killer, whose records have no limit. Each tenant
- * has a budget in that share, so that one cannot take it from the others.
+ * has a budget in that quota, so that one cannot take it from the others.
  */
 #ifndef OOMTRACE_BUDGET_H
 #define OOMTRACE_BUDGET_H
@@ -15,23 +15,24 @@
 #include <bpf/bpf_helpers.h>
 
 /* Bytes of the ring that may be in use for a record of that kind to be sent. */
-enum share {
-	SHARE_CGROUPS = URGENT_BYTES / 4, /* user space can read again what is lost of these */
-	SHARE_USER_KILLS = URGENT_BYTES / 2,
+enum quota {
+	QUOTA_LIMIT_WRITES = URGENT_BYTES / 8,
+	QUOTA_CGROUPS = URGENT_BYTES / 4, /* user space can read again what is lost of these */
+	QUOTA_USER_KILLS = URGENT_BYTES / 2,
 };
 
 /*
- * A tenant may use half of a share at once, and an eighth of it each second: less
- * than the share while the reader pauses for 3 seconds, as on a node that is out of
+ * A tenant may use half of a quota at once, and an eighth of it each second: less
+ * than the quota while the reader pauses for 3 seconds, as on a node that is out of
  * memory.
  */
 #define BUDGET_FILLS_IN_NS (4 * NSEC_PER_SEC)
-#define BUDGET_NS_PER_SHARE (8 * NSEC_PER_SEC)
+#define BUDGET_NS_PER_QUOTA (8 * NSEC_PER_SEC)
 
 /* Root has budgets of its own: users may be in the same cgroup, and not only with cgroup v1. */
 struct budget_key {
 	__u64 tenant; /* cgroup ID */
-	enum share share;
+	enum quota quota;
 	__u32 root;
 };
 
@@ -83,12 +84,12 @@ static __always_inline void count_throttled(enum wire_kind kind, __u64 tenant)
  * Whether a record may be sent; if not, it has been counted. A tenant with records on
  * several CPUs at the same time may exceed its budget by one record for each.
  */
-static __always_inline bool may_send(enum wire_kind kind, enum share share, __u64 tenant, __u64 bytes)
+static __always_inline bool may_send(enum wire_kind kind, enum quota quota, __u64 tenant, __u64 bytes)
 {
-	__u64 now = bpf_ktime_get_boot_ns(), cost = bytes * BUDGET_NS_PER_SHARE / share, *paid_until;
-	struct budget_key key = { .tenant = tenant, .share = share, .root = !(__u32)bpf_get_current_uid_gid() };
+	__u64 now = bpf_ktime_get_boot_ns(), cost = bytes * BUDGET_NS_PER_QUOTA / quota, *paid_until;
+	struct budget_key key = { .tenant = tenant, .quota = quota, .root = !(__u32)bpf_get_current_uid_gid() };
 
-	if (bpf_ringbuf_query(&urgent, BPF_RB_AVAIL_DATA) > share) {
+	if (bpf_ringbuf_query(&urgent, BPF_RB_AVAIL_DATA) > quota) {
 		count_lost(kind);
 		return false;
 	}

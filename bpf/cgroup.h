@@ -47,7 +47,7 @@ static __always_inline void on_cgroup(struct cgroup *cgroup, const char *path, e
 	bytes = sizeof(*r) - sizeof(r->path) + length;
 
 	tenant = tenant_of(BPF_CORE_READ(cgroup, self.parent, cgroup));
-	if (!may_send(WIRE_KIND_CGROUP_CHANGE, SHARE_CGROUPS, tenant, bytes))
+	if (!may_send(WIRE_KIND_CGROUP_CHANGE, QUOTA_CGROUPS, tenant, bytes))
 		return;
 
 	fill_header(&r->h, WIRE_KIND_CGROUP_CHANGE, 0);

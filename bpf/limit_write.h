@@ -6,6 +6,7 @@
 #ifndef OOMTRACE_LIMIT_WRITE_H
 #define OOMTRACE_LIMIT_WRITE_H
 
+#include "budget.h"
 #include "compat.h"
 #include "kernel.h"
 #include "memcg.h"
@@ -15,10 +16,9 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
-/* The memcg whose file is written, found as the kernel does (kernel/cgroup/cgroup.c: of_css). */
-static __always_inline struct mem_cgroup *written_memcg(struct kernfs_node *file)
+/* The memcg of a cgroup whose file is written, found as the kernel does (kernel/cgroup/cgroup.c: of_css). */
+static __always_inline struct mem_cgroup *written_memcg(struct cgroup *cgroup)
 {
-	struct cgroup *cgroup = BPF_CORE_READ(kernfs_parent(file), priv);
 	struct cgroup_subsys_state *css = 0;
 
 	bpf_probe_read_kernel(&css, sizeof(css), (void *)cgroup + bpf_core_field_offset(struct cgroup, subsys) +
@@ -28,20 +28,20 @@ static __always_inline struct mem_cgroup *written_memcg(struct kernfs_node *file
 
 /*
  * At the entry: the limit is still the old one, and the text is not yet parsed. It may be
- * refused; user space compares it with the limit at a kill. Whoever may write limits can
- * do so in a loop, and leaves half of the ring to others.
+ * refused; user space compares it with the limit at a kill. The budget is that of the
+ * cgroup, as for its changes: who may write its limits can do so in a loop.
  */
 static __always_inline void on_limit_write(struct kernfs_open_file *of, const char *text)
 {
 	struct kernfs_node *file = BPF_CORE_READ(of, kn);
-	struct mem_cgroup *memcg = written_memcg(file);
-	struct wire_limit_write *r = 0;
+	struct cgroup *cgroup = BPF_CORE_READ(kernfs_parent(file), priv);
+	struct mem_cgroup *memcg = written_memcg(cgroup);
+	struct wire_limit_write *r;
 
-	if (!memcg)
+	if (!memcg || !may_send(WIRE_KIND_LIMIT_WRITE, QUOTA_LIMIT_WRITES, tenant_of(cgroup), sizeof(*r)))
 		return;
 
-	if (bpf_ringbuf_query(&urgent, BPF_RB_AVAIL_DATA) <= URGENT_BYTES / 2)
-		r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
+	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
 	if (!r) {
 		count_lost(WIRE_KIND_LIMIT_WRITE);
 		return;

@@ -226,7 +226,7 @@ static __always_inline bool may_be_oom_kill(void *info)
 }
 
 /* A SIGKILL of the OOM killer. They come between the choice of a victim and mark_victim. */
-static __always_inline void on_oom_kill(void *ctx, void *info, struct task_struct *target, bool group, int result)
+static __always_inline void on_oom_kill(void *ctx, void *info, struct task_struct *target, bool group)
 {
 	struct invocation *invocation = current_invocation();
 	bool shares_mm = false;
@@ -274,7 +274,7 @@ static __always_inline void on_oom_kill(void *ctx, void *info, struct task_struc
 		return;
 	}
 
-	fill_kill(r, WIRE_KIND_KILL, number, info, target, group, result);
+	fill_kill(r, WIRE_KIND_KILL, number, info, target, group);
 	if (shares_mm)
 		r->flags |= WIRE_KILL_SHARES_MM;
 

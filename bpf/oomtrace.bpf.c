@@ -31,7 +31,7 @@ int signal_generate(__u64 *ctx)
 	void *info = (void *)ctx[1], *target = (void *)ctx[2];
 
 	if ((int)ctx[0] == SIGKILL && (is_oom_kill(info, target) || may_be_oom_kill(info)))
-		on_oom_kill(ctx, info, target, (int)ctx[3] != 0, (int)ctx[4]);
+		on_oom_kill(ctx, info, target, (int)ctx[3] != 0);
 	return 0;
 }
 

@@ -62,7 +62,7 @@ static __always_inline void fill_target_memory(struct wire_kill *r, struct mm_st
 }
 
 static __always_inline void fill_kill(struct wire_kill *r, enum wire_kind kind, __u64 invocation, void *info,
-				      struct task_struct *target, bool group, int result)
+				      struct task_struct *target, bool group)
 {
 	struct task_struct *leader = BPF_CORE_READ(target, group_leader);
 
@@ -78,10 +78,8 @@ static __always_inline void fill_kill(struct wire_kill *r, enum wire_kind kind, 
 		r->code = BPF_CORE_READ((struct kernel_siginfo *)info, si_code);
 	}
 
-	r->result = result;
 	r->uid = BPF_CORE_READ(target, real_cred, uid.val);
 	r->oom_score_adj = BPF_CORE_READ(target, signal, oom_score_adj);
-	r->pad = 0;
 	r->start_boot_ns = BPF_CORE_READ(leader, start_boottime);
 	/*
 	 * Interrupts are off here, and a sum takes a tenth of a millisecond on 512 CPUs: only

@@ -65,7 +65,7 @@ static __always_inline void send_target_ancestry(struct task_struct *target, str
 	if (sent && now - *sent < NSEC_PER_SEC)
 		return;
 
-	if (!may_send(WIRE_KIND_TARGET_ANCESTRY, SHARE_USER_KILLS, tenant, sizeof(*r)))
+	if (!may_send(WIRE_KIND_TARGET_ANCESTRY, QUOTA_USER_KILLS, tenant, sizeof(*r)))
 		return;
 
 	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
@@ -194,7 +194,7 @@ static __always_inline void on_user_kill(void *ctx, void *info, struct task_stru
 		return;
 
 	tenant = tenant_of(task_cgroup(current_task()));
-	if (!may_be_missed_oom(info, flags) && !may_send(WIRE_KIND_USER_KILL, SHARE_USER_KILLS, tenant, sizeof(*r)))
+	if (!may_be_missed_oom(info, flags) && !may_send(WIRE_KIND_USER_KILL, QUOTA_USER_KILLS, tenant, sizeof(*r)))
 		return;
 
 	fill_cgroup_key(&key, target);
@@ -206,7 +206,7 @@ static __always_inline void on_user_kill(void *ctx, void *info, struct task_stru
 		return;
 	}
 
-	fill_kill(&r->kill, WIRE_KIND_USER_KILL, 0, info, target, group, result);
+	fill_kill(&r->kill, WIRE_KIND_USER_KILL, 0, info, target, group);
 	fill_sender(r, ctx, info, flags);
 	term = bpf_map_lookup_elem(&terms, &key);
 	if (term) {

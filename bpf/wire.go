@@ -287,8 +287,8 @@ type Kill struct {
 	Target        Task
 	Flags         KillFlag
 	Code          int32
-	Result        int32
 	UID           uint32
+	OOMScoreAdj   int32
 	AnonPages     int64
 	FilePages     int64
 	ShmemPages    int64
@@ -296,8 +296,6 @@ type Kill struct {
 	TotalVMPages  uint64
 	PgtablesBytes uint64
 	StartBootNS   uint64
-	OOMScoreAdj   int32
-	Pad           uint32
 }
 
 // SenderFlag is enum wire_sender_flag.

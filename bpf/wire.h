@@ -261,8 +261,8 @@ struct wire_kill {
 	struct wire_task target;
 	enum wire_kill_flag flags;
 	__s32 code;
-	__s32 result;
 	__u32 uid;
+	__s32 oom_score_adj;
 	__s64 anon_pages;
 	__s64 file_pages;
 	__s64 shmem_pages;
@@ -270,8 +270,6 @@ struct wire_kill {
 	__u64 total_vm_pages;
 	__u64 pgtables_bytes;
 	__u64 start_boot_ns;
-	__s32 oom_score_adj;
-	__u32 pad;
 };
 
 enum wire_sender_flag {

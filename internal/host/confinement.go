@@ -38,12 +38,17 @@ func confinement(root string) Confinement {
 		c.SELinux = strings.TrimSpace(string(text)) == "1"
 	}
 
-	// PROC_PID_INIT_INO (include/linux/proc_ns.h) identifies the initial namespace.
-	if own, err := os.Readlink(filepath.Join(root, "proc/self/ns/pid")); err == nil {
-		c.PIDNamespace = own != fmt.Sprintf("pid:[%d]", 0xEFFFFFFC)
-	}
+	initial, known := initialPIDNamespace(root)
+	c.PIDNamespace = known && !initial
 
 	return c
+}
+
+// initialPIDNamespace reports whether this process is in the initial PID namespace, if that
+// is known. PROC_PID_INIT_INO (include/linux/proc_ns.h) identifies it.
+func initialPIDNamespace(root string) (initial, known bool) {
+	own, err := os.Readlink(filepath.Join(root, "proc/self/ns/pid"))
+	return own == fmt.Sprintf("pid:[%d]", 0xEFFFFFFC), err == nil
 }
 
 // ConfidentialityLockdown is the mode of lockdown in which BPF programs cannot read kernel

@@ -60,9 +60,9 @@ func BootID() string {
 }
 
 // ProcessGone reports whether no process has that PID in the initial PID namespace. It
-// returns false in any other namespace, where that cannot be determined.
+// returns false where that cannot be determined: in any other namespace.
 func ProcessGone(pid int) bool {
-	if ReadConfinement().PIDNamespace {
+	if initial, _ := initialPIDNamespace("/"); !initial {
 		return false
 	}
 

@@ -51,8 +51,8 @@ type Config struct {
 	Cgroups     Cgroups
 	// WallClock converts CLOCK_BOOTTIME to wall time.
 	WallClock func(bootNS uint64) time.Time
-	// Symbol returns the name of the kernel function at an address; nil if addresses
-	// are hidden.
+	// Symbol returns the name of the kernel function that a return address of a stack is in;
+	// nil if addresses are hidden.
 	Symbol func(address uint64) (name string, ok bool)
 	// MemoryNodes are the NUMA nodes with memory (N_MEMORY); empty: unknown. With
 	// tracepoints only, they show whether a cpuset or a memory policy restricted an

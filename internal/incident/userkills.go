@@ -123,8 +123,8 @@ func (mode UserKills) selects(place resolve.Place, path string) bool {
 
 // kill takes in a SIGKILL that the OOM killer did not send.
 func (u *userKills) kill(k kernel.Kill) error {
-	if u.cfg.UserKills == UserKillsNone || k.Result == kernel.ResultIgnored || k.Result == kernel.ResultPending {
-		return nil // it kills nobody
+	if u.cfg.UserKills == UserKillsNone {
+		return nil
 	}
 
 	if u.report.followUp.isVictim(k) {
@@ -262,7 +262,7 @@ func (u *userKills) byOOMKiller(g *userGroup, k kernel.Kill) bool {
 
 	return slices.ContainsFunc(k.Sender.Stack, func(address uint64) bool {
 		name, _ := u.cfg.Symbol(address)
-		return name == "__oom_kill_process" || name == "oom_kill_process"
+		return name == "__oom_kill_process" || name == "oom_kill_process" || name == "oom_kill_memcg_member"
 	})
 }
 

@@ -157,7 +157,6 @@ type Kill struct {
 	SharesMM bool
 	Code     int32 // si_code: see CodeUser; without siginfo CodeUser, or CodeKernel if FromKernel
 	Group    bool  // sent to the process, not to one thread
-	Result   int32 // 0 for delivered, or see ResultIgnored
 
 	// The memory of the target at that instant. MemoryKnown is false if it has released
 	// it already, or if the counts could not be read.
@@ -175,8 +174,7 @@ type Kill struct {
 	Lost bool
 }
 
-// Values of Kill.Code (include/uapi/asm-generic/siginfo.h) and Kill.Result
-// (include/trace/events/signal.h).
+// Values of Kill.Code (include/uapi/asm-generic/siginfo.h).
 const (
 	CodeUser   = 0    // SI_USER: kill(2)
 	CodeKernel = 0x80 // SI_KERNEL
@@ -186,9 +184,6 @@ const (
 	CodeAsync  = -4   // SI_ASYNCIO: a USB request
 	CodeSIGIO  = -5   // SI_SIGIO: a file, see fcntl(2) F_SETSIG
 	CodeThread = -6   // SI_TKILL: tkill(2), tgkill(2)
-
-	ResultIgnored = 1 // the target was exiting, or is the init of the sender's PID namespace
-	ResultPending = 2 // the target has a pending SIGKILL already
 )
 
 // Sender describes Meta.Current as the SIGKILL was generated. It sent the signal unless the

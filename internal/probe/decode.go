@@ -308,7 +308,6 @@ func (d *decoder) kill(w *bpf.Kill) kernel.Kill {
 		SharesMM:      has(bpf.KillSharesMM),
 		Code:          w.Code,
 		Group:         has(bpf.KillGroup),
-		Result:        w.Result,
 		MemoryKnown:   has(bpf.KillMemory),
 		AnonPages:     count(w.AnonPages),
 		FilePages:     count(w.FilePages),

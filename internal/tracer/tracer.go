@@ -239,7 +239,8 @@ func (t *Tracer) config(symbols *host.Symbols) incident.Config {
 
 	if symbols != nil {
 		cfg.Symbol = func(address uint64) (string, bool) {
-			name, _, ok := symbols.Lookup(address)
+			// A return address is behind the call, perhaps in the next function.
+			name, _, ok := symbols.Lookup(address - 1)
 			return name, ok
 		}
 	}
