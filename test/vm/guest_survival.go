@@ -106,6 +106,10 @@ func runSurvival() error {
 		return fmt.Errorf("open the kernel's log: %w", err)
 	}
 
+	// Compaction migrates locked pages as well, and who touches one meanwhile takes a fault
+	// (mm/compaction.c). That is no fault of the tracers.
+	must.OK("keep locked pages in place", os.WriteFile("/proc/sys/vm/compact_unevictable_allowed", []byte("0"), 0))
+
 	// They must get exempt by themselves.
 	must.OK("start without an exemption", os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0))
 
