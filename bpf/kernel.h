@@ -149,6 +149,7 @@ struct reclaim_state {
 struct scan_control {
 	nodemask_t *nodemask;
 	struct mem_cgroup *target_mem_cgroup;
+	unsigned int gfp_mask;
 	struct reclaim_state reclaim_state;
 };
 
@@ -240,6 +241,8 @@ enum memcg_stat_item {
 /* include/linux/sched.h */
 #define PF_KTHREAD 0x00200000
 #define PF_EXITING 0x00000004
+/* include/linux/gfp_types.h: the same from 5.10 to 7.x */
+#define ___GFP_HARDWALL 0x100000
 /* include/uapi/asm-generic/signal.h */
 #define SIGKILL 9
 #define SIGTERM 15

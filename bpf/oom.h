@@ -9,6 +9,7 @@
 #ifndef OOMTRACE_OOM_H
 #define OOMTRACE_OOM_H
 
+#include "budget.h"
 #include "exit.h"
 #include "invocation.h"
 #include "kernel.h"
@@ -52,7 +53,7 @@ static __always_inline void fill_nodes(struct wire_victim_chosen *r, nodemask_t 
  * that the node ran out, and which of its nodes the allocation could use.
  */
 static __always_inline void send_victim_chosen(void *ctx, struct task_struct *victim, struct oom_control *oc,
-					       __u64 invocation, enum wire_attach_mode mode)
+					       __u64 invocation, enum wire_attach_mode mode, __u32 flags)
 {
 	struct wire_victim_chosen *r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
 	struct last_reclaim *reclaim = last_reclaim();
@@ -68,7 +69,7 @@ static __always_inline void send_victim_chosen(void *ctx, struct task_struct *vi
 	fill_header(&r->h, WIRE_KIND_VICTIM_CHOSEN, invocation);
 	fill_task(&r->victim, victim);
 	r->attach_mode = mode;
-	r->flags = 0;
+	r->flags = flags;
 	r->constraint = 0;
 	r->order = 0;
 	r->gfp = 0;
@@ -96,6 +97,8 @@ static __always_inline void send_victim_chosen(void *ctx, struct task_struct *vi
 		mask = reclaim->policy ?: task_mems_allowed(current_task());
 		if (reclaim->policy)
 			r->flags |= WIRE_VICTIM_CHOSEN_POLICY;
+		if (reclaim->gfp & ___GFP_HARDWALL)
+			r->flags |= WIRE_VICTIM_CHOSEN_HARDWALL;
 	}
 	fill_nodes(r, mask);
 
@@ -170,7 +173,7 @@ __noinline int send_charge(void)
 	return 0;
 }
 
-/* Once for each invocation, or where invocations are not seen, for each reclaim that failed. */
+/* Once for each invocation, or where invocations are not seen, for each reclaim for a limit that failed. */
 static __always_inline void maybe_send_charge(struct invocation *invocation)
 {
 	struct last_reclaim *reclaim;
@@ -178,10 +181,10 @@ static __always_inline void maybe_send_charge(struct invocation *invocation)
 
 	if (!invocation->number) {
 		reclaim = last_reclaim();
-		invocation->limiter = reclaim ? reclaim->memcg : 0;
-		invocation->charge_sent = 0;
-		if (reclaim)
-			sent = &reclaim->charge_sent;
+		if (!reclaim || !reclaim->memcg)
+			return;
+		invocation->limiter = reclaim->memcg;
+		sent = &reclaim->charge_sent;
 	}
 	if (*sent)
 		return;
@@ -200,8 +203,9 @@ static __always_inline bool is_oom_kill(void *info, struct task_struct *target)
 	if (invocation->number)
 		return true;
 
-	/* Those are killed after the victim's mark, and get none. */
-	return invocation->marked_mm && invocation->marked_mm == BPF_CORE_READ(target, mm);
+	/* Those are killed after the victim's mark, and get none. Later, another process may have that address. */
+	return invocation->marked_mm && invocation->marked_mm == BPF_CORE_READ(target, mm) &&
+	       bpf_ktime_get_boot_ns() - invocation->target_ns < REPEAT_SERIES_NS;
 }
 
 /* An enum wire_sender_flag: what is known of the current task as a sender. */
@@ -215,14 +219,21 @@ static __always_inline __u32 sender_flags(struct task_struct *target)
 
 /*
  * Whether a SIGKILL may be the OOM killer's where its invocations are not seen: a
- * mark of the same thread then follows. A task that exits kills by the thousand: the
- * init of a PID namespace all others in it (kernel/pid_namespace.c:
- * zap_pid_ns_processes), a tracer those that it traces (kernel/ptrace.c: exit_ptrace).
+ * mark of the same thread then follows. Users can have the kernel send others by the
+ * thousand, as by RLIMIT_CPU, and so can a task that exits: the init of a PID namespace
+ * (kernel/pid_namespace.c: zap_pid_ns_processes), a tracer (kernel/ptrace.c:
+ * exit_ptrace). None of these has reclaimed, and they have a budget.
  */
 static __always_inline bool may_be_oom_kill(void *info)
 {
-	return info == SEND_SIG_PRIV && attach_mode == WIRE_ATTACH_MODE_TRACEPOINT &&
-	       !(BPF_CORE_READ(current_task(), flags) & PF_EXITING);
+	if (info != SEND_SIG_PRIV || attach_mode != WIRE_ATTACH_MODE_TRACEPOINT)
+		return false;
+	if (may_run_oom_killer())
+		return true;
+	if (BPF_CORE_READ(current_task(), flags) & PF_EXITING)
+		return false;
+
+	return may_send(WIRE_KIND_KILL, QUOTA_USER_KILLS, tenant_of(task_cgroup(current_task())), sizeof(struct wire_kill));
 }
 
 /* A SIGKILL of the OOM killer. They come between the choice of a victim and mark_victim. */
@@ -239,7 +250,7 @@ static __always_inline void on_oom_kill(void *ctx, void *info, struct task_struc
 	if (invocation && invocation->number && !invocation->choice_sent) {
 		invocation->choice_sent = 1;
 		invocation->chosen = BPF_CORE_READ(target, tgid);
-		send_victim_chosen(ctx, target, invocation->oc, invocation->number, attach_mode);
+		send_victim_chosen(ctx, target, invocation->oc, invocation->number, attach_mode, WIRE_VICTIM_CHOSEN_AT_KILL);
 	}
 
 	mm = BPF_CORE_READ(target, mm);
@@ -342,7 +353,7 @@ static __always_inline void send_unseen_choice(void *ctx, struct task_struct *ta
 
 	mm = BPF_CORE_READ(task, mm);
 	await_exit(task, mm);
-	send_victim_chosen(ctx, task, 0, 0, WIRE_ATTACH_MODE_TRACEPOINT);
+	send_victim_chosen(ctx, task, 0, 0, WIRE_ATTACH_MODE_TRACEPOINT, 0);
 }
 
 /*
@@ -420,7 +431,7 @@ static __always_inline void on_oom_kill_process(void *ctx, struct oom_control *o
 		invocation->choice_sent = 1;
 		invocation->chosen = BPF_CORE_READ(victim, tgid);
 	}
-	send_victim_chosen(ctx, victim, oc, invocation ? invocation->number : 0, mode);
+	send_victim_chosen(ctx, victim, oc, invocation ? invocation->number : 0, mode, 0);
 }
 
 static __always_inline void send_oom_return(struct invocation *invocation, struct oom_control *oc,

@@ -21,8 +21,16 @@ struct last_reclaim {
 	struct mem_cgroup *memcg; /* may be freed meanwhile: compared, never followed */
 	nodemask_t *policy;	  /* the nodes of a memory policy; valid until the allocation returns */
 	enum wire_reclaim kind;
+	unsigned int gfp;
 	__u32 charge_sent;
+	__u32 pad;
 };
+
+/*
+ * A reclaim this old has nothing to do with what the thread does now, unless the kernel
+ * wrote its report to a slow console meanwhile.
+ */
+#define LATE_RECLAIM_NS NSEC_PER_SEC
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -45,11 +53,27 @@ static __always_inline void on_reclaim(enum wire_reclaim kind)
 	struct scan_control *control = current_reclaim(current_task());
 	__u32 tid = current_tid();
 
-	if (control && kind == WIRE_RECLAIM_MEMCG)
+	if (control && kind == WIRE_RECLAIM_MEMCG) {
 		reclaim.memcg = BPF_CORE_READ(control, target_mem_cgroup);
-	else if (control)
+	} else if (control) {
 		reclaim.policy = BPF_CORE_READ(control, nodemask);
+		reclaim.gfp = BPF_CORE_READ(control, gfp_mask);
+	}
 	bpf_map_update_elem(&last_reclaims, &tid, &reclaim, BPF_ANY);
+}
+
+/*
+ * Whether the current thread may be in the OOM killer: it reclaims before, or is a
+ * kernel thread (sysrq-f, kswapd).
+ */
+static __always_inline bool may_run_oom_killer(void)
+{
+	struct last_reclaim *reclaim = last_reclaim();
+
+	if (reclaim && bpf_ktime_get_boot_ns() - reclaim->boot_ns < LATE_RECLAIM_NS)
+		return true;
+
+	return BPF_CORE_READ(current_task(), flags) & PF_KTHREAD;
 }
 
 /* At a thread's exit: a later thread with its ID has not reclaimed. */

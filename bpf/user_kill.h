@@ -8,8 +8,10 @@
 
 #include "budget.h"
 #include "compat.h"
+#include "invocation.h"
 #include "kernel.h"
 #include "memcg.h"
+#include "reclaim.h"
 #include "rings.h"
 #include "sigkill.h"
 #include "task.h"
@@ -173,12 +175,11 @@ static __always_inline bool kills(struct task_struct *target, int result)
 
 /*
  * Whether a SIGKILL may be the OOM killer's after all: where the kernel skipped the
- * kprobe on the entry of its invocation, nothing but its mark shows it. The kernel also
- * kills in the context of a task that exits: the init of a PID namespace, a tracer.
+ * kprobe on the entry of its invocation, nothing but its mark shows it.
  */
-static __always_inline bool may_be_missed_oom(void *info, __u32 flags)
+static __always_inline bool may_be_missed_oom(void *info)
 {
-	return info == SEND_SIG_PRIV && !(flags & (WIRE_SENDER_EXITING | WIRE_SENDER_INIT));
+	return info == SEND_SIG_PRIV && attach_mode != WIRE_ATTACH_MODE_FENTRY && may_run_oom_killer();
 }
 
 /* The budget is that of the sender, so that nobody can hide another's SIGKILLs. */
@@ -194,7 +195,7 @@ static __always_inline void on_user_kill(void *ctx, void *info, struct task_stru
 		return;
 
 	tenant = tenant_of(task_cgroup(current_task()));
-	if (!may_be_missed_oom(info, flags) && !may_send(WIRE_KIND_USER_KILL, QUOTA_USER_KILLS, tenant, sizeof(*r)))
+	if (!may_be_missed_oom(info) && !may_send(WIRE_KIND_USER_KILL, QUOTA_USER_KILLS, tenant, sizeof(*r)))
 		return;
 
 	fill_cgroup_key(&key, target);

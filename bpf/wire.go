@@ -160,10 +160,12 @@ const (
 type VictimChosenFlag uint32
 
 const (
-	VictimChosenCut    VictimChosenFlag = 1
-	VictimChosenAlloc  VictimChosenFlag = 2
-	VictimChosenNodes  VictimChosenFlag = 4
-	VictimChosenPolicy VictimChosenFlag = 8
+	VictimChosenCut      VictimChosenFlag = 1
+	VictimChosenAlloc    VictimChosenFlag = 2
+	VictimChosenNodes    VictimChosenFlag = 4
+	VictimChosenPolicy   VictimChosenFlag = 8
+	VictimChosenHardwall VictimChosenFlag = 16
+	VictimChosenAtKill   VictimChosenFlag = 32
 )
 
 // Reclaim is enum wire_reclaim.

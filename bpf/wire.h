@@ -161,6 +161,8 @@ enum wire_victim_chosen_flag {
 	WIRE_VICTIM_CHOSEN_ALLOC = 1 << 1, /* the fields of oom_control are valid */
 	WIRE_VICTIM_CHOSEN_NODES = 1 << 2, /* nodes is valid */
 	WIRE_VICTIM_CHOSEN_POLICY = 1 << 3, /* nodes are a memory policy's, not a cpuset's */
+	WIRE_VICTIM_CHOSEN_HARDWALL = 1 << 4, /* the allocation may not leave its cpuset */
+	WIRE_VICTIM_CHOSEN_AT_KILL = 1 << 5, /* sent at the SIGKILL, which the kernel has counted */
 };
 
 enum wire_reclaim {

@@ -84,7 +84,9 @@ func (c *Correlator) Record(r kernel.Record) error {
 			return c.invocations.marked(r)
 		}
 
-		c.userKills.mark(r)
+		if r.Killed {
+			c.userKills.mark(r)
+		}
 
 		return c.threads.mark(r)
 	case kernel.OOMReturn:

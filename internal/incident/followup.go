@@ -155,6 +155,9 @@ func (f *followUp) killed(p *pendingOOM, inc *events.Incident) *reported {
 		counted := !f.cfg.CgroupV1 && !f.cfg.LocalEvents || p.shortage.limiter == 0
 		if p.end != nil && p.end.Limiter == memcg.Key && memcg.OOMKillKnown && p.end.LimiterMemcg.OOMKillKnown && counted {
 			r.memcgDelta = new(p.end.LimiterMemcg.OOMKill - memcg.OOMKill)
+			if p.chosen.AtKill {
+				*r.memcgDelta++
+			}
 		}
 	}
 

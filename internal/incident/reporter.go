@@ -62,6 +62,22 @@ func (rp *reporter) incident(p *pendingOOM) (*reported, error) {
 	return r, rp.emit(inc, len(p.victims))
 }
 
+// unmarked builds and emits the incident of a SIGKILL whose stack shows that the OOM killer
+// sent it, if the other records of its invocation were lost.
+func (rp *reporter) unmarked(k kernel.Kill) error {
+	k.Sender = nil
+	p := newPendingOOM(rp.build.cfg, k.Meta)
+	p.tier = events.TierTracepoint
+
+	if err := rp.killed(p, k); err != nil {
+		return err
+	}
+
+	_, err := rp.incident(p)
+
+	return err
+}
+
 // noVictim builds and emits the incident of invocations that killed nobody. limiter is
 // zero for the node.
 func (rp *reporter) noVictim(f *facts, limiter events.CgroupKey) (*reported, error) {

@@ -140,7 +140,9 @@ func (c *Config) isSysrq(d *kernel.VictimChosen) bool {
 
 // concludeNodes returns what restricted an allocation that failed for want of free pages,
 // by the same test as the kernel (mm/oom_kill.c: constrained_alloc): whether a node with
-// memory is missing among those that it may use.
+// memory is missing among those that it may use. Without __GFP_HARDWALL, which the kernel's
+// own memory has not, it may leave its cpuset: for all nodes on cgroup v2, for those of an
+// ancestor on v1. So may a task that exits (kernel/cgroup/cpuset.c: cpuset_node_allowed).
 func (c *Config) concludeNodes(d *kernel.VictimChosen) (scope events.Scope, unsure []string) {
 	restricted := slices.ContainsFunc(c.MemoryNodes, func(node int) bool { return !slices.Contains(d.Nodes, node) })
 
@@ -149,6 +151,10 @@ func (c *Config) concludeNodes(d *kernel.VictimChosen) (scope events.Scope, unsu
 		return events.ScopeGlobal, []string{"constraint"}
 	case restricted && d.PolicyNodes:
 		return events.ScopeMempolicy, nil
+	case restricted && !d.Hardwall && c.CgroupV1:
+		return events.ScopeGlobal, []string{"constraint"}
+	case restricted && (!d.Hardwall || d.Current.Exiting):
+		return events.ScopeGlobal, nil
 	case restricted:
 		return events.ScopeCpuset, nil
 	case d.PolicyNodes: // of all nodes: the cpuset's were not read

@@ -110,6 +110,11 @@ func (ts *threads) kill(k kernel.Kill) error {
 
 // await keeps a SIGKILL until its mark comes.
 func (t *thread) await(k kernel.Kill) {
+	// A task that exits may send one twice: as the OOM killer's, and as somebody else's.
+	if slices.ContainsFunc(t.unmarked, func(old kernel.Kill) bool { return old.Target.TID == k.Target.TID }) {
+		return
+	}
+
 	if len(t.unmarked) == maxUnmarked {
 		t.unmarked = slices.Delete(t.unmarked, 0, 1)
 	}
@@ -269,10 +274,11 @@ func (ts *threads) finish(t *thread) error {
 
 // addSharing adds the SIGKILLs after the first mark that got none themselves: their targets
 // share a victim's memory. The kernel side does not see that of a process whose leader has
-// exited. A task that exits kills by itself: those that it traces, for example.
+// exited. A task that exits kills by itself: those that it traces, for example. And a task
+// may be killed in its own context: by RLIMIT_CPU, or a BPF program.
 func (ts *threads) addSharing(t *thread) error {
 	for _, k := range t.unmarked {
-		if k.BootNS < t.pending.firstNS || k.Current.Exiting {
+		if k.BootNS < t.pending.firstNS || k.Current.Exiting || k.Current.TGID == k.Target.TGID {
 			continue
 		}
 

@@ -298,7 +298,27 @@ func (u *userKills) finish(g *userGroup) error {
 		}
 	}
 
-	left := u.remove(g, func(k kernel.Kill) bool { return u.report.followUp.isVictim(k) || u.byOOMKiller(g, k) })
+	var unmarked []kernel.Kill
+
+	left := u.remove(g, func(k kernel.Kill) bool {
+		if u.report.followUp.isVictim(k) {
+			return true
+		}
+
+		byOOMKiller := u.byOOMKiller(g, k)
+		if byOOMKiller {
+			unmarked = append(unmarked, k)
+		}
+
+		return byOOMKiller
+	})
+
+	for _, k := range unmarked {
+		if err := u.report.unmarked(k); err != nil {
+			return err
+		}
+	}
+
 	if !left {
 		return nil
 	}

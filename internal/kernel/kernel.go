@@ -105,6 +105,8 @@ type VictimChosen struct {
 	Nodes        []int  // NUMA nodes that the allocation may use, by its cpuset or memory policy
 	NodesKnown   bool
 	PolicyNodes  bool     // Nodes are those of a memory policy
+	Hardwall     bool     // the allocation may not leave its cpuset (__GFP_HARDWALL); without AllocKnown
+	AtKill       bool     // seen at its SIGKILL, which the kernel counts before
 	Sysrq        bool     // requested by sysrq-f: Order is -1 (mm/oom_kill.c: is_sysrq_oom)
 	Stack        []uint64 // kernel addresses, innermost first
 	LastReclaim  Reclaim  // by the same thread; ReclaimNone with fentry, where it is not needed

@@ -210,6 +210,8 @@ func (d *decoder) victimChosen(w *bpf.VictimChosen) kernel.VictimChosen {
 		AllocKnown:   has(bpf.VictimChosenAlloc),
 		NodesKnown:   has(bpf.VictimChosenNodes),
 		PolicyNodes:  has(bpf.VictimChosenPolicy),
+		Hardwall:     has(bpf.VictimChosenHardwall),
+		AtKill:       has(bpf.VictimChosenAtKill),
 		LastReclaim:  kernel.Reclaim(w.LastReclaim),
 		ReclaimNS:    w.ReclaimNS,
 	}

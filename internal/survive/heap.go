@@ -146,9 +146,14 @@ func (h *Heap) extend() error {
 	}
 	arena := arenaOf(string(maps), h.address())
 	from := min(arena.start+h.end, arena.end)
+
+	if err := (area{from, max(from, min(arena.start+want, arena.end))}).lock(); err != nil {
+		return err
+	}
+
 	h.end = want
 
-	return area{from, max(from, min(arena.start+want, arena.end))}.lock()
+	return nil
 }
 
 // arenaOf returns the mappings around an object of the heap: those that can be written,

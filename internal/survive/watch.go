@@ -4,6 +4,7 @@ package survive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -61,8 +62,10 @@ func Bound(maxBytes uint64) error {
 // Watch reads four times a second how much memory this process has, until ctx is done. Above
 // maxBytes resident it calls over, once. If ctx is not done some seconds later it ends the
 // process with status ExitTooLarge. Heap is what Lock returned: more of it is made resident
-// before it is needed, so that no other thread waits for that.
-func Watch(ctx context.Context, heap *Heap, maxBytes uint64, over func(*TooLargeError)) error {
+// before it is needed, so that no other thread waits for that. What fails is tried again the
+// next time, since it fails when it matters most, and is passed to warn once. Only an error
+// at the start is returned.
+func Watch(ctx context.Context, heap *Heap, maxBytes uint64, warn func(error), over func(*TooLargeError)) error {
 	r, err := newUsageReader()
 	if err != nil {
 		return err
@@ -72,6 +75,8 @@ func Watch(ctx context.Context, heap *Heap, maxBytes uint64, over func(*TooLarge
 	every := time.NewTicker(watchEvery)
 	defer every.Stop()
 
+	warned := false
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -80,18 +85,20 @@ func Watch(ctx context.Context, heap *Heap, maxBytes uint64, over func(*TooLarge
 		}
 
 		now, err := r.read()
-		if err != nil {
-			return err
-		}
-
-		if now.resident > maxBytes {
+		if err == nil && now.resident > maxBytes {
 			return end(ctx, &TooLargeError{now.resident, maxBytes}, over)
 		}
 
 		if heap != nil {
-			if err := heap.extend(); err != nil {
-				return fmt.Errorf("lock the heap: %w", err)
+			if locked := heap.extend(); locked != nil {
+				err = errors.Join(err, fmt.Errorf("lock the heap: %w", locked))
 			}
+		}
+
+		if err != nil && !warned {
+			warned = true
+
+			warn(err)
 		}
 	}
 }

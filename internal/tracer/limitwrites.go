@@ -32,8 +32,13 @@ type limitWrites struct {
 	found []finding
 }
 
-// saw remembers a write. Of one file the last counts.
+// saw remembers a write. Of one file the last counts, unless it changes nothing: it is
+// refused, or the limit is the same.
 func (l *limitWrites) saw(w kernel.LimitWrite) {
+	if !l.changes(w) {
+		return
+	}
+
 	l.last = slices.DeleteFunc(l.last, func(old kernel.LimitWrite) bool {
 		return old.Memcg.Key == w.Memcg.Key && old.File == w.File
 	})
@@ -80,26 +85,35 @@ func (l *limitWrites) findings(uint64, bool) []finding {
 
 func (l *limitWrites) dropped() (string, uint64) { return "limit_write", 0 }
 
-// change returns what a write changed; ok is false if it lowered nothing.
-func (l *limitWrites) change(w kernel.LimitWrite, atNS uint64) (change events.LimitChange, ok bool) {
-	written, ok := parseLimit(w.Text)
-	if !ok {
-		return change, false
-	}
-
-	counter := w.Memcg.Memory
+// written returns the counter whose limit is written, the limit before and the new one, in
+// pages; ok is false if the text is none.
+func (l *limitWrites) written(w kernel.LimitWrite) (counter kernel.Counter, old, pages uint64, ok bool) {
+	counter = w.Memcg.Memory
 	if strings.HasPrefix(w.File, "memory.memsw.") {
 		counter = w.Memcg.Swap
 	}
 
-	old := counter.Max
+	old = counter.Max
 	if w.File == "memory.high" {
 		old = counter.High
 	}
 
+	bytes, ok := parseLimit(w.Text)
+
+	return counter, old, bytes / l.page, ok
+}
+
+// changes reports whether a write sets another limit.
+func (l *limitWrites) changes(w kernel.LimitWrite) bool {
+	counter, old, pages, ok := l.written(w)
+	return ok && (!counter.Known || pages != old)
+}
+
+// change returns what a write changed; ok is false if it lowered nothing.
+func (l *limitWrites) change(w kernel.LimitWrite, atNS uint64) (change events.LimitChange, ok bool) {
+	counter, old, pages, ok := l.written(w)
 	// A first limit that has room for the usage is how every container starts.
-	pages := written / l.page
-	if !counter.Known || pages >= old || old == kernel.NoLimit && counter.Usage <= pages {
+	if !ok || !counter.Known || pages >= old || old == kernel.NoLimit && counter.Usage <= pages {
 		return change, false
 	}
 

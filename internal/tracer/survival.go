@@ -4,6 +4,7 @@ package tracer
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
@@ -29,10 +30,26 @@ type Protection struct {
 	Rehearse sink.Sink
 }
 
-// exempt is called first: the start itself needs tens of MiB.
-func (p Protection) exempt(warn func(string)) {
+// leastBytes is what a trace needs at its start.
+const leastBytes = 64 << 20
+
+// exempt is called first: the start itself needs tens of MiB. It lowers the bound to what
+// the limits of the process's own cgroup allow.
+func (p *Protection) exempt(layout host.Layout, warn func(string)) {
 	if p.Lock {
 		survive.Frugal()
+	}
+
+	if own, err := host.OwnCgroup(layout); err == nil {
+		ladder, _ := host.Reader{Layout: layout}.Ancestry(own)
+		p.MaxBytes = withinLimits(p.MaxBytes, ladder)
+	}
+
+	if p.MaxBytes > 0 && p.MaxBytes < leastBytes {
+		p.MaxBytes = 0
+
+		warn(fmt.Sprintf("the memory limit of oomtrace's own cgroup is below %d MiB: it is not exempt from the OOM killer, "+
+			"since nobody else could be killed at that limit", leastBytes/3*4>>20))
 	}
 
 	if p.MaxBytes == 0 {
@@ -54,11 +71,6 @@ func (t *Tracer) keepAlive(end context.CancelCauseFunc) {
 		}
 	}
 
-	if own, err := host.OwnCgroup(t.layout); err == nil {
-		ladder, _ := host.Reader{Layout: t.layout}.Ancestry(own)
-		p.MaxBytes = withinLimits(p.MaxBytes, ladder)
-	}
-
 	var heap *survive.Heap
 
 	if p.Lock {
@@ -74,7 +86,7 @@ func (t *Tracer) keepAlive(end context.CancelCauseFunc) {
 
 	warn(survive.Bound(p.MaxBytes))
 	t.work.Go(func() {
-		warn(survive.Watch(t.workCtx, heap, p.MaxBytes, func(large *survive.TooLargeError) { end(large) }))
+		warn(survive.Watch(t.workCtx, heap, p.MaxBytes, warn, func(large *survive.TooLargeError) { end(large) }))
 	})
 }
 
@@ -101,7 +113,7 @@ func (t *Tracer) rehearse(cfg incident.Config, to sink.Sink) error {
 	stage.followUp = newFollowUp(t.ident.bootID, to.Write, stage.envelope)
 	stage.correlator = incident.New(cfg, correlated{stage})
 
-	for _, r := range killRecords(kernel.BootNS()) {
+	for _, r := range killRecords(kernel.BootNS(), cfg.Tier != events.TierTracepoint) {
 		if err := stage.Record(r); err != nil {
 			return err
 		}
@@ -114,29 +126,43 @@ func (t *Tracer) rehearse(cfg incident.Config, to sink.Sink) error {
 	return stage.followUp.finish(kernel.BootNS())
 }
 
-// killRecords are the records of an OOM kill at the limit of a cgroup, in each attach mode.
-func killRecords(bootNS uint64) []kernel.Record {
+// killRecords are the records of an OOM kill at the limit of a cgroup, as they come with
+// out_of_memory hooked, or with tracepoints alone.
+func killRecords(bootNS uint64, hooked bool) []kernel.Record {
 	limiter := kernel.Memcg{
 		Key: events.CgroupKey{ID: 1}, Name: "rehearsal", OOMGroupKnown: true, OOMKill: 1, OOMKillKnown: true,
 		Memory: kernel.Counter{Known: true, Usage: 1024, Max: 1024, High: kernel.NoLimit, Watermark: 1024},
 		Swap:   kernel.Counter{Known: true, Max: kernel.NoLimit},
 	}
 	task := kernel.Task{TGID: 1, TID: 1, Comm: "rehearsal", LeaderComm: "rehearsal", Cgroup: limiter.Key}
-	meta := kernel.Meta{BootNS: bootNS, Invocation: 1, Current: task}
+	meta := kernel.Meta{BootNS: bootNS, Current: task}
+	chosen := kernel.VictimChosen{
+		Meta: meta, Ancestry: []kernel.Memcg{limiter}, Victim: task, LastReclaim: kernel.ReclaimMemcg, ReclaimNS: bootNS,
+	}
+	kill := kernel.Kill{Meta: meta, Target: task, FromKernel: true, Group: true, MemoryKnown: true, AnonPages: 1024}
+	ends := []kernel.Record{kernel.Exit{Meta: meta, TGID: task.TGID}, kernel.Released{Meta: meta, TGID: task.TGID}}
 
-	return []kernel.Record{
-		kernel.VictimChosen{
-			Meta: meta, Constraint: kernel.ConstraintMemcg, Ancestry: []kernel.Memcg{limiter}, Victim: task,
-			AllocKnown: true, GFP: 0xcc0, TotalPages: 1024, Points: 1024, LastReclaim: kernel.ReclaimMemcg,
-		},
-		kernel.Charge{Meta: meta, Memcgs: []kernel.MemcgCharge{{Key: limiter.Key}}},
-		kernel.Kill{Meta: meta, Target: task, FromKernel: true, Group: true, MemoryKnown: true, AnonPages: 1024},
+	if !hooked {
+		asOthers := kill
+		asOthers.Sender = &kernel.Sender{}
+
+		return append([]kernel.Record{
+			kernel.Charge{Meta: meta, Memcgs: []kernel.MemcgCharge{{Key: limiter.Key}}},
+			kill, asOthers, chosen, kernel.Mark{Meta: meta, PID: task.TID, Task: task, Killed: true},
+		}, ends...)
+	}
+
+	meta.Invocation = 1
+	kill.Meta, chosen.Meta = meta, meta
+	chosen.Constraint, chosen.AllocKnown, chosen.GFP = kernel.ConstraintMemcg, true, 0xcc0
+	chosen.TotalPages, chosen.Points = 1024, 1024
+
+	return append([]kernel.Record{
+		chosen, kernel.Charge{Meta: meta, Memcgs: []kernel.MemcgCharge{{Key: limiter.Key}}}, kill,
 		kernel.Mark{Meta: meta, PID: task.TID, Task: task, Killed: true},
 		kernel.OOMReturn{
 			Meta: meta, Outcome: events.OutcomeKilled, Limiter: limiter.Key, LimiterMemcg: limiter, AllocKnown: true,
-			Constraint: kernel.ConstraintMemcg, Count: 1, FirstNS: bootNS, LastNS: bootNS,
+			Constraint: kernel.ConstraintMemcg, Chosen: task.TGID, Count: 1, FirstNS: bootNS, LastNS: bootNS,
 		},
-		kernel.Exit{Meta: meta, TGID: task.TGID},
-		kernel.Released{Meta: meta, TGID: task.TGID},
-	}
+	}, ends...)
 }

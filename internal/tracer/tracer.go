@@ -118,7 +118,7 @@ func Open(opts Options) (*Tracer, error) {
 		return nil, err
 	}
 
-	opts.Protection.exempt(opts.Warn)
+	opts.Protection.exempt(layout, opts.Warn)
 
 	if hidden := host.ReadConfinement().Blindness(); hidden != "" {
 		opts.Warn(hidden)
