@@ -57,14 +57,15 @@ func TestTracepointsKnowTheLimiter(t *testing.T) {
 	a := proc(10, "a")
 
 	for _, test := range []struct {
-		name    string
-		trigger kernel.Task
-		last    func(*host) reclaim
-		nodes   []int // that the allocation may use
-		policy  bool
-		scope   events.Scope
-		limiter uint64
-		unsure  []string
+		name     string
+		trigger  kernel.Task
+		last     func(*host) reclaim
+		nodes    []int // that the allocation may use
+		policy   bool
+		hardwall bool
+		scope    events.Scope
+		limiter  uint64
+		unsure   []string
 	}{
 		{name: "leaf", last: func(m *host) reclaim { return m.reclaims(0) }, scope: events.ScopeMemcg, limiter: 100},
 		{name: "parent, the leaf is full, too", last: func(m *host) reclaim { return m.reclaims(1) }, scope: events.ScopeMemcg, limiter: 50},
@@ -82,7 +83,8 @@ func TestTracepointsKnowTheLimiter(t *testing.T) {
 			last: func(m *host) reclaim { return m.reclaims(kernel.LimiterUnknown) },
 		},
 		{name: "node", last: (*host).reclaimsNode, nodes: []int{0, 1}, scope: events.ScopeGlobal},
-		{name: "cpuset", last: (*host).reclaimsNode, nodes: []int{1}, scope: events.ScopeCpuset},
+		{name: "cpuset", last: (*host).reclaimsNode, nodes: []int{1}, hardwall: true, scope: events.ScopeCpuset},
+		{name: "memory of the kernel, which may leave its cpuset", last: (*host).reclaimsNode, nodes: []int{1}, scope: events.ScopeGlobal},
 		{name: "memory policy", last: (*host).reclaimsNode, nodes: []int{0}, policy: true, scope: events.ScopeMempolicy},
 		{
 			name: "memory policy of all nodes", last: (*host).reclaimsNode, nodes: []int{0, 1}, policy: true, scope: events.ScopeGlobal,
@@ -126,6 +128,7 @@ func TestTracepointsKnowTheLimiter(t *testing.T) {
 
 			chosen := m.choosesAtMark(trigger, a, leafToRoot(1000, 1000), last)
 			chosen.Nodes, chosen.NodesKnown, chosen.PolicyNodes = test.nodes, test.nodes != nil, test.policy
+			chosen.Hardwall = test.hardwall
 			m.record(chosen)
 			m.mark(trigger, a)
 			m.settle()
@@ -327,6 +330,20 @@ func TestLooseSIGKILLAfterAMarkSharesItsMemory(t *testing.T) {
 	inc := m.one()
 	if roles(inc) != "chosen shared_mm" || !inc.Audit.Explained {
 		t.Errorf("got roles %s, audit %+v, want chosen shared_mm, explained", roles(inc), inc.Audit)
+	}
+}
+
+// TestAKillOfTheTriggerItselfIsNotShared: a BPF program or RLIMIT_CPU kills in the context of
+// its target, perhaps right after that has triggered an OOM kill.
+func TestAKillOfTheTriggerItselfIsNotShared(t *testing.T) {
+	m := newHost(t, events.TierTracepoint)
+	a := proc(10, "a")
+	m.marked(a, proc(11, "b"), leafToRoot(1000, kernel.NoLimit), m.reclaims(0))
+	m.kill(a, a, false, false)
+	m.settle()
+
+	if inc := m.one(); roles(inc) != "chosen" {
+		t.Errorf("got roles %s, want chosen", roles(inc))
 	}
 }
 

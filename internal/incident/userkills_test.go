@@ -372,15 +372,21 @@ func TestKernelKillsThatMayBeTheOOMKillers(t *testing.T) {
 			m.kill(other, app, false, false)
 			m.user(other, app, fromKernel())
 		}, "user"},
-		"the OOM killer's, by its stack": {[]func(*Config){named}, func(m *host) { m.user(other, app, fromKernel(0, 1)) }, ""},
+		"the OOM killer's, by its stack, and its mark was lost": {[]func(*Config){named}, func(m *host) {
+			m.user(other, app, fromKernel(0, 1))
+		}, "unknown"},
 		"marked by its own thread, as it exits": {[]func(*Config){named}, func(m *host) {
 			m.user(app, app, fromKernel(0, 2))
 			m.mark(app, app)
 		}, "unknown user"},
-		"marked, and the stack is not known": {nil, func(m *host) {
+		"marked, and the record of its SIGKILL was lost": {nil, func(m *host) {
 			m.user(other, app, fromKernel())
-			m.record(kernel.Mark{Meta: m.meta(other), PID: app.TID})
+			m.record(kernel.Mark{Meta: m.meta(other), PID: app.TID, Task: app, Killed: true})
 		}, "unknown"},
+		"killed otherwise, and marked as it exits": {nil, func(m *host) {
+			m.user(app, app, fromKernel())
+			m.record(kernel.Mark{Meta: m.meta(app), PID: app.TID, Task: app})
+		}, "unknown user"},
 		"marked by another thread": {nil, func(m *host) {
 			m.user(other, app, fromKernel())
 			m.mark(app, app)
@@ -388,7 +394,7 @@ func TestKernelKillsThatMayBeTheOOMKillers(t *testing.T) {
 		"the rest of the group stays": {[]func(*Config){named}, func(m *host) {
 			m.user(other, app, fromKernel(0, 1))
 			m.user(in(1, 900, "runc"), in(200, 12, "helper"))
-		}, "user"},
+		}, "unknown user"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newUserHost(t, events.TierTracepoint, test.change...)

@@ -105,7 +105,7 @@ func leak(pause time.Duration) error {
 		return err
 	}
 
-	go Watch(context.Background(), nil, now.resident+most/2, func(large *TooLargeError) {
+	go Watch(context.Background(), nil, now.resident+most/2, func(error) {}, func(large *TooLargeError) {
 		fmt.Println(large)
 		os.Exit(ExitTooLarge)
 	})

@@ -106,7 +106,15 @@ func (l *limitWrites) written(w kernel.LimitWrite) (counter kernel.Counter, old,
 // changes reports whether a write sets another limit.
 func (l *limitWrites) changes(w kernel.LimitWrite) bool {
 	counter, old, pages, ok := l.written(w)
-	return ok && (!counter.Known || pages != old)
+
+	switch text := strings.TrimSpace(w.Text); {
+	case text == "max", text == "-1":
+		return !counter.Known || old != kernel.NoLimit
+	case !ok:
+		return false
+	}
+
+	return !counter.Known || pages != old
 }
 
 // change returns what a write changed; ok is false if it lowered nothing.

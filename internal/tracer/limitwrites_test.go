@@ -42,8 +42,14 @@ func TestLoweredLimitIsReportedWithTheKill(t *testing.T) {
 		{"a high mark that is not in force", []kernel.LimitWrite{write(func(w *kernel.LimitWrite) { w.File = "memory.high" })}, 103 * second, 0},
 		{"a first limit with room", []kernel.LimitWrite{write(func(w *kernel.LimitWrite) { w.Memcg.Memory.Usage = 100 })}, 103 * second, 0},
 		{"the last write of a file counts", []kernel.LimitWrite{
-			write(func(*kernel.LimitWrite) {}), write(func(w *kernel.LimitWrite) { w.Text = "max" }),
+			write(func(*kernel.LimitWrite) {}),
+			write(func(w *kernel.LimitWrite) { w.Text, w.Memcg.Memory.Max = "max", 64<<20/4096 }),
 		}, 103 * second, 0},
+		{"what changes nothing does not", []kernel.LimitWrite{
+			write(func(*kernel.LimitWrite) {}),
+			write(func(w *kernel.LimitWrite) { w.Memcg.Memory.Max = 64 << 20 / 4096 }),
+			write(func(w *kernel.LimitWrite) { w.Text, w.Memcg.Memory.Max = "foo", 64<<20/4096 }),
+		}, 103 * second, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			clock := host.NewBootClock()
@@ -96,9 +102,9 @@ func TestLimitsAreParsedAsTheKernelDoes(t *testing.T) {
 }
 
 func TestLimitWritesAreBounded(t *testing.T) {
-	l := &limitWrites{}
+	l := &limitWrites{page: 4096}
 	for i := range uint64(2 * maxLimitWrites) {
-		l.saw(kernel.LimitWrite{File: "memory.max", Memcg: kernel.Memcg{Key: events.CgroupKey{ID: i}}})
+		l.saw(kernel.LimitWrite{File: "memory.max", Text: "64M", Memcg: kernel.Memcg{Key: events.CgroupKey{ID: i}}})
 	}
 
 	if got := len(l.last); got != maxLimitWrites {

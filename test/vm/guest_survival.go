@@ -50,14 +50,14 @@ type Survivor struct {
 // survivors are the tracers, by their options.
 var survivors = map[string][]string{"plain": nil, "realtime": {"--realtime"}}
 
-// survivalRounds in the order in which they run. Everybody but the hogs is exempt from the
-// OOM killer.
+// survivalRounds in the order in which they run. Everybody but the hogs, and some spare
+// processes, is exempt from the OOM killer.
 var survivalRounds = []struct {
 	name string
 	do   func(*Guest)
 }{
-	// LTP's oom01 does it like this: the reaper cannot take locked memory, so a victim that
-	// has not exited yet leaves nobody else to choose.
+	// LTP's oom01 does it like this: before 5.18 the reaper cannot take locked memory, so that
+	// the next one is chosen while a victim still has all of its own.
 	{"mlocked", lockAll},
 	{"allocating-task", func(g *Guest) {
 		g.setFile("/proc/sys/vm/oom_kill_allocating_task", "1")
@@ -68,8 +68,15 @@ var survivalRounds = []struct {
 
 const killsInRound = 5
 
-// lockAll has hogs take all memory and lock it, one after the other.
+// lockAll has hogs take all memory and lock it, one after the other. The spare processes may
+// die with each of them. If nobody could be killed, 5.10 would panic while the hog exits
+// ("System is deadlocked on memory"), whoever watches.
 func lockAll(g *Guest) {
+	for i := range killsInRound * 8 {
+		spare := g.startWith(options{name: fmt.Sprintf("spare%d", i), comm: "spare"}, nil, "anon", "1")
+		spare.proceed()
+	}
+
 	for range killsInRound {
 		g.hog(nil, "lock", "4096")
 	}
