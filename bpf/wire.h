@@ -24,7 +24,7 @@ enum wire_kind {
 	WIRE_KIND_CGROUP_CHANGE,
 	WIRE_KIND_STATE, /* never sent: counts entries that did not fit into a map */
 	WIRE_KIND_STALL,
-	WIRE_KIND_STALL_STATE, /* never sent: counts stalls whose begin could not be remembered */
+	WIRE_KIND_STALL_STATE, /* never sent: counts stalls whose start could not be remembered */
 	WIRE_KIND_GAVE_UP,
 	WIRE_KIND_USER_KILL,
 	WIRE_KIND_TARGET_ANCESTRY,

@@ -122,7 +122,7 @@ func (c *checkup) confinement() {
 	if mode := c.confined.Lockdown; mode == host.ConfidentialityLockdown {
 		c.print("lockdown", "%s", mode)
 	} else if mode != "" {
-		c.print("lockdown", "%s: it costs nothing", mode)
+		c.print("lockdown", "%s: tracing is not restricted", mode)
 	}
 
 	if hidden := c.confined.Blindness(); hidden != "" {

@@ -12,8 +12,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
-// filter selects incidents whose limiter or any victim matches, or any task that waits for memory. All fields that are set
-// must match: those that describe a pod by the same workload, the others independently.
+// filter selects incidents in which the limiter, a victim or a task that waits for memory matches.
+// All fields that are set must match: those that describe a pod by the same workload, the others independently.
 //
 // Names may be resolved after the incident was reported (see byName).
 type filter struct {

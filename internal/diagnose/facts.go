@@ -32,7 +32,7 @@ type facts struct {
 	candidates []events.Candidate
 	node       events.NodeState
 	eviction   events.Eviction
-	wait       *events.OOMWait // nil: no task waits since the OOM killer is disabled
+	wait       *events.OOMWait // nil: no task waits because the OOM killer is disabled
 
 	// memoryFrom is where memory was filled in from; nil: the incident's own source.
 	memoryFrom *events.Completion

@@ -43,7 +43,7 @@ type Inspection struct {
 	Shares []Share `json:"shares,omitempty"`
 	// SharesLeftOut is the number of shares that are not listed.
 	SharesLeftOut int `json:"shares_left_out,omitempty"`
-	// Wait is about tasks that wait for memory under the limiter now, since its OOM killer is disabled.
+	// Wait is about tasks that wait for memory under the limiter now, because its OOM killer is disabled.
 	Wait *OOMWait `json:"wait,omitempty"`
 	// Candidates are processes that the limiter could kill now, the likeliest first. Where its OOM
 	// killer is disabled (limiter.oom_kill_disable), nothing would be killed.
@@ -79,6 +79,6 @@ type CgroupEvents struct {
 	OOMKill *uint64 `json:"oom_kill,omitempty"`
 	// OOMGroupKill counts how often a group was killed.
 	OOMGroupKill *uint64 `json:"oom_group_kill,omitempty"`
-	// SockThrottled counts how often sockets were throttled for the memory of its buffers.
+	// SockThrottled counts how often its sockets were throttled, because their buffers use too much memory.
 	SockThrottled *uint64 `json:"sock_throttled,omitempty"`
 }

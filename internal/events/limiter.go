@@ -28,7 +28,7 @@ type Limiter struct {
 	// ProtectedMinBytes is how much of the usage below it memory.min protects from reclaim for this
 	// limit; absent: none. The limiter's own memory.min protects nothing from it.
 	ProtectedMinBytes *uint64 `json:"protected_min_bytes,omitempty"`
-	// ProtectedLowBytes is the same of memory.low, which protects only while reclaim finds others.
+	// ProtectedLowBytes is the same for memory.low, which yields once nothing else can be reclaimed.
 	ProtectedLowBytes *uint64 `json:"protected_low_bytes,omitempty"`
 	// Nodes are the allowed NUMA nodes, for scope cpuset and mempolicy.
 	Nodes []int `json:"nodes,omitempty"`

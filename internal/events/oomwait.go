@@ -4,7 +4,7 @@ package events
 
 import "time"
 
-// OOMWait describes tasks that sleep until memory is freed, since the OOM killer is disabled for
+// OOMWait describes tasks that sleep until memory is freed, because the OOM killer is disabled for
 // their limiter: memory.oom_control of cgroup v1 has oom_kill_disable 1.
 type OOMWait struct {
 	// Since is when they were first seen to wait, up to a second late; absent and named in unknown

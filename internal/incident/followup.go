@@ -424,8 +424,8 @@ func (f *followUp) noteMissingEnds(r *reported) {
 
 	for _, v := range r.victims {
 		// The kernel may have skipped the program on its exit.
-		dead := v.ends.over() || f.cfg.Gone != nil && f.cfg.Gone(v.process.PID)
-		if !dead {
+		exited := v.ends.over() || f.cfg.Gone != nil && f.cfg.Gone(v.process.PID)
+		if !exited {
 			notes = append(notes, fmt.Sprintf("%s[%d] had not exited %s after its SIGKILL",
 				v.process.Comm, v.process.PID, milliseconds(exitLateNS)))
 		}

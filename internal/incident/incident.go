@@ -8,7 +8,7 @@
 //	invocations  OOM invocations whose entry and return are hooked
 //	threads      OOM kills of which only tracepoints are seen
 //	noVictims    OOM invocations that killed nobody
-//	waits        tasks that wait for memory since the OOM killer is disabled
+//	waits        tasks that wait for memory because the OOM killer is disabled
 //	userKills    SIGKILLs that the OOM killer did not send
 //
 // The first two collect the records of one invocation in a pendingOOM. When it is

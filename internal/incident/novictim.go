@@ -101,7 +101,7 @@ func (n *noVictims) repeat(r *kernel.OOMReturn) *repeat {
 // victim determines the constraint first, which is that of a memcg where one is the
 // limiter; and a node on which nothing is killable panics, unless sysrq-f asked for the
 // kill (mm/oom_kill.c: out_of_memory, 5.10 to 7.3). So one that returned without either
-// found the OOM killer disabled: suspend and hibernation do that while they freeze tasks
+// found the OOM killer turned off: suspend and hibernation do that while they freeze tasks
 // (oom_killer_disable).
 func outcomeOf(r *kernel.OOMReturn) events.Outcome {
 	if r.Outcome == events.OutcomeNoKillable && r.Constraint == kernel.ConstraintNone && r.Order != -1 {

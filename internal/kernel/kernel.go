@@ -241,7 +241,7 @@ type Mark struct {
 	Killed bool   // Meta.Current had just sent it SIGKILL
 }
 
-// OOMWait reports threads that wait for memory since the OOM killer is disabled for their
+// OOMWait reports threads that wait for memory because the OOM killer is disabled for their
 // limiter (cgroup v1). No hook sees them in every attach mode, so the tracer reads files
 // instead: this record is made of memory.oom_control and /proc. The first of a limiter
 // starts a wait; those that follow report threads that joined, the last the end.

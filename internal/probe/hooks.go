@@ -183,7 +183,7 @@ var hooks = []hook{
 		remedy:  remedyTracepoint,
 		stall:   events.StallMemcgReclaim,
 		lost: map[bpf.Kind]string{
-			bpf.KindStall: "stall", bpf.KindStallState: "begin of a stall", bpf.KindStallCount: "stalls of further cgroups",
+			bpf.KindStall: "stall", bpf.KindStallState: "start of a stall", bpf.KindStallCount: "stalls of further cgroups",
 		},
 	},
 	{

@@ -290,7 +290,7 @@ func (l *loader) missed() map[string]uint64 {
 	return fresh
 }
 
-// complete tells the programs that all of them are attached.
+// complete sets the variable by which the programs know that all of them are attached.
 func (l *loader) complete() error {
 	for _, c := range l.kept {
 		if attached := c.Variables["attached"]; attached != nil {

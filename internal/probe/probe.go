@@ -29,8 +29,7 @@ import (
 
 // Options select what is loaded.
 type Options struct {
-	// Tier forces the attach mode in which the choice of a victim is observed; empty
-	// selects the best one.
+	// Tier forces the attach mode of the OOM invocation; empty selects the best one.
 	Tier events.Tier
 	// MemoryHierarchy is the ID of the cgroup hierarchy with the memory controller, 0
 	// for cgroup v2.
@@ -158,7 +157,7 @@ func openRing(m *ebpf.Map) (ring, error) {
 	return r, nil
 }
 
-// Tier returns the attach mode in which the choice of a victim is observed.
+// Tier returns the attach mode of the OOM invocation.
 func (p *Probe) Tier() events.Tier { return p.tier }
 
 // Hooks returns how each hook is attached, and why not in a better mode.
@@ -321,7 +320,7 @@ func (p *Probe) readUrgent(h Handler, due time.Time) (newestNS uint64, err error
 // which the newest was made at newestNS, and whether no record is waiting. Records are read
 // in the order in which they were made.
 func (p *Probe) readUntil(newestNS uint64) (readNS uint64, caughtUp bool) {
-	now := kernel.BootNS() // before the look at the ring: a record that is made after it may be missed
+	now := kernel.BootNS() // read before the ring is examined: a record that is made after that may be missed
 
 	if p.urgent.AvailableBytes() == 0 {
 		return now, true

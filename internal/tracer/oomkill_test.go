@@ -166,14 +166,14 @@ func fill(t *testing.T, dir string, threads, mib int) *hog {
 	return h
 }
 
-// end waits until the hog is full or dead, and reports which.
+// end waits until the hog is full or has exited, and reports which.
 func (h *hog) end(t *testing.T) (full bool) {
 	t.Helper()
 
 	select {
 	case full = <-h.full:
 	case <-time.After(30 * time.Second):
-		t.Fatal("got neither a full hog nor a dead one in 30 s, want one of them")
+		t.Fatal("got neither a full hog nor an exited one in 30 s, want one of them")
 	}
 
 	return full
@@ -301,10 +301,10 @@ func TestTheLimitOfAParentIsNotTheFullChilds(t *testing.T) {
 
 			hogs := []*hog{victim}
 
-			for dead := false; !dead; { // the parent has room for some of these
+			for exited := false; !exited; { // the parent has room for some of these
 				h := fill(t, sibling, 1, 20)
 				hogs = append(hogs, h)
-				dead = !h.end(t) || !victim.lives()
+				exited = !h.end(t) || !victim.lives()
 			}
 
 			for _, h := range hogs {

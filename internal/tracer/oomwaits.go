@@ -22,7 +22,7 @@ import (
 const (
 	// oomWaitInterval is the time between two readings while a cgroup is suspected or waits.
 	oomWaitInterval = 500 * time.Millisecond
-	// suspectEveryNS is the shortest time between two looks for suspects.
+	// suspectEveryNS is the shortest time between two searches for suspects.
 	suspectEveryNS = 200e6
 	// suspectReadings is how often a cgroup is examined after its last reclaim without
 	// progress. The task sleeps right after that reclaim, so the second reading is a reserve.
@@ -40,7 +40,7 @@ const (
 	maxOOMWaits = 256
 )
 
-// oomWaits finds tasks that wait for memory since the OOM killer of a cgroup v1 is
+// oomWaits finds tasks that wait for memory because the OOM killer of a cgroup v1 is
 // disabled: the kernel puts them to sleep and reports nothing.
 //
 // It reads memory.oom_control of cgroups whose last reclaim made no progress, since a

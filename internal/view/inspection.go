@@ -87,7 +87,7 @@ func (v inspection) sections() []section {
 	all.add("waiting", v.waiting())
 
 	if v.killDisabled() {
-		all.add("next victims", prose("none: tasks over the limit wait until memory is freed, since its OOM killer is disabled"))
+		all.add("next victims", prose("none: tasks over the limit wait until memory is freed, because its OOM killer is disabled"))
 		all.add("processes", v.candidates()...)
 	} else {
 		all.add("next victims", v.candidates()...)

@@ -187,8 +187,8 @@ func verdictsBesideFloods(p *page) error {
 	p.writef("From a kill to the moment at which another process has read the line of the whole incident (`-o json --user-kills\n" +
 		"all`), in the best attach mode of this machine: of OOM kills from the kernel's `mark_victim` on, of SIGKILLs by a user\n" +
 		"from the system call on. SIGKILLs are collected until one second is quiet. Beside each kill a process of user `nobody`\n" +
-		"causes events as fast as it can, up to 10 000 a second. \"Before\" is the build before floods were bounded, measured in\n" +
-		"the same run, in alternation.\n")
+		"causes events as fast as it can, up to 10 000 a second. \"Before\" is a build in which such events have no budget for each\n" +
+		"tenant, measured in the same run, in alternation.\n")
 	p.writef("%d kills of each kind in each of %d rounds, on %s; the load was %s. A verdict that takes longer than %.0f s counts\n"+
 		"as that.\n", floodKills, *rounds, time.Now().Format("2006-01-02"), load(), verdictWithin.Seconds())
 	p.writef("| flood | events per second | OOM kill, ms: before | now | SIGKILL, ms: before | now |")

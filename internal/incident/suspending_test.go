@@ -12,7 +12,7 @@ import (
 // out_of_memory determines the constraint before it looks for a victim, and a node on which
 // nothing can be killed panics (mm/oom_kill.c). So an invocation without a constraint that
 // chose nothing found the OOM killer turned off for suspend.
-func TestAnInvocationThatDidNotEvenLookFoundTheSuspending(t *testing.T) {
+func TestAnInvocationWithoutASearchIsOfASuspendingNode(t *testing.T) {
 	a, c := proc(10, "a"), leafToRoot(1000, kernel.NoLimit)
 
 	for name, test := range map[string]struct {
