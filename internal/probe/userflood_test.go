@@ -262,6 +262,7 @@ func TestUserKillFloodCostsItsTenantAlone(t *testing.T) {
 // Others have the budget of all: users can cause them, too.
 func TestSIGKILLsThatMayBeTheOOMKillersHaveNoBudget(t *testing.T) {
 	runtime.LockOSThread()
+
 	defer runtime.UnlockOSThread()
 
 	p, _ := opened(t)

@@ -18,8 +18,13 @@ const (
 	runPercent   = 50
 )
 
-// Frugal keeps the heap small while a start fills it, until Lock.
-func Frugal() { debug.SetGCPercent(startPercent) }
+// Frugal keeps the heap small while a start fills it, until Lock. Samples of a memory profile
+// would make tables of the runtime grow later, which is 64 faults at once.
+func Frugal() {
+	runtime.MemProfileRate = 0
+
+	debug.SetGCPercent(startPercent)
+}
 
 // reserved is how much the heap has of the address space, resident or not, in bytes. Up to
 // there it neither maps anything nor makes tables when it grows.

@@ -34,6 +34,12 @@ func lock() (*Heap, error) {
 		return nil, err
 	}
 
+	// khugepaged would put huge pages in the place of others (mm/khugepaged.c: a fault for
+	// whoever touches them meanwhile, and more memory).
+	if err := unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0); err != nil {
+		return nil, err
+	}
+
 	reserve()
 
 	// What is not made resident below is locked once it is touched.

@@ -4,6 +4,7 @@ package vm
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -113,9 +114,15 @@ func runSurvival() error {
 		return fmt.Errorf("open the kernel's log: %w", err)
 	}
 
-	// Compaction migrates locked pages as well, and who touches one meanwhile takes a fault
-	// (mm/compaction.c). That is no fault of the tracers.
-	must.OK("keep locked pages in place", os.WriteFile("/proc/sys/vm/compact_unevictable_allowed", []byte("0"), 0))
+	// Compaction migrates locked pages as well, and NUMA balancing has threads fault on them to
+	// learn who uses them (mm/compaction.c, kernel/sched/fair.c). Those are no faults of the
+	// tracers.
+	for _, file := range []string{"vm/compact_unevictable_allowed", "kernel/numa_balancing"} {
+		err := os.WriteFile("/proc/sys/"+file, []byte("0"), 0)
+		if !errors.Is(err, os.ErrNotExist) {
+			must.OK("keep locked pages in place", err)
+		}
+	}
 
 	// They must get exempt by themselves.
 	must.OK("start without an exemption", os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0))
