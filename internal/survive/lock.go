@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -105,10 +104,12 @@ func (a area) size() uint64 { return a.end - a.start }
 
 // lock faults all pages in and keeps them. Unlike mlockall with MCL_ONFAULT, mlock does so
 // for pages that were not used yet, and copies those of a private mapping that can be
-// written (mm/gup.c: populate_vma_page_range).
+// written (mm/gup.c: populate_vma_page_range). The address never becomes a pointer: it may be
+// of a part of the heap that is free, and the collector ends the process if it finds a
+// pointer to one (runtime/mbitmap.go: badPointer).
 func (a area) lock() error {
-	if err := unix.Mlock(unsafe.Slice((*byte)(pointer(a.start)), a.size())); err != nil {
-		return fmt.Errorf("lock %d KiB at %#x: %w", a.size()>>10, a.start, err)
+	if _, _, errno := unix.Syscall(unix.SYS_MLOCK, uintptr(a.start), uintptr(a.size()), 0); errno != 0 {
+		return fmt.Errorf("lock %d KiB at %#x: %w", a.size()>>10, a.start, errno)
 	}
 
 	return nil
@@ -173,9 +174,6 @@ func resident(maps, exe string, heap area) (areas []area) {
 
 	return areas
 }
-
-// pointer returns an address as a pointer to memory that Go does not manage.
-func pointer(address uint64) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&address)) }
 
 // usage is how much memory the process has.
 type usage struct{ resident, data uint64 } // bytes

@@ -9,9 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
@@ -32,6 +35,7 @@ func TestMain(m *testing.M) {
 
 var acts = map[string]func() error{
 	"child": printScoreOfChild, "leak": func() error { return leak(time.Millisecond) }, "fast-leak": func() error { return leak(0) },
+	"lock-free": lockWhatIsFree,
 }
 
 func act(name string) (output string, err error) {
@@ -146,6 +150,44 @@ func TestALeakEndsTheProcess(t *testing.T) {
 		if !errors.As(err, &exit) || exit.ExitCode() != test.status || !test.text.MatchString(out) {
 			t.Errorf("%s: got error %v, output %.300q; want status %d and %q", test.act, err, out, test.status, test.text)
 		}
+	}
+}
+
+// lockWhatIsFree locks each page of a heap that is mostly free while the collector runs.
+func lockWhatIsFree() error {
+	const size = 16 << 20
+
+	block := make([]byte, size)
+	start := uint64(uintptr(unsafe.Pointer(unsafe.SliceData(block))))
+	runtime.KeepAlive(block)
+	runtime.GC()
+
+	var done atomic.Bool
+
+	go func() {
+		for !done.Load() {
+			runtime.GC()
+		}
+	}()
+
+	for at := start; at < start+size; at += 4096 {
+		if err := (area{at, at + 4096}).lock(); err != nil {
+			return err
+		}
+	}
+
+	done.Store(true)
+
+	return nil
+}
+
+func TestTheCollectorRunsWhileAFreeHeapIsLocked(t *testing.T) {
+	if err := mayLock(); err != nil {
+		testenv.Lacks(t, "this test needs CAP_IPC_LOCK")
+	}
+
+	if out, err := act("lock-free"); err != nil {
+		t.Errorf("got error %v, output %.300q; want none", err, out)
 	}
 }
 
