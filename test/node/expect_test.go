@@ -253,8 +253,19 @@ func (c *podCheck) checkPlaces(d driver, version int) {
 		c.equal("victim's cgroup", v.Cgroup.Path, d.pod(v.Workload.PodUID)+"/"+d.leaf(v.Workload.ContainerID))
 	}
 
-	if c.inc.Limiter != nil {
-		c.equal("limiter's file", c.inc.Limiter.Which, map[int]string{1: "memory.limit_in_bytes", 2: "memory.max"}[version])
+	if l := c.inc.Limiter; l != nil {
+		want := "memory.limit_in_bytes"
+
+		switch {
+		case version == 2:
+			want = "memory.max"
+		case l.LimitBytes != nil && l.SwapLimitBytes != nil && *l.LimitBytes == *l.SwapLimitBytes:
+			// A containerd sets both, and memory with swap is charged first (mm/memcontrol.c:
+			// try_charge).
+			want = "memory.memsw.limit_in_bytes"
+		}
+
+		c.equal("limiter's file", l.Which, want)
 	}
 }
 

@@ -70,9 +70,9 @@ func (w *watch) news() []*events.Incident { return w.incidents()[w.checked:] }
 func (w *watch) problems() []string {
 	all := slices.Clone(w.trace.Problems)
 
-	// The first is without CAP_SYS_RESOURCE, the others are about the restart of
-	// containerd, and about no socket.
-	expected := []string{"may choose oomtrace itself"}
+	// The first is without CAP_SYS_RESOURCE, the second is about --no-stalls, the others are
+	// about the restart of containerd, and about no socket.
+	expected := []string{"may choose oomtrace itself", "stalls are not traced"}
 	if w.label == byCRI {
 		expected = append(expected, "c.sock does not answer", "no socket at", "nothing listens at")
 	} else {
