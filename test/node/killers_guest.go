@@ -174,7 +174,8 @@ func (a *Attempt) signaled() bool {
 	return a.gone()
 }
 
-// child has the target start its child, and returns the child's PID.
+// child has the target start its child, and returns the child's PID. Package os has another
+// child before, for a moment, to learn what the kernel can do.
 func (a *Attempt) child() (pid int) {
 	ok := waitFor(usualLimit, func() bool {
 		_ = unix.Kill(a.PID, unix.SIGUSR1)
@@ -182,7 +183,9 @@ func (a *Attempt) child() (pid int) {
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", a.PID))
 		for _, thread := range threads { // any of them may have forked
 			text, _ := os.ReadFile(thread)
-			if pid, _ = strconv.Atoi(strings.TrimSpace(string(text))); pid > 0 {
+			pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+
+			if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.TrimSpace(string(comm)) == "sleep" {
 				return true
 			}
 		}
