@@ -54,6 +54,11 @@ static __always_inline void on_cgroup(struct cgroup *cgroup, const char *path, e
 	r->cgroup_id = BPF_CORE_READ(cgroup, kn, id);
 	r->hierarchy = hierarchy;
 	r->op = op;
+
+	/* Before 6.8 the verifier forgets the bounds of a spilled variable, and clang that it needs them. */
+	barrier_var(bytes);
+	if (bytes > sizeof(*r))
+		return;
 	if (bpf_ringbuf_output(&urgent, r, bytes, BPF_RB_FORCE_WAKEUP))
 		count_lost(WIRE_KIND_CGROUP_CHANGE);
 }

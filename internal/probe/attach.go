@@ -187,7 +187,7 @@ func reason(err error) string {
 
 	switch {
 	case errors.As(err, &verifier):
-		return "the verifier rejected the program: " + strings.TrimSpace(lastLine(verifier))
+		return "the verifier rejected the program: " + lastLine(verifier)
 	case errors.Is(err, unix.EPERM):
 		return "not permitted by the kernel (EPERM)"
 	case errors.Is(err, errNoKprobes):
@@ -202,11 +202,14 @@ func reason(err error) string {
 }
 
 func lastLine(err *ebpf.VerifierError) string {
-	if len(err.Log) == 0 {
-		return err.Error()
+	for _, line := range slices.Backward(err.Log) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasPrefix(line, "processed ") {
+			return err.Cause.Error() + ": " + line
+		}
 	}
 
-	return err.Cause.Error() + ": " + err.Log[len(err.Log)-1]
+	return err.Error()
 }
 
 func advice(err error) string {

@@ -144,7 +144,11 @@ var reporters = []string{"bpf_trace_run", "__bpf_trace_", "__traceiter_", "__do_
 // not part of every signal's way. What an interrupt hit is further out. Only where there is
 // no stack, siginfo is used.
 func originOf(k kernel.Kill, stack []frame) origin {
-	at := min(1, len(stack)) // the first is the BPF program that reports the signal
+	at := 0
+
+	for at < len(stack) && stack[at].address == stack[0].address {
+		at++ // the BPF program that reports the signal, which arm64 has twice
+	}
 
 	for at < len(stack) && slices.ContainsFunc(reporters, func(prefix string) bool { return strings.HasPrefix(stack[at].name, prefix) }) {
 		at++

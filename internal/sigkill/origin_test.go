@@ -85,6 +85,16 @@ func TestTheStackShowsWhatSentTheSignal(t *testing.T) {
 	}
 }
 
+// arm64 has the program that reports the signal as the caller of the tracepoint, and as the
+// first frame that it unwinds.
+func TestTheReporterMayBeInTheStackTwice(t *testing.T) {
+	stack := append([]frame{{address: 1}}, stackOf(sent+"kill_pid_info_type sys_kill")...)
+
+	if got := originOf(facts().Kill, stack); got.way != bySystemCall {
+		t.Errorf("got %+v, want %+v", *got.way, *bySystemCall)
+	}
+}
+
 // Without a stack, siginfo shows the sender unless the sender can forge it.
 func TestWithoutAStackTheCodeIsUsed(t *testing.T) {
 	for _, test := range []struct {

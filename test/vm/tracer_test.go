@@ -64,6 +64,12 @@ func (r *report) checkStatus(k Kernel, tier string, t Tracer, result *Result) {
 		if s.Kind == events.KindStatus && s.Phase == "end" {
 			end = &s
 		}
+
+		for _, hook := range s.Hooks {
+			if strings.Contains(hook.Why, "verifier") {
+				r.errorf("%s: hook %s: %s", tier, hook.Name, hook.Why)
+			}
+		}
 	}
 
 	if end == nil || end.Lost == nil || end.Incidents == nil {
