@@ -4,6 +4,7 @@ package diagnose
 
 import (
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
@@ -29,7 +30,7 @@ type charge struct {
 func newCharge(f *facts, m *events.Memory, n *events.NodeState) *charge {
 	switch {
 	case f.is(events.ScopeMemcg) && m != nil:
-		c := memcgCharge(m)
+		c := memcgCharge(withPagetables(m, f))
 
 		c.whole, c.of, c.source = value(f.limiter.LimitBytes), f.limit(), f.memorySource()
 		if f.limiter.LimitBytes == nil {
@@ -49,6 +50,23 @@ func newCharge(f *facts, m *events.Memory, n *events.NodeState) *charge {
 	}
 
 	return nil
+}
+
+// withPagetables replaces the page tables of a charge by those of the victim if only they make
+// it add up to the usage: 6.18 counts those of the cgroup late, and its own report has 0.
+func withPagetables(m *events.Memory, f *facts) *events.Memory {
+	if f.limiter.UsageBytes == nil || f.victim == nil || f.victim.PgtablesBytes == nil || oom.AddsUp(m, *f.limiter.UsageBytes) {
+		return m
+	}
+
+	with := *m
+
+	with.PagetablesBytes = f.victim.PgtablesBytes
+	if !oom.AddsUp(&with, *f.limiter.UsageBytes) {
+		return m
+	}
+
+	return &with
 }
 
 func memcgCharge(m *events.Memory) *charge {

@@ -240,6 +240,11 @@ func cases() []ruleCase {
 		{rule: "pagetables", confidence: certain,
 			make: with(plainKill(), func(i *incident) { i.Memory.AnonBytes, i.Memory.PagetablesBytes = new(250*mib), new(240*mib) }),
 			lack: func(i *incident) { i.Memory.PagetablesBytes = new(51 * mib) }},
+		{rule: "pagetables", name: "counted late for the cgroup", confidence: certain,
+			make: with(plainKill(), func(i *incident) {
+				i.Memory.AnonBytes, i.Memory.PagetablesBytes, i.Victims[0].PgtablesBytes = new(mib), new(uint64(0)), new(500*mib)
+			}),
+			lack: func(i *incident) { i.Victims[0].PgtablesBytes = new(400 * mib) }},
 		{rule: "kernel_stacks", confidence: certain,
 			make: filled(func(m *events.Memory) { m.KernelStackBytes = new(300 * mib) }),
 			lack: func(i *incident) { i.Memory.KernelStackBytes = new(51 * mib) }},
