@@ -18,6 +18,9 @@ const (
 	groupQuietNS = 100e6
 	// groupNS is how long members of a group may still follow a reported group kill.
 	groupNS = 5e9
+	// sharingNS is how long processes that share a victim's memory may still follow a reported
+	// kill: the kernel writes a line to its log before it kills them, perhaps to a slow console.
+	sharingNS = 1e9
 	// unmarkedNS is how long a SIGKILL waits for its mark.
 	unmarkedNS = 1e9
 	// maxUnmarked bounds the SIGKILLs of one thread that wait for their marks.
@@ -43,8 +46,8 @@ type thread struct {
 	chosen   *kernel.VictimChosen
 	unmarked []kernel.Kill // SIGKILLs by the kernel without a mark so far
 	pending  *pendingOOM
-	// done is the last group kill, for as long as it can have more members, and doneKill
-	// what its members have in common.
+	// done is the last kill, for as long as it can have more victims, and doneKill what the
+	// members of a group have in common.
 	done     *reported
 	doneKill groupKill
 }
@@ -101,6 +104,11 @@ func (ts *threads) kill(k kernel.Kill) error {
 
 	if t.pending != nil && (k.SharesMM || t.pending.has(k.Target.TGID)) {
 		return ts.report.killed(t.pending, k)
+	}
+
+	if t.done != nil && k.SharesMM && k.BootNS-t.done.lastNS <= sharingNS {
+		ts.report.late(t.done, k)
+		return nil
 	}
 
 	t.await(k)
@@ -264,33 +272,49 @@ func (ts *threads) finish(t *thread) error {
 	r, err := ts.report.incident(t.pending)
 	common := groupKillOf(t.pending.chosen, t.pending.shortage)
 
-	t.pending, t.done = nil, nil
+	t.pending, t.done, t.doneKill = nil, r, groupKill{}
 	if r.group {
-		t.done, t.doneKill = r, common
+		t.doneKill = common
 	}
 
 	return err
 }
 
-// addSharing adds the SIGKILLs after the first mark that got none themselves: their targets
-// share a victim's memory. The kernel side does not see that of a process whose leader has
-// exited. A task that exits kills by itself: those that it traces, for example. And a task
-// may be killed in its own context: by RLIMIT_CPU, or a BPF program.
+// addSharing adds the SIGKILLs that share a victim's memory to a pending OOM.
 func (ts *threads) addSharing(t *thread) error {
-	for _, k := range t.unmarked {
-		if k.BootNS < t.pending.firstNS || k.Current.Exiting || k.Current.TGID == k.Target.TGID {
-			continue
-		}
-
-		k.SharesMM = true
+	for _, k := range t.sharingSince(t.pending.firstNS) {
 		if err := ts.report.killed(t.pending, k); err != nil {
 			return err
 		}
 	}
 
+	return nil
+}
+
+// addLateSharing adds those that came after their kill was reported.
+func (ts *threads) addLateSharing(t *thread) {
+	for _, k := range t.sharingSince(t.done.timeNS) {
+		if k.BootNS-t.done.lastNS <= sharingNS {
+			ts.report.late(t.done, k)
+		}
+	}
+}
+
+// sharingSince takes the SIGKILLs after a kill that got no mark themselves: their targets
+// share a victim's memory. The kernel side does not see that of a process whose leader has
+// exited. A task that exits kills by itself: those that it traces, for example. And a task
+// may be killed in its own context: by RLIMIT_CPU, or a BPF program.
+func (t *thread) sharingSince(ns uint64) (sharing []kernel.Kill) {
+	for _, k := range t.unmarked {
+		if k.BootNS >= ns && !k.Current.Exiting && k.Current.TGID != k.Target.TGID {
+			k.SharesMM = true
+			sharing = append(sharing, k)
+		}
+	}
+
 	t.unmarked = nil
 
-	return nil
+	return sharing
 }
 
 // overdue reports what has been quiet for long enough, in the order of time. It returns
@@ -309,7 +333,11 @@ func (ts *threads) overdue(now uint64) (pending bool, err error) {
 	}
 
 	for tid, t := range ts.byTID {
-		pending = pending || t.pending != nil
+		if t.pending == nil && t.done != nil && len(t.unmarked) > 0 && t.quiet.forNS(now, quietNS) {
+			ts.addLateSharing(t) // a mark would have followed at once
+		}
+
+		pending = pending || t.pending != nil || t.done != nil && len(t.unmarked) > 0
 
 		if t.pending == nil && t.quiet.forNS(now, t.patience()) {
 			delete(ts.byTID, tid)
@@ -330,7 +358,7 @@ func (p *pendingOOM) patience() uint64 {
 
 // patience is how long a thread without a pending OOM is remembered.
 func (t *thread) patience() uint64 {
-	if t.done != nil {
+	if t.done != nil && t.done.group {
 		return groupNS
 	}
 

@@ -333,6 +333,31 @@ func TestLooseSIGKILLAfterAMarkSharesItsMemory(t *testing.T) {
 	}
 }
 
+// TestSharersMayComeLate: the kernel writes the line of the kill to its log before it kills
+// them, and a console at 9600 baud takes more than 100 ms for it.
+func TestSharersMayComeLate(t *testing.T) {
+	for _, leaderExited := range []bool{false, true} {
+		m := newHost(t, events.TierTracepoint)
+		a, b := proc(10, "a"), proc(11, "b")
+		m.marked(a, a, leafToRoot(1000, kernel.NoLimit), m.reclaims(0))
+
+		for range 3 {
+			m.idle(50 * ms)
+		}
+
+		if inc := m.one(); roles(inc) != "chosen" {
+			t.Fatalf("got roles %s at first, want chosen", roles(inc))
+		}
+
+		m.kill(a, b, false, !leaderExited)
+		m.settle()
+
+		if inc := m.one(); roles(inc) != "chosen shared_mm" {
+			t.Errorf("leader exited %v: got roles %s, want chosen shared_mm", leaderExited, roles(inc))
+		}
+	}
+}
+
 // TestAKillOfTheTriggerItselfIsNotShared: a BPF program or RLIMIT_CPU kills in the context of
 // its target, perhaps right after that has triggered an OOM kill.
 func TestAKillOfTheTriggerItselfIsNotShared(t *testing.T) {
