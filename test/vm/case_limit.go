@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -67,12 +68,12 @@ var fullChild = Case{
 		c.killsOfThreads("child")
 		c.kill(Kill{Victim: "full", Scope: events.ScopeMemcg, Limiter: "parent", Trigger: "last", Class: "anon_fault", Killer: "memcg"})
 	},
-	FirstCause: func(c *Check, inc *events.Incident) []string {
-		if isVictim(inc, c.proc("full").PID) {
-			return []string{"ancestor_limit"}
+	FirstCause: func(_ *Check, inc *events.Incident) []string {
+		if strings.HasSuffix(limiterPath(inc), "/child") {
+			return []string{"own_limit"}
 		}
 
-		return []string{"own_limit"}
+		return []string{"ancestor_limit"} // of the full process, and of another one if the parent is hit again
 	},
 }
 

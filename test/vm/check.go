@@ -201,3 +201,12 @@ func byUser(inc *events.Incident) bool { return inc.Scope == events.ScopeUser }
 func isVictim(inc *events.Incident, pid int) bool {
 	return slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.PID == pid || v.TID == pid })
 }
+
+// limiterPath returns the cgroup whose limit was hit, empty for the node.
+func limiterPath(inc *events.Incident) string {
+	if inc.Limiter == nil || inc.Limiter.Cgroup == nil {
+		return ""
+	}
+
+	return inc.Limiter.Cgroup.Path
+}

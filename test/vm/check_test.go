@@ -425,14 +425,6 @@ func (c *Check) memorySlackKiB() uint64 {
 	return slackKiB
 }
 
-func limiterPath(inc *events.Incident) string {
-	if inc.Limiter == nil || inc.Limiter.Cgroup == nil {
-		return ""
-	}
-
-	return inc.Limiter.Cgroup.Path
-}
-
 // namesUnknown reports whether an incident names a key, or what contains it, as unknown.
 func namesUnknown(inc *events.Incident, key string) bool {
 	return slices.ContainsFunc(inc.Unknown, func(u string) bool { return key == u || strings.HasPrefix(key, u+".") })
