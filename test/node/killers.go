@@ -83,8 +83,9 @@ var Killers = []Killer{
 	{
 		Name: "self",
 		do: func(a *Attempt) {
-			// From inside of the same service.
-			script := fmt.Sprintf("echo $$ > %s; kill -9 %d", a.cgroupFile("cgroup.procs"), a.PID)
+			// From inside of the same service, whose rest systemd ends with SIGTERM when its
+			// main process dies.
+			script := fmt.Sprintf("trap '' TERM; echo $$ > %s; kill -9 %d", a.cgroupFile("cgroup.procs"), a.PID)
 			must.OK("kill", exec.Command("sh", "-c", script).Run())
 		},
 		want: want{scope: events.ScopeUser, path: "self", comm: "sh"},
