@@ -211,10 +211,7 @@ static __always_inline bool is_oom_kill(void *info, struct task_struct *target)
 /* An enum wire_sender_flag: what is known of the current task as a sender. */
 static __always_inline __u32 sender_flags(struct task_struct *target)
 {
-	struct task_struct *current = current_task();
-	__u32 flags = pidns_flags(BPF_CORE_READ(current, group_leader), BPF_CORE_READ(target, group_leader));
-
-	return flags | (BPF_CORE_READ(current, flags) & PF_EXITING ? WIRE_SENDER_EXITING : 0);
+	return pidns_flags(BPF_CORE_READ(current_task(), group_leader), BPF_CORE_READ(target, group_leader));
 }
 
 /*

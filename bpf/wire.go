@@ -306,12 +306,11 @@ type SenderFlag uint32
 const (
 	SenderSamePIDNS   SenderFlag = 1
 	SenderInit        SenderFlag = 2
-	SenderExiting     SenderFlag = 4
-	SenderNoInfo      SenderFlag = 8
-	SenderLogin       SenderFlag = 16
-	SenderTerm        SenderFlag = 32
-	SenderMore        SenderFlag = 64
-	SenderTermIgnored SenderFlag = 128
+	SenderNoInfo      SenderFlag = 4
+	SenderLogin       SenderFlag = 8
+	SenderTerm        SenderFlag = 16
+	SenderMore        SenderFlag = 32
+	SenderTermIgnored SenderFlag = 64
 )
 
 // Ancestor is struct wire_ancestor.

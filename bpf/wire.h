@@ -277,12 +277,11 @@ struct wire_kill {
 enum wire_sender_flag {
 	WIRE_SENDER_SAME_PIDNS = 1 << 0, /* as the target, and not the initial one */
 	WIRE_SENDER_INIT = 1 << 1,	 /* PID 1 of a PID namespace that contains the target, and not the initial one */
-	WIRE_SENDER_EXITING = 1 << 2,
-	WIRE_SENDER_NO_INFO = 1 << 3,	   /* SEND_SIG_NOINFO: cgroup.kill, or PR_SET_PDEATHSIG */
-	WIRE_SENDER_LOGIN = 1 << 4,	   /* login_uid and session_id are valid */
-	WIRE_SENDER_TERM = 1 << 5,	   /* term_ns and term_sender are valid */
-	WIRE_SENDER_MORE = 1 << 6,	   /* ancestors[] does not reach PID 1 */
-	WIRE_SENDER_TERM_IGNORED = 1 << 7, /* by SIG_IGN, or as PID 1 without a handler */
+	WIRE_SENDER_NO_INFO = 1 << 2,	   /* SEND_SIG_NOINFO: cgroup.kill, or PR_SET_PDEATHSIG */
+	WIRE_SENDER_LOGIN = 1 << 3,	   /* login_uid and session_id are valid */
+	WIRE_SENDER_TERM = 1 << 4,	   /* term_ns and term_sender are valid */
+	WIRE_SENDER_MORE = 1 << 5,	   /* ancestors[] does not reach PID 1 */
+	WIRE_SENDER_TERM_IGNORED = 1 << 6, /* by SIG_IGN, or as PID 1 without a handler */
 };
 
 struct wire_ancestor {

@@ -460,12 +460,9 @@ func (b *builder) class(stack []uint64) string {
 	})
 }
 
-// process returns a task as the published contract has it.
+// process returns a task with its cgroup and workload.
 func (b *builder) process(t kernel.Task) events.Process {
-	p := events.Process{PID: int(t.TGID), TID: int(t.TID), Comm: t.LeaderComm, IsKernel: t.Kthread}
-	if t.Comm != t.LeaderComm {
-		p.Thread = t.Comm
-	}
+	p := t.Process()
 
 	if t.Cgroup.ID != 0 {
 		cgroup, place := b.cgroup(t.Cgroup)

@@ -380,7 +380,7 @@ func TestTracedProcessesAreNoVictims(t *testing.T) {
 	m.marked(a, proc(11, "b"), leafToRoot(1000, kernel.NoLimit), m.reclaims(0))
 
 	a.Exiting = true
-	m.record(kernel.Kill{Meta: m.meta(a), Target: proc(12, "traced"), FromKernel: true, Sender: &kernel.Sender{Exiting: true}})
+	m.record(kernel.Kill{Meta: m.meta(a), Target: proc(12, "traced"), FromKernel: true, Sender: &kernel.Sender{}})
 	m.settle()
 
 	if inc := m.one(); roles(inc) != "chosen" {

@@ -54,7 +54,7 @@ func (m *host) user(from, to kernel.Task, change ...func(*kernel.Kill)) {
 
 // teardown makes it a SIGKILL by the kernel as the init of a pid namespace ends.
 func teardown(k *kernel.Kill) {
-	k.FromKernel, k.Sender.NamespaceInit, k.Sender.SamePIDNS, k.Sender.Exiting = true, true, true, true
+	k.FromKernel, k.Sender.NamespaceInit, k.Sender.SamePIDNS, k.Current.Exiting = true, true, true, true
 }
 
 func victims(inc *events.Incident) string {

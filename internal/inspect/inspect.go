@@ -187,10 +187,7 @@ func (o Options) limitByWaiting(ctx context.Context, i *events.Inspection, path 
 }
 
 func (o Options) process(t kernel.Task) events.Process {
-	p := events.Process{PID: int(t.TGID), TID: int(t.TID), Comm: t.LeaderComm}
-	if t.Comm != t.LeaderComm {
-		p.Thread = t.Comm
-	}
+	p := t.Process()
 
 	if at, ok := o.Reader.CgroupOf(p.TID); ok {
 		p.Cgroup = new(o.Reader.Cgroup(at))

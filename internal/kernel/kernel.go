@@ -37,6 +37,16 @@ type Task struct {
 	Cgroup     events.CgroupKey
 }
 
+// Process returns the task as the published contract has it, but for its cgroup.
+func (t Task) Process() events.Process {
+	p := events.Process{PID: int(t.TGID), TID: int(t.TID), Comm: t.LeaderComm, IsKernel: t.Kthread}
+	if t.Comm != t.LeaderComm {
+		p.Thread = t.Comm
+	}
+
+	return p
+}
+
 // Constraint is what restricted an allocation: enum oom_constraint
 // (include/linux/oom.h). Values that a later kernel adds are "constraint_N".
 type Constraint string
@@ -202,7 +212,6 @@ type Sender struct {
 	LoginUID      uint32
 	SamePIDNS     bool // in the target's PID namespace, which is not the initial one
 	NamespaceInit bool // PID 1 of a PID namespace that contains the target
-	Exiting       bool
 	// NoInfo is true for SEND_SIG_NOINFO: cgroup.kill (5.14) and PTRACE_KILL to a thread;
 	// PR_SET_PDEATHSIG, and cgroup.kill at a fork, to a process.
 	NoInfo bool

@@ -336,7 +336,6 @@ func (d *decoder) userKill(w *bpf.UserKill) kernel.Kill {
 		LoginKnown:    has(bpf.SenderLogin),
 		SamePIDNS:     has(bpf.SenderSamePIDNS),
 		NamespaceInit: has(bpf.SenderInit),
-		Exiting:       has(bpf.SenderExiting),
 		NoInfo:        has(bpf.SenderNoInfo),
 		MoreAncestors: has(bpf.SenderMore),
 	}

@@ -150,14 +150,14 @@ func TestSendersAreClassified(t *testing.T) {
 			path:  "human", reason: "asked", login: &events.Login{Session: "3"}},
 		{name: "another pod's sidecar is not inside", facts: facts(by("x", ""), func(f *Facts) { f.From.Workload = &events.Workload{ContainerID: "c2", PodUID: "p1"} }), path: "other"},
 		{name: "the init of the pid namespace ends", facts: facts(by("app", ""), send(func(k *kernel.Kill) {
-			k.FromKernel, k.Sender.NamespaceInit, k.Sender.SamePIDNS, k.Sender.Exiting = true, true, true, true
+			k.FromKernel, k.Sender.NamespaceInit, k.Sender.SamePIDNS, k.Current.Exiting = true, true, true, true
 		})), path: "pidns", evidence: "its PID 1 app[900] exited"},
 		{name: "the kernel itself", facts: facts(by("app", ""), send(func(k *kernel.Kill) { k.FromKernel = true })), kind: "kernel", path: "kernel", evidence: "RLIMIT_CPU"},
 		{name: "cgroup.kill by nobody known", facts: facts(by("x", ""), send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Group = true, false })), path: "cgroup_kill", evidence: "cgroup.kill was written"},
 		{name: "cgroup.kill by runc", facts: facts(by("runc", ""), send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Group = true, false })), path: "runtime", evidence: "cgroup.kill was written"},
 		{name: "cgroup.kill by a human", facts: facts(by("bash", ""), below("sshd"), session, send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Group = true, false })),
 			path: "human", reason: "asked", evidence: "cgroup.kill was written", login: &events.Login{Session: "3", User: "ada"}},
-		{name: "a parent's death", facts: facts(by("x", ""), send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Sender.Exiting = true, true })),
+		{name: "a parent's death", facts: facts(by("x", ""), send(func(k *kernel.Kill) { k.Sender.NoInfo, k.Current.Exiting = true, true })),
 			path: "other", evidence: "PR_SET_PDEATHSIG"},
 		{name: "kill -9 in a shell", facts: facts(by("bash", "/usr/bin/bash", "-bash"), below("sshd"), session), path: "human", reason: "asked", evidence: "session-3.scope",
 			login: &events.Login{Session: "3", User: "ada"}},

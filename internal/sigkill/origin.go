@@ -209,13 +209,13 @@ func byCode(k kernel.Kill) *way {
 	s := k.Sender
 
 	switch {
-	case k.FromKernel && s.NamespaceInit && s.Exiting:
+	case k.FromKernel && s.NamespaceInit && k.Current.Exiting:
 		return byNamespace
 	case k.FromKernel:
 		return byKernel
 	case s.NoInfo && !k.Group:
 		return byCgroupKill
-	case s.NoInfo && s.Exiting:
+	case s.NoInfo && k.Current.Exiting:
 		return byParentExit
 	case s.NoInfo:
 		return byKilledFork

@@ -114,11 +114,11 @@ func TestWithoutAStackTheCodeIsUsed(t *testing.T) {
 		{"force_sig", func(k *kernel.Kill) { k.Code = kernel.CodeKernel }, byInterrupt},
 		{"the kernel", func(k *kernel.Kill) { k.FromKernel, k.Code = true, kernel.CodeKernel }, byKernel},
 		{"the kernel, as PID 1 of the namespace exits", func(k *kernel.Kill) {
-			k.FromKernel, k.Sender.NamespaceInit, k.Sender.Exiting = true, true, true
+			k.FromKernel, k.Sender.NamespaceInit, k.Current.Exiting = true, true, true
 		}, byNamespace},
 		{"cgroup.kill", func(k *kernel.Kill) { k.Sender.NoInfo, k.Group = true, false }, byCgroupKill},
 		{"cgroup.kill at a fork", func(k *kernel.Kill) { k.Sender.NoInfo = true }, byKilledFork},
-		{"the exit of a parent", func(k *kernel.Kill) { k.Sender.NoInfo, k.Sender.Exiting = true, true }, byParentExit},
+		{"the exit of a parent", func(k *kernel.Kill) { k.Sender.NoInfo, k.Current.Exiting = true, true }, byParentExit},
 	} {
 		k := facts().Kill
 		test.change(&k)

@@ -137,10 +137,7 @@ func (l *limitWrites) change(w kernel.LimitWrite, atNS uint64) (change events.Li
 }
 
 func (l *limitWrites) process(task kernel.Task) events.Process {
-	p := events.Process{PID: int(task.TGID), TID: int(task.TID), Comm: task.LeaderComm, IsKernel: task.Kthread}
-	if task.Comm != task.LeaderComm {
-		p.Thread = task.Comm
-	}
+	p := task.Process()
 
 	place, path, _ := l.tree.Place(task.Cgroup)
 	p.Cgroup, p.Workload = &events.Cgroup{CgroupKey: task.Cgroup, Path: path}, place.Workload
