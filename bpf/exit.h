@@ -75,6 +75,25 @@ static __always_inline void send_exit(enum wire_kind kind, __u32 tgid)
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
+/*
+ * The kernel skips a kretprobe while too many calls of the function are in progress: as
+ * many as there are CPUs on 5.10, 10 or more later (kernel/kprobes.c: maxactive). A
+ * thread has passed exit_mm before its sched_process_exit (kernel/exit.c, 5.10 to 6.12),
+ * and has thus released the memory.
+ */
+static __always_inline void on_missed_exit_mmap_return(__u32 tgid)
+{
+	__u32 tid = current_tid(), *entered = bpf_map_lookup_elem(&exiting_mm, &tid);
+
+	if (!entered)
+		return;
+
+	/* Else one left over, of an earlier thread with the same ID. */
+	if (*entered == tgid)
+		send_exit(WIRE_KIND_RELEASED, tgid);
+	bpf_map_delete_elem(&exiting_mm, &tid);
+}
+
 static __always_inline void on_process_exit(struct task_struct *task)
 {
 	__u32 tgid = BPF_CORE_READ(task, tgid), tid = BPF_CORE_READ(task, pid);
@@ -85,6 +104,9 @@ static __always_inline void on_process_exit(struct task_struct *task)
 	 */
 	if (bpf_map_lookup_elem(&invocations, &tid))
 		bpf_map_delete_elem(&invocations, &tid);
+
+	if (attach_mode == WIRE_ATTACH_MODE_KPROBE)
+		on_missed_exit_mmap_return(tgid);
 
 	if (!bpf_map_lookup_elem(&dying, &tgid))
 		return;

@@ -57,8 +57,9 @@ static __always_inline void fill_cgroup_key(struct cgroup_key *key, struct task_
 	key->pad = 0;
 }
 
-/* Sends the memcgs above a target, at most once a second per cgroup. */
-static __always_inline void send_target_ancestry(struct task_struct *target, struct cgroup_key *key, __u64 tenant)
+/* Sends the memcgs above a target, at most once a second per cgroup, and only within its budget if it has one. */
+static __always_inline void send_target_ancestry(struct task_struct *target, struct cgroup_key *key, bool budgeted,
+						 __u64 tenant)
 {
 	__u64 now = bpf_ktime_get_boot_ns(), *sent = bpf_map_lookup_elem(&ancestries, key);
 	struct wire_target_ancestry *r;
@@ -67,7 +68,7 @@ static __always_inline void send_target_ancestry(struct task_struct *target, str
 	if (sent && now - *sent < NSEC_PER_SEC)
 		return;
 
-	if (!may_send(WIRE_KIND_TARGET_ANCESTRY, QUOTA_USER_KILLS, tenant, sizeof(*r)))
+	if (budgeted && !may_send(WIRE_KIND_TARGET_ANCESTRY, QUOTA_USER_KILLS, tenant, sizeof(*r)))
 		return;
 
 	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
@@ -189,17 +190,19 @@ static __always_inline void on_user_kill(void *ctx, void *info, struct task_stru
 	struct cgroup_key key;
 	struct wire_user_kill *r;
 	struct term *term;
+	bool budgeted;
 	__u64 tenant;
 
 	if (!kills(target, result))
 		return;
 
+	budgeted = !may_be_missed_oom(info);
 	tenant = tenant_of(task_cgroup(current_task()));
-	if (!may_be_missed_oom(info) && !may_send(WIRE_KIND_USER_KILL, QUOTA_USER_KILLS, tenant, sizeof(*r)))
+	if (budgeted && !may_send(WIRE_KIND_USER_KILL, QUOTA_USER_KILLS, tenant, sizeof(*r)))
 		return;
 
 	fill_cgroup_key(&key, target);
-	send_target_ancestry(target, &key, tenant);
+	send_target_ancestry(target, &key, budgeted, tenant);
 
 	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
 	if (!r) {
