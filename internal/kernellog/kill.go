@@ -4,6 +4,7 @@ package kernellog
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -101,6 +102,13 @@ func (p *parser) killedLine(s *stream, rec record, message, rest string) bool {
 		return true
 	}
 
+	if r.group != "" && r.columns != nil && r.tasksCut == 0 && !r.inTable(k.pid) {
+		r.note(fmt.Sprintf("%s[%d] is taken for a thread of a process killed before, as it has the same size", k.comm, k.pid))
+		r.advance(rec, inKills)
+
+		return true
+	}
+
 	k.at, k.message, k.unproven = rec, message, r.group != "" && !r.inTable(k.pid)
 	if !k.unproven {
 		r.saw(message)
@@ -131,8 +139,8 @@ func (r *report) expects(k *kill) bool {
 
 	switch {
 	case r.group != "":
-		// All members are in the task table, if the log has it.
-		return r.inTable(k.pid) || r.columns == nil || r.tasksCut > 0
+		// All members are in the task table, if the log has it, but not their other threads.
+		return r.inTable(k.pid) || r.columns == nil || r.tasksCut > 0 || r.sizedLikeMember(k)
 	case len(r.kills) > 0 || r.noKillable:
 		return false
 	case r.summary != nil && r.summary.pid != 0:
@@ -145,6 +153,19 @@ func (r *report) expects(k *kill) bool {
 
 	return false
 }
+
+// sizedLikeMember reports whether a kill looks like another thread of a process of the group
+// that was killed before. The kernel comes to a leader again if that exits meanwhile, and
+// prints one of the threads that are left (kernel/cgroup/cgroup.c: css_task_iter_advance;
+// mm/oom_kill.c: __oom_kill_process).
+func (r *report) sizedLikeMember(k *kill) bool {
+	return slices.ContainsFunc(r.kills, func(member kill) bool {
+		return r.inTable(member.pid) && same(member.totalVM, k.totalVM) && same(member.uid, k.uid) && same(member.adj, k.adj)
+	})
+}
+
+// same reports whether two numbers are known and equal.
+func same[T comparable](a, b *T) bool { return a != nil && b != nil && *a == *b }
 
 // inTable reports whether a process is in the task table, and so in the limiter's cgroup.
 func (r *report) inTable(pid int) bool {
@@ -217,7 +238,8 @@ func (p *parser) exitingLine(s *stream, rec record, message, rest string) bool {
 
 	r.saw(message)
 
-	if len(r.exiting) < maxVictims {
+	again := slices.ContainsFunc(r.kills, func(earlier kill) bool { return earlier.pid == pid })
+	if !again && len(r.exiting) < maxVictims {
 		r.exiting = append(r.exiting, k)
 	}
 

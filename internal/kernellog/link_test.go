@@ -136,8 +136,14 @@ func TestLinesAreLinkedToTheirReport(t *testing.T) {
 		},
 		{
 			"no member", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7, 8) + summaryOf("/a", "/a", "hog", 7) + killOf("hog", 7) +
-				groupOf("/a") + killOf("hog", 9),
+				groupOf("/a") + strings.Replace(killOf("hog", 9), "total-vm:82988kB", "total-vm:82984kB", 1),
 			"memcg killed: hog in /a by group, chosen hog[7] of /a\nmemcg killed: - in - by memcg, unknown hog[9]",
+		},
+		{
+			"members whose leaders have exited meanwhile", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7, 8) +
+				summaryOf("/a", "/a", "hog", 7) + killOf("hog", 7) + groupOf("/a") + killOf("worker", 12) + killOf("hog", 8) + killOf("worker", 13) +
+				"Memory cgroup out of memory: OOM victim 8 (hog) is already exiting. Skip killing the task\n" + killOf("worker", 14),
+			"memcg killed: hog in /a by group, chosen hog[7] of /a, group hog[8]",
 		},
 		{
 			"another cgroup's group", whole + groupOf("/c") + killOf("hog", 9),

@@ -271,11 +271,12 @@ static void *idle_thread(void *arg)
 	return arg;
 }
 
-static volatile int proceeding;
+static volatile int proceeding, sharing;
 
 static int idle_process(void *arg)
 {
 	prctl(PR_SET_NAME, "sharer");
+	sharing = 1;
 	for (;;)
 		pause();
 	return arg != 0;
@@ -306,6 +307,8 @@ static void share(int (*f)(void *), void *arg)
 
 	if (pid < 0)
 		fail("clone");
+	while (!sharing)
+		sched_yield();
 	dprintf(1, "%d\n", pid);
 }
 
@@ -358,15 +361,23 @@ static void kill_by_timer(long ms)
 
 static void exit_kill(void)
 {
-	int pid = fork();
+	int named[2], pid;
+	char c = 0;
 
+	if (pipe(named))
+		fail("pipe");
+	pid = fork();
 	if (pid < 0)
 		fail("fork");
 	if (!pid) {
 		prctl(PR_SET_NAME, "traced");
+		if (write(named[1], &c, 1) != 1)
+			fail("write");
 		for (;;)
 			pause();
 	}
+	if (read(named[0], &c, 1) != 1)
+		fail("read");
 	if (ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_EXITKILL))
 		fail("ptrace");
 	dprintf(1, "%d\n", pid);
