@@ -16,8 +16,8 @@
 
 /* Bytes of the ring that may be in use for a record of that kind to be sent. */
 enum quota {
-	QUOTA_LIMIT_WRITES = URGENT_BYTES / 8,
 	QUOTA_CGROUPS = URGENT_BYTES / 4, /* user space can read again what is lost of these */
+	QUOTA_LIMIT_WRITES = URGENT_BYTES / 8 * 3,
 	QUOTA_USER_KILLS = URGENT_BYTES / 2,
 };
 

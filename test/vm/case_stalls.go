@@ -24,10 +24,10 @@ var memoryHigh = Case{
 
 		file := filepath.Join(g.mountTmpfs(), "felt")
 		must.OK("make a file", os.WriteFile(file, make([]byte, 4096), 0o600)) // charged to the guest
-		hog := g.start("hog", leaf, "felt", "23", file)
+		hog := g.start("hog", leaf, "felt", "22", file)
 		hog.proceed()
 
-		for range 600 {
+		for range 1800 { // beside noise, each fault is charged, and throttled, by itself
 			text, err := os.ReadFile(file)
 			must.OK("read what the hog measured", err)
 
@@ -39,7 +39,7 @@ var memoryHigh = Case{
 			time.Sleep(100 * time.Millisecond)
 		}
 
-		must.OK("wait for the hog", errors.New("it did not touch its memory within a minute"))
+		must.OK("wait for the hog", errors.New("it did not touch its memory within three minutes"))
 	},
 	Want: func(c *Check) {
 		c.noIncident()
@@ -53,13 +53,19 @@ var memoryHigh = Case{
 		}
 
 		felt := c.Run.Facts["felt_ms"]
+		tolerance := felt / 20
+
+		if c.Kernel.Noise {
+			tolerance = felt / 4 // it waits for a CPU as well
+		}
+
 		switch {
 		case felt < 100:
 			c.errorf("the case shows nothing: got %d ms of throttling of the hog, want at least 100", felt)
 		case c.Tier == tierTracepoint: // it cannot see memory.high
 			c.equal("ms of throttling", reported, 0)
 		default:
-			c.near("ms of throttling", reported, felt, felt/20)
+			c.near("ms of throttling", reported, felt, tolerance)
 		}
 	},
 }

@@ -388,13 +388,15 @@ static void exit_kill(void)
 /*
  * What an unprivileged tenant can make the kernel report all the time, counted in a file:
  *   trickle  20 cgroups a second are made and removed
- *   zombie   SIGKILL to a process that has exited, some thousand times a second
- *   cgroup   cgroups with long names are made and removed as fast as it goes; on cgroup v1,
- *            which alone has it, they are renamed
+ *   zombie   SIGKILL to a process that has exited, 10 each 5 ms
+ *   cgroup   cgroups with long names are made and removed each 5 ms; on cgroup v1, which
+ *            alone has it, they are renamed
+ * That is more than the budget of a tenant. Without the pauses an emulated machine, which
+ * is some twenty times slower than another one, has no time left for its tracers.
  */
 static void noise(const char *dir, const char *how, const char *answer)
 {
-	struct timespec trickle = {0, 50000000}, zombie = {0, 200000};
+	struct timespec trickle = {0, 50000000}, pause = {0, 5000000};
 	volatile unsigned long long *count = shared(answer);
 	char one[256] = "one-", two[256] = "two-";
 
@@ -411,7 +413,7 @@ static void noise(const char *dir, const char *how, const char *answer)
 			if (pid < 0 || kill(pid, SIGKILL))
 				fail("kill");
 			if (*count % 10 == 0)
-				nanosleep(&zombie, 0);
+				nanosleep(&pause, 0);
 		}
 	}
 	if (!strcmp(how, "trickle"))
@@ -426,11 +428,13 @@ static void noise(const char *dir, const char *how, const char *answer)
 		for (int i = 0; i < 100 && !rename(one, two); i++) {
 			if (rename(two, one))
 				fail(two);
+			nanosleep(&pause, 0);
 			*count += 2;
 		}
 		if (rmdir(one))
 			fail(one);
 		*count += 2;
+		nanosleep(&pause, 0);
 	}
 }
 
