@@ -161,6 +161,35 @@ func (h *Heap) extend() error {
 	return nil
 }
 
+// blockSize is how much of the heap a processor of the runtime takes at a time to make spans
+// of, aligned to it, in bytes (runtime/mpagecache.go: pageCachePages, 64 pages of 8 KiB).
+const blockSize = 512 << 10
+
+// usedBeyond returns the blocks of the heap that are used beyond what extend made resident,
+// since reserve had filled all before them: a span may have more objects, and a block more
+// spans, than were used so far.
+func (h *Heap) usedBeyond(arena area) (blocks []area, err error) {
+	rest := area{min(arena.start+h.end, arena.end), arena.end}
+	rest.start -= rest.start % uint64(os.Getpagesize())
+
+	pages, err := rest.present()
+	if err != nil {
+		return nil, err
+	}
+
+	for i, page := range pages {
+		at := rest.start + uint64(i*os.Getpagesize())
+		if page == 0 || len(blocks) > 0 && at < blocks[len(blocks)-1].end {
+			continue
+		}
+
+		start := at - at%blockSize
+		blocks = append(blocks, area{max(start, rest.start), min(start+blockSize, rest.end)})
+	}
+
+	return blocks, nil
+}
+
 // arenaOf returns the mappings around an object of the heap: those that can be written,
 // without a gap between them.
 func arenaOf(maps string, object uint64) (arena area) {

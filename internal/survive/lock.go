@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,6 +47,14 @@ func lock() (*Heap, error) {
 		return nil, err
 	}
 
+	// From now on, mmap faults all pages in. That is also how the Go runtime returns memory
+	// that is locked: MADV_DONTNEED is refused for it (mm/madvise.c), so the runtime maps
+	// something new in its place (runtime/mem_linux.go: sysUnusedOS). It does so at any time:
+	// what is made resident before would be missing again.
+	if err := unix.Mlockall(unix.MCL_FUTURE); err != nil {
+		return nil, err
+	}
+
 	heap := newHeap()
 	if err := heap.extend(); err != nil {
 		return nil, err
@@ -61,16 +70,20 @@ func lock() (*Heap, error) {
 		return nil, err
 	}
 
-	for _, a := range resident(string(maps), exe, arenaOf(string(maps), heap.address())) {
+	arena := arenaOf(string(maps), heap.address())
+
+	blocks, err := heap.usedBeyond(arena)
+	if err != nil {
+		return nil, err
+	}
+
+	for _, a := range append(blocks, resident(string(maps), exe, arena)...) {
 		if err := a.lock(); err != nil {
 			return nil, err
 		}
 	}
 
-	// From now on, mmap faults all pages in. That is also how the Go runtime returns memory
-	// that is locked: MADV_DONTNEED is refused for it (mm/madvise.c), so the runtime maps
-	// something new in its place (runtime/mem_linux.go: sysUnusedOS).
-	return heap, unix.Mlockall(unix.MCL_FUTURE)
+	return heap, nil
 }
 
 // mayLock makes sure that locking has no limit. Beyond one, mmap fails, and the Go runtime
@@ -113,6 +126,26 @@ func (a area) lock() error {
 	}
 
 	return nil
+}
+
+// present returns for each page of a, which starts at one, whether it is resident.
+func (a area) present() ([]byte, error) {
+	if a.size() == 0 {
+		return nil, nil
+	}
+
+	pages := make([]byte, a.size()/uint64(os.Getpagesize()))
+
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(a.start), uintptr(a.size()), uintptr(unsafe.Pointer(unsafe.SliceData(pages))))
+	if errno != 0 {
+		return nil, fmt.Errorf("read what is resident of %d KiB at %#x: %w", a.size()>>10, a.start, errno)
+	}
+
+	for i := range pages {
+		pages[i] &= 1 // the other bits are reserved
+	}
+
+	return pages, nil
 }
 
 const (

@@ -16,6 +16,8 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -215,5 +217,45 @@ c002000000-c004000000 ---p 00000000 00:00 0
 
 	if got, want := arenaOf(maps, 0xc000923450), (area{0xc000000000, 0xc002000000}); got != want {
 		t.Errorf("got heap %x, want %x", got, want)
+	}
+}
+
+// A page that was used beyond the end has its whole block made resident.
+func TestBlocksInUseBeyondTheEnd(t *testing.T) {
+	memory, err := unix.Mmap(-1, 0, 8*blockSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { _ = unix.Munmap(memory) })
+
+	if err := unix.Madvise(memory, unix.MADV_NOHUGEPAGE); err != nil {
+		t.Fatal(err)
+	}
+
+	start := uint64(uintptr(unsafe.Pointer(unsafe.SliceData(memory))))
+	aligned := start + blockSize - start%blockSize
+	at := func(address uint64) { memory[address-start] = 1 }
+
+	at(aligned)                 // before the end
+	at(aligned + 3*blockSize/2) // in the block of the end
+	at(aligned + 4*blockSize + 5000)
+	at(aligned + 5*blockSize - 1)
+
+	h := &Heap{end: blockSize + blockSize/4 + 100}
+
+	got, err := h.usedBeyond(area{aligned, start + uint64(len(memory))})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	page := uint64(os.Getpagesize())
+	want := []area{
+		{(aligned + h.end) / page * page, aligned + 2*blockSize},
+		{aligned + 4*blockSize, aligned + 5*blockSize},
+	}
+
+	if !slices.Equal(got, want) {
+		t.Errorf("got blocks %#x, want %#x", got, want)
 	}
 }
