@@ -173,6 +173,8 @@ func enforced(name, tracepoint, evidence string) Killer {
 			detach, err := deaths.Program(tracepoint, a.PID)
 			must.OK("attach a program", err)
 			waitFor(usualLimit, func() bool { return a.signaled() })
+			// The kernel has its name for as long as it is loaded.
+			time.Sleep(5 * time.Second)
 			detach()
 		},
 		want: want{scope: events.ScopeUser, path: "bpf", nobody: true, check: stated(evidence)},
