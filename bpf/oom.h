@@ -193,6 +193,17 @@ static __always_inline void maybe_send_charge(struct invocation *invocation)
 	send_charge();
 }
 
+/*
+ * Whether a process has the memory of the last marked victim. Those are killed after the
+ * mark, and get none; a process that is younger only has the address of that memory.
+ */
+static __always_inline bool shares_marked_mm(struct invocation *invocation, struct task_struct *target)
+{
+	return invocation->marked_mm && invocation->marked_mm == BPF_CORE_READ(target, mm) &&
+	       BPF_CORE_READ(target, group_leader, start_boottime) < invocation->target_ns &&
+	       bpf_ktime_get_boot_ns() - invocation->target_ns < REPEAT_SERIES_NS;
+}
+
 /* Whether a SIGKILL belongs to an invocation, or to a process that shares the memory of one's victim. */
 static __always_inline bool is_oom_kill(void *info, struct task_struct *target)
 {
@@ -200,12 +211,8 @@ static __always_inline bool is_oom_kill(void *info, struct task_struct *target)
 
 	if (!invocation)
 		return false;
-	if (invocation->number)
-		return true;
 
-	/* Those are killed after the victim's mark, and get none. Later, another process may have that address. */
-	return invocation->marked_mm && invocation->marked_mm == BPF_CORE_READ(target, mm) &&
-	       bpf_ktime_get_boot_ns() - invocation->target_ns < REPEAT_SERIES_NS;
+	return invocation->number || shares_marked_mm(invocation, target);
 }
 
 /* An enum wire_sender_flag: what is known of the current task as a sender. */
@@ -264,7 +271,7 @@ static __always_inline void on_oom_kill(void *ctx, void *info, struct task_struc
 		count_lost(WIRE_KIND_STATE);
 	} else {
 		number = invocation->number;
-		shares_mm = mm && invocation->marked_mm == mm && invocation->target_tid != target_tid;
+		shares_mm = invocation->target_tid != target_tid && shares_marked_mm(invocation, target);
 		invocation->target = target;
 		invocation->target_mm = mm;
 		invocation->target_tid = target_tid;

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/testenv/deaths"
@@ -120,6 +121,8 @@ func TestOnlyTheSenderOfASIGKILLIsNamed(t *testing.T) {
 					}
 
 					pid = die(t, dir, test.way, kill)
+
+					time.Sleep(500 * time.Millisecond) // the sender is looked up meanwhile
 				})
 
 				inc := k.of(pid)
