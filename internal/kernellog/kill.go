@@ -102,7 +102,7 @@ func (p *parser) killedLine(s *stream, rec record, message, rest string) bool {
 		return true
 	}
 
-	if r.group != "" && r.columns != nil && r.tasksCut == 0 && !r.inTable(k.pid) {
+	if r.group != "" && r.hasWholeTable() && !r.inTable(k.pid) {
 		r.note(fmt.Sprintf("%s[%d] is taken for a thread of a process killed before, as it has the same size", k.comm, k.pid))
 		r.advance(rec, inKills)
 
@@ -140,7 +140,7 @@ func (r *report) expects(k *kill) bool {
 	switch {
 	case r.group != "":
 		// All members are in the task table, if the log has it, but not their other threads.
-		return r.inTable(k.pid) || r.columns == nil || r.tasksCut > 0 || r.sizedLikeMember(k)
+		return r.inTable(k.pid) || !r.hasWholeTable() || r.sizedLikeMember(k)
 	case len(r.kills) > 0 || r.noKillable:
 		return false
 	case r.summary != nil && r.summary.pid != 0:
@@ -166,6 +166,9 @@ func (r *report) sizedLikeMember(k *kill) bool {
 
 // same reports whether two numbers are known and equal.
 func same[T comparable](a, b *T) bool { return a != nil && b != nil && *a == *b }
+
+// hasWholeTable reports whether the log has the task table, and all of it was kept.
+func (r *report) hasWholeTable() bool { return r.columns != nil && r.tasksCut == 0 }
 
 // inTable reports whether a process is in the task table, and so in the limiter's cgroup.
 func (r *report) inTable(pid int) bool {
