@@ -21,6 +21,9 @@ const (
 	// sharingNS is how long processes that share a victim's memory may still follow a reported
 	// kill: the kernel writes a line to its log before it kills them, perhaps to a slow console.
 	sharingNS = 1e9
+	// markNS is how long a SIGKILL after a reported kill may be without a mark until it is taken
+	// for one of those: a machine may be paused between the two, and an update can wait.
+	markNS = 500e6
 	// unmarkedNS is how long a SIGKILL waits for its mark.
 	unmarkedNS = 1e9
 	// maxUnmarked bounds the SIGKILLs of one thread that wait for their marks.
@@ -333,8 +336,8 @@ func (ts *threads) overdue(now uint64) (pending bool, err error) {
 	}
 
 	for tid, t := range ts.byTID {
-		if t.pending == nil && t.done != nil && len(t.unmarked) > 0 && t.quiet.forNS(now, quietNS) {
-			ts.addLateSharing(t) // a mark would have followed at once
+		if t.pending == nil && t.done != nil && len(t.unmarked) > 0 && t.quiet.forNS(now, markNS) {
+			ts.addLateSharing(t)
 		}
 
 		pending = pending || t.pending != nil || t.done != nil && len(t.unmarked) > 0
