@@ -110,8 +110,8 @@ func (c *Check) steady(inc *events.Incident) *events.Incident {
 		out.Audit = &audit
 	}
 
-	if a := inc.Allocation; a != nil && a.Class == "pagetable" {
-		// A fault may hit the limit when it needs a page for its page table.
+	if a := inc.Allocation; a != nil && (a.Class == "pagetable" || a.Class == "slab" && c.spec.Name != slab.Name) {
+		// A fault may hit the limit when it needs a page for its page table, or a small object.
 		fault := *a
 
 		fault.Class, fault.GFP, fault.GFPFlags = "anon_fault", new(uint32(3264)), []string{"GFP_KERNEL"}
