@@ -48,6 +48,14 @@ func die(t *testing.T, dir, way string, kill func(pid int)) (pid int) {
 
 	cmd.Process.Signal(syscall.SIGUSR1)
 
+	const patience = 30 * time.Second
+
+	giveUp := time.AfterFunc(patience, func() {
+		t.Errorf("got a process that still runs after %v, want one that died of %s", patience, way)
+		cmd.Process.Kill()
+	})
+	defer giveUp.Stop()
+
 	pid = cmd.Process.Pid
 
 	if way == deaths.Parent {

@@ -332,6 +332,6 @@ func RunTarget(args []string) {
 	}
 
 	for {
-		time.Sleep(time.Hour)
+		time.Sleep(100 * time.Millisecond) // a program that kills at system calls needs some
 	}
 }

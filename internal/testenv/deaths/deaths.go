@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -75,7 +76,7 @@ func FromEnvironment() {
 	}
 
 	ways := map[string]func(){
-		Wait: func() {}, Timer: timer(unix.CLOCK_MONOTONIC), CPUTimer: timer(unix.CLOCK_PROCESS_CPUTIME_ID),
+		Wait: wait, Timer: timer(unix.CLOCK_MONOTONIC), CPUTimer: timer(unix.CLOCK_PROCESS_CPUTIME_ID),
 		CPULimit: cpuLimit, File: file, Sigqueue: sigqueue, Parent: parent,
 	}
 
@@ -111,6 +112,14 @@ func sys(trap uintptr, args ...uintptr) {
 
 func spin() {
 	for {
+	}
+}
+
+// wait makes system calls for ever. A BPF program that kills at one of them may miss a few:
+// the kernel skips it while a task that was preempted inside of it is on the same CPU.
+func wait() {
+	for {
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
