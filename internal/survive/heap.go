@@ -37,6 +37,8 @@ const reserved = 64 << 20
 func reserve() {
 	debug.SetGCPercent(-1)
 
+	fillMarkBits()
+
 	h := newHeap()
 
 	all := ofEachSize()
@@ -67,6 +69,21 @@ func reserve() {
 
 	runtime.GOMAXPROCS(before)
 	runtime.KeepAlive(all)
+}
+
+// smallest is where fillMarkBits puts its objects, so that they are on the heap.
+var smallest **byte
+
+// fillMarkBits has the runtime map what it needs for the marks of a larger heap: it takes
+// them in chunks of 64 KiB, one bit for each object, and keeps the chunks for later
+// collections (runtime/mheap.go: newMarkBits). Objects of the smallest size have the most
+// bits for their memory. Nothing refers to them, so they cost the collector no time.
+func fillMarkBits() {
+	for range 1 << 19 {
+		smallest = new(*byte)
+	}
+
+	smallest = nil
 }
 
 // ofEachSize allocates more than a span of objects of each size, with and without pointers.

@@ -142,9 +142,9 @@ func TestALeakEndsTheProcess(t *testing.T) {
 	}{
 		{"leak", ExitTooLarge, regexp.MustCompile("oomtrace ends itself: it uses")},
 
-		// By the Go runtime, before a reading. Its words depend on whether the heap or what
+		// By the Go runtime, before a reading. Its words depend on which of the heap and what
 		// the runtime keeps beside it reaches the bound first.
-		{"fast-leak", 2, regexp.MustCompile("runtime: (out of|cannot allocate) memory")},
+		{"fast-leak", 2, regexp.MustCompile("(out of|cannot allocate) memory")},
 	} {
 		out, err := act(test.act)
 
