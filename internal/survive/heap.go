@@ -38,6 +38,7 @@ func reserve() {
 	debug.SetGCPercent(-1)
 
 	fillMarkBits()
+	fillFinalizers()
 
 	h := newHeap()
 
@@ -84,6 +85,17 @@ func fillMarkBits() {
 	}
 
 	smallest = nil
+}
+
+// fillFinalizers has the runtime map what it needs to free what has to be closed, such as
+// files and processes: for more of them at once than are used between two collections. It
+// takes that in the thread that finds them, and keeps it (runtime/mfinal.go: queuefinalizer;
+// runtime/mcleanup.go: enqueue).
+func fillFinalizers() {
+	for range 1 << 12 {
+		runtime.SetFinalizer(new(*byte), func(**byte) {})
+		runtime.AddCleanup(new(*byte), func(struct{}) {}, struct{}{})
+	}
 }
 
 // ofEachSize allocates more than a span of objects of each size, with and without pointers.
