@@ -117,7 +117,10 @@ func runCases(cgroupV1, noisy bool, names, tiers []string) (*Result, error) {
 
 	if n != nil {
 		r.result.Noise = n.stop()
+		r.waitQuiet(noisyQuiet)
 	}
+
+	r.takeLate()
 
 	for tier, p := range r.tracers {
 		t := r.result.Tracers[tier]
@@ -176,8 +179,13 @@ func (r *runner) startTracers(tiers []string) error {
 	return nil
 }
 
-// usualQuiet is how long the tracers are silent when all is reported.
-const usualQuiet = 700 * time.Millisecond
+const (
+	// usualQuiet is how long the tracers are silent when all is reported.
+	usualQuiet = 700 * time.Millisecond
+	// noisyQuiet is the same after noise, beside which a line may be that late. Lines of all
+	// cases but the last have the time of the next.
+	noisyQuiet = 6 * time.Second
+)
 
 func (r *runner) run(c *Case) *Run {
 	run := &Run{Name: c.Name, Lines: map[string][]string{}, DelaysMS: map[string]map[string]float64{}}
