@@ -78,7 +78,7 @@ var smallest **byte
 // fillMarkBits has the runtime map what it needs for the marks of a larger heap: it takes
 // them in chunks of 64 KiB, one bit for each object, and keeps the chunks for later
 // collections (runtime/mheap.go: newMarkBits). Objects of the smallest size have the most
-// bits for their memory. Nothing refers to them, so they cost the collector no time.
+// bits for their memory. Nothing refers to them, so there is nothing to mark.
 func fillMarkBits() {
 	for range 1 << 19 {
 		smallest = new(*byte)

@@ -182,8 +182,8 @@ func (r *runner) startTracers(tiers []string) error {
 const (
 	// usualQuiet is how long the tracers are silent when all is reported.
 	usualQuiet = 700 * time.Millisecond
-	// noisyQuiet is the same after noise, beside which a line may be that late. Lines of all
-	// cases but the last have the time of the next.
+	// noisyQuiet is the same after the last case beside noise, where a line may be that late.
+	// The late lines of any other case are taken when the next one starts.
 	noisyQuiet = 6 * time.Second
 )
 

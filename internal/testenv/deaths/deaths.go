@@ -115,7 +115,7 @@ func spin() {
 	}
 }
 
-// wait makes system calls for ever. A BPF program that kills at one of them may miss a few:
+// wait makes system calls forever. A BPF program that kills at one of them may miss a few:
 // the kernel skips it while a task that was preempted inside of it is on the same CPU.
 func wait() {
 	for {
