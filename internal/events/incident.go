@@ -168,6 +168,9 @@ type Incident struct {
 	CandidatesLeftOut int `json:"candidates_left_out,omitempty"`
 	// NodeState is the state of the node's memory.
 	NodeState *NodeState `json:"node_state,omitempty"`
+	// NodeAtKill is the state of the node's memory at the kill, of a live trace: as the kernel's own
+	// report has it. Absent: the kernel's log has none, or could not be read.
+	NodeAtKill *NodeState `json:"node_at_kill,omitempty"`
 	// Eviction is the distance of the node to an eviction by the kubelet.
 	Eviction *Eviction `json:"eviction,omitempty"`
 	// Reported are the container runtime's reports of the containers.
