@@ -7,14 +7,14 @@ import (
 	"strconv"
 	"strings"
 
-	"path/filepath"
-
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
 // Bounds of the lists of a state.
 const (
 	maxSlabs   = 10
+	maxSites   = 10
 	maxCgroups = 10
 )
 
@@ -24,13 +24,17 @@ const (
 // It reads no process and no page. Its cost grows with the cgroups of the first two
 // levels (some 20 µs each) and with slab caches: the kernel counts their partial slabs
 // (mm/slub.c: get_slabinfo; before 6.10 each of them, with the list of a NUMA node
-// locked). /proc/zoneinfo grows with zones and CPUs.
+// locked). /proc/zoneinfo grows with zones and CPUs, and /proc/allocinfo, which few kernels
+// have, with the places in the kernel's source that allocate (some thousands).
 func (r Reader) State() *events.NodeState {
 	s := r.Meminfo()
 	r.hugetlb(s)
+	r.holders(s)
 	s.PSISome, s.PSIFull = readPSI(r.in("proc/pressure/memory"))
-	s.Zones = r.zones()
+	s.Zones, s.FreePCPBytes = r.zones()
 	s.Slabs = r.slabs(maxSlabs)
+	s.AllocationSites = r.allocationSites(maxSites)
+	s.Ledger = oom.Ledger(s)
 	s.TransparentHuge = r.transparentHuge()
 
 	if n := readNumber(r.in("proc/sys/vm/oom_kill_allocating_task")); n != nil {
@@ -66,14 +70,20 @@ func (r Reader) Meminfo() *events.NodeState {
 	}
 	s.TotalBytes, s.FreeBytes, s.AvailableBytes = kib("MemTotal:"), kib("MemFree:"), kib("MemAvailable:")
 	s.AnonBytes, s.ShmemBytes = kib("AnonPages:"), kib("Shmem:")
-	// File pages on the LRU lists. Cached includes shmem and locked pages.
-	if active, inactive := kib("Active(file):"), kib("Inactive(file):"); active != nil && inactive != nil {
-		sum := *active + *inactive
-		s.FileBytes = &sum
-	}
+	// Cached is NR_FILE_PAGES without the swap cache and without the page cache of block devices.
+	s.FileBytes, s.SwapCacheBytes = added(kib("Cached:"), kib("Buffers:")), kib("SwapCached:")
+	s.ActiveFileBytes, s.InactiveFileBytes = kib("Active(file):"), kib("Inactive(file):")
+	s.LRUBytes = added(added(kib("Active:"), kib("Inactive:")), kib("Unevictable:"))
 	s.DirtyBytes, s.WritebackBytes = kib("Dirty:"), kib("Writeback:")
 	s.SlabReclaimable, s.SlabUnreclaimable = kib("SReclaimable:"), kib("SUnreclaim:")
 	s.KernelStackBytes, s.PagetablesBytes = kib("KernelStack:"), kib("PageTables:")
+	s.SecPagetablesBytes, s.PercpuBytes = kib("SecPageTables:"), kib("Percpu:") // of 6.0 and 4.20
+	s.VmallocBytes = vmalloc(kib("VmallocUsed:"), kib("VmallocChunk:"))
+
+	if all := kib("KReclaimable:"); all != nil && s.SlabReclaimable != nil { // of 4.20
+		s.MiscReclaimableBytes = new(*all - min(*all, *s.SlabReclaimable))
+	}
+	s.FreeCMABytes, s.ZswapBytes, s.BalloonBytes = kib("CmaFree:"), kib("Zswap:"), kib("Balloon:") // of 5.19 and 6.16
 	s.UnevictableBytes, s.AnonTHPBytes = kib("Unevictable:"), kib("AnonHugePages:")
 	s.SwapTotalBytes, s.SwapFreeBytes = kib("SwapTotal:"), kib("SwapFree:")
 
@@ -99,26 +109,23 @@ func (r Reader) Meminfo() *events.NodeState {
 	return s
 }
 
-// hugetlb adds up the free pages of all sizes: /proc/meminfo has those of the default
-// size only.
-func (r Reader) hugetlb(s *events.NodeState) {
-	files, _ := filepath.Glob(r.in("sys/kernel/mm/hugepages/hugepages-*kB/free_hugepages"))
-	if len(files) == 0 {
-		return
+// added is a sum, nil unless both parts are known.
+func added(a, b *uint64) *uint64 {
+	if a == nil || b == nil {
+		return nil
 	}
-	var sum uint64
 
-	for _, file := range files {
-		name := strings.TrimPrefix(filepath.Base(filepath.Dir(file)), "hugepages-")
-		kib, err := strconv.ParseUint(strings.TrimSuffix(name, "kB"), 10, 32)
+	return new(*a + *b)
+}
 
-		free := readNumber(file)
-		if err != nil || free == nil || *free > 1<<32 {
-			return
-		}
-		sum += *free * kib * 1024
+// vmalloc returns the memory of vmalloc where VmallocUsed is that: before 4.4 it is address space,
+// which VmallocChunk shows, and up to 5.2 it is always 0 (fs/proc/meminfo.c).
+func vmalloc(used, chunk *uint64) *uint64 {
+	if value(used) == 0 || value(chunk) != 0 {
+		return nil
 	}
-	s.HugetlbFreeBytes = &sum
+
+	return used
 }
 
 // readPSI parses a file like "some avg10=0.00 avg60=0.00 avg300=0.00 total=0".

@@ -24,9 +24,11 @@ const zoneinfo = `Node 0, zone      DMA
       nr_free_pages 3840
   pagesets
     cpu: 0
-              count:    0
+              count:    4
               high:     9999
               batch:    1
+    cpu: 1
+              count:    3
   node_unreclaimable:  0
   start_pfn:           1
 Node 0, zone  Movable
@@ -40,6 +42,7 @@ Node 1, zone   Normal
         min      10
         low      nonsense
         managed  200
+      nr_free_cma  60
 `
 
 const buddyinfo = `Node 0, zone      DMA      0      1      0      0      0      0      0      0      1      1      3 
@@ -50,20 +53,25 @@ Node 1, zone
 
 func TestZonesAreParsed(t *testing.T) {
 	page := uint64(PageSize())
-	got := Reader{Root: tree(t, map[string]string{"proc/zoneinfo": zoneinfo, "proc/buddyinfo": buddyinfo})}.zones()
+	got, pcp := Reader{Root: tree(t, map[string]string{"proc/zoneinfo": zoneinfo, "proc/buddyinfo": buddyinfo})}.zones()
 
 	want := []events.Zone{
 		{
 			Node: 0, Zone: "DMA", FreeBytes: p64(3840 * page), MinBytes: p64(33 * page), LowBytes: p64(41 * page),
 			HighBytes: p64(49 * page), ManagedBytes: p64(3840 * page), FreeBlocks: []uint64{0, 1, 0, 0, 0, 0, 0, 0, 1, 1, 3},
+			ReserveBytes: []uint64{0, 3019 * page, 7499 * page, 7499 * page, 7499 * page},
 		},
 		{
 			Node: 1, Zone: "Normal", FreeBytes: p64(100 * page), MinBytes: p64(10 * page), ManagedBytes: p64(200 * page),
-			FreeBlocks: []uint64{6329, 5356, 3532, 2238, 1735, 1265, 702, 414, 222, 142, 710},
+			FreeCMABytes: p64(60 * page), FreeBlocks: []uint64{6329, 5356, 3532, 2238, 1735, 1265, 702, 414, 222, 142, 710},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+
+	if value(pcp) != 7*page {
+		t.Errorf("got %d bytes on the lists of CPUs, want 7 pages", value(pcp))
 	}
 }
 
