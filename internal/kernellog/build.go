@@ -167,7 +167,9 @@ func (b *builder) kernelIncident(r *report, unknown *oom.Unknowns) *events.Incid
 	}
 
 	if r.memInfo != nil {
-		inc.NodeState = r.memInfo.state(page, r.slabs)
+		allNodes := inc.Scope != events.ScopeCpuset && inc.Scope != events.ScopeMempolicy && !unknown.Has("constraint")
+		inc.NodeState = r.memInfo.state(page, r.slabs, allNodes)
+		unknown.Unless("node_state.ledger", !holed(inc.NodeState.Ledger))
 	} else {
 		unknown.Add("node_state")
 	}

@@ -102,8 +102,7 @@ func (r *report) limiter(inc *events.Incident, page uint64, unknown *oom.Unknown
 		var ram, swap *uint64
 
 		if r.memInfo != nil {
-			state := r.memInfo.state(page, nil)
-			ram, swap = state.TotalBytes, state.SwapTotalBytes
+			ram, swap = r.memInfo.total(page), r.memInfo.swapTotal
 		}
 		inc.Limiter = oom.NodeLimiter(ram, swap, unknown)
 		r.protection(inc.Limiter, ram, unknown)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
 // memInfo is the block that starts with "Mem-Info:" (mm/show_mem.c: show_free_areas and
@@ -20,14 +21,27 @@ type memInfo struct {
 	// Of the last lines, in pages.
 	pageCache, swapCache, ram, reserved *uint64
 	swapFree, swapTotal                 *uint64 // bytes
-	hugeTotal, hugeFree                 *uint64 // bytes
-	pageBytes                           uint64  // of order 0, as the free lists show it
+	huge                                []hugePool
+	sites                               []events.AllocationSite
+	inSites                             bool   // within the lines of allocation sites
+	pageBytes                           uint64 // of order 0, as the free lists show it
+	lastZone                            int    // of the last line of a zone, whose reserves come next; -1: none
 }
+
+// hugePool has the huge pages of one size, of all nodes.
+type hugePool struct{ size, total, free uint64 }
+
+// maxHugeSizes bounds the sizes of huge pages; kernels have five at most (arm64).
+const maxHugeSizes = 16
+
+// maxSites bounds the allocation sites; the kernel prints ten.
+const maxSites = 16
 
 type zone struct {
 	node    int
 	name    string
 	values  map[string]uint64 // bytes
+	reserve []uint64          // pages
 	blocks  []uint64
 	blocked bool // blocks is known
 }
@@ -54,7 +68,7 @@ func (r *report) memInfoLine(rec record, text string) bool {
 		if r.at >= inLimits || r.header == nil {
 			return false // of an allocation failure, or sysrq-m
 		}
-		r.memInfo = &memInfo{global: map[string]uint64{}, nodes: map[int]map[string]uint64{}}
+		r.memInfo = &memInfo{global: map[string]uint64{}, nodes: map[int]map[string]uint64{}, lastZone: -1}
 		r.advance(rec, inMemInfo)
 
 		return true
@@ -83,6 +97,26 @@ func (r *report) memInfoLine(rec record, text string) bool {
 }
 
 func (m *memInfo) line(rec record, text string) bool {
+	if strings.HasPrefix(text, "Memory allocations") && strings.HasSuffix(text, ":") {
+		m.inSites = true
+		return true
+	}
+
+	if m.inSites {
+		return m.siteLine(rec, text)
+	}
+
+	if rest, found := strings.CutPrefix(text, "lowmem_reserve[]:"); found {
+		m.reserveLine(rec, rest)
+		return true
+	}
+	m.lastZone = -1
+
+	// Without CONFIG_NUMA, a zone has no node (mm/show_mem.c: show_node).
+	if name, _, _ := strings.Cut(text, " "); oom.IsZone(strings.TrimSuffix(name, ":")) {
+		return m.nodeLine(rec, 0, text)
+	}
+
 	if rest, found := strings.CutPrefix(text, "Node "); found {
 		number, rest, _ := strings.Cut(rest, " ")
 
@@ -94,8 +128,7 @@ func (m *memInfo) line(rec record, text string) bool {
 		return m.nodeLine(rec, node, rest)
 	}
 
-	if strings.HasPrefix(text, "lowmem_reserve[]:") || strings.HasPrefix(text, "Swap cache stats:") ||
-		strings.HasPrefix(text, "Memory cgroup min protection") {
+	if strings.HasPrefix(text, "Swap cache stats:") || strings.HasPrefix(text, "Memory cgroup min protection") {
 		return true
 	}
 
@@ -209,8 +242,32 @@ func (m *memInfo) nodeLine(rec record, node int, text string) bool {
 		return false
 	}
 	z.values = kibWords(rec, rest)
+	m.lastZone = slices.IndexFunc(m.zones, func(o zone) bool { return o.node == node && o.name == first })
 
 	return true
+}
+
+// reserveLine reads "0 3870 3870 3870", in pages: of the zone in the line before.
+func (m *memInfo) reserveLine(rec record, text string) {
+	const maxZoneTypes = 8 // include/linux/mmzone.h: MAX_NR_ZONES is 6 at most
+
+	at := m.lastZone
+	m.lastZone = -1
+
+	words := strings.Fields(text)
+	if at < 0 || rec.torn || len(words) > maxZoneTypes {
+		return
+	}
+	var reserve []uint64
+
+	for _, word := range words {
+		pages, ok := number(word)
+		if !ok || pages > 1<<44 {
+			return
+		}
+		reserve = append(reserve, pages)
+	}
+	m.zones[at].reserve = reserve
 }
 
 // kibWords reads "free:12kB min:3kB ..." as bytes. Kernels write some as KB.
@@ -234,7 +291,7 @@ func kibWords(rec record, text string) map[string]uint64 {
 
 var wantedZone = map[string]bool{
 	"free": true, "min": true, "low": true, "high": true, "managed": true, "present": true, "kernel_stack": true, "anon_thp": true,
-	"gpu_active": true, "gpu_reclaim": true,
+	"gpu_active": true, "gpu_reclaim": true, "Balloon": true, "free_cma": true, "zspages": true,
 }
 
 // freeLists reads "0*4kB 1*8kB (U) ... = 1800kB".
@@ -290,16 +347,54 @@ func (m *memInfo) hugeLine(rec record, text string) bool {
 	if !ok1 || !ok2 || !ok3 || rec.torn || total > 1<<32 || free > total || size > 1<<40 {
 		return false
 	}
-	add := func(to **uint64, n uint64) {
-		if *to != nil {
-			n += **to
+
+	at := slices.IndexFunc(m.huge, func(p hugePool) bool { return p.size == size })
+	if at < 0 {
+		if len(m.huge) == maxHugeSizes {
+			return false
 		}
-		*to = &n
+		at = len(m.huge)
+		m.huge = append(m.huge, hugePool{size: size})
 	}
-	add(&m.hugeTotal, total*size)
-	add(&m.hugeFree, free*size)
+	m.huge[at].total += total
+	m.huge[at].free += free
 
 	return true
+}
+
+// siteLine reads a line of "Memory allocations:", such as "22.8 MiB 5833 mm/slub.c:2305
+// func:alloc_slab_page" (mm/show_mem.c, since 6.10 with CONFIG_MEM_ALLOC_PROFILING). The size has
+// three digits (lib/string_helpers.c: string_get_size).
+func (m *memInfo) siteLine(rec record, text string) bool {
+	words := strings.Fields(text)
+	if len(words) < 5 || rec.torn {
+		return false
+	}
+	size, ok1 := roundedSize(words[0], words[1])
+	count, ok2 := number(words[2])
+	site, ok3 := oom.AllocationSite(strings.Join(words[3:], " "))
+
+	if !ok1 || !ok2 || !ok3 {
+		return false
+	}
+
+	if site.Bytes, site.Count = size, count; len(m.sites) < maxSites {
+		m.sites = append(m.sites, site)
+	}
+
+	return true
+}
+
+// roundedSize reads a number with a unit of the powers of 1024.
+func roundedSize(word, unit string) (bytes uint64, ok bool) {
+	shift := 10 * slices.Index([]string{"B", "KiB", "MiB", "GiB", "TiB"}, unit)
+
+	n, err := strconv.ParseFloat(word, 64)
+	if err != nil || shift < 0 || !(n >= 0 && n < 1<<20) {
+		return 0, false
+	}
+
+	return uint64(n * float64(uint64(1)<<shift)), true
 }
 
 // slabLine reads "kmalloc-64   1234KB   1300KB": name, used, total (mm/slab_common.c:
@@ -332,62 +427,116 @@ func (r *report) slabLine(rec record, text string) bool {
 	return true
 }
 
-// state returns the node's memory at the kill, as far as the log has the block.
-func (m *memInfo) state(pageBytes uint64, slabs []events.SlabCache) *events.NodeState {
-	n := &events.NodeState{SwapTotalBytes: m.swapTotal, SwapFreeBytes: m.swapFree}
-	pages := func(key string) *uint64 {
-		if v, ok := m.global[key]; ok && v < 1<<44 {
-			return new(v * pageBytes)
+// state returns the node's memory at the kill, as far as the log has the block. The kernel leaves
+// out NUMA nodes that the allocation could not use; allNodes means that it could use all.
+func (m *memInfo) state(pageBytes uint64, slabs []events.SlabCache, allNodes bool) *events.NodeState {
+	n := &events.NodeState{SwapTotalBytes: m.swapTotal, SwapFreeBytes: m.swapFree, AllocationSites: m.sites}
+	pages := func(keys ...string) *uint64 {
+		var sum uint64
+
+		for _, key := range keys {
+			v, ok := m.global[key]
+			if !ok || v >= 1<<44 {
+				return nil
+			}
+			sum += v * pageBytes
 		}
 
-		return nil
+		return &sum
 	}
 
-	if m.ram != nil && m.reserved != nil && *m.reserved <= *m.ram && *m.ram < 1<<44 {
-		n.TotalBytes = new((*m.ram - *m.reserved) * pageBytes)
-	}
+	n.TotalBytes = m.total(pageBytes)
 	n.FreeBytes, n.ShmemBytes, n.PagetablesBytes = pages("free"), pages("shmem"), pages("pagetables")
+	n.FreePCPBytes, n.FreeCMABytes, n.SecPagetablesBytes = pages("free_pcp"), pages("free_cma"), pages("sec_pagetables")
 	n.DirtyBytes, n.WritebackBytes, n.UnevictableBytes = pages("dirty"), pages("writeback"), pages("unevictable")
 
 	n.SlabReclaimable, n.SlabUnreclaimable = pages("slab_reclaimable"), pages("slab_unreclaimable")
-	if a, i := pages("active_file"), pages("inactive_file"); a != nil && i != nil {
-		n.FileBytes = new(*a + *i)
-	}
-	n.AnonBytes = m.anon(pageBytes)
+	n.MiscReclaimableBytes = pages("kernel_misc_reclaimable")
+
+	n.ActiveFileBytes, n.InactiveFileBytes = pages("active_file"), pages("inactive_file")
+	n.LRUBytes = pages("active_anon", "inactive_anon", "isolated_anon", "active_file", "inactive_file", "isolated_file", "unevictable")
+	m.userMemory(n, pageBytes)
+
 	n.KernelStackBytes, n.AnonTHPBytes = m.nodeSum("kernel_stack", pageBytes), m.nodeSum("anon_thp", pageBytes)
 	n.GPUActiveBytes, n.GPUReclaimBytes = m.nodeSum("gpu_active", pageBytes), m.nodeSum("gpu_reclaim", pageBytes)
+	n.BalloonBytes, n.ZspagesBytes = m.nodeSum("Balloon", pageBytes), m.zoneSum("zspages", pageBytes)
+	m.hugePages(n)
 
-	n.HugetlbBytes, n.HugetlbFreeBytes = m.hugeTotal, m.hugeFree
-	for _, z := range m.zones {
-		n.Zones = append(n.Zones, z.event())
+	for i := range m.zones {
+		n.Zones = append(n.Zones, m.zones[i].event())
+	}
+
+	if m.whole(pageBytes) { // else a line of reserves may be of a zone that the log lacks
+		for i := range m.zones {
+			n.Zones[i].ReserveBytes = m.zones[i].reserves(pageBytes)
+		}
 	}
 
 	slices.SortStableFunc(slabs, func(a, b events.SlabCache) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	n.Slabs = slabs
 
+	if allNodes || m.whole(pageBytes) {
+		n.Ledger = oom.Ledger(n)
+	}
+
 	return n
 }
 
-// anon returns the mapped anonymous memory, nil if it cannot be computed. The lists of
-// anonymous pages also contain shmem and the swap cache, and lack locked memory.
-func (m *memInfo) anon(pageBytes uint64) *uint64 {
-	var sum uint64
+// neverPrinted are the entries of a ledger that no report has. Another one that is missing may be in
+// a line that the log lacks.
+var neverPrinted = []string{"vmalloc", "per-CPU memory", "network buffers", "zram and zswap"}
 
-	for _, key := range []string{"active_anon", "inactive_anon", "isolated_anon"} {
-		n, ok := m.global[key]
-		if !ok || n > 1<<44 {
-			return nil
-		}
-		sum += n
-	}
-	shmem, ok1 := m.global["shmem"]
+// holed reports whether a ledger may lack entries that the report had.
+func holed(l *events.Ledger) bool {
+	return l != nil && slices.ContainsFunc(l.Missing, func(name string) bool { return !slices.Contains(neverPrinted, name) })
+}
 
-	locked, ok2 := m.global["unevictable"]
-	if !ok1 || !ok2 || locked != 0 || m.swapCache == nil || *m.swapCache != 0 || shmem > sum {
+// total is MemTotal: the pages that the allocator manages.
+func (m *memInfo) total(pageBytes uint64) *uint64 {
+	if m.ram == nil || m.reserved == nil || *m.reserved > *m.ram || *m.ram >= 1<<44 {
 		return nil
 	}
 
-	return new((sum - shmem) * pageBytes)
+	return new((*m.ram - *m.reserved) * pageBytes)
+}
+
+// userMemory splits what is on the LRU lists into page cache and anonymous memory, which includes
+// the swap cache. "total pagecache pages" is NR_FILE_PAGES, with the swap cache.
+func (m *memInfo) userMemory(n *events.NodeState, pageBytes uint64) {
+	if m.swapCache != nil && *m.swapCache < 1<<44 {
+		n.SwapCacheBytes = new(*m.swapCache * pageBytes)
+	}
+
+	if m.pageCache == nil || m.swapCache == nil || *m.swapCache > *m.pageCache || *m.pageCache > 1<<44 {
+		return
+	}
+	n.FileBytes = new((*m.pageCache - *m.swapCache) * pageBytes)
+
+	if n.LRUBytes == nil || *n.LRUBytes < *n.FileBytes {
+		return
+	}
+
+	if anon := *n.LRUBytes - *n.FileBytes; n.TotalBytes != nil && anon <= *n.TotalBytes {
+		n.AnonBytes = &anon
+	}
+}
+
+func (m *memInfo) hugePages(n *events.NodeState) {
+	if len(m.huge) == 0 {
+		return
+	}
+	n.HugetlbBytes, n.HugetlbFreeBytes = new(uint64), new(uint64)
+
+	for _, p := range m.huge {
+		*n.HugetlbBytes += p.total * p.size
+		*n.HugetlbFreeBytes += p.free * p.size
+
+		if p.total > 0 {
+			n.HugePages = append(n.HugePages, events.HugePages{SizeBytes: p.size, Total: p.total, Free: p.free})
+		}
+	}
+
+	slices.SortFunc(n.HugePages, func(a, b events.HugePages) int { return cmp.Compare(b.SizeBytes, a.SizeBytes) })
 }
 
 // whole reports whether the block has all zones of the host: they make up its RAM. The
@@ -401,7 +550,8 @@ func (m *memInfo) whole(pageBytes uint64) bool {
 	return m.ram != nil && present > 0 && *m.ram < 1<<44 && present == *m.ram*pageBytes
 }
 
-// nodeSum adds up a value of all nodes. It returns nil if one is missing.
+// nodeSum adds up a value of all nodes, or of their zones where the kernel counts it there (up to
+// 4.7). It returns nil if one is missing.
 func (m *memInfo) nodeSum(key string, pageBytes uint64) *uint64 {
 	if !m.whole(pageBytes) {
 		return nil
@@ -414,6 +564,24 @@ func (m *memInfo) nodeSum(key string, pageBytes uint64) *uint64 {
 		}
 
 		n, ok := m.nodes[m.zones[i].node][key]
+		if !ok {
+			return m.zoneSum(key, pageBytes)
+		}
+		sum += n
+	}
+
+	return &sum
+}
+
+// zoneSum adds up a value of all zones. It returns nil if one is missing.
+func (m *memInfo) zoneSum(key string, pageBytes uint64) *uint64 {
+	if !m.whole(pageBytes) {
+		return nil
+	}
+	var sum uint64
+
+	for i := range m.zones {
+		n, ok := m.zones[i].values[key]
 		if !ok {
 			return nil
 		}
@@ -434,6 +602,15 @@ func (z *zone) event() events.Zone {
 
 	return events.Zone{
 		Node: z.node, Zone: z.name, FreeBytes: bytes("free"), MinBytes: bytes("min"), LowBytes: bytes("low"),
-		HighBytes: bytes("high"), ManagedBytes: bytes("managed"), FreeBlocks: z.blocks,
+		HighBytes: bytes("high"), ManagedBytes: bytes("managed"), FreeCMABytes: bytes("free_cma"), FreeBlocks: z.blocks,
 	}
+}
+
+func (z *zone) reserves(pageBytes uint64) []uint64 {
+	var list []uint64
+	for _, pages := range z.reserve {
+		list = append(list, pages*pageBytes)
+	}
+
+	return list
 }
