@@ -305,7 +305,12 @@ func (p *parser) reaperLine(rec record, text string) bool {
 	}
 
 	r := p.withVictim(rec, pid)
-	if r == nil || len(r.reaped) >= 8 {
+	if r == nil {
+		p.reapedAlone(rec, comm, pid)
+		return true
+	}
+
+	if len(r.reaped) >= maxReaped {
 		return true
 	}
 
@@ -322,4 +327,15 @@ func (p *parser) reaperLine(rec record, text string) bool {
 	r.reaped = append(r.reaped, fmt.Sprintf("the OOM reaper freed the memory of %s[%d]%s; left:%s", comm, pid, when, left))
 
 	return true
+}
+
+// maxReaped bounds the lines of the OOM reaper about one report.
+const maxReaped = 8
+
+// reapedAlone notes a process that the OOM reaper was given, and whose kill the log lacks, with the
+// newest kill that the log has.
+func (p *parser) reapedAlone(rec record, comm string, pid int) {
+	if r := p.newest(func(r *report) bool { return r.sameBoot(rec) && len(r.kills) > 0 }); r != nil && len(r.reaped) < maxReaped {
+		r.reaped = append(r.reaped, fmt.Sprintf("the OOM reaper was given %s[%d] as well, whose kill is not in this log", comm, pid))
+	}
 }

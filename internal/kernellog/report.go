@@ -373,14 +373,20 @@ func (p *parser) emitDone(all bool) error {
 	return nil
 }
 
+// sameBoot reports whether a line is of the same boot of the same host as the report.
+func (r *report) sameBoot(rec record) bool { return r.first.host == rec.host && r.first.boot == rec.boot }
+
 // withVictim returns the newest report with a victim, nil if there is none.
 func (p *parser) withVictim(rec record, pid int) *report {
+	return p.newest(func(r *report) bool {
+		return r.sameBoot(rec) && slices.ContainsFunc(r.kills, func(k kill) bool { return k.pid == pid })
+	})
+}
+
+// newest returns the newest report that matches, an open one before all others; nil if there is none.
+func (p *parser) newest(match func(*report) bool) *report {
 	var found *report
 
-	match := func(r *report) bool {
-		return r.first.host == rec.host && r.first.boot == rec.boot &&
-			slices.ContainsFunc(r.kills, func(k kill) bool { return k.pid == pid })
-	}
 	for _, s := range p.streams {
 		if r := s.open; r != nil && match(r) && (found == nil || r.last.line > found.last.line) {
 			found = r
