@@ -21,8 +21,9 @@ type charge struct {
 	kernelStacks, pagetables, sock, perCPU *uint64
 	dirty, active, inactive                *uint64 // parts of cache; dirty includes writeback
 	unevictable, thp                       *uint64
-	gpu                                    *uint64 // of the node: buffers of GPU drivers
 	hugetlb                                *uint64 // of a cgroup
+	// Of the node: buffers of GPU drivers, huge pages in use, zram and zswap, and what no counter has.
+	gpu, hugePages, compressed, unaccounted *uint64
 }
 
 // newCharge returns nil where nothing is known, or the scope has no whole that could be
@@ -41,7 +42,7 @@ func newCharge(f *facts, m *events.Memory, n *events.NodeState) *charge {
 	case f.is(events.ScopeGlobal) && n != nil:
 		c := nodeCharge(n)
 
-		c.whole, c.of, c.source = value(n.TotalBytes), "the node's memory", f.nodeSource("/proc/meminfo")
+		c.whole, c.of, c.source = value(n.TotalBytes), "the node's memory", f.stateSource("/proc/meminfo")
 		if c.whole == 0 {
 			c.whole = value(f.limiter.LimitBytes)
 		}
@@ -88,14 +89,24 @@ func memcgCharge(m *events.Memory) *charge {
 }
 
 func nodeCharge(n *events.NodeState) *charge {
-	return &charge{
+	c := &charge{
 		node: true,
 		anon: n.AnonBytes, shmem: n.ShmemBytes, cache: cacheOf(n.FileBytes, n.ShmemBytes),
 		slabReclaimable: n.SlabReclaimable, slabUnreclaimable: n.SlabUnreclaimable,
 		kernelStacks: n.KernelStackBytes, pagetables: n.PagetablesBytes,
 		dirty: sum(n.DirtyBytes, n.WritebackBytes), unevictable: n.UnevictableBytes, thp: n.AnonTHPBytes,
-		gpu: sum(n.GPUActiveBytes, n.GPUReclaimBytes),
+		gpu: sum(n.GPUActiveBytes, n.GPUReclaimBytes), compressed: oom.CompressedSwap(n),
 	}
+
+	if n.HugetlbBytes != nil && n.HugetlbFreeBytes != nil {
+		c.hugePages = new(less(*n.HugetlbBytes, *n.HugetlbFreeBytes))
+	}
+
+	if n.Ledger != nil {
+		c.unaccounted = &n.Ledger.UnaccountedBytes
+	}
+
+	return c
 }
 
 // cacheOf is file without shmem, which the kernel counts as file (NR_FILE_PAGES).
@@ -138,7 +149,7 @@ func (c *charge) share(part *uint64) float64 {
 func (c *charge) largest(part *uint64) bool {
 	for _, other := range []*uint64{
 		c.anon, c.cache, c.shmem, c.slabReclaimable, c.slabUnreclaimable, c.kernelStacks, c.pagetables, c.sock, c.perCPU,
-		c.gpu, c.hugetlb,
+		c.gpu, c.hugetlb, c.hugePages, c.compressed, c.unaccounted,
 	} {
 		if other != nil && *other > *part {
 			return false

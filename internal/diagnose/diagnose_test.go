@@ -81,11 +81,11 @@ func TestOrder(t *testing.T) {
 		}), []string{"node_exhausted", "slab_reclaimable"}},
 		{"cpuset", func() *incident { return numaKill(events.ScopeCpuset) }, []string{"cpuset_exhausted"}},
 		{"mempolicy", func() *incident { return numaKill(events.ScopeMempolicy) }, []string{"mempolicy_exhausted"}},
-		{"numa", func() *incident { return numaKill(events.ScopeGlobal) }, []string{"numa_imbalance", "node_exhausted"}},
+		{"numa", func() *incident { return numaKill(events.ScopeGlobal) }, []string{"numa_imbalance"}},
 		{"high order", with(nodeKill(), func(i *incident) {
 			i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = new(3), new(400*mib)
 			i.NodeState.AnonBytes = new(8 * gib)
-		}), []string{"fragmentation", "node_exhausted"}},
+		}), []string{"fragmentation"}},
 		{"eviction", func() *incident { return userKillOf("runtime", "eviction") }, []string{"evicted"}},
 		{"137", func() *incident { return userKillOf("runtime", "delete") }, []string{"runtime_stop", "not_memory"}},
 		{"nothing killable on the node", with(nodeKill(), func(i *incident) {

@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -30,9 +31,15 @@ type facts struct {
 	passes     events.Passes
 	shares     []events.Share
 	candidates []events.Candidate
-	node       events.NodeState
+	node       events.NodeState // as it was read; of a live incident after the kill
 	eviction   events.Eviction
 	wait       *events.OOMWait // nil: no task waits because the OOM killer is disabled
+
+	// state is the node's memory, at the kill if that is known; atKill means that the kernel's log has it
+	// for a live incident.
+	state  events.NodeState
+	atKill bool
+	unsure bool // whether all NUMA nodes were allowed, or a cpuset or a memory policy allowed some
 
 	// memoryFrom is where memory was filled in from; nil: the incident's own source.
 	memoryFrom *events.Completion
@@ -52,11 +59,14 @@ func incidentFacts(inc *events.Incident, history History) *facts {
 		memoryFrom: inc.SourceOf("memory"), victim: chosen(inc), history: history, wait: inc.Wait,
 	}
 
+	f.state, f.atKill = value(cmp.Or(inc.NodeAtKill, inc.NodeState)), inc.NodeAtKill != nil
+	f.unsure = slices.Contains(inc.Unknown, "constraint")
+
 	if f.is(events.ScopeGlobal) && f.byKswapd() {
 		f.scope = scopeWorkingSet
 	}
 
-	f.charge = newCharge(f, inc.Memory, inc.NodeState)
+	f.charge = newCharge(f, inc.Memory, cmp.Or(inc.NodeAtKill, inc.NodeState))
 
 	return f
 }
@@ -77,7 +87,7 @@ func inspectionFacts(i *events.Inspection) *facts {
 	f := &facts{
 		time: i.Time, scope: events.ScopeMemcg,
 		limiter: value(i.Limiter), ancestry: i.Ladder, shares: i.Shares, candidates: i.Candidates,
-		node: value(i.NodeState), eviction: value(i.Eviction), wait: i.Wait,
+		node: value(i.NodeState), state: value(i.NodeState), eviction: value(i.Eviction), wait: i.Wait,
 	}
 	if i.Limiter == nil || i.Limiter.Level == events.LevelNode {
 		f.scope = events.ScopeGlobal
@@ -135,6 +145,15 @@ func (f *facts) nodeSource(file string) string {
 	}
 
 	return f.source(file)
+}
+
+// stateSource is nodeSource for what is known of the node at the kill, if anything is.
+func (f *facts) stateSource(file string) string {
+	if f.atKill {
+		return phrase.Spaced(events.SourceKernelLog)
+	}
+
+	return f.nodeSource(file)
 }
 
 // ofNode reports whether the node or some of its NUMA nodes ran out of memory, or the

@@ -104,7 +104,7 @@ func nodeKill() *events.Incident {
 	inc.Victims[0].AnonRSSBytes = new(2 * gib)
 	inc.NodeState = &events.NodeState{
 		TotalBytes: new(16 * gib), FreeBytes: new(100 * mib), AvailableBytes: new(120 * mib), AnonBytes: new(15 * gib),
-		FileBytes:  new(60 * mib),
+		FileBytes: new(60 * mib), ActiveFileBytes: new(20 * mib), InactiveFileBytes: new(20 * mib),
 		ShmemBytes: new(20 * mib), DirtyBytes: new(uint64(0)), WritebackBytes: new(uint64(0)), SlabReclaimable: new(100 * mib),
 		SlabUnreclaimable: new(200 * mib), KernelStackBytes: new(20 * mib), PagetablesBytes: new(80 * mib),
 		HugetlbBytes: new(uint64(0)), HugetlbFreeBytes: new(uint64(0)), SwapTotalBytes: new(2 * gib), SwapFreeBytes: new(1 * gib),
@@ -136,6 +136,51 @@ func numaKill(scope events.Scope) *events.Incident {
 	}
 
 	return inc
+}
+
+// accounted gives the node a ledger with so much in no counter.
+func accounted(inc *events.Incident, unaccounted uint64, missing ...string) {
+	inc.NodeState.Ledger = &events.Ledger{
+		Entries: []events.LedgerEntry{{Name: "anonymous", Bytes: *inc.NodeState.AnonBytes}}, UnaccountedBytes: unaccounted, Missing: missing,
+	}
+}
+
+// highmemKill is a 32-bit machine whose low zone is used up, for an allocation of the kernel.
+func highmemKill() *events.Incident {
+	inc := nodeKill()
+	inc.Allocation.GFP, inc.Allocation.Class = new(uint32(0xcc0)), "slab"
+	inc.Victims[0].AnonRSSBytes = new(30 * mib)
+	inc.NodeState.TotalBytes, inc.NodeState.FreeBytes, inc.NodeState.AnonBytes = new(2*gib), new(gib), new(100*mib)
+	inc.NodeState.Zones = []events.Zone{zone(0, "Normal", 5*mib, 10*mib, 900*mib), zone(0, "HighMem", gib, 2*mib, 1100*mib)}
+
+	return inc
+}
+
+// movableKill is an allocation of the kernel that may use NUMA node 1 alone, which is movable.
+func movableKill() *events.Incident {
+	inc := numaKill(events.ScopeCpuset)
+	inc.Allocation.GFP, inc.Allocation.Class = new(uint32(0xcc0)), "slab"
+	inc.NodeState.Zones = []events.Zone{
+		zone(0, "Normal", 4*gib, 32*mib, 8*gib), zone(1, "Movable", 7*gib, 32*mib, 8*gib),
+	}
+
+	return inc
+}
+
+// cmaKill is an allocation of the kernel where what is free is of CMA areas.
+func cmaKill() *events.Incident {
+	inc := nodeKill()
+	inc.Allocation.GFP, inc.Allocation.Class = new(uint32(0xcc0)), "slab"
+	inc.NodeState.Zones[1].FreeBytes, inc.NodeState.Zones[1].FreeCMABytes = new(400*mib), new(390*mib)
+
+	return inc
+}
+
+// gaveUp is a history in which the allocator gave up on a zone for its watermark.
+func gaveUp(order uint32) *events.Before {
+	return &events.Before{GaveUp: &events.GaveUpLine{Reclaim: &events.ReclaimAnswer{
+		Order: order, Zone: "DMA", AvailableBytes: 15 * mib, MinWatermarkBytes: mib,
+	}}}
 }
 
 // userKillOf is a SIGKILL from user space to a container far below its limits.

@@ -36,7 +36,7 @@ var reachedRules = []rule{
 	{
 		id:        "node_exhausted",
 		means:     "The node's memory was used up before any cgroup reached its limit.",
-		needs:     "scope global, and the memory of the node or of the victim is known",
+		needs:     nodeExhaustedNeeds,
 		reference: "Documentation/admin-guide/mm/concepts.rst, OOM killer",
 		match:     nodeExhausted,
 		advice: []advice{
@@ -107,53 +107,4 @@ func (f *facts) anonymous(hit *finding) {
 			hit.text += fmt.Sprintf(": anonymous memory accounts for %s of it", phrase.Percent(c.share(c.anon)))
 		}
 	}
-}
-
-func nodeExhausted(f *facts) *finding {
-	n, size := f.node, f.victimSize()
-	if !f.is(events.ScopeGlobal) || n.TotalBytes == nil && size == 0 {
-		return nil
-	}
-	hit := &finding{text: "The node's memory was used up", confidence: certain}
-
-	if n.TotalBytes != nil {
-		whole := *n.TotalBytes
-		for _, p := range []part{{"free", n.FreeBytes}, {"anonymous memory", n.AnonBytes}, {"page cache and tmpfs", n.FileBytes}} {
-			if p.bytes != nil {
-				hit.add(p.what, phrase.Part(*p.bytes, whole), f.nodeSource("/proc/meminfo"))
-			}
-		}
-
-		if n.AnonBytes != nil && n.AfterNS == nil {
-			hit.text += ": anonymous memory accounts for " + phrase.PartOf(*n.AnonBytes, whole, "it")
-		}
-	}
-
-	if size > 0 {
-		hit.text += fmt.Sprintf(". The victim %s used %s", process(&f.victim.Process), phrase.Size(size))
-		hit.add("memory of the victim", phrase.Size(size), f.source(fromKernel))
-	}
-
-	if z := f.shortZone(); z != nil {
-		hit.add(fmt.Sprintf("zone %s of NUMA node %d", phrase.ClipName(z.Zone), z.Node),
-			fmt.Sprintf("free %s, min watermark %s", phrase.Size(*z.FreeBytes), phrase.Size(*z.MinBytes)), f.nodeSource("/proc/zoneinfo"))
-	}
-	hit.text += "."
-
-	return hit
-}
-
-// shortZone is the largest zone whose free memory is below its min watermark.
-func (f *facts) shortZone() *events.Zone {
-	var short *events.Zone
-
-	zones := f.node.Zones
-	for i := range zones {
-		z := &zones[i]
-		if z.BelowMin() && (short == nil || value(z.ManagedBytes) > value(short.ManagedBytes)) {
-			short = z
-		}
-	}
-
-	return short
 }

@@ -59,11 +59,20 @@ type filler struct {
 	more   func(f *facts, c *charge) []events.Evidence
 	needs  string // beside the share
 	advice []advice
+	// doubt is the confidence where the share explains the kill; nil: it is certain.
+	doubt func(*facts) string
 }
+
+// ofNode reports whether only a node has such memory.
+func (p filler) ofNode() bool { return p.least >= 1 }
 
 func (p filler) rule() rule {
 	needs := fmt.Sprintf("%s: at least %s of the limit", p.what, phrase.Percent(p.least))
-	if p.leastNode > 0 {
+
+	switch {
+	case p.ofNode():
+		needs = fmt.Sprintf("%s: at least %s of the node", p.what, phrase.Percent(p.leastNode))
+	case p.leastNode > 0:
 		needs += fmt.Sprintf(", or %s of the node", phrase.Percent(p.leastNode))
 	}
 
@@ -103,8 +112,15 @@ func (p filler) rule() rule {
 				hit.evidence = append(hit.evidence, p.more(f, c)...)
 			}
 
+			if p.doubt != nil {
+				hit.confidence = p.doubt(f)
+			}
+
 			if weight < major && !c.largest(part) {
-				hit.minor, hit.confidence = true, likely
+				hit.minor = true
+				if hit.confidence == certain {
+					hit.confidence = likely
+				}
 			}
 
 			return hit
@@ -338,7 +354,7 @@ var resourceRules = []rule{
 			return fmt.Sprintf("Buffers of GPU drivers take up %s. They are not part of any process's RSS.", amount)
 		},
 		more: func(f *facts, c *charge) []events.Evidence {
-			return c.items(part{"in use by the GPU", f.node.GPUActiveBytes}, part{"kept by the drivers", f.node.GPUReclaimBytes})
+			return c.items(part{"in use by the GPU", f.state.GPUActiveBytes}, part{"kept by the drivers", f.state.GPUReclaimBytes})
 		},
 		advice: []advice{
 			{layer: application, text: "Use smaller or fewer buffers on the GPU: /proc/PID/fdinfo has those of " +
@@ -408,6 +424,10 @@ func slabEvidence(f *facts, c *charge) []events.Evidence {
 	list := c.items(part{"anonymous memory, for comparison", c.anon})
 	if top := largestSlab(f, c); top != "" {
 		list = append(list, item("largest slab cache", top, f.nodeSource("/proc/slabinfo")))
+	}
+
+	if c.node {
+		list = append(list, siteEvidence(f)...)
 	}
 
 	return list

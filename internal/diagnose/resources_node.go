@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
@@ -25,7 +26,7 @@ var nodeResourceRules = []rule{
 		id: "cpuset_exhausted",
 		means: "The NUMA nodes that the cpuset allows ran out of memory; no other NUMA " +
 			"node may be used.",
-		needs:     "scope cpuset",
+		needs:     "scope cpuset. " + restrictedNeeds,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, cpuset.mems",
 		match: func(f *facts) *finding {
 			if !f.is(events.ScopeCpuset) {
@@ -40,7 +41,7 @@ var nodeResourceRules = []rule{
 		id: "mempolicy_exhausted",
 		means: "The NUMA nodes to which the process bound its memory ran out of memory; no " +
 			"other NUMA node may be used.",
-		needs:     "scope mempolicy",
+		needs:     "scope mempolicy. " + restrictedNeeds,
 		reference: "Documentation/admin-guide/mm/numa_memory_policy.rst, MPOL_BIND",
 		match: func(f *facts) *finding {
 			if !f.is(events.ScopeMempolicy) {
@@ -52,6 +53,9 @@ var nodeResourceRules = []rule{
 		advice: numaAdvice("Use a preferred NUMA node (MPOL_PREFERRED_MANY, numactl " +
 			"--preferred) instead of a strict binding."),
 	},
+	lowZone,
+	movableOnly,
+	cmaFree,
 	{
 		id: "fragmentation",
 		means: "An allocation of several contiguous pages failed although memory was free: the " +
@@ -91,17 +95,17 @@ var nodeResourceRules = []rule{
 			if !f.is(scopeWorkingSet) {
 				return nil
 			}
-			n, age := f.node, "min_ttl_ms"
+			n, age := f.state, "min_ttl_ms"
 			hit := &finding{confidence: certain, weight: 1}
 			hit.add("trigger, which only invokes the OOM killer for min_ttl_ms", kswapd(f), f.source(fromKernel))
 
-			if ttl := value(n.MinTTLNS); ttl > 0 {
+			if ttl := value(f.node.MinTTLNS); ttl > 0 {
 				age = phrase.Duration(ttl)
 				hit.add("min_ttl_ms", age, f.nodeSource("/sys/kernel/mm/lru_gen/min_ttl_ms"))
 			}
 
 			if n.TotalBytes != nil && n.FreeBytes != nil {
-				hit.add("free", phrase.Part(*n.FreeBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo"))
+				hit.add("free", phrase.Part(*n.FreeBytes, *n.TotalBytes), f.stateSource("/proc/meminfo"))
 			}
 			hit.text = fmt.Sprintf("The kernel killed to keep the working set of the last %s in memory (MGLRU); memory "+
 				"and swap may have been free.", age)
@@ -121,7 +125,7 @@ var nodeResourceRules = []rule{
 		needs:     fmt.Sprintf("scope global, unused huge pages of at least %s of the node", phrase.Percent(hugetlbShare)),
 		reference: "Documentation/admin-guide/mm/hugetlbpage.rst",
 		match: func(f *facts) *finding {
-			n := f.node
+			n := f.state
 			if !f.is(events.ScopeGlobal) || n.HugetlbBytes == nil || n.HugetlbFreeBytes == nil || n.TotalBytes == nil {
 				return nil
 			}
@@ -137,8 +141,8 @@ var nodeResourceRules = []rule{
 					phrase.PartOf(*n.HugetlbFreeBytes, *n.TotalBytes, "the node's memory")),
 				confidence: certain, weight: weight, minor: weight < notableNodeShare,
 				evidence: []events.Evidence{
-					item("huge pages, all", phrase.Part(*n.HugetlbBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")),
-					item("huge pages, unused", phrase.Part(*n.HugetlbFreeBytes, *n.TotalBytes), f.nodeSource("/proc/meminfo")),
+					item("huge pages, all", phrase.Part(*n.HugetlbBytes, *n.TotalBytes), f.stateSource("/proc/meminfo")),
+					item("huge pages, unused", phrase.Part(*n.HugetlbFreeBytes, *n.TotalBytes), f.stateSource("/proc/meminfo")),
 				},
 			}
 		},
@@ -201,30 +205,44 @@ func (n numaNode) plenty() bool {
 	return n.known && n.free > n.low && (n.managed == 0 || share(n.free, n.managed) >= elsewhereShare)
 }
 
+const restrictedNeeds = "Certain if the zones of these NUMA nodes that the allocation may use were at or below their low " +
+	"watermarks, or the allocator gave up for its watermarks (oom:reclaim_retry_zone)"
+
 // restricted is about an allocation that may use some NUMA nodes only.
 func restricted(f *facts, by string) *finding {
-	allowed := f.limiter.Nodes
-	hit := &finding{confidence: certain, weight: 1}
+	allowed, s := f.limiter.Nodes, f.supply()
+	if f.onlyMovable(s) != nil || f.ofOtherZone(s) != nil || f.cmaOnly(s) || f.muchFree(s) && fragmentation(f) != nil {
+		return nil
+	}
 
-	hit.text = "The NUMA nodes that " + by + " allows ran out of memory"
+	hit, did := &finding{confidence: likely, weight: 1}, "had no memory for the allocation"
+	if s.usedUp(s.usableFree) || f.gaveUpShort() {
+		hit.confidence, did = certain, "ran out of memory"
+	}
+
+	hit.text = "The NUMA nodes that " + by + " allows " + did
 	if len(allowed) > 0 {
-		hit.text = fmt.Sprintf("NUMA %s ran out of memory, and %s allows no others", listed("node", allowed), by)
-		hit.add("allowed NUMA nodes", numbers(allowed), f.source(fromKernel))
+		hit.text = fmt.Sprintf("NUMA %s %s, and %s allows no others", listed("node", allowed), did, by)
+		hit.add(listedName("allowed NUMA node", allowed), numbers(allowed), f.source(fromKernel))
 	} else {
 		hit.add("constraint", string(f.scope), f.source(fromKernel))
 	}
 	var others []string
 
-	for _, n := range numaNodes(f.node.Zones) {
+	for _, n := range numaNodes(f.state.Zones) {
 		if !n.known {
 			continue
 		}
 
-		hit.add(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.nodeSource("/proc/zoneinfo"))
+		hit.add(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.stateSource("/proc/zoneinfo"))
 
 		if len(allowed) > 0 && !slices.Contains(allowed, n.id) && n.plenty() {
 			others = append(others, fmt.Sprintf("%s on node %d", phrase.Size(n.free), n.id))
 		}
+	}
+
+	if s != nil {
+		f.zones(hit, s)
 	}
 
 	if len(others) > 0 {
@@ -235,12 +253,14 @@ func restricted(f *facts, by string) *finding {
 	return hit
 }
 
-func listed(thing string, ids []int) string {
+func listed(thing string, ids []int) string { return listedName(thing, ids) + " " + numbers(ids) }
+
+func listedName(thing string, ids []int) string {
 	if len(ids) != 1 {
 		thing += "s"
 	}
 
-	return thing + " " + numbers(ids)
+	return thing
 }
 
 func numbers(ids []int) string {
@@ -254,7 +274,7 @@ func numbers(ids []int) string {
 
 // freed is the memory that the kill may have freed before the node was read.
 func (f *facts) freed() (bytes uint64) {
-	if f.node.AfterNS == nil {
+	if f.state.AfterNS == nil {
 		return 0
 	}
 
@@ -267,7 +287,7 @@ func (f *facts) freed() (bytes uint64) {
 }
 
 func numaImbalance(f *facts) *finding {
-	nodes := numaNodes(f.node.Zones)
+	nodes := numaNodes(f.state.Zones)
 	if !f.is(events.ScopeGlobal) || len(nodes) < 2 {
 		return nil
 	}
@@ -289,7 +309,7 @@ func numaImbalance(f *facts) *finding {
 	}
 	for _, n := range nodes {
 		hit.add(fmt.Sprintf("free on NUMA node %d", n.id),
-			phrase.Part(n.free, n.managed)+", low watermarks "+phrase.Size(n.low), f.nodeSource("/proc/zoneinfo"))
+			phrase.Part(n.free, n.managed)+", low watermarks "+phrase.Size(n.low), f.stateSource("/proc/zoneinfo"))
 	}
 
 	return hit
@@ -324,13 +344,15 @@ func fragmentation(f *facts) *finding {
 
 // scatteredZones adds the zones with free memory but no block of the order.
 func (f *facts) scatteredZones(hit *finding, order int, pages uint64) {
-	for i := range f.node.Zones {
-		z := &f.node.Zones[i]
-		if !scattered(z, order) {
+	gfp, known := f.gfp()
+
+	for i := range f.state.Zones {
+		z := &f.state.Zones[i]
+		if !scattered(z, order) || !f.isAllowed(z) || known && !oom.MayUse(gfp, z.Zone) {
 			continue
 		}
 
-		if f.node.AfterNS != nil {
+		if f.state.AfterNS != nil {
 			hit.confidence = likely // the kill may have freed what is free now
 		}
 		name := phrase.ClipName(z.Zone)
@@ -340,8 +362,13 @@ func (f *facts) scatteredZones(hit *finding, order int, pages uint64) {
 		hit.add(fmt.Sprintf("zone %s of NUMA node %d", name, z.Node),
 			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0",
 				phrase.Size(*z.FreeBytes), phrase.Size(*z.LowBytes), order),
-			f.nodeSource("/proc/buddyinfo"))
+			f.stateSource("/proc/buddyinfo"))
 	}
+}
+
+// isAllowed reports whether a zone is of a NUMA node that the allocation may use, as far as is known.
+func (f *facts) isAllowed(z *events.Zone) bool {
+	return f.is(events.ScopeGlobal) || len(f.limiter.Nodes) == 0 || slices.Contains(f.limiter.Nodes, z.Node)
 }
 
 // compactionGaveUp is less certain: compaction gives up as well where too little is free

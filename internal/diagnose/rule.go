@@ -51,7 +51,7 @@ type rule struct {
 // rules are all rules, within a class the more specific first.
 var rules = slices.Concat(
 	ofClass(classAction, actionRules, waitRules),
-	ofClass(classResource, resourceRules, nodeResourceRules),
+	ofClass(classResource, resourceRules, holderRules, nodeResourceRules),
 	ofClass(classPlacement, placementRules),
 	ofClass(classReached, reachedRules),
 	ofClass(classContributing, contributingRules),

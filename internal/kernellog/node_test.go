@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
@@ -94,5 +95,50 @@ func TestUserMemoryIsCountedOnce(t *testing.T) {
 
 	if state.FileBytes == nil || *state.FileBytes != 71*4096 || state.AnonBytes == nil || *state.AnonBytes != 305*4096 {
 		t.Errorf("got page cache %v and anonymous memory %v, want 71 and 305 pages", state.FileBytes, state.AnonBytes)
+	}
+}
+
+// The cause of a kill must not contradict the free memory that the same report shows.
+func TestCausesOfReportsOfTheNode(t *testing.T) {
+	for _, test := range []struct {
+		file             string
+		cause            string // the first; empty: none is certain
+		confidence, text string
+		not              []string
+	}{
+		{"zone-low", "low_zone", events.ConfidenceCertain,
+			"Zone DMA ran out of memory (4.2 MiB free), while zone HighMem had 1.0 GiB free: this allocation (GFP_USER) may not use it.",
+			[]string{"node_exhausted"}},
+		{"node-movable", "movable_only", events.ConfidenceCertain,
+			"All memory of NUMA node 4 is movable, 28.6 GiB of it free: this allocation (GFP_HIGHUSER) cannot be moved, " +
+				"and may use none of it.",
+			[]string{"cpuset_exhausted", "node_exhausted"}},
+		{"memory-nowhere", "unaccounted", events.ConfidenceLikely, "13.9 GiB (88 % of the node's memory) is in no counter", nil},
+		{"hugetlb-in-use", "hugetlb_used", events.ConfidenceCertain,
+			"Huge pages (hugetlb) hold 13.0 GiB (82 % of the node's memory): 13 of 1.0 GiB, all in use.", []string{"hugetlb"}},
+		{"lone-kill", "", "", "", nil},
+	} {
+		t.Run(test.file, func(t *testing.T) {
+			list := parse(t, readFile(t, "testdata/node/"+test.file+".txt"), Options{})
+			if len(list) != 1 {
+				t.Fatalf("got %d incidents, want one", len(list))
+			}
+			causes := diagnose.Diagnose(list[0], nil)
+
+			for _, c := range causes {
+				if slices.Contains(test.not, c.ID) || test.cause == "" && c.Confidence == events.ConfidenceCertain {
+					t.Errorf("got cause %s, %s: %s, want none", c.ID, c.Confidence, c.Text)
+				}
+			}
+
+			if test.cause == "" {
+				return
+			}
+
+			if len(causes) == 0 || causes[0].ID != test.cause || causes[0].Confidence != test.confidence ||
+				!strings.Contains(causes[0].Text, test.text) {
+				t.Errorf("got causes %+v, want %s, %s, first: %s", causes, test.cause, test.confidence, test.text)
+			}
+		})
 	}
 }

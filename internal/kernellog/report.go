@@ -374,7 +374,9 @@ func (p *parser) emitDone(all bool) error {
 }
 
 // sameBoot reports whether a line is of the same boot of the same host as the report.
-func (r *report) sameBoot(rec record) bool { return r.first.host == rec.host && r.first.boot == rec.boot }
+func (r *report) sameBoot(rec record) bool {
+	return r.first.host == rec.host && r.first.boot == rec.boot
+}
 
 // withVictim returns the newest report with a victim, nil if there is none.
 func (p *parser) withVictim(rec record, pid int) *report {
