@@ -222,8 +222,8 @@ func restricted(f *facts, by string) *finding {
 
 	hit.text = "The NUMA nodes that " + by + " allows " + did
 	if len(allowed) > 0 {
-		hit.text = fmt.Sprintf("NUMA %s %s, and %s allows no others", listed("node", allowed), did, by)
-		hit.add(listedName("allowed NUMA node", allowed), numbers(allowed), f.source(fromKernel))
+		hit.text = fmt.Sprintf("%s %s, and %s allows no others", phrase.NUMANodes(allowed), did, by)
+		hit.add("allowed", phrase.NUMANodes(allowed), f.source(fromKernel))
 	} else {
 		hit.add("constraint", string(f.scope), f.source(fromKernel))
 	}
@@ -251,25 +251,6 @@ func restricted(f *facts, by string) *finding {
 	hit.text += "."
 
 	return hit
-}
-
-func listed(thing string, ids []int) string { return listedName(thing, ids) + " " + numbers(ids) }
-
-func listedName(thing string, ids []int) string {
-	if len(ids) != 1 {
-		thing += "s"
-	}
-
-	return thing
-}
-
-func numbers(ids []int) string {
-	var words []string
-	for _, id := range ids {
-		words = append(words, fmt.Sprint(id))
-	}
-
-	return phrase.FirstFew(words)
 }
 
 // freed is the memory that the kill may have freed before the node was read.

@@ -79,7 +79,7 @@ func (f *facts) onlyMovable(s *supply) *finding {
 	if s == nil || f.is(events.ScopeGlobal) || len(s.usable) > 0 || oom.HighestZone(s.gfp) == "Movable" {
 		return nil
 	}
-	nodes := listed("NUMA node", f.limiter.Nodes)
+	nodes := phrase.NUMANodes(f.limiter.Nodes)
 	hit := &finding{confidence: likely, weight: 1}
 	hit.text = fmt.Sprintf("All memory of %s is movable", nodes)
 

@@ -59,7 +59,7 @@ func WaitEnd(e events.WaitEnd) string {
 func Shortage(scope events.Scope, l *events.Limiter) string {
 	numa := "NUMA nodes"
 	if l != nil && len(l.Nodes) > 0 {
-		numa += " " + Ranges(l.Nodes)
+		numa = NUMANodes(l.Nodes)
 	}
 
 	switch scope {

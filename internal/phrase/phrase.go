@@ -52,6 +52,15 @@ func FirstFew(words []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(words[:few], ", "), len(words)-few)
 }
 
+// NUMANodes names NUMA nodes: "NUMA node 4", "NUMA nodes 0-1,3".
+func NUMANodes(ids []int) string {
+	if len(ids) == 1 {
+		return "NUMA node " + Ranges(ids)
+	}
+
+	return "NUMA nodes " + Ranges(ids)
+}
+
 // Ranges writes numbers as the kernel does: 0-1,3.
 func Ranges(numbers []int) string {
 	numbers = slices.Compact(slices.Sorted(slices.Values(numbers)))

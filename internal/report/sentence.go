@@ -4,6 +4,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -128,10 +129,8 @@ func manner(k *events.Killer) string {
 // limited is whose limit was hit.
 func limited(inc *events.Incident) string {
 	switch inc.Scope {
-	case events.ScopeGlobal:
-		return "the node was out of memory"
-	case events.ScopeCpuset, events.ScopeMempolicy:
-		return strings.Replace(phrase.Shortage(inc.Scope, inc.Limiter), " out of memory", " were out of memory", 1)
+	case events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy:
+		return shortOfMemory(inc)
 	case events.ScopeSysrq:
 		return "memory was not short: sysrq-f requested a kill"
 	case events.ScopeUser:
@@ -155,6 +154,34 @@ func limited(inc *events.Incident) string {
 	}
 
 	return text
+}
+
+// shortOfMemory is what was short, of the node or of some of its NUMA nodes. They were not out of
+// memory where a cause shows that it was free, and not to be had for this allocation.
+func shortOfMemory(inc *events.Incident) string {
+	what, verb := "the node", "was"
+
+	if inc.Scope != events.ScopeGlobal {
+		what = strings.TrimSuffix(phrase.Shortage(inc.Scope, inc.Limiter), " out of memory")
+		if inc.Limiter == nil || len(inc.Limiter.Nodes) != 1 {
+			verb = "were"
+		}
+	}
+
+	switch {
+	case freeElsewhere(inc):
+		return what + " had no memory that this allocation may use"
+	case inc.NodeState == nil && slices.Contains(inc.Unknown, "constraint"):
+		return "the node or a part of it was out of memory"
+	}
+
+	return what + " " + verb + " out of memory"
+}
+
+// freeElsewhere reports whether the first cause is that memory was free which the allocation may not
+// use.
+func freeElsewhere(inc *events.Incident) bool {
+	return len(inc.Causes) > 0 && slices.Contains([]string{"low_zone", "movable_only", "cma_free"}, inc.Causes[0].ID)
 }
 
 // triggered is whose allocation failed, and what it was for.

@@ -62,6 +62,20 @@ func TestSentence(t *testing.T) {
 		{"NUMA nodes 1,3 of the cpuset were out of memory; java[4711] requested more memory; the kernel killed it.", func(inc *events.Incident) {
 			inc.Scope, inc.Limiter.Nodes = events.ScopeCpuset, []int{1, 3}
 		}},
+		{"NUMA node 4 of the cpuset was out of memory; java[4711] requested more memory; the kernel killed it.", func(inc *events.Incident) {
+			inc.Scope, inc.Limiter.Nodes = events.ScopeCpuset, []int{4}
+		}},
+		{"NUMA node 4 of the cpuset had no memory that this allocation may use; java[4711] requested more memory; the kernel killed it.",
+			func(inc *events.Incident) {
+				inc.Scope, inc.Limiter.Nodes, inc.Causes = events.ScopeCpuset, []int{4}, []events.Cause{{ID: "movable_only"}}
+			}},
+		{"The node had no memory that this allocation may use; java[4711] requested more memory; the kernel killed it.",
+			func(inc *events.Incident) {
+				inc.Scope, inc.Causes = events.ScopeGlobal, []events.Cause{{ID: "low_zone"}}
+			}},
+		{"The node or a part of it was out of memory; java[4711] requested more memory; the kernel killed it.", func(inc *events.Incident) {
+			inc.Scope, inc.Unknown, inc.NodeState = events.ScopeGlobal, []string{"constraint"}, nil
+		}},
 		{"Memory was not short: sysrq-f requested a kill; the kernel killed java[4711].", func(inc *events.Incident) {
 			inc.Scope, inc.Limiter.Workload = events.ScopeSysrq, nil
 			inc.Trigger = &events.Process{PID: 52, Comm: "kworker/0:2", IsKernel: true}

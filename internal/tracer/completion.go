@@ -55,6 +55,10 @@ func fromLog(inc, log *events.Incident) *events.Incident {
 	c.allocation(log)
 	c.victims(log)
 
+	if ofNode(c.scopeNow()) {
+		c.change.NodeAtKill = log.NodeState
+	}
+
 	return c.add(events.SourceKernelLog, nil)
 }
 

@@ -126,7 +126,11 @@ func (k *kernelReport) reported(inc *events.Incident) {
 	}
 
 	kept := *inc
-	kept.NodeState, kept.Candidates = nil, nil
+	kept.Candidates = nil
+
+	if !ofNode(inc.Scope) {
+		kept.NodeState = nil
+	}
 
 	for _, c := range inc.Candidates {
 		if c.Victim {
@@ -171,9 +175,11 @@ func (k *kernelReport) wake() {
 	}
 }
 
-// start implements enricher. An incident that lacks nothing waits for nothing.
+// start implements enricher. An incident that lacks nothing waits for nothing; one of the node lacks
+// the node's memory at the kill.
 func (k *kernelReport) start(inc *events.Incident) bool {
-	if !hasReport(inc) || !slices.ContainsFunc(inc.Unknown, func(name string) bool { return inReport(name, inc) }) {
+	lacks := slices.ContainsFunc(inc.Unknown, func(name string) bool { return inReport(name, inc) })
+	if !hasReport(inc) || !lacks && !ofNode(inc.Scope) {
 		return false
 	}
 
@@ -196,6 +202,16 @@ func (k *kernelReport) start(inc *events.Incident) bool {
 // hasReport reports whether the kernel reports what an incident is about.
 func hasReport(inc *events.Incident) bool {
 	return inc.Scope != events.ScopeUser && (inc.Outcome == events.OutcomeKilled || inc.Outcome == events.OutcomeNoKillable)
+}
+
+// ofNode reports whether a scope is that of the node or of some of its NUMA nodes, or may be.
+func ofNode(scope events.Scope) bool {
+	switch scope {
+	case events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy, events.ScopeUnknown:
+		return true
+	}
+
+	return false
 }
 
 // inReport reports whether a report can have a key.

@@ -291,10 +291,7 @@ func TestNothingIsAwaitedWhereNothingLacks(t *testing.T) {
 	user := byTracepoints(log)
 	user.Scope = events.ScopeUser
 
-	node := byTracepoints(recorded(t, "6.12.117-global"))
-	node.Unknown = []string{"limiter.usage_bytes", "limiter.swap_usage_bytes", "memory"}
-
-	for name, inc := range map[string]*events.Incident{"whole": whole, "by a user": user, "of the node": node} {
+	for name, inc := range map[string]*events.Incident{"whole": whole, "by a user": user} {
 		if newLab(fakeLog{}).begin(t, inc) {
 			t.Errorf("%s: got an incident that awaits its report, want none", name)
 		}
@@ -328,5 +325,29 @@ func TestWhatIsSkippedOrOverwrittenIsCounted(t *testing.T) {
 
 	if got := len(l.findings(kernel.BootNS(), false)); got > 1 {
 		t.Errorf("got %d findings while records wait to be read, want one at a time", got)
+	}
+}
+
+// What the node's memory was at the kill, only the kernel's report has: after it, the victim's is free.
+func TestTheNodeAtTheKillIsTheLogs(t *testing.T) {
+	log := recorded(t, "6.12.117-global")
+	inc := byTracepoints(log)
+	inc.Unknown = []string{"limiter.usage_bytes", "limiter.swap_usage_bytes", "memory"}
+	inc.NodeState = &events.NodeState{AfterNS: new(uint64(30e6)), FreeBytes: new(uint64(300 << 20))}
+
+	if !newLab(fakeLog{}).begin(t, inc) {
+		t.Error("got an incident of the node that awaits nothing, want one that awaits its report")
+	}
+
+	after := merged(inc, fromLog(inc, log))
+	if after.NodeAtKill == nil || *after.NodeAtKill.FreeBytes != *log.NodeState.FreeBytes || *after.NodeState.FreeBytes != 300<<20 {
+		t.Errorf("got node at the kill %+v, want the log's beside what was read after it", after.NodeAtKill)
+	}
+
+	memcg := recorded(t, "6.12.117-memcg-tmpfs")
+	memcg.NodeState = log.NodeState
+
+	if change := fromLog(byTracepoints(memcg), memcg); change.NodeAtKill != nil {
+		t.Errorf("got node at the kill %+v for the limit of a cgroup, want none", change.NodeAtKill)
 	}
 }

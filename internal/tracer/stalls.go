@@ -47,10 +47,11 @@ type stallHistory struct {
 
 	recorder *flight.Recorder
 	kills    []*events.Incident // waiting for their history
-	readNS   uint64             // when the counts were last read for kills
-	gone     []goneCgroup       // oldest first
-	gaveUp   []kernel.GaveUp    // oldest first, at most maxGaveUps
-	err      error              // of the last reading of the counts
+	recent   recentKills
+	readNS   uint64          // when the counts were last read for kills
+	gone     []goneCgroup    // oldest first
+	gaveUp   []kernel.GaveUp // oldest first, at most maxGaveUps
+	err      error           // of the last reading of the counts
 }
 
 // stallCounts reads the counts of the kernel side. *probe.Probe implements it.
@@ -70,6 +71,7 @@ func (s *stallHistory) start(inc *events.Incident) bool {
 		return false
 	}
 	s.kills = append(s.kills, inc)
+	s.recent.add(inc, s.clock.BootNS(inc.Time))
 
 	return true
 }
@@ -123,6 +125,8 @@ func (s *stallHistory) removed(key events.CgroupKey, bootNS uint64) {
 
 // forget drops the stalls of cgroups that were removed more than forgetAfterNS ago.
 func (s *stallHistory) forget(nowNS uint64) {
+	s.recent.forget(nowNS)
+
 	due := make(map[events.CgroupKey]bool)
 	for len(s.gone) > 0 && nowNS-min(s.gone[0].bootNS, nowNS) > forgetAfterNS {
 		due[s.gone[0].key] = true
@@ -168,7 +172,12 @@ func (s *stallHistory) before(inc *events.Incident) *events.Before {
 
 	out := &events.Before{WindowNS: flight.Seconds * 1e9, Stalls: []events.StallSum{}, Unseen: s.unseen}
 
+	alone := s.recent.alone(inc)
+
 	for _, sum := range history.Stalls {
+		if sum.What == events.StallAfterKill && !alone {
+			continue
+		}
 		out.Stalls = append(out.Stalls, events.StallSum{
 			What: string(sum.What), Count: sum.Count, Fruitless: sum.NoProgress, TotalNS: sum.TotalNS, MaxNS: sum.MaxNS,
 			ReclaimedBytes: sum.ReclaimedPages * s.page,
@@ -180,6 +189,9 @@ func (s *stallHistory) before(inc *events.Incident) *events.Before {
 	}
 
 	for _, stall := range history.Long {
+		if ofOther(inc, stall.What, stall.Current.TGID) {
+			continue
+		}
 		line := s.line(stall)
 		out.Longest = append(out.Longest, events.LongStall{
 			What: line.What, BeforeNS: at - min(stall.BootNS, at), DurationNS: line.DurationNS,

@@ -70,7 +70,7 @@ func (b limitBlock) limits() []string {
 	}
 
 	if len(l.Nodes) > 0 {
-		items = append(items, "NUMA nodes "+phrase.Ranges(l.Nodes))
+		items = append(items, phrase.NUMANodes(l.Nodes))
 	}
 
 	memsw := strings.HasPrefix(l.Which, "memory.memsw.") // then it is the limit above
