@@ -91,6 +91,16 @@ func chosenByScore(f *facts) *finding {
 	}
 }
 
+// together is what processes hold of the limit. Their sum may exceed it.
+func (f *facts) together(held uint64) string {
+	text := phrase.PartOf(held, f.total(), f.limit())
+	if total := f.total(); total > 0 && held > total {
+		text += ", pages that they share counted for each of them"
+	}
+
+	return text
+}
+
 func survivors(f *facts) *finding {
 	var held uint64
 	var most *events.Candidate
@@ -109,7 +119,7 @@ func survivors(f *facts) *finding {
 
 	return &finding{
 		text: fmt.Sprintf("%s with oom_score_adj -1000 held %s and could not be killed; the largest is %s.",
-			phrase.Plural(len(exempt), "process"), phrase.PartOf(held, f.total(), f.limit()), process(&most.Process)),
+			phrase.Plural(len(exempt), "process"), f.together(held), process(&most.Process)),
 		confidence: certain,
 		evidence: []events.Evidence{
 			item("held by processes with oom_score_adj -1000",
@@ -159,7 +169,7 @@ func manyProcesses(f *facts) *finding {
 
 	return &finding{
 		text: fmt.Sprintf("No single process is to blame: %s named %s together held %s.",
-			phrase.Plural(top.count, "process"), phrase.ClipName(top.comm), phrase.PartOf(top.held, f.total(), f.limit())),
+			phrase.Plural(top.count, "process"), phrase.ClipName(top.comm), f.together(top.held)),
 		confidence: likely,
 		evidence: []events.Evidence{
 			item("processes named "+phrase.ClipName(top.comm), fmt.Sprintf("%d, %s together, the largest %s",

@@ -104,7 +104,7 @@ func (f *facts) anonymous(hit *finding) {
 		hit.evidence = append(hit.evidence, c.items(part{"anonymous memory", c.anon}, part{"page cache", c.cache})...)
 		if c.share(c.anon) >= reachedShare {
 			hit.confidence = certain
-			hit.text += fmt.Sprintf(": anonymous memory accounts for %s of it", phrase.Percent(c.share(c.anon)))
+			hit.text += fmt.Sprintf(": anonymous memory accounts for %s of it", phrase.Percent(min(c.share(c.anon), 1)))
 		}
 	}
 }

@@ -12,17 +12,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-const (
-	// unaccountedShare and unaccountedBytes are what some nodes have in no counter without anything
-	// being wrong: rings and firmware of network cards, and 1.6 % for the page structures of memory
-	// that was plugged in later (64 bytes a page). It was 0.05 to 3 % on machines without such, and up
-	// to 5 % on VMs of half a GiB.
-	unaccountedShare = 0.05
-	unaccountedBytes = 256 << 20
-	// poorRatio of the data is what compressed swap takes where the data hardly compresses; as a rule
-	// it takes a third.
-	poorRatio = 0.75
-)
+// poorRatio of the data is what compressed swap takes where the data hardly compresses; as a rule it
+// takes a third.
+const poorRatio = 0.75
 
 // holderRules are about memory of the node that no process has in its RSS.
 var holderRules = []rule{
@@ -31,11 +23,11 @@ var holderRules = []rule{
 		means: "Much of the node's memory is in no counter of the kernel. It is of a balloon that gave it back to the host of " +
 			"this VM, of a GPU or another driver that allocates pages directly, or leaked.",
 		what: "memory in no counter", part: func(c *charge) *uint64 { return c.unaccounted },
-		least: 1, leastNode: unaccountedShare, major: majorNodeShare,
+		least: 1, leastNode: events.UnaccountedShare, major: majorNodeShare,
 		needs: fmt.Sprintf("the node ran out, all other memory adds up (node_state.ledger), and it is at least %s. Certain if no "+
-			"counter is missing, only possible if huge pages or page tables are", phrase.Size(unaccountedBytes)),
+			"counter is missing, only possible if huge pages or page tables are", phrase.Size(events.UnaccountedBytes)),
 		reference: "Documentation/filesystems/proc.rst, meminfo; Documentation/mm/allocation-profiling.rst",
-		only:      func(f *facts, c *charge) bool { return *c.unaccounted >= unaccountedBytes },
+		only:      func(f *facts, c *charge) bool { return f.state.Ledger.Notable(c.whole) },
 		text:      unaccountedText,
 		more:      unaccountedEvidence,
 		doubt:     unaccountedDoubt,

@@ -68,10 +68,14 @@ func Ratio(usage, limit *uint64, noLimit string) string {
 	return Size(*usage) + "/" + Size(*limit)
 }
 
-// Part is a part of a whole: "300.0 MiB of 500.0 MiB (60 %)".
+// Part is a part of a whole: "300.0 MiB of 500.0 MiB (60 %)". A part that is more than the whole has
+// no percentage: it is not a part then, such as the usage of a limit that was lowered.
 func Part(part, whole uint64) string {
-	if whole == 0 {
+	switch {
+	case whole == 0:
 		return Size(part)
+	case exceeds(part, whole):
+		return Size(part) + ", more than " + Size(whole)
 	}
 
 	return fmt.Sprintf("%s of %s (%s)", Size(part), Size(whole), Percent(float64(part)/float64(whole)))
@@ -80,12 +84,18 @@ func Part(part, whole uint64) string {
 // PartOf is Part for a sentence, with a name for the whole instead of its size:
 // "300.0 MiB (60 % of the pod's limit)".
 func PartOf(part, whole uint64, name string) string {
-	if whole == 0 {
+	switch {
+	case whole == 0:
 		return Size(part)
+	case exceeds(part, whole):
+		return fmt.Sprintf("%s (more than all of %s)", Size(part), name)
 	}
 
 	return fmt.Sprintf("%s (%s of %s)", Size(part), Percent(float64(part)/float64(whole)), name)
 }
+
+// exceeds reports whether a percentage would be past 100.
+func exceeds(part, whole uint64) bool { return float64(part) > 1.005*float64(whole) }
 
 // Percent writes a share of one as a percentage.
 func Percent(share float64) string { return fmt.Sprintf("%.0f %%", share*100) }

@@ -182,6 +182,15 @@ type slabRow struct {
 	Fill float64
 }
 
+// inNoCounter is empty where the counters do not add up.
+func inNoCounter(l *events.Ledger) string {
+	if l == nil {
+		return ""
+	}
+
+	return size(&l.UnaccountedBytes)
+}
+
 func newNodePage(n *events.NodeState) *nodePage {
 	if n == nil {
 		return nil
@@ -194,7 +203,9 @@ func newNodePage(n *events.NodeState) *nodePage {
 		"dirty", size(n.DirtyBytes), "writeback", size(n.WritebackBytes), "unevictable", size(n.UnevictableBytes),
 		"anonymous huge pages", size(n.AnonTHPBytes), "hugetlb", size(n.HugetlbBytes), "hugetlb free", size(n.HugetlbFreeBytes),
 		"swap", size(n.SwapTotalBytes), "swap free", size(n.SwapFreeBytes), "transparent huge pages", n.TransparentHuge,
-		"GPU", size(n.GPUActiveBytes), "GPU, reclaimable", size(n.GPUReclaimBytes))
+		"GPU", size(n.GPUActiveBytes), "GPU, reclaimable", size(n.GPUReclaimBytes),
+		"per CPU", size(n.PercpuBytes), "vmalloc", size(n.VmallocBytes), "zsmalloc", size(n.ZspagesBytes),
+		"sockets", size(n.NetworkBytes), "ZFS", size(n.ZFSCacheBytes), "balloon", size(n.BalloonBytes), "in no counter", inNoCounter(n.Ledger))
 	orders := 0
 
 	zones, _ := head(n.Zones)

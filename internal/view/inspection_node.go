@@ -24,6 +24,7 @@ func (v inspection) nodeMemory() []group {
 			part{"slab reclaimable", s.SlabReclaimable}, part{"unreclaimable", s.SlabUnreclaimable},
 			part{"kernel stacks", s.KernelStackBytes}, part{"page tables", s.PagetablesBytes})...),
 		list(v.swapAndHugePages()...),
+		list(v.otherHolders()...),
 	}
 }
 
@@ -49,6 +50,19 @@ func (v inspection) swapAndHugePages() []string {
 	}
 
 	return append(items, v.sizes(part{"GPU", s.GPUActiveBytes}, part{"GPU, reclaimable", s.GPUReclaimBytes})...)
+}
+
+// otherHolders has what is in no process and in no cgroup, and what no counter has.
+func (v inspection) otherHolders() []string {
+	s := v.event.NodeState
+
+	items := v.sizes(part{"vmalloc", s.VmallocBytes}, part{"per CPU", s.PercpuBytes}, part{"zsmalloc", s.ZspagesBytes},
+		part{"sockets", s.NetworkBytes}, part{"ZFS", s.ZFSCacheBytes}, part{"balloon", s.BalloonBytes})
+	if s.Ledger != nil {
+		items = append(items, "in no counter "+phrase.Size(s.Ledger.UnaccountedBytes))
+	}
+
+	return items
 }
 
 // zones has the watermarks beside the free memory, and sums for each NUMA node where

@@ -9,17 +9,63 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// nodeState is the memory of the machine. A narrow block leaves it out where a cgroup's
-// limit was hit, and leaves out zones above their watermark.
+// nodeState is the memory of the machine, at the kill and after it. A narrow block leaves it out
+// where a cgroup's limit was hit, and leaves out zones above their watermark.
 func (b block) nodeState() []group {
-	n := b.inc.NodeState
-	if n == nil || !b.wide && b.inc.Scope == events.ScopeMemcg {
+	if !b.wide && b.inc.Scope == events.ScopeMemcg {
 		return nil
 	}
+	var groups []group
 
+	atKill, after := b.inc.NodeAtKill, b.inc.NodeState
+	if atKill != nil {
+		groups = append(groups, list(b.nodeMemory(atKill, "at the kill")...))
+		groups = append(groups, b.zones(atKill)...)
+		groups = append(groups, b.allocationSites(atKill))
+	}
+
+	if after == nil {
+		return groups
+	}
+
+	when := ""
+	if after.AfterNS != nil {
+		when = phrase.Duration(*after.AfterNS) + " after the kill"
+	}
+
+	memory := b.nodeMemory(after, when)
+	if atKill != nil && !b.wide {
+		memory = memory[:1] // the rest is that of the kill, less what the victim had
+	}
+
+	groups = append(groups, list(memory...), list(phrase.NonEmpty(psi("some", after.PSISome), psi("full", after.PSIFull))...))
+	if atKill == nil || b.wide {
+		groups = append(groups, b.zones(after)...)
+	}
+
+	if len(after.Slabs) > 0 {
+		shown := b.shown(len(after.Slabs), narrowShares)
+
+		g := list("slab caches " + slab(after.Slabs[0]))
+		for _, s := range after.Slabs[1:shown] {
+			g.items = append(g.items, slab(s))
+		}
+
+		if rest := len(after.Slabs) - shown; rest > 0 {
+			g.items = append(g.items, fmt.Sprintf("and %d more", rest))
+		}
+
+		groups = append(groups, g)
+	}
+
+	return append(groups, b.allocationSites(after))
+}
+
+// nodeMemory splits the node's memory, with the instant of the numbers.
+func (b block) nodeMemory(n *events.NodeState, when string) []string {
 	free := "free " + phrase.Ratio(n.FreeBytes, n.TotalBytes, "?")
-	if n.AfterNS != nil {
-		free += ", " + phrase.Duration(*n.AfterNS) + " after the kill"
+	if when != "" {
+		free += ", " + when
 	}
 
 	items := append([]string{free}, b.sizes(
@@ -27,34 +73,62 @@ func (b block) nodeState() []group {
 		part{"dirty", sum(n.DirtyBytes, n.WritebackBytes)}, part{"slab", sum(n.SlabReclaimable, n.SlabUnreclaimable)},
 		part{"kernel stacks", n.KernelStackBytes}, part{"page tables", n.PagetablesBytes}, part{"unevictable", n.UnevictableBytes},
 		part{"anon in huge pages", n.AnonTHPBytes}, part{"hugetlb", n.HugetlbBytes},
-		part{"GPU", sum(n.GPUActiveBytes, n.GPUReclaimBytes)})...)
+		part{"GPU", sum(n.GPUActiveBytes, n.GPUReclaimBytes)}, part{"zsmalloc", n.ZspagesBytes})...)
+	items = append(items, b.unaccounted(n)...)
+
 	if n.SwapTotalBytes != nil {
 		items = append(items, "swap free "+phrase.Ratio(n.SwapFreeBytes, n.SwapTotalBytes, "?"))
 	}
 
-	groups := []group{list(items...), list(phrase.NonEmpty(psi("some", n.PSISome), psi("full", n.PSIFull))...)}
+	return items
+}
+
+// unaccounted is what no counter has; a narrow block leaves out what is usual.
+func (b block) unaccounted(n *events.NodeState) []string {
+	if n.Ledger == nil || n.TotalBytes == nil || !b.wide && !n.Ledger.Notable(*n.TotalBytes) {
+		return nil
+	}
+
+	most := ""
+	if len(n.Ledger.Missing) > 0 {
+		most = "at most "
+	}
+
+	return []string{"in no counter " + most + phrase.Size(n.Ledger.UnaccountedBytes)}
+}
+
+// zones has the zones below their watermark, in a wide block all.
+func (b block) zones(n *events.NodeState) []group {
+	var groups []group
+
 	for i := range n.Zones {
 		if z := &n.Zones[i]; b.wide || z.BelowMin() {
 			groups = append(groups, zoneLine(z))
 		}
 	}
 
-	if len(n.Slabs) > 0 {
-		shown := b.shown(len(n.Slabs), narrowShares)
+	return groups
+}
 
-		g := list("slab caches " + slab(n.Slabs[0]))
-		for _, s := range n.Slabs[1:shown] {
-			g.items = append(g.items, slab(s))
-		}
-
-		if rest := len(n.Slabs) - shown; rest > 0 {
-			g.items = append(g.items, fmt.Sprintf("and %d more", rest))
-		}
-
-		groups = append(groups, g)
+// allocationSites has the places in the kernel's source that hold the most memory.
+func (b block) allocationSites(n *events.NodeState) group {
+	if len(n.AllocationSites) == 0 {
+		return list()
 	}
 
-	return groups
+	shown := b.shown(len(n.AllocationSites), narrowShares)
+	g := list()
+
+	for i, s := range n.AllocationSites[:shown] {
+		text := phrase.Join(" ", s.Location, s.Function, s.Module) + " " + phrase.Size(s.Bytes)
+		if i == 0 {
+			text = "allocation sites " + text
+		}
+
+		g.items = append(g.items, text)
+	}
+
+	return g
 }
 
 // chargeParts splits the parts of the limiter's charge further. The causes rest on it, so
