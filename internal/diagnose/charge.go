@@ -42,7 +42,7 @@ func newCharge(f *facts, m *events.Memory, n *events.NodeState) *charge {
 	case f.is(events.ScopeGlobal) && n != nil:
 		c := nodeCharge(n)
 
-		c.whole, c.of, c.source = value(n.TotalBytes), "the node's memory", f.stateSource("/proc/meminfo")
+		c.whole, c.of, c.source = value(n.TotalBytes), "the node's memory", f.ledgerSource()
 		if c.whole == 0 {
 			c.whole = value(f.limiter.LimitBytes)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
@@ -59,16 +60,46 @@ func incidentFacts(inc *events.Incident, history History) *facts {
 		memoryFrom: inc.SourceOf("memory"), victim: chosen(inc), history: history, wait: inc.Wait,
 	}
 
-	f.state, f.atKill = value(cmp.Or(inc.NodeAtKill, inc.NodeState)), inc.NodeAtKill != nil
+	f.state, f.atKill = nodeAtKill(inc), inc.NodeAtKill != nil
 	f.unsure = slices.Contains(inc.Unknown, "constraint")
 
 	if f.is(events.ScopeGlobal) && f.byKswapd() {
 		f.scope = scopeWorkingSet
 	}
 
-	f.charge = newCharge(f, inc.Memory, cmp.Or(inc.NodeAtKill, inc.NodeState))
+	var node *events.NodeState
+	if inc.NodeAtKill != nil || inc.NodeState != nil {
+		node = &f.state
+	}
+
+	f.charge = newCharge(f, inc.Memory, node)
 
 	return f
+}
+
+// nodeAtKill is the node's memory at the kill, if the kernel's log has it. What a report never has, and
+// no victim has, is taken from the state after it.
+func nodeAtKill(inc *events.Incident) events.NodeState {
+	if inc.NodeAtKill == nil || inc.NodeState == nil {
+		return value(cmp.Or(inc.NodeAtKill, inc.NodeState))
+	}
+	n, after := *inc.NodeAtKill, inc.NodeState
+
+	n.VmallocBytes, n.PercpuBytes = cmp.Or(n.VmallocBytes, after.VmallocBytes), cmp.Or(n.PercpuBytes, after.PercpuBytes)
+	n.NetworkBytes, n.ZFSCacheBytes = cmp.Or(n.NetworkBytes, after.NetworkBytes), cmp.Or(n.ZFSCacheBytes, after.ZFSCacheBytes)
+	n.ZspagesBytes, n.ZswapBytes = cmp.Or(n.ZspagesBytes, after.ZspagesBytes), cmp.Or(n.ZswapBytes, after.ZswapBytes)
+	n.ZRAM, n.BalloonBytes = cmp.Or(n.ZRAM, after.ZRAM), cmp.Or(n.BalloonBytes, after.BalloonBytes)
+	n.KernelStackBytes = cmp.Or(n.KernelStackBytes, after.KernelStackBytes)
+
+	if len(n.AllocationSites) == 0 {
+		n.AllocationSites = after.AllocationSites
+	}
+
+	if n.Ledger != nil {
+		n.Ledger = oom.NodeLedger(&n)
+	}
+
+	return n
 }
 
 // scopeWorkingSet is the scope of a kill by kswapd, for the rules alone: the kernel killed
@@ -154,6 +185,15 @@ func (f *facts) stateSource(file string) string {
 	}
 
 	return f.nodeSource(file)
+}
+
+// ledgerSource is the source of all that the node's memory is split into: see nodeAtKill.
+func (f *facts) ledgerSource() string {
+	if f.atKill && f.node.AfterNS != nil {
+		return f.stateSource("") + ", and /proc/meminfo " + phrase.Duration(*f.node.AfterNS) + " after the kill"
+	}
+
+	return f.stateSource("/proc/meminfo")
 }
 
 // ofNode reports whether the node or some of its NUMA nodes ran out of memory, or the

@@ -140,7 +140,7 @@ func numaKill(scope events.Scope) *events.Incident {
 
 // accounted gives the node a ledger with so much in no counter.
 func accounted(inc *events.Incident, unaccounted uint64, missing ...string) {
-	inc.NodeState.Ledger = &events.Ledger{
+	inc.NodeState.Ledger = &events.NodeLedger{
 		Entries: []events.LedgerEntry{{Name: "anonymous", Bytes: *inc.NodeState.AnonBytes}}, UnaccountedBytes: unaccounted, Missing: missing,
 	}
 }

@@ -91,7 +91,7 @@ type NodeState struct {
 	// Slabs are the largest slab caches, the largest first.
 	Slabs []SlabCache `json:"slabs,omitempty"`
 	// Ledger adds up what is known of total_bytes, each page once; absent where it does not add up.
-	Ledger *Ledger `json:"ledger,omitempty"`
+	Ledger *NodeLedger `json:"ledger,omitempty"`
 	// AllocationSites are the places in the kernel's source that hold the most memory, the largest first
 	// (CONFIG_MEM_ALLOC_PROFILING). Those of a kernel log are rounded to three digits.
 	AllocationSites []AllocationSite `json:"allocation_sites,omitempty"`
@@ -106,9 +106,9 @@ type NodeState struct {
 	Cgroups []Share `json:"cgroups,omitempty"`
 }
 
-// Ledger splits the memory of the node among what holds it. The entries, and what no counter has, make up
+// NodeLedger splits the memory of the node among what holds it. The entries, and what no counter has, make up
 // total_bytes.
-type Ledger struct {
+type NodeLedger struct {
 	// Entries are the holders of memory, the largest first.
 	Entries []LedgerEntry `json:"entries"`
 	// UnaccountedBytes is memory that is in no entry: of a balloon, a GPU or another driver, or in one of
@@ -128,7 +128,7 @@ const (
 )
 
 // Notable reports whether more is in no counter than is usual.
-func (l *Ledger) Notable(totalBytes uint64) bool {
+func (l *NodeLedger) Notable(totalBytes uint64) bool {
 	return l != nil && l.UnaccountedBytes >= UnaccountedBytes && float64(l.UnaccountedBytes) >= UnaccountedShare*float64(totalBytes)
 }
 

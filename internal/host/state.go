@@ -34,7 +34,7 @@ func (r Reader) State() *events.NodeState {
 	s.Zones, s.FreePCPBytes = r.zones()
 	s.Slabs = r.slabs(maxSlabs)
 	s.AllocationSites = r.allocationSites(maxSites)
-	s.Ledger = oom.Ledger(s)
+	s.Ledger = oom.NodeLedger(s)
 	s.TransparentHuge = r.transparentHuge()
 
 	if n := readNumber(r.in("proc/sys/vm/oom_kill_allocating_task")); n != nil {

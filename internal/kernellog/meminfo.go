@@ -476,7 +476,7 @@ func (m *memInfo) state(pageBytes uint64, slabs []events.SlabCache, allNodes boo
 	n.Slabs = slabs
 
 	if allNodes || m.whole(pageBytes) {
-		n.Ledger = oom.Ledger(n)
+		n.Ledger = oom.NodeLedger(n)
 	}
 
 	return n
@@ -487,7 +487,7 @@ func (m *memInfo) state(pageBytes uint64, slabs []events.SlabCache, allNodes boo
 var neverPrinted = []string{"vmalloc", "per-CPU memory", "network buffers", "zram and zswap"}
 
 // holed reports whether a ledger may lack entries that the report had.
-func holed(l *events.Ledger) bool {
+func holed(l *events.NodeLedger) bool {
 	return l != nil && slices.ContainsFunc(l.Missing, func(name string) bool { return !slices.Contains(neverPrinted, name) })
 }
 

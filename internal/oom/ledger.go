@@ -27,17 +27,17 @@ type holder struct {
 	optional bool
 }
 
-// Ledger adds up the counters of a node, each page once. It returns nil if a counter without which
+// NodeLedger adds up the counters of a node, each page once. It returns nil if a counter without which
 // nothing adds up is missing, or if they contradict each other. It changes nothing.
 //
 // Sources are fs/proc/meminfo.c and mm/show_mem.c: meminfo_proc_show, show_free_areas (6.12).
-func Ledger(n *events.NodeState) *events.Ledger {
+func NodeLedger(n *events.NodeState) *events.NodeLedger {
 	slab := both(n.SlabReclaimable, n.SlabUnreclaimable)
 	if n.TotalBytes == nil || n.FreeBytes == nil || n.AnonBytes == nil || n.FileBytes == nil || slab == nil {
 		return nil
 	}
 
-	ledger, sum := &events.Ledger{}, uint64(0)
+	ledger, sum := &events.NodeLedger{}, uint64(0)
 
 	for _, h := range holders(n, slab) {
 		switch {

@@ -47,7 +47,7 @@ func TestALedgerAddsUp(t *testing.T) {
 			n := counted()
 			test.change(n)
 
-			got := Ledger(n)
+			got := NodeLedger(n)
 			if got == nil || got.UnaccountedBytes != test.unaccounted || !slices.Equal(got.Missing, test.missing) {
 				t.Fatalf("got %+v, want %d bytes in no counter and %v missing", got, test.unaccounted, test.missing)
 			}
@@ -82,7 +82,7 @@ func TestALedgerThatCannotAddUpIsAbsent(t *testing.T) {
 			change(n)
 
 			before := *n
-			if got := Ledger(n); got != nil {
+			if got := NodeLedger(n); got != nil {
 				t.Errorf("got %+v, want none", got)
 			}
 

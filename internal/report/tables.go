@@ -183,7 +183,7 @@ type slabRow struct {
 }
 
 // inNoCounter is empty where the counters do not add up.
-func inNoCounter(l *events.Ledger) string {
+func inNoCounter(l *events.NodeLedger) string {
 	if l == nil {
 		return ""
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -96,6 +97,7 @@ var rules = map[string]rule{
 	"wait": ignore("not logged"), "before": ignore("seen live only"), "audit": ignore("of live counters"),
 	"limit_changes": ignore("seen live only"),
 	"shares":        ignore("read live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),
+	"node_at_kill":    ignore("the log's node_state, compared whole"),
 	"shares_left_out": ignore("read live"), "candidates_left_out": ignore("read at another time"),
 	"completed_from": ignore("of a live incident only"),
 	"eviction":       ignore("read live"), "reported": ignore("read live"), "causes": ignore("of all the evidence"),
@@ -130,6 +132,7 @@ func (p *pair) compare() {
 	live, log := p.keys(p.live), p.keys(p.log)
 	p.compareVictims()
 	p.compareLadders()
+	p.compareNode()
 
 	all := maps.Clone(live)
 	maps.Copy(all, log)
@@ -317,6 +320,13 @@ func (p *pair) compareVictims() {
 		if !sharesMemory(p, v) && !in(p.log.Victims, v.PID) {
 			p.errorf("got victim %s[%d], want none", v.Comm, v.PID)
 		}
+	}
+}
+
+// compareNode: what a live incident has of the node at the kill is the log's.
+func (p *pair) compareNode() {
+	if live, log := p.live.NodeAtKill, p.log.NodeState; live != nil && !reflect.DeepEqual(live, log) {
+		p.errorf("node at the kill: got %+v, want %+v", live, log)
 	}
 }
 

@@ -173,6 +173,10 @@ func boot(ctx context.Context, t *testing.T, k Kernel, cases, tiers []string) (*
 		commandLine += " lab.v1"
 	}
 
+	if k.LowZone {
+		commandLine += " kernelcore=400M"
+	}
+
 	if k.Noise {
 		commandLine += " lab.noise"
 	}

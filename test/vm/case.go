@@ -14,6 +14,7 @@ import (
 type Case struct {
 	Name     string
 	CgroupV1 bool          // it runs on cgroup v1, too
+	LowZone  bool          // it runs where most of the memory is movable, and nowhere else
 	On       []string      // the series of kernels that it runs on; none: all
 	Quiet    time.Duration // how long the tracers must be silent before the case ends; 0: the usual
 
@@ -24,6 +25,8 @@ type Case struct {
 	// FirstCause returns the ids of causes, one of which must come first in an incident;
 	// nil: any.
 	FirstCause func(*Check, *events.Incident) []string
+	// LogCause means that the kernel's log alone has that cause first as well.
+	LogCause bool
 
 	NotOOM      bool // who dies is not killed by the OOM killer
 	UserKills   bool // it has incidents of scope user
@@ -57,13 +60,14 @@ var Cases = []Case{
 	memcgLeaf, parentLimit, oomGroup, multithread, threads, fullChild, groupAllocates, groupShares, zombieLeader, sharedMM,
 	orphanShares, tmpfs, hugePages, swapMax, swapOff, limitLowered, limitNonblock, memoryMin, noKillable, oomDisabled, alreadyExiting,
 	exitingThread, twoAtOnce, hostileNames, userKill, kernelKills, pidnsInit, oomInit, memoryHigh, stalledKill, highOrder,
-	sysrqF, sysrqAfterLimit, cpuset, mempolicy, allocatingTask, global, minTTL, pageTables, dirtyCache, slab, hostDaemon,
+	sysrqF, sysrqAfterLimit, cpuset, mempolicy, allocatingTask, global, minTTL, hugePagesSetAside, hugePagesInUse, nodePageTables,
+	nodeSlab, compressedSwap, lowZone, pageTables, dirtyCache, slab, hostDaemon,
 	burst, recordKilled,
 }
 
 // runsOn reports whether a case can be done on a kernel.
 func (c *Case) runsOn(k Kernel) bool {
-	return (c.CgroupV1 || !k.CgroupV1) && (len(c.On) == 0 || slices.ContainsFunc(c.On, k.is))
+	return c.LowZone == k.LowZone && (c.CgroupV1 || !k.CgroupV1) && (len(c.On) == 0 || slices.ContainsFunc(c.On, k.is))
 }
 
 func cause(ids ...string) func(*Check, *events.Incident) []string {

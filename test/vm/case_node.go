@@ -66,14 +66,14 @@ var cpuset = Case{
 		g.hog(leaf, "anon", "2048")
 	},
 	Want:       Kill{Victim: "hog", Scope: events.ScopeCpuset, Trigger: "hog", Class: "anon_fault", Killer: "global"}.check,
-	FirstCause: cause("cpuset_exhausted"),
+	FirstCause: cause("cpuset_exhausted"), LogCause: true,
 }
 
 var mempolicy = Case{
 	Name:       "mempolicy",
 	Do:         func(g *Guest) { g.hog(g.leaf(0), "bind", "2048") },
 	Want:       Kill{Victim: "hog", Scope: events.ScopeMempolicy, Trigger: "hog", Class: "anon_fault", Killer: "global"}.check,
-	FirstCause: cause("mempolicy_exhausted"),
+	FirstCause: cause("mempolicy_exhausted"), LogCause: true,
 }
 
 // allocatingTask has the kernel kill whoever allocates instead of the process with the most
@@ -126,7 +126,7 @@ var minTTL = Case{
 			c.errorf("trigger: got %+v, want kswapd", t)
 		}
 	},
-	FirstCause: cause("working_set_guard"),
+	FirstCause: cause("working_set_guard"), LogCause: true,
 }
 
 var global = Case{

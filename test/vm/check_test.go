@@ -12,6 +12,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/test/internal/trace"
 )
@@ -375,25 +376,36 @@ func (c *Check) checkBefore(inc *events.Incident) {
 	}
 }
 
-// checkCauses compares the first cause of each incident.
+// checkCauses compares the first cause of each incident, and of its report in the log where the case
+// wants the same of that.
 func (c *Check) checkCauses() {
 	if c.spec.FirstCause == nil {
 		return
 	}
 
 	for _, inc := range c.Incidents {
-		if byUser(inc) {
-			continue
+		if !byUser(inc) {
+			c.firstCause("causes", inc, inc.Causes)
 		}
+	}
 
-		var ids []string
-		for _, cause := range inc.Causes {
-			ids = append(ids, cause.ID)
-		}
+	if !c.spec.LogCause {
+		return
+	}
 
-		if want := c.spec.FirstCause(c, inc); len(ids) == 0 || !slices.Contains(want, ids[0]) {
-			c.errorf("causes: got %q, want the first to be one of %q", ids, want)
-		}
+	for _, inc := range c.Log.Incidents {
+		c.firstCause("causes by the kernel's log alone", inc, diagnose.Diagnose(inc, nil))
+	}
+}
+
+func (c *Check) firstCause(what string, inc *events.Incident, causes []events.Cause) {
+	var ids []string
+	for _, cause := range causes {
+		ids = append(ids, cause.ID)
+	}
+
+	if want := c.spec.FirstCause(c, inc); len(ids) == 0 || !slices.Contains(want, ids[0]) {
+		c.errorf("%s: got %q, want the first to be one of %q", what, ids, want)
 	}
 }
 

@@ -77,8 +77,8 @@ func printText(w io.Writer, inc *events.Incident) error {
 func (c *Check) steady(inc *events.Incident) *events.Incident {
 	out := *inc
 	out.Before = nil
-	// What is read of the machine after the kill varies; causes are compared by id.
-	out.Shares, out.Candidates, out.NodeState, out.Eviction, out.Causes = nil, nil, nil, nil, nil
+	// What is read of the machine varies; causes are compared by id.
+	out.Shares, out.Candidates, out.NodeState, out.NodeAtKill, out.Eviction, out.Causes = nil, nil, nil, nil, nil, nil
 	out.SharesLeftOut, out.CandidatesLeftOut = 0, 0
 
 	if released := "victims.released_after_ns"; slices.Contains(c.spec.Unknown, released) {

@@ -65,8 +65,10 @@ func (g *Guest) swapOn() {
 	busybox("mkswap", zramDisk)
 	busybox("swapon", zramDisk)
 
-	g.later(func() { _ = exec.Command("/bin/busybox", "swapoff", zramDisk).Run() })
+	g.later(func() { _ = swapOffZram() })
 }
+
+func swapOffZram() error { return exec.Command("/bin/busybox", "swapoff", zramDisk).Run() }
 
 func busybox(args ...string) {
 	if out, err := exec.Command("/bin/busybox", args...).CombinedOutput(); err != nil {

@@ -159,6 +159,8 @@ func logMayLack(key string, inc *events.Incident, k Kernel) bool {
 		return len(inc.Ladder) > 1
 	case "node_state":
 		return memcg
+	case "node_state.ledger": // kernel stacks are missing where zones are left out
+		return inc.NodeState != nil && inc.NodeState.KernelStackBytes == nil
 	case "memory", "ladder", "limiter.usage_bytes", "limiter.swap_usage_bytes":
 		return !memcg
 	case "limiter.limit_bytes":

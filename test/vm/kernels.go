@@ -11,6 +11,7 @@ type Kernel struct {
 	Dir      string // in .cache/kernels
 	CgroupV1 bool   // with the memory controller on cgroup v1
 	Without  string // a tier that the kernel does not offer
+	LowZone  bool   // most of its memory is movable: only cases of that run
 	Noise    bool   // beside what an unprivileged tenant can make the kernel report
 }
 
@@ -26,6 +27,8 @@ var Kernels = []Kernel{
 	{Name: "6.12", Arch: "arm64", Dir: "arm64-6.12"},
 	{Name: "5.10-v1", Arch: "amd64", Dir: "amd64-5.10", CgroupV1: true},
 	{Name: "6.1-v1", Arch: "amd64", Dir: "amd64-6.1", CgroupV1: true},
+	{Name: "6.1-movable", Arch: "amd64", Dir: "amd64-6.1", LowZone: true},
+	{Name: "6.12-movable", Arch: "amd64", Dir: "amd64-6.12", LowZone: true},
 }
 
 // ID is the name of the kernel's subtest.

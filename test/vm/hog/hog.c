@@ -34,6 +34,9 @@
  *                          huge pages and free them, and take MB more
  *   hog lock MB            touch MB in two threads, and lock each page
  *   hog storm MB           write to each page of MB again and again; print a line after the first time
+ *   hog random MB          touch MB with data that does not compress, then pause
+ *   hog hugetlb MB         touch MB in huge pages of hugetlb, print a line, and pause
+ *   hog pipes N            open N pipes, as files are allowed
  *   hog churn MB FILE SEC  read FILE all the time, and take MB over SEC seconds
  */
 #define _GNU_SOURCE
@@ -452,6 +455,40 @@ static void page_tables(void)
 	(void)sum;
 }
 
+static void random_data(void)
+{
+	unsigned long long *p = (unsigned long long *)map_bytes(), x = 88172645463325252ull;
+
+	for (size_t i = 0; i < bytes / sizeof(*p); i++) {
+		x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+		p[i] = x;
+	}
+}
+
+static void hugetlb(void)
+{
+	char *p = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+
+	if (p == MAP_FAILED)
+		fail("mmap");
+	for (size_t i = 0; i < bytes; i += 2 << 20)
+		p[i] = 1;
+	dprintf(1, "ready\n");
+}
+
+/* Pipes that are empty: each has two files and an inode, in slab. */
+static void pipes(int count)
+{
+	struct rlimit all = {2 * count + 64, 2 * count + 64};
+	int ends[2];
+
+	if (setrlimit(RLIMIT_NOFILE, &all))
+		fail("setrlimit");
+	for (int i = 0; i < count; i++)
+		if (pipe(ends))
+			fail("pipe");
+}
+
 /* Makes empty files, which the kernel keeps in its slab caches: on tmpfs for good. */
 static void files(const char *dir, int count)
 {
@@ -565,6 +602,12 @@ int main(int argc, char **argv)
 		for (size_t i = 0; i < bytes; i += sizeof(block))
 			if (write(fd, block, sizeof(block)) < 0)
 				fail("write");
+	} else if (!strcmp(mode, "random")) {
+		random_data();
+	} else if (!strcmp(mode, "hugetlb")) {
+		hugetlb();
+	} else if (!strcmp(mode, "pipes")) {
+		pipes(atoi(argv[2]));
 	} else if (!strcmp(mode, "page-tables")) {
 		page_tables();
 	} else if (!strcmp(mode, "files") && argc == 4) {

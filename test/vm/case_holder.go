@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/test/internal/must"
+)
+
+// The node runs out of memory that no process has in its RSS, or that the allocation may not use.
+
+// killOfNode is a kill of the hog for the node.
+var killOfNode = Kill{Victim: "hog", Scope: events.ScopeGlobal, Killer: "global"}
+
+// startPreferred starts a hog that the kernel kills first.
+func (g *Guest) startPreferred(args ...string) *process {
+	hog := g.startWith(options{name: "hog", comm: "hog", adj: 1000}, g.leaf(0), args...)
+	hog.proceed()
+
+	return hog
+}
+
+// setAside reserves MiB of memory in huge pages of 2 MiB until the end of the case.
+func (g *Guest) setAside(mib int) {
+	const file = "/proc/sys/vm/nr_hugepages"
+
+	g.setFile(file, strconv.Itoa(mib/2))
+	text, err := os.ReadFile(file)
+	must.OK("read "+file, err)
+
+	if n := counter("pages "+string(text), "pages"); n < uint64(mib/2*9/10) {
+		must.OK("set huge pages aside", fmt.Errorf("got %d of %d", n, mib/2))
+	}
+}
+
+// hugePagesSetAside are reserved, and nobody uses them.
+var hugePagesSetAside = Case{
+	Name: "huge-pages-set-aside",
+	Do: func(g *Guest) {
+		g.setAside(320)
+		g.startPreferred("anon", "4096").waitEnd()
+	},
+	Want:       killOfNode.check,
+	FirstCause: cause("hugetlb"), LogCause: true,
+}
+
+// hugePagesInUse are mapped by a process that is not killed for them: they are not part of its RSS.
+var hugePagesInUse = Case{
+	Name: "huge-pages-in-use",
+	Do: func(g *Guest) {
+		g.setAside(320)
+		holder := g.start("holder", g.group("holder", "holder", 0, nil), "hugetlb", "300")
+		holder.proceed()
+		if holder.line() != "ready" {
+			must.OK("map huge pages", errors.New("the holder has none"))
+		}
+
+		g.startPreferred("anon", "4096").waitEnd()
+	},
+	Want:       killOfNode.check,
+	FirstCause: cause("hugetlb_used"), LogCause: true,
+}
+
+// nodePageTables fills the node with page tables, of one page of zeros.
+var nodePageTables = Case{
+	Name:       "node-page-tables",
+	Do:         func(g *Guest) { g.startPreferred("page-tables", "8388608").waitEnd() },
+	Want:       killOfNode.check,
+	FirstCause: cause("pagetables"), LogCause: true,
+}
+
+// nodeSlab fills the node with open pipes, which go with the process.
+var nodeSlab = Case{
+	Name: "node-slab",
+	Do: func(g *Guest) {
+		g.setFile("/proc/sys/fs/nr_open", "4194304")
+		g.setFile("/proc/sys/fs/file-max", "8388608")
+		g.startPreferred("pipes", "4000000").waitEnd()
+	},
+	Want:       killOfNode.check,
+	FirstCause: cause("slab_unreclaimable"), LogCause: true,
+}
+
+// compressedSwap swaps data that does not compress to memory. Before 7 the kernel's report has no
+// counter of it, and shows it as memory in none.
+var compressedSwap = Case{
+	Name: "compressed-swap",
+	Do: func(g *Guest) {
+		g.zram("448M")
+		busybox("mkswap", zramDisk)
+		busybox("swapon", zramDisk)
+		g.later(func() { _ = swapOffZram() })
+
+		g.startPreferred("random", "2048").waitEnd()
+	},
+	Want: killOfNode.check,
+	FirstCause: func(c *Check, inc *events.Incident) []string {
+		if inc.Tier == events.TierKernelLog && !c.Kernel.is("7") && !c.Kernel.is("6.18") {
+			return []string{"unaccounted"}
+		}
+
+		return []string{"compressed_swap"}
+	},
+	LogCause: true,
+}
+
+// lowZone fills what is not movable with page tables, while most of the memory is movable and free.
+var lowZone = Case{
+	Name: "low-zone", LowZone: true,
+	Do:         func(g *Guest) { g.startPreferred("page-tables", "8388608").waitEnd() },
+	Want:       killOfNode.check,
+	FirstCause: cause("low_zone"), LogCause: true,
+}
