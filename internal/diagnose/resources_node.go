@@ -227,17 +227,9 @@ func restricted(f *facts, by string) *finding {
 	} else {
 		hit.add("constraint", string(f.scope), f.source(fromKernel))
 	}
-	var others []string
-
 	for _, n := range numaNodes(f.state.Zones) {
-		if !n.known {
-			continue
-		}
-
-		hit.add(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.stateSource("/proc/zoneinfo"))
-
-		if len(allowed) > 0 && !slices.Contains(allowed, n.id) && n.plenty() {
-			others = append(others, fmt.Sprintf("%s on node %d", phrase.Size(n.free), n.id))
+		if n.known {
+			hit.add(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.stateSource("/proc/zoneinfo"))
 		}
 	}
 
@@ -245,12 +237,34 @@ func restricted(f *facts, by string) *finding {
 		f.zones(hit, s)
 	}
 
+	others := f.freeOnOthers(hit, allowed)
 	if len(others) > 0 {
 		hit.text += ". Free on other NUMA nodes: " + phrase.FirstFew(others)
 	}
 	hit.text += "."
 
 	return hit
+}
+
+// freeOnOthers are the NUMA nodes that were not allowed and have plenty free. A report of the kernel
+// leaves them out; the kill frees little there.
+func (f *facts) freeOnOthers(hit *finding, allowed []int) (others []string) {
+	if len(allowed) == 0 {
+		return nil
+	}
+
+	for _, n := range numaNodes(f.node.Zones) {
+		if slices.Contains(allowed, n.id) || !n.plenty() {
+			continue
+		}
+		others = append(others, fmt.Sprintf("%s on node %d", phrase.Size(n.free), n.id))
+
+		if f.atKill {
+			hit.add(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.nodeSource("/proc/zoneinfo"))
+		}
+	}
+
+	return others
 }
 
 // freed is the memory that the kill may have freed before the node was read.

@@ -162,6 +162,11 @@ type Incident struct {
 	Shares []Share `json:"shares,omitempty"`
 	// Candidates are processes that could have been killed, the likeliest first.
 	Candidates []Candidate `json:"candidates,omitempty"`
+	// SharesAfterNS is the time from the kill to the reading of the shares: the victim's memory may be
+	// gone from them.
+	SharesAfterNS *uint64 `json:"shares_after_ns,omitempty"`
+	// CandidatesAfterNS is the time from the kill to the reading of the candidates, other than victims.
+	CandidatesAfterNS *uint64 `json:"candidates_after_ns,omitempty"`
 	// SharesLeftOut is the number of shares that are not listed.
 	SharesLeftOut int `json:"shares_left_out,omitempty"`
 	// CandidatesLeftOut is the number of candidates that are not listed.

@@ -153,24 +153,32 @@ func (h *hostState) sample(ctx context.Context, r sampleRequest) *events.Inciden
 	}
 
 	if path != "" {
-		s, _ := h.shares.after(r.at, path, func() shares {
+		s, began := h.shares.after(r.at, path, func() shares {
 			list, leftOut := h.reader.Shares(path, maxListed)
 			return shares{list, leftOut}
 		})
 		change.Shares, change.SharesLeftOut = s.list, s.leftOut
+
+		if len(s.list) > 0 {
+			change.SharesAfterNS = sinceKill(began, r.at)
+		}
 	}
 
 	if !h.processesHidden && inc.Scope != events.ScopeUser && (path != "" || inc.Scope != events.ScopeMemcg) {
-		c, _ := h.candidates.after(r.at, path, func() *host.Candidates { return h.readCandidates(ctx, path) })
+		c, began := h.candidates.after(r.at, path, func() *host.Candidates { return h.readCandidates(ctx, path) })
 		if c != nil {
 			change.Candidates = withVictims(inc, c.List, c.TotalPages, uint64(host.PageSize()))
 			change.CandidatesLeftOut = c.LeftOut + c.Unread
+
+			if len(change.Candidates) > 0 {
+				change.CandidatesAfterNS = sinceKill(began, r.at)
+			}
 		}
 	}
 
 	if state, began := h.states.after(r.at, "", h.reader.State); state != nil {
 		own := *state
-		own.AfterNS = new(uint64(max(began.Sub(r.at), 0)))
+		own.AfterNS = sinceKill(began, r.at)
 		change.NodeState = &own
 	}
 
@@ -178,6 +186,9 @@ func (h *hostState) sample(ctx context.Context, r sampleRequest) *events.Inciden
 
 	return change
 }
+
+// sinceKill is the time from a kill to a reading.
+func sinceKill(read, kill time.Time) *uint64 { return new(uint64(max(read.Sub(kill), 0))) }
 
 type shares struct {
 	list    []events.Share

@@ -54,6 +54,10 @@ func (b block) shares() group {
 		g.items = append(g.items, fmt.Sprintf("and %d more", len(all)-shown))
 	}
 
+	if after := b.inc.SharesAfterNS; after != nil && len(all) > 0 {
+		g.items = append(g.items, phrase.Duration(*after)+" after the kill")
+	}
+
 	return g
 }
 
@@ -73,7 +77,12 @@ func (b block) candidates() []group {
 		}
 	}
 
-	return append(groups, more(len(all)-shown, "candidate"))
+	groups = append(groups, more(len(all)-shown, "candidate"))
+	if after := b.inc.CandidatesAfterNS; after != nil && len(all) > 0 && b.wide {
+		groups = append(groups, list("those that live on, "+phrase.Duration(*after)+" after the kill"))
+	}
+
+	return groups
 }
 
 func (b block) candidate(c *events.Candidate, known *events.Cgroup) []string {

@@ -98,6 +98,7 @@ var rules = map[string]rule{
 	"limit_changes": ignore("seen live only"),
 	"shares":        ignore("read live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),
 	"node_at_kill":    ignore("the log's node_state, compared whole"),
+	"shares_after_ns": ignore("read live"), "candidates_after_ns": ignore("read live"),
 	"shares_left_out": ignore("read live"), "candidates_left_out": ignore("read at another time"),
 	"completed_from": ignore("of a live incident only"),
 	"eviction":       ignore("read live"), "reported": ignore("read live"), "causes": ignore("of all the evidence"),

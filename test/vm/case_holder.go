@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/test/internal/must"
 )
 
@@ -69,18 +70,70 @@ var hugePagesInUse = Case{
 // nodePageTables fills the node with page tables, of one page of zeros.
 var nodePageTables = Case{
 	Name:       "node-page-tables",
-	Do:         func(g *Guest) { g.startPreferred("page-tables", "8388608").waitEnd() },
+	Do:         func(g *Guest) { g.fillWithPageTables(freeMiB()) },
 	Want:       killOfNode.check,
 	FirstCause: cause("pagetables"), LogCause: true,
+}
+
+// lastMiB is what is left for the hog that is killed for kernel memory: the memory of what it has is
+// given back slowly, and the next allocation must not find that nobody is left to kill.
+const lastMiB = 40
+
+// fillWithPageTables takes kernel memory in page tables: a filler all but a rest, and a hog that.
+func (g *Guest) fillWithPageTables(mib int) {
+	const mappedPerTable = 512 // a page table of 4 KiB maps 2 MiB
+
+	g.startSpares()
+	g.startFilled("filler", "page-tables", strconv.Itoa((mib-lastMiB)*mappedPerTable))
+	g.startPreferred("page-tables", strconv.Itoa(8*lastMiB*mappedPerTable)).waitEnd()
+}
+
+// startSpares starts processes that die next, if the first victim takes long.
+func (g *Guest) startSpares() {
+	for i := range 3 {
+		name := fmt.Sprint("spare", i)
+		spare := g.startWith(options{name: name, comm: name, adj: 500}, g.group(name, name, 0, nil), "anon", "4")
+		spare.proceed()
+		spare.waitRSS(4)
+	}
+}
+
+// startFilled starts a hog of kernel memory, and waits until it has it.
+func (g *Guest) startFilled(name string, args ...string) {
+	filler := g.start(name, g.group(name, name, 0, nil), args...)
+	filler.proceed()
+
+	if filler.line() != "ready" {
+		must.OK("fill the node", errors.New(name+" ended"))
+	}
+}
+
+// freeMiB is the free memory of zones that the kernel may use for itself.
+func freeMiB() int {
+	var free uint64
+
+	for _, z := range (host.Reader{}).State().Zones {
+		if z.Zone != "Movable" && z.FreeBytes != nil {
+			free += *z.FreeBytes
+		}
+	}
+
+	return int(free >> 20)
 }
 
 // nodeSlab fills the node with open pipes, which go with the process.
 var nodeSlab = Case{
 	Name: "node-slab",
 	Do: func(g *Guest) {
+		const pipesPerMiB = 400 // an inode and two files, some 2.5 KiB
+
 		g.setFile("/proc/sys/fs/nr_open", "4194304")
 		g.setFile("/proc/sys/fs/file-max", "8388608")
-		g.startPreferred("pipes", "4000000").waitEnd()
+		g.setFile("/proc/sys/fs/pipe-user-pages-soft", "0")
+
+		g.startSpares()
+		g.startFilled("filler", "pipes", strconv.Itoa((freeMiB()-2*lastMiB)*pipesPerMiB))
+		g.startPreferred("pipes", strconv.Itoa(20*lastMiB*pipesPerMiB)).waitEnd()
 	},
 	Want:       killOfNode.check,
 	FirstCause: cause("slab_unreclaimable"), LogCause: true,
@@ -112,7 +165,7 @@ var compressedSwap = Case{
 // lowZone fills what is not movable with page tables, while most of the memory is movable and free.
 var lowZone = Case{
 	Name: "low-zone", LowZone: true,
-	Do:         func(g *Guest) { g.startPreferred("page-tables", "8388608").waitEnd() },
+	Do:         func(g *Guest) { g.fillWithPageTables(freeMiB()) },
 	Want:       killOfNode.check,
 	FirstCause: cause("low_zone"), LogCause: true,
 }

@@ -79,7 +79,7 @@ func (c *Check) steady(inc *events.Incident) *events.Incident {
 	out.Before = nil
 	// What is read of the machine varies; causes are compared by id.
 	out.Shares, out.Candidates, out.NodeState, out.NodeAtKill, out.Eviction, out.Causes = nil, nil, nil, nil, nil, nil
-	out.SharesLeftOut, out.CandidatesLeftOut = 0, 0
+	out.SharesLeftOut, out.CandidatesLeftOut, out.SharesAfterNS, out.CandidatesAfterNS = 0, 0, nil, nil
 
 	if released := "victims.released_after_ns"; slices.Contains(c.spec.Unknown, released) {
 		out.Unknown = slices.DeleteFunc(slices.Clone(inc.Unknown), func(key string) bool { return key == released })

@@ -36,7 +36,7 @@
  *   hog storm MB           write to each page of MB again and again; print a line after the first time
  *   hog random MB          touch MB with data that does not compress, then pause
  *   hog hugetlb MB         touch MB in huge pages of hugetlb, print a line, and pause
- *   hog pipes N            open N pipes, as files are allowed
+ *   hog pipes N            open N pipes, print a line, and pause
  *   hog churn MB FILE SEC  read FILE all the time, and take MB over SEC seconds
  */
 #define _GNU_SOURCE
@@ -453,6 +453,7 @@ static void page_tables(void)
 	for (size_t i = 0; i < bytes; i += 2 << 20)
 		sum += p[i];
 	(void)sum;
+	dprintf(1, "ready\n");
 }
 
 static void random_data(void)
@@ -487,6 +488,7 @@ static void pipes(int count)
 	for (int i = 0; i < count; i++)
 		if (pipe(ends))
 			fail("pipe");
+	dprintf(1, "ready\n");
 }
 
 /* Makes empty files, which the kernel keeps in its slab caches: on tmpfs for good. */
