@@ -57,6 +57,7 @@ func fromLog(inc, log *events.Incident) *events.Incident {
 
 	if ofNode(c.scopeNow()) {
 		c.change.NodeAtKill = log.NodeState
+		c.nodeSize(log)
 	}
 
 	return c.add(events.SourceKernelLog, nil)
@@ -223,6 +224,32 @@ func (c *completion) limiter(log *events.Incident) {
 
 	c.mark(at)
 	c.killer(log, at)
+}
+
+// nodeSize replaces the node's RAM and swap, which the trace knows from its start, by those at the kill:
+// memory may have been plugged in, and swap turned on, since.
+func (c *completion) nodeSize(log *events.Incident) {
+	now := cmp.Or(c.change.Limiter, c.inc.Limiter)
+	if now == nil || log.Limiter == nil || now.Which != "node" || log.Limiter.Which != "node" {
+		return
+	}
+	l, before := *now, len(c.keys)
+
+	for key, size := range map[string]struct{ to, from **uint64 }{
+		"limiter.limit_bytes":      {&l.LimitBytes, &log.Limiter.LimitBytes},
+		"limiter.swap_limit_bytes": {&l.SwapLimitBytes, &log.Limiter.SwapLimitBytes},
+	} {
+		if *size.from != nil && *size.to != nil && **size.from != **size.to {
+			*size.to = *size.from
+
+			c.fill(key)
+		}
+	}
+
+	if len(c.keys) > before {
+		c.change.Limiter = &l
+		slices.Sort(c.keys[before:])
+	}
 }
 
 // limiterParts fills in the numbers of a limiter that is known.

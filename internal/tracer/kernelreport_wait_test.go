@@ -351,3 +351,19 @@ func TestTheNodeAtTheKillIsTheLogs(t *testing.T) {
 		t.Errorf("got node at the kill %+v for the limit of a cgroup, want none", change.NodeAtKill)
 	}
 }
+
+// The trace has the node's size from its start.
+func TestTheSizeOfTheNodeIsThatAtTheKill(t *testing.T) {
+	log := recorded(t, "6.12.117-global")
+	inc := byTracepoints(log)
+	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node", LimitBytes: new(uint64(1 << 20)), SwapLimitBytes: new(uint64(1 << 30))}
+
+	after := merged(inc, fromLog(inc, log))
+	if *after.Limiter.LimitBytes != *log.Limiter.LimitBytes || *after.Limiter.SwapLimitBytes != *log.Limiter.SwapLimitBytes {
+		t.Errorf("got limiter %+v, want the log's RAM and swap", after.Limiter)
+	}
+
+	if from := after.SourceOf("limiter.swap_limit_bytes"); from == nil || from.Source != events.SourceKernelLog || *inc.Limiter.LimitBytes != 1<<20 {
+		t.Errorf("got source %+v, want the kernel's log, in a copy", from)
+	}
+}

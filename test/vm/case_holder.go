@@ -77,7 +77,7 @@ var nodePageTables = Case{
 
 // lastMiB is what is left for the hog that is killed for kernel memory: the memory of what it has is
 // given back slowly, and the next allocation must not find that nobody is left to kill.
-const lastMiB = 40
+const lastMiB = 100
 
 // fillWithPageTables takes kernel memory in page tables: a filler all but a rest, and a hog that.
 func (g *Guest) fillWithPageTables(mib int) {
@@ -132,8 +132,8 @@ var nodeSlab = Case{
 		g.setFile("/proc/sys/fs/pipe-user-pages-soft", "0")
 
 		g.startSpares()
-		g.startFilled("filler", "pipes", strconv.Itoa((freeMiB()-2*lastMiB)*pipesPerMiB))
-		g.startPreferred("pipes", strconv.Itoa(20*lastMiB*pipesPerMiB)).waitEnd()
+		g.startFilled("filler", "pipes", strconv.Itoa((freeMiB()-lastMiB)*pipesPerMiB))
+		g.startPreferred("pipes", strconv.Itoa(8*lastMiB*pipesPerMiB)).waitEnd()
 	},
 	Want:       killOfNode.check,
 	FirstCause: cause("slab_unreclaimable"), LogCause: true,
