@@ -21,15 +21,18 @@ type record struct {
 	uptime   bool // uptimeNS is known
 	host     string
 	boot     string // boot id
-	// caller is the caller of printk as CONFIG_PRINTK_CALLER shows it: T123 is a task, C1
-	// a CPU.
+	// caller distinguishes the writers of a host: the caller of printk as CONFIG_PRINTK_CALLER
+	// shows it (T123 is a task, C1 a CPU), and the source that a prefix names.
 	caller string
 	// program and pid are those of a line from user space; empty for the kernel.
 	program string
 	pid     int
-	bare    bool // without any prefix
+	bare    bool // without a prefix of a known format
 	kmsg    bool // in the format of /dev/kmsg, numbered by seq
 	seq     uint64
+	missing uint64 // how many numbered records are missing before this one
+	// unread is that the line looks like a kill, and where its message starts is not known.
+	unread bool
 }
 
 // missingBefore returns how many records of /dev/kmsg, which are numbered, are missing
@@ -86,13 +89,29 @@ const (
 	isUptime
 	isCaller
 	isLevel
+	// behind is set where a prefix does not start the line, but follows something unknown. It
+	// must be longer than the name of a task then, which may look like a prefix.
+	behind
+
+	// fromKernel are the kinds behind which the kernel's message, or that of a known program,
+	// starts. Behind another kind, or none, it is looked for.
+	fromKernel = isSyslog | isKmsg | isUptime | isLevel
 )
 
-// decoder turns lines into records.
+// decoder turns lines into records. Lines whose format is not known are held, a few at a
+// time, until their neighbours show where their messages start.
 type decoder struct {
 	location *time.Location // of times without a zone
 	now      time.Time      // for times without a year
 	last     record         // lines without a prefix continue it
+
+	prefixes    []*prefix // of the log, as far as they are learnt; the last used comes first
+	held        []heldLine
+	messagePath string // of the last message in a JSON object
+	objects     objects
+	// tail is what ends the lines of this log, and is not of the kernel: blanks of a terminal
+	// or a table.
+	tail bool
 }
 
 func newDecoder(opt Options) decoder {
@@ -107,12 +126,37 @@ func newDecoder(opt Options) decoder {
 	return decoder{location: opt.Location, now: opt.Now}
 }
 
-// decode strips the prefixes off a line. It returns false for lines that mean nothing by
-// themselves.
-func (d *decoder) decode(line string, number int, torn bool) (record, bool) {
+// decode strips the prefixes off a line. It returns no record for a line that means nothing
+// by itself, and for one that is held; it returns those that were held when they are
+// understood.
+func (d *decoder) decode(line string, number int, torn bool) []record {
 	r := record{line: number, torn: torn, bare: true}
 
-	text := line
+	text, seen, ok := d.strip(&r, d.clean(line), 0)
+	switch {
+	case !ok:
+		return nil
+	case r.program != "" || seen&fromKernel != 0:
+		return append(d.release(nil), d.finish(r, text))
+	case isBlank(firstOf(text)) && d.last.kmsg && d.last.line == r.line-1:
+		d.last.line = r.line
+		return nil // the dictionary of a /dev/kmsg record
+	}
+
+	return d.open(r, text)
+}
+
+func firstOf(text string) byte {
+	if text == "" {
+		return 0
+	}
+
+	return text[0]
+}
+
+// clean removes what terminals, editors and transports add to a line.
+func (d *decoder) clean(text string) string {
+	text = strings.TrimPrefix(text, "\ufeff")
 	if strings.HasPrefix(strings.TrimLeft(text, " "), "\x1b[") {
 		text = stripColors(text)
 	}
@@ -121,11 +165,25 @@ func (d *decoder) decode(line string, number int, torn bool) (record, bool) {
 		text = text[i+1:] // a serial console restarts lines
 	}
 
-	var seen int
+	text = strings.TrimPrefix(text, "\x1e") // journalctl -o json-seq
+	if after, found := strings.CutPrefix(text, "data: {"); found {
+		text = "{" + after // journalctl -o json-sse
+	}
+
+	return text
+}
+
+// strip strips the prefixes of known formats. It is not ok if the line has no message.
+func (d *decoder) strip(r *record, text string, seen int) (rest string, kinds int, ok bool) {
 	for range 8 {
-		rest, kind, ok := d.step(&r, text, seen)
+		from := text
+		if seen&^behind == 0 {
+			from = strings.TrimLeft(text, " \t") // an indented prefix
+		}
+
+		rest, kind, ok := d.step(r, from, seen)
 		if !ok {
-			return record{}, false
+			return "", seen, false
 		}
 
 		if kind == 0 {
@@ -133,30 +191,44 @@ func (d *decoder) decode(line string, number int, torn bool) (record, bool) {
 		}
 		seen |= kind
 
-		r.bare, text = false, rest
+		text = rest
+		r.bare = r.bare && kind&^isContainer == 0
+
 		if r.program != "" {
 			break
 		}
 	}
 
-	if r.bare {
-		if strings.HasPrefix(text, " ") && d.last.kmsg && d.last.line == r.line-1 {
-			d.last.line = r.line
-			return record{}, false // the dictionary of a /dev/kmsg record
-		}
+	return text, seen, true
+}
+
+// finish completes a record whose message is known.
+func (d *decoder) finish(r record, text string) record {
+	if r.bare && d.last.line == r.line-1 && d.last.program == "" && r.wall.IsZero() && !r.uptime {
 		// A message of several lines, or a log without times: it continues the last line.
-		if d.last.line == r.line-1 && d.last.program == "" {
-			r.wall, r.uptimeNS, r.uptime, r.host, r.boot, r.caller =
-				d.last.wall, d.last.uptimeNS, d.last.uptime, d.last.host, d.last.boot, d.last.caller
-		}
-
-		if i := strings.Index(text, " kernel: "); i >= 0 && i < 128 {
-			text = text[i+len(" kernel: "):]
-		}
+		r.wall, r.uptimeNS, r.uptime, r.host, r.boot, r.caller =
+			d.last.wall, d.last.uptimeNS, d.last.uptime, d.last.host, d.last.boot, d.last.caller
 	}
-	r.text = text
 
-	return r, true
+	r.text = d.trim(text)
+	r.missing = r.missingBefore(d.last)
+	d.last = r
+
+	return r
+}
+
+// trim removes blanks and escaped line ends behind a message. A row of the task table ends
+// with a name, which may end with blanks: they count unless the lines before end so, too.
+func (d *decoder) trim(text string) string {
+	trimmed := strings.TrimRight(text, " \t\r\x00")
+	trimmed = strings.TrimRight(strings.TrimSuffix(strings.TrimSuffix(trimmed, "#012"), "#015"), " \t")
+
+	if strings.HasPrefix(strings.TrimLeft(text, " "), "[") && !d.tail {
+		return text
+	}
+	d.tail = len(trimmed) < len(text)
+
+	return trimmed
 }
 
 // step strips one prefix. kind is 0 if there is none.
@@ -168,10 +240,10 @@ func (d *decoder) step(r *record, text string, seen int) (rest string, kind int,
 	// containers.
 	switch c := text[0]; {
 	case c == '{' && seen&(isContainer|isSyslog|isKmsg) == 0:
-		if rest, kind, ok := d.json(r, text); ok {
+		if rest, kind, ok := d.json(r, strings.TrimRight(text, ",")); ok {
 			return rest, kind, true
 		}
-	case c == '<' && seen&isLevel == 0:
+	case c == '<' && seen&(isLevel|behind) == 0:
 		if facility, rest, ok := level(text); ok {
 			if facility != 0 && seen&isSyslog == 0 {
 				// Syslog of a program, or what it wrote to /dev/kmsg.
@@ -186,15 +258,20 @@ func (d *decoder) step(r *record, text string, seen int) (rest string, kind int,
 	case c == '[':
 		return d.bracket(r, text, seen)
 	case c >= '0' && c <= '9':
-		if seen == 0 {
-			if rest, ok := kmsgRecord(r, text); ok {
+		if seen&^(isContainer|behind) == 0 {
+			if rest, ok := kmsgRecord(r, text, seen&behind != 0); ok {
 				return rest, isKmsg | isUptime, true
 			}
+		}
+	case c == '@':
+		if t, rest, ok := tai64n(text); ok && seen&isContainer == 0 {
+			r.wall = t
+			return rest, isContainer, true
 		}
 	}
 
 	if seen&(isSyslog|isKmsg|isUptime) == 0 {
-		if rest, ok := levelWords(text); ok {
+		if rest, ok := levelWords(text); ok && seen&behind == 0 {
 			return rest, isLevel, true
 		}
 
@@ -204,6 +281,11 @@ func (d *decoder) step(r *record, text string, seen int) (rest string, kind int,
 
 		if rest, ok := d.syslog(r, text); ok {
 			return rest, isSyslog, true
+		}
+
+		if t, rest, ok := d.dateAlone(text); ok && seen&isContainer == 0 {
+			r.wall = t
+			return rest, isContainer, true
 		}
 	}
 
@@ -223,7 +305,7 @@ func (d *decoder) bracket(r *record, text string, seen int) (rest string, kind i
 	if seen&isUptime == 0 {
 		// dmesg -d and journalctl -o short-delta add "<    0.000012>".
 		number, _, _ := strings.Cut(trimmed, " ")
-		if ns, ok := seconds(number); ok {
+		if ns, ok := seconds(number); ok && (seen&behind == 0 || isPrintk(inner)) {
 			r.uptimeNS, r.uptime = ns, true
 			// journalctl -o short-monotonic
 			if seen&isSyslog == 0 {
@@ -236,7 +318,7 @@ func (d *decoder) bracket(r *record, text string, seen int) (rest string, kind i
 		}
 	}
 
-	if seen&(isUptime|isSyslog) == 0 && relative(trimmed) {
+	if seen&(isUptime|isSyslog|behind) == 0 && relative(trimmed) {
 		return after, isUptime, true
 	}
 
@@ -252,12 +334,20 @@ func (d *decoder) bracket(r *record, text string, seen int) (rest string, kind i
 		return after, isCaller, true
 	}
 
-	if trimmed == "talos" && seen&isSyslog == 0 {
+	if trimmed == "talos" && seen&(isSyslog|behind) == 0 {
 		r.program = trimmed
 		return after, isSyslog, true
 	}
 
 	return text, 0, true
+}
+
+// isPrintk reports whether s has the width of the kernel's own times, "%5lu.%06lu"
+// (kernel/printk/printk.c: print_time): with its brackets, and a blank, such a time fills a
+// name.
+func isPrintk(s string) bool {
+	_, frac, _ := strings.Cut(s, ".")
+	return len(s) >= len("12345.123456") && (len(frac) == 6 || strings.HasPrefix(frac[min(len(frac), 6):], " "))
 }
 
 // relative reports whether s is a time of dmesg -H, which is to the minute or since the
@@ -314,13 +404,19 @@ func levelWords(text string) (rest string, ok bool) {
 
 // kmsgRecord reads "prio,seq,microseconds,flags[,caller=T1];text"
 // (Documentation/ABI/testing/dev-kmsg). Other than printable ASCII is written as \xNN.
-func kmsgRecord(r *record, text string) (rest string, ok bool) {
+// The extended netconsole may put the kernel's release before it
+// (Documentation/networking/netconsole.rst). strict demands more than fits into a name.
+func kmsgRecord(r *record, text string, strict bool) (rest string, ok bool) {
 	head, body, found := strings.Cut(text, ";")
-	if !found || len(head) > 128 {
+	if !found || len(head) > 128 || strict && len(head) < 16 {
 		return "", false
 	}
 
 	fields := strings.Split(head, ",")
+	if len(fields) > 3 && strings.Contains(fields[0], ".") {
+		fields = fields[1:]
+	}
+
 	if len(fields) < 3 {
 		return "", false
 	}
@@ -411,6 +507,12 @@ func hostAndTag(r *record, text string, strict bool) (rest string, ok bool) {
 		}
 		host, tag, rest = "", first, after
 	} else {
+		if facility, behind, found := strings.Cut(after, " "); found && isFacility(facility) {
+			after = behind // BusyBox: host kern.warn kernel: text
+		} else if isFacility(first) {
+			host = "" // OpenWrt: kern.warn kernel: text
+		}
+
 		tag, rest, found = strings.Cut(after, " ")
 		if !found {
 			tag, rest = after, ""
@@ -436,6 +538,12 @@ func hostAndTag(r *record, text string, strict bool) (rest string, ok bool) {
 	}
 
 	return rest, true
+}
+
+// isFacility reports whether a word is "kern.warn" or the like.
+func isFacility(word string) bool {
+	facility, severity, found := strings.Cut(word, ".")
+	return found && severities[severity] && facility != "" && len(facility) <= 8 && strings.Trim(facility, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
 }
 
 // cri reads the "2026-11-25T02:21:31.1Z stdout F text" of a container runtime.

@@ -3,98 +3,317 @@
 package kernellog
 
 import (
+	"bytes"
 	"encoding/json"
+	"maps"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// jsonLine has the keys of the journal (systemd.journal-fields) and of docker's json-file.
-type jsonLine struct {
-	Message    json.RawMessage `json:"MESSAGE"`
-	Realtime   string          `json:"__REALTIME_TIMESTAMP"`
-	Source     string          `json:"_SOURCE_REALTIME_TIMESTAMP"`
-	Monotonic  string          `json:"_SOURCE_MONOTONIC_TIMESTAMP"`
-	BootID     string          `json:"_BOOT_ID"`
-	Hostname   string          `json:"_HOSTNAME"`
-	Transport  string          `json:"_TRANSPORT"`
-	Identifier string          `json:"SYSLOG_IDENTIFIER"`
-	Comm       string          `json:"_COMM"`
-	PID        string          `json:"_PID"`
+// maxDepth bounds how deep in a JSON object a message is looked for.
+const maxDepth = 6
 
-	Log  *string `json:"log"`
-	Time string  `json:"time"`
+// object is a line in JSON: its message, and the objects that hold it, innermost first.
+// Log shippers have the same few facts under different keys; what is nearest to the message
+// counts.
+type object struct {
+	message string
+	key     string // of the message
+	path    string // the keys that lead to the message
+	holders []map[string]any
 }
 
-// json reads a line of journalctl -o json, or of docker's json-file driver.
+// The keys of a message: of the journal and Google Cloud, of Elastic, of dmesg -J and
+// fluent-bit, of Docker, of Loki, and of other shippers.
+var messageKeys = []string{"MESSAGE", "message", "msg", "log", "line", "textPayload", "text", "body", "event", "_raw", "original", "content"}
+
+var (
+	programKeys = []string{"SYSLOG_IDENTIFIER", "syslog_identifier", "ident", "programname", "appname", "app_name", "program", "syslogtag"}
+	hostKeys    = []string{"_HOSTNAME", "hostname", "host", "node_name", "nodename", "node"}
+	timeKeys    = []string{
+		"_SOURCE_REALTIME_TIMESTAMP", "__REALTIME_TIMESTAMP", "@timestamp", "timestamp", "time", "ts", "date", "datetime", "receiveTimestamp",
+	}
+)
+
+// json reads a line in JSON.
 func (d *decoder) json(r *record, text string) (rest string, kind int, ok bool) {
-	var j jsonLine
-	if err := json.Unmarshal([]byte(text), &j); err != nil {
-		return "", 0, false
-	}
-
-	if j.Log != nil {
-		if t, ok := d.isoTime(j.Time); ok {
-			r.wall = t
-		}
-		line, whole := strings.CutSuffix(*j.Log, "\n")
-		r.torn = r.torn || !whole
-
-		return strings.TrimSuffix(line, "\r"), isContainer, true
-	}
-
-	message, ok := journalMessage(j.Message)
+	o, ok := d.object(text)
 	if !ok {
 		return "", 0, false
 	}
 
-	if us, err := strconv.ParseInt(j.Realtime, 10, 64); err == nil && us > 0 && us < 1<<53 {
-		r.wall = time.UnixMicro(us).UTC()
-	}
-	// The time that the program itself sent is closer to the event.
-	if us, err := strconv.ParseInt(j.Source, 10, 64); err == nil && us > 0 && us < 1<<53 {
-		r.wall = time.UnixMicro(us).UTC()
+	o.times(d, r)
+	r.host, r.boot = o.text(hostKeys...), bootID(o.text("_BOOT_ID"))
+	if r.host == "" {
+		r.host = o.nested("host", "name")
 	}
 
-	if us, err := strconv.ParseUint(j.Monotonic, 10, 64); err == nil && us < 1<<53 {
+	r.torn = o.torn(r.torn)
+	message := strings.TrimRight(o.message, "\r\n")
+
+	program := o.program()
+	switch {
+	case program == "kernel" || program == "" && o.fromKernel():
+		return message, isSyslog | isUptime, true
+	case program != "":
+		r.program = program
+		r.pid, _ = strconv.Atoi(o.text("_PID", "pid"))
+
+		return message, isSyslog | isUptime, true
+	}
+
+	return message, isContainer, true
+}
+
+// object parses a line and chooses its message: the one that the kernel may have written,
+// else the one with the best known key.
+func (d *decoder) object(text string) (*object, bool) {
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+
+	var top map[string]any
+	if decoder.Decode(&top) != nil || strings.Trim(text[decoder.InputOffset():], " \t,]") != "" {
+		return nil, false
+	}
+
+	found := messages(top, "", nil)
+	if len(found) == 0 {
+		return nil, false
+	}
+
+	best := found[0]
+	for _, o := range found {
+		if o.path == d.messagePath {
+			best = o
+		}
+	}
+
+	for _, o := range found {
+		if find(o.message).kind != isNone {
+			best, d.messagePath = o, o.path
+			break
+		}
+	}
+
+	if best.key == "" && best.path != d.messagePath {
+		return nil, false
+	}
+
+	return best, true
+}
+
+// messages returns the strings of an object that can be its message, the likeliest first.
+func messages(in map[string]any, path string, outer []map[string]any) []*object {
+	holders := append([]map[string]any{in}, outer...)
+	var found, unlikely, below []*object
+
+	keys := slices.SortedFunc(maps.Keys(in), func(a, b string) int { return rankOf(a) - rankOf(b) + strings.Compare(a, b) })
+	for _, key := range keys {
+		at := path + "/" + key
+
+		switch value := in[key].(type) {
+		case map[string]any:
+			if len(holders) < maxDepth {
+				below = append(below, messages(value, at, holders)...)
+			}
+		case string:
+			o := &object{message: value, path: at, holders: holders}
+			if slices.Contains(messageKeys, key) {
+				o.key = key
+				found = append(found, o)
+			} else if len(value) > 16 && find(value).kind != isNone {
+				unlikely = append(unlikely, o)
+			}
+		case []any:
+			if text, ok := byteText(value); ok && key == "MESSAGE" {
+				found = append(found, &object{message: text, key: key, path: at, holders: holders})
+			}
+		}
+	}
+
+	return append(append(found, below...), unlikely...)
+}
+
+// rankOf returns the order of the keys of messages. The ranks are further apart than the
+// results of strings.Compare.
+func rankOf(key string) int {
+	if i := slices.Index(messageKeys, key); i >= 0 {
+		return 2 * i
+	}
+
+	return 2 * len(messageKeys)
+}
+
+// byteText decodes a message that is not text: journalctl -o json writes it as a list of
+// bytes.
+func byteText(list []any) (string, bool) {
+	text := make([]byte, len(list))
+
+	for i, value := range list {
+		number, ok := value.(json.Number)
+		if !ok {
+			return "", false
+		}
+
+		n, err := strconv.ParseUint(string(number), 10, 8)
+		if err != nil {
+			return "", false
+		}
+		text[i] = byte(n)
+	}
+
+	return string(text), true
+}
+
+// text returns the first value of the keys, "" if none is a string or a number.
+func (o *object) text(keys ...string) string {
+	for _, holder := range o.holders {
+		for _, key := range keys {
+			switch value := holder[key].(type) {
+			case string:
+				return value
+			case json.Number:
+				return string(value)
+			}
+		}
+	}
+
+	return ""
+}
+
+// nested returns the value of a key in an object of a holder.
+func (o *object) nested(name, key string) string {
+	for _, holder := range o.holders {
+		if inner, ok := holder[name].(map[string]any); ok {
+			value, _ := inner[key].(string)
+			return value
+		}
+	}
+
+	return ""
+}
+
+func (o *object) has(key string) bool {
+	_, ok := o.holders[0][key]
+	return ok
+}
+
+// program returns which program wrote the message, "" if the line does not name it.
+func (o *object) program() string {
+	if transport := o.text("_TRANSPORT"); transport == "kernel" {
+		return transport
+	}
+
+	program := o.text(programKeys...)
+	if program == "" {
+		program = o.nested("process", "name")
+	}
+
+	if program == "" && o.key == "MESSAGE" { // the journal has the kernel's transport
+		program = o.text("_COMM")
+		if program == "" {
+			program = "?"
+		}
+	}
+
+	program, _ = splitTag(strings.TrimSuffix(program, ":"))
+
+	return program
+}
+
+// fromKernel reports whether the line is a record of the kernel's buffer: of dmesg -J, or of
+// fluent-bit's kmsg input.
+func (o *object) fromKernel() bool {
+	return o.key == "msg" && (o.has("pri") || o.has("priority") && o.has("sec") && o.has("usec"))
+}
+
+// torn reports whether the message has an end. Docker splits long lines; only the last part
+// ends with a newline.
+func (o *object) torn(cut bool) bool {
+	switch {
+	case o.text("logtag") == "P":
+		return true
+	case o.key == "log" && o.has("stream") && !o.has("logtag"):
+		return cut || !strings.HasSuffix(o.message, "\n")
+	}
+
+	return false // the object is complete, so the message is
+}
+
+// times reads the date and the uptime of the line.
+func (o *object) times(d *decoder, r *record) {
+	if us, err := strconv.ParseUint(o.text("_SOURCE_MONOTONIC_TIMESTAMP"), 10, 64); err == nil && us < 1<<53 {
 		r.uptimeNS, r.uptime = us*1000, true
 	}
 
-	r.host, r.boot = j.Hostname, bootID(j.BootID)
-	if j.Transport != "kernel" && j.Identifier != "kernel" {
-		r.program = j.Identifier
-		if r.program == "" {
-			r.program = j.Comm
-		}
+	if o.fromKernel() && o.has("sec") {
+		sec, err1 := strconv.ParseUint(o.text("sec"), 10, 32)
+		us, err2 := strconv.ParseUint(o.text("usec"), 10, 32)
 
-		if r.program == "" {
-			r.program = "?"
+		if err1 == nil && err2 == nil && us < 1e6 {
+			r.uptimeNS, r.uptime = sec*1e9+us*1e3, true
 		}
-		r.pid, _ = strconv.Atoi(j.PID)
 	}
-	r.torn = false // the object is complete, so the message is
 
-	return message, isSyslog | isUptime, true
+	for _, holder := range o.holders {
+		for _, key := range timeKeys {
+			if o.time(d, r, key, holder[key]) {
+				return
+			}
+		}
+	}
 }
 
-// journalMessage decodes a message, which is a string, or a list of bytes if it is not text.
-func journalMessage(raw json.RawMessage) (string, bool) {
-	var text string
-	if json.Unmarshal(raw, &text) == nil {
-		return text, len(raw) > 0
+// time reads a value of a key for the time. It reports whether it is a date.
+func (o *object) time(d *decoder, r *record, key string, value any) bool {
+	switch value := value.(type) {
+	case string:
+		if t, ok := d.isoTime(value); ok {
+			r.wall = t
+			return true
+		}
+
+		return key != "date" && setEpoch(r, value)
+	case json.Number:
+		if ns, ok := seconds(string(value)); ok && ns < 1e17 { // dmesg -J: since the boot
+			r.uptimeNS, r.uptime = ns, true
+			return true
+		}
+
+		return setEpoch(r, string(value))
 	}
 
-	var numbers []int
-	if json.Unmarshal(raw, &numbers) != nil {
-		return "", false
+	return false
+}
+
+// setEpoch reads a number that counts from 1970 in seconds, milliseconds, microseconds or
+// nanoseconds: for the years from 1973 to 5138 its size determines which.
+func setEpoch(r *record, text string) bool {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(n) || n < 1e8 || n > 1e20 {
+		return false
 	}
 
-	message := make([]byte, len(numbers))
-	for i, n := range numbers {
-		message[i] = byte(n)
+	unit := int64(time.Second)
+	for limit := 1e11; n >= limit && unit > 1; limit *= 1e3 {
+		unit /= 1000
 	}
 
-	return string(message), true
+	whole, frac, _ := strings.Cut(text, ".")
+	count, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || count > math.MaxInt64/unit {
+		return false
+	}
+
+	r.wall = time.Unix(0, count*unit).UTC()
+	if ns, ok := seconds("0." + frac); ok && unit == int64(time.Second) {
+		r.wall = r.wall.Add(time.Duration(ns))
+	}
+
+	return true
 }
 
 // bootID formats a boot id of 32 digits like /proc/sys/kernel/random/boot_id.
@@ -104,4 +323,100 @@ func bootID(s string) string {
 	}
 
 	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+}
+
+// objects collects JSON objects that are written over many lines: by dmesg -J, journalctl -o
+// json-pretty, jq, or as elements of a list. It hands on each object that is not within
+// another one, or is an element of a list.
+type objects struct {
+	open   []byte // the kinds of the open brackets
+	starts []int  // of the open objects in text; -1 for lists
+	text   []byte
+	quoted bool
+}
+
+// begins reports whether a line is the start of JSON that goes on on the next line.
+func (o *objects) begins(line []byte) bool {
+	line = bytes.TrimSpace(line)
+	if len(line) == 0 || line[0] != '{' && line[0] != '[' {
+		return false
+	}
+
+	return len(line) == 1 || line[0] == '{' && line[len(line)-1] != '}' || line[0] == '[' && bytes.TrimLeft(line[1:], " \t")[0] == '{'
+}
+
+// add takes in a line. It returns the objects that end in it, and whether the line is JSON.
+func (o *objects) add(line []byte) (complete []string, ok bool) {
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		o.text = append(o.text, c)
+
+		switch {
+		case o.quoted && c == '\\' && i+1 < len(line):
+			i++
+			o.text = append(o.text, line[i])
+		case c == '"':
+			o.quoted = !o.quoted
+		case o.quoted:
+		case c == '{' || c == '[':
+			if len(o.open) > 4*maxDepth {
+				return nil, false
+			}
+			o.open, o.starts = append(o.open, c), append(o.starts, len(o.text)-1)
+		case c == '}' || c == ']':
+			text, ok := o.end(c)
+			if !ok {
+				return nil, false
+			}
+
+			if text != "" {
+				complete = append(complete, text)
+			}
+		case !strings.ContainsRune(" \t:,.+-0123456789truefalsnE", rune(c)):
+			return nil, false
+		}
+	}
+
+	return complete, !o.quoted && len(o.text) <= MaxLineBytes
+}
+
+// end closes a bracket. It returns the text of the object if it is one to hand on.
+func (o *objects) end(bracket byte) (text string, ok bool) {
+	last := len(o.open) - 1
+	if last < 0 || o.open[last] != bracket-2 { // ASCII: { and }, [ and ]
+		return "", false
+	}
+
+	start := o.starts[last]
+	o.open, o.starts = o.open[:last], o.starts[:last]
+
+	switch {
+	case last == 0:
+		text = string(o.text[start:])
+		o.text = o.text[:0]
+	case bracket == '}' && o.open[last-1] == '[':
+		text = string(o.text[start:])
+		o.text = append(o.text[:o.starts[last-1]+1], "null"...) // the list may be as long as the log
+	}
+
+	return text, true
+}
+
+// inside reports whether an object or list is open.
+func (o *objects) inside() bool { return len(o.open) > 0 }
+
+// collect takes a line into the JSON object that is open, or that it starts. isJSON reports
+// whether the line belongs to one, and is no line of its own.
+func (d *decoder) collect(line []byte) (complete []string, isJSON bool) {
+	if !d.objects.inside() && !d.objects.begins(line) {
+		return nil, false
+	}
+
+	complete, ok := d.objects.add(line)
+	if !ok {
+		d.objects = objects{}
+		return nil, false
+	}
+
+	return complete, true
 }

@@ -3,6 +3,7 @@
 package kernellog
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -34,12 +35,16 @@ func (d *decoder) syslogTime(text string) (t time.Time, rest string, tagged, ok 
 		return t, rest, true, true
 	}
 
+	if t, rest, ok := d.weekdayTime(text); ok {
+		return t, rest, true, true
+	}
+
 	stamp, rest, found := strings.Cut(text, " ")
 	if !found {
 		return t, "", false, false
 	}
 
-	if len(stamp) == 3 && len(rest) > 20 && rest[4] == '-' {
+	if len(rest) > 20 && rest[4] == '-' && isDateWord(stamp) {
 		// journalctl -o short-full: Wed 2026-11-25 02:21:31 UTC host kernel: text
 		date, rest, _ := strings.Cut(rest, " ")
 		clock, rest, _ := strings.Cut(rest, " ")
@@ -147,26 +152,36 @@ var months = map[string]time.Month{
 	"Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6, "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12,
 }
 
-// monthTime reads "Nov  5 02:21:31[.123456] " at the start of text. The year is the latest
-// that is not in the future, with a day of grace for clocks that differ.
+// monthTime reads "Nov  5 02:21:31[.123456] " at the start of text, in any language. Of a
+// month that is not known the time is zero.
 func (d *decoder) monthTime(text string) (t time.Time, rest string, ok bool) {
-	if len(text) < 16 || text[3] != ' ' {
-		return t, "", false
-	}
-
-	month, known := months[text[:3]]
-	if !known {
-		return t, "", false
-	}
-	dayText, rest, _ := strings.Cut(strings.TrimLeft(text[4:], " "), " ")
+	word, rest, _ := strings.Cut(text, " ")
+	dayText, rest, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
 	clock, rest, found := strings.Cut(rest, " ")
-	day, err := strconv.Atoi(dayText)
 
-	sinceMidnight, fine := clockTime(clock)
-	if err != nil || !fine || !found {
+	if !found || len(dayText) > 2 || !isDigits(dayText) || !isDateWord(word) {
+		return t, "", false
+	}
+	day, _ := strconv.Atoi(dayText)
+
+	sinceMidnight, ok := clockTime(clock)
+	if !ok || day < 1 || day > 31 {
 		return t, "", false
 	}
 
+	month := monthOf(word)
+	if month == 0 {
+		return t, rest, true
+	}
+
+	t, ok = d.latest(month, day, sinceMidnight)
+
+	return t, rest, ok
+}
+
+// latest returns the latest such time that is not in the future, with a day of grace for
+// clocks that differ.
+func (d *decoder) latest(month time.Month, day int, sinceMidnight time.Duration) (t time.Time, ok bool) {
 	latest := d.now.Add(24 * time.Hour)
 	for year := latest.In(d.location).Year(); year > latest.Year()-9; year-- {
 		t = time.Date(year, month, day, 0, 0, 0, 0, d.location)
@@ -175,11 +190,99 @@ func (d *decoder) monthTime(text string) (t time.Time, rest string, ok bool) {
 		}
 
 		if t = at(t, sinceMidnight); !t.After(latest) {
-			return t, rest, true
+			return t, true
 		}
 	}
 
-	return t, "", false
+	return t, false
+}
+
+// weekdayTime reads the "Fri Nov 20 03:04:05 2026 " of logread (BusyBox, OpenWrt).
+func (d *decoder) weekdayTime(text string) (t time.Time, rest string, ok bool) {
+	end := 0
+	for range 5 {
+		word, _, found := strings.Cut(strings.TrimLeft(text[end:], " "), " ")
+		if !found {
+			return t, "", false
+		}
+		end += len(text[end:]) - len(strings.TrimLeft(text[end:], " ")) + len(word)
+	}
+
+	t, ok = d.dayTime(strings.Fields(text[:end]))
+
+	return t, text[end+1:], ok
+}
+
+// dayTime reads the words of "Fri Nov 20 03:04:05 2026", with or without a zone behind them,
+// in any language. Of a month that is not known the time is zero.
+func (d *decoder) dayTime(words []string) (t time.Time, ok bool) {
+	if len(words) != 5 && len(words) != 6 || !isDateWord(words[0]) || !isDateWord(words[1]) || len(words[4]) != 4 {
+		return t, false
+	}
+	day, err1 := strconv.Atoi(words[2])
+	year, err2 := strconv.Atoi(words[4])
+
+	clock, ok := clockTime(words[3])
+	if err1 != nil || err2 != nil || !ok || day < 1 || day > 31 || year < 1970 {
+		return t, false
+	}
+
+	month := monthOf(words[1])
+	if month == 0 {
+		return t, true
+	}
+	zone := ""
+
+	if len(words) == 6 {
+		zone = words[5]
+	}
+
+	midnight, ok := d.zonedTime(fmt.Sprintf("%04d-%02d-%02dT00:00:00", year, month, day), zone)
+	if !ok {
+		return t, false
+	}
+
+	return at(midnight, clock), true
+}
+
+// dateAlone reads a date at the start of a line that no host follows, as docker logs -t,
+// kubectl logs --timestamps and many programs write it.
+func (d *decoder) dateAlone(text string) (t time.Time, rest string, ok bool) {
+	stamp, rest, found := strings.Cut(text, " ")
+	if !found {
+		return t, "", false
+	}
+
+	if len(stamp) == 10 && len(rest) > 8 && rest[2] == ':' {
+		clock, after, found := strings.Cut(rest, " ")
+		if !found {
+			return t, "", false
+		}
+		stamp, rest = strings.ReplaceAll(stamp, "/", "-")+"T"+clock, after
+	}
+
+	t, ok = d.isoTime(stamp)
+
+	return t, rest, ok
+}
+
+// tai64n reads the "@40000000691e9d7d00018a9c " of multilog and svlogd. As tai64nlocal does,
+// it takes TAI to be ten seconds ahead: these programs do not count leap seconds.
+func tai64n(text string) (t time.Time, rest string, ok bool) {
+	const label = 1<<62 + 10
+
+	if len(text) < 26 || text[25] != ' ' {
+		return t, "", false
+	}
+
+	sec, err1 := strconv.ParseUint(text[1:17], 16, 64)
+
+	ns, err2 := strconv.ParseUint(text[17:25], 16, 32)
+	if err1 != nil || err2 != nil || sec < label || sec > label+1<<33 || ns >= 1e9 {
+		return t, "", false
+	}
+
+	return time.Unix(int64(sec-label), int64(ns)).UTC(), text[26:], true
 }
 
 // at returns a time of day as a wall clock shows it: a day may have 23 hours.
@@ -273,10 +376,9 @@ func (d *decoder) dmesgDate(s string) (time.Time, bool) {
 		return t, true
 	}
 
-	if len(s) != 24 || s[3] != ' ' || s[19] != ' ' {
+	if len(s) < 20 || len(s) > 64 {
 		return time.Time{}, false
 	}
-	t, err := time.ParseInLocation("Mon Jan _2 15:04:05 2006", s, d.location)
 
-	return t, err == nil && t.Year() >= 1970 && t.Year() <= 9000
+	return d.dayTime(strings.Fields(s))
 }

@@ -56,6 +56,12 @@ type Stats struct {
 	// Missed counts the lines that the log reports as lost: by the rate limit of the
 	// kernel's OOM reports, and by a reader of the kernel's buffer that was too slow.
 	Missed int
+	// Unread counts the lines that have the kernel's words about a kill and were not
+	// understood. FirstUnread is the first of them, at most 512 bytes, and FirstUnreadLine its
+	// number.
+	Unread          int
+	FirstUnread     string
+	FirstUnreadLine int
 }
 
 // MaxLineBytes bounds a line; the rest is not read. The kernel's own lines end at 1024
@@ -89,35 +95,71 @@ func newParser(opt Options, emit func(*events.Incident) error) *parser {
 func (p *parser) line(text []byte, torn bool) error {
 	p.stats.Lines++
 
-	text = bytes.TrimRight(text, "\r\n\x00")
+	text = bytes.TrimLeft(bytes.TrimRight(text, "\r\n\x00"), "\x00")
 	if len(text) > MaxLineBytes {
 		p.stats.CutLines++
 		text, torn = text[:MaxLineBytes], true
 	}
 
-	if p.unsettled == 0 && !relevant(text) {
+	objects, isJSON := p.decoder.collect(text)
+	for _, object := range objects {
+		if err := p.text([]byte(object), false); err != nil {
+			return err
+		}
+	}
+
+	if isJSON {
 		return nil
 	}
 
-	r, ok := p.decoder.decode(string(text), p.stats.Lines, torn)
-	if !ok {
+	return p.text(text, torn)
+}
+
+// text takes in a line, or an object that was written over several lines.
+func (p *parser) text(text []byte, torn bool) error {
+	if p.unsettled == 0 && len(p.decoder.held) == 0 && !relevant(text) {
 		return nil
 	}
 
-	if missing := r.missingBefore(p.decoder.last); missing > 0 {
-		p.gap(missing)
+	return p.records(p.decoder.decode(string(text), p.stats.Lines, torn))
+}
+
+// records takes in what a line became.
+func (p *parser) records(records []record) error {
+	for _, r := range records {
+		if r.missing > 0 {
+			p.gap(r.missing)
+		}
+
+		for part := range r.parts() {
+			if r.unread || !p.take(part) && part.program == "" && looksLikeKill(part.text) {
+				p.unread(part)
+			}
+		}
+
+		if err := p.emitDone(false); err != nil {
+			return err
+		}
 	}
 
-	p.decoder.last = r
-	for part := range r.parts() {
-		p.take(part)
+	return nil
+}
+
+// unread counts a line that looks like a kill and was not understood.
+func (p *parser) unread(r record) {
+	if p.stats.Unread == 0 {
+		p.stats.FirstUnread, p.stats.FirstUnreadLine = r.text[:min(len(r.text), 512)], r.line
 	}
 
-	return p.emitDone(false)
+	p.stats.Unread++
 }
 
 // close ends the log: open reports are emitted as far as they were read.
 func (p *parser) close() error {
+	if err := p.records(p.decoder.release(nil)); err != nil {
+		return err
+	}
+
 	return p.closeReports(func(*report) bool { return true })
 }
 

@@ -147,11 +147,10 @@ func (r *report) settled() bool {
 	return r.at >= inKills || r.noKillable || r.user
 }
 
-// take takes in one line.
-func (p *parser) take(rec record) {
+// take takes in one line. It returns whether the line is about a kill.
+func (p *parser) take(rec record) bool {
 	if rec.program != "" {
-		p.userLine(rec)
-		return
+		return p.userLine(rec)
 	}
 	s := p.stream(rec)
 
@@ -160,8 +159,12 @@ func (p *parser) take(rec record) {
 		p.closeIfLate(s, rec)
 	}
 
-	if p.kernelLine(s, rec, strings.TrimLeft(rec.text, " \t")) || rec.bare && p.userLine(rec) || s.open == nil {
-		return
+	if p.kernelLine(s, rec, strings.TrimLeft(rec.text, " \t")) || rec.bare && p.userLine(rec) {
+		return true
+	}
+
+	if s.open == nil {
+		return false
 	}
 	// A foreign line.
 	r := s.open
@@ -172,6 +175,8 @@ func (p *parser) take(rec record) {
 	if r.aside > maxAside && !r.settled() {
 		p.closeReport(s)
 	}
+
+	return false
 }
 
 // closeIfLate ends the open report if a line comes too late for it.

@@ -42,7 +42,8 @@ func Looks(text []byte) bool {
 			return true
 		}
 
-		if r, ok := d.decode(string(line), 0, true); ok && !r.bare && r.text != "" {
+		r := record{bare: true}
+		if text, seen, ok := d.strip(&r, d.clean(string(line)), 0); ok && text != "" && (seen&fromKernel != 0 || find(text).kind != isNone) {
 			return true
 		}
 	}
