@@ -89,6 +89,7 @@ const (
 	isUptime
 	isCaller
 	isLevel
+	isPrintk // the kernel's own time, behind another one
 	// behind is set where a prefix does not start the line, but follows something unknown. It
 	// must be longer than the name of a task then, which may look like a prefix.
 	behind
@@ -105,6 +106,8 @@ type decoder struct {
 	now      time.Time      // for times without a year
 	last     record         // lines without a prefix continue it
 
+	// dates is that dates stand right before the messages of this log, without a host.
+	dates       bool
 	prefixes    []*prefix // of the log, as far as they are learnt; the last used comes first
 	held        []heldLine
 	messagePath string // of the last message in a JSON object
@@ -129,21 +132,37 @@ func newDecoder(opt Options) decoder {
 // decode strips the prefixes off a line. It returns no record for a line that means nothing
 // by itself, and for one that is held; it returns those that were held when they are
 // understood.
-func (d *decoder) decode(line string, number int, torn bool) []record {
+func (d *decoder) decode(line string, number int, torn bool) (records []record) {
 	r := record{line: number, torn: torn, bare: true}
 
-	text, seen, ok := d.strip(&r, d.clean(line), 0)
-	switch {
-	case !ok:
-		return nil
-	case r.program != "" || seen&fromKernel != 0:
-		return append(d.release(nil), d.finish(r, text))
-	case isBlank(firstOf(text)) && d.last.kmsg && d.last.line == r.line-1:
-		d.last.line = r.line
-		return nil // the dictionary of a /dev/kmsg record
+	if len(d.held) > 0 && number > d.held[0].line+longestWait {
+		records = d.release(nil)
 	}
 
-	return d.open(r, text)
+	whole := d.clean(line)
+
+	text, seen, ok := d.strip(&r, whole, 0)
+	switch {
+	case !ok:
+		return records
+	case seen&fromKernel != 0 && isShortHeader(whole):
+		blank := record{line: number, torn: torn, bare: true}
+		return append(records, d.hold(heldLine{record: blank, text: whole, message: find(whole), known: &r, rest: text})...)
+	case r.program != "" || seen&fromKernel != 0:
+		return append(append(records, d.release(nil)...), d.finish(r, text))
+	case isBlank(firstOf(text)) && d.last.kmsg && d.last.line == r.line-1:
+		d.last.line = r.line
+		return records // the dictionary of a /dev/kmsg record
+	}
+
+	return append(records, d.open(r, text)...)
+}
+
+// isShortHeader reports whether a line is the first one of a report, and what precedes its
+// words is no longer than a name: what looks like a prefix may be a part of it.
+func isShortHeader(text string) bool {
+	at := strings.Index(text[:min(len(text), longestName+len(headerWords))], headerWords)
+	return at >= 0
 }
 
 func firstOf(text string) byte {
@@ -204,7 +223,7 @@ func (d *decoder) strip(r *record, text string, seen int) (rest string, kinds in
 
 // finish completes a record whose message is known.
 func (d *decoder) finish(r record, text string) record {
-	if r.bare && d.last.line == r.line-1 && d.last.program == "" && r.wall.IsZero() && !r.uptime {
+	if r.bare && r.caller == "" && r.wall.IsZero() && d.last.line == r.line-1 && d.last.program == "" {
 		// A message of several lines, or a log without times: it continues the last line.
 		r.wall, r.uptimeNS, r.uptime, r.host, r.boot, r.caller =
 			d.last.wall, d.last.uptimeNS, d.last.uptime, d.last.host, d.last.boot, d.last.caller
@@ -240,9 +259,7 @@ func (d *decoder) step(r *record, text string, seen int) (rest string, kind int,
 	// containers.
 	switch c := text[0]; {
 	case c == '{' && seen&(isContainer|isSyslog|isKmsg) == 0:
-		if rest, kind, ok := d.json(r, strings.TrimRight(text, ",")); ok {
-			return rest, kind, true
-		}
+		return d.json(r, strings.TrimRight(text, ","))
 	case c == '<' && seen&(isLevel|behind) == 0:
 		if facility, rest, ok := level(text); ok {
 			if facility != 0 && seen&isSyslog == 0 {
@@ -300,12 +317,20 @@ func (d *decoder) bracket(r *record, text string, seen int) (rest string, kind i
 		return text, 0, true
 	}
 	after := strings.TrimPrefix(rest, " ")
+	if strings.HasPrefix(after, headerWords) {
+		return text, 0, true // a name
+	}
 
 	trimmed := strings.TrimSpace(inner)
+	if ns, ok := seconds(trimmed); ok && seen&isUptime != 0 && seen&isPrintk == 0 && hasPrintkWidth(inner) {
+		r.uptimeNS, r.uptime = ns, true
+		return after, isPrintk, true
+	}
+
 	if seen&isUptime == 0 {
 		// dmesg -d and journalctl -o short-delta add "<    0.000012>".
 		number, _, _ := strings.Cut(trimmed, " ")
-		if ns, ok := seconds(number); ok && (seen&behind == 0 || isPrintk(inner)) {
+		if ns, ok := seconds(number); ok && (seen&behind == 0 || hasPrintkWidth(inner)) {
 			r.uptimeNS, r.uptime = ns, true
 			// journalctl -o short-monotonic
 			if seen&isSyslog == 0 {
@@ -342,10 +367,10 @@ func (d *decoder) bracket(r *record, text string, seen int) (rest string, kind i
 	return text, 0, true
 }
 
-// isPrintk reports whether s has the width of the kernel's own times, "%5lu.%06lu"
+// hasPrintkWidth reports whether s has the width of the kernel's own times, "%5lu.%06lu"
 // (kernel/printk/printk.c: print_time): with its brackets, and a blank, such a time fills a
 // name.
-func isPrintk(s string) bool {
+func hasPrintkWidth(s string) bool {
 	_, frac, _ := strings.Cut(s, ".")
 	return len(s) >= len("12345.123456") && (len(frac) == 6 || strings.HasPrefix(frac[min(len(frac), 6):], " "))
 }
@@ -496,7 +521,7 @@ func splitTag(tag string) (name string, pid int) {
 // kernel's or have a pid, because the text itself may look like a tag.
 func hostAndTag(r *record, text string, strict bool) (rest string, ok bool) {
 	first, after, found := strings.Cut(text, " ")
-	if !found || first == "" {
+	if !found || first == "" || first[0] == '[' {
 		return "", false
 	}
 

@@ -7,9 +7,13 @@ import (
 	"strings"
 )
 
-// maxHeld bounds the lines that wait for a neighbour. A report has its first certain line
-// among its first three.
-const maxHeld = 32
+const (
+	// maxHeld bounds the lines that wait for a neighbour. A report has its first certain line
+	// among its first three.
+	maxHeld = 32
+	// longestWait is after how many further lines of the log they are read without one.
+	longestWait = 256
+)
 
 // longestName is the length of a task's name (include/linux/sched.h: TASK_COMM_LEN, with its
 // zero).
@@ -24,6 +28,9 @@ type heldLine struct {
 	before string
 	// stamped is that such a prefix follows.
 	stamped bool
+	// known and rest are how the line is read if it starts with a prefix of a known format.
+	known *record
+	rest  string
 }
 
 // open takes in the text of a line behind which no known format shows where the kernel's
@@ -37,7 +44,7 @@ func (d *decoder) open(r record, text string) []record {
 		return append(d.release(indent), d.finish(r, text[h.at:]))
 	}
 
-	if p, one, rest, ok := d.known(&h); ok {
+	if p, one, rest, ok := d.learnt(&h); ok {
 		return append(d.release(p), d.finish(one, rest))
 	}
 
@@ -54,6 +61,11 @@ func (d *decoder) open(r record, text string) []record {
 		return []record{d.finish(r, text)}
 	}
 
+	return d.hold(h)
+}
+
+// hold lets a line wait. If too many do, it returns them all.
+func (d *decoder) hold(h heldLine) []record {
 	d.held = append(d.held, h)
 	if len(d.held) >= maxHeld {
 		return d.release(nil)
@@ -100,7 +112,7 @@ func (h *heldLine) startsIn(r *record, rest string) bool {
 		return strings.HasSuffix(h.text, rest) && find(rest).at > 0 && find(rest).at <= maxComm
 	}
 
-	return true
+	return false
 }
 
 // clear reports whether what stands before the message is a label of some log, by its own
@@ -133,8 +145,8 @@ func (d *decoder) confirms(h *heldLine) bool {
 	})
 }
 
-// known looks for a learnt prefix that a line has.
-func (d *decoder) known(h *heldLine) (p *prefix, r record, rest string, ok bool) {
+// learnt looks for a learnt prefix that a line has.
+func (d *decoder) learnt(h *heldLine) (p *prefix, r record, rest string, ok bool) {
 	for i, p := range d.prefixes {
 		if r, rest, ok := d.behind(p, h); ok {
 			d.prefixes = slices.Insert(slices.Delete(d.prefixes, i, i+1), 0, p)
@@ -157,10 +169,15 @@ func (d *decoder) behind(p *prefix, h *heldLine) (r record, rest string, ok bool
 		return r, "", false
 	}
 
-	r, rest = h.record, p.unquote(h.text[n:])
+	unquoted := p.unquote(h.text[n:])
+	r = h.record
 
-	seen := 0
-	if rest, seen, ok = d.strip(&r, rest, behind); !ok || p.stamped && seen&fromKernel == 0 {
+	rest, seen, ok := d.strip(&r, unquoted, behind)
+	if ok && h.named && (!find(rest).named || find(rest).at == 0) { // it was the name that looks like a prefix
+		r, rest, seen = h.record, unquoted, 0
+	}
+
+	if !ok || p.stamped && seen&fromKernel == 0 {
 		return r, "", false
 	}
 
@@ -176,6 +193,7 @@ func (d *decoder) behind(p *prefix, h *heldLine) (r record, rest string, ok bool
 }
 
 // release returns the held lines, read with the prefix that was found, or each by itself.
+// Those of another source than the prefix wait on.
 func (d *decoder) release(p *prefix) []record {
 	held := d.held
 	d.held = nil
@@ -186,6 +204,11 @@ func (d *decoder) release(p *prefix) []record {
 		if p != nil {
 			if r, rest, ok := d.behind(p, &h); ok {
 				out = append(out, d.finish(r, rest))
+				continue
+			}
+
+			if p.source != "" {
+				d.held = append(d.held, h)
 				continue
 			}
 		}
@@ -201,13 +224,15 @@ func (d *decoder) release(p *prefix) []record {
 // alone reads a held line that no other line explains. A name of the length that names have
 // is taken for one.
 func (d *decoder) alone(h *heldLine) (record, bool) {
-	if _, r, rest, ok := d.known(h); ok {
+	if _, r, rest, ok := d.learnt(h); ok {
 		return d.finish(r, rest), true
 	}
 
 	trimmed := strings.TrimLeft(h.text, " \t")
 
 	switch {
+	case h.known != nil:
+		return d.finish(*h.known, h.rest), true
 	case h.named && h.at-(len(h.text)-len(trimmed)) <= longestName:
 		return d.finish(h.record, trimmed), true
 	case looksLikeKill(h.text):

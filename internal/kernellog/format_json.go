@@ -38,10 +38,15 @@ var (
 	}
 )
 
-// json reads a line in JSON.
+// json reads a line in JSON. kind is 0 if it is none; it is not ok if it has no message.
 func (d *decoder) json(r *record, text string) (rest string, kind int, ok bool) {
-	o, ok := d.object(text)
+	top, ok := parseObject(text)
 	if !ok {
+		return text, 0, true
+	}
+
+	o := d.object(top)
+	if o == nil {
 		return "", 0, false
 	}
 
@@ -68,41 +73,33 @@ func (d *decoder) json(r *record, text string) (rest string, kind int, ok bool) 
 	return message, isContainer, true
 }
 
-// object parses a line and chooses its message: the one that the kernel may have written,
-// else the one with the best known key.
-func (d *decoder) object(text string) (*object, bool) {
+func parseObject(text string) (top map[string]any, ok bool) {
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.UseNumber()
 
-	var top map[string]any
-	if decoder.Decode(&top) != nil || strings.Trim(text[decoder.InputOffset():], " \t,]") != "" {
-		return nil, false
-	}
+	ok = decoder.Decode(&top) == nil && strings.Trim(text[decoder.InputOffset():], " \t,]") == ""
 
-	found := messages(top, "", nil)
-	if len(found) == 0 {
-		return nil, false
-	}
+	return top, ok
+}
 
-	best := found[0]
-	for _, o := range found {
-		if o.path == d.messagePath {
+// object chooses the message of a line: the one that the kernel may have written, else the
+// one with the key of the last such one, else the one with the best known key. It returns
+// nil if there is none.
+func (d *decoder) object(top map[string]any) *object {
+	var best *object
+
+	for _, o := range messages(top, "", nil) {
+		if find(o.message).kind != isNone {
+			d.messagePath = o.path
+			return o
+		}
+
+		if o.path == d.messagePath || best == nil && o.key != "" {
 			best = o
 		}
 	}
 
-	for _, o := range found {
-		if find(o.message).kind != isNone {
-			best, d.messagePath = o, o.path
-			break
-		}
-	}
-
-	if best.key == "" && best.path != d.messagePath {
-		return nil, false
-	}
-
-	return best, true
+	return best
 }
 
 // messages returns the strings of an object that can be its message, the likeliest first.
@@ -124,7 +121,7 @@ func messages(in map[string]any, path string, outer []map[string]any) []*object 
 			if slices.Contains(messageKeys, key) {
 				o.key = key
 				found = append(found, o)
-			} else if len(value) > 16 && find(value).kind != isNone {
+			} else {
 				unlikely = append(unlikely, o)
 			}
 		case []any:

@@ -20,8 +20,6 @@ const (
 	isStats
 	isLimits
 	isTask
-	isCallTrace
-	isMemInfo
 	isCounters
 	isNodeMemory
 	isTable
@@ -46,8 +44,8 @@ type message struct {
 func (m message) certain() bool { return m.kind != isNone && !m.named }
 
 // A shape is how a message starts: literal words and, behind them, what else the line must
-// have. Together they are longer than the 15 bytes of a task's name, or fill the line, so
-// that no name has the shape of a message.
+// have. Together they are longer than the 15 bytes of a task's name, so that no name has the
+// shape of a message.
 type shape struct {
 	start string
 	kind  kind
@@ -81,9 +79,6 @@ var shapes = []shape{
 	{"kmem: usage ", isLimits, with("kB, limit ")},
 	{"CPU: ", isTask, with(" Comm: ")},
 	{"Pid: ", isTask, with(", comm: ")},
-	{"Call Trace:", isCallTrace, nothing},
-	{"Call trace:", isCallTrace, nothing},
-	{"Mem-Info:", isMemInfo, nothing},
 	{"active_anon:", isCounters, with(" inactive_anon:")},
 	{"Node ", isNodeMemory, ofNode},
 	{"Tasks state (memory values in pages):", isTable, nil},

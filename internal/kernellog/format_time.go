@@ -18,7 +18,11 @@ func (d *decoder) syslog(r *record, text string) (rest string, ok bool) {
 
 	t, rest, tagged, ok := d.syslogTime(text)
 	if tagged {
-		rest, ok = hostAndTag(r, rest, false)
+		if m := find(rest); m.certain() {
+			d.dates = strings.Trim(rest[:m.at], " \t") == "" // "memory: usage" is no program
+		}
+
+		rest, ok = hostAndTag(r, rest, d.dates)
 	}
 
 	if ok {
@@ -246,24 +250,17 @@ func (d *decoder) dayTime(words []string) (t time.Time, ok bool) {
 }
 
 // dateAlone reads a date at the start of a line that no host follows, as docker logs -t,
-// kubectl logs --timestamps and many programs write it.
+// kubectl logs --timestamps, ts and many programs write it.
 func (d *decoder) dateAlone(text string) (t time.Time, rest string, ok bool) {
-	stamp, rest, found := strings.Cut(text, " ")
-	if !found {
-		return t, "", false
+	if t, rest, _, ok := d.syslogTime(text); ok {
+		return t, rest, !t.IsZero()
 	}
 
-	if len(stamp) == 10 && len(rest) > 8 && rest[2] == ':' {
-		clock, after, found := strings.Cut(rest, " ")
-		if !found {
-			return t, "", false
-		}
-		stamp, rest = strings.ReplaceAll(stamp, "/", "-")+"T"+clock, after
+	if len(text) > 10 && text[4] == '/' && text[7] == '/' {
+		return d.dateAlone(strings.Replace(text, "/", "-", 2))
 	}
 
-	t, ok = d.isoTime(stamp)
-
-	return t, rest, ok
+	return t, "", false
 }
 
 // tai64n reads the "@40000000691e9d7d00018a9c " of multilog and svlogd. As tai64nlocal does,

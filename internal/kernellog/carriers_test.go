@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernellog
+
+import (
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// TestOneReportInEveryCarrier: the messages of carrier-plain.txt are in each file, behind the
+// prefixes of another way by which logs come.
+func TestOneReportInEveryCarrier(t *testing.T) {
+	plain := parse(t, readFile(t, "testdata/cases/carrier-plain.txt"), Options{})
+	if got, want := brief(plain), "memcg killed: java in "+container+" by memcg, chosen java[4711] of "+container; got != want {
+		t.Fatalf("got %q, want %q", got, want)
+	}
+	maskFormat(plain[0])
+
+	at := func(text string) time.Time {
+		when, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		return when
+	}
+
+	dated := map[string]time.Time{
+		"quoted-syslog":  at("2026-11-20T03:04:05Z"),
+		"grep-file":      at("2026-11-20T03:04:05Z"),
+		"openwrt":        at("2026-11-20T03:04:05Z"),
+		"dmesg-german":   at("2026-11-20T03:04:05Z"),
+		"dmesg-french":   at("2026-11-20T03:04:05Z"),
+		"dmesg-zone":     at("2026-11-20T03:04:05Z"),
+		"journal-french": at("2026-11-20T03:04:05Z"),
+		"elastic":        at("2026-11-20T03:04:05Z"),
+		"gcp":            at("2026-11-20T03:04:05.0001Z"),
+		"loki":           at("2026-11-20T03:04:05.0001Z"),
+		"tai64n":         at("2025-11-20T04:47:47.00010102Z"),
+	}
+
+	files, err := filepath.Glob("testdata/cases/carrier-*.txt")
+	if err != nil || len(files) < 24 {
+		t.Fatalf("got %d files and error %v, want all carriers", len(files), err)
+	}
+
+	for _, file := range files {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "carrier-"), ".txt")
+		t.Run(name, func(t *testing.T) {
+			got := parse(t, readFile(t, file), Options{})
+			if len(got) != 1 {
+				t.Fatalf("got %d incidents, want one:\n%s", len(got), brief(got))
+			}
+
+			when, known := dated[name]
+			if unknown := slices.Contains(got[0].Unknown, "time"); unknown == known {
+				t.Errorf("got time in unknown: %v, want %v", unknown, !known)
+			}
+
+			if known && !got[0].Time.Equal(when) {
+				t.Errorf("got time %v, want %v", got[0].Time, when)
+			}
+
+			maskFormat(got[0])
+
+			if !reflect.DeepEqual(got, plain) {
+				t.Errorf("got and want differ:\n%s", difference(show(t, got), show(t, plain)))
+			}
+		})
+	}
+}
+
+const container = "/docker/3f2a91c03f2a91c03f2a91c03f2a91c03f2a91c03f2a91c03f2a91c03f2a91c0"
+
+// TestWhatIsLeftInACarrier: lines that somebody picked out keep what they have.
+func TestWhatIsLeftInACarrier(t *testing.T) {
+	const cart = "/shop.slice/cart.service by memcg, chosen cart[4711] of /shop.slice/cart.service"
+
+	for file, want := range map[string]string{
+		"dmesg-german-2":  "memcg killed: - in " + cart,
+		"grep-file-2":     "memcg killed: - in " + cart,
+		"header-indented": "unknown : cart in -",
+		"bom":             "unknown : cart in -",
+	} {
+		t.Run(file, func(t *testing.T) {
+			if got := brief(parse(t, readFile(t, "testdata/cases/"+file+".txt"), Options{})); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// TestTheFirstLineOfAnExcerptNamesTheTrigger: the prefix is no part of the name.
+func TestTheFirstLineOfAnExcerptNamesTheTrigger(t *testing.T) {
+	for _, file := range []string{"dmesg-german-3", "grep-file-3"} {
+		list := parse(t, readFile(t, "testdata/cases/"+file+".txt"), Options{})
+
+		for _, inc := range list {
+			if inc.Trigger != nil && inc.Trigger.Comm != "cart" {
+				t.Errorf("%s: got trigger %q, want cart", file, inc.Trigger.Comm)
+			}
+		}
+
+		last := list[len(list)-1]
+		if anon := last.Victims[0].AnonRSSBytes; anon == nil || *anon != 62000<<10 {
+			t.Errorf("%s: got anon %v, want 62000 kB", file, anon)
+		}
+	}
+}
+
+func TestBlanksBehindLinesAreNoPartOfThem(t *testing.T) {
+	got := parse(t, readFile(t, "testdata/cases/trailing-blanks.txt"), Options{})
+
+	want := parse(t, readFile(t, "testdata/cases/report-v1.txt"), Options{})
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got and want differ:\n%s", difference(show(t, got), show(t, want)))
+	}
+
+	// Where other lines have none, they are of the name.
+	log := strings.Replace(headerOf("hog", 7)+limitsOf("/a")+tableOf("hog", 7, 8), "985 hog\n", "985 hog  \n", 1) + summaryOf("/a", "/a", "hog", 7)
+
+	list := parse(t, log, Options{})
+	if len(list) != 1 || len(list[0].Candidates) != 2 || list[0].Candidates[0].Comm != "hog  " {
+		t.Errorf("got %s, want a candidate whose name ends with blanks", show(t, list))
+	}
+}
+
+func TestSystemdOOMDInAFrenchJournal(t *testing.T) {
+	const want = "03:04:05 user by user/systemd-oomd systemd-oomd[93] for memory_pressure: [0] of " +
+		"/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope (/  app-x.scope) limit memory.pressure, 1 lines"
+
+	if got := userBrief(parse(t, readFile(t, "testdata/cases/oomd-journal-french.txt"), Options{})); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// unread reads a log, and returns what looks like a kill and was not understood.
+func unread(t *testing.T, log string) (Stats, []*events.Incident) {
+	t.Helper()
+	var list []*events.Incident
+
+	stats, err := Read(strings.NewReader(log), Options{Location: time.UTC, Now: now}, func(inc *events.Incident) error {
+		list = append(list, inc)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return stats, list
+}
+
+// TestKillsThatAreNotUnderstoodAreCounted: a log that has the kernel's words and gives no
+// incident is no log without a kill. What others write about kills is not counted.
+func TestKillsThatAreNotUnderstoodAreCounted(t *testing.T) {
+	kill := killOf("hog", 7)
+
+	for _, test := range []struct {
+		name, log string
+		unread    int
+		incidents int
+	}{
+		{"OpenVZ", readFile(t, "testdata/cases/openvz.txt"), 1, 0},
+		{"prose before a kill", "a program saw this today: " + kill, 1, 0},
+		{"a header whose name cannot be told from its prefix", "some words and a hog invoked oom-killer: gfp_mask=0xcc0, order=0\n", 1, 0},
+		{"both", kill + "a program saw this today: " + kill, 1, 1},
+		{"a program's line", "Nov 20 03:04:05 n1 app[1]: " + kill, 0, 0},
+		{"a program's line in a file of grep", "syslog.1:Nov 20 03:04:05 n1 app[1]: " + kill, 0, 0},
+		{"a program's line in the journal", `{"MESSAGE":` + quote(strings.TrimSpace(kill)) + `,"SYSLOG_IDENTIFIER":"app"}` + "\n", 0, 0},
+		{"docker", "Nov 20 03:04:05 n1 dockerd[812]: container 3f2a91c0 OOMKilled, Killed process by oom victim\n", 0, 0},
+		{"a container's log", "2026-11-20T03:04:05Z supervisor: Killed process worker after oom-kill: no answer\n", 0, 0},
+		{"a machine check", "[ 1000.000100] Memory failure: 0x1: Killing java:4711 due to hardware memory corruption\n", 0, 0},
+		{"a failed allocation", "[ 1000.000100] java: page allocation failure: order:4, mode:0xcc0(GFP_KERNEL)\n[ 1000.000100] Mem-Info:\n", 0, 0},
+		{"an understood kill", kill, 0, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			stats, list := unread(t, test.log)
+			if stats.Unread != test.unread || len(list) != test.incidents {
+				t.Errorf("got %d unread lines and %d incidents, want %d and %d", stats.Unread, len(list), test.unread, test.incidents)
+			}
+
+			if test.unread > 0 && (stats.FirstUnreadLine == 0 || !looksLikeKill(stats.FirstUnread)) {
+				t.Errorf("got line %d, %q, want the first unread line", stats.FirstUnreadLine, stats.FirstUnread)
+			}
+		})
+	}
+}
