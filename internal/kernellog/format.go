@@ -28,6 +28,7 @@ type record struct {
 	program string
 	pid     int
 	bare    bool // without a prefix of a known format
+	dated   bool // behind nothing but a date, as many programs write it
 	kmsg    bool // in the format of /dev/kmsg, numbered by seq
 	seq     uint64
 	missing uint64 // how many numbered records are missing before this one
@@ -282,7 +283,7 @@ func (d *decoder) step(r *record, text string, seen int) (rest string, kind int,
 		}
 	case c == '@':
 		if t, rest, ok := tai64n(text); ok && seen&isContainer == 0 {
-			r.wall = t
+			r.wall, r.dated = t, true
 			return rest, isContainer, true
 		}
 	}
@@ -301,7 +302,7 @@ func (d *decoder) step(r *record, text string, seen int) (rest string, kind int,
 		}
 
 		if t, rest, ok := d.dateAlone(text); ok && seen&isContainer == 0 {
-			r.wall = t
+			r.wall, r.dated = t, true
 			return rest, isContainer, true
 		}
 	}
@@ -313,7 +314,7 @@ func (d *decoder) step(r *record, text string, seen int) (rest string, kind int,
 // of the task table starts with brackets too, and is not one.
 func (d *decoder) bracket(r *record, text string, seen int) (rest string, kind int, ok bool) {
 	inner, rest, found := strings.Cut(text[1:], "]")
-	if !found {
+	if !found || rest != "" && strings.IndexByte(" \t[:", rest[0]) < 0 {
 		return text, 0, true
 	}
 	after := strings.TrimPrefix(rest, " ")

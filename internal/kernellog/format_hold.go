@@ -221,8 +221,8 @@ func (d *decoder) release(p *prefix) []record {
 	return out
 }
 
-// alone reads a held line that no other line explains. A name of the length that names have
-// is taken for one.
+// alone reads a held line that no other line explains. What starts the line and is as short
+// as a name is taken for one.
 func (d *decoder) alone(h *heldLine) (record, bool) {
 	if _, r, rest, ok := d.learnt(h); ok {
 		return d.finish(r, rest), true
@@ -233,7 +233,7 @@ func (d *decoder) alone(h *heldLine) (record, bool) {
 	switch {
 	case h.known != nil:
 		return d.finish(*h.known, h.rest), true
-	case h.named && h.at-(len(h.text)-len(trimmed)) <= longestName:
+	case h.named && !h.dated && h.at-(len(h.text)-len(trimmed)) <= longestName:
 		return d.finish(h.record, trimmed), true
 	case looksLikeKill(h.text):
 		h.unread, h.record.text = true, h.text

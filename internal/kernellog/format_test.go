@@ -89,10 +89,7 @@ func byteList(s string) string {
 }
 
 // formats write a record in each log format.
-var formats = []struct {
-	name  string
-	write func(i int, l logLine) string
-}{
+var formats = []variant{
 	{"dmesg", func(_ int, l logLine) string {
 		return each(l, func(text string) string { return stampOf(l) + text })
 	}},

@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
@@ -61,9 +63,10 @@ func generate(t testing.TB, n int, format func(i int, l logLine) string) (log []
 // BenchmarkRead reads logs of some 100 000 records. Its metric is the time for one: a million
 // takes as many milliseconds as one takes nanoseconds.
 func BenchmarkRead(b *testing.B) {
-	for _, c := range formats {
+	for _, c := range slices.Concat(formats, carriers) {
 		switch c.name {
-		case "dmesg", "kmsg", "journal short", "journal json", "RFC 5424":
+		case "dmesg", "kmsg", "journal short", "journal json", "RFC 5424",
+			"stern", "compose, no times", "grep over files", "Loki", "dmesg -J", "logfmt":
 		default:
 			continue
 		}
@@ -91,20 +94,36 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
+// TestEveryReportOfALongLogIsFound reads logs of 60 000 lines, which take some 50 ms. The
+// bound on the time is wide: it shows only that no line is searched again and again.
 func TestEveryReportOfALongLogIsFound(t *testing.T) {
-	log, _ := generate(t, 62, formats[0].write)
-	killed := 0
+	for _, c := range slices.Concat(formats[:1], carriers) {
+		switch c.name {
+		case "dmesg", "stern", "compose, no times", "grep over files", "Loki", "dmesg -J":
+		default:
+			continue
+		}
 
-	if _, err := Read(bytes.NewReader(log), Options{Now: now}, func(inc *events.Incident) error {
-		killed += len(inc.Victims)
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
+		t.Run(c.name, func(t *testing.T) {
+			log, lines := generate(t, 62, c.write)
+			killed, start := 0, time.Now()
 
-	want := bytes.Count(log, []byte("Killed process")) - 5 // the chosen one of a group is logged twice
-	if killed != want {
-		t.Errorf("got %d victims, want %d", killed, want)
+			if _, err := Read(bytes.NewReader(log), Options{Now: now}, func(inc *events.Incident) error {
+				killed += len(inc.Victims)
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+
+			if took, limit := time.Since(start), time.Duration(lines)*100*time.Microsecond; took > limit {
+				t.Errorf("%d lines took %v, want less than %v", lines, took, limit)
+			}
+
+			want := bytes.Count(log, []byte("Killed process")) - 5 // the chosen one of a group is logged twice
+			if killed != want {
+				t.Errorf("got %d victims, want %d", killed, want)
+			}
+		})
 	}
 }
 
