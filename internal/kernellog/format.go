@@ -551,7 +551,7 @@ func hostAndTag(r *record, text string, strict bool) (rest string, ok bool) {
 	}
 
 	tag = strings.TrimSuffix(tag, ":")
-	if strict && tag != "kernel" && !strings.HasSuffix(tag, "]") {
+	if tag == "" || strict && tag != "kernel" && !strings.HasSuffix(tag, "]") {
 		return "", false
 	}
 

@@ -22,7 +22,7 @@ func (d *decoder) syslog(r *record, text string) (rest string, ok bool) {
 			d.dates = strings.Trim(rest[:m.at], " \t") == "" // "memory: usage" is no program
 		}
 
-		rest, ok = hostAndTag(r, rest, d.dates)
+		rest, ok = hostAndTag(r, rest, d.dates || t.IsZero())
 	}
 
 	if ok {
