@@ -29,7 +29,7 @@ var noise = []string{
 }
 
 // generate writes a log with n reports, each after 900 other lines.
-func generate(t testing.TB, n int, format func(i int, l logLine) string) (log []byte, lines int) {
+func generate(t testing.TB, n int, v variant) (log []byte, lines int) {
 	t.Helper()
 
 	files, err := filepath.Glob("testdata/dmesg/*.txt")
@@ -39,7 +39,7 @@ func generate(t testing.TB, n int, format func(i int, l logLine) string) (log []
 	var out bytes.Buffer
 	at := uint64(1e6)
 	write := func(text string) {
-		out.WriteString(format(lines, logLine{at, text}) + "\n")
+		out.WriteString(v.write(lines, logLine{at, text}) + "\n")
 		lines++
 	}
 
@@ -57,6 +57,8 @@ func generate(t testing.TB, n int, format func(i int, l logLine) string) (log []
 		}
 	}
 
+	out.WriteString(v.end())
+
 	return out.Bytes(), lines
 }
 
@@ -72,7 +74,7 @@ func BenchmarkRead(b *testing.B) {
 		}
 
 		b.Run(c.name, func(b *testing.B) {
-			log, lines := generate(b, 100, c.write)
+			log, lines := generate(b, 100, c)
 			b.SetBytes(int64(len(log)))
 			b.ReportAllocs()
 			found := 0
@@ -105,7 +107,7 @@ func TestEveryReportOfALongLogIsFound(t *testing.T) {
 		}
 
 		t.Run(c.name, func(t *testing.T) {
-			log, lines := generate(t, 62, c.write)
+			log, lines := generate(t, 62, c)
 			killed, start := 0, time.Now()
 
 			if _, err := Read(bytes.NewReader(log), Options{Now: now}, func(inc *events.Incident) error {

@@ -205,11 +205,16 @@ func (v variant) written(lines []logLine) string {
 		log.WriteString(v.write(i, l) + "\n")
 	}
 
+	return log.String() + v.end()
+}
+
+// end returns what ends a log of the variant.
+func (v variant) end() string {
 	if v.name == "dmesg -J" {
-		log.WriteString("      }\n   ]\n}\n")
+		return "      }\n   ]\n}\n"
 	}
 
-	return log.String()
+	return ""
 }
 
 // TestCarriersOnlyAddTheirPrefix reads whole reports by way of every carrier: the incidents
