@@ -48,7 +48,7 @@ test-root: build ## tests on this machine's kernel (root)
 	bin/oomtrace demo -o json > /dev/null
 
 # Target:package of what reads foreign bytes. The kernel's and the runtimes' have longer.
-FUZZ := Decode:probe ParsePath:resolve Read:kernellog
+FUZZ := Decode:probe ParsePath:resolve Read:kernellog Prefix:kernellog
 FUZZ_SHORT := Spec:resolve/source Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:host Line:kubelet Flags:kubelet Sanitize:phrase Text:view Causes:view ParseStat:sigkill EscapeText:events
 FUZZTIME := 30s
 FUZZTIME_SHORT := 6s

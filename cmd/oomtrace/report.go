@@ -87,12 +87,16 @@ func newReport(stdout, stderr io.Writer) *cobra.Command {
   sudo oomtrace report /var/log/oomtrace --since "2h ago" --summary
   sudo oomtrace report /var/log/oomtrace -n shop --pod checkout-7d9f
   oomtrace report oom.json --id 5f0c2c1e-17 --wide
-  sudo dmesg | oomtrace report --kernel-log -   # if no tracer was running`,
+  sudo dmesg | oomtrace report -                # if no tracer was running
+  oomtrace report /var/log/kern.log.2.gz        # any log, compressed or not`,
 		Long: `report explains each incident: whose limit was hit, which allocation triggered
 it, which process died, who sent the signal, what preceded it, why it happened
 and what to do about it. It sums up many incidents by workload, cause and time.
 A kernel log has less information: values that it lacks are listed as unknown.
-- reads from stdin.
+
+It finds out what FILE is: a recording, a kernel log in any format and behind
+any prefix, or a file of systemd's journal; compressed or not. DIR is a
+recording, the records of pstore, a journal, or /var/log. - reads from stdin.
 
 ` + timearg.Grammar,
 		Args: func(_ *cobra.Command, args []string) error { return f.source.check(args) },

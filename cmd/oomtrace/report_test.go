@@ -58,75 +58,179 @@ func TestUsageOfReport(t *testing.T) {
 	}
 }
 
+// testFile writes a file and returns its name.
+func testFile(t *testing.T, name, text string) string {
+	t.Helper()
+
+	name = filepath.Join(t.TempDir(), name)
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	return name
+}
+
+func gzipped(text string) string {
+	var b bytes.Buffer
+
+	w := gzip.NewWriter(&b)
+	io.WriteString(w, text)
+	w.Close()
+
+	return b.String()
+}
+
+func random() string {
+	bytes := make([]byte, 8192)
+	rand.NewChaCha8([32]byte{1}).Read(bytes)
+
+	return string(bytes)
+}
+
+const (
+	logFile = "../../internal/kernellog/testdata/dmesg/6.12.117-memcg-leaf.txt"
+	killed  = "Memory cgroup out of memory: Killed process 4711 (cart) total-vm:120000kB, anon-rss:62000kB, file-rss:1600kB, shmem-rss:0kB\n"
+)
+
+// TestReportFindsOutWhatAFileIs: a recording, a log, compressed or not, or a directory.
+func TestReportFindsOutWhatAFileIs(t *testing.T) {
+	log, err := os.ReadFile(logFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	recorded, err := os.ReadFile(podLimit)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	logs := testFile(t, "kern.log.1", string(log))
+	if err := os.WriteFile(filepath.Join(filepath.Dir(logs), "kern.log"), []byte("[  999.000000] quiet\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	journal := testFile(t, "journalctl", "#!/bin/sh\nprintf '%s\\n' '{\"MESSAGE\":\""+strings.TrimSpace(killed)+"\",\"_TRANSPORT\":\"kernel\"}'\n")
+	if err := os.Chmod(journal, 0o700); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Setenv("PATH", filepath.Dir(journal))
+
+	for name, test := range map[string]struct{ file, want string }{
+		"a log":                        {logFile, "hogA["},
+		"a compressed log":             {testFile(t, "kern.log.2.gz", gzipped(string(log))), "hogA["},
+		"a recording":                  {podLimit, "java[4711]"},
+		"a compressed recording":       {testFile(t, "oom.json.gz", gzipped(string(recorded))), "java[4711]"},
+		"a directory of logs":          {filepath.Dir(logs), "hogA["},
+		"records of pstore":            {filepath.Dir(testFile(t, "dmesg-efi-163285726401001", "Panic#2 Part1\n"+string(log))), "hogA["},
+		"a file of a journal":          {testFile(t, "system.journal", "LPKSHHRH"+random()), "cart[4711]"},
+		"a directory of a journal":     {filepath.Dir(testFile(t, "system.journal", "LPKSHHRH")), "cart[4711]"},
+		"a log of an unknown prefix":   {testFile(t, "x", "hello\nwho are | "+killed+"there | "+killed+"[host-1] "+killed), "cart[4711]"},
+		"a log with a byte order mark": {testFile(t, "x", "\ufeff"+killed), "cart[4711]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, args := range [][]string{{"report", test.file}, {"report", test.file, "-o", "json"}} {
+				var stdout, stderr bytes.Buffer
+
+				want := test.want
+				if len(args) > 2 {
+					want = `"comm":"` + strings.TrimRight(want, "[4711]") + `"`
+				}
+
+				if status := run(args, &stdout, &stderr); status != exitOK || !strings.Contains(stdout.String(), want) {
+					t.Errorf("%q: got status %d, %.300q and %q, want %d and %q", args, status, stdout.String(), stderr.String(), exitOK, want)
+				}
+			}
+		})
+	}
+}
+
 // A file that is neither a recording nor a log must not look like a node without a kill.
 func TestOtherFilesAreRefusedWithTheNextStep(t *testing.T) {
-	dir := t.TempDir()
-	file := func(name, text string) string {
-		name = filepath.Join(dir, name)
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	gz, bin := testFile(t, "x.gz", gzipped(lineA+"\n")), testFile(t, "bin", random())
+	text, journal := testFile(t, "text", "# A title\n\nSome text.\n"), testFile(t, "x.journal.gz", gzipped("LPKSHHRH"))
+	none := filepath.Dir(text)
 
-		return name
-	}
-	var packed bytes.Buffer
-	w := gzip.NewWriter(&packed)
-	fmt.Fprintln(w, lineA)
-	w.Close()
-	random := make([]byte, 8192)
-	rand.NewChaCha8([32]byte{1}).Read(random)
-	log := "../../internal/kernellog/testdata/dmesg/6.12.117-memcg-leaf.txt"
-
-	gz, bin := file("x.gz", packed.String()), file("bin", string(random))
 	for _, test := range []struct {
 		args   []string
 		status int
 		want   string
 	}{
-		{[]string{log}, exitError, "use oomtrace report --kernel-log"},
-		{[]string{file("text", "# A title\n\nSome text.\n")}, exitError, "none of 2 lines is an event: pass the"},
-		{[]string{bin}, exitError, "is an event"},
-		{[]string{gz}, exitError, "zcat " + gz + " | oomtrace report -"},
-		{[]string{file("half", lineA[:100])}, exitError, "none of 1 lines"},
-		{[]string{file("broken.zst", "\x28\xb5\x2f\xfd"+string(random))}, exitError, "open the recording"},
-		{[]string{file("empty", "")}, exitOK, "no incidents"},
-		{[]string{file("blank", "\n\n")}, exitOK, "no incidents"},
-		{[]string{file("start", lineStart+"\nwhat\n")}, exitOK, "no incidents"},
-		{[]string{"--kernel-log", gz}, exitError, "zcat " + gz + " | oomtrace report --kernel-log -"},
-		{[]string{"--kernel-log", bin}, exitError, "binary"},
-		{[]string{"--kernel-log", file("quiet", "[    1.000000] hello\n")}, exitOK, "no incidents"},
+		{[]string{"report", text}, exitError, "none of 3 lines is an event or of a kernel log: pass the"},
+		{[]string{"report", bin}, exitError, "binary, neither a recording nor a kernel log"},
+		{[]string{"report", testFile(t, "half", lineA[:100])}, exitError, "none of 1 lines"},
+		{[]string{"report", testFile(t, "broken.zst", "\x28\xb5\x2f\xfd"+random())}, exitError, "decompress zstd"},
+		{[]string{"report", testFile(t, "cut.gz", gzipped(lineA + "\n")[:60])}, exitError, "decompress gzip"},
+		{[]string{"report", testFile(t, "x.tar", strings.Repeat("x", 257)+"ustar"+strings.Repeat("x", 300))}, exitError, "tar archive"},
+		{[]string{"report", testFile(t, "utf16", "\xff\xfeh\x00i\x00")}, exitError, "iconv -f UTF-16"},
+		{[]string{"report", journal}, exitError, "systemd's journal: decompress it to a file"},
+		{[]string{"report", none}, exitError, "is not a recording"},
+		{[]string{"report", none}, exitError, "kern.log, messages, syslog"},
+		{[]string{"report", testFile(t, "empty", "")}, exitOK, "no incidents"},
+		{[]string{"report", testFile(t, "blank", "\n\n")}, exitOK, "no incidents"},
+		{[]string{"report", testFile(t, "start", lineStart+"\nwhat\n")}, exitOK, "no incidents"},
+		{[]string{"report", testFile(t, "quiet", "[    1.000000] hello\n")}, exitOK, "no incidents"},
+		{[]string{"report", "--kernel-log", bin}, exitError, "binary"},
+		{[]string{"report", "--kernel-log", none}, exitError, "kern.log, messages, syslog"},
+		{[]string{"report", "--kernel-log", "/nowhere/x"}, exitError, "no such file"},
+		{[]string{"report", "--kernel-log", text}, exitOK, "no incidents"},
+		{[]string{"replay", logFile}, exitError, "use oomtrace report " + logFile},
+		{[]string{"replay", text}, exitError, "none of 2 lines is an event: pass the"},
+		{[]string{"replay", bin}, exitError, "is an event"},
+		{[]string{"replay", gz}, exitError, "compressed (gzip): use oomtrace report " + gz},
 	} {
-		commands := []string{"report", "replay"}
-		if len(test.args) > 1 {
-			commands = commands[:1]
+		var stdout, stderr bytes.Buffer
+
+		status := run(test.args, &stdout, &stderr)
+		if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.want) {
+			t.Errorf("%q: got status %d and %.500q, want status %d and %q", test.args, status, all, test.status, test.want)
 		}
 
-		for _, command := range commands {
-			if command == "replay" && test.status == exitOK {
-				continue // replay prints nothing then
-			}
-			var stdout, stderr bytes.Buffer
-
-			status := run(append([]string{command}, test.args...), &stdout, &stderr)
-			if all := stdout.String() + stderr.String(); status != test.status || !strings.Contains(all, test.want) {
-				t.Errorf("%s %q: got status %d and %.500q, want status %d and %q",
-					command, test.args, status, all, test.status, test.want)
-			}
-
-			if status != exitOK && (strings.Count(stderr.String(), "\n") != 1 || stdout.Len() > 0) {
-				t.Errorf("%s %q: got stdout %q and stderr %q, want one line on stderr",
-					command, test.args, stdout.String(), stderr.String())
-			}
+		if status != exitOK && (strings.Count(stderr.String(), "\n") != 1 || stdout.Len() > 0) {
+			t.Errorf("%q: got stdout %q and stderr %q, want one line on stderr", test.args, stdout.String(), stderr.String())
 		}
 	}
 
-	html := filepath.Join(dir, "out.html")
-	if status := run([]string{"report", log, "--html", html}, io.Discard, io.Discard); status != exitError {
+	html := filepath.Join(t.TempDir(), "out.html")
+	if status := run([]string{"report", text, "--html", html}, io.Discard, io.Discard); status != exitError {
 		t.Errorf("got status %d, want %d", status, exitError)
 	}
 
 	if _, err := os.Stat(html); err == nil {
 		t.Errorf("got a report in %s, want none", html)
+	}
+}
+
+// TestKillsThatWereNotUnderstoodAreReported: a log with the kernel's words and no incident
+// is an error, in every format; beside others such lines are a warning.
+func TestKillsThatWereNotUnderstoodAreReported(t *testing.T) {
+	strange := "a program saw \x1b[31mthis: " + killed
+
+	for _, test := range []struct {
+		log    string
+		status int
+		want   string
+	}{
+		{"[ 1.0] x\n" + strange + strange, exitError, "2 lines with the kernel's words about an OOM kill could not be understood; the first is line 2: a program saw \\x1b[31m"},
+		{killed + strange, exitOK, "1 line with the kernel's words"},
+		{killed, exitOK, ""},
+	} {
+		file := testFile(t, "x.log", test.log)
+
+		for _, args := range [][]string{{file}, {"--kernel-log", file}, {file, "-o", "json"}} {
+			var stdout, stderr bytes.Buffer
+
+			status := run(append([]string{"report"}, args...), &stdout, &stderr)
+
+			all := strings.Join(strings.Fields(stdout.String()+stderr.String()), " ")
+			if status != test.status || !strings.Contains(all, test.want) || test.want == "" && strings.Contains(all, "understood") {
+				t.Errorf("%q: got status %d and %.500q, want %d and %q", args, status, all, test.status, test.want)
+			}
+		}
 	}
 }
 

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,11 +18,13 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kernellog"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/record"
 	"github.com/oomtrace/oomtrace/internal/report"
+	"github.com/oomtrace/oomtrace/internal/unpack"
 )
 
-// sourceFlags choose the source of a report, if it is not a recording.
+// sourceFlags choose the source of a report, if it is not a file or a directory.
 type sourceFlags struct {
 	kernelLog string
 	kmsg      bool
@@ -29,7 +33,7 @@ type sourceFlags struct {
 
 func (f *sourceFlags) add(flags *pflag.FlagSet) {
 	flags.Var(newText(&f.kernelLog, "file"), "kernel-log",
-		"read OOM reports from a kernel log, such as the output of dmesg or a syslog; - is stdin")
+		"read a file as a kernel log, whatever it looks like; - is stdin")
 	flags.BoolVar(&f.kmsg, "kmsg", false, "read the log of the running kernel, /dev/kmsg")
 	flags.BoolVar(&f.journal, "journal", false,
 		"read the journal of all boots: the kernel log and the messages of user-space OOM killers")
@@ -45,65 +49,178 @@ func (f *sourceFlags) check(args []string) error {
 	}
 
 	if given != 1 {
-		return usagef("report needs one source: a recording, --kernel-log FILE, --kmsg or --journal")
+		return usagef("report needs one source: a recording or a log, --kernel-log FILE, --kmsg or --journal")
 	}
 
 	return nil
 }
 
-// open opens the source: args[0], a recording, unless a flag names another.
+// open opens the source: args[0], unless a flag names another.
 func (f *sourceFlags) open(
 	ctx context.Context, args []string, loc *time.Location, stderr io.Writer,
 ) (report.Source, func(), error) {
-	opts := kernellog.Options{Location: loc, Now: time.Now()}
-	log := &logSource{stderr: stderr}
-	var in io.ReadCloser
+	log := &logSource{stderr: stderr, opts: kernellog.Options{Location: loc, Now: time.Now()}}
 	var err error
 
 	switch {
-	case f.kernelLog == "-":
-		in = io.NopCloser(os.Stdin)
-	case f.kernelLog != "":
-		if in, err = os.Open(f.kernelLog); err != nil {
-			if errors.Is(err, fs.ErrPermission) {
-				err = fmt.Errorf("%w: run as root", err)
-			}
-
-			return nil, nil, fmt.Errorf("open the kernel log: %w", err)
-		}
 	case f.kmsg:
-		opts.BootID, opts.Node, opts.PageSizeBytes = host.BootID(), host.Hostname(), host.PageSize()
-		opts.BootTime = host.NewBootClock().Time(0)
-
-		if in, err = kernellog.OpenKmsg(); err != nil {
-			return nil, nil, err
-		}
+		log.opts.BootID, log.opts.Node, log.opts.PageSizeBytes = host.BootID(), host.Hostname(), host.PageSize()
+		log.opts.BootTime = host.NewBootClock().Time(0)
+		log.in, err = kernellog.OpenKmsg()
 	case f.journal:
-		opts.Node, opts.PageSizeBytes = host.Hostname(), host.PageSize()
-
-		if in, err = kernellog.OpenJournal(ctx, true); err != nil {
-			return nil, nil, err
-		}
+		log.opts.Node, log.opts.PageSizeBytes = host.Hostname(), host.PageSize()
 		log.ifEmpty = "journalctl returned no kernel messages: no journal exists, or only root can read it: " +
 			"run as root, or use --kmsg"
+		log.in, err = kernellog.OpenJournal(ctx, true)
+	case f.kernelLog != "":
+		return log.openFile(ctx, f.kernelLog, true)
 	default:
-		r, err := record.Open(args[0])
+		return log.openFile(ctx, args[0], false)
+	}
+
+	if err != nil {
+		return nil, nil, err
+	}
+
+	return log, func() { log.in.Close() }, nil
+}
+
+// openFile opens what a user named: a file, a directory, or - for stdin. It finds out
+// whether that is a recording or a log, unless it must be a log.
+func (s *logSource) openFile(ctx context.Context, name string, mustBeLog bool) (report.Source, func(), error) {
+	if name == "-" {
+		return s.openStream(ctx, io.NopCloser(os.Stdin), name, mustBeLog)
+	}
+
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, nil, openError(err)
+	}
+
+	if info.IsDir() {
+		return s.openDir(ctx, name, mustBeLog)
+	}
+
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, nil, openError(err)
+	}
+
+	source, end, err := s.openStream(ctx, file, name, mustBeLog)
+	if err != nil {
+		file.Close()
+	}
+
+	return source, end, err
+}
+
+func openError(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: run as root", err)
+	}
+
+	return fmt.Errorf("open what to report on: %w", err)
+}
+
+// openDir opens a directory: of a recording, else of logs.
+func (s *logSource) openDir(ctx context.Context, name string, mustBeLog bool) (report.Source, func(), error) {
+	var notRecorded error
+
+	if !mustBeLog {
+		r, err := record.Open(name)
+		if err == nil {
+			return recordingSource{report.Recording(r), r, name}, func() { r.Close() }, nil
+		}
+		notRecorded = err
+	}
+
+	in, err := kernellog.OpenDir(ctx, name)
+	if errors.Is(err, kernellog.ErrNoLogs) && notRecorded != nil {
+		err = fmt.Errorf("%w; %w", notRecorded, err)
+	} else if errors.Is(err, kernellog.ErrNoLogs) {
+		err = fmt.Errorf("read %s: %w", name, err)
+	}
+
+	if err != nil {
+		return nil, nil, err
+	}
+	s.in = in
+
+	return s, func() { in.Close() }, nil
+}
+
+// openStream opens a stream of bytes, compressed or not, after a look at its start.
+func (s *logSource) openStream(ctx context.Context, file io.ReadCloser, name string, mustBeLog bool) (report.Source, func(), error) {
+	what := name
+	if name == "-" {
+		what = "the input"
+	}
+
+	in, packing, err := unpack.NewReader(file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read %s: %w", what, err)
+	}
+
+	start, err := peek(in)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read %s: %w", what, err)
+	}
+
+	switch {
+	case kernellog.IsJournal(start) && (name == "-" || packing != ""):
+		return nil, nil, fmt.Errorf("%s is a file of systemd's journal: decompress it to a file, and run oomtrace report FILE", what)
+	case kernellog.IsJournal(start):
+		journal, err := kernellog.OpenJournalFile(ctx, name)
 		if err != nil {
 			return nil, nil, err
 		}
+		s.in = journal
+		s.ifEmpty = "journalctl returned no kernel messages of " + name
 
-		return recordingSource{report.Recording(r), r, args[0]}, func() { r.Close() }, nil
+		return s, func() { journal.Close(); file.Close() }, nil
+	case bytes.HasPrefix(start, []byte("\xff\xfe")), bytes.HasPrefix(start, []byte("\xfe\xff")):
+		return nil, nil, fmt.Errorf("%s is UTF-16: run iconv -f UTF-16 -t UTF-8 %s | oomtrace report -", what, fileOf(name))
+	case len(start) > 262 && string(start[257:262]) == "ustar":
+		return nil, nil, fmt.Errorf("%s is a tar archive: unpack it, and report on what is in it", what)
+	case !mustBeLog && record.Looks(start):
+		r := record.NewReader(in)
+
+		return recordingSource{report.Recording(r), r, name}, func() { r.Close(); file.Close() }, nil
+	case kernellog.IsBinary(start):
+		return nil, nil, fmt.Errorf("%s is binary, neither a recording nor a kernel log", what)
 	}
 
-	log.in, log.opts = in, opts
-	if f.kernelLog != "" {
-		if log.in, err = kernellog.Open(in, f.kernelLog); err != nil {
-			in.Close()
-			return nil, nil, err
-		}
+	s.in = struct {
+		io.Reader
+		io.Closer
+	}{in, file}
+	if !mustBeLog && len(bytes.TrimSpace(start)) > 0 && !kernellog.Looks(start) {
+		s.unsure = what
 	}
 
-	return log, func() { in.Close() }, nil
+	return s, func() { file.Close() }, nil
+}
+
+// peek returns the start of a stream, as far as it is there without waiting for more.
+func peek(in *bufio.Reader) ([]byte, error) {
+	start, err := in.Peek(1)
+	if err == nil {
+		start, err = in.Peek(in.Buffered())
+	}
+
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+
+	return start, err
+}
+
+func fileOf(name string) string {
+	if name == "-" {
+		return "FILE"
+	}
+
+	return name
 }
 
 // recordingSource is a recording. It returns an error if the file is something else.
@@ -129,39 +246,55 @@ func noEvents(r *record.Reader, name string) error {
 		return err
 	}
 
-	what, file := name, name
+	what := name
 	if name == "-" {
-		what, file = "the input", "FILE"
+		what = "the input"
 	}
 
 	err = fmt.Errorf("%s: %w", what, err)
-	if packing, cat, ok := kernellog.Packed(start); ok {
-		return fmt.Errorf("%w: it is compressed (%s): use %s %s | oomtrace report -", err, packing, cat, file)
+	if format := unpack.Format(start); format != "" {
+		return fmt.Errorf("%w: it is compressed (%s): use oomtrace report %s, which decompresses it", err, format, name)
 	}
 
 	if kernellog.Looks(start) {
-		return fmt.Errorf("%w: it looks like a kernel log: use oomtrace report --kernel-log %s", err, name)
+		return fmt.Errorf("%w: it looks like a kernel log: use oomtrace report %s", err, name)
 	}
 
-	return fmt.Errorf("%w: pass the output of oomtrace record or -o json, or a kernel log to report --kernel-log", err)
+	return fmt.Errorf("%w: pass the output of oomtrace record or -o json, or to oomtrace report a kernel log", err)
 }
 
 // logSource reads the incidents of a kernel log.
 type logSource struct {
-	in      io.Reader
+	in      io.ReadCloser
 	opts    kernellog.Options
 	stats   kernellog.Stats
 	ifEmpty string // the warning about a log without a line; may be empty
+	unsure  string // the name of what may be no log; empty if it is one
 	stderr  io.Writer
 }
 
 func (s *logSource) Incidents(do func(*events.Incident) error) (err error) {
 	s.stats, err = kernellog.Read(s.in, s.opts, do)
-	if err == nil && s.stats.Lines == 0 && s.ifEmpty != "" {
+	switch {
+	case err != nil:
+		return err
+	case s.stats.Lines == 0 && s.ifEmpty != "":
 		warnings(s.stderr)(s.ifEmpty)
+	case s.stats.Incidents > 0:
+	case s.stats.Unread > 0:
+		return errors.New(s.unread())
+	case s.unsure != "":
+		return fmt.Errorf("%s: none of %d lines is an event or of a kernel log: pass the output of oomtrace record or -o json, or a kernel log",
+			s.unsure, s.stats.Lines)
 	}
 
-	return err
+	return nil
+}
+
+// unread describes the lines that look like kills and were not understood.
+func (s *logSource) unread() string {
+	return fmt.Sprintf("%s with the kernel's words about an OOM kill could not be understood; the first is line %d: %s",
+		phrase.Plural(s.stats.Unread, "line"), s.stats.FirstUnreadLine, phrase.Clip(phrase.Sanitize(s.stats.FirstUnread), 160))
 }
 
 func (s *logSource) Warnings() []string {
@@ -172,6 +305,10 @@ func (s *logSource) Warnings() []string {
 
 	if n := s.stats.Missed; n > 0 {
 		all = append(all, fmt.Sprintf("lines that the log reports as lost: %d: reports may be incomplete or missing", n))
+	}
+
+	if s.stats.Unread > 0 {
+		all = append(all, s.unread())
 	}
 
 	return all

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 
 	"golang.org/x/sys/unix"
@@ -79,15 +80,42 @@ var journalPrograms = []string{"systemd-oomd", "earlyoom", "oomd", "nohang", "ku
 // killers in user space, of this boot or, with allBoots, of all boots in the journal. It is
 // killed when ctx is done. A failure of journalctl is returned by Read, at the end.
 func OpenJournal(ctx context.Context, allBoots bool) (io.ReadCloser, error) {
-	path, err := exec.LookPath("journalctl")
-	if err != nil {
-		return nil, fmt.Errorf("find journalctl: %w: read /dev/kmsg instead, or give the log as a file", err)
-	}
-
-	args := []string{"-o", "json", "--no-pager", "--quiet"}
+	var args []string
 	if !allBoots {
 		args = append(args, "--boot")
 	}
+
+	in, err := openJournal(ctx, args...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: read /dev/kmsg instead, or give the log as a file", err)
+	}
+
+	return in, nil
+}
+
+// OpenJournalFile is OpenJournal for a file of a journal, or for a directory of such files.
+func OpenJournalFile(ctx context.Context, path string) (io.ReadCloser, error) {
+	option := "--file="
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		option = "--directory="
+	}
+
+	in, err := openJournal(ctx, option+path)
+	if err != nil {
+		return nil, fmt.Errorf("%s is a systemd journal: %w: where it is installed, run journalctl -o json %s%s, and pass its output",
+			path, err, option, path)
+	}
+
+	return in, nil
+}
+
+func openJournal(ctx context.Context, which ...string) (io.ReadCloser, error) {
+	path, err := exec.LookPath("journalctl")
+	if err != nil {
+		return nil, fmt.Errorf("find journalctl: %w", err)
+	}
+
+	args := append([]string{"-o", "json", "--no-pager", "--quiet"}, which...)
 
 	args = append(args, "_TRANSPORT=kernel")
 	for _, program := range journalPrograms {

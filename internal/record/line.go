@@ -3,6 +3,7 @@
 package record
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"time"
@@ -44,6 +45,19 @@ func parse(raw []byte) (Line, error) {
 	}
 
 	return l, nil
+}
+
+// Looks reports whether text, the start of a file, looks like a recording: a line is one of
+// the contract, or the last one is the start of such a line.
+func Looks(text []byte) bool {
+	for raw := range bytes.Lines(text) {
+		raw = bytes.TrimSpace(raw)
+		if l, err := parse(raw); err == nil && l.V > 0 || bytes.HasPrefix(raw, []byte(`{"v":1,"kind":"`)) {
+			return true
+		}
+	}
+
+	return false
 }
 
 // IsIncident reports whether the line is an incident or an update of one.
