@@ -140,6 +140,17 @@ func TestSystemdOOMDInAFrenchJournal(t *testing.T) {
 	}
 }
 
+func TestLinesOfAProgramAreFoundBehindAPrefix(t *testing.T) {
+	const (
+		log  = "syslog.1:Nov 25 02:21:31 h earlyoom[420]: sending SIGKILL to process 5 uid 0 \"a\": badness 812, VmRSS 1 MiB\n"
+		want = "02:21:31 user by user/earlyoom earlyoom[420] for memory_pressure: a[5] limit node, 1 lines"
+	)
+
+	if got := userBrief(parse(t, log, Options{})); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 // unread reads a log, and returns what looks like a kill and was not understood.
 func unread(t *testing.T, log string) (Stats, []*events.Incident) {
 	t.Helper()
@@ -173,6 +184,9 @@ func TestKillsThatAreNotUnderstoodAreCounted(t *testing.T) {
 		{"a program's line", "Nov 20 03:04:05 n1 app[1]: " + kill, 0, 0},
 		{"a program's line in a file of grep", "syslog.1:Nov 20 03:04:05 n1 app[1]: " + kill, 0, 0},
 		{"a program's line in the journal", `{"MESSAGE":` + quote(strings.TrimSpace(kill)) + `,"SYSLOG_IDENTIFIER":"app"}` + "\n", 0, 0},
+		{"a tag of the kernel behind something unknown", "20 Nov 2026 03:04:05 n1 kernel: " + kill, 0, 1},
+		{"a header with a tag of the kernel", "20 Nov 2026 03:04:05 n1 kernel: hog invoked oom-killer: gfp_mask=0xcc0, order=0\n", 0, 1},
+		{"a script", "worker-7: Killed process 12 (chrome) after 30 s\n", 0, 0},
 		{"docker", "Nov 20 03:04:05 n1 dockerd[812]: container 3f2a91c0 OOMKilled, Killed process by oom victim\n", 0, 0},
 		{"a container's log", "2026-11-20T03:04:05Z supervisor: Killed process worker after oom-kill: no answer\n", 0, 0},
 		{"a machine check", "[ 1000.000100] Memory failure: 0x1: Killing java:4711 due to hardware memory corruption\n", 0, 0},

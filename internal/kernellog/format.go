@@ -113,6 +113,7 @@ type decoder struct {
 	held        []heldLine
 	messagePath string // of the last message in a JSON object
 	objects     objects
+	entry       entry
 	// tail is what ends the lines of this log, and is not of the kernel: blanks of a terminal
 	// or a table.
 	tail bool

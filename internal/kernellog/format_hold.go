@@ -93,11 +93,31 @@ func (d *decoder) split(h *heldLine) (before string, stamped bool) {
 		}
 	}
 
-	if h.certain() && h.at <= maxPrefix {
+	switch tagged := h.tagged(); {
+	case h.certain() && h.at <= maxPrefix:
 		return h.text[:h.at], false
+	case tagged > 0 && h.at > longestName && h.at-tagged <= longestName:
+		return h.text[:tagged], false
 	}
 
 	return "", false
+}
+
+// kernelTag is how every syslog marks the lines of the kernel.
+const kernelTag = "kernel: "
+
+// tagged returns where the kernel's tag before the message ends, 0 if there is none.
+func (h *heldLine) tagged() int {
+	if h.kind == isNone {
+		return 0
+	}
+
+	i := strings.Index(h.text[:min(h.at, maxPrefix)], kernelTag)
+	if i < 0 || i > 0 && isAlnum(h.text[i-1]) || i+len(kernelTag) >= len(h.text) {
+		return 0
+	}
+
+	return i + len(kernelTag)
 }
 
 // startsIn reports whether rest, which stands behind a known prefix, can be the message of
@@ -118,7 +138,7 @@ func (h *heldLine) startsIn(r *record, rest string) bool {
 // clear reports whether what stands before the message is a label of some log, by its own
 // words: without another line that has it, too.
 func (h *heldLine) clear() bool {
-	if h.stamped && h.kind != isNone {
+	if (h.stamped || strings.HasSuffix(h.before, kernelTag)) && h.kind != isNone {
 		return proseWords(h.before) <= 1 && !strings.ContainsAny(h.before, "\"'`")
 	}
 

@@ -50,6 +50,13 @@ func (d *decoder) json(r *record, text string) (rest string, kind int, ok bool) 
 		return "", 0, false
 	}
 
+	rest, kind = d.read(r, o)
+
+	return rest, kind, true
+}
+
+// read reads an object whose message is known.
+func (d *decoder) read(r *record, o *object) (rest string, kind int) {
 	o.times(d, r)
 	r.host, r.boot = o.text(hostKeys...), bootID(o.text("_BOOT_ID"))
 	if r.host == "" {
@@ -62,15 +69,15 @@ func (d *decoder) json(r *record, text string) (rest string, kind int, ok bool) 
 	program := o.program()
 	switch {
 	case program == "kernel" || program == "" && o.fromKernel():
-		return message, isSyslog | isUptime, true
+		return message, isSyslog | isUptime
 	case program != "":
 		r.program = program
 		r.pid, _ = strconv.Atoi(o.text("_PID", "pid"))
 
-		return message, isSyslog | isUptime, true
+		return message, isSyslog | isUptime
 	}
 
-	return message, isContainer, true
+	return message, isContainer
 }
 
 func parseObject(text string) (top map[string]any, ok bool) {

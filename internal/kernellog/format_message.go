@@ -64,7 +64,7 @@ var shapes = []shape{
 	{"Out of memory: ", isKill, aboutProcess},
 	{"Out of memory (oom_kill_allocating_task): ", isKill, nil},
 	{"Out of memory in UB ", isKill, nil},
-	{"Killed process ", isKill, processOf(" (", ", UID ")},
+	{"Killed process ", isKill, killedWithSizes},
 	{"Kill process ", isChoice, processOf(" (")},
 	{"OOM victim ", isKill, with(") is already exiting")},
 	{"oom_reaper: reaped process ", isReaper, nil},
@@ -128,6 +128,12 @@ func processOf(separators ...string) func(string) bool {
 
 		return false
 	}
+}
+
+// killedWithSizes accepts a process with the sizes that the kernel prints of it: programs
+// log that they killed a process, too.
+func killedWithSizes(rest string) bool {
+	return processOf(" (", ", UID ")(rest) && (strings.Contains(rest, ") total-vm:") || strings.Contains(rest, ") vsz:") || strings.Contains(rest, "), UID "))
 }
 
 // ofNode accepts the memory of a NUMA node or of one of its zones.
@@ -197,5 +203,5 @@ func looksLikeKill(text string) bool {
 
 	_, rest, found := strings.Cut(text, "Killed process ")
 
-	return found && processOf(" (", ", UID ")(rest)
+	return found && killedWithSizes(rest)
 }

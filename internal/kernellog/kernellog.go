@@ -101,6 +101,13 @@ func (p *parser) line(text []byte, torn bool) error {
 		text, torn = text[:MaxLineBytes], true
 	}
 
+	if p.decoder.entry.open || startsEntry(text) {
+		complete, ok := p.decoder.takeEntry(string(text))
+		if err := p.entry(complete); err != nil || ok {
+			return err
+		}
+	}
+
 	objects, isJSON := p.decoder.collect(text)
 	for _, object := range objects {
 		if err := p.text([]byte(object), false); err != nil {
@@ -122,6 +129,15 @@ func (p *parser) text(text []byte, torn bool) error {
 	}
 
 	return p.records(p.decoder.decode(string(text), p.stats.Lines, torn))
+}
+
+// entry takes in an entry of the journal that was written on several lines; nil is none.
+func (p *parser) entry(o *object) error {
+	if o == nil || p.unsettled == 0 && len(p.decoder.held) == 0 && !relevant([]byte(o.message)) {
+		return nil
+	}
+
+	return p.records(p.decoder.decodeEntry(o, p.stats.Lines))
 }
 
 // records takes in what a line became.
@@ -156,6 +172,10 @@ func (p *parser) unread(r record) {
 
 // close ends the log: open reports are emitted as far as they were read.
 func (p *parser) close() error {
+	if err := p.entry(p.decoder.entry.end()); err != nil {
+		return err
+	}
+
 	if err := p.records(p.decoder.release(nil)); err != nil {
 		return err
 	}

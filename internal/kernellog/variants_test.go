@@ -3,6 +3,7 @@
 package kernellog
 
 import (
+	"encoding/binary"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -148,6 +149,19 @@ var carriers = []variant{
 		return "\x1e" + jsonStyle(`{"MESSAGE":%s,"_TRANSPORT":"kernel"}`, false)(i, l)
 	}},
 	{"journalctl -o json-pretty", jsonStyle("{\n\t\"_TRANSPORT\" : \"kernel\",\n\t\"MESSAGE\" : %s\n}", false)},
+	{"journalctl -o export", func(i int, l logLine) string {
+		message := "MESSAGE=" + l.text
+		if strings.Contains(l.text, "\n") {
+			message = "MESSAGE\n" + string(binary.LittleEndian.AppendUint64(nil, uint64(len(l.text)))) + l.text
+		}
+
+		return fmt.Sprintf("__CURSOR=s=5f0c;i=%x\n__REALTIME_TIMESTAMP=%d\n_BOOT_ID=5f0c2c1e8e0e4b579b1f3c8f0a4d2e61\n_TRANSPORT=kernel\n%s\nPRIORITY=4\n"+
+			"_SOURCE_MONOTONIC_TIMESTAMP=%d\n", i, l.wall().UnixMicro(), message, l.uptimeUS)
+	}},
+	{"journalctl -o verbose", func(i int, l logLine) string {
+		return l.wall().Format("Mon 2006-01-02 15:04:05.000000 MST") + fmt.Sprintf(" [s=5f0c;i=%x;b=5f0c]\n    PRIORITY=4\n    MESSAGE=%s\n    _TRANSPORT=kernel",
+			i, strings.ReplaceAll(l.text, "\n", "\n            "))
+	}},
 	{"Elastic", jsonStyle(`{"@timestamp":"2026-11-20T03:04:05.000Z","message":%s,"host":{"name":"worker-3"}}`, true)},
 	{"Elastic, an element of a list", jsonStyle(`{"_source":{"event":{"original":%s},"@timestamp":"2026-11-20T03:04:05.000Z"}},`, true)},
 	{"fluent-bit", func(i int, l logLine) string {
