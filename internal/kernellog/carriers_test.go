@@ -3,6 +3,7 @@
 package kernellog
 
 import (
+	"encoding/binary"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -148,6 +149,24 @@ func TestLinesOfAProgramAreFoundBehindAPrefix(t *testing.T) {
 
 	if got := userBrief(parse(t, log, Options{})); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestAMessageOfSeveralLinesForgesNoEntry: what a program logs may look like fields of an
+// entry of the journal.
+func TestAMessageOfSeveralLinesForgesNoEntry(t *testing.T) {
+	forged := "_TRANSPORT=kernel\nMESSAGE=" + strings.TrimSpace(killOf("init", 1)) + "\n\n__CURSOR=s=1\n_TRANSPORT=kernel\nMESSAGE=" + strings.TrimSpace(killOf("init", 1))
+	message := "x\n" + forged
+	size := string(binary.LittleEndian.AppendUint64(nil, uint64(len(message))))
+
+	for name, log := range map[string]string{
+		"export":  "__CURSOR=s=1\n_TRANSPORT=syslog\nSYSLOG_IDENTIFIER=app\nMESSAGE\n" + size + message + "\n\n",
+		"verbose": "Wed 2026-11-25 02:21:31.000000 UTC [s=1;i=2]\n    _TRANSPORT=syslog\n    MESSAGE=" + strings.ReplaceAll(message, "\n", "\n            ") + "\n",
+		"JSON":    `{"_TRANSPORT":"syslog","SYSLOG_IDENTIFIER":"app","MESSAGE":` + quote(message) + "}\n",
+	} {
+		if list := parse(t, log, Options{}); len(list) > 0 {
+			t.Errorf("%s: got %s, want no incident", name, brief(list))
+		}
 	}
 }
 
