@@ -142,6 +142,9 @@ type Incident struct {
 	Trigger *Process `json:"trigger,omitempty"`
 	// Exiting is the process that was exiting already, where that is the outcome.
 	Exiting *Process `json:"exiting,omitempty"`
+	// Chosen is the process that the kernel chose, where it is not among the victims: its child was
+	// killed (before Linux 5.1), or the log does not show whether it died.
+	Chosen *Chosen `json:"chosen,omitempty"`
 	// Victims are all processes that were sent SIGKILL.
 	Victims []Victim `json:"victims,omitempty"`
 	// Wait is about tasks that wait for memory, of outcome oom_kill_disabled.

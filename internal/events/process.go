@@ -81,6 +81,16 @@ type Victim struct {
 	ReapedAfterNS *uint64 `json:"reaped_after_ns,omitempty"`
 }
 
+// Chosen is the process that the kernel chose, where it is not among the victims: a child was killed
+// in its place, or the log ends before the kill.
+type Chosen struct {
+	Process
+	// OOMScoreAdj is its oom_score_adj.
+	OOMScoreAdj *int `json:"oom_score_adj,omitempty"`
+	// UID is its real user id.
+	UID *uint32 `json:"uid,omitempty"`
+}
+
 // Candidate is a process that could have been killed.
 type Candidate struct {
 	Process

@@ -138,10 +138,10 @@ func (b *builder) kernelIncident(r *report, unknown *oom.Unknowns) *events.Incid
 	r.trigger(inc, unknown)
 
 	inc.Victims = r.victims(page, unknown)
-	if inc.Outcome == events.OutcomeKilled || r.group != "" {
-		if inc.Killer = r.killer(inc.Scope); inc.Killer.GroupCgroup != nil {
-			unknown.Add("killer.group_cgroup.id")
-		}
+	inc.Chosen = r.choice(inc.Victims, unknown)
+
+	if inc.Outcome == events.OutcomeKilled || r.grouped {
+		inc.Killer = r.killer(inc.Scope, unknown)
 	} else if inc.Outcome == "" {
 		unknown.Add("killer")
 	}
@@ -243,8 +243,8 @@ func (r *report) allocation(inc *events.Incident, total *uint64, unknown *oom.Un
 	switch {
 	case inc.Scope == events.ScopeSysrq:
 		a.Class = "sysrq"
-	case r.traced:
-		a.Class = oom.Class(slices.Values(r.frames))
+	default:
+		a.Class = r.stack.class()
 	}
 
 	unknown.Unless("allocation.order", a.Order != nil)

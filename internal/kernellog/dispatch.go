@@ -70,23 +70,18 @@ func (p *parser) kernelLine(s *stream, rec record, text string) bool {
 func (p *parser) bodyLine(s *stream, rec record, text string) bool {
 	r := s.open
 	switch {
-	case strings.HasPrefix(text, "CPU: "):
+	case strings.HasPrefix(text, "CPU: "), strings.HasPrefix(text, "Pid: "):
 		return r.taskLine(rec, text)
 	case strings.HasPrefix(text, "Hardware name: "), strings.Contains(text, " cpuset=") && strings.Contains(text, " mems_allowed="),
 		strings.HasPrefix(text, "COMPACTION is disabled"):
 		return r.at <= inTask
 	case strings.HasPrefix(text, "Call Trace:"), strings.HasPrefix(text, "Call trace:"):
-		if r.at <= inTask && r.task != nil {
-			r.advance(rec, inTrace)
-			return true
-		}
-
-		return false
+		return r.traceHead(rec)
 	case strings.HasPrefix(text, "Memory cgroup min protection "):
 		return r.protectionLine(rec, text)
-	case r.at == inTrace && !r.traced && r.frameLine(rec, text):
+	case r.header != nil && r.at <= inTrace && !r.stack.whole && r.frameLine(rec, text):
 		return true
-	case r.inStats && r.statLine(rec, text):
+	case r.counterLine(rec, text):
 		return true
 	}
 
@@ -94,16 +89,17 @@ func (p *parser) bodyLine(s *stream, rec record, text string) bool {
 		return true
 	}
 
-	if r.at > inTrace && outOfOrder(text) {
+	if r.at > inTrace && r.outOfOrder(text) {
 		p.closeReport(s)
 	}
 
 	return false
 }
 
-// outOfOrder reports whether a line is from the middle of a report. If no section took it,
-// the start of its section is missing.
-func outOfOrder(text string) bool {
-	_, _, stat := statOf(text)
-	return stat || strings.HasPrefix(text, "Node ") || strings.HasPrefix(text, "active_anon:")
+// outOfOrder reports whether a line that no section took is from the middle of another report:
+// more than the head of its section is missing.
+func (r *report) outOfOrder(text string) bool {
+	key, _, stat := statOf(text)
+
+	return stat && wantedStats[key] || isMemInfo(text)
 }

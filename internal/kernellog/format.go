@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // record is one line without its prefixes.
@@ -15,6 +16,8 @@ type record struct {
 	line int // from 1 on
 	// torn means that the end of the text is missing.
 	torn bool
+	// width is the number of runes of the whole line, 0 for a part of one.
+	width int
 
 	wall     time.Time // zero: the prefix has no date
 	uptimeNS uint64
@@ -64,7 +67,7 @@ func (r record) parts() iter.Seq[record] {
 		for i, part := range parts {
 			one := r
 
-			one.text, one.torn = part, r.torn && i == len(parts)-1
+			one.text, one.torn, one.width = part, r.torn && i == len(parts)-1, 0
 			if !yield(one) {
 				return
 			}
@@ -142,6 +145,7 @@ func (d *decoder) decode(line string, number int, torn bool) (records []record) 
 	}
 
 	whole := d.clean(line)
+	r.width = utf8.RuneCountInString(whole)
 
 	text, seen, ok := d.strip(&r, whole, 0)
 	switch {

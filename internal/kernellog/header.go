@@ -23,12 +23,12 @@ type triggerTask struct{ tid int }
 // headerLine reads "X invoked oom-killer: gfp_mask=M, order=N, ...", which starts a report.
 func (p *parser) headerLine(s *stream, rec record) bool {
 	comm, rest, _ := strings.Cut(rec.text, " invoked oom-killer: ")
-	if len(comm) > maxComm || !strings.HasPrefix(rest, "gfp_mask=") {
+	if len(comm) > maxComm || !strings.HasPrefix(rest, "gfp_mask=") && !(rec.torn && strings.HasPrefix("gfp_mask=", rest)) {
 		return false
 	}
 	h := &header{comm: comm}
 
-	mask, names := rest[len("gfp_mask="):], ""
+	mask, names := strings.TrimPrefix(rest, "gfp_mask="), ""
 	if i := strings.IndexAny(mask, "(,"); i >= 0 {
 		if mask[i] == '(' {
 			names, _, _ = strings.Cut(mask[i+1:], ")")
@@ -81,11 +81,17 @@ func near(a, b record) bool {
 	return b.line-a.line < 20
 }
 
-// taskLine reads "CPU: 0 UID: 0 PID: 419 Comm: trigger Not tainted 7.3.4 #1 ...".
+// taskLine reads "CPU: 0 UID: 0 PID: 419 Comm: trigger Not tainted 7.3.4 #1 ...", and "Pid:
+// 419, comm: trigger Not tainted 3.2.0 #1" before 3.12.
 func (r *report) taskLine(rec record, text string) bool {
 	word, ok := after(rec, text, " PID: ")
 
 	_, named, found := strings.Cut(text, " Comm: ")
+	if strings.HasPrefix(text, "Pid: ") {
+		word, ok = after(rec, text, "Pid: ")
+		_, named, found = strings.Cut(text, ", comm: ")
+	}
+
 	if !ok || !found {
 		return false
 	}
@@ -94,22 +100,38 @@ func (r *report) taskLine(rec record, text string) bool {
 	if err != nil || r.header == nil || r.at >= inTask {
 		return false // of another stack trace
 	}
-	// The name is followed by "Not tainted", "Tainted: G  OE", "Kdump: loaded".
-	rest, same := strings.CutPrefix(named, r.header.comm+" ")
 
-	_, rest, found = strings.Cut(rest, "ainted")
-	if !same || !found {
+	tail, same := taintOf(named, r.header.comm)
+	if r.stack.ofAnother = !same; !same {
 		return false // the stack trace of another task
 	}
 
 	r.task = &triggerTask{tid: tid}
-	if release, _, found := strings.Cut(afterTaint(rest), " "); found {
+	if release, _, found := strings.Cut(afterTaint(tail), " "); found {
 		r.release = release
 	}
 
 	r.advance(rec, inTask)
 
 	return true
+}
+
+// taintOf returns what follows the taint of the kernel, in the text behind "Comm: ". It is not
+// ok if that is not of the task comm. The name is followed by "Not tainted", "Tainted: G  OE",
+// or "Kdump: loaded", of which the end of the line may cut off a part.
+func taintOf(named, comm string) (tail string, ok bool) {
+	rest, same := strings.CutPrefix(named+" ", comm+" ")
+	if !same {
+		return "", false
+	}
+
+	if _, tail, found := strings.Cut(rest, "ainted"); found {
+		return tail, true
+	}
+
+	rest = strings.TrimRight(rest, " ")
+
+	return "", strings.HasPrefix("Not tainted", rest) || strings.HasPrefix("Tainted", rest) || strings.HasPrefix("Kdump: loaded Not tainted", rest)
 }
 
 // afterTaint skips the taint flags up to the release, which starts with a digit.
@@ -123,45 +145,6 @@ func afterTaint(s string) string {
 	}
 
 	return ""
-}
-
-// frameLine reads a frame of the stack: "func+0x1/0x2", after its address in old kernels.
-// Frames with a question mark are not reliable and left out.
-func (r *report) frameLine(rec record, text string) bool {
-	if strings.HasPrefix(text, "[<") {
-		_, rest, found := strings.Cut(text, ">]")
-		if !found {
-			return false
-		}
-		text = strings.TrimLeft(rest, " ")
-	}
-
-	switch text {
-	case "<TASK>", "<IRQ>", "</IRQ>", "<EOI>":
-		r.advance(rec, inTrace)
-		return true
-	case "</TASK>":
-		r.advance(rec, inTrace)
-		r.traced = true
-
-		return true
-	}
-	text = strings.TrimPrefix(strings.TrimPrefix(text, "<EOI>"), " ")
-	name, sure := strings.CutPrefix(text, "? ")
-	sure = !sure
-
-	function, offset, found := strings.Cut(name, "+0x")
-	if !found || strings.ContainsAny(function, " :") || !strings.Contains(offset, "/0x") {
-		return false
-	}
-
-	if sure && len(r.frames) < maxFrames && len(function) < 128 {
-		r.frames = append(r.frames, function)
-	}
-
-	r.advance(rec, inTrace)
-
-	return true
 }
 
 // reportAtEnd returns the report that ends without a kill: the open one if it has no choice

@@ -79,6 +79,9 @@ type parser struct {
 	streams map[streamKey]*stream
 	// unsettled is how many open reports wait for more than kills.
 	unsettled int
+	// started are the first lines of the last reports, in a ring, and starts is how many began.
+	started [reportsPerInterval]record
+	starts  int
 	// done are closed reports that were not emitted yet, in order.
 	done []*report
 	user userState

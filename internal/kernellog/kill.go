@@ -7,18 +7,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // kill is "Killed process N (x) ...".
 type kill struct {
-	pid                                 int
-	comm                                string
+	pid                                 int     // 0: not in the log
+	comm                                string  // "": not in the log
 	totalVM, anon, file, shmem, pgtable *uint64 // bytes
 	uid                                 *uint32
 	adj                                 *int
 	shares                              bool // the memory of the victim
-	// unproven is a kill after the line that announces a group kill, of a process that
-	// nothing else shows to be a member. at is its line.
+	// unproven is a kill that may be of a group, of a process that nothing shows to be a
+	// member. at is its line.
 	unproven bool
 	at       record
 	message  string
@@ -27,7 +28,7 @@ type kill struct {
 // killLine reads lines about victims.
 func (p *parser) killLine(s *stream, rec record, text string) bool {
 	message := text
-	for _, verb := range []string{"Killed process ", "Kill process ", "OOM victim "} {
+	for _, verb := range []string{"Killed process ", "Kill process ", "kill process ", "OOM victim "} {
 		prefix, rest, found := strings.Cut(text, verb)
 		if !found || prefix != "" &&
 			!strings.HasPrefix(prefix, "Memory cgroup out of memory") && !strings.HasPrefix(prefix, "Out of memory") {
@@ -38,7 +39,7 @@ func (p *parser) killLine(s *stream, rec record, text string) bool {
 		switch verb {
 		case "Killed process ":
 			return p.killedLine(s, rec, message, rest)
-		case "Kill process ":
+		case "Kill process ", "kill process ":
 			return p.chosenLine(s, rec, message, rest)
 		default:
 			return p.exitingLine(s, rec, message, rest)
@@ -58,14 +59,11 @@ func (r *report) saw(message string) {
 
 // fits reports whether the message of a kill does not contradict the report's scope.
 func (r *report) fits(message string) bool {
-	memcg := r.ofMemcg() || r.isMemcg || r.summary != nil && r.summary.oomMemcg != ""
-	node := r.memInfo != nil || r.isNode || r.summary != nil && r.summary.global
-
 	switch {
 	case strings.HasPrefix(message, "Memory cgroup"):
-		return !node
+		return !r.contradictsMemcg()
 	case strings.HasPrefix(message, "Out of memory"):
-		return !memcg
+		return !r.contradictsNode()
 	}
 
 	return true
@@ -78,39 +76,30 @@ func (p *parser) killedLine(s *stream, rec record, message, rest string) bool {
 		return false
 	}
 
+	k.at, k.message = rec, message
+
 	r := s.open
-	if r == nil || !r.fits(message) || !r.expects(&k) {
-		r = p.begin(s, rec)
+	if r == nil || !r.fits(message) || !p.expects(r, &k) {
+		r = p.beginKill(s, &k)
 	}
 
-	for i, earlier := range r.kills {
-		if earlier.pid != k.pid {
-			continue
-		}
-		// The chosen process of a group is printed twice, the second time among the members,
-		// which are printed in one go: so the kills before it are of members.
-		if i == 0 && r.chosenFirst {
-			r.saw(message)
+	if k.pid == 0 {
+		k.pid = r.announced()
+	}
 
-			for j := range r.kills {
-				r.kills[j].unproven = false
-			}
-		}
-
+	if r.killedTwice(&k) {
 		r.advance(rec, inKills)
-
 		return true
 	}
 
-	if r.group != "" && r.hasWholeTable() && !r.inTable(k.pid) {
+	if r.grouped && r.hasRows() && !r.inTable(k.pid) && r.sizedLikeMember(&k) {
 		r.note(fmt.Sprintf("%s[%d] is taken for a thread of a process killed before, as it has the same size", k.comm, k.pid))
 		r.advance(rec, inKills)
 
 		return true
 	}
 
-	k.at, k.message, k.unproven = rec, message, r.group != "" && !r.inTable(k.pid)
-	if !k.unproven {
+	if k.unproven = p.isUnproven(r, &k); !k.unproven {
 		r.saw(message)
 	}
 
@@ -119,9 +108,15 @@ func (p *parser) killedLine(s *stream, rec record, message, rest string) bool {
 	}
 
 	if len(r.kills) < maxVictims {
+		i := len(r.kills)
 		r.kills = append(r.kills, k)
+		r.edge(rec, func() { r.kills[i].adj = nil })
 	} else {
 		r.killsCut++
+	}
+
+	if !k.unproven {
+		r.lastProven = rec
 	}
 
 	r.advance(rec, inKills)
@@ -129,29 +124,138 @@ func (p *parser) killedLine(s *stream, rec record, message, rest string) bool {
 	return true
 }
 
-// expects reports whether a kill is of this report.
-func (r *report) expects(k *kill) bool {
-	for _, earlier := range r.kills {
-		if earlier.pid == k.pid {
-			return true
-		}
+// beginKill opens a report for a kill that is not of the open one. A choice that was taken for
+// the open report's is the kill's, if it does not fit the report's task table either.
+func (p *parser) beginKill(s *stream, k *kill) *report {
+	var choice *chosen
+
+	if r := s.open; r != nil && r.chosen != nil && r.at == inSummary && r.summary == nil && r.hasRows() && !r.inTable(r.chosen.pid) {
+		choice, r.chosen = r.chosen, nil
 	}
 
-	switch {
-	case r.group != "":
-		// All members are in the task table, if the log has it, but not their other threads.
-		return r.inTable(k.pid) || !r.hasWholeTable() || r.sizedLikeMember(k)
-	case len(r.kills) > 0 || r.noKillable:
+	r := p.begin(s, k.at)
+	r.chosen = choice
+
+	return r
+}
+
+// killedTwice reports whether the process was killed before in this report, as happens to the
+// chosen process of a group: it is printed once more among the members, which are printed in
+// one go. So the kills in between are of members.
+func (r *report) killedTwice(k *kill) bool {
+	i := slices.IndexFunc(r.kills, func(earlier kill) bool { return earlier.pid == k.pid && k.pid != 0 })
+	if i < 0 {
 		return false
-	case r.summary != nil && r.summary.pid != 0:
-		// A thread's id stands for a process whose leader is gone.
-		return r.summary.pid == k.pid || r.inTable(k.pid) && r.tasks[r.pids[k.pid]].tgid == r.summary.pid
-	case r.chosen != nil:
-		// The chosen process, or a child of it.
+	}
+
+	if i > 0 || !r.chosenFirst && r.grouped {
 		return true
 	}
 
-	return false
+	if between := len(r.kills) > 1; between && !r.grouped {
+		r.grouped, r.chosenFirst = true, true // the line that announces the group is missing
+	}
+
+	if r.grouped {
+		r.saw(k.message)
+		r.lastProven = k.at
+
+		for j := range r.kills {
+			r.kills[j].unproven = false
+		}
+	}
+
+	return true
+}
+
+// isUnproven reports whether nothing shows that a kill is of the report's group.
+func (p *parser) isUnproven(r *report, k *kill) bool {
+	switch {
+	case !r.grouped:
+		return len(r.kills) > 0
+	case r.inTable(k.pid):
+		return false
+	}
+
+	return !p.inOneGo(r, k)
+}
+
+// inOneGo reports whether a kill follows the lines of its report without a pause, and could not
+// have been printed without a report of its own. The log has the report, so it is not one that a
+// filter took the reports from.
+func (p *parser) inOneGo(r *report, k *kill) bool {
+	return r.isReported() && !p.rateLimited(k.at) && r.aside == 0 && closeTo(r.last, k.at, betweenMembers)
+}
+
+// betweenMembers bounds the time between the lines of two members of a group. A slow console
+// delays each.
+const betweenMembers = 100 * time.Millisecond
+
+// untilKill bounds the time between a report without its choice and a kill that is taken for its
+// own.
+const untilKill = 250 * time.Millisecond
+
+// closeTo reports whether a line follows another within a time, as far as the log has times.
+func closeTo(before, at record, within time.Duration) bool {
+	switch {
+	case before.uptime && at.uptime:
+		return at.uptimeNS >= before.uptimeNS && at.uptimeNS-before.uptimeNS <= uint64(within)
+	case !before.wall.IsZero() && !at.wall.IsZero():
+		return at.wall.Sub(before.wall) <= longestPause
+	}
+
+	return true
+}
+
+// expects reports whether a kill is of this report.
+func (p *parser) expects(r *report, k *kill) bool {
+	if slices.ContainsFunc(r.kills, func(earlier kill) bool { return earlier.pid == k.pid && k.pid != 0 }) {
+		return true
+	}
+
+	switch {
+	case r.grouped:
+		// All members are in the task table, if the log has it, but not their other threads.
+		return r.inTable(k.pid) || !r.hasRows() || r.sizedLikeMember(k) || p.inOneGo(r, k)
+	case r.noKillable:
+		return false
+	case len(r.kills) > 0:
+		// The line that announces a group may be missing. It is one if the chosen process
+		// comes once more.
+		return r.summary != nil && r.summary.oomMemcg != "" && !r.inTableOnly(k.pid) && p.inOneGo(r, k)
+	case k.pid == 0:
+		return true
+	case r.chosen != nil:
+		return r.mayBeChosenOrChild(k)
+	case r.summary != nil && r.summary.pid != 0:
+		// A thread's id stands for a process whose leader is gone.
+		return r.summary.pid == k.pid || r.inTable(k.pid) && r.tasks[r.pids[k.pid]].tgid == r.summary.pid
+	}
+
+	// Without a choice, the first kill after a report is its kill.
+	return r.isReported() && !r.hasTableOfAnother() && (!r.hasRows() || r.inTable(k.pid)) && closeTo(r.last, k.at, untilKill)
+}
+
+// mayBeChosenOrChild reports whether a kill can be of the chosen process, which may have been
+// named by one of its threads, or of a child of it. The table has them all, or neither.
+func (r *report) mayBeChosenOrChild(k *kill) bool {
+	return k.pid == r.chosen.pid || !r.hasRows() || r.inTable(k.pid) || r.inTable(r.chosen.pid)
+}
+
+// inTableOnly reports whether the task table shows that a process is no member.
+func (r *report) inTableOnly(pid int) bool { return r.hasRows() && !r.inTable(pid) }
+
+// announced returns the pid that a kill must be of, 0 if it can be of several or is not known.
+func (r *report) announced() int {
+	if len(r.kills) > 0 || r.grouped {
+		return 0
+	}
+
+	if r.summary != nil && r.chosen == nil {
+		return r.summary.pid
+	}
+
+	return 0
 }
 
 // sizedLikeMember reports whether a kill looks like another thread of a process of the group
@@ -167,8 +271,9 @@ func (r *report) sizedLikeMember(k *kill) bool {
 // same reports whether two numbers are known and equal.
 func same[T comparable](a, b *T) bool { return a != nil && b != nil && *a == *b }
 
-// hasWholeTable reports whether the log has the task table, and all of it was kept.
-func (r *report) hasWholeTable() bool { return r.columns != nil && r.tasksCut == 0 }
+// hasRows reports whether the log has rows of the task table, and all that it has were kept. A
+// filter may leave the head of the table without its rows.
+func (r *report) hasRows() bool { return len(r.tasks) > 0 && r.tasksCut == 0 }
 
 // inTable reports whether a process is in the task table, and so in the limiter's cgroup.
 func (r *report) inTable(pid int) bool {
@@ -177,20 +282,24 @@ func (r *report) inTable(pid int) bool {
 }
 
 // parseKill reads "N (comm)[, UID N,] total-vm:NkB, anon-rss:NkB, file-rss:NkB[,
-// shmem-rss:NkB][, UID:N pgtables:NkB oom_score_adj:N]".
+// shmem-rss:NkB][, UID:N pgtables:NkB oom_score_adj:N]", and "N, UID N, (comm) ..." of Linux
+// 2.6.32.
 func parseKill(rec record, s string) (kill, bool) {
-	suffix := ") total-vm:"
-	if !strings.Contains(s, suffix) {
-		suffix = "), UID " // of RHEL 7 and 8
+	digits, named, _ := strings.Cut(s, ", UID ")
+	if uid, named, found := strings.Cut(named, ", ("); found && isDigits(digits) && isDigits(uid) {
+		s = digits + " (" + strings.Replace(strings.TrimSuffix(named, "."), ") ", "), UID "+uid+", ", 1)
 	}
 
-	if !strings.Contains(s, suffix) {
-		suffix = ")"
+	suffix := ") total-vm:"
+	for _, other := range []string{"), UID ", ") vsz:", ")"} { // of RHEL 7 and 8; before 2.6.36
+		if !strings.Contains(s, suffix) {
+			suffix = other
+		}
 	}
 
 	pid, comm, rest, ok := pidAndComm(s, suffix)
-	if !ok || suffix == ")" && strings.Trim(rest, " ,") != "" {
-		return kill{}, false
+	if !ok || suffix == ")" && strings.Trim(rest, " ,.") != "" {
+		return cutKill(rec, s)
 	}
 	k := kill{pid: pid, comm: comm}
 	rest = strings.TrimPrefix(suffix, ")") + rest
@@ -226,6 +335,31 @@ func parseKill(rec record, s string) (kill, bool) {
 	return k, true
 }
 
+// cutKill reads a kill whose line is cut before its sizes.
+func cutKill(rec record, s string) (kill, bool) {
+	if !rec.torn {
+		return kill{}, false
+	}
+
+	digits, named, found := strings.Cut(s, " (")
+	if !found {
+		return kill{}, isDigits(digits) || digits == "" // the number may go on
+	}
+
+	pid, err := strconv.Atoi(digits)
+	if err != nil || pid <= 0 || len(named) > maxComm {
+		return kill{}, false
+	}
+
+	k := kill{pid: pid}
+	if comm, rest, found := cutLast(named, ")"); found && rest != "" &&
+		(strings.HasPrefix(" total-vm:", rest) || strings.HasPrefix(", UID ", rest)) {
+		k.comm = comm
+	}
+
+	return k, true
+}
+
 // exitingLine reads "OOM victim N (x) is already exiting. Skip killing the task".
 func (p *parser) exitingLine(s *stream, rec record, message, rest string) bool {
 	pid, comm, _, ok := pidAndComm(rest, ") is already exiting")
@@ -234,8 +368,10 @@ func (p *parser) exitingLine(s *stream, rec record, message, rest string) bool {
 	}
 	k := kill{pid: pid, comm: comm}
 
+	k.at = rec
+
 	r := s.open
-	if r == nil || !r.fits(message) || !r.expects(&k) || r.group != "" && !r.inTable(pid) {
+	if r == nil || !r.fits(message) || !p.expects(r, &k) || r.grouped && !r.inTable(pid) {
 		r = p.begin(s, rec)
 	}
 
@@ -251,20 +387,27 @@ func (p *parser) exitingLine(s *stream, rec record, message, rest string) bool {
 	return true
 }
 
+// groupEnd ends "Tasks in P are going to be killed due to memory.oom.group set".
+const groupEnd = " are going to be killed due to memory.oom.group set"
+
 // groupLine reads "Tasks in P are going to be killed due to memory.oom.group set".
 func (p *parser) groupLine(s *stream, rec record, text string) bool {
-	path, _, found := cutLast(strings.TrimPrefix(text, "Tasks in "), " are going to be killed due to memory.oom.group set")
-	if !found || !strings.HasPrefix(path, "/") {
+	path, whole := strings.CutSuffix(strings.TrimPrefix(text, "Tasks in "), groupEnd)
+	if !strings.HasPrefix(path, "/") || !whole && !rec.torn {
 		return false
+	}
+
+	if !whole {
+		path = ""
 	}
 	r := s.open
 
-	ours := r != nil && r.group == "" && r.at >= inSummary && !r.noKillable
-	if ours && r.summary != nil && r.summary.oomMemcg != "" {
+	ours := r != nil && !r.grouped && r.at >= inSummary && !r.noKillable && r.fits("Memory cgroup")
+	if ours && r.summary != nil && r.summary.oomMemcg != "" && path != "" {
 		ours = within(path, r.summary.oomMemcg)
 	}
 
-	if ours && r.summary == nil && r.chosen == nil {
+	if ours && r.summary == nil && r.chosen == nil && !r.isReported() {
 		// A kill alone belongs to the group if it comes once more among the members.
 		ours = len(r.kills) == 1 && len(r.exiting) == 0
 		if ours {
@@ -272,10 +415,15 @@ func (p *parser) groupLine(s *stream, rec record, text string) bool {
 		}
 	}
 
+	// The members follow this line.
+	if ours && len(r.kills) > 1 {
+		ours = false
+	}
+
 	if !ours {
 		r = p.begin(s, rec)
 	}
-	r.group, r.groupLine, r.chosenFirst = path, rec, len(r.kills) == 1
+	r.grouped, r.group, r.groupLine, r.lastProven, r.chosenFirst = true, path, rec, rec, len(r.kills) == 1
 	r.advance(rec, inKills)
 
 	return true

@@ -230,19 +230,31 @@ func (r *report) taskMemcg() string {
 		return r.limits.taskIn
 	}
 
-	tail := r.summary.tail
 	for _, k := range slices.Concat(r.kills, r.exiting) {
-		if path, ok := strings.CutSuffix(tail, ",task="+k.comm); ok && len(r.kills)+len(r.exiting) > 0 && k.pid == r.summary.pid {
+		if k.comm == "" || k.pid != r.summary.pid {
+			continue
+		}
+
+		if path, ok := strings.CutSuffix(r.summary.tail, ",task="+k.comm); ok {
 			return path
 		}
 	}
 
-	if strings.Count(tail, ",task=") == 1 {
-		path, _, _ := strings.Cut(tail, ",task=")
-		return path
+	path, _ := r.summary.task()
+
+	return path
+}
+
+// task returns the cgroup and the name of the chosen task, "" if there are several ways to tell
+// them apart.
+func (sum *summary) task() (path, comm string) {
+	if strings.Count(sum.tail, ",task=") != 1 {
+		return "", ""
 	}
 
-	return ""
+	path, comm, _ = strings.Cut(sum.tail, ",task=")
+
+	return path, comm
 }
 
 // ancestry sets the memcg ancestry as far as the log names it: from the victim's cgroup up to

@@ -101,7 +101,12 @@ func TestLinesAreLinkedToTheirReport(t *testing.T) {
 			"memcg killed: hog in /a by memcg, chosen hog[7] of /a/b\nglobal killed: - in node by global, unknown hog[7]",
 		},
 		{
-			"another kill of the same cgroup", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + summaryOf("/a", "/a", "hog", 8) + killOf("hog", 8),
+			"a row of the table is missing", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + summaryOf("/a", "/a", "hog", 8) + killOf("hog", 8),
+			"memcg killed: hog in /a by memcg, chosen hog[8] of /a",
+		},
+		{
+			"a table without the trigger and the victim", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 9) + summaryOf("/a", "/a", "hog", 8) +
+				killOf("hog", 8),
 			"memcg : hog in /a\nmemcg killed: - in /a by memcg, chosen hog[8] of /a",
 		},
 		{
@@ -110,7 +115,7 @@ func TestLinesAreLinkedToTheirReport(t *testing.T) {
 		},
 		{
 			"only a header and a summary", headerOf("hog", 7) + summaryOf("/a", "/a", "hog", 7) + killOf("hog", 7),
-			"unknown : hog in -\nmemcg killed: - in /a by memcg, chosen hog[7] of /a",
+			"memcg killed: hog in /a by memcg, chosen hog[7] of /a",
 		},
 		{
 			"limits behind the tasks", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + limitsOf("/a") + tableOf("hog", 8) +
@@ -127,7 +132,7 @@ func TestLinesAreLinkedToTheirReport(t *testing.T) {
 		},
 		{
 			"a kill that was not announced", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7) + killOf("hog", 7),
-			"memcg : hog in /a\nmemcg killed: - in - by memcg, unknown hog[7]",
+			"memcg killed: hog in /a by memcg, unknown hog[7]",
 		},
 		{
 			"group", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7, 8) + summaryOf("/a", "/a/b", "hog", 7) + killOf("hog", 7) +
@@ -135,9 +140,9 @@ func TestLinesAreLinkedToTheirReport(t *testing.T) {
 			"memcg killed: hog in /a by group, chosen hog[7] of /a/b, group hog[8]",
 		},
 		{
-			"no member", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7, 8) + summaryOf("/a", "/a", "hog", 7) + killOf("hog", 7) +
+			"a member without a row", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7, 8) + summaryOf("/a", "/a", "hog", 7) + killOf("hog", 7) +
 				groupOf("/a") + strings.Replace(killOf("hog", 9), "total-vm:82988kB", "total-vm:82984kB", 1),
-			"memcg killed: hog in /a by group, chosen hog[7] of /a\nmemcg killed: - in - by memcg, unknown hog[9]",
+			"memcg killed: hog in /a by group, chosen hog[7] of /a, group hog[9]",
 		},
 		{
 			"members whose leaders have exited meanwhile", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 7, 8) +

@@ -13,8 +13,10 @@ import (
 // swap is of v2.
 type limits struct {
 	memory, memsw, swap, kmem *counter
-	// "Task in P killed as a result of limit of L", before 5.0
+	// "Task in P killed as a result of limit of L", before 5.0: ofTask is that the log has
+	// the line, of which either path may be missing.
 	taskIn, limitOf string
+	ofTask          bool
 }
 
 type counter struct {
@@ -79,7 +81,7 @@ func (p *parser) limitsLine(s *stream, rec record, text string) bool {
 	}
 
 	r := p.reportAt(s, rec, inLimits)
-	if *slot(&r.limits) != nil || r.memInfo != nil {
+	if *slot(&r.limits) != nil || r.memInfo != nil || r.contradictsMemcg() {
 		r = p.begin(s, rec)
 		r.advance(rec, inLimits)
 	}
@@ -118,19 +120,40 @@ func (r *report) protectionLine(rec record, text string) bool {
 	return true
 }
 
+// taskInMiddle parts the two paths of "Task in P killed as a result of limit of L".
+const taskInMiddle = " killed as a result of limit of "
+
 // taskInLine reads "Task in P killed as a result of limit of L".
 func (p *parser) taskInLine(s *stream, rec record, text string) bool {
-	task, limit, found := strings.Cut(strings.TrimPrefix(text, "Task in "), " killed as a result of limit of ")
-	if !found || !strings.HasPrefix(task, "/") || !strings.HasPrefix(limit, "/") || rec.torn || len(text) > 2*maxPath {
+	task, limit, found := strings.Cut(strings.TrimPrefix(text, "Task in "), taskInMiddle)
+	if !strings.HasPrefix(task, "/") || len(text) > 2*maxPath {
 		return false
 	}
 
 	r := p.reportAt(s, rec, inLimits)
-	if r.limits.any() || r.limits.limitOf != "" || r.memInfo != nil {
+	if r.limits.any() || r.limits.ofTask || r.memInfo != nil || r.contradictsMemcg() {
 		r = p.begin(s, rec)
 		r.advance(rec, inLimits)
 	}
-	r.limits.taskIn, r.limits.limitOf = task, limit
+	r.limits.ofTask = true
+
+	if !found {
+		return true
+	}
+
+	r.limits.taskIn = task
+	if rec.torn {
+		return true
+	}
+
+	// A limit is that of the task's own cgroup or of an ancestor.
+	if limit = strings.TrimRight(limit, " "); !strings.HasPrefix(limit, "/") || !within(task, limit) {
+		r.note("the log names a limit that cannot be the task's: its line is damaged")
+		return true
+	}
+
+	r.limits.limitOf = limit
+	r.edge(rec, func() { r.limits.limitOf = "" })
 
 	return true
 }
@@ -164,23 +187,22 @@ func (p *parser) statsHead(s *stream, rec record, text string) bool {
 		}
 	} else {
 		path, colon := strings.CutSuffix(strings.TrimRight(text, " "), ":")
-		if !colon || rec.torn {
-			return false
+		if one.path = path; !colon || rec.torn {
+			one.path = "" // its end is missing
 		}
-		one.path = path
 	}
 
-	if !strings.HasPrefix(one.path, "/") || len(one.path) > maxPath {
+	if !strings.HasPrefix(path, "/") || len(one.path) > maxPath {
 		return false
 	}
 	r := p.reportAt(s, rec, inStats)
 
-	other := r.memInfo != nil
+	other := r.memInfo != nil || r.contradictsMemcg()
 	if len(r.stats) > 0 {
 		other = other || !one.perCgroup || !r.stats[0].perCgroup || !within(one.path, r.stats[0].path) || one.path == r.stats[0].path
 	}
 
-	if r.limits.limitOf != "" {
+	if r.limits.limitOf != "" && one.path != "" {
 		other = other || !within(one.path, r.limits.limitOf)
 	}
 
@@ -199,17 +221,37 @@ func (p *parser) statsHead(s *stream, rec record, text string) bool {
 	return true
 }
 
+// counterLine takes in a line of the statistics: one that follows their head, or whose head is
+// missing while the limits are there.
+func (r *report) counterLine(rec record, text string) bool {
+	key, _, ok := statOf(text)
+
+	switch {
+	case !ok || r.at > inStats || r.at < inLimits:
+		return false
+	case r.at == inLimits && len(r.stats) == 0 && (key == "anon" || key == "cache"): // the first of v2 and v1
+		r.stats = append(r.stats, memcgStats{values: map[string]uint64{}})
+	case len(r.stats) == 0 || r.stats[0].perCgroup:
+		return false
+	case !r.inStats && !wantedStats[key]:
+		return false // a foreign line, which may look like this
+	}
+
+	return r.statLine(rec, text)
+}
+
 // statLine reads "anon 4096".
 func (r *report) statLine(rec record, text string) bool {
 	key, n, ok := statOf(text)
 
 	values := r.stats[len(r.stats)-1].values
-	if _, twice := values[key]; twice || !ok || rec.torn {
+	if _, twice := values[key]; twice || !ok {
 		return false
 	}
 
-	if wantedStats[key] {
+	if wantedStats[key] && !rec.torn {
 		values[key] = n
+		r.edge(rec, func() { delete(values, key) })
 	}
 
 	r.advance(rec, inStats)

@@ -26,6 +26,7 @@ type memInfo struct {
 	inSites                             bool   // within the lines of allocation sites
 	pageBytes                           uint64 // of order 0, as the free lists show it
 	lastZone                            int    // of the last line of a zone, whose reserves come next; -1: none
+	last                                string // the key in global that a line ended with
 }
 
 // hugePool has the huge pages of one size, of all nodes.
@@ -64,14 +65,17 @@ func (m *memInfo) zone(node int, name string) *zone {
 // memInfoLine takes in a line of the block. A value that comes twice is of another report,
 // and is not used.
 func (r *report) memInfoLine(rec record, text string) bool {
-	if text == "Mem-Info:" {
-		if r.at >= inLimits || r.header == nil {
+	if text == "Mem-Info:" || r.memInfo == nil && isMemInfo(text) {
+		if r.at >= inLimits || r.header == nil || r.contradictsNode() {
 			return false // of an allocation failure, or sysrq-m
 		}
+
 		r.memInfo = &memInfo{global: map[string]uint64{}, nodes: map[int]map[string]uint64{}, lastZone: -1}
 		r.advance(rec, inMemInfo)
 
-		return true
+		if text == "Mem-Info:" {
+			return true
+		}
 	}
 
 	if r.memInfo == nil || r.at > inSlab {
@@ -87,13 +91,25 @@ func (r *report) memInfoLine(rec record, text string) bool {
 		return r.slabLine(rec, text)
 	}
 
-	if !r.memInfo.line(rec, text) {
+	m := r.memInfo
+
+	m.last = ""
+	if !m.line(rec, text) {
 		return false
+	}
+
+	if key := m.last; key != "" {
+		r.edge(rec, func() { delete(m.global, key) })
 	}
 
 	r.advance(rec, inMemInfo)
 
 	return true
+}
+
+// isMemInfo reports whether a line is of the block by its form alone.
+func isMemInfo(text string) bool {
+	return strings.HasPrefix(text, "Node ") || strings.HasPrefix(text, "active_anon:") || strings.HasPrefix(text, "active_file:")
 }
 
 func (m *memInfo) line(rec record, text string) bool {
@@ -200,7 +216,7 @@ func (m *memInfo) globalLine(rec record, text string) bool {
 		}
 
 		if len(m.global) < 128 && len(key) < 64 {
-			m.global[key] = n
+			m.global[key], m.last = n, key
 		}
 		seen = true
 	}

@@ -65,7 +65,7 @@ func (r *report) lacks(inc *events.Incident) []string {
 	}{
 		{"its start", r.header == nil},
 		{"the trigger", r.header != nil && r.task == nil},
-		{"the stack trace", r.header != nil && r.task != nil && !r.traced},
+		{"the stack trace", r.header != nil && r.task != nil && !r.stack.whole},
 		{"usage and limits of the cgroup", memcg && r.limits.memory == nil},
 		{"the cgroup's statistics", memcg && len(r.stats) == 0},
 		{"the node's memory", node && (r.memInfo == nil || r.memInfo.ram == nil)},

@@ -19,8 +19,8 @@ const (
 )
 
 // repeats counts a report without a killable task with the one before of the same limiter,
-// as the live trace does. It reports whether it did. A truncated report is not counted
-// with: it may lack the details that the two have to share.
+// as the live trace does. It reports whether it did. A report whose start is missing does not
+// stand for one that has it.
 func (p *parser) repeats(r *report) bool {
 	inc := r.made
 	if inc.Outcome != events.OutcomeNoKillable || r.panicked != "" || inc.Limiter == nil || inc.Limiter.Cgroup == nil {
@@ -39,7 +39,7 @@ func (p *parser) repeats(r *report) bool {
 			within = afterKill
 		}
 
-		if b.Log.Truncated || b.Passes == nil || apart(before.last, r.first) > within || !before.last.uptime && before.last.wall.IsZero() {
+		if b.Passes == nil || b.Trigger == nil && inc.Trigger != nil || apart(before.last, r.first) > within || !before.last.uptime && before.last.wall.IsZero() {
 			return false
 		}
 

@@ -93,8 +93,7 @@ type report struct {
 	header  *header
 	task    *triggerTask
 	release string // of the kernel
-	frames  []string
-	traced  bool // the stack is complete
+	stack   stack
 
 	limits  limits
 	stats   []memcgStats
@@ -105,6 +104,7 @@ type report struct {
 	memInfo *memInfo
 	slabs   []events.SlabCache
 
+	tabled   bool // the head of the task table is in the log
 	columns  []string
 	tasks    []taskRow
 	tasksCut int
@@ -116,8 +116,10 @@ type report struct {
 	killTime    record // the first kill
 	kills       []kill
 	killsCut    int
-	group       string // cgroup of memory.oom.group
+	grouped     bool   // a kill by memory.oom.group
+	group       string // its cgroup, "" if the log does not name it
 	groupLine   record
+	lastProven  record // the last line about the report's own kills
 	chosenFirst bool   // the first kill was before the line that announces the group
 	exiting     []kill // already exiting: no signal
 	noKillable  bool
@@ -132,8 +134,13 @@ type report struct {
 	allocatingTask bool
 	// unsettled is the count of unsettled reports while this is one of them, else nil.
 	unsettled *int
-	user      bool             // of a killer in user space
-	made      *events.Incident // set when the report is closed; from the start if user
+	// edges are the values that stand at the end of a line, until cutWidth is known: the
+	// column at which lines are cut, 0 if none is.
+	edges    []edge
+	cutWidth int
+	cut      bool
+	user     bool             // of a killer in user space
+	made     *events.Incident // set when the report is closed; from the start if user
 }
 
 func (r *report) note(text string) {
@@ -159,7 +166,7 @@ func (p *parser) take(rec record) bool {
 		p.closeIfLate(s, rec)
 	}
 
-	if p.kernelLine(s, rec, strings.TrimLeft(rec.text, " \t")) || rec.bare && p.userLine(rec) {
+	if p.ofKernel(s, markCut(rec)) || rec.bare && p.userLine(rec) {
 		return true
 	}
 
@@ -171,12 +178,25 @@ func (p *parser) take(rec record) bool {
 	r.aside++
 	r.inStats = false
 
-	r.traced = r.traced || r.at == inTrace // a line that is no frame ends the stack
+	r.stack.whole = r.stack.whole || r.at == inTrace // a line that is no frame ends the stack
 	if r.aside > maxAside && !r.settled() {
 		p.closeReport(s)
 	}
 
 	return false
+}
+
+// ofKernel takes in a line of the kernel. It returns whether the line is the OOM killer's.
+func (p *parser) ofKernel(s *stream, rec record) bool {
+	if !p.kernelLine(s, rec, strings.TrimLeft(rec.text, " \t")) {
+		return false
+	}
+
+	if s.open != nil {
+		s.open.cutAt(rec)
+	}
+
+	return true
 }
 
 // closeIfLate ends the open report if a line comes too late for it.
@@ -217,6 +237,35 @@ func (r *report) announces(text string) bool {
 	return found && digits == strconv.Itoa(r.chosenOf())
 }
 
+// The kernel's rate limit of its reports (mm/oom_kill.c: oom_kill_process, since 3.11). A kill
+// beyond it has no report, only its own line.
+const (
+	reportsPerInterval = 10
+	reportInterval     = 5 * time.Second
+)
+
+// rateLimited reports whether a kill at this line can be without a report by the rate limit.
+func (p *parser) rateLimited(rec record) bool {
+	if p.starts < reportsPerInterval {
+		return false
+	}
+
+	oldest := p.started[p.starts%reportsPerInterval]
+	switch {
+	case oldest.uptime && rec.uptime:
+		return rec.uptimeNS < oldest.uptimeNS+uint64(reportInterval)
+	case !oldest.wall.IsZero() && !rec.wall.IsZero():
+		return rec.wall.Sub(oldest.wall) <= reportInterval
+	}
+
+	return true
+}
+
+// isReported reports whether the log has more of the report than its choice and its kills.
+func (r *report) isReported() bool {
+	return r.header != nil || r.ofMemcg() || r.memInfo != nil || r.summary != nil || r.hasRows()
+}
+
 func (p *parser) stream(rec record) *stream {
 	key := streamKey{rec.host, rec.boot, rec.caller}
 
@@ -246,6 +295,9 @@ func (p *parser) begin(s *stream, rec record) *report {
 	s.open.unsettled = &p.unsettled
 	p.unsettled++
 
+	p.started[p.starts%reportsPerInterval] = rec
+	p.starts++
+
 	return s.open
 }
 
@@ -257,6 +309,7 @@ func (p *parser) closeReport(s *stream) {
 	}
 	s.open = nil
 
+	r.dropEdges()
 	alone := r.split()
 	r.settle()
 
@@ -276,7 +329,7 @@ func (p *parser) closeReport(s *stream) {
 func (p *parser) finish(r *report) {
 	r.made = p.builder.incident(r)
 	// Free what is large.
-	r.columns, r.tasks, r.pids, r.frames, r.stats, r.memInfo, r.slabs = nil, nil, nil, nil, nil, nil, nil
+	r.columns, r.tasks, r.pids, r.stack, r.stats, r.memInfo, r.slabs = nil, nil, nil, stack{}, nil, nil, nil
 	if !p.repeats(r) {
 		p.done = append(p.done, r)
 	}
@@ -297,18 +350,16 @@ func (r *report) split() (alone []*report) {
 
 		return false
 	})
-	if len(alone) > 0 {
-		r.last = r.groupLine
-		if alone[0].first.line < r.groupLine.line { // all that was before it
-			r.first, r.chosenFirst, r.isMemcg, r.isNode, r.allocatingTask = r.groupLine, false, false, false, false
-		}
+	if len(alone) == 0 {
+		return nil
+	}
 
-		for _, k := range r.kills {
-			if k.at.line > r.last.line {
-				r.last = k.at
-			}
-		}
+	r.last = r.lastProven
+	if r.grouped && alone[0].first.line < r.groupLine.line { // all that was before it
+		r.first, r.chosenFirst, r.isMemcg, r.isNode, r.allocatingTask = r.groupLine, false, false, false, false
+	}
 
+	if r.grouped {
 		r.note("more processes were killed right after the group, possibly for another reason")
 	}
 
@@ -331,7 +382,7 @@ func (p *parser) reportAt(s *stream, rec record, at section) *report {
 // advance takes a line of a section as the report's last.
 func (r *report) advance(rec record, at section) {
 	if r.at == inTrace && at > inTrace {
-		r.traced = true
+		r.stack.whole = true
 	}
 
 	r.at, r.last, r.aside = at, rec, 0

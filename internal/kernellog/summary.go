@@ -5,6 +5,8 @@ package kernellog
 import (
 	"strconv"
 	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
 )
 
 // summary is "oom-kill:constraint=..." of 5.0 and later.
@@ -17,6 +19,7 @@ type summary struct {
 	// may contain ",task=".
 	tail     string
 	pid, uid int
+	uidKnown bool
 }
 
 // chosen is "Kill process N (x) score S or sacrifice child" of 5.0 and earlier.
@@ -35,12 +38,11 @@ func cutLast(s, sep string) (before, after string, found bool) {
 }
 
 // parseSummary reads "oom-kill:constraint=C,nodemask=N,cpuset=S,mems_allowed=M,
-// oom_memcg=P|global_oom,task_memcg=P,task=comm,pid=N,uid=N". It is not ok if the line is
-// cut before it has any value.
-func parseSummary(text string, torn bool) (sum summary, ok bool) {
+// oom_memcg=P|global_oom,task_memcg=P,task=comm,pid=N,uid=N", of which the end may be missing.
+func parseSummary(text string, torn bool) (sum summary) {
 	body, uid, found := cutLast(text, ",uid=")
-	if found && !torn {
-		sum.uid, _ = strconv.Atoi(uid)
+	if n, err := strconv.Atoi(uid); found && err == nil {
+		sum.uid, sum.uidKnown = n, !torn
 	} else if !found {
 		body = text
 	}
@@ -52,40 +54,61 @@ func parseSummary(text string, torn bool) (sum summary, ok bool) {
 		head = body
 	}
 
-	var rest string
-	if sum.constraint, rest, ok = strings.Cut(strings.TrimPrefix(head, "oom-kill:constraint="), ",nodemask="); !ok {
-		return summary{}, false
-	}
-	sum.nodemask, rest, _ = strings.Cut(rest, ",cpuset=")
-
-	if _, limiter, found := strings.Cut(rest, ",mems_allowed="); found {
-		tail := sum.setLimiter(limiter)
-		if sum.pid != 0 {
-			sum.tail = tail
-		}
+	constraint, rest, _ := strings.Cut(strings.TrimPrefix(head, "oom-kill:constraint="), ",")
+	if rest != "" || constraints[constraint] {
+		sum.constraint = constraint
 	}
 
-	return sum, true
+	if nodes, found := strings.CutPrefix(rest, "nodemask="); found {
+		sum.nodemask, _, _ = strings.Cut(nodes, ",cpuset=")
+	}
+
+	if tail := sum.setLimiter("," + rest); sum.pid != 0 {
+		sum.tail = tail
+	}
+
+	return sum
 }
 
-// setLimiter reads what follows mems_allowed=, and returns what follows task_memcg=. A
-// value is complete only if another key follows it.
+// constraints are the names of the constraints (mm/oom_kill.c: oom_constraint_text).
+var constraints = map[string]bool{
+	"CONSTRAINT_NONE": true, "CONSTRAINT_CPUSET": true, "CONSTRAINT_MEMORY_POLICY": true, "CONSTRAINT_MEMCG": true,
+}
+
+// setLimiter reads what follows the constraint, and returns what follows task_memcg=. A
+// value is complete only if another key follows it. The name of a cpuset is a path, and could
+// contain any of the keys: behind mems_allowed= is none.
 func (sum *summary) setLimiter(text string) (tail string) {
-	if mems, after, ok := strings.Cut(text, ",oom_memcg="); ok {
+	if _, rest, found := strings.Cut(text, ",mems_allowed="); found {
+		mems, _, ended := strings.Cut(rest, ",oom_memcg=")
+		if !ended {
+			mems, _, ended = strings.Cut(rest, ",global_oom")
+		}
+
+		if ended {
+			sum.mems = mems
+		}
+
+		text = rest
+	} else if strings.Contains(text, ",cpuset=") {
+		return "" // its end is missing
+	}
+
+	if _, after, ok := strings.Cut(text, ",oom_memcg="); ok {
 		path, tail, ok := strings.Cut(after, ",task_memcg=")
 		if !ok {
 			return ""
 		}
-		sum.mems, sum.oomMemcg = mems, path
+		sum.oomMemcg = path
 
 		return tail
 	}
 
-	mems, after, ok := strings.Cut(text, ",global_oom")
+	_, after, ok := strings.Cut(text, ",global_oom")
 	if !ok {
 		return ""
 	}
-	sum.mems, sum.global = mems, true
+	sum.global = true
 
 	if tail, ok = strings.CutPrefix(after, ",task_memcg="); !ok {
 		return ""
@@ -97,10 +120,7 @@ func (sum *summary) setLimiter(text string) (tail string) {
 // summaryLine takes in the summary of the report that is open, or of one whose start is
 // missing.
 func (p *parser) summaryLine(s *stream, rec record, text string) bool {
-	sum, ok := parseSummary(text, rec.torn)
-	if !ok {
-		return true
-	}
+	sum := parseSummary(text, rec.torn)
 
 	r := s.open
 	switch {
@@ -108,13 +128,14 @@ func (p *parser) summaryLine(s *stream, rec record, text string) bool {
 		r = p.begin(s, rec)
 	case r.ofAnother(&sum):
 		// It is not known whose tasks these are.
-		r.columns, r.tasks = nil, nil
-		clear(r.pids)
+		r.dropTable()
 		r = p.begin(s, rec)
 	case r.contradicts(&sum):
 		r = p.begin(s, rec)
 	}
+
 	r.summary = &sum
+	r.edge(rec, func() { sum.uidKnown = false })
 	r.advance(rec, inSummary)
 
 	return true
@@ -125,29 +146,53 @@ func (p *parser) summaryLine(s *stream, rec record, text string) bool {
 func (r *report) ofAnother(sum *summary) bool {
 	switch {
 	case sum.global:
-		return r.ofMemcg()
+		return r.contradictsNode()
 	case sum.oomMemcg == "":
 		return false
-	case len(r.stats) > 0 && r.stats[0].path != sum.oomMemcg, r.limits.limitOf != "" && r.limits.limitOf != sum.oomMemcg:
+	case len(r.stats) > 0 && r.stats[0].path != "" && r.stats[0].path != sum.oomMemcg,
+		r.limits.limitOf != "" && r.limits.limitOf != sum.oomMemcg:
 		return true
 	}
 
-	return r.memInfo != nil
+	return r.contradictsMemcg()
 }
 
 // ofMemcg reports whether the report has lines that are printed for a cgroup's limit only.
 func (r *report) ofMemcg() bool {
-	return r.limits.any() || len(r.stats) > 0 || r.limits.limitOf != ""
+	return r.limits.any() || r.limits.ofTask || len(r.stats) > 0 || r.stack.scope() == events.ScopeMemcg
+}
+
+// contradictsMemcg reports whether the report is not of a cgroup's limit.
+func (r *report) contradictsMemcg() bool {
+	return r.memInfo != nil || r.isNode || r.summary != nil && r.summary.global || r.stack.ofNode()
+}
+
+// contradictsNode reports whether the report is of a cgroup's limit.
+func (r *report) contradictsNode() bool {
+	return r.ofMemcg() || r.isMemcg || r.summary != nil && r.summary.oomMemcg != ""
 }
 
 // contradicts reports whether a summary does not fit the report.
 func (r *report) contradicts(sum *summary) bool {
-	if sum.pid != 0 && r.columns != nil && r.tasksCut == 0 {
-		_, known := r.pids[sum.pid]
-		return !known
-	}
-	// The report only has its start: the middle is missing, and maybe a whole report.
-	return r.columns == nil && !r.ofMemcg() && r.memInfo == nil
+	return r.hasTableOfAnother() || sum.pid != 0 && r.hasRows() && !r.inTable(sum.pid) && r.lacksTrigger()
+}
+
+// hasTableOfAnother reports whether the middle of the report is missing, and its task table lacks
+// the task whose allocation failed: it is the table of a later report then, whose start is
+// missing. A thread has no row either, but then the middle is there.
+func (r *report) hasTableOfAnother() bool {
+	between := r.limits.any() || len(r.stats) > 0 || r.memInfo != nil
+
+	return r.stack.whole && !between && r.lacksTrigger()
+}
+
+// lacksTrigger reports whether the task table lacks the task whose allocation failed.
+func (r *report) lacksTrigger() bool { return r.task != nil && r.hasRows() && !r.inTable(r.task.tid) }
+
+// dropTable removes a task table that may be another report's.
+func (r *report) dropTable() {
+	r.tabled, r.columns, r.tasks, r.tasksCut = false, nil, nil, 0
+	clear(r.pids)
 }
 
 // chosenOf returns the pid that the report announces to be killed, 0 if it has none.
@@ -160,6 +205,17 @@ func (r *report) chosenOf() int {
 	}
 
 	return 0
+}
+
+// parseChosen reads "N (x) score S or sacrifice child", of which the end may be missing.
+func parseChosen(rec record, s string) (pid int, comm string, ok bool) {
+	if pid, comm, _, ok = pidAndComm(s, ") score "); ok {
+		return pid, comm, true
+	}
+
+	k, ok := cutKill(rec, s)
+
+	return k.pid, k.comm, ok && k.pid != 0
 }
 
 // chosenLine reads the rest of "Kill process N (x) score S or sacrifice child", and of "Kill
@@ -175,17 +231,13 @@ func (p *parser) chosenLine(s *stream, rec record, message, rest string) bool {
 		return true
 	}
 
-	pid, comm, _, ok := pidAndComm(rest, ") score ")
+	pid, comm, ok := parseChosen(rec, rest)
 	if !ok {
 		return false
 	}
 	r := s.open
 
-	bad := r == nil || r.at >= inSummary || r.settled() || !r.fits(message)
-	if !bad && r.columns != nil && r.tasksCut == 0 {
-		_, known := r.pids[pid]
-		bad = !known
-	}
+	bad := r == nil || r.at >= inSummary || r.settled() || !r.fits(message) || r.hasTableOfAnother()
 
 	if r != nil && r.at == inSummary && r.chosen == nil && r.summary != nil && r.summary.pid == pid {
 		bad = false // 5.0 prints both

@@ -24,11 +24,11 @@ type taskRow struct {
 }
 
 // tasksLine reads the head of the table, "[ pid ]   uid  tgid total_vm ...", and its rows.
-// The head names the columns.
+// The head names the columns. Rows whose end is missing are counted, and not used.
 func (p *parser) tasksLine(s *stream, rec record, text string) bool {
 	r := s.open
 	if strings.HasPrefix(text, "Tasks state (memory values in pages):") {
-		return p.tasksHead(s, rec)
+		return r.tasksHead(rec)
 	}
 
 	if !strings.HasPrefix(text, "[") {
@@ -41,56 +41,86 @@ func (p *parser) tasksLine(s *stream, rec record, text string) bool {
 	case !found || r.at > inTasks:
 		return false
 	case inner == "pid":
-		columns := strings.Fields(rest)
-		if len(columns) < 6 || len(columns) > 32 || columns[len(columns)-1] != "name" || r.columns != nil || rec.torn {
-			return false
-		}
-
-		if !p.tasksHead(s, rec) {
-			return false
-		}
-		r.columns = columns // has no effect if the report was closed
-
-		return true
-	case r.columns == nil || !isDigits(inner):
+		return r.columnsLine(rec, strings.Fields(rest))
+	case !r.tabled || !isDigits(inner):
 		return false
 	}
+
 	pid, err := strconv.Atoi(inner)
+	if err != nil {
+		return false
+	}
 
 	row, ok := r.row(rest)
-	if err != nil || !ok || rec.torn {
+	row.pid = pid
+
+	cut := r.columns == nil || rec.torn || !ok && r.startsRow(rest)
+	if !ok && !cut {
 		return false
 	}
-	row.pid = pid
 
 	r.advance(rec, inTasks)
 
-	if len(r.tasks) >= maxTasks {
+	if cut || len(r.tasks) >= maxTasks {
 		r.tasksCut++
+		r.cut = r.cut || cut
+
 		return true
 	}
+
 	r.tasks = append(r.tasks, row)
 	r.pids[row.tgid] = len(r.tasks) - 1
 	r.pids[row.pid] = len(r.tasks) - 1
+	r.edge(rec, func() { r.dropRow(pid) })
 
 	return true
 }
 
-// tasksHead starts the table. If only the start of a report precedes it, the middle is
-// missing, and maybe all lines between two reports.
-func (p *parser) tasksHead(s *stream, rec record) bool {
-	r := s.open
-	switch {
-	case r.at > inTasks:
+// columnsLine reads the names of the columns.
+func (r *report) columnsLine(rec record, columns []string) bool {
+	if len(columns) < 2 || len(columns) > 32 || columns[0] != "uid" || r.tabled || !r.tasksHead(rec) {
 		return false
-	case r.at < inLimits:
-		p.closeReport(s)
-		return true
+	}
+
+	r.tabled = true
+	if len(columns) >= 6 && columns[len(columns)-1] == "name" && !rec.torn {
+		r.columns = columns
+	}
+
+	return true
+}
+
+// tasksHead starts the table.
+func (r *report) tasksHead(rec record) bool {
+	if r.at > inTasks {
+		return false
 	}
 
 	r.advance(rec, inTasks)
 
 	return true
+}
+
+// startsRow reports whether a text has the first columns of a row, and nothing else: the rest
+// was cut off.
+func (r *report) startsRow(text string) bool {
+	words := strings.Fields(text)
+
+	return len(words) < len(r.columns) && !slices.ContainsFunc(words, func(word string) bool {
+		return !isDigits(strings.TrimPrefix(word, "-"))
+	})
+}
+
+// dropRow removes a row of the table.
+func (r *report) dropRow(pid int) {
+	r.tasks = slices.DeleteFunc(r.tasks, func(t taskRow) bool { return t.pid == pid })
+	r.tasksCut++
+
+	clear(r.pids)
+
+	for i, t := range r.tasks {
+		r.pids[t.tgid], r.pids[t.pid] = i, i
+	}
 }
 
 // row reads the columns after the pid. The name is the last and takes the rest of the line:

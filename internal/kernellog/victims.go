@@ -3,6 +3,8 @@
 package kernellog
 
 import (
+	"slices"
+
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/oom"
 )
@@ -40,7 +42,13 @@ func (r *report) victims(page uint64, unknown *oom.Unknowns) []events.Victim {
 	}
 
 	var list []events.Victim
+
 	for i := range r.kills {
+		if r.kills[i].pid == 0 {
+			unknown.Add("victims")
+			continue
+		}
+
 		list = append(list, r.victim(i, page, unknown))
 	}
 
@@ -65,8 +73,8 @@ func (r *report) victim(i int, page uint64, unknown *oom.Unknowns) events.Victim
 	}
 
 	v.Role = r.role(i, v.PID)
-	if v.Role == events.RoleChosen && r.chosenOf() != 0 {
-		v.PID = r.chosenOf()
+	if v.Role == events.RoleChosen && r.summary != nil && r.summary.pid != 0 {
+		v.PID = r.summary.pid
 	}
 
 	if v.Role == events.RoleChosen && r.allocatingTask {
@@ -79,8 +87,12 @@ func (r *report) victim(i int, page uint64, unknown *oom.Unknowns) events.Victim
 
 	r.locate(&v, unknown)
 
-	if s := r.summary; v.UID == nil && s != nil && s.pid != 0 && s.pid == v.PID && s.uid >= 0 {
+	if s := r.summary; v.UID == nil && s != nil && s.pid != 0 && s.pid == v.PID && s.uidKnown {
 		v.UID = new(uint32(s.uid))
+	}
+
+	if v.Comm == "" {
+		v.Comm = r.nameOf(k.pid)
 	}
 
 	v.PgtablesBytes = r.pgtables(k, row, page)
@@ -96,6 +108,7 @@ func (r *report) victim(i int, page uint64, unknown *oom.Unknowns) events.Victim
 		}
 	}
 
+	unknown.Unless("victims.comm", v.Comm != "")
 	unknown.Unless("victims.anon_rss_bytes", v.AnonRSSBytes != nil)
 	unknown.Unless("victims.file_rss_bytes", v.FileRSSBytes != nil)
 	unknown.Unless("victims.shmem_rss_bytes", v.ShmemRSSBytes != nil)
@@ -127,15 +140,103 @@ func (r *report) role(i, tgid int) events.Role {
 		return events.RoleSharedMM
 	case announced != 0 && (k.pid == announced || tgid == announced):
 		return events.RoleChosen
-	case r.summary == nil && r.chosen != nil && i == 0:
-		return events.RoleChild // "Kill process N or sacrifice child", before 5.1
-	case r.group != "" && (announced != 0 || i > 0 && r.chosenFirst):
+	case (r.summary == nil || r.summary.pid == 0) && r.chosen != nil && i == 0:
+		return r.roleBesideChoice(&k) // "Kill process N or sacrifice child", before 5.1
+	case r.grouped && (announced != 0 || i > 0 && r.chosenFirst):
 		return events.RoleGroup
-	case r.group != "" && i == 0 && r.chosenFirst:
+	case r.grouped && i == 0 && r.chosenFirst:
 		return events.RoleChosen
 	}
 
 	return events.RoleUnknown
+}
+
+// roleBesideChoice returns the role of a kill of another process than the chosen one: a child of
+// it, or the process of the thread that was chosen. The kernel compared threads up to 4.5
+// (mm/oom_kill.c: select_bad_process), and its task table has processes.
+func (r *report) roleBesideChoice(k *kill) events.Role {
+	byThread := r.release == "" || versionBefore(r.release, 4, 6)
+
+	switch {
+	case !byThread, r.inTable(r.chosen.pid):
+		return events.RoleChild
+	case k.comm == r.chosen.comm && r.inTable(k.pid) && r.isLargest(k.pid):
+		return events.RoleChosen // a child would be smaller than its chosen parent
+	case r.inTable(k.pid), k.comm == r.chosen.comm && k.pid < r.chosen.pid:
+		return events.RoleUnknown
+	}
+
+	return events.RoleChild
+}
+
+// isLargest reports whether no row of the task table has a higher badness than a process.
+func (r *report) isLargest(pid int) bool {
+	var total uint64
+
+	switch {
+	case r.limits.memory != nil && r.limits.memory.limit != nil:
+		total = *r.limits.memory.limit >> 12
+	case r.memInfo != nil && r.memInfo.ram != nil:
+		total = min(*r.memInfo.ram, 1<<44)
+	}
+
+	badness := func(t *taskRow) int64 { return oom.Badness(t.usedPages(4096), t.adj, total) }
+	own := badness(r.rowOf(pid))
+
+	return !slices.ContainsFunc(r.tasks, func(t taskRow) bool {
+		return t.tgid != r.rowOf(pid).tgid && badness(&t) >= own && t.adj > oom.ScoreAdjMin
+	})
+}
+
+// nameOf returns the name of a process by another line than its kill, "" if none has it.
+func (r *report) nameOf(pid int) string {
+	if r.chosen != nil && r.chosen.pid == pid && r.chosen.comm != "" {
+		return r.chosen.comm
+	}
+
+	if row := r.rowOf(pid); row != nil && row.pid == pid {
+		return row.comm
+	}
+
+	if r.summary != nil && r.summary.pid == pid {
+		_, comm := r.summary.task()
+		return comm
+	}
+
+	return ""
+}
+
+// choice returns the process that the kernel chose, nil if the log does not name it or if it is
+// among the victims.
+func (r *report) choice(victims []events.Victim, unknown *oom.Unknowns) *events.Chosen {
+	pid := r.chosenOf()
+	if pid == 0 || slices.ContainsFunc(victims, func(v events.Victim) bool { return v.PID == pid || v.TID == pid || v.Role == events.RoleChosen }) {
+		return nil
+	}
+
+	c := &events.Chosen{Process: events.Process{PID: pid, TID: pid, Comm: r.nameOf(pid)}}
+	if row := r.rowOf(pid); row != nil {
+		c.PID, c.UID, c.OOMScoreAdj = row.tgid, new(row.uid), new(row.adj)
+	}
+
+	if s := r.summary; s != nil && s.uidKnown {
+		c.UID = new(uint32(s.uid))
+	}
+
+	if path := r.taskMemcg(); path != "" {
+		cgroup, place := cgroupOf(path)
+		c.Cgroup, c.Workload = cgroup, place.Workload
+
+		r.unidentified("chosen", unknown)
+	} else {
+		unknown.Add("chosen.cgroup")
+	}
+
+	unknown.Unless("chosen.comm", c.Comm != "")
+	unknown.Unless("chosen.uid", c.UID != nil)
+	unknown.Unless("chosen.oom_score_adj", c.OOMScoreAdj != nil)
+
+	return c
 }
 
 // locate sets the cgroup and workload of a victim. Only that of the chosen process is in
@@ -181,12 +282,21 @@ func (r *report) pgtables(k kill, row *taskRow, page uint64) *uint64 {
 	return k.pgtable
 }
 
-func (r *report) killer(scope events.Scope) *events.Killer {
+func (r *report) killer(scope events.Scope, unknown *oom.Unknowns) *events.Killer {
 	if r.group == "" {
-		return oom.Killer(scope, nil, "")
+		k := oom.Killer(scope, nil, "")
+		if r.grouped {
+			k.Path = events.PathGroup
+
+			unknown.Add("killer.group_cgroup")
+		}
+
+		return k
 	}
 
 	cgroup, place := cgroupOf(r.group)
+
+	unknown.Add("killer.group_cgroup.id")
 
 	return oom.Killer(scope, cgroup, place.Level)
 }
