@@ -75,7 +75,7 @@ func memcgCharge(m *events.Memory) *charge {
 		anon: m.AnonBytes, shmem: m.ShmemBytes, cache: cacheOf(m.FileBytes, m.ShmemBytes),
 		slabReclaimable: m.SlabReclaimableBytes, slabUnreclaimable: m.SlabUnreclaimableBytes,
 		kernelStacks: m.KernelStackBytes, pagetables: m.PagetablesBytes, sock: m.SockBytes, perCPU: m.PercpuBytes,
-		dirty: sum(m.FileDirtyBytes, m.FileWritebackBytes), active: m.ActiveFileBytes, inactive: m.InactiveFileBytes,
+		dirty: dirtyCache(m.FileDirtyBytes, m.FileWritebackBytes, cacheOf(m.FileBytes, m.ShmemBytes)), active: m.ActiveFileBytes, inactive: m.InactiveFileBytes,
 		unevictable: m.UnevictableBytes, thp: m.AnonTHPBytes,
 		hugetlb: m.HugetlbBytes,
 	}
@@ -94,7 +94,8 @@ func nodeCharge(n *events.NodeState) *charge {
 		anon: n.AnonBytes, shmem: n.ShmemBytes, cache: cacheOf(n.FileBytes, n.ShmemBytes),
 		slabReclaimable: n.SlabReclaimable, slabUnreclaimable: n.SlabUnreclaimable,
 		kernelStacks: n.KernelStackBytes, pagetables: n.PagetablesBytes,
-		dirty: sum(n.DirtyBytes, n.WritebackBytes), unevictable: n.UnevictableBytes, thp: n.AnonTHPBytes,
+		dirty:       dirtyCache(n.DirtyBytes, n.WritebackBytes, cacheOf(n.FileBytes, n.ShmemBytes)),
+		unevictable: n.UnevictableBytes, thp: n.AnonTHPBytes,
 		gpu: sum(n.GPUActiveBytes, n.GPUReclaimBytes), compressed: oom.CompressedSwap(n),
 	}
 
@@ -107,6 +108,17 @@ func nodeCharge(n *events.NodeState) *charge {
 	}
 
 	return c
+}
+
+// dirtyCache is the page cache that is dirty or under writeback. Writeback also counts anonymous
+// memory on its way to swap (NR_WRITEBACK), which no page cache is: so it is no more than there is.
+func dirtyCache(dirty, writeback, cache *uint64) *uint64 {
+	all := sum(dirty, writeback)
+	if all == nil || cache == nil {
+		return all
+	}
+
+	return new(min(*all, *cache))
 }
 
 // cacheOf is file without shmem, which the kernel counts as file (NR_FILE_PAGES).

@@ -46,6 +46,7 @@ type facts struct {
 	memoryFrom *events.Completion
 
 	victim  *events.Victim // the chosen one, else the first; nil if nobody died
+	unknown []string       // keys of the incident
 	charge  *charge        // what the limiter or the node was used for; nil: not known
 	history History
 }
@@ -58,6 +59,7 @@ func incidentFacts(inc *events.Incident, history History) *facts {
 		allocation: value(inc.Allocation), before: value(inc.Before), passes: value(inc.Passes), shares: inc.Shares,
 		candidates: inc.Candidates, node: value(inc.NodeState), eviction: value(inc.Eviction),
 		memoryFrom: inc.SourceOf("memory"), victim: chosen(inc), history: history, wait: inc.Wait,
+		unknown: inc.Unknown,
 	}
 
 	f.state, f.atKill = nodeAtKill(inc), inc.NodeAtKill != nil

@@ -41,7 +41,9 @@ type entry struct {
 	boot    string
 	subject subject
 	scope   events.Scope
-	limiter *events.Cgroup
+	limiter *events.Limiter // nil: unknown
+	// exact is how far off the time may be.
+	exact time.Duration
 }
 
 // Add records an incident, or replaces it after an update. Only OOM kills are kept.
@@ -56,10 +58,7 @@ func (j *Journal) Add(inc *events.Incident) {
 			ID: inc.ID, Time: inc.Time, Victim: process(&v.Process),
 			Released: v.ReleasedAfterNS != nil, ReleasedAfterNS: value(v.ReleasedAfterNS),
 		},
-		boot: inc.BootID, subject: subjectOf(v), scope: inc.Scope,
-	}
-	if inc.Limiter != nil {
-		e.limiter = inc.Limiter.Cgroup
+		boot: inc.BootID, subject: subjectOf(v), scope: inc.Scope, limiter: limiterOf(inc), exact: resolution(inc),
 	}
 
 	if i := slices.IndexFunc(j.kills, func(o entry) bool { return o.ID == e.ID && o.boot == e.boot }); i >= 0 {
@@ -88,14 +87,17 @@ func (j *Journal) before(inc *events.Incident) History {
 	subject := subjectOf(v)
 	var history History
 
+	exact, limiter := resolution(inc), limiterOf(inc)
+
 	for _, e := range j.kills {
-		if e.boot == inc.BootID && e.ID == inc.ID || e.Time.After(inc.Time) {
+		// What is closer than the times are exact has neither an order nor a distance.
+		if e.boot == inc.BootID && e.ID == inc.ID || inc.Time.Sub(e.Time) < max(exact, e.exact) {
 			continue
 		}
 		kill := e.Kill
 		kill.SameVictim = subject.is(e.subject)
 
-		kill.SameLimiter = e.boot == inc.BootID && e.scope == inc.Scope && sameLimiter(e.limiter, inc.Limiter)
+		kill.SameLimiter = e.boot == inc.BootID && e.scope == inc.Scope && sameLimiter(e.limiter, limiter)
 		if kill.SameVictim || kill.SameLimiter {
 			history = append(history, kill)
 		}
@@ -106,13 +108,44 @@ func (j *Journal) before(inc *events.Incident) History {
 	return history
 }
 
-func sameLimiter(then *events.Cgroup, l *events.Limiter) bool {
-	if l == nil || l.Cgroup == nil {
-		return then == nil
+// limiterOf returns whose limit was hit, nil if it is unknown: a kernel log may not show the
+// limiter, or whether it was the whole node.
+func limiterOf(inc *events.Incident) *events.Limiter {
+	if slices.Contains(inc.Unknown, "limiter") || slices.Contains(inc.Unknown, "constraint") {
+		return nil
 	}
-	equal, _ := then.Same(l.Cgroup)
+
+	return inc.Limiter
+}
+
+func sameLimiter(then, now *events.Limiter) bool {
+	switch {
+	case then == nil || now == nil:
+		return false
+	case then.Cgroup == nil && now.Cgroup == nil:
+		return then.Level == events.LevelNode && now.Level == events.LevelNode && slices.Equal(then.Nodes, now.Nodes)
+	}
+	equal, _ := then.Cgroup.Same(now.Cgroup)
 
 	return equal
+}
+
+// never is the resolution of a log without times.
+const never = time.Duration(1<<63 - 1)
+
+// resolution returns how far off the time of an incident may be. A log with the kernel's own
+// times has microseconds, one with dates mostly whole seconds.
+func resolution(inc *events.Incident) time.Duration {
+	switch {
+	case inc.Log == nil || inc.Log.UptimeNS != nil:
+		return 0
+	case slices.Contains(inc.Unknown, "time"):
+		return never
+	case inc.Time.Nanosecond() == 0:
+		return time.Second
+	}
+
+	return 0
 }
 
 // subject is who died, as far as it survives a restart: a container's id does

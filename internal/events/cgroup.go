@@ -112,10 +112,14 @@ type Rung struct {
 	LowBytes *uint64 `json:"low_bytes,omitempty"`
 	// PeakBytes is its highest usage so far.
 	PeakBytes *uint64 `json:"peak_bytes,omitempty"`
-	// SwapUsageBytes is the swap in use; memory and swap together in cgroup v1.
+	// SwapUsageBytes is the swap in use. In cgroup v1 it repeats memsw_usage_bytes.
 	SwapUsageBytes *uint64 `json:"swap_usage_bytes,omitempty"`
-	// SwapMaxBytes is its limit of swap; of memory and swap together in cgroup v1.
+	// SwapMaxBytes is its limit of swap. In cgroup v1 it repeats memsw_max_bytes.
 	SwapMaxBytes *uint64 `json:"swap_max_bytes,omitempty"`
+	// MemswUsageBytes is the memory and swap in use together, of cgroup v1.
+	MemswUsageBytes *uint64 `json:"memsw_usage_bytes,omitempty"`
+	// MemswMaxBytes is its limit of memory and swap together, of cgroup v1.
+	MemswMaxBytes *uint64 `json:"memsw_max_bytes,omitempty"`
 	// OOMGroup is the value of its memory.oom.group.
 	OOMGroup *bool `json:"oom_group,omitempty"`
 	// Below is true for a cgroup between the victim and the limiter.

@@ -7,18 +7,22 @@ import "strings"
 // Limiter is the owner of the limit that was hit.
 type Limiter struct {
 	// Level is the level of the limiter in the cgroup tree of the node.
-	Level Level `json:"level"`
+	Level Level `json:"level,omitempty"`
 	// Which is the file of the limit: memory.max, memory.limit_in_bytes, memory.memsw.limit_in_bytes;
 	// or node; or numa_nodes.
 	Which string `json:"which,omitempty"`
-	// LimitBytes is the limit that was hit.
+	// LimitBytes is the limit that was hit: that of the file in which.
 	LimitBytes *uint64 `json:"limit_bytes,omitempty"`
 	// UsageBytes is the usage under that limit.
 	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
-	// SwapLimitBytes is the limit of swap; of memory and swap together in cgroup v1.
+	// SwapLimitBytes is the limit of swap. In cgroup v1 it repeats memsw_limit_bytes.
 	SwapLimitBytes *uint64 `json:"swap_limit_bytes,omitempty"`
-	// SwapUsageBytes is the swap in use; memory and swap together in cgroup v1.
+	// SwapUsageBytes is the swap in use. In cgroup v1 it repeats memsw_usage_bytes.
 	SwapUsageBytes *uint64 `json:"swap_usage_bytes,omitempty"`
+	// MemswUsageBytes is the memory and swap in use together, of cgroup v1.
+	MemswUsageBytes *uint64 `json:"memsw_usage_bytes,omitempty"`
+	// MemswLimitBytes is the limit of memory and swap together, of cgroup v1.
+	MemswLimitBytes *uint64 `json:"memsw_limit_bytes,omitempty"`
 	// OOMKillDisable is true if the OOM killer is disabled for it (memory.oom_control of cgroup v1): at
 	// its limit tasks wait, and nothing is killed. Read for inspections and for tasks that wait.
 	OOMKillDisable *bool `json:"oom_kill_disable,omitempty"`

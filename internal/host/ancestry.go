@@ -120,8 +120,12 @@ var limitFiles = map[int][]limitFile{
 		{name: "memory.usage_in_bytes", key: "usage_bytes", set: func(r *events.Rung, n *uint64) { r.UsageBytes = n }},
 		{name: "memory.limit_in_bytes", key: "max_bytes", set: func(r *events.Rung, n *uint64) { r.MaxBytes = n }},
 		{name: "memory.max_usage_in_bytes", key: "peak_bytes", set: func(r *events.Rung, n *uint64) { r.PeakBytes = n }},
-		{name: "memory.memsw.usage_in_bytes", key: "swap_usage_bytes", set: func(r *events.Rung, n *uint64) { r.SwapUsageBytes = n }},
-		{name: "memory.memsw.limit_in_bytes", key: "swap_max_bytes", set: func(r *events.Rung, n *uint64) { r.SwapMaxBytes = n }},
+		{name: "memory.memsw.usage_in_bytes", key: "swap_usage_bytes", set: func(r *events.Rung, n *uint64) {
+			r.SwapUsageBytes, r.MemswUsageBytes = n, n
+		}},
+		{name: "memory.memsw.limit_in_bytes", key: "swap_max_bytes", set: func(r *events.Rung, n *uint64) {
+			r.SwapMaxBytes, r.MemswMaxBytes = n, n
+		}},
 	},
 	2: {
 		{name: "memory.current", key: "usage_bytes", set: func(r *events.Rung, n *uint64) { r.UsageBytes = n }},

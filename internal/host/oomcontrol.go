@@ -70,10 +70,7 @@ func (r Reader) Limiter(a *events.Rung) *events.Limiter {
 		SwapLimitBytes: a.SwapMaxBytes, SwapUsageBytes: a.SwapUsageBytes, Cgroup: &a.Cgroup, Workload: a.Workload,
 	}
 	if r.Layout.MemoryVersion == 1 {
-		l.Which = oom.V1LimitFile(room(a.UsageBytes, a.MaxBytes), room(a.SwapUsageBytes, a.SwapMaxBytes))
-		if strings.HasPrefix(l.Which, "memory.memsw.") {
-			l.LimitBytes, l.UsageBytes = a.SwapMaxBytes, a.SwapUsageBytes
-		}
+		oom.V1Limiter(l, oom.V1LimitFile(room(a.UsageBytes, a.MaxBytes), room(a.SwapUsageBytes, a.SwapMaxBytes)))
 	}
 
 	if c, ok := r.OOMControl(a.Cgroup.Path); ok {

@@ -231,11 +231,6 @@ func (b *builder) memcgLimiter(memcg *kernel.Memcg, unknown *oom.Unknowns) *even
 	cgroup, place := b.cgroup(memcg.Key)
 
 	l := &events.Limiter{Level: levelOf(place), Which: "memory.max", Cgroup: &cgroup, Workload: place.Workload}
-	if b.cfg.CgroupV1 {
-		l.Which = v1LimitFile(memcg)
-	}
-
-	unknown.Unless("limiter.which", l.Which != "")
 
 	if memcg.Memory.Known {
 		l.UsageBytes, l.LimitBytes = b.bytes(memcg.Memory.Usage), b.limit(memcg.Memory.Max)
@@ -249,6 +244,11 @@ func (b *builder) memcgLimiter(memcg *kernel.Memcg, unknown *oom.Unknowns) *even
 		unknown.Add("limiter.swap_usage_bytes", "limiter.swap_limit_bytes")
 	}
 
+	if b.cfg.CgroupV1 {
+		oom.V1Limiter(l, v1LimitFile(memcg))
+	}
+
+	unknown.Unless("limiter.which", l.Which != "")
 	b.protected(l, memcg.Protection, unknown)
 
 	return l
@@ -342,6 +342,9 @@ func (b *builder) ancestor(memcg *kernel.Memcg, unknown *oom.Unknowns) events.Ru
 
 	if s := memcg.Swap; s.Known {
 		a.SwapUsageBytes, a.SwapMaxBytes = b.bytes(s.Usage), b.limit(s.Max)
+		if b.cfg.CgroupV1 {
+			a.MemswUsageBytes, a.MemswMaxBytes = a.SwapUsageBytes, a.SwapMaxBytes
+		}
 	} else {
 		unknown.Add("ladder.swap_usage_bytes", "ladder.swap_max_bytes")
 	}

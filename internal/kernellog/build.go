@@ -160,6 +160,11 @@ func (b *builder) kernelIncident(r *report, unknown *oom.Unknowns) *events.Incid
 		unknown.Unless("memory.sock_bytes", m.SockBytes != nil)
 	}
 
+	if inc.Shares = r.shares(); inc.Shares != nil {
+		r.unidentified("shares", unknown)
+		unknown.Add("shares.max_bytes")
+	}
+
 	if len(r.tasks) > 0 {
 		inc.Candidates = r.candidates(page, total, r.likelyPages(inc, total, page))
 	} else {

@@ -26,8 +26,10 @@ func (r *report) limiterPath() string {
 	return ""
 }
 
+// statsOfLimiter reports whether the first statistics are those of the limiter, whose they are by
+// their order where the log does not name them.
 func (r *report) statsOfLimiter() bool {
-	return len(r.stats) > 0 && r.stats[0].path == r.limiterPath()
+	return len(r.stats) > 0 && (r.stats[0].path == r.limiterPath() || r.stats[0].path == "" && !r.stats[0].perCgroup)
 }
 
 // scope returns what ran out. If the log does not distinguish the node from some of its
@@ -36,6 +38,8 @@ func (r *report) scope(page uint64, unknown *oom.Unknowns) events.Scope {
 	switch {
 	case r.isSysrq():
 		return events.ScopeSysrq
+	case r.ofProgram():
+		return events.Scope(r.summary.constraint)
 	case r.isMemcg, r.ofMemcg():
 		return events.ScopeMemcg
 	case r.summary != nil:
@@ -52,9 +56,15 @@ func (r *report) scope(page uint64, unknown *oom.Unknowns) events.Scope {
 	return events.ScopeUnknown
 }
 
-// isSysrq reports whether sysrq-f asked for the kill: with order -1, since 4.3.
+// isSysrq reports whether sysrq-f asked for the kill: with order -1, since 4.3, or by its stack.
 func (r *report) isSysrq() bool {
-	return r.sysrqAsked || r.header != nil && r.header.order != nil && *r.header.order == -1
+	return r.sysrqAsked || r.header != nil && r.header.order != nil && *r.header.order == -1 || r.stack.scope() == events.ScopeSysrq
+}
+
+// ofProgram reports whether a constraint that is none of the kernel's own led to the kill: a BPF
+// program asked for it, without a limit that was reached.
+func (r *report) ofProgram() bool {
+	return r.summary != nil && r.summary.constraint != "" && !constraints[r.summary.constraint]
 }
 
 // summaryScope returns the scope in the summary. The cgroup that it names counts more than
@@ -66,18 +76,18 @@ func (r *report) summaryScope(unknown *oom.Unknowns) events.Scope {
 	switch {
 	case s.oomMemcg != "" || s.constraint == "CONSTRAINT_MEMCG":
 		return events.ScopeMemcg
-	case !s.global:
-		unknown.Add("constraint")
-		return events.ScopeGlobal
 	case s.constraint == "CONSTRAINT_CPUSET":
 		return events.ScopeCpuset
 	case s.constraint == "CONSTRAINT_MEMORY_POLICY":
 		return events.ScopeMempolicy
-	case s.constraint != "CONSTRAINT_NONE":
-		return events.Scope(s.constraint)
 	}
 
 	printed := r.release != "" && (versionBefore(r.release, 5, 0) || !versionBefore(r.release, 5, 3))
+	if !s.global && !r.isNode && r.memInfo == nil && !(printed && s.constraint != "") {
+		unknown.Add("scope")
+		return events.ScopeUnknown
+	}
+
 	unknown.Unless("constraint", printed && r.showsOrder())
 
 	return events.ScopeGlobal
@@ -109,7 +119,7 @@ func (r *report) limiter(inc *events.Incident, page uint64, unknown *oom.Unknown
 	case events.ScopeCpuset, events.ScopeMempolicy:
 		inc.Limiter = oom.NUMALimiter(r.nodes(inc.Scope), unknown)
 	default:
-		unknown.Add("limiter")
+		unknown.Unless("limiter", r.ofProgram()) // then no limit was hit
 	}
 }
 
@@ -140,19 +150,24 @@ func (r *report) unidentified(of string, unknown *oom.Unknowns) {
 
 func (r *report) memcgLimiter(inc *events.Incident, unknown *oom.Unknowns) {
 	path := r.limiterPath()
-	if path == "" {
+	if path == "" && !r.limits.any() {
 		unknown.Add("limiter")
 		return
 	}
-	cgroup, place := cgroupOf(path)
-	l := &events.Limiter{Level: place.Level, Cgroup: cgroup, Workload: place.Workload}
+
+	l := &events.Limiter{Which: r.limits.which()}
 	inc.Limiter = l
 
-	r.unidentified("limiter", unknown)
+	if path == "" {
+		unknown.Add("limiter.cgroup", "limiter.level")
+	} else {
+		cgroup, place := cgroupOf(path)
+		l.Level, l.Cgroup, l.Workload = place.Level, cgroup, place.Workload
 
-	if l.Which = r.limits.which(); l.Which == "" {
-		unknown.Add("limiter.which")
+		r.unidentified("limiter", unknown)
 	}
+
+	unknown.Unless("limiter.which", l.Which != "")
 	set := func(c *counter, usage, limit **uint64, usageName, limitName string) {
 		if c == nil {
 			unknown.Add(limitName, usageName)
@@ -170,9 +185,15 @@ func (r *report) memcgLimiter(inc *events.Incident, unknown *oom.Unknowns) {
 	set(r.limits.memory, &l.UsageBytes, &l.LimitBytes, "limiter.usage_bytes", "limiter.limit_bytes")
 	set(cmp.Or(r.limits.memsw, r.limits.swap), &l.SwapUsageBytes, &l.SwapLimitBytes, "limiter.swap_usage_bytes", "limiter.swap_limit_bytes")
 
-	if r.limits.memsw == nil { // cgroup v1 protects nothing
+	if r.limits.memsw == nil {
 		r.protection(l, l.UsageBytes, unknown)
+		return
 	}
+
+	// cgroup v1 protects nothing.
+	oom.V1Limiter(l, l.Which)
+	unknown.Unless("limiter.memsw_usage_bytes", l.MemswUsageBytes != nil)
+	unknown.Unless("limiter.memsw_limit_bytes", !unknown.Has("limiter.swap_limit_bytes"))
 }
 
 // protection sets what is protected below the limiter. That is part of its usage, so no
@@ -260,7 +281,7 @@ func (sum *summary) task() (path, comm string) {
 // ancestry sets the memcg ancestry as far as the log names it: from the victim's cgroup up to
 // the limiter.
 func (r *report) ancestry(inc *events.Incident, unknown *oom.Unknowns) {
-	if inc.Scope != events.ScopeMemcg || inc.Limiter == nil {
+	if inc.Scope != events.ScopeMemcg || inc.Limiter == nil || inc.Limiter.Cgroup == nil {
 		unknown.Add("ladder")
 		return
 	}
@@ -280,17 +301,24 @@ func (r *report) ancestry(inc *events.Incident, unknown *oom.Unknowns) {
 	}
 	l := inc.Limiter
 
-	inc.Ladder = append(inc.Ladder, events.Rung{
-		Cgroup: *l.Cgroup, Level: l.Level, Workload: l.Workload, UsageBytes: l.UsageBytes, MaxBytes: l.LimitBytes,
-		SwapUsageBytes: l.SwapUsageBytes, SwapMaxBytes: l.SwapLimitBytes,
-	})
+	rung := events.Rung{
+		Cgroup: *l.Cgroup, Level: l.Level, Workload: l.Workload,
+		SwapUsageBytes: l.SwapUsageBytes, SwapMaxBytes: l.SwapLimitBytes, MemswUsageBytes: l.MemswUsageBytes, MemswMaxBytes: l.MemswLimitBytes,
+	}
+	if m := r.limits.memory; m != nil {
+		rung.UsageBytes, rung.MaxBytes = m.usage, m.limit
+	}
+
+	inc.Ladder = append(inc.Ladder, rung)
 	for i := range inc.Ladder {
 		if r.group != "" && inc.Ladder[i].Cgroup.Path == r.group {
 			inc.Ladder[i].OOMGroup = new(true)
 		}
 	}
 
-	for _, name := range []string{"usage_bytes", "limit_bytes", "swap_usage_bytes", "swap_limit_bytes"} {
+	for _, name := range []string{
+		"usage_bytes", "limit_bytes", "swap_usage_bytes", "swap_limit_bytes", "memsw_usage_bytes", "memsw_limit_bytes",
+	} {
 		if unknown.Has("limiter." + name) {
 			unknown.Add("ladder." + strings.Replace(name, "limit", "max", 1))
 		}

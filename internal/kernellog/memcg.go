@@ -3,6 +3,9 @@
 package kernellog
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -350,6 +353,34 @@ func (r *report) memory() *events.Memory {
 func has(values map[string]uint64, key string) bool {
 	_, ok := values[key]
 	return ok
+}
+
+// shares returns the cgroups right below the limiter with what is charged to them and below, the
+// largest first. Before 5.2 the log has the counts of each cgroup. It returns nil if some are
+// missing, or if there is none.
+func (r *report) shares() []events.Share {
+	top := r.limiterPath()
+	if len(r.stats) < 2 || !r.stats[0].perCgroup || r.stats[0].path != top || r.memory() == nil {
+		return nil
+	}
+
+	used := map[string]uint64{}
+
+	for _, one := range r.stats[1:] {
+		child, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(one.path, top), "/"), "/")
+		used[child] += one.values["rss"] + one.values["cache"]
+	}
+
+	var list []events.Share
+
+	for _, child := range slices.Sorted(maps.Keys(used)) {
+		cgroup, place := cgroupOf(strings.TrimSuffix(top, "/") + "/" + child)
+		list = append(list, events.Share{Cgroup: *cgroup, Level: place.Level, Workload: place.Workload, UsageBytes: new(used[child])})
+	}
+
+	slices.SortStableFunc(list, func(a, b events.Share) int { return cmp.Compare(*b.UsageBytes, *a.UsageBytes) })
+
+	return list
 }
 
 // sumStats adds up the counts of each cgroup.

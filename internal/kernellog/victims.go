@@ -283,6 +283,10 @@ func (r *report) pgtables(k kill, row *taskRow, page uint64) *uint64 {
 }
 
 func (r *report) killer(scope events.Scope, unknown *oom.Unknowns) *events.Killer {
+	if r.ofProgram() && r.summary.oomMemcg != "" {
+		scope = events.ScopeMemcg // the path of the kill
+	}
+
 	if r.group == "" {
 		k := oom.Killer(scope, nil, "")
 		if r.grouped {

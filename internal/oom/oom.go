@@ -47,6 +47,17 @@ func V1LimitFile(memoryRoom, memswRoom uint64) string {
 	return "memory.limit_in_bytes"
 }
 
+// V1Limiter completes the limiter of a cgroup of version 1. Its usage and limit are those of
+// memory.limit_in_bytes, and its swap those of memory and swap together. which is the file of
+// the limit that was hit, "" if it is unknown: the usage and the limit become those of that file.
+func V1Limiter(l *events.Limiter, which string) {
+	l.Which, l.MemswUsageBytes, l.MemswLimitBytes = which, l.SwapUsageBytes, l.SwapLimitBytes
+
+	if strings.HasPrefix(which, "memory.memsw.") {
+		l.UsageBytes, l.LimitBytes = l.MemswUsageBytes, l.MemswLimitBytes
+	}
+}
+
 // NodeLimiter returns the limiter of an OOM in which the whole host ran out of memory:
 // its RAM and swap, in bytes, nil if unknown. What is missing is added to unknown.
 func NodeLimiter(ramBytes, swapBytes *uint64, unknown *Unknowns) *events.Limiter {
