@@ -2,7 +2,12 @@
 
 package events
 
-import "reflect"
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+)
 
 // Level is the level of a cgroup in the cgroup tree of the node.
 type Level string
@@ -28,13 +33,59 @@ type CgroupKey struct {
 	ID uint64 `json:"id"`
 }
 
-// Cgroup is a cgroup as it is shown. Path is relative to the mount of its
-// hierarchy and starts with "/"; it is empty if it could not be read.
+// Cgroup is a cgroup as it is shown. A kernel log has paths alone: an id, and a hierarchy, that are not
+// known are absent.
 type Cgroup struct {
 	CgroupKey
 	// Path is the path from the mount of the hierarchy, starting with "/"; absent if it could not be
 	// read.
 	Path string `json:"path,omitempty"`
+	// HierarchyUnknown is that Hierarchy is not known, which is 0 then.
+	HierarchyUnknown bool `json:"-"`
+}
+
+// MarshalJSON leaves out what is not known of the key.
+func (c Cgroup) MarshalJSON() ([]byte, error) {
+	type line struct {
+		Hierarchy *uint32 `json:"hierarchy,omitempty"`
+		ID        uint64  `json:"id,omitempty"`
+		Path      string  `json:"path,omitempty"`
+	}
+
+	known := line{ID: c.ID, Path: c.Path}
+	if !c.HierarchyUnknown {
+		known.Hierarchy = &c.Hierarchy
+	}
+
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+
+	if err := enc.Encode(known); err != nil {
+		return nil, fmt.Errorf("encode a cgroup: %w", err)
+	}
+
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+}
+
+// UnmarshalJSON reverses MarshalJSON. Lines of older versions have a hierarchy of 0, and an id of 0,
+// where they are not known.
+func (c *Cgroup) UnmarshalJSON(text []byte) error {
+	var line struct {
+		Hierarchy *uint32
+		ID        uint64
+		Path      string
+	}
+	if err := json.Unmarshal(text, &line); err != nil {
+		return fmt.Errorf("decode a cgroup: %w", err)
+	}
+
+	*c = Cgroup{Path: line.Path, HierarchyUnknown: line.Hierarchy == nil}
+	if c.ID = line.ID; line.Hierarchy != nil {
+		c.Hierarchy = *line.Hierarchy
+	}
+
+	return nil
 }
 
 // Same compares two cgroups, by ids where both are known, else by paths: a kernel log

@@ -27,12 +27,12 @@ const (
 
 // Process is a task and the process that it belongs to.
 type Process struct {
-	// PID is the process id (TGID).
-	PID int `json:"pid"`
-	// TID is the id of the thread.
-	TID int `json:"tid"`
-	// Comm is the name of the process (of its leader thread).
-	Comm string `json:"comm"`
+	// PID is the process id (TGID); absent if it is not known.
+	PID int `json:"pid,omitempty"`
+	// TID is the id of the thread; absent if it is not known.
+	TID int `json:"tid,omitempty"`
+	// Comm is the name of the process (of its leader thread); absent if it is not known.
+	Comm string `json:"comm,omitempty"`
 	// Thread is the name of the thread, where it differs.
 	Thread string `json:"thread,omitempty"`
 	// IsKernel is true for a kernel thread.

@@ -37,7 +37,8 @@ func after(rec record, text, key string) (string, bool) {
 
 	end := strings.IndexAny(rest, " ,")
 	if end < 0 {
-		return rest, !rec.torn && rest != ""
+		// A size ends with its unit.
+		return rest, rest != "" && (!rec.torn || strings.HasSuffix(rest, "kB") || strings.HasSuffix(rest, "KB"))
 	}
 
 	return rest[:end], end > 0

@@ -133,9 +133,17 @@ func (r *report) nodes(scope events.Scope) []int {
 	return oom.NodeList(list)
 }
 
-// cgroupOf returns a cgroup as a log has it: with a path, without an id.
+// cgroupOf returns a cgroup of version 2 as a log has it: with a path, without an id.
 func cgroupOf(path string) (*events.Cgroup, resolve.Place) {
 	return &events.Cgroup{Path: path}, resolve.ParsePath(path)
+}
+
+// cgroupOf returns a cgroup of the report, which shows the hierarchy only of cgroup v2.
+func (r *report) cgroupOf(path string) (*events.Cgroup, resolve.Place) {
+	cgroup, place := cgroupOf(path)
+	cgroup.HierarchyUnknown = r.limits.swap == nil
+
+	return cgroup, place
 }
 
 // unidentified marks what no log has of a cgroup: its id, and its hierarchy unless the
@@ -161,7 +169,7 @@ func (r *report) memcgLimiter(inc *events.Incident, unknown *oom.Unknowns) {
 	if path == "" {
 		unknown.Add("limiter.cgroup", "limiter.level")
 	} else {
-		cgroup, place := cgroupOf(path)
+		cgroup, place := r.cgroupOf(path)
 		l.Level, l.Cgroup, l.Workload = place.Level, cgroup, place.Workload
 
 		r.unidentified("limiter", unknown)
@@ -293,7 +301,7 @@ func (r *report) ancestry(inc *events.Incident, unknown *oom.Unknowns) {
 	}
 
 	for at := task; len(at) > len(top) && len(inc.Ladder) < 64; at = at[:max(strings.LastIndexByte(at, '/'), len(top))] {
-		cgroup, place := cgroupOf(at)
+		cgroup, place := r.cgroupOf(at)
 		ancestor := events.Rung{Cgroup: *cgroup, Level: place.Level, Workload: place.Workload, Below: true}
 		inc.Ladder = append(inc.Ladder, ancestor)
 

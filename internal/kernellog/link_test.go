@@ -58,7 +58,7 @@ func brief(list []*events.Incident) string {
 
 		if inc.Limiter != nil && inc.Limiter.Cgroup != nil {
 			limiter = inc.Limiter.Cgroup.Path
-		} else if inc.Limiter != nil {
+		} else if inc.Limiter != nil && inc.Limiter.Level != "" {
 			limiter = string(inc.Limiter.Level)
 		}
 

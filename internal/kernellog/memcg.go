@@ -374,7 +374,7 @@ func (r *report) shares() []events.Share {
 	var list []events.Share
 
 	for _, child := range slices.Sorted(maps.Keys(used)) {
-		cgroup, place := cgroupOf(strings.TrimSuffix(top, "/") + "/" + child)
+		cgroup, place := r.cgroupOf(strings.TrimSuffix(top, "/") + "/" + child)
 		list = append(list, events.Share{Cgroup: *cgroup, Level: place.Level, Workload: place.Workload, UsageBytes: new(used[child])})
 	}
 

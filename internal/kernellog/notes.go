@@ -55,7 +55,7 @@ func (r *report) isKillAlone() bool {
 // lacks returns the parts of the report that the log lacks, in the order of the report.
 func (r *report) lacks(inc *events.Incident) []string {
 	memcg := inc.Scope == events.ScopeMemcg
-	node := !memcg && inc.Scope != events.ScopeUnknown
+	node := !memcg && inc.Scope != events.ScopeUnknown && !r.ofProgram()
 
 	var list []string
 

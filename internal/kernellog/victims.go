@@ -224,7 +224,7 @@ func (r *report) choice(victims []events.Victim, unknown *oom.Unknowns) *events.
 	}
 
 	if path := r.taskMemcg(); path != "" {
-		cgroup, place := cgroupOf(path)
+		cgroup, place := r.cgroupOf(path)
 		c.Cgroup, c.Workload = cgroup, place.Workload
 
 		r.unidentified("chosen", unknown)
@@ -243,7 +243,7 @@ func (r *report) choice(victims []events.Victim, unknown *oom.Unknowns) *events.
 // the log.
 func (r *report) locate(v *events.Victim, unknown *oom.Unknowns) {
 	if path := r.taskMemcg(); v.Role == events.RoleChosen && path != "" {
-		cgroup, place := cgroupOf(path)
+		cgroup, place := r.cgroupOf(path)
 		v.Cgroup, v.Workload = cgroup, place.Workload
 
 		r.unidentified("victims", unknown)
@@ -254,7 +254,7 @@ func (r *report) locate(v *events.Victim, unknown *oom.Unknowns) {
 	unknown.Add("victims.cgroup")
 
 	if r.group != "" { // it is in that cgroup or below
-		_, place := cgroupOf(r.group)
+		_, place := r.cgroupOf(r.group)
 		v.Workload = place.Workload
 	}
 }
@@ -298,7 +298,7 @@ func (r *report) killer(scope events.Scope, unknown *oom.Unknowns) *events.Kille
 		return k
 	}
 
-	cgroup, place := cgroupOf(r.group)
+	cgroup, place := r.cgroupOf(r.group)
 
 	unknown.Add("killer.group_cgroup.id")
 

@@ -115,7 +115,8 @@ func TestWhen(t *testing.T) {
 	for at, want := range map[time.Time]string{
 		time.Date(2026, 7, 21, 14, 3, 7, 0, time.UTC): "14:03:07",
 		time.Unix(32, 439271e3):                       "[32.439]",     // of a log without a wall clock
-		time.Unix(0, 0):                               "time unknown", // of one without any time
+		time.Unix(0, 0):                               "time unknown", // and without uptimes
+		time.Unix(0, 1e6):                             "[0.001]",
 		time.Unix(400*24*3600, 0):                     "[34560000.000]",
 		time.Date(1980, 6, 1, 1, 2, 3, 0, time.UTC):   "01:02:03",
 		time.Date(1969, 12, 31, 1, 2, 3, 0, time.UTC): "01:02:03",

@@ -57,6 +57,10 @@ func outcome(inc *events.Incident, a answers) string {
 	case events.OutcomeSkipped:
 		return "the kernel skipped the selection of a victim"
 	case "":
+		if c := inc.Chosen; c != nil {
+			return phrase.Task(c.Comm, c.PID) + inside(inc, &c.Process) + " was chosen, but whether it died is unknown"
+		}
+
 		return "whether a process was killed is unknown"
 	case events.OutcomePanic:
 		if inc.Passes != nil && inc.Passes.NoKillable > 0 {
@@ -78,6 +82,10 @@ func outcome(inc *events.Incident, a answers) string {
 	text := who + " killed " + a.died
 	if t := inc.Trigger; t != nil && len(inc.Victims) == 1 && t.PID == inc.Victims[0].PID && t.PID != 0 {
 		text = who + " killed it"
+	}
+
+	if c := inc.Chosen; c != nil && slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.Role == events.RoleChild }) {
+		text += " in place of its parent " + phrase.Task(c.Comm, c.PID) + ", which the kernel had chosen"
 	}
 
 	return text + manner(inc.Killer)
@@ -138,7 +146,11 @@ func limited(inc *events.Incident) string {
 	}
 
 	l := inc.Limiter
-	if l == nil {
+
+	switch {
+	case l == nil && strings.HasPrefix(string(inc.Scope), "CONSTRAINT_"):
+		return "no limit was hit: the kernel's constraint is " + string(inc.Scope)
+	case l == nil:
 		return "the limiter is unknown"
 	}
 

@@ -72,12 +72,8 @@ func (t *text) incident(inc *events.Incident) error {
 		}
 	}
 
-	text := sentence(inc)
-	if len(inc.Causes) > 0 { // the block has all causes, with their evidence
-		text += " " + inc.Causes[0].Text
-	}
-
-	if err := t.write(view.Paragraph(head, t.o.Width) + view.Paragraph(text, t.o.Width)); err != nil {
+	// The causes are in the block.
+	if err := t.write(view.Paragraph(head, t.o.Width) + view.Paragraph(sentence(inc), t.o.Width)); err != nil {
 		return err
 	}
 

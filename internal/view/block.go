@@ -42,6 +42,7 @@ func (b block) sections() []section {
 	all.add("waiting", b.waiting()...)
 	all.add("trigger", b.trigger())
 	all.add("exiting", b.exiting())
+	all.add("chosen", b.chosen())
 	all.add("victims", b.victims()...)
 	all.add("candidates", b.candidates()...)
 	all.add("memory", b.charge(), b.chargeParts())
@@ -56,7 +57,7 @@ func (b block) sections() []section {
 	all.add("audit", b.audit())
 	all.add("source", b.source()...)
 	all.add("notes", b.notes()...)
-	all.add("unknown", list(b.inc.Unknown...))
+	all.add("unknown", list(b.unknownParts()...))
 
 	return all
 }
@@ -111,6 +112,25 @@ func (b block) trigger() group {
 		if b.wide && a.TotalPages != nil {
 			items = append(items, fmt.Sprintf("%d pages usable in total", *a.TotalPages))
 		}
+	}
+
+	return list(items...)
+}
+
+// chosen is the process that the kernel chose, where it is not among the victims.
+func (b block) chosen() group {
+	c := b.inc.Chosen
+	if c == nil {
+		return list()
+	}
+
+	items := phrase.NonEmpty(b.thread(&c.Process), b.place(&c.Process, b.home()))
+	if c.UID != nil {
+		items = append(items, fmt.Sprintf("uid %d", *c.UID))
+	}
+
+	if b.inc.Outcome == "" {
+		items = append(items, "whether it died is not in the log")
 	}
 
 	return list(items...)

@@ -89,6 +89,10 @@ func generate(src string) ([]byte, error) {
 		root.OneOf = append(root.OneOf, &jsonschema.Schema{Ref: "#/$defs/" + o.kind})
 	}
 
+	if cgroup := root.Definitions["Cgroup"]; cgroup != nil {
+		cgroup.Required = nil // its encoder leaves out what is not known
+	}
+
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package view
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// inWords are keys of unknown that a kernel log could have had, and what a reader misses with
+// them, in the order in which it matters. What no log has is not among them.
+var inWords = []struct {
+	words  string
+	keys   []string
+	scopes []events.Scope // where it matters; nil: everywhere
+}{
+	{words: "when it was", keys: []string{"time"}},
+	{words: "whether a process was killed", keys: []string{"outcome"}},
+	{words: "which process was killed", keys: []string{"victims", "victims.pid"}},
+	{words: "what ran out", keys: []string{"scope"}},
+	{
+		words: "whether that was the whole node or some of its NUMA nodes, or sysrq-f asked for it", keys: []string{"constraint"},
+		scopes: []events.Scope{events.ScopeGlobal},
+	},
+	{words: "whose limit it was", keys: []string{"limiter", "limiter.cgroup"}, scopes: []events.Scope{events.ScopeMemcg}},
+	{words: "which of its limits was hit", keys: []string{"limiter.which"}, scopes: []events.Scope{events.ScopeMemcg}},
+	{words: "the limit", keys: []string{"limiter.limit_bytes"}, scopes: []events.Scope{events.ScopeMemcg}},
+	{words: "the usage", keys: []string{"limiter.usage_bytes"}, scopes: []events.Scope{events.ScopeMemcg}},
+	{words: "which process requested memory", keys: []string{"trigger"}},
+	{words: "the id of the process that requested memory", keys: []string{"trigger.tid"}},
+	{words: "what the memory was for", keys: []string{"allocation.class"}},
+	{words: "why the victim was killed and no other", keys: []string{"victims.role"}},
+	{words: "the name of the victim", keys: []string{"victims.comm"}},
+	{words: "the cgroup of the victim", keys: []string{"victims.cgroup"}},
+	{words: "the size of the victim", keys: []string{"victims.anon_rss_bytes"}},
+	{words: "the user of the victim", keys: []string{"victims.uid"}},
+	{words: "the oom_score_adj of the victim", keys: []string{"victims.oom_score_adj"}},
+	{words: "the cgroup of the chosen process", keys: []string{"chosen.cgroup"}},
+	{words: "the other processes", keys: []string{"candidates"}},
+	{words: "what the limit was used for", keys: []string{"memory"}, scopes: []events.Scope{events.ScopeMemcg}},
+	{
+		words: "the node's memory", keys: []string{"node_state"},
+		scopes: []events.Scope{events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy, events.ScopeSysrq},
+	},
+}
+
+// unknownParts are what is not known. Those of a kernel log are in words, and only what a log can have:
+// the keys are in the JSON.
+func (b block) unknownParts() []string {
+	inc := b.inc
+	if b.wide || inc.Tier != events.TierKernelLog || inc.Scope == events.ScopeUser {
+		return inc.Unknown
+	}
+
+	var items []string
+
+	for _, w := range inWords {
+		matters := w.scopes == nil || slices.Contains(w.scopes, inc.Scope)
+		if matters && slices.ContainsFunc(w.keys, func(key string) bool { return slices.Contains(inc.Unknown, key) }) && b.ofThis(w.keys[0]) {
+			items = append(items, w.words)
+		}
+	}
+
+	return items
+}
+
+// ofThis reports whether a key is of something that the incident has.
+func (b block) ofThis(key string) bool {
+	switch top, _, part := strings.Cut(key, "."); {
+	case !part:
+		return true
+	case top == "victims":
+		return len(b.inc.Victims) > 0
+	case top == "chosen":
+		return b.inc.Chosen != nil
+	}
+
+	return true
+}
