@@ -87,8 +87,8 @@ func (p *parser) killedLine(s *stream, rec record, message, rest string) bool {
 		k.pid = r.announced()
 	}
 
-	if r.killedTwice(&k) {
-		r.advance(rec, inKills)
+	if p.killedTwice(s, &k) {
+		s.open.advance(rec, inKills)
 		return true
 	}
 
@@ -139,20 +139,33 @@ func (p *parser) beginKill(s *stream, k *kill) *report {
 	return r
 }
 
-// killedTwice reports whether the process was killed before in this report, as happens to the
-// chosen process of a group: it is printed once more among the members, which are printed in
-// one go. So the kills in between are of members.
-func (r *report) killedTwice(k *kill) bool {
-	i := slices.IndexFunc(r.kills, func(earlier kill) bool { return earlier.pid == k.pid && k.pid != 0 })
-	if i < 0 {
+// again returns the index of an earlier kill of the same process, -1 if there is none.
+func (r *report) again(k *kill) int {
+	return slices.IndexFunc(r.kills, func(earlier kill) bool {
+		sized := earlier.totalVM == nil || k.totalVM == nil || *earlier.totalVM == *k.totalVM
+		named := earlier.comm == "" || k.comm == "" || earlier.comm == k.comm
+
+		return earlier.pid == k.pid && k.pid != 0 && sized && named
+	})
+}
+
+// killedTwice takes in a kill of a process that was killed before in the open report, as happens
+// to the chosen process of a group: it is printed once more among the members, which are printed
+// in one go. So the kills in between are of members. It returns whether the kill is one.
+func (p *parser) killedTwice(s *stream, k *kill) bool {
+	r := s.open
+
+	i := r.again(k)
+	switch {
+	case i < 0:
 		return false
-	}
-
-	if i > 0 || !r.chosenFirst && r.grouped {
+	case r.grouped && (i > 0 || !r.chosenFirst):
 		return true
+	case i > 0:
+		r = p.splitBefore(s, i)
 	}
 
-	if between := len(r.kills) > 1; between && !r.grouped {
+	if len(r.kills) > 1 && !r.grouped {
 		r.grouped, r.chosenFirst = true, true // the line that announces the group is missing
 	}
 
@@ -168,6 +181,17 @@ func (r *report) killedTwice(k *kill) bool {
 	return true
 }
 
+// splitBefore makes the kills of the open report from i on a report of their own.
+func (p *parser) splitBefore(s *stream, i int) *report {
+	kills := slices.Clone(s.open.kills[i:])
+	s.open.kills = s.open.kills[:i]
+
+	r := p.begin(s, kills[0].at)
+	r.kills, r.killTime = kills, kills[0].at
+
+	return r
+}
+
 // isUnproven reports whether nothing shows that a kill is of the report's group.
 func (p *parser) isUnproven(r *report, k *kill) bool {
 	switch {
@@ -181,10 +205,12 @@ func (p *parser) isUnproven(r *report, k *kill) bool {
 }
 
 // inOneGo reports whether a kill follows the lines of its report without a pause, and could not
-// have been printed without a report of its own. The log has the report, so it is not one that a
-// filter took the reports from.
+// have been printed without a report of its own: the log has reports, or shows that there was no
+// time for another.
 func (p *parser) inOneGo(r *report, k *kill) bool {
-	return r.isReported() && !p.rateLimited(k.at) && r.aside == 0 && closeTo(r.last, k.at, betweenMembers)
+	timed := r.last.uptime && k.at.uptime
+
+	return (r.isReported() || timed) && !p.rateLimited(k.at) && r.aside == 0 && closeTo(r.last, k.at, betweenMembers)
 }
 
 // betweenMembers bounds the time between the lines of two members of a group. A slow console
@@ -209,7 +235,7 @@ func closeTo(before, at record, within time.Duration) bool {
 
 // expects reports whether a kill is of this report.
 func (p *parser) expects(r *report, k *kill) bool {
-	if slices.ContainsFunc(r.kills, func(earlier kill) bool { return earlier.pid == k.pid && k.pid != 0 }) {
+	if r.again(k) >= 0 {
 		return true
 	}
 
@@ -222,7 +248,7 @@ func (p *parser) expects(r *report, k *kill) bool {
 	case len(r.kills) > 0:
 		// The line that announces a group may be missing. It is one if the chosen process
 		// comes once more.
-		return r.summary != nil && r.summary.oomMemcg != "" && !r.inTableOnly(k.pid) && p.inOneGo(r, k)
+		return r.isMemcg && strings.HasPrefix(k.message, "Memory cgroup") && !r.inTableOnly(k.pid) && r.aside == 0 && closeTo(r.last, k.at, betweenMembers)
 	case k.pid == 0:
 		return true
 	case r.chosen != nil:
@@ -411,7 +437,7 @@ func (p *parser) groupLine(s *stream, rec record, text string) bool {
 		// A kill alone belongs to the group if it comes once more among the members.
 		ours = len(r.kills) == 1 && len(r.exiting) == 0
 		if ours {
-			r.kills[0].unproven = true
+			r.kills[0].unproven = !p.inOneGo(r, &kill{at: rec})
 		}
 	}
 

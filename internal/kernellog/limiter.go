@@ -88,7 +88,7 @@ func (r *report) summaryScope(unknown *oom.Unknowns) events.Scope {
 		return events.ScopeUnknown
 	}
 
-	unknown.Unless("constraint", printed && r.showsOrder())
+	unknown.Unless("constraint", printed && r.showsOrder() && s.constraint != "")
 
 	return events.ScopeGlobal
 }

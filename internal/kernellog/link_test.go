@@ -107,7 +107,7 @@ func TestLinesAreLinkedToTheirReport(t *testing.T) {
 		{
 			"a table without the trigger and the victim", headerOf("hog", 7) + limitsOf("/a") + tableOf("hog", 9) + summaryOf("/a", "/a", "hog", 8) +
 				killOf("hog", 8),
-			"memcg : hog in /a\nmemcg killed: - in /a by memcg, chosen hog[8] of /a",
+			"memcg killed: hog in /a by memcg, chosen hog[8] of /a",
 		},
 		{
 			"the middle is missing", headerOf("hog", 7) + tableOf("hog", 8) + summaryOf("/a", "/a", "hog", 8) + killOf("hog", 8),

@@ -202,7 +202,8 @@ func (p *parser) statsHead(s *stream, rec record, text string) bool {
 
 	other := r.memInfo != nil || r.contradictsMemcg()
 	if len(r.stats) > 0 {
-		other = other || !one.perCgroup || !r.stats[0].perCgroup || !within(one.path, r.stats[0].path) || one.path == r.stats[0].path
+		top := cmp.Or(r.limits.limitOf, r.stats[0].path)
+		other = other || !one.perCgroup || !r.stats[0].perCgroup || !within(one.path, top) || one.path == r.stats[0].path
 	}
 
 	if r.limits.limitOf != "" && one.path != "" {

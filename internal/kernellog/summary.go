@@ -130,7 +130,7 @@ func (p *parser) summaryLine(s *stream, rec record, text string) bool {
 		// It is not known whose tasks these are.
 		r.dropTable()
 		r = p.begin(s, rec)
-	case r.contradicts(&sum):
+	case r.contradicts(sum.pid):
 		r = p.begin(s, rec)
 	}
 
@@ -172,9 +172,15 @@ func (r *report) contradictsNode() bool {
 	return r.ofMemcg() || r.isMemcg || r.summary != nil && r.summary.oomMemcg != ""
 }
 
-// contradicts reports whether a summary does not fit the report.
-func (r *report) contradicts(sum *summary) bool {
-	return r.hasTableOfAnother() || sum.pid != 0 && r.hasRows() && !r.inTable(sum.pid) && r.lacksTrigger()
+// contradicts reports whether the choice of a process does not fit the report. pid is 0 if it is
+// not known. That the process has no row in the task table is no contradiction: a row may be
+// missing, as any line may.
+func (r *report) contradicts(pid int) bool {
+	if r.task != nil && r.task.tid == pid {
+		return false // the task whose allocation failed was chosen
+	}
+
+	return r.hasTableOfAnother()
 }
 
 // hasTableOfAnother reports whether the middle of the report is missing, and its task table lacks
@@ -237,7 +243,7 @@ func (p *parser) chosenLine(s *stream, rec record, message, rest string) bool {
 	}
 	r := s.open
 
-	bad := r == nil || r.at >= inSummary || r.settled() || !r.fits(message) || r.hasTableOfAnother()
+	bad := r == nil || r.at >= inSummary || r.settled() || !r.fits(message) || r.contradicts(pid)
 
 	if r != nil && r.at == inSummary && r.chosen == nil && r.summary != nil && r.summary.pid == pid {
 		bad = false // 5.0 prints both

@@ -249,7 +249,7 @@ func (r *report) candidates(pageBytes uint64, totalPages *uint64, likely uint64)
 // for it. Before 4.17 processes with CAP_SYS_ADMIN, which the log does not show, had a
 // discount; before 5.9 the result was at least 1.
 func (r *report) points(t *taskRow, usedPages uint64, totalPages *uint64) *int64 {
-	old := t.pgtablePages != nil || versionBefore(r.release, 4, 17)
+	old := t.pgtablePages != nil || r.release == "" || versionBefore(r.release, 4, 17)
 	if old && t.uid == 0 {
 		return nil
 	}
