@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"reflect"
 )
 
 // Level is the level of a cgroup in the cgroup tree of the node.
@@ -18,9 +17,11 @@ const (
 	LevelPod       Level = "pod"       // a pod
 	LevelQoS       Level = "qos"       // burstable or besteffort
 	LevelKubepods  Level = "kubepods"  // all pods: node allocatable
-	LevelService   Level = "service"   // a systemd service or a scope of the host
+	LevelService   Level = "service"   // a systemd service or a scope, of the host or of what it is within; a service of Talos
 	LevelSlice     Level = "slice"     // a systemd slice that is not of Kubernetes
-	LevelCgroup    Level = "cgroup"    // any other cgroup
+	LevelGuest     Level = "guest"     // a system container (LXC, Incus, nspawn) or a virtual machine
+	LevelJob       Level = "job"       // a job of a scheduler, or a part of it: a step, a task, a slot
+	LevelCgroup    Level = "cgroup"    // any other cgroup; its workload is the one that it is part of
 	LevelNode      Level = "node"      // the whole machine
 )
 
@@ -108,41 +109,6 @@ func (c *Cgroup) Is(other *Cgroup) bool {
 	equal, _ := c.Same(other)
 	return equal
 }
-
-// Workload is what runs in a cgroup, as far as it is known.
-type Workload struct {
-	// Namespace is the namespace of the pod.
-	Namespace string `json:"namespace,omitempty"`
-	// Pod is the name of the pod.
-	Pod string `json:"pod,omitempty"`
-	// PodUID is the UID of the pod.
-	PodUID string `json:"pod_uid,omitempty"`
-	// Container is the name of the container in its pod.
-	Container string `json:"container,omitempty"`
-	// ContainerID is the id of the container, as the runtime has it.
-	ContainerID string `json:"container_id,omitempty"`
-	// Runtime is the container runtime, as the cgroup path names it, such as containerd.
-	Runtime string `json:"runtime,omitempty"`
-	// QoS is the QoS class of the pod: guaranteed, burstable, besteffort.
-	QoS string `json:"qos,omitempty"`
-	// Unit is the systemd unit.
-	Unit string `json:"unit,omitempty"`
-	// NodeContainerID is the container that a nested node (kind, k3d) runs in.
-	NodeContainerID string `json:"node_container_id,omitempty"`
-	// Image is the image of the container, as the runtime names it.
-	Image string `json:"image,omitempty"`
-	// Labels are the labels of the pod.
-	Labels map[string]string `json:"labels,omitempty"`
-	// RestartCount is how often the container was restarted in its pod.
-	RestartCount *uint32 `json:"restart_count,omitempty"`
-	// OOMScoreAdj is the oom_score_adj in the configuration of the container.
-	OOMScoreAdj *int `json:"oom_score_adj,omitempty"`
-	// Source is the best source that answered: path, log_dir, disk, cri, kubelet.
-	Source string `json:"source,omitempty"`
-}
-
-// IsZero reports whether nothing is known.
-func (w *Workload) IsZero() bool { return reflect.ValueOf(*w).IsZero() }
 
 // Rung is one memcg of the ladder at the instant of the kill. A limit that is absent, and not named in
 // unknown, is not set.

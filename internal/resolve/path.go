@@ -12,14 +12,6 @@ import (
 // SourcePath is Workload.Source where nothing but the path is known.
 const SourcePath = "path"
 
-// Quality of service classes, as the kubelet's cgroups are named. A guaranteed
-// pod has no level of its own.
-const (
-	qosGuaranteed = "guaranteed"
-	qosBurstable  = "burstable"
-	qosBestEffort = "besteffort"
-)
-
 // Place is what a cgroup's path states about it.
 type Place struct {
 	Level events.Level
@@ -43,29 +35,35 @@ func ParsePath(path string) Place { return knownPaths.Parse(path) }
 // pure function; no input makes it fail, and what is unknown is left out. An empty
 // path is of LevelCgroup without a workload.
 //
+// A path is a list of levels, outermost first: a slice, a service, a pod, a
+// container, a guest, a job. Each name of the path is recognized by one of the
+// families (kubernetes, jobs, guests, containers, units), or is a plain cgroup.
 // The rules:
 //
-//   - The innermost kubepods names the pod, and the innermost container within
-//     is the container. Where containers nest (kind, k3d, docker in docker), the
-//     outermost one is NodeContainerID, the one that the node's own runtime knows.
-//   - A cgroup below a container's or a service's own is of LevelCgroup, with
-//     the workload that it is part of: its limit is not the one that was given to
-//     the container. The exception is the child "container" that crun makes: it
-//     is the container.
+//   - A plain cgroup below a level is of LevelCgroup, with the workload that it is
+//     part of: its limit is not the one that was given to the workload. The
+//     exception is the child that holds all of it, such as "container" of crun and
+//     "ns" of LXC: it is the workload.
+//   - The workload is the innermost one. Within has the services, containers, guests
+//     and jobs around it.
+//   - A guest or container may be a machine of its own: its units and pods are its
+//     own, not the host's. The outermost container with another one or a kubelet
+//     inside (kind, k3d, docker in docker) is NodeContainerID, the one that the
+//     node's own runtime knows.
 //   - A container's monitor (conmon) belongs to the pod, not to the container.
-//   - Unit is the innermost service, scope or slice of systemd on the host; of a
-//     container outside of pods, the service that it runs in, if any.
-//   - Names below a container are chosen by whoever may write there, and can
-//     imitate another pod's or container's. NodeContainerID then holds the
-//     container that they really belong to.
+//   - Unit is the innermost service, scope or slice of systemd; of a container
+//     outside of pods, and of a job, the service that it runs in, if any.
+//   - Names below a container or a guest are chosen by whoever may write there, and
+//     can imitate another pod's or container's. Within, and NodeContainerID, hold
+//     what they really belong to.
 //
-// Pod UIDs come with dashes, whatever the cgroup driver. A static pod's UID is
-// the 32 digits of its configuration's hash.
+// Pod UIDs come with dashes, whatever the cgroup driver.
 func (paths Paths) Parse(path string) Place {
-	p := parser{table: paths.table, level: events.LevelCgroup}
 	if path == "/" {
-		p.level = events.LevelNode
+		return Place{Level: events.LevelNode}
 	}
+
+	w := walk{table: paths.table, plain: true}
 
 	for rest := path; rest != ""; {
 		var name string
@@ -75,276 +73,138 @@ func (paths Paths) Parse(path string) Place {
 			continue
 		}
 
-		p.step(name)
-		p.parent = name
+		w.step(name)
+		w.above, w.parent = w.parent, name
 	}
 
-	return p.place()
+	return placeOf(w.levels[:w.depth], w.plain)
 }
 
-// parser walks a path from the root down. After each step it holds the place
-// of the cgroup reached.
-type parser struct {
-	table  runtimes.Table
-	level  events.Level
-	parent string // name of the directory above
-	w      events.Workload
+// kind is the kind of a level.
+type kind uint8
 
-	service string // the innermost service or scope so far
-	outer   string // the outermost container, once another one is within it
-	inner   string // name of the child cgroup that is the container as well
+const (
+	kindSlice     kind = iota
+	kindService        // a service or scope of systemd, or a service of Talos
+	kindKubepods       // the root of a kubelet's tree
+	kindQoS            // a QoS class
+	kindPod            // a pod
+	kindContainer      // a container
+	kindGuest          // a system container or a virtual machine
+	kindJob            // a job of a scheduler
+)
+
+var publishedLevels = [...]events.Level{
+	kindSlice: events.LevelSlice, kindService: events.LevelService, kindKubepods: events.LevelKubepods, kindQoS: events.LevelQoS,
+	kindPod: events.LevelPod, kindContainer: events.LevelContainer, kindGuest: events.LevelGuest, kindJob: events.LevelJob,
 }
 
-func (p *parser) place() Place {
-	w := p.w
+// level is one level of a path.
+type level struct {
+	kind kind
+	// name is a unit, a QoS class, a pod's UID, or a container's id.
+	name string
+	// system is the runtime of a pod or container, or what has a service.
+	system string
+	// sandbox is the virtual machine of a container.
+	sandbox string
+	// inner is the name of the child that holds all of it, and is the same level.
+	inner string
 
-	w.NodeContainerID = p.outer
-	if w.IsZero() {
-		return Place{Level: p.level}
-	}
-	w.Source = SourcePath
-
-	return Place{Level: p.level, Workload: &w}
+	guest *events.Guest
+	job   *events.Job
 }
 
-func (p *parser) step(name string) {
-	// A runtime with the cgroupfs driver under a kubelet with the systemd driver
-	// takes "slice:prefix:id" for a directory's name.
-	if strings.Count(name, ":") == 2 {
-		slice, id, _ := strings.Cut(name, ":")
+// maxLevels bounds the levels of a path. Of more than that the outermost count, which nobody
+// can imitate, and the innermost.
+const maxLevels = 12
 
-		prefix, id, _ := strings.Cut(id, ":")
-		if IsContainerID(id) && p.kubeSlice(slice) {
-			p.enter(p.table.ByCgroupPrefix(prefix), id)
-			return
-		}
-	}
+// walk recognizes the levels of a path from the root down.
+type walk struct {
+	table runtimes.Table
+	// parent and above are the names of the directory above, and of the one above that.
+	parent, above string
 
-	switch {
-	case name == "kubepods":
-		p.kubepods()
-	case p.kubeSlice(name), p.pod(name), p.container(name):
-	case p.w.ContainerID != "":
-		if p.level != events.LevelContainer || name != p.inner {
-			p.level = events.LevelCgroup
-		}
-	case p.level == events.LevelKubepods && (name == qosBurstable || name == qosBestEffort):
-		p.level, p.w.QoS = events.LevelQoS, name
-	default:
-		p.unit(name)
-	}
+	levels [maxLevels]level
+	depth  int  // how many levels there are
+	plain  bool // the cgroup reached is a plain one, below the last level
+
+	below int // how many names the cgroup is below the root of its machine: the host, a container, a guest
+
+	slurm     bool   // below a directory of Slurm
+	slurmUser string // the user id there
 }
 
-// kubepods starts the tree of a kubelet: what was found so far contains it.
-func (p *parser) kubepods() {
-	p.leave()
-	p.w = events.Workload{}
-	p.service = ""
-	p.level = events.LevelKubepods
-}
-
-// leave makes the current container, if any, the outer one.
-func (p *parser) leave() {
-	if p.outer == "" {
-		p.outer = p.w.ContainerID
-	}
-}
-
-// kubeSlice parses the slices of the kubelet's systemd driver, which repeat the
-// names above them: [root-]kubepods[-qos][-poduid].slice.
-func (p *parser) kubeSlice(name string) bool {
-	name, ok := strings.CutSuffix(name, ".slice")
-	if !ok {
-		return false
-	}
-
-	at := strings.LastIndex(name, "kubepods")
-	if at < 0 || at > 0 && name[at-1] != '-' {
-		return false
-	}
-	rest := name[at+len("kubepods"):]
-	qos := ""
-
-	for _, q := range [...]string{qosBurstable, qosBestEffort} {
-		if after, ok := cutWord(rest, q); ok {
-			qos, rest = q, after
-			break
-		}
-	}
-
-	uid := ""
-	if rest != "" {
-		if uid, ok = podUID(strings.TrimPrefix(rest, "-")); !ok || rest[0] != '-' {
-			return false
-		}
-
-		if qos == "" {
-			qos = qosGuaranteed
-		}
-	}
-
-	p.kubepods()
-
-	p.w.QoS, p.w.PodUID = qos, uid
-	switch {
-	case uid != "":
-		p.level = events.LevelPod
-	case qos != "":
-		p.level = events.LevelQoS
-	}
-
-	return true
-}
-
-// cutWord cuts "-word" off the start of s, at a word boundary.
-func cutWord(s, word string) (string, bool) {
-	after, ok := strings.CutPrefix(s, "-"+word)
-	if !ok || after != "" && after[0] != '-' {
-		return s, false
-	}
-
-	return after, true
-}
-
-// pod parses the pod's directory of the kubelet's cgroupfs driver, and pods of
-// runtimes that have their own.
-func (p *parser) pod(name string) bool {
-	if p.w.ContainerID != "" || p.w.PodUID != "" {
-		return false
-	}
-
-	if uid, ok := podUID(name); ok {
-		if p.w.QoS == "" && p.level == events.LevelKubepods {
-			p.w.QoS = qosGuaranteed
-		}
-		p.w.PodUID, p.w.Unit, p.level = uid, "", events.LevelPod
-		p.service = ""
-
-		return true
-	}
-
-	runtime, id := p.runtimePod(name)
-	if runtime == nil || !IsContainerID(id) {
-		return false
-	}
-	p.w.PodUID, p.w.Runtime, p.level = id, runtime.Name, events.LevelPod
-	p.w.Unit = p.service
-
-	return true
-}
-
-// runtimePod returns the runtime whose pod a directory is by its name, and the
-// text that should be the pod's id.
-func (p *parser) runtimePod(name string) (runtime *runtimes.Runtime, id string) {
-	if runtime := p.table.ByPodParent(p.parent); runtime != nil {
-		return runtime, name
-	}
-
-	for i := range p.table {
-		for _, prefix := range p.table[i].PodPrefixes {
-			if _, after, ok := strings.Cut(name, prefix); ok {
-				return &p.table[i], strings.TrimSuffix(after, ".slice")
-			}
-		}
-	}
-
-	return nil, ""
-}
-
-func (p *parser) container(name string) bool {
-	name = strings.TrimSuffix(name, ".scope")
-	if len(name) < idLen || !IsContainerID(name[len(name)-idLen:]) {
-		return false
-	}
-
-	prefix, id := name[:len(name)-idLen], name[len(name)-idLen:]
-	if prefix == "" {
-		p.enter(p.table.ByCgroupParent(p.parent), id)
-		return true
-	}
-
-	runtime := p.table.ByCgroupPrefix(strings.TrimSuffix(prefix, "-"))
-	if runtime == nil || prefix[len(prefix)-1] != '-' {
-		return false
-	}
-
-	p.enter(runtime, id)
-
-	return true
-}
-
-// enter makes a container the current one. A nil runtime is unknown.
-func (p *parser) enter(runtime *runtimes.Runtime, id string) {
-	p.leave()
-
-	p.w.Runtime, p.inner = "", ""
-	if runtime != nil {
-		p.w.Runtime, p.inner = runtime.Name, runtime.InnerCgroup
-	}
-
-	p.w.ContainerID = id
-	p.level = events.LevelContainer
-	p.w.Unit = p.service // a slice is merely the parent of the runtime's cgroups
-}
-
-// unit parses names that are neither of Kubernetes nor of a container.
-func (p *parser) unit(name string) {
-	p.level = events.LevelCgroup
-
-	dot := strings.LastIndexByte(name, '.')
-	if dot <= 0 {
+func (w *walk) step(name string) {
+	if w.isInner(name) {
+		w.below = 0
 		return
 	}
+	w.below++
 
-	switch name[dot:] {
-	case ".slice":
-		p.level, p.w.Unit = events.LevelSlice, name
-	case ".service", ".scope", ".socket", ".mount", ".swap":
-		// The init.scope of a user's service manager, or of a service that is one, is
-		// not the node's own.
-		if name == "init.scope" && p.service != "" {
-			p.w.Unit = p.service
-			return
-		}
-		p.level, p.w.Unit, p.service = events.LevelService, name, name
+	w.plain = !(w.kubernetes(name) || w.jobs(name) || w.guests(name) || w.containers(name) || w.units(name))
+	if w.at(kindContainer) || w.at(kindGuest) {
+		w.below = 0
 	}
 }
 
-const idLen = 64
+// sysboxRoot is the child that Sysbox makes the root of a container's cgroups (cgroup v1).
+const sysboxRoot = "syscont-cgroup-root"
 
-// IsContainerID reports whether s is 64 lower case hexadecimal digits.
-func IsContainerID(s string) bool { return len(s) == idLen && IsHex(s) }
+// isInner reports whether a name is that of a child that holds all of the level above.
+func (w *walk) isInner(name string) bool {
+	last := w.last()
+	return last != nil && !w.plain && (name == last.inner || last.kind == kindContainer && name == sysboxRoot)
+}
 
-// podUID parses pod<uid>. Unit names of systemd cannot hold the dashes of a UUID,
-// so the kubelet writes underscores, which no UID has.
-func podUID(s string) (string, bool) {
-	s, ok := strings.CutPrefix(s, "pod")
-	if !ok {
-		return "", false
+// last is the innermost level so far, nil if there is none.
+func (w *walk) last() *level {
+	if w.depth == 0 {
+		return nil
 	}
 
-	switch len(s) {
-	case 32:
-		return s, IsHex(s)
-	case 36:
-		at := 0
-		for _, n := range [...]int{8, 4, 4, 4, 12} {
-			if !IsHex(s[at : at+n]) {
-				return "", false
-			}
+	return &w.levels[w.depth-1]
+}
 
-			at += n
-			if at < len(s) {
-				if s[at] != '-' && s[at] != '_' {
-					return "", false
-				}
+// at reports whether the cgroup reached is a level of that kind itself.
+func (w *walk) at(k kind) bool {
+	last := w.last()
+	return last != nil && !w.plain && last.kind == k
+}
 
-				at++
-			}
+// enter adds a level. A slice repeats the slices above in its name, and is the parent of
+// cgroups only: the last one counts.
+func (w *walk) enter(l level) bool {
+	last := w.last()
+	if last == nil || w.depth < maxLevels && (last.kind != kindSlice || l.kind != kindSlice) {
+		w.depth++
+	}
+	w.levels[w.depth-1] = l
+
+	return true
+}
+
+// onHost reports whether the path has not yet entered a container or a guest.
+func (w *walk) onHost() bool {
+	for i := range w.depth {
+		if k := w.levels[i].kind; k == kindContainer || k == kindGuest {
+			return false
 		}
-
-		return strings.ReplaceAll(s, "_", "-"), true
 	}
 
-	return "", false
+	return true
+}
+
+// inside reports whether the innermost machine has a level of that kind so far.
+func (w *walk) inside(k kind) bool {
+	for i := w.depth - 1; i >= 0; i-- {
+		switch w.levels[i].kind {
+		case k:
+			return true
+		case kindContainer, kindGuest:
+			return false
+		}
+	}
+
+	return false
 }

@@ -13,13 +13,18 @@ type Ref struct {
 
 // RefOf returns the ids in a workload that a cgroup's path names. It is not ok for a
 // workload that is no container or pod of this node's own runtime: names below a
-// container are chosen by whoever may write there, and can imitate another pod's.
+// container or a guest are chosen by whoever may write there, and can imitate another pod's.
 func RefOf(w *events.Workload) (ref Ref, ok bool) {
-	if w == nil || w.NodeContainerID != "" || w.ContainerID == "" && w.PodUID == "" {
+	if w == nil || w.Nested() {
 		return Ref{}, false
 	}
 
-	return Ref{ContainerID: w.ContainerID, PodUID: w.PodUID, Runtime: w.Runtime}, true
+	ref = Ref{PodUID: w.PodUID, Runtime: w.Runtime}
+	if IsContainerID(w.ContainerID) { // that of Fargate is none of a runtime
+		ref.ContainerID = w.ContainerID
+	}
+
+	return ref, ref.ContainerID != "" || ref.PodUID != ""
 }
 
 // IsHex reports whether s has nothing but lower case hexadecimal digits.
