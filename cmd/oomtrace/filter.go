@@ -81,12 +81,19 @@ func (f *filter) workload(w *events.Workload) bool {
 	}
 
 	return (f.podUID == "" || sameUID(w.PodUID, f.podUID)) &&
-		(id == "" || strings.HasPrefix(w.ContainerID, id) || strings.HasPrefix(w.NodeContainerID, id)) &&
+		(id == "" || strings.HasPrefix(w.ContainerID, id) || strings.HasPrefix(w.NodeContainerID, id) || isWithin(w, id)) &&
 		(f.namespace == "" || w.Namespace == f.namespace) &&
 		(namespace == "" || w.Namespace == namespace) &&
 		(pod == "" || w.Pod == pod) &&
 		(f.qos == "" || strings.EqualFold(w.QoS, f.qos)) &&
 		(f.podLabel == "" || hasLabels(w.Labels, f.podLabel))
+}
+
+// isWithin reports whether a workload is within the container with an id or prefix of one.
+func isWithin(w *events.Workload, id string) bool {
+	return slices.ContainsFunc(w.Within, func(h events.Holder) bool {
+		return h.Kind == events.HolderContainer && strings.HasPrefix(h.ID, id)
+	})
 }
 
 func hasLabels(labels map[string]string, selector string) bool {

@@ -34,7 +34,7 @@ func (f *facts) lowered() (evidence []events.Evidence, confidence string, ok boo
 	return []events.Evidence{
 		item("used, and the limit", phrase.Size(*l.UsageBytes)+", "+phrase.Size(*l.LimitBytes), f.source(fromCounters)),
 		item("cgroup of the trigger, outside the limiter",
-			phrase.Cgroup(f.trigger.Workload, f.trigger.Cgroup), f.source(fromKernel)),
+			phrase.Cgroup("", f.trigger.Workload, f.trigger.Cgroup), f.source(fromKernel)),
 	}, likely, true
 }
 

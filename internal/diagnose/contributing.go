@@ -466,7 +466,7 @@ func ancestorName(r *events.Rung) string {
 		return "all pods (node allocatable)"
 	}
 
-	return phrase.Cgroup(r.Workload, &r.Cgroup)
+	return phrase.Cgroup(r.Level, r.Workload, &r.Cgroup)
 }
 
 // stalls sums kinds of stalls before the kill up.
@@ -525,7 +525,8 @@ func (f *facts) fruitlessEnd() int {
 }
 
 func initSpared(f *facts) *finding {
-	if f.outcome != events.OutcomeKilled || f.is(events.ScopeUser) || f.victim == nil || !inContainer(&f.victim.Process) {
+	if f.outcome != events.OutcomeKilled || f.is(events.ScopeUser) || f.victim == nil || !inContainer(&f.victim.Process) ||
+		f.victim.Workload.Innermost() == events.LevelService {
 		return nil
 	}
 
@@ -539,7 +540,7 @@ func initSpared(f *facts) *finding {
 	return &finding{
 		text: fmt.Sprintf("%s was not PID 1 of %s: unless PID 1 exits as well, the container "+
 			"keeps running without the process, and nothing restarts it.",
-			process(&f.victim.Process), phrase.Cgroup(f.victim.Workload, f.victim.Cgroup)),
+			process(&f.victim.Process), phrase.Cgroup("", f.victim.Workload, f.victim.Cgroup)),
 		confidence: likely,
 		evidence:   []events.Evidence{item("victims that were PID 1 of a container", "none", f.source(fromKernel))},
 	}

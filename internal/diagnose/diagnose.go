@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // The confidences by short names, for the tables of rules.
@@ -21,6 +22,9 @@ const (
 	likely   = events.ConfidenceLikely
 	possible = events.ConfidencePossible
 )
+
+// textRunes bounds the text of a cause: a few sentences with clipped names.
+const textRunes = 600
 
 // finding is what a rule concludes from its evidence.
 type finding struct {
@@ -95,7 +99,7 @@ func causes(f *facts, rules []rule) []events.Cause {
 	var list []events.Cause
 	for _, hit := range found {
 		list = append(list, events.Cause{
-			ID: hit.rule.id, Text: hit.text, Confidence: hit.confidence, Evidence: hit.evidence,
+			ID: hit.rule.id, Text: phrase.ClipEnds(hit.text, textRunes), Confidence: hit.confidence, Evidence: hit.evidence,
 			Advice: hit.rule.advise(f), Reference: hit.rule.reference,
 		})
 	}

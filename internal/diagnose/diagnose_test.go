@@ -285,8 +285,8 @@ func TestRandomIncidents(t *testing.T) {
 	}
 }
 
-// longest bounds the runes of a cause's text: a few sentences with clipped names.
-const longest = 600
+// longest bounds the runes of a cause's text, with the mark of a gap.
+const longest = textRunes + 1
 
 // FuzzDiagnose reads incidents as a recording may have them.
 func FuzzDiagnose(f *testing.F) {

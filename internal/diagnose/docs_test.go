@@ -73,6 +73,10 @@ counts as a contributing factor if its share is too small to explain the kill.
 "The limit" is the limit that was hit; if the node ran out of memory, it is the node's memory. Paths that start with
 Documentation/ or mm/ refer to the kernel source.
 
+Advice of the layer kubernetes is given where it can help: for the limit of a cgroup only if the limiter or the victim
+belongs to a pod that the kubelet of this node runs, or to the kubelet itself; otherwise only on a node with a kubelet.
+Pods of a node container (kind) or of a guest (LXC) are not of this node.
+
 This page is generated from the rules: ` + "`go test ./internal/diagnose -update`" + `.
 `
 

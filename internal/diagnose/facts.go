@@ -31,9 +31,11 @@ type facts struct {
 	before     events.Before
 	passes     events.Passes
 	shares     []events.Share
+	leftOut    int // shares that are not listed
 	candidates []events.Candidate
 	node       events.NodeState // as it was read; of a live incident after the kill
 	eviction   events.Eviction
+	kubelet    bool            // the eviction thresholds of a kubelet are known
 	wait       *events.OOMWait // nil: no task waits because the OOM killer is disabled
 
 	// state is the node's memory, at the kill if that is known; atKill means that the kernel's log has it
@@ -57,8 +59,8 @@ func incidentFacts(inc *events.Incident, history History) *facts {
 		limiter: value(inc.Limiter), changes: inc.LimitChanges, ancestry: inc.Ladder,
 		trigger: inc.Trigger, victims: inc.Victims, killer: value(inc.Killer),
 		allocation: value(inc.Allocation), before: value(inc.Before), passes: value(inc.Passes), shares: inc.Shares,
-		candidates: inc.Candidates, node: value(inc.NodeState), eviction: value(inc.Eviction),
-		memoryFrom: inc.SourceOf("memory"), victim: chosen(inc), history: history, wait: inc.Wait,
+		leftOut: inc.SharesLeftOut, candidates: inc.Candidates, node: value(inc.NodeState), eviction: value(inc.Eviction),
+		kubelet: inc.Eviction != nil, memoryFrom: inc.SourceOf("memory"), victim: chosen(inc), history: history, wait: inc.Wait,
 		unknown: inc.Unknown,
 	}
 
@@ -119,8 +121,8 @@ func (f *facts) byKswapd() bool {
 func inspectionFacts(i *events.Inspection) *facts {
 	f := &facts{
 		time: i.Time, scope: events.ScopeMemcg,
-		limiter: value(i.Limiter), ancestry: i.Ladder, shares: i.Shares, candidates: i.Candidates,
-		node: value(i.NodeState), state: value(i.NodeState), eviction: value(i.Eviction), wait: i.Wait,
+		limiter: value(i.Limiter), ancestry: i.Ladder, shares: i.Shares, leftOut: i.SharesLeftOut, candidates: i.Candidates,
+		node: value(i.NodeState), state: value(i.NodeState), eviction: value(i.Eviction), kubelet: i.Eviction != nil, wait: i.Wait,
 	}
 	if i.Limiter == nil || i.Limiter.Level == events.LevelNode {
 		f.scope = events.ScopeGlobal
@@ -206,15 +208,6 @@ func (f *facts) ofNode() bool {
 
 func (f *facts) is(scopes ...events.Scope) bool { return slices.Contains(scopes, f.scope) }
 
-// inPod reports whether the victim or the limiter is of a pod.
-func (f *facts) inPod() bool {
-	if l := f.limiter; l.Level == events.LevelPod || l.Workload != nil && l.Workload.PodUID != "" {
-		return true
-	}
-
-	return f.victim != nil && f.victim.Workload != nil && f.victim.Workload.PodUID != ""
-}
-
 // limit is the limit in words.
 func (f *facts) limit() string { return phrase.Limit(&f.limiter) }
 
@@ -236,7 +229,9 @@ func (f *facts) total() uint64 {
 func (f *facts) kubepods() *events.Share {
 	all := f.node.Cgroups
 
-	at := slices.IndexFunc(all, func(s events.Share) bool { return s.Level == events.LevelKubepods })
+	at := slices.IndexFunc(all, func(s events.Share) bool {
+		return s.Level == events.LevelKubepods && !s.Workload.Nested()
+	})
 	if at < 0 {
 		return nil
 	}

@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"strings"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -93,6 +94,68 @@ func podKill() *events.Incident {
 	inc.Memory = memory(560 * mib)
 
 	return inc
+}
+
+// nestedKill is a victim within a limiter of 512 MiB that is no pod, by paths as a kernel log has them.
+func nestedKill(level events.Level, top string, l *events.Workload, below string, v *events.Workload) *events.Incident {
+	inc := plainKill()
+	inc.Limiter.Level, inc.Limiter.Cgroup, inc.Limiter.Workload = level, cgroup(0, top), l
+	inc.Victims[0].Cgroup, inc.Victims[0].Workload = cgroup(0, top+below), v
+	inc.Ladder = []events.Rung{
+		{Cgroup: *cgroup(0, top+below), Level: events.LevelService, Workload: v, Below: true},
+		{Cgroup: *cgroup(0, top), Level: level, Workload: l, UsageBytes: new(512 * mib), MaxBytes: new(512 * mib)},
+	}
+
+	return inc
+}
+
+// guestKill is sshd of an LXC container that reached its limit.
+func guestKill() *events.Incident {
+	return nestedKill(events.LevelGuest, "/lxc.payload.web1", &events.Workload{Guest: &events.Guest{System: "lxc", Name: "web1"}},
+		"/system.slice/sshd.service", &events.Workload{
+			Unit: "sshd.service", Within: []events.Holder{{Kind: events.HolderGuest, System: "lxc", Name: "web1"}},
+		})
+}
+
+// jobKill is a step of a Slurm job that reached its limit.
+func jobKill() *events.Incident {
+	job := func(step string) *events.Workload {
+		return &events.Workload{
+			Job: &events.Job{Manager: "slurm", Kind: "job", ID: "7", Step: step}, Unit: "slurmstepd.scope",
+			Within: []events.Holder{{Kind: events.HolderService, Name: "slurmstepd.scope"}},
+		}
+	}
+
+	return nestedKill(events.LevelJob, "/system.slice/slurmstepd.scope/job_7", job(""), "/step_0", job("0"))
+}
+
+// nodeContainerKill is a pod's container inside a container that reached its limit, as a live
+// trace of cgroup v1 has it: with the counters of each cgroup between them.
+func nodeContainerKill() *events.Incident {
+	node := strings.Repeat("0123456789abcdef", 4)
+	inner := &events.Workload{
+		PodUID: podUID, ContainerID: containerID, QoS: "burstable", NodeContainerID: node,
+		Within: []events.Holder{{Kind: events.HolderContainer, System: "docker", ID: node}},
+	}
+	inc := nestedKill(events.LevelContainer, "/docker/"+node, &events.Workload{ContainerID: node, Runtime: "docker"},
+		"/kubelet/kubepods/burstable/pod"+podUID+"/"+containerID, inner)
+	inc.Ladder[0].Level, inc.Ladder[0].UsageBytes = events.LevelContainer, new(511*mib)
+
+	return inc
+}
+
+// sessionKill is an app of a user's session that reached its limit.
+func sessionKill() *events.Incident {
+	return nestedKill(events.LevelService, "/user.slice/user-1000.slice/user@1000.service", &events.Workload{Unit: "user@1000.service"},
+		"/app.slice/app-firefox.scope", &events.Workload{
+			Unit: "app-firefox.scope", Within: []events.Holder{{Kind: events.HolderService, Name: "user@1000.service"}},
+		})
+}
+
+// reservedKill is the kubelet in a slice that is reserved for it.
+func reservedKill() *events.Incident {
+	return nestedKill(events.LevelSlice, "/podruntime.slice", &events.Workload{Unit: "podruntime.slice"},
+		"/containerd.service", &events.Workload{Unit: "containerd.service"})
 }
 
 // nodeKill is a node of 16 GiB that ran out of memory.

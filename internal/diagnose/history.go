@@ -151,7 +151,9 @@ func resolution(inc *events.Incident) time.Duration {
 // subject is who died, as far as it survives a restart: a container's id does
 // not.
 type subject struct {
-	podUID, pod, container, unit, path, comm string
+	podUID, pod, container, path, comm string
+	// unit is the innermost unit, guest or job, with what it is within.
+	unit string
 }
 
 var containerIDs = regexp.MustCompile(`[0-9a-f]{64}`)
@@ -159,7 +161,7 @@ var containerIDs = regexp.MustCompile(`[0-9a-f]{64}`)
 func subjectOf(v *events.Victim) subject {
 	s := subject{comm: v.Comm}
 	if w := v.Workload; w != nil {
-		s.podUID, s.container, s.unit = w.PodUID, w.Container, w.Unit
+		s.podUID, s.container, s.unit = w.PodUID, w.Container, unitOf(w)
 		if w.Pod != "" {
 			s.pod = w.Namespace + "/" + w.Pod
 		}
@@ -172,6 +174,33 @@ func subjectOf(v *events.Victim) subject {
 	return s
 }
 
+// unitOf names the unit, guest or job of a workload, and what that is within: a guest may have
+// units of the same names as the host, and one service runs the jobs of many.
+func unitOf(w *events.Workload) string {
+	name := w.Unit
+
+	switch {
+	case w.Job != nil:
+		name = w.Job.Manager + " " + w.Job.ID
+		if w.Job.Manager == "nomad" {
+			name += " " + w.Job.Task
+		}
+	case w.Guest != nil:
+		name = w.Guest.System + " " + w.Guest.Name
+	case w.Service != "":
+		name = "service " + w.Service
+	}
+
+	for _, h := range w.Within {
+		if h.Kind == events.HolderContainer { // its id does not survive a restart
+			h.ID = ""
+		}
+		name += " in " + string(h.Kind) + " " + h.System + " " + h.Name + h.ID
+	}
+
+	return name
+}
+
 // is reports whether both are the same workload. Where the container's name is
 // not known, that of its process is used.
 func (s subject) is(o subject) bool {
@@ -182,7 +211,7 @@ func (s subject) is(o subject) bool {
 
 	switch {
 	case s.podUID != "" && s.podUID == o.podUID, s.pod != "" && s.pod == o.pod:
-		return inside
+		return inside && s.unit == o.unit
 	case s.podUID != "" || o.podUID != "" || s.pod != "" || o.pod != "":
 		return false
 	case s.unit != "" || o.unit != "":

@@ -88,9 +88,9 @@ func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) str
 	}
 
 	if c := f.hostCgroup(); c != nil {
-		name(phrase.Cgroup(c.Workload, &c.Cgroup), *c.UsageBytes)
+		name(phrase.Cgroup(c.Level, c.Workload, &c.Cgroup), *c.UsageBytes)
 		hit.add("largest cgroup outside of pods",
-			phrase.Cgroup(c.Workload, &c.Cgroup)+" "+phrase.Part(*c.UsageBytes, total), f.nodeSource("memory.current"))
+			phrase.Cgroup(c.Level, c.Workload, &c.Cgroup)+" "+phrase.Part(*c.UsageBytes, total), f.nodeSource("memory.current"))
 	}
 
 	n := f.node
@@ -139,7 +139,7 @@ func (f *facts) hostHog() (*events.Process, uint64) {
 
 // onHost reports whether a process is known to run outside of pods and containers.
 func onHost(p *events.Process) bool {
-	if p.Cgroup == nil || p.Cgroup.Path == "" || inContainer(p) {
+	if p.Cgroup == nil || p.Cgroup.Path == "" || inContainer(p) || p.Workload.Nested() {
 		return false
 	}
 

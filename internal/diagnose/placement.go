@@ -42,6 +42,11 @@ var (
 	nodeRanOut   = &condition{"the node ran out of memory", func(f *facts) bool { return f.is(events.ScopeGlobal) }}
 	podLimit     = &condition{"the pod's limit", func(f *facts) bool { return f.limiter.Level == events.LevelPod }}
 	onKubernetes = &condition{"a Kubernetes node", func(f *facts) bool { return f.kubepods() != nil }}
+
+	noKubernetes = &condition{"not of Kubernetes", func(f *facts) bool { return !f.concernsKubernetes() }}
+	guestLimit   = &condition{"the limit of a guest", func(f *facts) bool { return f.limiter.Level == events.LevelGuest }}
+
+	nodeContainerLimit = &condition{"the limit of a container with others inside", (*facts).isNodeContainer}
 )
 
 // placementRules are about limits, and ways to the victim, that one does not check first.
@@ -96,11 +101,13 @@ var placementRules = []rule{
 				"share: memory QoS sets memory.min from them.", when: onKubernetes},
 		},
 	},
+	reservedRule,
 	{
 		id: "ancestor_limit",
-		means: "The limit that was hit is not the container's own. It belongs to the pod, the " +
-			"QoS class, all pods, or a slice above.",
-		needs: "scope memcg; the limiter is not the victim's own cgroup or container",
+		means: "The limit that was hit is not that of the victim's own container, service or job. It belongs to the pod, " +
+			"the QoS class, all pods, a slice, or a guest or node container around it.",
+		needs: "scope memcg; the limiter is neither the victim's own cgroup nor its innermost workload, nor the pod of its " +
+			"only container, nor a pod whose limit is that of its container",
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Pod-level CPU and ` +
 			`memory resources"`,
 		match: ancestorLimit,
@@ -109,6 +116,12 @@ var placementRules = []rule{
 				"the pod's limit to their sum plus the memory of its in-memory volumes.", when: podLimit},
 			{layer: kubernetes, text: "Check which workloads share this limit: set limits on " +
 				"those without one, and move out those whose usage fluctuates."},
+			{layer: cgroupLayer, text: "Check which cgroups share this limit: set limits on those without one, " +
+				"and move out those whose usage fluctuates.", when: noKubernetes},
+			{layer: cgroupLayer, text: "Give the guest more memory (pct set --memory, incus config set limits.memory, " +
+				"lxc.cgroup2.memory.max, MemoryMax= of its unit), or limit what runs in it.", when: guestLimit},
+			{layer: cgroupLayer, text: "Give the node container more memory (docker update --memory): the kubelet or runtime " +
+				"inside plans with the memory of the whole machine unless it is configured otherwise.", when: nodeContainerLimit},
 			{layer: cgroupLayer, text: "Set memory.high below memory.max on the largest users " +
 				"to throttle them early.", when: onV2},
 		},
@@ -184,7 +197,7 @@ func protected(f *facts) *finding {
 
 func nodeOvercommitted(f *facts) *finding {
 	l := f.limiter
-	if f.is(events.ScopeMemcg) && l.Level == events.LevelKubepods {
+	if f.is(events.ScopeMemcg) && l.Level == events.LevelKubepods && !l.Workload.Nested() {
 		hit := &finding{
 			text: "All pods together reached the limit set for them (node allocatable): the " +
 				"node is overcommitted.",
@@ -205,7 +218,7 @@ func nodeOvercommitted(f *facts) *finding {
 
 	// The node was read after the kill: where as much is free as the victim had, the pods'
 	// usage no longer includes it.
-	if n.AfterNS != nil && f.victim != nil && inContainer(&f.victim.Process) {
+	if n.AfterNS != nil && f.victim != nil && isPod(f.victim.Workload) {
 		if size := f.victimSize(); size > 0 && size <= max(value(n.AvailableBytes), value(n.FreeBytes)) {
 			used += size
 			hit.add("memory of the victim, in a pod, before the kill", phrase.Size(size), f.source(fromKernel))
@@ -259,7 +272,7 @@ func shareEvidence(f *facts) []events.Evidence {
 			ratio += ", no limit of its own"
 		}
 
-		list = append(list, item("used by "+phrase.Cgroup(s.Workload, &s.Cgroup), ratio, f.source("memory.current")))
+		list = append(list, item("used by "+phrase.Cgroup(s.Level, s.Workload, &s.Cgroup), ratio, f.source("memory.current")))
 		if len(list) == shown {
 			break
 		}
@@ -268,51 +281,18 @@ func shareEvidence(f *facts) []events.Evidence {
 	return list
 }
 
-// ownLimit reports whether the limit is the victim's own. Known is false where the
-// evidence does not decide.
-func (f *facts) ownLimit() (own, known bool) {
-	l := f.limiter
-	switch l.Level {
-	case events.LevelContainer, events.LevelService: // a cgroup below is still its own
-		return true, true
-	case events.LevelQoS, events.LevelKubepods:
-		return false, true
-	}
-
-	if f.victim == nil {
-		return false, l.Level == events.LevelPod
-	}
-
-	if equal, ok := l.Cgroup.Same(f.victim.Cgroup); ok {
-		return equal, true
-	}
-
-	for i := range f.ancestry {
-		if f.ancestry[i].Below {
-			return false, true
-		}
-	}
-	// A pod's processes are in its containers.
-	return false, l.Level == events.LevelPod
-}
-
 func ancestorLimit(f *facts) *finding {
-	if !f.is(events.ScopeMemcg) {
+	if !f.is(events.ScopeMemcg) || f.reserved() != nil {
 		return nil
 	}
 
 	if own, known := f.ownLimit(); own || !known {
 		return nil
 	}
-	hit := &finding{confidence: certain, evidence: limitEvidence(f)}
-
-	hit.text = phrase.Capitalize(f.limit()) + " was hit, not the container's own."
-	if f.victim == nil || !inContainer(&f.victim.Process) {
-		hit.text = phrase.Capitalize(f.limit()) + " was hit, not that of the victim's own cgroup."
-	}
+	hit := &finding{confidence: certain, evidence: limitEvidence(f), text: f.ancestorText()}
 
 	if r := f.ownCgroup(); r != nil && r.UsageBytes != nil {
-		name := phrase.Cgroup(r.Workload, &r.Cgroup)
+		name := phrase.Cgroup(r.Level, r.Workload, &r.Cgroup)
 
 		switch max := f.limiter.LimitBytes; {
 		case r.MaxBytes == nil:
@@ -332,7 +312,7 @@ func ancestorLimit(f *facts) *finding {
 	if len(f.shares) > 0 {
 		top := f.shares[0]
 		if top.UsageBytes != nil && f.limiter.UsageBytes != nil && share(*top.UsageBytes, *f.limiter.UsageBytes) >= topShare {
-			hit.text += fmt.Sprintf(" The largest user was %s with %s.", phrase.Cgroup(top.Workload, &top.Cgroup),
+			hit.text += fmt.Sprintf(" The largest user was %s with %s.", phrase.Cgroup(top.Level, top.Workload, &top.Cgroup),
 				phrase.PartOf(*top.UsageBytes, *f.limiter.UsageBytes, "the usage"))
 		}
 		hit.evidence = append(hit.evidence, shareEvidence(f)...)
@@ -406,12 +386,12 @@ func (f *facts) cgroupSwapExhausted() *finding {
 		}
 	}
 	if l := f.limiter; isFull(l.SwapUsageBytes, l.SwapLimitBytes) {
-		return finding(phrase.Cgroup(l.Workload, l.Cgroup), "memory.swap.max", *l.SwapUsageBytes, *l.SwapLimitBytes)
+		return finding(phrase.Cgroup(l.Level, l.Workload, l.Cgroup), "memory.swap.max", *l.SwapUsageBytes, *l.SwapLimitBytes)
 	}
 
 	for i := range f.ancestry {
 		if r := &f.ancestry[i]; !r.Below && isFull(r.SwapUsageBytes, r.SwapMaxBytes) {
-			name := phrase.Cgroup(r.Workload, &r.Cgroup)
+			name := phrase.Cgroup(r.Level, r.Workload, &r.Cgroup)
 			return finding(name, "memory.swap.max of "+name, *r.SwapUsageBytes, *r.SwapMaxBytes)
 		}
 	}
@@ -440,7 +420,7 @@ func groupKill(f *facts) *finding {
 	if k.GroupCgroup != nil || k.GroupLevel != "" {
 		at = "on the " + string(k.GroupLevel)
 		if k.GroupLevel == "" || k.GroupLevel == events.LevelCgroup {
-			at = "on " + phrase.Cgroup(nil, k.GroupCgroup)
+			at = "on " + phrase.Cgroup("", nil, k.GroupCgroup)
 		}
 	}
 
@@ -485,7 +465,7 @@ func notMemory(f *facts) *finding {
 		}
 		ratio := phrase.Part(*r.UsageBytes, *r.MaxBytes)
 		usages = append(usages, fmt.Sprintf("%s level, %s was in use", r.Level, ratio))
-		hit.add("usage of the limit of "+phrase.Cgroup(r.Workload, &r.Cgroup), ratio, f.source("page counters at the signal"))
+		hit.add("usage of the limit of "+phrase.Cgroup(r.Level, r.Workload, &r.Cgroup), ratio, f.source("page counters at the signal"))
 	}
 
 	if len(usages) == 0 {

@@ -20,9 +20,10 @@ var reachedRules = []rule{
 	{
 		id:    "own_limit",
 		means: "The container or service used up its own limit.",
-		needs: fmt.Sprintf("scope memcg; the limiter is the victim's own cgroup, container or "+
-			"service, and its limit was not lowered. Certain if anonymous memory (of the "+
-			"limiter or, where that is not known, of the victim) is at least %s of the limit", phrase.Percent(reachedShare)),
+		needs: fmt.Sprintf("scope memcg; the limiter is the victim's own cgroup or its innermost workload (container, service, "+
+			"guest or job), or the pod of its only container, or a pod whose limit is that of its container; its limit was "+
+			"not lowered. Certain if anonymous memory (of the limiter or, where that is not known, of the victim) is at "+
+			"least %s of the limit", phrase.Percent(reachedShare)),
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Memory Resources to ` +
 			`Containers and Pods"`,
 		match: ownLimit,
@@ -62,7 +63,7 @@ func ownLimit(f *facts) *finding {
 	hit := &finding{confidence: likely, evidence: limitEvidence(f)}
 	l := f.limiter
 
-	hit.text = phrase.Capitalize(phrase.Cgroup(l.Workload, l.Cgroup)) + " reached its own limit"
+	hit.text = f.owner()
 
 	if l.LimitBytes != nil {
 		hit.text += " of " + phrase.Size(*l.LimitBytes)
@@ -74,6 +75,10 @@ func ownLimit(f *facts) *finding {
 
 	f.anonymous(hit)
 
+	if !f.placeKnown() {
+		hit.confidence = likely
+	}
+
 	if rate, _, ok := f.growth(); ok {
 		hit.text += fmt.Sprintf(", and usage grew by %s/s", phrase.Size(rate))
 		hit.evidence = append(hit.evidence, f.growthEvidence()...)
@@ -81,6 +86,27 @@ func ownLimit(f *facts) *finding {
 	hit.text += "."
 
 	return hit
+}
+
+// owner is who reached its own limit. Where it is not known in which cgroup the victim was,
+// the limit need not be the victim's own.
+func (f *facts) owner() string {
+	l := f.limiter
+	name := phrase.Capitalize(phrase.Cgroup(l.Level, l.Workload, l.Cgroup))
+
+	if f.victim != nil {
+		switch container := f.onlyContainer(); {
+		case container == nil && !f.placeKnown():
+			return name + " reached its limit"
+		case container == nil:
+		case f.sameLimit(container.ContainerID):
+			return name + ", whose limit is that of its container " + phrase.ClipName(phrase.Container(container)) + ", reached its own limit"
+		default:
+			return name + ", whose only container is " + phrase.ClipName(phrase.Container(container)) + ", reached its own limit"
+		}
+	}
+
+	return name + " reached its own limit"
 }
 
 // anonymous makes the finding certain where anonymous memory filled the limit: by the

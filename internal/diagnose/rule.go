@@ -81,9 +81,9 @@ type condition struct {
 }
 
 var (
-	ofAPod = &condition{"of a pod", (*facts).inPod}
+	ofAPod = &condition{"of a pod of this node", (*facts).inPod}
 	onV2   = &condition{"cgroup v2", func(f *facts) bool { return !f.limiter.V1() }}
-	noPod  = &condition{"not of a pod", func(f *facts) bool { return !f.inPod() }}
+	noPod  = &condition{"not of a pod of this node", func(f *facts) bool { return !f.inPod() }}
 )
 
 // The layers of advice.
@@ -98,7 +98,7 @@ func (r *rule) advise(f *facts) []events.Advice {
 	var list []events.Advice
 
 	for _, a := range r.advice {
-		if a.when == nil || a.when.holds(f) {
+		if (a.when == nil || a.when.holds(f)) && (a.layer != kubernetes || f.concernsKubernetes()) {
 			list = append(list, events.Advice{Layer: a.layer, Text: a.text})
 		}
 	}

@@ -405,6 +405,27 @@ func cases() []ruleCase {
 		{rule: "ancestor_limit", confidence: certain,
 			make: podKill,
 			lack: func(i *incident) { i.Limiter.Cgroup, i.Limiter.Level = cgroup(9010, appPath), events.LevelContainer }},
+		{rule: "ancestor_limit", name: "of a guest", confidence: certain, make: guestKill,
+			lack: func(i *incident) { i.Victims[0].Workload = i.Limiter.Workload }},
+		{rule: "ancestor_limit", name: "of a node container, live on cgroup v1", confidence: certain, make: nodeContainerKill,
+			lack: func(i *incident) { i.Victims[0].Workload, i.Victims[0].Cgroup = i.Limiter.Workload, i.Limiter.Cgroup }},
+		{rule: "ancestor_limit", name: "of a user's session", confidence: certain, make: sessionKill,
+			lack: func(i *incident) { i.Victims[0].Workload = i.Limiter.Workload }},
+		{rule: "ancestor_limit", name: "of a task", confidence: certain,
+			make: with(jobKill(), func(i *incident) { i.Victims[0].Workload = &events.Workload{ContainerID: containerID} }),
+			lack: func(i *incident) { i.Victims[0].Workload = i.Limiter.Workload }},
+		{rule: "reserved_limit", confidence: likely, make: reservedKill,
+			lack: func(i *incident) { i.Limiter.Cgroup.Path = "/other.slice" }},
+		{rule: "reserved_limit", name: "by the kubelet in it", confidence: likely,
+			make: with(reservedKill(), func(i *incident) {
+				i.Limiter.Cgroup, i.Victims[0].Cgroup = cgroup(0, "/system.slice"), cgroup(0, "/system.slice/kubelet.service")
+				i.Victims[0].Workload.Unit = "kubelet.service"
+			}),
+			lack: func(i *incident) { i.Victims[0].Workload.Unit = "web.service" }},
+		{rule: "reserved_limit", name: "not that of a guest", confidence: likely, make: reservedKill,
+			lack: func(i *incident) {
+				i.Limiter.Workload.Within = []events.Holder{{Kind: events.HolderGuest, System: "lxc", Name: "web1"}}
+			}},
 		{rule: "ancestor_limit", name: "of a plain cgroup", confidence: certain,
 			make: with(podKill(), func(i *incident) { i.Limiter.Level = events.LevelCgroup }),
 			lack: func(i *incident) { i.Victims[0].Cgroup = i.Limiter.Cgroup }},
@@ -472,7 +493,23 @@ func cases() []ruleCase {
 			lack: func(i *incident) { i.Victims[0].Cgroup.Path = appPath }},
 
 		{rule: "own_limit", confidence: certain, make: plainKill,
-			lack: func(i *incident) { i.Limiter.Level = events.LevelPod; i.Limiter.Cgroup = cgroup(9004, podPath) }},
+			lack: func(i *incident) {
+				i.Limiter.Level, i.Limiter.Cgroup, i.Ladder[0].MaxBytes = events.LevelPod, cgroup(9004, podPath), new(511*mib)
+			}},
+		{rule: "own_limit", name: "of a pod whose limit is that of its container", confidence: certain,
+			make: with(podKill(), func(i *incident) { i.Ladder[0].MaxBytes = i.Limiter.LimitBytes }),
+			lack: func(i *incident) { i.Ladder[0].MaxBytes = new(*i.Limiter.LimitBytes - 1) }},
+		{rule: "own_limit", name: "of a pod of one container", confidence: certain,
+			make: with(podKill(), func(i *incident) { i.Shares[1].UsageBytes = new(uint64(sandboxBytes)) }),
+			lack: func(i *incident) { i.Shares[1].UsageBytes = new(uint64(sandboxBytes + 1)) }},
+		{rule: "own_limit", name: "of a pod of one container that is listed", confidence: certain,
+			make: with(podKill(), func(i *incident) { i.Shares = i.Shares[:1] }),
+			lack: func(i *incident) { i.SharesLeftOut = 1 }},
+		{rule: "own_limit", name: "of a job, in a step", confidence: certain, make: jobKill,
+			lack: func(i *incident) { i.Victims[0].Workload.Job.ID = "8" }},
+		{rule: "own_limit", name: "where the victim was is not known", confidence: likely,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Workload, i.Victims[0].Cgroup = nil, nil }),
+			lack: func(i *incident) { i.Ladder[0].Below, i.Ladder[0].Workload.ContainerID = true, containerID[1:] }},
 		{rule: "own_limit", name: "split not known", confidence: likely,
 			make: with(plainKill(), func(i *incident) { i.Memory, i.Victims[0].AnonRSSBytes = nil, new(255*mib) }),
 			lack: func(i *incident) { i.Scope = events.ScopeUnknown }},

@@ -36,7 +36,7 @@ func oomKillDisabled(f *facts) *finding {
 	}
 	const file = "memory.oom_control"
 
-	cgroup := phrase.Cgroup(f.limiter.Workload, f.limiter.Cgroup)
+	cgroup := phrase.Cgroup(f.limiter.Level, f.limiter.Workload, f.limiter.Cgroup)
 	hit := &finding{confidence: certain}
 	hit.add("oom_kill_disable", "1", file)
 

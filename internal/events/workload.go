@@ -124,6 +124,35 @@ func (w *Workload) Nested() bool {
 	return false
 }
 
+// Innermost is the level of the innermost workload, LevelService for any unit; empty if none is known.
+func (w *Workload) Innermost() Level {
+	switch {
+	case w == nil:
+	case w.Job != nil:
+		return LevelJob
+	case w.Guest != nil:
+		return LevelGuest
+	case (w.Unit != "" || w.Service != "") && w.ofUnit():
+		return LevelService
+	case w.ContainerID != "" || w.Container != "":
+		return LevelContainer
+	case w.PodUID != "" || w.Pod != "":
+		return LevelPod
+	}
+
+	return ""
+}
+
+// ofUnit reports whether the unit is within container and pod, or there are none. Otherwise it
+// is the service that the container runs in.
+func (w *Workload) ofUnit() bool {
+	if w.ContainerID == "" && w.Container == "" {
+		return w.PodUID == "" && w.Pod == ""
+	}
+
+	return slices.ContainsFunc(w.Within, func(h Holder) bool { return h.Kind == HolderContainer && h.ID == w.ContainerID })
+}
+
 // InPod reports whether it is a pod that the node's own kubelet runs, or a part of one.
 func (w *Workload) InPod() bool { return w != nil && w.PodUID != "" && !w.Nested() }
 

@@ -48,29 +48,42 @@ type userKills struct {
 // signal is a SIGKILL by its threads. The OOM killer marks its victim in the same thread.
 type signal struct{ sender, target uint32 }
 
-// workloadKey is the container, else the pod, else the service, else the cgroup.
+// workloadKey is the innermost workload: the container, pod, unit, guest or job, else the
+// cgroup.
 type workloadKey struct {
 	container, pod, unit string
+	guest                events.Guest
+	job                  string
+	within               string // the path up to the unit, guest or job
 	cgroup               events.CgroupKey
 }
 
 func workloadKeyOf(key events.CgroupKey, w *events.Workload, path string) workloadKey {
-	switch {
-	case w == nil:
-	case w.ContainerID != "":
+	switch w.Innermost() {
+	case events.LevelContainer:
 		return workloadKey{container: w.ContainerID}
-	case w.PodUID != "":
+	case events.LevelPod:
 		return workloadKey{pod: w.PodUID}
-	case w.Unit != "":
-		// Each user's manager may have a unit of the same name.
-		if at := strings.LastIndex(path, w.Unit); at >= 0 {
-			path = path[:at]
-		}
-
-		return workloadKey{unit: path + w.Unit}
+	case events.LevelJob:
+		return workloadKey{job: w.Job.Manager + " " + w.Job.ID, within: pathTo(path, w.Job.ID)}
+	case events.LevelGuest:
+		return workloadKey{guest: *w.Guest, within: pathTo(path, w.Guest.Name)}
+	case events.LevelService:
+		name := cmp.Or(w.Unit, w.Service)
+		return workloadKey{unit: name, within: pathTo(path, name)}
 	}
 
 	return workloadKey{cgroup: key}
+}
+
+// pathTo is a path up to a name: each user's manager, and each guest, may have a unit of the
+// same name.
+func pathTo(path, name string) string {
+	if at := strings.LastIndex(path, name); at >= 0 {
+		return path[:at]
+	}
+
+	return path
 }
 
 // userGroup is a pending incident of scope user.
@@ -112,13 +125,13 @@ func (mode UserKills) selects(place resolve.Place, path string) bool {
 	switch {
 	case w == nil:
 		return false
-	case w.ContainerID != "", w.PodUID != "":
+	case w.ContainerID != "", w.PodUID != "", w.Guest != nil, w.Job != nil:
 		return true
-	case strings.HasSuffix(w.Unit, ".service"):
+	case strings.HasSuffix(w.Unit, ".service"), w.Service != "":
 		return true
 	}
 
-	return strings.HasSuffix(w.Unit, ".scope") && !strings.HasPrefix(path, "/user.slice/")
+	return strings.HasSuffix(w.Unit, ".scope") && !strings.Contains(path, "/user.slice/")
 }
 
 // kill takes in a SIGKILL that the OOM killer did not send.

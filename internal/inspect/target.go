@@ -40,7 +40,8 @@ const minIDLength = 4
 
 // Find returns the path of the cgroup that a name identifies. The first of these forms
 // that matches is used: a path (in the hierarchy, or below its mount), a PID, a pod's UID,
-// the prefix of a container id, a systemd unit, namespace/pod or namespace/pod/container.
+// the prefix of a container id, a systemd unit, the name of a guest or the id of a job,
+// namespace/pod or namespace/pod/container.
 // Names of pods come from Reader.Place, and from the file names of /var/log/pods and
 // /var/log/containers below the reader's root.
 //
@@ -64,7 +65,7 @@ func Find(r host.Reader, name string) (string, error) {
 	switch len(paths) {
 	case 0:
 		return "", fmt.Errorf("no pod, container, cgroup, unit or PID matches %q: give a path below %s, a PID, "+
-			"a pod's UID, 4 or more digits of a container id, a systemd unit, or namespace/pod[/container]", name, r.Layout.MemoryMount)
+			"a pod's UID, 4 or more digits of a container id, a systemd unit, a guest, the id of a job, or namespace/pod[/container]", name, r.Layout.MemoryMount)
 	case 1:
 		return paths[0], nil
 	}
@@ -182,7 +183,11 @@ func (m *matcher) matches(level events.Level, w *events.Workload) bool {
 			slices.Contains(m.containers, w.ContainerID) ||
 			m.container != "" && w.Namespace == m.namespace && w.Pod == m.pod && w.Container == m.container
 	case events.LevelService, events.LevelSlice:
-		return w.Unit == m.name || w.Unit == m.name+".service"
+		return w.Unit == m.name || w.Unit == m.name+".service" || m.name != "" && w.Service == m.name
+	case events.LevelGuest:
+		return w.Unit == m.name || w.Guest.Name == m.name
+	case events.LevelJob:
+		return w.Unit == m.name || w.Job.ID == m.name && w.Job.Step == ""
 	}
 
 	return false

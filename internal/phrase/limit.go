@@ -17,34 +17,34 @@ func Limit(l *events.Limiter) string {
 		return "the pod's limit"
 	case events.LevelQoS:
 		if l.Workload != nil && l.Workload.QoS != "" {
-			return "the limit of all " + ClipName(l.Workload.QoS) + " pods"
+			return Join(" in ", "the limit of all "+ClipName(l.Workload.QoS)+" pods", within(l.Workload))
 		}
 
 		return "the limit of a QoS class"
 	case events.LevelKubepods:
-		return "the limit of all pods (node allocatable)"
+		return Join(" in ", "the limit of all pods (node allocatable)", within(l.Workload))
 	case events.LevelNode:
 		return "the node's memory"
 	}
 
-	return "the limit of " + Cgroup(l.Workload, l.Cgroup)
+	return "the limit of " + Cgroup(l.Level, l.Workload, l.Cgroup)
 }
 
 // LimitOwner is whose limit it is, as the subject of a sentence: "pod shop/cart-0".
 func LimitOwner(l *events.Limiter) string {
 	switch l.Level {
 	case events.LevelQoS:
-		if l.Workload != nil && l.Workload.QoS != "" {
-			return "the cgroup of all " + l.Workload.QoS + " pods"
-		}
-
-		return "the cgroup of a QoS class"
+		return Join(" in ", qosOwner(l.Workload), within(l.Workload))
 	case events.LevelKubepods:
-		return "the cgroup of all pods"
+		return Join(" in ", "the cgroup of all pods", within(l.Workload))
+	case events.LevelCgroup:
+		if l.Cgroup != nil && l.Cgroup.Path != "" {
+			return Join(" of ", "cgroup "+cmp.Or(lastName(l.Cgroup.Path), l.Cgroup.Path), Place(l.Workload, nil))
+		}
 	}
 
 	if name := Place(l.Workload, nil); name != "" {
-		if name == l.Workload.Unit {
+		if l.Workload.Innermost() == events.LevelService && l.Workload.Unit != "" {
 			return "unit " + name
 		}
 
@@ -57,4 +57,21 @@ func LimitOwner(l *events.Limiter) string {
 	}
 
 	return "a " + level
+}
+
+func qosOwner(w *events.Workload) string {
+	if w != nil && w.QoS != "" {
+		return "the cgroup of all " + w.QoS + " pods"
+	}
+
+	return "the cgroup of a QoS class"
+}
+
+// within is what a workload is within, empty if that is the node.
+func within(w *events.Workload) string {
+	if w == nil {
+		return ""
+	}
+
+	return holders(w, ShortID)
 }

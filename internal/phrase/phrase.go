@@ -88,7 +88,7 @@ func Ranges(numbers []int) string {
 func Capitalize(sentence string) string {
 	for _, word := range []string{
 		"the ", "a ", "an ", "all ", "no ", "whether ", "memory ", "pod ", "container ", "cgroup ", "slice ", "service ", "unit ",
-		"node ", "user ", "kernel ",
+		"node ", "user ", "kernel ", "job ", "task ", "step ", "allocation ", "build ", "slot ", "machine ",
 	} {
 		if strings.HasPrefix(sentence, word) {
 			return strings.ToUpper(sentence[:1]) + sentence[1:]

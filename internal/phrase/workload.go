@@ -10,8 +10,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Identity is a workload with its ids: "shop/cart-0/app (container 3f2a91c0… of pod
-// 6ba0af16…)". It is empty where nothing is known. Whole keeps ids at full length.
+// Identity is a workload with its ids, and what it is within: "shop/cart-0/app (container
+// 3f2a91c0… of pod 6ba0af16…)", "sshd.service in LXC container web1". It is empty where
+// nothing is known. Whole keeps ids at full length.
 func Identity(w *events.Workload, whole bool) string {
 	if w == nil {
 		return ""
@@ -22,22 +23,38 @@ func Identity(w *events.Workload, whole bool) string {
 		id = Sanitize
 	}
 
-	var parts []string
+	return Join(" in ", innermost(w, id), holders(w, id))
+}
+
+// Innermost is [Place] without what the workload is within.
+func Innermost(w *events.Workload) string {
+	if w == nil {
+		return ""
+	}
+
+	return innermost(w, ShortID)
+}
+
+// innermost is the innermost workload with its ids.
+func innermost(w *events.Workload, id idPhrase) string {
+	switch w.Innermost() {
+	case events.LevelJob:
+		return job(w.Job, id)
+	case events.LevelGuest:
+		return Guest(w.Guest)
+	case events.LevelService:
+		return unit(w)
+	}
+
+	return containerOrPod(w, id)
+}
+
+func containerOrPod(w *events.Workload, id idPhrase) string {
 	if w.Pod != "" {
-		parts = append(parts, podIdentity(w, id))
-	} else {
-		parts = NonEmpty(containerIdentity(w, id), prefixed("pod ", id(w.PodUID)))
+		return podIdentity(w, id)
 	}
 
-	if len(parts) == 0 && w.Unit != "" {
-		parts = append(parts, w.Unit)
-	}
-
-	if w.NodeContainerID != "" {
-		parts = append(parts, "node container "+id(w.NodeContainerID))
-	}
-
-	return strings.Join(parts, " of ")
+	return Join(" of ", containerIdentity(w, id), prefixed("pod ", id(w.PodUID)))
 }
 
 // podIdentity has the names first, as kubectl writes them, then the ids.
@@ -54,6 +71,10 @@ func podIdentity(w *events.Workload, id func(string) string) string {
 
 func containerIdentity(w *events.Workload, id func(string) string) string {
 	if w.Container == "" {
+		if strings.Contains(w.ContainerID, "-") {
+			return "container " + shortContainerID(w.ContainerID)
+		}
+
 		return prefixed("container ", id(w.ContainerID))
 	}
 
@@ -79,7 +100,18 @@ func Container(w *events.Workload) string {
 		return ""
 	}
 
-	return cmp.Or(w.Container, ShortID(w.ContainerID))
+	return cmp.Or(w.Container, shortContainerID(w.ContainerID))
+}
+
+// shortContainerID keeps the number of a container of Fargate, whose id starts with that of
+// its task.
+func shortContainerID(id string) string {
+	task, number, ok := strings.Cut(id, "-")
+	if !ok {
+		return ShortID(id)
+	}
+
+	return ShortID(task) + "-" + ClipName(Sanitize(number))
 }
 
 // Pod is a pod's name, else the start of its UID.
@@ -101,21 +133,25 @@ func QualifiedPod(w *events.Workload) string {
 }
 
 // Place is where a process runs, in a sentence: "container app of pod shop/cart-0", by
-// ids only where there is no name, or the unit. The pod is left out if it is the one of
-// known, which the sentence has named before. It is empty where nothing is known.
+// ids only where there is no name; or the unit, job or guest; and what that is within. The
+// pod is left out if it is the one of known, which the sentence has named before. It is
+// empty where nothing is known.
 func Place(w, known *events.Workload) string {
 	if w == nil {
 		return ""
 	}
 
-	container := prefixed("container ", Container(w))
-	pod := prefixed("pod ", QualifiedPod(w))
+	name := innermost(w, ShortID)
+	if level := w.Innermost(); level == events.LevelContainer || level == events.LevelPod {
+		container, pod := prefixed("container ", Container(w)), prefixed("pod ", QualifiedPod(w))
 
-	if container != "" && known != nil && w.PodUID != "" && w.PodUID == known.PodUID {
-		pod = ""
+		if container != "" && known != nil && w.PodUID != "" && w.PodUID == known.PodUID {
+			pod = ""
+		}
+		name = Join(" of ", container, pod)
 	}
 
-	return cmp.Or(Join(" of ", container, pod), w.Unit)
+	return Join(" in ", name, holders(w, ShortID))
 }
 
 // Ancestor is a cgroup of a limiter's ancestry, or beside others, in as few words as
@@ -125,6 +161,16 @@ func Ancestor(level events.Level, w *events.Workload, path string) string {
 	case events.LevelQoS:
 		if w != nil && w.QoS != "" {
 			return w.QoS
+		}
+	case events.LevelGuest, events.LevelJob:
+		switch name := lastName(path); {
+		case w == nil:
+		case name == "ns" || name == "payload" || name == "user": // the child that holds all of it
+			return name
+		case w.Guest != nil:
+			return Guest(w.Guest)
+		case w.Job != nil:
+			return jobPart(w.Job, ShortID)
 		}
 	case events.LevelService, events.LevelSlice, events.LevelCgroup:
 		if path == "/" {
@@ -142,25 +188,30 @@ func Ancestor(level events.Level, w *events.Workload, path string) string {
 // Sharer is a cgroup that shares a limit with others: the container or pod that it is,
 // or [Ancestor].
 func Sharer(s *events.Share) string {
-	return cmp.Or(prefixed("container ", Container(s.Workload)), prefixed("pod ", Pod(s.Workload)),
-		Ancestor(s.Level, s.Workload, s.Cgroup.Path))
+	switch s.Level {
+	case events.LevelContainer:
+		return cmp.Or(prefixed("container ", Container(s.Workload)), string(s.Level))
+	case events.LevelPod:
+		return cmp.Or(prefixed("pod ", Pod(s.Workload)), string(s.Level))
+	}
+
+	return Ancestor(s.Level, s.Workload, s.Cgroup.Path)
 }
 
-// Cgroup is a cgroup in a sentence, by the innermost name that is known: "container
-// app", "pod shop/cart-0", "backup.service", "cgroup /a/b". Long names are clipped.
-func Cgroup(w *events.Workload, c *events.Cgroup) string {
-	if w != nil {
-		switch {
-		case w.Container != "" || w.ContainerID != "":
-			return "container " + ClipName(Container(w))
-		case w.Pod != "" || w.PodUID != "":
-			return "pod " + ClipName(QualifiedPod(w))
-		case w.Unit != "":
-			return ClipName(w.Unit)
-		}
+// Cgroup is a cgroup in a sentence, by the innermost name that is known, and what that is
+// within: "container app", "pod shop/cart-0", "backup.service", "cgroup /a/b". Long names
+// are clipped. The level is that of the cgroup itself; it is empty for the cgroup of a
+// process, which is named by the workload that it is part of.
+func Cgroup(level events.Level, w *events.Workload, c *events.Cgroup) string {
+	name := clippedName(w)
+
+	if name != "" && level == events.LevelCgroup && c != nil && c.Path != "" {
+		return "cgroup " + ClipName(lastName(c.Path)) + " of " + name
 	}
 
 	switch {
+	case name != "":
+		return name
 	case c == nil:
 		return "a cgroup"
 	case c.Path == "":
@@ -168,6 +219,47 @@ func Cgroup(w *events.Workload, c *events.Cgroup) string {
 	}
 
 	return "cgroup " + ClipPath(c.Path)
+}
+
+func clippedName(w *events.Workload) string {
+	if w == nil {
+		return ""
+	}
+	name := ""
+
+	switch w.Innermost() {
+	case events.LevelContainer:
+		name = "container " + ClipName(Container(w))
+	case events.LevelPod:
+		name = "pod " + ClipName(QualifiedPod(w))
+	default:
+		name = innermost(w, ShortID)
+	}
+
+	if name == "" {
+		return ""
+	}
+
+	return Join(" in ", name, holders(w, ShortID))
+}
+
+// Short is a workload in one word, to be distinguished from its neighbours: the name of the
+// container, pod, unit, guest or job; empty where nothing is known.
+func Short(w *events.Workload) string {
+	switch w.Innermost() {
+	case events.LevelJob:
+		return wholeJob(w.Job.Manager, w.Job.Kind, w.Job.ID, ShortID)
+	case events.LevelGuest:
+		return Guest(w.Guest)
+	case events.LevelService:
+		return cmp.Or(w.Unit, w.Service)
+	case events.LevelContainer:
+		return Container(w)
+	case events.LevelPod:
+		return Pod(w)
+	}
+
+	return ""
 }
 
 // lastName is the part of a path after its last slash.

@@ -57,6 +57,17 @@ func ancestorName(r *events.Rung) string {
 	return name
 }
 
+// sharer names a cgroup that shares the limit. A plain one is not the workload that it is
+// part of.
+func sharer(s *events.Share, known *events.Workload) string {
+	name := phrase.Ancestor(s.Level, s.Workload, s.Cgroup.Path)
+	if s.Level == events.LevelCgroup {
+		return name
+	}
+
+	return cmp.Or(phrase.Place(s.Workload, known), name)
+}
+
 // percent is a share in percent with one decimal, at most 100.
 func percent(part, of uint64) float64 {
 	if of == 0 {
@@ -151,7 +162,7 @@ func shareRows(shares []events.Share, known *events.Workload) (rows []shareRow, 
 	}
 
 	for _, s := range shares {
-		row := shareRow{Share: s, Name: cmp.Or(phrase.Place(s.Workload, known), phrase.Ancestor(s.Level, s.Workload, s.Cgroup.Path))}
+		row := shareRow{Share: s, Name: sharer(&s, known)}
 		if s.UsageBytes != nil {
 			row.Fill = percent(*s.UsageBytes, most)
 		}

@@ -211,7 +211,7 @@ func (c *classification) inside() bool {
 	switch {
 	case to.ContainerID != "":
 		c.evidence("cgroup", "the sender is in the same container", fromKernel)
-	case to.Unit != "" && from.Unit == to.Unit && strings.HasSuffix(to.Unit, ".service"):
+	case to.Unit != "" && from.Unit == to.Unit && from.SameHolders(to) && strings.HasSuffix(to.Unit, ".service"):
 		c.evidence("cgroup", "the sender is in the same service", fromKernel)
 	default:
 		return false
@@ -385,7 +385,7 @@ func (c *classification) context() {
 
 	c.k.Login = c.login()
 	if w := c.From.Workload; c.k.Path != events.PathCron && w != nil && w.Unit != "" && !isSession(w.Unit) {
-		c.evidence("cgroup", "the sender runs in "+w.Unit, fromKernel)
+		c.evidence("cgroup", "the sender runs in "+w.Unit+machine(w), fromKernel)
 	}
 
 	for _, p := range c.lineage() {
@@ -394,6 +394,18 @@ func (c *classification) context() {
 			return
 		}
 	}
+}
+
+// machine is the guest that a unit is within, empty for a unit of the host: guests have units
+// of the same names.
+func machine(w *events.Workload) string {
+	for _, h := range slices.Backward(w.Within) {
+		if h.Kind == events.HolderGuest {
+			return " of guest " + h.Name
+		}
+	}
+
+	return ""
 }
 
 // login returns what is known of the sender's login, nil if nothing is.

@@ -29,22 +29,30 @@ func (t *Tracer) warn(nowNS uint64) error {
 	return nil
 }
 
-// CriticalService returns the unit of a cgroup if it is a critical service, else "".
+// CriticalService returns the name of a cgroup if it is a critical service, else "": its
+// unit, or its path where a system has no units, as Talos.
 func (t *Tracer) CriticalService(key events.CgroupKey) string {
 	place, path, _ := t.tree.Tree.Place(key)
 
-	unit := ""
+	return criticalService(t.opts.CriticalServices, place.Workload, path)
+}
 
-	switch {
-	case path == "/init.scope":
-		unit = "init.scope"
-	case place.Workload != nil:
-		unit = place.Workload.Unit
+// criticalService leaves out the services of guests and containers, which may have any name.
+func criticalService(critical []string, w *events.Workload, path string) string {
+	if path != "" && slices.Contains(critical, path) {
+		return path
 	}
 
-	if slices.Contains(t.opts.CriticalServices, unit) {
-		return unit
+	if w == nil || w.Unit == "" || w.Innermost() == events.LevelJob || inMachine(w) || !slices.Contains(critical, w.Unit) {
+		return ""
 	}
 
-	return ""
+	return w.Unit
+}
+
+// inMachine reports whether a unit is within a container or a guest.
+func inMachine(w *events.Workload) bool {
+	return slices.ContainsFunc(w.Within, func(h events.Holder) bool {
+		return h.Kind == events.HolderContainer || h.Kind == events.HolderGuest
+	})
 }

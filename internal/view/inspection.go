@@ -231,7 +231,7 @@ func (v inspection) shares(shares []events.Share, leftOut int) []group {
 		}
 
 		name := phrase.Identity(s.Workload, v.wide)
-		if name == "" || s.Workload.Unit != "" && s.Workload.ContainerID == "" {
+		if name == "" || !named(s.Level) {
 			name = s.Cgroup.Path
 			if !v.wide {
 				name = phrase.ShortPath(name, v.columns-20)
@@ -246,6 +246,17 @@ func (v inspection) shares(shares []events.Share, leftOut int) []group {
 	}
 
 	return groups
+}
+
+// named reports whether cgroups of a level are better known by their names than by their
+// paths.
+func named(level events.Level) bool {
+	switch level {
+	case events.LevelContainer, events.LevelPod, events.LevelGuest, events.LevelJob:
+		return true
+	}
+
+	return false
 }
 
 // candidates are the processes that would be killed next, with what the choice rests on.
@@ -328,10 +339,8 @@ func (v inspection) where(p *events.Process) string {
 		return ""
 	}
 
-	if w := p.Workload; w != nil {
-		if name := cmp.Or(phrase.Container(w), phrase.Pod(w), w.Unit); name != "" {
-			return name
-		}
+	if name := phrase.Short(p.Workload); name != "" {
+		return name
 	}
 
 	return phrase.ShortPath(p.Cgroup.Path, 24)

@@ -197,6 +197,10 @@ func (c cell) place() string {
 		}
 	}
 
+	if level := w.Innermost(); level == events.LevelGuest || level == events.LevelJob {
+		return phrase.Clip(phrase.Sanitize(phrase.Short(w)), 19)
+	}
+
 	if cg == nil || cg.Path == "" {
 		return ""
 	}
