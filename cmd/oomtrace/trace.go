@@ -106,7 +106,7 @@ func (f *traceFlags) addEvents(flags *pflag.FlagSet) {
 // addServices adds --guardians, the critical services.
 func addServices(flags *pflag.FlagSet, services *[]string) {
 	flags.StringSliceVar(services, "guardians", alert.CriticalServices(runtimes.Known()),
-		"critical services: systemd `units` that the whole node depends on")
+		"critical services: systemd `units`, or paths of cgroups, that the whole node depends on")
 	flags.Lookup("guardians").DefValue = "a built-in list" // shown in the help only
 }
 

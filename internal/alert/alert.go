@@ -39,11 +39,12 @@ var DefaultLimits = Limits{
 
 // CriticalServices returns the systemd units whose stalls the whole node feels: the
 // kubelet, the runtimes of a table, and what a node needs to be reached and logged in
-// to.
+// to; and the paths of those services of Talos, which has no systemd.
 func CriticalServices(table runtimes.Table) []string {
 	return slices.Concat([]string{"kubelet.service"}, table.Units(), []string{
 		"ssh.service", "sshd.service", "init.scope", "systemd-journald.service", "systemd-networkd.service",
 		"NetworkManager.service", "cilium.service", "calico-node.service",
+		"/podruntime/kubelet", "/podruntime/runtime", "/podruntime/etcd", "/system/apid",
 	})
 }
 

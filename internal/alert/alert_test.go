@@ -105,7 +105,14 @@ func TestCriticalServices(t *testing.T) {
 	want := slices.Concat([]string{"kubelet.service"}, runtimes.Known().Units(), []string{
 		"ssh.service", "sshd.service", "init.scope", "systemd-journald.service", "systemd-networkd.service",
 		"NetworkManager.service", "cilium.service", "calico-node.service",
+		"/podruntime/kubelet", "/podruntime/runtime", "/podruntime/etcd", "/system/apid",
 	})
+
+	for _, unit := range []string{"k0sworker.service", "k0scontroller.service", "snap.microk8s.daemon-kubelite.service"} {
+		if !slices.Contains(want, unit) {
+			t.Errorf("got no %s among the units of runtimes, want it", unit)
+		}
+	}
 	if got := CriticalServices(runtimes.Known()); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -130,13 +130,12 @@ func Known() Table {
 	storage := []string{"/run/containers/storage", "/var/lib/containers/storage"}
 
 	const (
-		noPods     = "only podman has pods that are not the kubelet's"
-		noInner    = "only crun below CRI-O and podman makes a child cgroup"
-		noParent   = "names of its cgroups have a prefix"
-		noBundle   = "its format is not FormatBundle"
-		asBundled  = "as the runtime that is bundled"
-		noDistro   = "the runtime itself"
-		notWatched = "its units are not among the default critical services"
+		noPods    = "only podman has pods that are not the kubelet's"
+		noInner   = "only crun below CRI-O and podman makes a child cgroup"
+		noParent  = "names of its cgroups have a prefix"
+		noBundle  = "its format is not FormatBundle"
+		asBundled = "as the runtime that is bundled"
+		noDistro  = "the runtime itself"
 	)
 
 	return Table{
@@ -236,9 +235,11 @@ func Known() Table {
 			Format:       FormatBundle,
 			StateDirs:    []string{"/run/k0s/containerd"},
 			Bundle:       containerdBundle,
+			// k0s install makes them; a controller runs a kubelet with --enable-worker.
+			Units: []string{"k0sworker.service", "k0scontroller.service"},
 			Lacks: map[string]string{
 				"CgroupPrefixes": asBundled, "CgroupParents": asBundled, "PodParents": noPods, "PodPrefixes": noPods,
-				"InnerCgroup": noInner, "Daemons": asBundled, "Shims": asBundled, "Clients": asBundled, "Units": notWatched,
+				"InnerCgroup": noInner, "Daemons": asBundled, "Shims": asBundled, "Clients": asBundled,
 			},
 		},
 		{
@@ -248,9 +249,14 @@ func Known() Table {
 			Format:       FormatBundle,
 			StateDirs:    []string{"/var/snap/microk8s/common/run/containerd"},
 			Bundle:       containerdBundle,
+			// snap/snapcraft.yaml; kubelite has had the kubelet since 1.21.
+			Units: []string{
+				"snap.microk8s.daemon-kubelite.service", "snap.microk8s.daemon-kubelet.service", "snap.microk8s.daemon-containerd.service",
+				"snap.microk8s.daemon-k8s-dqlite.service",
+			},
 			Lacks: map[string]string{
 				"CgroupPrefixes": asBundled, "CgroupParents": asBundled, "PodParents": noPods, "PodPrefixes": noPods,
-				"InnerCgroup": noInner, "Daemons": asBundled, "Shims": asBundled, "Clients": asBundled, "Units": notWatched,
+				"InnerCgroup": noInner, "Daemons": asBundled, "Shims": asBundled, "Clients": asBundled,
 			},
 		},
 	}

@@ -50,7 +50,7 @@ type generations struct {
 
 type nameEntry struct {
 	id string
-	// w has no labels where it is a container's: they are the pod's.
+	// w has no labels where it is a container's of a pod: they are the pod's.
 	w     events.Workload
 	exit  source.Exit // State is empty: unknown
 	bytes int
@@ -157,7 +157,9 @@ func (c *cache) Put(ref resolve.Ref, w events.Workload) {
 	}
 
 	if w.ContainerID != "" {
-		w.Labels = nil
+		if w.Pod != "" || w.PodUID != "" {
+			w.Labels = nil
+		}
 
 		if c.containers.learn(w.ContainerID, w) {
 			c.note(resolve.Ref{ContainerID: w.ContainerID})

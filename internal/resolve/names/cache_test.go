@@ -195,6 +195,26 @@ func TestFillDistrustsPaths(t *testing.T) {
 	}
 }
 
+// TestLabelsOfAContainer: those of a container without a pod are its own, those of a pod come
+// with the pod.
+func TestLabelsOfAContainer(t *testing.T) {
+	labels := map[string]string{"com.docker.compose.service": "web"}
+
+	alone := newCache(0)
+	alone.Put(resolve.Ref{ContainerID: appID}, events.Workload{Container: "web", Labels: labels, Source: source.NameDisk})
+
+	if w := alone.fill(&events.Workload{ContainerID: appID}); w.Labels["com.docker.compose.service"] != "web" {
+		t.Errorf("got labels %q without a pod, want those of the container", w.Labels)
+	}
+
+	pod := newCache(0)
+	pod.Put(resolve.Ref{ContainerID: appID, PodUID: appUID}, events.Workload{Container: "web", Labels: labels, Source: source.NameDisk})
+
+	if w := pod.fill(&events.Workload{ContainerID: appID, PodUID: appUID}); w.Labels != nil {
+		t.Errorf("got labels %q in a pod, want none", w.Labels)
+	}
+}
+
 // TestHostileNamesAreBounded: text of a runtime is cut, and makes no second line of
 // JSON.
 func TestHostileNamesAreBounded(t *testing.T) {

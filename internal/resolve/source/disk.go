@@ -22,8 +22,9 @@ const maxConfig = 4 << 20
 
 // Disk reads the files that runtimes keep of a container.
 type Disk struct {
-	root  Root
-	table runtimes.Table
+	root      Root
+	table     runtimes.Table
+	dataRoots dockerRoots
 
 	// podman is podman's index as of its last reading.
 	mu     sync.Mutex
@@ -179,10 +180,13 @@ type dockerConfig struct {
 
 func (d *Disk) dockerConfig(row *runtimes.Runtime, id string) (dockerConfig, bool) {
 	for _, dir := range row.StateDirs {
-		var c dockerConfig
+		if c, ok := d.dockerFile(dir, id); ok {
+			return c, true
+		}
+	}
 
-		text, err := d.root.Read(path.Join(dir, id, "config.v2.json"), maxConfig)
-		if err == nil && json.Unmarshal(text, &c) == nil {
+	for _, dir := range d.dataRoots.of(d.root, row.StateDirs) {
+		if c, ok := d.dockerFile(dir, id); ok {
 			return c, true
 		}
 	}
@@ -190,8 +194,15 @@ func (d *Disk) dockerConfig(row *runtimes.Runtime, id string) (dockerConfig, boo
 	return dockerConfig{}, false
 }
 
+func (d *Disk) dockerFile(dir, id string) (c dockerConfig, ok bool) {
+	text, err := d.root.Read(path.Join(dir, id, "config.v2.json"), maxConfig)
+
+	return c, err == nil && json.Unmarshal(text, &c) == nil
+}
+
 // docker reads the files of dockerd; cri-dockerd puts the names of Kubernetes into
-// labels.
+// labels. The labels of a container outside of pods name its service: of Compose, or the
+// task of Amazon ECS.
 func (d *Disk) docker(row *runtimes.Runtime, id string) (events.Workload, bool) {
 	c, ok := d.dockerConfig(row, id)
 	if !ok {
@@ -208,6 +219,9 @@ func (d *Disk) docker(row *runtimes.Runtime, id string) (events.Workload, bool) 
 		w.Container, w.Image, w.Labels = "", "", userLabels(l)
 	case w.Pod == "":
 		w.Container = strings.TrimPrefix(c.Name, "/")
+		if len(l) > 0 {
+			w.Labels = userLabels(l)
+		}
 	}
 
 	return w, true

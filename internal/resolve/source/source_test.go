@@ -216,7 +216,7 @@ func TestSourcesNameWhatTheyHave(t *testing.T) {
 			Image: "registry.example/jobs/worker:2", Labels: map[string]string{"app": "job"}, RestartCount: ptr(uint32(7)), OOMScoreAdj: ptr(1000),
 		}},
 		{"disk", resolve.Ref{ContainerID: dockerID, Runtime: "docker"}, events.Workload{
-			Container: "web", ContainerID: dockerID, Runtime: "docker", Image: "nginx:1.25",
+			Container: "web", ContainerID: dockerID, Runtime: "docker", Image: "nginx:1.25", Labels: map[string]string{"maintainer": "x"},
 		}},
 		{"disk", resolve.Ref{ContainerID: cridockID}, events.Workload{
 			Namespace: "shop", Pod: "front-0", PodUID: "22222222-2222-4333-8444-555555555555", Container: "api", ContainerID: cridockID, Runtime: "docker", Image: "sha256:abc",
