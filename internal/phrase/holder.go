@@ -86,13 +86,14 @@ func unit(w *events.Workload) string {
 
 // holders is what a workload is within, the nearest first: "LXC container web1 in node
 // container 3f2a91c0…". Of several the nearest and the outermost are named. A service is
-// left out unless a unit is within it, such as that of a user's session.
-func holders(w *events.Workload, id idPhrase) string {
+// left out unless a unit is within it, such as that of a user's session. The workload's own
+// container, which a unit or job may be within, has a name already.
+func holders(w *events.Workload, id idPhrase, container string) string {
 	var names []string
 
 	for _, h := range slices.Backward(w.Within) {
 		if h.Kind != events.HolderService || w.Innermost() == events.LevelService {
-			names = append(names, holder(w, h, id))
+			names = append(names, holder(w, h, id, container))
 		}
 	}
 
@@ -107,7 +108,7 @@ func holders(w *events.Workload, id idPhrase) string {
 	return Join(" in ", names...)
 }
 
-func holder(w *events.Workload, h events.Holder, id idPhrase) string {
+func holder(w *events.Workload, h events.Holder, id idPhrase, container string) string {
 	switch h.Kind {
 	case events.HolderGuest:
 		return guest(h.System, h.Name)
@@ -118,7 +119,7 @@ func holder(w *events.Workload, h events.Holder, id idPhrase) string {
 		case h.ID == w.NodeContainerID:
 			return "node container " + id(h.ID)
 		case h.ID == w.ContainerID:
-			return containerOrPod(w, id)
+			return container
 		}
 
 		return "container " + id(h.ID)

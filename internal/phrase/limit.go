@@ -73,5 +73,5 @@ func within(w *events.Workload) string {
 		return ""
 	}
 
-	return holders(w, ShortID)
+	return holders(w, ShortID, containerOfPod(w, nil))
 }

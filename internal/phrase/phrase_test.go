@@ -153,6 +153,42 @@ func TestWorkloads(t *testing.T) {
 		{Identity(&events.Workload{Container: "app", ContainerID: containerID}, false), "container app (3f2a91c0…)"},
 		{Identity(&events.Workload{Unit: "a.service", NodeContainerID: containerID}, false), "a.service in node container 3f2a91c0…"},
 		{Identity(nil, false), ""},
+		{Identity(lxcGuest(), false), "LXC container web1"},
+		{Identity(inGuest(), false), "sshd.service in LXC container web1"},
+		{Identity(step(), false), "task 0 of step 2 of job 8 (Slurm, user 1000)"},
+		{Identity(inContainer(), false), "web.service in shop/cart-0/app (container 3f2a91c0… of pod 6ba0af16…)"},
+		{Identity(&events.Workload{Job: &events.Job{Manager: "nomad", Kind: "task", ID: podUID, Task: "api"}}, false),
+			"task api of allocation 6ba0af16… (Nomad)"},
+		{Identity(&events.Workload{Job: &events.Job{Manager: "nomad", Kind: "task", ID: podUID, Task: "api"}}, true),
+			"task api of allocation " + podUID + " (Nomad)"},
+		{Identity(&events.Workload{Job: &events.Job{Manager: "buildkit", Kind: "build_step", ID: "x1y2z3abcdefghijklmnopqrs"}}, false),
+			"build step x1y2z3ab… (BuildKit)"},
+		{Identity(&events.Workload{Job: &events.Job{Manager: "new", Kind: "run", ID: "7"}}, false), "run 7 (new)"},
+		{Identity(&events.Workload{Service: "apid"}, false), "service apid"},
+		{Identity(&events.Workload{Guest: &events.Guest{System: "qemu", Name: "100"}}, false), "VM 100"},
+		{Identity(&events.Workload{Guest: &events.Guest{System: "new", Name: "a"}}, false), "machine a"},
+		{Identity(&events.Workload{ContainerID: "488fc5b8b77f4fb7984bdc4aba948f9f-1234567890"}, false), "container 488fc5b8…-1234567890"},
+		{Identity(deep(), false), "a.service in LXC container c in … in node container 3f2a91c0…"},
+		{Place(inGuest(), lxcGuest()), "sshd.service in LXC container web1"},
+		{Place(inContainer(), nil), "web.service in container app of pod shop/cart-0"},
+		{Place(step(), nil), "task 0 of step 2 of job 8 (Slurm, user 1000)"},
+		{Innermost(inGuest()), "sshd.service"},
+		{Innermost(nil), ""},
+		{Short(app()), "app"},
+		{Short(lxcGuest()), "LXC container web1"},
+		{Short(step()), "job 8"},
+		{Short(inGuest()), "sshd.service"},
+		{Short(nil), ""},
+		{Cgroup(events.LevelCgroup, app(), cgroup), "cgroup b of container app"},
+		{Cgroup(events.LevelGuest, lxcGuest(), cgroup), "LXC container web1"},
+		{Cgroup("", inContainer(), cgroup), "web.service in container app"},
+		{Ancestor(events.LevelGuest, lxcGuest(), "/lxc.payload.web1"), "LXC container web1"},
+		{Ancestor(events.LevelGuest, lxcGuest(), "/lxc/web1/ns"), "ns"},
+		{Ancestor(events.LevelGuest, nil, "/lxc/web1"), "guest"},
+		{Ancestor(events.LevelJob, step(), "/x"), "task 0"},
+		{Sharer(&events.Share{Level: events.LevelCgroup, Workload: app(), Cgroup: *cgroup}), "b"},
+		{Sharer(&events.Share{Level: events.LevelGuest, Workload: lxcGuest(), Cgroup: *cgroup}), "LXC container web1"},
+		{Sharer(&events.Share{Level: events.LevelContainer}), "container"},
 		{Place(app(), nil), "container app of pod shop/cart-0"},
 		{Place(app(), bare()), "container app"},
 		{Place(bare(), nil), "container 3f2a91c0… of pod 6ba0af16…"},
@@ -179,6 +215,37 @@ func TestWorkloads(t *testing.T) {
 	}
 }
 
+func lxcGuest() *events.Workload {
+	return &events.Workload{Guest: &events.Guest{System: "lxc", Name: "web1"}}
+}
+
+func inGuest() *events.Workload {
+	return &events.Workload{Unit: "sshd.service", Within: []events.Holder{{Kind: events.HolderGuest, System: "lxc", Name: "web1"}}}
+}
+
+func step() *events.Workload {
+	return &events.Workload{
+		Job:  &events.Job{Manager: "slurm", Kind: "job", ID: "8", Step: "2", Task: "0", User: "1000"},
+		Unit: "slurmstepd.scope", Within: []events.Holder{{Kind: events.HolderService, Name: "slurmstepd.scope"}},
+	}
+}
+
+// inContainer is a unit in a container of a pod.
+func inContainer() *events.Workload {
+	w := app()
+	w.Unit, w.Within = "web.service", []events.Holder{{Kind: events.HolderContainer, ID: containerID}}
+
+	return w
+}
+
+// deep is within more than a sentence has room for.
+func deep() *events.Workload {
+	return &events.Workload{Unit: "a.service", NodeContainerID: containerID, Within: []events.Holder{
+		{Kind: events.HolderContainer, ID: containerID}, {Kind: events.HolderGuest, System: "lxc", Name: "b"},
+		{Kind: events.HolderGuest, System: "lxc", Name: "c"},
+	}}
+}
+
 func TestLimits(t *testing.T) {
 	for _, test := range []struct {
 		limiter      events.Limiter
@@ -193,6 +260,16 @@ func TestLimits(t *testing.T) {
 		{events.Limiter{Level: events.LevelService, Workload: &events.Workload{Unit: "a.service"}}, "the limit of a.service", "unit a.service"},
 		{events.Limiter{Level: events.LevelCgroup, Cgroup: &events.Cgroup{Path: "/a/b"}}, "the limit of cgroup /a/b", "cgroup b"},
 		{events.Limiter{}, "the limit of a cgroup", "a cgroup"},
+		{events.Limiter{Level: events.LevelGuest, Workload: lxcGuest()}, "the limit of LXC container web1", "LXC container web1"},
+		{events.Limiter{Level: events.LevelService, Workload: inGuest()}, "the limit of sshd.service in LXC container web1",
+			"unit sshd.service in LXC container web1"},
+		{events.Limiter{Level: events.LevelJob, Workload: step()}, "the limit of task 0 of step 2 of job 8 (Slurm, user 1000)",
+			"task 0 of step 2 of job 8 (Slurm, user 1000)"},
+		{events.Limiter{Level: events.LevelCgroup, Workload: app(), Cgroup: &events.Cgroup{Path: "/a/b"}},
+			"the limit of cgroup b of container app", "cgroup b of container app of pod shop/cart-0"},
+		{events.Limiter{Level: events.LevelKubepods, Workload: &events.Workload{Within: inGuest().Within}},
+			"the limit of all pods (node allocatable) in LXC container web1", "the cgroup of all pods in LXC container web1"},
+		{events.Limiter{Level: events.LevelService, Workload: &events.Workload{Service: "apid"}}, "the limit of service apid", "service apid"},
 	} {
 		if got := Limit(&test.limiter); got != test.limit {
 			t.Errorf("limit: got %q, want %q", got, test.limit)

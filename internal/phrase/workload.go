@@ -23,7 +23,7 @@ func Identity(w *events.Workload, whole bool) string {
 		id = Sanitize
 	}
 
-	return Join(" in ", innermost(w, id), holders(w, id))
+	return Join(" in ", innermost(w, id), holders(w, id, containerOrPod(w, id)))
 }
 
 // Innermost is [Place] without what the workload is within.
@@ -143,15 +143,21 @@ func Place(w, known *events.Workload) string {
 
 	name := innermost(w, ShortID)
 	if level := w.Innermost(); level == events.LevelContainer || level == events.LevelPod {
-		container, pod := prefixed("container ", Container(w)), prefixed("pod ", QualifiedPod(w))
-
-		if container != "" && known != nil && w.PodUID != "" && w.PodUID == known.PodUID {
-			pod = ""
-		}
-		name = Join(" of ", container, pod)
+		name = containerOfPod(w, known)
 	}
 
-	return Join(" in ", name, holders(w, ShortID))
+	return Join(" in ", name, holders(w, ShortID, containerOfPod(w, known)))
+}
+
+// containerOfPod leaves out the pod if it is the one of known.
+func containerOfPod(w, known *events.Workload) string {
+	container, pod := prefixed("container ", Container(w)), prefixed("pod ", QualifiedPod(w))
+
+	if container != "" && known != nil && w.PodUID != "" && w.PodUID == known.PodUID {
+		pod = ""
+	}
+
+	return Join(" of ", container, pod)
 }
 
 // Ancestor is a cgroup of a limiter's ancestry, or beside others, in as few words as
@@ -240,7 +246,7 @@ func clippedName(w *events.Workload) string {
 		return ""
 	}
 
-	return Join(" in ", name, holders(w, ShortID))
+	return Join(" in ", name, holders(w, ShortID, "container "+ClipName(Container(w))))
 }
 
 // Short is a workload in one word, to be distinguished from its neighbours: the name of the

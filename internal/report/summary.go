@@ -66,7 +66,7 @@ func workload(inc *events.Incident) string {
 		w, c = inc.Victims[0].Workload, inc.Victims[0].Cgroup
 	}
 
-	if w != nil && w.Pod != "" {
+	if w != nil && w.Pod != "" && (w.Innermost() == events.LevelContainer || w.Innermost() == events.LevelPod) {
 		return phrase.Join(" ", phrase.QualifiedPod(w), w.Container)
 	}
 
