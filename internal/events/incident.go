@@ -151,6 +151,11 @@ type Incident struct {
 	Wait *OOMWait `json:"wait,omitempty"`
 	// Killer is the sender of the signal.
 	Killer *Killer `json:"killer,omitempty"`
+	// Follows is the earlier kill that this one followed from, in scope user; absent: none is known.
+	Follows *Follows `json:"follows,omitempty"`
+	// Followed is what came of the kill, oldest first: of its unit, container or PID namespace. An
+	// update has the whole list.
+	Followed []Consequence `json:"followed,omitempty"`
 	// Allocation is the allocation that failed.
 	Allocation *Allocation `json:"allocation,omitempty"`
 	// Memory is the charge of the limiter by kind.

@@ -51,6 +51,8 @@ const (
 	ReasonUnitStop   = "unit_stop"
 	ReasonTimeout    = "timeout" // of a stop: SIGTERM was not enough
 	ReasonMemory     = "memory_pressure"
+	ReasonSwap       = "swap"
+	ReasonRule       = "rule" // of systemd-oomd's rule files
 	ReasonAsked      = "asked"
 )
 
@@ -84,8 +86,14 @@ type Killer struct {
 	// them at that instant.
 	Ancestry []Ancestor `json:"ancestry,omitempty"`
 	// Reason is the reason, as far as the node has evidence of it: eviction, delete, probe, preemption,
-	// unit_stop, timeout, memory_pressure or asked.
+	// unit_stop, timeout, memory_pressure, swap, rule or asked.
 	Reason string `json:"reason,omitempty"`
+	// Resource is what the kubelet had to reclaim, with reason eviction, under its own name: memory,
+	// ephemeral-storage, inodes, pids; absent: not known.
+	Resource string `json:"resource,omitempty"`
+	// Processes is how many processes the killer reported to have killed, in total; absent: it reported
+	// no number.
+	Processes *uint64 `json:"processes,omitempty"`
 	// Evidence supports path and reason.
 	Evidence []Evidence `json:"evidence,omitempty"`
 	// TermBeforeNS is the time from the last SIGTERM to the same cgroup, or from the first of those
