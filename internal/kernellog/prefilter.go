@@ -19,6 +19,7 @@ var needles = [][]byte{
 	[]byte("Missed "), // systemd-journald: Missed N kernel messages
 	[]byte("victi"),   // Eviction manager, Evicting pod; victim processes
 	[]byte("SIG"),     // earlyoom, nohang, Talos
+	[]byte("nohang"),  // its lines around a kill
 }
 
 // bytesMessage is how journalctl -o json writes a message that is not text.

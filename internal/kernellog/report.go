@@ -166,7 +166,7 @@ func (p *parser) take(rec record) bool {
 		p.closeIfLate(s, rec)
 	}
 
-	if p.ofKernel(s, markCut(rec)) || rec.bare && p.userLine(rec) {
+	if p.ofKernel(s, markCut(rec)) || mayBeUser(rec) && p.userLine(rec) {
 		return true
 	}
 

@@ -3,29 +3,28 @@
 package kernellog
 
 import (
-	"cmp"
-	"encoding/json"
-	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/kubelet"
 )
 
 // userState holds what earlier lines of killers in user space announced.
 type userState struct {
-	lowMemory record            // earlyoom
-	reclaim   record            // the kubelet: must evict pod(s) to reclaim
-	resource  string            // what it has to reclaim
-	uids      map[string]string // pod to UID, of the kubelet's eviction at hand
+	oomd     []oomdAnnouncement // systemd-oomd, oldest first
+	earlyoom earlyoomState
+	nohang   nohangState
+	kubelet  kubeletState
 }
 
 // sameEvent bounds the time between two lines about one kill by user space: there is a grace
 // period between SIGTERM and SIGKILL.
 const sameEvent = 30 * time.Second
+
+// mayBeUser reports whether a line without a program may be of one: it has no prefix at all, or
+// oomd wrote it to /dev/kmsg, where dmesg shows it as if it were the kernel's.
+func mayBeUser(rec record) bool { return rec.bare || strings.HasPrefix(rec.text, "oomd kill: ") }
 
 // userLine takes in a line of a killer in user space. It returns whether it is one.
 func (p *parser) userLine(rec record) bool {
@@ -33,7 +32,7 @@ func (p *parser) userLine(rec record) bool {
 	switch {
 	case strings.Contains(text, "viction manager: "), strings.Contains(text, `"Evicting pod"`):
 		return p.kubeletLine(rec, text)
-	case rec.program == "systemd-oomd" || rec.bare && strings.Contains(text, "with reclaim activity"):
+	case rec.program == "systemd-oomd" || rec.bare && isSystemdOOMD(text):
 		return p.systemdOOMDLine(rec, text)
 	case rec.program == "systemd" && strings.Contains(text, ": systemd-oomd killed "):
 		return p.systemdLine(rec, text)
@@ -43,14 +42,14 @@ func (p *parser) userLine(rec record) bool {
 		return p.earlyoomLine(rec, text)
 	case strings.HasPrefix(text, "Sending SIGKILL to cgroup "), strings.HasPrefix(text, "victim processes: "):
 		return p.talosLine(rec, text)
-	case rec.program == "nohang":
+	case rec.program == "nohang", rec.program == "nohang-desktop":
 		return p.nohangLine(rec, text)
 	}
 
 	return false
 }
 
-// userKill adds the incident of a kill by user space.
+// userKill adds the incident of a kill by user space. An empty reason is unknown.
 func (p *parser) userKill(rec record, killer, reason string, victim *events.Victim, unknown ...string) *events.Incident {
 	inc := &events.Incident{
 		Scope: events.ScopeUser, Outcome: events.OutcomeKilled, Victims: []events.Victim{*victim}, Unknown: unknown,
@@ -58,6 +57,10 @@ func (p *parser) userKill(rec record, killer, reason string, victim *events.Vict
 	}
 	if rec.program != "?" {
 		inc.Killer.Comm = rec.program
+	}
+
+	if reason == "" {
+		inc.Unknown = append(inc.Unknown, "killer.reason")
 	}
 
 	evidence(inc, rec)
@@ -79,9 +82,20 @@ func evidence(inc *events.Incident, rec record) {
 		text = text[:maxEvidence] + "..."
 	}
 
-	if len(inc.Killer.Evidence) < 8 {
-		inc.Killer.Evidence = append(inc.Killer.Evidence, events.Evidence{What: "log_line", Value: text, Source: source})
-	}
+	addEvidence(inc, events.Evidence{What: "log_line", Value: text, Source: source})
+}
+
+// maxEvidenceLines bounds the evidence of a kill.
+const maxEvidenceLines = 12
+
+func addEvidence(inc *events.Incident, list ...events.Evidence) {
+	room := max(maxEvidenceLines-len(inc.Killer.Evidence), 0)
+	inc.Killer.Evidence = append(inc.Killer.Evidence, list[:min(len(list), room)]...)
+}
+
+// measured is a number that a killer compared with its threshold.
+func measured(what, value, program string) events.Evidence {
+	return events.Evidence{What: what, Value: value, Source: "log of " + program}
 }
 
 // earlier returns a kill by user space that was not emitted yet and that a line can also be
@@ -118,6 +132,16 @@ func (p *parser) more(r *report, rec record) {
 	evidence(r.made, rec)
 }
 
+// withdraw removes a kill that a later line shows not to have happened.
+func (p *parser) withdraw(r *report) {
+	p.done = slices.DeleteFunc(p.done, func(other *report) bool { return other == r })
+}
+
+// known removes names from what is unknown of an incident.
+func known(inc *events.Incident, names ...string) {
+	inc.Unknown = slices.DeleteFunc(slices.Clone(inc.Unknown), func(s string) bool { return slices.Contains(names, s) })
+}
+
 // cgroupVictim returns a victim of which only the cgroup is known.
 func cgroupVictim(at string) *events.Victim {
 	v := &events.Victim{Role: events.RoleUnknown}
@@ -131,294 +155,3 @@ func cgroupVictim(at string) *events.Victim {
 }
 
 var cgroupOnly = []string{"limiter", "victims.pid", "victims.tid", "victims.comm", "victims.cgroup.id", "victims.role"}
-
-// systemdOOMDLine reads "Killed P due to memory pressure for M being 63.00% > 50.00%
-// for > 20s with reclaim activity" and "Killed P due to memory used (U) / total (T)
-// and swap used (U) / total (T) being more than 90.00%" (src/oom/oomd-manager.c of
-// systemd 248 to 258; later ones say "Marked P for killing").
-func (p *parser) systemdOOMDLine(rec record, text string) bool {
-	killed, rest, found := strings.Cut(text, " due to ")
-
-	at, ok := strings.CutPrefix(killed, "Killed ")
-	if !ok {
-		at, ok = strings.CutPrefix(killed, "Marked ")
-		at = strings.TrimSuffix(at, " for killing")
-	}
-
-	if !found || !ok || !strings.HasPrefix(at, "/") || !strings.HasPrefix(rest, "memory ") && !strings.HasPrefix(rest, "swap ") {
-		return false
-	}
-	unit := path.Base(at)
-
-	if r := p.earlier(rec, "systemd-oomd", func(inc *events.Incident) bool {
-		v := inc.Victims[0]
-		return v.Cgroup != nil && v.Cgroup.Path == at || v.Cgroup == nil && v.Workload != nil && v.Workload.Unit == unit
-	}); r != nil {
-		p.more(r, rec)
-
-		if r.made.Victims[0].Cgroup == nil {
-			r.made.Victims[0] = *cgroupVictim(at)
-			r.made.Unknown = cgroupOnly
-		}
-
-		return true
-	}
-	inc := p.userKill(rec, "systemd-oomd", "memory_pressure", cgroupVictim(at), cgroupOnly...)
-
-	limiter, _, found := strings.Cut(strings.TrimPrefix(rest, "memory pressure for "), " being ")
-	if found && strings.HasPrefix(limiter, "/") {
-		cgroup, place := cgroupOf(limiter)
-		inc.Limiter = &events.Limiter{Level: place.Level, Which: "memory.pressure", Cgroup: cgroup, Workload: place.Workload}
-
-		inc.Unknown = append(slices.Clone(cgroupOnly[1:]), "limiter.cgroup.id", "limiter.limit_bytes", "limiter.usage_bytes")
-	}
-
-	return true
-}
-
-// systemdLine reads systemd's own line about it: "U: systemd-oomd killed 3 process(es) in
-// this unit."
-func (p *parser) systemdLine(rec record, text string) bool {
-	unit, _, _ := strings.Cut(text, ": systemd-oomd killed ")
-
-	if r := p.earlier(rec, "systemd-oomd", func(inc *events.Incident) bool {
-		v := inc.Victims[0]
-		return v.Cgroup != nil && path.Base(v.Cgroup.Path) == unit
-	}); r != nil {
-		p.more(r, rec)
-		return true
-	}
-	v := &events.Victim{Role: events.RoleUnknown, Process: events.Process{Workload: &events.Workload{Unit: unit}}}
-	inc := p.userKill(rec, "systemd-oomd", "memory_pressure", v, append(slices.Clone(cgroupOnly), "victims.cgroup")...)
-	inc.Killer.PID, inc.Killer.Comm = 0, "systemd-oomd"
-
-	return true
-}
-
-// oomdLine reads "oomd kill: 64.22 46.12 18.24 system.slice/a.service 2468151296
-// ruleset:[r] detectorgroup:[d] killer:k v2". Dry runs kill nobody.
-func (p *parser) oomdLine(rec record, text string) bool {
-	words := strings.Fields(strings.TrimPrefix(text, "oomd kill: "))
-
-	at := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "ruleset:") })
-	if at < 2 || strings.Contains(text, "killer:(dry)") {
-		return false
-	}
-	cgroup := "/" + strings.TrimPrefix(words[at-2], "/")
-	inc := p.userKill(rec, "oomd", "memory_pressure", cgroupVictim(cgroup), cgroupOnly...)
-	inc.Killer.Comm = "oomd"
-
-	return true
-}
-
-// earlyoomLine reads a line of earlyoom. A SIGKILL may follow SIGTERM for the same process.
-func (p *parser) earlyoomLine(rec record, text string) bool {
-	switch {
-	case strings.HasPrefix(text, "low memory!"):
-		p.user.lowMemory = rec
-		return true
-	case strings.HasPrefix(text, "mem avail"):
-		return true
-	}
-
-	v := earlyoomVictim(text)
-	if v == nil {
-		return false
-	}
-
-	if r := p.earlier(rec, "earlyoom", func(inc *events.Incident) bool { return inc.Victims[0].PID == v.PID }); r != nil {
-		p.more(r, rec)
-		r.note("earlyoom sent SIGTERM first, then SIGKILL")
-		r.made.Notes = r.notes
-
-		return true
-	}
-
-	inc := p.userKill(rec, "earlyoom", "memory_pressure", v, "victims.cgroup", "victims.anon_rss_bytes", "victims.file_rss_bytes",
-		"victims.shmem_rss_bytes", "victims.swap_bytes")
-	inc.Killer.Comm = "earlyoom"
-	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
-	inc.Unknown = append(inc.Unknown, "limiter.limit_bytes", "limiter.usage_bytes")
-
-	if low := p.user.lowMemory; low.line > 0 && low.host == rec.host && apart(low, rec) <= sameEvent {
-		evidence(inc, low)
-	}
-	p.user.lowMemory = record{}
-
-	return true
-}
-
-// earlyoomVictim reads `sending SIGTERM to process 12 uid 1000 "name": oom_score 812,
-// oom_score_adj 300, ..., cmdline "..."`. It returns nil for any other line.
-func earlyoomVictim(text string) *events.Victim {
-	rest, found := strings.CutPrefix(text, "sending ")
-	signal, rest, _ := strings.Cut(rest, " to process ")
-	digits, rest, _ := strings.Cut(rest, " uid ")
-
-	owner, rest, ok := strings.Cut(rest, ` "`)
-	if !found || !ok || signal != "SIGTERM" && signal != "SIGKILL" {
-		return nil
-	}
-
-	// Only the name may contain quotes up to the score; the command line is last.
-	name, facts := "", ""
-	for _, sep := range []string{`": oom_score `, `": badness `} {
-		if name, facts, ok = strings.Cut(rest, sep); ok {
-			break
-		}
-	}
-
-	pid, err := strconv.Atoi(digits)
-	if !ok || err != nil || pid <= 0 || len(name) > maxComm {
-		return nil
-	}
-
-	v := &events.Victim{Process: events.Process{PID: pid, TID: pid, Comm: name}, Role: events.RoleChosen}
-	if n, err := strconv.ParseUint(owner, 10, 32); err == nil {
-		v.UID = new(uint32(n))
-	}
-
-	facts, _, _ = strings.Cut(facts, `, cmdline "`)
-	if _, adj, found := strings.Cut(facts, "oom_score_adj "); found {
-		word, _, _ := strings.Cut(adj, ",")
-		if n, err := strconv.Atoi(word); err == nil {
-			v.OOMScoreAdj = &n
-		}
-	}
-
-	return v
-}
-
-// talosLine reads `Sending SIGKILL to cgroup {"cgroup": "/sys/fs/cgroup/..."}` and
-// the line after it, `victim processes: {"processes": [12, 13]}`.
-func (p *parser) talosLine(rec record, text string) bool {
-	var facts struct {
-		Cgroup    string
-		Processes json.RawMessage
-	}
-
-	i := strings.IndexByte(text, '{')
-	if i < 0 || json.Unmarshal([]byte(text[i:]), &facts) != nil {
-		return false
-	}
-
-	if !strings.HasPrefix(text, "Sending") {
-		r := p.earlier(rec, "talos", func(inc *events.Incident) bool { return len(inc.Killer.Evidence) == 1 })
-		if r == nil {
-			return false
-		}
-
-		p.more(r, rec)
-
-		var pids []int
-		if json.Unmarshal(facts.Processes, &pids) == nil && len(pids) > 0 {
-			v := r.made.Victims[0]
-			r.made.Victims = nil
-
-			for _, pid := range pids[:min(len(pids), maxVictims)] {
-				v.PID, v.TID = pid, pid
-				r.made.Victims = append(r.made.Victims, v)
-			}
-			r.made.Unknown = slices.DeleteFunc(slices.Clone(r.made.Unknown), func(s string) bool {
-				return s == "victims.pid" || s == "victims.tid"
-			})
-		}
-
-		return true
-	}
-
-	at := strings.TrimPrefix(facts.Cgroup, "/sys/fs/cgroup")
-	if !strings.HasPrefix(at, "/") {
-		return false
-	}
-	inc := p.userKill(rec, "talos", "memory_pressure", cgroupVictim(at), cgroupOnly...)
-	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
-
-	inc.Unknown = append(slices.Clone(cgroupOnly[1:]), "limiter.limit_bytes", "limiter.usage_bytes")
-
-	return true
-}
-
-// nohangLine reads "Sending SIGTERM to the victim". The victim is named in a block of lines
-// before it, whose form differs between versions.
-func (p *parser) nohangLine(rec record, text string) bool {
-	text = strings.TrimLeft(text, " ")
-	if !strings.HasPrefix(text, "Sending SIG") || !strings.HasSuffix(text, " to the victim") {
-		return false
-	}
-	v := &events.Victim{Role: events.RoleUnknown}
-	p.userKill(rec, "nohang", "memory_pressure", v,
-		"limiter", "victims.pid", "victims.tid", "victims.comm", "victims.cgroup", "victims.role")
-
-	return true
-}
-
-// kubeletLine takes in a line of the kubelet's eviction manager: the resource that it
-// has to reclaim, the pod that it is about to evict, and the pod that it evicted.
-// Evictions for another resource than memory are not reported.
-func (p *parser) kubeletLine(rec record, text string) bool {
-	found, ok := kubelet.ParseLine(text)
-	if !ok {
-		return false
-	}
-
-	switch found.What {
-	case kubelet.FoundMustEvict:
-		p.user.reclaim, p.user.resource, p.user.uids = rec, found.Resource, nil
-		return true
-	case kubelet.FoundEvicting:
-		if found.Pod != "" && found.PodUID != "" && len(p.user.uids) < 256 && len(found.Pod)+len(found.PodUID) < 1024 {
-			if p.user.uids == nil {
-				p.user.uids = map[string]string{}
-			}
-			p.user.uids[found.Pod] = found.PodUID
-		}
-
-		return true
-	case kubelet.FoundEvicted:
-		if found.Pod == "" {
-			return false
-		}
-
-		p.evicted(rec, found)
-
-		return true
-	}
-
-	return false
-}
-
-// evicted reports an eviction, unless it was for another resource than memory.
-func (p *parser) evicted(rec record, found kubelet.Finding) {
-	w := &events.Workload{Source: "kubelet", PodUID: cmp.Or(found.PodUID, p.user.uids[found.Pod])}
-
-	namespace, pod, ok := strings.Cut(found.Pod, "/")
-	if !ok {
-		namespace, pod = "", found.Pod
-	}
-	w.Namespace, w.Pod = namespace, pod
-
-	resource := p.user.resource
-	if p.user.reclaim.host != rec.host || apart(p.user.reclaim, rec) > 10*time.Minute {
-		resource = ""
-	}
-
-	if resource != "" && resource != "memory" && resource != "allocatableMemory" {
-		return
-	}
-
-	v := &events.Victim{Process: events.Process{Workload: w}, Role: events.RoleUnknown}
-	inc := p.userKill(rec, "runtime", "eviction", v, "victims.pid", "victims.tid", "victims.comm", "victims.cgroup", "victims.role")
-
-	inc.Killer.Comm = "kubelet"
-	if resource == "" {
-		inc.Unknown = append(inc.Unknown, "limiter")
-		inc.Notes = append(inc.Notes, "the log does not name the resource that the kubelet reclaimed: it may not be memory")
-
-		return
-	}
-
-	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node"}
-	inc.Unknown = append(inc.Unknown, "limiter.limit_bytes", "limiter.usage_bytes")
-	evidence(inc, p.user.reclaim)
-}

@@ -3,6 +3,7 @@
 package kubelet
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -113,7 +114,7 @@ func ParseLine(text string) (f Finding, ok bool) {
 		}
 	}
 
-	f.Resource = m.values["resourceName"]
+	f.Resource = cmp.Or(m.values["resourceName"], lowResource(m.values["message"]))
 	f.Pod, f.PodUID = m.values["pod"], m.values["podUID"]
 
 	if f.What == FoundDeleted { // pods=["shop/a","shop/b"]; older kubelets omit the quotes
@@ -121,15 +122,39 @@ func ParseLine(text string) (f Finding, ok bool) {
 		f.Pod = strings.Join(names, " ")
 	}
 
-	f.Container, f.ContainerID = m.values["containerName"], m.values["containerID"]
-	if _, id, ok := strings.Cut(f.ContainerID, "://"); ok {
-		f.ContainerID = id
-	}
+	f.Container, f.ContainerID = m.values["containerName"], containerID(cmp.Or(m.values["containerID"], m.values["containerStatusID"]))
 
 	f.unstructured(lower)
 
 	return f, true
 }
+
+// containerID reads an id as the kubelet logs it: containerd://ID, or {"Type":"containerd","ID":"ID"}.
+func containerID(value string) string {
+	var object struct{ ID string }
+	if json.Unmarshal([]byte(value), &object) == nil {
+		return object.ID
+	}
+
+	if _, id, ok := strings.Cut(value, "://"); ok {
+		return id
+	}
+
+	return value
+}
+
+// lowResource reads the resource in the message of an eviction: "The node was low on resource:
+// memory. Threshold quantity: ..." (pkg/kubelet/eviction/helpers.go: nodeLowMessageFmt).
+func lowResource(message string) string {
+	_, rest, _ := strings.Cut(message, "The node was low on resource: ")
+	resource, _, _ := strings.Cut(rest, ". ")
+
+	return strings.TrimSuffix(resource, ".")
+}
+
+// IsMemory reports whether a resource of an eviction is the memory of the node, or that of all
+// its pods.
+func IsMemory(resource string) bool { return resource == "memory" || resource == "allocatableMemory" }
 
 // unstructured parses arguments that are part of the message itself, before 1.21.
 func (f *Finding) unstructured(lower string) {
@@ -218,6 +243,9 @@ func splitJSON(text string) (message, bool) {
 			m.values[key] = strconv.FormatFloat(v, 'f', -1, 64)
 		case map[string]any:
 			m.values[key] = podName(v)
+			if id, ok := v["ID"].(string); ok {
+				m.values[key] = id
+			}
 		case []any:
 			var names []string
 

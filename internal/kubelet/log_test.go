@@ -24,6 +24,11 @@ func TestLinesAreParsed(t *testing.T) {
 			Finding{What: FoundEvicting, Pod: "shop/checkout", PodUID: "27aff94d", Text: "Evicting pod"},
 		},
 		{
+			`I0820 14:03:07.412345 2480 eviction_manager.go:592] "Evicting pod" pod="shop/checkout" podUID="27aff94d" ` +
+				`message="The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 2Mi. "`,
+			Finding{What: FoundEvicting, Resource: "ephemeral-storage", Pod: "shop/checkout", PodUID: "27aff94d", Text: "Evicting pod"},
+		},
+		{
 			`I0820 14:03:07.412345 2480 eviction_manager.go:616] "Eviction manager: pod is evicted successfully" pod="shop/checkout"`,
 			Finding{What: FoundEvicted, Pod: "shop/checkout", Text: "Eviction manager: pod is evicted successfully"},
 		},
@@ -52,7 +57,10 @@ func TestLinesAreParsed(t *testing.T) {
 		},
 		{
 			`I0820 14:03:07.412345 2480 kuberuntime_manager.go:1115] "Message for Container of pod" containerName="app" containerStatusID={"Type":"containerd","ID":"4296"} pod="shop/checkout" containerMessage="Container app failed liveness probe, will be restarted"`,
-			Finding{What: FoundProbe, Pod: "shop/checkout", Container: "app", Probe: "Liveness", Text: "Container app failed liveness probe, will be restarted"},
+			Finding{
+				What: FoundProbe, Pod: "shop/checkout", Container: "app", ContainerID: "4296", Probe: "Liveness",
+				Text: "Container app failed liveness probe, will be restarted",
+			},
 		},
 		{
 			`I0820 14:03:07.412345 2480 kubelet.go:2437] "SyncLoop DELETE" source="api" pods=["shop/checkout","shop/cart"]`,

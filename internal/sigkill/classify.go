@@ -235,6 +235,10 @@ func (c *classification) client() {
 		c.k.Reason = reason
 		c.evidence("kubelet", line, "kubelet log")
 
+		if reason == events.ReasonEviction {
+			c.k.Resource = c.reclaimed()
+		}
+
 		return
 	}
 
@@ -279,6 +283,18 @@ func (c *classification) kubeletReason() (reason, line string) {
 	}
 
 	return "", ""
+}
+
+// reclaimed returns the resource that the kubelet had to reclaim, empty if its log does not
+// name it.
+func (c *classification) reclaimed() string {
+	for _, f := range slices.Backward(c.Kubelet) {
+		if f.Resource != "" {
+			return f.Resource
+		}
+	}
+
+	return ""
 }
 
 // oomdMark reports whether systemd-oomd marked the target's cgroup.
