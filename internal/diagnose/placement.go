@@ -447,7 +447,7 @@ func groupKill(f *facts) *finding {
 func notMemory(f *facts) *finding {
 	k := f.killer
 	switch {
-	case !f.is(events.ScopeUser), k.Reason == events.ReasonEviction, k.Reason == events.ReasonMemory,
+	case !f.is(events.ScopeUser), k.Reason == events.ReasonEviction, k.Reason == events.ReasonMemory, k.Reason == events.ReasonSwap,
 		k.Path == events.PathSystemdOOMD, k.Path == events.PathOOMD, k.Path == events.PathEarlyOOM, k.Path == events.PathNohang:
 		return nil
 	}

@@ -56,6 +56,10 @@ const (
 	ReasonAsked      = "asked"
 )
 
+// IsMemoryResource reports whether a resource of Killer.Resource is memory: that of the node, or
+// of all pods together.
+func IsMemoryResource(name string) bool { return name == "memory" || name == "allocatableMemory" }
+
 // Killer is the sender of the SIGKILL.
 type Killer struct {
 	// Kind is kernel or user. In scope user it is kernel where no process sent the signal: a BPF

@@ -72,7 +72,7 @@ func (p *parser) evicted(rec record, found kubelet.Finding) {
 		resource = ""
 	}
 
-	if resource != "" && !kubelet.IsMemory(resource) {
+	if resource != "" && !events.IsMemoryResource(resource) {
 		return
 	}
 

@@ -152,10 +152,6 @@ func lowResource(message string) string {
 	return strings.TrimSuffix(resource, ".")
 }
 
-// IsMemory reports whether a resource of an eviction is the memory of the node, or that of all
-// its pods.
-func IsMemory(resource string) bool { return resource == "memory" || resource == "allocatableMemory" }
-
 // unstructured parses arguments that are part of the message itself, before 1.21.
 func (f *Finding) unstructured(lower string) {
 	if f.Resource == "" && (f.What == FoundReclaim || f.What == FoundMustEvict) {

@@ -227,6 +227,10 @@ func died(inc *events.Incident) string {
 	}
 	v := &inc.Victims[0]
 
+	if v.Comm == "" && v.PID == 0 {
+		return phrase.Victim(v, inc.Killer)
+	}
+
 	text := phrase.Task(v.Comm, v.PID) + inside(inc, &v.Process)
 	if n := len(inc.Victims) - 1; n > 0 {
 		text += fmt.Sprintf(" and %d more", n)

@@ -251,7 +251,7 @@ func (s *textSink) shortage(inc *events.Incident) string {
 // subject is the first victim, of an outcome that has one.
 func subject(inc *events.Incident) string {
 	if len(inc.Victims) > 0 {
-		return phrase.Task(inc.Victims[0].Comm, inc.Victims[0].PID)
+		return phrase.Victim(&inc.Victims[0], inc.Killer)
 	}
 
 	if inc.Outcome == events.OutcomeKilled {

@@ -24,7 +24,7 @@ func (b block) victims() []group {
 		v := &victims[i]
 
 		g := list(b.victim(v, known)...)
-		g.title = phrase.Task(v.Comm, v.PID)
+		g.title = phrase.Victim(v, b.inc.Killer)
 		g.key = g.title // a process with a new name is shown as a new victim
 		groups = append(groups, g)
 
@@ -38,6 +38,10 @@ func (b block) victims() []group {
 
 func (b block) victim(v *events.Victim, known *events.Cgroup) []string {
 	items := phrase.NonEmpty(phrase.Join(" ", b.thread(&v.Process), phrase.Role(v.Role)), b.place(&v.Process, known))
+	if v.Comm == "" && v.PID == 0 {
+		items = []string{phrase.Victim(v, b.inc.Killer)} // by a killer that named no process
+	}
+
 	if v.IsContainerInit != nil && *v.IsContainerInit {
 		items = append(items, "container init")
 	}
