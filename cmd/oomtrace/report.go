@@ -46,8 +46,9 @@ func (f *reportFlags) add(cmd *cobra.Command) {
 
 func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
 	text := f.textOptions(stdout)
+	history := &history{}
 	o := report.Options{
-		SummaryOnly: f.summary, MaxIncidents: f.maxIncidents, Now: time.Now(), Enrich: explained(),
+		SummaryOnly: f.summary, MaxIncidents: f.maxIncidents, Now: time.Now(), Enrich: history.explain, Observe: history.journal.Add,
 		Width: text.Width, Color: text.Color, Location: text.Location,
 	}
 
@@ -149,17 +150,18 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 	return err
 }
 
-// explained returns a function that adds causes to incidents that have none: those of an
-// older recording, and all of a kernel log.
-func explained() func(*events.Incident) {
-	var journal diagnose.Journal
+// history explains incidents by themselves and by those before them.
+type history struct{ journal diagnose.Journal }
 
-	return func(inc *events.Incident) {
-		if len(inc.Causes) == 0 {
-			inc.Causes = journal.Diagnose(inc)
-		}
+// explain adds the causes to an incident that has none: one of an older recording, or of a kernel
+// log; and the OOM kill that it followed from.
+func (h *history) explain(inc *events.Incident) {
+	if inc.Follows == nil {
+		inc.Follows = h.journal.Follows(inc)
+	}
 
-		journal.Add(inc)
+	if len(inc.Causes) == 0 {
+		inc.Causes = h.journal.Diagnose(inc)
 	}
 }
 

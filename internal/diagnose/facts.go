@@ -44,11 +44,15 @@ type facts struct {
 	atKill bool
 	unsure bool // whether all NUMA nodes were allowed, or a cpuset or a memory policy allowed some
 
+	// follows is the OOM kill that this kill from user space came of, nil if none is known;
+	// oomBefore, that one hit the same instance before it, for whatever that means.
+	follows   *events.Follows
+	oomBefore bool
+
 	// memoryFrom is where memory was filled in from; nil: the incident's own source.
 	memoryFrom *events.Completion
 
 	victim  *events.Victim // the chosen one, else the first; nil if nobody died
-	unknown []string       // keys of the incident
 	charge  *charge        // what the limiter or the node was used for; nil: not known
 	history History
 }
@@ -61,7 +65,7 @@ func incidentFacts(inc *events.Incident, history History) *facts {
 		allocation: value(inc.Allocation), before: value(inc.Before), passes: value(inc.Passes), shares: inc.Shares,
 		leftOut: inc.SharesLeftOut, candidates: inc.Candidates, node: value(inc.NodeState), eviction: value(inc.Eviction),
 		kubelet: inc.Eviction != nil, memoryFrom: inc.SourceOf("memory"), victim: chosen(inc), history: history, wait: inc.Wait,
-		unknown: inc.Unknown,
+		follows: inc.Follows,
 	}
 
 	f.state, f.atKill = nodeAtKill(inc), inc.NodeAtKill != nil

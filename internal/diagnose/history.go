@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 )
 
 // History is the earlier kills that are related to an incident, the oldest first.
@@ -38,13 +39,19 @@ type Journal struct{ kills []entry }
 
 type entry struct {
 	Kill
-	boot    string
-	subject subject
-	scope   events.Scope
-	limiter *events.Limiter // nil: unknown
+	boot, node string
+	subject    subject
+	scope      events.Scope
+	limiter    *events.Limiter // nil: unknown
 	// exact is how far off the time may be.
 	exact time.Duration
+	// instances are those that the victims ran in, at most maxInstances.
+	instances []oom.Instance
 }
+
+// maxInstances bounds the instances of a kill: a group kill for the limit of a slice may hit
+// many.
+const maxInstances = 16
 
 // Add records an incident, or replaces it after an update. Only OOM kills are kept.
 func (j *Journal) Add(inc *events.Incident) {
@@ -58,7 +65,8 @@ func (j *Journal) Add(inc *events.Incident) {
 			ID: inc.ID, Time: inc.Time, Victim: process(&v.Process),
 			Released: v.ReleasedAfterNS != nil, ReleasedAfterNS: value(v.ReleasedAfterNS),
 		},
-		boot: inc.BootID, subject: subjectOf(v), scope: inc.Scope, limiter: limiterOf(inc), exact: resolution(inc),
+		boot: inc.BootID, node: inc.Node, subject: subjectOf(v), scope: inc.Scope, limiter: limiterOf(inc), exact: resolution(inc),
+		instances: instancesOf(inc),
 	}
 
 	if i := slices.IndexFunc(j.kills, func(o entry) bool { return o.ID == e.ID && o.boot == e.boot }); i >= 0 {
@@ -72,10 +80,72 @@ func (j *Journal) Add(inc *events.Incident) {
 	j.kills = append(j.kills, e)
 }
 
+func instancesOf(inc *events.Incident) []oom.Instance {
+	var all []oom.Instance
+
+	for i := range inc.Victims {
+		v := &inc.Victims[i]
+
+		one := oom.InstanceOf(v.Workload, v.Cgroup)
+		if one != (oom.Instance{}) && !slices.Contains(all, one) && len(all) < maxInstances {
+			all = append(all, one)
+		}
+	}
+
+	return all
+}
+
 // Diagnose returns the causes of an incident, with the kills before it as its history. The
 // incident may be in the journal itself.
 func (j *Journal) Diagnose(inc *events.Incident) []events.Cause {
-	return Diagnose(inc, j.before(inc))
+	f := incidentFacts(inc, j.before(inc))
+	if f.follows == nil {
+		f.follows = j.Follows(inc)
+	}
+
+	_, f.oomBefore = j.inInstance(inc)
+
+	return causes(f, rules)
+}
+
+// Follows returns the OOM kill in the journal that a kill from user space followed from, nil if
+// none is known. It must be of the same boot and node, and of the same container, unit or cgroup.
+func (j *Journal) Follows(inc *events.Incident) *events.Follows {
+	kill, ok := j.inInstance(inc)
+	if !ok {
+		return nil
+	}
+
+	follows := oom.Follows(inc.Killer, uint64(inc.Time.Sub(kill.Time)))
+	if follows != nil {
+		follows.ID, follows.Victim = kill.ID, kill.Victim
+	}
+
+	return follows
+}
+
+// inInstance returns the last OOM kill in the instance that a kill from user space hit, within
+// oom.FollowWithin before it.
+func (j *Journal) inInstance(inc *events.Incident) (last *entry, ok bool) {
+	if inc.Scope != events.ScopeUser || slices.Contains(inc.Unknown, "time") {
+		return nil, false
+	}
+	hit := instancesOf(inc)
+
+	for i := range j.kills {
+		e := &j.kills[i]
+
+		age := inc.Time.Sub(e.Time)
+		if e.boot != inc.BootID || e.node != inc.Node || age < 0 || age > oom.FollowWithin || last != nil && e.Time.Before(last.Time) {
+			continue
+		}
+
+		if slices.ContainsFunc(e.instances, func(one oom.Instance) bool { return slices.Contains(hit, one) }) {
+			last = e
+		}
+	}
+
+	return last, last != nil
 }
 
 // before returns the kills before an incident.

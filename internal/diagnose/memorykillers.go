@@ -181,7 +181,7 @@ func oomdReason(f *facts, k *events.Killer) string {
 	case k.Reason == events.ReasonRule:
 		return " because one of its rules applied"
 	case f.oomdOnPressure() && l.Cgroup != nil:
-		return " because of the memory pressure of " + phrase.Cgroup(l.Workload, l.Cgroup)
+		return " because of the memory pressure of " + phrase.Cgroup(l.Level, l.Workload, l.Cgroup)
 	}
 
 	return " because of memory pressure or swap usage"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
@@ -55,10 +56,11 @@ var placementRules = []rule{
 		id: "not_memory",
 		means: "Exit status 137 looks like an OOM kill, but this was not one: memory was left " +
 			"at every limit above the process.",
-		needs: fmt.Sprintf("a kill from user space that was not for memory; usage below %s of "+
+		needs: fmt.Sprintf("a kill from user space that was not for memory, and by nobody who stops what lost a process "+
+			"to the OOM killer in the %.0f minutes before; usage below %s of "+
 			"every limit in the memcg ancestry, with at least one limit; PSI some (10 s), "+
 			"where known, below %.0f %%; MemAvailable, where known, at least %s of the node",
-			phrase.Percent(idleShare), idlePSI, phrase.Percent(idleAvailable)),
+			oom.FollowWithin.Minutes(), phrase.Percent(idleShare), idlePSI, phrase.Percent(idleAvailable)),
 		reference: `Kubernetes "Assign Memory Resources to Containers and Pods", exit code 137`,
 		match:     notMemory,
 		advice: []advice{
@@ -448,7 +450,8 @@ func notMemory(f *facts) *finding {
 	k := f.killer
 	switch {
 	case !f.is(events.ScopeUser), k.Reason == events.ReasonEviction, k.Reason == events.ReasonMemory, k.Reason == events.ReasonSwap,
-		k.Path == events.PathSystemdOOMD, k.Path == events.PathOOMD, k.Path == events.PathEarlyOOM, k.Path == events.PathNohang:
+		k.Path == events.PathSystemdOOMD, k.Path == events.PathOOMD, k.Path == events.PathEarlyOOM, k.Path == events.PathNohang,
+		f.mayFollowOOM():
 		return nil
 	}
 	hit := &finding{confidence: likely}

@@ -141,7 +141,8 @@ var resourceRules = []rule{
 		reference: `Kubernetes "Node-pressure Eviction", active file memory is not considered as available`,
 		match: func(f *facts) *finding {
 			e := f.eviction
-			if f.killer.Reason != events.ReasonEviction || f.evictedFor() == evictedForOther || e.AvailableBytes == nil || e.MemAvailableBytes == nil ||
+			if f.killer.Reason != events.ReasonEviction || f.evictedFor() == evictedForOther ||
+				e.AvailableBytes == nil || e.MemAvailableBytes == nil ||
 				*e.MemAvailableBytes/cacheFactor < *e.AvailableBytes || *e.MemAvailableBytes == 0 {
 				return nil
 			}

@@ -17,7 +17,7 @@ type class int
 const (
 	// classAction: did somebody act, so that it matters less what memory was used for?
 	// actions.go: a write that lowered the limit, sysrq-f, a SIGKILL from user space;
-	// memorykillers.go: an eviction, systemd-oomd; waits.go: the OOM killer was disabled.
+	// follows.go: an OOM kill before; memorykillers.go: an eviction, systemd-oomd; waits.go: the OOM killer was disabled.
 	classAction class = iota
 	// classResource: did something in particular run short or fill the limit, other than
 	// the anonymous memory of processes? resources.go: slab, tmpfs, page tables;
@@ -50,7 +50,7 @@ type rule struct {
 
 // rules are all rules, within a class the more specific first.
 var rules = slices.Concat(
-	ofClass(classAction, actionRules, memoryKillerRules, userKillRules, waitRules),
+	ofClass(classAction, actionRules, followRules, memoryKillerRules, userKillRules, waitRules),
 	ofClass(classResource, resourceRules, holderRules, nodeResourceRules),
 	ofClass(classPlacement, placementRules),
 	ofClass(classReached, reachedRules),

@@ -132,6 +132,16 @@ func cases() []ruleCase {
 				i.Eviction = &events.Eviction{AvailableBytes: new(90 * mib), MemAvailableBytes: new(2 * gib)}
 			}),
 			lack: func(i *incident) { i.Eviction.MemAvailableBytes = new(180*mib - 2) }},
+		{rule: "followed_oom", confidence: certain,
+			make: with(userKillOf("systemd", "timeout"), func(i *incident) {
+				i.Follows = &events.Follows{ID: "boot-1", Kind: events.AfterUnitStop, AfterNS: new(uint64(90e9)), Victim: "hog[1]", Confidence: certain}
+			}),
+			lack: func(i *incident) { i.Follows = nil }},
+		{rule: "followed_oom", name: "a probe", confidence: likely,
+			make: with(userKillOf("runtime", "probe"), func(i *incident) {
+				i.Follows = &events.Follows{Kind: events.AfterProbe, Confidence: likely}
+			}),
+			lack: func(i *incident) { i.Scope = events.ScopeMemcg }},
 		{rule: "oomd_kill", confidence: certain,
 			make: func() *incident { return userKillOf("systemd-oomd", "") },
 			lack: func(i *incident) { i.Killer.Path = "systemd" }},

@@ -137,7 +137,7 @@ var userKillRules = []rule{
 		`Kubernetes "Pod Lifecycle", termination of Pods; systemd.kill(5)`,
 		func(f *facts, k *events.Killer) (string, bool) {
 			if k.Path != events.PathRuntime && k.Path != events.PathSystemd && k.Path != events.PathCgroupKill ||
-				k.Reason == events.ReasonEviction {
+				k.Reason == events.ReasonEviction || f.follows != nil && f.follows.Confidence == certain {
 				return "", false
 			}
 
@@ -167,14 +167,20 @@ var userKillRules = []rule{
 			when: &condition{"a probe failed", func(f *facts) bool { return f.killer.Reason == "probe" }},
 		},
 		advice{
+			layer: application, text: "An OOM kill hit the same workload shortly before: look at its causes first.",
+			when: &condition{"an OOM kill in it before", (*facts).mayFollowOOM},
+		},
+		advice{
 			layer: kubernetes, text: "Check the pod's events and who deleted it; memory is not " +
 				"the cause.",
-			when: &condition{"of a pod, no probe failed", func(f *facts) bool { return f.killer.Reason != "probe" && f.inPod() }},
+			when: &condition{"of a pod, no probe failed, no OOM kill in it before", func(f *facts) bool {
+				return f.killer.Reason != "probe" && f.inPod() && !f.mayFollowOOM()
+			}},
 		},
 		advice{
 			layer: application, text: "Check the log of the unit's manager; memory is not the " +
 				"cause.",
-			when: noPod,
+			when: &condition{"not of a pod of this node, no OOM kill in it before", func(f *facts) bool { return !f.inPod() && !f.mayFollowOOM() }},
 		},
 	),
 	userKill("killed_by_process",

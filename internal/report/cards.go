@@ -185,7 +185,12 @@ func killerFacts(inc *events.Incident) []fact {
 		reported = inc.Reported[0].Reason
 	}
 
-	return facts("path", way, "group", group, "reason", phrase.KillReason(k.Reason), "SIGTERM", term, "program", k.Exe,
+	follows := ""
+	if inc.Follows != nil {
+		follows = phrase.Capitalize(phrase.Following(inc.Follows))
+	}
+
+	return facts("path", way, "group", group, "reason", phrase.KillReason(k.Reason), "SIGTERM", term, "before it", follows, "program", k.Exe,
 		"parents", strings.Join(parents, " ← "), "login", login, "cgroup", path(k.Cgroup), "runtime report", reported)
 }
 

@@ -133,7 +133,8 @@ var layout = template.Must(template.New("report.html.tmpl").Funcs(template.FuncM
 	"maybe":   size,
 	"span":    phrase.Duration,
 	"maybes":  span,
-	"task":    phrase.Task,
+	"task":    task,
+	"after":   func(c events.Consequence) string { return phrase.Consequence(&c) },
 	"role":    phrase.Role,
 	"stall":   phrase.Stall,
 	"plural":  phrase.Plural[int],
@@ -143,6 +144,15 @@ var layout = template.Must(template.New("report.html.tmpl").Funcs(template.FuncM
 	"number":  number,
 	"percent": func(p float64) string { return fmt.Sprintf("%.1f", p) },
 }).ParseFS(web, "web/*.tmpl"))
+
+// task is a process in a table; a killer in user space need not name it.
+func task(comm string, pid int) string {
+	if comm == "" && pid <= 0 {
+		return "unknown process"
+	}
+
+	return phrase.Task(comm, pid)
+}
 
 // anySize is a size that may be a pointer; "?" for nil.
 func anySize(v any) string {

@@ -40,6 +40,9 @@ type Options struct {
 	Match func(*events.Incident) bool
 	// Enrich is called with each selected incident before it is reported.
 	Enrich func(*events.Incident)
+	// Observe is called with each incident, selected or not, after Enrich: one that is not shown may
+	// explain one that is.
+	Observe func(*events.Incident)
 
 	Width    int            // columns of text; 0: no limit, and nothing is left out
 	Color    bool           // of text
@@ -88,7 +91,14 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (warnings []
 	found := o.ID == ""
 	timeless, others := 0, 0
 
+	observe := o.Observe
+	if observe == nil {
+		observe = func(*events.Incident) {}
+	}
+
 	err = src.Incidents(func(inc *events.Incident) error {
+		defer observe(inc)
+
 		if o.bounded() && slices.Contains(inc.Unknown, "time") {
 			if o.ID == "" || o.ID == inc.ID {
 				timeless++

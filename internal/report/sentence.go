@@ -26,7 +26,12 @@ func answersOf(inc *events.Incident) answers {
 func sentence(inc *events.Incident) string {
 	a := answersOf(inc)
 	if inc.Scope == events.ScopeUser { // the killer matters most
-		return phrase.Capitalize(outcome(inc, a)+"; "+a.limited) + "."
+		about := a.limited
+		if inc.Follows != nil {
+			about = "it " + phrase.Following(inc.Follows)
+		}
+
+		return phrase.Capitalize(outcome(inc, a)+"; "+about) + "."
 	}
 
 	parts := []string{a.limited}

@@ -36,6 +36,7 @@ func (b block) sections() []section {
 	var all sections
 	all.add("killer", b.userKiller()...)
 	all.add("evidence", b.userEvidence()...)
+	all.add("follows", b.follows())
 	all.add("limiter", b.limiterLines()...)
 	all.add("ladder", b.ancestry())
 	all.add("shares", b.shares())
@@ -48,6 +49,7 @@ func (b block) sections() []section {
 	all.add("memory", b.charge(), b.chargeParts())
 	all.add("stalls", b.before()...)
 	all.add("killer", b.kernelKiller())
+	all.add("followed", b.followed()...)
 	all.add("runtime", b.runtime()...)
 	all.add("node", b.nodeState()...)
 	all.add("eviction", b.eviction()...)

@@ -242,7 +242,12 @@ func (s *textSink) reference(p *page, u *events.Update) {
 
 func (s *textSink) shortage(inc *events.Incident) string {
 	if inc.Scope == events.ScopeUser {
-		return phrase.KilledBy(inc.Killer)
+		text := phrase.KilledBy(inc.Killer)
+		if inc.Follows != nil {
+			text += ", after an OOM kill"
+		}
+
+		return text
 	}
 
 	return phrase.Shortage(inc.Scope, inc.Limiter)

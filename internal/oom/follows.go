@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package oom
+
+import (
+	"strings"
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
+
+// Instance is one run of a workload: a container, else a pod, else a systemd unit by its path,
+// else a cgroup. Two are equal if they are known to be the same. The zero value is none.
+type Instance struct {
+	container, pod, unit, path string
+	cgroup                     events.CgroupKey
+}
+
+// InstanceOf returns the instance that a process ran in, the zero value if that is not known.
+func InstanceOf(w *events.Workload, c *events.Cgroup) Instance {
+	path := ""
+	if c != nil {
+		path = c.Path
+	}
+
+	switch {
+	case w == nil:
+	case w.ContainerID != "":
+		return Instance{container: w.ContainerID}
+	case w.PodUID != "":
+		return Instance{pod: w.PodUID}
+	case w.Unit != "":
+		// Each user's manager may have a unit of the same name.
+		if at := strings.LastIndex(path, w.Unit); at >= 0 {
+			path = path[:at]
+		}
+
+		return Instance{unit: path + w.Unit}
+	}
+
+	if c != nil && c.ID != 0 {
+		return Instance{cgroup: c.CgroupKey}
+	}
+
+	return Instance{path: path}
+}
+
+// IsContainer reports whether the instance is a container.
+func (i Instance) IsContainer() bool { return i.container != "" }
+
+// FollowWithin bounds how long after an OOM kill another kill of the same instance can still
+// come of it: TimeoutStopSec= is 90 s by default, and databases raise it to minutes.
+const FollowWithin = 10 * time.Minute
+
+const (
+	// stopNS is how soon systemd stops a unit after an OOM kill in it: it is notified of
+	// memory.events (src/core/cgroup.c: on_cgroup_memory_event), and of the exit of the main
+	// process. A SIGTERM within that time is its answer to the kill.
+	stopNS = 1e9
+	// slowStopNS is how long that takes at most on a node without memory.
+	slowStopNS = 10e9
+	// probeNS is how long a container without one of its processes takes to be killed for its
+	// liveness probe: periods of ten seconds up to a minute, three failures, the grace period.
+	probeNS = 300e9
+	// exitNS is how soon PID 1 exits because one of its children was killed.
+	exitNS = 10e9
+)
+
+// Follows returns how a kill from user space came of an OOM kill in the same instance, afterNS
+// before; nil if nothing shows that it did. ID and Victim are left to the caller.
+func Follows(k *events.Killer, afterNS uint64) *events.Follows {
+	if k == nil || afterNS > uint64(FollowWithin) {
+		return nil
+	}
+
+	f := &events.Follows{AfterNS: &afterNS, Confidence: events.ConfidenceLikely}
+
+	if term := k.TermBeforeNS; term != nil {
+		if *term > afterNS {
+			return nil // the stop was under way before
+		}
+
+		f.TermAfterNS = new(afterNS - *term)
+	}
+
+	switch {
+	case k.Path == events.PathSystemd && stops(k):
+		f.Kind = events.AfterUnitStop
+		began := afterNS // without SIGTERM, the kill itself is the stop
+
+		if f.TermAfterNS != nil {
+			if began = *f.TermAfterNS; began <= stopNS {
+				f.Confidence = events.ConfidenceCertain
+			}
+		}
+
+		return within(f, began, slowStopNS)
+	case k.Path == events.PathRuntime && k.Reason == events.ReasonProbe:
+		f.Kind = events.AfterProbe
+		return within(f, afterNS, probeNS)
+	case k.Path == events.PathPIDNS:
+		f.Kind = events.AfterPIDNS
+		return within(f, afterNS, exitNS)
+	}
+
+	return nil
+}
+
+// stops reports whether systemd killed because it stopped the unit.
+func stops(k *events.Killer) bool {
+	return k.Reason == "" || k.Reason == events.ReasonUnitStop || k.Reason == events.ReasonTimeout
+}
+
+func within(f *events.Follows, ns, limit uint64) *events.Follows {
+	if ns > limit {
+		return nil
+	}
+
+	return f
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phrase
+
+import "github.com/oomtrace/oomtrace/internal/events"
+
+// Following is the OOM kill that another kill followed from, as a predicate: "followed the OOM kill
+// of java[4711] 1 min 30 s before".
+func Following(f *events.Follows) string {
+	text := "followed the OOM kill"
+	if f.Victim != "" {
+		text += " of " + ClipName(f.Victim)
+	}
+
+	if f.AfterNS != nil {
+		text += " " + Duration(*f.AfterNS) + " before"
+	}
+
+	if f.Confidence != events.ConfidenceCertain {
+		text += ", as it seems"
+	}
+
+	return text
+}
+
+// Consequence is what came of a kill, with the time since: "1 min 30 s later: systemd stopped ...".
+func Consequence(c *events.Consequence) string {
+	if c.AfterNS == nil {
+		return c.Text
+	}
+
+	return Duration(*c.AfterNS) + " later: " + c.Text
+}
