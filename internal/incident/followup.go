@@ -25,6 +25,8 @@ const (
 	overlapNS = 2e9
 	// maxRecent bounds what else is remembered in a storm of kills.
 	maxRecent = MaxOpen
+	// maxFollowed bounds what is listed as having come of one kill.
+	maxFollowed = 64
 )
 
 // MaxOpen is how many incidents can still get updates from a Correlator: the last OOM
@@ -60,6 +62,7 @@ type reported struct {
 	passes     events.Passes
 	unknown    []string
 	notes      []string
+	followed   []events.Consequence
 	victims    []*victimState
 	exiting    uint32 // TGID of the process that was exiting already; 0: none, or unknown
 	// previous was killed for the same limiter shortly before, and had not released its
@@ -380,6 +383,16 @@ func (f *followUp) noteOverlaps(v *victimState) {
 func (f *followUp) note(r *reported, texts ...string) {
 	r.notes = append(slices.Clone(r.notes), texts...)
 	f.change(r).Notes = r.notes
+}
+
+// followed adds what came of an incident's kill. An update has the whole list.
+func (f *followUp) followed(r *reported, more events.Consequence) {
+	if len(r.followed) == maxFollowed {
+		return
+	}
+
+	r.followed = append(slices.Clip(r.followed), more)
+	f.change(r).Followed = r.followed
 }
 
 // countReturns adds later invocations to an incident.

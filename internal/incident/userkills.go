@@ -11,6 +11,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/kernel"
+	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/resolve"
 )
@@ -38,7 +39,7 @@ const (
 type userKills struct {
 	cfg    *Config
 	report *reporter
-	groups map[workloadKey]*userGroup
+	groups map[oom.Instance]*userGroup
 	// fromKernel has the groups with a SIGKILL that may be the OOM killer's.
 	fromKernel map[signal]*userGroup
 	ancestries map[events.CgroupKey]*kernel.TargetAncestry
@@ -48,47 +49,9 @@ type userKills struct {
 // signal is a SIGKILL by its threads. The OOM killer marks its victim in the same thread.
 type signal struct{ sender, target uint32 }
 
-// workloadKey is the innermost workload: the container, pod, unit, guest or job, else the
-// cgroup.
-type workloadKey struct {
-	container, pod, unit string
-	guest                events.Guest
-	job                  string
-	within               string // the path up to the unit, guest or job
-	cgroup               events.CgroupKey
-}
-
-func workloadKeyOf(key events.CgroupKey, w *events.Workload, path string) workloadKey {
-	switch w.Innermost() {
-	case events.LevelContainer:
-		return workloadKey{container: w.ContainerID}
-	case events.LevelPod:
-		return workloadKey{pod: w.PodUID}
-	case events.LevelJob:
-		return workloadKey{job: w.Job.Manager + " " + w.Job.ID, within: pathTo(path, w.Job.ID)}
-	case events.LevelGuest:
-		return workloadKey{guest: *w.Guest, within: pathTo(path, w.Guest.Name)}
-	case events.LevelService:
-		name := cmp.Or(w.Unit, w.Service)
-		return workloadKey{unit: name, within: pathTo(path, name)}
-	}
-
-	return workloadKey{cgroup: key}
-}
-
-// pathTo is a path up to a name: each user's manager, and each guest, may have a unit of the
-// same name.
-func pathTo(path, name string) string {
-	if at := strings.LastIndex(path, name); at >= 0 {
-		return path[:at]
-	}
-
-	return path
-}
-
 // userGroup is a pending incident of scope user.
 type userGroup struct {
-	key      workloadKey
+	key      oom.Instance
 	quiet    quiet
 	kills    []kernel.Kill   // at most maxUserVictims
 	marked   map[uint32]bool // targets that were marked as victims of the OOM killer, by thread
@@ -100,7 +63,7 @@ type userGroup struct {
 func newUserKills(cfg *Config, report *reporter) userKills {
 	return userKills{
 		cfg: cfg, report: report,
-		groups:     make(map[workloadKey]*userGroup),
+		groups:     make(map[oom.Instance]*userGroup),
 		fromKernel: make(map[signal]*userGroup),
 		ancestries: make(map[events.CgroupKey]*kernel.TargetAncestry),
 	}
@@ -149,7 +112,7 @@ func (u *userKills) kill(k kernel.Kill) error {
 		return nil
 	}
 
-	g, err := u.group(workloadKeyOf(k.Target.Cgroup, place.Workload, path), k)
+	g, err := u.group(oom.InstanceOf(place.Workload, &events.Cgroup{CgroupKey: k.Target.Cgroup, Path: path}), k)
 	if err != nil {
 		return err
 	}
@@ -160,7 +123,7 @@ func (u *userKills) kill(k kernel.Kill) error {
 }
 
 // group returns the group of a kill.
-func (u *userKills) group(key workloadKey, k kernel.Kill) (*userGroup, error) {
+func (u *userKills) group(key oom.Instance, k kernel.Kill) (*userGroup, error) {
 	g := u.groups[key]
 	if g != nil && g.ageNS(k.BootNS) <= userLongestNS {
 		return g, nil
@@ -339,7 +302,7 @@ func (u *userKills) finish(g *userGroup) error {
 
 	oomKill, explains := u.oomKillBefore(g, killer)
 	if explains {
-		u.report.followUp.note(oomKill, g.cleanupNote(oomKill, killer))
+		u.report.followUp.followed(oomKill, g.cleanup(oomKill, killer))
 		return nil
 	}
 
@@ -350,9 +313,8 @@ func (u *userKills) finish(g *userGroup) error {
 	inc := u.report.build.userIncident(g.kills, g.ancestry, killer)
 	inc.Notes = g.notes(killer)
 
-	if first := g.kills[0].BootNS; oomKill != nil {
-		inc.Notes = append(inc.Notes, fmt.Sprintf("%s earlier, the OOM killer killed in the same workload: incident %s",
-			milliseconds(first-min(oomKill.timeNS, first)), oomKill.id))
+	if oomKill != nil {
+		inc.Notes = append(inc.Notes, g.oomKillNote(oomKill, killer)...)
 	}
 
 	return u.report.emit(inc, len(g.targets))
@@ -446,26 +408,54 @@ func (g *userGroup) follows(r *reported, killer *events.Killer) (related, explai
 			return true, true
 		}
 
-		if c := v.process.Cgroup; c != nil && workloadKeyOf(c.CgroupKey, v.process.Workload, c.Path) == g.key {
-			whole := v.init || r.group || g.key.container == ""
-			return true, whole && first.BootNS-r.lastNS <= cleanupNS
+		if c := v.process.Cgroup; c != nil && oom.InstanceOf(v.process.Workload, c) == g.key {
+			whole := v.init || r.group || !g.key.IsContainer()
+			return true, whole && cleansUp(killer) && first.BootNS-r.lastNS <= cleanupNS
 		}
 	}
 
 	return false, false
 }
 
-// cleanupNote describes the group as what followed an OOM kill.
-func (g *userGroup) cleanupNote(oomKill *reported, killer *events.Killer) string {
-	first := g.kills[0]
+// cleansUp reports whether a killer may be whoever ends what is left of a workload. The others
+// have reasons of their own.
+func cleansUp(killer *events.Killer) bool {
+	switch killer.Path {
+	case events.PathRuntime, events.PathSystemd, events.PathPIDNS, events.PathCgroupKill, events.PathSelf, events.PathOther:
+		return true
+	}
 
-	by := fmt.Sprintf("%s[%d] killed", killer.Comm, killer.PID)
+	return false
+}
+
+// oomKillNote names the OOM kill before in the same workload, unless this kill follows from it,
+// which whoever has all earlier kills finds (events.Follows).
+func (g *userGroup) oomKillNote(oomKill *reported, killer *events.Killer) []string {
+	after := g.after(oomKill)
+	if oom.Follows(killer, after) != nil {
+		return nil
+	}
+
+	return []string{fmt.Sprintf("%s earlier, the OOM killer killed in the same workload: incident %s", milliseconds(after), oomKill.id)}
+}
+
+// after is the time since the first victim of an OOM kill.
+func (g *userGroup) after(oomKill *reported) uint64 {
+	first := g.kills[0].BootNS
+	return first - min(oomKill.timeNS, first)
+}
+
+// cleanup describes the group as what came of an OOM kill.
+func (g *userGroup) cleanup(oomKill *reported, killer *events.Killer) events.Consequence {
+	kind, by := events.AfterCleanup, fmt.Sprintf("%s[%d] killed", killer.Comm, killer.PID)
 
 	switch {
 	case killer.Path == events.PathPIDNS:
-		by = "PID 1 of the PID namespace exited and the kernel killed"
+		kind, by = events.AfterPIDNS, "PID 1 of the PID namespace exited and the kernel killed"
 	case killer.PID == 0:
 		by = phrase.UserKiller(killer) + " killed"
+	case killer.Path == events.PathSystemd:
+		kind = events.AfterUnitStop
 	}
 
 	var names []string
@@ -477,6 +467,5 @@ func (g *userGroup) cleanupNote(oomKill *reported, killer *events.Killer) string
 		names = append(names, fmt.Sprintf("and %d more", more))
 	}
 
-	return fmt.Sprintf("%s after the first victim, %s %s",
-		milliseconds(first.BootNS-min(oomKill.timeNS, first.BootNS)), by, strings.Join(names, ", "))
+	return events.Consequence{Kind: kind, AfterNS: new(g.after(oomKill)), Text: by + " " + strings.Join(names, ", "), Source: "kernel"}
 }

@@ -3,6 +3,7 @@
 package incident
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -50,6 +51,15 @@ func (m *host) user(from, to kernel.Task, change ...func(*kernel.Kill)) {
 	}
 
 	m.record(k)
+}
+
+// sentBy is a Killers that finds one kind of sender.
+type sentBy string
+
+func (sentBy) Saw(kernel.Kill, events.Process, events.Process) {}
+
+func (path sentBy) Killer(kernel.Kill, events.Process, events.Process) *events.Killer {
+	return &events.Killer{Kind: events.KillerUser, Path: string(path), PID: 900, Comm: "sender"}
 }
 
 // teardown makes it a SIGKILL by the kernel as the init of a pid namespace ends.
@@ -140,22 +150,30 @@ func TestModeSelectsUserKills(t *testing.T) {
 	}
 }
 
-// TestCleanupAfterAnOOMKillIsANote: what is killed because of an OOM kill is noted with
+// TestCleanupAfterAnOOMKillFollowsIt: what is killed because of an OOM kill is listed with
 // it, in every attach mode.
-func TestCleanupAfterAnOOMKillIsANote(t *testing.T) {
+func TestCleanupAfterAnOOMKillFollowsIt(t *testing.T) {
 	app, helper, runc := in(200, 10, "app"), in(200, 11, "helper"), in(1, 900, "runc")
 
 	for _, tier := range []events.Tier{events.TierFentry, events.TierTracepoint} {
 		for name, test := range map[string]struct {
 			init       bool
 			after      func(m *host)
-			note       string
+			text       string // of what followed, or of the note on the second incident
 			noIncident bool
 		}{
 			"the end of the pid namespace": {false, func(m *host) { m.user(app, helper, teardown) }, "the kernel killed helper[11]", true},
 			"the runtime, after the init":  {true, func(m *host) { m.user(runc, helper) }, "runc[900] killed helper[11]", true},
 			"the victim once more":         {true, func(m *host) { m.user(runc, app) }, "", true},
-			"the runtime, after a child":   {false, func(m *host) { m.user(runc, helper) }, "the OOM killer killed in the same workload", false},
+			"a person, after the init": {true, func(m *host) {
+				m.c.cfg.Killers = sentBy(events.PathHuman)
+				m.user(runc, helper)
+			}, "the OOM killer killed in the same workload", false},
+			"the unit's stop, which whoever has all kills links": {false, func(m *host) {
+				m.c.cfg.Killers = sentBy(events.PathSystemd)
+				m.user(runc, helper)
+			}, "", false},
+			"the runtime, after a child": {false, func(m *host) { m.user(runc, helper) }, "the OOM killer killed in the same workload", false},
 			"much later": {true, func(m *host) {
 				m.idle(15e9)
 				m.user(runc, helper)
@@ -190,15 +208,18 @@ func TestCleanupAfterAnOOMKillIsANote(t *testing.T) {
 
 				if test.noIncident {
 					inc := m.one()
-					if notes := strings.Join(inc.Notes, "\n"); !strings.Contains(notes, test.note) || test.note == "" && notes != "" {
-						t.Errorf("got notes %q, want %q in them", notes, test.note)
+
+					followed := fmt.Sprint(inc.Followed)
+					if test.text == "" && inc.Followed != nil || !strings.Contains(followed, test.text) {
+						t.Errorf("got %s, want %q in it", followed, test.text)
 					}
 
 					return
 				}
 
-				if len(m.all) != 2 || m.all[1].Scope != events.ScopeUser || !strings.Contains(strings.Join(m.all[1].Notes, "\n"), test.note) {
-					t.Errorf("got %d incidents: %+v, want a second one with the note %q", len(m.all), m.all, test.note)
+				if len(m.all) != 2 || m.all[1].Scope != events.ScopeUser || test.text == "" && m.all[1].Notes != nil ||
+					!strings.Contains(strings.Join(m.all[1].Notes, "\n"), test.text) {
+					t.Errorf("got %d incidents: %+v, want a second one with the note %q", len(m.all), m.all, test.text)
 				}
 			})
 		}

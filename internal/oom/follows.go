@@ -3,17 +3,22 @@
 package oom
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// Instance is one run of a workload: a container, else a pod, else a systemd unit by its path,
-// else a cgroup. Two are equal if they are known to be the same. The zero value is none.
+// Instance is one run of a workload: the innermost container, pod, unit, guest or job, else a
+// cgroup. Two are equal if they are known to be the same. The zero value is none.
 type Instance struct {
-	container, pod, unit, path string
-	cgroup                     events.CgroupKey
+	container, pod, unit string
+	guest                events.Guest
+	job                  string
+	within               string // the path up to the unit, guest or job
+	path                 string
+	cgroup               events.CgroupKey
 }
 
 // InstanceOf returns the instance that a process ran in, the zero value if that is not known.
@@ -23,19 +28,22 @@ func InstanceOf(w *events.Workload, c *events.Cgroup) Instance {
 		path = c.Path
 	}
 
-	switch {
-	case w == nil:
-	case w.ContainerID != "":
-		return Instance{container: w.ContainerID}
-	case w.PodUID != "":
-		return Instance{pod: w.PodUID}
-	case w.Unit != "":
-		// Each user's manager may have a unit of the same name.
-		if at := strings.LastIndex(path, w.Unit); at >= 0 {
-			path = path[:at]
+	switch w.Innermost() {
+	case events.LevelContainer:
+		if w.ContainerID != "" {
+			return Instance{container: w.ContainerID}
 		}
-
-		return Instance{unit: path + w.Unit}
+	case events.LevelPod:
+		if w.PodUID != "" {
+			return Instance{pod: w.PodUID}
+		}
+	case events.LevelJob:
+		return Instance{job: w.Job.Manager + " " + w.Job.ID, within: pathTo(path, w.Job.ID)}
+	case events.LevelGuest:
+		return Instance{guest: *w.Guest, within: pathTo(path, w.Guest.Name)}
+	case events.LevelService:
+		name := cmp.Or(w.Unit, w.Service)
+		return Instance{unit: name, within: pathTo(path, name)}
 	}
 
 	if c != nil && c.ID != 0 {
@@ -43,6 +51,16 @@ func InstanceOf(w *events.Workload, c *events.Cgroup) Instance {
 	}
 
 	return Instance{path: path}
+}
+
+// pathTo is a path up to a name: each user's manager, and each guest, may have a unit of the
+// same name.
+func pathTo(path, name string) string {
+	if at := strings.LastIndex(path, name); at >= 0 {
+		return path[:at]
+	}
+
+	return path
 }
 
 // IsContainer reports whether the instance is a container.

@@ -2,7 +2,11 @@
 
 package phrase
 
-import "github.com/oomtrace/oomtrace/internal/events"
+import (
+	"fmt"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+)
 
 // Following is the OOM kill that another kill followed from, as a predicate: "followed the OOM kill
 // of java[4711] 1 min 30 s before".
@@ -30,4 +34,25 @@ func Consequence(c *events.Consequence) string {
 	}
 
 	return Duration(*c.AfterNS) + " later: " + c.Text
+}
+
+// UserKill is who killed whom in scope user, as a clause: "systemd[1] killed gunicorn[700] and 1
+// more".
+func UserKill(inc *events.Incident) string {
+	who := "an unknown process"
+	if inc.Killer != nil {
+		who = UserKiller(inc.Killer)
+	}
+
+	whom := "a process"
+	if len(inc.Victims) > 0 {
+		whom = Victim(&inc.Victims[0], inc.Killer)
+	}
+
+	text := who + " killed " + whom
+	if more := len(inc.Victims) - 1; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+
+	return text
 }

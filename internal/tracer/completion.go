@@ -539,6 +539,12 @@ func keepCompletion(change, inc *events.Incident) {
 		change.Unknown = append([]string{}, unknown.Names...)
 	}
 
+	if change.Followed != nil { // the follow-up has found other kills that followed
+		change.Followed = append(slices.Clip(change.Followed), slices.DeleteFunc(slices.Clone(inc.Followed), func(c events.Consequence) bool {
+			return c.ID == ""
+		})...)
+	}
+
 	if change.Notes != nil {
 		notes := oom.Unknowns{Names: slices.Clone(change.Notes)}
 		notes.Add(inc.Notes...)

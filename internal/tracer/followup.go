@@ -10,6 +10,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/ledger"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // enricher adds evidence to incidents that were reported already. It knows neither the
@@ -79,6 +80,8 @@ func (f *followUp) current(id string) *events.Incident { return f.open.Get(f.boo
 
 // incident reports an incident, and then starts the enrichers.
 func (f *followUp) incident(inc *events.Incident, nowNS uint64) error {
+	inc.Follows = f.journal.Follows(inc)
+
 	if err := f.write(inc); err != nil {
 		return err
 	}
@@ -88,6 +91,10 @@ func (f *followUp) incident(inc *events.Incident, nowNS uint64) error {
 	}
 
 	f.journal.Add(inc)
+
+	if err := f.followed(inc); err != nil {
+		return err
+	}
 
 	p := &pending{id: inc.ID, awaits: make(map[enricher]bool), deadlineNS: nowNS + causesWithinNS}
 	for _, e := range f.enrichers {
@@ -102,6 +109,25 @@ func (f *followUp) incident(inc *events.Incident, nowNS uint64) error {
 
 	return nil
 }
+
+// followed adds a kill to the OOM kill that it followed from.
+func (f *followUp) followed(inc *events.Incident) error {
+	if inc.Follows == nil {
+		return nil
+	}
+
+	kill := f.current(inc.Follows.ID)
+	if kill == nil || len(kill.Followed) >= maxFollowed {
+		return nil
+	}
+
+	return f.update(&events.Incident{ID: kill.ID, Followed: append(slices.Clip(kill.Followed), events.Consequence{
+		Kind: inc.Follows.Kind, AfterNS: inc.Follows.AfterNS, ID: inc.ID, Text: phrase.UserKill(inc), Source: "kernel",
+	})})
+}
+
+// maxFollowed bounds what is listed as having come of one kill.
+const maxFollowed = 64
 
 // update applies a change and reports it. It sets the envelope of the change.
 func (f *followUp) update(change *events.Incident) error {

@@ -262,9 +262,9 @@ var oomInit = Case{
 
 		c.equal("number of victims", len(inc.Victims), 1)
 
-		const note = "PID 1 of the PID namespace exited and the kernel killed hog["
-		if !strings.Contains(strings.Join(inc.Notes, "\n"), note) {
-			c.errorf("notes: got %q, want one with %q", inc.Notes, note)
+		const text = "PID 1 of the PID namespace exited and the kernel killed hog["
+		if len(inc.Followed) != 1 || inc.Followed[0].Kind != "pidns" || !strings.Contains(inc.Followed[0].Text, text) {
+			c.errorf("followed: got %+v, want one of kind pidns with %q", inc.Followed, text)
 		}
 	},
 }

@@ -187,7 +187,7 @@ func difference(want, got string) string {
 
 var (
 	// Limits and roles stay; identities, times and measurements do not.
-	varyingJSON = regexp.MustCompile(`("(?:pid|tid|id|time|boot_id|node|start_time|usage_bytes|swap_usage_bytes|peak_bytes|points|text|value|\w*_after_ns|before_ns|\w*_before_ns|` +
+	varyingJSON = regexp.MustCompile(`("(?:pid|tid|id|time|boot_id|node|start_time|usage_bytes|swap_usage_bytes|peak_bytes|points|text|value|\w*_after_ns|before_ns|after_ns|\w*_before_ns|` +
 		`\w*rss_bytes|swap_bytes|pgtables_bytes|total_vm_bytes|(?:anon|file|shmem|slab|kernel_stack|active_file|inactive_file|unevictable)\w*_bytes|` +
 		`protected_\w+_bytes|pagetables_bytes|sock_bytes|percpu_bytes|no_killable_task|waiting_for_victim|vmstat_oom_kill|kernel_kills|window_\w+|memory_events_oom_kill|` +
 		`total_pages|swap_limit_bytes|limit_bytes)": )("(?:[^"\\]|\\.)*"|-?[0-9.e+]+)`)
