@@ -94,6 +94,7 @@ var rules = map[string]rule{
 	"exiting":                   ignore("seldom logged"),
 	"passes.suspending":         ignore("not logged"),
 
+	"follows": ignore("of SIGKILLs that are not logged"), "followed": ignore("not in the kernel's log"),
 	"wait": ignore("not logged"), "before": ignore("seen live only"), "audit": ignore("of live counters"),
 	"limit_changes": ignore("seen live only"),
 	"shares":        ignore("read live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),
