@@ -20,6 +20,14 @@ var needles = [][]byte{
 	[]byte("victi"),   // Eviction manager, Evicting pod; victim processes
 	[]byte("SIG"),     // earlyoom, nohang, Talos
 	[]byte("nohang"),  // its lines around a kill
+
+	// What follows a kill: systemd and the kubelet.
+	[]byte("restart job"), // Scheduled restart job
+	[]byte("9/KILL"),      // Main process exited, code=killed, status=9/KILL
+	[]byte("too quickly"), // Start request repeated too quickly
+	[]byte("robe"),        // Probe failed, failed liveness probe
+	[]byte("ContainerStarted"),
+	[]byte("CrashLoopBackOff"),
 }
 
 // bytesMessage is how journalctl -o json writes a message that is not text.

@@ -29,7 +29,7 @@ func (p *parser) repeats(r *report) bool {
 
 	for _, before := range slices.Backward(p.done) {
 		b := before.made
-		if before.user || before.first.host != r.first.host || before.first.boot != r.first.boot ||
+		if before.user || before.sequel != nil || before.first.host != r.first.host || before.first.boot != r.first.boot ||
 			b.Limiter == nil || b.Limiter.Cgroup == nil || b.Limiter.Cgroup.Path != inc.Limiter.Cgroup.Path {
 			continue
 		}

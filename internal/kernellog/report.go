@@ -140,6 +140,8 @@ type report struct {
 	cutWidth int
 	cut      bool
 	user     bool             // of a killer in user space
+	sequel   *sequel          // what followed a kill, until that is found
+	joined   bool             // the kill of the sequel was found
 	made     *events.Incident // set when the report is closed; from the start if user
 }
 
@@ -408,8 +410,17 @@ func (r *report) settle() {
 func (p *parser) emitDone(all bool) error {
 	for len(p.done) > 0 && (all || len(p.done) > maxDone) {
 		r := p.done[0]
+		isIncident := p.resolve(r)
 
 		p.done = p.done[1:]
+		if !isIncident {
+			continue
+		}
+
+		if r.sequel != nil {
+			r.made = r.alone()
+		}
+
 		if r.user {
 			p.builder.seal(r, r.made)
 		}

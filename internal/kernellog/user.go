@@ -44,6 +44,21 @@ func (p *parser) userLine(rec record) bool {
 		return p.talosLine(rec, text)
 	case rec.program == "nohang", rec.program == "nohang-desktop":
 		return p.nohangLine(rec, text)
+	case rec.program == "systemd":
+		return p.unitLine(rec, text)
+	case isOfPods(text):
+		return p.podLine(rec, text)
+	}
+
+	return false
+}
+
+// isOfPods reports whether a line may be the kubelet's about what comes of a kill.
+func isOfPods(text string) bool {
+	for _, part := range []string{" probe", "Probe failed", "Killing container", "ContainerStarted", "CrashLoopBackOff"} {
+		if strings.Contains(text, part) {
+			return true
+		}
 	}
 
 	return false
@@ -102,7 +117,7 @@ func measured(what, value, program string) events.Evidence {
 // about, nil if there is none.
 func (p *parser) earlier(rec record, killer string, match func(*events.Incident) bool) *report {
 	for _, r := range slices.Backward(p.done) {
-		if !r.user || r.made.Killer.Path != killer || r.first.host != rec.host || r.first.boot != rec.boot {
+		if !r.user || r.sequel != nil || r.made.Killer.Path != killer || r.first.host != rec.host || r.first.boot != rec.boot {
 			continue
 		}
 

@@ -146,7 +146,8 @@ func (f *Follower) take(r io.Reader) {
 			return
 		}
 
-		if found, ok := ParseLine(string(line)); ok && !long {
+		found, ok := ParseLine(string(line))
+		if ok && !long && found.What != FoundStarted && found.What != FoundBackOff { // those are about no kill
 			f.add(found)
 		}
 	}

@@ -21,6 +21,8 @@ const (
 	FoundProbe      = "probe_failed" // of a container
 	FoundPreempted  = "preempted"    // for a critical pod
 	FoundDeleted    = "deleted"      // Pod was deleted, by the API or from a static source
+	FoundStarted    = "started"      // a container was started
+	FoundBackOff    = "back_off"     // a container is started again, after a pause
 )
 
 // Types of probes whose failure makes the kubelet kill the container.
@@ -109,6 +111,11 @@ func ParseLine(text string) (f Finding, ok bool) {
 			f.What, f.Probe = FoundProbe, ProbeLiveness
 		case strings.HasPrefix(lower, "container ") && strings.Contains(lower, " failed startup probe"):
 			f.What, f.Probe = FoundProbe, ProbeStartup
+		// failed to "StartContainer" for "app" with CrashLoopBackOff: "back-off 10s restarting failed container=app ..."
+		case strings.HasPrefix(lower, "error syncing pod") && strings.Contains(m.values["err"], "CrashLoopBackOff"):
+			f.What = FoundBackOff
+		case strings.HasPrefix(lower, "syncloop (pleg): event for pod") && strings.Contains(m.text+m.rest, "ContainerStarted"):
+			f.What = FoundStarted
 		default:
 			return Finding{}, false
 		}
@@ -123,6 +130,15 @@ func ParseLine(text string) (f Finding, ok bool) {
 	}
 
 	f.Container, f.ContainerID = m.values["containerName"], containerID(cmp.Or(m.values["containerID"], m.values["containerStatusID"]))
+
+	if f.What == FoundStarted {
+		f.PodUID, f.ContainerID = startedContainer(m.rest)
+	}
+
+	if f.What == FoundBackOff {
+		_, rest, _ := strings.Cut(m.values["err"], " for \"")
+		f.Container, _, _ = strings.Cut(rest, "\"")
+	}
 
 	f.unstructured(lower)
 
@@ -141,6 +157,21 @@ func containerID(value string) string {
 	}
 
 	return value
+}
+
+// startedContainer reads event={"ID":"POD","Type":"ContainerStarted","Data":"CONTAINER"}, before
+// 1.24 event=&{ID:POD Type:ContainerStarted Data:CONTAINER}.
+func startedContainer(arguments string) (pod, container string) {
+	_, event, _ := strings.Cut(arguments, "event=")
+	value := func(key string) string {
+		_, rest, _ := strings.Cut(event, key)
+		rest = strings.TrimLeft(rest, `":`)
+		end := strings.IndexAny(rest, `" }`)
+
+		return rest[:max(end, 0)]
+	}
+
+	return value("ID"), value("Data")
 }
 
 // lowResource reads the resource in the message of an eviction: "The node was low on resource:
@@ -186,6 +217,7 @@ func (f *Finding) unstructured(lower string) {
 // message is the message of a line, with its arguments.
 type message struct {
 	text   string
+	rest   string // the arguments as they stand
 	values map[string]string
 }
 
@@ -211,7 +243,7 @@ func split(line string) (message, bool) {
 	if quoted, err := strconv.QuotedPrefix(m.text); err == nil && quoted[0] == '"' {
 		rest := m.text[len(quoted):]
 		m.text, _ = strconv.Unquote(quoted)
-		m.values = pairs(rest)
+		m.rest, m.values = rest, pairs(rest)
 	}
 
 	return m, true

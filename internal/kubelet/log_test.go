@@ -63,6 +63,18 @@ func TestLinesAreParsed(t *testing.T) {
 			},
 		},
 		{
+			`I0820 14:03:07.412345 2480 kubelet.go:2439] "SyncLoop (PLEG): event for pod" pod="shop/checkout" event={"ID":"27aff94d","Type":"ContainerStarted","Data":"4296"}`,
+			Finding{What: FoundStarted, Pod: "shop/checkout", PodUID: "27aff94d", ContainerID: "4296", Text: "SyncLoop (PLEG): event for pod"},
+		},
+		{
+			`I0820 14:03:07.412345 2480 kubelet.go:2134] "SyncLoop (PLEG): event for pod" pod="shop/checkout" event=&{ID:27aff94d Type:ContainerStarted Data:4296}`,
+			Finding{What: FoundStarted, Pod: "shop/checkout", PodUID: "27aff94d", ContainerID: "4296", Text: "SyncLoop (PLEG): event for pod"},
+		},
+		{
+			`E0820 14:03:07.412345 2480 pod_workers.go:1300] "Error syncing pod, skipping" err="failed to \"StartContainer\" for \"app\" with CrashLoopBackOff: \"back-off 20s restarting failed container=app\"" pod="shop/checkout" podUID="27aff94d"`,
+			Finding{What: FoundBackOff, Pod: "shop/checkout", PodUID: "27aff94d", Container: "app", Text: "Error syncing pod, skipping"},
+		},
+		{
 			`I0820 14:03:07.412345 2480 kubelet.go:2437] "SyncLoop DELETE" source="api" pods=["shop/checkout","shop/cart"]`,
 			Finding{What: FoundDeleted, Pod: "shop/checkout shop/cart", Text: "SyncLoop DELETE"},
 		},
