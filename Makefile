@@ -49,7 +49,7 @@ test-root: build ## tests on this machine's kernel (root)
 
 # Target:package of what reads foreign bytes. The kernel's and the runtimes' have longer.
 FUZZ := Decode:probe ParsePath:resolve Read:kernellog Prefix:kernellog
-FUZZ_SHORT := Spec:resolve/source Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:host Line:kubelet Flags:kubelet Sanitize:phrase Text:view Causes:view ParseStat:sigkill EscapeText:events
+FUZZ_SHORT := Spec:resolve/source Diagnose:diagnose Reader:record Parse:timearg Lines:report Files:host Line:kubelet Flags:kubelet Sanitize:phrase Text:view Causes:view ParseStat:sigkill EscapeText:events Identify:program Maps:program ELF:program
 FUZZTIME := 30s
 FUZZTIME_SHORT := 6s
 fuzz = nice go test -run '^$$' -fuzz '^Fuzz$(firstword $(subst :, ,$(1)))$$' -fuzztime $(2) -fuzzminimizetime 20x ./internal/$(lastword $(subst :, ,$(1)))

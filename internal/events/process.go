@@ -68,6 +68,8 @@ type Victim struct {
 	ChosenBy ChosenBy `json:"chosen_by,omitempty"`
 	// UID is its real user id.
 	UID *uint32 `json:"uid,omitempty"`
+	// Program is what it ran; absent if that could not be read while it lived.
+	Program *Program `json:"program,omitempty"`
 	// StartTime is when it was started.
 	StartTime *time.Time `json:"start_time,omitempty"`
 	// IsContainerInit is true for PID 1 of a PID namespace.
