@@ -119,7 +119,8 @@ var actionRules = []rule{
 			"and the next charge does",
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Resize CPU and Memory ` +
 			`Resources assigned to Containers"`,
-		match: limitLowered,
+		instead: []string{"container_start", "vm_memory", "heap_limit", "runtime_uncounted"},
+		match:   limitLowered,
 		advice: []advice{
 			{layer: kubernetes, text: "Do not lower a memory limit in place below current " +
 				"usage (memory.current); recreate the pod instead.", when: ofAPod},

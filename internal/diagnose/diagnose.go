@@ -68,12 +68,18 @@ func causes(f *facts, rules []rule) []events.Cause {
 	}
 	var found []ranked
 
+	replaced := map[string]bool{}
+
 	for i := range rules {
 		r := &rules[i]
 
 		hit := r.match(f)
-		if hit == nil {
+		if hit == nil || replaced[r.id] {
 			continue
+		}
+
+		for _, id := range r.instead {
+			replaced[id] = true
 		}
 		class := r.class
 
@@ -86,6 +92,8 @@ func causes(f *facts, rules []rule) []events.Cause {
 
 		found = append(found, ranked{class, r, hit})
 	}
+
+	found = slices.DeleteFunc(found, func(h ranked) bool { return replaced[h.rule.id] })
 
 	// The sort is stable: the table has the more specific rule first.
 	slices.SortStableFunc(found, func(a, b ranked) int {

@@ -170,9 +170,11 @@ func TestAdviceFollowsFromTheEvidence(t *testing.T) {
 		t.Errorf("JVM in a pod: want advice on -Xmx and none on GOMEMLIMIT, got\n%s", got)
 	}
 
-	if got := advice(plainKill(), "own_limit"); strings.Contains(got, "-Xmx") || !strings.Contains(got, "GOMEMLIMIT") {
-		t.Errorf("unknown runtime: want advice on GOMEMLIMIT and none on -Xmx, got\n%s", got)
+	if got := advice(plainKill(), "own_limit"); strings.Contains(got, "-Xmx") || strings.Contains(got, "GOMEMLIMIT") ||
+		!strings.Contains(got, "heap profiler") {
+		t.Errorf("unknown program: want advice on heap profilers and none on -Xmx or GOMEMLIMIT, got\n%s", got)
 	}
+
 	v1 := plainKill()
 
 	v1.Limiter.Cgroup.Hierarchy = 4

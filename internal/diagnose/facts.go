@@ -52,8 +52,9 @@ type facts struct {
 	// memoryFrom is where memory was filled in from; nil: the incident's own source.
 	memoryFrom *events.Completion
 
-	victim  *events.Victim // the chosen one, else the first; nil if nobody died
-	charge  *charge        // what the limiter or the node was used for; nil: not known
+	victim  *events.Victim  // the chosen one, else the first; nil if nobody died
+	program *events.Program // what the victim ran; nil: not known
+	charge  *charge         // what the limiter or the node was used for; nil: not known
 	history History
 }
 
@@ -80,6 +81,7 @@ func incidentFacts(inc *events.Incident, history History) *facts {
 		node = &f.state
 	}
 
+	f.program = programOf(f.victim)
 	f.charge = newCharge(f, inc.Memory, node)
 
 	return f

@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -286,4 +287,22 @@ func candidate(pid int, comm string, anon uint64, adj int) events.Candidate {
 		Process:      events.Process{PID: pid, TID: pid, Comm: comm, Cgroup: cgroup(9010, appPath), Workload: app()},
 		AnonRSSBytes: new(anon), OOMScoreAdj: new(adj), Unkillable: adj == -1000,
 	}
+}
+
+// ran is a program that was recognized by its executable, with all its settings.
+func ran(kind events.ProgramKind, settings ...events.Setting) *events.Program {
+	return &events.Program{Kind: kind, By: events.ProgramByExecutable, Settings: append([]events.Setting{}, settings...)}
+}
+
+// sized is a setting of the command line that is a size.
+func sized(name string, bytes uint64) events.Setting {
+	return events.Setting{Name: name, Value: strconv.FormatUint(bytes, 10), Bytes: &bytes, Source: events.SettingFromCommand}
+}
+
+// sharedBuffers is a database whose buffers filled most of its limit.
+func sharedBuffers() *incident {
+	inc := filled(func(m *events.Memory) { m.FileBytes, m.ShmemBytes = new(380*mib), new(370*mib) })()
+	inc.Victims[0].Comm, inc.Victims[0].AnonRSSBytes = "postgres", new(10*mib)
+
+	return inc
 }

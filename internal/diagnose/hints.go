@@ -3,29 +3,13 @@
 package diagnose
 
 import (
-	"cmp"
 	"fmt"
-	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// runtimeShare of the limit in one process whose runtime bounds its heap: above what a
-// heap is usually given.
-const runtimeShare = 0.80
-
 var hintRules = []rule{
-	{
-		id: "runtime_uncounted",
-		means: "The victim's language runtime limits its heap, and the process used more than " +
-			"a heap is usually given: direct buffers, JIT code, native libraries, thread stacks.",
-		needs: fmt.Sprintf("victim java, node or dotnet, with anonymous memory of at least %s of the limit",
-			phrase.Percent(runtimeShare)),
-		reference: "java(1), -XX:NativeMemoryTracking",
-		match:     runtimeUncounted,
-		advice:    runtimeAdvice[:len(runtimeAdvice)-1],
-	},
 	{
 		id:    "swap_absent",
 		means: "Without swap, anonymous memory cannot be swapped out, so even a brief spike is fatal.",
@@ -62,32 +46,4 @@ var hintRules = []rule{
 				"measure its latency."},
 		},
 	},
-}
-
-func runtimeUncounted(f *facts) *finding {
-	lang := f.runtime()
-	if lang == nil || lang.heap == "" || !f.is(events.ScopeMemcg) || f.victim.AnonRSSBytes == nil {
-		return nil
-	}
-
-	whole := value(f.limiter.LimitBytes)
-	if share(*f.victim.AnonRSSBytes, whole) < runtimeShare {
-		return nil
-	}
-
-	hit := &finding{
-		text: fmt.Sprintf("%s had %s in anonymous memory, more than a heap is usually given. "+
-			"Part of it may be memory that the %s runtime does not count towards the heap.",
-			process(&f.victim.Process), phrase.PartOf(*f.victim.AnonRSSBytes, whole, f.limit()), lang.name),
-		confidence: possible,
-		evidence: []events.Evidence{
-			item("anonymous memory of "+process(&f.victim.Process), phrase.Part(*f.victim.AnonRSSBytes, whole), f.source(fromKernel)),
-			item("heap limit", lang.heap, "the runtime's documentation"),
-		},
-	}
-	if t := f.trigger; t != nil && t.PID == f.victim.PID && strings.Contains(cmp.Or(t.Thread, t.Comm), "Compiler") {
-		hit.add("thread whose allocation failed", phrase.ClipName(t.Thread)+", the JIT compiler", f.source(fromKernel))
-	}
-
-	return hit
 }

@@ -4,6 +4,7 @@ package diagnose
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -27,12 +28,13 @@ var reachedRules = []rule{
 		reference: `Documentation/admin-guide/cgroup-v2.rst, memory.max; Kubernetes "Assign Memory Resources to ` +
 			`Containers and Pods"`,
 		match: ownLimit,
-		advice: append([]advice{
+		advice: slices.Concat([]advice{
 			{layer: kubernetes, text: "If the workload needs this much memory, set the limit " +
 				"20 to 40 % above the p95 to p99 of real usage (the VPA recommends values).", when: ofAPod},
+		}, raiseAdvice, programAdvice, []advice{
 			{layer: cgroupLayer, text: "Set memory.high below memory.max to throttle early, " +
 				"and monitor the high counter in memory.events.", when: onV2},
-		}, runtimeAdvice...),
+		}),
 	},
 	{
 		id:        "node_exhausted",

@@ -60,7 +60,9 @@ type filler struct {
 	needs  string // beside the share
 	advice []advice
 	// doubt is the confidence where the share explains the kill; nil: it is certain.
-	doubt func(*facts) string
+	doubt func(*facts, *charge) string
+	// instead is that of the rule.
+	instead []string
 }
 
 // ofNode reports whether only a node has such memory.
@@ -86,7 +88,7 @@ func (p filler) rule() rule {
 	}
 
 	return rule{
-		id: p.id, means: p.means, needs: needs, reference: p.reference, advice: p.advice,
+		id: p.id, means: p.means, needs: needs, reference: p.reference, advice: p.advice, instead: p.instead,
 		match: func(f *facts) *finding {
 			c := f.charge
 			if c == nil || c.node && p.leastNode == 0 {
@@ -113,7 +115,7 @@ func (p filler) rule() rule {
 			}
 
 			if p.doubt != nil {
-				hit.confidence = p.doubt(f)
+				hit.confidence = p.doubt(f, c)
 			}
 
 			if weight < major && !c.largest(part) {

@@ -130,7 +130,7 @@ func driverSite(f *facts) *events.AllocationSite {
 }
 
 // unaccountedDoubt is less certain the more counters are missing.
-func unaccountedDoubt(f *facts) string {
+func unaccountedDoubt(f *facts, _ *charge) string {
 	missing := f.state.Ledger.Missing
 	switch {
 	case slices.Contains(missing, oom.LedgerHugePages), slices.Contains(missing, oom.LedgerPagetables):

@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -21,15 +22,18 @@ const (
 	classAction class = iota
 	// classResource: did something in particular run short or fill the limit, other than
 	// the anonymous memory of processes? resources.go: slab, tmpfs, page tables;
-	// resources_node.go: NUMA nodes, contiguous pages.
+	// resources_node.go: NUMA nodes, contiguous pages; program_rules.go: memory that processes
+	// share.
 	classResource
 	// classPlacement: is it a limit, or a way to the victim, that one does not check
-	// first? placement.go: the limit of an ancestor, of swap, of the node; a group kill.
+	// first? placement.go: the limit of an ancestor, of swap, of the node; a group kill;
+	// program_rules.go: a limit that is too low for what the program is.
 	classPlacement
 	// classReached: was the limit simply reached? reached.go.
 	classReached
 	// classContributing: did it only precede the kill, make it worse, or make it hit this
-	// victim? contributing.go: stalls, a loop of kills, oom_score_adj.
+	// victim? contributing.go: stalls, a loop of kills, oom_score_adj; program_rules.go: memory
+	// that a runtime does not count.
 	classContributing
 	// classHint: is it no more than possible, whatever the evidence? hints.go. A finding
 	// of any rule that is only possible is sorted here as well.
@@ -46,15 +50,18 @@ type rule struct {
 	// match returns nil where a piece of the evidence is missing or too small.
 	match  func(*facts) *finding
 	advice []advice
+	// instead are the rules whose causes are not reported beside this one: they have the same
+	// evidence and know less of what it means.
+	instead []string
 }
 
 // rules are all rules, within a class the more specific first.
 var rules = slices.Concat(
 	ofClass(classAction, actionRules, followRules, memoryKillerRules, userKillRules, waitRules),
-	ofClass(classResource, resourceRules, holderRules, nodeResourceRules),
-	ofClass(classPlacement, placementRules),
+	ofClass(classResource, programResourceRules, resourceRules, holderRules, nodeResourceRules),
+	ofClass(classPlacement, programPlacementRules, placementRules),
 	ofClass(classReached, reachedRules),
-	ofClass(classContributing, contributingRules),
+	ofClass(classContributing, contributingRules, programContributingRules),
 	ofClass(classHint, hintRules),
 )
 
@@ -72,6 +79,9 @@ func ofClass(c class, tables ...[]rule) []rule {
 type advice struct {
 	layer, text string
 	when        *condition // nil: always
+	// with returns the advice with the incident's numbers in place of text, empty where they
+	// are not known; nil: it has none.
+	with func(*facts) string
 }
 
 // condition is a condition of advice, with words for docs/causes.md.
@@ -97,11 +107,25 @@ const (
 func (r *rule) advise(f *facts) []events.Advice {
 	var list []events.Advice
 
-	for _, a := range r.advice {
-		if (a.when == nil || a.when.holds(f)) && (a.layer != kubernetes || f.concernsKubernetes()) {
-			list = append(list, events.Advice{Layer: a.layer, Text: a.text})
+	for i := range r.advice {
+		if a := &r.advice[i]; a.applies(f) {
+			list = append(list, events.Advice{Layer: a.layer, Text: a.words(f)})
 		}
 	}
 
 	return list
+}
+
+// applies reports whether the advice follows from the evidence. That on Kubernetes is for
+// what a kubelet runs.
+func (a *advice) applies(f *facts) bool {
+	return (a.layer != kubernetes || f.concernsKubernetes()) && (a.when == nil || a.when.holds(f))
+}
+
+func (a *advice) words(f *facts) string {
+	if a.with == nil {
+		return a.text
+	}
+
+	return cmp.Or(a.with(f), a.text)
 }

@@ -641,6 +641,88 @@ func cases() []ruleCase {
 		{rule: "runtime_uncounted", name: "not a runtime", confidence: possible,
 			make: with(plainKill(), func(i *incident) { i.Victims[0].Comm = "node" }),
 			lack: func(i *incident) { i.Victims[0].Comm = "python3" }},
+		{rule: "runtime_uncounted", name: "a script of that name", confidence: possible,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Comm = "java" }),
+			lack: func(i *incident) { i.Victims[0].Program = ran(events.ProgramOther) }},
+		{rule: "runtime_uncounted", name: "beside a heap that is known", confidence: likely,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Program = ran(events.ProgramJVM, sized("-Xmx", 200*mib)) }),
+			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = new(251 * mib) }},
+		{rule: "runtime_uncounted", name: "beside the heap of a JVM without options", confidence: likely,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Program = ran(events.ProgramJVM) }),
+			lack: func(i *incident) { i.Victims[0].Program.Settings, i.Victims[0].AnonRSSBytes = nil, new(400*mib) }},
+		{rule: "runtime_uncounted", name: "of a lowered limit", confidence: possible,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Comm = "java" }),
+			lack: func(i *incident) { i.Allocation.Class = "limit_lowered" }},
+		{rule: "heap_limit", confidence: certain,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Program = ran(events.ProgramJVM, sized("-Xmx", 512*mib)) }),
+			lack: func(i *incident) { i.Victims[0].Program.Settings[0].Bytes = new(435 * mib) }},
+		{rule: "heap_limit", name: "as a percentage", confidence: likely,
+			make: with(plainKill(), func(i *incident) {
+				i.Victims[0].Program = ran(events.ProgramJVM, events.Setting{Name: "-XX:MaxRAMPercentage", Value: "90.0", Source: "JAVA_TOOL_OPTIONS"})
+			}),
+			lack: func(i *incident) { i.Victims[0].Program.Settings[0].Value = "80" }},
+		{rule: "heap_limit", name: "of Go", confidence: certain,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Program = ran(events.ProgramGo, sized("GOMEMLIMIT", gib)) }),
+			lack: func(i *incident) { i.Victims[0].Program.Kind = events.ProgramOther }},
+		{rule: "heap_limit", name: "off", confidence: certain,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Program = ran(events.ProgramGo, sized("GOMEMLIMIT", gib)) }),
+			lack: func(i *incident) {
+				i.Victims[0].Program.Settings[0].Bytes, i.Victims[0].Program.Settings[0].Value = nil, "off"
+			}},
+		{rule: "heap_limit", name: "of a small process beside others", confidence: certain,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Program = ran(events.ProgramNode, sized("--max-old-space-size", gib)) }),
+			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = new(255 * mib) }},
+		{rule: "heap_limit", name: "of the node", confidence: certain,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Program = ran(events.ProgramJVM, sized("-Xmx", gib)) }),
+			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
+		{rule: "container_start", confidence: certain,
+			make: with(plainKill(), func(i *incident) {
+				i.Victims[0].Comm, i.Limiter.LimitBytes, i.Victims[0].AnonRSSBytes = "runc:[2:INIT]", new(14*mib), new(9*mib)
+			}),
+			lack: func(i *incident) { i.Victims[0].Comm = "runc" }},
+		{rule: "container_start", name: "into a container that is full", confidence: certain,
+			make: with(plainKill(), func(i *incident) {
+				i.Victims[0].Comm, i.Limiter.LimitBytes, i.Victims[0].AnonRSSBytes = "runc:[2:INIT]", new(14*mib), new(9*mib)
+			}),
+			lack: func(i *incident) { i.Limiter.LimitBytes = new(512 * mib) }},
+		{rule: "vm_memory", confidence: likely,
+			make: with(podKill(), func(i *incident) { i.Victims[0].Comm = "qemu-system-x86" }),
+			lack: func(i *incident) { i.Victims[0].Comm = "qemu-img" }},
+		{rule: "vm_memory", name: "by its executable", confidence: certain,
+			make: with(podKill(), func(i *incident) {
+				i.Victims[0].Program = ran(events.ProgramVM, sized("guest memory", 500*mib))
+				i.Victims[0].AnonRSSBytes = new(590 * mib)
+			}),
+			lack: func(i *incident) { i.Victims[0].Program = ran(events.ProgramOther) }},
+		{rule: "vm_memory", name: "beside its victim", confidence: likely,
+			make: with(podKill(), func(i *incident) {
+				i.Victims[0].Comm, i.Victims[0].AnonRSSBytes = "virtiofsd", new(40*mib)
+				i.Candidates = []events.Candidate{candidate(70, "cloud-hyperviso", 400*mib, 0)}
+			}),
+			lack: func(i *incident) { i.Candidates[0].AnonRSSBytes = new(200 * mib) }},
+		{rule: "vm_memory", name: "of the node", confidence: likely,
+			make: with(podKill(), func(i *incident) { i.Victims[0].Comm = "kvm" }),
+			lack: func(i *incident) { i.Scope, i.Limiter = events.ScopeGlobal, nil }},
+		{rule: "shared_memory", confidence: certain,
+			make: with(sharedBuffers(), func(i *incident) { i.Victims[0].ShmemRSSBytes = new(300 * mib) }),
+			lack: func(i *incident) { i.Victims[0].ShmemRSSBytes = new(10 * mib) }},
+		{rule: "shared_memory", name: "by what the victim had mapped", confidence: certain,
+			make: with(sharedBuffers(), func(i *incident) {
+				i.Victims[0].ShmemRSSBytes = new(10 * mib)
+				i.Victims[0].Program = ran(events.ProgramPostgreSQL, sized("shared memory", 350*mib))
+			}),
+			lack: func(i *incident) { i.Victims[0].Program = nil }},
+		{rule: "shared_memory", name: "by many, more than there is", confidence: likely,
+			make: with(sharedBuffers(), func(i *incident) {
+				for pid := range crowd {
+					i.Candidates = append(i.Candidates, candidate(100+pid, "postgres", 10*mib, 0))
+					i.Candidates[pid].ShmemRSSBytes = new(100 * mib)
+				}
+			}),
+			lack: func(i *incident) { i.Candidates[0].Comm = "other" }},
+		{rule: "shared_memory", name: "beside files that nobody has mapped", confidence: certain,
+			make: with(sharedBuffers(), func(i *incident) { i.Victims[0].ShmemRSSBytes = new(200 * mib) }),
+			lack: func(i *incident) { i.Victims[0].ShmemRSSBytes = new(180 * mib) }},
 		{rule: "swap_absent", confidence: possible,
 			make: with(plainKill(), func(i *incident) { i.Limiter.SwapLimitBytes = new(uint64(0)) }),
 			lack: func(i *incident) { i.Limiter.SwapLimitBytes = new(uint64(1)) }},
