@@ -11,6 +11,7 @@ const (
 	LostStallHistory   = "stall_history"   // stalls that were evicted from the flight recorder
 	LostKernelLog      = "kernel_log"      // records of the kernel's log, and readings that complete an incident
 	LostIncidentUpdate = "incident_update" // updates that came too late
+	LostProgram        = "program"         // look-ups of what victims ran
 	LostOOMWait        = "oom_wait"        // cgroups that were not examined for tasks that wait for memory
 )
 
@@ -24,7 +25,7 @@ const (
 // Lost counts records that did not reach user space since the last such line (Kind "lost").
 type Lost struct {
 	Envelope
-	// What is the kind of record, throttled KIND, or recording, name_lookup, host_state, stall_history,
+	// What is the kind of record, throttled KIND, or recording, name_lookup, program, host_state, stall_history,
 	// kernel_log, incident_update or oom_wait.
 	What string `json:"what"`
 	// Count is the number lost.

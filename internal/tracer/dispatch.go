@@ -62,7 +62,7 @@ func (t *Tracer) stall(s kernel.Stall) error {
 // stallCounts handles the counts, which are read once a second while tasks stall.
 func (t *Tracer) stallCounts(c kernel.StallCounts) error {
 	t.stalls.recorder.Counts(c)
-	t.stalls.sample(c.BootNS)
+	t.stalls.sample(c.BootNS, t.programs.look)
 	t.host.sampleKubelet(t.clock.Time(c.BootNS))
 
 	if err := t.warn(c.BootNS); err != nil {
@@ -79,7 +79,12 @@ func (t *Tracer) stallCounts(c kernel.StallCounts) error {
 func (t *Tracer) cgroupChange(c kernel.CgroupChange) {
 	t.tree.Observe(c)
 
-	if c.Op == "rmdir" {
+	switch c.Op {
+	case "mkdir":
+		if path, ok := t.tree.Path(c.Key); ok {
+			t.programs.created(path, c.BootNS)
+		}
+	case "rmdir":
 		t.stalls.removed(c.Key, c.BootNS)
 	}
 }
@@ -92,6 +97,7 @@ func (t *Tracer) Idle(readNS uint64, caughtUp bool) (time.Duration, error) {
 
 	t.clock.Sync()
 	t.stalls.forget(readNS)
+	t.programs.due(readNS)
 
 	sleep, err := t.correlator.Idle(readNS, caughtUp)
 	if err != nil {
@@ -113,9 +119,16 @@ func (t *Tracer) Idle(readNS uint64, caughtUp bool) (time.Duration, error) {
 type correlated struct{ t *Tracer }
 
 func (c correlated) Headline(inc *events.Incident) error {
-	if h, ok := events.HeadlineOf(inc); ok {
-		return c.t.opts.Sink.Write(h)
+	h, ok := events.HeadlineOf(inc)
+	if !ok {
+		return nil
 	}
+
+	if err := c.t.opts.Sink.Write(h); err != nil {
+		return err
+	}
+
+	c.t.programs.seen(inc)
 
 	return nil
 }

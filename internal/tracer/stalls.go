@@ -139,9 +139,9 @@ func (s *stallHistory) forget(nowNS uint64) {
 	}
 }
 
-// sample samples the cgroups in which tasks stalled in the last second. Other cgroups cost
-// nothing.
-func (s *stallHistory) sample(nowNS uint64) {
+// sample samples the cgroups in which tasks stalled in the last second, and calls also with
+// the path of each. Other cgroups cost nothing.
+func (s *stallHistory) sample(nowNS uint64, also func(path string)) {
 	for _, key := range s.recorder.Active(nowNS, samplesPerSecond) {
 		path, ok := s.tree.Path(key)
 		if !ok {
@@ -149,6 +149,7 @@ func (s *stallHistory) sample(nowNS uint64) {
 		}
 
 		s.recorder.Sample(key, flight.Sample{BootNS: nowNS, Sample: host.SampleCgroup(s.layout, path)})
+		also(path)
 	}
 }
 

@@ -110,6 +110,7 @@ func (t *Tracer) rehearse(cfg incident.Config, to sink.Sink) error {
 	cfg.Killers, cfg.KernelKills = nil, nil
 
 	stage := &Tracer{opts: Options{Sink: to}, ident: t.ident, clock: t.clock}
+	stage.programs = newPrograms(host.Reader{}, t.clock, false) // which nothing runs
 	stage.followUp = newFollowUp(t.ident.bootID, to.Write, stage.envelope)
 	stage.correlator = incident.New(cfg, correlated{stage})
 

@@ -6,8 +6,8 @@
 //
 // The files follow the data: dispatch.go routes records, scans.go reads paths of cgroups,
 // followup.go keeps open incidents and what they wait for, and each enricher has a file:
-// stalls.go, hoststate.go, limitwrites.go, kernelreport.go with completion.go, names.go,
-// runtimereport.go. oomwaits.go makes records of what no hook sees.
+// stalls.go, hoststate.go, limitwrites.go, programs.go, kernelreport.go with completion.go,
+// names.go, runtimereport.go. oomwaits.go makes records of what no hook sees.
 package tracer
 
 import (
@@ -89,6 +89,7 @@ type Tracer struct {
 	host       *hostState
 	waits      *oomWaits // nil: cgroup v2, which has none
 	limits     *limitWrites
+	programs   *programs
 	reports    *kernelReport
 	alerts     *alert.Detector // nil: no warnings
 	senders    senders
@@ -193,7 +194,8 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 		t.reports.log = log
 	}
 
-	f.enrichers = []enricher{t.stalls, t.host, t.limits, t.reports}
+	t.programs = newPrograms(reader, t.clock, t.host.processesHidden)
+	f.enrichers = []enricher{t.stalls, t.host, t.limits, t.programs, t.reports}
 
 	if names := t.opts.Names; names != nil {
 		f.enrichers = append(f.enrichers,
@@ -343,6 +345,8 @@ func (t *Tracer) end() error {
 	}
 
 	t.reports.finish(finishWithin)
+	t.programs.finish(finishWithin)
+
 	t.stalls.readNS = 0 // read the counts for the last kills at once
 
 	if err := t.followUp.finish(kernel.BootNS()); err != nil {
@@ -367,6 +371,7 @@ func (t *Tracer) start() {
 
 	t.scans.start(t.workCtx, &t.work)
 	t.work.Go(func() { t.host.run(t.workCtx) })
+	t.work.Go(func() { t.programs.run(t.workCtx) })
 	t.work.Go(func() { t.reports.follow(t.workCtx, t.opts.Warn) })
 	t.work.Go(func() { t.reports.read(t.workCtx) })
 
@@ -383,7 +388,7 @@ func (t *Tracer) start() {
 }
 
 // finishWithin bounds how long the end of a trace waits for the kernel's reports of the last
-// kills.
+// kills, and for the programs of their victims.
 const finishWithin = 500 * time.Millisecond
 
 // stopWithin bounds how long Run waits for its goroutines.
