@@ -45,6 +45,7 @@ func (b block) sections() []section {
 	all.add("exiting", b.exiting())
 	all.add("chosen", b.chosen())
 	all.add("victims", b.victims()...)
+	all.add("program", b.programs()...)
 	all.add("candidates", b.candidates()...)
 	all.add("memory", b.charge(), b.chargeParts())
 	all.add("stalls", b.before()...)
