@@ -107,11 +107,31 @@ func unaccountedText(f *facts, _ *charge, amount string) string {
 			"source does not have (%s)", amount, phrase.FirstFew(f.state.Ledger.Missing))
 	}
 
+	if out := f.swappedOut(); out > 0 {
+		text += fmt.Sprintf(". If swap is zram, it holds in memory the %s that are swapped out", phrase.Size(out))
+	}
+
 	if s := driverSite(f); s != nil {
 		text += ". " + site(s) + " allocates the most of it"
 	}
 
 	return text + "."
+}
+
+// swappedOut is what zram may hold in memory where its own counter is missing, if that is a good part
+// of what no counter has; else 0.
+func (f *facts) swappedOut() uint64 {
+	n := f.state
+	if !slices.Contains(n.Ledger.Missing, oom.LedgerCompressed) || n.SwapTotalBytes == nil || n.SwapFreeBytes == nil {
+		return 0
+	}
+
+	out := less(*n.SwapTotalBytes, *n.SwapFreeBytes)
+	if out < n.Ledger.UnaccountedBytes/4 {
+		return 0
+	}
+
+	return out
 }
 
 // driverSite is the largest allocation site of a driver with at least half of what is in no counter;

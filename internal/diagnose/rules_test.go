@@ -288,6 +288,12 @@ func cases() []ruleCase {
 		{rule: "unaccounted", name: "where huge pages may have it", confidence: possible,
 			make: with(nodeKill(), func(i *incident) { accounted(i, 12*gib, "huge pages") }),
 			lack: func(i *incident) { i.Scope = events.ScopeCpuset }},
+		{rule: "unaccounted", name: "where zram may have it", confidence: likely,
+			make: with(nodeKill(), func(i *incident) {
+				accounted(i, 2*gib, "zram and zswap")
+				i.NodeState.SwapTotalBytes, i.NodeState.SwapFreeBytes = new(4*gib), new(uint64(0))
+			}),
+			lack: func(i *incident) { accounted(i, 10*mib, "zram and zswap") }},
 		{rule: "hugetlb_used", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.NodeState.AnonBytes, i.NodeState.HugetlbBytes = new(2*gib), new(13*gib)

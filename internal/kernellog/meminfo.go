@@ -500,7 +500,7 @@ func (m *memInfo) state(pageBytes uint64, slabs []events.SlabCache, allNodes boo
 
 // neverPrinted are the entries of a ledger that no report has. Another one that is missing may be in
 // a line that the log lacks.
-var neverPrinted = []string{"vmalloc", "per-CPU memory", "network buffers", "zram and zswap"}
+var neverPrinted = []string{"vmalloc", "per-CPU memory", "network buffers", oom.LedgerCompressed}
 
 // holed reports whether a ledger may lack entries that the report had.
 func holed(l *events.NodeLedger) bool {

@@ -17,6 +17,7 @@ const ledgerSlack = 0.01
 const (
 	LedgerHugePages  = "huge pages"
 	LedgerPagetables = "page tables"
+	LedgerCompressed = "zram and zswap"
 )
 
 // holder is an entry of a ledger; bytes is nil if its counter is not known.
@@ -79,7 +80,7 @@ func holders(n *events.NodeState, slab *uint64) []holder {
 		{name: "per-CPU memory", bytes: n.PercpuBytes},
 		{name: "reclaimable memory of drivers", bytes: n.MiscReclaimableBytes, optional: true},
 		{name: LedgerHugePages, bytes: n.HugetlbBytes},
-		{name: "zram and zswap", bytes: CompressedSwap(n)},
+		{name: LedgerCompressed, bytes: CompressedSwap(n)},
 		{name: "network buffers", bytes: n.NetworkBytes},
 		{name: "GPU", bytes: sum(n.GPUActiveBytes, n.GPUReclaimBytes), optional: true},
 		{name: "cache of ZFS", bytes: n.ZFSCacheBytes, optional: true},

@@ -77,7 +77,7 @@ var nodePageTables = Case{
 
 // lastMiB is what is left for the hog that is killed for kernel memory: the memory of what it has is
 // given back slowly, and the next allocation must not find that nobody is left to kill.
-const lastMiB = 100
+const lastMiB = 150
 
 // fillWithPageTables takes kernel memory in page tables: a filler all but a rest, and a hog that.
 func (g *Guest) fillWithPageTables(mib int) {
@@ -85,7 +85,7 @@ func (g *Guest) fillWithPageTables(mib int) {
 
 	g.startSpares()
 	g.startFilled("filler", "page-tables", strconv.Itoa((mib-lastMiB)*mappedPerTable))
-	g.startPreferred("page-tables", strconv.Itoa(8*lastMiB*mappedPerTable)).waitEnd()
+	g.startPreferred("page-tables", strconv.Itoa(4*lastMiB*mappedPerTable)).waitEnd()
 }
 
 // startSpares starts processes that die next, if the first victim takes long.
@@ -133,7 +133,7 @@ var nodeSlab = Case{
 
 		g.startSpares()
 		g.startFilled("filler", "pipes", strconv.Itoa((freeMiB()-lastMiB)*pipesPerMiB))
-		g.startPreferred("pipes", strconv.Itoa(8*lastMiB*pipesPerMiB)).waitEnd()
+		g.startPreferred("pipes", strconv.Itoa(4*lastMiB*pipesPerMiB)).waitEnd()
 	},
 	Want:       killOfNode.check,
 	FirstCause: cause("slab_unreclaimable"), LogCause: true,
