@@ -139,7 +139,7 @@ var nodeSlab = Case{
 	FirstCause: cause("slab_unreclaimable"), LogCause: true,
 }
 
-// compressedSwap swaps data that does not compress to memory. Before 7 the kernel's report has no
+// compressedSwap swaps data that does not compress to memory. Up to 6.12 the kernel's report has no
 // counter of it, and shows it as memory in none.
 var compressedSwap = Case{
 	Name: "compressed-swap",
