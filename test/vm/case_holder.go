@@ -77,7 +77,7 @@ var nodePageTables = Case{
 
 // lastMiB is what is left for the hog that is killed for kernel memory: the memory of what it has is
 // given back slowly, and the next allocation must not find that nobody is left to kill.
-const lastMiB = 150
+const lastMiB = 180
 
 // fillWithPageTables takes kernel memory in page tables: a filler all but a rest, and a hog that.
 func (g *Guest) fillWithPageTables(mib int) {

@@ -123,11 +123,17 @@ func explainedLosses(k Kernel, result *Result, tier string) (count uint64, progr
 	return count, programs
 }
 
-// explainedLoss parses a line about a program that may be skipped, or about records of the
-// noise that its tenant has no room for.
+// explainedLoss parses a line about a program that may be skipped, about the start of a stall, or
+// about records of the noise that its tenant has no room for. The start of a stall takes memory of
+// the kernel (task storage), which is not to be had while swapping to memory uses the reserves. What
+// cases want of stalls is compared with the kernel's own counts.
 func explainedLoss(k Kernel, line string) (l events.Lost, ok bool) {
-	if l, ok = skippedRun(line); ok || l.Kind != events.KindLost || !k.Noise {
+	if l, ok = skippedRun(line); ok || l.Kind != events.KindLost {
 		return l, ok
+	}
+
+	if l.What == "start of a stall" || !k.Noise {
+		return l, l.What == "start of a stall"
 	}
 
 	return l, l.What == "cgroup" || l.What == "user_kill" || strings.Contains(l.What, "throttled")
@@ -239,6 +245,10 @@ func TestExplainedLossOfNoise(t *testing.T) {
 		if _, got := explainedLoss(Kernel{}, line); got {
 			t.Errorf("lost %s in silence: got it as explained, want it not", what)
 		}
+	}
+
+	if _, got := explainedLoss(Kernel{}, `{"kind":"lost","what":"start of a stall","count":2}`); !got {
+		t.Error("lost start of a stall: got it as not explained, want it explained by a lack of memory")
 	}
 }
 
