@@ -227,6 +227,7 @@ func restricted(f *facts, by string) *finding {
 	} else {
 		hit.add("constraint", string(f.scope), f.source(fromKernel))
 	}
+
 	for _, n := range numaNodes(f.state.Zones) {
 		if n.known {
 			hit.add(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.stateSource("/proc/zoneinfo"))

@@ -127,6 +127,7 @@ var cmaFree = rule{
 			text: fmt.Sprintf("%s was free, but %s of it in CMA areas: this allocation (%s) is not movable, and may not use them.",
 				phrase.Size(free), phrase.Size(cma), f.request(s)),
 		}
+
 		if f.state.AfterNS != nil {
 			hit.confidence = likely // the kill may have freed it
 		}

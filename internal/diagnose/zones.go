@@ -34,7 +34,11 @@ type supply struct {
 // supply returns nil where flags, zones or NUMA nodes are not known.
 func (f *facts) supply() *supply {
 	gfp, known := f.gfp()
-	if !known || !f.is(events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy) || f.state.TotalBytes == nil && len(f.state.Zones) == 0 {
+	if !known || !f.is(events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy) {
+		return nil
+	}
+
+	if f.state.TotalBytes == nil && len(f.state.Zones) == 0 {
 		return nil
 	}
 

@@ -120,6 +120,7 @@ func numbers(text []byte) []uint64 {
 		if err != nil {
 			break
 		}
+
 		list = append(list, n)
 	}
 

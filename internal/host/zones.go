@@ -151,6 +151,7 @@ func reserves(words []string, pageBytes uint64) []uint64 {
 		if err != nil {
 			return nil
 		}
+
 		list = append(list, pages*pageBytes)
 	}
 

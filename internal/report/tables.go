@@ -216,7 +216,8 @@ func newNodePage(n *events.NodeState) *nodePage {
 		"swap", size(n.SwapTotalBytes), "swap free", size(n.SwapFreeBytes), "transparent huge pages", n.TransparentHuge,
 		"GPU", size(n.GPUActiveBytes), "GPU, reclaimable", size(n.GPUReclaimBytes),
 		"per CPU", size(n.PercpuBytes), "vmalloc", size(n.VmallocBytes), "zsmalloc", size(n.ZspagesBytes),
-		"sockets", size(n.NetworkBytes), "ZFS", size(n.ZFSCacheBytes), "balloon", size(n.BalloonBytes), "in no counter", inNoCounter(n.Ledger))
+		"sockets", size(n.NetworkBytes), "ZFS", size(n.ZFSCacheBytes), "balloon", size(n.BalloonBytes),
+		"in no counter", inNoCounter(n.Ledger))
 	orders := 0
 
 	zones, _ := head(n.Zones)

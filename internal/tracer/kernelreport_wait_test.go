@@ -363,7 +363,8 @@ func TestTheSizeOfTheNodeIsThatAtTheKill(t *testing.T) {
 		t.Errorf("got limiter %+v, want the log's RAM and swap", after.Limiter)
 	}
 
-	if from := after.SourceOf("limiter.swap_limit_bytes"); from == nil || from.Source != events.SourceKernelLog || *inc.Limiter.LimitBytes != 1<<20 {
+	from := after.SourceOf("limiter.swap_limit_bytes")
+	if from == nil || from.Source != events.SourceKernelLog || *inc.Limiter.LimitBytes != 1<<20 {
 		t.Errorf("got source %+v, want the kernel's log, in a copy", from)
 	}
 }

@@ -89,8 +89,10 @@ func TestReclaimAfterAKillIsNoHistoryOfTheNext(t *testing.T) {
 		return strings.Join(list, " ")
 	}
 
-	stalls.recorder.Stall(kernel.Stall{Meta: kernel.Meta{BootNS: now, Current: kernel.Task{TGID: 71, TID: 71, Cgroup: events.CgroupKey{ID: 2}}},
-		What: events.StallAfterKill, DurationNS: 5e8})
+	stalls.recorder.Stall(kernel.Stall{
+		Meta: kernel.Meta{BootNS: now, Current: kernel.Task{TGID: 71, TID: 71, Cgroup: events.CgroupKey{ID: 2}}},
+		What: events.StallAfterKill, DurationNS: 5e8,
+	})
 
 	first := history(kill("a", 71, now-secondNS, "/a", 2), now)
 	if got := kinds(first); got != "memcg_reclaim after_kill" || len(first.Longest) != 1 {

@@ -57,6 +57,7 @@ var hugePagesInUse = Case{
 		g.setAside(320)
 		holder := g.start("holder", g.group("holder", "holder", 0, nil), "hugetlb", "300")
 		holder.proceed()
+
 		if holder.line() != "ready" {
 			must.OK("map huge pages", errors.New("the holder has none"))
 		}
