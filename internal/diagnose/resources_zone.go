@@ -131,6 +131,7 @@ var cmaFree = rule{
 		if f.state.AfterNS != nil {
 			hit.confidence = likely // the kill may have freed it
 		}
+
 		hit.add("free in CMA areas", phrase.Part(cma, free), f.stateSource("/proc/zoneinfo"))
 		f.zones(hit, s)
 

@@ -356,7 +356,9 @@ func TestTheNodeAtTheKillIsTheLogs(t *testing.T) {
 func TestTheSizeOfTheNodeIsThatAtTheKill(t *testing.T) {
 	log := recorded(t, "6.12.117-global")
 	inc := byTracepoints(log)
-	inc.Limiter = &events.Limiter{Level: events.LevelNode, Which: "node", LimitBytes: new(uint64(1 << 20)), SwapLimitBytes: new(uint64(1 << 30))}
+	inc.Limiter = &events.Limiter{
+		Level: events.LevelNode, Which: "node", LimitBytes: new(uint64(1 << 20)), SwapLimitBytes: new(uint64(1 << 30)),
+	}
 
 	after := merged(inc, fromLog(inc, log))
 	if *after.Limiter.LimitBytes != *log.Limiter.LimitBytes || *after.Limiter.SwapLimitBytes != *log.Limiter.SwapLimitBytes {
