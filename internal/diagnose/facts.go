@@ -98,7 +98,8 @@ func nodeAtKill(inc *events.Incident) events.NodeState {
 	n.VmallocBytes, n.PercpuBytes = cmp.Or(n.VmallocBytes, after.VmallocBytes), cmp.Or(n.PercpuBytes, after.PercpuBytes)
 	n.NetworkBytes, n.ZFSCacheBytes = cmp.Or(n.NetworkBytes, after.NetworkBytes), cmp.Or(n.ZFSCacheBytes, after.ZFSCacheBytes)
 	n.ZspagesBytes, n.ZswapBytes = cmp.Or(n.ZspagesBytes, after.ZspagesBytes), cmp.Or(n.ZswapBytes, after.ZswapBytes)
-	n.ZRAM, n.BalloonBytes = cmp.Or(n.ZRAM, after.ZRAM), cmp.Or(n.BalloonBytes, after.BalloonBytes)
+	n.BalloonBytes = cmp.Or(n.BalloonBytes, after.BalloonBytes)
+	n.ZRAM = zramAtKill(after.ZRAM, inc.Victims)
 	n.KernelStackBytes = cmp.Or(n.KernelStackBytes, after.KernelStackBytes)
 
 	if len(n.AllocationSites) == 0 {
@@ -110,6 +111,24 @@ func nodeAtKill(inc *events.Incident) events.NodeState {
 	}
 
 	return n
+}
+
+// zramAtKill adds to zram, as it was read after the kill, what the victims had in it: no more than they
+// had in swap, and no more than it has ever taken.
+func zramAtKill(after *events.ZRAM, victims []events.Victim) *events.ZRAM {
+	if after == nil || after.PeakBytes == nil {
+		return after
+	}
+
+	var gone uint64
+	for i := range victims {
+		gone += value(victims[i].SwapBytes)
+	}
+	z := *after
+	z.UsedBytes += min(gone, less(*after.PeakBytes, after.UsedBytes))
+	z.DataBytes += gone
+
+	return &z
 }
 
 // scopeWorkingSet is the scope of a kill by kswapd, for the rules alone: the kernel killed

@@ -205,7 +205,7 @@ func site(s *events.AllocationSite) string {
 
 func compressedText(f *facts, c *charge, amount string) string {
 	text := "Compressed swap (zram or zswap) itself takes up " + amount
-	if z := f.node.ZRAM; z != nil && z.DataBytes > 0 && share(z.UsedBytes, z.DataBytes) >= poorRatio {
+	if z := f.state.ZRAM; z != nil && z.DataBytes > 0 && share(z.UsedBytes, z.DataBytes) >= poorRatio {
 		text += fmt.Sprintf(": its data hardly compresses, %s of it takes %s", phrase.Size(z.DataBytes), phrase.Size(z.UsedBytes))
 	}
 
@@ -217,6 +217,10 @@ func compressedEvidence(f *facts, c *charge) []events.Evidence {
 	if z := f.node.ZRAM; z != nil {
 		list = append(list, item("data in zram", fmt.Sprintf("%s, which takes %s", phrase.Size(z.DataBytes), phrase.Size(z.UsedBytes)),
 			f.nodeSource("/sys/block/zram*/mm_stat")))
+
+		if z.PeakBytes != nil {
+			list = append(list, item("most that zram has taken", phrase.Size(*z.PeakBytes), f.nodeSource("/sys/block/zram*/mm_stat")))
+		}
 	}
 
 	return list

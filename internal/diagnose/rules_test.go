@@ -305,6 +305,15 @@ func cases() []ruleCase {
 				i.NodeState.AnonBytes, i.NodeState.ZRAM = new(8*gib), &events.ZRAM{DataBytes: 7 * gib, UsedBytes: 6 * gib}
 			}),
 			lack: func(i *incident) { i.NodeState.ZRAM = nil }},
+		{rule: "compressed_swap", name: "that went with the victim", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.NodeAtKill, i.Victims[0].SwapBytes = i.NodeState, new(6*gib)
+				i.NodeAtKill.AnonBytes = new(8 * gib)
+				i.NodeState = &events.NodeState{
+					AfterNS: new(uint64(30e6)), ZRAM: &events.ZRAM{DataBytes: mib, UsedBytes: mib, PeakBytes: new(6 * gib)},
+				}
+			}),
+			lack: func(i *incident) { i.NodeState.ZRAM.PeakBytes = new(gib) }},
 		{rule: "compressed_swap", name: "by the pool", confidence: likely,
 			make: with(nodeKill(), func(i *incident) { i.NodeState.ZspagesBytes = new(3 * gib) }),
 			lack: func(i *incident) { i.NodeState.ZspagesBytes = new(2 * gib) }},

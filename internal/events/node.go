@@ -156,6 +156,8 @@ type ZRAM struct {
 	DataBytes uint64 `json:"data_bytes"`
 	// UsedBytes is the memory that this takes.
 	UsedBytes uint64 `json:"used_bytes"`
+	// PeakBytes is the most that it has taken since the devices were set up; absent: not known (before 4.2).
+	PeakBytes *uint64 `json:"peak_bytes,omitempty"`
 	// HugeBytes is data that could not be compressed; absent: not known (before 5.0).
 	HugeBytes *uint64 `json:"huge_bytes,omitempty"`
 }

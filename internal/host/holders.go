@@ -86,7 +86,7 @@ func (r Reader) zram() *events.ZRAM {
 		return nil
 	}
 
-	sum := &events.ZRAM{HugeBytes: new(uint64(0))}
+	sum := &events.ZRAM{PeakBytes: new(uint64(0)), HugeBytes: new(uint64(0))}
 
 	for _, file := range files {
 		text, err := readSmall(file)
@@ -101,14 +101,20 @@ func (r Reader) zram() *events.ZRAM {
 		sum.DataBytes += columns[0]
 		sum.UsedBytes += columns[2]
 
-		if len(columns) < 8 {
-			sum.HugeBytes = nil
-		} else if sum.HugeBytes != nil {
-			*sum.HugeBytes += columns[7] * uint64(PageSize())
-		}
+		sum.PeakBytes = addColumn(sum.PeakBytes, columns, 4, 1)
+		sum.HugeBytes = addColumn(sum.HugeBytes, columns, 7, uint64(PageSize()))
 	}
 
 	return sum
+}
+
+// addColumn adds a column in units of so many bytes; nil if it is missing.
+func addColumn(sum *uint64, columns []uint64, at int, unit uint64) *uint64 {
+	if sum == nil || at >= len(columns) {
+		return nil
+	}
+
+	return new(*sum + columns[at]*unit)
 }
 
 // numbers parses a line of numbers, up to the first word that is none.
