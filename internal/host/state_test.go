@@ -88,7 +88,8 @@ func TestTheStateIsRead(t *testing.T) {
 		t.Errorf("got GPU memory %v and %v, want 64 KiB and 0", s.GPUActiveBytes, s.GPUReclaimBytes)
 	}
 
-	if z := s.ZRAM; z == nil || z.DataBytes != 9192 || z.UsedBytes != 5632 || value(z.PeakBytes) != 9900 || value(z.HugeBytes) != uint64(PageSize()) {
+	z := s.ZRAM
+	if z == nil || z.DataBytes != 9192 || z.UsedBytes != 5632 || value(z.PeakBytes) != 9900 || value(z.HugeBytes) != uint64(PageSize()) {
 		t.Errorf("got zram %+v, want the sum of two devices", z)
 	}
 
