@@ -93,11 +93,8 @@ func (d *decoder) split(h *heldLine) (before string, stamped bool) {
 		}
 	}
 
-	switch tagged := h.tagged(); {
-	case h.certain() && h.at <= maxPrefix:
+	if h.certain() && h.at <= maxPrefix {
 		return h.text[:h.at], false
-	case tagged > 0 && h.at > longestName && h.at-tagged <= longestName:
-		return h.text[:tagged], false
 	}
 
 	return "", false
@@ -108,10 +105,6 @@ const kernelTag = "kernel: "
 
 // tagged returns where the kernel's tag before the message ends, 0 if there is none.
 func (h *heldLine) tagged() int {
-	if h.kind == isNone {
-		return 0
-	}
-
 	i := strings.Index(h.text[:min(h.at, maxPrefix)], kernelTag)
 	if i < 0 || i > 0 && isAlnum(h.text[i-1]) || i+len(kernelTag) >= len(h.text) {
 		return 0
@@ -255,6 +248,8 @@ func (d *decoder) alone(h *heldLine) (record, bool) {
 		return d.finish(*h.known, h.rest), true
 	case h.named && !h.dated && h.at-(len(h.text)-len(trimmed)) <= longestName:
 		return d.finish(h.record, trimmed), true
+	case h.named && h.at > longestName && h.tagged() > 0 && h.at-h.tagged() <= longestName:
+		return d.finish(h.record, h.text[h.tagged():]), true
 	case looksLikeKill(h.text):
 		h.unread, h.record.text = true, h.text
 		return h.record, true
