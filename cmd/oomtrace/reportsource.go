@@ -284,8 +284,8 @@ func (s *logSource) Incidents(do func(*events.Incident) error) (err error) {
 	case s.stats.Unread > 0:
 		return errors.New(s.unread())
 	case s.unsure != "":
-		return fmt.Errorf("%s: none of %d lines is an event or of a kernel log: pass the output of oomtrace record or -o json, or a kernel log",
-			s.unsure, s.stats.Lines)
+		return fmt.Errorf("%s: none of %d lines is an event or of a kernel log: "+
+			"pass the output of oomtrace record or -o json, or a kernel log", s.unsure, s.stats.Lines)
 	}
 
 	return nil

@@ -21,6 +21,7 @@ func TestOneReportInEveryCarrier(t *testing.T) {
 	if got, want := brief(plain), "memcg killed: java in "+container+" by memcg, chosen java[4711] of "+container; got != want {
 		t.Fatalf("got %q, want %q", got, want)
 	}
+
 	maskFormat(plain[0])
 
 	at := func(text string) time.Time {

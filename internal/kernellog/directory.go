@@ -28,7 +28,8 @@ const maxFiles = 4096
 var logNames = []string{"kern.log", "messages", "syslog", "dmesg"}
 
 // ErrNoLogs means that a directory has no file that OpenDir reads.
-var ErrNoLogs = errors.New("the directory has neither kernel logs (kern.log, messages, syslog, dmesg), nor journal files, nor records of pstore")
+var ErrNoLogs = errors.New(
+	"the directory has neither kernel logs (kern.log, messages, syslog, dmesg), nor journal files, nor records of pstore")
 
 // OpenDir returns the logs in a directory, from the oldest to the newest, decompressed: the
 // records of pstore (/var/lib/systemd/pstore, /sys/fs/pstore), the files of a journal, or
@@ -124,6 +125,7 @@ func rotated(names []string, base string) []string {
 
 		return n
 	}
+
 	slices.SortFunc(logs, func(a, b string) int { return cmp.Compare(age(b), age(a)) })
 
 	return logs
@@ -251,12 +253,13 @@ func openPstore(dir string, names []string) (io.ReadCloser, error) {
 	}
 
 	if len(dumps) == 0 {
-		return nil, fmt.Errorf("read %s: the kernel could not decompress its records in pstore (%s): load the module of their compression and mount pstore again",
-			dir, names[0])
+		return nil, fmt.Errorf("read %s: the kernel could not decompress its records in pstore (%s): "+
+			"load the module of their compression and mount pstore again", dir, names[0])
 	}
 
 	slices.SortFunc(dumps, func(a, b dump) int {
-		return cmp.Or(strings.Compare(filepath.Dir(a.name), filepath.Dir(b.name)), a.dump-b.dump, b.part-a.part, strings.Compare(a.name, b.name))
+		return cmp.Or(strings.Compare(filepath.Dir(a.name), filepath.Dir(b.name)), a.dump-b.dump, b.part-a.part,
+			strings.Compare(a.name, b.name))
 	})
 
 	sorted := &files{dir: dir, skip: pstoreHead}

@@ -322,6 +322,7 @@ func (d *decoder) bracket(r *record, text string, seen int) (rest string, kind i
 	if !found || rest != "" && strings.IndexByte(" \t[:", rest[0]) < 0 {
 		return text, 0, true
 	}
+
 	after := strings.TrimPrefix(rest, " ")
 	if strings.HasPrefix(after, headerWords) {
 		return text, 0, true // a name
@@ -574,7 +575,9 @@ func hostAndTag(r *record, text string, strict bool) (rest string, ok bool) {
 // isFacility reports whether a word is "kern.warn" or the like.
 func isFacility(word string) bool {
 	facility, severity, found := strings.Cut(word, ".")
-	return found && severities[severity] && facility != "" && len(facility) <= 8 && strings.Trim(facility, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
+
+	return found && severities[severity] && facility != "" && len(facility) <= 8 &&
+		strings.Trim(facility, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
 }
 
 // cri reads the "2026-11-25T02:21:31.1Z stdout F text" of a container runtime.

@@ -25,8 +25,8 @@ type entry struct {
 // entryFields are the fields of the journal that a record is made of
 // (systemd.journal-fields).
 var entryFields = map[string]bool{
-	"MESSAGE": true, "__REALTIME_TIMESTAMP": true, "_SOURCE_REALTIME_TIMESTAMP": true, "_SOURCE_MONOTONIC_TIMESTAMP": true, "_BOOT_ID": true,
-	"_HOSTNAME": true, "_TRANSPORT": true, "SYSLOG_IDENTIFIER": true, "_COMM": true, "_PID": true,
+	"MESSAGE": true, "__REALTIME_TIMESTAMP": true, "_SOURCE_REALTIME_TIMESTAMP": true, "_SOURCE_MONOTONIC_TIMESTAMP": true,
+	"_BOOT_ID": true, "_HOSTNAME": true, "_TRANSPORT": true, "SYSLOG_IDENTIFIER": true, "_COMM": true, "_PID": true,
 }
 
 // cursor starts an entry of -o export.
@@ -34,7 +34,8 @@ var cursor = []byte("__CURSOR=s=")
 
 // startsEntry reports whether a line is the first one of an entry: its cursor.
 func startsEntry(line []byte) bool {
-	return bytes.HasPrefix(line, cursor) || bytes.HasSuffix(line, []byte("]")) && bytes.Contains(line, []byte(" [s=")) && bytes.Contains(line, []byte(";i="))
+	return bytes.HasPrefix(line, cursor) ||
+		bytes.HasSuffix(line, []byte("]")) && bytes.Contains(line, []byte(" [s=")) && bytes.Contains(line, []byte(";i="))
 }
 
 // takeEntry takes a line into the entry that is open, or that it starts. It returns the entry
@@ -111,6 +112,7 @@ func (e *entry) set(name, value string) {
 // size reads the size of a field before its text: eight bytes, the lowest first.
 func (e *entry) size(line string) bool {
 	e.sized = false
+
 	if len(line) < 8 {
 		return false
 	}

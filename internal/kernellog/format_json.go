@@ -28,13 +28,16 @@ type object struct {
 
 // The keys of a message: of the journal and Google Cloud, of Elastic, of dmesg -J and
 // fluent-bit, of Docker, of Loki, and of other shippers.
-var messageKeys = []string{"MESSAGE", "message", "msg", "log", "line", "textPayload", "text", "body", "event", "_raw", "original", "content"}
+var messageKeys = []string{
+	"MESSAGE", "message", "msg", "log", "line", "textPayload", "text", "body", "event", "_raw", "original", "content",
+}
 
 var (
 	programKeys = []string{"SYSLOG_IDENTIFIER", "syslog_identifier", "ident", "programname", "appname", "app_name", "program", "syslogtag"}
 	hostKeys    = []string{"_HOSTNAME", "hostname", "host", "node_name", "nodename", "node"}
 	timeKeys    = []string{
-		"_SOURCE_REALTIME_TIMESTAMP", "__REALTIME_TIMESTAMP", "@timestamp", "timestamp", "time", "ts", "date", "datetime", "receiveTimestamp",
+		"_SOURCE_REALTIME_TIMESTAMP", "__REALTIME_TIMESTAMP", "@timestamp", "timestamp", "time", "ts", "date", "datetime",
+		"receiveTimestamp",
 	}
 )
 
@@ -58,6 +61,7 @@ func (d *decoder) json(r *record, text string) (rest string, kind int, ok bool) 
 // read reads an object whose message is known.
 func (d *decoder) read(r *record, o *object) (rest string, kind int) {
 	o.times(d, r)
+
 	r.host, r.boot = o.text(hostKeys...), bootID(o.text("_BOOT_ID"))
 	if r.host == "" {
 		r.host = o.nested("host", "name")
@@ -307,6 +311,7 @@ func setEpoch(r *record, text string) bool {
 	}
 
 	whole, frac, _ := strings.Cut(text, ".")
+
 	count, err := strconv.ParseInt(whole, 10, 64)
 	if err != nil || count > math.MaxInt64/unit {
 		return false

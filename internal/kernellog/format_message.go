@@ -133,12 +133,14 @@ func processOf(separators ...string) func(string) bool {
 // killedWithSizes accepts a process with the sizes that the kernel prints of it: programs
 // log that they killed a process, too.
 func killedWithSizes(rest string) bool {
-	return processOf(" (", ", UID ")(rest) && (strings.Contains(rest, ") total-vm:") || strings.Contains(rest, ") vsz:") || strings.Contains(rest, "), UID "))
+	sizes := strings.Contains(rest, ") total-vm:") || strings.Contains(rest, ") vsz:") || strings.Contains(rest, "), UID ")
+	return sizes && processOf(" (", ", UID ")(rest)
 }
 
 // ofNode accepts the memory of a NUMA node or of one of its zones.
 func ofNode(rest string) bool {
 	after := strings.TrimLeft(rest, "0123456789")
+
 	return after != rest && (strings.HasPrefix(after, " active_anon:") || strings.HasPrefix(after, " hugepages_total=") ||
 		strings.Contains(after, " free:") && strings.Contains(after, " min:"))
 }
@@ -160,7 +162,7 @@ func find(text string) message {
 		}
 	}
 
-	if i := strings.Index(text[:first.at], headerWords[:len(headerWords)-len("gfp_mask=")]); i >= 0 && strings.HasPrefix(text[i:], headerWords) {
+	if i := strings.Index(text, headerWords); i >= 0 && i < first.at {
 		first = message{kind: isHeader, at: i, named: true}
 	}
 
@@ -190,7 +192,8 @@ func (s *shape) index(text string, limit int) int {
 
 // killWords are what a kernel, of any version and vendor, prints about a kill.
 var killWords = []string{
-	headerWords, "oom-kill:constraint=", "OOM killed process ", "Memory cgroup out of memory: ", "Out of memory: Kill", "Out of memory: kill",
+	headerWords, "oom-kill:constraint=", "OOM killed process ",
+	"Memory cgroup out of memory: ", "Out of memory: Kill", "Out of memory: kill",
 }
 
 // looksLikeKill reports whether a line has the words of the kernel about a kill.

@@ -26,8 +26,8 @@ func Looks(text []byte) bool {
 			return true
 		}
 
-		r := record{bare: true}
-		if text, seen, ok := d.strip(&r, d.clean(string(line)), 0); ok && text != "" && (seen&fromKernel != 0 || find(text).kind != isNone) {
+		text, seen, ok := d.strip(&record{}, d.clean(string(line)), 0)
+		if ok && text != "" && (seen&fromKernel != 0 || find(text).kind != isNone) {
 			return true
 		}
 	}

@@ -251,6 +251,7 @@ func TestCarriersOnlyAddTheirPrefix(t *testing.T) {
 				if len(got) > 0 && got[0].Log.UptimeNS == nil && slices.Contains(got[0].Unknown, "time") {
 					want = timeless // what follows from times is not known
 				}
+
 				masked(got)
 
 				if !reflect.DeepEqual(got, want) {
@@ -281,6 +282,7 @@ func TestTwoSourcesInOneLogAreKeptApart(t *testing.T) {
 		want := append(masked(parse(t, first.written(a), Options{})), masked(parse(t, second.written(b), Options{}))...)
 
 		var mixed strings.Builder
+
 		for i := range max(len(a), len(b)) {
 			if i < len(a) {
 				mixed.WriteString(first.write(i, a[i]) + "\n")
