@@ -149,7 +149,8 @@ func FuzzPrefix(f *testing.F) {
 		want := parse(t, variant{"", inner}.written(lines), Options{})
 
 		got := parse(t, variant{"", before(prefix, inner)}.written(lines), Options{})
-		if len(got) > len(want) {
+		// Of a prefix that runs into the message, lines may be lost in the middle.
+		if len(got) > len(want) && (prefix == "" || !isAlnum(prefix[len(prefix)-1])) {
 			t.Errorf("prefix %q: got %d incidents, want no more than %d:\n%s", prefix, len(got), len(want), brief(got))
 		}
 
