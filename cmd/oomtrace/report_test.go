@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf16"
 )
 
 const podLimit = "../../internal/report/testdata/pod-limit.jsonl"
@@ -84,6 +86,16 @@ func gzipped(text string) string {
 	return b.String()
 }
 
+// utf16le is how PowerShell writes text.
+func utf16le(text string) string {
+	data := []byte("\xff\xfe")
+	for _, unit := range utf16.Encode([]rune(text)) {
+		data = binary.LittleEndian.AppendUint16(data, unit)
+	}
+
+	return string(data)
+}
+
 func random() string {
 	bytes := make([]byte, 8192)
 	rand.NewChaCha8([32]byte{1}).Read(bytes)
@@ -130,6 +142,7 @@ func TestReportFindsOutWhatAFileIs(t *testing.T) {
 		"a file of a journal":          {testFile(t, "system.journal", "LPKSHHRH"+random()), "cart[4711]"},
 		"a directory of a journal":     {filepath.Dir(testFile(t, "system.journal", "LPKSHHRH")), "cart[4711]"},
 		"a log of an unknown prefix":   {testFile(t, "x", "hello\nwho are | "+killed+"there | "+killed+"[host-1] "+killed), "cart[4711]"},
+		"a log in UTF-16":              {testFile(t, "x", utf16le(killed)), "cart[4711]"},
 		"a log with a byte order mark": {testFile(t, "x", "\ufeff"+killed), "cart[4711]"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -163,10 +176,9 @@ func TestOtherFilesAreRefusedWithTheNextStep(t *testing.T) {
 		{[]string{"report", text}, exitError, "none of 3 lines is an event or of a kernel log: pass the"},
 		{[]string{"report", bin}, exitError, "binary, neither a recording nor a kernel log"},
 		{[]string{"report", testFile(t, "half", lineA[:100])}, exitError, "none of 1 lines"},
-		{[]string{"report", testFile(t, "broken.zst", "\x28\xb5\x2f\xfd"+random())}, exitError, "decompress zstd"},
-		{[]string{"report", testFile(t, "cut.gz", gzipped(lineA + "\n")[:60])}, exitError, "decompress gzip"},
+		{[]string{"report", testFile(t, "broken.zst", "\x28\xb5\x2f\xfd"+random())}, exitError, "unpack zstd"},
+		{[]string{"report", testFile(t, "cut.gz", gzipped(lineA + "\n")[:60])}, exitError, "unpack gzip"},
 		{[]string{"report", testFile(t, "x.tar", strings.Repeat("x", 257)+"ustar"+strings.Repeat("x", 300))}, exitError, "tar archive"},
-		{[]string{"report", testFile(t, "utf16", "\xff\xfeh\x00i\x00")}, exitError, "iconv -f UTF-16"},
 		{[]string{"report", journal}, exitError, "systemd's journal: decompress it to a file"},
 		{[]string{"report", none}, exitError, "is not a recording"},
 		{[]string{"report", none}, exitError, "kern.log, messages, syslog"},
@@ -181,7 +193,7 @@ func TestOtherFilesAreRefusedWithTheNextStep(t *testing.T) {
 		{[]string{"replay", logFile}, exitError, "use oomtrace report " + logFile},
 		{[]string{"replay", text}, exitError, "none of 2 lines is an event: pass the"},
 		{[]string{"replay", bin}, exitError, "is an event"},
-		{[]string{"replay", gz}, exitError, "compressed (gzip): use oomtrace report " + gz},
+		{[]string{"replay", gz}, exitError, "packed (gzip): use oomtrace report " + gz},
 	} {
 		var stdout, stderr bytes.Buffer
 

@@ -178,8 +178,6 @@ func (s *logSource) openStream(ctx context.Context, file io.ReadCloser, name str
 		s.ifEmpty = "journalctl returned no kernel messages of " + name
 
 		return s, func() { journal.Close(); file.Close() }, nil
-	case bytes.HasPrefix(start, []byte("\xff\xfe")), bytes.HasPrefix(start, []byte("\xfe\xff")):
-		return nil, nil, fmt.Errorf("%s is UTF-16: run iconv -f UTF-16 -t UTF-8 %s | oomtrace report -", what, fileOf(name))
 	case len(start) > 262 && string(start[257:262]) == "ustar":
 		return nil, nil, fmt.Errorf("%s is a tar archive: unpack it, and report on what is in it", what)
 	case !mustBeLog && record.Looks(start):
@@ -215,14 +213,6 @@ func peek(in *bufio.Reader) ([]byte, error) {
 	return start, err
 }
 
-func fileOf(name string) string {
-	if name == "-" {
-		return "FILE"
-	}
-
-	return name
-}
-
 // recordingSource is a recording. It returns an error if the file is something else.
 type recordingSource struct {
 	report.Source
@@ -253,7 +243,7 @@ func noEvents(r *record.Reader, name string) error {
 
 	err = fmt.Errorf("%s: %w", what, err)
 	if format := unpack.Format(start); format != "" {
-		return fmt.Errorf("%w: it is compressed (%s): use oomtrace report %s, which decompresses it", err, format, name)
+		return fmt.Errorf("%w: it is packed (%s): use oomtrace report %s, which unpacks it", err, format, name)
 	}
 
 	if kernellog.Looks(start) {

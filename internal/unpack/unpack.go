@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package unpack reads compressed files as streams. It recognizes a format by the first
-// bytes, not by a name, and its memory is bounded whatever a file asks for.
+// Package unpack reads compressed files, and text in UTF-16, as streams. It recognizes a
+// format by the first bytes, not by a name, and its memory is bounded whatever a file asks
+// for.
 package unpack
 
 import (
@@ -36,6 +37,7 @@ var formats = []format{
 	{"zstd", []string{"\x28\xb5\x2f\xfd"}, openZstd},
 	{"xz", []string{"\xfd7zXZ\x00"}, func(r io.Reader) (io.Reader, error) { return xz.NewReader(r, maxWindowBytes) }},
 	{"bzip2", []string{"BZh"}, func(r io.Reader) (io.Reader, error) { return bzip2.NewReader(r), nil }},
+	{"UTF-16", []string{littleEndianMark, bigEndianMark}, func(r io.Reader) (io.Reader, error) { return &utf16Text{in: r}, nil }},
 	// Blocks of lz4 have 4 MiB at most, those of its old format 8 MiB.
 	{"lz4", []string{"\x04\x22\x4d\x18", "\x02\x21\x4c\x18"}, func(r io.Reader) (io.Reader, error) { return lz4.NewReader(r), nil }},
 }
@@ -49,8 +51,8 @@ func openZstd(r io.Reader) (io.Reader, error) {
 	return d.IOReadCloser(), nil
 }
 
-// Format returns the name of the compressed format that starts with these bytes, "" if it is
-// none that NewReader reads.
+// Format returns the name of the format that starts with these bytes, "" if it is none that
+// NewReader unpacks.
 func Format(start []byte) string {
 	if f := formatOf(start); f != nil {
 		return f.name
@@ -71,8 +73,8 @@ func formatOf(start []byte) *format {
 	return nil
 }
 
-// NewReader returns the content of r, decompressed if it is compressed, and the name of the
-// compressed format, "" if it is none. It does not wait for more than the first bytes of r.
+// NewReader returns the content of r, unpacked, and the name of the format that it was in, ""
+// if that is plain text or another format. It does not wait for more than the first bytes of r.
 // It belongs to one goroutine; the caller closes r.
 func NewReader(r io.Reader) (in *bufio.Reader, name string, err error) {
 	in = bufio.NewReaderSize(r, bufferBytes)
@@ -89,7 +91,7 @@ func NewReader(r io.Reader) (in *bufio.Reader, name string, err error) {
 
 	plain, err := f.open(in)
 	if err != nil {
-		return nil, f.name, fmt.Errorf("decompress %s: %w", f.name, err)
+		return nil, f.name, fmt.Errorf("unpack %s: %w", f.name, err)
 	}
 
 	return bufio.NewReaderSize(&named{plain, f.name}, bufferBytes), f.name, nil
@@ -104,7 +106,7 @@ type named struct {
 func (n *named) Read(p []byte) (int, error) {
 	read, err := n.Reader.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("decompress %s: %w", n.format, err)
+		err = fmt.Errorf("unpack %s: %w", n.format, err)
 	}
 
 	return read, err

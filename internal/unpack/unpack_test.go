@@ -5,11 +5,13 @@ package unpack
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
@@ -96,7 +98,7 @@ func TestACutFileIsAnError(t *testing.T) {
 			_, err = io.ReadAll(in)
 		}
 
-		if err == nil || !strings.Contains(err.Error(), "decompress "+name) {
+		if err == nil || !strings.Contains(err.Error(), "unpack "+name) {
 			t.Errorf("%s: got error %v, want one that names the format", name, err)
 		}
 	}
@@ -122,6 +124,26 @@ func TestMemoryIsBounded(t *testing.T) {
 
 		if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%s: got error %v, want one about the size of the window", name, err)
+		}
+	}
+}
+
+func TestUTF16IsText(t *testing.T) {
+	const want = "[ 1.0] häß \U0001f600\n"
+
+	for _, order := range []binary.AppendByteOrder{binary.LittleEndian, binary.BigEndian} {
+		var data []byte
+		for _, unit := range utf16.Encode([]rune("\ufeff" + want)) {
+			data = order.AppendUint16(data, unit)
+		}
+
+		in, format, err := NewReader(bytes.NewReader(append(data, 'x'))) // half a unit at the end
+		if err != nil || format != "UTF-16" {
+			t.Fatalf("%v: got format %q and error %v, want UTF-16", order, format, err)
+		}
+
+		if got, err := io.ReadAll(in); err != nil || string(got) != want {
+			t.Errorf("%v: got %q and error %v, want %q", order, got, err, want)
 		}
 	}
 }
