@@ -43,10 +43,10 @@ type message struct {
 // certain reports whether the start of the message is known from its own words.
 func (m message) certain() bool { return m.kind != isNone && !m.named }
 
-// A shape is how a message starts: literal words and, behind them, what else the line must
+// A messageShape is how a message starts: literal words and, behind them, what else the line must
 // have. Together they are longer than the 15 bytes of a task's name, so that no name has the
 // shape of a message.
-type shape struct {
+type messageShape struct {
 	start string
 	kind  kind
 	more  func(rest string) bool
@@ -56,7 +56,7 @@ type shape struct {
 // (mm/oom_kill.c, mm/memcontrol.c, mm/show_mem.c, lib/dump_stack.c). Rows of tables, frames
 // of the stack and counters have too few words of their own: where they start follows from
 // the prefix of their neighbours.
-var shapes = []shape{
+var shapes = []messageShape{
 	{"oom-kill:constraint=", isSummary, nil},
 	{"Memory cgroup out of memory: ", isKill, aboutProcess},
 	{"Memory cgroup out of memory and no killable processes", isNoKillable, nil},
@@ -174,7 +174,7 @@ func find(text string) message {
 }
 
 // index returns the first place before the limit where the shape is, -1 if there is none.
-func (s *shape) index(text string, limit int) int {
+func (s *messageShape) index(text string, limit int) int {
 	for from := 0; from < limit; {
 		i := strings.Index(text[from:min(len(text), limit+len(s.start)-1)], s.start)
 		if i < 0 {
