@@ -66,6 +66,17 @@ func TestFilterMatchesLimiterOrVictim(t *testing.T) {
 		}
 	}
 
+	nested := &events.Incident{Limiter: &events.Limiter{Workload: &events.Workload{
+		ContainerID: "3f2a", Within: []events.Holder{
+			{Kind: events.HolderContainer, ID: "0123abcd"}, {Kind: events.HolderGuest, Name: "4567"},
+		},
+	}}}
+	for id, want := range map[string]bool{"3f2a": true, "0123": true, "4567": false} {
+		if got := (&filter{containerID: id}).incident(nested); got != want {
+			t.Errorf("--container %s: got match %v, want %v", id, got, want)
+		}
+	}
+
 	waits := &events.Incident{Wait: &events.OOMWait{Tasks: []events.Process{{
 		PID: 20, TID: 21, Comm: "postgres", Cgroup: &events.Cgroup{Path: "/docker/db"}, Workload: &events.Workload{ContainerID: "c0ffee"},
 	}}}}

@@ -58,6 +58,14 @@ func TestJournalRecognizesAWorkload(t *testing.T) {
 			i.Victims[0].Workload = &events.Workload{Unit: "a.service"}
 			i.Limiter.Cgroup = cgroup(1, "/system.slice/a.service")
 		}},
+		{name: "jobs that one service runs", then: withWorkload(job("1")), now: withWorkload(job("2")), sameLimit: true},
+		{name: "a job", then: withWorkload(job("1")), now: withWorkload(job("1")), same: true, sameLimit: true},
+		{name: "a unit of another guest", then: withWorkload(inGuest("web1")), now: withWorkload(inGuest("web2")), sameLimit: true},
+		{name: "a unit of the host", then: withWorkload(inGuest("web1")), now: withWorkload(&events.Workload{Unit: "sshd.service"}), sameLimit: true},
+		{name: "a unit of a guest", then: withWorkload(inGuest("web1")), now: withWorkload(inGuest("web1")), same: true, sameLimit: true},
+		{name: "another guest", then: withWorkload(guest("web1")), now: withWorkload(guest("web2")), sameLimit: true},
+		{name: "a unit of a container that was restarted", then: withWorkload(unitIn(containerID)),
+			now: withWorkload(unitIn(otherID)), same: true, sameLimit: true},
 		{name: "the node ran out then", then: func(i *incident) { i.Scope, i.Limiter = events.ScopeGlobal, nil }, same: true},
 	}
 	for _, tt := range tests {
@@ -79,6 +87,26 @@ func TestJournalRecognizesAWorkload(t *testing.T) {
 			}
 		})
 	}
+}
+
+func withWorkload(w *events.Workload) func(*incident) {
+	return func(i *incident) { i.Victims[0].Workload = w }
+}
+
+func job(id string) *events.Workload {
+	return &events.Workload{Job: &events.Job{Manager: "slurm", Kind: "job", ID: id}, Unit: "slurmstepd.scope"}
+}
+
+func guest(name string) *events.Workload {
+	return &events.Workload{Guest: &events.Guest{System: "lxc", Name: name}}
+}
+
+func inGuest(name string) *events.Workload {
+	return &events.Workload{Unit: "sshd.service", Within: []events.Holder{{Kind: events.HolderGuest, System: "lxc", Name: name}}}
+}
+
+func unitIn(id string) *events.Workload {
+	return &events.Workload{Unit: "web.service", ContainerID: id, Within: []events.Holder{{Kind: events.HolderContainer, ID: id}}}
 }
 
 func bare(containerID string) func(*incident) {

@@ -408,13 +408,19 @@ func (g *userGroup) follows(r *reported, killer *events.Killer) (related, explai
 			return true, true
 		}
 
-		if c := v.process.Cgroup; c != nil && oom.InstanceOf(v.process.Workload, c) == g.key {
-			whole := v.init || r.group || !g.key.IsContainer()
+		same := v.process.Cgroup != nil && oom.InstanceOf(v.process.Workload, v.process.Cgroup) == g.key
+		if same || sameContainer(v.process.Workload, g.to.Workload) {
+			whole := v.init || r.group || same && !g.key.IsContainer()
 			return true, whole && cleansUp(killer) && first.BootNS-r.lastNS <= cleanupNS
 		}
 	}
 
 	return false, false
+}
+
+// sameContainer reports whether both are in one container, in whichever of its units.
+func sameContainer(a, b *events.Workload) bool {
+	return a != nil && b != nil && a.ContainerID != "" && a.ContainerID == b.ContainerID && a.NodeContainerID == b.NodeContainerID
 }
 
 // cleansUp reports whether a killer may be whoever ends what is left of a workload. The others

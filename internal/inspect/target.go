@@ -174,6 +174,10 @@ func (m *matcher) scan() []string {
 }
 
 func (m *matcher) matches(level events.Level, w *events.Workload) bool {
+	if m.name == "" {
+		return false
+	}
+
 	switch level {
 	case events.LevelPod:
 		return len(m.name) >= minIDLength && w.PodUID == m.name || slices.Contains(m.podUIDs, w.PodUID) ||
@@ -183,7 +187,7 @@ func (m *matcher) matches(level events.Level, w *events.Workload) bool {
 			slices.Contains(m.containers, w.ContainerID) ||
 			m.container != "" && w.Namespace == m.namespace && w.Pod == m.pod && w.Container == m.container
 	case events.LevelService, events.LevelSlice:
-		return w.Unit == m.name || w.Unit == m.name+".service" || m.name != "" && w.Service == m.name
+		return w.Unit == m.name || w.Unit == m.name+".service" || w.Service == m.name
 	case events.LevelGuest:
 		return w.Unit == m.name || w.Guest.Name == m.name
 	case events.LevelJob:

@@ -16,7 +16,7 @@ type Instance struct {
 	container, pod, unit string
 	guest                events.Guest
 	job                  string
-	within               string // the path up to the unit, guest or job
+	within               string // what the unit, guest or job is in
 	path                 string
 	cgroup               events.CgroupKey
 }
@@ -38,12 +38,12 @@ func InstanceOf(w *events.Workload, c *events.Cgroup) Instance {
 			return Instance{pod: w.PodUID}
 		}
 	case events.LevelJob:
-		return Instance{job: w.Job.Manager + " " + w.Job.ID, within: pathTo(path, w.Job.ID)}
+		return Instance{job: w.Job.Manager + " " + w.Job.ID, within: outerOf(w)}
 	case events.LevelGuest:
-		return Instance{guest: *w.Guest, within: pathTo(path, w.Guest.Name)}
+		return Instance{guest: *w.Guest, within: outerOf(w)}
 	case events.LevelService:
 		name := cmp.Or(w.Unit, w.Service)
-		return Instance{unit: name, within: pathTo(path, name)}
+		return Instance{unit: name, within: outerOf(w) + pathTo(path, name)}
 	}
 
 	if c != nil && c.ID != 0 {
@@ -53,8 +53,18 @@ func InstanceOf(w *events.Workload, c *events.Cgroup) Instance {
 	return Instance{path: path}
 }
 
+// outerOf names what a workload is within, as a key.
+func outerOf(w *events.Workload) string {
+	key := ""
+	for _, h := range w.Within {
+		key += string(h.Kind) + " " + h.System + " " + h.Name + h.ID + "/"
+	}
+
+	return key
+}
+
 // pathTo is a path up to a name: each user's manager, and each guest, may have a unit of the
-// same name.
+// same name, and recordings of older versions have no holders.
 func pathTo(path, name string) string {
 	if at := strings.LastIndex(path, name); at >= 0 {
 		return path[:at]

@@ -118,6 +118,15 @@ func TestSendersAreClassified(t *testing.T) {
 		{name: "runc has exited, its shim is known", facts: facts(by("exe", ""), below("containerd-shim", "systemd")), path: "runtime"},
 		{name: "runc runs a copy of itself", facts: facts(by("6", "/memfd:runc_cloned:/proc/self/exe (deleted)")), path: "runtime"},
 		{name: "a copy of runc, gone", facts: facts(by("6", "memfd:runc_cloned:/proc/self/ex")), path: "runtime"},
+		{name: "another process of the service", facts: facts(by("x", "/usr/bin/x"), inService("db.service"), fromUnit("db.service")), path: "self"},
+		{name: "a service of that name in a guest", facts: facts(by("x", "/usr/bin/x"), inService("db.service"), fromUnit("db.service"),
+			func(f *Facts) {
+				f.To.Workload.Within = []events.Holder{{Kind: events.HolderGuest, System: "lxc", Name: "web1"}}
+			}), path: "other", evidence: "runs in db.service"},
+		{name: "a service of a guest", facts: facts(by("x", "/usr/bin/x"), inService("a.service"), fromUnit("db.service"),
+			func(f *Facts) {
+				f.From.Workload.Within = []events.Holder{{Kind: events.HolderGuest, System: "lxc", Name: "web1"}}
+			}), path: "other", evidence: "runs in db.service of guest web1"},
 		{name: "docker alone", facts: facts(by("dockerd", "/usr/bin/dockerd"), func(f *Facts) { f.To.Workload = &events.Workload{ContainerID: "c1"} }), path: "runtime"},
 		{name: "podman, by somebody in a shell",
 			facts: facts(by("podman", "/usr/bin/podman", "podman", "kill", "x"), below("bash on pts/3", "sshd"),

@@ -25,9 +25,9 @@ func TestProgramsOfVictimsAreShown(t *testing.T) {
 		"without settings": {&events.Program{Kind: events.ProgramGo, Name: "server", Settings: []events.Setting{}},
 			"program    java[4711] Go (server), no memory settings\n"},
 		"settings that are not known": {&events.Program{Kind: events.ProgramVM}, "program    java[4711] VM\n"},
-		"hostile": {&events.Program{Kind: "\x1b[2J", Name: "a\nb"}, `program    java[4711] \x1b[2J (a\x0ab)` + "\n"},
-		"another": {&events.Program{Kind: events.ProgramOther, Name: "bash"}, ""},
-		"unknown": {nil, ""},
+		"hostile":                     {&events.Program{Kind: "\x1b[2J", Name: "a\nb"}, `program    java[4711] \x1b[2J (a\x0ab)` + "\n"},
+		"another":                     {&events.Program{Kind: events.ProgramOther, Name: "bash"}, ""},
+		"unknown":                     {nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inc := container()
