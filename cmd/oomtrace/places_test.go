@@ -195,7 +195,8 @@ func placesOf(t *testing.T, file string) []killPlace {
 		}
 
 		all = append(all, killPlace{
-			inc.Limiter.Level, phrase.Identity(inc.Limiter.Workload, true), phrase.Identity(inc.Victims[0].Workload, true), inc.Causes[0].ID,
+			inc.Limiter.Level, phrase.Identity(inc.Limiter.Workload, true), phrase.Identity(inc.Victims[0].Workload, true),
+			inc.Causes[0].ID,
 		})
 	}
 

@@ -113,6 +113,7 @@ func TestCriticalServices(t *testing.T) {
 			t.Errorf("got no %s among the units of runtimes, want it", unit)
 		}
 	}
+
 	if got := CriticalServices(runtimes.Known()); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -67,7 +67,8 @@ func TestAdviceOnKubernetesNeedsAPodOfThisNode(t *testing.T) {
 func TestSharesOfANodeContainerAreNamedByThemselves(t *testing.T) {
 	inc := nodeContainerKill()
 	inc.Shares = []events.Share{{
-		Cgroup: *cgroup(0, inc.Limiter.Cgroup.Path+"/kubelet"), Level: events.LevelCgroup, Workload: inc.Limiter.Workload, UsageBytes: new(511 * mib),
+		Cgroup: *cgroup(0, inc.Limiter.Cgroup.Path+"/kubelet"), Level: events.LevelCgroup, Workload: inc.Limiter.Workload,
+		UsageBytes: new(511 * mib),
 	}}
 
 	c := find(Diagnose(inc, nil), "ancestor_limit")
@@ -81,5 +82,6 @@ func TestSharesOfANodeContainerAreNamedByThemselves(t *testing.T) {
 			return
 		}
 	}
+
 	t.Errorf("got evidence %+v, want %q", c.Evidence, want)
 }

@@ -97,14 +97,17 @@ func (f *facts) owner() string {
 	name := phrase.Capitalize(phrase.Cgroup(l.Level, l.Workload, l.Cgroup))
 
 	if f.victim != nil {
-		switch container := f.onlyContainer(); {
+		container := f.onlyContainer()
+		called := phrase.ClipName(phrase.Container(container))
+
+		switch {
 		case container == nil && !f.placeKnown():
 			return name + " reached its limit"
 		case container == nil:
 		case f.sameLimit(container.ContainerID):
-			return name + ", whose limit is that of its container " + phrase.ClipName(phrase.Container(container)) + ", reached its own limit"
+			return name + ", whose limit is that of its container " + called + ", reached its own limit"
 		default:
-			return name + ", whose only container is " + phrase.ClipName(phrase.Container(container)) + ", reached its own limit"
+			return name + ", whose only container is " + called + ", reached its own limit"
 		}
 	}
 

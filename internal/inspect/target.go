@@ -65,7 +65,8 @@ func Find(r host.Reader, name string) (string, error) {
 	switch len(paths) {
 	case 0:
 		return "", fmt.Errorf("no pod, container, cgroup, unit or PID matches %q: give a path below %s, a PID, "+
-			"a pod's UID, 4 or more digits of a container id, a systemd unit, a guest, the id of a job, or namespace/pod[/container]", name, r.Layout.MemoryMount)
+			"a pod's UID, 4 or more digits of a container id, a systemd unit, a guest, the id of a job, or namespace/pod[/container]",
+			name, r.Layout.MemoryMount)
 	case 1:
 		return paths[0], nil
 	}

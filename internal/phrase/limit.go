@@ -17,12 +17,12 @@ func Limit(l *events.Limiter) string {
 		return "the pod's limit"
 	case events.LevelQoS:
 		if l.Workload != nil && l.Workload.QoS != "" {
-			return Join(" in ", "the limit of all "+ClipName(l.Workload.QoS)+" pods", within(l.Workload))
+			return Join(" in ", "the limit of all "+ClipName(l.Workload.QoS)+" pods", Within(l.Workload))
 		}
 
 		return "the limit of a QoS class"
 	case events.LevelKubepods:
-		return Join(" in ", "the limit of all pods (node allocatable)", within(l.Workload))
+		return Join(" in ", "the limit of all pods (node allocatable)", Within(l.Workload))
 	case events.LevelNode:
 		return "the node's memory"
 	}
@@ -34,9 +34,9 @@ func Limit(l *events.Limiter) string {
 func LimitOwner(l *events.Limiter) string {
 	switch l.Level {
 	case events.LevelQoS:
-		return Join(" in ", qosOwner(l.Workload), within(l.Workload))
+		return Join(" in ", qosOwner(l.Workload), Within(l.Workload))
 	case events.LevelKubepods:
-		return Join(" in ", "the cgroup of all pods", within(l.Workload))
+		return Join(" in ", "the cgroup of all pods", Within(l.Workload))
 	case events.LevelCgroup:
 		if l.Cgroup != nil && l.Cgroup.Path != "" {
 			return Join(" of ", "cgroup "+cmp.Or(lastName(l.Cgroup.Path), l.Cgroup.Path), Place(l.Workload, nil))
@@ -67,8 +67,8 @@ func qosOwner(w *events.Workload) string {
 	return "the cgroup of a QoS class"
 }
 
-// within is what a workload is within, empty if that is the node.
-func within(w *events.Workload) string {
+// Within is what a workload is within, the nearest first; empty if that is the node.
+func Within(w *events.Workload) string {
 	if w == nil {
 		return ""
 	}

@@ -76,7 +76,8 @@ func limiterFacts(inc *events.Incident) []fact {
 	w := identity(l.Workload)
 
 	return facts("used", size(l.UsageBytes), "limit", size(l.LimitBytes), swap, usedOf(l.SwapUsageBytes, l.SwapLimitBytes),
-		"QoS", w.QoS, "pod UID", phrase.ShortID(w.PodUID), "container ID", phrase.ShortID(w.ContainerID), "cgroup", path(l.Cgroup))
+		"within", phrase.Within(l.Workload), "QoS", w.QoS, "pod UID", phrase.ShortID(w.PodUID),
+		"container ID", phrase.ShortID(w.ContainerID), "cgroup", path(l.Cgroup))
 }
 
 // usedOf is the usage, and the limit if there is one.

@@ -140,6 +140,7 @@ func (w *walk) step(name string) {
 		w.below = 0
 		return
 	}
+
 	w.below++
 
 	w.plain = !(w.kubernetes(name) || w.jobs(name) || w.guests(name) || w.containers(name) || w.units(name))

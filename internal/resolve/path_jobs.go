@@ -161,10 +161,12 @@ func isYARNContainer(name string) bool {
 	}
 
 	groups := 0
+
 	for group := range strings.SplitSeq(rest, "_") {
 		if !isNumber(group) {
 			return false
 		}
+
 		groups++
 	}
 

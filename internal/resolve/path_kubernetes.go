@@ -36,6 +36,7 @@ func (w *walk) kubeSlice(name string) bool {
 	for last := w.last(); last != nil && (last.kind == kindKubepods || last.kind == kindQoS); last = w.last() {
 		w.depth--
 	}
+
 	w.enter(level{kind: kindKubepods})
 
 	if qos != "" {

@@ -326,7 +326,8 @@ var pathCases = []pathCase{
 	{"another guest's name in a container", "/docker/<A>/lxc/web1", "guest",
 		events.Workload{ContainerID: idA, Runtime: "docker", Guest: &events.Guest{System: "lxc", Name: "web1"}, Within: within(docker(idA))}},
 	{"another job's name in a container", "/docker/<A>/slurm/uid_0/job_7", "job",
-		events.Workload{ContainerID: idA, Runtime: "docker", Job: &events.Job{Manager: "slurm", Kind: "job", ID: "7", User: "0"}, Within: within(docker(idA))}},
+		events.Workload{ContainerID: idA, Runtime: "docker", Job: &events.Job{Manager: "slurm", Kind: "job", ID: "7", User: "0"},
+			Within: within(docker(idA))}},
 	{"a critical service's name in a guest", "/lxc.payload.web1/system.slice/kubelet.service", "service",
 		events.Workload{Unit: "kubelet.service", Within: within(lxc("web1"))}},
 
