@@ -84,7 +84,8 @@ func (f *facts) onlyContainer() *events.Workload {
 		return nil
 	}
 
-	if f.sameLimit(v.ContainerID) || f.aloneInPod(v.ContainerID) {
+	listed, others := f.containers(v.ContainerID)
+	if !others && (f.sameLimit(v.ContainerID) || listed && f.leftOut == 0) {
 		return v
 	}
 
@@ -103,23 +104,21 @@ func (f *facts) sameLimit(containerID string) bool {
 	return false
 }
 
-// aloneInPod reports whether a container is known to be the only one of its pod, besides the
-// sandbox.
-func (f *facts) aloneInPod(containerID string) bool {
-	found := false
-
+// containers reports whether a container is among those that share the limit of its pod, and
+// whether there are others, besides the sandbox.
+func (f *facts) containers(containerID string) (listed, others bool) {
 	for i := range f.shares {
 		s := &f.shares[i]
 
 		switch {
 		case s.Workload != nil && s.Workload.ContainerID == containerID:
-			found = true
+			listed = true
 		case s.UsageBytes == nil || *s.UsageBytes > sandboxBytes:
-			return false
+			others = true
 		}
 	}
 
-	return found && f.leftOut == 0
+	return listed, others
 }
 
 // ancestorText names both: whose limit it was, and where the victim was.
@@ -142,10 +141,11 @@ func (f *facts) ancestorText() string {
 	return limit + " was hit, not that of " + phrase.Cgroup("", f.victim.Workload, nil) + "."
 }
 
-// isNodeContainer reports whether the limiter is a container, and the victim was in another
-// workload inside it.
+// isNodeContainer reports whether the limiter is a container, and the victim was in a
+// container or pod inside it.
 func (f *facts) isNodeContainer() bool {
-	return f.limiter.Level == events.LevelContainer && f.victim != nil && !f.ownWorkload()
+	return f.limiter.Level == events.LevelContainer && f.victim != nil && f.victim.Workload != nil &&
+		f.victim.Workload.NodeContainerID != "" && !f.ownWorkload()
 }
 
 // inPod reports whether the victim or the limiter is of a pod that the node's own kubelet

@@ -522,8 +522,11 @@ func cases() []ruleCase {
 				i.Limiter.Level, i.Limiter.Cgroup, i.Ladder[0].MaxBytes = events.LevelPod, cgroup(9004, podPath), new(511*mib)
 			}},
 		{rule: "own_limit", name: "of a pod whose limit is that of its container", confidence: certain,
-			make: with(podKill(), func(i *incident) { i.Ladder[0].MaxBytes = i.Limiter.LimitBytes }),
+			make: with(podKill(), func(i *incident) { i.Ladder[0].MaxBytes, i.Shares = i.Limiter.LimitBytes, nil }),
 			lack: func(i *incident) { i.Ladder[0].MaxBytes = new(*i.Limiter.LimitBytes - 1) }},
+		{rule: "ancestor_limit", name: "of a pod whose limit is that of one of its containers", confidence: certain,
+			make: with(podKill(), func(i *incident) { i.Ladder[0].MaxBytes = i.Limiter.LimitBytes }),
+			lack: func(i *incident) { i.Shares[1].UsageBytes = new(uint64(sandboxBytes)) }},
 		{rule: "own_limit", name: "of a pod of one container", confidence: certain,
 			make: with(podKill(), func(i *incident) { i.Shares[1].UsageBytes = new(uint64(sandboxBytes)) }),
 			lack: func(i *incident) { i.Shares[1].UsageBytes = new(uint64(sandboxBytes + 1)) }},

@@ -53,7 +53,7 @@ func cutColons(name string) (slice, prefix, id string, ok bool) {
 
 func (w *walk) slicePrefixID(slice, prefix, id string) bool {
 	id, kata := strings.CutPrefix(id, kataPrefix)
-	if !IsContainerID(id) {
+	if !IsContainerID(id) || strings.HasSuffix(prefix, "conmon") { // of a container's monitor
 		return false
 	}
 

@@ -125,6 +125,7 @@ var pathCases = []pathCase{
 	{"podman, rootless", "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-<A>.scope/container", "container",
 		events.Workload{ContainerID: idA, Runtime: "podman", Unit: "user@1000.service", Within: within(service("user@1000.service"))}},
 	{"podman, quadlet", "/system.slice/web.service/libpod-payload-<A>", "container", events.Workload{ContainerID: idA, Runtime: "podman", Unit: "web.service", Within: within(service("web.service"))}},
+	{"cri-o monitor, cgroupfs below systemd", "/system.slice/kubepods-pod<uid_>.slice:crio-conmon:<A>", "cgroup", events.Workload{Unit: "system.slice"}},
 	{"podman monitor", "/machine.slice/libpod-conmon-<A>.scope", "service", events.Workload{Unit: "libpod-conmon-" + idA + ".scope"}},
 	{"podman pod, cgroupfs", "/libpod_parent/<B>", "pod", events.Workload{PodUID: idB, Runtime: "podman"}},
 	{"in a podman pod, cgroupfs", "/libpod_parent/<B>/libpod-<A>", "container", events.Workload{PodUID: idB, ContainerID: idA, Runtime: "podman"}},
