@@ -84,7 +84,7 @@ type Holder struct {
 	System string `json:"system,omitempty"`
 	// What is what the manager of a job calls it.
 	What string `json:"what,omitempty"`
-	// Name is its name: of a guest or a unit.
+	// Name is its name: of a guest or a unit; of a container that the node's own runtime knows as well.
 	Name string `json:"name,omitempty"`
 	// ID is its id: of a container or a job.
 	ID string `json:"id,omitempty"`
@@ -167,8 +167,17 @@ func (w *Workload) Same(o *Workload) bool {
 		w.NodeContainerID == o.NodeContainerID && same(w.Guest, o.Guest) && sameJob(w.Job, o.Job) && w.SameHolders(o) && w.names()
 }
 
-// SameHolders reports whether two workloads are within the same.
-func (w *Workload) SameHolders(o *Workload) bool { return slices.Equal(w.Within, o.Within) }
+// SameHolders reports whether two workloads are within the same. The name of a container may be
+// known for one alone.
+func (w *Workload) SameHolders(o *Workload) bool {
+	return slices.EqualFunc(w.Within, o.Within, func(a, b Holder) bool {
+		if a.Kind == HolderContainer && b.Kind == HolderContainer {
+			return a.ID == b.ID
+		}
+
+		return a == b
+	})
+}
 
 // names reports whether something can be told apart by it: a QoS class is not a workload.
 func (w *Workload) names() bool {

@@ -57,7 +57,7 @@ func InstanceOf(w *events.Workload, c *events.Cgroup) Instance {
 func outerOf(w *events.Workload) string {
 	key := ""
 	for _, h := range w.Within {
-		key += string(h.Kind) + " " + h.System + " " + h.Name + h.ID + "/"
+		key += string(h.Kind) + " " + h.System + " " + cmp.Or(h.ID, h.Name) + "/"
 	}
 
 	return key

@@ -117,13 +117,21 @@ func holder(w *events.Workload, h events.Holder, id idPhrase, container string) 
 	case events.HolderContainer:
 		switch {
 		case h.ID == w.NodeContainerID:
-			return "node container " + id(h.ID)
+			return "node container " + containerHolder(h, id)
 		case h.ID == w.ContainerID:
 			return container
 		}
 
-		return "container " + id(h.ID)
+		return "container " + containerHolder(h, id)
 	}
 
 	return ClipName(h.Name)
+}
+
+func containerHolder(h events.Holder, id idPhrase) string {
+	if h.Name == "" {
+		return id(h.ID)
+	}
+
+	return ClipName(h.Name) + " (" + id(h.ID) + ")"
 }

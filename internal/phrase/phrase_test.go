@@ -169,6 +169,9 @@ func TestWorkloads(t *testing.T) {
 		{Identity(&events.Workload{Guest: &events.Guest{System: "new", Name: "a"}}, false), "machine a"},
 		{Identity(&events.Workload{ContainerID: "488fc5b8b77f4fb7984bdc4aba948f9f-1234567890"}, false), "container 488fc5b8…-1234567890"},
 		{Identity(deep(), false), "a.service in LXC container c in … in node container 3f2a91c0…"},
+		{Identity(&events.Workload{PodUID: podUID, NodeContainerID: containerID, Within: []events.Holder{
+			{Kind: events.HolderContainer, Name: "kind-worker", ID: containerID},
+		}}, false), "pod 6ba0af16… in node container kind-worker (3f2a91c0…)"},
 		{Place(inGuest(), lxcGuest()), "sshd.service in LXC container web1"},
 		{Place(inContainer(), nil), "web.service in container app of pod shop/cart-0"},
 		{Place(step(), nil), "task 0 of step 2 of job 8 (Slurm, user 1000)"},

@@ -5,6 +5,7 @@ package names
 import (
 	"container/list"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -321,6 +322,36 @@ func (c *cache) fill(w *events.Workload) *events.Workload {
 	if equal(&out, w) {
 		return w
 	}
+
+	return &out
+}
+
+// fillHolder returns a copy of w with the name of the container that it is within, if that is
+// one of the node's own runtime, and w itself if there is none to add. What is inside is not
+// looked up: whoever may write there chose its ids.
+func (c *cache) fillHolder(w *events.Workload) *events.Workload {
+	if w == nil {
+		return nil
+	}
+
+	at := slices.IndexFunc(w.Within, func(h events.Holder) bool {
+		return h.Kind == events.HolderContainer || h.Kind == events.HolderGuest
+	})
+	if at < 0 || w.Within[at].Kind != events.HolderContainer {
+		return w
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	e := c.containers.byID[w.Within[at].ID]
+	if e == nil || e.w.Container == w.Within[at].Name {
+		return w
+	}
+
+	out := *w
+	out.Within = slices.Clone(w.Within)
+	out.Within[at].Name = e.w.Container
 
 	return &out
 }

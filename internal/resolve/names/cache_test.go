@@ -195,6 +195,48 @@ func TestFillDistrustsPaths(t *testing.T) {
 	}
 }
 
+// TestANodeContainerHasAName: the container that nested ones are within is one of the node's
+// own runtime; those inside, and what is inside of a guest, are looked up by nobody.
+func TestANodeContainerHasAName(t *testing.T) {
+	node, guest := events.Holder{Kind: events.HolderContainer, ID: appID}, events.Holder{Kind: events.HolderGuest, Name: "web1"}
+	service := events.Holder{Kind: events.HolderService, Name: "user@1000.service"}
+	r := &Resolver{cache: newCache(0)}
+	r.cache.Put(resolve.Ref{ContainerID: appID}, events.Workload{Container: "kind-worker", Source: source.NameDisk})
+
+	for _, test := range []struct {
+		name   string
+		within []events.Holder
+		want   string // of each holder
+	}{
+		{"in a node container", []events.Holder{node}, "kind-worker"},
+		{"in a node container of a user", []events.Holder{service, node}, "user@1000.service kind-worker"},
+		{"in a guest of a node container", []events.Holder{node, guest}, "kind-worker web1"},
+		{"in a container of a guest that has this id", []events.Holder{guest, node}, "web1 "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := &events.Workload{PodUID: appUID, ContainerID: strings.Repeat("0", 64), NodeContainerID: appID, Within: test.within}
+			before := slices.Clone(test.within)
+
+			var got []string
+			for _, h := range r.Fill(w).Within {
+				got = append(got, h.Name)
+			}
+
+			if strings.Join(got, " ") != test.want {
+				t.Errorf("got names %q, want %q", got, test.want)
+			}
+
+			if !slices.Equal(test.within, before) {
+				t.Errorf("got %+v in the workload that was passed, want it unchanged", test.within)
+			}
+		})
+	}
+
+	if w := r.Fill(nil); w != nil {
+		t.Errorf("got %+v of no workload, want none", w)
+	}
+}
+
 // TestLabelsOfAContainer: those of a container without a pod are its own, those of a pod come
 // with the pod.
 func TestLabelsOfAContainer(t *testing.T) {

@@ -155,7 +155,7 @@ func (r *Resolver) Gone(ref resolve.Ref) { r.cache.Gone(ref) }
 // there is nothing to add it returns w itself.
 func (r *Resolver) Fill(w *events.Workload) *events.Workload {
 	if _, ok := resolve.RefOf(w); !ok {
-		return w
+		return r.cache.fillHolder(w)
 	}
 
 	return r.cache.fill(w)
