@@ -37,7 +37,7 @@ func ParsePath(path string) Place { return knownPaths.Parse(path) }
 //
 // A path is a list of levels, outermost first: a slice, a service, a pod, a
 // container, a guest, a job. Each name of the path is recognized by one of the
-// families (kubernetes, jobs, guests, containers, units), or is a plain cgroup.
+// families (kubernetes, containers, jobs, guests, units), or is a plain cgroup.
 // The rules:
 //
 //   - A plain cgroup below a level is of LevelCgroup, with the workload that it is
@@ -143,7 +143,7 @@ func (w *walk) step(name string) {
 
 	w.below++
 
-	w.plain = !(w.kubernetes(name) || w.jobs(name) || w.guests(name) || w.containers(name) || w.units(name))
+	w.plain = !(w.kubernetes(name) || w.containers(name) || w.jobs(name) || w.guests(name) || w.units(name))
 	if w.at(kindContainer) || w.at(kindGuest) {
 		w.below = 0
 	}
