@@ -83,6 +83,12 @@ func inspection(cmd *cobra.Command, f inspectFlags, args []string, stderr io.Wri
 		Envelope: events.Envelope{Time: time.Now(), BootID: host.BootID(), Node: host.Hostname()},
 	}
 
+	if confined := host.ReadConfinement(); confined.PIDNamespace {
+		o.ProcessesHidden = true
+
+		warn(errors.New(confined.Blindness()))
+	}
+
 	config, err := kubelet.Find("/")
 	if err != nil {
 		warn(err)

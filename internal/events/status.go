@@ -62,6 +62,9 @@ type Status struct {
 	PageSizeBytes int `json:"page_size_bytes,omitempty"`
 	// Hooks are the hooks with their attach modes.
 	Hooks []Hook `json:"hooks,omitempty"`
+	// Unknown are the names of the keys that no incident of the trace can have: candidates, where
+	// oomtrace is in a PID namespace of its own, as in a pod without hostPID.
+	Unknown []string `json:"unknown,omitempty"`
 	// Incidents is the number of incidents since the start, in phase end, also where a filter shows
 	// fewer.
 	Incidents *uint64 `json:"incident_count,omitempty"`

@@ -152,6 +152,10 @@ func (b *builder) oomIncident(f *facts) *events.Incident {
 		unknown.Add("memory")
 	}
 
+	if b.cfg.ProcessesHidden {
+		unknown.Add("candidates")
+	}
+
 	inc.Unknown = unknown.Names
 
 	return inc

@@ -61,6 +61,8 @@ type Config struct {
 	// Gone reports whether no process has that pid any more. It is called seconds after
 	// a kill, for victims whose exit was not seen. It may be nil.
 	Gone func(pid int) bool
+	// ProcessesHidden is whether /proc is that of another PID namespace: nobody reads candidates.
+	ProcessesHidden bool
 	// UserKills selects the SIGKILLs from user space that become incidents. Killers
 	// identifies their senders; if it is nil, only the kernel's record is used.
 	UserKills UserKills

@@ -21,6 +21,9 @@ import (
 type Options struct {
 	Reader  host.Reader
 	Kubelet *kubelet.EvictionTracker // nil: the node has no kubelet
+	// ProcessesHidden is whether /proc is that of another PID namespace: the processes that it has
+	// are not those that the kernel chooses from.
+	ProcessesHidden bool
 	// Most bounds the number of candidates, and that of shares.
 	Most int
 	// Envelope is the envelope of the inspection without V and Kind. Its Time is the time
@@ -211,6 +214,19 @@ func (o Options) finish(ctx context.Context, i *events.Inspection) {
 
 	i.Limiter.ProtectedMinBytes, i.Limiter.ProtectedLowBytes = o.Reader.Protected(path)
 
+	if o.ProcessesHidden {
+		i.Unknown = append(i.Unknown, "candidates")
+	} else {
+		o.candidates(ctx, i, path)
+	}
+
+	slices.Sort(i.Unknown)
+
+	i.Eviction = o.Kubelet.Now(i.Time)
+	i.Causes = diagnose.Prospect(i)
+}
+
+func (o Options) candidates(ctx context.Context, i *events.Inspection, path string) {
 	ctx, cancel := context.WithTimeout(ctx, candidatesTimeout)
 	defer cancel()
 
@@ -223,9 +239,4 @@ func (o Options) finish(ctx context.Context, i *events.Inspection) {
 	if c.TotalPages > 0 {
 		i.TotalPages = &c.TotalPages
 	}
-
-	slices.Sort(i.Unknown)
-
-	i.Eviction = o.Kubelet.Now(i.Time)
-	i.Causes = diagnose.Prospect(i)
 }

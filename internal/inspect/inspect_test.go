@@ -275,6 +275,12 @@ func TestTheNodeLimitsIfItHasTheLeastHeadroom(t *testing.T) {
 		t.Errorf("got %+v, want the node without a cgroup", i)
 	}
 
+	// /proc of another PID namespace.
+	o.ProcessesHidden = true
+	if i = Node(context.Background(), o); len(i.Candidates) != 0 || !slices.Contains(i.Unknown, "candidates") {
+		t.Errorf("got %d candidates, unknown %v, want none, and candidates unknown", len(i.Candidates), i.Unknown)
+	}
+
 	// A node of which nothing can be read.
 	i = Node(context.Background(), options(host.Reader{Root: t.TempDir()}))
 	if i.HeadroomBytes != nil || i.TotalPages != nil || !slices.Contains(i.Unknown, "candidates") {

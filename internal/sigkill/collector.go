@@ -15,6 +15,9 @@ import (
 type Options struct {
 	Proc   string // a mount of /proc; empty: /proc
 	Passwd string // empty: /etc/passwd
+	// ProcessesHidden is whether Proc is that of another PID namespace: it has other processes under
+	// the PIDs of the senders, and only the kernel's record is used.
+	ProcessesHidden bool
 	// Cgroups is the mount of cgroup v2; empty: marks of systemd-oomd are not read.
 	Cgroups string
 	Kubelet KubeletLog // nil: there is no log
@@ -221,12 +224,31 @@ func recorded(k kernel.Kill, from, to events.Process) Facts {
 	return f
 }
 
-// read completes a sample from /proc, the sender first: it is likely to exit first.
+// read completes a sample, the sender first: it is likely to exit first.
 func (c *Collector) read(sample *Facts) {
 	c.mu.Lock()
 	f := *sample
 	c.mu.Unlock()
 
+	if !c.opts.ProcessesHidden {
+		c.readProcesses(&f)
+	}
+
+	if s := f.Kill.Sender; s.LoginKnown {
+		f.User = userName(c.opts.Passwd, s.LoginUID)
+	}
+
+	if c.opts.Cgroups != "" && f.To.Cgroup != nil && f.Sender.is("systemd", "systemd-oomd") {
+		f.OOMDKills = oomdKills(c.opts.Cgroups, f.To.Cgroup.Path)
+	}
+
+	c.mu.Lock()
+	*sample = f
+	c.mu.Unlock()
+}
+
+// readProcesses reads the sender and its ancestors.
+func (c *Collector) readProcesses(f *Facts) {
 	at, p := f.Kill.BootNS, proc{c.opts.Proc, c.opts.Passwd}
 	next := 0
 
@@ -270,15 +292,4 @@ func (c *Collector) read(sample *Facts) {
 	}
 
 	f.Ancestors = ancestors
-	if s := f.Kill.Sender; s.LoginKnown {
-		f.User = userName(c.opts.Passwd, s.LoginUID)
-	}
-
-	if c.opts.Cgroups != "" && f.To.Cgroup != nil && f.Sender.is("systemd", "systemd-oomd") {
-		f.OOMDKills = oomdKills(c.opts.Cgroups, f.To.Cgroup.Path)
-	}
-
-	c.mu.Lock()
-	*sample = f
-	c.mu.Unlock()
 }

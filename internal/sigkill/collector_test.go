@@ -115,6 +115,25 @@ func TestTheLineageIsFollowedInProc(t *testing.T) {
 	}
 }
 
+// TestProcessesOfAnotherNamespaceAreNotRead: /proc has another process under the sender's PID.
+func TestProcessesOfAnotherNamespaceAreNotRead(t *testing.T) {
+	p := newProc(t)
+	p.add(900, 1, "kill", "/bin/other", "0::/user.slice/user-1000.slice/session-3.scope\n", 136<<8|3, 50)
+
+	for hidden, want := range map[bool]string{true: events.PathOther, false: events.PathHuman} {
+		c := NewCollector(Options{Proc: p.root, ProcessesHidden: hidden})
+		f := facts(by("kill", ""))
+		k := f.Kill
+		k.Sender = &kernel.Sender{Exe: "kill"}
+		c.Saw(k, f.From, f.To)
+		drain(c)
+
+		if got := c.Killer(k, f.From, f.To); got.Path != want || hidden && (got.Exe != "kill" || got.Login != nil) {
+			t.Errorf("hidden %v: got path %s, exe %s, login %+v, want %s, and nothing of /proc if hidden", hidden, got.Path, got.Exe, got.Login, want)
+		}
+	}
+}
+
 func TestSamplesAreBounded(t *testing.T) {
 	p := newProc(t)
 	c := NewCollector(Options{Proc: p.root})

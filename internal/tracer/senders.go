@@ -26,6 +26,8 @@ type sendersOptions struct {
 	layout     host.Layout
 	clock      *host.BootClock
 	warn       func(text string)
+	// processesHidden is true if /proc is that of another PID namespace.
+	processesHidden bool
 }
 
 // start starts the look-ups.
@@ -42,6 +44,7 @@ func (s *senders) start(o sendersOptions) {
 	if o.lookUp.Cgroups == "" && o.layout.MemoryVersion == 2 && o.layout.MountRoot == "/" {
 		o.lookUp.Cgroups = o.layout.MemoryMount
 	}
+	o.lookUp.ProcessesHidden = o.processesHidden
 	s.collector = sigkill.NewCollector(o.lookUp)
 }
 

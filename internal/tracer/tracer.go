@@ -230,6 +230,7 @@ func (t *Tracer) config(symbols *host.Symbols) incident.Config {
 		Tier: t.probe.Tier(), PageSize: uint64(host.PageSize()), CgroupV1: t.layout.MemoryVersion == 1, LocalEvents: t.layout.LocalEvents,
 		BootID: t.ident.bootID, Node: t.ident.node,
 		Cgroups: t.tree, WallClock: t.clock.Time, KernelKills: host.VMStatOOMKill, Gone: host.ProcessGone,
+		ProcessesHidden: t.host.processesHidden,
 	}
 	if cfg.UserKills = t.opts.UserKills; cfg.UserKills != incident.UserKillsNone {
 		cfg.Killers = &t.senders
@@ -258,7 +259,13 @@ func (t *Tracer) config(symbols *host.Symbols) incident.Config {
 
 // Status returns a status line with the attach modes of the hooks.
 func (t *Tracer) Status(phase string) *events.Status {
+	var unknown []string
+	if t.host.processesHidden {
+		unknown = []string{"candidates"}
+	}
+
 	return &events.Status{
+		Unknown:  unknown,
 		Envelope: t.envelope(events.KindStatus), Phase: phase, Tier: t.probe.Tier(), Hooks: t.probe.Hooks(),
 		CgroupMode: t.layout.Mode, KernelRelease: host.KernelRelease(), PageSizeBytes: host.PageSize(),
 	}
@@ -382,7 +389,7 @@ func (t *Tracer) start() {
 	if t.opts.UserKills != incident.UserKillsNone {
 		t.senders.start(sendersOptions{
 			lookUp: t.opts.Senders, hasKubelet: t.hasKubelet, kubeletLog: t.opts.KubeletLog, hostRoot: t.opts.HostRoot,
-			layout: t.layout, clock: t.clock, warn: t.opts.Warn,
+			layout: t.layout, clock: t.clock, warn: t.opts.Warn, processesHidden: t.host.processesHidden,
 		})
 	}
 }
