@@ -325,7 +325,7 @@ func (u *userKills) killer(g *userGroup) *events.Killer {
 
 	switch {
 	case u.cfg.Killers != nil:
-		return u.cfg.Killers.Killer(first, g.from, g.to)
+		return u.cfg.Killers.Killer(g.terminated(), g.from, g.to)
 	case first.FromKernel && !first.Sender.NamespaceInit, first.Code > kernel.CodeUser:
 		return &events.Killer{Kind: events.KillerKernel, Path: events.PathKernel}
 	}
@@ -339,6 +339,20 @@ func (u *userKills) killer(g *userGroup) *events.Killer {
 		Kind: events.KillerUser, Path: path, PID: g.from.PID, Comm: g.from.Comm, UID: new(first.Sender.UID),
 		Cgroup: g.from.Cgroup,
 	}
+}
+
+// terminated returns the first kill of a process that had been sent SIGTERM, by the sender of the
+// first kill; that one if there is none. Processes that were started since show no SIGTERM.
+func (g *userGroup) terminated() kernel.Kill {
+	first := g.kills[0]
+
+	for _, k := range g.kills {
+		if s := k.Sender; s != nil && k.Current.TGID == first.Current.TGID && s.TermNS >= k.StartBootNS && s.TermNS != 0 && s.TermNS <= k.BootNS {
+			return k
+		}
+	}
+
+	return first
 }
 
 // isSandbox reports whether only the process that holds a pod's namespaces was killed.

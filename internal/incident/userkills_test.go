@@ -465,3 +465,31 @@ func (timers) Saw(kernel.Kill, events.Process, events.Process) {}
 func (timers) Killer(kernel.Kill, events.Process, events.Process) *events.Killer {
 	return &events.Killer{Kind: events.KillerKernel, Path: events.PathTimer}
 }
+
+// TestSIGTERMIsOfTheProcessThatWasThere: the first of a group may have been started after it.
+func TestSIGTERMIsOfTheProcessThatWasThere(t *testing.T) {
+	var asked []kernel.Kill
+
+	m := newUserHost(t, events.TierFentry, func(c *Config) { c.Killers = recorder{&asked} })
+	m.idle(100e9)
+
+	for i, start := range []uint64{90e9, 1e9} {
+		m.user(in(1, 900, "systemd"), in(300, uint32(10+i), "app"), func(k *kernel.Kill) { k.StartBootNS, k.Sender.TermNS = start, 50e9 })
+	}
+
+	m.settle()
+
+	if len(asked) != 1 || asked[0].Target.TGID != 11 {
+		t.Errorf("got %+v, want the kill of the process that had been sent SIGTERM", asked)
+	}
+}
+
+// recorder is a Killers that keeps the kills that it is asked about.
+type recorder struct{ asked *[]kernel.Kill }
+
+func (recorder) Saw(kernel.Kill, events.Process, events.Process) {}
+
+func (r recorder) Killer(k kernel.Kill, _, _ events.Process) *events.Killer {
+	*r.asked = append(*r.asked, k)
+	return &events.Killer{Kind: events.KillerUser, Path: events.PathSystemd}
+}

@@ -100,6 +100,12 @@ const testUID = "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b"
 // its directory.
 func containerCgroup(t *testing.T, container string) (dir string) {
 	t.Helper()
+	return testCgroup(t, "kubepods", "burstable", "pod"+testUID, container)
+}
+
+// testCgroup creates a cgroup below that of the tests, and returns its directory.
+func testCgroup(t *testing.T, path ...string) (dir string) {
+	t.Helper()
 	testenv.Slow(t, "traces kills on this kernel")
 	testenv.Root(t)
 
@@ -109,7 +115,7 @@ func containerCgroup(t *testing.T, container string) (dir string) {
 	}
 
 	dir = layout.MemoryMount
-	for _, name := range []string{testRoot(), "kubepods", "burstable", "pod" + testUID, container} {
+	for _, name := range append([]string{testRoot()}, path...) {
 		dir = filepath.Join(dir, name)
 		if err := os.Mkdir(dir, 0o755); err == nil {
 			made := dir
@@ -354,8 +360,8 @@ func TestThePIDNamespaceOfAnOOMVictimIsNoIncidentOfItsOwn(t *testing.T) {
 
 	rest := regexp.MustCompile(`the kernel killed (sleep|sh)\[`) // it may not have become sleep yet
 	if inc.Scope != events.ScopeMemcg || len(inc.Victims) != 1 || inc.Victims[0].Comm != "tail" ||
-		!rest.MatchString(strings.Join(inc.Notes, "\n")) {
-		t.Errorf("got scope %s, %d victims, notes %q, want the OOM kill of tail, and a note on sleep",
-			inc.Scope, len(inc.Victims), inc.Notes)
+		len(inc.Followed) != 1 || inc.Followed[0].Kind != events.AfterPIDNS || !rest.MatchString(inc.Followed[0].Text) {
+		t.Errorf("got scope %s, %d victims, followed by %+v, want the OOM kill of tail, followed by that of sleep",
+			inc.Scope, len(inc.Victims), inc.Followed)
 	}
 }
