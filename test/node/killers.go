@@ -42,6 +42,8 @@ type want struct {
 	path   string // of the killer
 	reason string
 	comm   string // of the sender
+	// follows is how it came of an OOM kill; empty: it did not.
+	follows string
 	// nobody is true if no process may be named as the sender.
 	nobody bool
 	// check compares the rest.
@@ -156,6 +158,20 @@ var Killers = []Killer{
 		do:   func(*Attempt) {},
 		want: want{scope: events.ScopeMemcg, path: "memcg"},
 	},
+	{
+		// Another process of the unit is killed for its limit. systemd stops the unit, and kills the
+		// target, which ignores SIGTERM, when the time is over.
+		Name:       "oom-policy",
+		properties: []string{"MemoryMax=60M", "MemorySwapMax=0", "OOMPolicy=stop", "TimeoutStopSec=15"}, limit: 60 * time.Second,
+		do: func(a *Attempt) {
+			script := fmt.Sprintf("echo $$ > %s; echo 1000 > /proc/self/oom_score_adj; exec tail /dev/zero", a.cgroupFile("cgroup.procs"))
+			_ = exec.Command("sh", "-c", script).Run() // it is killed
+			waitFor(60*time.Second, a.gone)
+		},
+		want: want{
+			scope: events.ScopeUser, path: "systemd", reason: "timeout", comm: "systemd", check: termBefore, follows: events.AfterUnitStop,
+		},
+	},
 }
 
 // dies is a killer whose target dies in that way by itself.
@@ -239,6 +255,15 @@ func (w *want) compare(unit string, incidents []*events.Incident, errorf func(st
 		if w.check != nil {
 			w.check(k, errorf)
 		}
+	}
+
+	follows := ""
+	if inc.Follows != nil {
+		follows = inc.Follows.Kind
+	}
+
+	if follows != w.follows {
+		errorf("what it followed from: got %q, want %q", follows, w.follows)
 	}
 
 	// The memory at that instant is reported of every kill: "not memory" needs numbers.
