@@ -4,7 +4,7 @@
 // (mm/oom_kill.c, mm/memcontrol.c, mm/show_mem.c; Linux 3.10 to 7.x) become the same
 // incidents that a live trace emits, with tier kernel_log. Lines of killers in user space
 // (systemd-oomd, oomd, earlyoom, nohang, Talos, the kubelet's evictions) become incidents
-// of scope user.
+// of scope user, and what systemd and the kubelet logged after a kill belongs to it.
 //
 // Data flows one way, line by line:
 //
