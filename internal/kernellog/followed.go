@@ -220,7 +220,9 @@ func (p *parser) sequelOf(rec record, match func(*sequel) bool, mark bool) *sequ
 }
 
 func (p *parser) addSequel(rec record, s *sequel) *sequel {
-	p.done = append(p.done, &report{first: rec, last: rec, user: true, sequel: s})
+	made := &events.Incident{Killer: &events.Killer{}} // until it is resolved
+	p.done = append(p.done, &report{first: rec, last: rec, user: true, sequel: s, made: made})
+
 	return s
 }
 
@@ -274,8 +276,11 @@ func workloadOf(cgroup string) *events.Workload {
 func (s *sequel) isIn(victim *events.Process) bool {
 	w := victim.Workload
 	if s.unit != "" {
-		inPath := victim.Cgroup != nil && slices.Contains(strings.Split(victim.Cgroup.Path, "/"), s.unit)
-		return inPath || w != nil && w.Unit == s.unit
+		if victim.Cgroup != nil {
+			return isInUnit(victim.Cgroup.Path, s.unit)
+		}
+
+		return w != nil && w.Unit == s.unit
 	}
 
 	if w == nil {
@@ -287,6 +292,22 @@ func (s *sequel) isIn(victim *events.Process) bool {
 	}
 
 	return s.pod != "" && w.PodUID == s.pod
+}
+
+// isInUnit reports whether a cgroup is in a unit of the host's systemd, or of a user's manager. A
+// container has units of its own by the same names, which the host's systemd does not log.
+func isInUnit(cgroup, unit string) bool {
+	for part := range strings.SplitSeq(strings.TrimPrefix(cgroup, "/"), "/") {
+		if part == unit {
+			return true
+		}
+
+		if !strings.HasSuffix(part, ".slice") && !strings.HasPrefix(part, "user@") {
+			return false
+		}
+	}
+
+	return false
 }
 
 // killOf returns the kill that a sequel is about: the last one before it in its unit, or one right

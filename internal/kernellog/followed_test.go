@@ -95,6 +95,8 @@ func TestWhatSystemdLoggedFollowsTheKillInItsUnit(t *testing.T) {
 			"90 n1 systemd[9]: a.scope: Stopping timed out. Killing.",
 		}, worker + "; +90 unit_stop systemd had stopped a.scope, whose processes did not end in time"},
 		{"another unit", []string{webKill, webKilled, strings.ReplaceAll(webRest, "web.service", "db.service")}, worker},
+		{"a unit of that name in a container", []string{strings.ReplaceAll(webKill, "=/system.slice", "=/lxc/202/system.slice"), webKilled, webRest}, worker},
+		{"below the unit", []string{strings.ReplaceAll(webKill, "web.service,", "web.service/worker,"), webKilled, webRest}, worker + killed},
 		{"another host", []string{webKill, webKilled, strings.ReplaceAll(webRest, " n1 ", " n2 ")}, worker},
 		{"too long after", []string{webKill, webKilled, strings.Replace(webRest, "90", "700", 1)}, worker},
 		{"the unit, and those that contain it", []string{

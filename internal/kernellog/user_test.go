@@ -35,7 +35,15 @@ func userBrief(list []*events.Incident) string {
 			line += fmt.Sprintf(", %d processes", *k.Processes)
 		}
 
-		line += fmt.Sprintf(", %d lines", len(k.Evidence))
+		lines := 0
+
+		for _, e := range k.Evidence {
+			if e.What == "log_line" {
+				lines++
+			}
+		}
+
+		line += fmt.Sprintf(", %d lines", lines)
 		out = append(out, line)
 	}
 
@@ -51,19 +59,19 @@ func TestKillersInUserSpaceAreRecognized(t *testing.T) {
 				"/user.slice/user-1000.slice/user@1000.service being 63.21% > 50.00% for > 20s with reclaim activity\n" +
 				"Nov 25 02:21:31 h systemd[1]: app-x.scope: systemd-oomd killed 12 process(es) in this unit.\n",
 			"02:21:31 user by user/systemd-oomd systemd-oomd[811] for memory_pressure: [0] of /user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope " +
-				"(/  app-x.scope) limit memory.pressure, 12 processes, 3 lines",
+				"(/  app-x.scope) limit memory.pressure, 12 processes, 2 lines",
 		},
 		{
 			"systemd-oomd, swap; systemd's line first",
 			"Nov 25 02:21:31 h systemd[1]: batch.service: systemd-oomd killed 3 process(es) in this unit.\n" +
 				"Nov 25 02:21:32 h systemd-oomd[811]: Killed /system.slice/batch.service due to memory used (16000000000) / total (16500000000) and swap used " +
 				"(8000000000) / total (8100000000) being more than 90.00%\n",
-			"02:21:31 user by user/systemd-oomd systemd-oomd[0] for swap: [0] of /system.slice/batch.service (/  batch.service) limit node, 3 processes, 4 lines",
+			"02:21:31 user by user/systemd-oomd systemd-oomd[0] for swap: [0] of /system.slice/batch.service (/  batch.service) limit node, 3 processes, 2 lines",
 		},
 		{
 			"systemd-oomd 248, swap alone",
 			"Nov 25 02:21:32 h systemd-oomd[811]: Killed /a.slice/b.scope due to swap used (8000000000) / total (8100000000) being more than 90.00%\n",
-			"02:21:32 user by user/systemd-oomd systemd-oomd[811] for swap: [0] of /a.slice/b.scope (/  b.scope) limit node, 2 lines",
+			"02:21:32 user by user/systemd-oomd systemd-oomd[811] for swap: [0] of /a.slice/b.scope (/  b.scope) limit node, 1 lines",
 		},
 		{
 			"systemd-oomd 260, with a hook before the kill",
@@ -73,14 +81,14 @@ func TestKillersInUserSpaceAreRecognized(t *testing.T) {
 				"Nov 25 02:21:32 h systemd-oomd[811]: oomd prekill hook finished for cgroup /system.slice/nix-daemon.service\n" +
 				"Nov 25 02:21:32 h systemd[1]: nix-daemon.service: systemd-oomd killed 20 process(es) in this unit.\n",
 			"02:21:30 user by user/systemd-oomd systemd-oomd[811] for memory_pressure: [0] of /system.slice/nix-daemon.service (/  nix-daemon.service) " +
-				"limit memory.pressure, 20 processes, 5 lines",
+				"limit memory.pressure, 20 processes, 4 lines",
 		},
 		{
 			"systemd-oomd 261, a rule",
 			"Jul 22 08:34:22 h systemd-oomd[62078]: Rule 'low_memory' conditions met for cgroup /user.slice/app.slice (lasting 1s), taking action kill-by-swap\n" +
 				"Jul 22 08:34:22 h systemd-oomd[62078]: Considered 31 cgroups for killing, top candidates were:\n" +
 				"Jul 22 08:34:23 h systemd[1]: run-p63341.service: systemd-oomd killed 3 process(es) in this unit.\n",
-			"08:34:23 user by user/systemd-oomd systemd-oomd[0] for rule: [0] (/  run-p63341.service), 3 processes, 4 lines",
+			"08:34:23 user by user/systemd-oomd systemd-oomd[0] for rule: [0] (/  run-p63341.service), 3 processes, 2 lines",
 		},
 		{
 			"systemd-oomd 261, a rule after which nothing dies",
@@ -90,7 +98,7 @@ func TestKillersInUserSpaceAreRecognized(t *testing.T) {
 			"systemd-oomd, a rule of another cgroup",
 			"Jul 22 08:34:22 h systemd-oomd[8]: Rule 'a' conditions met for cgroup /b.slice for 30s, taking action kill-all\n" +
 				"Jul 22 08:34:22 h systemd-oomd[8]: Killed /a.slice/b.scope due to memory pressure for /a.slice being 65.15% > 50.00% for > 20s with reclaim activity\n",
-			"08:34:22 user by user/systemd-oomd systemd-oomd[8] for memory_pressure: [0] of /a.slice/b.scope (/  b.scope) limit memory.pressure, 2 lines",
+			"08:34:22 user by user/systemd-oomd systemd-oomd[8] for memory_pressure: [0] of /a.slice/b.scope (/  b.scope) limit memory.pressure, 1 lines",
 		},
 		{
 			"systemd-oomd, its reason in another log",
@@ -152,7 +160,7 @@ func TestKillersInUserSpaceAreRecognized(t *testing.T) {
 			"oomd, from /dev/kmsg",
 			"12,901,5000000,-;oomd kill: 64.22 46.12 18.24 system.slice/cg.service 2468151296 ruleset:[protect] detectorgroup:[mem] killer:kill_by_memory_size v2\n" +
 				"12,902,6000000,-;oomd kill: 64.22 46.12 18.24 system.slice/cg.service 2468151296 ruleset:[protect] detectorgroup:[mem] killer:(dry)kill v2\n",
-			"00:00:05 user by user/oomd oomd[0] for memory_pressure: [0] of /system.slice/cg.service (/  cg.service), 3 lines",
+			"00:00:05 user by user/oomd oomd[0] for memory_pressure: [0] of /system.slice/cg.service (/  cg.service), 1 lines",
 		},
 		{
 			"Talos",
@@ -236,7 +244,7 @@ func TestKillersInUserSpaceAreRecognized(t *testing.T) {
 		{
 			"oomd, for swap",
 			"[ 5000.000001] oomd kill: 64.22 46.12 18.24 a.slice 2468151296 ruleset:[protect] detectorgroup:[swap low] killer:kill_by_swap_usage v2\n",
-			"01:23:20 user by user/oomd oomd[0] for swap: [0] of /a.slice (/  a.slice), 3 lines",
+			"01:23:20 user by user/oomd oomd[0] for swap: [0] of /a.slice (/  a.slice), 1 lines",
 		},
 		{"others", "Nov 25 02:21:30 n sshd[90]: Killed process by oom victim SIGKILL Eviction\n", ""},
 	} {
@@ -253,7 +261,7 @@ func TestCasesOfKillersInUserSpace(t *testing.T) {
 	for name, want := range map[string]string{
 		"evicted-unknown": "03:04:05 user by user/runtime kubelet[129] for eviction: [0] (shop/cart-1  ), 1 lines",
 		"oomd-swap": "03:04:05 user by user/systemd-oomd systemd-oomd[3562] for swap: [0] of " +
-			"/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope (/  app-x.scope) limit node, 2104 processes, 4 lines",
+			"/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope (/  app-x.scope) limit node, 2104 processes, 2 lines",
 		"nohang": "03:04:05 user by user/nohang nohang[700] for memory_pressure: rustc[35393] of " +
 			"/user.slice/user-1000.slice/session-2.scope (/  session-2.scope), 1 lines",
 	} {
