@@ -34,8 +34,8 @@ var followRules = []rule{{
 	advice: []advice{
 		{layer: application, text: "Look at the causes of the OOM kill: this kill is only what came of it."},
 		{
-			layer: cgroupLayer, text: "Set OOMPolicy=continue if the unit can go on without the process that was killed, or OOMPolicy=kill " +
-				"to end all of it at once. Raise MemoryMax= of the unit if its limit was hit.",
+			layer: cgroupLayer, text: "Set OOMPolicy=continue if the unit can go on without the process that was killed, or " +
+				"OOMPolicy=kill to end all of it at once. Raise MemoryMax= of the unit if its limit was hit.",
 			when: unitStopped,
 		},
 		{
@@ -43,8 +43,8 @@ var followRules = []rule{{
 			when: stopTooSlow,
 		},
 		{
-			layer: kubernetes, text: "Let the container end as a whole when one of its processes is killed: make the process its PID 1, or " +
-				"have PID 1 exit with it. The kubelet sets memory.oom.group on cgroup v2 unless singleProcessOOMKill is true.",
+			layer: kubernetes, text: "Let the container end as a whole when one of its processes is killed: make the process its " +
+				"PID 1, or have PID 1 exit with it. The kubelet sets memory.oom.group on cgroup v2 unless singleProcessOOMKill is true.",
 			when: probeFailed,
 		},
 		{

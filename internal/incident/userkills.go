@@ -347,7 +347,12 @@ func (g *userGroup) terminated() kernel.Kill {
 	first := g.kills[0]
 
 	for _, k := range g.kills {
-		if s := k.Sender; s != nil && k.Current.TGID == first.Current.TGID && s.TermNS >= k.StartBootNS && s.TermNS != 0 && s.TermNS <= k.BootNS {
+		s := k.Sender
+		if s == nil || s.TermNS == 0 || k.Current.TGID != first.Current.TGID {
+			continue
+		}
+
+		if s.TermNS >= k.StartBootNS && s.TermNS <= k.BootNS {
 			return k
 		}
 	}

@@ -203,7 +203,7 @@ func (s *sequel) add(rec record, kind, text string) {
 // after the first line of one is of the next kill.
 func (p *parser) sequelOf(rec record, match func(*sequel) bool, mark bool) *sequel {
 	for _, r := range slices.Backward(p.done) {
-		if r.sequel == nil || r.first.host != rec.host || r.first.boot != rec.boot || !match(r.sequel) {
+		if r.sequel == nil || !r.sameBoot(rec) || !match(r.sequel) {
 			continue
 		}
 
@@ -250,7 +250,7 @@ func (p *parser) killedIn(rec record, about *sequel) bool {
 
 	for _, s := range p.streams {
 		r := s.open
-		if r == nil || len(r.kills) == 0 || r.first.host != rec.host || r.first.boot != rec.boot || apart(r.killTime, rec) > oom.FollowWithin {
+		if r == nil || len(r.kills) == 0 || !r.sameBoot(rec) || apart(r.killTime, rec) > oom.FollowWithin {
 			continue
 		}
 
@@ -316,7 +316,7 @@ func (p *parser) killOf(sequel *report) *report {
 	var found, without *report
 	var distance time.Duration
 	for _, r := range p.done {
-		if r.sequel != nil || r.made.Outcome != events.OutcomeKilled || r.first.host != sequel.first.host || r.first.boot != sequel.first.boot {
+		if r.sequel != nil || r.made.Outcome != events.OutcomeKilled || !r.sameBoot(sequel.first) {
 			continue
 		}
 
@@ -344,6 +344,11 @@ func (p *parser) killOf(sequel *report) *report {
 	}
 
 	return found
+}
+
+// sameBoot reports whether a line is of the same boot of the same host.
+func (r *report) sameBoot(rec record) bool {
+	return r.first.host == rec.host && r.first.boot == rec.boot
 }
 
 // before returns the time from a kill to a line, if it is known.
@@ -404,7 +409,7 @@ func (p *parser) closeSettled(sequel *report) {
 // counters of a slice, and of a user's manager, include those of the units below.
 func (p *parser) isAbove(r *report) bool {
 	return contains(r.sequel.unit) && slices.ContainsFunc(p.done, func(other *report) bool {
-		if other == r || other.first.host != r.first.host || other.first.boot != r.first.boot {
+		if other == r || !other.sameBoot(r.first) {
 			return false
 		}
 
@@ -430,7 +435,8 @@ func (r *report) join(s *report) {
 
 	s.sequel.joined = len(s.sequel.lines)
 
-	if unit := s.sequel.unit; unit != "" && len(r.made.Victims) > 0 && r.made.Victims[0].Cgroup == nil && r.made.Victims[0].Workload == nil {
+	nowhere := len(r.made.Victims) > 0 && r.made.Victims[0].Cgroup == nil && r.made.Victims[0].Workload == nil
+	if unit := s.sequel.unit; unit != "" && nowhere {
 		r.note("systemd reported an OOM kill in " + unit + " at that time")
 		r.made.Notes = r.notes
 	}

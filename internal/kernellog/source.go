@@ -74,7 +74,9 @@ func (k *kmsg) Read(p []byte) (int, error) {
 func (k *kmsg) Close() error { return unix.Close(k.fd) }
 
 // journalPrograms are the programs whose lines matter, in addition to the kernel's.
-var journalPrograms = []string{"systemd", "systemd-oomd", "earlyoom", "oomd", "nohang", "kubelet", "k3s", "rke2", "microk8s.daemon-kubelite"}
+var journalPrograms = []string{
+	"systemd", "systemd-oomd", "earlyoom", "oomd", "nohang", "kubelet", "k3s", "rke2", "microk8s.daemon-kubelite",
+}
 
 // OpenJournal runs journalctl and returns its output: the entries of the kernel and of
 // killers in user space, of this boot or, with allBoots, of all boots in the journal. It is

@@ -49,7 +49,8 @@ func (p *parser) nohangPart(rec record, text string) bool {
 		return true
 	case strings.HasPrefix(text, "Cannot send a signal"):
 		return p.nohangFails(rec)
-	case strings.Contains(text, " <= ") && strings.Contains(text, "threshold"), strings.Contains(text, " > ") && strings.Contains(text, "psi"):
+	case strings.Contains(text, " <= ") && strings.Contains(text, "threshold"),
+		strings.Contains(text, " > ") && strings.Contains(text, "psi"):
 		one := rec
 		if one.text = text; len(s.reasons) < 3 {
 			s.reasons = append(s.reasons, one)

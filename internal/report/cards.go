@@ -191,8 +191,8 @@ func killerFacts(inc *events.Incident) []fact {
 		follows = phrase.Capitalize(phrase.Following(inc.Follows))
 	}
 
-	return facts("path", way, "group", group, "reason", phrase.KillReason(k.Reason), "SIGTERM", term, "before it", follows, "program", k.Exe,
-		"parents", strings.Join(parents, " ← "), "login", login, "cgroup", path(k.Cgroup), "runtime report", reported)
+	return facts("path", way, "group", group, "reason", phrase.KillReason(k.Reason), "SIGTERM", term, "before it", follows,
+		"program", k.Exe, "parents", strings.Join(parents, " ← "), "login", login, "cgroup", path(k.Cgroup), "runtime report", reported)
 }
 
 // identity is the workload, or an empty one.

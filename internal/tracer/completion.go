@@ -540,9 +540,8 @@ func keepCompletion(change, inc *events.Incident) {
 	}
 
 	if change.Followed != nil { // the follow-up has found other kills that followed
-		change.Followed = append(slices.Clip(change.Followed), slices.DeleteFunc(slices.Clone(inc.Followed), func(c events.Consequence) bool {
-			return c.ID == ""
-		})...)
+		others := slices.DeleteFunc(slices.Clone(inc.Followed), func(c events.Consequence) bool { return c.ID == "" })
+		change.Followed = append(slices.Clip(change.Followed), others...)
 	}
 
 	if change.Notes != nil {

@@ -32,13 +32,14 @@ func TestKillThatFollowsIsLinkedBothWays(t *testing.T) {
 	stop := stopOf(kill, "5f0c2c1e-9", 90*time.Second)
 	mustIncident(t, f, stop, 0)
 
-	if got := stop.Follows; got == nil || got.ID != kill.ID || got.Kind != events.AfterUnitStop || got.Confidence != events.ConfidenceCertain {
+	got := stop.Follows
+	if got == nil || got.ID != kill.ID || got.Kind != events.AfterUnitStop || got.Confidence != events.ConfidenceCertain {
 		t.Fatalf("got %+v, want the stop linked to %s", got, kill.ID)
 	}
 
-	got := f.current(kill.ID).Followed
-	if len(got) != 1 || got[0].ID != stop.ID || got[0].Text != "systemd[1] killed gunicorn[7]" || *got[0].AfterNS != 90e9 {
-		t.Fatalf("got %+v, want the stop 90 s after the kill", got)
+	list := f.current(kill.ID).Followed
+	if len(list) != 1 || list[0].ID != stop.ID || list[0].Text != "systemd[1] killed gunicorn[7]" || *list[0].AfterNS != 90e9 {
+		t.Fatalf("got %+v, want the stop 90 s after the kill", list)
 	}
 
 	// The correlator has the whole list of what it saw itself.
