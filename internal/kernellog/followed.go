@@ -315,6 +315,7 @@ func isInUnit(cgroup, unit string) bool {
 func (p *parser) killOf(sequel *report) *report {
 	var found, without *report
 	var distance time.Duration
+
 	for _, r := range p.done {
 		if r.sequel != nil || r.made.Outcome != events.OutcomeKilled || !r.sameBoot(sequel.first) {
 			continue

@@ -16,6 +16,7 @@ func followedBrief(list []*events.Incident) string {
 
 	for _, inc := range list {
 		who, by := "nobody", "?"
+
 		if len(inc.Victims) > 0 {
 			v := &inc.Victims[0]
 			if who = fmt.Sprintf("%s[%d]", v.Comm, v.PID); v.PID == 0 && v.Workload != nil {

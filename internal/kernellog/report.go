@@ -413,6 +413,7 @@ func (p *parser) emitDone(all bool) error {
 		isIncident := p.resolve(r)
 
 		p.done = p.done[1:]
+
 		if !isIncident {
 			continue
 		}

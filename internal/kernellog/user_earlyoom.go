@@ -150,6 +150,7 @@ func oldEarlyoomVictim(rest string) *events.Victim {
 	}
 
 	digits, _, _ := strings.Cut(facts, ",")
+
 	if quoted, ok := strings.CutPrefix(name, " '"); ok {
 		if i := strings.LastIndex(quoted, "' with signal "); i >= 0 {
 			return namedVictim(digits, quoted[:i])

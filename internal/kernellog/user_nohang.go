@@ -125,6 +125,7 @@ func (v nohangVictim) fill(inc *events.Incident) {
 	at := &inc.Victims[0]
 	if named := namedVictim(v.pid, v.name); named != nil {
 		at.PID, at.TID, at.Comm, at.Role = named.PID, named.TID, named.Comm, events.RoleChosen
+
 		known(inc, "victims.pid", "victims.tid", "victims.role")
 
 		if v.name != "" {

@@ -31,6 +31,7 @@ func userBrief(list []*events.Incident) string {
 		if inc.Limiter != nil {
 			line += " limit " + inc.Limiter.Which
 		}
+
 		if k.Processes != nil {
 			line += fmt.Sprintf(", %d processes", *k.Processes)
 		}

@@ -166,6 +166,7 @@ var Killers = []Killer{
 		do: func(a *Attempt) {
 			script := fmt.Sprintf("echo $$ > %s; echo 1000 > /proc/self/oom_score_adj; exec tail /dev/zero", a.cgroupFile("cgroup.procs"))
 			_ = exec.Command("sh", "-c", script).Run() // it is killed
+
 			waitFor(60*time.Second, a.gone)
 		},
 		want: want{
