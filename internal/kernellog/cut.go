@@ -78,7 +78,12 @@ func cutShort(text string) bool {
 	case strings.Contains(text, "ll process ") && strings.Contains(text, ") score "):
 		return !strings.HasSuffix(text, " sacrifice child") && !strings.HasSuffix(text, " or a child")
 	case strings.HasPrefix(text, "Memory cgroup stats for "):
-		return !strings.HasSuffix(strings.TrimRight(text, " "), ":") && !strings.Contains(text, ": cache:")
+		text = strings.TrimRight(text, " ")
+		return !strings.HasSuffix(text, ":") && !(strings.Contains(text, ": cache:") && strings.HasSuffix(text, "KB"))
+	case strings.HasPrefix(text, "Node ") && strings.Contains(text, " hugepages_total="):
+		return !strings.Contains(text, " hugepages_size=") || !strings.HasSuffix(text, "kB")
+	case strings.HasPrefix(text, "Node ") && strings.Contains(text, "*"):
+		return !strings.Contains(text, " = ") || !strings.HasSuffix(text, "kB")
 	case strings.HasPrefix(text, "Task in /"):
 		return !strings.Contains(text, taskInMiddle+"/")
 	case strings.HasPrefix(text, "Tasks in /"):
@@ -91,8 +96,8 @@ func cutShort(text string) bool {
 // endsLikeKill reports whether "Killed process N (x) ..." ends as in some version: with the
 // oom_score_adj since 5.3, with the shared memory or the file pages before, or with the name.
 func endsLikeKill(text string) bool {
-	_, rest, _ := strings.Cut(text, "Killed process ")
-	rest = strings.TrimRight(rest, " .")
+	message, rest, _ := strings.Cut(text, "Killed process ")
+	rest = strings.TrimRight(rest, " ")
 
 	switch {
 	case strings.Contains(rest, "pgtables:"), strings.Contains(rest, "oom_score_adj:"):
@@ -101,7 +106,8 @@ func endsLikeKill(text string) bool {
 		return strings.HasSuffix(rest, "kB")
 	}
 
-	return strings.HasSuffix(rest, ")")
+	// Since 5.1 the sizes follow a message and a name; in 2.6 the name was the last.
+	return strings.HasSuffix(rest, ").") || message == "" && strings.HasSuffix(rest, ")")
 }
 
 // endsWithNumber reports whether the last of these keys in a text is followed by a whole

@@ -87,6 +87,13 @@ func (p *parser) killedLine(s *stream, rec record, message, rest string) bool {
 		k.pid = r.announced()
 	}
 
+	if k.pid == 0 && len(r.kills) > 0 {
+		r.killsUnknown = true // it may be one of those
+		r.advance(rec, inKills)
+
+		return true
+	}
+
 	if p.killedTwice(s, &k) {
 		s.open.advance(rec, inKills)
 		return true
@@ -108,9 +115,8 @@ func (p *parser) killedLine(s *stream, rec record, message, rest string) bool {
 	}
 
 	if len(r.kills) < maxVictims {
-		i := len(r.kills)
 		r.kills = append(r.kills, k)
-		r.edge(rec, func() { r.kills[i].adj = nil })
+		r.edge(rec, func() { r.dropKillEnd(rec) })
 	} else {
 		r.killsCut++
 	}
@@ -122,6 +128,17 @@ func (p *parser) killedLine(s *stream, rec record, message, rest string) bool {
 	r.advance(rec, inKills)
 
 	return true
+}
+
+// dropKillEnd removes what the line of a kill ends with.
+func (r *report) dropKillEnd(rec record) {
+	for i := range r.kills {
+		if k := &r.kills[i]; k.at.line == rec.line && k.totalVM == nil {
+			k.comm = ""
+		} else if k.at.line == rec.line {
+			k.adj = nil
+		}
+	}
 }
 
 // beginKill opens a report for a kill that is not of the open one. A choice that was taken for
@@ -245,6 +262,8 @@ func (p *parser) expects(r *report, k *kill) bool {
 		return r.inTable(k.pid) || !r.hasRows() || r.sizedLikeMember(k) || p.inOneGo(r, k)
 	case r.noKillable:
 		return false
+	case k.pid == 0 && len(r.kills) > 0:
+		return p.inOneGo(r, k)
 	case len(r.kills) > 0:
 		// The line that announces a group may be missing. It is one if the chosen process
 		// comes once more.
@@ -324,7 +343,7 @@ func parseKill(rec record, s string) (kill, bool) {
 	}
 
 	pid, comm, rest, ok := pidAndComm(s, suffix)
-	if !ok || suffix == ")" && strings.Trim(rest, " ,.") != "" {
+	if !ok || suffix == ")" && (rec.torn || strings.Trim(rest, " ,.") != "") {
 		return cutKill(rec, s)
 	}
 	k := kill{pid: pid, comm: comm}
@@ -377,13 +396,7 @@ func cutKill(rec record, s string) (kill, bool) {
 		return kill{}, false
 	}
 
-	k := kill{pid: pid}
-	if comm, rest, found := cutLast(named, ")"); found && rest != "" &&
-		(strings.HasPrefix(" total-vm:", rest) || strings.HasPrefix(", UID ", rest)) {
-		k.comm = comm
-	}
-
-	return k, true
+	return kill{pid: pid}, true // the name may contain what looks like its end
 }
 
 // exitingLine reads "OOM victim N (x) is already exiting. Skip killing the task".

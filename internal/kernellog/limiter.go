@@ -236,8 +236,15 @@ func (l *limits) which() string {
 	}
 
 	memory, memsw := l.memory.room(), l.memsw.room()
-	if a, b := l.memory.failures, l.memsw.failures; memory == memsw && a != nil && *a > 0 && b != nil && *b == 0 {
-		memsw = oom.NoLimit // old kernels charged memory first (3.10: mem_cgroup_do_charge)
+	if memory == memsw {
+		a, b := l.memory.failures, l.memsw.failures
+
+		switch {
+		case a == nil || b == nil:
+			return ""
+		case *a > 0 && *b == 0:
+			memsw = oom.NoLimit // old kernels charged memory first (3.10: mem_cgroup_do_charge)
+		}
 	}
 
 	return oom.V1LimitFile(memory, memsw)

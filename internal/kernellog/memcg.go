@@ -149,8 +149,8 @@ func (p *parser) taskInLine(s *stream, rec record, text string) bool {
 		return true
 	}
 
-	// A limit is that of the task's own cgroup or of an ancestor.
-	if limit = strings.TrimRight(limit, " "); !strings.HasPrefix(limit, "/") || !within(task, limit) {
+	// A limit is that of the task's own cgroup or of an ancestor. The root has none.
+	if limit = strings.TrimRight(limit, " "); !strings.HasPrefix(limit, "/") || limit == "/" || !within(task, limit) {
 		r.note("the log names a limit that cannot be the task's: its line is damaged")
 		return true
 	}
@@ -198,6 +198,13 @@ func (p *parser) statsHead(s *stream, rec record, text string) bool {
 	if !strings.HasPrefix(path, "/") || len(one.path) > maxPath {
 		return false
 	}
+	if r := s.open; one.path == "" && r != nil && r.at == inStats && !r.settled() {
+		r.statsCut = true // one of several
+		r.advance(rec, inStats)
+
+		return true
+	}
+
 	r := p.reportAt(s, rec, inStats)
 
 	other := r.memInfo != nil || r.contradictsMemcg()
@@ -318,7 +325,7 @@ func memoryFields(m *events.Memory) []memoryField {
 
 // memory returns the limiter's charge split, nil if the log does not have it.
 func (r *report) memory() *events.Memory {
-	if len(r.stats) == 0 || r.limits.memory == nil || r.limits.memory.usage == nil {
+	if len(r.stats) == 0 || r.statsCut || r.limits.memory == nil || r.limits.memory.usage == nil {
 		return nil
 	}
 	var m events.Memory

@@ -313,6 +313,9 @@ var wantedZone = map[string]bool{
 // freeLists reads "0*4kB 1*8kB (U) ... = 1800kB".
 func (m *memInfo) freeLists(rec record, node int, name, text string) bool {
 	list, _, whole := strings.Cut(text, " = ")
+	if !whole && rec.torn {
+		return true
+	}
 
 	z := m.zone(node, name)
 	if !whole || rec.torn && strings.HasSuffix(list, "=") || z == nil || z.blocked {
@@ -360,7 +363,11 @@ func (m *memInfo) hugeLine(rec record, text string) bool {
 	free, ok2 := number(values["hugepages_free"])
 
 	size, ok3 := kib(values["hugepages_size"])
-	if !ok1 || !ok2 || !ok3 || rec.torn || total > 1<<32 || free > total || size > 1<<40 {
+	if rec.torn {
+		return true
+	}
+
+	if !ok1 || !ok2 || !ok3 || total > 1<<32 || free > total || size > 1<<40 {
 		return false
 	}
 

@@ -113,9 +113,13 @@ type report struct {
 	summary *summary
 	chosen  *chosen // before 5.1: Kill process N (x) score S or sacrifice child
 
-	killTime    record // the first kill
-	kills       []kill
-	killsCut    int
+	killTime record // the first kill
+	kills    []kill
+	killsCut int
+	// killsUnknown is that the log has kills whose process is cut off.
+	killsUnknown bool
+	// statsCut is that the log has statistics of cgroups whose values are cut off.
+	statsCut    bool
 	grouped     bool   // a kill by memory.oom.group
 	group       string // its cgroup, "" if the log does not name it
 	groupLine   record

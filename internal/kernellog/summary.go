@@ -204,7 +204,7 @@ func (r *report) dropTable() {
 // chosenOf returns the pid that the report announces to be killed, 0 if it has none.
 func (r *report) chosenOf() int {
 	switch {
-	case r.summary != nil:
+	case r.summary != nil && r.summary.pid != 0:
 		return r.summary.pid
 	case r.chosen != nil:
 		return r.chosen.pid
@@ -245,7 +245,7 @@ func (p *parser) chosenLine(s *stream, rec record, message, rest string) bool {
 
 	bad := r == nil || r.at >= inSummary || r.settled() || !r.fits(message) || r.contradicts(pid)
 
-	if r != nil && r.at == inSummary && r.chosen == nil && r.summary != nil && r.summary.pid == pid {
+	if r != nil && r.at == inSummary && r.chosen == nil && r.summary != nil && (r.summary.pid == pid || r.summary.pid == 0) {
 		bad = false // 5.0 prints both
 	}
 

@@ -52,6 +52,7 @@ func (r *report) victims(page uint64, unknown *oom.Unknowns) []events.Victim {
 		list = append(list, r.victim(i, page, unknown))
 	}
 
+	unknown.Unless("victims", !r.killsUnknown)
 	unknown.Add("victims.points", "victims.start_time", "victims.is_container_init", "victims.exit_after_ns", "victims.released_after_ns")
 
 	return list
