@@ -40,10 +40,11 @@ func (r *report) cutAt(rec record) {
 	}
 }
 
-// dropEdges removes what stands at the column at which lines of the report are cut.
-func (r *report) dropEdges() {
+// dropEdges removes what stands at the column at which lines of the report are cut, or at which
+// others of the log were wrapped, 0 if none was.
+func (r *report) dropEdges(wrapWidth int) {
 	for _, e := range r.edges {
-		if r.cutWidth > 0 && e.width == r.cutWidth {
+		if e.width == r.cutWidth || e.width == wrapWidth {
 			e.drop()
 		}
 	}
@@ -102,8 +103,10 @@ func endsLikeKill(text string) bool {
 	switch {
 	case strings.Contains(rest, "pgtables:"), strings.Contains(rest, "oom_score_adj:"):
 		return endsWithNumber(rest, "oom_score_adj:")
+	case strings.Contains(rest, "shmem-rss:"), strings.Contains(rest, "file-rss:") && message == "":
+		return strings.HasSuffix(rest, "kB") // the shared memory since 4.5, the message since 5.1
 	case strings.Contains(rest, "file-rss:"):
-		return strings.HasSuffix(rest, "kB")
+		return false
 	}
 
 	// Since 5.1 the sizes follow a message and a name; in 2.6 the name was the last.

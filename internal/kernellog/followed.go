@@ -347,11 +347,6 @@ func (p *parser) killOf(sequel *report) *report {
 	return found
 }
 
-// sameBoot reports whether a line is of the same boot of the same host.
-func (r *report) sameBoot(rec record) bool {
-	return r.first.host == rec.host && r.first.boot == rec.boot
-}
-
 // before returns the time from a kill to a line, if it is known.
 func (r *report) before(rec record) (after time.Duration, known bool) {
 	at := r.killedAt()

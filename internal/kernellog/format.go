@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // record is one line without its prefixes.
@@ -137,22 +136,22 @@ func newDecoder(opt Options) decoder {
 // decode strips the prefixes off a line. It returns no record for a line that means nothing
 // by itself, and for one that is held; it returns those that were held when they are
 // understood.
-func (d *decoder) decode(line string, number int, torn bool) (records []record) {
-	r := record{line: number, torn: torn, bare: true}
+// width is that of the line, 0 if it was made of several.
+func (d *decoder) decode(line string, number, width int, torn bool) (records []record) {
+	r := record{line: number, width: width, torn: torn, bare: true}
 
 	if len(d.held) > 0 && number > d.held[0].line+longestWait {
 		records = d.release(nil)
 	}
 
 	whole := d.clean(line)
-	r.width = utf8.RuneCountInString(whole)
 
 	text, seen, ok := d.strip(&r, whole, 0)
 	switch {
 	case !ok:
 		return records
 	case seen&fromKernel != 0 && isShortHeader(whole):
-		blank := record{line: number, torn: torn, bare: true}
+		blank := record{line: number, width: width, torn: torn, bare: true}
 		return append(records, d.hold(heldLine{record: blank, text: whole, message: find(whole), known: &r, rest: text})...)
 	case r.program != "" || seen&fromKernel != 0:
 		return append(append(records, d.release(nil)...), d.finish(r, text))

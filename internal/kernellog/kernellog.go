@@ -28,6 +28,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
@@ -79,6 +80,11 @@ type parser struct {
 	streams map[streamKey]*stream
 	// unsettled is how many open reports wait for more than kills.
 	unsettled int
+	// mayWrap is that the lines are of a file, in which long ones may be wrapped. held is one
+	// that may go on, and wrapWidth the width at which one did.
+	mayWrap   bool
+	held      *wrapped
+	wrapWidth int
 	// started are the first lines of the last reports, in a ring, and starts is how many began.
 	started [reportsPerInterval]record
 	starts  int
@@ -127,16 +133,26 @@ func (p *parser) line(text []byte, torn bool) error {
 
 // text takes in a line, or an object that was written over several lines.
 func (p *parser) text(text []byte, torn bool) error {
-	if p.unsettled == 0 && len(p.decoder.held) == 0 && !relevant(text) {
+	if p.held == nil && !p.matters(text) {
 		return nil
 	}
 
-	return p.records(p.decoder.decode(string(text), p.stats.Lines, torn))
+	if p.mayWrap {
+		return p.unwrap(string(text), torn)
+	}
+
+	return p.whole(string(text), p.stats.Lines, utf8.RuneCount(text), torn)
+}
+
+// whole takes in a line that is not continued on the next one. number is its own, and width is how
+// wide it is, 0 if it was made of several.
+func (p *parser) whole(text string, number, width int, torn bool) error {
+	return p.records(p.decoder.decode(text, number, width, torn))
 }
 
 // entry takes in an entry of the journal that was written on several lines; nil is none.
 func (p *parser) entry(o *object) error {
-	if o == nil || p.unsettled == 0 && len(p.decoder.held) == 0 && !relevant([]byte(o.message)) {
+	if o == nil || !p.matters([]byte(o.message)) {
 		return nil
 	}
 
@@ -151,8 +167,10 @@ func (p *parser) records(records []record) error {
 		}
 
 		for part := range r.parts() {
-			if r.unread || !p.take(part) && part.program == "" && looksLikeKill(part.text) {
-				p.unread(part)
+			for _, one := range unglue(part) {
+				if r.unread || !p.take(one) && one.program == "" && looksLikeKill(one.text) {
+					p.unread(one)
+				}
 			}
 		}
 
@@ -175,6 +193,10 @@ func (p *parser) unread(r record) {
 
 // close ends the log: open reports are emitted as far as they were read.
 func (p *parser) close() error {
+	if err := p.release(); err != nil {
+		return err
+	}
+
 	if err := p.entry(p.decoder.entry.end()); err != nil {
 		return err
 	}
@@ -205,6 +227,7 @@ func (p *parser) closeReports(match func(*report) bool) error {
 // A last line without a newline may be torn: its last word is not used.
 func Read(r io.Reader, opt Options, emit func(*events.Incident) error) (Stats, error) {
 	p := newParser(opt, emit)
+	p.mayWrap = true
 	err := p.read(r)
 
 	return p.stats, err

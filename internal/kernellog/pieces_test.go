@@ -188,3 +188,23 @@ func TestWrappedLinesAreJoinedOrCut(t *testing.T) {
 		}
 	})
 }
+
+// A line that was cut is not continued by the next, and a line that only looks like a rest is none.
+func TestACutLineIsNotContinued(t *testing.T) {
+	log := stamped(t, 10, headerOf("hog", 7)+limitsOf("/a")+tableOf("hog", 7, 8)+summaryOf("/a", "/a", "hog", 7)+killOf("hog", 7))
+
+	for name, test := range map[string]struct{ log, want string }{
+		"cut, with times": {cutLines(log, 80, ""), "memcg killed: hog in /a by memcg, chosen hog[7]"},
+		"cut, no times":   {cutLines(killOf("hog", 7)+"usb 1-1: new device\n", 60, ""), "memcg killed: - in - by memcg, unknown [7]"},
+		"two kills":       {cutLines(killOf("hog", 7)+killOf("hog", 8), 70, ""), "memcg killed: - in - by memcg, unknown hog[7]\nmemcg killed: - in - by memcg, unknown hog[8]"},
+		"wrapped, no times": {
+			wrapLines(killOf("hog", 7)+killOf("hog", 8), 70), "memcg killed: - in - by memcg, unknown hog[7]\nmemcg killed: - in - by memcg, unknown hog[8]",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := brief(parse(t, test.log, Options{})); got != test.want {
+				t.Errorf("got\n%s\nwant\n%s", got, test.want)
+			}
+		})
+	}
+}

@@ -110,8 +110,9 @@ type report struct {
 	tasksCut int
 	pids     map[int]int // pid and tgid of a row to its index in tasks
 
-	summary *summary
-	chosen  *chosen // before 5.1: Kill process N (x) score S or sacrifice child
+	summary     *summary
+	summaryLine int
+	chosen      *chosen // before 5.1: Kill process N (x) score S or sacrifice child
 
 	killTime record // the first kill
 	kills    []kill
@@ -315,7 +316,7 @@ func (p *parser) closeReport(s *stream) {
 	}
 	s.open = nil
 
-	r.dropEdges()
+	r.dropEdges(p.wrapWidth)
 	alone := r.split()
 	r.settle()
 

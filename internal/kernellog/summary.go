@@ -134,7 +134,7 @@ func (p *parser) summaryLine(s *stream, rec record, text string) bool {
 		r = p.begin(s, rec)
 	}
 
-	r.summary = &sum
+	r.summary, r.summaryLine = &sum, rec.line
 	r.edge(rec, func() { sum.uidKnown = false })
 	r.advance(rec, inSummary)
 

@@ -145,8 +145,8 @@ func (r *report) role(i, tgid int) events.Role {
 		return r.roleBesideChoice(&k) // "Kill process N or sacrifice child", before 5.1
 	case r.grouped && (announced != 0 || i > 0 && r.chosenFirst):
 		return events.RoleGroup
-	case r.grouped && i == 0 && r.chosenFirst:
-		return events.RoleChosen
+	case r.grouped && i == 0 && r.chosenFirst, i == 0 && r.summary != nil && k.at.line == r.summaryLine+1:
+		return events.RoleChosen // the first kill is of the chosen process
 	}
 
 	return events.RoleUnknown
@@ -197,6 +197,10 @@ func (r *report) nameOf(pid int) string {
 
 	if row := r.rowOf(pid); row != nil && row.pid == pid {
 		return row.comm
+	}
+
+	if r.task != nil && r.task.tid == pid {
+		return r.header.comm
 	}
 
 	if r.summary != nil && r.summary.pid == pid {
