@@ -189,7 +189,7 @@ func shortOfMemory(inc *events.Incident) string {
 	case freeElsewhere(inc):
 		return what + " had no memory that this allocation may use"
 	case inc.NodeState == nil && slices.Contains(inc.Unknown, "constraint"):
-		return "the node or a part of it was out of memory"
+		return "the node or a part of it was out of memory, or sysrq-f requested a kill (the log does not show which)"
 	}
 
 	return what + " " + verb + " out of memory"

@@ -73,8 +73,23 @@ func TestSentence(t *testing.T) {
 			func(inc *events.Incident) {
 				inc.Scope, inc.Causes = events.ScopeGlobal, []events.Cause{{ID: "low_zone"}}
 			}},
-		{"The node or a part of it was out of memory; java[4711] requested more memory; the kernel killed it.", func(inc *events.Incident) {
-			inc.Scope, inc.Unknown, inc.NodeState = events.ScopeGlobal, []string{"constraint"}, nil
+		{"NUMA node 4 of the memory policy was out of memory; java[4711] requested more memory; the kernel killed it.", func(inc *events.Incident) {
+			inc.Scope, inc.Limiter.Nodes = events.ScopeMempolicy, []int{4}
+		}},
+		{"The node or a part of it was out of memory, or sysrq-f requested a kill (the log does not show which); the kernel killed java[4711].",
+			func(inc *events.Incident) {
+				inc.Scope, inc.Limiter, inc.Trigger, inc.NodeState = events.ScopeGlobal, nil, nil, nil
+				inc.Unknown, inc.Victims[0].Workload = []string{"constraint"}, nil
+			}},
+		{"No limit was hit: the kernel's constraint is CONSTRAINT_BPF_PRESSURE; the kernel killed java[4711].", func(inc *events.Incident) {
+			inc.Scope, inc.Limiter, inc.Trigger, inc.Victims[0].Workload = "CONSTRAINT_BPF_PRESSURE", nil, nil, nil
+		}},
+		{"The limiter is unknown; hog[9] was chosen, but whether it died is unknown.", func(inc *events.Incident) {
+			*inc = events.Incident{Scope: events.ScopeMemcg, Chosen: &events.Chosen{Process: events.Process{PID: 9, Comm: "hog"}}}
+		}},
+		{"The node was out of memory; the kernel killed java[4711] in place of its parent hog[9], which the kernel had chosen.", func(inc *events.Incident) {
+			inc.Scope, inc.Limiter, inc.Trigger, inc.Victims[0].Workload = events.ScopeGlobal, nil, nil, nil
+			inc.Victims[0].Role, inc.Chosen = events.RoleChild, &events.Chosen{Process: events.Process{PID: 9, Comm: "hog"}}
 		}},
 		{"Memory was not short: sysrq-f requested a kill; the kernel killed java[4711].", func(inc *events.Incident) {
 			inc.Scope, inc.Limiter.Workload = events.ScopeSysrq, nil

@@ -16,7 +16,7 @@ var inWords = []struct {
 	keys   []string
 	scopes []events.Scope // where it matters; nil: everywhere
 }{
-	{words: "when it was", keys: []string{"time"}},
+	{words: "its date", keys: []string{"time"}},
 	{words: "whether a process was killed", keys: []string{"outcome"}},
 	{words: "which process was killed", keys: []string{"victims", "victims.pid"}},
 	{words: "what ran out", keys: []string{"scope"}},
@@ -58,12 +58,18 @@ func (b block) unknownParts() []string {
 
 	for _, w := range inWords {
 		matters := w.scopes == nil || slices.Contains(w.scopes, inc.Scope)
-		if matters && slices.ContainsFunc(w.keys, func(key string) bool { return slices.Contains(inc.Unknown, key) }) && b.ofThis(w.keys[0]) {
+		if matters && slices.ContainsFunc(w.keys, func(key string) bool { return slices.Contains(inc.Unknown, key) }) &&
+			b.ofThis(w.keys[0]) && !b.isTold(w.keys[0]) {
 			items = append(items, w.words)
 		}
 	}
 
 	return items
+}
+
+// isTold reports whether something else that is unknown includes this.
+func (b block) isTold(key string) bool {
+	return key == "victims" && slices.Contains(b.inc.Unknown, "outcome")
 }
 
 // ofThis reports whether a key is of something that the incident has.
