@@ -273,6 +273,10 @@ func (c *completion) limiterParts(log *events.Incident) {
 		c.fill("limiter.nodes")
 	}
 
+	if l.V1() {
+		l.MemswUsageBytes, l.MemswLimitBytes = l.SwapUsageBytes, l.SwapLimitBytes
+	}
+
 	if len(c.keys) > before {
 		c.change.Limiter = &l
 	}
@@ -300,7 +304,7 @@ func (c *completion) identify(logged *events.Cgroup) bool {
 
 	i := slices.IndexFunc(seen, func(s *events.Cgroup) bool { return s != nil && s.ID != 0 && s.Path == logged.Path })
 	if i >= 0 {
-		logged.CgroupKey = seen[i].CgroupKey
+		logged.CgroupKey, logged.HierarchyUnknown = seen[i].CgroupKey, false
 	}
 
 	return i >= 0

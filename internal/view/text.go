@@ -5,6 +5,7 @@ package view
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -248,6 +249,10 @@ func (s *textSink) shortage(inc *events.Incident) string {
 		}
 
 		return text
+	}
+
+	if inc.Scope == events.ScopeGlobal && inc.NodeState == nil && slices.Contains(inc.Unknown, "constraint") {
+		return "out of memory" // or some of its NUMA nodes, or nothing was (sysrq-f)
 	}
 
 	return phrase.Shortage(inc.Scope, inc.Limiter)
