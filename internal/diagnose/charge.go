@@ -75,7 +75,8 @@ func memcgCharge(m *events.Memory) *charge {
 		anon: m.AnonBytes, shmem: m.ShmemBytes, cache: cacheOf(m.FileBytes, m.ShmemBytes),
 		slabReclaimable: m.SlabReclaimableBytes, slabUnreclaimable: m.SlabUnreclaimableBytes,
 		kernelStacks: m.KernelStackBytes, pagetables: m.PagetablesBytes, sock: m.SockBytes, perCPU: m.PercpuBytes,
-		dirty: dirtyCache(m.FileDirtyBytes, m.FileWritebackBytes, cacheOf(m.FileBytes, m.ShmemBytes)), active: m.ActiveFileBytes, inactive: m.InactiveFileBytes,
+		dirty:  dirtyCache(m.FileDirtyBytes, m.FileWritebackBytes, cacheOf(m.FileBytes, m.ShmemBytes)),
+		active: m.ActiveFileBytes, inactive: m.InactiveFileBytes,
 		unevictable: m.UnevictableBytes, thp: m.AnonTHPBytes,
 		hugetlb: m.HugetlbBytes,
 	}

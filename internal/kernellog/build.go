@@ -245,6 +245,7 @@ func (r *report) allocation(inc *events.Incident, total *uint64, unknown *oom.Un
 	inc.Allocation = a
 
 	a.Order, a.GFP, a.GFPFlags = r.header.order, r.header.gfp, r.header.flags
+
 	switch {
 	case inc.Scope == events.ScopeSysrq:
 		a.Class = "sysrq"

@@ -3,6 +3,7 @@
 package kernellog
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -131,7 +132,9 @@ func taintOf(named, comm string) (tail string, ok bool) {
 
 	rest = strings.TrimRight(rest, " ")
 
-	return "", strings.HasPrefix("Not tainted", rest) || strings.HasPrefix("Tainted", rest) || strings.HasPrefix("Kdump: loaded Not tainted", rest)
+	return "", slices.ContainsFunc([]string{"Not tainted", "Tainted", "Kdump: loaded Not tainted"}, func(taint string) bool {
+		return strings.HasPrefix(taint, rest)
+	})
 }
 
 // afterTaint skips the taint flags up to the release, which starts with a digit.

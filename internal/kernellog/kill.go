@@ -267,7 +267,8 @@ func (p *parser) expects(r *report, k *kill) bool {
 	case len(r.kills) > 0:
 		// The line that announces a group may be missing. It is one if the chosen process
 		// comes once more.
-		return r.isMemcg && strings.HasPrefix(k.message, "Memory cgroup") && !r.inTableOnly(k.pid) && r.aside == 0 && closeTo(r.last, k.at, betweenMembers)
+		return r.isMemcg && strings.HasPrefix(k.message, "Memory cgroup") && !r.inTableOnly(k.pid) &&
+			r.aside == 0 && closeTo(r.last, k.at, betweenMembers)
 	case k.pid == 0:
 		return true
 	case r.chosen != nil:

@@ -318,7 +318,8 @@ func (r *report) ancestry(inc *events.Incident, unknown *oom.Unknowns) {
 
 	rung := events.Rung{
 		Cgroup: *l.Cgroup, Level: l.Level, Workload: l.Workload,
-		SwapUsageBytes: l.SwapUsageBytes, SwapMaxBytes: l.SwapLimitBytes, MemswUsageBytes: l.MemswUsageBytes, MemswMaxBytes: l.MemswLimitBytes,
+		SwapUsageBytes: l.SwapUsageBytes, SwapMaxBytes: l.SwapLimitBytes,
+		MemswUsageBytes: l.MemswUsageBytes, MemswMaxBytes: l.MemswLimitBytes,
 	}
 	if m := r.limits.memory; m != nil {
 		rung.UsageBytes, rung.MaxBytes = m.usage, m.limit

@@ -145,6 +145,7 @@ func (p *parser) taskInLine(s *stream, rec record, text string) bool {
 	}
 
 	r.limits.taskIn = task
+
 	if rec.torn {
 		return true
 	}
@@ -198,6 +199,7 @@ func (p *parser) statsHead(s *stream, rec record, text string) bool {
 	if !strings.HasPrefix(path, "/") || len(one.path) > maxPath {
 		return false
 	}
+
 	if r := s.open; one.path == "" && r != nil && r.at == inStats && !r.settled() {
 		r.statsCut = true // one of several
 		r.advance(rec, inStats)
@@ -262,6 +264,7 @@ func (r *report) statLine(rec record, text string) bool {
 
 	if wantedStats[key] && !rec.torn {
 		values[key] = n
+
 		r.edge(rec, func() { delete(values, key) })
 	}
 

@@ -363,6 +363,7 @@ func (m *memInfo) hugeLine(rec record, text string) bool {
 	free, ok2 := number(values["hugepages_free"])
 
 	size, ok3 := kib(values["hugepages_size"])
+
 	if rec.torn {
 		return true
 	}

@@ -39,7 +39,10 @@ func (p *parser) repeats(r *report) bool {
 			within = afterKill
 		}
 
-		if b.Passes == nil || b.Trigger == nil && inc.Trigger != nil || apart(before.last, r.first) > within || !before.last.uptime && before.last.wall.IsZero() {
+		startless := b.Trigger == nil && inc.Trigger != nil
+		timeless := !before.last.uptime && before.last.wall.IsZero()
+
+		if b.Passes == nil || startless || timeless || apart(before.last, r.first) > within {
 			return false
 		}
 

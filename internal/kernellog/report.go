@@ -357,6 +357,7 @@ func (r *report) split() (alone []*report) {
 
 		return false
 	})
+
 	if len(alone) == 0 {
 		return nil
 	}

@@ -215,7 +215,11 @@ func (r *report) nameOf(pid int) string {
 // among the victims.
 func (r *report) choice(victims []events.Victim, unknown *oom.Unknowns) *events.Chosen {
 	pid := r.chosenOf()
-	if pid == 0 || slices.ContainsFunc(victims, func(v events.Victim) bool { return v.PID == pid || v.TID == pid || v.Role == events.RoleChosen }) {
+	died := slices.ContainsFunc(victims, func(v events.Victim) bool {
+		return v.PID == pid || v.TID == pid || v.Role == events.RoleChosen
+	})
+
+	if pid == 0 || died {
 		return nil
 	}
 

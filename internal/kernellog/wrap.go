@@ -134,7 +134,8 @@ func startsMessage(text string) bool {
 	_, _, stat := statOf(text)
 	word, _, _ := strings.Cut(text, " ")
 
-	return stat || isDigits(word) || strings.HasPrefix(text, " ") || strings.HasPrefix(text, "[") || strings.Contains(text, " invoked oom-killer: ")
+	return stat || isDigits(word) || strings.HasPrefix(text, " ") || strings.HasPrefix(text, "[") ||
+		strings.Contains(text, " invoked oom-killer: ")
 }
 
 // messageOf returns a line from its message on, the whole line if there is none that can be long.
@@ -179,7 +180,11 @@ func unglue(rec record) []record {
 		inner, after, found := strings.Cut(rest[at+len(stamp):], "] ")
 		ns, timed := seconds(strings.TrimSpace(inner))
 
-		if !found || !timed || !strings.Contains(inner, ".") || !startsMessage(after) || ns < one.uptimeNS || ns-one.uptimeNS > uint64(longestPause) {
+		if !found || !timed || !strings.Contains(inner, ".") || !startsMessage(after) {
+			break
+		}
+
+		if ns < one.uptimeNS || ns-one.uptimeNS > uint64(longestPause) {
 			break
 		}
 

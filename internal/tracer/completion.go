@@ -210,6 +210,7 @@ func (c *completion) limiter(log *events.Incident) {
 
 		l.Level, l.Workload = r.Level, r.Workload
 		l.UsageBytes, l.LimitBytes = cmp.Or(r.UsageBytes, l.UsageBytes), cmp.Or(r.MaxBytes, l.LimitBytes)
+
 		l.SwapUsageBytes, l.SwapLimitBytes = cmp.Or(r.SwapUsageBytes, l.SwapUsageBytes), cmp.Or(r.SwapMaxBytes, l.SwapLimitBytes)
 		if l.V1() {
 			oom.V1Limiter(&l, l.Which)
