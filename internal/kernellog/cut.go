@@ -35,7 +35,6 @@ func (r *report) edge(rec record, drop func()) {
 // cutAt takes note that a line of the report is cut at its width.
 func (r *report) cutAt(rec record) {
 	if rec.torn && rec.width >= narrowest {
-		r.cut = true
 		r.cutWidth = rec.width
 	}
 }

@@ -13,9 +13,10 @@
 // A report holds the lines of one OOM invocation in one stream: of a host, and of one task
 // or CPU if printk names it. The kernel writes the sections of a report in a fixed order
 // (section, in report.go) and one report at a time. A line that is out of order, that
-// contradicts the open report (another cgroup, a victim that is not in the task table), or
-// that comes late therefore starts a report of its own. Lines missing from a log cost
-// fields; they do not mix two reports, as far as the remaining lines can be distinguished.
+// contradicts the open report (another cgroup, a cgroup's limit instead of the node), or that
+// comes late therefore starts a report of its own. Lines missing from a log, and what stands
+// at the end of cut ones, cost fields; they do not mix two reports, as far as the remaining
+// lines can be distinguished.
 package kernellog
 
 import (

@@ -143,7 +143,6 @@ type report struct {
 	// column at which lines are cut, 0 if none is.
 	edges    []edge
 	cutWidth int
-	cut      bool
 	user     bool             // of a killer in user space
 	sequel   *sequel          // what followed a kill, until that is found
 	joined   bool             // the kill of the sequel was found

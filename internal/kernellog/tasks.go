@@ -63,8 +63,6 @@ func (p *parser) tasksLine(s *stream, rec record, text string) bool {
 
 	if cut || len(r.tasks) >= maxTasks {
 		r.tasksCut++
-		r.cut = r.cut || cut
-
 		return true
 	}
 

@@ -173,7 +173,7 @@ func (b limitBlock) path(c *events.Cgroup, columns int) []string {
 		}
 	}
 
-	if b.wide || c.Path == "" {
+	if c.ID != 0 && (b.wide || c.Path == "") { // a kernel log has no ids
 		return []string{path, fmt.Sprintf("cgroup %d of hierarchy %d", c.ID, c.Hierarchy)}
 	}
 
