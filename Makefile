@@ -15,7 +15,7 @@ export GIT_CONFIG_KEY_0 := safe.directory
 export GIT_CONFIG_VALUE_0 := $(CURDIR)
 
 .DEFAULT_GOAL := build
-.PHONY: help go build demo test test-unit test-root test-fuzz test-cri test-machines test-killers test-pods test-systemd test-power test-survival test-matrix vm-test generate check-generate check-fuzz btf lint setup clean
+.PHONY: help go build demo test test-unit test-root test-fuzz test-cri test-runtimes test-machines test-killers test-pods test-systemd test-power test-survival test-matrix vm-test generate check-generate check-fuzz btf lint setup clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -32,7 +32,7 @@ go: # fetch Go if there is none that is new enough
 setup: go ## install what the tests need (Debian, root)
 	scripts/setup.sh
 
-test: setup lint check-generate test-unit test-root test-cri test-machines ## all tests (root); installs what they need
+test: setup lint check-generate test-unit test-root test-runtimes test-cri test-machines ## all tests (root); installs what they need
 	$(MAKE) --no-print-directory -j2 -k test-fuzz vm-test # emulators wait a lot; fuzzing takes what is left
 
 # What needs this machine's kernel, and root; one after the other: each counts kills.
@@ -63,6 +63,9 @@ FUZZ_FOUND = $(shell grep -r --include='*_test.go' '^func Fuzz' * | sed -E 's|^i
 check-fuzz:
 	@new="$(filter-out $(FUZZ) $(FUZZ_SHORT),$(FUZZ_FOUND))"; [ -z "$$new" ] || { echo "neither FUZZ nor FUZZ_SHORT lists $$new"; exit 1; }
 	@gone="$(filter-out $(FUZZ_FOUND),$(FUZZ) $(FUZZ_SHORT))"; [ -z "$$gone" ] || { echo "FUZZ and FUZZ_SHORT list what no package has: $$gone"; exit 1; }
+
+test-runtimes: build ## real runtimes and a database as victims: advice names their settings (root, Debian)
+	OOMTRACE_LAB=1 go test -C test/runtimes -count=1 -timeout 5m .
 
 test-cri: build ## pods on real containerds, old and new (root, Debian, cgroup v1)
 	scripts/containerd.sh

@@ -13,6 +13,7 @@ packages=(
 	qemu-system-x86 qemu-system-arm busybox-static cpio # guests
 	mmdebstrap debian-archive-keyring e2fsprogs # a whole Debian as a guest
 	gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross # what runs in them
+	default-jdk-headless nodejs php-cli python3 postgresql # victims of test-runtimes
 	curl ca-certificates xz-utils zstd lz4 binutils make git
 )
 
@@ -29,5 +30,10 @@ done
 [ "$(id -u)" = 0 ] || die "missing: ${missing[*]}: run as root"
 echo "setup.sh: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
+
+# The package of the database would make a cluster, and start it.
+cluster=/etc/postgresql-common/createcluster.conf
+[ -e $cluster ] || { mkdir -p ${cluster%/*}; echo 'create_main_cluster = false' > $cluster; }
+
 apt-get update -q
-apt-get install -q -y --no-install-recommends "${missing[@]}"
+apt-get install -q -y --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}"

@@ -22,18 +22,19 @@ const (
 const goSection = ".go.buildinfo"
 
 // builtByGo reports whether an executable has a section of that name. It reads the header of
-// the file, its section headers and their names. It parses by hand: debug/elf reads all
-// sections that a header claims, and the header is anybody's.
-func builtByGo(path string) bool {
+// the file, its section headers and their names; a file that has none of these is no error. It
+// parses by hand: debug/elf reads all sections that a header claims, and the header is
+// anybody's.
+func builtByGo(path string) (bool, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer file.Close()
 
 	names, err := sectionNames(file)
 
-	return err == nil && bytes.Contains(names, []byte("\x00"+goSection+"\x00"))
+	return err == nil && bytes.Contains(names, []byte("\x00"+goSection+"\x00")), nil
 }
 
 // sectionNames returns the table of section names of a 64-bit little-endian ELF file.

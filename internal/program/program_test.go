@@ -33,16 +33,23 @@ func (p process) files(pid string) map[string]string {
 
 	dir := "proc/" + pid + "/"
 
-	return map[string]string{
+	files := map[string]string{
 		dir + "stat":    pid + " (" + p.comm + ") S 1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0",
 		dir + "exe/":    p.exe,
 		dir + "cmdline": entries(p.args),
 		dir + "environ": entries(p.env),
-		dir + "maps":    p.maps,
+		dir + "maps":    p.maps + stack,
 	}
+
+	if file, ok := strings.CutPrefix(p.exe, "../../"); ok { // one of the tree
+		files[file] = "#!"
+	}
+
+	return files
 }
 
 const (
+	stack     = "7ffc10-7ffc20 rw-p 00000000 00:00 0   [stack]\n"
 	libjvm    = "7f10-7f20 r-xp 00000000 08:01 12   /usr/lib/jvm/java-17-openjdk-amd64/lib/server/libjvm.so\n"
 	libpython = "7f10-7f20 r-xp 00000000 08:01 12   /usr/lib/x86_64-linux-gnu/libpython3.11.so.1.0\n"
 	libcore   = "7f10-7f20 r-xp 00000000 08:01 12   /usr/share/dotnet/shared/Microsoft.NETCore.App/8.0.1/libcoreclr.so\n"
@@ -93,7 +100,7 @@ func TestProgramsAreRecognized(t *testing.T) {
 			`{"kind":"other","name":"soffice.bin","by":"executable"}`,
 		},
 		"a shell script named java": {
-			process{comm: "java", exe: "/nowhere/bash", args: "bash /usr/bin/java -Xmx1g"},
+			process{comm: "java", exe: "../../bin/bash", args: "bash /usr/bin/java -Xmx1g"},
 			`{"kind":"other","name":"bash","by":"executable"}`,
 		},
 		"Go": {
@@ -107,7 +114,7 @@ func TestProgramsAreRecognized(t *testing.T) {
 			`{"kind":"other","name":"sh","by":"executable"}`,
 		},
 		"a script named go": {
-			process{comm: "go", exe: "/nowhere/go", args: "go build", env: "GOMEMLIMIT=1"},
+			process{comm: "go", exe: "../../bin/go", args: "go build", env: "GOMEMLIMIT=1"},
 			`{"kind":"other","name":"go","by":"executable"}`,
 		},
 		"Python": {
@@ -115,7 +122,7 @@ func TestProgramsAreRecognized(t *testing.T) {
 			`{"kind":"python","name":"python3.11","by":"executable","settings":[]}`,
 		},
 		"Python in a debugger": {
-			process{comm: "gdb", exe: "/nowhere/gdb", args: "gdb", maps: libpython},
+			process{comm: "gdb", exe: "../../bin/gdb", args: "gdb", maps: libpython},
 			`{"kind":"other","name":"gdb","by":"executable"}`,
 		},
 		"PostgreSQL with Python in it": {
@@ -147,7 +154,7 @@ func TestProgramsAreRecognized(t *testing.T) {
 				`{"name":"memory_limit","value":"64M","bytes":67108864,"source":"command line"}]}`,
 		},
 		"PHP in a web server": {
-			process{comm: "apache2", exe: "/nowhere/apache2", args: "apache2 -k start", maps: libphp},
+			process{comm: "apache2", exe: "../../bin/apache2", args: "apache2 -k start", maps: libphp},
 			`{"kind":"php","name":"apache2","by":"library"}`,
 		},
 		"MariaDB": {
@@ -170,7 +177,7 @@ func TestProgramsAreRecognized(t *testing.T) {
 			`{"kind":"vm","name":"firecracker","by":"executable"}`,
 		},
 		"a tool for images": {
-			process{comm: "qemu-img", exe: "/nowhere/qemu-img", args: "qemu-img convert -m 16 a b"},
+			process{comm: "qemu-img", exe: "../../bin/qemu-img", args: "qemu-img convert -m 16 a b"},
 			`{"kind":"other","name":"qemu-img","by":"executable"}`,
 		},
 		"runc init": {
@@ -182,7 +189,7 @@ func TestProgramsAreRecognized(t *testing.T) {
 			`{"kind":"sandbox","name":"runsc","by":"executable"}`,
 		},
 		"hostile": {
-			process{comm: "a) S (b", exe: "/\xff\x1b[2J" + strings.Repeat("x", 200), args: strings.Repeat("-Xmx ", 1<<17), env: strings.Repeat("=", 1<<20)},
+			process{comm: "a) S (b", exe: "../../bin/\xff\x1b[2J" + strings.Repeat("x", 200), args: strings.Repeat("-Xmx ", 1<<17), env: strings.Repeat("=", 1<<20)},
 			`{"kind":"other","name":"\u001b[2J` + strings.Repeat("x", 60) + `","by":"executable"}`,
 		},
 	} {
@@ -219,6 +226,25 @@ func TestAProcessWithoutAnExecutableHasNoProgram(t *testing.T) {
 
 	if p, got, err := (Reader{Root: testenv.Tree(t, files)}).Program(2); got != nil || err == nil {
 		t.Errorf("got program %+v of %+v and error %v, want none and an error", got, p, err)
+	}
+}
+
+// What cannot be read of a process that dies may be what it is recognized by: it is not another
+// program then.
+func TestAProcessWithoutMemoryHasNoProgram(t *testing.T) {
+	for _, lacks := range []string{"maps", "exe"} {
+		files := process{comm: "server", exe: "../../bin/server", args: "server"}.files("7")
+
+		switch lacks {
+		case "maps":
+			files["proc/7/maps"] = ""
+		case "exe":
+			delete(files, "bin/server")
+		}
+
+		if _, got, err := (Reader{Root: testenv.Tree(t, files)}).Program(7); got != nil || err == nil {
+			t.Errorf("without %s: got program %+v and error %v, want none and an error", lacks, got, err)
+		}
 	}
 }
 

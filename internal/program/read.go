@@ -64,7 +64,10 @@ func (r Reader) Program(pid int) (Process, *events.Program, error) {
 	}
 
 	r.readOptions(pid, &t)
-	r.readImage(pid, &t)
+
+	if err := r.readImage(pid, &t); err != nil {
+		return p, nil, err
+	}
 
 	if exe, err := os.Readlink(r.in(parent, "exe")); err == nil && exe == t.Executable {
 		t.StarterArgs, _ = r.args(parent)
@@ -154,32 +157,48 @@ func (r Reader) args(pid int) (args []string, partly bool) {
 }
 
 // readImage reads what else a process is recognized by, where the name of its executable is
-// not enough.
-func (r Reader) readImage(pid int, t *Traits) {
-	switch kindOf(fileName(t.Executable)) {
-	case "":
-		r.readMaps(pid, t)
-
-		if len(t.Libraries) == 0 {
-			t.BuiltByGo = builtByGo(r.in(pid, "exe"))
-		}
-	case events.ProgramPostgreSQL:
-		r.readMaps(pid, t)
+// not enough. What cannot be read may be what it is recognized by.
+func (r Reader) readImage(pid int, t *Traits) error {
+	kind := kindOf(fileName(t.Executable))
+	if kind != "" && kind != events.ProgramPostgreSQL || isRuncInit(t.Comm) {
+		return nil
 	}
+
+	err := r.readMaps(pid, t)
+	if kind != "" {
+		return nil // only its shared memory is not known
+	}
+
+	if err != nil || len(t.Libraries) > 0 {
+		return err
+	}
+
+	t.BuiltByGo, err = builtByGo(r.in(pid, "exe"))
+
+	return err
 }
 
 // readMaps reads the known libraries, and the largest shared mapping without a file, of
-// /proc/PID/maps (fs/proc/task_mmu.c: show_map_vma).
-func (r Reader) readMaps(pid int, t *Traits) {
+// /proc/PID/maps (fs/proc/task_mmu.c: show_map_vma). A process without memory has none.
+func (r Reader) readMaps(pid int, t *Traits) error {
 	file, err := os.Open(r.in(pid, "maps"))
 	if err != nil {
-		return
+		return err
 	}
 	defer file.Close()
 
-	for lines := bufio.NewScanner(io.LimitReader(file, maxMaps)); lines.Scan(); {
+	lines, any := bufio.NewScanner(io.LimitReader(file, maxMaps)), false
+
+	for lines.Scan() {
+		any = true
 		t.mapping(lines.Text())
 	}
+
+	if !any {
+		return fmt.Errorf("read process %d: it has no memory any more", pid)
+	}
+
+	return lines.Err()
 }
 
 // mapping adds a line of maps: "7f00-7f10 rw-s 00000000 00:01 4711   /dev/zero (deleted)".

@@ -25,7 +25,7 @@ import (
 // seconds to return from out_of_memory, while it prints its report to a slow console.
 func TestTheHeadlineComesWithTheFirstVictim(t *testing.T) {
 	out := &lines{}
-	tr := &Tracer{opts: Options{Sink: out}, followUp: newTestFollowUp(out)}
+	tr := &Tracer{opts: Options{Sink: out}, followUp: newTestFollowUp(out), programs: idlePrograms()}
 	c := incident.New(incident.Config{
 		Tier: events.TierFentry, PageSize: 4096, BootID: testBoot, Cgroups: resolve.NewTree(resolve.TreeOptions{}),
 		WallClock: func(ns uint64) time.Time { return time.Unix(0, int64(ns)) },

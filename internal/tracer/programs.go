@@ -33,7 +33,7 @@ const (
 // lookAfterNS are the times after the creation of a cgroup at which its processes are
 // examined: runtimes put a process into it that then executes another, and scripts do so once
 // more.
-var lookAfterNS = []uint64{1e9, 8e9, 60e9}
+var lookAfterNS = [...]uint64{1e9, 3e9, 8e9, 30e9, 120e9}
 
 // programs is the enricher that reports what victims ran. A victim drops its memory, and with
 // it all that shows its program, within a millisecond of the signal: where reading is too late
@@ -44,7 +44,7 @@ type programs struct {
 	clock   *host.BootClock
 	kills   chan programKill
 	looks   chan string // paths of cgroups; empty: all processes
-	pending [3]lookQueue
+	pending [len(lookAfterNS)]lookQueue
 	refused uint64
 	// hidden is true if /proc is that of another PID namespace: it has no victims.
 	hidden bool
@@ -293,16 +293,21 @@ func (p *programs) kill(k programKill) {
 	p.mu.Unlock()
 }
 
-// ran returns what a victim ran, nil if that is not known: as it is now, if the victim still
-// has its memory; as it was; or as another process of its name in its cgroup, such as the
-// next worker of the same server.
+// ran returns what a victim ran, nil if that is not known: as it was read before; as it is
+// now, if the victim still has its memory; or as another process of its name in its cgroup,
+// such as the next worker of the same server.
 func (p *programs) ran(v programVictim) *events.Program {
+	known, ok := p.known.entries[v.process.PID]
+	if ok = ok && v.is(known.process); ok && known.program.Kind != events.ProgramOther {
+		return known.program
+	}
+
 	if at, ran, err := p.reader.program(v.process.PID); err == nil && ran != nil && v.is(at) {
 		p.known.add(knownProgram{at, v.cgroup, ran}, p.exited)
 		return ran
 	}
 
-	if known, ok := p.known.entries[v.process.PID]; ok && v.is(known.process) {
+	if ok {
 		return known.program
 	}
 

@@ -79,7 +79,10 @@ func (m *machine) processes(path string, most int) (pids []int) {
 	return pids
 }
 
-// of returns an enricher that reads a machine. Its goroutine is not started.
+// idlePrograms is an enricher that nothing runs.
+func idlePrograms() *programs { return newPrograms(host.Reader{}, host.NewBootClock(), false) }
+
+// enricher returns an enricher that reads the machine. Its goroutine is not started.
 func (m *machine) enricher() *programs {
 	m.lives = make(map[int]knownProgram)
 

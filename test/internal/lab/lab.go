@@ -27,7 +27,7 @@ func Require(t testing.TB, programs ...string) {
 	t.Helper()
 
 	if os.Getenv("OOMTRACE_LAB") != "1" {
-		t.Skip("takes minutes and whole machines: set OOMTRACE_LAB=1, or run make vm-test, test-machines or test-cri")
+		t.Skip("takes minutes and whole machines: set OOMTRACE_LAB=1, or run make vm-test, test-machines, test-cri or test-runtimes")
 	}
 
 	for _, name := range programs {
