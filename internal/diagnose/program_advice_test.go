@@ -119,7 +119,10 @@ func TestAdviceIsForWhoSetTheLimit(t *testing.T) {
 		"a service": {service("cart.service", "/system.slice/cart.service"), []string{"systemctl set-property cart.service MemoryMax=666M."}, []string{"kubernetes", "docker"}},
 		"a service of a user": {service("cart.service", "/user.slice/user-1000.slice/user@1000.service/app.slice/cart.service"),
 			[]string{"systemctl --user set-property cart.service"}, nil},
-		"a container of Docker":             {docker, []string{"docker update --memory 666m " + containerID[:12]}, []string{"kubernetes", "systemctl"}},
+		"a container of Docker": {docker, []string{"docker update --memory 666m " + containerID[:12]}, []string{"kubernetes", "systemctl"}},
+		"a service with the name of a command": {service("a;reboot.service", "/system.slice/a;reboot.service"),
+			[]string{"systemctl set-property UNIT MemoryMax=SIZE"}, []string{"reboot"}},
+		"a service inside of a container":   {service("cart.service", "/lxc/web1/system.slice/cart.service"), nil, []string{"systemctl"}},
 		"a service of a node of Kubernetes": {ofKubelet, []string{"systemctl set-property"}, []string{"If the workload needs"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,11 +3,12 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // raisedBy is the factor by which an example raises a limit: 20 to 40 % above real usage are
@@ -29,11 +30,23 @@ var raiseAdvice = []advice{
 	},
 }
 
-// unit is the systemd unit whose limit was hit; empty if it was another's.
+// unit is the systemd unit of the host whose limit was hit; empty if it was another's. A unit
+// inside of a container has a cgroup of that above it.
 func (f *facts) unit() string {
 	l := f.limiter
-	if !f.is(events.ScopeMemcg) || l.Level != events.LevelService || l.Workload == nil {
+	if !f.is(events.ScopeMemcg) || l.Level != events.LevelService || l.Workload == nil || l.Cgroup == nil {
 		return ""
+	}
+
+	above, ok := strings.CutSuffix(l.Cgroup.Path, "/"+l.Workload.Unit)
+	if !ok {
+		return ""
+	}
+
+	for _, name := range strings.FieldsFunc(above, func(r rune) bool { return r == '/' }) {
+		if !strings.HasSuffix(name, ".slice") && !strings.HasPrefix(name, "user@") {
+			return ""
+		}
 	}
 
 	return l.Workload.Unit
@@ -66,7 +79,7 @@ func (f *facts) raised() (mib uint64, ok bool) {
 
 func raiseUnit(f *facts) string {
 	mib, ok := f.raised()
-	if !ok {
+	if unit := f.unit(); !ok || !typed.MatchString(unit) {
 		return ""
 	}
 
@@ -76,20 +89,23 @@ func raiseUnit(f *facts) string {
 	}
 
 	return fmt.Sprintf("If %s needs this much memory, raise its limit, such as by 30 %%: systemctl%s set-property %s MemoryMax=%dM.",
-		phrase.ClipName(f.unit()), user, phrase.ClipName(f.unit()), mib)
+		f.unit(), user, f.unit(), mib)
 }
 
+// typed matches a name that means nothing else to a shell: somebody will paste the command.
+var typed = regexp.MustCompile(`^[A-Za-z0-9@:._][A-Za-z0-9@:._-]{0,254}$`)
+
 func raiseContainer(f *facts) string {
+	const idBytes = 12 // of an id, as these commands show it
+
+	w := f.limiter.Workload
+	name := cmp.Or(w.Container, w.ContainerID[:min(idBytes, len(w.ContainerID))])
+
 	mib, ok := f.raised()
-	if !ok {
+	if !ok || !typed.MatchString(name) {
 		return ""
 	}
 
-	name := f.limiter.Workload.Container
-	if name == "" {
-		name = f.limiter.Workload.ContainerID[:min(12, len(f.limiter.Workload.ContainerID))]
-	}
-
 	return fmt.Sprintf("If the container needs this much memory, raise its limit, such as by 30 %%: %s update --memory %dm %s, with "+
-		"--memory-swap where that is set.", f.engine(), mib, phrase.ClipName(name))
+		"--memory-swap where that is set.", f.engine(), mib, name)
 }

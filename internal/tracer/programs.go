@@ -5,10 +5,12 @@ package tracer
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/program"
 )
 
@@ -25,6 +27,9 @@ const (
 	// maxProgramKills is how many kills may wait for the programs of their victims, and
 	// maxProgramVictims how many victims of one have theirs read.
 	maxProgramKills, maxProgramVictims = 512, 16
+	// hangsNS is how long the read of one process may take until nothing waits for it any more:
+	// the file system of an executable may never answer.
+	hangsNS = 2e9
 	// sameStartNS is how much two readings of the start of a process may differ: one is in
 	// ticks of 10 ms, the other was converted to wall time.
 	sameStartNS = 50e6
@@ -46,6 +51,8 @@ type programs struct {
 	looks   chan string // paths of cgroups; empty: all processes
 	pending [len(lookAfterNS)]lookQueue
 	refused uint64
+	// began is when the read began that goes on, in nanoseconds since boot; 0: none does.
+	began atomic.Uint64
 	// hidden is true if /proc is that of another PID namespace: it has no victims.
 	hidden bool
 
@@ -122,6 +129,11 @@ func (p *programs) start(inc *events.Incident) bool {
 		return false
 	}
 
+	if p.hangs() {
+		p.refused++
+		return false
+	}
+
 	select {
 	case p.kills <- programKill{id: inc.ID, victims: p.victims(inc)}:
 		return true
@@ -129,6 +141,12 @@ func (p *programs) start(inc *events.Incident) bool {
 		p.refused++
 		return false
 	}
+}
+
+// hangs reports whether a read does not return.
+func (p *programs) hangs() bool {
+	began, now := p.began.Load(), kernel.BootNS()
+	return began != 0 && now > began+hangsNS
 }
 
 func (p *programs) findings(uint64, bool) []finding {
@@ -246,6 +264,9 @@ func (p *programs) walk(ctx context.Context, path string, most int) {
 // examine reads what a process runs if that is not known. One that is none of the known kinds
 // is read each time: it may be a script that will execute a program of its own name.
 func (p *programs) examine(pid int, path string) {
+	p.began.Store(kernel.BootNS())
+	defer p.began.Store(0)
+
 	at, err := p.reader.process(pid)
 	if err != nil {
 		return
@@ -267,6 +288,9 @@ func (p *programs) exited(pid int) bool {
 
 // kill reads or recalls the programs of victims.
 func (p *programs) kill(k programKill) {
+	p.began.Store(kernel.BootNS())
+	defer p.began.Store(0)
+
 	change := &events.Incident{ID: k.id}
 
 	for _, v := range k.victims {

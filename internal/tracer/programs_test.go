@@ -11,6 +11,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
+	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/program"
 )
 
@@ -299,6 +300,26 @@ func TestAKillWithoutRoomIsCounted(t *testing.T) {
 
 	if _, got := p.dropped(); got != 3 {
 		t.Errorf("got %d dropped, want 3", got)
+	}
+}
+
+// A file system that never answers may hold an executable.
+func TestNothingWaitsForAReadThatHangs(t *testing.T) {
+	p := idlePrograms()
+	p.began.Store(kernel.BootNS())
+
+	if !p.start(killOf(p, 7, "java", "/a")) {
+		t.Error("got a kill that is not awaited during a read, want it awaited")
+	}
+
+	p.began.Store(kernel.BootNS() - hangsNS - 1)
+
+	if p.start(killOf(p, 7, "java", "/a")) {
+		t.Error("got a kill that is awaited during a read that hangs, want it left alone")
+	}
+
+	if _, got := p.dropped(); got != 1 {
+		t.Errorf("got %d dropped, want 1", got)
 	}
 }
 
