@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 )
@@ -19,7 +20,7 @@ import (
 // The bounds of what is read of a process, in bytes. A process chooses all of it: an
 // argument has up to 128 KiB, a class path often more than one page.
 const (
-	maxStat = 4 << 10
+	maxStat = 1 << 10
 	maxArgs = 256 << 10
 	maxMaps = 1 << 20
 	// tickNS is a clock tick in /proc, USER_HZ.
@@ -86,7 +87,9 @@ func (r Reader) in(pid int, name string) string {
 
 // stat parses /proc/PID/stat. The name is in parentheses, and may contain some itself.
 func (r Reader) stat(pid int) (p Process, parent int, err error) {
-	text, _, err := readUpTo(r.in(pid, "stat"), maxStat)
+	var buffer [maxStat]byte
+
+	text, err := readInto(buffer[:], r.in(pid, "stat"))
 	if err != nil {
 		return p, 0, err
 	}
@@ -224,6 +227,25 @@ func (t *Traits) mapping(line string) {
 
 	if err1 == nil && err2 == nil && to > from {
 		t.SharedBytes = max(t.SharedBytes, to-from)
+	}
+}
+
+// readInto reads the start of a file in one system call, as /proc has it. It makes the calls
+// itself: os.File would register each file with the poller, and this one is read most.
+func readInto(buffer []byte, path string) ([]byte, error) {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(fd)
+
+	for {
+		n, err := syscall.Read(fd, buffer)
+		if err == syscall.EINTR {
+			continue
+		}
+
+		return buffer[:max(n, 0)], err
 	}
 }
 

@@ -20,8 +20,9 @@ const (
 	// processesPerSecond bounds how many processes are examined, kills apart: each takes some
 	// 20 µs if it is known already, else 0.2 ms.
 	processesPerSecond = 256
-	// processesPerLook bounds how many processes of one cgroup are examined at a time.
-	processesPerLook = 64
+	// processesPerLook bounds how many processes of one cgroup are examined at a time, and
+	// maxSiblings how many of a victim's cgroup are compared with it.
+	processesPerLook, maxSiblings = 64, 16
 	// maxLooks is how many cgroups may wait to be examined.
 	maxLooks = 512
 	// maxProgramKills is how many kills may wait for the programs of their victims, and
@@ -343,7 +344,7 @@ func (p *programs) ran(v programVictim) *events.Program {
 		return ran
 	}
 
-	for _, pid := range p.reader.processes(v.cgroup, processesPerLook) {
+	for _, pid := range p.reader.processes(v.cgroup, maxSiblings) {
 		if at, err := p.reader.process(pid); err != nil || at.Comm != v.process.Comm {
 			continue
 		}
