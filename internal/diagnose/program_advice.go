@@ -244,8 +244,8 @@ func rubyAdvice(f *facts) string {
 		return ""
 	}
 
-	return fmt.Sprintf("Ruby has no setting that bounds its memory: limit workers and threads, and recycle workers. MALLOC_ARENA_MAX is %s; "+
-		"jemalloc keeps less freed memory.", phrase.ClipName(s.Value))
+	return fmt.Sprintf("Ruby has no setting that bounds its memory: limit workers and threads, and recycle workers. "+
+		"MALLOC_ARENA_MAX is %s; jemalloc keeps less freed memory.", phrase.ClipName(s.Value))
 }
 
 func phpAdvice(f *facts) string {
@@ -259,8 +259,8 @@ func phpAdvice(f *facts) string {
 		many = fmt.Sprintf(" %d processes named %s were there.", n, phrase.ClipName(f.victim.Comm))
 	}
 
-	return fmt.Sprintf("PHP: memory_limit is %s (%s) for each process, and the limit of all is %s: no more than %d can have as much.%s Lower it, "+
-		"or the number of processes (pm.max_children of PHP-FPM).",
+	return fmt.Sprintf("PHP: memory_limit is %s (%s) for each process, and the limit of all is %s: no more than %d can have as "+
+		"much.%s Lower it, or the number of processes (pm.max_children of PHP-FPM).",
 		phrase.Size(h.bytes), h.source, phrase.Size(limit), limit/h.bytes, many)
 }
 
@@ -293,8 +293,9 @@ func postgresAdvice(f *facts) string {
 		backends = fmt.Sprintf(" %d processes or more were there.", n)
 	}
 
-	return fmt.Sprintf("PostgreSQL: %s is %s (%s), and %s for each sort or hash of each connection comes on top: together they must fit into "+
-		"the limit of %s. A quarter of it (%s) is usual for shared_buffers.%s Limit the connections with a pooler, and lower work_mem.",
+	return fmt.Sprintf("PostgreSQL: %s is %s (%s), and %s for each sort or hash of each connection comes on top: together they "+
+		"must fit into the limit of %s. A quarter of it (%s) is usual for shared_buffers.%s Limit the connections with a pooler, "+
+		"and lower work_mem.",
 		s.Name, phrase.Size(*s.Bytes), s.Source, work, phrase.Size(limit), f.partOfLimit(0.25), backends)
 }
 

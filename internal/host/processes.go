@@ -34,8 +34,10 @@ func (r Reader) Processes(path string, most int) []int {
 	var pids []int
 
 	for line := range strings.Lines(string(text)) {
+		number, whole := strings.CutSuffix(line, "\n")
+
 		// 0 is a process outside of our pid namespace.
-		if pid, err := strconv.Atoi(strings.TrimSuffix(line, "\n")); err == nil && pid > 0 && strings.HasSuffix(line, "\n") && len(pids) < most {
+		if pid, err := strconv.Atoi(number); err == nil && pid > 0 && whole && len(pids) < most {
 			pids = append(pids, pid)
 		}
 	}

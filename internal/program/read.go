@@ -168,11 +168,11 @@ func (r Reader) readImage(pid int, t *Traits) error {
 	}
 
 	err := r.readMaps(pid, t)
-	if kind != "" {
-		return nil // only its shared memory is not known
-	}
 
-	if err != nil || len(t.Libraries) > 0 {
+	switch {
+	case kind != "":
+		return nil // only its shared memory is not known
+	case err != nil || len(t.Libraries) > 0:
 		return err
 	}
 
@@ -194,6 +194,7 @@ func (r Reader) readMaps(pid int, t *Traits) error {
 
 	for lines.Scan() {
 		any = true
+
 		t.mapping(lines.Text())
 	}
 

@@ -156,6 +156,7 @@ func TestProgramsOfVictims(t *testing.T) {
 			k := m.lives[7]
 			k.process.StartNS = 9e9
 			m.lives[7] = k
+
 			p.walk(t.Context(), "/b", processesPerLook)
 		}, ""},
 		"another of its name is known": {func(m *machine, p *programs) {
@@ -279,6 +280,7 @@ func TestAKillGoesBeforeLooks(t *testing.T) {
 	}
 
 	began := time.Now()
+
 	p.finish(time.Minute)
 
 	if took := time.Since(began); took > time.Second {

@@ -365,6 +365,7 @@ func run(t *testing.T, name string, args ...string) {
 	t.Helper()
 
 	cmd := exec.Command(name, args...)
+
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 
 	if out, err := cmd.CombinedOutput(); err != nil {
