@@ -199,7 +199,7 @@ func TestProgramsAreRecognized(t *testing.T) {
 				maps.Copy(files, test.parent.files("1"))
 			}
 
-			p, got, err := Reader{Root: testenv.Tree(t, files)}.Program(4711)
+			p, got, err := (&Reader{Root: testenv.Tree(t, files)}).Program(4711)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -224,7 +224,7 @@ func TestAProcessWithoutAnExecutableHasNoProgram(t *testing.T) {
 	files := process{comm: "kthreadd"}.files("2")
 	delete(files, "proc/2/exe/")
 
-	if p, got, err := (Reader{Root: testenv.Tree(t, files)}).Program(2); got != nil || err == nil {
+	if p, got, err := (&Reader{Root: testenv.Tree(t, files)}).Program(2); got != nil || err == nil {
 		t.Errorf("got program %+v of %+v and error %v, want none and an error", got, p, err)
 	}
 }
@@ -242,7 +242,7 @@ func TestAProcessWithoutMemoryHasNoProgram(t *testing.T) {
 			delete(files, "bin/server")
 		}
 
-		if _, got, err := (Reader{Root: testenv.Tree(t, files)}).Program(7); got != nil || err == nil {
+		if _, got, err := (&Reader{Root: testenv.Tree(t, files)}).Program(7); got != nil || err == nil {
 			t.Errorf("without %s: got program %+v and error %v, want none and an error", lacks, got, err)
 		}
 	}

@@ -20,18 +20,19 @@ import (
 // The bounds of what is read of a process, in bytes. A process chooses all of it: an
 // argument has up to 128 KiB, a class path often more than one page.
 const (
-	maxStat = 1 << 10
 	maxArgs = 256 << 10
 	maxMaps = 1 << 20
 	// tickNS is a clock tick in /proc, USER_HZ.
 	tickNS = 10e6
 )
 
-// Reader reads processes in a mount of /proc. It has no state, so it is safe for concurrent
-// use.
+// Reader reads processes in a mount of /proc. It reads all files into one buffer, so it belongs
+// to one goroutine: processes are read where memory is short, and kills come in storms.
 type Reader struct {
 	// Root is the directory of /proc; empty is "/".
 	Root string
+
+	buffer []byte // made by the first read
 }
 
 // Process identifies a process: its id may be given to another one, and exec replaces what
@@ -43,7 +44,7 @@ type Process struct {
 }
 
 // Process returns what /proc/PID/stat has. Reading it needs no lock of the process.
-func (r Reader) Process(pid int) (Process, error) {
+func (r *Reader) Process(pid int) (Process, error) {
 	p, _, err := r.stat(pid)
 	return p, err
 }
@@ -53,7 +54,7 @@ func (r Reader) Process(pid int) (Process, error) {
 // four files, and the executable or the mappings if its name is not enough (some 0.1 ms).
 // Mappings, command line and environment wait for the lock of the process's mappings, and the
 // executable for its file system.
-func (r Reader) Program(pid int) (Process, *events.Program, error) {
+func (r *Reader) Program(pid int) (Process, *events.Program, error) {
 	p, parent, err := r.stat(pid)
 	if err != nil {
 		return p, nil, err
@@ -81,15 +82,13 @@ func (r Reader) Program(pid int) (Process, *events.Program, error) {
 	return p, Identify(t), nil
 }
 
-func (r Reader) in(pid int, name string) string {
+func (r *Reader) in(pid int, name string) string {
 	return filepath.Join("/", r.Root, "proc", strconv.Itoa(pid), name)
 }
 
 // stat parses /proc/PID/stat. The name is in parentheses, and may contain some itself.
-func (r Reader) stat(pid int) (p Process, parent int, err error) {
-	var buffer [maxStat]byte
-
-	text, err := readInto(buffer[:], r.in(pid, "stat"))
+func (r *Reader) stat(pid int) (p Process, parent int, err error) {
+	text, _, err := r.read(r.in(pid, "stat"))
 	if err != nil {
 		return p, 0, err
 	}
@@ -120,12 +119,13 @@ func (r Reader) stat(pid int) (p Process, parent int, err error) {
 
 // readOptions reads the environment before the command line: a process always has the latter,
 // so an empty one means that its memory is gone, and nothing is known of either.
-func (r Reader) readOptions(pid int, t *Traits) {
-	env, whole, err := readUpTo(r.in(pid, "environ"), maxArgs)
+func (r *Reader) readOptions(pid int, t *Traits) {
+	env, whole, err := r.read(r.in(pid, "environ"))
+	known, empty := selected(env), len(env) == 0
 	t.Args, t.Partly = r.args(pid)
 
-	if err == nil && whole && (len(env) > 0 || len(t.Args) > 0) {
-		t.Env = selected(env)
+	if err == nil && whole && (!empty || len(t.Args) > 0) {
+		t.Env = known
 	}
 }
 
@@ -145,8 +145,8 @@ func selected(environ []byte) map[string]string {
 
 // args returns a command line, nil if it cannot be read; partly, if it is longer than is
 // read.
-func (r Reader) args(pid int) (args []string, partly bool) {
-	text, whole, err := readUpTo(r.in(pid, "cmdline"), maxArgs)
+func (r *Reader) args(pid int) (args []string, partly bool) {
+	text, whole, err := r.read(r.in(pid, "cmdline"))
 	if err != nil || len(text) == 0 {
 		return nil, true
 	}
@@ -161,7 +161,7 @@ func (r Reader) args(pid int) (args []string, partly bool) {
 
 // readImage reads what else a process is recognized by, where the name of its executable is
 // not enough. What cannot be read may be what it is recognized by.
-func (r Reader) readImage(pid int, t *Traits) error {
+func (r *Reader) readImage(pid int, t *Traits) error {
 	kind := kindOf(fileName(t.Executable))
 	if kind != "" && kind != events.ProgramPostgreSQL || isRuncInit(t.Comm) {
 		return nil
@@ -183,7 +183,7 @@ func (r Reader) readImage(pid int, t *Traits) error {
 
 // readMaps reads the known libraries, and the largest shared mapping without a file, of
 // /proc/PID/maps (fs/proc/task_mmu.c: show_map_vma). A process without memory has none.
-func (r Reader) readMaps(pid int, t *Traits) error {
+func (r *Reader) readMaps(pid int, t *Traits) error {
 	file, err := os.Open(r.in(pid, "maps"))
 	if err != nil {
 		return err
@@ -195,7 +195,9 @@ func (r Reader) readMaps(pid int, t *Traits) error {
 	for lines.Scan() {
 		any = true
 
-		t.mapping(lines.Text())
+		if line := lines.Bytes(); bytes.Contains(line, []byte(".so")) || bytes.Contains(line, []byte("s ")) {
+			t.mapping(string(line))
+		}
 	}
 
 	if !any {
@@ -231,37 +233,33 @@ func (t *Traits) mapping(line string) {
 	}
 }
 
-// readInto reads the start of a file in one system call, as /proc has it. It makes the calls
-// itself: os.File would register each file with the poller, and this one is read most.
-func readInto(buffer []byte, path string) ([]byte, error) {
+// read reads a file up to the size of the buffer, and reports whether that is all. The text is
+// valid until the next call. It makes the system calls itself: os.File would register each file
+// with the poller.
+func (r *Reader) read(path string) (text []byte, whole bool, err error) {
+	if r.buffer == nil {
+		r.buffer = make([]byte, maxArgs+1)
+	}
+
 	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer syscall.Close(fd)
 
-	for {
-		n, err := syscall.Read(fd, buffer)
-		if err == syscall.EINTR {
-			continue
+	for n := 0; ; {
+		got, err := syscall.Read(fd, r.buffer[n:maxArgs+1])
+
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return nil, false, err
+		case got == 0 && n <= maxArgs:
+			return r.buffer[:n], true, nil
+		case got == 0:
+			return r.buffer[:maxArgs], false, nil
+		default:
+			n += got
 		}
-
-		return buffer[:max(n, 0)], err
 	}
-}
-
-// readUpTo reads at most so many bytes of a file, and reports whether these are all.
-func readUpTo(path string, limit int64) (text []byte, whole bool, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, false, err
-	}
-	defer file.Close()
-
-	text, err = io.ReadAll(io.LimitReader(file, limit+1))
-	if err != nil {
-		return nil, false, err
-	}
-
-	return text[:min(int64(len(text)), limit)], int64(len(text)) <= limit, nil
 }

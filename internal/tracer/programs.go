@@ -85,7 +85,7 @@ type programVictim struct {
 }
 
 func newPrograms(reader host.Reader, clock *host.BootClock, hidden bool) *programs {
-	files := program.Reader{Root: reader.Root}
+	files := &program.Reader{Root: reader.Root}
 
 	return &programs{
 		reader: programReader{files.Program, files.Process, reader.Processes}, clock: clock, hidden: hidden,
