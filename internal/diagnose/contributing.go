@@ -390,7 +390,7 @@ func lostRace(f *facts) *finding {
 	e := f.eviction
 
 	ofNode := f.is(events.ScopeGlobal, events.ScopeCpuset, events.ScopeMempolicy) ||
-		f.is(events.ScopeMemcg) && f.limiter.Level == events.LevelKubepods // allocatableMemory.available
+		f.is(events.ScopeMemcg) && f.limiter.Level == events.LevelKubepods && !f.limiter.Workload.Nested() // allocatableMemory.available
 	if !ofNode || e.HardSinceNS == nil && e.SoftSinceNS == nil {
 		return nil
 	}

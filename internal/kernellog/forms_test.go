@@ -70,7 +70,7 @@ func caseOf(t *testing.T, name string) *events.Incident {
 }
 
 // known is a number that may be missing, as -1.
-func known(n *uint64) int64 {
+func valueOrNone(n *uint64) int64 {
 	if n == nil {
 		return -1
 	}
@@ -84,7 +84,7 @@ func TestLimitsOfForms(t *testing.T) {
 		"memsw": 200 << 20, "grep-three-lines": -1,
 	} {
 		inc := caseOf(t, name)
-		check(t, name, known(inc.Limiter.LimitBytes), want)
+		check(t, name, valueOrNone(inc.Limiter.LimitBytes), want)
 		check(t, name+": limit unknown", slices.Contains(inc.Unknown, "limiter.limit_bytes"), want < 0)
 	}
 }
@@ -97,7 +97,7 @@ func TestALimitThatIsCutOffIsUnknown(t *testing.T) {
 		}
 	}
 
-	if v := caseOf(t, "pager-cut").Victims[0]; known(v.AnonRSSBytes) != 480000<<10 || v.UID != nil || v.OOMScoreAdj != nil || v.FileRSSBytes != nil {
+	if v := caseOf(t, "pager-cut").Victims[0]; valueOrNone(v.AnonRSSBytes) != 480000<<10 || v.UID != nil || v.OOMScoreAdj != nil || v.FileRSSBytes != nil {
 		t.Errorf("got victim %+v, want nothing that was cut", v)
 	}
 }
@@ -106,12 +106,12 @@ func TestMemorySwapHasKeysOfItsOwn(t *testing.T) {
 	l, rung := caseOf(t, "memsw").Limiter, caseOf(t, "memsw").Ladder[0]
 
 	check(t, "which", l.Which, "memory.memsw.limit_in_bytes")
-	check(t, "usage", known(l.UsageBytes), 200<<20)
-	check(t, "memsw usage", known(l.MemswUsageBytes), 200<<20)
-	check(t, "memsw limit", known(l.MemswLimitBytes), 200<<20)
-	check(t, "swap limit", known(l.SwapLimitBytes), 200<<20)
-	check(t, "limit of memory", known(rung.MaxBytes), 100<<20)
-	check(t, "limit of both", known(rung.MemswMaxBytes), 200<<20)
+	check(t, "usage", valueOrNone(l.UsageBytes), 200<<20)
+	check(t, "memsw usage", valueOrNone(l.MemswUsageBytes), 200<<20)
+	check(t, "memsw limit", valueOrNone(l.MemswLimitBytes), 200<<20)
+	check(t, "swap limit", valueOrNone(l.SwapLimitBytes), 200<<20)
+	check(t, "limit of memory", valueOrNone(rung.MaxBytes), 100<<20)
+	check(t, "limit of both", valueOrNone(rung.MemswMaxBytes), 200<<20)
 
 	if v2 := caseOf(t, "report-v2").Limiter; v2.MemswUsageBytes != nil || v2.MemswLimitBytes != nil {
 		t.Errorf("cgroup v2: got %+v, want no memory+swap", v2)
@@ -155,8 +155,8 @@ func TestFormsOfOtherKernels(t *testing.T) {
 		t.Fatalf("got shares %+v, want those of aa and bb", shares)
 	}
 
-	check(t, "share of aa", known(shares[0].UsageBytes), 262100<<10)
-	check(t, "share of bb", known(shares[1].UsageBytes), 44<<10)
+	check(t, "share of aa", valueOrNone(shares[0].UsageBytes), 262100<<10)
+	check(t, "share of bb", valueOrNone(shares[1].UsageBytes), 44<<10)
 }
 
 func TestSysrqIsSeenInTheStack(t *testing.T) {
