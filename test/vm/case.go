@@ -57,7 +57,7 @@ const killsByUser = string(events.ScopeUser)
 
 // Cases in the order in which they run: what hurts a machine comes last.
 var Cases = []Case{
-	memcgLeaf, parentLimit, oomGroup, multithread, threads, fullChild, groupAllocates, groupShares, zombieLeader, sharedMM,
+	memcgLeaf, parentLimit, nestedGuest, nestedNode, oomGroup, multithread, threads, fullChild, groupAllocates, groupShares, zombieLeader, sharedMM,
 	orphanShares, tmpfs, hugePages, swapMax, swapOff, limitLowered, limitNonblock, memoryMin, noKillable, oomDisabled, alreadyExiting,
 	exitingThread, twoAtOnce, hostileNames, userKill, kernelKills, pidnsInit, oomInit, memoryHigh, stalledKill, highOrder,
 	sysrqF, sysrqAfterLimit, cpuset, mempolicy, allocatingTask, global, minTTL, hugePagesSetAside, hugePagesInUse, nodePageTables,

@@ -108,11 +108,16 @@ func (g *Guest) group(name, dirName string, limitMiB int, parent *group) *group 
 
 	g.groups = append(g.groups, made)
 	if limitMiB > 0 {
-		made.Max = uint64(limitMiB) << 20
-		made.set(g.limitFile(), fmt.Sprint(made.Max))
+		g.limit(made, limitMiB)
 	}
 
 	return made
+}
+
+// limit sets the limit of a cgroup.
+func (g *Guest) limit(of *group, mib int) {
+	of.Max = uint64(mib) << 20
+	of.set(g.limitFile(), fmt.Sprint(of.Max))
 }
 
 // leaf makes the cgroup of most cases.
