@@ -77,7 +77,7 @@ var placeReports = []struct {
 	}}, []string{"Build step x1y2z3ab… (BuildKit) reached its memory.max"}, []string{"Unit system.slice", "system.slice reached"}},
 	{"condor-slot.txt", []killPlace{{"job", "slot1_3 (HTCondor)", "slot1_3 (HTCondor)", "own_limit"}},
 		[]string{"slot1_3 (HTCondor) reached its memory.max"}, []string{"condor.service reached", "kubernetes:"}},
-	{"kata-container.txt", []killPlace{{"container", "container " + nestedA + ofPod, "container " + nestedA + ofPod, "own_limit"}},
+	{"kata-container.txt", []killPlace{{"container", "container " + nestedA + ofPod, "container " + nestedA + ofPod, "vm_memory"}},
 		[]string{"Container 3f2a91c0… of pod 6ba0af16… reached its memory.max"}, []string{"Pod 6ba0af16… reached"}},
 	{"ecs-task.txt", []killPlace{{
 		"job", "task " + ecsTask + " (ECS)", "container " + nestedA + " in task " + ecsTask + " (ECS)", "ancestor_limit",

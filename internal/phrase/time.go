@@ -30,8 +30,13 @@ var uptimeUntil = time.Unix(0, 0).AddDate(10, 0, 0)
 
 // When formats a point in time. An incident of a kernel log without a wall clock has
 // the machine's uptime as its time, counted from 1970 (see events.Incident); it is
-// written as the kernel does, in seconds.
+// written as the kernel does, in seconds. A log without any time has 0: nothing is killed
+// then.
 func When(at time.Time, layout string, loc *time.Location) string {
+	if at.Equal(time.Unix(0, 0)) {
+		return "time unknown"
+	}
+
 	if at.Before(uptimeUntil) && !at.Before(time.Unix(0, 0)) {
 		return fmt.Sprintf("[%d.%03d]", at.Unix(), at.Nanosecond()/1e6)
 	}

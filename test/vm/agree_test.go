@@ -95,7 +95,8 @@ var rules = map[string]rule{
 	"passes.suspending":         ignore("not logged"),
 
 	"follows": ignore("of SIGKILLs that are not logged"), "followed": ignore("not in the kernel's log"),
-	"wait": ignore("not logged"), "before": ignore("seen live only"), "audit": ignore("of live counters"),
+	"chosen": ignore("of a log alone"),
+	"wait":   ignore("not logged"), "before": ignore("seen live only"), "audit": ignore("of live counters"),
 	"limit_changes": ignore("seen live only"),
 	"shares":        ignore("read live"), "candidates": ignore("read at another time"), "node_state": ignore("read at another time"),
 	"node_at_kill":    ignore("the log's node_state, compared whole"),

@@ -94,6 +94,10 @@ func leaves(v reflect.Value, key string, do func(string, reflect.Value)) {
 	case v.Kind() == reflect.Struct && v.Type() != reflect.TypeFor[time.Time]():
 		for i := range v.NumField() {
 			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+			if name == "-" {
+				continue // no key
+			}
+
 			leaves(v.Field(i), strings.Trim(key+"."+name, "."), do)
 		}
 	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:

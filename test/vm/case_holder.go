@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/test/internal/must"
 )
 
@@ -111,15 +111,26 @@ func (g *Guest) startFilled(name string, args ...string) {
 
 // freeMiB is the free memory of zones that the kernel may use for itself.
 func freeMiB() int {
-	var free uint64
+	text, err := os.ReadFile("/proc/zoneinfo")
+	must.OK("read /proc/zoneinfo", err)
 
-	for _, z := range (host.Reader{}).State().Zones {
-		if z.Zone != "Movable" && z.FreeBytes != nil {
-			free += *z.FreeBytes
+	pages, movable := 0, false
+
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+
+		switch {
+		case len(fields) == 4 && fields[0] == "Node":
+			movable = fields[3] == "Movable"
+		case len(fields) == 3 && fields[0] == "pages" && fields[1] == "free" && !movable:
+			n, err := strconv.Atoi(fields[2])
+			must.OK("read /proc/zoneinfo", err)
+
+			pages += n
 		}
 	}
 
-	return int(free >> 20)
+	return pages * os.Getpagesize() >> 20
 }
 
 // nodeSlab fills the node with open pipes, which go with the process.
