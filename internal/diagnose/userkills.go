@@ -180,7 +180,9 @@ var userKillRules = []rule{
 		advice{
 			layer: application, text: "Check the log of the unit's manager; memory is not the " +
 				"cause.",
-			when: &condition{"not of a pod of this node, no OOM kill in it before", func(f *facts) bool { return !f.inPod() && !f.mayFollowOOM() }},
+			when: &condition{"not of a pod of this node, no OOM kill in it before", func(f *facts) bool {
+				return !f.inPod() && !f.mayFollowOOM()
+			}},
 		},
 	),
 	userKill("killed_by_process",

@@ -97,7 +97,8 @@ func TestALimitThatIsCutOffIsUnknown(t *testing.T) {
 		}
 	}
 
-	if v := caseOf(t, "pager-cut").Victims[0]; valueOrNone(v.AnonRSSBytes) != 480000<<10 || v.UID != nil || v.OOMScoreAdj != nil || v.FileRSSBytes != nil {
+	v := caseOf(t, "pager-cut").Victims[0]
+	if valueOrNone(v.AnonRSSBytes) != 480000<<10 || v.UID != nil || v.OOMScoreAdj != nil || v.FileRSSBytes != nil {
 		t.Errorf("got victim %+v, want nothing that was cut", v)
 	}
 }

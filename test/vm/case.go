@@ -57,12 +57,12 @@ const killsByUser = string(events.ScopeUser)
 
 // Cases in the order in which they run: what hurts a machine comes last.
 var Cases = []Case{
-	memcgLeaf, parentLimit, nestedGuest, nestedNode, oomGroup, multithread, threads, fullChild, groupAllocates, groupShares, zombieLeader, sharedMM,
-	orphanShares, tmpfs, hugePages, swapMax, swapOff, limitLowered, limitNonblock, memoryMin, noKillable, oomDisabled, alreadyExiting,
-	exitingThread, twoAtOnce, hostileNames, userKill, kernelKills, pidnsInit, oomInit, memoryHigh, stalledKill, highOrder,
-	sysrqF, sysrqAfterLimit, cpuset, mempolicy, allocatingTask, global, minTTL, hugePagesSetAside, hugePagesInUse, nodePageTables,
-	nodeSlab, compressedSwap, lowZone, pageTables, dirtyCache, slab, hostDaemon,
-	burst, recordKilled,
+	memcgLeaf, parentLimit, nestedGuest, nestedNode, oomGroup, multithread, threads, fullChild, groupAllocates,
+	groupShares, zombieLeader, sharedMM, orphanShares, tmpfs, hugePages, swapMax, swapOff, limitLowered, limitNonblock,
+	memoryMin, noKillable, oomDisabled, alreadyExiting, exitingThread, twoAtOnce, hostileNames, userKill, kernelKills,
+	pidnsInit, oomInit, memoryHigh, stalledKill, highOrder, sysrqF, sysrqAfterLimit, cpuset, mempolicy, allocatingTask,
+	global, minTTL, hugePagesSetAside, hugePagesInUse, nodePageTables, nodeSlab, compressedSwap, lowZone, pageTables,
+	dirtyCache, slab, hostDaemon, burst, recordKilled,
 }
 
 // runsOn reports whether a case can be done on a kernel.
