@@ -135,15 +135,19 @@ func (s *logSource) openDir(ctx context.Context, name string, mustBeLog bool) (r
 	}
 
 	in, err := kernellog.OpenDir(ctx, name)
-	if errors.Is(err, kernellog.ErrNoLogs) && notRecorded != nil {
-		err = fmt.Errorf("%w; %w", notRecorded, err)
-	} else if errors.Is(err, kernellog.ErrNoLogs) {
-		err = fmt.Errorf("read %s: %w", name, err)
-	}
 
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, fs.ErrPermission):
+		return nil, nil, openError(err)
+	case errors.Is(err, kernellog.ErrNoLogs) && notRecorded != nil:
+		return nil, nil, fmt.Errorf("%w; %w", notRecorded, err)
+	case errors.Is(err, kernellog.ErrNoLogs):
+		return nil, nil, fmt.Errorf("read %s: %w", name, err)
+	default:
 		return nil, nil, err
 	}
+
 	s.in = in
 
 	return s, func() { in.Close() }, nil

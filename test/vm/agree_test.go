@@ -70,6 +70,7 @@ var rules = map[string]rule{
 
 	"victims":                 same,
 	"victims.thread":          ignore("the name in the log"),
+	"victims.program":         ignore("read live"),
 	"victims.chosen_by":       ignore("the log shows one of two"),
 	"victims.reaped_after_ns": ignore("seen live only"),
 	"victims.role":            {compare: sameRole},

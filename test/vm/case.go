@@ -28,6 +28,10 @@ type Case struct {
 	// LogCause means that the kernel's log alone has that cause first as well.
 	LogCause bool
 
+	// AnyTrigger means that whatever allocates first triggers the kill, and may make the kernel
+	// kill once more: it has no golden files.
+	AnyTrigger bool
+
 	NotOOM      bool // who dies is not killed by the OOM killer
 	UserKills   bool // it has incidents of scope user
 	VictimsOnly bool // it tests something else; only victims and counters are compared

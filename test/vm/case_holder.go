@@ -47,7 +47,7 @@ var hugePagesSetAside = Case{
 		g.startPreferred("anon", "4096").waitEnd()
 	},
 	Want:       killOfNode.check,
-	FirstCause: cause("hugetlb"), LogCause: true,
+	FirstCause: cause("hugetlb"), LogCause: true, AnyTrigger: true,
 }
 
 // hugePagesInUse are mapped by a process that is not killed for them: they are not part of its RSS.
@@ -65,7 +65,7 @@ var hugePagesInUse = Case{
 		g.startPreferred("anon", "4096").waitEnd()
 	},
 	Want:       killOfNode.check,
-	FirstCause: cause("hugetlb_used"), LogCause: true,
+	FirstCause: cause("hugetlb_used"), LogCause: true, AnyTrigger: true,
 }
 
 // nodePageTables fills the node with page tables, of one page of zeros.
@@ -73,7 +73,7 @@ var nodePageTables = Case{
 	Name:       "node-page-tables",
 	Do:         func(g *Guest) { g.fillWithPageTables(freeMiB()) },
 	Want:       killOfNode.check,
-	FirstCause: cause("pagetables"), LogCause: true,
+	FirstCause: cause("pagetables"), LogCause: true, AnyTrigger: true,
 }
 
 // lastMiB is what is left for the hog that is killed for kernel memory: the memory of what it has is
@@ -148,7 +148,7 @@ var nodeSlab = Case{
 		g.startPreferred("pipes", strconv.Itoa(4*lastMiB*pipesPerMiB)).waitEnd()
 	},
 	Want:       killOfNode.check,
-	FirstCause: cause("slab_unreclaimable"), LogCause: true,
+	FirstCause: cause("slab_unreclaimable"), LogCause: true, AnyTrigger: true,
 }
 
 // compressedSwap swaps data that does not compress to memory. Up to 6.12 the kernel's report has no
@@ -171,7 +171,7 @@ var compressedSwap = Case{
 
 		return []string{"compressed_swap"}
 	},
-	LogCause: true,
+	LogCause: true, AnyTrigger: true,
 }
 
 // lowZone fills what is not movable with page tables, while most of the memory is movable and free.

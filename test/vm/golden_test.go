@@ -81,13 +81,16 @@ func (c *Check) steady(inc *events.Incident) *events.Incident {
 	out.Shares, out.Candidates, out.NodeState, out.NodeAtKill, out.Eviction, out.Causes = nil, nil, nil, nil, nil, nil
 	out.SharesLeftOut, out.CandidatesLeftOut, out.SharesAfterNS, out.CandidatesAfterNS = 0, 0, nil, nil
 
+	out.Victims = slices.Clone(inc.Victims)
+	for i := range out.Victims {
+		out.Victims[i].Program = nil // read before the kill, if there was time
+	}
+
 	if released := "victims.released_after_ns"; slices.Contains(c.spec.Unknown, released) {
 		out.Unknown = slices.DeleteFunc(slices.Clone(inc.Unknown), func(key string) bool { return key == released })
 		if len(out.Unknown) == 0 {
 			out.Unknown = nil
 		}
-
-		out.Victims = slices.Clone(inc.Victims)
 
 		for i := range out.Victims {
 			out.Victims[i].ReleasedAfterNS = nil
