@@ -127,14 +127,17 @@ func (f *facts) muchFree(s *supply) bool {
 	return share(free, managed) >= notUsedUp
 }
 
-// reclaimable is the memory that the kernel could have freed without killing anybody.
+// reclaimable is the memory that the kernel could have freed without killing anybody: page cache,
+// slab, and of anonymous and shared memory what swap has room for.
 func (f *facts) reclaimable() (bytes uint64, known bool) {
 	n := f.state
-	if n.ActiveFileBytes == nil || n.InactiveFileBytes == nil {
-		return 0, false
+	for _, part := range []*uint64{n.ActiveFileBytes, n.InactiveFileBytes, n.SlabReclaimable, n.SwapFreeBytes, n.AnonBytes, n.ShmemBytes} {
+		if part == nil {
+			return 0, false
+		}
 	}
 
-	return *n.ActiveFileBytes + *n.InactiveFileBytes + value(n.SlabReclaimable) + min(value(n.SwapFreeBytes), value(n.AnonBytes)), true
+	return *n.ActiveFileBytes + *n.InactiveFileBytes + *n.SlabReclaimable + min(*n.SwapFreeBytes, *n.AnonBytes+*n.ShmemBytes), true
 }
 
 // cmaOnly reports whether what was free is of CMA areas, which the allocation may not use.

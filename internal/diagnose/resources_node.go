@@ -61,7 +61,8 @@ var nodeResourceRules = []rule{
 		means: "An allocation of several contiguous pages failed although memory was free: the " +
 			"free blocks were too small.",
 		needs: "order above 0, no cgroup as limiter, and one of these: a zone (not DMA) above " +
-			"its low watermark without a free block of that order; a zone that the allocator " +
+			"its low watermark and what it keeps from allocations that may use a higher zone, without a free block of " +
+			"that order; a zone that the allocator " +
 			"gave up on although twice its min watermark was free or reclaimable; compaction " +
 			"that was given up. Certain if the zones were read at the kill",
 		reference: "Documentation/admin-guide/mm/concepts.rst, compaction; /proc/buddyinfo, proc(5)",
@@ -120,9 +121,10 @@ var nodeResourceRules = []rule{
 		},
 	},
 	{
-		id:        "hugetlb",
-		means:     "Huge pages were reserved and not used, and no other allocation can use that memory.",
-		needs:     fmt.Sprintf("scope global, unused huge pages of at least %s of the node", phrase.Percent(hugetlbShare)),
+		id:    "hugetlb",
+		means: "Huge pages were reserved and not used, and no other allocation can use that memory.",
+		needs: fmt.Sprintf("scope global, unused huge pages of at least %s of the node. Only likely if they were counted "+
+			"after the kill: the victim may have used them", phrase.Percent(hugetlbShare)),
 		reference: "Documentation/admin-guide/mm/hugetlbpage.rst",
 		match: func(f *facts) *finding {
 			n := f.state
@@ -135,7 +137,7 @@ var nodeResourceRules = []rule{
 				return nil
 			}
 
-			return &finding{
+			hit := &finding{
 				text: fmt.Sprintf("Unused huge pages take up %s, and no other allocation can "+
 					"use that memory.",
 					phrase.PartOf(*n.HugetlbFreeBytes, *n.TotalBytes, "the node's memory")),
@@ -145,6 +147,12 @@ var nodeResourceRules = []rule{
 					item("huge pages, unused", phrase.Part(*n.HugetlbFreeBytes, *n.TotalBytes), f.stateSource("/proc/meminfo")),
 				},
 			}
+
+			if n.AfterNS != nil {
+				hit.confidence = likely // the victim may have used them
+			}
+
+			return hit
 		},
 		advice: []advice{
 			{layer: kernel, text: "Lower vm.nr_hugepages to the number in use, or set " +
@@ -344,7 +352,7 @@ func (f *facts) scatteredZones(hit *finding, order int, pages uint64) {
 
 	for i := range f.state.Zones {
 		z := &f.state.Zones[i]
-		if !scattered(z, order) || !f.isAllowed(z) || known && !oom.MayUse(gfp, z.Zone) {
+		if !scattered(z, order) || !f.isAllowed(z) || known && (!oom.MayUse(gfp, z.Zone) || short(z, *z.FreeBytes, gfp)) {
 			continue
 		}
 

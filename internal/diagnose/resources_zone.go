@@ -16,7 +16,8 @@ var lowZone = rule{
 	means: "The zones that the allocation may use were used up, while memory was free in a higher zone, for which its " +
 		"flags do not ask: HighMem and Movable are for pages of processes and for page cache. The node's memory was not used up.",
 	needs: fmt.Sprintf("no cgroup as limiter; by its gfp flags the allocation may not use a zone of which at least %s was "+
-		"free, and all that it may use were at or below their low watermarks", phrase.Percent(elsewhereShare)),
+		"free, and all that it may use were at or below their low watermarks. Certain if the zones were read at the kill",
+		phrase.Percent(elsewhereShare)),
 	reference: "Documentation/admin-guide/kernel-parameters.txt, kernelcore and movablecore; Documentation/mm/highmem.rst",
 	match: func(f *facts) *finding {
 		s := f.supply()
@@ -36,6 +37,11 @@ var lowZone = rule{
 			text: fmt.Sprintf("Zone %s ran out of memory (%s free), while %s had %s free: this allocation (%s) may not use it.",
 				phrase.ClipName(zone.Zone), phrase.Size(s.usableFree(zone)), name, phrase.Size(*other.FreeBytes), f.request(s)),
 		}
+
+		if f.state.AfterNS != nil {
+			hit.confidence = likely // both may have changed since
+		}
+
 		hit.add("flags of the allocation", f.request(s)+": zone "+oom.HighestZone(s.gfp)+" and below", f.source(fromKernel))
 		f.zones(hit, s)
 		hit.add("free in "+name, phrase.Part(*other.FreeBytes, value(other.ManagedBytes)), f.stateSource("/proc/zoneinfo"))

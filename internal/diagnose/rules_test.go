@@ -323,12 +323,22 @@ func cases() []ruleCase {
 			lack: func(i *incident) { i.NodeState.Zones[0].FreeBytes = new(300 * mib) }},
 		{rule: "low_zone", name: "the other zone is free", confidence: certain, make: highmemKill,
 			lack: func(i *incident) { i.NodeState.Zones[1].FreeBytes = new(100 * mib) }},
-		{rule: "low_zone", name: "and was so before the kill", confidence: certain,
+		{rule: "low_zone", name: "and was so before the kill", confidence: likely,
 			make: with(highmemKill(), func(i *incident) { i.NodeState.AfterNS = new(uint64(30e6)) }),
 			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = new(gib) }},
 		{rule: "low_zone", name: "in zones that the report leaves out", confidence: certain,
 			make: with(highmemKill(), func(i *incident) { i.NodeState.Zones = i.NodeState.Zones[:1] }),
 			lack: func(i *incident) { i.NodeState.FreeBytes = new(100 * mib) }},
+		{rule: "low_zone", name: "short for its reserve", confidence: certain,
+			make: with(highmemKill(), func(i *incident) {
+				i.NodeState.Zones = []events.Zone{zone(0, "DMA32", 30*mib, 10*mib, 900*mib), i.NodeState.Zones[1]}
+				i.NodeState.Zones[0].ReserveBytes = []uint64{0, 0, 25 * mib, 90 * mib}
+			}),
+			lack: func(i *incident) { i.NodeState.Zones[0].ReserveBytes = []uint64{0, 0, 15 * mib, 90 * mib} }},
+		{rule: "low_zone", name: "nothing is kept from an allocation for the zone itself", confidence: certain, make: highmemKill,
+			lack: func(i *incident) {
+				i.NodeState.Zones[0].FreeBytes, i.NodeState.Zones[0].ReserveBytes = new(30*mib), []uint64{0, 0, 0, 90 * mib}
+			}},
 		{rule: "movable_only", confidence: certain, make: movableKill,
 			lack: func(i *incident) { i.Allocation.GFP = new(uint32(0x100cca)) }},
 		{rule: "movable_only", name: "a node with kernel memory beside", confidence: certain, make: movableKill,
@@ -353,6 +363,18 @@ func cases() []ruleCase {
 			lack: func(i *incident) { i.NodeState.TotalBytes, i.Victims = nil, nil }},
 		{rule: "node_exhausted", name: "beside much that could be reclaimed", confidence: likely,
 			make: with(nodeKill(), func(i *incident) { i.NodeState.InactiveFileBytes = new(2 * gib) }),
+			lack: func(i *incident) { i.NodeState.Zones[1].FreeBytes = new(2 * gib) }},
+		{rule: "node_exhausted", name: "where slab that could be reclaimed is not known", confidence: likely,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.SlabReclaimable = nil }),
+			lack: func(i *incident) { i.NodeState.Zones[1].FreeBytes = new(2 * gib) }},
+		{rule: "node_exhausted", name: "where the room in swap is not known", confidence: likely,
+			make: with(nodeKill(), func(i *incident) { i.NodeState.SwapFreeBytes = nil }),
+			lack: func(i *incident) { i.NodeState.Zones[1].FreeBytes = new(2 * gib) }},
+		{rule: "node_exhausted", name: "beside shared memory that swap has room for", confidence: likely,
+			make: with(nodeKill(), func(i *incident) {
+				i.NodeState.AnonBytes, i.NodeState.ShmemBytes, i.NodeState.FileBytes = new(gib), new(14*gib), new(14*gib)
+				i.NodeState.SwapFreeBytes = new(2 * gib)
+			}),
 			lack: func(i *incident) { i.NodeState.Zones[1].FreeBytes = new(2 * gib) }},
 		{rule: "node_exhausted", name: "where the constraint is not known", confidence: possible,
 			make: with(nodeKill(), func(i *incident) { i.NodeState, i.Unknown = nil, []string{"constraint"} }),
@@ -384,6 +406,12 @@ func cases() []ruleCase {
 		{rule: "fragmentation", name: "nothing free", confidence: certain,
 			make: with(nodeKill(), func(i *incident) { i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = new(3), new(64*mib+1) }),
 			lack: func(i *incident) { i.NodeState.Zones[1].FreeBytes = new(64 * mib) }},
+		{rule: "fragmentation", name: "nothing free beyond a zone's reserve", confidence: certain,
+			make: with(nodeKill(), func(i *incident) {
+				i.Allocation.Order, i.NodeState.Zones[1].Zone, i.NodeState.Zones[1].FreeBytes = new(3), "DMA32", new(400*mib)
+				i.NodeState.Zones[1].ReserveBytes = []uint64{0, 0, 300 * mib, 300 * mib}
+			}),
+			lack: func(i *incident) { i.NodeState.Zones[1].ReserveBytes = []uint64{0, 0, 400 * mib, 400 * mib} }},
 		{rule: "fragmentation", name: "by compaction", confidence: likely,
 			make: with(nodeKill(), func(i *incident) {
 				i.Allocation.Order = new(3)
@@ -407,6 +435,11 @@ func cases() []ruleCase {
 			lack: func(i *incident) { i.NodeState.Zones[1].FreeBlocks = nil }},
 		{rule: "hugetlb", confidence: certain,
 			make: with(nodeKill(), func(i *incident) { i.NodeState.HugetlbBytes, i.NodeState.HugetlbFreeBytes = new(6*gib), new(5*gib) }),
+			lack: func(i *incident) { i.NodeState.HugetlbFreeBytes = new(16*gib/20 - 1) }},
+		{rule: "hugetlb", name: "counted after the kill", confidence: likely,
+			make: with(nodeKill(), func(i *incident) {
+				i.NodeState.HugetlbBytes, i.NodeState.HugetlbFreeBytes, i.NodeState.AfterNS = new(6*gib), new(5*gib), new(uint64(30e6))
+			}),
 			lack: func(i *incident) { i.NodeState.HugetlbFreeBytes = new(16*gib/20 - 1) }},
 
 		{rule: "node_overcommitted", confidence: certain,

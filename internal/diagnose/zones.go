@@ -115,7 +115,7 @@ func (s *supply) usableFree(z *events.Zone) uint64 {
 // above the low watermark and the reserve for allocations that can do without this zone
 // (mm/page_alloc.c: __zone_watermark_ok). Near the min watermark the numbers may be those of some
 // pages that were freed since.
-func short(z *events.Zone, free uint64) bool {
+func short(z *events.Zone, free uint64, gfp uint32) bool {
 	watermark := z.LowBytes
 	if watermark == nil {
 		watermark = z.MinBytes
@@ -124,13 +124,31 @@ func short(z *events.Zone, free uint64) bool {
 	if watermark == nil || z.FreeBytes == nil {
 		return false
 	}
-	reserve := uint64(0)
+
+	return free <= *watermark+reserve(z, gfp)
+}
+
+// reserve is what a zone keeps from an allocation that may use a higher one. The kernel lists it for
+// each zone type that an allocation may go up to (mm/page_alloc.c: setup_per_zone_lowmem_reserve),
+// without the name: for the zone itself it is none, for Movable the most, and in between at least
+// the least of them.
+func reserve(z *events.Zone, gfp uint32) uint64 {
+	least, most := uint64(0), uint64(0)
 
 	for _, bytes := range z.ReserveBytes {
-		reserve = max(reserve, bytes)
+		if most = max(most, bytes); least == 0 {
+			least = bytes
+		}
 	}
 
-	return free <= *watermark+reserve
+	switch highest := oom.HighestZone(gfp); {
+	case highest == "Movable":
+		return most
+	case highest == z.Zone, z.Zone == "Normal": // of zone Normal, most machines have no HighMem above
+		return 0
+	}
+
+	return least
 }
 
 // usedUp reports whether all that the allocation may use is short, by what each zone has free. It is
@@ -142,7 +160,7 @@ func (s *supply) usedUp(free func(*events.Zone) uint64) bool {
 
 	zones := s.major()
 
-	return len(zones) > 0 && !slices.ContainsFunc(zones, func(z *events.Zone) bool { return !short(z, free(z)) })
+	return len(zones) > 0 && !slices.ContainsFunc(zones, func(z *events.Zone) bool { return !short(z, free(z), s.gfp) })
 }
 
 // major are the usable zones without those that are too small to matter, the largest first.
