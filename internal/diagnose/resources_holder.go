@@ -25,7 +25,8 @@ var holderRules = []rule{
 		what: "memory in no counter", part: func(c *charge) *uint64 { return c.unaccounted },
 		least: 1, leastNode: events.UnaccountedShare, major: majorNodeShare,
 		needs: fmt.Sprintf("the node ran out, all other memory adds up (node_state.ledger), and it is at least %s. Certain if no "+
-			"counter is missing, only possible if huge pages or page tables are", phrase.Size(events.UnaccountedBytes)),
+			"counter is missing, and zswap was not read when what the victims had in swap was gone; only possible if huge "+
+			"pages or page tables are missing", phrase.Size(events.UnaccountedBytes)),
 		reference: "Documentation/filesystems/proc.rst, meminfo; Documentation/mm/allocation-profiling.rst",
 		only:      func(f *facts, c *charge) bool { return f.state.Ledger.Notable(c.whole) },
 		text:      unaccountedText,
@@ -101,10 +102,10 @@ func hugePages(n *events.NodeState) string {
 }
 
 func unaccountedText(f *facts, _ *charge, amount string) string {
-	text := amount + " is in no counter of the kernel: a balloon, a GPU or another driver holds it"
+	text := amount + " is in no counter of the kernel: as a rule a balloon, a GPU or another driver holds it"
 	if f.state.Ledger != nil && len(f.state.Ledger.Missing) > 0 {
-		text = fmt.Sprintf("%s is in no counter that is known here: a balloon, a GPU or another driver holds it, or what the "+
-			"source does not have (%s)", amount, phrase.FirstFew(f.state.Ledger.Missing))
+		text = fmt.Sprintf("%s is in no counter that is known here: as a rule a balloon, a GPU or another driver holds it, or what "+
+			"the source does not have (%s)", amount, phrase.FirstFew(f.state.Ledger.Missing))
 	}
 
 	if out := f.swappedOut(); out > 0 {
@@ -112,7 +113,7 @@ func unaccountedText(f *facts, _ *charge, amount string) string {
 	}
 
 	if s := driverSite(f); s != nil {
-		text += ". " + site(s) + " allocates the most of it"
+		text += ". The driver that allocates the most is " + site(s)
 	}
 
 	return text + "."
@@ -135,12 +136,16 @@ func (f *facts) swappedOut() uint64 {
 }
 
 // driverSite is the largest allocation site of a driver with at least half of what is in no counter;
-// nil if there is none. Sites of mm and fs allocate what has a counter.
+// nil if there is none. The other sites allocate what has a counter as a rule: page tables (arch,
+// include), stacks (kernel), page cache (mm, fs).
 func driverSite(f *facts) *events.AllocationSite {
 	sites := f.state.AllocationSites
 
 	at := slices.IndexFunc(sites, func(s events.AllocationSite) bool {
-		return !strings.HasPrefix(s.Location, "mm/") && !strings.HasPrefix(s.Location, "fs/")
+		location := strings.TrimPrefix(s.Location, "./")
+		ofCore := strings.HasPrefix(location, "mm/") || strings.HasPrefix(location, "fs/")
+
+		return s.Module != "" && !ofCore || strings.HasPrefix(location, "drivers/") || strings.HasPrefix(location, "net/")
 	})
 	if at < 0 || sites[at].Bytes < f.state.Ledger.UnaccountedBytes/2 {
 		return nil
@@ -155,11 +160,25 @@ func unaccountedDoubt(f *facts, _ *charge) string {
 	switch {
 	case slices.Contains(missing, oom.LedgerHugePages), slices.Contains(missing, oom.LedgerPagetables):
 		return possible
-	case len(missing) > 0:
+	case len(missing) > 0, f.swapGone() >= f.state.Ledger.UnaccountedBytes/4:
 		return likely
 	}
 
 	return certain
+}
+
+// swapGone is what zswap may have held at the kill and no more after it, when its pool was read: what
+// the victims had in swap. Of zram, nodeAtKill has added it.
+func (f *facts) swapGone() (bytes uint64) {
+	if z := f.state.ZRAM; !f.atKill || f.node.AfterNS == nil || z != nil && z.PeakBytes != nil {
+		return 0
+	}
+
+	for i := range f.victims {
+		bytes += value(f.victims[i].SwapBytes)
+	}
+
+	return bytes
 }
 
 func unaccountedEvidence(f *facts, c *charge) []events.Evidence {

@@ -285,6 +285,15 @@ func cases() []ruleCase {
 		{rule: "unaccounted", name: "where some counters are missing", confidence: likely,
 			make: with(nodeKill(), func(i *incident) { accounted(i, 12*gib, "vmalloc") }),
 			lack: func(i *incident) { i.NodeState.Ledger = nil }},
+		{rule: "unaccounted", name: "where zswap may have held it for the victim", confidence: likely,
+			make: with(nodeKill(), func(i *incident) {
+				accounted(i, 4*gib)
+				i.NodeAtKill, i.Victims[0].SwapBytes = i.NodeState, new(2*gib)
+				i.NodeAtKill.AnonBytes = new(11 * gib)
+				addsUp(i.NodeAtKill)
+				i.NodeState = &events.NodeState{AfterNS: new(uint64(30e6))}
+			}),
+			lack: func(i *incident) { i.NodeAtKill.AnonBytes = new(15 * gib) }},
 		{rule: "unaccounted", name: "where huge pages may have it", confidence: possible,
 			make: with(nodeKill(), func(i *incident) { accounted(i, 12*gib, "huge pages") }),
 			lack: func(i *incident) { i.Scope = events.ScopeCpuset }},

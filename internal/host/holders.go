@@ -24,6 +24,10 @@ func (r Reader) holders(s *events.NodeState) {
 		}
 	}
 
+	if s.ZswapBytes == nil { // before 5.19 /proc/meminfo has no Zswap, and its pool was not of zsmalloc as a rule
+		s.ZswapBytes = readNumber(r.in("sys/kernel/debug/zswap/pool_total_size"))
+	}
+
 	if text, err := readSmall(r.in("proc/net/sockstat")); err == nil {
 		s.NetworkBytes = socketMemory(text, uint64(PageSize()))
 	}

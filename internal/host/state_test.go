@@ -139,6 +139,24 @@ const allocinfo = `allocinfo - version: 1.0
         4096        1 func:b
 `
 
+// Before 5.19 /proc/meminfo does not have the pool of zswap, whose pages were in no counter.
+func TestThePoolOfZswapIsReadOnOldKernels(t *testing.T) {
+	const pool = "sys/kernel/debug/zswap/pool_total_size"
+
+	for name, test := range map[string]struct {
+		files map[string]string
+		want  *uint64
+	}{
+		"old":   {map[string]string{"proc/meminfo": "MemTotal: 1000 kB\n", pool: "8192\n"}, p64(8192)},
+		"new":   {map[string]string{"proc/meminfo": "Zswap: 4 kB\n", pool: "8192\n"}, p64(4096)},
+		"other": {map[string]string{"proc/meminfo": "MemTotal: 1000 kB\n"}, nil},
+	} {
+		if got := (Reader{Root: tree(t, test.files)}).State().ZswapBytes; !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: got %v, want %v", name, value(got), value(test.want))
+		}
+	}
+}
+
 func TestTheLargestAllocationSitesAreRead(t *testing.T) {
 	got := parseAllocinfo(strings.NewReader(allocinfo), 2)
 

@@ -38,14 +38,14 @@ func NodeLedger(n *events.NodeState) *events.NodeLedger {
 		return nil
 	}
 
-	ledger, sum := &events.NodeLedger{}, uint64(0)
+	ledger, sum, most := &events.NodeLedger{}, uint64(0), *n.TotalBytes+uint64(ledgerSlack*float64(*n.TotalBytes))
 
 	for _, h := range holders(n, slab) {
 		switch {
 		case h.bytes == nil && !h.optional:
 			ledger.Missing = append(ledger.Missing, h.name)
 		case h.bytes != nil && *h.bytes > 0:
-			if *h.bytes > *n.TotalBytes {
+			if *h.bytes > most-sum { // also where the sum has no room in 64 bits
 				return nil
 			}
 
@@ -54,9 +54,6 @@ func NodeLedger(n *events.NodeState) *events.NodeLedger {
 		}
 	}
 
-	if sum > *n.TotalBytes+uint64(ledgerSlack*float64(*n.TotalBytes)) {
-		return nil
-	}
 	ledger.UnaccountedBytes = less(*n.TotalBytes, sum)
 
 	slices.SortStableFunc(ledger.Entries, func(a, b events.LedgerEntry) int { return cmp.Compare(b.Bytes, a.Bytes) })
@@ -64,7 +61,8 @@ func NodeLedger(n *events.NodeState) *events.NodeLedger {
 	return ledger
 }
 
-// holders are the parts of a node's memory that have a counter. None contains another one.
+// holders are the parts of a node's memory that have a counter. None contains another one, but for
+// what little of the network's buffers is slab: what is in no counter is rather too small.
 func holders(n *events.NodeState, slab *uint64) []holder {
 	return []holder{
 		{name: "free", bytes: n.FreeBytes},

@@ -75,7 +75,10 @@ func TestALedgerThatCannotAddUpIsAbsent(t *testing.T) {
 		"no page cache":      func(n *events.NodeState) { n.FileBytes = nil },
 		"half of the slab":   func(n *events.NodeState) { n.SlabReclaimable = nil },
 		"more than there is": func(n *events.NodeState) { n.AnonBytes = new(10 * gib) },
-		"beyond a uint64":    func(n *events.NodeState) { n.HugetlbBytes = new(^uint64(0)) },
+		"more than 64 bits": func(n *events.NodeState) {
+			n.TotalBytes, n.FreeBytes, n.AnonBytes, n.FileBytes = new(uint64(1)<<63), new(uint64(1)<<63), new(uint64(1)<<62), new(uint64(1)<<62)
+		},
+		"beyond a uint64": func(n *events.NodeState) { n.HugetlbBytes = new(^uint64(0)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := counted()

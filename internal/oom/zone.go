@@ -4,7 +4,7 @@ package oom
 
 import "slices"
 
-// The gfp flags that choose zones. Their bits are the same in all kernels since 2.6.24
+// The gfp flags that choose zones. Their bits are the same in all kernels since 2.6.31
 // (include/linux/gfp_types.h).
 const (
 	gfpDMA     = 0x1
