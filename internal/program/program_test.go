@@ -3,12 +3,15 @@
 package program
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/testenv"
@@ -287,6 +290,7 @@ func TestSizes(t *testing.T) {
 		{" 1g", jvmUnits, 0, false},
 		{"99999999999999999999", jvmUnits, 0, false},
 		{"99999999999t", jvmUnits, 0, false},
+		{strings.Repeat("0", 4096) + "1", jvmUnits, 0, false},
 		{"400MiB", goUnits, 400 << 20, true},
 		{"400MB", goUnits, 0, false},
 		{"400M", goUnits, 0, false},
@@ -298,6 +302,52 @@ func TestSizes(t *testing.T) {
 		if got, ok := size(test.text, test.units); got != test.want || ok != test.ok {
 			t.Errorf("%q: got %d, %t, want %d, %t", test.text, got, ok, test.want, test.ok)
 		}
+	}
+}
+
+// Zeros in front of a value may be as many as a variable has room for.
+func TestValuesAreBounded(t *testing.T) {
+	p := Identify(Traits{
+		Executable: "/usr/bin/dotnet", Args: []string{"dotnet"},
+		Env: map[string]string{"DOTNET_GCHeapHardLimit": "0x" + strings.Repeat("0", 4096) + "1"},
+	})
+
+	if got := p.Setting("GCHeapHardLimit"); got != nil {
+		t.Errorf("got a value of %d bytes, want none", len(got.Value))
+	}
+}
+
+// What a process has in its environment beside memory settings may be secret.
+func TestTheEnvironmentIsNotKept(t *testing.T) {
+	cmd := exec.Command("sleep", "60")
+	cmd.Env = []string{"GOGC=50", "SECRET=" + strings.Repeat("hush", 4096)}
+
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+
+	defer func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}()
+
+	var r Reader
+
+	var traits Traits
+	for range 100 { // until it has executed its program
+		if r.readOptions(cmd.Process.Pid, &traits); traits.Env["GOGC"] == "50" {
+			break
+		}
+
+		time.Sleep(10 * time.Millisecond)
+	}
+
+	if traits.Env["GOGC"] != "50" || len(traits.Env) != 1 {
+		t.Fatalf("got the variables %v, want GOGC alone", traits.Env)
+	}
+
+	if bytes.Contains(r.buffer, []byte("hush")) {
+		t.Error("got the rest of the environment in the buffer, want it cleared")
 	}
 }
 
@@ -343,6 +393,10 @@ func FuzzIdentify(f *testing.F) {
 		}
 
 		for _, s := range p.Settings {
+			if len(s.Value) > 2*maxDigits {
+				t.Errorf("got a value of %d bytes for %s, want at most %d", len(s.Value), s.Name, 2*maxDigits)
+			}
+
 			isSize := s.Bytes != nil && strings.Trim(s.Value, "0123456789abcdefxABCDEFXkKmMgGtTiB") == ""
 			if !isSize && !number(s.Value) && !slices.Contains(words, s.Value) {
 				t.Errorf("got setting %+v, want a size, a number or one of %q", s, words)

@@ -122,6 +122,8 @@ func (r *Reader) stat(pid int) (p Process, parent int, err error) {
 func (r *Reader) readOptions(pid int, t *Traits) {
 	env, whole, err := r.read(r.in(pid, "environ"))
 	known, empty := selected(env), len(env) == 0
+	clear(env) // the rest may be secret
+
 	t.Args, t.Partly = r.args(pid)
 
 	if err == nil && whole && (!empty || len(t.Args) > 0) {
@@ -152,6 +154,8 @@ func (r *Reader) args(pid int) (args []string, partly bool) {
 	}
 
 	args = strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
+	clear(text)
+
 	if !whole {
 		args = args[:len(args)-1]
 	}

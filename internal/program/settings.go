@@ -282,7 +282,7 @@ func hexadecimal(text string) (uint64, bool) {
 	text = strings.TrimPrefix(strings.ToLower(text), "0x")
 	n, err := strconv.ParseUint(text, 16, 64)
 
-	return n, err == nil && strings.Trim(text, "0123456789abcdef") == ""
+	return n, err == nil && len(text) <= maxDigits && strings.Trim(text, "0123456789abcdef") == ""
 }
 
 // phpSettings reads directives of the command line. Those of php.ini and of a pool's

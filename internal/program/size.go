@@ -45,9 +45,17 @@ var (
 
 var postgresUnits = []unit{{"kB", kib}, {"MB", mib}, {"GB", gib}, {"TB", tib}, {"B", 1}}[:5:5]
 
+// maxDigits bounds the digits of a value, which may have any number of zeros in front. 64 bits need
+// no more than 20.
+const maxDigits = 32
+
 // size parses a size that one of the units ends. It is not ok if anything else is in the
 // text, or it has no room in 64 bits.
 func size(text string, units []unit) (bytes uint64, ok bool) {
+	if len(text) > maxDigits {
+		return 0, false
+	}
+
 	for _, u := range units {
 		digits, ok := strings.CutSuffix(text, u.suffix)
 		if !ok || digits == "" || strings.Trim(digits, "0123456789") != "" {
