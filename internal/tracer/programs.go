@@ -263,9 +263,13 @@ func (p *programs) walk(ctx context.Context, path string, most int) {
 }
 
 // examine reads what a process runs if that is not known. One that is none of the known kinds
-// is read each time: it may be a script that will execute a program of its own name.
+// may be a script that will execute a program of its own name: it is read again, the older it
+// is the more rarely. A cgroup that stalls is looked at each second, and reading its processes
+// makes it worse: their arguments may have to be swapped in.
 func (p *programs) examine(pid int, path string) {
-	p.began.Store(kernel.BootNS())
+	now := kernel.BootNS()
+
+	p.began.Store(now)
 	defer p.began.Store(0)
 
 	at, err := p.reader.process(pid)
@@ -273,13 +277,21 @@ func (p *programs) examine(pid int, path string) {
 		return
 	}
 
-	if old, ok := p.known.entries[pid]; ok && old.process == at && old.program.Kind != events.ProgramOther {
+	if old, ok := p.known.entries[pid]; ok && old.process == at && (old.program.Kind != events.ProgramOther || !old.aged(now)) {
 		return
 	}
 
 	if at, ran, err := p.reader.program(pid); err == nil && ran != nil {
-		p.known.add(knownProgram{at, path, ran}, p.exited)
+		p.known.add(knownProgram{at, path, ran, now}, p.exited)
 	}
+}
+
+// aged reports whether a process has got so much older since it was read that it may run
+// something else. The times in lookAfterNS are further apart.
+func (k knownProgram) aged(nowNS uint64) bool {
+	age := k.readNS - min(k.readNS, k.process.StartNS)
+
+	return nowNS-min(nowNS, k.readNS) >= age/2
 }
 
 func (p *programs) exited(pid int) bool {
@@ -328,7 +340,7 @@ func (p *programs) ran(v programVictim) *events.Program {
 	}
 
 	if at, ran, err := p.reader.program(v.process.PID); err == nil && ran != nil && v.is(at) {
-		p.known.add(knownProgram{at, v.cgroup, ran}, p.exited)
+		p.known.add(knownProgram{at, v.cgroup, ran, kernel.BootNS()}, p.exited)
 		return ran
 	}
 
@@ -350,7 +362,7 @@ func (p *programs) ran(v programVictim) *events.Program {
 		}
 
 		if at, ran, err := p.reader.program(pid); err == nil && ran != nil && at.Comm == v.process.Comm {
-			p.known.add(knownProgram{at, v.cgroup, ran}, p.exited)
+			p.known.add(knownProgram{at, v.cgroup, ran, kernel.BootNS()}, p.exited)
 			return ran
 		}
 	}
@@ -375,6 +387,7 @@ type knownProgram struct {
 	process program.Process
 	cgroup  string // in which it was found; empty: not known
 	program *events.Program
+	readNS  uint64 // since boot
 }
 
 // add remembers a program. For one too many, it forgets a process that has exited if one of

@@ -30,7 +30,7 @@ func (m *machine) set(pid int, comm, cgroup string, kind events.ProgramKind) {
 
 	m.lives[pid] = knownProgram{
 		program.Process{PID: pid, StartNS: uint64(pid) * 1e9, Comm: comm}, cgroup,
-		&events.Program{Kind: kind, Name: comm, By: events.ProgramByExecutable},
+		&events.Program{Kind: kind, Name: comm, By: events.ProgramByExecutable}, 0,
 	}
 }
 
@@ -189,13 +189,18 @@ func TestAProcessIsReadOnceUnlessItMayExecuteAnother(t *testing.T) {
 	p := m.enricher()
 	m.set(7, "node", "/a", events.ProgramNode)
 	m.set(8, "sh", "/a", events.ProgramOther)
+	m.set(9, "nginx", "/a", events.ProgramOther) // for hours
+
+	young := m.lives[8]
+	young.process.StartNS = kernel.BootNS()
+	m.lives[8] = young
 
 	for range 3 {
 		p.walk(t.Context(), "/a", processesPerLook)
 	}
 
-	if want := 4; m.reads != want {
-		t.Errorf("got %d reads of two processes in three looks, want %d", m.reads, want)
+	if want := 5; m.reads != want {
+		t.Errorf("got %d reads of three processes in three looks, want %d", m.reads, want)
 	}
 
 	m.set(7, "java", "/a", events.ProgramJVM)
@@ -203,6 +208,17 @@ func TestAProcessIsReadOnceUnlessItMayExecuteAnother(t *testing.T) {
 
 	if got := p.known.entries[7].program.Kind; got != events.ProgramJVM {
 		t.Errorf("got %q of a process that executed another program, want %q", got, events.ProgramJVM)
+	}
+}
+
+func TestAProcessIsReadMoreRarelyTheOlderItIs(t *testing.T) {
+	const read = 100e9
+
+	for startNS, want := range map[uint64]uint64{read: 0, read - 1e9: 0.5e9, 0: 50e9, 2 * read: 0} {
+		k := knownProgram{process: program.Process{StartNS: startNS}, readNS: read}
+		if want > 0 && k.aged(read+want-1) || !k.aged(read+want) {
+			t.Errorf("started at %d, read at %.0f: got another time for the next read, want it %d ns later", startNS, float64(read), want)
+		}
 	}
 }
 
