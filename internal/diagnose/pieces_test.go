@@ -106,3 +106,13 @@ func TestSwapOutIsNoDirtyPageCache(t *testing.T) {
 		}
 	}
 }
+
+// Where nobody's command is known, and cgroup v1 has no memory.high, there is still the limit itself.
+func TestEachOwnLimitHasAdvice(t *testing.T) {
+	inc := jobKill()
+	inc.Limiter.Which, inc.Limiter.Cgroup.Hierarchy, inc.Victims[0].Comm = "memory.limit_in_bytes", 4, "solver"
+
+	if c := causeOf(Diagnose(inc, nil), "own_limit"); c == nil || len(c.Advice) == 0 {
+		t.Errorf("got %+v, want a cause with advice", c)
+	}
+}

@@ -91,7 +91,7 @@ func (f *facts) heapLimit() *heapLimit {
 
 // heapSetting is the limit that a setting sets, as a size or as a percentage of the limit.
 func (f *facts) heapSetting(of string, s *events.Setting) *heapLimit {
-	h := &heapLimit{of: of, by: phrase.ClipName(s.Name), source: phrase.ClipName(s.Source)}
+	h := &heapLimit{of: of, by: phrase.ClipName(s.Name), source: settingSource(f.program, s)}
 
 	if s.Bytes != nil {
 		h.bytes = *s.Bytes
@@ -107,6 +107,16 @@ func (f *facts) heapSetting(of string, s *events.Setting) *heapLimit {
 	}
 
 	return nil // a word, such as off
+}
+
+// settingSource is where a setting was given, and to whom if that is another process than the victim.
+func settingSource(p *events.Program, s *events.Setting) string {
+	source := phrase.ClipName(s.Source)
+	if p.ReadOf != 0 {
+		source += fmt.Sprintf(" of process %d of the same name", p.ReadOf)
+	}
+
+	return source
 }
 
 // ownLimitBytes is the limit that the victim sees: that which was hit, or a lower one below

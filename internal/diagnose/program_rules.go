@@ -24,6 +24,8 @@ const (
 	uncountedShare = 0.10
 	// ownShare of the limit in one process makes it the one that filled it.
 	ownShare = 0.50
+	// startBytes is far more than it takes to start a container. Any program may have the name of runc init.
+	startBytes = 128 << 20
 	// mappedShare of shared memory that processes have mapped: the rest may be files.
 	mappedShare = 0.50
 )
@@ -94,7 +96,8 @@ var programPlacementRules = []rule{
 		id: "container_start",
 		means: "The limit is lower than what it takes to start a container: runc was killed before the container's " +
 			"own program ran.",
-		needs:     fmt.Sprintf("scope memcg; the victim is runc init, with at least %s of the limit", phrase.Percent(ownShare)),
+		needs: fmt.Sprintf("scope memcg; the victim is runc init, with at least %s of the limit, which is %s at most",
+			phrase.Percent(ownShare), phrase.Size(startBytes)),
 		reference: "github.com/opencontainers/runc, libcontainer/nsenter/nsexec.c",
 		instead:   []string{"own_limit", "ancestor_limit", "many_processes"},
 		match:     containerStart,
@@ -131,7 +134,7 @@ var programPlacementRules = []rule{
 		id:    "heap_limit",
 		means: "The program may use as much for its heap, or for its buffers, as its cgroup may use in all.",
 		needs: fmt.Sprintf("scope memcg; the victim's anonymous memory is at least %s of the limit, and a setting of it that was "+
-			"read allows at least %s. Certain if that is all of it", phrase.Percent(ownShare), phrase.Percent(heapShare)),
+			"read allows at least %s. Certain if that is all of it, and was read of the victim", phrase.Percent(ownShare), phrase.Percent(heapShare)),
 		reference: "java(1), -Xmx; Go package runtime, GOMEMLIMIT; node(1), --max-old-space-size",
 		match:     heapTooLarge,
 		advice:    adviceFor(slices.Sorted(maps.Keys(heapSettings))...),
@@ -244,7 +247,7 @@ func (f *facts) processes() []resident {
 
 func containerStart(f *facts) *finding {
 	limit := value(f.limiter.LimitBytes)
-	if !f.is(events.ScopeMemcg) || f.kind() != events.ProgramRuncInit || share(f.victimSize(), limit) < ownShare {
+	if !f.is(events.ScopeMemcg) || f.kind() != events.ProgramRuncInit || share(f.victimSize(), limit) < ownShare || limit > startBytes {
 		return nil
 	}
 
@@ -292,7 +295,7 @@ func vmMemory(f *facts) *finding {
 	name := phrase.Process(p.name, p.pid)
 
 	hit := &finding{confidence: likely, weight: share(p.size, limit)}
-	if ran.By == events.ProgramByExecutable && hit.weight >= runtimeShare {
+	if ran.By == events.ProgramByExecutable && ran.ReadOf == 0 && hit.weight >= runtimeShare {
 		hit.confidence = certain
 	}
 
@@ -301,7 +304,7 @@ func vmMemory(f *facts) *finding {
 
 	if guest := ran.Setting("guest memory"); guest != nil && guest.Bytes != nil {
 		hit.text += fmt.Sprintf(", with a guest of %s", phrase.Size(*guest.Bytes))
-		hit.add("memory of the guest", phrase.Size(*guest.Bytes), phrase.ClipName(guest.Source))
+		hit.add("memory of the guest", phrase.Size(*guest.Bytes), settingSource(ran, guest))
 	}
 
 	hit.text += ": the memory of its guest and the overhead of running it do not fit."
@@ -317,7 +320,7 @@ func heapTooLarge(f *facts) *finding {
 	}
 
 	hit := &finding{confidence: likely, weight: share(*f.victim.AnonRSSBytes, limit), evidence: append(limitEvidence(f), h.item())}
-	if h.bytes >= limit {
+	if h.bytes >= limit && f.program.ReadOf == 0 {
 		hit.confidence = certain
 	}
 

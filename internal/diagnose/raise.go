@@ -30,6 +30,15 @@ var raiseAdvice = []advice{
 	},
 }
 
+// raiseElsewhere is for limits that are set by none of these.
+var raiseElsewhere = advice{
+	layer: cgroupLayer, text: "If the workload needs this much memory, raise its limit where it is set: with the job scheduler, the " +
+		"configuration of the guest, or the runtime of the container.",
+	when: &condition{"neither a pod of this node, nor a unit of it, nor a container of Docker or Podman", func(f *facts) bool {
+		return !f.inPod() && f.unit() == "" && f.engine() == ""
+	}},
+}
+
 // unit is the systemd unit of the host whose limit was hit; empty if it was another's. A unit
 // inside of a container has a cgroup of that above it.
 func (f *facts) unit() string {

@@ -31,7 +31,7 @@ var reachedRules = []rule{
 		advice: slices.Concat([]advice{
 			{layer: kubernetes, text: "If the workload needs this much memory, set the limit " +
 				"20 to 40 % above the p95 to p99 of real usage (the VPA recommends values).", when: ofAPod},
-		}, raiseAdvice, programAdvice, []advice{
+		}, raiseAdvice, []advice{raiseElsewhere}, programAdvice, []advice{
 			{layer: cgroupLayer, text: "Set memory.high below memory.max to throttle early, " +
 				"and monitor the high counter in memory.events.", when: onV2},
 		}),

@@ -745,6 +745,17 @@ func cases() []ruleCase {
 				i.Victims[0].Comm, i.Limiter.LimitBytes, i.Victims[0].AnonRSSBytes = "runc:[2:INIT]", new(14*mib), new(9*mib)
 			}),
 			lack: func(i *incident) { i.Limiter.LimitBytes = new(512 * mib) }},
+		{rule: "container_start", name: "by a program that has the name of runc init", confidence: certain,
+			make: with(plainKill(), func(i *incident) {
+				i.Victims[0].Comm, i.Limiter.LimitBytes, i.Victims[0].AnonRSSBytes = "runc:[2:INIT]", new(128*mib), new(120*mib)
+			}),
+			lack: func(i *incident) { i.Limiter.LimitBytes = new(129 * mib) }},
+		{rule: "heap_limit", name: "of another worker", confidence: likely,
+			make: with(plainKill(), func(i *incident) {
+				i.Victims[0].Program = ran(events.ProgramJVM, sized("-Xmx", gib))
+				i.Victims[0].Program.ReadOf = 8
+			}),
+			lack: func(i *incident) { i.Victims[0].Program.Settings = nil }},
 		{rule: "vm_memory", confidence: likely,
 			make: with(podKill(), func(i *incident) { i.Victims[0].Comm = "qemu-system-x86" }),
 			lack: func(i *incident) { i.Victims[0].Comm = "qemu-img" }},

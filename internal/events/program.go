@@ -47,6 +47,10 @@ type Program struct {
 	// Settings are the memory settings that it was given; empty: none. Absent: they could not
 	// be read, or this kind has none that are known.
 	Settings []Setting `json:"settings,omitzero"`
+	// ReadOf is the id of the process that this was read of, if it is not the victim: one of the same
+	// name in the same cgroup, such as another worker of a server. Its settings need not be the
+	// victim's. Absent: it was read of the victim.
+	ReadOf int `json:"read_of,omitempty"`
 }
 
 // Setting is a memory setting of a program, in force where several sources set it.

@@ -363,11 +363,19 @@ func (p *programs) ran(v programVictim) *events.Program {
 
 		if at, ran, err := p.reader.program(pid); err == nil && ran != nil && at.Comm == v.process.Comm {
 			p.known.add(knownProgram{at, v.cgroup, ran, kernel.BootNS()}, p.exited)
-			return ran
+			return readOf(at.PID, ran)
 		}
 	}
 
 	return nil
+}
+
+// readOf returns a program with the process that it was read of.
+func readOf(pid int, ran *events.Program) *events.Program {
+	of := *ran
+	of.ReadOf = pid
+
+	return &of
 }
 
 // is reports whether a process is the victim, under the name that it had.
@@ -427,9 +435,9 @@ func (c *programCache) add(k knownProgram, exited func(pid int) bool) {
 
 // sibling returns what another process of a victim's name and cgroup runs.
 func (c *programCache) sibling(v programVictim) *events.Program {
-	for _, k := range c.entries {
+	for pid, k := range c.entries {
 		if k.cgroup == v.cgroup && k.process.Comm == v.process.Comm {
-			return k.program
+			return readOf(pid, k.program)
 		}
 	}
 

@@ -5,6 +5,7 @@ package tracer
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -176,8 +177,18 @@ func TestProgramsOfVictims(t *testing.T) {
 			p := m.enricher()
 			test.before(&m, p)
 
-			if got := kindOf(t, p, killOf(p, 7, "java", "/a")); got != test.want {
+			inc := killOf(p, 7, "java", "/a")
+			if got := kindOf(t, p, inc); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
+			}
+
+			of := 0
+			if strings.HasPrefix(name, "another of its name") {
+				of = 8
+			}
+
+			if ran := p.ran(p.victims(inc)[0]); ran != nil && ran.ReadOf != of {
+				t.Errorf("got a program that was read of %d, want %d (0: the victim)", ran.ReadOf, of)
 			}
 		})
 	}
@@ -192,7 +203,7 @@ func TestAProcessIsReadOnceUnlessItMayExecuteAnother(t *testing.T) {
 	m.set(9, "nginx", "/a", events.ProgramOther) // for hours
 
 	young := m.lives[8]
-	young.process.StartNS = kernel.BootNS()
+	young.process.StartNS = kernel.BootNS() + 1e12 // no time passes
 	m.lives[8] = young
 
 	for range 3 {

@@ -3,6 +3,8 @@
 package view
 
 import (
+	"fmt"
+
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
@@ -35,6 +37,10 @@ func settings(p *events.Program) []string {
 
 	if p.Settings != nil && len(p.Settings) == 0 {
 		items = append(items, "no memory settings")
+	}
+
+	if p.ReadOf != 0 {
+		items = append(items, fmt.Sprintf("read of process %d of the same name", p.ReadOf))
 	}
 
 	return items

@@ -24,6 +24,9 @@ func TestProgramsOfVictimsAreShown(t *testing.T) {
 		}, "program    java[4711] JVM (java), -Xmx 512.0 MiB (JAVA_TOOL_OPTIONS), -XX:MaxRAMPercentage 75.0 (command line)\n"},
 		"without settings": {&events.Program{Kind: events.ProgramGo, Name: "server", Settings: []events.Setting{}},
 			"program    java[4711] Go (server), no memory settings\n"},
+		"of another worker": {&events.Program{
+			Kind: events.ProgramGo, Name: "server", Settings: []events.Setting{}, ReadOf: 8,
+		}, "program    java[4711] Go (server), no memory settings, read of process 8 of the same name\n"},
 		"settings that are not known": {&events.Program{Kind: events.ProgramVM}, "program    java[4711] VM\n"},
 		"hostile":                     {&events.Program{Kind: "\x1b[2J", Name: "a\nb"}, `program    java[4711] \x1b[2J (a\x0ab)` + "\n"},
 		"another":                     {&events.Program{Kind: events.ProgramOther, Name: "bash"}, ""},
