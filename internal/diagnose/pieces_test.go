@@ -4,6 +4,7 @@ package diagnose
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,12 +108,9 @@ func TestSwapOutIsNoDirtyPageCache(t *testing.T) {
 	}
 }
 
-// Where nobody's command is known, and cgroup v1 has no memory.high, there is still the limit itself.
-func TestEachOwnLimitHasAdvice(t *testing.T) {
-	inc := jobKill()
-	inc.Limiter.Which, inc.Limiter.Cgroup.Hierarchy, inc.Victims[0].Comm = "memory.limit_in_bytes", 4, "solver"
-
-	if c := causeOf(Diagnose(inc, nil), "own_limit"); c == nil || len(c.Advice) == 0 {
-		t.Errorf("got %+v, want a cause with advice", c)
+// Where nobody's command is known, there is still the limit itself.
+func TestALimitOfAJobCanBeRaised(t *testing.T) {
+	if _, advice := explained(jobKill()); !strings.Contains(advice, "raise its limit where it is set") {
+		t.Errorf("got advice %q, want that on the limit", advice)
 	}
 }
