@@ -97,7 +97,7 @@ func nodeCharge(n *events.NodeState) *charge {
 		kernelStacks: n.KernelStackBytes, pagetables: n.PagetablesBytes,
 		dirty:       dirtyCache(n.DirtyBytes, n.WritebackBytes, cacheOf(n.FileBytes, n.ShmemBytes)),
 		unevictable: n.UnevictableBytes, thp: n.AnonTHPBytes,
-		gpu: sum(n.GPUActiveBytes, n.GPUReclaimBytes), compressed: oom.CompressedSwap(n),
+		gpu: oom.Sum(n.GPUActiveBytes, n.GPUReclaimBytes), compressed: oom.CompressedSwap(n),
 	}
 
 	if n.HugetlbBytes != nil && n.HugetlbFreeBytes != nil {
@@ -114,7 +114,7 @@ func nodeCharge(n *events.NodeState) *charge {
 // dirtyCache is the page cache that is dirty or under writeback. Writeback also counts anonymous
 // memory on its way to swap (NR_WRITEBACK), which no page cache is: so it is no more than there is.
 func dirtyCache(dirty, writeback, cache *uint64) *uint64 {
-	all := sum(dirty, writeback)
+	all := oom.Sum(dirty, writeback)
 	if all == nil || cache == nil {
 		return all
 	}
@@ -129,24 +129,6 @@ func cacheOf(file, shmem *uint64) *uint64 {
 	}
 
 	return new(less(*file, value(shmem)))
-}
-
-// sum adds the known parts; nil if none is known.
-func sum(parts ...*uint64) *uint64 {
-	var total uint64
-	known := false
-
-	for _, p := range parts {
-		if p != nil {
-			total, known = total+*p, true
-		}
-	}
-
-	if !known {
-		return nil
-	}
-
-	return &total
 }
 
 // share is the part's share of the whole; 0 if either is not known.

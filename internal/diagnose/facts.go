@@ -274,7 +274,7 @@ func (f *facts) victimSize() uint64 {
 }
 
 func residentSize(v *events.Victim) uint64 {
-	return value(sum(v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes))
+	return value(oom.Sum(v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes))
 }
 
 func candidateSize(c *events.Candidate) uint64 {
@@ -282,7 +282,7 @@ func candidateSize(c *events.Candidate) uint64 {
 		return *c.RSSBytes
 	}
 
-	return value(sum(c.AnonRSSBytes, c.FileRSSBytes, c.ShmemRSSBytes))
+	return value(oom.Sum(c.AnonRSSBytes, c.FileRSSBytes, c.ShmemRSSBytes))
 }
 
 // exempt are the candidates that the kernel may not kill.

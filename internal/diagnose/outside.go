@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
@@ -94,7 +95,7 @@ func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) str
 	}
 
 	n := f.node
-	if slab := sum(n.SlabUnreclaimable, n.SlabReclaimable); slab != nil {
+	if slab := oom.Sum(n.SlabUnreclaimable, n.SlabReclaimable); slab != nil {
 		name("the kernel's slab", *slab)
 
 		hit.add("slab", phrase.Part(*slab, total), f.nodeSource("/proc/meminfo"))

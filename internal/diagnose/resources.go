@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
@@ -385,7 +386,7 @@ var resourceRules = []rule{
 	filler{
 		id:    "kernel_memory",
 		means: "Socket buffers or per-CPU memory of the kernel filled the limit.",
-		what:  "socket buffers and per-CPU memory", part: func(c *charge) *uint64 { return sum(c.sock, c.perCPU) },
+		what:  "socket buffers and per-CPU memory", part: func(c *charge) *uint64 { return oom.Sum(c.sock, c.perCPU) },
 		least: notableOverhead, major: majorOverhead,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat sock and percpu",
 		text: func(f *facts, c *charge, amount string) string {

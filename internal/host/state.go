@@ -71,9 +71,9 @@ func (r Reader) Meminfo() *events.NodeState {
 	s.TotalBytes, s.FreeBytes, s.AvailableBytes = kib("MemTotal:"), kib("MemFree:"), kib("MemAvailable:")
 	s.AnonBytes, s.ShmemBytes = kib("AnonPages:"), kib("Shmem:")
 	// Cached is NR_FILE_PAGES without the swap cache and without the page cache of block devices.
-	s.FileBytes, s.SwapCacheBytes = added(kib("Cached:"), kib("Buffers:")), kib("SwapCached:")
+	s.FileBytes, s.SwapCacheBytes = oom.SumOfAll(kib("Cached:"), kib("Buffers:")), kib("SwapCached:")
 	s.ActiveFileBytes, s.InactiveFileBytes = kib("Active(file):"), kib("Inactive(file):")
-	s.LRUBytes = added(added(kib("Active:"), kib("Inactive:")), kib("Unevictable:"))
+	s.LRUBytes = oom.SumOfAll(kib("Active:"), kib("Inactive:"), kib("Unevictable:"))
 	s.DirtyBytes, s.WritebackBytes = kib("Dirty:"), kib("Writeback:")
 	s.SlabReclaimable, s.SlabUnreclaimable = kib("SReclaimable:"), kib("SUnreclaim:")
 	s.KernelStackBytes, s.PagetablesBytes = kib("KernelStack:"), kib("PageTables:")
@@ -107,15 +107,6 @@ func (r Reader) Meminfo() *events.NodeState {
 	}
 
 	return s
-}
-
-// added is a sum, nil unless both parts are known.
-func added(a, b *uint64) *uint64 {
-	if a == nil || b == nil {
-		return nil
-	}
-
-	return new(*a + *b)
 }
 
 // vmalloc returns the memory of vmalloc where VmallocUsed is that: before 4.4 it is address space,

@@ -33,7 +33,7 @@ type holder struct {
 //
 // Sources are fs/proc/meminfo.c and mm/show_mem.c: meminfo_proc_show, show_free_areas (6.12).
 func NodeLedger(n *events.NodeState) *events.NodeLedger {
-	slab := both(n.SlabReclaimable, n.SlabUnreclaimable)
+	slab := SumOfAll(n.SlabReclaimable, n.SlabUnreclaimable)
 	if n.TotalBytes == nil || n.FreeBytes == nil || n.AnonBytes == nil || n.FileBytes == nil || slab == nil {
 		return nil
 	}
@@ -80,7 +80,7 @@ func holders(n *events.NodeState, slab *uint64) []holder {
 		{name: LedgerHugePages, bytes: n.HugetlbBytes},
 		{name: LedgerCompressed, bytes: CompressedSwap(n)},
 		{name: "network buffers", bytes: n.NetworkBytes},
-		{name: "GPU", bytes: sum(n.GPUActiveBytes, n.GPUReclaimBytes), optional: true},
+		{name: "GPU", bytes: Sum(n.GPUActiveBytes, n.GPUReclaimBytes), optional: true},
 		{name: "cache of ZFS", bytes: n.ZFSCacheBytes, optional: true},
 	}
 }
@@ -127,24 +127,6 @@ func CompressedSwap(n *events.NodeState) *uint64 {
 	}
 
 	return most
-}
-
-// sum adds what is known; nil if nothing is.
-func sum(a, b *uint64) *uint64 {
-	if a == nil || b == nil {
-		return cmp.Or(a, b)
-	}
-
-	return new(*a + *b)
-}
-
-// both is the sum, nil unless both are known.
-func both(a, b *uint64) *uint64 {
-	if a == nil || b == nil {
-		return nil
-	}
-
-	return new(*a + *b)
 }
 
 // less is a-b, or 0.

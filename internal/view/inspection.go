@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
@@ -284,7 +285,7 @@ func (v inspection) candidates() []group {
 
 		file := c.FileRSSBytes
 		if file != nil {
-			file = sum(file, c.ShmemRSSBytes)
+			file = oom.Sum(file, c.ShmemRSSBytes)
 		}
 
 		anon := cmp.Or(c.AnonRSSBytes, c.RSSBytes) // or all of it, where it is not split

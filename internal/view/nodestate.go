@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
@@ -70,10 +71,10 @@ func (b block) nodeMemory(n *events.NodeState, when string) []string {
 
 	items := append([]string{free}, b.sizes(
 		part{"available", n.AvailableBytes}, part{"anon", n.AnonBytes}, part{"file", n.FileBytes}, part{"shmem", n.ShmemBytes},
-		part{"dirty", sum(n.DirtyBytes, n.WritebackBytes)}, part{"slab", sum(n.SlabReclaimable, n.SlabUnreclaimable)},
+		part{"dirty", oom.Sum(n.DirtyBytes, n.WritebackBytes)}, part{"slab", oom.Sum(n.SlabReclaimable, n.SlabUnreclaimable)},
 		part{"kernel stacks", n.KernelStackBytes}, part{"page tables", n.PagetablesBytes}, part{"unevictable", n.UnevictableBytes},
 		part{"anon in huge pages", n.AnonTHPBytes}, part{"hugetlb", n.HugetlbBytes},
-		part{"GPU", sum(n.GPUActiveBytes, n.GPUReclaimBytes)}, part{"zsmalloc", n.ZspagesBytes})...)
+		part{"GPU", oom.Sum(n.GPUActiveBytes, n.GPUReclaimBytes)}, part{"zsmalloc", n.ZspagesBytes})...)
 	items = append(items, b.unaccounted(n)...)
 
 	if n.SwapTotalBytes != nil {
@@ -152,19 +153,6 @@ func (b block) chargeParts() group {
 }
 
 func slab(s events.SlabCache) string { return s.Name + " " + phrase.Size(s.Bytes) }
-
-// sum adds what is known; nil if nothing is.
-func sum(a, b *uint64) *uint64 {
-	if a == nil || b == nil {
-		if a == nil {
-			return b
-		}
-
-		return a
-	}
-
-	return new(*a + *b)
-}
 
 func psi(name string, p *events.PSI) string {
 	if p == nil {
