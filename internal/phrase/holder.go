@@ -29,10 +29,8 @@ var managerNames = map[string]string{
 	"ecs": "ECS", "garden": "Garden", "buildkit": "BuildKit",
 }
 
-// Job is a job, or the part of one, with its manager: "job 7 (Slurm, user 1000)", "step 2 of
-// job 8 (Slurm)". Long ids are shortened.
-func Job(j *events.Job) string { return job(j, ShortID) }
-
+// job is a job, or the part of one, with its manager: "job 7 (Slurm, user 1000)", "step 2 of
+// job 8 (Slurm)".
 func job(j *events.Job, id idPhrase) string {
 	parts := []string{wholeJob(j.Manager, j.Kind, j.ID, id)}
 	if j.Manager == "nomad" && j.Task != "" {
