@@ -92,27 +92,7 @@ var nodeResourceRules = []rule{
 			"MGLRU: all that could be reclaimed was in use so recently. Memory and swap may be free.",
 		needs:     "scope global, and kswapd is the trigger",
 		reference: "Documentation/admin-guide/mm/multigen_lru.rst, thrashing prevention",
-		match: func(f *facts) *finding {
-			if !f.is(scopeWorkingSet) {
-				return nil
-			}
-			n, age := f.state, "min_ttl_ms"
-			hit := &finding{confidence: certain, weight: 1}
-			hit.add("trigger, which only invokes the OOM killer for min_ttl_ms", kswapd(f), f.source(fromKernel))
-
-			if ttl := value(f.node.MinTTLNS); ttl > 0 {
-				age = phrase.Duration(ttl)
-				hit.add("min_ttl_ms", age, f.nodeSource("/sys/kernel/mm/lru_gen/min_ttl_ms"))
-			}
-
-			if n.TotalBytes != nil && n.FreeBytes != nil {
-				hit.add("free", phrase.Part(*n.FreeBytes, *n.TotalBytes), f.stateSource("/proc/meminfo"))
-			}
-			hit.text = fmt.Sprintf("The kernel killed to keep the working set of the last %s in memory (MGLRU); memory "+
-				"and swap may have been free.", age)
-
-			return hit
-		},
+		match:     workingSetGuard,
 		advice: []advice{
 			{layer: kernel, text: "Lower /sys/kernel/mm/lru_gen/min_ttl_ms, or set it to 0: the node then " +
 				"reclaims, and may thrash, until memory runs out."},
@@ -159,6 +139,28 @@ var nodeResourceRules = []rule{
 				"vm.nr_overcommit_hugepages instead."},
 		},
 	},
+}
+
+func workingSetGuard(f *facts) *finding {
+	if !f.is(scopeWorkingSet) {
+		return nil
+	}
+	n, age := f.state, "min_ttl_ms"
+	hit := &finding{confidence: certain, weight: 1}
+	hit.add("trigger, which only invokes the OOM killer for min_ttl_ms", kswapd(f), f.source(fromKernel))
+
+	if ttl := value(f.node.MinTTLNS); ttl > 0 {
+		age = phrase.Duration(ttl)
+		hit.add("min_ttl_ms", age, f.nodeSource("/sys/kernel/mm/lru_gen/min_ttl_ms"))
+	}
+
+	if n.TotalBytes != nil && n.FreeBytes != nil {
+		hit.add("free", phrase.Part(*n.FreeBytes, *n.TotalBytes), f.stateSource("/proc/meminfo"))
+	}
+	hit.text = fmt.Sprintf("The kernel killed to keep the working set of the last %s in memory (MGLRU); memory "+
+		"and swap may have been free.", age)
+
+	return hit
 }
 
 // kswapd is the trigger in words.
@@ -359,11 +361,10 @@ func (f *facts) scatteredZones(hit *finding, order int, pages uint64) {
 		if f.state.AfterNS != nil {
 			hit.confidence = likely // the kill may have freed what is free now
 		}
-		name := phrase.ClipName(z.Zone)
-		hit.text = fmt.Sprintf("%d contiguous pages were requested: zone %s of NUMA node %d "+
-			"had %s free, but no block of that size.",
-			pages, name, z.Node, phrase.Size(*z.FreeBytes))
-		hit.add(fmt.Sprintf("zone %s of NUMA node %d", name, z.Node),
+		name := phrase.Zone(z.Node, z.Zone)
+		hit.text = fmt.Sprintf("%d contiguous pages were requested: %s had %s free, but no block of that size.",
+			pages, name, phrase.Size(*z.FreeBytes))
+		hit.add(name,
 			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0",
 				phrase.Size(*z.FreeBytes), phrase.Size(*z.LowBytes), order),
 			f.stateSource("/proc/buddyinfo"))
@@ -391,17 +392,16 @@ func (f *facts) compactionGaveUp(hit *finding, c *events.CompactAnswer, pages ui
 }
 
 func (f *facts) reclaimGaveUp(hit *finding, r *events.ReclaimAnswer, pages uint64) {
-	name := phrase.ClipName(r.Zone)
-	hit.add(fmt.Sprintf("zone %s of NUMA node %d, as the allocator gave up", name, r.Node),
+	name := phrase.Zone(int(r.Node), r.Zone)
+	hit.add(name+", as the allocator gave up",
 		fmt.Sprintf("free or reclaimable %s, min watermark %s, still not enough for order %d",
 			phrase.Size(r.AvailableBytes), phrase.Size(r.MinWatermarkBytes), r.Order),
 		f.source("oom:reclaim_retry_zone"))
 
 	if hit.text == "" {
 		hit.confidence = likely
-		hit.text = fmt.Sprintf("%d contiguous pages were requested: zone %s of NUMA node %d "+
-			"had %s free or reclaimable, but no block of that size.",
-			pages, name, r.Node, phrase.Size(r.AvailableBytes))
+		hit.text = fmt.Sprintf("%d contiguous pages were requested: %s had %s free or reclaimable, but no block of that size.",
+			pages, name, phrase.Size(r.AvailableBytes))
 	}
 }
 

@@ -3,7 +3,6 @@
 package diagnose
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -220,11 +219,6 @@ func (f *facts) ofOtherZone(s *supply) *events.Zone {
 	return s.elsewhere(f.freed())
 }
 
-// zoneName names a zone in a sentence.
-func zoneName(z *events.Zone) string {
-	return fmt.Sprintf("zone %s of NUMA node %d", phrase.ClipName(z.Zone), z.Node)
-}
-
 // levels are a zone's free memory and the watermarks that it is compared with.
 func levels(z *events.Zone) string {
 	text := "free " + phrase.SizeOrUnknown(z.FreeBytes)
@@ -243,7 +237,7 @@ func (f *facts) zones(hit *finding, s *supply) {
 
 	zones := s.major()
 	for _, z := range zones[:min(len(zones), most)] {
-		hit.add(zoneName(z), levels(z), f.stateSource("/proc/zoneinfo"))
+		hit.add(phrase.Zone(z.Node, z.Zone), levels(z), f.stateSource("/proc/zoneinfo"))
 	}
 }
 

@@ -52,6 +52,11 @@ func FirstFew(words []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(words[:few], ", "), len(words)-few)
 }
 
+// Zone names a memory zone: "zone Normal of NUMA node 0". Long names are clipped.
+func Zone(node int, zone string) string {
+	return fmt.Sprintf("zone %s of NUMA node %d", ClipName(zone), node)
+}
+
 // NUMANodes names NUMA nodes: "NUMA node 4", "NUMA nodes 0-1,3".
 func NUMANodes(ids []int) string {
 	if len(ids) == 1 {

@@ -65,8 +65,7 @@ func (b block) nodeBefore() []group {
 	if g := p.GaveUp; g != nil && g.Reclaim != nil {
 		r := g.Reclaim
 		groups = append(groups, list(
-			fmt.Sprintf("allocator gave up in zone %s of NUMA node %d: %s free or reclaimable",
-				phrase.Sanitize(r.Zone), r.Node, phrase.Size(r.AvailableBytes)),
+			"allocator gave up in "+phrase.Zone(int(r.Node), phrase.Sanitize(r.Zone))+": "+phrase.Size(r.AvailableBytes)+" free or reclaimable",
 			"min watermark "+phrase.Size(r.MinWatermarkBytes), phrase.Plural(uint64(r.NoProgressLoops), "round")+" without progress",
 		))
 	}

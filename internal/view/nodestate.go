@@ -163,7 +163,7 @@ func psi(name string, p *events.PSI) string {
 }
 
 func zoneLine(z *events.Zone) group {
-	items := []string{fmt.Sprintf("zone %s of NUMA node %d free %s", z.Zone, z.Node, phrase.Ratio(z.FreeBytes, z.ManagedBytes, "?"))}
+	items := []string{phrase.Zone(z.Node, z.Zone) + " free " + phrase.Ratio(z.FreeBytes, z.ManagedBytes, "?")}
 	for _, p := range []part{{"min", z.MinBytes}, {"low", z.LowBytes}, {"high", z.HighBytes}} {
 		if p.bytes != nil {
 			items = append(items, p.name+" "+phrase.Size(*p.bytes))
