@@ -68,7 +68,7 @@ func isStackMark(text string) bool { return strings.HasPrefix(strings.TrimLeft(t
 // cutShort reports whether a message of the OOM killer is not complete by its own form.
 func cutShort(text string) bool {
 	switch {
-	case strings.Contains(text, " invoked oom-killer: "):
+	case strings.Contains(text, invokedWords):
 		// The oom_score_adj is the last since 2.6.36, the order was before.
 		return !endsWithNumber(text, "_adj=", "order=", "oomkilladj=")
 	case strings.HasPrefix(text, "oom-kill:constraint="):

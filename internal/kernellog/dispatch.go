@@ -11,7 +11,7 @@ func (p *parser) kernelLine(s *stream, rec record, text string) bool {
 	}
 
 	switch {
-	case strings.Contains(text, " invoked oom-killer: "):
+	case strings.Contains(text, invokedWords):
 		return p.headerLine(s, rec)
 	case strings.HasPrefix(text, "oom-kill:constraint="):
 		return p.summaryLine(s, rec, text)

@@ -77,7 +77,7 @@ func (r record) parts() iter.Seq[record] {
 // hasName reports whether a line contains the name of a task. It may contain a newline, so
 // such a line is not split.
 func hasName(text string) bool {
-	return strings.Contains(text, " invoked oom-killer: ") || strings.Contains(text, "OOM victim ") ||
+	return strings.Contains(text, invokedWords) || strings.Contains(text, "OOM victim ") ||
 		strings.Contains(text, "ll process ") || strings.Contains(text, "lled process ") ||
 		strings.HasPrefix(text, "[") || strings.HasPrefix(text, "CPU: ") ||
 		strings.HasPrefix(text, "oom-kill:") || strings.HasPrefix(text, "oom_reaper: ")

@@ -91,8 +91,9 @@ var shapes = []messageShape{
 }
 
 const (
-	headerWords = " invoked oom-killer: gfp_mask="
-	cpusetWords = " cpuset="
+	invokedWords = " invoked oom-killer: "
+	headerWords  = invokedWords + "gfp_mask="
+	cpusetWords  = " cpuset="
 )
 
 func with(words string) func(string) bool {

@@ -23,7 +23,7 @@ type triggerTask struct{ tid int }
 
 // headerLine reads "X invoked oom-killer: gfp_mask=M, order=N, ...", which starts a report.
 func (p *parser) headerLine(s *stream, rec record) bool {
-	comm, rest, _ := strings.Cut(rec.text, " invoked oom-killer: ")
+	comm, rest, _ := strings.Cut(rec.text, invokedWords)
 	if len(comm) > maxComm || !strings.HasPrefix(rest, "gfp_mask=") && !(rec.torn && strings.HasPrefix("gfp_mask=", rest)) {
 		return false
 	}

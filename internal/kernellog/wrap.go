@@ -115,13 +115,21 @@ func shape(prefix string) string {
 	}, prefix)
 }
 
-// messageStarts are how the messages of a report begin.
-var messageStarts = []string{
-	"oom-kill:constraint=", "Memory cgroup out of memory", "Out of memory", "Killed process ", "Tasks in /", "Task in /",
-	"Memory cgroup stats for /", "Tasks state (", "oom_reaper: ", "Call Trace:", "Call trace:", "Mem-Info:", "CPU: ", "Hardware name: ",
-	"memory: usage ", "memory+swap: usage ", "swap: usage ", "kmem: usage ", "Node ", "active_anon:", "lowmem_reserve[]:",
-	"Unreclaimable slab info:", "Free swap ", "Total swap ", "Swap cache stats:", "Kernel panic", "Memory cgroup min protection",
-}
+// messageStarts are the starts of shapes, without the rest of the line, which may be on the next
+// ones; and of lines that no shape is needed for, as they follow one that has it.
+var messageStarts = func() []string {
+	starts := []string{
+		"Call Trace:", "Call trace:", "Mem-Info:", "lowmem_reserve[]:", "Free swap ", "Total swap ", "Swap cache stats:",
+	}
+
+	for _, s := range shapes {
+		if s.start != "[" { // rows of the table and times start with it as well
+			starts = append(starts, s.start)
+		}
+	}
+
+	return starts
+}()
 
 // startsMessage reports whether a text begins like a message of a report.
 func startsMessage(text string) bool {
@@ -135,7 +143,7 @@ func startsMessage(text string) bool {
 	word, _, _ := strings.Cut(text, " ")
 
 	return stat || isDigits(word) || strings.HasPrefix(text, " ") || strings.HasPrefix(text, "[") ||
-		strings.Contains(text, " invoked oom-killer: ")
+		strings.Contains(text, invokedWords)
 }
 
 // messageOf returns a line from its message on, the whole line if there is none that can be long.
@@ -148,7 +156,7 @@ func messageOf(line string) string {
 		}
 	}
 
-	if i := strings.Index(line, " invoked oom-killer: "); i >= 0 && (at < 0 || i < at) {
+	if i := strings.Index(line, invokedWords); i >= 0 && (at < 0 || i < at) {
 		at = strings.LastIndexByte(line[:i], ' ') + 1 // the name begins after it, or further before
 	}
 
@@ -162,43 +170,4 @@ func messageOf(line string) string {
 	}
 
 	return line[at:]
-}
-
-// unglue splits a record whose newlines were lost: messages of a report follow each other, each
-// behind the kernel's own time.
-func unglue(rec record) []record {
-	const stamp = " ["
-
-	if !rec.uptime || strings.Count(rec.text, stamp) < 2 {
-		return []record{rec}
-	}
-
-	var all []record
-	one, rest := rec, rec.text
-
-	for at := strings.Index(rest, stamp); at >= 0; at = strings.Index(rest, stamp) {
-		inner, after, found := strings.Cut(rest[at+len(stamp):], "] ")
-		ns, timed := seconds(strings.TrimSpace(inner))
-
-		if !found || !timed || !strings.Contains(inner, ".") || !startsMessage(after) {
-			break
-		}
-
-		if ns < one.uptimeNS || ns-one.uptimeNS > uint64(longestPause) {
-			break
-		}
-
-		one.text, one.torn, one.width = rest[:at], false, 0
-		all = append(all, one)
-
-		one.uptimeNS, rest = ns, after
-	}
-
-	one.text, one.torn = rest, rec.torn
-
-	if len(all) < 2 {
-		return []record{rec}
-	}
-
-	return append(all, one)
 }
