@@ -75,7 +75,7 @@ func newOutput(f *traceFlags, raw sink.Sink, stdout, stderr io.Writer) *output {
 		out.Sink = divertStatus(view.NewText(stderr, plain), out.table)
 	case "bcc":
 		var load func() string
-		if raw == nil { // the current load says nothing about a recording
+		if raw == nil { // the current load does not belong to a recording
 			load = loadavg
 		}
 		out.Sink = divertStatus(view.NewText(stderr, plain), view.NewBCC(stdout, load, layout.Location))

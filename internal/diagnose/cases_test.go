@@ -65,9 +65,9 @@ func explained(inc *incident) (causes, advice string) {
 
 func TestCasesOfPrograms(t *testing.T) {
 	for name, test := range map[string]struct {
-		first        string   // the first cause
-		not          []string // in causes or advice
-		says, advice []string
+		first       string   // the first cause
+		not         []string // in causes or advice
+		has, advice []string
 	}{
 		"limit-lowered-java.json": {
 			first: "limit_lowered, certain: systemd[1] lowered the container's limit to 256.0 MiB",
@@ -76,7 +76,7 @@ func TestCasesOfPrograms(t *testing.T) {
 		"postgres-shared-buffers.txt": {
 			first: "shared_memory, likely: Shared memory takes up 840.0 MiB (41 % of the container's limit)",
 			not:   []string{"tmpfs", "emptyDir", "GOMEMLIMIT"},
-			says:  []string{"named postgres, which share it", "own_limit, certain"},
+			has:   []string{"named postgres, which share it", "own_limit, certain"},
 			advice: []string{
 				"application: PostgreSQL: shared_buffers, plus work_mem", "kubernetes: If the workload needs this much memory",
 			},
@@ -99,7 +99,7 @@ func TestCasesOfPrograms(t *testing.T) {
 		"runc-init.txt": {
 			first: "container_start, certain: The container's limit of 14.0 MiB is less than it takes to start a container: runc:[2:INIT][4711]",
 			not:   []string{"VPA", "GOMEMLIMIT", "heap profile", "own_limit"},
-			says:  []string{"before the container's own program ran"},
+			has:   []string{"before the container's own program ran"},
 			advice: []string{
 				"kubernetes: Raise the memory limit, and check its unit",
 			},
@@ -118,7 +118,7 @@ func TestCasesOfPrograms(t *testing.T) {
 				}
 			}
 
-			for _, words := range test.says {
+			for _, words := range test.has {
 				if !strings.Contains(causes, words) {
 					t.Errorf("got causes\n%swant %q", causes, words)
 				}

@@ -41,7 +41,7 @@ type Cgroup struct {
 	// Path is the path from the mount of the hierarchy, starting with "/"; absent if it could not be
 	// read.
 	Path string `json:"path,omitempty"`
-	// HierarchyUnknown is that Hierarchy is not known, which is 0 then.
+	// HierarchyUnknown is true if Hierarchy, which is 0 then, is not known.
 	HierarchyUnknown bool `json:"-"`
 }
 

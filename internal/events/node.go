@@ -134,7 +134,7 @@ func (l *NodeLedger) Notable(totalBytes uint64) bool {
 
 // LedgerEntry is a holder of the node's memory.
 type LedgerEntry struct {
-	// Name is the holder: free, anonymous, page cache, slab, ...
+	// Name is the holder, such as free, anonymous, slab, page tables or vmalloc.
 	Name string `json:"name"`
 	// Bytes is its memory.
 	Bytes uint64 `json:"bytes"`

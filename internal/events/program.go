@@ -35,7 +35,7 @@ const (
 	ProgramByName       ProgramBy = "name"       // the name of the process or of its thread, which any program may have
 )
 
-// Program is what a process ran, and what it was told to do with memory. It was read while
+// Program is what a process ran, with the memory settings that it was given. It was read while
 // the process lived.
 type Program struct {
 	// Kind is what it runs.

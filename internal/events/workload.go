@@ -179,7 +179,7 @@ func (w *Workload) SameHolders(o *Workload) bool {
 	})
 }
 
-// names reports whether something can be told apart by it: a QoS class is not a workload.
+// names reports whether it identifies a workload: a QoS class alone does not.
 func (w *Workload) names() bool {
 	return w.ContainerID != "" || w.PodUID != "" || w.Unit != "" || w.Service != "" || w.Guest != nil || w.Job != nil
 }

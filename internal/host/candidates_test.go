@@ -189,7 +189,7 @@ func TestHog(t *testing.T) {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// TestLivingHog compares with what the kernel itself says: the charge and the
+// TestLivingHog compares with the numbers of the kernel itself: the charge and the
 // badness of a process whose memory is known.
 func TestLivingHog(t *testing.T) {
 	testenv.Root(t)

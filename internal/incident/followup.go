@@ -15,7 +15,7 @@ import (
 const (
 	// updateNS is how long the changes of an incident are collected into one update.
 	updateNS = 500e6
-	// exitLateNS is how long a victim may take to exit before a note says so.
+	// exitLateNS is how long a victim may take to exit before a note reports it.
 	exitLateNS = 5e9
 	// recentNS is how long an incident waits for the exits of its victims, and counts
 	// later invocations of its limiter.

@@ -199,7 +199,7 @@ func TestKillsThatAreNotUnderstoodAreCounted(t *testing.T) {
 	}{
 		{"OpenVZ", readFile(t, "testdata/cases/openvz.txt"), 1, 0},
 		{"prose before a kill", "a program saw this today: " + kill, 1, 0},
-		{"a header whose name cannot be told from its prefix", "some words and a hog invoked oom-killer: gfp_mask=0xcc0, order=0\n", 1, 0},
+		{"a header whose name cannot be distinguished from its prefix", "some words and a hog invoked oom-killer: gfp_mask=0xcc0, order=0\n", 1, 0},
 		{"both", kill + "a program saw this today: " + kill, 1, 1},
 		{"a program's line", "Nov 20 03:04:05 n1 app[1]: " + kill, 0, 0},
 		{"a program's line in a file of grep", "syslog.1:Nov 20 03:04:05 n1 app[1]: " + kill, 0, 0},

@@ -13,7 +13,7 @@ import "strings"
 // another line of the report is cut. The last is known only afterwards: what such a line ends
 // with is kept as an edge until the report is closed.
 
-// narrowest is the narrowest terminal that is thought of.
+// narrowest is the narrowest terminal that lines are assumed to be cut for.
 const narrowest = 40
 
 // edge is the value at the end of a line of this width. drop removes it from the report.
@@ -32,7 +32,7 @@ func (r *report) edge(rec record, drop func()) {
 	}
 }
 
-// cutAt takes note that a line of the report is cut at its width.
+// cutAt records the width at which a line of the report is cut.
 func (r *report) cutAt(rec record) {
 	if rec.torn && rec.width >= narrowest {
 		r.cutWidth = rec.width

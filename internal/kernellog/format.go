@@ -34,7 +34,7 @@ type record struct {
 	kmsg    bool // in the format of /dev/kmsg, numbered by seq
 	seq     uint64
 	missing uint64 // how many numbered records are missing before this one
-	// unread is that the line looks like a kill, and where its message starts is not known.
+	// unread is true if the line looks like a kill, and the start of its message was not found.
 	unread bool
 }
 
@@ -109,7 +109,7 @@ type decoder struct {
 	now      time.Time      // for times without a year
 	last     record         // lines without a prefix continue it
 
-	// dates is that dates stand right before the messages of this log, without a host.
+	// dates is true if dates stand right before the messages of this log, without a host.
 	dates       bool
 	prefixes    []*prefix // of the log, as far as they are learnt; the last used comes first
 	held        []heldLine

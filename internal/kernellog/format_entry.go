@@ -16,8 +16,8 @@ type entry struct {
 	indent int            // of the names of fields: -o verbose has 4 blanks
 	fields map[string]any // those that are used
 	last   string         // the field that a line without a name continues
-	// sized is that the next line starts with the size of the last field, which has left bytes
-	// to come: -o export writes fields of several lines so.
+	// sized is true if the next line starts with the size of the last field, of which left bytes
+	// are still to come: so -o export writes fields of several lines.
 	sized bool
 	left  int
 }

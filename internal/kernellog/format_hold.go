@@ -26,7 +26,7 @@ type heldLine struct {
 	message
 	// before is what stands before a certain message, or before a prefix of a known format.
 	before string
-	// stamped is that such a prefix follows.
+	// stamped is true if such a prefix follows.
 	stamped bool
 	// known and rest are how the line is read if it starts with a prefix of a known format.
 	known *record

@@ -19,10 +19,10 @@ const (
 // all lines share, with places for what changes from line to line.
 type prefix struct {
 	parts []part
-	// stamped is that a prefix of a known format follows.
+	// stamped is true if a prefix of a known format follows.
 	stamped bool
-	// source is what the prefix has of names: lines of several hosts or containers may be in
-	// one log.
+	// source joins the names in the prefix: one log may have lines of several hosts or
+	// containers.
 	source string
 	// quote is the quotation mark that the message stands in, 0 if there is none.
 	quote byte

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package kernellog reads incidents from kernel logs. The reports of the OOM killer
-// (mm/oom_kill.c, mm/memcontrol.c, mm/show_mem.c; Linux 3.10 to 7.x) become the same
+// (mm/oom_kill.c, mm/memcontrol.c, mm/show_mem.c; Linux 2.6.32 to 7.x) become the same
 // incidents that a live trace emits, with tier kernel_log. Lines of killers in user space
 // (systemd-oomd, oomd, earlyoom, nohang, Talos, the kubelet's evictions) become incidents
 // of scope user, and what systemd and the kubelet logged after a kill belongs to it.
@@ -81,8 +81,8 @@ type parser struct {
 	streams map[streamKey]*stream
 	// unsettled is how many open reports wait for more than kills.
 	unsettled int
-	// mayWrap is that the lines are of a file, in which long ones may be wrapped. held is one
-	// that may go on, and wrapWidth the width at which one did.
+	// mayWrap is true if the lines are of a file, in which long ones may be wrapped. held is a
+	// line that may continue on the next, and wrapWidth the width at which one did.
 	mayWrap   bool
 	held      *wrapped
 	wrapWidth int

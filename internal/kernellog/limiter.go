@@ -281,8 +281,8 @@ func (r *report) taskMemcg() string {
 	return path
 }
 
-// task returns the cgroup and the name of the chosen task, "" if there are several ways to tell
-// them apart.
+// task returns the cgroup and the name of the chosen task, "" if it is ambiguous where the path
+// ends and the name begins.
 func (sum *summary) task() (path, comm string) {
 	if strings.Count(sum.tail, ",task=") != 1 {
 		return "", ""

@@ -51,8 +51,8 @@ func victimsOf(list []*events.Incident) []events.Victim {
 	return all
 }
 
-// check reports whether no value of a log differs from the whole log, no incident is told as
-// several, and no kill is told twice or invented.
+// check reports whether no value of a log differs from the whole log, no incident becomes
+// several, and no kill is reported twice or invented.
 func (h *pieceTest) check(t *testing.T, what, log string) bool {
 	t.Helper()
 

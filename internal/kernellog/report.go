@@ -117,9 +117,9 @@ type report struct {
 	killTime record // the first kill
 	kills    []kill
 	killsCut int
-	// killsUnknown is that the log has kills whose process is cut off.
+	// killsUnknown is true if the log has kills whose process is cut off.
 	killsUnknown bool
-	// statsCut is that the log has statistics of cgroups whose values are cut off.
+	// statsCut is true if the log has statistics of cgroups whose values are cut off.
 	statsCut    bool
 	grouped     bool   // a kill by memory.oom.group
 	group       string // its cgroup, "" if the log does not name it
@@ -135,7 +135,7 @@ type report struct {
 	missing     int  // lines in between
 	isMemcg     bool // by the message of a kill
 	isNode      bool // the same
-	// allocatingTask is that vm.oom_kill_allocating_task made the choice.
+	// allocatingTask is true if vm.oom_kill_allocating_task made the choice.
 	allocatingTask bool
 	// unsettled is the count of unsettled reports while this is one of them, else nil.
 	unsettled *int

@@ -13,11 +13,11 @@ import (
 // stack is the stack of the task whose allocation failed, as far as the log has it.
 type stack struct {
 	frames []string // reliable ones, innermost first
-	// headed is that its first line is in the log: no frame before these was lost with it.
+	// headed is true if its first line is in the log: no frame before these was lost with it.
 	headed bool
-	// whole is that its end is known.
+	// whole is true if its end is known.
 	whole bool
-	// ofAnother is that the last task line was of another task: the stack behind it is too.
+	// ofAnother is true if the last task line was of another task: the stack behind it is too.
 	ofAnother bool
 }
 

@@ -4,7 +4,7 @@
 // the event contract, processes, workloads, limits and killers. Text output, reports,
 // causes and messages use it, so the same thing has the same name everywhere.
 //
-// Names and paths are not sanitized, unless a function's comment says so: a caller that
+// Names and paths are not sanitized, unless a function's comment states it: a caller that
 // writes to a terminal passes them through [Sanitize].
 package phrase
 

@@ -411,7 +411,7 @@ func mysqlSettings(g *given, _ *events.Program, t *Traits) {
 	g.partly = true // my.cnf
 }
 
-// vmSettings reads the size of the guest's memory. A program that is told it over an API
+// vmSettings reads the size of the guest's memory. A program that gets it over an API
 // does not have it on its command line.
 func vmSettings(g *given, p *events.Program, t *Traits) {
 	args := g.args(t)

@@ -12,8 +12,8 @@ import (
 // maxRecentKills bounds the kills that are remembered; beyond it, the oldest is forgotten.
 const maxRecentKills = 1024
 
-// recentKills are the kills that the flight recorder may still have stalls of: the counts of reclaim
-// after a kill do not have the process, so those of kills with common cgroups cannot be told apart.
+// recentKills are the kills whose stalls the flight recorder may still have: the counts of reclaim
+// after a kill do not name the process, so those of kills with common cgroups cannot be separated.
 type recentKills struct{ list []recentKill }
 
 type recentKill struct {

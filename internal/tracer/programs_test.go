@@ -94,7 +94,7 @@ func (m *machine) enricher() *programs {
 	return p
 }
 
-// killOf is a kill of a process that was started when the machine says so.
+// killOf is a kill of a process that was started as many seconds after boot as its pid.
 func killOf(p *programs, pid int, comm, cgroup string) *events.Incident {
 	start := p.clock.Time(uint64(pid) * 1e9)
 

@@ -106,7 +106,7 @@ func TestReclaimAfterAKillIsNoHistoryOfTheNext(t *testing.T) {
 
 	other := kill("c", 73, now+20*secondNS-1, "/b", 7)
 	if stalls.start(other); !stalls.recent.alone(other) {
-		t.Error("got a kill of another cgroup that is not alone, want it told apart")
+		t.Error("got a kill of another cgroup that is not alone, want it alone")
 	}
 
 	if inner := kill("d", 74, now, "/a/inner", 8); stalls.recent.alone(inner) {

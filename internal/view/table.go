@@ -30,8 +30,8 @@ type TableOptions struct {
 
 // NewTable writes one row for each victim, at once, in columns of fixed width:
 // later rows are not known yet. What does not fit ends (paths: begins) with
-// "…". An OOM that killed nobody has a row that says so. Updates, status and
-// lost records have no row.
+// "…". An OOM that killed nobody has one row. Updates, status and lost records
+// have none.
 func NewTable(w io.Writer, opts TableOptions) *Table {
 	t := &Table{out: output{w: w, what: "table"}, loc: zone(opts.Location)}
 	for _, c := range columns() {

@@ -9,8 +9,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// inWords are keys of unknown that a kernel log could have had, and what a reader misses with
-// them, in the order in which it matters. What no log has is not among them.
+// inWords describes the keys of unknown that a kernel log could have had, the most important
+// first. Keys that no log has are not among them.
 var inWords = []struct {
 	words  string
 	keys   []string
@@ -46,8 +46,8 @@ var inWords = []struct {
 	},
 }
 
-// unknownParts are what is not known. Those of a kernel log are in words, and only what a log can have:
-// the keys are in the JSON.
+// unknownParts lists what is unknown: by key, or, of a kernel log, in words and only what a log could
+// have had. The JSON has all keys.
 func (b block) unknownParts() []string {
 	inc := b.inc
 	if b.wide || inc.Tier != events.TierKernelLog || inc.Scope == events.ScopeUser {
@@ -59,7 +59,7 @@ func (b block) unknownParts() []string {
 	for _, w := range inWords {
 		matters := w.scopes == nil || slices.Contains(w.scopes, inc.Scope)
 		if matters && slices.ContainsFunc(w.keys, func(key string) bool { return slices.Contains(inc.Unknown, key) }) &&
-			b.ofThis(w.keys[0]) && !b.isTold(w.keys[0]) {
+			b.applies(w.keys[0]) && !b.isImplied(w.keys[0]) {
 			items = append(items, w.words)
 		}
 	}
@@ -67,13 +67,13 @@ func (b block) unknownParts() []string {
 	return items
 }
 
-// isTold reports whether something else that is unknown includes this.
-func (b block) isTold(key string) bool {
+// isImplied reports whether another unknown key implies this one.
+func (b block) isImplied(key string) bool {
 	return key == "victims" && slices.Contains(b.inc.Unknown, "outcome")
 }
 
-// ofThis reports whether a key is of something that the incident has.
-func (b block) ofThis(key string) bool {
+// applies reports whether the incident has what a key belongs to.
+func (b block) applies(key string) bool {
 	switch top, _, part := strings.Cut(key, "."); {
 	case !part:
 		return true

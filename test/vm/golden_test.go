@@ -154,7 +154,7 @@ func (c *Check) compareGolden(name, got string) {
 	}
 }
 
-// maxDifferences is how many lines of a golden file are printed: the others say no more.
+// maxDifferences is how many lines of a golden file are printed: more of them would not help.
 const maxDifferences = 20
 
 func difference(want, got string) string {

@@ -30,31 +30,31 @@ const killedBySignal = 128 + 9
 // It agrees where the runtime's report alone leads to the right conclusion; the text
 // states the difference for people. An exit code that is nil is unknown.
 func Compare(k Kernel, x source.Exit) (agrees bool, text string) {
-	said := "runtime reports " + quote(x.Reason, x.Code)
+	reported := "runtime reports " + quote(x.Reason, x.Code)
 
 	oom := x.Reason == source.ReasonOOMKilled
 	switch {
 	case x.State == source.StateUnknown:
 		return false, "runtime no longer knows the container; kernel: " + k.action()
 	case k.Scope == events.ScopeUser:
-		return compareSignal(k, x.State, said, oom)
+		return compareSignal(k, x.State, reported, oom)
 	case x.State == source.StateRunning && !k.Init:
 		return false, "child killed, container not restarted: runtime reports running; kernel: " + k.action()
 	case x.State == source.StateRunning:
 		return false, "runtime reports running although PID 1 was killed; kernel: " + k.action()
 	case k.Init:
-		return oom, said + ", kernel: " + k.action()
+		return oom, reported + ", kernel: " + k.action()
 	case x.Code == nil || *x.Code == killedBySignal:
-		return oom, said + ", kernel: " + k.action() + ", of a process other than PID 1"
+		return oom, reported + ", kernel: " + k.action() + ", of a process other than PID 1"
 	case oom:
-		return false, said + ", but PID 1 exited by itself with status " + strconv.Itoa(*x.Code) + "; a child was killed"
+		return false, reported + ", but PID 1 exited by itself with status " + strconv.Itoa(*x.Code) + "; a child was killed"
 	}
 
-	return true, said + ": PID 1 exited by itself with status " + strconv.Itoa(*x.Code) + "; a child was killed"
+	return true, reported + ": PID 1 exited by itself with status " + strconv.Itoa(*x.Code) + "; a child was killed"
 }
 
 // compareSignal compares for a SIGKILL that was not the OOM killer's.
-func compareSignal(k Kernel, state, said string, oom bool) (agrees bool, text string) {
+func compareSignal(k Kernel, state, reported string, oom bool) (agrees bool, text string) {
 	by := k.action()
 
 	switch {
@@ -63,10 +63,10 @@ func compareSignal(k Kernel, state, said string, oom bool) (agrees bool, text st
 	case state == source.StateRunning:
 		return true, "runtime reports running; kernel: " + by + " to a child"
 	case oom:
-		return false, said + ", but there was no OOM kill; kernel: " + by
+		return false, reported + ", but there was no OOM kill; kernel: " + by
 	}
 
-	return true, said + ", kernel: " + by + ", no OOM"
+	return true, reported + ", kernel: " + by + ", no OOM"
 }
 
 // quote returns reason and code as people write them.
