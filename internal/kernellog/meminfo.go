@@ -156,21 +156,8 @@ func (m *memInfo) line(rec record, text string) bool {
 		return once(&m.swapTotal, rec, strings.TrimLeft(rest, " ="), kib)
 	}
 
-	if word, what, _ := strings.Cut(text, " "); isDigits(word) {
-		switch what {
-		case "total pagecache pages":
-			return once(&m.pageCache, record{}, word, number)
-		case "pages in swap cache":
-			return once(&m.swapCache, record{}, word, number)
-		case "pages RAM":
-			return once(&m.ram, record{}, word, number)
-		case "pages reserved":
-			return once(&m.reserved, record{}, word, number)
-		case "pages HighMem/MovableOnly", "pages cma reserved", "pages hwpoisoned", "pages shared", "pages non-shared":
-			return true
-		}
-
-		return false
+	if count, what, _ := strings.Cut(text, " "); isDigits(count) {
+		return m.countLine(count, what)
 	}
 
 	if strings.HasPrefix(text, "CPU ") && strings.Contains(text, "hi:") {
@@ -178,6 +165,25 @@ func (m *memInfo) line(rec record, text string) bool {
 	}
 
 	return m.globalLine(rec, text)
+}
+
+// countLine reads one of the last lines, such as "2097018 pages RAM". Its number comes first, so no cut
+// changes it.
+func (m *memInfo) countLine(count, what string) bool {
+	switch what {
+	case "total pagecache pages":
+		return once(&m.pageCache, record{}, count, number)
+	case "pages in swap cache":
+		return once(&m.swapCache, record{}, count, number)
+	case "pages RAM":
+		return once(&m.ram, record{}, count, number)
+	case "pages reserved":
+		return once(&m.reserved, record{}, count, number)
+	case "pages HighMem/MovableOnly", "pages cma reserved", "pages hwpoisoned", "pages shared", "pages non-shared":
+		return true
+	}
+
+	return false
 }
 
 // once sets a value that may come only once.

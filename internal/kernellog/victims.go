@@ -88,27 +88,42 @@ func (r *report) victim(i int, page uint64, unknown *oom.Unknowns) events.Victim
 
 	r.locate(&v, unknown)
 
+	v.PgtablesBytes = r.pgtables(k, row, page)
+	r.complete(&v, row, page)
+
+	unknownOf(&v, unknown)
+
+	return v
+}
+
+// complete adds what the line of a kill does not have, from the summary and from the row of the task
+// table, which may be nil.
+func (r *report) complete(v *events.Victim, row *taskRow, page uint64) {
+	if v.Comm == "" {
+		v.Comm = r.nameOf(v.TID)
+	}
+
 	if s := r.summary; v.UID == nil && s != nil && s.pid != 0 && s.pid == v.PID && s.uidKnown {
 		v.UID = new(uint32(s.uid))
 	}
 
-	if v.Comm == "" {
-		v.Comm = r.nameOf(k.pid)
+	if row == nil {
+		return
 	}
 
-	v.PgtablesBytes = r.pgtables(k, row, page)
-	if row != nil {
-		v.SwapBytes = new(min(row.swap, 1<<44) * page)
+	v.SwapBytes = new(min(row.swap, 1<<44) * page)
 
-		if v.UID == nil {
-			v.UID = new(row.uid)
-		}
-
-		if v.OOMScoreAdj == nil {
-			v.OOMScoreAdj = new(row.adj)
-		}
+	if v.UID == nil {
+		v.UID = new(row.uid)
 	}
 
+	if v.OOMScoreAdj == nil {
+		v.OOMScoreAdj = new(row.adj)
+	}
+}
+
+// unknownOf names what is missing of a victim.
+func unknownOf(v *events.Victim, unknown *oom.Unknowns) {
 	unknown.Unless("victims.comm", v.Comm != "")
 	unknown.Unless("victims.anon_rss_bytes", v.AnonRSSBytes != nil)
 	unknown.Unless("victims.file_rss_bytes", v.FileRSSBytes != nil)
@@ -118,8 +133,6 @@ func (r *report) victim(i int, page uint64, unknown *oom.Unknowns) events.Victim
 	unknown.Unless("victims.pgtables_bytes", v.PgtablesBytes != nil)
 	unknown.Unless("victims.oom_score_adj", v.OOMScoreAdj != nil)
 	unknown.Unless("victims.uid", v.UID != nil)
-
-	return v
 }
 
 // rowOf returns the task table's row of a thread or process, nil if it has none.
