@@ -4,7 +4,6 @@ package diagnose
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
@@ -22,7 +21,7 @@ func (f *facts) lowered() (evidence []events.Evidence, confidence string, ok boo
 		class := item("class of the allocation", "limit lowered below usage", f.source("stack of the trigger"))
 		return []events.Evidence{class}, certain, true
 	case class != "" || !f.is(events.ScopeMemcg) || f.trigger == nil || l.UsageBytes == nil || l.LimitBytes == nil,
-		strings.HasPrefix(l.Which, "memory.memsw."), float64(*l.UsageBytes) < aboveLimit*float64(*l.LimitBytes):
+		l.CountsSwap(), float64(*l.UsageBytes) < aboveLimit*float64(*l.LimitBytes):
 		return nil, "", false
 	}
 

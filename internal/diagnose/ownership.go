@@ -12,9 +12,9 @@ import (
 // sandboxBytes is more than a pod's sandbox uses, whose only process waits (pause).
 const sandboxBytes = 4 << 20
 
-// ownLimit reports whether the limit is that of the victim's own innermost workload. Known
+// isOwnLimit reports whether the limit is that of the victim's own innermost workload. Known
 // is false where the evidence does not decide.
-func (f *facts) ownLimit() (own, known bool) {
+func (f *facts) isOwnLimit() (own, known bool) {
 	l := f.limiter
 
 	switch {

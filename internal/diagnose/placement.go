@@ -288,7 +288,7 @@ func ancestorLimit(f *facts) *finding {
 		return nil
 	}
 
-	if own, known := f.ownLimit(); own || !known {
+	if own, known := f.isOwnLimit(); own || !known {
 		return nil
 	}
 	hit := &finding{confidence: certain, evidence: limitEvidence(f), text: f.ancestorText()}

@@ -263,7 +263,7 @@ func containerStart(f *facts) *finding {
 // vm is the process of a VM that filled the limit, the victim before others.
 func (f *facts) vm() (p resident, program *events.Program) {
 	for _, p := range f.processes() {
-		ran := nameOrVictims(f, p)
+		ran := f.programIn(p)
 		if ran != nil && ran.Kind == events.ProgramVM && share(p.size, value(f.limiter.LimitBytes)) >= ownShare {
 			return p, ran
 		}
@@ -272,7 +272,8 @@ func (f *facts) vm() (p resident, program *events.Program) {
 	return p, nil
 }
 
-func nameOrVictims(f *facts, p resident) *events.Program {
+// programIn is what a process ran: of a victim as it was read, of another by its name.
+func (f *facts) programIn(p resident) *events.Program {
 	for i := range f.victims {
 		if f.victims[i].PID == p.pid {
 			return programOf(&f.victims[i])

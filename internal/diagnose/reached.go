@@ -5,7 +5,6 @@ package diagnose
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
@@ -54,7 +53,7 @@ var reachedRules = []rule{
 }
 
 func ownLimit(f *facts) *finding {
-	own, known := f.ownLimit()
+	own, known := f.isOwnLimit()
 	if !f.is(events.ScopeMemcg) || !known || !own {
 		return nil
 	}
@@ -71,7 +70,7 @@ func ownLimit(f *facts) *finding {
 		hit.text += " of " + phrase.Size(*l.LimitBytes)
 	}
 
-	if strings.HasPrefix(l.Which, "memory.memsw.") {
+	if l.CountsSwap() {
 		hit.text += " for memory and swap together"
 	}
 

@@ -17,17 +17,20 @@ type class int
 
 const (
 	// classAction: did somebody act, so that it matters less what memory was used for?
-	// actions.go: a write that lowered the limit, sysrq-f, a SIGKILL from user space;
-	// follows.go: an OOM kill before; memorykillers.go: an eviction, systemd-oomd; waits.go: the OOM killer was disabled.
+	// actions.go: a write that lowered the limit, sysrq-f; follows.go: an OOM kill before;
+	// memorykillers.go: an eviction, systemd-oomd; userkills.go: another SIGKILL from user
+	// space; waits.go: the OOM killer was disabled.
 	classAction class = iota
 	// classResource: did something in particular run short or fill the limit, other than
 	// the anonymous memory of processes? resources.go: slab, tmpfs, page tables;
-	// resources_node.go: NUMA nodes, contiguous pages; program_rules.go: memory that processes
-	// share.
+	// resources_holder.go: huge pages, zram, memory in no counter; resources_node.go: NUMA
+	// nodes, contiguous pages; resources_zone.go: zones; program_rules.go: memory that
+	// processes share.
 	classResource
 	// classPlacement: is it a limit, or a way to the victim, that one does not check
 	// first? placement.go: the limit of an ancestor, of swap, of the node; a group kill;
-	// program_rules.go: a limit that is too low for what the program is.
+	// reserved.go: what the kubelet reserves; program_rules.go: a limit that is too low for
+	// what the program is.
 	classPlacement
 	// classReached: was the limit simply reached? reached.go.
 	classReached

@@ -50,6 +50,10 @@ func (l *Limiter) V1() bool {
 		strings.HasPrefix(l.Which, "memory.limit_in_bytes") || strings.HasPrefix(l.Which, "memory.memsw."))
 }
 
+// CountsSwap reports whether the limit that was hit is that of memory and swap together, of
+// cgroup v1.
+func (l *Limiter) CountsSwap() bool { return strings.HasPrefix(l.Which, "memory.memsw.") }
+
 // LimitChange is a limit of the limiter's cgroup that was lowered before the kill.
 type LimitChange struct {
 	// File is the file that was written: memory.max, memory.high, memory.limit_in_bytes,

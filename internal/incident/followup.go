@@ -25,8 +25,6 @@ const (
 	overlapNS = 2e9
 	// maxRecent bounds what else is remembered in a storm of kills.
 	maxRecent = MaxOpen
-	// maxFollowed bounds what is listed as having come of one kill.
-	maxFollowed = 64
 )
 
 // MaxOpen is how many incidents can still get updates from a Correlator: the last OOM
@@ -387,7 +385,7 @@ func (f *followUp) note(r *reported, texts ...string) {
 
 // followed adds what came of an incident's kill. An update has the whole list.
 func (f *followUp) followed(r *reported, more events.Consequence) {
-	if len(r.followed) == maxFollowed {
+	if len(r.followed) == oom.MaxConsequences {
 		return
 	}
 

@@ -44,7 +44,6 @@ type consequence struct {
 }
 
 const (
-	maxConsequences = 64
 	// maxUnit is the longest name of a unit (src/basic/unit-name.h: UNIT_NAME_MAX).
 	maxUnit = 256
 	// maxSearched bounds the victims of a kill that are compared with a unit.
@@ -187,7 +186,7 @@ func podMessage(f *kubelet.Finding) (kind, text string) {
 }
 
 func (s *sequel) add(rec record, kind, text string) {
-	if kind == "" || len(s.lines) == maxConsequences ||
+	if kind == "" || len(s.lines) == oom.MaxConsequences ||
 		slices.ContainsFunc(s.lines, func(c consequence) bool { return c.text == text }) {
 		return
 	}

@@ -12,6 +12,9 @@ import (
 // come of it: TimeoutStopSec= is 90 s by default, and databases raise it to minutes.
 const FollowWithin = 10 * time.Minute
 
+// MaxConsequences bounds what is listed as having come of one kill.
+const MaxConsequences = 64
+
 const (
 	// stopNS is how soon systemd stops a unit after an OOM kill in it: it is notified of
 	// memory.events (src/core/cgroup.c: on_cgroup_memory_event), and of the exit of the main

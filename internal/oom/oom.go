@@ -53,7 +53,7 @@ func V1LimitFile(memoryRoom, memswRoom uint64) string {
 func V1Limiter(l *events.Limiter, which string) {
 	l.Which, l.MemswUsageBytes, l.MemswLimitBytes = which, l.SwapUsageBytes, l.SwapLimitBytes
 
-	if strings.HasPrefix(which, "memory.memsw.") {
+	if l.CountsSwap() {
 		l.UsageBytes, l.LimitBytes = l.MemswUsageBytes, l.MemswLimitBytes
 	}
 }

@@ -17,9 +17,7 @@ var guestNouns = map[string]string{
 	"lxc": "LXC container", "libvirt-lxc": "LXC container", "nspawn": "nspawn container", "qemu": "VM", "vmspawn": "VM",
 }
 
-// Guest is a system container or a virtual machine: "LXC container web1", "VM 100".
-func Guest(g *events.Guest) string { return guest(g.System, g.Name) }
-
+// guest is a system container or a virtual machine: "LXC container web1", "VM 100".
 func guest(system, name string) string {
 	return cmp.Or(guestNouns[system], "machine") + " " + ClipName(name)
 }

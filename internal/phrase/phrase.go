@@ -60,14 +60,14 @@ func Zone(node int, zone string) string {
 // NUMANodes names NUMA nodes: "NUMA node 4", "NUMA nodes 0-1,3".
 func NUMANodes(ids []int) string {
 	if len(ids) == 1 {
-		return "NUMA node " + Ranges(ids)
+		return "NUMA node " + ranges(ids)
 	}
 
-	return "NUMA nodes " + Ranges(ids)
+	return "NUMA nodes " + ranges(ids)
 }
 
-// Ranges writes numbers as the kernel does: 0-1,3.
-func Ranges(numbers []int) string {
+// ranges writes numbers as the kernel does: 0-1,3.
+func ranges(numbers []int) string {
 	numbers = slices.Compact(slices.Sorted(slices.Values(numbers)))
 	var parts []string
 

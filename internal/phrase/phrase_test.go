@@ -60,8 +60,8 @@ func TestNumbers(t *testing.T) {
 		{Duration(1_250_000_000), "1.2 s"},
 		{Duration(150_000_000_000), "2 min 30 s"},
 		{Duration(1<<64 - 1), "153722867 min 16 s"}, // the most that time.Duration holds
-		{Ranges([]int{5, 0, 1, 3, 4, 1}), "0-1,3-5"},
-		{Ranges(nil), ""},
+		{ranges([]int{5, 0, 1, 3, 4, 1}), "0-1,3-5"},
+		{ranges(nil), ""},
 		{Plural(1, "process"), "1 process"},
 		{Plural(2, "process"), "2 processes"},
 		{Plural(uint64(0), "more victim"), "0 more victims"},

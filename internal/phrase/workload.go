@@ -41,7 +41,7 @@ func innermost(w *events.Workload, id idPhrase) string {
 	case events.LevelJob:
 		return job(w.Job, id)
 	case events.LevelGuest:
-		return Guest(w.Guest)
+		return guest(w.Guest.System, w.Guest.Name)
 	case events.LevelService:
 		return unit(w)
 	}
@@ -174,7 +174,7 @@ func Ancestor(level events.Level, w *events.Workload, path string) string {
 		case name == "ns" || name == "payload" || name == "user": // the child that holds all of it
 			return name
 		case w.Guest != nil:
-			return Guest(w.Guest)
+			return guest(w.Guest.System, w.Guest.Name)
 		case w.Job != nil:
 			return jobPart(w.Job, ShortID)
 		}
@@ -256,7 +256,7 @@ func Short(w *events.Workload) string {
 	case events.LevelJob:
 		return wholeJob(w.Job.Manager, w.Job.Kind, w.Job.ID, ShortID)
 	case events.LevelGuest:
-		return Guest(w.Guest)
+		return guest(w.Guest.System, w.Guest.Name)
 	case events.LevelService:
 		return cmp.Or(w.Unit, w.Service)
 	case events.LevelContainer:

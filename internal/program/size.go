@@ -4,6 +4,7 @@ package program
 
 import (
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -39,11 +40,10 @@ var (
 	mibUnits   = []unit{{"", mib}}
 	// The units of PostgreSQL's parameters (src/backend/utils/misc/guc.c): without one,
 	// shared_buffers counts blocks, and work_mem is in KiB.
-	blockUnits    = append(postgresUnits, unit{"", 8 * kib})
-	kilobyteUnits = append(postgresUnits, unit{"", kib})
+	blockUnits    = slices.Concat(postgresUnits, []unit{{"", 8 * kib}})
+	kilobyteUnits = slices.Concat(postgresUnits, []unit{{"", kib}})
+	postgresUnits = []unit{{"kB", kib}, {"MB", mib}, {"GB", gib}, {"TB", tib}, {"B", 1}}
 )
-
-var postgresUnits = []unit{{"kB", kib}, {"MB", mib}, {"GB", gib}, {"TB", tib}, {"B", 1}}[:5:5]
 
 // maxDigits bounds the digits of a value, which may have any number of zeros in front. 64 bits need
 // no more than 20.

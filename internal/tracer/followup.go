@@ -10,6 +10,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/ledger"
+	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
@@ -117,7 +118,7 @@ func (f *followUp) followed(inc *events.Incident) error {
 	}
 
 	kill := f.current(inc.Follows.ID)
-	if kill == nil || len(kill.Followed) >= maxFollowed {
+	if kill == nil || len(kill.Followed) >= oom.MaxConsequences {
 		return nil
 	}
 
@@ -125,9 +126,6 @@ func (f *followUp) followed(inc *events.Incident) error {
 		Kind: inc.Follows.Kind, AfterNS: inc.Follows.AfterNS, ID: inc.ID, Text: phrase.UserKill(inc), Source: "kernel",
 	})})
 }
-
-// maxFollowed bounds what is listed as having come of one kill.
-const maxFollowed = 64
 
 // update applies a change and reports it. It sets the envelope of the change.
 func (f *followUp) update(change *events.Incident) error {

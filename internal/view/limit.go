@@ -73,7 +73,7 @@ func (b limitBlock) limits() []string {
 		items = append(items, phrase.NUMANodes(l.Nodes))
 	}
 
-	memsw := isMemsw(l) // then it is the limit above
+	memsw := l.CountsSwap() // then it is the limit above
 	if !memsw && (l.SwapLimitBytes != nil || l.SwapUsageBytes != nil) {
 		limit := b.limit(l.SwapLimitBytes, "limiter.swap_limit_bytes")
 		items = append(items, b.swapCounter(l.Cgroup)+" "+phrase.Ratio(l.SwapUsageBytes, l.SwapLimitBytes, limit))
@@ -88,15 +88,12 @@ func limitFile(l *events.Limiter) string {
 		return ""
 	}
 
-	if isMemsw(l) {
+	if l.CountsSwap() {
 		return l.Which + " (memory+swap)"
 	}
 
 	return l.Which
 }
-
-// isMemsw reports whether the limit that was hit counts memory and swap together.
-func isMemsw(l *events.Limiter) bool { return strings.HasPrefix(l.Which, "memory.memsw.") }
 
 // swapCounter names the second counter of a cgroup: in cgroup v1 it counts memory and
 // swap together.
