@@ -155,10 +155,7 @@ func (s *logSource) openDir(ctx context.Context, name string, mustBeLog bool) (r
 
 // openStream opens a stream of bytes, compressed or not, after a look at its start.
 func (s *logSource) openStream(ctx context.Context, file io.ReadCloser, name string, mustBeLog bool) (report.Source, func(), error) {
-	what := name
-	if name == "-" {
-		what = "the input"
-	}
+	what := inputName(name)
 
 	in, packing, err := unpack.NewReader(file)
 	if err != nil {
@@ -203,6 +200,15 @@ func (s *logSource) openStream(ctx context.Context, file io.ReadCloser, name str
 	return s, func() { file.Close() }, nil
 }
 
+// inputName names an input in a message: - is stdin.
+func inputName(name string) string {
+	if name == "-" {
+		return "the input"
+	}
+
+	return name
+}
+
 // peek returns the start of a stream, as far as it is there without waiting for more.
 func peek(in *bufio.Reader) ([]byte, error) {
 	start, err := in.Peek(1)
@@ -240,12 +246,7 @@ func noEvents(r *record.Reader, name string) error {
 		return err
 	}
 
-	what := name
-	if name == "-" {
-		what = "the input"
-	}
-
-	err = fmt.Errorf("%s: %w", what, err)
+	err = fmt.Errorf("%s: %w", inputName(name), err)
 	if format := unpack.Format(start); format != "" {
 		return fmt.Errorf("%w: it is packed (%s): use oomtrace report %s, which unpacks it", err, format, name)
 	}
