@@ -107,6 +107,11 @@ func TestAdviceIsForWhoSetTheLimit(t *testing.T) {
 	docker.Limiter.Workload = &events.Workload{ContainerID: containerID, Runtime: "docker"}
 	docker.Victims[0].Workload = docker.Limiter.Workload
 
+	nested := plainKill()
+	nested.Ladder = nil
+	nested.Limiter.Workload = &events.Workload{ContainerID: containerID, Runtime: "docker", NodeContainerID: strings.Repeat("a", 64)}
+	nested.Victims[0].Workload = nested.Limiter.Workload
+
 	ofKubelet := service("cart.service", "/system.slice/cart.service")
 	ofKubelet.Eviction = &events.Eviction{HardBytes: new(100 * mib)}
 
@@ -119,7 +124,8 @@ func TestAdviceIsForWhoSetTheLimit(t *testing.T) {
 		"a service": {service("cart.service", "/system.slice/cart.service"), []string{"systemctl set-property cart.service MemoryMax=666M."}, []string{"kubernetes", "docker"}},
 		"a service of a user": {service("cart.service", "/user.slice/user-1000.slice/user@1000.service/app.slice/cart.service"),
 			[]string{"systemctl --user set-property cart.service"}, nil},
-		"a container of Docker": {docker, []string{"docker update --memory 666m " + containerID[:12]}, []string{"kubernetes", "systemctl"}},
+		"a container of Docker":           {docker, []string{"docker update --memory 666m " + containerID[:12]}, []string{"kubernetes", "systemctl"}},
+		"a container of docker in docker": {nested, []string{"Profile memory growth"}, []string{"docker update"}},
 		"a service with the name of a command": {service("a;reboot.service", "/system.slice/a;reboot.service"),
 			[]string{"systemctl set-property UNIT MemoryMax=SIZE"}, []string{"reboot"}},
 		"a service inside of a container":   {service("cart.service", "/lxc/web1/system.slice/cart.service"), nil, []string{"systemctl"}},

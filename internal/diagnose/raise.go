@@ -62,10 +62,10 @@ func (f *facts) unit() string {
 }
 
 // engine is the command that updates the container whose limit was hit; empty if it was
-// another's, or a pod's.
+// another's, a pod's, or a container's whose runtime is itself in a container or guest.
 func (f *facts) engine() string {
 	l := f.limiter
-	if !f.is(events.ScopeMemcg) || l.Level != events.LevelContainer || l.Workload == nil || f.inPod() {
+	if !f.is(events.ScopeMemcg) || l.Level != events.LevelContainer || l.Workload == nil || l.Workload.Nested() || f.inPod() {
 		return ""
 	}
 
