@@ -65,7 +65,8 @@ func (b block) nodeBefore() []group {
 	if g := p.GaveUp; g != nil && g.Reclaim != nil {
 		r := g.Reclaim
 		groups = append(groups, list(
-			"allocator gave up in "+phrase.Zone(int(r.Node), phrase.Sanitize(r.Zone))+": "+phrase.Size(r.AvailableBytes)+" free or reclaimable",
+			fmt.Sprintf("allocator gave up in %s: %s free or reclaimable",
+				phrase.Zone(int(r.Node), phrase.Sanitize(r.Zone)), phrase.Size(r.AvailableBytes)),
 			"min watermark "+phrase.Size(r.MinWatermarkBytes), phrase.Plural(uint64(r.NoProgressLoops), "round")+" without progress",
 		))
 	}
