@@ -148,8 +148,8 @@ var programContributingRules = []rule{
 		means: "The victim's language runtime limits its heap, and the process used more than that: direct buffers, JIT code, " +
 			"native libraries, thread stacks.",
 		needs: fmt.Sprintf("scope memcg; victim JVM, Node.js or .NET. Likely if its heap's limit is known, lower than %s of the "+
-			"limit, and exceeded by at least %s of the limit in anonymous memory; possible if it is unknown and anonymous "+
-			"memory is at least %s of the limit", phrase.Percent(heapShare), phrase.Percent(uncountedShare), phrase.Percent(runtimeShare)),
+			"limit, and exceeded by at least %s of the limit in anonymous memory; possible if it is unknown, the "+
+			"limit is not known to be another cgroup's, and anonymous memory is at least %s of it", phrase.Percent(heapShare), phrase.Percent(uncountedShare), phrase.Percent(runtimeShare)),
 		reference: "java(1), -XX:NativeMemoryTracking",
 		match:     runtimeUncounted,
 		advice:    adviceFor(slices.Sorted(maps.Keys(uncounted))...),
@@ -351,6 +351,7 @@ func runtimeUncounted(f *facts) *finding {
 	if usual == "" || !f.is(events.ScopeMemcg) || f.victim.AnonRSSBytes == nil {
 		return nil
 	}
+	own, known := f.ownLimit()
 
 	anon, whole := *f.victim.AnonRSSBytes, value(f.limiter.LimitBytes)
 	hit := &finding{confidence: possible, evidence: []events.Evidence{
@@ -365,7 +366,7 @@ func runtimeUncounted(f *facts) *finding {
 		hit.text = fmt.Sprintf("%s had %s in anonymous memory and %s: at least %s is memory that its runtime does not count "+
 			"towards the %s.", process(&f.victim.Process), phrase.PartOf(anon, whole, f.limit()), h, phrase.Size(anon-h.bytes), h.of)
 		hit.evidence = append(hit.evidence, h.item())
-	case share(anon, whole) < runtimeShare:
+	case share(anon, whole) < runtimeShare, known && !own: // a runtime derives its heap's limit from its own cgroup
 		return nil
 	default:
 		hit.text = fmt.Sprintf("%s had %s in anonymous memory, more than a heap is usually given. Part of it may be memory that "+

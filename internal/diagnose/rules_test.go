@@ -704,6 +704,12 @@ func cases() []ruleCase {
 		{rule: "runtime_uncounted", name: "a script of that name", confidence: possible,
 			make: with(plainKill(), func(i *incident) { i.Victims[0].Comm = "java" }),
 			lack: func(i *incident) { i.Victims[0].Program = ran(events.ProgramOther) }},
+		{rule: "runtime_uncounted", name: "of another container's limit", confidence: possible,
+			make: with(plainKill(), func(i *incident) { i.Victims[0].Comm = "java" }),
+			lack: func(i *incident) {
+				i.Victims[0].Cgroup = cgroup(9011, appPath+"/docker/inner")
+				i.Victims[0].Workload = &events.Workload{ContainerID: "inner", Within: []events.Holder{{Kind: "container", ID: "outer"}}}
+			}},
 		{rule: "runtime_uncounted", name: "beside a heap that is known", confidence: likely,
 			make: with(plainKill(), func(i *incident) { i.Victims[0].Program = ran(events.ProgramJVM, sized("-Xmx", 200*mib)) }),
 			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = new(251 * mib) }},
