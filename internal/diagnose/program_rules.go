@@ -351,7 +351,7 @@ func runtimeUncounted(f *facts) *finding {
 	if usual == "" || !f.is(events.ScopeMemcg) || f.victim.AnonRSSBytes == nil {
 		return nil
 	}
-	own, known := f.ownLimit()
+	own, known := f.isOwnLimit()
 
 	anon, whole := *f.victim.AnonRSSBytes, value(f.limiter.LimitBytes)
 	hit := &finding{confidence: possible, evidence: []events.Evidence{

@@ -78,6 +78,47 @@ func TestOneReportInEveryCarrier(t *testing.T) {
 	}
 }
 
+// TestOneReportInMadeCarriers: what stands before the messages, or between them, is of no
+// public log.
+func TestOneReportInMadeCarriers(t *testing.T) {
+	log := strings.TrimSpace(readFile(t, "testdata/cases/carrier-plain.txt"))
+	want := "memcg killed: java in " + container + " by memcg, chosen java[4711] of " + container
+
+	each := func(line func(text string) string) string {
+		var lines []string
+		for text := range strings.SplitSeq(log, "\n") {
+			lines = append(lines, line(text))
+		}
+
+		return strings.Join(lines, "\n") + "\n"
+	}
+
+	message := func(text string) string { return strings.TrimPrefix(text, "[ 1000.000100] ") }
+
+	for name, log := range map[string]string{
+		"fluentd": each(func(text string) string {
+			return `2026-11-20 03:04:05.000100000 +0000 kernel: {"message":` + quote(message(text)) + "}"
+		}),
+		"JSON behind a date":  each(func(text string) string { return `2026-11-20T03:04:05Z {"msg":` + quote(text) + "}" }),
+		"a login prompt":      "n1 login: " + log,
+		"a shell prompt":      "root@n1:~# " + log,
+		"a page":              "<pre>" + log + "\n</pre>",
+		"escaped newlines":    strings.ReplaceAll(log, "\n", `\n`),
+		"newlines of rsyslog": strings.ReplaceAll(log, "\n", "#012"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			list := parse(t, log, Options{})
+			if got := brief(list); got != want {
+				t.Fatalf("got\n%s\nwant\n%s", got, want)
+			}
+
+			if got := list[0].Node; got != "" {
+				t.Errorf("got node %q, want none", got)
+			}
+		})
+	}
+}
+
 const container = "/docker/3f2a91c03f2a91c03f2a91c03f2a91c03f2a91c03f2a91c03f2a91c03f2a91c0"
 
 // TestWhatIsLeftInACarrier: lines that somebody picked out keep what they have.
@@ -196,27 +237,30 @@ func TestKillsThatAreNotUnderstoodAreCounted(t *testing.T) {
 		name, log string
 		unread    int
 		incidents int
+		quoted    int
 	}{
-		{"OpenVZ", readFile(t, "testdata/cases/openvz.txt"), 1, 0},
-		{"prose before a kill", "a program saw this today: " + kill, 1, 0},
-		{"a header whose name cannot be distinguished from its prefix", "some words and a hog invoked oom-killer: gfp_mask=0xcc0, order=0\n", 1, 0},
-		{"both", kill + "a program saw this today: " + kill, 1, 1},
-		{"a program's line", "Nov 20 03:04:05 n1 app[1]: " + kill, 0, 0},
-		{"a program's line in a file of grep", "syslog.1:Nov 20 03:04:05 n1 app[1]: " + kill, 0, 0},
-		{"a program's line in the journal", `{"MESSAGE":` + quote(strings.TrimSpace(kill)) + `,"SYSLOG_IDENTIFIER":"app"}` + "\n", 0, 0},
-		{"a tag of the kernel behind something unknown", "20 Nov 2026 03:04:05 n1 kernel: " + kill, 0, 1},
-		{"a header with a tag of the kernel", "20 Nov 2026 03:04:05 n1 kernel: hog invoked oom-killer: gfp_mask=0xcc0, order=0\n", 0, 1},
-		{"a script", "worker-7: Killed process 12 (chrome) after 30 s\n", 0, 0},
-		{"docker", "Nov 20 03:04:05 n1 dockerd[812]: container 3f2a91c0 OOMKilled, Killed process by oom victim\n", 0, 0},
-		{"a container's log", "2026-11-20T03:04:05Z supervisor: Killed process worker after oom-kill: no answer\n", 0, 0},
-		{"a machine check", "[ 1000.000100] Memory failure: 0x1: Killing java:4711 due to hardware memory corruption\n", 0, 0},
-		{"a failed allocation", "[ 1000.000100] java: page allocation failure: order:4, mode:0xcc0(GFP_KERNEL)\n[ 1000.000100] Mem-Info:\n", 0, 0},
-		{"an understood kill", kill, 0, 1},
+		{"OpenVZ", readFile(t, "testdata/cases/openvz.txt"), 1, 0, 0},
+		{"prose before a kill", "a program saw this today: " + kill, 1, 0, 0},
+		{"a header whose name cannot be distinguished from its prefix", "some words and a hog invoked oom-killer: gfp_mask=0xcc0, order=0\n", 1, 0, 0},
+		{"both", kill + "a program saw this today: " + kill, 1, 1, 0},
+		{"a program's line", "Nov 20 03:04:05 n1 app[1]: " + kill, 0, 0, 1},
+		{"a program's line in a file of grep", "syslog.1:Nov 20 03:04:05 n1 app[1]: " + kill, 0, 0, 1},
+		{"a program's line in the journal", `{"MESSAGE":` + quote(strings.TrimSpace(kill)) + `,"SYSLOG_IDENTIFIER":"app"}` + "\n", 0, 0, 1},
+		{"a tag of the kernel behind something unknown", "20 Nov 2026 03:04:05 n1 kernel: " + kill, 0, 1, 0},
+		{"a header with a tag of the kernel", "20 Nov 2026 03:04:05 n1 kernel: hog invoked oom-killer: gfp_mask=0xcc0, order=0\n", 0, 1, 0},
+		{"a script", "worker-7: Killed process 12 (chrome) after 30 s\n", 0, 0, 0},
+		{"docker", "Nov 20 03:04:05 n1 dockerd[812]: container 3f2a91c0 OOMKilled, Killed process by oom victim\n", 0, 0, 0},
+		{"a container's log", "2026-11-20T03:04:05Z supervisor: Killed process worker after oom-kill: no answer\n", 0, 0, 0},
+		{"a machine check", "[ 1000.000100] Memory failure: 0x1: Killing java:4711 due to hardware memory corruption\n", 0, 0, 0},
+		{"a failed allocation", "[ 1000.000100] java: page allocation failure: order:4, mode:0xcc0(GFP_KERNEL)\n[ 1000.000100] Mem-Info:\n", 0, 0, 0},
+		{"an understood kill", kill, 0, 1, 0},
+		{"under no known key of JSON", `{"data":[["1795143845000100000",` + quote(strings.TrimSpace(kill)) + "]]}\n", 1, 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			stats, list := unread(t, test.log)
-			if stats.Unread != test.unread || len(list) != test.incidents {
-				t.Errorf("got %d unread lines and %d incidents, want %d and %d", stats.Unread, len(list), test.unread, test.incidents)
+			if stats.Unread != test.unread || stats.Quoted != test.quoted || len(list) != test.incidents {
+				t.Errorf("got %d unread and %d quoted lines and %d incidents, want %d, %d and %d",
+					stats.Unread, stats.Quoted, len(list), test.unread, test.quoted, test.incidents)
 			}
 
 			if test.unread > 0 && (stats.FirstUnreadLine == 0 || !looksLikeKill(stats.FirstUnread)) {

@@ -148,6 +148,9 @@ func (d *decoder) decode(line string, number, width int, torn bool) (records []r
 
 	text, seen, ok := d.strip(&r, whole, 0)
 	switch {
+	case !ok && strings.HasPrefix(whole, "{") && looksLikeKill(whole): // under no key of a message
+		r.unread, r.text = true, whole
+		return append(records, r)
 	case !ok:
 		return records
 	case seen&fromKernel != 0 && isShortHeader(whole):
@@ -263,7 +266,7 @@ func (d *decoder) step(r *record, text string, seen int) (rest string, kind int,
 	// The text of a user space program is not decoded further, except for the logs of
 	// containers.
 	switch c := text[0]; {
-	case c == '{' && seen&(isContainer|isSyslog|isKmsg) == 0:
+	case c == '{' && seen&isKmsg == 0 && (seen&^behind == 0 || strings.HasPrefix(text, `{"`)):
 		return d.json(r, strings.TrimRight(text, ","))
 	case c == '<' && seen&(isLevel|behind) == 0:
 		if facility, rest, ok := level(text); ok {

@@ -62,9 +62,23 @@ func newPrefix(text string, stamped bool) *prefix {
 		p.parts = splitPrefix(text)
 	}
 
-	p.source = sourceOf(p.parts)
+	if !isPrompt(text) {
+		p.source = sourceOf(p.parts)
+	}
 
 	return p
+}
+
+// isPrompt reports whether text is what stood on a terminal, or started a block of a page,
+// before the kernel's first line: the lines after it have none, and are of the same source.
+func isPrompt(text string) bool {
+	for _, end := range []string{" login: ", "<pre>", "<code>", "$ ", "# "} {
+		if strings.HasSuffix(text, end) {
+			return true
+		}
+	}
+
+	return false
 }
 
 // splitPrefix splits the text of a prefix. The blanks at its end are text: the message may

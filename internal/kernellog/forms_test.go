@@ -233,3 +233,19 @@ func TestTwoKillsOfAFilteredLogAreTwo(t *testing.T) {
 		check(t, pattern, len(list), 2)
 	}
 }
+
+// TestWhatIsMissingIsNotWhatIsShown: a part of which the log has something is not missing as a
+// whole.
+func TestWhatIsMissingIsNotWhatIsShown(t *testing.T) {
+	for file, want := range map[string]string{
+		"header-indented": "missing from this report: the process id of the trigger, its end",
+		"stack-only": "missing from this report: the end of the stack trace, usage and limits of the cgroup, the cgroup's statistics, " +
+			"its end",
+		"pager-cut": "the log's task table has 1 more process, smaller or not read",
+	} {
+		list := parse(t, readFile(t, "testdata/cases/"+file+".txt"), Options{})
+		if len(list) != 1 || !slices.Contains(list[0].Notes, want) {
+			t.Errorf("%s: got %s, want one incident with the note %q", file, show(t, list), want)
+		}
+	}
+}

@@ -64,6 +64,10 @@ type Stats struct {
 	Unread          int
 	FirstUnread     string
 	FirstUnreadLine int
+	// Quoted counts the lines in which another program has these words: it may quote the
+	// kernel, or pass on its log. They are not read as kills. FirstQuotedLine is the number of
+	// the first.
+	Quoted, FirstQuotedLine int
 }
 
 // MaxLineBytes bounds a line; the rest is not read. The kernel's own lines end at 1024
@@ -169,7 +173,7 @@ func (p *parser) records(records []record) error {
 
 		for part := range r.parts() {
 			for _, one := range unglue(part) {
-				if r.unread || !p.take(one) && one.program == "" && looksLikeKill(one.text) {
+				if r.unread || !p.take(one) && looksLikeKill(one.text) {
 					p.unread(one)
 				}
 			}
@@ -183,8 +187,18 @@ func (p *parser) records(records []record) error {
 	return nil
 }
 
-// unread counts a line that looks like a kill and was not understood.
+// unread counts a line that looks like a kill and was not understood, or is another program's.
 func (p *parser) unread(r record) {
+	if r.program != "" {
+		if p.stats.Quoted == 0 {
+			p.stats.FirstQuotedLine = r.line
+		}
+
+		p.stats.Quoted++
+
+		return
+	}
+
 	if p.stats.Unread == 0 {
 		p.stats.FirstUnread, p.stats.FirstUnreadLine = r.text[:min(len(r.text), 512)], r.line
 	}

@@ -37,7 +37,7 @@ func (r *report) addNotes(inc *events.Incident) {
 	}
 
 	if rest := len(r.tasks) + r.tasksCut - len(inc.Candidates); rest > 0 {
-		r.note(fmt.Sprintf("the log's task table has %d more processes, smaller ones or ones that were not read", rest))
+		r.note("the log's task table has " + more(rest) + ", smaller or not read")
 	}
 
 	if len(r.stats) > 1 && inc.Memory != nil {
@@ -64,8 +64,8 @@ func (r *report) lacks(inc *events.Incident) []string {
 		missing bool
 	}{
 		{"its start", r.header == nil},
-		{"the trigger", r.header != nil && r.task == nil},
-		{"the stack trace", r.header != nil && r.task != nil && !r.stack.whole},
+		{"the process id of the trigger", r.header != nil && r.task == nil},
+		{r.stack.lack(), r.header != nil && r.task != nil && !r.stack.whole},
 		{"usage and limits of the cgroup", memcg && r.limits.memory == nil},
 		{"the cgroup's statistics", memcg && len(r.stats) == 0},
 		{"the node's memory", node && (r.memInfo == nil || r.memInfo.ram == nil)},
@@ -79,6 +79,15 @@ func (r *report) lacks(inc *events.Incident) []string {
 	}
 
 	return list
+}
+
+// more counts further processes.
+func more(n int) string {
+	if n == 1 {
+		return "1 more process"
+	}
+
+	return fmt.Sprintf("%d more processes", n)
 }
 
 // noteExiting notes the processes that the kernel did not kill because they were exiting.

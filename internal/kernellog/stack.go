@@ -76,6 +76,15 @@ func (r *report) frameLine(rec record, text string) bool {
 	return true
 }
 
+// lack names what the log lacks of a stack that is not whole.
+func (s *stack) lack() string {
+	if len(s.frames) > 0 {
+		return "the end of the stack trace"
+	}
+
+	return "the stack trace"
+}
+
 // memcgFrames are functions on the stack of a cgroup's limit alone, of which compilers inline
 // some (mm/memcontrol.c; 3.7 to 7.x).
 var memcgFrames = []string{"mem_cgroup_out_of_memory", "mem_cgroup_oom_synchronize", "mem_cgroup_oom", "mem_cgroup_handle_oom"}

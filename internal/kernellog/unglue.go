@@ -4,24 +4,35 @@ package kernellog
 
 import "strings"
 
+// newlines are what shippers write for a newline before the kernel's own time.
+var newlines = strings.NewReplacer("#012[", " [", `\n[`, " [")
+
 // unglue splits a record whose newlines were lost: messages of a report follow each other, each
 // behind the kernel's own time.
 func unglue(rec record) []record {
 	const stamp = " ["
 
-	if !rec.uptime || strings.Count(rec.text, stamp) < 2 {
+	text := newlines.Replace(rec.text)
+	if !rec.uptime || strings.Count(text, stamp) < 2 {
 		return []record{rec}
 	}
 
 	var all []record
-	one, rest := rec, rec.text
+	one, rest := rec, text
 
-	for at := strings.Index(rest, stamp); at >= 0; at = strings.Index(rest, stamp) {
-		inner, after, found := strings.Cut(rest[at+len(stamp):], "] ")
+	for from := 0; ; {
+		i := strings.Index(rest[from:], stamp)
+		if i < 0 {
+			break
+		}
+		at := from + i
+		from = at + len(stamp) // a row of the task table has brackets, too
+
+		inner, after, found := strings.Cut(rest[from:], "] ")
 		ns, timed := seconds(strings.TrimSpace(inner))
 
 		if !found || !timed || !strings.Contains(inner, ".") || !startsMessage(after) {
-			break
+			continue
 		}
 
 		if ns < one.uptimeNS || ns-one.uptimeNS > uint64(longestPause) {
@@ -31,7 +42,7 @@ func unglue(rec record) []record {
 		one.text, one.torn, one.width = rest[:at], false, 0
 		all = append(all, one)
 
-		one.uptimeNS, rest = ns, after
+		one.uptimeNS, rest, from = ns, after, 0
 	}
 
 	one.text, one.torn = rest, rec.torn
