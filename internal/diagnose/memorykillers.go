@@ -89,13 +89,18 @@ var memoryKillerRules = []rule{
 		advice{layer: cgroupLayer, text: "Check the detectors of the rule set in the configuration of oomd.", when: ofOOMD},
 	),
 	userKill("earlyoom_kill",
-		"earlyoom or nohang killed a process with a high OOM score because the node's "+
-			"available memory and swap fell below the daemon's thresholds.",
+		"earlyoom or nohang killed a process with a high OOM score because the node's available "+
+			"memory and swap fell below the daemon's thresholds; nohang has some for zram and PSI, too.",
 		"a kill from user space, sent by earlyoom or nohang",
 		"earlyoom(1), nohang(8)",
 		func(f *facts, k *events.Killer) (string, bool) {
-			return phrase.ClipName(k.Path) + " killed the process because the node's available " +
-				"memory and swap fell below the daemon's thresholds.", k.Path == events.PathEarlyOOM || k.Path == events.PathNohang
+			if k.Path == events.PathNohang {
+				return "nohang killed the process because one of its thresholds was exceeded: for available memory and swap, " +
+					"zram, or PSI.", true
+			}
+
+			return "earlyoom killed the process because the node's available memory and swap fell below the daemon's thresholds.",
+				k.Path == events.PathEarlyOOM
 		},
 		advice{layer: kernel, text: "Check the daemon's log for the measured percentages."},
 		advice{
