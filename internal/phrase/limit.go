@@ -41,6 +41,10 @@ func LimitOwner(l *events.Limiter) string {
 		if l.Cgroup != nil && l.Cgroup.Path != "" {
 			return Join(" of ", "cgroup "+cmp.Or(lastName(l.Cgroup.Path), l.Cgroup.Path), Place(l.Workload, nil))
 		}
+	case events.LevelService:
+		if besidesContainers(l.Workload) {
+			return "unit " + ClipPath(Sanitize(l.Workload.Unit)) + " of " + Place(l.Workload, nil)
+		}
 	}
 
 	if name := Place(l.Workload, nil); name != "" {
@@ -57,6 +61,12 @@ func LimitOwner(l *events.Limiter) string {
 	}
 
 	return "a " + level
+}
+
+// besidesContainers reports whether a unit is one of a pod beside its containers, such as that of
+// a container's monitor.
+func besidesContainers(w *events.Workload) bool {
+	return w != nil && w.Unit != "" && w.Innermost() == events.LevelPod
 }
 
 func qosOwner(w *events.Workload) string {

@@ -29,7 +29,13 @@ func Plural[N int | uint64](n N, thing string) string {
 }
 
 // Spaced writes an enum value as words: "memcg reclaim" for memcg_reclaim.
-func Spaced(enum string) string { return strings.ReplaceAll(enum, "_", " ") }
+func Spaced(enum string) string {
+	if enum == strings.ToUpper(enum) { // a constant of the kernel
+		return enum
+	}
+
+	return strings.ReplaceAll(enum, "_", " ")
+}
 
 // NonEmpty returns the words that are not empty. It reuses the memory of words.
 func NonEmpty(words ...string) []string {
@@ -41,15 +47,15 @@ func Join(separator string, words ...string) string {
 	return strings.Join(NonEmpty(words...), separator)
 }
 
-// FirstFew joins words by commas, and counts those after the fourth: a sentence stays
+// FirstFew joins words by commas, and counts those after the fourth if they are several: a sentence stays
 // readable on machines with many NUMA nodes or services.
 func FirstFew(words []string) string {
 	const few = 4
-	if len(words) <= few {
+	if len(words) <= few+1 { // a count of one is no shorter than the word
 		return strings.Join(words, ", ")
 	}
 
-	return fmt.Sprintf("%s and %d more", strings.Join(words[:few], ", "), len(words)-few)
+	return fmt.Sprintf("%s, and %d more", strings.Join(words[:few], ", "), len(words)-few)
 }
 
 // Zone names a memory zone: "zone Normal of NUMA node 0". Long names are clipped.

@@ -76,9 +76,10 @@ func TestLists(t *testing.T) {
 	for _, test := range []struct{ got, want string }{
 		{Join(" of ", "", "a", "", "b"), "a of b"},
 		{Join(", "), ""},
-		{FirstFew([]string{"a", "b", "c", "d"}), "a, b, c, d"},
-		{FirstFew([]string{"a", "b", "c", "d", "e", "f"}), "a, b, c, d and 2 more"},
+		{FirstFew([]string{"a", "b", "c", "d", "e and f"}), "a, b, c, d, e and f"},
+		{FirstFew([]string{"a", "b", "c", "d", "e", "f"}), "a, b, c, d, and 2 more"},
 		{Spaced("node_reclaim"), "node reclaim"},
+		{Spaced("CONSTRAINT_BPF_PRESSURE"), "CONSTRAINT_BPF_PRESSURE"},
 	} {
 		if test.got != test.want {
 			t.Errorf("got %q, want %q", test.got, test.want)
@@ -352,5 +353,28 @@ func TestEnums(t *testing.T) {
 		if test.got != test.want {
 			t.Errorf("got %q, want %q", test.got, test.want)
 		}
+	}
+}
+
+// TestAUnitBesideContainersIsNotItsPod: the limit of a container's monitor is not the pod's.
+func TestAUnitBesideContainersIsNotItsPod(t *testing.T) {
+	l := &events.Limiter{
+		Level:  events.LevelService,
+		Cgroup: &events.Cgroup{Path: "/kubepods.slice/kubepods-pod1.slice/crio-conmon-2.scope"},
+		// A monitor is in its pod, and in none of its containers.
+		Workload: &events.Workload{Pod: "cart-0", Namespace: "shop", Unit: "crio-conmon-2.scope"},
+	}
+
+	const want = "unit crio-conmon-2.scope of pod shop/cart-0"
+	if got := LimitOwner(l); got != want {
+		t.Errorf("got owner %q, want %q", got, want)
+	}
+
+	if got := Cgroup(l.Level, l.Workload, l.Cgroup); got != want {
+		t.Errorf("got cgroup %q, want %q", got, want)
+	}
+
+	if got := LimitOwner(&events.Limiter{Level: events.LevelPod, Workload: l.Workload}); got != "pod shop/cart-0" {
+		t.Errorf("got owner %q of the pod's limit, want the pod", got)
 	}
 }

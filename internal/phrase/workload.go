@@ -215,6 +215,10 @@ func Cgroup(level events.Level, w *events.Workload, c *events.Cgroup) string {
 		return "cgroup " + ClipName(lastName(c.Path)) + " of " + name
 	}
 
+	if level == events.LevelService && besidesContainers(w) {
+		return "unit " + ClipName(w.Unit) + " of " + name
+	}
+
 	switch {
 	case name != "":
 		return name

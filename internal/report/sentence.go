@@ -155,6 +155,8 @@ func limited(inc *events.Incident) string {
 	switch {
 	case l == nil && strings.HasPrefix(string(inc.Scope), "CONSTRAINT_"):
 		return "no limit was hit: the kernel's constraint is " + string(inc.Scope)
+	case l == nil && inc.Scope == events.ScopeMemcg:
+		return "a cgroup reached its limit (which one is unknown)"
 	case l == nil:
 		return "the limiter is unknown"
 	}

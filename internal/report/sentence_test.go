@@ -84,7 +84,7 @@ func TestSentence(t *testing.T) {
 		{"No limit was hit: the kernel's constraint is CONSTRAINT_BPF_PRESSURE; the kernel killed java[4711].", func(inc *events.Incident) {
 			inc.Scope, inc.Limiter, inc.Trigger, inc.Victims[0].Workload = "CONSTRAINT_BPF_PRESSURE", nil, nil, nil
 		}},
-		{"The limiter is unknown; hog[9] was chosen, but whether it died is unknown.", func(inc *events.Incident) {
+		{"A cgroup reached its limit (which one is unknown); hog[9] was chosen, but whether it died is unknown.", func(inc *events.Incident) {
 			*inc = events.Incident{Scope: events.ScopeMemcg, Chosen: &events.Chosen{Process: events.Process{PID: 9, Comm: "hog"}}}
 		}},
 		{"The node was out of memory; the kernel killed java[4711] in place of its parent hog[9], which the kernel had chosen.", func(inc *events.Incident) {

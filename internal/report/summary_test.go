@@ -151,3 +151,14 @@ func TestWorkloadAndCause(t *testing.T) {
 		}
 	}
 }
+
+func TestPeriod(t *testing.T) {
+	for _, test := range []struct{ first, last, want string }{
+		{"[1300.000]", "[1900.000]", "from [1300.000] to [1900.000]"},
+		{"time unknown", "time unknown", "time unknown"},
+	} {
+		if got := period(test.first, test.last); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+}

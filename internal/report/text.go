@@ -109,8 +109,8 @@ func (s *Summary) text(w *strings.Builder, o *Options) error {
 		return nil
 	}
 	format := func(at time.Time) string { return phrase.When(at, time.DateTime, o.location()) }
-	w.WriteString(view.Paragraph(fmt.Sprintf("Summary: %s, %s, from %s to %s", phrase.Plural(s.Incidents, "incident"),
-		phrase.Plural(s.Victims, "victim"), format(s.First), format(s.Last)), o.Width))
+	w.WriteString(view.Paragraph(fmt.Sprintf("Summary: %s, %s, %s", phrase.Plural(s.Incidents, "incident"),
+		phrase.Plural(s.Victims, "victim"), period(format(s.First), format(s.Last))), o.Width))
 
 	for _, t := range []struct {
 		title string
@@ -262,4 +262,13 @@ func JSON(w io.Writer, src Source, o Options) (Result, error) {
 	r.Warnings = warnings
 
 	return r, err
+}
+
+// period is the time from one instant to another, which may look the same.
+func period(first, last string) string {
+	if first == last {
+		return first
+	}
+
+	return "from " + first + " to " + last
 }

@@ -103,6 +103,10 @@ func (b block) trigger() group {
 		return list()
 	}
 
+	if p == nil && a.Order == nil && a.GFP == nil && a.Class == "" && b.inc.Tier == events.TierKernelLog {
+		return list() // unknown in words
+	}
+
 	items := []string{"?"}
 	if p != nil {
 		items = phrase.NonEmpty(b.thread(p), b.place(p, b.home()))

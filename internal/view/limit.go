@@ -56,6 +56,8 @@ func (b limitBlock) limits() []string {
 	var items []string
 
 	switch {
+	case l.Which == "memory.pressure": // a share of time, not of memory
+		items = append(items, phrase.Join(" ", level, limitFile(l)))
 	case l.LimitBytes != nil || l.Level != events.LevelNode:
 		limit := phrase.Join(" ", level, limitFile(l), phrase.SizeOrUnknown(l.LimitBytes))
 		items = append(items, limit, "used "+phrase.SizeOrUnknown(l.UsageBytes))

@@ -69,7 +69,12 @@ func (b block) nodeMemory(n *events.NodeState, when string) []string {
 		free += ", " + when
 	}
 
-	items := append([]string{free}, b.sizes(
+	var items []string
+	if n.FreeBytes != nil || n.TotalBytes != nil || when != "" {
+		items = append(items, free)
+	}
+
+	items = append(items, b.sizes(
 		part{"available", n.AvailableBytes}, part{"anon", n.AnonBytes}, part{"file", n.FileBytes}, part{"shmem", n.ShmemBytes},
 		part{"dirty", oom.Sum(n.DirtyBytes, n.WritebackBytes)}, part{"slab", oom.Sum(n.SlabReclaimable, n.SlabUnreclaimable)},
 		part{"kernel stacks", n.KernelStackBytes}, part{"page tables", n.PagetablesBytes}, part{"unevictable", n.UnevictableBytes},

@@ -9,13 +9,23 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// inWords describes the keys of unknown that a kernel log could have had, the most important
-// first. Keys that no log has are not among them.
-var inWords = []struct {
+// missed is what a reader misses with a key.
+type missed struct {
 	words  string
 	keys   []string
 	scopes []events.Scope // where it matters; nil: everywhere
-}{
+}
+
+// inWordsOfPrograms are those of inWords for a kill that a program logged.
+var inWordsOfPrograms = []missed{
+	{words: "its date", keys: []string{"time"}},
+	{words: "which processes were killed", keys: []string{"victims.pid"}},
+	{words: "which resource was short", keys: []string{"killer.resource"}},
+}
+
+// inWords are keys of unknown that a kernel log could have had, and what a reader misses with
+// them, in the order in which it matters. What no log has is not among them.
+var inWords = []missed{
 	{words: "its date", keys: []string{"time"}},
 	{words: "whether a process was killed", keys: []string{"outcome"}},
 	{words: "which process was killed", keys: []string{"victims", "victims.pid"}},
@@ -50,13 +60,18 @@ var inWords = []struct {
 // have had. The JSON has all keys.
 func (b block) unknownParts() []string {
 	inc := b.inc
-	if b.wide || inc.Tier != events.TierKernelLog || inc.Scope == events.ScopeUser {
+	if b.wide || inc.Tier != events.TierKernelLog {
 		return inc.Unknown
+	}
+
+	words := inWords
+	if inc.Scope == events.ScopeUser {
+		words = inWordsOfPrograms
 	}
 
 	var items []string
 
-	for _, w := range inWords {
+	for _, w := range words {
 		matters := w.scopes == nil || slices.Contains(w.scopes, inc.Scope)
 		if matters && slices.ContainsFunc(w.keys, func(key string) bool { return slices.Contains(inc.Unknown, key) }) &&
 			b.applies(w.keys[0]) && !b.isImplied(w.keys[0]) {

@@ -31,6 +31,12 @@ func TestUnknownOfALogIsInWords(t *testing.T) {
 			func(inc *events.Incident) { inc.Scope = events.ScopeGlobal },
 			[]string{"its date", "whether a process was killed", "which process requested memory", "the user of the victim", "the node's memory"},
 		},
+		"a killer in user space": {
+			func(inc *events.Incident) {
+				inc.Scope, inc.Unknown = events.ScopeUser, []string{"victims.pid", "victims.role", "limiter.limit_bytes", "killer.resource"}
+			},
+			[]string{"which processes were killed", "which resource was short"},
+		},
 		"live": {func(inc *events.Incident) { inc.Tier = events.TierFentry }, all},
 	} {
 		inc := container()
