@@ -307,8 +307,8 @@ func (s *logSource) Warnings() []string {
 	}
 
 	if n := s.stats.Quoted; n > 0 && s.stats.Incidents == 0 {
-		all = append(all, fmt.Sprintf("%s of other programs with the kernel's words about an OOM kill, from line %d on, not read as kills: "+
-			"if a program passed on a kernel log, remove its prefix", phrase.Plural(n, "line"), s.stats.FirstQuotedLine))
+		all = append(all, fmt.Sprintf("%s of other programs with the kernel's words about an OOM kill, from line %d on, "+
+			"not read as kills: if a program passed on a kernel log, remove its prefix", phrase.Plural(n, "line"), s.stats.FirstQuotedLine))
 	}
 
 	return all

@@ -134,7 +134,8 @@ var programPlacementRules = []rule{
 		id:    "heap_limit",
 		means: "The program may use as much for its heap, or for its buffers, as its cgroup may use in all.",
 		needs: fmt.Sprintf("scope memcg; the victim's anonymous memory is at least %s of the limit, and a setting of it that was "+
-			"read allows at least %s. Certain if that is all of it, and was read of the victim", phrase.Percent(ownShare), phrase.Percent(heapShare)),
+			"read allows at least %s. Certain if that is all of it, and was read of the victim",
+			phrase.Percent(ownShare), phrase.Percent(heapShare)),
 		reference: "java(1), -Xmx; Go package runtime, GOMEMLIMIT; node(1), --max-old-space-size",
 		match:     heapTooLarge,
 		advice:    adviceFor(slices.Sorted(maps.Keys(heapSettings))...),
@@ -149,7 +150,8 @@ var programContributingRules = []rule{
 			"native libraries, thread stacks.",
 		needs: fmt.Sprintf("scope memcg; victim JVM, Node.js or .NET. Likely if its heap's limit is known, lower than %s of the "+
 			"limit, and exceeded by at least %s of the limit in anonymous memory; possible if it is unknown, the "+
-			"limit is not known to be another cgroup's, and anonymous memory is at least %s of it", phrase.Percent(heapShare), phrase.Percent(uncountedShare), phrase.Percent(runtimeShare)),
+			"limit is not known to be another cgroup's, and anonymous memory is at least %s of it",
+			phrase.Percent(heapShare), phrase.Percent(uncountedShare), phrase.Percent(runtimeShare)),
 		reference: "java(1), -XX:NativeMemoryTracking",
 		match:     runtimeUncounted,
 		advice:    adviceFor(slices.Sorted(maps.Keys(uncounted))...),

@@ -76,7 +76,8 @@ func TestALedgerThatCannotAddUpIsAbsent(t *testing.T) {
 		"half of the slab":   func(n *events.NodeState) { n.SlabReclaimable = nil },
 		"more than there is": func(n *events.NodeState) { n.AnonBytes = new(10 * gib) },
 		"more than 64 bits": func(n *events.NodeState) {
-			n.TotalBytes, n.FreeBytes, n.AnonBytes, n.FileBytes = new(uint64(1)<<63), new(uint64(1)<<63), new(uint64(1)<<62), new(uint64(1)<<62)
+			n.TotalBytes, n.FreeBytes = new(uint64(1)<<63), new(uint64(1)<<63)
+			n.AnonBytes, n.FileBytes = new(uint64(1)<<62), new(uint64(1)<<62)
 		},
 		"beyond a uint64": func(n *events.NodeState) { n.HugetlbBytes = new(^uint64(0)) },
 	} {
