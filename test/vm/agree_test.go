@@ -56,13 +56,13 @@ var rules = map[string]rule{
 
 	"limiter":                  same,
 	"limiter.usage_bytes":      charged,
-	"limiter.swap_usage_bytes": charged,
+	"limiter.swap_usage_bytes": charged, "limiter.memsw_usage_bytes": charged,
 
 	"limiter.protected_min_bytes": charged, "limiter.protected_low_bytes": charged,
 
 	"ladder":                  same,
 	"ladder.usage_bytes":      charged,
-	"ladder.swap_usage_bytes": charged,
+	"ladder.swap_usage_bytes": charged, "ladder.memsw_usage_bytes": charged,
 
 	"trigger":           same,
 	"trigger.thread":    ignore("the name in the log"),

@@ -155,13 +155,14 @@ func logMayLack(key string, inc *events.Incident, k Kernel) bool {
 	switch key {
 	case "victims.cgroup":
 		return len(inc.Victims) > 1
-	case "ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes":
+	case "ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes", "ladder.memsw_usage_bytes",
+		"ladder.memsw_max_bytes":
 		return len(inc.Ladder) > 1
 	case "node_state":
 		return memcg
 	case "node_state.ledger": // kernel stacks are missing where zones are left out
 		return inc.NodeState != nil && inc.NodeState.KernelStackBytes == nil
-	case "memory", "ladder", "limiter.usage_bytes", "limiter.swap_usage_bytes":
+	case "memory", "ladder", "limiter.usage_bytes", "limiter.swap_usage_bytes", "limiter.memsw_usage_bytes":
 		return !memcg
 	case "limiter.limit_bytes":
 		return inc.Scope == events.ScopeCpuset || inc.Scope == events.ScopeMempolicy
