@@ -23,7 +23,9 @@ func TestFormsOfReports(t *testing.T) {
 
 	for name, want := range map[string]string{
 		"report-v1": v1, "report-v2": v2, "report-node": node,
-		"grep-oom-v2": v2, "grep-oom-node": node, "grep-oom-or-kill-v2": v2, "grep-oom-or-kill-v1": v1, "grep-oom-or-kill-node": node,
+		// A charge of a page table, beside a tracer's BPF trampoline in place of a frame.
+		"trampoline-page-tables": "memcg killed: hog in /leaf by memcg, chosen hog[195] of /leaf",
+		"grep-oom-v2":            v2, "grep-oom-node": node, "grep-oom-or-kill-v2": v2, "grep-oom-or-kill-v1": v1, "grep-oom-or-kill-node": node,
 		"grep-oom-lxc":           "memcg killed: java in /lxc/202 by memcg, chosen java[4711] of /lxc/202",
 		"grep-three-lines":       "memcg killed: cart in /shop.slice by memcg, chosen cart[4711] of /shop.slice/cart.service",
 		"table-head-only":        "memcg killed: - in /shop.slice by memcg, chosen cart[4711] of /shop.slice/cart.service",
@@ -69,7 +71,7 @@ func caseOf(t *testing.T, name string) *events.Incident {
 	return list[0]
 }
 
-// known is a number that may be missing, as -1.
+// valueOrNone is a number that may be missing, as -1.
 func valueOrNone(n *uint64) int64 {
 	if n == nil {
 		return -1

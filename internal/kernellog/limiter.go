@@ -313,6 +313,10 @@ func (r *report) ancestry(inc *events.Incident, unknown *oom.Unknowns) {
 		inc.Ladder = append(inc.Ladder, ancestor)
 
 		unknown.Add("ladder.usage_bytes", "ladder.max_bytes", "ladder.swap_usage_bytes", "ladder.swap_max_bytes")
+
+		if r.limits.memsw != nil {
+			unknown.Add("ladder.memsw_usage_bytes", "ladder.memsw_max_bytes")
+		}
 	}
 	l := inc.Limiter
 

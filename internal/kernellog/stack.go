@@ -104,9 +104,13 @@ func (s *stack) scope() events.Scope {
 	return events.ScopeUnknown
 }
 
-// ofNode reports whether the whole stack is known, and the page allocator ran out and no cgroup.
+// ofNode reports whether the whole stack is known, and the page allocator ran out and no cgroup. A
+// charge fails within an allocation as well (__memcg_kmem_charge_page), and the frame of
+// mem_cgroup_out_of_memory is missing where a BPF trampoline stands in its place.
 func (s *stack) ofNode() bool {
-	return s.headed && s.whole && s.scope() == events.ScopeUnknown &&
+	charges := func(frame string) bool { return strings.Contains(frame, "charge") }
+
+	return s.headed && s.whole && s.scope() == events.ScopeUnknown && !slices.ContainsFunc(s.frames, charges) &&
 		slices.ContainsFunc(s.frames, func(frame string) bool { return strings.HasPrefix(frame, "__alloc_pages") })
 }
 
