@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package testenv skips tests on machines that lack what they need, builds the trees of
+// Package testenv skips tests on machines that lack what they need, creates cgroups, builds the trees of
 // files that they read, and compares their output with golden files.
 package testenv
 

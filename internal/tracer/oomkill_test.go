@@ -87,21 +87,7 @@ func limited(t *testing.T, parent, name string, mib int) (dir string) {
 	}
 
 	dir = filepath.Join(parent, name)
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() {
-		for range 200 {
-			if os.Remove(dir) == nil {
-				return
-			}
-
-			time.Sleep(20 * time.Millisecond)
-		}
-
-		t.Errorf("got %s after the test, want it removed", dir)
-	})
+	testenv.Cgroup(t, dir)
 
 	if mib > 0 {
 		if err := os.WriteFile(filepath.Join(dir, file), strconv.AppendInt(nil, int64(mib)<<20, 10), 0); err != nil {

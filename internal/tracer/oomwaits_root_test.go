@@ -235,21 +235,7 @@ func TestAWaitForAnAncestorIsOfTheAncestor(t *testing.T) {
 	dir := shortCgroup(t, containerID("d"))
 	child := filepath.Join(dir, "child")
 
-	if err := os.Mkdir(child, 0o755); err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() {
-		for range 100 {
-			if os.Remove(child) == nil {
-				return
-			}
-
-			time.Sleep(20 * time.Millisecond)
-		}
-
-		t.Errorf("got %s after the test, want it removed", child)
-	})
+	testenv.Cgroup(t, child)
 	set(t, child, "memory.oom_control", "0") // a child inherits it
 
 	l := startLive(t)

@@ -336,21 +336,7 @@ func newCgroup(t *testing.T, parent, name string, limitMiB int) (dir string) {
 	}
 
 	dir = filepath.Join(parent, name)
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() {
-		for range 500 {
-			if os.Remove(dir) == nil {
-				return
-			}
-
-			time.Sleep(20 * time.Millisecond)
-		}
-
-		t.Errorf("got %s after the test, want it removed", dir)
-	})
+	testenv.Cgroup(t, dir)
 
 	if limitMiB > 0 {
 		if err := os.WriteFile(filepath.Join(dir, limit), strconv.AppendInt(nil, int64(limitMiB)<<20, 10), 0); err != nil {
