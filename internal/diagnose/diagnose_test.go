@@ -82,6 +82,11 @@ func TestOrder(t *testing.T) {
 		{"cpuset", func() *incident { return numaKill(events.ScopeCpuset) }, []string{"cpuset_exhausted"}},
 		{"mempolicy", func() *incident { return numaKill(events.ScopeMempolicy) }, []string{"mempolicy_exhausted"}},
 		{"numa", func() *incident { return numaKill(events.ScopeGlobal) }, []string{"numa_imbalance"}},
+		{"free in CMA areas", cmaKill, []string{"cma_free"}},
+		{"little free in CMA areas", smallCMAKill, []string{"node_exhausted", "cma_free"}},
+		{"slab, beside what is free in CMA areas", with(cmaKill(), func(i *incident) {
+			i.NodeState.AnonBytes, i.NodeState.SlabUnreclaimable = new(2*gib), new(11*gib)
+		}), []string{"slab_unreclaimable", "cma_free"}},
 		{"high order", with(nodeKill(), func(i *incident) {
 			i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = new(3), new(400*mib)
 			i.NodeState.AnonBytes = new(8 * gib)

@@ -32,7 +32,7 @@ func nodeExhausted(f *facts) *finding {
 	s := f.supply()
 
 	proven := s.usedUp(s.usableFree) || f.gaveUpShort()
-	if f.ofOtherZone(s) != nil || f.cmaOnly(s) || !proven && (f.muchFree(s) || fragmentation(f) != nil) {
+	if f.ofOtherZone(s) != nil || f.cmaExplains(s) || !proven && (f.muchFree(s) || fragmentation(f) != nil) {
 		return nil
 	}
 	hit := &finding{confidence: likely, text: "The node ran out of memory"}
@@ -142,10 +142,8 @@ func (f *facts) reclaimable() (bytes uint64, known bool) {
 
 // cmaOnly reports whether what was free is of CMA areas, which the allocation may not use.
 func (f *facts) cmaOnly(s *supply) bool {
-	if s == nil || oom.MayUseCMA(s.gfp) {
-		return false
-	}
-	with := func(z *events.Zone) uint64 { return value(z.FreeBytes) }
-
-	return s.usedUp(s.usableFree) && !s.usedUp(with)
+	return s != nil && !oom.MayUseCMA(s.gfp) && s.usedUp(s.usableFree) && !s.usedUp(allFree)
 }
+
+// cmaExplains reports whether that was so much that the rest was not used up.
+func (f *facts) cmaExplains(s *supply) bool { return f.cmaOnly(s) && s.freeCMAShare() >= notUsedUp }

@@ -242,6 +242,14 @@ func movableKill() *events.Incident {
 func cmaKill() *events.Incident {
 	inc := nodeKill()
 	inc.Allocation.GFP, inc.Allocation.Class = new(uint32(0xcc0)), "slab"
+	inc.NodeState.Zones[1].FreeBytes, inc.NodeState.Zones[1].FreeCMABytes = new(2058*mib), new(2*gib)
+
+	return inc
+}
+
+// smallCMAKill is the same with little free in CMA areas.
+func smallCMAKill() *events.Incident {
+	inc := cmaKill()
 	inc.NodeState.Zones[1].FreeBytes, inc.NodeState.Zones[1].FreeCMABytes = new(400*mib), new(390*mib)
 
 	return inc

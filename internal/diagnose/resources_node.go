@@ -189,7 +189,8 @@ type numaNode struct {
 	known              bool // free is known of all its zones
 }
 
-func numaNodes(zones []events.Zone) []numaNode {
+// numaNodes takes what is free of each zone from free.
+func numaNodes(zones []events.Zone, free func(*events.Zone) uint64) []numaNode {
 	var nodes []numaNode
 
 	for i := range zones {
@@ -202,7 +203,7 @@ func numaNodes(zones []events.Zone) []numaNode {
 		}
 		n := &nodes[at]
 		n.known = n.known && z.FreeBytes != nil
-		n.free += value(z.FreeBytes)
+		n.free += free(z)
 		n.low += value(z.LowBytes)
 		n.managed += value(z.ManagedBytes)
 	}
@@ -221,7 +222,7 @@ const restrictedNeeds = "Certain if the zones of these NUMA nodes that the alloc
 // restricted is about an allocation that may use some NUMA nodes only.
 func restricted(f *facts, by string) *finding {
 	allowed, s := f.limiter.Nodes, f.supply()
-	if f.onlyMovable(s) != nil || f.ofOtherZone(s) != nil || f.cmaOnly(s) || f.muchFree(s) && fragmentation(f) != nil {
+	if f.onlyMovable(s) != nil || f.ofOtherZone(s) != nil || f.cmaExplains(s) || f.muchFree(s) && fragmentation(f) != nil {
 		return nil
 	}
 
@@ -238,7 +239,7 @@ func restricted(f *facts, by string) *finding {
 		hit.add("constraint", string(f.scope), f.source(fromKernel))
 	}
 
-	for _, n := range numaNodes(f.state.Zones) {
+	for _, n := range numaNodes(f.state.Zones, allFree) {
 		if n.known {
 			hit.add(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.stateSource("/proc/zoneinfo"))
 		}
@@ -264,7 +265,7 @@ func (f *facts) freeOnOthers(hit *finding, allowed []int) (others []string) {
 		return nil
 	}
 
-	for _, n := range numaNodes(f.node.Zones) {
+	for _, n := range numaNodes(f.node.Zones, allFree) {
 		if slices.Contains(allowed, n.id) || !n.plenty() {
 			continue
 		}
@@ -293,10 +294,16 @@ func (f *facts) freed() (bytes uint64) {
 }
 
 func numaImbalance(f *facts) *finding {
-	nodes := numaNodes(f.state.Zones)
+	free := allFree
+	if s := f.supply(); s != nil {
+		free = s.usableFree
+	}
+
+	nodes := numaNodes(f.state.Zones, free)
 	if !f.is(events.ScopeGlobal) || len(nodes) < 2 {
 		return nil
 	}
+
 	short := slices.IndexFunc(nodes, func(n numaNode) bool { return n.known && n.free < n.low })
 	freed := f.freed()
 

@@ -112,9 +112,10 @@ func (f *facts) onlyMovable(s *supply) *finding {
 var cmaFree = rule{
 	id: "cma_free",
 	means: "What was free is of CMA areas, which drivers take contiguous memory from: meanwhile only movable pages may use " +
-		"it, and this allocation is not movable. The node's memory was not used up.",
-	needs: "no cgroup as limiter; the allocation is not movable by its gfp flags; the zones that it may use are above their " +
-		"low watermarks, but not without free_cma",
+		"it, and this allocation is not movable.",
+	needs: fmt.Sprintf("no cgroup as limiter; the allocation is not movable by its gfp flags; the zones that it may use are "+
+		"above their low watermarks, but not without free_cma. A contributing factor below %s of those zones: the rest of "+
+		"the node's memory was used up", phrase.Percent(notUsedUp)),
 	reference: "Documentation/admin-guide/kernel-parameters.txt, cma=; /proc/meminfo, CmaFree",
 	match: func(f *facts) *finding {
 		s := f.supply()
@@ -128,8 +129,9 @@ var cmaFree = rule{
 			cma += value(z.FreeCMABytes)
 		}
 
+		weight := s.freeCMAShare()
 		hit := &finding{
-			confidence: certain, weight: 1,
+			confidence: certain, weight: weight, minor: weight < notUsedUp,
 			text: fmt.Sprintf("%s was free, but %s of it in CMA areas: this allocation (%s) is not movable, and may not use them.",
 				phrase.Size(free), phrase.Size(cma), f.request(s)),
 		}

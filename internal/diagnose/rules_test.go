@@ -361,6 +361,10 @@ func cases() []ruleCase {
 			lack: func(i *incident) { i.Allocation.GFP = new(uint32(0x100cca)) }},
 		{rule: "cma_free", name: "most of it is CMA", confidence: certain, make: cmaKill,
 			lack: func(i *incident) { i.NodeState.Zones[1].FreeCMABytes = new(100 * mib) }},
+		{rule: "node_exhausted", name: "but for a little in CMA areas", confidence: certain, make: smallCMAKill,
+			lack: func(i *incident) {
+				i.NodeState.Zones[1].FreeBytes, i.NodeState.Zones[1].FreeCMABytes = new(2*gib), new(2*gib)
+			}},
 		{rule: "cpuset_exhausted", name: "where free memory is not known", confidence: likely,
 			make: with(numaKill(events.ScopeCpuset), func(i *incident) { i.NodeState = nil }),
 			lack: func(i *incident) { i.Scope = events.ScopeGlobal }},
@@ -404,6 +408,11 @@ func cases() []ruleCase {
 				i.NodeState.AfterNS, i.Victims[0].AnonRSSBytes = new(uint64(30e6)), new(gib)
 			}),
 			lack: func(i *incident) { i.Victims[0].AnonRSSBytes = new(4 * gib) }},
+		{rule: "numa_imbalance", name: "and what is free is not of CMA areas", confidence: likely,
+			make: with(numaKill(events.ScopeGlobal), func(i *incident) {
+				i.Allocation.GFP, i.NodeState.Zones[0].FreeCMABytes = new(uint32(0xcc0)), new(gib)
+			}),
+			lack: func(i *incident) { i.NodeState.Zones[0].FreeCMABytes = new(4 * gib) }},
 		{rule: "fragmentation", confidence: certain,
 			make: with(nodeKill(), func(i *incident) {
 				i.Allocation.Order, i.NodeState.Zones[1].FreeBytes = new(3), new(400*mib)

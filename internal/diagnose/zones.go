@@ -110,6 +110,21 @@ func (s *supply) usableFree(z *events.Zone) uint64 {
 	return less(value(z.FreeBytes), value(z.FreeCMABytes))
 }
 
+// allFree is the free memory of a zone, with what only some allocations may take.
+func allFree(z *events.Zone) uint64 { return value(z.FreeBytes) }
+
+// freeCMAShare is the part of the usable zones that is free in CMA areas.
+func (s *supply) freeCMAShare() float64 {
+	var cma, managed uint64
+
+	for _, z := range s.usable {
+		cma += value(z.FreeCMABytes)
+		managed += value(z.ManagedBytes)
+	}
+
+	return share(cma, managed)
+}
+
 // short reports whether an allocation gets no page of a zone without reclaim: its free memory is not
 // above the low watermark and the reserve for allocations that can do without this zone
 // (mm/page_alloc.c: __zone_watermark_ok). Near the min watermark the numbers may be those of some
