@@ -29,8 +29,10 @@ type Case struct {
 	LogCause bool
 
 	// AnyTrigger means that whatever allocates first triggers the kill, and may make the kernel
-	// kill once more: it has no golden files.
+	// kill once more, or find that a victim is exiting: it has no golden files.
 	AnyTrigger bool
+	// AnyPage means that the page that hits the limit is of a file or of memory.
+	AnyPage bool
 
 	NotOOM      bool // who dies is not killed by the OOM killer
 	UserKills   bool // it has incidents of scope user

@@ -27,14 +27,18 @@ var nestedGuest = Case{
 	FirstCause: cause("ancestor_limit"),
 }
 
+// The ids of the containers are of this case alone: a kill in the same container later would name this
+// one.
+var nestedNodeID, nestedAppID = strings.Repeat("e", 64), strings.Repeat("f", 64)
+
 var nestedNode = Case{
 	Name: "nested-node", CgroupV1: true,
 	Do: func(g *Guest) {
-		node := g.nest(nil, "docker", "node="+strings.Repeat("b", 64))
+		node := g.nest(nil, "docker", "node="+nestedNodeID)
 		g.limit(node, 40)
 
 		pod := g.nest(node, "kubelet", "kubepods", "burstable", "pod"+podUID)
-		g.hog(g.nest(pod, "app="+strings.Repeat("a", 64)), "anon", "80")
+		g.hog(g.nest(pod, "app="+nestedAppID), "anon", "80")
 	},
 	Want: func(c *Check) {
 		inc := c.nestedKill("node")
@@ -49,8 +53,8 @@ var nestedNode = Case{
 		}
 
 		c.equal("pod of the victim", w.PodUID, podUID)
-		c.equal("container of the victim", w.ContainerID, strings.Repeat("a", 64))
-		c.equal("node container of the victim", w.NodeContainerID, strings.Repeat("b", 64))
+		c.equal("container of the victim", w.ContainerID, nestedAppID)
+		c.equal("node container of the victim", w.NodeContainerID, nestedNodeID)
 	},
 	FirstCause: cause("ancestor_limit"),
 }

@@ -74,7 +74,7 @@ var memoryHigh = Case{
 // before the kill: what the victim tries after it may not be over when the kill is
 // reported.
 var stalledKill = Case{
-	Name: "stalled-kill",
+	Name: "stalled-kill", AnyPage: true,
 	Do: func(g *Guest) {
 		g.zram("96M")
 		count := traceEvents("vmscan", "mm_vmscan_memcg_reclaim_end", "oom", "mark_victim")

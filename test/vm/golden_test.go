@@ -124,6 +124,12 @@ func (c *Check) steady(inc *events.Incident) *events.Incident {
 		out.Allocation = &fault
 	}
 
+	if a := out.Allocation; a != nil && a.Class == "anon_fault" && c.spec.AnyPage {
+		ofFile := *a
+		ofFile.Class = "page_cache"
+		out.Allocation = &ofFile
+	}
+
 	out.Notes = slices.DeleteFunc(slices.Clone(inc.Notes), func(n string) bool { return strings.Contains(n, "was still exiting") })
 	for i, n := range out.Notes {
 		out.Notes[i] = maskText(n)

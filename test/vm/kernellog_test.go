@@ -237,6 +237,10 @@ func (c *Check) checkNumber() {
 		kinds[u.Kind] = true
 	}
 
+	if c.spec.AnyTrigger {
+		delete(kinds, string(events.OutcomeSkipped)) // of an allocation that may not call file systems
+	}
+
 	killed, noKillable := string(events.OutcomeKilled), string(events.OutcomeNoKillable)
 
 	if c.spec.Burst {

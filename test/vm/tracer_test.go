@@ -123,17 +123,22 @@ func explainedLosses(k Kernel, result *Result, tier string) (count uint64, progr
 	return count, programs
 }
 
-// explainedLoss parses a line about a program that may be skipped, about the start of a stall, or
-// about records of the noise that its tenant has no room for. The start of a stall takes memory of
-// the kernel (task storage), which is not to be had while swapping to memory uses the reserves. What
-// cases want of stalls is compared with the kernel's own counts.
+// explainedLoss parses a line about a program that may be skipped, about the start of a stall, about
+// what a victim ran, or about records of the noise that its tenant has no room for. The start of a
+// stall takes memory of the kernel (task storage), which is not to be had while swapping to memory
+// uses the reserves; what cases want of stalls is compared with the kernel's own counts. While a
+// node has no memory, the files of a process may take longer to read than anything waits for them.
 func explainedLoss(k Kernel, line string) (l events.Lost, ok bool) {
 	if l, ok = skippedRun(line); ok || l.Kind != events.KindLost {
 		return l, ok
 	}
 
-	if l.What == "start of a stall" || !k.Noise {
-		return l, l.What == "start of a stall"
+	if l.What == "start of a stall" || l.What == events.LostProgram {
+		return l, true
+	}
+
+	if !k.Noise {
+		return l, false
 	}
 
 	return l, l.What == "cgroup" || l.What == "user_kill" || strings.Contains(l.What, "throttled")
@@ -247,8 +252,10 @@ func TestExplainedLossOfNoise(t *testing.T) {
 		}
 	}
 
-	if _, got := explainedLoss(Kernel{}, `{"kind":"lost","what":"start of a stall","count":2}`); !got {
-		t.Error("lost start of a stall: got it as not explained, want it explained by a lack of memory")
+	for _, what := range []string{"start of a stall", events.LostProgram} {
+		if _, got := explainedLoss(Kernel{}, fmt.Sprintf(`{"kind":"lost","what":%q,"count":2}`, what)); !got {
+			t.Errorf("lost %s: got it as not explained, want it explained by a lack of memory", what)
+		}
 	}
 }
 
