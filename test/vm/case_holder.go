@@ -68,28 +68,32 @@ var hugePagesInUse = Case{
 	FirstCause: cause("hugetlb_used"), LogCause: true, AnyTrigger: true,
 }
 
-// nodePageTables fills the node with page tables, of one page of zeros.
+// nodePageTables fills the node with page tables, of one page of zeros. What is killed for them has
+// anonymous memory, which is given back at once.
 var nodePageTables = Case{
-	Name:       "node-page-tables",
-	Do:         func(g *Guest) { g.fillWithPageTables(freeMiB()) },
+	Name: "node-page-tables",
+	Do: func(g *Guest) {
+		g.fillWithPageTables(freeMiB() - lastMiB)
+		g.startPreferred("anon", "4096").waitEnd()
+	},
 	Want:       killOfNode.check,
 	FirstCause: cause("pagetables"), LogCause: true, AnyTrigger: true,
 }
 
-// lastMiB is what is left for the hog that is killed for kernel memory: the memory of what it has is
-// given back slowly, and the next allocation must not find that nobody is left to kill.
+// lastMiB is what a filler of the node leaves to the hog that is killed.
 const lastMiB = 180
 
-// fillWithPageTables takes kernel memory in page tables: a filler all but a rest, and a hog that.
-func (g *Guest) fillWithPageTables(mib int) {
-	const mappedPerTable = 512 // a page table of 4 KiB maps 2 MiB
+// mappedPerTable is what a page table of 4 KiB maps: 2 MiB.
+const mappedPerTable = 512
 
+// fillWithPageTables has a filler take memory in page tables.
+func (g *Guest) fillWithPageTables(mib int) {
 	g.startSpares()
-	g.startFilled("filler", "page-tables", strconv.Itoa((mib-lastMiB)*mappedPerTable))
-	g.startPreferred("page-tables", strconv.Itoa(4*lastMiB*mappedPerTable)).waitEnd()
+	g.startFilled("filler", "page-tables", strconv.Itoa(mib*mappedPerTable))
 }
 
-// startSpares starts processes that die next, if the first victim takes long.
+// startSpares starts processes that die next, if the first victim takes long to give back what it
+// has: the next allocation must not find that nobody is left to kill, of which the guest panics.
 func (g *Guest) startSpares() {
 	for i := range 3 {
 		name := fmt.Sprint("spare", i)
@@ -145,7 +149,7 @@ var nodeSlab = Case{
 
 		g.startSpares()
 		g.startFilled("filler", "pipes", strconv.Itoa((freeMiB()-lastMiB)*pipesPerMiB))
-		g.startPreferred("pipes", strconv.Itoa(4*lastMiB*pipesPerMiB)).waitEnd()
+		g.startPreferred("anon", "4096").waitEnd()
 	},
 	Want:       killOfNode.check,
 	FirstCause: cause("slab_unreclaimable"), LogCause: true, AnyTrigger: true,
@@ -177,7 +181,10 @@ var compressedSwap = Case{
 // lowZone fills what is not movable with page tables, while most of the memory is movable and free.
 var lowZone = Case{
 	Name: "low-zone", LowZone: true,
-	Do:         func(g *Guest) { g.fillWithPageTables(freeMiB()) },
+	Do: func(g *Guest) {
+		g.fillWithPageTables(freeMiB() - lastMiB)
+		g.startPreferred("page-tables", strconv.Itoa(4*lastMiB*mappedPerTable)).waitEnd()
+	},
 	Want:       killOfNode.check,
 	FirstCause: cause("low_zone"), LogCause: true,
 }
