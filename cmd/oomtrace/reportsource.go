@@ -302,6 +302,10 @@ func (s *logSource) Warnings() []string {
 		all = append(all, fmt.Sprintf("lines that the log reports as lost: %d: reports may be incomplete or missing", n))
 	}
 
+	if s.stats.NewestFirst {
+		all = append(all, "the log has its newest line first, so reports are torn: reverse it, as with tac FILE | oomtrace report -")
+	}
+
 	if s.stats.Unread > 0 {
 		all = append(all, s.unread())
 	}

@@ -254,7 +254,7 @@ func TestKillsThatAreNotUnderstoodAreCounted(t *testing.T) {
 		{"a machine check", "[ 1000.000100] Memory failure: 0x1: Killing java:4711 due to hardware memory corruption\n", 0, 0, 0},
 		{"a failed allocation", "[ 1000.000100] java: page allocation failure: order:4, mode:0xcc0(GFP_KERNEL)\n[ 1000.000100] Mem-Info:\n", 0, 0, 0},
 		{"an understood kill", kill, 0, 1, 0},
-		{"under no known key of JSON", `{"data":[["1795143845000100000",` + quote(strings.TrimSpace(kill)) + "]]}\n", 1, 0, 0},
+		{"under no known key of JSON", `{"data":[["1795143845000100000","kern",` + quote(strings.TrimSpace(kill)) + "]]}\n", 1, 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			stats, list := unread(t, test.log)

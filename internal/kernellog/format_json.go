@@ -5,6 +5,7 @@ package kernellog
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -335,35 +336,69 @@ func bootID(s string) string {
 }
 
 // objects collects JSON objects that are written over many lines: by dmesg -J, journalctl -o
-// json-pretty, jq, or as elements of a list. It hands on each object that is not within
-// another one, or is an element of a list.
+// json-pretty, jq, or as elements of a list, as the interfaces of log stores answer. It hands on
+// each object that is not within another one, or is an element of a list, and each pair of a time
+// and a line (Loki).
 type objects struct {
-	open   []byte // the kinds of the open brackets
-	starts []int  // of the open objects in text; -1 for lists
-	text   []byte
-	quoted bool
+	open    []byte // the kinds of the open brackets
+	starts  []int  // where they open in text
+	text    []byte
+	quoted  bool
+	escaped bool // the last byte was a backslash in a string
 }
 
-// begins reports whether a line is the start of JSON that goes on on the next line.
+// begins reports whether a line is the start of JSON that goes on on the next line, or has a list
+// of objects.
 func (o *objects) begins(line []byte) bool {
 	line = bytes.TrimSpace(line)
 	if len(line) == 0 || line[0] != '{' && line[0] != '[' {
 		return false
 	}
 
-	return len(line) == 1 || line[0] == '{' && line[len(line)-1] != '}' || line[0] == '[' && bytes.TrimLeft(line[1:], " \t")[0] == '{'
+	switch {
+	case len(line) == 1:
+		return true
+	case line[0] == '[':
+		return bytes.TrimLeft(line[1:], " \t")[0] == '{'
+	}
+
+	return line[len(line)-1] != '}' || hasListOfObjects(line)
+}
+
+// hasListOfObjects reports whether a value in a line is a list of objects, or of lists.
+func hasListOfObjects(line []byte) bool {
+	for {
+		before, after, found := bytes.Cut(line, []byte("["))
+		if !found {
+			return false
+		}
+
+		before, line = bytes.TrimRight(before, " \t"), after
+		after = bytes.TrimLeft(after, " \t")
+
+		if bytes.HasSuffix(before, []byte(`":`)) && len(after) > 0 && (after[0] == '{' || after[0] == '[') {
+			return true
+		}
+	}
 }
 
 // add takes in a line. It returns the objects that end in it, and whether the line is JSON.
 func (o *objects) add(line []byte) (complete []string, ok bool) {
-	for i := 0; i < len(line); i++ {
-		c := line[i]
+	complete, ok = o.addPart(line)
+
+	return complete, ok && !o.quoted
+}
+
+// addPart takes in a part of a line.
+func (o *objects) addPart(part []byte) (complete []string, ok bool) {
+	for _, c := range part {
 		o.text = append(o.text, c)
 
 		switch {
-		case o.quoted && c == '\\' && i+1 < len(line):
-			i++
-			o.text = append(o.text, line[i])
+		case o.escaped:
+			o.escaped = false
+		case o.quoted && c == '\\':
+			o.escaped = true
 		case c == '"':
 			o.quoted = !o.quoted
 		case o.quoted:
@@ -386,7 +421,7 @@ func (o *objects) add(line []byte) (complete []string, ok bool) {
 		}
 	}
 
-	return complete, !o.quoted && len(o.text) <= MaxLineBytes
+	return complete, len(o.text) <= MaxLineBytes
 }
 
 // end closes a bracket. It returns the text of the object if it is one to hand on.
@@ -398,17 +433,41 @@ func (o *objects) end(bracket byte) (text string, ok bool) {
 
 	start := o.starts[last]
 	o.open, o.starts = o.open[:last], o.starts[:last]
+	text = string(o.text[start:])
 
 	switch {
 	case last == 0:
-		text = string(o.text[start:])
 		o.text = o.text[:0]
-	case bracket == '}' && o.open[last-1] == '[':
-		text = string(o.text[start:])
-		o.text = append(o.text[:o.starts[last-1]+1], "null"...) // the list may be as long as the log
+	case o.open[last-1] == '[':
+		// The list may be as long as the log: of its elements, only strings are kept.
+		if list := o.starts[last-1]; bytes.IndexByte(o.text[list:start], '"') < 0 {
+			start = list + 1
+		}
+		o.text = append(o.text[:start], "null"...)
+	default:
+		text = ""
+	}
+
+	if bracket == ']' && text != "" {
+		text = pair(text)
 	}
 
 	return text, true
+}
+
+// pair returns an element of a list as an object if it is a time, a line, and perhaps labels.
+// Anything else is handed on as it is: it may be about a kill, which is counted then.
+func pair(text string) string {
+	var list []json.RawMessage
+	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) < 2 || len(list) > 3 || list[1][0] != '"' {
+		return text
+	}
+
+	if len(list) == 3 && list[2][0] == '"' {
+		return text
+	}
+
+	return fmt.Sprintf(`{"ts":%s,"line":%s}`, list[0], list[1])
 }
 
 // inside reports whether an object or list is open.

@@ -3,6 +3,7 @@
 package kernellog
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -379,3 +380,42 @@ func (d *decoder) dmesgDate(s string) (time.Time, bool) {
 
 	return d.dayTime(strings.Fields(s))
 }
+
+// timeOrder counts how the times of the kernel's messages go on.
+type timeOrder struct {
+	last     record
+	up, down int
+}
+
+func (o *timeOrder) add(r record) {
+	if r.program != "" || !r.uptime && r.wall.IsZero() {
+		return
+	}
+
+	last := o.last
+	o.last = r
+
+	if r.host != last.host || r.boot != last.boot {
+		return
+	}
+
+	step := 0
+	if r.uptime && last.uptime {
+		step = cmp.Compare(r.uptimeNS, last.uptimeNS)
+	}
+
+	if step == 0 && !r.wall.IsZero() && !last.wall.IsZero() {
+		step = r.wall.Compare(last.wall)
+	}
+
+	switch step {
+	case 1:
+		o.up++
+	case -1:
+		o.down++
+	}
+}
+
+// descends reports whether most times are before the last one. One may be, where a machine starts
+// again.
+func (o *timeOrder) descends() bool { return o.down > 1 && o.down > o.up }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -402,4 +403,58 @@ func TestInterleavedReportsAreSeparatedByTheirCaller(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestNewestLineFirst: log stores and journalctl -r print in that order.
+func TestNewestLineFirst(t *testing.T) {
+	files, err := filepath.Glob("testdata/dmesg/*")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("got %d files and error %v, want real logs", len(files), err)
+	}
+
+	newestFirst := func(lines []string) bool {
+		stats, err := Read(strings.NewReader(strings.Join(lines, "\n")), Options{Now: now}, func(*events.Incident) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		return stats.NewestFirst
+	}
+
+	seen := 0
+
+	for _, file := range files {
+		lines := strings.Split(readFile(t, file), "\n")
+		if newestFirst(lines) {
+			t.Errorf("%s: got it as newest first, want oldest first", file)
+		}
+
+		slices.Reverse(lines)
+
+		// Three times are needed: of two, the second may be of another boot.
+		got := newestFirst(lines)
+		if want := len(uptimesIn(lines)) > 2; got != want {
+			t.Errorf("%s, reversed: got newest first %v, want %v", file, got, want)
+		}
+
+		if got {
+			seen++
+		}
+	}
+
+	if seen < len(files)/2 {
+		t.Errorf("got %d of %d logs as newest first, want most", seen, len(files))
+	}
+}
+
+func uptimesIn(lines []string) map[string]bool {
+	times := map[string]bool{}
+
+	for _, line := range lines {
+		if time, _, found := strings.Cut(line, "]"); found {
+			times[time] = true
+		}
+	}
+
+	return times
 }

@@ -68,6 +68,9 @@ type Stats struct {
 	// kernel, or pass on its log. They are not read as kills. FirstQuotedLine is the number of
 	// the first.
 	Quoted, FirstQuotedLine int
+	// NewestFirst is true if the times of the kernel's messages descend, as log stores print
+	// them: the lines of a report then come in the wrong order, and most of it is not found.
+	NewestFirst bool
 }
 
 // MaxLineBytes bounds a line; the rest is not read. The kernel's own lines end at 1024
@@ -96,6 +99,8 @@ type parser struct {
 	// done are closed reports that were not emitted yet, in order.
 	done []*report
 	user userState
+	// order is that of the times of the kernel's messages.
+	order timeOrder
 }
 
 // newParser returns a parser that passes each incident to emit, in the order of their last
@@ -170,6 +175,9 @@ func (p *parser) records(records []record) error {
 		if r.missing > 0 {
 			p.gap(r.missing)
 		}
+
+		p.order.add(r)
+		p.stats.NewestFirst = p.order.descends()
 
 		for part := range r.parts() {
 			for _, one := range unglue(part) {
@@ -260,17 +268,13 @@ func (p *parser) read(r io.Reader) error {
 
 			continue
 		case errors.Is(err, bufio.ErrBufferFull):
-			if err := p.line(line, true); err != nil {
+			if err := p.longLine(in, line); err != nil {
 				return err
-			}
-
-			if err := skipLine(in); err != nil && !errors.Is(err, io.EOF) {
-				return fmt.Errorf("read the log after line %d: %w", p.stats.Lines, err)
 			}
 
 			continue
 		case !errors.Is(err, io.EOF):
-			return errors.Join(fmt.Errorf("read the log after line %d: %w", p.stats.Lines, err), p.close())
+			return errors.Join(p.failed(err), p.close())
 		}
 
 		if len(line) > 0 {
@@ -283,12 +287,72 @@ func (p *parser) read(r io.Reader) error {
 	}
 }
 
-// skipLine discards the rest of a line that is too long.
-func skipLine(in *bufio.Reader) error {
-	for {
-		_, err := in.ReadSlice('\n')
-		if !errors.Is(err, bufio.ErrBufferFull) {
+// longLine takes in a line of which only the start is in memory: the elements of a list in JSON,
+// however long that is, and of any other line the start.
+func (p *parser) longLine(in *bufio.Reader, part []byte) error {
+	list := &p.decoder.objects
+	if !list.inside() && !list.begins(part) {
+		if err := p.line(part, true); err != nil {
 			return err
 		}
+
+		return p.skipLine(in)
 	}
+
+	p.stats.Lines++
+
+	for {
+		ends := bytes.HasSuffix(part, []byte("\n"))
+
+		complete, ok := list.addPart(bytes.TrimRight(part, "\r\n"))
+		for _, object := range complete {
+			if err := p.text([]byte(object), false); err != nil {
+				return err
+			}
+		}
+
+		switch {
+		case !ok:
+			p.stats.CutLines++
+			*list = objects{}
+
+			if ends {
+				return nil
+			}
+
+			return p.skipLine(in)
+		case ends:
+			return nil
+		}
+
+		var err error
+
+		part, err = in.ReadSlice('\n')
+		if errors.Is(err, io.EOF) && len(part) == 0 {
+			return nil
+		}
+
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
+			return p.failed(err)
+		}
+	}
+}
+
+// skipLine discards the rest of a line that is too long.
+func (p *parser) skipLine(in *bufio.Reader) error {
+	for {
+		_, err := in.ReadSlice('\n')
+
+		switch {
+		case err == nil || errors.Is(err, io.EOF):
+			return nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return p.failed(err)
+		}
+	}
+}
+
+// failed is the error of a log that cannot be read on.
+func (p *parser) failed(err error) error {
+	return fmt.Errorf("read the log after line %d: %w", p.stats.Lines, err)
 }

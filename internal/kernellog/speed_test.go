@@ -4,8 +4,10 @@ package kernellog
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -142,5 +144,48 @@ func TestLongLineDoesNotDisturbOthers(t *testing.T) {
 	})
 	if err != nil || fmt.Sprint(got) != "[a b]" || stats.CutLines != 3 || stats.Lines != 5 {
 		t.Errorf("got %v, %+v, error %v, want the incident and one cut line", got, stats, err)
+	}
+}
+
+// TestListOnOneLine: log stores answer with all lines in one list, and some without a newline.
+func TestListOnOneLine(t *testing.T) {
+	report := readFile(t, "testdata/cases/carrier-plain.txt")
+	plain := parse(t, report, Options{})
+
+	maskFormat(plain[0])
+
+	pad := strings.Repeat("a daemon writes a line\n", 2*MaxLineBytes/23)
+
+	for name, answer := range map[string]struct{ start, line, next, end string }{
+		"Loki":          {`{"status":"success","data":{"resultType":"streams","result":[{"stream":{"job":"k"},"values":[`, `["1795143845000100000",%s]`, ",", `]}],"stats":{}}}`},
+		"Loki, labels":  {`{"data":{"result":[{"values":[`, `["1795143845000100000",%s,{"x":"y"}]`, ",", `]}]}}`},
+		"Elasticsearch": {`{"hits":{"total":9,"hits":[`, `{"_id":"1","_source":{"@timestamp":"2026-11-20T03:04:05Z","message":%s}}`, ", ", `]}}`},
+		"CloudWatch":    {`{ "events": [ `, `{ "timestamp": 1795143845000, "message": %s }`, ", ", ` ], "nextToken": "f/3" }`},
+		"Graylog":       {`[`, `{"message":{"timestamp":"2026-11-20T03:04:05Z","message":%s}}`, ",", `]`},
+	} {
+		for _, padding := range []string{"", pad} {
+			var lines []string
+
+			for line := range strings.Lines(padding + report) {
+				text, err := json.Marshal(strings.TrimSuffix(line, "\n"))
+				if err != nil {
+					t.Fatal(err)
+				}
+
+				lines = append(lines, fmt.Sprintf(answer.line, text))
+			}
+
+			got := parse(t, answer.start+strings.Join(lines, answer.next)+answer.end, Options{})
+			if len(got) != 1 {
+				t.Errorf("%s, %d bytes more: got %d incidents, want one", name, len(padding), len(got))
+				continue
+			}
+
+			maskFormat(got[0])
+
+			if !reflect.DeepEqual(got, plain) {
+				t.Errorf("%s, %d bytes more: got and want differ:\n%s", name, len(padding), difference(show(t, got), show(t, plain)))
+			}
+		}
 	}
 }
