@@ -15,6 +15,7 @@ type Case struct {
 	Name     string
 	CgroupV1 bool          // it runs on cgroup v1, too
 	LowZone  bool          // it runs where most of the memory is movable, and nowhere else
+	Arch     string        // where alone it runs; empty: everywhere
 	On       []string      // the series of kernels that it runs on; none: all
 	Quiet    time.Duration // how long the tracers must be silent before the case ends; 0: the usual
 
@@ -67,13 +68,14 @@ var Cases = []Case{
 	groupShares, zombieLeader, sharedMM, orphanShares, tmpfs, hugePages, swapMax, swapOff, limitLowered, limitNonblock,
 	memoryMin, noKillable, oomDisabled, alreadyExiting, exitingThread, twoAtOnce, hostileNames, userKill, kernelKills,
 	pidnsInit, oomInit, memoryHigh, stalledKill, highOrder, sysrqF, sysrqAfterLimit, cpuset, mempolicy, allocatingTask,
-	global, minTTL, hugePagesSetAside, hugePagesInUse, nodePageTables, nodeSlab, compressedSwap, lowZone, pageTables,
+	global, minTTL, hugePagesSetAside, hugePagesInUse, nodePageTables, nodeSlab, fragmented, compressedSwap, lowZone, pageTables,
 	dirtyCache, slab, hostDaemon, burst, recordKilled,
 }
 
 // runsOn reports whether a case can be done on a kernel.
 func (c *Case) runsOn(k Kernel) bool {
-	return c.LowZone == k.LowZone && (c.CgroupV1 || !k.CgroupV1) && (len(c.On) == 0 || slices.ContainsFunc(c.On, k.is))
+	return c.LowZone == k.LowZone && (c.CgroupV1 || !k.CgroupV1) && (c.Arch == "" || c.Arch == k.Arch) &&
+		(len(c.On) == 0 || slices.ContainsFunc(c.On, k.is))
 }
 
 func cause(ids ...string) func(*Check, *events.Incident) []string {

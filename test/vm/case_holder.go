@@ -81,7 +81,7 @@ var nodePageTables = Case{
 }
 
 // lastMiB is what a filler of the node leaves to the hog that is killed.
-const lastMiB = 180
+const lastMiB = 120
 
 // mappedPerTable is what a page table of 4 KiB maps: 2 MiB.
 const mappedPerTable = 512
@@ -153,6 +153,20 @@ var nodeSlab = Case{
 	},
 	Want:       killOfNode.check,
 	FirstCause: cause("slab_unreclaimable"), LogCause: true, AnyTrigger: true,
+}
+
+// fragmented leaves much memory free, in single pages that cannot be moved together, while the
+// allocation is of four. CMA areas, as arm64 has, are free in larger blocks.
+var fragmented = Case{
+	Name: "fragmented", Arch: "amd64",
+	Do: func(g *Guest) {
+		g.setFile("/proc/sys/fs/pipe-user-pages-soft", "0")
+
+		g.startSpares()
+		g.startPreferred("scatter", strconv.Itoa(freeMiB()-lastMiB)).waitEnd()
+	},
+	Want:       killOfNode.check,
+	FirstCause: cause("fragmentation"), LogCause: true, AnyTrigger: true,
 }
 
 // compressedSwap swaps data that does not compress to memory. Up to 6.12 the kernel's report has no

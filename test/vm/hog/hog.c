@@ -37,6 +37,7 @@
  *   hog random MB          touch MB with data that does not compress, then pause
  *   hog hugetlb MB         touch MB in huge pages of hugetlb, print a line, and pause
  *   hog pipes N            open N pipes, print a line, and pause
+ *   hog scatter MB         have half of MB free in single pages, then take larger blocks until the end
  *   hog churn MB FILE SEC  read FILE all the time, and take MB over SEC seconds
  */
 #define _GNU_SOURCE
@@ -491,6 +492,38 @@ static void pipes(int count)
 	dprintf(1, "ready\n");
 }
 
+/*
+ * Scatters free memory: pages in pipes cannot be moved, and of these each
+ * second one is given back. A pipe of 1 MiB has its list of buffers in four
+ * contiguous pages.
+ */
+static void scatter(void)
+{
+	enum { BUFFERS = 16 };
+	static char page[4096];
+	int count = bytes / sizeof(page) / BUFFERS / 2, (*ends)[2] = calloc(2 * count, sizeof(*ends));
+	struct rlimit files = {1 << 18, 1 << 18};
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	if (!ends || setrlimit(RLIMIT_NOFILE, &files) || sched_setaffinity(0, sizeof(one), &one))
+		fail("prepare pipes");
+	for (int i = 0; i < 2 * count; i++)
+		if (pipe(ends[i]))
+			fail("pipe");
+	for (int i = 0; i < count * BUFFERS; i++)
+		for (int half = 0; half < 2; half++)
+			if (write(ends[i / BUFFERS + half * count][1], page, sizeof(page)) < 0)
+				fail("write");
+	for (int i = 0; i < count; i++)
+		for (int end = 0; end < 2; end++)
+			close(ends[i][end]);
+	for (int more[2];;)
+		if (pipe(more) || fcntl(more[0], F_SETPIPE_SZ, 1 << 20) < 0)
+			fail("F_SETPIPE_SZ");
+}
+
 /* Makes empty files, which the kernel keeps in its slab caches: on tmpfs for good. */
 static void files(const char *dir, int count)
 {
@@ -610,6 +643,8 @@ int main(int argc, char **argv)
 		hugetlb();
 	} else if (!strcmp(mode, "pipes")) {
 		pipes(atoi(argv[2]));
+	} else if (!strcmp(mode, "scatter")) {
+		scatter();
 	} else if (!strcmp(mode, "page-tables")) {
 		page_tables();
 	} else if (!strcmp(mode, "files") && argc == 4) {
