@@ -81,6 +81,7 @@ type programKill struct {
 
 type programVictim struct {
 	process program.Process // StartNS 0: not known
+	tid     int
 	cgroup  string
 }
 
@@ -101,7 +102,7 @@ func (p *programs) victims(inc *events.Incident) []programVictim {
 	for i := range inc.Victims[:min(len(inc.Victims), maxProgramVictims)] {
 		v := &inc.Victims[i]
 
-		one := programVictim{process: program.Process{PID: v.PID, Comm: v.Comm}}
+		one := programVictim{process: program.Process{PID: v.PID, Comm: v.Comm}, tid: v.TID}
 		if v.StartTime != nil {
 			one.process.StartNS = p.clock.BootNS(*v.StartTime)
 		}
@@ -313,7 +314,7 @@ func (p *programs) kill(k programKill) {
 		}
 
 		change.Victims = append(change.Victims, events.Victim{
-			Process: events.Process{PID: v.process.PID, TID: v.process.PID, Comm: v.process.Comm}, Program: ran,
+			Process: events.Process{PID: v.process.PID, TID: v.tid, Comm: v.process.Comm}, Program: ran,
 		})
 	}
 

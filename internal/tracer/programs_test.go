@@ -94,14 +94,15 @@ func (m *machine) enricher() *programs {
 	return p
 }
 
-// killOf is a kill of a process that was started as many seconds after boot as its pid.
+// killOf is a kill of a process that was started as many seconds after boot as its pid. The kernel
+// chose it by one of its threads.
 func killOf(p *programs, pid int, comm, cgroup string) *events.Incident {
 	start := p.clock.Time(uint64(pid) * 1e9)
 
 	return &events.Incident{
 		ID: "boot-1", Scope: events.ScopeMemcg, Outcome: events.OutcomeKilled,
 		Victims: []events.Victim{{
-			Process:   events.Process{PID: pid, TID: pid, Comm: comm, Cgroup: &events.Cgroup{Path: cgroup}},
+			Process:   events.Process{PID: pid, TID: pid + 1000, Comm: comm, Cgroup: &events.Cgroup{Path: cgroup}},
 			StartTime: &start,
 		}},
 	}
@@ -126,7 +127,12 @@ func kindOf(t *testing.T, p *programs, inc *events.Incident) events.ProgramKind 
 		return ""
 	}
 
-	return found[0].change.Victims[0].Program.Kind
+	victim := found[0].change.Victims[0]
+	if want := inc.Victims[0].TID; victim.TID != want {
+		t.Errorf("got a change of thread %d, want it of thread %d", victim.TID, want)
+	}
+
+	return victim.Program.Kind
 }
 
 func TestProgramsOfVictims(t *testing.T) {
