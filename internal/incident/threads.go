@@ -101,7 +101,10 @@ func (ts *threads) kill(k kernel.Kill) error {
 	}
 
 	if t.done != nil && t.done.victim(k.Target.TGID) != nil {
-		ts.report.late(t.done, k) // the chosen process of a group again: it is not marked twice
+		if k.BootNS >= t.done.timeNS { // else it is that kill, which was known by its mark
+			ts.report.late(t.done, k) // the chosen process of a group again: it is not marked twice
+		}
+
 		return nil
 	}
 
@@ -155,9 +158,14 @@ func (ts *threads) mark(r kernel.Mark) error {
 		return nil // another thread of a member: its SIGKILL was counted as it came
 	}
 
-	if !sent || chosen != nil && chosen.ReclaimNS > kill.BootNS {
+	switch {
+	case !sent, chosen != nil && chosen.ReclaimNS > kill.BootNS:
 		// Or it was killed otherwise, by RLIMIT_CPU for example, and then failed to allocate.
 		return ts.markedOnly(r, chosen)
+	case chosen == nil && !t.killed(r.Task.TGID) && ts.noVictims.exitingIn(r) != nil:
+		// The SIGKILL of a victim was read after its mark, and this mark is by the victim itself: a
+		// choice comes with each mark but those of a process that is already dying.
+		return ts.markedOnly(r, nil)
 	}
 
 	shortage := ts.shortage(chosen)

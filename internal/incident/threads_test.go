@@ -422,6 +422,31 @@ func TestKillWhoseRecordWasLostIsAKill(t *testing.T) {
 	}
 }
 
+// TestSIGKILLThatIsReadLateIsOfTheSameKill: its mark was read first, and the victim marks itself as
+// it exits.
+func TestSIGKILLThatIsReadLateIsOfTheSameKill(t *testing.T) {
+	for name, later := range map[string]uint64{"soon": quietNS, "when the thread is forgotten": 2 * unmarkedNS} {
+		m := newHost(t, events.TierTracepoint)
+		a := proc(10, "a")
+		m.kills++
+		last := m.reclaims(0)
+		sent := m.meta(a)
+
+		m.record(m.choosesAtMark(a, a, leafToRoot(1000, kernel.NoLimit), last))
+		m.record(kernel.Mark{Meta: m.meta(a), PID: 10, Task: a, Killed: true})
+		m.idle(later)
+		m.idle(later)
+
+		m.record(kernel.Kill{Meta: sent, Target: a, FromKernel: true, Group: true, MemoryKnown: true, AnonPages: 900})
+		m.mark(a, a)
+		m.settle()
+
+		if inc := m.one(); inc.Outcome != events.OutcomeKilled || inc.Audit.KernelKills != 1 || !inc.Audit.Explained {
+			t.Errorf("%s: got outcome %s, audit %+v, want one kill, explained", name, inc.Outcome, inc.Audit)
+		}
+	}
+}
+
 func TestMarkWithoutAKillIsAlreadyExiting(t *testing.T) {
 	m := newHost(t, events.TierTracepoint)
 	a := proc(10, "a")
