@@ -303,7 +303,8 @@ func (s *logSource) Warnings() []string {
 	}
 
 	if s.stats.NewestFirst {
-		all = append(all, "the log has its newest line first, so reports are torn: reverse it, as with tac FILE | oomtrace report -")
+		all = append(all, "the log has its newest line first, so reports are torn: query it in ascending order "+
+			"(Loki: direction=forward), or reverse a log of plain lines: tac FILE | oomtrace report -")
 	}
 
 	if s.stats.Unread > 0 {

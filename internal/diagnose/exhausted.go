@@ -145,5 +145,5 @@ func (f *facts) cmaOnly(s *supply) bool {
 	return s != nil && !oom.MayUseCMA(s.gfp) && s.usedUp(s.usableFree) && !s.usedUp(allFree)
 }
 
-// cmaExplains reports whether that was so much that the rest was not used up.
+// cmaExplains reports whether so much was free there that it explains the kill by itself.
 func (f *facts) cmaExplains(s *supply) bool { return f.cmaOnly(s) && s.freeCMAShare() >= notUsedUp }

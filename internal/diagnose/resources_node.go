@@ -189,7 +189,7 @@ type numaNode struct {
 	known              bool // free is known of all its zones
 }
 
-// numaNodes takes what is free of each zone from free.
+// numaNodes sums up the zones of each NUMA node. free returns what of a zone counts as free.
 func numaNodes(zones []events.Zone, free func(*events.Zone) uint64) []numaNode {
 	var nodes []numaNode
 
@@ -265,18 +265,30 @@ func (f *facts) freeOnOthers(hit *finding, allowed []int) (others []string) {
 		return nil
 	}
 
-	for _, n := range numaNodes(f.node.Zones, allFree) {
+	free, name := f.freeFor(f.node.Zones)
+
+	for _, n := range numaNodes(f.node.Zones, free) {
 		if slices.Contains(allowed, n.id) || !n.plenty() {
 			continue
 		}
 		others = append(others, fmt.Sprintf("%s on node %d", phrase.Size(n.free), n.id))
 
 		if f.atKill {
-			hit.add(fmt.Sprintf("free on NUMA node %d", n.id), phrase.Part(n.free, n.managed), f.nodeSource("/proc/zoneinfo"))
+			hit.add(fmt.Sprintf("%s on NUMA node %d", name, n.id), phrase.Part(n.free, n.managed), f.nodeSource("/proc/zoneinfo"))
 		}
 	}
 
 	return others
+}
+
+// freeFor returns what of a zone is free for the allocation, as far as is known, and its name.
+func (f *facts) freeFor(zones []events.Zone) (free func(*events.Zone) uint64, name string) {
+	s := f.supply()
+	if s == nil || oom.MayUseCMA(s.gfp) || !slices.ContainsFunc(zones, func(z events.Zone) bool { return value(z.FreeCMABytes) > 0 }) {
+		return allFree, "free"
+	}
+
+	return s.usableFree, "free outside of CMA areas"
 }
 
 // freed is the memory that the kill may have freed before the node was read.
@@ -294,10 +306,7 @@ func (f *facts) freed() (bytes uint64) {
 }
 
 func numaImbalance(f *facts) *finding {
-	free := allFree
-	if s := f.supply(); s != nil {
-		free = s.usableFree
-	}
+	free, name := f.freeFor(f.state.Zones)
 
 	nodes := numaNodes(f.state.Zones, free)
 	if !f.is(events.ScopeGlobal) || len(nodes) < 2 {
@@ -321,7 +330,7 @@ func numaImbalance(f *facts) *finding {
 		confidence: likely, weight: 1,
 	}
 	for _, n := range nodes {
-		hit.add(fmt.Sprintf("free on NUMA node %d", n.id),
+		hit.add(fmt.Sprintf("%s on NUMA node %d", name, n.id),
 			phrase.Part(n.free, n.managed)+", low watermarks "+phrase.Size(n.low), f.stateSource("/proc/zoneinfo"))
 	}
 

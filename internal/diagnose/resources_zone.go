@@ -114,8 +114,8 @@ var cmaFree = rule{
 	means: "What was free is of CMA areas, which drivers take contiguous memory from: meanwhile only movable pages may use " +
 		"it, and this allocation is not movable.",
 	needs: fmt.Sprintf("no cgroup as limiter; the allocation is not movable by its gfp flags; the zones that it may use are "+
-		"above their low watermarks, but not without free_cma. A contributing factor below %s of those zones: the rest of "+
-		"the node's memory was used up", phrase.Percent(notUsedUp)),
+		"above their low watermarks, but not without free_cma. If that is less than %s of those zones, it is a contributing "+
+		"factor: the rest of their memory was used up", phrase.Percent(notUsedUp)),
 	reference: "Documentation/admin-guide/kernel-parameters.txt, cma=; /proc/meminfo, CmaFree",
 	match: func(f *facts) *finding {
 		s := f.supply()

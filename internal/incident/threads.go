@@ -100,12 +100,14 @@ func (ts *threads) kill(k kernel.Kill) error {
 		}
 	}
 
-	if t.done != nil && t.done.victim(k.Target.TGID) != nil {
-		if k.BootNS >= t.done.timeNS { // else it is that kill, which was known by its mark
-			ts.report.late(t.done, k) // the chosen process of a group again: it is not marked twice
-		}
+	if t.done != nil {
+		if v := t.done.victim(k.Target.TGID); v != nil {
+			if k.BootNS >= v.killNS { // else it is that kill, which was known by its mark
+				ts.report.late(t.done, k) // the chosen process of a group again: it is not marked twice
+			}
 
-		return nil
+			return nil
+		}
 	}
 
 	if t.pending != nil && (k.SharesMM || t.pending.has(k.Target.TGID)) {
@@ -162,9 +164,9 @@ func (ts *threads) mark(r kernel.Mark) error {
 	case !sent, chosen != nil && chosen.ReclaimNS > kill.BootNS:
 		// Or it was killed otherwise, by RLIMIT_CPU for example, and then failed to allocate.
 		return ts.markedOnly(r, chosen)
-	case chosen == nil && !t.killed(r.Task.TGID) && ts.noVictims.exitingIn(r) != nil:
-		// The SIGKILL of a victim was read after its mark, and this mark is by the victim itself: a
-		// choice comes with each mark but those of a process that is already dying.
+	case chosen == nil && !t.killed(r.Task.TGID) && ts.isOfVictim(r, kill):
+		// The SIGKILL of a victim was read after its mark, and this mark is by the victim itself: with
+		// tracepoints, a choice comes with each mark but those of a process that is already dying.
 		return ts.markedOnly(r, nil)
 	}
 
@@ -195,6 +197,14 @@ func (ts *threads) mark(r kernel.Mark) error {
 	t.pending, t.done, t.chosen, t.charge = p, nil, nil, nil
 
 	return ts.report.killed(p, kill)
+}
+
+// isOfVictim reports whether a mark and its SIGKILL are of a process that is a victim already, and
+// not of a later one with its pid.
+func (ts *threads) isOfVictim(r kernel.Mark, kill kernel.Kill) bool {
+	before := ts.noVictims.exitingIn(r)
+
+	return before != nil && (kill.Lost || kill.StartBootNS <= before.timeNS)
 }
 
 // take returns the SIGKILL that a mark belongs to, and false if the marked task got none.

@@ -336,33 +336,43 @@ func bootID(s string) string {
 }
 
 // objects collects JSON objects that are written over many lines: by dmesg -J, journalctl -o
-// json-pretty, jq, or as elements of a list, as the interfaces of log stores answer. It hands on
-// each object that is not within another one, or is an element of a list, and each pair of a time
-// and a line (Loki).
+// json-pretty, jq, or as elements of a list, as log stores answer. It hands on each object that is
+// not within another one, each element of a list that is an object or a list, and a pair of a time
+// and a line (Loki) as an object.
 type objects struct {
 	open    []byte // the kinds of the open brackets
 	starts  []int  // where they open in text
 	text    []byte
 	quoted  bool
 	escaped bool // the last byte was a backslash in a string
+	// cut counts the elements of lists that were too long: their starts were dropped. dropped is true
+	// until such a one ends.
+	cut     int
+	dropped bool
 }
 
-// begins reports whether a line is the start of JSON that goes on on the next line, or has a list
-// of objects.
+// begins reports whether a line is the start of JSON that goes on on the next line.
 func (o *objects) begins(line []byte) bool {
 	line = bytes.TrimSpace(line)
-	if len(line) == 0 || line[0] != '{' && line[0] != '[' {
+	if len(line) > 1 && line[0] == '{' && line[len(line)-1] == '}' {
 		return false
 	}
 
-	switch {
-	case len(line) == 1:
-		return true
-	case line[0] == '[':
-		return bytes.TrimLeft(line[1:], " \t")[0] == '{'
+	return o.beginsLong(line)
+}
+
+// beginsLong is the same for a line whose end is not known.
+func (o *objects) beginsLong(start []byte) bool {
+	start = bytes.TrimLeft(start, " \t")
+	if len(start) == 0 {
+		return false
 	}
 
-	return line[len(line)-1] != '}' || hasListOfObjects(line)
+	if rest := bytes.TrimSpace(start[1:]); start[0] == '[' {
+		return len(rest) == 0 || rest[0] == '{'
+	}
+
+	return start[0] == '{'
 }
 
 // hasListOfObjects reports whether a value in a line is a list of objects, or of lists.
@@ -382,6 +392,17 @@ func hasListOfObjects(line []byte) bool {
 	}
 }
 
+// isAnswer reports whether a line is an object that has no message itself, and a list of objects.
+func isAnswer(line []byte) bool {
+	if len(line) == 0 || line[0] != '{' || !hasListOfObjects(line) {
+		return false
+	}
+
+	top, ok := parseObject(string(line))
+
+	return ok && !slices.ContainsFunc(messages(top, "", nil), func(o *object) bool { return o.key != "" })
+}
+
 // add takes in a line. It returns the objects that end in it, and whether the line is JSON.
 func (o *objects) add(line []byte) (complete []string, ok bool) {
 	complete, ok = o.addPart(line)
@@ -389,9 +410,14 @@ func (o *objects) add(line []byte) (complete []string, ok bool) {
 	return complete, ok && !o.quoted
 }
 
-// addPart takes in a part of a line.
+// addPart takes in a part of a line. Objects that end before what is no JSON are complete.
 func (o *objects) addPart(part []byte) (complete []string, ok bool) {
 	for _, c := range part {
+		opens := !o.quoted && (c == '{' || c == '[')
+		if opens && (len(o.open) > 4*maxDepth || !o.mayOpen()) {
+			return complete, false
+		}
+
 		o.text = append(o.text, c)
 
 		switch {
@@ -402,26 +428,57 @@ func (o *objects) addPart(part []byte) (complete []string, ok bool) {
 		case c == '"':
 			o.quoted = !o.quoted
 		case o.quoted:
-		case c == '{' || c == '[':
-			if len(o.open) > 4*maxDepth {
-				return nil, false
-			}
+		case opens:
 			o.open, o.starts = append(o.open, c), append(o.starts, len(o.text)-1)
 		case c == '}' || c == ']':
 			text, ok := o.end(c)
 			if !ok {
-				return nil, false
+				return complete, false
 			}
 
 			if text != "" {
 				complete = append(complete, text)
 			}
 		case !strings.ContainsRune(" \t:,.+-0123456789truefalsnE", rune(c)):
-			return nil, false
+			return complete, false
+		}
+
+		if len(o.text) > MaxLineBytes && !o.dropElement() {
+			return complete, false
 		}
 	}
 
-	return complete, len(o.text) <= MaxLineBytes
+	return complete, true
+}
+
+// mayOpen reports whether a bracket may open here: directly in an object, only as a value.
+func (o *objects) mayOpen() bool {
+	if last := len(o.open) - 1; last < 0 || o.open[last] == '[' {
+		return true
+	}
+
+	return bytes.HasSuffix(bytes.TrimRight(o.text, " \t"), []byte(":"))
+}
+
+// dropElement drops what there is of the element of the innermost list. It is false if no list is
+// open.
+func (o *objects) dropElement() bool {
+	list := bytes.LastIndexByte(o.open, '[')
+	if list < 0 || o.starts[list] > MaxLineBytes/2 {
+		return false
+	}
+
+	o.text = o.text[:o.starts[list]+1]
+	for i := list + 1; i < len(o.starts); i++ {
+		o.starts[i] = len(o.text)
+	}
+
+	if !o.dropped {
+		o.dropped = true
+		o.cut++
+	}
+
+	return true
 }
 
 // end closes a bracket. It returns the text of the object if it is one to hand on.
@@ -433,19 +490,20 @@ func (o *objects) end(bracket byte) (text string, ok bool) {
 
 	start := o.starts[last]
 	o.open, o.starts = o.open[:last], o.starts[:last]
-	text = string(o.text[start:])
 
 	switch {
 	case last == 0:
+		text = string(o.text[start:])
 		o.text = o.text[:0]
 	case o.open[last-1] == '[':
-		// The list may be as long as the log: of its elements, only strings are kept.
+		text = string(o.text[start:])
+		// The list may be as long as the log: what was before is dropped, unless it has a string, which
+		// a pair needs.
 		if list := o.starts[last-1]; bytes.IndexByte(o.text[list:start], '"') < 0 {
 			start = list + 1
 		}
 		o.text = append(o.text[:start], "null"...)
-	default:
-		text = ""
+		o.dropped = false
 	}
 
 	if bracket == ']' && text != "" {
@@ -459,15 +517,23 @@ func (o *objects) end(bracket byte) (text string, ok bool) {
 // Anything else is handed on as it is: it may be about a kill, which is counted then.
 func pair(text string) string {
 	var list []json.RawMessage
-	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) < 2 || len(list) > 3 || list[1][0] != '"' {
+	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) < 2 || len(list) > 3 {
 		return text
 	}
 
-	if len(list) == 3 && list[2][0] == '"' {
+	if !startsTime(list[0]) || list[1][0] != '"' || len(list) == 3 && list[2][0] == '"' {
 		return text
 	}
 
 	return fmt.Sprintf(`{"ts":%s,"line":%s}`, list[0], list[1])
+}
+
+// startsTime reports whether a value starts with a number of four digits: as a date does, and a
+// count since 1970.
+func startsTime(value []byte) bool {
+	digits := bytes.TrimPrefix(value, []byte(`"`))
+
+	return len(digits) >= 4 && bytes.Trim(digits[:4], "0123456789") == nil
 }
 
 // inside reports whether an object or list is open.
@@ -476,7 +542,7 @@ func (o *objects) inside() bool { return len(o.open) > 0 }
 // collect takes a line into the JSON object that is open, or that it starts. isJSON reports
 // whether the line belongs to one, and is no line of its own.
 func (d *decoder) collect(line []byte) (complete []string, isJSON bool) {
-	if !d.objects.inside() && !d.objects.begins(line) {
+	if !d.objects.inside() && !d.objects.begins(line) && !isAnswer(line) {
 		return nil, false
 	}
 

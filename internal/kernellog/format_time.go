@@ -3,7 +3,6 @@
 package kernellog
 
 import (
-	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -381,11 +380,15 @@ func (d *decoder) dmesgDate(s string) (time.Time, bool) {
 	return d.dayTime(strings.Fields(s))
 }
 
-// timeOrder counts how the times of the kernel's messages go on.
+// timeOrder counts how the times of the kernel's messages go on, by steps as they are within a
+// report. Longer ones are those between boots, files and hosts.
 type timeOrder struct {
 	last     record
 	up, down int
 }
+
+// longestStep is far above the time that a report takes on a slow console.
+const longestStep = time.Minute
 
 func (o *timeOrder) add(r record) {
 	if r.program != "" || !r.uptime && r.wall.IsZero() {
@@ -399,23 +402,22 @@ func (o *timeOrder) add(r record) {
 		return
 	}
 
-	step := 0
-	if r.uptime && last.uptime {
-		step = cmp.Compare(r.uptimeNS, last.uptimeNS)
+	var step time.Duration
+	if !r.wall.IsZero() && !last.wall.IsZero() {
+		step = r.wall.Sub(last.wall)
 	}
 
-	if step == 0 && !r.wall.IsZero() && !last.wall.IsZero() {
-		step = r.wall.Compare(last.wall)
+	if step == 0 && r.uptime && last.uptime {
+		step = time.Duration(r.uptimeNS - last.uptimeNS)
 	}
 
-	switch step {
-	case 1:
+	switch {
+	case 0 < step && step < longestStep:
 		o.up++
-	case -1:
+	case -longestStep < step && step < 0:
 		o.down++
 	}
 }
 
-// descends reports whether most times are before the last one. One may be, where a machine starts
-// again.
+// descends reports whether most steps lead back.
 func (o *timeOrder) descends() bool { return o.down > 1 && o.down > o.up }

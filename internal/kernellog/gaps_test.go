@@ -445,6 +445,24 @@ func TestNewestLineFirst(t *testing.T) {
 	if seen < len(files)/2 {
 		t.Errorf("got %d of %d logs as newest first, want most", seen, len(files))
 	}
+
+	kill := "Out of memory: Killed process 7 (a) total-vm:4kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:4kB oom_score_adj:0"
+	report := strings.Split(readFile(t, files[0]), "\n")
+
+	for name, lines := range map[string][]string{
+		"boots, one kill each": {
+			"2026-11-20T03:00:00Z vm kernel: [ 900.0] " + kill, "2026-11-20T04:00:00Z vm kernel: [ 800.0] " + kill,
+			"2026-11-20T05:00:00Z vm kernel: [ 700.0] " + kill, "2026-11-20T06:00:00Z vm kernel: [ 600.0] " + kill,
+		},
+		"boots, uptimes alone": {"[ 900.0] " + kill, "[ 800.0] " + kill, "[ 700.0] " + kill, "[ 600.0] " + kill},
+		"the newest file first": slices.Concat(report, []string{
+			"[ 30.0] " + kill, "[ 31.0] " + kill, "[ 20.0] " + kill, "[ 21.0] " + kill, "[ 10.0] " + kill, "[ 11.0] " + kill,
+		}),
+	} {
+		if newestFirst(lines) {
+			t.Errorf("%s: got it as newest first, want oldest first", name)
+		}
+	}
 }
 
 func uptimesIn(lines []string) map[string]bool {

@@ -52,8 +52,8 @@ type Options struct {
 
 // Stats counts what was read.
 type Stats struct {
-	Lines     int
-	CutLines  int // longer than MaxLineBytes: the rest was not read
+	Lines     int // with the elements of a list in JSON that end on one line
+	CutLines  int // or elements, longer than MaxLineBytes: the rest was not read
 	Incidents int
 	// Missed counts the lines that the log reports as lost: by the rate limit of the
 	// kernel's OOM reports, and by a reader of the kernel's buffer that was too slow.
@@ -68,13 +68,13 @@ type Stats struct {
 	// kernel, or pass on its log. They are not read as kills. FirstQuotedLine is the number of
 	// the first.
 	Quoted, FirstQuotedLine int
-	// NewestFirst is true if the times of the kernel's messages descend, as log stores print
-	// them: the lines of a report then come in the wrong order, and most of it is not found.
+	// NewestFirst is true if the times within the kernel's reports descend, as log stores print
+	// them: most of such a report is not found.
 	NewestFirst bool
 }
 
-// MaxLineBytes bounds a line; the rest is not read. The kernel's own lines end at 1024
-// bytes, an entry of the journal in JSON has some kilobytes.
+// MaxLineBytes bounds a line, or an element of a list in JSON that is on one line; the rest is not
+// read. The kernel's own lines end at 1024 bytes, an entry of the journal in JSON has some kilobytes.
 const MaxLineBytes = 128 << 10
 
 // parser takes the lines of a log, in order. It holds the open report of each stream, and
@@ -127,18 +127,36 @@ func (p *parser) line(text []byte, torn bool) error {
 		}
 	}
 
-	objects, isJSON := p.decoder.collect(text)
-	for _, object := range objects {
-		if err := p.text([]byte(object), false); err != nil {
+	elements, isJSON := p.decoder.collect(text)
+	p.countCut()
+
+	if !isJSON {
+		return p.text(text, torn)
+	}
+
+	return p.elements(elements)
+}
+
+// countCut counts the elements of a list that were too long.
+func (p *parser) countCut() {
+	p.stats.CutLines += p.decoder.objects.cut
+	p.decoder.objects.cut = 0
+}
+
+// elements takes in JSON objects that end on one line. Each but the first counts as a line: they
+// have an order.
+func (p *parser) elements(list []string) error {
+	for i, text := range list {
+		if i > 0 {
+			p.stats.Lines++
+		}
+
+		if err := p.text([]byte(text), false); err != nil {
 			return err
 		}
 	}
 
-	if isJSON {
-		return nil
-	}
-
-	return p.text(text, torn)
+	return nil
 }
 
 // text takes in a line, or an object that was written over several lines.
@@ -216,6 +234,15 @@ func (p *parser) unread(r record) {
 
 // close ends the log: open reports are emitted as far as they were read.
 func (p *parser) close() error {
+	if list := p.decoder.objects; list.inside() {
+		p.stats.CutLines++
+		p.decoder.objects = objects{}
+
+		if err := p.text(list.text, true); err != nil { // it may be about a kill
+			return err
+		}
+	}
+
 	if err := p.release(); err != nil {
 		return err
 	}
@@ -274,7 +301,7 @@ func (p *parser) read(r io.Reader) error {
 
 			continue
 		case !errors.Is(err, io.EOF):
-			return errors.Join(p.failed(err), p.close())
+			return p.failed(err)
 		}
 
 		if len(line) > 0 {
@@ -291,7 +318,7 @@ func (p *parser) read(r io.Reader) error {
 // however long that is, and of any other line the start.
 func (p *parser) longLine(in *bufio.Reader, part []byte) error {
 	list := &p.decoder.objects
-	if !list.inside() && !list.begins(part) {
+	if p.decoder.entry.open || !list.inside() && !list.beginsLong(part) {
 		if err := p.line(part, true); err != nil {
 			return err
 		}
@@ -299,28 +326,21 @@ func (p *parser) longLine(in *bufio.Reader, part []byte) error {
 		return p.skipLine(in)
 	}
 
-	p.stats.Lines++
-
 	for {
 		ends := bytes.HasSuffix(part, []byte("\n"))
+		p.stats.Lines++
 
 		complete, ok := list.addPart(bytes.TrimRight(part, "\r\n"))
-		for _, object := range complete {
-			if err := p.text([]byte(object), false); err != nil {
-				return err
-			}
+
+		p.countCut()
+
+		if err := p.elements(complete); err != nil {
+			return err
 		}
 
 		switch {
-		case !ok:
-			p.stats.CutLines++
-			*list = objects{}
-
-			if ends {
-				return nil
-			}
-
-			return p.skipLine(in)
+		case !ok || ends && list.quoted:
+			return p.cutList(in, part, len(complete) == 0)
 		case ends:
 			return nil
 		}
@@ -336,6 +356,27 @@ func (p *parser) longLine(in *bufio.Reader, part []byte) error {
 			return p.failed(err)
 		}
 	}
+}
+
+// cutList gives up a list that is no JSON, in this part of its line. What is new in it is read as
+// text: it may be about a kill.
+func (p *parser) cutList(in *bufio.Reader, part []byte, isNew bool) error {
+	p.stats.CutLines++
+	p.decoder.objects = objects{}
+
+	ends := bytes.HasSuffix(part, []byte("\n"))
+
+	if isNew {
+		if err := p.text(bytes.TrimRight(part, "\r\n"), true); err != nil {
+			return err
+		}
+	}
+
+	if ends {
+		return nil
+	}
+
+	return p.skipLine(in)
 }
 
 // skipLine discards the rest of a line that is too long.

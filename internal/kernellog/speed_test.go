@@ -189,3 +189,35 @@ func TestListOnOneLine(t *testing.T) {
 		}
 	}
 }
+
+// TestListWithAFault: what is too long or missing in a list is counted, and the rest is read.
+func TestListWithAFault(t *testing.T) {
+	kill := strings.TrimSpace(killOf("a", 1))
+	other := strings.TrimSpace(killOf("b", 2))
+	element := func(text string) string { return `{"message":` + quote(text) + `},` }
+	daemons := strings.Repeat(element("a daemon writes a line"), MaxLineBytes/20)
+	long := element(strings.Repeat("x", 3*MaxLineBytes))
+
+	for name, test := range map[string]struct {
+		log, want string
+		cut       int
+	}{
+		"an element too long":    {`{"events":[` + element(kill) + long + daemons + element(other) + `{}]}` + "\n", "[a b]", 1},
+		"the end is missing":     {`{"events":[` + element(kill) + daemons + element(other) + `{"mess`, "[a b]", 1},
+		"no JSON behind it":      {`{"events":[` + element(kill) + daemons + element(other) + "<html>" + daemons + "\n" + killOf("c", 3), "[a b c]", 1},
+		"none is in it":          {`{"output":` + quote(strings.Repeat("x", MaxLineBytes)) + "}\n" + killOf("c", 3), "[c]", 1},
+		"a message, and a list":  {`{"ident":"agent","msg":"oom seen","events":[` + element(kill) + "{}]}\n", "[]", 0},
+		"two strings, no time":   {`{"headers":[["User-Agent",` + quote(kill) + "]]}\n", "[]", 0},
+		"brackets, and no value": {`{[{` + "\n" + killOf("c", 3), "[c]", 0},
+	} {
+		got := []string{}
+
+		stats, err := Read(strings.NewReader(test.log), Options{Now: now}, func(inc *events.Incident) error {
+			got = append(got, inc.Victims[0].Comm)
+			return nil
+		})
+		if err != nil || fmt.Sprint(got) != test.want || stats.CutLines != test.cut {
+			t.Errorf("%s: got %v, %+v, error %v, want %s and %d cut lines", name, got, stats, err, test.want, test.cut)
+		}
+	}
+}

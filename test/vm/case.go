@@ -30,7 +30,7 @@ type Case struct {
 	LogCause bool
 
 	// AnyTrigger means that whatever allocates first triggers the kill, and may make the kernel
-	// kill once more, or find that a victim is exiting: it has no golden files.
+	// kill once more, or be sent away for want of __GFP_FS: it has no golden files.
 	AnyTrigger bool
 	// AnyPage means that the page that hits the limit is of a file or of memory.
 	AnyPage bool

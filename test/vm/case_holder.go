@@ -83,7 +83,7 @@ var nodePageTables = Case{
 // lastMiB is what a filler of the node leaves to the hog that is killed.
 const lastMiB = 120
 
-// mappedPerTable is what a page table of 4 KiB maps: 2 MiB.
+// mappedPerTable is how much more memory a page table maps than it takes: one of 4 KiB maps 2 MiB.
 const mappedPerTable = 512
 
 // fillWithPageTables has a filler take memory in page tables.

@@ -387,7 +387,7 @@ func (c *Check) checkCauses() {
 	}
 
 	for _, inc := range c.Incidents {
-		if !byUser(inc) && !(c.spec.AnyTrigger && inc.Outcome == events.OutcomeSkipped) {
+		if !byUser(inc) && !(c.spec.AnyTrigger && withoutFS(inc)) {
 			c.firstCause("causes", inc, inc.Causes)
 		}
 	}

@@ -133,7 +133,7 @@ func explainedLoss(k Kernel, line string) (l events.Lost, ok bool) {
 		return l, ok
 	}
 
-	if l.What == "start of a stall" || l.What == events.LostProgram {
+	if l.What == "start of a stall" || l.What == events.LostProgram && l.Count <= maxHanging {
 		return l, true
 	}
 
@@ -145,6 +145,9 @@ func explainedLoss(k Kernel, line string) (l events.Lost, ok bool) {
 }
 
 const missedRun = "missed run of "
+
+// maxHanging is of how many victims at a time the program may not be read.
+const maxHanging = 3
 
 // skippedRun parses a line about a program that may be skipped.
 func skippedRun(line string) (l events.Lost, ok bool) {
@@ -250,6 +253,10 @@ func TestExplainedLossOfNoise(t *testing.T) {
 		if _, got := explainedLoss(Kernel{}, line); got {
 			t.Errorf("lost %s in silence: got it as explained, want it not", what)
 		}
+	}
+
+	if _, got := explainedLoss(Kernel{}, `{"kind":"lost","what":"program","count":4}`); got {
+		t.Error("lost 4 programs: got it as explained, want it not: one read hangs, or few")
 	}
 
 	for _, what := range []string{"start of a stall", events.LostProgram} {
