@@ -5,8 +5,8 @@
 // it wrote to a file stays in the page cache of the host, flushed or not; so a file would
 // hide a missing flush.
 //
-// Simulated are a volatile write cache, of which each sector reaches the medium or not, by
-// chance and in no order, and the sector as the unit that is written as a whole. Not
+// Simulated are a volatile write cache, of which each physical sector reaches the medium or not,
+// by chance and in no order, and the physical sector as the unit that is written as a whole. Not
 // simulated are torn or decaying sectors, and a disk that acknowledges a flush too early.
 package disk
 
@@ -18,6 +18,10 @@ import (
 
 // SectorBytes is the unit of reads and writes.
 const SectorBytes = 512
+
+// physicalSectors are written as a whole: 4 KiB, as by today's disks. The superblock of ext4 has
+// two sectors and a checksum, and cannot be mounted with one of them new.
+const physicalSectors = 8
 
 // Disk is a medium and its write cache, both in memory. Its methods may be called
 // concurrently.
@@ -47,16 +51,23 @@ func (d *Disk) On() {
 	d.off = false
 }
 
-// Cut cuts the power, and returns how many sectors were not flushed. Each of them is on
-// the medium with the probability keep, else what was there before. Until [Disk.On],
-// nothing is answered.
+// Cut cuts the power, and returns how many sectors were not flushed. Those of each physical
+// sector are on the medium with the probability keep, else what was there before. Until
+// [Disk.On], nothing is answered.
 func (d *Disk) Cut(keep float64) (unflushed int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
 	unflushed = len(d.cache)
+	kept := map[int64]bool{} // by physical sector
+
 	for sector, data := range d.cache {
-		if rand.Float64() < keep {
+		whole := sector / physicalSectors
+		if _, known := kept[whole]; !known {
+			kept[whole] = rand.Float64() < keep
+		}
+
+		if kept[whole] {
 			copy(d.medium[sector*SectorBytes:], data)
 		}
 	}

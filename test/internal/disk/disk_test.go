@@ -54,3 +54,27 @@ func TestCutKeepsWhatWasFlushed(t *testing.T) {
 		}
 	}
 }
+
+func TestCutTearsNoPhysicalSector(t *testing.T) {
+	kept := 0
+
+	for range 64 {
+		d, err := New(make([]byte, 2*physicalSectors*SectorBytes))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		d.operation(func() { d.write(bytes.Repeat([]byte{1}, 2*SectorBytes), 2*SectorBytes, false) })
+		d.Cut(0.5)
+
+		first, second := d.medium[2*SectorBytes], d.medium[3*SectorBytes]
+		if first != second {
+			t.Fatalf("got sectors %d and %d of one physical sector, want both or none", first, second)
+		}
+		kept += int(first)
+	}
+
+	if kept == 0 || kept == 64 {
+		t.Errorf("got the sectors on the medium %d of 64 times, want sometimes", kept)
+	}
+}
