@@ -73,7 +73,8 @@ var hugePagesInUse = Case{
 var nodePageTables = Case{
 	Name: "node-page-tables",
 	Do: func(g *Guest) {
-		g.fillWithPageTables(freeMiB() - lastMiB)
+		g.startSpares()
+		g.startFilled("filler", "page-tables", strconv.Itoa(freeMiB()*mappedPerTable), leaveMiB())
 		g.startPreferred("anon", "4096").waitEnd()
 	},
 	Want:       killOfNode.check,
@@ -83,14 +84,27 @@ var nodePageTables = Case{
 // lastMiB is what a filler of the node leaves to the hog that is killed.
 const lastMiB = 120
 
+// leaveMiB is the free memory at which a filler stops: what it fills may not be in CMA areas.
+func leaveMiB() string { return strconv.Itoa(lastMiB + cmaFreeMiB()) }
+
+func cmaFreeMiB() int {
+	text, err := os.ReadFile("/proc/meminfo")
+	must.OK("read /proc/meminfo", err)
+
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "CmaFree:" {
+			kib, err := strconv.Atoi(fields[1])
+			must.OK("read /proc/meminfo", err)
+
+			return kib >> 10
+		}
+	}
+
+	return 0 // a kernel without CMA
+}
+
 // mappedPerTable is how much more memory a page table maps than it takes: one of 4 KiB maps 2 MiB.
 const mappedPerTable = 512
-
-// fillWithPageTables has a filler take memory in page tables.
-func (g *Guest) fillWithPageTables(mib int) {
-	g.startSpares()
-	g.startFilled("filler", "page-tables", strconv.Itoa(mib*mappedPerTable))
-}
 
 // startSpares starts processes that die next, if the first victim takes long to give back what it
 // has: the next allocation must not find that nobody is left to kill, of which the guest panics.
@@ -148,7 +162,7 @@ var nodeSlab = Case{
 		g.setFile("/proc/sys/fs/pipe-user-pages-soft", "0")
 
 		g.startSpares()
-		g.startFilled("filler", "pipes", strconv.Itoa((freeMiB()-lastMiB)*pipesPerMiB))
+		g.startFilled("filler", "pipes", strconv.Itoa(freeMiB()*pipesPerMiB), leaveMiB())
 		g.startPreferred("anon", "4096").waitEnd()
 	},
 	Want:       killOfNode.check,
@@ -196,7 +210,8 @@ var compressedSwap = Case{
 var lowZone = Case{
 	Name: "low-zone", LowZone: true,
 	Do: func(g *Guest) {
-		g.fillWithPageTables(freeMiB() - lastMiB)
+		g.startSpares()
+		g.startFilled("filler", "page-tables", strconv.Itoa((freeMiB()-lastMiB)*mappedPerTable))
 		g.startPreferred("page-tables", strconv.Itoa(4*lastMiB*mappedPerTable)).waitEnd()
 	},
 	Want:       killOfNode.check,

@@ -36,7 +36,7 @@
  *   hog storm MB           write to each page of MB again and again; print a line after the first time
  *   hog random MB          touch MB with data that does not compress, then pause
  *   hog hugetlb MB         touch MB in huge pages of hugetlb, print a line, and pause
- *   hog pipes N            open N pipes, print a line, and pause
+ *   hog pipes N [LEFT]     open N pipes, or until LEFT MB are free, print a line, and pause
  *   hog scatter MB         have half of MB free in single pages, then take larger blocks until the end
  *   hog churn MB FILE SEC  read FILE all the time, and take MB over SEC seconds
  */
@@ -55,6 +55,7 @@
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -442,16 +443,24 @@ static void noise(const char *dir, const char *how, const char *answer)
 	}
 }
 
+/* Whether no more than a rest of the machine's memory is free. */
+static int used_up(long left_mb)
+{
+	struct sysinfo now;
+
+	return left_mb && !sysinfo(&now) && now.freeram * now.mem_unit <= (unsigned long long)left_mb << 20;
+}
+
 /*
  * Reads a byte in every second MiB: each is the kernel's one page of zeros,
  * and only the page tables to them are charged.
  */
-static void page_tables(void)
+static void page_tables(long left_mb)
 {
 	volatile char *p = map_bytes();
 	char sum = 0;
 
-	for (size_t i = 0; i < bytes; i += 2 << 20)
+	for (size_t i = 0; i < bytes && (i % (256 << 20) || !used_up(left_mb)); i += 2 << 20)
 		sum += p[i];
 	(void)sum;
 	dprintf(1, "ready\n");
@@ -479,14 +488,14 @@ static void hugetlb(void)
 }
 
 /* Pipes that are empty: each has two files and an inode, in slab. */
-static void pipes(int count)
+static void pipes(int count, long left_mb)
 {
 	struct rlimit all = {2 * count + 64, 2 * count + 64};
 	int ends[2];
 
 	if (setrlimit(RLIMIT_NOFILE, &all))
 		fail("setrlimit");
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < count && (i % 256 || !used_up(left_mb)); i++)
 		if (pipe(ends))
 			fail("pipe");
 	dprintf(1, "ready\n");
@@ -642,11 +651,11 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "hugetlb")) {
 		hugetlb();
 	} else if (!strcmp(mode, "pipes")) {
-		pipes(atoi(argv[2]));
+		pipes(atoi(argv[2]), argc > 3 ? atol(argv[3]) : 0);
 	} else if (!strcmp(mode, "scatter")) {
 		scatter();
 	} else if (!strcmp(mode, "page-tables")) {
-		page_tables();
+		page_tables(argc > 3 ? atol(argv[3]) : 0);
 	} else if (!strcmp(mode, "files") && argc == 4) {
 		files(argv[3], atoi(argv[2]));
 	} else if (!strcmp(mode, "felt") && argc == 4) {
