@@ -83,7 +83,8 @@ func (c *Check) steady(inc *events.Incident) *events.Incident {
 
 	out.Victims = slices.Clone(inc.Victims)
 	for i := range out.Victims {
-		out.Victims[i].Program = nil // read before the kill, if there was time
+		out.Victims[i].Program = nil       // read before the kill, if there was time
+		out.Victims[i].ReapedAfterNS = nil // the oom_reaper comes two seconds later, to those who are slow
 	}
 
 	if released := "victims.released_after_ns"; slices.Contains(c.spec.Unknown, released) {
