@@ -242,6 +242,17 @@ func (u *userKills) byOOMKiller(g *userGroup, k kernel.Kill) bool {
 	})
 }
 
+// lateMarkNS is how long a SIGKILL by the OOM killer waits for its mark, which follows at once
+// unless its CPU stalls, as that of a guest may. Reported before, it would be reported twice.
+const lateMarkNS = 25e8
+
+// awaitsMark reports whether the OOM killer sent one of the SIGKILLs, of which no incident is known.
+func (u *userKills) awaitsMark(g *userGroup) bool {
+	return slices.ContainsFunc(g.kills, func(k kernel.Kill) bool {
+		return !g.marked[k.Target.TID] && u.byOOMKiller(g, k) && !u.report.followUp.isVictim(k)
+	})
+}
+
 // overdue reports what has been quiet for long enough; with all, everything.
 func (u *userKills) overdue(now uint64, all bool) error {
 	if len(u.groups) == 0 {
@@ -253,7 +264,12 @@ func (u *userKills) overdue(now uint64, all bool) error {
 	}
 
 	for _, g := range slices.SortedFunc(maps.Values(u.groups), byTime) {
-		if all || g.quiet.forNS(now, userQuietNS) || g.ageNS(now) > userLongestNS {
+		quiet := uint64(userQuietNS)
+		if u.awaitsMark(g) {
+			quiet = lateMarkNS
+		}
+
+		if all || g.quiet.forNS(now, quiet) || g.ageNS(now) > userLongestNS {
 			if err := u.finish(g); err != nil {
 				return err
 			}
