@@ -179,8 +179,15 @@ var fragmented = Case{
 		g.startSpares()
 		g.startPreferred("scatter", strconv.Itoa(freeMiB()-lastMiB)).waitEnd()
 	},
-	Want:       killOfNode.check,
-	FirstCause: cause("fragmentation"), LogCause: true, AnyTrigger: true,
+	Want: killOfNode.check,
+	FirstCause: func(_ *Check, inc *events.Incident) []string {
+		if a := inc.Allocation; a != nil && a.Order != nil && *a.Order == 0 {
+			return []string{"fragmentation", "node_exhausted", "numa_imbalance"} // somebody else's, of one page
+		}
+
+		return []string{"fragmentation"}
+	},
+	LogCause: true, AnyTrigger: true,
 }
 
 // compressedSwap swaps data that does not compress to memory. Up to 6.12 the kernel's report has no
