@@ -396,6 +396,14 @@ func TestKernelKillsThatMayBeTheOOMKillers(t *testing.T) {
 		"the OOM killer's, by its stack, and its mark was lost": {[]func(*Config){named}, func(m *host) {
 			m.user(other, app, fromKernel(0, 1))
 		}, "unknown"},
+		"the OOM killer's, by its stack, and its CPU stalls before the mark": {[]func(*Config){named}, func(m *host) {
+			m.kill(other, app, true, false)
+			m.user(other, app, fromKernel(0, 1))
+			m.idle(userQuietNS / 2)
+			m.idle(userQuietNS)
+			m.idle(userQuietNS / 2)
+			m.record(kernel.Mark{Meta: m.meta(other), PID: app.TID, Task: app, Killed: true})
+		}, "unknown"},
 		"marked by its own thread, as it exits": {[]func(*Config){named}, func(m *host) {
 			m.user(app, app, fromKernel(0, 2))
 			m.mark(app, app)
