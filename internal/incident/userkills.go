@@ -249,7 +249,7 @@ const lateMarkNS = 25e8
 // awaitsMark reports whether the OOM killer sent one of the SIGKILLs, of which no incident is known.
 func (u *userKills) awaitsMark(g *userGroup) bool {
 	return slices.ContainsFunc(g.kills, func(k kernel.Kill) bool {
-		return !g.marked[k.Target.TID] && u.byOOMKiller(g, k) && !u.report.followUp.isVictim(k)
+		return u.byOOMKiller(g, k) && !u.report.followUp.isVictim(k)
 	})
 }
 
@@ -264,12 +264,12 @@ func (u *userKills) overdue(now uint64, all bool) error {
 	}
 
 	for _, g := range slices.SortedFunc(maps.Values(u.groups), byTime) {
-		quiet := uint64(userQuietNS)
+		quiet, longest := uint64(userQuietNS), uint64(userLongestNS)
 		if u.awaitsMark(g) {
-			quiet = lateMarkNS
+			quiet, longest = lateMarkNS, lateMarkNS
 		}
 
-		if all || g.quiet.forNS(now, quiet) || g.ageNS(now) > userLongestNS {
+		if all || g.quiet.forNS(now, quiet) || g.ageNS(now) > longest {
 			if err := u.finish(g); err != nil {
 				return err
 			}

@@ -397,13 +397,14 @@ func TestKernelKillsThatMayBeTheOOMKillers(t *testing.T) {
 			m.user(other, app, fromKernel(0, 1))
 		}, "unknown"},
 		"the OOM killer's, by its stack, and its CPU stalls before the mark": {[]func(*Config){named}, func(m *host) {
+			last := m.reclaims(0)
 			m.kill(other, app, true, false)
 			m.user(other, app, fromKernel(0, 1))
-			m.idle(userQuietNS / 2)
+			m.idle(quietNS)
 			m.idle(userQuietNS)
-			m.idle(userQuietNS / 2)
+			m.record(m.choosesAtMark(other, app, leafToRoot(1000, kernel.NoLimit), last))
 			m.record(kernel.Mark{Meta: m.meta(other), PID: app.TID, Task: app, Killed: true})
-		}, "unknown"},
+		}, "memcg"},
 		"marked by its own thread, as it exits": {[]func(*Config){named}, func(m *host) {
 			m.user(app, app, fromKernel(0, 2))
 			m.mark(app, app)
