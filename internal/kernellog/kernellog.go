@@ -393,7 +393,7 @@ func (p *parser) skipLine(in *bufio.Reader) error {
 	}
 }
 
-// failed is the error of a log that cannot be read on.
+// failed ends a log that cannot be read on, and returns why.
 func (p *parser) failed(err error) error {
-	return fmt.Errorf("read the log after line %d: %w", p.stats.Lines, err)
+	return errors.Join(fmt.Errorf("read the log after line %d: %w", p.stats.Lines, err), p.close())
 }

@@ -5,12 +5,15 @@ package kernellog
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -218,6 +221,28 @@ func TestListWithAFault(t *testing.T) {
 		})
 		if err != nil || fmt.Sprint(got) != test.want || stats.CutLines != test.cut {
 			t.Errorf("%s: got %v, %+v, error %v, want %s and %d cut lines", name, got, stats, err, test.want, test.cut)
+		}
+	}
+}
+
+// TestWhatWasReadBeforeAnErrorIsReported: as of a truncated compressed file.
+func TestWhatWasReadBeforeAnErrorIsReported(t *testing.T) {
+	kill := strings.TrimSpace(killOf("a", 1))
+	broken := errors.New("unexpected end")
+
+	for name, log := range map[string]string{
+		"between lines":  killOf("a", 1),
+		"in a long line": killOf("a", 1) + strings.Repeat("x", 2*MaxLineBytes),
+		"in a list":      `{"events":[{"message":` + quote(kill) + `},` + strings.Repeat(`{"message":"x"},`, MaxLineBytes/8),
+	} {
+		incidents := 0
+
+		_, err := Read(io.MultiReader(strings.NewReader(log), iotest.ErrReader(broken)), Options{Now: now}, func(*events.Incident) error {
+			incidents++
+			return nil
+		})
+		if !errors.Is(err, broken) || incidents != 1 {
+			t.Errorf("%s: got %d incidents and error %v, want one and %v", name, incidents, err, broken)
 		}
 	}
 }
