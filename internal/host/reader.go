@@ -92,7 +92,7 @@ func largest(shares []events.Share, limit int) (kept []events.Share, leftOut int
 	slices.SortStableFunc(shares, func(a, b events.Share) int { return cmp.Compare(value(b.UsageBytes), value(a.UsageBytes)) })
 	limit = min(limit, len(shares))
 
-	return shares[:limit:limit], len(shares) - limit
+	return slices.Clone(shares[:limit]), len(shares) - limit // without what an incident would keep of the others
 }
 
 // value returns 0 for an unknown number, which sorts it last.

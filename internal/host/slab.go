@@ -21,7 +21,12 @@ func (r Reader) slabs(limit int) []events.SlabCache {
 	caches := parseSlabs(text, uint64(PageSize()))
 	slices.SortStableFunc(caches, func(a, b events.SlabCache) int { return cmp.Compare(b.Bytes, a.Bytes) })
 
-	return caches[:min(limit, len(caches))]
+	caches = slices.Clone(caches[:min(limit, len(caches))]) // an incident keeps these, and not those cut off
+	for i := range caches {
+		caches[i].Name = strings.Clone(caches[i].Name) // of the line
+	}
+
+	return caches
 }
 
 // parseSlabs parses version 2.x (mm/slab_common.c: cache_show):
