@@ -29,7 +29,7 @@ const (
 
 // MaxOpen is how many incidents can still get updates from a Correlator: the last OOM
 // invocations. SIGKILLs from user space get none.
-const MaxOpen = 1024
+const MaxOpen = 512
 
 // followUp remembers emitted incidents for as long as the correlator can change them: for
 // recentNS, and until the audit that they are in, the last MaxOpen of them. It collects the
