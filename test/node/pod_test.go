@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -168,6 +171,44 @@ func (c *container) pids() ([]int, error) {
 	}
 
 	return numbers(string(text)), nil
+}
+
+// deaf waits until PID 1 of a container ignores SIGTERM: before, a Go program exits at one.
+func (c *container) deaf() error {
+	var err error
+
+	deaf := until(c.pod.of.ctx, func() bool {
+		var pids []int
+
+		if pids, err = c.pids(); err != nil || len(pids) == 0 {
+			return err != nil
+		}
+
+		var ignored uint64
+
+		ignored, err = ignoredSignals(pids[0])
+
+		return err != nil || ignored&(1<<(syscall.SIGTERM-1)) != 0
+	})
+	if err == nil && !deaf {
+		err = fmt.Errorf("%s/%s does not ignore SIGTERM", c.pod.name, c.name)
+	}
+
+	return err
+}
+
+// ignoredSignals reads the set of signals that a process ignores, the lowest bit for signal 1
+// (Documentation/filesystems/proc.rst: SigIgn).
+func ignoredSignals(pid int) (uint64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+
+	_, rest, _ := strings.Cut(string(text), "\nSigIgn:\t")
+	set, _, _ := strings.Cut(rest, "\n")
+
+	return strconv.ParseUint(set, 16, 64)
 }
 
 func (p *pod) remove() error {

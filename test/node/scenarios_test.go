@@ -226,6 +226,10 @@ func (s *suite) stop(graceSeconds int64) error {
 	name := fmt.Sprintf("stopped-%d", graceSeconds)
 
 	p, c, err := s.single(name, "deaf")
+	if err == nil {
+		err = c.deaf()
+	}
+
 	if err != nil {
 		return err
 	}
