@@ -21,7 +21,7 @@ var (
 	workDir     = flag.String("dir", "", "directory of what is built and kept; two runs at once need two (default .cache/lab)")
 	keep        = flag.Bool("keep", false, "keep the consoles in the work directory")
 	keptConsole = flag.String("console", "", "check this kept console of the one selected kernel, and boot nothing")
-	bootLimit   = flag.Duration("boot-limit", 15*time.Minute, "how long one boot may take")
+	bootLimit   = flag.Duration("boot-limit", 20*time.Minute, "how long one boot may take")
 	kills       = flag.Int("recorder-kills", 0, "how often record-killed kills its recorder (default 4)")
 )
 
