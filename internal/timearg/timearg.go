@@ -13,13 +13,15 @@ import (
 
 // Grammar is the help text about what Parse accepts.
 const Grammar = `Times:
-  10m ago, -10m, 1h30m ago    before now: s, m, h, d (24 hours), w
+  1h, 30m ago, -2d, now-1h30m before now: s, m, h, d (24 hours), w
+  last hour, last 2 days
   now, today, yesterday       today and yesterday start at midnight
   03:00, 03:00:05             the most recent 03:00
   yesterday 03:00
+  Nov 25, Nov 25 03:00        the most recent one; dmesg -T's form as well
   2026-11-25, 2026-11-25 03:00, 2026-11-25 03:00:05.25
   2026-11-25T03:00:00Z, 2026-11-25T03:00:00+02:00
-  @1760000000, @1760000000.5  seconds since 1970
+  1760000000, @1760000000.5   seconds since 1970
 Times are local unless they end in Z or an offset.`
 
 // Parse parses a point in time, relative to now, and in the location of now if the text
@@ -30,8 +32,8 @@ func Parse(text string, now time.Time) (time.Time, error) {
 		return t, nil
 	}
 
-	return time.Time{}, fmt.Errorf(`%.80q is not a time: use "10m ago", "03:00", "yesterday 03:00", `+
-		`"2026-11-25 03:00", "2026-11-25T03:00:00Z" or "@1760000000"`, text)
+	return time.Time{}, fmt.Errorf(`%.80q is not a time: use "1h", "10m ago", "03:00", "yesterday 03:00", `+
+		`"Nov 25 03:00", "2026-11-25 03:00", "2026-11-25T03:00:00Z" or "1760000000"`, text)
 }
 
 func parse(text string, now time.Time) (time.Time, bool) {
@@ -40,10 +42,18 @@ func parse(text string, now time.Time) (time.Time, bool) {
 		return now, true
 	case strings.HasPrefix(text, "@"):
 		return unix(text[1:], now.Location())
-	case strings.HasPrefix(text, "-"):
-		return before(text[1:], now)
-	case strings.HasSuffix(text, " ago"):
-		return before(strings.TrimSuffix(text, " ago"), now)
+	case bareEpoch.MatchString(text):
+		return unix(text, now.Location())
+	case strings.HasPrefix(text, "last "):
+		return last(strings.TrimPrefix(text, "last "), now)
+	}
+
+	span := strings.TrimPrefix(strings.TrimPrefix(text, "now"), " ")
+	if span == text || strings.HasPrefix(span, "-") { // "now 1h" is no time
+		span = strings.TrimSuffix(strings.TrimPrefix(span, "-"), " ago")
+		if t, ok := before(span, now); ok {
+			return t, true
+		}
 	}
 
 	if day, clock, _ := strings.Cut(text, " "); day == "today" || day == "yesterday" {
@@ -67,6 +77,10 @@ func parse(text string, now time.Time) (time.Time, bool) {
 		return t, ok
 	}
 
+	if t, ok := inYear(text, now); ok {
+		return t, true
+	}
+
 	return absolute(strings.ToUpper(text), now.Location())
 }
 
@@ -74,8 +88,10 @@ func parse(text string, now time.Time) (time.Time, bool) {
 var (
 	clockLayouts = []string{"15:04", "15:04:05"}
 	localLayouts = []string{"2006-01-02", "2006-01-02 15:04", "2006-01-02 15:04:05", "2006-01-02T15:04",
-		"2006-01-02T15:04:05"}
-	zoneLayouts = []string{"2006-01-02T15:04:05Z07:00", "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04Z07:00",
+		"2006-01-02T15:04:05", "Mon Jan 2 15:04:05 2006"}
+	// As syslog and people write them, without a year.
+	yearlessLayouts = []string{"Jan 2", "Jan 2 15:04", "Jan 2 15:04:05"}
+	zoneLayouts     = []string{"2006-01-02T15:04:05Z07:00", "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04Z07:00",
 		"2006-01-02 15:04Z07:00"}
 )
 
@@ -85,6 +101,29 @@ func onDay(date time.Time, clock string) (time.Time, bool) {
 		if t, err := time.Parse(layout, clock); err == nil {
 			year, month, day := date.Date()
 			return time.Date(year, month, day, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), date.Location()), true
+		}
+	}
+
+	return time.Time{}, false
+}
+
+// inYear parses a date without a year. It is of the latest year in which the date exists
+// and is not after now.
+func inYear(text string, now time.Time) (time.Time, bool) {
+	const leapYears = 8 // the most between two of them, as 1896 and 1904
+
+	for _, layout := range yearlessLayouts {
+		parsed, err := time.Parse(layout, text)
+		if err != nil {
+			continue
+		}
+
+		for year := now.Year(); year >= now.Year()-leapYears; year-- {
+			t := time.Date(year, parsed.Month(), parsed.Day(),
+				parsed.Hour(), parsed.Minute(), parsed.Second(), parsed.Nanosecond(), now.Location())
+			if t.Day() == parsed.Day() && !t.After(now) {
+				return t, true
+			}
 		}
 	}
 
@@ -145,6 +184,19 @@ func before(span string, now time.Time) (time.Time, bool) {
 		rest = rest[len(match[0]):]
 	}
 }
+
+// last parses what follows "last": a span, or a unit alone.
+func last(span string, now time.Time) (time.Time, bool) {
+	if _, ok := units[span]; ok {
+		span = "1 " + span
+	}
+
+	return before(span, now)
+}
+
+// bareEpoch is a number of seconds without @, from 1973 on: a shorter number is more likely
+// a span without its unit.
+var bareEpoch = regexp.MustCompile(`^[0-9]{9,11}(?:\.[0-9]{1,9})?$`)
 
 var seconds = regexp.MustCompile(`^([0-9]{1,11})(?:\.([0-9]{1,9}))?$`)
 

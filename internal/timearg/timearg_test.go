@@ -29,6 +29,25 @@ func TestParseAcceptsTheGrammar(t *testing.T) {
 		"1w ago":                    at(18, 14, 30, 0),
 		"45 seconds ago":            at(25, 14, 29, 15),
 		"0s ago":                    now,
+		"1h":                        at(25, 13, 30, 0),
+		"30m":                       at(25, 14, 0, 0),
+		"2d":                        at(23, 14, 30, 0),
+		"1h 30m":                    at(25, 13, 0, 0),
+		"now-1h":                    at(25, 13, 30, 0),
+		"now - 1h30m":               at(25, 13, 0, 0),
+		"-1h ago":                   at(25, 13, 30, 0),
+		"last hour":                 at(25, 13, 30, 0),
+		"last 2 hours":              at(25, 12, 30, 0),
+		"last week":                 at(18, 14, 30, 0),
+		"last 90s":                  at(25, 14, 28, 30),
+		"Nov 24":                    at(24, 0, 0, 0),
+		"Nov 24 03:00":              at(24, 3, 0, 0),
+		"nov  4 03:00:07":           at(4, 3, 0, 7),
+		"Nov 25 14:31":              time.Date(2025, 11, 25, 14, 31, 0, 0, zone), // not yet this year
+		"Feb 29 12:00":              time.Date(2024, 2, 29, 12, 0, 0, 0, zone),
+		"Wed Nov 25 03:00:00 2026":  at(25, 3, 0, 0),
+		"1760000000":                time.Unix(1760000000, 0),
+		"1760000000.25":             time.Unix(1760000000, 25e7),
 		"03:00":                     at(25, 3, 0, 0),
 		"3:00":                      at(25, 3, 0, 0),
 		"14:30":                     now,
@@ -60,8 +79,9 @@ func TestParseAcceptsTheGrammar(t *testing.T) {
 func TestParseRefusesOtherText(t *testing.T) {
 	now := time.Date(2026, 11, 25, 14, 30, 0, 0, time.UTC)
 	for _, text := range []string{
-		"", " ", "-", "ago", " ago", "10 ago", "10x ago", "m ago", "-10", "10m", "25:00", "12:60", "yesterday noon",
-		"today 10m ago",
+		"", " ", "-", "ago", " ago", "10 ago", "10x ago", "m ago", "-10", "10", "2026", "25:00", "12:60", "yesterday noon",
+		"today 10m ago", "now 1h", "now ago", "now-", "nowadays", "last", "last 2", "last x", "last hours", "--1h", "-now",
+		"Nov 31", "Feb 30 12:00", "Foo 1", "Nov 25 25:00", "Nov", "1760000000000",
 		"2026-13-01", "2026-02-30", "2026-11-25 3pm", "@", "@x", "@1.", "@-5", "@99999999999999", "99999999999h ago",
 		"999999999w ago", "tomorrow",
 		"\x1b[2J", strings.Repeat("9999w", 10_000) + " ago", "2026-11-25T03:00:00Zulu",
@@ -92,7 +112,8 @@ func TestTimesOfADayHaveTheOffsetOfThatDay(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"10m ago", "yesterday 03:00", "@1.5", "2026-11-25T03:00:00Z", "-1w2d"} {
+	for _, seed := range []string{"10m ago", "yesterday 03:00", "@1.5", "2026-11-25T03:00:00Z", "-1w2d", "now-1h", "last 2 hours",
+		"Feb 29 12:00", "1760000000"} {
 		f.Add(seed)
 	}
 	now := time.Date(2026, 11, 25, 14, 30, 0, 0, time.UTC)
