@@ -94,6 +94,18 @@ func PartOf(part, whole uint64, name string) string {
 	return fmt.Sprintf("%s (%s of %s)", Size(part), Percent(float64(part)/float64(whole)), name)
 }
 
+// ShareOf is the share of a whole in few words, with a name for the whole: "60 % of the limit".
+func ShareOf(part, whole uint64, name string) string {
+	switch {
+	case whole == 0:
+		return Size(part)
+	case exceeds(part, whole):
+		return "more than " + name
+	}
+
+	return Percent(float64(part)/float64(whole)) + " of " + name
+}
+
 // exceeds reports whether a percentage would be past 100.
 func exceeds(part, whole uint64) bool { return float64(part) > 1.005*float64(whole) }
 

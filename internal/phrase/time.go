@@ -21,12 +21,20 @@ func Duration(ns uint64) string {
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	}
 
-	return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	minutes, seconds := int(d.Minutes()), int(d.Seconds())%60
+	if seconds == 0 {
+		return fmt.Sprintf("%d min", minutes)
+	}
+
+	return fmt.Sprintf("%d min %d s", minutes, seconds)
 }
 
 // uptimeUntil is the end of the times that are taken for an uptime: no machine runs
 // longer, and no record is older.
 var uptimeUntil = time.Unix(0, 0).AddDate(10, 0, 0)
+
+// IsUptime reports whether a time is that of a kernel log without a wall clock: see When.
+func IsUptime(at time.Time) bool { return at.Before(uptimeUntil) && !at.Before(time.Unix(0, 0)) }
 
 // When formats a point in time. An incident of a kernel log without a wall clock has
 // the machine's uptime as its time, counted from 1970 (see events.Incident); it is
@@ -37,7 +45,7 @@ func When(at time.Time, layout string, loc *time.Location) string {
 		return "time unknown"
 	}
 
-	if at.Before(uptimeUntil) && !at.Before(time.Unix(0, 0)) {
+	if IsUptime(at) {
 		return fmt.Sprintf("[%d.%03d]", at.Unix(), at.Nanosecond()/1e6)
 	}
 

@@ -276,3 +276,21 @@ func Short(w *events.Workload) string {
 func lastName(path string) string {
 	return path[strings.LastIndexByte(path, '/')+1:]
 }
+
+// Address is a workload for a column, as users of kubectl or systemctl type it: namespace/pod and
+// container, unit, guest or job; else the last name of the cgroup's path. It is empty where
+// nothing is known. Both may be nil.
+func Address(w *events.Workload, c *events.Cgroup) string {
+	switch w.Innermost() {
+	case events.LevelContainer, events.LevelPod:
+		return Join("/", QualifiedPod(w), Container(w))
+	case events.LevelService, events.LevelGuest, events.LevelJob:
+		return Short(w)
+	}
+
+	if c == nil {
+		return ""
+	}
+
+	return cmp.Or(lastName(c.Path), c.Path)
+}

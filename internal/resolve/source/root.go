@@ -9,9 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
+
+	"github.com/oomtrace/oomtrace/internal/runtimes"
 )
 
 // Root is the directory in which the node's file system is mounted; empty is "/".
@@ -94,4 +97,15 @@ func (r Root) Exists(path string) bool {
 	_, err = os.Stat(path)
 
 	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// Exist reports whether the node has a socket or files of a runtime, or the kubelet's logs.
+func Exist(root Root, table runtimes.Table) bool {
+	paths := append(table.Sockets(), podLogs, containerLogs)
+
+	for _, row := range table {
+		paths = append(paths, row.StateDirs...)
+	}
+
+	return slices.ContainsFunc(paths, root.Exists)
 }
