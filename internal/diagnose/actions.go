@@ -51,8 +51,16 @@ func (f *facts) loweredBefore() *events.LimitChange {
 func limitLowered(f *facts) *finding {
 	if c := f.loweredBefore(); c != nil && f.allocation.Class != "limit_lowered" {
 		ago := phrase.Duration(c.BeforeNS)
-		hit := &finding{confidence: certain, text: fmt.Sprintf("%s lowered %s to %s %s before, below its usage of %s.",
-			process(&c.Writer), f.limit(), phrase.Size(c.NewBytes), ago, phrase.Size(c.UsageBytes))}
+
+		below := "below its usage of " + phrase.Size(c.UsageBytes)
+		if phrase.Size(c.UsageBytes) == phrase.Size(c.NewBytes) {
+			below = "just below its usage"
+		}
+
+		hit := &finding{
+			confidence: certain, brief: "the limit was lowered below the usage " + ago + " before",
+			text: fmt.Sprintf("%s lowered %s to %s %s before, %s.", process(&c.Writer), f.limit(), phrase.Size(c.NewBytes), ago, below),
+		}
 		hit.add("writer of the limit", process(&c.Writer)+", "+ago+" before", f.source(fromKernel))
 		hit.add("used at the write, and the limit that was written",
 			phrase.Size(c.UsageBytes)+", "+phrase.Size(c.NewBytes), f.source(fromCounters))
@@ -65,7 +73,11 @@ func limitLowered(f *facts) *finding {
 		return nil
 	}
 	l, by := f.limiter, "An unknown process"
-	hit := &finding{confidence: confidence, evidence: evidence}
+	hit := &finding{confidence: confidence, evidence: evidence, brief: "the limit was lowered below the usage"}
+
+	if l.LimitBytes != nil && value(l.UsageBytes) > *l.LimitBytes {
+		hit.brief += " of " + phrase.Size(*l.UsageBytes)
+	}
 
 	if t := f.trigger; t != nil {
 		by = process(t)
@@ -84,6 +96,9 @@ func limitLowered(f *facts) *finding {
 
 var nothingKillable = &condition{"nothing could be killed", func(f *facts) bool { return f.passes.NoKillable > 0 }}
 
+// nobodyLeft is why the kernel could not kill.
+const nobodyLeft = "no process is left, or all have oom_score_adj -1000"
+
 // actionRules are about kills that somebody caused on purpose.
 var actionRules = []rule{
 	{
@@ -98,6 +113,7 @@ var actionRules = []rule{
 
 			return &finding{
 				text:       "The OOM kill was requested through sysrq-f; no limit was hit.",
+				brief:      "the kill was requested through sysrq-f",
 				confidence: certain,
 				evidence:   []events.Evidence{item("scope", "sysrq", f.source(fromKernel))},
 			}
@@ -142,6 +158,7 @@ var actionRules = []rule{
 			hit := &finding{
 				text: "No process could be killed for " + f.limit() + ": none is left there, or " +
 					"all are exempt (oom_score_adj -1000).",
+				brief:      nobodyLeft,
 				confidence: certain,
 				evidence:   []events.Evidence{item("outcome", "no killable task", f.source(fromKernel))},
 			}
@@ -149,6 +166,7 @@ var actionRules = []rule{
 				hit.text = "No process could be killed for " + f.limit() + ": its processes are " +
 					"exempt (oom_score_adj -1000), so they keep reclaiming and their " +
 					"allocations keep failing."
+				hit.brief = phrase.Plural(len(exempt), "process") + " with oom_score_adj -1000 may not be killed"
 				hit.add("exempt", phrase.Plural(len(exempt), "process"), f.source("candidates at the kill"))
 			}
 
@@ -178,12 +196,14 @@ var actionRules = []rule{
 
 			hit := &finding{
 				text:       "The kernel panicked instead of killing a process, as vm.panic_on_oom requests.",
+				brief:      "vm.panic_on_oom requests a panic",
 				confidence: certain,
 				evidence:   []events.Evidence{item("outcome", "kernel panic", f.source(fromKernel))},
 			}
 			if f.passes.NoKillable > 0 {
 				hit.text = "The kernel panicked: the node was out of memory and no process could be killed, because all " +
 					"are exempt (oom_score_adj -1000) or none was left."
+				hit.brief = nobodyLeft
 				hit.add("processes that could be killed", "none", f.source(fromKernel))
 			}
 
@@ -215,6 +235,7 @@ var actionRules = []rule{
 			return &finding{
 				text: what + " while the node suspended or hibernated: the OOM killer is turned off then, and " +
 					"nothing was killed.",
+				brief:      "tasks were frozen for suspend or hibernation",
 				confidence: certain,
 				evidence: []events.Evidence{item("OOM invocations while the OOM killer was turned off",
 					fmt.Sprint(max(f.passes.Suspending, 1)), f.source(fromKernel))},

@@ -39,6 +39,7 @@ func allocatingTask(f *facts) *finding {
 	}
 	hit.text = process(&v.Process) + " was killed because its own allocation failed (vm.oom_kill_allocating_task); " +
 		"the kernel did not look for a larger process."
+	hit.brief = "vm.oom_kill_allocating_task made it the victim"
 
 	return hit
 }
@@ -83,6 +84,8 @@ func chosenByScore(f *facts) *finding {
 		text: fmt.Sprintf("%s was not the largest process: %s has %s and was spared because "+
 			"its oom_score_adj is %d and the victim's is %d.",
 			process(&victim.Process), process(&spared.Process), phrase.Size(weighed(spared)), *spared.OOMScoreAdj, *victim.OOMScoreAdj),
+		brief: fmt.Sprintf("%s with %s was spared by oom_score_adj %d",
+			clip(process(&spared.Process)), phrase.Size(weighed(spared)), *spared.OOMScoreAdj),
 		confidence: certain,
 		evidence: []events.Evidence{
 			item("victim "+process(&victim.Process), row(victim), f.source("candidates at the kill")),
@@ -117,9 +120,15 @@ func survivors(f *facts) *finding {
 		return nil
 	}
 
+	text := fmt.Sprintf("%s with oom_score_adj -1000 held %s and could not be killed; the largest is %s.",
+		phrase.Plural(len(exempt), "process"), f.together(held), process(&most.Process))
+	if len(exempt) == 1 {
+		text = fmt.Sprintf("%s, with oom_score_adj -1000, held %s and could not be killed.", process(&most.Process), f.together(held))
+	}
+
 	return &finding{
-		text: fmt.Sprintf("%s with oom_score_adj -1000 held %s and could not be killed; the largest is %s.",
-			phrase.Plural(len(exempt), "process"), f.together(held), process(&most.Process)),
+		text:       text,
+		brief:      phrase.Plural(len(exempt), "unkillable process") + " held " + phrase.ShareOf(held, f.total(), f.whole()),
 		confidence: certain,
 		evidence: []events.Evidence{
 			item("held by processes with oom_score_adj -1000",
@@ -170,6 +179,7 @@ func manyProcesses(f *facts) *finding {
 	return &finding{
 		text: fmt.Sprintf("No single process is to blame: %s named %s together held %s.",
 			phrase.Plural(top.count, "process"), phrase.ClipName(top.comm), f.together(top.held)),
+		brief:      fmt.Sprintf("%s ×%d held %s", clip(top.comm), top.count, phrase.ShareOf(top.held, f.total(), f.whole())),
 		confidence: likely,
 		evidence: []events.Evidence{
 			item("processes named "+phrase.ClipName(top.comm), fmt.Sprintf("%d, %s together, the largest %s",

@@ -13,6 +13,7 @@ import (
 type charge struct {
 	whole  uint64
 	of     string // the whole in words
+	short  string // the whole in a brief
 	node   bool
 	source string
 
@@ -33,16 +34,16 @@ func newCharge(f *facts, m *events.Memory, n *events.NodeState) *charge {
 	case f.is(events.ScopeMemcg) && m != nil:
 		c := memcgCharge(withPagetables(m, f))
 
-		c.whole, c.of, c.source = value(f.limiter.LimitBytes), f.limit(), f.memorySource()
+		c.whole, c.of, c.short, c.source = value(f.limiter.LimitBytes), f.limit(), f.whole(), f.memorySource()
 		if f.limiter.LimitBytes == nil {
-			c.whole = value(f.limiter.UsageBytes)
+			c.whole, c.short = value(f.limiter.UsageBytes), "the usage"
 		}
 
 		return c
 	case f.is(events.ScopeGlobal) && n != nil:
 		c := nodeCharge(n)
 
-		c.whole, c.of, c.source = value(n.TotalBytes), "the node's memory", f.ledgerSource()
+		c.whole, c.of, c.short, c.source = value(n.TotalBytes), "the node's memory", f.whole(), f.ledgerSource()
 		if c.whole == 0 {
 			c.whole = value(f.limiter.LimitBytes)
 		}
@@ -139,6 +140,9 @@ func (c *charge) share(part *uint64) float64 {
 
 	return share(*part, c.whole)
 }
+
+// brief is the part's share of the whole, for a brief: "60 % of the limit".
+func (c *charge) brief(part *uint64) string { return phrase.ShareOf(*part, c.whole, c.short) }
 
 // largest reports whether no known part is larger.
 func (c *charge) largest(part *uint64) bool {

@@ -67,6 +67,7 @@ var contributingRules = []rule{
 				text: fmt.Sprintf("%s is in transparent huge pages, each of them charged in "+
 					"full even if little of it is used.",
 					phrase.PartOf(*c.thp, *c.anon, "anonymous memory")),
+				brief:      phrase.ShareOf(*c.thp, *c.anon, "anonymous memory") + " is in huge pages",
 				confidence: possible,
 				evidence: []events.Evidence{item("anonymous memory in huge pages",
 					phrase.Part(*c.thp, *c.anon), c.source)},
@@ -143,6 +144,7 @@ var contributingRules = []rule{
 			return &finding{
 				text: process(&f.victim.Process) + " was turning swap off or unmerging KSM pages, which takes memory: the " +
 					"kernel kills such a process before all others, whatever its size.",
+				brief:      "the victim was turning swap off or unmerging KSM pages",
 				confidence: certain,
 				evidence:   []events.Evidence{item("chosen", "as the origin of the shortage", f.source(fromKernel))},
 			}
@@ -190,8 +192,7 @@ var contributingRules = []rule{
 		reference: `Kubernetes "Node-pressure Eviction", node out of memory behavior`,
 		match:     lostRace,
 		advice: []advice{
-			{layer: kubernetes, text: "Raise evictionHard for memory.available: the kubelet " +
-				"checks every 10 s, so the margin must cover 10 s of growth."},
+			raiseEviction,
 			{layer: kubernetes, text: "Set evictionSoft above evictionHard with a short grace " +
 				"period, so that the kubelet can terminate pods gracefully in time."},
 		},
@@ -228,14 +229,15 @@ var contributingRules = []rule{
 				text: fmt.Sprintf("Tasks were throttled by memory.high for %s in the %d s "+
 					"before the kill, but throttling did not prevent it.",
 					phrase.Duration(s.TotalNS), f.before.WindowNS/1e9),
+				brief:      "memory.high had throttled tasks for " + phrase.Duration(s.TotalNS),
 				confidence: certain,
 				evidence: []events.Evidence{item("throttled by memory.high", fmt.Sprintf("%s in %s, longest %s",
 					phrase.Duration(s.TotalNS), phrase.Plural(s.Count, "stall"), phrase.Duration(s.MaxNS)), f.source(fromBefore))},
 			}
 		},
 		advice: []advice{
-			{layer: cgroupLayer, text: "Alert on the high counter in memory.events and on PSI " +
-				"of the cgroup: both give early warning."},
+			{layer: cgroupLayer, text: "Alert on the high counter in memory.events of the cgroup."},
+			alertPressure,
 			{layer: application, text: "Shed load or free caches when the memory pressure of " +
 				"the application's own cgroup rises."},
 		},
@@ -249,10 +251,8 @@ var contributingRules = []rule{
 		reference: "Documentation/accounting/psi.rst",
 		match:     stalledBefore,
 		advice: []advice{
-			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s, for " +
-				"the cgroup as well as for the node."},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max: it throttles " +
-				"allocating tasks before reclaim stops making progress.", when: onV2},
+			alertPressure,
+			throttleEarly,
 		},
 	},
 	{
@@ -265,9 +265,11 @@ var contributingRules = []rule{
 		match: func(f *facts) *finding {
 			hit := &finding{confidence: certain}
 			var names []string
+			var most uint64
 
 			for _, g := range f.before.Guardians {
 				if g.TotalNS >= guardianNS {
+					most = max(most, g.TotalNS)
 					names = append(names, fmt.Sprintf("%s for %s", phrase.ClipName(g.Unit), phrase.Duration(g.TotalNS)))
 					hit.add("stalled: "+phrase.ClipName(g.Unit), phrase.Duration(g.TotalNS), f.source(fromBefore))
 				}
@@ -276,7 +278,16 @@ var contributingRules = []rule{
 			if len(names) == 0 {
 				return nil
 			}
+
 			hit.text = "Critical services of the node stalled in reclaim: " + phrase.FirstFew(names) + "."
+			if len(names) == 1 {
+				hit.text = "A critical service of the node stalled in reclaim: " + names[0] + "."
+			}
+
+			hit.brief = phrase.Plural(len(names), "critical service") + " stalled in reclaim, for up to " + phrase.Duration(most)
+			if len(names) == 1 {
+				hit.brief = "a critical service stalled in reclaim for " + phrase.Duration(most)
+			}
 
 			return hit
 		},
@@ -345,6 +356,8 @@ func killLoop(f *facts) *finding {
 	}}
 
 	hit.text = fmt.Sprintf("The workload was killed %d times within %s", len(times), phrase.Duration(uint64(span)))
+	hit.brief = fmt.Sprintf("the workload was killed %d times within %s", len(times), phrase.Duration(uint64(span)))
+
 	if v := f.victim; v != nil && v.StartTime != nil && f.time.After(*v.StartTime) {
 		lived := phrase.Duration(uint64(f.time.Sub(*v.StartTime)))
 		hit.text += ", this time " + lived + " after it started"
@@ -376,6 +389,7 @@ func afterAnother(f *facts) *finding {
 			text: fmt.Sprintf("%s had been killed for the same limit %s earlier. Its memory "+
 				"was not freed yet, so the kernel killed another process.",
 				k.Victim, phrase.Duration(uint64(gap))),
+			brief:      fmt.Sprintf("%s, killed %s before, still held its memory", clip(k.Victim), phrase.Duration(uint64(gap))),
 			confidence: likely,
 			evidence: []events.Evidence{item("earlier kill for the same limit",
 				fmt.Sprintf("%s, %s before, incident %s",
@@ -407,6 +421,7 @@ func lostRace(f *facts) *finding {
 		text: fmt.Sprintf("Eviction came too late: memory.available had been below the %s "+
 			"eviction threshold for %s, and the kubelet had not freed any memory yet.",
 			which, phrase.Duration(*since)),
+		brief:      fmt.Sprintf("the %s eviction threshold was crossed %s before", which, phrase.Duration(*since)),
 		confidence: confidence,
 		evidence:   []events.Evidence{item("below the "+which+" threshold for", phrase.Duration(*since), source)},
 	}
@@ -444,6 +459,7 @@ func nextLimit(f *facts) *finding {
 			text: fmt.Sprintf("Raising %s alone is not enough: the next limit up, that of %s, "+
 				"has only %s left.",
 				f.limit(), ancestorName(r), phrase.Size(left)),
+			brief:      fmt.Sprintf("the limit of %s has only %s left", clip(ancestorName(r)), phrase.Size(left)),
 			confidence: certain,
 			evidence: []events.Evidence{
 				item("usage of the limit of "+ancestorName(r), phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters)),
@@ -499,8 +515,11 @@ func stalledBefore(f *facts) *finding {
 	}}
 
 	hit.text = fmt.Sprintf("Tasks stalled in reclaim for %s before the kill", phrase.Duration(s.TotalNS))
+	hit.brief = "tasks stalled in reclaim for " + phrase.Duration(s.TotalNS)
+
 	if fruitless >= fruitlessSeconds {
-		hit.text += fmt.Sprintf(", without any progress in the last %d s", fruitless)
+		hit.text += fmt.Sprintf("; none of the reclaim in the last %d s freed anything", fruitless)
+		hit.brief = fmt.Sprintf("reclaim made no progress in the last %d s", fruitless)
 		hit.add("seconds without progress before the kill", fmt.Sprint(fruitless), f.source(fromBefore))
 	}
 	hit.text += "."
@@ -541,6 +560,7 @@ func initSpared(f *facts) *finding {
 		text: fmt.Sprintf("%s was not PID 1 of %s: unless PID 1 exits as well, the container "+
 			"keeps running without the process, and nothing restarts it.",
 			process(&f.victim.Process), phrase.Cgroup("", f.victim.Workload, f.victim.Cgroup)),
+		brief:      "the victim was not PID 1, so the container runs on",
 		confidence: likely,
 		evidence:   []events.Evidence{item("victims that were PID 1 of a container", "none", f.source(fromKernel))},
 	}

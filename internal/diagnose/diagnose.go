@@ -26,11 +26,17 @@ const (
 // textRunes bounds the text of a cause: a few sentences with clipped names.
 const textRunes = 600
 
+// briefRunes bounds the brief of a cause, briefName a name in it.
+const (
+	briefRunes = 80
+	briefName  = 32
+)
+
 // finding is what a rule concludes from its evidence.
 type finding struct {
-	text       string
-	confidence string
-	evidence   []events.Evidence
+	text, brief string // as events.Cause has them
+	confidence  string
+	evidence    []events.Evidence
 	// weight orders findings of one class and confidence: the share of what ran out
 	// that the finding explains, 0 where it is about none.
 	weight float64
@@ -107,13 +113,17 @@ func causes(f *facts, rules []rule) []events.Cause {
 	var list []events.Cause
 	for _, hit := range found {
 		list = append(list, events.Cause{
-			ID: hit.rule.id, Text: phrase.ClipEnds(hit.text, textRunes), Confidence: hit.confidence, Evidence: hit.evidence,
+			ID: hit.rule.id, Text: phrase.ClipEnds(hit.text, textRunes),
+			Brief: phrase.ClipEnds(phrase.Sanitize(hit.brief), briefRunes), Confidence: hit.confidence, Evidence: hit.evidence,
 			Advice: hit.rule.advise(f), Reference: hit.rule.reference,
 		})
 	}
 
 	return list
 }
+
+// clip shortens a name for a brief.
+func clip(name string) string { return phrase.ClipEnds(name, briefName) }
 
 func doubt(confidence string) int {
 	return slices.Index([]string{certain, likely, possible}, confidence)

@@ -284,6 +284,10 @@ func TestRandomIncidents(t *testing.T) {
 				utf8.RuneCountInString(c.Text) > longest {
 				t.Fatalf("got cause %+v, want text of at most %d runes, evidence, advice and a confidence", c, longest)
 			}
+
+			if wrong := wrongBrief(c.Brief, briefRunes+1); wrong != "" {
+				t.Fatalf("%s: got brief %q, want %s", c.ID, c.Brief, wrong)
+			}
 		}
 	}
 
@@ -315,8 +319,8 @@ func FuzzDiagnose(f *testing.F) {
 		journal.Add(&inc)
 
 		for _, c := range journal.Diagnose(&inc) {
-			if c.Text == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 {
-				t.Errorf("got cause %+v, want text, evidence and advice", c)
+			if c.Text == "" || c.Brief == "" || len(c.Evidence) == 0 || len(c.Advice) == 0 {
+				t.Errorf("got cause %+v, want text, a brief, evidence and advice", c)
 			}
 		}
 	})

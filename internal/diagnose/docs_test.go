@@ -32,6 +32,8 @@ func document() string {
 	var b strings.Builder
 	b.WriteString(intro)
 
+	samples := briefs()
+
 	for _, h := range headings {
 		fmt.Fprintf(&b, "\n## %s\n", h.title)
 
@@ -40,7 +42,7 @@ func document() string {
 				continue
 			}
 
-			fmt.Fprintf(&b, "\n### %s\n\n%s\n\n- Evidence: %s.\n", r.id, r.means, r.needs)
+			fmt.Fprintf(&b, "\n### %s\n\n%s\n\n- In brief: %s\n- Evidence: %s.\n", r.id, r.means, samples[r.id], r.needs)
 
 			for _, a := range r.advice {
 				when := ""
@@ -58,6 +60,23 @@ func document() string {
 	return b.String()
 }
 
+// briefs has the brief of each rule's first case.
+func briefs() map[string]string {
+	samples := map[string]string{}
+
+	for _, tt := range cases() {
+		if samples[tt.rule] != "" {
+			continue
+		}
+
+		if c := find(Diagnose(tt.make(), tt.history), tt.rule); c != nil {
+			samples[tt.rule] = c.Brief
+		}
+	}
+
+	return samples
+}
+
 const intro = `# Causes
 
 The causes that the rules of ` + "`internal/diagnose`" + ` can find for an incident, in the key ` + "`causes`" + `. A rule reports its cause
@@ -69,6 +88,9 @@ The best explanation comes first: causes that explain the kill by themselves, in
 contributing factors, then causes that are only possible. Within a section, the better supported cause comes first
 (` + "`certain`, `likely`, `possible`" + `), then the one that explains more of the memory. A cause of section "Resources"
 counts as a contributing factor if its share is too small to explain the kill.
+
+A cause has a ` + "`text`" + ` of one to three sentences, and a ` + "`brief`" + `: a clause of a few words for a summary or a column.
+"In brief" is an example of it.
 
 "The limit" is the limit that was hit; if the node ran out of memory, it is the node's memory. Paths that start with
 Documentation/ or mm/ refer to the kernel source.

@@ -35,7 +35,7 @@ func nodeExhausted(f *facts) *finding {
 	if f.ofOtherZone(s) != nil || f.cmaExplains(s) || !proven && (f.muchFree(s) || fragmentation(f) != nil) {
 		return nil
 	}
-	hit := &finding{confidence: likely, text: "The node ran out of memory"}
+	hit := &finding{confidence: likely, text: "The node ran out of memory", brief: "what used the node's memory is not known"}
 
 	switch {
 	case f.unsure && !proven:
@@ -46,6 +46,10 @@ func nodeExhausted(f *facts) *finding {
 		if reclaimable, known := f.reclaimable(); known && share(reclaimable, value(f.state.TotalBytes)) < reclaimableShare {
 			hit.confidence = certain
 		}
+	}
+
+	if size := f.victimSize(); size > 0 {
+		hit.brief = "the victim used " + phrase.ShareOf(size, value(f.state.TotalBytes), f.whole())
 	}
 
 	f.holderOfNode(hit)
@@ -79,6 +83,7 @@ func (f *facts) holderOfNode(hit *finding) {
 		return
 	}
 	hit.text += ": anonymous memory accounts for " + phrase.PartOf(*n.AnonBytes, whole, "it")
+	hit.brief = "anonymous memory is " + phrase.ShareOf(*n.AnonBytes, whole, f.whole())
 }
 
 // proof adds what shows that memory was used up.

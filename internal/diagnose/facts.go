@@ -236,6 +236,15 @@ func (f *facts) is(scopes ...events.Scope) bool { return slices.Contains(scopes,
 // limit is the limit in words.
 func (f *facts) limit() string { return phrase.Limit(&f.limiter) }
 
+// whole is what ran out, for a brief: whose limit it is has been named before.
+func (f *facts) whole() string {
+	if f.ofNode() {
+		return "the node's memory"
+	}
+
+	return "the limit"
+}
+
 // total is what ran out, in bytes; 0 if it is not known.
 func (f *facts) total() uint64 {
 	switch {

@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -20,10 +21,10 @@ var (
 	initExited  = &condition{"PID 1 exited", func(f *facts) bool { return f.follows.Kind == events.AfterPIDNS }}
 )
 
-// followRules are about kills that came of an OOM kill.
+// followRules are about kills that are a consequence of an OOM kill.
 var followRules = []rule{{
 	id: "followed_oom",
-	means: "The kill came of an OOM kill in the same unit, container or PID namespace: systemd stopped the rest of the " +
+	means: "The kill was a consequence of an OOM kill in the same unit, container or PID namespace: systemd stopped the rest of the " +
 		"unit (OOMPolicy=stop is the default), a probe failed because a process was missing, or PID 1 exited. The cause " +
 		"is that of the OOM kill.",
 	needs: fmt.Sprintf("a kill from user space, and an OOM kill in the same instance of the workload at most %.0f minutes before. "+
@@ -32,7 +33,7 @@ var followRules = []rule{{
 	reference: "systemd.service(5) OOMPolicy=; systemd.kill(5); Kubernetes \"Configure Liveness, Readiness and Startup Probes\"",
 	match:     followedOOM,
 	advice: []advice{
-		{layer: application, text: "Look at the causes of the OOM kill: this kill is only what came of it."},
+		{layer: application, text: "Look at the causes of the OOM kill: this kill is only a consequence of it."},
 		{
 			layer: cgroupLayer, text: "Set OOMPolicy=continue if the unit can go on without the process that was killed, or " +
 				"OOMPolicy=kill to end all of it at once. Raise MemoryMax= of the unit if its limit was hit.",
@@ -60,9 +61,9 @@ func followedOOM(f *facts) *finding {
 		return nil
 	}
 
-	victim := phrase.ClipName(after.Victim)
-	if victim == "" {
-		victim = "a process"
+	victim, kill := phrase.ClipName(after.Victim), "an OOM kill"
+	if victim != "" {
+		kill = "the OOM kill of " + victim
 	}
 
 	when := "before"
@@ -80,9 +81,16 @@ func followedOOM(f *facts) *finding {
 		where = "unit"
 	}
 
-	hit.text = fmt.Sprintf("This kill came of an OOM kill: the OOM killer had killed %s in the same %s %s, and %s.",
-		victim, where, when, f.consequence(after))
-	hit.add("OOM kill before", phrase.Join(", ", victim, when, idOf(after)), "earlier incident")
+	hit.text = fmt.Sprintf("This kill is a consequence of %s in the same %s %s: %s.", kill, where, when, f.consequence(after))
+	hit.brief = f.briefly(after) + " after "
+
+	if after.Victim == "" {
+		hit.brief += "an OOM kill"
+	} else {
+		hit.brief += "the OOM kill of " + clip(after.Victim)
+	}
+
+	hit.add("OOM kill before", phrase.Join(", ", cmp.Or(victim, "a process"), when, idOf(after)), "earlier incident")
 
 	if after.TermAfterNS != nil {
 		hit.add("SIGTERM after that kill", phrase.Duration(*after.TermAfterNS), f.source("kernel at the signal"))
@@ -115,6 +123,22 @@ func (f *facts) consequence(after *events.Follows) string {
 	}
 
 	return "what was left was killed then"
+}
+
+// briefly is consequence in a few words.
+func (f *facts) briefly(after *events.Follows) string {
+	switch {
+	case after.Kind == events.AfterUnitStop && f.killer.Reason == events.ReasonTimeout:
+		return "the unit did not stop in time"
+	case after.Kind == events.AfterUnitStop:
+		return "the unit was stopped"
+	case after.Kind == events.AfterProbe:
+		return "a probe failed"
+	case after.Kind == events.AfterPIDNS:
+		return "PID 1 exited"
+	}
+
+	return "the rest was killed"
 }
 
 // mayFollowOOM reports whether an OOM kill in the same instance may be behind this kill. A person,

@@ -56,6 +56,12 @@ func TestGolden(t *testing.T) {
 			inc := s.make()
 			inc.Causes = Diagnose(inc, s.history)
 
+			for _, c := range inc.Causes {
+				if wrong := wrongBrief(c.Brief, briefRunes+1); wrong != "" {
+					t.Errorf("%s: got brief %q, want %s", c.ID, c.Brief, wrong)
+				}
+			}
+
 			var out bytes.Buffer
 			for _, width := range []int{80, 0} {
 				if err := view.NewText(&out, view.TextOptions{Width: width, Location: time.UTC}).Write(inc); err != nil {

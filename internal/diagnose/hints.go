@@ -28,9 +28,11 @@ var hintRules = []rule{
 			case l.SwapLimitBytes != nil && *l.SwapLimitBytes == 0 && !c.node && !f.limiter.V1():
 				hit.text = "The cgroup may not use swap, so even a brief spike in anonymous " +
 					"memory is fatal."
+				hit.brief = "the cgroup may not use swap"
 				hit.evidence = []events.Evidence{item("memory.swap.max", "0", f.source(fromCounters))}
 			case n.SwapTotalBytes != nil && *n.SwapTotalBytes == 0:
 				hit.text = "The node has no swap, so even a brief spike in anonymous memory is fatal."
+				hit.brief = "the node has no swap"
 				hit.evidence = []events.Evidence{item("swap of the node", "none", f.nodeSource("/proc/meminfo"))}
 			default:
 				return nil

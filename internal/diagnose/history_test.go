@@ -152,7 +152,7 @@ func TestLoopOfKills(t *testing.T) {
 	})
 
 	c := find(j.Diagnose(now), "kill_loop")
-	if c == nil || !strings.Contains(c.Text, "5 times within 20 min 0 s, this time 1 min 0 s after it started") {
+	if c == nil || !strings.Contains(c.Text, "5 times within 20 min, this time 1 min after it started") {
 		t.Errorf("got %+v, want 5 kills and the age of the last victim", c)
 	}
 }

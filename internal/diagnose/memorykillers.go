@@ -36,8 +36,8 @@ var memoryKillerRules = []rule{
 		"a kill from user space with reason eviction; it is for memory where the kubelet's log names memory, or "+
 			"memory.available was at or below its hard threshold",
 		`Kubernetes "Node-pressure Eviction"`,
-		func(f *facts, k *events.Killer) (string, bool) {
-			return evictedText(f), k.Reason == events.ReasonEviction
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
+			return evictedText(f), evictedBrief(f), k.Reason == events.ReasonEviction
 		},
 		advice{
 			layer: kubernetes, text: "Set the pod's request close to the p95 to p99 of real " +
@@ -64,9 +64,9 @@ var memoryKillerRules = []rule{
 			"pressure, of swap usage or by a rule, before the kernel had to.",
 		"a kill from user space, sent by systemd-oomd or oomd",
 		"systemd-oomd.service(8), oomd.conf(5)",
-		func(f *facts, k *events.Killer) (string, bool) {
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
 			return k.Path + " killed " + oomdVictims(k) + oomdReason(f, k) + "; the kernel's OOM killer did not run.",
-				k.Path == events.PathSystemdOOMD || k.Path == events.PathOOMD
+				oomdBrief(f, k), k.Path == events.PathSystemdOOMD || k.Path == events.PathOOMD
 		},
 		advice{layer: kernel, text: "Check the daemon's log for the threshold that was " +
 			"exceeded, and monitor PSI some and full over 60 s and 300 s."},
@@ -93,14 +93,14 @@ var memoryKillerRules = []rule{
 			"memory and swap fell below the daemon's thresholds; nohang has some for zram and PSI, too.",
 		"a kill from user space, sent by earlyoom or nohang",
 		"earlyoom(1), nohang(8)",
-		func(f *facts, k *events.Killer) (string, bool) {
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
 			if k.Path == events.PathNohang {
 				return "nohang killed the process because one of its thresholds was exceeded: for available memory and swap, " +
-					"zram, or PSI.", true
+					"zram, or PSI.", "a threshold of nohang was exceeded", true
 			}
 
 			return "earlyoom killed the process because the node's available memory and swap fell below the daemon's thresholds.",
-				k.Path == events.PathEarlyOOM
+				"available memory and swap fell below a threshold", k.Path == events.PathEarlyOOM
 		},
 		advice{layer: kernel, text: "Check the daemon's log for the measured percentages."},
 		advice{
@@ -160,6 +160,27 @@ func evictedText(f *facts) string {
 	return text + ". No limit of the pod was hit."
 }
 
+// evictedBrief is evictedText in a few words.
+func evictedBrief(f *facts) string {
+	e := f.eviction
+
+	switch f.evictedFor() {
+	case evictedForOther:
+		return "evicted for " + clip(f.killer.Resource) + ", not for memory"
+	case evictedForUnknown:
+		return "evicted for a resource that is not known"
+	}
+
+	switch {
+	case e.AvailableBytes == nil:
+		return "evicted for memory of the node"
+	case e.HardBytes == nil:
+		return "evicted at " + phrase.Size(*e.AvailableBytes) + " available on the node"
+	}
+
+	return "evicted at " + phrase.Size(*e.AvailableBytes) + " available, the threshold is " + phrase.Size(*e.HardBytes)
+}
+
 // oomdOnPressure reports whether the daemon's log has pressure as the reason. A live trace does
 // not see which of its two thresholds was exceeded.
 func (f *facts) oomdOnPressure() bool {
@@ -190,4 +211,22 @@ func oomdReason(f *facts, k *events.Killer) string {
 	}
 
 	return " because of memory pressure or swap usage"
+}
+
+// oomdBrief is oomdReason in a few words.
+func oomdBrief(f *facts, k *events.Killer) string {
+	l := &f.limiter
+
+	switch {
+	case k.Reason == events.ReasonSwap && l.SwapLimitBytes != nil && l.SwapUsageBytes != nil:
+		return phrase.ShareOf(*l.SwapUsageBytes, *l.SwapLimitBytes, "swap") + " was used"
+	case k.Reason == events.ReasonSwap:
+		return "swap was nearly used up"
+	case k.Reason == events.ReasonRule:
+		return "a rule of " + clip(k.Path) + " applied"
+	case f.oomdOnPressure() && l.Cgroup != nil:
+		return "memory pressure of " + clip(phrase.Cgroup(l.Level, l.Workload, l.Cgroup))
+	}
+
+	return "memory pressure or swap usage was too high"
 }

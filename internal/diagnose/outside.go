@@ -34,6 +34,7 @@ func outsideContainers(f *facts) *finding {
 		hit.weight = share(size, *total)
 		hit.text = fmt.Sprintf("%s, running outside any container, used %s",
 			process(hog), phrase.PartOf(size, *total, "the node's memory"))
+		hit.brief = clip(process(hog)) + ", in no container, used " + phrase.ShareOf(size, *total, f.whole())
 	}
 
 	hit.confidence = likely
@@ -63,6 +64,7 @@ func (f *facts) hostUsage(total uint64) *finding {
 
 	hit.text = fmt.Sprintf("Memory outside pods filled the node: %s, while all pods together used %s",
 		phrase.PartOf(outside, total, "it"), phrase.Size(*pods.UsageBytes))
+	hit.brief = phrase.ShareOf(outside, total, f.whole()) + " was used outside of pods"
 	hit.add("used outside of pods", phrase.Part(outside, total),
 		f.nodeSource("/proc/meminfo and memory.current of kubepods"))
 	hit.add("used by all pods", phrase.Part(*pods.UsageBytes, total), f.nodeSource("memory.current of kubepods"))

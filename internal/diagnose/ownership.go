@@ -141,6 +141,24 @@ func (f *facts) ancestorText() string {
 	return limit + " was hit, not that of " + phrase.Cgroup("", f.victim.Workload, nil) + "."
 }
 
+// ancestorBrief is ancestorText in few words, without the limit that was hit.
+func (f *facts) ancestorBrief() string {
+	if f.victim == nil || f.victim.Workload.Innermost() == "" || f.limiter.Workload.Same(f.victim.Workload) {
+		return "the limit of the victim's own cgroup was not hit"
+	}
+
+	return "the limit of " + shortPlace(f.victim.Workload) + " was not hit"
+}
+
+// shortPlace is a workload in a brief: "container app", "sshd.service".
+func shortPlace(w *events.Workload) string {
+	if w.Innermost() == events.LevelContainer {
+		return "container " + clip(phrase.Container(w))
+	}
+
+	return clip(phrase.Innermost(w))
+}
+
 // isNodeContainer reports whether the limiter is a container, and the victim was in a
 // container or pod inside it.
 func (f *facts) isNodeContainer() bool {

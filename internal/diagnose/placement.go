@@ -4,6 +4,7 @@ package diagnose
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/oom"
@@ -56,8 +57,8 @@ var placementRules = []rule{
 		id: "not_memory",
 		means: "Exit status 137 looks like an OOM kill, but this was not one: memory was left " +
 			"at every limit above the process.",
-		needs: fmt.Sprintf("a kill from user space that was not for memory, and by nobody who stops what lost a process "+
-			"to the OOM killer in the %.0f minutes before; usage below %s of "+
+		needs: fmt.Sprintf("a kill from user space that was not for memory, and no clean-up after an OOM kill in the same "+
+			"workload in the %.0f minutes before; usage below %s of "+
 			"every limit in the memcg ancestry, with at least one limit; PSI some (10 s), "+
 			"where known, below %.0f %%; MemAvailable, where known, at least %s of the node",
 			oom.FollowWithin.Minutes(), phrase.Percent(idleShare), idlePSI, phrase.Percent(idleAvailable)),
@@ -70,8 +71,8 @@ var placementRules = []rule{
 	},
 	{
 		id: "node_overcommitted",
-		means: "All pods together used more memory than the node has, or than is allocatable " +
-			"to pods: the sum of their limits exceeds it.",
+		means: "All pods together used so much that the node ran out of memory, or all that is allocatable to pods: " +
+			"their limits did not keep them from it.",
 		needs: fmt.Sprintf("the limit of kubepods was hit; or scope global, and kubepods uses "+
 			"at least %s of the node",
 			phrase.Percent(podsShare)),
@@ -82,8 +83,7 @@ var placementRules = []rule{
 				"that the scheduler can plan for it, and keep limits within 20 to 40 % above the requests."},
 			{layer: kubernetes, text: "Make critical pods Guaranteed, and add nodes with the " +
 				"cluster autoscaler."},
-			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for " +
-				"memory.available so that the kubelet acts before the kernel.", when: nodeRanOut},
+			raiseEviction.only(nodeRanOut),
 		},
 	},
 	{
@@ -124,8 +124,7 @@ var placementRules = []rule{
 				"lxc.cgroup2.memory.max, MemoryMax= of its unit), or limit what runs in it.", when: guestLimit},
 			{layer: cgroupLayer, text: "Give the node container more memory (docker update --memory): the kubelet or runtime " +
 				"inside plans with the memory of the whole machine unless it is configured otherwise.", when: nodeContainerLimit},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max on the largest users " +
-				"to throttle them early.", when: onV2},
+			throttleEarly,
 		},
 	},
 	{
@@ -186,6 +185,7 @@ func protected(f *facts) *finding {
 	hit := &finding{
 		text: fmt.Sprintf("memory.min protects %s from reclaim, so only the rest could give way.",
 			phrase.PartOf(*min, whole, f.limit())),
+		brief:      "memory.min protects " + phrase.ShareOf(*min, whole, f.whole()) + " from reclaim",
 		confidence: certain, weight: share(*min, whole), minor: share(*min, whole) < majorShare,
 	}
 	hit.add("protected by memory.min of cgroups below", phrase.Part(*min, whole), f.source(fromCounters))
@@ -203,6 +203,7 @@ func nodeOvercommitted(f *facts) *finding {
 		hit := &finding{
 			text: "All pods together reached the limit set for them (node allocatable): the " +
 				"node is overcommitted.",
+			brief:      "the pods used all that is allocatable to them",
 			confidence: certain, evidence: limitEvidence(f),
 		}
 		hit.evidence = append(hit.evidence, shareEvidence(f)...)
@@ -236,8 +237,8 @@ func nodeOvercommitted(f *facts) *finding {
 	if hit.weight >= podsMajor {
 		hit.confidence = certain
 	}
-	hit.text = fmt.Sprintf("The node ran out of memory while pods used %s. The pods' limits "+
-		"allow more than the node has.",
+	hit.brief = "the pods used " + phrase.ShareOf(used, *n.TotalBytes, f.whole())
+	hit.text = fmt.Sprintf("The node ran out of memory while pods used %s: it has no room for all of them.",
 		phrase.PartOf(used, *n.TotalBytes, "it"))
 
 	return hit
@@ -291,36 +292,81 @@ func ancestorLimit(f *facts) *finding {
 	if own, known := f.isOwnLimit(); own || !known {
 		return nil
 	}
-	hit := &finding{confidence: certain, evidence: limitEvidence(f), text: f.ancestorText()}
+	hit := &finding{confidence: certain, evidence: limitEvidence(f), text: f.ancestorText(), brief: f.ancestorBrief()}
 
-	if r := f.ownCgroup(); r != nil && r.UsageBytes != nil {
+	top, own := f.largestUser(), f.ownCgroup()
+	if own != nil && own.UsageBytes == nil {
+		own = nil
+	}
+
+	ownIsTop := false
+	if top != nil && own != nil {
+		ownIsTop, _ = top.Cgroup.Same(&own.Cgroup)
+	}
+
+	largest := ""
+	if top != nil {
+		largest = phrase.PartOf(*top.UsageBytes, *f.limiter.UsageBytes, "the usage")
+	}
+
+	if r := own; r != nil {
 		name := phrase.Cgroup(r.Level, r.Workload, &r.Cgroup)
+
+		subject := phrase.Capitalize(name)
+		if strings.HasSuffix(hit.text, "not that of "+name+".") {
+			subject = "It"
+		}
+
+		short := clip(name)
+		if r.Level == events.LevelContainer && r.Workload != nil {
+			short = shortPlace(r.Workload)
+		}
 
 		switch max := f.limiter.LimitBytes; {
 		case r.MaxBytes == nil:
+			hit.brief = short + " has no limit of its own"
 			hit.add("used in "+name, phrase.Size(*r.UsageBytes)+", no limit of its own", f.source(fromCounters))
 		default:
-			hit.text += fmt.Sprintf(" %s had used %s of its %s (%s).", phrase.Capitalize(name), phrase.Size(*r.UsageBytes),
+			hit.text += fmt.Sprintf(" %s had used %s of its %s (%s)", subject, phrase.Size(*r.UsageBytes),
 				phrase.Size(*r.MaxBytes), phrase.Percent(share(*r.UsageBytes, *r.MaxBytes)))
+			if ownIsTop {
+				hit.text += ", and was the largest user"
+				largest = ""
+			}
+			hit.text += "."
+
+			hit.brief = short + " was at " + phrase.ShareOf(*r.UsageBytes, *r.MaxBytes, "its own limit")
 
 			hit.add("usage of the own limit of "+name, phrase.Part(*r.UsageBytes, *r.MaxBytes), f.source(fromCounters))
 
 			if max != nil && *r.MaxBytes > *max {
 				hit.text += " Its limit is higher than " + f.limit() + ", so it can never take effect."
+				hit.brief = short + " has a higher limit, which never applies"
 			}
 		}
 	}
 
-	if len(f.shares) > 0 {
-		top := f.shares[0]
-		if top.UsageBytes != nil && f.limiter.UsageBytes != nil && share(*top.UsageBytes, *f.limiter.UsageBytes) >= topShare {
-			hit.text += fmt.Sprintf(" The largest user was %s with %s.", phrase.Cgroup(top.Level, top.Workload, &top.Cgroup),
-				phrase.PartOf(*top.UsageBytes, *f.limiter.UsageBytes, "the usage"))
-		}
-		hit.evidence = append(hit.evidence, shareEvidence(f)...)
+	if largest != "" {
+		hit.text += fmt.Sprintf(" The largest user was %s with %s.", phrase.Cgroup(top.Level, top.Workload, &top.Cgroup), largest)
 	}
 
+	hit.evidence = append(hit.evidence, shareEvidence(f)...)
+
 	return hit
+}
+
+// largestUser is the cgroup with most of the limiter's usage, nil if none has that much.
+func (f *facts) largestUser() *events.Share {
+	if len(f.shares) == 0 || f.limiter.UsageBytes == nil {
+		return nil
+	}
+
+	top := &f.shares[0]
+	if top.UsageBytes == nil || share(*top.UsageBytes, *f.limiter.UsageBytes) < topShare {
+		return nil
+	}
+
+	return top
 }
 
 // ownCgroup is the victim's cgroup below the limiter, or the lowest that is known.
@@ -371,6 +417,7 @@ func swapExhausted(f *facts) *finding {
 		text: fmt.Sprintf("The node's swap of %s was used up, so no more anonymous memory "+
 			"could be swapped out.",
 			phrase.Size(*n.SwapTotalBytes)),
+		brief:      "the node's swap of " + phrase.Size(*n.SwapTotalBytes) + " was used up",
 		confidence: certain, minor: true,
 		evidence: []events.Evidence{item("usage of the node's swap", phrase.Part(used, *n.SwapTotalBytes), f.nodeSource("/proc/meminfo"))},
 	}
@@ -383,6 +430,7 @@ func (f *facts) cgroupSwapExhausted() *finding {
 			text: fmt.Sprintf("All swap that %s may use (%s) was used up, so no more anonymous "+
 				"memory could be swapped out.",
 				whose, phrase.Size(limit)),
+			brief:      "memory.swap.max of " + phrase.Size(limit) + " was used up",
 			confidence: certain,
 			evidence:   []events.Evidence{item("usage of "+file, phrase.Part(usage, limit), f.source(fromCounters))},
 		}
@@ -429,6 +477,7 @@ func groupKill(f *facts) *finding {
 	hit := &finding{
 		text: fmt.Sprintf("%s was chosen, and %s died with it because memory.oom.group is set %s.",
 			process(&f.victim.Process), phrase.Plural(members, "more process"), at),
+		brief:      "memory.oom.group killed " + phrase.Plural(members, "more process") + " with it",
 		confidence: certain,
 		minor:      value(f.victim.IsContainerInit),
 		evidence: []events.Evidence{
@@ -456,6 +505,7 @@ func notMemory(f *facts) *finding {
 	}
 	hit := &finding{confidence: likely}
 	var usages []string
+	var fullest float64
 
 	for i := range f.ancestry {
 		r := &f.ancestry[i]
@@ -466,6 +516,7 @@ func notMemory(f *facts) *finding {
 		if r.UsageBytes == nil || share(*r.UsageBytes, *r.MaxBytes) >= idleShare || *r.MaxBytes == 0 {
 			return nil
 		}
+		fullest = max(fullest, share(*r.UsageBytes, *r.MaxBytes))
 		ratio := phrase.Part(*r.UsageBytes, *r.MaxBytes)
 		usages = append(usages, fmt.Sprintf("%s level, %s was in use", r.Level, ratio))
 		hit.add("usage of the limit of "+phrase.Cgroup(r.Level, r.Workload, &r.Cgroup), ratio, f.source("page counters at the signal"))
@@ -491,6 +542,8 @@ func notMemory(f *facts) *finding {
 		hit.confidence = certain
 		hit.add("PSI memory some, 10 s", fmt.Sprintf("%.1f %%", n.PSISome.Avg10), f.nodeSource("/proc/pressure/memory"))
 	}
+
+	hit.brief = "no memory limit was near (" + phrase.Percent(fullest) + " used at most)"
 
 	hit.text = "Memory was not the reason: no limit was close to being reached. At " + usages[0]
 	if len(usages) > 1 {

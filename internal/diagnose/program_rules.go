@@ -24,8 +24,10 @@ const (
 	uncountedShare = 0.10
 	// ownShare of the limit in one process makes it the one that filled it.
 	ownShare = 0.50
-	// startBytes is far more than it takes to start a container. Any program may have the name of runc init.
-	startBytes = 128 << 20
+	// usualStartBytes is the most that it usually takes to start a container, startBytes far more
+	// than that. Any program may have the name of runc init.
+	usualStartBytes = 32 << 20
+	startBytes      = 128 << 20
 	// mappedShare of shared memory that processes have mapped: the rest may be files.
 	mappedShare = 0.50
 )
@@ -51,6 +53,7 @@ var programResourceRules = []rule{
 
 			return likely
 		},
+		brief: "mapped shared memory holds %s",
 		text: func(f *facts, c *charge, amount string) string {
 			m := f.mappedBy(*c.shmem)
 			text := fmt.Sprintf("Shared memory takes up %s. ", amount)
@@ -93,11 +96,11 @@ var programResourceRules = []rule{
 // programPlacementRules are about limits that are too low for what the program is.
 var programPlacementRules = []rule{
 	{
-		id: "container_start",
-		means: "The limit is lower than what it takes to start a container: runc was killed before the container's " +
-			"own program ran.",
-		needs: fmt.Sprintf("scope memcg; the victim is runc init, with at least %s of the limit, which is %s at most",
-			phrase.Percent(ownShare), phrase.Size(startBytes)),
+		id:    "container_start",
+		means: "Starting the container took more than the limit: runc was killed before the container's own program ran.",
+		needs: fmt.Sprintf("scope memcg; the victim is runc init, with at least %s of the limit, which is %s at most. Certain up to "+
+			"%s, which is the most that a start usually takes",
+			phrase.Percent(ownShare), phrase.Size(startBytes), phrase.Size(usualStartBytes)),
 		reference: "github.com/opencontainers/runc, libcontainer/nsenter/nsexec.c",
 		instead:   []string{"own_limit", "ancestor_limit", "many_processes"},
 		match:     containerStart,
@@ -253,13 +256,23 @@ func containerStart(f *facts) *finding {
 		return nil
 	}
 
-	return &finding{
+	hit := &finding{
 		text: fmt.Sprintf("%s of %s is less than it takes to start a container: %s was killed before the container's own program ran.",
 			phrase.Capitalize(f.limit()), phrase.Size(limit), process(&f.victim.Process)),
+		brief:      "starting a container takes more than the limit",
 		confidence: certain,
 		evidence: append(limitEvidence(f),
 			item("memory of "+process(&f.victim.Process), phrase.Part(f.victimSize(), limit), f.source(fromKernel))),
 	}
+
+	if limit > usualStartBytes {
+		hit.confidence = likely
+		hit.text = fmt.Sprintf("%s was killed before the container's own program ran: to start the container took %s, more than usual.",
+			process(&f.victim.Process), phrase.PartOf(f.victimSize(), limit, f.limit()))
+		hit.brief = "starting the container took " + phrase.ShareOf(f.victimSize(), limit, f.whole())
+	}
+
+	return hit
 }
 
 // vm is the process of a VM that filled the limit, the victim before others.
@@ -303,10 +316,12 @@ func vmMemory(f *facts) *finding {
 	}
 
 	hit.text = fmt.Sprintf("The VM %s had %s", name, phrase.PartOf(p.size, limit, f.limit()))
+	hit.brief = fmt.Sprintf("the VM %s had %s", clip(name), phrase.ShareOf(p.size, limit, f.whole()))
 	hit.evidence = append(limitEvidence(f), item("memory of "+name, phrase.Part(p.size, limit), f.source(fromKernel)))
 
 	if guest := ran.Setting("guest memory"); guest != nil && guest.Bytes != nil {
 		hit.text += fmt.Sprintf(", with a guest of %s", phrase.Size(*guest.Bytes))
+		hit.brief = fmt.Sprintf("the VM's guest of %s and its overhead do not fit", phrase.Size(*guest.Bytes))
 		hit.add("memory of the guest", phrase.Size(*guest.Bytes), settingSource(ran, guest))
 	}
 
@@ -327,11 +342,21 @@ func heapTooLarge(f *facts) *finding {
 		hit.confidence = certain
 	}
 
-	hit.text = fmt.Sprintf("%s was given %s, and %s is %s: that leaves %s for all else that it needs.", process(&f.victim.Process), h,
+	hit.text = fmt.Sprintf("%s was given %s, and %s is %s: that leaves %s for all else that it needs.", f.givenTo(), h,
 		f.limit(), phrase.Size(limit), left(limit, h.bytes))
+	hit.brief = clip(h.by) + " leaves " + left(limit, h.bytes) + " of the limit"
 	hit.add("anonymous memory of "+process(&f.victim.Process), phrase.Part(*f.victim.AnonRSSBytes, limit), f.source(fromKernel))
 
 	return hit
+}
+
+// givenTo is the process whose settings were read: the victim, or another of its name.
+func (f *facts) givenTo() string {
+	if f.program.ReadOf != 0 {
+		return phrase.Process(f.victim.Comm, f.program.ReadOf) + ", of the same name as the victim,"
+	}
+
+	return process(&f.victim.Process)
 }
 
 func left(limit, used uint64) string {
@@ -365,14 +390,22 @@ func runtimeUncounted(f *facts) *finding {
 		return nil
 	case h != nil:
 		hit.confidence = likely
+
+		given := h.String()
+		if f.program.ReadOf != 0 && !h.preset {
+			given = f.givenTo() + " " + given
+		}
+
 		hit.text = fmt.Sprintf("%s had %s in anonymous memory and %s: at least %s is memory that its runtime does not count "+
-			"towards the %s.", process(&f.victim.Process), phrase.PartOf(anon, whole, f.limit()), h, phrase.Size(anon-h.bytes), h.of)
+			"towards the %s.", process(&f.victim.Process), phrase.PartOf(anon, whole, f.limit()), given, phrase.Size(anon-h.bytes), h.of)
+		hit.brief = phrase.Size(anon-h.bytes) + " or more is outside of the " + h.of
 		hit.evidence = append(hit.evidence, h.item())
 	case share(anon, whole) < runtimeShare, known && !own: // a runtime derives its heap's limit from its own cgroup
 		return nil
 	default:
 		hit.text = fmt.Sprintf("%s had %s in anonymous memory, more than a heap is usually given. Part of it may be memory that "+
 			"its runtime does not count towards the heap.", process(&f.victim.Process), phrase.PartOf(anon, whole, f.limit()))
+		hit.brief = "part of its " + phrase.Size(anon) + " is outside of the heap"
 		hit.add("heap limit", usual, "the runtime's documentation")
 	}
 

@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -31,8 +32,7 @@ var reachedRules = []rule{
 			{layer: kubernetes, text: "If the workload needs this much memory, set the limit " +
 				"20 to 40 % above the p95 to p99 of real usage (the VPA recommends values).", when: ofAPod},
 		}, raiseAdvice, []advice{raiseElsewhere}, programAdvice, []advice{
-			{layer: cgroupLayer, text: "Set memory.high below memory.max to throttle early, " +
-				"and monitor the high counter in memory.events.", when: onV2},
+			throttleEarly,
 		}),
 	},
 	{
@@ -44,10 +44,8 @@ var reachedRules = []rule{
 		advice: []advice{
 			{layer: cgroupLayer, text: "Set a limit on workloads that may grow without bound, " +
 				"so that they reach it before the node runs out of memory."},
-			{layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s: " +
-				"pressure rises before a kill."},
-			{layer: kubernetes, text: "Raise evictionHard and evictionSoft for " +
-				"memory.available so that the kubelet acts before the kernel.", when: ofAPod},
+			alertPressure,
+			raiseEviction.only(ofAPod),
 		},
 	},
 }
@@ -61,7 +59,7 @@ func ownLimit(f *facts) *finding {
 	if _, _, lowered := f.lowered(); lowered {
 		return nil // a limit that came down was not reached
 	}
-	hit := &finding{confidence: likely, evidence: limitEvidence(f)}
+	hit := &finding{confidence: likely, evidence: limitEvidence(f), brief: f.filledBy()}
 	l := f.limiter
 
 	hit.text = f.owner()
@@ -137,4 +135,22 @@ func (f *facts) anonymous(hit *finding) {
 			hit.text += fmt.Sprintf(": anonymous memory accounts for %s of it", phrase.Percent(min(c.share(c.anon), 1)))
 		}
 	}
+}
+
+// filledBy is what takes up most of the limit, in few words. Counters differ a little: more than all of it is all.
+func (f *facts) filledBy() string {
+	of := func(what string, bytes, whole uint64, name string) string {
+		return what + " is " + phrase.ShareOf(min(bytes, cmp.Or(whole, bytes)), whole, name)
+	}
+
+	switch v, c := f.victim, f.charge; {
+	case c != nil && c.anon != nil && value(c.cache) > *c.anon:
+		return of("page cache", *c.cache, c.whole, c.short)
+	case c != nil && c.anon != nil:
+		return of("anonymous memory", *c.anon, c.whole, c.short)
+	case v != nil && v.AnonRSSBytes != nil:
+		return of("the victim's anonymous memory", *v.AnonRSSBytes, value(f.limiter.LimitBytes), f.whole())
+	}
+
+	return "what filled the limit is not known"
 }

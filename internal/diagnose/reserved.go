@@ -55,6 +55,11 @@ func reservedLimit(f *facts) *finding {
 	hit.text = fmt.Sprintf("%s was hit. It is what the kubelet reserves for daemons of the node: with enforceNodeAllocatable "+
 		"it sets %s as the limit of this cgroup.", phrase.Capitalize(f.limit()), setting)
 
+	hit.brief = "the limit is what the kubelet reserves for daemons"
+	if limit := f.limiter.LimitBytes; limit != nil {
+		hit.brief = "the kubelet reserves " + phrase.Size(*limit) + " for daemons"
+	}
+
 	if v := f.victim; v != nil {
 		hit.text += fmt.Sprintf(" %s was in %s.", process(&v.Process), phrase.Cgroup("", v.Workload, v.Cgroup))
 		hit.add("cgroup of the victim", phrase.Cgroup("", v.Workload, v.Cgroup), f.source(fromKernel))

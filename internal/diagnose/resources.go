@@ -55,8 +55,9 @@ type filler struct {
 	least, leastNode, major float64
 	// only restricts the rule further; nil: it does not.
 	only func(*facts, *charge) bool
-	// text is the cause; more is evidence beside the share.
+	// text is the cause; brief is its format, of the share; more is evidence beside the share.
 	text   func(f *facts, c *charge, amount string) string
+	brief  string
 	more   func(f *facts, c *charge) []events.Evidence
 	needs  string // beside the share
 	advice []advice
@@ -108,8 +109,8 @@ func (p filler) rule() rule {
 			}
 
 			hit := &finding{
-				text: p.text(f, c, phrase.PartOf(*part, c.whole, c.of)), confidence: certain, weight: weight,
-				evidence: []events.Evidence{c.item(p.what, part)},
+				text: p.text(f, c, phrase.PartOf(*part, c.whole, c.of)), brief: fmt.Sprintf(p.brief, c.brief(part)),
+				confidence: certain, weight: weight, evidence: []events.Evidence{c.item(p.what, part)},
 			}
 			if p.more != nil {
 				hit.evidence = append(hit.evidence, p.more(f, c)...)
@@ -154,6 +155,8 @@ var resourceRules = []rule{
 				text: fmt.Sprintf("The kubelet counted %s as available, the kernel %s. The "+
 					"difference is active page cache, and the kernel could have reclaimed it.",
 					phrase.Size(*e.AvailableBytes), phrase.Size(*e.MemAvailableBytes)),
+				brief: fmt.Sprintf("the kubelet counted %s available, the kernel %s",
+					phrase.Size(*e.AvailableBytes), phrase.Size(*e.MemAvailableBytes)),
 				confidence: likely,
 				evidence: []events.Evidence{
 					item("memory.available", phrase.Size(*e.AvailableBytes), "as the kubelet computes it"),
@@ -176,6 +179,7 @@ var resourceRules = []rule{
 		what: "tmpfs and shared memory", part: func(c *charge) *uint64 { return c.shmem },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: `Documentation/filesystems/tmpfs.rst; Kubernetes "Volumes", emptyDir`,
+		brief:     "files in tmpfs hold %s",
 		text: func(f *facts, c *charge, amount string) string {
 			text := fmt.Sprintf("Files in tmpfs or shared memory take up %s, and reclaim "+
 				"cannot drop them like page cache.",
@@ -206,6 +210,7 @@ var resourceRules = []rule{
 		what:  "unevictable memory", part: func(c *charge) *uint64 { return c.unevictable },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: "Documentation/mm/unevictable-lru.rst",
+		brief:     "locked memory holds %s",
 		text: func(f *facts, c *charge, amount string) string {
 			return fmt.Sprintf("Locked memory takes up %s and cannot be reclaimed.", amount)
 		},
@@ -221,6 +226,7 @@ var resourceRules = []rule{
 		what: "dirty page cache and pages under writeback", part: func(c *charge) *uint64 { return c.dirty },
 		least: dirtyShare, leastNode: dirtyShare, major: notableShare,
 		reference: `Documentation/admin-guide/cgroup-v2.rst, "Writeback"`,
+		brief:     "dirty page cache holds %s",
 		text: func(f *facts, c *charge, amount string) string {
 			return fmt.Sprintf("Dirty page cache takes up %s and cannot be reclaimed before it "+
 				"is written to disk.",
@@ -231,8 +237,7 @@ var resourceRules = []rule{
 			{layer: application, text: "Write in smaller, sequential batches with fsync in " +
 				"between, rotate logs, and bypass the page cache (O_DIRECT) for data that is " +
 				"not read again."},
-			{layer: cgroupLayer, text: "Set memory.high below memory.max: writers are then " +
-				"throttled before they reach the limit.", when: onV2},
+			throttleEarly,
 			{layer: kernel, text: "Lower vm.dirty_bytes and vm.dirty_background_bytes so that " +
 				"writeback starts earlier."},
 		},
@@ -250,6 +255,7 @@ var resourceRules = []rule{
 			return c.active != nil && c.inactive != nil && share(*c.active, *c.active+*c.inactive) >= hotShare &&
 				c.share(c.dirty) < dirtyShare
 		},
+		brief: "page cache in active use holds %s",
 		text: func(f *facts, c *charge, amount string) string {
 			return fmt.Sprintf("Page cache in active use takes up %s. Reclaim takes it last, "+
 				"and it is read back at once.",
@@ -270,6 +276,7 @@ var resourceRules = []rule{
 		what: "unreclaimable slab", part: func(c *charge) *uint64 { return c.slabUnreclaimable },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat slab_unreclaimable; slabtop(1)",
+		brief:     "unreclaimable slab holds %s",
 		text: func(f *facts, c *charge, amount string) string {
 			text := fmt.Sprintf("Kernel objects that cannot be reclaimed take up %s", amount)
 			if top := largestSlab(f, c); top != "" {
@@ -293,6 +300,7 @@ var resourceRules = []rule{
 			"the kernel", part: func(c *charge) *uint64 { return c.slabReclaimable },
 		least: notableShare, leastNode: notableNodeShare, major: majorShare,
 		reference: "Documentation/admin-guide/sysctl/vm.rst, vfs_cache_pressure",
+		brief:     "slab, such as dentries, holds %s",
 		text: func(f *facts, c *charge, amount string) string {
 			text := fmt.Sprintf("File system metadata and other kernel objects (slab) take up %s", amount)
 			if top := largestSlab(f, c); top != "" {
@@ -316,6 +324,7 @@ var resourceRules = []rule{
 		what: "page tables", part: func(c *charge) *uint64 { return c.pagetables },
 		least: notableOverhead, leastNode: notableOverhead, major: majorOverhead,
 		reference: "Documentation/mm/page_tables.rst",
+		brief:     "page tables hold %s",
 		text: func(f *facts, c *charge, amount string) string {
 			return fmt.Sprintf("Page tables alone take up %s.", amount)
 		},
@@ -338,6 +347,7 @@ var resourceRules = []rule{
 		what: "huge pages of hugetlb", part: func(c *charge) *uint64 { return c.hugetlb },
 		least: notableShare, major: majorShare,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory_hugetlb_accounting",
+		brief:     "huge pages (hugetlb) hold %s",
 		text: func(f *facts, c *charge, amount string) string {
 			return fmt.Sprintf("Huge pages (hugetlb) take up %s and cannot be reclaimed or swapped out.", amount)
 		},
@@ -354,6 +364,7 @@ var resourceRules = []rule{
 		least: notableNodeShare, leastNode: notableNodeShare, major: majorNodeShare,
 		needs:     "the node ran out, and the kernel counts it, as 7.x does",
 		reference: "Documentation/filesystems/proc.rst, meminfo GPUActive and GPUReclaim",
+		brief:     "buffers of GPU drivers hold %s",
 		text: func(f *facts, c *charge, amount string) string {
 			return fmt.Sprintf("Buffers of GPU drivers take up %s. They are not part of any process's RSS.", amount)
 		},
@@ -363,7 +374,7 @@ var resourceRules = []rule{
 		advice: []advice{
 			{layer: application, text: "Use smaller or fewer buffers on the GPU: /proc/PID/fdinfo has those of " +
 				"each process (drm-memory-*)."},
-			{layer: cgroupLayer, text: "Limit them with dmem.max where the driver supports it.", when: onV2},
+			{layer: cgroupLayer, text: "Limit the buffers of GPU drivers with dmem.max where the driver supports it.", when: onV2},
 		},
 	}.rule(),
 	filler{
@@ -372,6 +383,7 @@ var resourceRules = []rule{
 		what:  "kernel stacks", part: func(c *charge) *uint64 { return c.kernelStacks },
 		least: notableOverhead, leastNode: notableOverhead, major: majorOverhead,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat kernel_stack; pids.max",
+		brief:     "kernel stacks hold %s",
 		text: func(f *facts, c *charge, amount string) string {
 			const stackBytes = 16 << 10 // THREAD_SIZE of x86-64 and arm64 without KASAN
 			return fmt.Sprintf("Kernel stacks take up %s, as much as about %d threads need.", amount, *c.kernelStacks/stackBytes)
@@ -389,9 +401,16 @@ var resourceRules = []rule{
 		what:  "socket buffers and per-CPU memory", part: func(c *charge) *uint64 { return oom.Sum(c.sock, c.perCPU) },
 		least: notableOverhead, major: majorOverhead,
 		reference: "Documentation/admin-guide/cgroup-v2.rst, memory.stat sock and percpu",
+		brief:     "socket buffers and per-CPU memory hold %s",
 		text: func(f *facts, c *charge, amount string) string {
-			name := "Socket buffers take up"
-			if value(c.perCPU) > value(c.sock) {
+			name := "Socket buffers and per-CPU memory of the kernel take up"
+
+			switch sock, perCPU := value(c.sock), value(c.perCPU); {
+			case perCPU == 0:
+				name = "Socket buffers take up"
+			case sock == 0:
+				name = "Per-CPU memory of the kernel takes up"
+			case perCPU > sock:
 				name = "Per-CPU memory of the kernel and socket buffers take up"
 			}
 

@@ -20,8 +20,8 @@ const poorRatio = 0.75
 var holderRules = []rule{
 	filler{
 		id: "unaccounted",
-		means: "Much of the node's memory is in no counter of the kernel. It is of a balloon that gave it back to the host of " +
-			"this VM, of a GPU or another driver that allocates pages directly, or leaked.",
+		means: "Much of the node's memory is in no counter of the kernel: a balloon returned it to the host of this VM, a GPU or " +
+			"another driver allocated pages directly, or it leaked.",
 		what: "memory in no counter", part: func(c *charge) *uint64 { return c.unaccounted },
 		least: 1, leastNode: events.UnaccountedShare, major: majorNodeShare,
 		needs: fmt.Sprintf("the node ran out, all other memory adds up (node_state.ledger), and it is at least %s. Certain if no "+
@@ -29,6 +29,7 @@ var holderRules = []rule{
 			"pages or page tables are missing", phrase.Size(events.UnaccountedBytes)),
 		reference: "Documentation/filesystems/proc.rst, meminfo; Documentation/mm/allocation-profiling.rst",
 		only:      func(f *facts, c *charge) bool { return f.state.Ledger.Notable(c.whole) },
+		brief:     "%s is in no known counter",
 		text:      unaccountedText,
 		more:      unaccountedEvidence,
 		doubt:     unaccountedDoubt,
@@ -47,6 +48,7 @@ var holderRules = []rule{
 		least: 1, leastNode: notableNodeShare, major: majorNodeShare,
 		needs:     "the node ran out",
 		reference: "Documentation/admin-guide/mm/hugetlbpage.rst",
+		brief:     "huge pages in use hold %s",
 		text: func(f *facts, c *charge, amount string) string {
 			return fmt.Sprintf("Huge pages (hugetlb) hold %s: %s. They cannot be reclaimed or swapped out.", amount, hugePages(&f.state))
 		},
@@ -54,7 +56,7 @@ var holderRules = []rule{
 			return c.items(part{"anonymous memory, for comparison", c.anon})
 		},
 		advice: []advice{
-			{layer: application, text: "Find who maps them (HugetlbPages in /proc/PID/status; files in hugetlbfs): databases, " +
+			{layer: application, text: "Find who maps the huge pages (HugetlbPages in /proc/PID/status; files in hugetlbfs): databases, " +
 				"JVMs with large pages, DPDK, and virtual machines."},
 			{layer: kernel, text: "Leave enough memory beside the huge pages: they are taken from it, and nothing else can use them."},
 			{layer: kubernetes, text: "Subtract the huge pages from what pods may request as memory: the kubelet does so for " +
@@ -69,6 +71,7 @@ var holderRules = []rule{
 		least: 1, leastNode: notableNodeShare, major: majorNodeShare,
 		needs:     "the node ran out",
 		reference: "Documentation/admin-guide/blockdev/zram.rst, mm_stat; Documentation/admin-guide/mm/zswap.rst",
+		brief:     "compressed swap holds %s",
 		text:      compressedText,
 		more:      compressedEvidence,
 		advice: []advice{
@@ -102,9 +105,9 @@ func hugePages(n *events.NodeState) string {
 }
 
 func unaccountedText(f *facts, _ *charge, amount string) string {
-	text := amount + " is in no counter of the kernel: as a rule a balloon, a GPU or another driver holds it"
+	text := amount + " is in no counter of the kernel: usually a balloon, a GPU or another driver holds it"
 	if f.state.Ledger != nil && len(f.state.Ledger.Missing) > 0 {
-		text = fmt.Sprintf("%s is in no counter that is known here: as a rule a balloon, a GPU or another driver holds it, or what "+
+		text = fmt.Sprintf("%s is in no counter that is known here: usually a balloon, a GPU or another driver holds it, or what "+
 			"the source does not have (%s)", amount, phrase.FirstFew(f.state.Ledger.Missing))
 	}
 

@@ -121,6 +121,7 @@ var nodeResourceRules = []rule{
 				text: fmt.Sprintf("Unused huge pages take up %s, and no other allocation can "+
 					"use that memory.",
 					phrase.PartOf(*n.HugetlbFreeBytes, *n.TotalBytes, "the node's memory")),
+				brief:      "unused huge pages hold " + phrase.ShareOf(*n.HugetlbFreeBytes, *n.TotalBytes, f.whole()),
 				confidence: certain, weight: weight, minor: weight < notableNodeShare,
 				evidence: []events.Evidence{
 					item("huge pages, all", phrase.Part(*n.HugetlbBytes, *n.TotalBytes), f.stateSource("/proc/meminfo")),
@@ -145,20 +146,21 @@ func workingSetGuard(f *facts) *finding {
 	if !f.is(scopeWorkingSet) {
 		return nil
 	}
-	n, age := f.state, "min_ttl_ms"
-	hit := &finding{confidence: certain, weight: 1}
+	n, set := f.state, "the recent working set in memory, as min_ttl_ms of MGLRU demands"
+	hit := &finding{confidence: certain, weight: 1, brief: "min_ttl_ms keeps the recent working set in memory"}
 	hit.add("trigger, which only invokes the OOM killer for min_ttl_ms", kswapd(f), f.source(fromKernel))
 
 	if ttl := value(f.node.MinTTLNS); ttl > 0 {
-		age = phrase.Duration(ttl)
+		age := phrase.Duration(ttl)
+		set = "the working set of the last " + age + " in memory (min_ttl_ms of MGLRU)"
+		hit.brief = "min_ttl_ms keeps the working set of the last " + age + " in memory"
 		hit.add("min_ttl_ms", age, f.nodeSource("/sys/kernel/mm/lru_gen/min_ttl_ms"))
 	}
 
 	if n.TotalBytes != nil && n.FreeBytes != nil {
 		hit.add("free", phrase.Part(*n.FreeBytes, *n.TotalBytes), f.stateSource("/proc/meminfo"))
 	}
-	hit.text = fmt.Sprintf("The kernel killed to keep the working set of the last %s in memory (MGLRU); memory "+
-		"and swap may have been free.", age)
+	hit.text = "The kernel killed to keep " + set + "; memory and swap may have been free."
 
 	return hit
 }
@@ -232,6 +234,8 @@ func restricted(f *facts, by string) *finding {
 	}
 
 	hit.text = "The NUMA nodes that " + by + " allows " + did
+	hit.brief = by + " allows no other NUMA nodes"
+
 	if len(allowed) > 0 {
 		hit.text = fmt.Sprintf("%s %s, and %s allows no others", phrase.NUMANodes(allowed), did, by)
 		hit.add("allowed", phrase.NUMANodes(allowed), f.source(fromKernel))
@@ -251,7 +255,17 @@ func restricted(f *facts, by string) *finding {
 
 	others := f.freeOnOthers(hit, allowed)
 	if len(others) > 0 {
-		hit.text += ". Free on other NUMA nodes: " + phrase.FirstFew(others)
+		var words []string
+		for _, n := range others {
+			words = append(words, fmt.Sprintf("%s on node %d", phrase.Size(n.free), n.id))
+		}
+
+		hit.text += ". Free on other NUMA nodes: " + phrase.FirstFew(words)
+
+		hit.brief = fmt.Sprintf("%s excludes NUMA node %d with %s free", by, others[0].id, phrase.Size(others[0].free))
+		if len(others) > 1 {
+			hit.brief = fmt.Sprintf("%s excludes %d NUMA nodes with free memory", by, len(others))
+		}
 	}
 	hit.text += "."
 
@@ -260,7 +274,7 @@ func restricted(f *facts, by string) *finding {
 
 // freeOnOthers are the NUMA nodes that were not allowed and have plenty free. A report of the kernel
 // leaves them out; the kill frees little there.
-func (f *facts) freeOnOthers(hit *finding, allowed []int) (others []string) {
+func (f *facts) freeOnOthers(hit *finding, allowed []int) (others []numaNode) {
 	if len(allowed) == 0 {
 		return nil
 	}
@@ -271,7 +285,7 @@ func (f *facts) freeOnOthers(hit *finding, allowed []int) (others []string) {
 		if slices.Contains(allowed, n.id) || !n.plenty() {
 			continue
 		}
-		others = append(others, fmt.Sprintf("%s on node %d", phrase.Size(n.free), n.id))
+		others = append(others, n)
 
 		if f.atKill {
 			hit.add(fmt.Sprintf("%s on NUMA node %d", name, n.id), phrase.Part(n.free, n.managed), f.nodeSource("/proc/zoneinfo"))
@@ -327,6 +341,8 @@ func numaImbalance(f *facts) *finding {
 	hit := &finding{
 		text: fmt.Sprintf("NUMA node %d ran out of memory while NUMA node %d had %s free.",
 			nodes[short].id, nodes[rich].id, phrase.Size(nodes[rich].free)),
+		brief: fmt.Sprintf("NUMA node %d was full, NUMA node %d had %s free",
+			nodes[short].id, nodes[rich].id, phrase.Size(nodes[rich].free)),
 		confidence: likely, weight: 1,
 	}
 	for _, n := range nodes {
@@ -380,6 +396,7 @@ func (f *facts) scatteredZones(hit *finding, order int, pages uint64) {
 		name := phrase.Zone(z.Node, z.Zone)
 		hit.text = fmt.Sprintf("%d contiguous pages were requested: %s had %s free, but no block of that size.",
 			pages, name, phrase.Size(*z.FreeBytes))
+		hit.brief = fmt.Sprintf("no free block of order %d, but %s free", order, phrase.Size(*z.FreeBytes))
 		hit.add(name,
 			fmt.Sprintf("free %s, low watermark %s, free blocks of order %d and above: 0",
 				phrase.Size(*z.FreeBytes), phrase.Size(*z.LowBytes), order),
@@ -404,6 +421,7 @@ func (f *facts) compactionGaveUp(hit *finding, c *events.CompactAnswer, pages ui
 		hit.text = fmt.Sprintf("%d contiguous pages were requested, and compaction could not "+
 			"create a block of that size.",
 			pages)
+		hit.brief = fmt.Sprintf("compaction could not create a block of order %d", value(f.allocation.Order))
 	}
 }
 
@@ -418,6 +436,8 @@ func (f *facts) reclaimGaveUp(hit *finding, r *events.ReclaimAnswer, pages uint6
 		hit.confidence = likely
 		hit.text = fmt.Sprintf("%d contiguous pages were requested: %s had %s free or reclaimable, but no block of that size.",
 			pages, name, phrase.Size(r.AvailableBytes))
+		hit.brief = fmt.Sprintf("no free block of order %d, but %s free or reclaimable",
+			value(f.allocation.Order), phrase.Size(r.AvailableBytes))
 	}
 }
 

@@ -36,6 +36,7 @@ var lowZone = rule{
 			confidence: certain, weight: 1,
 			text: fmt.Sprintf("Zone %s ran out of memory (%s free), while %s had %s free: this allocation (%s) may not use it.",
 				phrase.ClipName(zone.Zone), phrase.Size(s.usableFree(zone)), name, phrase.Size(*other.FreeBytes), f.request(s)),
+			brief: phrase.Size(*other.FreeBytes) + " free in " + clip(name) + " is not for this allocation",
 		}
 
 		if f.state.AfterNS != nil {
@@ -88,6 +89,7 @@ func (f *facts) onlyMovable(s *supply) *finding {
 	nodes := phrase.NUMANodes(f.limiter.Nodes)
 	hit := &finding{confidence: likely, weight: 1}
 	hit.text = fmt.Sprintf("All memory of %s is movable", nodes)
+	hit.brief = fmt.Sprintf("all memory of %s is movable, the allocation is not", clip(nodes))
 
 	if len(s.barred) > 0 {
 		hit.confidence = certain
@@ -129,11 +131,21 @@ var cmaFree = rule{
 			cma += value(z.FreeCMABytes)
 		}
 
+		in := phrase.Size(cma) + " of it"
+
+		switch {
+		case cma >= free:
+			in = "all of it"
+		case phrase.Size(cma) == phrase.Size(free):
+			in = "nearly all of it"
+		}
+
 		weight := s.freeCMAShare()
 		hit := &finding{
 			confidence: certain, weight: weight, minor: weight < notUsedUp,
-			text: fmt.Sprintf("%s was free, but %s of it in CMA areas: this allocation (%s) is not movable, and may not use them.",
-				phrase.Size(free), phrase.Size(cma), f.request(s)),
+			text: fmt.Sprintf("%s was free, but %s in CMA areas: this allocation (%s) is not movable, and may not use them.",
+				phrase.Size(free), in, f.request(s)),
+			brief: phrase.Size(cma) + " free in CMA areas is not for this allocation",
 		}
 
 		if f.state.AfterNS != nil {

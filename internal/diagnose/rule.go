@@ -99,6 +99,22 @@ var (
 	noPod  = &condition{"not of a pod of this node", func(f *facts) bool { return !f.inPod() }}
 )
 
+// Advice that several rules give, in the same words.
+var (
+	throttleEarly = advice{
+		layer: cgroupLayer, text: "Set memory.high below memory.max: tasks are throttled before they reach the limit, and the high " +
+			"counter in memory.events shows it.", when: onV2,
+	}
+	alertPressure = advice{
+		layer: kernel, text: "Alert on PSI memory some and full over 60 s and 300 s, of the node and of the cgroup: pressure rises " +
+			"before a kill.",
+	}
+	raiseEviction = advice{
+		layer: kubernetes, text: "Raise evictionHard for memory.available, so that the kubelet acts before the kernel: it checks " +
+			"every 10 s, and the margin must cover 10 s of growth.",
+	}
+)
+
 // The layers of advice.
 const (
 	kubernetes  = "kubernetes"
@@ -117,6 +133,12 @@ func (r *rule) advise(f *facts) []events.Advice {
 	}
 
 	return list
+}
+
+// only returns the advice with another condition.
+func (a advice) only(when *condition) advice {
+	a.when = when
+	return a
 }
 
 // applies reports whether the advice follows from the evidence. That on Kubernetes is for

@@ -760,7 +760,7 @@ func cases() []ruleCase {
 				i.Victims[0].Comm, i.Limiter.LimitBytes, i.Victims[0].AnonRSSBytes = "runc:[2:INIT]", new(14*mib), new(9*mib)
 			}),
 			lack: func(i *incident) { i.Limiter.LimitBytes = new(512 * mib) }},
-		{rule: "container_start", name: "by a program that has the name of runc init", confidence: certain,
+		{rule: "container_start", name: "by a program that has the name of runc init", confidence: likely,
 			make: with(plainKill(), func(i *incident) {
 				i.Victims[0].Comm, i.Limiter.LimitBytes, i.Victims[0].AnonRSSBytes = "runc:[2:INIT]", new(128*mib), new(120*mib)
 			}),

@@ -17,13 +17,13 @@ var userKillRules = []rule{
 		"A BPF program sent the signal, as those of security tools do that enforce a policy (Tetragon).",
 		"a kill with path bpf",
 		"bpf-helpers(7) bpf_send_signal",
-		func(f *facts, k *events.Killer) (string, bool) {
-			who := "A BPF program"
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
+			who := "a BPF program"
 			if k.BPFProgram != nil {
-				who = "The " + sender(k)
+				who = "the " + sender(k)
 			}
 
-			return who + " sent SIGKILL.", k.Path == events.PathBPF
+			return phrase.Capitalize(who) + " sent SIGKILL.", who + " sent SIGKILL", k.Path == events.PathBPF
 		},
 		advice{layer: kernel, text: "Check the policies and the log of the security tools of the node. " +
 			"`bpftool prog` lists the BPF programs with the processes that hold them."},
@@ -32,12 +32,14 @@ var userKillRules = []rule{
 		"The process died of a signal that it had requested itself, or that was requested for it: of a timer or a file.",
 		"a kill with path timer or sigio",
 		"timer_create(2) SIGEV_SIGNAL, fcntl(2) F_SETSIG",
-		func(f *facts, k *events.Killer) (string, bool) {
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
 			if k.Path == events.PathSIGIO {
-				return "A file was ready for which fcntl F_SETSIG had set SIGKILL as its signal.", true
+				return "A file was ready for which fcntl F_SETSIG had set SIGKILL as its signal.",
+					"SIGKILL was set as the signal of a file (F_SETSIG)", true
 			}
 
-			return "A POSIX timer of the process itself expired, whose signal is SIGKILL.", k.Path == events.PathTimer
+			return "A POSIX timer of the process itself expired, whose signal is SIGKILL.",
+				"SIGKILL was set as the signal of a timer", k.Path == events.PathTimer
 		},
 		advice{layer: application, text: "Find where the process sets the timer or the signal: a watchdog " +
 			"of its own may use them to end it when it stops responding."},
@@ -46,8 +48,9 @@ var userKillRules = []rule{
 		"The process used up the CPU time that it may use (RLIMIT_CPU).",
 		"a kill with path rlimit",
 		"setrlimit(2) RLIMIT_CPU, RLIMIT_RTTIME",
-		func(f *facts, k *events.Killer) (string, bool) {
-			return "The process reached the hard limit of its CPU time.", k.Path == events.PathRLimit
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
+			return "The process reached the hard limit of its CPU time.", "its CPU time was used up (RLIMIT_CPU)",
+				k.Path == events.PathRLimit
 		},
 		advice{layer: application, text: "Check who sets the limit: `ulimit -t` of a shell, LimitCPU= of a unit, " +
 			"limits.conf(5). Memory is not the cause."},
@@ -56,8 +59,9 @@ var userKillRules = []rule{
 		"The hardware reported an error in a page that the process used.",
 		"a kill with path memory_failure",
 		"Documentation/mm/hwpoison.rst",
-		func(f *facts, k *events.Killer) (string, bool) {
-			return "A page of the process could no longer be read: a hardware memory error.", k.Path == events.PathMemoryFailure
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
+			return "A page of the process could no longer be read: a hardware memory error.",
+				"a hardware error hit one of its pages", k.Path == events.PathMemoryFailure
 		},
 		advice{layer: kernel, text: "Check the kernel log and the machine-check log for the memory module, and replace it."},
 	),
@@ -65,8 +69,9 @@ var userKillRules = []rule{
 		"A debugger or sandbox that traced the process exited, and had requested that the process die with it.",
 		"a kill with path tracer",
 		"ptrace(2) PTRACE_O_EXITKILL",
-		func(f *facts, k *events.Killer) (string, bool) {
-			return sender(k) + " traced the process and exited; the process was to die with it.", k.Path == events.PathTracer
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
+			return sender(k) + " traced the process and exited; the process was to die with it.",
+				clip(sender(k)) + " traced it and exited", k.Path == events.PathTracer
 		},
 		advice{layer: application, text: "Find out why the tracer exited: the process died only because of it."},
 	),
@@ -75,9 +80,9 @@ var userKillRules = []rule{
 			"what is known of it.",
 		"a kill with path kernel, not by the OOM killer",
 		"signal(7)",
-		func(f *facts, k *events.Killer) (string, bool) {
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
 			return "The kernel sent SIGKILL for a reason other than memory shortage; no process is known that requested it.",
-				k.Path == events.PathKernel
+				"the reason is not known, but not a memory shortage", k.Path == events.PathKernel
 		},
 		advice{layer: kernel, text: "Check the kernel log around that time, the CPU time limit of the process " +
 			"(/proc/PID/limits), and the BPF programs of security tools."},
@@ -86,15 +91,15 @@ var userKillRules = []rule{
 		"A person, or a command run from a login session, sent the signal.",
 		"a kill from user space whose sender belongs to a login session",
 		"signal(7)",
-		func(f *facts, k *events.Killer) (string, bool) {
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
 			if k.Path != events.PathHuman && k.Login == nil {
-				return "", false
+				return "", "", false
 			}
-			who := "A logged-in user"
+			who := "a logged-in user"
 
 			if l := k.Login; l != nil {
 				if name := cmp.Or(l.SudoUser, l.User); name != "" {
-					who = "User " + phrase.ClipName(name)
+					who = "user " + phrase.ClipName(name)
 				}
 
 				if l.TTY != "" {
@@ -102,7 +107,7 @@ var userKillRules = []rule{
 				}
 			}
 
-			return who + " sent SIGKILL with " + sender(k) + ".", true
+			return phrase.Capitalize(who) + " sent SIGKILL with " + sender(k) + ".", clip(who) + " sent SIGKILL", true
 		},
 		advice{layer: application, text: "Ask the person who sent it, and prefer SIGTERM: it " +
 			"lets a process shut down cleanly."},
@@ -111,9 +116,9 @@ var userKillRules = []rule{
 		"PID 1 of the container exited, and the kernel killed the remaining processes of its PID namespace.",
 		"a kill with path pidns",
 		"pid_namespaces(7), the namespace's init process",
-		func(f *facts, k *events.Killer) (string, bool) {
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
 			return "PID 1 of the container exited, and the kernel killed the other processes " +
-				"of its PID namespace. Find out why PID 1 exited.", k.Path == events.PathPIDNS
+				"of its PID namespace. Find out why PID 1 exited.", "PID 1 of the container exited", k.Path == events.PathPIDNS
 		},
 		advice{layer: application, text: "Make PID 1 of the container wait for its children " +
 			"before it exits."},
@@ -123,8 +128,9 @@ var userKillRules = []rule{
 			"application itself.",
 		"a kill from user space, sent from inside the container",
 		"signal(7)",
-		func(f *facts, k *events.Killer) (string, bool) {
-			return "SIGKILL came from inside the same container, sent by " + sender(k) + ".", k.Path == events.PathSelf
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
+			return "SIGKILL came from inside the same container, sent by " + sender(k) + ".",
+				"SIGKILL came from inside the same container", k.Path == events.PathSelf
 		},
 		advice{layer: application, text: "Check the sender's log: supervisors kill processes " +
 			"that stop responding or exceed the supervisor's own limit."},
@@ -135,22 +141,24 @@ var userKillRules = []rule{
 		"a kill from user space, sent by the runtime or by systemd (or through cgroup.kill), "+
 			"and not for an eviction",
 		`Kubernetes "Pod Lifecycle", termination of Pods; systemd.kill(5)`,
-		func(f *facts, k *events.Killer) (string, bool) {
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
 			if k.Path != events.PathRuntime && k.Path != events.PathSystemd && k.Path != events.PathCgroupKill ||
 				k.Reason == events.ReasonEviction || f.follows != nil && f.follows.Confidence == certain {
-				return "", false
+				return "", "", false
 			}
 
-			text := "The workload was stopped by " + sender(k)
+			text, brief = "The workload was stopped by "+sender(k), "the workload was stopped by "+clip(sender(k))
 			if why := stopReasons[k.Reason]; why != "" {
 				text += ": " + why
+				brief = why
 			}
 
 			if k.TermBeforeNS != nil {
 				text += fmt.Sprintf("; SIGTERM, sent %s earlier, had not ended it", phrase.Duration(*k.TermBeforeNS))
+				brief += ", with SIGTERM " + phrase.Duration(*k.TermBeforeNS) + " before"
 			}
 
-			return text + ".", true
+			return text + ".", brief, true
 		},
 		advice{
 			layer: application, text: "Handle SIGTERM and exit within the grace period.",
@@ -189,8 +197,8 @@ var userKillRules = []rule{
 		"Another process on the node, not one of the known killers, sent the signal.",
 		"a kill from user space whose sender is known, and is neither a runtime, systemd, an OOM daemon nor a person",
 		"signal(7), kill(2)",
-		func(f *facts, k *events.Killer) (string, bool) {
-			return sender(k) + " sent SIGKILL.",
+		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
+			return sender(k) + " sent SIGKILL.", clip(sender(k)) + " sent SIGKILL",
 				(k.Path == events.PathOther || k.Path == events.PathCron) && k.Login == nil && (k.Comm != "" || k.PID != 0)
 		},
 		advice{layer: application, text: "Identify the sender and the process that started it: " +
@@ -208,9 +216,11 @@ var stopReasons = map[string]string{
 	events.ReasonMemory:     "memory pressure",
 }
 
-// userKill makes a rule about a SIGKILL from user space. Text returns the cause, and
+// userKill makes a rule about a SIGKILL from user space. Words returns the cause, its brief, and
 // whether the rule applies to the killer.
-func userKill(id, means, needs, reference string, text func(*facts, *events.Killer) (string, bool), list ...advice) rule {
+func userKill(
+	id, means, needs, reference string, words func(*facts, *events.Killer) (text, brief string, ok bool), list ...advice,
+) rule {
 	return rule{
 		id: id, means: means, needs: needs, reference: reference, advice: list,
 		match: func(f *facts) *finding {
@@ -219,12 +229,12 @@ func userKill(id, means, needs, reference string, text func(*facts, *events.Kill
 			}
 			k := &f.killer
 
-			words, ok := text(f, k)
+			text, brief, ok := words(f, k)
 			if !ok {
 				return nil
 			}
 
-			hit := &finding{text: words, confidence: likely, evidence: senderEvidence(f, k)}
+			hit := &finding{text: text, brief: brief, confidence: likely, evidence: senderEvidence(f, k)}
 			// The kernel reports the sender. The reason is a conclusion from other evidence.
 			if k.Reason == "" || len(k.Evidence) > 0 {
 				hit.confidence = certain

@@ -13,7 +13,7 @@ var waitRules = []rule{
 	{
 		id: "oom_kill_disabled",
 		means: "The OOM killer is disabled for the cgroup whose limit was hit. On cgroup v1 a page fault " +
-			"over the limit then waits in the kernel, for ever if nothing frees memory, and a system call " +
+			"over the limit then waits in the kernel, forever if nothing frees memory, and a system call " +
 			"fails with ENOMEM; nothing is killed.",
 		needs:     "oom_kill_disable of the limiter's memory.oom_control is 1",
 		reference: "Documentation/admin-guide/cgroup-v1/memory.rst, 10. OOM Control; docker run --oom-kill-disable",
@@ -21,9 +21,8 @@ var waitRules = []rule{
 		advice: []advice{
 			{layer: cgroupLayer, text: "Enable the OOM killer: write 0 to the limiter's memory.oom_control. If " +
 				"tasks wait, the kernel then kills one of its processes at once."},
-			{layer: cgroupLayer, text: "Raise the limit, or free memory that is charged to the cgroup, such as " +
-				"files in a tmpfs: tasks that wait then continue."},
-			{layer: application, text: "Or kill one of its processes: a task that waits accepts SIGKILL."},
+			{layer: cgroupLayer, text: "Raise the limit, free memory that is charged to the cgroup, such as files in a " +
+				"tmpfs, or kill one of its processes, which works while they wait: the others then continue."},
 			{layer: application, text: "Do not start containers with --oom-kill-disable, unless a program is " +
 				"notified of the OOM (memory.oom_control) and handles it."},
 		},
@@ -37,7 +36,7 @@ func oomKillDisabled(f *facts) *finding {
 	const file = "memory.oom_control"
 
 	cgroup := phrase.Cgroup(f.limiter.Level, f.limiter.Workload, f.limiter.Cgroup)
-	hit := &finding{confidence: certain}
+	hit := &finding{confidence: certain, brief: "oom_kill_disable is set in memory.oom_control"}
 	hit.add("oom_kill_disable", "1", file)
 
 	if f.wait == nil {

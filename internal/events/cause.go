@@ -25,6 +25,9 @@ type Cause struct {
 	ID string `json:"id"`
 	// Text is the cause in a sentence.
 	Text string `json:"text"`
+	// Brief is the cause as a clause of a few words: files in tmpfs hold 95 % of the limit. Whose limit that
+	// is and who was killed is not repeated. Recordings of earlier versions lack it.
+	Brief string `json:"brief,omitempty"`
 	// Confidence is certain, likely, possible.
 	Confidence string `json:"confidence"`
 	// Evidence supports the cause.

@@ -22,6 +22,7 @@ const Version = 1
 const (
 	KindIncident       = "incident"
 	KindIncidentUpdate = "incident_update"
+	KindIncidentFinal  = "incident_final"
 	KindLost           = "lost"
 	KindStatus         = "status"
 	KindStall          = "stall"

@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 )
 
-// Marshal encodes the published line of any Line but a *Headline, with its newline. The
+// Marshal encodes the published line of a Line that has one, with its newline. The
 // published line of an *Update is its change.
 //
 // The line is valid UTF-8 and has one newline, at its end. Runes that could control a
@@ -27,6 +27,10 @@ func Marshal(line Line) ([]byte, error) { return encode(Published(line)) }
 // MarshalInspection encodes the object that inspect prints, with its newline, by the rules
 // of Marshal.
 func MarshalInspection(i *Inspection) ([]byte, error) { return encode(i) }
+
+// MarshalObject encodes an object that is no line of the contract, with its newline, by the
+// rules of Marshal.
+func MarshalObject(object any) ([]byte, error) { return encode(object) }
 
 func encode(line any) ([]byte, error) {
 	var buf bytes.Buffer

@@ -122,11 +122,15 @@ type Completion struct {
 }
 
 // Incident is one OOM decision with all its victims (Kind "incident"), or a later change of it (Kind
-// "incident_update": same id, only new or changed keys; victims are matched by pid).
+// "incident_update": same id, only new or changed keys; victims are matched by pid), or the whole of it
+// (Kind "incident_final").
 type Incident struct {
 	Envelope
 	// ID is unique within a boot; together with boot_id, it is unique.
 	ID string `json:"id"`
+	// Summary is the incident in one sentence: whose limit was hit, what triggered it, who was killed
+	// by whom, and why. It is replaced as more becomes known.
+	Summary string `json:"summary,omitempty"`
 	// Scope is the scope of the shortage.
 	Scope Scope `json:"scope,omitempty"`
 	// Outcome is the result of the OOM invocation.

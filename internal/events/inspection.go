@@ -16,6 +16,13 @@ type Inspection struct {
 	Level Level `json:"level,omitempty"`
 	// Workload is what runs in it.
 	Workload *Workload `json:"workload,omitempty"`
+	// NearestLimits are the cgroups with the least room below their own limits, the least first; of an
+	// inspection of the node. A limit that an ancestor's would precede is not among them.
+	NearestLimits []NearLimit `json:"nearest_limits,omitempty"`
+	// NearestLimitsLeftOut is the number of such limits that are not listed.
+	NearestLimitsLeftOut int `json:"nearest_limits_left_out,omitempty"`
+	// NearestLimitsUnread is the number of cgroups whose limit could not be read.
+	NearestLimitsUnread int `json:"nearest_limits_unread,omitempty"`
 	// Limiter is the limit that would be hit first: that of the ancestor with the least headroom, or
 	// the node if it has less (MemAvailable and free swap).
 	Limiter *Limiter `json:"limiter,omitempty"`
@@ -45,8 +52,9 @@ type Inspection struct {
 	SharesLeftOut int `json:"shares_left_out,omitempty"`
 	// Wait is about tasks that wait for memory under the limiter now, because its OOM killer is disabled.
 	Wait *OOMWait `json:"wait,omitempty"`
-	// Candidates are processes that the limiter could kill now, the likeliest first. Where its OOM
-	// killer is disabled (limiter.oom_kill_disable), nothing would be killed.
+	// Candidates are processes that the limiter could kill now, the likeliest first; if others than
+	// those of the inspected cgroup are likelier, some of its own as well. Where its OOM killer is
+	// disabled (limiter.oom_kill_disable), nothing would be killed.
 	Candidates []Candidate `json:"candidates,omitempty"`
 	// CandidatesLeftOut is the number of candidates that are not listed.
 	CandidatesLeftOut int `json:"candidates_left_out,omitempty"`
@@ -54,6 +62,8 @@ type Inspection struct {
 	CandidatesUnread int `json:"candidates_unread,omitempty"`
 	// TotalPages is the number of pages that oom_score_adj is relative to.
 	TotalPages *uint64 `json:"total_pages,omitempty"`
+	// PageSizeBytes is the size of a page, the unit of candidates.points and total_pages.
+	PageSizeBytes int `json:"page_size_bytes,omitempty"`
 	// NodeState is the state of the node's memory.
 	NodeState *NodeState `json:"node_state,omitempty"`
 	// Eviction is the distance of the node to an eviction by the kubelet.
@@ -62,6 +72,22 @@ type Inspection struct {
 	Causes []Cause `json:"causes,omitempty"`
 	// Unknown are the names of the keys that could not be read.
 	Unknown []string `json:"unknown,omitempty"`
+}
+
+// NearLimit is the limit of a cgroup, and how far it is from it.
+type NearLimit struct {
+	// Cgroup is the cgroup whose limit it is.
+	Cgroup Cgroup `json:"cgroup"`
+	// Level is its level in the cgroup tree of the node.
+	Level Level `json:"level"`
+	// Workload is what runs in it.
+	Workload *Workload `json:"workload,omitempty"`
+	// UsageBytes is its usage.
+	UsageBytes uint64 `json:"usage_bytes"`
+	// LimitBytes is its limit (memory.max; of cgroup v1 memory.limit_in_bytes).
+	LimitBytes uint64 `json:"limit_bytes"`
+	// HeadroomBytes is the memory left below the limit, without what could be reclaimed.
+	HeadroomBytes uint64 `json:"headroom_bytes"`
 }
 
 // CgroupEvents counts the events of a cgroup since it was created (memory.events). cgroup v1 has only

@@ -4,9 +4,9 @@ package events
 
 import "time"
 
-// Line is one line of a trace: an *Incident, *Update, *StallLine, *PressureLine, *Lost
-// or *Status, as published; or a *Headline, which is for human readers only. A consumer may
-// keep a line and must not change it.
+// Line is one line of a trace: an *Incident, *Update, *Final, *StallLine, *PressureLine, *Lost
+// or *Status, as published; or a *Headline or *Explained, which are for outputs to human readers
+// only. A consumer may keep a line and must not change it.
 type Line interface{ line() }
 
 // Headline reports an OOM kill at its first victim. It precedes the incident with the same
@@ -31,6 +31,24 @@ func HeadlineOf(inc *Incident) (*Headline, bool) {
 	return &Headline{Time: inc.Time, ID: inc.ID, Scope: inc.Scope, PID: v.PID, Comm: v.Comm}, true
 }
 
+// Explained reports that the causes of an incident have been worked out, from the evidence that
+// they waited for. It is not published.
+type Explained struct {
+	Incident *Incident // with all updates so far
+}
+
+// Final is an incident with all its updates, once nothing more is expected of it. It comes once
+// for each incident, and what is learnt later, if anything, is one more Update.
+type Final struct{ Incident }
+
+// FinalOf returns the final line of an incident.
+func FinalOf(inc *Incident) *Final {
+	f := &Final{*inc}
+	f.Kind = KindIncidentFinal
+
+	return f
+}
+
 // Update reports a change of an incident.
 type Update struct {
 	// Change is the published line: the envelope of the update, the id of the incident, and
@@ -48,6 +66,8 @@ func (*PressureLine) line() {}
 func (*Lost) line()         {}
 func (*Status) line()       {}
 func (*Headline) line()     {}
+func (*Explained) line()    {}
+func (*Final) line()        {}
 
 // Kinds lists the kinds of lines that a trace prints. Decoding and the schema are derived
 // from it.
@@ -55,6 +75,7 @@ func Kinds() []LineKind {
 	return []LineKind{
 		{KindIncident, func() Line { return new(Incident) }},
 		{KindIncidentUpdate, func() Line { return &Update{Change: new(Incident)} }},
+		{KindIncidentFinal, func() Line { return new(Final) }},
 		{KindStall, func() Line { return new(StallLine) }},
 		{KindPressure, func() Line { return new(PressureLine) }},
 		{KindLost, func() Line { return new(Lost) }},
@@ -80,12 +101,14 @@ func NewLine(kind string) Line {
 }
 
 // Published returns what Marshal encodes: the change of an update, else the line itself. It
-// returns nil for a headline, which is not published.
+// returns nil for a line that is not published.
 func Published(l Line) any {
 	switch l := l.(type) {
 	case *Update:
 		return l.Change
-	case *Headline:
+	case *Final:
+		return &l.Incident
+	case *Headline, *Explained:
 		return nil
 	}
 

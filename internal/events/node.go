@@ -58,7 +58,7 @@ type NodeState struct {
 	BalloonBytes *uint64 `json:"balloon_bytes,omitempty"`
 	// ZFSCacheBytes is data and metadata in the cache of ZFS (ARC).
 	ZFSCacheBytes *uint64 `json:"zfs_cache_bytes,omitempty"`
-	// ZspagesBytes is the memory of zsmalloc: the pools of zram, and of zswap as a rule.
+	// ZspagesBytes is the memory of zsmalloc: the pools of zram, and usually of zswap.
 	ZspagesBytes *uint64 `json:"zspages_bytes,omitempty"`
 	// ZswapBytes is the pool of zswap.
 	ZswapBytes *uint64 `json:"zswap_bytes,omitempty"`
