@@ -18,7 +18,11 @@ var OpenIncidents = ledger.Limits{Incidents: 2048, Bytes: 32 << 20}
 // An incident waits for updates until those that came after it exceed OpenIncidents. An
 // update that comes later, or whose incident is not in the recording, is counted in
 // Stats.Late.
-func Incidents(r *Reader, do func(*events.Incident) error) error {
+func Incidents(r *Reader, do func(*events.Incident) error) error { return Walk(r, do, nil) }
+
+// Walk is Incidents, and calls other, unless it is nil, with each line that is not about an
+// incident, as it is read: before incidents that still wait for updates.
+func Walk(r *Reader, do func(*events.Incident) error, other func(events.Line) error) error {
 	open := ledger.New(OpenIncidents, do)
 
 	for l, err := range r.Lines() {
@@ -26,11 +30,13 @@ func Incidents(r *Reader, do func(*events.Incident) error) error {
 			return err
 		}
 
+		r.coverage.add(l)
+
 		if l.Kind == events.KindLost {
 			r.stats.addLost(l)
 		}
 
-		if !l.IsIncident() {
+		if !l.IsIncident() && (other == nil || l.Kind == events.KindIncidentFinal) {
 			continue
 		}
 
@@ -40,12 +46,20 @@ func Incidents(r *Reader, do func(*events.Incident) error) error {
 			continue
 		}
 
-		if _, err := open.Take(line, len(l.Raw)); err != nil {
+		switch {
+		case l.IsIncident():
+			_, err = open.Take(line, len(l.Raw))
+		case line != nil: // a kind that is known
+			err = other(line)
+		}
+
+		if err != nil {
 			return err
 		}
 	}
 
 	r.stats.Late += int(open.Late())
+	r.coverage.finish()
 
 	return open.Close()
 }

@@ -76,10 +76,11 @@ func (l *Line) key() key { return key{l.BootID, l.ID} }
 
 // Selection selects lines. The zero value selects all.
 type Selection struct {
-	// Since and Until bound the time of a line, both included; zero is no bound. An
-	// update is selected with its incident, whatever its own time.
+	// Since and Until bound the time of a line, both included; zero is no bound. Updates
+	// and the final line are selected with their incident, whatever their own time.
 	Since, Until time.Time
-	// ID selects only the incident with this id, and its updates.
+	// ID selects only the incident with this id or short id, its updates and its final line. FindID
+	// returns the id for a prefix.
 	ID string
 }
 
@@ -99,7 +100,7 @@ func (s *selector) selects(l *Line) bool {
 		return true
 	}
 
-	if l.Kind == events.KindIncidentUpdate {
+	if l.Kind == events.KindIncidentUpdate || l.Kind == events.KindIncidentFinal {
 		return s.incidents[l.key()]
 	}
 
@@ -111,7 +112,7 @@ func (s *selector) selects(l *Line) bool {
 		return s.ID == ""
 	}
 
-	if s.ID != "" && l.ID != s.ID {
+	if s.ID != "" && l.ID != s.ID && events.ShortID(l.ID) != s.ID {
 		return false
 	}
 

@@ -29,6 +29,7 @@ type Reader struct {
 	follow   context.Context // nil: read to the end
 	selector selector
 	stats    Stats
+	coverage Coverage
 	unparsed []byte // the start of the lines that could not be parsed
 }
 
@@ -172,20 +173,23 @@ func (r *Reader) parse(raw []byte, terminated bool) (Line, bool) {
 	return Line{}, false
 }
 
+var errEmpty = errors.New("read the recording: it is empty")
+
 var errTooLong = fmt.Errorf("longer than %d bytes", MaxLineBytes)
 
 // maxUnparsed bounds the input that is kept to recognize its format.
 const maxUnparsed = 4096
 
-// NoEvents returns an error if the input was not empty and had no line of the contract,
-// together with the start of the input, by which the caller may recognize it. A directory
-// whose only line was torn by a crash is a recording still. It is called after the last
-// line.
+// NoEvents returns an error if the input had no line of the contract, together with its
+// start, by which the caller may recognize it. A directory whose segments are empty, or whose
+// only line was torn by a crash, is a recording still. It is called after the last line.
 func (r *Reader) NoEvents() (start []byte, err error) {
 	s := r.stats
 	switch {
-	case s.Lines > 0, s.Damaged+s.CutOff == 0 && (s.Torn == 0 || r.root != nil):
+	case s.Lines > 0, s.Damaged+s.CutOff == 0 && r.root != nil:
 		return nil, nil
+	case s.Damaged+s.CutOff+s.Torn == 0:
+		return nil, errEmpty
 	case s.Damaged+s.Torn == 0:
 		return nil, openError(s.cutOff)
 	}

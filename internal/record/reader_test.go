@@ -166,6 +166,39 @@ func incidents(t *testing.T, content []byte, fn func(*events.Incident) error) (S
 	return r.Stats(), err
 }
 
+// Other lines come as they are read; an incident waits for its updates, to the end of this file.
+func TestWalkReturnsOtherLines(t *testing.T) {
+	envelope := func(kind string, n int) events.Envelope {
+		return events.Envelope{V: 1, Kind: kind, Time: testTime(n), BootID: testBoot, Node: "n"}
+	}
+	content := bytes.Join([][]byte{
+		incidentLine(t, "a", 1), marshal(t, &events.StallLine{Envelope: envelope(events.KindStall, 2), What: "x"}),
+		updateLine(t, "a", 3, "1"), marshal(t, events.FinalOf(&events.Incident{Envelope: envelope(events.KindIncident, 1), ID: "a"})),
+		[]byte(`{"kind":"stall","what":3}` + "\n"), []byte(`{"kind":"later"}` + "\n"),
+		marshal(t, &events.Lost{Envelope: envelope(events.KindLost, 4), What: "y", Count: 1}),
+	}, nil)
+
+	var got []string
+
+	r := NewReader(bytes.NewReader(content))
+
+	err := Walk(r, func(inc *events.Incident) error {
+		got = append(got, inc.ID+" "+strings.Join(inc.Notes, ","))
+		return nil
+	}, func(line events.Line) error {
+		got = append(got, fmt.Sprintf("%T", line))
+		return nil
+	})
+	if want := []string{"*events.StallLine", "*events.Lost", "a 1"}; err != nil || !slices.Equal(got, want) || r.Stats().Damaged != 1 {
+		t.Errorf("got %q, error %v and %d damaged lines, want %q and one", got, err, r.Stats().Damaged, want)
+	}
+
+	broken := errors.New("broken")
+	if err := Walk(NewReader(bytes.NewReader(content)), nil, func(events.Line) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("got error %v, want %v", err, broken)
+	}
+}
+
 func TestIncidentsAreMergedWithTheirUpdates(t *testing.T) {
 	content := bytes.Join([][]byte{
 		incidentLine(t, "a", 1), incidentLine(t, "b", 2), updateLine(t, "b", 3, "1"), updateLine(t, "a", 3, "2"),

@@ -353,21 +353,22 @@ func TestADirectoryHasOneWriter(t *testing.T) {
 	}
 }
 
-// A missing parent may be a disk that is not mounted.
-func TestParentsAreNotCreated(t *testing.T) {
-	parent := filepath.Join(t.TempDir(), "disk")
+func TestParentsAreCreated(t *testing.T) {
+	parent := filepath.Join(t.TempDir(), "var", "log")
 
-	_, err := Create(filepath.Join(parent, "oomtrace")+"/", Options{})
-	if err == nil || !strings.Contains(err.Error(), "create its parent first: mkdir -p "+parent) {
-		t.Errorf("got error %v, want one that names mkdir -p", err)
-	}
-
-	if _, err := os.Stat(parent); err == nil {
-		t.Errorf("got %s created, want it left alone", parent)
-	}
-
-	w := create(t, filepath.Dir(parent)+"/new/", Options{})
+	w := create(t, filepath.Join(parent, "oomtrace")+"/", Options{})
 	w.Close()
+
+	for dir, want := range map[string]os.FileMode{parent: 0o755, filepath.Join(parent, "oomtrace"): 0o700} {
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if got := info.Mode().Perm(); got&^want != 0 || got&0o700 != 0o700 {
+			t.Errorf("%s: got mode %o, want %o", dir, got, want)
+		}
+	}
 }
 
 // cutStep is the distance between two places at which a segment is cut.

@@ -91,8 +91,8 @@ type Writer struct {
 	tasks    sync.WaitGroup
 }
 
-// Create opens a recording for writing. It creates the directory (mode 0700), but not
-// its parents, locks it for this process and continues a recording that it holds.
+// Create opens a recording for writing. It creates the directory (mode 0700) and the parents
+// that are missing (0755), locks it for this process and continues a recording that it holds.
 // ErrLocked means that another process records into the directory.
 func Create(dir string, opts Options) (*Writer, error) {
 	if err := opts.complete(); err != nil {
@@ -128,16 +128,16 @@ func Create(dir string, opts Options) (*Writer, error) {
 	return w, nil
 }
 
-// makeDir creates the last element of the path alone: missing parents may mean that a
-// disk is not mounted, or that the path has a typo.
+// makeDir creates the directory and its parents, which others may read.
 func makeDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
+	err := os.MkdirAll(filepath.Dir(filepath.Clean(dir)), 0o755)
+	if err == nil {
+		err = os.Mkdir(dir, 0o700)
+	}
+
 	switch {
 	case err == nil, errors.Is(err, fs.ErrExist):
 		return nil // os.OpenRoot fails if it is not a directory
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("create the directory of the recording: %w: create its parent first: mkdir -p %s",
-			err, filepath.Dir(filepath.Clean(dir)))
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("create the directory of the recording: %w: run as root", err)
 	}

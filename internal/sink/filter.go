@@ -24,22 +24,44 @@ type Filter struct {
 	match Match
 	next  Sink
 	shown uint64
-	// undecided counts incidents that did not match and have no names yet.
-	undecided uint64
+	// counts are the incidents that are in each state now.
+	counts [states]uint64
 }
+
+// state is what became of an incident.
+type state int
+
+const (
+	matches   state = iota
+	undecided       // it does not match, and has no names yet
+	hidden
+	states
+)
 
 // NewFilter returns a Filter in front of next.
 func NewFilter(match Match, next Sink) *Filter { return &Filter{match: match, next: next} }
 
 // Undecided returns the number of incidents that were dropped though they might match: the
 // names of their workloads were not resolved.
-func (f *Filter) Undecided() uint64 { return f.undecided }
+func (f *Filter) Undecided() uint64 { return f.counts[undecided] }
+
+// Hidden returns the number of incidents that do not match, apart from those that are
+// undecided.
+func (f *Filter) Hidden() uint64 { return f.counts[hidden] }
 
 // Write forwards or drops a line.
 func (f *Filter) Write(l events.Line) error {
 	switch l := l.(type) {
 	case *events.Headline:
 		return nil
+	case *events.Explained:
+		if f.state(l.Incident) != matches {
+			return nil
+		}
+	case *events.Final:
+		if f.state(&l.Incident) != matches {
+			return nil
+		}
 	case *events.Incident:
 		return f.incident(l)
 	case *events.Update:
@@ -60,11 +82,10 @@ func (f *Filter) Write(l events.Line) error {
 }
 
 func (f *Filter) incident(inc *events.Incident) error {
-	if !f.matches(inc) {
-		if f.isUndecided(inc) {
-			f.undecided++
-		}
+	is := f.state(inc)
+	f.counts[is]++
 
+	if is != matches {
 		return nil
 	}
 
@@ -74,18 +95,20 @@ func (f *Filter) incident(inc *events.Incident) error {
 }
 
 func (f *Filter) update(u *events.Update) error {
-	switch {
-	case u.After == nil:
+	if u.After == nil {
 		return nil // the incident is unknown
-	case f.matches(u.Before):
+	}
+
+	was := f.state(u.Before)
+	if was == matches {
 		return f.next.Write(u)
 	}
 
-	if f.isUndecided(u.Before) && (f.matches(u.After) || !f.isUndecided(u.After)) {
-		f.undecided--
-	}
+	is := f.state(u.After)
+	f.counts[was]--
+	f.counts[is]++
 
-	if !f.matches(u.After) {
+	if is != matches {
 		return nil
 	}
 
@@ -109,10 +132,13 @@ func (f *Filter) status(s *events.Status) error {
 	return f.next.Write(s)
 }
 
-func (f *Filter) matches(inc *events.Incident) bool {
-	return f.match.Incident == nil || f.match.Incident(inc)
-}
+func (f *Filter) state(inc *events.Incident) state {
+	switch {
+	case f.match.Incident == nil || f.match.Incident(inc):
+		return matches
+	case f.match.Undecided != nil && f.match.Undecided(inc):
+		return undecided
+	}
 
-func (f *Filter) isUndecided(inc *events.Incident) bool {
-	return f.match.Undecided != nil && f.match.Undecided(inc)
+	return hidden
 }

@@ -12,6 +12,12 @@ type Sink interface {
 	Write(events.Line) error
 }
 
+// Closer is a Sink that has something left to write at its end.
+type Closer interface {
+	Sink
+	Close() error
+}
+
 // Func is a Sink that calls a function.
 type Func func(events.Line) error
 

@@ -104,7 +104,14 @@ func TestFilterCountsUndecidedIncidents(t *testing.T) {
 		&events.Update{Change: comm("sh"), Before: second, After: comm("sh")},
 	)
 
-	if f.Undecided() != 1 {
-		t.Errorf("got %d undecided incidents, want 1", f.Undecided())
+	if f.Undecided() != 1 || f.Hidden() != 1 {
+		t.Errorf("got %d undecided and %d hidden incidents, want 1 and 1", f.Undecided(), f.Hidden())
+	}
+
+	late := comm("java")
+	write(t, f, comm("sh"), comm("sh"), &events.Update{Change: late, Before: comm("sh"), After: late})
+
+	if f.Hidden() != 2 {
+		t.Errorf("got %d hidden incidents, want 2: one of three matches since its update", f.Hidden())
 	}
 }
