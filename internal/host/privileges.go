@@ -57,7 +57,7 @@ func privileges(caps uint64) Privileges {
 
 	if !has(unix.CAP_SYSLOG) {
 		p.Optional = append(p.Optional,
-			"no CAP_SYSLOG: kernel symbols and log may be hidden, and the allocation class and what no hook sees may then be unknown")
+			"no CAP_SYSLOG: kernel symbols and log may be hidden, and the allocation class and other details may then be unknown")
 	}
 
 	if !has(unix.CAP_SYS_RESOURCE) {

@@ -53,6 +53,7 @@ type Options struct {
 // Stats counts what was read.
 type Stats struct {
 	Lines     int // with the elements of a list in JSON that end on one line
+	Blank     int // of Lines, those without a text
 	CutLines  int // or elements, longer than MaxLineBytes: the rest was not read
 	Incidents int
 	// Missed counts the lines that the log reports as lost: by the rate limit of the
@@ -115,6 +116,10 @@ func (p *parser) line(text []byte, torn bool) error {
 	p.stats.Lines++
 
 	text = bytes.TrimLeft(bytes.TrimRight(text, "\r\n\x00"), "\x00")
+	if len(bytes.TrimSpace(text)) == 0 {
+		p.stats.Blank++
+	}
+
 	if len(text) > MaxLineBytes {
 		p.stats.CutLines++
 		text, torn = text[:MaxLineBytes], true

@@ -55,10 +55,28 @@ func (p *Probe) attach(opts Options) error {
 func (p *Probe) setAttachMode(state events.Hook, forced events.Tier) error {
 	p.tier = cmp.Or(state.Tier, events.TierTracepoint)
 	if forced != "" && p.tier != forced {
-		return fmt.Errorf("attach mode %s is not available on this kernel: %s; see `oomtrace doctor`", forced, state.Why)
+		return unavailable(forced, state.Why)
 	}
 
 	return p.loader.constant("attach_mode", uint32(attachModes[p.tier]))
+}
+
+// unavailable is the error of a forced mode that did not attach, with the reasons of all modes
+// that were tried.
+func unavailable(forced events.Tier, why string) error {
+	for _, one := range strings.Split(why, "; ") {
+		if reason, ok := strings.CutPrefix(one, string(forced)+": "); ok {
+			why = reason
+			break
+		}
+	}
+
+	does := fmt.Sprintf("does not offer %s (%s)", forced, why)
+	if why == refusal {
+		does = fmt.Sprintf("refuses %s (EPERM)", forced)
+	}
+
+	return fmt.Errorf("--tier %s: this kernel %s: leave the flag out to use the best mode that works", forced, does)
 }
 
 func (p *Probe) wanted(h *hook, opts Options) bool {
@@ -180,6 +198,9 @@ func attachProgram(program *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, er
 
 var errNoKprobes = errors.New("this kernel has no kprobes (CONFIG_KPROBE_EVENTS)")
 
+// refusal is the reason of a mode that the kernel does not permit, whatever the privileges.
+const refusal = "not permitted by the kernel (EPERM)"
+
 // reason is an attach error in a few words. EPERM may also mean that the kernel has
 // function tracing and does not permit it to anybody.
 func reason(err error) string {
@@ -189,7 +210,7 @@ func reason(err error) string {
 	case errors.As(err, &verifier):
 		return "the verifier rejected the program: " + lastLine(verifier)
 	case errors.Is(err, unix.EPERM):
-		return "not permitted by the kernel (EPERM)"
+		return refusal
 	case errors.Is(err, errNoKprobes):
 		return errNoKprobes.Error()
 	case errors.Is(err, ebpf.ErrNotSupported):

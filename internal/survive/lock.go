@@ -22,7 +22,7 @@ import (
 func Lock() (*Heap, error) {
 	heap, err := lock()
 	if err != nil {
-		return nil, fmt.Errorf("lock memory: %w: lines may come late, or not at all, on a node that swaps or thrashes; run "+
+		return nil, fmt.Errorf("lock memory: %w: output may be late or missing on a node that swaps or thrashes; run "+
 			"oomtrace as root or with CAP_IPC_LOCK, or pass --lock-memory=false", err)
 	}
 

@@ -10,13 +10,18 @@
 package survive
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"sync/atomic"
 )
 
-const scoreFile = "/proc/self/oom_score_adj"
+const (
+	scoreFile   = "/proc/self/oom_score_adj"
+	exemptScore = "-1000"
+)
 
 // former is the oom_score_adj that this process had before Exempt; nil if it still has it.
 var former atomic.Pointer[string]
@@ -24,20 +29,34 @@ var former atomic.Pointer[string]
 // Exempt makes the OOM killer never choose this process. A score of -999 does not suffice:
 // with everybody else exempt, or already dying, it is chosen, and so it is by
 // vm.oom_kill_allocating_task if it allocates at that moment (mm/oom_kill.c, 5.10 to 6.12:
-// oom_badness, out_of_memory). It needs CAP_SYS_RESOURCE (fs/proc/base.c: __set_oom_adj).
+// oom_badness, out_of_memory). It needs CAP_SYS_RESOURCE (fs/proc/base.c: __set_oom_adj), unless
+// whoever started the process has set it already.
 func Exempt() error {
 	before, err := os.ReadFile(scoreFile)
-	if err == nil {
-		err = os.WriteFile(scoreFile, []byte("-1000"), 0)
-	}
-
 	if err != nil {
-		return fmt.Errorf("set oom_score_adj to -1000: %w: the OOM killer may choose oomtrace itself, and kills are "+
-			"then missed; run it as root or with CAP_SYS_RESOURCE", err)
+		return refused(err)
 	}
 
 	text := strings.TrimSpace(string(before))
+	if text == exemptScore {
+		return nil // and so are its children, which somebody wanted
+	}
+
+	if err := os.WriteFile(scoreFile, []byte(exemptScore), 0); err != nil {
+		return refused(err)
+	}
+
 	former.CompareAndSwap(nil, &text)
 
 	return nil
+}
+
+// refused is the error in one short line: it is printed at each start where it is expected.
+func refused(err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		err = file.Err
+	}
+
+	return fmt.Errorf("the OOM killer may choose oomtrace itself: set oom_score_adj to %s: %w", exemptScore, err)
 }

@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"regexp"
 	"runtime"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -81,6 +83,15 @@ func TestChildrenHaveTheFormerScore(t *testing.T) {
 	got, err := act("child")
 	if want := "100\n100\nunlimited\nname argument\n"; err != nil || got != want {
 		t.Errorf("got %q, error %v; want %q", got, err, want)
+	}
+}
+
+func TestARefusalIsOneShortLine(t *testing.T) {
+	err := refused(&fs.PathError{Op: "open", Path: scoreFile, Err: syscall.EACCES})
+
+	want := "the OOM killer may choose oomtrace itself: set oom_score_adj to -1000: permission denied"
+	if err.Error() != want || !errors.Is(err, syscall.EACCES) {
+		t.Errorf("got %q, want %q", err, want)
 	}
 }
 

@@ -112,6 +112,12 @@ func (t *Tracer) Idle(readNS uint64, caughtUp bool) (time.Duration, error) {
 		return 0, err
 	}
 
+	if t.opts.Idle != nil {
+		if err := t.opts.Idle(); err != nil {
+			return 0, err
+		}
+	}
+
 	return sleep, t.stalls.err
 }
 

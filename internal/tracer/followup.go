@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/oomtrace/oomtrace/internal/answer"
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/incident"
@@ -64,9 +65,13 @@ type followUp struct {
 	envelope  func(kind string) events.Envelope
 	open      *ledger.Ledger
 	enrichers []enricher
-	journal   diagnose.Journal  // of earlier kills
-	pending   []*pending        // oldest first
-	lost      map[string]uint64 // as reported so far, by the name of what was lost
+	journal   diagnose.Journal // of earlier kills
+	pending   []*pending       // oldest first
+	// unfinished are the incidents without their final line, oldest first.
+	unfinished []unfinished
+	// resolvesNames means that names are looked up, and runtimes asked.
+	resolvesNames bool
+	lost          map[string]uint64 // as reported so far, by the name of what was lost
 }
 
 func newFollowUp(bootID string, write func(events.Line) error, envelope func(string) events.Envelope) *followUp {
@@ -82,6 +87,7 @@ func (f *followUp) current(id string) *events.Incident { return f.open.Get(f.boo
 // incident reports an incident, and then starts the enrichers.
 func (f *followUp) incident(inc *events.Incident, nowNS uint64) error {
 	inc.Follows = f.journal.Follows(inc)
+	inc.Summary = answer.Summarize(inc)
 
 	if err := f.write(inc); err != nil {
 		return err
@@ -104,9 +110,12 @@ func (f *followUp) incident(inc *events.Incident, nowNS uint64) error {
 		}
 	}
 
-	if diagnose.Explicable(inc) {
-		f.pending = append(f.pending, p)
+	f.unfinished = append(f.unfinished, unfinished{id: inc.ID, startedNS: nowNS})
+	if !diagnose.Explicable(inc) {
+		return f.explained(inc.ID)
 	}
+
+	f.pending = append(f.pending, p)
 
 	return nil
 }
@@ -127,13 +136,18 @@ func (f *followUp) followed(inc *events.Incident) error {
 	})})
 }
 
-// update applies a change and reports it. It sets the envelope of the change.
+// update applies a change and reports it, with the summary if that changed. It sets the envelope
+// of the change.
 func (f *followUp) update(change *events.Incident) error {
 	change.Envelope = f.envelope(events.KindIncidentUpdate)
 
 	u := f.open.Apply(change, 0)
 	if u.After != nil {
 		f.journal.Add(u.After)
+
+		if summary := answer.Summarize(u.After); summary != u.After.Summary {
+			change.Summary, u.After.Summary = summary, summary // nobody else has seen them yet
+		}
 	}
 
 	return f.write(u)
@@ -178,6 +192,10 @@ func (f *followUp) advance(nowNS uint64, quiet bool) error {
 		}
 	}
 
+	if err := f.finalize(nowNS, quiet); err != nil {
+		return err
+	}
+
 	return f.reportLost()
 }
 
@@ -205,7 +223,8 @@ func (f *followUp) apply(e enricher, found finding) error {
 	return f.explain(id) // once more, with later evidence
 }
 
-// finish reports the causes of all pending incidents, with the evidence so far.
+// finish reports the causes of all pending incidents, with the evidence so far, and what is not
+// final yet.
 func (f *followUp) finish(nowNS uint64) error {
 	if err := f.advance(nowNS, true); err != nil {
 		return err
@@ -213,6 +232,12 @@ func (f *followUp) finish(nowNS uint64) error {
 
 	for len(f.pending) > 0 {
 		if err := f.explainOldest(); err != nil {
+			return err
+		}
+	}
+
+	for len(f.unfinished) > 0 {
+		if err := f.final(f.unfinished[0].id); err != nil {
 			return err
 		}
 	}
@@ -225,7 +250,11 @@ func (f *followUp) explainOldest() error {
 	f.pending[0] = nil
 	f.pending = f.pending[1:]
 
-	return f.explain(id)
+	if err := f.explain(id); err != nil {
+		return err
+	}
+
+	return f.explained(id)
 }
 
 // explain reports the causes of an incident if they changed.
@@ -243,16 +272,22 @@ func (f *followUp) explain(id string) error {
 	return f.update(&events.Incident{ID: id, Causes: causes})
 }
 
-// evict explains a pending incident that has to make room in the ledger.
+// evict explains an incident that has to make room in the ledger, and makes it final.
 func (f *followUp) evict(inc *events.Incident) error {
-	for i, p := range f.pending {
-		if p.id == inc.ID {
-			f.pending = append(f.pending[:i:i], f.pending[i+1:]...)
-			return f.explain(inc.ID)
+	i := slices.IndexFunc(f.pending, func(p *pending) bool { return p.id == inc.ID })
+	if i >= 0 {
+		f.pending = slices.Delete(f.pending, i, i+1)
+
+		if err := f.explain(inc.ID); err != nil {
+			return err
 		}
 	}
 
-	return nil
+	if err := f.explained(inc.ID); err != nil {
+		return err
+	}
+
+	return f.final(inc.ID)
 }
 
 // reportLost reports what was lost since the last time.

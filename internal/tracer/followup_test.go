@@ -359,8 +359,8 @@ func TestABurstIsCompleteInEveryOutput(t *testing.T) {
 		var got []string
 
 		for line := range strings.Lines(table.String()) {
-			if f := strings.Fields(line); f[0] != "TIME" {
-				got = append(got, fmt.Sprintf("%s[%s]", f[5], f[6]))
+			if f := strings.Fields(line); f[0] != "ID" {
+				got = append(got, f[3])
 			}
 		}
 

@@ -22,6 +22,9 @@ type Protection struct {
 	// so it ends itself above that, with a *survive.TooLargeError. 0 leaves the process to
 	// the OOM killer like any other.
 	MaxBytes uint64
+	// Expendable leaves out the warning that the OOM killer may choose the process: somebody is
+	// at the screen, and nothing is recorded.
+	Expendable bool
 	// Lock keeps the process's memory resident.
 	Lock bool
 	// Rehearse gets the lines of an OOM kill that did not happen before the first record is
@@ -49,14 +52,14 @@ func (p *Protection) exempt(layout host.Layout, warn func(string)) {
 		p.MaxBytes = 0
 
 		warn(fmt.Sprintf("the memory limit of oomtrace's own cgroup is below %d MiB: it is not exempt from the OOM killer, "+
-			"since nobody else could be killed at that limit", leastBytes/3*4>>20))
+			"since no other process could be killed at that limit", leastBytes/3*4>>20))
 	}
 
 	if p.MaxBytes == 0 {
 		return
 	}
 
-	if err := survive.Exempt(); err != nil {
+	if err := survive.Exempt(); err != nil && !p.Expendable {
 		warn(err.Error())
 	}
 }

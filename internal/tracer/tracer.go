@@ -61,6 +61,9 @@ type Options struct {
 	Alerts *alert.Limits
 	// Counts is called with the counts of stalls in each second with stalls; it may be nil.
 	Counts func(kernel.StallCounts) error
+	// Idle is called between records, at least ten times a second, on the goroutine of Run; it
+	// may be nil. An error ends the trace.
+	Idle func() error
 	// UserKills selects the SIGKILLs from user space that become incidents. Senders
 	// configures the look-up of their senders.
 	UserKills incident.UserKills
@@ -163,7 +166,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	}
 
 	t.stalls = &stallHistory{
-		enabled: t.opts.Stalls, counts: t.probe, unseen: t.unseen(), tree: t.tree, layout: t.layout, clock: t.clock,
+		enabled: t.opts.Stalls, counts: t.probe, unseen: t.UnseenStalls(), tree: t.tree, layout: t.layout, clock: t.clock,
 		page: uint64(host.PageSize()), envelope: t.envelope, critical: t.CriticalService, recorder: flight.New(0),
 	}
 	reader := host.Reader{Layout: t.layout, Place: resolve.Placer(t.opts.Names)}
@@ -189,7 +192,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 
 	t.reports = newKernelReport(reader.Charge, t.clock.Time, f.current)
 	if log, err := kernellog.Follow(kernellog.Options{PageSizeBytes: host.PageSize()}); err != nil {
-		t.opts.Warn("what no hook sees of a kill is not completed from the kernel's log: " + err.Error())
+		t.opts.Warn("incidents will not be completed from the kernel's log: " + err.Error())
 	} else {
 		t.reports.log = log
 	}
@@ -198,6 +201,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	f.enrichers = []enricher{t.stalls, t.host, t.limits, t.programs, t.reports}
 
 	if names := t.opts.Names; names != nil {
+		f.resolvesNames = true
 		f.enrichers = append(f.enrichers,
 			&lateNames{names: names, current: f.current, now: kernel.BootNS}, &runtimeReport{t.opts.RuntimeReports, f.current})
 	}
@@ -423,8 +427,8 @@ func (t *Tracer) stop() {
 	}
 }
 
-// unseen returns the kinds of stall that no attached hook reports.
-func (t *Tracer) unseen() []string {
+// UnseenStalls returns the kinds of stall that no attached hook reports.
+func (t *Tracer) UnseenStalls() []string {
 	var names []string
 	for _, kind := range t.probe.UnseenStalls() {
 		names = append(names, string(kind))
