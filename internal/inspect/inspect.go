@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package inspect examines a running cgroup, or the whole node: its nearest memory limit,
+// Package inspect examines a running cgroup, or the whole node: its nearest memory limits,
 // the most likely victims of an OOM kill, or that tasks would wait instead (cgroup v1), and
 // how far the node is from an eviction. It only reads files, and lists as unknown what it may not read.
 package inspect
@@ -24,7 +24,7 @@ type Options struct {
 	// ProcessesHidden is whether /proc is that of another PID namespace: the processes that it has
 	// are not those that the kernel chooses from.
 	ProcessesHidden bool
-	// Most bounds the number of candidates, and that of shares.
+	// Most bounds the number of candidates, that of shares, and that of nearest limits.
 	Most int
 	// Envelope is the envelope of the inspection without V and Kind. Its Time is the time
 	// of the inspection.
@@ -39,6 +39,7 @@ func Node(ctx context.Context, o Options) *events.Inspection {
 	i := &events.Inspection{Envelope: o.Envelope}
 	o.node(i)
 	limitByNode(i)
+	o.nearestLimits(i)
 	o.finish(ctx, i)
 
 	return i
@@ -235,8 +236,40 @@ func (o Options) candidates(ctx context.Context, i *events.Inspection, path stri
 		i.Unknown = append(i.Unknown, "candidates")
 	}
 
+	if i.Cgroup != nil && i.Cgroup.Path != path {
+		o.addOwn(ctx, &c, i.Cgroup.Path)
+	}
+
 	i.Candidates, i.CandidatesLeftOut, i.CandidatesUnread = c.List, c.LeftOut, c.Unread
 	if c.TotalPages > 0 {
 		i.TotalPages = &c.TotalPages
+	}
+
+	i.PageSizeBytes = host.PageSize()
+}
+
+// mostOwn bounds how many processes of the inspected cgroup are listed behind likelier ones.
+const mostOwn = 3
+
+// addOwn adds the likeliest processes of the inspected cgroup, if its own limit does not make
+// their badness another.
+func (o Options) addOwn(ctx context.Context, all *host.Candidates, path string) {
+	own, err := o.Reader.Candidates(ctx, path, min(mostOwn, o.Most))
+	if err != nil || own.TotalPages != all.TotalPages {
+		return
+	}
+
+	for _, c := range own.List {
+		if c.Unkillable || slices.ContainsFunc(all.List, func(l events.Candidate) bool { return l.PID == c.PID }) {
+			continue
+		}
+
+		at := slices.IndexFunc(all.List, func(l events.Candidate) bool { return l.Unkillable })
+		if at < 0 {
+			at = len(all.List)
+		}
+
+		all.List = slices.Insert(all.List, at, c)
+		all.LeftOut = max(all.LeftOut-1, 0)
 	}
 }

@@ -300,3 +300,69 @@ func TestTheNodeLimitsACgroupWithoutLimits(t *testing.T) {
 		t.Errorf("got unknown %v, want memory and psi_some", i.Unknown)
 	}
 }
+
+func TestTheNodeHasTheNearestLimits(t *testing.T) {
+	o := options(machine(t, map[string]string{
+		"cg/system.slice/kubelet.service/memory.current": "4000\n",
+		"cg/system.slice/kubelet.service/memory.max":     "5000\n",
+		"cg/user.slice/app.scope/memory.current":         "4000\n",
+	}))
+
+	i := Node(context.Background(), o)
+
+	var got []string
+	for _, n := range i.NearestLimits {
+		got = append(got, n.Cgroup.Path)
+
+		if n.HeadroomBytes != n.LimitBytes-n.UsageBytes || n.Cgroup.ID == 0 {
+			t.Errorf("got %+v, want the room below its limit, and its id", n)
+		}
+	}
+
+	// The limit of the container in the pod is farther than that of the pod.
+	want := []string{"/system.slice/kubelet.service", pod, "/kubepods.slice"}
+	if !slices.Equal(got, want) || i.NearestLimitsLeftOut != 0 {
+		t.Errorf("got %q and %d left out, want %q", got, i.NearestLimitsLeftOut, want)
+	}
+
+	if n := i.NearestLimits[1]; n.Level != events.LevelPod || n.Workload.PodUID != uid || i.NearestLimitsUnread != 1 {
+		t.Errorf("got %+v and %d unread, want the pod, and one cgroup without the file of its limit", n, i.NearestLimitsUnread)
+	}
+
+	o.Most = 1
+	if i = Node(context.Background(), o); len(i.NearestLimits) != 1 || i.NearestLimitsLeftOut != 2 {
+		t.Errorf("got %d limits and %d left out, want 1 and 2", len(i.NearestLimits), i.NearestLimitsLeftOut)
+	}
+
+	if i = Node(context.Background(), options(host.Reader{Root: t.TempDir()})); !slices.Contains(i.Unknown, "nearest_limits") {
+		t.Errorf("got unknown %v without cgroups, want nearest_limits", i.Unknown)
+	}
+}
+
+func TestProcessesOfTheInspectedCgroupAreListed(t *testing.T) {
+	files := map[string]string{
+		"cg/user.slice/app.scope/cgroup.procs":   "20\n21\n",
+		"cg/user.slice/app.scope/memory.current": "1000000\n",
+		"cg/user.slice/app.scope/memory.max":     "max\n",
+	}
+	for pid, kib := range map[string]string{"20": "300", "21": "400"} {
+		files["proc/"+pid+"/cgroup"] = "0::/user.slice/app.scope\n"
+		files["proc/"+pid+"/status"] = "Name:\tsmall\nVmRSS:\t" + kib + " kB\nRssAnon:\t" + kib + " kB\nVmPTE:\t0 kB\nVmSwap:\t0 kB\nThreads:\t1\n"
+		files["proc/"+pid+"/oom_score_adj"] = "0\n"
+	}
+
+	o := options(machine(t, files))
+	o.Most = 1
+
+	i := Cgroup(context.Background(), o, "/user.slice/app.scope")
+
+	var got []int
+	for _, c := range i.Candidates {
+		got = append(got, c.PID)
+	}
+
+	// java is likelier; of the two in the cgroup, as many are listed as of all.
+	if want := []int{4711, 21}; !slices.Equal(got, want) || i.CandidatesLeftOut != 1 {
+		t.Errorf("got candidates %v and %d left out, want %v and 1", got, i.CandidatesLeftOut, want)
+	}
+}

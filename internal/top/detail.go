@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package top
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"charm.land/lipgloss/v2"
+
+	"github.com/oomtrace/oomtrace/internal/phrase"
+	"github.com/oomtrace/oomtrace/internal/usage"
+)
+
+// cgroupText is all that is known of the cgroup that was opened.
+func (m *model) cgroupText() string {
+	s := m.snapshot
+
+	i := slices.IndexFunc(s.Cgroups, func(c usage.Cgroup) bool { return c.ID == m.cgroupOfPage })
+	if i < 0 {
+		return "This cgroup was removed."
+	}
+	c := &s.Cgroups[i]
+
+	var b strings.Builder
+	line := func(label, text string) {
+		wrapped := lipgloss.Wrap(phrase.Sanitize(text), max(m.width-11, 10), "/")
+
+		for part := range strings.SplitSeq(wrapped, "\n") {
+			fmt.Fprintf(&b, "%-10s %s\n", label, part)
+			label = ""
+		}
+	}
+
+	line("name", name(c))
+	line("level", levelName(c.Level))
+	line("path", c.Path)
+	line("id", fmt.Sprint(c.ID))
+	b.WriteString("\n")
+
+	for at := i; at >= 0; at = s.Cgroups[at].Parent {
+		label := ""
+		if at == i {
+			label = "limits"
+		}
+
+		fmt.Fprintf(&b, "%-10s %s\n", label, m.limitLine(s, at, at == c.Limiter))
+	}
+
+	b.WriteString("\n")
+
+	for _, text := range [][2]string{
+		{"headroom", headroomText(s, c)}, {"growth", growthText(c)}, {"stalls", m.stallText(c)},
+		{"pressure", pressureText(s, c)}, {"refaults", refaultText(c)},
+	} {
+		line(text[0], text[1])
+	}
+
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// limitLine is a cgroup above the one that was opened, with its limit.
+func (m *model) limitLine(s *usage.Snapshot, at int, limits bool) string {
+	c := &s.Cgroups[at]
+	mark := "  "
+
+	if limits {
+		mark = "▸ "
+	}
+
+	text := size(c.UsedBytes) + " of ?"
+	bars := ""
+
+	switch {
+	case c.LimitBytes.Known && c.LimitBytes.V == usage.NoLimit:
+		text = size(c.UsedBytes) + ", no limit"
+	case c.LimitBytes.Known:
+		text = size(c.UsedBytes) + " of " + size(c.LimitBytes)
+
+		if c.UsedBytes.Known {
+			part := float64(c.UsedBytes.V) / float64(max(c.LimitBytes.V, 1))
+			bars = "  " + bar(part, 10) + " " + phrase.Percent(part)
+		}
+	}
+
+	nameWidth := min(max(m.width-54, 10), 40)
+
+	return strings.TrimRight(mark+pad(short(name(c), nameWidth), nameWidth)+" "+pad(text, 20)+bars, " ")
+}
+
+func headroomText(s *usage.Snapshot, c *usage.Cgroup) string {
+	if c.Limiter < 0 {
+		return "no limit of its own or of an ancestor: only the node's memory limits it"
+	}
+
+	text := phrase.Size(c.HeadroomBytes) + " below its own limit"
+	if limiter := &s.Cgroups[c.Limiter]; limiter.ID != c.ID {
+		text = phrase.Size(c.HeadroomBytes) + " below the limit of " + name(limiter)
+	}
+
+	if c.ToLimit.Known {
+		text += ", reached in " + span(c.ToLimit.V) + " if growth goes on"
+	}
+
+	return text
+}
+
+func growthText(c *usage.Cgroup) string {
+	if !c.Growth.Known {
+		return "not known yet"
+	}
+
+	return growth(c.Growth) + " per second, over 10 s"
+}
+
+func (m *model) stallText(c *usage.Cgroup) string {
+	if !c.Stalled.Known {
+		return "not traced"
+	}
+
+	text := share(c.Stalled) + " % of the last 3 s, summed up over all tasks"
+	if c.High.Known {
+		text += "; throttled by memory.high " + share(c.High) + " %"
+	}
+
+	return text
+}
+
+func pressureText(s *usage.Snapshot, c *usage.Cgroup) string {
+	switch {
+	case s.Version == 1:
+		return "cgroup v1 has none"
+	case !c.PSISome.Known:
+		return "not known"
+	}
+
+	return "some task stalled " + share(c.PSISome) + " % of the last second"
+}
+
+func refaultText(c *usage.Cgroup) string {
+	if !c.Refaults.Known {
+		return "not known"
+	}
+
+	return rate(c.Refaults) + " pages per second"
+}
+
+// helpText explains keys and columns, and has the warnings.
+func (m *model) helpText() string {
+	text := help
+
+	if len(m.warnings) > 0 {
+		text += "\n\nWarnings:\n"
+	}
+
+	for _, w := range m.warnings {
+		text += lipgloss.Wrap(phrase.Sanitize(w), m.width, " ") + "\n"
+	}
+
+	if m.unkept > 0 {
+		text += fmt.Sprintf("and %d more\n", m.unkept)
+	}
+
+	return strings.TrimRight(text, "\n")
+}
+
+const help = `Up Down j k   select                 s S    next, previous order
+PgUp PgDn     a page                 t      tree or flat
+Home End g G  first, last            p      by cgroup, container or pod
+Tab           cgroups or kills       /      filter by name or path; Esc: all
+Enter         open; Esc: back        Space  pause the cgroups; q: quit
+
+USED      memory in use, with all that is below
+LIMIT     the limit that is nearest: ^ marks that of an ancestor
+HEADROOM  what is left below it; FULL is how much of it is used
+STALL%    time in which tasks stalled for memory, over 3 s; above 100 % where
+          several did at once
+GROWTH/s  growth of USED over 10 s
+LIMIT IN  time to that limit, if what has the limit goes on growing
+HIGH%     time in which tasks were throttled by memory.high (cgroup v2)
+PSI%      time in which some task stalled, by the kernel's count (cgroup v2)
+REFLT/s   pages that were needed again after they were reclaimed
+
+?  not known    -  none    yellow, red: near, at the limit
+
+Page cache fills any limit: without stalls, little headroom is harmless.`
