@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -31,6 +32,8 @@ const (
 	// demoWantBytes is what the child tries to allocate. It exits by itself if it succeeds.
 	demoWantBytes = 4 * demoLimitBytes
 	demoTimeout   = 15 * time.Second
+	// demoName is the name of the child, so that nobody takes it for the tracer.
+	demoName = "demo-hog"
 )
 
 type demoFlags struct {
@@ -86,7 +89,7 @@ func demo(ctx context.Context, f *demoFlags, stdout, stderr io.Writer) error {
 	if f.output == "json" {
 		progress = stderr
 	} else {
-		shown = view.NewText(stdout, f.textOptions(stdout))
+		shown = sink.NewWhole(view.NewText(stdout, f.textOptions(stdout)))
 	}
 
 	observed := &demoSink{shown: shown, pid: child.pid(), done: make(chan struct{})}
@@ -129,8 +132,8 @@ func traceDemo(
 
 	status := t.Status("start")
 	fmt.Fprintf(progress, "demo: kernel %s, cgroup %s, attach mode %s\n", status.KernelRelease, status.CgroupMode, status.Tier)
-	fmt.Fprintf(progress, "demo: oomtrace[%d] allocates up to %d MiB in a cgroup with a limit of %d MiB\n\n",
-		child.pid(), demoWantBytes>>20, demoLimitBytes>>20)
+	fmt.Fprintf(progress, "demo: %s[%d] allocates up to %d MiB in a cgroup with a limit of %d MiB\n\n",
+		demoName, child.pid(), demoWantBytes>>20, demoLimitBytes>>20)
 
 	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
@@ -171,8 +174,7 @@ type demoSink struct {
 	shown    sink.Sink
 	pid      int
 	incident *events.Incident // with its updates; nil if it was not reported yet
-	done     chan struct{}    // closed when the incident is complete
-	closed   bool
+	done     chan struct{}    // closed when the incident is final
 }
 
 func (s *demoSink) Write(l events.Line) error {
@@ -191,11 +193,16 @@ func (s *demoSink) Write(l events.Line) error {
 			return nil
 		}
 		s.incident = l.After
-
-		if !s.closed && s.incident.Audit != nil && s.incident.Victims[0].ExitAfterNS != nil {
-			s.closed = true
-			close(s.done)
+	case *events.Explained:
+		if s.incident == nil || l.Incident.ID != s.incident.ID {
+			return nil
 		}
+	case *events.Final:
+		if s.incident == nil || l.ID != s.incident.ID {
+			return nil
+		}
+
+		close(s.done) // there is one
 	default:
 		return nil
 	}
@@ -267,6 +274,10 @@ func newAllocate() *cobra.Command {
 
 // allocate waits for a byte on stdin, and then touches memory page by page.
 func allocate(bytes int) error {
+	if err := unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.StringData(demoName+"\x00"))), 0, 0, 0); err != nil {
+		return fmt.Errorf("set the name of the process: %w", err)
+	}
+
 	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
 		return fmt.Errorf("wait for the start: %w", err)
 	}

@@ -5,12 +5,18 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/ledger"
+	"github.com/oomtrace/oomtrace/internal/resolve/names"
 )
 
 func TestFilterMatchesLimiterOrVictim(t *testing.T) {
@@ -19,60 +25,70 @@ func TestFilterMatchesLimiterOrVictim(t *testing.T) {
 			Cgroup: &events.Cgroup{Path: "/kubepods.slice/pod1/c1"},
 			Workload: &events.Workload{
 				PodUID: "6ba0af16-1c3e-4d5f-8a9b-0c1d2e3f4a5b", ContainerID: "3f2a91c07d4e", QoS: "burstable",
-				Namespace: "shop", Pod: "checkout-7d9f", Labels: map[string]string{"app": "checkout", "tier": "front"},
+				Namespace: "shop", Pod: "checkout-7d9f", Container: "app", Labels: map[string]string{"app": "checkout", "tier": "front"},
 			},
 		},
 		Victims: []events.Victim{{Process: events.Process{
 			PID: 10, TID: 11, Comm: "java", Thread: "C2", Workload: &events.Workload{Namespace: "ops", Pod: "agent"},
 		}}},
 	}
-	for _, test := range []struct {
-		f    filter
-		want bool
-	}{
-		{filter{}, true},
-		{filter{pid: 10}, true},
-		{filter{pid: 11}, true},
-		{filter{pid: 12}, false},
-		{filter{comm: "java"}, true},
-		{filter{comm: "C2"}, true},
-		{filter{comm: "jav"}, false},
-		{filter{podUID: "6ba0af16_1c3e_4d5f_8a9b_0c1d2e3f4a5b"}, true},
-		{filter{podUID: "6ba0af16"}, false},
-		{filter{containerID: "3F2a"}, true},
-		{filter{containerID: "f2a"}, false},
-		{filter{cgroup: "/kubepods.slice"}, true},
-		{filter{cgroup: "/kubepods.slice/pod1/c1/"}, true},
-		{filter{cgroup: "/kubepods"}, false},
-		{filter{cgroup: "/"}, true},
-		{filter{pid: 10, comm: "sh"}, false},
-		{filter{namespace: "shop"}, true},
-		{filter{namespace: "sho"}, false},
-		{filter{pod: "checkout-7d9f"}, true},
-		{filter{pod: "shop/checkout-7d9f"}, true},
-		{filter{pod: "other/checkout-7d9f"}, false},
-		{filter{podLabel: "app=checkout"}, true},
-		{filter{podLabel: "app=checkout,tier=front"}, true},
-		{filter{podLabel: "app=checkout,tier=back"}, false},
-		{filter{podLabel: "empty="}, false},
-		{filter{qos: "Burstable"}, true},
-		{filter{qos: "guaranteed"}, false},
-		{filter{namespace: "shop", qos: "guaranteed"}, false},
-		{filter{namespace: "ops", comm: "java"}, true},          // the victim's
-		{filter{namespace: "ops", pod: "checkout-7d9f"}, false}, // of two workloads
+	for flags, want := range map[string]bool{
+		"":               true,
+		"--pid 10":       true,
+		"--pid 11":       true,
+		"--pid 12":       false,
+		"--comm java":    true,
+		"--comm C2":      true,
+		"--comm jav":     false,
+		"--comm jav*":    true,
+		"--comm [jk]av?": true,
+		"--comm *x*":     false,
+		"--pod-uid 6ba0af16_1c3e_4d5f_8a9b_0c1d2e3f4a5b": true,
+		"--pod-uid 6ba0af16":                             false,
+		"--container 3F2a":                               true,
+		"--container f2a":                                false,
+		"--container app":                                true,
+		"--container a*":                                 true,
+		"--container ap":                                 false,
+		"--cgroup /kubepods.slice":                       true,
+		"--cgroup /kubepods.slice/pod1/c1/":              true,
+		"--cgroup /kubepods":                             false,
+		"--cgroup /kubepods*":                            true,
+		"--cgroup /*/pod1":                               true,
+		"--cgroup /pod1":                                 false,
+		"--cgroup pod1":                                  true,
+		"--cgroup pod1/c?":                               true,
+		"--cgroup pod1/c1/x":                             false,
+		"--cgroup /":                                     true,
+		"--pid 10 --comm sh":                             false,
+		"--namespace shop":                               true,
+		"-n sho":                                         false,
+		"-n sh*":                                         true,
+		"--pod checkout-7d9f":                            true,
+		"--pod checkout-*":                               true,
+		"--pod shop/checkout-7d9f":                       true,
+		"--pod s*/checkout-*":                            true,
+		"--pod other/checkout-7d9f":                      false,
+		"--pod o*/checkout-7d9f":                         false,
+		"--qos Burstable":                                true,
+		"--qos guaranteed":                               false,
+		"--unit checkout":                                false,
+		"-n shop --qos guaranteed":                       false,
+		"-n ops --comm java":                             true,  // the victim's
+		"-n ops --pod checkout-7d9f":                     false, // of two workloads
 	} {
-		if got := test.f.incident(inc); got != test.want {
-			t.Errorf("%+v: got match %v, want %v", test.f, got, test.want)
+		if got := filterOf(t, flags).incident(inc); got != want {
+			t.Errorf("%s: got match %v, want %v", flags, got, want)
 		}
 	}
 
 	nested := &events.Incident{Limiter: &events.Limiter{Workload: &events.Workload{
 		ContainerID: "3f2a", Within: []events.Holder{
-			{Kind: events.HolderContainer, ID: "0123abcd"}, {Kind: events.HolderGuest, Name: "4567"},
+			{Kind: events.HolderContainer, ID: "0123abcd", Name: "node-1"}, {Kind: events.HolderGuest, Name: "4567"},
 		},
 	}}}
-	for id, want := range map[string]bool{"3f2a": true, "0123": true, "4567": false} {
-		if got := (&filter{containerID: id}).incident(nested); got != want {
+	for id, want := range map[string]bool{"3f2a": true, "0123": true, "node-*": true, "4567": false} {
+		if got := filterOf(t, "--container "+id).incident(nested); got != want {
 			t.Errorf("--container %s: got match %v, want %v", id, got, want)
 		}
 	}
@@ -80,18 +96,140 @@ func TestFilterMatchesLimiterOrVictim(t *testing.T) {
 	waits := &events.Incident{Wait: &events.OOMWait{Tasks: []events.Process{{
 		PID: 20, TID: 21, Comm: "postgres", Cgroup: &events.Cgroup{Path: "/docker/db"}, Workload: &events.Workload{ContainerID: "c0ffee"},
 	}}}}
-	for _, f := range []filter{{pid: 20}, {pid: 21}, {comm: "postgres"}, {cgroup: "/docker"}, {containerID: "c0ff"}} {
-		if !f.incident(waits) {
-			t.Errorf("%+v: got no match of a task that waits, want one", f)
+	for _, flags := range []string{"--pid 20", "--pid 21", "--comm postgres", "--cgroup /docker", "--container c0ff"} {
+		if !filterOf(t, flags).incident(waits) {
+			t.Errorf("%s: got no match of a task that waits, want one", flags)
 		}
 	}
 
-	if (&filter{pid: 22}).incident(waits) {
+	if filterOf(t, "--pid 22").incident(waits) {
 		t.Error("got a match of another process, want none")
 	}
 
-	if (&filter{comm: "x"}).incident(&events.Incident{}) {
-		t.Error("got a match by name of an incident without a victim, want none")
+	for _, flags := range []string{"--comm *", "-n *", "--unit *", "--container *", "-l !x", "--cgroup *"} {
+		if filterOf(t, flags).incident(&events.Incident{Limiter: &events.Limiter{Workload: &events.Workload{}}}) {
+			t.Errorf("%s: got a match of an incident about which nothing is known, want none", flags)
+		}
+	}
+}
+
+// filterOf returns the filter of a command line. A term in parentheses may have spaces.
+func filterOf(t *testing.T, line string) *filter {
+	t.Helper()
+
+	var f filter
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	f.add(flags)
+
+	var args []string
+
+	for _, word := range strings.Fields(line) {
+		if n := len(args); n > 0 && !strings.HasPrefix(word, "-") && !strings.HasPrefix(args[n-1], "-") {
+			args[n-1] += " " + word
+			continue
+		}
+
+		args = append(args, word)
+	}
+
+	if err := flags.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+
+	return &f
+}
+
+func TestFilterMatchesLabels(t *testing.T) {
+	w := &events.Workload{
+		Pod: "checkout-7d9f", Labels: map[string]string{"app": "checkout", "tier": "front", "files": "/srv/a.yml"},
+	}
+
+	for flags, want := range map[string]bool{
+		"-l app=checkout":               true,
+		"--pod-label app=checkout":      true,
+		"-l app=checkout,tier=front":    true,
+		"-l app=checkout -l tier=front": true,
+		"-l app=checkout -l tier=back":  false,
+		"-l app=checkout,tier=back":     false,
+		"-l app":                        true,
+		"-l !app":                       false,
+		"-l !canary":                    true,
+		"-l app!=checkout":              false,
+		"-l app!=cart":                  true,
+		"-l tier in (front,back)":       true,
+		"-l tier notin (front,back)":    false,
+		"-l empty=":                     false,
+		"-l files=/srv/a.yml":           true, // a value that Kubernetes does not allow
+		"-l files=/srv/b.yml":           false,
+	} {
+		if got := filterOf(t, flags).workload(w); got != want {
+			t.Errorf("%s: got match %v, want %v", flags, got, want)
+		}
+	}
+}
+
+func TestFilterMatchesUnits(t *testing.T) {
+	inc := &events.Incident{Limiter: &events.Limiter{Workload: &events.Workload{
+		Unit: `foo-a\x2db.service`, Within: []events.Holder{
+			{Kind: events.HolderService, Name: "user@1000.service"}, {Kind: events.HolderGuest, Name: "web.service"},
+		},
+	}}}
+
+	for unit, want := range map[string]bool{
+		`foo-a\x2db.service`: true, `foo-a\x2db`: true, "foo-*": true, "foo-*.service": true, "foo": false,
+		"user@1000": true, "user@*.service": true, "web": false,
+	} {
+		if got := filterOf(t, "--unit "+unit).incident(inc); got != want {
+			t.Errorf("--unit %s: got match %v, want %v", unit, got, want)
+		}
+	}
+}
+
+func TestFilterNamesItsFlags(t *testing.T) {
+	for line, want := range map[string]string{
+		"":                               "",
+		"--comm a":                       "--comm",
+		"--comm a -n b":                  "--namespace and --comm",
+		"--pod-label a --unit b --pid 1": "--selector, --unit and --pid",
+	} {
+		f := filterOf(t, line)
+		if got := f.String(); got != want || f.active() != (want != "") {
+			t.Errorf("%s: got %q, active %v, want %q", line, got, f.active(), want)
+		}
+	}
+}
+
+func TestFilterThatCanMatchNothingIsReported(t *testing.T) {
+	root := t.TempDir()
+	layout := host.Layout{MemoryMount: filepath.Join(root, "mnt"), MountRoot: "/part"}
+
+	if err := os.MkdirAll(filepath.Join(layout.MemoryMount, "system.slice/web.service"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	for given, want := range map[cgroupGlob]bool{
+		"web.service": true, "/part/system.slice": true, "/part/*/web*": true, "/system.slice": false, "db.service": false,
+	} {
+		if got, complete := given.exists(t.Context(), layout); got != want || !complete {
+			t.Errorf("--cgroup %s: got exists %v, complete %v, want %v, complete", given, got, complete, want)
+		}
+	}
+
+	const want = "--namespace and --pod can match nothing"
+
+	f := filterOf(t, "-n shop --pod x --comm java")
+	if got := f.unmatched(t.Context(), names.Options{HostRoot: root}); len(got) != 1 || !strings.HasPrefix(got[0], want) {
+		t.Errorf("got %q, want one warning with %q", got, want)
+	}
+
+	if err := os.MkdirAll(filepath.Join(root, "var/log/pods"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, options := range []names.Options{{HostRoot: root}, {CRIEndpoint: "/run/c.sock", HostRoot: "/nonexistent"}} {
+		if got := f.unmatched(t.Context(), options); len(got) != 0 {
+			t.Errorf("%+v: got %q, want no warning: there is a source of names", options, got)
+		}
 	}
 }
 
@@ -188,8 +326,11 @@ func checkShop(t *testing.T, stdout, stderr string) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 
-	const want = "1 incident not shown: the pod names could not be resolved"
-	if !strings.Contains(stderr, want) {
-		t.Errorf("got stderr %q, want %q", stderr, want)
+	for _, want := range []string{
+		"1 incident not shown: the pod names could not be resolved", "1 incident is hidden by --namespace\n",
+	} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("got stderr %q, want %q", stderr, want)
+		}
 	}
 }

@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"github.com/docker/go-units"
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // choice is a flag that takes one of several values. Help shows them in place of a type.
@@ -18,6 +16,9 @@ type choice struct {
 	value *string
 	of    []string
 }
+
+// newOption returns the flag for a value that is not set, or one of the choices.
+func newOption(value *string, of ...string) *choice { return &choice{value, of} }
 
 // newChoice returns the flag for value, which becomes the first of the choices.
 func newChoice(value *string, of ...string) *choice {
@@ -29,22 +30,18 @@ func (c *choice) String() string { return *c.value }
 func (c *choice) Type() string   { return strings.Join(c.of, "|") }
 
 func (c *choice) Set(text string) error {
+	text = strings.ToLower(text)
+
+	if text == "" {
+		return errors.New("must not be empty")
+	}
+
 	if !slices.Contains(c.of, text) {
 		return fmt.Errorf("must be one of %s", strings.Join(c.of, ", "))
 	}
 	*c.value = text
 
 	return nil
-}
-
-// completeChoices lets the shell complete the values of a command's choices.
-func completeChoices(cmd *cobra.Command) {
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if c, ok := f.Value.(*choice); ok {
-			values := cobra.FixedCompletions(c.of, cobra.ShellCompDirectiveNoFileComp)
-			_ = cmd.RegisterFlagCompletionFunc(f.Name, values) // fails for an unknown flag only
-		}
-	})
 }
 
 // textValue is a flag that must not be empty if it is given: an empty text comes from a shell

@@ -13,13 +13,13 @@ func TestReportOfAnOlderRecordingHasTheOOMKillBefore(t *testing.T) {
 
 	for _, args := range [][]string{{}, {"--id", "5f0c2c1e-2"}} {
 		var out, errs strings.Builder
-		if code := run(append([]string{"report", "--utc", recording}, args...), &out, &errs); code != 0 {
+		if code := run(append([]string{"report", "--full", "--utc", recording}, args...), &out, &errs); code != 0 {
 			t.Fatalf("%v: got exit %d, %s", args, code, errs.String())
 		}
 
 		got := strings.Join(strings.Fields(out.String()), " ")
 		for _, want := range []string{
-			"it followed the OOM kill of worker[711] 1 min 30 s before.", "incident 5f0c2c1e-1", "systemd then stopped the unit", "OOMPolicy=continue",
+			"it followed the OOM kill of worker[711] 1 min 30 s before", "incident 5f0c2c1e-1", "systemd then stopped the unit", "OOMPolicy=continue",
 		} {
 			if !strings.Contains(got, want) {
 				t.Errorf("%v: got %q, want %q in it", args, got, want)

@@ -48,16 +48,34 @@ func headingOf(f *pflag.Flag) string {
 	return headingGeneral
 }
 
-// printHelp writes the help of a command: examples first, and flags under headings, in at
-// most 80 columns.
+// printHelp writes the help of a command: usage, examples, text, commands and flags under
+// headings, as wide as the terminal.
 func printHelp(cmd *cobra.Command, _ []string) {
-	io.WriteString(cmd.OutOrStdout(), helpText(cmd)) // run reports the error of its writer
+	out := cmd.OutOrStdout()
+	columns := helpColumns
+
+	if w, ok := out.(*writer); ok {
+		columns, _ = terminal(w.out)
+	}
+
+	io.WriteString(out, helpText(cmd, min(max(columns, leastHelpColumns), mostHelpColumns))) // run reports the error of its writer
 }
 
-func helpText(cmd *cobra.Command) string {
+func helpText(cmd *cobra.Command, columns int) string {
 	var b strings.Builder
+
+	b.WriteString("Usage:\n")
+
+	if cmd.Runnable() {
+		fmt.Fprintf(&b, "  %s\n", cmd.UseLine())
+	}
+
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "  %s [command]\n", cmd.CommandPath())
+	}
+
 	if cmd.HasExample() {
-		fmt.Fprintf(&b, "Examples:\n%s\n\n", cmd.Example)
+		fmt.Fprintf(&b, "\nExamples:\n%s\n", cmd.Example)
 	}
 
 	text := cmd.Long
@@ -65,20 +83,16 @@ func helpText(cmd *cobra.Command) string {
 		text = cmd.Short + "."
 	}
 
-	fmt.Fprintf(&b, "%s\n\nUsage:\n", strings.TrimSpace(text))
+	fmt.Fprintf(&b, "\n%s\n", reflowed(strings.TrimSpace(text), columns))
 
-	if cmd.Runnable() {
-		fmt.Fprintf(&b, "  %s\n", cmd.UseLine())
+	for _, group := range cmd.Groups() {
+		fmt.Fprintf(&b, "\n%s:\n", group.Title)
+		listCommands(&b, cmd, group.ID, columns)
 	}
 
-	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(&b, "  %s [command]\n\nCommands:\n", cmd.CommandPath())
-
-		for _, sub := range cmd.Commands() {
-			if sub.IsAvailableCommand() || sub.Name() == "help" {
-				fmt.Fprintf(&b, "  %-*s %s\n", sub.NamePadding(), sub.Name(), sub.Short)
-			}
-		}
+	if len(cmd.Groups()) == 0 && cmd.HasAvailableSubCommands() {
+		b.WriteString("\nCommands:\n")
+		listCommands(&b, cmd, "", columns)
 	}
 
 	for _, heading := range headings {
@@ -97,24 +111,82 @@ func helpText(cmd *cobra.Command) string {
 		fmt.Fprintf(&b, "\n%s:\n", heading)
 
 		for _, f := range flags {
-			b.WriteString(flagHelp(f))
+			b.WriteString(flagHelp(f, columns))
 		}
 	}
 
 	return b.String()
 }
 
+// listCommands lists the commands of a group.
+func listCommands(b *strings.Builder, cmd *cobra.Command, group string, columns int) {
+	for _, sub := range cmd.Commands() {
+		if sub.GroupID != group || !sub.IsAvailableCommand() && sub.Name() != "help" {
+			continue
+		}
+
+		indent := strings.Repeat(" ", sub.NamePadding()+3)
+		lines := wrapped(sub.Short, columns-len(indent))
+		fmt.Fprintf(b, "  %-*s %s\n", sub.NamePadding(), sub.Name(), strings.Join(lines, "\n"+indent))
+	}
+}
+
+// reflowed wraps the paragraphs of a text. Indented lines, as of tables, stay as they are.
+func reflowed(text string, columns int) string {
+	var lines []string
+	paragraph := ""
+
+	flush := func() {
+		if paragraph != "" {
+			lines = append(lines, wrapped(paragraph, columns)...)
+		}
+		paragraph = ""
+	}
+
+	for line := range strings.SplitSeq(text, "\n") {
+		if line != "" && line[0] != ' ' {
+			paragraph += line + " "
+			continue
+		}
+
+		flush()
+
+		lines = append(lines, line)
+	}
+
+	flush()
+
+	return strings.Join(lines, "\n")
+}
+
 const (
-	// helpColumns is how wide text is wrapped that does not depend on the terminal.
-	helpColumns = 80
+	// helpColumns is how wide the help is where there is no terminal.
+	helpColumns      = 80
+	leastHelpColumns = 60 // for descriptions beside flagColumn
+	mostHelpColumns  = 120
 	// flagColumn is where the description of a flag starts. It follows on a line of its
 	// own where the flag is longer than that.
 	flagColumn = 27
 )
 
+// metavar sets what the help shows for the value of flags: a type, where pflag has none.
+func metavar(flags *pflag.FlagSet, name string, of ...string) {
+	for _, flag := range of {
+		f := flags.Lookup(flag)
+		f.Value = namedValue{f.Value, name}
+	}
+}
+
+type namedValue struct {
+	pflag.Value
+	name string
+}
+
+func (v namedValue) Type() string { return v.name }
+
 // flagHelp describes one flag: its name, the type or the values that it takes, what it
 // does and its default.
-func flagHelp(f *pflag.Flag) string {
+func flagHelp(f *pflag.Flag, columns int) string {
 	name := "      --" + f.Name
 	if f.Shorthand != "" {
 		name = fmt.Sprintf("  -%s, --%s", f.Shorthand, f.Name)
@@ -138,7 +210,7 @@ func flagHelp(f *pflag.Flag) string {
 		fmt.Fprintf(&b, "%-*s", flagColumn, name)
 	}
 
-	b.WriteString(strings.Join(wrapped(description, helpColumns-flagColumn), "\n"+indent) + "\n")
+	b.WriteString(strings.Join(wrapped(description, columns-flagColumn), "\n"+indent) + "\n")
 
 	return b.String()
 }

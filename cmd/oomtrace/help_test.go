@@ -5,27 +5,55 @@ package main
 import (
 	"io"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
 )
 
-func TestHelpStartsWithExamplesAndFitsATerminal(t *testing.T) {
+func TestHelpStartsWithUsageAndFitsATerminal(t *testing.T) {
 	root := newRoot(io.Discard, io.Discard)
 
-	for _, cmd := range append(root.Commands(), root) {
-		text := helpText(cmd)
+	for _, columns := range []int{60, 80, 120} {
+		for _, cmd := range append(root.Commands(), root) {
+			text := helpText(cmd, columns)
 
-		if cmd.HasExample() && !strings.HasPrefix(text, "Examples:\n") {
-			t.Errorf("%s: got %.40q, want examples first", cmd.Name(), text)
-		}
-
-		for line := range strings.Lines(text) {
-			if width := len(strings.TrimRight(line, "\n")); width > helpColumns {
-				t.Errorf("%s: got %d columns, want at most %d: %s", cmd.Name(), width, helpColumns, line)
+			if !strings.HasPrefix(text, "Usage:\n  "+cmd.CommandPath()) {
+				t.Errorf("%s: got %.40q, want the usage first", cmd.Name(), text)
 			}
+
+			if cmd.HasExample() && strings.Index(text, "\n\nExamples:\n") != strings.Index(text, "\n\n") {
+				t.Errorf("%s: got %.200q, want examples after the usage", cmd.Name(), text)
+			}
+
+			for line := range strings.Lines(text) {
+				// Examples and tables are as wide as they are, up to 80 columns.
+				if width := len(strings.TrimRight(line, "\n")); width > max(columns, helpColumns) {
+					t.Errorf("%s: got %d columns, want at most %d: %s", cmd.Name(), width, columns, line)
+				}
+			}
+		}
+	}
+}
+
+func TestHelpReflowsParagraphsAlone(t *testing.T) {
+	const text = "one two\nthree:\n  a  table   of this width\n\nfour"
+	const want = "one\ntwo\nthree:\n  a  table   of this width\n\nfour"
+
+	if got := reflowed(text, 6); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Each command is in a group: otherwise the help lacks it.
+func TestHelpListsEveryCommand(t *testing.T) {
+	root := newRoot(io.Discard, io.Discard)
+	text := helpText(root, helpColumns)
+
+	for _, cmd := range root.Commands() {
+		listed := regexp.MustCompile(`(?m)^  ` + cmd.Name() + ` `).MatchString(text)
+		if listed != !cmd.Hidden {
+			t.Errorf("%s: got listed %v, want %v", cmd.Name(), listed, !cmd.Hidden)
 		}
 	}
 }
@@ -34,7 +62,7 @@ func TestHelpHasEveryFlagOnce(t *testing.T) {
 	root := newRoot(io.Discard, io.Discard)
 
 	for _, cmd := range append(root.Commands(), root) {
-		text := helpText(cmd)
+		text := helpText(cmd, helpColumns)
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			want := 1
 			if f.Hidden {
@@ -59,11 +87,11 @@ func TestFlagHelp(t *testing.T) {
 		"all `units`, of which there are so many that the line is too long")
 
 	want := "  -f, --format text|json   how to print (default text)\n"
-	if got := flagHelp(flags.Lookup("format")); got != want {
+	if got := flagHelp(flags.Lookup("format"), helpColumns); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 
-	got := flagHelp(flags.Lookup("units-of-the-node"))
+	got := flagHelp(flags.Lookup("units-of-the-node"), helpColumns)
 	want = `      --units-of-the-node units
                            all units, of which there are so many that the line
                            is too long
@@ -71,23 +99,5 @@ func TestFlagHelp(t *testing.T) {
 
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
-	}
-}
-
-func TestChoicesAreCompleted(t *testing.T) {
-	root := newRoot(io.Discard, io.Discard)
-
-	cmd, _, err := root.Find([]string{"report"})
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	complete, ok := cmd.GetFlagCompletionFunc("output")
-	if !ok {
-		t.Fatal("got no completion of report --output, want its formats")
-	}
-
-	if got, _ := complete(cmd, nil, ""); !slices.Equal(got, []string{"text", "json"}) {
-		t.Errorf("got %q, want text and json", got)
 	}
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"time"
@@ -20,24 +21,27 @@ import (
 
 type inspectFlags struct {
 	formatFlags
-	most int
+	names nameFlags
+	most  int
 }
 
 func newInspect(stdout, stderr io.Writer) *cobra.Command {
 	var f inspectFlags
 	cmd := &cobra.Command{
 		Use:   "inspect [pod|container|unit|cgroup|pid]",
-		Short: "Show the nearest memory limit and the most likely victim",
+		Short: "Show the nearest memory limits and the most likely victim",
 		Example: `  oomtrace inspect                    # the node
   oomtrace inspect shop/checkout/app  # a container; or a pod, without /app
   oomtrace inspect 4711               # the cgroup of a process
   oomtrace inspect 8f14e45fceea       # a prefix of a container ID, or a pod UID
   oomtrace inspect kubelet.service    # a systemd unit
   oomtrace inspect /kubepods/burstable`,
-		Long: `inspect shows the nearest memory limit of a running pod, container or cgroup,
-how close it is, and which process the OOM killer would most likely choose. It
-only reads files: it needs neither BPF nor, for most values, root. Values that
-cannot be read are listed as unknown.`,
+		Long: `Without an argument, inspect shows the limits of the node with the least room
+below them, its own memory among them; of a running pod, container or cgroup,
+the limit that would be hit first. Then which process the OOM killer would most
+likely choose, and why that one. It reads files, and asks the container runtime
+for names: it needs neither BPF nor, for most values, root. Values that cannot
+be read are listed as unknown.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("%q: inspect takes one argument", args[1])
@@ -55,15 +59,34 @@ cannot be read are listed as unknown.`,
 				return err
 			}
 
+			if err := f.name(cmd.Context(), i); err != nil {
+				return err
+			}
+
 			return f.show(stdout, i)
 		},
 	}
 	addFlags(cmd, headingOutput, func(flags *pflag.FlagSet) {
 		f.formatFlags.add(flags, "text", "json")
-		flags.IntVar(&f.most, "number", 10, "`number` of processes and cgroups to list")
+		flags.IntVar(&f.most, "number", 10, "how many processes and cgroups to list")
+		metavar(flags, "n", "number")
 	})
+	addFlags(cmd, headingSources, f.names.add)
 
 	return cmd
+}
+
+// name adds names. That a source of them is missing needs no warning: the ids are shown.
+func (f *inspectFlags) name(ctx context.Context, i *events.Inspection) error {
+	resolver, err := f.names.open(func(string) {})
+	if err != nil || resolver == nil {
+		return err
+	}
+	defer resolver.Close()
+
+	nameWorkloads(ctx, i, resolver)
+
+	return nil
 }
 
 // inspection inspects the cgroup that args name, or the node.

@@ -159,8 +159,8 @@ func TestInspectKnowsThatNothingWouldBeKilled(t *testing.T) {
 	}
 
 	var stdout, stderr bytes.Buffer
-	if status := run([]string{"inspect", s.Path()}, &stdout, &stderr); status != exitOK || !strings.Contains(stdout.String(), "none: tasks over the limit wait") {
-		t.Errorf("got status %d, stderr %q and text\n%s\nwant one without next victims", status, &stderr, &stdout)
+	if status := run([]string{"inspect", s.Path()}, &stdout, &stderr); status != exitOK || !strings.Contains(stdout.String(), "would be killed: none.") {
+		t.Errorf("got status %d, stderr %q and text\n%s\nwant one without a process that would be killed", status, &stderr, &stdout)
 	}
 }
 

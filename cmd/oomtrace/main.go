@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -106,7 +107,7 @@ func oneLine(text string) string {
 }
 
 // interruptible returns a context that the first SIGINT or SIGTERM cancels, so that open
-// incidents are still reported. The second one ends the process.
+// incidents are still reported. A second one that comes later than sameSignal ends the process.
 func interruptible() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
@@ -117,12 +118,27 @@ func interruptible() (context.Context, context.CancelFunc) {
 	go func() {
 		<-signals
 		cancel()
-		<-signals
+		awaitSecond(signals, time.Now)
 		fmt.Fprintln(os.Stderr, "oomtrace: interrupted twice, exiting immediately")
 		os.Exit(exitError)
 	}()
 
 	return ctx, cancel
+}
+
+// sameSignal is how long after the first signal others count as the same: timeout(1) signals its
+// child, and then the process group that the child is in.
+const sameSignal = time.Second
+
+// awaitSecond returns at the second signal; the first has just come.
+func awaitSecond(signals <-chan os.Signal, now func() time.Time) {
+	first := now()
+
+	for range signals {
+		if now().Sub(first) > sameSignal {
+			return
+		}
+	}
 }
 
 func newRoot(stdout, stderr io.Writer) *cobra.Command {
@@ -144,18 +160,21 @@ sent the signal. Without a command it runs "oomtrace trace".`,
 	root.Flags().SortFlags = false
 	root.Flags().AddFlagSet(trace.Flags())
 	root.SetHelpFunc(printHelp)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{suggestFlag(cmd, err)} })
+	addVersion(root)
 	root.AddCommand(
-		trace, newReclaim(stdout, stderr), newInspect(stdout, stderr),
+		trace, newTop(stdout, stderr), newReclaim(stdout, stderr), newInspect(stdout, stderr),
 		newRecord(stderr), newReplay(stdout, stderr), newReport(stdout, stderr),
-		newDemo(stdout, stderr), newAllocate(), newDoctor(stdout), newVersion(stdout),
+		newList(stdout, stderr), newShow(stdout, stderr),
+		newDemo(stdout, stderr), newAllocate(), newDoctor(stdout), newVersion(stdout), newMan(),
 	)
 
 	for _, cmd := range root.Commands() {
-		completeChoices(cmd)
+		complete(cmd)
 	}
 
 	strictHelp(root)
+	group(root)
 
 	return root
 }
@@ -170,7 +189,7 @@ func strictHelp(root *cobra.Command) {
 		}
 		cmd.Args = func(_ *cobra.Command, args []string) error {
 			if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
-				return usagef("unknown command %q", strings.Join(args, " "))
+				return unknownCommand(root, strings.Join(args, " "))
 			}
 
 			return nil
@@ -184,7 +203,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	}
 
 	if cmd.HasSubCommands() {
-		return usagef("unknown command %q", args[0])
+		return unknownCommand(cmd, args[0])
 	}
 
 	return usagef("%q: %s takes no arguments", args[0], cmd.Name())

@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 		churn(os.Args[1])
 	}
 
+	os.Setenv("LC_ALL", "C.UTF-8") // goldens draw with more than ASCII
+
 	os.Exit(m.Run())
 }
 
@@ -41,12 +43,20 @@ func oomtrace(args ...string) *exec.Cmd {
 }
 
 func TestUsageErrorsAreOneLineWithStatus2(t *testing.T) {
+	defaultRecordingIs(t, "/nonexistent")
+
 	for _, test := range []struct {
 		args   string
 		status int
 		want   string
 	}{
 		{"version", exitOK, "oomtrace "},
+		{"--version", exitOK, "oomtrace "},
+		{"-V", exitOK, "oomtrace "},
+		{"trce", exitUsage, "unknown command \"trce\" (did you mean trace?); see `oomtrace --help`"},
+		{"help reprot", exitUsage, "(did you mean report?)"},
+		{"--namspace x", exitUsage, "unknown flag: --namspace (did you mean --namespace?); see `oomtrace --help`"},
+		{"report --utl", exitUsage, "(did you mean --utc?)"},
 		{"--help", exitOK, "sudo oomtrace "},
 		{"nonsense", exitUsage, "unknown command \"nonsense\"; see `oomtrace --help`"},
 		{"report", exitUsage, "see `oomtrace report --help`"},
@@ -65,11 +75,13 @@ func TestUsageErrorsAreOneLineWithStatus2(t *testing.T) {
 		{"--duration soon", exitUsage, "invalid argument"},
 		{"--pid x", exitUsage, "invalid argument"},
 		{"--pid -4", exitUsage, "negative"},
-		{"--cgroup kubepods.slice", exitUsage, "must start with /"},
-		{"--container xyz", exitUsage, "hexadecimal"},
+		{"--comm [a", exitUsage, `write \[ for a [`},
+		{"--pod a]/[b", exitUsage, `write \[ for a [`},
+		{"--cgroup /a/[b/c]", exitUsage, `write \[ for a [`},
 		{"--qos best", exitUsage, "one of guaranteed"},
-		{"--pod-label app", exitUsage, "key=value"},
-		{"--no-names -n shop", exitUsage, "need names"},
+		{"--pod-label app(", exitUsage, "key=value"},
+		{"-l !", exitUsage, "key in (a,b)"},
+		{"--no-names -n shop", exitUsage, "--no-names cannot be combined with --namespace"},
 		{"--cri-endpoint run/c.sock", exitUsage, "unix:///run"},
 		{"--cri-endpoint tcp://1.2.3.4:5", exitUsage, "unix:///run"},
 		{"--kubelet-endpoint 127.0.0.1", exitUsage, "https://"},

@@ -18,17 +18,19 @@ func (f *nameFlags) add(flags *pflag.FlagSet) {
 	o := &f.options
 	flags.BoolVar(&f.off, "no-names", false, "do not resolve names of pods and containers, show only their IDs")
 	flags.StringVar(&o.CRIEndpoint, "cri-endpoint", "",
-		"`socket` of the container runtime, such as unix:///run/containerd/containerd.sock; "+
+		"socket of the container runtime, such as unix:///run/containerd/containerd.sock; "+
 			"without it, the usual ones are tried")
 	flags.StringVar(&o.HostRoot, "host-root", "/",
-		"`directory` where the root of the node is mounted, if oomtrace runs in a pod")
+		"directory where the root of the node is mounted, if oomtrace runs in a pod")
 
 	k := &o.Kubelet
 	flags.StringVar(&k.Endpoint, "kubelet-endpoint", "",
-		"also query the kubelet for its pods at this `url`, such as https://127.0.0.1:10250")
-	flags.StringVar(&k.TokenFile, "kubelet-token-file", "", "`file` with the token for the kubelet")
-	flags.StringVar(&k.CAFile, "kubelet-ca-file", "", "`file` with the CA certificate for verifying the kubelet")
+		"also query the kubelet for its pods at this URL, such as https://127.0.0.1:10250")
+	flags.StringVar(&k.TokenFile, "kubelet-token-file", "", "file with the token for the kubelet")
+	flags.StringVar(&k.CAFile, "kubelet-ca-file", "", "file with the CA certificate for verifying the kubelet")
 	flags.BoolVar(&k.Insecure, "kubelet-insecure", false, "do not verify the kubelet's certificate")
+	metavar(flags, "path", "cri-endpoint", "host-root", "kubelet-token-file", "kubelet-ca-file")
+	metavar(flags, "url", "kubelet-endpoint")
 }
 
 // open starts the resolver; it returns nil if names are off.

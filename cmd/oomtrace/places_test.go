@@ -44,7 +44,7 @@ var placeReports = []struct {
 	{"nested-kind.txt", []killPlace{{
 		"container", "container " + nestedB, "container " + nestedA + ofPod + " in node container " + nestedB, "ancestor_limit",
 	}}, []string{
-		"Container 01234567… reached its memory.max of 512.0 MiB",
+		"Container 01234567… reached its limit of 512.0 MiB",
 		"killed java[4711] in container 3f2a91c0… of pod 6ba0af16… in node container 01234567…",
 		"The limit of container 01234567… was hit, not that of container 3f2a91c0… of pod 6ba0af16… inside it.",
 		"Give the node container more memory",
@@ -57,16 +57,16 @@ var placeReports = []struct {
 	{"lxc-guest-unit.txt", []killPlace{{
 		"guest", "LXC container web1", "sshd.service in LXC container web1", "ancestor_limit",
 	}}, []string{
-		"LXC container web1 reached its memory.max", "killed sshd[4711] in sshd.service in LXC container web1",
+		"LXC container web1 reached its limit", "killed sshd[4711] in sshd.service in LXC container web1",
 		"Give the guest more memory",
 	}, []string{"its own limit", "kubernetes:", "VPA"}},
 	{"pve-guest-docker.txt", []killPlace{{
 		"guest", "LXC container 202", "container " + nestedA + " in LXC container 202", "ancestor_limit",
-	}}, []string{"LXC container 202 reached its memory.max", "ns ?/? · LXC container 202 512.0/512.0 MiB"},
+	}}, []string{"LXC container 202 reached its limit", "ns ?/? · LXC container 202 512.0/512.0 MiB"},
 		[]string{"its own limit", "kubernetes:", "Cgroup 202"}},
 	{"slurm-job.txt", []killPlace{{
 		"job", "job 2457196 (Slurm)", "task 0 of step 0 of job 2457196 (Slurm)", "own_limit",
-	}}, []string{"Job 2457196 (Slurm) reached its memory.max"}, []string{"Unit slurmstepd.scope", "kubernetes:"}},
+	}}, []string{"Job 2457196 (Slurm) reached its limit"}, []string{"Unit slurmstepd.scope", "kubernetes:"}},
 	{"slurm-three-jobs.txt", []killPlace{
 		{"job", "job 1 (Slurm)", "step 0 of job 1 (Slurm)", "own_limit"},
 		{"job", "job 2 (Slurm)", "step 0 of job 2 (Slurm)", "own_limit"},
@@ -74,14 +74,14 @@ var placeReports = []struct {
 	}, []string{"step 0 of job 1 (Slurm)  ", "step 0 of job 2 (Slurm)  ", "step 0 of job 3 (Slurm)  "}, []string{"loop", "slurmstepd.scope  "}},
 	{"buildkit-step.txt", []killPlace{{
 		"job", "build step " + stepID + " (BuildKit)", "build step " + stepID + " (BuildKit)", "own_limit",
-	}}, []string{"Build step x1y2z3ab… (BuildKit) reached its memory.max"}, []string{"Unit system.slice", "system.slice reached"}},
+	}}, []string{"Build step x1y2z3ab… (BuildKit) reached its limit"}, []string{"Unit system.slice", "system.slice reached"}},
 	{"condor-slot.txt", []killPlace{{"job", "slot1_3 (HTCondor)", "slot1_3 (HTCondor)", "own_limit"}},
-		[]string{"slot1_3 (HTCondor) reached its memory.max"}, []string{"condor.service reached", "kubernetes:"}},
+		[]string{"slot1_3 (HTCondor) reached its limit"}, []string{"condor.service reached", "kubernetes:"}},
 	{"kata-container.txt", []killPlace{{"container", "container " + nestedA + ofPod, "container " + nestedA + ofPod, "vm_memory"}},
-		[]string{"Container 3f2a91c0… of pod 6ba0af16… reached its memory.max"}, []string{"Pod 6ba0af16… reached"}},
+		[]string{"Container 3f2a91c0… of pod 6ba0af16… reached its limit"}, []string{"Pod 6ba0af16… reached"}},
 	{"ecs-task.txt", []killPlace{{
 		"job", "task " + ecsTask + " (ECS)", "container " + nestedA + " in task " + ecsTask + " (ECS)", "ancestor_limit",
-	}}, []string{"Task 488fc5b8… (ECS) reached its memory.max", "task 488fc5b8… 512.0/512.0 MiB"},
+	}}, []string{"Task 488fc5b8… (ECS) reached its limit", "task 488fc5b8… 512.0/512.0 MiB"},
 		[]string{"kubernetes:", "Unit ecstasks"}},
 	{"paths-kata.txt", []killPlace{
 		{"container", "container " + nestedA + ofPod, "container " + nestedA + ofPod, "own_limit"},
@@ -114,7 +114,7 @@ var placeReports = []struct {
 	{"paths-talos.txt", []killPlace{
 		{"service", "service apid", "service apid", "own_limit"},
 		{"service", "service kubelet", "service kubelet", "own_limit"},
-	}, []string{"Service apid reached its memory.max", "Service kubelet reached its memory.max"}, []string{"Cgroup"}},
+	}, []string{"Service apid reached its limit", "Service kubelet reached its limit"}, []string{"Cgroup"}},
 	{"paths-static-pod.txt", []killPlace{{
 		"container", "container " + nestedA + " of pod my-static-uid", "container " + nestedA + " of pod my-static-uid", "own_limit",
 	}}, nil, nil},
@@ -171,7 +171,7 @@ func reportOf(t *testing.T, file string, args ...string) string {
 	t.Helper()
 
 	var stdout, stderr bytes.Buffer
-	if status := run(append([]string{"report", "--kernel-log", file}, args...), &stdout, &stderr); status != exitOK {
+	if status := run(append([]string{"report", "--full", "--kernel-log", file}, args...), &stdout, &stderr); status != exitOK {
 		t.Fatalf("got status %d and %q, want %d", status, stderr.String(), exitOK)
 	}
 

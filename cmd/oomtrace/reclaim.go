@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,12 +17,19 @@ import (
 	"github.com/oomtrace/oomtrace/internal/incident"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/phrase"
+	"github.com/oomtrace/oomtrace/internal/resolve/exitstatus"
+	"github.com/oomtrace/oomtrace/internal/sink"
+	"github.com/oomtrace/oomtrace/internal/top"
 	"github.com/oomtrace/oomtrace/internal/tracer"
+	"github.com/oomtrace/oomtrace/internal/view"
 )
 
 type reclaimFlags struct {
+	formatFlags
+	names     nameFlags
 	interval  time.Duration
 	by        string
+	filter    string
 	histogram bool
 	duration  time.Duration
 	tier      string
@@ -31,39 +40,45 @@ func newReclaim(stdout, stderr io.Writer) *cobra.Command {
 	var f reclaimFlags
 	cmd := &cobra.Command{
 		Use:   "reclaim",
-		Short: "Show which workloads stall for memory, interval by interval",
+		Short: "Print which workloads stall for memory, interval by interval",
 		Example: `  sudo oomtrace reclaim                      # every second, by cgroup
-  sudo oomtrace reclaim --by pod --interval 5s
+  sudo oomtrace reclaim --by pod --interval 5
+  sudo oomtrace reclaim -o json --filter shop/
   sudo oomtrace reclaim --histogram --duration 30s`,
 		Long: `reclaim prints a row for each cgroup whose tasks stalled for memory during the
-interval. Critical services and kswapd also get lines of their own.
+interval. Critical services and kswapd also get lines of their own. For a live
+screen of all cgroups, see "oomtrace top".
 
-  RECLAIMS, RECLAIM-ms  number and total time of reclaims by its tasks
-  NO-PROGRESS           reclaims that freed nothing
-  HIGH-ms               total time that its tasks were throttled by memory.high
-  RECLAIMED             memory that was reclaimed
-  USED, HEADROOM        memory in use, and left below the tightest limit;
-                        ^ marks the limit of an ancestor
-  PSI%                  share of the interval in which any of its tasks stalled
-  REFAULTS              pages that were needed again after they were reclaimed`,
+  RECLAIMS   reclaims by its tasks; NOPROG% is the share that freed nothing
+  RECLAIM    total time of these reclaims
+  HIGH       total time that its tasks were throttled by memory.high (cgroup v2)
+  THROTTLE   the part of reclaim in which they slept
+  RECLAIMED  memory that was reclaimed
+  USED       memory in use
+  HEADROOM   what is left below the tightest limit; ^ marks an ancestor's
+  PSI%       share of the interval in which any of its tasks stalled (cgroup v2)
+  REFAULTS   pages that were needed again after they were reclaimed
+
+Columns that the kernel has no values for are left out, and so are those for
+which a line has no room; --wide and -o json have them.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch {
-			case f.interval < 100*time.Millisecond:
-				return usagef("--interval %s: must be at least 100ms", f.interval)
-			case f.duration < 0:
-				return usagef("--duration %s: must not be negative", f.duration)
+			if err := f.check(); err != nil {
+				return err
 			}
 
-			return reclaim(cmd.Context(), f, stdout, stderr)
+			return reclaim(cmd.Context(), &f, stdout, stderr)
 		},
 	}
 	addFlags(cmd, headingOutput, func(flags *pflag.FlagSet) {
-		flags.DurationVar(&f.interval, "interval", time.Second, "shortest time between tables; counts are read once a second")
-		flags.Var(newChoice(&f.by, "cgroup", "container", "pod"), "by", "what each row aggregates")
+		addInterval(flags, &f.interval, "shortest time between tables; counts are read once a second")
+		flags.Var(newChoice(&f.by, top.Groupings...), "by", "what each row aggregates")
+		flags.StringVar(&f.filter, "filter", "", "print only rows with this `text` in their name or path")
 		flags.BoolVar(&f.histogram, "histogram", false, "print a histogram of stall durations at the end instead of tables")
+		f.formatFlags.add(flags, "text", "json")
 	})
 	addFlags(cmd, headingEvents, func(flags *pflag.FlagSet) { addServices(flags, &f.services) })
+	addFlags(cmd, headingSources, f.names.add)
 	addFlags(cmd, headingTuning, func(flags *pflag.FlagSet) {
 		addTier(flags, &f.tier)
 		addDuration(flags, &f.duration)
@@ -72,20 +87,56 @@ interval. Critical services and kswapd also get lines of their own.
 	return cmd
 }
 
-func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) error {
-	r := &reclaimTable{flags: f, out: stdout, next: time.Now().Add(f.interval)}
+func (f *reclaimFlags) check() error {
+	switch {
+	case f.duration < 0:
+		return usagef("--duration %s: must not be negative", f.duration)
+	case f.histogram && f.output == "json":
+		return usagef("--histogram cannot be combined with -o json")
+	}
 
-	t, err := tracer.Open(tracer.Options{
-		Tier: attachMode(f.tier), Stalls: true, MinStall: time.Hour, CriticalServices: f.services,
+	return checkInterval(f.interval)
+}
+
+func reclaim(ctx context.Context, f *reclaimFlags, stdout, stderr io.Writer) error {
+	r := &reclaimTable{
+		flags: f, out: stdout, json: view.NewJSON(stdout), next: time.Now().Add(f.interval), began: time.Now(), warn: warnings(stderr),
+	}
+
+	resolver, err := f.names.open(r.warn)
+	if err != nil {
+		return err
+	}
+
+	options := tracer.Options{
+		Tier: attachMode(f.tier), HostRoot: f.names.options.HostRoot,
+		Stalls: true, MinStall: time.Hour, CriticalServices: f.services,
 		Sink: r, Counts: r.counts, UserKills: incident.UserKillsNone,
-		Protection: tracer.Protection{MaxBytes: defaultMaxMemory, Lock: true},
-		Warn:       warnings(stderr),
-	})
+		Protection: tracer.Protection{MaxBytes: defaultMaxMemory, Lock: true, Expendable: true},
+		Warn:       r.warn,
+	}
+
+	if resolver != nil {
+		defer resolver.Close()
+
+		reports := exitstatus.New(resolver)
+		defer reports.Close()
+
+		options.Names, options.RuntimeReports = resolver, reports
+	}
+
+	t, err := tracer.Open(options)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
 	r.tracer = t
+	r.seen = reclaimSeen(t)
+	r.text = newReclaimText(f, stdout, r.seen)
+	r.reportLeftOut()
+
+	ctx, unwatch := whileRead(ctx, stdout)
+	defer unwatch()
 
 	ctx, cancel := withDuration(ctx, f.duration)
 	defer cancel()
@@ -101,16 +152,39 @@ func reclaim(ctx context.Context, f reclaimFlags, stdout, stderr io.Writer) erro
 	return err
 }
 
-// reclaimTable prints a table for each interval from counts since the start. As a sink it
+// reclaimSeen returns what this kernel shows.
+func reclaimSeen(t *tracer.Tracer) seen {
+	unseen := t.UnseenStalls()
+	v2 := t.Layout().MemoryVersion == 2
+
+	return seen{
+		high:     v2 && !slices.Contains(unseen, string(events.StallMemoryHigh)),
+		throttle: !slices.Contains(unseen, string(events.StallThrottle)), pressure: v2,
+	}
+}
+
+// reclaimTable prints rows for each interval from counts since the start. As a sink it
 // prints kills and lost records as a line each.
 type reclaimTable struct {
-	flags   reclaimFlags
+	flags   *reclaimFlags
 	out     io.Writer
+	text    *reclaimText
+	json    sink.Sink
+	warn    func(string)
 	tracer  *tracer.Tracer
+	seen    seen
 	next    time.Time
+	began   time.Time // of the interval
 	newest  kernel.StallCounts
 	printed kernel.StallCounts      // as of the last table
 	samples map[string]cgroupSample // by path, as of the last table
+}
+
+// reportLeftOut warns of columns that there is no room for.
+func (r *reclaimTable) reportLeftOut() {
+	if r.flags.output == "text" && !r.flags.histogram && len(r.text.leftOut) > 0 {
+		r.warn("no room for " + strings.Join(r.text.leftOut, ", ") + ": --wide and -o json have them")
+	}
 }
 
 func (r *reclaimTable) counts(c kernel.StallCounts) error {
@@ -125,9 +199,10 @@ func (r *reclaimTable) counts(c kernel.StallCounts) error {
 	return r.print(now)
 }
 
-// print writes the table of the interval that ends now.
+// print writes the rows of the interval that ends now.
 func (r *reclaimTable) print(now time.Time) error {
 	rows := reclaimRows(r.printed.Counts, r.newest.Counts, r.identify)
+	rows = slices.DeleteFunc(rows, func(row *reclaimRow) bool { return !row.matches(r.flags.filter) })
 	kswapd := kswapdActivity(r.printed.Kswapd, r.newest.Kswapd)
 
 	samples := make(map[string]cgroupSample)
@@ -138,41 +213,59 @@ func (r *reclaimTable) print(now time.Time) error {
 			row.usage, samples[path] = sample.since(r.samples[path]), sample
 		}
 	}
-	r.printed, r.samples = r.newest, samples
+	took := now.Sub(r.began)
+	r.printed, r.samples, r.began = r.newest, samples, now
 
-	_, err := io.WriteString(r.out, formatReclaim(now, r.flags.by, rows, kswapd))
+	if r.flags.output == "json" {
+		envelope := r.tracer.Status("").Envelope
+		return writeReclaimJSON(r.out, envelope, r.flags.by, r.seen, took, rows, kswapd)
+	}
+
+	_, err := io.WriteString(r.out, r.text.format(now, rows, kswapd))
 
 	return err
 }
 
 func (r *reclaimTable) identify(key events.CgroupKey) cgroupIdentity {
 	path, place := r.tracer.Place(key)
+	group, name := rowGroup(r.flags.by, path, place)
 
-	return cgroupIdentity{path: path, name: rowName(r.flags.by, path, place), service: r.tracer.CriticalService(key)}
+	return cgroupIdentity{path: path, group: group, name: name, workload: place.Workload, service: r.tracer.CriticalService(key)}
 }
 
 func (r *reclaimTable) Write(l events.Line) error {
+	if r.flags.output == "json" {
+		switch l.(type) {
+		case *events.Incident, *events.Lost:
+			return r.json.Write(l)
+		}
+
+		return nil
+	}
+
 	switch l := l.(type) {
 	case *events.Incident:
 		return r.kill(l)
 	case *events.Lost:
-		_, err := fmt.Fprintf(r.out, "%d lost: %s\n", l.Count, l.What)
-		return err
+		return r.line(fmt.Sprintf("%d lost: %s", l.Count, l.What))
 	}
 
 	return nil
 }
 
 func (r *reclaimTable) kill(inc *events.Incident) error {
-	at := inc.Time.Local().Format(time.TimeOnly)
+	at := inc.Time.In(r.flags.location()).Format(time.TimeOnly)
 
 	for _, v := range inc.Victims {
-		_, err := fmt.Fprintf(r.out, "%s OOM kill of %s[%d], explained by `oomtrace trace`\n",
-			at, phrase.Sanitize(v.Comm), v.PID)
-		if err != nil {
+		if err := r.line(at + " OOM kill of " + phrase.Task(v.Comm, v.PID) + ", explained by `oomtrace trace`"); err != nil {
 			return err
 		}
 	}
 
 	return nil
+}
+
+func (r *reclaimTable) line(text string) error {
+	_, err := io.WriteString(r.out, r.text.line(text))
+	return err
 }

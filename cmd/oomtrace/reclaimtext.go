@@ -4,11 +4,15 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/term"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
@@ -16,60 +20,225 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// formatReclaim returns the table of one interval; empty if nothing stalled.
-func formatReclaim(now time.Time, by string, rows []*reclaimRow, kswapd []kswapdRow) string {
-	const columns = "%-8s %9s %11s %10s %9s %10s %9s %9s %6s %9s  %s\n"
-	var b strings.Builder
-	at := now.Format(time.TimeOnly)
+// seen is which stalls this kernel shows.
+type seen struct{ high, throttle, pressure bool }
 
-	if len(rows) > 0 {
-		fmt.Fprintf(&b, columns, "TIME", "RECLAIMS", "NO-PROGRESS", "RECLAIM-ms", "HIGH-ms", "RECLAIMED",
-			"USED", "HEADROOM", "PSI%", "REFAULTS", strings.ToUpper(by))
+// reclaimColumn is a column between the time and the name.
+type reclaimColumn struct {
+	title string
+	width int
+	has   bool
+	cell  func(*reclaimRow) string
+}
+
+// reclaimColumns are all columns in their order, and the titles in the order in which they
+// get room.
+func reclaimColumns(s seen) (columns []reclaimColumn, rank []string) {
+	columns = []reclaimColumn{
+		{"RECLAIMS", 8, true, func(r *reclaimRow) string { return count(r.reclaim.Count) }},
+		{"NOPROG%", 7, true, func(r *reclaimRow) string { return ratio(r.reclaim.NoProgress, r.reclaim.Count) }},
+		{"RECLAIM", 8, true, func(r *reclaimRow) string { return shortDuration(r.reclaim.TotalNS) }},
+		{"HIGH", 8, s.high, func(r *reclaimRow) string { return shortDuration(r.highNS) }},
+		{"THROTTLE", 8, s.throttle, func(r *reclaimRow) string { return shortDuration(r.throttleNS) }},
+		{"RECLAIMED", 9, true, func(r *reclaimRow) string {
+			bytes := r.reclaim.ReclaimedPages * uint64(host.PageSize())
+			return phrase.ShortSize(&bytes)
+		}},
+		{"USED", 8, true, func(r *reclaimRow) string { return r.one(known(r.usage.usedBytes, shortSize)) }},
+		{"HEADROOM", 9, true, func(r *reclaimRow) string { return r.one(headroom(r.usage)) }},
+		{"PSI%", 5, s.pressure, func(r *reclaimRow) string { return r.one(known(r.usage.psiPercent, percent)) }},
+		{"REFAULTS", 8, true, func(r *reclaimRow) string { return r.one(known(r.usage.refaultPages, count)) }},
 	}
 
+	return columns, []string{
+		"RECLAIM", "HIGH", "HEADROOM", "USED", "NOPROG%", "RECLAIMS", "THROTTLE", "PSI%", "REFAULTS", "RECLAIMED",
+	}
+}
+
+// one is a value of a row of one cgroup; a row of several has none.
+func (r *reclaimRow) one(value string) string {
+	if _, ok := r.onlyPath(); !ok {
+		return "-"
+	}
+
+	return value
+}
+
+// reclaimText formats rows in lines of at most width columns. It keeps count of the lines,
+// since the header comes again with each screenful.
+type reclaimText struct {
+	by        string
+	location  *time.Location
+	columns   []reclaimColumn
+	leftOut   []string // the columns that there is no room for
+	nameWidth int      // 0: as long as it is
+	screen    int      // lines until the header comes again; 0: never
+	lines     int      // since the last header
+}
+
+// leastReclaimName is the room that the name has before columns get some.
+const leastReclaimName = 23
+
+func newReclaimText(f *reclaimFlags, out io.Writer, s seen) *reclaimText {
+	width, _ := terminal(out)
+	if f.wide {
+		width = 0
+	}
+
+	return layOutReclaim(f.by, f.location(), width, terminalLines(out), s)
+}
+
+func layOutReclaim(by string, location *time.Location, width, screen int, s seen) *reclaimText {
+	t := &reclaimText{by: by, location: location, screen: screen}
+	columns, rank := reclaimColumns(s)
+	rest := width - len(time.TimeOnly)
+	fits := map[string]bool{}
+
+	for _, title := range rank {
+		i := slices.IndexFunc(columns, func(c reclaimColumn) bool { return c.title == title })
+		if !columns[i].has {
+			continue
+		}
+
+		if width > 0 && rest-1-columns[i].width < 2+leastReclaimName {
+			t.leftOut = append(t.leftOut, title)
+			continue
+		}
+
+		rest -= 1 + columns[i].width
+		fits[title] = true
+	}
+
+	for _, c := range columns {
+		if fits[c.title] {
+			t.columns = append(t.columns, c)
+		}
+	}
+
+	if width > 0 {
+		t.nameWidth = rest - 2
+	}
+
+	return t
+}
+
+// terminalLines returns the height of a terminal, 0 if w is none.
+func terminalLines(w io.Writer) int {
+	file, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return 0
+	}
+
+	_, height, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 0
+	}
+
+	return height
+}
+
+// format returns the lines of one interval; empty if nothing stalled.
+func (t *reclaimText) format(now time.Time, rows []*reclaimRow, kswapd []kswapdRow) string {
+	var b strings.Builder
+	at := now.In(t.location).Format(time.TimeOnly)
+
 	for _, row := range rows {
-		fmt.Fprintf(&b, columns, at, count(row.reclaim.Count), count(row.reclaim.NoProgress),
-			millis(row.reclaim.TotalNS), millis(row.highNS), mib(row.reclaim.ReclaimedPages*uint64(host.PageSize())),
-			known(row.usage.usedBytes, mib), headroom(row.usage), known(row.usage.psiPercent, percent),
-			known(row.usage.refaultPages, count), phrase.Sanitize(row.name))
+		line := at
+		for _, c := range t.columns {
+			line += fmt.Sprintf(" %*s", c.width, c.cell(row))
+		}
+
+		name := phrase.Sanitize(row.name)
+		if t.nameWidth > 0 && strings.HasPrefix(name, "/") {
+			name = phrase.ShortPath(name, t.nameWidth)
+		} else if t.nameWidth > 0 {
+			name = phrase.ClipMiddle(name, t.nameWidth)
+		}
+
+		if t.headerIsDue() {
+			b.WriteString(t.line(t.header()))
+		}
+
+		b.WriteString(t.line(line + "  " + name))
 	}
 
 	for _, row := range rows {
 		if row.service != "" {
-			fmt.Fprintf(&b, "%-8s critical service %s was stalled for %s ms\n", at,
-				phrase.Sanitize(row.service), millis(row.allNS))
+			b.WriteString(t.line(fmt.Sprintf("%s critical service %s was stalled for %s", at, row.service, phrase.Duration(row.stallNS))))
 		}
 	}
 
 	for _, k := range kswapd {
-		fmt.Fprintf(&b, "%-8s kswapd of NUMA node %d was awake for %s ms, woken up %d times\n", at,
-			k.node, millis(k.AwakeNS), k.Wakeups)
+		b.WriteString(t.line(fmt.Sprintf("%s kswapd of NUMA node %d was awake for %s, woken up %s", at,
+			k.node, phrase.Duration(k.AwakeNS), phrase.Plural(k.Wakeups, "time"))))
 	}
 
 	return b.String()
 }
 
-func count(n uint64) string        { return strconv.FormatUint(n, 10) }
-func mib(bytes uint64) string      { return fmt.Sprintf("%.1fM", float64(bytes)/(1<<20)) }
-func millis(ns uint64) string      { return fmt.Sprintf("%.1f", float64(ns)/1e6) }
-func percent(value float64) string { return fmt.Sprintf("%.0f", value) }
+func (t *reclaimText) headerIsDue() bool {
+	return t.lines == 0 || t.screen > 0 && t.lines >= t.screen-1
+}
 
-// known formats a value, or a dash for one that is not known.
+func (t *reclaimText) header() string {
+	line := fmt.Sprintf("%-8s", "TIME")
+	for _, c := range t.columns {
+		line += fmt.Sprintf(" %*s", c.width, c.title)
+	}
+	t.lines = 0
+
+	return line + "  " + strings.ToUpper(t.by)
+}
+
+// line returns a text as a line, and counts it.
+func (t *reclaimText) line(text string) string {
+	t.lines++
+	return phrase.Sanitize(text) + "\n"
+}
+
+func count(n uint64) string         { return strconv.FormatUint(n, 10) }
+func shortSize(bytes uint64) string { return phrase.ShortSize(&bytes) }
+func percent(value float64) string  { return fmt.Sprintf("%.0f", value) }
+
+// ratio is a part in percent; a dash where there is no whole.
+func ratio(part, whole uint64) string {
+	if whole == 0 {
+		return "-"
+	}
+
+	return fmt.Sprintf("%.0f", 100*float64(part)/float64(whole))
+}
+
+// shortDuration is a time in a narrow column.
+func shortDuration(ns uint64) string {
+	if ns >= 60e9 {
+		return fmt.Sprintf("%.1f min", float64(ns)/60e9)
+	}
+
+	return phrase.Duration(ns)
+}
+
+// known formats a value, or "?" for one that is not known.
 func known[T any](value *T, format func(T) string) string {
 	if value == nil {
-		return "-"
+		return "?"
 	}
 
 	return format(*value)
 }
 
+// headroom is what is left below the tightest limit, a dash where there is none.
 func headroom(u cgroupUsage) string {
-	text := known(u.headroomBytes, mib)
-	if u.ancestorLimit {
-		text += "^"
+	switch {
+	case u.headroomBytes == nil && u.usedBytes == nil:
+		return "?"
+	case u.headroomBytes == nil:
+		return "-"
+	case u.ancestorLimit:
+		return phrase.ShortSize(u.headroomBytes) + "^"
 	}
 
-	return text
+	return phrase.ShortSize(u.headroomBytes)
 }
 
 // formatHistogram returns the distribution of the stalls' durations over all cgroups, by

@@ -3,12 +3,17 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/record"
 	"github.com/oomtrace/oomtrace/internal/sink"
@@ -24,10 +29,10 @@ type recordFlags struct {
 
 func (f *recordFlags) add(flags *pflag.FlagSet) {
 	f.segmentSize, f.totalSize = record.DefaultSegmentBytes, record.DefaultTotalBytes
-	flags.Var(&f.segmentSize, "segment-size", "start a new segment of the recording at this `size`")
+	flags.Var(&f.segmentSize, "segment-size", "start a new segment of the recording at this size")
 	flags.DurationVar(&f.segmentAge, "segment-age", record.DefaultSegmentAge,
-		"start a new segment after this `duration`")
-	flags.Var(&f.totalSize, "total-size", "remove the oldest segments when all together exceed this `size`")
+		"start a new segment after this time")
+	flags.Var(&f.totalSize, "total-size", "remove the oldest segments when all together exceed this size")
 }
 
 func (f *recordFlags) check() error {
@@ -50,19 +55,28 @@ func (f *recordFlags) check() error {
 func newRecord(stderr io.Writer) *cobra.Command {
 	var f traceFlags
 	cmd := &cobra.Command{
-		Use:   "record DIR",
+		Use:   "record [DIR]",
 		Short: "Record every OOM kill to disk",
-		Example: `  sudo oomtrace record /var/log/oomtrace
-  sudo oomtrace record --stalls --total-size 4GiB /var/log/oomtrace
-  sudo oomtrace replay /var/log/oomtrace --since "1h ago"`,
+		Example: `  sudo oomtrace record                    # into /var/log/oomtrace
+  sudo oomtrace record --stalls --total-size 4GiB /srv/oomtrace
+  sudo oomtrace replay --since 1h`,
 		Long: `record writes the lines of "trace -o json" into segments in DIR, and prints
-nothing. Incidents are written to disk at once, all other lines within a second.
+nothing but where it records to. DIR is /var/log/oomtrace if it is not given; it
+is created, and its parents. Incidents are written to disk at once, all other lines within a second.
 Finished segments are compressed; "zstd -dcf DIR/*.jsonl*" prints all lines.
 If the disk is full, tracing continues, and the recording notes how many lines
 were dropped. Only one process at a time can write to DIR.`,
-		Args: oneArg("the directory to record into"),
+		Args: optionalArg("the directory to record into"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.record.dir, f.output = args[0], "json"
+			f.record.dir, f.output = defaultRecording, "json"
+			if len(args) > 0 {
+				f.record.dir = args[0]
+			}
+
+			f.started = func(tier events.Tier) {
+				warnings(stderr)(fmt.Sprintf("recording into %s, attach mode %s, PID %d", f.record.dir, tier, os.Getpid()))
+			}
+
 			if err := f.check(); err != nil {
 				return err
 			}
@@ -74,6 +88,43 @@ were dropped. Only one process at a time can write to DIR.`,
 	addFlags(cmd, headingRecording, f.record.add)
 
 	return cmd
+}
+
+// defaultRecording is where a recording is if no argument names it.
+var defaultRecording = "/var/log/oomtrace"
+
+// recordingOf returns the recording that an argument names, or the default one if it exists.
+func recordingOf(args []string) (name string, ok bool) {
+	if len(args) > 0 {
+		return args[0], true
+	}
+
+	_, err := os.Stat(defaultRecording)
+
+	return defaultRecording, !errors.Is(err, fs.ErrNotExist)
+}
+
+// recordingArg accepts at most one argument, which must not be empty, and none only if the default
+// recording exists.
+func recordingArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if _, ok := recordingOf(args); !ok {
+			return usagef("%s takes one argument: %s; %s, which is read without it, does not exist", cmd.Name(), what, defaultRecording)
+		}
+
+		return optionalArg(what)(cmd, args)
+	}
+}
+
+// optionalArg accepts at most one argument, which must not be empty.
+func optionalArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 || len(args) == 1 && args[0] == "" {
+			return usagef("%s takes one argument: %s", cmd.Name(), what)
+		}
+
+		return nil
+	}
 }
 
 // oneArg accepts exactly one argument, which must not be empty.

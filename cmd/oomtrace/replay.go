@@ -29,24 +29,23 @@ func newReplay(stdout, stderr io.Writer) *cobra.Command {
 	var selected selectionFlags
 	var follow bool
 	cmd := &cobra.Command{
-		Use:   "replay DIR|FILE|-",
+		Use:   "replay [DIR|FILE|-]",
 		Short: "Print a recording as it was printed live",
-		Example: `  sudo oomtrace replay /var/log/oomtrace
-  sudo oomtrace replay /var/log/oomtrace --since "yesterday 03:00"
-  sudo oomtrace replay /var/log/oomtrace -o json | jq .
-  sudo oomtrace replay /var/log/oomtrace --since now --follow
+		Example: `  sudo oomtrace replay                             # /var/log/oomtrace
+  sudo oomtrace replay --since "yesterday 03:00"
+  sudo oomtrace replay /srv/oomtrace -o json | jq .
+  sudo oomtrace replay --since now --follow
   zstd -dc old.jsonl.zst | oomtrace replay -`,
 		Long: `replay prints a recording (made by "oomtrace record" or -o json) in the formats
 of "oomtrace trace", even while it is being written. Damaged lines are skipped
-and counted on stderr. --since and --until select incidents by their time;
+and counted on stderr. Without an argument it reads /var/log/oomtrace. --since and --until select incidents by their time;
 updates go with their incident. -o json prints lines as they were recorded, an
 incident that matches a filter only since an update with all updates merged.
 
-Two things are not recorded: the load average (-o bcc), and when a headline was
-printed. replay prints it directly above its block.
+The load average (-o bcc) is not recorded.
 
 ` + timearg.Grammar,
-		Args: oneArg("the directory or file of a recording, or - for stdin"),
+		Args: recordingArg("the directory or file of a recording, or - for stdin"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
 				return err
@@ -57,12 +56,20 @@ printed. replay prints it directly above its block.
 				return err
 			}
 
-			if args[0] == "-" {
+			name, _ := recordingOf(args)
+
+			if !follow { // which has no end
+				if err := resolveID(name, &selection); err != nil {
+					return err
+				}
+			}
+
+			if name == "-" {
 				// A blocked read from a terminal or a pipe ends only with the process.
 				signal.Reset(os.Interrupt, syscall.SIGTERM)
 			}
 
-			r, err := record.Open(args[0])
+			r, err := record.Open(name)
 			if err != nil {
 				return err
 			}
@@ -70,11 +77,14 @@ printed. replay prints it directly above its block.
 
 			r.Select(selection)
 
+			ctx, cancel := whileRead(cmd.Context(), stdout)
+			defer cancel()
+
 			if follow {
-				r.Follow(cmd.Context())
+				r.Follow(ctx)
 			}
 
-			return replay(cmd.Context(), r, args[0], selection.ID, &f, stdout, stderr)
+			return replay(ctx, r, name, selection.ID, &f, stdout, stderr)
 		},
 	}
 	f.addOutput(cmd)
@@ -88,6 +98,7 @@ printed. replay prints it directly above its block.
 
 func replay(ctx context.Context, r *record.Reader, name, id string, f *traceFlags, stdout, stderr io.Writer) error {
 	p := newReplayer(f, stdout, stderr)
+	p.ids = events.NewIDFinder(id)
 
 	for line, err := range r.Lines() {
 		if err == nil {
@@ -114,6 +125,10 @@ func replay(ctx context.Context, r *record.Reader, name, id string, f *traceFlag
 		}
 	}
 
+	if _, err := p.ids.ID(); err != nil {
+		return err
+	}
+
 	noSuchID := complete && id != "" && p.lines == 0
 	warn := warnings(stderr)
 
@@ -137,6 +152,7 @@ type replayer struct {
 	incidents *ledger.Ledger
 	raw       *rawLines // nil without -o json
 	decode    bool      // false where lines are copied
+	ids       *events.IDFinder
 	lines     int
 	unread    int // lines of a known kind that could not be decoded
 	unknown   int // lines of unknown kinds
@@ -158,6 +174,10 @@ func newReplayer(f *traceFlags, stdout, stderr io.Writer) *replayer {
 func (p *replayer) print(recorded *record.Line) error {
 	p.lines++
 
+	if recorded.Kind == events.KindIncident {
+		p.ids.Add(recorded.ID)
+	}
+
 	if p.raw != nil {
 		p.raw.line = recorded
 		if !p.decode {
@@ -178,15 +198,6 @@ func (p *replayer) print(recorded *record.Line) error {
 
 	if line, err = p.incidents.Take(line, len(recorded.Raw)); err != nil {
 		return err
-	}
-
-	// A live trace prints the headline at the first victim of an OOM kill.
-	if inc, ok := line.(*events.Incident); ok {
-		if h, ok := events.HeadlineOf(inc); ok {
-			if err := p.out.Write(h); err != nil {
-				return err
-			}
-		}
 	}
 
 	return p.out.Write(line)

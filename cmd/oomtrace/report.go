@@ -9,73 +9,58 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/oomtrace/oomtrace/internal/diagnose"
-	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/report"
 	"github.com/oomtrace/oomtrace/internal/timearg"
 )
 
 type reportFlags struct {
-	formatFlags
+	queryFlags
 	html         string
-	selected     selectionFlags
-	filter       filter
-	source       sourceFlags
+	perfetto     string
+	full         bool
 	summary      bool
 	maxIncidents int
+	raw          bool
 }
 
 func (f *reportFlags) add(cmd *cobra.Command) {
+	f.queryFlags.add(cmd, "text", "json")
 	addFlags(cmd, headingOutput, func(flags *pflag.FlagSet) {
-		f.formatFlags.add(flags, "text", "json")
-		flags.Var(newText(&f.html, "file"), "html", "write a self-contained HTML file instead; - is stdout")
+		flags.Var(newText(&f.html, "path"), "html", "write a self-contained HTML file instead; - is stdout")
+		flags.BoolVar(&f.full, "full", false, "print all that is known of each incident, however many there are")
+		flags.Var(newText(&f.perfetto, "path"), "perfetto",
+			"write a trace for ui.perfetto.dev instead: kills, stalls and counters; - is stdout")
 		flags.BoolVar(&f.summary, "summary", false, "print only the summary by workload, cause and time")
 		flags.IntVar(&f.maxIncidents, "max-incidents", report.DefaultIncidents,
-			"`number` of incidents to show in detail in HTML")
+			"how many incidents to show in detail in HTML")
+		metavar(flags, "n", "max-incidents")
+		flags.BoolVar(&f.raw, "raw", false, "add the event of each incident, as JSON, to HTML")
 	})
-	addFlags(cmd, headingFilters, f.selected.add)
-	addFlags(cmd, headingFilters, f.filter.add)
-	addFlags(cmd, headingSources, f.source.add)
 }
 
 func (f *reportFlags) options(stdout io.Writer) (report.Options, error) {
-	text := f.textOptions(stdout)
-	history := &history{}
-	o := report.Options{
-		SummaryOnly: f.summary, MaxIncidents: f.maxIncidents, Now: time.Now(), Enrich: history.explain, Observe: history.journal.Add,
-		Width: text.Width, Color: text.Color, Location: text.Location,
-	}
-
 	switch {
 	case f.html != "" && f.output != "text":
-		return o, usagef("--html cannot be combined with --output")
+		return report.Options{}, usagef("--html cannot be combined with --output")
+	case f.perfetto != "" && (f.html != "" || f.output != "text" || f.summary):
+		return report.Options{}, usagef("--perfetto cannot be combined with --html, --output or --summary")
 	case f.summary && (f.html != "" || f.output != "text"):
-		return o, usagef("--summary cannot be combined with --html or --output json")
+		return report.Options{}, usagef("--summary cannot be combined with --html or --output json")
+	case f.raw && f.html == "":
+		return report.Options{}, usagef("--raw needs --html: -o json is the whole event")
 	case f.maxIncidents < 1:
-		return o, usagef("--max-incidents %d: must be at least 1", f.maxIncidents)
+		return report.Options{}, usagef("--max-incidents %d: must be at least 1", f.maxIncidents)
 	}
 
-	selected, err := f.selected.selection(o.Now.In(o.Location))
-	if err != nil {
-		return o, err
-	}
+	o, err := f.queryFlags.options(stdout)
+	o.SummaryOnly, o.Full, o.MaxIncidents, o.Raw = f.summary, f.full, f.maxIncidents, f.raw
 
-	o.ID, o.Since, o.Until = selected.ID, selected.Since, selected.Until
-	if err := f.filter.check(); err != nil {
-		return o, err
-	}
-
-	if f.filter.active() {
-		o.Match = f.filter.incident
-	}
-
-	return o, nil
+	return o, err
 }
 
 func newReport(stdout, stderr io.Writer) *cobra.Command {
@@ -83,11 +68,12 @@ func newReport(stdout, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report [DIR|FILE|-]",
 		Short: "Report on incidents from a recording or a kernel log",
-		Example: `  sudo oomtrace report /var/log/oomtrace        # a recording
+		Example: `  sudo oomtrace report                          # /var/log/oomtrace
   oomtrace report oom.json --html report.html   # made by -o json; for a browser
-  sudo oomtrace report /var/log/oomtrace --since "2h ago" --summary
-  sudo oomtrace report /var/log/oomtrace -n shop --pod checkout-7d9f
-  oomtrace report oom.json --id 5f0c2c1e-17 --wide
+  sudo oomtrace report --since 2h --summary
+  sudo oomtrace report /srv/oomtrace -n shop --pod checkout-7d9f
+  sudo oomtrace report --perfetto out.pftrace
+  oomtrace report oom.json --id 1164701 --wide
   sudo dmesg | oomtrace report -                # if no tracer was running
   oomtrace report /var/log/kern.log.2.gz        # any log, compressed or not`,
 		Long: `report explains each incident: whose limit was hit, which allocation triggered
@@ -98,9 +84,10 @@ A kernel log has less information: values that it lacks are listed as unknown.
 It finds out what FILE is: a recording, a kernel log in any format and behind
 any prefix, or a file of systemd's journal; compressed or not. DIR is a
 recording, the records of pstore, a journal, or /var/log. - reads from stdin.
+Without an argument it is /var/log/oomtrace, if that exists.
 
 ` + timearg.Grammar,
-		Args: func(_ *cobra.Command, args []string) error { return f.source.check(args) },
+		Args: func(_ *cobra.Command, args []string) error { return f.source.check("report", args) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runReport(cmd.Context(), args, &f, stdout, stderr)
 		},
@@ -116,53 +103,64 @@ func runReport(ctx context.Context, args []string, f *reportFlags, stdout, stder
 		return err
 	}
 
-	source, end, err := f.source.open(ctx, args, o.Location, stderr)
-	if err != nil {
-		return err
-	}
-	defer end()
-
-	switch {
-	case f.html == "-":
-		_, err = report.HTML(stdout, source, o)
-	case f.html != "":
-		var r report.Result
-
-		err = writeFile(f.html, func(w io.Writer) (err error) {
-			r, err = report.HTML(w, source, o)
-			return err
-		})
-		if err == nil {
-			fmt.Fprintf(stderr, "oomtrace: %s: %s, %d in detail\n",
-				f.html, phrase.Plural(r.Incidents, "incident"), r.Detailed)
+	return f.read(ctx, args, o, stderr, func(source report.Source, o report.Options) (report.Result, error) {
+		switch {
+		case f.perfetto != "":
+			return writePerfetto(f.perfetto, source, o, stdout, stderr)
+		case f.html == "-":
+			return report.HTML(stdout, source, o)
+		case f.html != "":
+			return writeHTML(f.html, source, o, stderr)
+		case f.output == "json":
+			return report.JSON(stdout, source, o)
 		}
-	case f.output == "json":
-		var r report.Result
 
-		r, err = report.JSON(stdout, source, o)
-		for _, text := range r.Warnings {
-			warnings(stderr)(text)
-		}
-	default:
-		_, err = report.Text(stdout, source, o)
-	}
-
-	return err
+		return report.Text(stdout, source, o)
+	})
 }
 
-// history explains incidents by themselves and by those before them.
-type history struct{ journal diagnose.Journal }
-
-// explain adds the causes to an incident that has none: one of an older recording, or of a kernel
-// log; and the OOM kill that it followed from.
-func (h *history) explain(inc *events.Incident) {
-	if inc.Follows == nil {
-		inc.Follows = h.journal.Follows(inc)
+func writeHTML(name string, source report.Source, o report.Options, stderr io.Writer) (r report.Result, err error) {
+	err = writeFile(name, func(w io.Writer) (err error) {
+		r, err = report.HTML(w, source, o)
+		return err
+	})
+	if err == nil {
+		fmt.Fprintf(stderr, "oomtrace: %s: %s, %d in detail\n", name, phrase.Plural(r.Incidents, "incident"), r.Detailed)
 	}
 
-	if len(inc.Causes) == 0 {
-		inc.Causes = h.journal.Diagnose(inc)
+	return r, err
+}
+
+// writePerfetto writes a trace to a file, or to stdout.
+func writePerfetto(name string, source report.Source, o report.Options, stdout, stderr io.Writer) (r report.Result, err error) {
+	write := func(w io.Writer) (err error) {
+		r, err = report.Perfetto(w, source, o)
+		return err
 	}
+
+	if name == "-" {
+		if _, isTerminal := terminal(stdout); isTerminal {
+			return r, usagef("--perfetto - writes binary data: redirect stdout to a file")
+		}
+
+		err = write(stdout)
+	} else {
+		err = writeFile(name, write)
+	}
+
+	if err != nil {
+		return r, err
+	}
+
+	for _, text := range r.Warnings {
+		warnings(stderr)(text)
+	}
+
+	if name != "-" {
+		fmt.Fprintf(stderr, "oomtrace: %s: %s: open it at https://ui.perfetto.dev\n", name, phrase.Plural(r.Incidents, "incident"))
+	}
+
+	return r, err
 }
 
 // writeFile replaces a file as a whole, or leaves it as it was. Only the owner can read

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -20,17 +21,23 @@ import (
 const podLimit = "../../internal/report/testdata/pod-limit.jsonl"
 
 func TestUsageOfReport(t *testing.T) {
+	defaultRecordingIs(t, "/nonexistent")
+
 	for _, test := range []struct {
 		args   []string
 		status int
 		want   string
 	}{
-		{[]string{"--help"}, exitOK, "oomtrace report /var/log/oomtrace"},
+		{[]string{"--help"}, exitOK, "sudo oomtrace report "},
 		{nil, exitUsage, "report needs one source"},
 		{[]string{"a", "b"}, exitUsage, "report needs one source"},
 		{[]string{podLimit, "-o", "table"}, exitUsage, "one of text, json"},
 		{[]string{podLimit, "--html", "x", "-o", "json"}, exitUsage, "cannot be combined"},
 		{[]string{podLimit, "--summary", "-o", "json"}, exitUsage, "cannot be combined"},
+		{[]string{podLimit, "--perfetto", "x", "--html", "y"}, exitUsage, "cannot be combined"},
+		{[]string{podLimit, "--perfetto", "x", "-o", "json"}, exitUsage, "cannot be combined"},
+		{[]string{podLimit, "--perfetto", "x", "--summary"}, exitUsage, "cannot be combined"},
+		{[]string{podLimit, "--raw"}, exitUsage, "--raw needs --html"},
 		{[]string{podLimit, "--max-incidents", "0"}, exitUsage, "at least 1"},
 		{[]string{podLimit, "--kmsg"}, exitUsage, "report needs one source"},
 		{[]string{"--kernel-log", "../../internal/kernellog/testdata/dmesg/6.12.117-memcg-leaf.txt"}, exitOK, "OOM KILL"},
@@ -39,11 +46,12 @@ func TestUsageOfReport(t *testing.T) {
 		{[]string{"/nowhere/x.json"}, exitError, "no such file"},
 		{[]string{podLimit}, exitOK, "java[4711]"},
 		{[]string{podLimit, "--id", "5f0c2c1e-18"}, exitOK, "java[4711]"},
-		{[]string{podLimit, "--id", "5f0c2c1e"}, exitError, "no incident has the id"},
+		{[]string{podLimit, "--id", "5f0c2c1f"}, exitError, "no incident has the id"},
 		{[]string{podLimit, "--until", "2026-08-20"}, exitOK, "no incidents"},
 		{[]string{podLimit, "--summary"}, exitOK, "WORKLOAD"},
 		{[]string{podLimit, "-o", "json"}, exitOK, `{"v":1,"kind":"incident",`},
 		{[]string{podLimit, "--html", "-"}, exitOK, "<!DOCTYPE html>"},
+		{[]string{podLimit, "--perfetto", "-"}, exitOK, "killed java[4711]"},
 	} {
 		var stdout, stderr bytes.Buffer
 
@@ -167,6 +175,7 @@ func TestOtherFilesAreRefusedWithTheNextStep(t *testing.T) {
 	gz, bin := testFile(t, "x.gz", gzipped(lineA+"\n")), testFile(t, "bin", random())
 	text, journal := testFile(t, "text", "# A title\n\nSome text.\n"), testFile(t, "x.journal.gz", gzipped("LPKSHHRH"))
 	none := filepath.Dir(text)
+	emptyLogs := filepath.Dir(testFile(t, "kern.log", ""))
 
 	for _, test := range []struct {
 		args   []string
@@ -182,8 +191,13 @@ func TestOtherFilesAreRefusedWithTheNextStep(t *testing.T) {
 		{[]string{"report", journal}, exitError, "systemd's journal: decompress it to a file"},
 		{[]string{"report", none}, exitError, "is not a recording"},
 		{[]string{"report", none}, exitError, "kern.log, messages, syslog"},
-		{[]string{"report", testFile(t, "empty", "")}, exitOK, "no incidents"},
-		{[]string{"report", testFile(t, "blank", "\n\n")}, exitOK, "no incidents"},
+		{[]string{"report", testFile(t, "empty", "")}, exitError, "empty is empty: pass the output of oomtrace record"},
+		{[]string{"report", testFile(t, "blank", "\n \n")}, exitError, "blank is empty: pass the output of oomtrace record"},
+		{[]string{"report", "/dev/null"}, exitError, "is empty"},
+		{[]string{"report", "--kernel-log", testFile(t, "empty", "")}, exitError, "is empty"},
+		{[]string{"report", emptyLogs}, exitError, "the logs in " + emptyLogs + " are empty"},
+		{[]string{"replay", testFile(t, "empty", "")}, exitError, "read the recording: it is empty: pass the output"},
+		{[]string{"replay", "/dev/null"}, exitError, "it is empty"},
 		{[]string{"report", testFile(t, "start", lineStart+"\nwhat\n")}, exitOK, "no incidents"},
 		{[]string{"report", testFile(t, "quiet", "[    1.000000] hello\n")}, exitOK, "no incidents"},
 		{[]string{"report", "--kernel-log", bin}, exitError, "binary"},
@@ -193,7 +207,7 @@ func TestOtherFilesAreRefusedWithTheNextStep(t *testing.T) {
 		{[]string{"replay", logFile}, exitError, "use oomtrace report " + logFile},
 		{[]string{"replay", text}, exitError, "none of 2 lines is an event: pass the"},
 		{[]string{"replay", bin}, exitError, "is an event"},
-		{[]string{"replay", gz}, exitError, "packed (gzip): use oomtrace report " + gz},
+		{[]string{"replay", gz}, exitError, "compressed (gzip): use oomtrace report " + gz},
 	} {
 		var stdout, stderr bytes.Buffer
 
@@ -246,7 +260,7 @@ func TestKillsThatWereNotUnderstoodAreReported(t *testing.T) {
 	}
 }
 
-func TestReportWarnsOfAnEmptyJournal(t *testing.T) {
+func TestAJournalWithoutMessagesIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "journalctl"), []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
@@ -256,8 +270,8 @@ func TestReportWarnsOfAnEmptyJournal(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 
 	status := run([]string{"report", "--journal"}, &stdout, &stderr)
-	if status != exitOK || !strings.Contains(stderr.String(), "use --kmsg") || stdout.String() != "no incidents\n" {
-		t.Errorf("got status %d, %q and %q, want a warning and no incidents", status, stdout.String(), stderr.String())
+	if status != exitError || !strings.Contains(stderr.String(), "use --kmsg") || stdout.Len() > 0 {
+		t.Errorf("got status %d, %q and %q, want an error alone", status, stdout.String(), stderr.String())
 	}
 }
 
@@ -269,6 +283,7 @@ func TestReportShowsIncidentsThatMatch(t *testing.T) {
 		{nil, true},
 		{[]string{"-n", "shop"}, true},
 		{[]string{"-n", "shop", "--pod", "cart-7d9f8c6b5-x2x8q"}, true},
+		{[]string{"-n", "sh*", "--cgroup", "kubepods*"}, true},
 		{[]string{"-n", "other"}, false},
 		{[]string{"--comm", "nosuch"}, false},
 	} {
@@ -281,11 +296,10 @@ func TestReportShowsIncidentsThatMatch(t *testing.T) {
 		if shown := strings.Contains(text, "OOM KILL"); shown != test.shown {
 			t.Errorf("%q: got incident shown %v, want %v: %s", test.args, shown, test.shown, text)
 		}
-	}
 
-	var stdout, stderr bytes.Buffer
-	if status := run([]string{"report", podLimit, "--cgroup", "kubepods"}, &stdout, &stderr); status != exitUsage {
-		t.Errorf("got status %d and %s, want %d", status, stderr.String(), exitUsage)
+		if hidden := strings.Contains(text, "1 incident is hidden by --"); hidden == test.shown {
+			t.Errorf("%q: got the hidden incident reported %v, want %v: %s", test.args, hidden, !test.shown, text)
+		}
 	}
 }
 
@@ -304,6 +318,71 @@ func TestReportFileIsReadableByItsOwnerOnly(t *testing.T) {
 
 	if !strings.Contains(stderr.String(), "1 incident, 1 in detail") {
 		t.Errorf("got %q, want the number of incidents", stderr.String())
+	}
+}
+
+func TestReportWritesATraceToAFile(t *testing.T) {
+	stall := func(pid int, second string) string {
+		return fmt.Sprintf(`{"v":1,"kind":"stall","time":"2026-08-20T14:03:%sZ","boot_id":"b","node":"n","what":"memcg_reclaim",`+
+			`"duration_ns":1000,"task":{"pid":%d,"tid":1,"comm":"stalled"}}`+"\n", second, pid)
+	}
+	recorded := testFile(t, "oom.json", stall(1, "06")+lineA+"\n"+stall(2, "08"))
+	file := filepath.Join(t.TempDir(), "out.pftrace")
+
+	for _, test := range []struct {
+		args []string
+		want []string // of both incident and stalls
+	}{
+		{nil, []string{"[10]", "stalled[1]", "stalled[2]"}},
+		{[]string{"--since", "2026-08-20T14:03:07Z"}, []string{"[10]", "stalled[2]"}},
+		{[]string{"--until", "2026-08-20T14:03:07Z"}, []string{"stalled[1]"}},
+		{[]string{"--pid", "2"}, []string{"stalled[2]"}},
+		{[]string{"--id", "b-1"}, []string{"[10]"}},
+	} {
+		var stdout, stderr bytes.Buffer
+
+		args := append([]string{"report", recorded, "--perfetto", file}, test.args...)
+		if status := run(args, &stdout, &stderr); status != exitOK || stdout.Len() > 0 || !strings.Contains(stderr.String(), "ui.perfetto.dev") {
+			t.Fatalf("%q: got status %d, output %q and %q, want %d and where to open it", test.args, status, stdout.String(), stderr.String(), exitOK)
+		}
+
+		trace, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		var got []string
+
+		for _, name := range []string{"[10]", "stalled[1]", "stalled[2]"} {
+			if bytes.Contains(trace, []byte(name+":")) || bytes.Contains(trace, []byte(name+" ")) || bytes.Contains(trace, []byte(name+".")) {
+				got = append(got, name)
+			}
+		}
+
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%q: got %q in the trace, want %q", test.args, got, test.want)
+		}
+	}
+
+	if info, err := os.Stat(file); err != nil || info.Mode() != 0o600 {
+		t.Errorf("got %v and error %v, want mode 0600", info, err)
+	}
+}
+
+// A kernel log has no other lines than incidents, and may have no wall-clock time.
+func TestReportWritesATraceOfAKernelLog(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "out.pftrace")
+
+	for name, test := range map[string]struct{ log, want string }{
+		"uptime":  {"[   31.669000] " + killed, "count"},
+		"no time": {killed, "1 incident left out"},
+	} {
+		var stdout, stderr bytes.Buffer
+
+		status := run([]string{"report", testFile(t, "kern.log", test.log), "--perfetto", file}, &stdout, &stderr)
+		if status != exitOK || !strings.Contains(stderr.String(), test.want) {
+			t.Errorf("%s: got status %d and %q, want %d and %q", name, status, stderr.String(), exitOK, test.want)
+		}
 	}
 }
 

@@ -32,14 +32,14 @@ type sourceFlags struct {
 }
 
 func (f *sourceFlags) add(flags *pflag.FlagSet) {
-	flags.Var(newText(&f.kernelLog, "file"), "kernel-log",
+	flags.Var(newText(&f.kernelLog, "path"), "kernel-log",
 		"read a file as a kernel log, whatever it looks like; - is stdin")
 	flags.BoolVar(&f.kmsg, "kmsg", false, "read the log of the running kernel, /dev/kmsg")
 	flags.BoolVar(&f.journal, "journal", false,
 		"read the journal of all boots: the kernel log and the messages of user-space OOM killers")
 }
 
-func (f *sourceFlags) check(args []string) error {
+func (f *sourceFlags) check(command string, args []string) error {
 	given := len(args)
 
 	for _, set := range []bool{f.kernelLog != "", f.kmsg, f.journal} {
@@ -48,24 +48,28 @@ func (f *sourceFlags) check(args []string) error {
 		}
 	}
 
+	if _, ok := recordingOf(nil); given == 0 && ok {
+		return nil
+	}
+
 	if given != 1 {
-		return usagef("report needs one source: a recording or a log, --kernel-log FILE, --kmsg or --journal")
+		return usagef("%s needs one source: a recording or a log, --kernel-log FILE, --kmsg or --journal; "+
+			"without, %s is read if it exists", command, defaultRecording)
 	}
 
 	return nil
 }
 
 // open opens the source: args[0], unless a flag names another.
-func (f *sourceFlags) open(
-	ctx context.Context, args []string, loc *time.Location, stderr io.Writer,
-) (report.Source, func(), error) {
-	log := &logSource{stderr: stderr, opts: kernellog.Options{Location: loc, Now: time.Now()}}
+func (f *sourceFlags) open(ctx context.Context, args []string, loc *time.Location) (report.Source, func(), error) {
+	log := &logSource{opts: kernellog.Options{Location: loc, Now: time.Now()}}
 	var err error
 
 	switch {
 	case f.kmsg:
 		log.opts.BootID, log.opts.Node, log.opts.PageSizeBytes = host.BootID(), host.Hostname(), host.PageSize()
 		log.opts.BootTime = host.NewBootClock().Time(0)
+		log.ifEmpty = "/dev/kmsg has no messages"
 		log.in, err = kernellog.OpenKmsg()
 	case f.journal:
 		log.opts.Node, log.opts.PageSizeBytes = host.Hostname(), host.PageSize()
@@ -75,7 +79,8 @@ func (f *sourceFlags) open(
 	case f.kernelLog != "":
 		return log.openFile(ctx, f.kernelLog, true)
 	default:
-		return log.openFile(ctx, args[0], false)
+		name, _ := recordingOf(args)
+		return log.openFile(ctx, name, false)
 	}
 
 	if err != nil {
@@ -119,7 +124,7 @@ func openError(err error) error {
 		err = fmt.Errorf("%w: run as root", err)
 	}
 
-	return fmt.Errorf("open what to report on: %w", err)
+	return fmt.Errorf("open the source of the report: %w", err)
 }
 
 // openDir opens a directory: of a recording, else of logs.
@@ -149,6 +154,7 @@ func (s *logSource) openDir(ctx context.Context, name string, mustBeLog bool) (r
 	}
 
 	s.in = in
+	s.ifEmpty = "the logs in " + name + " are empty, or only root can read them"
 
 	return s, func() { in.Close() }, nil
 }
@@ -189,10 +195,12 @@ func (s *logSource) openStream(ctx context.Context, file io.ReadCloser, name str
 		return nil, nil, fmt.Errorf("%s is binary, neither a recording nor a kernel log", what)
 	}
 
+	s.ifEmpty = what + " is empty: pass the output of oomtrace record or -o json, or a kernel log"
 	s.in = struct {
 		io.Reader
 		io.Closer
 	}{in, file}
+
 	if !mustBeLog && len(bytes.TrimSpace(start)) > 0 && !kernellog.Looks(start) {
 		s.unsure = what
 	}
@@ -225,18 +233,23 @@ func peek(in *bufio.Reader) ([]byte, error) {
 
 // recordingSource is a recording. It returns an error if the file is something else.
 type recordingSource struct {
-	report.Source
+	report.LineSource
 	reader *record.Reader
 	name   string
 }
 
-func (s recordingSource) Incidents(do func(*events.Incident) error) error {
-	if err := s.Source.Incidents(do); err != nil {
+func (s recordingSource) Incidents(do func(*events.Incident) error) error { return s.Walk(do, nil) }
+
+func (s recordingSource) Walk(do func(*events.Incident) error, other func(events.Line) error) error {
+	if err := s.LineSource.Walk(do, other); err != nil {
 		return err
 	}
 
 	return noEvents(s.reader, s.name)
 }
+
+// Coverage returns when the tracers ran, for the head of an HTML report.
+func (s recordingSource) Coverage() record.Coverage { return s.reader.Coverage() }
 
 // noEvents returns an error, with the next step, if the input is not a recording: such a
 // file must not look like a node without a kill.
@@ -248,7 +261,7 @@ func noEvents(r *record.Reader, name string) error {
 
 	err = fmt.Errorf("%s: %w", inputName(name), err)
 	if format := unpack.Format(start); format != "" {
-		return fmt.Errorf("%w: it is packed (%s): use oomtrace report %s, which unpacks it", err, format, name)
+		return fmt.Errorf("%w: it is compressed (%s): use oomtrace report %s, which unpacks it", err, format, name)
 	}
 
 	if kernellog.Looks(start) {
@@ -263,9 +276,8 @@ type logSource struct {
 	in      io.ReadCloser
 	opts    kernellog.Options
 	stats   kernellog.Stats
-	ifEmpty string // the warning about a log without a line; may be empty
+	ifEmpty string // the error about a log without a line
 	unsure  string // the name of what may be no log; empty if it is one
-	stderr  io.Writer
 }
 
 func (s *logSource) Incidents(do func(*events.Incident) error) (err error) {
@@ -273,8 +285,8 @@ func (s *logSource) Incidents(do func(*events.Incident) error) (err error) {
 	switch {
 	case err != nil:
 		return err
-	case s.stats.Lines == 0 && s.ifEmpty != "":
-		warnings(s.stderr)(s.ifEmpty)
+	case s.stats.Lines == s.stats.Blank && s.stats.Incidents == 0:
+		return errors.New(s.ifEmpty)
 	case s.stats.Incidents > 0:
 	case s.stats.Unread > 0:
 		return errors.New(s.unread())

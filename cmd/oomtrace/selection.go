@@ -3,6 +3,7 @@
 package main
 
 import (
+	"os"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -17,7 +18,23 @@ type selectionFlags struct{ since, until, id string }
 func (f *selectionFlags) add(flags *pflag.FlagSet) {
 	flags.Var(newText(&f.since, "time"), "since", "only incidents at this time or later")
 	flags.Var(newText(&f.until, "time"), "until", "only incidents until this time")
-	flags.Var(newText(&f.id, "id"), "id", "only the incident with this ID")
+	flags.Var(newText(&f.id, "id"), "id", "only the incident with this ID, short ID or unique prefix of one")
+}
+
+// resolveID replaces a prefix of an id by the id. What can be read only once, as stdin, needs the
+// whole id or the short one.
+func resolveID(name string, s *record.Selection) error {
+	info, err := os.Stat(name)
+	if s.ID == "" || err != nil || !info.IsDir() && !info.Mode().IsRegular() {
+		return nil
+	}
+
+	id, err := record.FindID(name, *s)
+	if id != "" {
+		s.ID = id
+	}
+
+	return err
 }
 
 // selection parses the flags. Times without a date or zone are relative to now.

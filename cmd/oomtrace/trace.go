@@ -44,6 +44,8 @@ type traceFlags struct {
 	lock       bool
 	realTime   bool
 	maxMemory  byteSize
+
+	started func(events.Tier) // called once tracing has started; may be nil
 }
 
 // defaultMaxMemory is several times what a trace needs on a large node: see
@@ -78,7 +80,8 @@ func (f *traceFlags) addSource(cmd *cobra.Command) {
 	addFlags(cmd, headingSources, func(flags *pflag.FlagSet) {
 		f.names.add(flags)
 		flags.StringVar(&f.kubeletLog, "kubelet-log", "",
-			"`file` with the kubelet's log; without it, the journal is read")
+			"file with the kubelet's log; without it, the journal is read")
+		metavar(flags, "path", "kubelet-log")
 	})
 	addFlags(cmd, headingTuning, f.addTuning)
 }
@@ -95,32 +98,36 @@ func (f *traceFlags) addEvents(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.pressure, "pressure", false,
 		"print early warnings: throttling, reclaim without progress, stalled critical services")
 	flags.Uint64Var(&l.HighPercent, "pressure-high", l.HighPercent,
-		"warn when tasks are throttled by memory.high for this `percent`age of the time")
+		"warn when tasks are throttled by memory.high for this percentage of the time")
 	flags.Uint64Var(&l.NoProgressPercent, "pressure-fruitless", l.NoProgressPercent,
-		"warn when this `percent`age of reclaims makes no progress")
+		"warn when this percentage of reclaims makes no progress")
 	flags.Uint64Var(&l.CriticalPercent, "pressure-guardian", l.CriticalPercent,
-		"warn when a critical service is stalled for this `percent`age of the time")
+		"warn when a critical service is stalled for this percentage of the time")
+	metavar(flags, "n", "pressure-high", "pressure-fruitless", "pressure-guardian")
 	addServices(flags, &f.services)
 }
 
 // addServices adds --guardians, the critical services.
 func addServices(flags *pflag.FlagSet, services *[]string) {
 	flags.StringSliceVar(services, "guardians", alert.CriticalServices(runtimes.Known()),
-		"critical services: systemd `units`, or paths of cgroups, that the whole node depends on")
+		"critical services: systemd units, or paths of cgroups, that the whole node depends on")
 	flags.Lookup("guardians").DefValue = "a built-in list" // shown in the help only
+	metavar(flags, "unit,...", "guardians")
 }
 
 func (f *traceFlags) addTuning(flags *pflag.FlagSet) {
 	addTier(flags, &f.tier)
 	addDuration(flags, &f.duration)
 	flags.StringVar(&f.readyFile, "ready-file", "",
-		"create this `file` once tracing has started and no kill can be missed")
+		"create this file once tracing has started and no kill can be missed")
 	flags.BoolVar(&f.lock, "lock-memory", true, "keep oomtrace's own memory from being swapped out or dropped")
 	flags.BoolVar(&f.realTime, "realtime", false,
 		"read events at real-time priority, for timely output on an overloaded node")
+	metavar(flags, "path", "ready-file")
+
 	f.maxMemory = defaultMaxMemory
 	flags.Var(&f.maxMemory, "max-memory",
-		"end with status 3 above this `size` of oomtrace itself, which the OOM killer does not choose; 0: let it choose")
+		"exit with status 3 if oomtrace itself uses more memory than this; 0: no bound, and not exempt from the OOM killer")
 }
 
 func addTier(flags *pflag.FlagSet, tier *string) {
@@ -141,8 +148,8 @@ func (f *traceFlags) check() error {
 		return usagef("--max-memory %s: must be at least %s, or 0", f.maxMemory, byteSize(leastMaxMemory))
 	case (f.stalls || f.pressure) && f.noStalls:
 		return usagef("--no-stalls cannot be combined with --stalls or --pressure")
-	case f.names.off && f.filter.byName():
-		return usagef("--no-names cannot be combined with filters that need names: --namespace, --pod and --pod-label")
+	case f.names.off && f.filter.podNames() != "":
+		return usagef("--no-names cannot be combined with %s: names are what it matches", f.filter.podNames())
 	}
 
 	if err := f.record.check(); err != nil {
@@ -194,7 +201,7 @@ limit what is printed: --record records everything.`,
 	f.addOutput(cmd)
 	f.addSource(cmd)
 	addFlags(cmd, headingRecording, func(flags *pflag.FlagSet) {
-		flags.Var(newText(&f.record.dir, "directory"), "record",
+		flags.Var(newText(&f.record.dir, "path"), "record",
 			"also record into this directory; each incident is written before it is printed")
 		f.record.add(flags)
 	})
@@ -204,6 +211,10 @@ limit what is printed: --record records everything.`,
 
 func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	out := newOutput(f, nil, stdout, stderr)
+
+	ctx, cancel := whileRead(ctx, stdout)
+	defer cancel()
+
 	if err := f.run(ctx, out, stderr); err != nil {
 		return err
 	}
@@ -214,6 +225,11 @@ func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 // run traces into a sink. With --record, a line goes to the recording first, so an
 // incident is on disk before it is shown.
 func (f *traceFlags) run(ctx context.Context, to sink.Sink, stderr io.Writer) (err error) {
+	options := f.tracerOptions()
+	if out, ok := to.(*output); ok {
+		options.Idle = out.Idle
+	}
+
 	if f.record.dir != "" {
 		recording, rerr := f.record.open(stderr)
 		if rerr != nil {
@@ -224,9 +240,12 @@ func (f *traceFlags) run(ctx context.Context, to sink.Sink, stderr io.Writer) (e
 		to = sink.Tee(record.NewSink(recording), to)
 	}
 
-	options := f.tracerOptions()
 	options.Sink = to
 	options.Warn = warnings(stderr)
+
+	for _, text := range f.filter.unmatched(ctx, f.names.options) {
+		options.Warn(text)
+	}
 
 	resolver, err := f.names.open(options.Warn)
 	if err != nil {
@@ -251,7 +270,13 @@ func (f *traceFlags) run(ctx context.Context, to sink.Sink, stderr io.Writer) (e
 	ctx, cancel := withDuration(ctx, f.duration)
 	defer cancel()
 
-	return t.Run(ctx, f.ready)
+	return t.Run(ctx, func() error {
+		if f.started != nil {
+			f.started(t.Status(events.PhaseStart).Tier)
+		}
+
+		return f.ready()
+	})
 }
 
 // tracerOptions returns the options that the flags set. Sink, Warn and Names are left to

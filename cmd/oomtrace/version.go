@@ -21,12 +21,21 @@ func newVersion(stdout io.Writer) *cobra.Command {
 		Short: "Print the version",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(stdout, "oomtrace %s %s %s/%s\n",
-				versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-
+			_, err := fmt.Fprintln(stdout, versionLine())
 			return err
 		},
 	}
+}
+
+// addVersion adds --version, which prints what the command version does.
+func addVersion(root *cobra.Command) {
+	root.Flags().BoolP("version", "V", false, "print the version")
+	root.Version = versionLine()
+	root.SetVersionTemplate("{{.Version}}\n")
+}
+
+func versionLine() string {
+	return fmt.Sprintf("oomtrace %s %s %s/%s", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 func versionText() string {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -20,8 +21,10 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
@@ -165,13 +168,21 @@ const drawAll = `(async () => {
 	return painted;
 })()`
 
-// tooWide lists elements that overflow the page or their cell.
+// tooWide lists elements that overflow the page or their cell, and tables that are cut: a wide one is in a
+// box that scrolls, and on a phone has a word about it.
 const tooWide = `(() => {
 	const wrong = [];
 	if (document.documentElement.scrollWidth > innerWidth) wrong.push("page " + document.documentElement.scrollWidth);
-	for (const el of document.querySelectorAll("td, th, dd, dt, li, h1, h2, h3, p, figcaption, .badge, .card, section, figure")) {
-		if (el.scrollWidth > el.clientWidth + 1 && getComputedStyle(el).display !== "inline" && !el.closest("table.small, pre"))
+	for (const el of document.querySelectorAll("td, th, dd, dt, li, h1, h2, h3, p, figcaption, .badge, .card, section, figure, .answer")) {
+		if (el.scrollWidth > el.clientWidth + 1 && getComputedStyle(el).display !== "inline" && el.offsetParent && !el.closest("pre"))
 			wrong.push(el.tagName + "." + el.className + " " + el.scrollWidth + ">" + el.clientWidth + ": " + el.textContent.trim().slice(0, 60));
+	}
+	for (const table of document.querySelectorAll("table")) {
+		const box = table.closest(".scroll");
+		if (table.closest("details:not([open])") || table.offsetWidth <= box.clientWidth + 1) continue;
+		const hint = box.previousElementSibling;
+		if (getComputedStyle(box).overflowX !== "auto") wrong.push("cut table: " + table.textContent.slice(0, 60));
+		if (innerWidth < 500 && !(hint && hint.offsetHeight > 0)) wrong.push("table without a hint: " + table.textContent.slice(0, 60));
 	}
 	return wrong;
 })()`
@@ -180,7 +191,7 @@ func TestBrowser(t *testing.T) {
 	html := makeHTML(t, Options{}, "pod-limit", "node", "user-kill")
 
 	for _, scheme := range []string{"light", "dark"} {
-		for _, width := range []int64{360, 1400} {
+		for _, width := range []int64{390, 1400} {
 			t.Run(fmt.Sprintf("%s-%d", scheme, width), func(t *testing.T) {
 				p := browse(t, html, dressed(scheme, width, 900)...)
 
@@ -229,10 +240,10 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	p := browse(t, html, append(dressed("light", 1200, 900),
 		command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}))...)
 
-	text := evaluate[string](t, p, `document.body.innerText`)
+	text := evaluate[string](t, p, `[...document.querySelectorAll(".top, .summary, article")].filter(e => !e.hidden).map(e => e.textContent).join()`)
 	for _, words := range []string{
-		"reached its memory.max of 600.0 MiB", "envoy[5120]", "The limit that was hit is the pod's", "Raise the limit of the pod",
-		"kmalloc-4k", "below min", "ffmpeg[30811]", "runc[52210]", "evicting pod", "3 incidents, 6 victims",
+		"reached its limit of 600.0 MiB", "envoy[5120]", "The limit that was hit is the pod's", "Raise the limit of the pod",
+		"kmalloc-4k", "below min", "ffmpeg[30811]", "runc[52210]", "evicting pod", "3 incidents on node worker-3", "at most 13.7 s",
 	} {
 		if !strings.Contains(text, words) {
 			t.Errorf("got a page without %q, want it", words)
@@ -244,9 +255,9 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	}
 	const shown = `Array.from(document.querySelectorAll("figure.chart svg.static")).map(s => s.getBoundingClientRect().height)`
 
-	heights := evaluate[[]float64](t, p, shown)
-	if len(heights) != 11 {
-		t.Errorf("got %d pictures, want 11", len(heights))
+	heights := evaluate[[]float64](t, p, shown) // of the first chart of each incident
+	if len(heights) != 3 {
+		t.Errorf("got %d pictures, want 3", len(heights))
 	}
 
 	for i, h := range heights {
@@ -258,23 +269,226 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	p.quiet(t)
 }
 
-func TestBrowserPrint(t *testing.T) {
-	p := browse(t, makeHTML(t, Options{}, "node"), dressed("dark", 1200, 900)...)
-	evaluate[[]int](t, p, drawAll)
-	p.do(t, media("print", "dark"))
+// pages prints to PDF and returns the number of pages.
+func (p *tab) pages(t *testing.T, options ...chromedp.PDFOption) int {
+	t.Helper()
 
-	if got := evaluate[string](t, p, `getComputedStyle(document.body).backgroundColor`); got != "rgb(255, 255, 255)" {
-		t.Errorf("got background %s in print, want white", got)
-	}
-
-	const shown = `[...document.querySelectorAll("figure.chart")].every(f => f.querySelector("svg.static").getBoundingClientRect().height > 50 && f.querySelector(".live").offsetHeight === 0)`
-	if !evaluate[bool](t, p, shown) {
-		t.Error("got the canvas in print, want the picture")
-	}
-
-	pdf, err := chromedp.Run(p, chromedp.PrintToPDF(chromedp.PDFPrintBackground()))
+	pdf, err := chromedp.Run(p, chromedp.PrintToPDF(append(options, chromedp.PDFPrintBackground())...))
 	if err != nil || !bytes.HasPrefix(pdf, []byte("%PDF")) {
-		t.Errorf("got error %v and %d bytes, want a PDF", err, len(pdf))
+		t.Fatalf("got error %v and %d bytes, want a PDF", err, len(pdf))
+	}
+
+	if dir := os.Getenv("OOMTRACE_PDF"); dir != "" { // to look at
+		if err := os.WriteFile(filepath.Join(dir, strings.ReplaceAll(t.Name(), "/", "-")+".pdf"), pdf, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	return len(regexp.MustCompile(`/Type\s*/Page\b`).FindAll(pdf, -1))
+}
+
+// TestBrowserPrint: a page with the list, and one for each incident, in light colours.
+func TestBrowserPrint(t *testing.T) {
+	for name, test := range map[string]struct {
+		html  []byte
+		pages int
+	}{
+		"fixtures": {makeHTML(t, Options{}, "pod-limit", "node", "user-kill"), 1 + 3},
+		"one":      {makeHTML(t, Options{}, "node"), 1},
+		"night":    {renderHTML(t, night(t), Options{}), 1 + 21},
+	} {
+		for size, paper := range map[string]chromedp.PaperSize{"A4": chromedp.PaperA4, "letter": chromedp.PaperLetter} {
+			t.Run(name+"-"+size, func(t *testing.T) {
+				p := browse(t, test.html, dressed("dark", 1200, 900)...)
+				evaluate[[]int](t, p, drawSome)
+
+				if got := p.pages(t, chromedp.PDFPaper(paper)); got != test.pages {
+					t.Errorf("got %d pages, want %d", got, test.pages)
+				}
+
+				p.do(t, media("print", "dark"))
+
+				if got := evaluate[string](t, p, `getComputedStyle(document.body).backgroundColor`); got != "rgb(255, 255, 255)" {
+					t.Errorf("got background %s in print, want white", got)
+				}
+
+				const shown = `[...document.querySelectorAll("figure.chart.first")].every(f => f.querySelector("svg.static").getBoundingClientRect().height > 50 && f.querySelector(".live").offsetHeight === 0)`
+				if !evaluate[bool](t, p, shown) {
+					t.Error("got the canvas in print, want the picture")
+				}
+
+				p.quiet(t)
+			})
+		}
+	}
+}
+
+// drawSome draws the charts that are in sight.
+const drawSome = `(async () => { await new Promise(r => setTimeout(r, 100)); return []; })()`
+
+// rows are the ids of the rows that are shown.
+const rowsShown = `[...document.querySelectorAll(".index tbody tr")].filter(r => r.offsetParent && r.querySelector("a")).map(r => r.querySelector("a").textContent)`
+
+// TestBrowserList: search, filters, order, folded repeats and keys.
+func TestBrowserList(t *testing.T) {
+	p := browse(t, renderHTML(t, night(t), Options{}), dressed("light", 1300, 1000)...)
+
+	count := func(what string, want int) {
+		t.Helper()
+
+		if got := evaluate[[]string](t, p, rowsShown); len(got) != want {
+			t.Errorf("%s: got %d rows %q, want %d", what, len(got), got, want)
+		}
+	}
+	search := func(words string) {
+		t.Helper()
+		evaluate[bool](t, p, fmt.Sprintf(`(() => { const i = document.querySelector(".tools input"); i.value = %q; i.dispatchEvent(new Event("input")); return true; })()`, words))
+	}
+	click := func(selector string) {
+		t.Helper()
+		evaluate[bool](t, p, fmt.Sprintf(`(() => { document.querySelector(%q).click(); return true; })()`, selector))
+	}
+	texts := func(js, want string) { // events may come later
+		t.Helper()
+
+		got := evaluate[string](t, p, js)
+		for deadline := time.Now().Add(10 * time.Second); got != want && time.Now().Before(deadline); {
+			got = evaluate[string](t, p, js)
+		}
+
+		if got != want {
+			t.Errorf("%s: got %q, want %q", js, got, want)
+		}
+	}
+
+	const articles = `String([...document.querySelectorAll("article")].filter(a => a.offsetParent).length)`
+
+	count("17 are folded in two groups", 4)
+	click(".fold input")
+	count("one group is open", 4+13)
+	click(".fold input")
+	search("python3")
+	count("a word", 14)
+	texts(articles, "14")
+	search("PYTHON3 anonymous")
+	count("all words, in any case", 13)
+	search("istio-proxy")
+	count("a word of the sentence alone", 1)
+	search("nowhere")
+	count("no match", 0)
+	texts(`document.querySelector(".summary .none").offsetHeight > 0 ? "shown" : "hidden"`, "shown")
+	search("")
+	count("again", 4)
+
+	click(".tally button[data-w]") // the first workload
+	count("a workload", 13)
+	texts(`document.querySelector(".tools output").textContent`, "13 of 21")
+	search("nowhere")
+	count("filter and search", 0)
+	search("")
+	click(".chips button")
+	count("without the filter", 4)
+	click(`.tally button[data-c="1"]`)
+	count("a cause", 5)
+	p.do(t, chromedp.KeyEvent(kb.Escape))
+	count("after Escape", 4)
+
+	click(".index th:nth-child(5)")
+	count("sorted, unfolded", 21)
+	texts(`document.querySelector(".index tbody:last-child tr td:nth-child(5)").textContent`, "31.3Gi node")
+	click(".index th:nth-child(5)")
+	count("the other way round", 21)
+	click(".index th:nth-child(5)")
+	count("in the first order again", 4)
+
+	p.do(t, chromedp.KeyEvent("j"))
+	texts(`location.hash === "#" + document.querySelector("article").id ? "first" : location.hash`, "first")
+	texts(`document.querySelector(".fold input").checked ? "unfolded" : "folded"`, "unfolded")
+	p.do(t, chromedp.KeyEvent("jjk"))
+	texts(`location.hash === "#" + document.querySelectorAll("article")[1].id ? "second" : location.hash`, "second")
+	texts(`"#" + document.querySelector(".index tr.here a").hash.slice(1) === location.hash ? "here" : "elsewhere"`, "here")
+	texts(`Math.abs(document.querySelector(":target").getBoundingClientRect().top) < 60 ? "in sight" : "out of sight"`, "in sight")
+	p.do(t, chromedp.KeyEvent("/"))
+	texts(`document.activeElement.type`, "search")
+	p.quiet(t)
+}
+
+// TestBrowserCards: the answer is at the top of a card, and one cursor reads all charts.
+func TestBrowserCards(t *testing.T) {
+	p := browse(t, makeHTML(t, Options{}, "pod-limit"), dressed("light", 1300, 1000)...)
+	evaluate[[]int](t, p, drawAll)
+
+	heads := evaluate[[]string](t, p, `[...document.querySelectorAll("article h2, article .why, article .cards, article .split, article .limits, article .charts, article .node")].sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top || a.getBoundingClientRect().left - b.getBoundingClientRect().left).map(e => e.getAttribute("class") || e.localName)`)
+	if want := []string{"h2", "why", "cards", "split", "limits", "charts"}; !slices.Equal(heads, want) {
+		t.Errorf("got parts in the order %q, want %q", heads, want)
+	}
+
+	// What the limit was used for is stacked, along the limit and in the chart.
+	if parts := evaluate[[]float64](t, p, `[...document.querySelectorAll(".split rect")].map(r => Math.round(r.getBoundingClientRect().right))`); len(parts) < 4 || !slices.IsSorted(parts) {
+		t.Errorf("got parts that end at %v, want at least four beside each other", parts)
+	}
+
+	if parts := evaluate[int](t, p, `document.querySelector(".charts").charts.panels[0].parts.length`); parts < 4 {
+		t.Errorf("got %d parts in the chart, want at least 4", parts)
+	}
+
+	const colours = `(() => {
+		const u = document.querySelector("figure.chart.first").plot, ratio = devicePixelRatio;
+		const x = Math.round(u.valToPos(document.querySelector(".charts").charts.end * 0.6, "x", true));
+		const data = u.ctx.getImageData(x, 0, 1, u.ctx.canvas.height).data;
+		const seen = new Set();
+		for (let i = 0; i < data.length; i += 4) if (data[i + 3] === 255) seen.add(data.slice(i, i + 3).join());
+		return seen.size;
+	})()`
+	if n := evaluate[int](t, p, colours); n < 4 {
+		t.Errorf("got %d colours in the column at the kill, want at least 4", n)
+	}
+
+	// All charts read the same second.
+	const cursor = `(() => {
+		const plots = [...document.querySelectorAll("figure.chart")].map(f => f.plot);
+		const box = plots[1].over.getBoundingClientRect();
+		plots[1].over.dispatchEvent(new MouseEvent("mousemove", {clientX: box.left + plots[1].valToPos(-10, "x"), clientY: box.top + 20, bubbles: true}));
+		return plots.map(u => String(u.cursor.idx == null ? "none" : u.data[0][u.cursor.idx]));
+	})()`
+
+	at := evaluate[[]string](t, p, cursor)
+	if len(at) != 5 || len(slices.Compact(slices.Clone(at))) != 1 || at[0] == "none" {
+		t.Errorf("got the cursors of the charts at %q, want all at one second", at)
+	}
+
+	p.quiet(t)
+}
+
+// TestBrowserOpens: hundreds of incidents are there at once. What counts is the time of the browser's
+// thread, since other tests may have the processors.
+func TestBrowserOpens(t *testing.T) {
+	p := browse(t, renderHTML(t, many(t, 300), Options{}),
+		append(dressed("light", 1300, 1000), command(performance.Enable, performance.EnableParams{}))...)
+
+	var metrics performance.GetMetricsResult
+
+	p.do(t, chromedp.Func(func(ctx context.Context, target *chromedp.Target) (err error) {
+		metrics, err = cdp.Call(ctx, target, performance.GetMetrics, cdp.Empty{})
+		return err
+	}))
+
+	loaded := evaluate[float64](t, p, `performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd`)
+
+	for _, m := range metrics.Metrics {
+		if m.Name != "ThreadTime" {
+			continue
+		}
+
+		t.Logf("ready after %.0f ms, with %.1f s of work", loaded, m.Value)
+
+		if m.Value > 3 {
+			t.Errorf("got a page that takes %.1f s of work to open, want at most 3 s", m.Value)
+		}
+	}
+
+	if n := evaluate[int](t, p, `document.querySelectorAll("article").length`); n != 300 {
+		t.Errorf("got %d incidents, want 300", n)
 	}
 
 	p.quiet(t)
@@ -282,7 +496,7 @@ func TestBrowserPrint(t *testing.T) {
 
 func TestBrowserHostile(t *testing.T) {
 	src := hostileSource()
-	p := browse(t, renderHTML(t, src, Options{}), dressed("light", 360, 900)...)
+	p := browse(t, renderHTML(t, src, Options{}), dressed("light", 390, 900)...)
 	evaluate[[]int](t, p, drawAll)
 
 	const injected = `document.querySelectorAll("img, iframe, object, embed, form, base, link, a[onclick], [onerror], [onload], script[src]").length`
@@ -312,16 +526,22 @@ func TestBrowserHostile(t *testing.T) {
 	p.quiet(t)
 }
 
-// TestScreenshots bounds the size of the documentation's pictures; -update makes them anew.
+// TestScreenshots bounds the size of the documentation's pictures; -update makes them anew, as make
+// pictures does.
 func TestScreenshots(t *testing.T) {
-	pictures := []struct {
-		name, scheme string
-		height       int64
-	}{{"pod-limit", "light", 1720}, {"node", "dark", 4200}, {"user-kill", "light", 1500}}
-	for _, pic := range pictures {
+	for _, pic := range []struct {
+		name, scheme  string
+		width, height int64
+		source        func() []byte
+	}{
+		{"list", "light", 1280, 940, func() []byte { return renderHTML(t, night(t), Options{}) }},
+		{"pod-limit", "light", 1280, 1960, func() []byte { return renderHTML(t, night(t), Options{ID: "51300412"}) }},
+		{"node", "dark", 1280, 2000, func() []byte { return renderHTML(t, night(t), Options{ID: "100560020"}) }},
+		{"user-kill", "light", 1280, 1100, func() []byte { return renderHTML(t, night(t), Options{ID: "145320731"}) }},
+	} {
 		file := filepath.Join("..", "..", "docs", "report-"+pic.name+".png")
 		if *update {
-			p := browse(t, makeHTML(t, Options{}, pic.name), dressed(pic.scheme, 1280, pic.height)...)
+			p := browse(t, pic.source(), dressed(pic.scheme, pic.width, pic.height)...)
 			evaluate[[]int](t, p, drawAll)
 
 			png, err := chromedp.Run(p, chromedp.CaptureScreenshot())

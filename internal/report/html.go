@@ -10,7 +10,8 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"reflect"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -31,10 +32,15 @@ func asset(name string) string {
 
 // script is the chart library with its licence, and the code that draws with it.
 func script() string {
-	return "/*\nuPlot\n" + asset("uplot/LICENSE") + "\n*/\n" + asset("uplot/uPlot.iife.min.js") + "\n" + asset("report.js")
+	return "/*\nuPlot\n" + asset("uplot/LICENSE") + "\n*/\n" + asset("uplot/uPlot.iife.min.js") + lean("report.js")
 }
 
-func style() string { return asset("uplot/uPlot.min.css") + "\n" + asset("report.css") }
+func style() string { return asset("uplot/uPlot.min.css") + lean("report.css") }
+
+// lean is an asset without the indentation, which is for its readers alone.
+func lean(name string) string { return "\n" + indent.ReplaceAllString(asset(name), "\n") }
+
+var indent = regexp.MustCompile(`\n\s+`)
 
 // policy is a Content-Security-Policy that allows the file's own script and style, by
 // their hashes, and nothing else: no request, no other script, no form.
@@ -49,7 +55,7 @@ func policy(script, style string) string {
 }
 
 // HTML writes one self-contained file, readable offline, in print, in light and dark, and
-// without JavaScript.
+// without JavaScript. It lists all incidents, and shows the most important ones in detail.
 func HTML(w io.Writer, src Source, o Options) (Result, error) {
 	if o.MaxIncidents == 0 {
 		o.MaxIncidents = DefaultIncidents
@@ -58,17 +64,26 @@ func HTML(w io.Writer, src Source, o Options) (Result, error) {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
 	}
+
 	selected := selection{most: o.MaxIncidents}
-	var s Summary
+
+	var (
+		s      Summary
+		around surroundings
+	)
 
 	warnings, err := o.each(src, func(inc *events.Incident) error {
 		s.add(inc)
+		around.add(inc)
+
 		return selected.add(inc)
 	})
 	if err != nil {
 		return Result{Incidents: s.Incidents}, err
 	}
+
 	p := newDocument(&s, &selected, warnings, &o)
+	p.Head = headFacts(&s, &around, src, len(warnings) > 0, &o)
 	out := bufio.NewWriter(w)
 
 	err = layout.Execute(out, p)
@@ -80,36 +95,49 @@ func HTML(w io.Writer, src Source, o Options) (Result, error) {
 		err = fmt.Errorf("write the report: %w", err)
 	}
 
-	return Result{s.Incidents, len(selected.entries), warnings}, err
+	return Result{s.Incidents, len(selected.detailed), warnings}, err
 }
 
 func newDocument(s *Summary, selected *selection, warnings []string, o *Options) *document {
+	var entries []*entry
+
+	ids := anchors{}
+
+	for e := range selected.each() {
+		e.Anchor = ids.add(e.Short)
+		entries = append(entries, e)
+	}
+
+	several := s.Nodes.several()
+
 	p := &document{
 		Title: title(s), Made: clock(o.Now, o), Policy: policy(script(), style()), None: s.Incidents == 0,
 		Incidents: func(yield func(*incidentPage) bool) {
-			seq := 0
-			for inc := range selected.each() {
-				seq++
-				// Encoding it cannot fail: the selection did so before.
-				if page, err := newIncidentPage(inc, seq, o); err == nil && !yield(page) {
+			for _, e := range entries {
+				if !yield(newIncidentPage(e, several, o)) {
 					return
 				}
 			}
 		},
 	}
+
 	for _, r := range warnings {
-		p.Warnings = append(p.Warnings, limitText(phrase.Sanitize(r)))
+		p.Warnings = append(p.Warnings, safe(r))
 	}
 
-	if selected.dropped > 0 {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("%s not shown in detail: the %d shown are node-wide incidents "+
-			"and those that need attention, then kills, the newest first. "+
-			"Use --max-incidents, --id, --since and --until to select others.",
-			phrase.Plural(selected.dropped, "incident"), len(selected.entries)))
+	if short := len(entries) - len(selected.detailed); short > 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("%s in short: the %d in full are those of the whole node and those that need attention, "+
+			"then kills, the newest first. --max-incidents, --id, --since and --until select others.",
+			phrase.Plural(short, "incident"), len(selected.detailed)))
+	}
+
+	if selected.unlisted > 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("%s not listed, but counted: the list has the %d most important. "+
+			"Use --since and --until to list others.", phrase.Plural(selected.unlisted, "incident"), len(entries)))
 	}
 
 	if s.Incidents > 1 {
-		p.Summary = newSummaryPage(s, selected, o)
+		p.Summary = newSummaryPage(s, entries, selected.unlisted, o)
 	}
 
 	return p
@@ -118,9 +146,13 @@ func newDocument(s *Summary, selected *selection, warnings []string, o *Options)
 func title(s *Summary) string {
 	names, _, others := s.Nodes.top(1)
 
-	text := "Report on " + phrase.Plural(s.Incidents, "incident")
+	text := phrase.Plural(s.Incidents, "incident")
+	if s.Incidents == 0 {
+		text = "No incidents"
+	}
+
 	if len(names) == 1 && others == 0 && names[0].Name != "" {
-		text += " on node " + limitText(phrase.Sanitize(names[0].Name))
+		text += " on node " + safe(names[0].Name)
 	} else if n := uint64(len(names)) + others; n > 1 {
 		text += fmt.Sprintf(" on %d nodes", n)
 	}
@@ -129,47 +161,17 @@ func title(s *Summary) string {
 }
 
 var layout = template.Must(template.New("report.html.tmpl").Funcs(template.FuncMap{
-	"size":    anySize,
-	"maybe":   size,
-	"span":    phrase.Duration,
-	"maybes":  span,
-	"task":    task,
 	"after":   func(c events.Consequence) string { return phrase.Consequence(&c) },
-	"role":    phrase.Role,
-	"stall":   phrase.Stall,
-	"plural":  phrase.Plural[int],
+	"breaks":  breaks,
+	"percent": func(p float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", p), ".0") },
 	"spaced":  phrase.Spaced,
 	"script":  func() template.JS { return template.JS(script()) },
 	"style":   func() template.CSS { return template.CSS(style()) },
-	"number":  number,
-	"percent": func(p float64) string { return fmt.Sprintf("%.1f", p) },
-}).ParseFS(web, "web/*.tmpl"))
+	"fields":  func() template.JS { return template.JS(strings.TrimSpace(asset("fields.json"))) },
+}).Parse(strings.TrimSpace(lean("report.html.tmpl"))))
 
-// task is a process in a table; a killer in user space need not name it.
-func task(comm string, pid int) string {
-	if comm == "" && pid <= 0 {
-		return "unknown process"
-	}
-
-	return phrase.Task(comm, pid)
-}
-
-// anySize is a size that may be a pointer; "?" for nil.
-func anySize(v any) string {
-	if bytes, ok := v.(uint64); ok {
-		return phrase.Size(bytes)
-	}
-	bytes, _ := v.(*uint64)
-
-	return phrase.SizeOrUnknown(bytes)
-}
-
-// number is the number that v points to; "?" for nil.
-func number(v any) string {
-	p := reflect.ValueOf(v)
-	if p.Kind() != reflect.Pointer || p.IsNil() {
-		return "?"
-	}
-
-	return fmt.Sprint(p.Elem().Interface())
+// breaks allows a line break after each slash, so that a path is not broken within a name. It
+// escapes the text.
+func breaks(text string) template.HTML {
+	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(text), "/", "/<wbr>"))
 }

@@ -77,7 +77,7 @@ func TestMain(m *testing.M) {
 
 // reportStdin is the child of TestMemoryIsBounded.
 func reportStdin(kind string) int {
-	do := map[string]func(io.Writer, Source, Options) (Result, error){"text": Text, "json": JSON, "html": HTML}[kind]
+	do := map[string]func(io.Writer, Source, Options) (Result, error){"text": Text, "json": JSON, "html": HTML, "perfetto": Perfetto}[kind]
 
 	r, err := do(io.Discard, lines(os.Stdin), fixed(Options{Width: 80}))
 	if err != nil || r.Incidents == 0 {
@@ -94,7 +94,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	testenv.Slow(t, "reports of 64 MiB take half a minute")
 	const size, most = 64 << 20, 200 << 20
 
-	for _, kind := range []string{"text", "json", "html"} {
+	for _, kind := range []string{"text", "json", "html", "perfetto"} {
 		t.Run(kind, func(t *testing.T) {
 			cmd := exec.Command("/proc/self/exe")
 

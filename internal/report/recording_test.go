@@ -31,8 +31,12 @@ func FuzzLines(f *testing.F) {
 			}
 		}
 
+		if _, err := Perfetto(io.Discard, lines(bytes.NewReader(in)), fixed(Options{})); err != nil {
+			t.Fatal(err)
+		}
+
 		html := renderHTML(t, lines(bytes.NewReader(in)), Options{})
-		if n := bytes.Count(html, []byte("<script")); n != 1+bytes.Count(html, []byte(`<script type="application/json">`)) {
+		if n := bytes.Count(html, []byte("<script")); n != 1+bytes.Count(html, []byte(`<script type="application/json"`)) {
 			t.Fatalf("got %d scripts beside those with data, want 1", n)
 		}
 	})

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // Source has incidents with their updates merged.
@@ -31,27 +32,45 @@ type Source interface {
 	Warnings() []string
 }
 
+// LineSource is a Source that has other lines as well.
+type LineSource interface {
+	Source
+	// Walk is Incidents, and calls other with each line that is not about an incident. The two come in no
+	// particular order.
+	Walk(do func(*events.Incident) error, other func(events.Line) error) error
+}
+
 // Options select the incidents of a report and its form. The zero value is all incidents,
 // wide, in local time.
 type Options struct {
-	ID           string    // only this incident
+	ID           string    // only this incident; a short id or a prefix will do: see events.IDFinder
 	Since, Until time.Time // only incidents in this period; zero: no bound
-	// Match selects incidents; nil: all.
-	Match func(*events.Incident) bool
+	// Match selects incidents; nil: all. MatchedBy names the flags that it comes from.
+	Match     func(*events.Incident) bool
+	MatchedBy string
+	// MatchLine selects other lines, where a format has them; nil: all.
+	MatchLine func(events.Line) bool
 	// Enrich is called with each selected incident before it is reported.
 	Enrich func(*events.Incident)
 	// Observe is called with each incident, selected or not, after Enrich: one that is not shown may
 	// explain one that is.
 	Observe func(*events.Incident)
 
-	Width    int            // columns of text; 0: no limit, and nothing is left out
-	Color    bool           // of text
-	Location *time.Location // nil: local time
+	Width int // columns of text; 0: no limit, and nothing is left out
+	// TableWidth is the columns of a list; 0: no limit, and nothing is cut.
+	TableWidth int
+	Full       bool           // text: all that is known of each incident, however many there are
+	Dates      bool           // text: with the date at each time
+	Color      bool           // of text
+	ASCII      bool           // text: letters and signs alone
+	Location   *time.Location // nil: local time
 	// SummaryOnly leaves out the incidents themselves.
 	SummaryOnly bool
 
 	// MaxIncidents is how many incidents HTML shows in detail; 0: DefaultIncidents.
 	MaxIncidents int
+	// Raw adds the event of each of them to HTML, as JSON.
+	Raw bool
 	// Now is the time that an HTML report gives for itself; zero: the current time.
 	Now time.Time
 }
@@ -75,21 +94,20 @@ func (o *Options) location() *time.Location {
 	return o.Location
 }
 
-// selects reports whether the report is about an incident.
+// selects reports whether an incident may have the id, and has the time; Match hides some of these.
 func (o *Options) selects(inc *events.Incident) bool {
-	return (o.ID == "" || inc.ID == o.ID) &&
+	return (o.ID == "" || events.MatchesID(inc.ID, o.ID)) &&
 		(o.Since.IsZero() || !inc.Time.Before(o.Since)) &&
-		(o.Until.IsZero() || !inc.Time.After(o.Until)) &&
-		(o.Match == nil || o.Match(inc))
+		(o.Until.IsZero() || !inc.Time.After(o.Until))
 }
 
 // each calls do with each selected incident, and returns the warnings.
 //
 // An incident of a log with uptimes alone cannot be compared with --since and --until:
-// under them it is left out and counted.
+// under them it is left out and counted. What has the id is known at the end of the source.
 func (o *Options) each(src Source, do func(*events.Incident) error) (warnings []string, err error) {
-	found := o.ID == ""
-	timeless, others := 0, 0
+	timeless, hidden := 0, 0
+	wanted := &wanted{ids: events.NewIDFinder(o.ID)}
 
 	observe := o.Observe
 	if observe == nil {
@@ -100,7 +118,7 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (warnings []
 		defer observe(inc)
 
 		if o.bounded() && slices.Contains(inc.Unknown, "time") {
-			if o.ID == "" || o.ID == inc.ID {
+			if o.ID == "" || events.MatchesID(inc.ID, o.ID) {
 				timeless++
 			}
 
@@ -108,19 +126,29 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (warnings []
 		}
 
 		if !o.selects(inc) {
-			others++
 			return nil
 		}
-		found = true
+
+		if o.Match != nil && !o.Match(inc) {
+			hidden++
+			return nil
+		}
 
 		if o.Enrich != nil {
 			o.Enrich(inc)
 		}
 
+		if o.ID != "" {
+			return wanted.add(inc)
+		}
+
 		return do(inc)
 	})
-	if err == nil && !found && timeless == 0 {
-		err = NoSuchID(o.ID)
+	if err == nil && o.ID != "" {
+		err = wanted.each(do)
+		if err == nil && len(wanted.kept)+timeless+hidden == 0 {
+			err = NoSuchID(o.ID)
+		}
 	}
 
 	if err != nil {
@@ -128,8 +156,8 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (warnings []
 	}
 
 	warnings = src.Warnings()
-	if others > 0 && o.Match != nil {
-		warnings = append(warnings, fmt.Sprintf("incidents not selected: %d", others))
+	if hidden > 0 {
+		warnings = append(warnings, Hidden(hidden, o.MatchedBy))
 	}
 
 	if timeless > 0 {
@@ -143,7 +171,17 @@ func (o *Options) each(src Source, do func(*events.Incident) error) (warnings []
 
 func (o *Options) bounded() bool { return !o.Since.IsZero() || !o.Until.IsZero() }
 
+// Hidden is the sentence about incidents that flags of these names hide.
+func Hidden[N int | uint64](n N, flags string) string {
+	verb := " are"
+	if n == 1 {
+		verb = " is"
+	}
+
+	return phrase.Plural(n, "incident") + verb + " hidden by " + flags
+}
+
 // NoSuchID is the error where the one selected incident does not exist.
 func NoSuchID(id string) error {
-	return fmt.Errorf("no incident has the id %q in the selected time: omit --id to see all", id)
+	return fmt.Errorf("no incident has the id %q in the selected time: oomtrace list prints those that there are", id)
 }

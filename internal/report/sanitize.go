@@ -10,7 +10,7 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// maxTextBytes is how much of one text HTML shows. The raw event has all of it.
+// maxTextBytes is how much of one text HTML shows. The JSON has all of it.
 const maxTextBytes = 400
 
 // sanitize makes every text of an incident safe for HTML, in place: runes that could hide
@@ -30,5 +30,5 @@ func limitText(s string) string {
 		at--
 	}
 
-	return fmt.Sprintf("%s… (%d bytes more in the raw event)", s[:at], len(s)-at)
+	return fmt.Sprintf("%s… (%d bytes more in the JSON)", s[:at], len(s)-at)
 }

@@ -18,8 +18,9 @@ const (
 	maxKeys = 4096
 	// maxKeyRunes is how much of a name is compared.
 	maxKeyRunes = 160
-	// maxBuckets bounds the spans of time that are counted one by one.
-	maxBuckets = 48
+	// maxBuckets bounds the spans of time that are counted one by one, those without an incident
+	// included.
+	maxBuckets = 60
 )
 
 // Summary counts incidents by workload, by cause and by time. Its size is bounded,
@@ -166,8 +167,11 @@ func (t *tally) top(n int) (most []*count, other count, others uint64) {
 	return most, other, others
 }
 
-// histogram counts by spans of time. They are hours at first, and get wider when there
-// are too many.
+// several reports whether there is more than one name.
+func (t *tally) several() bool { return len(t.counts) > 1 || t.merged > 0 }
+
+// histogram counts by spans of time. They are seconds at first, and get wider when the time from
+// the first to the last has too many.
 type histogram struct {
 	step   int // index of steps
 	counts map[int64]uint64
@@ -175,7 +179,10 @@ type histogram struct {
 
 const day = 24 * time.Hour
 
-var steps = []time.Duration{time.Hour, 3 * time.Hour, day, 7 * day, 28 * day, 364 * day, 36400 * day}
+var steps = []time.Duration{
+	time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute,
+	time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, day, 7 * day, 28 * day, 364 * day, 36400 * day,
+}
 
 // Step is the current span.
 func (h *histogram) Step() time.Duration { return steps[h.step] }
@@ -197,7 +204,7 @@ func (h *histogram) add(at time.Time) {
 	}
 
 	h.counts[h.bucket(at.Unix())]++
-	for len(h.counts) > maxBuckets && h.step < len(steps)-1 {
+	for h.buckets() > maxBuckets && h.step < len(steps)-1 {
 		h.step++
 
 		wider := map[int64]uint64{}
@@ -206,6 +213,27 @@ func (h *histogram) add(at time.Time) {
 		}
 		h.counts = wider
 	}
+}
+
+// buckets is the number of spans from the first to the last that has an incident.
+func (h *histogram) buckets() int64 {
+	var first, last int64
+
+	any := false
+
+	for at := range h.counts {
+		if !any || at < first {
+			first = at
+		}
+
+		if !any || at > last {
+			last = at
+		}
+
+		any = true
+	}
+
+	return (last-first)/int64(h.Step()/time.Second) + 1
 }
 
 // Span is a span of time and how many incidents it had.

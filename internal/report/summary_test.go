@@ -101,11 +101,14 @@ func TestHistogram(t *testing.T) {
 		n     int
 		step  time.Duration
 	}{
-		{time.Minute, 1000, time.Hour},
+		{time.Millisecond, 300, time.Second},
+		{time.Second, maxBuckets, time.Second},
+		{time.Second, maxBuckets + 1, 5 * time.Second},
+		{time.Minute, 1000, 30 * time.Minute},
 		{time.Hour, maxBuckets, time.Hour},
 		{time.Hour, maxBuckets + 1, 3 * time.Hour},
-		{24 * time.Hour, 40, time.Hour}, // few hours have any
-		{24 * time.Hour, 400, 28 * 24 * time.Hour},
+		{24 * time.Hour, 2, 30 * time.Minute}, // both ends count, whatever is between
+		{24 * time.Hour, 400, 7 * 24 * time.Hour},
 		{365 * 24 * time.Hour, 100, 36400 * 24 * time.Hour},
 	} {
 		var h histogram
@@ -128,7 +131,7 @@ func TestHistogram(t *testing.T) {
 	old.add(time.Unix(1, 0))
 
 	if len(old.counts) != 2 {
-		t.Errorf("got %d hours before and after 1970, want 2", len(old.counts))
+		t.Errorf("got %d seconds before and after 1970, want 2", len(old.counts))
 	}
 }
 

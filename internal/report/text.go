@@ -21,29 +21,37 @@ import (
 // textRows is how many names a table of the summary has in text.
 const textRows = 15
 
-// Text writes each incident as a sentence and a block with all that is known, and a
-// summary at the end if there are several.
+// fewIncidents is how many are shown at length; more are listed.
+const fewIncidents = 5
+
+// Text writes each incident at length, or a list if there are many, and a summary at the end if
+// there are several. Full and a Width of 0 show all at length.
 func Text(w io.Writer, src Source, o Options) (Result, error) {
-	t := text{w: w, o: &o, blocks: view.NewText(w, view.TextOptions{Width: o.Width, Color: o.Color, Location: o.location()})}
+	t := text{
+		w: w, o: &o,
+		blocks: view.NewText(w, view.TextOptions{
+			Width: o.Width, Full: o.Full, Dates: o.Dates, Color: o.Color, ASCII: o.ASCII, Location: o.location(),
+		}),
+		list: view.NewTable(w, view.TableOptions{Width: o.TableWidth, Dates: o.Dates, ASCII: o.ASCII, Location: o.location()}),
+	}
 
 	warnings, err := o.each(src, t.incident)
 	if err == nil {
 		err = t.end(warnings)
 	}
 
-	detailed := int(t.summary.Incidents)
-	if o.SummaryOnly {
-		detailed = 0
-	}
-
-	return Result{t.summary.Incidents, detailed, warnings}, err
+	return Result{t.summary.Incidents, t.detailed, warnings}, err
 }
 
 type text struct {
 	w       io.Writer
 	o       *Options
 	blocks  sink.Sink
+	list    *view.Table
 	summary Summary
+
+	first    []*events.Incident // until it is known whether there are many
+	detailed int                // shown at length
 }
 
 func (t *text) write(s string) error {
@@ -57,30 +65,60 @@ func (t *text) write(s string) error {
 func (t *text) incident(inc *events.Incident) error {
 	t.summary.add(inc)
 
-	if t.o.SummaryOnly {
+	switch {
+	case t.o.SummaryOnly:
+		return nil
+	case t.o.Full || t.o.Width == 0:
+		return t.block(inc)
+	case t.summary.Incidents <= fewIncidents:
+		t.first = append(t.first, inc)
 		return nil
 	}
 
-	head := fmt.Sprintf("%s  incident %s", phrase.When(inc.Time, time.DateTime, t.o.location()), inc.ID)
-	if inc.Node != "" {
-		head += " on node " + inc.Node
+	for _, early := range t.first {
+		if err := t.list.Write(early); err != nil {
+			return err
+		}
 	}
 
-	if t.summary.Incidents > 1 {
+	t.first = nil
+
+	return t.list.Write(inc)
+}
+
+// block writes an incident at length, with a blank line between two.
+func (t *text) block(inc *events.Incident) error {
+	if t.detailed > 0 {
 		if err := t.write("\n"); err != nil {
 			return err
 		}
 	}
 
-	// The causes are in the block.
-	if err := t.write(view.Paragraph(head, t.o.Width) + view.Paragraph(sentence(inc), t.o.Width)); err != nil {
-		return err
-	}
+	t.detailed++
 
 	return t.blocks.Write(inc)
 }
 
+// shown writes the incidents that turned out to be few.
+func (t *text) shown() error {
+	for _, inc := range t.first {
+		if err := t.block(inc); err != nil {
+			return err
+		}
+	}
+
+	if t.detailed > 0 || t.o.SummaryOnly || t.summary.Incidents == 0 {
+		return nil
+	}
+
+	return t.list.Close()
+}
+
 func (t *text) end(warnings []string) error {
+	if err := t.shown(); err != nil {
+		return err
+	}
+
 	var out strings.Builder
 
 	if t.summary.Incidents > 1 || t.o.SummaryOnly {
@@ -186,9 +224,14 @@ func (h *histogram) text(w *strings.Builder, o *Options) error {
 	}
 	rows := [][]string{{strings.ToUpper(stepWord(h.Step())), "INCIDENTS", ""}}
 
+	layout := "2006-01-02 15:04"
+	if h.Step() < time.Minute {
+		layout = time.DateTime
+	}
+
 	for _, s := range spans {
 		bar := strings.Repeat("█", int((s.Count*30+most-1)/most))
-		rows = append(rows, []string{phrase.When(s.Begin, "2006-01-02 15:04", o.location()), fmt.Sprint(s.Count), bar})
+		rows = append(rows, []string{phrase.When(s.Begin, layout, o.location()), fmt.Sprint(s.Count), bar})
 	}
 
 	return table(w, rows, []tw.Align{tw.AlignLeft, tw.AlignRight, tw.AlignLeft})
@@ -196,16 +239,22 @@ func (h *histogram) text(w *strings.Builder, o *Options) error {
 
 // stepWord names a span of time.
 func stepWord(d time.Duration) string {
-	switch {
-	case d == time.Hour:
-		return "hour"
-	case d < 24*time.Hour:
-		return fmt.Sprintf("%d hours", int(d.Hours()))
-	case d == 24*time.Hour:
+	if d == day {
 		return "day (UTC)"
 	}
 
-	return fmt.Sprintf("%d days", int(d.Hours()/24))
+	for _, unit := range []struct {
+		d    time.Duration
+		name string
+	}{{day, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}} {
+		if n := int(d / unit.d); n == 1 {
+			return unit.name
+		} else if n > 1 {
+			return phrase.Plural(n, unit.name)
+		}
+	}
+
+	return phrase.Plural(int(d/time.Second), "second")
 }
 
 // table lays rows out without borders and trailing blanks.
@@ -271,4 +320,23 @@ func period(first, last string) string {
 	}
 
 	return "from " + first + " to " + last
+}
+
+// List writes one row for each incident.
+func List(w io.Writer, src Source, o Options) (Result, error) {
+	table := view.NewTable(w, view.TableOptions{Width: o.TableWidth, Dates: o.Dates, ASCII: o.ASCII, Location: o.location()})
+
+	var r Result
+
+	warnings, err := o.each(src, func(inc *events.Incident) error {
+		r.Incidents++
+		return table.Write(inc)
+	})
+	if err == nil {
+		err = table.Close()
+	}
+
+	r.Warnings = warnings
+
+	return r, err
 }

@@ -4,7 +4,9 @@ package report
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -12,51 +14,92 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// Panel is a chart of the minute before the kill. The page draws it with a library;
-// without JavaScript the same picture is shown as SVG.
-type Panel struct {
-	Title  string    `json:"title"`
-	Unit   string    `json:"unit"` // bytes, ns, percent, count
-	Height int       `json:"height"`
-	Wide   bool      `json:"-"`     // drawn across the page
+// charts are those of the time before the kill, over one axis. The page draws them with a library;
+// without JavaScript, and on paper, the same pictures are SVG.
+type charts struct {
 	Begin  float64   `json:"begin"` // seconds before the kill, negative
+	End    float64   `json:"end"`   // of the axis: room for the parts of the charge
 	Marker string    `json:"marker"`
-	Times  []float64 `json:"times"` // marks of the axis, in seconds, up to the kill
-	X      []Value   `json:"x"`
-	Max    float64   `json:"max"`
-	Ticks  []Tick    `json:"ticks"`
-	Series []Series  `json:"series"`
+	Times  []float64 `json:"times"` // marks of the axis
+	X      []float64 `json:"x"`     // the seconds of all values
+	Panels []panel   `json:"panels"`
+}
+
+// panel is one chart.
+type panel struct {
+	Title  string   `json:"-"`
+	Help   string   `json:"-"` // what the values are
+	Unit   string   `json:"unit"`
+	Height int      `json:"height"`
+	Wide   bool     `json:"-"` // drawn across the page
+	Max    float64  `json:"max"`
+	Ticks  []tick   `json:"ticks"`
+	Series []series `json:"series"`
+	// Parts is what the last value consists of, as far as it is known for that instant alone.
+	Parts []panelPart `json:"parts,omitempty"`
 	// Beyond names limits that are not drawn, with the reason.
 	Beyond []string `json:"-"`
 }
 
-// Value is a number; nil where none is known.
-type Value = *float64
+// The units of values.
+const (
+	unitKiB     = "KiB"
+	unitMillis  = "ms"
+	unitPercent = "%"
+	unitCount   = ""
+)
 
-// Tick is a mark on an axis.
-type Tick struct {
-	At    float64 `json:"at"`
-	Label string  `json:"label"`
+// value is a number; nil where none is known.
+type value = *float64
+
+// tick is a mark on an axis.
+type tick struct {
+	At    float64
+	Label string
 }
 
-// Series is one line, area, row of bars, or limit of a panel.
-type Series struct {
+// MarshalJSON writes a pair, which is shorter.
+func (t tick) MarshalJSON() ([]byte, error) { return json.Marshal([2]any{t.At, t.Label}) }
+
+// The kinds of series. Areas and bars of a panel are stacked, the first at the bottom.
+const (
+	kindArea  = "area"
+	kindLine  = "line"
+	kindBars  = "bars"
+	kindLimit = "limit"
+)
+
+// series is one area, line, row of bars, or limit of a panel.
+type series struct {
 	Label  string  `json:"label"`
-	Kind   string  `json:"kind"` // area, line, bars, limit
-	Colour int     `json:"colour"`
-	Y      []Value `json:"y"`
+	Kind   string  `json:"kind"`
+	Colour string  `json:"colour"`
+	Y      []value `json:"y,omitempty"`
 	// Level is the height of a limit.
 	Level float64 `json:"level,omitempty"`
 	// Text is the limit, the last value or the highest one.
 	Text string `json:"text,omitempty"`
 }
 
-// panels are the charts for which an incident has numbers.
-func panels(inc *events.Incident) []Panel {
+// panelPart is a part of a charge.
+type panelPart struct {
+	Colour string  `json:"colour"`
+	Value  float64 `json:"value"`
+}
+
+// Bounds for hostile input: the flight recorder keeps less.
+const (
+	maxTimeline = 600
+	maxWindowNS = uint64(600e9)
+)
+
+// newCharts returns nil if an incident has no numbers by second.
+func newCharts(inc *events.Incident) *charts {
 	b := inc.Before
 	if b == nil || len(b.Timeline) == 0 || b.WindowNS == 0 {
 		return nil
 	}
+
 	rows := slices.SortedFunc(slices.Values(b.Timeline), func(x, y events.StallSecond) int {
 		return cmp.Compare(y.BeforeNS, x.BeforeNS)
 	})
@@ -66,26 +109,56 @@ func panels(inc *events.Incident) []Panel {
 	if len(rows) > maxTimeline {
 		rows = rows[len(rows)-maxTimeline:]
 	}
-	all := []Panel{usage(inc, rows), stalled(rows), waiting(rows), reclaimed(rows), hits(rows)}
 
-	all = slices.DeleteFunc(all, func(p Panel) bool { return len(p.Series) == 0 })
-	for i := range all {
-		p := &all[i]
-		p.Wide = i == 0 && (p.Unit == "bytes" || len(all)%2 == 1)
-		p.Begin, p.Marker = -float64(window)/1e9, marker(inc)
-		p.times()
-		p.scale()
-		p.summarize()
+	if len(rows) == 0 {
+		return nil
 	}
 
-	return all
+	c := &charts{Marker: marker(inc)}
+	for _, r := range rows {
+		c.X = append(c.X, -math.Round(float64(r.BeforeNS)/1e7)/100)
+	}
+
+	for _, p := range []panel{usage(inc, rows), stalled(rows), waiting(rows), reclaimed(rows), hits(rows)} {
+		if len(p.Series) == 0 {
+			continue
+		}
+
+		p.Wide = len(c.Panels) == 0 && p.Unit == unitKiB
+		p.scale()
+		p.summarize()
+		c.Panels = append(c.Panels, p)
+	}
+
+	if len(c.Panels) == 0 {
+		return nil
+	}
+
+	c.axis()
+
+	return c
 }
 
-// Bounds for hostile input: the flight recorder keeps less.
-const (
-	maxTimeline = 600
-	maxWindowNS = uint64(600e9)
-)
+// axis starts where the data does: a second before the first value, which is of that second.
+func (c *charts) axis() {
+	const least = 5
+
+	c.Begin = min(math.Floor(c.X[0])-1, -least)
+	c.End = -c.Begin * 0.05
+
+	step := 1.0
+	for _, s := range []float64{2, 5, 10, 20, 30, 60, 120} {
+		if -c.Begin/step > 7 {
+			step = s
+		}
+	}
+
+	for at := -step * math.Floor(-c.Begin/step); at < 0; at += step {
+		c.Times = append(c.Times, at)
+	}
+
+	c.Times = append(c.Times, 0)
+}
 
 func marker(inc *events.Incident) string {
 	switch {
@@ -98,35 +171,34 @@ func marker(inc *events.Incident) string {
 	return "kill"
 }
 
-// usage is the limiter's usage with the limits of its ancestry.
-func usage(inc *events.Incident, rows []events.StallSecond) Panel {
+// usage is the limiter's usage with the limits of its ancestry. A second has the sum alone; what
+// it consisted of is known at the kill.
+func usage(inc *events.Incident, rows []events.StallSecond) panel {
 	whose := "the limiter"
 	if l := inc.Limiter; l != nil && l.Level != "" {
 		whose = "the " + string(l.Level)
 	}
-	p := Panel{Title: "Memory of " + whose, Unit: "bytes", Height: 220}
-	s := Series{Label: "used", Kind: "area", Colour: 1}
-	var most float64
 
-	for _, r := range rows {
-		if r.UsageBytes == nil {
-			continue
-		}
-		v := float64(*r.UsageBytes)
-		most = max(most, v)
+	p := panel{Title: "Memory of " + whose, Unit: unitKiB, Height: 220}
 
-		p.X, s.Y = append(p.X, new(-float64(r.BeforeNS)/1e9)), append(s.Y, new(v))
+	known := p.add("used", kindArea, "used", rows, func(r *events.StallSecond) value { return kib(r.UsageBytes) })
+	if !known {
+		return panel{}
 	}
 
-	if len(p.X) == 0 {
-		return p
-	}
-	p.Series = append(p.Series, s)
-	reach := most
+	reach := p.highest()
 
 	limit := limitOf(inc, rows)
 	if limit > 0 {
 		reach = max(reach, limit)
+	}
+
+	if s := chargeSplit(inc); s != nil {
+		p.Help = "the column at its end: what it consisted of at the kill"
+
+		for _, part := range s.Parts {
+			p.Parts = append(p.Parts, panelPart{part.Colour, float64(part.Bytes / 1024)})
+		}
 	}
 
 	p.limits(inc, limit, reach*1.5)
@@ -134,32 +206,85 @@ func usage(inc *events.Incident, rows []events.StallSecond) Panel {
 	return p
 }
 
+func kib(bytes *uint64) value {
+	if bytes == nil {
+		return nil
+	}
+
+	return new(float64(*bytes / 1024))
+}
+
+// add adds a series with a value for each row, unless none is above zero.
+func (p *panel) add(label, kind, colour string, rows []events.StallSecond, of func(*events.StallSecond) value) bool {
+	s := series{Label: label, Kind: kind, Colour: colour}
+	any := false
+
+	for i := range rows {
+		y := of(&rows[i])
+		any = any || y != nil && *y > 0
+		s.Y = append(s.Y, y)
+	}
+
+	if any {
+		p.Series = append(p.Series, s)
+	}
+
+	return any
+}
+
+// highest is the highest of the values; of those that are stacked, their sum.
+func (p *panel) highest() float64 {
+	most := 0.0
+
+	var sums []float64
+
+	for _, s := range p.Series {
+		most = max(most, s.Level)
+		sums = append(sums, make([]float64, max(0, len(s.Y)-len(sums)))...)
+
+		for i, y := range s.Y {
+			switch {
+			case y == nil:
+			case s.Kind == kindLine:
+				most = max(most, *y)
+			default:
+				sums[i] += *y
+				most = max(most, sums[i])
+			}
+		}
+	}
+
+	return most
+}
+
+// limitOf is the limit that was hit, in KiB; 0: not known.
 func limitOf(inc *events.Incident, rows []events.StallSecond) float64 {
 	if l := inc.Limiter; l != nil && l.LimitBytes != nil {
-		return float64(*l.LimitBytes)
+		return *kib(l.LimitBytes)
 	}
 
 	for _, r := range slices.Backward(rows) {
 		if r.LimitBytes != nil {
-			return float64(*r.LimitBytes)
+			return *kib(r.LimitBytes)
 		}
 	}
 
 	return 0
 }
 
-// limits draws the limits up to reach, and names the others below the chart.
-func (p *Panel) limits(inc *events.Incident, own, reach float64) {
-	colours := []int{3, 2, 5, 6, 7}
+// maxLimits is how many limits a chart has; the others are named.
+const maxLimits = 4
 
-	add := func(label string, bytes uint64) {
-		if float64(bytes) > reach || len(p.Series) > len(colours) {
-			p.Beyond = append(p.Beyond, fmt.Sprintf("%s %s (above the chart)", label, phrase.Size(bytes)))
+// limits draws the limits up to reach, and names the others below the chart.
+func (p *panel) limits(inc *events.Incident, own, reach float64) {
+	add := func(label, colour string, level float64) {
+		text := phrase.Size(uint64(level) * 1024)
+		if level > reach || len(p.Series) > maxLimits {
+			p.Beyond = append(p.Beyond, fmt.Sprintf("%s %s (above the chart)", label, text))
 			return
 		}
-		p.Series = append(p.Series, Series{
-			Label: label, Kind: "limit", Colour: colours[len(p.Series)-1], Level: float64(bytes), Text: phrase.Size(bytes),
-		})
+
+		p.Series = append(p.Series, series{Label: label, Kind: kindLimit, Colour: colour, Level: level, Text: text})
 	}
 	if own > 0 {
 		label := "limit"
@@ -170,185 +295,151 @@ func (p *Panel) limits(inc *events.Incident, own, reach float64) {
 			}
 		}
 
-		add(label, uint64(own))
+		add(label, "limit", own)
 	}
 
 	limiter := limiterCgroup(inc)
-	for i := range inc.Ladder {
+	for i := range inc.Ladder[:min(len(inc.Ladder), maxRows)] {
 		r := &inc.Ladder[i]
 
 		name := phrase.Ancestor(r.Level, r.Workload, r.Cgroup.Path)
 		if r.Below {
 			// It limits a part of the usage: a line would look as if it had been passed.
 			if r.MaxBytes != nil {
-				p.Beyond = append(p.Beyond, fmt.Sprintf("%s limit %s (descendant)", name, phrase.Size(*r.MaxBytes)))
+				p.Beyond = append(p.Beyond, fmt.Sprintf("%s limit %s (of a part)", name, phrase.Size(*r.MaxBytes)))
 			}
 
 			continue
 		}
 
 		if r.HighBytes != nil {
-			add(name+" memory.high", *r.HighBytes)
+			add(name+" memory.high", "high", *kib(r.HighBytes))
 		}
 
 		if r.MaxBytes != nil && !(own > 0 && limiter.Is(&r.Cgroup)) {
-			add(name+" limit", *r.MaxBytes)
+			add(name+" limit", "above", *kib(r.MaxBytes))
 		}
 	}
 }
 
 // stalled is the time that all tasks together lost: more than a second in a second is
 // usual.
-func stalled(rows []events.StallSecond) Panel {
-	p := Panel{Title: "Time stalled per second, all tasks", Unit: "ns", Height: 130}
-	p.bars("stalled", 3, rows, func(r events.StallSecond) uint64 { return r.TotalNS })
-	p.bars("throttled by memory.high", 1, rows, func(r events.StallSecond) uint64 { return r.HighNS })
+func stalled(rows []events.StallSecond) panel {
+	p := panel{Title: "Time stalled per second", Help: "of all tasks together", Unit: unitMillis, Height: 130}
+	high := func(r *events.StallSecond) uint64 { return min(r.HighNS, r.TotalNS) }
+	p.add("throttled by memory.high", kindBars, "throttle", rows, func(r *events.StallSecond) value { return millis(high(r)) })
+	p.add("other stalls", kindBars, "stall", rows, func(r *events.StallSecond) value { return millis(r.TotalNS - high(r)) })
 
 	return p
 }
 
-func reclaimed(rows []events.StallSecond) Panel {
-	p := Panel{Title: "Reclaimed per second", Unit: "bytes", Height: 110}
-	p.bars("reclaimed", 4, rows, func(r events.StallSecond) uint64 { return r.ReclaimedBytes })
+// millis has as many digits as are shown.
+func millis(ns uint64) value {
+	ms := float64(ns) / 1e6
+	if ms < 1 {
+		return new(math.Round(ms*1e3) / 1e3)
+	}
 
-	return p
+	return new(round(ms))
 }
 
-// bars adds a series of bars in the middle of their seconds, unless all are zero. Seconds
-// without a row are zero: nothing stalled in them.
-func (p *Panel) bars(label string, colour int, rows []events.StallSecond, of func(events.StallSecond) uint64) {
-	s := Series{Label: label, Kind: "bars", Colour: colour}
-	any := false
+func reclaimed(rows []events.StallSecond) panel {
+	p := panel{Title: "Reclaimed per second", Unit: unitKiB, Height: 110}
+	p.add("reclaimed", kindBars, "reclaim", rows, func(r *events.StallSecond) value { return kib(&r.ReclaimedBytes) })
 
-	for _, r := range rows {
-		s.Y = append(s.Y, new(float64(of(r))))
-		any = any || of(r) > 0
-	}
-
-	if !any {
-		return
-	}
-
-	p.Series = append(p.Series, s)
-	if p.X == nil {
-		for _, r := range rows {
-			p.X = append(p.X, new(-float64(r.BeforeNS)/1e9-0.5))
-		}
-	}
+	return p
 }
 
 // waiting is the share of time in which tasks were stalled for memory, from the growth of
 // the kernel's PSI totals.
-func waiting(rows []events.StallSecond) Panel {
-	p := Panel{Title: "Tasks stalled for memory (PSI)", Unit: "percent", Height: 130}
-	some := Series{Label: "some", Kind: "line", Colour: 2}
-	full := Series{Label: "full", Kind: "line", Colour: 5}
-	drawn := false
+func waiting(rows []events.StallSecond) panel {
+	p := panel{Title: "Tasks stalled for memory (PSI)", Unit: unitPercent, Height: 130}
 
-	for i := 1; i < len(rows); i++ {
-		x := new(-float64(rows[i].BeforeNS) / 1e9)
-		s := share(rows[i-1], rows[i], func(r events.StallSecond) *uint64 { return r.PSISomeNS })
+	some := growth(rows, func(r *events.StallSecond) *uint64 { return r.PSISomeNS }, percentOfTime)
+	full := growth(rows, func(r *events.StallSecond) *uint64 { return r.PSIFullNS }, percentOfTime)
+	known := func(y value) bool { return y != nil }
 
-		f := share(rows[i-1], rows[i], func(r events.StallSecond) *uint64 { return r.PSIFullNS })
-		if s == nil && f == nil {
-			continue
-		}
-		drawn = true
-
-		p.X, some.Y, full.Y = append(p.X, x), append(some.Y, s), append(full.Y, f)
+	if slices.ContainsFunc(some, known) {
+		p.Series = append(p.Series, series{Label: "some", Kind: kindLine, Colour: "some", Y: some})
 	}
 
-	if drawn {
-		p.Series = []Series{some, full}
+	if slices.ContainsFunc(full, known) {
+		p.Series = append(p.Series, series{Label: "all", Kind: kindLine, Colour: "full", Y: full})
 	}
 
 	return p
-}
-
-// share is the growth of a total between two rows, in percent of the time between them.
-// Rows are not read at exact seconds, so it may exceed 100 a little, and is cut there.
-func share(from, to events.StallSecond, of func(events.StallSecond) *uint64) Value {
-	a, b := of(from), of(to)
-	if a == nil || b == nil || *b < *a || from.BeforeNS <= to.BeforeNS {
-		return nil
-	}
-
-	return new(min(100, float64(*b-*a)/float64(from.BeforeNS-to.BeforeNS)*100))
 }
 
 // hits is how often the limit was reached.
-func hits(rows []events.StallSecond) Panel {
-	p := Panel{Title: "Limit reached (memory.events max) since the previous sample", Unit: "count", Height: 110}
-	s := Series{Label: "times", Kind: "bars", Colour: 6}
-	any := false
+func hits(rows []events.StallSecond) panel {
+	p := panel{Title: "Limit reached", Help: "memory.events max, since the previous value", Unit: unitCount, Height: 110}
+	times := growth(rows, func(r *events.StallSecond) *uint64 { return r.MaxEvents }, func(n, _ uint64) float64 { return float64(n) })
 
-	for i := 1; i < len(rows); i++ {
-		a, b := rows[i-1].MaxEvents, rows[i].MaxEvents
-		if a == nil || b == nil || *b < *a {
-			continue
-		}
-		any = any || *b > *a
-
-		p.X, s.Y = append(p.X, new(-float64(rows[i].BeforeNS)/1e9-0.5)), append(s.Y, new(float64(*b-*a)))
-	}
-
-	if any {
-		p.Series = []Series{s}
+	if slices.ContainsFunc(times, func(y value) bool { return y != nil && *y > 0 }) {
+		p.Series = []series{{Label: "times", Kind: kindBars, Colour: "hits", Y: times}}
 	}
 
 	return p
 }
 
-// times marks each sixth of the window: ten seconds of a minute.
-func (p *Panel) times() {
-	step := -p.Begin / 6
-	for at := range 6 {
-		p.Times = append(p.Times, p.Begin+float64(at)*step)
+// growth is what came to a total since the row before; nil where it is not known, or is not a growth:
+// the total was of another cgroup then.
+func growth(rows []events.StallSecond, of func(*events.StallSecond) *uint64, in func(growth, ns uint64) float64) []value {
+	all := make([]value, len(rows))
+
+	for i := 1; i < len(rows); i++ {
+		a, b := of(&rows[i-1]), of(&rows[i])
+		if a == nil || b == nil || *b < *a || rows[i-1].BeforeNS <= rows[i].BeforeNS {
+			continue
+		}
+
+		all[i] = new(in(*b-*a, rows[i-1].BeforeNS-rows[i].BeforeNS))
 	}
 
-	p.Times = append(p.Times, 0)
+	return all
+}
+
+// percentOfTime may exceed 100 a little, since rows are not read at exact seconds, and is cut there.
+func percentOfTime(growth, ns uint64) float64 {
+	return round(min(100, float64(growth)/float64(ns)*100))
 }
 
 // scale sets the end of the value axis and its marks.
-func (p *Panel) scale() {
-	most := 0.0
-	for _, s := range p.Series {
-		most = max(most, s.Level)
-		for _, y := range s.Y {
-			if y != nil {
-				most = max(most, *y)
-			}
-		}
-	}
-
+func (p *panel) scale() {
+	most := p.highest()
 	if most == 0 {
 		most = 1
 	}
+
 	step := 25.0
 
 	switch p.Unit {
-	case "bytes":
+	case unitKiB:
 		step = 1
 		for most/step > 4 {
 			step *= 2
 		}
-	case "ns", "count":
+	case unitMillis, unitCount:
 		step = 1
-		for i := 0; most/step > 4; i++ {
+		if p.Unit == unitMillis {
+			step = 1e-3
+		}
+
+		for i := 0; most/step > 4; i++ { // 1, 2, 5, 10
 			step *= []float64{2, 2.5, 2}[i%3]
 		}
-	case "percent":
+	case unitPercent:
 		most = 100
 	}
 
-	p.Max = most * 1.06
+	p.Max = math.Round(most*1.06*1e4) / 1e4
 	for at := 0.0; at <= p.Max; at += step {
-		p.Ticks = append(p.Ticks, Tick{at, p.label(at)})
+		p.Ticks = append(p.Ticks, tick{at, p.label(at)})
 	}
 }
 
 // summarize sets the text of each series but limits.
-func (p *Panel) summarize() {
+func (p *panel) summarize() {
 	for i := range p.Series {
 		s := &p.Series[i]
 		most, last := 0.0, 0.0
@@ -360,40 +451,40 @@ func (p *Panel) summarize() {
 		}
 
 		switch s.Kind {
-		case "area":
+		case kindArea:
 			s.Text = p.exact(last) + " at the end"
-		case "line", "bars":
+		case kindLine, kindBars:
 			s.Text = "at most " + p.exact(most)
 		}
 	}
 }
 
-func (p *Panel) exact(v float64) string {
+func (p *panel) exact(v float64) string {
 	switch p.Unit {
-	case "bytes":
-		return phrase.Size(uint64(v))
-	case "ns":
-		return phrase.Duration(uint64(v))
-	case "percent":
+	case unitKiB:
+		return phrase.Size(uint64(v) * 1024)
+	case unitMillis:
+		return phrase.Duration(uint64(v * 1e6))
+	case unitPercent:
 		return fmt.Sprintf("%.1f %%", v)
 	}
 
 	return fmt.Sprint(uint64(v))
 }
 
-func (p *Panel) label(v float64) string {
+func (p *panel) label(v float64) string {
 	switch {
 	case v == 0:
 		return "0"
-	case p.Unit == "bytes":
-		return strings.Replace(phrase.Size(uint64(v)), ".0 ", " ", 1)
-	case p.Unit == "ns" && v >= 1e9:
-		return fmt.Sprintf("%g s", v/1e9)
-	case p.Unit == "ns" && v >= 1e6:
-		return fmt.Sprintf("%g ms", v/1e6)
-	case p.Unit == "ns":
-		return fmt.Sprintf("%g µs", v/1e3)
-	case p.Unit == "percent":
+	case p.Unit == unitKiB:
+		return strings.Replace(phrase.Size(uint64(v)*1024), ".0 ", " ", 1)
+	case p.Unit == unitMillis && v >= 1e3:
+		return fmt.Sprintf("%.3g s", v/1e3)
+	case p.Unit == unitMillis && v >= 1:
+		return fmt.Sprintf("%.3g ms", v)
+	case p.Unit == unitMillis:
+		return fmt.Sprintf("%.3g µs", v*1e3)
+	case p.Unit == unitPercent:
 		return fmt.Sprintf("%g %%", v)
 	}
 

@@ -5,7 +5,9 @@ package report
 import (
 	"encoding/json"
 	"math"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -29,26 +31,36 @@ func TestPanels(t *testing.T) {
 			PSIFullNS: new(uint64(1e9)), MaxEvents: new(uint64(10))},
 		{BeforeNS: 9e9, TotalNS: 5e8, PSISomeNS: new(uint64(2e9))}, // the total decreased: another cgroup
 	}}
-	all := panels(inc)
+	inc.Memory = &events.Memory{AnonBytes: new(400 * mib), FileBytes: new(80 * mib), ShmemBytes: new(60 * mib), SlabBytes: new(20 * mib)}
+	c := newCharts(inc)
+
+	if want := []float64{-9, -4, 0}; !slices.Equal(c.X, want) || c.Begin != -10 || c.Marker != "kill" {
+		t.Errorf("got seconds %v from %v with the marker %q, want %v from -10 with \"kill\"", c.X, c.Begin, c.Marker, want)
+	}
+
+	if want := []float64{-10, -8, -6, -4, -2, 0}; !slices.Equal(c.Times, want) {
+		t.Errorf("got time marks %v, want %v", c.Times, want)
+	}
 
 	var titles []string
-	for _, p := range all {
-		titles = append(titles, strings.Fields(p.Title)[0])
-		if len(p.Ticks) < 2 || p.Max <= 0 || p.Begin != -60 {
-			t.Errorf("%s: got %+v, want two ticks, a positive maximum and a start at -60", p.Title, p)
+
+	for _, f := range c.Figures() {
+		titles = append(titles, strings.Fields(f.Title)[0])
+		if len(f.Ticks) < 2 || f.Max <= 0 {
+			t.Errorf("%s: got %+v, want two ticks and a positive maximum", f.Title, f.panel)
 		}
 
-		for _, s := range p.Series {
-			if s.Kind != "limit" && len(s.Y) != len(p.X) {
-				t.Errorf("%s: got %d values, want one at each of %d times", p.Title, len(s.Y), len(p.X))
+		for _, s := range f.Series {
+			if s.Kind != kindLimit && len(s.Y) != len(c.X) {
+				t.Errorf("%s: got %d values, want one at each of %d times", f.Title, len(s.Y), len(c.X))
 			}
 		}
 
-		if _, err := json.Marshal(p); err != nil {
-			t.Error(err)
-		}
+		checkSVG(t, f.Title, c.draw(&f.panel))
+	}
 
-		checkSVG(t, p.Title, p.SVG())
+	if _, err := json.Marshal(c); err != nil {
+		t.Error(err)
 	}
 
 	// Nothing was reclaimed.
@@ -56,9 +68,9 @@ func TestPanels(t *testing.T) {
 		t.Fatalf("got panels %q, want %q", titles, want)
 	}
 
-	memory, stalls, psi, limit := all[0], all[1], all[2], all[3]
-	if len(memory.X) != 2 || *memory.X[0] != -4 || *memory.X[1] != 0 {
-		t.Errorf("memory: got %+v, want values at -4 and 0", memory)
+	memory, stalls, psi, limit := c.Panels[0], c.Panels[1], c.Panels[2], c.Panels[3]
+	if used := memory.Series[0]; used.Y[0] != nil || *used.Y[1] != 400<<10 || *used.Y[2] != 512<<10 {
+		t.Errorf("memory: got %+v, want no value, 400 and 512 MiB", used)
 	}
 
 	var limits []string
@@ -70,47 +82,86 @@ func TestPanels(t *testing.T) {
 		t.Errorf("got limits %q, want %q", limits, want)
 	}
 
-	beyond := []string{"container limit 100.0 MiB (descendant)", "kubepods limit 8.8 GiB (above the chart)"}
+	beyond := []string{"container limit 100.0 MiB (of a part)", "kubepods limit 8.8 GiB (above the chart)"}
 	if !slices.Equal(memory.Beyond, beyond) {
 		t.Errorf("got limits beyond the chart %q, want %q", memory.Beyond, beyond)
 	}
 
-	if len(stalls.Series) != 2 || stalls.Series[0].Text != "at most 4.0 s" || stalls.Series[1].Text != "at most 1.0 s" || *stalls.X[2] != -0.5 {
-		t.Errorf("stalls: got %+v, want series of at most 4.0 s and 1.0 s, and their third value at -0.5", stalls)
+	// File without shmem; what is in no counter comes last.
+	want := []panelPart{{"anon", 400 << 10}, {"file", 20 << 10}, {"shmem", 60 << 10}, {"kernel", 20 << 10}, {"other", 12 << 10}}
+	if !slices.Equal(memory.Parts, want) {
+		t.Errorf("got parts %v, want %v", memory.Parts, want)
 	}
 
-	if len(psi.X) != 1 || *psi.Series[0].Y[0] != 50 || *psi.Series[1].Y[0] != 0 {
+	// The two are stacked: 1 and 3 s of the last second.
+	if len(stalls.Series) != 2 || stalls.Series[0].Text != "at most 1.0 s" || stalls.Series[1].Text != "at most 3.0 s" || stalls.Max < 4e3 {
+		t.Errorf("stalls: got %+v, want series of at most 1.0 s and 3.0 s in 4 s", stalls)
+	}
+
+	if s := psi.Series; s[0].Y[1] != nil || *s[0].Y[2] != 50 || *s[1].Y[2] != 0 {
 		t.Errorf("PSI: got %+v, want one value of 50 and 0 percent", psi)
 	}
 
-	if len(limit.X) != 1 || *limit.Series[0].Y[0] != 20 {
+	if y := limit.Series[0].Y; y[1] != nil || *y[2] != 20 {
 		t.Errorf("limit: got %+v, want one value of 20", limit)
 	}
 }
 
 // checkSVG checks that everything is within the picture.
-func checkSVG(t *testing.T, title string, s SVG) {
+func checkSVG(t *testing.T, title string, p picture) {
 	t.Helper()
 
 	inside := func(x, y float64) {
-		if math.IsNaN(x+y) || x < 0 || x > s.Width || y < 0 || y > s.Height {
-			t.Errorf("%s: got a point at %v, %v, want it within %v, %v", title, x, y, s.Width, s.Height)
+		if math.IsNaN(x+y) || x < 0 || x > p.Width || y < 0 || y > p.Height {
+			t.Errorf("%s: got a point at %v, %v, want it within %v, %v", title, x, y, p.Width, p.Height)
 		}
 	}
-	for _, b := range s.Bars {
-		inside(b.X, b.Y)
-		inside(b.X+b.W, b.Y+b.H)
+
+	for _, s := range p.Shapes {
+		var x, y float64
+
+		for _, step := range regexp.MustCompile(`([Mlhv])(-?[\d.]+)(?: ?(-?[\d.]+))?`).FindAllStringSubmatch(s.D, -1) {
+			a, _ := strconv.ParseFloat(step[2], 64)
+			b, _ := strconv.ParseFloat(step[3], 64)
+
+			switch step[1] {
+			case "M":
+				x, y = a, b
+			case "l":
+				x, y = x+a, y+b
+			case "h":
+				x += a
+			case "v":
+				y += a
+			}
+
+			inside(x, y)
+		}
 	}
 
-	for _, m := range s.Limits {
-		inside(s.Left, m.At)
+	for _, r := range p.Parts {
+		inside(r.X, r.Y)
+		inside(r.X+r.W, r.Y+r.H)
 	}
 
-	for _, m := range s.Grid {
-		inside(s.Left, m.At)
+	for _, m := range append(p.Limits, p.Grid...) {
+		inside(p.Left, m.At)
 	}
 
-	inside(s.Kill, s.Bottom)
+	inside(p.Kill, p.Bottom)
+}
+
+// TestAreasAreStacked: the second area lies on the first.
+func TestAreasAreStacked(t *testing.T) {
+	c := &charts{Begin: -10, End: 0.5, Times: []float64{0}, X: []float64{-5, 0}}
+	p := panel{Unit: unitKiB, Height: 134, Max: 100, Series: []series{
+		{Kind: kindArea, Colour: "anon", Y: []value{new(50.0), new(50.0)}}, {Kind: kindArea, Colour: "file", Y: []value{new(20.0), new(50.0)}},
+	}}
+
+	got := c.draw(&p).Shapes
+	if want := []shape{{"M287 62h217v50h-217Z", "area anon"}, {"M287 42l217-30v50h-217Z", "area file"}}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }
 
 func TestPanelsOfHostileNumbers(t *testing.T) {
@@ -130,20 +181,53 @@ func TestPanelsOfHostileNumbers(t *testing.T) {
 		inc := kill("a", 0, "p")
 
 		inc.Before = before
-		for _, p := range panels(inc) {
-			if len(p.X) > maxTimeline || len(p.Ticks) > 12 {
-				t.Errorf("got %d values and %d ticks, want at most %d and 12", len(p.X), len(p.Ticks), maxTimeline)
+		if c := newCharts(inc); c != nil {
+			if len(c.X) > maxTimeline || len(c.Times) > 12 {
+				t.Errorf("got %d values and %d time marks, want at most %d and 12", len(c.X), len(c.Times), maxTimeline)
 			}
 
-			if s := p.SVG(); len(s.Times) > 70 {
-				t.Errorf("got %d time marks, want at most 70", len(s.Times))
+			for _, f := range c.Figures() {
+				if len(f.Ticks) > 12 {
+					t.Errorf("got %d ticks, want at most 12", len(f.Ticks))
+				}
+
+				checkSVG(t, f.Title, c.draw(&f.panel))
 			}
 
-			if _, err := json.Marshal(p); err != nil {
+			if _, err := json.Marshal(c); err != nil {
 				t.Error(err)
 			}
 		}
 
 		renderHTML(t, list{incidents: []*events.Incident{inc}}, Options{})
+	}
+}
+
+// TestScale: an axis has round marks, and more than the zero, whatever the size of its values.
+func TestScale(t *testing.T) {
+	for _, test := range []struct {
+		unit string
+		most float64
+		want string
+	}{
+		{unitMillis, 0.058, "0 20 µs 40 µs 60 µs"},
+		{unitMillis, 3, "0 1 ms 2 ms 3 ms"},
+		{unitMillis, 13700, "0 5 s 10 s"},
+		{unitKiB, 600 << 10, "0 256 MiB 512 MiB"},
+		{unitCount, 61, "0 20 40 60"},
+		{unitPercent, 12, "0 25 % 50 % 75 % 100 %"},
+		{unitCount, 0, "0 1"},
+	} {
+		p := panel{Unit: test.unit, Series: []series{{Kind: kindBars, Y: []value{new(test.most)}}}}
+		p.scale()
+
+		var labels []string
+		for _, tick := range p.Ticks {
+			labels = append(labels, tick.Label)
+		}
+
+		if got := strings.Join(labels, " "); got != test.want {
+			t.Errorf("%v %s: got marks %q, want %q", test.most, test.unit, got, test.want)
+		}
 	}
 }

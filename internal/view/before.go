@@ -31,11 +31,7 @@ func (b block) before() []group {
 			items = append(items, fmt.Sprintf("%d without progress", s.Fruitless))
 		}
 
-		if s.ReclaimedBytes > 0 || b.wide {
-			items = append(items, phrase.Size(s.ReclaimedBytes)+" reclaimed")
-		}
-
-		groups = append(groups, list(items...))
+		groups = append(groups, list(append(items, phrase.Size(s.ReclaimedBytes)+" reclaimed")...))
 	}
 
 	if bars := sparkline(p); bars != "" {

@@ -29,7 +29,7 @@ func TestBefore(t *testing.T) {
 
 	for _, width := range []int{0, 80, 40} {
 		var out bytes.Buffer
-		if err := NewText(&out, TextOptions{Width: width, Location: time.UTC}).Write(inc); err != nil {
+		if err := NewText(&out, TextOptions{Width: width, Full: true, Location: time.UTC}).Write(inc); err != nil {
 			t.Fatal(err)
 		}
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oomtrace/oomtrace/internal/answer"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
@@ -18,22 +19,19 @@ type block struct {
 	inc *events.Incident
 }
 
-// newBlock makes a block of lines with at most so many columns; 0 is a wide block, which
-// leaves nothing out.
-func newBlock(inc *events.Incident, columns int, loc *time.Location) block {
-	const hanging = 2 // wrapped lines are indented further
-
+// newBlock makes the block of an incident.
+func newBlock(inc *events.Incident, loc *time.Location) block {
 	return block{
 		inc: inc,
 		limitBlock: limitBlock{
-			limiter: inc.Limiter, ladder: inc.Ladder, memory: inc.Memory, unknown: inc.Unknown,
-			wide: columns == 0, columns: columns - indent - hanging, loc: loc,
+			limiter: inc.Limiter, ladder: inc.Ladder, memory: inc.Memory, unknown: inc.Unknown, wide: true, loc: loc,
 		},
 	}
 }
 
 func (b block) sections() []section {
 	var all sections
+	all.addBare("summary", styled(prose(answer.Summary(b.inc)), styleStrong))
 	all.add("killer", b.userKiller()...)
 	all.add("evidence", b.userEvidence()...)
 	all.add("follows", b.follows())
@@ -60,7 +58,7 @@ func (b block) sections() []section {
 	all.add("audit", b.audit())
 	all.add("source", b.source()...)
 	all.add("notes", b.notes()...)
-	all.add("unknown", list(b.unknownParts()...))
+	all.add("unknown", list(b.inc.Unknown...))
 
 	return all
 }
@@ -70,7 +68,7 @@ func (b block) limiterLines() []group {
 		return nil
 	}
 
-	groups := []group{list(b.limits()...), list(b.identity()...), list(b.path(b.limiter.Cgroup, b.columns)...)}
+	groups := []group{list(b.limits()...), list(b.identity()...), list(b.path(b.limiter.Cgroup)...)}
 	for i := range b.inc.LimitChanges {
 		groups = append(groups, list(b.limitChange(&b.inc.LimitChanges[i])))
 	}
@@ -116,7 +114,7 @@ func (b block) trigger() group {
 		items = append(items, order(a.Order), gfpFlags(a))
 
 		items = append(items, phrase.NonEmpty(phrase.Class(a.Class))...)
-		if b.wide && a.TotalPages != nil {
+		if a.TotalPages != nil {
 			items = append(items, fmt.Sprintf("%d pages usable in total", *a.TotalPages))
 		}
 	}
@@ -189,7 +187,7 @@ func (b block) thread(p *events.Process) string {
 	switch {
 	case p.Thread != "" && p.TID != p.PID:
 		s += " thread " + phrase.Task(p.Thread, p.TID)
-	case b.wide && p.TID != 0 && p.TID != p.PID:
+	case p.TID != 0 && p.TID != p.PID:
 		s += fmt.Sprintf(" tid %d", p.TID)
 	}
 
@@ -216,7 +214,7 @@ func (b block) kernelKiller() group {
 
 		items = append(items, at)
 		if k.GroupCgroup != nil && !b.home().Is(k.GroupCgroup) {
-			items = append(items, b.path(k.GroupCgroup, b.columns)...)
+			items = append(items, b.path(k.GroupCgroup)...)
 		}
 	}
 
@@ -263,15 +261,14 @@ func (b block) audit() group {
 	return prose(text)
 }
 
-// source is the attach mode, in a narrow block only where it limits what can be known, and
-// what was filled in from elsewhere.
+// source is the attach mode, and what was filled in from elsewhere.
 func (b block) source() []group {
 	var groups []group
 
 	switch t := b.inc.Tier; {
 	case t == events.TierTracepoint:
 		groups = append(groups, list("tracepoints only"))
-	case b.wide && t != "":
+	case t != "":
 		groups = append(groups, list(phrase.Spaced(string(t))))
 	}
 

@@ -9,49 +9,18 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// What a narrow block shows of lists that may be long. The rest is counted.
-const (
-	narrowShares     = 4
-	narrowCandidates = 5
-)
-
-// shown is how many of a list a block shows: never all but one.
-func (b block) shown(length, most int) int {
-	if b.wide || length <= most+1 {
-		return length
-	}
-
-	return most
-}
-
-// more counts what is left out.
-func more(count int, thing string) group {
-	if count <= 0 {
-		return list()
-	}
-
-	return list("and "+phrase.Plural(count, "more "+thing), "-o json lists all")
-}
-
 // shares are the cgroups below the limiter with what each of them used.
 func (b block) shares() group {
 	all := b.inc.Shares
-	shown := b.shown(len(all), narrowShares)
 	g := group{sep: " · "}
 
-	for i := range all[:shown] {
+	for i := range all {
 		s := &all[i]
-
-		name := phrase.Sharer(s)
-		if !b.wide {
-			name = phrase.Clip(phrase.Sanitize(name), 32)
-		}
-
-		g.items = append(g.items, name+" "+phrase.Ratio(s.UsageBytes, s.MaxBytes, b.limit(nil, "shares.max_bytes")))
+		g.items = append(g.items, phrase.Sharer(s)+" "+phrase.Ratio(s.UsageBytes, s.MaxBytes, b.limit(nil, "shares.max_bytes")))
 	}
 
-	if shown < len(all) {
-		g.items = append(g.items, fmt.Sprintf("and %d more", len(all)-shown))
+	if n := b.inc.SharesLeftOut; n > 0 {
+		g.items = append(g.items, fmt.Sprintf("and %d more", n))
 	}
 
 	if after := b.inc.SharesAfterNS; after != nil && len(all) > 0 {
@@ -64,11 +33,10 @@ func (b block) shares() group {
 // candidates are the processes that could have been killed, the likeliest first.
 func (b block) candidates() []group {
 	all := b.inc.Candidates
-	shown := b.shown(len(all), narrowCandidates)
 	var groups []group
 	known := b.home()
 
-	for i := range all[:shown] {
+	for i := range all {
 		c := &all[i]
 
 		groups = append(groups, list(b.candidate(c, known)...))
@@ -77,9 +45,12 @@ func (b block) candidates() []group {
 		}
 	}
 
-	groups = append(groups, more(len(all)-shown, "candidate"))
-	if after := b.inc.CandidatesAfterNS; after != nil && len(all) > 0 && b.wide {
-		groups = append(groups, list("those that live on, "+phrase.Duration(*after)+" after the kill"))
+	if n := b.inc.CandidatesLeftOut; n > 0 {
+		groups = append(groups, list("and "+phrase.Plural(n, "more process")))
+	}
+
+	if after := b.inc.CandidatesAfterNS; after != nil && len(all) > 0 {
+		groups = append(groups, list("the others as of "+phrase.Duration(*after)+" after the kill"))
 	}
 
 	return groups
@@ -94,15 +65,13 @@ func (b block) candidate(c *events.Candidate, known *events.Cgroup) []string {
 
 	items = append(items, b.sizes(part{"rss", c.RSSBytes}, part{"anon", c.AnonRSSBytes}, part{"file", c.FileRSSBytes},
 		part{"shmem", c.ShmemRSSBytes}, part{"swap", c.SwapBytes})...)
-	if b.wide {
-		items = append(items, b.sizes(part{"page tables", c.PgtablesBytes})...)
-	}
+	items = append(items, b.sizes(part{"page tables", c.PgtablesBytes})...)
 
 	if c.OOMScoreAdj != nil {
 		items = append(items, fmt.Sprintf("adj %d", *c.OOMScoreAdj))
 	}
 
-	if b.wide && c.Points != nil {
+	if c.Points != nil {
 		items = append(items, fmt.Sprintf("badness %d pages", *c.Points))
 	}
 

@@ -20,7 +20,7 @@ func difference(before, after []section) []section {
 		case sec.label == "victims":
 			news = append(news, victimNews(old.groups, sec.groups)...)
 		case sec.label == "notes" || sec.label == "source" || sec.label == "runtime":
-			news = append(news, section{sec.label, without(sec.groups, old.groups)})
+			news = append(news, section{label: sec.label, groups: without(sec.groups, old.groups)})
 		default:
 			news = append(news, sec)
 		}

@@ -27,17 +27,11 @@ func (b block) follows() group {
 	return list(items...)
 }
 
-// narrowFollowed is how much of what followed a narrow block shows.
-const narrowFollowed = 6
-
 func (b block) followed() []group {
-	all := b.inc.Followed
-	shown := b.shown(len(all), narrowFollowed)
 	var groups []group
-
-	for i := range all[:shown] {
-		groups = append(groups, prose(phrase.Consequence(&all[i])))
+	for i := range b.inc.Followed {
+		groups = append(groups, prose(phrase.Consequence(&b.inc.Followed[i])))
 	}
 
-	return append(groups, more(len(all)-shown, "event"))
+	return groups
 }

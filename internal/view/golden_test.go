@@ -31,6 +31,7 @@ func formats() []format {
 
 	return []format{
 		{"text-80", func(w io.Writer) sink.Sink { return NewText(w, TextOptions{Width: 80, Location: time.UTC}) }},
+		{"text-120", func(w io.Writer) sink.Sink { return NewText(w, TextOptions{Width: 120, Location: time.UTC}) }},
 		{"text-wide", func(w io.Writer) sink.Sink { return NewText(w, TextOptions{Location: time.UTC}) }},
 		{"json", NewJSON},
 		{"table-80", func(w io.Writer) sink.Sink { return NewTable(w, TableOptions{Width: 80, Location: time.UTC}) }},

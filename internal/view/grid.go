@@ -55,5 +55,28 @@ func (g grid) groups(left int) []group {
 	return groups
 }
 
+// beside returns how many columns one more cell of each row may take in a line of so many; at
+// least some.
+func (g grid) beside(columns int) int {
+	const least = 12
+
+	var widths []int
+
+	for _, row := range g {
+		for c, cell := range row {
+			if c == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[c] = max(widths[c], phrase.Width(phrase.Sanitize(cell)))
+		}
+	}
+
+	for _, w := range widths {
+		columns -= w + 2
+	}
+
+	return max(columns, least)
+}
+
 // isNumber reports whether a cell of the last column is a number rather than words.
 func isNumber(cell string) bool { return cell[0] >= '0' && cell[0] <= '9' && len(cell) <= 7 }

@@ -3,7 +3,6 @@
 package view
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
-	"github.com/oomtrace/oomtrace/internal/oom"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
@@ -28,9 +26,14 @@ func Inspection(w io.Writer, i *events.Inspection, opts TextOptions) error {
 	for _, s := range v.sections() {
 		p.section(s)
 	}
+
+	text := p.buf.Bytes()
+	if opts.ASCII {
+		text = plain(text)
+	}
 	out := output{w: w, what: "text"}
 
-	return out.write(p.buf.Bytes())
+	return out.write(text)
 }
 
 // inspection turns the event of the same name into sections.
@@ -62,22 +65,30 @@ func (v inspection) subject() []string {
 		return []string{v.event.Node}
 	}
 
-	return phrase.NonEmpty(phrase.Identity(v.event.Workload, v.wide), v.path(v.event.Cgroup, v.columns)[0])
+	return phrase.NonEmpty(phrase.Identity(v.event.Workload, v.wide), v.path(v.event.Cgroup)[0])
 }
 
 func (v inspection) sections() []section {
 	var all sections
-	all.add("limiter", v.limiterLines()...)
+
+	if v.event.Cgroup == nil {
+		all.addBare("nearest limits", v.nearestLimits()...)
+	} else {
+		all.add("limiter", v.limiterLines()...)
+		all.add("ladder", v.ancestry())
+	}
+
+	all.add("waiting", v.waiting())
+	all.addBare("candidates", v.candidates()...)
 
 	if v.event.Cgroup == nil {
 		all.add("memory", v.nodeMemory()...)
 		all.add("stalled", stalled(v.event.NodeState.PSISome, v.event.NodeState.PSIFull))
+		all.add("cgroups", v.shares(v.event.NodeState.Cgroups, 0)...)
 		all.add("zones", v.zones()...)
 		all.add("free", v.freeBlocks()...)
 		all.add("slab", v.slabs())
-		all.add("cgroups", v.shares(v.event.NodeState.Cgroups, 0)...)
 	} else {
-		all.add("ladder", v.ancestry())
 		all.add("memory", v.charge(), v.reclaim())
 		all.add("events", counts("with descendants", v.event.Events), counts("local", v.event.OwnEvents))
 		all.add("scanned", v.scanned())
@@ -85,18 +96,10 @@ func (v inspection) sections() []section {
 		all.add("shares", v.shares(v.event.Shares, v.event.SharesLeftOut)...)
 	}
 
-	all.add("waiting", v.waiting())
-
-	if v.killDisabled() {
-		all.add("next victims", prose("none: tasks over the limit wait until memory is freed, because its OOM killer is disabled"))
-		all.add("processes", v.candidates()...)
-	} else {
-		all.add("next victims", v.candidates()...)
-	}
-
 	all.add("eviction", v.eviction()...)
 	all.add("causes", v.causes()...)
 	all.add("unknown", list(v.event.Unknown...))
+	all.add("more", v.onlyWide())
 
 	return all
 }
@@ -125,7 +128,7 @@ func (v inspection) limiterLines() []group {
 
 	room := "headroom " + phrase.SizeOrUnknown(v.event.HeadroomBytes)
 	if l.Level == events.LevelNode {
-		return []group{list("node", room+" (MemAvailable and free swap)")}
+		return []group{list("node", room+" (MemAvailable and free swap)"), v.noLimit("at the node's limit")}
 	}
 
 	items := append(v.limits(), room)
@@ -135,10 +138,24 @@ func (v inspection) limiterLines() []group {
 
 	groups := []group{list(items...)}
 	if !l.Cgroup.Is(v.event.Cgroup) {
-		groups = append(groups, list(v.identity()...), list(v.path(l.Cgroup, v.columns)...))
+		groups = append(groups, list(v.identity()...), list(v.path(l.Cgroup)...), v.noLimit("at this one"))
 	}
 
 	return groups
+}
+
+// noLimit states what follows if the inspected cgroup has no limit of its own.
+func (v inspection) noLimit(at string) group {
+	if len(v.ladder) == 0 || v.ladder[0].MaxBytes != nil || v.isUnknown("ladder.max_bytes") {
+		return list()
+	}
+
+	among := "all processes in it"
+	if v.limiter.Level == events.LevelNode {
+		among = "all processes"
+	}
+
+	return prose("no limit of its own: " + at + " the kernel would choose among " + among)
 }
 
 // reclaim is the memory that can be reclaimed, and that which cannot be at once.
@@ -259,96 +276,6 @@ func named(level events.Level) bool {
 
 	return false
 }
-
-// candidates are the processes that would be killed next, with what the choice rests on.
-func (v inspection) candidates() []group {
-	if len(v.event.Candidates) == 0 {
-		return nil
-	}
-	g := grid{{"badness", "adj", "anon", "file", "swap", "process"}}
-
-	for i := range v.event.Candidates {
-		c := &v.event.Candidates[i]
-		badness := "?"
-
-		switch {
-		case c.Unkillable:
-			badness = "never"
-		case c.Points != nil:
-			badness = strconv.FormatInt(*c.Points, 10)
-		}
-
-		adj := "?"
-		if c.OOMScoreAdj != nil {
-			adj = strconv.Itoa(*c.OOMScoreAdj)
-		}
-
-		file := c.FileRSSBytes
-		if file != nil {
-			file = oom.Sum(file, c.ShmemRSSBytes)
-		}
-
-		anon := cmp.Or(c.AnonRSSBytes, c.RSSBytes) // or all of it, where it is not split
-		g = append(g, []string{badness, adj, phrase.ShortSize(anon), phrase.ShortSize(file), phrase.ShortSize(c.SwapBytes), v.candidate(c)})
-	}
-	groups := g.groups(0)
-
-	if v.killsAllocatingTask() {
-		groups = append([]group{list("whichever process allocates (vm.oom_kill_allocating_task), not by badness")}, groups...)
-	}
-
-	var rest []string
-	if v.event.CandidatesLeftOut > 0 {
-		rest = append(rest, "and "+phrase.Plural(v.event.CandidatesLeftOut, "less likely process"))
-	}
-
-	if v.event.CandidatesUnread > 0 {
-		rest = append(rest, fmt.Sprintf("%d could not be read", v.event.CandidatesUnread))
-	}
-
-	if v.event.TotalPages != nil {
-		rest = append(rest, fmt.Sprintf("badness in pages, of %d in total; adj -1000 is never killed", *v.event.TotalPages))
-	}
-
-	return append(groups, list(rest...))
-}
-
-// killsAllocatingTask reports whether the kernel would compare no processes: it does for a
-// cgroup's limit all the same (mm/oom_kill.c: out_of_memory).
-func (v inspection) killsAllocatingTask() bool {
-	n, l := v.event.NodeState, v.event.Limiter
-	return n != nil && n.KillAllocatingTask != nil && *n.KillAllocatingTask && l != nil && l.Level == events.LevelNode
-}
-
-// candidate names a process, and its place unless that is the inspected cgroup. In a narrow
-// block the place is the one word that distinguishes it from its neighbours.
-func (v inspection) candidate(c *events.Candidate) string {
-	name := phrase.Task(c.Comm, c.PID)
-	if v.wide {
-		return phrase.Join(" ", name, v.place(&c.Process, v.event.Cgroup))
-	}
-
-	if where := v.where(&c.Process); where != "" {
-		name += " in " + where
-	}
-
-	return phrase.Clip(phrase.Sanitize(name), v.columns-nameIndent)
-}
-
-func (v inspection) where(p *events.Process) string {
-	if p.Cgroup == nil || p.Cgroup.Is(v.event.Cgroup) {
-		return ""
-	}
-
-	if name := phrase.Short(p.Workload); name != "" {
-		return name
-	}
-
-	return phrase.ShortPath(p.Cgroup.Path, 24)
-}
-
-// nameIndent is the number of columns of a candidate before its name.
-const nameIndent = 42
 
 // eviction is how far the node is from an eviction by the kubelet.
 func (v inspection) eviction() []group {

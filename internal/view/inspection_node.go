@@ -66,9 +66,13 @@ func (v inspection) otherHolders() []string {
 }
 
 // zones has the watermarks beside the free memory, and sums for each NUMA node where
-// there are several.
+// there are several. A narrow block has only zones below a watermark.
 func (v inspection) zones() []group {
 	zones := v.event.NodeState.Zones
+	if !v.wide {
+		zones = slices.DeleteFunc(slices.Clone(zones), func(z events.Zone) bool { return watermark(&z) == "" })
+	}
+
 	if len(zones) == 0 {
 		return nil
 	}
@@ -89,7 +93,7 @@ func (v inspection) zones() []group {
 		}
 	}
 
-	if len(nodes) > 1 {
+	if len(nodes) > 1 && v.wide {
 		for _, id := range slices.Sorted(maps.Keys(nodes)) {
 			n := nodes[id]
 			g = append(g, []string{strconv.Itoa(id), "all", phrase.ShortSize(&n.free), "", "", "", phrase.ShortSize(&n.managed), ""})
@@ -116,6 +120,9 @@ func watermark(z *events.Zone) string {
 // freeBlocks counts free blocks by order: where the columns at the right are zero, a
 // large allocation fails.
 func (v inspection) freeBlocks() []group {
+	if !v.wide {
+		return nil
+	}
 	var g grid
 
 	for _, z := range v.event.NodeState.Zones {
@@ -156,11 +163,12 @@ func shortCount(n uint64) string {
 }
 
 func (v inspection) slabs() group {
+	if !v.wide {
+		return list()
+	}
 	var items []string
+
 	for _, s := range v.event.NodeState.Slabs {
-		if !v.wide && len(items) == 5 {
-			break
-		}
 		items = append(items, slab(s))
 	}
 

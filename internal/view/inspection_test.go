@@ -56,7 +56,7 @@ func inspections() map[string]*events.Inspection {
 			{Process: process(4713, "old", &app, workload), RSSBytes: mibs(7)},
 			{Process: process(12, "sshd", nil, nil), AnonRSSBytes: mibs(2), OOMScoreAdj: new(-1000), Unkillable: true},
 		},
-		CandidatesLeftOut: 3, CandidatesUnread: 2, TotalPages: new(uint64(131072)),
+		CandidatesLeftOut: 3, CandidatesUnread: 2, TotalPages: new(uint64(131072)), PageSizeBytes: 4096,
 		NodeState: &events.NodeState{},
 		Eviction: &events.Eviction{
 			Text: "memory.available 3021Mi, 2921Mi above evictionHard 100Mi", MemAvailableBytes: mibs(4000), Source: "/var/lib/kubelet/config.yaml",
@@ -83,8 +83,30 @@ func inspections() map[string]*events.Inspection {
 	}, TasksLeftOut: 3}
 	waits.Causes = []events.Cause{{Text: "Nothing is killed, and tasks wait until memory is freed.", Confidence: "certain"}}
 
+	qemu := events.Cgroup{CgroupKey: events.CgroupKey{ID: 21}, Path: "/machine.slice/machine-qemu\\x2d1\\x2dbuild.scope/libvirt/emulator"}
+	near := func(c events.Cgroup, level events.Level, w *events.Workload, used, limit uint64) events.NearLimit {
+		return events.NearLimit{
+			Cgroup: c, Level: level, Workload: w, UsageBytes: used << 20, LimitBytes: limit << 20, HeadroomBytes: (limit - used) << 20,
+		}
+	}
+
+	unlimited := *container
+	unlimited.Cgroup, unlimited.Level, unlimited.Workload, unlimited.Ladder = &pod, events.LevelPod, podWorkload, []events.Rung{
+		{Cgroup: pod, Level: events.LevelPod, Workload: podWorkload, UsageBytes: mibs(500)},
+	}
+	unlimited.Limiter, unlimited.HeadroomBytes = &events.Limiter{Level: events.LevelNode, Which: "node"}, mibs(9000)
+	unlimited.Shares, unlimited.SharesLeftOut, unlimited.Causes = nil, 0, nil
+	unlimited.TotalPages = new(uint64(8192000))
+	unlimited.Candidates = []events.Candidate{
+		{Process: process(21615, "qemu-system-x86", &qemu, nil), AnonRSSBytes: mibs(9000), OOMScoreAdj: new(0), Points: new(int64(2304000))},
+		{Process: process(4711, "java", &app, workload), AnonRSSBytes: mibs(250), OOMScoreAdj: new(3), Points: new(int64(88576))},
+	}
+
+	outranked := unlimited
+	outranked.Candidates = unlimited.Candidates[:1]
+
 	return map[string]*events.Inspection{
-		"container": container, "waiting": &waits,
+		"container": container, "waiting": &waits, "pod-without-limit": &unlimited, "pod-outranked": &outranked,
 		"node": {
 			Envelope: envelope, Limiter: &events.Limiter{Level: events.LevelNode, Which: "node"}, HeadroomBytes: mibs(300),
 			NodeState: &events.NodeState{
@@ -101,7 +123,32 @@ func inspections() map[string]*events.Inspection {
 					UsageBytes: mibs(20000), MaxBytes: mibs(30000),
 				}},
 			},
-			Candidates: container.Candidates[:1],
+			Candidates: container.Candidates[:1], TotalPages: new(uint64(131072)), PageSizeBytes: 4096,
+		},
+		"node-limits": {
+			Envelope:      envelope,
+			Limiter:       &events.Limiter{Level: events.LevelNode, Which: "node", UsageBytes: mibs(31700)},
+			HeadroomBytes: mibs(300), TotalPages: new(uint64(8192000)), PageSizeBytes: 4096,
+			NearestLimits: []events.NearLimit{
+				near(pod, events.LevelPod, podWorkload, 500, 512),
+				near(app, events.LevelContainer, &events.Workload{
+					Namespace: "shop", Pod: "checkout-7d9c5b9d4-abcde", Container: "app", PodUID: uid, ContainerID: id,
+				}, 800, 1024),
+				near(events.Cgroup{Path: "/system.slice/postgresql@16-main.service"}, events.LevelService,
+					&events.Workload{Unit: "postgresql@16-main.service"}, 3000, 4000),
+				near(events.Cgroup{Path: "/user.slice/evil\x1b[2J"}, events.LevelCgroup, nil, 0, 2048),
+			},
+			NearestLimitsLeftOut: 31, NearestLimitsUnread: 2,
+			NodeState: &events.NodeState{
+				TotalBytes: mibs(32000), AvailableBytes: mibs(300), Slabs: []events.SlabCache{{Name: "dentry", Bytes: 2 << 30}},
+			},
+			Candidates: []events.Candidate{
+				{Process: process(4711, "java", &app, workload), AnonRSSBytes: mibs(250), OOMScoreAdj: new(985), Points: new(int64(8133120))},
+				{Process: process(21615, "qemu-system-x86", &qemu, nil), AnonRSSBytes: mibs(9000), OOMScoreAdj: new(0), Points: new(int64(2304000))},
+				{Process: process(900, "postgres", &events.Cgroup{Path: "/system.slice/postgresql@16-main.service"},
+					&events.Workload{Unit: "postgresql@16-main.service"}), AnonRSSBytes: mibs(2900), OOMScoreAdj: new(-900), Points: new(int64(-10))},
+				{Process: process(12, "sshd", nil, nil), AnonRSSBytes: mibs(2), OOMScoreAdj: new(-1000), Unkillable: true},
+			},
 		},
 		"nothing-known": {Envelope: envelope, Limiter: &events.Limiter{Level: events.LevelNode}, NodeState: &events.NodeState{}, Unknown: []string{"candidates"}},
 	}
@@ -109,7 +156,7 @@ func inspections() map[string]*events.Inspection {
 
 func TestInspection(t *testing.T) {
 	for name, i := range inspections() {
-		for _, columns := range []int{80, 0} {
+		for _, columns := range []int{80, 120, 0} {
 			var out bytes.Buffer
 			if err := Inspection(&out, i, TextOptions{Width: columns, Location: time.UTC}); err != nil {
 				t.Fatal(err)

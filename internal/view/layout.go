@@ -16,6 +16,8 @@ type group struct {
 	items []string
 	sep   string
 
+	// style is a colour for all of it, such as styleAlarm; empty: none.
+	style string
 	// key identifies the subject of the group in other versions of its section; empty
 	// where nobody compares them. title is the subject in words, where the first item
 	// has more than that.
@@ -32,6 +34,12 @@ func prose(text string) group {
 	return group{items: strings.Fields(phrase.Sanitize(text)), sep: " "}
 }
 
+// styled is a group in a colour.
+func styled(g group, style string) group {
+	g.style = style
+	return g
+}
+
 func (g group) isEmpty() bool { return len(g.items) == 0 }
 
 func (g group) equal(other group) bool {
@@ -42,6 +50,7 @@ func (g group) equal(other group) bool {
 type section struct {
 	label  string
 	groups []group
+	bare   bool // the label is not shown
 }
 
 // sections are those of a block, in order.
@@ -51,7 +60,17 @@ type sections []section
 func (s *sections) add(label string, groups ...group) {
 	groups = slices.DeleteFunc(groups, group.isEmpty)
 	if len(groups) > 0 {
-		*s = append(*s, section{label, groups})
+		*s = append(*s, section{label: label, groups: groups})
+	}
+}
+
+// addBare is add for a section whose label is not shown.
+func (s *sections) addBare(label string, groups ...group) {
+	before := len(*s)
+	s.add(label, groups...)
+
+	if len(*s) > before {
+		(*s)[before].bare = true
 	}
 }
 
@@ -69,9 +88,11 @@ type page struct {
 
 // The colours (ECMA-48, select graphic rendition).
 const (
-	styleAlarm = "1;31" // bold, red
-	styleWarn  = "1;33" // bold, yellow
-	styleLabel = "2"    // faint
+	styleAlarm  = "1;31" // bold, red
+	styleWarn   = "1;33" // bold, yellow
+	styleLabel  = "2"    // faint
+	styleStrong = "1"    // bold
+	styleAdvice = "36"   // cyan
 )
 
 // outcomeStyle is the colour of an incident's headline.
@@ -88,12 +109,23 @@ func outcomeStyle(inc *events.Incident) string {
 	return styleWarn
 }
 
-func (p *page) style(s, code string) string {
-	if !p.color {
-		return s
+func (p *page) style(s, code string) string { return p.begin(code) + s + p.end(code) }
+
+// begin starts a colour, if the page has any; end returns to none.
+func (p *page) begin(code string) string {
+	if !p.color || code == "" {
+		return ""
 	}
 
-	return "\x1b[" + code + "m" + s + "\x1b[0m"
+	return "\x1b[" + code + "m"
+}
+
+func (p *page) end(code string) string {
+	if !p.color || code == "" {
+		return ""
+	}
+
+	return "\x1b[0m"
 }
 
 // head writes a line that starts with a time and a coloured word.
@@ -103,8 +135,16 @@ func (p *page) head(at, word, style string, g group) {
 }
 
 // section writes a section, each of its groups on a line of its own, and so a label that
-// is longer than its columns.
+// is longer than its columns. A bare one is indented by two columns.
 func (p *page) section(s section) {
+	if s.bare {
+		for _, g := range s.groups {
+			p.wrap("  ", 2, "", g, "  ")
+		}
+
+		return
+	}
+
 	label := s.label
 	if len(label) > labelColumns {
 		p.buf.WriteString("  " + p.style(label, styleLabel) + "\n")
@@ -129,8 +169,9 @@ func (p *page) section(s section) {
 // wrap writes a group behind a prefix of so many columns. It breaks lines between items,
 // and within an item only where that is longer than a line.
 func (p *page) wrap(prefix string, columns int, gap string, g group, hang string) {
-	p.buf.WriteString(prefix)
+	p.buf.WriteString(prefix + p.begin(g.style))
 	free, lead := len(hang), gap
+	next := p.end(g.style) + "\n" + hang + p.begin(g.style)
 
 	for i, item := range g.items {
 		item = phrase.Sanitize(item)
@@ -141,13 +182,13 @@ func (p *page) wrap(prefix string, columns int, gap string, g group, hang string
 		}
 
 		if columns > free && !p.fits(columns, lead+item+end) {
-			p.buf.WriteString("\n" + hang)
+			p.buf.WriteString(next)
 			columns, lead = free, ""
 		}
 
 		for item != "" && !p.fits(columns, lead+item+end) {
 			head, rest := breakAt(item, p.width-columns-len(lead))
-			p.buf.WriteString(lead + strings.TrimRight(head, " ") + "\n" + hang)
+			p.buf.WriteString(lead + strings.TrimRight(head, " ") + next)
 			item, columns, lead = rest, free, ""
 		}
 
@@ -160,7 +201,7 @@ func (p *page) wrap(prefix string, columns int, gap string, g group, hang string
 		}
 	}
 
-	p.buf.WriteByte('\n')
+	p.buf.WriteString(p.end(g.style) + "\n")
 }
 
 func (p *page) fits(columns int, s string) bool {

@@ -158,8 +158,9 @@ func labels(w *events.Workload) string {
 	return strings.Join(pairs, " ")
 }
 
-// path is a cgroup's path in at most so many columns. A wide block has its ids as well.
-func (b limitBlock) path(c *events.Cgroup, columns int) []string {
+// path is a cgroup's path, of an inspection in narrow columns a short one; a whole one has its ids
+// as well.
+func (b limitBlock) path(c *events.Cgroup) []string {
 	if c == nil {
 		return nil
 	}
@@ -168,7 +169,7 @@ func (b limitBlock) path(c *events.Cgroup, columns int) []string {
 	if c.Path != "" {
 		path = c.Path
 		if !b.wide {
-			path = phrase.ShortPath(path, columns)
+			path = phrase.ShortPath(path, b.columns)
 		}
 	}
 
@@ -250,7 +251,7 @@ func (b limitBlock) place(p *events.Process, known *events.Cgroup) string {
 		return ""
 	}
 
-	return "in " + b.path(p.Cgroup, b.columns/2)[0]
+	return "in " + b.path(p.Cgroup)[0]
 }
 
 // charge splits what is charged to the limiter.

@@ -10,12 +10,8 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// nodeState is the memory of the machine, at the kill and after it. A narrow block leaves it out
-// where a cgroup's limit was hit, and leaves out zones above their watermark.
+// nodeState is the memory of the machine, at the kill and after it.
 func (b block) nodeState() []group {
-	if !b.wide && b.inc.Scope == events.ScopeMemcg {
-		return nil
-	}
 	var groups []group
 
 	atKill, after := b.inc.NodeAtKill, b.inc.NodeState
@@ -34,26 +30,14 @@ func (b block) nodeState() []group {
 		when = phrase.Duration(*after.AfterNS) + " after the kill"
 	}
 
-	memory := b.nodeMemory(after, when)
-	if atKill != nil && !b.wide {
-		memory = memory[:1] // the rest is that of the kill, less what the victim had
-	}
-
-	groups = append(groups, list(memory...), list(phrase.NonEmpty(psi("some", after.PSISome), psi("full", after.PSIFull))...))
-	if atKill == nil || b.wide {
-		groups = append(groups, b.zones(after)...)
-	}
+	groups = append(groups, list(b.nodeMemory(after, when)...))
+	groups = append(groups, list(phrase.NonEmpty(psi("some", after.PSISome), psi("full", after.PSIFull))...))
+	groups = append(groups, b.zones(after)...)
 
 	if len(after.Slabs) > 0 {
-		shown := b.shown(len(after.Slabs), narrowShares)
-
 		g := list("slab caches " + slab(after.Slabs[0]))
-		for _, s := range after.Slabs[1:shown] {
+		for _, s := range after.Slabs[1:] {
 			g.items = append(g.items, slab(s))
-		}
-
-		if rest := len(after.Slabs) - shown; rest > 0 {
-			g.items = append(g.items, fmt.Sprintf("and %d more", rest))
 		}
 
 		groups = append(groups, g)
@@ -89,9 +73,9 @@ func (b block) nodeMemory(n *events.NodeState, when string) []string {
 	return items
 }
 
-// unaccounted is what no counter has; a narrow block leaves out what is usual.
+// unaccounted is what no counter has.
 func (b block) unaccounted(n *events.NodeState) []string {
-	if n.Ledger == nil || n.TotalBytes == nil || !b.wide && !n.Ledger.Notable(*n.TotalBytes) {
+	if n.Ledger == nil || n.TotalBytes == nil {
 		return nil
 	}
 
@@ -103,14 +87,11 @@ func (b block) unaccounted(n *events.NodeState) []string {
 	return []string{"in no counter " + most + phrase.Size(n.Ledger.UnaccountedBytes)}
 }
 
-// zones has the zones below their watermark, in a wide block all.
 func (b block) zones(n *events.NodeState) []group {
 	var groups []group
 
 	for i := range n.Zones {
-		if z := &n.Zones[i]; b.wide || z.BelowMin() {
-			groups = append(groups, zoneLine(z))
-		}
+		groups = append(groups, zoneLine(&n.Zones[i]))
 	}
 
 	return groups
@@ -122,10 +103,9 @@ func (b block) allocationSites(n *events.NodeState) group {
 		return list()
 	}
 
-	shown := b.shown(len(n.AllocationSites), narrowShares)
 	g := list()
 
-	for i, s := range n.AllocationSites[:shown] {
+	for i, s := range n.AllocationSites {
 		text := phrase.Join(" ", s.Location, s.Function, s.Module) + " " + phrase.Size(s.Bytes)
 		if i == 0 {
 			text = "allocation sites " + text
@@ -137,11 +117,10 @@ func (b block) allocationSites(n *events.NodeState) group {
 	return g
 }
 
-// chargeParts splits the parts of the limiter's charge further. The causes rest on it, so
-// a narrow block does not repeat it.
+// chargeParts splits the parts of the limiter's charge further.
 func (b block) chargeParts() group {
 	m := b.inc.Memory
-	if m == nil || !b.wide {
+	if m == nil {
 		return list()
 	}
 

@@ -13,7 +13,7 @@ import (
 func (b block) programs() []group {
 	var groups []group
 
-	for i := range b.inc.Victims[:b.shown(len(b.inc.Victims), narrowVictims)] {
+	for i := range b.inc.Victims {
 		v := &b.inc.Victims[i]
 		if p := v.Program; p != nil && p.Kind != events.ProgramOther {
 			groups = append(groups, list(append([]string{phrase.Task(v.Comm, v.PID) + " " + phrase.Program(p)}, settings(p)...)...))

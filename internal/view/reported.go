@@ -3,6 +3,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -26,19 +27,11 @@ func (b block) eviction() []group {
 	}
 
 	items = append(items, phrase.NonEmpty(threshold("hard", e.HardBytes, e.HardSinceNS), threshold("soft", e.SoftBytes, e.SoftSinceNS))...)
-	if b.wide && e.Source != "" {
+	if e.Source != "" {
 		items = append(items, "thresholds from "+e.Source)
 	}
 
 	groups := []group{prose(e.Text), list(items...)}
-	if !b.wide {
-		if n := len(e.Log); n > 0 {
-			groups = append(groups, list(phrase.Plural(n, "line")+" of the kubelet log", "-o json lists all"))
-		}
-
-		return groups
-	}
-
 	for _, line := range e.Log {
 		groups = append(groups, prose(line))
 	}
@@ -87,14 +80,5 @@ func (b block) runtimeReport(r *events.Reported) string {
 		text = "MISMATCH: " + text
 	}
 
-	name := r.Container
-	switch {
-	case name != "":
-	case b.wide:
-		name = r.ContainerID
-	default:
-		name = phrase.ShortID(r.ContainerID)
-	}
-
-	return "container " + name + ": " + text
+	return "container " + cmp.Or(r.Container, r.ContainerID) + ": " + text
 }

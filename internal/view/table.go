@@ -7,226 +7,121 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/tw"
 
+	"github.com/oomtrace/oomtrace/internal/answer"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// TableOptions configures a Table. The zero value has all columns and
-// local time.
+// TableOptions configures a Table. The zero value has all columns, each as wide as it gets, with
+// dates, and local time.
 type TableOptions struct {
-	// Width below wideTable, and above 0, leaves out the columns that fit into
-	// 80 columns least: scope, used, role and trigger; below namesTable those
-	// with the names of Kubernetes each by itself.
-	Width    int
+	// Width is the columns that no row goes beyond, at least 60; what does not fit ends with "…".
+	// 0 has no limit: fields are padded, and never cut.
+	Width int
+	// Dates has the date in each row. Without it, a row has it in place of the time where the day
+	// changes, and so has the first one unless it is today.
+	Dates    bool
+	ASCII    bool           // letters and signs alone, for terminals without UTF-8
 	Location *time.Location // nil: local time
 }
 
-// NewTable writes one row for each victim, at once, in columns of fixed width:
-// later rows are not known yet. What does not fit ends (paths: begins) with
-// "…". An OOM that killed nobody has one row. Updates, status and lost records
-// have none.
+// NewTable writes one row for each incident: its short id, when, who was killed, where, at which
+// limit and why. Rows are written at once, in columns of fixed width, since later rows are not
+// known yet. Updates, status and lost records have none; a [sink.Whole] in front of it has the
+// reason in the row.
 func NewTable(w io.Writer, opts TableOptions) *Table {
-	t := &Table{out: output{w: w, what: "table"}, loc: zone(opts.Location)}
-	for _, c := range columns() {
-		if opts.Width == 0 || opts.Width >= c.from {
-			t.columns = append(t.columns, c)
-		}
-	}
+	t := &Table{out: output{w: w, what: "table"}, opts: opts, loc: zone(opts.Location)}
+	t.columns = t.layOut()
 
 	return t
 }
 
-// The columns of a terminal that it takes to show more than the least, and all.
-const (
-	wideTable  = 135
-	namesTable = wideTable + 64
-)
-
 // Table is a sink.Sink. Close writes the header of a table without rows.
 type Table struct {
 	out     output
+	opts    TableOptions
 	loc     *time.Location
 	columns []column
 	table   *tablewriter.Table
 	row     bytes.Buffer // the table writes in pieces, the sink row by row
-}
-
-// cell is what a column shows a part of. v is nil where nobody was killed.
-type cell struct {
-	inc *events.Incident
-	v   *events.Victim
-	loc *time.Location
+	day     day          // of the last row
 }
 
 type column struct {
 	title string
 	width int
-	from  int // shown from this width on
-	align tw.Align
-	text  func(cell) string
+	text  func(*events.Incident) string
 }
 
-func columns() []column {
-	return []column{
-		{"TIME", 8, 0, tw.AlignLeft, func(c cell) string { return phrase.When(c.inc.Time, time.TimeOnly, c.loc) }},
-		{"SCOPE", 9, wideTable, tw.AlignLeft, func(c cell) string { return string(c.inc.Scope) }},
-		{"LEVEL", 9, 0, tw.AlignLeft, cell.level},
-		{"LIMIT", 8, 0, tw.AlignRight, func(c cell) string { return c.counter(c.limiter().LimitBytes) }},
-		{"USED", 8, wideTable, tw.AlignRight, func(c cell) string { return c.counter(c.limiter().UsageBytes) }},
+// layOut gives the columns that say where and why what the others leave.
+func (t *Table) layOut() []column {
+	const (
+		minWidth = 60
+		gaps     = 5 // one blank between two columns
+	)
 
-		{"VICTIM", 15, 0, tw.AlignLeft, cell.victim},
-		{"PID", 7, 0, tw.AlignRight, cell.pid},
-		{"ROLE", 9, wideTable, tw.AlignLeft, cell.role},
-		{"ANON", 8, 0, tw.AlignRight, cell.anon},
-		{"TRIGGER", 15, wideTable, tw.AlignLeft, cell.trigger},
-
-		{"POD/CONTAINER", 19, 0, tw.AlignLeft, cell.place},
-		{"K8S.NAMESPACE", 15, namesTable, tw.AlignLeft,
-			func(c cell) string { return c.name(func(w *events.Workload) string { return w.Namespace }) }},
-		{"K8S.PODNAME", 28, namesTable, tw.AlignLeft,
-			func(c cell) string { return c.name(func(w *events.Workload) string { return w.Pod }) }},
-		{"K8S.CONTAINERNAME", 18, namesTable, tw.AlignLeft,
-			func(c cell) string { return c.name(func(w *events.Workload) string { return w.Container }) }},
+	at := len(time.TimeOnly)
+	if t.opts.Dates || t.opts.Width == 0 {
+		at = len(time.DateTime)
 	}
+
+	columns := []column{
+		{"ID", 8, func(inc *events.Incident) string { return events.ShortID(inc.ID) }},
+		{"TIME", at, t.at},
+		{"KILLED", 15, answer.Killed},
+		{"WHERE", 16, answer.Where},
+		{"LIMIT", 13, answer.Limit},
+		{"WHY", 17, why},
+	}
+
+	if t.opts.Width == 0 {
+		columns[2].width, columns[3].width, columns[4].width = 24, 40, 24
+		columns[5].width = 60
+
+		return columns
+	}
+
+	free := max(t.opts.Width, minWidth) - gaps
+	for _, c := range columns {
+		free -= c.width
+	}
+
+	// What is free goes to where and why first; a narrow table takes it from there.
+	limit := min(max(free, 0), 4)
+	columns[4].width += limit
+	free -= limit
+
+	columns[5].width += free - free/3
+	columns[3].width += free / 3
+
+	return columns
 }
 
-func (c cell) limiter() events.Limiter {
-	if c.inc.Limiter == nil {
-		return events.Limiter{}
+// at is the time of a row, or its date where the day changes.
+func (t *Table) at(inc *events.Incident) string {
+	if t.opts.Dates || t.opts.Width == 0 {
+		return phrase.When(inc.Time, time.DateTime, t.loc)
 	}
 
-	return *c.inc.Limiter
+	return phrase.When(inc.Time, time.TimeOnly, t.loc)
 }
 
-// level is "-" where nothing limited: memory was not short.
-func (c cell) level() string {
-	if (c.inc.Scope == events.ScopeSysrq || c.inc.Scope == events.ScopeUser) && c.inc.Limiter == nil {
-		return "-"
+// why is the cause, or who sent the signal.
+func why(inc *events.Incident) string {
+	if inc.Scope == events.ScopeUser {
+		return phrase.KilledBy(inc.Killer)
 	}
 
-	return string(c.limiter().Level)
+	return cmp.Or(answer.Why(inc), "-")
 }
 
-// counter shows a value of the limiter; a node has no such counters.
-func (c cell) counter(bytes *uint64) string {
-	if bytes == nil && (c.level() == "-" || c.limiter().Level == events.LevelNode) {
-		return "-"
-	}
-
-	return phrase.ShortSize(bytes)
-}
-
-func (c cell) victim() string {
-	switch {
-	case c.v != nil:
-		return c.v.Comm
-	case c.inc.Outcome == events.OutcomeKilled:
-		return ""
-	case c.inc.Outcome == events.OutcomeNoKillable:
-		return "(none killable)"
-	case c.inc.Outcome == events.OutcomeWaiting:
-		return "(still exiting)"
-	case c.inc.Outcome == events.OutcomeAlreadyExiting:
-		if c.inc.Exiting != nil {
-			return "(" + c.inc.Exiting.Comm + ")"
-		}
-
-		return "(was exiting)"
-	case c.inc.Outcome == events.OutcomeOOMKillDisabled:
-		return "(tasks wait)"
-	case c.inc.Outcome == events.OutcomeSuspending:
-		return "(suspending)"
-	}
-
-	return "(" + phrase.Spaced(string(c.inc.Outcome)) + ")"
-}
-
-func (c cell) pid() string {
-	switch {
-	case c.v == nil:
-		return "-"
-	case c.v.PID == 0:
-		return ""
-	}
-
-	return strconv.Itoa(c.v.PID)
-}
-
-func (c cell) role() string {
-	if c.v == nil || c.v.Role == "" && c.inc.Scope == events.ScopeUser {
-		return "-"
-	}
-
-	return string(c.v.Role)
-}
-
-func (c cell) anon() string {
-	if c.v == nil {
-		return "-"
-	}
-
-	return phrase.ShortSize(c.v.AnonRSSBytes)
-}
-
-func (c cell) trigger() string {
-	switch {
-	case c.inc.Trigger != nil:
-		return c.inc.Trigger.Comm
-	case c.inc.Scope == events.ScopeUser:
-		return "-" // nothing was asked for
-	}
-
-	return ""
-}
-
-// place is where the victim was, else what the limiter is: names if they are
-// known, else ids, else the end of the path.
-func (c cell) place() string {
-	w, cg := c.where()
-	if w != nil {
-		pod, container := cmp.Or(w.Pod, phrase.ShortID(w.PodUID)), cmp.Or(w.Container, phrase.ShortID(w.ContainerID))
-		if s := strings.Trim(pod+"/"+container, "/"); s != "" {
-			return s
-		}
-	}
-
-	if level := w.Innermost(); level == events.LevelGuest || level == events.LevelJob {
-		return phrase.Clip(phrase.Sanitize(phrase.Short(w)), 19)
-	}
-
-	if cg == nil || cg.Path == "" {
-		return ""
-	}
-
-	return phrase.ClipStart(phrase.ShortIDs(phrase.Sanitize(cg.Path)), 19)
-}
-
-func (c cell) where() (*events.Workload, *events.Cgroup) {
-	if c.v != nil && (c.v.Workload != nil || c.v.Cgroup != nil) {
-		return c.v.Workload, c.v.Cgroup
-	}
-
-	return c.limiter().Workload, c.limiter().Cgroup
-}
-
-// name is one of the names of Kubernetes; "-" for what is no pod.
-func (c cell) name(of func(*events.Workload) string) string {
-	w, _ := c.where()
-	if w == nil || w.PodUID == "" && w.Pod == "" {
-		return "-"
-	}
-
-	return of(w)
-}
-
-// Write appends the rows of an incident. A status line writes the header early, as a
+// Write appends the row of an incident. A status line writes the header early, as a
 // sign that the trace is running; other lines have no row.
 func (t *Table) Write(l events.Line) error {
 	switch l := l.(type) {
@@ -242,20 +137,6 @@ func (t *Table) Write(l events.Line) error {
 }
 
 func (t *Table) incident(inc *events.Incident) error {
-	if len(inc.Victims) == 0 {
-		return t.append(cell{inc, nil, t.loc})
-	}
-
-	for i := range inc.Victims {
-		if err := t.append(cell{inc, &inc.Victims[i], t.loc}); err != nil {
-			return err
-		}
-	}
-
-	return nil
-}
-
-func (t *Table) append(c cell) error {
 	if t.out.err != nil {
 		return t.out.err
 	}
@@ -264,9 +145,20 @@ func (t *Table) append(c cell) error {
 		return err
 	}
 
+	if err := t.dayOf(inc); err != nil {
+		return err
+	}
+
 	row := make([]string, len(t.columns))
-	for i, col := range t.columns {
-		row[i] = phrase.Clip(phrase.Sanitize(cmp.Or(col.text(c), "?")), col.width)
+	for i, c := range t.columns {
+		row[i] = phrase.Sanitize(cmp.Or(c.text(inc), "?"))
+		if t.opts.Width > 0 && i > 0 { // people copy the ID
+			row[i] = phrase.Clip(row[i], c.width)
+		}
+	}
+
+	if t.opts.Width == 0 {
+		return t.whole(row)
 	}
 
 	if err := t.table.Append(row); err != nil {
@@ -274,6 +166,34 @@ func (t *Table) append(c cell) error {
 	}
 
 	return t.flush()
+}
+
+// whole writes a row whose cells may be wider than their columns: a table that streams has fixed
+// ones, and would cut them.
+func (t *Table) whole(row []string) error {
+	var line strings.Builder
+
+	for i, cell := range row {
+		line.WriteString(cell + strings.Repeat(" ", max(t.columns[i].width-phrase.Width(cell), 0)+1))
+	}
+
+	t.row.WriteString(line.String() + "\n")
+
+	return t.flush()
+}
+
+// dayOf writes a line with the date where rows have none, and the day changes.
+func (t *Table) dayOf(inc *events.Incident) error {
+	if t.opts.Dates || t.opts.Width == 0 {
+		return nil
+	}
+
+	day, changes := t.day.next(inc.Time, t.loc)
+	if !changes {
+		return nil
+	}
+
+	return t.out.write([]byte(day + "\n"))
 }
 
 // start writes the header before the first row.
@@ -285,7 +205,7 @@ func (t *Table) start() error {
 	widths, titles, aligns := tw.NewMapper[int, int](), []string{}, []tw.Align{}
 	for i, c := range t.columns {
 		widths.Set(i, c.width+1) // the gap to the next column
-		titles, aligns = append(titles, c.title), append(aligns, c.align)
+		titles, aligns = append(titles, c.title), append(aligns, tw.AlignLeft)
 	}
 
 	t.table = tablewriter.NewTable(&t.row, streaming(widths, aligns)...)
@@ -328,6 +248,10 @@ func (t *Table) flush() error {
 	}
 
 	t.row.Reset()
+
+	if t.opts.ASCII {
+		return t.out.write(plain([]byte(lines.String())))
+	}
 
 	return t.out.write([]byte(lines.String()))
 }

@@ -9,37 +9,52 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oomtrace/oomtrace/internal/answer"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
-	"github.com/oomtrace/oomtrace/internal/sink"
 )
 
-// TextOptions configures the text format. The zero value is wide, without colour,
+// TextOptions configures the text format. The zero value is the whole block, without colour,
 // in local time.
 type TextOptions struct {
-	// Width is the columns that no line goes beyond; less than 40 counts as 40.
-	// 0 has no limit and leaves nothing out: whole ids and paths, all victims,
-	// values that are zero, and the date.
-	Width    int
+	// Width is the columns that no line goes beyond; less than 40 counts as 40. 0 has no
+	// limit, and is Full with the date in each headline.
+	Width int
+	// Full leaves nothing out: whole ids and paths, all victims, values that are zero.
+	Full bool
+	// Dates has the date in each headline. Without it, a line has it where the day changes.
+	Dates bool
+	// Fold shows incidents of one limit that come faster than they can be read as one, with their
+	// count.
+	Fold bool
+	// Terminal means that what was printed last can be printed over.
+	Terminal bool
 	Color    bool
+	// ASCII draws with letters and signs alone, for terminals without UTF-8.
+	ASCII    bool
 	Location *time.Location // nil: local time
 }
 
+// full reports whether incidents are shown as a whole block.
+func (o *TextOptions) full() bool { return o.Full || o.Width == 0 }
+
 const minWidth = 40
 
-// NewText shows each incident as a block: a headline, and below it indented
-// sections. The headline is written at the first victim, without waiting; the
-// block follows and repeats it only if other lines came between. So do lines of
-// later updates.
-func NewText(w io.Writer, opts TextOptions) sink.Sink {
+// NewText shows each incident as a headline, the summary and what to do first, and a few
+// indented sections; with Full, all that is known. The headline is written at the first
+// victim, without waiting; the rest follows with the incident, and repeats the headline only
+// if other lines came between. So do lines of later updates. A [sink.Whole] in front of it
+// has each incident in one piece.
+func NewText(w io.Writer, opts TextOptions) *Text {
 	if opts.Width > 0 {
 		opts.Width = max(opts.Width, minWidth)
 	}
 
-	return &textSink{out: output{w: w, what: "text"}, opts: opts, loc: zone(opts.Location)}
+	return &Text{out: output{w: w, what: "text"}, opts: opts, loc: zone(opts.Location)}
 }
 
-type textSink struct {
+// Text is the sink that NewText returns.
+type Text struct {
 	out  output
 	opts TextOptions
 	loc  *time.Location
@@ -48,9 +63,22 @@ type textSink struct {
 	// the headline above it.
 	at    string
 	shown events.Scope
+	day   day // of the last headline
+
+	bursts      bursts
+	folded      *burst // if that was printed last
+	foldedLines int
 }
 
-func (s *textSink) Write(l events.Line) error {
+func (s *Text) Write(l events.Line) error {
+	if s.opts.Fold {
+		if at, ok := timeOf(l); ok {
+			if err := s.foldOverdue(at, false); err != nil {
+				return err
+			}
+		}
+	}
+
 	switch l := l.(type) {
 	case *events.Headline:
 		return s.announce(l)
@@ -59,53 +87,111 @@ func (s *textSink) Write(l events.Line) error {
 	case *events.Update:
 		return s.update(l)
 	case *events.StallLine:
-		return s.stall(l)
+		return s.stall(l, stallItems(l, 1, l.DurationNS))
+	case *foldedStalls:
+		return s.stall(l.StallLine, stallItems(l.StallLine, l.count, l.longestNS))
 	case *events.PressureLine:
 		return s.pressure(l)
 	case *events.Lost:
 		return s.lost(l)
 	case *events.Status:
 		return s.status(l)
+	case *events.Final:
+		delete(s.bursts.counted, l.ID)
 	}
 
 	return s.out.err
 }
 
-func (s *textSink) announce(h *events.Headline) error {
-	p := s.page()
-	p.head(s.clock(h.Time), phrase.Outcome("", events.OutcomeKilled), styleAlarm,
-		apart(phrase.Task(h.Comm, h.PID), phrase.Shortage(h.Scope, nil)))
-	s.at, s.shown = h.ID, h.Scope
+// timeOf is when a line was made, which is after all that it reports.
+func timeOf(l events.Line) (time.Time, bool) {
+	switch l := l.(type) {
+	case *events.Update:
+		return l.Change.Time, true
+	case *events.Status:
+		return l.Time, true
+	case *events.StallLine:
+		return l.Time, true
+	case *events.PressureLine:
+		return l.Time, true
+	}
 
-	return s.out.write(p.buf.Bytes())
+	return time.Time{}, false
 }
 
-func (s *textSink) incident(inc *events.Incident) error {
+// Flush prints what is left of bursts that have ended. Bursts may end without another line, so a
+// live trace calls it from time to time.
+func (s *Text) Flush(now time.Time) error { return s.foldOverdue(now, false) }
+
+// Close prints what is left of bursts.
+func (s *Text) Close() error { return s.foldOverdue(time.Time{}, true) }
+
+func (s *Text) announce(h *events.Headline) error {
+	if s.opts.Fold && s.bursts.announces(h) {
+		return s.out.err
+	}
+
+	p := s.page()
+	p.head(s.clock(p, h.Time), phrase.Outcome("", events.OutcomeKilled), styleAlarm,
+		apart(phrase.Task(h.Comm, h.PID), phrase.Shortage(h.Scope, nil), s.shortID(h.ID)))
+	s.at, s.shown = h.ID, h.Scope
+
+	return s.write(p)
+}
+
+// shortID is the mark by which a reader can ask for the rest of an incident: all of it is there
+// where lines have no limit.
+func (s *Text) shortID(id string) string {
+	if s.opts.Width == 0 {
+		return ""
+	}
+
+	return "#" + events.ShortID(id)
+}
+
+func (s *Text) incident(inc *events.Incident) error {
+	again := false // the limits were shown just before
+
+	if s.opts.Fold {
+		b := s.bursts.add(inc)
+		if b.folded() {
+			return s.fold(b, false)
+		}
+
+		again = b.incidents > 1 && !s.opts.full()
+	}
+
 	p := s.page()
 	if s.at != inc.ID || inc.Outcome != events.OutcomeKilled {
 		s.headline(p, inc)
-	} else if s.shown != inc.Scope {
-		p.section(section{"scope", []group{list(s.shortage(inc))}})
+	} else if s.shown != inc.Scope && s.opts.full() {
+		p.section(section{label: "scope", groups: []group{list(s.shortage(inc))}})
 	}
 
-	for _, sec := range s.block(inc).sections() {
-		p.section(sec)
+	for _, sec := range s.sections(inc) {
+		if !again || sec.label != "limits" && sec.label != "memory" {
+			p.section(sec)
+		}
 	}
 	s.at = inc.ID
 
-	return s.out.write(p.buf.Bytes())
+	return s.write(p)
 }
 
 // update prints the sections that the update changed, and of victims only what is new
 // of each.
-func (s *textSink) update(u *events.Update) error {
+func (s *Text) update(u *events.Update) error {
+	if s.bursts.counted[u.Change.ID] {
+		return s.out.err
+	}
+
 	before, after := u.Before, u.After
 	if after == nil {
 		before, after = &events.Incident{ID: u.Change.ID}, &events.Incident{ID: u.Change.ID}
 		events.Merge(after, u.Change)
 	}
 
-	news := difference(s.block(before).sections(), s.block(after).sections())
+	news := difference(s.sections(before), s.sections(after))
 	if len(news) == 0 {
 		return s.out.err
 	}
@@ -120,16 +206,12 @@ func (s *textSink) update(u *events.Update) error {
 	}
 	s.at = u.Change.ID
 
-	return s.out.write(p.buf.Bytes())
+	return s.write(p)
 }
 
-func (s *textSink) stall(l *events.StallLine) error {
+func (s *Text) stall(l *events.StallLine, items []string) error {
 	p := s.page()
 
-	items := []string{
-		phrase.Task(l.Task.Comm, l.Task.PID), phrase.Stall(l.What) + " " + phrase.Duration(l.DurationNS),
-		phrase.Size(l.ReclaimedBytes) + " reclaimed",
-	}
 	if l.Task.Cgroup != nil && l.Task.Cgroup.Path != "" {
 		items = append(items, phrase.ShortPath(l.Task.Cgroup.Path, 40))
 	}
@@ -138,13 +220,13 @@ func (s *textSink) stall(l *events.StallLine) error {
 		items = append(items, "for the limit of "+phrase.ShortPath(l.Limiter.Path, 40))
 	}
 
-	p.head(s.clock(l.Time), "stall", styleLabel, list(items...))
+	p.head(s.clock(p, l.Time), "stall", styleLabel, list(items...))
 	s.at = ""
 
-	return s.out.write(p.buf.Bytes())
+	return s.write(p)
 }
 
-func (s *textSink) pressure(l *events.PressureLine) error {
+func (s *Text) pressure(l *events.PressureLine) error {
 	p := s.page()
 	window := phrase.Duration(l.WindowNS)
 	var items []string
@@ -170,13 +252,13 @@ func (s *textSink) pressure(l *events.PressureLine) error {
 		name = phrase.ShortPath(name, s.opts.Width-indent)
 	}
 
-	p.head(s.clock(l.Time), "pressure", styleWarn, list(append(items, name)...))
+	p.head(s.clock(p, l.Time), "pressure", styleWarn, list(append(items, name)...))
 	s.at = ""
 
-	return s.out.write(p.buf.Bytes())
+	return s.write(p)
 }
 
-func (s *textSink) lost(l *events.Lost) error {
+func (s *Text) lost(l *events.Lost) error {
 	p := s.page()
 
 	what := phrase.Plural(l.Count, "record") + " (" + phrase.Spaced(l.What) + ")"
@@ -189,59 +271,97 @@ func (s *textSink) lost(l *events.Lost) error {
 		items = append(items, "last of "+phrase.ShortPath(l.Cgroup.Path, 40))
 	}
 
-	p.head(s.clock(l.Time), "LOST", styleAlarm, list(append(items, "output may be incomplete")...))
+	p.head(s.clock(p, l.Time), "LOST", styleAlarm, list(append(items, "output may be incomplete")...))
 	s.at = ""
 
-	return s.out.write(p.buf.Bytes())
+	return s.write(p)
 }
 
-func (s *textSink) status(st *events.Status) error {
+func (s *Text) status(st *events.Status) error {
+	if st.Phase == events.PhaseEnd {
+		if err := s.Close(); err != nil {
+			return err
+		}
+	}
+
 	p := s.page()
-	p.head(s.clock(st.Time), st.Phase, styleLabel, statusItems(st))
+	p.head(s.clock(p, st.Time), st.Phase, styleLabel, statusItems(st))
 
 	switch short := lesserHooks(st.Hooks); {
 	case s.opts.Width == 0:
 		for _, h := range st.Hooks {
-			p.section(section{"hook", []group{hookLine(h)}})
+			p.section(section{label: "hook", groups: []group{hookLine(h)}})
 		}
 	case short != "":
-		p.section(section{"hooks", []group{prose(short + ": `oomtrace doctor` shows why, and what is lost")}})
+		p.section(section{label: "hooks", groups: []group{prose(short + ": `oomtrace doctor` shows why, and what is lost")}})
 	}
 	s.at = ""
+
+	return s.write(p)
+}
+
+func (s *Text) page() *page { return &page{width: s.opts.Width, color: s.opts.Color} }
+
+// write writes a page as a whole.
+func (s *Text) write(p *page) error {
+	s.folded = nil
+
+	if s.opts.ASCII {
+		return s.out.write(plain(p.buf.Bytes()))
+	}
 
 	return s.out.write(p.buf.Bytes())
 }
 
-func (s *textSink) page() *page { return &page{width: s.opts.Width, color: s.opts.Color} }
-
-func (s *textSink) block(inc *events.Incident) block {
-	return newBlock(inc, s.opts.Width, s.loc)
-}
-
-func (s *textSink) clock(t time.Time) string {
-	if s.opts.Width == 0 {
-		return phrase.When(t, "2006-01-02 15:04:05.000000", s.loc)
+func (s *Text) sections(inc *events.Incident) []section {
+	if s.opts.full() {
+		return newBlock(inc, s.loc).sections()
 	}
 
-	return phrase.When(t, "15:04:05.000", s.loc)
+	return newStory(inc, s.opts.Width).sections()
 }
 
-func (s *textSink) headline(p *page, inc *events.Incident, more ...string) {
-	items := append([]string{subject(inc), s.shortage(inc)}, more...)
-	p.head(s.clock(inc.Time), phrase.Outcome(inc.Scope, inc.Outcome), outcomeStyle(inc), apart(items...))
+// clock is the time in a headline. Where the headline has no date, a line of its own has it when
+// the day is another than that of the line before, and before the first line unless that is today.
+func (s *Text) clock(p *page, t time.Time) string {
+	switch {
+	case s.opts.Width == 0:
+		return phrase.When(t, "2006-01-02 15:04:05.000000", s.loc)
+	case s.opts.Dates:
+		return phrase.When(t, "2006-01-02 15:04:05", s.loc)
+	}
+
+	if day, changes := s.day.next(t, s.loc); changes {
+		p.buf.WriteString(p.style(day, styleLabel) + "\n")
+	}
+
+	return phrase.When(t, "15:04:05", s.loc)
+}
+
+func (s *Text) headline(p *page, inc *events.Incident, more ...string) {
+	items := []string{subject(inc), s.shortage(inc)}
+
+	if !s.opts.full() {
+		if inc.Scope != events.ScopeUser {
+			items[1] = answer.Where(inc) // the summary has what was short
+		}
+	}
+
+	items = append(items, s.shortID(inc.ID))
+	p.head(s.clock(p, inc.Time), phrase.Outcome(inc.Scope, inc.Outcome), outcomeStyle(inc), apart(append(items, more...)...))
 }
 
 // reference names the incident that an update belongs to.
-func (s *textSink) reference(p *page, u *events.Update) {
+func (s *Text) reference(p *page, u *events.Update) {
 	if u.After == nil {
-		p.head(s.clock(u.Change.Time), "UPDATE", styleLabel, list("to incident "+u.Change.ID))
+		p.head(s.clock(p, u.Change.Time), "UPDATE", styleLabel, list("to incident "+u.Change.ID))
 		return
 	}
 
 	s.headline(p, u.After, "(continued)")
 }
 
-func (s *textSink) shortage(inc *events.Incident) string {
+func (s *Text) shortage(inc *events.Incident) string {
 	if inc.Scope == events.ScopeUser {
 		text := phrase.KilledBy(inc.Killer)
 		if inc.Follows != nil {

@@ -56,14 +56,9 @@ var inWords = []missed{
 	},
 }
 
-// unknownParts lists what is unknown: by key, or, of a kernel log, in words and only what a log could
-// have had. The JSON has all keys.
-func (b block) unknownParts() []string {
-	inc := b.inc
-	if b.wide || inc.Tier != events.TierKernelLog {
-		return inc.Unknown
-	}
-
+// unknownWords is what is unknown, in words, and only what matters to a reader. The JSON has all
+// keys.
+func unknownWords(inc *events.Incident) []string {
 	words := inWords
 	if inc.Scope == events.ScopeUser {
 		words = inWordsOfPrograms
@@ -74,7 +69,7 @@ func (b block) unknownParts() []string {
 	for _, w := range words {
 		matters := w.scopes == nil || slices.Contains(w.scopes, inc.Scope)
 		if matters && slices.ContainsFunc(w.keys, func(key string) bool { return slices.Contains(inc.Unknown, key) }) &&
-			b.applies(w.keys[0]) && !b.isImplied(w.keys[0]) {
+			applies(inc, w.keys[0]) && !isImplied(inc, w.keys[0]) {
 			items = append(items, w.words)
 		}
 	}
@@ -83,19 +78,19 @@ func (b block) unknownParts() []string {
 }
 
 // isImplied reports whether another unknown key implies this one.
-func (b block) isImplied(key string) bool {
-	return key == "victims" && slices.Contains(b.inc.Unknown, "outcome")
+func isImplied(inc *events.Incident, key string) bool {
+	return key == "victims" && slices.Contains(inc.Unknown, "outcome")
 }
 
 // applies reports whether the incident has what a key belongs to.
-func (b block) applies(key string) bool {
+func applies(inc *events.Incident, key string) bool {
 	switch top, _, part := strings.Cut(key, "."); {
 	case !part:
 		return true
 	case top == "victims":
-		return len(b.inc.Victims) > 0
+		return len(inc.Victims) > 0
 	case top == "chosen":
-		return b.inc.Chosen != nil
+		return inc.Chosen != nil
 	}
 
 	return true

@@ -37,13 +37,12 @@ func TestUnknownOfALogIsInWords(t *testing.T) {
 			},
 			[]string{"which processes were killed", "which resource was short"},
 		},
-		"live": {func(inc *events.Incident) { inc.Tier = events.TierFentry }, all},
 	} {
 		inc := container()
 		inc.Tier, inc.Unknown = events.TierKernelLog, all
 		test.change(inc)
 
-		if got := (block{inc: inc}).unknownParts(); !slices.Equal(got, test.want) {
+		if got := unknownWords(inc); !slices.Equal(got, test.want) {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
 		}
 	}

@@ -31,7 +31,7 @@ func (b block) userKiller() []group {
 		items = append(items, phrase.KillReason(k.Reason))
 	}
 
-	if k.UID != nil && (b.wide || *k.UID != 0) {
+	if k.UID != nil {
 		items = append(items, fmt.Sprintf("uid %d", *k.UID))
 	}
 
@@ -40,7 +40,7 @@ func (b block) userKiller() []group {
 	}
 
 	groups := []group{list(items...)}
-	if k.Exe != "" && b.wide {
+	if k.Exe != "" {
 		groups = append(groups, list(k.Exe))
 	}
 
@@ -49,24 +49,16 @@ func (b block) userKiller() []group {
 	}
 
 	if k.Cgroup != nil && k.Cgroup.Path != "" {
-		groups = append(groups, list("in "+b.path(k.Cgroup, b.columns-3)[0]))
+		groups = append(groups, list("in "+b.path(k.Cgroup)[0]))
 	}
 
 	return append(groups, login(k.Login))
 }
 
-// narrowParents is how many parents of the sender a narrow block shows.
-const narrowParents = 5
-
 func (b block) parents(all []events.Ancestor) group {
 	g := group{sep: " < "}
 
-	for i, a := range all {
-		if !b.wide && i == narrowParents && len(all) > i+1 {
-			g.items = append(g.items, fmt.Sprintf("%d more", len(all)-i))
-			break
-		}
-
+	for _, a := range all {
 		g.items = append(g.items, phrase.Task(a.Comm, a.PID))
 	}
 	g.items[0] = "child of " + g.items[0]
@@ -101,7 +93,7 @@ func (b block) userEvidence() []group {
 
 	for _, e := range b.inc.Killer.Evidence {
 		text := strings.TrimSpace(phrase.Spaced(e.What) + ": " + e.Value)
-		if b.wide && e.Source != "" {
+		if e.Source != "" {
 			text += " (" + e.Source + ")"
 		}
 

@@ -4,23 +4,18 @@ package view
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
-// narrowVictims is how many victims a narrow block shows one by one.
-const narrowVictims = 4
-
 func (b block) victims() []group {
 	victims := b.inc.Victims
-	shown := b.shown(len(victims), narrowVictims)
 	var groups []group
 	known := b.home()
 
-	for i := range victims[:shown] {
+	for i := range victims {
 		v := &victims[i]
 
 		g := list(b.victim(v, known)...)
@@ -33,7 +28,7 @@ func (b block) victims() []group {
 		}
 	}
 
-	return append(groups, restOfVictims(victims[shown:]))
+	return groups
 }
 
 func (b block) victim(v *events.Victim, known *events.Cgroup) []string {
@@ -48,9 +43,7 @@ func (b block) victim(v *events.Victim, known *events.Cgroup) []string {
 
 	items = append(items, b.sizes(
 		part{"anon", v.AnonRSSBytes}, part{"file", v.FileRSSBytes}, part{"shmem", v.ShmemRSSBytes}, part{"swap", v.SwapBytes})...)
-	if b.wide {
-		items = append(items, b.sizes(part{"page tables", v.PgtablesBytes}, part{"virtual", v.TotalVMBytes})...)
-	}
+	items = append(items, b.sizes(part{"page tables", v.PgtablesBytes}, part{"virtual", v.TotalVMBytes})...)
 
 	items = append(items, b.traits(v)...)
 	if v.ExitAfterNS != nil {
@@ -71,12 +64,8 @@ func (b block) victim(v *events.Victim, known *events.Cgroup) []string {
 // traits are what the kernel's choice rests on, and the victim's user and start.
 func (b block) traits(v *events.Victim) []string {
 	var items []string
-	if v.OOMScoreAdj != nil && (b.wide || *v.OOMScoreAdj != 0) {
+	if v.OOMScoreAdj != nil {
 		items = append(items, fmt.Sprintf("adj %d", *v.OOMScoreAdj))
-	}
-
-	if !b.wide {
-		return items
 	}
 
 	if v.Points != nil {
@@ -92,36 +81,4 @@ func (b block) traits(v *events.Victim) []string {
 	}
 
 	return items
-}
-
-// restOfVictims counts the victims that are not shown one by one.
-func restOfVictims(victims []events.Victim) group {
-	if len(victims) == 0 {
-		return list()
-	}
-
-	kind := "victim"
-	if !slices.ContainsFunc(victims, func(v events.Victim) bool { return v.Role != events.RoleGroup }) {
-		kind = "group member"
-	}
-	exited, last := 0, uint64(0)
-
-	for _, v := range victims {
-		if v.ExitAfterNS != nil {
-			exited, last = exited+1, max(last, *v.ExitAfterNS)
-		}
-	}
-
-	items := []string{"and " + phrase.Plural(len(victims), "more "+kind)}
-	switch {
-	case exited == len(victims):
-		items = append(items, "all exited after "+phrase.Duration(last))
-	case exited > 0:
-		items = append(items, fmt.Sprintf("%d of them exited after %s", exited, phrase.Duration(last)))
-	}
-
-	g := list(append(items, "-o json lists all")...)
-	g.key = items[0]
-
-	return g
 }
