@@ -15,13 +15,16 @@ export GIT_CONFIG_KEY_0 := safe.directory
 export GIT_CONFIG_VALUE_0 := $(CURDIR)
 
 .DEFAULT_GOAL := build
-.PHONY: help go build demo test test-unit test-root test-fuzz test-cri test-runtimes test-machines test-killers test-pods test-systemd test-power test-survival test-matrix vm-test generate check-generate check-fuzz btf lint setup clean
+.PHONY: help go build man demo pictures test test-unit test-root test-fuzz test-cri test-runtimes test-machines test-killers test-pods test-systemd test-power test-survival test-matrix vm-test generate check-generate check-fuzz btf lint setup clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' Makefile
 
 build: go ## bin/oomtrace; needs nothing but Go, which is fetched if there is none
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/oomtrace ./cmd/oomtrace
+
+man: build ## man pages, in bin/man1
+	bin/oomtrace man bin/man1
 
 demo: build ## provoke a real OOM in a scratch cgroup, and explain it (root)
 	bin/oomtrace demo
@@ -31,6 +34,7 @@ go: # fetch Go if there is none that is new enough
 
 setup: go ## install what the tests need (Debian, root)
 	scripts/setup.sh
+	scripts/trace-processor.sh
 
 test: setup lint check-generate test-unit test-root test-runtimes test-cri test-machines ## all tests (root); installs what they need
 	$(MAKE) --no-print-directory -j2 -k test-fuzz vm-test # emulators wait a lot; fuzzing takes what is left
@@ -111,6 +115,9 @@ btf: ## make the small BTFs of the relocation test anew
 		case $$name in arm64-*) object=arm64;; *) object=x86;; esac; \
 		bpftool gen min_core_btf $$dir/btf internal/probe/testdata/btf/$$name.btf bpf/oomtrace_$${object}_bpfel.o bpf/stalls_$${object}_bpfel.o || exit; \
 	done
+
+pictures: go ## make the pictures of the HTML report in docs/ anew (Chromium, pngquant)
+	go test ./internal/report -count=1 -run '^TestScreenshots$$' -update
 
 # Blank lines between the steps of a function: wsl without its two strictest rules.
 WSL := github.com/bombsimon/wsl/v5/cmd/wsl@v5.9.0

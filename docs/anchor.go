@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package docs holds the documentation. Its tests check that links lead somewhere, that
-// every page can be found, and that README keeps what people look for first.
+// every page can be found, that output is shown as the goldens have it, and that README
+// keeps what people look for first.
 package docs
 
 import (

@@ -4,12 +4,14 @@ package docs
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -207,7 +209,7 @@ func TestReadmeOpensWithOutput(t *testing.T) {
 }
 
 // maxProse is how long a line may be that is not a row of a table or code.
-const maxProse = 145
+const maxProse = 120
 
 func TestProseIsWrapped(t *testing.T) {
 	for _, page := range pages(t) {
@@ -330,4 +332,63 @@ func TestEventsListEveryLoss(t *testing.T) {
 			}
 		}
 	}
+}
+
+var update = flag.Bool("update", false, "rewrite the blocks of pages that golden files have")
+
+// shown is a code block of a page below a comment that names the golden file it is taken from,
+// with the first and the last line where it is a part.
+var shown = regexp.MustCompile("(?ms)^<!-- golden: ([^: ]+)(?::(\\d+)-(\\d+))? -->\n```\n(.*?)^```$")
+
+// TestShownOutputIsThatOfGoldens: what pages show as output is what the tests hold it to.
+func TestShownOutputIsThatOfGoldens(t *testing.T) {
+	count := 0
+
+	for _, page := range pages(t) {
+		text := read(t, page)
+
+		for _, m := range shown.FindAllStringSubmatch(text, -1) {
+			count++
+			got, want := m[4], goldenLines(t, m[1], m[2], m[3])
+
+			if got == want {
+				continue
+			}
+
+			if !*update {
+				t.Errorf("%s: got a block that is not that of %s: go test ./docs -update\ngot:\n%s\nwant:\n%s", page, m[1], got, want)
+				continue
+			}
+
+			block := strings.Replace(m[0], "```\n"+got, "```\n"+want, 1)
+			text = strings.Replace(text, m[0], block, 1)
+
+			if err := os.WriteFile(filepath.Join(root, page), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
+	if count < 3 {
+		t.Errorf("got %d blocks of golden files, want 3 or more: does the test still find them?", count)
+	}
+}
+
+// goldenLines returns the lines of a file from the first to the last, all without them.
+func goldenLines(t *testing.T, file, first, last string) string {
+	t.Helper()
+
+	lines := strings.SplitAfter(read(t, file), "\n")
+	if first == "" {
+		return strings.Join(lines, "")
+	}
+
+	from, _ := strconv.Atoi(first) // digits, by the expression
+	to, _ := strconv.Atoi(last)
+
+	if from < 1 || to < from || to > len(lines) {
+		t.Fatalf("%s: got lines %d to %d of %d, want them in the file", file, from, to, len(lines))
+	}
+
+	return strings.Join(lines[from-1:to], "")
 }

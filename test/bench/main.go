@@ -26,7 +26,7 @@ var measurements = []struct {
 	measure func(*page) error
 }{
 	{"throughput", throughput}, {"kernel", kernelTime}, {"loss", loss}, {"reader", reader},
-	{"start", start}, {"kill", killToLine}, {"flood", verdictsBesideFloods}, {"scale", scale}, {"names", naming},
+	{"start", start}, {"kill", killToLine}, {"flood", verdictsBesideFloods}, {"scale", scale}, {"screen", liveScreen}, {"names", naming},
 }
 
 var (

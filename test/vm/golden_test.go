@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oomtrace/oomtrace/internal/answer"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/view"
 )
@@ -135,6 +136,8 @@ func (c *Check) steady(inc *events.Incident) *events.Incident {
 	for i, n := range out.Notes {
 		out.Notes[i] = maskText(n)
 	}
+
+	out.Summary = answer.Summarize(&out)
 
 	return &out
 }
