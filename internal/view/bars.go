@@ -60,7 +60,7 @@ func plain(line []byte) []byte {
 // plainRunes are the runes that the formats draw with. Each takes as many columns as its
 // replacement, so that columns stay aligned.
 var plainRunes = map[rune]string{
-	'…': ".", '·': "-", '×': "x", 'µ': "u", '▸': ">", '→': ">", '←': "<", '✓': "+", '✗': "x",
+	'…': "~", '·': "-", '×': "x", 'µ': "u", '▸': ">", '→': ">", '←': "<", '✓': "+", '✗': "x",
 	'█': "#", '▉': "#", '▊': "#", '▋': "#", '▌': "=", '▍': "=", '▎': "-", '▏': "-",
 	'▁': ".", '▂': ".", '▃': ":", '▄': "-", '▅': "=", '▆': "+", '▇': "*",
 	'“': `"`, '”': `"`, '’': "'", '–': "-",

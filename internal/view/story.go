@@ -5,6 +5,7 @@ package view
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -81,7 +82,7 @@ func (s story) advice() group {
 	text := phrase.Sanitize(firstSentence(all[0]))
 
 	if room := 2*s.lineColumns() - len(arrow+more) - adviceSlack; s.lineColumns() > 0 && !phrase.Fits(text, room) {
-		text = phrase.Clip(text, room)
+		text = firstClauses(text, room)
 	} else if len(all) == 1 && firstSentence(all[0]) == all[0] {
 		more = ""
 	}
@@ -102,6 +103,27 @@ func firstSentence(text string) string {
 	}
 
 	return text
+}
+
+// clauseEnd is where advice still makes sense if it ends there. A bare comma is not: it may end a
+// condition.
+var clauseEnd = regexp.MustCompile(`[:;] |, (?:and|or) | \(`)
+
+// firstClauses keeps the clauses that fit into so many columns, or words if the first one is longer
+// than that or too short to help ("MySQL: ...").
+func firstClauses(text string, columns int) string {
+	ends := clauseEnd.FindAllStringIndex(text, -1)
+
+	for _, end := range slices.Backward(ends) {
+		clauses := text[:end[0]]
+		inParentheses := strings.Count(clauses, "(") > strings.Count(clauses, ")")
+
+		if !inParentheses && phrase.Fits(clauses, columns-1) && phrase.Width(clauses) >= columns/3 {
+			return clauses + "."
+		}
+	}
+
+	return phrase.Clip(text, columns)
 }
 
 // limits are those above the victim, the innermost first, with a bar each. The one that was hit is
