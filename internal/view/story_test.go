@@ -10,6 +10,7 @@ import (
 
 	"github.com/oomtrace/oomtrace/internal/diagnose"
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 	"github.com/oomtrace/oomtrace/internal/sink"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
@@ -86,7 +87,7 @@ func TestStory(t *testing.T) {
 		"global":       {global(), []string{"OOM KILL", "java[4711]", "The node was out of memory"}},
 		"user kill":    {userKills(), []string{"KILLED", "java[4711]", "by runc[900]", "The container runtime, by runc[900], killed java[4711]"}},
 		"nobody":       {noKillable(), []string{"NO KILLABLE PROCESS", "Container app of pod", "reached its"}},
-		"tasks wait":   {oomKillDisabled(), []string{"KILLER DISABLED", "TASKS WAIT", "shop/cart-7d9f8c6b5-x2x8q/app"}},
+		"tasks wait":   {oomKillDisabled(), []string{"KILLER DISABLED", "TASKS WAIT", "x2x8q/app"}},
 		"without stat": {tracepoints(), []string{"OOM KILL", "java[4711]"}},
 	} {
 		inc := lastOf(t, test.feed)
@@ -145,5 +146,21 @@ func TestAdviceEndsWithAClause(t *testing.T) {
 		if got := firstClauses(c.text, 80); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
 		}
+	}
+}
+
+func TestHeadlineIsOneLine(t *testing.T) {
+	inc := container()
+	inc.Victims[0].Workload.Pod = "checkout-with-a-name-as-long-as-kubernetes-allows-it-to-be-7d9f8c6b5-x2x8q"
+
+	var out bytes.Buffer
+
+	if err := NewText(&out, TextOptions{Width: 80, Location: time.UTC, Dates: true}).Write(inc); err != nil {
+		t.Fatal(err)
+	}
+
+	line, _, _ := strings.Cut(out.String(), "\n")
+	if !strings.HasSuffix(line, "-x2x8q/3f2a91c0…  #17") || !strings.Contains(line, "checkout-") || phrase.Width(line) > 80 {
+		t.Errorf("got headline %q, want start and end of the name and the ID within 80 columns", line)
 	}
 }

@@ -339,16 +339,30 @@ func (s *Text) clock(p *page, t time.Time) string {
 }
 
 func (s *Text) headline(p *page, inc *events.Incident, more ...string) {
-	items := []string{subject(inc), s.shortage(inc)}
+	at, outcome := s.clock(p, inc.Time), phrase.Outcome(inc.Scope, inc.Outcome)
+	items := slices.Concat([]string{subject(inc), s.shortage(inc), s.shortID(inc.ID)}, more)
 
-	if !s.opts.full() {
-		if inc.Scope != events.ScopeUser {
-			items[1] = answer.Where(inc) // the summary has what was short
-		}
+	if !s.opts.full() && inc.Scope != events.ScopeUser {
+		items[1] = "" // the summary has what was short
+		others := apart(append([]string{at + " " + outcome}, items...)...)
+		items[1] = s.headlinePlace(inc, s.opts.Width-phrase.Width(strings.Join(others.items, others.sep)+others.sep))
 	}
 
-	items = append(items, s.shortID(inc.ID))
-	p.head(s.clock(p, inc.Time), phrase.Outcome(inc.Scope, inc.Outcome), outcomeStyle(inc), apart(append(items, more...)...))
+	p.head(at, outcome, outcomeStyle(inc), apart(items...))
+}
+
+// minHeadlinePlace is how much of a place still helps: with less room the headline is wrapped.
+const minHeadlinePlace = 20
+
+// headlinePlace is where the victim was, in so many columns if lines are limited at all: a headline
+// is one line if it can be.
+func (s *Text) headlinePlace(inc *events.Incident, columns int) string {
+	where := phrase.Sanitize(answer.Where(inc))
+	if s.opts.Width == 0 || columns < minHeadlinePlace {
+		return where
+	}
+
+	return phrase.ClipMiddle(where, columns)
 }
 
 // reference names the incident that an update belongs to.
