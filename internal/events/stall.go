@@ -145,6 +145,14 @@ type StallSecond struct {
 	UsageBytes *uint64 `json:"usage_bytes,omitempty"`
 	// LimitBytes is the limit of the limiter at its end.
 	LimitBytes *uint64 `json:"limit_bytes,omitempty"`
+	// AnonBytes is its anonymous memory at its end.
+	AnonBytes *uint64 `json:"anon_bytes,omitempty"`
+	// FileBytes is its page cache, including shmem_bytes.
+	FileBytes *uint64 `json:"file_bytes,omitempty"`
+	// ShmemBytes is its shared memory and tmpfs.
+	ShmemBytes *uint64 `json:"shmem_bytes,omitempty"`
+	// KernelBytes is its kernel memory: slab, stacks, page tables, per-CPU data and sockets.
+	KernelBytes *uint64 `json:"kernel_bytes,omitempty"`
 	// PSISomeNS is the time in which some of its tasks stalled for memory, since it was created.
 	PSISomeNS *uint64 `json:"psi_some_total_ns,omitempty"`
 	// PSIFullNS is the time in which all of its tasks stalled for memory, since it was created.

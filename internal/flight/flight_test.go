@@ -203,7 +203,7 @@ func TestSecondsHaveTheSampleOfTheLimiter(t *testing.T) {
 			t.Fatalf("got active cgroups %v, want %v", active, key(1))
 		}
 
-		r.Sample(key(1), Sample{s*second + 1000, host.Sample{UsageBytes: &usage}})
+		r.Sample(key(1), Sample{BootNS: s*second + 1000, Sample: host.Sample{UsageBytes: &usage}})
 	}
 
 	r.Counts(counts(111*second, 1, 109, 109)) // quiet
@@ -215,6 +215,24 @@ func TestSecondsHaveTheSampleOfTheLimiter(t *testing.T) {
 	got := r.Before(110*second, key(1), all)
 	if len(got.Seconds) != 10 || got.Seconds[0].Sample == nil || *got.Seconds[0].Sample.UsageBytes != 5 {
 		t.Errorf("got seconds %+v, want 10 with a usage of 5 bytes", got.Seconds)
+	}
+
+	split := &host.Split{AnonBytes: 3}
+	r.Split(key(1), got.Seconds[0].Sample.BootNS, split)
+	r.Split(key(1), 1, &host.Split{AnonBytes: 9}) // of no sample
+	r.Split(key(9), got.Seconds[0].Sample.BootNS, split)
+
+	with := 0
+	got = r.Before(110*second, key(1), all)
+
+	for _, sec := range got.Seconds {
+		if sec.Sample != nil && sec.Sample.Split == split {
+			with++
+		}
+	}
+
+	if with != 1 {
+		t.Errorf("got %d seconds with the split of one sample, want 1", with)
 	}
 
 	for s := uint64(200); s < 400; s++ {

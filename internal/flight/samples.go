@@ -13,6 +13,7 @@ import (
 type Sample struct {
 	BootNS uint64
 	host.Sample
+	Split *host.Split // what the usage consisted of; nil: not read
 }
 
 // Active returns the cgroups to sample: those with stalls in the reading of atNS, and
@@ -59,6 +60,14 @@ func (r *Recorder) Sample(key events.CgroupKey, s Sample) {
 	}
 
 	r.samples[key] = append(list, s)
+}
+
+// Split adds what a cgroup's usage consisted of to its sample of an instant, unless that is gone.
+func (r *Recorder) Split(key events.CgroupKey, bootNS uint64, split *host.Split) {
+	list := r.samples[key]
+	if i := slices.IndexFunc(list, func(s Sample) bool { return s.BootNS == bootNS }); i >= 0 {
+		list[i].Split = split
+	}
 }
 
 // sampleAt returns the newest sample of a cgroup that was taken within the second before

@@ -76,6 +76,38 @@ func chargeV1(text []byte) *events.Memory {
 	}
 }
 
+// Split is a cgroup's charge, with that of its descendants, in few parts.
+type Split struct {
+	AnonBytes, ShmemBytes uint64
+	FileBytes             uint64 // includes ShmemBytes
+	// KernelBytes is kernel memory with sockets, nil if the kernel does not count it for the cgroup.
+	KernelBytes *uint64
+}
+
+// ReadSplit reads the split of a cgroup by its path in the hierarchy, nil where that cannot be
+// read. It takes longer than a sample: the kernel sums up the counters of all CPUs.
+func ReadSplit(l Layout, path string) *Split {
+	m := Reader{Layout: l}.Charge(path)
+	if m == nil || m.AnonBytes == nil || m.FileBytes == nil || m.ShmemBytes == nil {
+		return nil
+	}
+
+	s := &Split{AnonBytes: *m.AnonBytes, ShmemBytes: *m.ShmemBytes, FileBytes: *m.FileBytes}
+	parts := []*uint64{m.SlabBytes, m.KernelStackBytes, m.PagetablesBytes, m.PercpuBytes, m.SockBytes}
+
+	if l.MemoryVersion == 1 {
+		parts = []*uint64{readNumber(filepath.Join(l.dir(path), "memory.kmem.usage_in_bytes")), m.SockBytes}
+	}
+
+	for _, part := range parts {
+		if part != nil {
+			s.KernelBytes = new(*part + value(s.KernelBytes))
+		}
+	}
+
+	return s
+}
+
 // Events reads memory.events: of a cgroup with its descendants, or of its own limits
 // alone (memory.events.local, since 5.2). cgroup v1 counts only the cgroup's own, in
 // memory.failcnt and memory.oom_control. It is nil where the counts cannot be read.

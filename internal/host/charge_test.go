@@ -46,6 +46,36 @@ func TestTheChargeIsRead(t *testing.T) {
 	}
 }
 
+func TestTheSplitIsRead(t *testing.T) {
+	root := tree(t, map[string]string{
+		"v2/a/memory.stat":                    "anon 100\nfile 50\nkernel_stack 3\npagetables 4\npercpu 5\nsock 6\nshmem 20\nslab 10\n",
+		"v2/old/memory.stat":                  "anon 1\nfile 2\n",
+		"v1/a/memory.stat":                    "total_rss 100\ntotal_cache 50\ntotal_shmem 20\n",
+		"v1/a/memory.kmem.usage_in_bytes":     "22\n",
+		"v1/a/memory.kmem.tcp.usage_in_bytes": "6\n",
+		"v1/b/memory.stat":                    "total_rss 100\ntotal_cache 50\ntotal_shmem 20\n",
+	})
+	v1 := Layout{MemoryVersion: 1, MemoryMount: root + "/v1", MountRoot: "/"}
+	v2 := Layout{MemoryVersion: 2, MemoryMount: root + "/v2", MountRoot: "/"}
+	want := &Split{AnonBytes: 100, FileBytes: 50, ShmemBytes: 20, KernelBytes: p64(28)}
+
+	for _, c := range []struct {
+		layout Layout
+		path   string
+		want   *Split
+	}{
+		{v2, "/a", want},
+		{v2, "/old", nil},
+		{v2, "/gone", nil},
+		{v1, "/a", want},
+		{v1, "/b", &Split{AnonBytes: 100, FileBytes: 50, ShmemBytes: 20}}, // without kernel memory: unknown, not 0
+	} {
+		if got := ReadSplit(c.layout, c.path); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s of cgroup v%d: got %+v, want %+v", c.path, c.layout.MemoryVersion, got, c.want)
+		}
+	}
+}
+
 func TestScannedMemoryIsReadWithThePartOfMemoryReclaim(t *testing.T) {
 	page := uint64(PageSize())
 	root := tree(t, map[string]string{

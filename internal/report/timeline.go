@@ -171,8 +171,8 @@ func marker(inc *events.Incident) string {
 	return "kill"
 }
 
-// usage is the limiter's usage with the limits of its ancestry. A second has the sum alone; what
-// it consisted of is known at the kill.
+// usage is the limiter's usage with the limits of its ancestry. Seconds whose parts were not read
+// have the sum alone.
 func usage(inc *events.Incident, rows []events.StallSecond) panel {
 	whose := "the limiter"
 	if l := inc.Limiter; l != nil && l.Level != "" {
@@ -181,8 +181,19 @@ func usage(inc *events.Incident, rows []events.StallSecond) panel {
 
 	p := panel{Title: "Memory of " + whose, Unit: unitKiB, Height: 220}
 
-	known := p.add("used", kindArea, "used", rows, func(r *events.StallSecond) value { return kib(r.UsageBytes) })
-	if !known {
+	p.add("anonymous", kindArea, "anon", rows, func(r *events.StallSecond) value { return kib(r.AnonBytes) })
+	p.add("page cache", kindArea, "file", rows, func(r *events.StallSecond) value { return kib(cacheOf(r)) })
+	p.add("shmem, tmpfs", kindArea, "shmem", rows, func(r *events.StallSecond) value { return kib(r.ShmemBytes) })
+	p.add("kernel", kindArea, "kernel", rows, func(r *events.StallSecond) value { return kib(r.KernelBytes) })
+
+	rest := "used"
+	if len(p.Series) > 0 {
+		rest = "not in these"
+	}
+
+	p.add(rest, kindArea, "used", rows, func(r *events.StallSecond) value { return kib(restOf(r)) })
+
+	if len(p.Series) == 0 {
 		return panel{}
 	}
 
@@ -204,6 +215,33 @@ func usage(inc *events.Incident, rows []events.StallSecond) panel {
 	p.limits(inc, limit, reach*1.5)
 
 	return p
+}
+
+// cacheOf is the page cache without shared memory.
+func cacheOf(r *events.StallSecond) *uint64 {
+	if r.FileBytes == nil || r.ShmemBytes == nil {
+		return r.FileBytes
+	}
+
+	return new(*r.FileBytes - min(*r.FileBytes, *r.ShmemBytes))
+}
+
+// restOf is the usage that is in no other part. The parts are read a little later than the sum, and
+// may be more than it.
+func restOf(r *events.StallSecond) *uint64 {
+	if r.UsageBytes == nil {
+		return nil
+	}
+
+	rest := *r.UsageBytes
+
+	for _, part := range []*uint64{r.AnonBytes, r.FileBytes, r.KernelBytes} {
+		if part != nil {
+			rest -= min(rest, *part)
+		}
+	}
+
+	return &rest
 }
 
 func kib(bytes *uint64) value {
@@ -277,13 +315,15 @@ const maxLimits = 4
 
 // limits draws the limits up to reach, and names the others below the chart.
 func (p *panel) limits(inc *events.Incident, own, reach float64) {
+	drawn := 0
 	add := func(label, colour string, level float64) {
 		text := phrase.Size(uint64(level) * 1024)
-		if level > reach || len(p.Series) > maxLimits {
+		if level > reach || drawn == maxLimits {
 			p.Beyond = append(p.Beyond, fmt.Sprintf("%s %s (above the chart)", label, text))
 			return
 		}
 
+		drawn++
 		p.Series = append(p.Series, series{Label: label, Kind: kindLimit, Colour: colour, Level: level, Text: text})
 	}
 	if own > 0 {

@@ -4,6 +4,7 @@ package report
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"regexp"
 	"slices"
@@ -161,6 +162,39 @@ func TestAreasAreStacked(t *testing.T) {
 	got := c.draw(&p).Shapes
 	if want := []shape{{"M287 62h217v50h-217Z", "area anon"}, {"M287 42l217-30v50h-217Z", "area file"}}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestMemoryIsStackedByWhatItIs(t *testing.T) {
+	inc := kill("a", 0, "p")
+	inc.Ladder = nil
+	inc.Before = &events.Before{WindowNS: 60e9, Timeline: []events.StallSecond{
+		{BeforeNS: 2e9, UsageBytes: new(400 * mib)}, // its parts were not read
+		{BeforeNS: 1e9, UsageBytes: new(450 * mib), AnonBytes: new(300 * mib), FileBytes: new(100 * mib), ShmemBytes: new(60 * mib),
+			KernelBytes: new(20 * mib)},
+		{BeforeNS: 0, UsageBytes: new(512 * mib), AnonBytes: new(600 * mib), FileBytes: new(mib), ShmemBytes: new(2 * mib)}, // read later
+	}}
+
+	var got []string
+
+	for _, s := range newCharts(inc).Panels[0].Series {
+		var values []string
+
+		for _, y := range s.Y {
+			if y == nil {
+				values = append(values, "-")
+			} else {
+				values = append(values, fmt.Sprint(*y/1024))
+			}
+		}
+
+		got = append(got, strings.TrimSpace(s.Label+" "+strings.Join(values, " ")))
+	}
+
+	want := []string{"anonymous - 300 600", "page cache - 40 0", "shmem, tmpfs - 60 2", "kernel - 20 -", "not in these 400 30 0",
+		"container memory.max"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got series %q, want %q", got, want)
 	}
 }
 

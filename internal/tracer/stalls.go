@@ -46,6 +46,7 @@ type stallHistory struct {
 	critical func(events.CgroupKey) (unit string)
 
 	recorder *flight.Recorder
+	splits   *splits            // of the samples in the recorder
 	kills    []*events.Incident // waiting for their history
 	recent   recentKills
 	readNS   uint64          // when the counts were last read for kills
@@ -93,6 +94,8 @@ func (s *stallHistory) findings(nowNS uint64, quiet bool) []finding {
 	if counts != nil {
 		s.recorder.Counts(*counts)
 	}
+
+	s.splits.moveTo(s.recorder)
 
 	var found []finding
 	for _, inc := range s.kills {
@@ -142,13 +145,21 @@ func (s *stallHistory) forget(nowNS uint64) {
 // sample samples the cgroups in which tasks stalled in the last second, and calls also with
 // the path of each. Other cgroups cost nothing.
 func (s *stallHistory) sample(nowNS uint64, also func(path string)) {
+	s.splits.moveTo(s.recorder)
+
 	for _, key := range s.recorder.Active(nowNS, samplesPerSecond) {
 		path, ok := s.tree.Path(key)
 		if !ok {
 			continue
 		}
 
-		s.recorder.Sample(key, flight.Sample{BootNS: nowNS, Sample: host.SampleCgroup(s.layout, path)})
+		sample := host.SampleCgroup(s.layout, path)
+		s.recorder.Sample(key, flight.Sample{BootNS: nowNS, Sample: sample})
+
+		if sample.LimitBytes != nil { // a limiter to be
+			s.splits.request(splitRequest{key, path, nowNS})
+		}
+
 		also(path)
 	}
 }
@@ -221,6 +232,11 @@ func stallSecond(s flight.Second, page uint64) events.StallSecond {
 		out.UsageBytes, out.LimitBytes = s.Sample.UsageBytes, s.Sample.LimitBytes
 		out.MaxEvents, out.HighEvents = s.Sample.MaxEvents, s.Sample.HighEvents
 		out.PSISomeNS, out.PSIFullNS = nanoseconds(s.Sample.PSISomeUS), nanoseconds(s.Sample.PSIFullUS)
+
+		if split := s.Sample.Split; split != nil {
+			out.AnonBytes, out.FileBytes, out.ShmemBytes = new(split.AnonBytes), new(split.FileBytes), new(split.ShmemBytes)
+			out.KernelBytes = split.KernelBytes
+		}
 	}
 
 	return out

@@ -7,7 +7,7 @@
 // The files follow the data: dispatch.go routes records, scans.go reads paths of cgroups,
 // followup.go keeps open incidents and what they wait for, and each enricher has a file:
 // stalls.go, hoststate.go, limitwrites.go, programs.go, kernelreport.go with completion.go,
-// names.go, runtimereport.go. oomwaits.go makes records of what no hook sees.
+// names.go, runtimereport.go. splits.go reads for the flight recorder. oomwaits.go makes records of what no hook sees.
 package tracer
 
 import (
@@ -168,6 +168,7 @@ func (t *Tracer) assemble(symbols *host.Symbols) error {
 	t.stalls = &stallHistory{
 		enabled: t.opts.Stalls, counts: t.probe, unseen: t.UnseenStalls(), tree: t.tree, layout: t.layout, clock: t.clock,
 		page: uint64(host.PageSize()), envelope: t.envelope, critical: t.CriticalService, recorder: flight.New(0),
+		splits: newSplits(t.layout),
 	}
 	reader := host.Reader{Layout: t.layout, Place: resolve.Placer(t.opts.Names)}
 
@@ -383,6 +384,7 @@ func (t *Tracer) start() {
 	t.scans.start(t.workCtx, &t.work)
 	t.work.Go(func() { t.host.run(t.workCtx) })
 	t.work.Go(func() { t.programs.run(t.workCtx) })
+	t.work.Go(func() { t.stalls.splits.run(t.workCtx) })
 	t.work.Go(func() { t.reports.follow(t.workCtx, t.opts.Warn) })
 	t.work.Go(func() { t.reports.read(t.workCtx) })
 
