@@ -45,7 +45,7 @@ func (f *filter) add(flags *pflag.FlagSet) {
 	flags.Var(newText(&f.podUID, "uid"), "pod-uid", "only incidents of the pod with this UID")
 	flags.Var(&f.unit, "unit", "only incidents of this systemd unit; .service may be omitted")
 	flags.Var(&f.cgroup, "cgroup",
-		"only incidents of this cgroup and its descendants: a path from the root, or without / at the start the end of one")
+		"only incidents of this cgroup and its descendants: a path from the root, or, without a leading /, the end of one")
 	flags.Var(&f.comm, "comm", "only incidents in which a process of this name was killed or waits")
 	flags.IntVar(&f.pid, "pid", 0, "only incidents in which the process with this PID was killed or waits")
 	metavar(flags, "n", "pid")

@@ -19,7 +19,7 @@ func TestReportOfAnOlderRecordingHasTheOOMKillBefore(t *testing.T) {
 
 		got := strings.Join(strings.Fields(out.String()), " ")
 		for _, want := range []string{
-			"it followed the OOM kill of worker[711] 1 min 30 s before", "incident 5f0c2c1e-1", "systemd then stopped the unit", "OOMPolicy=continue",
+			"it followed the OOM kill of worker[711] 1 min 30 s earlier", "incident 5f0c2c1e-1", "systemd then stopped the unit", "OOMPolicy=continue",
 		} {
 			if !strings.Contains(got, want) {
 				t.Errorf("%v: got %q, want %q in it", args, got, want)

@@ -9,7 +9,7 @@ var groups = []struct {
 	id, title string
 	commands  []string
 }{
-	{"now", "What happens now", []string{"trace", "top", "record", "reclaim", "inspect"}},
+	{"now", "What is happening now", []string{"trace", "top", "record", "reclaim", "inspect"}},
 	{"then", "What has happened", []string{"list", "show", "report", "replay"}},
 	{"other", "Other", []string{"completion", "demo", "doctor", "help", "man", "version"}},
 }

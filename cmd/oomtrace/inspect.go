@@ -36,12 +36,12 @@ func newInspect(stdout, stderr io.Writer) *cobra.Command {
   oomtrace inspect 8f14e45fceea       # a prefix of a container ID, or a pod UID
   oomtrace inspect kubelet.service    # a systemd unit
   oomtrace inspect /kubepods/burstable`,
-		Long: `Without an argument, inspect shows the limits of the node with the least room
-below them, its own memory among them; of a running pod, container or cgroup,
-the limit that would be hit first. Then which process the OOM killer would most
-likely choose, and why that one. It reads files, and asks the container runtime
-for names: it needs neither BPF nor, for most values, root. Values that cannot
-be read are listed as unknown.`,
+		Long: `inspect shows the limit that a running pod, container or cgroup would hit first,
+and which process the OOM killer would most likely choose there, and why.
+Without an argument it shows the node: the limits with the least headroom, among
+them the node's own memory. It reads files and asks the container runtime for
+names: it needs no BPF, and root only for some values. Values that cannot be
+read are listed as unknown.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("%q: inspect takes one argument", args[1])

@@ -15,14 +15,14 @@ func newList(stdout, stderr io.Writer) *cobra.Command {
 	var f queryFlags
 	cmd := &cobra.Command{
 		Use:   "list [DIR|FILE|-]",
-		Short: "List incidents of a recording or a kernel log, one a row",
+		Short: "List incidents of a recording or a kernel log, one per row",
 		Example: `  sudo oomtrace list                     # /var/log/oomtrace
   sudo oomtrace list --since 1h -n shop
   sudo dmesg | oomtrace list -`,
 		Long: `list prints one row for each incident: its ID, when, who was killed, where, at
 which limit and why. "oomtrace show ID" prints all that is known of one.
 
-It reads whatever "oomtrace report" reads, /var/log/oomtrace without an argument.
+It reads whatever "oomtrace report" reads; without an argument, /var/log/oomtrace.
 
 ` + timearg.Grammar,
 		Args: func(_ *cobra.Command, args []string) error { return f.source.check("list", args) },
@@ -55,9 +55,9 @@ func newShow(stdout, stderr io.Writer) *cobra.Command {
   oomtrace show 1164701 oom.json -o json | jq .`,
 		Long: `show prints everything about an incident: the evidence of each cause, all advice,
 each process, and what could not be known. ID is what headlines and
-"oomtrace list" print, or any unique start of the full ID.
+"oomtrace list" print, or any unique prefix of the full ID.
 
-It reads whatever "oomtrace report" reads, /var/log/oomtrace without DIR or FILE.`,
+It reads whatever "oomtrace report" reads; without DIR or FILE, /var/log/oomtrace.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 || args[0] == "" {
 				return usagef("show needs the ID of an incident, as oomtrace list prints it")

@@ -148,7 +148,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		Short: "Explain every OOM kill as it happens",
 		Example: `  sudo oomtrace                 # explain every OOM kill on this node, live
   sudo oomtrace demo            # trigger a harmless one, and explain it
-  sudo oomtrace -o json | jq .  # one JSON object a line, for programs`,
+  sudo oomtrace -o json | jq .  # one JSON object per line, for programs`,
 		Long: `oomtrace watches the kernel's OOM killer and explains every kill as it happens:
 whose limit was hit, which allocation triggered it, which process died, and who
 sent the signal. Without a command it runs "oomtrace trace".`,

@@ -21,7 +21,7 @@ func (f *nameFlags) add(flags *pflag.FlagSet) {
 		"socket of the container runtime, such as unix:///run/containerd/containerd.sock; "+
 			"without it, the usual ones are tried")
 	flags.StringVar(&o.HostRoot, "host-root", "/",
-		"directory where the root of the node is mounted, if oomtrace runs in a pod")
+		"directory where the node's root file system is mounted, if oomtrace runs in a pod")
 
 	k := &o.Kubelet
 	flags.StringVar(&k.Endpoint, "kubelet-endpoint", "",

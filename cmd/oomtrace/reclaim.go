@@ -55,12 +55,12 @@ screen of all cgroups, see "oomtrace top".
   THROTTLE   the part of reclaim in which they slept
   RECLAIMED  memory that was reclaimed
   USED       memory in use
-  HEADROOM   what is left below the tightest limit; ^ marks an ancestor's
+  HEADROOM   what is left below the nearest limit; ^ marks an ancestor's
   PSI%       share of the interval in which any of its tasks stalled (cgroup v2)
-  REFAULTS   pages that were needed again after they were reclaimed
+  REFAULTS   reclaimed pages that were needed again
 
-Columns that the kernel has no values for are left out, and so are those for
-which a line has no room; --wide and -o json have them.`,
+Columns for which the kernel has no values, or a line no room, are left out;
+--wide and -o json include the latter.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {

@@ -227,7 +227,7 @@ func known[T any](value *T, format func(T) string) string {
 	return format(*value)
 }
 
-// headroom is what is left below the tightest limit, a dash where there is none.
+// headroom is what is left below the nearest limit, a dash where there is none.
 func headroom(u cgroupUsage) string {
 	switch {
 	case u.headroomBytes == nil && u.usedBytes == nil:

@@ -38,9 +38,11 @@ func newReplay(stdout, stderr io.Writer) *cobra.Command {
   zstd -dc old.jsonl.zst | oomtrace replay -`,
 		Long: `replay prints a recording (made by "oomtrace record" or -o json) in the formats
 of "oomtrace trace", even while it is being written. Damaged lines are skipped
-and counted on stderr. Without an argument it reads /var/log/oomtrace. --since and --until select incidents by their time;
-updates go with their incident. -o json prints lines as they were recorded, an
-incident that matches a filter only since an update with all updates merged.
+and counted on stderr. Without an argument it reads /var/log/oomtrace.
+
+--since and --until select incidents by their time, with all their updates.
+-o json prints lines as they were recorded; an incident that matches a filter
+only once it was updated is printed with all its updates merged.
 
 The load average (-o bcc) is not recorded.
 

@@ -53,11 +53,11 @@ func TestReplayPrintsSelectedLinesAndCountsTheRest(t *testing.T) {
 		},
 		{"-o json --id b-1", joined(lineA, lineUpdateA), damaged + newer, exitOK},
 		{"-o json --id 1", joined(lineA, lineUpdateA), damaged + newer, exitOK},
-		{"-o json --id b", "", `oomtrace: the id "b" is ambiguous: it matches ["b-1" "b-2"]: give more of it` + "\n", exitError},
+		{"-o json --id b", "", `oomtrace: the ID "b" is ambiguous: it matches ["b-1" "b-2"]: use a longer prefix` + "\n", exitError},
 		{"-o json --id b --until 2026-08-20T14:03:30Z", joined(lineA, lineUpdateA), damaged + newer, exitOK},
 		{"-o json --since 2026-08-20T14:03:30Z --until 2026-08-20T14:04:00Z", joined(lineB), damaged + newer, exitOK},
 		{"-o json --until 2020-01-01", "", damaged + newer + "oomtrace: no recorded line matches the selection\n", exitOK},
-		{"-o json --id b-9", "", damaged + newer + "oomtrace: no incident has the id \"b-9\" in the selected time: oomtrace list prints those that there are\n", exitError},
+		{"-o json --id b-9", "", damaged + newer + "oomtrace: no incident in the selected time has the ID \"b-9\": oomtrace list prints the IDs\n", exitError},
 		{"-o bcc --utc --id b-2", "14:04:00 Triggered by PID ? (\"?\"), OOM kill of PID 11 (\"sh\"), ? pages, loadavg: ?\n", damaged + newer, exitOK},
 		{"--utc", `2026-08-20 14:03:00 start  attach mode fentry
 2026-08-20 14:03:07 OOM KILL  java[10]  a  #1

@@ -39,7 +39,7 @@ func (f *reportFlags) add(cmd *cobra.Command) {
 		flags.IntVar(&f.maxIncidents, "max-incidents", report.DefaultIncidents,
 			"how many incidents to show in detail in HTML")
 		metavar(flags, "n", "max-incidents")
-		flags.BoolVar(&f.raw, "raw", false, "add the event of each incident, as JSON, to HTML")
+		flags.BoolVar(&f.raw, "raw", false, "add the JSON of each incident to the HTML")
 	})
 }
 

@@ -46,7 +46,7 @@ func TestUsageOfReport(t *testing.T) {
 		{[]string{"/nowhere/x.json"}, exitError, "no such file"},
 		{[]string{podLimit}, exitOK, "java[4711]"},
 		{[]string{podLimit, "--id", "5f0c2c1e-18"}, exitOK, "java[4711]"},
-		{[]string{podLimit, "--id", "5f0c2c1f"}, exitError, "no incident has the id"},
+		{[]string{podLimit, "--id", "5f0c2c1f"}, exitError, "no incident in the selected time has the ID"},
 		{[]string{podLimit, "--until", "2026-08-20"}, exitOK, "no incidents"},
 		{[]string{podLimit, "--summary"}, exitOK, "WORKLOAD"},
 		{[]string{podLimit, "-o", "json"}, exitOK, `{"v":1,"kind":"incident",`},

@@ -102,7 +102,7 @@ func outcome(inc *events.Incident, a Answers) string {
 
 		return "the chosen process was already exiting, and nothing was killed"
 	case events.OutcomeOOMKillDisabled:
-		return "its OOM killer is disabled, so nothing was killed and " + waited(inc.Wait)
+		return "the OOM killer of this cgroup is disabled, so nothing was killed and " + waited(inc.Wait)
 	case events.OutcomeSuspending:
 		return "the OOM killer was turned off for suspend or hibernation, and nothing was killed"
 	case events.OutcomeSkipped:
@@ -201,7 +201,7 @@ func limited(inc *events.Incident) string {
 	case l == nil && inc.Scope == events.ScopeMemcg:
 		return "a cgroup reached its limit (which one is unknown)"
 	case l == nil:
-		return "the limiter is unknown"
+		return "the limit that was hit is unknown"
 	}
 
 	text := phrase.LimitOwner(l) + " reached its " + limitName(l)
@@ -269,7 +269,7 @@ func triggered(inc *events.Incident) string {
 	a := inc.Allocation
 	switch {
 	case a != nil && a.Class == "limit_lowered":
-		return text + " lowered the limit below the usage"
+		return text + " lowered the limit below current usage"
 	case a != nil && a.Class != "" && a.Class != "other":
 		return text + " requested more memory (" + phrase.Class(a.Class) + ")"
 	}

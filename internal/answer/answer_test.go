@@ -23,7 +23,7 @@ func TestSummary(t *testing.T) {
 			inc.Victims[0].Process = events.Process{PID: 9, Comm: "sh",
 				Cgroup: &events.Cgroup{CgroupKey: events.CgroupKey{ID: 8}}, Workload: &side}
 		}},
-		{"Container app of pod shop/cart-0 reached its limit of 512.0 MiB; java[4711] lowered the limit below the usage; the kernel killed java[4711] and 2 more as one group.", func(inc *events.Incident) {
+		{"Container app of pod shop/cart-0 reached its limit of 512.0 MiB; java[4711] lowered the limit below current usage; the kernel killed java[4711] and 2 more as one group.", func(inc *events.Incident) {
 			inc.Allocation = &events.Allocation{Class: "limit_lowered"}
 			inc.Killer.Path = "group"
 			inc.Victims = append(inc.Victims, inc.Victims[0], inc.Victims[0])
@@ -39,10 +39,10 @@ func TestSummary(t *testing.T) {
 			inc.Limiter.Level, inc.Limiter.Workload, inc.Limiter.Cgroup = events.LevelService, service, nil
 			inc.Outcome, inc.Victims = events.OutcomeWaiting, nil
 		}},
-		{"Container app of pod shop/cart-0 reached its limit of 512.0 MiB; java[4711] requested more memory; its OOM killer is disabled, so nothing was killed and 1 task waits for memory.", func(inc *events.Incident) {
+		{"Container app of pod shop/cart-0 reached its limit of 512.0 MiB; java[4711] requested more memory; the OOM killer of this cgroup is disabled, so nothing was killed and 1 task waits for memory.", func(inc *events.Incident) {
 			inc.Outcome, inc.Victims, inc.Wait = events.OutcomeOOMKillDisabled, nil, &events.OOMWait{Tasks: []events.Process{*inc.Trigger}}
 		}},
-		{"Container app of pod shop/cart-0 reached its limit of 512.0 MiB; java[4711] requested more memory; its OOM killer is disabled, so nothing was killed and 3 tasks waited 1.5 s for memory, until the limit was raised.", func(inc *events.Incident) {
+		{"Container app of pod shop/cart-0 reached its limit of 512.0 MiB; java[4711] requested more memory; the OOM killer of this cgroup is disabled, so nothing was killed and 3 tasks waited 1.5 s for memory, until the limit was raised.", func(inc *events.Incident) {
 			inc.Outcome, inc.Victims = events.OutcomeOOMKillDisabled, nil
 			inc.Wait = &events.OOMWait{
 				Tasks: []events.Process{*inc.Trigger}, TasksLeftOut: 2, EndedAfterNS: new(uint64(15e8)), End: events.WaitEndLimitRaised,
@@ -95,7 +95,7 @@ func TestSummary(t *testing.T) {
 			inc.Scope, inc.Limiter.Workload = events.ScopeSysrq, nil
 			inc.Trigger = &events.Process{PID: 52, Comm: "kworker/0:2", IsKernel: true}
 		}},
-		{"The container runtime, by runc[7], killed java[4711] (probe); no limit was hit.", func(inc *events.Incident) {
+		{"The container runtime (runc[7]) killed java[4711] (probe); no limit was hit.", func(inc *events.Incident) {
 			inc.Scope, inc.Trigger = events.ScopeUser, nil
 			inc.Killer = &events.Killer{Kind: "user", Path: "runtime", PID: 7, Comm: "runc", Reason: "probe"}
 		}},
@@ -106,7 +106,7 @@ func TestSummary(t *testing.T) {
 			inc.Scope, inc.Trigger = events.ScopeUser, nil
 			inc.Killer = &events.Killer{Kind: "user", Path: "systemd-oomd"}
 		}},
-		{"The limiter is unknown; an unknown sender killed an unknown process.", func(inc *events.Incident) {
+		{"The limit that was hit is unknown; an unknown sender killed an unknown process.", func(inc *events.Incident) {
 			*inc = events.Incident{Outcome: events.OutcomeKilled}
 		}},
 	} {

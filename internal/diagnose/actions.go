@@ -58,10 +58,10 @@ func limitLowered(f *facts) *finding {
 		}
 
 		hit := &finding{
-			confidence: certain, brief: "the limit was lowered below the usage " + ago + " before",
-			text: fmt.Sprintf("%s lowered %s to %s %s before, %s.", process(&c.Writer), f.limit(), phrase.Size(c.NewBytes), ago, below),
+			confidence: certain, brief: "the limit was lowered below current usage " + ago + " earlier",
+			text: fmt.Sprintf("%s lowered %s to %s %s earlier, %s.", process(&c.Writer), f.limit(), phrase.Size(c.NewBytes), ago, below),
 		}
-		hit.add("writer of the limit", process(&c.Writer)+", "+ago+" before", f.source(fromKernel))
+		hit.add("writer of the limit", process(&c.Writer)+", "+ago+" earlier", f.source(fromKernel))
 		hit.add("used at the write, and the limit that was written",
 			phrase.Size(c.UsageBytes)+", "+phrase.Size(c.NewBytes), f.source(fromCounters))
 
@@ -73,7 +73,7 @@ func limitLowered(f *facts) *finding {
 		return nil
 	}
 	l, by := f.limiter, "An unknown process"
-	hit := &finding{confidence: confidence, evidence: evidence, brief: "the limit was lowered below the usage"}
+	hit := &finding{confidence: confidence, evidence: evidence, brief: "the limit was lowered below current usage"}
 
 	if l.LimitBytes != nil && value(l.UsageBytes) > *l.LimitBytes {
 		hit.brief += " of " + phrase.Size(*l.UsageBytes)

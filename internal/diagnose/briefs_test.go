@@ -99,7 +99,7 @@ func TestBriefsByEvidence(t *testing.T) {
 		rule, want string
 		inc        *incident
 	}{
-		{"own_limit", "what filled the limit is not known", with(plainKill(), func(i *incident) {
+		{"own_limit", "its own usage filled the limit", with(plainKill(), func(i *incident) {
 			i.Memory, i.Victims[0].AnonRSSBytes = nil, nil
 		})()},
 		{"own_limit", "page cache is 59 % of the limit", filled(func(m *events.Memory) { m.FileBytes = new(300 * mib) })()},
@@ -134,15 +134,15 @@ func TestBriefsByEvidence(t *testing.T) {
 		})},
 		{"earlyoom_kill", "a threshold of nohang was exceeded", user("nohang", "", nothing)},
 		{"evicted", "evicted for pids, not for memory", user("runtime", "eviction", func(i *incident) { i.Killer.Resource = "pids" })},
-		{"evicted", "evicted for memory of the node", user("runtime", "eviction", func(i *incident) { i.Killer.Resource = "memory" })},
-		{"evicted", "evicted at 90.0 MiB available on the node", user("runtime", "eviction", func(i *incident) {
+		{"evicted", "evicted because the node was short of memory", user("runtime", "eviction", func(i *incident) { i.Killer.Resource = "memory" })},
+		{"evicted", "evicted with 90.0 MiB available on the node", user("runtime", "eviction", func(i *incident) {
 			i.Killer.Resource, i.Eviction = "memory", &events.Eviction{AvailableBytes: new(90 * mib)}
 		})},
 		{"killed_by_bpf", "a BPF program sent SIGKILL", user("bpf", "", nothing)},
 		{"killed_by_own_request", "SIGKILL was set as the signal of a file (F_SETSIG)", user("sigio", "", nothing)},
 		{"killed_by_human", "a logged-in user sent SIGKILL", user("human", "", nothing)},
 		{"runtime_stop", "the workload was stopped by runc[900]", user("runtime", "", nothing)},
-		{"runtime_stop", "the pod was deleted, with SIGTERM 30.0 s before", user("runtime", "delete", func(i *incident) {
+		{"runtime_stop", "the pod was deleted, SIGTERM 30.0 s earlier", user("runtime", "delete", func(i *incident) {
 			i.Killer.TermBeforeNS = new(uint64(30e9))
 		})},
 		{"followed_oom", "the unit was stopped after the OOM kill of hog[1]", user("systemd", "unit_stop", func(i *incident) {

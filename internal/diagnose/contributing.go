@@ -132,7 +132,7 @@ var contributingRules = []rule{
 	},
 	{
 		id: "oom_origin",
-		means: "The victim was in swapoff or unmerged KSM pages. The kernel kills such a process before all " +
+		means: "The victim was running swapoff or unmerging KSM pages. The kernel kills such a process before all " +
 			"others, since it is what needs memory.",
 		needs:     "the kernel's record of the choice shows it",
 		reference: "include/linux/oom.h, set_current_oom_origin; swapoff(8); Documentation/admin-guide/mm/ksm.rst, run",
@@ -389,10 +389,10 @@ func afterAnother(f *facts) *finding {
 			text: fmt.Sprintf("%s had been killed for the same limit %s earlier. Its memory "+
 				"was not freed yet, so the kernel killed another process.",
 				k.Victim, phrase.Duration(uint64(gap))),
-			brief:      fmt.Sprintf("%s, killed %s before, still held its memory", clip(k.Victim), phrase.Duration(uint64(gap))),
+			brief:      fmt.Sprintf("%s, killed %s earlier, still held its memory", clip(k.Victim), phrase.Duration(uint64(gap))),
 			confidence: likely,
 			evidence: []events.Evidence{item("earlier kill for the same limit",
-				fmt.Sprintf("%s, %s before, incident %s",
+				fmt.Sprintf("%s, %s earlier, incident %s",
 					k.Victim, phrase.Duration(uint64(gap)), phrase.ClipName(k.ID)), "earlier incidents")},
 		}
 	}
@@ -421,7 +421,7 @@ func lostRace(f *facts) *finding {
 		text: fmt.Sprintf("Eviction came too late: memory.available had been below the %s "+
 			"eviction threshold for %s, and the kubelet had not freed any memory yet.",
 			which, phrase.Duration(*since)),
-		brief:      fmt.Sprintf("the %s eviction threshold was crossed %s before", which, phrase.Duration(*since)),
+		brief:      fmt.Sprintf("the %s eviction threshold was crossed %s earlier", which, phrase.Duration(*since)),
 		confidence: confidence,
 		evidence:   []events.Evidence{item("below the "+which+" threshold for", phrase.Duration(*since), source)},
 	}

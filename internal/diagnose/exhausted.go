@@ -35,7 +35,7 @@ func nodeExhausted(f *facts) *finding {
 	if f.ofOtherZone(s) != nil || f.cmaExplains(s) || !proven && (f.muchFree(s) || fragmentation(f) != nil) {
 		return nil
 	}
-	hit := &finding{confidence: likely, text: "The node ran out of memory", brief: "what used the node's memory is not known"}
+	hit := &finding{confidence: likely, text: "The node ran out of memory", brief: "the node's memory was used up"}
 
 	switch {
 	case f.unsure && !proven:
@@ -49,7 +49,7 @@ func nodeExhausted(f *facts) *finding {
 	}
 
 	if size := f.victimSize(); size > 0 {
-		hit.brief = "the victim used " + phrase.ShareOf(size, value(f.state.TotalBytes), f.whole())
+		hit.brief += ", " + phrase.ShareOf(size, value(f.state.TotalBytes), "it") + " by the victim"
 	}
 
 	f.holderOfNode(hit)

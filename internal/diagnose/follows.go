@@ -66,9 +66,9 @@ func followedOOM(f *facts) *finding {
 		kill = "the OOM kill of " + victim
 	}
 
-	when := "before"
+	when := "earlier"
 	if after.AfterNS != nil {
-		when = phrase.Duration(*after.AfterNS) + " before"
+		when = phrase.Duration(*after.AfterNS) + " earlier"
 	}
 
 	hit := &finding{confidence: likely}

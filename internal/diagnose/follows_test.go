@@ -53,7 +53,7 @@ func TestStopOfAUnitFollowsTheOOMKillInIt(t *testing.T) {
 		t.Errorf("got causes %v, want %v", got, want)
 	}
 
-	for _, want := range []string{"worker[711]", "1 min 30 s before", "stop timeout"} {
+	for _, want := range []string{"worker[711]", "1 min 30 s earlier", "stop timeout"} {
 		if !strings.Contains(causes[0].Text, want) {
 			t.Errorf("got %q, want %q in it", causes[0].Text, want)
 		}

@@ -31,7 +31,7 @@ var (
 // memoryKillerRules are about killers in user space that act before the kernel has to.
 var memoryKillerRules = []rule{
 	userKill("evicted",
-		"The kubelet evicted the pod to relieve the node: of memory pressure, or of that of another resource. The "+
+		"The kubelet evicted the pod because the node was short of memory or of another resource. The "+
 			"container's own limit was not involved.",
 		"a kill from user space with reason eviction; it is for memory where the kubelet's log names memory, or "+
 			"memory.available was at or below its hard threshold",
@@ -60,8 +60,8 @@ var memoryKillerRules = []rule{
 		},
 	),
 	userKill("oomd_kill",
-		"A user-space OOM daemon (systemd-oomd, oomd) killed a cgroup because of its memory "+
-			"pressure, of swap usage or by a rule, before the kernel had to.",
+		"A user-space OOM daemon (systemd-oomd, oomd) killed a cgroup for its memory "+
+			"pressure, for swap usage or by a rule, before the kernel had to.",
 		"a kill from user space, sent by systemd-oomd or oomd",
 		"systemd-oomd.service(8), oomd.conf(5)",
 		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
@@ -144,7 +144,7 @@ func evictedText(f *facts) string {
 	case evictedForOther:
 		return "The kubelet evicted the pod to reclaim " + phrase.ClipName(f.killer.Resource) + ", not memory; no limit of the pod was hit."
 	case evictedForUnknown:
-		return "The kubelet evicted the pod; which resource the node was short of is not known. No limit of the pod was hit."
+		return "The kubelet evicted the pod; the resource that the node was short of is unknown. No limit of the pod was hit."
 	}
 
 	e := f.eviction
@@ -168,17 +168,17 @@ func evictedBrief(f *facts) string {
 	case evictedForOther:
 		return "evicted for " + clip(f.killer.Resource) + ", not for memory"
 	case evictedForUnknown:
-		return "evicted for a resource that is not known"
+		return "evicted for an unknown resource"
 	}
 
 	switch {
 	case e.AvailableBytes == nil:
-		return "evicted for memory of the node"
+		return "evicted because the node was short of memory"
 	case e.HardBytes == nil:
-		return "evicted at " + phrase.Size(*e.AvailableBytes) + " available on the node"
+		return "evicted with " + phrase.Size(*e.AvailableBytes) + " available on the node"
 	}
 
-	return "evicted at " + phrase.Size(*e.AvailableBytes) + " available, the threshold is " + phrase.Size(*e.HardBytes)
+	return "evicted with " + phrase.Size(*e.AvailableBytes) + " available (threshold " + phrase.Size(*e.HardBytes) + ")"
 }
 
 // oomdOnPressure reports whether the daemon's log has pressure as the reason. A live trace does

@@ -59,7 +59,7 @@ func TestReasonOfAKillerInUserSpace(t *testing.T) {
 		{
 			name: "evicted, with memory left", path: "runtime", reason: "eviction",
 			eviction: &events.Eviction{AvailableBytes: new(900 * mib), HardBytes: new(100 * mib)},
-			want:     []string{"which resource the node was short of is not known", "status message"}, not: []string{"p95", "memory.available"},
+			want:     []string{"the resource that the node was short of is unknown", "status message"}, not: []string{"p95", "memory.available"},
 		},
 		{
 			name: "evicted for a disk", path: "runtime", reason: "eviction", resource: "ephemeral-storage",

@@ -64,8 +64,8 @@ func (f *facts) hostUsage(total uint64) *finding {
 
 	hit.text = fmt.Sprintf("Memory outside pods filled the node: %s, while all pods together used %s",
 		phrase.PartOf(outside, total, "it"), phrase.Size(*pods.UsageBytes))
-	hit.brief = phrase.ShareOf(outside, total, f.whole()) + " was used outside of pods"
-	hit.add("used outside of pods", phrase.Part(outside, total),
+	hit.brief = phrase.ShareOf(outside, total, f.whole()) + " was used outside pods"
+	hit.add("used outside pods", phrase.Part(outside, total),
 		f.nodeSource("/proc/meminfo and memory.current of kubepods"))
 	hit.add("used by all pods", phrase.Part(*pods.UsageBytes, total), f.nodeSource("memory.current of kubepods"))
 
@@ -92,7 +92,7 @@ func (f *facts) blame(hit *finding, hog *events.Process, size, total uint64) str
 
 	if c := f.hostCgroup(); c != nil {
 		name(phrase.Cgroup(c.Level, c.Workload, &c.Cgroup), *c.UsageBytes)
-		hit.add("largest cgroup outside of pods",
+		hit.add("largest cgroup outside pods",
 			phrase.Cgroup(c.Level, c.Workload, &c.Cgroup)+" "+phrase.Part(*c.UsageBytes, total), f.nodeSource("memory.current"))
 	}
 
@@ -140,7 +140,7 @@ func (f *facts) hostHog() (*events.Process, uint64) {
 	return hog, most
 }
 
-// onHost reports whether a process is known to run outside of pods and containers.
+// onHost reports whether a process is known to run outside pods and containers.
 func onHost(p *events.Process) bool {
 	if p.Cgroup == nil || p.Cgroup.Path == "" || inContainer(p) || p.Workload.Nested() {
 		return false
@@ -149,7 +149,7 @@ func onHost(p *events.Process) bool {
 	return !strings.Contains(p.Cgroup.Path, "kubepods") && !containerIDs.MatchString(p.Cgroup.Path)
 }
 
-// hostCgroup is the largest cgroup outside of pods, or one below it that has at least half
+// hostCgroup is the largest cgroup outside pods, or one below it that has at least half
 // of its memory.
 func (f *facts) hostCgroup() *events.Share {
 	list := f.node.Cgroups

@@ -15,13 +15,13 @@ const (
 	// fullShare of swap in use counts as all of it: slots are allocated in batches for
 	// each CPU (mm/swap_slots.c, or clusters).
 	fullShare = 0.95
-	// outsideShare of the node outside of pods is more than most hosts reserve.
+	// outsideShare of the node outside pods is more than most hosts reserve.
 	outsideShare, outsideMajor = 0.30, 0.50
 	// podsShare of the node in pods shows that they filled it, not the host.
 	podsShare, podsMajor = 0.50, 0.70
 	// hogShare of the node in one process is enough, whatever is known of the rest.
 	hogShare = 0.25
-	// blameShare of the memory outside of pods is worth naming.
+	// blameShare of the memory outside pods is worth naming.
 	blameShare = 0.25
 	// topShare of a limit makes one of the cgroups that share it worth naming.
 	topShare = 0.40
@@ -71,8 +71,8 @@ var placementRules = []rule{
 	},
 	{
 		id: "node_overcommitted",
-		means: "All pods together used so much that the node ran out of memory, or all that is allocatable to pods: " +
-			"their limits did not keep them from it.",
+		means: "All pods together used up the memory of the node, or all that is allocatable to pods: their limits " +
+			"did not prevent it.",
 		needs: fmt.Sprintf("the limit of kubepods was hit; or scope global, and kubepods uses "+
 			"at least %s of the node",
 			phrase.Percent(podsShare)),
@@ -183,7 +183,7 @@ func protected(f *facts) *finding {
 	}
 
 	hit := &finding{
-		text: fmt.Sprintf("memory.min protects %s from reclaim, so only the rest could give way.",
+		text: fmt.Sprintf("memory.min protects %s from reclaim, so only the rest could be reclaimed.",
 			phrase.PartOf(*min, whole, f.limit())),
 		brief:      "memory.min protects " + phrase.ShareOf(*min, whole, f.whole()) + " from reclaim",
 		confidence: certain, weight: share(*min, whole), minor: share(*min, whole) < majorShare,

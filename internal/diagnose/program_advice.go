@@ -155,7 +155,7 @@ func jvmAdvice(f *facts) string {
 			"or raise the limit.", given, f.partOfLimit(heapPart))
 	}
 
-	return fmt.Sprintf("JVM: %s, so much of the rest is outside of the heap. Bound -XX:MaxDirectMemorySize and "+
+	return fmt.Sprintf("JVM: %s, so much of the rest is outside the heap. Bound -XX:MaxDirectMemorySize and "+
 		"-XX:MaxMetaspaceSize, and check the split with Native Memory Tracking (jcmd VM.native_memory).", given)
 }
 
@@ -224,7 +224,7 @@ func dotnetAdvice(f *facts) string {
 			"the limit.", given, f.partOfLimit(heapPart))
 	}
 
-	return fmt.Sprintf(".NET: %s, so much of the rest is outside of the heap: native memory, thread stacks. dotnet-counters has the "+
+	return fmt.Sprintf(".NET: %s, so much of the rest is outside the heap: native memory, thread stacks. dotnet-counters has the "+
 		"size of the heap beside the working set.", given)
 }
 

@@ -31,7 +31,7 @@ func TestAdviceNamesTheSettings(t *testing.T) {
 		"a larger heap": {ran(events.ProgramJVM, sized("-Xmx", gib)),
 			"JVM: -Xmx is 1.0 GiB (command line), more than the limit of 512.0 MiB. Leave 25 %"},
 		"a small heap": {ran(events.ProgramJVM, sized("-Xmx", 128*mib)),
-			"JVM: -Xmx is 128.0 MiB of a limit of 512.0 MiB (command line), so much of the rest is outside of the heap."},
+			"JVM: -Xmx is 128.0 MiB of a limit of 512.0 MiB (command line), so much of the rest is outside the heap."},
 		"a share": {ran(events.ProgramJVM, word("-XX:MaxRAMPercentage", "90.0", "command line")),
 			"JVM: -XX:MaxRAMPercentage of 90 is 460.8 MiB of a limit of 512.0 MiB (command line). Leave 25 %"},
 		"no heap": {ran(events.ProgramJVM),

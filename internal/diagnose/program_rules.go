@@ -20,7 +20,7 @@ const (
 	runtimeShare = 0.80
 	// heapShare of the limit is more than a heap can have beside what is not in it.
 	heapShare = 0.85
-	// uncountedShare of the limit outside of the heap is worth naming.
+	// uncountedShare of the limit outside the heap is worth naming.
 	uncountedShare = 0.10
 	// ownShare of the limit in one process makes it the one that filled it.
 	ownShare = 0.50
@@ -105,11 +105,11 @@ var programPlacementRules = []rule{
 		instead:   []string{"own_limit", "ancestor_limit", "many_processes"},
 		match:     containerStart,
 		advice: append([]advice{
-			{layer: kubernetes, text: "Raise the memory limit, and check its unit: starting a container takes some 10 to 30 MiB " +
-				"before its program runs, which needs its own memory then.", when: ofAPod},
+			{layer: kubernetes, text: "Raise the memory limit, and check its unit: starting a container takes some 10 to 30 MiB, " +
+				"and its program needs memory on top.", when: ofAPod},
 			{
 				layer: cgroupLayer, text: "Raise the memory limit, and check its unit: starting a container takes some 10 to " +
-					"30 MiB before its program runs, which needs its own memory then.", when: noPod,
+					"30 MiB, and its program needs memory on top.", when: noPod,
 			},
 		}, raiseAdvice...),
 	},
@@ -135,9 +135,9 @@ var programPlacementRules = []rule{
 	},
 	{
 		id:    "heap_limit",
-		means: "The program may use as much for its heap, or for its buffers, as its cgroup may use in all.",
-		needs: fmt.Sprintf("scope memcg; the victim's anonymous memory is at least %s of the limit, and a setting of it that was "+
-			"read allows at least %s. Certain if that is all of it, and was read of the victim",
+		means: "The program's heap, or its buffers, may grow to the whole limit of its cgroup.",
+		needs: fmt.Sprintf("scope memcg; the victim's anonymous memory is at least %s of the limit, and a setting of the "+
+			"program allows at least %s. Certain if the setting allows the whole limit, and was read from the victim",
 			phrase.Percent(ownShare), phrase.Percent(heapShare)),
 		reference: "java(1), -Xmx; Go package runtime, GOMEMLIMIT; node(1), --max-old-space-size",
 		match:     heapTooLarge,
@@ -405,7 +405,7 @@ func runtimeUncounted(f *facts) *finding {
 	default:
 		hit.text = fmt.Sprintf("%s had %s in anonymous memory, more than a heap is usually given. Part of it may be memory that "+
 			"its runtime does not count towards the heap.", process(&f.victim.Process), phrase.PartOf(anon, whole, f.limit()))
-		hit.brief = "part of its " + phrase.Size(anon) + " is outside of the heap"
+		hit.brief = "part of its " + phrase.Size(anon) + " is outside the heap"
 		hit.add("heap limit", usual, "the runtime's documentation")
 	}
 

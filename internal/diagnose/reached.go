@@ -152,5 +152,5 @@ func (f *facts) filledBy() string {
 		return of("the victim's anonymous memory", *v.AnonRSSBytes, value(f.limiter.LimitBytes), f.whole())
 	}
 
-	return "what filled the limit is not known"
+	return "its own usage filled the limit"
 }

@@ -359,7 +359,7 @@ var resourceRules = []rule{
 	filler{
 		id: "gpu_memory",
 		means: "Buffers of GPU drivers filled the node's memory. They are not part of any process's RSS, and " +
-			"reclaim only gets what a driver keeps for later.",
+			"reclaim frees only what a driver caches.",
 		what: "memory of GPU drivers", part: func(c *charge) *uint64 { return c.gpu },
 		least: notableNodeShare, leastNode: notableNodeShare, major: majorNodeShare,
 		needs:     "the node ran out, and the kernel counts it, as 7.x does",

@@ -37,7 +37,7 @@ var holderRules = []rule{
 			{layer: kernel, text: "Look for what allocates pages without a counter: a balloon (virtio_balloon, hv_balloon, " +
 				"vmw_balloon) and the settings of its host, GPU and network drivers (nvidia-smi, ethtool -g), out-of-tree modules."},
 			{layer: kernel, text: "Boot with sysctl.vm.mem_profiling=1 where the kernel has CONFIG_MEM_ALLOC_PROFILING: " +
-				"/proc/allocinfo and the next report then name the places. page_owner=on does so on others."},
+				"/proc/allocinfo and the next report then name the allocation sites. On other kernels, page_owner=on does."},
 		},
 	}.rule(),
 	filler{

@@ -89,7 +89,7 @@ var nodeResourceRules = []rule{
 	{
 		id: "working_set_guard",
 		means: "The kernel killed to keep the working set of the last min_ttl_ms in memory, a setting of " +
-			"MGLRU: all that could be reclaimed was in use so recently. Memory and swap may be free.",
+			"MGLRU: all reclaimable memory had been used within that time. Memory and swap may be free.",
 		needs:     "scope global, and kswapd is the trigger",
 		reference: "Documentation/admin-guide/mm/multigen_lru.rst, thrashing prevention",
 		match:     workingSetGuard,

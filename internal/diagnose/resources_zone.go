@@ -13,8 +13,8 @@ import (
 // lowZone is about memory that is free where the allocation may not have it.
 var lowZone = rule{
 	id: "low_zone",
-	means: "The zones that the allocation may use were used up, while memory was free in a higher zone, for which its " +
-		"flags do not ask: HighMem and Movable are for pages of processes and for page cache. The node's memory was not used up.",
+	means: "The zones that the allocation may use were used up, while memory was free in a higher zone, which its " +
+		"flags do not allow: HighMem and Movable are for pages of processes and for page cache. The node's memory was not used up.",
 	needs: fmt.Sprintf("no cgroup as limiter; by its gfp flags the allocation may not use a zone of which at least %s was "+
 		"free, and all that it may use were at or below their low watermarks. Certain if the zones were read at the kill",
 		phrase.Percent(elsewhereShare)),
@@ -36,7 +36,7 @@ var lowZone = rule{
 			confidence: certain, weight: 1,
 			text: fmt.Sprintf("Zone %s ran out of memory (%s free), while %s had %s free: this allocation (%s) may not use it.",
 				phrase.ClipName(zone.Zone), phrase.Size(s.usableFree(zone)), name, phrase.Size(*other.FreeBytes), f.request(s)),
-			brief: phrase.Size(*other.FreeBytes) + " free in " + clip(name) + " is not for this allocation",
+			brief: phrase.Size(*other.FreeBytes) + " free in " + clip(name) + " could not be used",
 		}
 
 		if f.state.AfterNS != nil {
@@ -75,7 +75,7 @@ var movableOnly = rule{
 	advice: []advice{
 		{layer: kernel, text: "Allow one NUMA node with kernel memory beside the movable ones (cpuset.mems, numactl): page " +
 			"tables and other kernel memory have to be somewhere."},
-		{layer: kernel, text: "Put a part of the hot-plugged memory online as kernel memory (online_kernel, or " +
+		{layer: kernel, text: "Bring part of the hot-plugged memory online as kernel memory (online_kernel, or " +
 			"memory_hotplug.online_policy=auto-movable)."},
 	},
 }
@@ -89,7 +89,7 @@ func (f *facts) onlyMovable(s *supply) *finding {
 	nodes := phrase.NUMANodes(f.limiter.Nodes)
 	hit := &finding{confidence: likely, weight: 1}
 	hit.text = fmt.Sprintf("All memory of %s is movable", nodes)
-	hit.brief = fmt.Sprintf("all memory of %s is movable, the allocation is not", clip(nodes))
+	hit.brief = fmt.Sprintf("all memory of %s is movable, but the allocation is not", clip(nodes))
 
 	if len(s.barred) > 0 {
 		hit.confidence = certain
@@ -113,8 +113,8 @@ func (f *facts) onlyMovable(s *supply) *finding {
 // cmaFree is about free memory that is set aside for contiguous allocations of drivers.
 var cmaFree = rule{
 	id: "cma_free",
-	means: "What was free is of CMA areas, which drivers take contiguous memory from: meanwhile only movable pages may use " +
-		"it, and this allocation is not movable.",
+	means: "The free memory is in CMA areas, which are reserved for contiguous allocations of drivers: until a driver " +
+		"takes it, only movable pages may use it, and this allocation is not movable.",
 	needs: fmt.Sprintf("no cgroup as limiter; the allocation is not movable by its gfp flags; the zones that it may use are "+
 		"above their low watermarks, but not without free_cma. If that is less than %s of those zones, it is a contributing "+
 		"factor: the rest of their memory was used up", phrase.Percent(notUsedUp)),
@@ -145,7 +145,7 @@ var cmaFree = rule{
 			confidence: certain, weight: weight, minor: weight < notUsedUp,
 			text: fmt.Sprintf("%s was free, but %s in CMA areas: this allocation (%s) is not movable, and may not use them.",
 				phrase.Size(free), in, f.request(s)),
-			brief: phrase.Size(cma) + " free in CMA areas is not for this allocation",
+			brief: phrase.Size(cma) + " free in CMA areas could not be used",
 		}
 
 		if f.state.AfterNS != nil {

@@ -75,8 +75,8 @@ func TestTextsClaimOnlyWhatIsKnown(t *testing.T) {
 			"use them.", cma(2*gib, 2*gib-mib)},
 		{"cma_free", "531.0 MiB was free, but 500.0 MiB of it in CMA areas: this allocation (GFP_KERNEL) is not movable, and may not " +
 			"use them.", cma(516*mib, 500*mib)},
-		{"limit_lowered", "runc[50] lowered the container's limit to 512.0 MiB 3.0 s before, just below its usage.", lowered(512*mib + 1)},
-		{"limit_lowered", "runc[50] lowered the container's limit to 512.0 MiB 3.0 s before, below its usage of 600.0 MiB.", lowered(600 * mib)},
+		{"limit_lowered", "runc[50] lowered the container's limit to 512.0 MiB 3.0 s earlier, just below its usage.", lowered(512*mib + 1)},
+		{"limit_lowered", "runc[50] lowered the container's limit to 512.0 MiB 3.0 s earlier, below its usage of 600.0 MiB.", lowered(600 * mib)},
 		{"stalled_before", "Tasks stalled in reclaim for 100 ms before the kill; none of the reclaim in the last 2 s freed anything.",
 			with(plainKill(), func(i *incident) {
 				i.Before = stalls(events.StallMemcgReclaim, 40, 1, 1e8)
@@ -93,11 +93,11 @@ func TestTextsClaimOnlyWhatIsKnown(t *testing.T) {
 		})()},
 		{"ancestor_limit", "The pod's limit was hit, not the container's own. Container app had used 300.0 MiB of its 500.0 MiB (60 %), " +
 			"and was the largest user.", podKill()},
-		{"followed_oom", "This kill is a consequence of the OOM kill of hog[1] in the same unit 1 min 30 s before: systemd then stopped the rest of " +
+		{"followed_oom", "This kill is a consequence of the OOM kill of hog[1] in the same unit 1 min 30 s earlier: systemd then stopped the rest of " +
 			"the unit.", with(userKillOf("systemd", ""), func(i *incident) {
 			i.Follows = &events.Follows{Kind: events.AfterUnitStop, AfterNS: new(uint64(90e9)), Victim: "hog[1]"}
 		})()},
-		{"followed_oom", "This kill is a consequence of an OOM kill in the same container before: PID 1 exited then, with which the rest of its " +
+		{"followed_oom", "This kill is a consequence of an OOM kill in the same container earlier: PID 1 exited then, with which the rest of its " +
 			"PID namespace ends.", with(userKillOf("pidns", ""), func(i *incident) { i.Follows = &events.Follows{Kind: events.AfterPIDNS} })()},
 		{"unkillable_survivors", "big[30], with oom_score_adj -1000, held 4.0 GiB (25 % of the node's memory) and could not be killed.",
 			exempt(candidate(30, "big", 4*gib, -1000))},

@@ -14,7 +14,7 @@ import (
 // userKillRules are about SIGKILLs that neither the OOM killer nor one in user space sent.
 var userKillRules = []rule{
 	userKill("killed_by_bpf",
-		"A BPF program sent the signal, as those of security tools do that enforce a policy (Tetragon).",
+		"A BPF program sent the signal, as those of security tools (Tetragon) do to enforce a policy.",
 		"a kill with path bpf",
 		"bpf-helpers(7) bpf_send_signal",
 		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
@@ -29,23 +29,23 @@ var userKillRules = []rule{
 			"`bpftool prog` lists the BPF programs with the processes that hold them."},
 	),
 	userKill("killed_by_own_request",
-		"The process died of a signal that it had requested itself, or that was requested for it: of a timer or a file.",
+		"The process died of a signal that it had requested from a timer or a file, or that was requested for it.",
 		"a kill with path timer or sigio",
 		"timer_create(2) SIGEV_SIGNAL, fcntl(2) F_SETSIG",
 		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
 			if k.Path == events.PathSIGIO {
-				return "A file was ready for which fcntl F_SETSIG had set SIGKILL as its signal.",
+				return "A file became ready whose signal had been set to SIGKILL (fcntl F_SETSIG).",
 					"SIGKILL was set as the signal of a file (F_SETSIG)", true
 			}
 
-			return "A POSIX timer of the process itself expired, whose signal is SIGKILL.",
+			return "A POSIX timer of the process itself expired, and its signal is SIGKILL.",
 				"SIGKILL was set as the signal of a timer", k.Path == events.PathTimer
 		},
 		advice{layer: application, text: "Find where the process sets the timer or the signal: a watchdog " +
 			"of its own may use them to end it when it stops responding."},
 	),
 	userKill("cpu_time_limit",
-		"The process used up the CPU time that it may use (RLIMIT_CPU).",
+		"The process used up its limit of CPU time (RLIMIT_CPU).",
 		"a kill with path rlimit",
 		"setrlimit(2) RLIMIT_CPU, RLIMIT_RTTIME",
 		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
@@ -82,7 +82,7 @@ var userKillRules = []rule{
 		"signal(7)",
 		func(f *facts, k *events.Killer) (text, brief string, ok bool) {
 			return "The kernel sent SIGKILL for a reason other than memory shortage; no process is known that requested it.",
-				"the reason is not known, but not a memory shortage", k.Path == events.PathKernel
+				"the reason is unknown, but it was not a memory shortage", k.Path == events.PathKernel
 		},
 		advice{layer: kernel, text: "Check the kernel log around that time, the CPU time limit of the process " +
 			"(/proc/PID/limits), and the BPF programs of security tools."},
@@ -155,7 +155,7 @@ var userKillRules = []rule{
 
 			if k.TermBeforeNS != nil {
 				text += fmt.Sprintf("; SIGTERM, sent %s earlier, had not ended it", phrase.Duration(*k.TermBeforeNS))
-				brief += ", with SIGTERM " + phrase.Duration(*k.TermBeforeNS) + " before"
+				brief += ", SIGTERM " + phrase.Duration(*k.TermBeforeNS) + " earlier"
 			}
 
 			return text + ".", brief, true

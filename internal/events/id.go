@@ -117,5 +117,5 @@ func (e *AmbiguousIDError) Error() string {
 		ids = strings.TrimSuffix(ids, "]") + " and others]"
 	}
 
-	return fmt.Sprintf("the id %q is ambiguous: it matches %s: give more of it", e.Given, ids)
+	return fmt.Sprintf("the ID %q is ambiguous: it matches %s: use a longer prefix", e.Given, ids)
 }

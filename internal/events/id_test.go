@@ -85,7 +85,7 @@ func TestAmbiguousIDListsFive(t *testing.T) {
 		f.Add(id)
 	}
 
-	const want = `the id "b" is ambiguous: it matches ["b-1" "b-2" "b-3" "b-4" "b-5" and others]: give more of it`
+	const want = `the ID "b" is ambiguous: it matches ["b-1" "b-2" "b-3" "b-4" "b-5" and others]: use a longer prefix`
 	if _, err := f.ID(); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

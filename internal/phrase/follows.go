@@ -9,7 +9,7 @@ import (
 )
 
 // Following is the OOM kill that another kill followed from, as a predicate: "followed the OOM kill
-// of java[4711] 1 min 30 s before".
+// of java[4711] 1 min 30 s earlier".
 func Following(f *events.Follows) string {
 	text := "followed the OOM kill"
 	if f.Victim != "" {
@@ -17,11 +17,11 @@ func Following(f *events.Follows) string {
 	}
 
 	if f.AfterNS != nil {
-		text += " " + Duration(*f.AfterNS) + " before"
+		text += " " + Duration(*f.AfterNS) + " earlier"
 	}
 
 	if f.Confidence != events.ConfidenceCertain {
-		text += ", as it seems"
+		text += " (likely)"
 	}
 
 	return text

@@ -13,8 +13,8 @@ func TestWhatFollowedAndFromWhat(t *testing.T) {
 		f    events.Follows
 		want string
 	}{
-		{events.Follows{Victim: "java[4711]", AfterNS: new(uint64(90.1e9)), Confidence: "certain"}, "followed the OOM kill of java[4711] 1 min 30 s before"},
-		{events.Follows{Confidence: "likely"}, "followed the OOM kill, as it seems"},
+		{events.Follows{Victim: "java[4711]", AfterNS: new(uint64(90.1e9)), Confidence: "certain"}, "followed the OOM kill of java[4711] 1 min 30 s earlier"},
+		{events.Follows{Confidence: "likely"}, "followed the OOM kill (likely)"},
 	} {
 		if got := Following(&test.f); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)

@@ -117,7 +117,7 @@ func kernelKiller(k *events.Killer) string {
 }
 
 // UserKiller is who sent a SIGKILL in scope user, as the subject of a sentence: "the
-// container runtime, by runc[900],".
+// container runtime (runc[900])".
 func UserKiller(k *events.Killer) string {
 	if k.BPFProgram != nil && k.BPFProgram.Name != "" {
 		return kernelKiller(k)
@@ -137,7 +137,7 @@ func UserKiller(k *events.Killer) string {
 		return Task(k.Comm, k.PID)
 	}
 
-	return who + ", by " + Task(k.Comm, k.PID) + ","
+	return strings.TrimSuffix(who, ",") + " (" + Task(k.Comm, k.PID) + ")"
 }
 
 // KernelKill is what the kernel did in a container, beside what the container runtime

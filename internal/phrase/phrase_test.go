@@ -313,7 +313,7 @@ func TestKillers(t *testing.T) {
 		{UserKiller(&events.Killer{Kind: "kernel", Path: "kernel"}), "the kernel"},
 		{UserKiller(&events.Killer{Kind: "kernel", Path: "memory_failure"}), "the kernel, after a hardware memory error,"},
 		{KillPath("sigio", events.ScopeUser), "file signal (F_SETSIG)"},
-		{UserKiller(runc), "the container runtime, by runc[7],"},
+		{UserKiller(runc), "the container runtime (runc[7])"},
 		{UserKiller(&events.Killer{Path: "systemd", PID: 1, Comm: "systemd"}), "systemd[1]"},
 		{UserKiller(&events.Killer{Path: "systemd-oomd"}), "systemd-oomd"},
 		{UserKiller(&events.Killer{Path: "other"}), "user space"},

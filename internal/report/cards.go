@@ -103,7 +103,7 @@ func limiterFacts(inc *events.Incident) []fact {
 			from = " from " + phrase.Size(*c.OldBytes)
 		}
 
-		all = append(all, fact{Name: "lowered", Value: fmt.Sprintf("%s%s to %s, with %s in use, %s before by %s", c.File, from,
+		all = append(all, fact{Name: "lowered", Value: fmt.Sprintf("%s%s to %s, with %s in use, %s earlier by %s", c.File, from,
 			phrase.Size(c.NewBytes), phrase.Size(c.UsageBytes), phrase.Duration(c.BeforeNS), phrase.Task(c.Writer.Comm, c.Writer.PID))})
 	}
 

@@ -183,5 +183,5 @@ func Hidden[N int | uint64](n N, flags string) string {
 
 // NoSuchID is the error where the one selected incident does not exist.
 func NoSuchID(id string) error {
-	return fmt.Errorf("no incident has the id %q in the selected time: oomtrace list prints those that there are", id)
+	return fmt.Errorf("no incident in the selected time has the ID %q: oomtrace list prints the IDs", id)
 }

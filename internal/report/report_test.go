@@ -177,8 +177,8 @@ func TestNoSuchID(t *testing.T) {
 		var out bytes.Buffer
 		for name, err := range map[string]error{"text": second(Text(&out, src, o)), "json": second(JSON(&out, src, o)),
 			"html": second(HTML(&out, src, o))} {
-			if err == nil || !strings.Contains(err.Error(), "no incident has the id") || out.Len() > 0 {
-				t.Errorf("%s: got error %v and output %q, want \"no incident has the id\" alone", name, err, out.String())
+			if err == nil || !strings.Contains(err.Error(), "no incident in the selected time has the ID") || out.Len() > 0 {
+				t.Errorf("%s: got error %v and output %q, want \"no incident in the selected time has the ID\" alone", name, err, out.String())
 			}
 		}
 	}

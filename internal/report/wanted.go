@@ -33,7 +33,7 @@ func (w *wanted) add(inc *events.Incident) error {
 	}
 
 	if len(w.kept) > maxWanted {
-		return fmt.Errorf("more than %d incidents have the id %q: give more of it", maxWanted, id)
+		return fmt.Errorf("more than %d incidents match the ID %q: use a longer prefix", maxWanted, id)
 	}
 
 	return nil

@@ -40,7 +40,7 @@ func TestAnIncidentIsSelectedByAPartOfItsID(t *testing.T) {
 		"1164702":         {ids: []string{"c-1164702000000"}},
 		"1164701":         {err: `ambiguous: it matches ["c-1164701177599" "c-1164701177600"]`},
 		"c-1164701177599": {ids: []string{"c-1164701177599"}},
-		"d":               {err: `no incident has the id "d"`},
+		"d":               {err: `no incident in the selected time has the ID "d"`},
 	} {
 		var got []string
 
@@ -65,7 +65,7 @@ func TestManyIncidentsOfOneIDAreAnError(t *testing.T) {
 	src := idSource(slices.Repeat([]string{"b-1"}, maxWanted+1))
 
 	_, err := o.each(src, func(*events.Incident) error { return nil })
-	if err == nil || !strings.Contains(err.Error(), "give more of it") {
+	if err == nil || !strings.Contains(err.Error(), "use a longer prefix") {
 		t.Errorf("got error %v, want one with the next step", err)
 	}
 }

@@ -100,7 +100,7 @@ func headroomText(s *usage.Snapshot, c *usage.Cgroup) string {
 	}
 
 	if c.ToLimit.Known {
-		text += ", reached in " + span(c.ToLimit.V) + " if growth goes on"
+		text += ", reached in " + span(c.ToLimit.V) + " if growth continues"
 	}
 
 	return text
@@ -119,7 +119,7 @@ func (m *model) stallText(c *usage.Cgroup) string {
 		return "not traced"
 	}
 
-	text := share(c.Stalled) + " % of the last 3 s, summed up over all tasks"
+	text := share(c.Stalled) + " % of the last 3 s, summed over all tasks"
 	if c.High.Known {
 		text += "; throttled by memory.high " + share(c.High) + " %"
 	}
@@ -166,22 +166,22 @@ func (m *model) helpText() string {
 }
 
 const help = `Up Down j k   select                 s S    next, previous order
-PgUp PgDn     a page                 t      tree or flat
+PgUp PgDn     page up, page down     t      tree or flat
 Home End g G  first, last            p      by cgroup, container or pod
 Tab           cgroups or kills       /      filter by name or path; Esc: all
 Enter         open; Esc: back        Space  pause the cgroups; q: quit
 
-USED      memory in use, with all that is below
-LIMIT     the limit that is nearest: ^ marks that of an ancestor
+USED      memory in use, descendants included
+LIMIT     the nearest limit; ^ marks that of an ancestor
 HEADROOM  what is left below it; FULL is how much of it is used
 STALL%    time in which tasks stalled for memory, over 3 s; above 100 % where
-          several did at once
+          several stalled at once
 GROWTH/s  growth of USED over 10 s
-LIMIT IN  time to that limit, if what has the limit goes on growing
+LIMIT IN  time until LIMIT is reached, if its cgroup keeps growing
 HIGH%     time in which tasks were throttled by memory.high (cgroup v2)
-PSI%      time in which some task stalled, by the kernel's count (cgroup v2)
-REFLT/s   pages that were needed again after they were reclaimed
+PSI%      time in which some task stalled, as the kernel counts it (cgroup v2)
+REFLT/s   reclaimed pages that were needed again
 
-?  not known    -  none    yellow, red: near, at the limit
+?  unknown    -  none    yellow, red: near, at the limit
 
 Page cache fills any limit: without stalls, little headroom is harmless.`

@@ -82,7 +82,7 @@ func (b block) limitChange(c *events.LimitChange) string {
 		from = " from " + phrase.Size(*c.OldBytes)
 	}
 
-	return fmt.Sprintf("%s was lowered%s to %s, with %s in use, %s before by %s",
+	return fmt.Sprintf("%s was lowered%s to %s, with %s in use, %s earlier by %s",
 		c.File, from, phrase.Size(c.NewBytes), phrase.Size(c.UsageBytes), phrase.Duration(c.BeforeNS), b.thread(&c.Writer))
 }
 

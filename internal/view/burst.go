@@ -205,7 +205,7 @@ func (b *burst) sections(width int) []section {
 		killed.items = append(killed.items, fmt.Sprintf("%d others", rest))
 	}
 
-	all.add("killed", killed, list(fmt.Sprintf("the first %d are shown above", burstAlone), "oomtrace list has each"))
+	all.add("killed", killed, list(fmt.Sprintf("the first %d are shown above; all of them: oomtrace list", burstAlone)))
 
 	return all
 }

@@ -28,7 +28,7 @@ func TestBlockShowsWhatFollowedAndFromWhat(t *testing.T) {
 	}
 
 	got := rendered(t, stop)
-	for _, want := range []string{"of work", "er[711] 1 min 30 s before", "SIGTERM 100 ms after that", "incident 5f0c2c1e-1", "systemd[1], after an OOM kill"} {
+	for _, want := range []string{"of work", "er[711] 1 min 30 s earlier", "SIGTERM 100 ms after that", "incident 5f0c2c1e-1", "systemd[1], after an OOM kill"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("got %q, want %q in it", got, want)
 		}

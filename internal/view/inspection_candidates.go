@@ -21,7 +21,7 @@ func (v inspection) candidates() []group {
 
 	switch {
 	case v.killDisabled():
-		first = "none. Tasks over the limit wait until memory is freed, because its OOM killer is disabled."
+		first = "none. Tasks over the limit wait until memory is freed, because the OOM killer of the limiter is disabled."
 	case len(v.event.Candidates) == 0:
 		return nil
 	default:

@@ -51,7 +51,7 @@ func (s story) sections() []section {
 		all.add("memory", s.charged())
 	}
 
-	all.add("died", s.died())
+	all.add("exit", s.exits())
 	all.add("killer", s.killer()...)
 	all.add("before", s.before())
 	all.add("then", s.then()...)
@@ -342,8 +342,8 @@ func (s story) charged() group {
 // slowExit is how long a victim may take to exit without a word about it.
 const slowExit = uint64(time.Second)
 
-// died is how long the victims took to exit, where it was long, and how many have not.
-func (s story) died() group {
+// exits is how long the victims took to exit, where it was long, and how many have not.
+func (s story) exits() group {
 	var last uint64
 
 	running := 0

@@ -85,7 +85,7 @@ func TestStory(t *testing.T) {
 		"pod limit":    {pod(), []string{"OOM KILL", "java[4711]", "Pod shop/cart-7d9f8c6b5-x2x8q reached its limit of 600.0 MiB"}},
 		"group":        {group3(), []string{"OOM KILL", "java[4711]", "Container app of pod", "shop/cart-7d9f8c6b5-x2x8q"}},
 		"global":       {global(), []string{"OOM KILL", "java[4711]", "The node was out of memory"}},
-		"user kill":    {userKills(), []string{"KILLED", "java[4711]", "by runc[900]", "The container runtime, by runc[900], killed java[4711]"}},
+		"user kill":    {userKills(), []string{"KILLED", "java[4711]", "by runc[900]", "The container runtime (runc[900]) killed java[4711]"}},
 		"nobody":       {noKillable(), []string{"NO KILLABLE PROCESS", "Container app of pod", "reached its"}},
 		"tasks wait":   {oomKillDisabled(), []string{"KILLER DISABLED", "TASKS WAIT", "x2x8q/app"}},
 		"without stat": {tracepoints(), []string{"OOM KILL", "java[4711]"}},

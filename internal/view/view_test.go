@@ -176,7 +176,7 @@ func TestUpdateOfAnUnknownIncidentNamesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	want := "2026-08-20\n14:03:08 UPDATE  to incident 3\n  died       exited after 1.0 s\n"
+	want := "2026-08-20\n14:03:08 UPDATE  to incident 3\n  exit       exited after 1.0 s\n"
 	if out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}
