@@ -60,6 +60,8 @@ var rules = map[string]rule{
 
 	"limiter.protected_min_bytes": charged, "limiter.protected_low_bytes": charged,
 
+	"summary": ignore("a sentence of the other keys"),
+
 	"ladder":                  same,
 	"ladder.usage_bytes":      charged,
 	"ladder.swap_usage_bytes": charged, "ladder.memsw_usage_bytes": charged,

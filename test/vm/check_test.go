@@ -161,7 +161,7 @@ func (c *Check) takeLines(t *trace.Trace) {
 			if inc := t.Incident(head.ID); inc != nil {
 				c.Incidents = append(c.Incidents, inc)
 			}
-		case events.KindIncidentUpdate:
+		case events.KindIncidentUpdate, events.KindIncidentFinal:
 		case events.KindStall:
 			var stall events.StallLine
 			if err := json.Unmarshal([]byte(line), &stall); err != nil {

@@ -231,6 +231,11 @@ func maskJSON(text string) string {
 		if !keep {
 			line = varyingJSON.ReplaceAllString(line, `$1"VARIES"`)
 		}
+
+		if strings.Contains(line, `"summary"`) {
+			line = maskText(line)
+		}
+
 		line = kworker.ReplaceAllString(line, "kworker")
 		b.WriteString(numbered.ReplaceAllString(line, "${1}N"))
 	}

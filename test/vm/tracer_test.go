@@ -192,6 +192,10 @@ func (r *report) readTrace(k Kernel, tier string, result *Result) *trace.Trace {
 		r.errorf("%s: %s", tier, problem)
 	}
 
+	for _, id := range t.WithoutFinal() {
+		r.errorf("%s: got no final line of incident %s, want one", tier, id)
+	}
+
 	return t
 }
 

@@ -3,6 +3,7 @@
 package trace
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +19,8 @@ type Trace struct {
 	Named     map[string]bool // ids of incidents whose first line had the name of a pod
 	Problems  []string        // lines that are no JSON or out of place, and those about lost records
 
-	index map[string]int // in Incidents, by id
+	index map[string]int  // in Incidents, by id
+	final map[string]bool // ids of incidents with a final line
 }
 
 // Add adds lines.
@@ -32,7 +34,7 @@ func (t *Trace) Add(lines ...string) {
 
 func (t *Trace) add(line string) error {
 	if t.index == nil {
-		t.index, t.Named = map[string]int{}, map[string]bool{}
+		t.index, t.Named, t.final = map[string]int{}, map[string]bool{}, map[string]bool{}
 	}
 
 	kind, err := Kind(line)
@@ -41,7 +43,7 @@ func (t *Trace) add(line string) error {
 		return err
 	case kind == events.KindLost:
 		return errors.New("records were lost")
-	case kind != events.KindIncident && kind != events.KindIncidentUpdate:
+	case kind != events.KindIncident && kind != events.KindIncidentUpdate && kind != events.KindIncidentFinal:
 		return nil
 	}
 
@@ -61,7 +63,9 @@ func (t *Trace) add(line string) error {
 		t.Incidents = append(t.Incidents, inc)
 		t.Named[inc.ID] = len(inc.Victims) > 0 && inc.Victims[0].Workload != nil && inc.Victims[0].Workload.Pod != ""
 	case !known:
-		return fmt.Errorf("update of incident %s, which was not reported", inc.ID)
+		return fmt.Errorf("%s of incident %s, which was not reported", kind, inc.ID)
+	case kind == events.KindIncidentFinal:
+		return t.addFinal(inc, t.Incidents[i])
 	default:
 		merged := *t.Incidents[i]
 		events.Merge(&merged, inc)
@@ -69,6 +73,44 @@ func (t *Trace) add(line string) error {
 	}
 
 	return nil
+}
+
+// addFinal compares a final line with the incident and its updates before it: it repeats all of it.
+func (t *Trace) addFinal(inc, merged *events.Incident) error {
+	if t.final[inc.ID] {
+		return fmt.Errorf("the final line of incident %s came twice", inc.ID)
+	}
+	t.final[inc.ID] = true
+
+	want := *merged
+	want.Envelope = inc.Envelope
+
+	got, err := json.Marshal(inc)
+	if err != nil {
+		return err
+	}
+
+	wanted, err := json.Marshal(&want)
+	if err != nil {
+		return err
+	}
+
+	if !bytes.Equal(got, wanted) {
+		return fmt.Errorf("final line: got %s, want the incident with its updates, %s", got, wanted)
+	}
+
+	return nil
+}
+
+// WithoutFinal returns the ids of incidents that have no final line.
+func (t *Trace) WithoutFinal() (ids []string) {
+	for _, inc := range t.Incidents {
+		if !t.final[inc.ID] {
+			ids = append(ids, inc.ID)
+		}
+	}
+
+	return ids
 }
 
 // Incident returns the incident with an id, or nil.

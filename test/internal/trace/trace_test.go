@@ -38,6 +38,43 @@ func TestTraceMergesUpdates(t *testing.T) {
 	}
 }
 
+func TestTraceComparesFinalLines(t *testing.T) {
+	var tr Trace
+	tr.Add(
+		`{"v":1,"kind":"incident","id":"a"}`,
+		`{"v":1,"kind":"incident","id":"b"}`,
+		`{"v":1,"kind":"incident","id":"c"}`,
+		`{"v":1,"kind":"incident_update","id":"a","notes":["later"]}`,
+		`{"v":1,"kind":"incident_final","id":"a","notes":["later"]}`,
+		`{"v":1,"kind":"incident_update","id":"a","notes":["much later"]}`,
+	)
+
+	if len(tr.Problems) > 0 {
+		t.Fatalf("got problems %q, want none", tr.Problems)
+	}
+
+	if got := tr.WithoutFinal(); !slices.Equal(got, []string{"b", "c"}) {
+		t.Errorf("got %q without a final line, want b and c", got)
+	}
+
+	tr.Add(
+		`{"v":1,"kind":"incident_final","id":"a"}`,
+		`{"v":1,"kind":"incident_final","id":"b","notes":["in no update"]}`,
+		`{"v":1,"kind":"incident_final","id":"d"}`,
+	)
+
+	want := []string{"the final line of incident a came twice", "final line: got", "incident_final of incident d, which was not reported"}
+	if len(tr.Problems) != len(want) {
+		t.Fatalf("got problems %q, want %q", tr.Problems, want)
+	}
+
+	for i := range want {
+		if !strings.HasPrefix(tr.Problems[i], want[i]) {
+			t.Errorf("got problem %q, want one that starts with %q", tr.Problems[i], want[i])
+		}
+	}
+}
+
 func TestTraceReportsLinesOutOfPlaceAndLostRecords(t *testing.T) {
 	var tr Trace
 	tr.Add(
@@ -48,7 +85,7 @@ func TestTraceReportsLinesOutOfPlaceAndLostRecords(t *testing.T) {
 		`{"v":1,"kind":"lost","what":"victim","count":2}`,
 	)
 
-	want := []string{"incident a came twice", "update of incident b, which was not reported", "unexpected end of JSON input", "records were lost"}
+	want := []string{"incident a came twice", "incident_update of incident b, which was not reported", "unexpected end of JSON input", "records were lost"}
 	if len(tr.Problems) != len(want) {
 		t.Fatalf("got problems %q, want %q", tr.Problems, want)
 	}
