@@ -146,7 +146,7 @@ func reclaim(ctx context.Context, f *reclaimFlags, stdout, stderr io.Writer) err
 	}
 
 	if f.histogram {
-		_, err = io.WriteString(stdout, formatHistogram(r.newest.Counts))
+		_, err = io.WriteString(stdout, r.text.shown(formatHistogram(r.newest.Counts)))
 	}
 
 	return err

@@ -146,6 +146,18 @@ func reclaimRowsForTest() ([]*reclaimRow, []kswapdRow) {
 	return rows, []kswapdRow{{1, kernel.KswapdCount{Wakeups: 2, AwakeNS: 1500e3}}}
 }
 
+func TestReclaimRowsAreASCIIWithoutUTF8(t *testing.T) {
+	text := layOutReclaim("cgroup", time.UTC, 80, 0, seen{})
+	text.ascii = true
+
+	rows, kswapd := reclaimRowsForTest()
+	for _, r := range text.format(time.Unix(0, 0), rows, kswapd) {
+		if r >= 0x80 {
+			t.Errorf("got %q, want ASCII alone", r)
+		}
+	}
+}
+
 func TestReclaimRowsFitTheirLines(t *testing.T) {
 	at := time.Date(2026, 8, 20, 14, 3, 0, 0, time.UTC)
 	all := seen{high: true, throttle: true, pressure: true}

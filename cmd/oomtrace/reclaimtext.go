@@ -72,8 +72,9 @@ type reclaimText struct {
 	columns   []reclaimColumn
 	leftOut   []string // the columns that there is no room for
 	nameWidth int      // 0: as long as it is
-	screen    int      // lines until the header comes again; 0: never
-	lines     int      // since the last header
+	ascii     bool
+	screen    int // lines until the header comes again; 0: never
+	lines     int // since the last header
 }
 
 // leastReclaimName is the room that the name has before columns get some.
@@ -85,7 +86,10 @@ func newReclaimText(f *reclaimFlags, out io.Writer, s seen) *reclaimText {
 		width = 0
 	}
 
-	return layOutReclaim(f.by, f.location(), width, terminalLines(out), s)
+	t := layOutReclaim(f.by, f.location(), width, terminalLines(out), s)
+	t.ascii = !utf8Locale()
+
+	return t
 }
 
 func layOutReclaim(by string, location *time.Location, width, screen int, s seen) *reclaimText {
@@ -193,7 +197,16 @@ func (t *reclaimText) header() string {
 // line returns a text as a line, and counts it.
 func (t *reclaimText) line(text string) string {
 	t.lines++
-	return phrase.Sanitize(text) + "\n"
+	return t.shown(phrase.Sanitize(text)) + "\n"
+}
+
+// shown is text as the terminal can show it.
+func (t *reclaimText) shown(text string) string {
+	if t.ascii {
+		return phrase.ASCII(text)
+	}
+
+	return text
 }
 
 func count(n uint64) string         { return strconv.FormatUint(n, 10) }

@@ -39,19 +39,17 @@ func Summary(inc *events.Incident) string {
 
 // Summarize makes the summary of an incident as it is now, whatever summary it has.
 func Summarize(inc *events.Incident) string {
-	a := Of(inc)
-
 	var clauses []string
 
 	switch {
 	case inc.Scope == events.ScopeUser && inc.Follows != nil:
 		clauses = []string{Outcome(inc), "it " + phrase.Following(inc.Follows)}
 	case inc.Scope == events.ScopeUser: // the killer matters most
-		clauses = []string{Outcome(inc), a.Limited}
+		clauses = []string{Outcome(inc), limited(inc)}
 	case inc.Scope == events.ScopeSysrq || triggerDied(inc) && len(inc.Victims) == 1:
-		clauses = []string{a.Limited, Outcome(inc)}
+		clauses = []string{limited(inc), Outcome(inc)}
 	default:
-		clauses = []string{a.Limited, a.Triggered, Outcome(inc)}
+		clauses = []string{limited(inc), triggered(inc), Outcome(inc)}
 	}
 
 	sentence := strings.Join(phrase.NonEmpty(clauses...), "; ")
@@ -87,9 +85,7 @@ func triggerDied(inc *events.Incident) bool {
 }
 
 // Outcome is a clause about what the kernel, or the killer, did.
-func Outcome(inc *events.Incident) string { return outcome(inc, Of(inc)) }
-
-func outcome(inc *events.Incident, a Answers) string {
+func Outcome(inc *events.Incident) string {
 	switch inc.Outcome {
 	case events.OutcomeNoKillable:
 		return "no process was killable"
@@ -121,16 +117,7 @@ func outcome(inc *events.Incident, a Answers) string {
 		return "the kernel panicked instead of killing (vm.panic_on_oom)"
 	}
 
-	who := a.Killed
-	if who == "" {
-		who = "an unknown sender"
-	}
-
-	if a.Died == "" {
-		return who + " killed an unknown process"
-	}
-
-	text := who + " killed " + a.Died
+	text := cmp.Or(killed(inc), "an unknown sender") + " killed " + cmp.Or(died(inc), "an unknown process")
 
 	if c := inc.Chosen; c != nil && slices.ContainsFunc(inc.Victims, func(v events.Victim) bool { return v.Role == events.RoleChild }) {
 		text += " in place of its parent " + phrase.Task(c.Comm, c.PID) + ", which the kernel had chosen"
@@ -312,29 +299,13 @@ func killed(inc *events.Incident) string {
 // inside is where a process ran, unless that is the limiter's cgroup, which the sentence
 // names first.
 func inside(inc *events.Incident, p *events.Process) string {
-	if p.Cgroup.Is(limiterCgroup(inc)) {
+	if p.Cgroup.Is(inc.LimiterCgroup()) {
 		return ""
 	}
 
-	if place := phrase.Place(p.Workload, limiterWorkload(inc)); place != "" {
+	if place := phrase.Place(p.Workload, inc.LimiterWorkload()); place != "" {
 		return " in " + place
 	}
 
 	return ""
-}
-
-func limiterCgroup(inc *events.Incident) *events.Cgroup {
-	if inc.Limiter == nil {
-		return nil
-	}
-
-	return inc.Limiter.Cgroup
-}
-
-func limiterWorkload(inc *events.Incident) *events.Workload {
-	if inc.Limiter == nil {
-		return nil
-	}
-
-	return inc.Limiter.Workload
 }

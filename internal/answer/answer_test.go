@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 func TestSummary(t *testing.T) {
@@ -115,6 +116,33 @@ func TestSummary(t *testing.T) {
 
 		if got := Summary(inc); got != test.want {
 			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+	}
+}
+
+func TestReason(t *testing.T) {
+	for _, test := range []struct {
+		want   string
+		change func(*events.Incident)
+	}{
+		{"-", func(*events.Incident) {}},
+		{"likely its cache outgrew the limit", func(inc *events.Incident) {
+			inc.Causes = []events.Cause{{ID: "own_limit", Brief: "its cache outgrew the limit", Confidence: events.ConfidenceLikely}}
+		}},
+		{"-", func(inc *events.Incident) {
+			inc.Causes = []events.Cause{{ID: "leak", Brief: "it grew", Confidence: events.ConfidencePossible}}
+		}},
+		{"own limit", func(inc *events.Incident) { inc.Causes = []events.Cause{{ID: "own_limit"}} }}, // an older recording
+		{phrase.KilledBy(&events.Killer{Kind: "user", Path: "systemd-oomd"}), func(inc *events.Incident) {
+			inc.Scope, inc.Killer = events.ScopeUser, &events.Killer{Kind: "user", Path: "systemd-oomd"}
+			inc.Causes = []events.Cause{{ID: "oomd", Brief: "pressure", Confidence: events.ConfidenceCertain}}
+		}},
+	} {
+		inc := kill()
+		test.change(inc)
+
+		if got := Reason(inc); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
 		}
 	}
 }

@@ -47,12 +47,33 @@ func Killed(inc *events.Incident) string {
 // Where is where the victim ran, or else what the limiter is, for a column: "shop/cart-0/app",
 // "web.service", the last names of a path. It is empty where nothing is known.
 func Where(inc *events.Incident) string {
-	w, cg := limiterWorkload(inc), limiterCgroup(inc)
+	return phrase.Address(Subject(inc))
+}
+
+// Subject is what an incident is listed under: workload and cgroup of the first victim, or else of
+// the limiter. Both may be nil.
+func Subject(inc *events.Incident) (*events.Workload, *events.Cgroup) {
 	if len(inc.Victims) > 0 && (inc.Victims[0].Workload != nil || inc.Victims[0].Cgroup != nil) {
-		w, cg = inc.Victims[0].Workload, inc.Victims[0].Cgroup
+		return inc.Victims[0].Workload, inc.Victims[0].Cgroup
 	}
 
-	return phrase.Address(w, cg)
+	return inc.LimiterWorkload(), inc.LimiterCgroup()
+}
+
+// Reason is why something was killed, for a column: who sent a SIGKILL that the OOM killer did not
+// send, or else the first cause in a few words; of a recording without these, its rule. It is "-"
+// where neither is known.
+func Reason(inc *events.Incident) string {
+	switch why := Why(inc); {
+	case inc.Scope == events.ScopeUser:
+		return phrase.KilledBy(inc.Killer)
+	case why != "":
+		return why
+	case len(inc.Causes) > 0 && inc.Causes[0].Brief == "":
+		return cmp.Or(phrase.Spaced(inc.Causes[0].ID), "-")
+	}
+
+	return "-"
 }
 
 // Limit is the limit that was hit, for a column: "64.0Mi pod", "node". It is "-" where no memory

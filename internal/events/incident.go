@@ -207,6 +207,24 @@ type Incident struct {
 	Unknown []string `json:"unknown,omitzero"`
 }
 
+// LimiterCgroup returns the cgroup of the limiter; nil: it has none, or is not known.
+func (inc *Incident) LimiterCgroup() *Cgroup {
+	if inc.Limiter == nil {
+		return nil
+	}
+
+	return inc.Limiter.Cgroup
+}
+
+// LimiterWorkload returns what runs in the limiter's cgroup; nil: nothing that is known.
+func (inc *Incident) LimiterWorkload() *Workload {
+	if inc.Limiter == nil {
+		return nil
+	}
+
+	return inc.Limiter.Workload
+}
+
 // SourceOf returns where a key was filled in from; nil: the incident's own source.
 func (inc *Incident) SourceOf(key string) *Completion {
 	for i := range inc.CompletedFrom {

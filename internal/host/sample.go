@@ -97,12 +97,13 @@ func RefaultPages(l Layout, path string) *uint64 {
 		return nil
 	}
 
-	return refaults(text)
+	return Refaults(text)
 }
 
-// refaults adds up those of anonymous memory and of files; older kernels have one
-// number. cgroup v1 has them including descendants as total_, or not at all.
-func refaults(stat []byte) *uint64 {
+// Refaults returns how many pages of a memory.stat were reclaimed and faulted in again, nil
+// if it does not have that. It adds up those of anonymous memory and of files; older kernels
+// have one number. cgroup v1 has them including descendants as total_, or not at all.
+func Refaults(stat []byte) *uint64 {
 	var sum uint64
 	known := false
 

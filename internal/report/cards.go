@@ -336,7 +336,7 @@ func killerFacts(inc *events.Incident) []fact {
 
 // cgroupOf is the path of a process' cgroup, unless it is the limiter's, which has it already.
 func cgroupOf(inc *events.Incident, p *events.Process) string {
-	if p.Cgroup.Is(limiterCgroup(inc)) {
+	if p.Cgroup.Is(inc.LimiterCgroup()) {
 		return ""
 	}
 

@@ -127,7 +127,7 @@ func outcomeWord(inc *events.Incident) string {
 
 // where is the place of a process, without the pod if that is the limiter's.
 func where(inc *events.Incident, p *events.Process) string {
-	return cmp.Or(phrase.Place(p.Workload, limiterWorkload(inc)), path(p.Cgroup))
+	return cmp.Or(phrase.Place(p.Workload, inc.LimiterWorkload()), path(p.Cgroup))
 }
 
 func remarks(inc *events.Incident) []string {

@@ -80,6 +80,25 @@ func TestTextIsSanitized(t *testing.T) {
 	}
 }
 
+func TestASCIITextHasNothingElse(t *testing.T) {
+	src := hostileSource()
+
+	for _, o := range []Options{{Width: 80}, {}, {SummaryOnly: true, Width: 60}} {
+		var out bytes.Buffer
+
+		o.ASCII = true
+		if _, err := Text(&out, src, fixed(o)); err != nil {
+			t.Fatal(err)
+		}
+
+		for _, r := range out.String() {
+			if r >= 0x80 {
+				t.Errorf("got %q in text of %d columns, want ASCII alone", r, o.Width)
+			}
+		}
+	}
+}
+
 func TestTextWithoutIncidents(t *testing.T) {
 	var out bytes.Buffer
 

@@ -44,7 +44,7 @@ func newRow(inc *events.Incident) row {
 		ID: safe(inc.ID), Short: safe(events.ShortID(inc.ID)), Time: inc.Time, Node: safe(inc.Node),
 		Outcome: safe(outcomeWord(inc)), Alarm: isAlarm(inc),
 		Killed: safe(answer.Killed(inc)), Where: safe(cmp.Or(answer.Where(inc), workload(inc))), Limit: safe(answer.Limit(inc)),
-		Why: safe(cmp.Or(answer.Why(inc), causeID(inc))), Sentence: safe(answer.Summary(inc)),
+		Why: safe(answer.Reason(inc)), Sentence: safe(answer.Summary(inc)),
 		Workload: workload(inc), Cause: cause(inc),
 	}
 
@@ -65,15 +65,6 @@ func newRow(inc *events.Incident) row {
 	}
 
 	return r
-}
-
-// causeID is the first cause of a recording of an earlier version, which has no brief.
-func causeID(inc *events.Incident) string {
-	if len(inc.Causes) == 0 || inc.Causes[0].Brief != "" {
-		return ""
-	}
-
-	return phrase.Spaced(inc.Causes[0].ID)
 }
 
 // safe is a text that HTML may show.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oomtrace/oomtrace/internal/answer"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
@@ -56,16 +57,7 @@ func (s *Summary) add(inc *events.Incident) {
 // workload is the name of the workload that was hit: the first victim's, else the
 // limiter's.
 func workload(inc *events.Incident) string {
-	var w *events.Workload
-	var c *events.Cgroup
-
-	if l := inc.Limiter; l != nil {
-		w, c = l.Workload, l.Cgroup
-	}
-
-	if len(inc.Victims) > 0 && (inc.Victims[0].Workload != nil || inc.Victims[0].Cgroup != nil) {
-		w, c = inc.Victims[0].Workload, inc.Victims[0].Cgroup
-	}
+	w, c := answer.Subject(inc)
 
 	if w != nil && w.Pod != "" && (w.Innermost() == events.LevelContainer || w.Innermost() == events.LevelPod) {
 		return phrase.Join(" ", phrase.QualifiedPod(w), w.Container)

@@ -29,7 +29,7 @@ func limits(inc *events.Incident) []limitRow {
 		r := &inc.Ladder[i]
 		row := limitRow{
 			Level: string(r.Level), Name: ancestorName(r), More: rungFacts(r, inc.Limiter),
-			Limiter: limiterCgroup(inc).Is(&r.Cgroup), Limited: r.MaxBytes != nil,
+			Limiter: inc.LimiterCgroup().Is(&r.Cgroup), Limited: r.MaxBytes != nil,
 		}
 
 		switch {
@@ -225,7 +225,7 @@ func tables(inc *events.Incident) []dataTable {
 		all = append(all, stallTable(b), longestTable(inc))
 	}
 
-	shares := shareTable("Who shared the limit", inc.Shares, inc.SharesLeftOut, limiterWorkload(inc))
+	shares := shareTable("Who shared the limit", inc.Shares, inc.SharesLeftOut, inc.LimiterWorkload())
 	if inc.SharesAfterNS != nil {
 		shares.Sub = "read " + phrase.Duration(*inc.SharesAfterNS) + " after the kill"
 	}
@@ -352,7 +352,7 @@ func longestTable(inc *events.Incident) dataTable {
 		textColumn("Stall", func(s *stall) string { return phrase.Stall(s.What) }),
 		textColumn("Task", func(s *stall) string { return phrase.Join(" ", phrase.Task(s.Task.Comm, s.Task.PID), s.Task.Thread) }),
 		textColumn("For the limit of", func(s *stall) string {
-			if s.Limiter.Is(limiterCgroup(inc)) {
+			if s.Limiter.Is(inc.LimiterCgroup()) {
 				return ""
 			}
 

@@ -3,13 +3,11 @@
 package report
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
-	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/tw"
 
 	"github.com/oomtrace/oomtrace/internal/events"
@@ -55,6 +53,10 @@ type text struct {
 }
 
 func (t *text) write(s string) error {
+	if t.o.ASCII {
+		s = phrase.ASCII(s)
+	}
+
 	if _, err := io.WriteString(t.w, s); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
@@ -230,7 +232,7 @@ func (h *histogram) text(w *strings.Builder, o *Options) error {
 	}
 
 	for _, s := range spans {
-		bar := strings.Repeat("█", int((s.Count*30+most-1)/most))
+		bar := phrase.Bar(float64(s.Count)/float64(most), 30)
 		rows = append(rows, []string{phrase.When(s.Begin, layout, o.location()), fmt.Sprint(s.Count), bar})
 	}
 
@@ -257,37 +259,12 @@ func stepWord(d time.Duration) string {
 	return phrase.Plural(int(d/time.Second), "second")
 }
 
-// table lays rows out without borders and trailing blanks.
+// table writes rows, the first of them the header.
 func table(w *strings.Builder, rows [][]string, aligns []tw.Align) error {
-	var out bytes.Buffer
-	cells := tw.CellConfig{
-		Formatting: tw.CellFormatting{AutoWrap: tw.WrapNone, AutoFormat: tw.Off},
-		Alignment:  tw.CellAlignment{PerColumn: aligns},
-		Padding:    tw.CellPadding{Global: tw.Padding{Right: "  ", Overwrite: true}},
-	}
-	t := tablewriter.NewTable(&out,
-		tablewriter.WithHeaderConfig(cells), tablewriter.WithRowConfig(cells), tablewriter.WithTrimSpace(tw.Off),
-		tablewriter.WithEastAsian(tw.Off),
-		tablewriter.WithRendition(tw.Rendition{
-			Borders: tw.BorderNone, Settings: tw.Settings{Lines: tw.LinesNone, Separators: tw.SeparatorsNone},
-		}))
-	t.Header(rows[0])
+	text, err := view.Columns(rows, aligns)
+	w.WriteString(text)
 
-	for _, row := range rows[1:] {
-		if err := t.Append(row); err != nil {
-			return fmt.Errorf("lay out a row of the summary: %w", err)
-		}
-	}
-
-	if err := t.Render(); err != nil {
-		return fmt.Errorf("lay out the summary: %w", err)
-	}
-
-	for line := range strings.Lines(out.String()) {
-		w.WriteString(strings.TrimRight(line, " \n") + "\n")
-	}
-
-	return nil
+	return err
 }
 
 // JSON writes each incident as one line, merged with its updates.

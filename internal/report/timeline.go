@@ -338,7 +338,7 @@ func (p *panel) limits(inc *events.Incident, own, reach float64) {
 		add(label, "limit", own)
 	}
 
-	limiter := limiterCgroup(inc)
+	limiter := inc.LimiterCgroup()
 	for i := range inc.Ladder[:min(len(inc.Ladder), maxRows)] {
 		r := &inc.Ladder[i]
 

@@ -166,17 +166,8 @@ func fullCell(s *usage.Snapshot, c *usage.Cgroup) string {
 
 // bar is a share of one as a bar of so many columns.
 func bar(share float64, width int) string {
-	const parts = " ▏▎▍▌▋▊▉█"
-	runes := []rune(parts)
-
-	eighths := int(math.Round(min(max(share, 0), 1) * float64(8*width)))
-	text := strings.Repeat("█", eighths/8)
-
-	if rest := eighths % 8; rest > 0 {
-		text += string(runes[rest])
-	}
-
-	return text + strings.Repeat("·", width-(eighths+7)/8)
+	text := phrase.Bar(share, width)
+	return text + strings.Repeat("·", width-phrase.Width(text))
 }
 
 // share is a share of the time in percent.

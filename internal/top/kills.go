@@ -4,10 +4,10 @@ package top
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
+	"github.com/oomtrace/oomtrace/internal/answer"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
@@ -93,70 +93,12 @@ func (k *kill) time() time.Time {
 	return k.headline.Time
 }
 
-// victim is who died, with the number of others.
-func (k *kill) victim() string {
-	switch inc := k.incident; {
-	case inc == nil:
-		return phrase.Task(k.headline.Comm, k.headline.PID)
-	case len(inc.Victims) == 0:
-		return "(" + phrase.Spaced(string(inc.Outcome)) + ")"
-	case len(inc.Victims) == 1:
-		return phrase.Victim(&inc.Victims[0], inc.Killer)
-	default:
-		return fmt.Sprintf("%s +%d", phrase.Victim(&inc.Victims[0], inc.Killer), len(inc.Victims)-1)
-	}
-}
-
-// where is the workload of the victim, else of the limiter.
-func (k *kill) where() string {
-	inc := k.incident
-
-	switch {
-	case inc == nil:
-		return ""
-	case len(inc.Victims) > 0 && inc.Victims[0].Cgroup != nil:
-		v := &inc.Victims[0]
-		return place(v.Workload, v.Cgroup)
-	case inc.Limiter != nil && inc.Limiter.Cgroup != nil:
-		return place(inc.Limiter.Workload, inc.Limiter.Cgroup)
+// columns are the cells of the list right of the time: those of a listing, and of a headline what it
+// has.
+func (k *kill) columns() []string {
+	if h := k.headline; k.incident == nil {
+		return []string{phrase.Task(h.Comm, h.PID), "", phrase.Spaced(string(h.Scope)), "…"}
 	}
 
-	return "?"
-}
-
-// place is the innermost workload of a process, else its cgroup.
-func place(w *events.Workload, c *events.Cgroup) string {
-	return phrase.RowName(cmp.Or(w.Innermost(), events.LevelCgroup), w, c.Path)
-}
-
-// limit is whose limit was hit, and the limit.
-func (k *kill) limit() string {
-	inc := k.incident
-
-	switch {
-	case inc == nil:
-		return phrase.Spaced(string(k.headline.Scope))
-	case inc.Scope == events.ScopeUser:
-		return "no OOM"
-	case inc.Limiter == nil:
-		return phrase.Spaced(string(inc.Scope))
-	case inc.Limiter.Level == events.LevelNode || inc.Limiter.LimitBytes == nil:
-		return levelName(inc.Limiter.Level)
-	}
-
-	return levelName(inc.Limiter.Level) + " " + phrase.ShortSize(inc.Limiter.LimitBytes)
-}
-
-// why is the rule of the first cause.
-func (k *kill) why() string {
-	switch inc := k.incident; {
-	case inc == nil:
-		return "…"
-	case len(inc.Causes) > 0:
-		return phrase.Spaced(inc.Causes[0].ID)
-	case inc.Scope == events.ScopeUser:
-		return phrase.KilledBy(inc.Killer)
-	}
-
-	return "-"
+	return []string{answer.Killed(k.incident), cmp.Or(answer.Where(k.incident), "?"), answer.Limit(k.incident), answer.Reason(k.incident)}
 }

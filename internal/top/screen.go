@@ -38,7 +38,7 @@ func newStyles() styles {
 func (m *model) View() tea.View {
 	text := m.screen()
 	if m.opts.ASCII {
-		text = ascii(text)
+		text = phrase.ASCII(text)
 	}
 
 	view := tea.NewView(text)
@@ -278,7 +278,7 @@ func (m *model) killLines(rows int) []string {
 		k := &list[i]
 		at := k.time().In(m.opts.Location).Format(time.TimeOnly)
 		lines = append(lines, m.mark(killsPane, i == m.killAt)+
-			killLine(widths, at, k.victim(), k.where(), k.limit(), k.why()))
+			killLine(widths, append([]string{at}, k.columns()...)...))
 	}
 
 	return lines
@@ -286,7 +286,7 @@ func (m *model) killLines(rows int) []string {
 
 // killColumns returns the widths of time, victim, place, limit and cause.
 func killColumns(width int) []int {
-	widths := []int{8, 17, 0, 17, 14}
+	widths := []int{8, 17, 0, 13, 18}
 	if width < 72 {
 		widths = []int{8, 16, 0, 0, 12}
 	}
@@ -412,32 +412,4 @@ func pad(text string, width int) string {
 
 func padLeft(text string, width int) string {
 	return strings.Repeat(" ", max(width-phrase.Width(text), 0)) + text
-}
-
-// ascii replaces what a terminal without UTF-8 cannot show by characters of the same width.
-func ascii(text string) string {
-	var b strings.Builder
-
-	for _, r := range text {
-		switch {
-		case r < 0x80:
-			b.WriteRune(r)
-		case strings.ContainsRune("█▉▊▋▌", r):
-			b.WriteByte('#')
-		case strings.ContainsRune("▍▎▏·", r):
-			b.WriteByte('.')
-		default:
-			if plain, ok := plainRunes[r]; ok {
-				b.WriteString(plain)
-			} else {
-				b.WriteString(strings.Repeat("?", max(phrase.Width(string(r)), 0)))
-			}
-		}
-	}
-
-	return b.String()
-}
-
-var plainRunes = map[rune]string{
-	'▸': ">", '↓': "v", '↑': "^", '…': "~", 'µ': "u", '→': ">", '×': "x", '–': "-", '─': "-", '│': "|", '±': "~",
 }

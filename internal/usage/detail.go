@@ -2,7 +2,11 @@
 
 package usage
 
-import "time"
+import (
+	"time"
+
+	"github.com/oomtrace/oomtrace/internal/host"
+)
 
 // detail is what is read only of the cgroups that somebody looks at.
 type detail struct {
@@ -58,6 +62,11 @@ func (s *Sampler) readDetail(c *cgroup, at time.Duration) {
 
 	d.refaults = Value[float64]{}
 	if text, err := d.stat.read(c.dir, "memory.stat", s.buf, true); err == nil {
-		d.refaults = d.refaultTotal.rate(at, refaults(text))
+		var n Value[uint64]
+		if pages := host.Refaults(text); pages != nil {
+			n = Known(*pages)
+		}
+
+		d.refaults = d.refaultTotal.rate(at, n)
 	}
 }

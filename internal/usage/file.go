@@ -103,26 +103,6 @@ func key(text []byte, name string) Value[uint64] {
 	return Value[uint64]{}
 }
 
-// refaults adds up those of anonymous memory and of files; older kernels have one number.
-// cgroup v1 has the sum over the descendants under names of their own.
-func refaults(stat []byte) Value[uint64] {
-	var sum Value[uint64]
-
-	for _, names := range [...][2]string{
-		{"total_workingset_refault", "workingset_refault"},
-		{"total_workingset_refault_anon", "workingset_refault_anon"},
-		{"total_workingset_refault_file", "workingset_refault_file"},
-	} {
-		n := key(stat, names[0])
-		if !n.Known {
-			n = key(stat, names[1])
-		}
-		sum = Value[uint64]{sum.V + n.V, sum.Known || n.Known}
-	}
-
-	return sum
-}
-
 // pressureTotal returns the microseconds in which some task stalled: total= of the first
 // line of memory.pressure.
 func pressureTotal(text []byte) Value[uint64] {

@@ -15,17 +15,7 @@ type grid [][]string
 // groups lays the rows out, one a line. The first columns, left in number, are aligned to
 // the left, and so are words in the last one.
 func (g grid) groups(left int) []group {
-	var widths []int
-
-	for _, row := range g {
-		for c, cell := range row {
-			if c == len(widths) {
-				widths = append(widths, 0)
-			}
-			row[c] = phrase.Sanitize(cell)
-			widths[c] = max(widths[c], phrase.Width(row[c]))
-		}
-	}
+	widths := g.widths()
 
 	groups := make([]group, 0, len(g))
 	for _, row := range g {
@@ -55,11 +45,8 @@ func (g grid) groups(left int) []group {
 	return groups
 }
 
-// beside returns how many columns one more cell of each row may take in a line of so many; at
-// least some.
-func (g grid) beside(columns int) int {
-	const least = 12
-
+// widths sanitizes the cells, and returns the width of each column.
+func (g grid) widths() []int {
 	var widths []int
 
 	for _, row := range g {
@@ -67,11 +54,18 @@ func (g grid) beside(columns int) int {
 			if c == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[c] = max(widths[c], phrase.Width(phrase.Sanitize(cell)))
+			row[c] = phrase.Sanitize(cell)
+			widths[c] = max(widths[c], phrase.Width(row[c]))
 		}
 	}
 
-	for _, w := range widths {
+	return widths
+}
+
+// beside returns how many columns one more cell of each row may take in a line of so many; at
+// least some.
+func (g grid) beside(columns, least int) int {
+	for _, w := range g.widths() {
 		columns -= w + 2
 	}
 

@@ -29,7 +29,7 @@ func Inspection(w io.Writer, i *events.Inspection, opts TextOptions) error {
 
 	text := p.buf.Bytes()
 	if opts.ASCII {
-		text = plain(text)
+		text = []byte(phrase.ASCII(p.buf.String()))
 	}
 	out := output{w: w, what: "text"}
 

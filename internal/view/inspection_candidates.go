@@ -162,7 +162,7 @@ func (v inspection) candidateRows() []group {
 		g = append(g, row)
 	}
 
-	columns := g.beside(v.lineColumns())
+	columns := g.beside(v.lineColumns(), leastName)
 	g[0] = append(g[0], "in")
 
 	for i := range v.event.Candidates {

@@ -9,6 +9,9 @@ import (
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
+// leastName is how much of a name is shown, however narrow the block.
+const leastName = 12
+
 // nearestLimits are the limits of the node with the least headroom, its own memory among them.
 func (v inspection) nearestLimits() []group {
 	const barSize = 8
@@ -29,7 +32,7 @@ func (v inspection) nearestLimits() []group {
 	}
 
 	node := row(v.event.HeadroomBytes, v.limiter.UsageBytes, v.event.NodeState.TotalBytes)
-	columns := append(g, node).beside(v.lineColumns())
+	columns := append(g, node).beside(v.lineColumns(), leastName)
 	g[0] = append(g[0], "nearest limits")
 
 	for i := range near {

@@ -117,9 +117,6 @@ func (f *StallFold) Flush(now time.Time) error {
 	return f.write(due)
 }
 
-// Pending reports whether lines are held back.
-func (f *StallFold) Pending() bool { return len(f.held) > 0 }
-
 // Close writes all lines that are held back.
 func (f *StallFold) Close() error { return f.write(len(f.held)) }
 

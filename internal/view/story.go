@@ -126,6 +126,9 @@ func firstClauses(text string, columns int) string {
 	return phrase.Clip(text, columns)
 }
 
+// The columns of a bar; with less room there is none.
+const leastBar, mostBar = 8, 40
+
 // limits are those above the victim, the innermost first, with a bar each. The one that was hit is
 // marked.
 func (s story) limits() []group {
@@ -137,7 +140,7 @@ func (s story) limits() []group {
 	)
 
 	row := func(mark, name string, used, limit *uint64) {
-		cells := []string{mark + name, phrase.SizeOrUnknown(used), "of " + phrase.Size(*limit), "", ""}
+		cells := []string{mark + name, phrase.SizeOrUnknown(used), "of " + phrase.Size(*limit), ""}
 		if used != nil {
 			cells[3] = percent(*used, *limit)
 		}
@@ -183,12 +186,18 @@ func (s story) limits() []group {
 		rows, shares, hit = rows[from:from+storyLimits], shares[from:from+storyLimits], hit-from
 	}
 
-	columns := s.barColumns(rows)
+	columns := min(rows.beside(s.columns, 0), mostBar)
+	if columns < leastBar {
+		columns = 0
+	}
 
 	for i, share := range shares {
+		text := ""
 		if share[0] != nil {
-			rows[i][4] = bar(*share[0], *share[1], columns)
+			text = bar(*share[0], *share[1], columns)
 		}
+
+		rows[i] = append(rows[i], text)
 	}
 
 	groups := rows.groups(1)
@@ -214,28 +223,6 @@ func (s story) limits() []group {
 
 // lineColumns is how much a line of text holds.
 func (s story) lineColumns() int { return s.columns + indent - 2 }
-
-// barColumns is how wide a bar may be beside the other cells.
-func (s story) barColumns(rows grid) int {
-	const most, least = 40, 8
-
-	free := s.columns
-
-	for column := range rows[0][:4] {
-		width := 0
-		for _, row := range rows {
-			width = max(width, phrase.Width(row[column]))
-		}
-
-		free -= width + 2
-	}
-
-	if free < least {
-		return 0
-	}
-
-	return min(free, most)
-}
 
 // holders are the processes that had the memory when it ran out, the largest first.
 func (s story) holders() group {

@@ -77,7 +77,7 @@ func (t *Table) layOut() []column {
 		{"KILLED", 15, answer.Killed},
 		{"WHERE", 16, answer.Where},
 		{"LIMIT", 13, answer.Limit},
-		{"WHY", 17, why},
+		{"WHY", 17, answer.Reason},
 	}
 
 	if t.opts.Width == 0 {
@@ -110,15 +110,6 @@ func (t *Table) at(inc *events.Incident) string {
 	}
 
 	return phrase.When(inc.Time, time.TimeOnly, t.loc)
-}
-
-// why is the cause, or who sent the signal.
-func why(inc *events.Incident) string {
-	if inc.Scope == events.ScopeUser {
-		return phrase.KilledBy(inc.Killer)
-	}
-
-	return cmp.Or(answer.Why(inc), "-")
 }
 
 // Write appends the row of an incident. A status line writes the header early, as a
@@ -208,7 +199,8 @@ func (t *Table) start() error {
 		titles, aligns = append(titles, c.title), append(aligns, tw.AlignLeft)
 	}
 
-	t.table = tablewriter.NewTable(&t.row, streaming(widths, aligns)...)
+	t.table = tablewriter.NewTable(&t.row, append(borderless(aligns, " "),
+		tablewriter.WithStreaming(tw.StreamConfig{Enable: true}), tablewriter.WithColumnWidths(widths))...)
 	if err := t.table.Start(); err != nil {
 		return fmt.Errorf("start the table: %w", err)
 	}
@@ -218,17 +210,44 @@ func (t *Table) start() error {
 	return t.flush()
 }
 
-// streaming sets up a table without lines, whose cells are cut already.
-func streaming(widths tw.Mapper[int, int], aligns []tw.Align) []tablewriter.Option {
+// Columns lays rows out, the first of them the header, each as wide as its widest cell. Cells must be
+// sanitized.
+func Columns(rows [][]string, aligns []tw.Align) (string, error) {
+	var out strings.Builder
+
+	t := tablewriter.NewTable(&out, borderless(aligns, "  ")...)
+	t.Header(rows[0])
+
+	if err := t.Bulk(rows[1:]); err != nil {
+		return "", fmt.Errorf("lay out the rows: %w", err)
+	}
+
+	if err := t.Render(); err != nil {
+		return "", fmt.Errorf("lay out the table: %w", err)
+	}
+
+	return trimmed(out.String()), nil
+}
+
+// trimmed is text without the blanks at the ends of its lines.
+func trimmed(text string) string {
+	var lines strings.Builder
+	for line := range strings.Lines(text) {
+		lines.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+
+	return lines.String()
+}
+
+// borderless sets up a table without lines, whose cells are cut already.
+func borderless(aligns []tw.Align, gap string) []tablewriter.Option {
 	cells := tw.CellConfig{
 		Formatting: tw.CellFormatting{AutoWrap: tw.WrapNone, AutoFormat: tw.Off},
 		Alignment:  tw.CellAlignment{PerColumn: aligns},
-		Padding:    tw.CellPadding{Global: tw.Padding{Right: " ", Overwrite: true}},
+		Padding:    tw.CellPadding{Global: tw.Padding{Right: gap, Overwrite: true}},
 	}
 
 	return []tablewriter.Option{
-		tablewriter.WithStreaming(tw.StreamConfig{Enable: true}),
-		tablewriter.WithColumnWidths(widths),
 		tablewriter.WithHeaderConfig(cells),
 		tablewriter.WithRowConfig(cells),
 		tablewriter.WithTrimSpace(tw.Off),
@@ -242,18 +261,14 @@ func streaming(widths tw.Mapper[int, int], aligns []tw.Align) []tablewriter.Opti
 
 // flush hands the laid out lines on, without the blanks at their ends.
 func (t *Table) flush() error {
-	var lines strings.Builder
-	for line := range strings.Lines(t.row.String()) {
-		lines.WriteString(strings.TrimRight(line, " \n") + "\n")
-	}
-
+	lines := trimmed(t.row.String())
 	t.row.Reset()
 
 	if t.opts.ASCII {
-		return t.out.write(plain([]byte(lines.String())))
+		lines = phrase.ASCII(lines)
 	}
 
-	return t.out.write([]byte(lines.String()))
+	return t.out.write([]byte(lines))
 }
 
 // Close ends the table, and does not close the writer. An empty table still has its

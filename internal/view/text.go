@@ -307,7 +307,7 @@ func (s *Text) write(p *page) error {
 	s.folded = nil
 
 	if s.opts.ASCII {
-		return s.out.write(plain(p.buf.Bytes()))
+		return s.out.write([]byte(phrase.ASCII(p.buf.String())))
 	}
 
 	return s.out.write(p.buf.Bytes())
