@@ -185,6 +185,26 @@ func TestFilterMatchesUnits(t *testing.T) {
 	}
 }
 
+// A pattern that matches nothing at all is a mistake.
+func TestPatternsThatMatchNothingAreRefused(t *testing.T) {
+	for given, want := range map[string]bool{
+		"": false, "[a": false, "shop/": false, "/cart": false, "/": false, "shop/[": false,
+		"cart": true, "shop/cart": true, "*/*": true, `\[a`: true,
+	} {
+		var pod podGlob
+		if err := pod.Set(given); (err == nil) != want {
+			t.Errorf("--pod %q: got error %v, want it taken: %v", given, err, want)
+		}
+	}
+
+	for _, given := range []string{"/", "a//b", "a/"} {
+		var cgroup cgroupGlob
+		if err := cgroup.Set(given); err != nil {
+			t.Errorf("--cgroup %q: got error %v, want none", given, err)
+		}
+	}
+}
+
 func TestFilterNamesItsFlags(t *testing.T) {
 	for line, want := range map[string]string{
 		"":                               "",

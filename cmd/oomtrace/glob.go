@@ -29,6 +29,10 @@ func setGlob[T ~string](value *T, text string, patterns ...string) error {
 	}
 
 	for _, pattern := range patterns {
+		if pattern == "" {
+			return errors.New("must not be empty before or after the /")
+		}
+
 		if _, err := path.Match(pattern, ""); err != nil {
 			return fmt.Errorf(`%w: write \[ for a [ that starts no set of characters`, err)
 		}

@@ -198,6 +198,16 @@ func (o *output) close() error {
 	return nil
 }
 
+// closing closes an output after what wrote to it has ended with an error or nil, and returns the
+// first error: what was held back is printed even if no more can be read.
+func closing(o *output, err error) error {
+	if cerr := o.close(); err == nil {
+		return cerr
+	}
+
+	return err
+}
+
 // terminal returns the width of w, and whether it is a terminal. What is none is as wide as COLUMNS,
 // or 80 columns, the width of an email; --wide lifts the limit.
 func terminal(w io.Writer) (width int, isTerminal bool) {

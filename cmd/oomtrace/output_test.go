@@ -94,3 +94,18 @@ func TestWidthOfATerminal(t *testing.T) {
 		t.Errorf("got width %d, color %v of a buffer, want width 80 without color", got, color)
 	}
 }
+
+// What a trace held back is printed also if the trace ends with an error.
+func TestAnErrorDoesNotHideAnIncident(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+
+	out := newOutput(&traceFlags{}, nil, &stdout, &stderr)
+	if err := out.Write(&events.Incident{ID: "b-1", Scope: events.ScopeGlobal, Outcome: events.OutcomeNoKillable}); err != nil {
+		t.Fatal(err)
+	}
+
+	cause := errors.New("read the ring buffer")
+	if err := closing(out, cause); !errors.Is(err, cause) || !strings.Contains(stdout.String(), "no process was killable") {
+		t.Errorf("got error %v and %q, want the error, and the incident printed", err, stdout.String())
+	}
+}

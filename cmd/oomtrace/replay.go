@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,21 +64,16 @@ The load average (-o bcc) is not recorded.
 				}
 			}
 
-			if name == "-" {
-				// A blocked read from a terminal or a pipe ends only with the process.
-				signal.Reset(os.Interrupt, syscall.SIGTERM)
-			}
+			ctx, cancel := whileRead(cmd.Context(), stdout)
+			defer cancel()
 
-			r, err := record.Open(name)
+			r, err := openRecording(ctx, name)
 			if err != nil {
 				return err
 			}
 			defer r.Close()
 
 			r.Select(selection)
-
-			ctx, cancel := whileRead(cmd.Context(), stdout)
-			defer cancel()
 
 			if follow {
 				r.Follow(ctx)
@@ -98,25 +91,35 @@ The load average (-o bcc) is not recorded.
 	return cmd
 }
 
+// openRecording opens a recording; - is stdin.
+func openRecording(ctx context.Context, name string) (*record.Reader, error) {
+	if name != "-" {
+		return record.Open(name)
+	}
+
+	return record.NewReader(untilDone(ctx, os.Stdin)), nil
+}
+
+// untilDone returns a reader that ends when in does or ctx is done, so that what is held back is
+// still printed. A read of a pipe or a terminal that waits then goes on until the process ends.
+func untilDone(ctx context.Context, in io.Reader) io.Reader {
+	out, copied := io.Pipe()
+
+	context.AfterFunc(ctx, func() { copied.Close() })
+
+	go func() {
+		_, err := io.Copy(copied, in)
+		copied.CloseWithError(err)
+	}()
+
+	return out
+}
+
 func replay(ctx context.Context, r *record.Reader, name, id string, f *traceFlags, stdout, stderr io.Writer) error {
 	p := newReplayer(f, stdout, stderr)
 	p.ids = events.NewIDFinder(id)
 
-	for line, err := range r.Lines() {
-		if err == nil {
-			err = p.print(line)
-		}
-
-		if err != nil {
-			return err
-		}
-
-		if ctx.Err() != nil {
-			break
-		}
-	}
-
-	if err := p.out.close(); err != nil {
+	if err := closing(p.out, p.printAll(ctx, r)); err != nil {
 		return err
 	}
 
@@ -139,6 +142,8 @@ func replay(ctx context.Context, r *record.Reader, name, id string, f *traceFlag
 	}
 
 	switch {
+	case noSuchID && name == "-":
+		return fmt.Errorf("%w; a prefix is found in a file or directory only", report.NoSuchID(id))
 	case noSuchID:
 		return report.NoSuchID(id)
 	case p.lines == 0:
@@ -171,6 +176,21 @@ func newReplayer(f *traceFlags, stdout, stderr io.Writer) *replayer {
 	}
 
 	return p
+}
+
+// printAll prints lines to the end, or until ctx is done.
+func (p *replayer) printAll(ctx context.Context, r *record.Reader) error {
+	for line, err := range r.Lines() {
+		if err == nil {
+			err = p.print(line)
+		}
+
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+
+	return nil
 }
 
 func (p *replayer) print(recorded *record.Line) error {

@@ -4,11 +4,16 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/oomtrace/oomtrace/internal/events"
+	"github.com/oomtrace/oomtrace/internal/record"
 )
 
 const (
@@ -73,6 +78,51 @@ func TestReplayPrintsSelectedLinesAndCountsTheRest(t *testing.T) {
 			t.Errorf("%s: got status %d\n%s\n%s\nwant status %d\n%s\n%s",
 				test.args, status, stdout, stderr, test.status, test.want, test.warnings)
 		}
+	}
+}
+
+// An interrupted replay of a stream that goes on prints the incidents that wait for their final
+// lines.
+func TestAnInterruptedStreamIsPrinted(t *testing.T) {
+	in, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+
+	if _, err := write.WriteString(lineA + "\n" + lineB + "\n"); err != nil {
+		t.Fatal(err)
+	}
+
+	var stdout, stderr bytes.Buffer
+
+	p := newReplayer(&traceFlags{}, &stdout, &stderr)
+	p.ids = events.NewIDFinder("")
+
+	lines := 0
+
+	for line, err := range record.NewReader(untilDone(ctx, in)).Lines() {
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if err := p.print(line); err != nil {
+			t.Fatal(err)
+		}
+
+		if lines++; lines == 2 {
+			interrupt()
+		}
+	}
+
+	if err := closing(p.out, nil); err != nil || strings.Count(stdout.String(), "OOM KILL") != 2 {
+		t.Errorf("got error %v and %q, want both kills", err, stdout.String())
+	}
+
+	if err := errors.Join(write.Close(), in.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -215,11 +215,7 @@ func trace(ctx context.Context, f *traceFlags, stdout, stderr io.Writer) error {
 	ctx, cancel := whileRead(ctx, stdout)
 	defer cancel()
 
-	if err := f.run(ctx, out, stderr); err != nil {
-		return err
-	}
-
-	return out.close()
+	return closing(out, f.run(ctx, out, stderr))
 }
 
 // run traces into a sink. With --record, a line goes to the recording first, so an

@@ -39,12 +39,18 @@ func NewWholeInOrder(next Sink) *Whole { return &Whole{next: next, inOrder: true
 func (w *Whole) Write(l events.Line) error {
 	switch l := l.(type) {
 	case *events.Incident:
-		w.held = append(w.held, heldLine{l, true})
+		// One that a filter forwards late, since it matches by a name that came late, is explained.
+		w.held = append(w.held, heldLine{l, w.inOrder || len(l.Causes) == 0})
 		return w.release(len(w.held) > maxHeld)
 	case *events.Update:
 		if i := w.find(l.Change); i >= 0 {
 			if l.After != nil {
 				w.held[i].line = l.After
+			}
+
+			if w.inOrder && mayTakeHours(l.After) {
+				w.held[i].open = false
+				return w.release(false)
 			}
 
 			return nil
@@ -58,8 +64,8 @@ func (w *Whole) Write(l events.Line) error {
 		if i := w.find(&l.Incident); i >= 0 {
 			w.held[i] = heldLine{&l.Incident, false}
 		}
-	case *events.Status: // the end of a trace: what follows is of another one
-		if l.Phase == events.PhaseEnd {
+	case *events.Status: // what follows is of another trace, or is that: one that was killed has no end
+		if l.Phase == events.PhaseEnd || l.Phase == events.PhaseStart {
 			if err := w.Close(); err != nil {
 				return err
 			}
@@ -76,6 +82,12 @@ func (w *Whole) Write(l events.Line) error {
 	}
 
 	return w.next.Write(l)
+}
+
+// mayTakeHours reports whether an incident is explained, but will be final only once tasks need not
+// wait for memory any more. Lines that are followed must not wait for that.
+func mayTakeHours(inc *events.Incident) bool {
+	return inc != nil && len(inc.Causes) > 0 && inc.Wait != nil && inc.Wait.EndedAfterNS == nil
 }
 
 // find returns the place of an incident among those that may still change, -1 if it is not.

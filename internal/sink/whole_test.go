@@ -46,6 +46,11 @@ func changed(id, summary string) *events.Update {
 
 func TestWhole(t *testing.T) {
 	lost, end := &events.Lost{}, &events.Status{Phase: events.PhaseEnd}
+	start := &events.Status{Phase: events.PhaseStart}
+	waits := changed("a", "1")
+	waits.After.Wait, waits.After.Causes = &events.OOMWait{}, []events.Cause{{ID: "oom_kill_disabled"}}
+	late := incident("a", "1")
+	late.Causes = []events.Cause{{ID: "own_limit"}}
 	head := func(id string) *events.Headline { return &events.Headline{ID: id} }
 	explained := func(id, summary string) *events.Explained { return &events.Explained{Incident: incident(id, summary)} }
 	final := func(id, summary string) *events.Final { return events.FinalOf(incident(id, summary)) }
@@ -71,6 +76,21 @@ func TestWhole(t *testing.T) {
 			[]events.Line{incident("a", ""), lost, incident("b", ""), changed("a", "1"), end},
 			"lost, incident a1, incident b, end",
 			"incident a1, lost, incident b, end",
+		},
+		"a recorder that was killed, and started again": {
+			[]events.Line{incident("a", ""), start, lost, incident("b", ""), final("b", "1")},
+			"incident a, start, lost, incident b1, final b",
+			"incident a, start, lost, incident b1, final b",
+		},
+		"tasks that wait for memory": {
+			[]events.Line{incident("a", ""), waits, lost, final("a", "2")},
+			"lost, incident a2, final a",
+			"incident a1, lost, final a",
+		},
+		"an incident that matches a filter since a late name": {
+			[]events.Line{late, lost, final("a", "2")},
+			"incident a1, lost, final a",
+			"incident a2, lost, final a",
 		},
 		"an update of an incident that was never there": {
 			[]events.Line{changed("x", "1")}, "update x1", "update x1",

@@ -134,7 +134,10 @@ func limitCell(s *usage.Snapshot, c *usage.Cgroup) string {
 }
 
 func headroomCell(_ *usage.Snapshot, c *usage.Cgroup) string {
-	if c.Limiter < 0 {
+	switch {
+	case c.Limiter < 0 && !c.LimitBytes.Known:
+		return "?"
+	case c.Limiter < 0:
 		return "-"
 	}
 

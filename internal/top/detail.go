@@ -90,7 +90,10 @@ func (m *model) limitLine(s *usage.Snapshot, at int, limits bool) string {
 }
 
 func headroomText(s *usage.Snapshot, c *usage.Cgroup) string {
-	if c.Limiter < 0 {
+	switch {
+	case c.Limiter < 0 && !c.LimitBytes.Known:
+		return "not known: its limit or its usage cannot be read"
+	case c.Limiter < 0:
 		return "no limit of its own or of an ancestor: only the node's memory limits it"
 	}
 

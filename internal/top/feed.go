@@ -36,8 +36,13 @@ type Feed struct {
 // NewFeed returns a Feed, which is a sink.Sink.
 func NewFeed() *Feed { return &Feed{lines: make(chan events.Line, waiting)} }
 
-// Write takes a line of the trace. It returns no error.
+// Write takes a line of the trace, if the screen has a use for it. It returns no error.
 func (f *Feed) Write(l events.Line) error {
+	switch l.(type) {
+	case *events.Explained, *events.Final:
+		return nil // updates had all of it: they are not worth room, and no loss
+	}
+
 	select {
 	case f.lines <- l:
 	default:

@@ -41,11 +41,22 @@ func (k *kills) add(l events.Line) {
 		k.set(l)
 	case *events.Update:
 		if l.After != nil {
-			k.set(l.After)
+			k.update(l)
 		}
 	case *events.Lost:
 		k.lost += l.Count
 	}
+}
+
+// update takes a change of an incident. One whose own line was dropped comes into the list by it; one
+// that had to leave the list stays out, and its victims are not counted again.
+func (k *kills) update(u *events.Update) {
+	if k.find(u.After.ID) < 0 && len(k.list) == keptKills && u.After.Time.Before(k.list[keptKills-1].time()) {
+		k.count(u.Before, u.After)
+		return
+	}
+
+	k.set(u.After)
 }
 
 func (k *kills) set(inc *events.Incident) {
@@ -72,7 +83,7 @@ func (k *kills) count(before, after *events.Incident) {
 
 // at returns the entry of an incident, a new one if there is none.
 func (k *kills) at(id string) *kill {
-	if i := slices.IndexFunc(k.list, func(at kill) bool { return at.id == id }); i >= 0 {
+	if i := k.find(id); i >= 0 {
 		return &k.list[i]
 	}
 
@@ -83,6 +94,11 @@ func (k *kills) at(id string) *kill {
 	k.list = slices.Insert(k.list, 0, kill{id: id})
 
 	return &k.list[0]
+}
+
+// find returns the place of an incident in the list, -1 if it is not there.
+func (k *kills) find(id string) int {
+	return slices.IndexFunc(k.list, func(at kill) bool { return at.id == id })
 }
 
 func (k *kill) time() time.Time {

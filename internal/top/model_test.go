@@ -3,6 +3,7 @@
 package top
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -90,6 +91,7 @@ func TestFeedDropsWhatTheScreenDoesNotTake(t *testing.T) {
 
 		for range waiting + 7 {
 			_ = f.Write(&events.Lost{})
+			_ = f.Write(events.FinalOf(&events.Incident{})) // of no use to the screen, so not dropped either
 			_ = f.Counts(kernel.StallCounts{})
 		}
 	}()
@@ -141,6 +143,41 @@ func TestKillsAreCountedAndBounded(t *testing.T) {
 
 	if len(k.list) != keptKills || k.leftOut != 6 {
 		t.Errorf("got %d kills and %d left out, want %d and 6", len(k.list), k.leftOut, keptKills)
+	}
+}
+
+// A storm has more kills within the time of their updates than the list.
+func TestUpdatesOfKillsThatLeftTheListCountNothingTwice(t *testing.T) {
+	const storm = 2*keptKills + 50
+
+	var (
+		k   kills
+		all []*events.Incident
+	)
+
+	for i := range storm {
+		inc := &events.Incident{
+			Envelope: events.Envelope{Time: noon.Add(time.Duration(i) * time.Millisecond)}, ID: fmt.Sprint(i),
+			Outcome: events.OutcomeKilled, Victims: make([]events.Victim, 1),
+		}
+		all = append(all, inc)
+
+		k.add(&events.Headline{ID: inc.ID, Time: inc.Time})
+		k.add(inc)
+	}
+
+	for i, inc := range all {
+		after := *inc
+		if i == 0 {
+			after.Victims = make([]events.Victim, 3) // of a group
+		}
+
+		k.add(&events.Update{Change: &events.Incident{ID: inc.ID}, Before: inc, After: &after})
+	}
+
+	if k.killed != storm+2 || k.leftOut != storm-keptKills || k.list[0].id != fmt.Sprint(storm-1) {
+		t.Errorf("got %d kills, %d left out, the newest %s, want %d, %d and %d",
+			k.killed, k.leftOut, k.list[0].id, storm+2, storm-keptKills, storm-1)
 	}
 }
 
@@ -216,6 +253,21 @@ func TestBarsAndNumbers(t *testing.T) {
 		if got := span(d); got != want {
 			t.Errorf("%v: got %q, want %q", d, got, want)
 		}
+	}
+}
+
+// A limit that cannot be read is not the same as none.
+func TestAnUnknownLimitIsNotNone(t *testing.T) {
+	s := &usage.Snapshot{Cgroups: []usage.Cgroup{{Path: "/a", ID: 1, Parent: -1, Limiter: -1}}}
+
+	c := &s.Cgroups[0]
+	if got := limitCell(s, c) + headroomCell(s, c); got != "? ?" || !strings.HasPrefix(headroomText(s, c), "not known") {
+		t.Errorf("got limit and headroom %q, %q, want both unknown", got, headroomText(s, c))
+	}
+
+	c.LimitBytes = usage.Known[uint64](usage.NoLimit)
+	if got := limitCell(s, c) + headroomCell(s, c); got != "- -" || !strings.HasPrefix(headroomText(s, c), "no limit") {
+		t.Errorf("got limit and headroom %q, %q, want none", got, headroomText(s, c))
 	}
 }
 

@@ -13,6 +13,10 @@ import (
 // names are looked up and the runtime is asked.
 const finalWithinNS = namesWithinNS + 1e9
 
+// finalEvery is how often incidents are checked for being final: in a storm there are hundreds of
+// them, and records wait meanwhile.
+const finalEvery = 100e6
+
 // unfinished is an incident whose final line is to come.
 type unfinished struct {
 	id        string
@@ -74,6 +78,10 @@ func (f *followUp) explained(id string) error {
 // finalize writes the final lines that are due; of at most one incident while records wait to be
 // read.
 func (f *followUp) finalize(nowNS uint64, quiet bool) error {
+	if nowNS < f.checkFinalNS {
+		return nil
+	}
+
 	for i := 0; i < len(f.unfinished); i++ {
 		u := f.unfinished[i]
 		if inc := f.current(u.id); inc != nil && (!u.explained || !f.isFinal(inc, nowNS-min(u.startedNS, nowNS))) {
@@ -86,6 +94,8 @@ func (f *followUp) finalize(nowNS uint64, quiet bool) error {
 
 		i--
 	}
+
+	f.checkFinalNS = nowNS + finalEvery
 
 	return nil
 }

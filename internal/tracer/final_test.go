@@ -119,6 +119,21 @@ func TestEachIncidentHasOneFinalLine(t *testing.T) {
 	}
 }
 
+// Incidents that wait for their final line cost nothing while records are read.
+func TestFinalLinesAreNotLookedForWithEachRecord(t *testing.T) {
+	f := newTestFollowUp(new(lines))
+	f.resolvesNames = true
+
+	mustIncident(t, f, ended(func(inc *events.Incident) {
+		inc.BootID, inc.Victims[0].Workload, inc.Victims[0].IsContainerInit = testBoot, inc.Limiter.Workload, new(true)
+	}), 0)
+	advance(t, f, 0)
+
+	if n := testing.AllocsPerRun(100, func() { _ = f.finalize(1, true) }); n != 0 || len(f.unfinished) != 1 {
+		t.Errorf("got %v allocations and %d unfinished incidents, want none, and one that waits for the runtime", n, len(f.unfinished))
+	}
+}
+
 // The summary follows what becomes known.
 func TestTheSummaryIsKeptUpToDate(t *testing.T) {
 	out := new(lines)

@@ -69,6 +69,8 @@ type followUp struct {
 	pending   []*pending       // oldest first
 	// unfinished are the incidents without their final line, oldest first.
 	unfinished []unfinished
+	// checkFinalNS is when they are checked next.
+	checkFinalNS uint64
 	// resolvesNames means that names are looked up, and runtimes asked.
 	resolvesNames bool
 	lost          map[string]uint64 // as reported so far, by the name of what was lost

@@ -248,7 +248,8 @@ func (s *Sampler) readCgroup(c *cgroup, at time.Duration) {
 	}
 
 	if err != nil {
-		c.used = Value[uint64]{}
+		c.used, c.limit, c.history = Value[uint64]{}, Value[uint64]{}, history{}
+		c.limitDue = s.ticks // once its files are back
 
 		if gone(err) && s.vanished(c) {
 			s.remove(c)

@@ -218,6 +218,64 @@ func TestCgroupsComeAndGo(t *testing.T) {
 	}
 }
 
+// A container that is started again is often the only child of its parent.
+func TestAnOnlyChildThatIsMadeAgainIsFoundAtOnce(t *testing.T) {
+	n := newNode(t, 2)
+	n.cgroup("pod/a", 1, "max")
+	s := n.sampler(Options{})
+
+	for range youngTicks + 1 {
+		n.snapshot(s)
+	}
+
+	n.remove("pod/a")
+
+	for range leafTurns + 1 { // in a kernel, the next reading finds it removed
+		_, got := n.snapshot(s)
+		if _, ok := got["/pod/a"]; !ok {
+			break
+		}
+	}
+
+	n.cgroup("pod/b", 1, "max")
+
+	if _, got := n.snapshot(s); got["/pod/b"].ID == 0 {
+		t.Error("got no /pod/b, want it one interval after it was made")
+	}
+}
+
+// Where the memory controller is disabled, nothing of the time before is shown.
+func TestWhatIsNoLongerReadIsForgotten(t *testing.T) {
+	n := newNode(t, 2)
+	n.cgroup("a", 1*mib, strconv.Itoa(8*mib))
+	s := n.sampler(Options{})
+
+	n.snapshot(s)
+	n.cgroup("a", 2*mib, strconv.Itoa(8*mib))
+	n.snapshot(s)
+
+	for _, name := range []string{"memory.current", "memory.max"} {
+		if err := os.Remove(filepath.Join(n.root, "cg/a", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	c := s.all[0]
+	c.current.close() // a kernel's file that is gone cannot be read any more
+
+	s.open--
+
+	if _, got := n.snapshot(s); got["/a"].ID == 0 || got["/a"].Growth.Known || got["/a"].LimitBytes.Known {
+		t.Errorf("got %+v, want it there without values", got["/a"])
+	}
+
+	n.cgroup("a", 3*mib, strconv.Itoa(4*mib))
+
+	if _, got := n.snapshot(s); got["/a"].HeadroomBytes != 1*mib {
+		t.Errorf("got %+v, want its limit as soon as it is back", got["/a"])
+	}
+}
+
 func TestWhatCannotBeReadIsNotZero(t *testing.T) {
 	n := newNode(t, 2)
 	n.write("cg/domain/cgroup.procs", "") // without the memory controller

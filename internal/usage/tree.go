@@ -67,7 +67,7 @@ func (s *Sampler) refresh() {
 
 	for _, c := range s.all {
 		young := c.born > 1 && s.ticks-c.born < youngTicks
-		if len(c.children) == 0 && !young && (s.ticks+uint64(c.index))%leafTurns != 0 {
+		if len(c.children) == 0 && c.links != 0 && !young && (s.ticks+uint64(c.index))%leafTurns != 0 {
 			continue
 		}
 

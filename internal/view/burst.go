@@ -31,9 +31,11 @@ const (
 	maxCounted = 4096
 )
 
-// burst is what was killed at one limit, each kill within burstWithin of the one before.
+// burst is what became of one limit in the same way again and again, each time within burstWithin of
+// the one before.
 type burst struct {
 	first, last time.Time // of its incidents
+	place       string    // where its victims ran
 	incidents   int
 	victims     map[string]int // by name
 	others      int            // victims of further names
@@ -45,7 +47,7 @@ type burst struct {
 // bursts folds the incidents of a limit that come faster than they can be read. The zero value
 // is ready.
 type bursts struct {
-	of    map[string]*burst
+	of    map[foldKey]*burst
 	stale []*burst // those with news that were not shown
 	// headlines are the times of the last headlines, by name of the victim: the limit is not
 	// known yet.
@@ -54,34 +56,53 @@ type bursts struct {
 	counted map[string]bool
 }
 
-// limitKey is what incidents are folded by.
-func limitKey(inc *events.Incident) string {
+// foldKey is what incidents are folded by: those that ended in another way are not counted as the
+// same, whatever the limit.
+type foldKey struct {
+	scope   events.Scope
+	outcome events.Outcome
+	place   string
+}
+
+func foldKeyOf(inc *events.Incident) foldKey {
+	k := foldKey{scope: inc.Scope, outcome: inc.Outcome}
+
 	switch l := inc.Limiter; {
-	case inc.Scope == events.ScopeUser:
-		return "user " + answer.Where(inc)
-	case l != nil && l.Cgroup != nil:
-		return cmp.Or(l.Cgroup.Path, fmt.Sprint(l.Cgroup.ID))
+	case inc.Scope != events.ScopeUser && l != nil && l.Cgroup != nil:
+		k.place = cgroupKey(l.Cgroup)
+	case inc.Scope == events.ScopeUser || inc.Scope == events.ScopeMemcg: // no limiter is known
+		k.place = answer.Where(inc)
+		if len(inc.Victims) > 0 && inc.Victims[0].Cgroup != nil {
+			k.place = cgroupKey(inc.Victims[0].Cgroup)
+		}
 	}
 
-	return string(inc.Scope)
+	return k
 }
+
+func cgroupKey(c *events.Cgroup) string { return cmp.Or(c.Path, fmt.Sprint(c.ID)) }
 
 // add counts an incident, and returns its burst, which is folded if it is one of too many to be
 // shown alone.
 func (b *bursts) add(inc *events.Incident) *burst {
 	if b.of == nil || len(b.of) >= maxBursts {
-		b.of = make(map[string]*burst)
+		b.of = make(map[foldKey]*burst)
 	}
 
-	key := limitKey(inc)
+	key, place := foldKeyOf(inc), answer.Where(inc)
 
 	one := b.of[key]
-	if one == nil || inc.Time.Sub(one.last) > burstWithin {
-		one = &burst{first: inc.Time, victims: make(map[string]int)}
+	if one == nil || apartBy(inc.Time, one.last) > burstWithin {
+		one = &burst{first: inc.Time, place: place, victims: make(map[string]int)}
 		b.of[key] = one
 	}
 
 	one.incidents++
+
+	if place != one.place {
+		one.place = "several places"
+	}
+
 	one.last, one.latest = later(one.last, inc.Time), inc
 
 	for i := range inc.Victims {
@@ -113,6 +134,9 @@ func (b *bursts) add(inc *events.Incident) *burst {
 
 func (b *burst) folded() bool { return b.incidents > burstAlone }
 
+// apartBy is the time between two instants, whichever is the later one: clocks are set back.
+func apartBy(a, b time.Time) time.Duration { return a.Sub(b).Abs() }
+
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
@@ -127,7 +151,7 @@ func (b *bursts) announces(h *events.Headline) bool {
 		b.headlines = make(map[string][]time.Time)
 	}
 
-	recent := slices.DeleteFunc(b.headlines[h.Comm], func(t time.Time) bool { return h.Time.Sub(t) > burstWithin })
+	recent := slices.DeleteFunc(b.headlines[h.Comm], func(t time.Time) bool { return apartBy(h.Time, t) > burstWithin })
 	many := len(recent) >= burstAlone
 
 	if many { // keep the newest
@@ -159,11 +183,12 @@ func (s *Text) fold(b *burst, all bool) error {
 		fmt.Fprintf(&p.buf, "\x1b[%dA\x1b[J", s.foldedLines)
 	}
 
-	start := p.buf.Len()
 	inc := b.latest
+	at := s.clock(p, inc.Time)
+	start := p.buf.Len() // a date stays where it is
 
-	p.head(s.clock(p, inc.Time), fmt.Sprintf("%s ×%d", phrase.Outcome(inc.Scope, inc.Outcome), b.incidents), outcomeStyle(inc),
-		apart("since "+phrase.When(b.first, time.TimeOnly, s.loc), answer.Where(inc), s.shortID(inc.ID)))
+	p.head(at, fmt.Sprintf("%s ×%d", phrase.Outcome(inc.Scope, inc.Outcome), b.incidents), outcomeStyle(inc),
+		apart("since "+phrase.When(b.first, time.TimeOnly, s.loc), b.place, s.shortID(inc.ID)))
 
 	for _, sec := range b.sections(s.opts.Width) {
 		p.section(sec)
@@ -214,7 +239,7 @@ func (b *burst) sections(width int) []section {
 func (s *Text) foldOverdue(now time.Time, all bool) error {
 	for i := 0; i < len(s.bursts.stale); {
 		b := s.bursts.stale[i]
-		if !all && now.Sub(b.last) < burstWithin {
+		if !all && apartBy(now, b.last) < burstWithin {
 			i++
 			continue
 		}

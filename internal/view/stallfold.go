@@ -110,7 +110,7 @@ func keyOfStall(l *events.StallLine) stallKey {
 // held back.
 func (f *StallFold) Flush(now time.Time) error {
 	due := 0
-	for due < len(f.held) && now.Sub(f.held[due].Time) >= foldStalls {
+	for due < len(f.held) && apartBy(now, f.held[due].Time) >= foldStalls {
 		due++
 	}
 

@@ -82,8 +82,16 @@ func TestStallsThatAreHeldBackAreBounded(t *testing.T) {
 		t.Errorf("got %d lines written and %d held back, want %d and 1", len(lines), len(f.held), heldStalls)
 	}
 
+	if err := f.Flush(stallLine(0, 1, events.StallThrottle, 0).Time.Add(-time.Hour)); err != nil || len(f.held) > 0 {
+		t.Errorf("got error %v, %d held back after the clock was set back, want the stall written", err, len(f.held))
+	}
+
+	if err := f.Write(stallLine(0, 1, events.StallThrottle, 0)); err != nil {
+		t.Fatal(err)
+	}
+
 	end := &events.Status{Phase: events.PhaseEnd}
-	if err := f.Write(end); err != nil || len(lines) != heldStalls+2 || lines[heldStalls+1] != end {
+	if err := f.Write(end); err != nil || len(lines) != heldStalls+3 || lines[heldStalls+2] != end {
 		t.Errorf("got error %v and %d lines, want the stalls before the end", err, len(lines))
 	}
 }

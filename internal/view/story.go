@@ -233,29 +233,29 @@ func (s story) holders() group {
 
 	var all []holder
 
+	// The first size is the anonymous memory, or that of all kinds.
 	add := func(p *events.Process, killed bool, sizes ...*uint64) {
 		h := holder{name: phrase.Task(p.Comm, p.PID)}
 		if killed {
 			h.name += " (killed)"
 		}
 
-		known := false
+		if sizes[0] == nil {
+			return // the rest is not what it held
+		}
 
 		for _, b := range sizes {
 			if b != nil {
 				h.bytes += *b
-				known = true
 			}
 		}
 
-		if known {
-			all = append(all, h)
-		}
+		all = append(all, h)
 	}
 
 	for i := range s.inc.Candidates {
 		c := &s.inc.Candidates[i]
-		if c.AnonRSSBytes == nil && c.FileRSSBytes == nil {
+		if c.AnonRSSBytes == nil {
 			add(&c.Process, c.Victim, c.RSSBytes)
 			continue
 		}

@@ -164,3 +164,16 @@ func TestHeadlineIsOneLine(t *testing.T) {
 		t.Errorf("got headline %q, want start and end of the name and the ID within 80 columns", line)
 	}
 }
+
+// A victim whose anonymous memory is not known did not hold 0 B.
+func TestAnUnknownSizeIsNotHeld(t *testing.T) {
+	inc := container()
+	inc.Candidates = nil
+
+	v := &inc.Victims[0]
+	v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes = nil, new(uint64(4096)), new(uint64(0))
+
+	if got := newStory(inc, 80).holders().items; len(got) > 0 {
+		t.Errorf("got %q, want nothing: its anonymous memory is unknown", got)
+	}
+}

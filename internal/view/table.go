@@ -21,7 +21,7 @@ import (
 // TableOptions configures a Table. The zero value has all columns, each as wide as it gets, with
 // dates, and local time.
 type TableOptions struct {
-	// Width is the columns that no row goes beyond, at least 60; what does not fit ends with "…".
+	// Width is the columns that no row goes beyond, at least 60, with Dates 71; what does not fit ends with "…".
 	// 0 has no limit: fields are padded, and never cut.
 	Width int
 	// Dates has the date in each row. Without it, a row has it in place of the time where the day
@@ -87,13 +87,20 @@ func (t *Table) layOut() []column {
 		return columns
 	}
 
-	free := max(t.opts.Width, minWidth) - gaps
+	free := max(t.opts.Width, minWidth+at-len(time.TimeOnly)) - gaps
 	for _, c := range columns {
 		free -= c.width
 	}
 
-	// What is free goes to where and why first; a narrow table takes it from there.
-	limit := min(max(free, 0), 4)
+	// What is free goes to where and why first; a narrow table takes it from there, but leaves each
+	// column some of its text.
+	for _, c := range []struct{ column, least int }{{5, 8}, {3, 8}, {4, 8}, {2, 10}} {
+		taken := min(max(-free, 0), columns[c.column].width-c.least)
+		columns[c.column].width -= taken
+		free += taken
+	}
+
+	limit := min(free, 4)
 	columns[4].width += limit
 	free -= limit
 

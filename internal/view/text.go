@@ -103,9 +103,11 @@ func (s *Text) Write(l events.Line) error {
 	return s.out.err
 }
 
-// timeOf is when a line was made, which is after all that it reports.
+// timeOf is when a line was made, which is after all that it reports; of an incident, when it happened.
 func timeOf(l events.Line) (time.Time, bool) {
 	switch l := l.(type) {
+	case *events.Incident:
+		return l.Time, true
 	case *events.Update:
 		return l.Change.Time, true
 	case *events.Status:
