@@ -116,7 +116,7 @@ btf: ## make the small BTFs of the relocation test anew
 		bpftool gen min_core_btf $$dir/btf internal/probe/testdata/btf/$$name.btf bpf/oomtrace_$${object}_bpfel.o bpf/stalls_$${object}_bpfel.o || exit; \
 	done
 
-pictures: go ## make the pictures of the HTML report in docs/ anew (Chromium, pngquant)
+pictures: go ## make the pictures in docs/ anew, of the HTML report and of top (Chromium, pngquant)
 	go test ./internal/report -count=1 -run '^TestScreenshots$$' -update
 
 # Blank lines between the steps of a function: wsl without its two strictest rules.

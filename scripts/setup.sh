@@ -9,7 +9,7 @@ die() { echo "setup.sh: $*" >&2; exit 1; }
 packages=(
 	clang-19 llvm-19 libbpf-dev linux-libc-dev # the kernel side
 	bpftool # small BTFs
-	chromium fonts-inter # looks at the HTML report
+	chromium fonts-inter pngquant # looks at the HTML report, and makes its pictures
 	qemu-system-x86 qemu-system-arm busybox-static cpio # guests
 	mmdebstrap debian-archive-keyring e2fsprogs # a whole Debian as a guest
 	gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross # what runs in them

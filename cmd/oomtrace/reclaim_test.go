@@ -86,7 +86,7 @@ func TestRowsAreGroupedByIdAndShownByName(t *testing.T) {
 		{"container", "/pod/c/init", resolve.Place{Level: events.LevelCgroup, Workload: named}, "container c1", "shop/cart-0/app"},
 		{"pod", "/pod/c", resolve.Place{Level: events.LevelContainer, Workload: named}, "pod p1", "shop/cart-0"},
 		{"pod", "/pod/c", resolve.Place{Level: events.LevelContainer, Workload: ids}, "pod p1", "pod p1"},
-		{"container", "/pod/c", resolve.Place{Level: events.LevelContainer, Workload: ids}, "container c1", "container c1 of pod p1"},
+		{"container", "/pod/c", resolve.Place{Level: events.LevelContainer, Workload: ids}, "container c1", "p1/c1"},
 		{"pod", "/system.slice", resolve.Place{}, "/system.slice", "/system.slice"},
 		{"cgroup", "", resolve.Place{}, "", "unknown path"},
 	} {

@@ -9,8 +9,8 @@ import (
 )
 
 // RowName is what a row of a table about the cgroup is called: the container as
-// namespace/pod/container, a pod, unit, guest or job by its name, by ids where there is no
-// name; any other cgroup by its path. It is sanitized and as long as the names are.
+// namespace/pod/container, a pod, unit, guest or job by its name, each part by its id where
+// it has no name; any other cgroup by its path. It is sanitized and as long as the names are.
 func RowName(level events.Level, w *events.Workload, path string) string {
 	name := ""
 
@@ -29,11 +29,8 @@ func RowName(level events.Level, w *events.Workload, path string) string {
 }
 
 func containerRow(w *events.Workload) string {
-	switch {
-	case w.Pod != "" && w.Container != "":
-		return QualifiedPod(w) + "/" + w.Container
-	case w.PodUID != "" && w.ContainerID != "":
-		return "container " + Container(w) + " of pod " + QualifiedPod(w)
+	if pod, container := QualifiedPod(w), Container(w); pod != "" && container != "" {
+		return pod + "/" + container
 	}
 
 	return Join(" in ", prefixed("container ", Container(w)), Within(w))

@@ -401,6 +401,12 @@ func TestBrowserList(t *testing.T) {
 	click(".index th:nth-child(5)")
 	count("in the first order again", 4)
 
+	evaluate[bool](t, p, `(() => { document.querySelector(".index th:nth-child(3)").focus(); return true; })()`)
+	p.do(t, chromedp.KeyEvent(kb.Enter))
+	texts(`document.querySelector(".index th:nth-child(3)").ariaSort`, "ascending")
+	p.do(t, chromedp.KeyEvent(kb.Enter), chromedp.KeyEvent(kb.Enter))
+	count("sorted by keys, and no more", 4)
+
 	p.do(t, chromedp.KeyEvent("j"))
 	texts(`location.hash === "#" + document.querySelector("article").id ? "first" : location.hash`, "first")
 	texts(`document.querySelector(".fold input").checked ? "unfolded" : "folded"`, "unfolded")
@@ -411,6 +417,29 @@ func TestBrowserList(t *testing.T) {
 	p.do(t, chromedp.KeyEvent("/"))
 	texts(`document.activeElement.type`, "search")
 	p.quiet(t)
+}
+
+// TestBrowserRows: what is small stands side by side, and a row of the list begins with one line on a phone.
+func TestBrowserRows(t *testing.T) {
+	const lines = `(selector) => new Set([...document.querySelectorAll(selector)].map(e => Math.round(e.getBoundingClientRect().top))).size`
+
+	p := browse(t, makeHTML(t, Options{}, "pod-limit", "node"), dressed("light", 1280, 900)...)
+
+	for selector, want := range map[string]int{
+		"article:nth-of-type(1) .chart:not(.first)": 2, "article:nth-of-type(2) .chart:not(.first)": 1,
+		"article:nth-of-type(1) .tables > section:not(.whole)": 1,
+	} {
+		if got := evaluate[int](t, p, fmt.Sprintf(`(%s)(%q)`, lines, selector)); got != want {
+			t.Errorf("%s: got %d rows, want %d", selector, got, want)
+		}
+	}
+
+	p = browse(t, renderHTML(t, night(t), Options{}), dressed("light", 390, 900)...)
+
+	const beginnings = `[...document.querySelectorAll(".index tbody tr")].filter(r => r.offsetParent).map(r => new Set([0, 1, 4].map(i => r.cells[i].offsetTop)).size)`
+	if got := evaluate[[]int](t, p, beginnings); !slices.Equal(got, []int{1, 1, 1, 1, 1, 1}) {
+		t.Errorf("got the id, time and limit of the rows on %v lines, want each on one", got)
+	}
 }
 
 // TestBrowserCards: the answer is at the top of a card, and one cursor reads all charts.
@@ -534,12 +563,13 @@ func TestScreenshots(t *testing.T) {
 		width, height int64
 		source        func() []byte
 	}{
-		{"list", "light", 1280, 940, func() []byte { return renderHTML(t, night(t), Options{}) }},
-		{"pod-limit", "light", 1280, 1960, func() []byte { return renderHTML(t, night(t), Options{ID: "51300412"}) }},
-		{"node", "dark", 1280, 2000, func() []byte { return renderHTML(t, night(t), Options{ID: "100560020"}) }},
-		{"user-kill", "light", 1280, 1100, func() []byte { return renderHTML(t, night(t), Options{ID: "145320731"}) }},
+		{"top", "dark", 940, 524, func() []byte { return terminalPage(t, "../top/testdata/picture.html") }},
+		{"report-list", "light", 1280, 940, func() []byte { return renderHTML(t, night(t), Options{}) }},
+		{"report-pod-limit", "light", 1280, 1960, func() []byte { return renderHTML(t, night(t), Options{ID: "51300412"}) }},
+		{"report-node", "dark", 1280, 2000, func() []byte { return renderHTML(t, night(t), Options{ID: "100560020"}) }},
+		{"report-user-kill", "light", 1280, 1100, func() []byte { return renderHTML(t, night(t), Options{ID: "145320731"}) }},
 	} {
-		file := filepath.Join("..", "..", "docs", "report-"+pic.name+".png")
+		file := filepath.Join("..", "..", "docs", pic.name+".png")
 		if *update {
 			p := browse(t, pic.source(), dressed(pic.scheme, pic.width, pic.height)...)
 			evaluate[[]int](t, p, drawAll)
@@ -561,6 +591,26 @@ func TestScreenshots(t *testing.T) {
 			t.Errorf("%s: got %d bytes, want at most 300 KiB", file, info.Size())
 		}
 	}
+}
+
+// terminalPage is a screen of a terminal as a page: its lines, with the classes of their colours.
+func terminalPage(t *testing.T, file string) []byte {
+	t.Helper()
+
+	screen, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	const head = `<!DOCTYPE html><meta charset="utf-8"><style>
+body { margin: 0; background: #14181e; color: #d5dae1; }
+pre { margin: 22px 20px; font: 15px/20px "DejaVu Sans Mono", "Cascadia Mono", Menlo, Consolas, monospace; }
+b { font-weight: normal; } .bold { font-weight: bold; } .faint { color: #8b95a3; } .red { color: #ff7b72; } .yellow { color: #e3b341; }
+.reverse { background: #d5dae1; color: #14181e; }
+footer { height: 1px; }
+</style><pre>`
+
+	return append(append([]byte(head), screen...), "</pre><footer></footer>"...)
 }
 
 func squeeze(t *testing.T, file string, png []byte) {

@@ -71,14 +71,14 @@ const (
 
 // series is one area, line, row of bars, or limit of a panel.
 type series struct {
-	Label  string  `json:"label"`
+	Label  string  `json:"-"` // in the caption, as Text is
 	Kind   string  `json:"kind"`
 	Colour string  `json:"colour"`
 	Y      []value `json:"y,omitempty"`
 	// Level is the height of a limit.
 	Level float64 `json:"level,omitempty"`
 	// Text is the limit, the last value or the highest one.
-	Text string `json:"text,omitempty"`
+	Text string `json:"-"`
 }
 
 // panelPart is a part of a charge.

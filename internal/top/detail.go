@@ -151,7 +151,7 @@ func refaultText(c *usage.Cgroup) string {
 
 // helpText explains keys and columns, and has the warnings.
 func (m *model) helpText() string {
-	text := help
+	text := m.keysAndColumns()
 
 	if len(m.warnings) > 0 {
 		text += "\n\nWarnings:\n"
@@ -168,23 +168,55 @@ func (m *model) helpText() string {
 	return strings.TrimRight(text, "\n")
 }
 
-const help = `Up Down j k   select                 s S    next, previous order
-PgUp PgDn     page up, page down     t      tree or flat
-Home End g G  first, last            p      by cgroup, container or pod
-Tab           cgroups or kills       /      filter by name or path; Esc: all
-Enter         open; Esc: back        Space  pause the cgroups; q: quit
+// keysAndColumns has the keys in two columns where the screen is wide enough.
+func (m *model) keysAndColumns() string {
+	const half, label = 38, 10
 
-USED      memory in use, descendants included
-LIMIT     the nearest limit; ^ marks that of an ancestor
-HEADROOM  what is left below it; FULL is how much of it is used
-STALL%    time in which tasks stalled for memory, over 3 s; above 100 % where
-          several stalled at once
-GROWTH/s  growth of USED over 10 s
-LIMIT IN  time until LIMIT is reached, if its cgroup keeps growing
-HIGH%     time in which tasks were throttled by memory.high (cgroup v2)
-PSI%      time in which some task stalled, as the kernel counts it (cgroup v2)
-REFLT/s   reclaimed pages that were needed again
+	var b strings.Builder
 
-?  unknown    -  none    yellow, red: near, at the limit
+	keys := helpKeys
+	for ; m.width >= 2*half && len(keys) > 1; keys = keys[2:] {
+		b.WriteString(pad(pad(keys[0][0], 14)+keys[0][1], half) + pad(keys[1][0], 7) + keys[1][1] + "\n")
+	}
 
-Page cache fills any limit: without stalls, little headroom is harmless.`
+	for _, key := range keys {
+		b.WriteString(pad(key[0], 14) + key[1] + "\n")
+	}
+
+	b.WriteString("\n")
+
+	for _, column := range helpColumns {
+		name := column[0]
+		for part := range strings.SplitSeq(lipgloss.Wrap(column[1], m.width-label, ""), "\n") {
+			b.WriteString(pad(name, label) + part + "\n")
+			name = ""
+		}
+	}
+
+	return b.String() + "\n" + lipgloss.Wrap(helpSigns, m.width, "") + "\n\n" + lipgloss.Wrap(helpCache, m.width, "")
+}
+
+var helpKeys = [][2]string{
+	{"Up Down j k", "select"}, {"s S", "next, previous order"},
+	{"PgUp PgDn", "page up, page down"}, {"t", "tree or flat"},
+	{"Home End g G", "first, last"}, {"p", "by cgroup, container or pod"},
+	{"Tab", "cgroups or kills"}, {"/", "filter by name or path; Esc: all"},
+	{"Enter", "open; Esc: back"}, {"Space", "pause the cgroups; q: quit"},
+}
+
+var helpColumns = [][2]string{
+	{"USED", "memory in use, descendants included"},
+	{"LIMIT", "the nearest limit; ^ marks that of an ancestor"},
+	{"HEADROOM", "what is left below it; FULL is how much of it is used"},
+	{"STALL%", "time in which tasks stalled for memory, over 3 s; above 100 % where several stalled at once"},
+	{"GROWTH/s", "growth of USED over 10 s"},
+	{"LIMIT IN", "time until LIMIT is reached, if its cgroup keeps growing"},
+	{"HIGH%", "time in which tasks were throttled by memory.high (cgroup v2)"},
+	{"PSI%", "time in which some task stalled, as the kernel counts it (cgroup v2)"},
+	{"REFLT/s", "reclaimed pages that were needed again"},
+}
+
+const (
+	helpSigns = "?  unknown    -  none    yellow, red: near, at the limit"
+	helpCache = "Page cache fills any limit: without stalls, little headroom is harmless."
+)

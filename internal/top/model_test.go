@@ -76,8 +76,11 @@ func TestRowsAreArranged(t *testing.T) {
 		}
 	}
 
-	if _, hidden := (arrangement{by: "cgroup", filter: "proxy"}).rows(s); hidden != 6 {
-		t.Errorf("got %d hidden rows, want 6", hidden)
+	for _, tree := range []bool{false, true} {
+		shown, hidden := (arrangement{by: "cgroup", filter: "proxy", tree: tree}).rows(s)
+		if len(shown)+hidden != len(s.Cgroups) {
+			t.Errorf("tree %v: got %d rows shown and %d hidden, want %d together", tree, len(shown), hidden, len(s.Cgroups))
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ type row struct {
 }
 
 // rows returns what the table shows of a snapshot. hidden is how many rows the filter left
-// out.
+// out; of a tree, it keeps those above a match.
 func (a arrangement) rows(s *usage.Snapshot) (shown []row, hidden int) {
 	candidates := a.grouped(s)
 	kept := candidates
@@ -42,19 +42,19 @@ func (a arrangement) rows(s *usage.Snapshot) (shown []row, hidden int) {
 	if a.filter != "" {
 		kept = slices.DeleteFunc(slices.Clone(candidates), func(i int) bool { return !a.matches(&s.Cgroups[i]) })
 	}
-	hidden = len(candidates) - len(kept)
 
-	if !a.tree {
-		slices.SortFunc(kept, a.comparer(s))
-
-		for _, i := range kept {
-			shown = append(shown, row{index: i})
-		}
-
-		return shown, hidden
+	if a.tree {
+		shown = a.branches(s, kept)
+		return shown, len(candidates) - len(shown)
 	}
 
-	return a.branches(s, kept), hidden
+	slices.SortFunc(kept, a.comparer(s))
+
+	for _, i := range kept {
+		shown = append(shown, row{index: i})
+	}
+
+	return shown, len(candidates) - len(shown)
 }
 
 // grouped returns the cgroups that have a row of their own. Grouped by pod or container, what

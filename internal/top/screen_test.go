@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/testenv"
 )
 
@@ -45,6 +46,7 @@ func TestScreens(t *testing.T) {
 		{name: "by-name", columns: 80, rows: 24, keys: []string{"S"}, wait: []string{"CGROUP↓"}},
 		{name: "scrolled", columns: 80, rows: 24, keys: []string{pageDown, down, "j"}},
 		{name: "help", columns: 80, rows: 24, keys: []string{"?"}, wait: []string{"Esc back"}},
+		{name: "help-narrow", columns: 48, rows: 40, keys: []string{"?"}, wait: []string{"Esc back"}},
 		{name: "cgroup", columns: 80, rows: 24, keys: []string{"/", "sidecar", "\r", "\r"}, wait: []string{"headroom"}},
 		{name: "kill", columns: 80, rows: 24, keys: []string{"\t", down, down, "\r"}, wait: []string{"block of b-1"}},
 		{name: "paused", columns: 80, rows: 24, keys: []string{" "}, wait: []string{"PAUSED"}},
@@ -115,6 +117,27 @@ func TestScreens(t *testing.T) {
 			close(term.ended)
 		})
 	}
+}
+
+// TestPicture writes the screen that docs/top.png shows, with its colours; make pictures draws it.
+func TestPicture(t *testing.T) {
+	opts := options()
+
+	for _, l := range killLines() {
+		if inc, ok := l.(*events.Incident); ok && inc.ID == "b-2" {
+			inc.Victims[0].Comm = "python3"
+			inc.Causes = []events.Cause{{ID: "tmpfs", Brief: "files in tmpfs hold 62 %", Confidence: events.ConfidenceCertain}}
+		}
+
+		_ = opts.Feed.Write(l)
+	}
+
+	term := start(t, 100, 24, opts)
+	term.wait("USED", "3 OOM kills", "tmpfs")
+	testenv.Golden(t, "picture.html", []byte(term.markup()), *update)
+	term.press("q")
+	term.end()
+	close(term.ended)
 }
 
 func TestResizeDrawsTheNewSize(t *testing.T) {

@@ -4,14 +4,17 @@ package top
 
 import (
 	"context"
+	"html"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	uv "github.com/charmbracelet/ultraviolet"
 	"github.com/charmbracelet/x/vt"
 	"github.com/creack/pty"
 )
@@ -155,6 +158,73 @@ func (term *terminal) text() string {
 	}
 
 	return b.String()
+}
+
+// markup is the screen as lines of HTML, with the styles of its cells as classes, and without
+// blanks at the ends of lines.
+func (term *terminal) markup() string {
+	term.mu.Lock() // cells are not copied
+	defer term.mu.Unlock()
+
+	var lines []string
+
+	for y := range term.rows {
+		class := ""
+
+		var b strings.Builder
+
+		for x := 0; x < term.columns; x++ {
+			cell := term.screen.CellAt(x, y)
+			if cell == nil || cell.Content == "" {
+				cell = &uv.Cell{Content: " "}
+			}
+
+			if now := classOf(&cell.Style); now != class {
+				if class != "" {
+					b.WriteString("</b>")
+				}
+
+				if now != "" {
+					b.WriteString(`<b class="` + now + `">`)
+				}
+				class = now
+			}
+
+			b.WriteString(html.EscapeString(cell.Content))
+			x += max(cell.Width, 1) - 1
+		}
+
+		if class != "" {
+			b.WriteString("</b>")
+		}
+
+		lines = append(lines, strings.TrimRight(b.String(), " "))
+	}
+
+	return strings.Join(lines, "\n") + "\n"
+}
+
+func classOf(s *uv.Style) string {
+	var all []string
+
+	for attribute, class := range map[uint8]string{uv.AttrBold: "bold", uv.AttrFaint: "faint", uv.AttrReverse: "reverse"} {
+		if s.Attrs&attribute != 0 {
+			all = append(all, class)
+		}
+	}
+
+	if s.Fg != nil { // red and yellow are what the screen has
+		class := "red"
+		if r, g, _, _ := s.Fg.RGBA(); g > r/2 {
+			class = "yellow"
+		}
+
+		all = append(all, class)
+	}
+
+	slices.Sort(all)
+
+	return strings.Join(all, " ")
 }
 
 // written is what the program sent to the terminal.

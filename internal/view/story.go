@@ -76,22 +76,73 @@ func (s story) advice() group {
 		return list()
 	}
 
-	const arrow = "→ "
-
-	more := " More: oomtrace show " + events.ShortID(s.inc.ID)
-	text := phrase.Sanitize(firstSentence(all[0]))
-
-	if room := 2*s.lineColumns() - len(arrow+more) - adviceSlack; s.lineColumns() > 0 && !phrase.Fits(text, room) {
-		text = firstClauses(text, room)
-	} else if len(all) == 1 && firstSentence(all[0]) == all[0] {
-		more = ""
+	text := firstSentence(all[0])
+	if words := adviceWords(text); len(all) == 1 && text == all[0] && s.linesOf(words) <= adviceLines {
+		return styled(group{items: words, sep: " "}, styleAdvice)
 	}
 
-	return styled(prose(arrow+text+more), styleAdvice)
+	more := "More: oomtrace show " + events.ShortID(s.inc.ID) // a command is not broken
+
+	for _, clauses := range firstClauses(text, s.lineColumns()/3) {
+		if words := append(adviceWords(clauses), more); s.linesOf(words) <= adviceLines {
+			return styled(group{items: words, sep: " "}, styleAdvice)
+		}
+	}
+
+	words := adviceWords(text)
+	for len(words) > 1 && s.linesOf(append(slices.Clone(words), "…", more)) > adviceLines {
+		words = words[:len(words)-1]
+	}
+
+	return styled(group{items: append(words, "…", more), sep: " "}, styleAdvice)
 }
 
-// adviceSlack is what two lines may lose where words end.
-const adviceSlack = 12
+// adviceLines is how many lines the advice may take.
+const adviceLines = 2
+
+func adviceWords(text string) []string { return prose("→ " + text).items }
+
+// clauseEnd is where advice still makes sense if it ends there. A bare comma is not: it may end a
+// condition.
+var clauseEnd = regexp.MustCompile(`[:;] |, (?:and|or) | \(`)
+
+// firstClauses returns the text, then its first clauses, fewer and fewer, as long as they have so
+// many columns: less does not help ("MySQL: ...").
+func firstClauses(text string, least int) []string {
+	all := []string{text}
+
+	for _, end := range slices.Backward(clauseEnd.FindAllStringIndex(text, -1)) {
+		clauses := text[:end[0]]
+		inParentheses := strings.Count(clauses, "(") > strings.Count(clauses, ")")
+		inList := text[end[0]] == ',' && strings.Contains(clauses[strings.LastIndexAny(clauses, ":;")+1:], ", ")
+
+		if !inParentheses && !inList && phrase.Width(clauses) >= least {
+			all = append(all, clauses+".")
+		}
+	}
+
+	return all
+}
+
+// linesOf is how many lines words take.
+func (s story) linesOf(words []string) int {
+	if s.lineColumns() <= 0 {
+		return 1
+	}
+
+	lines, used := 1, 0
+
+	for _, word := range words {
+		width := phrase.Width(word)
+		if used > 0 && used+1+width > s.lineColumns() {
+			lines, used = lines+1, 0
+		}
+
+		used += min(used, 1) + width
+	}
+
+	return lines
+}
 
 // firstSentence ends at the first full stop, question or exclamation mark before a blank and a
 // capital letter, so that it does not end in a number or a file name.
@@ -103,27 +154,6 @@ func firstSentence(text string) string {
 	}
 
 	return text
-}
-
-// clauseEnd is where advice still makes sense if it ends there. A bare comma is not: it may end a
-// condition.
-var clauseEnd = regexp.MustCompile(`[:;] |, (?:and|or) | \(`)
-
-// firstClauses keeps the clauses that fit into so many columns, or words if the first one is longer
-// than that or too short to help ("MySQL: ...").
-func firstClauses(text string, columns int) string {
-	ends := clauseEnd.FindAllStringIndex(text, -1)
-
-	for _, end := range slices.Backward(ends) {
-		clauses := text[:end[0]]
-		inParentheses := strings.Count(clauses, "(") > strings.Count(clauses, ")")
-
-		if !inParentheses && phrase.Fits(clauses, columns-1) && phrase.Width(clauses) >= columns/3 {
-			return clauses + "."
-		}
-	}
-
-	return phrase.Clip(text, columns)
 }
 
 // The columns of a bar; with less room there is none.

@@ -126,8 +126,12 @@
     return m ? parseFloat(m[1].replace("−", "-")) * (units[m[2]] || 1) : -Infinity;
   }
 
-  // A click on the head of a column sorts by it, then the other way round, then as it was.
+  // A click on the head of a column sorts by it, then the other way round, then as it was; so does Enter.
   function sortable() {
+    for (const th of all(".index th, .sort th")) th.tabIndex = 0;
+    document.addEventListener("keydown", (e) => {
+      if (e.key === "Enter" && e.target.matches(".index th, .sort th")) e.target.click();
+    });
     document.addEventListener("click", (e) => {
       const th = e.target.closest(".index th, .sort th");
       if (!th) return;
@@ -247,6 +251,7 @@
       const all = box.charts, panel = all.panels[[...box.children].indexOf(figure)];
       const live = figure.querySelector(".live");
       const outputs = figure.querySelectorAll(".key output");
+      figure.ends = figure.ends || [...outputs].map((o) => o.textContent); // what they have without a cursor
       const font = "11.5px " + getComputedStyle(document.body).fontFamily;
       const axis = { stroke: color("soft"), font: font, ticks: { show: false } };
       const drawn = panel.series.filter((s) => s.kind !== "limit");
@@ -281,7 +286,7 @@
             panel.series.forEach((s, i) => {
               if (s.kind === "limit") return;
               const at = u.cursor.idx;
-              outputs[i].textContent = at == null ? s.text || "" : text(panel.unit, s.y[at]);
+              outputs[i].textContent = at == null ? figure.ends[i] : text(panel.unit, s.y[at]);
             });
           }],
         },
