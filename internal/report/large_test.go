@@ -19,19 +19,24 @@ import (
 // large is a recording of at least so many bytes, generated while it is read: the incidents
 // of the fixtures with other ids, times and pods, each with its updates and some stalls.
 type large struct {
-	left  int // bytes
-	n     int
-	lines [][]byte // of the fixtures
-	queue bytes.Buffer
+	left     int // bytes
+	n        int
+	fixtures []string
+	lines    [][]byte // of the fixtures
+	queue    bytes.Buffer
 }
 
-func newLarge(t testing.TB, size int) *large {
-	text, err := io.ReadAll(fixture(t, "pod-limit", "node", "user-kill"))
+func newLarge(t testing.TB, size int, fixtures ...string) *large {
+	if len(fixtures) == 0 {
+		fixtures = []string{"pod-limit", "node", "user-kill"}
+	}
+
+	text, err := io.ReadAll(fixture(t, fixtures...))
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	return &large{left: size, lines: bytes.SplitAfter(bytes.TrimSpace(text), []byte("\n"))}
+	return &large{left: size, fixtures: fixtures, lines: bytes.SplitAfter(bytes.TrimSpace(text), []byte("\n"))}
 }
 
 func (l *large) Read(p []byte) (int, error) {
