@@ -30,7 +30,7 @@ type Run struct {
 	// first and the last line that is there.
 	Begin, End time.Time
 	Started    bool // else its first segments are missing
-	Ended      bool // else it runs still, was killed, or its last segments are missing
+	Ended      bool // else it is still running, was killed, or its last segments are missing
 
 	traced bool // it has a line that only a trace has
 }

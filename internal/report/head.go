@@ -157,7 +157,7 @@ func recorded(c *record.Coverage, o *Options) string {
 	}
 
 	if !last.Ended {
-		text += "; no end: it runs still, or was killed"
+		text += "; no end: still running, or killed"
 	}
 
 	return text

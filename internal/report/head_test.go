@@ -38,7 +38,7 @@ func TestHead(t *testing.T) {
 		"no recording": {nil, Options{}, []string{"RAM: 1.0 GiB", "attach mode: fentry", "recorded: not known"}},
 		"one run": {[]record.Run{run("n", 0, 90)}, Options{},
 			[]string{"kernel: 6.12.0", "recorded: 2026-08-20 14:03:07 – 15:33:07", "gaps: none", "losses: none"}},
-		"still running":     {[]record.Run{killed(run("n", 0, 90))}, Options{}, []string{"15:33:07; no end: it runs still, or was killed"}},
+		"still running":     {[]record.Run{killed(run("n", 0, 90))}, Options{}, []string{"15:33:07; no end: still running, or killed"}},
 		"the start is gone": {[]record.Run{{Node: "n", Begin: at(0), End: at(9), Ended: true}}, Options{}, []string{"14:12:07; what was before is gone"}},
 		"a gap":             {[]record.Run{run("n", 0, 20), run("n", 30, 90)}, Options{}, []string{"gaps: 2026-08-20 14:23:07 – 14:33:07 (10 min)"}},
 		"a crash":           {[]record.Run{killed(run("n", 0, 20)), run("n", 30, 90)}, Options{}, []string{"(10 min); the tracer was killed, and may have"}},

@@ -299,10 +299,10 @@ func killColumns(width int) []int {
 		}
 	}
 
-	if extra := free - 36; extra > 0 { // a place has enough with that
-		widths[1] += extra / 3
-		widths[4] += extra / 3
-		free -= extra / 3 * 2
+	if extra := free - 26; extra > 0 { // a place is read with that; a cause is a sentence
+		widths[1] += extra / 5
+		widths[4] += extra / 5 * 3
+		free -= extra / 5 * 4
 	}
 	widths[2] = max(free, 0)
 
