@@ -89,7 +89,9 @@ func demo(ctx context.Context, f *demoFlags, stdout, stderr io.Writer) error {
 	if f.output == "json" {
 		progress = stderr
 	} else {
-		shown = sink.NewWhole(view.NewText(stdout, f.textOptions(stdout)))
+		layout := f.textOptions(stdout)
+		layout.Unkept = true
+		shown = sink.NewWhole(view.NewText(stdout, layout))
 	}
 
 	observed := &demoSink{shown: shown, pid: child.pid(), done: make(chan struct{})}

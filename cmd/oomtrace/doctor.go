@@ -155,7 +155,7 @@ func (c *checkup) privileges() {
 
 	for _, text := range privileges.Optional { // "no CAP_X: what it costs"
 		missing, lost, _ := strings.Cut(text, ": ")
-		c.gap("privileges", missing, lost, "run as root, or with that capability")
+		c.gap("privileges", missing, lost, "run as root, or with "+strings.TrimPrefix(missing, "no "))
 	}
 }
 

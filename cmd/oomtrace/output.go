@@ -135,7 +135,7 @@ func newOutput(f *traceFlags, raw sink.Sink, stdout, stderr io.Writer) *output {
 		}
 		out.Sink = divertStatus(view.NewText(stderr, plain), view.NewBCC(stdout, load, layout.Location))
 	default:
-		layout.Fold = !f.wide
+		layout.Fold, layout.Source, layout.Unkept = !f.wide, f.recording, raw == nil && !f.record.keeps()
 		out.text = view.NewText(stdout, layout)
 		out.stalls = view.NewStallFold(out.text)
 		whole := holdBack(out.stalls)

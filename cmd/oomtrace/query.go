@@ -74,6 +74,8 @@ func (f *queryFlags) read(
 	}
 	defer end()
 
+	o.ShowSource = f.source.words(args)
+
 	result, err := write(source, o)
 	if f.output != "text" {
 		for _, text := range result.Warnings {

@@ -104,6 +104,14 @@ func recordingOf(args []string) (name string, ok bool) {
 	return defaultRecording, !errors.Is(err, fs.ErrNotExist)
 }
 
+// keeps reports whether incidents are recorded: by this process, or by a recorder that has its
+// default directory here.
+func (f *recordFlags) keeps() bool {
+	_, ok := recordingOf(nil)
+
+	return ok || f.dir != ""
+}
+
 // recordingArg accepts at most one argument, which must not be empty, and none only if the default
 // recording exists.
 func recordingArg(what string) cobra.PositionalArgs {

@@ -57,6 +57,7 @@ The load average (-o bcc) is not recorded.
 			}
 
 			name, _ := recordingOf(args)
+			f.recording = recordingWord(args)
 
 			if !follow { // which has no end
 				if err := resolveID(name, &selection); err != nil {

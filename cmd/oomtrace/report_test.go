@@ -68,6 +68,50 @@ func TestUsageOfReport(t *testing.T) {
 	}
 }
 
+// What a block names for the rest can be typed as it is.
+func TestReportNamesItsSourceForMore(t *testing.T) {
+	log, err := os.ReadFile(podLimit)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	odd := testFile(t, "it's one.jsonl", string(log))
+	t.Chdir(filepath.Dir(odd))
+	defaultRecordingIs(t, filepath.Dir(odd))
+
+	for name, want := range map[string]string{
+		"it's one.jsonl":   `'it'\''s one.jsonl'`,
+		"./it's one.jsonl": `'./it'\''s one.jsonl'`,
+	} {
+		var stdout, stderr bytes.Buffer
+		if status := run([]string{"report", name}, &stdout, &stderr); status != exitOK {
+			t.Fatalf("got status %d, want %d: %s", status, exitOK, &stderr)
+		}
+
+		got := strings.Join(strings.Fields(stdout.String()), " ")
+		if i := strings.Index(got, "More: oomtrace show "); i < 0 || !strings.Contains(got[i:], want) {
+			t.Errorf("report %s: got %s, want %s behind the ID", name, got, want)
+		}
+	}
+
+	for _, test := range []struct {
+		flags sourceFlags
+		args  []string
+		want  string
+	}{
+		{want: ""},
+		{args: []string{defaultRecording}, want: ""},
+		{args: []string{"-"}, want: "-"},
+		{flags: sourceFlags{kmsg: true}, want: "--kmsg"},
+		{flags: sourceFlags{journal: true}, want: "--journal"},
+		{flags: sourceFlags{kernelLog: "a b"}, want: "--kernel-log 'a b'"},
+	} {
+		if got := test.flags.words(test.args); got != test.want {
+			t.Errorf("%+v %q: got %q, want %q", test.flags, test.args, got, test.want)
+		}
+	}
+}
+
 // testFile writes a file and returns its name.
 func testFile(t *testing.T, name, text string) string {
 	t.Helper()

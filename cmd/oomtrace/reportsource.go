@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -58,6 +59,39 @@ func (f *sourceFlags) check(command string, args []string) error {
 	}
 
 	return nil
+}
+
+// words are what names the source on a command line.
+func (f *sourceFlags) words(args []string) string {
+	switch {
+	case f.kmsg:
+		return "--kmsg"
+	case f.journal:
+		return "--journal"
+	case f.kernelLog != "":
+		return "--kernel-log " + shellWord(f.kernelLog)
+	}
+
+	return recordingWord(args)
+}
+
+// recordingWord is what names a recording on a command line: nothing if it is the default one.
+func recordingWord(args []string) string {
+	if len(args) == 0 || args[0] == defaultRecording {
+		return ""
+	}
+
+	return shellWord(args[0])
+}
+
+// shellWord quotes a text that a shell would take apart.
+func shellWord(text string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./:,@%="
+	if strings.Trim(text, plain) == "" {
+		return text
+	}
+
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // open opens the source: args[0], unless a flag names another.

@@ -45,7 +45,9 @@ type traceFlags struct {
 	realTime   bool
 	maxMemory  byteSize
 
-	started func(events.Tier) // called once tracing has started; may be nil
+	// recording names the one that has the incidents, as typed in a shell; empty: the default one.
+	recording string
+	started   func(events.Tier) // called once tracing has started; may be nil
 }
 
 // defaultMaxMemory is several times what a trace needs on a large node: see
@@ -193,6 +195,10 @@ limit what is printed: --record records everything.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
 				return err
+			}
+
+			if f.record.dir != "" {
+				f.recording = recordingWord([]string{f.record.dir})
 			}
 
 			return trace(cmd.Context(), &f, stdout, stderr)

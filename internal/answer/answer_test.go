@@ -141,7 +141,7 @@ func TestReason(t *testing.T) {
 		inc := kill()
 		test.change(inc)
 
-		if got := Reason(inc); got != test.want {
+		if got := Reason(inc, 0); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
 		}
 	}

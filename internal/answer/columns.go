@@ -60,16 +60,16 @@ func Subject(inc *events.Incident) (*events.Workload, *events.Cgroup) {
 	return inc.LimiterWorkload(), inc.LimiterCgroup()
 }
 
-// Reason is why something was killed, for a column: who sent a SIGKILL that the OOM killer did not
-// send, or else the first cause in a few words; of a recording without these, its rule. It is "-"
-// where neither is known.
-func Reason(inc *events.Incident) string {
+// Reason is why something was killed, for a column of so many columns, 0 for any: who sent a SIGKILL
+// that the OOM killer did not send, or else the first cause in a few words; where these do not fit, and
+// of a recording without them, its rule, as in "ancestor limit". It is "-" where neither is known.
+func Reason(inc *events.Incident, columns int) string {
 	switch why := Why(inc); {
 	case inc.Scope == events.ScopeUser:
 		return phrase.KilledBy(inc.Killer)
-	case why != "":
+	case why != "" && (columns == 0 || phrase.Fits(why, columns)):
 		return why
-	case len(inc.Causes) > 0 && inc.Causes[0].Brief == "":
+	case why != "", len(inc.Causes) > 0 && inc.Causes[0].Brief == "":
 		return cmp.Or(phrase.Spaced(inc.Causes[0].ID), "-")
 	}
 

@@ -88,6 +88,7 @@ func TestFindAcceptsPathsIDsAndNames(t *testing.T) {
 		{"4711", app, ""},
 		{"4712", "", "matches \"4712\""},
 		{uid, pod, ""},
+		{uid[:8], pod, ""},
 		{first, app, ""},
 		{"c0ffee11", side, ""},
 		{"c0ff", "", "ambiguous: [\"" + app + "\" \"" + side + "\"]"},

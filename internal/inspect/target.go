@@ -39,8 +39,8 @@ const maxListedMatches = 8
 const minIDLength = 4
 
 // Find returns the path of the cgroup that a name identifies. The first of these forms
-// that matches is used: a path (in the hierarchy, or below its mount), a PID, a pod's UID,
-// the prefix of a container id, a systemd unit, the name of a guest or the id of a job,
+// that matches is used: a path (in the hierarchy, or below its mount), a PID, the prefix of
+// a pod's UID or of a container id, a systemd unit, the name of a guest or the id of a job,
 // namespace/pod or namespace/pod/container.
 // Names of pods come from Reader.Place, and from the file names of /var/log/pods and
 // /var/log/containers below the reader's root.
@@ -65,7 +65,7 @@ func Find(r host.Reader, name string) (string, error) {
 	switch len(paths) {
 	case 0:
 		return "", fmt.Errorf("no pod, container, cgroup, unit or PID matches %q: give a path below %s, a PID, "+
-			"a pod's UID, 4 or more digits of a container id, a systemd unit, a guest, the id of a job, or namespace/pod[/container]",
+			"4 or more digits of a pod's UID or a container id, a systemd unit, a guest, the id of a job, or namespace/pod[/container]",
 			name, r.Layout.MemoryMount)
 	case 1:
 		return paths[0], nil
@@ -181,7 +181,7 @@ func (m *matcher) matches(level events.Level, w *events.Workload) bool {
 
 	switch level {
 	case events.LevelPod:
-		return len(m.name) >= minIDLength && w.PodUID == m.name || slices.Contains(m.podUIDs, w.PodUID) ||
+		return len(m.name) >= minIDLength && strings.HasPrefix(w.PodUID, m.name) || slices.Contains(m.podUIDs, w.PodUID) ||
 			m.container == "" && m.pod != "" && w.Namespace == m.namespace && w.Pod == m.pod
 	case events.LevelContainer:
 		return len(m.name) >= minIDLength && strings.HasPrefix(w.ContainerID, m.name) ||

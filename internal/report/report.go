@@ -57,6 +57,8 @@ type Options struct {
 	Observe func(*events.Incident)
 
 	Width int // columns of text; 0: no limit, and nothing is left out
+	// ShowSource is what "oomtrace show" takes after an ID to find an incident of this source; empty: nothing.
+	ShowSource string
 	// TableWidth is the columns of a list; 0: no limit, and nothing is cut.
 	TableWidth int
 	Full       bool           // text: all that is known of each incident, however many there are

@@ -44,7 +44,7 @@ func newRow(inc *events.Incident) row {
 		ID: safe(inc.ID), Short: safe(events.ShortID(inc.ID)), Time: inc.Time, Node: safe(inc.Node),
 		Outcome: safe(outcomeWord(inc)), Alarm: isAlarm(inc),
 		Killed: safe(answer.Killed(inc)), Where: safe(cmp.Or(answer.Where(inc), workload(inc))), Limit: safe(answer.Limit(inc)),
-		Why: safe(answer.Reason(inc)), Sentence: safe(answer.Summary(inc)),
+		Why: safe(answer.Reason(inc, 0)), Sentence: safe(answer.Summary(inc)),
 		Workload: workload(inc), Cause: cause(inc),
 	}
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/oomtrace/oomtrace/internal/answer"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
@@ -225,10 +226,10 @@ func tables(inc *events.Incident) []dataTable {
 		all = append(all, stallTable(b), longestTable(inc))
 	}
 
-	shares := shareTable("Who shared the limit", inc.Shares, inc.SharesLeftOut, inc.LimiterWorkload())
-	if inc.SharesAfterNS != nil {
-		shares.Sub = "read " + phrase.Duration(*inc.SharesAfterNS) + " after the kill"
-	}
+	used, read := answer.Shares(inc)
+
+	shares := shareTable("Who shared the limit", used, inc.SharesLeftOut, inc.LimiterWorkload())
+	shares.Sub = read
 
 	all = append(all, shares, candidateTable(inc))
 

@@ -28,7 +28,7 @@ func Text(w io.Writer, src Source, o Options) (Result, error) {
 	t := text{
 		w: w, o: &o,
 		blocks: view.NewText(w, view.TextOptions{
-			Width: o.Width, Full: o.Full, Dates: o.Dates, Color: o.Color, ASCII: o.ASCII, Location: o.location(),
+			Width: o.Width, Full: o.Full, Dates: o.Dates, Source: o.ShowSource, Color: o.Color, ASCII: o.ASCII, Location: o.location(),
 		}),
 		list: view.NewTable(w, view.TableOptions{Width: o.TableWidth, Dates: o.Dates, ASCII: o.ASCII, Location: o.location()}),
 	}

@@ -316,6 +316,7 @@ const maxLimits = 4
 // limits draws the limits up to reach, and names the others below the chart.
 func (p *panel) limits(inc *events.Incident, own, reach float64) {
 	drawn := 0
+
 	add := func(label, colour string, level float64) {
 		text := phrase.Size(uint64(level) * 1024)
 		if level > reach || drawn == maxLimits {
@@ -324,8 +325,10 @@ func (p *panel) limits(inc *events.Incident, own, reach float64) {
 		}
 
 		drawn++
+
 		p.Series = append(p.Series, series{Label: label, Kind: kindLimit, Colour: colour, Level: level, Text: text})
 	}
+
 	if own > 0 {
 		label := "limit"
 		if l := inc.Limiter; l != nil {

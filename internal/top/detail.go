@@ -153,11 +153,16 @@ func refaultText(c *usage.Cgroup) string {
 func (m *model) helpText() string {
 	text := m.keysAndColumns()
 
-	if len(m.warnings) > 0 {
+	warnings := m.warnings
+	if m.untraced != "" {
+		warnings = append([]string{notTraced + m.untraced}, warnings...)
+	}
+
+	if len(warnings) > 0 {
 		text += "\n\nWarnings:\n"
 	}
 
-	for _, w := range m.warnings {
+	for _, w := range warnings {
 		text += lipgloss.Wrap(phrase.Sanitize(w), m.width, " ") + "\n"
 	}
 

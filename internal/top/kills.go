@@ -110,11 +110,13 @@ func (k *kill) time() time.Time {
 }
 
 // columns are the cells of the list right of the time: those of a listing, and of a headline what it
-// has.
-func (k *kill) columns() []string {
+// has. The last one has so many columns.
+func (k *kill) columns(last int) []string {
 	if h := k.headline; k.incident == nil {
 		return []string{phrase.Task(h.Comm, h.PID), "", phrase.Spaced(string(h.Scope)), "…"}
 	}
 
-	return []string{answer.Killed(k.incident), cmp.Or(answer.Where(k.incident), "?"), answer.Limit(k.incident), answer.Reason(k.incident)}
+	inc := k.incident
+
+	return []string{answer.Killed(inc), cmp.Or(answer.Where(inc), "?"), answer.Limit(inc), answer.Reason(inc, last)}
 }

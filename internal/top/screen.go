@@ -100,6 +100,9 @@ func memory(name string, total, free usage.Value[uint64]) string {
 	return fmt.Sprintf("%s %s %.0f %%", name, phrase.Ratio(&used, &total.V, ""), 100*float64(used)/float64(max(total.V, 1)))
 }
 
+// notTraced is before the reason.
+const notTraced = "kills and stalls are not traced: "
+
 // state is what is known of kills, and what is not seen.
 func (m *model) state() string {
 	items := []string{phrase.Plural(m.kills.killed, "OOM kill")}
@@ -134,10 +137,18 @@ func (m *model) state() string {
 	}
 
 	if m.untraced != "" {
-		items, alarm = []string{"kills and stalls are not traced: " + m.untraced}, true
+		items, alarm = []string{notTraced + m.untraced}, true
 	}
 
-	text := m.fit(strings.Join(items, ", "), m.width)
+	text := strings.Join(items, ", ")
+
+	if m.untraced != "" && !phrase.Fits(text, m.width) {
+		const rest = " (? shows it)"
+
+		text = m.fit(text, m.width-len(rest)) + rest
+	}
+
+	text = m.fit(text, m.width)
 	if alarm {
 		return m.style.near.Render(text)
 	}
@@ -278,7 +289,7 @@ func (m *model) killLines(rows int) []string {
 		k := &list[i]
 		at := k.time().In(m.opts.Location).Format(time.TimeOnly)
 		lines = append(lines, m.mark(killsPane, i == m.killAt)+
-			killLine(widths, append([]string{at}, k.columns()...)...))
+			killLine(widths, append([]string{at}, k.columns(widths[len(widths)-1])...)...))
 	}
 
 	return lines

@@ -59,7 +59,12 @@ func TestScreens(t *testing.T) {
 		{name: "untraced", columns: 80, rows: 24, wait: []string{"not traced"}, set: func(o *Options) {
 			s := busyNode()
 			s.Traced, s.TracedHigh = false, false
-			o.Source, o.Untraced = fixed{s}, "missing CAP_BPF: run as root (sudo oomtrace)"
+			o.Source, o.Untraced = fixed{s}, "missing CAP_BPF and CAP_PERFMON: run as root (sudo oomtrace)"
+		}},
+		{name: "untraced-help", columns: 80, rows: 40, keys: []string{"?"}, wait: []string{"(sudo oomtrace)"}, set: func(o *Options) {
+			s := busyNode()
+			s.Traced, s.TracedHigh = false, false
+			o.Source, o.Untraced = fixed{s}, "missing CAP_BPF and CAP_PERFMON: run as root (sudo oomtrace)"
 		}},
 		{name: "thinned", columns: 80, rows: 24, wait: []string{"read"}, set: func(o *Options) {
 			s := busyNode()

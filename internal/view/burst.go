@@ -190,7 +190,7 @@ func (s *Text) fold(b *burst, all bool) error {
 	p.head(at, fmt.Sprintf("%s ×%d", phrase.Outcome(inc.Scope, inc.Outcome), b.incidents), outcomeStyle(inc),
 		apart("since "+phrase.When(b.first, time.TimeOnly, s.loc), b.place, s.shortID(inc.ID)))
 
-	for _, sec := range b.sections(s.opts.Width) {
+	for _, sec := range b.sections(&s.opts) {
 		p.section(sec)
 	}
 
@@ -205,10 +205,10 @@ func (s *Text) fold(b *burst, all bool) error {
 }
 
 // sections are the latest incident in a sentence, what to do, and who was killed.
-func (b *burst) sections(width int) []section {
+func (b *burst) sections(opts *TextOptions) []section {
 	var all sections
 
-	latest := newStory(b.latest, width)
+	latest := newStory(b.latest, opts)
 	all.addBare("summary", styled(prose(answer.Summary(b.latest)), styleStrong))
 	all.addBare("advice", latest.advice())
 
@@ -230,7 +230,12 @@ func (b *burst) sections(width int) []section {
 		killed.items = append(killed.items, fmt.Sprintf("%d others", rest))
 	}
 
-	all.add("killed", killed, list(fmt.Sprintf("the first %d are shown above; all of them: oomtrace list", burstAlone)))
+	each := fmt.Sprintf("the first %d are shown above", burstAlone)
+	if !opts.Unkept {
+		each += "; all of them: " + opts.command("list")
+	}
+
+	all.add("killed", killed, list(each))
 
 	return all
 }

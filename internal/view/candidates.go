@@ -5,13 +5,14 @@ package view
 import (
 	"fmt"
 
+	"github.com/oomtrace/oomtrace/internal/answer"
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/phrase"
 )
 
 // shares are the cgroups below the limiter with what each of them used.
 func (b block) shares() group {
-	all := b.inc.Shares
+	all, read := answer.Shares(b.inc)
 	g := group{sep: " · "}
 
 	for i := range all {
@@ -23,8 +24,8 @@ func (b block) shares() group {
 		g.items = append(g.items, fmt.Sprintf("and %d more", n))
 	}
 
-	if after := b.inc.SharesAfterNS; after != nil && len(all) > 0 {
-		g.items = append(g.items, phrase.Duration(*after)+" after the kill")
+	if read != "" && len(all) > 0 {
+		g.items = append(g.items, read)
 	}
 
 	return g

@@ -14,7 +14,10 @@ const leastName = 12
 
 // nearestLimits are the limits of the node with the least headroom, its own memory among them.
 func (v inspection) nearestLimits() []group {
-	const barSize = 8
+	const (
+		barSize = 8
+		barCell = 3
+	)
 
 	g := grid{{"headroom", "used/limit", "", ""}}
 	row := func(room, used, limit *uint64) []string {
@@ -32,7 +35,16 @@ func (v inspection) nearestLimits() []group {
 	}
 
 	node := row(v.event.HeadroomBytes, v.limiter.UsageBytes, v.event.NodeState.TotalBytes)
-	columns := append(g, node).beside(v.lineColumns(), leastName)
+	g = append(g, node)
+
+	for len(g[0]) > 1 && !v.wide && g.beside(v.lineColumns(), 0) < leastName { // the bar first, usage and limit last
+		for i := range g {
+			g[i] = g[i][:len(g[i])-1]
+		}
+	}
+
+	columns := g.beside(v.lineColumns(), leastName)
+	node, g = g[len(g)-1], g[:len(g)-1]
 	g[0] = append(g[0], "nearest limits")
 
 	for i := range near {
@@ -46,7 +58,20 @@ func (v inspection) nearestLimits() []group {
 		at = len(near)
 	}
 
-	groups := alignLeft(slices.Insert(g, at+1, append(node, "the node (with free swap)")), 3)
+	name := "the node (with free swap)"
+	if !v.wide && !phrase.Fits(name, columns) {
+		name = "the node"
+	}
+
+	g = slices.Insert(g, at+1, append(node, name))
+
+	var groups []group
+	if len(g[0]) > barCell+1 {
+		groups = alignLeft(g, barCell)
+	} else {
+		groups = g.groups(0)
+	}
+
 	groups[0] = styled(groups[0], styleLabel)
 
 	var rest []string

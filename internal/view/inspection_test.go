@@ -178,6 +178,28 @@ func TestInspection(t *testing.T) {
 	}
 }
 
+func TestNearestLimitsFitANarrowTerminal(t *testing.T) {
+	for name, i := range inspections() {
+		if len(i.NearestLimits) == 0 {
+			continue
+		}
+
+		for _, width := range []int{40, 60, 80} {
+			var out bytes.Buffer
+			if err := Inspection(&out, i, TextOptions{Width: width, Location: time.UTC}); err != nil {
+				t.Fatal(err)
+			}
+
+			_, rows, _ := strings.Cut(out.String(), "nearest limits\n")
+			for _, line := range strings.SplitAfterN(rows, "\n", 5)[:4] {
+				if !strings.Contains(line, "iB") {
+					t.Errorf("%s, %d columns: got a row on two lines, want one:\n%s", name, width, out.String())
+				}
+			}
+		}
+	}
+}
+
 type fullWriter struct{}
 
 func (fullWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }

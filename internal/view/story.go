@@ -20,14 +20,15 @@ import (
 // block.
 type story struct {
 	limitBlock
-	inc *events.Incident
+	inc  *events.Incident
+	opts *TextOptions
 }
 
-func newStory(inc *events.Incident, width int) story {
+func newStory(inc *events.Incident, opts *TextOptions) story {
 	return story{
-		inc: inc,
+		inc: inc, opts: opts,
 		limitBlock: limitBlock{
-			limiter: inc.Limiter, ladder: inc.Ladder, memory: inc.Memory, unknown: inc.Unknown, columns: width - indent,
+			limiter: inc.Limiter, ladder: inc.Ladder, memory: inc.Memory, unknown: inc.Unknown, columns: opts.Width - indent,
 		},
 	}
 }
@@ -60,7 +61,8 @@ func (s story) sections() []section {
 	return all
 }
 
-// advice is the first one, on at most two lines, and where the rest is.
+// advice is the first one, on at most two lines unless the command for the rest is long, and where
+// the rest is.
 func (s story) advice() group {
 	var all []string
 
@@ -81,23 +83,35 @@ func (s story) advice() group {
 		return styled(group{items: words, sep: " "}, styleAdvice)
 	}
 
-	more := "More: oomtrace show " + events.ShortID(s.inc.ID) // a command is not broken
+	more, lines := moreIs+s.more(), adviceLines // a command is not broken
+	if phrase.Width(more) > s.lineColumns()/2 {
+		lines++
+	}
 
 	for _, clauses := range firstClauses(text, s.lineColumns()/3) {
-		if words := append(adviceWords(clauses), more); s.linesOf(words) <= adviceLines {
+		if words := append(adviceWords(clauses), more); s.linesOf(words) <= lines {
 			return styled(group{items: words, sep: " "}, styleAdvice)
 		}
 	}
 
 	words := adviceWords(text)
-	for len(words) > 1 && s.linesOf(append(slices.Clone(words), "…", more)) > adviceLines {
+	for len(words) > 1 && s.linesOf(append(slices.Clone(words), "…", more)) > lines {
 		words = words[:len(words)-1]
 	}
 
 	return styled(group{items: append(words, "…", more), sep: " "}, styleAdvice)
 }
 
-// adviceLines is how many lines the advice may take.
+// more is the command that shows all of the incident, or the flag that would have.
+func (s story) more() string {
+	if s.opts.Unkept {
+		return "--wide"
+	}
+
+	return s.opts.command("show " + events.ShortID(s.inc.ID))
+}
+
+// adviceLines is how many lines the advice may take, unless the command for the rest is long.
 const adviceLines = 2
 
 func adviceWords(text string) []string { return prose("→ " + text).items }
@@ -251,8 +265,14 @@ func (s story) limits() []group {
 	return groups
 }
 
+// storyIndent is what stands before a line of text, moreIs before a command.
+const (
+	storyIndent = 2
+	moreIs      = "More: "
+)
+
 // lineColumns is how much a line of text holds.
-func (s story) lineColumns() int { return s.columns + indent - 2 }
+func (s story) lineColumns() int { return s.columns + indent - storyIndent }
 
 // holders are the processes that had the memory when it ran out, the largest first.
 func (s story) holders() group {

@@ -73,6 +73,37 @@ func addNames(w *events.Workload) {
 	}
 }
 
+// The command behind the first advice can be typed as it is, wherever the incident is recorded.
+func TestStoryNamesTheCommandForTheRest(t *testing.T) {
+	inc := lastOf(t, pod())
+
+	for _, test := range []struct {
+		opts TextOptions
+		want string
+	}{
+		{TextOptions{Width: 80}, " More: oomtrace show 18 limits"},
+		{TextOptions{Width: 80, Source: "oom.json"}, " More: oomtrace show 18 oom.json limits"},
+		{TextOptions{Width: 80, Source: "'a b/" + strings.Repeat("c", 49) + "'"}, "\n  More: oomtrace show 18 'a b/" + strings.Repeat("c", 49) + "'\n  limits"},
+		{TextOptions{Width: 40, Source: strings.Repeat("c", 20)}, " More: oomtrace show 18 FILE limits"},
+		{TextOptions{Width: 80, Source: "a\x1b[2J"}, ` More: oomtrace show 18 a\x1b[2J limits`},
+		{TextOptions{Width: 80, Unkept: true}, " More: --wide limits"},
+	} {
+		var out bytes.Buffer
+		if err := NewText(&out, test.opts).Write(inc); err != nil {
+			t.Fatal(err)
+		}
+
+		text := out.String()
+		if !strings.HasPrefix(test.want, "\n") { // on whatever line
+			text = strings.Join(strings.Fields(text), " ")
+		}
+
+		if !strings.Contains(text, test.want) {
+			t.Errorf("%+v: got no %q, want it:\n%s", test.opts, test.want, out.String())
+		}
+	}
+}
+
 // The first two lines answer whose limit was hit and who died, and no story of a usual kill is
 // longer than twelve lines.
 func TestStory(t *testing.T) {
@@ -176,7 +207,7 @@ func TestAnUnknownSizeIsNotHeld(t *testing.T) {
 	v := &inc.Victims[0]
 	v.AnonRSSBytes, v.FileRSSBytes, v.ShmemRSSBytes = nil, new(uint64(4096)), new(uint64(0))
 
-	if got := newStory(inc, 80).holders().items; len(got) > 0 {
+	if got := newStory(inc, &TextOptions{Width: 80}).holders().items; len(got) > 0 {
 		t.Errorf("got %q, want nothing: its anonymous memory is unknown", got)
 	}
 }

@@ -59,7 +59,8 @@ type column struct {
 	text  func(*events.Incident) string
 }
 
-// layOut gives the columns that say where and why what the others leave.
+// layOut gives the columns that say where and why what the others leave, and in a narrow table takes what lacks
+// from those that have most.
 func (t *Table) layOut() []column {
 	const (
 		minWidth = 60
@@ -76,8 +77,8 @@ func (t *Table) layOut() []column {
 		{"TIME", at, t.at},
 		{"KILLED", 15, answer.Killed},
 		{"WHERE", 16, answer.Where},
-		{"LIMIT", 13, answer.Limit},
-		{"WHY", 17, answer.Reason},
+		{"LIMIT", 14, answer.Limit},
+		{"WHY", 14, t.why},
 	}
 
 	if t.opts.Width == 0 {
@@ -100,7 +101,7 @@ func (t *Table) layOut() []column {
 		free += taken
 	}
 
-	limit := min(free, 4)
+	limit := min(free, 3)
 	columns[4].width += limit
 	free -= limit
 
@@ -117,6 +118,16 @@ func (t *Table) at(inc *events.Incident) string {
 	}
 
 	return phrase.When(inc.Time, time.TimeOnly, t.loc)
+}
+
+// why is the cause, or who sent the signal.
+func (t *Table) why(inc *events.Incident) string {
+	columns := 0
+	if t.opts.Width > 0 {
+		columns = t.columns[len(t.columns)-1].width
+	}
+
+	return answer.Reason(inc, columns)
 }
 
 // Write appends the row of an incident. A status line writes the header early, as a

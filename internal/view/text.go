@@ -29,7 +29,12 @@ type TextOptions struct {
 	Fold bool
 	// Terminal means that what was printed last can be printed over.
 	Terminal bool
-	Color    bool
+	// Source is what "oomtrace show" takes after the ID of an incident to find it, as typed in a
+	// shell; empty: nothing.
+	Source string
+	// Unkept means that incidents are recorded nowhere, so that nothing can show more of them later.
+	Unkept bool
+	Color  bool
 	// ASCII draws with letters and signs alone, for terminals without UTF-8.
 	ASCII    bool
 	Location *time.Location // nil: local time
@@ -37,6 +42,20 @@ type TextOptions struct {
 
 // full reports whether incidents are shown as a whole block.
 func (o *TextOptions) full() bool { return o.Full || o.Width == 0 }
+
+// command is a command of oomtrace that reads the incidents again.
+func (o *TextOptions) command(words string) string {
+	command := "oomtrace " + words
+	if o.Source == "" {
+		return command
+	}
+
+	if whole := command + " " + phrase.Sanitize(o.Source); phrase.Fits(whole, o.Width-storyIndent-len(moreIs)) {
+		return whole
+	}
+
+	return command + " FILE" // a path on two lines cannot be copied
+}
 
 const minWidth = 40
 
@@ -320,7 +339,7 @@ func (s *Text) sections(inc *events.Incident) []section {
 		return newBlock(inc, s.loc).sections()
 	}
 
-	return newStory(inc, s.opts.Width).sections()
+	return newStory(inc, &s.opts).sections()
 }
 
 // clock is the time in a headline. Where the headline has no date, a line of its own has it when

@@ -137,6 +137,35 @@ func TestEachLineIsOneWrite(t *testing.T) {
 	}
 }
 
+func TestTableKeepsToItsWidth(t *testing.T) {
+	inc := container()
+	inc.Limiter.Level, inc.Limiter.LimitBytes = events.LevelContainer, new(uint64(1000<<20))
+	inc.Causes = []events.Cause{{
+		ID: "ancestor_limit", Brief: "container app has a higher limit, which never applies", Confidence: events.ConfidenceCertain,
+	}}
+
+	for _, opts := range []TableOptions{{Width: 60}, {Width: 71, Dates: true}, {Width: 80}, {Width: 80, Dates: true}, {Width: 120}} {
+		var out bytes.Buffer
+
+		table := NewTable(&out, opts)
+		if err := errors.Join(table.Write(inc), table.Close()); err != nil {
+			t.Fatal(err)
+		}
+
+		for line := range strings.Lines(out.String()) {
+			if got := phrase.Width(strings.TrimSpace(line)); got > opts.Width {
+				t.Errorf("%+v: got a line of %d columns, want at most %d: %s", opts, got, opts.Width, line)
+			}
+		}
+
+		for _, want := range []string{"1000.0M", "ancesto"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%+v: got no %q, want it:\n%s", opts, want, out.String())
+			}
+		}
+	}
+}
+
 func TestEmptyTableHasAHeader(t *testing.T) {
 	var out bytes.Buffer
 	if err := NewTable(&out, TableOptions{}).Close(); err != nil {
