@@ -138,7 +138,7 @@ func (c *Correlator) kill(k kernel.Kill) error {
 // idleInterval is how long Idle can wait if nothing is pending, pendingInterval if
 // something is.
 const (
-	idleInterval    = 100 * time.Millisecond
+	idleInterval    = 250 * time.Millisecond
 	pendingInterval = quietNS * time.Nanosecond / 2
 )
 

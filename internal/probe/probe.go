@@ -55,16 +55,17 @@ var ErrNoBTF = errors.New("this kernel has no BTF (/sys/kernel/btf/vmlinux); use
 // Probe is a set of attached programs. Its methods must be called from one goroutine;
 // only the context given to Run may be cancelled from another.
 type Probe struct {
-	tier   events.Tier
-	hooks  []events.Hook
-	loader *loader
-	urgent ring
-	bulk   ring
-	record ringbuf.Record // read last
-	decode decoder
-	counts *ebpf.Memory          // of lost records, by the programs
-	lost   [bpf.KindCount]uint64 // of them, as already reported
-	polls  int
+	tier      events.Tier
+	hooks     []events.Hook
+	loader    *loader
+	urgent    ring
+	bulk      ring
+	record    ringbuf.Record // read last
+	delivered uint64         // records
+	decode    decoder
+	counts    *ebpf.Memory          // of lost records, by the programs
+	lost      [bpf.KindCount]uint64 // of them, as already reported
+	polls     int
 	// uncounted is true if runs of kprobes may be missed without being counted.
 	uncounted bool
 	sleeps    bool
@@ -200,8 +201,8 @@ type Handler interface {
 	// Record processes a record. A stall is a *kernel.Stall, valid until Record returns.
 	Record(kernel.Record) error
 	// Idle does what is due by time. It is called when the time that it returned is over, at
-	// the latest 100 ms after the last call and 10 ms after a record, however many records
-	// come in. Every record of the urgent ring that was made before readNS
+	// the latest 100 ms after the last call (250 ms once no record came for ten seconds) and
+	// 10 ms after a record, however many records come in. Every record of the urgent ring that was made before readNS
 	// (CLOCK_BOOTTIME) was passed to Record: with a ring that is never empty, readNS is the
 	// time of the newest of them. caughtUp is true if no record was waiting. It returns for
 	// how long the probe may sleep if nothing happens.
@@ -209,7 +210,11 @@ type Handler interface {
 }
 
 const (
-	bulkEvery     = 100 * time.Millisecond
+	bulkEvery = 100 * time.Millisecond
+	// quietEvery is instead of bulkEvery once no record came for quietAfter: most of what an idle
+	// trace costs is waking up.
+	quietEvery    = 250 * time.Millisecond
+	quietAfter    = 10 * time.Second
 	countersEvery = time.Second
 	missesEvery   = 10 // polls
 	// afterRecord is when Idle is due after a record: what it does by time may depend on it.
@@ -233,6 +238,8 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 		counters = time.Now()
 		readNS   uint64
 		endNS    uint64 // when ctx was seen to be done; 0: it was not
+		seen     = p.delivered
+		active   = due // when records were last seen
 	)
 
 	for {
@@ -273,7 +280,16 @@ func (p *Probe) Run(ctx context.Context, h Handler) error {
 			return err
 		}
 
-		if sleep = min(sleep, bulkEvery); more {
+		if p.delivered != seen {
+			seen, active = p.delivered, now
+		}
+
+		most := bulkEvery
+		if now.Sub(active) >= quietAfter {
+			most = quietEvery
+		}
+
+		if sleep = min(sleep, most); more {
 			sleep = 0
 		}
 
@@ -357,6 +373,8 @@ func (p *Probe) deliver(h Handler, raw []byte) (madeNS uint64, err error) {
 	if err != nil {
 		return 0, err // the programs sent it: a bug, not bad input
 	}
+
+	p.delivered++
 
 	madeNS = record.Header().BootNS // before the handler, which may keep or reuse it
 

@@ -29,8 +29,8 @@ type Options struct {
 	CPU func() time.Duration
 }
 
-// DefaultBudget is 0.4 percent of a core, at one snapshot per second.
-const DefaultBudget = 4 * time.Millisecond
+// DefaultBudget is 0.15 percent of a core, at one snapshot per second.
+const DefaultBudget = 1500 * time.Microsecond
 
 // Sampler makes snapshots. It belongs to one goroutine, which should be locked to its
 // thread, since the budget is measured by the thread's CPU time.
@@ -62,7 +62,7 @@ type fileNames struct{ usage, limit string }
 
 // limitTicks is how many intervals the limit of a cgroup is believed that nobody looks at and
 // in which nothing stalls: a limit that is lowered makes tasks reclaim.
-const limitTicks = 30
+const limitTicks = 60
 
 // New returns a sampler of the cgroups of a layout.
 func New(opts Options) *Sampler {
