@@ -3,8 +3,16 @@
 package tracer
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/flight"
@@ -66,7 +74,7 @@ func TestReclaimAfterAKillIsNoHistoryOfTheNext(t *testing.T) {
 	stalls := &stallHistory{
 		enabled: true, counts: counts, tree: resolve.NewNamedTree(tree(), newFakeNames()), clock: clock, page: 4096,
 		envelope: func(kind string) events.Envelope { return events.Envelope{Kind: kind} },
-		critical: func(events.CgroupKey) string { return "" }, recorder: flight.New(0),
+		critical: func(events.CgroupKey) string { return "" }, recorder: flight.New(0), splits: newSplits(host.Layout{}),
 	}
 
 	kill := func(id string, pid int, atNS uint64, path string, cgroup uint64) *events.Incident {
@@ -115,5 +123,77 @@ func TestReclaimAfterAKillIsNoHistoryOfTheNext(t *testing.T) {
 
 	if stalls.forget(now + 200*secondNS); len(stalls.recent.list) != 0 {
 		t.Errorf("got %d kills after their windows, want them forgotten", len(stalls.recent.list))
+	}
+}
+
+// TestSecondsHaveWhatTheMemoryConsistedOf: a goroutine reads it for the samples; without a limit nothing is read.
+func TestSecondsHaveWhatTheMemoryConsistedOf(t *testing.T) {
+	const anon = 3 << 20
+
+	mount := t.TempDir()
+	write := func(name, text string) {
+		path := filepath.Join(mount, appPath, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("memory.current", "4194304\n")
+	write("memory.max", "max\n")
+	write("memory.stat", fmt.Sprintf("anon %d\nfile 0\nshmem 0\nslab 4096\n", anon))
+
+	layout := host.Layout{MemoryVersion: 2, MemoryMount: mount, MountRoot: "/"}
+	clock := host.NewBootClock()
+	now := kernel.BootNS()
+	counts := &fakeCounts{[]*kernel.StallCounts{reading(now+2e9, 9, 0)}}
+	stalls := &stallHistory{
+		enabled: true, counts: counts, tree: resolve.NewNamedTree(tree(), nil), clock: clock, page: 4096, layout: layout,
+		critical: func(events.CgroupKey) string { return "" }, recorder: flight.New(0), splits: newSplits(layout),
+	}
+
+	ctx, stop := context.WithCancel(t.Context())
+
+	var work sync.WaitGroup
+
+	work.Go(func() { stalls.splits.run(ctx) })
+
+	sample := func(atNS, count uint64) {
+		stalls.recorder.Counts(*reading(atNS, count, 0))
+		stalls.sample(atNS, func(string) {})
+	}
+	sample(now, 3)
+	write("memory.max", "8388608\n")
+	sample(now+1e9, 6)
+
+	read := func() bool {
+		stalls.splits.mu.Lock()
+		defer stalls.splits.mu.Unlock()
+
+		return len(stalls.splits.read) > 0
+	}
+	for deadline := time.Now().Add(10 * time.Second); !read(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("got nothing read within 10 s")
+		}
+	}
+
+	stop()
+	work.Wait()
+
+	stalls.start(&events.Incident{
+		Envelope: events.Envelope{Time: clock.Time(now + 2e9)}, Outcome: events.OutcomeKilled, Scope: events.ScopeMemcg,
+		Limiter: &events.Limiter{Cgroup: &events.Cgroup{CgroupKey: events.CgroupKey{ID: 2}, Path: appPath}},
+	})
+
+	var got []string
+
+	for _, s := range stalls.findings(now+2e9, true)[0].change.Before.Timeline {
+		if s.UsageBytes != nil {
+			got = append(got, fmt.Sprint(s.LimitBytes != nil, s.AnonBytes != nil && *s.AnonBytes == anon,
+				s.KernelBytes != nil && *s.KernelBytes == 4096))
+		}
+	}
+
+	if want := []string{"false false false", "true true true"}; !slices.Equal(got, want) {
+		t.Errorf("got limit, anonymous and kernel memory of the sampled seconds %q, want %q", got, want)
 	}
 }
