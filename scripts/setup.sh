@@ -17,6 +17,8 @@ packages=(
 	curl ca-certificates xz-utils zstd lz4 binutils make git
 )
 
+command -v npm > /dev/null || packages+=(npm) # fetches Perfetto's trace processor; some packages of nodejs have it
+
 if ! command -v apt-get > /dev/null; then
 	die "this is no Debian: install the like of ${packages[*]}"
 fi
