@@ -49,7 +49,15 @@ func Program(tracepoint string, pid int) (detach func(), err error) {
 	}{kind: unix.BPF_PROG_TYPE_RAW_TRACEPOINT, count: uint32(len(instructions)), instructions: &instructions[0], license: &license[0]}
 	copy(load.name[:], ProgramName)
 
-	program, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(load)), unsafe.Sizeof(*load))
+	var (
+		program uintptr
+		errno   = unix.EAGAIN
+	)
+	// The verifier gives up with EAGAIN while a signal is pending (kernel/bpf/verifier.c), as Go's for preemption.
+	for tries := 0; errno == unix.EAGAIN && tries < 100; tries++ {
+		program, _, errno = unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(load)), unsafe.Sizeof(*load))
+	}
+
 	if errno != 0 {
 		return nil, fmt.Errorf("load a BPF program that kills: %w", errno)
 	}
