@@ -59,7 +59,7 @@ type Options struct {
 
 // framesPerSecond bounds how often the screen is drawn. Drawing is cheap; waking up for it
 // is what costs.
-const framesPerSecond = 5
+const framesPerSecond = 4
 
 // Run shows the screen until the user quits, or ctx is done. It has given the terminal back
 // when it returns.
