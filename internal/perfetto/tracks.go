@@ -19,7 +19,7 @@ import (
 const (
 	maxTracks = 1 << 14
 	maxLanes  = 32
-	// maxName is how much of a name is kept, and tracks told apart by.
+	// maxName is how much of a name is kept, and distinguishes tracks.
 	maxName = 400
 )
 
@@ -27,7 +27,7 @@ const (
 type tracks struct {
 	known map[trackKey]*track
 	nodes map[nodeKey]uint64 // their process ids
-	// epoch counts how often all were forgotten. It tells lanes apart.
+	// epoch counts how often all were forgotten. It distinguishes lanes.
 	epoch, overflow uint64
 }
 
@@ -49,7 +49,7 @@ type track struct {
 // trackOf describes a track within its parent.
 type trackOf struct {
 	name        string
-	key         string // tells it apart; empty: the name
+	key         string // distinguishes it; empty: the name
 	description string
 	rank        int // among its siblings
 	ordered     bool
@@ -101,7 +101,7 @@ func (w *Writer) track(parent *track, of trackOf) *track {
 	return t
 }
 
-// start is the part of a name by which it is told apart.
+// start is the part of a name that distinguishes it.
 func start(s string) string {
 	if len(s) <= maxName {
 		return s
@@ -219,7 +219,7 @@ func (w *Writer) node(e *events.Envelope) *track {
 // owner is what a track stands for: a limiter, or a workload.
 type owner struct {
 	name string
-	// key tells owners apart: a pod or a container of a pod by its name, over restarts; all else by
+	// key distinguishes owners: a pod or a container of a pod by its name, over restarts; all else by
 	// the path of the cgroup.
 	key  string
 	path string

@@ -281,7 +281,7 @@ type timePart struct {
 
 func newTimeChart(h *histogram, rows []listRow, workloads []tallyRow, incomplete bool, o *Options) *timeChart {
 	spans := h.spans()
-	if len(spans) < 2 { // one bar says nothing that the list does not
+	if len(spans) < 2 { // one bar shows nothing that the list does not
 		return nil
 	}
 

@@ -10,10 +10,10 @@ import (
 	"github.com/oomtrace/oomtrace/internal/events"
 )
 
-// told is a sink that writes down what it gets, in words.
-type told struct{ words []string }
+// transcript is a sink that keeps a word for each line it gets.
+type transcript struct{ words []string }
 
-func (s *told) Write(l events.Line) error {
+func (s *transcript) Write(l events.Line) error {
 	word := fmt.Sprintf("%T", l)
 
 	switch l := l.(type) {
@@ -97,7 +97,7 @@ func TestWhole(t *testing.T) {
 		},
 	} {
 		for inOrder, want := range map[bool]string{false: test.atOnce, true: test.inOrder} {
-			got := new(told)
+			got := new(transcript)
 			w := &Whole{next: got, inOrder: inOrder}
 
 			for _, l := range test.lines {
@@ -120,7 +120,7 @@ func TestWhole(t *testing.T) {
 // What is held back has a bound, whatever a recording has.
 func TestWholeHoldsABoundedNumberBack(t *testing.T) {
 	for _, inOrder := range []bool{false, true} {
-		got := new(told)
+		got := new(transcript)
 		w := &Whole{next: got, inOrder: inOrder}
 
 		for i := range maxHeld + 10 {

@@ -59,7 +59,7 @@ type column struct {
 	text  func(*events.Incident) string
 }
 
-// layOut gives the columns that say where and why what the others leave, and in a narrow table takes what lacks
+// layOut gives the columns with the place and the reason what the others leave, and in a narrow table takes what lacks
 // from those that have most.
 func (t *Table) layOut() []column {
 	const (
