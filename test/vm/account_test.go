@@ -59,6 +59,7 @@ var (
 	requiredOfWaits = strings.Fields(`scope outcome tier trigger.pid trigger.tid trigger.comm trigger.cgroup.path limiter.level
 		limiter.which limiter.usage_bytes limiter.limit_bytes limiter.cgroup.path limiter.oom_kill_disable limiter.under_oom
 		ladder.usage_bytes ladder.peak_bytes ladder.cgroup.path memory.anon_bytes memory.file_bytes wait.since wait.tasks`)
+	keysOfRepeat        = strings.Fields(`trigger limiter.usage_ limiter.limit_ limiter.swap_ limiter.protected_ allocation.`)
 	requiredOfSenders   = strings.Fields(`killer.pid killer.comm killer.uid`)
 	requiredOfUserKills = strings.Fields(`scope outcome tier ladder ladder.usage_bytes ladder.peak_bytes ladder.cgroup.path
 		killer.kind killer.path victims.pid victims.tid victims.comm
@@ -112,7 +113,7 @@ func (c *Check) mayBeUnknown(key string, inc *events.Incident) bool {
 		return strings.HasPrefix(key, "ladder.swap_") && c.Kernel.CgroupV1 // without swap accounting
 	}
 
-	return slices.Contains(c.spec.Unknown, key) || c.unknownToAll(key, inc) || c.unknownBySkip(key) ||
+	return slices.Contains(c.spec.Unknown, key) || c.unknownToAll(key, inc) || c.unknownOfRepeat(key, inc) || c.unknownBySkip(key) ||
 		c.Tier == tierKprobe && key == "victims.released_after_ns" || // skipped where another BPF program is in the way
 		c.Tier == tierTracepoint && c.unknownToTracepoints(key, inc)
 }
@@ -145,6 +146,14 @@ func (c *Check) unknownToAll(key string, inc *events.Incident) bool {
 	}
 
 	return false
+}
+
+// unknownOfRepeat reports whether a key may be unknown in a later run of invocations that
+// found nobody to kill: of those the kernel side sends their number alone, and in a burst
+// more than ten seconds may pass between two of one cgroup.
+func (c *Check) unknownOfRepeat(key string, inc *events.Incident) bool {
+	return c.spec.Burst && inc.Outcome == events.OutcomeNoKillable && namesUnknown(inc, "trigger") &&
+		slices.ContainsFunc(keysOfRepeat, func(k string) bool { return strings.HasPrefix(key, k) })
 }
 
 // unknownBySkip reports whether the kernel skipped the program that records a key, and

@@ -133,9 +133,11 @@ var global = Case{
 	Name: "global", CgroupV1: true,
 	Do: func(g *Guest) {
 		count := traceEvents("vmscan", "mm_vmscan_direct_reclaim_end", "oom", "mark_victim")
+		kswapdRuns := vmstat("pageoutrun")
 
 		g.hog(g.leaf(0), "anon", "4096")
 		g.facts["direct_reclaims"] = count(anyPID)
+		g.facts["kswapd_runs"] = vmstat("pageoutrun") - kswapdRuns
 	},
 	Want: func(c *Check) {
 		inc := c.kill(Kill{Victim: "hog", Scope: events.ScopeGlobal, Killer: "global"})
@@ -147,8 +149,10 @@ var global = Case{
 			c.errorf("why the allocator gave up: got %+v, want a zone and its watermark", g)
 		}
 
-		if len(inc.Before.Kswapd) == 0 {
-			c.errorf("kswapd: got none awake, want at least one")
+		// A kswapd that reclaimed nothing 16 times sleeps until somebody else reclaims, and
+		// nothing wakes it for an OOM (mm/vmscan.c: wakeup_kswapd, 5.10 to 7.3).
+		if runs := c.Run.Facts["kswapd_runs"]; runs > 0 && len(inc.Before.Kswapd) == 0 {
+			c.errorf("kswapd: got none awake, want at least one: it ran %d times", runs)
 		}
 
 		// Those before the first kill; more may follow before the counters are read.

@@ -310,9 +310,12 @@ func (r *runner) readLog() (lines []string, overruns int) {
 	}
 }
 
-func oomKills() uint64 {
+func oomKills() uint64 { return vmstat("oom_kill") }
+
+// vmstat returns a counter of the node.
+func vmstat(name string) uint64 {
 	text, _ := os.ReadFile("/proc/vmstat")
-	return counter(string(text), "oom_kill")
+	return counter(string(text), name)
 }
 
 func upSeconds() float64 {
