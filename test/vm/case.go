@@ -72,10 +72,11 @@ var Cases = []Case{
 	dirtyCache, slab, hostDaemon, burst, recordKilled,
 }
 
-// runsOn reports whether a case can be done on a kernel. Those that fill a node to see what is
-// named as its cause take minutes beside noise, and do not depend on it.
+// runsOn reports whether a case is done on a kernel. Those that fill a node to see what is
+// named as its cause, and those that test something else than a verdict, take minutes beside
+// noise, and do not depend on it.
 func (c *Case) runsOn(k Kernel) bool {
-	if k.Noise && c.LogCause && c.AnyTrigger {
+	if k.Noise && (c.LogCause && c.AnyTrigger || c.VictimsOnly) {
 		return false
 	}
 
