@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -130,28 +131,50 @@ func (u *userKills) group(key oom.Instance, k kernel.Kill) (*userGroup, error) {
 	}
 
 	if g != nil {
-		if err := u.finish(g); err != nil {
+		if err := u.finish(g, k.BootNS); err != nil {
 			return nil, err
+		}
+
+		if g = u.groups[key]; g != nil {
+			return g, nil // the last ones of the group still wait for their marks
 		}
 	}
 
 	if len(u.groups) >= maxUserGroups {
-		if err := u.finish(u.oldest()); err != nil {
+		if err := u.finish(u.oldest(), math.MaxUint64); err != nil {
 			return nil, err
 		}
 	}
 
-	g = &userGroup{
-		key: key, targets: make(map[uint32]bool), marked: make(map[uint32]bool),
-		from: u.report.build.process(k.Current), to: u.report.build.process(k.Target),
-	}
+	g = u.newGroup(key, k)
 	if a := u.ancestries[k.Target.Cgroup]; a != nil && k.BootNS-min(a.BootNS, k.BootNS) < ancestryNS {
 		g.ancestry = a
 	}
 
+	return g, nil
+}
+
+// newGroup starts the group of a kill, which is yet to be added.
+func (u *userKills) newGroup(key oom.Instance, k kernel.Kill) *userGroup {
+	g := &userGroup{
+		key: key, targets: make(map[uint32]bool), marked: make(map[uint32]bool),
+		from: u.report.build.process(k.Current), to: u.report.build.process(k.Target),
+	}
 	u.groups[key] = g
 
-	return g, nil
+	return g
+}
+
+// wait starts a group with what is left of an older one: SIGKILLs that still wait for their
+// marks.
+func (u *userKills) wait(old *userGroup, kills []kernel.Kill) {
+	g := u.newGroup(old.key, kills[0])
+	g.ancestry, g.marked, g.kills = old.ancestry, old.marked, kills
+
+	for _, k := range kills {
+		g.targets[k.Target.TGID] = true
+		u.fromKernel[signal{k.Current.TID, k.Target.TID}] = g
+	}
 }
 
 func (u *userKills) oldest() *userGroup {
@@ -263,6 +286,10 @@ func (u *userKills) overdue(now uint64, all bool) error {
 		return nil
 	}
 
+	if all {
+		now = math.MaxUint64 // no mark comes any more
+	}
+
 	for _, g := range slices.SortedFunc(maps.Values(u.groups), byTime) {
 		quiet, longest := uint64(userQuietNS), uint64(userLongestNS)
 		if u.awaitsMark(g) {
@@ -270,7 +297,7 @@ func (u *userKills) overdue(now uint64, all bool) error {
 		}
 
 		if all || g.quiet.forNS(now, quiet) || g.ageNS(now) > longest {
-			if err := u.finish(g); err != nil {
+			if err := u.finish(g, now); err != nil {
 				return err
 			}
 		}
@@ -280,8 +307,8 @@ func (u *userKills) overdue(now uint64, all bool) error {
 }
 
 // finish emits the incident of a group, or adds the group to the OOM kill that explains
-// it.
-func (u *userKills) finish(g *userGroup) error {
+// it. SIGKILLs of the OOM killer that may still be marked stay in a group of their own.
+func (u *userKills) finish(g *userGroup, now uint64) error {
 	delete(u.groups, g.key)
 
 	for _, k := range g.kills {
@@ -290,20 +317,28 @@ func (u *userKills) finish(g *userGroup) error {
 		}
 	}
 
-	var unmarked []kernel.Kill
+	var unmarked, waiting []kernel.Kill
 
 	left := u.remove(g, func(k kernel.Kill) bool {
 		if u.report.followUp.isVictim(k) {
 			return true
 		}
 
-		byOOMKiller := u.byOOMKiller(g, k)
-		if byOOMKiller {
+		switch {
+		case !u.byOOMKiller(g, k):
+			return false
+		case now-min(k.BootNS, now) < lateMarkNS:
+			waiting = append(waiting, k)
+		default:
 			unmarked = append(unmarked, k)
 		}
 
-		return byOOMKiller
+		return true
 	})
+
+	if len(waiting) > 0 {
+		u.wait(g, waiting)
+	}
 
 	for _, k := range unmarked {
 		if err := u.report.unmarked(k); err != nil {

@@ -453,6 +453,42 @@ func TestKernelKillsThatMayBeTheOOMKillers(t *testing.T) {
 	}
 }
 
+// With tracepoints each SIGKILL of the OOM killer comes twice, the second time as if somebody else had sent
+// it. In a container that is killed again and again, a group of those becomes old while its last ones still
+// wait for their marks.
+func TestKillsInARowAreReportedOnce(t *testing.T) {
+	m := newUserHost(t, events.TierTracepoint, func(c *Config) {
+		c.Symbol = func(uint64) (string, bool) { return "__oom_kill_process", true }
+	})
+	ofOOMKiller := func(k *kernel.Kill) { k.FromKernel, k.Code, k.Sender.Stack = true, kernel.CodeKernel, []uint64{0} }
+
+	const kills = 60
+
+	for i := range uint32(kills) {
+		app := in(200, 1000+i, "app")
+
+		last := m.reclaims(0)
+		m.kill(app, app, true, false)
+		m.user(app, app, ofOOMKiller)
+		m.idle(ms)
+		m.record(m.choosesAtMark(app, app, leafToRoot(1000, kernel.NoLimit), last))
+		m.record(kernel.Mark{Meta: m.meta(app), PID: app.TID, Task: app, Killed: true})
+		m.idle(99 * ms)
+	}
+
+	m.settle()
+
+	for _, inc := range m.all {
+		if inc.Scope != events.ScopeMemcg {
+			t.Errorf("got an incident of scope %s that killed %s, want memcg", inc.Scope, victims(inc))
+		}
+	}
+
+	if len(m.all) != kills {
+		t.Errorf("got %d incidents of %d kills, want one each", len(m.all), kills)
+	}
+}
+
 // A process that an interrupt hit does not explain a kill by being a victim itself.
 func TestAnInterruptedVictimExplainsNothing(t *testing.T) {
 	m := newUserHost(t, events.TierFentry, func(c *Config) { c.Killers = timers{} })
