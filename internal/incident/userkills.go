@@ -59,6 +59,7 @@ type userGroup struct {
 	targets  map[uint32]bool // all, by pid
 	from, to events.Process  // of the first kill
 	ancestry *kernel.TargetAncestry
+	waits    bool // its first kills wait for their marks: it is as old as those, and ends when they are reported
 }
 
 func newUserKills(cfg *Config, report *reporter) userKills {
@@ -126,7 +127,7 @@ func (u *userKills) kill(k kernel.Kill) error {
 // group returns the group of a kill.
 func (u *userKills) group(key oom.Instance, k kernel.Kill) (*userGroup, error) {
 	g := u.groups[key]
-	if g != nil && g.ageNS(k.BootNS) <= userLongestNS {
+	if g != nil && (g.waits || g.ageNS(k.BootNS) <= userLongestNS) {
 		return g, nil
 	}
 
@@ -169,7 +170,7 @@ func (u *userKills) newGroup(key oom.Instance, k kernel.Kill) *userGroup {
 // marks.
 func (u *userKills) wait(old *userGroup, kills []kernel.Kill) {
 	g := u.newGroup(old.key, kills[0])
-	g.ancestry, g.marked, g.kills = old.ancestry, old.marked, kills
+	g.ancestry, g.marked, g.kills, g.waits = old.ancestry, old.marked, kills, true
 
 	for _, k := range kills {
 		g.targets[k.Target.TGID] = true

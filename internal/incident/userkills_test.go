@@ -489,6 +489,38 @@ func TestKillsInARowAreReportedOnce(t *testing.T) {
 	}
 }
 
+// What others kill in a workload is grouped as ever while a SIGKILL of the OOM killer there waits for its mark.
+func TestALateMarkSplitsNoUserKills(t *testing.T) {
+	m := newUserHost(t, events.TierTracepoint, func(c *Config) {
+		c.Symbol = func(uint64) (string, bool) { return "__oom_kill_process", true }
+	})
+	app := in(200, 1000, "app")
+	m.user(app, app, func(k *kernel.Kill) { k.FromKernel, k.Code, k.Sender.Stack = true, kernel.CodeKernel, []uint64{0} })
+	m.idle(userLongestNS + 100*ms)
+
+	const kills = 100
+
+	for i := range uint32(kills) {
+		m.user(in(500, 900, "sh"), in(200, 2000+i, "worker"))
+		m.idle(ms)
+	}
+
+	m.settle()
+
+	byUser := 0
+
+	for _, inc := range m.all {
+		if inc.Scope == events.ScopeUser {
+			byUser++
+		}
+	}
+
+	if byUser > 2 || len(m.all) != byUser+1 {
+		t.Errorf("got %d incidents, %d of them by a user, want one of the OOM killer and at most 2 of %d kills in 0.1 s",
+			len(m.all), byUser, kills)
+	}
+}
+
 // A process that an interrupt hit does not explain a kill by being a victim itself.
 func TestAnInterruptedVictimExplainsNothing(t *testing.T) {
 	m := newUserHost(t, events.TierFentry, func(c *Config) { c.Killers = timers{} })
