@@ -58,6 +58,7 @@ struct cgroup_subsys_state {
 struct cgroup {
 	struct cgroup_subsys_state self;
 	struct cgroup_subsys_state *subsys[1];
+	int level;
 	struct kernfs_node *kn;
 	struct cgroup_root *root;
 };

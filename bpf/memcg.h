@@ -22,6 +22,16 @@ static __always_inline struct mem_cgroup *memcg_parent(struct mem_cgroup *memcg)
 	return css_memcg(BPF_CORE_READ(memcg, css.parent));
 }
 
+/*
+ * Whether the whole ancestry of a memcg has room in a record of WIRE_FEW_MEMCGS. Such
+ * records are sent where they do: one of WIRE_MEMCGS takes 6 KiB of the ring, and in a
+ * burst the ring must hold all kills until user space gets to run.
+ */
+static __always_inline bool has_few_ancestors(struct mem_cgroup *memcg)
+{
+	return !memcg || BPF_CORE_READ(memcg, css.cgroup, level) < WIRE_FEW_MEMCGS; /* the root's is 0 */
+}
+
 static __always_inline void fill_counter(struct wire_counter *out, struct page_counter *counter)
 {
 	out->usage = BPF_CORE_READ(counter, usage.counter);

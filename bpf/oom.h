@@ -55,11 +55,19 @@ static __always_inline void fill_nodes(struct wire_victim_chosen *r, nodemask_t 
 static __always_inline void send_victim_chosen(void *ctx, struct task_struct *victim, struct oom_control *oc,
 					       __u64 invocation, enum wire_attach_mode mode, __u32 flags)
 {
-	struct wire_victim_chosen *r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
+	struct mem_cgroup *limiter = 0, *memcg = css_memcg(task_memory_css(victim));
 	struct last_reclaim *reclaim = last_reclaim();
-	struct mem_cgroup *limiter = 0, *memcg;
+	struct wire_victim_chosen *r;
+	int room = WIRE_FEW_MEMCGS;
 	nodemask_t *mask = 0;
 	long size;
+
+	if (has_few_ancestors(memcg)) {
+		r = bpf_ringbuf_reserve(&urgent, size_with_memcgs(r, WIRE_FEW_MEMCGS), 0);
+	} else {
+		r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
+		room = WIRE_MEMCGS;
+	}
 
 	if (!r) {
 		count_lost(WIRE_KIND_VICTIM_CHOSEN);
@@ -108,9 +116,8 @@ static __always_inline void send_victim_chosen(void *ctx, struct task_struct *vi
 	r->reclaim_ns = reclaim ? reclaim->boot_ns : 0;
 
 	r->memcg_count = 0;
-	memcg = css_memcg(task_memory_css(victim));
 	for (int i = 0; i < WIRE_MEMCGS; i++) {
-		if (!memcg)
+		if (!memcg || i >= room)
 			break;
 		fill_memcg(&r->memcgs[i], memcg);
 		if (memcg == limiter)
@@ -139,11 +146,19 @@ __noinline int send_charge(void)
 	struct invocation *invocation = current_invocation();
 	struct mem_cgroup *limiter, *memcg;
 	struct wire_charge *r;
+	int room = 1;
 
 	if (!invocation)
 		return 0;
 
-	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
+	limiter = invocation->limiter;
+	if (limiter) {
+		r = bpf_ringbuf_reserve(&urgent, size_with_memcgs(r, 1), 0);
+	} else {
+		r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
+		room = WIRE_MEMCGS;
+	}
+
 	if (!r) {
 		count_lost(WIRE_KIND_CHARGE);
 		return 0;
@@ -152,7 +167,6 @@ __noinline int send_charge(void)
 	fill_header(&r->h, WIRE_KIND_CHARGE, invocation->number);
 	r->memcg_count = 0;
 	r->pad = 0;
-	limiter = invocation->limiter;
 	memcg = css_memcg(task_memory_css(invocation->target));
 	for (int i = 0; i < WIRE_MEMCGS; i++) {
 		if (!limiter || !memcg || memcg == limiter)
@@ -160,12 +174,10 @@ __noinline int send_charge(void)
 		memcg = memcg_parent(memcg);
 	}
 	for (int i = 0; i < WIRE_MEMCGS; i++) {
-		if (!memcg)
+		if (!memcg || i >= room)
 			break;
 		fill_memcg_charge(&r->memcgs[i], memcg);
 		r->memcg_count = i + 1;
-		if (limiter)
-			break;
 		memcg = memcg_parent(memcg);
 	}
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);

@@ -46,6 +46,9 @@ struct {
 	__type(value, __u64);
 } lost SEC(".maps");
 
+/* The size of a record, of the type that r points to, with room for so many memcgs at its end. */
+#define size_with_memcgs(r, count) (__builtin_offsetof(typeof(*(r)), memcgs) + (count) * sizeof((r)->memcgs[0]))
+
 static __always_inline void count_lost(enum wire_kind kind)
 {
 	__u32 key = kind;

@@ -62,8 +62,9 @@ static __always_inline void send_target_ancestry(struct task_struct *target, str
 						 __u64 tenant)
 {
 	__u64 now = bpf_ktime_get_boot_ns(), *sent = bpf_map_lookup_elem(&ancestries, key);
+	struct mem_cgroup *memcg = css_memcg(task_memory_css(target));
 	struct wire_target_ancestry *r;
-	struct mem_cgroup *memcg;
+	int room = WIRE_FEW_MEMCGS;
 
 	if (sent && now - *sent < NSEC_PER_SEC)
 		return;
@@ -71,7 +72,13 @@ static __always_inline void send_target_ancestry(struct task_struct *target, str
 	if (budgeted && !may_send(WIRE_KIND_TARGET_ANCESTRY, QUOTA_USER_KILLS, tenant, sizeof(*r)))
 		return;
 
-	r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
+	if (has_few_ancestors(memcg)) {
+		r = bpf_ringbuf_reserve(&urgent, size_with_memcgs(r, WIRE_FEW_MEMCGS), 0);
+	} else {
+		r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
+		room = WIRE_MEMCGS;
+	}
+
 	if (!r) {
 		count_lost(WIRE_KIND_TARGET_ANCESTRY);
 		return;
@@ -85,9 +92,8 @@ static __always_inline void send_target_ancestry(struct task_struct *target, str
 	r->hierarchy = key->hierarchy;
 	r->memcg_count = 0;
 	r->pad = 0;
-	memcg = css_memcg(task_memory_css(target));
 	for (int i = 0; i < WIRE_MEMCGS; i++) {
-		if (!memcg)
+		if (!memcg || i >= room)
 			break;
 		fill_memcg(&r->memcgs[i], memcg);
 		r->memcg_count = i + 1;

@@ -38,7 +38,8 @@ enum wire_kind {
 
 enum {
 	WIRE_COMM = 16,	       /* TASK_COMM_LEN */
-	WIRE_MEMCGS = 24,      /* of an ancestry, leaf first */
+	WIRE_MEMCGS = 24,      /* of an ancestry, leaf first; records end after those that they have room for */
+	WIRE_FEW_MEMCGS = 8,   /* a pod's container has 5 or 6 above it */
 	WIRE_NAME = 128,       /* of a cgroup's directory; NAME_MAX is 255 */
 	WIRE_PATH = 1024,      /* TRACE_CGROUP_PATH_LEN: the kernel truncates there */
 	WIRE_FRAMES = 24,

@@ -18,6 +18,11 @@ import (
 type decoder struct {
 	pageSize uint64
 	stalls   stallDecoder
+
+	// Copies of records that end with the memcgs they have room for; the rest is of earlier ones.
+	chosen bpf.VictimChosen
+	split  bpf.Charge
+	above  bpf.TargetAncestry
 }
 
 // as returns raw as a T, without a copy if it is aligned.
@@ -50,15 +55,15 @@ func (d *decoder) record(raw []byte) (kernel.Record, error) {
 
 	switch h.Kind {
 	case bpf.KindVictimChosen:
-		record, err = into(raw, d.victimChosen)
+		record, err = intoMemcgs(raw, &d.chosen, d.chosen.Memcgs[:], &d.chosen.MemcgCount, d.victimChosen)
 	case bpf.KindCharge:
-		record, err = into(raw, d.charge)
+		record, err = intoMemcgs(raw, &d.split, d.split.Memcgs[:], &d.split.MemcgCount, d.charge)
 	case bpf.KindKill:
 		record, err = into(raw, d.kill)
 	case bpf.KindUserKill:
 		record, err = into(raw, d.userKill)
 	case bpf.KindTargetAncestry:
-		record, err = into(raw, d.targetAncestry)
+		record, err = intoMemcgs(raw, &d.above, d.above.Memcgs[:], &d.above.MemcgCount, d.targetAncestry)
 	case bpf.KindMark:
 		record, err = into(raw, d.mark)
 	case bpf.KindOOMReturn:
@@ -93,6 +98,24 @@ func into[W any, R kernel.Record](raw []byte, decode func(*W) R) (kernel.Record,
 	if err != nil {
 		return nil, err
 	}
+
+	return decode(w), nil
+}
+
+// intoMemcgs copies raw, a W that may be cut after any of the memcgs at its end, to w, and
+// bounds their count by what raw holds.
+func intoMemcgs[W, M any, R kernel.Record](
+	raw []byte, w *W, memcgs []M, count *uint32, decode func(*W) R,
+) (kernel.Record, error) {
+	size := unsafe.Sizeof(memcgs[0])
+	head := int(unsafe.Sizeof(*w) - uintptr(len(memcgs))*size)
+
+	if len(raw) < head {
+		return nil, fmt.Errorf("got %d bytes, want %d before the memcgs of %T", len(raw), head, *w)
+	}
+
+	n := copy(unsafe.Slice((*byte)(unsafe.Pointer(w)), unsafe.Sizeof(*w)), raw)
+	*count = min(*count, uint32((n-head)/int(size)))
 
 	return decode(w), nil
 }

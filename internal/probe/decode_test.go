@@ -4,6 +4,7 @@ package probe
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"testing"
@@ -93,6 +94,59 @@ func TestDecodeBoundsCounts(t *testing.T) {
 	check(t, "memcgs", len(r.Ancestry), len(w.Memcgs))
 	check(t, "frames", len(r.Stack), len(w.Stack))
 	check(t, "limiter", r.LimiterIndex, kernel.LimiterUnknown)
+}
+
+// A record ends after the memcgs that it has room for; those of an earlier record are none of its own.
+func TestDecodeRecordsOfFewMemcgs(t *testing.T) {
+	chosen := bpf.VictimChosen{MemcgCount: 24}
+	chosen.H.Kind = bpf.KindVictimChosen
+	split := bpf.Charge{MemcgCount: 24}
+	split.H.Kind = bpf.KindCharge
+	above := bpf.TargetAncestry{MemcgCount: 24}
+	above.H.Kind = bpf.KindTargetAncestry
+
+	for i := range chosen.Memcgs {
+		chosen.Memcgs[i].CgroupID, split.Memcgs[i].CgroupID, above.Memcgs[i].CgroupID = 1, 1, 1
+	}
+
+	count := func(r kernel.Record) int {
+		switch r := r.(type) {
+		case kernel.VictimChosen:
+			return len(r.Ancestry)
+		case kernel.Charge:
+			return len(r.Memcgs)
+		case kernel.TargetAncestry:
+			return len(r.Ancestry)
+		}
+
+		return -1
+	}
+
+	for _, test := range []struct {
+		whole       []byte
+		head, memcg uintptr
+	}{
+		{raw(chosen), unsafe.Offsetof(chosen.Memcgs), unsafe.Sizeof(chosen.Memcgs[0])},
+		{raw(split), unsafe.Offsetof(split.Memcgs), unsafe.Sizeof(split.Memcgs[0])},
+		{raw(above), unsafe.Offsetof(above.Memcgs), unsafe.Sizeof(above.Memcgs[0])},
+	} {
+		d := &decoder{pageSize: 4096}
+
+		for _, want := range []int{24, 8, 1, 0} {
+			b := test.whole[:test.head+uintptr(want)*test.memcg]
+
+			r, err := d.record(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			check(t, fmt.Sprintf("number of memcgs of a %T of %d bytes", r, len(b)), count(r), want)
+		}
+
+		if r, err := d.record(test.whole[:test.head-1]); err == nil {
+			t.Errorf("a record that ends before its memcgs: got %+v, want an error", r)
+		}
+	}
 }
 
 func TestDecodeConvertsChargeToBytes(t *testing.T) {

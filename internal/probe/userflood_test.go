@@ -257,6 +257,32 @@ func TestUserKillFloodCostsItsTenantAlone(t *testing.T) {
 	t.Logf("%d sent: %d delivered, throttled %v, %d ancestries", sent.Load(), s.users, s.throttled, s.ancestries)
 }
 
+// The urgent ring holds a burst of kills that nobody reads, after a tenant has used all of its
+// budget: a node that is out of memory may not run the reader for seconds.
+func TestTheRingHoldsABurst(t *testing.T) {
+	p, _ := opened(t)
+
+	const times, kills = 16, 200
+
+	users := loopedSignal(t, p.loader, times, false)
+
+	for range 5000 / times {
+		if _, err := users.Run(&ebpf.RunOptions{Context: make([]uint64, 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	pids := oomKills(t, kills)
+
+	s := beside(t, p, func() error { time.Sleep(time.Millisecond); return nil }, func() {})
+	if s.throttled["user_kill"] == 0 || len(pids) != kills {
+		t.Errorf("got %d SIGKILLs of users throttled and %d kills, want some and %d", s.throttled["user_kill"], len(pids), kills)
+	}
+
+	delete(s.lost, "cgroup") // those may be lost, as they can be read again: each kill had a cgroup of its own
+	s.hasOOMKills(t, pids)
+}
+
 // A SIGKILL by the kernel may be the OOM killer's, where the entry of its invocation was
 // missed and the thread has just reclaimed: it does not depend on what its tenant has sent.
 // Others have the budget of all: users can cause them, too.
