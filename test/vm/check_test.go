@@ -28,7 +28,7 @@ func checkResult(k Kernel, result *Result, cases, tiers []string) *report {
 		guard(r.errorf, func() {
 			r.checkTracer(k, tier, result)
 			traces[tier] = r.readTrace(k, tier, result)
-			_, skipped[tier] = explainedLosses(k, result, tier)
+			_, skipped[tier] = losses(result, tier)
 		})
 	}
 

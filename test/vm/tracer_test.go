@@ -87,8 +87,8 @@ func (r *report) checkStatus(k Kernel, tier string, t Tracer, result *Result) {
 		}
 	}
 
-	if explained, _ := explainedLosses(k, result, tier); *end.Lost != explained {
-		r.errorf("%s: got %d lost records, want the %d that are explained", tier, *end.Lost, explained)
+	if lost, _ := losses(result, tier); *end.Lost != lost {
+		r.errorf("%s: got a count of %d lost records, want the %d that were reported", tier, *end.Lost, lost)
 	}
 
 	if *end.Incidents != written {
@@ -96,27 +96,27 @@ func (r *report) checkStatus(k Kernel, tier string, t Tracer, result *Result) {
 	}
 }
 
-// explainedLosses counts the records whose loss is explained, and returns the programs of
-// which the kernel skipped runs.
+// losses counts the lost records that were reported, and returns the programs of which the
+// kernel skipped runs.
 // A program that is preempted, as many can be from 6.18 on, is not run for others on that
 // CPU. What it would have recorded must be missing as unknown, which each case checks.
 // The kill itself is under the kernel's own locks, and cannot be skipped so.
-func explainedLosses(k Kernel, result *Result, tier string) (count uint64, programs []string) {
+func losses(result *Result, tier string) (count uint64, programs []string) {
 	lines := slices.Clone(result.Tracers[tier].End) // they are counted now and then
 	for _, run := range result.Runs {
 		lines = append(lines, run.Lines[tier]...)
 	}
 
 	for _, line := range lines {
-		l, explained := explainedLoss(k, line)
-		if !explained {
+		l, skipped := skippedRun(line)
+		if l.Kind != events.KindLost {
 			continue
 		}
 
 		count += l.Count
 
-		if program, missed := strings.CutPrefix(l.What, missedRun); missed {
-			programs = append(programs, program)
+		if skipped {
+			programs = append(programs, strings.TrimPrefix(l.What, missedRun))
 		}
 	}
 
@@ -166,22 +166,27 @@ func skippedRun(line string) (l events.Lost, ok bool) {
 }
 
 // readTrace reads all that one tracer reported in a boot: updates may come while later
-// cases run. Each line must be as the schema has it.
+// cases run. Each line must be as the schema has it. A loss within a case is a problem of
+// that case, which may be tried again; one at the start or the end is one of the boot.
 func (r *report) readTrace(k Kernel, tier string, result *Result) *trace.Trace {
 	t := new(trace.Trace)
 
-	lines := slices.Clone(result.Tracers[tier].Start)
+	var ofCases []string
 	for _, run := range result.Runs {
-		lines = append(lines, run.Lines[tier]...)
+		ofCases = append(ofCases, run.Lines[tier]...)
 	}
 
-	for _, line := range append(lines, result.Tracers[tier].End...) {
+	start := result.Tracers[tier].Start
+	for i, line := range slices.Concat(start, ofCases, result.Tracers[tier].End) {
+		inCase := i >= len(start) && i < len(start)+len(ofCases)
+
 		if err := validate(line); err != nil {
 			r.errorf("%s: against the schema: %v: %s", tier, err, line)
 			continue
 		}
 
-		if _, explained := explainedLoss(k, line); explained {
+		l, explained := explainedLoss(k, line)
+		if explained || l.Kind == events.KindLost && inCase {
 			continue
 		}
 
@@ -270,20 +275,29 @@ func TestExplainedLossOfNoise(t *testing.T) {
 	}
 }
 
-func TestReadTraceLeavesOutSkippedRuns(t *testing.T) {
+func TestLossesBelongToTheirCase(t *testing.T) {
 	lostLine := func(what string) string {
 		return fmt.Sprintf(`{"v":1,"kind":"lost","time":"2026-01-01T00:00:00Z","boot_id":"b","node":"n","what":%q,"count":1}`, what)
 	}
-	skipped, lost := lostLine("missed run of kprobe_oom_kill_process"), lostLine("victim")
-	result := &Result{
-		Tracers: map[string]Tracer{tierKprobe: {End: []string{skipped}}},
-		Runs:    []*Run{{Lines: map[string][]string{tierKprobe: {skipped, lost}}}},
-	}
+	skipped, lost, ofCase := lostLine("missed run of kprobe_oom_kill_process"), lostLine("victim"), lostLine("charge")
+	run := &Run{Lines: map[string][]string{tierKprobe: {skipped, ofCase}}}
+	result := &Result{Tracers: map[string]Tracer{tierKprobe: {End: []string{skipped, lost}}}, Runs: []*Run{run}}
 
 	r := new(report)
 	r.readTrace(Kernel{}, tierKprobe, result)
 
 	if len(r.general) != 1 || !strings.Contains(r.general[0], `"what":"victim"`) {
 		t.Errorf("got problems %q, want the lost victim only", r.general)
+	}
+
+	c := &Check{Run: run, Tier: tierKprobe}
+	c.takeLines(new(trace.Trace))
+
+	if len(c.problems) != 1 || !strings.Contains(c.problems[0], `"what":"charge"`) {
+		t.Errorf("got problems %q of the case, want its lost charge only", c.problems)
+	}
+
+	if count, programs := losses(result, tierKprobe); count != 4 || len(programs) != 2 {
+		t.Errorf("got %d losses, skipped runs of %q, want 4 and two", count, programs)
 	}
 }
