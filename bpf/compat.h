@@ -7,6 +7,7 @@
 #define OOMTRACE_COMPAT_H
 
 #include "kernel.h"
+#include "wire.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
@@ -301,6 +302,12 @@ static __always_inline __u32 marked_pid(__u64 argument)
 	struct task_struct *task = marked_task(argument);
 
 	return task ? BPF_CORE_READ(task, pid) : (int)argument;
+}
+
+/* How far a cgroup lies below its root. Deep, on a kernel that does not describe it. */
+static __always_inline int cgroup_level(struct cgroup *cgroup)
+{
+	return bpf_core_field_exists(cgroup->level) ? BPF_CORE_READ(cgroup, level) : WIRE_MEMCGS;
 }
 
 /*

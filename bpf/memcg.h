@@ -23,13 +23,13 @@ static __always_inline struct mem_cgroup *memcg_parent(struct mem_cgroup *memcg)
 }
 
 /*
- * Whether the whole ancestry of a memcg has room in a record of WIRE_FEW_MEMCGS. Such
- * records are sent where they do: one of WIRE_MEMCGS takes 6 KiB of the ring, and in a
- * burst the ring must hold all kills until user space gets to run.
+ * Whether all memcgs from this one to the root fit into a record of WIRE_FEW_MEMCGS. One
+ * of WIRE_MEMCGS takes 6 KiB of the ring, which in a burst must hold all kills until
+ * user space gets to run.
  */
-static __always_inline bool has_few_ancestors(struct mem_cgroup *memcg)
+static __always_inline bool has_few_levels(struct mem_cgroup *memcg)
 {
-	return !memcg || BPF_CORE_READ(memcg, css.cgroup, level) < WIRE_FEW_MEMCGS; /* the root's is 0 */
+	return !memcg || cgroup_level(BPF_CORE_READ(memcg, css.cgroup)) + 1 <= WIRE_FEW_MEMCGS; /* the root's is 0 */
 }
 
 static __always_inline void fill_counter(struct wire_counter *out, struct page_counter *counter)

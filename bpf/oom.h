@@ -58,12 +58,13 @@ static __always_inline void send_victim_chosen(void *ctx, struct task_struct *vi
 	struct mem_cgroup *limiter = 0, *memcg = css_memcg(task_memory_css(victim));
 	struct last_reclaim *reclaim = last_reclaim();
 	struct wire_victim_chosen *r;
-	int room = WIRE_FEW_MEMCGS;
 	nodemask_t *mask = 0;
 	long size;
+	int room;
 
-	if (has_few_ancestors(memcg)) {
+	if (has_few_levels(memcg)) {
 		r = bpf_ringbuf_reserve(&urgent, size_with_memcgs(r, WIRE_FEW_MEMCGS), 0);
+		room = WIRE_FEW_MEMCGS;
 	} else {
 		r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
 		room = WIRE_MEMCGS;
@@ -146,14 +147,19 @@ __noinline int send_charge(void)
 	struct invocation *invocation = current_invocation();
 	struct mem_cgroup *limiter, *memcg;
 	struct wire_charge *r;
-	int room = 1;
+	int room;
 
 	if (!invocation)
 		return 0;
 
 	limiter = invocation->limiter;
+	memcg = css_memcg(task_memory_css(invocation->target));
 	if (limiter) {
 		r = bpf_ringbuf_reserve(&urgent, size_with_memcgs(r, 1), 0);
+		room = 1;
+	} else if (has_few_levels(memcg)) {
+		r = bpf_ringbuf_reserve(&urgent, size_with_memcgs(r, WIRE_FEW_MEMCGS), 0);
+		room = WIRE_FEW_MEMCGS;
 	} else {
 		r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
 		room = WIRE_MEMCGS;
@@ -167,7 +173,6 @@ __noinline int send_charge(void)
 	fill_header(&r->h, WIRE_KIND_CHARGE, invocation->number);
 	r->memcg_count = 0;
 	r->pad = 0;
-	memcg = css_memcg(task_memory_css(invocation->target));
 	for (int i = 0; i < WIRE_MEMCGS; i++) {
 		if (!limiter || !memcg || memcg == limiter)
 			break;

@@ -46,7 +46,10 @@ struct {
 	__type(value, __u64);
 } lost SEC(".maps");
 
-/* The size of a record, of the type that r points to, with room for so many memcgs at its end. */
+/*
+ * The size of a record, of the type that r points to, with room for so many memcgs at its
+ * end. The verifier accepts only a constant size, so each size has a branch of its own.
+ */
 #define size_with_memcgs(r, count) (__builtin_offsetof(typeof(*(r)), memcgs) + (count) * sizeof((r)->memcgs[0]))
 
 static __always_inline void count_lost(enum wire_kind kind)

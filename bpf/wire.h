@@ -6,7 +6,8 @@
  * becomes bpf.KindKill.
  *
  * Natural alignment, no implicit padding, no bitfields. Every byte of a record
- * that is sent has been written.
+ * that user space reads has been written: not memcgs after memcg_count, nor a name
+ * after its NUL.
  */
 #ifndef OOMTRACE_WIRE_H
 #define OOMTRACE_WIRE_H
@@ -38,8 +39,8 @@ enum wire_kind {
 
 enum {
 	WIRE_COMM = 16,	       /* TASK_COMM_LEN */
-	WIRE_MEMCGS = 24,      /* of an ancestry, leaf first; records end after those that they have room for */
-	WIRE_FEW_MEMCGS = 8,   /* a pod's container has 5 or 6 above it */
+	WIRE_MEMCGS = 24,      /* of an ancestry, leaf first; a record may be cut after any of them */
+	WIRE_FEW_MEMCGS = 8,   /* of a pod's container there are 5 or 6, with itself and the root */
 	WIRE_NAME = 128,       /* of a cgroup's directory; NAME_MAX is 255 */
 	WIRE_PATH = 1024,      /* TRACE_CGROUP_PATH_LEN: the kernel truncates there */
 	WIRE_FRAMES = 24,

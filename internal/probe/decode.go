@@ -19,7 +19,8 @@ type decoder struct {
 	pageSize uint64
 	stalls   stallDecoder
 
-	// Copies of records that end with the memcgs they have room for; the rest is of earlier ones.
+	// Records may be cut after any memcg, so that they are copied to a whole struct before they
+	// are read. What lies behind the cut is of an earlier record.
 	chosen bpf.VictimChosen
 	split  bpf.Charge
 	above  bpf.TargetAncestry

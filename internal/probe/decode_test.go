@@ -106,20 +106,32 @@ func TestDecodeRecordsOfFewMemcgs(t *testing.T) {
 	above.H.Kind = bpf.KindTargetAncestry
 
 	for i := range chosen.Memcgs {
-		chosen.Memcgs[i].CgroupID, split.Memcgs[i].CgroupID, above.Memcgs[i].CgroupID = 1, 1, 1
+		id := uint64(i + 1)
+		chosen.Memcgs[i].CgroupID, split.Memcgs[i].CgroupID, above.Memcgs[i].CgroupID = id, id, id
 	}
 
-	count := func(r kernel.Record) int {
+	ids := func(r kernel.Record) (ids []uint64) {
 		switch r := r.(type) {
 		case kernel.VictimChosen:
-			return len(r.Ancestry)
+			for i := range r.Ancestry {
+				ids = append(ids, r.Ancestry[i].Key.ID)
+			}
 		case kernel.Charge:
-			return len(r.Memcgs)
+			for i := range r.Memcgs {
+				ids = append(ids, r.Memcgs[i].Key.ID)
+			}
 		case kernel.TargetAncestry:
-			return len(r.Ancestry)
+			for i := range r.Ancestry {
+				ids = append(ids, r.Ancestry[i].Key.ID)
+			}
 		}
 
-		return -1
+		return ids
+	}
+
+	var want24 []uint64
+	for id := range uint64(24) {
+		want24 = append(want24, id+1)
 	}
 
 	for _, test := range []struct {
@@ -131,16 +143,24 @@ func TestDecodeRecordsOfFewMemcgs(t *testing.T) {
 		{raw(above), unsafe.Offsetof(above.Memcgs), unsafe.Sizeof(above.Memcgs[0])},
 	} {
 		d := &decoder{pageSize: 4096}
+		records := map[int]kernel.Record{}
 
-		for _, want := range []int{24, 8, 1, 0} {
-			b := test.whole[:test.head+uintptr(want)*test.memcg]
+		for _, count := range []int{24, 8, 1, 0} {
+			b := slices.Clone(test.whole[:test.head+uintptr(count)*test.memcg])
 
 			r, err := d.record(b)
 			if err != nil {
 				t.Fatal(err)
 			}
 
-			check(t, fmt.Sprintf("number of memcgs of a %T of %d bytes", r, len(b)), count(r), want)
+			records[count] = r
+
+			clear(b) // its memory is the ring's
+		}
+
+		// Each is right after all others were read by the same decoder.
+		for count, r := range records {
+			check(t, fmt.Sprintf("memcgs of a %T with %d", r, count), slices.Equal(ids(r), want24[:count]), true)
 		}
 
 		if r, err := d.record(test.whole[:test.head-1]); err == nil {

@@ -261,6 +261,11 @@ func oomKill(i int) (uint32, error) {
 	}
 	defer scratch.Close()
 
+	return oomKillIn(scratch)
+}
+
+// oomKillIn is oomKill in a cgroup that has a limit of 8 MiB.
+func oomKillIn(scratch *host.Scratch) (uint32, error) {
 	// tail reads a line that never ends. The shell waits until it is in its cgroup.
 	cmd := exec.Command("/bin/sh", "-c", "read go && exec tail /dev/zero")
 

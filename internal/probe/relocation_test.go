@@ -64,6 +64,7 @@ func TestProgramsRelocateWithoutOptions(t *testing.T) {
 		{"CONFIG_CPUSETS", "task_struct", "mems_allowed"},
 		{"CONFIG_AUDIT", "task_struct", "loginuid"},
 		{"CONFIG_NUMA", "zone", "node"},
+		{"a level in each cgroup", "cgroup", "level"}, // no kernel lacks it yet
 	} {
 		t.Run(test.option, func(t *testing.T) {
 			types, err := btf.LoadSpec("testdata/btf/amd64-6.12.btf")

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/oomtrace/oomtrace/bpf"
+	"github.com/oomtrace/oomtrace/internal/events"
 	"github.com/oomtrace/oomtrace/internal/host"
 	"github.com/oomtrace/oomtrace/internal/kernel"
 	"github.com/oomtrace/oomtrace/internal/testenv"
@@ -34,13 +35,16 @@ type sorted struct {
 	lost, throttled                     map[string]uint64
 	sent                                map[uint32]bool // targets of users' SIGKILLs
 	killed, marked                      map[uint32]bool // targets of the OOM killer's
+	chosen                              map[uint32]kernel.VictimChosen
+	above                               map[events.CgroupKey]kernel.TargetAncestry
 	made                                map[string]bool // paths of new cgroups
 }
 
 func newSorted() *sorted {
 	return &sorted{
 		lost: map[string]uint64{}, throttled: map[string]uint64{}, sent: map[uint32]bool{}, killed: map[uint32]bool{},
-		marked: map[uint32]bool{}, made: map[string]bool{},
+		marked: map[uint32]bool{}, made: map[string]bool{}, chosen: map[uint32]kernel.VictimChosen{},
+		above: map[events.CgroupKey]kernel.TargetAncestry{},
 	}
 }
 
@@ -67,6 +71,9 @@ func (s *sorted) Record(r kernel.Record) error {
 		}
 	case kernel.TargetAncestry:
 		s.ancestries++
+		s.above[r.Target] = r
+	case kernel.VictimChosen:
+		s.chosen[r.Victim.TGID] = r
 	case kernel.Mark:
 		s.marked[r.PID] = true
 	case kernel.RecordsLost:
@@ -279,8 +286,81 @@ func TestTheRingHoldsABurst(t *testing.T) {
 		t.Errorf("got %d SIGKILLs of users throttled and %d kills, want some and %d", s.throttled["user_kill"], len(pids), kills)
 	}
 
-	delete(s.lost, "cgroup") // those may be lost, as they can be read again: each kill had a cgroup of its own
+	// What users cause leaves the rest of the ring to the kills: each had a cgroup and a limit of its own.
+	for _, what := range []string{"cgroup", "limit_write", "user_kill"} {
+		delete(s.lost, what)
+	}
+
 	s.hasOOMKills(t, pids)
+}
+
+// The ancestry of a victim is whole, however deep its cgroup lies: records of few memcgs end
+// between two of these depths.
+func TestAncestriesOfAnyDepthAreWhole(t *testing.T) {
+	p, layout := opened(t)
+
+	const deepest = 12
+
+	pids := make([]uint32, deepest+1)
+	top := fmt.Sprint("oomtrace-depth-", os.Getpid())
+
+	s := beside(t, p, func() error { time.Sleep(time.Millisecond); return nil }, func() {
+		for depth := 1; depth <= deepest; depth++ {
+			scratch, err := host.NewScratch(top+strings.Repeat("/x", depth-1), 8<<20)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer scratch.Close() // the deepest first
+
+			if pids[depth], err = oomKillIn(scratch); err != nil {
+				t.Error(err)
+			}
+
+			// A limit of its own would be hit by those below it.
+			if err := os.WriteFile(limitFile(layout, scratch), []byte("-1"), 0); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+
+	first := s.chosen[pids[1]]
+	if levels := len(first.Ancestry); levels < 2 || levels > 8 {
+		t.Fatalf("got %d memcgs of the first victim, want few", levels)
+	}
+
+	for depth := 1; depth <= deepest; depth++ {
+		chosen := s.chosen[pids[depth]]
+		above := s.above[chosen.Victim.Cgroup] // where invocations are not seen, it may have been somebody else's SIGKILL
+
+		for what, ancestry := range map[string][]kernel.Memcg{"victim chosen": chosen.Ancestry, "target": above.Ancestry} {
+			if what == "target" && !above.AncestryCut && len(above.Ancestry) == 0 {
+				continue
+			}
+
+			if want := len(first.Ancestry) + depth - 1; len(ancestry) != want {
+				t.Errorf("depth %d, %s: got %d memcgs, want %d", depth, what, len(ancestry), want)
+			} else if root := ancestry[want-1].Key; root != first.Ancestry[len(first.Ancestry)-1].Key {
+				t.Errorf("depth %d, %s: got %v as the last memcg, want the root", depth, what, root)
+			}
+		}
+
+		if chosen.AncestryCut || above.AncestryCut {
+			t.Errorf("depth %d: got an ancestry that is cut, want all of it", depth)
+		}
+	}
+}
+
+// limitFile is the file of a cgroup's limit.
+func limitFile(layout host.Layout, scratch *host.Scratch) string {
+	name := "memory.max"
+	if layout.MemoryVersion == 1 {
+		name = "memory.limit_in_bytes"
+	}
+
+	group := strings.TrimPrefix(scratch.Path(), strings.TrimSuffix(layout.MountRoot, "/"))
+
+	return filepath.Join(layout.MemoryMount, group, name)
 }
 
 // A SIGKILL by the kernel may be the OOM killer's, where the entry of its invocation was

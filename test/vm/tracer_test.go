@@ -96,13 +96,13 @@ func (r *report) checkStatus(k Kernel, tier string, t Tracer, result *Result) {
 	}
 }
 
-// losses counts the lost records that were reported, and returns the programs of which the
-// kernel skipped runs.
+// losses counts the lost records that were reported, explained or not: the tracer counts all of
+// them. It also returns the programs of which the kernel skipped runs.
 // A program that is preempted, as many can be from 6.18 on, is not run for others on that
 // CPU. What it would have recorded must be missing as unknown, which each case checks.
 // The kill itself is under the kernel's own locks, and cannot be skipped so.
 func losses(result *Result, tier string) (count uint64, programs []string) {
-	lines := slices.Clone(result.Tracers[tier].End) // they are counted now and then
+	lines := slices.Concat(result.Tracers[tier].Start, result.Tracers[tier].End)
 	for _, run := range result.Runs {
 		lines = append(lines, run.Lines[tier]...)
 	}
@@ -167,7 +167,7 @@ func skippedRun(line string) (l events.Lost, ok bool) {
 
 // readTrace reads all that one tracer reported in a boot: updates may come while later
 // cases run. Each line must be as the schema has it. A loss within a case is a problem of
-// that case, which may be tried again; one at the start or the end is one of the boot.
+// that case, which may be tried again; one while the tracers start or stop is one of the boot.
 func (r *report) readTrace(k Kernel, tier string, result *Result) *trace.Trace {
 	t := new(trace.Trace)
 
@@ -281,7 +281,7 @@ func TestLossesBelongToTheirCase(t *testing.T) {
 	}
 	skipped, lost, ofCase := lostLine("missed run of kprobe_oom_kill_process"), lostLine("victim"), lostLine("charge")
 	run := &Run{Lines: map[string][]string{tierKprobe: {skipped, ofCase}}}
-	result := &Result{Tracers: map[string]Tracer{tierKprobe: {End: []string{skipped, lost}}}, Runs: []*Run{run}}
+	result := &Result{Tracers: map[string]Tracer{tierKprobe: {Start: []string{skipped}, End: []string{skipped, lost}}}, Runs: []*Run{run}}
 
 	r := new(report)
 	r.readTrace(Kernel{}, tierKprobe, result)
@@ -297,7 +297,7 @@ func TestLossesBelongToTheirCase(t *testing.T) {
 		t.Errorf("got problems %q of the case, want its lost charge only", c.problems)
 	}
 
-	if count, programs := losses(result, tierKprobe); count != 4 || len(programs) != 2 {
-		t.Errorf("got %d losses, skipped runs of %q, want 4 and two", count, programs)
+	if count, programs := losses(result, tierKprobe); count != 5 || len(programs) != 3 {
+		t.Errorf("got %d losses, skipped runs of %q, want 5 and three", count, programs)
 	}
 }
