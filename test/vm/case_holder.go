@@ -73,7 +73,7 @@ var hugePagesInUse = Case{
 var nodePageTables = Case{
 	Name: "node-page-tables",
 	Do: func(g *Guest) {
-		g.startSpares()
+		g.prepareFull()
 		g.startFilled("filler", "page-tables", strconv.Itoa(freeMiB()*mappedPerTable), leaveMiB())
 		g.startPreferred("anon", "4096").waitEnd()
 	},
@@ -106,9 +106,14 @@ func cmaFreeMiB() int {
 // mappedPerTable is how much more memory a page table maps than it takes: one of 4 KiB maps 2 MiB.
 const mappedPerTable = 512
 
-// startSpares starts processes that die next, if the first victim takes long to give back what it
-// has: the next allocation must not find that nobody is left to kill, of which the guest panics.
-func (g *Guest) startSpares() {
+// prepareFull prepares the node for kernel memory that fills it: an allocation must not find that
+// nobody is left to kill, of which the guest panics. Watermarks are low, as khugepaged raises the
+// lowest one to 120 MiB on two small nodes (mm/khugepaged.c: set_recommended_min_free_kbytes),
+// which left nothing to the hog, and nothing to give back. Spare processes die next, if the hog
+// takes long to give it back.
+func (g *Guest) prepareFull() {
+	g.setFile("/proc/sys/vm/min_free_kbytes", "16384")
+
 	for i := range 3 {
 		name := fmt.Sprint("spare", i)
 		spare := g.startWith(options{name: name, comm: name, adj: 500}, g.group(name, name, 0, nil), "anon", "4")
@@ -161,7 +166,7 @@ var nodeSlab = Case{
 		g.setFile("/proc/sys/fs/file-max", "8388608")
 		g.setFile("/proc/sys/fs/pipe-user-pages-soft", "0")
 
-		g.startSpares()
+		g.prepareFull()
 		g.startFilled("filler", "pipes", strconv.Itoa(freeMiB()*pipesPerMiB), leaveMiB())
 		g.startPreferred("anon", "4096").waitEnd()
 	},
@@ -176,7 +181,7 @@ var fragmented = Case{
 	Do: func(g *Guest) {
 		g.setFile("/proc/sys/fs/pipe-user-pages-soft", "0")
 
-		g.startSpares()
+		g.prepareFull()
 		g.startPreferred("scatter", strconv.Itoa(freeMiB()-lastMiB)).waitEnd()
 	},
 	Want: killOfNode.check,
@@ -217,7 +222,7 @@ var compressedSwap = Case{
 var lowZone = Case{
 	Name: "low-zone", LowZone: true,
 	Do: func(g *Guest) {
-		g.startSpares()
+		g.prepareFull()
 		g.startFilled("filler", "page-tables", strconv.Itoa((freeMiB()-lastMiB)*mappedPerTable))
 		g.startPreferred("page-tables", strconv.Itoa(4*lastMiB*mappedPerTable)).waitEnd()
 	},
