@@ -66,6 +66,10 @@ func (m Machine) Command(ctx context.Context) *exec.Cmd {
 // crashes now and then while a kernel patches its own text and the other CPU runs it.
 const Boots = 4
 
+// startLimit is how long a machine may take until the guest's program starts, which takes a
+// minute or two on a busy host. The emulator hangs in the firmware once in a while.
+var startLimit = 6 * time.Minute
+
 // Result boots the machine until it sends a result, which is decoded into into. One
 // boot takes at most limit. The console of each boot is appended to the file keep as it
 // comes, unless keep is empty. Failed boots are passed to log. An error that the guest
@@ -99,7 +103,9 @@ func (m Machine) run(ctx context.Context, limit time.Duration, keep string) ([]b
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 
-	var out bytes.Buffer
+	out := startWatch{hung: time.AfterFunc(startLimit, cancel)}
+	defer out.hung.Stop()
+
 	var console io.Writer = &out
 
 	if keep != "" {
@@ -116,7 +122,24 @@ func (m Machine) run(ctx context.Context, limit time.Duration, keep string) ([]b
 	cmd.Stdout, cmd.Stderr = console, console
 	err := cmd.Run()
 
-	return out.Bytes(), err
+	return out.console.Bytes(), err
+}
+
+// startWatch keeps a console, and stops a timer when the guest's program starts.
+type startWatch struct {
+	console bytes.Buffer
+	hung    *time.Timer
+	started bool
+}
+
+func (w *startWatch) Write(p []byte) (int, error) {
+	n, err := w.console.Write(p)
+	if !w.started && bytes.Contains(w.console.Bytes(), []byte(MarkStart)) {
+		w.started = true
+		w.hung.Stop()
+	}
+
+	return n, err
 }
 
 // Tail returns the end of a console, quoted; if the kernel crashed or a program of Go

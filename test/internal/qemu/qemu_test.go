@@ -13,13 +13,18 @@ import (
 	"time"
 )
 
+// Lines of a console at which the fake emulator hangs, or waits for two seconds.
+const hangs, waits = "HANG\n", "WAIT\n"
+
 // fakeEmulator puts an emulator into PATH that prints a console for each boot, one after
 // the other. It returns how often it was started.
 func fakeEmulator(t *testing.T, consoles ...string) (boots func() int) {
 	t.Helper()
 
 	dir := t.TempDir()
-	script := "#!/bin/sh\necho >> " + dir + "/boots\ncat " + dir + "/console$(wc -l < " + dir + "/boots)\n"
+	script := "#!/bin/sh\necho >> " + dir + "/boots\nwhile IFS= read -r line || [ -n \"$line\" ]; do\n" +
+		"case $line in HANG) exec sleep 60 ;; WAIT) sleep 2 ;; *) printf '%s\\n' \"$line\" ;; esac\n" +
+		"done < " + dir + "/console$(wc -l < " + dir + "/boots)\n"
 
 	if err := os.WriteFile(filepath.Join(dir, "qemu-system-x86_64"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
@@ -87,6 +92,34 @@ func TestResultBootsAgainOnlyAfterACrash(t *testing.T) {
 				t.Errorf("got error %v, want one with %q", err, test.want)
 			}
 		})
+	}
+}
+
+// A machine whose guest does not start is given up long before the limit of a boot; one that has
+// started may take all of that.
+func TestMachineThatHangsAtTheStartIsBootedAgain(t *testing.T) {
+	before := startLimit
+	startLimit = time.Second
+
+	t.Cleanup(func() { startLimit = before })
+
+	result := bytes.NewBufferString(MarkStart + "\n" + waits)
+	if err := Send(result, "done"); err != nil {
+		t.Fatal(err)
+	}
+
+	boots := fakeEmulator(t, hangs, "SeaBIOS\n"+hangs, result.String())
+
+	var got string
+
+	began := time.Now()
+
+	if err := (Machine{Arch: "amd64"}).Result(t.Context(), time.Minute, "", t.Logf, &got); err != nil || boots() != 3 || got != "done" {
+		t.Errorf("got %q, error %v after %d boots, want a result of the third", got, err, boots())
+	}
+
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("got the result after %v, want it soon after two start limits", took)
 	}
 }
 
