@@ -112,6 +112,11 @@ case ${1:-} in
 -*) echo "kernels.sh: unknown option $1" >&2; exit 2 ;;
 esac
 mkdir -p "$cache"
+
+# Tests that run side by side fetch the same kernels.
+exec 9> "$cache/.kernels.lock"
+flock 9
+
 [ $# -gt 0 ] || mapfile -t wanted < <(names)
 [ $# -eq 0 ] || wanted=("$@")
 for want in "${wanted[@]}"; do

@@ -53,6 +53,17 @@ func TestSurvival(t *testing.T) {
 				t.Fatal(err)
 			}
 
+			// The Go runtime maps 64 pages for tables of its own once in some 200 rounds, in whichever
+			// thread needs them: a fault of each page, which is not to happen again.
+			if most := result.mostMinor(); most > mostFaults {
+				lab.Logf(t, "boot again: a reader had %d minor faults in a round", most)
+
+				result = Survival{}
+				if err := m.Result(ctx, *bootLimit, console, lab.Logger(t), &result); err != nil {
+					t.Fatal(err)
+				}
+			}
+
 			lab.Logf(t, "Linux %s: %.0f s, up %.0f s", result.Kernel, time.Since(began).Seconds(), result.UpSeconds)
 
 			if len(result.Rounds) != len(survivalRounds) {
@@ -68,6 +79,17 @@ func TestSurvival(t *testing.T) {
 
 // mostFaults are minor ones, in a round.
 const mostFaults = 16
+
+// mostMinor returns the most minor faults of a reader in a round.
+func (s Survival) mostMinor() (most uint64) {
+	for _, round := range s.Rounds {
+		for _, tracer := range round.Tracers {
+			most = max(most, tracer.Minor)
+		}
+	}
+
+	return most
+}
 
 func checkRound(t *testing.T, round SurvivalRound) {
 	if round.Error != "" {
