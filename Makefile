@@ -83,10 +83,10 @@ test-killers: ## everybody who kills on a node, in a whole Debian: systemd-oomd,
 	scripts/machine-test.sh --patience 20m
 
 test-power: ## power cuts of a machine that records
-	scripts/vm-test.sh --arch amd64 --kernel 6.12 --power-cuts 5
+	scripts/vm-test.sh --arch amd64 --kernel 6.12 --power-cuts 5 --work .cache/lab/power
 
 test-survival: ## small machines that run out of memory while tracers watch
-	scripts/vm-test.sh --survival
+	scripts/vm-test.sh --survival --work .cache/lab/survival
 
 test-pods: ## pods on a real containerd in a whole Debian: cgroup v2, memory.oom.group
 	scripts/machine-test.sh --pods=cgroupfs --patience 20m
