@@ -62,14 +62,7 @@ static __always_inline void send_victim_chosen(void *ctx, struct task_struct *vi
 	long size;
 	int room;
 
-	if (has_few_levels(memcg)) {
-		r = bpf_ringbuf_reserve(&urgent, size_with_memcgs(r, WIRE_FEW_MEMCGS), 0);
-		room = WIRE_FEW_MEMCGS;
-	} else {
-		r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
-		room = WIRE_MEMCGS;
-	}
-
+	reserve_with_memcgs(r, has_few_levels(memcg), room);
 	if (!r) {
 		count_lost(WIRE_KIND_VICTIM_CHOSEN);
 		return;
@@ -157,12 +150,8 @@ __noinline int send_charge(void)
 	if (limiter) {
 		r = bpf_ringbuf_reserve(&urgent, size_with_memcgs(r, 1), 0);
 		room = 1;
-	} else if (has_few_levels(memcg)) {
-		r = bpf_ringbuf_reserve(&urgent, size_with_memcgs(r, WIRE_FEW_MEMCGS), 0);
-		room = WIRE_FEW_MEMCGS;
 	} else {
-		r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
-		room = WIRE_MEMCGS;
+		reserve_with_memcgs(r, has_few_levels(memcg), room);
 	}
 
 	if (!r) {

@@ -46,11 +46,24 @@ struct {
 	__type(value, __u64);
 } lost SEC(".maps");
 
-/*
- * The size of a record, of the type that r points to, with room for so many memcgs at its
- * end. The verifier accepts only a constant size, so each size has a branch of its own.
- */
+/* The size of a record, of the type that r points to, with room for so many memcgs at its end. */
 #define size_with_memcgs(r, count) (__builtin_offsetof(typeof(*(r)), memcgs) + (count) * sizeof((r)->memcgs[0]))
+
+/*
+ * Reserves such a record of the urgent ring, with room for few memcgs or for WIRE_MEMCGS,
+ * and sets room to how many. The verifier accepts only a constant size, so each has a
+ * branch of its own.
+ */
+#define reserve_with_memcgs(r, few, room)                                                          \
+	do {                                                                                       \
+		if (few) {                                                                         \
+			(room) = WIRE_FEW_MEMCGS;                                                  \
+			(r) = bpf_ringbuf_reserve(&urgent, size_with_memcgs(r, WIRE_FEW_MEMCGS), 0); \
+		} else {                                                                           \
+			(room) = WIRE_MEMCGS;                                                      \
+			(r) = bpf_ringbuf_reserve(&urgent, sizeof(*(r)), 0);                       \
+		}                                                                                  \
+	} while (0)
 
 static __always_inline void count_lost(enum wire_kind kind)
 {

@@ -62,26 +62,21 @@ static __always_inline void send_target_ancestry(struct task_struct *target, str
 						 __u64 tenant)
 {
 	__u64 now = bpf_ktime_get_boot_ns(), *sent = bpf_map_lookup_elem(&ancestries, key);
-	struct mem_cgroup *memcg = css_memcg(task_memory_css(target));
-	bool few = has_few_levels(memcg);
 	struct wire_target_ancestry *r;
+	struct mem_cgroup *memcg;
+	bool few;
 	int room;
 
 	if (sent && now - *sent < NSEC_PER_SEC)
 		return;
 
+	memcg = css_memcg(task_memory_css(target));
+	few = has_few_levels(memcg);
 	if (budgeted && !may_send(WIRE_KIND_TARGET_ANCESTRY, QUOTA_USER_KILLS, tenant,
 				  few ? size_with_memcgs(r, WIRE_FEW_MEMCGS) : sizeof(*r)))
 		return;
 
-	if (few) {
-		r = bpf_ringbuf_reserve(&urgent, size_with_memcgs(r, WIRE_FEW_MEMCGS), 0);
-		room = WIRE_FEW_MEMCGS;
-	} else {
-		r = bpf_ringbuf_reserve(&urgent, sizeof(*r), 0);
-		room = WIRE_MEMCGS;
-	}
-
+	reserve_with_memcgs(r, few, room);
 	if (!r) {
 		count_lost(WIRE_KIND_TARGET_ANCESTRY);
 		return;
