@@ -317,8 +317,8 @@ func TestAncestriesOfAnyDepthAreWhole(t *testing.T) {
 				t.Error(err)
 			}
 
-			// A limit of its own would be hit by those below it.
-			if err := os.WriteFile(limitFile(layout, scratch), []byte("-1"), 0); err != nil {
+			// Those below would hit this limit as well as their own.
+			if err := removeLimit(layout, scratch); err != nil {
 				t.Error(err)
 			}
 		}
@@ -329,38 +329,35 @@ func TestAncestriesOfAnyDepthAreWhole(t *testing.T) {
 		t.Fatalf("got %d memcgs of the first victim, want few", levels)
 	}
 
+	root := first.Ancestry[len(first.Ancestry)-1].Key
+	whole := func(depth int, ancestry []kernel.Memcg, cut bool) {
+		t.Helper()
+
+		if want := len(first.Ancestry) + depth - 1; cut || len(ancestry) != want || ancestry[want-1].Key != root {
+			t.Errorf("depth %d: got %d memcgs, cut: %v; want %d, the last of them the root", depth, len(ancestry), cut, want)
+		}
+	}
+
 	for depth := 1; depth <= deepest; depth++ {
 		chosen := s.chosen[pids[depth]]
-		above := s.above[chosen.Victim.Cgroup] // where invocations are not seen, it may have been somebody else's SIGKILL
+		whole(depth, chosen.Ancestry, chosen.AncestryCut)
 
-		for what, ancestry := range map[string][]kernel.Memcg{"victim chosen": chosen.Ancestry, "target": above.Ancestry} {
-			if what == "target" && !above.AncestryCut && len(above.Ancestry) == 0 {
-				continue
-			}
-
-			if want := len(first.Ancestry) + depth - 1; len(ancestry) != want {
-				t.Errorf("depth %d, %s: got %d memcgs, want %d", depth, what, len(ancestry), want)
-			} else if root := ancestry[want-1].Key; root != first.Ancestry[len(first.Ancestry)-1].Key {
-				t.Errorf("depth %d, %s: got %v as the last memcg, want the root", depth, what, root)
-			}
-		}
-
-		if chosen.AncestryCut || above.AncestryCut {
-			t.Errorf("depth %d: got an ancestry that is cut, want all of it", depth)
+		// Where invocations are not seen, the SIGKILL could have been somebody else's.
+		if above, ok := s.above[chosen.Victim.Cgroup]; ok {
+			whole(depth, above.Ancestry, above.AncestryCut)
 		}
 	}
 }
 
-// limitFile is the file of a cgroup's limit.
-func limitFile(layout host.Layout, scratch *host.Scratch) string {
-	name := "memory.max"
+func removeLimit(layout host.Layout, scratch *host.Scratch) error {
+	name, none := "memory.max", "max"
 	if layout.MemoryVersion == 1 {
-		name = "memory.limit_in_bytes"
+		name, none = "memory.limit_in_bytes", "-1"
 	}
 
 	group := strings.TrimPrefix(scratch.Path(), strings.TrimSuffix(layout.MountRoot, "/"))
 
-	return filepath.Join(layout.MemoryMount, group, name)
+	return os.WriteFile(filepath.Join(layout.MemoryMount, group, name), []byte(none), 0)
 }
 
 // A SIGKILL by the kernel may be the OOM killer's, where the entry of its invocation was
