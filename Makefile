@@ -75,6 +75,7 @@ test-cri: build ## pods on real containerds, old and new (root, Debian, cgroup v
 	scripts/containerd.sh
 	OOMTRACE_LAB=1 go test -C test/node -count=1 -timeout 60m -run '^TestContainerd$$'
 
+# Two run side by side, so each builds in a directory of its own.
 test-machines: ## test-killers, test-pods, test-power, test-survival, two machines at a time
 	scripts/machine.sh
 	$(MAKE) --no-print-directory -j2 -k test-killers test-pods test-power test-survival

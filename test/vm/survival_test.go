@@ -53,8 +53,9 @@ func TestSurvival(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			// The Go runtime maps 64 pages for tables of its own once in some 200 rounds, in whichever
-			// thread needs them: a fault of each page, which is not to happen again.
+			// Readers were seen to fault in 64 pages in one round of many. The Go runtime maps so many for
+			// tables of its own, for each of its processors, in whichever thread needs them
+			// (runtime/malloc.go: persistentalloc). It must not happen in two boots.
 			if most := result.mostMinor(); most > mostFaults {
 				lab.Logf(t, "boot again: a reader had %d minor faults in a round", most)
 
